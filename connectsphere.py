@@ -37,17 +37,24 @@ Sections, in order; each uses only those above it that it names:
 
 from __future__ import annotations
 
+import contextlib
+import enum
+import json
 import logging
 import math
+import re
+import struct
 import sys
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 # ======================================================================================
@@ -226,6 +233,739 @@ def clean_text(text: str, limit: int = MAX_CHAT) -> str:
 # [2] WIRE - every byte that crosses the network, both ways
 # Uses: BASICS
 # ======================================================================================
+
+# -- control: newline-delimited JSON -----------------------------------------------------
+
+Check: TypeAlias = Callable[[Any], Any]
+Shape: TypeAlias = Mapping[str, Check]
+
+
+def _text(limit: int, pattern: str | None = None) -> Check:
+    matches = re.compile(pattern).fullmatch if pattern else None
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or len(value) > limit or (matches and not matches(value)):
+            raise PeerFault("bad_field", f"expected a text of at most {limit}")
+        return value
+
+    return check
+
+
+def _integer(low: int, high: int) -> Check:
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise PeerFault("bad_field", f"expected an integer in {low}..{high}")
+        return value
+
+    return check
+
+
+def _number(low: float, high: float) -> Check:
+    def check(value: Any) -> float:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise PeerFault("bad_field", f"expected a number in {low}..{high}")
+        return float(value)
+
+    return check
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise PeerFault("bad_field", "expected true or false")
+    return value
+
+
+def _hex(octets: int) -> Check:
+    return _text(2 * octets, f"[0-9a-f]{{{2 * octets}}}")
+
+
+def _either(*checks: Check) -> Check:
+    def check(value: Any) -> Any:
+        for one in checks:
+            with contextlib.suppress(PeerFault):
+                return one(value)
+        raise PeerFault("bad_field", "no alternative fits")
+
+    return check
+
+
+def _exactly(*values: Any) -> Check:
+    def check(value: Any) -> Any:
+        if not isinstance(value, (str, int, type(None))) or isinstance(value, bool) or value not in values:
+            raise PeerFault("bad_field", "not one of the known values")
+        return value
+
+    return check
+
+
+def _listing(of: Check, most: int) -> Check:
+    def check(value: Any) -> list[Any]:
+        if not isinstance(value, list) or len(value) > most:
+            raise PeerFault("bad_field", f"expected a list of at most {most}")
+        return [of(item) for item in value]
+
+    return check
+
+
+def _mapping(key: Check, of: Check, most: int) -> Check:
+    def check(value: Any) -> dict[Any, Any]:
+        if not isinstance(value, dict) or len(value) > most:
+            raise PeerFault("bad_field", f"expected an object of at most {most} members")
+        return {key(name): of(item) for name, item in value.items()}
+
+    return check
+
+
+def _record(shape: Shape) -> Check:
+    def check(value: Any) -> Json:
+        if not isinstance(value, dict):
+            raise PeerFault("bad_field", "expected an object")
+        return _shaped(value, shape)
+
+    return check
+
+
+def _shaped(value: Json, shape: Shape) -> Json:
+    """The members of `value` that `shape` names, each checked; a name with `?` may be absent."""
+    kept: Json = {}
+    for name, check in shape.items():
+        key = name.rstrip("?")
+        if key in value:
+            kept[key] = check(value[key])
+        elif not name.endswith("?"):
+            raise PeerFault("bad_field", f"{key} is missing")
+    return kept
+
+
+_ID = _integer(0, 2**32 - 1)
+_COUNT = _integer(0, 2**53)
+_NAME = _text(256)
+_PORT = _integer(1, 65_535)
+_REASON = _text(500)
+_KEY = _hex(16)
+_TOKEN = _hex(32)
+_FILE_ID = _text(32, "[0-9a-f]{1,32}")
+_REF = _integer(0, 2**53)
+_FPS = _integer(1, MAX_FPS)
+_LAYER = _integer(0, len(LAYERS) - 1)
+_TIME = _number(0, 2**40)
+
+_USER: Shape = {
+    "id": _ID,
+    "name": _NAME,
+    "role": _exactly("host", "member"),
+    "mic": _flag,
+    "camera": _flag,
+    "hand": _TIME,
+    "sharing": _flag,
+}
+_CHAT: Shape = {"n": _COUNT, "id": _ID, "from": _NAME, "text": _text(MAX_CHAT), "at": _TIME}
+_OFFER: Shape = {
+    "file": _FILE_ID,
+    "name": _text(1024),
+    "size": _COUNT,
+    "sha256": _TOKEN,
+    "id": _ID,
+    "from": _NAME,
+    "private": _flag,
+}
+
+CLIENT_MESSAGES: Mapping[str, Shape] = {
+    "hello": {"v": _COUNT, "name": _NAME, "pin?": _flag, "resume?": _TOKEN, "host_key?": _TOKEN},
+    "pin": {"message": _hex(33)},
+    "pin_proof": {"mac": _TOKEN},
+    "user_list": {},
+    "chat": {"text": _text(MAX_CHAT)},
+    "private_chat": {"to_name": _NAME, "text": _text(MAX_CHAT), "ref?": _REF},
+    "reaction": {"emoji": _text(32)},
+    "hand": {"up": _flag},
+    "mic": {"on": _flag},
+    "video_start": {},
+    "video_stop": {},
+    "watch": {
+        "streams": _mapping(_text(10, "[0-9]{1,10}"), _record({"layer": _LAYER, "fps": _FPS}), MAX_PEOPLE)
+    },
+    "report": {"loss": _number(0, 1), "delay_ms": _number(-1e6, 1e6)},
+    "ticket": {
+        "plane": _exactly("screen", "files"),
+        "direction": _exactly("presenter", "viewer", "upload", "download"),
+        "file?": _FILE_ID,
+        "ref": _REF,
+    },
+    "file_offer": {
+        "name": _text(1024),
+        "size": _COUNT,
+        "sha256": _TOKEN,
+        "to_name?": _NAME,
+        "ref": _REF,
+    },
+    "decline": {"file": _FILE_ID},
+    "cancel": {"file": _FILE_ID},
+    "mute": {"who": _either(_ID, _exactly("all"))},
+    "remove": {"who": _ID},
+    "take_over": {},
+    "allow_share": {"who": _ID},
+    "admit": {"ask": _COUNT, "on": _flag},
+    "end": {},
+    "leave": {},
+    "resumed": {},
+    "ping": {"t": _number(0, 2**53)},
+}
+
+SERVER_MESSAGES: Mapping[str, Shape] = {
+    "welcome": {
+        "id": _ID,
+        "name": _NAME,
+        "role": _exactly("host", "member"),
+        "meeting": _hex(16),
+        "title": _NAME,
+        "host": _NAME,
+        "video_up": _KEY,
+        "video_down": _KEY,
+        "audio_up": _KEY,
+        "audio_down": _KEY,
+        "resume": _TOKEN,
+        "users": _listing(_record(_USER), MAX_PEOPLE),
+        "chat": _listing(_record(_CHAT), HISTORY),
+        "private": _listing(_record({**_CHAT, "to_name": _NAME}), HISTORY),
+        "files": _listing(_record(_OFFER), 1_000),
+        "presenter": _ID,
+        "largest_file": _COUNT,
+        "pin?": _text(64),
+    },
+    "pin": {"message": _hex(33)},
+    "pin_proof": {"mac": _TOKEN},
+    "denied": {"code": _text(32, "[a-z_]+"), "reason": _REASON},
+    "error": {"code": _text(32, "[a-z_]+"), "reason": _REASON, "ref?": _REF},
+    "user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
+    "join": {"user": _record(_USER)},
+    "leave": {"id": _ID, "name": _NAME, "reason": _REASON},
+    "state": {"user": _record(_USER)},
+    "chat": _CHAT,
+    "private_chat": {**_CHAT, "to_name": _NAME},
+    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32)},
+    "video_start": {"id": _ID, "name": _NAME},
+    "video_stop": {"id": _ID, "name": _NAME},
+    "encode": {"n": _COUNT, "layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS))},
+    "muted": {"by": _NAME},
+    "ticket": {
+        "ref": _REF,
+        "ticket": _hex(16),
+        "file?": _FILE_ID,
+    },
+    "screen_start": {"id": _ID, "name": _NAME},
+    "screen_stop": {"id": _ID, "name": _NAME},
+    "share_allowed": {},
+    "file_offer": _OFFER,
+    "file_ready": {"ref": _REF, "file": _FILE_ID},
+    "file_gone": {"file": _FILE_ID, "reason": _REASON},
+    "file_saved": {"file": _FILE_ID, "people": _COUNT},
+    "audio_keys": {"up": _KEY, "down": _KEY},
+    "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64)},
+    "ended": {"reason": _REASON},
+    "removed": {"reason": _REASON},
+    "pong": {"t": _number(0, 2**53)},
+}
+
+
+def encode_line(message: Json) -> bytes:
+    """`message` as one line of JSON; ValueError for NaN, PeerFault when over 64 KiB."""
+    line = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    data = line.encode("utf-8", "replace") + b"\n"
+    if len(data) > MAX_LINE:
+        raise PeerFault("long_line", str(message.get("type")))
+    return data
+
+
+def _no_constant(name: str) -> float:
+    raise PeerFault("bad_json", f"{name} is no JSON")
+
+
+def parse_json(data: bytes) -> Json:
+    """An object of strict JSON (no NaN, bounded depth, no lone surrogates); PeerFault otherwise."""
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        if isinstance(value, dict):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+            return value
+    except (ValueError, RecursionError) as error:
+        raise PeerFault("bad_json", type(error).__name__) from None
+    raise PeerFault("bad_json", "not an object")
+
+
+def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
+    """The message in `line`, its members checked against `shapes[type]`; PeerFault otherwise."""
+    value = parse_json(line)
+    kind = value.get("type")
+    if not isinstance(kind, str) or kind not in shapes:
+        raise PeerFault("unknown_message")
+    return {"type": kind, **_shaped(value, shapes[kind])}
+
+
+class LineSplitter:
+    """Cuts a byte stream into lines of at most 64 KiB."""
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+
+    def push(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes, without their ends; PeerFault for an endless one."""
+        *lines, rest = (self._rest + data).split(b"\n") if data else ([self._rest])
+        self._rest = bytearray(rest)
+        if len(rest) > self._limit or any(len(line) > self._limit for line in lines):
+            raise PeerFault("long_line")
+        return [bytes(line) for line in lines if line.strip()]
+
+
+# -- screen and files: length-prefixed messages --------------------------------------------
+#
+#   0        4
+#   +--------+------------------+
+#   | length | length bytes ... |
+#   +--------+------------------+
+
+MAX_MESSAGE: Final = 1 << 20
+_LENGTH: Final = struct.Struct(">I")
+
+
+def encode_message(payload: bytes) -> bytes:
+    """`payload` with its length in front."""
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class MessageSplitter:
+    """Cuts a byte stream into length-prefixed messages of at most `limit` bytes."""
+
+    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+
+    def push(self, data: bytes) -> list[bytes]:
+        """The messages that `data` completes; PeerFault when one announces too much."""
+        self._rest += data
+        done: list[bytes] = []
+        while len(self._rest) >= 4:
+            (size,) = _LENGTH.unpack_from(self._rest)
+            if size > self._limit:
+                raise PeerFault("long_message", str(size))
+            if len(self._rest) < 4 + size:
+                break
+            done.append(bytes(self._rest[4 : 4 + size]))
+            del self._rest[: 4 + size]
+        return done
+
+
+class ScreenKind(enum.IntEnum):
+    """The first byte of a screen message."""
+
+    GEOMETRY = 1
+    RECTANGLE = 2
+    COMMIT = 3
+    POINTER = 4
+    ACKNOWLEDGE = 5
+
+
+class Codec(enum.IntEnum):
+    """How a rectangle's bytes are coded. JPEG is the lossy one."""
+
+    JPEG = 1
+    PNG = 2
+    WEBP = 3
+
+
+#   GEOMETRY     | 1 | epoch u32 | w u16 | h u16 |
+#   RECTANGLE    | 2 | epoch u32 | version u32 | x u16 | y u16 | w u16 | h u16 | codec u8 | bytes ...
+#   COMMIT       | 3 | epoch u32 | version u32 |
+#   POINTER      | 4 | x u16 | y u16 | shown u8 |
+#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |      (viewer to server: painted up to here)
+
+_GEOMETRY: Final = struct.Struct(">BIHH")
+_RECTANGLE: Final = struct.Struct(">BIIHHHHB")
+_COMMIT: Final = struct.Struct(">BII")
+_POINTER: Final = struct.Struct(">BHHB")
+
+
+class Geometry(NamedTuple):
+    """A new picture of `width` x `height`; everything of earlier epochs is void."""
+
+    epoch: int
+    width: int
+    height: int
+
+
+class Rectangle(NamedTuple):
+    """One place of the shared screen as of `version`, coded."""
+
+    epoch: int
+    version: int
+    x: int
+    y: int
+    width: int
+    height: int
+    codec: int
+    data: bytes
+
+
+class Commit(NamedTuple):
+    """All rectangles up to `version` have been said: paint."""
+
+    epoch: int
+    version: int
+
+
+class Pointer(NamedTuple):
+    """Where the presenter's mouse pointer is."""
+
+    x: int
+    y: int
+    shown: bool
+
+
+class Acknowledge(NamedTuple):
+    """A viewer has painted `version`."""
+
+    epoch: int
+    version: int
+
+
+ScreenMessage: TypeAlias = Geometry | Rectangle | Commit | Pointer | Acknowledge
+
+
+def encode_screen(message: ScreenMessage) -> bytes:
+    """One screen message as its bytes, without the length."""
+    match message:
+        case Geometry():
+            return _GEOMETRY.pack(ScreenKind.GEOMETRY, *message)
+        case Rectangle():
+            return _RECTANGLE.pack(ScreenKind.RECTANGLE, *message[:7]) + message.data
+        case Commit():
+            return _COMMIT.pack(ScreenKind.COMMIT, *message)
+        case Pointer():
+            return _POINTER.pack(ScreenKind.POINTER, *message)
+        case Acknowledge():
+            return _COMMIT.pack(ScreenKind.ACKNOWLEDGE, *message)
+
+
+def parse_screen(data: bytes) -> ScreenMessage:
+    """The screen message in `data`; PeerFault when its sizes lie. Rectangles are checked for
+    their place and their picture's own header, so that it is safe to decode them."""
+    kind = data[0] if data else 0
+    try:
+        if kind == ScreenKind.RECTANGLE:
+            places = _RECTANGLE.unpack_from(data)[1:]
+            return _checked_rectangle(Rectangle(*places, data=data[_RECTANGLE.size :]))
+        if kind == ScreenKind.GEOMETRY:
+            geometry = Geometry(*_GEOMETRY.unpack(data)[1:])
+            if not (0 < geometry.width <= MAX_SCREEN[0] and 0 < geometry.height <= MAX_SCREEN[1]):
+                raise PeerFault("bad_screen", "size")
+            return geometry
+        if kind == ScreenKind.COMMIT:
+            return Commit(*_COMMIT.unpack(data)[1:])
+        if kind == ScreenKind.ACKNOWLEDGE:
+            return Acknowledge(*_COMMIT.unpack(data)[1:])
+        if kind == ScreenKind.POINTER:
+            _, x, y, shown = _POINTER.unpack(data)
+            return Pointer(x, y, bool(shown))
+    except struct.error:
+        raise PeerFault("bad_screen", "length") from None
+    raise PeerFault("bad_screen", "kind")
+
+
+def _checked_rectangle(rectangle: Rectangle) -> Rectangle:
+    x, y, width, height = rectangle[2:6]
+    if not (0 < width <= 256 and 0 < height <= 256):
+        raise PeerFault("bad_screen", "rectangle")
+    if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
+        raise PeerFault("bad_screen", "place")
+    reader = {Codec.JPEG: jpeg_size, Codec.PNG: png_size, Codec.WEBP: webp_size}.get(
+        cast(Codec, rectangle.codec)
+    )
+    if reader is None or reader(rectangle.data) != (width, height):
+        raise PeerFault("bad_picture", "size")
+    return rectangle
+
+
+# -- pictures: what may be given to a decoder ------------------------------------------------
+
+_JPEG_SKIPPED: Final = frozenset([*range(0xE0, 0xF0), 0xFE, 0xDB, 0xC4, 0xDD])
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a baseline JPEG: SOF0, 8 bit, 3 components, one scan; else PeerFault."""
+    if data[:2] != b"\xff\xd8":
+        raise PeerFault("bad_picture", "no JPEG")
+    at, size = 2, (0, 0)
+    while at + 4 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at] != 0xFF or length < 2 or at + 2 + length > len(data):
+            break
+        if marker == 0xC0 and size == (0, 0) and length == 17:
+            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
+            if bits != 8 or components != 3:
+                break
+            size = (width, height)
+        elif marker == 0xDA:
+            end = _JPEG_MARKER.search(data, at + 2 + length)
+            if size == (0, 0) or data[at + 4] != 3 or end is None or end.end() != len(data):
+                break
+            if data[-1] != 0xD9:
+                break
+            return size
+        elif marker not in _JPEG_SKIPPED:
+            break
+        at += 2 + length
+    raise PeerFault("bad_picture", "not a baseline JPEG")
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of an 8-bit RGB PNG that is not interlaced, from its first chunk."""
+    if data[:16] != b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" or len(data) < 33:
+        raise PeerFault("bad_picture", "no PNG")
+    width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
+    if bits != 8 or colour not in (0, 2, 3, 6) or rest != [0, 0, 0]:
+        raise PeerFault("bad_picture", "PNG of a kind that is not used")
+    return int(width), int(height)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a lossless WebP made of the one chunk VP8L; else PeerFault."""
+    if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
+        raise PeerFault("bad_picture", "no lossless WebP")
+    if int.from_bytes(data[4:8], "little") + 8 != len(data):
+        raise PeerFault("bad_picture", "WebP of another length")
+    bits = int.from_bytes(data[21:25], "little")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+def fits_layer(size: tuple[int, int], layer: int) -> bool:
+    """Whether a picture of `size` is one of `layer`: it fills the layer's box in one direction."""
+    box = LAYERS[layer]
+    return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
+
+
+# -- UDP: sealed frames, blocks and small messages -----------------------------------------------
+#
+#   video    0        4          8       10      12
+#            +--------+----------+-------+-------+------------------------+
+#            | id u32 | frame_id | total | index | chunk, <= 1,100 bytes  |
+#            +--------+----------+-------+-------+------------------------+
+#   small    | id u32 | number   |   0   | kind  | sealed, one datagram   |   (both UDP planes)
+#            +--------+----------+-------+-------+------------------------+
+#   audio    | id u32 | seq u32  | sealed block of 512 bytes, or of none: silence from here |
+#            +--------+----------+----------------------------------------------------------+
+#
+#   nonce    | kind u8 | 0 0 0 | id u32 | number u32 |        additional data  | id | number | total |
+#
+# On the audio plane a datagram of 24 or 536 bytes is a block; small messages never have those sizes.
+
+VIDEO_HEADER: Final = struct.Struct(">IIHH")
+AUDIO_HEADER: Final = struct.Struct(">II")
+_NONCE: Final = struct.Struct(">B3xII")
+_ADDITIONAL: Final = struct.Struct(">IIH")
+TAG: Final = 16
+AUDIO_SIZES: Final = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG + 2 * BLOCK])
+LAYER_SHIFT: Final = 30
+COUNTER_MASK: Final = (1 << LAYER_SHIFT) - 1
+REPLAY_WINDOW: Final = 512
+
+
+class Kind(enum.IntEnum):
+    """What a sealed datagram is; the first byte of its nonce."""
+
+    VIDEO = 0
+    BIND = 1
+    CHALLENGE = 2
+    ANSWER = 3
+    NACK = 4
+    AUDIO = 5
+
+
+class Sealer:
+    """AES-128-GCM under one key for one direction of one plane.
+
+    `layered`: numbers carry a layer in their top two bits and count for each layer alone.
+    """
+
+    def __init__(self, key: bytes, *, layered: bool = False) -> None:
+        self._encrypt = AESGCM(key).encrypt
+        self._mask = COUNTER_MASK if layered else 0xFFFFFFFF
+        self._last: dict[tuple[int, int, int], int] = {}
+
+    def seal(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
+        """`payload` sealed; SealError unless `number` is higher than any before in its lane."""
+        lane = (kind, ident, number & ~self._mask)
+        if not self._last.get(lane, -1) < number & self._mask <= self._mask:
+            raise SealError(f"number {number} would be used twice")
+        self._last[lane] = number & self._mask
+        return self._encrypt(
+            _NONCE.pack(kind, ident, number), payload, _ADDITIONAL.pack(ident, number, total)
+        )
+
+
+class ReplayWindow:
+    """Which of the last 512 numbers were seen; anything older counts as seen."""
+
+    __slots__ = ("_bits", "_top")
+
+    def __init__(self) -> None:
+        self._top = -1
+        self._bits = 0
+
+    def accept(self, number: int) -> bool:
+        """True the first time that `number` comes, while it is inside the window."""
+        if number > self._top:
+            shift = number - self._top
+            self._bits = (self._bits << shift | 1) & _WINDOW_BITS if shift < REPLAY_WINDOW else 1
+            self._top = number
+            return True
+        age = self._top - number
+        if age >= REPLAY_WINDOW or self._bits >> age & 1:
+            return False
+        self._bits |= 1 << age
+        return True
+
+
+_WINDOW_BITS: Final = (1 << REPLAY_WINDOW) - 1
+
+
+class Opener:
+    """The other end of a Sealer: opens, then judges replay."""
+
+    def __init__(self, key: bytes, *, layered: bool = False) -> None:
+        self._decrypt = AESGCM(key).decrypt
+        self._mask = COUNTER_MASK if layered else 0xFFFFFFFF
+        self._windows: dict[tuple[int, int, int], ReplayWindow] = {}
+
+    def open(self, kind: int, ident: int, number: int, sealed: bytes, total: int = 0) -> bytes:
+        """The payload; PeerFault `unsealed` when forged or damaged, `replayed` when seen before."""
+        try:
+            payload = self._decrypt(
+                _NONCE.pack(kind, ident, number), sealed, _ADDITIONAL.pack(ident, number, total)
+            )
+        except InvalidTag:
+            raise PeerFault("unsealed") from None
+        lane = (kind, ident, number & ~self._mask)
+        window = self._windows.get(lane)
+        if window is None:
+            window = self._windows[lane] = ReplayWindow()
+        if not window.accept(number & self._mask):
+            raise PeerFault("replayed")
+        return payload
+
+    def forget(self, ident: int) -> None:
+        """Drop the memory of `ident`, whose id is never given again."""
+        for lane in [lane for lane in self._windows if lane[1] == ident]:
+            del self._windows[lane]
+
+
+def parts_of(size: int) -> int:
+    """How many datagrams a sealed frame of `size` bytes takes."""
+    return -(-size // CHUNK)
+
+
+def small_message(kind: Kind, ident: int, number: int, sealed: bytes) -> bytes:
+    """A bind, challenge, answer or nack as a datagram of either UDP plane."""
+    return VIDEO_HEADER.pack(ident, number, 0, kind) + sealed
+
+
+def audio_datagram(ident: int, seq: int, sealed: bytes) -> bytes:
+    """A sealed audio block as a datagram."""
+    return AUDIO_HEADER.pack(ident, seq) + sealed
+
+
+#   nack payload   | id u32 | number u32 | bitmap 32 bytes, part 0 in the highest bit |
+
+_NACK: Final = struct.Struct(">II32s")
+ALL_PARTS: Final = (1 << MAX_PARTS) - 1
+
+
+class Nack(NamedTuple):
+    """A request for missing parts; bit i of `bitmap` asks for part i, ALL_PARTS for the frame."""
+
+    id: int
+    number: int
+    bitmap: int
+
+
+def encode_nack(nack: Nack) -> bytes:
+    """The payload of a nack, 40 bytes."""
+    mirrored = int(f"{nack.bitmap:0{MAX_PARTS}b}"[::-1], 2)
+    return _NACK.pack(nack.id, nack.number, mirrored.to_bytes(32, "big"))
+
+
+def parse_nack(data: bytes) -> Nack:
+    """The nack in `data`; PeerFault when it is of another length or asks for nothing."""
+    if len(data) != _NACK.size:
+        raise PeerFault("bad_nack")
+    ident, number, bitmap = _NACK.unpack(data)
+    bits = int(f"{int.from_bytes(bitmap, 'big'):0{MAX_PARTS}b}"[::-1], 2)
+    if not bits:
+        raise PeerFault("bad_nack")
+    return Nack(ident, number, bits)
+
+
+# -- discovery: one JSON object a datagram ----------------------------------------------------------
+
+QUESTION_SIZE: Final = 512
+_AD: Shape = {
+    "v": _COUNT,
+    "meeting": _hex(16),
+    "title": _NAME,
+    "host": _NAME,
+    "port": _PORT,
+    "people": _integer(0, MAX_PEOPLE),
+    "pin": _flag,
+    "locked": _flag,
+    "fingerprint": _TOKEN,
+    "nonce?": _hex(16),
+}
+
+
+def discovery_question(nonce: bytes, version: int = PROTOCOL) -> bytes:
+    """A question of 512 bytes, so that no answer is larger than what asked for it."""
+    text = json.dumps({"connectsphere": "question", "v": version, "nonce": nonce.hex()})
+    return text.encode().ljust(QUESTION_SIZE)
+
+
+def parse_question(data: bytes) -> tuple[str, int]:
+    """(nonce, version) of a question; PeerFault for anything else or shorter."""
+    if len(data) != QUESTION_SIZE:
+        raise PeerFault("bad_question")
+    value = parse_json(data)
+    if value.get("connectsphere") != "question":
+        raise PeerFault("bad_question")
+    checked = _shaped(value, {"v": _COUNT, "nonce": _hex(16)})
+    return checked["nonce"], checked["v"]
+
+
+def discovery_answer(nonce: str | None, fields: Json) -> bytes:
+    """An answer to `nonce`, or a beacon; a long title is cut so that it is never over 512 bytes."""
+    answer: Json = {"connectsphere": "answer", **fields}
+    if nonce is not None:
+        answer["nonce"] = nonce
+    while True:
+        data = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        if len(data) <= QUESTION_SIZE:
+            return data
+        longest = max(("title", "host"), key=lambda key: len(answer[key]))
+        answer[longest] = answer[longest][:-1]
+
+
+def parse_answer(data: bytes) -> tuple[str | None, Json]:
+    """(nonce or None for a beacon, fields) of an answer; PeerFault for anything else.
+
+    The answer of another protocol version is held to `v` alone.
+    """
+    if len(data) > QUESTION_SIZE:
+        raise PeerFault("bad_answer")
+    value = parse_json(data)
+    if value.get("connectsphere") != "answer":
+        raise PeerFault("bad_answer")
+    version = _shaped(value, {"v": _COUNT})["v"]
+    fields = _shaped(value, _AD if version == PROTOCOL else {"v": _COUNT, "nonce?": _hex(16)})
+    return fields.pop("nonce", None), fields
 
 
 # ======================================================================================
