@@ -653,8 +653,9 @@ def parse_screen(data: bytes) -> ScreenMessage:
     kind = data[0] if data else 0
     try:
         if kind == ScreenKind.RECTANGLE:
-            places = _RECTANGLE.unpack_from(data)[1:]
-            return _checked_rectangle(Rectangle(*places, data=data[_RECTANGLE.size :]))
+            _, epoch, version, x, y, width, height, codec = _RECTANGLE.unpack_from(data)
+            picture = data[_RECTANGLE.size :]
+            return _checked_rectangle(Rectangle(epoch, version, x, y, width, height, codec, picture))
         if kind == ScreenKind.GEOMETRY:
             geometry = Geometry(*_GEOMETRY.unpack(data)[1:])
             if not (0 < geometry.width <= MAX_SCREEN[0] and 0 < geometry.height <= MAX_SCREEN[1]):
@@ -707,16 +708,23 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
                 break
             size = (width, height)
         elif marker == 0xDA:
-            end = _JPEG_MARKER.search(data, at + 2 + length)
-            if size == (0, 0) or data[at + 4] != 3 or end is None or end.end() != len(data):
-                break
-            if data[-1] != 0xD9:
+            if size == (0, 0) or data[at + 4] != 3 or not _one_scan(data, at + 2 + length):
                 break
             return size
         elif marker not in _JPEG_SKIPPED:
             break
         at += 2 + length
     raise PeerFault("bad_picture", "not a baseline JPEG")
+
+
+def _one_scan(data: bytes, start: int) -> bool:
+    """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
+    if data[-2:] != b"\xff\xd9":
+        return False
+    if data.count(b"\xff", start) == data.count(b"\xff\x00", start) + 1:
+        return True  # the usual case, without restart markers, at the speed of memchr
+    end = _JPEG_MARKER.search(data, start)
+    return end is not None and end.end() == len(data)
 
 
 def png_size(data: bytes) -> tuple[int, int]:
