@@ -106,7 +106,7 @@ def test_a_steady_link_is_passed_on_untouched(phase: float, jitter: float) -> No
     assert run.buffer.stats()["concealed"] == run.buffer.stats()["lost"] == 0
     assert np.median(run.delays[5:]) <= 25 * MS
     start = int(np.argmax(run.sound != 0)) // BLOCK
-    first = round((start * BLOCK_SECONDS + phase - run.delays[start]) / BLOCK_SECONDS)
+    first = round((start * BLOCK_SECONDS + phase - run.delays[start + 1]) / BLOCK_SECONDS)
     same = tone(first * BLOCK, len(run.sound) - start * BLOCK)
     assert np.array_equal(run.sound[(start + 1) * BLOCK :], same[BLOCK:])
 
@@ -276,10 +276,10 @@ def test_the_buffer_bears_anything(steps: list[tuple[tuple[int, bool, int] | Non
 
 
 def ticks(
-    mixer: AudioMixer, sources: dict[int, Callable[[int], Samples | None]], count: int
+    mixer: AudioMixer, sources: dict[int, Callable[[int], Samples | None]], until: int, first: int = 0
 ) -> Iterator[cs.Mix]:
-    """`count` ticks, each 5 ms after one block of each source came in."""
-    for seq in range(count):
+    """Ticks `first` to `until`, each 5 ms after one block of each source came in."""
+    for seq in range(first, until):
         for id, source in sources.items():
             mixer.push(id, seq, source(seq), seq * BLOCK_SECONDS)
         yield mixer.tick(seq * BLOCK_SECONDS + 5 * MS)
@@ -333,9 +333,9 @@ def test_a_muted_speaker_is_dropped_and_still_hears() -> None:
     sources = {1: voice(300.0), 2: voice(500.0)}
     *_, before = ticks(mixer, sources, 10)
     mixer.mute(1, True)
-    *_, muted = ticks(mixer, sources, 10)
+    *_, muted = ticks(mixer, sources, 20, 10)
     mixer.mute(1, False)
-    *_, after = ticks(mixer, sources, 10)
+    *_, after = ticks(mixer, sources, 30, 20)
     assert [block is None for block in before.blocks] == [False, False]
     assert [block is None for block in muted.blocks] == [False, True]
     assert mixer.levels()[1] > 0.0
