@@ -37,18 +37,29 @@ Sections, in order; each uses only those above it that it names:
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import hmac
+import json
 import logging
 import math
+import os
+import secrets
+import ssl
 import sys
 import threading
+import time
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from spake2 import SPAKE2_A, SPAKE2_B
 
 # ======================================================================================
 # [1] BASICS - limits, ports, settings, the error tree, loggers
@@ -348,8 +359,536 @@ class Snapshot:
 
 # ======================================================================================
 # [6] TRUST - who the host is: identity, known hosts, PIN proof, what is kept on disk
-# Uses: BASICS, WIRE
+# Uses: BASICS
 # ======================================================================================
+
+
+def home_directory() -> Path:
+    """Where identity, known hosts, tokens and settings are kept: made if missing, open to the user alone.
+
+    `CONNECTSPHERE_HOME` moves it. Raises ConnectSphereError where it cannot be made.
+    """
+    chosen = os.environ.get("CONNECTSPHERE_HOME")
+    home = Path(chosen).absolute() if chosen else _usual_home()
+    _private_directory(home)
+    return home
+
+
+def _usual_home() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / APP_NAME
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / APP_NAME
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / APP_NAME.lower()
+
+
+def _private_directory(path: Path) -> None:
+    """Make `path` if missing. One that was there keeps its mode: each file in it is private by itself."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConnectSphereError(f"{path} cannot be used for settings: {error.strerror}") from error
+
+
+def _temporary_beside(path: Path, content: bytes) -> Path:
+    """A new file of the user alone, beside `path`, with `content` safely on the disk."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Replace `path` at once and whole; OSError leaves what was there."""
+    temporary = _temporary_beside(path, content)
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_private_once(path: Path, content: bytes) -> None:
+    """Write `path` unless another program was faster: then that one's content stays."""
+    temporary = _temporary_beside(path, content)
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _save_json(path: Path, value: Json) -> None:
+    """Save what may be lost without harm: a full or read-only disk is logged, not raised."""
+    try:
+        _write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
+    except OSError as error:
+        log.warning("%s could not be saved: %s", path, error)
+
+
+def _load_json(path: Path) -> Json:
+    """The JSON object in `path`; empty where there is none or it is damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        log.warning("%s is ignored: %s", path, error)
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The host's certificate and private key (PEM; one file may hold both) and its SHA-256 fingerprint."""
+
+    certificate: Path
+    key: Path
+    fingerprint: str
+
+
+def certificate_fingerprint(der: bytes) -> str:
+    """SHA-256 of a certificate in DER, 64 hex digits."""
+    return hashlib.sha256(der).hexdigest()
+
+
+def server_context(identity: Identity) -> ssl.SSLContext:
+    """TLS 1.3 with the host's own certificate. No session tickets: nothing is resumed below hello."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+    context.load_cert_chain(identity.certificate, identity.key)
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    """TLS 1.3 that accepts any certificate: the caller judges the fingerprint before it says anything."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def load_identity(home: Path) -> Identity:
+    """This user's identity as a host, made at the first hosting; programs that start together agree on one.
+
+    A damaged one is set aside and replaced. Raises ConnectSphereError where nothing can be kept.
+    """
+    path = home / "identity.pem"
+    try:
+        if path.exists():
+            path.chmod(0o600)
+            try:
+                return _read_identity(path)
+            except ValueError as error:
+                log.warning("%s is damaged (%s): a new identity is made", path, error)
+                path.replace(path.with_suffix(".damaged"))
+        _write_private_once(path, _new_identity())
+        return _read_identity(path)
+    except (OSError, ValueError) as error:
+        raise ConnectSphereError(f"the identity in {path} cannot be kept: {error}") from error
+
+
+def _read_identity(path: Path) -> Identity:
+    """The identity in `path`; ValueError when certificate and key are damaged or no pair."""
+    pem = path.read_text("ascii")
+    der = ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERTIFICATE") :].strip())
+    identity = Identity(path, path, certificate_fingerprint(der))
+    try:
+        server_context(identity)
+    except ssl.SSLError as error:
+        raise ValueError("certificate and key are no pair") from error
+    return identity
+
+
+def _new_identity() -> bytes:
+    """A P-256 key and its self-signed certificate, PEM. It never ends: clocks in schools are wrong."""
+    from cryptography import x509  # a tenth of a second that only the first hosting needs
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, APP_NAME)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime(2000, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+_LATIN_LOOKALIKES: Final = {  # after compatibility decomposition and case folding
+    "a": "\u0430\u03b1\u0251",
+    "b": "\u0432\u044c\u03b2",
+    "c": "\u0441",
+    "d": "\u0501\u0111",
+    "e": "\u0435\u0454\u03b5",
+    "g": "\u0261\u050d",
+    "h": "\u043d\u04bb\u03b7\u0570\u0127",
+    "j": "\u0458",
+    "k": "\u043a\u03ba",
+    "l": "1|i\u0131\u0456\u03b9\u0142\u04cf",
+    "m": "\u043c\u03bc",
+    "n": "\u043f\u03bd\u0578",
+    "o": "0\u043e\u03bf\u03c3\u0585\u00f8",
+    "p": "\u0440\u03c1",
+    "q": "\u051b",
+    "r": "\u0433",
+    "s": "\u0455",
+    "t": "\u0442\u03c4",
+    "u": "\u057d",
+    "v": "\u0475",
+    "w": "\u051d\u03c9",
+    "x": "\u0445\u03c7",
+    "y": "\u0443\u03c5",
+    "z": "\u03b6",
+}
+_SKELETON_LETTERS: Final = str.maketrans(
+    {lookalike: latin for latin, others in _LATIN_LOOKALIKES.items() for lookalike in others}
+)
+
+
+def skeleton(text: str) -> str:
+    """What `text` looks like at a glance: equal for names that a reader would confuse.
+
+    Case, accents, spaces, punctuation and invisible characters do not count; look-alike letters are one.
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    letters = "".join(char for char in folded.translate(_SKELETON_LETTERS) if char.isalnum())
+    merged = letters.replace("rn", "m").replace("vv", "w")
+    return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
+
+
+@functools.lru_cache(maxsize=256)
+def fingerprint_pictures(fingerprint: str) -> tuple[int, ...]:
+    """The eight pictures (0..63) by which people compare `fingerprint`.
+
+    They hold only 48 of its bits, so a slow hash makes searching for a look-alike certificate dear.
+    """
+    digest = hashlib.pbkdf2_hmac("sha256", bytes.fromhex(fingerprint), b"connectsphere pictures", 20_000)
+    bits = int.from_bytes(digest[:6], "big")
+    return tuple(bits >> shift & 63 for shift in range(42, -1, -6))
+
+
+def is_fingerprint(value: object) -> bool:
+    """Whether `value` is a SHA-256 in 64 lower-case hex digits."""
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHost:
+    """A host that was accepted before; times in unix seconds, address and port where it was last."""
+
+    fingerprint: str
+    title: str
+    host: str
+    first_seen: float
+    last_seen: float
+    last_address: str = ""
+    port: int = DEFAULT_PORT
+
+    @property
+    def looks(self) -> frozenset[str]:
+        """How its title and name look (`skeleton`)."""
+        return frozenset(filter(None, (skeleton(self.title), skeleton(self.host))))
+
+
+class KnownHosts:
+    """The hosts this user accepted, by fingerprint: one private file each, so that programs do not collide.
+
+    At most 256: the one longest unseen makes room.
+    """
+
+    _MOST = 256
+
+    def __init__(self, home: Path) -> None:
+        self._directory = home / "known_hosts"
+        self._lock = threading.Lock()
+        self._hosts = {host.fingerprint: host for host in self._read()}
+
+    def get(self, fingerprint: str) -> KnownHost | None:
+        """The host of that fingerprint, if it was accepted before."""
+        with self._lock:
+            return self._hosts.get(fingerprint)
+
+    def all(self) -> list[KnownHost]:
+        """All known hosts, the one seen last first."""
+        with self._lock:
+            return sorted(self._hosts.values(), key=lambda host: -host.last_seen)
+
+    def remember(
+        self, fingerprint: str, title: str, host: str, address: str = "", port: int = DEFAULT_PORT
+    ) -> KnownHost:
+        """Accept a host, or note what it is called and where it was seen now."""
+        if not is_fingerprint(fingerprint):
+            raise ValueError("not a fingerprint")
+        now = time.time()
+        with self._lock:
+            old = self._hosts.get(fingerprint)
+            first, was_at = (old.first_seen, old.last_address) if old else (now, "")
+            known = KnownHost(
+                fingerprint,
+                clean_name(title, MAX_TITLE),
+                clean_name(host),
+                first,
+                now,
+                address or was_at,
+                port,
+            )
+            self._hosts[fingerprint] = known
+            dropped = min(self._hosts.values(), key=lambda each: each.last_seen)
+            if len(self._hosts) > self._MOST:
+                del self._hosts[dropped.fingerprint]
+                self._path(dropped.fingerprint).unlink(missing_ok=True)
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        _save_json(self._path(fingerprint), asdict(known))
+        return known
+
+    def imitated(self, fingerprint: str, title: str, host: str) -> KnownHost | None:
+        """The known host that `title` or `host` under another fingerprint could be taken for.
+
+        What this fingerprint was called already when it was accepted is its own and imitates nobody.
+        """
+        asked = KnownHost(fingerprint, title, host, 0.0, 0.0).looks
+        own = self.get(fingerprint)
+        new = asked - own.looks if own else asked
+        others = (known for known in self.all() if known.fingerprint != fingerprint)
+        return next((known for known in others if new & known.looks), None)
+
+    def _path(self, fingerprint: str) -> Path:
+        return self._directory / f"{fingerprint}.json"
+
+    def _read(self) -> Iterator[KnownHost]:
+        for path in sorted(self._directory.glob("*.json")):
+            if is_fingerprint(path.stem) and (known := self._parse(path.stem, _load_json(path))):
+                yield known
+
+    @staticmethod
+    def _parse(fingerprint: str, value: Json) -> KnownHost | None:
+        try:
+            return KnownHost(
+                fingerprint,
+                clean_name(str(value["title"]), MAX_TITLE),
+                clean_name(str(value["host"])),
+                float(value["first_seen"]),
+                float(value["last_seen"]),
+                str(value.get("last_address", "")),
+                int(value.get("port", DEFAULT_PORT)),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+_Setting = TypeVar("_Setting")
+
+
+class Settings:
+    """The user's settings: a JSON object on disk, saved whole at each change; damaged means defaults."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / "settings.json"
+        self._lock = threading.Lock()
+        self._values = _load_json(self._path)
+
+    def get(self, key: str, default: _Setting) -> _Setting:
+        """The value of `key`, or `default` where it is missing or of another type."""
+        with self._lock:
+            value = self._values.get(key)
+        return value if type(value) is type(default) else default
+
+    def set(self, key: str, value: object) -> None:
+        """Keep a JSON `value`; what another program has set meanwhile stays."""
+        with self._lock:
+            self._values = self._values | _load_json(self._path) | {key: value}
+            _save_json(self._path, self._values)
+
+
+def make_host_key(path: Path) -> str:
+    """The secret that proves the host role, 64 hex digits: the one in `path`, or a new one put there.
+
+    Kept over restarts, so that the teacher's program stays the host. Raises ConnectSphereError.
+    """
+    try:
+        if not path.exists():
+            _write_private_once(path, secrets.token_hex(32).encode() + b"\n")
+        path.chmod(0o600)
+    except OSError as error:
+        raise ConnectSphereError(f"the host key {path} cannot be written: {error.strerror}") from error
+    return load_host_key(path)
+
+
+def load_host_key(path: Path) -> str:
+    """The host key in `path`; UsageError when there is none or it is damaged."""
+    try:
+        key = path.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the host key {path} cannot be read: {error}") from error
+    if not is_fingerprint(key):
+        raise UsageError(f"{path} holds no host key")
+    return key
+
+
+class _PinProof:
+    """What both sides of the PIN proof share: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript))."""
+
+    def __init__(self, side: type[SPAKE2_A] | type[SPAKE2_B], pin: str, fingerprint: str) -> None:
+        secret = unicodedata.normalize("NFKC", pin).strip().encode()
+        if not secret:
+            raise UsageError("the PIN must not be empty")
+        client, host = b"connectsphere/1 client", b"connectsphere/1 host" + fingerprint.encode()
+        self._spake = side(secret, idA=client, idB=host)
+        self._macs: dict[bytes, bytes] = {}
+        self.message: bytes = self._spake.start()
+
+    def _agree(self, peer_message: bytes, transcript: bytes) -> None:
+        if len(peer_message) != 33:
+            raise PeerFault("pin", "a message of a wrong size")
+        try:
+            key = self._spake.finish(peer_message)
+        except Exception as error:  # the library raises whatever its arithmetic meets
+            raise PeerFault("pin", f"{type(error).__name__}: {error}") from error
+        digest = hashlib.sha256(transcript).digest()
+        self._macs = {role: hmac.digest(key, role + digest, "sha256") for role in (b"client", b"host")}
+
+    def _mac(self, role: bytes) -> bytes:
+        if role not in self._macs:
+            raise PeerFault("pin", "out of order")
+        return self._macs[role]
+
+
+class PinClient(_PinProof):
+    """The client's side of the PIN proof: it confirms first. About 7 ms each for making it and `finish`.
+
+    `message` (33 bytes) goes to the host. UsageError for an empty PIN.
+    """
+
+    def __init__(self, pin: str, fingerprint: str) -> None:
+        super().__init__(SPAKE2_A, pin, fingerprint)
+
+    def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
+        """The confirmation (32 bytes) to send; PeerFault("pin") for a message that is none."""
+        self._agree(peer_message, transcript)
+        return self._mac(b"client")
+
+    def check(self, mac: bytes) -> bool:
+        """Whether the host's confirmation proves that it knows the PIN."""
+        return hmac.compare_digest(self._mac(b"host"), mac)
+
+
+class PinHost(_PinProof):
+    """The host's side of the PIN proof: it says nothing that depends on the PIN before `check` agreed."""
+
+    def __init__(self, pin: str, fingerprint: str) -> None:
+        super().__init__(SPAKE2_B, pin, fingerprint)
+        self._proved = False
+
+    def finish(self, peer_message: bytes, transcript: bytes) -> None:
+        """Take the client's message; PeerFault("pin") when it is none."""
+        self._agree(peer_message, transcript)
+
+    def check(self, mac: bytes) -> bool:
+        """Whether the client's confirmation proves that it knows the PIN."""
+        self._proved = hmac.compare_digest(self._mac(b"client"), mac)
+        return self._proved
+
+    def mac(self) -> bytes:
+        """The host's own confirmation (32 bytes); PeerFault("pin") before the client's was right."""
+        if not self._proved:
+            raise PeerFault("pin", "out of order")
+        return self._mac(b"host")
+
+
+class ResumeTokens:
+    """The client's resume tokens, kept over a crash. Each running program has a slot of its own.
+
+    The slot's lock ends with its program: one started again finds its tokens, while a second one running
+    beside it never takes the first one's place in a meeting. Without a free slot nothing is kept.
+    """
+
+    _SLOTS = 64
+    _MOST = 16
+
+    def __init__(self, home: Path) -> None:
+        self._lock: IO[bytes] | None = None
+        self._path: Path | None = None
+        directory = home / "resume"
+        _private_directory(directory)
+        for slot in range(self._SLOTS):
+            if (lock := _locked(directory / f"{slot}.lock")) is not None:
+                self._lock, self._path = lock, directory / f"{slot}.json"
+                break
+        self._tokens = _load_json(self._path) if self._path else {}
+
+    def get(self, fingerprint: str, meeting: str, name: str) -> str | None:
+        """The token for that host, meeting and own name."""
+        token = self._tokens.get(self._key(fingerprint, meeting, name))
+        return token if isinstance(token, str) else None
+
+    def put(self, fingerprint: str, meeting: str, name: str, token: str) -> None:
+        """Keep `token` in place of its predecessor."""
+        key = self._key(fingerprint, meeting, name)
+        self._tokens = {old: value for old, value in self._tokens.items() if old != key} | {key: token}
+        self._tokens = dict(list(self._tokens.items())[-self._MOST :])
+        self._save()
+
+    def drop(self, fingerprint: str, meeting: str, name: str) -> None:
+        """Forget the token: the meeting was left, or its host does not take it."""
+        if self._tokens.pop(self._key(fingerprint, meeting, name), None) is not None:
+            self._save()
+
+    def close(self) -> None:
+        """Free the slot; what is kept stays. May be called twice."""
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = self._path = None
+
+    def _save(self) -> None:
+        if self._path is not None:
+            _save_json(self._path, self._tokens)
+
+    @staticmethod
+    def _key(fingerprint: str, meeting: str, name: str) -> str:
+        return json.dumps([fingerprint, meeting, name])
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """`path` opened and locked for this program alone, until closed; None while another holds it."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    except OSError:
+        return None
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
 
 
 # ======================================================================================
