@@ -37,25 +37,32 @@ Sections, in order; each uses only those above it that it names:
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import hashlib
 import hmac
+import ipaddress
 import json
 import logging
 import math
 import os
+import random
 import secrets
+import selectors
+import socket
 import ssl
+import struct
 import sys
 import threading
 import time
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import IO, Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -901,6 +908,748 @@ def _locked(path: Path) -> IO[bytes] | None:
 # [8] DISCOVERY - asking and answering on every interface
 # Uses: BASICS, WIRE
 # ======================================================================================
+
+
+DISCOVERY_SIZE: Final = 512
+LONGEST_QUESTION: Final = 1_500
+
+
+def discovery_question(nonce: bytes, version: int) -> bytes:
+    """Who is there? 512 bytes, so that no answer is longer than its question."""
+    body = json.dumps({"connectsphere": "question", "nonce": nonce.hex(), "version": version})
+    return body.encode().ljust(DISCOVERY_SIZE)
+
+
+def parse_question(data: bytes) -> tuple[str, int]:
+    """Nonce (hex) and version of a question; PeerFault("discovery") for anything else."""
+    if not DISCOVERY_SIZE <= len(data) <= LONGEST_QUESTION:
+        raise PeerFault("discovery", "a question of a wrong size")
+    fields = _discovery_fields(data, "question")
+    return _nonce_of(fields), _version_of(fields)
+
+
+def discovery_answer(nonce: str, fields: Json, limit: int) -> bytes:
+    """An answer of at most `limit` bytes to the question `nonce` (empty: a beacon).
+
+    Title and host name are cut where they do not fit; ValueError when the rest does not.
+    """
+    fields = {"connectsphere": "answer", "nonce": nonce} | fields
+    while True:
+        data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        if len(data) <= limit:
+            return data
+        longest = max(("title", "host"), key=lambda key: len(fields.get(key, "")))
+        if not fields.get(longest):
+            raise ValueError("a discovery answer that cannot fit")
+        fields[longest] = fields[longest][:-1]
+
+
+def parse_answer(data: bytes) -> tuple[str | None, Json]:
+    """Nonce (None for a beacon) and fields of an answer, "version" checked; PeerFault("discovery")."""
+    if len(data) > LONGEST_QUESTION:
+        raise PeerFault("discovery", "an answer of a wrong size")
+    fields = _discovery_fields(data, "answer")
+    _version_of(fields)
+    return _nonce_of(fields) if fields.get("nonce") else None, fields
+
+
+def _discovery_fields(data: bytes, kind: str) -> Json:
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise PeerFault("discovery", "no JSON") from error
+    if not isinstance(fields, dict) or fields.get("connectsphere") != kind:
+        raise PeerFault("discovery", f"no {kind}")
+    return fields
+
+
+def _nonce_of(fields: Json) -> str:
+    nonce = fields.get("nonce")
+    if not isinstance(nonce, str) or len(nonce) != 32 or not set(nonce) <= set("0123456789abcdef"):
+        raise PeerFault("discovery", "a wrong nonce")
+    return nonce
+
+
+def _version_of(fields: Json) -> int:
+    version = fields.get("version")
+    if type(version) is not int or not 0 < version < 1_000_000:
+        raise PeerFault("discovery", "a wrong version")
+    return version
+
+
+# WIRE ends here (until merged)
+
+ROUNDS: Final = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
+ASK_EVERY: Final = 2.0
+BEACON_EVERY: Final = 2.0
+AD_EXPIRES: Final = 6.0
+MOST_ADS: Final = 32
+QUIET: Final = 1.5
+SCAN_AGAIN: Final = 30.0
+SCAN_MOST: Final = 1_024
+SCAN_AT_ONCE: Final = 50
+SCAN_PATIENCE: Final = 0.4
+LIMITED_BROADCAST: Final = "255.255.255.255"
+
+Address: TypeAlias = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingAd:
+    """A meeting on the network; `address` is where its answer came from."""
+
+    meeting: str
+    title: str
+    host: str
+    address: str
+    port: int
+    people: int
+    pin: bool
+    locked: bool
+    fingerprint: str
+    version: int
+
+    @classmethod
+    def parse(cls, fields: Json, address: str) -> MeetingAd:
+        """The ad in an answer from `address`; PeerFault("discovery") when a field is missing or wrong."""
+        meeting, title, host, fingerprint = (
+            _field(fields, key, str) for key in ("meeting", "title", "host", "fingerprint")
+        )
+        port, people = _field(fields, "port", int), _field(fields, "people", int)
+        if not (0 < len(meeting) <= 64 and meeting.isascii() and meeting.isprintable()):
+            raise PeerFault("discovery", "a wrong meeting")
+        if not (1 <= port <= 65_535 and 0 <= people <= 65_535):
+            raise PeerFault("discovery", "a wrong number")
+        if len(fingerprint) != 64 or not set(fingerprint) <= set("0123456789abcdef"):
+            raise PeerFault("discovery", "a wrong fingerprint")
+        pin, locked = _field(fields, "pin", bool), _field(fields, "locked", bool)
+        title, host = clean_name(title, MAX_TITLE), clean_name(host)
+        version = _field(fields, "version", int)
+        return cls(meeting, title, host, address, port, people, pin, locked, fingerprint, version)
+
+
+_Field = TypeVar("_Field", str, int, bool)
+
+
+def _field(fields: Json, key: str, kind: type[_Field]) -> _Field:
+    value = fields.get(key)
+    if type(value) is not kind:
+        raise PeerFault("discovery", f"{key} is wrong")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An IPv4 address of this machine; `broadcast` is its directed broadcast address, empty without one."""
+
+    name: str
+    address: str
+    prefix: int
+    broadcast: str
+
+    @classmethod
+    def of(cls, name: str, address: bytes, mask: bytes) -> Interface:
+        """From address and netmask, 4 bytes each; ValueError for a mask that is none."""
+        network = ipaddress.IPv4Interface((address, str(ipaddress.IPv4Address(mask)))).network
+        broadcast = str(network.broadcast_address) if network.prefixlen < 31 else ""
+        return cls(name, str(ipaddress.IPv4Address(address)), network.prefixlen, broadcast)
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        """The subnet it is in."""
+        return ipaddress.IPv4Network((self.address, self.prefix), strict=False)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it leads to this machine only."""
+        return ipaddress.IPv4Address(self.address).is_loopback
+
+    @property
+    def broadcasts(self) -> list[str]:
+        """Where a question to everybody goes. On loopback also to itself: not all can broadcast."""
+        everybody = self.address if self.loopback else LIMITED_BROADCAST
+        return [everybody, *filter(None, [self.broadcast])]
+
+
+def interfaces() -> list[Interface]:
+    """The IPv4 addresses of this machine that are up, loopback first; empty if the system does not say."""
+    try:
+        found = _windows_interfaces() if sys.platform == "win32" else _posix_interfaces()
+    except (OSError, AttributeError) as error:
+        log.warning("the network interfaces cannot be listed: %s", error)
+        return []
+    return sorted(found, key=lambda each: not each.loopback)
+
+
+class _IfAddrs(ctypes.Structure):
+    """`struct ifaddrs` of Linux and macOS."""
+
+    _fields_ = (
+        ("next", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("flags", ctypes.c_uint),
+        ("address", ctypes.c_void_p),
+        ("mask", ctypes.c_void_p),
+    )
+
+
+def _posix_interfaces() -> list[Interface]:
+    library = ctypes.CDLL(None, use_errno=True)
+    head = ctypes.c_void_p()
+    if library.getifaddrs(ctypes.byref(head)):
+        raise OSError(ctypes.get_errno(), "getifaddrs")
+    found, at = [], head.value
+    while at:
+        entry = _IfAddrs.from_address(at)
+        address, mask = _inet_bytes(entry.address), _inet_bytes(entry.mask)
+        if address and mask and entry.flags & 1:  # IFF_UP
+            found.append(Interface.of(entry.name.decode("utf-8", "replace"), address, mask))
+        at = entry.next
+    library.freeifaddrs(head)
+    return found
+
+
+def _inet_bytes(pointer: int | None) -> bytes | None:
+    """The 4 address bytes of a `sockaddr_in`; None for another family."""
+    if not pointer:
+        return None
+    raw = ctypes.string_at(pointer, 2)
+    family = raw[1] if sys.platform == "darwin" else int.from_bytes(raw, sys.byteorder)
+    return ctypes.string_at(pointer + 4, 4) if family == socket.AF_INET else None
+
+
+def _windows_interfaces() -> list[Interface]:
+    if sys.platform != "win32":
+        return []
+    table = ctypes.create_string_buffer(64 * 1024)
+    size = ctypes.c_ulong(len(table))
+    error = ctypes.WinDLL("iphlpapi").GetIpAddrTable(table, ctypes.byref(size), 0)
+    if error:
+        raise OSError(error, "GetIpAddrTable")
+    return parse_address_table(table.raw)
+
+
+def parse_address_table(table: bytes) -> list[Interface]:
+    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …)."""
+    (rows,) = struct.unpack_from("<I", table)
+    found = []
+    for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
+        address, index, mask = struct.unpack_from("<4sI4s", table, start)
+        if any(address):
+            found.append(Interface.of(str(index), address, mask))
+    return found
+
+
+def interfaces_for(bind: str | None) -> list[Interface]:
+    """All interfaces, or with `bind` only that address (any 127.x.y.z will do)."""
+    if bind is None:
+        return interfaces()
+    for each in interfaces():
+        if each.address == bind:
+            return [each]
+    if ipaddress.IPv4Address(bind).is_loopback:
+        return [Interface("loopback", bind, 8, "127.255.255.255")]
+    return [Interface("", bind, 32, "")]
+
+
+def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
+    """A non-blocking UDP socket that may broadcast; `shared`: other programs bind the same port, too."""
+    port_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        port_socket.setblocking(False)
+        port_socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if shared:
+            port_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared and sys.platform == "darwin":
+            port_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        port_socket.bind((address, port))
+    except OSError:
+        port_socket.close()
+        raise
+    return port_socket
+
+
+class _SocketLoop:
+    """A thread that owns its sockets: `_turn` does what is due and says how long to wait for the next."""
+
+    def __init__(self, name: str, counters: Counters | None) -> None:
+        self._counters = counters or Counters()
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._wakes = socket.socketpair()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._watch(self._wakes, lambda: None)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self, deadline: float = 1.0) -> None:
+        """End the thread, within `deadline` seconds; may be called twice."""
+        first = not self._closing.is_set()
+        self._closing.set()
+        if self._thread.ident is not None:
+            with contextlib.suppress(OSError):
+                self._waker.send(b"x")
+            self._thread.join(deadline)
+        elif first:
+            self._release()
+
+    def _turn(self, now: float) -> float:
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                wait = self._turn(time.monotonic())
+                for key, _ in self._selector.select(max(0.0, wait)):
+                    key.data()
+            except Exception:
+                log.exception("discovery goes on after an error")
+                self._closing.wait(0.5)
+        self._release()
+
+    def _release(self) -> None:
+        for key in tuple(self._selector.get_map().values()):
+            self._drop(cast(socket.socket, key.fileobj))
+        self._selector.close()
+        self._waker.close()
+
+    def _watch(self, watched: socket.socket, ready: Callable[[], None], write: bool = False) -> None:
+        self._selector.register(watched, selectors.EVENT_WRITE if write else selectors.EVENT_READ, ready)
+
+    def _drop(self, watched: socket.socket) -> None:
+        self._selector.unregister(watched)
+        watched.close()
+
+    def _datagrams(self, port: socket.socket) -> Iterator[tuple[bytes, Address]]:
+        """What waits on `port`, at most 64 at a time."""
+        for _ in range(64):
+            try:
+                yield port.recvfrom(2_048)
+            except BlockingIOError:
+                return
+            except OSError:  # Windows: somebody we answered is gone
+                self._counters.add("discovery_receive_error")
+
+    def _send(self, port: socket.socket, data: bytes, address: Address) -> None:
+        try:
+            port.sendto(data, address)
+        except OSError:  # this way is closed; the others are tried all the same
+            self._counters.add("discovery_send_error")
+
+
+class AnswerLimit:
+    """Which questions are answered: one answer a nonce, 5 a second and address, 300 a second in all."""
+
+    _REMEMBERED = 1_024
+
+    def __init__(self) -> None:
+        self._all = TokenBucket(300, 300)
+        self._each: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._nonces: OrderedDict[str, None] = OrderedDict()
+
+    def admit(self, nonce: str, address: str, now: float) -> bool:
+        """Whether the question `nonce` from `address` gets an answer at `now`."""
+        if nonce in self._nonces:
+            return False
+        bucket = self._each.setdefault(address, TokenBucket(5, 5))
+        self._each.move_to_end(address)
+        if len(self._each) > self._REMEMBERED:
+            self._each.popitem(last=False)
+        if not (bucket.take(now) and self._all.take(now)):
+            return False
+        self._nonces[nonce] = None
+        if len(self._nonces) > self._REMEMBERED:
+            self._nonces.popitem(last=False)
+        return True
+
+
+class DiscoveryResponder(_SocketLoop):
+    """Makes the meeting visible: answers questions by unicast at once, and sends a beacon every 2 s.
+
+    `describe` gives the answer's fields (of MeetingAd, without address) and is called by the responder's
+    thread. With `bind` only that address listens and sends. A port that cannot be had is tried again.
+    """
+
+    def __init__(
+        self,
+        describe: Callable[[], Json],
+        bind: str | None = None,
+        counters: Counters | None = None,
+        *,
+        port: int = DISCOVERY_PORT,
+    ) -> None:
+        super().__init__("discovery-responder", counters)
+        self._describe = describe
+        self._bind = bind
+        self._port = port
+        self._limit = AnswerLimit()
+        self._ear: socket.socket | None = None
+        self._warned = False
+        self._beacon_at = -math.inf
+
+    def start(self) -> None:
+        """Listen and start; a port that cannot be had is a warning, not the end."""
+        self._listen()
+        super().start()
+
+    def _turn(self, now: float) -> float:
+        if now >= self._beacon_at:
+            self._beacon_at = now + BEACON_EVERY
+            if self._ear is None:
+                self._listen()
+            self._send_beacon()
+        return self._beacon_at - time.monotonic()
+
+    def _listen(self) -> None:
+        try:
+            ear = _udp_socket(self._bind or "", self._port, shared=True)
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                log.warning(
+                    "this meeting cannot be found by itself, only joined by address: UDP %d is not free (%s)",
+                    self._port,
+                    error.strerror,
+                )
+            return
+        self._ear = ear
+        self._watch(ear, lambda: self._answer(ear, lambda source: True))
+        if self._bind is not None:
+            self._hear_broadcasts(interfaces_for(self._bind)[0])
+
+    def _hear_broadcasts(self, interface: Interface) -> None:
+        """Bound to one address, a socket hears no broadcasts on Linux and macOS: they get their own sockets.
+
+        On loopback only the programs bound to the same address hear each other.
+        """
+        near = {interface.address}.__contains__ if interface.loopback else self._within(interface.network)
+        for broadcast in interface.broadcasts:
+            if broadcast != interface.address:
+                with contextlib.suppress(OSError):
+                    ear = _udp_socket(broadcast, self._port, shared=True)
+                    self._watch(ear, functools.partial(self._answer, ear, near))
+
+    @staticmethod
+    def _within(network: ipaddress.IPv4Network) -> Callable[[str], bool]:
+        return lambda source: ipaddress.IPv4Address(source) in network
+
+    def _answer(self, ear: socket.socket, near: Callable[[str], bool]) -> None:
+        for data, source in self._datagrams(ear):
+            if len(data) < DISCOVERY_SIZE or not near(source[0]) or self._ear is None:
+                continue
+            try:
+                nonce, _ = parse_question(data)
+            except PeerFault as fault:
+                self._counters.add(fault.kind)
+                continue
+            if self._limit.admit(nonce, source[0], time.monotonic()):
+                self._send(self._ear, self._ad(nonce, len(data)), source)
+            else:
+                self._counters.add("discovery_unanswered")
+
+    def _send_beacon(self) -> None:
+        beacon = self._ad("", DISCOVERY_SIZE - 1)
+        for interface in interfaces_for(self._bind):
+            if interface.loopback and self._bind is None:
+                continue
+            with contextlib.suppress(OSError), _udp_socket(interface.address, 0) as mouth:
+                for broadcast in interface.broadcasts:
+                    self._send(mouth, beacon, (broadcast, self._port))
+
+    def _ad(self, nonce: str, limit: int) -> bytes:
+        return discovery_answer(nonce, {"version": PROTOCOL} | self._describe(), limit)
+
+
+class MeetingList:
+    """What was heard of meetings, forgotten after 6 s; at most 32. Pure: time is an argument."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], tuple[MeetingAd, float]] = {}
+        self._others: dict[str, tuple[int, float]] = {}
+
+    def note(self, fields: Json, address: str, now: float) -> None:
+        """Take the answer `fields` from `address`; PeerFault when it is wrong or one too many.
+
+        A host with several addresses keeps the one heard first, as long as that one is heard.
+        """
+        if fields["version"] != PROTOCOL:
+            if address in self._others or len(self._others) < MOST_ADS:
+                self._others[address] = (fields["version"], now)
+            return
+        ad = MeetingAd.parse(fields, address)
+        key = (ad.fingerprint, ad.meeting)
+        old, at = self._found.get(key, (None, now))
+        if old is None and len(self._found) >= MOST_ADS:
+            raise PeerFault("discovery_too_many")
+        if old is None or old.address == ad.address or now - at > AD_EXPIRES / 2:
+            self._found[key] = (ad, now)
+
+    def forget(self, now: float) -> None:
+        """Drop what was not heard for 6 s."""
+        oldest = now - AD_EXPIRES
+        self._found = {key: heard for key, heard in self._found.items() if heard[1] >= oldest}
+        self._others = {key: other for key, other in self._others.items() if other[1] >= oldest}
+
+    def meetings(self, now: float) -> list[MeetingAd]:
+        """The meetings of this protocol version heard within 6 s, the longest known first."""
+        return [ad for ad, at in self._found.values() if at >= now - AD_EXPIRES]
+
+    def other_versions(self, now: float) -> list[tuple[str, int]]:
+        """Address and version of hosts that speak another version of the protocol."""
+        return [
+            (address, version) for address, (version, at) in self._others.items() if at >= now - AD_EXPIRES
+        ]
+
+
+class MeetingFinder(_SocketLoop):
+    """Looks for meetings on every interface, or with `bind` on that address only, until closed.
+
+    `known` are the addresses of hosts met before: asked directly, so that they are found where no broadcast
+    gets through. After 1.5 s of silence a scan for `base_port` in the own subnets goes on in the background.
+    All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        bind: str | None = None,
+        known: Sequence[Address] = (),
+        base_port: int = DEFAULT_PORT,
+        *,
+        counters: Counters | None = None,
+        port: int = DISCOVERY_PORT,
+    ) -> None:
+        super().__init__("meeting-finder", counters)
+        self._bind = bind
+        self._known = [known for known in dict.fromkeys(known) if _is_address(known[0])][:MOST_ADS]
+        self._base_port = base_port
+        self._port = port
+        self._mouths: dict[str, socket.socket] = {}
+        self._interfaces: list[Interface] = []
+        self._nonces: OrderedDict[str, None] = OrderedDict()
+        self._list = MeetingList()
+        self._changed = threading.Condition()
+        self._settled = False
+        self._started = 0.0
+        self._round = 0
+        self._scan: _PortScan | None = None
+        self._scan_at = 0.0
+
+    def start(self) -> None:
+        """Ask now, and go on asking until closed."""
+        self._started = time.monotonic()
+        self._scan_at = self._started + QUIET
+        self._hear_beacons()
+        super().start()
+
+    def meetings(self) -> list[MeetingAd]:
+        """The meetings of this protocol version heard within the last 6 s, the longest known first."""
+        with self._changed:
+            return self._list.meetings(time.monotonic())
+
+    def other_versions(self) -> list[tuple[str, int]]:
+        """Address and version of hosts that speak another version of the protocol."""
+        with self._changed:
+            return self._list.other_versions(time.monotonic())
+
+    def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
+        """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: predicate(self._list.meetings(time.monotonic())), timeout)
+
+    def wait_settled(self, timeout: float) -> bool:
+        """Wait until the first look is over: 1.5 s, and the scan if all were silent. Whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._settled, timeout)
+
+    def close(self, deadline: float = 1.0) -> None:
+        """End the thread, within `deadline` seconds; may be called twice."""
+        super().close(deadline)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _turn(self, now: float) -> float:
+        ask_at = self._next_round()
+        if now >= ask_at:
+            self._round += 1
+            with self._changed:
+                self._list.forget(now)
+                self._changed.notify_all()
+            self._ask_everywhere()
+            ask_at = self._next_round()
+        scan_at = self._go_on_scanning(now)
+        return min(ask_at, scan_at) - time.monotonic()
+
+    def _next_round(self) -> float:
+        if self._round < len(ROUNDS):
+            return self._started + ROUNDS[self._round]
+        return self._started + ROUNDS[-1] + ASK_EVERY * (self._round - len(ROUNDS) + 1)
+
+    def _ask_everywhere(self) -> None:
+        self._interfaces = interfaces_for(self._bind)
+        self._open_mouths()
+        for interface in self._interfaces:
+            if interface.address in self._mouths:
+                self._ask(interface.address, interface.broadcasts)
+        for address, _ in self._known:
+            self._ask_directly(address)
+
+    def _open_mouths(self) -> None:
+        """One socket an address, kept while the address is there; "" for what must be routed."""
+        wanted = {interface.address for interface in self._interfaces} | (
+            {""} if self._bind is None else set()
+        )
+        for gone in self._mouths.keys() - wanted:
+            self._drop(self._mouths.pop(gone))
+        for address in wanted - self._mouths.keys():
+            with contextlib.suppress(OSError):
+                self._mouths[address] = mouth = _udp_socket(address, 0)
+                self._watch(mouth, functools.partial(self._hear, mouth, True))
+
+    def _ask(self, mouth: str, addresses: Sequence[str]) -> None:
+        """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
+        nonce = secrets.token_bytes(16)
+        self._nonces[nonce.hex()] = None
+        if len(self._nonces) > SCAN_MOST:
+            self._nonces.popitem(last=False)
+        question = discovery_question(nonce, PROTOCOL)
+        for address in addresses:
+            self._send(self._mouths[mouth], question, (address, self._port))
+
+    def _ask_directly(self, address: str) -> None:
+        mouth = _way_to(self._interfaces, address)
+        if mouth in self._mouths:
+            self._ask(mouth, [address])
+
+    def _hear_beacons(self) -> None:
+        """Beacons, where a socket can be bound to the broadcast address alone (Linux).
+
+        A wildcard socket would take questions from a host on this machine, and raise a firewall's prompt.
+        """
+        where = LIMITED_BROADCAST if self._bind is None else interfaces_for(self._bind)[0].broadcast
+        if sys.platform == "linux" and where:
+            with contextlib.suppress(OSError):
+                ear = _udp_socket(where, self._port, shared=True)
+                self._watch(ear, functools.partial(self._hear, ear, False))
+
+    def _hear(self, mouth: socket.socket, asked: bool) -> None:
+        for data, source in self._datagrams(mouth):
+            if not asked and len(data) >= DISCOVERY_SIZE:  # somebody's question
+                continue
+            try:
+                nonce, fields = parse_answer(data)
+                if (nonce is not None) != asked or (asked and nonce not in self._nonces):
+                    raise PeerFault("discovery_unasked")
+                with self._changed:
+                    self._list.note(fields, source[0], time.monotonic())
+                    self._changed.notify_all()
+            except PeerFault as fault:
+                self._counters.add(fault.kind)
+
+    def _go_on_scanning(self, now: float) -> float:
+        """Start or go on with the scan; when it must be looked at again."""
+        if self._scan is None:
+            if now < self._scan_at:
+                return self._scan_at
+            self._scan_at = now + SCAN_AGAIN
+            if self.meetings() or self.other_versions():
+                self._settle()
+                return self._scan_at
+            targets = scan_targets(self._interfaces, self._known, self._base_port)
+            self._scan = _PortScan(targets, self._watch, self._drop, self._ask_directly)
+        due = self._scan.step(now)
+        if due is None:
+            self._scan = None
+            self._scan_at = now + SCAN_AGAIN
+            self._settle()
+        return due or self._scan_at
+
+    def _settle(self) -> None:
+        with self._changed:
+            self._settled = True
+            self._changed.notify_all()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv4Address(text))
+    except ValueError:
+        return False
+
+
+def _way_to(own: Sequence[Interface], address: str) -> str:
+    """The own address from whose subnet `address` is reached; "" where it must be routed."""
+    target = ipaddress.IPv4Address(address)
+    return next((each.address for each in own if target in each.network), "")
+
+
+def scan_targets(own: Sequence[Interface], known: Sequence[Address], port: int) -> list[tuple[str, str, int]]:
+    """Where to look for a host that no broadcast reaches: (own address, address, port), at most 1,024.
+
+    Known hosts, then the usual places of a gateway, then the subnets in random order, small ones first; of a
+    big one the 1,024 addresses around the own.
+    """
+    targets = [(_way_to(own, address), address, own_port) for address, own_port in known]
+    gateways, rest = [], []
+    for each in sorted(own, key=lambda interface: -interface.prefix):
+        if each.loopback or each.prefix > 30:
+            continue
+        block = ipaddress.IPv4Network((each.address, max(each.prefix, 22)), strict=False)
+        hosts = [str(host) for host in block.hosts() if str(host) != each.address]
+        gateways += [(each.address, str(host), port) for host in (each.network[1], each.network[-2])]
+        rest += [(each.address, host, port) for host in random.sample(hosts, len(hosts))]
+    own_addresses = {each.address for each in own}
+    unique = dict.fromkeys(target for target in targets + gateways + rest if target[1] not in own_addresses)
+    return list(unique)[:SCAN_MOST]
+
+
+class _PortScan:
+    """Tries TCP `targets`, 50 at once; `opened` is told each address where somebody listens."""
+
+    def __init__(
+        self,
+        targets: list[tuple[str, str, int]],
+        watch: Callable[[socket.socket, Callable[[], None], bool], None],
+        drop: Callable[[socket.socket], None],
+        opened: Callable[[str], None],
+    ) -> None:
+        self._targets = targets[::-1]
+        self._watch = watch
+        self._drop = drop
+        self._opened = opened
+        self._trying: dict[socket.socket, float] = {}
+
+    def step(self, now: float) -> float | None:
+        """Give up what took too long, try more; when to come again at the latest, None at the end."""
+        for late in [tried for tried, until in self._trying.items() if until <= now]:
+            self._end(late)
+        while self._targets and len(self._trying) < SCAN_AT_ONCE:
+            self._try(*self._targets.pop(), now)
+        return min(self._trying.values(), default=None)
+
+    def _try(self, own: str, address: str, port: int, now: float) -> None:
+        tried = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        tried.setblocking(False)
+        try:
+            tried.bind((own, 0))
+            tried.connect((address, port))
+        except BlockingIOError:
+            pass
+        except OSError:  # no way there
+            tried.close()
+            return
+        self._trying[tried] = now + SCAN_PATIENCE
+        self._watch(tried, functools.partial(self._result, tried, address), True)
+
+    def _result(self, tried: socket.socket, address: str) -> None:
+        if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+            self._opened(address)
+        self._end(tried)
+
+    def _end(self, tried: socket.socket) -> None:
+        del self._trying[tried]
+        self._drop(tried)
 
 
 # ======================================================================================

@@ -33,7 +33,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
     near = client.wrap_bio(to_client, to_server)
     waiting = {far, near}
     for _ in range(10):
-        for side in list(waiting):
+        for side in tuple(waiting):
             try:
                 side.do_handshake()
                 waiting.discard(side)
@@ -104,7 +104,8 @@ class TestIdentity:
         assert cs.load_identity(tmp_path / "a").fingerprint not in (one.fingerprint, two.fingerprint)
 
     def test_programs_that_start_together_agree(self, tmp_path: Path) -> None:
-        code = "import sys, pathlib, connectsphere as cs; input(); print(cs.load_identity(pathlib.Path(sys.argv[1])))"
+        code = "import sys, pathlib, connectsphere; input();"
+        code += "print(connectsphere.load_identity(pathlib.Path(sys.argv[1])))"
         programs = [
             subprocess.Popen(
                 [sys.executable, "-c", code, str(tmp_path)],
