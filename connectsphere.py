@@ -1064,6 +1064,10 @@ class Interface:
         """Whether it leads to this machine only."""
         return ipaddress.IPv4Address(self.address).is_loopback
 
+    def near(self, address: str) -> bool:
+        """Whether a broadcast from `address` came this way. On loopback each address is a world of its own."""
+        return address == self.address if self.loopback else ipaddress.IPv4Address(address) in self.network
+
     @property
     def broadcasts(self) -> list[str]:
         """Where a question to everybody goes. On loopback also to itself: not all can broadcast."""
@@ -1315,29 +1319,21 @@ class DiscoveryResponder(_SocketLoop):
                 )
             return
         self._ear = ear
-        self._watch(ear, lambda: self._answer(ear, lambda source: True))
+        self._watch(ear, functools.partial(self._answer, ear, None))
         if self._bind is not None:
             self._hear_broadcasts(interfaces_for(self._bind)[0])
 
     def _hear_broadcasts(self, interface: Interface) -> None:
-        """Bound to one address, a socket hears no broadcasts on Linux and macOS: they get their own sockets.
-
-        On loopback only the programs bound to the same address hear each other.
-        """
-        near = {interface.address}.__contains__ if interface.loopback else self._within(interface.network)
+        """Bound to one address, a socket hears no broadcasts on Linux and macOS: they get their own sockets."""
         for broadcast in interface.broadcasts:
             if broadcast != interface.address:
                 with contextlib.suppress(OSError):
                     ear = _udp_socket(broadcast, self._port, shared=True)
-                    self._watch(ear, functools.partial(self._answer, ear, near))
+                    self._watch(ear, functools.partial(self._answer, ear, interface))
 
-    @staticmethod
-    def _within(network: ipaddress.IPv4Network) -> Callable[[str], bool]:
-        return lambda source: ipaddress.IPv4Address(source) in network
-
-    def _answer(self, ear: socket.socket, near: Callable[[str], bool]) -> None:
+    def _answer(self, ear: socket.socket, only: Interface | None) -> None:
         for data, source in self._datagrams(ear):
-            if len(data) < DISCOVERY_SIZE or not near(source[0]) or self._ear is None:
+            if len(data) < DISCOVERY_SIZE or self._ear is None or (only and not only.near(source[0])):
                 continue
             try:
                 nonce, _ = parse_question(data)
@@ -1505,7 +1501,7 @@ class MeetingFinder(_SocketLoop):
         for address in wanted - self._mouths.keys():
             with contextlib.suppress(OSError):
                 self._mouths[address] = mouth = _udp_socket(address, 0)
-                self._watch(mouth, functools.partial(self._hear, mouth, True))
+                self._watch(mouth, functools.partial(self._hear_answer, mouth))
 
     def _ask(self, mouth: str, addresses: Sequence[str]) -> None:
         """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
@@ -1527,25 +1523,33 @@ class MeetingFinder(_SocketLoop):
 
         A wildcard socket would take questions from a host on this machine, and raise a firewall's prompt.
         """
-        where = LIMITED_BROADCAST if self._bind is None else interfaces_for(self._bind)[0].broadcast
+        only = interfaces_for(self._bind)[0] if self._bind else None
+        where = only.broadcast if only else LIMITED_BROADCAST
         if sys.platform == "linux" and where:
             with contextlib.suppress(OSError):
                 ear = _udp_socket(where, self._port, shared=True)
-                self._watch(ear, functools.partial(self._hear, ear, False))
+                self._watch(ear, functools.partial(self._hear_beacon, ear, only))
 
-    def _hear(self, mouth: socket.socket, asked: bool) -> None:
+    def _hear_beacon(self, ear: socket.socket, only: Interface | None) -> None:
+        for data, source in self._datagrams(ear):
+            is_question = len(data) >= DISCOVERY_SIZE
+            if not is_question and (only is None or only.near(source[0])):
+                self._take(data, source[0], lambda nonce: nonce is None)
+
+    def _hear_answer(self, mouth: socket.socket) -> None:
         for data, source in self._datagrams(mouth):
-            if not asked and len(data) >= DISCOVERY_SIZE:  # somebody's question
-                continue
-            try:
-                nonce, fields = parse_answer(data)
-                if (nonce is not None) != asked or (asked and nonce not in self._nonces):
-                    raise PeerFault("discovery_unasked")
-                with self._changed:
-                    self._list.note(fields, source[0], time.monotonic())
-                    self._changed.notify_all()
-            except PeerFault as fault:
-                self._counters.add(fault.kind)
+            self._take(data, source[0], self._nonces.__contains__)
+
+    def _take(self, data: bytes, address: str, expected: Callable[[str | None], bool]) -> None:
+        try:
+            nonce, fields = parse_answer(data)
+            if not expected(nonce):
+                raise PeerFault("discovery_unasked")
+            with self._changed:
+                self._list.note(fields, address, time.monotonic())
+                self._changed.notify_all()
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
 
     def _go_on_scanning(self, now: float) -> float:
         """Start or go on with the scan; when it must be looked at again."""
