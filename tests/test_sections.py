@@ -527,7 +527,7 @@ def literal(node: ast.expr) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
-        return f"{node.values[0].value}*"
+        return f"{node.values[0].value!s}*"
     return None
 
 
