@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from headless import Headless
+from lan import Lan
 from leaks import Watch, adopt_orphans
 
 TkErrors = list[BaseException]
@@ -108,3 +110,12 @@ def meeting(tmp_path: Path) -> Iterator[Callable[..., Headless]]:
     started = Meeting(tmp_path)
     with contextlib.closing(started):
         yield started
+
+
+@pytest.fixture
+def lan() -> Iterator[Callable[[int], Lan]]:
+    """A factory of LANs of network namespaces; asked for before `meeting`, it goes after it."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and iproute2")
+    with contextlib.ExitStack() as stack:
+        yield lambda hosts: stack.enter_context(contextlib.closing(Lan(hosts)))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from headless import Headless, free_base
+from lan import Lan
 from leaks import Watch
 
 ECHO = """
@@ -110,6 +111,42 @@ def test_an_error_in_a_tk_callback_is_collected(display: str, tk_errors: list[Ba
     root.destroy()
     assert [type(error) for error in tk_errors] == [ZeroDivisionError]
     tk_errors.clear()
+
+
+ASK = """
+import socket, sys
+with socket.socket(type=socket.SOCK_DGRAM) as s:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    s.sendto(sys.argv[1].encode(), ("10.77.0.255", 9000))
+"""
+LISTEN = """
+import json, os, socket, sys, threading, time
+def say(event, **fields): print(json.dumps({"event": event, "time": time.time(), **fields}), flush=True)
+def leave(): sys.stdin.read(); os._exit(0)
+threading.Thread(target=leave, daemon=True).start()
+s = socket.socket(type=socket.SOCK_DGRAM)
+s.bind(("", 9000))
+say("serving")
+while True:
+    word, address = s.recvfrom(99)
+    say("asked", by=address[0], word=word.decode())
+"""
+
+
+def test_hosts_of_a_lan_hear_broadcasts_without_a_route(
+    lan: Callable[[int], Lan], meeting: Callable[..., Headless]
+) -> None:
+    hosts = lan(2)
+    listener = meeting(netns=hosts.host(1), program=(sys.executable, "-c", LISTEN))
+    listener.wait("serving")
+    assert hosts.run(2, "ip", "route", "show", "default") == ""
+    hosts.run(2, sys.executable, "-c", ASK, "open")
+    assert listener.wait("asked")["by"] == hosts.address(2)
+    hosts.lose(1, 100)
+    hosts.run(2, sys.executable, "-c", ASK, "lost")
+    hosts.lose(1, 0)
+    hosts.run(2, sys.executable, "-c", ASK, "mended")
+    assert listener.wait("asked")["word"] == "mended"
 
 
 def test_a_free_base_has_five_free_ports() -> None:
