@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from headless import Headless
-from lan import Lan
+from lan import Lan, obstacle
 from leaks import Watch, adopt_orphans
 
 TkErrors = list[BaseException]
@@ -112,10 +111,15 @@ def meeting(tmp_path: Path) -> Iterator[Callable[..., Headless]]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skips where the machine cannot have network namespaces."""
+    if reason := obstacle():
+        pytest.skip(reason)
+
+
 @pytest.fixture
-def lan() -> Iterator[Callable[[int], Lan]]:
+def lan(namespaces: None) -> Iterator[Callable[[int], Lan]]:
     """A factory of LANs of network namespaces; asked for before `meeting`, it goes after it."""
-    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and iproute2")
     with contextlib.ExitStack() as stack:
         yield lambda hosts: stack.enter_context(contextlib.closing(Lan(hosts)))

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 
 _serial = itertools.count(1)
+
+
+def obstacle() -> str:
+    """Why this machine cannot have namespaces (no root, no iproute2, a bare chroot); empty if it can."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
+        return "network namespaces need Linux, root and iproute2"
+    name = f"cs{os.getpid()}-probe"
+    added = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if added.returncode:
+        return added.stderr.strip()
+    entered = subprocess.run(
+        ["ip", "netns", "exec", name, "true"], capture_output=True, text=True, check=False
+    )
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return entered.stderr.strip()
 
 
 class Lan:
