@@ -934,63 +934,68 @@ def parse_nack(data: bytes) -> Nack:
 # -- discovery: one JSON object a datagram ----------------------------------------------------------
 
 QUESTION_SIZE: Final = 512
+LONGEST_QUESTION: Final = 1_500
+_VERSION: Final = _integer(1, 1_000_000)
 _AD: Shape = {
-    "v": _COUNT,
+    "version": _VERSION,
     "meeting": _hex(16),
     "title": _NAME,
     "host": _NAME,
     "port": _PORT,
-    "people": _integer(0, MAX_PEOPLE),
+    "people": _COUNT,
     "pin": _flag,
     "locked": _flag,
     "fingerprint": _TOKEN,
-    "nonce?": _hex(16),
+    "nonce": _either(_exactly(""), _hex(16)),
 }
 
 
 def discovery_question(nonce: bytes, version: int = PROTOCOL) -> bytes:
     """A question of 512 bytes, so that no answer is larger than what asked for it."""
-    text = json.dumps({"connectsphere": "question", "v": version, "nonce": nonce.hex()})
+    text = json.dumps({"connectsphere": "question", "version": version, "nonce": nonce.hex()})
     return text.encode().ljust(QUESTION_SIZE)
 
 
 def parse_question(data: bytes) -> tuple[str, int]:
-    """(nonce, version) of a question; PeerFault for anything else or shorter."""
-    if len(data) != QUESTION_SIZE:
-        raise PeerFault("bad_question")
+    """(nonce, version) of a question; PeerFault for anything else, shorter or far too long."""
+    if not QUESTION_SIZE <= len(data) <= LONGEST_QUESTION:
+        raise PeerFault("bad_question", "size")
     value = parse_json(data)
     if value.get("connectsphere") != "question":
         raise PeerFault("bad_question")
-    checked = _shaped(value, {"v": _COUNT, "nonce": _hex(16)})
-    return checked["nonce"], checked["v"]
+    checked = _shaped(value, {"version": _VERSION, "nonce": _hex(16)})
+    return checked["nonce"], checked["version"]
 
 
-def discovery_answer(nonce: str | None, fields: Json) -> bytes:
-    """An answer to `nonce`, or a beacon; a long title is cut so that it is never over 512 bytes."""
-    answer: Json = {"connectsphere": "answer", **fields}
-    if nonce is not None:
-        answer["nonce"] = nonce
+def discovery_answer(nonce: str, fields: Json, limit: int = QUESTION_SIZE) -> bytes:
+    """An answer of at most `limit` bytes to the question `nonce`, empty for a beacon.
+
+    Title and host name are cut where they do not fit; ValueError when the rest does not.
+    """
+    answer: Json = {"connectsphere": "answer", "nonce": nonce, **fields}
     while True:
         data = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        if len(data) <= QUESTION_SIZE:
+        if len(data) <= limit:
             return data
-        longest = max(("title", "host"), key=lambda key: len(answer[key]))
+        longest = max(("title", "host"), key=lambda key: len(answer.get(key, "")))
+        if not answer.get(longest):
+            raise ValueError("a discovery answer that cannot fit")
         answer[longest] = answer[longest][:-1]
 
 
 def parse_answer(data: bytes) -> tuple[str | None, Json]:
     """(nonce or None for a beacon, fields) of an answer; PeerFault for anything else.
 
-    The answer of another protocol version is held to `v` alone.
+    The answer of another protocol version is held to its version alone.
     """
-    if len(data) > QUESTION_SIZE:
-        raise PeerFault("bad_answer")
+    if len(data) > LONGEST_QUESTION:
+        raise PeerFault("bad_answer", "size")
     value = parse_json(data)
     if value.get("connectsphere") != "answer":
         raise PeerFault("bad_answer")
-    version = _shaped(value, {"v": _COUNT})["v"]
-    fields = _shaped(value, _AD if version == PROTOCOL else {"v": _COUNT, "nonce?": _hex(16)})
-    return fields.pop("nonce", None), fields
+    version = _shaped(value, {"version": _VERSION})["version"]
+    fields = _shaped(value, _AD if version == PROTOCOL else {"version": _VERSION, "nonce": _text(32)})
+    return fields.pop("nonce") or None, fields
 
 
 # ======================================================================================
@@ -3377,75 +3382,6 @@ def local_address(toward: str) -> str:
 # ======================================================================================
 
 
-DISCOVERY_SIZE: Final = 512
-LONGEST_QUESTION: Final = 1_500
-
-
-def discovery_question(nonce: bytes, version: int) -> bytes:
-    """Who is there? 512 bytes, so that no answer is longer than its question."""
-    body = json.dumps({"connectsphere": "question", "nonce": nonce.hex(), "version": version})
-    return body.encode().ljust(DISCOVERY_SIZE)
-
-
-def parse_question(data: bytes) -> tuple[str, int]:
-    """Nonce (hex) and version of a question; PeerFault("discovery") for anything else."""
-    if not DISCOVERY_SIZE <= len(data) <= LONGEST_QUESTION:
-        raise PeerFault("discovery", "a question of a wrong size")
-    fields = _discovery_fields(data, "question")
-    return _nonce_of(fields), _version_of(fields)
-
-
-def discovery_answer(nonce: str, fields: Json, limit: int) -> bytes:
-    """An answer of at most `limit` bytes to the question `nonce` (empty: a beacon).
-
-    Title and host name are cut where they do not fit; ValueError when the rest does not.
-    """
-    fields = {"connectsphere": "answer", "nonce": nonce} | fields
-    while True:
-        data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        if len(data) <= limit:
-            return data
-        longest = max(("title", "host"), key=lambda key: len(fields.get(key, "")))
-        if not fields.get(longest):
-            raise ValueError("a discovery answer that cannot fit")
-        fields[longest] = fields[longest][:-1]
-
-
-def parse_answer(data: bytes) -> tuple[str | None, Json]:
-    """Nonce (None for a beacon) and fields of an answer, "version" checked; PeerFault("discovery")."""
-    if len(data) > LONGEST_QUESTION:
-        raise PeerFault("discovery", "an answer of a wrong size")
-    fields = _discovery_fields(data, "answer")
-    _version_of(fields)
-    return _nonce_of(fields) if fields.get("nonce") else None, fields
-
-
-def _discovery_fields(data: bytes, kind: str) -> Json:
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise PeerFault("discovery", "no JSON") from error
-    if not isinstance(fields, dict) or fields.get("connectsphere") != kind:
-        raise PeerFault("discovery", f"no {kind}")
-    return fields
-
-
-def _nonce_of(fields: Json) -> str:
-    nonce = fields.get("nonce")
-    if not isinstance(nonce, str) or len(nonce) != 32 or not set(nonce) <= set("0123456789abcdef"):
-        raise PeerFault("discovery", "a wrong nonce")
-    return nonce
-
-
-def _version_of(fields: Json) -> int:
-    version = fields.get("version")
-    if type(version) is not int or not 0 < version < 1_000_000:
-        raise PeerFault("discovery", "a wrong version")
-    return version
-
-
-# WIRE ends here (until merged)
-
 ROUNDS: Final = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
 ASK_EVERY: Final = 2.0
 BEACON_EVERY: Final = 2.0
@@ -3800,7 +3736,7 @@ class DiscoveryResponder(_SocketLoop):
 
     def _answer(self, ear: socket.socket, only: Interface | None) -> None:
         for data, source in self._datagrams(ear):
-            if len(data) < DISCOVERY_SIZE or self._ear is None or (only and not only.near(source[0])):
+            if len(data) < QUESTION_SIZE or self._ear is None or (only and not only.near(source[0])):
                 continue
             try:
                 nonce, _ = parse_question(data)
@@ -3813,7 +3749,7 @@ class DiscoveryResponder(_SocketLoop):
                 self._counters.add("discovery_unanswered")
 
     def _send_beacon(self) -> None:
-        beacon = self._ad("", DISCOVERY_SIZE - 1)
+        beacon = self._ad("", QUESTION_SIZE - 1)
         for interface in interfaces_for(self._bind):
             if interface.loopback and self._bind is None:
                 continue
@@ -3999,7 +3935,7 @@ class MeetingFinder(_SocketLoop):
 
     def _hear_beacon(self, ear: socket.socket, only: Interface | None) -> None:
         for data, source in self._datagrams(ear):
-            is_question = len(data) >= DISCOVERY_SIZE
+            is_question = len(data) >= QUESTION_SIZE
             if not is_question and (only is None or only.near(source[0])):
                 self._take(data, source[0], lambda nonce: nonce is None)
 
