@@ -41,11 +41,15 @@ import collections
 import contextlib
 import ctypes
 import enum
+<<<<<<< HEAD
 import functools
 import hashlib
 import heapq
 import hmac
 import ipaddress
+=======
+import heapq
+>>>>>>> video
 import json
 import logging
 import math
@@ -61,12 +65,19 @@ import sys
 import threading
 import time
 import unicodedata
+<<<<<<< HEAD
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, TypeAlias, TypeVar, cast
+=======
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+>>>>>>> video
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -1003,6 +1014,7 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 # Uses: BASICS, WIRE
 # ======================================================================================
 
+<<<<<<< HEAD
 # -- audio
 
 SILENCE: Final[Samples] = np.zeros(
@@ -1624,6 +1636,1006 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
         return None
     age = (round(now_unix * 1000.0) - int.from_bytes(data[1:4], "big")) % CLOCK_SPAN
     return (age - CLOCK_SPAN if age >= CLOCK_SPAN // 2 else age) / 1000.0
+=======
+# -- video -----------------------------------------------------------------------------------
+#
+# Frames in, datagrams out, and back. A frame is kept as runs: stretches of its parts that came in order
+# in one buffer, so that a frame which one GRO read brought whole is never touched part by part.
+
+DATAGRAM: Final = VIDEO_HEADER.size + CHUNK
+GSO_PARTS: Final = 58
+_INDEXES: Final = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
+
+MAX_OPEN: Final = 3  # frames of one sender and layer that are being collected
+MAX_HELD: Final = 1_000_000  # bytes of one sender's unfinished frames
+MAX_SENDERS: Final = 2 * MAX_PEOPLE
+NACK_ROUNDS: Final = 4
+GAP_WAIT: Final = 0.002
+TAIL_WAIT: Final = 0.010
+NACK_AGAIN: Final = 0.015
+FRAME_LIFE: Final = 0.120
+
+
+def _headers(ident: int, number: int, total: int, first: int, count: int) -> bytes:
+    """The headers of parts `first` to `first + count - 1`, back to back."""
+    same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
+    return same + same.join(_INDEXES[first : first + count])
+
+
+def frame_datagrams(ident: int, number: int, sealed: bytes) -> bytearray:
+    """All datagrams of a frame back to back, each of DATAGRAM bytes but for a shorter last.
+
+    ValueError when `sealed` is empty or larger than MAX_FRAME.
+    """
+    total, full = parts_of(len(sealed)), len(sealed) // CHUNK
+    if not 1 <= total <= MAX_PARTS:
+        raise ValueError(f"a frame of {len(sealed)} bytes")
+    headers = _headers(ident, number, total, 0, total)
+    layout = bytearray(len(headers) + len(sealed))
+    grid = np.frombuffer(layout, np.uint8, full * DATAGRAM).reshape(full, DATAGRAM)
+    grid[:, : VIDEO_HEADER.size] = np.frombuffer(headers, np.uint8, full * VIDEO_HEADER.size).reshape(
+        full, VIDEO_HEADER.size
+    )
+    grid[:, VIDEO_HEADER.size :] = np.frombuffer(sealed, np.uint8, full * CHUNK).reshape(full, CHUNK)
+    layout[full * DATAGRAM :] = headers[full * VIDEO_HEADER.size :] + sealed[full * CHUNK :]
+    return layout
+
+
+class WholeFrame(NamedTuple):
+    """A frame whose parts are all there; `first_at` is when the first sign of it came."""
+
+    id: int
+    number: int
+    sealed: bytes
+    first_at: float
+
+
+class StreamCounts(NamedTuple):
+    """Frames of one sender: never delivered, and delivered after a nack."""
+
+    lost: int
+    repaired: int
+
+
+class _Run(NamedTuple):
+    """Parts `first` to `first + length - 1` of one frame, in order."""
+
+    id: int
+    number: int
+    total: int
+    first: int
+    length: int
+    chunks: bytes
+
+    @property
+    def bits(self) -> int:
+        return ((1 << self.length) - 1) << self.first
+
+    def well_formed(self) -> bool:
+        """Whether all parts are full but for the frame's last, which has at least one byte."""
+        end = self.first + self.length
+        if not 0 < end <= self.total <= MAX_PARTS:
+            return False
+        size = len(self.chunks)
+        return size == self.length * CHUNK or (
+            end == self.total and (self.length - 1) * CHUNK < size < self.length * CHUNK
+        )
+
+    def singles(self) -> list[_Run]:
+        """The same parts, each as a run of its own."""
+        return [
+            self._replace(first=self.first + i, length=1, chunks=self.chunks[i * CHUNK : (i + 1) * CHUNK])
+            for i in range(self.length)
+        ]
+
+
+def _parse_datagram(datagram: memoryview) -> _Run | None:
+    if len(datagram) < VIDEO_HEADER.size:
+        return None
+    ident, number, total, index = VIDEO_HEADER.unpack_from(datagram)
+    run = _Run(ident, number, total, index, 1, bytes(datagram[VIDEO_HEADER.size :]))
+    return run if run.well_formed() else None
+
+
+def _parse_batch(buffer: memoryview, segment: int) -> _Run | None:
+    """`buffer` as one run if it is nothing else: one pass over the headers, one over the chunks."""
+    if segment != DATAGRAM or len(buffer) < DATAGRAM:
+        return None
+    ident, number, total, first = VIDEO_HEADER.unpack_from(buffer)
+    count, full = -(-len(buffer) // DATAGRAM), len(buffer) // DATAGRAM
+    grid = np.frombuffer(buffer, np.uint8, full * DATAGRAM).reshape(full, DATAGRAM)
+    tail = buffer[full * DATAGRAM :]
+    headers = grid[:, : VIDEO_HEADER.size].tobytes() + tail[: VIDEO_HEADER.size]
+    if headers != _headers(ident, number, total, first, count):
+        return None
+    chunks = grid[:, VIDEO_HEADER.size :].tobytes() + tail[VIDEO_HEADER.size :]
+    run = _Run(ident, number, total, first, count, chunks)
+    return run if run.well_formed() else None
+
+
+@dataclass(slots=True)
+class _OpenFrame:
+    """A frame being collected; total 0 while no part of it was seen. Bit i of `have`: part i is here."""
+
+    id: int
+    number: int
+    first_at: float
+    again: bool = False
+    rounds: int = 0
+    total: int = 0
+    have: int = 0
+    held: int = 0
+    gap_at: float = math.inf
+    ask_at: float = math.inf
+    runs: dict[int, bytes] = field(default_factory=dict)
+
+    def add(self, run: _Run) -> None:
+        self.total = run.total
+        self.have |= run.bits
+        self.held += len(run.chunks)
+        self.runs[run.first] = run.chunks
+
+    @property
+    def whole(self) -> bool:
+        return self.total > 0 and self.have == (1 << self.total) - 1
+
+    @property
+    def missing(self) -> int:
+        return ((1 << self.total) - 1) & ~self.have if self.total else ALL_PARTS
+
+    @property
+    def due(self) -> float:
+        return min(self.ask_at, self.first_at + FRAME_LIFE)
+
+    def sealed(self) -> bytes:
+        if len(self.runs) == 1:
+            return next(iter(self.runs.values()))
+        return b"".join(self.runs[first] for first in sorted(self.runs))
+
+    def plan_first_ask(self, now: float, overtaken: bool) -> None:
+        """Set when the first nack is due, from what is missing; a later round has its own time."""
+        if self.rounds:
+            return
+        if overtaken or self.have & (self.have + 1):
+            self.gap_at = min(self.gap_at, now)
+            self.ask_at = self.gap_at + GAP_WAIT
+        else:
+            self.gap_at = math.inf
+            self.ask_at = now + TAIL_WAIT
+
+    def ask(self, now: float, again_after: float) -> Nack:
+        self.rounds += 1
+        self.ask_at = now + again_after if self.rounds < NACK_ROUNDS else math.inf
+        return Nack(self.id, self.number, self.missing)
+
+
+class _Stream:
+    """The frames of one sender and layer: what is open, and up to where it was delivered."""
+
+    def __init__(self) -> None:
+        self.delivered = -1
+        self.lost = 0
+        self.repaired = 0
+        self.before = (-1, 0, 0)
+        self.open: dict[int, _OpenFrame] = {}
+        self.given_up: deque[int] = deque(maxlen=16)
+
+    def newest(self) -> int:
+        """The highest number seen since the last delivery, -1 for none yet."""
+        return max(self.delivered, max(self.open, default=-1), max(self.given_up, default=-1))
+
+    def deliver(self, frame: _OpenFrame) -> None:
+        self.before = (self.delivered, self.lost, self.repaired)
+        if self.delivered >= 0:
+            self.lost += frame.number - self.delivered - 1
+        self.repaired += frame.rounds > 0
+        self.delivered = frame.number
+        self.given_up.clear()
+
+    def take_back(self) -> None:
+        """Undo the last delivery, so that a forged number blocks nothing."""
+        self.delivered, self.lost, self.repaired = self.before
+
+
+class _Sender:
+    def __init__(self) -> None:
+        self.streams: dict[int, _Stream] = {}
+        self.held = 0
+
+
+class Reassembler:
+    """Collects the parts of frames, newest frame first, and says what to ask for again.
+
+    `layered`: numbers carry the layer in their top two bits (upstream). Never raises on what a peer
+    sends: it is dropped and counted. `rtt` in seconds is the caller's to keep up to date.
+    """
+
+    def __init__(self, layered: bool, counters: Counters) -> None:
+        self.rtt = 0.0
+        self._layer_shift = LAYER_SHIFT if layered else 32
+        self._counters = counters
+        self._senders: dict[int, _Sender] = {}
+        self._due = math.inf
+
+    def push(self, datagram: bytes | memoryview, now: float) -> WholeFrame | None:
+        """Take one datagram; the frame that it completes, if any."""
+        run = _parse_datagram(memoryview(datagram))
+        if run is None:
+            self._counters.add("video.malformed")
+            return None
+        return self._take(run, now)
+
+    def push_batch(self, buffer: bytes | memoryview, segment: int, now: float) -> list[WholeFrame]:
+        """Take a buffer of datagrams of `segment` bytes each (the last may be shorter), as GRO gives it."""
+        view = memoryview(buffer)
+        run = _parse_batch(view, segment)
+        if run is not None:
+            frames = [self._take(run, now)]
+        else:
+            step = max(1, segment)
+            frames = [self.push(view[at : at + step], now) for at in range(0, len(view), step)]
+        return [frame for frame in frames if frame is not None]
+
+    def retry(self, frame: WholeFrame) -> bool:
+        """`frame` did not open: its parts are asked for once more. False if that was done before."""
+        sender = self._senders.get(frame.id)
+        stream = sender.streams.get(frame.number >> self._layer_shift) if sender else None
+        if stream is None or stream.delivered != frame.number:
+            return False
+        stream.take_back()
+        if frame.number in stream.given_up:
+            return False
+        last_ask = _OpenFrame(frame.id, frame.number, frame.first_at, again=True, rounds=NACK_ROUNDS - 1)
+        last_ask.ask_at = frame.first_at
+        stream.open[frame.number] = last_ask
+        self._due = min(self._due, last_ask.due)
+        return True
+
+    def nacks(self, now: float) -> list[Nack]:
+        """What to ask for at `now`; gives up frames that took too long."""
+        if now < self._due:
+            return []
+        asked: list[Nack] = []
+        self._due = math.inf
+        wait = max(NACK_AGAIN, 1.5 * self.rtt)
+        for sender in self._senders.values():
+            for stream in sender.streams.values():
+                for frame in list(stream.open.values()):
+                    if now >= frame.first_at + FRAME_LIFE:
+                        self._give_up(sender, stream, frame)
+                        continue
+                    if now >= frame.ask_at:
+                        asked.append(frame.ask(now, wait))
+                    self._due = min(self._due, frame.due)
+        return asked
+
+    def next_due(self, now: float) -> float | None:
+        """When to call `nacks` next (it may find nothing to do); None when nothing was open at its last."""
+        return max(now, self._due) if self._due < math.inf else None
+
+    def counts(self, ident: int) -> StreamCounts:
+        """Lost and repaired frames of `ident` so far."""
+        streams = self._senders[ident].streams.values() if ident in self._senders else ()
+        return StreamCounts(sum(s.lost for s in streams), sum(s.repaired for s in streams))
+
+    def held(self, ident: int) -> int:
+        """Bytes of unfinished frames of `ident` in memory."""
+        return self._senders[ident].held if ident in self._senders else 0
+
+    def forget(self, ident: int) -> None:
+        """Drop everything about a sender that has left."""
+        self._senders.pop(ident, None)
+
+    def _take(self, run: _Run, now: float) -> WholeFrame | None:
+        sender = self._sender(run.id)
+        stream = sender.streams.setdefault(run.number >> self._layer_shift, _Stream())
+        if run.number <= stream.delivered or run.number in stream.given_up:
+            self._counters.add("video.late", run.length)
+            return None
+        frame = stream.open.get(run.number) or self._open(sender, stream, run, now)
+        if frame.total not in (0, run.total):
+            self._counters.add("video.other_total", run.length)
+            return None
+        if frame.have & run.bits:
+            return self._take_overlap(run, frame, now)
+        self._make_room(sender, frame, len(run.chunks))
+        frame.add(run)
+        sender.held += len(run.chunks)
+        if frame.whole:
+            return self._deliver(sender, stream, frame)
+        frame.plan_first_ask(now, overtaken=frame.number < stream.newest())
+        self._due = min(self._due, frame.due)
+        return None
+
+    def _take_overlap(self, run: _Run, frame: _OpenFrame, now: float) -> WholeFrame | None:
+        fresh = [part for part in run.singles() if not frame.have & part.bits]
+        self._counters.add("video.duplicate", run.length - len(fresh))
+        frames = [self._take(part, now) for part in fresh]
+        return frames[-1] if frames else None
+
+    def _sender(self, ident: int) -> _Sender:
+        sender = self._senders.get(ident)
+        if sender is None:
+            if len(self._senders) >= MAX_SENDERS:
+                self.forget(next(iter(self._senders)))
+            sender = self._senders[ident] = _Sender()
+        return sender
+
+    def _open(self, sender: _Sender, stream: _Stream, run: _Run, now: float) -> _OpenFrame:
+        """Start collecting the run's frame, and the frames whose numbers it shows to be missing."""
+        newest, first = stream.newest(), run.number
+        if 0 <= newest < run.number:
+            free = max(0, MAX_OPEN - 1 - len(stream.open))
+            first = max(newest + 1, run.number - free)
+        if len(stream.open) >= MAX_OPEN:
+            self._counters.add("video.crowded")
+            self._give_up(sender, stream, next(iter(stream.open.values())))
+        for number in range(first, run.number + 1):
+            stream.open[number] = _OpenFrame(run.id, number, now)
+        for frame in stream.open.values():
+            if frame.number < run.number:
+                frame.plan_first_ask(now, overtaken=True)
+                self._due = min(self._due, frame.due)
+        return stream.open[run.number]
+
+    def _make_room(self, sender: _Sender, keep: _OpenFrame, size: int) -> None:
+        while sender.held + size > MAX_HELD:
+            frames = [
+                (frame.first_at, frame.number, stream, frame)
+                for stream in sender.streams.values()
+                for frame in stream.open.values()
+                if frame is not keep and frame.held
+            ]
+            _, _, stream, oldest = min(frames, key=lambda entry: entry[:2])
+            self._counters.add("video.crowded")
+            self._give_up(sender, stream, oldest)
+
+    def _deliver(self, sender: _Sender, stream: _Stream, frame: _OpenFrame) -> WholeFrame:
+        for number in [number for number in stream.open if number <= frame.number]:
+            sender.held -= stream.open.pop(number).held
+        stream.deliver(frame)
+        if frame.again:
+            stream.given_up.append(frame.number)
+        return WholeFrame(frame.id, frame.number, frame.sealed(), frame.first_at)
+
+    def _give_up(self, sender: _Sender, stream: _Stream, frame: _OpenFrame) -> None:
+        sender.held -= stream.open.pop(frame.number).held
+        stream.given_up.append(frame.number)
+
+
+@dataclass(slots=True)
+class _SentStream:
+    """What one stream sent of late: layouts for 250 ms, sizes for a second."""
+
+    layouts: dict[int, tuple[float, bytearray]] = field(default_factory=dict)
+    sent: deque[tuple[float, int]] = field(default_factory=deque)
+    resent: deque[tuple[float, int]] = field(default_factory=deque)
+    sent_size: int = 0
+    resent_size: int = 0
+
+    def prune(self, now: float) -> None:
+        while self.layouts and now - next(iter(self.layouts.values()))[0] > SentFrames.LIFE:
+            del self.layouts[next(iter(self.layouts))]
+        while self.sent and now - self.sent[0][0] > SentFrames.WINDOW:
+            self.sent_size -= self.sent.popleft()[1]
+        while self.resent and now - self.resent[0][0] > SentFrames.WINDOW:
+            self.resent_size -= self.resent.popleft()[1]
+
+
+class SentFrames:
+    """The sealed datagrams sent of late, so that a nack is answered with the very same bytes."""
+
+    LIFE: Final = 0.25
+    WINDOW: Final = 1.0
+
+    def __init__(self, budget: float = 0.25) -> None:
+        self._budget = budget
+        self._streams: dict[int, _SentStream] = {}
+
+    def store(self, ident: int, number: int, layout: bytearray, now: float) -> None:
+        """Keep the datagrams of a frame as it is sent."""
+        stream = self._streams.setdefault(ident, _SentStream())
+        stream.layouts[number] = (now, layout)
+        stream.sent.append((now, len(layout)))
+        stream.sent_size += len(layout)
+        stream.prune(now)
+
+    def resend(self, nack: Nack, now: float) -> list[memoryview]:
+        """The datagrams asked for; none when older than 250 ms or when they would bring the last
+        second's resends over the budget: a share of what the stream itself sent in that time."""
+        stream = self._streams.get(nack.id)
+        if stream is None:
+            return []
+        stream.prune(now)
+        _, layout = stream.layouts.get(nack.number, (0.0, bytearray()))
+        view = memoryview(layout)
+        asked = [
+            view[at : at + DATAGRAM]
+            for index, at in enumerate(range(0, len(layout), DATAGRAM))
+            if nack.bitmap >> index & 1
+        ]
+        size = sum(map(len, asked))
+        if not asked or stream.resent_size + size > self._budget * stream.sent_size:
+            return []
+        stream.resent.append((now, size))
+        stream.resent_size += size
+        return asked
+
+    def forget(self, ident: int) -> None:
+        """Drop what is kept of a stream that has ended."""
+        self._streams.pop(ident, None)
+
+
+class FrameThinner:
+    """Lets at most `fps` frames a second pass, evenly; a frame early by a quarter period still passes."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+        self._level = 1.0
+        self._at = -math.inf
+
+    def take(self, now: float) -> bool:
+        """Whether the frame at `now` passes."""
+        earned = self._level + (now - self._at) * self.fps
+        self._level = earned if earned < 2.0 else 1.0
+        self._at = now
+        if self.fps <= 0 or self._level < 0.75:
+            return False
+        self._level -= 1.0
+        return True
+
+
+BURST_PARTS: Final = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
+BURST_GAP: Final = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
+LEAST_PACE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s: where there is little to send, why wait
+MAX_SPREAD: Final = 0.060
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    receiver: int
+    view: memoryview
+    piece: int
+    gap: float
+    queued_at: float
+    stale_at: float
+
+    def take(self) -> memoryview:
+        taken, self.view = self.view[: self.piece], self.view[self.piece :]
+        return taken
+
+
+class EgressScheduler:
+    """Decides when each datagram leaves the host, so that receivers share it and switches keep up.
+
+    All that is queued flows at the pace at which it is out after its spread. A frame of up to
+    BURST_PARTS parts leaves in one piece, a larger one in even pieces BURST_GAP apart at most, and
+    once begun it goes on before others begin. Lower priorities first, receivers in turn.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._waiting: dict[int, dict[int, deque[_Outgoing]]] = {}
+        self._begun: list[tuple[float, int, _Outgoing]] = []
+        self._serial = 0
+        self._ends: list[tuple[float, float]] = []
+        self._pace = 0.0
+        self._credit = 0.0
+        self._at = -math.inf
+
+    def queue(self, receiver: int, priority: int, layout: bytearray, now: float, spread: float) -> None:
+        """Take a frame's datagrams for `receiver`, to leave within `spread` seconds.
+
+        `spread` is 0.9 of the frame interval. While a receiver's oldest frame has waited longer than an
+        interval it is dropped whole, and counted.
+        """
+        self._advance(now)
+        if not self._waiting and not self._begun:
+            self._credit = min(self._credit, 0.0)
+        parts = -(-len(layout) // DATAGRAM)
+        pieces = -(-parts // BURST_PARTS)
+        stale_at = now + spread / 0.9
+        spread = min(max(spread, 0.001), MAX_SPREAD)
+        frame = _Outgoing(
+            receiver,
+            memoryview(layout),
+            -(-parts // pieces) * DATAGRAM,
+            min(spread / pieces, BURST_GAP),
+            now,
+            stale_at,
+        )
+        frames = self._waiting.setdefault(priority, {}).setdefault(receiver, deque())
+        frames.append(frame)
+        self._drop_stale(frames, now)
+        heapq.heappush(self._ends, (now + spread, len(layout) / spread))
+        self._pace += len(layout) / spread
+
+    def due(self, now: float, budget: int) -> list[tuple[int, memoryview]]:
+        """(receiver, datagrams back to back) to send now: until `budget` bytes are reached or passed."""
+        self._advance(now)
+        leaving: list[tuple[int, memoryview]] = []
+        while budget > 0 and self._credit >= 0.0:
+            frame = self._pick(now)
+            if frame is None:
+                break
+            piece = frame.take()
+            leaving.append((frame.receiver, piece))
+            budget -= len(piece)
+            self._credit -= len(piece)
+            if frame.view:
+                self._serial += 1
+                heapq.heappush(self._begun, (now + frame.gap, self._serial, frame))
+        return leaving
+
+    def next_due(self) -> float | None:
+        """When `due` should be asked next (as of the last call); None when nothing is queued."""
+        if not self._waiting and not self._begun:
+            return None
+        ready = self._at if self._waiting else self._begun[0][0]
+        return max(ready, self._at + max(0.0, -self._credit) / max(LEAST_PACE, self._pace))
+
+    def forget(self, receiver: int) -> None:
+        """Drop what is queued for a receiver that has left."""
+        for priority in list(self._waiting):
+            self._waiting[priority].pop(receiver, None)
+            if not self._waiting[priority]:
+                del self._waiting[priority]
+        self._begun = [entry for entry in self._begun if entry[2].receiver != receiver]
+        heapq.heapify(self._begun)
+
+    def _pick(self, now: float) -> _Outgoing | None:
+        if self._begun and self._begun[0][0] <= now:
+            return heapq.heappop(self._begun)[2]
+        if not self._waiting:
+            return None
+        priority = min(self._waiting)
+        receivers = self._waiting[priority]
+        receiver, frames = next(iter(receivers.items()))
+        self._drop_stale(frames, now)
+        frame = frames.popleft()
+        del receivers[receiver]
+        if frames:
+            receivers[receiver] = frames
+        elif not receivers:
+            del self._waiting[priority]
+        return frame
+
+    def _drop_stale(self, frames: deque[_Outgoing], now: float) -> None:
+        while len(frames) > 1 and now > frames[0].stale_at:
+            frames.popleft()
+            self._counters.add("egress.dropped")
+
+    def _advance(self, now: float) -> None:
+        """Earn credit at the pace in force, piece by piece up to `now`."""
+        while self._ends and self._ends[0][0] <= now:
+            until, pace = heapq.heappop(self._ends)
+            self._earn(until)
+            self._pace = self._pace - pace if self._ends else 0.0
+        self._earn(now)
+
+    def _earn(self, until: float) -> None:
+        if until > self._at:
+            pace = max(LEAST_PACE, self._pace)
+            most = max(BURST_PARTS * DATAGRAM, pace * 0.010)
+            elapsed = min(until - self._at, 1.0)
+            self._credit = min(most, self._credit + elapsed * pace)
+            self._at = until
+
+
+# -- tiles -----------------------------------------------------------------------------------
+#
+# The shared screen as state: a grid of 64-pixel tiles, each of which belongs to the newest rectangle that
+# covers it. A rectangle lives while it owns a tile, so there are never more rectangles than tiles. Lossless
+# copies are kept beside the lossy ones, for a late viewer is to see everything at once and exactly later.
+# Paint order is the presenter's `version`, never the order of arrival (see TileCanvas).
+
+TILE: Final = 64
+MAX_RECTANGLE: Final = 256
+STILL_AFTER: Final = 0.3
+
+
+def _tiles_of(size: int) -> int:
+    return -(-size // TILE)
+
+
+def is_lossless(rectangle: Rectangle) -> bool:
+    """Whether the rectangle shows its place exactly."""
+    return rectangle.codec != Codec.JPEG
+
+
+class _Places:
+    """Who owns each tile: rectangles by serial number, in the order in which they came."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.owners = np.zeros((rows, columns), np.int64)
+        self.versions = np.full((rows, columns), -1, np.int64)
+        self.rectangles: dict[int, Rectangle] = {}
+
+    def put(
+        self, serial: int, rectangle: Rectangle, place: tuple[slice, slice], free: NDArray[np.bool_]
+    ) -> None:
+        """Give the rectangle the tiles of `place` where `free` and it is newer."""
+        won = free & (self.versions[place] < rectangle.version)
+        if not won.any():
+            return
+        self.rectangles[serial] = rectangle
+        self._hand_over(place, won, serial)
+        self.versions[place][won] = rectangle.version
+
+    def release(self, version: int, place: tuple[slice, slice]) -> None:
+        """Take the tiles of `place` from rectangles older than `version`."""
+        self._hand_over(place, self.versions[place] < version, 0)
+
+    def _hand_over(self, place: tuple[slice, slice], won: NDArray[np.bool_], serial: int) -> None:
+        losers = np.unique(self.owners[place][won])
+        self.owners[place][won] = serial
+        for loser in losers.tolist():
+            if loser and not (self.owners == loser).any():
+                del self.rectangles[loser]
+
+
+@dataclass(slots=True)
+class TileCursor:
+    """How far one viewer has got. `waiting` is the rest of the state it is being given, as of one commit."""
+
+    epoch: int = -1
+    lossy: int = 0
+    lossless: int = 0
+    commit_owed: bool = False
+    waiting: deque[Rectangle] = field(default_factory=deque)
+
+
+class TileTable:
+    """The newest bytes of each place of the shared screen, for the server and the presenter alike.
+
+    Rectangles count from the next `commit` on, all at once, so that no viewer is given half a change.
+    """
+
+    def __init__(self) -> None:
+        self._geometry: Geometry | None = None
+        self._lossy = self._lossless = _Places(0, 0)
+        self._pending: list[Rectangle] = []
+        self._pending_tiles = 0
+        self._serial = 0
+        self._version = 0
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """The geometry in force, None before the first."""
+        return self._geometry
+
+    def set_geometry(self, geometry: Geometry) -> None:
+        """Start a new epoch; PeerFault unless it is higher than the last."""
+        if self._geometry and geometry.epoch <= self._geometry.epoch:
+            raise PeerFault("bad_screen", "epoch")
+        rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
+        self._geometry = geometry
+        self._lossy, self._lossless = _Places(rows, columns), _Places(rows, columns)
+        self._pending, self._pending_tiles = [], 0
+
+    def put(self, rectangle: Rectangle) -> None:
+        """Take a rectangle for the next commit; one of an earlier epoch is ignored.
+
+        PeerFault when it is off the grid or when one commit would hold far more than a screen.
+        """
+        geometry = self._geometry
+        if geometry is None or rectangle.epoch > geometry.epoch:
+            raise PeerFault("bad_screen", "epoch")
+        if rectangle.epoch < geometry.epoch:
+            return
+        _check_on_grid(rectangle, geometry)
+        self._pending_tiles += _tiles_of(rectangle.width) * _tiles_of(rectangle.height)
+        if self._pending_tiles > 2 * self._lossy.owners.size or len(rectangle.data) > 5 * MAX_RECTANGLE**2:
+            raise PeerFault("bad_screen", "too much without a commit")
+        self._pending.append(rectangle)
+
+    def commit(self, commit: Commit) -> None:
+        """Make the rectangles since the last commit the state."""
+        if self._geometry is None or commit.epoch != self._geometry.epoch:
+            return
+        for rectangle in self._pending:
+            self._apply(rectangle)
+        self._version = max(self._version, commit.version)
+        self._pending, self._pending_tiles = [], 0
+
+    def since(self, cursor: TileCursor) -> Geometry | Rectangle | Commit | None:
+        """The next message for the viewer at `cursor`, which moves; None when it has everything.
+
+        A change once begun is said to its commit, so nothing tears, but the next change starts from the
+        newest state: a slow viewer skips. Lossless copies come last, one to a commit.
+        """
+        geometry = self._geometry
+        if geometry is None:
+            return None
+        if cursor.epoch != geometry.epoch:
+            cursor.epoch, cursor.lossy, cursor.lossless = geometry.epoch, 0, 0
+            cursor.commit_owed = False
+            cursor.waiting.clear()
+            return geometry
+        if not cursor.waiting and cursor.commit_owed:
+            cursor.commit_owed = False
+            return Commit(geometry.epoch, self._version)
+        if not cursor.waiting and not self._begin_change(cursor):
+            return None
+        return cursor.waiting.popleft()
+
+    def size(self) -> int:
+        """Bytes held."""
+        places = (*self._lossy.rectangles.values(), *self._lossless.rectangles.values(), *self._pending)
+        return sum(len(rectangle.data) for rectangle in places)
+
+    def _begin_change(self, cursor: TileCursor) -> bool:
+        for serial, rectangle in reversed(self._lossy.rectangles.items()):
+            if serial <= cursor.lossy:
+                break
+            cursor.waiting.appendleft(rectangle)
+        if cursor.waiting:
+            cursor.lossy = self._serial
+        else:
+            exact = next((s for s in self._lossless.rectangles if s > cursor.lossless), None)
+            if exact is None:
+                return False
+            cursor.lossless = exact
+            cursor.waiting.append(self._lossless.rectangles[exact])
+        cursor.commit_owed = True
+        return True
+
+    def _apply(self, rectangle: Rectangle) -> None:
+        self._serial += 1
+        place = _place_of(rectangle)
+        if is_lossless(rectangle):
+            free = self._lossy.versions[place] < rectangle.version
+            self._lossless.put(self._serial, rectangle, place, free)
+        else:
+            self._lossy.put(self._serial, rectangle, place, np.ones_like(self._lossy.owners[place], np.bool_))
+            self._lossless.release(rectangle.version, place)
+
+
+def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
+    """The rows and columns of tiles that the rectangle covers."""
+    top, left = rectangle.y // TILE, rectangle.x // TILE
+    return (
+        slice(top, top + _tiles_of(rectangle.height)),
+        slice(left, left + _tiles_of(rectangle.width)),
+    )
+
+
+def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
+    for start, size, whole in (
+        (rectangle.x, rectangle.width, geometry.width),
+        (rectangle.y, rectangle.height, geometry.height),
+    ):
+        end = start + size
+        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
+            raise PeerFault("bad_screen", "off the grid")
+
+
+class TileCanvas:
+    """A viewer's picture: what is placed shows at the next commit, and nothing older covers newer."""
+
+    def __init__(self) -> None:
+        self.geometry = Geometry(-1, 0, 0)
+        self.picture: Picture = np.zeros((0, 0, 3), np.uint8)
+        self._versions = np.zeros((0, 0), np.int64)
+        self._exact = np.zeros((0, 0), np.bool_)
+        self._pending: list[tuple[Rectangle, Picture]] = []
+
+    def set_geometry(self, geometry: Geometry) -> None:
+        """Start with an empty picture of a new size."""
+        rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
+        self.geometry = geometry
+        self.picture = np.zeros((geometry.height, geometry.width, 3), np.uint8)
+        self._versions = np.full((rows, columns), -1, np.int64)
+        self._exact = np.zeros((rows, columns), np.bool_)
+        self._pending = []
+
+    def place(self, rectangle: Rectangle, pixels: Picture) -> None:
+        """Keep decoded BGR `pixels` for the next commit; PeerFault when they do not fit the screen."""
+        if rectangle.epoch != self.geometry.epoch:
+            return
+        _check_on_grid(rectangle, self.geometry)
+        if pixels.shape != (rectangle.height, rectangle.width, 3):
+            raise PeerFault("bad_picture", "size")
+        if len(self._pending) > 2 * self._versions.size:
+            raise PeerFault("bad_screen", "too much without a commit")
+        self._pending.append((rectangle, pixels))
+
+    def commit(self, commit: Commit) -> bool:
+        """Paint what was placed; whether the picture changed."""
+        changed = False
+        if commit.epoch == self.geometry.epoch:
+            for rectangle, pixels in self._pending:
+                changed |= self._paint(rectangle, pixels)
+        self._pending = []
+        return changed
+
+    @property
+    def exact(self) -> bool:
+        """Whether every place shows its lossless copy."""
+        return self._exact.size > 0 and bool(self._exact.all())
+
+    def _paint(self, rectangle: Rectangle, pixels: Picture) -> bool:
+        place = _place_of(rectangle)
+        newer = self._versions[place] < rectangle.version
+        left, top = rectangle.x, rectangle.y
+        for row, column in np.argwhere(newer).tolist():
+            part = pixels[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+            y, x = top + row * TILE, left + column * TILE
+            self.picture[y : y + part.shape[0], x : x + part.shape[1]] = part
+        self._versions[place][newer] = rectangle.version
+        self._exact[place][newer] = is_lossless(rectangle)
+        return bool(newer.any())
+
+
+class TileDiffer:
+    """Finds the tiles that changed since the picture before."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] = ()
+        self._before = self._now = np.zeros((0, 0), np.uint64)
+
+    def changed(self, picture: Picture) -> NDArray[np.bool_]:
+        """(rows, columns) of tiles, true where a pixel differs; all true for a first or resized picture.
+
+        `picture`: height x width x 3 or 4 bytes; it is copied.
+        """
+        fresh = picture.shape != self._shape
+        if fresh:
+            self._resize(picture.shape)
+        height, width, depth = picture.shape
+        rows = self._now.view(np.uint8)
+        rows[:height, : width * depth] = picture.reshape(height, width * depth)
+        mask = np.ones((_tiles_of(height), _tiles_of(width)), np.bool_)
+        if not fresh:
+            for row in range(mask.shape[0]):  # band by band: what is compared stays in the cache
+                band = slice(row * TILE, (row + 1) * TILE)
+                bits = np.bitwise_or.reduce(self._now[band] ^ self._before[band], axis=0)
+                mask[row] = bits.reshape(mask.shape[1], -1).any(axis=1)
+        self._before, self._now = self._now, self._before
+        return mask
+
+    def _resize(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        words = _tiles_of(shape[1]) * TILE * shape[2] // 8
+        self._before = np.zeros((shape[0], words), np.uint64)
+        self._now = np.zeros((shape[0], words), np.uint64)
+
+
+def _leading(flags: NDArray[np.bool_]) -> int:
+    """How many flags from the first on are set."""
+    return len(flags) if flags.all() else int(flags.argmin())
+
+
+def merge_rectangles(
+    mask: NDArray[np.bool_], width: int, height: int, most: int = MAX_RECTANGLE
+) -> list[tuple[int, int, int, int]]:
+    """The set tiles of `mask` as few rectangles (x, y, w, h) in pixels, disjoint, `most` pixels at most
+    each way, cut at the picture's edges."""
+    left = mask.copy()
+    limit = most // TILE
+    found: list[tuple[int, int, int, int]] = []
+    for row, column in np.argwhere(mask).tolist():
+        if not left[row, column]:
+            continue
+        columns = _leading(left[row, column : column + limit])
+        rows = _leading(np.logical_and.reduce(left[row : row + limit, column : column + columns], axis=1))
+        left[row : row + rows, column : column + columns] = False
+        x, y = column * TILE, row * TILE
+        found.append((x, y, min(columns * TILE, width - x), min(rows * TILE, height - y)))
+    return found
+
+
+class StillTiles:
+    """Which tiles have not changed for 0.3 s and still owe their lossless copy."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._changed_at = np.full((rows, columns), np.inf)
+
+    def changed(self, mask: NDArray[np.bool_], now: float) -> None:
+        """The tiles of `mask` changed at `now`."""
+        self._changed_at[mask] = now
+
+    def due(self, now: float) -> NDArray[np.bool_]:
+        """(rows, columns): the tiles whose lossless copy may be sent now."""
+        return self._changed_at <= now - STILL_AFTER
+
+    def sent(self, x: int, y: int, width: int, height: int) -> None:
+        """The lossless copy of this rectangle, in pixels, is on its way."""
+        rows = slice(y // TILE, _tiles_of(y + height))
+        self._changed_at[rows, x // TILE : _tiles_of(x + width)] = np.inf
+
+    def next_due(self) -> float | None:
+        """When a tile will have been still for long enough; None when none owes a copy."""
+        first = float(self._changed_at.min(initial=np.inf))
+        return first + STILL_AFTER if first < math.inf else None
+
+
+# -- file names ------------------------------------------------------------------------------
+#
+# Names come from other people. What is left here is a name, never a path, that every platform takes,
+# that opens nothing and that no shell acts on when it merely lists the directory.
+
+MAX_FILE_NAME: Final = 180  # bytes of UTF-8: room for " (2)", ".blocked" and ".part" under the usual 255
+BLOCKED: Final = ".blocked"
+_FORBIDDEN: Final = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
+_DEVICE: Final = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE
+)
+_CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
+_EXECUTABLE: Final = frozenset(
+    """
+    appimage app application appref-ms bash bat bin btm bundle chm cmd com command cpl csh deb dll dmg
+    dylib elf exe fish gadget hlp hta inf ins iso isp img jar job jnlp js jse ksh mpkg mjs msc msh msh1
+    msh2 msi msix msixbundle msp mst ocx pif pkg pl ps1 ps1xml ps2 psc1 psc2 psd1 psm1 py pyc pyo pyw pyz
+    pyzw rb reg rgs rpm run scpt scptd scr sct sh shb so sys tcsh terminal tool vb vbe vbs vbscript vhd
+    vhdx vxd workflow ws wsc wsf wsh xbap xll zsh action appx appxbundle
+    """.split()  # noqa: SIM905 - a word a line would hide the list
+)
+_ACTED_ON: Final = frozenset(
+    """
+    contact desklink desktop desktopthemepack deskthemepack diagcab directory fileloc inetloc library-ms
+    lnk mad maf mag mam maq mar mas mat mau mav maw mda mapimail searchconnector-ms search-ms scf
+    settingcontent-ms theme themepack url webloc website
+    """.split()  # noqa: SIM905 - a word a line would hide the list
+)
+_ACTED_ON_NAMES: Final = frozenset(["desktop.ini", "autorun.inf", "thumbs.db", "folder.htt"])
+
+
+def safe_file_name(text: str) -> str:
+    """A file name made of `text`, whoever wrote it: its last component, without control, format or
+    bidi characters, device names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
+
+    Kinds that run, or that a shell acts on when it lists them, get ".blocked" appended. Applied twice it
+    changes nothing.
+    """
+    last = re.split(r"[/\\]", text.rstrip("/\\ "))[-1]
+    shown = "".join(" " if c.isspace() else c for c in last)
+    kept = "".join(c for c in shown if unicodedata.category(c)[0] != "C")
+    name = " ".join(unicodedata.normalize("NFC", kept).translate(_FORBIDDEN).split()).strip(". ")
+    core = name.removesuffix(BLOCKED).rstrip(". ") or "file"
+    core = _shorten("_" + core if _DEVICE.match(core) else core)
+    blocked = name.endswith(BLOCKED) or _is_blocked_kind(core)
+    return core + BLOCKED if blocked else core
+
+
+def is_executable_name(name: str) -> bool:
+    """Whether a file of this name, or of this name before it was blocked, is a program on some platform."""
+    extension = _extension(name.removesuffix(BLOCKED))
+    return extension in _EXECUTABLE or _CLASS_ID.fullmatch(extension) is not None
+
+
+def unique_name(name: str, exists: Callable[[str], bool]) -> str:
+    """`name`, or the first of "name (2).ext", "name (3).ext" ... that does not exist."""
+    if not exists(name):
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem:
+        stem, dot, extension = name, "", ""
+    number = 2
+    while exists(f"{stem} ({number}){dot}{extension}"):
+        number += 1
+    return f"{stem} ({number}){dot}{extension}"
+
+
+def _extension(name: str) -> str:
+    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
+
+
+def _is_blocked_kind(name: str) -> bool:
+    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
+    return acted_on or is_executable_name(name)
+
+
+def _shorten(name: str) -> str:
+    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
+    if len(name.encode()) <= MAX_FILE_NAME:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 20:
+        stem, dot, extension = name, "", ""
+    room = MAX_FILE_NAME - len((dot + extension).encode())
+    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
+>>>>>>> video
 
 
 # ======================================================================================
