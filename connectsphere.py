@@ -37,6 +37,7 @@ Sections, in order; each uses only those above it that it names:
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import collections
 import contextlib
 import ctypes
@@ -60,11 +61,19 @@ import secrets
 import selectors
 import socket
 import ssl
+=======
+import colorsys
+import contextlib
+import logging
+import math
+import os
+>>>>>>> devices
 import struct
 import sys
 import threading
 import time
 import unicodedata
+<<<<<<< HEAD
 <<<<<<< HEAD
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,6 +87,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 >>>>>>> video
+=======
+import zlib
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+>>>>>>> devices
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -5073,8 +5091,935 @@ class _PortScan:
 
 # ======================================================================================
 # [9] DEVICES - camera, microphone, speaker, screen, codecs, and what stands in for each
-# Uses: BASICS, WIRE, MEDIA
+# Uses: BASICS, MEDIA
+#
+# Every device is opened by one function that takes the name used everywhere (COMMAND LINE): a real
+# device, a file or a pattern. All of them run in real time by the wall, stand-ins too. What cannot be
+# had, or is pulled out later, raises DeviceError with one sentence for the user. cv2, pyaudio and mss
+# are loaded at the first use. Nothing here sends, seals or mixes.
 # ======================================================================================
+
+
+# Both stand in until MEDIA has the real ones: DELETE THEM AT THE MERGE.
+class Resampler:
+    """Linear stand-in for the band-limited Resampler of MEDIA."""
+
+    def __init__(self, rate_in: int, rate_out: int) -> None:
+        self._step = rate_in / rate_out
+        self._next = 0.0  # where the next output lies, in samples after self._last
+        self._last: Samples = np.zeros(1, np.int16)
+
+    def push(self, samples: Samples) -> Samples:
+        """The output that `samples` completes."""
+        known = np.concatenate((self._last, samples))
+        at = np.arange(self._next, len(known) - 1, self._step)
+        self._next += len(at) * self._step - (len(known) - 1)
+        self._last = known[-1:]
+        made: Samples = np.rint(np.interp(at, np.arange(len(known)), known)).astype(np.int16)
+        return made
+
+
+def stamp_clock(picture: Picture, now_unix: float) -> None:
+    """Coarse stand-in for the clock bits of MEDIA."""
+    height, width = picture.shape[:2]
+    cell = width // 20
+    millis = int(now_unix * 1000) & 0xFFFFFF
+    word = f"{0xA7:08b}{millis:024b}{zlib.crc32(millis.to_bytes(3, 'big')) & 0xFF:08b}"
+    bits = np.array([255 * int(bit) for bit in word], np.uint8).reshape(2, 20)
+    cells = bits.repeat(cell, 0).repeat(cell, 1)
+    picture[height - 2 * cell :, : 20 * cell] = cells[:, :, None]
+
+
+def _sleep_until(due: float) -> float:
+    """Sleep until `due` on time.perf_counter; returns by how many seconds it is late now."""
+    # perf_counter and sleep: on Windows monotonic and Event.wait step by 16 ms, a whole block
+    while (left := due - time.perf_counter()) > 0:
+        time.sleep(left)
+    return -left
+
+
+# ---- Codecs --------------------------------------------------------------------------
+
+
+def encode_jpeg(picture: Picture, quality: int) -> bytes:
+    """A BGR picture as baseline JPEG; `quality` 1..100."""
+    import cv2
+
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def encode_png(picture: Picture) -> bytes:
+    """A BGR picture as PNG, without loss, made for speed rather than size."""
+    import cv2
+
+    return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
+    """The BGR picture in `data`, its sides divided by `reduce` (1, 2 or 4); PeerFault if it is none.
+
+    The caller has checked kind and size before (WIRE): a small file can unpack to gigabytes.
+    """
+    import cv2
+
+    modes = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+    try:
+        # a turned picture would not have the size that was checked
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), modes[reduce] | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as fault:
+        raise PeerFault("picture", str(fault)) from fault
+    if picture is None:
+        raise PeerFault("picture", f"{len(data)} bytes do not decode")
+    return cast(Picture, picture)
+
+
+def scale(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` at exactly `size` (width, height): aspect kept, black bars; itself if it fits already."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    if (width, height) == size:
+        return picture
+    factor = min(size[0] / width, size[1] / height)
+    inner = max(1, round(width * factor)), max(1, round(height * factor))
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    resized = cast(Picture, cv2.resize(picture, inner, interpolation=method))
+    if inner == size:
+        return resized
+    boxed = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    boxed[top : top + inner[1], left : left + inner[0]] = resized
+    return boxed
+
+
+# ---- Test card -----------------------------------------------------------------------
+
+
+class TestCard:
+    """A moving picture that stands in for a camera: the name, a clock to read, colours of the name's own."""
+
+    __test__ = False  # pytest takes classes named Test... for tests
+
+    def __init__(self, name: str, size: tuple[int, int]) -> None:
+        self._size = size
+        self._hue = zlib.crc32(name.encode()) / 2**32
+        # cv2 draws ASCII only
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
+        self._still = self._draw_still(plain or "?")
+
+    def draw(self, now_unix: float) -> Picture:
+        """The card at `now_unix` (unix seconds): BGR, uint8, (height, width, 3), a new array."""
+        import cv2
+
+        picture = self._still.copy()
+        width, height = self._size
+        turn = 2 * math.pi * (now_unix % 4.0) / 4.0
+        across, down = 0.5 + 0.4 * math.cos(turn), 0.36 + 0.08 * math.sin(2 * turn)
+        centre = round(width * across), round(height * down)
+        cv2.circle(picture, centre, height // 10, self._colour(0.5, 1.0), -1, cv2.LINE_AA)
+        sweep = round(width * (now_unix % 3.0) / 3.0)
+        picture[: height // 10, max(0, sweep - width // 16) : sweep] = 255
+        clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
+        self._write(picture, clock, 0.66, 0.5)
+        stamp_clock(picture, now_unix)
+        return picture
+
+    def _draw_still(self, name: str) -> Picture:
+        width, height = self._size
+        shade = np.linspace(0.25, 0.75, height)[:, None, None]
+        still = (np.array(self._colour(0.0, 0.8)) * shade).repeat(width, 1).astype(np.uint8)
+        for number in range(8):
+            bar = slice(width * number // 8, width * (number + 1) // 8)
+            still[: height // 10, bar] = self._colour(number / 8, 0.7)
+        self._write(still, name, 0.28, 0.8)
+        return still
+
+    def _colour(self, turn: float, value: float) -> tuple[int, int, int]:
+        red, green, blue = colorsys.hsv_to_rgb((self._hue + turn) % 1.0, 0.7, value)
+        return round(255 * blue), round(255 * green), round(255 * red)
+
+    def _write(self, picture: Picture, text: str, middle: float, most: float) -> None:
+        """White text around the height `middle`, at most `most` of the width (both 0..1)."""
+        import cv2
+
+        width, height = self._size
+        font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 180)
+        (unit, tall), _ = cv2.getTextSize(text, font, 1.0, thick)
+        size = min(most * width / unit, 0.14 * height / tall)
+        left, base = round((width - unit * size) / 2), round(height * middle + tall * size / 2)
+        cv2.putText(picture, text, (left, base), font, size, (255, 255, 255), thick, cv2.LINE_AA)
+
+
+# ---- Camera --------------------------------------------------------------------------
+
+
+class Camera(ABC):
+    """Pictures in real time; close() may come from another thread."""
+
+    @abstractmethod
+    def read(self, timeout: float) -> Picture:
+        """The newest picture (BGR, any size), once there is one that was not returned yet.
+
+        DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the camera; twice is harmless."""
+
+
+def open_camera(
+    spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
+) -> Camera:
+    """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
+
+    `size` and `fps` are wishes to a real camera; a file keeps its own.
+    """
+    if spec == "none":
+        raise DeviceError("No camera is chosen.")
+    if spec == "pattern":
+        card = TestCard(name, size)
+        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
+    if spec.isdecimal():
+        return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
+    video = _VideoFile(spec, fps)
+    return _PacedCamera(video.fps, video.picture, video.close)
+
+
+class _FrameClock:
+    """Numbers the frames of a stand-in by the wall: frame n is due n/fps after the first question."""
+
+    def __init__(self, fps: float) -> None:
+        self._fps = fps
+        self._start: float | None = None
+
+    def due(self, number: int) -> float:
+        """When frame `number` is due, on time.perf_counter."""
+        if self._start is None:
+            self._start = time.perf_counter()
+        return self._start + number / self._fps
+
+    def newest(self) -> int:
+        """The number of the newest frame that is due now."""
+        return int((time.perf_counter() - self.due(0)) * self._fps + 1e-6)
+
+
+class _PacedCamera(Camera):
+    """What stands in for a camera: `picture(n)` draws or decodes frame n when it is due."""
+
+    def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]) -> None:
+        self._clock = _FrameClock(fps)
+        self._picture = picture
+        self._close = close
+        self._next = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def read(self, timeout: float) -> Picture:
+        due = self._clock.due(self._next)
+        if due > time.perf_counter() + timeout:
+            _sleep_until(time.perf_counter() + timeout)
+            raise DeviceError("The camera gave no picture in time.")
+        _sleep_until(due)
+        number = max(self._next, self._clock.newest())
+        with self._lock:
+            if self._closed:
+                raise DeviceError("The camera was closed.")
+            self._next = number + 1
+            return self._picture(number)
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._close()
+
+
+class _VideoFile:
+    """A video file read forward in a loop; frames are numbered on over the loops."""
+
+    _SLEPT: Final = 5.0  # seconds behind: the machine was suspended, it goes on instead of catching up
+
+    def __init__(self, path: str, fps: float) -> None:
+        if not os.path.isfile(path):
+            raise DeviceError(f"There is no video file {path}.")
+        self._path = path
+        self._number = -1
+        self._skipped = 0
+        self._capture = self._open()
+        own = self._capture.get(5)  # cv2.CAP_PROP_FPS
+        self.fps = own if 0 < own <= 240 else fps
+
+    def picture(self, number: int) -> Picture:
+        """Frame `number`, never before the last one asked for; those between are dropped."""
+        if number - self._skipped - self._number > self._SLEPT * self.fps:
+            self._skipped = number - self._number - 1
+        while self._number < number - self._skipped:
+            self._grab()
+            self._number += 1
+        done, picture = self._capture.retrieve()
+        if not done:
+            raise DeviceError(f"The video file {self._path} cannot be decoded.")
+        return cast(Picture, picture)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+    def _grab(self) -> None:
+        if self._capture.grab():
+            return
+        # opened anew instead of wound back: not every container can seek
+        self._capture.release()
+        self._capture = self._open()
+        if not self._capture.grab():
+            raise DeviceError(f"The video file {self._path} has no pictures.")
+
+    def _open(self) -> Any:
+        import cv2
+
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        capture = cv2.VideoCapture(self._path)
+        if not capture.isOpened():
+            raise DeviceError(f"{self._path} is not a video file that can be played here.")
+        return capture
+
+
+def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
+    import cv2
+
+    # it tells about missing cameras on standard error
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # DirectShow opens at once where Media Foundation takes many seconds
+    backends = (cv2.CAP_DSHOW, cv2.CAP_MSMF) if sys.platform == "win32" else (cv2.CAP_ANY,)
+    for backend in backends:
+        capture = cv2.VideoCapture(index, backend)
+        if capture.isOpened():
+            # over USB 2 raw pictures of this size come at 5 to 10 fps, MJPG ones at 30
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+            capture.set(cv2.CAP_PROP_FPS, fps)
+            return capture
+        capture.release()
+    raise DeviceError(f"Camera {index} is not there, or another program is using it.")
+
+
+class _CaptureCamera(Camera):
+    """A real camera: a thread reads it as it comes, so that nothing old waits in the driver.
+
+    `capture` is a cv2.VideoCapture, used and released by the thread alone; it ends at close() or
+    when the camera gives no more pictures.
+    """
+
+    _PATIENCE: Final = 10  # failed reads in a row; one alone is a damaged picture
+
+    def __init__(self, capture: Any, label: str) -> None:
+        self._capture = capture
+        self._label = label
+        self._news = threading.Condition()
+        self._picture: Picture | None = None
+        self._reason = ""
+        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self._thread.start()
+
+    def read(self, timeout: float) -> Picture:
+        with self._news:
+            self._news.wait_for(lambda: self._picture is not None or self._reason, timeout)
+            picture, self._picture = self._picture, None
+            if self._reason:
+                raise DeviceError(self._reason)
+            if picture is None:
+                raise DeviceError(f"{self._label} gives no pictures.")
+            return picture
+
+    def close(self) -> None:
+        self._end("The camera was closed.")
+        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._reason and failures < self._PATIENCE:
+            done, picture = self._capture.read()
+            if done:
+                failures = 0
+                with self._news:
+                    self._picture = picture
+                    self._news.notify_all()
+            else:
+                failures += 1
+                time.sleep(0.02)
+        self._capture.release()
+        self._end(f"{self._label} was unplugged or taken by another program.")
+
+    def _end(self, reason: str) -> None:
+        with self._news:
+            self._reason = self._reason or reason
+            self._news.notify_all()
+
+
+# ---- Sound: what microphone and speaker are ------------------------------------------
+
+
+class Microphone(ABC):
+    """Sound as it is captured, in real time; close() may come from another thread."""
+
+    @abstractmethod
+    def read(self) -> Samples:
+        """The next block: 256 samples, int16, mono, 16 kHz, once its last one has been captured.
+
+        DeviceError when the microphone is gone or closed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the microphone; twice is harmless."""
+
+
+class Speaker(ABC):
+    """Sound as it is heard, in real time; close() may come from another thread."""
+
+    @abstractmethod
+    def write(self, block: Samples) -> None:
+        """Play int16 mono samples at 16 kHz; returns when there is room for the next ones.
+
+        DeviceError when the speaker is gone or closed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the speaker; twice is harmless."""
+
+
+def open_microphone(spec: str) -> Microphone:
+    """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
+    if spec == "none":
+        raise DeviceError("No microphone is chosen.")
+    if spec == "default" or spec.isdecimal():
+        return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
+    kind, _, argument = spec.partition(":")
+    if spec == "tone" or (kind == "tone" and argument.isdecimal()):
+        tone = _tone(float(argument or 440), 1.0)
+        return _PacedMicrophone(lambda: tone)
+    if kind == "voice" and argument.isdecimal():
+        voice = _voice(int(argument))
+        return _PacedMicrophone(lambda: voice)
+    return _PacedMicrophone(_WavFile(spec).read)
+
+
+def open_speaker(spec: str, start: float) -> Speaker:
+    """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
+
+    `start` is the time.monotonic() of sample 0; only the file and `none` count from there.
+    """
+    if spec == "default" or spec.isdecimal():
+        return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
+    return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
+
+
+class _BlockCutter:
+    """Cuts what `read` gives, in pieces of any size, into blocks of 256 samples."""
+
+    def __init__(self, read: Callable[[], Samples]) -> None:
+        self._read = read
+        self._kept: Samples = np.zeros(0, np.int16)
+
+    def next(self) -> Samples:
+        """The next block."""
+        while len(self._kept) < BLOCK:
+            self._kept = np.concatenate((self._kept, self._read()))
+        block, self._kept = self._kept[:BLOCK], self._kept[BLOCK:]
+        return block
+
+
+# ---- Sound: stand-ins ----------------------------------------------------------------
+
+
+class _PacedMicrophone(Microphone):
+    """What stands in for a microphone; block k comes 16 ms * (k + 1) after the first read began."""
+
+    _SLEPT: Final = 1.0  # seconds behind: the machine was suspended, it goes on instead of catching up
+
+    def __init__(self, read: Callable[[], Samples]) -> None:
+        self._cutter = _BlockCutter(read)
+        self._start: float | None = None
+        self._count = 0
+        self._closed = False
+
+    def read(self) -> Samples:
+        if self._start is None:
+            self._start = time.perf_counter()
+        block = self._cutter.next()
+        self._count += 1
+        late = _sleep_until(self._start + self._count * BLOCK_SECONDS)
+        if late > self._SLEPT:
+            self._start += late
+        if self._closed:
+            raise DeviceError("The microphone was closed.")
+        return block
+
+    def close(self) -> None:
+        self._closed = True
+
+
+class _PacedSpeaker(Speaker):
+    """What stands in for a speaker: sample k is heard at start + k / 16000, by `recorder` or nobody."""
+
+    _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
+
+    def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
+        self._start = start + time.perf_counter() - time.monotonic()
+        self._recorder = recorder
+        self._at = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def write(self, block: Samples) -> None:
+        late = _sleep_until(self._start + self._at / AUDIO_RATE)
+        if late > self._BUFFER:
+            self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
+        with self._lock:
+            if self._closed:
+                raise DeviceError("The speaker was closed.")
+            if self._recorder is not None:
+                self._recorder.write(self._at, block)
+        self._at += len(block)
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed and self._recorder is not None:
+                self._recorder.close()
+            self._closed = True
+
+
+class _WavRecorder:
+    """A WAV file being written, 16 kHz mono 16-bit: valid after each second, and after close()."""
+
+    _HEADER: Final = 44
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
+        except OSError as fault:
+            raise DeviceError(f"The sound cannot be recorded to {path}: {fault.strerror}.") from fault
+        self._size = 0
+        self._saved = 0
+        self._save()
+
+    def write(self, at: int, samples: Samples) -> None:
+        """Put `samples` where sample `at` belongs; a gap before it becomes silence."""
+        try:
+            self._file.seek(self._HEADER + 2 * at)
+            self._file.write(samples.astype("<i2").tobytes())
+            self._size = 2 * (at + len(samples))
+            if self._size - self._saved >= 2 * AUDIO_RATE:
+                self._save()
+        except OSError as fault:
+            raise DeviceError(f"The sound cannot be recorded any more: {fault.strerror}.") from fault
+
+    def close(self) -> None:
+        """Write the final sizes and close the file."""
+        try:
+            self._save()
+            self._file.close()
+        except OSError as fault:
+            log.warning("the recording is incomplete: %s", fault)
+
+    def _save(self) -> None:
+        # the sizes end at what is written for sure: the sound goes out first
+        self._file.flush()
+        layout = ("<4sI4s4sIHHIIHH4sI", b"RIFF", min(36 + self._size, 2**32 - 1), b"WAVE", b"fmt ", 16)
+        about = (1, 1, AUDIO_RATE, 2 * AUDIO_RATE, 2, 16, b"data", min(self._size, 2**32 - 37))
+        self._file.seek(0)
+        self._file.write(struct.pack(*layout, *about))
+        self._file.flush()
+        self._saved = self._size
+
+
+class _WavFile:
+    """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits or float."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._bytes = np.memmap(path, np.uint8, "r")
+        except FileNotFoundError as fault:
+            raise DeviceError(f"There is no sound file {path}.") from fault
+        except (OSError, ValueError) as fault:
+            raise DeviceError(f"The sound file {path} cannot be read.") from fault
+        try:
+            self._find_sound()
+        except (KeyError, ValueError, struct.error) as fault:
+            raise DeviceError(f"{path} is not a WAV file that can be played here.") from fault
+        self._at = 0
+        self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
+
+    def read(self) -> Samples:
+        """About 16 ms of it: int16, mono, 16 kHz."""
+        piece = self._sound[self._at : self._at + max(1, round(self._rate * BLOCK_SECONDS))]
+        self._at = (self._at + len(piece)) % len(self._sound)
+        mono = self._decode(piece)
+        return mono if self._resampler is None else self._resampler.push(mono)
+
+    def _find_sound(self) -> None:
+        """Sets _float, _rate, _channels and _sound: bytes of shape (frames, channels, width)."""
+        chunks = _riff_chunks(self._bytes)
+        about = chunks["fmt "]
+        kind, self._channels, self._rate, _, frame, bits = struct.unpack("<HHIIHH", about[:16].tobytes())
+        if kind == 0xFFFE:  # the true kind stands in the extension
+            (kind,) = struct.unpack("<H", about[24:26].tobytes())
+        width = (bits + 7) // 8
+        self._float = kind == 3
+        known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
+        if width not in known or not self._rate or not self._channels or frame != self._channels * width:
+            raise ValueError(f"format {kind}, {bits} bits")
+        frames = len(chunks["data"]) // frame
+        if not frames:
+            raise ValueError("no sound")
+        self._sound = chunks["data"][: frames * frame].reshape(frames, self._channels, width)
+
+    def _decode(self, piece: NDArray[np.uint8]) -> Samples:
+        width = piece.shape[2]
+        values: NDArray[Any]
+        if self._float:
+            values = np.ascontiguousarray(piece).view(f"<f{width}")[:, :, 0] * 32_768.0
+        elif width == 1:
+            values = (piece[:, :, 0].astype(np.int16) - 128) * 256
+        else:  # the two highest bytes
+            values = np.ascontiguousarray(piece[:, :, -2:]).view("<i2")[:, :, 0]
+        mono: Samples = np.clip(np.rint(values.mean(axis=1)), -32_768, 32_767).astype(np.int16)
+        return mono
+
+
+def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """The chunks of a RIFF WAVE file by name; a size beyond the end (a stream's) means up to it."""
+    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
+        raise ValueError("not RIFF WAVE")
+    chunks: dict[str, NDArray[np.uint8]] = {}
+    at = 12
+    while at + 8 <= len(data) and "data" not in chunks:
+        name, size = struct.unpack("<4sI", data[at : at + 8].tobytes())
+        chunks[name.decode("latin-1")] = data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    return chunks
+
+
+def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
+    """A sine, its peak `peak_db` under full scale; loops without a seam for whole hz and seconds."""
+    turns = hz * np.arange(int(seconds * AUDIO_RATE)) / AUDIO_RATE
+    return np.rint(32_767 * 10 ** (peak_db / 20) * np.sin(2 * np.pi * turns)).astype(np.int16)
+
+
+# ---- Sound: voices for the demo ------------------------------------------------------
+
+_VOICE_SECONDS: Final = 12
+_VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
+
+
+def voice_pilot_hz(number: int) -> float:
+    """The tone under `voice:number`, above all speech; 25 Hz apart, different for 64 in a row."""
+    return 6_000.0 + 25.0 * (number % 64)
+
+
+def _voice(number: int) -> Samples:
+    """12 s to loop: phrases of syllables with pauses, of its own for each number, and its pilot."""
+    random = np.random.default_rng(number)
+    pitch = random.uniform(95.0, 230.0)
+    sound = np.zeros(_VOICE_SECONDS * AUDIO_RATE)
+    at = random.uniform(0.0, 1.5)
+    while at < _VOICE_SECONDS - 0.5:
+        for _ in range(random.integers(3, 9)):
+            syllable = _syllable(random, pitch)
+            begin = int(at * AUDIO_RATE)
+            room = sound[begin : begin + len(syllable)]
+            room += syllable[: len(room)]
+            at += len(syllable) / AUDIO_RATE + random.choice((0.0, 0.02, 0.08))
+        at += random.uniform(0.5, 2.5)
+    loudest = np.abs(sound).max()
+    pilot = _tone(voice_pilot_hz(number), _VOICE_SECONDS, -40.0)
+    speech: Samples = np.rint(sound / loudest * 10_000).astype(np.int16)
+    return speech + pilot
+
+
+def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
+    """A consonant's hiss, then a vowel: the harmonics of a gliding pitch, louder near three formants."""
+    count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
+    rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
+    phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
+    formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
+    vowel = np.zeros(count)
+    for harmonic in range(1, int(4_000 / pitch)):
+        hz = harmonic * pitch
+        near = 1.0 / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
+        vowel += float((near * (1.0, 0.6, 0.3)).sum() + 0.02) / math.sqrt(harmonic) * np.sin(harmonic * phase)
+    vowel *= np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / (0.03 * AUDIO_RATE))
+    spectrum = np.fft.rfft(random.normal(size=1_024))
+    spectrum[int(5_000 / AUDIO_RATE * 1_024) :] = 0.0  # the pilots' band stays free
+    hiss = np.fft.irfft(spectrum) * np.hanning(1_024) * random.uniform(0.05, 0.3)
+    vowel[:1_024] += hiss
+    return vowel
+
+
+# ---- Sound: the sound cards ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _SoundStream:
+    """An open PortAudio stream, at the device's own rate."""
+
+    stream: Any
+    label: str
+    rate: int
+    channels: int
+
+
+class _SoundCards:
+    """PortAudio, one for the process: started for the first user, ended with the last.
+
+    It lists devices at its start only, so a headset plugged in while a stream is open is found by
+    its index after all are closed; and it may not be entered twice at a time, hence the lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._users = 0
+        self._audio: Any = None
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[Any]:
+        """The pyaudio.PyAudio, kept alive and to the caller alone inside the block."""
+        with self._lock:
+            self._acquire()
+            try:
+                yield self._audio
+            finally:
+                self._release()
+
+    def open(self, spec: str, kind: str) -> _SoundStream:
+        """A started stream of `kind` input or output for `spec` default or an index; else DeviceError."""
+        what = "microphone" if kind == "input" else "speaker"
+        with self.using() as audio:
+            candidates = self._find(audio, spec, kind)
+            for info in candidates:
+                for channels in (1, 2):
+                    with contextlib.suppress(OSError, ValueError):
+                        opened = self._start(audio, info, kind, channels)
+                        self._users += 1
+                        return opened
+        if not candidates:
+            raise DeviceError(
+                f"This computer has no {what}." if spec == "default" else f"There is no {what} number {spec}."
+            )
+        label = candidates[0]["name"]
+        raise DeviceError(f"The {what} “{label}” cannot be opened; another program may use it.")
+
+    def close(self, opened: _SoundStream) -> None:
+        """Stop and close what open() gave."""
+        with self._lock:
+            with contextlib.suppress(OSError):  # it was pulled out
+                opened.stream.close()
+            self._release()
+
+    def names(self, kind: str) -> list[tuple[str, str]]:
+        """(spec, label) of each device of `kind` input or output; the default one first."""
+        with self.using() as audio:
+            default = self._find(audio, "default", kind)
+            if not default:
+                return []
+            own = [info for info in self._infos(audio, kind) if info["hostApi"] == default[0]["hostApi"]]
+        named = [(str(info["index"]), str(info["name"])) for info in own]
+        return [("default", f"Default ({default[0]['name']})"), *named]
+
+    def _infos(self, audio: Any, kind: str) -> list[dict[str, Any]]:
+        infos = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
+        return [info for info in infos if info[f"max{kind.title()}Channels"] > 0]
+
+    def _find(self, audio: Any, spec: str, kind: str) -> list[dict[str, Any]]:
+        """The devices to try for `spec`, best first."""
+        infos = self._infos(audio, kind)
+        if spec != "default":
+            return [info for info in infos if info["index"] == int(spec)]
+        apis = [audio.get_host_api_info_by_index(index) for index in range(audio.get_host_api_count())]
+        # on Windows the default interface, MME, cuts names and is 100 ms late: WASAPI first
+        apis.sort(key=lambda api: "WASAPI" not in api["name"])
+        defaults = [api[f"default{kind.title()}Device"] for api in apis]
+        return sorted((i for i in infos if i["index"] in defaults), key=lambda i: defaults.index(i["index"]))
+
+    def _start(self, audio: Any, info: dict[str, Any], kind: str, channels: int) -> _SoundStream:
+        rate = int(info["defaultSampleRate"])
+        stream = audio.open(
+            rate=rate,
+            channels=channels,
+            format=8,  # pyaudio.paInt16
+            frames_per_buffer=round(rate * BLOCK_SECONDS),
+            **{kind: True, f"{kind}_device_index": info["index"]},
+        )
+        return _SoundStream(stream, str(info["name"]), rate, channels)
+
+    def _acquire(self) -> None:
+        if not self._users:
+            try:
+                import pyaudio
+            except ImportError as fault:
+                raise DeviceError("Sound needs the Python package PyAudio, which is not here.") from fault
+            with _silent_stderr():
+                self._audio = pyaudio.PyAudio()
+        self._users += 1
+
+    def _release(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._audio.terminate()
+            self._audio = None
+
+
+_sound_cards: Final = _SoundCards()
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program without a console
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+class _SoundCardEnd(ABC):
+    """What a real microphone and a real speaker share: a thread that alone uses the stream.
+
+    It never pauses: left alone for 50 ms, a stream can stall for a second, and if it dies then, the next
+    call hangs. It ends at close() or when the device fails, and closes the stream.
+    """
+
+    _PATIENCE: Final = 5.0  # seconds; some need two to start
+
+    def __init__(self, opened: _SoundStream) -> None:
+        self._opened = opened
+        self._news = threading.Condition()
+        self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
+        self._reason = ""
+        self._thread = threading.Thread(target=self._run, name=f"sound {opened.label}", daemon=True)
+
+    def close(self) -> None:
+        """Release the device; twice is harmless."""
+        self._end("was closed")
+        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
+
+    @abstractmethod
+    def _turn(self) -> None:
+        """Pass one piece between the stream and _pieces; the thread's work."""
+
+    def _run(self) -> None:
+        try:
+            while not self._reason:
+                self._turn()
+        except OSError as fault:
+            log.info("%s: %s", self._opened.label, fault)
+            self._end("was unplugged or stopped working")
+        _sound_cards.close(self._opened)
+
+    def _end(self, reason: str) -> None:
+        with self._news:
+            self._reason = self._reason or f"“{self._opened.label}” {reason}."
+            self._news.notify_all()
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        """Wait until `ready`, with _news held; DeviceError when the device failed or does not answer."""
+        if not self._news.wait_for(lambda: ready() or bool(self._reason), self._PATIENCE):
+            self._reason = f"“{self._opened.label}” does not answer."
+        if self._reason:
+            raise DeviceError(self._reason)
+
+
+class _SoundCardMicrophone(_SoundCardEnd, Microphone):
+    """A microphone behind PortAudio."""
+
+    def __init__(self, opened: _SoundStream) -> None:
+        super().__init__(opened)
+        self._cutter = _BlockCutter(self._next_piece)
+        self._resampler = None if opened.rate == AUDIO_RATE else Resampler(opened.rate, AUDIO_RATE)
+        self._thread.start()
+
+    def read(self) -> Samples:
+        return self._cutter.next()
+
+    def _next_piece(self) -> Samples:
+        with self._news:
+            self._wait(lambda: bool(self._pieces))
+            return self._pieces.popleft()
+
+    def _turn(self) -> None:
+        rate, channels = self._opened.rate, self._opened.channels
+        data = self._opened.stream.read(round(rate * BLOCK_SECONDS), exception_on_overflow=False)
+        samples: Samples = np.frombuffer(data, np.int16)
+        if channels > 1:
+            samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
+        if self._resampler is not None:
+            samples = self._resampler.push(samples)
+        with self._news:
+            self._pieces.append(samples)
+            self._news.notify_all()
+
+
+class _SoundCardSpeaker(_SoundCardEnd, Speaker):
+    """A speaker behind PortAudio; what is not written in time is silence."""
+
+    def __init__(self, opened: _SoundStream) -> None:
+        super().__init__(opened)
+        self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
+        self._thread.start()
+
+    def write(self, block: Samples) -> None:
+        with self._news:
+            self._wait(lambda: not self._pieces)
+            self._pieces.append(block)
+            self._news.notify_all()
+
+    def _turn(self) -> None:
+        with self._news:
+            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS)
+            samples = self._pieces.popleft() if self._pieces else np.zeros(BLOCK, np.int16)
+            self._news.notify_all()
+        if self._resampler is not None:
+            samples = self._resampler.push(samples)
+        self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
+
+
+# ---- What there is to choose from ----------------------------------------------------
+
+
+def list_devices() -> dict[str, list[tuple[str, str]]]:
+    """(spec, label) of the real devices here, by "camera", "mic" and "speaker"; empty where none is."""
+    found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
+    with contextlib.suppress(DeviceError):
+        found["mic"] = _sound_cards.names("input")
+        found["speaker"] = _sound_cards.names("output")
+    return found
+
+
+def _list_cameras() -> list[tuple[str, str]]:
+    if sys.platform == "linux":
+        nodes = sorted(Path("/sys/class/video4linux").glob("video*"), key=lambda node: (len(node.name), node))
+        # a camera's further nodes carry its metadata, not pictures
+        firsts = [node for node in nodes if (node / "index").read_text().strip() == "0"]
+        return [(node.name.removeprefix("video"), (node / "name").read_text().strip()) for node in firsts]
+    cameras: list[tuple[str, str]] = []
+    for index in range(4):
+        try:
+            _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
+        except DeviceError:
+            break
+        cameras.append((str(index), f"Camera {index + 1}"))
+    return cameras
 
 
 # ======================================================================================
