@@ -37,20 +37,16 @@ Sections, in order; each uses only those above it that it names:
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import collections
+import colorsys
 import contextlib
 import ctypes
 import enum
-<<<<<<< HEAD
 import functools
 import hashlib
 import heapq
 import hmac
 import ipaddress
-=======
-import heapq
->>>>>>> video
 import json
 import logging
 import math
@@ -61,41 +57,19 @@ import secrets
 import selectors
 import socket
 import ssl
-=======
-import colorsys
-import contextlib
-import logging
-import math
-import os
->>>>>>> devices
 import struct
 import sys
 import threading
 import time
 import unicodedata
-<<<<<<< HEAD
-<<<<<<< HEAD
+import zlib
+from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, TypeAlias, TypeVar, cast
-=======
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias, cast
->>>>>>> video
-=======
-import zlib
-from abc import ABC, abstractmethod
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias, cast
->>>>>>> devices
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -273,6 +247,48 @@ def clean_text(text: str, limit: int = MAX_CHAT) -> str:
         for char in unicodedata.normalize("NFC", text)[:limit]
         if char in "\n\t\u200c\u200d" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")
     ).strip()
+
+
+_LATIN_LOOKALIKES: Final = {  # after compatibility decomposition and case folding
+    "a": "\u0430\u03b1\u0251",
+    "b": "\u0432\u044c\u03b2",
+    "c": "\u0441",
+    "d": "\u0501\u0111",
+    "e": "\u0435\u0454\u03b5",
+    "g": "\u0261\u050d",
+    "h": "\u043d\u04bb\u03b7\u0570\u0127",
+    "j": "\u0458",
+    "k": "\u043a\u03ba",
+    "l": "1|i\u0131\u0456\u03b9\u0142\u04cf",
+    "m": "\u043c\u03bc",
+    "n": "\u043f\u03bd\u0578",
+    "o": "0\u043e\u03bf\u03c3\u0585\u00f8",
+    "p": "\u0440\u03c1",
+    "q": "\u051b",
+    "r": "\u0433",
+    "s": "\u0455",
+    "t": "\u0442\u03c4",
+    "u": "\u057d",
+    "v": "\u0475",
+    "w": "\u051d\u03c9",
+    "x": "\u0445\u03c7",
+    "y": "\u0443\u03c5",
+    "z": "\u03b6",
+}
+_SKELETON_LETTERS: Final = str.maketrans(
+    {lookalike: latin for latin, others in _LATIN_LOOKALIKES.items() for lookalike in others}
+)
+
+
+def skeleton(text: str) -> str:
+    """What `text` looks like at a glance: equal for names that a reader would confuse.
+
+    Case, accents, spaces, punctuation and invisible characters do not count; look-alike letters are one.
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    letters = "".join(char for char in folded.translate(_SKELETON_LETTERS) if char.isalnum())
+    merged = letters.replace("rn", "m").replace("vv", "w")
+    return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
 
 
 # ======================================================================================
@@ -960,6 +976,54 @@ def parse_nack(data: bytes) -> Nack:
     return Nack(ident, number, bits)
 
 
+# -- which UDP address a client has ----------------------------------------------------------
+
+
+class Binding:
+    """The server's side of one client's UDP path on one plane.
+
+    An address counts only after a sealed challenge sent there came back, and only from a
+    higher bind number than any before.
+    """
+
+    MOST_PENDING = 4
+
+    def __init__(self, ident: int, up: bytes, down: bytes, *, layered: bool) -> None:
+        self.id = ident
+        self.opener = Opener(up, layered=layered)
+        self.sealer = Sealer(down)
+        self.address: tuple[str, int] | None = None
+        self._number = -1
+        self._down_number = 0
+        self._pending: dict[tuple[str, int], tuple[bytes, int]] = {}
+
+    def small(self, kind: Kind, payload: bytes) -> bytes:
+        """A small message to this client, as a datagram."""
+        self._down_number += 1
+        sealed = self.sealer.seal(kind, self.id, self._down_number, payload)
+        return small_message(kind, self.id, self._down_number, sealed)
+
+    def on_bind(self, number: int, sealed: bytes, source: tuple[str, int], token: bytes) -> bytes:
+        """The challenge for `source`, which claims to be this client; PeerFault when forged or old."""
+        self.opener.open(Kind.BIND, self.id, number, sealed)
+        if number <= self._number:
+            raise PeerFault("old_bind")
+        if len(self._pending) >= self.MOST_PENDING:
+            self._pending.pop(next(iter(self._pending)))
+        self._pending[source] = (token, number)
+        return self.small(Kind.CHALLENGE, token)
+
+    def on_answer(self, number: int, sealed: bytes, source: tuple[str, int]) -> None:
+        """Bind `source`, if this is its challenge come back; PeerFault otherwise."""
+        payload = self.opener.open(Kind.ANSWER, self.id, number, sealed)
+        token, bind_number = self._pending.get(source, (b"", -1))
+        if not token or not hmac.compare_digest(token, payload) or bind_number <= self._number:
+            raise PeerFault("bad_answer")
+        del self._pending[source]
+        self._number = bind_number
+        self.address = source
+
+
 # -- discovery: one JSON object a datagram ----------------------------------------------------------
 
 QUESTION_SIZE: Final = 512
@@ -1032,7 +1096,6 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 # Uses: BASICS, WIRE
 # ======================================================================================
 
-<<<<<<< HEAD
 # -- audio
 
 SILENCE: Final[Samples] = np.zeros(
@@ -1654,7 +1717,8 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
         return None
     age = (round(now_unix * 1000.0) - int.from_bytes(data[1:4], "big")) % CLOCK_SPAN
     return (age - CLOCK_SPAN if age >= CLOCK_SPAN // 2 else age) / 1000.0
-=======
+
+
 # -- video -----------------------------------------------------------------------------------
 #
 # Frames in, datagrams out, and back. A frame is kept as runs: stretches of its parts that came in order
@@ -2653,7 +2717,6 @@ def _shorten(name: str) -> str:
         stem, dot, extension = name, "", ""
     room = MAX_FILE_NAME - len((dot + extension).encode())
     return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
->>>>>>> video
 
 
 # ======================================================================================
@@ -3391,6 +3454,192 @@ class Snapshot:
     since: float = 0.0  # monotonic seconds at joining
 
 
+def _person(user: Json) -> Person:
+    return Person(**user)
+
+
+class StateManager:
+    """Keeps one participant's picture of the meeting and says what changed, as events.
+
+    `current` is an immutable snapshot: one thread applies messages, any thread may read it.
+    """
+
+    MOST_LINES = 5_000
+
+    def __init__(self) -> None:
+        self.current = Snapshot()
+        self._newest = 0  # the highest message number seen, so that a reconnect doubles nothing
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the snapshot."""
+        self.current = dataclasses.replace(self.current, **changes)
+
+    def person(self, ident: int) -> Person | None:
+        """The participant with this id."""
+        return next((one for one in self.current.people if one.id == ident), None)
+
+    def named(self, name: str) -> Person | None:
+        """The participant with this name."""
+        return next((one for one in self.current.people if one.name == name), None)
+
+    @property
+    def me(self) -> Person | None:
+        """The participant's own entry."""
+        return self.person(self.current.me)
+
+    def apply(self, message: Json) -> list[Json]:
+        """Take in a checked message of the server; returns the events of it, in order."""
+        handler = getattr(self, f"_on_{message['type']}", None)
+        events: list[Json] = handler(message) if handler else []
+        return events
+
+    def _on_welcome(self, message: Json) -> list[Json]:
+        if message["meeting"] != self.current.meeting:
+            self._newest = 0
+            self.update(chat=(), files=())
+        same = ("name", "role", "meeting", "title", "host", "presenter")
+        self.update(
+            link="live",
+            me=message["id"],
+            people=tuple(_person(user) for user in message["users"]),
+            files=tuple(self._entry(offer) for offer in message["files"]),
+            pin=message.get("pin", self.current.pin),
+            **{key: message[key] for key in same},
+        )
+        events = [self._users()]
+        lines = [*message["chat"], *message["private"]]
+        for line in sorted(lines, key=lambda line: int(line["n"])):
+            events += self._line(line, line.get("to_name"), history=True)
+        for entry in self.current.files:
+            events.append(self._offer_event(entry))
+        if message["presenter"]:
+            name = getattr(self.person(message["presenter"]), "name", "")
+            events.append({"event": "screen_start", "id": message["presenter"], "name": name})
+        return events
+
+    def _users(self) -> Json:
+        return {"event": "users", "users": [self._user(one) for one in self.current.people]}
+
+    def _user(self, person: Person) -> Json:
+        keys = ("id", "name", "role", "mic", "camera", "sharing")
+        return {**{key: getattr(person, key) for key in keys}, "hand": bool(person.hand)}
+
+    def _on_user_list(self, message: Json) -> list[Json]:
+        self.update(people=tuple(_person(user) for user in message["users"]))
+        return [self._users()]
+
+    def _on_join(self, message: Json) -> list[Json]:
+        person = _person(message["user"])
+        others = tuple(one for one in self.current.people if one.id != person.id)
+        self.update(people=(*others, person))
+        return [{"event": "join", "id": person.id, "name": person.name}, self._users()]
+
+    def _on_leave(self, message: Json) -> list[Json]:
+        self.update(people=tuple(one for one in self.current.people if one.id != message["id"]))
+        gone = {"event": "leave", "id": message["id"], "name": message["name"], "reason": message["reason"]}
+        return [gone, self._users()]
+
+    def _on_state(self, message: Json) -> list[Json]:
+        person = _person(message["user"])
+        self.update(people=tuple(person if one.id == person.id else one for one in self.current.people))
+        return [{"event": "state", **self._user(person)}]
+
+    def _line(self, line: Json, to: str | None, *, history: bool = False) -> list[Json]:
+        if line["n"] <= self._newest:
+            return []
+        self._newest = line["n"]
+        own = line["from"] == self.current.name
+        entry = ChatLine(line["n"], line["from"], line["text"], line["at"], to, own, history)
+        self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
+        event: Json = {
+            "event": "private" if to else "chat",
+            "from": line["from"],
+            "text": line["text"],
+            "n": line["n"],
+        }
+        if to:
+            event["to"] = to
+        if history:
+            event["history"] = True
+        return [event]
+
+    def _on_chat(self, message: Json) -> list[Json]:
+        return self._line(message, None)
+
+    def _on_private_chat(self, message: Json) -> list[Json]:
+        return self._line(message, message["to_name"])
+
+    def _on_reaction(self, message: Json) -> list[Json]:
+        keys = ("from", "emoji", "n", "id")
+        return [{"event": "reaction", **{key: message[key] for key in keys}}]
+
+    def _on_video_start(self, message: Json) -> list[Json]:
+        return [{"event": message["type"], "id": message["id"], "name": message["name"]}]
+
+    _on_video_stop = _on_video_start
+
+    def _on_screen_start(self, message: Json) -> list[Json]:
+        self.update(presenter=message["id"])
+        return self._on_video_start(message)
+
+    def _on_screen_stop(self, message: Json) -> list[Json]:
+        self.update(presenter=0)
+        return self._on_video_start(message)
+
+    def speaking(self, ident: int) -> list[Json]:
+        """The loudest speaker is now `ident`, 0 for nobody."""
+        if ident == self.current.speaking:
+            return []
+        self.update(speaking=ident)
+        person = self.person(ident)
+        return [{"event": "speaking", "id": ident or None, "name": person.name if person else None}]
+
+    # -- files
+
+    def _entry(self, offer: Json) -> FileEntry:
+        known = self.file(offer["file"])
+        if known:
+            return known
+        own = offer["from"] == self.current.name
+        name = safe_file_name(offer["name"])
+        return FileEntry(offer["file"], name, offer["size"], offer["from"], offer["private"], own)
+
+    def file(self, file: str) -> FileEntry | None:
+        """The file with this id."""
+        return next((one for one in self.current.files if one.file == file), None)
+
+    def put_file(self, entry: FileEntry) -> None:
+        """Add a file, or replace what is known of it."""
+        others = self.current.files
+        if any(one.file == entry.file for one in others):
+            self.update(files=tuple(entry if one.file == entry.file else one for one in others))
+        else:
+            self.update(files=(*others, entry))
+
+    def _offer_event(self, entry: FileEntry) -> Json:
+        return {
+            "event": "file_offer",
+            "file": entry.file,
+            "name": entry.name,
+            "size": entry.size,
+            "from": entry.sender,
+            "private": entry.private,
+        }
+
+    def _on_file_offer(self, message: Json) -> list[Json]:
+        entry = self._entry(message)
+        self.put_file(entry)
+        return [self._offer_event(entry)]
+
+    def _on_file_gone(self, message: Json) -> list[Json]:
+        entry = self.file(message["file"])
+        if entry is None or entry.state == "saved":
+            return []
+        self.put_file(dataclasses.replace(entry, state="gone", reason=message["reason"]))
+        failed = {"event": "file_failed", "file": entry.file, "code": "no_such_file"}
+        return [{**failed, "reason": message["reason"]}]
+
+
 # --------------------------------------------------------------------------------------
 # The waterline. Above it: bytes and `now` come in, bytes and effects go out.
 # --------------------------------------------------------------------------------------
@@ -3573,48 +3822,6 @@ def _new_identity() -> bytes:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return private + certificate.public_bytes(serialization.Encoding.PEM)
-
-
-_LATIN_LOOKALIKES: Final = {  # after compatibility decomposition and case folding
-    "a": "\u0430\u03b1\u0251",
-    "b": "\u0432\u044c\u03b2",
-    "c": "\u0441",
-    "d": "\u0501\u0111",
-    "e": "\u0435\u0454\u03b5",
-    "g": "\u0261\u050d",
-    "h": "\u043d\u04bb\u03b7\u0570\u0127",
-    "j": "\u0458",
-    "k": "\u043a\u03ba",
-    "l": "1|i\u0131\u0456\u03b9\u0142\u04cf",
-    "m": "\u043c\u03bc",
-    "n": "\u043f\u03bd\u0578",
-    "o": "0\u043e\u03bf\u03c3\u0585\u00f8",
-    "p": "\u0440\u03c1",
-    "q": "\u051b",
-    "r": "\u0433",
-    "s": "\u0455",
-    "t": "\u0442\u03c4",
-    "u": "\u057d",
-    "v": "\u0475",
-    "w": "\u051d\u03c9",
-    "x": "\u0445\u03c7",
-    "y": "\u0443\u03c5",
-    "z": "\u03b6",
-}
-_SKELETON_LETTERS: Final = str.maketrans(
-    {lookalike: latin for latin, others in _LATIN_LOOKALIKES.items() for lookalike in others}
-)
-
-
-def skeleton(text: str) -> str:
-    """What `text` looks like at a glance: equal for names that a reader would confuse.
-
-    Case, accents, spaces, punctuation and invisible characters do not count; look-alike letters are one.
-    """
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    letters = "".join(char for char in folded.translate(_SKELETON_LETTERS) if char.isalnum())
-    merged = letters.replace("rn", "m").replace("vv", "w")
-    return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
 
 
 @functools.lru_cache(maxsize=256)
@@ -4325,6 +4532,72 @@ class TlsLink:
         return bytes(chunk)
 
 
+class DatagramLoop:
+    """A thread that owns a UDP port: mail first, then datagrams, then what is due.
+
+    `on_datagrams(buffer, segment, address, now)` may raise PeerFault, which is counted;
+    `on_due(now)` does what is due and returns when the next is, or None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        port: UdpPort,
+        counters: Counters,
+        on_datagrams: Callable[[memoryview, int, Address, float], None],
+        on_due: Callable[[float], float | None],
+    ) -> None:
+        self.port = port
+        self._counters = counters
+        self._on_datagrams = on_datagrams
+        self._on_due = on_due
+        self._waker = Waker()
+        self._mail: collections.deque[Callable[[], None]] = collections.deque()
+        self._worker = Worker(name, self._run, self._waker.wake)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._worker.start()
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have `call` made on the thread; from any thread, never blocks."""
+        self._mail.append(call)
+        self._waker.wake()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End the thread and free the port; may be called twice."""
+        self._worker.close(deadline)
+        self.port.close()
+        self._waker.close()
+
+    def _run(self, worker: Worker) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.port, selectors.EVENT_READ)
+            selector.register(self._waker, selectors.EVENT_READ)
+            while not worker.stopping.is_set():
+                try:
+                    self._turn(selector)
+                except PeerFault as fault:
+                    self._counters.add(fault.kind)
+                except Exception:
+                    self._counters.add("bugs")
+                    log.exception("a turn of the loop failed")
+
+    def _turn(self, selector: selectors.BaseSelector) -> None:
+        now = time.monotonic()
+        due = self._on_due(now)
+        patience = 1.0 if due is None else min(1.0, max(0.0, due - now))
+        if any(key.fileobj is self._waker for key, _ in selector.select(patience)):
+            self._waker.drain()
+        while self._mail:
+            self._mail.popleft()()
+        for buffer, segment, address in self.port.receive(64):
+            try:
+                self._on_datagrams(buffer, segment, address, time.monotonic())
+            except PeerFault as fault:
+                self._counters.add(fault.kind)
+
+
 class HalfOpen:
     """Who has connected and not yet said who it is: 128 in all, 8 an address once they dawdle.
 
@@ -4359,6 +4632,104 @@ class HalfOpen:
             self._open.pop(key, None)
 
 
+# -- children of this program ---------------------------------------------------------------------
+
+
+def start_child(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """Start this same program in a hidden role; it ends when its standard input ends."""
+    environment = dict(os.environ)
+    if getattr(sys, "frozen", False):
+        command = [sys.executable]
+        environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
+    else:
+        here = Path(__file__).resolve()
+        command = [sys.executable, "-m", here.stem]
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(here.parent), environment.get("PYTHONPATH")])
+        )
+    return subprocess.Popen(
+        [*command, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        encoding="utf-8",
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )
+
+
+def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
+    """Close the child's standard input and wait for it; killed when it takes over `deadline`."""
+    with contextlib.suppress(OSError, ValueError):
+        cast(IO[str], process.stdin).close()
+    try:
+        return process.wait(deadline)
+    except subprocess.TimeoutExpired:
+        log.warning("the child %d did not end within %.1f s and is killed", process.pid, deadline)
+        process.kill()
+        return process.wait()
+    finally:
+        cast(IO[str], process.stdout).close()
+
+
+class ChildKeeper:
+    """Keeps a child in a hidden role running, and starts a new one when it dies.
+
+    It talks in lines of JSON: `first` is said to each new child, `on_message` gets what it says, on
+    the thread that reads it.
+    """
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], first: Json | None, on_message: Callable[[Json], None]
+    ) -> None:
+        self._name = name
+        self._arguments = arguments
+        self._first = first
+        self._on_message = on_message
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._worker = Worker(f"{name}-reader", self._run, self._end_input)
+
+    def start(self) -> None:
+        """Start the child and the thread that reads what it says."""
+        self._worker.start()
+
+    def tell(self, message: Json) -> None:
+        """Say a line to the child; lost while there is none."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if self._process and self._process.stdin:
+                self._process.stdin.write(json.dumps(message) + "\n")
+                self._process.stdin.flush()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End the child, by the end of its standard input, and the thread; may be called twice."""
+        self._worker.close(deadline)
+
+    def _end_input(self) -> None:
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if self._process and self._process.stdin:
+                self._process.stdin.close()
+
+    def _run(self, worker: Worker) -> None:
+        while not worker.stopping.is_set():
+            process = start_child(self._arguments)
+            with self._lock:
+                self._process = process
+            if self._first is not None:
+                self.tell(self._first)
+            if worker.stopping.is_set():
+                self._end_input()
+            for line in cast(IO[str], process.stdout):
+                self._on_message(json.loads(line))
+            status = end_child(process)
+            if not worker.stopping.is_set():
+                log.error("the %s ended with status %s and is started again", self._name, status)
+                worker.stopping.wait(0.5)
+
+
+# -- addresses and connections --------------------------------------------------------------------
+
+
 def connect_link(
     reactor: Reactor, address: tuple[str, int], context: ssl.SSLContext, source: str | None = None
 ) -> TlsLink:
@@ -4386,6 +4757,14 @@ def listen_tcp(address: tuple[str, int]) -> socket.socket:
         sock.close()
         raise Refused("port", f"The TCP port {address[1]} cannot be used: {error.strerror}.") from None
     return sock
+
+
+def udp_port(address: Address, counters: Counters) -> UdpPort:
+    """A UdpPort at `address`; Refused with one clear sentence when it is taken."""
+    try:
+        return UdpPort(address, counters)
+    except OSError as error:
+        raise Refused("port", f"The UDP port {address[1]} cannot be used: {error.strerror}.") from None
 
 
 def resolve(host: str) -> str:
@@ -5098,36 +5477,6 @@ class _PortScan:
 # had, or is pulled out later, raises DeviceError with one sentence for the user. cv2, pyaudio and mss
 # are loaded at the first use. Nothing here sends, seals or mixes.
 # ======================================================================================
-
-
-# Both stand in until MEDIA has the real ones: DELETE THEM AT THE MERGE.
-class Resampler:
-    """Linear stand-in for the band-limited Resampler of MEDIA."""
-
-    def __init__(self, rate_in: int, rate_out: int) -> None:
-        self._step = rate_in / rate_out
-        self._next = 0.0  # where the next output lies, in samples after self._last
-        self._last: Samples = np.zeros(1, np.int16)
-
-    def push(self, samples: Samples) -> Samples:
-        """The output that `samples` completes."""
-        known = np.concatenate((self._last, samples))
-        at = np.arange(self._next, len(known) - 1, self._step)
-        self._next += len(at) * self._step - (len(known) - 1)
-        self._last = known[-1:]
-        made: Samples = np.rint(np.interp(at, np.arange(len(known)), known)).astype(np.int16)
-        return made
-
-
-def stamp_clock(picture: Picture, now_unix: float) -> None:
-    """Coarse stand-in for the clock bits of MEDIA."""
-    height, width = picture.shape[:2]
-    cell = width // 20
-    millis = int(now_unix * 1000) & 0xFFFFFF
-    word = f"{0xA7:08b}{millis:024b}{zlib.crc32(millis.to_bytes(3, 'big')) & 0xFF:08b}"
-    bits = np.array([255 * int(bit) for bit in word], np.uint8).reshape(2, 20)
-    cells = bits.repeat(cell, 0).repeat(cell, 1)
-    picture[height - 2 * cell :, : 20 * cell] = cells[:, :, None]
 
 
 def _sleep_until(due: float) -> float:
@@ -6027,11 +6376,2050 @@ def _list_cameras() -> list[tuple[str, str]]:
 # Uses: BASICS, WIRE, MEDIA, ROOM, TRUST, LINKS, DISCOVERY
 # ======================================================================================
 
+REPORT_SECONDS: Final = 1.0
+SILENT_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class ServerOptions:
+    """What the server role needs to know."""
+
+    title: str = "Meeting"
+    host_name: str = "Host"
+    pin: str = ""
+    base: int = DEFAULT_PORT
+    bind: str | None = None
+    host_key: str = ""
+
+
+# -- the video relay: one thread, one socket ---------------------------------------------------------
+
+
+class RelayPeer:
+    """One client on the video plane: its path, what it sends, what it is sent."""
+
+    def __init__(self, ident: int, up: bytes, down: bytes, counters: Counters) -> None:
+        self.binding = Binding(ident, up, down, layered=True)
+        self.incoming = Reassembler(layered=True, counters=counters)
+        self.sent = SentFrames()
+        self.numbers: dict[int, int] = {}
+        self.thinners: dict[int, FrameThinner] = {}
+        self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
+
+    def thinner(self, sender: int, fps: int) -> FrameThinner:
+        """The thinner for pictures of `sender` at `fps`."""
+        known = self.thinners.get(sender)
+        if known is None or known.fps != fps:
+            known = self.thinners[sender] = FrameThinner(fps)
+        return known
+
+    def next_number(self, sender: int) -> int:
+        """The next of this receiver's own contiguous numbers for `sender`."""
+        number = self.numbers.get(sender, 0) + 1
+        self.numbers[sender] = number
+        return number
+
+    def best_layer(self, asked: int, now: float) -> int:
+        """The best layer that is being sent at or below `asked`, else the lowest there is."""
+        alive = [layer for layer in range(len(LAYERS)) if now - self.fresh[layer] < 1.0]
+        return max((layer for layer in alive if layer <= asked), default=min(alive, default=0))
+
+
+class VideoRelay:
+    """Collects frames, opens them, and sends each receiver the frame once, sealed for it."""
+
+    BUDGET = 256 * 1024  # bytes sent before the socket is read again
+
+    def __init__(self, address: Address, counters: Counters) -> None:
+        self._port = udp_port(address, counters)
+        self._counters = counters
+        self._peers: dict[int, RelayPeer] = {}
+        self._routes: dict[int, dict[int, tuple[int, int]]] = {}
+        self._egress = EgressScheduler(counters)
+        self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
+
+    def add(self, ident: int, up: bytes, down: bytes) -> None:
+        """A client with its two keys. Relay's thread only, like all below."""
+        self._peers[ident] = RelayPeer(ident, up, down, self._counters)
+
+    def remove(self, ident: int) -> None:
+        """Forget a client."""
+        self._peers.pop(ident, None)
+        self._routes.pop(ident, None)
+        self._egress.forget(ident)
+        for peer in self._peers.values():
+            peer.numbers.pop(ident, None)
+            peer.thinners.pop(ident, None)
+
+    def route(self, sender: int, receivers: dict[int, tuple[int, int]]) -> None:
+        """Who receives pictures of `sender`: {receiver: (layer, fps)}."""
+        self._routes[sender] = receivers
+
+    def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
+        if len(buffer) < VIDEO_HEADER.size:
+            raise PeerFault("short_datagram")
+        ident, number, total, kind = VIDEO_HEADER.unpack_from(buffer)
+        peer = self._peers.get(ident)
+        if peer is None:
+            raise PeerFault("unknown_id")
+        if total == 0:
+            self._on_small(peer, kind, number, bytes(buffer[VIDEO_HEADER.size : segment]), address, now)
+            return
+        if peer.binding.address != address:
+            raise PeerFault("unbound")
+        for frame in peer.incoming.push_batch(buffer, segment, now):
+            self._on_frame(peer, frame, now)
+
+    def _on_small(
+        self, peer: RelayPeer, kind: int, number: int, sealed: bytes, address: Address, now: float
+    ) -> None:
+        binding = peer.binding
+        if kind == Kind.BIND:
+            challenge = binding.on_bind(number, sealed, address, secrets.token_bytes(16))
+            self._port.send(challenge, address)
+        elif kind == Kind.ANSWER:
+            binding.on_answer(number, sealed, address)
+        elif kind == Kind.NACK:
+            if binding.address != address:
+                raise PeerFault("unbound")
+            nack = parse_nack(binding.opener.open(Kind.NACK, binding.id, number, sealed))
+            for datagram in peer.sent.resend(nack, now):
+                self._port.send(datagram, address)
+        else:
+            raise PeerFault("unknown_kind")
+
+    def _on_frame(self, peer: RelayPeer, frame: WholeFrame, now: float) -> None:
+        sender = peer.binding.id
+        layer = frame.number >> LAYER_SHIFT
+        try:
+            picture = peer.binding.opener.open(
+                Kind.VIDEO, sender, frame.number, frame.sealed, parts_of(len(frame.sealed))
+            )
+        except PeerFault:
+            peer.incoming.retry(frame)
+            raise
+        if not fits_layer(jpeg_size(picture), layer):
+            raise PeerFault("bad_picture", "not its layer's size")
+        peer.fresh[layer] = now
+        for receiver, (asked, fps) in self._routes.get(sender, {}).items():
+            other = self._peers.get(receiver)
+            if other is None or other.binding.address is None or peer.best_layer(asked, now) != layer:
+                continue
+            if other.thinner(sender, fps).take(now):
+                self._forward(other, sender, layer, fps, picture, now)
+
+    def _forward(
+        self, peer: RelayPeer, sender: int, layer: int, fps: int, picture: bytes, now: float
+    ) -> None:
+        number = peer.next_number(sender)
+        total = parts_of(len(picture) + TAG)
+        sealed = peer.binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
+        layout = frame_datagrams(sender, number, sealed)
+        peer.sent.store(sender, number, layout, now)
+        self._egress.queue(peer.binding.id, layer, layout, now, 0.9 / fps)
+
+    def _on_due(self, now: float) -> float | None:
+        for receiver, piece in self._egress.due(now, self.BUDGET):
+            address = self._peers[receiver].binding.address if receiver in self._peers else None
+            if address is not None:
+                self._port.send_frame(piece, address)
+        dues = [self._egress.next_due()]
+        for peer in self._peers.values():
+            dues.append(self._ask_again(peer, now))
+        return min((due for due in dues if due is not None), default=None)
+
+    def _ask_again(self, peer: RelayPeer, now: float) -> float | None:
+        """Ask `peer` for what is missing of its frames; returns when to look again."""
+        address = peer.binding.address
+        if address is not None:
+            for nack in peer.incoming.nacks(now):
+                self._port.send(peer.binding.small(Kind.NACK, encode_nack(nack)), address)
+        return peer.incoming.next_due(now)
+
+
+# -- the mixer: a process of its own -------------------------------------------------------------------
+
+
+class MixerPeer:
+    """One client on the audio plane."""
+
+    def __init__(self, ident: int, up: bytes, down: bytes) -> None:
+        self.binding = Binding(ident, up, down, layered=False)
+        self.silent = 0  # ticks since the last sound that was sent to it
+
+
+class MixerProcess:
+    """The mixer role: owns the audio port, addresses and keys; told what to do on standard input.
+
+    Silence is sent as an empty block: the first three ticks of it, then every 16th, so that a
+    listener can tell it from loss.
+    """
+
+    def __init__(self, address: Address, say: Callable[[Json], None]) -> None:
+        self._counters = Counters()
+        self._port = udp_port(address, self._counters)
+        self._mixer = AudioMixer()
+        self._peers: dict[int, MixerPeer] = {}
+        self._mail: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
+        self._say = say
+        self._tick = 0
+        self._late_ticks = 0
+        self._worst_lateness = 0.0
+
+    def tell(self, message: Json | None) -> None:
+        """A command from the parent, or None at the end; from any thread."""
+        self._mail.put(message)
+
+    def run(self) -> None:
+        """Mix until told to end: a tick every 16 ms of absolute time, receiving in between."""
+        self._say({"event": "ready"})
+        start = time.monotonic()
+        reported = start
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._port, selectors.EVENT_READ)
+            while self._obey():
+                due = start + self._tick * BLOCK_SECONDS
+                now = time.monotonic()
+                if now < due:
+                    if selector.select(due - now):
+                        self._receive()
+                    continue
+                self._receive()
+                self._note_lateness(now - due)
+                self._mix(now)
+                self._tick += 1
+                if now - reported >= REPORT_SECONDS:
+                    reported = now
+                    self._report()
+        self._port.close()
+
+    def _obey(self) -> bool:
+        while not self._mail.empty():
+            message = self._mail.get()
+            if message is None:
+                return False
+            self._do(message)
+        return True
+
+    def _do(self, message: Json) -> None:
+        ident = message["id"]
+        match message["do"]:
+            case "add":
+                up, down = bytes.fromhex(message["up"]), bytes.fromhex(message["down"])
+                self._peers[ident] = MixerPeer(ident, up, down)
+                self._mixer.add(ident)
+                self._mixer.mute(ident, True)
+            case "remove":
+                self._peers.pop(ident, None)
+                self._mixer.remove(ident)
+            case "mute":
+                self._mixer.mute(ident, message["on"])
+
+    def _receive(self) -> None:
+        for buffer, segment, address in self._port.receive(256):
+            now = time.monotonic()
+            for at in range(0, len(buffer), segment):
+                try:
+                    self._on_datagram(bytes(buffer[at : at + segment]), address, now)
+                except PeerFault as fault:
+                    self._counters.add(fault.kind)
+
+    def _on_datagram(self, data: bytes, address: Address, now: float) -> None:
+        if len(data) in AUDIO_SIZES:
+            ident, seq = AUDIO_HEADER.unpack_from(data)
+            binding = self._peer(ident).binding
+            if binding.address != address:
+                raise PeerFault("unbound")
+            block = binding.opener.open(Kind.AUDIO, ident, seq, data[AUDIO_HEADER.size :])
+            samples = np.frombuffer(block, ">i2").astype(np.int16) if block else None
+            self._mixer.push(ident, seq, samples, now)
+            return
+        if len(data) < VIDEO_HEADER.size:
+            raise PeerFault("short_datagram")
+        ident, number, total, kind = VIDEO_HEADER.unpack_from(data)
+        binding, sealed = self._peer(ident).binding, data[VIDEO_HEADER.size :]
+        if total == 0 and kind == Kind.BIND:
+            challenge = binding.on_bind(number, sealed, address, secrets.token_bytes(16))
+            self._port.send(challenge, address)
+        elif total == 0 and kind == Kind.ANSWER:
+            binding.on_answer(number, sealed, address)
+        else:
+            raise PeerFault("unknown_kind")
+
+    def _peer(self, ident: int) -> MixerPeer:
+        peer = self._peers.get(ident)
+        if peer is None:
+            raise PeerFault("unknown_id")
+        return peer
+
+    def _note_lateness(self, late: float) -> None:
+        self._late_ticks += late > BLOCK_SECONDS
+        self._worst_lateness = max(self._worst_lateness, late)
+
+    def _mix(self, now: float) -> None:
+        mix = self._mixer.tick(now)
+        for row, ident in enumerate(mix.listeners):
+            peer = self._peers[ident]
+            if peer.binding.address is None:
+                continue
+            loudest = mix.loudest[row]
+            block = mix.blocks[row] if loudest else None
+            peer.silent = 0 if block is not None else peer.silent + 1
+            if block is None and peer.silent > 3 and peer.silent % 16:
+                continue
+            payload = b"" if block is None else block.astype(">i2").tobytes()
+            sealed = peer.binding.sealer.seal(Kind.AUDIO, loudest, self._tick, payload)
+            self._port.send(audio_datagram(loudest, self._tick, sealed), peer.binding.address)
+
+    def _report(self) -> None:
+        bound = [ident for ident, peer in self._peers.items() if peer.binding.address]
+        self._say(
+            {
+                "event": "report",
+                "ticks": self._tick,
+                "late_ticks": self._late_ticks,
+                "worst_ms": round(self._worst_lateness * 1e3, 2),
+                "bound": bound,
+                "counters": self._counters.snapshot(),
+            }
+        )
+
+
+def run_mixer(stdin: IO[str], stdout: IO[str], address: str, port: int) -> int:
+    """The hidden role of the mixer's process; ends when standard input ends."""
+
+    def say(message: Json) -> None:
+        stdout.write(json.dumps(message) + "\n")
+        stdout.flush()
+
+    mixer = MixerProcess((address, port), say)
+
+    def listen(worker: Worker) -> None:
+        for line in stdin:
+            mixer.tell(json.loads(line))
+        mixer.tell(None)
+
+    Worker("mixer-orders", listen).start()
+    mixer.run()
+    return 0
+
+
+# -- the control plane ----------------------------------------------------------------------------------
+
+
+class PinGate:
+    """Counts PIN attempts when they start: 5 failures a minute and address, 20 a minute in all."""
+
+    PER_ADDRESS = 5
+    IN_ALL = 20
+
+    def __init__(self) -> None:
+        self._started: collections.deque[tuple[float, str]] = collections.deque()
+
+    def take(self, address: str, now: float) -> bool:
+        """Whether an attempt from `address` may start now; it counts until it succeeds."""
+        while self._started and self._started[0][0] < now - 60.0:
+            self._started.popleft()
+        mine = sum(1 for _, other in self._started if other == address)
+        if mine >= self.PER_ADDRESS or len(self._started) >= self.IN_ALL:
+            return False
+        self._started.append((now, address))
+        return True
+
+    def succeeded(self, address: str) -> None:
+        """The latest attempt from `address` knew the PIN: it does not count."""
+        for entry in reversed(self._started):
+            if entry[1] == address:
+                self._started.remove(entry)
+                return
+
+
+@dataclass(eq=False)
+class ControlSession:
+    """One control connection. stage: hello, waiting (for a free attempt), pin, in, over."""
+
+    link: TlsLink
+    address: str
+    stage: str = "hello"
+    id: int = 0
+    hello: Json = field(default_factory=dict)
+    lines: LineSplitter = field(default_factory=LineSplitter)
+    transcript: list[bytes] = field(default_factory=list)
+    proof: PinHost | None = None
+    ask: int = 0
+    heard: float = 0.0
+    keys: dict[str, bytes] = field(default_factory=dict)
+
+    def send(self, message: Json) -> None:
+        """Queue a message for this connection."""
+        line = encode_line(message)
+        if self.stage == "pin":
+            self.transcript.append(line)
+        self.link.send(line)
+
+
+class ConferenceServer:
+    """The meeting's server: acceptors, the control plane and the planes' own parts.
+
+    The room is touched by the reactor's thread alone.
+    """
+
+    def __init__(self, options: ServerOptions, identity: Identity) -> None:
+        self.options = options
+        self.identity = identity
+        self.ports = Ports.at(options.base)
+        self.counters = Counters()
+        self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
+        self.ready = threading.Event()
+        self.over = threading.Event()
+        self.reason = ""
+        self._context = server_context(identity)
+        self._host = options.bind or "0.0.0.0"
+        self._sessions: dict[int, ControlSession] = {}
+        self._waiting: dict[int, ControlSession] = {}
+        self._asks = 0
+        self._half_open = HalfOpen()
+        self._pin_gate = PinGate()
+        self._note = RunningNote(log)
+        self._reactor = Reactor("control", self.counters)
+        self._relay: VideoRelay | None = None
+        mixer = ["--mixer", f"{self._host}:{self.ports.audio}"]
+        self._mixer = ChildKeeper("mixer", mixer, None, self._on_mixer)
+        self.mixer_report: Json = {}
+        self._pin_jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._pin_worker = Worker("pin", self._run_pin, lambda: self._pin_jobs.put(None))
+        self._acceptors: list[Worker] = []
+        self._listeners: list[socket.socket] = []
+        self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
+        self.message_handlers: dict[str, Callable[[ControlSession, Json], None]] = {
+            "ping": self._on_ping,
+            "report": self._on_report,
+            "decline": lambda session, message: None,
+            "leave": self._on_leave,
+            "admit": self._on_admit,
+        }
+
+    # -- life
+
+    def start(self) -> None:
+        """Bind every port, then start every thread; Refused when a port is taken."""
+        ports = (self.ports.control, self.ports.screen, self.ports.files)
+        try:
+            self._listeners = [listen_tcp((self._host, port)) for port in ports]
+            self._relay = VideoRelay((self._host, self.ports.video), self.counters)
+        except Refused:
+            self._close_listeners()
+            raise
+        self._mixer.start()
+        self._relay.loop.start()
+        self._reactor.start()
+        self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
+        self._pin_worker.start()
+        begin = (self._begin_control, self._begin_screen, self._begin_files)
+        for listener, name, accept in zip(self._listeners, ("control", "screen", "files"), begin, strict=True):
+            run = functools.partial(self._run_acceptor, listener, accept)
+            self._acceptors.append(Worker(f"accept-{name}", run).start())
+        self._responder.start()
+
+    def close(self, reason: str = "The meeting is over.", deadline: float = 5.0) -> None:
+        """Tell everyone, then end everything within `deadline`; may be called twice."""
+        self._responder.close(0.5)
+        self._reactor.post(lambda: self._say_goodbye(reason))
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        self._close_listeners()
+        self._reactor.close(deadline / 2)
+        self._pin_worker.close(1.0)
+        if self._relay:
+            self._relay.loop.close(1.0)
+        self._mixer.close(deadline / 2)
+        for acceptor in self._acceptors:
+            acceptor.close(1.0)
+        log.info("dropped and counted: %s", self.counters.snapshot())
+        self.over.set()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _say_goodbye(self, reason: str) -> None:
+        for session in [*self._sessions.values()]:
+            session.send({"type": "ended", "reason": reason})
+            session.stage = "over"
+            session.link.close("ended")
+
+    def _describe(self) -> Json:
+        """What discovery answers."""
+        return {
+            "v": PROTOCOL,
+            "meeting": self.room.meeting,
+            "title": self.room.title,
+            "host": self.room.host,
+            "port": self.ports.control,
+            "people": min(len(self.room.members), MAX_PEOPLE),
+            "pin": bool(self.options.pin),
+            "locked": False,
+            "fingerprint": self.identity.fingerprint,
+        }
+
+    # -- accepting
+
+    def _run_acceptor(
+        self, listener: socket.socket, begin: Callable[[socket.socket, str], None], worker: Worker
+    ) -> None:
+        while not worker.stopping.is_set():
+            try:
+                sock, address = listener.accept()
+            except OSError as error:
+                if worker.stopping.is_set() or listener.fileno() < 0:
+                    return
+                log.warning("a connection could not be accepted: %s", error)
+                worker.stopping.wait(0.1)
+                continue
+            for old in self._half_open.enter(sock, address[0], time.monotonic()):
+                self._evict(cast(socket.socket, old))
+            begin(sock, address[0])
+
+    def _evict(self, sock: socket.socket) -> None:
+        self.counters.add("half_open_evicted")
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def _begin_control(self, sock: socket.socket, address: str) -> None:
+        self._reactor.post(lambda: self._open_session(sock, address))
+
+    def _open_session(self, sock: socket.socket, address: str) -> None:
+        link = TlsLink(self._reactor, sock, self._context, server=True)
+        session = ControlSession(link, address, heard=time.monotonic())
+        link.on_bytes = functools.partial(self._on_bytes, session)
+        late = self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
+
+        def on_close(reason: str) -> None:
+            late.cancel()
+            self._half_open.leave(sock)
+            self._session_closed(session, reason)
+
+        link.on_close = on_close
+        link.limit = MAX_LINE
+        link.begin()
+
+    def _too_late(self, session: ControlSession) -> None:
+        if session.stage == "hello":
+            self.counters.add("handshake_timeout")
+            session.link.discard("timeout")
+
+    # -- who is it
+
+    def _on_bytes(self, session: ControlSession, data: bytes) -> None:
+        for line in session.lines.push(data):
+            session.heard = time.monotonic()
+            try:
+                self._on_message(session, parse_message(line, CLIENT_MESSAGES), line)
+            except PeerFault as fault:
+                self._on_fault(session, fault)
+            if session.link.closed:
+                return
+
+    def _on_fault(self, session: ControlSession, fault: PeerFault) -> None:
+        """Before the welcome a fault ends the connection; after it the message is dropped."""
+        self.counters.add(fault.kind)
+        self._note.note(f"{session.address} {fault.kind}", f"dropped from {session.address}: {fault!r}", session.heard)
+        if session.stage != "in":
+            self._deny(session, "bad_command", f"That was not understood: {fault.kind}.")
+        elif fault.kind != "flood":
+            session.send({"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."})
+
+    def _on_message(self, session: ControlSession, message: Json, line: bytes) -> None:
+        kind = message["type"]
+        if session.stage == "in":
+            self._on_member(session, message)
+        elif session.stage == "hello" and kind == "hello":
+            session.transcript.append(line + b"\n")
+            self._on_hello(session, message)
+        elif session.stage == "pin" and kind in ("pin", "pin_proof"):
+            if session.proof is None:
+                raise PeerFault("pin", "out of order")
+            self._on_pin(session, message, line)
+        else:
+            raise PeerFault("unexpected_message", kind)
+
+    def _on_hello(self, session: ControlSession, hello: Json) -> None:
+        session.hello = hello
+        if hello["v"] != PROTOCOL:
+            reason = f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
+            self._deny(session, "version", reason)
+            return
+        token = hello.get("resume")
+        if self.room.is_banned(clean_name(hello["name"]), session.address, token):
+            self._deny(session, "removed", "The host removed you from this meeting.")
+        elif len(self.room.members) >= MAX_PEOPLE:
+            self._deny(session, "full", "The meeting is full.")
+        elif self._is_host(hello) or not self.options.pin or self.room.claim(token, time.monotonic())[1]:
+            self._admit(session)
+        else:
+            self._ask_pin(session)
+
+    def _is_host(self, hello: Json) -> bool:
+        key = self.options.host_key
+        return bool(key) and hmac.compare_digest(hello.get("host_key", "").encode(), key.encode())
+
+    def _deny(self, session: ControlSession, code: str, reason: str) -> None:
+        session.send({"type": "denied", "code": code, "reason": reason})
+        session.stage = "over"
+        session.link.close("denied")
+
+    def _ask_pin(self, session: ControlSession) -> None:
+        """Start the PIN proof, or queue: guessing must not lock the class out."""
+        self._half_open.leave(session.link.socket)
+        if session.link.closed:
+            return
+        if self._pin_gate.take(session.address, time.monotonic()):
+            session.stage = "pin"
+            self._waiting.pop(session.ask, None)
+            self._pin_jobs.put(functools.partial(self._start_pin, session))
+            self._reactor.later(HANDSHAKE_SECONDS, lambda: self._pin_late(session))
+            return
+        if session.stage != "waiting":
+            self._queue_for_pin(session)
+        self._reactor.later(1.0, lambda: session.stage == "waiting" and self._ask_pin(session))
+
+    def _queue_for_pin(self, session: ControlSession) -> None:
+        if len(self._waiting) >= 32:
+            self._deny(session, "wrong_pin", "Too many wrong PINs were tried; try again in a minute.")
+            return
+        session.stage = "waiting"
+        self._asks += 1
+        session.ask = self._asks
+        self._waiting[session.ask] = session
+        name = clean_name(session.hello["name"])
+        self._tell_hosts({"type": "asks", "ask": session.ask, "name": name, "address": session.address})
+
+    def _tell_hosts(self, message: Json) -> None:
+        hosts = [member.id for member in self.room.members.values() if member.role == "host"]
+        self._apply([Tell(tuple(hosts), message)])
+
+    def _pin_late(self, session: ControlSession) -> None:
+        if session.stage == "pin":
+            self._deny(session, "wrong_pin", "The PIN was not proved in time.")
+
+    def _run_pin(self, worker: Worker) -> None:
+        """The arithmetic of SPAKE2, 7 ms a step, away from everything else."""
+        while (job := self._pin_jobs.get()) is not None:
+            job()
+
+    def _start_pin(self, session: ControlSession) -> None:
+        proof = PinHost(self.options.pin, self.identity.fingerprint)
+
+        def say() -> None:
+            session.proof = proof
+            session.send({"type": "pin", "message": proof.message.hex()})
+
+        self._reactor.post(say)
+
+    def _on_pin(self, session: ControlSession, message: Json, line: bytes) -> None:
+        assert session.proof is not None
+        proof = session.proof
+        if message["type"] == "pin":
+            session.transcript.append(line + b"\n")
+            peer, said = bytes.fromhex(message["message"]), b"".join(session.transcript)
+
+            def work() -> None:
+                with contextlib.suppress(PeerFault):
+                    proof.finish(peer, said)
+
+            self._pin_jobs.put(work)
+            return
+        mac = bytes.fromhex(message["mac"])
+        self._pin_jobs.put(lambda: self._judge_pin(session, proof, mac))
+
+    def _judge_pin(self, session: ControlSession, proof: PinHost, mac: bytes) -> None:
+        try:
+            answer = proof.mac() if proof.check(mac) else None
+        except PeerFault:
+            answer = None
+        self._reactor.post(lambda: self._pin_judged(session, answer))
+
+    def _pin_judged(self, session: ControlSession, answer: bytes | None) -> None:
+        if session.stage != "pin":
+            return
+        if answer is None:
+            self.counters.add("wrong_pin")
+            self._deny(session, "wrong_pin", "That is not the PIN of this meeting.")
+            return
+        self._pin_gate.succeeded(session.address)
+        session.send({"type": "pin_proof", "mac": answer.hex()})
+        self._admit(session)
+
+    def _admit(self, session: ControlSession) -> None:
+        """The welcome: identity, keys, what has been said so far."""
+        self._half_open.leave(session.link.socket)
+        hello, now = session.hello, time.monotonic()
+        role = "host" if self._is_host(hello) else "member"
+        member, token, effects = self.room.join(
+            hello["name"], role, session.address, hello.get("resume"), now
+        )
+        session.id, session.stage = member.id, "in"
+        session.link.limit = LINK_QUEUE
+        session.proof, session.transcript = None, []
+        session.keys = {
+            name: secrets.token_bytes(16) for name in ("video_up", "video_down", "audio_up", "audio_down")
+        }
+        self._sessions[member.id] = session
+        keys = {name: key.hex() for name, key in session.keys.items()}
+        welcome = {**self.room.welcome(member), **keys, "resume": token}
+        if role == "host":
+            welcome["pin"] = self.options.pin
+        self._add_media(session)
+        self._send(session, welcome)
+        self._apply(effects)
+
+    def _send(self, session: ControlSession, message: Json) -> None:
+        """Send; a welcome whose history is too long for one line loses its oldest lines."""
+        while True:
+            try:
+                session.send(message)
+                return
+            except PeerFault:
+                history = max((message.get("chat", []), message.get("private", [])), key=len)
+                if not history:
+                    raise
+                del history[: max(1, len(history) // 8)]
+
+    def _add_media(self, session: ControlSession) -> None:
+        assert self._relay is not None
+        relay, keys, ident = self._relay, session.keys, session.id
+        relay.loop.post(lambda: relay.add(ident, keys["video_up"], keys["video_down"]))
+        self._add_audio(session)
+
+    def _add_audio(self, session: ControlSession) -> None:
+        up, down = session.keys["audio_up"].hex(), session.keys["audio_down"].hex()
+        self._mixer.tell({"do": "add", "id": session.id, "up": up, "down": down})
+
+    # -- members
+
+    def _on_member(self, session: ControlSession, message: Json) -> None:
+        handler = self.message_handlers.get(message["type"])
+        now = time.monotonic()
+        if handler:
+            handler(session, message)
+        else:
+            self._apply(self.room.handle(session.id, message, now, time.time()))
+
+    def _on_ping(self, session: ControlSession, message: Json) -> None:
+        session.send({"type": "pong", "t": message["t"]})
+
+    def _on_report(self, session: ControlSession, message: Json) -> None:
+        log.debug("member %d reports %s", session.id, message)
+
+    def _on_leave(self, session: ControlSession, message: Json) -> None:
+        self._end_session(session, "left")
+        session.link.close("left")
+
+    def _on_admit(self, session: ControlSession, message: Json) -> None:
+        member = self.room.members[session.id]
+        waiting = self._waiting.pop(message["ask"], None)
+        if member.role != "host":
+            session.send({"type": "error", "code": "not_allowed", "reason": "Only the host may do that."})
+        elif waiting and waiting.stage == "waiting":
+            if message["on"]:
+                self._admit(waiting)
+            else:
+                self._deny(waiting, "denied", "The host did not let you in.")
+
+    def _session_closed(self, session: ControlSession, reason: str) -> None:
+        self._waiting.pop(session.ask, None)
+        self._end_session(session, "lost")
+
+    def _end_session(self, session: ControlSession, reason: str) -> None:
+        if session.stage != "in":
+            return
+        session.stage = "over"
+        self._apply(self.room.leave(session.id, reason, time.monotonic()))
+        self._forget(session.id)
+
+    def _forget(self, ident: int) -> None:
+        self._sessions.pop(ident, None)
+        self._mixer.tell({"do": "remove", "id": ident})
+        if self._relay:
+            relay = self._relay
+            relay.loop.post(lambda: relay.remove(ident))
+
+    def _on_tick(self) -> None:
+        now = time.monotonic()
+        self._apply(self.room.tick(now))
+        for session in list(self._sessions.values()):
+            if now - session.heard > SILENT_SECONDS:
+                session.link.discard("silent")
+
+    # -- effects
+
+    def _apply(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Tell():
+                    self._tell(effect)
+                case Reroute():
+                    self._reroute(effect.sender)
+                case Silence():
+                    self._mixer.tell({"do": "mute", "id": effect.id, "on": effect.on})
+                case Expel():
+                    self._expel(effect)
+                case MeetingOver():
+                    self.reason = effect.reason
+                    self.over.set()
+                case ShareStopped() | FileGone():
+                    pass
+
+    def _tell(self, effect: Tell) -> None:
+        line = encode_line(effect.message)
+        for ident in effect.to:
+            session = self._sessions.get(ident)
+            if session and session.stage == "in":
+                session.link.send(line)
+
+    def _reroute(self, sender: int) -> None:
+        assert self._relay is not None
+        relay, routes = self._relay, self.room.routes(sender)
+        relay.loop.post(lambda: relay.route(sender, routes))
+
+    def _expel(self, effect: Expel) -> None:
+        session = self._sessions.get(effect.id)
+        if session:
+            session.send(effect.message)
+            session.stage = "over"
+            session.link.close("removed")
+            self._forget(effect.id)
+
+    # -- the mixer's process
+
+    def _on_mixer(self, report: Json) -> None:
+        if report["event"] == "ready":
+            self._reactor.post(self._bring_all)
+        elif report["event"] == "failed":
+            self.reason = report["reason"]
+            self.over.set()
+            self.ready.set()
+        else:
+            self.mixer_report = report
+
+    def _bring_all(self) -> None:
+        """A new mixer has started: it and everyone gets new audio keys."""
+        for session in self._sessions.values():
+            self._rekey(session)
+        self.ready.set()
+
+    def _rekey(self, session: ControlSession) -> None:
+        session.keys["audio_up"] = secrets.token_bytes(16)
+        session.keys["audio_down"] = secrets.token_bytes(16)
+        self._add_audio(session)
+        self._mixer.tell({"do": "mute", "id": session.id, "on": not self.room.members[session.id].mic})
+        up, down = session.keys["audio_up"].hex(), session.keys["audio_down"].hex()
+        session.send({"type": "audio_keys", "up": up, "down": down})
+
 
 # ======================================================================================
 # [11] CLIENT - the client role without a window
 # Uses: BASICS, WIRE, MEDIA, CALL, TRUST, LINKS, DISCOVERY, DEVICES
 # ======================================================================================
+
+PING_SECONDS: Final = 1.0
+DEAD_SECONDS: Final = 4.0
+RATE_SECONDS: Final = 2.0
+JPEG_QUALITY: Final = 72
+
+
+@dataclass(slots=True)
+class ClientOptions:
+    """What a participant chose: who to be, where to go, which devices."""
+
+    name: str = ""
+    pin: str = ""
+    address: str = ""
+    port: int = DEFAULT_PORT
+    bind: str | None = None
+    camera: str = "0"
+    mic: str = "default"
+    speaker: str = "default"
+    downloads: str = ""
+    host_key: str = ""
+    fingerprint: str = ""
+    decode_all: bool = False  # a window looks at every picture; without one, only what is asked for
+    accept_changed: bool = False
+
+
+# -- the control plane -----------------------------------------------------------------------------------
+
+
+class CommandConnection:
+    """One attempt at, and the life of, a control connection. Reactor's thread only.
+
+    `on_message(message)` for everything from the welcome on; `on_closed(code, reason)` once.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        options: ClientOptions,
+        resume: str | None,
+        on_message: Callable[[Json], None],
+        on_closed: Callable[[str, str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._resume = resume
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._lines = LineSplitter()
+        self._said: list[bytes] = []
+        self._proof: PinClient | None = None
+        self._proved = False
+        self._reason = ("", "")
+        self._timer: Timer | None = None
+        self.welcomed = False
+        self.heard = time.monotonic()
+        self.link: TlsLink | None = None
+
+    def begin(self) -> None:
+        """Connect, shake hands, say hello."""
+        address = (self._options.address, self._options.port)
+        link = connect_link(self._reactor, address, client_context(), self._options.bind)
+        link.on_open = self._opened
+        link.on_bytes = self._on_bytes
+        link.on_close = self._closed
+        self.link = link
+        self._timer = self._reactor.later(
+            2 * HANDSHAKE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
+        )
+        link.begin(connected=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """The host's fingerprint, once the handshake is done."""
+        return self.link.fingerprint if self.link else ""
+
+    def send(self, message: Json) -> None:
+        """Queue a message."""
+        line = encode_line(message)
+        if not self.welcomed:
+            self._said.append(line)
+        if self.link:
+            self.link.send(line)
+
+    def close(self, reason: str = "left") -> None:
+        """Send what is queued, then end."""
+        if self.link:
+            self.link.close(reason)
+
+    def refuse(self, code: str, reason: str) -> None:
+        """End the connection for a reason of ours."""
+        self._reason = (code, reason)
+        if self.link:
+            self.link.discard(code)
+
+    def _opened(self, link: TlsLink) -> None:
+        expected = self._options.fingerprint
+        if expected and not hmac.compare_digest(expected, link.fingerprint):
+            self.refuse("host_changed", "The host shows another certificate than before.")
+            return
+        options = self._options
+        hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
+        if self._resume:
+            hello["resume"] = self._resume
+        if options.host_key:
+            hello["host_key"] = options.host_key
+        self.send(hello)
+
+    def _on_bytes(self, data: bytes) -> None:
+        for line in self._lines.push(data):
+            self.heard = time.monotonic()
+            message = parse_message(line, SERVER_MESSAGES)
+            if self.welcomed:
+                self._on_message(message)
+            else:
+                self._before_welcome(message, line + b"\n")
+            if self.link is None or self.link.closed:
+                return
+
+    def _before_welcome(self, message: Json, line: bytes) -> None:
+        kind = message["type"]
+        if kind == "denied":
+            self.refuse(message["code"], message["reason"])
+        elif kind == "pin":
+            self._prove(bytes.fromhex(message["message"]), line)
+        elif kind == "pin_proof" and self._proof:
+            if not self._proof.check(bytes.fromhex(message["mac"]), b"".join(self._said)):
+                self.refuse("host_unproven", "The host does not know the PIN: this is not your meeting.")
+            self._proved = True
+        elif kind == "welcome":
+            self._on_welcome(message)
+        else:
+            raise PeerFault("unexpected_message", kind)
+
+    def _prove(self, peer_message: bytes, line: bytes) -> None:
+        if not self._options.pin:
+            self.refuse("pin_required", "This meeting needs a PIN.")
+            return
+        self._said.append(line)
+        self._proof = PinClient(self._options.pin, self.fingerprint)
+        self.send({"type": "pin", "message": self._proof.message.hex()})
+        mac = self._proof.finish(peer_message, b"".join(self._said))
+        self.send({"type": "pin_proof", "mac": mac.hex()})
+
+    def _on_welcome(self, message: Json) -> None:
+        spared = self._resume is not None or bool(self._options.host_key)
+        if self._options.pin and not self._proved and not (spared and self._options.fingerprint):
+            self.refuse("host_unproven", "The host did not prove that it knows the PIN.")
+            return
+        self.welcomed = True
+        self._on_message(message)
+
+    def _closed(self, reason: str) -> None:
+        if self._timer:
+            self._timer.cancel()
+        code, words = self._reason
+        self._on_closed(code, words or reason)
+
+
+# -- media: one path a UDP plane ---------------------------------------------------------------------------
+
+
+class MediaPath:
+    """The client's end of one UDP plane: dials out, answers challenges, seals and opens."""
+
+    FIRST_BINDS = (0.0, 0.1, 0.3)
+    BIND_SECONDS = 5.0
+
+    def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool) -> None:
+        self.port = port
+        self.answered = -math.inf  # when a challenge last came
+        self._layered = layered
+        self._number = 0
+        self.rekey(ident, up, down)
+
+    def rekey(self, ident: int, up: str, down: str) -> None:
+        """New keys (hex), after a reconnect or for a new mixer; bound anew at once."""
+        self.id = ident
+        self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
+        self.opener = Opener(bytes.fromhex(down))
+        self._started = time.monotonic()
+        self._binds = 0
+
+    def bind_due(self, now: float) -> float:
+        """Send a bind if one is due; returns when the next is."""
+        due = self._bind_time()
+        if now >= due:
+            self._binds += 1
+            self.send_small(Kind.BIND, b"")
+            due = self._bind_time()
+        return due
+
+    def _bind_time(self) -> float:
+        first = self.FIRST_BINDS
+        if self._binds < len(first):
+            return self._started + first[self._binds]
+        return self._started + first[-1] + (self._binds - len(first) + 1) * self.BIND_SECONDS
+
+    def send_small(self, kind: Kind, payload: bytes) -> None:
+        """Send a small message, sealed."""
+        self._number += 1
+        sealed = self.sealer.seal(kind, self.id, self._number, payload)
+        self.port.send(small_message(kind, self.id, self._number, sealed))
+
+    def on_small(self, data: bytes, now: float) -> tuple[Kind, bytes]:
+        """Open a small message; a challenge is answered here. PeerFault when forged."""
+        ident, number, _, kind = VIDEO_HEADER.unpack_from(data)
+        if ident != self.id or kind not in (Kind.CHALLENGE, Kind.NACK):
+            raise PeerFault("unknown_kind")
+        payload = self.opener.open(kind, ident, number, data[VIDEO_HEADER.size :])
+        if kind == Kind.CHALLENGE:
+            self.answered = now
+            self.send_small(Kind.ANSWER, payload)
+        return Kind(kind), payload
+
+
+class Stream:
+    """What is received of one sender: newest picture, rates over 2 s, counts since joining."""
+
+    def __init__(self) -> None:
+        self.arrivals: collections.deque[tuple[float, int]] = collections.deque()
+        self.frames = 0
+        self.data = b""
+        self.size = (0, 0)
+        self.serial = 0
+        self.decoded = 0  # serial of the newest decoded picture
+        self.picture: Picture | None = None
+        self.latency: collections.deque[tuple[float, float]] = collections.deque(maxlen=200)
+        self.looked = -math.inf
+
+    def put(self, data: bytes, size: tuple[int, int], now: float) -> None:
+        """A new picture, still coded."""
+        self.data, self.size = data, size
+        self.serial += 1
+        self.frames += 1
+        self.arrivals.append((now, len(data)))
+        while self.arrivals[0][0] < now - RATE_SECONDS:
+            self.arrivals.popleft()
+
+    def rates(self, now: float) -> tuple[float, float]:
+        """(frames, kilobits) a second over the last 2 s."""
+        recent = [size for at, size in list(self.arrivals) if at >= now - RATE_SECONDS]
+        return len(recent) / RATE_SECONDS, sum(recent) * 8 / 1000 / RATE_SECONDS
+
+    def delay_ms(self, now: float) -> float | None:
+        """The median delay by the test card's clock over the last 2 s."""
+        recent = sorted(value for at, value in list(self.latency) if at >= now - RATE_SECONDS)
+        return round(recent[len(recent) // 2] * 1e3, 1) if recent else None
+
+
+class VideoReceiver:
+    """The video plane: sends own frames; collects, repairs and opens others'. Its loop's thread owns it all."""
+
+    def __init__(self, address: Address, bind: str | None, welcome: Json, counters: Counters) -> None:
+        port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
+        self.path = MediaPath(port, welcome["id"], welcome["video_up"], welcome["video_down"], layered=True)
+        self.loop = DatagramLoop("video", port, counters, self._on_datagrams, self._on_due)
+        self.streams: dict[int, Stream] = {}
+        self.incoming = Reassembler(layered=False, counters=counters)
+        self.fresh = threading.Condition()
+        self._counters = counters
+        self._sent = SentFrames()
+        self._numbers = [secrets.randbelow(1 << 29) for _ in LAYERS]
+
+    def rekey(self, welcome: Json) -> None:
+        """Take the keys of another welcome. Own thread."""
+        self.path.rekey(welcome["id"], welcome["video_up"], welcome["video_down"])
+        self.incoming = Reassembler(layered=False, counters=self._counters)
+        self._sent = SentFrames()
+
+    def send_picture(self, layer: int, data: bytes) -> None:
+        """Send an own picture, coded, of `layer`; from any thread."""
+        self.loop.post(lambda: self._send_picture(layer, data))
+
+    def _send_picture(self, layer: int, data: bytes) -> None:
+        self._numbers[layer] += 1
+        number = layer << LAYER_SHIFT | self._numbers[layer]
+        total = parts_of(len(data) + TAG)
+        if total > MAX_PARTS:
+            self._counters.add("frame_too_large")
+            return
+        sealed = self.path.sealer.seal(Kind.VIDEO, self.path.id, number, data, total)
+        layout = frame_datagrams(self.path.id, number, sealed)
+        self._sent.store(self.path.id, number, layout, time.monotonic())
+        self.path.port.send_frame(layout)
+
+    def forget(self, ident: int) -> None:
+        """Drop the pictures of a sender who left or is no longer watched."""
+        self.streams.pop(ident, None)
+
+    def _on_due(self, now: float) -> float | None:
+        for nack in self.incoming.nacks(now):
+            self.path.send_small(Kind.NACK, encode_nack(nack))
+        due = self.path.bind_due(now)
+        repair = self.incoming.next_due(now)
+        return due if repair is None else min(due, repair)
+
+    def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
+        if len(buffer) < VIDEO_HEADER.size:
+            raise PeerFault("short_datagram")
+        if VIDEO_HEADER.unpack_from(buffer)[2] == 0:
+            kind, payload = self.path.on_small(bytes(buffer[:segment]), now)
+            if kind == Kind.NACK:
+                for datagram in self._sent.resend(parse_nack(payload), now):
+                    self.path.port.send(datagram)
+            return
+        for frame in self.incoming.push_batch(buffer, segment, now):
+            self._on_frame(frame, now)
+
+    def _on_frame(self, frame: WholeFrame, now: float) -> None:
+        total = parts_of(len(frame.sealed))
+        try:
+            data = self.path.opener.open(Kind.VIDEO, frame.id, frame.number, frame.sealed, total)
+        except PeerFault:
+            self.incoming.retry(frame)
+            raise
+        size = jpeg_size(data)
+        with self.fresh:
+            self.streams.setdefault(frame.id, Stream()).put(data, size, now)
+            self.fresh.notify()
+
+
+class AudioReceiver:
+    """The audio plane: what comes goes into the jitter buffer, from which the player pulls."""
+
+    def __init__(
+        self,
+        address: Address,
+        bind: str | None,
+        welcome: Json,
+        counters: Counters,
+        on_speaking: Callable[[int], None],
+    ) -> None:
+        port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
+        self.path = MediaPath(port, welcome["id"], welcome["audio_up"], welcome["audio_down"], layered=False)
+        self.loop = DatagramLoop("audio", port, counters, self._on_datagrams, self.path.bind_due)
+        self.lock = threading.Lock()
+        self.jitter = JitterBuffer()
+        self.level_db = -100.0
+        self._counters = counters
+        self._on_speaking = on_speaking
+        self._speaking = 0
+        self._newest = -1
+
+    def rekey(self, ident: int, up: str, down: str) -> None:
+        """Keys of a new mixer or a reconnect: its sequence starts anew. Own thread."""
+        self.path.rekey(ident, up, down)
+        self._newest = -1
+        with self.lock:
+            self.jitter = JitterBuffer()
+
+    def send_block(self, seq: int, block: bytes) -> None:
+        """Send 256 samples, big-endian, or nothing: silence from here. From any thread."""
+        self.loop.post(lambda: self._send_block(seq, block))
+
+    def _send_block(self, seq: int, block: bytes) -> None:
+        sealed = self.path.sealer.seal(Kind.AUDIO, self.path.id, seq, block)
+        self.path.port.send(audio_datagram(self.path.id, seq, sealed))
+
+    def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
+        for at in range(0, len(buffer), segment):
+            try:
+                self._on_datagram(bytes(buffer[at : at + segment]), now)
+            except PeerFault as fault:
+                self._counters.add(fault.kind)
+
+    def _on_datagram(self, data: bytes, now: float) -> None:
+        if len(data) not in AUDIO_SIZES:
+            if len(data) < VIDEO_HEADER.size:
+                raise PeerFault("short_datagram")
+            self.path.on_small(data, now)
+            return
+        loudest, seq = AUDIO_HEADER.unpack_from(data)
+        block = self.path.opener.open(Kind.AUDIO, loudest, seq, data[AUDIO_HEADER.size :])
+        samples = np.frombuffer(block, ">i2").astype(np.int16) if block else None
+        with self.lock:
+            self.jitter.push(seq, samples, now)
+        if seq > self._newest:
+            self._newest = seq
+            if loudest != self._speaking:
+                self._speaking = loudest
+                self._on_speaking(loudest)
+
+    def pull(self) -> Samples:
+        """The next 16 ms to play; from the playing thread."""
+        with self.lock:
+            block = self.jitter.pull(time.monotonic())
+        self.level_db = max(level_db(block), self.level_db - 1.0)
+        return block
+
+# -- media: capturing, encoding, decoding, playing -----------------------------------------------------------
+
+
+def encode_to_fit(picture: Picture, quality: int) -> bytes:
+    """A JPEG of `picture` that fits a frame's 256 parts, at a lower quality if need be."""
+    while True:
+        data = encode_jpeg(picture, quality)
+        if len(data) + TAG <= MAX_FRAME or quality <= 10:
+            return data
+        quality -= 15
+
+
+class CameraSender:
+    """The camera's thread: own preview, and the layers that anyone wants."""
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        send: Callable[[int, bytes], None],
+        on_device: Callable[[str, str, str], None],
+    ) -> None:
+        self._options = options
+        self._send = send
+        self._on_device = on_device
+        self._layers: dict[int, FrameThinner] = {}
+        self._wanted = threading.Event()
+        self.preview: tuple[int, Picture | None] = (0, None)
+        self._worker = Worker("camera", self._run, self._wanted.set)
+
+    def start(self) -> None:
+        """Open the camera and start."""
+        self._worker.start()
+
+    def close(self) -> None:
+        """Close the camera and end."""
+        self._worker.close()
+
+    def stop(self) -> None:
+        """Ask the thread to end; returns at once."""
+        self._worker.stop()
+
+    def encode(self, layers: dict[int, int]) -> None:
+        """What is wanted from now on: {layer: fps}."""
+        kept = self._layers
+        self._layers = {
+            layer: kept[layer] if layer in kept and kept[layer].fps == fps else FrameThinner(fps)
+            for layer, fps in layers.items()
+        }
+        if layers:
+            self._wanted.set()
+        elif not self._options.decode_all and not self._worker.stopping.is_set():
+            self._wanted.clear()
+
+    def _run(self, worker: Worker) -> None:
+        try:
+            camera = open_camera(self._options.camera, self._options.name)
+        except DeviceError as error:
+            self._on_device("camera", "failed", error.reason)
+            return
+        self._on_device("camera", "live", "")
+        try:
+            self._capture(worker, camera)
+            self._on_device("camera", "off", "")
+        except DeviceError as error:
+            self._on_device("camera", "failed", error.reason)
+        finally:
+            camera.close()
+
+    def _capture(self, worker: Worker, camera: Camera) -> None:
+        while not worker.stopping.is_set():
+            if not self._options.decode_all and not self._layers:
+                self._wanted.wait(1.0)
+                continue
+            picture = camera.read(2.0)
+            self.preview = (self.preview[0] + 1, picture)
+            now = time.monotonic()
+            for layer, thinner in self._layers.items():
+                if thinner.take(now):
+                    self._send_layer(picture, layer)
+
+    def _send_layer(self, picture: Picture, layer: int) -> None:
+        """Send `picture` as `layer`, or as the best layer that its own size fills."""
+        height, width = picture.shape[:2]
+        while layer and width < LAYERS[layer][0] and height < LAYERS[layer][1]:
+            layer -= 1
+        self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+
+
+class MicrophoneSender:
+    """The microphone's thread: blocks with a voice in them go out, silence is said once in a while."""
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        send: Callable[[int, bytes], None],
+        on_device: Callable[[str, str, str], None],
+        first: int,
+    ) -> None:
+        self._options = options
+        self._send = send
+        self._on_device = on_device
+        self._seq = first
+        self._gate = VoiceGate()
+        self._silent = 0
+        self.level = 0.0
+        self._worker = Worker("microphone", self._run)
+
+    def start(self) -> None:
+        """Open the microphone and start."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; returns at once."""
+        self._worker.stop()
+
+    def close(self) -> None:
+        """Close the microphone and end."""
+        self._worker.close()
+
+    def _run(self, worker: Worker) -> None:
+        try:
+            microphone = open_microphone(self._options.mic)
+        except DeviceError as error:
+            self._on_device("mic", "failed", error.reason)
+            return
+        try:
+            self._send_block(microphone.read())
+            self._on_device("mic", "live", "")
+            while not worker.stopping.is_set():
+                self._send_block(microphone.read())
+            self._on_device("mic", "off", "")
+        except DeviceError as error:
+            self._on_device("mic", "failed", error.reason)
+        finally:
+            microphone.close()
+            for _ in range(3):
+                self._seq += 1
+                self._send(self._seq, b"")
+
+    def _send_block(self, samples: Samples) -> None:
+        self._seq += 1
+        self.level = max(0.0, 1.0 + level_db(samples) / 60.0)
+        if self._gate.is_voice(samples):
+            self._silent = 0
+            self._send(self._seq, samples.astype(">i2").tobytes())
+            return
+        self._silent += 1
+        if self._silent <= 3 or self._silent % 16 == 0:
+            self._send(self._seq, b"")
+
+
+class MediaManager:
+    """A participant's media: both UDP planes, the devices, decoding and playing."""
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        counters: Counters,
+        on_device: Callable[[str, str, str], None],
+        on_speaking: Callable[[int], None],
+    ) -> None:
+        self._options = options
+        self._counters = counters
+        self._on_device = on_device
+        self._on_speaking = on_speaking
+        self._started = time.monotonic()
+        self._layers: dict[int, int] = {}
+        self._camera: CameraSender | None = None
+        self._microphone: MicrophoneSender | None = None
+        self.watched: dict[int, int] = {}
+        self.video: VideoReceiver | None = None
+        self.audio: AudioReceiver | None = None
+        self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
+        self._player = Worker("player", self._run_player)
+
+    def start(self, welcome: Json) -> None:
+        """Open both planes with the keys of `welcome`; from its moment on what is heard is played."""
+        self._started = time.monotonic()
+        host, bind, ports = self._options.address, self._options.bind, Ports.at(self._options.port)
+        self.video = VideoReceiver((host, ports.video), bind, welcome, self._counters)
+        self.audio = AudioReceiver((host, ports.audio), bind, welcome, self._counters, self._on_speaking)
+        self.video.loop.start()
+        self.audio.loop.start()
+        self._decoder.start()
+        self._player.start()
+
+    def rekey(self, welcome: Json) -> None:
+        """Go on with the keys of another welcome, after a reconnect."""
+        video, audio = self.video, self.audio
+        if video is None or audio is None:
+            self.start(welcome)
+            return
+        video.loop.post(lambda: video.rekey(welcome))
+        self.rekey_audio(welcome["id"], welcome["audio_up"], welcome["audio_down"])
+
+    def rekey_audio(self, ident: int, up: str, down: str) -> None:
+        """New audio keys."""
+        audio = self.audio
+        if audio:
+            audio.loop.post(lambda: audio.rekey(ident, up, down))
+
+    def close(self) -> None:
+        """End every device and thread."""
+        self.set_camera(False)
+        self.set_microphone(False)
+        self._player.stop()
+        self._decoder.close()
+        self._player.close()
+        for plane in (self.video, self.audio):
+            if plane:
+                plane.loop.close()
+
+    # -- what is sent
+
+    def encode(self, layers: dict[int, int]) -> None:
+        """The layers that anyone wants of the own camera: {layer: fps}."""
+        self._layers = layers
+        if self._camera:
+            self._camera.encode(layers)
+
+    def set_camera(self, on: bool) -> None:
+        """Open or close the camera; what comes of it is said by `on_device`."""
+        if self._camera:
+            self._camera.stop()
+            self._camera = None
+        if on and self.video:
+            self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
+            self._camera.encode(self._layers)
+            self._camera.start()
+
+    def set_microphone(self, on: bool) -> None:
+        """Open or close the microphone; what comes of it is said by `on_device`."""
+        if self._microphone:
+            self._microphone.stop()
+            self._microphone = None
+        if on and self.audio:
+            first = int((time.monotonic() - self._started) / BLOCK_SECONDS)
+            self._microphone = MicrophoneSender(self._options, self.audio.send_block, self._on_device, first)
+            self._microphone.start()
+
+    # -- what is seen and heard
+
+    def watch(self, streams: dict[int, int]) -> None:
+        """Whose pictures are wanted: {sender: layer}."""
+        video = self.video
+        gone = set(self.watched) - set(streams)
+        self.watched = streams
+        if video:
+            for ident in gone:
+                video.loop.post(functools.partial(video.forget, ident))
+
+    def picture(self, key: int | str) -> tuple[int, Picture | None]:
+        """(serial, newest picture) of a sender, or of the own camera for "self"."""
+        if key == "self":
+            return self._camera.preview if self._camera else (0, None)
+        stream = self.video.streams.get(cast(int, key)) if self.video else None
+        return (stream.decoded, stream.picture) if stream else (0, None)
+
+    def newest(self, ident: int) -> Picture | None:
+        """The newest picture of a sender, decoded now at its own size."""
+        stream = self.video.streams.get(ident) if self.video else None
+        return decode_picture(stream.data) if stream and stream.data else None
+
+    def _wake_decoder(self) -> None:
+        if self.video:
+            with self.video.fresh:
+                self.video.fresh.notify_all()
+
+    def _run_decoder(self, worker: Worker) -> None:
+        assert self.video is not None
+        video = self.video
+        while not worker.stopping.is_set():
+            with video.fresh:
+                jobs = self._decodable(video)
+                if not jobs:
+                    video.fresh.wait(1.0)
+                    continue
+            for stream in jobs:
+                self._decode(stream)
+
+    def _decodable(self, video: VideoReceiver) -> list[Stream]:
+        """Streams with a picture not yet decoded; without a window five a second are enough."""
+        now = time.monotonic()
+        pause = 0.0 if self._options.decode_all else 0.2
+        return [
+            stream
+            for stream in video.streams.values()
+            if stream.serial != stream.decoded and now - stream.looked >= pause
+        ]
+
+    def _decode(self, stream: Stream) -> None:
+        serial, data = stream.serial, stream.data
+        stream.looked = time.monotonic()
+        stream.decoded = serial
+        try:
+            picture = decode_picture(data)
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+            return
+        latency = read_clock(picture, time.time())
+        if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
+            stream.latency.append((time.monotonic(), latency))
+        stream.picture = picture
+
+    def _run_player(self, worker: Worker) -> None:
+        """Play what is heard; a speaker that fails costs only itself, time goes on."""
+        assert self.audio is not None
+        try:
+            speaker = open_speaker(self._options.speaker, self._started)
+            if self._options.speaker != "none":
+                self._on_device("speaker", "live", "")
+        except DeviceError as error:
+            self._on_device("speaker", "failed", error.reason)
+            speaker = open_speaker("none", self._started)
+        while not worker.stopping.is_set():
+            try:
+                speaker.write(self.audio.pull())
+            except DeviceError as error:
+                self._on_device("speaker", "failed", error.reason)
+                speaker.close()
+                speaker = open_speaker("none", time.monotonic())
+        speaker.close()
+
+    @property
+    def mic_level(self) -> float:
+        """The live meter, 0..1."""
+        return self._microphone.level if self._microphone else 0.0
+
+    def video_stats(self, ident: int) -> Json | None:
+        """The `stats` entry of a sender."""
+        video = self.video
+        stream = video.streams.get(ident) if video else None
+        if video is None or stream is None:
+            return None
+        now = time.monotonic()
+        fps, kbps = stream.rates(now)
+        counts = video.incoming.counts(ident)
+        return {
+            "layer": next((i for i in range(len(LAYERS)) if fits_layer(stream.size, i)), 0),
+            "fps": round(fps, 1),
+            "width": stream.size[0],
+            "height": stream.size[1],
+            "kbps": round(kbps),
+            "frames": stream.frames,
+            "lost_frames": counts.lost,
+            "repaired": counts.repaired,
+            "latency_ms": stream.delay_ms(now),
+        }
+
+    def audio_stats(self) -> Json:
+        """The `stats` entry of what is heard."""
+        audio = self.audio
+        if audio is None:
+            return {}
+        with audio.lock:
+            figures = audio.jitter.stats()
+        return {"level_db": round(audio.level_db, 1), **figures}
+
+    def udp(self) -> str:
+        """Whether the media ports answer: ok or silent."""
+        recent = time.monotonic() - 2.5 * MediaPath.BIND_SECONDS
+        planes = (self.video, self.audio)
+        return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
+
+# -- the whole client without a window ------------------------------------------------------------------------
+
+
+class MeetingController:
+    """A participant: takes the commands of the headless interface, gives its events and snapshots.
+
+    `gui_queue` holds the events in order; after `left`, `ended` or `denied` nothing more comes.
+    Everything happens on the reactor's thread; `do` may be called from any.
+    """
+
+    RETRY_SECONDS = 600.0
+
+    def __init__(self, options: ClientOptions, home: Path) -> None:
+        self.options = options
+        self.gui_queue: queue.SimpleQueue[Json] = queue.SimpleQueue()
+        self.counters = Counters()
+        self.state = StateManager()
+        self.status: int | None = None
+        self._home = home
+        self._known = KnownHosts(home)
+        self._tokens = ResumeTokens(home)
+        self._reactor = Reactor("client", self.counters)
+        self._link: CommandConnection | None = None
+        self._tries = 0
+        self._lost_at = 0.0
+        self._meeting = ""
+        self._token: str | None = None
+        self._watch: dict[str, tuple[int, int]] = {}
+        self._requests: dict[int, Callable[[Json], None]] = {}
+        self._request_number = 0
+        self._delay = 0.0
+        self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
+        self._commands: dict[str, Callable[[Json], None]] = {
+            "chat": self._do_chat,
+            "private": self._do_private,
+            "react": self._do_react,
+            "hand": self._do_hand,
+            "mic": self._do_mic,
+            "camera": self._do_camera,
+            "watch": self._do_watch,
+            "snapshot": self._do_snapshot,
+            "users": self._do_users,
+            "stats": self._do_stats,
+            "mute": self._do_mute,
+            "remove": self._do_remove,
+            "allow_share": self._do_remove,
+            "admit": self._do_admit,
+            "take_over": self._do_host_tool,
+            "end": self._do_host_tool,
+            "leave": lambda command: self.leave("left"),
+        }
+
+    # -- life
+
+    def start(self, meeting: str = "") -> None:
+        """Start joining; `meeting` is its id where discovery has told it."""
+        self._meeting = meeting
+        self._reactor.start()
+        self._reactor.post(self._connect)
+        self._reactor.post(lambda: self._reactor.every(PING_SECONDS, self._ping))
+
+    def do(self, command: Json) -> None:
+        """Carry out a command of the headless interface; never blocks."""
+        self._reactor.post(lambda: self._carry_out(command))
+
+    def snapshot(self) -> Snapshot:
+        """Everything a window shows, now."""
+        return dataclasses.replace(self.state.current, mic_level=self.media.mic_level, delay_ms=self._delay)
+
+    def picture(self, key: int | str) -> tuple[int, Picture | None]:
+        """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
+        return self.media.picture(key)
+
+    def close(self, deadline: float = 3.0) -> None:
+        """Leave, if still in, and end every thread; may be called twice."""
+        self._reactor.post(lambda: self.leave("left"))
+        self._reactor.close(deadline)
+        self.media.close()
+
+    def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
+        """Put an event on the queue."""
+        if self.status is not None:
+            return
+        entry: Json = {"event": event, "time": time.time(), **fields}
+        if ref is not None:
+            entry["ref"] = ref
+        self.gui_queue.put(entry)
+
+    def _finish(self, event: str, status: int, **fields: Any) -> None:
+        """The last event. The status is that of the process."""
+        if self.status is not None:
+            return
+        counters = self.counters.snapshot()
+        if counters:
+            log.info("dropped and counted: %s", counters)
+        self.emit(event, **fields)
+        self.status = status
+        self.state.update(link="ended", reason=fields.get("reason", ""))
+
+    def leave(self, reason: str) -> None:
+        """Say goodbye and end. Reactor's thread."""
+        if self.status is not None:
+            return
+        if self._link and self._link.welcomed:
+            self._link.send({"type": "leave"})
+        self._finish("left", 0, reason=reason)
+        if self._link:
+            self._link.close()
+
+    # -- the link
+
+    def _connect(self) -> None:
+        if self.status is not None:
+            return
+        self._tries += 1
+        if not self._token and self._meeting and self.options.fingerprint:
+            self._token = self._tokens.get(self.options.fingerprint, self._meeting, self.options.name)
+        self._link = CommandConnection(
+            self._reactor, self.options, self._token, self._on_message, self._on_closed
+        )
+        try:
+            self._link.begin()
+        except OSError as error:
+            self._on_closed("no_meeting", f"The network cannot be used: {error.strerror}.")
+
+    def _on_closed(self, code: str, reason: str) -> None:
+        if self.status is not None:
+            return
+        if self._lost_at or (self._link and self._link.welcomed):
+            self._on_lost(code, reason)
+        elif not code and reason not in ("refused", "timeout") and self._tries < 5:
+            self._reactor.later(0.2 * self._tries, self._connect)
+        else:
+            self._finish("denied", 1, code=code or "no_meeting", reason=self._words(code, reason))
+
+    def _words(self, code: str, reason: str) -> str:
+        if code:
+            return reason
+        where = f"{self.options.address}:{self.options.port}"
+        return f"No meeting answers at {where} ({reason})."
+
+    def _on_lost(self, code: str, reason: str) -> None:
+        """The link is gone: come back under the same name, or give up."""
+        now = time.monotonic()
+        if not self._lost_at:
+            self._lost_at = now
+            self.state.update(link="reconnecting", reason=reason)
+            self.emit("reconnecting", reason=reason)
+        final = code in ("removed", "host_changed", "version", "wrong_pin", "pin_required", "host_unproven")
+        if final or now - self._lost_at > self.RETRY_SECONDS:
+            self._finish("ended", 0, reason=reason)
+        else:
+            self._reactor.later(min(2.0, 0.25 * self._tries), self._connect)
+
+    def _ping(self) -> None:
+        link = self._link
+        if link is None or not link.welcomed or link.link is None or link.link.closed:
+            return
+        now = time.monotonic()
+        if now - link.heard > DEAD_SECONDS:
+            link.link.discard("silent")
+        else:
+            link.send({"type": "ping", "t": now})
+
+    def send(self, message: Json) -> None:
+        """Send to the server, if the link stands."""
+        if self._link and self._link.welcomed:
+            self._link.send(message)
+
+    def request(self, message: Json, on_answer: Callable[[Json], None]) -> None:
+        """Send `message` with a number of its own; the answer or error with that number comes back."""
+        self._request_number += 1
+        self._requests[self._request_number] = on_answer
+        self.send({**message, "ref": self._request_number})
+
+    # -- what the server says
+
+    def _on_message(self, message: Json) -> None:
+        kind = message["type"]
+        answer = self._requests.pop(message["ref"], None) if "ref" in message else None
+        if answer:
+            answer(message)
+            return
+        match kind:
+            case "welcome":
+                self._on_welcome(message)
+            case "pong":
+                self._delay = (time.monotonic() - message["t"]) * 1e3
+            case "encode":
+                self.media.encode({int(layer): fps for layer, fps in message["layers"].items()})
+            case "audio_keys":
+                self.media.rekey_audio(self.state.current.me, message["up"], message["down"])
+            case "muted":
+                self.media.set_microphone(False)
+                self.emit("muted", by=message["by"])
+            case "error":
+                self.emit("error", code=message["code"], reason=message["reason"])
+            case "asks":
+                self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
+            case "ended" | "removed":
+                self._finish("ended", 0, reason=message["reason"])
+                if self._link:
+                    self._link.close("ended")
+            case _:
+                self._apply(message)
+
+    def _apply(self, message: Json) -> None:
+        for event in self.state.apply(message):
+            self.emit(event.pop("event"), **event)
+        if message["type"] in ("join", "leave", "user_list", "welcome"):
+            self._send_watch()
+
+    def _on_welcome(self, message: Json) -> None:
+        assert self._link is not None
+        if not self._host_is_the_known_one(message):
+            return
+        fingerprint = self._link.fingerprint
+        self.options.fingerprint = fingerprint
+        self.options.name = message["name"]
+        self._token, self._meeting = message["resume"], message["meeting"]
+        self._tokens.put(fingerprint, self._meeting, message["name"], self._token)
+        self._link.send({"type": "resumed"})
+        back = self._lost_at
+        if back:
+            self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
+            self.media.rekey(message)
+        else:
+            self._emit_joined(message)
+            self.media.start(message)
+        self._lost_at, self._tries = 0.0, 0
+        self._apply(message)
+        self.media.restate(self._tell_state)
+
+    def _host_is_the_known_one(self, message: Json) -> bool:
+        assert self._link is not None
+        fingerprint = self._link.fingerprint
+        title, host = message["title"], message["host"]
+        if self.options.host_key or self._lost_at:
+            return True
+        known = self._known.get(fingerprint)
+        if known is None and not self.options.accept_changed:
+            other = self._known.imitated(fingerprint, title, host)
+            if other:
+                self._link.send({"type": "leave"})
+                self._finish("denied", 1, code="host_changed", reason=changed_words(other))
+                self._link.close()
+                return False
+        self._known.remember(fingerprint, title, host, self.options.address, self.options.port)
+        self.state.update(new_host=known is None)
+        return True
+
+    def _emit_joined(self, message: Json) -> None:
+        self.state.update(
+            address=self.options.address,
+            port=self.options.port,
+            fingerprint=self.options.fingerprint,
+            since=time.monotonic(),
+        )
+        keys = ("id", "name", "meeting", "title", "host", "role")
+        told = {key: message[key] for key in keys}
+        self.emit("joined", **told, address=self.options.address, encrypted=True)
+
+    # -- what devices and media say, from their threads
+
+    def _device_changed(self, what: str, state: str, reason: str) -> None:
+        self._reactor.post(lambda: self._on_device(what, state, reason))
+
+    def _on_device(self, what: str, state: str, reason: str) -> None:
+        devices = {**self.state.current.devices, what: DeviceState(state, reason)}
+        self.state.update(devices=devices)
+        ref = self._device_refs.pop(what, None)
+        self.emit("device", ref, what=what, state=state, reason=reason)
+        self._tell_state(what, state == "live")
+
+    def _tell_state(self, what: str, on: bool) -> None:
+        if what == "mic":
+            self.send({"type": "mic", "on": on})
+        elif what == "camera":
+            self.send({"type": "video_start" if on else "video_stop"})
+
+    def _speaking_changed(self, ident: int) -> None:
+        def apply() -> None:
+            for event in self.state.speaking(ident):
+                self.emit(event.pop("event"), **event)
+
+        self._reactor.post(apply)
+
+    # -- commands
+
+    def _carry_out(self, command: Json) -> None:
+        ref = command.get("ref")
+        try:
+            handler = self._commands.get(str(command.get("do")))
+            if handler is None:
+                raise Refused("bad_command", "There is no such command.")
+            if command["do"] in HOST_COMMANDS and self.state.current.role != "host":
+                raise Refused("not_allowed", "Only the host may do that.")
+            handler(command)
+        except Refused as refused:
+            self.emit("error", ref, code=refused.code, reason=refused.reason)
+        except PeerFault:
+            self.emit("error", ref, code="bad_command", reason="That is too long.")
+
+    def _answered(self, command: Json) -> Callable[[Json], None]:
+        """What to do with the server's answer to `command`: an error is passed on with its ref."""
+
+        def on_answer(message: Json) -> None:
+            if message["type"] == "error":
+                self.emit("error", command.get("ref"), code=message["code"], reason=message["reason"])
+
+        return on_answer
+
+    def _do_chat(self, command: Json) -> None:
+        self.send({"type": "chat", "text": wanted(command, "text", str)})
+
+    def _do_private(self, command: Json) -> None:
+        text, name = wanted(command, "text", str), self._person(command, "to").name
+        self.request({"type": "private_chat", "to_name": name, "text": text}, self._answered(command))
+
+    def _do_react(self, command: Json) -> None:
+        emoji = wanted(command, "emoji", str)
+        if not 0 < len(emoji) <= 32:
+            raise Refused("bad_command", "An emoji is short.")
+        self.send({"type": "reaction", "emoji": emoji})
+
+    def _do_hand(self, command: Json) -> None:
+        self.send({"type": "hand", "up": wanted(command, "up", bool)})
+
+    def _do_mic(self, command: Json) -> None:
+        self._switch("mic", wanted(command, "on", bool), self.media.set_microphone, command)
+
+    def _do_camera(self, command: Json) -> None:
+        self._switch("camera", wanted(command, "on", bool), self.media.set_camera, command)
+
+    def _switch(self, what: str, on: bool, switch: Callable[[bool], None], command: Json) -> None:
+        live = self.state.current.devices.get(what, DeviceState()).state == "live"
+        if on == live:
+            self.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
+            return
+        self._device_refs[what] = command.get("ref")
+        switch(on)
+
+    def _do_watch(self, command: Json) -> None:
+        streams = wanted(command, "streams", dict)
+        chosen: dict[str, tuple[int, int]] = {}
+        for name, choice in streams.items():
+            layer = choice.get("layer", 0) if isinstance(choice, dict) else -1
+            fps = choice.get("fps", DEFAULT_FPS) if isinstance(choice, dict) else 0
+            if type(layer) is not int or not 0 <= layer < len(LAYERS):
+                raise Refused("bad_command", "A layer is 0, 1, 2 or 3.")
+            if type(fps) not in (int, float) or not 1 <= fps <= MAX_FPS:
+                raise Refused("bad_command", f"A rate is between 1 and {MAX_FPS} pictures a second.")
+            chosen[name] = (layer, round(fps))
+        self._watch = chosen
+        self._send_watch()
+
+    def _send_watch(self) -> None:
+        """Say who is watched, by today's ids; kept by name across reconnects."""
+        people = self.state.current.people
+        ids = {one.id: self._watch[one.name] for one in people if one.name in self._watch}
+        ids.pop(self.state.current.me, None)
+        self.media.watch({ident: layer for ident, (layer, _) in ids.items()})
+        streams = {str(ident): {"layer": layer, "fps": fps} for ident, (layer, fps) in ids.items()}
+        if streams != self._watch_sent:
+            self._watch_sent = streams
+            self.send({"type": "watch", "streams": streams})
+
+    def _do_snapshot(self, command: Json) -> None:
+        of, path = wanted(command, "of", str), wanted(command, "path", str)
+        picture = self._newest(of)
+        if picture is None:
+            raise Refused("nothing_yet", f"There is no picture of {of} yet.")
+        try:
+            save_png(picture, path)
+        except OSError as error:
+            raise Refused("bad_command", f"{path} cannot be written: {error.strerror}.") from None
+        height, width = picture.shape[:2]
+        self.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
+
+    def _newest(self, of: str) -> Picture | None:
+        if of == self.state.current.name:
+            return self.media.picture("self")[1]
+        person = self.state.named(of)
+        if person is None:
+            raise Refused("no_such_person", f"Nobody called {of} is in the meeting.")
+        return self.media.newest(person.id)
+
+    def _do_users(self, command: Json) -> None:
+        event = self.state.users_event()
+        self.emit(event.pop("event"), command.get("ref"), **event)
+
+    def _do_stats(self, command: Json) -> None:
+        video = {
+            one.name: figures
+            for one in self.state.current.people
+            if (figures := self.media.video_stats(one.id)) is not None
+        }
+        self.emit(
+            "stats",
+            command.get("ref"),
+            video=video,
+            audio=self.media.audio_stats(),
+            screen=self.media.screen_stats(),
+            udp=self.media.udp(),
+            counters=self.counters.snapshot(),
+        )
+
+    def _do_mute(self, command: Json) -> None:
+        who = "all" if command.get("who") == "all" else self._person(command, "who").id
+        self.send({"type": "mute", "who": who})
+
+    def _do_remove(self, command: Json) -> None:
+        self.send({"type": command["do"], "who": self._person(command, "who").id})
+
+    def _do_admit(self, command: Json) -> None:
+        ask, on = wanted(command, "ask", int), wanted(command, "on", bool)
+        self.send({"type": "admit", "ask": ask, "on": on})
+
+    def _do_host_tool(self, command: Json) -> None:
+        self.send({"type": command["do"]})
+
+    def _person(self, command: Json, key: str) -> Person:
+        name = wanted(command, key, str)
+        person = self.state.named(name)
+        if person is None:
+            raise Refused("no_such_person", f"Nobody called {name} is in the meeting.")
+        return person
+
+
+HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
+
+
+def wanted(command: Json, key: str, kind: type[T]) -> T:
+    """The member `key` of a command; Refused `bad_command` when missing or of another type."""
+    value = command.get(key)
+    if type(value) is not kind:
+        raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
+    return value
+
+
+def changed_words(known: KnownHost) -> str:
+    """The sentence for a known title or host that shows another certificate."""
+    return f"“{known.title}” of {known.host} now comes from another computer than before: do not trust it unless the teacher says so."
 
 
 # ======================================================================================
