@@ -42,6 +42,7 @@ import colorsys
 import contextlib
 import ctypes
 import enum
+import errno
 import functools
 import hashlib
 import heapq
@@ -1725,7 +1726,6 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
 # in one buffer, so that a frame which one GRO read brought whole is never touched part by part.
 
 DATAGRAM: Final = VIDEO_HEADER.size + CHUNK
-GSO_PARTS: Final = 58
 _INDEXES: Final = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
 
 MAX_OPEN: Final = 3  # frames of one sender and layer that are being collected
@@ -2179,7 +2179,6 @@ class _Outgoing:
     view: memoryview
     piece: int
     gap: float
-    queued_at: float
     stale_at: float
 
     def take(self) -> memoryview:
@@ -2223,7 +2222,6 @@ class EgressScheduler:
             memoryview(layout),
             -(-parts // pieces) * DATAGRAM,
             min(spread / pieces, BURST_GAP),
-            now,
             stale_at,
         )
         frames = self._waiting.setdefault(priority, {}).setdefault(receiver, deque())
@@ -4139,7 +4137,7 @@ def _locked(path: Path) -> IO[bytes] | None:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, WIRE
+# Uses: BASICS, WIRE, MEDIA
 # ======================================================================================
 
 # -- threads and their end ---------------------------------------------------------------------
@@ -4783,6 +4781,176 @@ def local_address(toward: str) -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"
+
+
+# -- UDP ---------------------------------------------------------------------------------------
+
+GSO_PARTS: Final = 58  # 64 kB, the most that one call takes on every kernel
+BUFFER: Final = 4 << 20
+LARGEST_READ: Final = 65_536
+_UDP_SEGMENT: Final = 103  # Linux: let the kernel cut one buffer into datagrams (GSO)
+_UDP_GRO: Final = 104  # Linux: let the kernel join datagrams of one sender into one buffer
+_SO_SNDBUFFORCE: Final = 32
+_SO_RCVBUFFORCE: Final = 33
+_SEGMENT_SIZE: Final = struct.Struct("=H")
+_GRO_SIZE: Final = struct.Struct("=i")
+_NO_GSO: Final = frozenset([errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE])
+_FULL: Final = frozenset([errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS])
+
+Address: TypeAlias = tuple[str, int]
+
+
+class UdpPort:
+    """A non-blocking UDP socket that sends a frame, and reads one, in as few calls as the kernel allows.
+
+    Nothing that the network does raises: full buffers, vanished peers and missing routes are counted as
+    `udp.full`, `udp.reset` and `udp.error`. OSError when the address cannot be bound.
+    """
+
+    def __init__(self, bind: Address, counters: Counters, connect: Address | None = None) -> None:
+        self._counters = counters
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._slots: list[memoryview] = []
+        try:
+            self._socket.setblocking(False)
+            self._enlarge_buffers()
+            self._gso = sys.platform == "linux"
+            self._gro = sys.platform == "linux" and self._ask_for_gro()
+            self._socket.bind(bind)
+            if connect is not None:
+                self._socket.connect(connect)
+        except OSError:
+            self._socket.close()
+            raise
+
+    @property
+    def port(self) -> int:
+        """The local port."""
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def buffers(self) -> tuple[int, int]:
+        """Bytes of receive and send buffer that the system really gave."""
+        return (
+            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+        )
+
+    def fileno(self) -> int:
+        """For a selector; -1 once closed."""
+        return self._socket.fileno()
+
+    def send(self, datagram: bytes | bytearray | memoryview, address: Address | None = None) -> bool:
+        """Send one datagram, to the connected peer if `address` is None; whether the system took it."""
+        return self._attempt(lambda: self._send_plain(datagram, address))
+
+    def send_frame(self, layout: bytes | bytearray | memoryview, address: Address | None = None) -> bool:
+        """Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the
+        buffer was full and the rest of the frame was dropped."""
+        view = memoryview(layout)
+        most = GSO_PARTS * DATAGRAM
+        return all(
+            self._send_batch(view[start : start + most], address) for start in range(0, len(view), most)
+        )
+
+    def receive(self, most: int) -> list[tuple[memoryview, int, Address]]:
+        """Up to `most` buffers that have come: (datagrams back to back, size of each, from whom).
+
+        The last datagram of a buffer may be shorter. The views hold until the next call.
+        """
+        received: list[tuple[memoryview, int, Address]] = []
+        for slot in self._slots_for(most):
+            try:
+                size, segment, address = self._read(slot)
+            except OSError as error:
+                if error.errno in _FULL:
+                    break
+                self._count(error)
+                continue
+            received.append((slot[:size], segment, address))
+        return received
+
+    def close(self) -> None:
+        """Give the port back. May be called twice."""
+        self._socket.close()
+
+    def _slots_for(self, most: int) -> Iterator[memoryview]:
+        """The buffers to read into, used anew at each call."""
+        for index in range(most):
+            if index == len(self._slots):
+                self._slots.append(memoryview(bytearray(LARGEST_READ)))
+            yield self._slots[index]
+
+    def _read(self, slot: memoryview) -> tuple[int, int, Address]:
+        if not self._gro:
+            size, address = self._socket.recvfrom_into(slot)
+            return size, size, address
+        size, control, _, address = self._socket.recvmsg_into([slot], socket.CMSG_SPACE(_GRO_SIZE.size))
+        for level, kind, data in control:
+            if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
+                return size, _GRO_SIZE.unpack_from(data)[0], address
+        return size, size, address
+
+    def _send_batch(self, batch: memoryview, address: Address | None) -> bool:
+        if self._gso and len(batch) > DATAGRAM:
+            try:
+                return self._attempt(lambda: self._send_segmented(batch, address), _NO_GSO)
+            except OSError as error:
+                log.info("the system cannot cut datagrams here (%s): sent one by one from now on", error)
+                self._counters.add("udp.no_gso")
+                self._gso = False
+        return all(
+            self.send(batch[start : start + DATAGRAM], address) for start in range(0, len(batch), DATAGRAM)
+        )
+
+    def _send_plain(self, datagram: bytes | bytearray | memoryview, address: Address | None) -> None:
+        if address is None:
+            self._socket.send(datagram)
+        else:
+            self._socket.sendto(datagram, address)
+
+    def _send_segmented(self, batch: memoryview, address: Address | None) -> None:
+        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(DATAGRAM))]
+        if address is None:
+            self._socket.sendmsg([batch], control)
+        else:
+            self._socket.sendmsg([batch], control, 0, address)
+
+    def _attempt(self, send: Callable[[], None], raised: frozenset[int] = frozenset()) -> bool:
+        """Whether `send` worked; a connected socket may first report what became of an earlier datagram,
+        so that a refusal is tried once more. Errors in `raised` go to the caller."""
+        for _ in range(2):
+            try:
+                send()
+                return True
+            except OSError as error:
+                if error.errno in raised:
+                    raise
+                self._count(error)
+                if not isinstance(error, ConnectionError):
+                    break
+        return False
+
+    def _count(self, error: OSError) -> None:
+        if isinstance(error, ConnectionError):
+            self._counters.add("udp.reset")
+        else:
+            self._counters.add("udp.full" if error.errno in _FULL else "udp.error")
+
+    def _enlarge_buffers(self) -> None:
+        for option, force in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+            if sys.platform == "linux":
+                with contextlib.suppress(OSError):  # beyond the system's limit, where it is allowed
+                    self._socket.setsockopt(socket.SOL_SOCKET, force, BUFFER)
+
+    def _ask_for_gro(self) -> bool:
+        try:
+            self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+        except OSError:
+            return False
+        return True
 
 
 # ======================================================================================

@@ -320,7 +320,7 @@ step = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(layered=st.booleans(), steps=st.lists(step, max_size=30))
 def test_nothing_that_a_peer_sends_raises_or_grows(
     layered: bool, steps: list[tuple[list[bytes], int, float, bool]]
