@@ -37,28 +37,35 @@ Sections, in order; each uses only those above it that it names:
 
 from __future__ import annotations
 
+import argparse
 import collections
 import colorsys
 import contextlib
 import ctypes
+import dataclasses
 import enum
 import errno
 import functools
+import getpass
 import hashlib
 import heapq
 import hmac
 import ipaddress
 import json
 import logging
+import logging.handlers
 import math
 import os
+import queue
 import random
 import re
 import secrets
 import selectors
+import signal
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -70,7 +77,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, TypeAlias, TypeVar, cast
+from typing import IO, Any, Final, NamedTuple, NoReturn, TypeAlias, TypeVar, cast
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -110,6 +117,7 @@ MAX_PEOPLE: Final = 500
 Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
 Json: TypeAlias = dict[str, Any]
+Address: TypeAlias = tuple[str, int]
 
 log = logging.getLogger("connectsphere")
 
@@ -3504,7 +3512,7 @@ class StateManager:
             pin=message.get("pin", self.current.pin),
             **{key: message[key] for key in same},
         )
-        events = [self._users()]
+        events = [self.users()]
         lines = [*message["chat"], *message["private"]]
         for line in sorted(lines, key=lambda line: int(line["n"])):
             events += self._line(line, line.get("to_name"), history=True)
@@ -3515,7 +3523,8 @@ class StateManager:
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
         return events
 
-    def _users(self) -> Json:
+    def users(self) -> Json:
+        """The event `users`: the roster as it is now."""
         return {"event": "users", "users": [self._user(one) for one in self.current.people]}
 
     def _user(self, person: Person) -> Json:
@@ -3524,18 +3533,18 @@ class StateManager:
 
     def _on_user_list(self, message: Json) -> list[Json]:
         self.update(people=tuple(_person(user) for user in message["users"]))
-        return [self._users()]
+        return [self.users()]
 
     def _on_join(self, message: Json) -> list[Json]:
         person = _person(message["user"])
         others = tuple(one for one in self.current.people if one.id != person.id)
         self.update(people=(*others, person))
-        return [{"event": "join", "id": person.id, "name": person.name}, self._users()]
+        return [{"event": "join", "id": person.id, "name": person.name}, self.users()]
 
     def _on_leave(self, message: Json) -> list[Json]:
         self.update(people=tuple(one for one in self.current.people if one.id != message["id"]))
         gone = {"event": "leave", "id": message["id"], "name": message["name"], "reason": message["reason"]}
-        return [gone, self._users()]
+        return [gone, self.users()]
 
     def _on_state(self, message: Json) -> list[Json]:
         person = _person(message["user"])
@@ -4797,8 +4806,6 @@ _GRO_SIZE: Final = struct.Struct("=i")
 _NO_GSO: Final = frozenset([errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE])
 _FULL: Final = frozenset([errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS])
 
-Address: TypeAlias = tuple[str, int]
-
 
 class UdpPort:
     """A non-blocking UDP socket that sends a frame, and reads one, in as few calls as the kernel allows.
@@ -4970,8 +4977,6 @@ SCAN_MOST: Final = 1_024
 SCAN_AT_ONCE: Final = 50
 SCAN_PATIENCE: Final = 0.4
 LIMITED_BROADCAST: Final = "255.255.255.255"
-
-Address: TypeAlias = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -5688,6 +5693,19 @@ def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
     if picture is None:
         raise PeerFault("picture", f"{len(data)} bytes do not decode")
     return cast(Picture, picture)
+
+
+def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
+    """`picture` shrunk or enlarged until it fills `box` (width, height) in one direction, aspect kept."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    factor = min(box[0] / width, box[1] / height)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    if size == (width, height):
+        return picture
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return cast(Picture, cv2.resize(picture, size, interpolation=method))
 
 
 def scale(picture: Picture, size: tuple[int, int]) -> Picture:
@@ -6691,9 +6709,7 @@ class VideoRelay:
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
                 self._port.send_frame(piece, address)
-        dues = [self._egress.next_due()]
-        for peer in self._peers.values():
-            dues.append(self._ask_again(peer, now))
+        dues = [self._egress.next_due(), *(self._ask_again(peer, now) for peer in self._peers.values())]
         return min((due for due in dues if due is not None), default=None)
 
     def _ask_again(self, peer: RelayPeer, now: float) -> float | None:
@@ -6984,7 +7000,9 @@ class ConferenceServer:
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
         self._pin_worker.start()
         begin = (self._begin_control, self._begin_screen, self._begin_files)
-        for listener, name, accept in zip(self._listeners, ("control", "screen", "files"), begin, strict=True):
+        for listener, name, accept in zip(
+            self._listeners, ("control", "screen", "files"), begin, strict=True
+        ):
             run = functools.partial(self._run_acceptor, listener, accept)
             self._acceptors.append(Worker(f"accept-{name}", run).start())
         self._responder.start()
@@ -7018,10 +7036,22 @@ class ConferenceServer:
             session.stage = "over"
             session.link.close("ended")
 
+    def place(self) -> Json:
+        """Where the meeting is, as the event `serving` says it."""
+        address = self.options.bind or next(
+            (one.address for one in interfaces() if not one.loopback), "127.0.0.1"
+        )
+        return {
+            "address": address,
+            "port": self.ports.control,
+            "title": self.room.title,
+            "fingerprint": self.identity.fingerprint,
+        }
+
     def _describe(self) -> Json:
         """What discovery answers."""
         return {
-            "v": PROTOCOL,
+            "version": PROTOCOL,
             "meeting": self.room.meeting,
             "title": self.room.title,
             "host": self.room.host,
@@ -7054,6 +7084,12 @@ class ConferenceServer:
         self.counters.add("half_open_evicted")
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+
+    def _begin_screen(self, sock: socket.socket, address: str) -> None:
+        sock.close()
+
+    def _begin_files(self, sock: socket.socket, address: str) -> None:
+        sock.close()
 
     def _begin_control(self, sock: socket.socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
@@ -7093,7 +7129,9 @@ class ConferenceServer:
     def _on_fault(self, session: ControlSession, fault: PeerFault) -> None:
         """Before the welcome a fault ends the connection; after it the message is dropped."""
         self.counters.add(fault.kind)
-        self._note.note(f"{session.address} {fault.kind}", f"dropped from {session.address}: {fault!r}", session.heard)
+        self._note.note(
+            f"{session.address} {fault.kind}", f"dropped from {session.address}: {fault!r}", session.heard
+        )
         if session.stage != "in":
             self._deny(session, "bad_command", f"That was not understood: {fault.kind}.")
         elif fault.kind != "flood":
@@ -7116,7 +7154,9 @@ class ConferenceServer:
     def _on_hello(self, session: ControlSession, hello: Json) -> None:
         session.hello = hello
         if hello["v"] != PROTOCOL:
-            reason = f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
+            reason = (
+                f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
+            )
             self._deny(session, "version", reason)
             return
         token = hello.get("resume")
@@ -7151,7 +7191,11 @@ class ConferenceServer:
             return
         if session.stage != "waiting":
             self._queue_for_pin(session)
-        self._reactor.later(1.0, lambda: session.stage == "waiting" and self._ask_pin(session))
+        self._reactor.later(1.0, lambda: self._try_pin_again(session))
+
+    def _try_pin_again(self, session: ControlSession) -> None:
+        if session.stage == "waiting":
+            self._ask_pin(session)
 
     def _queue_for_pin(self, session: ControlSession) -> None:
         if len(self._waiting) >= 32:
@@ -7387,6 +7431,27 @@ class ConferenceServer:
         session.send({"type": "audio_keys", "up": up, "down": down})
 
 
+def serve(
+    options: ServerOptions, identity: Identity, stop: threading.Event, say: Callable[[Json], None]
+) -> int:
+    """Run the server until `stop` or its end; says `serving` once all ports listen."""
+    try:
+        server = ConferenceServer(options, identity)
+        server.start()
+    except Refused as refused:
+        say({"event": "failed", "time": time.time(), "reason": refused.reason})
+        raise
+    try:
+        server.ready.wait(10.0)
+        if not server.reason:
+            say({"event": "serving", "time": time.time(), **server.place()})
+        while not stop.is_set() and not server.over.wait(0.2):
+            pass
+    finally:
+        server.close(server.reason or "The host ended the meeting.")
+    return 0
+
+
 # ======================================================================================
 # [11] CLIENT - the client role without a window
 # Uses: BASICS, WIRE, MEDIA, CALL, TRUST, LINKS, DISCOVERY, DEVICES
@@ -7396,6 +7461,7 @@ PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 4.0
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
+CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
 @dataclass(slots=True)
@@ -7517,7 +7583,7 @@ class CommandConnection:
         elif kind == "pin":
             self._prove(bytes.fromhex(message["message"]), line)
         elif kind == "pin_proof" and self._proof:
-            if not self._proof.check(bytes.fromhex(message["mac"]), b"".join(self._said)):
+            if not self._proof.check(bytes.fromhex(message["mac"])):
                 self.refuse("host_unproven", "The host does not know the PIN: this is not your meeting.")
             self._proved = True
         elif kind == "welcome":
@@ -7780,6 +7846,7 @@ class AudioReceiver:
             block = self.jitter.pull(time.monotonic())
         self.level_db = max(level_db(block), self.level_db - 1.0)
         return block
+
 
 # -- media: capturing, encoding, decoding, playing -----------------------------------------------------------
 
@@ -8145,6 +8212,7 @@ class MediaManager:
         planes = (self.video, self.audio)
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
+
 # -- the whole client without a window ------------------------------------------------------------------------
 
 
@@ -8173,6 +8241,8 @@ class MeetingController:
         self._meeting = ""
         self._token: str | None = None
         self._watch: dict[str, tuple[int, int]] = {}
+        self._watch_sent: Json = {}
+        self._device_refs: dict[str, Any] = {}
         self._requests: dict[int, Callable[[Json], None]] = {}
         self._request_number = 0
         self._delay = 0.0
@@ -8376,7 +8446,9 @@ class MeetingController:
             self.media.start(message)
         self._lost_at, self._tries = 0.0, 0
         self._apply(message)
-        self.media.restate(self._tell_state)
+        for what, device in self.state.current.devices.items():
+            if device.state == "live":
+                self._tell_state(what, True)
 
     def _host_is_the_known_one(self, message: Json) -> bool:
         assert self._link is not None
@@ -8518,7 +8590,7 @@ class MeetingController:
         if picture is None:
             raise Refused("nothing_yet", f"There is no picture of {of} yet.")
         try:
-            save_png(picture, path)
+            Path(path).write_bytes(encode_png(picture))
         except OSError as error:
             raise Refused("bad_command", f"{path} cannot be written: {error.strerror}.") from None
         height, width = picture.shape[:2]
@@ -8533,7 +8605,7 @@ class MeetingController:
         return self.media.newest(person.id)
 
     def _do_users(self, command: Json) -> None:
-        event = self.state.users_event()
+        event = self.state.users()
         self.emit(event.pop("event"), command.get("ref"), **event)
 
     def _do_stats(self, command: Json) -> None:
@@ -8547,7 +8619,6 @@ class MeetingController:
             command.get("ref"),
             video=video,
             audio=self.media.audio_stats(),
-            screen=self.media.screen_stats(),
             udp=self.media.udp(),
             counters=self.counters.snapshot(),
         )
@@ -8575,19 +8646,137 @@ class MeetingController:
 
 
 HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
+_Wanted = TypeVar("_Wanted")
 
 
-def wanted(command: Json, key: str, kind: type[T]) -> T:
+def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
     """The member `key` of a command; Refused `bad_command` when missing or of another type."""
     value = command.get(key)
-    if type(value) is not kind:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
     return value
 
 
 def changed_words(known: KnownHost) -> str:
     """The sentence for a known title or host that shows another certificate."""
-    return f"“{known.title}” of {known.host} now comes from another computer than before: do not trust it unless the teacher says so."
+    return (
+        f"“{known.title}” of {known.host} now comes from another computer than before: "
+        "do not trust it unless the teacher says so."
+    )
+
+
+# -- finding, hosting, and the headless interface --------------------------------------------------------
+
+DECIDE_SECONDS: Final = 0.4
+LAST_EVENTS: Final = frozenset({"left", "ended", "denied"})
+
+
+def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
+    """The meeting to join without asking (DESIGN 5); Refused where there is none or too much.
+
+    Decided 0.4 s after the first question; while nothing fits, again until the scan is over.
+    """
+    finder.wait_settled(DECIDE_SECONDS)
+    while True:
+        settled = finder.wait_settled(0.0)
+        try:
+            return choose_meeting(finder.meetings(), known, has_pin)
+        except Refused as refused:
+            if refused.code != "no_meeting" or settled:
+                raise
+        finder.wait_settled(0.1)
+
+
+def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -> MeetingAd:
+    """The only meeting of a known host or, where none is known, the only one at all; else Refused."""
+    mine = [ad for ad in ads if known.get(ad.fingerprint)]
+    candidates = mine or ([] if known.all() else list(ads))
+    if len(candidates) > 1:
+        raise Refused("several_meetings", f"There are {len(candidates)} meetings: choose one with --join.")
+    if not candidates:
+        for ad in ads:
+            other = known.imitated(ad.fingerprint, ad.title, ad.host)
+            if other:
+                raise Refused("host_changed", changed_words(other))
+        if ads:
+            reason = (
+                f"“{ads[0].title}” at {ads[0].address} is hosted by someone new here: join it with --join."
+            )
+            raise Refused("no_meeting", reason)
+        raise Refused("no_meeting", "No meeting was found on this network.")
+    if candidates[0].pin and not has_pin:
+        raise Refused("pin_required", "This meeting needs a PIN: give it with --pin.")
+    return candidates[0]
+
+
+class HostedMeeting:
+    """A server as a child of this program; started again when it dies."""
+
+    def __init__(self, options: Json) -> None:
+        self._options = options
+        self._news: queue.SimpleQueue[Json] = queue.SimpleQueue()
+        self._serving: Json = {}
+        self._child = ChildKeeper("server", ["--serve-child"], options, self._news.put)
+
+    def start(self, deadline: float = 15.0) -> Json:
+        """Start it; returns its `serving` event. Refused when it could not serve."""
+        self._child.start()
+        try:
+            told = self._news.get(timeout=deadline)
+        except queue.Empty:
+            raise Refused("no_meeting", "The meeting's server did not start.") from None
+        if told["event"] != "serving":
+            raise Refused("no_meeting", told["reason"])
+        self._serving = told
+        return told
+
+    def aim(self, options: ClientOptions) -> None:
+        """Let `options` join this meeting as its host."""
+        options.address = self._options["bind"] or "127.0.0.1"
+        options.port = self._serving["port"]
+        options.fingerprint = self._serving["fingerprint"]
+        options.host_key = self._options["host_key"]
+
+    def close(self) -> None:
+        """End the meeting and its server."""
+        self._child.close(6.0)
+
+
+def run_headless(controller: MeetingController, meeting: str, say: Callable[[Json], None]) -> int:
+    """The whole client without a window: events out, commands from standard input in."""
+    ending = {"do": "end"} if controller.options.host_key else {"do": "leave"}
+    worker = Worker("commands", functools.partial(_read_commands, controller, ending))
+    controller.start(meeting)
+    worker.start()
+    while True:
+        event = controller.gui_queue.get()
+        say(event)
+        if event["event"] in LAST_EVENTS:
+            break
+    controller.close()
+    return controller.status or 0
+
+
+def _read_commands(controller: MeetingController, ending: Json, worker: Worker) -> None:
+    """Lines from file descriptor 0, read raw: a blocked thread must not hold up the program's end."""
+    lines = LineSplitter(1 << 20)
+    while data := os.read(0, 1 << 16):
+        try:
+            ready = lines.push(data)
+        except PeerFault:
+            lines = LineSplitter(1 << 20)
+            controller.do({})
+            continue
+        for line in ready:
+            controller.do(_parsed_command(line))
+    controller.do(ending)
+
+
+def _parsed_command(line: bytes) -> Json:
+    try:
+        return parse_json(line)
+    except PeerFault:
+        return {}
 
 
 # ======================================================================================
@@ -8608,9 +8797,262 @@ def changed_words(known: KnownHost) -> str:
 # ======================================================================================
 
 
+class OneSentenceParser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError instead of printing the usage."""
+        raise UsageError(message[:1].upper() + message[1:] + ".")
+
+
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of COMMANDS; UsageError for wrong ones."""
+    parser = OneSentenceParser(prog="connectsphere", description=__doc__.splitlines()[0], allow_abbrev=False)
+    roles = parser.add_argument_group("roles (without one: find the meeting and join it)")
+    only = roles.add_mutually_exclusive_group()
+    only.add_argument("--host", action="store_true", help="host a meeting and join it")
+    only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
+    only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
+    only.add_argument("--list", action="store_true", help="print the meetings on this network")
+    only.add_argument("--mixer", metavar="ADDRESS:PORT", help=argparse.SUPPRESS)
+    only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    parser.add_argument("--headless", action="store_true", help="no window: commands in, events out, as JSON")
+    parser.add_argument("--name", help="your name")
+    parser.add_argument("--title", help="the meeting's title")
+    parser.add_argument("--pin", help="the meeting's PIN")
+    parser.add_argument("--port", type=int, metavar="BASE", help="the first port of the meeting (9000)")
+    parser.add_argument("--bind", metavar="ADDRESS", help="listen, look and answer only there")
+    parser.add_argument("--camera", metavar="CAMERA", help="none, pattern, 0, 1, … or a video file")
+    parser.add_argument("--mic", metavar="MIC", help="none, default, tone, an index or a WAV file")
+    parser.add_argument("--speaker", metavar="SPEAKER", help="none, default, an index or a WAV file to write")
+    parser.add_argument("--downloads", metavar="DIR", help="where accepted files go")
+    parser.add_argument("--host-key", metavar="FILE", help="the secret that makes its holder the host")
+    parser.add_argument("--new", action="store_true", help="open a window although one is open")
+    parser.add_argument("--log", metavar="FILE", help="write the log there")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="log more")
+    parser.add_argument("--version", action="version", version=f"{APP_NAME} {VERSION}")
+    options = parser.parse_args(arguments)
+    _check_options(options)
+    return options
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    try:
+        Ports.at(options.port if options.port is not None else DEFAULT_PORT)
+        if options.bind:
+            ipaddress.IPv4Address(options.bind)
+    except ValueError as error:
+        raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
+    if options.pin is not None and not options.pin.strip():
+        raise UsageError("The PIN must not be empty.")
+    if options.json and not options.list:
+        raise UsageError("--json goes with --list.")
+
+
+def own_name() -> str:
+    """The name of this machine's user, or of the machine."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        name = "Guest"
+    return clean_name(name[:1].upper() + name[1:])
+
+
+def set_up_logging(options: argparse.Namespace) -> None:
+    """The log goes to standard error, or to `--log FILE`, which rotates at 1 MB."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
+    handler: logging.Handler = logging.StreamHandler()
+    if options.log:
+        try:
+            handler = logging.handlers.RotatingFileHandler(options.log, maxBytes=1 << 20, backupCount=2)
+        except OSError as error:
+            raise UsageError(f"The log {options.log} cannot be written: {error.strerror}.") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(level)
+
+
+def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
+    """What the server needs, from the command line."""
+    name = clean_name(options.name) if options.name else own_name()
+    key = options.host_key
+    return ServerOptions(
+        title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
+        host_name=name,
+        pin=options.pin or "",
+        base=options.port or DEFAULT_PORT,
+        bind=options.bind,
+        host_key=make_host_key(Path(key) if key else home / "host.key"),
+    )
+
+
+def client_options(options: argparse.Namespace) -> ClientOptions:
+    """What a participant needs, from the command line."""
+    return ClientOptions(
+        name=clean_name(options.name) if options.name else own_name(),
+        pin=(options.pin or "").strip(),
+        port=options.port or DEFAULT_PORT,
+        bind=options.bind,
+        camera=options.camera or "0",
+        mic=options.mic or "default",
+        speaker=options.speaker or "default",
+        downloads=options.downloads or "",
+        host_key=load_host_key(Path(options.host_key)) if options.host_key and not options.host else "",
+        decode_all=not options.headless,
+    )
+
+
+def say(event: Json) -> None:
+    """One event as a line on standard output."""
+    sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def on_stop_signals(call: Callable[[], None]) -> None:
+    """Have `call` made at SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: call())
+
+
+# -- roles: each takes the options and returns the exit status --------------------------------------------
+
+
+def role_mixer(options: argparse.Namespace) -> int:
+    """Hidden: the mixer's process."""
+    host, _, port = options.mixer.rpartition(":")
+    on_stop_signals(lambda: None)  # it ends with its parent, by standard input
+    return run_mixer(sys.stdin, sys.stdout, host, int(port))
+
+
+def role_serve(options: argparse.Namespace) -> int:
+    """The server alone."""
+    home = home_directory()
+    stop = threading.Event()
+    on_stop_signals(stop.set)
+    return serve(server_options(options, home), load_identity(home), stop, say)
+
+
+def role_serve_child(options: argparse.Namespace) -> int:
+    """Hidden: the server of `--host`; ends when standard input ends."""
+    on_stop_signals(lambda: None)
+    stop = threading.Event()
+    first = json.loads(sys.stdin.readline() or "{}")
+
+    def wait_for_the_end(worker: Worker) -> None:
+        sys.stdin.read()
+        stop.set()
+
+    Worker("parent", wait_for_the_end).start()
+    return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
+
+
+def role_host(options: argparse.Namespace) -> int:
+    """Hosts and joins in one go."""
+    home = home_directory()
+    hosted = HostedMeeting(dataclasses.asdict(server_options(options, home)))
+    try:
+        told = hosted.start()
+        say({"time": time.time(), **told})
+        chosen = client_options(options)
+        hosted.aim(chosen)
+        return run_headless(MeetingController(chosen, home), "", say)
+    finally:
+        hosted.close()
+
+
+def role_join(options: argparse.Namespace) -> int:
+    """Joins by address."""
+    host, _, port = options.join.partition(":")
+    chosen = client_options(options)
+    try:
+        chosen.port = int(port) if port else chosen.port
+        Ports.at(chosen.port)
+    except ValueError:
+        raise UsageError(f"{options.join} is no address.") from None
+    chosen.address = resolve(host)
+    return run_headless(MeetingController(chosen, home_directory()), "", say)
+
+
+def role_list(options: argparse.Namespace) -> int:
+    """Prints the meetings on the LAN."""
+    known = [(host.last_address, host.port) for host in KnownHosts(home_directory()).all()]
+    finder = MeetingFinder(options.bind, known, options.port or DEFAULT_PORT)
+    finder.start()
+    try:
+        finder.wait_settled(10.0)
+        ads = finder.meetings()
+        others = finder.other_versions()
+    finally:
+        finder.close()
+    if options.json:
+        print(json.dumps([listed(ad) for ad in ads], ensure_ascii=False))
+        return 0
+    for ad in ads:
+        locked = ", PIN" if ad.pin else ""
+        print(f"{ad.title} · {ad.host} · {ad.address}:{ad.port} · {ad.people} people{locked}")
+    for address, version in others:
+        print(f"{address} speaks protocol {version}, this program {PROTOCOL}: use the same version.")
+    if not ads and not others:
+        print("No meeting was found on this network.")
+    return 0
+
+
+def listed(ad: MeetingAd) -> Json:
+    """A meeting as `--list --json` prints it."""
+    keys = ("title", "host", "address", "port", "people", "pin", "fingerprint", "version")
+    return {key: getattr(ad, key) for key in keys}
+
+
+def role_find(options: argparse.Namespace) -> int:
+    """Finds the meeting and joins it."""
+    home = home_directory()
+    chosen = client_options(options)
+    known = KnownHosts(home)
+    finder = MeetingFinder(options.bind, [(one.last_address, one.port) for one in known.all()], chosen.port)
+    finder.start()
+    try:
+        ad = find_meeting(finder, known, bool(chosen.pin))
+    except Refused as refused:
+        say({"event": "denied", "time": time.time(), "code": refused.code, "reason": refused.reason})
+        return 1
+    finally:
+        finder.close()
+    chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint
+    return run_headless(MeetingController(chosen, home), ad.meeting, say)
+
+
+ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "mixer": role_mixer,
+    "serve_child": role_serve_child,
+    "serve": role_serve,
+    "host": role_host,
+    "join": role_join,
+    "list": role_list,
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, set up logging, run the role; errors as one sentence."""
+    options = parse_options(arguments)
+    set_up_logging(options)
+    sys.setswitchinterval(0.0005)
+    role = next((run for name, run in ROLES.items() if getattr(options, name)), role_find)
+    return role(options)
+
+
 def main() -> int:
     """Run the role that the command line names; returns the exit status."""
-    return 0
+    try:
+        return run(sys.argv[1:])
+    except UsageError as error:
+        print(f"connectsphere: {error}", file=sys.stderr)
+        return 2
+    except ConnectSphereError as error:
+        print(f"connectsphere: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
