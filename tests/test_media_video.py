@@ -594,3 +594,27 @@ def test_receiver_that_left_is_sent_nothing() -> None:
     assert {receiver for _, receiver, _ in play(scheduler, 1.0)} == {2}
     scheduler.forget(2)
     assert scheduler.next_due() is None
+
+
+queued = st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 120), st.floats(0, 0.1))
+
+
+@settings(max_examples=80, deadline=None)
+@given(frames=st.lists(queued, max_size=25), budget=st.sampled_from([1, 30_000, 10**9]))
+def test_all_that_is_queued_leaves_or_is_counted(
+    frames: list[tuple[int, int, int, float]], budget: int
+) -> None:
+    counters, now, left = Counters(), 0.0, 0
+    scheduler = EgressScheduler(counters)
+    for receiver, priority, count, later in frames:
+        now += later
+        scheduler.queue(receiver, priority, layout_of(count), now, 0.06)
+        left += sum(len(view) for _, view in scheduler.due(now, budget))
+    left += sum(size for _, _, size in play(scheduler, now, budget))
+    queued_bytes = sum(count for _, _, count, _ in frames) * DATAGRAM
+    dropped = counters.snapshot().get("egress.dropped", 0)
+    assert (
+        left == queued_bytes
+        if not dropped
+        else queued_bytes - dropped * 120 * DATAGRAM <= left < queued_bytes
+    )
