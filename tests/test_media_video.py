@@ -372,17 +372,16 @@ class LossyLink:
         self.receiver = Reassembler(False, Counters())
         self.receiver.rtt = 2 * delay
         self.home: dict[int, float] = {}
-        self.carried = self.resent = 0
+        self.resent = 0
 
     def at(self, when: float, kind: str, what: object) -> None:
         heapq.heappush(self.events, (when, next(self.serial), kind, what))
 
     def carry(self, now: float, kind: str, what: object) -> None:
-        self.carried += 1
         if self.chance.random() >= self.loss:
             self.at(now + self.delay, kind, what)
 
-    def run(self, frames: int, interval: float, size: int) -> None:
+    def run(self, frames: int, interval: float) -> None:
         for number in range(frames):
             self.at(number * interval, "frame", number)
         while self.events:
@@ -418,7 +417,7 @@ class LossyLink:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nacks_bring_frames_home_over_a_link_that_loses_five_percent(seed: int, fps: int) -> None:
     link = LossyLink(loss=0.05, delay=0.001, seed=seed)
-    link.run(frames=600, interval=1 / fps, size=15)
+    link.run(frames=600, interval=1 / fps)
     in_time = [n for n, at in link.home.items() if at - n / fps <= 0.200]
     assert len(in_time) >= 0.97 * 600
     assert link.receiver.counts(1).repaired > 200
@@ -429,7 +428,7 @@ def test_nacks_bring_frames_home_over_a_link_that_loses_five_percent(seed: int, 
 def test_without_nacks_the_same_link_loses_half_of_the_frames() -> None:
     link = LossyLink(loss=0.05, delay=0.001, seed=1)
     link.sent = SentFrames(budget=0.0)
-    link.run(frames=300, interval=1 / 15, size=15)
+    link.run(frames=300, interval=1 / 15)
     assert len(link.home) < 0.6 * 300
 
 
