@@ -372,17 +372,16 @@ class LossyLink:
         self.receiver = Reassembler(False, Counters())
         self.receiver.rtt = 2 * delay
         self.home: dict[int, float] = {}
-        self.carried = self.resent = 0
+        self.resent = 0
 
     def at(self, when: float, kind: str, what: object) -> None:
         heapq.heappush(self.events, (when, next(self.serial), kind, what))
 
     def carry(self, now: float, kind: str, what: object) -> None:
-        self.carried += 1
         if self.chance.random() >= self.loss:
             self.at(now + self.delay, kind, what)
 
-    def run(self, frames: int, interval: float, size: int) -> None:
+    def run(self, frames: int, interval: float) -> None:
         for number in range(frames):
             self.at(number * interval, "frame", number)
         while self.events:
@@ -418,7 +417,7 @@ class LossyLink:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nacks_bring_frames_home_over_a_link_that_loses_five_percent(seed: int, fps: int) -> None:
     link = LossyLink(loss=0.05, delay=0.001, seed=seed)
-    link.run(frames=600, interval=1 / fps, size=15)
+    link.run(frames=600, interval=1 / fps)
     in_time = [n for n, at in link.home.items() if at - n / fps <= 0.200]
     assert len(in_time) >= 0.97 * 600
     assert link.receiver.counts(1).repaired > 200
@@ -429,7 +428,7 @@ def test_nacks_bring_frames_home_over_a_link_that_loses_five_percent(seed: int, 
 def test_without_nacks_the_same_link_loses_half_of_the_frames() -> None:
     link = LossyLink(loss=0.05, delay=0.001, seed=1)
     link.sent = SentFrames(budget=0.0)
-    link.run(frames=300, interval=1 / 15, size=15)
+    link.run(frames=300, interval=1 / 15)
     assert len(link.home) < 0.6 * 300
 
 
@@ -594,3 +593,27 @@ def test_receiver_that_left_is_sent_nothing() -> None:
     assert {receiver for _, receiver, _ in play(scheduler, 1.0)} == {2}
     scheduler.forget(2)
     assert scheduler.next_due() is None
+
+
+queued = st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 120), st.floats(0, 0.1))
+
+
+@settings(max_examples=80, deadline=None)
+@given(frames=st.lists(queued, max_size=25), budget=st.sampled_from([1, 30_000, 10**9]))
+def test_all_that_is_queued_leaves_or_is_counted(
+    frames: list[tuple[int, int, int, float]], budget: int
+) -> None:
+    counters, now, left = Counters(), 0.0, 0
+    scheduler = EgressScheduler(counters)
+    for receiver, priority, count, later in frames:
+        now += later
+        scheduler.queue(receiver, priority, layout_of(count), now, 0.06)
+        left += sum(len(view) for _, view in scheduler.due(now, budget))
+    left += sum(size for _, _, size in play(scheduler, now, budget))
+    queued_bytes = sum(count for _, _, count, _ in frames) * DATAGRAM
+    dropped = counters.snapshot().get("egress.dropped", 0)
+    assert (
+        left == queued_bytes
+        if not dropped
+        else queued_bytes - dropped * 120 * DATAGRAM <= left < queued_bytes
+    )
