@@ -47,7 +47,8 @@ BELOW_THE_WATERLINE = {
 PURE_EXCEPTIONS = {"pathlib.PurePath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath"}
 ALLOWED_ABOVE = {("BASICS", "threading"): {"Counters"}}  # the lock of counters that any thread may raise
 SIBLINGS = {"SERVER": {"CLIENT", "WINDOW"}, "CLIENT": {"SERVER"}}
-# Calls that are no work: what a constant may be made with. Classes of the file itself are allowed, too.
+# Calls that are no work: what a constant may be made with. The file's own classes, and its functions above
+# the waterline, are allowed, too.
 PURE_CALLS = {
     "frozenset", "set", "dict", "list", "tuple", "range", "len", "bytes", "bytearray", "int", "float", "str",
     "max", "min", "sum", "round", "sorted", "zip", "enumerate", "object", "property", "field", "chr", "ord",
@@ -57,6 +58,7 @@ PURE_CALLS = {
     "np.ones", "np.linspace", "np.int16", "np.int32", "np.uint8", "np.float32", "np.iinfo",
     "np.hanning", "np.hamming", "np.cos", "np.sin", "np.sinc", "np.exp", "np.log10", "np.float64",
 }  # fmt: skip
+PURE_METHODS = {"items", "keys", "values", "to_bytes", "encode", "join", "split", "lower", "upper"}
 MAX_MAIN = 15
 MOST_FORWARD = 0.02  # the share of top-level names that a function body may use before they stand
 
@@ -279,31 +281,33 @@ def uses_lists(module: Module) -> list[str]:
 
 
 def before_it_stands(module: Module) -> list[str]:
-    """At import nothing is used before it stands; function bodies do so for few names only."""
-    wrong, forward = [], set()
-    for section in module.sections:
-        for statement in section.body:
-            end = statement.end_lineno or statement.lineno
-            own = set(defined_names(statement))
-            later = {n for n in module.names_used(statement) - own if module.defined_at.get(n, 0) > end}
-            annotated_only = later & set(annotation_names(statement)) - names_outside_annotations(
-                module, statement
-            )
-            forward |= later - annotated_only
-            wrong += [
-                f"line {statement.lineno}: {name} is used at import before it stands"
-                for name in sorted(later & module.names_used_at_import(statement))
-            ]
-    if len(forward) > MOST_FORWARD * len(module.home):
-        wrong.append(
-            f"{len(forward)} of {len(module.home)} names are used before they stand: {sorted(forward)}"
-        )
-    return wrong
+    """At import nothing is used before it stands."""
+    return [
+        f"line {statement.lineno}: {name} is used at import before it stands"
+        for section in module.sections
+        for statement in section.body
+        for name in sorted(module.names_used_at_import(statement))
+        if stands_later(module, name, statement)
+    ]
 
 
-def names_outside_annotations(module: Module, statement: ast.stmt) -> set[str]:
-    """Names that the code itself looks up, at import or later."""
-    return {name for table in walk_tables(module.table(statement)) for name in global_names(table)}
+def top_to_bottom(module: Module) -> list[str]:
+    """Function bodies, too, use what stands above them, a few names apart; annotations may look ahead."""
+    forward = {
+        name
+        for section in module.sections
+        for statement in section.body
+        for table in walk_tables(module.table(statement))
+        for name in global_names(table)
+        if stands_later(module, name, statement)
+    }
+    few = len(forward) <= MOST_FORWARD * len(module.home)
+    return [] if few else [f"{len(forward)} of {len(module.home)} names are used before: {sorted(forward)}"]
+
+
+def stands_later(module: Module, name: str, statement: ast.stmt) -> bool:
+    """Whether the module defines `name` only behind the statement."""
+    return module.defined_at.get(name, 0) > (statement.end_lineno or statement.lineno)
 
 
 def owned_modules(module: Module) -> list[str]:
@@ -341,14 +345,16 @@ def unused_imports_of_owned(module: Module) -> list[str]:
 
 def no_work_at_import(module: Module) -> list[str]:
     """Module level: docstring, imports, constants, definitions, and the main guard at the end."""
-    classes = {node.name for node in module.tree.body if isinstance(node, ast.ClassDef)}
+    own = {node.name for node in module.tree.body if isinstance(node, ast.ClassDef)}
+    for section in filter(module.is_above_waterline, module.sections):  # its functions are pure by that rule
+        own |= {node.name for node in section.body if isinstance(node, FUNCTIONS)}
     wrong = []
     for statement in module.tree.body[1:]:
         if is_main_guard(statement):
             if statement is not module.tree.body[-1]:
                 wrong.append(f"line {statement.lineno}: the main guard is not the last statement")
         else:
-            wrong += work_in(statement, classes)
+            wrong += work_in(statement, own)
     if not (module.tree.body and is_main_guard(module.tree.body[-1])):
         wrong.append("there is no main guard at the end")
     return wrong
@@ -364,14 +370,14 @@ def is_main_guard(statement: ast.stmt) -> bool:
     )
 
 
-def work_in(statement: ast.stmt, classes: set[str]) -> list[str]:
+def work_in(statement: ast.stmt, own: set[str]) -> list[str]:
     """Complaints about what a module-level or class-level statement does when it is executed."""
     if isinstance(statement, (ast.Import, ast.ImportFrom, ast.Pass, *FUNCTIONS)):
         return []
     if isinstance(statement, ast.ClassDef):
-        return [w for inner in statement.body for w in work_in(inner, classes)]
+        return [w for inner in statement.body for w in work_in(inner, own)]
     if isinstance(statement, ast.If) and is_platform_test(statement.test):
-        return [w for inner in statement.body + statement.orelse for w in work_in(inner, classes)]
+        return [w for inner in statement.body + statement.orelse for w in work_in(inner, own)]
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return []
     if not isinstance(statement, ast.Assign | ast.AnnAssign):
@@ -382,7 +388,7 @@ def work_in(statement: ast.stmt, classes: set[str]) -> list[str]:
     return [
         f"line {node.lineno}: a constant calls {ast.unparse(node.func)}"
         for node in (ast.walk(statement.value) if statement.value else [])
-        if isinstance(node, ast.Call) and id(node) not in lazy and not is_pure_call(node, classes)
+        if isinstance(node, ast.Call) and id(node) not in lazy and not is_pure_call(node, own)
     ]
 
 
@@ -393,15 +399,15 @@ def is_platform_test(test: ast.expr) -> bool:
     )
 
 
-def is_pure_call(node: ast.Call, classes: set[str]) -> bool:
-    """Whether a call in a constant only makes a value: a listed one, an own class, a literal's method."""
+def is_pure_call(node: ast.Call, own: set[str]) -> bool:
+    """Whether a call in a constant only makes a value: a listed one, an own maker, a value's method."""
     name = dotted(node.func)
+    if isinstance(node.func, ast.Attribute) and node.func.attr in PURE_METHODS:
+        return True
     if isinstance(node.func, ast.Attribute) and not name:
         value = node.func.value
-        return isinstance(value, ast.Constant) or (
-            isinstance(value, ast.Call) and is_pure_call(value, classes)
-        )
-    return name in PURE_CALLS or name.split(".")[0] in classes
+        return isinstance(value, ast.Constant) or (isinstance(value, ast.Call) and is_pure_call(value, own))
+    return name in PURE_CALLS or name.split(".")[0] in own
 
 
 def forbidden_statements(module: Module) -> list[str]:
@@ -478,31 +484,43 @@ def thread_table(docstring: str) -> set[str] | None:
 
 
 def thread_starts(tree: ast.Module) -> tuple[set[str], list[str]]:
-    """Names of the threads that the source starts; helpers that take the name are followed one step."""
-    starters = {"Thread"}
+    """Names of the threads that the source starts, and complaints.
+
+    A function or class that hands its own argument `name` to a starter of threads is one itself.
+    """
+    starters: set[str] = {"Thread"}
+    while more := {
+        caller
+        for caller, call in calls_with_callers(tree)
+        if callee(call) in starters and hands_its_name_on(call) and caller not in starters
+    }:
+        starters |= more
     names: set[str] = set()
     wrong: list[str] = []
-    for caller, call in list(calls_with_callers(tree)):
-        if dotted(call.func).split(".")[-1] == "Thread" and passes_its_name_on(call):
-            starters.add(caller)
     for caller, call in calls_with_callers(tree):
-        if dotted(call.func).split(".")[-1] not in starters or (
-            caller in starters and passes_its_name_on(call)
-        ):
+        if callee(call) not in starters or (caller in starters and hands_its_name_on(call)):
             continue
-        name = next((literal(k.value) for k in call.keywords if k.arg == "name"), None)
-        if name is None:
-            wrong.append(f"line {call.lineno}: a thread without a literal name=")
-        else:
-            names.add(name)
+        said = [name for value in name_values(call) if (name := literal(value))]
+        names.update(said[:1])
+        if not said:
+            wrong.append(f"line {call.lineno}: a thread without a literal name")
     return names, wrong
 
 
-def passes_its_name_on(call: ast.Call) -> bool:
-    """Whether the call hands its caller's own argument `name` through."""
-    return any(
-        k.arg == "name" and isinstance(k.value, ast.Name) and k.value.id == "name" for k in call.keywords
-    )
+def callee(call: ast.Call) -> str:
+    """The last part of the name of what is called."""
+    return dotted(call.func).split(".")[-1]
+
+
+def name_values(call: ast.Call) -> list[ast.expr]:
+    """What may be a thread's name among the arguments: `name=`, else, but for Thread itself, any in order."""
+    named = [keyword.value for keyword in call.keywords if keyword.arg == "name"]
+    return named if named or callee(call) == "Thread" else call.args
+
+
+def hands_its_name_on(call: ast.Call) -> bool:
+    """Whether the call passes its caller's own argument `name`."""
+    return any(isinstance(value, ast.Name) and value.id == "name" for value in name_values(call))
 
 
 def calls_with_callers(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
@@ -536,6 +554,7 @@ RULES: list[Callable[[Module], list[str]]] = [
     waterline,
     uses_lists,
     before_it_stands,
+    top_to_bottom,
     owned_modules,
     pure_above_waterline,
     unused_imports_of_owned,
@@ -624,7 +643,7 @@ BROKEN: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (before_it_stands, "X is used at import", small(WIRE="class Y(X): ...\nclass X: ...")),
     (before_it_stands, "X is used at import", small(WIRE="def f(a=X): ...\nX = 1")),
     (before_it_stands, "X is used at import", small(WIRE="class Y:\n    z = [X for _ in range(2)]\nX = 1")),
-    (before_it_stands, "names are used before", small(WIRE="def f():\n    return g()\ndef g(): ...")),
+    (top_to_bottom, "names are used before", small(WIRE="def f():\n    return g()\ndef g(): ...")),
     (owned_modules, "WIRE uses socket", small(imports="import socket", WIRE="def f(): socket.socket()")),
     (
         owned_modules,
@@ -661,6 +680,7 @@ BROKEN: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (no_work_at_import, "work at import", small(WIRE="class X:\n    print(1)")),
     (no_work_at_import, "a constant calls os.getcwd", small(WIRE="X = os.getcwd()")),
     (no_work_at_import, "a constant calls f", small(WIRE="X = {1: [f(y) for y in (1,)]}")),
+    (no_work_at_import, "a constant calls f", small(LINKS="def f(): ...\nX = f()")),
     (no_work_at_import, "a constant calls open('x').read", small(WIRE="X = open('x').read()")),
     (no_work_at_import, "work at import", small(WIRE="if sys.argv:\n    X = 1")),
     (no_work_at_import, "no main guard", small().rpartition("if __name__")[0]),
@@ -682,7 +702,8 @@ BROKEN: list[tuple[Callable[[Module], list[str]], str, str]] = [
         "thread ear is not in",
         small(
             head="Threads:\n    pump  LINKS",
-            LINKS="def go(name): Thread(name=name)\ndef f(): go(name='pump')\ndef g(): go(name='ear')",
+            LINKS="class W:\n    def __init__(self, name): Thread(name=name)\ndef go(name): W(name)\n"
+            "def f(): W(name='pump')\ndef g(): go('ear')",
         ),
     ),
     (thread_names, "the table has a", small(head="Threads, each with its end:\n    a  b\n\n    c  d")),
