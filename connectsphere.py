@@ -242,10 +242,8 @@ SILENCE.setflags(write=False)
 
 # A block's slack is the time from its push to the pull that plays it, negative if it came too late.
 SLACK_LEAST: Final = 0.0005  # four blocks of a window below this: the delay grows by a block
-SLACK_MOST: Final = (
-    0.0205  # all but three of a window above this: it shrinks; more than a block apart, so it rests
-)
-SLACK_AIMED: Final = 0.004  # at a start, and what shrinking leaves
+SLACK_MOST: Final = 0.0215  # all but three of two windows above this: it shrinks; the gap is for rest
+SLACK_AIMED: Final = 0.005  # at a start, and what shrinking leaves
 SLACK_WINDOW: Final = 312  # blocks, 5 s
 OUTLIERS: Final = 4  # the first count that is over 1 % of the window
 DEEPEST: Final = 64  # blocks held at most
@@ -294,7 +292,8 @@ def _most_similar(old: NDArray[Any], new: NDArray[Any], low: int, high: int) -> 
     """The place in `new`, `low` to `high` inclusive, that looks most like `old`; the later of equals."""
     pattern = old.astype(np.float32)
     scope = new[low : high + len(old)].astype(np.float32)
-    energy = np.convolve(scope**2, np.ones(len(old), np.float32), "valid")
+    total = np.concatenate(([0.0], np.cumsum(scope.astype(np.float64) ** 2)))
+    energy = total[len(old) :] - total[: -len(old)]
     score = np.correlate(scope, pattern, "valid") / np.sqrt(energy + 1.0)
     score += np.linspace(0.0, 0.01 * float(np.linalg.norm(pattern)), len(score))
     return low + int(np.argmax(score))
@@ -515,7 +514,7 @@ class JitterBuffer:
         hurry = int((min(recent[-32:]) - SLACK_AIMED) / BLOCK_SECONDS)
         if hurry >= 4:
             self._plan(-hurry, patience=0)
-        elif self._taken - self._snug[0] > SLACK_WINDOW:
+        elif self._taken - self._snug[0] > 2 * SLACK_WINDOW:
             unused = sorted(recent)[len(recent) // 100] - SLACK_AIMED
             self._plan(-max(1, int(unused / BLOCK_SECONDS)), patience=64)
 
@@ -587,7 +586,7 @@ class JitterBuffer:
             return False
         first = min(self._blocks)
         slack = now - self._blocks[first][1] + (first - self._next) * BLOCK_SECONDS
-        if self._played < 0 or first < self._next or slack > SLACK_MOST + 2.0 * self._spread():
+        if self._played < 0 or self._slip or first < self._next or slack > SLACK_MOST + 2.0 * self._spread():
             self._anchor(first, now)
         self._idle = self._next not in self._blocks
         return not self._idle

@@ -69,7 +69,7 @@ def simulate(
     buffer = JitterBuffer()
     count = round(seconds / BLOCK_SECONDS)
     arrivals: list[tuple[float, int]] = []
-    for seq in range(count):
+    for seq in range(round(count * (1.0 + drift)) + 2):
         late = lateness(seq)
         if late is not None:
             arrivals.append((seq * BLOCK_SECONDS + late, seq))
@@ -117,7 +117,7 @@ def test_an_unsteady_link_settles_near_the_99th_percentile() -> None:
         assert run.buffer.stats()["concealed"] <= 0.01 * 60.0 / BLOCK_SECONDS
         late = run.buffer.stats()["late"] + run.buffer.stats()["lost"]
         assert late <= 0.01 * 60.0 / BLOCK_SECONDS
-        assert 29 * MS <= np.median(run.delays[-1000:]) <= (29.7 + 2 + 20.5) * MS
+        assert 29 * MS <= np.median(run.delays[-1000:]) <= (29.7 + 2 + 20) * MS
         assert run.buffer.stats()["jitter_ms"] == pytest.approx(30.0, abs=2.0)
 
 
@@ -165,7 +165,8 @@ def test_an_hour_of_clock_drift_is_followed_without_clicks(drift: float) -> None
     start = int(np.argmax(run.sound != 0)) + BLOCK
     assert np.abs(np.diff(run.sound[start:].astype(np.int32))).max() <= 1.3 * own
     assert run.buffer.stats()["concealed"] <= 0.001 * 3_600.0 / BLOCK_SECONDS
-    strength = np.abs(run.sound[start : start + 1_000 * BLOCK].reshape(-1, BLOCK)).max(axis=1)
+    whole = len(run.sound[start:]) // BLOCK * BLOCK
+    strength = np.abs(run.sound[start : start + whole].reshape(-1, BLOCK)).max(axis=1)
     assert strength.min() > 0.9 * 8_000
 
 
