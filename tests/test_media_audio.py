@@ -24,8 +24,12 @@ def tone(first: int, count: int, hertz: float = 440.0, peak: float = 8_000.0) ->
     return np.rint(wave).astype(np.int16)
 
 
+TONE: Samples = tone(0, 400 + BLOCK)  # 440 Hz repeats after 400 samples
+
+
 def steady_tone(seq: int) -> Samples:
-    return tone(seq * BLOCK, BLOCK)
+    start = seq * BLOCK % 400
+    return TONE[start : start + BLOCK]
 
 
 def speech(seconds: float, seed: int = 5) -> Samples:
@@ -396,6 +400,34 @@ def test_the_mixer_follows_an_arrival_within_a_block_or_so() -> None:
         if seq > 5:
             waits.append(seq * BLOCK_SECONDS + 9 * MS - (int(mix.blocks[1][-1]) - 1) * BLOCK_SECONDS)
     assert max(waits) <= 17 * MS
+
+
+def test_microphone_to_speaker_takes_at_most_60_ms() -> None:
+    """Capture, mixer and client buffer, for many phases of the three clocks, with 1 ms of jitter each."""
+    rng = np.random.default_rng(12)
+    medians = []
+    for _ in range(40):
+        mixer, client = mixer_of(1, 2), JitterBuffer()
+        tick_at, pull_at = rng.uniform(0.0, BLOCK_SECONDS, 2)
+        delays = []
+        for seq in range(60):
+            start = (seq + 1) * BLOCK_SECONDS
+            steps = [
+                (start + rng.uniform(0.0, MS), "push"),
+                (start + tick_at, "tick"),
+                (start + pull_at, "pull"),
+            ]
+            for now, step in sorted(steps):
+                if step == "push":
+                    mixer.push(1, seq, np.full(BLOCK, seq + 1, np.int16), now)
+                elif step == "tick":
+                    client.push(seq, mixer.tick(now).blocks[1], now + 0.2 * MS)
+                else:
+                    heard = int(client.pull(now)[-1])
+                    delays.append(now - (heard - 1) * BLOCK_SECONDS)
+        medians.append(np.median(delays[20:]))
+    assert np.median(medians) <= 50 * MS
+    assert max(medians) <= 60 * MS
 
 
 def test_500_speakers_at_once_are_mixed_in_a_fraction_of_a_tick() -> None:
