@@ -1107,22 +1107,19 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 
 # -- audio
 
-SILENCE: Final[Samples] = np.zeros(
-    BLOCK, np.int16
-)  # the very object that silence is, so that `is` can tell it
+# A silent block is this very object, so that `is` can tell it.
+SILENCE: Final[Samples] = np.zeros(BLOCK, np.int16)
 SILENCE.setflags(write=False)
 
 # A block's slack is the time from its push to the pull that plays it, negative if it came too late.
 SLACK_LEAST: Final = 0.0005  # four blocks of a window below this: the delay grows by a block
-SLACK_MOST: Final = (
-    0.0205  # all but three of a window above this: it shrinks; more than a block apart, so it rests
-)
-SLACK_AIMED: Final = 0.004  # at a start, and what shrinking leaves
+SLACK_MOST: Final = 0.0215  # all but three of two windows above this: it shrinks; the gap is for rest
+SLACK_AIMED: Final = 0.005  # at a start, and what shrinking leaves
 SLACK_WINDOW: Final = 312  # blocks, 5 s
 OUTLIERS: Final = 4  # the first count that is over 1 % of the window
 DEEPEST: Final = 64  # blocks held at most
 DELAY_MOST: Final = 0.25  # seconds; beyond it the delay does not grow
-LEARNED_MOST: Final = 0.1  # seconds of jitter that a fresh start allows for at most
+SPREAD_MOST: Final = 0.1  # seconds of jitter that a fresh start allows for at most
 
 QUIET_PEAK: Final = 100  # about -50 dBFS: cutting here is not heard
 SPLICE: Final = 96  # samples cross-faded where time is stretched or compressed
@@ -1166,7 +1163,8 @@ def _most_similar(old: NDArray[Any], new: NDArray[Any], low: int, high: int) -> 
     """The place in `new`, `low` to `high` inclusive, that looks most like `old`; the later of equals."""
     pattern = old.astype(np.float32)
     scope = new[low : high + len(old)].astype(np.float32)
-    energy = np.convolve(scope**2, np.ones(len(old), np.float32), "valid")
+    total = np.concatenate(([0.0], np.cumsum(scope.astype(np.float64) ** 2)))
+    energy = total[len(old) :] - total[: -len(old)]
     score = np.correlate(scope, pattern, "valid") / np.sqrt(energy + 1.0)
     score += np.linspace(0.0, 0.01 * float(np.linalg.norm(pattern)), len(score))
     return low + int(np.argmax(score))
@@ -1209,6 +1207,83 @@ class Concealment:
         return _to_int16(wave * np.maximum(0.0, 1.0 - index / FADE_OUT))
 
 
+class SlackWatch:
+    """Watches how much time blocks had to spare, and says when the delay should change."""
+
+    def __init__(self) -> None:
+        self.wanted = 0  # blocks of delay to add or, negative, to take away at a good moment
+        self._due = 0  # the value of `_taken` at which the moment is now
+        self._taken = 0
+        self._slack: deque[float] = deque(maxlen=SLACK_WINDOW)
+        self._snug = deque([0] * OUTLIERS, OUTLIERS)  # `_taken` at the last slacks under SLACK_MOST
+        self._tight: deque[int] = deque(maxlen=OUTLIERS)  # ... under SLACK_LEAST
+        self._spread = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether the change that is wanted must not wait for a quiet moment any longer."""
+        return self._taken >= self._due
+
+    def note(self, slack: float) -> None:
+        """A block was played `slack` seconds after it came."""
+        self._taken += 1
+        self._slack.append(slack)
+        if slack < SLACK_MOST:
+            self._snug.append(self._taken)
+            if slack < SLACK_LEAST:
+                self.note_tight()
+        elif not self._taken % 32:
+            self._consider_shrinking()
+
+    def note_tight(self) -> None:
+        """A block came too late, or nearly so."""
+        self._tight.append(self._taken)
+        many = len(self._tight) == OUTLIERS and self._taken - self._tight[0] < SLACK_WINDOW
+        if many and self.wanted <= 0 and sum(self._slack) <= len(self._slack) * DELAY_MOST:
+            self._want(1, patience=8)
+
+    def moved(self, blocks: int) -> None:
+        """The delay has become longer by `blocks`: what was seen so far counts as if it always had been."""
+        self._slack = deque((old + blocks * BLOCK_SECONDS for old in self._slack), SLACK_WINDOW)
+        self._settle()
+
+    def restart(self) -> None:
+        """The delay was chosen anew."""
+        self._slack.clear()
+        self._settle()
+
+    def spread(self) -> float:
+        """How far late blocks lag behind the median one, seconds, as far as it is known."""
+        if len(self._slack) >= DEEPEST:
+            slack = sorted(self._slack)
+            self._spread = min(SPREAD_MOST, slack[len(slack) // 2] - slack[len(slack) // 100])
+        return self._spread
+
+    def summary(self) -> tuple[float, float]:
+        """Of the last 5 s: the median slack, and the 99th percentile of lateness; seconds."""
+        slack = sorted(self._slack) or [0.0]
+        return slack[len(slack) // 2], slack[-1] - slack[len(slack) // 100]
+
+    def _consider_shrinking(self) -> None:
+        recent = list(self._slack)
+        hurry = int((min(recent[-32:]) - SLACK_AIMED) / BLOCK_SECONDS)
+        if hurry >= 4:
+            self._want(-hurry, patience=0)
+        elif self._taken - self._snug[0] > 2 * SLACK_WINDOW:
+            unused = sorted(recent)[len(recent) // 100] - SLACK_AIMED
+            self._want(-max(1, int(unused / BLOCK_SECONDS)), patience=64)
+
+    def _want(self, blocks: int, patience: int) -> None:
+        if self.wanted * blocks <= 0:
+            self._due = self._taken + patience
+        self.wanted = blocks
+
+    def _settle(self) -> None:
+        self.wanted = 0
+        self._tight.clear()
+        self._snug.extend([self._taken] * OUTLIERS)
+
+
 class JitterBuffer:
     """Turns blocks that come at odd times into one block at every pull, as soon as is safe.
 
@@ -1228,13 +1303,7 @@ class JitterBuffer:
         self._pending = SILENCE[:0]  # samples waiting in front of the next block
         self._tail = (SILENCE, SILENCE)  # the last two blocks handed out
         self._concealment: Concealment | None = Concealment(None)
-        self._slip = 0  # blocks of delay to add (or, negative, to take away) at a good moment
-        self._slip_by = 0  # the value of `_taken` at which the moment is now
-        self._taken = 0
-        self._slack: deque[float] = deque(maxlen=SLACK_WINDOW)
-        self._snug = deque([0] * OUTLIERS, OUTLIERS)  # `_taken` at the last slacks under SLACK_MOST
-        self._tight: deque[int] = deque(maxlen=OUTLIERS)  # ... under SLACK_LEAST
-        self._learned = 0.0  # how far the later blocks lag behind the usual, seconds
+        self._watch = SlackWatch()
         self._missed: deque[int] = deque(maxlen=DEEPEST)  # sequence numbers counted as lost
         self._received = self._lost = self._concealed = self._late = 0
         self.slips = 0  # how often the delay was changed
@@ -1263,27 +1332,27 @@ class JitterBuffer:
 
     def pull(self, now: float) -> Samples:
         """The next 256 samples; SILENCE itself where there is nothing. Not to be written to."""
-        entry = self._blocks.get(self._next) if self._plain else None
+        entry = self._blocks.get(self._next) if self._plain and not self._watch.wanted else None
         if entry is None or entry[0] is None:
             return self._compose(now)
         del self._blocks[self._next]
         self._played = self._next
         self._next += 1
-        self._judge(now - entry[1])
+        self._watch.note(now - entry[1])
         self._tail = (self._tail[1], entry[0])
         return entry[0]
 
     def stats(self) -> dict[str, float]:
         """Blocks since the start (received, lost, concealed, late); jitter_ms, buffer_ms of the last 5 s."""
-        slack = sorted(self._slack) or [0.0]
+        slack, lateness = self._watch.summary()
         waiting = len(self._pending) / AUDIO_RATE
         return {
             "received": self._received,
             "lost": self._lost,
             "concealed": self._concealed,
             "late": self._late,
-            "jitter_ms": round(1000.0 * (slack[-1] - slack[len(slack) // 100]), 1),
-            "buffer_ms": round(1000.0 * (slack[len(slack) // 2] + waiting), 1),
+            "jitter_ms": round(1000.0 * lateness, 1),
+            "buffer_ms": round(1000.0 * (slack + waiting), 1),
         }
 
     def _compose(self, now: float) -> Samples:
@@ -1300,7 +1369,7 @@ class JitterBuffer:
         if self._idle:
             self._pending = SILENCE[:0]
         self._tail = (self._tail[1], block)
-        self._plain = not (self._idle or self._concealment is not None or self._slip or len(self._pending))
+        self._plain = not (self._idle or self._concealment is not None or len(self._pending))
         return block
 
     def _fresh(self, now: float) -> Samples:
@@ -1317,7 +1386,7 @@ class JitterBuffer:
             self._idle = True
             self._concealment = Concealment(None)
             return self._fade_out()
-        self._judge(now - at)
+        self._watch.note(now - at)
         if self._concealment is not None:
             samples = _splice(self._concealment.take(JOIN), samples, 0)
             self._concealment = None
@@ -1356,55 +1425,24 @@ class JitterBuffer:
             self._received += 1
             self._lost -= 1
             self._late += 1
-            self._note_tight()
+            self._watch.note_tight()
 
     def _catch_late(self, seq: int) -> None:
         """Block `seq` is being concealed right now; if the delay must grow anyway, playing it does that."""
-        self._note_tight()
-        if self._slip > 0:
+        self._watch.note_tight()
+        if self._watch.wanted > 0:
             self._slipped(self._next - seq)
             self._next = seq
-
-    def _judge(self, slack: float) -> None:
-        """Watch the slack of a block that is played, and decide whether the delay should change."""
-        self._taken += 1
-        self._slack.append(slack)
-        if slack < SLACK_MOST:
-            self._snug.append(self._taken)
-            if slack < SLACK_LEAST:
-                self._note_tight()
-        elif not self._taken % 32:
-            self._consider_shrinking()
-
-    def _note_tight(self) -> None:
-        self._tight.append(self._taken)
-        many = len(self._tight) == OUTLIERS and self._taken - self._tight[0] < SLACK_WINDOW
-        if many and self._slip <= 0 and sum(self._slack) <= len(self._slack) * DELAY_MOST:
-            self._plan(1, patience=8)
-
-    def _consider_shrinking(self) -> None:
-        recent = list(self._slack)
-        hurry = int((min(recent[-32:]) - SLACK_AIMED) / BLOCK_SECONDS)
-        if hurry >= 4:
-            self._plan(-hurry, patience=0)
-        elif self._taken - self._snug[0] > SLACK_WINDOW:
-            unused = sorted(recent)[len(recent) // 100] - SLACK_AIMED
-            self._plan(-max(1, int(unused / BLOCK_SECONDS)), patience=64)
-
-    def _plan(self, blocks: int, patience: int) -> None:
-        if self._slip * blocks <= 0:
-            self._slip_by = self._taken + patience
-        self._slip = blocks
-        self._plain = False
 
     def _fit(self) -> None:
         """Change the delay as planned, if the moment is good; if it is quiet, drop what waits needlessly."""
         quiet = _is_quiet(self._pending)
-        if self._slip and (quiet or self._taken >= self._slip_by):
-            if self._slip > 0:
+        wanted = self._watch.wanted
+        if wanted and (quiet or self._watch.due):
+            if wanted > 0:
                 self._grow(quiet)
             else:
-                self._shrink(quiet, -self._slip)
+                self._shrink(quiet, -wanted)
         elif quiet and len(self._pending) > BLOCK:
             self._pending = _splice(self._pending[:JOIN], self._pending, len(self._pending) - BLOCK)
 
@@ -1435,15 +1473,8 @@ class JitterBuffer:
         self._slipped(-blocks)
 
     def _slipped(self, blocks: int) -> None:
-        """The delay has become longer by `blocks`: what was watched so far is moved with it."""
         self.slips += 1
-        self._slip = 0
-        self._slack = deque((old + blocks * BLOCK_SECONDS for old in self._slack), SLACK_WINDOW)
-        self._forget_outliers()
-
-    def _forget_outliers(self) -> None:
-        self._tight.clear()
-        self._snug.extend([self._taken] * OUTLIERS)
+        self._watch.moved(blocks)
 
     def _restart(self) -> None:
         """Give up the time line: too much has piled up, or the sender has jumped."""
@@ -1459,7 +1490,8 @@ class JitterBuffer:
             return False
         first = min(self._blocks)
         slack = now - self._blocks[first][1] + (first - self._next) * BLOCK_SECONDS
-        if self._played < 0 or first < self._next or slack > SLACK_MOST + 2.0 * self._spread():
+        most = SLACK_MOST + 2.0 * self._watch.spread()
+        if self._played < 0 or self._watch.wanted or first < self._next or slack > most:
             self._anchor(first, now)
         self._idle = self._next not in self._blocks
         return not self._idle
@@ -1467,21 +1499,12 @@ class JitterBuffer:
     def _anchor(self, first: int, now: float) -> None:
         """Lay the time line anew so that the least late of the waiting blocks has the slack it needs."""
         best = min(self._blocks, key=lambda seq: self._blocks[seq][1] - seq * BLOCK_SECONDS)
-        short = max(SLACK_AIMED, self._spread()) - (now - self._blocks[best][1])
+        short = max(SLACK_AIMED, self._watch.spread()) - (now - self._blocks[best][1])
         start = best - min(DEEPEST, max(0, math.ceil(short / BLOCK_SECONDS)))
         if best - first <= 4:  # a late beginning of speech is worth more than a few milliseconds
             start = min(start, first)
         self._next = start
-        self._slack.clear()
-        self._slip = 0
-        self._forget_outliers()
-
-    def _spread(self) -> float:
-        """How far late blocks lag behind the median one, seconds, as far as it is known."""
-        if len(self._slack) >= DEEPEST:
-            slack = sorted(self._slack)
-            self._learned = min(LEARNED_MOST, slack[len(slack) // 2] - slack[len(slack) // 100])
-        return self._learned
+        self._watch.restart()
 
 
 class LoudestHold:
