@@ -1065,7 +1065,7 @@ class Interface:
         return ipaddress.IPv4Address(self.address).is_loopback
 
     def near(self, address: str) -> bool:
-        """Whether a broadcast from `address` came this way. On loopback each address is a world of its own."""
+        """Whether a broadcast from `address` came this way; each loopback address is a world of its own."""
         return address == self.address if self.loopback else ipaddress.IPv4Address(address) in self.network
 
     @property
@@ -1324,7 +1324,7 @@ class DiscoveryResponder(_SocketLoop):
             self._hear_broadcasts(interfaces_for(self._bind)[0])
 
     def _hear_broadcasts(self, interface: Interface) -> None:
-        """Bound to one address, a socket hears no broadcasts on Linux and macOS: they get their own sockets."""
+        """Where a socket bound to an address hears no broadcasts (Linux, macOS): sockets for them alone."""
         for broadcast in interface.broadcasts:
             if broadcast != interface.address:
                 with contextlib.suppress(OSError):
@@ -1418,7 +1418,8 @@ class MeetingFinder(_SocketLoop):
     ) -> None:
         super().__init__("meeting-finder", counters)
         self._bind = bind
-        self._known = [known for known in dict.fromkeys(known) if _is_address(known[0])][:MOST_ADS]
+        unique = dict.fromkeys((address, own_port) for address, own_port in known if _is_address(address))
+        self._known = list(unique)[:MOST_ADS]
         self._base_port = base_port
         self._port = port
         self._mouths: dict[str, socket.socket] = {}
