@@ -373,11 +373,15 @@ class Snapshot:
 def home_directory() -> Path:
     """Where identity, known hosts, tokens and settings are kept: made if missing, open to the user alone.
 
-    `CONNECTSPHERE_HOME` moves it. Raises ConnectSphereError where it cannot be made.
+    `CONNECTSPHERE_HOME` moves it. A directory that was there keeps its mode: each file in it is private by
+    itself. Raises ConnectSphereError where it cannot be made.
     """
     chosen = os.environ.get("CONNECTSPHERE_HOME")
     home = Path(chosen).absolute() if chosen else _usual_home()
-    _private_directory(home)
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConnectSphereError(f"{home} cannot be used for settings: {error.strerror}") from error
     return home
 
 
@@ -387,14 +391,6 @@ def _usual_home() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / APP_NAME
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / APP_NAME.lower()
-
-
-def _private_directory(path: Path) -> None:
-    """Make `path` if missing. One that was there keeps its mode: each file in it is private by itself."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConnectSphereError(f"{path} cannot be used for settings: {error.strerror}") from error
 
 
 def _temporary_beside(path: Path, content: bytes) -> Path:
@@ -438,6 +434,7 @@ def _write_private_once(path: Path, content: bytes) -> None:
 def _save_json(path: Path, value: Json) -> None:
     """Save what may be lost without harm: a full or read-only disk is logged, not raised."""
     try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         _write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         log.warning("%s could not be saved: %s", path, error)
@@ -665,8 +662,8 @@ class KnownHosts:
             dropped = min(self._hosts.values(), key=lambda each: each.last_seen)
             if len(self._hosts) > self._MOST:
                 del self._hosts[dropped.fingerprint]
-                self._path(dropped.fingerprint).unlink(missing_ok=True)
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+                with contextlib.suppress(OSError):
+                    self._path(dropped.fingerprint).unlink()
         _save_json(self._path(fingerprint), asdict(known))
         return known
 
@@ -838,7 +835,8 @@ class ResumeTokens:
         self._lock: IO[bytes] | None = None
         self._path: Path | None = None
         directory = home / "resume"
-        _private_directory(directory)
+        with contextlib.suppress(OSError):
+            directory.mkdir(mode=0o700, exist_ok=True)
         for slot in range(self._SLOTS):
             if (lock := _locked(directory / f"{slot}.lock")) is not None:
                 self._lock, self._path = lock, directory / f"{slot}.json"
@@ -1156,6 +1154,17 @@ def interfaces_for(bind: str | None) -> list[Interface]:
     return [Interface("", bind, 32, "")]
 
 
+def own_address(bind: str | None) -> str | None:
+    """`bind` checked: None for "all addresses"; UsageError when it is no IPv4 address."""
+    if bind is None:
+        return None
+    try:
+        address = ipaddress.IPv4Address(bind)
+    except ValueError as error:
+        raise UsageError(f"{bind} is no IPv4 address") from error
+    return None if address.is_unspecified else str(address)
+
+
 def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
     """A non-blocking UDP socket that may broadcast; `shared`: other programs bind the same port, too."""
     port_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -1286,7 +1295,7 @@ class DiscoveryResponder(_SocketLoop):
     ) -> None:
         super().__init__("discovery-responder", counters)
         self._describe = describe
-        self._bind = bind
+        self._bind = own_address(bind)
         self._port = port
         self._limit = AnswerLimit()
         self._ear: socket.socket | None = None
@@ -1417,7 +1426,7 @@ class MeetingFinder(_SocketLoop):
         port: int = DISCOVERY_PORT,
     ) -> None:
         super().__init__("meeting-finder", counters)
-        self._bind = bind
+        self._bind = own_address(bind)
         unique = dict.fromkeys((address, own_port) for address, own_port in known if _is_address(address))
         self._known = list(unique)[:MOST_ADS]
         self._base_port = base_port
@@ -1562,7 +1571,8 @@ class MeetingFinder(_SocketLoop):
                 self._settle()
                 return self._scan_at
             targets = scan_targets(self._interfaces, self._known, self._base_port)
-            self._scan = _PortScan(targets, self._watch, self._drop, self._ask_directly)
+            reachable = [target for target in targets if target[0] in self._mouths]
+            self._scan = _PortScan(reachable, self._watch, self._drop, self._ask_directly)
         due = self._scan.step(now)
         if due is None:
             self._scan = None

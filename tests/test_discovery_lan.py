@@ -167,7 +167,9 @@ def test_bound_to_an_address_nothing_else_is_used(lan: Lan) -> None:
 def test_bound_to_loopback_no_other_interface_is_touched(lan: Lan) -> None:
     lan.rules(2, "eye", 'type filter hook output priority 0; oifname != "lo" counter drop;')
     host(lan, 2, "One", "Two", bind="127.0.0.1")
-    seen = look(lan, 2, wanted=2, timeout=2.5, bind="127.0.0.1", known=[["10.77.0.1", 9000]])
+    lonely = look(lan, 2, timeout=2.5, bind="127.0.0.9", known=[["10.77.0.1", 9000]])
+    assert lonely["found"] == {}
+    seen = look(lan, 2, wanted=2, bind="127.0.0.1", known=[["10.77.0.1", 9000]])
     assert seen["found"] == {"One": "127.0.0.1", "Two": "127.0.0.1"}
     assert "counter packets 0 " in lan.run(2, "nft", "list", "ruleset").stdout
 
