@@ -1293,9 +1293,9 @@ class DiscoveryResponder(_SocketLoop):
         *,
         port: int = DISCOVERY_PORT,
     ) -> None:
+        self._bind = own_address(bind)
         super().__init__("discovery-responder", counters)
         self._describe = describe
-        self._bind = own_address(bind)
         self._port = port
         self._limit = AnswerLimit()
         self._ear: socket.socket | None = None
@@ -1425,8 +1425,8 @@ class MeetingFinder(_SocketLoop):
         counters: Counters | None = None,
         port: int = DISCOVERY_PORT,
     ) -> None:
-        super().__init__("meeting-finder", counters)
         self._bind = own_address(bind)
+        super().__init__("meeting-finder", counters)
         unique = dict.fromkeys((address, own_port) for address, own_port in known if _is_address(address))
         self._known = list(unique)[:MOST_ADS]
         self._base_port = base_port
