@@ -370,6 +370,14 @@ class Snapshot:
 # ======================================================================================
 
 
+def _usual_home() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / APP_NAME
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / APP_NAME
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / APP_NAME.lower()
+
+
 def home_directory() -> Path:
     """Where identity, known hosts, tokens and settings are kept: made if missing, open to the user alone.
 
@@ -383,14 +391,6 @@ def home_directory() -> Path:
     except OSError as error:
         raise ConnectSphereError(f"{home} cannot be used for settings: {error.strerror}") from error
     return home
-
-
-def _usual_home() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / APP_NAME
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / APP_NAME
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / APP_NAME.lower()
 
 
 def _temporary_beside(path: Path, content: bytes) -> Path:
@@ -484,26 +484,6 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
-def load_identity(home: Path) -> Identity:
-    """This user's identity as a host, made at the first hosting; programs that start together agree on one.
-
-    A damaged one is set aside and replaced. Raises ConnectSphereError where nothing can be kept.
-    """
-    path = home / "identity.pem"
-    try:
-        if path.exists():
-            path.chmod(0o600)
-            try:
-                return _read_identity(path)
-            except ValueError as error:
-                log.warning("%s is damaged (%s): a new identity is made", path, error)
-                path.replace(path.with_suffix(".damaged"))
-        _write_private_once(path, _new_identity())
-        return _read_identity(path)
-    except (OSError, ValueError) as error:
-        raise ConnectSphereError(f"the identity in {path} cannot be kept: {error}") from error
-
-
 def _read_identity(path: Path) -> Identity:
     """The identity in `path`; ValueError when certificate and key are damaged or no pair."""
     pem = path.read_text("ascii")
@@ -538,6 +518,26 @@ def _new_identity() -> bytes:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return private + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def load_identity(home: Path) -> Identity:
+    """This user's identity as a host, made at the first hosting; programs that start together agree on one.
+
+    A damaged one is set aside and replaced. Raises ConnectSphereError where nothing can be kept.
+    """
+    path = home / "identity.pem"
+    try:
+        if path.exists():
+            path.chmod(0o600)
+            try:
+                return _read_identity(path)
+            except ValueError as error:
+                log.warning("%s is damaged (%s): a new identity is made", path, error)
+                path.replace(path.with_suffix(".damaged"))
+        _write_private_once(path, _new_identity())
+        return _read_identity(path)
+    except (OSError, ValueError) as error:
+        raise ConnectSphereError(f"the identity in {path} cannot be kept: {error}") from error
 
 
 _LATIN_LOOKALIKES: Final = {  # after compatibility decomposition and case folding
@@ -726,6 +726,17 @@ class Settings:
             _save_json(self._path, self._values)
 
 
+def load_host_key(path: Path) -> str:
+    """The host key in `path`; UsageError when there is none or it is damaged."""
+    try:
+        key = path.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the host key {path} cannot be read: {error}") from error
+    if not is_fingerprint(key):
+        raise UsageError(f"{path} holds no host key")
+    return key
+
+
 def make_host_key(path: Path) -> str:
     """The secret that proves the host role, 64 hex digits: the one in `path`, or a new one put there.
 
@@ -738,17 +749,6 @@ def make_host_key(path: Path) -> str:
     except OSError as error:
         raise ConnectSphereError(f"the host key {path} cannot be written: {error.strerror}") from error
     return load_host_key(path)
-
-
-def load_host_key(path: Path) -> str:
-    """The host key in `path`; UsageError when there is none or it is damaged."""
-    try:
-        key = path.read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the host key {path} cannot be read: {error}") from error
-    if not is_fingerprint(key):
-        raise UsageError(f"{path} holds no host key")
-    return key
 
 
 class _PinProof:
@@ -821,6 +821,27 @@ class PinHost(_PinProof):
         return self._mac(b"host")
 
 
+def _locked(path: Path) -> IO[bytes] | None:
+    """`path` opened and locked for this program alone, until closed; None while another holds it."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    except OSError:
+        return None
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
 class ResumeTokens:
     """The client's resume tokens, kept over a crash. Each running program has a slot of its own.
 
@@ -875,27 +896,6 @@ class ResumeTokens:
         return json.dumps([fingerprint, meeting, name])
 
 
-def _locked(path: Path) -> IO[bytes] | None:
-    """`path` opened and locked for this program alone, until closed; None while another holds it."""
-    try:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-    except OSError:
-        return None
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
-
-
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
 # Uses: BASICS, WIRE
@@ -910,6 +910,30 @@ def _locked(path: Path) -> IO[bytes] | None:
 
 DISCOVERY_SIZE: Final = 512
 LONGEST_QUESTION: Final = 1_500
+
+
+def _nonce_of(fields: Json) -> str:
+    nonce = fields.get("nonce")
+    if not isinstance(nonce, str) or len(nonce) != 32 or not set(nonce) <= set("0123456789abcdef"):
+        raise PeerFault("discovery", "a wrong nonce")
+    return nonce
+
+
+def _version_of(fields: Json) -> int:
+    version = fields.get("version")
+    if type(version) is not int or not 0 < version < 1_000_000:
+        raise PeerFault("discovery", "a wrong version")
+    return version
+
+
+def _discovery_fields(data: bytes, kind: str) -> Json:
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise PeerFault("discovery", "no JSON") from error
+    if not isinstance(fields, dict) or fields.get("connectsphere") != kind:
+        raise PeerFault("discovery", f"no {kind}")
+    return fields
 
 
 def discovery_question(nonce: bytes, version: int) -> bytes:
@@ -951,30 +975,6 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
     return _nonce_of(fields) if fields.get("nonce") else None, fields
 
 
-def _discovery_fields(data: bytes, kind: str) -> Json:
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise PeerFault("discovery", "no JSON") from error
-    if not isinstance(fields, dict) or fields.get("connectsphere") != kind:
-        raise PeerFault("discovery", f"no {kind}")
-    return fields
-
-
-def _nonce_of(fields: Json) -> str:
-    nonce = fields.get("nonce")
-    if not isinstance(nonce, str) or len(nonce) != 32 or not set(nonce) <= set("0123456789abcdef"):
-        raise PeerFault("discovery", "a wrong nonce")
-    return nonce
-
-
-def _version_of(fields: Json) -> int:
-    version = fields.get("version")
-    if type(version) is not int or not 0 < version < 1_000_000:
-        raise PeerFault("discovery", "a wrong version")
-    return version
-
-
 # WIRE ends here (until merged)
 
 ROUNDS: Final = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
@@ -990,6 +990,16 @@ SCAN_PATIENCE: Final = 0.4
 LIMITED_BROADCAST: Final = "255.255.255.255"
 
 Address: TypeAlias = tuple[str, int]
+
+
+_Field = TypeVar("_Field", str, int, bool)
+
+
+def _field(fields: Json, key: str, kind: type[_Field]) -> _Field:
+    value = fields.get(key)
+    if type(value) is not kind:
+        raise PeerFault("discovery", f"{key} is wrong")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -1026,16 +1036,6 @@ class MeetingAd:
         return cls(meeting, title, host, address, port, people, pin, locked, fingerprint, version)
 
 
-_Field = TypeVar("_Field", str, int, bool)
-
-
-def _field(fields: Json, key: str, kind: type[_Field]) -> _Field:
-    value = fields.get(key)
-    if type(value) is not kind:
-        raise PeerFault("discovery", f"{key} is wrong")
-    return value
-
-
 @dataclass(frozen=True, slots=True)
 class Interface:
     """An IPv4 address of this machine; `broadcast` is its directed broadcast address, empty without one."""
@@ -1047,10 +1047,11 @@ class Interface:
 
     @classmethod
     def of(cls, name: str, address: bytes, mask: bytes) -> Interface:
-        """From address and netmask, 4 bytes each; ValueError for a mask that is none."""
-        network = ipaddress.IPv4Interface((address, str(ipaddress.IPv4Address(mask)))).network
-        broadcast = str(network.broadcast_address) if network.prefixlen < 31 else ""
-        return cls(name, str(ipaddress.IPv4Address(address)), network.prefixlen, broadcast)
+        """From address and netmask, 4 bytes each."""
+        prefix = int.from_bytes(mask, "big").bit_count()
+        network = ipaddress.IPv4Network((address, prefix), strict=False)
+        broadcast = str(network.broadcast_address) if prefix < 31 else ""
+        return cls(name, str(ipaddress.IPv4Address(address)), prefix, broadcast)
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -1073,16 +1074,6 @@ class Interface:
         return [everybody, *filter(None, [self.broadcast])]
 
 
-def interfaces() -> list[Interface]:
-    """The IPv4 addresses of this machine that are up, loopback first; empty if the system does not say."""
-    try:
-        found = _windows_interfaces() if sys.platform == "win32" else _posix_interfaces()
-    except (OSError, AttributeError) as error:
-        log.warning("the network interfaces cannot be listed: %s", error)
-        return []
-    return sorted(found, key=lambda each: not each.loopback)
-
-
 class _IfAddrs(ctypes.Structure):
     """`struct ifaddrs` of Linux and macOS."""
 
@@ -1093,6 +1084,15 @@ class _IfAddrs(ctypes.Structure):
         ("address", ctypes.c_void_p),
         ("mask", ctypes.c_void_p),
     )
+
+
+def _inet_bytes(pointer: int | None) -> bytes | None:
+    """The 4 address bytes of a `sockaddr_in`; None for another family."""
+    if not pointer:
+        return None
+    raw = ctypes.string_at(pointer, 2)
+    family = raw[1] if sys.platform == "darwin" else int.from_bytes(raw, sys.byteorder)
+    return ctypes.string_at(pointer + 4, 4) if family == socket.AF_INET else None
 
 
 def _posix_interfaces() -> list[Interface]:
@@ -1111,13 +1111,15 @@ def _posix_interfaces() -> list[Interface]:
     return found
 
 
-def _inet_bytes(pointer: int | None) -> bytes | None:
-    """The 4 address bytes of a `sockaddr_in`; None for another family."""
-    if not pointer:
-        return None
-    raw = ctypes.string_at(pointer, 2)
-    family = raw[1] if sys.platform == "darwin" else int.from_bytes(raw, sys.byteorder)
-    return ctypes.string_at(pointer + 4, 4) if family == socket.AF_INET else None
+def parse_address_table(table: bytes) -> list[Interface]:
+    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …)."""
+    (rows,) = struct.unpack_from("<I", table)
+    found = []
+    for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
+        address, index, mask = struct.unpack_from("<4sI4s", table, start)
+        if any(address):
+            found.append(Interface.of(str(index), address, mask))
+    return found
 
 
 def _windows_interfaces() -> list[Interface]:
@@ -1131,15 +1133,25 @@ def _windows_interfaces() -> list[Interface]:
     return parse_address_table(table.raw)
 
 
-def parse_address_table(table: bytes) -> list[Interface]:
-    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …)."""
-    (rows,) = struct.unpack_from("<I", table)
-    found = []
-    for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
-        address, index, mask = struct.unpack_from("<4sI4s", table, start)
-        if any(address):
-            found.append(Interface.of(str(index), address, mask))
-    return found
+def interfaces() -> list[Interface]:
+    """The IPv4 addresses of this machine that are up, loopback first; empty if the system does not say."""
+    try:
+        found = _windows_interfaces() if sys.platform == "win32" else _posix_interfaces()
+    except (OSError, AttributeError) as error:
+        log.warning("the network interfaces cannot be listed: %s", error)
+        return []
+    return sorted(found, key=lambda each: not each.loopback)
+
+
+def own_address(bind: str | None) -> str | None:
+    """`bind` checked: None for "all addresses"; UsageError when it is no IPv4 address."""
+    if bind is None:
+        return None
+    try:
+        address = ipaddress.IPv4Address(bind)
+    except ValueError as error:
+        raise UsageError(f"{bind} is no IPv4 address") from error
+    return None if address.is_unspecified else str(address)
 
 
 def interfaces_for(bind: str | None) -> list[Interface]:
@@ -1152,17 +1164,6 @@ def interfaces_for(bind: str | None) -> list[Interface]:
     if ipaddress.IPv4Address(bind).is_loopback:
         return [Interface("loopback", bind, 8, "127.255.255.255")]
     return [Interface("", bind, 32, "")]
-
-
-def own_address(bind: str | None) -> str | None:
-    """`bind` checked: None for "all addresses"; UsageError when it is no IPv4 address."""
-    if bind is None:
-        return None
-    try:
-        address = ipaddress.IPv4Address(bind)
-    except ValueError as error:
-        raise UsageError(f"{bind} is no IPv4 address") from error
-    return None if address.is_unspecified else str(address)
 
 
 def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
@@ -1408,6 +1409,87 @@ class MeetingList:
         ]
 
 
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv4Address(text))
+    except ValueError:
+        return False
+
+
+def _way_to(own: Sequence[Interface], address: str) -> str:
+    """The own address from whose subnet `address` is reached; "" where it must be routed."""
+    target = ipaddress.IPv4Address(address)
+    return next((each.address for each in own if target in each.network), "")
+
+
+def scan_targets(own: Sequence[Interface], known: Sequence[Address], port: int) -> list[tuple[str, str, int]]:
+    """Where to look for a host that no broadcast reaches: (own address, address, port), at most 1,024.
+
+    Known hosts, then the usual places of a gateway, then the subnets in random order, small ones first; of a
+    big one the 1,024 addresses around the own.
+    """
+    targets = [(_way_to(own, address), address, own_port) for address, own_port in known]
+    gateways, rest = [], []
+    for each in sorted(own, key=lambda interface: -interface.prefix):
+        if each.loopback or each.prefix > 30:
+            continue
+        block = ipaddress.IPv4Network((each.address, max(each.prefix, 22)), strict=False)
+        hosts = [str(host) for host in block.hosts() if str(host) != each.address]
+        gateways += [(each.address, str(host), port) for host in (each.network[1], each.network[-2])]
+        rest += [(each.address, host, port) for host in random.sample(hosts, len(hosts))]
+    own_addresses = {each.address for each in own}
+    unique = dict.fromkeys(target for target in targets + gateways + rest if target[1] not in own_addresses)
+    return list(unique)[:SCAN_MOST]
+
+
+class _PortScan:
+    """Tries TCP `targets`, 50 at once; `opened` is told each address where somebody listens."""
+
+    def __init__(
+        self,
+        targets: list[tuple[str, str, int]],
+        watch: Callable[[socket.socket, Callable[[], None], bool], None],
+        drop: Callable[[socket.socket], None],
+        opened: Callable[[str], None],
+    ) -> None:
+        self._targets = targets[::-1]
+        self._watch = watch
+        self._drop = drop
+        self._opened = opened
+        self._trying: dict[socket.socket, float] = {}
+
+    def step(self, now: float) -> float | None:
+        """Give up what took too long, try more; when to come again at the latest, None at the end."""
+        for late in [tried for tried, until in self._trying.items() if until <= now]:
+            self._end(late)
+        while self._targets and len(self._trying) < SCAN_AT_ONCE:
+            self._try(*self._targets.pop(), now)
+        return min(self._trying.values(), default=None)
+
+    def _try(self, own: str, address: str, port: int, now: float) -> None:
+        tried = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        tried.setblocking(False)
+        try:
+            tried.bind((own, 0))
+            tried.connect((address, port))
+        except BlockingIOError:
+            pass
+        except OSError:  # no way there
+            tried.close()
+            return
+        self._trying[tried] = now + SCAN_PATIENCE
+        self._watch(tried, functools.partial(self._result, tried, address), True)
+
+    def _result(self, tried: socket.socket, address: str) -> None:
+        if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+            self._opened(address)
+        self._end(tried)
+
+    def _end(self, tried: socket.socket) -> None:
+        del self._trying[tried]
+        self._drop(tried)
+
+
 class MeetingFinder(_SocketLoop):
     """Looks for meetings on every interface, or with `bind` on that address only, until closed.
 
@@ -1438,7 +1520,7 @@ class MeetingFinder(_SocketLoop):
         self._changed = threading.Condition()
         self._settled = False
         self._started = 0.0
-        self._round = 0
+        self._ask_at = -math.inf
         self._scan: _PortScan | None = None
         self._scan_at = 0.0
 
@@ -1476,21 +1558,15 @@ class MeetingFinder(_SocketLoop):
             self._changed.notify_all()
 
     def _turn(self, now: float) -> float:
-        ask_at = self._next_round()
-        if now >= ask_at:
-            self._round += 1
+        if now >= self._ask_at:
+            rounds = (self._started + after for after in ROUNDS)
+            self._ask_at = next((at for at in rounds if at > now), now + ASK_EVERY)
             with self._changed:
                 self._list.forget(now)
                 self._changed.notify_all()
             self._ask_everywhere()
-            ask_at = self._next_round()
         scan_at = self._go_on_scanning(now)
-        return min(ask_at, scan_at) - time.monotonic()
-
-    def _next_round(self) -> float:
-        if self._round < len(ROUNDS):
-            return self._started + ROUNDS[self._round]
-        return self._started + ROUNDS[-1] + ASK_EVERY * (self._round - len(ROUNDS) + 1)
+        return min(self._ask_at, scan_at) - time.monotonic()
 
     def _ask_everywhere(self) -> None:
         self._interfaces = interfaces_for(self._bind)
@@ -1584,87 +1660,6 @@ class MeetingFinder(_SocketLoop):
         with self._changed:
             self._settled = True
             self._changed.notify_all()
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return bool(ipaddress.IPv4Address(text))
-    except ValueError:
-        return False
-
-
-def _way_to(own: Sequence[Interface], address: str) -> str:
-    """The own address from whose subnet `address` is reached; "" where it must be routed."""
-    target = ipaddress.IPv4Address(address)
-    return next((each.address for each in own if target in each.network), "")
-
-
-def scan_targets(own: Sequence[Interface], known: Sequence[Address], port: int) -> list[tuple[str, str, int]]:
-    """Where to look for a host that no broadcast reaches: (own address, address, port), at most 1,024.
-
-    Known hosts, then the usual places of a gateway, then the subnets in random order, small ones first; of a
-    big one the 1,024 addresses around the own.
-    """
-    targets = [(_way_to(own, address), address, own_port) for address, own_port in known]
-    gateways, rest = [], []
-    for each in sorted(own, key=lambda interface: -interface.prefix):
-        if each.loopback or each.prefix > 30:
-            continue
-        block = ipaddress.IPv4Network((each.address, max(each.prefix, 22)), strict=False)
-        hosts = [str(host) for host in block.hosts() if str(host) != each.address]
-        gateways += [(each.address, str(host), port) for host in (each.network[1], each.network[-2])]
-        rest += [(each.address, host, port) for host in random.sample(hosts, len(hosts))]
-    own_addresses = {each.address for each in own}
-    unique = dict.fromkeys(target for target in targets + gateways + rest if target[1] not in own_addresses)
-    return list(unique)[:SCAN_MOST]
-
-
-class _PortScan:
-    """Tries TCP `targets`, 50 at once; `opened` is told each address where somebody listens."""
-
-    def __init__(
-        self,
-        targets: list[tuple[str, str, int]],
-        watch: Callable[[socket.socket, Callable[[], None], bool], None],
-        drop: Callable[[socket.socket], None],
-        opened: Callable[[str], None],
-    ) -> None:
-        self._targets = targets[::-1]
-        self._watch = watch
-        self._drop = drop
-        self._opened = opened
-        self._trying: dict[socket.socket, float] = {}
-
-    def step(self, now: float) -> float | None:
-        """Give up what took too long, try more; when to come again at the latest, None at the end."""
-        for late in [tried for tried, until in self._trying.items() if until <= now]:
-            self._end(late)
-        while self._targets and len(self._trying) < SCAN_AT_ONCE:
-            self._try(*self._targets.pop(), now)
-        return min(self._trying.values(), default=None)
-
-    def _try(self, own: str, address: str, port: int, now: float) -> None:
-        tried = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        tried.setblocking(False)
-        try:
-            tried.bind((own, 0))
-            tried.connect((address, port))
-        except BlockingIOError:
-            pass
-        except OSError:  # no way there
-            tried.close()
-            return
-        self._trying[tried] = now + SCAN_PATIENCE
-        self._watch(tried, functools.partial(self._result, tried, address), True)
-
-    def _result(self, tried: socket.socket, address: str) -> None:
-        if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-            self._opened(address)
-        self._end(tried)
-
-    def _end(self, tried: socket.socket) -> None:
-        del self._trying[tried]
-        self._drop(tried)
 
 
 # ======================================================================================
