@@ -3681,17 +3681,6 @@ class StateManager:
 # ======================================================================================
 
 
-def home_directory() -> Path:
-    """Where identity, known hosts, tokens and settings are kept: made if missing, open to the user alone.
-
-    `CONNECTSPHERE_HOME` moves it. Raises ConnectSphereError where it cannot be made.
-    """
-    chosen = os.environ.get("CONNECTSPHERE_HOME")
-    home = Path(chosen).absolute() if chosen else _usual_home()
-    _private_directory(home)
-    return home
-
-
 def _usual_home() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / APP_NAME
@@ -3700,12 +3689,19 @@ def _usual_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / APP_NAME.lower()
 
 
-def _private_directory(path: Path) -> None:
-    """Make `path` if missing. One that was there keeps its mode: each file in it is private by itself."""
+def home_directory() -> Path:
+    """Where identity, known hosts, tokens and settings are kept: made if missing, open to the user alone.
+
+    `CONNECTSPHERE_HOME` moves it. A directory that was there keeps its mode: each file in it is private by
+    itself. Raises ConnectSphereError where it cannot be made.
+    """
+    chosen = os.environ.get("CONNECTSPHERE_HOME")
+    home = Path(chosen).absolute() if chosen else _usual_home()
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConnectSphereError(f"{path} cannot be used for settings: {error.strerror}") from error
+        raise ConnectSphereError(f"{home} cannot be used for settings: {error.strerror}") from error
+    return home
 
 
 def _temporary_beside(path: Path, content: bytes) -> Path:
@@ -3749,6 +3745,7 @@ def _write_private_once(path: Path, content: bytes) -> None:
 def _save_json(path: Path, value: Json) -> None:
     """Save what may be lost without harm: a full or read-only disk is logged, not raised."""
     try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         _write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         log.warning("%s could not be saved: %s", path, error)
@@ -3798,26 +3795,6 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
-def load_identity(home: Path) -> Identity:
-    """This user's identity as a host, made at the first hosting; programs that start together agree on one.
-
-    A damaged one is set aside and replaced. Raises ConnectSphereError where nothing can be kept.
-    """
-    path = home / "identity.pem"
-    try:
-        if path.exists():
-            path.chmod(0o600)
-            try:
-                return _read_identity(path)
-            except ValueError as error:
-                log.warning("%s is damaged (%s): a new identity is made", path, error)
-                path.replace(path.with_suffix(".damaged"))
-        _write_private_once(path, _new_identity())
-        return _read_identity(path)
-    except (OSError, ValueError) as error:
-        raise ConnectSphereError(f"the identity in {path} cannot be kept: {error}") from error
-
-
 def _read_identity(path: Path) -> Identity:
     """The identity in `path`; ValueError when certificate and key are damaged or no pair."""
     pem = path.read_text("ascii")
@@ -3852,6 +3829,68 @@ def _new_identity() -> bytes:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return private + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def load_identity(home: Path) -> Identity:
+    """This user's identity as a host, made at the first hosting; programs that start together agree on one.
+
+    A damaged one is set aside and replaced. Raises ConnectSphereError where nothing can be kept.
+    """
+    path = home / "identity.pem"
+    try:
+        if path.exists():
+            path.chmod(0o600)
+            try:
+                return _read_identity(path)
+            except ValueError as error:
+                log.warning("%s is damaged (%s): a new identity is made", path, error)
+                path.replace(path.with_suffix(".damaged"))
+        _write_private_once(path, _new_identity())
+        return _read_identity(path)
+    except (OSError, ValueError) as error:
+        raise ConnectSphereError(f"the identity in {path} cannot be kept: {error}") from error
+
+
+_LATIN_LOOKALIKES: Final = {  # after compatibility decomposition and case folding
+    "a": "\u0430\u03b1\u0251",
+    "b": "\u0432\u044c\u03b2",
+    "c": "\u0441",
+    "d": "\u0501\u0111",
+    "e": "\u0435\u0454\u03b5",
+    "g": "\u0261\u050d",
+    "h": "\u043d\u04bb\u03b7\u0570\u0127",
+    "j": "\u0458",
+    "k": "\u043a\u03ba",
+    "l": "1|i\u0131\u0456\u03b9\u0142\u04cf",
+    "m": "\u043c\u03bc",
+    "n": "\u043f\u03bd\u0578",
+    "o": "0\u043e\u03bf\u03c3\u0585\u00f8",
+    "p": "\u0440\u03c1",
+    "q": "\u051b",
+    "r": "\u0433",
+    "s": "\u0455",
+    "t": "\u0442\u03c4",
+    "u": "\u057d",
+    "v": "\u0475",
+    "w": "\u051d\u03c9",
+    "x": "\u0445\u03c7",
+    "y": "\u0443\u03c5",
+    "z": "\u03b6",
+}
+_SKELETON_LETTERS: Final = str.maketrans(
+    {lookalike: latin for latin, others in _LATIN_LOOKALIKES.items() for lookalike in others}
+)
+
+
+def skeleton(text: str) -> str:
+    """What `text` looks like at a glance: equal for names that a reader would confuse.
+
+    Case, accents, spaces, punctuation and invisible characters do not count; look-alike letters are one.
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    letters = "".join(char for char in folded.translate(_SKELETON_LETTERS) if char.isalnum())
+    merged = letters.replace("rn", "m").replace("vv", "w")
+    return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
 
 
 @functools.lru_cache(maxsize=256)
@@ -3934,8 +3973,8 @@ class KnownHosts:
             dropped = min(self._hosts.values(), key=lambda each: each.last_seen)
             if len(self._hosts) > self._MOST:
                 del self._hosts[dropped.fingerprint]
-                self._path(dropped.fingerprint).unlink(missing_ok=True)
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+                with contextlib.suppress(OSError):
+                    self._path(dropped.fingerprint).unlink()
         _save_json(self._path(fingerprint), asdict(known))
         return known
 
@@ -3998,6 +4037,17 @@ class Settings:
             _save_json(self._path, self._values)
 
 
+def load_host_key(path: Path) -> str:
+    """The host key in `path`; UsageError when there is none or it is damaged."""
+    try:
+        key = path.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the host key {path} cannot be read: {error}") from error
+    if not is_fingerprint(key):
+        raise UsageError(f"{path} holds no host key")
+    return key
+
+
 def make_host_key(path: Path) -> str:
     """The secret that proves the host role, 64 hex digits: the one in `path`, or a new one put there.
 
@@ -4010,17 +4060,6 @@ def make_host_key(path: Path) -> str:
     except OSError as error:
         raise ConnectSphereError(f"the host key {path} cannot be written: {error.strerror}") from error
     return load_host_key(path)
-
-
-def load_host_key(path: Path) -> str:
-    """The host key in `path`; UsageError when there is none or it is damaged."""
-    try:
-        key = path.read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the host key {path} cannot be read: {error}") from error
-    if not is_fingerprint(key):
-        raise UsageError(f"{path} holds no host key")
-    return key
 
 
 class _PinProof:
@@ -4093,6 +4132,27 @@ class PinHost(_PinProof):
         return self._mac(b"host")
 
 
+def _locked(path: Path) -> IO[bytes] | None:
+    """`path` opened and locked for this program alone, until closed; None while another holds it."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    except OSError:
+        return None
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
 class ResumeTokens:
     """The client's resume tokens, kept over a crash. Each running program has a slot of its own.
 
@@ -4107,7 +4167,8 @@ class ResumeTokens:
         self._lock: IO[bytes] | None = None
         self._path: Path | None = None
         directory = home / "resume"
-        _private_directory(directory)
+        with contextlib.suppress(OSError):
+            directory.mkdir(mode=0o700, exist_ok=True)
         for slot in range(self._SLOTS):
             if (lock := _locked(directory / f"{slot}.lock")) is not None:
                 self._lock, self._path = lock, directory / f"{slot}.json"
@@ -4144,27 +4205,6 @@ class ResumeTokens:
     @staticmethod
     def _key(fingerprint: str, meeting: str, name: str) -> str:
         return json.dumps([fingerprint, meeting, name])
-
-
-def _locked(path: Path) -> IO[bytes] | None:
-    """`path` opened and locked for this program alone, until closed; None while another holds it."""
-    try:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-    except OSError:
-        return None
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
 
 
 # ======================================================================================
@@ -4989,6 +5029,75 @@ class UdpPort:
 # ======================================================================================
 
 
+DISCOVERY_SIZE: Final = 512
+LONGEST_QUESTION: Final = 1_500
+
+
+def _nonce_of(fields: Json) -> str:
+    nonce = fields.get("nonce")
+    if not isinstance(nonce, str) or len(nonce) != 32 or not set(nonce) <= set("0123456789abcdef"):
+        raise PeerFault("discovery", "a wrong nonce")
+    return nonce
+
+
+def _version_of(fields: Json) -> int:
+    version = fields.get("version")
+    if type(version) is not int or not 0 < version < 1_000_000:
+        raise PeerFault("discovery", "a wrong version")
+    return version
+
+
+def _discovery_fields(data: bytes, kind: str) -> Json:
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise PeerFault("discovery", "no JSON") from error
+    if not isinstance(fields, dict) or fields.get("connectsphere") != kind:
+        raise PeerFault("discovery", f"no {kind}")
+    return fields
+
+
+def discovery_question(nonce: bytes, version: int) -> bytes:
+    """Who is there? 512 bytes, so that no answer is longer than its question."""
+    body = json.dumps({"connectsphere": "question", "nonce": nonce.hex(), "version": version})
+    return body.encode().ljust(DISCOVERY_SIZE)
+
+
+def parse_question(data: bytes) -> tuple[str, int]:
+    """Nonce (hex) and version of a question; PeerFault("discovery") for anything else."""
+    if not DISCOVERY_SIZE <= len(data) <= LONGEST_QUESTION:
+        raise PeerFault("discovery", "a question of a wrong size")
+    fields = _discovery_fields(data, "question")
+    return _nonce_of(fields), _version_of(fields)
+
+
+def discovery_answer(nonce: str, fields: Json, limit: int) -> bytes:
+    """An answer of at most `limit` bytes to the question `nonce` (empty: a beacon).
+
+    Title and host name are cut where they do not fit; ValueError when the rest does not.
+    """
+    fields = {"connectsphere": "answer", "nonce": nonce} | fields
+    while True:
+        data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        if len(data) <= limit:
+            return data
+        longest = max(("title", "host"), key=lambda key: len(fields.get(key, "")))
+        if not fields.get(longest):
+            raise ValueError("a discovery answer that cannot fit")
+        fields[longest] = fields[longest][:-1]
+
+
+def parse_answer(data: bytes) -> tuple[str | None, Json]:
+    """Nonce (None for a beacon) and fields of an answer, "version" checked; PeerFault("discovery")."""
+    if len(data) > LONGEST_QUESTION:
+        raise PeerFault("discovery", "an answer of a wrong size")
+    fields = _discovery_fields(data, "answer")
+    _version_of(fields)
+    return _nonce_of(fields) if fields.get("nonce") else None, fields
+
+
+# WIRE ends here (until merged)
+
 ROUNDS: Final = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
 ASK_EVERY: Final = 2.0
 BEACON_EVERY: Final = 2.0
@@ -5000,6 +5109,16 @@ SCAN_MOST: Final = 1_024
 SCAN_AT_ONCE: Final = 50
 SCAN_PATIENCE: Final = 0.4
 LIMITED_BROADCAST: Final = "255.255.255.255"
+
+
+_Field = TypeVar("_Field", str, int, bool)
+
+
+def _field(fields: Json, key: str, kind: type[_Field]) -> _Field:
+    value = fields.get(key)
+    if type(value) is not kind:
+        raise PeerFault("discovery", f"{key} is wrong")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -5036,16 +5155,6 @@ class MeetingAd:
         return cls(meeting, title, host, address, port, people, pin, locked, fingerprint, version)
 
 
-_Field = TypeVar("_Field", str, int, bool)
-
-
-def _field(fields: Json, key: str, kind: type[_Field]) -> _Field:
-    value = fields.get(key)
-    if type(value) is not kind:
-        raise PeerFault("discovery", f"{key} is wrong")
-    return value
-
-
 @dataclass(frozen=True, slots=True)
 class Interface:
     """An IPv4 address of this machine; `broadcast` is its directed broadcast address, empty without one."""
@@ -5057,10 +5166,11 @@ class Interface:
 
     @classmethod
     def of(cls, name: str, address: bytes, mask: bytes) -> Interface:
-        """From address and netmask, 4 bytes each; ValueError for a mask that is none."""
-        network = ipaddress.IPv4Interface((address, str(ipaddress.IPv4Address(mask)))).network
-        broadcast = str(network.broadcast_address) if network.prefixlen < 31 else ""
-        return cls(name, str(ipaddress.IPv4Address(address)), network.prefixlen, broadcast)
+        """From address and netmask, 4 bytes each."""
+        prefix = int.from_bytes(mask, "big").bit_count()
+        network = ipaddress.IPv4Network((address, prefix), strict=False)
+        broadcast = str(network.broadcast_address) if prefix < 31 else ""
+        return cls(name, str(ipaddress.IPv4Address(address)), prefix, broadcast)
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -5073,7 +5183,7 @@ class Interface:
         return ipaddress.IPv4Address(self.address).is_loopback
 
     def near(self, address: str) -> bool:
-        """Whether a broadcast from `address` came this way. On loopback each address is a world of its own."""
+        """Whether a broadcast from `address` came this way; each loopback address is a world of its own."""
         return address == self.address if self.loopback else ipaddress.IPv4Address(address) in self.network
 
     @property
@@ -5081,16 +5191,6 @@ class Interface:
         """Where a question to everybody goes. On loopback also to itself: not all can broadcast."""
         everybody = self.address if self.loopback else LIMITED_BROADCAST
         return [everybody, *filter(None, [self.broadcast])]
-
-
-def interfaces() -> list[Interface]:
-    """The IPv4 addresses of this machine that are up, loopback first; empty if the system does not say."""
-    try:
-        found = _windows_interfaces() if sys.platform == "win32" else _posix_interfaces()
-    except (OSError, AttributeError) as error:
-        log.warning("the network interfaces cannot be listed: %s", error)
-        return []
-    return sorted(found, key=lambda each: not each.loopback)
 
 
 class _IfAddrs(ctypes.Structure):
@@ -5103,6 +5203,15 @@ class _IfAddrs(ctypes.Structure):
         ("address", ctypes.c_void_p),
         ("mask", ctypes.c_void_p),
     )
+
+
+def _inet_bytes(pointer: int | None) -> bytes | None:
+    """The 4 address bytes of a `sockaddr_in`; None for another family."""
+    if not pointer:
+        return None
+    raw = ctypes.string_at(pointer, 2)
+    family = raw[1] if sys.platform == "darwin" else int.from_bytes(raw, sys.byteorder)
+    return ctypes.string_at(pointer + 4, 4) if family == socket.AF_INET else None
 
 
 def _posix_interfaces() -> list[Interface]:
@@ -5121,13 +5230,15 @@ def _posix_interfaces() -> list[Interface]:
     return found
 
 
-def _inet_bytes(pointer: int | None) -> bytes | None:
-    """The 4 address bytes of a `sockaddr_in`; None for another family."""
-    if not pointer:
-        return None
-    raw = ctypes.string_at(pointer, 2)
-    family = raw[1] if sys.platform == "darwin" else int.from_bytes(raw, sys.byteorder)
-    return ctypes.string_at(pointer + 4, 4) if family == socket.AF_INET else None
+def parse_address_table(table: bytes) -> list[Interface]:
+    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …)."""
+    (rows,) = struct.unpack_from("<I", table)
+    found = []
+    for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
+        address, index, mask = struct.unpack_from("<4sI4s", table, start)
+        if any(address):
+            found.append(Interface.of(str(index), address, mask))
+    return found
 
 
 def _windows_interfaces() -> list[Interface]:
@@ -5141,15 +5252,25 @@ def _windows_interfaces() -> list[Interface]:
     return parse_address_table(table.raw)
 
 
-def parse_address_table(table: bytes) -> list[Interface]:
-    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …)."""
-    (rows,) = struct.unpack_from("<I", table)
-    found = []
-    for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
-        address, index, mask = struct.unpack_from("<4sI4s", table, start)
-        if any(address):
-            found.append(Interface.of(str(index), address, mask))
-    return found
+def interfaces() -> list[Interface]:
+    """The IPv4 addresses of this machine that are up, loopback first; empty if the system does not say."""
+    try:
+        found = _windows_interfaces() if sys.platform == "win32" else _posix_interfaces()
+    except (OSError, AttributeError) as error:
+        log.warning("the network interfaces cannot be listed: %s", error)
+        return []
+    return sorted(found, key=lambda each: not each.loopback)
+
+
+def own_address(bind: str | None) -> str | None:
+    """`bind` checked: None for "all addresses"; UsageError when it is no IPv4 address."""
+    if bind is None:
+        return None
+    try:
+        address = ipaddress.IPv4Address(bind)
+    except ValueError as error:
+        raise UsageError(f"{bind} is no IPv4 address") from error
+    return None if address.is_unspecified else str(address)
 
 
 def interfaces_for(bind: str | None) -> list[Interface]:
@@ -5292,9 +5413,9 @@ class DiscoveryResponder(_SocketLoop):
         *,
         port: int = DISCOVERY_PORT,
     ) -> None:
+        self._bind = own_address(bind)
         super().__init__("discovery-responder", counters)
         self._describe = describe
-        self._bind = bind
         self._port = port
         self._limit = AnswerLimit()
         self._ear: socket.socket | None = None
@@ -5332,7 +5453,7 @@ class DiscoveryResponder(_SocketLoop):
             self._hear_broadcasts(interfaces_for(self._bind)[0])
 
     def _hear_broadcasts(self, interface: Interface) -> None:
-        """Bound to one address, a socket hears no broadcasts on Linux and macOS: they get their own sockets."""
+        """Where a socket bound to an address hears no broadcasts (Linux, macOS): sockets for them alone."""
         for broadcast in interface.broadcasts:
             if broadcast != interface.address:
                 with contextlib.suppress(OSError):
@@ -5662,6 +5783,178 @@ class _PortScan:
     def _end(self, tried: socket.socket) -> None:
         del self._trying[tried]
         self._drop(tried)
+
+
+class MeetingFinder(_SocketLoop):
+    """Looks for meetings on every interface, or with `bind` on that address only, until closed.
+
+    `known` are the addresses of hosts met before: asked directly, so that they are found where no broadcast
+    gets through. After 1.5 s of silence a scan for `base_port` in the own subnets goes on in the background.
+    All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        bind: str | None = None,
+        known: Sequence[Address] = (),
+        base_port: int = DEFAULT_PORT,
+        *,
+        counters: Counters | None = None,
+        port: int = DISCOVERY_PORT,
+    ) -> None:
+        self._bind = own_address(bind)
+        super().__init__("meeting-finder", counters)
+        unique = dict.fromkeys((address, own_port) for address, own_port in known if _is_address(address))
+        self._known = list(unique)[:MOST_ADS]
+        self._base_port = base_port
+        self._port = port
+        self._mouths: dict[str, socket.socket] = {}
+        self._interfaces: list[Interface] = []
+        self._nonces: OrderedDict[str, None] = OrderedDict()
+        self._list = MeetingList()
+        self._changed = threading.Condition()
+        self._settled = False
+        self._started = 0.0
+        self._ask_at = -math.inf
+        self._scan: _PortScan | None = None
+        self._scan_at = 0.0
+
+    def start(self) -> None:
+        """Ask now, and go on asking until closed."""
+        self._started = time.monotonic()
+        self._scan_at = self._started + QUIET
+        self._hear_beacons()
+        super().start()
+
+    def meetings(self) -> list[MeetingAd]:
+        """The meetings of this protocol version heard within the last 6 s, the longest known first."""
+        with self._changed:
+            return self._list.meetings(time.monotonic())
+
+    def other_versions(self) -> list[tuple[str, int]]:
+        """Address and version of hosts that speak another version of the protocol."""
+        with self._changed:
+            return self._list.other_versions(time.monotonic())
+
+    def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
+        """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: predicate(self._list.meetings(time.monotonic())), timeout)
+
+    def wait_settled(self, timeout: float) -> bool:
+        """Wait until the first look is over: 1.5 s, and the scan if all were silent. Whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._settled, timeout)
+
+    def close(self, deadline: float = 1.0) -> None:
+        """End the thread, within `deadline` seconds; may be called twice."""
+        super().close(deadline)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _turn(self, now: float) -> float:
+        if now >= self._ask_at:
+            rounds = (self._started + after for after in ROUNDS)
+            self._ask_at = next((at for at in rounds if at > now), now + ASK_EVERY)
+            with self._changed:
+                self._list.forget(now)
+                self._changed.notify_all()
+            self._ask_everywhere()
+        scan_at = self._go_on_scanning(now)
+        return min(self._ask_at, scan_at) - time.monotonic()
+
+    def _ask_everywhere(self) -> None:
+        self._interfaces = interfaces_for(self._bind)
+        self._open_mouths()
+        for interface in self._interfaces:
+            if interface.address in self._mouths:
+                self._ask(interface.address, interface.broadcasts)
+        for address, _ in self._known:
+            self._ask_directly(address)
+
+    def _open_mouths(self) -> None:
+        """One socket an address, kept while the address is there; "" for what must be routed."""
+        wanted = {interface.address for interface in self._interfaces} | (
+            {""} if self._bind is None else set()
+        )
+        for gone in self._mouths.keys() - wanted:
+            self._drop(self._mouths.pop(gone))
+        for address in wanted - self._mouths.keys():
+            with contextlib.suppress(OSError):
+                self._mouths[address] = mouth = _udp_socket(address, 0)
+                self._watch(mouth, functools.partial(self._hear_answer, mouth))
+
+    def _ask(self, mouth: str, addresses: Sequence[str]) -> None:
+        """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
+        nonce = secrets.token_bytes(16)
+        self._nonces[nonce.hex()] = None
+        if len(self._nonces) > SCAN_MOST:
+            self._nonces.popitem(last=False)
+        question = discovery_question(nonce, PROTOCOL)
+        for address in addresses:
+            self._send(self._mouths[mouth], question, (address, self._port))
+
+    def _ask_directly(self, address: str) -> None:
+        mouth = _way_to(self._interfaces, address)
+        if mouth in self._mouths:
+            self._ask(mouth, [address])
+
+    def _hear_beacons(self) -> None:
+        """Beacons, where a socket can be bound to the broadcast address alone (Linux).
+
+        A wildcard socket would take questions from a host on this machine, and raise a firewall's prompt.
+        """
+        only = interfaces_for(self._bind)[0] if self._bind else None
+        where = only.broadcast if only else LIMITED_BROADCAST
+        if sys.platform == "linux" and where:
+            with contextlib.suppress(OSError):
+                ear = _udp_socket(where, self._port, shared=True)
+                self._watch(ear, functools.partial(self._hear_beacon, ear, only))
+
+    def _hear_beacon(self, ear: socket.socket, only: Interface | None) -> None:
+        for data, source in self._datagrams(ear):
+            is_question = len(data) >= DISCOVERY_SIZE
+            if not is_question and (only is None or only.near(source[0])):
+                self._take(data, source[0], lambda nonce: nonce is None)
+
+    def _hear_answer(self, mouth: socket.socket) -> None:
+        for data, source in self._datagrams(mouth):
+            self._take(data, source[0], self._nonces.__contains__)
+
+    def _take(self, data: bytes, address: str, expected: Callable[[str | None], bool]) -> None:
+        try:
+            nonce, fields = parse_answer(data)
+            if not expected(nonce):
+                raise PeerFault("discovery_unasked")
+            with self._changed:
+                self._list.note(fields, address, time.monotonic())
+                self._changed.notify_all()
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+
+    def _go_on_scanning(self, now: float) -> float:
+        """Start or go on with the scan; when it must be looked at again."""
+        if self._scan is None:
+            if now < self._scan_at:
+                return self._scan_at
+            self._scan_at = now + SCAN_AGAIN
+            if self.meetings() or self.other_versions():
+                self._settle()
+                return self._scan_at
+            targets = scan_targets(self._interfaces, self._known, self._base_port)
+            reachable = [target for target in targets if target[0] in self._mouths]
+            self._scan = _PortScan(reachable, self._watch, self._drop, self._ask_directly)
+        due = self._scan.step(now)
+        if due is None:
+            self._scan = None
+            self._scan_at = now + SCAN_AGAIN
+            self._settle()
+        return due or self._scan_at
+
+    def _settle(self) -> None:
+        with self._changed:
+            self._settled = True
+            self._changed.notify_all()
 
 
 # ======================================================================================

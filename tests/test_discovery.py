@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
 import struct
 import sys
@@ -188,6 +189,11 @@ class TestInterfaces:
         assert cs.interfaces_for("127.9.9.9")[0].broadcast == "127.255.255.255"
         assert cs.interfaces_for("203.0.113.9")[0].broadcasts == ["255.255.255.255"]
 
+    def test_bind_is_checked(self) -> None:
+        assert [cs.own_address(bind) for bind in (None, "0.0.0.0", "10.0.0.1")] == [None, None, "10.0.0.1"]
+        with pytest.raises(cs.UsageError, match="nowhere"):
+            cs.MeetingFinder("nowhere")
+
     def test_point_to_point_has_no_broadcast(self) -> None:
         each = cs.Interface.of("tun0", socket.inet_aton("10.8.0.2"), socket.inet_aton("255.255.255.255"))
         assert each.broadcasts == ["255.255.255.255"]
@@ -217,6 +223,44 @@ class TestScanTargets:
     def test_never_loopback(self) -> None:
         loopback = cs.Interface("lo", "127.0.0.1", 8, "127.255.255.255")
         assert cs.scan_targets([loopback], [("127.0.0.1", 9000)], 9000) == []
+
+
+class TestPortScan:
+    def test_fifty_at_once_and_every_open_one_is_told(self) -> None:
+        selector = selectors.DefaultSelector()
+        opened: list[str] = []
+        most = 0
+
+        def watch(tried: socket.socket, ready: Callable[[], None], write: bool) -> None:
+            nonlocal most
+            selector.register(tried, selectors.EVENT_WRITE, ready)
+            most = max(most, len(selector.get_map()))
+
+        def drop(tried: socket.socket) -> None:
+            selector.unregister(tried)
+            tried.close()
+
+        with socket.create_server((HOME, 0)) as listener, selector:
+            port = listener.getsockname()[1]
+            targets = [(HOME, f"127.83.13.{n}", port) for n in range(120)] + [(HOME, HOME, port)]
+            scan = cs._PortScan(targets, watch, drop, opened.append)
+            while scan.step(time.monotonic()) is not None:
+                for key, _ in selector.select(0.1):
+                    key.data()
+        assert opened == [HOME]
+        assert most == 50
+
+    def test_what_never_answers_is_given_up(self) -> None:
+        dropped: list[socket.socket] = []
+        scan = cs._PortScan([(HOME, HOME, 9)] * 60, lambda *_: None, dropped.append, lambda _: None)
+        assert scan.step(100.0) == pytest.approx(100.4)
+        assert scan.step(100.3) == pytest.approx(100.4)
+        assert len(dropped) == 0
+        scan.step(100.5)
+        assert len(dropped) == 50
+        assert scan.step(101.0) is None
+        for tried in dropped:
+            tried.close()
 
 
 @pytest.fixture

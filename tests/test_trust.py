@@ -277,9 +277,16 @@ class TestSettings:
         assert json.loads((tmp_path / "settings.json").read_text()) == {"a": 1, "b": 2}
 
     def test_a_disk_that_refuses_is_no_error(self, tmp_path: Path) -> None:
-        settings = cs.Settings(tmp_path / "missing")
+        (tmp_path / "file").write_text("")
+        settings = cs.Settings(tmp_path / "file")
         settings.set("name", "Ana")
         assert settings.get("name", "") == "Ana"
+        tokens = cs.ResumeTokens(tmp_path / "file")
+        tokens.put(HOST, "m", "Ana", "token")
+        assert tokens.get(HOST, "m", "Ana") == "token"
+        known = cs.KnownHosts(tmp_path / "file")
+        known.remember(HOST, "Maths", "Ana")
+        assert known.get(HOST) is not None
 
 
 class TestHostKey:
