@@ -3851,48 +3851,6 @@ def load_identity(home: Path) -> Identity:
         raise ConnectSphereError(f"the identity in {path} cannot be kept: {error}") from error
 
 
-_LATIN_LOOKALIKES: Final = {  # after compatibility decomposition and case folding
-    "a": "\u0430\u03b1\u0251",
-    "b": "\u0432\u044c\u03b2",
-    "c": "\u0441",
-    "d": "\u0501\u0111",
-    "e": "\u0435\u0454\u03b5",
-    "g": "\u0261\u050d",
-    "h": "\u043d\u04bb\u03b7\u0570\u0127",
-    "j": "\u0458",
-    "k": "\u043a\u03ba",
-    "l": "1|i\u0131\u0456\u03b9\u0142\u04cf",
-    "m": "\u043c\u03bc",
-    "n": "\u043f\u03bd\u0578",
-    "o": "0\u043e\u03bf\u03c3\u0585\u00f8",
-    "p": "\u0440\u03c1",
-    "q": "\u051b",
-    "r": "\u0433",
-    "s": "\u0455",
-    "t": "\u0442\u03c4",
-    "u": "\u057d",
-    "v": "\u0475",
-    "w": "\u051d\u03c9",
-    "x": "\u0445\u03c7",
-    "y": "\u0443\u03c5",
-    "z": "\u03b6",
-}
-_SKELETON_LETTERS: Final = str.maketrans(
-    {lookalike: latin for latin, others in _LATIN_LOOKALIKES.items() for lookalike in others}
-)
-
-
-def skeleton(text: str) -> str:
-    """What `text` looks like at a glance: equal for names that a reader would confuse.
-
-    Case, accents, spaces, punctuation and invisible characters do not count; look-alike letters are one.
-    """
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    letters = "".join(char for char in folded.translate(_SKELETON_LETTERS) if char.isalnum())
-    merged = letters.replace("rn", "m").replace("vv", "w")
-    return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
-
-
 @functools.lru_cache(maxsize=256)
 def fingerprint_pictures(fingerprint: str) -> tuple[int, ...]:
     """The eight pictures (0..63) by which people compare `fingerprint`.
@@ -5029,75 +4987,6 @@ class UdpPort:
 # ======================================================================================
 
 
-DISCOVERY_SIZE: Final = 512
-LONGEST_QUESTION: Final = 1_500
-
-
-def _nonce_of(fields: Json) -> str:
-    nonce = fields.get("nonce")
-    if not isinstance(nonce, str) or len(nonce) != 32 or not set(nonce) <= set("0123456789abcdef"):
-        raise PeerFault("discovery", "a wrong nonce")
-    return nonce
-
-
-def _version_of(fields: Json) -> int:
-    version = fields.get("version")
-    if type(version) is not int or not 0 < version < 1_000_000:
-        raise PeerFault("discovery", "a wrong version")
-    return version
-
-
-def _discovery_fields(data: bytes, kind: str) -> Json:
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise PeerFault("discovery", "no JSON") from error
-    if not isinstance(fields, dict) or fields.get("connectsphere") != kind:
-        raise PeerFault("discovery", f"no {kind}")
-    return fields
-
-
-def discovery_question(nonce: bytes, version: int) -> bytes:
-    """Who is there? 512 bytes, so that no answer is longer than its question."""
-    body = json.dumps({"connectsphere": "question", "nonce": nonce.hex(), "version": version})
-    return body.encode().ljust(DISCOVERY_SIZE)
-
-
-def parse_question(data: bytes) -> tuple[str, int]:
-    """Nonce (hex) and version of a question; PeerFault("discovery") for anything else."""
-    if not DISCOVERY_SIZE <= len(data) <= LONGEST_QUESTION:
-        raise PeerFault("discovery", "a question of a wrong size")
-    fields = _discovery_fields(data, "question")
-    return _nonce_of(fields), _version_of(fields)
-
-
-def discovery_answer(nonce: str, fields: Json, limit: int) -> bytes:
-    """An answer of at most `limit` bytes to the question `nonce` (empty: a beacon).
-
-    Title and host name are cut where they do not fit; ValueError when the rest does not.
-    """
-    fields = {"connectsphere": "answer", "nonce": nonce} | fields
-    while True:
-        data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        if len(data) <= limit:
-            return data
-        longest = max(("title", "host"), key=lambda key: len(fields.get(key, "")))
-        if not fields.get(longest):
-            raise ValueError("a discovery answer that cannot fit")
-        fields[longest] = fields[longest][:-1]
-
-
-def parse_answer(data: bytes) -> tuple[str | None, Json]:
-    """Nonce (None for a beacon) and fields of an answer, "version" checked; PeerFault("discovery")."""
-    if len(data) > LONGEST_QUESTION:
-        raise PeerFault("discovery", "an answer of a wrong size")
-    fields = _discovery_fields(data, "answer")
-    _version_of(fields)
-    return _nonce_of(fields) if fields.get("nonce") else None, fields
-
-
-# WIRE ends here (until merged)
-
 ROUNDS: Final = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
 ASK_EVERY: Final = 2.0
 BEACON_EVERY: Final = 2.0
@@ -5109,16 +4998,6 @@ SCAN_MOST: Final = 1_024
 SCAN_AT_ONCE: Final = 50
 SCAN_PATIENCE: Final = 0.4
 LIMITED_BROADCAST: Final = "255.255.255.255"
-
-
-_Field = TypeVar("_Field", str, int, bool)
-
-
-def _field(fields: Json, key: str, kind: type[_Field]) -> _Field:
-    value = fields.get(key)
-    if type(value) is not kind:
-        raise PeerFault("discovery", f"{key} is wrong")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -5137,22 +5016,10 @@ class MeetingAd:
     version: int
 
     @classmethod
-    def parse(cls, fields: Json, address: str) -> MeetingAd:
-        """The ad in an answer from `address`; PeerFault("discovery") when a field is missing or wrong."""
-        meeting, title, host, fingerprint = (
-            _field(fields, key, str) for key in ("meeting", "title", "host", "fingerprint")
-        )
-        port, people = _field(fields, "port", int), _field(fields, "people", int)
-        if not (0 < len(meeting) <= 64 and meeting.isascii() and meeting.isprintable()):
-            raise PeerFault("discovery", "a wrong meeting")
-        if not (1 <= port <= 65_535 and 0 <= people <= 65_535):
-            raise PeerFault("discovery", "a wrong number")
-        if len(fingerprint) != 64 or not set(fingerprint) <= set("0123456789abcdef"):
-            raise PeerFault("discovery", "a wrong fingerprint")
-        pin, locked = _field(fields, "pin", bool), _field(fields, "locked", bool)
-        title, host = clean_name(title, MAX_TITLE), clean_name(host)
-        version = _field(fields, "version", int)
-        return cls(meeting, title, host, address, port, people, pin, locked, fingerprint, version)
+    def of(cls, fields: Json, address: str) -> MeetingAd:
+        """The ad in the checked fields of an answer from `address`, fit to be shown."""
+        shown = {"title": clean_name(fields["title"], MAX_TITLE), "host": clean_name(fields["host"])}
+        return cls(**{**fields, **shown}, address=address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -5503,7 +5370,7 @@ class MeetingList:
             if address in self._others or len(self._others) < MOST_ADS:
                 self._others[address] = (fields["version"], now)
             return
-        ad = MeetingAd.parse(fields, address)
+        ad = MeetingAd.of(fields, address)
         key = (ad.fingerprint, ad.meeting)
         old, at = self._found.get(key, (None, now))
         if old is None and len(self._found) >= MOST_ADS:
@@ -5526,182 +5393,6 @@ class MeetingList:
         return [
             (address, version) for address, (version, at) in self._others.items() if at >= now - AD_EXPIRES
         ]
-
-
-class MeetingFinder(_SocketLoop):
-    """Looks for meetings on every interface, or with `bind` on that address only, until closed.
-
-    `known` are the addresses of hosts met before: asked directly, so that they are found where no broadcast
-    gets through. After 1.5 s of silence a scan for `base_port` in the own subnets goes on in the background.
-    All methods may be called from any thread.
-    """
-
-    def __init__(
-        self,
-        bind: str | None = None,
-        known: Sequence[Address] = (),
-        base_port: int = DEFAULT_PORT,
-        *,
-        counters: Counters | None = None,
-        port: int = DISCOVERY_PORT,
-    ) -> None:
-        super().__init__("meeting-finder", counters)
-        self._bind = bind
-        self._known = [known for known in dict.fromkeys(known) if _is_address(known[0])][:MOST_ADS]
-        self._base_port = base_port
-        self._port = port
-        self._mouths: dict[str, socket.socket] = {}
-        self._interfaces: list[Interface] = []
-        self._nonces: OrderedDict[str, None] = OrderedDict()
-        self._list = MeetingList()
-        self._changed = threading.Condition()
-        self._settled = False
-        self._started = 0.0
-        self._round = 0
-        self._scan: _PortScan | None = None
-        self._scan_at = 0.0
-
-    def start(self) -> None:
-        """Ask now, and go on asking until closed."""
-        self._started = time.monotonic()
-        self._scan_at = self._started + QUIET
-        self._hear_beacons()
-        super().start()
-
-    def meetings(self) -> list[MeetingAd]:
-        """The meetings of this protocol version heard within the last 6 s, the longest known first."""
-        with self._changed:
-            return self._list.meetings(time.monotonic())
-
-    def other_versions(self) -> list[tuple[str, int]]:
-        """Address and version of hosts that speak another version of the protocol."""
-        with self._changed:
-            return self._list.other_versions(time.monotonic())
-
-    def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
-        """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: predicate(self._list.meetings(time.monotonic())), timeout)
-
-    def wait_settled(self, timeout: float) -> bool:
-        """Wait until the first look is over: 1.5 s, and the scan if all were silent. Whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._settled, timeout)
-
-    def close(self, deadline: float = 1.0) -> None:
-        """End the thread, within `deadline` seconds; may be called twice."""
-        super().close(deadline)
-        with self._changed:
-            self._changed.notify_all()
-
-    def _turn(self, now: float) -> float:
-        ask_at = self._next_round()
-        if now >= ask_at:
-            self._round += 1
-            with self._changed:
-                self._list.forget(now)
-                self._changed.notify_all()
-            self._ask_everywhere()
-            ask_at = self._next_round()
-        scan_at = self._go_on_scanning(now)
-        return min(ask_at, scan_at) - time.monotonic()
-
-    def _next_round(self) -> float:
-        if self._round < len(ROUNDS):
-            return self._started + ROUNDS[self._round]
-        return self._started + ROUNDS[-1] + ASK_EVERY * (self._round - len(ROUNDS) + 1)
-
-    def _ask_everywhere(self) -> None:
-        self._interfaces = interfaces_for(self._bind)
-        self._open_mouths()
-        for interface in self._interfaces:
-            if interface.address in self._mouths:
-                self._ask(interface.address, interface.broadcasts)
-        for address, _ in self._known:
-            self._ask_directly(address)
-
-    def _open_mouths(self) -> None:
-        """One socket an address, kept while the address is there; "" for what must be routed."""
-        wanted = {interface.address for interface in self._interfaces} | (
-            {""} if self._bind is None else set()
-        )
-        for gone in self._mouths.keys() - wanted:
-            self._drop(self._mouths.pop(gone))
-        for address in wanted - self._mouths.keys():
-            with contextlib.suppress(OSError):
-                self._mouths[address] = mouth = _udp_socket(address, 0)
-                self._watch(mouth, functools.partial(self._hear_answer, mouth))
-
-    def _ask(self, mouth: str, addresses: Sequence[str]) -> None:
-        """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
-        nonce = secrets.token_bytes(16)
-        self._nonces[nonce.hex()] = None
-        if len(self._nonces) > SCAN_MOST:
-            self._nonces.popitem(last=False)
-        question = discovery_question(nonce, PROTOCOL)
-        for address in addresses:
-            self._send(self._mouths[mouth], question, (address, self._port))
-
-    def _ask_directly(self, address: str) -> None:
-        mouth = _way_to(self._interfaces, address)
-        if mouth in self._mouths:
-            self._ask(mouth, [address])
-
-    def _hear_beacons(self) -> None:
-        """Beacons, where a socket can be bound to the broadcast address alone (Linux).
-
-        A wildcard socket would take questions from a host on this machine, and raise a firewall's prompt.
-        """
-        only = interfaces_for(self._bind)[0] if self._bind else None
-        where = only.broadcast if only else LIMITED_BROADCAST
-        if sys.platform == "linux" and where:
-            with contextlib.suppress(OSError):
-                ear = _udp_socket(where, self._port, shared=True)
-                self._watch(ear, functools.partial(self._hear_beacon, ear, only))
-
-    def _hear_beacon(self, ear: socket.socket, only: Interface | None) -> None:
-        for data, source in self._datagrams(ear):
-            is_question = len(data) >= QUESTION_SIZE
-            if not is_question and (only is None or only.near(source[0])):
-                self._take(data, source[0], lambda nonce: nonce is None)
-
-    def _hear_answer(self, mouth: socket.socket) -> None:
-        for data, source in self._datagrams(mouth):
-            self._take(data, source[0], self._nonces.__contains__)
-
-    def _take(self, data: bytes, address: str, expected: Callable[[str | None], bool]) -> None:
-        try:
-            nonce, fields = parse_answer(data)
-            if not expected(nonce):
-                raise PeerFault("discovery_unasked")
-            with self._changed:
-                self._list.note(fields, address, time.monotonic())
-                self._changed.notify_all()
-        except PeerFault as fault:
-            self._counters.add(fault.kind)
-
-    def _go_on_scanning(self, now: float) -> float:
-        """Start or go on with the scan; when it must be looked at again."""
-        if self._scan is None:
-            if now < self._scan_at:
-                return self._scan_at
-            self._scan_at = now + SCAN_AGAIN
-            if self.meetings() or self.other_versions():
-                self._settle()
-                return self._scan_at
-            targets = scan_targets(self._interfaces, self._known, self._base_port)
-            self._scan = _PortScan(targets, self._watch, self._drop, self._ask_directly)
-        due = self._scan.step(now)
-        if due is None:
-            self._scan = None
-            self._scan_at = now + SCAN_AGAIN
-            self._settle()
-        return due or self._scan_at
-
-    def _settle(self) -> None:
-        with self._changed:
-            self._settled = True
-            self._changed.notify_all()
 
 
 def _is_address(text: str) -> bool:
@@ -5913,7 +5604,7 @@ class MeetingFinder(_SocketLoop):
 
     def _hear_beacon(self, ear: socket.socket, only: Interface | None) -> None:
         for data, source in self._datagrams(ear):
-            is_question = len(data) >= DISCOVERY_SIZE
+            is_question = len(data) >= QUESTION_SIZE
             if not is_question and (only is None or only.near(source[0])):
                 self._take(data, source[0], lambda nonce: nonce is None)
 
