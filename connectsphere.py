@@ -7468,6 +7468,7 @@ PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 4.0
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
+CAMERA_FPS: Final = 30
 CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
@@ -7910,7 +7911,7 @@ class CameraSender:
 
     def _run(self, worker: Worker) -> None:
         try:
-            camera = open_camera(self._options.camera, self._options.name)
+            camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
         except DeviceError as error:
             self._on_device("camera", "failed", error.reason)
             return

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from headless import Headless
-from lan import Lan, obstacle
+from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
 
 TkErrors = list[BaseException]
@@ -114,7 +114,7 @@ def meeting(tmp_path: Path) -> Iterator[Callable[..., Headless]]:
 @pytest.fixture(scope="session")
 def namespaces() -> None:
     """Skips where the machine cannot have network namespaces."""
-    if reason := obstacle():
+    if reason := why_not():
         pytest.skip(reason)
 
 
@@ -122,4 +122,4 @@ def namespaces() -> None:
 def lan(namespaces: None) -> Iterator[Callable[[int], Lan]]:
     """A factory of LANs of network namespaces; asked for before `meeting`, it goes after it."""
     with contextlib.ExitStack() as stack:
-        yield lambda hosts: stack.enter_context(contextlib.closing(Lan(hosts)))
+        yield lambda hosts: stack.enter_context(Lan(hosts))

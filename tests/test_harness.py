@@ -137,14 +137,14 @@ def test_hosts_of_a_lan_hear_broadcasts_without_a_route(
     lan: Callable[[int], Lan], meeting: Callable[..., Headless]
 ) -> None:
     hosts = lan(2)
-    listener = meeting(netns=hosts.host(1), program=(sys.executable, "-c", LISTEN))
+    listener = meeting(netns=hosts.namespace(1), program=(sys.executable, "-c", LISTEN))
     listener.wait("serving")
-    assert hosts.run(2, "ip", "route", "show", "default") == ""
+    assert hosts.run(2, "ip", "route", "show", "default").stdout == ""
     hosts.run(2, sys.executable, "-c", ASK, "open")
     assert listener.wait("asked")["by"] == hosts.address(2)
-    hosts.lose(1, 100)
+    hosts.loss(1, 100)
     hosts.run(2, sys.executable, "-c", ASK, "lost")
-    hosts.lose(1, 0)
+    hosts.loss(1, 0)
     hosts.run(2, sys.executable, "-c", ASK, "mended")
     assert listener.wait("asked")["word"] == "mended"
 
