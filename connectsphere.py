@@ -6949,6 +6949,167 @@ class ControlSession:
         self.link.send(line)
 
 
+class Lobby:
+    """Where a connection waits until it has said who it is and, where there is one, proved the PIN.
+
+    Everything on the control reactor's thread; the arithmetic of SPAKE2 has a thread of its own.
+    """
+
+    MOST_WAITING = 32
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        fingerprint: str,
+        room: Room,
+        reactor: Reactor,
+        admit: Callable[[ControlSession], None],
+        tell_hosts: Callable[[Json], None],
+    ) -> None:
+        self._options = options
+        self._fingerprint = fingerprint
+        self._room = room
+        self._reactor = reactor
+        self._admit = admit
+        self._tell_hosts = tell_hosts
+        self._gate = PinGate()
+        self._waiting: dict[int, ControlSession] = {}
+        self._asks = 0
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._worker = Worker("pin", self._run, lambda: self._jobs.put(None))
+
+    def start(self) -> None:
+        """Start the thread of the PIN's arithmetic."""
+        self._worker.start()
+
+    def close(self, deadline: float = 1.0) -> None:
+        """End the thread."""
+        self._worker.close(deadline)
+
+    def on_message(self, session: ControlSession, message: Json, line: bytes) -> None:
+        """A message of someone who is not in yet; PeerFault when it is out of order."""
+        kind = message["type"]
+        if session.stage == "hello" and kind == "hello":
+            session.transcript.append(line + b"\n")
+            self._on_hello(session, message)
+        elif session.stage == "pin" and kind in ("pin", "pin_proof") and session.proof:
+            self._on_pin(session, session.proof, message, line)
+        else:
+            raise PeerFault("unexpected_message", kind)
+
+    def deny(self, session: ControlSession, code: str, reason: str) -> None:
+        """Turn someone away, with a sentence."""
+        session.send({"type": "denied", "code": code, "reason": reason})
+        session.stage = "over"
+        session.link.close("denied")
+
+    def forget(self, session: ControlSession) -> None:
+        """A connection is gone."""
+        self._waiting.pop(session.ask, None)
+
+    def settle(self, ask: int, welcome: bool) -> None:
+        """The host lets in, or turns away, who has waited for a free attempt."""
+        session = self._waiting.pop(ask, None)
+        if session is None or session.stage != "waiting":
+            return
+        if welcome:
+            self._admit(session)
+        else:
+            self.deny(session, "denied", "The host did not let you in.")
+
+    def is_host(self, hello: Json) -> bool:
+        """Whether `hello` holds the host's secret."""
+        key = self._options.host_key
+        return bool(key) and hmac.compare_digest(hello.get("host_key", "").encode(), key.encode())
+
+    def _on_hello(self, session: ControlSession, hello: Json) -> None:
+        session.hello = hello
+        token = hello.get("resume")
+        if hello["v"] != PROTOCOL:
+            reason = (
+                f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
+            )
+            self.deny(session, "version", reason)
+        elif self._room.is_banned(clean_name(hello["name"]), session.address, token):
+            self.deny(session, "removed", "The host removed you from this meeting.")
+        elif len(self._room.members) >= MAX_PEOPLE:
+            self.deny(session, "full", "The meeting is full.")
+        elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
+            self._admit(session)
+        else:
+            self._ask_pin(session)
+
+    def _ask_pin(self, session: ControlSession) -> None:
+        """Start the PIN proof, or queue: guessing must not lock the class out."""
+        if session.link.closed or session.stage not in ("hello", "waiting"):
+            return
+        if self._gate.take(session.address, time.monotonic()):
+            self._waiting.pop(session.ask, None)
+            session.stage = "pin"
+            self._jobs.put(functools.partial(self._start_proof, session))
+            self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
+            return
+        if session.stage == "hello":
+            self._queue(session)
+        self._reactor.later(1.0, lambda: self._ask_pin(session))
+
+    def _queue(self, session: ControlSession) -> None:
+        if len(self._waiting) >= self.MOST_WAITING:
+            self.deny(session, "wrong_pin", "Too many wrong PINs were tried; try again in a minute.")
+            return
+        self._asks += 1
+        session.stage, session.ask = "waiting", self._asks
+        self._waiting[session.ask] = session
+        name = clean_name(session.hello["name"])
+        self._tell_hosts({"type": "asks", "ask": session.ask, "name": name, "address": session.address})
+
+    def _too_late(self, session: ControlSession) -> None:
+        if session.stage == "pin":
+            self.deny(session, "wrong_pin", "The PIN was not proved in time.")
+
+    def _run(self, worker: Worker) -> None:
+        """The arithmetic of SPAKE2, 7 ms a step, away from everything else."""
+        while (job := self._jobs.get()) is not None:
+            with contextlib.suppress(PeerFault):  # an attempt that failed shows at its confirmation
+                job()
+
+    def _start_proof(self, session: ControlSession) -> None:
+        proof = PinHost(self._options.pin, self._fingerprint)
+
+        def say() -> None:
+            session.proof = proof
+            session.send({"type": "pin", "message": proof.message.hex()})
+
+        self._reactor.post(say)
+
+    def _on_pin(self, session: ControlSession, proof: PinHost, message: Json, line: bytes) -> None:
+        if message["type"] == "pin":
+            session.transcript.append(line + b"\n")
+            peer, said = bytes.fromhex(message["message"]), b"".join(session.transcript)
+            self._jobs.put(lambda: proof.finish(peer, said))
+        else:
+            mac = bytes.fromhex(message["mac"])
+            self._jobs.put(lambda: self._judge(session, proof, mac))
+
+    def _judge(self, session: ControlSession, proof: PinHost, mac: bytes) -> None:
+        try:
+            answer = proof.mac() if proof.check(mac) else None
+        except PeerFault:
+            answer = None
+        self._reactor.post(lambda: self._judged(session, answer))
+
+    def _judged(self, session: ControlSession, answer: bytes | None) -> None:
+        if session.stage != "pin":
+            return
+        if answer is None:
+            self._reactor.counters.add("wrong_pin")
+            self.deny(session, "wrong_pin", "That is not the PIN of this meeting.")
+            return
+        self._gate.succeeded(session.address)
+        session.send({"type": "pin_proof", "mac": answer.hex()})
+        self._admit(session)
+
+
 class ConferenceServer:
     """The meeting's server: acceptors, the control plane and the planes' own parts.
 
@@ -6967,18 +7128,15 @@ class ConferenceServer:
         self._context = server_context(identity)
         self._host = options.bind or "0.0.0.0"
         self._sessions: dict[int, ControlSession] = {}
-        self._waiting: dict[int, ControlSession] = {}
-        self._asks = 0
         self._half_open = HalfOpen()
-        self._pin_gate = PinGate()
         self._note = RunningNote(log)
         self._reactor = Reactor("control", self.counters)
+        fingerprint = identity.fingerprint
+        self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._relay: VideoRelay | None = None
         mixer = ["--mixer", f"{self._host}:{self.ports.audio}"]
         self._mixer = ChildKeeper("mixer", mixer, None, self._on_mixer)
         self.mixer_report: Json = {}
-        self._pin_jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._pin_worker = Worker("pin", self._run_pin, lambda: self._pin_jobs.put(None))
         self._acceptors: list[Worker] = []
         self._listeners: list[socket.socket] = []
         self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
@@ -7005,7 +7163,7 @@ class ConferenceServer:
         self._relay.loop.start()
         self._reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
-        self._pin_worker.start()
+        self._lobby.start()
         begin = (self._begin_control, self._begin_screen, self._begin_files)
         for listener, name, accept in zip(
             self._listeners, ("control", "screen", "files"), begin, strict=True
@@ -7022,7 +7180,7 @@ class ConferenceServer:
             acceptor.stop()
         self._close_listeners()
         self._reactor.close(deadline / 2)
-        self._pin_worker.close(1.0)
+        self._lobby.close(1.0)
         if self._relay:
             self._relay.loop.close(1.0)
         self._mixer.close(deadline / 2)
@@ -7121,13 +7279,17 @@ class ConferenceServer:
             self.counters.add("handshake_timeout")
             session.link.discard("timeout")
 
-    # -- who is it
+    # -- messages
 
     def _on_bytes(self, session: ControlSession, data: bytes) -> None:
         for line in session.lines.push(data):
             session.heard = time.monotonic()
             try:
-                self._on_message(session, parse_message(line, CLIENT_MESSAGES), line)
+                message = parse_message(line, CLIENT_MESSAGES)
+                if session.stage == "in":
+                    self._on_member(session, message)
+                else:
+                    self._lobby.on_message(session, message, line)
             except PeerFault as fault:
                 self._on_fault(session, fault)
             if session.link.closed:
@@ -7136,146 +7298,22 @@ class ConferenceServer:
     def _on_fault(self, session: ControlSession, fault: PeerFault) -> None:
         """Before the welcome a fault ends the connection; after it the message is dropped."""
         self.counters.add(fault.kind)
-        self._note.note(
-            f"{session.address} {fault.kind}", f"dropped from {session.address}: {fault!r}", session.heard
-        )
+        what = f"dropped from {session.address}: {fault}"
+        self._note.note(f"{session.address} {fault.kind}", what, session.heard)
         if session.stage != "in":
-            self._deny(session, "bad_command", f"That was not understood: {fault.kind}.")
+            self._lobby.deny(session, "bad_command", f"That was not understood: {fault.kind}.")
         elif fault.kind != "flood":
             session.send({"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."})
-
-    def _on_message(self, session: ControlSession, message: Json, line: bytes) -> None:
-        kind = message["type"]
-        if session.stage == "in":
-            self._on_member(session, message)
-        elif session.stage == "hello" and kind == "hello":
-            session.transcript.append(line + b"\n")
-            self._on_hello(session, message)
-        elif session.stage == "pin" and kind in ("pin", "pin_proof"):
-            if session.proof is None:
-                raise PeerFault("pin", "out of order")
-            self._on_pin(session, message, line)
-        else:
-            raise PeerFault("unexpected_message", kind)
-
-    def _on_hello(self, session: ControlSession, hello: Json) -> None:
-        session.hello = hello
-        if hello["v"] != PROTOCOL:
-            reason = (
-                f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
-            )
-            self._deny(session, "version", reason)
-            return
-        token = hello.get("resume")
-        if self.room.is_banned(clean_name(hello["name"]), session.address, token):
-            self._deny(session, "removed", "The host removed you from this meeting.")
-        elif len(self.room.members) >= MAX_PEOPLE:
-            self._deny(session, "full", "The meeting is full.")
-        elif self._is_host(hello) or not self.options.pin or self.room.claim(token, time.monotonic())[1]:
-            self._admit(session)
-        else:
-            self._ask_pin(session)
-
-    def _is_host(self, hello: Json) -> bool:
-        key = self.options.host_key
-        return bool(key) and hmac.compare_digest(hello.get("host_key", "").encode(), key.encode())
-
-    def _deny(self, session: ControlSession, code: str, reason: str) -> None:
-        session.send({"type": "denied", "code": code, "reason": reason})
-        session.stage = "over"
-        session.link.close("denied")
-
-    def _ask_pin(self, session: ControlSession) -> None:
-        """Start the PIN proof, or queue: guessing must not lock the class out."""
-        self._half_open.leave(session.link.socket)
-        if session.link.closed:
-            return
-        if self._pin_gate.take(session.address, time.monotonic()):
-            session.stage = "pin"
-            self._waiting.pop(session.ask, None)
-            self._pin_jobs.put(functools.partial(self._start_pin, session))
-            self._reactor.later(HANDSHAKE_SECONDS, lambda: self._pin_late(session))
-            return
-        if session.stage != "waiting":
-            self._queue_for_pin(session)
-        self._reactor.later(1.0, lambda: self._try_pin_again(session))
-
-    def _try_pin_again(self, session: ControlSession) -> None:
-        if session.stage == "waiting":
-            self._ask_pin(session)
-
-    def _queue_for_pin(self, session: ControlSession) -> None:
-        if len(self._waiting) >= 32:
-            self._deny(session, "wrong_pin", "Too many wrong PINs were tried; try again in a minute.")
-            return
-        session.stage = "waiting"
-        self._asks += 1
-        session.ask = self._asks
-        self._waiting[session.ask] = session
-        name = clean_name(session.hello["name"])
-        self._tell_hosts({"type": "asks", "ask": session.ask, "name": name, "address": session.address})
 
     def _tell_hosts(self, message: Json) -> None:
         hosts = [member.id for member in self.room.members.values() if member.role == "host"]
         self._apply([Tell(tuple(hosts), message)])
 
-    def _pin_late(self, session: ControlSession) -> None:
-        if session.stage == "pin":
-            self._deny(session, "wrong_pin", "The PIN was not proved in time.")
-
-    def _run_pin(self, worker: Worker) -> None:
-        """The arithmetic of SPAKE2, 7 ms a step, away from everything else."""
-        while (job := self._pin_jobs.get()) is not None:
-            job()
-
-    def _start_pin(self, session: ControlSession) -> None:
-        proof = PinHost(self.options.pin, self.identity.fingerprint)
-
-        def say() -> None:
-            session.proof = proof
-            session.send({"type": "pin", "message": proof.message.hex()})
-
-        self._reactor.post(say)
-
-    def _on_pin(self, session: ControlSession, message: Json, line: bytes) -> None:
-        assert session.proof is not None
-        proof = session.proof
-        if message["type"] == "pin":
-            session.transcript.append(line + b"\n")
-            peer, said = bytes.fromhex(message["message"]), b"".join(session.transcript)
-
-            def work() -> None:
-                with contextlib.suppress(PeerFault):
-                    proof.finish(peer, said)
-
-            self._pin_jobs.put(work)
-            return
-        mac = bytes.fromhex(message["mac"])
-        self._pin_jobs.put(lambda: self._judge_pin(session, proof, mac))
-
-    def _judge_pin(self, session: ControlSession, proof: PinHost, mac: bytes) -> None:
-        try:
-            answer = proof.mac() if proof.check(mac) else None
-        except PeerFault:
-            answer = None
-        self._reactor.post(lambda: self._pin_judged(session, answer))
-
-    def _pin_judged(self, session: ControlSession, answer: bytes | None) -> None:
-        if session.stage != "pin":
-            return
-        if answer is None:
-            self.counters.add("wrong_pin")
-            self._deny(session, "wrong_pin", "That is not the PIN of this meeting.")
-            return
-        self._pin_gate.succeeded(session.address)
-        session.send({"type": "pin_proof", "mac": answer.hex()})
-        self._admit(session)
-
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
         self._half_open.leave(session.link.socket)
         hello, now = session.hello, time.monotonic()
-        role = "host" if self._is_host(hello) else "member"
+        role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
             hello["name"], role, session.address, hello.get("resume"), now
         )
@@ -7337,18 +7375,13 @@ class ConferenceServer:
         session.link.close("left")
 
     def _on_admit(self, session: ControlSession, message: Json) -> None:
-        member = self.room.members[session.id]
-        waiting = self._waiting.pop(message["ask"], None)
-        if member.role != "host":
+        if self.room.members[session.id].role == "host":
+            self._lobby.settle(message["ask"], message["on"])
+        else:
             session.send({"type": "error", "code": "not_allowed", "reason": "Only the host may do that."})
-        elif waiting and waiting.stage == "waiting":
-            if message["on"]:
-                self._admit(waiting)
-            else:
-                self._deny(waiting, "denied", "The host did not let you in.")
 
     def _session_closed(self, session: ControlSession, reason: str) -> None:
-        self._waiting.pop(session.ask, None)
+        self._lobby.forget(session)
         self._end_session(session, "lost")
 
     def _end_session(self, session: ControlSession, reason: str) -> None:
