@@ -33,6 +33,29 @@ Sections, in order; each uses only those above it that it names:
     [12] WIDGETS       palette, icons, tiles, small controls
     [13] WINDOW        the window: arranges widgets and reads snapshots
     [14] COMMAND LINE  options, logging, the role table, main
+
+Threads, each named here; started by, may write, ends when:
+
+    main                 the window or the headless loop; Tk is touched by it alone
+    control              SERVER: the room, control links; ends by ConferenceServer.close
+    accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
+    relay                SERVER: the video port, its peers and routes; ends by close
+    pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
+    reader-*             LINKS: reads what a child says (mixer, server), restarts it; ends with the child
+    mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
+    discovery-responder  DISCOVERY: answers questions; ends by close
+    meeting-finder       DISCOVERY: asks and lists; ends by close
+    parent               COMMAND LINE: waits for the end of standard input
+    client               CLIENT: the control link, StateManager; ends by MeetingController.close
+    video                CLIENT: the video plane's port, seals and streams; ends by close
+    audio                CLIENT: the audio plane's port and seals; ends by close
+    decoder              CLIENT: newest pictures to pixels; ends by close
+    player               CLIENT: jitter buffer to speaker; ends by close
+    camera               CLIENT: while the camera is on, which it owns; encodes its layers
+    microphone           CLIENT: while the microphone is on, which it owns
+    commands             CLIENT: standard input to commands; a daemon that the process's end ends
+    sound-*              DEVICES: one an open sound card, owns its stream; ends by close
+    capture              DEVICES: reads a real camera as it comes; ends by close
 """
 
 from __future__ import annotations
@@ -60,6 +83,7 @@ import queue
 import random
 import re
 import secrets
+import select
 import selectors
 import signal
 import socket
@@ -1109,7 +1133,6 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 
 # A silent block is this very object, so that `is` can tell it.
 SILENCE: Final[Samples] = np.zeros(BLOCK, np.int16)
-SILENCE.setflags(write=False)
 
 # A block's slack is the time from its push to the pull that plays it, negative if it came too late.
 SLACK_LEAST: Final = 0.0005  # four blocks of a window below this: the delay grows by a block
@@ -2750,7 +2773,7 @@ def _shorten(name: str) -> str:
 
 # ======================================================================================
 # [4] ROOM - who is in the meeting and who must receive what
-# Uses: BASICS, WIRE
+# Uses: BASICS
 # ======================================================================================
 
 LINGER: Final = 2.0
@@ -3384,7 +3407,7 @@ class Room:
 
 # ======================================================================================
 # [5] CALL - one participant's picture of the meeting, as a snapshot for a window
-# Uses: BASICS, WIRE
+# Uses: BASICS, MEDIA
 # ======================================================================================
 
 
@@ -4170,6 +4193,8 @@ class ResumeTokens:
 # Uses: BASICS, WIRE, MEDIA
 # ======================================================================================
 
+Socket: TypeAlias = socket.socket
+
 # -- threads and their end ---------------------------------------------------------------------
 
 
@@ -4716,7 +4741,7 @@ class ChildKeeper:
         self._on_message = on_message
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._worker = Worker(f"{name}-reader", self._run, self._end_input)
+        self._worker = Worker(f"reader-{name}", self._run, self._end_input)
 
     def start(self) -> None:
         """Start the child and the thread that reads what it says."""
@@ -4771,7 +4796,14 @@ def connect_link(
     return TlsLink(reactor, sock, context, server=False)
 
 
-def listen_tcp(address: tuple[str, int]) -> socket.socket:
+def cut_off(sock: Socket) -> None:
+    """End a socket that another thread may be waiting on."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def listen_tcp(address: Address) -> Socket:
     """A listening socket; Refused with one clear sentence when the port is taken."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -4897,6 +4929,10 @@ class UdpPort:
                 continue
             received.append((slot[:size], segment, address))
         return received
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for something to come; whether it has."""
+        return bool(select.select([self._socket], [], [], timeout)[0])
 
     def close(self) -> None:
         """Give the port back. May be called twice."""
@@ -5962,7 +5998,7 @@ class _CaptureCamera(Camera):
         self._news = threading.Condition()
         self._picture: Picture | None = None
         self._reason = ""
-        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._thread.start()
 
     def read(self, timeout: float) -> Picture:
@@ -6449,7 +6485,7 @@ class _SoundCardEnd(ABC):
         self._news = threading.Condition()
         self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
         self._reason = ""
-        self._thread = threading.Thread(target=self._run, name=f"sound {opened.label}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"sound-{opened.label}", daemon=True)
 
     def close(self) -> None:
         """Release the device; twice is harmless."""
@@ -6571,6 +6607,7 @@ def _list_cameras() -> list[tuple[str, str]]:
 
 REPORT_SECONDS: Final = 1.0
 SILENT_SECONDS: Final = 10.0
+ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
 
 @dataclass(slots=True)
@@ -6766,22 +6803,22 @@ class MixerProcess:
         self._say({"event": "ready"})
         start = time.monotonic()
         reported = start
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._port, selectors.EVENT_READ)
-            while self._obey():
-                due = start + self._tick * BLOCK_SECONDS
-                now = time.monotonic()
-                if now < due:
-                    if selector.select(due - now):
-                        self._receive()
-                    continue
-                self._receive()
-                self._note_lateness(now - due)
-                self._mix(now)
-                self._tick += 1
-                if now - reported >= REPORT_SECONDS:
-                    reported = now
-                    self._report()
+        while self._obey():
+            due = start + self._tick * BLOCK_SECONDS
+            now = time.monotonic()
+            if now < due:
+                if self._port.wait(due - now):
+                    self._receive()
+                continue
+            self._receive()
+            self._note_lateness(now - due)
+            self._mix(now)
+            self._tick += 1
+            if now - due > ASLEEP_SECONDS:
+                self._tick += int((now - due) / BLOCK_SECONDS)
+            if now - reported >= REPORT_SECONDS:
+                reported = now
+                self._report()
         self._port.close()
 
     def _obey(self) -> bool:
@@ -7138,7 +7175,7 @@ class ConferenceServer:
         self._mixer = ChildKeeper("mixer", mixer, None, self._on_mixer)
         self.mixer_report: Json = {}
         self._acceptors: list[Worker] = []
-        self._listeners: list[socket.socket] = []
+        self._listeners: list[Socket] = []
         self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
         self.message_handlers: dict[str, Callable[[ControlSession, Json], None]] = {
             "ping": self._on_ping,
@@ -7191,9 +7228,7 @@ class ConferenceServer:
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+            cut_off(listener)
 
     def _say_goodbye(self, reason: str) -> None:
         for session in [*self._sessions.values()]:
@@ -7229,9 +7264,7 @@ class ConferenceServer:
 
     # -- accepting
 
-    def _run_acceptor(
-        self, listener: socket.socket, begin: Callable[[socket.socket, str], None], worker: Worker
-    ) -> None:
+    def _run_acceptor(self, listener: Socket, begin: Callable[[Socket, str], None], worker: Worker) -> None:
         while not worker.stopping.is_set():
             try:
                 sock, address = listener.accept()
@@ -7242,24 +7275,23 @@ class ConferenceServer:
                 worker.stopping.wait(0.1)
                 continue
             for old in self._half_open.enter(sock, address[0], time.monotonic()):
-                self._evict(cast(socket.socket, old))
+                self._evict(cast(Socket, old))
             begin(sock, address[0])
 
-    def _evict(self, sock: socket.socket) -> None:
+    def _evict(self, sock: Socket) -> None:
         self.counters.add("half_open_evicted")
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+        cut_off(sock)
 
-    def _begin_screen(self, sock: socket.socket, address: str) -> None:
+    def _begin_screen(self, sock: Socket, address: str) -> None:
         sock.close()
 
-    def _begin_files(self, sock: socket.socket, address: str) -> None:
+    def _begin_files(self, sock: Socket, address: str) -> None:
         sock.close()
 
-    def _begin_control(self, sock: socket.socket, address: str) -> None:
+    def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
 
-    def _open_session(self, sock: socket.socket, address: str) -> None:
+    def _open_session(self, sock: Socket, address: str) -> None:
         link = TlsLink(self._reactor, sock, self._context, server=True)
         session = ControlSession(link, address, heard=time.monotonic())
         link.on_bytes = functools.partial(self._on_bytes, session)
@@ -7749,7 +7781,7 @@ class Stream:
 
 
 class VideoReceiver:
-    """The video plane: sends own frames; collects, repairs and opens others'. Its loop's thread owns it all."""
+    """The video plane: sends own frames; collects, repairs and opens others'. All on its loop's thread."""
 
     def __init__(self, address: Address, bind: str | None, welcome: Json, counters: Counters) -> None:
         port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
@@ -8254,7 +8286,27 @@ class MediaManager:
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
 
-# -- the whole client without a window ------------------------------------------------------------------------
+# -- the whole client without a window ------------------------------------------------------------
+
+
+HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
+_Wanted = TypeVar("_Wanted")
+
+
+def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
+    """The member `key` of a command; Refused `bad_command` when missing or of another type."""
+    value = command.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
+    return value
+
+
+def changed_words(known: KnownHost) -> str:
+    """The sentence for a known title or host that shows another certificate."""
+    return (
+        f"“{known.title}” of {known.host} now comes from another computer than before: "
+        "do not trust it unless the teacher says so."
+    )
 
 
 class MeetingController:
@@ -8686,46 +8738,10 @@ class MeetingController:
         return person
 
 
-HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
-_Wanted = TypeVar("_Wanted")
-
-
-def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
-    """The member `key` of a command; Refused `bad_command` when missing or of another type."""
-    value = command.get(key)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
-    return value
-
-
-def changed_words(known: KnownHost) -> str:
-    """The sentence for a known title or host that shows another certificate."""
-    return (
-        f"“{known.title}” of {known.host} now comes from another computer than before: "
-        "do not trust it unless the teacher says so."
-    )
-
-
 # -- finding, hosting, and the headless interface --------------------------------------------------------
 
 DECIDE_SECONDS: Final = 0.4
 LAST_EVENTS: Final = frozenset({"left", "ended", "denied"})
-
-
-def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
-    """The meeting to join without asking (DESIGN 5); Refused where there is none or too much.
-
-    Decided 0.4 s after the first question; while nothing fits, again until the scan is over.
-    """
-    finder.wait_settled(DECIDE_SECONDS)
-    while True:
-        settled = finder.wait_settled(0.0)
-        try:
-            return choose_meeting(finder.meetings(), known, has_pin)
-        except Refused as refused:
-            if refused.code != "no_meeting" or settled:
-                raise
-        finder.wait_settled(0.1)
 
 
 def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -> MeetingAd:
@@ -8748,6 +8764,22 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
     if candidates[0].pin and not has_pin:
         raise Refused("pin_required", "This meeting needs a PIN: give it with --pin.")
     return candidates[0]
+
+
+def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
+    """The meeting to join without asking (DESIGN 5); Refused where there is none or too much.
+
+    Decided 0.4 s after the first question; while nothing fits, again until the scan is over.
+    """
+    finder.wait_settled(DECIDE_SECONDS)
+    while True:
+        settled = finder.wait_settled(0.0)
+        try:
+            return choose_meeting(finder.meetings(), known, has_pin)
+        except Refused as refused:
+            if refused.code != "no_meeting" or settled:
+                raise
+        finder.wait_settled(0.1)
 
 
 class HostedMeeting:
@@ -8834,7 +8866,7 @@ def _parsed_command(line: bytes) -> Json:
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, SERVER, CLIENT, WINDOW
+# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT
 # ======================================================================================
 
 
@@ -9015,6 +9047,12 @@ def role_join(options: argparse.Namespace) -> int:
     return run_headless(MeetingController(chosen, home_directory()), "", say)
 
 
+def listed(ad: MeetingAd) -> Json:
+    """A meeting as `--list --json` prints it."""
+    keys = ("title", "host", "address", "port", "people", "pin", "fingerprint", "version")
+    return {key: getattr(ad, key) for key in keys}
+
+
 def role_list(options: argparse.Namespace) -> int:
     """Prints the meetings on the LAN."""
     known = [(host.last_address, host.port) for host in KnownHosts(home_directory()).all()]
@@ -9037,12 +9075,6 @@ def role_list(options: argparse.Namespace) -> int:
     if not ads and not others:
         print("No meeting was found on this network.")
     return 0
-
-
-def listed(ad: MeetingAd) -> Json:
-    """A meeting as `--list --json` prints it."""
-    keys = ("title", "host", "address", "port", "people", "pin", "fingerprint", "version")
-    return {key: getattr(ad, key) for key in keys}
 
 
 def role_find(options: argparse.Namespace) -> int:
