@@ -6572,6 +6572,446 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
         self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
 
 
+# ---- Screen --------------------------------------------------------------------------
+
+
+class ScreenSource(ABC):
+    """What is shared: pictures of a screen, a window, a file or the test card. For one thread alone."""
+
+    @abstractmethod
+    def grab(self) -> Picture:
+        """The picture of now, without the mouse pointer: BGR; its size may differ from the last one's.
+
+        DeviceError when there is nothing to see any more (window closed, screen unplugged).
+        """
+
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points in the picture grabbed last; None if outside or if nobody can tell."""
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what was opened; twice is harmless."""
+
+
+def open_screen(source: str) -> ScreenSource:
+    """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
+
+    DeviceError with one sentence where it cannot be had.
+    """
+    if source == "pattern":
+        card = TestCard("Shared screen", LAYERS[-1])
+        return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
+    if source == "window":
+        return _DesktopScreen(None)
+    kind, _, number = source.partition(":")
+    if kind == "screen" and number.isdecimal():
+        return _DesktopScreen(int(number))
+    if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
+        still = _load_picture(source)
+        return _PictureScreen(1.0, lambda number: still, lambda: None)
+    video = _VideoFile(source, DEFAULT_FPS)
+    return _PictureScreen(video.fps, video.picture, video.close)
+
+
+def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
+    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
+    try:
+        with contextlib.closing(_Grabber()) as grabber:
+            areas = grabber.screens()
+    except DeviceError:
+        return []
+    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
+    return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
+
+
+def _load_picture(path: str) -> Picture:
+    try:
+        return decode_picture(Path(path).read_bytes())
+    except (OSError, PeerFault) as fault:
+        raise DeviceError(f"The picture {path} cannot be read.") from fault
+
+
+class _PictureScreen(ScreenSource):
+    """What stands in for a screen: `picture(n)` draws or decodes frame n."""
+
+    def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]) -> None:
+        self._clock = _FrameClock(fps)
+        self._picture = picture
+        self._close = close
+
+    def grab(self) -> Picture:
+        return self._picture(self._clock.newest())
+
+    def close(self) -> None:
+        self._close()
+
+
+class _Rectangle(NamedTuple):
+    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def within(self, other: _Rectangle) -> _Rectangle:
+        """The part that lies in `other`; its width or height is 0 or less when there is none."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right = min(self.left + self.width, other.left + other.width)
+        bottom = min(self.top + self.height, other.top + other.height)
+        return _Rectangle(left, top, right - left, bottom - top)
+
+
+class _DesktopScreen(ScreenSource):
+    """Screen number `screen`, or for None the window now in front, wherever it moves.
+
+    Of a window it shows its place on the desktop, with whatever lies above it; while it is
+    minimised or outside, the last picture stays.
+    """
+
+    def __init__(self, screen: int | None) -> None:
+        self._screen = screen
+        self._picture: Picture | None = None
+        self._area = _Rectangle(0, 0, 0, 0)
+        with contextlib.ExitStack() as undo:
+            self._grabber = _Grabber()
+            undo.callback(self._grabber.close)
+            self._windows = _open_window_system()
+            undo.callback(self._windows.close)
+            self._window = self._windows.front() if screen is None else 0
+            first = self.grab()
+            # XWayland shows other programs nothing but black
+            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
+                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
+            undo.pop_all()
+
+    def grab(self) -> Picture:
+        try:
+            return self._grab()
+        except DeviceError:  # the screens were rearranged a moment ago
+            self._grabber.reopen()
+            return self._grab()
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = self._windows.pointer()
+        if at is None or self._picture is None:
+            return None
+        x, y = at[0] - self._area.left, at[1] - self._area.top
+        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
+            return None
+        height, width = self._picture.shape[:2]
+        return x * width // self._area.width, y * height // self._area.height
+
+    def close(self) -> None:
+        self._grabber.close()
+        self._windows.close()
+
+    def _grab(self) -> Picture:
+        area = self._find_area()
+        if area is not None:
+            self._picture, self._area = self._grabber.grab(area), area
+        if self._picture is None:
+            raise DeviceError("The window in front is not visible.")
+        return self._picture
+
+    def _find_area(self) -> _Rectangle | None:
+        if self._screen is not None:
+            screens = self._grabber.screens()
+            if self._screen >= len(screens):
+                raise DeviceError(f"There is no screen {self._screen + 1} here.")
+            return screens[self._screen]
+        area = self._windows.rectangle(self._window)
+        if area is not None:
+            area = area.within(self._grabber.desktop())
+        return area if area is not None and area.width > 0 and area.height > 0 else None
+
+
+class _Grabber:
+    """mss, opened anew every 2 s because it looks at the arrangement of the screens only once."""
+
+    _FRESH: Final = 2.0
+
+    def __init__(self) -> None:
+        self._mss: Any = None
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Look at the screens anew."""
+        before, self._mss = self._mss, None
+        try:
+            import mss
+            from mss.exception import ScreenShotError
+        except ImportError as fault:
+            raise DeviceError("Sharing needs the Python package mss, which is not here.") from fault
+        try:
+            # the class has another name since version 10
+            self._mss = (getattr(mss, "MSS", None) or mss.mss)()
+            self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
+        except (OSError, ScreenShotError) as fault:
+            log.info("screen: %s", fault)
+            raise DeviceError("There is no screen here that can be shared.") from fault
+        finally:  # after the new one is open: a bare X server starts anew when its last client goes
+            self._shut(before)
+        self._opened = time.perf_counter()
+
+    def screens(self) -> list[_Rectangle]:
+        """Each screen."""
+        self._refresh()
+        return self._areas[1:] or self._areas
+
+    def desktop(self) -> _Rectangle:
+        """All screens together."""
+        self._refresh()
+        return self._areas[0]
+
+    def grab(self, area: _Rectangle) -> Picture:
+        """What is seen in `area`: BGR."""
+        import cv2
+        from mss.exception import ScreenShotError
+
+        try:
+            shot = self._mss.grab(area._asdict())
+        except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
+            log.info("screen: %s", fault)
+            raise DeviceError("The screen cannot be seen any more.") from fault
+        pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
+        return cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+
+    def close(self) -> None:
+        """Close mss."""
+        before, self._mss = self._mss, None
+        self._shut(before)
+
+    def _shut(self, before: Any) -> None:
+        if before is not None:
+            from mss.exception import ScreenShotError
+
+            with contextlib.suppress(ScreenShotError):  # the X server is gone
+                before.close()
+
+    def _refresh(self) -> None:
+        if time.perf_counter() - self._opened > self._FRESH:
+            self.reopen()
+
+
+# ---- Screen: whose window is where ---------------------------------------------------
+
+
+class _WindowSystem(ABC):
+    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+
+    @abstractmethod
+    def front(self) -> int:
+        """The window in front that is not this program's; DeviceError when there is none."""
+
+    @abstractmethod
+    def rectangle(self, window: int) -> _Rectangle | None:
+        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
+
+    @abstractmethod
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points on the desktop; None where that cannot be known."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection; twice is harmless."""
+
+
+def _open_window_system() -> _WindowSystem:
+    if sys.platform == "win32":
+        return _WindowsDesktop()
+    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
+
+
+class _NoWindowSystem(_WindowSystem):
+    """Where windows cannot be asked for: whole screens only."""
+
+    def front(self) -> int:
+        raise DeviceError("On this system a whole screen can be shared, not a single window.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        return None
+
+    def pointer(self) -> tuple[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class _WindowsDesktop(_WindowSystem):
+    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
+
+    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
+
+    def __init__(self) -> None:
+        import ctypes
+
+        # both calling conventions are the same on 64-bit Windows
+        self._user, self._dwm, self._ctypes = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi"), ctypes
+
+    def front(self) -> int:
+        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
+        while window and not self._suits(window):
+            window = self._user.GetWindow(window, self._NEXT)
+        if not window:
+            raise DeviceError("No other window is open.")
+        return int(window)
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        if not self._user.IsWindow(window):
+            raise DeviceError("The shared window was closed.")
+        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
+            return None
+        sides = (self._ctypes.c_long * 4)()
+        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
+            self._user.GetWindowRect(window, sides)
+        left, top, right, bottom = sides
+        return _Rectangle(left, top, right - left, bottom - top)
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = (self._ctypes.c_long * 2)()
+        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
+
+    def close(self) -> None:
+        pass
+
+    def _suits(self, window: int) -> bool:
+        owner, cloaked = self._ctypes.c_ulong(), self._ctypes.c_ulong()
+        self._user.GetWindowThreadProcessId(window, self._ctypes.byref(owner))
+        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
+        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, self._ctypes.byref(cloaked), 4)
+        return bool(
+            owner.value != os.getpid()
+            and not cloaked.value
+            and self._user.IsWindowVisible(window)
+            and not self._user.IsIconic(window)
+            and self._user.GetWindowTextLengthW(window)
+            and window != self._user.GetShellWindow()
+        )
+
+
+class _XDesktop(_WindowSystem):
+    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
+
+    _VIEWABLE: Final = 2
+
+    def __init__(self) -> None:
+        import ctypes
+
+        class Cookie(ctypes.Structure):
+            _fields_ = (("sequence", ctypes.c_uint),)
+
+        self._ctypes, self._cookie = ctypes, Cookie
+        try:
+            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
+        except OSError as fault:
+            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
+        self._free = libc.free
+        self._xcb.xcb_connect.restype = ctypes.c_void_p
+        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
+        if self._xcb.xcb_connection_has_error(self._connection):
+            self.close()
+            raise DeviceError("There is no screen here that can be shared.")
+        self._root, self._low = self._read_setup()
+
+    def front(self) -> int:
+        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
+        if stacking:
+            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
+        else:  # no window manager
+            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
+            windows = [focus, *reversed(self._children(self._root))]
+        # a program's windows share the upper bits; Tk tells our process only after `wm client`
+        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
+        for window in windows:
+            if window & ~self._low not in ours and self._suits(window):
+                return window
+        raise DeviceError("No other window is open.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        about = self._ask("get_window_attributes", window)
+        if not about:
+            raise DeviceError("The shared window was closed.")
+        frame = self._outermost(window)
+        size = self._ask("get_geometry", frame)
+        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
+        if about[26] != self._VIEWABLE or not size or not place:
+            return None
+        left, top = struct.unpack_from("=hh", place, 12)
+        width, height = struct.unpack_from("=HH", size, 16)
+        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
+        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+
+    def pointer(self) -> tuple[int, int] | None:
+        reply = self._ask("query_pointer", self._root)
+        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+
+    def close(self) -> None:
+        if self._connection:
+            self._xcb.xcb_disconnect(self._connection)
+            self._connection = self._ctypes.c_void_p()
+
+    def _read_setup(self) -> tuple[int, int]:
+        """The root window of the first screen and the mask of a program's own bits in window numbers."""
+        self._xcb.xcb_get_setup.restype = self._ctypes.c_void_p
+        setup = self._xcb.xcb_get_setup(self._connection)
+        head = self._ctypes.string_at(setup, 40)
+        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
+        root = self._ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
+        return self._word(root, 0), self._word(head, 16)
+
+    def _suits(self, window: int) -> bool:
+        about = self._ask("get_window_attributes", window)
+        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
+            return False
+        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
+        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
+        return not apart.intersection(kinds)
+
+    def _outermost(self, window: int) -> int:
+        """The ancestor of `window` that lies on the root: its frame, or itself."""
+        while tree := self._ask("query_tree", window):
+            parent = self._word(tree, 12)
+            if parent in (0, self._root):
+                break
+            window = parent
+        return window
+
+    def _children(self, window: int) -> tuple[int, ...]:
+        tree = self._ask("query_tree", window)
+        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
+
+    def _words(self, window: int, name: str) -> tuple[int, ...]:
+        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
+        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
+        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
+        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
+
+    def _atom(self, name: str) -> int:
+        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
+
+    def _word(self, reply: bytes, at: int) -> int:
+        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
+
+    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
+        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
+        if not self._connection:
+            return b""
+        send = getattr(self._xcb, f"xcb_{request}")
+        send.restype = self._cookie
+        receive = getattr(self._xcb, f"xcb_{request}_reply")
+        receive.restype = self._ctypes.c_void_p
+        reply = self._ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
+        if not reply:
+            return b""
+        length = struct.unpack("=I", self._ctypes.string_at(reply, 8)[4:])[0]
+        data = self._ctypes.string_at(reply, 32 + 4 * length)
+        self._free(reply)
+        return data
+
+
 # ---- What there is to choose from ----------------------------------------------------
 
 
