@@ -1148,8 +1148,8 @@ class Snapshot:
 # [12] WIDGETS - palette, icons, tiles and small controls
 # Uses: BASICS
 #
-# Promises: every control draws itself from one palette and one scale and reports by calling back; pictures are
-# composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
+# Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
+# are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
 # ======================================================================================
 
 
@@ -1185,12 +1185,14 @@ class Palette:
 DARK: Final = Palette()
 LIGHT: Final = Palette(
     window="#E9EDF2", panel="#F6F8FA", card="#FFFFFF", raised="#E3E8EE", line="#C9D1DA", text="#161C24",
-    second="#434F5C", third="#5A6673", accent="#2F62CF", accent_high="#2653B4", link="#2456C4", focus="#2F6BF0",
+    second="#434F5C", third="#5A6673", accent="#2F62CF", accent_high="#2653B4", link="#2456C4",
+    focus="#2F6BF0",
     chosen="#DCE7FD", good="#0E7A4B", warn="#8F5A00", bad="#CE2F36", bad_text="#B3232B", tile="#D5DCE4",
 )  # fmt: skip
 CONTRAST: Final = Palette(
     window="#000000", panel="#000000", card="#0A0A0A", raised="#262626", line="#FFFFFF", text="#FFFFFF",
-    second="#F0F0F0", third="#E0E0E0", accent="#0047C2", accent_high="#0A5CF0", link="#8FC1FF", focus="#FFE600",
+    second="#F0F0F0", third="#E0E0E0", accent="#0047C2", accent_high="#0A5CF0", link="#8FC1FF",
+    focus="#FFE600",
     chosen="#003080", good="#4DFFA6", warn="#FFD24D", bad="#D6002A", bad_text="#FF9EA6", tile="#141414",
 )  # fmt: skip
 PALETTES: Final = {"dark": DARK, "light": LIGHT, "contrast": CONTRAST}
@@ -1416,35 +1418,43 @@ def _arc(draw: ImageDraw.ImageDraw, at: Sequence[float], start: float, end: floa
     reach = (at[2] - at[0]) / 2, (at[3] - at[1]) / 2
     steps = max(8, round((end - start) / 6))
     angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
-    _line(draw, [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))], width, 255)  # fmt: skip
+    _line(
+        draw,
+        [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))],
+        width,
+        255,
+    )
 
 
 class Fonts:
     """Font files for what Pillow writes: the interface's face, and one for each script that it lacks."""
 
-    SCRIPTS: ClassVar[tuple[tuple[int, int, tuple[str, ...]], ...]] = (
-        (0x0590, 0x05FF, ("NotoSansHebrew-Regular.ttf", "segoeui.ttf", "ArialHB.ttc", "DejaVuSans.ttf")),
-        (0x0600, 0x08FF, ("NotoSansArabic-Regular.ttf", "NotoNaskhArabic-Regular.ttf", "segoeui.ttf", "GeezaPro.ttc", "DejaVuSans.ttf")),
-        (0x0900, 0x097F, ("NotoSansDevanagari-Regular.ttf", "Nirmala.ttf", "Kohinoor.ttc", "Lohit-Devanagari.ttf")),
-        (0x0980, 0x09FF, ("NotoSansBengali-Regular.ttf", "Nirmala.ttf", "KohinoorBangla.ttc")),
-        (0x0A00, 0x0A7F, ("NotoSansGurmukhi-Regular.ttf", "Nirmala.ttf")),
-        (0x0A80, 0x0AFF, ("NotoSansGujarati-Regular.ttf", "Nirmala.ttf")),
-        (0x0B80, 0x0BFF, ("NotoSansTamil-Regular.ttf", "Nirmala.ttf")),
-        (0x0C00, 0x0C7F, ("NotoSansTelugu-Regular.ttf", "Nirmala.ttf")),
-        (0x0E00, 0x0E7F, ("NotoSansThai-Regular.ttf", "LeelawUI.ttf", "Thonburi.ttc")),
-        (0x10A0, 0x10FF, ("NotoSansGeorgian-Regular.ttf", "segoeui.ttf", "DejaVuSans.ttf")),
-        (0x2E80, 0x9FFF, ("NotoSansCJK-Regular.ttc", "msyh.ttc", "YuGothM.ttc", "PingFang.ttc", "wqy-microhei.ttc")),
-        (0xAC00, 0xD7AF, ("NotoSansCJK-Regular.ttc", "malgun.ttf", "AppleSDGothicNeo.ttc")),
-        (0xFB1D, 0xFB4F, ("NotoSansHebrew-Regular.ttf", "segoeui.ttf", "DejaVuSans.ttf")),
-        (0xFB50, 0xFEFC, ("NotoSansArabic-Regular.ttf", "segoeui.ttf", "DejaVuSans.ttf")),
-    )  # fmt: skip
-    FACES: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]] = (
-        ("segoeui.ttf", "Inter-Medium.otf", "Inter-Medium.ttf", "NotoSans-Medium.ttf", "NotoSans-Regular.ttf", "HelveticaNeue.ttc", "DejaVuSans.ttf"),
-        ("seguisb.ttf", "segoeuib.ttf", "Inter-SemiBold.otf", "NotoSans-Bold.ttf", "HelveticaNeue.ttc", "DejaVuSans-Bold.ttf"),
-    )  # fmt: skip
+    SCRIPTS: ClassVar = """
+0590-05FF NotoSansHebrew-Regular.ttf segoeui.ttf ArialHB.ttc DejaVuSans.ttf
+0600-08FF NotoSansArabic-Regular.ttf NotoNaskhArabic-Regular.ttf segoeui.ttf GeezaPro.ttc DejaVuSans.ttf
+0900-097F NotoSansDevanagari-Regular.ttf Nirmala.ttf Kohinoor.ttc Lohit-Devanagari.ttf
+0980-09FF NotoSansBengali-Regular.ttf Nirmala.ttf KohinoorBangla.ttc
+0A00-0A7F NotoSansGurmukhi-Regular.ttf Nirmala.ttf
+0A80-0AFF NotoSansGujarati-Regular.ttf Nirmala.ttf
+0B80-0BFF NotoSansTamil-Regular.ttf Nirmala.ttf
+0C00-0C7F NotoSansTelugu-Regular.ttf Nirmala.ttf
+0E00-0E7F NotoSansThai-Regular.ttf LeelawUI.ttf Thonburi.ttc
+10A0-10FF NotoSansGeorgian-Regular.ttf segoeui.ttf DejaVuSans.ttf
+2E80-9FFF NotoSansCJK-Regular.ttc msyh.ttc YuGothM.ttc PingFang.ttc wqy-microhei.ttc
+AC00-D7AF NotoSansCJK-Regular.ttc malgun.ttf AppleSDGothicNeo.ttc
+FB1D-FB4F NotoSansHebrew-Regular.ttf segoeui.ttf DejaVuSans.ttf
+FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
+"""
+    PLAIN: ClassVar = "segoeui.ttf Inter-Medium.otf NotoSans-Medium.ttf HelveticaNeue.ttc DejaVuSans.ttf"
+    BOLD: ClassVar = "seguisb.ttf Inter-SemiBold.otf NotoSans-Bold.ttf HelveticaNeue.ttc DejaVuSans-Bold.ttf"
 
     def __init__(self) -> None:
         self._files = self._find()
+        self._faces = tuple(self.PLAIN.split()), tuple(self.BOLD.split())
+        self._scripts = [
+            (int(span[:4], 16), int(span[5:], 16), tuple(names))
+            for span, *names in map(str.split, self.SCRIPTS.strip().splitlines())
+        ]
         self._open: dict[tuple[tuple[str, ...], int], ImageFont.FreeTypeFont | ImageFont.ImageFont] = {}
         self._lock = threading.Lock()
 
@@ -1454,7 +1464,8 @@ class Fonts:
         home = Path.home()
         places = [
             Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".local/share/fonts",
-            Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", Path("/System/Library/Fonts"), Path("/Library/Fonts"),
+            Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", Path("/System/Library/Fonts"),
+            Path("/Library/Fonts"),
         ]  # fmt: skip
         return {
             name: Path(at) / name for place in places for at, _, names in os.walk(place) for name in names
@@ -1474,7 +1485,8 @@ class Fonts:
 
     def _names(self, char: str, bold: bool) -> tuple[str, ...]:
         code = ord(char)
-        return next((names for low, high, names in self.SCRIPTS if low <= code <= high), self.FACES[bold])
+        found = (names for low, high, names in self._scripts if low <= code <= high)
+        return next(found, self._faces[bold])
 
     def runs(self, text: str, bold: bool) -> list[tuple[str, tuple[str, ...]]]:
         """`text` in pieces of one font each, in the order they stand from left to right."""
@@ -1507,7 +1519,16 @@ class Fonts:
             low, high = (middle, high) if fits else (low, middle - 1)
         return text[:low].rstrip() + "…"
 
-    def write(self, draw: ImageDraw.ImageDraw, x: int, middle: int, text: str, size: int, colour: str, bold: bool = False) -> None:  # fmt: skip
+    def write(
+        self,
+        draw: ImageDraw.ImageDraw,
+        x: int,
+        middle: int,
+        text: str,
+        size: int,
+        colour: str,
+        bold: bool = False,
+    ) -> None:
         """Write `text` from `x`, its capitals centred on the line `middle`."""
         at = float(x)
         for run, names in self.runs(text, bold):
@@ -1595,11 +1616,10 @@ EMOJI_SHAPES: Final = """
 👍 thumbs up: G FFC93C 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84 | C FFC93C 54 16 8 |
     C FFC93C 84 50 9 | C FFC93C 82 64 9 | C FFC93C 80 80 8 | G 3F7BE0 10 44 26 44 26 88 10 88
 ❤ heart: C E8334A 30 34 23 | C E8334A 70 34 23 | G E8334A 9 44 50 24 91 44 50 92
-👏 clapping hands: L E0A030 13 30 24 34.2 56 | L E0A030 13 44 16 44.8 56 | L E0A030 13 58 19 55.2 56 |
-    L E0A030 13 72 30 65.8 56 | L E0A030 13 14 52 34 72 | C E0A030 51 68 25 | L E0A030 2 37 44 37.4 50 |
-    L E0A030 2 51 36 50 50 | L E0A030 2 65 39 62.6 50 | L FFC93C 13 30 24 34.2 56 |
-    L FFC93C 13 44 16 44.8 56 | L FFC93C 13 58 19 55.2 56 | L FFC93C 13 72 30 65.8 56 |
-    L FFC93C 13 14 52 34 72 | C FFC93C 51 68 25 | L F5B454 4 10 20 18 28 | L F5B454 4 24 8 28 18
+👏 clapping hands: L D9982B 11 77 22 74 48 | L D9982B 11 66 15 65 48 | L D9982B 11 54 18 57 48 |
+    L D9982B 11 43 27 48 48 | L D9982B 11 91 45 74 61 | C D9982B 60 58 20 | L FFC93C 11 19 36 22 62 |
+    L FFC93C 11 30 29 31 62 | L FFC93C 11 42 32 39 62 | L FFC93C 11 53 41 48 62 | L FFC93C 11 5 59 22 75 |
+    C FFC93C 36 72 20 | L F5B454 4 12 10 18 20 | L F5B454 4 30 2 33 12 | L F5B454 4 4 26 12 31
 😂 tears of joy: F glad open | O 4FA8F5 4 46 22 70 | O 4FA8F5 78 46 96 70
 😮 surprised: F dots oh
 🎉 party: G F5B454 8 94 30 36 66 72 | L E8334A 4 22 62 40 82 | L E8334A 4 16 78 24 88 |
@@ -1673,8 +1693,8 @@ EMOJI_SHAPES: Final = """
     G F7C52E 26 8 74 8 70 44 56 60 44 60 30 44 | L D9982B 8 50 58 50 80 | L D9982B 10 32 88 68 88
 🚀 rocket: G E8334A 30 58 18 78 40 70 | G E8334A 58 70 76 84 70 60 | O E6EBF0 32 6 68 80 |
     C 3F7BE0 50 36 10 | G F5A524 40 80 60 80 50 98
-💯 hundred: L E8334A 8 14 34 20 28 20 68 | O E8334A 30 28 58 68 | O 1B222B 38 36 50 60 |
-    O E8334A 62 28 90 68 | O 1B222B 70 36 82 60 | L E8334A 6 16 84 84 78
+💯 hundred: L E8334A 8 14 34 20 28 20 68 | A E8334A 8 32 30 54 66 0 360 | A E8334A 8 66 30 88 66 0 360 |
+    L E8334A 6 16 84 84 78
 👋 waving hand: L FFC93C 13 30 24 34.2 56 | L FFC93C 13 44 16 44.8 56 | L FFC93C 13 58 19 55.2 56 |
     L FFC93C 13 72 30 65.8 56 | L FFC93C 13 14 52 34 72 | C FFC93C 51 68 25 | L D9982B 2 37 44 37.4 50 |
     L D9982B 2 51 36 50 50 | L D9982B 2 65 39 62.6 50 | A 8492A1 4 2 2 30 30 180 270 |
@@ -1688,8 +1708,8 @@ EMOJI_SHAPES: Final = """
 🍰 cake: G F7DDB0 10 56 90 56 90 90 10 90 | G F58AB0 10 42 90 42 90 60 10 60 | C E8334A 50 32 12 |
     L F58AB0 6 12 74 88 74
 ➕ plus: L 38B26E 16 50 16 50 84 | L 38B26E 16 16 50 84 50
-🐢 slow down: C 57B894 82 58 13 | C 38B26E 48 56 30 | G 14181F 10 68 92 68 92 92 10 92 |
-    L 57B894 12 30 70 26 82 | L 57B894 12 64 70 68 82 | L 57B894 8 18 66 6 68 | C 23262B 86 55 3
+🐢 turtle: C 57B894 84 58 12 | L 57B894 12 30 66 26 80 | L 57B894 12 64 66 68 80 | L 57B894 8 20 64 6 70 |
+    G 38B26E 18 68 22 48 34 34 48 29 62 34 74 48 78 68 | C 23262B 88 55 3
 """
 Step: TypeAlias = tuple[str, str, tuple[float, ...]]  # kind, colour, numbers
 
@@ -1780,7 +1800,9 @@ def draw_emoji(char: str, size: int) -> Image.Image:
     return picture.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _coloured_stroke(picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]) -> None:  # fmt: skip
+def _coloured_stroke(
+    picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]
+) -> None:
     from PIL import Image, ImageDraw
 
     mask = Image.new("L", picture.size, 0)
@@ -1842,12 +1864,21 @@ class Look:
             takefocus=focus,
         )  # fmt: skip
 
-    def label(self, parent: tk.Misc, text: str, size: float = 13, bold: bool = False, colour: str = "", width: int = 0) -> tk.Label:  # fmt: skip
+    def label(
+        self,
+        parent: tk.Misc,
+        text: str,
+        size: float = 13,
+        bold: bool = False,
+        colour: str = "",
+        width: int = 0,
+    ) -> tk.Label:
         """A line of text on its parent's colour, wrapped at `width` real pixels."""
         import tkinter as tk
 
         return tk.Label(
-            parent, text=text, font=self.font(size, bold), fg=colour or self.palette.text, bg=str(parent["bg"]),
+            parent, text=text, font=self.font(size, bold), fg=colour or self.palette.text,
+            bg=str(parent["bg"]),
             bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width,
         )  # fmt: skip
 
@@ -1915,7 +1946,8 @@ class Look:
 
         p = self.palette
         menu = tk.Menu(
-            parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent, activeforeground=p.on_accent,
+            parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
+            activeforeground=p.on_accent,
             bd=0, activeborderwidth=0, relief="flat", font=self.font(13),
         )  # fmt: skip
         for entry in entries:
@@ -1929,7 +1961,9 @@ class Look:
 class Painted:
     """A canvas that keeps alive the pictures that it shows, until it is wiped or destroyed."""
 
-    def __init__(self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
+    ) -> None:
         self.look = look
         self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
         self._kept: list[Photo] = []
@@ -1940,13 +1974,21 @@ class Painted:
         self.canvas.delete("all")
         self._kept.clear()
 
-    def image(self, x: int, y: int, photo: Photo, anchor: Literal["nw", "w", "center", "e", "ne"] = "nw", tags: tuple[str, ...] = ()) -> int:  # fmt: skip
+    def image(
+        self,
+        x: int,
+        y: int,
+        photo: Photo,
+        anchor: Literal["nw", "w", "center", "e", "ne"] = "nw",
+        tags: tuple[str, ...] = (),
+    ) -> int:
         """Show a picture."""
         self._kept.append(photo)
         return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags)
 
     def text(
-        self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "", room: int = 0,
+        self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
+        room: int = 0,
         anchor: Literal["nw", "w", "center", "e", "ne", "n"] = "w", tags: tuple[str, ...] = (),
     ) -> int:  # fmt: skip
         """Write one line, shortened to `room` real pixels; scripts that Tk cannot shape become pictures."""
@@ -1966,12 +2008,31 @@ class Painted:
         self.canvas.tag_bind(tag, "<Leave>", lambda _: self.canvas.configure(cursor=""))
 
 
+class Card(Painted):
+    """An area with round corners; what it holds is packed into its canvas."""
+
+    def __init__(self, look: Look, parent: tk.Misc, radius: float = 12, outline: str = "") -> None:
+        back = str(parent["bg"])
+        super().__init__(look, parent, 10, 10, look.palette.card)
+        self.radius, self.outline, self.back = radius, outline, back
+        self.canvas.bind("<Configure>", lambda event: self._draw(event.width, event.height))
+
+    def _draw(self, width: int, height: int) -> None:
+        if width < 8 or height < 8:
+            return
+        self.wipe()
+        self.canvas.create_rectangle(-1, -1, width, height, fill=self.back, width=0)
+        box = self.look.box(width, height, self.radius, self.look.palette.card, self.outline, 1)
+        self.image(0, 0, box)
+
+
 class Button(Painted):
     """A button with round corners: text, icon or both; mouse, Return and Space press it."""
 
     def __init__(
         self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str = "", icon: str = "",
-        kind: str = "plain", width: int = 0, height: float = 40, tip: str = "", key: str = "", size: float = 13,
+        kind: str = "plain", width: int = 0, height: float = 40, tip: str = "", key: str = "",
+        size: float = 13,
     ) -> None:  # fmt: skip
         self.text_size = size
         self.words, self.icon_name, self.kind = text, icon, kind
@@ -2014,14 +2075,22 @@ class Button(Painted):
         if self.enabled:
             self.command()
 
-    def show(self, text: str | None = None, icon: str | None = None, kind: str | None = None, slash: bool | None = None, enabled: bool | None = None) -> None:  # fmt: skip
+    def show(
+        self,
+        text: str | None = None,
+        icon: str | None = None,
+        kind: str | None = None,
+        slash: bool | None = None,
+        enabled: bool | None = None,
+    ) -> None:
         """Change what the button shows; drawn only when something changed."""
         old = (self.words, self.icon_name, self.kind, self.slash, self.enabled)
-        new = tuple(
-            b if a is None else a for a, b in zip((text, icon, kind, slash, enabled), old, strict=True)
-        )
-        if new != old:
-            self.words, self.icon_name, self.kind, self.slash, self.enabled = new
+        self.words = self.words if text is None else text
+        self.icon_name = self.icon_name if icon is None else icon
+        self.kind = self.kind if kind is None else kind
+        self.slash = self.slash if slash is None else slash
+        self.enabled = self.enabled if enabled is None else enabled
+        if old != (self.words, self.icon_name, self.kind, self.slash, self.enabled):
             self.paint()
 
     def colours(self) -> tuple[str, str, str]:
@@ -2072,7 +2141,16 @@ class Button(Painted):
 class BarButton(Button):
     """A button of the left bar: an icon in a box, words below where there is room, and an unread dot."""
 
-    def __init__(self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str, icon: str, tip: str, key: str = "") -> None:  # fmt: skip
+    def __init__(
+        self,
+        look: Look,
+        parent: tk.Misc,
+        command: Callable[[], object],
+        text: str,
+        icon: str,
+        tip: str,
+        key: str = "",
+    ) -> None:
         self.compact, self.unread = False, False
         super().__init__(look, parent, command, text, icon, "card", look.px(82), 70, tip, key)
 
@@ -2174,7 +2252,16 @@ class Tooltip:
 class Field(Painted):
     """A text field in a round box; `hint` stands in it while it is empty."""
 
-    def __init__(self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", width: int = 300, height: float = 44, enter: Callable[[], object] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        look: Look,
+        parent: tk.Misc,
+        text: str = "",
+        hint: str = "",
+        width: int = 300,
+        height: float = 44,
+        enter: Callable[[], object] | None = None,
+    ) -> None:
         import tkinter as tk
 
         super().__init__(look, parent, width, look.px(height))
@@ -2334,7 +2421,9 @@ class Switch(Painted):
 class Slider(Painted):
     """A value from 0 to 1, by mouse, arrows and wheel."""
 
-    def __init__(self, look: Look, parent: tk.Misc, value: float, changed: Callable[[float], object], width: int) -> None:  # fmt: skip
+    def __init__(
+        self, look: Look, parent: tk.Misc, value: float, changed: Callable[[float], object], width: int
+    ) -> None:
         super().__init__(look, parent, width, look.px(26), focus=True)
         self.value, self.changed = value, changed
         self.canvas.bind("<Button-1>", self._drag)
@@ -2370,7 +2459,16 @@ class Slider(Painted):
 class Choice(Button):
     """A list of which one is chosen: shows it, and a menu of all at a click."""
 
-    def __init__(self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str, chosen: Callable[[str], object], width: int, height: float = 42) -> None:  # fmt: skip
+    def __init__(
+        self,
+        look: Look,
+        parent: tk.Misc,
+        options: Sequence[tuple[str, str]],
+        value: str,
+        chosen: Callable[[str], object],
+        width: int,
+        height: float = 42,
+    ) -> None:
         self.options, self.value, self.chosen = list(options), value, chosen
         super().__init__(look, parent, self._open, " ", kind="card", width=width, height=height)
 
@@ -2417,9 +2515,10 @@ class ListView(Painted):
     """
 
     def __init__(
-        self, look: Look, parent: tk.Misc, colour: str = "", stick: bool = False, width: int = 100
+        self, look: Look, parent: tk.Misc, colour: str = "", stick: bool = False, gutter: float = 10
     ) -> None:
-        super().__init__(look, parent, width, look.px(100), colour, focus=True)
+        super().__init__(look, parent, look.px(100), look.px(100), colour, focus=True)
+        self.gutter = look.px(gutter)
         self.rows: list[Any] = []
         self.stick = stick  # stay at the newest row while it is in sight
         self.chosen_action = ""
@@ -2475,7 +2574,7 @@ class ListView(Painted):
     @property
     def width(self) -> int:
         """Real pixels for a row, without the scroll bar."""
-        return max(self.look.px(60), self.canvas.winfo_width() - self.look.px(10))
+        return max(self.look.px(60), self.canvas.winfo_width() - self.gutter)
 
     def scroll(self, by: int) -> None:
         """Move by `by` real pixels, within the rows."""
@@ -2732,7 +2831,15 @@ def tile_marks(job: TileJob) -> TileMarks:
         over.alpha_composite(
             rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
         )
-        fonts().write(ImageDraw.Draw(over), (job.width - width) // 2 + px(14), job.height // 2, fonts().clip(look.note, px(13), width - px(28), bold=True), px(13), "#FFFFFF", bold=True)  # fmt: skip
+        fonts().write(
+            ImageDraw.Draw(over),
+            (job.width - width) // 2 + px(14),
+            job.height // 2,
+            fonts().clip(look.note, px(13), width - px(28), bold=True),
+            px(13),
+            "#FFFFFF",
+            bold=True,
+        )
     _frame(over, job, px)
     return _patches(over, px)
 
@@ -2753,7 +2860,11 @@ def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
     pill = rounded(width, high, px(8), "#0D1116")
     pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
     over.alpha_composite(pill, (gap, y))
-    icon = draw_icon("mic", px(16), "#FF6B70", "#FF6B70") if look.muted else draw_icon("bars" if look.speaking else "mic", px(16), "#3DDC97" if look.speaking else "#FFFFFF")  # fmt: skip
+    icon = (
+        draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
+        if look.muted
+        else draw_icon("bars" if look.speaking else "mic", px(16), "#3DDC97" if look.speaking else "#FFFFFF")
+    )
     over.alpha_composite(icon, (gap + px(8), y + (high - icon.height) // 2))
     draw = ImageDraw.Draw(over)
     fonts().write(draw, gap + px(30), y + high // 2, name, px(13), "#FFFFFF")
@@ -2805,7 +2916,12 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
     wide, tall, top, foot, side = *over.size, px(46), px(66), px(14)
     if tall < top + foot + 8:
         return [(0, 0, over)]
-    boxes = [(0, 0, wide, top), (0, tall - foot, wide, tall), (0, top, side, tall - foot), (wide - side, top, wide, tall - foot)]  # fmt: skip
+    boxes = [
+        (0, 0, wide, top),
+        (0, tall - foot, wide, tall),
+        (0, top, side, tall - foot),
+        (wide - side, top, wide, tall - foot),
+    ]
     middle = over.crop((side, top, wide - side, tall - foot)).getchannel("A").getbbox()
     if middle:
         boxes.append((middle[0] + side, middle[1] + top, middle[2] + side, middle[3] + top))
@@ -2893,7 +3009,7 @@ class TilePainter:
 # [13] WINDOW - the window, which only arranges and reads snapshots
 # Uses: BASICS, CALL, WIDGETS
 #
-# Promises: one thread, which never waits; what takes long runs in `Errand` threads and answers through a queue.
+# Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
 # ======================================================================================
 
@@ -2935,7 +3051,7 @@ class CallController(Protocol):
 
 
 class AppBackend(Protocol):
-    """What the window needs of the program. Only `join`, `host` and `list_devices` may take long; they run in threads."""
+    """What the window needs of the program. `join`, `host`, `list_devices` may take long and run in threads."""
 
     def find(self) -> Sequence[MeetingListing]:
         """The meetings heard of lately."""
@@ -3064,7 +3180,7 @@ def layer_for(height: int) -> int:
 
 
 class VideoTile:
-    """One person's (or the screen's) picture on the stage: a lasting PhotoImage, pasted into when it changed."""
+    """A person or the screen on the stage: a lasting PhotoImage, pasted into when it changed."""
 
     def __init__(self, stage: Stage, key: int | str) -> None:
         self.stage, self.key = stage, key
@@ -3162,7 +3278,7 @@ class Stage(Painted):
         canvas.bind("<Prior>", lambda _: self.turn(-1))
         canvas.bind("<Next>", lambda _: self.turn(1))
         canvas.bind("<FocusOut>", lambda _: self._choose(None))
-        canvas.bind("<FocusIn>", partial(self._walk, 0))
+        canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
 
     # who is where
 
@@ -3309,8 +3425,10 @@ class Stage(Painted):
         who = people.get(shot.presenter)
         own = shot.presenter == shot.me
         return TileLook(
-            name=who.name if who else "", label=tr("Your screen") if own else tr("{name}'s screen", name=who.name if who else ""),
-            fit=True, dim=shot.link == "reconnecting" or self.veiled, view=self.view, chosen=self._last == "screen",
+            name=who.name if who else "",
+            label=tr("Your screen") if own else tr("{name}'s screen", name=who.name if who else ""),
+            fit=True, dim=shot.link == "reconnecting" or self.veiled, view=self.view,
+            chosen=self._last == "screen",
             border=self.look.palette.good if own else "",
         )  # fmt: skip
 
@@ -3354,7 +3472,12 @@ class Stage(Painted):
         right = x + wide - px(10) - (px(42) if self._poor(tile.key) else 0)
         icons = [("pin", lambda: self.pin(tile.key)), ("more", lambda: self.tile_menu(tile.key, None))]
         if tile.key == "screen":
-            icons = [("minus", lambda: self.zoom(1 / 1.25)), ("focus", lambda: self.zoom(0)), ("plus", lambda: self.zoom(1.25)), *icons[:1]]  # fmt: skip
+            icons = [
+                ("minus", lambda: self.zoom(1 / 1.25)),
+                ("focus", lambda: self.zoom(0)),
+                ("plus", lambda: self.zoom(1.25)),
+                *icons[:1],
+            ]
         left = right - px(36) * len(icons)
         self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"), "hover:back")
         for at, (icon, command) in enumerate(icons):
@@ -3396,7 +3519,15 @@ class Stage(Painted):
                 self.look.box(font.measure(words) + self.look.px(16), self.look.px(24), 7, "#14181F"),
                 "hover:facts",
             )
-            self.canvas.create_text(x + self.look.px(8), y + self.look.px(12), text=words, font=font, fill="#FFFFFF", anchor="w", tags=("hover",))  # fmt: skip
+            self.canvas.create_text(
+                x + self.look.px(8),
+                y + self.look.px(12),
+                text=words,
+                font=font,
+                fill="#FFFFFF",
+                anchor="w",
+                tags=("hover",),
+            )
 
     def tile_menu(self, key: int | str, event: tk.Event[tk.Canvas] | None) -> None:
         """What can be done with this person."""
@@ -3454,7 +3585,7 @@ class Stage(Painted):
 
 
 class ToastStack:
-    """One-line messages over the stage: at most two, each for 5 s, errors until dismissed; one action each."""
+    """One-line messages over the stage: at most two, for 5 s, errors until dismissed; one action each."""
 
     MOST: ClassVar = 2
 
@@ -3467,7 +3598,14 @@ class ToastStack:
         stage.canvas.bind("<Configure>", lambda _: self._draw(), add="+")
         stage.canvas.bind("<Destroy>", lambda _: self._stop(), add="+")
 
-    def add(self, words: str, icon: str = "info", action: str = "", command: Callable[[], object] | None = None, stays: bool = False) -> int:  # fmt: skip
+    def add(
+        self,
+        words: str,
+        icon: str = "info",
+        action: str = "",
+        command: Callable[[], object] | None = None,
+        stays: bool = False,
+    ) -> int:
         """Show a message; `icon` is an icon's name or one of our emoji."""
         self._count += 1
         number = self._count
@@ -3597,8 +3735,10 @@ class SideBar:
     """The left bar: what one does all the time."""
 
     ENTRIES: ClassVar = (
-        ("mic", "Unmute", "mic", "Microphone on or off", "M"), ("camera", "Start video", "camera", "Camera on or off", "V"),
-        ("share", "Share", "share", "Share your screen", "S"), ("hand", "Raise hand", "hand", "Raise or lower your hand", "H"),
+        ("mic", "Unmute", "mic", "Microphone on or off", "M"),
+        ("camera", "Start video", "camera", "Camera on or off", "V"),
+        ("share", "Share", "share", "Share your screen", "S"),
+        ("hand", "Raise hand", "hand", "Raise or lower your hand", "H"),
         ("react", "React", "smile", "Send a reaction", "R"), ("chat", "Chat", "chat", "Messages", "C"),
         ("users", "Users", "users", "Who is here", "U"), ("host", "Host tools", "shield", "Host tools", ""),
     )  # fmt: skip
@@ -3669,7 +3809,7 @@ class Pill(Painted):
         self._tip = Tooltip(look, self.canvas, tip)
         if command:
             for event in ("<ButtonRelease-1>", "<Return>", "<KeyRelease-space>"):
-                self.canvas.bind(event, lambda _, run=command: run())  # type: ignore[misc]
+                self.canvas.bind(event, lambda _: command())
             for event in ("<FocusIn>", "<FocusOut>"):
                 self.canvas.bind(event, lambda _: self._again(), add="+")
 
@@ -3739,7 +3879,7 @@ class TopBar:
             key="F11",
         )
         self.full.canvas.pack(side="right", padx=(px(8), px(16)), pady=px(11))
-        group = look.frame(self.frame, p.card)
+        group = Card(look, self.frame, 9).canvas
         group.pack(side="right", padx=px(4))
         self.layouts: dict[str, Button] = {}
         for name, tip in self.LAYOUTS:
@@ -3774,7 +3914,13 @@ class TopBar:
             self._lines = lines
             self._write()
         self.people.show(str(len(shot.people)), "users")
-        words, bars, colour = (tr("Good"), 3, p.good) if shot.delay_ms < 80 else (tr("Fair"), 2, p.warn) if shot.delay_ms < 250 else (tr("Poor"), 1, p.bad)  # fmt: skip
+        words, bars, colour = (
+            (tr("Good"), 3, p.good)
+            if shot.delay_ms < 80
+            else (tr("Fair"), 2, p.warn)
+            if shot.delay_ms < 250
+            else (tr("Poor"), 1, p.bad)
+        )
         if shot.link == "reconnecting":
             words, bars, colour = tr("No link"), 1, p.bad
         self.quality.show(
@@ -3868,7 +4014,15 @@ class NoteRow:
 
     def draw(self, view: ListView, y: int, width: int) -> None:
         """Draw it."""
-        view.text(width // 2, y + view.look.px(19), self.words, 12, colour=view.look.palette.third, anchor="center", room=width - view.look.px(30))  # fmt: skip
+        view.text(
+            width // 2,
+            y + view.look.px(19),
+            self.words,
+            12,
+            colour=view.look.palette.third,
+            anchor="center",
+            room=width - view.look.px(30),
+        )
 
 
 @dataclass(frozen=True)
@@ -3919,7 +4073,15 @@ class ChatRow:
                 )
             return
         for at, words in enumerate(lines):
-            item = view.canvas.create_text(left + px(13), y + px(9) + at * step, text=words, font=look.font(13), fill=colour, anchor="nw", tags=(tag,))  # fmt: skip
+            item = view.canvas.create_text(
+                left + px(13),
+                y + px(9) + at * step,
+                text=words,
+                font=look.font(13),
+                fill=colour,
+                anchor="nw",
+                tags=(tag,),
+            )
             self._links(view, item, words, left + px(13), y + px(9) + at * step, colour)
         self._emoji(view, lines, left + px(13), y + px(9), step)
         self.panel.selectable(tag, self)
@@ -3945,7 +4107,11 @@ class ChatRow:
             x += look.font(12).measure(words) + px(8)
             view.text(x, middle, private, 12, colour=p.warn)
             room = look.font(12, bold=True).measure(tr("Reply"))
-            tags = view.action(f"reply{line.n}", (width - room - px(14), y + px(3), room + px(10), px(22)), partial(self.panel.to, line.sender))  # fmt: skip
+            tags = view.action(
+                f"reply{line.n}",
+                (width - room - px(14), y + px(3), room + px(10), px(22)),
+                partial(self.panel.to, line.sender),
+            )
             view.text(width - px(8), middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e", tags=tags)
 
     def _links(self, view: ListView, item: int, words: str, x: int, y: int, colour: str) -> None:
@@ -3958,7 +4124,11 @@ class ChatRow:
                 (link for link in LINK.findall(self.line.text) if link.startswith(found[0])), found[0]
             )
             view.canvas.tag_bind(item, "<Double-Button-1>", lambda _, to=target: webbrowser.open(to))  # type: ignore[misc]
-            tags = view.action(f"link{self.line.n}:{found.start()}:{y}", (start, y, end - start, font.metrics("linespace")), partial(webbrowser.open, target))  # fmt: skip
+            tags = view.action(
+                f"link{self.line.n}:{found.start()}:{y}",
+                (start, y, end - start, font.metrics("linespace")),
+                partial(webbrowser.open, target),
+            )
             view.canvas.create_rectangle(start, y, end, base, fill="", outline="", tags=tags)
 
     def _emoji(self, view: ListView, lines: Sequence[str], x: int, y: int, step: int) -> None:
@@ -3987,14 +4157,14 @@ class Composer:
 
         self.look, self.send = look, send
         px, p = look.px, look.palette
-        self.frame = look.frame(parent, p.line)
-        inner = look.frame(self.frame, p.card)
-        inner.pack(fill="both", expand=True, padx=1, pady=1)
+        self.frame = inner = Card(look, parent, 12, p.line).canvas
         self.entry = tk.Text(
-            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0, undo=True,
-            highlightthickness=0, font=look.font(13), selectbackground=p.accent, selectforeground=p.on_accent, padx=px(12), pady=px(8),
+            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
+            undo=True,
+            highlightthickness=0, font=look.font(13), selectbackground=p.accent,
+            selectforeground=p.on_accent, padx=px(12), pady=px(8),
         )  # fmt: skip
-        self.entry.pack(fill="x")
+        self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
         row = look.frame(inner, p.card)
         row.pack(fill="x", padx=px(8), pady=(0, px(8)))
         self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(150), 32)
@@ -4036,20 +4206,30 @@ class Composer:
 
     def _hint(self) -> None:
         to = self.target.value
-        self.hint.configure(text=self.look.clip(plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)) if to else tr("Message everyone"))  # fmt: skip
+        self.hint.configure(
+            text=self.look.clip(
+                plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)
+            )
+            if to
+            else tr("Message everyone")
+        )
         self._changed()
 
     def _changed(self) -> None:
         if not self.entry.winfo_exists():
             return
         self._no_raw_emoji()
-        if self.entry.get("1.0", "end-1c") or self.entry.dump("1.0", "end", image=True) or self.entry.focus_get() is self.entry:  # fmt: skip
+        if (
+            self.entry.get("1.0", "end-1c")
+            or self.entry.dump("1.0", "end", image=True)
+            or self.entry.focus_get() is self.entry
+        ):
             self.hint.place_forget()
         else:
             self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
 
     def _no_raw_emoji(self) -> None:
-        """Emoji that were typed or pasted become our pictures or their names: raw ones can crash X clients."""
+        """Emoji typed or pasted become our pictures or their names: raw ones can crash X clients."""
         text = self.entry.get("1.0", "end-1c")
         for found in reversed(list(EMOJI_PATTERN.finditer(text))):
             start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
@@ -4098,7 +4278,14 @@ class Composer:
 class EmojiPicker(Painted):
     """A card of our emoji beside a button; a click or Return picks one, Escape none."""
 
-    def __init__(self, look: Look, chars: Sequence[str], picked: Callable[[str], object], beside: tk.Widget, columns: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        look: Look,
+        chars: Sequence[str],
+        picked: Callable[[str], object],
+        beside: tk.Widget,
+        columns: int,
+    ) -> None:
         self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
         self.step = look.px(40)
         rows = -(-len(chars) // columns)
@@ -4156,7 +4343,7 @@ class EmojiPicker(Painted):
 
     def _draw(self) -> None:
         self.wipe()
-        edge, px = self.look.px(8), self.look.px
+        edge, _px = self.look.px(8), self.look.px
         for at, char in enumerate(self.chars):
             x, y = edge + at % self.columns * self.step, edge + at // self.columns * self.step
             if at == self.at:
@@ -4167,9 +4354,7 @@ class EmojiPicker(Painted):
                         self.step, self.step, 9, self.look.palette.raised, self.look.palette.focus, 2
                     ),
                 )
-            self.image(
-                x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center"
-            )
+            self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
 
     def close(self) -> None:
         """Take it away."""
@@ -4220,7 +4405,11 @@ class ChatPanel:
                     NoteRow(tr("Today") + " " + clock(line.at) if today == time.strftime("%d %B") else today)
                 )
                 day, before = today, None
-            joined = before is not None and (before.sender, before.to, before.own) == (line.sender, line.to, line.own) and line.at - before.at < 180  # fmt: skip
+            joined = (
+                before is not None
+                and (before.sender, before.to, before.own) == (line.sender, line.to, line.own)
+                and line.at - before.at < 180
+            )
             rows.append(ChatRow(line, not joined, self))
             before = line
         rows += [NoteRow(words) for _, words in notes]
@@ -4273,7 +4462,11 @@ class PersonRow:
         middle = y + px(26)
         view.image(px(4), y + px(8), look.avatar(one.name, 36))
         words = one.name + (f" ({tr('you')})" if self.own else "")
-        parts = ([tr("Host")] if one.role == "host" else []) + ([tr("sharing the screen")] if one.sharing else []) + ([tr("talking")] if self.speaking else [])  # fmt: skip
+        parts = (
+            ([tr("Host")] if one.role == "host" else [])
+            + ([tr("sharing the screen")] if one.sharing else [])
+            + ([tr("talking")] if self.speaking else [])
+        )
         room = width - px(52) - px(110)
         view.text(px(52), middle - (px(9) if parts else 0), words, 13, bold=True, room=room)
         if parts:
@@ -4311,12 +4504,15 @@ class AttendeesPanel:
         self.frame = look.frame(parent, look.palette.panel)
         self.search = Field(look, self.frame, hint=tr("Find a name"), width=px(200), height=38)
         self.search.canvas.pack(fill="x", padx=px(14), pady=(px(2), px(8)))
-        self.search.entry.bind("<KeyRelease>", lambda _: self.show(self._shot), add="+")
+        self._shot = Snapshot()
+        self.search.entry.bind("<KeyRelease>", self._search, add="+")
         self.tools = look.frame(self.frame, look.palette.panel)
         Button(look, self.tools, mute_all, tr("Mute all"), "mic", height=38).canvas.pack(fill="x")
         self.list = ListView(look, self.frame)
         self.list.canvas.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
-        self._shot = Snapshot()
+
+    def _search(self, _: object) -> None:
+        self.show(self._shot)
 
     def show(self, shot: Snapshot) -> None:
         """Show the people of the snapshot."""
@@ -4381,14 +4577,25 @@ class FileRow:
             tags = view.action(f"{name}{one.file}", (x, y + px(66), room, px(30)), command)
             main = name in ("download", "open")
             view.image(x, y + px(66), look.box(room, px(30), 8, p.accent if main else p.raised), tags=tags)
-            view.text(x + room // 2, y + px(81), words, 12, bold=True, colour=p.on_accent if main else p.text, anchor="center", tags=tags)  # fmt: skip
+            view.text(
+                x + room // 2,
+                y + px(81),
+                words,
+                12,
+                bold=True,
+                colour=p.on_accent if main else p.text,
+                anchor="center",
+                tags=tags,
+            )
             x += room + px(8)
 
     def _facts(self) -> str:
         one = self.entry
         words = {
-            "uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"), "declined": tr("declined"),
-            "failed": one.reason or tr("failed"), "gone": tr("no longer offered"), "offered": tr("from you") if one.own else tr("from {name}", name=one.sender),
+            "uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"),
+            "declined": tr("declined"),
+            "failed": one.reason or tr("failed"), "gone": tr("no longer offered"),
+            "offered": tr("from you") if one.own else tr("from {name}", name=one.sender),
         }[one.state]  # fmt: skip
         if one.state in ("uploading", "downloading"):
             left = (one.size - one.done) / one.rate if one.rate else 0
@@ -4402,7 +4609,14 @@ class FileRow:
 class FilesPanel:
     """Files offered to this meeting, and sending one's own."""
 
-    def __init__(self, look: Look, parent: tk.Misc, act: Callable[[Json], None], upload: Callable[[], object], view: Callable[[str], object]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        look: Look,
+        parent: tk.Misc,
+        act: Callable[[Json], None],
+        upload: Callable[[], object],
+        view: Callable[[str], object],
+    ) -> None:
         self.look, self.act, self.view = look, act, view
         px = look.px
         self.frame = look.frame(parent, look.palette.panel)
@@ -4448,7 +4662,7 @@ class SidePanel:
         px, p = look.px, look.palette
         self.frame = look.frame(parent, p.panel)
         self.frame.pack_propagate(False)
-        self.tabs = look.frame(self.frame, p.card)
+        self.tabs = Card(look, self.frame, 11).canvas
         self.tabs.pack(fill="x", padx=px(14), pady=px(14))
         self.pages: dict[str, tk.Frame] = {}
         self.buttons: dict[str, Button] = {}
@@ -4456,7 +4670,7 @@ class SidePanel:
             button = Button(
                 look, self.tabs, partial(chosen, name), tr(words), kind="ghost", height=38, width=px(90)
             )
-            button.canvas.grid(row=0, column=at, sticky="ew", padx=px(2), pady=px(2))
+            button.canvas.grid(row=0, column=at, sticky="ew", padx=px(3), pady=px(3))
             self.tabs.columnconfigure(at, weight=1)
             self.buttons[name] = button
 
@@ -4528,9 +4742,9 @@ class PreviewCard:
         self._tile: Photo | None = None
         self._asked: tuple[Any, ...] = ()
         self.buttons = {
-            "mic": Button(look, self.stage.canvas, partial(self.flip, "mic"), icon="mic", height=48, tip="Join with the microphone on", key="M"),
-            "camera": Button(look, self.stage.canvas, partial(self.flip, "camera"), icon="camera", height=48, tip="Join with the camera on", key="V"),
-        }  # fmt: skip
+            what: Button(look, self.stage.canvas, partial(self.flip, what), icon=what, height=48, tip=tip)
+            for what, tip in (("mic", "Join with the microphone on"), ("camera", "Join with the camera on"))
+        }
         for at, button in enumerate(self.buttons.values()):
             button.canvas.configure(bg="#14181F")
             button.canvas.place(relx=0.5, rely=1.0, x=px(-56 + 60 * at), y=px(-66))
@@ -4587,10 +4801,10 @@ class DeviceRow:
         self, look: Look, parent: tk.Misc, icon: str, kind: str, choice: Callable[[tk.Misc], Choice]
     ) -> None:
         px, p = look.px, look.palette
-        self.frame = look.frame(parent, p.card)
-        head = Painted(look, self.frame, px(36), px(46))
-        head.image(px(26), px(23), look.icon(icon, 19, p.second), "center")
-        head.canvas.pack(side="left", padx=(px(4), px(8)), pady=px(4))
+        self.frame = Card(look, parent).canvas
+        head = Painted(look, self.frame, px(36), px(38))
+        head.image(px(20), px(19), look.icon(icon, 19, p.second), "center")
+        head.canvas.pack(side="left", padx=(px(10), px(6)), pady=px(8))
         look.label(self.frame, tr(kind), 12, colour=p.third).pack(side="left")
         self.choice = choice(self.frame)
         self.choice.canvas.pack(side="right", padx=px(6))
@@ -4599,7 +4813,13 @@ class DeviceRow:
 class StartView:
     """The window before a meeting: what is on the network, name, PIN, preview, hosting."""
 
-    def __init__(self, look: Look, parent: tk.Misc, backend: AppBackend, entered: Callable[[CallController, bool, bool], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        look: Look,
+        parent: tk.Misc,
+        backend: AppBackend,
+        entered: Callable[[CallController, bool, bool], None],
+    ) -> None:
         self.look, self.backend, self.entered = look, backend, entered
         self.frame = look.frame(parent)
         self.chosen: MeetingListing | None = None
@@ -4627,7 +4847,13 @@ class StartView:
 
     def _build_left(self) -> None:
         look, px, left = self.look, self.look.px, self.left
-        hint = look.label(left, tr("Speakers and a built-in microphone? Headphones stop echo for everyone."), 12, colour=look.palette.third, width=px(480))  # fmt: skip
+        hint = look.label(
+            left,
+            tr("Speakers and a built-in microphone? Headphones stop echo for everyone."),
+            12,
+            colour=look.palette.third,
+            width=px(480),
+        )
         hint.pack(side="bottom", anchor="w", pady=(px(8), 0))
         self.speaker = DeviceRow(look, left, "volume", "Speaker", partial(self._choice, "speaker"))
         test = Button(
@@ -4644,7 +4870,15 @@ class StartView:
 
     def _choice(self, what: str, parent: tk.Misc) -> Choice:
         value = self.backend.setting(what, "default")
-        return Choice(self.look, parent, [(value, tr("Default device"))], value, partial(self.backend.set_setting, what), self.look.px(180), 38)  # fmt: skip
+        return Choice(
+            self.look,
+            parent,
+            [(value, tr("Default device"))],
+            value,
+            partial(self.backend.set_setting, what),
+            self.look.px(180),
+            38,
+        )
 
     def _devices(self, found: Any, fault: Exception | None) -> None:
         for what, row in (("mic", self.mic), ("speaker", self.speaker)):
@@ -4688,7 +4922,7 @@ class StartView:
         look.label(right, tr("Your name"), 12, bold=True, colour=p.second).pack(
             side="bottom", anchor="w", pady=(px(14), px(6))
         )
-        self.list = ListView(look, right)
+        self.list = ListView(look, right, gutter=0)
         self.list.canvas.pack(fill="both", expand=True)
 
     def tick(self) -> None:
@@ -4713,7 +4947,8 @@ class StartView:
     def _list(self, found: Sequence[MeetingListing]) -> None:
         rows: list[Row] = [
             MeetingRow(
-                one.title, one.host, one.people, one.address, one.pin, one.version != PROTOCOL, one == self.chosen,
+                one.title, one.host, one.people, one.address, one.pin, one.version != PROTOCOL,
+                one == self.chosen,
                 partial(self._choose, one),
             )
             for one in found
@@ -4783,8 +5018,14 @@ class StartView:
         """Say why it did not work; a changed host asks loudly."""
         if code == "host_changed":
             ConfirmDialog(
-                self.look, tr("This is not the computer you know"), tr(reason) + "\n\n" + tr("Another computer uses the name of a meeting that you joined before. Ask the teacher before you go on."),
-                (tr("Join anyway"), "plain", lambda: self._join(accept=True)), (tr("Do not join"), "primary", lambda: None),
+                self.look, tr("This is not the computer you know"),
+                tr(reason)
+                + "\n\n"
+                + tr("Another computer uses the name of a meeting that you joined before.")
+                + " "
+                + tr("Ask the teacher before you go on."),
+                (tr("Join anyway"), "plain", lambda: self._join(accept=True)),
+                (tr("Do not join"), "primary", lambda: None),
             )  # fmt: skip
             return
         self.trouble.configure(text=tr(reason))
@@ -4797,7 +5038,9 @@ class StartView:
         dialog = Dialog(look, tr("Type an address"), 440)
         address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(392))
         address.canvas.pack(padx=px(24), fill="x")
-        look.label(dialog.body, tr("PIN, if the meeting has one"), 12, bold=True, colour=look.palette.second).pack(anchor="w", padx=px(24), pady=(px(14), px(6)))  # fmt: skip
+        look.label(
+            dialog.body, tr("PIN, if the meeting has one"), 12, bold=True, colour=look.palette.second
+        ).pack(anchor="w", padx=px(24), pady=(px(14), px(6)))
         pin = PinBoxes(look, dialog.body, lambda: None)
         pin.canvas.configure(width=px(392))
         pin.canvas.pack(padx=px(24), fill="x")
@@ -4861,14 +5104,29 @@ class StartView:
 class SettingsDialog(Dialog):
     """Devices, look, language and keys; what is chosen holds at once and is remembered."""
 
-    PAGES: ClassVar = (("audio", "Audio", "mic"), ("video", "Video", "camera"), ("look", "Appearance", "eye"), ("keys", "Shortcuts", "keyboard"))  # fmt: skip
+    PAGES: ClassVar = (
+        ("audio", "Audio", "mic"),
+        ("video", "Video", "camera"),
+        ("look", "Appearance", "eye"),
+        ("keys", "Shortcuts", "keyboard"),
+    )
     KEYS: ClassVar = (
-        ("M, Ctrl+D", "Microphone on or off"), ("Space", "Talk while you hold it"), ("V, Ctrl+E", "Camera on or off"), ("S", "Share your screen"),
-        ("C", "Messages"), ("U", "Who is here"), ("H", "Raise or lower your hand"), ("R", "Send a reaction"), ("P", "Pin the picture under the mouse"),
-        ("1  2  3", "Grid, Speaker, Focus"), ("F11", "Full screen"), ("?", "This list"), ("Esc", "Leave, after asking"),
+        ("M, Ctrl+D", "Microphone on or off"), ("Space", "Talk while you hold it"),
+        ("V, Ctrl+E", "Camera on or off"), ("S", "Share your screen"),
+        ("C", "Messages"), ("U", "Who is here"), ("H", "Raise or lower your hand"),
+        ("R", "Send a reaction"), ("P", "Pin the picture under the mouse"),
+        ("1  2  3", "Grid, Speaker, Focus"), ("F11", "Full screen"), ("?", "This list"),
+        ("Esc", "Leave, after asking"),
     )  # fmt: skip
 
-    def __init__(self, look: Look, backend: AppBackend, live: Callable[[], tuple[float, int, Picture | None]], restyle: Callable[[], None], page: str = "audio") -> None:  # fmt: skip
+    def __init__(
+        self,
+        look: Look,
+        backend: AppBackend,
+        live: Callable[[], tuple[float, int, Picture | None]],
+        restyle: Callable[[], None],
+        page: str = "audio",
+    ) -> None:
         super().__init__(look, "", 820, 560)
         self.backend, self.live, self.restyle = backend, live, restyle
         px, p = look.px, look.palette
@@ -4878,7 +5136,10 @@ class SettingsDialog(Dialog):
         side = look.frame(self.body, p.window)
         side.pack(side="left", fill="y")
         look.label(side, tr("Settings"), 18, bold=True).pack(anchor="w", padx=px(22), pady=(px(22), px(16)))
-        self.tabs = {name: Button(look, side, partial(self.choose, name), tr(words), icon, "ghost", px(176)) for name, words, icon in self.PAGES}  # fmt: skip
+        self.tabs = {
+            name: Button(look, side, partial(self.choose, name), tr(words), icon, "ghost", px(176))
+            for name, words, icon in self.PAGES
+        }
         for tab in self.tabs.values():
             tab.canvas.pack(padx=px(12), pady=px(3))
         Button(look, side, self.close, tr("Done"), kind="primary", width=px(176)).canvas.pack(
@@ -4936,7 +5197,13 @@ class SettingsDialog(Dialog):
         )
         self._device("speaker", row).canvas.pack(side="left", fill="x", expand=True)
         self._words("Speaker volume")
-        Slider(look, self.page, float(self.backend.setting("volume", 0.8)), partial(self.backend.set_setting, "volume"), px(400)).canvas.pack(fill="x")  # fmt: skip
+        Slider(
+            look,
+            self.page,
+            float(self.backend.setting("volume", 0.8)),
+            partial(self.backend.set_setting, "volume"),
+            px(400),
+        ).canvas.pack(fill="x")
         self._switch("Hold Space to talk", "space_talk", on=True)
 
     def _switch(self, words: str, key: str, on: bool) -> None:
@@ -4959,10 +5226,24 @@ class SettingsDialog(Dialog):
         look, px = self.look, self.look.px
         self._words("Colours")
         names = [("dark", tr("Dark")), ("light", tr("Light")), ("contrast", tr("High contrast"))]
-        Choice(look, self.page, names, self.backend.setting("palette", "dark"), partial(self._restyled, "palette"), px(300)).canvas.pack(fill="x")  # fmt: skip
+        Choice(
+            look,
+            self.page,
+            names,
+            self.backend.setting("palette", "dark"),
+            partial(self._restyled, "palette"),
+            px(300),
+        ).canvas.pack(fill="x")
         self._words("Size of everything")
         sizes = [(str(size), f"{size} %") for size in (100, 125, 150, 175, 200)]
-        Choice(look, self.page, sizes, str(self.backend.setting("scale", "100")), partial(self._restyled, "scale"), px(300)).canvas.pack(fill="x")  # fmt: skip
+        Choice(
+            look,
+            self.page,
+            sizes,
+            str(self.backend.setting("scale", "100")),
+            partial(self._restyled, "scale"),
+            px(300),
+        ).canvas.pack(fill="x")
         self._words("Language")
         tongues = [("en", "English"), *((code, words) for code, words in LANGUAGES if offered(code))]
         Choice(
@@ -5090,7 +5371,15 @@ class Talk:
 class MainAppView:
     """The meeting window: arranges bars, stage and panel, reads snapshots, sends commands."""
 
-    def __init__(self, look: Look, parent: tk.Misc, backend: AppBackend, controller: CallController, left: Callable[[str], None], restyle: Callable[[], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        look: Look,
+        parent: tk.Misc,
+        backend: AppBackend,
+        controller: CallController,
+        left: Callable[[str], None],
+        restyle: Callable[[], None],
+    ) -> None:
         self.look, self.backend, self.controller = look, backend, controller
         self.left, self.restyle = left, restyle
         self.frame = look.frame(parent)
@@ -5109,9 +5398,12 @@ class MainAppView:
     def _build(self) -> None:
         look, px, frame = self.look, self.look.px, self.frame
         commands: dict[str, Callable[[], object]] = {
-            "mic": partial(self.toggle, "mic"), "camera": partial(self.toggle, "camera"), "share": self.share, "hand": self.hand,
-            "react": self.react, "chat": partial(self.flip_panel, "messages"), "users": partial(self.flip_panel, "attendees"),
-            "host": self.host_tools, "leave": self.ask_leave, "settings": self.settings, "full": self.full_screen, "copy": self.copy_invitation,
+            "mic": partial(self.toggle, "mic"), "camera": partial(self.toggle, "camera"),
+            "share": self.share, "hand": self.hand,
+            "react": self.react, "chat": partial(self.flip_panel, "messages"),
+            "users": partial(self.flip_panel, "attendees"),
+            "host": self.host_tools, "leave": self.ask_leave, "settings": self.settings,
+            "full": self.full_screen, "copy": self.copy_invitation,
             **{name: partial(self.set_layout, name) for name in ("grid", "speaker", "focus")},
         }  # fmt: skip
         self.side = SideBar(look, frame, commands)
@@ -5262,7 +5554,15 @@ class MainAppView:
         if self.shot.presenter and self.shot.presenter == self.shot.me:
             self.act({"do": "share", "on": False})
         elif self.shot.presenter and self.shot.role == "host":
-            self.ask(ConfirmDialog(self.look, tr("Take over the screen?"), tr("Somebody else is sharing now."), (tr("Cancel"), "plain", lambda: None), (tr("Take over"), "primary", self._take_over)))  # fmt: skip
+            self.ask(
+                ConfirmDialog(
+                    self.look,
+                    tr("Take over the screen?"),
+                    tr("Somebody else is sharing now."),
+                    (tr("Cancel"), "plain", lambda: None),
+                    (tr("Take over"), "primary", self._take_over),
+                )
+            )
         elif self.shot.presenter:
             self.toasts.add(tr("Somebody else is sharing now."), "share")
         else:
@@ -5341,7 +5641,11 @@ class MainAppView:
             (tr("Write in private"), partial(self._write_to, one.name))
         ]
         if self.shot.role == "host":
-            entries += [None, (tr("Mute"), partial(self.act, {"do": "mute", "who": one.name})), (tr("Remove from the meeting…"), partial(self._ask_remove, one.name))]  # fmt: skip
+            entries += [
+                None,
+                (tr("Mute"), partial(self.act, {"do": "mute", "who": one.name})),
+                (tr("Remove from the meeting…"), partial(self._ask_remove, one.name)),
+            ]
         return entries
 
     def person_menu(self, key: int) -> None:
@@ -5355,13 +5659,22 @@ class MainAppView:
         self.chat.to(name)
 
     def _ask_remove(self, name: str) -> None:
-        self.ask(ConfirmDialog(self.look, tr("Remove {name}?", name=plain(name)), tr("They cannot come back into this meeting."), (tr("Cancel"), "plain", lambda: None), (tr("Remove"), "danger", partial(self.act, {"do": "remove", "who": name}))))  # fmt: skip
+        self.ask(
+            ConfirmDialog(
+                self.look,
+                tr("Remove {name}?", name=plain(name)),
+                tr("They cannot come back into this meeting."),
+                (tr("Cancel"), "plain", lambda: None),
+                (tr("Remove"), "danger", partial(self.act, {"do": "remove", "who": name})),
+            )
+        )
 
     def host_tools(self) -> None:
         """The host's menu."""
         entries: list[tuple[str, Callable[[], object]] | None] = [
             (tr("Mute all"), partial(self.act, {"do": "mute", "who": "all"})),
-            (tr("Copy the invitation"), self.copy_invitation), (tr("Who is here"), partial(self.show_panel, "attendees")),
+            (tr("Copy the invitation"), self.copy_invitation),
+            (tr("Who is here"), partial(self.show_panel, "attendees")),
             None, (tr("End the meeting for all…"), self.ask_leave),
         ]  # fmt: skip
         button = self.side.buttons["host"].canvas
@@ -5380,9 +5693,26 @@ class MainAppView:
         stay = (tr("Stay"), "plain", lambda: None)
         if self.shot.role == "host":
             end = (tr("End for all"), "danger", partial(self.act, {"do": "end"}))
-            self.ask(ConfirmDialog(self.look, tr("Leave the meeting?"), tr("You are the host. Others can go on without you, or the meeting ends for everybody."), stay, (tr("Leave"), "plain", self.leave), end))  # fmt: skip
+            self.ask(
+                ConfirmDialog(
+                    self.look,
+                    tr("Leave the meeting?"),
+                    tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
+                    stay,
+                    (tr("Leave"), "plain", self.leave),
+                    end,
+                )
+            )
         else:
-            self.ask(ConfirmDialog(self.look, tr("Leave the meeting?"), tr("You can come back at any time while it goes on."), stay, (tr("Leave"), "danger", self.leave)))  # fmt: skip
+            self.ask(
+                ConfirmDialog(
+                    self.look,
+                    tr("Leave the meeting?"),
+                    tr("You can come back at any time while it goes on."),
+                    stay,
+                    (tr("Leave"), "danger", self.leave),
+                )
+            )
 
     def leave(self) -> None:
         """Leave at once."""
@@ -5453,7 +5783,12 @@ class EventWords:
     def _on_file_offer(self, event: Json) -> None:
         if event.get("from") == self.view.shot.name:
             return
-        words = tr("{name} offers {file} ({size})", name=event.get("from"), file=event.get("name"), size=size_words(float(event.get("size", 0))))  # fmt: skip
+        words = tr(
+            "{name} offers {file} ({size})",
+            name=event.get("from"),
+            file=event.get("name"),
+            size=size_words(float(event.get("size", 0))),
+        )
         self.view.toasts.add(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
 
     def _on_file_saved(self, event: Json) -> None:
@@ -5499,7 +5834,7 @@ class EventWords:
 
 
 class Keys:
-    """The keyboard of the meeting window; never while a text field has the focus, except Ctrl+D and Ctrl+E."""
+    """The keyboard of the meeting; not while a text field has the focus, except Ctrl+D and Ctrl+E."""
 
     TEXTS: ClassVar = ("Entry", "Text", "TEntry")
 
@@ -5513,12 +5848,12 @@ class Keys:
 
     def _free(self) -> bool:
         """Whether letters are commands now."""
-        focus, grab = self.root.focus_get(), self.root.grab_current()
-        return grab is None and (focus is None or focus.winfo_class() not in self.TEXTS)
+        focus = self.root.focus_get()
+        return not grabbed(self.root) and (focus is None or focus.winfo_class() not in self.TEXTS)
 
     def _press(self, event: tk.Event[tk.Misc]) -> None:
         view = self.view()
-        if view is None or self.root.grab_current() is not None:
+        if view is None or grabbed(self.root):
             return
         control = bool(int(event.state) & 4)
         if control and event.keysym.lower() in ("d", "e"):
@@ -5539,9 +5874,12 @@ class Keys:
                 view.talk.press()
             return
         actions: dict[str, Callable[[], object]] = {
-            "m": partial(view.toggle, "mic"), "v": partial(view.toggle, "camera"), "s": view.share, "c": partial(view.flip_panel, "messages"),
-            "u": partial(view.flip_panel, "attendees"), "h": view.hand, "r": view.react, "p": view.stage.pin_under,
-            "1": partial(view.set_layout, "grid"), "2": partial(view.set_layout, "speaker"), "3": partial(view.set_layout, "focus"),
+            "m": partial(view.toggle, "mic"), "v": partial(view.toggle, "camera"), "s": view.share,
+            "c": partial(view.flip_panel, "messages"),
+            "u": partial(view.flip_panel, "attendees"), "h": view.hand, "r": view.react,
+            "p": view.stage.pin_under,
+            "1": partial(view.set_layout, "grid"), "2": partial(view.set_layout, "speaker"),
+            "3": partial(view.set_layout, "focus"),
             "f11": view.full_screen, "question": partial(view.settings, "keys"), "escape": view.ask_leave,
         }  # fmt: skip
         action = actions.get(event.keysym.lower())
@@ -5672,6 +6010,11 @@ class WindowLoop:
         self.root.destroy()
 
 
+def grabbed(root: tk.Tk) -> bool:
+    """Whether a dialog or a menu has the keyboard for itself."""
+    return bool(root.tk.call("grab", "current"))
+
+
 def dark_title(root: tk.Tk, dark: bool) -> None:
     """A dark title bar on Windows 10 and later."""
     if sys.platform == "win32":
@@ -5693,7 +6036,7 @@ def sharp_display() -> None:
 
 
 def run_window(app: AppBackend, root: tk.Tk | None = None) -> int:
-    """Show the window until it is closed; returns the exit status. `root` is for tests that bring their own."""
+    """Show the window until it is closed; returns the exit status. `root`: a test may bring its own."""
     import tkinter as tk
 
     sharp_display()

@@ -23,12 +23,16 @@ import connectsphere as cs
 
 NAMES = (
     "Mr Lewis", "Amira Hassan", "Jonas Weber", "Priya Nair", "Tomás García", "Zuri Okafor", "ليلى أحمد",
-    "Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander", "דניאל כהן", "李小龙", "Ana", "Bo", "अनन्या शर्मा", "Chloé", "Dmitri Ivanov", "Ελένη",
+    "Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander", "דניאל כהן", "李小龙", "Ana", "Bo",
+    "अनन्या शर्मा", "Chloé", "Dmitri Ivanov", "Ελένη",
 )  # fmt: skip
 LINES = (
-    ("Mr Lewis", "Good morning! Please open page 42 of the book."), ("Jonas Weber", "Is the picture due on Friday?"),
-    ("Zuri Okafor", "Yes, he said Friday 👍"), ("Amira Hassan", "I made a drawing yesterday 🎨, may I share my screen? 🦖"),
-    ("Mr Lewis", "Of course. Look at https://example.org/water first,\nthen at the 2nd task."), ("ليلى أحمد", "مرحبا بالجميع"),
+    ("Mr Lewis", "Good morning! Please open page 42 of the book."),
+    ("Jonas Weber", "Is the picture due on Friday?"),
+    ("Zuri Okafor", "Yes, he said Friday 👍"),
+    ("Amira Hassan", "I made a drawing yesterday 🎨, may I share my screen? 🦖"),
+    ("Mr Lewis", "Of course. Look at https://example.org/water first,\nthen at the 2nd task."),
+    ("ليلى أحمد", "مرحبا بالجميع"),
     ("Mr Lewis", "Thank you 🎉👏"),
 )  # fmt: skip
 
@@ -70,7 +74,14 @@ class FakeController:
     def __init__(self, people: int, host: bool = False, **changes: Any) -> None:
         names = [NAMES[n] if n < len(NAMES) else f"Pupil {n + 1}" for n in range(people)]
         roster = [
-            cs.Person(n + 1, name, "host" if n == 0 else "member", mic=n % 3 == 0, camera=n % 4 != 3, hand=1.0 if n == 1 else 0.0)
+            cs.Person(
+                n + 1,
+                name,
+                "host" if n == 0 else "member",
+                mic=n % 3 == 0,
+                camera=n % 4 != 3,
+                hand=1.0 if n == 1 else 0.0,
+            )
             for n, name in enumerate(names)
         ]
         me = 1 if host else min(6, people)
@@ -79,7 +90,11 @@ class FakeController:
             cs.ChatLine(n + 1, who, text, start + 60 * n, own=who == names[me - 1])
             for n, (who, text) in enumerate(LINES)
         ]
-        chat.append(cs.ChatLine(len(LINES) + 1, "Amira Hassan", "Is the test on Monday?", start + 500, to=names[me - 1]))
+        chat.append(
+            cs.ChatLine(
+                len(LINES) + 1, "Amira Hassan", "Is the test on Monday?", start + 500, to=names[me - 1]
+            )
+        )
         files = (
             cs.FileEntry("f1", "water-cycle.pdf", 1_240_000, "Mr Lewis"),
             cs.FileEntry("f2", "a very long file name of a drawing that does not fit.png", 8_240_000, "Amira Hassan", state="downloading", done=3_000_000, rate=2.1e6),
@@ -91,7 +106,8 @@ class FakeController:
             cs.Snapshot(
                 link="live", me=me, name=names[me - 1], role="host" if host else "member", meeting="m1",
                 title="Year 7 Science · The water cycle", host=names[0], address="192.168.1.20", pin="482913",
-                people=tuple(roster), chat=tuple(chat), files=files, speaking=1, quality=quality, delay_ms=12.0,
+                people=tuple(roster), chat=tuple(chat), files=files, speaking=1, quality=quality,
+                delay_ms=12.0,
                 since=time.monotonic() - 1457,
             ),
             **changes,
@@ -138,16 +154,22 @@ class FakeController:
             case {"do": "react", "emoji": emoji}:
                 self.gui_queue.put({"event": "reaction", "from": shot.name, "emoji": emoji})
             case {"do": "chat" | "private" as kind, "text": text}:
-                line = cs.ChatLine(len(shot.chat) + 1, shot.name, text, time.time(), command.get("to"), own=True)
+                line = cs.ChatLine(
+                    len(shot.chat) + 1, shot.name, text, time.time(), command.get("to"), own=True
+                )
                 self.change(chat=(*shot.chat, line))
                 self.gui_queue.put({"event": kind, "from": shot.name, "text": text, "n": line.n})
             case {"do": "decline" | "download" | "cancel" as what, "file": number}:
                 state = {"decline": "declined", "download": "downloading", "cancel": "offered"}[what]
-                self.change(files=tuple(replace(f, state=state) if f.file == number else f for f in shot.files))
+                self.change(
+                    files=tuple(replace(f, state=state) if f.file == number else f for f in shot.files)
+                )
             case {"do": "remove", "who": who}:
                 self.change(people=tuple(one for one in shot.people if one.name != who))
             case {"do": "mute", "who": who}:
-                people = [replace(p, mic=False) if who in ("all", p.name) and p.id != me else p for p in shot.people]
+                people = [
+                    replace(p, mic=False) if who in ("all", p.name) and p.id != me else p for p in shot.people
+                ]
                 self.change(people=tuple(people))
             case {"do": "end"}:
                 self.gui_queue.put({"event": "ended", "reason": "The host ended the meeting."})
@@ -187,7 +209,9 @@ class FakeBackend:
     def auto_join(self) -> FakeMeeting | None:
         return self.known
 
-    def join(self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False) -> FakeController:
+    def join(
+        self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False
+    ) -> FakeController:
         self.calls.append(("join", address, port, name, pin, accept_changed_host))
         if self.refusal is not None and not accept_changed_host:
             raise self.refusal
@@ -238,7 +262,9 @@ def main() -> int:
     parser.add_argument("--host", action="store_true")
     parser.add_argument("--size", default="")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting")
-    parser.add_argument("--with", action="append", default=[], dest="changes", metavar="KEY=VALUE", help="a snapshot field")
+    parser.add_argument(
+        "--with", action="append", default=[], dest="changes", metavar="KEY=VALUE", help="a snapshot field"
+    )
     parser.add_argument("--seconds", type=float, default=0)
     args = parser.parse_args()
     backend = FakeBackend(args.people or 9, dict(pair.split("=", 1) for pair in args.set))
@@ -247,7 +273,10 @@ def main() -> int:
     if args.size:
         root.geometry(args.size + "+0+0")
     if args.people:
-        fields = {key: int(value) if value.isdigit() else value for key, value in (pair.split("=", 1) for pair in args.changes)}
+        fields = {
+            key: int(value) if value.isdigit() else value
+            for key, value in (pair.split("=", 1) for pair in args.changes)
+        }
         loop._entered(FakeController(args.people, args.host, **fields), mic=False, camera=False)
     if args.seconds:
         root.after(round(args.seconds * 1000), loop.stop)
