@@ -2654,6 +2654,7 @@ class Dialog:
         self.look = look
         p, px = look.palette, look.px
         self._before = look.root.focus_get()
+        self.first: tk.Misc | None = None  # who has the keyboard at the beginning
         self.frame = look.frame(look.root, p.line, "Overlay")
         self.body = look.frame(self.frame, p.panel)
         self.body.pack(fill="both", expand=True, padx=px(1), pady=px(1))
@@ -2663,7 +2664,7 @@ class Dialog:
         self.frame.place(relx=0.5, rely=0.5, anchor="center", width=self.width)
         if height:
             self.frame.place(height=min(px(height), look.root.winfo_height() - px(24)))
-        self.frame.bind("<Escape>", lambda _: self.close())
+        self.frame.bind("<Escape>", self._escape)
         self.frame.after_idle(self._take)
 
     def _take(self) -> None:
@@ -2671,15 +2672,19 @@ class Dialog:
             return
         self.frame.lift()
         self.frame.grab_set()
-        if not str(self.frame.focus_get() or "").startswith(str(self.frame)):
-            self.frame.focus_set()
+        (self.first or self.frame).focus_set()
         self._reach(self.frame)
 
     def _reach(self, widget: tk.Misc) -> None:
         """Escape closes from every control within."""
         for child in widget.winfo_children():
-            child.bind("<Escape>", lambda _: self.close())
+            child.bind("<Escape>", self._escape)
             self._reach(child)
+
+    def _escape(self, _: object) -> str:
+        """Close, and let nobody else have the key."""
+        self.close()
+        return "break"
 
     @property
     def open(self) -> bool:
@@ -2704,7 +2709,7 @@ class Dialog:
             button = Button(self.look, row, partial(self._then, command), words, kind=kind)
             button.canvas.pack(side="right", padx=(self.look.px(10), 0))
             if kind in ("primary", "danger"):
-                button.canvas.focus_set()
+                self.first = button.canvas
 
     def _then(self, command: Callable[[], object]) -> None:
         self.close()
@@ -4302,7 +4307,7 @@ class EmojiPicker(Painted):
         self._place(beside)
         self.canvas.bind("<Motion>", lambda event: self._move(self._find(event)))
         self.canvas.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
-        self.canvas.bind("<Escape>", lambda _: self.close())
+        self.canvas.bind("<Escape>", self._escape)
         self.canvas.bind("<FocusOut>", lambda _: self.close())
         for key in ("<Return>", "<space>"):
             self.canvas.bind(key, lambda _: self._take(self.at))
@@ -4355,6 +4360,11 @@ class EmojiPicker(Painted):
                     ),
                 )
             self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
+
+    def _escape(self, _: object) -> str:
+        """Close, and let nobody else have the key."""
+        self.close()
+        return "break"
 
     def close(self) -> None:
         """Take it away."""
@@ -5055,7 +5065,7 @@ class StartView:
         address.entry.bind("<Return>", lambda _: read())
         pin.canvas.bind("<Return>", lambda _: read())
         self._answers(dialog, tr("Join"), read)
-        address.entry.focus_set()
+        dialog.first = address.entry
 
     def _answers(self, dialog: Dialog, words: str, read: Callable[[], None]) -> None:
         row = self.look.frame(dialog.body, self.look.palette.panel)
@@ -5091,7 +5101,7 @@ class StartView:
 
         title.entry.bind("<Return>", lambda _: read())
         self._answers(dialog, tr("Start the meeting"), read)
-        title.entry.focus_set()
+        dialog.first = title.entry
 
     def close(self) -> None:
         """Stop the preview."""
