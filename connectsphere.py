@@ -2151,14 +2151,14 @@ class BarButton(Button):
         tip: str,
         key: str = "",
     ) -> None:
-        self.compact, self.unread = False, False
+        self.tall, self.unread = 70, False
         super().__init__(look, parent, command, text, icon, "card", look.px(82), 70, tip, key)
 
-    def squeeze(self, compact: bool) -> None:
-        """Leave out the words where the window is low."""
-        if compact != self.compact:
-            self.compact = compact
-            self.canvas.configure(height=self.look.px(48 if compact else 70))
+    def squeeze(self, height: int) -> None:
+        """Take `height` logical pixels; words only where there is room for them."""
+        if height != self.tall:
+            self.tall = height
+            self.canvas.configure(height=self.look.px(height))
             self.paint()
 
     def mark(self, unread: bool) -> None:
@@ -2172,17 +2172,17 @@ class BarButton(Button):
         self.wipe()
         look, p = self.look, self.look.palette
         fill, high, colour = self.colours()
-        wide, tall, middle = look.px(52), look.px(44), look.px(41)
+        wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
         focused = self.canvas.focus_get() is self.canvas if self.canvas.winfo_ismapped() else False
         box = look.box(wide, tall, 12, high if self.hot else fill, p.focus if focused else "", 2)
         self.image(middle - wide // 2, look.px(2), box)
         icon = look.icon(self.icon_name, 21, colour, p.bad if self.slash else "")
-        self.image(middle, look.px(24), icon, "center")
+        self.image(middle, look.px(2) + tall // 2, icon, "center")
         if self.unread:
             self.image(
                 middle + look.px(14), look.px(6), look.box(look.px(11), look.px(11), 6, p.bad, p.panel, 2)
             )
-        if not self.compact:
+        if self.tall == 70:
             words = p.bad_text if self.kind == "danger" else p.second
             font = look.font(11)
             self.text(
@@ -3056,7 +3056,7 @@ class CallController(Protocol):
 
 
 class AppBackend(Protocol):
-    """What the window needs of the program. `join`, `host`, `list_devices` may take long and run in threads."""
+    """What the window needs of the program. `join`, `host` and `list_devices` run in threads."""
 
     def find(self) -> Sequence[MeetingListing]:
         """The meetings heard of lately."""
@@ -3755,6 +3755,7 @@ class SideBar:
         logo = Painted(look, self.frame, px(82), px(64))
         logo.image(px(41), px(32), look.photo(("logo", px(38)), lambda: draw_logo(px(38))), "center")
         logo.canvas.pack()
+        self.logo = logo.canvas
         self.buttons: dict[str, BarButton] = {}
         for name, words, icon, tip, key in self.ENTRIES:
             self.buttons[name] = BarButton(look, self.frame, commands[name], tr(words), icon, tip, key)
@@ -3771,9 +3772,12 @@ class SideBar:
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
 
     def _squeeze(self, height: int) -> None:
-        compact = height < self.look.px(64 + 72 * len(self.buttons) + 12)
+        """Lower buttons without words, then no sign, in a low window."""
+        px, count = self.look.px, len(self.buttons)
+        tall = next((tall for tall in (70, 48) if px(76 + (tall + 2) * count) <= height), 42)
         for button in self.buttons.values():
-            button.squeeze(compact)
+            button.squeeze(tall)
+        self.logo.configure(height=px(1 if tall == 42 else 64))
 
     def show(self, shot: Snapshot, talking: bool) -> None:
         """Show what is live, muted or raised."""
@@ -4665,7 +4669,7 @@ class FilesPanel:
 class SidePanel:
     """The panel at the right with its tabs."""
 
-    TABS: ClassVar = (("messages", "Messages"), ("attendees", "Attendees"), ("files", "Files"))
+    TABS: ClassVar = (("messages", "Messages", 84), ("attendees", "Attendees", 104), ("files", "Files", 64))
 
     def __init__(self, look: Look, parent: tk.Misc, chosen: Callable[[str], object]) -> None:
         self.look, self.chosen = look, chosen
@@ -4676,9 +4680,9 @@ class SidePanel:
         self.tabs.pack(fill="x", padx=px(14), pady=px(14))
         self.pages: dict[str, tk.Frame] = {}
         self.buttons: dict[str, Button] = {}
-        for at, (name, words) in enumerate(self.TABS):
+        for at, (name, words, room) in enumerate(self.TABS):
             button = Button(
-                look, self.tabs, partial(chosen, name), tr(words), kind="ghost", height=38, width=px(90)
+                look, self.tabs, partial(chosen, name), tr(words), kind="ghost", height=38, width=px(room)
             )
             button.canvas.grid(row=0, column=at, sticky="ew", padx=px(3), pady=px(3))
             self.tabs.columnconfigure(at, weight=1)
@@ -5451,6 +5455,8 @@ class MainAppView:
     def tick(self) -> None:
         """One round of the render loop: events, snapshot, pictures."""
         self._drain()
+        if not self.frame.winfo_exists():
+            return  # an event ended the meeting
         shot = self.controller.snapshot()
         if shot != self.shot or self.needs_render:
             self.needs_render = False

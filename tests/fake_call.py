@@ -97,7 +97,10 @@ class FakeController:
         )
         files = (
             cs.FileEntry("f1", "water-cycle.pdf", 1_240_000, "Mr Lewis"),
-            cs.FileEntry("f2", "a very long file name of a drawing that does not fit.png", 8_240_000, "Amira Hassan", state="downloading", done=3_000_000, rate=2.1e6),
+            cs.FileEntry(
+                "f2", "a very long file name of a drawing that does not fit.png", 8_240_000, "Amira Hassan",
+                state="downloading", done=3_000_000, rate=2.1e6,
+            ),
             cs.FileEntry("f3", "homework.odt", 24_000, names[me - 1], own=True, state="offered"),
         )  # fmt: skip
         quality = {n: cs.StreamQuality(2, 15.0, 640, 360, 900.0, 3, 42.0) for n in range(1, people + 1)}

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fake_call import FakeBackend, FakeController, FakeMeeting
 
 import connectsphere as cs
-from fake_call import FakeBackend, FakeController, FakeMeeting
 
 if not (shutil.which("Xvfb") and shutil.which("xdotool")):
     pytest.skip("needs Xvfb and xdotool", allow_module_level=True)
@@ -142,9 +142,7 @@ def overlaps(root: tk.Misc) -> list[str]:
                 continue
             x, y, wide, tall = child.winfo_x(), child.winfo_y(), child.winfo_width(), child.winfo_height()
             if x < 0 or y < 0 or x + wide > parent.winfo_width() or y + tall > parent.winfo_height():
-                found.append(
-                    f"{child} leaves {parent}: {x},{y} {wide}x{tall} in {parent.winfo_width()}x{parent.winfo_height()}"
-                )
+                found.append(f"{child} leaves {parent}: {x},{y} {wide}x{tall}")
             if isinstance(child, tk.Label) and (
                 wide < child.winfo_reqwidth() or tall < child.winfo_reqheight()
             ):
