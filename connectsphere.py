@@ -4710,7 +4710,21 @@ class HalfOpen:
 # -- children of this program ---------------------------------------------------------------------
 
 
-def start_child(arguments: Sequence[str]) -> subprocess.Popen[str]:
+def share_socket(sock: Socket, child: int) -> Json:
+    """What a child needs to use `sock`, which it was started with, as its own."""
+    if sys.platform == "win32":
+        return {"share": sock.share(child).hex()}
+    return {"fd": sock.fileno()}
+
+
+def shared_socket(told: Json) -> Socket:
+    """The parent's socket, from what `share_socket` said. In the child."""
+    if sys.platform == "win32":
+        return socket.fromshare(bytes.fromhex(told["share"]))
+    return socket.socket(fileno=told["fd"])
+
+
+def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subprocess.Popen[str]:
     """Start this same program in a hidden role; it ends when its standard input ends."""
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):
@@ -4729,6 +4743,7 @@ def start_child(arguments: Sequence[str]) -> subprocess.Popen[str]:
         env=environment,
         text=True,
         encoding="utf-8",
+        pass_fds=(shared.fileno(),) if shared and sys.platform != "win32" else (),
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
 
@@ -4750,16 +4765,22 @@ def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
 class ChildKeeper:
     """Keeps a child in a hidden role running, and starts a new one when it dies.
 
-    It talks in lines of JSON: `first` is said to each new child, `on_message` gets what it says, on
-    the thread that reads it.
+    It talks in lines of JSON: `first` is said to each new child, with what it needs to use the socket
+    `shared`; `on_message` gets what it says, on the thread that reads it.
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], first: Json | None, on_message: Callable[[Json], None]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        first: Json,
+        on_message: Callable[[Json], None],
+        shared: Callable[[], Socket] | None = None,
     ) -> None:
         self._name = name
         self._arguments = arguments
         self._first = first
+        self._shared = shared
         self._on_message = on_message
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -4787,11 +4808,11 @@ class ChildKeeper:
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
-            process = start_child(self._arguments)
+            shared = self._shared() if self._shared else None
+            process = start_child(self._arguments, shared)
             with self._lock:
                 self._process = process
-            if self._first is not None:
-                self.tell(self._first)
+            self.tell({**self._first, **(share_socket(shared, process.pid) if shared else {})})
             if worker.stopping.is_set():
                 self._end_input()
             for line in cast(IO[str], process.stdout):
@@ -4886,19 +4907,27 @@ class UdpPort:
     """A non-blocking UDP socket that sends a frame, and reads one, in as few calls as the kernel allows.
 
     Nothing that the network does raises: full buffers, vanished peers and missing routes are counted as
-    `udp.full`, `udp.reset` and `udp.error`. OSError when the address cannot be bound.
+    `udp.full`, `udp.reset` and `udp.error`. OSError when the address cannot be bound. A socket that was
+    bound elsewhere can be adopted.
     """
 
-    def __init__(self, bind: Address, counters: Counters, connect: Address | None = None) -> None:
+    def __init__(
+        self,
+        bind: Address | None,
+        counters: Counters,
+        connect: Address | None = None,
+        adopt: Socket | None = None,
+    ) -> None:
         self._counters = counters
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = adopt or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._slots: list[memoryview] = []
         try:
             self._socket.setblocking(False)
             self._enlarge_buffers()
             self._gso = sys.platform == "linux"
             self._gro = sys.platform == "linux" and self._ask_for_gro()
-            self._socket.bind(bind)
+            if bind is not None:
+                self._socket.bind(bind)
             if connect is not None:
                 self._socket.connect(connect)
         except OSError:
@@ -4951,6 +4980,11 @@ class UdpPort:
                 continue
             received.append((slot[:size], segment, address))
         return received
+
+    @property
+    def socket(self) -> Socket:
+        """The socket itself, to be shared with a child."""
+        return self._socket
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for something to come; whether it has."""
@@ -7245,9 +7279,9 @@ class MixerProcess:
     listener can tell it from loss.
     """
 
-    def __init__(self, address: Address, say: Callable[[Json], None]) -> None:
+    def __init__(self, sock: Socket, say: Callable[[Json], None]) -> None:
         self._counters = Counters()
-        self._port = udp_port(address, self._counters)
+        self._port = UdpPort(None, self._counters, adopt=sock)
         self._mixer = AudioMixer()
         self._peers: dict[int, MixerPeer] = {}
         self._mail: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
@@ -7375,14 +7409,17 @@ class MixerProcess:
         )
 
 
-def run_mixer(stdin: IO[str], stdout: IO[str], address: str, port: int) -> int:
+def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
     """The hidden role of the mixer's process; ends when standard input ends."""
+    first = stdin.readline()
+    if not first:
+        return 0
 
     def say(message: Json) -> None:
         stdout.write(json.dumps(message) + "\n")
         stdout.flush()
 
-    mixer = MixerProcess((address, port), say)
+    mixer = MixerProcess(shared_socket(json.loads(first)), say)
 
     def listen(worker: Worker) -> None:
         for line in stdin:
@@ -7621,7 +7658,6 @@ class ConferenceServer:
         self.ports = Ports.at(options.base)
         self.counters = Counters()
         self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
-        self.ready = threading.Event()
         self.over = threading.Event()
         self.reason = ""
         self._context = server_context(identity)
@@ -7633,8 +7669,8 @@ class ConferenceServer:
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._relay: VideoRelay | None = None
-        mixer = ["--mixer", f"{self._host}:{self.ports.audio}"]
-        self._mixer = ChildKeeper("mixer", mixer, None, self._on_mixer)
+        self._audio_port: UdpPort | None = None
+        self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket)
         self.mixer_report: Json = {}
         self._acceptors: list[Worker] = []
         self._listeners: list[Socket] = []
@@ -7655,8 +7691,9 @@ class ConferenceServer:
         try:
             self._listeners = [listen_tcp((self._host, port)) for port in ports]
             self._relay = VideoRelay((self._host, self.ports.video), self.counters)
+            self._audio_port = udp_port((self._host, self.ports.audio), self.counters)
         except Refused:
-            self._close_listeners()
+            self._close_ports()
             raise
         self._mixer.start()
         self._relay.loop.start()
@@ -7680,13 +7717,23 @@ class ConferenceServer:
         self._close_listeners()
         self._reactor.close(deadline / 2)
         self._lobby.close(1.0)
-        if self._relay:
-            self._relay.loop.close(1.0)
         self._mixer.close(deadline / 2)
+        self._close_ports()
         for acceptor in self._acceptors:
             acceptor.close(1.0)
         log.info("dropped and counted: %s", self.counters.snapshot())
         self.over.set()
+
+    def _audio_socket(self) -> Socket:
+        """The audio port, for the mixer's process: bound here, so that it stays when a mixer dies."""
+        return cast(UdpPort, self._audio_port).socket
+
+    def _close_ports(self) -> None:
+        self._close_listeners()
+        if self._relay:
+            self._relay.loop.close(1.0)
+        if self._audio_port:
+            self._audio_port.close()
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -7943,10 +7990,6 @@ class ConferenceServer:
     def _on_mixer(self, report: Json) -> None:
         if report["event"] == "ready":
             self._reactor.post(self._bring_all)
-        elif report["event"] == "failed":
-            self.reason = report["reason"]
-            self.over.set()
-            self.ready.set()
         else:
             self.mixer_report = report
 
@@ -7954,7 +7997,6 @@ class ConferenceServer:
         """A new mixer has started: it and everyone gets new audio keys."""
         for session in self._sessions.values():
             self._rekey(session)
-        self.ready.set()
 
     def _rekey(self, session: ControlSession) -> None:
         session.keys["audio_up"] = secrets.token_bytes(16)
@@ -7976,9 +8018,7 @@ def serve(
         say({"event": "failed", "time": time.time(), "reason": refused.reason})
         raise
     try:
-        server.ready.wait(10.0)
-        if not server.reason:
-            say({"event": "serving", "time": time.time(), **server.place()})
+        say({"event": "serving", "time": time.time(), **server.place()})
         while not stop.is_set() and not server.over.wait(0.2):
             pass
     finally:
@@ -8014,6 +8054,8 @@ class ClientOptions:
     downloads: str = ""
     host_key: str = ""
     fingerprint: str = ""
+    volume: float = 1.0
+    given: set[str] = field(default_factory=set)  # what the command line said, which settings do not change
     decode_all: bool = False  # a window looks at every picture; without one, only what is asked for
     accept_changed: bool = False
 
@@ -8386,6 +8428,11 @@ class AudioReceiver:
 # -- media: capturing, encoding, decoding, playing -----------------------------------------------------------
 
 
+def loudness(samples: Samples) -> float:
+    """The level of a block for a meter: 0 at -60 dB, 1 at full scale."""
+    return max(0.0, 1.0 + level_db(samples) / 60.0)
+
+
 def encode_to_fit(picture: Picture, quality: int) -> bytes:
     """A JPEG of `picture` that fits a frame's 256 parts, at a lower quality if need be."""
     while True:
@@ -8524,7 +8571,7 @@ class MicrophoneSender:
 
     def _send_block(self, samples: Samples) -> None:
         self._seq += 1
-        self.level = max(0.0, 1.0 + level_db(samples) / 60.0)
+        self.level = loudness(samples)
         if self._gate.is_voice(samples):
             self._silent = 0
             self._send(self._seq, samples.astype(">i2").tobytes())
@@ -8687,24 +8734,49 @@ class MediaManager:
             stream.latency.append((time.monotonic(), latency))
         stream.picture = picture
 
+    def choose(self, what: str, value: Any) -> None:
+        """Go on with another camera, microphone, speaker, or at another volume."""
+        setattr(self._options, what, value)
+        if what == "camera" and self._camera:
+            self.set_camera(False)
+            self.set_camera(True)
+        elif what == "mic" and self._microphone:
+            self.set_microphone(False)
+            self.set_microphone(True)
+
     def _run_player(self, worker: Worker) -> None:
-        """Play what is heard; a speaker that fails costs only itself, time goes on."""
-        assert self.audio is not None
-        try:
-            speaker = open_speaker(self._options.speaker, self._started)
-            if self._options.speaker != "none":
-                self._on_device("speaker", "live", "")
-        except DeviceError as error:
-            self._on_device("speaker", "failed", error.reason)
-            speaker = open_speaker("none", self._started)
+        """Play what is heard, until stopped, on whatever speaker is chosen."""
+        start = self._started
         while not worker.stopping.is_set():
+            self._play(worker, self._options.speaker, start)
+            start = time.monotonic()
+
+    def _play(self, worker: Worker, spec: str, start: float) -> None:
+        """Play until another speaker is chosen; one that fails costs only itself, time goes on."""
+        speaker = self._open_speaker(spec, start)
+        while not worker.stopping.is_set() and self._options.speaker == spec:
             try:
-                speaker.write(self.audio.pull())
+                speaker.write(self._next_block())
             except DeviceError as error:
                 self._on_device("speaker", "failed", error.reason)
                 speaker.close()
                 speaker = open_speaker("none", time.monotonic())
         speaker.close()
+
+    def _open_speaker(self, spec: str, start: float) -> Speaker:
+        try:
+            speaker = open_speaker(spec, start)
+        except DeviceError as error:
+            self._on_device("speaker", "failed", error.reason)
+            return open_speaker("none", start)
+        if spec != "none":
+            self._on_device("speaker", "live", "")
+        return speaker
+
+    def _next_block(self) -> Samples:
+        block = cast(AudioReceiver, self.audio).pull()
+        volume = self._options.volume
+        return block if volume == 1.0 else (block * volume).astype(np.int16)
 
     @property
     def mic_level(self) -> float:
@@ -8834,6 +8906,10 @@ class MeetingController:
     def do(self, command: Json) -> None:
         """Carry out a command of the headless interface; never blocks."""
         self._reactor.post(lambda: self._carry_out(command))
+
+    def choose(self, what: str, value: Any) -> None:
+        """Go on with another camera, mic, speaker or volume; from any thread."""
+        self._reactor.post(lambda: self.media.choose(what, value))
 
     def snapshot(self) -> Snapshot:
         """Everything a window shows, now."""
@@ -9312,6 +9388,220 @@ def _parsed_command(line: bytes) -> Json:
         return parse_json(line)
     except PeerFault:
         return {}
+
+
+# -- what a window asks of the program ---------------------------------------------------------------
+
+
+class Preview:
+    """Camera and microphone before the meeting, seen and heard by nobody else."""
+
+    def __init__(self, settings: Callable[[str, str], str]) -> None:
+        self._settings = settings
+        self._camera: Worker | None = None
+        self._microphone: Worker | None = None
+        self.picture: tuple[int, Picture | None] = (0, None)
+        self.level = 0.0
+
+    def run(self, camera: bool, mic: bool) -> None:
+        """Run what is wanted, end what is not; never waits."""
+        if self._camera and not camera:
+            self._camera.stop()
+            self._camera, self.picture = None, (self.picture[0] + 1, None)
+        elif camera and not self._camera:
+            self._camera = Worker("preview-camera", self._watch).start()
+        if self._microphone and not mic:
+            self._microphone.stop()
+            self._microphone, self.level = None, 0.0
+        elif mic and not self._microphone:
+            self._microphone = Worker("preview-microphone", self._listen).start()
+
+    def _watch(self, worker: Worker) -> None:
+        try:
+            camera = open_camera(self._settings("camera", "0"), self._settings("name", APP_NAME))
+        except DeviceError as error:
+            log.info("no preview: %s", error)
+            return
+        try:
+            while not worker.stopping.is_set():
+                self.picture = (self.picture[0] + 1, camera.read(2.0))
+        except DeviceError as error:
+            log.info("the preview ended: %s", error)
+        finally:
+            camera.close()
+
+    def _listen(self, worker: Worker) -> None:
+        try:
+            microphone = open_microphone(self._settings("mic", "default"))
+        except DeviceError as error:
+            log.info("no level: %s", error)
+            return
+        try:
+            while not worker.stopping.is_set():
+                self.level = loudness(microphone.read())
+        except DeviceError as error:
+            log.info("the level ended: %s", error)
+        finally:
+            microphone.close()
+
+
+class Program:
+    """The program behind the start window: finds, joins, hosts, remembers."""
+
+    def __init__(self, options: ClientOptions, server: Json, home: Path, *, look: bool = True) -> None:
+        self._options = options
+        self._server = server
+        self._home = home
+        self._settings = Settings(home)
+        self._known = KnownHosts(home)
+        self._preview = Preview(self.setting)
+        self._hosted: HostedMeeting | None = None
+        self._controller: MeetingController | None = None
+        self._look = look  # a plain start joins by itself
+        self._finder = MeetingFinder(
+            options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
+        )
+        self._finder.start()
+        self._started = time.monotonic()
+
+    def find(self) -> Sequence[MeetingAd]:
+        """The meetings heard of lately."""
+        return self._finder.meetings()
+
+    def auto_join(self) -> MeetingAd | None:
+        """The meeting that a plain start joins by itself, once that is decided; else None."""
+        if not self._look or time.monotonic() - self._started < DECIDE_SECONDS:
+            return None
+        try:
+            return choose_meeting(self._finder.meetings(), self._known, bool(self._options.pin))
+        except Refused:
+            return None
+
+    def join(
+        self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False
+    ) -> MeetingController:
+        """Join; Refused says why not, with the code of the headless interface. Waits."""
+        ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
+        options = dataclasses.replace(
+            self._chosen(name),
+            address=resolve(address),
+            port=port,
+            pin=pin or self._options.pin,
+            fingerprint=ads[0].fingerprint if ads and not accept_changed_host else "",
+            accept_changed=accept_changed_host,
+        )
+        return self._enter(options, ads[0].meeting if ads else "")
+
+    def host(self, name: str, title: str, pin: str) -> MeetingController:
+        """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
+        if pin == "auto":
+            pin = f"{secrets.randbelow(1_000_000):06d}"
+        title = clean_name(title or self._server["title"], MAX_TITLE)
+        key = secrets.token_hex(32)
+        self._end_hosted()
+        self._hosted = HostedMeeting(
+            {**self._server, "title": title, "host_name": clean_name(name), "pin": pin, "host_key": key}
+        )
+        self._hosted.start()
+        options = self._chosen(name)
+        self._hosted.aim(options)
+        return self._enter(options, "")
+
+    def _chosen(self, name: str) -> ClientOptions:
+        """The options for one meeting: the command line's, else what was chosen before."""
+        chosen = {
+            what: self.setting(what, getattr(self._options, what)) for what in ("camera", "mic", "speaker")
+        }
+        volume = float(self.setting("volume", 0.8))
+        return dataclasses.replace(
+            self._options, name=clean_name(name), decode_all=True, volume=volume, **chosen
+        )
+
+    def _enter(self, options: ClientOptions, meeting: str) -> MeetingController:
+        self._preview.run(False, False)
+        controller = MeetingController(options, self._home)
+        controller.start(meeting)
+        first = controller.gui_queue.get()
+        if first["event"] != "joined":
+            controller.close()
+            raise Refused(first.get("code", "no_meeting"), first.get("reason", ""))
+        self._look = False
+        self._controller = controller
+        return controller
+
+    def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """(spec, words) of what can be chosen, by camera, mic and speaker."""
+        found = list_devices()
+        for what, none in (("camera", "No camera"), ("mic", "No microphone"), ("speaker", "No speaker")):
+            chosen = str(self.setting(what, getattr(self._options, what)))
+            known = {spec for spec, _ in found[what]}
+            if chosen not in {*known, "none"}:
+                found[what] = [*found[what], (chosen, chosen)]
+            found[what] = [*found[what], ("none", none)]
+        return found
+
+    def setting(self, key: str, default: Any) -> Any:
+        """What was remembered under `key`; the command line's devices and name come first."""
+        if key in self._options.given:
+            return getattr(self._options, key)
+        return self._settings.get(key, default)
+
+    def set_setting(self, key: str, value: Any) -> None:
+        """Remember; a device or the volume changes in the running meeting, too."""
+        self._options.given.discard(key)
+        self._settings.set(key, value)
+        if key in ("camera", "mic", "speaker", "volume") and self._controller:
+            self._controller.choose(key, value)
+
+    def preview(self, camera: bool, mic: bool) -> None:
+        """Run the chosen camera and microphone for the preview only, or stop them. Does not wait."""
+        self._preview.run(camera, mic)
+
+    def preview_picture(self) -> tuple[int, Picture | None]:
+        """(serial, newest picture) of the previewing camera."""
+        return self._preview.picture
+
+    def preview_level(self) -> float:
+        """The previewing microphone's level, 0..1."""
+        return self._preview.level
+
+    def test_speaker(self) -> None:
+        """Play a short sound on the chosen speaker. Does not wait."""
+        spec = str(self.setting("speaker", self._options.speaker))
+        Worker("speaker-test", functools.partial(_play_test, spec)).start()
+
+    def _end_hosted(self) -> None:
+        if self._hosted:
+            self._hosted.close()
+            self._hosted = None
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self._preview.run(False, False)
+        self._finder.close()
+        if self._controller:
+            self._controller.close()
+        self._end_hosted()
+
+
+def _play_test(spec: str, worker: Worker) -> None:
+    """Three rising tones."""
+    try:
+        speaker = open_speaker(spec, time.monotonic())
+    except DeviceError as error:
+        log.warning("the speaker cannot be tested: %s", error)
+        return
+    try:
+        for hertz in (440.0, 554.4, 659.3):
+            sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(
+                12 * BLOCK
+            )
+            for block in np.split((sound * 9_000).astype(np.int16), 12):
+                speaker.write(block)
+    except DeviceError as error:
+        log.warning("the speaker failed at its test: %s", error)
+    finally:
+        speaker.close()
 
 
 # ======================================================================================
@@ -14140,11 +14430,12 @@ class WindowLoop:
         if self.start is not None:
             self.start.close()
             self.start.frame.destroy()
-        self.start = StartView(self.look, self.root, self.backend, self._entered)
+        self.start = StartView(self.look, self.root, self.backend, self.enter)
         self.start.frame.pack(fill="both", expand=True)
         self.start.trouble.configure(text=tr(trouble))
 
-    def _entered(self, controller: CallController, mic: bool, camera: bool) -> None:
+    def enter(self, controller: CallController, mic: bool = False, camera: bool = False) -> None:
+        """Show the meeting of `controller`, with the devices on that were on in the preview."""
         if self.start is not None:
             self.start.close()
             self.start.frame.destroy()
@@ -14221,13 +14512,21 @@ def sharp_display() -> None:
             ctypes.windll.shcore.SetProcessDpiAwareness(2)
 
 
-def run_window(app: AppBackend, root: tk.Tk | None = None) -> int:
-    """Show the window until it is closed; returns the exit status. `root`: a test may bring its own."""
+def run_window(app: AppBackend, controller: CallController | None = None) -> int:
+    """Show the window until it is closed; returns the exit status.
+
+    It begins with the start window, or in the meeting of `controller`. Refused without a display.
+    """
     import tkinter as tk
 
     sharp_display()
-    root = root or tk.Tk(className=APP_NAME)
+    try:
+        root = tk.Tk(className=APP_NAME)
+    except tk.TclError:
+        raise Refused("device", "There is no display for a window: use --headless.") from None
     loop = WindowLoop(app, root)
+    if controller is not None:
+        loop.enter(controller)
     root.mainloop()
     if loop.controller is not None:
         loop.controller.close()
@@ -14258,7 +14557,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
     only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
     only.add_argument("--list", action="store_true", help="print the meetings on this network")
-    only.add_argument("--mixer", metavar="ADDRESS:PORT", help=argparse.SUPPRESS)
+    only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     parser.add_argument("--headless", action="store_true", help="no window: commands in, events out, as JSON")
@@ -14343,7 +14642,7 @@ def client_options(options: argparse.Namespace) -> ClientOptions:
         speaker=options.speaker or "default",
         downloads=options.downloads or "",
         host_key=load_host_key(Path(options.host_key)) if options.host_key and not options.host else "",
-        decode_all=not options.headless,
+        given={what for what in ("name", "camera", "mic", "speaker") if getattr(options, what)},
     )
 
 
@@ -14364,9 +14663,8 @@ def on_stop_signals(call: Callable[[], None]) -> None:
 
 def role_mixer(options: argparse.Namespace) -> int:
     """Hidden: the mixer's process."""
-    host, _, port = options.mixer.rpartition(":")
     on_stop_signals(lambda: None)  # it ends with its parent, by standard input
-    return run_mixer(sys.stdin, sys.stdout, host, int(port))
+    return run_mixer(sys.stdin, sys.stdout)
 
 
 def role_serve(options: argparse.Namespace) -> int:
@@ -14391,14 +14689,24 @@ def role_serve_child(options: argparse.Namespace) -> int:
     return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
 
 
+def need_display() -> None:
+    """Refused where no window can be shown, before anything is started."""
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise Refused("device", "There is no display for a window: use --headless.")
+
+
 def role_host(options: argparse.Namespace) -> int:
     """Hosts and joins in one go."""
     home = home_directory()
-    hosted = HostedMeeting(dataclasses.asdict(server_options(options, home)))
+    server = dataclasses.asdict(server_options(options, home))
+    chosen = client_options(options)
+    if not options.headless:
+        need_display()
+        program = Program(chosen, server, home, look=False)
+        return run_window(program, program.host(chosen.name, server["title"], server["pin"]))
+    hosted = HostedMeeting({**server, "host_key": secrets.token_hex(32)})
     try:
-        told = hosted.start()
-        say({"time": time.time(), **told})
-        chosen = client_options(options)
+        say(hosted.start())
         hosted.aim(chosen)
         return run_headless(MeetingController(chosen, home), "", say)
     finally:
@@ -14414,8 +14722,13 @@ def role_join(options: argparse.Namespace) -> int:
         Ports.at(chosen.port)
     except ValueError:
         raise UsageError(f"{options.join} is no address.") from None
+    home = home_directory()
+    if not options.headless:
+        need_display()
+        program = Program(chosen, {}, home, look=False)
+        return run_window(program, program.join(host, chosen.port, chosen.name, chosen.pin))
     chosen.address = resolve(host)
-    return run_headless(MeetingController(chosen, home_directory()), "", say)
+    return run_headless(MeetingController(chosen, home), "", say)
 
 
 def listed(ad: MeetingAd) -> Json:
@@ -14452,6 +14765,9 @@ def role_find(options: argparse.Namespace) -> int:
     """Finds the meeting and joins it."""
     home = home_directory()
     chosen = client_options(options)
+    if not options.headless:
+        need_display()
+        return run_window(Program(chosen, dataclasses.asdict(server_options(options, home)), home))
     known = KnownHosts(home)
     finder = MeetingFinder(options.bind, [(one.last_address, one.port) for one in known.all()], chosen.port)
     finder.start()
