@@ -91,6 +91,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unicodedata
@@ -4792,7 +4793,11 @@ class ChildKeeper:
 
     def tell(self, message: Json) -> None:
         """Say a line to the child; lost while there is none."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
+        with self._lock:
+            self._say(message)
+
+    def _say(self, message: Json) -> None:
+        with contextlib.suppress(OSError, ValueError):
             if self._process and self._process.stdin:
                 self._process.stdin.write(json.dumps(message) + "\n")
                 self._process.stdin.flush()
@@ -4810,9 +4815,10 @@ class ChildKeeper:
         while not worker.stopping.is_set():
             shared = self._shared() if self._shared else None
             process = start_child(self._arguments, shared)
+            first = {**self._first, **(share_socket(shared, process.pid) if shared else {})}
             with self._lock:
                 self._process = process
-            self.tell({**self._first, **(share_socket(shared, process.pid) if shared else {})})
+                self._say(first)
             if worker.stopping.is_set():
                 self._end_input()
             for line in cast(IO[str], process.stdout):
@@ -8600,6 +8606,7 @@ class MediaManager:
         self._camera: CameraSender | None = None
         self._microphone: MicrophoneSender | None = None
         self.watched: dict[int, int] = {}
+        self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
         self.video: VideoReceiver | None = None
         self.audio: AudioReceiver | None = None
         self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
@@ -8775,6 +8782,8 @@ class MediaManager:
 
     def _next_block(self) -> Samples:
         block = cast(AudioReceiver, self.audio).pull()
+        if self.ear:
+            self.ear(block)
         volume = self._options.volume
         return block if volume == 1.0 else (block * volume).astype(np.int16)
 
@@ -8870,6 +8879,7 @@ class MeetingController:
         self._watch: dict[str, tuple[int, int]] = {}
         self._watch_sent: Json = {}
         self._device_refs: dict[str, Any] = {}
+        self._early: list[Json] | None = []
         self._requests: dict[int, Callable[[Json], None]] = {}
         self._request_number = 0
         self._delay = 0.0
@@ -9080,6 +9090,9 @@ class MeetingController:
         for what, device in self.state.current.devices.items():
             if device.state == "live":
                 self._tell_state(what, True)
+        early, self._early = self._early or [], None
+        for command in early:
+            self._carry_out(command)
 
     def _host_is_the_known_one(self, message: Json) -> bool:
         assert self._link is not None
@@ -9138,7 +9151,11 @@ class MeetingController:
     # -- commands
 
     def _carry_out(self, command: Json) -> None:
+        """Do `command`; what comes before the welcome waits for it."""
         ref = command.get("ref")
+        if self._early is not None and command.get("do") != "leave":
+            self._early.append(command)
+            return
         try:
             handler = self._commands.get(str(command.get("do")))
             if handler is None:
@@ -9457,6 +9474,7 @@ class Program:
         self._preview = Preview(self.setting)
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
+        self._crowd: ChildKeeper | None = None
         self._look = look  # a plain start joins by itself
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -9491,6 +9509,22 @@ class Program:
             accept_changed=accept_changed_host,
         )
         return self._enter(options, ads[0].meeting if ads else "")
+
+    def demo(self, count: int) -> MeetingController:
+        """Host a meeting of `count` simulated participants and join it. Waits."""
+        controller = self.host(str(self._server["host_name"]), self._server["title"], "")
+        chosen = controller.options
+        first = {
+            "address": chosen.address,
+            "port": chosen.port,
+            "fingerprint": chosen.fingerprint,
+            "bind": chosen.bind,
+            "count": count,
+            "share": True,
+        }
+        self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
+        self._crowd.start()
+        return controller
 
     def host(self, name: str, title: str, pin: str) -> MeetingController:
         """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
@@ -9579,6 +9613,8 @@ class Program:
         """End everything that was started."""
         self._preview.run(False, False)
         self._finder.close()
+        if self._crowd:
+            self._crowd.close()
         if self._controller:
             self._controller.close()
         self._end_hosted()
@@ -9602,6 +9638,165 @@ def _play_test(spec: str, worker: Worker) -> None:
         log.warning("the speaker failed at its test: %s", error)
     finally:
         speaker.close()
+
+
+# -- a meeting of simulated participants -----------------------------------------------------------------
+
+CROWD_NAMES: Final = (
+    "Amira Hassan", "Jonas Weber", "Priya Nair", "Tomás García", "Zuri Okafor", "Mei Lin", "Oskar Lund",
+    "Fatima Zahra", "Noah Becker", "Chloé Martin", "Ravi Patel", "Hana Sato", "Luca Romano", "Sofia Novak",
+    "Kwame Mensah", "Ingrid Berg", "Diego Silva", "Anya Petrova", "Samir Khan", "Ella Brown", "Yusuf Demir",
+)  # fmt: skip
+CROWD_LINES: Final = (
+    "Good morning!", "Can everyone see my picture?", "Yes, and the sound is clear.", "Which page are we on?",
+    "Page 42, the water cycle.", "Thank you!", "I have a question about the clouds.", "Is it due on Friday?",
+    "My drawing is ready.", "That was a good explanation.",
+)  # fmt: skip
+DEMO_SECONDS: Final = 20
+DEMO_PATIENCE: Final = 15.0
+MOST_IN_CROWD: Final = 60
+
+
+def crowd_name(number: int) -> str:
+    """The name of simulated participant `number`."""
+    name = CROWD_NAMES[number % len(CROWD_NAMES)]
+    again = number // len(CROWD_NAMES)
+    return f"{name} {chr(ord('A') + again)}" if again else name
+
+
+class Crowd:
+    """Simulated participants over real sockets: each a client with a test card and a voice of its own."""
+
+    def __init__(self, options: ClientOptions, count: int, home: Path, *, share: bool) -> None:
+        self._people = [
+            MeetingController(
+                dataclasses.replace(
+                    options, name=crowd_name(n), camera="pattern", mic=f"voice:{n}", speaker="none"
+                ),
+                home,
+            )
+            for n in range(count)
+        ]
+        self._share = share
+        self._random = random.Random(count)
+        self._worker = Worker("crowd", self._run)
+
+    def start(self) -> None:
+        """Let them join, switch on their devices and behave like a class."""
+        for person in self._people:
+            person.start()
+            person.do({"do": "camera", "on": True})
+            person.do({"do": "mic", "on": True})
+        self._worker.start()
+
+    def close(self) -> None:
+        """Let them leave."""
+        self._worker.close()
+        for person in self._people:
+            person.close()
+
+    def _run(self, worker: Worker) -> None:
+        """Every few seconds somebody does something."""
+        if self._share:
+            self._people[0].do({"do": "share", "on": True, "source": "pattern"})
+        turn = 0
+        while not worker.stopping.wait(self._random.uniform(1.5, 4.0)):
+            person = self._random.choice(self._people)
+            action = self._random.random()
+            if action < 0.6:
+                person.do({"do": "chat", "text": CROWD_LINES[turn % len(CROWD_LINES)]})
+                turn += 1
+            elif action < 0.85:
+                person.do({"do": "react", "emoji": self._random.choice("👍👏❤🎉😂")})
+            else:
+                up = not any(one.hand for one in person.snapshot().people if one.name == person.options.name)
+                person.do({"do": "hand", "up": up})
+
+
+def run_crowd(stdin: IO[str], home: Path) -> int:
+    """The hidden role of the simulated participants' process; ends when standard input ends."""
+    told = json.loads(stdin.readline() or "{}")
+    options = ClientOptions(
+        address=told["address"], port=told["port"], fingerprint=told["fingerprint"], bind=told["bind"]
+    )
+    crowd = Crowd(options, told["count"], home, share=told["share"])
+    crowd.start()
+    stdin.read()
+    crowd.close()
+    return 0
+
+
+class DemoWatch:
+    """Sees and hears everyone by decoding: each one's clock in the picture, each one's tone in the mix."""
+
+    def __init__(self, controller: MeetingController, names: Sequence[str]) -> None:
+        self._controller = controller
+        self._names = names
+        self._sound: collections.deque[Samples] = collections.deque(maxlen=AUDIO_RATE // BLOCK)
+        controller.media.ear = self._sound.append
+        streams = {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}
+        controller.do({"do": "watch", "streams": streams})
+
+    def look(self) -> tuple[set[str], set[str], list[float], list[float]]:
+        """(who is seen, who is heard, rates, delays in ms) over the last second or two."""
+        seen, rates, delays = set[str](), [], []
+        for person in self._controller.snapshot().people:
+            figures = self._controller.media.video_stats(person.id) or {}
+            if person.name in self._names and figures.get("latency_ms") is not None and figures["fps"] >= 1:
+                seen.add(person.name)
+                rates.append(figures["fps"])
+                delays.append(figures["latency_ms"])
+        return seen, self._heard(), rates, delays
+
+    def _heard(self) -> set[str]:
+        """Whose pilot tone stands at least 10 dB over its neighbourhood in the last second."""
+        sound = np.concatenate([np.zeros(1, np.int16), *list(self._sound)]).astype(np.float64)
+        spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), AUDIO_RATE))
+        heard = set()
+        for number, name in enumerate(self._names):
+            at = round(voice_pilot_hz(number))
+            around = np.concatenate((spectrum[at - 12 : at - 5], spectrum[at + 6 : at + 13]))
+            if spectrum[at - 2 : at + 3].max() > 3.2 * np.median(around) + 1e3:
+                heard.add(name)
+        return heard
+
+
+def run_demo(controller: MeetingController, count: int, say: Callable[[str], None]) -> int:
+    """Watch and listen for 20 s; 0 when everyone was seen and heard throughout, else 1."""
+    names = [crowd_name(number) for number in range(count)]
+    watch = DemoWatch(controller, names)
+    until = time.monotonic() + DEMO_PATIENCE
+    while time.monotonic() < until and any(len(one) < count for one in watch.look()[:2]):
+        time.sleep(0.1)
+    missed = 0
+    start = time.monotonic()
+    for second in range(1, DEMO_SECONDS + 1):
+        time.sleep(max(0.0, start + second - time.monotonic()))
+        seen, heard, rates, delays = watch.look()
+        missed += len(seen) < count or len(heard) < count
+        say(demo_line(second, names, seen, heard, rates, delays))
+    if missed:
+        say(f"In {missed} of {DEMO_SECONDS} seconds somebody was not seen or not heard.")
+        return 1
+    say(f"All {count} were seen and heard throughout.")
+    return 0
+
+
+def demo_line(
+    second: int,
+    names: Sequence[str],
+    seen: set[str],
+    heard: set[str],
+    rates: Sequence[float],
+    delays: Sequence[float],
+) -> str:
+    """One second of the demo, for a reader."""
+    middle = sorted(delays)[len(delays) // 2] if delays else math.nan
+    rate = sum(rates) / len(rates) if rates else 0.0
+    line = f"{second:2d} s  seen {len(seen)}/{len(names)}, heard {len(heard)}/{len(names)}"
+    line += f", {rate:.1f} pictures a second, {middle:.0f} ms"
+    missing = [name for name in names if name not in seen or name not in heard]
+    return line + (f"  missing: {', '.join(missing[:4])}" if missing else "")
 
 
 # ======================================================================================
@@ -14557,6 +14752,10 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
     only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
     only.add_argument("--list", action="store_true", help="print the meetings on this network")
+    only.add_argument(
+        "--demo", nargs="?", type=int, const=6, metavar="N", help="a meeting of N (6) simulated participants"
+    )
+    only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
@@ -14589,6 +14788,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
     if options.pin is not None and not options.pin.strip():
         raise UsageError("The PIN must not be empty.")
+    if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
+        raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
     if options.json and not options.list:
         raise UsageError("--json goes with --list.")
 
@@ -14689,9 +14890,14 @@ def role_serve_child(options: argparse.Namespace) -> int:
     return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
 
 
+def has_display() -> bool:
+    """Whether a window can be shown here."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def need_display() -> None:
     """Refused where no window can be shown, before anything is started."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_display():
         raise Refused("device", "There is no display for a window: use --headless.")
 
 
@@ -14711,6 +14917,33 @@ def role_host(options: argparse.Namespace) -> int:
         return run_headless(MeetingController(chosen, home), "", say)
     finally:
         hosted.close()
+
+
+def role_crowd(options: argparse.Namespace) -> int:
+    """Hidden: the simulated participants of `--demo`."""
+    on_stop_signals(lambda: None)
+    return run_crowd(sys.stdin, home_directory())
+
+
+def role_demo(options: argparse.Namespace) -> int:
+    """A meeting of simulated participants, on this machine alone unless `--bind` says otherwise."""
+    options.bind = options.bind or "127.0.0.1"
+    options.title = options.title or "Demo"
+    with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
+        os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
+        server = dataclasses.asdict(server_options(options, Path(home)))
+        chosen = client_options(options)
+        if has_display() and not options.headless:
+            program = Program(chosen, server, Path(home), look=False)
+            return run_window(program, program.demo(options.demo))
+        print("There is no display: the demo says what it sees and hears.", flush=True)
+        chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"
+        chosen.given |= {"camera", "mic", "speaker"}
+        program = Program(chosen, server, Path(home), look=False)
+        try:
+            return run_demo(program.demo(options.demo), options.demo, functools.partial(print, flush=True))
+        finally:
+            program.close()
 
 
 def role_join(options: argparse.Namespace) -> int:
@@ -14784,6 +15017,8 @@ def role_find(options: argparse.Namespace) -> int:
 
 ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "mixer": role_mixer,
+    "crowd": role_crowd,
+    "demo": role_demo,
     "serve_child": role_serve_child,
     "serve": role_serve,
     "host": role_host,
@@ -14797,7 +15032,9 @@ def run(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
     set_up_logging(options)
     sys.setswitchinterval(0.0005)
-    role = next((run for name, run in ROLES.items() if getattr(options, name)), role_find)
+    role = next(
+        (role for name, role in ROLES.items() if getattr(options, name) not in (None, False)), role_find
+    )
     return role(options)
 
 
