@@ -5765,7 +5765,7 @@ def _sleep_until(due: float) -> float:
     return -left
 
 
-# ---- Codecs --------------------------------------------------------------------------
+# ---- Codecs ------------------------------------------------------------------------
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
@@ -5815,24 +5815,17 @@ def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
 
 def scale(picture: Picture, size: tuple[int, int]) -> Picture:
     """`picture` at exactly `size` (width, height): aspect kept, black bars; itself if it fits already."""
-    import cv2
-
-    height, width = picture.shape[:2]
+    fitted = fit_picture(picture, size)
+    height, width = fitted.shape[:2]
     if (width, height) == size:
-        return picture
-    factor = min(size[0] / width, size[1] / height)
-    inner = max(1, round(width * factor)), max(1, round(height * factor))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    resized = cast(Picture, cv2.resize(picture, inner, interpolation=method))
-    if inner == size:
-        return resized
+        return fitted
     boxed = np.zeros((size[1], size[0], 3), np.uint8)
-    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    boxed[top : top + inner[1], left : left + inner[0]] = resized
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    boxed[top : top + height, left : left + width] = fitted
     return boxed
 
 
-# ---- Test card -----------------------------------------------------------------------
+# ---- Test card ---------------------------------------------------------------------
 
 
 class TestCard:
@@ -5890,7 +5883,7 @@ class TestCard:
         cv2.putText(picture, text, (left, base), font, size, (255, 255, 255), thick, cv2.LINE_AA)
 
 
-# ---- Camera --------------------------------------------------------------------------
+# ---- Camera ------------------------------------------------------------------------
 
 
 class Camera(ABC):
@@ -5906,24 +5899,6 @@ class Camera(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the camera; twice is harmless."""
-
-
-def open_camera(
-    spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
-) -> Camera:
-    """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
-
-    `size` and `fps` are wishes to a real camera; a file keeps its own.
-    """
-    if spec == "none":
-        raise DeviceError("No camera is chosen.")
-    if spec == "pattern":
-        card = TestCard(name, size)
-        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
-    if spec.isdecimal():
-        return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
-    video = _VideoFile(spec, fps)
-    return _PacedCamera(video.fps, video.picture, video.close)
 
 
 class _FrameClock:
@@ -6098,7 +6073,25 @@ class _CaptureCamera(Camera):
             self._news.notify_all()
 
 
-# ---- Sound: what microphone and speaker are ------------------------------------------
+def open_camera(
+    spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
+) -> Camera:
+    """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
+
+    `size` and `fps` are wishes to a real camera; a file keeps its own.
+    """
+    if spec == "none":
+        raise DeviceError("No camera is chosen.")
+    if spec == "pattern":
+        card = TestCard(name, size)
+        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
+    if spec.isdecimal():
+        return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
+    video = _VideoFile(spec, fps)
+    return _PacedCamera(video.fps, video.picture, video.close)
+
+
+# ---- Sound: what microphone and speaker are ----------------------------------------
 
 
 class Microphone(ABC):
@@ -6131,32 +6124,6 @@ class Speaker(ABC):
         """Release the speaker; twice is harmless."""
 
 
-def open_microphone(spec: str) -> Microphone:
-    """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
-    if spec == "none":
-        raise DeviceError("No microphone is chosen.")
-    if spec == "default" or spec.isdecimal():
-        return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
-    kind, _, argument = spec.partition(":")
-    if spec == "tone" or (kind == "tone" and argument.isdecimal()):
-        tone = _tone(float(argument or 440), 1.0)
-        return _PacedMicrophone(lambda: tone)
-    if kind == "voice" and argument.isdecimal():
-        voice = _voice(int(argument))
-        return _PacedMicrophone(lambda: voice)
-    return _PacedMicrophone(_WavFile(spec).read)
-
-
-def open_speaker(spec: str, start: float) -> Speaker:
-    """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
-
-    `start` is the time.monotonic() of sample 0; only the file and `none` count from there.
-    """
-    if spec == "default" or spec.isdecimal():
-        return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
-    return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
-
-
 class _BlockCutter:
     """Cuts what `read` gives, in pieces of any size, into blocks of 256 samples."""
 
@@ -6172,7 +6139,7 @@ class _BlockCutter:
         return block
 
 
-# ---- Sound: stand-ins ----------------------------------------------------------------
+# ---- Sound: files and tones that stand in ------------------------------------------
 
 
 class _PacedMicrophone(Microphone):
@@ -6202,78 +6169,17 @@ class _PacedMicrophone(Microphone):
         self._closed = True
 
 
-class _PacedSpeaker(Speaker):
-    """What stands in for a speaker: sample k is heard at start + k / 16000, by `recorder` or nobody."""
-
-    _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
-
-    def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
-        self._start = start + time.perf_counter() - time.monotonic()
-        self._recorder = recorder
-        self._at = 0
-        self._closed = False
-        self._lock = threading.Lock()
-
-    def write(self, block: Samples) -> None:
-        late = _sleep_until(self._start + self._at / AUDIO_RATE)
-        if late > self._BUFFER:
-            self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
-        with self._lock:
-            if self._closed:
-                raise DeviceError("The speaker was closed.")
-            if self._recorder is not None:
-                self._recorder.write(self._at, block)
-        self._at += len(block)
-
-    def close(self) -> None:
-        with self._lock:
-            if not self._closed and self._recorder is not None:
-                self._recorder.close()
-            self._closed = True
-
-
-class _WavRecorder:
-    """A WAV file being written, 16 kHz mono 16-bit: valid after each second, and after close()."""
-
-    _HEADER: Final = 44
-
-    def __init__(self, path: str) -> None:
-        try:
-            self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
-        except OSError as fault:
-            raise DeviceError(f"The sound cannot be recorded to {path}: {fault.strerror}.") from fault
-        self._size = 0
-        self._saved = 0
-        self._save()
-
-    def write(self, at: int, samples: Samples) -> None:
-        """Put `samples` where sample `at` belongs; a gap before it becomes silence."""
-        try:
-            self._file.seek(self._HEADER + 2 * at)
-            self._file.write(samples.astype("<i2").tobytes())
-            self._size = 2 * (at + len(samples))
-            if self._size - self._saved >= 2 * AUDIO_RATE:
-                self._save()
-        except OSError as fault:
-            raise DeviceError(f"The sound cannot be recorded any more: {fault.strerror}.") from fault
-
-    def close(self) -> None:
-        """Write the final sizes and close the file."""
-        try:
-            self._save()
-            self._file.close()
-        except OSError as fault:
-            log.warning("the recording is incomplete: %s", fault)
-
-    def _save(self) -> None:
-        # the sizes end at what is written for sure: the sound goes out first
-        self._file.flush()
-        layout = ("<4sI4s4sIHHIIHH4sI", b"RIFF", min(36 + self._size, 2**32 - 1), b"WAVE", b"fmt ", 16)
-        about = (1, 1, AUDIO_RATE, 2 * AUDIO_RATE, 2, 16, b"data", min(self._size, 2**32 - 37))
-        self._file.seek(0)
-        self._file.write(struct.pack(*layout, *about))
-        self._file.flush()
-        self._saved = self._size
+def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """The chunks of a RIFF WAVE file by name; a size beyond the end (a stream's) means up to it."""
+    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
+        raise ValueError("not RIFF WAVE")
+    chunks: dict[str, NDArray[np.uint8]] = {}
+    at = 12
+    while at + 8 <= len(data) and "data" not in chunks:
+        name, size = struct.unpack("<4sI", data[at : at + 8].tobytes())
+        chunks[name.decode("latin-1")] = data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    return chunks
 
 
 class _WavFile:
@@ -6330,17 +6236,78 @@ class _WavFile:
         return mono
 
 
-def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """The chunks of a RIFF WAVE file by name; a size beyond the end (a stream's) means up to it."""
-    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
-        raise ValueError("not RIFF WAVE")
-    chunks: dict[str, NDArray[np.uint8]] = {}
-    at = 12
-    while at + 8 <= len(data) and "data" not in chunks:
-        name, size = struct.unpack("<4sI", data[at : at + 8].tobytes())
-        chunks[name.decode("latin-1")] = data[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
-    return chunks
+class _WavRecorder:
+    """A WAV file being written, 16 kHz mono 16-bit: valid after each second, and after close()."""
+
+    _HEADER: Final = 44
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
+        except OSError as fault:
+            raise DeviceError(f"The sound cannot be recorded to {path}: {fault.strerror}.") from fault
+        self._size = 0
+        self._saved = 0
+        self._save()
+
+    def write(self, at: int, samples: Samples) -> None:
+        """Put `samples` where sample `at` belongs; a gap before it becomes silence."""
+        try:
+            self._file.seek(self._HEADER + 2 * at)
+            self._file.write(samples.astype("<i2").tobytes())
+            self._size = 2 * (at + len(samples))
+            if self._size - self._saved >= 2 * AUDIO_RATE:
+                self._save()
+        except OSError as fault:
+            raise DeviceError(f"The sound cannot be recorded any more: {fault.strerror}.") from fault
+
+    def close(self) -> None:
+        """Write the final sizes and close the file."""
+        try:
+            self._save()
+            self._file.close()
+        except OSError as fault:
+            log.warning("the recording is incomplete: %s", fault)
+
+    def _save(self) -> None:
+        # the sizes end at what is written for sure: the sound goes out first
+        self._file.flush()
+        layout = ("<4sI4s4sIHHIIHH4sI", b"RIFF", min(36 + self._size, 2**32 - 1), b"WAVE", b"fmt ", 16)
+        about = (1, 1, AUDIO_RATE, 2 * AUDIO_RATE, 2, 16, b"data", min(self._size, 2**32 - 37))
+        self._file.seek(0)
+        self._file.write(struct.pack(*layout, *about))
+        self._file.flush()
+        self._saved = self._size
+
+
+class _PacedSpeaker(Speaker):
+    """What stands in for a speaker: sample k is heard at start + k / 16000, by `recorder` or nobody."""
+
+    _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
+
+    def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
+        self._start = start + time.perf_counter() - time.monotonic()
+        self._recorder = recorder
+        self._at = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def write(self, block: Samples) -> None:
+        late = _sleep_until(self._start + self._at / AUDIO_RATE)
+        if late > self._BUFFER:
+            self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
+        with self._lock:
+            if self._closed:
+                raise DeviceError("The speaker was closed.")
+            if self._recorder is not None:
+                self._recorder.write(self._at, block)
+        self._at += len(block)
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed and self._recorder is not None:
+                self._recorder.close()
+            self._closed = True
 
 
 def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
@@ -6349,7 +6316,8 @@ def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
     return np.rint(32_767 * 10 ** (peak_db / 20) * np.sin(2 * np.pi * turns)).astype(np.int16)
 
 
-# ---- Sound: voices for the demo ------------------------------------------------------
+# ---- Sound: voices for the demo ----------------------------------------------------
+
 
 _VOICE_SECONDS: Final = 12
 _VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
@@ -6358,6 +6326,25 @@ _VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570,
 def voice_pilot_hz(number: int) -> float:
     """The tone under `voice:number`, above all speech; 25 Hz apart, different for 64 in a row."""
     return 6_000.0 + 25.0 * (number % 64)
+
+
+def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
+    """A consonant's hiss, then a vowel: the harmonics of a gliding pitch, louder near three formants."""
+    count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
+    rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
+    phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
+    formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
+    vowel = np.zeros(count)
+    for harmonic in range(1, int(4_000 / pitch)):
+        hz = harmonic * pitch
+        near = 1.0 / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
+        vowel += float((near * (1.0, 0.6, 0.3)).sum() + 0.02) / math.sqrt(harmonic) * np.sin(harmonic * phase)
+    vowel *= np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / (0.03 * AUDIO_RATE))
+    spectrum = np.fft.rfft(random.normal(size=1_024))
+    spectrum[int(5_000 / AUDIO_RATE * 1_024) :] = 0.0  # the pilots' band stays free
+    hiss = np.fft.irfft(spectrum) * np.hanning(1_024) * random.uniform(0.05, 0.3)
+    vowel[:1_024] += hiss
+    return vowel
 
 
 def _voice(number: int) -> Samples:
@@ -6380,26 +6367,25 @@ def _voice(number: int) -> Samples:
     return speech + pilot
 
 
-def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
-    """A consonant's hiss, then a vowel: the harmonics of a gliding pitch, louder near three formants."""
-    count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
-    rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
-    phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
-    formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
-    vowel = np.zeros(count)
-    for harmonic in range(1, int(4_000 / pitch)):
-        hz = harmonic * pitch
-        near = 1.0 / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
-        vowel += float((near * (1.0, 0.6, 0.3)).sum() + 0.02) / math.sqrt(harmonic) * np.sin(harmonic * phase)
-    vowel *= np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / (0.03 * AUDIO_RATE))
-    spectrum = np.fft.rfft(random.normal(size=1_024))
-    spectrum[int(5_000 / AUDIO_RATE * 1_024) :] = 0.0  # the pilots' band stays free
-    hiss = np.fft.irfft(spectrum) * np.hanning(1_024) * random.uniform(0.05, 0.3)
-    vowel[:1_024] += hiss
-    return vowel
+# ---- Sound: the sound cards --------------------------------------------------------
 
 
-# ---- Sound: the sound cards ----------------------------------------------------------
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program without a console
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -6515,24 +6501,6 @@ class _SoundCards:
 _sound_cards: Final = _SoundCards()
 
 
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # a program without a console
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 class _SoundCardEnd(ABC):
     """What a real microphone and a real speaker share: a thread that alone uses the stream.
 
@@ -6634,7 +6602,264 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
         self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
 
 
-# ---- Screen --------------------------------------------------------------------------
+def open_microphone(spec: str) -> Microphone:
+    """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
+    if spec == "none":
+        raise DeviceError("No microphone is chosen.")
+    if spec == "default" or spec.isdecimal():
+        return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
+    kind, _, argument = spec.partition(":")
+    if spec == "tone" or (kind == "tone" and argument.isdecimal()):
+        tone = _tone(float(argument or 440), 1.0)
+        return _PacedMicrophone(lambda: tone)
+    if kind == "voice" and argument.isdecimal():
+        voice = _voice(int(argument))
+        return _PacedMicrophone(lambda: voice)
+    return _PacedMicrophone(_WavFile(spec).read)
+
+
+def open_speaker(spec: str, start: float) -> Speaker:
+    """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
+
+    `start` is the time.monotonic() of sample 0; only the file and `none` count from there.
+    """
+    if spec == "default" or spec.isdecimal():
+        return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
+    return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
+
+
+# ---- Screen: whose window is where -------------------------------------------------
+
+
+class _Rectangle(NamedTuple):
+    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def within(self, other: _Rectangle) -> _Rectangle:
+        """The part that lies in `other`; its width or height is 0 or less when there is none."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right = min(self.left + self.width, other.left + other.width)
+        bottom = min(self.top + self.height, other.top + other.height)
+        return _Rectangle(left, top, right - left, bottom - top)
+
+
+class _WindowSystem(ABC):
+    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+
+    @abstractmethod
+    def front(self) -> int:
+        """The window in front that is not this program's; DeviceError when there is none."""
+
+    @abstractmethod
+    def rectangle(self, window: int) -> _Rectangle | None:
+        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
+
+    @abstractmethod
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points on the desktop; None where that cannot be known."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection; twice is harmless."""
+
+
+class _NoWindowSystem(_WindowSystem):
+    """Where windows cannot be asked for: whole screens only."""
+
+    def front(self) -> int:
+        raise DeviceError("On this system a whole screen can be shared, not a single window.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        return None
+
+    def pointer(self) -> tuple[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class _WindowsDesktop(_WindowSystem):
+    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
+
+    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
+
+    def __init__(self) -> None:
+        # both calling conventions are the same on 64-bit Windows
+        self._user, self._dwm = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi")
+
+    def front(self) -> int:
+        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
+        while window and not self._suits(window):
+            window = self._user.GetWindow(window, self._NEXT)
+        if not window:
+            raise DeviceError("No other window is open.")
+        return int(window)
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        if not self._user.IsWindow(window):
+            raise DeviceError("The shared window was closed.")
+        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
+            return None
+        sides = (ctypes.c_long * 4)()
+        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
+            self._user.GetWindowRect(window, sides)
+        left, top, right, bottom = sides
+        return _Rectangle(left, top, right - left, bottom - top)
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = (ctypes.c_long * 2)()
+        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
+
+    def close(self) -> None:
+        pass
+
+    def _suits(self, window: int) -> bool:
+        owner, cloaked = ctypes.c_ulong(), ctypes.c_ulong()
+        self._user.GetWindowThreadProcessId(window, ctypes.byref(owner))
+        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
+        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, ctypes.byref(cloaked), 4)
+        return bool(
+            owner.value != os.getpid()
+            and not cloaked.value
+            and self._user.IsWindowVisible(window)
+            and not self._user.IsIconic(window)
+            and self._user.GetWindowTextLengthW(window)
+            and window != self._user.GetShellWindow()
+        )
+
+
+class _XCookie(ctypes.Structure):
+    """What xcb returns for a request, by value."""
+
+    _fields_ = (("sequence", ctypes.c_uint),)
+
+
+class _XDesktop(_WindowSystem):
+    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
+
+    _VIEWABLE: Final = 2
+
+    def __init__(self) -> None:
+        try:
+            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
+        except OSError as fault:
+            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
+        self._free = libc.free
+        self._xcb.xcb_connect.restype = ctypes.c_void_p
+        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
+        if self._xcb.xcb_connection_has_error(self._connection):
+            self.close()
+            raise DeviceError("There is no screen here that can be shared.")
+        self._root, self._low = self._read_setup()
+
+    def front(self) -> int:
+        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
+        if stacking:
+            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
+        else:  # no window manager
+            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
+            windows = [focus, *reversed(self._children(self._root))]
+        # a program's windows share the upper bits; Tk tells our process only after `wm client`
+        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
+        for window in windows:
+            if window & ~self._low not in ours and self._suits(window):
+                return window
+        raise DeviceError("No other window is open.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        about = self._ask("get_window_attributes", window)
+        if not about:
+            raise DeviceError("The shared window was closed.")
+        frame = self._outermost(window)
+        size = self._ask("get_geometry", frame)
+        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
+        if about[26] != self._VIEWABLE or not size or not place:
+            return None
+        left, top = struct.unpack_from("=hh", place, 12)
+        width, height = struct.unpack_from("=HH", size, 16)
+        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
+        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+
+    def pointer(self) -> tuple[int, int] | None:
+        reply = self._ask("query_pointer", self._root)
+        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+
+    def close(self) -> None:
+        if self._connection:
+            self._xcb.xcb_disconnect(self._connection)
+            self._connection = ctypes.c_void_p()
+
+    def _read_setup(self) -> tuple[int, int]:
+        """The root window of the first screen and the mask of a program's own bits in window numbers."""
+        self._xcb.xcb_get_setup.restype = ctypes.c_void_p
+        setup = self._xcb.xcb_get_setup(self._connection)
+        head = ctypes.string_at(setup, 40)
+        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
+        root = ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
+        return self._word(root, 0), self._word(head, 16)
+
+    def _suits(self, window: int) -> bool:
+        about = self._ask("get_window_attributes", window)
+        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
+            return False
+        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
+        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
+        return not apart.intersection(kinds)
+
+    def _outermost(self, window: int) -> int:
+        """The ancestor of `window` that lies on the root: its frame, or itself."""
+        while tree := self._ask("query_tree", window):
+            parent = self._word(tree, 12)
+            if parent in (0, self._root):
+                break
+            window = parent
+        return window
+
+    def _children(self, window: int) -> tuple[int, ...]:
+        tree = self._ask("query_tree", window)
+        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
+
+    def _words(self, window: int, name: str) -> tuple[int, ...]:
+        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
+        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
+        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
+        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
+
+    def _atom(self, name: str) -> int:
+        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
+
+    def _word(self, reply: bytes, at: int) -> int:
+        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
+
+    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
+        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
+        if not self._connection:
+            return b""
+        send = getattr(self._xcb, f"xcb_{request}")
+        send.restype = _XCookie
+        receive = getattr(self._xcb, f"xcb_{request}_reply")
+        receive.restype = ctypes.c_void_p
+        reply = ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
+        if not reply:
+            return b""
+        length = struct.unpack("=I", ctypes.string_at(reply, 8)[4:])[0]
+        data = ctypes.string_at(reply, 32 + 4 * length)
+        self._free(reply)
+        return data
+
+
+def _open_window_system() -> _WindowSystem:
+    if sys.platform == "win32":
+        return _WindowsDesktop()
+    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
+
+
+# ---- Screen: what is shared --------------------------------------------------------
 
 
 class ScreenSource(ABC):
@@ -6656,44 +6881,6 @@ class ScreenSource(ABC):
         """Release what was opened; twice is harmless."""
 
 
-def open_screen(source: str) -> ScreenSource:
-    """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
-
-    DeviceError with one sentence where it cannot be had.
-    """
-    if source == "pattern":
-        card = TestCard("Shared screen", LAYERS[-1])
-        return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
-    if source == "window":
-        return _DesktopScreen(None)
-    kind, _, number = source.partition(":")
-    if kind == "screen" and number.isdecimal():
-        return _DesktopScreen(int(number))
-    if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
-        still = _load_picture(source)
-        return _PictureScreen(1.0, lambda number: still, lambda: None)
-    video = _VideoFile(source, DEFAULT_FPS)
-    return _PictureScreen(video.fps, video.picture, video.close)
-
-
-def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
-    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
-    try:
-        with contextlib.closing(_Grabber()) as grabber:
-            areas = grabber.screens()
-    except DeviceError:
-        return []
-    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
-    return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
-
-
-def _load_picture(path: str) -> Picture:
-    try:
-        return decode_picture(Path(path).read_bytes())
-    except (OSError, PeerFault) as fault:
-        raise DeviceError(f"The picture {path} cannot be read.") from fault
-
-
 class _PictureScreen(ScreenSource):
     """What stands in for a screen: `picture(n)` draws or decodes frame n."""
 
@@ -6707,86 +6894,6 @@ class _PictureScreen(ScreenSource):
 
     def close(self) -> None:
         self._close()
-
-
-class _Rectangle(NamedTuple):
-    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def within(self, other: _Rectangle) -> _Rectangle:
-        """The part that lies in `other`; its width or height is 0 or less when there is none."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        right = min(self.left + self.width, other.left + other.width)
-        bottom = min(self.top + self.height, other.top + other.height)
-        return _Rectangle(left, top, right - left, bottom - top)
-
-
-class _DesktopScreen(ScreenSource):
-    """Screen number `screen`, or for None the window now in front, wherever it moves.
-
-    Of a window it shows its place on the desktop, with whatever lies above it; while it is
-    minimised or outside, the last picture stays.
-    """
-
-    def __init__(self, screen: int | None) -> None:
-        self._screen = screen
-        self._picture: Picture | None = None
-        self._area = _Rectangle(0, 0, 0, 0)
-        with contextlib.ExitStack() as undo:
-            self._grabber = _Grabber()
-            undo.callback(self._grabber.close)
-            self._windows = _open_window_system()
-            undo.callback(self._windows.close)
-            self._window = self._windows.front() if screen is None else 0
-            first = self.grab()
-            # XWayland shows other programs nothing but black
-            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
-                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
-            undo.pop_all()
-
-    def grab(self) -> Picture:
-        try:
-            return self._grab()
-        except DeviceError:  # the screens were rearranged a moment ago
-            self._grabber.reopen()
-            return self._grab()
-
-    def pointer(self) -> tuple[int, int] | None:
-        at = self._windows.pointer()
-        if at is None or self._picture is None:
-            return None
-        x, y = at[0] - self._area.left, at[1] - self._area.top
-        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
-            return None
-        height, width = self._picture.shape[:2]
-        return x * width // self._area.width, y * height // self._area.height
-
-    def close(self) -> None:
-        self._grabber.close()
-        self._windows.close()
-
-    def _grab(self) -> Picture:
-        area = self._find_area()
-        if area is not None:
-            self._picture, self._area = self._grabber.grab(area), area
-        if self._picture is None:
-            raise DeviceError("The window in front is not visible.")
-        return self._picture
-
-    def _find_area(self) -> _Rectangle | None:
-        if self._screen is not None:
-            screens = self._grabber.screens()
-            if self._screen >= len(screens):
-                raise DeviceError(f"There is no screen {self._screen + 1} here.")
-            return screens[self._screen]
-        area = self._windows.rectangle(self._window)
-        if area is not None:
-            area = area.within(self._grabber.desktop())
-        return area if area is not None and area.width > 0 and area.height > 0 else None
 
 
 class _Grabber:
@@ -6857,233 +6964,109 @@ class _Grabber:
             self.reopen()
 
 
-# ---- Screen: whose window is where ---------------------------------------------------
+class _DesktopScreen(ScreenSource):
+    """Screen number `screen`, or for None the window now in front, wherever it moves.
 
+    Of a window it shows its place on the desktop, with whatever lies above it; while it is
+    minimised or outside, the last picture stays.
+    """
 
-class _WindowSystem(ABC):
-    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+    def __init__(self, screen: int | None) -> None:
+        self._screen = screen
+        self._picture: Picture | None = None
+        self._area = _Rectangle(0, 0, 0, 0)
+        with contextlib.ExitStack() as undo:
+            self._grabber = _Grabber()
+            undo.callback(self._grabber.close)
+            self._windows = _open_window_system()
+            undo.callback(self._windows.close)
+            self._window = self._windows.front() if screen is None else 0
+            first = self.grab()
+            # XWayland shows other programs nothing but black
+            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
+                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
+            undo.pop_all()
 
-    @abstractmethod
-    def front(self) -> int:
-        """The window in front that is not this program's; DeviceError when there is none."""
-
-    @abstractmethod
-    def rectangle(self, window: int) -> _Rectangle | None:
-        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
-
-    @abstractmethod
-    def pointer(self) -> tuple[int, int] | None:
-        """Where the mouse points on the desktop; None where that cannot be known."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the connection; twice is harmless."""
-
-
-def _open_window_system() -> _WindowSystem:
-    if sys.platform == "win32":
-        return _WindowsDesktop()
-    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
-
-
-class _NoWindowSystem(_WindowSystem):
-    """Where windows cannot be asked for: whole screens only."""
-
-    def front(self) -> int:
-        raise DeviceError("On this system a whole screen can be shared, not a single window.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        return None
-
-    def pointer(self) -> tuple[int, int] | None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-class _WindowsDesktop(_WindowSystem):
-    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
-
-    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
-
-    def __init__(self) -> None:
-        import ctypes
-
-        # both calling conventions are the same on 64-bit Windows
-        self._user, self._dwm, self._ctypes = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi"), ctypes
-
-    def front(self) -> int:
-        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
-        while window and not self._suits(window):
-            window = self._user.GetWindow(window, self._NEXT)
-        if not window:
-            raise DeviceError("No other window is open.")
-        return int(window)
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        if not self._user.IsWindow(window):
-            raise DeviceError("The shared window was closed.")
-        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
-            return None
-        sides = (self._ctypes.c_long * 4)()
-        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
-            self._user.GetWindowRect(window, sides)
-        left, top, right, bottom = sides
-        return _Rectangle(left, top, right - left, bottom - top)
-
-    def pointer(self) -> tuple[int, int] | None:
-        at = (self._ctypes.c_long * 2)()
-        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
-
-    def close(self) -> None:
-        pass
-
-    def _suits(self, window: int) -> bool:
-        owner, cloaked = self._ctypes.c_ulong(), self._ctypes.c_ulong()
-        self._user.GetWindowThreadProcessId(window, self._ctypes.byref(owner))
-        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
-        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, self._ctypes.byref(cloaked), 4)
-        return bool(
-            owner.value != os.getpid()
-            and not cloaked.value
-            and self._user.IsWindowVisible(window)
-            and not self._user.IsIconic(window)
-            and self._user.GetWindowTextLengthW(window)
-            and window != self._user.GetShellWindow()
-        )
-
-
-class _XDesktop(_WindowSystem):
-    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
-
-    _VIEWABLE: Final = 2
-
-    def __init__(self) -> None:
-        import ctypes
-
-        class Cookie(ctypes.Structure):
-            _fields_ = (("sequence", ctypes.c_uint),)
-
-        self._ctypes, self._cookie = ctypes, Cookie
+    def grab(self) -> Picture:
         try:
-            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
-        except OSError as fault:
-            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
-        self._free = libc.free
-        self._xcb.xcb_connect.restype = ctypes.c_void_p
-        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
-        if self._xcb.xcb_connection_has_error(self._connection):
-            self.close()
-            raise DeviceError("There is no screen here that can be shared.")
-        self._root, self._low = self._read_setup()
-
-    def front(self) -> int:
-        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
-        if stacking:
-            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
-        else:  # no window manager
-            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
-            windows = [focus, *reversed(self._children(self._root))]
-        # a program's windows share the upper bits; Tk tells our process only after `wm client`
-        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
-        for window in windows:
-            if window & ~self._low not in ours and self._suits(window):
-                return window
-        raise DeviceError("No other window is open.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        about = self._ask("get_window_attributes", window)
-        if not about:
-            raise DeviceError("The shared window was closed.")
-        frame = self._outermost(window)
-        size = self._ask("get_geometry", frame)
-        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
-        if about[26] != self._VIEWABLE or not size or not place:
-            return None
-        left, top = struct.unpack_from("=hh", place, 12)
-        width, height = struct.unpack_from("=HH", size, 16)
-        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
-        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+            return self._grab()
+        except DeviceError:  # the screens were rearranged a moment ago
+            self._grabber.reopen()
+            return self._grab()
 
     def pointer(self) -> tuple[int, int] | None:
-        reply = self._ask("query_pointer", self._root)
-        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+        at = self._windows.pointer()
+        if at is None or self._picture is None:
+            return None
+        x, y = at[0] - self._area.left, at[1] - self._area.top
+        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
+            return None
+        height, width = self._picture.shape[:2]
+        return x * width // self._area.width, y * height // self._area.height
 
     def close(self) -> None:
-        if self._connection:
-            self._xcb.xcb_disconnect(self._connection)
-            self._connection = self._ctypes.c_void_p()
+        self._grabber.close()
+        self._windows.close()
 
-    def _read_setup(self) -> tuple[int, int]:
-        """The root window of the first screen and the mask of a program's own bits in window numbers."""
-        self._xcb.xcb_get_setup.restype = self._ctypes.c_void_p
-        setup = self._xcb.xcb_get_setup(self._connection)
-        head = self._ctypes.string_at(setup, 40)
-        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
-        root = self._ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
-        return self._word(root, 0), self._word(head, 16)
+    def _grab(self) -> Picture:
+        area = self._find_area()
+        if area is not None:
+            self._picture, self._area = self._grabber.grab(area), area
+        if self._picture is None:
+            raise DeviceError("The window in front is not visible.")
+        return self._picture
 
-    def _suits(self, window: int) -> bool:
-        about = self._ask("get_window_attributes", window)
-        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
-            return False
-        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
-        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
-        return not apart.intersection(kinds)
-
-    def _outermost(self, window: int) -> int:
-        """The ancestor of `window` that lies on the root: its frame, or itself."""
-        while tree := self._ask("query_tree", window):
-            parent = self._word(tree, 12)
-            if parent in (0, self._root):
-                break
-            window = parent
-        return window
-
-    def _children(self, window: int) -> tuple[int, ...]:
-        tree = self._ask("query_tree", window)
-        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
-
-    def _words(self, window: int, name: str) -> tuple[int, ...]:
-        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
-        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
-        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
-        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
-
-    def _atom(self, name: str) -> int:
-        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
-
-    def _word(self, reply: bytes, at: int) -> int:
-        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
-
-    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
-        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
-        if not self._connection:
-            return b""
-        send = getattr(self._xcb, f"xcb_{request}")
-        send.restype = self._cookie
-        receive = getattr(self._xcb, f"xcb_{request}_reply")
-        receive.restype = self._ctypes.c_void_p
-        reply = self._ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
-        if not reply:
-            return b""
-        length = struct.unpack("=I", self._ctypes.string_at(reply, 8)[4:])[0]
-        data = self._ctypes.string_at(reply, 32 + 4 * length)
-        self._free(reply)
-        return data
+    def _find_area(self) -> _Rectangle | None:
+        if self._screen is not None:
+            screens = self._grabber.screens()
+            if self._screen >= len(screens):
+                raise DeviceError(f"There is no screen {self._screen + 1} here.")
+            return screens[self._screen]
+        area = self._windows.rectangle(self._window)
+        if area is not None:
+            area = area.within(self._grabber.desktop())
+        return area if area is not None and area.width > 0 and area.height > 0 else None
 
 
-# ---- What there is to choose from ----------------------------------------------------
+def _load_picture(path: str) -> Picture:
+    try:
+        return decode_picture(Path(path).read_bytes())
+    except (OSError, PeerFault) as fault:
+        raise DeviceError(f"The picture {path} cannot be read.") from fault
 
 
-def list_devices() -> dict[str, list[tuple[str, str]]]:
-    """(spec, label) of the real devices here, by "camera", "mic" and "speaker"; empty where none is."""
-    found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
-    with contextlib.suppress(DeviceError):
-        found["mic"] = _sound_cards.names("input")
-        found["speaker"] = _sound_cards.names("output")
-    return found
+def open_screen(source: str) -> ScreenSource:
+    """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
+
+    DeviceError with one sentence where it cannot be had.
+    """
+    if source == "pattern":
+        card = TestCard("Shared screen", LAYERS[-1])
+        return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
+    if source == "window":
+        return _DesktopScreen(None)
+    kind, _, number = source.partition(":")
+    if kind == "screen" and number.isdecimal():
+        return _DesktopScreen(int(number))
+    if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
+        still = _load_picture(source)
+        return _PictureScreen(1.0, lambda number: still, lambda: None)
+    video = _VideoFile(source, DEFAULT_FPS)
+    return _PictureScreen(video.fps, video.picture, video.close)
+
+
+def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
+    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
+    try:
+        with contextlib.closing(_Grabber()) as grabber:
+            areas = grabber.screens()
+    except DeviceError:
+        return []
+    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
+    return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
+
+
+# ---- What there is to choose from --------------------------------------------------
 
 
 def _list_cameras() -> list[tuple[str, str]]:
@@ -7100,6 +7083,15 @@ def _list_cameras() -> list[tuple[str, str]]:
             break
         cameras.append((str(index), f"Camera {index + 1}"))
     return cameras
+
+
+def list_devices() -> dict[str, list[tuple[str, str]]]:
+    """(spec, label) of the real devices here, by "camera", "mic" and "speaker"; empty where none is."""
+    found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
+    with contextlib.suppress(DeviceError):
+        found["mic"] = _sound_cards.names("input")
+        found["speaker"] = _sound_cards.names("output")
+    return found
 
 
 # ======================================================================================

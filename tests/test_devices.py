@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sound import VirtualSound, best_match, missing, speech_like, virtual_sound
 
@@ -84,6 +84,7 @@ def test_png_is_exact() -> None:
     assert np.array_equal(cs.decode_picture(cs.encode_png(picture)), picture)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([1, 2, 4]))
 def test_what_is_no_picture_is_a_peer_fault(data: bytes, reduce: int) -> None:
     with pytest.raises(cs.PeerFault):
@@ -333,6 +334,7 @@ def test_float_extensible_and_streamed_wav(tmp_path: Path) -> None:
         assert np.array_equal(heard, sound[: len(heard)])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 43), st.integers(0, 255))
 def test_damaged_wav_is_refused_or_played(at: int, value: int) -> None:
     data = bytearray(riff(1, 16, bytes(range(200))))
