@@ -1,0 +1,125 @@
+"""What all tests share: nothing may be left behind, and meetings of real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+from headless import Headless
+from lan import Lan, why_not
+from leaks import Watch, adopt_orphans
+
+TkErrors = list[BaseException]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A descriptor closed by the collector and a thread that dies of an exception fail their test."""
+    config.addinivalue_line("filterwarnings", "error::ResourceWarning")
+    config.addinivalue_line("filterwarnings", "error::pytest.PytestUnraisableExceptionWarning")
+    config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
+    adopt_orphans()
+
+
+@pytest.fixture
+def tk_errors() -> TkErrors:
+    """Errors of Tk callbacks in this test; what is in it at the end fails the test (a test may clear it)."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tk_errors: TkErrors, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails the test that left a thread, process or descriptor behind, or whose Tk callbacks raised."""
+
+    def collect(_: object, kind: type, value: BaseException, trace: TracebackType | None) -> None:
+        tk_errors.append(value)
+
+    if "tkinter" in sys.modules:
+        monkeypatch.setattr("tkinter.Tk.report_callback_exception", collect)
+    watch = Watch()
+    yield
+    leaks = watch.settle()
+    assert not tk_errors, f"Tk callbacks raised: {tk_errors!r}"
+    assert not leaks, "left behind:\n  " + "\n  ".join(leaks)
+
+
+@pytest.fixture(scope="session")
+def display() -> Iterator[str]:
+    """A virtual screen of 1600x1000, also in DISPLAY; Tk keeps one connection to it until the end."""
+    tkinter = pytest.importorskip("tkinter")
+    if shutil.which("Xvfb") is None:
+        pytest.skip("Xvfb is not installed")
+    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        name = f":{server.stdout.readline().strip()}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DISPLAY", name)
+            root = tkinter.Tk()
+            root.update()  # Tcl's notifier and the connection stand before the first test counts
+            root.destroy()
+            yield name
+        server.terminate()
+
+
+class Meeting:
+    """Starts participants as processes of their own and ends each of them by its process id."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._started: list[Headless] = []
+
+    def __call__(
+        self,
+        *args: str,
+        home: Path | None = None,
+        netns: str | None = None,
+        env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Headless:
+        """One more participant; without `home` it gets one of its own."""
+        home = home or self._directory / f"home-{len(self._started) + 1}"
+        one = Headless(args, home, netns=netns, env=env, **options)
+        self._started.append(one)
+        return one
+
+    def close(self) -> None:
+        """Ends everyone at once, last come first gone, and shows what each said on standard error."""
+        with ThreadPoolExecutor(max(1, len(self._started))) as pool:
+            for one in reversed(self._started):
+                one.hang_up()
+            list(pool.map(Headless.close, reversed(self._started)))
+        for one in self._started:
+            print(f"--- {one}\n{one.errors()}", file=sys.stderr)
+        for one in self._started:
+            assert "Traceback" not in one.errors(), f"{one} printed a traceback"
+            assert not one.garbage, f"{one} printed what is no event: {one.garbage}"
+
+
+@pytest.fixture
+def meeting(tmp_path: Path) -> Iterator[Callable[..., Headless]]:
+    """A factory of `Headless` participants; all are ended with the test."""
+    started = Meeting(tmp_path)
+    with contextlib.closing(started):
+        yield started
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skips where the machine cannot have network namespaces."""
+    if reason := why_not():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def lan(namespaces: None) -> Iterator[Callable[[int], Lan]]:
+    """A factory of LANs of network namespaces; asked for before `meeting`, it goes after it."""
+    with contextlib.ExitStack() as stack:
+        yield lambda hosts: stack.enter_context(Lan(hosts))

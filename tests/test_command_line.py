@@ -1,0 +1,167 @@
+"""The command line's contract: what it prints, which status it ends with, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from headless import PROGRAM, ROOT, environment, free_base
+
+import connectsphere
+
+LOOPBACK = "127.0.0.1"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+ROLES = ("--host", "--serve", "--join", "--list", "--demo", "--doctor")
+OPTIONS = (
+    "--name", "--title", "--pin", "--port", "--bind", "--camera", "--mic", "--speaker", "--downloads",
+    "--host-key", "--headless", "--new", "--log", "--json", "--version", "-v",
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs the program to its end with a home of its own."""
+
+    def run(*args: str, timeout: float = 15.0, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PROGRAM, *args],
+            cwd=ROOT,
+            env=environment(tmp_path / "home", env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+def assert_one_sentence(text: str, *words: str) -> None:
+    """Standard error holds one clear sentence and no traceback."""
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    assert len(lines[0].split()) >= 4, text
+    assert [word for word in words if word not in text] == []
+
+
+def test_version(run: Run) -> None:
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[-1] == connectsphere.VERSION
+
+
+def test_help_names_every_role_and_option(run: Run) -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", done.stdout))
+    assert sorted({*ROLES, *OPTIONS} - named) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--nonsense"],
+        ["surplus"],
+        ["--port", "abc"],
+        ["--port", "0"],
+        ["--port", "64000"],
+        ["--port"],
+        ["--bind", "not an address"],
+        ["--join"],
+        ["--join", ""],
+        ["--join", "127.0.0.1:99999"],
+        ["--join", "127.0.0.1:port"],
+        ["--host", "--serve"],
+        ["--host", "--join", LOOPBACK],
+        ["--serve", "--list"],
+        ["--demo", "0"],
+        ["--demo", "many"],
+        ["--host", "--pin", ""],
+    ],
+    ids=" ".join,
+)
+def test_wrong_options(run: Run, args: Sequence[str]) -> None:
+    done = run(*args)
+    assert_one_sentence(done.stderr)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("plane", "kind"), [(0, "tcp"), (1, "tcp"), (2, "tcp"), (1_000, "udp"), (2_000, "udp")]
+)
+@pytest.mark.parametrize("role", ["--serve", "--host"])
+def test_a_busy_port(run: Run, role: str, plane: int, kind: str) -> None:
+    base = free_base()
+    with socket.socket(type=socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as busy:
+        busy.bind((LOOPBACK, base + plane))
+        if kind == "tcp":
+            busy.listen()
+        headless = ["--headless"] if role == "--host" else []
+        done = run(role, *headless, "--bind", LOOPBACK, "--port", str(base))
+    assert_one_sentence(done.stderr, str(base + plane))
+    assert done.returncode == 1
+
+
+def test_an_address_where_nothing_listens(run: Run) -> None:
+    done = run("--join", f"{LOOPBACK}:{free_base()}", "--headless", timeout=12)
+    assert_one_sentence(done.stderr, LOOPBACK)
+    assert done.returncode == 1
+    assert denied_codes(done.stdout) == ["no_meeting"]
+
+
+def test_an_address_that_accepts_and_never_answers(run: Run) -> None:
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        done = run("--join", f"{LOOPBACK}:{silent.getsockname()[1]}", "--headless", timeout=12)
+    assert_one_sentence(done.stderr, LOOPBACK)
+    assert done.returncode == 1
+    assert denied_codes(done.stdout) == ["no_meeting"]
+
+
+def test_nothing_to_join(run: Run) -> None:
+    done = run("--headless", "--bind", LOOPBACK, "--port", str(free_base()), timeout=14)
+    assert_one_sentence(done.stderr)
+    assert done.returncode == 1
+    assert denied_codes(done.stdout) == ["no_meeting"]
+
+
+def denied_codes(output: str) -> list[str]:
+    """The codes of the `denied` events; every line must be an event."""
+    events = [json.loads(line) for line in output.splitlines()]
+    return [event["code"] for event in events if event["event"] == "denied"]
+
+
+def test_an_empty_list_is_json(run: Run) -> None:
+    done = run("--list", "--json", "--bind", LOOPBACK, "--port", str(free_base()))
+    assert (json.loads(done.stdout), done.stderr, done.returncode) == ([], "", 0)
+
+
+def test_a_host_key_that_is_not_there(run: Run) -> None:
+    done = run("--join", LOOPBACK, "--host-key", "/no/such/file", "--headless")
+    assert_one_sentence(done.stderr, "/no/such/file")
+    assert done.returncode == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
+def test_no_display(run: Run) -> None:
+    done = run("--new", DISPLAY="", WAYLAND_DISPLAY="")
+    assert_one_sentence(done.stderr)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_importing_loads_no_camera_sound_or_window_library() -> None:
+    script = (
+        "import sys, connectsphere\n"
+        "print([m for m in ('cv2', 'pyaudio', 'mss', 'PIL', 'tkinter') if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,51 @@
+"""The README's lines and headings, and that continuous integration runs the line that is printed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from headless import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def line_behind(marker: str) -> str:
+    """The one line of the code block behind an HTML comment."""
+    block = re.search(rf"^<!-- {marker} -->\n```sh\n(.+)\n```$", README, re.MULTILINE)
+    assert block, f"no line behind <!-- {marker} -->"
+    return block[1]
+
+
+@pytest.mark.parametrize(
+    ("marker", "end"),
+    [("demo-line", "connectsphere.py --demo"), ("test-line", "-m pytest")],
+)
+def test_each_line_sets_up_all_it_needs(marker: str, end: str) -> None:
+    line = line_behind(marker)
+    assert line.startswith("apt-get update")
+    assert line.endswith(end)
+    assert subprocess.run(["bash", "-n", "-c", line], check=False).returncode == 0
+
+
+def test_ci_runs_the_printed_test_line(tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    script = tmp_path / ".ci" / "run"
+    script.write_bytes((ROOT / ".ci" / "run").read_bytes())
+    (tmp_path / "README.md").write_text(
+        README.replace(line_behind("test-line"), "pwd && echo 'two words' && false")
+    )
+    run = subprocess.run(["bash", script], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.returncode) == (f"{tmp_path}\ntwo words\n", 1)
+
+
+def test_headings() -> None:
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    assert [h for h in ("Try it", "Roles", "Protocol", "Where is it") if h not in headings] == []
+
+
+def test_pictures_and_files_named_exist() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []

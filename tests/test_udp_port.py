@@ -1,0 +1,227 @@
+"""The UDP port over real loopback sockets, and with a kernel that refuses to cut datagrams."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import random
+import select
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from connectsphere import (
+    CHUNK,
+    DATAGRAM,
+    MAX_FRAME,
+    Counters,
+    Reassembler,
+    UdpPort,
+    WholeFrame,
+    frame_datagrams,
+)
+
+HERE = "127.0.0.1"
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="segmentation offload is Linux's")
+
+
+@contextlib.contextmanager
+def opened(connect: tuple[str, int] | None = None) -> Iterator[tuple[UdpPort, Counters]]:
+    counters = Counters()
+    port = UdpPort((HERE, 0), counters, connect)
+    try:
+        yield port, counters
+    finally:
+        port.close()
+
+
+def received(port: UdpPort, size: int, seconds: float = 5.0) -> list[tuple[bytes, int, tuple[str, int]]]:
+    """What comes until `size` bytes are there."""
+    buffers: list[tuple[bytes, int, tuple[str, int]]] = []
+    end = time.monotonic() + seconds
+    while sum(len(data) for data, _, _ in buffers) < size:
+        assert select.select([port], [], [], max(0.0, end - time.monotonic()))[0], "nothing came"
+        buffers += [(bytes(view), segment, address) for view, segment, address in port.receive(8)]
+    return buffers
+
+
+class FussySocket:
+    """A socket whose batched sending fails with `error`, from the `after`-th call on."""
+
+    def __init__(self, real: socket.socket, error: int, after: int = 0) -> None:
+        self.real = real
+        self.error = error
+        self.after = after
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self.calls += 1
+        if self.calls > self.after:
+            raise OSError(self.error, "no")
+        return self.real.sendmsg(*arguments)
+
+
+class RefusingSocket(FussySocket):
+    """A socket that sends nothing: every call fails with `error` while `times` lasts."""
+
+    times = 10**9
+
+    def sendto(self, *arguments: Any) -> int:
+        self.calls += 1
+        self.times -= 1
+        if self.times >= 0:
+            raise OSError(self.error, "no")
+        return self.real.sendto(*arguments)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self.calls += 1
+        raise OSError(self.error, "no")
+
+    def recvmsg_into(self, *arguments: Any) -> Any:
+        self.calls += 1
+        raise OSError(self.error, "no")
+
+    recvfrom_into = recvmsg_into
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("size", [1, CHUNK, CHUNK + 1, 20_016, 58 * CHUNK, 58 * CHUNK + 1, MAX_FRAME])
+def test_frame_goes_through_whole(size: int, connected: bool) -> None:
+    sealed = random.Random(size).randbytes(size)
+    layout = frame_datagrams(7, 1, sealed)
+    with opened() as (here, counters), opened((HERE, here.port) if connected else None) as (there, _):
+        assert there.send_frame(layout, None if connected else (HERE, here.port))
+        frames: list[WholeFrame] = []
+        reassembler = Reassembler(False, counters)
+        for data, segment, address in received(here, len(layout)):
+            assert address == (HERE, there.port)
+            frames += reassembler.push_batch(data, segment, 0.0)
+        assert [frame.sealed for frame in frames] == [sealed]
+        assert counters.snapshot() == {}
+
+
+def test_datagrams_and_answers_keep_their_borders() -> None:
+    with opened() as (here, _), opened((HERE, here.port)) as (there, _):
+        assert there.send(b"one")
+        assert there.send(b"three")
+        buffers = received(here, 8)
+        cut = [data[i : i + step] for data, step, _ in buffers for i in range(0, len(data), step)]
+        assert cut == [b"one", b"three"]
+        assert here.send(b"back", buffers[0][2])
+        assert [data for data, _, _ in received(there, 4)] == [b"back"]
+
+
+@linux_only
+def test_frame_of_twenty_kilobytes_is_one_call_each_way() -> None:
+    with opened() as (here, _), opened() as (there, _):
+        fussy = FussySocket(there._socket, 0, after=10**9)
+        there._socket = fussy  # type: ignore[assignment]
+        layout = frame_datagrams(7, 1, bytes(20_000))
+        assert there.send_frame(layout, (HERE, here.port))
+        assert fussy.calls == 1
+        buffers = received(here, len(layout))
+        assert [(len(data), segment) for data, segment, _ in buffers] == [(len(layout), DATAGRAM)]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE])
+@pytest.mark.parametrize("after", [0, 1])
+@linux_only
+def test_batch_that_the_kernel_refuses_is_sent_plainly_and_not_tried_again(code: int, after: int) -> None:
+    sealed = random.Random(1).randbytes(100 * CHUNK)
+    with opened() as (here, _), opened() as (there, counters):
+        fussy = FussySocket(there._socket, code, after)
+        there._socket = fussy  # type: ignore[assignment]
+        frames: list[WholeFrame] = []
+        reassembler = Reassembler(False, Counters())
+        for number in (1, 2):
+            layout = frame_datagrams(7, number, sealed)
+            assert there.send_frame(layout, (HERE, here.port))
+            for data, segment, _ in received(here, len(layout)):
+                frames += reassembler.push_batch(data, segment, 0.0)
+        assert [frame.sealed for frame in frames] == [sealed, sealed]
+        assert fussy.calls == after + 1
+        assert counters.snapshot() == {"udp.no_gso": 1}
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOBUFS])
+def test_full_buffer_drops_the_rest_of_the_frame_and_is_counted_once(code: int) -> None:
+    with opened() as (port, counters):
+        port._socket = refusing = RefusingSocket(port._socket, code)  # type: ignore[assignment]
+        assert not port.send_frame(frame_datagrams(1, 1, bytes(100 * CHUNK)), (HERE, 9))
+        assert refusing.calls == 1
+        assert counters.snapshot() == {"udp.full": 1}
+        refusing.times = 0
+        port._gso = False
+        assert port.send_frame(frame_datagrams(1, 1, bytes(3 * CHUNK)), (HERE, port.port))
+
+
+def test_vanished_peer_never_ends_sending_or_receiving() -> None:
+    with opened() as (port, counters):
+        real = port._socket
+        port._socket = RefusingSocket(real, errno.ECONNRESET)  # type: ignore[assignment]
+        assert not port.send(b"x", (HERE, 9))
+        assert port.receive(3) == []
+        assert counters.snapshot() == {"udp.reset": 5}
+        port._socket.times = 1  # type: ignore[attr-defined]
+        assert port.send(b"x", (HERE, port.port))
+        port._socket = real
+        assert [data for data, _, _ in received(port, 1)] == [b"x"]
+
+
+@linux_only
+def test_peer_that_closed_is_counted_and_a_new_one_on_its_port_is_heard() -> None:
+    gone = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    gone.bind((HERE, 0))
+    with opened(gone.getsockname()) as (port, counters):
+        address = gone.getsockname()
+        gone.close()
+        port.send(b"to nobody")
+        assert select.select([port], [], [], 5.0)[0]
+        assert port.receive(4) == []
+        assert counters.snapshot()["udp.reset"] >= 1
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
+            back.bind(address)
+            back.sendto(b"here again", (HERE, port.port))
+            assert [data for data, _, _ in received(port, 10)] == [b"here again"]
+
+
+def test_no_route_is_counted() -> None:
+    with opened() as (port, counters):
+        port._socket = RefusingSocket(port._socket, errno.ENETUNREACH)  # type: ignore[assignment]
+        assert not port.send(b"x", (HERE, 9))
+        assert counters.snapshot() == {"udp.error": 1}
+
+
+def test_nothing_to_read_is_no_error_and_most_is_kept() -> None:
+    with opened() as (here, counters), opened((HERE, here.port)) as (there, _):
+        assert here.receive(4) == []
+        for length in range(1, 6):  # of different sizes, so that they are not joined
+            there.send(bytes(length * 20 % 70 + 1))
+        first = received(here, 1)
+        assert len(here.receive(1)) <= 1
+        assert len(first) <= 8
+        assert counters.snapshot() == {}
+
+
+def test_buffers_are_read_back_and_a_taken_port_is_an_error() -> None:
+    with opened() as (port, _):
+        assert min(port.buffers) > 65_536
+        with pytest.raises(OSError, match=r"in use|address"):
+            UdpPort((HERE, port.port), Counters())
+
+
+def test_closed_port_sends_and_reads_nothing() -> None:
+    with opened() as (port, counters):
+        port.close()
+        port.close()
+        assert port.fileno() == -1
+        assert not port.send(b"x", (HERE, 9))
+        assert port.receive(1) == []
+        assert counters.snapshot() == {"udp.error": 2}
