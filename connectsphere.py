@@ -33,6 +33,29 @@ Sections, in order; each uses only those above it that it names:
     [12] WIDGETS       palette, icons, tiles, small controls
     [13] WINDOW        the window: arranges widgets and reads snapshots
     [14] COMMAND LINE  options, logging, the role table, main
+
+Threads, each named here; started by, may write, ends when:
+
+    main                 the window or the headless loop; Tk is touched by it alone
+    control              SERVER: the room, control links; ends by ConferenceServer.close
+    accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
+    relay                SERVER: the video port, its peers and routes; ends by close
+    pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
+    reader-*             LINKS: reads what a child says (mixer, server), restarts it; ends with the child
+    mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
+    discovery-responder  DISCOVERY: answers questions; ends by close
+    meeting-finder       DISCOVERY: asks and lists; ends by close
+    parent               COMMAND LINE: waits for the end of standard input
+    client               CLIENT: the control link, StateManager; ends by MeetingController.close
+    video                CLIENT: the video plane's port, seals and streams; ends by close
+    audio                CLIENT: the audio plane's port and seals; ends by close
+    decoder              CLIENT: newest pictures to pixels; ends by close
+    player               CLIENT: jitter buffer to speaker; ends by close
+    camera               CLIENT: while the camera is on, which it owns; encodes its layers
+    microphone           CLIENT: while the microphone is on, which it owns
+    commands             CLIENT: standard input to commands; a daemon that the process's end ends
+    sound-*              DEVICES: one an open sound card, owns its stream; ends by close
+    capture              DEVICES: reads a real camera as it comes; ends by close
 """
 
 from __future__ import annotations
@@ -60,6 +83,7 @@ import queue
 import random
 import re
 import secrets
+import select
 import selectors
 import signal
 import socket
@@ -1131,7 +1155,6 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 
 # A silent block is this very object, so that `is` can tell it.
 SILENCE: Final[Samples] = np.zeros(BLOCK, np.int16)
-SILENCE.setflags(write=False)
 
 # A block's slack is the time from its push to the pull that plays it, negative if it came too late.
 SLACK_LEAST: Final = 0.0005  # four blocks of a window below this: the delay grows by a block
@@ -2772,7 +2795,7 @@ def _shorten(name: str) -> str:
 
 # ======================================================================================
 # [4] ROOM - who is in the meeting and who must receive what
-# Uses: BASICS, WIRE
+# Uses: BASICS
 # ======================================================================================
 
 LINGER: Final = 2.0
@@ -3406,7 +3429,7 @@ class Room:
 
 # ======================================================================================
 # [5] CALL - one participant's picture of the meeting, as a snapshot for a window
-# Uses: BASICS, WIRE
+# Uses: BASICS, MEDIA
 # ======================================================================================
 
 
@@ -4192,6 +4215,8 @@ class ResumeTokens:
 # Uses: BASICS, WIRE, MEDIA
 # ======================================================================================
 
+Socket: TypeAlias = socket.socket
+
 # -- threads and their end ---------------------------------------------------------------------
 
 
@@ -4738,7 +4763,7 @@ class ChildKeeper:
         self._on_message = on_message
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._worker = Worker(f"{name}-reader", self._run, self._end_input)
+        self._worker = Worker(f"reader-{name}", self._run, self._end_input)
 
     def start(self) -> None:
         """Start the child and the thread that reads what it says."""
@@ -4793,7 +4818,14 @@ def connect_link(
     return TlsLink(reactor, sock, context, server=False)
 
 
-def listen_tcp(address: tuple[str, int]) -> socket.socket:
+def cut_off(sock: Socket) -> None:
+    """End a socket that another thread may be waiting on."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def listen_tcp(address: Address) -> Socket:
     """A listening socket; Refused with one clear sentence when the port is taken."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -4919,6 +4951,10 @@ class UdpPort:
                 continue
             received.append((slot[:size], segment, address))
         return received
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for something to come; whether it has."""
+        return bool(select.select([self._socket], [], [], timeout)[0])
 
     def close(self) -> None:
         """Give the port back. May be called twice."""
@@ -5994,7 +6030,7 @@ class _CaptureCamera(Camera):
         self._news = threading.Condition()
         self._picture: Picture | None = None
         self._reason = ""
-        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._thread.start()
 
     def read(self, timeout: float) -> Picture:
@@ -6481,7 +6517,7 @@ class _SoundCardEnd(ABC):
         self._news = threading.Condition()
         self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
         self._reason = ""
-        self._thread = threading.Thread(target=self._run, name=f"sound {opened.label}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"sound-{opened.label}", daemon=True)
 
     def close(self) -> None:
         """Release the device; twice is harmless."""
@@ -6568,6 +6604,446 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
         self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
 
 
+# ---- Screen --------------------------------------------------------------------------
+
+
+class ScreenSource(ABC):
+    """What is shared: pictures of a screen, a window, a file or the test card. For one thread alone."""
+
+    @abstractmethod
+    def grab(self) -> Picture:
+        """The picture of now, without the mouse pointer: BGR; its size may differ from the last one's.
+
+        DeviceError when there is nothing to see any more (window closed, screen unplugged).
+        """
+
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points in the picture grabbed last; None if outside or if nobody can tell."""
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what was opened; twice is harmless."""
+
+
+def open_screen(source: str) -> ScreenSource:
+    """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
+
+    DeviceError with one sentence where it cannot be had.
+    """
+    if source == "pattern":
+        card = TestCard("Shared screen", LAYERS[-1])
+        return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
+    if source == "window":
+        return _DesktopScreen(None)
+    kind, _, number = source.partition(":")
+    if kind == "screen" and number.isdecimal():
+        return _DesktopScreen(int(number))
+    if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
+        still = _load_picture(source)
+        return _PictureScreen(1.0, lambda number: still, lambda: None)
+    video = _VideoFile(source, DEFAULT_FPS)
+    return _PictureScreen(video.fps, video.picture, video.close)
+
+
+def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
+    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
+    try:
+        with contextlib.closing(_Grabber()) as grabber:
+            areas = grabber.screens()
+    except DeviceError:
+        return []
+    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
+    return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
+
+
+def _load_picture(path: str) -> Picture:
+    try:
+        return decode_picture(Path(path).read_bytes())
+    except (OSError, PeerFault) as fault:
+        raise DeviceError(f"The picture {path} cannot be read.") from fault
+
+
+class _PictureScreen(ScreenSource):
+    """What stands in for a screen: `picture(n)` draws or decodes frame n."""
+
+    def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]) -> None:
+        self._clock = _FrameClock(fps)
+        self._picture = picture
+        self._close = close
+
+    def grab(self) -> Picture:
+        return self._picture(self._clock.newest())
+
+    def close(self) -> None:
+        self._close()
+
+
+class _Rectangle(NamedTuple):
+    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def within(self, other: _Rectangle) -> _Rectangle:
+        """The part that lies in `other`; its width or height is 0 or less when there is none."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right = min(self.left + self.width, other.left + other.width)
+        bottom = min(self.top + self.height, other.top + other.height)
+        return _Rectangle(left, top, right - left, bottom - top)
+
+
+class _DesktopScreen(ScreenSource):
+    """Screen number `screen`, or for None the window now in front, wherever it moves.
+
+    Of a window it shows its place on the desktop, with whatever lies above it; while it is
+    minimised or outside, the last picture stays.
+    """
+
+    def __init__(self, screen: int | None) -> None:
+        self._screen = screen
+        self._picture: Picture | None = None
+        self._area = _Rectangle(0, 0, 0, 0)
+        with contextlib.ExitStack() as undo:
+            self._grabber = _Grabber()
+            undo.callback(self._grabber.close)
+            self._windows = _open_window_system()
+            undo.callback(self._windows.close)
+            self._window = self._windows.front() if screen is None else 0
+            first = self.grab()
+            # XWayland shows other programs nothing but black
+            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
+                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
+            undo.pop_all()
+
+    def grab(self) -> Picture:
+        try:
+            return self._grab()
+        except DeviceError:  # the screens were rearranged a moment ago
+            self._grabber.reopen()
+            return self._grab()
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = self._windows.pointer()
+        if at is None or self._picture is None:
+            return None
+        x, y = at[0] - self._area.left, at[1] - self._area.top
+        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
+            return None
+        height, width = self._picture.shape[:2]
+        return x * width // self._area.width, y * height // self._area.height
+
+    def close(self) -> None:
+        self._grabber.close()
+        self._windows.close()
+
+    def _grab(self) -> Picture:
+        area = self._find_area()
+        if area is not None:
+            self._picture, self._area = self._grabber.grab(area), area
+        if self._picture is None:
+            raise DeviceError("The window in front is not visible.")
+        return self._picture
+
+    def _find_area(self) -> _Rectangle | None:
+        if self._screen is not None:
+            screens = self._grabber.screens()
+            if self._screen >= len(screens):
+                raise DeviceError(f"There is no screen {self._screen + 1} here.")
+            return screens[self._screen]
+        area = self._windows.rectangle(self._window)
+        if area is not None:
+            area = area.within(self._grabber.desktop())
+        return area if area is not None and area.width > 0 and area.height > 0 else None
+
+
+class _Grabber:
+    """mss, opened anew every 2 s because it looks at the arrangement of the screens only once."""
+
+    _FRESH: Final = 2.0
+
+    def __init__(self) -> None:
+        self._mss: Any = None
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Look at the screens anew."""
+        before, self._mss = self._mss, None
+        try:
+            import mss
+            from mss.exception import ScreenShotError
+        except ImportError as fault:
+            raise DeviceError("Sharing needs the Python package mss, which is not here.") from fault
+        try:
+            # the class has another name since version 10
+            self._mss = (getattr(mss, "MSS", None) or mss.mss)()
+            self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
+        except (OSError, ScreenShotError) as fault:
+            log.info("screen: %s", fault)
+            raise DeviceError("There is no screen here that can be shared.") from fault
+        finally:  # after the new one is open: a bare X server starts anew when its last client goes
+            self._shut(before)
+        self._opened = time.perf_counter()
+
+    def screens(self) -> list[_Rectangle]:
+        """Each screen."""
+        self._refresh()
+        return self._areas[1:] or self._areas
+
+    def desktop(self) -> _Rectangle:
+        """All screens together."""
+        self._refresh()
+        return self._areas[0]
+
+    def grab(self, area: _Rectangle) -> Picture:
+        """What is seen in `area`: BGR."""
+        import cv2
+        from mss.exception import ScreenShotError
+
+        try:
+            shot = self._mss.grab(area._asdict())
+        except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
+            log.info("screen: %s", fault)
+            raise DeviceError("The screen cannot be seen any more.") from fault
+        pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
+        return cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+
+    def close(self) -> None:
+        """Close mss."""
+        before, self._mss = self._mss, None
+        self._shut(before)
+
+    def _shut(self, before: Any) -> None:
+        if before is not None:
+            from mss.exception import ScreenShotError
+
+            with contextlib.suppress(ScreenShotError):  # the X server is gone
+                before.close()
+
+    def _refresh(self) -> None:
+        if time.perf_counter() - self._opened > self._FRESH:
+            self.reopen()
+
+
+# ---- Screen: whose window is where ---------------------------------------------------
+
+
+class _WindowSystem(ABC):
+    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+
+    @abstractmethod
+    def front(self) -> int:
+        """The window in front that is not this program's; DeviceError when there is none."""
+
+    @abstractmethod
+    def rectangle(self, window: int) -> _Rectangle | None:
+        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
+
+    @abstractmethod
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points on the desktop; None where that cannot be known."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection; twice is harmless."""
+
+
+def _open_window_system() -> _WindowSystem:
+    if sys.platform == "win32":
+        return _WindowsDesktop()
+    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
+
+
+class _NoWindowSystem(_WindowSystem):
+    """Where windows cannot be asked for: whole screens only."""
+
+    def front(self) -> int:
+        raise DeviceError("On this system a whole screen can be shared, not a single window.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        return None
+
+    def pointer(self) -> tuple[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class _WindowsDesktop(_WindowSystem):
+    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
+
+    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
+
+    def __init__(self) -> None:
+        import ctypes
+
+        # both calling conventions are the same on 64-bit Windows
+        self._user, self._dwm, self._ctypes = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi"), ctypes
+
+    def front(self) -> int:
+        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
+        while window and not self._suits(window):
+            window = self._user.GetWindow(window, self._NEXT)
+        if not window:
+            raise DeviceError("No other window is open.")
+        return int(window)
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        if not self._user.IsWindow(window):
+            raise DeviceError("The shared window was closed.")
+        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
+            return None
+        sides = (self._ctypes.c_long * 4)()
+        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
+            self._user.GetWindowRect(window, sides)
+        left, top, right, bottom = sides
+        return _Rectangle(left, top, right - left, bottom - top)
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = (self._ctypes.c_long * 2)()
+        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
+
+    def close(self) -> None:
+        pass
+
+    def _suits(self, window: int) -> bool:
+        owner, cloaked = self._ctypes.c_ulong(), self._ctypes.c_ulong()
+        self._user.GetWindowThreadProcessId(window, self._ctypes.byref(owner))
+        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
+        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, self._ctypes.byref(cloaked), 4)
+        return bool(
+            owner.value != os.getpid()
+            and not cloaked.value
+            and self._user.IsWindowVisible(window)
+            and not self._user.IsIconic(window)
+            and self._user.GetWindowTextLengthW(window)
+            and window != self._user.GetShellWindow()
+        )
+
+
+class _XDesktop(_WindowSystem):
+    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
+
+    _VIEWABLE: Final = 2
+
+    def __init__(self) -> None:
+        import ctypes
+
+        class Cookie(ctypes.Structure):
+            _fields_ = (("sequence", ctypes.c_uint),)
+
+        self._ctypes, self._cookie = ctypes, Cookie
+        try:
+            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
+        except OSError as fault:
+            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
+        self._free = libc.free
+        self._xcb.xcb_connect.restype = ctypes.c_void_p
+        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
+        if self._xcb.xcb_connection_has_error(self._connection):
+            self.close()
+            raise DeviceError("There is no screen here that can be shared.")
+        self._root, self._low = self._read_setup()
+
+    def front(self) -> int:
+        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
+        if stacking:
+            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
+        else:  # no window manager
+            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
+            windows = [focus, *reversed(self._children(self._root))]
+        # a program's windows share the upper bits; Tk tells our process only after `wm client`
+        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
+        for window in windows:
+            if window & ~self._low not in ours and self._suits(window):
+                return window
+        raise DeviceError("No other window is open.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        about = self._ask("get_window_attributes", window)
+        if not about:
+            raise DeviceError("The shared window was closed.")
+        frame = self._outermost(window)
+        size = self._ask("get_geometry", frame)
+        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
+        if about[26] != self._VIEWABLE or not size or not place:
+            return None
+        left, top = struct.unpack_from("=hh", place, 12)
+        width, height = struct.unpack_from("=HH", size, 16)
+        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
+        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+
+    def pointer(self) -> tuple[int, int] | None:
+        reply = self._ask("query_pointer", self._root)
+        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+
+    def close(self) -> None:
+        if self._connection:
+            self._xcb.xcb_disconnect(self._connection)
+            self._connection = self._ctypes.c_void_p()
+
+    def _read_setup(self) -> tuple[int, int]:
+        """The root window of the first screen and the mask of a program's own bits in window numbers."""
+        self._xcb.xcb_get_setup.restype = self._ctypes.c_void_p
+        setup = self._xcb.xcb_get_setup(self._connection)
+        head = self._ctypes.string_at(setup, 40)
+        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
+        root = self._ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
+        return self._word(root, 0), self._word(head, 16)
+
+    def _suits(self, window: int) -> bool:
+        about = self._ask("get_window_attributes", window)
+        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
+            return False
+        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
+        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
+        return not apart.intersection(kinds)
+
+    def _outermost(self, window: int) -> int:
+        """The ancestor of `window` that lies on the root: its frame, or itself."""
+        while tree := self._ask("query_tree", window):
+            parent = self._word(tree, 12)
+            if parent in (0, self._root):
+                break
+            window = parent
+        return window
+
+    def _children(self, window: int) -> tuple[int, ...]:
+        tree = self._ask("query_tree", window)
+        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
+
+    def _words(self, window: int, name: str) -> tuple[int, ...]:
+        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
+        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
+        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
+        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
+
+    def _atom(self, name: str) -> int:
+        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
+
+    def _word(self, reply: bytes, at: int) -> int:
+        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
+
+    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
+        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
+        if not self._connection:
+            return b""
+        send = getattr(self._xcb, f"xcb_{request}")
+        send.restype = self._cookie
+        receive = getattr(self._xcb, f"xcb_{request}_reply")
+        receive.restype = self._ctypes.c_void_p
+        reply = self._ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
+        if not reply:
+            return b""
+        length = struct.unpack("=I", self._ctypes.string_at(reply, 8)[4:])[0]
+        data = self._ctypes.string_at(reply, 32 + 4 * length)
+        self._free(reply)
+        return data
+
+
 # ---- What there is to choose from ----------------------------------------------------
 
 
@@ -6603,6 +7079,7 @@ def _list_cameras() -> list[tuple[str, str]]:
 
 REPORT_SECONDS: Final = 1.0
 SILENT_SECONDS: Final = 10.0
+ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
 
 @dataclass(slots=True)
@@ -6798,22 +7275,22 @@ class MixerProcess:
         self._say({"event": "ready"})
         start = time.monotonic()
         reported = start
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._port, selectors.EVENT_READ)
-            while self._obey():
-                due = start + self._tick * BLOCK_SECONDS
-                now = time.monotonic()
-                if now < due:
-                    if selector.select(due - now):
-                        self._receive()
-                    continue
-                self._receive()
-                self._note_lateness(now - due)
-                self._mix(now)
-                self._tick += 1
-                if now - reported >= REPORT_SECONDS:
-                    reported = now
-                    self._report()
+        while self._obey():
+            due = start + self._tick * BLOCK_SECONDS
+            now = time.monotonic()
+            if now < due:
+                if self._port.wait(due - now):
+                    self._receive()
+                continue
+            self._receive()
+            self._note_lateness(now - due)
+            self._mix(now)
+            self._tick += 1
+            if now - due > ASLEEP_SECONDS:
+                self._tick += int((now - due) / BLOCK_SECONDS)
+            if now - reported >= REPORT_SECONDS:
+                reported = now
+                self._report()
         self._port.close()
 
     def _obey(self) -> bool:
@@ -7170,7 +7647,7 @@ class ConferenceServer:
         self._mixer = ChildKeeper("mixer", mixer, None, self._on_mixer)
         self.mixer_report: Json = {}
         self._acceptors: list[Worker] = []
-        self._listeners: list[socket.socket] = []
+        self._listeners: list[Socket] = []
         self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
         self.message_handlers: dict[str, Callable[[ControlSession, Json], None]] = {
             "ping": self._on_ping,
@@ -7223,9 +7700,7 @@ class ConferenceServer:
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+            cut_off(listener)
 
     def _say_goodbye(self, reason: str) -> None:
         for session in [*self._sessions.values()]:
@@ -7261,9 +7736,7 @@ class ConferenceServer:
 
     # -- accepting
 
-    def _run_acceptor(
-        self, listener: socket.socket, begin: Callable[[socket.socket, str], None], worker: Worker
-    ) -> None:
+    def _run_acceptor(self, listener: Socket, begin: Callable[[Socket, str], None], worker: Worker) -> None:
         while not worker.stopping.is_set():
             try:
                 sock, address = listener.accept()
@@ -7274,24 +7747,23 @@ class ConferenceServer:
                 worker.stopping.wait(0.1)
                 continue
             for old in self._half_open.enter(sock, address[0], time.monotonic()):
-                self._evict(cast(socket.socket, old))
+                self._evict(cast(Socket, old))
             begin(sock, address[0])
 
-    def _evict(self, sock: socket.socket) -> None:
+    def _evict(self, sock: Socket) -> None:
         self.counters.add("half_open_evicted")
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+        cut_off(sock)
 
-    def _begin_screen(self, sock: socket.socket, address: str) -> None:
+    def _begin_screen(self, sock: Socket, address: str) -> None:
         sock.close()
 
-    def _begin_files(self, sock: socket.socket, address: str) -> None:
+    def _begin_files(self, sock: Socket, address: str) -> None:
         sock.close()
 
-    def _begin_control(self, sock: socket.socket, address: str) -> None:
+    def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
 
-    def _open_session(self, sock: socket.socket, address: str) -> None:
+    def _open_session(self, sock: Socket, address: str) -> None:
         link = TlsLink(self._reactor, sock, self._context, server=True)
         session = ControlSession(link, address, heard=time.monotonic())
         link.on_bytes = functools.partial(self._on_bytes, session)
@@ -7781,7 +8253,7 @@ class Stream:
 
 
 class VideoReceiver:
-    """The video plane: sends own frames; collects, repairs and opens others'. Its loop's thread owns it all."""
+    """The video plane: sends own frames; collects, repairs and opens others'. All on its loop's thread."""
 
     def __init__(self, address: Address, bind: str | None, welcome: Json, counters: Counters) -> None:
         port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
@@ -8286,7 +8758,27 @@ class MediaManager:
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
 
-# -- the whole client without a window ------------------------------------------------------------------------
+# -- the whole client without a window ------------------------------------------------------------
+
+
+HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
+_Wanted = TypeVar("_Wanted")
+
+
+def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
+    """The member `key` of a command; Refused `bad_command` when missing or of another type."""
+    value = command.get(key)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
+    return value
+
+
+def changed_words(known: KnownHost) -> str:
+    """The sentence for a known title or host that shows another certificate."""
+    return (
+        f"“{known.title}” of {known.host} now comes from another computer than before: "
+        "do not trust it unless the teacher says so."
+    )
 
 
 class MeetingController:
@@ -8718,46 +9210,10 @@ class MeetingController:
         return person
 
 
-HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
-_Wanted = TypeVar("_Wanted")
-
-
-def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
-    """The member `key` of a command; Refused `bad_command` when missing or of another type."""
-    value = command.get(key)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
-    return value
-
-
-def changed_words(known: KnownHost) -> str:
-    """The sentence for a known title or host that shows another certificate."""
-    return (
-        f"“{known.title}” of {known.host} now comes from another computer than before: "
-        "do not trust it unless the teacher says so."
-    )
-
-
 # -- finding, hosting, and the headless interface --------------------------------------------------------
 
 DECIDE_SECONDS: Final = 0.4
 LAST_EVENTS: Final = frozenset({"left", "ended", "denied"})
-
-
-def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
-    """The meeting to join without asking (DESIGN 5); Refused where there is none or too much.
-
-    Decided 0.4 s after the first question; while nothing fits, again until the scan is over.
-    """
-    finder.wait_settled(DECIDE_SECONDS)
-    while True:
-        settled = finder.wait_settled(0.0)
-        try:
-            return choose_meeting(finder.meetings(), known, has_pin)
-        except Refused as refused:
-            if refused.code != "no_meeting" or settled:
-                raise
-        finder.wait_settled(0.1)
 
 
 def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -> MeetingAd:
@@ -8780,6 +9236,22 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
     if candidates[0].pin and not has_pin:
         raise Refused("pin_required", "This meeting needs a PIN: give it with --pin.")
     return candidates[0]
+
+
+def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
+    """The meeting to join without asking (DESIGN 5); Refused where there is none or too much.
+
+    Decided 0.4 s after the first question; while nothing fits, again until the scan is over.
+    """
+    finder.wait_settled(DECIDE_SECONDS)
+    while True:
+        settled = finder.wait_settled(0.0)
+        try:
+            return choose_meeting(finder.meetings(), known, has_pin)
+        except Refused as refused:
+            if refused.code != "no_meeting" or settled:
+                raise
+        finder.wait_settled(0.1)
 
 
 class HostedMeeting:
@@ -13768,7 +14240,7 @@ def run_window(app: AppBackend, root: tk.Tk | None = None) -> int:
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, SERVER, CLIENT, WINDOW
+# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT
 # ======================================================================================
 
 
@@ -13949,6 +14421,12 @@ def role_join(options: argparse.Namespace) -> int:
     return run_headless(MeetingController(chosen, home_directory()), "", say)
 
 
+def listed(ad: MeetingAd) -> Json:
+    """A meeting as `--list --json` prints it."""
+    keys = ("title", "host", "address", "port", "people", "pin", "fingerprint", "version")
+    return {key: getattr(ad, key) for key in keys}
+
+
 def role_list(options: argparse.Namespace) -> int:
     """Prints the meetings on the LAN."""
     known = [(host.last_address, host.port) for host in KnownHosts(home_directory()).all()]
@@ -13971,12 +14449,6 @@ def role_list(options: argparse.Namespace) -> int:
     if not ads and not others:
         print("No meeting was found on this network.")
     return 0
-
-
-def listed(ad: MeetingAd) -> Json:
-    """A meeting as `--list --json` prints it."""
-    keys = ("title", "host", "address", "port", "people", "pin", "fingerprint", "version")
-    return {key: getattr(ad, key) for key in keys}
 
 
 def role_find(options: argparse.Namespace) -> int:

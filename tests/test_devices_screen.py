@@ -1,0 +1,217 @@
+"""The shared screen: whole screens, the window in front, its moves and its end, and the stand-ins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import connectsphere as cs
+
+NEEDED = ("Xvfb", "xdotool")
+absent = [tool for tool in NEEDED if shutil.which(tool) is None]
+needs_x = pytest.mark.skipif(bool(absent), reason=f"needs {', '.join(absent)}")
+
+WINDOW = """
+import sys, tkinter
+root = tkinter.Tk()
+root.geometry(sys.argv[1])
+root.configure(background=sys.argv[2])
+root.title(sys.argv[2])
+root.update()
+print("up", flush=True)
+root.mainloop()
+"""
+
+
+@pytest.fixture
+def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """An X server of the test's own, 800x600, without a window manager."""
+    pytest.importorskip("tkinter")
+    reader, writer = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "800x600x24", "-noreset"]
+    server = subprocess.Popen(command, pass_fds=(writer,), stderr=subprocess.DEVNULL)
+    os.close(writer)
+    with os.fdopen(reader) as numbers:
+        monkeypatch.setenv("DISPLAY", f":{numbers.readline().strip()}")
+    monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
+    yield server
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def open_window() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Opens windows of another process: geometry, colour."""
+    opened: list[subprocess.Popen[str]] = []
+
+    def start(geometry: str, colour: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", WINDOW, geometry, colour]
+        opened.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert opened[-1].stdout is not None and opened[-1].stdout.readline() == "up\n"
+        return opened[-1]
+
+    yield start
+    for process in opened:
+        process.kill()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def xdotool(*words: str) -> str:
+    return subprocess.run(["xdotool", *words], check=True, capture_output=True, text=True, timeout=10).stdout
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 10
+    while not check():
+        assert time.monotonic() < ends, "did not happen"
+        time.sleep(0.02)
+
+
+RED = [0, 0, 255]
+
+
+def all_red(picture: cs.Picture) -> bool:
+    return bool((picture == RED).all())
+
+
+@needs_x
+def test_whole_screen_and_pointer(display: object, open_window: Callable[..., object]) -> None:
+    assert cs.list_screens() == [
+        ("screen:0", "Screen 1", (800, 600)),
+        ("window", "The window in front", (0, 0)),
+    ]
+    open_window("200x100+50+60", "red")
+    screen = cs.open_screen("screen:0")
+    eventually(lambda: all_red(screen.grab()[60:160, 50:250]))
+    picture = screen.grab()
+    assert picture.shape == (600, 800, 3) and not picture[:60].any() and not picture[:, 250:].any()
+    xdotool("mousemove", "123", "45")
+    assert screen.pointer() == (123, 45)
+    screen.close()
+    screen.close()
+
+
+@needs_x
+def test_window_in_front_is_followed_until_it_closes(
+    display: object, open_window: Callable[..., object]
+) -> None:
+    open_window("300x300+10+10", "blue")
+    front = open_window("200x100+50+60", "red")
+    eventually(lambda: all_red(cs_grab("screen:0")[60:160, 50:250]))
+    source = cs.open_screen("window")
+    assert source.grab().shape == (100, 200, 3) and all_red(source.grab())
+    number = xdotool("search", "--name", "^red$").split()[-1]
+    xdotool("windowmove", "--sync", number, "420", "333")
+    eventually(lambda: all_red(source.grab()))
+    xdotool("mousemove", "430", "335")
+    assert source.pointer() == (10, 2)
+    xdotool("mousemove", "5", "5")
+    assert source.pointer() is None
+    xdotool("windowsize", "--sync", number, "240", "120")
+    eventually(lambda: source.grab().shape == (120, 240, 3))
+    xdotool("windowmove", "--sync", number, "700", "333")
+    eventually(lambda: source.grab().shape == (120, 100, 3))
+    xdotool("windowunmap", "--sync", number)
+    assert source.grab().shape == (120, 100, 3), "a minimised window's last picture stays"
+    assert isinstance(front, subprocess.Popen)
+    front.kill()
+    front.wait(10)
+
+    def closed() -> bool:
+        try:
+            source.grab()
+        except cs.DeviceError as fault:
+            return "closed" in fault.reason
+        return False
+
+    eventually(closed)
+    source.close()
+
+
+def cs_grab(source: str) -> cs.Picture:
+    screen = cs.open_screen(source)
+    try:
+        return screen.grab()
+    finally:
+        screen.close()
+
+
+@needs_x
+def test_own_window_is_not_shared(display: object, open_window: Callable[..., object]) -> None:
+    import tkinter
+
+    with pytest.raises(cs.DeviceError, match="No other window"):
+        cs.open_screen("window")
+    open_window("200x100+50+60", "red")
+    eventually(lambda: all_red(cs_grab("screen:0")[60:160, 50:250]))
+    own = tkinter.Tk()
+    try:
+        own.wm_client("test")  # makes Tk tell its process id
+        own.geometry("80x80+500+400")
+        tkinter.Toplevel(own).geometry("50x50+600+500")
+        own.update()
+        assert cs_grab("window").shape == (100, 200, 3)
+    finally:
+        own.destroy()
+
+
+@needs_x
+def test_screen_that_goes_away_is_one_sentence(display: subprocess.Popen[bytes]) -> None:
+    screen = cs.open_screen("screen:0")
+    with pytest.raises(cs.DeviceError, match="no screen 2"):
+        cs.open_screen("screen:1")
+    display.terminate()
+    display.wait(10)
+    with pytest.raises(cs.DeviceError):
+        screen.grab()
+    screen.close()
+    assert cs.list_screens() == []
+
+
+@pytest.mark.parametrize("source", ["screen:0", "window"])
+def test_no_display_is_one_sentence(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only X11 can be without a display")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(cs.DeviceError, match=r"\.$"):
+        cs.open_screen(source)
+    assert cs.list_screens() == []
+
+
+def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
+    card = cs.open_screen("pattern")
+    first = card.grab()
+    time.sleep(0.05)
+    assert first.shape == (720, 1280, 3) and (first != card.grab()).any() and card.pointer() is None
+    card.close()
+    slide = np.random.default_rng(1).integers(0, 256, (30, 50, 3), np.uint8)
+    (tmp_path / "é.png").write_bytes(cs.encode_png(slide))
+    assert np.array_equal(cs_grab(str(tmp_path / "é.png")), slide)
+    path = str(tmp_path / "a.avi")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
+    for number in range(30):
+        writer.write(np.full((48, 64, 3), 8 * number, np.uint8))
+    writer.release()
+    source = cs.open_screen(path)
+    start = time.perf_counter()
+    assert source.grab().mean() < 4
+    eventually(lambda: source.grab().mean() > 80)
+    assert 0.25 < time.perf_counter() - start < 1.0
+    source.close()
+
+
+@pytest.mark.parametrize("source", ["screen:x", "/nowhere.mp4", "/nowhere.png", __file__])
+def test_wrong_source_is_one_sentence(source: str) -> None:
+    with pytest.raises(cs.DeviceError, match=r"\.$"):
+        cs.open_screen(source)
