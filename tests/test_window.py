@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from fake_call import FakeBackend, FakeController, FakeMeeting
+from fake_call import FakeBackend, FakeController, ad
 
 import connectsphere as cs
 
@@ -364,7 +364,7 @@ def test_start_lists_joins_and_asks_for_the_pin(opened: Open) -> None:
 
 def test_start_joins_the_known_meeting_by_itself(opened: Open) -> None:
     driver = opened()
-    driver.backend.known = FakeMeeting(pin=False)
+    driver.backend.known = ad(pin=False)
     driver.until(lambda: driver.loop.view is not None, "in the meeting")
 
 
