@@ -5776,13 +5776,15 @@ def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
 
 
 def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
-    """`picture` stretched to exactly `size` (width, height)."""
+    """`picture` stretched to exactly `size` (width, height), averaged over whole pixels first."""
     import cv2
 
-    smaller = size[0] < picture.shape[1]
-    return cast(
-        Picture, cv2.resize(picture, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-    )
+    high, wide = picture.shape[:2]
+    step = min(wide // size[0], high // size[1])
+    if step > 1:
+        whole = picture[: high // step * step, : wide // step * step]
+        picture = cast(Picture, cv2.resize(whole, (wide // step, high // step), interpolation=cv2.INTER_AREA))
+    return cast(Picture, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
 
 
 def scale(picture: Picture, size: tuple[int, int]) -> Picture:

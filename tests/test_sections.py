@@ -339,7 +339,9 @@ def unused_imports_of_owned(module: Module) -> list[str]:
     """Every import of an owned module is used by a section (ruff sees the others)."""
     used = {name for section in module.sections for s in section.body for name in module.names_used(s)}
     ruled_elsewhere = {"annotations", "TYPE_CHECKING"}
-    return [f"{name} is imported and not used" for name in sorted(set(module.imports) - used - ruled_elsewhere)]
+    return [
+        f"{name} is imported and not used" for name in sorted(set(module.imports) - used - ruled_elsewhere)
+    ]
 
 
 def no_work_at_import(module: Module) -> list[str]:

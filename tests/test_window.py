@@ -15,26 +15,8 @@ from fake_call import FakeBackend, FakeController, ad
 
 import connectsphere as cs
 
-if not (shutil.which("Xvfb") and shutil.which("xdotool")):
-    pytest.skip("needs Xvfb and xdotool", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def display() -> Iterator[str]:
-    """A display of our own, ended by its process."""
-    reading, writing = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1440x900x24", "-nolisten", "tcp"],
-        pass_fds=(writing,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        number = pipe.readline().strip()
-    try:
-        yield f":{number}"
-    finally:
-        server.terminate()
-        server.wait(10)
+if shutil.which("xdotool") is None:
+    pytest.skip("needs xdotool", allow_module_level=True)
 
 
 class Driver:
