@@ -56,6 +56,8 @@ Threads, each named here; started by, may write, ends when:
     commands             CLIENT: standard input to commands; a daemon that the process's end ends
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
+    tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
+    window-errand        WINDOW: one piece of work that may take long; ends with it
 """
 
 from __future__ import annotations
@@ -5813,6 +5815,18 @@ def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
     return cast(Picture, cv2.resize(picture, size, interpolation=method))
 
 
+def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` stretched to exactly `size` (width, height), averaged over whole pixels first."""
+    import cv2
+
+    high, wide = picture.shape[:2]
+    step = min(wide // size[0], high // size[1])
+    if step > 1:
+        whole = picture[: high // step * step, : wide // step * step]
+        picture = cast(Picture, cv2.resize(whole, (wide // step, high // step), interpolation=cv2.INTER_AREA))
+    return cast(Picture, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
+
+
 def scale(picture: Picture, size: tuple[int, int]) -> Picture:
     """`picture` at exactly `size` (width, height): aspect kept, black bars; itself if it fits already."""
     fitted = fit_picture(picture, size)
@@ -9793,14 +9807,13 @@ def demo_line(
 
 # ======================================================================================
 # [12] WIDGETS - palette, icons, tiles and small controls
-# Uses: BASICS
+# Uses: BASICS, DEVICES
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
 # are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
 # ======================================================================================
 
 
-Photo: TypeAlias = "ImageTk.PhotoImage"
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
 
 
@@ -10002,33 +10015,20 @@ def shadowed(picture: Image.Image, blur: int, strength: int = 150) -> Image.Imag
     return big
 
 
-@lru_cache(maxsize=256)
-def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image:
-    """An icon of `size` pixels; `slash` crosses it out in that colour."""
-    from PIL import Image, ImageDraw
-
-    unit = size * OVERSAMPLE / 24
-    mask = Image.new("L", (size * OVERSAMPLE,) * 2, 0)
-    draw = ImageDraw.Draw(mask)
-    for kind, numbers in icon_shapes()[name]:
-        _stroke(draw, kind, [number * unit for number in numbers], numbers, unit)
-    if slash:
-        _line(draw, [4.2 * unit, 2.8 * unit, 21.4 * unit, 20 * unit], STROKE * 2.2 * unit, 0)
-    small = mask.resize((size, size), Image.Resampling.LANCZOS)
-    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
-    picture.putalpha(small)
-    if slash:
-        bar = Image.new("L", mask.size, 0)
-        _line(ImageDraw.Draw(bar), [3.2 * unit, 3.6 * unit, 20.4 * unit, 20.8 * unit], STROKE * unit, 255)
-        picture.paste(rgb(slash), (0, 0), bar.resize((size, size), Image.Resampling.LANCZOS))
-        picture.putalpha(_brighter(small, bar.resize((size, size), Image.Resampling.LANCZOS)))
-    return picture
+def shape_lines(text: str) -> dict[str, list[list[str]]]:
+    """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
+    joined = text.strip().replace("|\n    ", "| ")
+    entries = (line.split(": ", 1) for line in joined.splitlines())
+    return {name: [step.split() for step in steps.split(" | ")] for name, steps in entries}
 
 
-def _brighter(one: Image.Image, two: Image.Image) -> Image.Image:
-    from PIL import ImageChops
-
-    return ImageChops.lighter(one, two)
+@lru_cache(maxsize=1)
+def icon_shapes() -> dict[str, list[tuple[str, tuple[float, ...]]]]:
+    """The steps of every icon by its name."""
+    return {
+        name: [(kind, tuple(map(float, numbers))) for kind, *numbers in steps]
+        for name, steps in shape_lines(ICONS).items()
+    }
 
 
 def _line(draw: ImageDraw.ImageDraw, points: Sequence[float], width: float, value: int) -> None:
@@ -10037,6 +10037,19 @@ def _line(draw: ImageDraw.ImageDraw, points: Sequence[float], width: float, valu
     draw.line(pairs, fill=value, width=round(width))
     for x, y in pairs:
         draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=value)
+
+
+def _arc(draw: ImageDraw.ImageDraw, at: Sequence[float], start: float, end: float, width: float) -> None:
+    middle = (at[0] + at[2]) / 2, (at[1] + at[3]) / 2
+    reach = (at[2] - at[0]) / 2, (at[3] - at[1]) / 2
+    steps = max(8, round((end - start) / 6))
+    angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
+    _line(
+        draw,
+        [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))],
+        width,
+        255,
+    )
 
 
 def _stroke(
@@ -10060,17 +10073,33 @@ def _stroke(
         _arc(draw, at, raw[4], raw[5], width)
 
 
-def _arc(draw: ImageDraw.ImageDraw, at: Sequence[float], start: float, end: float, width: float) -> None:
-    middle = (at[0] + at[2]) / 2, (at[1] + at[3]) / 2
-    reach = (at[2] - at[0]) / 2, (at[3] - at[1]) / 2
-    steps = max(8, round((end - start) / 6))
-    angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
-    _line(
-        draw,
-        [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))],
-        width,
-        255,
-    )
+def _brighter(one: Image.Image, two: Image.Image) -> Image.Image:
+    from PIL import ImageChops
+
+    return ImageChops.lighter(one, two)
+
+
+@lru_cache(maxsize=256)
+def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image:
+    """An icon of `size` pixels; `slash` crosses it out in that colour."""
+    from PIL import Image, ImageDraw
+
+    unit = size * OVERSAMPLE / 24
+    mask = Image.new("L", (size * OVERSAMPLE,) * 2, 0)
+    draw = ImageDraw.Draw(mask)
+    for kind, numbers in icon_shapes()[name]:
+        _stroke(draw, kind, [number * unit for number in numbers], numbers, unit)
+    if slash:
+        _line(draw, [4.2 * unit, 2.8 * unit, 21.4 * unit, 20 * unit], STROKE * 2.2 * unit, 0)
+    small = mask.resize((size, size), Image.Resampling.LANCZOS)
+    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
+    picture.putalpha(small)
+    if slash:
+        bar = Image.new("L", mask.size, 0)
+        _line(ImageDraw.Draw(bar), [3.2 * unit, 3.6 * unit, 20.4 * unit, 20.8 * unit], STROKE * unit, 255)
+        picture.paste(rgb(slash), (0, 0), bar.resize((size, size), Image.Resampling.LANCZOS))
+        picture.putalpha(_brighter(small, bar.resize((size, size), Image.Resampling.LANCZOS)))
+    return picture
 
 
 class Fonts:
@@ -10361,20 +10390,8 @@ EMOJI_SHAPES: Final = """
 Step: TypeAlias = tuple[str, str, tuple[float, ...]]  # kind, colour, numbers
 
 
-def shape_lines(text: str) -> dict[str, list[list[str]]]:
-    """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
-    joined = text.strip().replace("|\n    ", "| ")
-    entries = (line.split(": ", 1) for line in joined.splitlines())
-    return {name: [step.split() for step in steps.split(" | ")] for name, steps in entries}
-
-
-@lru_cache(maxsize=1)
-def icon_shapes() -> dict[str, list[tuple[str, tuple[float, ...]]]]:
-    """The steps of every icon by its name."""
-    return {
-        name: [(kind, tuple(map(float, numbers))) for kind, *numbers in steps]
-        for name, steps in shape_lines(ICONS).items()
-    }
+def _step(words: Sequence[str]) -> Step:
+    return words[0], "#" + words[1], tuple(map(float, words[2:]))
 
 
 @lru_cache(maxsize=1)
@@ -10394,10 +10411,6 @@ def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
             drawn += face or [_step(step)]
         found[char] = (name, drawn)
     return found
-
-
-def _step(words: Sequence[str]) -> Step:
-    return words[0], "#" + words[1], tuple(map(float, words[2:]))
 
 
 REACTIONS: Final = ("👍", "❤", "👏", "😂", "😮", "🎉", "😢", "🙂", "🤔", "🔥", "👎", "👋")
@@ -10426,6 +10439,19 @@ def plain(text: str) -> str:
     return "".join(char for char in text if ord(char) < 0x1F000 and char not in "\ufe0f\u200d\u20e3")
 
 
+def _coloured_stroke(
+    picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]
+) -> None:
+    from PIL import Image, ImageDraw
+
+    mask = Image.new("L", picture.size, 0)
+    if kind == "L":
+        _line(ImageDraw.Draw(mask), at[1:], at[0], 255)
+    else:
+        _arc(ImageDraw.Draw(mask), at[1:5], raw[5], raw[6], at[0])
+    picture.paste(rgb(colour), (0, 0), mask)
+
+
 @lru_cache(maxsize=256)
 def draw_emoji(char: str, size: int) -> Image.Image:
     """One of our emoji as an RGBA picture of `size` pixels."""
@@ -10445,19 +10471,6 @@ def draw_emoji(char: str, size: int) -> Image.Image:
         else:
             _coloured_stroke(picture, kind, colour, at, numbers)
     return picture.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def _coloured_stroke(
-    picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]
-) -> None:
-    from PIL import Image, ImageDraw
-
-    mask = Image.new("L", picture.size, 0)
-    if kind == "L":
-        _line(ImageDraw.Draw(mask), at[1:], at[0], 255)
-    else:
-        _arc(ImageDraw.Draw(mask), at[1:5], raw[5], raw[6], at[0])
-    picture.paste(rgb(colour), (0, 0), mask)
 
 
 class Look:
@@ -10481,7 +10494,7 @@ class Look:
         installed = set(font.families(root))
         self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
-        self._photos: OrderedDict[tuple[Any, ...], Photo] = OrderedDict()
+        self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
 
     def font(self, size: float = 13, bold: bool = False) -> tkfont.Font:
         """The interface's font at `size` logical pixels."""
@@ -10529,7 +10542,7 @@ class Look:
             bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width,
         )  # fmt: skip
 
-    def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> Photo:
+    def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> ImageTk.PhotoImage:
         """The Tk picture for `key`, made once; who shows it keeps it alive."""
         from PIL import ImageTk
 
@@ -10541,20 +10554,22 @@ class Look:
             self._photos.popitem(last=False)
         return found
 
-    def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> Photo:
+    def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
         """An icon of `size` logical pixels."""
         colour, real = colour or self.palette.text, self.px(size)
         return self.photo(("icon", name, real, colour, slash), lambda: draw_icon(name, real, colour, slash))
 
     def box(
         self, width: int, height: int, radius: float, fill: str, outline: str = "", line: float = 1
-    ) -> Photo:
+    ) -> ImageTk.PhotoImage:
         """A box with round corners; width and height in real pixels."""
         r, thick = self.px(radius), self.px(line) if outline else 0
         key = ("box", width, height, r, fill, outline, thick)
         return self.photo(key, lambda: rounded(width, height, r, fill, outline, thick))
 
-    def shadow_box(self, width: int, height: int, radius: float, fill: str, outline: str) -> Photo:
+    def shadow_box(
+        self, width: int, height: int, radius: float, fill: str, outline: str
+    ) -> ImageTk.PhotoImage:
         """A box over its own shadow, 12 logical pixels wider on every side."""
         key = ("shadow", width, height, radius, fill, outline)
         return self.photo(
@@ -10562,17 +10577,19 @@ class Look:
             lambda: shadowed(rounded(width, height, self.px(radius), fill, outline, self.px(1)), self.px(12)),
         )
 
-    def avatar(self, name: str, size: float) -> Photo:
+    def avatar(self, name: str, size: float) -> ImageTk.PhotoImage:
         """Initials in a disc of `size` logical pixels."""
         real = self.px(size)
         return self.photo(("avatar", name, real), lambda: draw_avatar(name, real))
 
-    def emoji(self, char: str, size: float) -> Photo:
+    def emoji(self, char: str, size: float) -> ImageTk.PhotoImage:
         """One of our emoji at `size` logical pixels."""
         real = self.px(size)
         return self.photo(("emoji", char, real), lambda: draw_emoji(char, real))
 
-    def written(self, text: str, size: float, colour: str, room: int, bold: bool = False) -> Photo:
+    def written(
+        self, text: str, size: float, colour: str, room: int, bold: bool = False
+    ) -> ImageTk.PhotoImage:
         """A line of text in any script as a picture."""
         key = ("line", text, size, colour, room, bold)
         return self.photo(key, lambda: fonts().line(text, self.px(size), colour, room, bold))
@@ -10613,7 +10630,7 @@ class Painted:
     ) -> None:
         self.look = look
         self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
-        self._kept: list[Photo] = []
+        self._kept: list[ImageTk.PhotoImage] = []
         self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
 
     def wipe(self) -> None:
@@ -10625,7 +10642,7 @@ class Painted:
         self,
         x: int,
         y: int,
-        photo: Photo,
+        photo: ImageTk.PhotoImage,
         anchor: Literal["nw", "w", "center", "e", "ne"] = "nw",
         tags: tuple[str, ...] = (),
     ) -> int:
@@ -10653,6 +10670,60 @@ class Painted:
         self.canvas.tag_bind(tag, "<ButtonRelease-1>", lambda _: command())
         self.canvas.tag_bind(tag, "<Enter>", lambda _: self.canvas.configure(cursor="hand2"))
         self.canvas.tag_bind(tag, "<Leave>", lambda _: self.canvas.configure(cursor=""))
+
+
+class Tooltip:
+    """Words and key of a control, half a second after the mouse came to rest on it."""
+
+    def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
+        self.look, self.widget, self.words, self.key = look, widget, words, key
+        self._due = ""
+        self._shown: Painted | None = None
+        widget.bind("<Enter>", self._enter, add="+")
+        for event in ("<Leave>", "<ButtonPress>", "<Destroy>"):
+            widget.bind(event, self._leave, add="+")
+
+    def _enter(self, _: object) -> None:
+        self._leave(None)
+        self._due = self.widget.after(500, self._show)
+
+    def _leave(self, _: object) -> None:
+        if self._due:
+            self.widget.after_cancel(self._due)
+            self._due = ""
+        if self._shown is not None:
+            self._shown.canvas.destroy()
+            self._shown = None
+
+    def _show(self) -> None:
+        self._due = ""
+        look, px = self.look, self.look.px
+        words, room = tr(self.words), look.font(12, bold=True).measure(tr(self.words))
+        key_room = look.font(11).measure(self.key) + px(14) if self.key else 0
+        width, height = room + px(20) + (key_room + px(8) if key_room else 0), px(32)
+        tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
+        tip.text(px(10), height // 2, words, 12, bold=True, colour="#161C24")
+        if self.key:
+            tip.image(px(18) + room, px(6), look.box(key_room, px(20), 5, "#D9E0E8"))
+            tip.text(
+                px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
+            )
+        x, y = self._place(width, height)
+        tip.canvas.place(x=x, y=y)
+
+    def _place(self, width: int, height: int) -> tuple[int, int]:
+        """Beside what stands at the left edge, else below, always inside the window."""
+        root, widget, gap = self.look.root, self.widget, self.look.px(6)
+        x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
+        wide, tall = widget.winfo_width(), widget.winfo_height()
+        if x < self.look.px(40):
+            x, y = x + wide + gap, y + (tall - height) // 2
+        else:
+            x, y = (
+                x + (wide - width) // 2,
+                y + tall + gap if y + tall + gap + height < root.winfo_height() else y - height - gap,
+            )
+        return max(0, min(x, root.winfo_width() - width)), max(0, y)
 
 
 class Card(Painted):
@@ -10840,60 +10911,6 @@ class BarButton(Button):
                 colour=words,
                 anchor="center",
             )
-
-
-class Tooltip:
-    """Words and key of a control, half a second after the mouse came to rest on it."""
-
-    def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
-        self.look, self.widget, self.words, self.key = look, widget, words, key
-        self._due = ""
-        self._shown: Painted | None = None
-        widget.bind("<Enter>", self._enter, add="+")
-        for event in ("<Leave>", "<ButtonPress>", "<Destroy>"):
-            widget.bind(event, self._leave, add="+")
-
-    def _enter(self, _: object) -> None:
-        self._leave(None)
-        self._due = self.widget.after(500, self._show)
-
-    def _leave(self, _: object) -> None:
-        if self._due:
-            self.widget.after_cancel(self._due)
-            self._due = ""
-        if self._shown is not None:
-            self._shown.canvas.destroy()
-            self._shown = None
-
-    def _show(self) -> None:
-        self._due = ""
-        look, px = self.look, self.look.px
-        words, room = tr(self.words), look.font(12, bold=True).measure(tr(self.words))
-        key_room = look.font(11).measure(self.key) + px(14) if self.key else 0
-        width, height = room + px(20) + (key_room + px(8) if key_room else 0), px(32)
-        tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
-        tip.text(px(10), height // 2, words, 12, bold=True, colour="#161C24")
-        if self.key:
-            tip.image(px(18) + room, px(6), look.box(key_room, px(20), 5, "#D9E0E8"))
-            tip.text(
-                px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
-            )
-        x, y = self._place(width, height)
-        tip.canvas.place(x=x, y=y)
-
-    def _place(self, width: int, height: int) -> tuple[int, int]:
-        """Beside what stands at the left edge, else below, always inside the window."""
-        root, widget, gap = self.look.root, self.widget, self.look.px(6)
-        x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
-        wide, tall = widget.winfo_width(), widget.winfo_height()
-        if x < self.look.px(40):
-            x, y = x + wide + gap, y + (tall - height) // 2
-        else:
-            x, y = (
-                x + (wide - width) // 2,
-                y + tall + gap if y + tall + gap + height < root.winfo_height() else y - height - gap,
-            )
-        return max(0, min(x, root.winfo_width() - width)), max(0, y)
 
 
 class Field(Painted):
@@ -11407,9 +11424,36 @@ class TileJob:
     scale: float
 
 
+def _covered(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` scaled to cover `size`, cut evenly."""
+    tall, wide = picture.shape[:2]
+    factor = max(size[0] / wide, size[1] / tall)
+    keep = max(1, min(wide, round(size[0] / factor))), max(1, min(tall, round(size[1] / factor)))
+    left, top = (wide - keep[0]) // 2, (tall - keep[1]) // 2
+    return resampled(picture[top : top + keep[1], left : left + keep[0]], size)
+
+
+def _fitted(picture: Picture, job: TileJob) -> Picture:
+    """`picture` whole inside the tile, or zoomed around a point of it."""
+    zoom, x, y = job.look.view
+    high, wide = picture.shape[:2]
+    fit = min(job.width / wide, job.height / high)
+    zoom = max(zoom, fit) if zoom else fit
+    part = max(1, min(wide, round(job.width / zoom))), max(1, min(high, round(job.height / zoom)))
+    left = round(max(0.0, min(wide - part[0], x * wide - part[0] / 2)))
+    top = round(max(0.0, min(high - part[1], y * high - part[1] / 2)))
+    size = (max(1, min(job.width, round(part[0] * zoom))), max(1, min(job.height, round(part[1] * zoom))))
+    shown = resampled(picture[top : top + part[1], left : left + part[0]], size)
+    tile = np.empty((job.height, job.width, 3), np.uint8)
+    tile[:] = rgb(job.palette.window)[::-1]
+    at = (job.width - size[0]) // 2, (job.height - size[1]) // 2
+    tile[at[1] : at[1] + size[1], at[0] : at[0] + size[0]] = shown
+    return tile
+
+
 def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
     """The whole tile as RGB, its corners in the window's colour."""
-    from PIL import Image, ImageEnhance
+    from PIL import Image
 
     size = (job.width, job.height)
     if job.picture is None:
@@ -11417,83 +11461,16 @@ def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
         disc = draw_avatar(job.look.name or "?", max(24, round(min(job.width * 0.5, job.height * 0.42))))
         tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2), disc)
     else:
-        tall, wide = job.picture.shape[:2]
-        source = Image.frombuffer("RGB", (wide, tall), np.ascontiguousarray(job.picture), "raw", "BGR", 0, 1)
-        tile = _fitted(source, job) if job.look.fit else _covered(source, size)
-        if job.look.mirror:
-            tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if job.look.dim:
-        tile = ImageEnhance.Brightness(tile).enhance(0.35)
+        pixels = _fitted(job.picture, job) if job.look.fit else _covered(job.picture, size)
+        pixels = pixels[:, ::-1] if job.look.mirror else pixels
+        pixels = pixels // 3 if job.look.dim else pixels
+        tile = Image.frombuffer("RGB", size, np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
     for x, y, patch in marks:
         tile.paste(patch, (x, y), patch)
     return tile
 
 
-def _covered(source: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """`source` scaled to cover `size`, cut evenly."""
-    from PIL import Image
-
-    scale = max(size[0] / source.width, size[1] / source.height)
-    wide, tall = size[0] / scale, size[1] / scale
-    left, top = (source.width - wide) / 2, (source.height - tall) / 2
-    return source.resize(
-        size, Image.Resampling.BILINEAR, (left, top, left + wide, top + tall), reducing_gap=1.5
-    )
-
-
-def _fitted(source: Image.Image, job: TileJob) -> Image.Image:
-    """`source` whole inside the tile, or zoomed around a point of it."""
-    from PIL import Image
-
-    zoom, x, y = job.look.view
-    fit = min(job.width / source.width, job.height / source.height)
-    zoom = max(zoom, fit) if zoom else fit
-    wide, tall = min(source.width, job.width / zoom), min(source.height, job.height / zoom)
-    left = max(0.0, min(source.width - wide, x * source.width - wide / 2))
-    top = max(0.0, min(source.height - tall, y * source.height - tall / 2))
-    size = (max(1, min(job.width, round(wide * zoom))), max(1, min(job.height, round(tall * zoom))))
-    part = source.resize(
-        size, Image.Resampling.BILINEAR, (left, top, left + wide, top + tall), reducing_gap=1.5
-    )
-    tile = Image.new("RGB", (job.width, job.height), job.palette.window)
-    tile.paste(part, ((job.width - size[0]) // 2, (job.height - size[1]) // 2))
-    return tile
-
-
 TileMarks: TypeAlias = "list[tuple[int, int, Image.Image]]"
-
-
-def tile_marks(job: TileJob) -> TileMarks:
-    """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
-    from PIL import Image, ImageDraw
-
-    look, px, p = job.look, Metrics(job.scale), job.palette
-    over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
-    if job.height > px(110) and job.picture is not None and not look.fit:
-        shade = np.zeros((px(64), job.width, 4), np.uint8)
-        shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
-        over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
-    edge = _pill(over, job, px)
-    if look.hand:
-        _badge(over, px, edge, job.height, "hand")
-    if look.poor:
-        _poor(over, px, p, job.width)
-    if look.note:
-        width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
-        over.alpha_composite(
-            rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
-        )
-        fonts().write(
-            ImageDraw.Draw(over),
-            (job.width - width) // 2 + px(14),
-            job.height // 2,
-            fonts().clip(look.note, px(13), width - px(28), bold=True),
-            px(13),
-            "#FFFFFF",
-            bold=True,
-        )
-    _frame(over, job, px)
-    return _patches(over, px)
 
 
 def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
@@ -11580,6 +11557,39 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
     return [(box[0], box[1], over.crop(box)) for box in boxes]
 
 
+def tile_marks(job: TileJob) -> TileMarks:
+    """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
+    from PIL import Image, ImageDraw
+
+    look, px, p = job.look, Metrics(job.scale), job.palette
+    over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
+    if job.height > px(110) and job.picture is not None and not look.fit:
+        shade = np.zeros((px(64), job.width, 4), np.uint8)
+        shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
+        over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
+    edge = _pill(over, job, px)
+    if look.hand:
+        _badge(over, px, edge, job.height, "hand")
+    if look.poor:
+        _poor(over, px, p, job.width)
+    if look.note:
+        width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
+        over.alpha_composite(
+            rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
+        )
+        fonts().write(
+            ImageDraw.Draw(over),
+            (job.width - width) // 2 + px(14),
+            job.height // 2,
+            fonts().clip(look.note, px(13), width - px(28), bold=True),
+            px(13),
+            "#FFFFFF",
+            bold=True,
+        )
+    _frame(over, job, px)
+    return _patches(over, px)
+
+
 class TilePainter:
     """Threads that paint tiles: the newest job of each tile wins, Tk only pastes what `take` returns."""
 
@@ -11659,56 +11669,40 @@ class TilePainter:
 
 # ======================================================================================
 # [13] WINDOW - the window, which only arranges and reads snapshots
-# Uses: BASICS, CALL, WIDGETS
+# Uses: BASICS, CALL, DISCOVERY, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
 # ======================================================================================
 
 
-class MeetingListing(Protocol):
-    """A meeting on the network as the start window lists it; `MeetingAd` is one."""
-
-    @property
-    def meeting(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def people(self) -> int: ...
-    @property
-    def pin(self) -> bool: ...
-    @property
-    def locked(self) -> bool: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-
-
 class CallController(Protocol):
     """One participant's meeting; `MeetingController` is one. Nothing here waits."""
 
     @property
-    def gui_queue(self) -> queue.SimpleQueue[Json]: ...
-    def do(self, command: Json) -> None: ...
-    def snapshot(self) -> Snapshot: ...
-    def picture(self, key: int | str) -> tuple[int, Picture | None]: ...
-    def close(self, deadline: float = 3.0) -> None: ...
+    def gui_queue(self) -> queue.SimpleQueue[Json]:
+        """The events of the headless interface, in order."""
+
+    def do(self, command: Json) -> None:
+        """One command of the headless interface."""
+
+    def snapshot(self) -> Snapshot:
+        """The meeting as it is now."""
+
+    def picture(self, key: int | str) -> tuple[int, Picture | None]:
+        """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End it; may take `deadline` seconds."""
 
 
 class AppBackend(Protocol):
     """What the window needs of the program. `join`, `host` and `list_devices` run in threads."""
 
-    def find(self) -> Sequence[MeetingListing]:
+    def find(self) -> Sequence[MeetingAd]:
         """The meetings heard of lately."""
 
-    def auto_join(self) -> MeetingListing | None:
+    def auto_join(self) -> MeetingAd | None:
         """The meeting that a plain start joins by itself, once that is decided; else None."""
 
     def join(
@@ -11839,7 +11833,7 @@ class VideoTile:
         self.box: Box = (0, 0, 0, 0)
         self.serial = -1
         self.looks = TileLook()
-        self._photo: Photo | None = None
+        self._photo: ImageTk.PhotoImage | None = None
         self._item = 0
         self._asked: tuple[Any, ...] = ()
 
@@ -11912,7 +11906,7 @@ class Stage(Painted):
         self._speaker_since = 0.0
         self._shown: Snapshot = Snapshot()
         self._last: int | str | None = None
-        self._hover_photos: list[Photo] = []
+        self._hover_photos: list[ImageTk.PhotoImage] = []
         self._watched: Json = {}
         self._bind()
 
@@ -12139,7 +12133,7 @@ class Stage(Painted):
             self.canvas.tag_bind(tag, "<Button-1>", lambda _, run=command: run())  # type: ignore[misc]
         self._facts(tile)
 
-    def _over(self, x: int, y: int, photo: Photo, tag: str) -> None:
+    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
         self._hover_photos.append(photo)
         self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover", tag))
 
@@ -12244,7 +12238,7 @@ class ToastStack:
     def __init__(self, stage: Painted) -> None:
         self.stage = stage
         self._toasts: list[tuple[int, str, str, str, Callable[[], object] | None]] = []
-        self._photos: list[Photo] = []
+        self._photos: list[ImageTk.PhotoImage] = []
         self._count = 0
         self._timers: dict[int, str] = {}
         stage.canvas.bind("<Configure>", lambda _: self._draw(), add="+")
@@ -12325,7 +12319,7 @@ class ToastStack:
         if command:
             command()
 
-    def _put(self, x: int, y: int, photo: Photo, tag: str) -> None:
+    def _put(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
         self._photos.append(photo)
         self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("toast", tag))
 
@@ -12338,7 +12332,7 @@ class Reactions:
 
     def __init__(self, stage: Painted) -> None:
         self.stage = stage
-        self._floating: list[tuple[float, float, tuple[int, ...], list[Photo]]] = []
+        self._floating: list[tuple[float, float, tuple[int, ...], list[ImageTk.PhotoImage]]] = []
 
     def add(self, char: str, name: str) -> None:
         """Let one rise."""
@@ -12803,134 +12797,6 @@ class ChatRow:
                 start = words.find(blank, start + len(blank))
 
 
-class Composer:
-    """Where a message is written: To, text, emoji, a file, send."""
-
-    def __init__(
-        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
-    ) -> None:
-        import tkinter as tk
-
-        self.look, self.send = look, send
-        px, p = look.px, look.palette
-        self.frame = inner = Card(look, parent, 12, p.line).canvas
-        self.entry = tk.Text(
-            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
-            undo=True,
-            highlightthickness=0, font=look.font(13), selectbackground=p.accent,
-            selectforeground=p.on_accent, padx=px(12), pady=px(8),
-        )  # fmt: skip
-        self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
-        row = look.frame(inner, p.card)
-        row.pack(fill="x", padx=px(8), pady=(0, px(8)))
-        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(150), 32)
-        self.target.text_size = 12
-        self.target.canvas.pack(side="left")
-        Button(
-            look,
-            row,
-            self.submit,
-            icon="send",
-            kind="primary",
-            width=px(44),
-            height=32,
-            tip="Send",
-            key="Enter",
-        ).canvas.pack(side="right")
-        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
-            side="right", padx=px(4)
-        )
-        self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
-        self.smile.canvas.pack(side="right")
-        self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
-        self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
-        self._photos: list[Photo] = []
-        self.entry.bind("<Return>", lambda _: self._enter())
-        self.entry.bind("<Shift-Return>", lambda _: None)
-        self.entry.bind("<KeyRelease>", lambda _: self._changed())
-        for event in ("<FocusIn>", "<FocusOut>", "<<Paste>>"):
-            self.entry.bind(event, lambda _: self.entry.after_idle(self._changed))
-        self.entry.bind("<Destroy>", lambda _: self._photos.clear())
-        self._hint()
-
-    def people(self, names: Sequence[str]) -> None:
-        """Who can be written to in private."""
-        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
-        if options != self.target.options:
-            self.target.fill(options, self.target.value if self.target.value in names else "")
-            self._hint()
-
-    def _hint(self) -> None:
-        to = self.target.value
-        self.hint.configure(
-            text=self.look.clip(
-                plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)
-            )
-            if to
-            else tr("Message everyone")
-        )
-        self._changed()
-
-    def _changed(self) -> None:
-        if not self.entry.winfo_exists():
-            return
-        self._no_raw_emoji()
-        if (
-            self.entry.get("1.0", "end-1c")
-            or self.entry.dump("1.0", "end", image=True)
-            or self.entry.focus_get() is self.entry
-        ):
-            self.hint.place_forget()
-        else:
-            self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
-
-    def _no_raw_emoji(self) -> None:
-        """Emoji typed or pasted become our pictures or their names: raw ones can crash X clients."""
-        text = self.entry.get("1.0", "end-1c")
-        for found in reversed(list(EMOJI_PATTERN.finditer(text))):
-            start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
-            self.entry.delete(start, end)
-            self._insert(found[0], start)
-
-    def _insert(self, char: str, at: str = "insert") -> None:
-        key = emoji_key(char)
-        if not key:
-            self.entry.insert(at, plain(char))
-            return
-        photo = self.look.emoji(key, 18)
-        self._photos.append(photo)
-        self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
-
-    def text(self) -> str:
-        """What was written, pictures as their emoji again."""
-        parts = self.entry.dump("1.0", "end-1c", text=True, image=True)
-        return "".join(
-            chr(int(re.sub(r"#\d+$", "", value).removeprefix("emoji"))) if kind == "image" else value
-            for kind, value, _ in parts
-        )
-
-    def _enter(self) -> str:
-        self.submit()
-        return "break"
-
-    def submit(self) -> None:
-        """Send what was written."""
-        text = self.text().strip()
-        if text:
-            self.send(text, self.target.value)
-            self.entry.delete("1.0", "end")
-            self._photos.clear()
-            self._changed()
-
-    def _pick(self) -> None:
-        EmojiPicker(self.look, tuple(emoji_shapes()), self._picked, self.smile.canvas, columns=8)
-
-    def _picked(self, char: str) -> None:
-        self._insert(char)
-        self.entry.focus_set()
-        self._changed()
-
-
 class EmojiPicker(Painted):
     """A card of our emoji beside a button; a click or Return picks one, Escape none."""
 
@@ -13023,6 +12889,140 @@ class EmojiPicker(Painted):
             self.holder.destroy()
 
 
+class Composer:
+    """Where a message is written: To, text, emoji, a file, send."""
+
+    def __init__(
+        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
+    ) -> None:
+        import tkinter as tk
+
+        self.look, self.send = look, send
+        px, p = look.px, look.palette
+        self.frame = inner = Card(look, parent, 12, p.line).canvas
+        self.entry = tk.Text(
+            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
+            undo=True,
+            highlightthickness=0, font=look.font(13), selectbackground=p.accent,
+            selectforeground=p.on_accent, padx=px(12), pady=px(8),
+        )  # fmt: skip
+        self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
+        row = look.frame(inner, p.card)
+        row.pack(fill="x", padx=px(8), pady=(0, px(8)))
+        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(150), 32)
+        self.target.text_size = 12
+        self.target.canvas.pack(side="left")
+        Button(
+            look,
+            row,
+            self.submit,
+            icon="send",
+            kind="primary",
+            width=px(44),
+            height=32,
+            tip="Send",
+            key="Enter",
+        ).canvas.pack(side="right")
+        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
+            side="right", padx=px(4)
+        )
+        self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
+        self.smile.canvas.pack(side="right")
+        self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
+        self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
+        self._photos: list[ImageTk.PhotoImage] = []
+        self.entry.bind("<Return>", lambda _: self._enter())
+        self.entry.bind("<Shift-Return>", lambda _: None)
+        self.entry.bind("<KeyRelease>", lambda _: self._changed())
+        for event in ("<FocusIn>", "<FocusOut>", "<<Paste>>"):
+            self.entry.bind(event, lambda _: self.entry.after_idle(self._changed))
+        self.entry.bind("<Destroy>", lambda _: self._photos.clear())
+        self._hint()
+
+    def people(self, names: Sequence[str]) -> None:
+        """Who can be written to in private."""
+        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
+        if options != self.target.options:
+            self.target.fill(options, self.target.value if self.target.value in names else "")
+            self._hint()
+
+    def _hint(self) -> None:
+        to = self.target.value
+        self.hint.configure(
+            text=self.look.clip(
+                plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)
+            )
+            if to
+            else tr("Message everyone")
+        )
+        self._changed()
+
+    def _changed(self) -> None:
+        if not self.entry.winfo_exists():
+            return
+        self._no_raw_emoji()
+        if (
+            self.entry.get("1.0", "end-1c")
+            or self.entry.dump("1.0", "end", image=True)
+            or self.entry.focus_get() is self.entry
+        ):
+            self.hint.place_forget()
+        else:
+            self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
+
+    def _no_raw_emoji(self) -> None:
+        """Emoji typed or pasted become our pictures or their names: raw ones can crash X clients."""
+        text = self.entry.get("1.0", "end-1c")
+        for found in reversed(list(EMOJI_PATTERN.finditer(text))):
+            start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
+            self.entry.delete(start, end)
+            self._insert(found[0], start)
+
+    def _insert(self, char: str, at: str = "insert") -> None:
+        key = emoji_key(char)
+        if not key:
+            self.entry.insert(at, plain(char))
+            return
+        photo = self.look.emoji(key, 18)
+        self._photos.append(photo)
+        self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
+
+    def text(self) -> str:
+        """What was written, pictures as their emoji again."""
+        parts = self.entry.dump("1.0", "end-1c", text=True, image=True)
+        return "".join(
+            chr(int(re.sub(r"#\d+$", "", value).removeprefix("emoji"))) if kind == "image" else value
+            for kind, value, _ in parts
+        )
+
+    def _enter(self) -> str:
+        self.submit()
+        return "break"
+
+    def submit(self) -> None:
+        """Send what was written."""
+        text = self.text().strip()
+        if text:
+            self.send(text, self.target.value)
+            self.entry.delete("1.0", "end")
+            self._photos.clear()
+            self._changed()
+
+    def _pick(self) -> None:
+        EmojiPicker(self.look, tuple(emoji_shapes()), self._picked, self.smile.canvas, columns=8)
+
+    def _picked(self, char: str) -> None:
+        self._insert(char)
+        self.entry.focus_set()
+        self._changed()
+
+
+def copy_text(root: tk.Tk, text: str) -> None:
+    """Put `text` on the clipboard."""
+    root.clipboard_clear()
+    root.clipboard_append(text)
+
+
 class ChatPanel:
     """Messages, grouped by sender, and the composer."""
 
@@ -13096,12 +13096,6 @@ class ChatPanel:
         if not row.line.own:
             entries.append((tr("Answer in private"), partial(self.to, row.line.sender)))
         self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
-
-
-def copy_text(root: tk.Tk, text: str) -> None:
-    """Put `text` on the clipboard."""
-    root.clipboard_clear()
-    root.clipboard_append(text)
 
 
 @dataclass(frozen=True)
@@ -13400,7 +13394,7 @@ class PreviewCard:
         px = look.px
         self.stage = Painted(look, parent, px(560), px(320))
         self.painter = TilePainter(1)
-        self._tile: Photo | None = None
+        self._tile: ImageTk.PhotoImage | None = None
         self._asked: tuple[Any, ...] = ()
         self.buttons = {
             what: Button(look, self.stage.canvas, partial(self.flip, what), icon=what, height=48, tip=tip)
@@ -13483,7 +13477,7 @@ class StartView:
     ) -> None:
         self.look, self.backend, self.entered = look, backend, entered
         self.frame = look.frame(parent)
-        self.chosen: MeetingListing | None = None
+        self.chosen: MeetingAd | None = None
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = False
@@ -13605,7 +13599,7 @@ class StartView:
             self.chosen = known
             self._join()
 
-    def _list(self, found: Sequence[MeetingListing]) -> None:
+    def _list(self, found: Sequence[MeetingAd]) -> None:
         rows: list[Row] = [
             MeetingRow(
                 one.title, one.host, one.people, one.address, one.pin, one.version != PROTOCOL,
@@ -13622,7 +13616,7 @@ class StartView:
         else:
             self.pin_area.pack_forget()
 
-    def _choose(self, one: MeetingListing) -> None:
+    def _choose(self, one: MeetingAd) -> None:
         self.chosen = one
         self.trouble.configure(text="")
         if one.pin:
@@ -13760,6 +13754,50 @@ class StartView:
 
 
 # -- settings -------------------------------------------------------------------------
+
+
+class PreviewTile:
+    """The own picture in the settings."""
+
+    def __init__(self, look: Look, parent: tk.Misc) -> None:
+        from PIL import Image, ImageTk
+
+        self.look, self.size = look, (look.px(480), look.px(270))
+        self.painter = TilePainter(1)
+        self.sheet = Painted(look, parent, *self.size)
+        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
+        self.sheet.image(0, 0, self.photo)
+        self.sheet.canvas.pack(anchor="w")
+        self._serial = -2
+
+    def show(self, serial: int, picture: Picture | None) -> None:
+        """Show the newest picture."""
+        if serial != self._serial:
+            self._serial = serial
+            words = "" if picture is not None else tr("The camera is off")
+            job = TileJob(
+                picture,
+                *self.size,
+                TileLook(name=tr("You"), mirror=True, note=words),
+                self.look.palette,
+                self.look.px.scale,
+            )
+            self.painter.submit("self", job)
+        for image in self.painter.take().values():
+            self.photo.paste(image)
+
+    def close(self) -> None:
+        """End its painter."""
+        self.painter.close()
+
+
+LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
+
+
+def offered(language: str) -> bool:
+    """Whether a language is complete, and the toolkit here can shape its script."""
+    complete = bool(TEXTS) and all(language in entry for entry in TEXTS.values())
+    return complete and (language != "hi" or sys.platform in ("win32", "darwin"))
 
 
 class SettingsDialog(Dialog):
@@ -13948,50 +13986,6 @@ class SettingsDialog(Dialog):
         super().close()
 
 
-class PreviewTile:
-    """The own picture in the settings."""
-
-    def __init__(self, look: Look, parent: tk.Misc) -> None:
-        from PIL import Image, ImageTk
-
-        self.look, self.size = look, (look.px(480), look.px(270))
-        self.painter = TilePainter(1)
-        self.sheet = Painted(look, parent, *self.size)
-        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
-        self.sheet.image(0, 0, self.photo)
-        self.sheet.canvas.pack(anchor="w")
-        self._serial = -2
-
-    def show(self, serial: int, picture: Picture | None) -> None:
-        """Show the newest picture."""
-        if serial != self._serial:
-            self._serial = serial
-            words = "" if picture is not None else tr("The camera is off")
-            job = TileJob(
-                picture,
-                *self.size,
-                TileLook(name=tr("You"), mirror=True, note=words),
-                self.look.palette,
-                self.look.px.scale,
-            )
-            self.painter.submit("self", job)
-        for image in self.painter.take().values():
-            self.photo.paste(image)
-
-    def close(self) -> None:
-        """End its painter."""
-        self.painter.close()
-
-
-LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
-
-
-def offered(language: str) -> bool:
-    """Whether a language is complete, and the toolkit here can shape its script."""
-    complete = bool(TEXTS) and all(language in entry for entry in TEXTS.values())
-    return complete and (language != "hi" or sys.platform in ("win32", "darwin"))
-
-
 # -- the meeting window ---------------------------------------------------------------
 
 
@@ -14027,6 +14021,106 @@ class Talk:
         if self._ending:
             self.root.after_cancel(self._ending)
         self._ending, self.on = "", False
+
+
+class EventWords:
+    """Turns events into toasts, dots, notes and floating reactions."""
+
+    def __init__(self, view: MainAppView) -> None:
+        self.view = view
+
+    def take(self, event: Json) -> None:
+        """Handle one event; those without a handler change the snapshot only."""
+        handler = getattr(self, "_on_" + str(event.get("event", "")), None)
+        if handler is not None:
+            handler(event)
+
+    def _on_reaction(self, event: Json) -> None:
+        self.view.reactions.add(str(event.get("emoji", "")), str(event.get("from", "")))
+
+    def _on_chat(self, event: Json) -> None:
+        view = self.view
+        own = event.get("from") == view.shot.name
+        if not (view.reading() or own or event.get("history")):
+            view.side.buttons["chat"].mark(unread=True)
+
+    def _on_private(self, event: Json) -> None:
+        self._on_chat(event)
+        if event.get("from") != self.view.shot.name and not self.view.reading():
+            name = str(event.get("from", ""))
+            self.view.toasts.add(
+                tr("{name} wrote to you in private", name=name),
+                "chat",
+                tr("Answer"),
+                partial(self.view._write_to, name),
+            )
+
+    def _on_join(self, event: Json) -> None:
+        self._note(tr("{name} joined", name=plain(str(event.get("name", "")))))
+
+    def _on_leave(self, event: Json) -> None:
+        self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
+
+    def _note(self, words: str) -> None:
+        chat = self.view.controller.snapshot().chat
+        self.view.chat.note(words, chat[-1].n if chat else 0)
+
+    def _on_state(self, event: Json) -> None:
+        old = next((one for one in self.view.shot.people if one.id == event.get("id")), None)
+        if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
+            self.view.toasts.add(tr("{name} raised a hand", name=old.name), "✋")
+
+    def _on_file_offer(self, event: Json) -> None:
+        if event.get("from") == self.view.shot.name:
+            return
+        words = tr(
+            "{name} offers {file} ({size})",
+            name=event.get("from"),
+            file=event.get("name"),
+            size=size_words(float(event.get("size", 0))),
+        )
+        self.view.toasts.add(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
+
+    def _on_file_saved(self, event: Json) -> None:
+        path = str(event.get("path", ""))
+        self.view.toasts.add(
+            tr("Saved: {name}", name=Path(path).name),
+            "check",
+            tr("Show"),
+            partial(self.view.show_folder, path),
+        )
+
+    def _on_file_failed(self, event: Json) -> None:
+        self.view.toasts.add(tr(str(event.get("reason") or "The file did not arrive")), "warning", stays=True)
+
+    def _on_screen_start(self, event: Json) -> None:
+        if event.get("id") != self.view.shot.me:
+            self.view.toasts.add(tr("{name} shares the screen", name=event.get("name")), "share")
+
+    def _on_device(self, event: Json) -> None:
+        if event.get("state") == "failed":
+            self.view.toasts.add(
+                tr(str(event.get("reason") or "A device does not work")),
+                "warning",
+                tr("Settings"),
+                self.view.settings,
+                stays=True,
+            )
+
+    def _on_error(self, event: Json) -> None:
+        self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
+
+    def _on_reconnected(self, _: Json) -> None:
+        self.view.toasts.add(tr("Connected again"), "check")
+
+    def _on_denied(self, event: Json) -> None:
+        self.view.left(str(event.get("reason", "")))
+
+    def _on_left(self, event: Json) -> None:
+        self.view.left(str(event.get("reason", "")))
+
+    def _on_ended(self, event: Json) -> None:
+        self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
 
 
 class MainAppView:
@@ -14396,104 +14490,9 @@ class MainAppView:
         self.frame.destroy()
 
 
-class EventWords:
-    """Turns events into toasts, dots, notes and floating reactions."""
-
-    def __init__(self, view: MainAppView) -> None:
-        self.view = view
-
-    def take(self, event: Json) -> None:
-        """Handle one event; those without a handler change the snapshot only."""
-        handler = getattr(self, "_on_" + str(event.get("event", "")), None)
-        if handler is not None:
-            handler(event)
-
-    def _on_reaction(self, event: Json) -> None:
-        self.view.reactions.add(str(event.get("emoji", "")), str(event.get("from", "")))
-
-    def _on_chat(self, event: Json) -> None:
-        view = self.view
-        own = event.get("from") == view.shot.name
-        if not (view.reading() or own or event.get("history")):
-            view.side.buttons["chat"].mark(unread=True)
-
-    def _on_private(self, event: Json) -> None:
-        self._on_chat(event)
-        if event.get("from") != self.view.shot.name and not self.view.reading():
-            name = str(event.get("from", ""))
-            self.view.toasts.add(
-                tr("{name} wrote to you in private", name=name),
-                "chat",
-                tr("Answer"),
-                partial(self.view._write_to, name),
-            )
-
-    def _on_join(self, event: Json) -> None:
-        self._note(tr("{name} joined", name=plain(str(event.get("name", "")))))
-
-    def _on_leave(self, event: Json) -> None:
-        self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
-
-    def _note(self, words: str) -> None:
-        chat = self.view.controller.snapshot().chat
-        self.view.chat.note(words, chat[-1].n if chat else 0)
-
-    def _on_state(self, event: Json) -> None:
-        old = next((one for one in self.view.shot.people if one.id == event.get("id")), None)
-        if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
-            self.view.toasts.add(tr("{name} raised a hand", name=old.name), "✋")
-
-    def _on_file_offer(self, event: Json) -> None:
-        if event.get("from") == self.view.shot.name:
-            return
-        words = tr(
-            "{name} offers {file} ({size})",
-            name=event.get("from"),
-            file=event.get("name"),
-            size=size_words(float(event.get("size", 0))),
-        )
-        self.view.toasts.add(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
-
-    def _on_file_saved(self, event: Json) -> None:
-        path = str(event.get("path", ""))
-        self.view.toasts.add(
-            tr("Saved: {name}", name=Path(path).name),
-            "check",
-            tr("Show"),
-            partial(self.view.show_folder, path),
-        )
-
-    def _on_file_failed(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason") or "The file did not arrive")), "warning", stays=True)
-
-    def _on_screen_start(self, event: Json) -> None:
-        if event.get("id") != self.view.shot.me:
-            self.view.toasts.add(tr("{name} shares the screen", name=event.get("name")), "share")
-
-    def _on_device(self, event: Json) -> None:
-        if event.get("state") == "failed":
-            self.view.toasts.add(
-                tr(str(event.get("reason") or "A device does not work")),
-                "warning",
-                tr("Settings"),
-                self.view.settings,
-                stays=True,
-            )
-
-    def _on_error(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
-
-    def _on_reconnected(self, _: Json) -> None:
-        self.view.toasts.add(tr("Connected again"), "check")
-
-    def _on_denied(self, event: Json) -> None:
-        self.view.left(str(event.get("reason", "")))
-
-    def _on_left(self, event: Json) -> None:
-        self.view.left(str(event.get("reason", "")))
-
-    def _on_ended(self, event: Json) -> None:
-        self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
+def grabbed(root: tk.Tk) -> bool:
+    """Whether a dialog or a menu has the keyboard for itself."""
+    return bool(root.tk.call("grab", "current"))
 
 
 class Keys:
@@ -14553,6 +14552,26 @@ class Keys:
         view = self.view()
         if view is not None:
             view.talk.release()
+
+
+def dark_title(root: tk.Tk, dark: bool) -> None:
+    """A dark title bar on Windows 10 and later."""
+    if sys.platform == "win32":
+        import ctypes
+
+        root.update_idletasks()
+        value = ctypes.c_int(int(dark))
+        window = ctypes.windll.user32.GetParent(root.winfo_id())
+        ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
+
+
+def sharp_display() -> None:
+    """Per-monitor DPI awareness on Windows, which must be set before the first window."""
+    if sys.platform == "win32":
+        import ctypes
+
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.windll.shcore.SetProcessDpiAwareness(2)
 
 
 class WindowLoop:
@@ -14672,31 +14691,6 @@ class WindowLoop:
             self.start.close()
             self.start = None
         self.root.destroy()
-
-
-def grabbed(root: tk.Tk) -> bool:
-    """Whether a dialog or a menu has the keyboard for itself."""
-    return bool(root.tk.call("grab", "current"))
-
-
-def dark_title(root: tk.Tk, dark: bool) -> None:
-    """A dark title bar on Windows 10 and later."""
-    if sys.platform == "win32":
-        import ctypes
-
-        root.update_idletasks()
-        value = ctypes.c_int(int(dark))
-        window = ctypes.windll.user32.GetParent(root.winfo_id())
-        ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
-
-
-def sharp_display() -> None:
-    """Per-monitor DPI awareness on Windows, which must be set before the first window."""
-    if sys.platform == "win32":
-        import ctypes
-
-        with contextlib.suppress(AttributeError, OSError):
-            ctypes.windll.shcore.SetProcessDpiAwareness(2)
 
 
 def run_window(app: AppBackend, controller: CallController | None = None) -> int:
