@@ -495,10 +495,10 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
     "user_list": {},
-    "chat": {"text": _text(MAX_CHAT)},
+    "chat": {"text": _text(MAX_CHAT), "ref?": _REF},
     "private_chat": {"to_name": _NAME, "text": _text(MAX_CHAT), "ref?": _REF},
-    "reaction": {"emoji": _text(32)},
-    "hand": {"up": _flag},
+    "reaction": {"emoji": _text(32), "ref?": _REF},
+    "hand": {"up": _flag, "ref?": _REF},
     "mic": {"on": _flag},
     "video_start": {},
     "video_stop": {},
@@ -521,12 +521,12 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
     },
     "decline": {"file": _FILE_ID},
     "cancel": {"file": _FILE_ID},
-    "mute": {"who": _either(_ID, _exactly("all"))},
-    "remove": {"who": _ID},
-    "take_over": {},
-    "allow_share": {"who": _ID},
-    "admit": {"ask": _COUNT, "on": _flag},
-    "end": {},
+    "mute": {"who": _either(_ID, _exactly("all")), "ref?": _REF},
+    "remove": {"who": _ID, "ref?": _REF},
+    "take_over": {"ref?": _REF},
+    "allow_share": {"who": _ID, "ref?": _REF},
+    "admit": {"ask": _COUNT, "on": _flag, "ref?": _REF},
+    "end": {"ref?": _REF},
     "leave": {},
     "resumed": {},
     "ping": {"t": _number(0, 2**53)},
@@ -560,10 +560,10 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
     "join": {"user": _record(_USER)},
     "leave": {"id": _ID, "name": _NAME, "reason": _REASON},
-    "state": {"user": _record(_USER)},
-    "chat": _CHAT,
-    "private_chat": {**_CHAT, "to_name": _NAME},
-    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32)},
+    "state": {"user": _record(_USER), "ref?": _REF},
+    "chat": {**_CHAT, "ref?": _REF},
+    "private_chat": {**_CHAT, "to_name": _NAME, "ref?": _REF},
+    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32), "ref?": _REF},
     "video_start": {"id": _ID, "name": _NAME},
     "video_stop": {"id": _ID, "name": _NAME},
     "encode": {"n": _COUNT, "layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS))},
@@ -2806,9 +2806,9 @@ RESUME_SECONDS: Final = 600.0
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {
-    "chat": (5, 1),
-    "private_chat": (5, 1),
-    "reaction": (3, 3),
+    "chat": (400, 20),
+    "private_chat": (400, 20),
+    "reaction": (30, 10),
     "file_offer": (20, 1),
     "ticket": (64, 16),
     "watch": (30, 10),
@@ -3125,11 +3125,17 @@ class Room:
             member.buckets[lane] = TokenBucket(*RATES[lane])
         return member.buckets[lane].take(now)
 
+    def _answer(self, member: Member, answer: Json, message: Json) -> Tell:
+        """`answer` for the sender of `message`, with its number if it has one."""
+        return Tell((member.id,), {**answer, "ref": message["ref"]} if "ref" in message else answer)
+
+    def _answer_all(self, member: Member, answer: Json, message: Json) -> list[Effect]:
+        """`answer` for everyone; the number of `message` is its sender's alone."""
+        others = tuple(ident for ident in self.members if ident != member.id)
+        return [self._answer(member, answer, message), Tell(others, answer)]
+
     def _error(self, member: Member, code: str, reason: str, message: Json) -> Tell:
-        answer: Json = {"type": "error", "code": code, "reason": reason}
-        if "ref" in message:
-            answer["ref"] = message["ref"]
-        return Tell((member.id,), answer)
+        return self._answer(member, {"type": "error", "code": code, "reason": reason}, message)
 
     def _on_user_list(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
@@ -3144,7 +3150,7 @@ class Room:
             return []
         line = self._line(member, text, clock)
         self.chat_lines.append(line)
-        return [self._tell_all({"type": "chat", **line})]
+        return self._answer_all(member, {"type": "chat", **line}, message)
 
     def _on_private_chat(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         text = clean_text(message["text"])
@@ -3156,8 +3162,9 @@ class Room:
             return []
         line = {**self._line(member, text, clock), "to_name": other.name}
         self.private_lines.append(line)
-        both = tuple(dict.fromkeys((member.id, other.id)))
-        return [Tell(both, {"type": "private_chat", **line})]
+        told = {"type": "private_chat", **line}
+        to = () if other.id == member.id else (other.id,)
+        return [self._answer(member, told, message), Tell(to, told)]
 
     def _on_reaction(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         emoji = clean_text(message["emoji"], 32)
@@ -3165,16 +3172,19 @@ class Room:
             return []
         self.counter += 1
         fields = {"n": self.counter, "id": member.id, "from": member.name, "emoji": emoji}
-        return [self._tell_all({"type": "reaction", **fields})]
+        return self._answer_all(member, {"type": "reaction", **fields}, message)
+
+    def _state(self, member: Member) -> Json:
+        return {"type": "state", "user": member.user()}
 
     def _changed(self, member: Member) -> Tell:
-        return self._tell_all({"type": "state", "user": member.user()})
+        return self._tell_all(self._state(member))
 
     def _on_hand(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         if message["up"] == bool(member.hand):
-            return []
+            return [self._answer(member, self._state(member), message)]
         member.hand = clock if message["up"] else 0.0
-        return [self._changed(member)]
+        return self._answer_all(member, self._state(member), message)
 
     def _on_mic(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         return self._set_mic(member, message["on"])
@@ -4240,6 +4250,11 @@ class Worker:
         """Start the thread."""
         self._thread.start()
         return self
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started."""
+        return self._thread.ident is not None
 
     def _guarded(self) -> None:
         try:
@@ -7563,7 +7578,7 @@ class Lobby:
         if welcome:
             self._admit(session)
         else:
-            self.deny(session, "denied", "The host did not let you in.")
+            self.deny(session, "not_allowed", "The host did not let you in.")
 
     def is_host(self, hello: Json) -> bool:
         """Whether `hello` holds the host's secret."""
@@ -7577,11 +7592,11 @@ class Lobby:
             reason = (
                 f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
             )
-            self.deny(session, "version", reason)
+            self.deny(session, "no_meeting", reason)
         elif self._room.is_banned(clean_name(hello["name"]), session.address, token):
-            self.deny(session, "removed", "The host removed you from this meeting.")
+            self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
-            self.deny(session, "full", "The meeting is full.")
+            self.deny(session, "not_allowed", "The meeting is full.")
         elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
             self._admit(session)
         else:
@@ -7837,6 +7852,7 @@ class ConferenceServer:
     def _on_bytes(self, session: ControlSession, data: bytes) -> None:
         for line in session.lines.push(data):
             session.heard = time.monotonic()
+            message: Json = {}
             try:
                 message = parse_message(line, CLIENT_MESSAGES)
                 if session.stage == "in":
@@ -7844,19 +7860,22 @@ class ConferenceServer:
                 else:
                     self._lobby.on_message(session, message, line)
             except PeerFault as fault:
-                self._on_fault(session, fault)
+                self._on_fault(session, fault, message)
             if session.link.closed:
                 return
 
-    def _on_fault(self, session: ControlSession, fault: PeerFault) -> None:
+    def _on_fault(self, session: ControlSession, fault: PeerFault, message: Json) -> None:
         """Before the welcome a fault ends the connection; after it the message is dropped."""
         self.counters.add(fault.kind)
         what = f"dropped from {session.address}: {fault}"
         self._note.note(f"{session.address} {fault.kind}", what, session.heard)
         if session.stage != "in":
             self._lobby.deny(session, "bad_command", f"That was not understood: {fault.kind}.")
-        elif fault.kind != "flood":
-            session.send({"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."})
+            return
+        error = {"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."}
+        if fault.kind == "flood":
+            error |= {"code": "not_allowed", "reason": "Dropped: that was too much at once."}
+        session.send({**error, "ref": message["ref"]} if "ref" in message else error)
 
     def _tell_hosts(self, message: Json) -> None:
         hosts = [member.id for member in self.room.members.values() if member.role == "host"]
@@ -8389,6 +8408,7 @@ class AudioReceiver:
         self._on_speaking = on_speaking
         self._speaking = 0
         self._newest = -1
+        self.sent = 0  # number of the newest block sent
 
     def rekey(self, ident: int, up: str, down: str) -> None:
         """Keys of a new mixer or a reconnect: its sequence starts anew. Own thread."""
@@ -8398,7 +8418,8 @@ class AudioReceiver:
             self.jitter = JitterBuffer()
 
     def send_block(self, seq: int, block: bytes) -> None:
-        """Send 256 samples, big-endian, or nothing: silence from here. From any thread."""
+        """Send 256 samples, big-endian, or nothing: silence from here. From the microphone's thread."""
+        self.sent = seq
         self.loop.post(lambda: self._send_block(seq, block))
 
     def _send_block(self, seq: int, block: bytes) -> None:
@@ -8462,10 +8483,12 @@ class CameraSender:
         options: ClientOptions,
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
+        turn: threading.Lock,
     ) -> None:
         self._options = options
         self._send = send
         self._on_device = on_device
+        self._turn = turn
         self._layers: dict[int, FrameThinner] = {}
         self._wanted = threading.Event()
         self.preview: tuple[int, Picture | None] = (0, None)
@@ -8496,25 +8519,27 @@ class CameraSender:
             self._wanted.clear()
 
     def _run(self, worker: Worker) -> None:
-        try:
-            camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
-        except DeviceError as error:
-            self._on_device("camera", "failed", error.reason)
+        with self._turn:  # the one before has closed the camera
+            try:
+                self._run_camera(worker)
+                self._on_device("camera", "off", "")
+            except DeviceError as error:
+                self._on_device("camera", "failed", error.reason)
+
+    def _run_camera(self, worker: Worker) -> None:
+        if worker.stopping.is_set():
             return
-        self._on_device("camera", "live", "")
+        camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
         try:
+            self._on_device("camera", "live", "")
             self._capture(worker, camera)
-            self._on_device("camera", "off", "")
-        except DeviceError as error:
-            self._on_device("camera", "failed", error.reason)
         finally:
             camera.close()
 
     def _capture(self, worker: Worker, camera: Camera) -> None:
         while not worker.stopping.is_set():
-            if not self._options.decode_all and not self._layers:
-                self._wanted.wait(1.0)
-                continue
+            if self.preview[0] and not self._options.decode_all and not self._layers:
+                self._wanted.wait(1.0)  # nobody looks: a preview a second is enough
             picture = camera.read(2.0)
             self.preview = (self.preview[0] + 1, picture)
             now = time.monotonic()
@@ -8538,12 +8563,15 @@ class MicrophoneSender:
         options: ClientOptions,
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
-        first: int,
+        turn: threading.Lock,
+        first: Callable[[], int],
     ) -> None:
         self._options = options
         self._send = send
         self._on_device = on_device
-        self._seq = first
+        self._turn = turn
+        self._first = first
+        self._seq = 0
         self._gate = VoiceGate()
         self._silent = 0
         self.level = 0.0
@@ -8562,19 +8590,23 @@ class MicrophoneSender:
         self._worker.close()
 
     def _run(self, worker: Worker) -> None:
-        try:
-            microphone = open_microphone(self._options.mic)
-        except DeviceError as error:
-            self._on_device("mic", "failed", error.reason)
+        with self._turn:  # the one before has closed the microphone
+            try:
+                self._run_microphone(worker)
+                self._on_device("mic", "off", "")
+            except DeviceError as error:
+                self._on_device("mic", "failed", error.reason)
+
+    def _run_microphone(self, worker: Worker) -> None:
+        if worker.stopping.is_set():
             return
+        microphone = open_microphone(self._options.mic)
+        self._seq = self._first()
         try:
             self._send_block(microphone.read())
             self._on_device("mic", "live", "")
             while not worker.stopping.is_set():
                 self._send_block(microphone.read())
-            self._on_device("mic", "off", "")
-        except DeviceError as error:
-            self._on_device("mic", "failed", error.reason)
         finally:
             microphone.close()
             for _ in range(3):
@@ -8611,6 +8643,8 @@ class MediaManager:
         self._layers: dict[int, int] = {}
         self._camera: CameraSender | None = None
         self._microphone: MicrophoneSender | None = None
+        self._camera_turn = threading.Lock()
+        self._microphone_turn = threading.Lock()
         self.watched: dict[int, int] = {}
         self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
         self.video: VideoReceiver | None = None
@@ -8669,7 +8703,9 @@ class MediaManager:
             self._camera.stop()
             self._camera = None
         if on and self.video:
-            self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
+            self._camera = CameraSender(
+                self._options, self.video.send_picture, self._on_device, self._camera_turn
+            )
             self._camera.encode(self._layers)
             self._camera.start()
 
@@ -8679,9 +8715,15 @@ class MediaManager:
             self._microphone.stop()
             self._microphone = None
         if on and self.audio:
-            first = int((time.monotonic() - self._started) / BLOCK_SECONDS)
-            self._microphone = MicrophoneSender(self._options, self.audio.send_block, self._on_device, first)
+            self._microphone = MicrophoneSender(
+                self._options, self.audio.send_block, self._on_device, self._microphone_turn, self._next_seq
+            )
             self._microphone.start()
+
+    def _next_seq(self) -> int:
+        """The number of the last block so far: they count time, and none is used twice."""
+        assert self.audio is not None
+        return max(self.audio.sent, int((time.monotonic() - self._started) / BLOCK_SECONDS))
 
     # -- what is seen and heard
 
@@ -8838,6 +8880,7 @@ class MediaManager:
 # -- the whole client without a window ------------------------------------------------------------
 
 
+SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
 _Wanted = TypeVar("_Wanted")
 
@@ -8848,6 +8891,16 @@ def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
     return value
+
+
+def wanted_text(command: Json) -> str:
+    """The `text` of a command; Refused when there is nothing to read in it or too much."""
+    text = wanted(command, "text", str)
+    if len(text) > MAX_CHAT:
+        raise Refused("too_large", f"A message has {MAX_CHAT} characters at most.")
+    if not clean_text(text):
+        raise Refused("bad_command", "The message is empty.")
+    return text
 
 
 def changed_words(known: KnownHost) -> str:
@@ -8884,10 +8937,12 @@ class MeetingController:
         self._token: str | None = None
         self._watch: dict[str, tuple[int, int]] = {}
         self._watch_sent: Json = {}
+        self._asked: dict[str, bool] = {}  # what each device was last told to be
         self._device_refs: dict[str, Any] = {}
         self._early: list[Json] | None = []
         self._requests: dict[int, Callable[[Json], None]] = {}
         self._request_number = 0
+        self._unsaid: list[Json] = []
         self._delay = 0.0
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
         self._commands: dict[str, Callable[[Json], None]] = {
@@ -8907,7 +8962,7 @@ class MeetingController:
             "admit": self._do_admit,
             "take_over": self._do_host_tool,
             "end": self._do_host_tool,
-            "leave": lambda command: self.leave("left"),
+            "leave": lambda command: self.leave("left", command.get("ref")),
         }
 
     # -- life
@@ -8961,13 +9016,13 @@ class MeetingController:
         self.status = status
         self.state.update(link="ended", reason=fields.get("reason", ""))
 
-    def leave(self, reason: str) -> None:
+    def leave(self, reason: str, ref: Any = None) -> None:
         """Say goodbye and end. Reactor's thread."""
         if self.status is not None:
             return
         if self._link and self._link.welcomed:
             self._link.send({"type": "leave"})
-        self._finish("left", 0, reason=reason)
+        self._finish("left", 0, ref=ref, reason=reason)
         if self._link:
             self._link.close()
 
@@ -9010,8 +9065,7 @@ class MeetingController:
             self._lost_at = now
             self.state.update(link="reconnecting", reason=reason)
             self.emit("reconnecting", reason=reason)
-        final = code in ("removed", "host_changed", "version", "wrong_pin", "pin_required", "host_unproven")
-        if final or now - self._lost_at > self.RETRY_SECONDS:
+        if code not in ("", "no_meeting") or now - self._lost_at > self.RETRY_SECONDS:
             self._finish("ended", 0, reason=reason)
         else:
             self._reactor.later(min(2.0, 0.25 * self._tries), self._connect)
@@ -9027,9 +9081,24 @@ class MeetingController:
             link.send({"type": "ping", "t": now})
 
     def send(self, message: Json) -> None:
-        """Send to the server, if the link stands."""
-        if self._link and self._link.welcomed:
+        """Send to the server; while the link is gone, what people said waits for it."""
+        if self._link and self._link.welcomed and not self._lost_at:
             self._link.send(message)
+        elif message["type"] in SAID and len(self._unsaid) < HISTORY:
+            self._unsaid.append(message)
+
+    def ask(self, message: Json, command: Json) -> None:
+        """Send `message` for `command`; what answers it carries the command's `ref`."""
+        if "ref" in command:
+            self.request(message, functools.partial(self._on_answer, command["ref"]))
+        else:
+            self.send(message)
+
+    def _on_answer(self, ref: Any, message: Json) -> None:
+        if message["type"] == "error":
+            self.emit("error", ref, code=message["code"], reason=message["reason"])
+        else:
+            self._apply(message, ref)
 
     def request(self, message: Json, on_answer: Callable[[Json], None]) -> None:
         """Send `message` with a number of its own; the answer or error with that number comes back."""
@@ -9055,7 +9124,7 @@ class MeetingController:
             case "audio_keys":
                 self.media.rekey_audio(self.state.current.me, message["up"], message["down"])
             case "muted":
-                self.media.set_microphone(False)
+                self._turn("mic", False)
                 self.emit("muted", by=message["by"])
             case "error":
                 self.emit("error", code=message["code"], reason=message["reason"])
@@ -9068,9 +9137,9 @@ class MeetingController:
             case _:
                 self._apply(message)
 
-    def _apply(self, message: Json) -> None:
+    def _apply(self, message: Json, ref: Any = None) -> None:
         for event in self.state.apply(message):
-            self.emit(event.pop("event"), **event)
+            self.emit(event.pop("event"), ref, **event)
         if message["type"] in ("join", "leave", "user_list", "welcome"):
             self._send_watch()
 
@@ -9087,18 +9156,29 @@ class MeetingController:
         back = self._lost_at
         if back:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
+            self.media.encode({})
             self.media.rekey(message)
         else:
             self._emit_joined(message)
             self.media.start(message)
         self._lost_at, self._tries = 0.0, 0
+        self._watch_sent = {}
+        hand = self.state.me is not None and self.state.me.hand > 0
         self._apply(message)
         for what, device in self.state.current.devices.items():
             if device.state == "live":
                 self._tell_state(what, True)
+<<<<<<< HEAD
         early, self._early = self._early or [], None
         for command in early:
             self._carry_out(command)
+=======
+        if hand:
+            self.send({"type": "hand", "up": True})
+        unsaid, self._unsaid = self._unsaid, []
+        for said in unsaid:
+            self.send(said)
+>>>>>>> accept
 
     def _host_is_the_known_one(self, message: Json) -> bool:
         assert self._link is not None
@@ -9137,9 +9217,12 @@ class MeetingController:
     def _on_device(self, what: str, state: str, reason: str) -> None:
         devices = {**self.state.current.devices, what: DeviceState(state, reason)}
         self.state.update(devices=devices)
-        ref = self._device_refs.pop(what, None)
+        on = state == "live"
+        if state == "failed":
+            self._asked[what] = False
+        ref = self._device_refs.pop(what, None) if on == self._asked.get(what) else None
         self.emit("device", ref, what=what, state=state, reason=reason)
-        self._tell_state(what, state == "live")
+        self._tell_state(what, on)
 
     def _tell_state(self, what: str, on: bool) -> None:
         if what == "mic":
@@ -9174,44 +9257,42 @@ class MeetingController:
         except PeerFault:
             self.emit("error", ref, code="bad_command", reason="That is too long.")
 
-    def _answered(self, command: Json) -> Callable[[Json], None]:
-        """What to do with the server's answer to `command`: an error is passed on with its ref."""
-
-        def on_answer(message: Json) -> None:
-            if message["type"] == "error":
-                self.emit("error", command.get("ref"), code=message["code"], reason=message["reason"])
-
-        return on_answer
-
     def _do_chat(self, command: Json) -> None:
-        self.send({"type": "chat", "text": wanted(command, "text", str)})
+        self.ask({"type": "chat", "text": wanted_text(command)}, command)
 
     def _do_private(self, command: Json) -> None:
-        text, name = wanted(command, "text", str), self._person(command, "to").name
-        self.request({"type": "private_chat", "to_name": name, "text": text}, self._answered(command))
+        text, name = wanted_text(command), self._person(command, "to").name
+        self.ask({"type": "private_chat", "to_name": name, "text": text}, command)
 
     def _do_react(self, command: Json) -> None:
         emoji = wanted(command, "emoji", str)
-        if not 0 < len(emoji) <= 32:
+        if len(emoji) > 32 or not clean_text(emoji):
             raise Refused("bad_command", "An emoji is short.")
-        self.send({"type": "reaction", "emoji": emoji})
+        self.ask({"type": "reaction", "emoji": emoji}, command)
 
     def _do_hand(self, command: Json) -> None:
-        self.send({"type": "hand", "up": wanted(command, "up", bool)})
+        self.ask({"type": "hand", "up": wanted(command, "up", bool)}, command)
 
     def _do_mic(self, command: Json) -> None:
-        self._switch("mic", wanted(command, "on", bool), self.media.set_microphone, command)
+        self._switch("mic", wanted(command, "on", bool), command)
 
     def _do_camera(self, command: Json) -> None:
-        self._switch("camera", wanted(command, "on", bool), self.media.set_camera, command)
+        self._switch("camera", wanted(command, "on", bool), command)
 
-    def _switch(self, what: str, on: bool, switch: Callable[[bool], None], command: Json) -> None:
-        live = self.state.current.devices.get(what, DeviceState()).state == "live"
-        if on == live:
+    def _switch(self, what: str, on: bool, command: Json) -> None:
+        """Turn a device on or off; one that is so already is only reported."""
+        state = self.state.current.devices.get(what, DeviceState()).state
+        settled = on == self._asked.get(what, False) and on == (state == "live")
+        if settled:
             self.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
             return
         self._device_refs[what] = command.get("ref")
-        switch(on)
+        self._turn(what, on)
+
+    def _turn(self, what: str, on: bool) -> None:
+        if on != self._asked.get(what, False):
+            self._asked[what] = on
+            (self.media.set_microphone if what == "mic" else self.media.set_camera)(on)
 
     def _do_watch(self, command: Json) -> None:
         streams = wanted(command, "streams", dict)
@@ -9254,6 +9335,8 @@ class MeetingController:
         if of == self.state.current.name:
             return self.media.picture("self")[1]
         person = self.state.named(of)
+        if person is None and of == "screen":
+            return None
         if person is None:
             raise Refused("no_such_person", f"Nobody called {of} is in the meeting.")
         return self.media.newest(person.id)
@@ -9279,17 +9362,19 @@ class MeetingController:
 
     def _do_mute(self, command: Json) -> None:
         who = "all" if command.get("who") == "all" else self._person(command, "who").id
-        self.send({"type": "mute", "who": who})
+        self.ask({"type": "mute", "who": who}, command)
 
     def _do_remove(self, command: Json) -> None:
-        self.send({"type": command["do"], "who": self._person(command, "who").id})
+        self.ask({"type": command["do"], "who": self._person(command, "who").id}, command)
 
     def _do_admit(self, command: Json) -> None:
         ask, on = wanted(command, "ask", int), wanted(command, "on", bool)
-        self.send({"type": "admit", "ask": ask, "on": on})
+        self.ask({"type": "admit", "ask": ask, "on": on}, command)
 
     def _do_host_tool(self, command: Json) -> None:
-        self.send({"type": command["do"]})
+        if command["do"] == "end" and self._lost_at:  # there is no server to tell
+            self.leave("left", command.get("ref"))
+        self.ask({"type": command["do"]}, command)
 
     def _person(self, command: Json, key: str) -> Person:
         name = wanted(command, key, str)
@@ -9376,17 +9461,28 @@ class HostedMeeting:
         self._child.close(6.0)
 
 
-def run_headless(controller: MeetingController, meeting: str, say: Callable[[Json], None]) -> int:
-    """The whole client without a window: events out, commands from standard input in."""
-    ending = {"do": "end"} if controller.options.host_key else {"do": "leave"}
-    worker = Worker("commands", functools.partial(_read_commands, controller, ending))
+def on_stop_signals(call: Callable[[], None]) -> None:
+    """Have `call` made at SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: call())
+
+
+def run_headless(
+    controller: MeetingController, say: Callable[[Json], None], *, meeting: str = "", ending: str = "leave"
+) -> int:
+    """The whole client without a window: events out, commands from standard input in once joined.
+
+    `ending` is the command that the end of the input and SIGTERM mean.
+    """
+    worker = Worker("commands", functools.partial(_read_commands, controller, {"do": ending}))
+    on_stop_signals(lambda: controller.do({"do": ending if worker.started else "leave"}))
     controller.start(meeting)
-    worker.start()
-    while True:
+    event: Json = {"event": ""}
+    while event["event"] not in LAST_EVENTS:
         event = controller.gui_queue.get()
         say(event)
-        if event["event"] in LAST_EVENTS:
-            break
+        if event["event"] == "joined":
+            worker.start()
     controller.close()
     return controller.status or 0
 
@@ -9403,6 +9499,8 @@ def _read_commands(controller: MeetingController, ending: Json, worker: Worker) 
             continue
         for line in ready:
             controller.do(_parsed_command(line))
+    for line in lines.push(b"\n"):  # the last one may lack its end
+        controller.do(_parsed_command(line))
     controller.do(ending)
 
 
@@ -14810,7 +14908,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
     return ServerOptions(
         title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
         host_name=name,
-        pin=options.pin or "",
+        pin=(options.pin or "").strip(),
         base=options.port or DEFAULT_PORT,
         bind=options.bind,
         host_key=make_host_key(Path(key) if key else home / "host.key"),
@@ -14837,12 +14935,6 @@ def say(event: Json) -> None:
     """One event as a line on standard output."""
     sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
     sys.stdout.flush()
-
-
-def on_stop_signals(call: Callable[[], None]) -> None:
-    """Have `call` made at SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: call())
 
 
 # -- roles: each takes the options and returns the exit status --------------------------------------------
@@ -14900,7 +14992,7 @@ def role_host(options: argparse.Namespace) -> int:
     try:
         say(hosted.start())
         hosted.aim(chosen)
-        return run_headless(MeetingController(chosen, home), "", say)
+        return run_headless(MeetingController(chosen, home), say, ending="end")
     finally:
         hosted.close()
 
@@ -14947,7 +15039,11 @@ def role_join(options: argparse.Namespace) -> int:
         program = Program(chosen, {}, home, look=False)
         return run_window(program, program.join(host, chosen.port, chosen.name, chosen.pin))
     chosen.address = resolve(host)
+<<<<<<< HEAD
     return run_headless(MeetingController(chosen, home), "", say)
+=======
+    return run_headless(MeetingController(chosen, home_directory()), say)
+>>>>>>> accept
 
 
 def listed(ad: MeetingAd) -> Json:
@@ -14998,7 +15094,7 @@ def role_find(options: argparse.Namespace) -> int:
     finally:
         finder.close()
     chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint
-    return run_headless(MeetingController(chosen, home), ad.meeting, say)
+    return run_headless(MeetingController(chosen, home), say, meeting=ad.meeting)
 
 
 ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
