@@ -9168,17 +9168,14 @@ class MeetingController:
         for what, device in self.state.current.devices.items():
             if device.state == "live":
                 self._tell_state(what, True)
-<<<<<<< HEAD
         early, self._early = self._early or [], None
         for command in early:
             self._carry_out(command)
-=======
         if hand:
             self.send({"type": "hand", "up": True})
         unsaid, self._unsaid = self._unsaid, []
         for said in unsaid:
             self.send(said)
->>>>>>> accept
 
     def _host_is_the_known_one(self, message: Json) -> bool:
         assert self._link is not None
@@ -15039,11 +15036,7 @@ def role_join(options: argparse.Namespace) -> int:
         program = Program(chosen, {}, home, look=False)
         return run_window(program, program.join(host, chosen.port, chosen.name, chosen.pin))
     chosen.address = resolve(host)
-<<<<<<< HEAD
-    return run_headless(MeetingController(chosen, home), "", say)
-=======
-    return run_headless(MeetingController(chosen, home_directory()), say)
->>>>>>> accept
+    return run_headless(MeetingController(chosen, home), say)
 
 
 def listed(ad: MeetingAd) -> Json:

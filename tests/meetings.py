@@ -17,7 +17,9 @@ SILENT = ("--camera", "none", "--mic", "none", "--speaker", "none")
 Starts = Callable[..., Headless]
 
 
-def host(meeting: Starts, *args: str, name: str = "Ana", base: int = 0, **options: Any) -> tuple[Headless, int]:
+def host(
+    meeting: Starts, *args: str, name: str = "Ana", base: int = 0, **options: Any
+) -> tuple[Headless, int]:
     """Someone who hosts at the loopback address and is in, and the base port."""
     base = base or free_base()
     where = ("--bind", LOOPBACK, "--port", str(base))

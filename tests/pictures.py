@@ -32,7 +32,9 @@ def scenery(width: int, height: int, seed: int = 3) -> Picture:
     return np.ascontiguousarray(np.stack(planes, axis=2))
 
 
-def film(path: Path, seconds: float, fps: int = 25, size: tuple[int, int] = (640, 360), step: int = 4) -> Path:
+def film(
+    path: Path, seconds: float, fps: int = 25, size: tuple[int, int] = (640, 360), step: int = 4
+) -> Path:
     """An MJPG .avi that pans over `scenery`, `step` pixels a frame, so that every frame is unlike the others."""
     import cv2
 
