@@ -54,6 +54,10 @@ Threads, each named here; started by, may write, ends when:
     camera               CLIENT: while the camera is on, which it owns; encodes its layers
     microphone           CLIENT: while the microphone is on, which it owns
     commands             CLIENT: standard input to commands; a daemon that the process's end ends
+    preview-camera       CLIENT: the start window's own picture; ends when the preview does
+    preview-microphone   CLIENT: the start window's level; ends when the preview does
+    speaker-test         CLIENT: plays three tones, then ends
+    crowd                CLIENT: what simulated participants do, in the demo's child; ends by close
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
     tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
@@ -2444,6 +2448,25 @@ class TileCursor:
     waiting: deque[Rectangle] = field(default_factory=deque)
 
 
+def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
+    for start, size, whole in (
+        (rectangle.x, rectangle.width, geometry.width),
+        (rectangle.y, rectangle.height, geometry.height),
+    ):
+        end = start + size
+        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
+            raise PeerFault("bad_screen", "off the grid")
+
+
+def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
+    """The rows and columns of tiles that the rectangle covers."""
+    top, left = rectangle.y // TILE, rectangle.x // TILE
+    return (
+        slice(top, top + _tiles_of(rectangle.height)),
+        slice(left, left + _tiles_of(rectangle.width)),
+    )
+
+
 class TileTable:
     """The newest bytes of each place of the shared screen, for the server and the presenter alike.
 
@@ -2548,25 +2571,6 @@ class TileTable:
         else:
             self._lossy.put(self._serial, rectangle, place, np.ones_like(self._lossy.owners[place], np.bool_))
             self._lossless.release(rectangle.version, place)
-
-
-def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
-    """The rows and columns of tiles that the rectangle covers."""
-    top, left = rectangle.y // TILE, rectangle.x // TILE
-    return (
-        slice(top, top + _tiles_of(rectangle.height)),
-        slice(left, left + _tiles_of(rectangle.width)),
-    )
-
-
-def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
-    for start, size, whole in (
-        (rectangle.x, rectangle.width, geometry.width),
-        (rectangle.y, rectangle.height, geometry.height),
-    ):
-        end = start + size
-        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
-            raise PeerFault("bad_screen", "off the grid")
 
 
 class TileCanvas:
@@ -2740,6 +2744,26 @@ _ACTED_ON: Final = frozenset(
 _ACTED_ON_NAMES: Final = frozenset(["desktop.ini", "autorun.inf", "thumbs.db", "folder.htt"])
 
 
+def _extension(name: str) -> str:
+    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
+
+
+def _is_blocked_kind(name: str) -> bool:
+    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
+    return acted_on or is_executable_name(name)
+
+
+def _shorten(name: str) -> str:
+    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
+    if len(name.encode()) <= MAX_FILE_NAME:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 20:
+        stem, dot, extension = name, "", ""
+    room = MAX_FILE_NAME - len((dot + extension).encode())
+    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
+
+
 def safe_file_name(text: str) -> str:
     """A file name made of `text`, whoever wrote it: its last component, without control, format or
     bidi characters, device names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
@@ -2774,26 +2798,6 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
     while exists(f"{stem} ({number}){dot}{extension}"):
         number += 1
     return f"{stem} ({number}){dot}{extension}"
-
-
-def _extension(name: str) -> str:
-    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
-
-
-def _is_blocked_kind(name: str) -> bool:
-    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
-    return acted_on or is_executable_name(name)
-
-
-def _shorten(name: str) -> str:
-    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
-    if len(name.encode()) <= MAX_FILE_NAME:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    if not stem or len(extension.encode()) > 20:
-        stem, dot, extension = name, "", ""
-    room = MAX_FILE_NAME - len((dot + extension).encode())
-    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
 
 
 # ======================================================================================
@@ -4225,7 +4229,7 @@ class ResumeTokens:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, WIRE, MEDIA
+# Uses: BASICS, MEDIA
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -9464,24 +9468,11 @@ def on_stop_signals(call: Callable[[], None]) -> None:
         signal.signal(number, lambda *_: call())
 
 
-def run_headless(
-    controller: MeetingController, say: Callable[[Json], None], *, meeting: str = "", ending: str = "leave"
-) -> int:
-    """The whole client without a window: events out, commands from standard input in once joined.
-
-    `ending` is the command that the end of the input and SIGTERM mean.
-    """
-    worker = Worker("commands", functools.partial(_read_commands, controller, {"do": ending}))
-    on_stop_signals(lambda: controller.do({"do": ending if worker.started else "leave"}))
-    controller.start(meeting)
-    event: Json = {"event": ""}
-    while event["event"] not in LAST_EVENTS:
-        event = controller.gui_queue.get()
-        say(event)
-        if event["event"] == "joined":
-            worker.start()
-    controller.close()
-    return controller.status or 0
+def _parsed_command(line: bytes) -> Json:
+    try:
+        return parse_json(line)
+    except PeerFault:
+        return {}
 
 
 def _read_commands(controller: MeetingController, ending: Json, worker: Worker) -> None:
@@ -9501,11 +9492,24 @@ def _read_commands(controller: MeetingController, ending: Json, worker: Worker) 
     controller.do(ending)
 
 
-def _parsed_command(line: bytes) -> Json:
-    try:
-        return parse_json(line)
-    except PeerFault:
-        return {}
+def run_headless(
+    controller: MeetingController, say: Callable[[Json], None], *, meeting: str = "", ending: str = "leave"
+) -> int:
+    """The whole client without a window: events out, commands from standard input in once joined.
+
+    `ending` is the command that the end of the input and SIGTERM mean.
+    """
+    worker = Worker("commands", functools.partial(_read_commands, controller, {"do": ending}))
+    on_stop_signals(lambda: controller.do({"do": ending if worker.started else "leave"}))
+    controller.start(meeting)
+    event: Json = {"event": ""}
+    while event["event"] not in LAST_EVENTS:
+        event = controller.gui_queue.get()
+        say(event)
+        if event["event"] == "joined":
+            worker.start()
+    controller.close()
+    return controller.status or 0
 
 
 # -- what a window asks of the program ---------------------------------------------------------------
@@ -9561,6 +9565,26 @@ class Preview:
             log.info("the level ended: %s", error)
         finally:
             microphone.close()
+
+
+def _play_test(spec: str, worker: Worker) -> None:
+    """Three rising tones."""
+    try:
+        speaker = open_speaker(spec, time.monotonic())
+    except DeviceError as error:
+        log.warning("the speaker cannot be tested: %s", error)
+        return
+    try:
+        for hertz in (440.0, 554.4, 659.3):
+            sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(
+                12 * BLOCK
+            )
+            for block in np.split((sound * 9_000).astype(np.int16), 12):
+                speaker.write(block)
+    except DeviceError as error:
+        log.warning("the speaker failed at its test: %s", error)
+    finally:
+        speaker.close()
 
 
 class Program:
@@ -9721,26 +9745,6 @@ class Program:
         self._end_hosted()
 
 
-def _play_test(spec: str, worker: Worker) -> None:
-    """Three rising tones."""
-    try:
-        speaker = open_speaker(spec, time.monotonic())
-    except DeviceError as error:
-        log.warning("the speaker cannot be tested: %s", error)
-        return
-    try:
-        for hertz in (440.0, 554.4, 659.3):
-            sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(
-                12 * BLOCK
-            )
-            for block in np.split((sound * 9_000).astype(np.int16), 12):
-                speaker.write(block)
-    except DeviceError as error:
-        log.warning("the speaker failed at its test: %s", error)
-    finally:
-        speaker.close()
-
-
 # -- a meeting of simulated participants -----------------------------------------------------------------
 
 CROWD_NAMES: Final = (
@@ -9862,6 +9866,23 @@ class DemoWatch:
         return heard
 
 
+def demo_line(
+    second: int,
+    names: Sequence[str],
+    seen: set[str],
+    heard: set[str],
+    rates: Sequence[float],
+    delays: Sequence[float],
+) -> str:
+    """One second of the demo, for a reader."""
+    middle = sorted(delays)[len(delays) // 2] if delays else math.nan
+    rate = sum(rates) / len(rates) if rates else 0.0
+    line = f"{second:2d} s  seen {len(seen)}/{len(names)}, heard {len(heard)}/{len(names)}"
+    line += f", {rate:.1f} pictures a second, {middle:.0f} ms"
+    missing = [name for name in names if name not in seen or name not in heard]
+    return line + (f"  missing: {', '.join(missing[:4])}" if missing else "")
+
+
 def run_demo(controller: MeetingController, count: int, say: Callable[[str], None]) -> int:
     """Watch and listen for 20 s; 0 when everyone was seen and heard throughout, else 1."""
     names = [crowd_name(number) for number in range(count)]
@@ -9881,23 +9902,6 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
         return 1
     say(f"All {count} were seen and heard throughout.")
     return 0
-
-
-def demo_line(
-    second: int,
-    names: Sequence[str],
-    seen: set[str],
-    heard: set[str],
-    rates: Sequence[float],
-    delays: Sequence[float],
-) -> str:
-    """One second of the demo, for a reader."""
-    middle = sorted(delays)[len(delays) // 2] if delays else math.nan
-    rate = sum(rates) / len(rates) if rates else 0.0
-    line = f"{second:2d} s  seen {len(seen)}/{len(names)}, heard {len(heard)}/{len(names)}"
-    line += f", {rate:.1f} pictures a second, {middle:.0f} ms"
-    missing = [name for name in names if name not in seen or name not in heard]
-    return line + (f"  missing: {', '.join(missing[:4])}" if missing else "")
 
 
 # ======================================================================================
@@ -14812,7 +14816,7 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT
+# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
 # ======================================================================================
 
 
@@ -14822,6 +14826,21 @@ class OneSentenceParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of printing the usage."""
         raise UsageError(message[:1].upper() + message[1:] + ".")
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    try:
+        Ports.at(options.port if options.port is not None else DEFAULT_PORT)
+        if options.bind:
+            ipaddress.IPv4Address(options.bind)
+    except ValueError as error:
+        raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
+    if options.pin is not None and not options.pin.strip():
+        raise UsageError("The PIN must not be empty.")
+    if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
+        raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
+    if options.json and not options.list:
+        raise UsageError("--json goes with --list.")
 
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -14858,21 +14877,6 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     _check_options(options)
     return options
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    try:
-        Ports.at(options.port if options.port is not None else DEFAULT_PORT)
-        if options.bind:
-            ipaddress.IPv4Address(options.bind)
-    except ValueError as error:
-        raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
-    if options.pin is not None and not options.pin.strip():
-        raise UsageError("The PIN must not be empty.")
-    if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
-        raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
-    if options.json and not options.list:
-        raise UsageError("--json goes with --list.")
 
 
 def own_name() -> str:
