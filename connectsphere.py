@@ -6446,12 +6446,16 @@ class _SoundCards:
     @contextlib.contextmanager
     def using(self) -> Iterator[Any]:
         """The pyaudio.PyAudio, kept alive and to the caller alone inside the block."""
-        with self._lock:
+        if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
+            raise DeviceError("The sound system of this computer does not answer.")
+        try:
             self._acquire()
             try:
                 yield self._audio
             finally:
                 self._release()
+        finally:
+            self._lock.release()
 
     def open(self, spec: str, kind: str) -> _SoundStream:
         """A started stream of `kind` input or output for `spec` default or an index; else DeviceError."""
@@ -6509,7 +6513,8 @@ class _SoundCards:
             rate=rate,
             channels=channels,
             format=8,  # pyaudio.paInt16
-            frames_per_buffer=round(rate * BLOCK_SECONDS),
+            # drivers hold about three of these; with 16 ms ones, playing ran dry on a busy computer
+            frames_per_buffer=round(rate * BLOCK_SECONDS * (1 if kind == "input" else 2)),
             **{kind: True, f"{kind}_device_index": info["index"]},
         )
         return _SoundStream(stream, str(info["name"]), rate, channels)
@@ -6617,6 +6622,7 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
     def __init__(self, opened: _SoundStream) -> None:
         super().__init__(opened)
         self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
+        self._heard = False
         self._thread.start()
 
     def write(self, block: Samples) -> None:
@@ -6627,8 +6633,10 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 
     def _turn(self) -> None:
         with self._news:
-            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS)
-            samples = self._pieces.popleft() if self._pieces else np.zeros(BLOCK, np.int16)
+            # a late writer is waited for once; in silence the device alone sets the pace, or it would run dry
+            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS if self._heard else 0.0)
+            self._heard = bool(self._pieces)
+            samples = self._pieces.popleft() if self._heard else np.zeros(BLOCK, np.int16)
             self._news.notify_all()
         if self._resampler is not None:
             samples = self._resampler.push(samples)
