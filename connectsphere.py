@@ -601,20 +601,34 @@ def encode_line(message: Json) -> bytes:
     return data
 
 
+MAX_DEPTH: Final = 8
+
+
 def _no_constant(name: str) -> float:
     raise PeerFault("bad_json", f"{name} is no JSON")
 
 
+def _shallow(value: Json) -> bool:
+    """Whether `value` is at most 8 objects and lists deep."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for many in inner for one in many if isinstance(one, (dict, list))]
+        if not level:
+            return True
+    return False
+
+
 def parse_json(data: bytes) -> Json:
-    """An object of strict JSON (no NaN, bounded depth, no lone surrogates); PeerFault otherwise."""
+    """An object of strict JSON: finite numbers, no lone surrogates, at most 8 deep; PeerFault otherwise."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-        if isinstance(value, dict):
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-            return value
+        if not isinstance(value, dict) or not _shallow(value):
+            raise PeerFault("bad_json", "not an object, or too deep")
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise PeerFault("bad_json", type(error).__name__) from None
-    raise PeerFault("bad_json", "not an object")
+    return value
 
 
 def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
@@ -627,7 +641,7 @@ def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines of at most 64 KiB."""
+    """Cuts a byte stream into lines of at most 64 KiB, their ends included."""
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
@@ -637,9 +651,95 @@ class LineSplitter:
         """The lines that `data` completes, without their ends; PeerFault for an endless one."""
         *lines, rest = (self._rest + data).split(b"\n") if data else ([self._rest])
         self._rest = bytearray(rest)
-        if len(rest) > self._limit or any(len(line) > self._limit for line in lines):
+        if len(rest) >= self._limit or any(len(line) >= self._limit for line in lines):
             raise PeerFault("long_line")
         return [bytes(line) for line in lines if line.strip()]
+
+
+# -- pictures: what may be given to a decoder ------------------------------------------------
+
+_JPEG_SKIPPED: Final = frozenset([*range(0xE0, 0xF0), 0xFE, 0xDB, 0xC4, 0xDD])
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_LONG_SCAN: Final = 8_192
+
+
+def _one_scan(data: bytes, start: int) -> bool:
+    """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
+    if data[-2:] != b"\xff\xd9":
+        return False
+    if len(data) - start > _LONG_SCAN:  # without restart markers, the usual case, NumPy is faster
+        octets = np.frombuffer(data, np.uint8, offset=start)
+        if np.count_nonzero(octets[1:][octets[:-1] == 0xFF]) == 1:
+            return True
+    end = _JPEG_MARKER.search(data, start)
+    return end is not None and end.end() == len(data)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a baseline JPEG, at most the largest layer: SOF0, 8 bit, 3 components, one scan.
+
+    PeerFault for anything else.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise PeerFault("bad_picture", "no JPEG")
+    at, size = 2, (0, 0)
+    while at + 4 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at] != 0xFF or length < 2 or at + 2 + length > len(data):
+            break
+        if marker == 0xC0 and size == (0, 0) and length == 17:
+            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
+            if (
+                bits != 8
+                or components != 3
+                or not (0 < width <= LAYERS[-1][0] and 0 < height <= LAYERS[-1][1])
+            ):
+                break
+            size = (width, height)
+        elif marker == 0xDA:
+            if size == (0, 0) or length != 12 or data[at + 4] != 3 or not _one_scan(data, at + 14):
+                break
+            return size
+        elif marker not in _JPEG_SKIPPED:
+            break
+        at += 2 + length
+    raise PeerFault("bad_picture", "not a baseline JPEG")
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of an 8-bit PNG of nothing but pixels, not interlaced, no palette; else PeerFault."""
+    if data[:16] != _PNG_START or data[-12:] != _PNG_END:
+        raise PeerFault("bad_picture", "no PNG")
+    width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
+    if bits != 8 or colour not in (0, 2, 6) or rest != [0, 0, 0]:
+        raise PeerFault("bad_picture", "PNG of a kind that is not used")
+    at = 33
+    while data[at + 4 : at + 8] == b"IDAT":
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    if at != len(data) - 12:
+        raise PeerFault("bad_picture", "PNG with other chunks")
+    return int(width), int(height)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a lossless WebP made of the one chunk VP8L; else PeerFault."""
+    if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
+        raise PeerFault("bad_picture", "no lossless WebP")
+    chunk = int.from_bytes(data[16:20], "little")
+    if int.from_bytes(data[4:8], "little") + 8 != len(data) or 20 + chunk + chunk % 2 != len(data):
+        raise PeerFault("bad_picture", "WebP of another length")
+    bits = int.from_bytes(data[21:25], "little")
+    if bits >> 29:
+        raise PeerFault("bad_picture", "WebP of another version")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+def fits_layer(size: tuple[int, int], layer: int) -> bool:
+    """Whether a picture of `size` is one of `layer`: it fills the layer's box in one direction."""
+    box = LAYERS[layer]
+    return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
 
 
 # -- screen and files: length-prefixed messages --------------------------------------------
@@ -771,6 +871,25 @@ def encode_screen(message: ScreenMessage) -> bytes:
             return _COMMIT.pack(ScreenKind.ACKNOWLEDGE, *message)
 
 
+_SIZE_READERS: Final[Mapping[int, Callable[[bytes], tuple[int, int]]]] = {
+    Codec.JPEG: jpeg_size,
+    Codec.PNG: png_size,
+    Codec.WEBP: webp_size,
+}
+
+
+def _checked_rectangle(rectangle: Rectangle) -> Rectangle:
+    x, y, width, height = rectangle[2:6]
+    if not (0 < width <= 256 and 0 < height <= 256):
+        raise PeerFault("bad_screen", "rectangle")
+    if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
+        raise PeerFault("bad_screen", "place")
+    reader = _SIZE_READERS.get(rectangle.codec)
+    if reader is None or reader(rectangle.data) != (width, height):
+        raise PeerFault("bad_picture", "size")
+    return rectangle
+
+
 def parse_screen(data: bytes) -> ScreenMessage:
     """The screen message in `data`; PeerFault when its sizes lie. Rectangles are checked for
     their place and their picture's own header, so that it is safe to decode them."""
@@ -797,86 +916,6 @@ def parse_screen(data: bytes) -> ScreenMessage:
     raise PeerFault("bad_screen", "kind")
 
 
-def _checked_rectangle(rectangle: Rectangle) -> Rectangle:
-    x, y, width, height = rectangle[2:6]
-    if not (0 < width <= 256 and 0 < height <= 256):
-        raise PeerFault("bad_screen", "rectangle")
-    if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
-        raise PeerFault("bad_screen", "place")
-    reader = {Codec.JPEG: jpeg_size, Codec.PNG: png_size, Codec.WEBP: webp_size}.get(
-        cast(Codec, rectangle.codec)
-    )
-    if reader is None or reader(rectangle.data) != (width, height):
-        raise PeerFault("bad_picture", "size")
-    return rectangle
-
-
-# -- pictures: what may be given to a decoder ------------------------------------------------
-
-_JPEG_SKIPPED: Final = frozenset([*range(0xE0, 0xF0), 0xFE, 0xDB, 0xC4, 0xDD])
-_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-
-
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a baseline JPEG: SOF0, 8 bit, 3 components, one scan; else PeerFault."""
-    if data[:2] != b"\xff\xd8":
-        raise PeerFault("bad_picture", "no JPEG")
-    at, size = 2, (0, 0)
-    while at + 4 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at] != 0xFF or length < 2 or at + 2 + length > len(data):
-            break
-        if marker == 0xC0 and size == (0, 0) and length == 17:
-            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
-            if bits != 8 or components != 3:
-                break
-            size = (width, height)
-        elif marker == 0xDA:
-            if size == (0, 0) or data[at + 4] != 3 or not _one_scan(data, at + 2 + length):
-                break
-            return size
-        elif marker not in _JPEG_SKIPPED:
-            break
-        at += 2 + length
-    raise PeerFault("bad_picture", "not a baseline JPEG")
-
-
-def _one_scan(data: bytes, start: int) -> bool:
-    """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
-    if data[-2:] != b"\xff\xd9":
-        return False
-    if data.count(b"\xff", start) == data.count(b"\xff\x00", start) + 1:
-        return True  # the usual case, without restart markers, at the speed of memchr
-    end = _JPEG_MARKER.search(data, start)
-    return end is not None and end.end() == len(data)
-
-
-def png_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of an 8-bit RGB PNG that is not interlaced, from its first chunk."""
-    if data[:16] != b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" or len(data) < 33:
-        raise PeerFault("bad_picture", "no PNG")
-    width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
-    if bits != 8 or colour not in (0, 2, 3, 6) or rest != [0, 0, 0]:
-        raise PeerFault("bad_picture", "PNG of a kind that is not used")
-    return int(width), int(height)
-
-
-def webp_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a lossless WebP made of the one chunk VP8L; else PeerFault."""
-    if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
-        raise PeerFault("bad_picture", "no lossless WebP")
-    if int.from_bytes(data[4:8], "little") + 8 != len(data):
-        raise PeerFault("bad_picture", "WebP of another length")
-    bits = int.from_bytes(data[21:25], "little")
-    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-
-
-def fits_layer(size: tuple[int, int], layer: int) -> bool:
-    """Whether a picture of `size` is one of `layer`: it fills the layer's box in one direction."""
-    box = LAYERS[layer]
-    return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
-
-
 # -- UDP: sealed frames, blocks and small messages -----------------------------------------------
 #
 #   video    0        4          8       10      12
@@ -901,6 +940,7 @@ AUDIO_SIZES: Final = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG
 LAYER_SHIFT: Final = 30
 COUNTER_MASK: Final = (1 << LAYER_SHIFT) - 1
 REPLAY_WINDOW: Final = 512
+_WINDOW_BITS: Final = (1 << REPLAY_WINDOW) - 1
 
 
 class Kind(enum.IntEnum):
@@ -928,8 +968,8 @@ class Sealer:
     def seal(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
         """`payload` sealed; SealError unless `number` is higher than any before in its lane."""
         lane = (kind, ident, number & ~self._mask)
-        if not self._last.get(lane, -1) < number & self._mask <= self._mask:
-            raise SealError(f"number {number} would be used twice")
+        if not 0 <= number <= 0xFFFFFFFF or number & self._mask <= self._last.get(lane, -1):
+            raise SealError(f"number {number} has run out or would be used twice")
         self._last[lane] = number & self._mask
         return self._encrypt(
             _NONCE.pack(kind, ident, number), payload, _ADDITIONAL.pack(ident, number, total)
@@ -957,9 +997,6 @@ class ReplayWindow:
             return False
         self._bits |= 1 << age
         return True
-
-
-_WINDOW_BITS: Final = (1 << REPLAY_WINDOW) - 1
 
 
 class Opener:
