@@ -40,6 +40,7 @@ Threads, each named here; started by, may write, ends when:
     control              SERVER: the room, control links; ends by ConferenceServer.close
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
     relay                SERVER: the video port, its peers and routes; ends by close
+    file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
     reader-*             LINKS: reads what a child says (mixer, server), restarts it; ends with the child
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
@@ -53,6 +54,7 @@ Threads, each named here; started by, may write, ends when:
     player               CLIENT: jitter buffer to speaker; ends by close
     camera               CLIENT: while the camera is on, which it owns; encodes its layers
     microphone           CLIENT: while the microphone is on, which it owns
+    file-transfer        CLIENT: one a moving file, which it reads or writes; ends with it
     commands             CLIENT: standard input to commands; a daemon that the process's end ends
     preview-camera       CLIENT: the start window's own picture; ends when the preview does
     preview-microphone   CLIENT: the start window's level; ends when the preview does
@@ -79,6 +81,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import io
 import ipaddress
 import json
 import logging
@@ -91,6 +94,7 @@ import re
 import secrets
 import select
 import selectors
+import shutil
 import signal
 import socket
 import ssl
@@ -107,6 +111,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -161,6 +166,7 @@ MAX_PARTS: Final = 256
 MAX_FRAME: Final = CHUNK * MAX_PARTS
 MAX_LINE: Final = 64 * 1024
 MAX_SCREEN: Final = (7680, 4320)
+FILE_BLOCK: Final = 256 << 10  # bytes of a file that are read, hashed and written at once
 MAX_NAME: Final = 32
 MAX_TITLE: Final = 64
 MAX_CHAT: Final = 4_000
@@ -524,7 +530,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
         "ref": _REF,
     },
     "decline": {"file": _FILE_ID},
-    "cancel": {"file": _FILE_ID},
+    "cancel": {"file": _FILE_ID, "ref?": _REF},
     "mute": {"who": _either(_ID, _exactly("all")), "ref?": _REF},
     "remove": {"who": _ID, "ref?": _REF},
     "take_over": {"ref?": _REF},
@@ -778,6 +784,68 @@ class MessageSplitter:
             done.append(bytes(self._rest[4 : 4 + size]))
             del self._rest[: 4 + size]
         return done
+
+
+# -- files: one TLS connection a transfer --------------------------------------------------
+#
+#   upload      client  {"type":"file_upload","ticket":T}\n
+#               server  READY offset\n          what it has already
+#               client  size - offset bytes
+#               server  DONE\n                  whole, and of the SHA-256 that was declared
+#
+#   download    client  {"type":"file_download","ticket":T,"offset":N}\n
+#               server  {"size":S,"sha256":H,"offset":N}\n
+#               client  READY\n
+#               server  size - offset bytes
+#               client  DONE\n                  saved; a client that only closes is not counted
+#
+#   Instead of any of its lines the server may say   FAILED code\n   and close.
+
+MAX_FILE_LINE: Final = 1_024
+FILE_DONE: Final = b"DONE\n"
+FILE_READY: Final = b"READY\n"
+FILE_FAULTS: Final[Mapping[str, str]] = {
+    "no_such_file": "The file is not on offer any longer.",
+    "too_large": "The host's disk has no room for it.",
+    "wrong_hash": "The file changed while it was sent.",
+    "busy": "The host is busy with other files.",
+}
+FILE_REQUESTS: Final[Mapping[str, Shape]] = {
+    "file_upload": {"ticket": _hex(16)},
+    "file_download": {"ticket": _hex(16), "offset": _COUNT},
+}
+_FILE_HEAD: Final[Shape] = {"size": _COUNT, "sha256": _TOKEN, "offset": _COUNT}
+_FILE_ANSWER: Final = re.compile(rb"READY (\d{1,16})|(DONE)|FAILED ([a-z_]{1,32})")
+
+
+def file_ready(offset: int) -> bytes:
+    """The server's line that asks for the bytes of an upload from `offset` on."""
+    return b"READY %d\n" % offset
+
+
+def file_failed(code: str) -> bytes:
+    """The server's line that ends a transfer; `code` is one of FILE_FAULTS."""
+    return f"FAILED {code}\n".encode()
+
+
+def parse_file_answer(line: bytes) -> int | None:
+    """The offset of READY, None for DONE; Refused for FAILED, PeerFault for anything else."""
+    found = _FILE_ANSWER.fullmatch(line)
+    if found is None:
+        raise PeerFault("bad_answer")
+    offset, _, code = found.groups()
+    if code is not None:
+        word = code.decode()
+        raise Refused(word, FILE_FAULTS.get(word, f"The host refused the file: {word}."))
+    return None if offset is None else int(offset)
+
+
+def parse_file_head(line: bytes) -> Json:
+    """{size, sha256, offset} of a download; Refused for FAILED, PeerFault for anything else."""
+    if line.startswith(b"{"):
+        return _shaped(parse_json(line), _FILE_HEAD)
+    parse_file_answer(line)
+    raise PeerFault("bad_answer", "no head")
 
 
 class ScreenKind(enum.IntEnum):
@@ -2847,13 +2915,13 @@ RESUME_SECONDS: Final = 600.0
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {
-    "chat": (400, 20),
-    "private_chat": (400, 20),
-    "reaction": (30, 10),
-    "file_offer": (20, 1),
+    "chat": (5, 1),
+    "private_chat": (5, 1),
+    "reaction": (3, 3),
+    "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
-    "other": (30, 10),
+    "other": (10, 10),
 }
 
 
@@ -2907,7 +2975,7 @@ Effect: TypeAlias = Tell | Expel | Silence | Reroute | ShareStopped | FileGone |
 
 @dataclass(slots=True)
 class Limits:
-    """What the host allows, in bytes."""
+    """What the host allows, in bytes; `free_disk` must stay free."""
 
     file: int = 2 << 30
     person: int = 8 << 30
@@ -2988,6 +3056,13 @@ class Ticket(NamedTuple):
     until: float
 
 
+def _size_words(octets: int) -> str:
+    """A size for people, in the largest binary unit of which there is a whole one."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    step = min(len(units) - 1, max(0, octets.bit_length() - 1) // 10)
+    return f"{octets / (1 << 10 * step):.4g} {units[step]}"
+
+
 def digest(token: str) -> str:
     """The SHA-256 under which a token is kept."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -3032,6 +3107,7 @@ class Room:
             "watch": self._on_watch,
             "ticket": self._on_ticket,
             "file_offer": self._on_file_offer,
+            "decline": self._on_decline,
             "cancel": self._on_cancel,
             "mute": self._on_mute,
             "remove": self._on_remove,
@@ -3317,6 +3393,18 @@ class Room:
         for sender in {sender for sender, _ in over}:
             effects += self._encode(sender, now)
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
+        return [*effects, *self._drop_abandoned(now)]
+
+    def _drop_abandoned(self, now: float) -> list[Effect]:
+        """Withdraw what was not sent to its end by people who cannot come back to it."""
+        unfinished = [offer for offer in self.files.values() if not offer.whole]
+        if not unfinished:
+            return []
+        awaited = {claim.name for claim in self.claims.values() if now < claim.until}
+        effects: list[Effect] = []
+        for offer in unfinished:
+            if offer.owner not in awaited:
+                effects += self.file_gone(offer.file, f"{offer.owner} left before the file was sent.")
         return effects
 
     # -- the host's tools
@@ -3422,28 +3510,31 @@ class Room:
         if to_name is not None and self._named(to_name) is None:
             reason = "Nobody of that name is in the meeting."
             return [self._error(member, "no_such_person", reason, message)]
-        reason = self._too_large(member, message["size"])
-        if reason:
-            return [self._error(member, "too_large", reason, message)]
-        file = self._token(8)
-        self.files[file] = Offer(
-            file,
-            message["name"],
-            message["size"],
-            message["sha256"],
-            member.name,
-            member.id,
-            to_name,
-        )
+        facts = (message["name"], message["size"], message["sha256"], member.name)
+        file = self._unfinished(*facts, to_name)
+        if file is None:
+            reason = self._too_large(member, message["size"])
+            if reason:
+                return [self._error(member, "too_large", reason, message)]
+            file = self._token(8)
+            self.files[file] = Offer(file, *facts, member.id, to_name)
         return [Tell((member.id,), {"type": "file_ready", "ref": message["ref"], "file": file})]
+
+    def _unfinished(self, *facts: object) -> str | None:
+        """The same offer, made before and not sent to its end: it goes on where it stopped."""
+        for offer in self.files.values():
+            same = (offer.name, offer.size, offer.sha256, offer.owner, offer.to_name) == facts
+            if same and not offer.whole:
+                return offer.file
+        return None
 
     def _too_large(self, member: Member, size: int) -> str:
         mine = sum(offer.size for offer in self.files.values() if offer.owner == member.name)
         total = sum(offer.size for offer in self.files.values())
         if size > self.limits.file:
-            return f"Files may have {self.limits.file >> 20} MB at most."
+            return f"Files may have {_size_words(self.limits.file)} at most."
         if mine + size > self.limits.person:
-            return f"One person may offer {self.limits.person >> 20} MB at most."
+            return f"One person may offer {_size_words(self.limits.person)} at most."
         if total + size > self.limits.meeting or len(self.files) >= 1_000:
             return "The meeting has no room for more files."
         return ""
@@ -3451,7 +3542,7 @@ class Room:
     def file_whole(self, file: str) -> list[Effect]:
         """The upload of `file` is complete and verified: offer it."""
         offer = self.files.get(file)
-        if offer is None:
+        if offer is None or offer.whole:
             return []
         offer.whole = True
         to = tuple(one.id for one in self.members.values() if offer.concerns(one.name))
@@ -3465,6 +3556,13 @@ class Room:
             return []
         offer.saved += 1
         return [Tell((owner.id,), {"type": "file_saved", "file": file, "people": offer.saved})]
+
+    def _on_decline(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+        """Only who offered a file to one person alone learns that it is not wanted."""
+        offer = self.files.get(message["file"])
+        if offer is None or offer.to_name != member.name or offer.owner == member.name:
+            return []
+        return self.file_gone(offer.file, f"{member.name} declined the file.")
 
     def _on_cancel(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         offer = self.files.get(message["file"])
@@ -3528,6 +3626,8 @@ class FileEntry:
     rate: float = 0.0  # bytes a second
     path: str | None = None
     reason: str = ""
+    sha256: str = ""
+    people: int = 0  # how many have saved an own file
 
 
 @dataclass(frozen=True, slots=True)
@@ -3572,6 +3672,7 @@ class Snapshot:
     people: tuple[Person, ...] = ()
     chat: tuple[ChatLine, ...] = ()
     files: tuple[FileEntry, ...] = ()
+    largest_file: int = 0  # what the host allows, in bytes
     speaking: int = 0
     presenter: int = 0
     devices: Mapping[str, DeviceState] = field(default_factory=dict)  # camera, mic, speaker
@@ -3625,12 +3726,13 @@ class StateManager:
         if message["meeting"] != self.current.meeting:
             self._newest = 0
             self.update(chat=(), files=())
-        same = ("name", "role", "meeting", "title", "host", "presenter")
+        same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
+        known = {entry.file for entry in self.current.files}
         self.update(
             link="live",
             me=message["id"],
             people=tuple(_person(user) for user in message["users"]),
-            files=tuple(self._entry(offer) for offer in message["files"]),
+            files=self._merged_files(message["files"]),
             pin=message.get("pin", self.current.pin),
             **{key: message[key] for key in same},
         )
@@ -3638,8 +3740,7 @@ class StateManager:
         lines = [*message["chat"], *message["private"]]
         for line in sorted(lines, key=lambda line: int(line["n"])):
             events += self._line(line, line.get("to_name"), history=True)
-        for entry in self.current.files:
-            events.append(self._offer_event(entry))
+        events += [self._offer_event(entry) for entry in self.current.files if entry.file not in known]
         if message["presenter"]:
             name = getattr(self.person(message["presenter"]), "name", "")
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
@@ -3731,7 +3832,15 @@ class StateManager:
             return known
         own = offer["from"] == self.current.name
         name = safe_file_name(offer["name"])
-        return FileEntry(offer["file"], name, offer["size"], offer["from"], offer["private"], own)
+        entry = FileEntry(offer["file"], name, offer["size"], offer["from"], offer["private"], own)
+        return dataclasses.replace(entry, sha256=offer["sha256"])
+
+    def _merged_files(self, offers: list[Json]) -> tuple[FileEntry, ...]:
+        """What is on offer after a reconnect, and what is being sent or was saved here before it."""
+        offered = [self._entry(offer) for offer in offers]
+        ids = {entry.file for entry in offered}
+        kept = [one for one in self.current.files if one.state in ("uploading", "downloading", "saved")]
+        return (*(one for one in kept if one.file not in ids), *offered)
 
     def file(self, file: str) -> FileEntry | None:
         """The file with this id."""
@@ -3744,6 +3853,12 @@ class StateManager:
             self.update(files=tuple(entry if one.file == entry.file else one for one in others))
         else:
             self.update(files=(*others, entry))
+
+    def change_file(self, file: str, **changes: Any) -> None:
+        """Change fields of a file's entry, if it is known."""
+        entry = self.file(file)
+        if entry:
+            self.put_file(dataclasses.replace(entry, **changes))
 
     def _offer_event(self, entry: FileEntry) -> Json:
         return {
@@ -3762,11 +3877,17 @@ class StateManager:
 
     def _on_file_gone(self, message: Json) -> list[Json]:
         entry = self.file(message["file"])
-        if entry is None or entry.state == "saved":
+        if entry is None or entry.state in ("saved", "failed", "gone"):
             return []
         self.put_file(dataclasses.replace(entry, state="gone", reason=message["reason"]))
+        if entry.state == "declined":
+            return []
         failed = {"event": "file_failed", "file": entry.file, "code": "no_such_file"}
         return [{**failed, "reason": message["reason"]}]
+
+    def _on_file_saved(self, message: Json) -> list[Json]:
+        self.change_file(message["file"], people=message["people"])
+        return []
 
 
 # --------------------------------------------------------------------------------------
@@ -4354,6 +4475,9 @@ LINK_QUEUE: Final = 4 << 20
 HANDSHAKE_SECONDS: Final = 5.0
 
 
+_Answer = TypeVar("_Answer")
+
+
 class Timer:
     """A call that a Reactor makes later; `cancel` from its thread."""
 
@@ -4396,6 +4520,19 @@ class Reactor:
         """Have `call` made on the reactor's thread; from any thread, never blocks."""
         self._mail.append(call)
         self._waker.wake()
+
+    def ask(self, call: Callable[[], _Answer], patience: float = 5.0) -> _Answer:
+        """What `call` returns or raises on the reactor's thread; TimeoutError if too late."""
+        answer: Future[_Answer] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(call())
+            except ConnectSphereError as error:
+                answer.set_exception(error)
+
+        self.post(run)
+        return answer.result(patience)
 
     def later(self, delay: float, call: Callable[[], None]) -> Timer:
         """Have `call` made after `delay` seconds. Reactor's thread only."""
@@ -4666,6 +4803,95 @@ class TlsLink:
         return bytes(chunk)
 
 
+class TlsStream:
+    """A blocking TLS connection that one thread owns; only `abort` may come from others.
+
+    OSError when it breaks or stalls, PeerFault for an endless line.
+    """
+
+    STALL = 20.0  # seconds without a byte
+    SLOWEST = 60.0  # seconds for one block: who is slower holds up a place for others
+
+    def __init__(self, sock: Socket, context: ssl.SSLContext, *, server: bool) -> None:
+        self._handle = sock  # the same connection; shutting it down never touches the TLS object
+        self._context = context
+        self._server = server
+        self._tls: ssl.SSLSocket | None = None
+
+    def open(self, deadline: float) -> None:
+        """Shake hands until the monotonic `deadline`."""
+        self._handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._tls = self._context.wrap_socket(
+            self._handle.dup(), server_side=self._server, do_handshake_on_connect=False
+        )
+        self._allow(deadline)
+        self._tls.do_handshake()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the peer's certificate."""
+        return hashlib.sha256(self._open_tls().getpeercert(binary_form=True) or b"").hexdigest()
+
+    def read_line(self, limit: int, deadline: float) -> bytes:
+        """The next line without its end; not a byte more is taken, for raw bytes may follow."""
+        tls, line = self._open_tls(), bytearray()
+        while not line.endswith(b"\n"):
+            self._allow(deadline)
+            byte = tls.recv(1)
+            if not byte:
+                raise ConnectionResetError(errno.ECONNRESET, "closed within a line")
+            line += byte
+            if len(line) > limit:
+                raise PeerFault("long_line")
+        return bytes(line[:-1])
+
+    def fill(self, block: memoryview) -> None:
+        """Receive exactly as many bytes as `block` holds."""
+        tls, filled = self._open_tls(), 0
+        until = self._start_block()
+        while filled < len(block):
+            count = tls.recv_into(block[filled:])
+            if not count:
+                raise ConnectionResetError(errno.ECONNRESET, "closed before the end")
+            filled += count
+            self._judge_pace(until)
+
+    def send(self, block: bytes | memoryview) -> None:
+        """Send all of `block`."""
+        tls, rest = self._open_tls(), memoryview(block)
+        until = self._start_block()
+        while rest:
+            rest = rest[tls.send(rest) :]
+            self._judge_pace(until)
+
+    def abort(self) -> None:
+        """End the connection: whoever waits on it gets an OSError."""
+        with contextlib.suppress(OSError):
+            self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Free the connection."""
+        if self._tls:
+            self._tls.close()
+        self._handle.close()
+
+    def _open_tls(self) -> ssl.SSLSocket:
+        if self._tls is None:
+            raise ConnectionResetError(errno.ENOTCONN, "not open")
+        return self._tls
+
+    def _allow(self, deadline: float) -> None:
+        self._open_tls().settimeout(max(0.001, deadline - time.monotonic()))
+
+    def _start_block(self) -> float:
+        self._open_tls().settimeout(self.STALL)
+        return time.monotonic() + self.SLOWEST
+
+    def _judge_pace(self, until: float) -> None:
+        if time.monotonic() > until:
+            raise TimeoutError(errno.ETIMEDOUT, "too slow")
+
+
 class DatagramLoop:
     """A thread that owns a UDP port: mail first, then datagrams, then what is due.
 
@@ -4901,6 +5127,18 @@ def connect_link(
     with contextlib.suppress(BlockingIOError):
         sock.connect(address)
     return TlsLink(reactor, sock, context, server=False)
+
+
+def connect_stream(address: Address, context: ssl.SSLContext, source: str | None = None) -> TlsStream:
+    """A TlsStream to `address`, connected within 5 s and not yet open; OSError otherwise."""
+    sock = socket.create_connection(address, HANDSHAKE_SECONDS, (source, 0) if source else None)
+    return TlsStream(sock, context, server=False)
+
+
+def write_all(out: io.FileIO, block: memoryview) -> None:
+    """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
+    while block:
+        block = block[out.write(block) :]
 
 
 def cut_off(sock: Socket) -> None:
@@ -7192,6 +7430,10 @@ class ServerOptions:
     base: int = DEFAULT_PORT
     bind: str | None = None
     host_key: str = ""
+    largest_file: int = 2 << 30
+    largest_person: int = 8 << 30
+    largest_meeting: int = 32 << 30
+    free_disk: int = 1 << 30
 
 
 # -- the video relay: one thread, one socket ---------------------------------------------------------
@@ -7507,6 +7749,264 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
     return 0
 
 
+# -- the files plane: one thread a connection ---------------------------------------------------------
+
+
+class StoredFile:
+    """The bytes of one offer, as far as they have come. One thread writes; what is whole, any may read."""
+
+    def __init__(self, path: Path, offer: Offer) -> None:
+        path.touch()
+        self.path = path
+        self.file = offer.file
+        self.size = offer.size
+        self.sha256 = offer.sha256
+        self.have = 0
+        self.users = 0
+        self.gone = False
+        self.writing = threading.Lock()
+        self._hash = hashlib.sha256()
+
+    def append(self, out: io.FileIO, block: memoryview) -> None:
+        """Write the next bytes; Refused when the disk does not take them."""
+        try:
+            write_all(out, block)
+        except OSError as error:
+            raise Refused("too_large", f"The file cannot be stored: {error.strerror}.") from None
+        self._hash.update(block)
+        self.have += len(block)
+
+    def is_right(self) -> bool:
+        """Whether what came is what was declared."""
+        return hmac.compare_digest(self._hash.hexdigest(), self.sha256)
+
+
+@dataclass(eq=False)
+class FileConnection:
+    """One connection of the files plane; who and what it is for is known once its ticket is redeemed."""
+
+    stream: TlsStream
+    worker: Worker | None = None
+    member: int = 0
+    stored: StoredFile | None = None
+    upload: bool = False
+
+
+class FileStore:
+    """The files on offer, in a private folder that is gone after the meeting.
+
+    Tickets are redeemed, and the room is told, on the reactor's thread; each connection has a thread of
+    its own for the bytes. An upload that broke goes on where it stopped.
+    """
+
+    MOST = 64  # transfers at once; who comes later is told to come again
+    MOST_A_PERSON = 8
+    MOST_CONNECTIONS = 256
+    PREFIX = "connectsphere-files-"
+    HEARTBEAT = 60.0
+    LEFT_OVER = 3_600.0  # a folder without heartbeat for so long belongs to a server that was killed
+
+    def __init__(
+        self,
+        room: Room,
+        reactor: Reactor,
+        half_open: HalfOpen,
+        apply: Callable[[list[Effect]], None],
+        identity: Identity,
+        counters: Counters,
+    ) -> None:
+        self._room = room
+        self._reactor = reactor
+        self._half_open = half_open
+        self._apply = apply
+        self._context = server_context(identity)
+        self._counters = counters
+        self._folder: Path | None = None
+        self._beat = -math.inf
+        self._lock = threading.Lock()
+        self._connections: set[FileConnection] = set()
+        self._stored: dict[str, StoredFile] = {}
+
+    # -- life; the reactor's thread unless said otherwise
+
+    def start(self) -> None:
+        """Make the folder, and remove those that killed servers left. Any thread."""
+        for old in Path(tempfile.gettempdir()).glob(f"{self.PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - old.stat().st_mtime > self.LEFT_OVER:
+                    shutil.rmtree(old)
+        self._folder = Path(tempfile.mkdtemp(prefix=self.PREFIX))
+
+    def tick(self, now: float) -> None:
+        """Show that the folder is in use."""
+        if self._folder and now - self._beat > self.HEARTBEAT:
+            self._beat = now
+            with contextlib.suppress(OSError):
+                os.utime(self._folder)
+
+    def close(self, deadline: float = 2.0) -> None:
+        """Cut every connection and delete everything; may be called twice. Any thread but theirs."""
+        self._cut(lambda connection: True)
+        with self._lock:
+            workers = [connection.worker for connection in self._connections]
+        for worker in filter(None, workers):
+            worker.close(deadline)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def forget(self, member: int) -> None:
+        """Cut the connections of a session that is over."""
+        self._cut(lambda connection: connection.member == member)
+
+    def remove(self, file: str) -> None:
+        """Delete the bytes of an offer that is gone, as soon as nobody uses them."""
+        stored = self._stored.pop(file, None)
+        if stored is None:
+            return
+        self._cut(lambda connection: connection.stored is stored)
+        with self._lock:
+            stored.gone = True
+        self._delete_if_unused(stored)
+
+    def _cut(self, concerned: Callable[[FileConnection], bool]) -> None:
+        with self._lock:
+            connections = [one for one in self._connections if concerned(one)]
+        for connection in connections:
+            connection.stream.abort()
+
+    def _delete_if_unused(self, stored: StoredFile) -> None:
+        with self._lock:
+            if stored.gone and not stored.users:
+                stored.path.unlink(missing_ok=True)
+
+    # -- connections
+
+    def begin(self, sock: Socket, address: str) -> None:
+        """Take over a connection that was accepted. The acceptor's thread."""
+        connection = FileConnection(TlsStream(sock, self._context, server=True))
+        with self._lock:
+            full = len(self._connections) >= self.MOST_CONNECTIONS
+            if not full:
+                self._connections.add(connection)
+                run = functools.partial(self._run, connection, sock)
+                connection.worker = Worker("file-server", run, connection.stream.abort).start()
+        if full:
+            self._counters.add("file_connections")
+            self._half_open.leave(sock)
+            connection.stream.close()
+
+    def _run(self, connection: FileConnection, sock: Socket, worker: Worker) -> None:
+        stream = connection.stream
+        try:
+            deadline = time.monotonic() + HANDSHAKE_SECONDS
+            stream.open(deadline)
+            request = parse_message(stream.read_line(MAX_FILE_LINE, deadline), FILE_REQUESTS)
+            stored = self._reactor.ask(lambda: self._redeem(connection, request))
+            self._half_open.leave(sock)
+            if connection.upload:
+                self._take_in(connection, stored)
+            else:
+                self._hand_out(stream, stored, request["offset"])
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+        except Refused as refused:
+            with contextlib.suppress(OSError):
+                stream.send(file_failed(refused.code))
+        except OSError as error:
+            self._counters.add("file_connection_broken")
+            log.info("a transfer broke: %s", error)
+        finally:
+            self._half_open.leave(sock)
+            stream.close()
+            self._release(connection)
+
+    def _release(self, connection: FileConnection) -> None:
+        stored = connection.stored
+        with self._lock:
+            self._connections.discard(connection)
+            if stored:
+                stored.users -= 1
+        if stored:
+            self._delete_if_unused(stored)
+
+    def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
+        """What the ticket is for. The reactor's thread."""
+        ticket = self._room.redeem(request["ticket"], "files", time.monotonic())
+        offer = self._room.files.get(ticket.file or "")
+        if request["type"] != f"file_{ticket.direction}":
+            raise PeerFault("bad_ticket")
+        upload = ticket.direction == "upload"
+        if offer is None or not (upload or offer.whole):
+            raise Refused("no_such_file", FILE_FAULTS["no_such_file"])
+        with self._lock:
+            moving = [one.member for one in self._connections if one.stored]
+            if len(moving) >= self.MOST or moving.count(ticket.member) >= self.MOST_A_PERSON:
+                raise Refused("busy", FILE_FAULTS["busy"])
+            connection.member, connection.upload = ticket.member, upload
+            connection.stored = self._stored_file(offer)
+            connection.stored.users += 1
+        return connection.stored
+
+    def _stored_file(self, offer: Offer) -> StoredFile:
+        if offer.file not in self._stored:
+            assert self._folder is not None
+            self._stored[offer.file] = StoredFile(self._folder / offer.file, offer)
+        return self._stored[offer.file]
+
+    # -- bytes; the connection's own thread
+
+    def _take_in(self, connection: FileConnection, stored: StoredFile) -> None:
+        """An upload: whoever still sends the same file over an older connection makes way."""
+        self._cut(lambda one: one.stored is stored and one.upload and one is not connection)
+        if not stored.writing.acquire(timeout=HANDSHAKE_SECONDS):
+            raise Refused("busy", FILE_FAULTS["busy"])
+        try:
+            self._require_room(stored.size - stored.have)
+            connection.stream.send(file_ready(stored.have))
+            self._receive(connection.stream, stored)
+        finally:
+            stored.writing.release()
+        if stored.is_right():
+            self._reactor.ask(lambda: self._apply(self._room.file_whole(stored.file)))
+            connection.stream.send(FILE_DONE)
+            return
+        connection.stream.send(file_failed("wrong_hash"))
+        reason = FILE_FAULTS["wrong_hash"]
+        self._reactor.ask(lambda: self._apply(self._room.file_gone(stored.file, reason)))
+
+    def _receive(self, stream: TlsStream, stored: StoredFile) -> None:
+        block = memoryview(bytearray(FILE_BLOCK))
+        with stored.path.open("r+b", buffering=0) as out:
+            out.seek(stored.have)
+            while stored.have < stored.size:
+                part = block[: min(FILE_BLOCK, stored.size - stored.have)]
+                stream.fill(part)
+                self._require_room(len(part))
+                stored.append(out, part)
+
+    def _require_room(self, size: int) -> None:
+        assert self._folder is not None
+        if shutil.disk_usage(self._folder).free - size < self._room.limits.free_disk:
+            raise Refused("too_large", FILE_FAULTS["too_large"])
+
+    def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int) -> None:
+        """A download."""
+        if offset > stored.size:
+            raise PeerFault("bad_offset")
+        stream.send(encode_line({"size": stored.size, "sha256": stored.sha256, "offset": offset}))
+        if stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL) + b"\n" != FILE_READY:
+            raise PeerFault("bad_answer")
+        block = memoryview(bytearray(FILE_BLOCK))
+        with stored.path.open("rb", buffering=0) as source:
+            source.seek(offset)
+            while offset < stored.size:
+                count = source.readinto(block)
+                stream.send(block[:count])
+                offset += count
+        if stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL) + b"\n" == FILE_DONE:
+            self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file)))
+
+
 # -- the control plane ----------------------------------------------------------------------------------
 
 
@@ -7734,6 +8234,9 @@ class ConferenceServer:
         self.ports = Ports.at(options.base)
         self.counters = Counters()
         self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
+        self.room.limits = Limits(
+            options.largest_file, options.largest_person, options.largest_meeting, options.free_disk
+        )
         self.over = threading.Event()
         self.reason = ""
         self._context = server_context(identity)
@@ -7744,6 +8247,9 @@ class ConferenceServer:
         self._reactor = Reactor("control", self.counters)
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
+        self._files = FileStore(
+            self.room, self._reactor, self._half_open, self._apply, identity, self.counters
+        )
         self._relay: VideoRelay | None = None
         self._audio_port: UdpPort | None = None
         self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket)
@@ -7754,7 +8260,6 @@ class ConferenceServer:
         self.message_handlers: dict[str, Callable[[ControlSession, Json], None]] = {
             "ping": self._on_ping,
             "report": self._on_report,
-            "decline": lambda session, message: None,
             "leave": self._on_leave,
             "admit": self._on_admit,
         }
@@ -7771,12 +8276,13 @@ class ConferenceServer:
         except Refused:
             self._close_ports()
             raise
+        self._files.start()
         self._mixer.start()
         self._relay.loop.start()
         self._reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
         self._lobby.start()
-        begin = (self._begin_control, self._begin_screen, self._begin_files)
+        begin = (self._begin_control, self._begin_screen, self._files.begin)
         for listener, name, accept in zip(
             self._listeners, ("control", "screen", "files"), begin, strict=True
         ):
@@ -7791,6 +8297,7 @@ class ConferenceServer:
         for acceptor in self._acceptors:
             acceptor.stop()
         self._close_listeners()
+        self._files.close(1.0)
         self._reactor.close(deadline / 2)
         self._lobby.close(1.0)
         self._mixer.close(deadline / 2)
@@ -7868,9 +8375,6 @@ class ConferenceServer:
         cut_off(sock)
 
     def _begin_screen(self, sock: Socket, address: str) -> None:
-        sock.close()
-
-    def _begin_files(self, sock: Socket, address: str) -> None:
         sock.close()
 
     def _begin_control(self, sock: Socket, address: str) -> None:
@@ -8014,6 +8518,7 @@ class ConferenceServer:
 
     def _forget(self, ident: int) -> None:
         self._sessions.pop(ident, None)
+        self._files.forget(ident)
         self._mixer.tell({"do": "remove", "id": ident})
         if self._relay:
             relay = self._relay
@@ -8022,6 +8527,7 @@ class ConferenceServer:
     def _on_tick(self) -> None:
         now = time.monotonic()
         self._apply(self.room.tick(now))
+        self._files.tick(now)
         for session in list(self._sessions.values()):
             if now - session.heard > SILENT_SECONDS:
                 session.link.discard("silent")
@@ -8042,7 +8548,9 @@ class ConferenceServer:
                 case MeetingOver():
                     self.reason = effect.reason
                     self.over.set()
-                case ShareStopped() | FileGone():
+                case FileGone():
+                    self._files.remove(effect.file)
+                case ShareStopped():
                     pass
 
     def _tell(self, effect: Tell) -> None:
@@ -8926,7 +9434,7 @@ class MediaManager:
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
 
-# -- the whole client without a window ------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------
 
 
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
@@ -8950,6 +9458,512 @@ def wanted_text(command: Json) -> str:
     if not clean_text(text):
         raise Refused("bad_command", "The message is empty.")
     return text
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+MOVING_FILES: Final = 4
+PROGRESS_SECONDS: Final = 0.25
+FRUITLESS_TRIES: Final = 6
+_PART: Final = ".connectsphere-"
+_LEFT_OVER: Final = 3_600.0  # a part untouched for so long belongs to a program that was killed
+
+
+def downloads_folder(chosen: str) -> Path:
+    """Where accepted files go: what was chosen, or ConferenceFiles among the user's downloads."""
+    return Path(chosen) if chosen else _usual_downloads() / "ConferenceFiles"
+
+
+def _usual_downloads() -> Path:
+    usual = Path.home() / "Downloads"
+    if sys.platform == "win32":
+        import winreg
+
+        key = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
+        with contextlib.suppress(OSError), winreg.OpenKey(winreg.HKEY_CURRENT_USER, key) as folders:
+            value, _ = winreg.QueryValueEx(folders, "{374DE290-123F-4565-9164-39C4925E467B}")
+            return Path(os.path.expandvars(value))
+        return usual
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "user-dirs.dirs"
+    with contextlib.suppress(OSError, UnicodeError):
+        found = re.search(r'^XDG_DOWNLOAD_DIR="(.+)"', settings.read_text("utf-8"), re.MULTILINE)
+        if found:
+            return Path(found[1].replace("$HOME", str(Path.home())))
+    return usual
+
+
+def mark_as_downloaded(path: Path, platform: str = sys.platform) -> None:
+    """Tell Windows that `path` came from the network, so that it warns before it opens it."""
+    if platform == "win32":
+        with contextlib.suppress(OSError), open(f"{path}:Zone.Identifier", "w", encoding="ascii") as stream:
+            stream.write("[ZoneTransfer]\nZoneId=3\n")
+
+
+def give_free_name(temporary: Path, name: str) -> Path:
+    """Move `temporary` to `name`, or the next free one, in its folder; nothing is ever overwritten."""
+    folder = temporary.parent
+    while True:
+        target = folder / unique_name(name, lambda one: os.path.lexists(folder / one))
+        try:
+            target.hardlink_to(temporary)
+            temporary.unlink()
+            return target
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without hard links
+            with contextlib.suppress(FileExistsError):
+                target.open("xb").close()
+                return temporary.replace(target)
+
+
+@contextlib.contextmanager
+def _locally(code: str, what: str) -> Iterator[None]:
+    """An OSError of this machine's own files, told apart from a connection's."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(code, f"{what}: {error.strerror or error}.") from None
+
+
+@dataclass(eq=False)
+class Transfer:
+    """One file on its way. Its thread moves the bytes; `stop` ends it early, from any thread."""
+
+    upload: bool
+    command: Json
+    file: str = ""
+    name: str = ""
+    size: int = 0
+    sha256: str = ""
+    path: Path = Path()
+    done: int = 0
+    told: float = -math.inf
+    marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=12))
+    stopping: threading.Event = field(default_factory=threading.Event)
+    ending: Refused | None = None
+    _stream: TlsStream | None = None
+    _answer: Future[Json] | None = None
+
+    def stop(self, code: str, reason: str) -> None:
+        """End it for this reason, unless it is ending for another."""
+        self.ending = self.ending or Refused(code, reason)
+        self.stopping.set()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Break the connection; the transfer goes on over another one unless it was stopped."""
+        stream, answer = self._stream, self._answer
+        if stream:
+            stream.abort()
+        if answer:
+            answer.cancel()
+
+    def check(self) -> None:
+        """Raise what `stop` said."""
+        if self.stopping.is_set() and self.ending:
+            raise self.ending
+
+    def hold(self, stream: TlsStream) -> None:
+        """This connection is to be broken by `disconnect`."""
+        self._stream = stream
+        self.check()
+
+    def wait_for(self, answer: Future[Json]) -> Json:
+        """The server's answer within 5 s; OSError where none comes, Refused when it is an error."""
+        self._answer = answer
+        self.check()
+        try:
+            message = answer.result(5.0)
+        except CancelledError:
+            self.check()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the link was lost") from None
+        if message["type"] == "error":
+            raise Refused(message["code"], message["reason"])
+        return message
+
+    def rate(self, now: float) -> float:
+        """Bytes a second since the oldest mark, about 3 s ago; makes a new mark."""
+        self.marks.append((now, self.done))
+        then, before = self.marks[0]
+        return max(0.0, (self.done - before) / (now - then)) if now > then else 0.0
+
+
+class FileTransfers:
+    """The files plane of a participant: four files move at a time, each in a thread of its own.
+
+    A file whose connection breaks goes on where it stopped, as long as the meeting can come back.
+    Commands and what is told run on the reactor's thread.
+    """
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        reactor: Reactor,
+        state: StateManager,
+        emit: Callable[..., None],
+        send: Callable[[Json], None],
+        request: Callable[[Json, Callable[[Json], None]], None],
+    ) -> None:
+        self.folder = downloads_folder(options.downloads)
+        self._options = options
+        self._reactor = reactor
+        self._state = state
+        self._emit = emit
+        self._send = send
+        self._request = request
+        self._pace = TokenBucket(32, 8)  # what the server takes from one person, and less
+        self._lock = threading.Lock()
+        self._waiting: deque[Transfer] = deque()
+        self._moving: dict[Transfer, Worker] = {}
+        self._closed = False
+
+    # -- commands
+
+    def upload(self, command: Json) -> None:
+        """Offer a file to everyone, or to one person."""
+        path, to = wanted(command, "path", str), command.get("to")
+        if to is not None and self._state.named(wanted(command, "to", str)) is None:
+            raise Refused("no_such_person", f"Nobody called {to} is in the meeting.")
+        self._add(Transfer(True, command, path=Path(path)))
+
+    def download(self, command: Json) -> None:
+        """Fetch a file that is on offer."""
+        entry = self._entry(command)
+        if entry.state == "gone":
+            raise Refused("no_such_file", FILE_FAULTS["no_such_file"])
+        if self._find(entry.file):
+            raise Refused("bad_command", "That file is on its way already.")
+        self._state.change_file(entry.file, state="downloading", done=0, rate=0.0, reason="")
+        facts = (entry.file, entry.name, entry.size, entry.sha256)
+        self._add(Transfer(False, command, *facts))
+
+    def decline(self, command: Json) -> None:
+        """Do without a file."""
+        entry = self._entry(command)
+        if entry.state not in ("offered", "failed"):
+            raise Refused("bad_command", "That file is not waiting for an answer.")
+        self._state.change_file(entry.file, state="declined")
+        self._send({"type": "decline", "file": entry.file})
+
+    def cancel(self, command: Json) -> None:
+        """Stop a transfer, or take back what was offered."""
+        entry = self._entry(command)
+        transfer = self._find(entry.file)
+        if transfer is None and not entry.own and self._state.current.role != "host":
+            raise Refused("no_such_file", "That file is neither yours nor on its way.")
+        if transfer is None or transfer.upload:
+            self._send({"type": "cancel", "file": entry.file})
+        if transfer:
+            self._stop(transfer, "cancelled", f"{entry.name} was cancelled.")
+
+    # -- what happens to the meeting
+
+    def withdrawn(self, message: Json) -> bool:
+        """Whether a file that is gone was on its way: then its transfer says so once it has ended."""
+        transfer = self._find(message["file"])
+        if transfer:
+            self._stop(transfer, "no_such_file", message["reason"])
+        return transfer is not None
+
+    def disconnect(self) -> None:
+        """The meeting's link is lost: connections of its session are of no more use."""
+        with self._lock:
+            moving = list(self._moving)
+        for transfer in moving:
+            transfer.disconnect()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """Stop every transfer and remove what is not whole; may be called twice, from any thread."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            moving = dict(self._moving)
+        for transfer in moving:
+            transfer.stop("cancelled", "The meeting is over.")
+        for worker in moving.values():
+            worker.close(deadline)
+
+    # -- which file moves when
+
+    def _entry(self, command: Json) -> FileEntry:
+        entry = self._state.file(wanted(command, "file", str))
+        if entry is None:
+            raise Refused("no_such_file", "There is no such file.")
+        return entry
+
+    def _find(self, file: str) -> Transfer | None:
+        with self._lock:
+            return next((one for one in (*self._moving, *self._waiting) if one.file == file), None)
+
+    def _add(self, transfer: Transfer) -> None:
+        with self._lock:
+            self._waiting.append(transfer)
+        self._start_next()
+
+    def _start_next(self) -> None:
+        with self._lock:
+            while self._waiting and len(self._moving) < MOVING_FILES and not self._closed:
+                transfer = self._waiting.popleft()
+                worker = Worker("file-transfer", functools.partial(self._run, transfer))
+                self._moving[transfer] = worker.start()
+
+    def _stop(self, transfer: Transfer, code: str, reason: str) -> None:
+        transfer.stop(code, reason)
+        with self._lock:
+            waits = transfer in self._waiting
+            if waits:
+                self._waiting.remove(transfer)
+        if waits:
+            self._failed(transfer, Refused(code, reason))
+
+    def _run(self, transfer: Transfer, worker: Worker) -> None:
+        try:
+            if transfer.upload:
+                self._push(transfer)
+            else:
+                self._fetch(transfer)
+        except Refused as refused:
+            self._reactor.post(functools.partial(self._ended, transfer, refused))
+        except OSError as error:
+            self._reactor.post(functools.partial(self._ended, transfer, Refused("broken", f"{error}.")))
+        else:
+            self._reactor.post(functools.partial(self._ended, transfer, None))
+
+    def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
+        with self._lock:
+            self._moving.pop(transfer, None)
+        if failure:
+            self._failed(transfer, failure)
+        elif transfer.upload:
+            self._state.change_file(transfer.file, state="offered", done=transfer.size, rate=0.0)
+            self._tell(transfer, "uploaded", name=transfer.name)
+        else:
+            path = str(transfer.path)
+            self._state.change_file(transfer.file, state="saved", path=path, done=transfer.size, rate=0.0)
+            self._tell(transfer, "file_saved", path=path, sha256=transfer.sha256)
+        self._start_next()
+
+    def _failed(self, transfer: Transfer, failure: Refused) -> None:
+        code, reason = failure.code, failure.reason
+        if not transfer.file:
+            self._emit("error", transfer.command.get("ref"), code=code, reason=reason)
+            return
+        state = "gone" if code == "no_such_file" else "failed"
+        if code == "cancelled":
+            state = "gone" if transfer.upload else "offered"
+        self._state.change_file(transfer.file, state=state, reason=reason, rate=0.0)
+        self._tell(transfer, "file_failed", code=code, reason=reason)
+
+    def _tell(self, transfer: Transfer, event: str, **fields: Any) -> None:
+        self._emit(event, transfer.command.get("ref"), file=transfer.file, **fields)
+
+    # -- the way there; the transfer's own thread
+
+    def _ask(self, transfer: Transfer, message: Json) -> Json:
+        """The answer to a message over the meeting's link, once that stands."""
+        while self._state.current.link != "live" or not self._may_ask():
+            transfer.stopping.wait(0.1)
+            transfer.check()
+        answer: Future[Json] = Future()
+
+        def on_answer(message: Json) -> None:
+            with contextlib.suppress(InvalidStateError):  # nobody waits any longer
+                answer.set_result(message)
+
+        self._reactor.post(lambda: self._request(message, on_answer))
+        return transfer.wait_for(answer)
+
+    def _may_ask(self) -> bool:
+        with self._lock:
+            return self._pace.take(time.monotonic())
+
+    @contextlib.contextmanager
+    def _connection(self, transfer: Transfer, **request: Any) -> Iterator[TlsStream]:
+        """A connection to the host's files plane on which the transfer was asked for."""
+        direction = "upload" if transfer.upload else "download"
+        ask = {"type": "ticket", "plane": "files", "direction": direction, "file": transfer.file}
+        ticket = self._ask(transfer, ask)["ticket"]
+        options = self._options
+        address = (options.address, Ports.at(options.port).files)
+        with contextlib.closing(connect_stream(address, client_context(), options.bind)) as stream:
+            transfer.hold(stream)
+            stream.open(time.monotonic() + HANDSHAKE_SECONDS)
+            if not hmac.compare_digest(stream.fingerprint, options.fingerprint):
+                raise Refused("host_changed", "Another computer answers in the host's place.")
+            stream.send(encode_line({"type": f"file_{direction}", "ticket": ticket, **request}))
+            yield stream
+
+    def _persist(self, transfer: Transfer, attempt: Callable[[], None]) -> None:
+        """Try until it is done; Refused when it was stopped, cannot be, or gets nowhere."""
+        fruitless = 0
+        while True:
+            before = transfer.done
+            try:
+                attempt()
+                return
+            except Refused as refused:
+                transfer.check()
+                if refused.code != "busy":
+                    raise
+            except (OSError, PeerFault) as fault:
+                transfer.check()
+                log.info("%s goes on after: %r", transfer.name, fault)
+                fruitless = fruitless + 1 if transfer.done <= before else 0
+            if fruitless >= FRUITLESS_TRIES:
+                port = Ports.at(self._options.port).files
+                raise Refused("unreachable", f"The host's port {port} for files does not answer.")
+            transfer.stopping.wait(min(2.0, 0.25 * 2**fruitless))
+
+    def _line(self, stream: TlsStream) -> bytes:
+        return stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL)
+
+    def _progress(self, transfer: Transfer) -> None:
+        now = time.monotonic()
+        if now - transfer.told < PROGRESS_SECONDS and transfer.done < transfer.size:
+            return
+        transfer.told = now
+        self._reactor.post(
+            functools.partial(self._tell_progress, transfer, transfer.done, transfer.rate(now))
+        )
+
+    def _tell_progress(self, transfer: Transfer, done: int, rate: float) -> None:
+        self._state.change_file(transfer.file, done=done, rate=rate)
+        self._tell(transfer, "file_progress", bytes=done, size=transfer.size)
+
+    # -- sending
+
+    def _push(self, transfer: Transfer) -> None:
+        path = transfer.path
+        with _locally("bad_command", f"{path} cannot be read"):
+            if path.exists() and not path.is_file():
+                raise Refused("bad_command", f"{path} is no file.")
+            source = path.open("rb", buffering=0)
+        with source:
+            self._offer(transfer, source)
+            try:
+                self._persist(transfer, lambda: self._send_bytes(transfer, source))
+            except Refused:
+                self._reactor.post(lambda: self._take_back(transfer))
+                raise
+
+    def _take_back(self, transfer: Transfer) -> None:
+        """What could not be sent to its end takes no room from others."""
+        self._request({"type": "cancel", "file": transfer.file}, lambda answer: None)
+
+    def _offer(self, transfer: Transfer, source: io.FileIO) -> None:
+        """A first pass over the file for its SHA-256; then it has a place at the host."""
+        transfer.name = transfer.path.name[:255]
+        with _locally("bad_command", f"{transfer.path} cannot be read"):
+            transfer.size = os.fstat(source.fileno()).st_size
+            largest = self._state.current.largest_file
+            if largest and transfer.size > largest:
+                raise Refused("too_large", f"{transfer.name} is larger than the host allows.")
+            transfer.sha256 = self._hash(transfer, source)
+        message = {"type": "file_offer", "name": transfer.name, "size": transfer.size}
+        message |= {"sha256": transfer.sha256}
+        if transfer.command.get("to") is not None:
+            message["to_name"] = transfer.command["to"]
+        file = self._place(transfer, message)
+        if not self._reactor.ask(lambda: self._begin_upload(transfer, file)):
+            raise Refused("bad_command", f"{transfer.name} is on its way already.")
+
+    def _place(self, transfer: Transfer, message: Json) -> str:
+        for _ in range(FRUITLESS_TRIES):
+            with contextlib.suppress(OSError):
+                return str(self._ask(transfer, message)["file"])
+        raise Refused("unreachable", "The host does not answer.")
+
+    def _hash(self, transfer: Transfer, source: io.FileIO) -> str:
+        block, whole = memoryview(bytearray(FILE_BLOCK)), hashlib.sha256()
+        while count := source.readinto(block):
+            transfer.check()
+            whole.update(block[:count])
+        return whole.hexdigest()
+
+    def _begin_upload(self, transfer: Transfer, file: str) -> bool:
+        """Show it as being sent; False when the very same is being sent already. Reactor's thread."""
+        if self._find(file):
+            return False
+        transfer.file = file
+        name, private = safe_file_name(transfer.name), transfer.command.get("to") is not None
+        entry = FileEntry(file, name, transfer.size, self._state.current.name, private, own=True)
+        self._state.put_file(dataclasses.replace(entry, state="uploading", sha256=transfer.sha256))
+        return True
+
+    def _send_bytes(self, transfer: Transfer, source: io.FileIO) -> None:
+        block = memoryview(bytearray(FILE_BLOCK))
+        with self._connection(transfer) as stream:
+            offset = parse_file_answer(self._line(stream))
+            if offset is None or offset > transfer.size:
+                raise PeerFault("bad_answer")
+            source.seek(offset)
+            transfer.done = offset
+            while transfer.done < transfer.size:
+                with _locally("bad_command", f"{transfer.path} cannot be read"):
+                    count = source.readinto(block)
+                if not count:
+                    raise Refused("wrong_hash", FILE_FAULTS["wrong_hash"])
+                stream.send(block[: min(count, transfer.size - transfer.done)])
+                transfer.done = min(transfer.size, transfer.done + count)
+                self._progress(transfer)
+            if parse_file_answer(self._line(stream)) is not None:
+                raise PeerFault("bad_answer")
+
+    # -- fetching
+
+    def _fetch(self, transfer: Transfer) -> None:
+        self._sweep()
+        part = self.folder / f"{_PART}{secrets.token_hex(8)}.part"
+        whole = hashlib.sha256()
+        try:
+            with _locally("disk", f"Files cannot be saved in {self.folder}"):
+                out = part.open("xb", buffering=0)
+            with out:
+                self._persist(transfer, lambda: self._receive_bytes(transfer, out, whole))
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Make the folder; remove what programs left in it that were killed."""
+        with _locally("disk", f"Files cannot be saved in {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for old in self.folder.glob(f"{_PART}*.part"):
+                if time.time() - old.stat().st_mtime > _LEFT_OVER:
+                    old.unlink(missing_ok=True)
+
+    def _receive_bytes(self, transfer: Transfer, out: io.FileIO, whole: hashlib._Hash) -> None:
+        """Take the bytes from where it stopped to the end, judge them, and give them their name."""
+        block = memoryview(bytearray(FILE_BLOCK))
+        with self._connection(transfer, offset=transfer.done) as stream:
+            head = parse_file_head(self._line(stream))
+            if head != {"size": transfer.size, "sha256": transfer.sha256, "offset": transfer.done}:
+                raise PeerFault("bad_answer", "another file")
+            stream.send(FILE_READY)
+            while transfer.done < transfer.size:
+                piece = block[: min(FILE_BLOCK, transfer.size - transfer.done)]
+                stream.fill(piece)
+                with _locally("disk", "The file cannot be saved"):
+                    write_all(out, piece)
+                whole.update(piece)
+                transfer.done += len(piece)
+                self._progress(transfer)
+            if not hmac.compare_digest(whole.hexdigest(), transfer.sha256):
+                raise Refused("wrong_hash", "The file did not arrive as it was offered.")
+            transfer.check()
+            self._keep(transfer, out)
+            with contextlib.suppress(OSError):
+                stream.send(FILE_DONE)
+
+    def _keep(self, transfer: Transfer, out: io.FileIO) -> None:
+        part = Path(str(out.name))
+        with _locally("disk", f"{transfer.name} cannot be saved"):
+            out.close()
+            mark_as_downloaded(part)
+            transfer.path = give_free_name(part, safe_file_name(transfer.name))
+
+
+# -- the whole client without a window ------------------------------------------------------------
 
 
 def changed_words(known: KnownHost) -> str:
@@ -8994,6 +10008,7 @@ class MeetingController:
         self._unsaid: list[Json] = []
         self._delay = 0.0
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
+        self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.send, self.request)
         self._commands: dict[str, Callable[[Json], None]] = {
             "chat": self._do_chat,
             "private": self._do_private,
@@ -9002,6 +10017,10 @@ class MeetingController:
             "mic": self._do_mic,
             "camera": self._do_camera,
             "watch": self._do_watch,
+            "upload": self.files.upload,
+            "download": self.files.download,
+            "decline": self.files.decline,
+            "cancel": self.files.cancel,
             "snapshot": self._do_snapshot,
             "users": self._do_users,
             "stats": self._do_stats,
@@ -9042,6 +10061,7 @@ class MeetingController:
     def close(self, deadline: float = 3.0) -> None:
         """Leave, if still in, and end every thread; may be called twice."""
         self._reactor.post(lambda: self.leave("left"))
+        self.files.close(deadline)
         self._reactor.close(deadline)
         self.media.close()
 
@@ -9112,6 +10132,7 @@ class MeetingController:
         now = time.monotonic()
         if not self._lost_at:
             self._lost_at = now
+            self.files.disconnect()
             self.state.update(link="reconnecting", reason=reason)
             self.emit("reconnecting", reason=reason)
         if code not in ("", "no_meeting") or now - self._lost_at > self.RETRY_SECONDS:
@@ -9179,6 +10200,8 @@ class MeetingController:
                 self.emit("error", code=message["code"], reason=message["reason"])
             case "asks":
                 self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
+            case "file_gone" if self.files.withdrawn(message):
+                pass
             case "ended" | "removed":
                 self._finish("ended", 0, reason=message["reason"])
                 if self._link:
@@ -14888,6 +15911,22 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UsageError("--json goes with --list.")
 
 
+LIMIT_OPTIONS: Final[Mapping[str, str]] = {
+    "--largest-file": "the size of one file (2GB)",
+    "--largest-person": "of all files of one person (8GB)",
+    "--largest-meeting": "of all files together (32GB)",
+    "--free-disk": "what must stay free on this disk (1GB)",
+}
+
+
+def parse_size(text: str) -> int:
+    """A size in bytes from "500", "64 kB", "2GB", 1.5TB ...: binary units, as Explorer counts."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?([kmgt]?)i?b?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text} is no size such as 500MB or 2GB")
+    return int(float(found[1]) * (1 << 10 * " kmgt".index(found[2].lower() or " ")))
+
+
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of COMMANDS; UsageError for wrong ones."""
     parser = OneSentenceParser(prog="connectsphere", description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -14914,6 +15953,8 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--mic", metavar="MIC", help="none, default, tone, an index or a WAV file")
     parser.add_argument("--speaker", metavar="SPEAKER", help="none, default, an index or a WAV file to write")
     parser.add_argument("--downloads", metavar="DIR", help="where accepted files go")
+    for name, words in LIMIT_OPTIONS.items():
+        parser.add_argument(name, type=parse_size, metavar="SIZE", help=f"host: {words}")
     parser.add_argument("--host-key", metavar="FILE", help="the secret that makes its holder the host")
     parser.add_argument("--new", action="store_true", help="open a window although one is open")
     parser.add_argument("--log", metavar="FILE", help="write the log there")
@@ -14951,6 +15992,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
     """What the server needs, from the command line."""
     name = clean_name(options.name) if options.name else own_name()
     key = options.host_key
+    limits = [name[2:].replace("-", "_") for name in LIMIT_OPTIONS]
     return ServerOptions(
         title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
         host_name=name,
@@ -14958,6 +16000,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
         base=options.port or DEFAULT_PORT,
         bind=options.bind,
         host_key=make_host_key(Path(key) if key else home / "host.key"),
+        **{key: value for key in limits if (value := getattr(options, key)) is not None},
     )
 
 
