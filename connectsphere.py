@@ -6490,6 +6490,9 @@ def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     return chunks
 
 
+RATES_PLAYED: Final = range(4_000, 384_001)
+
+
 class _WavFile:
     """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits or float."""
 
@@ -6524,8 +6527,10 @@ class _WavFile:
         width = (bits + 7) // 8
         self._float = kind == 3
         known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
-        if width not in known or not self._rate or not self._channels or frame != self._channels * width:
+        if width not in known or not self._channels or frame != self._channels * width:
             raise ValueError(f"format {kind}, {bits} bits")
+        if self._rate not in RATES_PLAYED:  # a resampler for any other would fill the memory
+            raise ValueError(f"{self._rate} samples a second")
         frames = len(chunks["data"]) // frame
         if not frames:
             raise ValueError("no sound")
@@ -9535,7 +9540,7 @@ class Transfer:
     name: str = ""
     size: int = 0
     sha256: str = ""
-    path: Path = Path()
+    path: Path = field(default_factory=Path)
     done: int = 0
     told: float = -math.inf
     marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=12))
