@@ -274,7 +274,7 @@ def main() -> int:
             key: int(value) if value.isdigit() else value
             for key, value in (pair.split("=", 1) for pair in args.changes)
         }
-        loop._entered(FakeController(args.people, args.host, **fields), mic=False, camera=False)
+        loop.enter(FakeController(args.people, args.host, **fields), mic=False, camera=False)
     if args.seconds:
         root.after(round(args.seconds * 1000), loop.stop)
     root.mainloop()

@@ -75,7 +75,7 @@ class Driver:
     def meet(self, people: int = 9, host: bool = False, **changes: Any) -> FakeController:
         """Go into a meeting."""
         controller = FakeController(people, host, **changes)
-        self.loop._entered(controller, mic=False, camera=False)
+        self.loop.enter(controller, mic=False, camera=False)
         self.pump(0.5)
         return controller
 
