@@ -11665,6 +11665,7 @@ class Look:
         self.px = Metrics(scale)
         installed = set(font.families(root))
         self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
+        self._menu: tk.Menu | None = None
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
         self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
 
@@ -11726,6 +11727,10 @@ class Look:
             self._photos.popitem(last=False)
         return found
 
+    def forget(self) -> None:
+        """Let all pictures go, in the Tk thread."""
+        self._photos.clear()
+
     def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
         """An icon of `size` logical pixels."""
         colour, real = colour or self.palette.text, self.px(size)
@@ -11777,11 +11782,13 @@ class Look:
         return text[:low].rstrip() + "…"
 
     def menu(self, parent: tk.Misc, entries: Sequence[tuple[str, Callable[[], object]] | None]) -> tk.Menu:
-        """A menu in the palette's colours; None is a separator."""
+        """A menu in the palette's colours, in place of the one before; None is a separator."""
         import tkinter as tk
 
         p = self.palette
-        menu = tk.Menu(
+        if self._menu is not None:
+            self._menu.destroy()
+        self._menu = menu = tk.Menu(
             parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
             activeforeground=p.on_accent,
             bd=0, activeborderwidth=0, relief="flat", font=self.font(13),
@@ -11802,12 +11809,15 @@ class Painted:
     ) -> None:
         self.look = look
         self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
+        self.spots: list[tuple[str, Box, Callable[[], object]]] = []
+        self._listening = False
         self._kept: list[ImageTk.PhotoImage] = []
         self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
 
     def wipe(self) -> None:
         """Remove everything drawn."""
         self.canvas.delete("all")
+        self.spots.clear()
         self._kept.clear()
 
     def image(
@@ -11820,7 +11830,7 @@ class Painted:
     ) -> int:
         """Show a picture."""
         self._kept.append(photo)
-        return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags)
+        return self.canvas.create_image(x, y, image=photo, anchor=anchor)
 
     def text(
         self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
@@ -11835,13 +11845,36 @@ class Painted:
             return self.image(x, y, photo, "w" if anchor == "w" else "nw", tags)
         font = self.look.font(size, bold)
         shown = self.look.clip(text, font, room) if room else text
-        return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor, tags=tags)
+        return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor)
 
-    def on(self, tag: str, command: Callable[[], object]) -> None:
-        """Call `command` when something tagged is clicked; the hand shows that it can be."""
-        self.canvas.tag_bind(tag, "<ButtonRelease-1>", lambda _: command())
-        self.canvas.tag_bind(tag, "<Enter>", lambda _: self.canvas.configure(cursor="hand2"))
-        self.canvas.tag_bind(tag, "<Leave>", lambda _: self.canvas.configure(cursor=""))
+    def spot(self, name: str, box: Box, command: Callable[[], object]) -> None:
+        """Call `command` when `box` is clicked; the hand shows that it can be. The last one added wins."""
+        if not self._listening:
+            self._listening = True
+            self.canvas.bind("<ButtonRelease-1>", self._hit, add="+")
+            self.canvas.bind("<Motion>", self._point, add="+")
+        self.spots.append((name, box, command))
+
+    def cool(self, prefix: str) -> None:
+        """Forget the places whose names begin so."""
+        self.spots = [spot for spot in self.spots if not spot[0].startswith(prefix)]
+
+    def spot_at(self, x: int, y: int) -> Callable[[], object] | None:
+        """What a click there calls."""
+        found = (
+            command
+            for _, (left, top, wide, tall), command in reversed(self.spots)
+            if left <= x < left + wide and top <= y < top + tall
+        )
+        return next(found, None)
+
+    def _hit(self, event: tk.Event[tk.Canvas]) -> None:
+        command = self.spot_at(event.x, event.y)
+        if command is not None:
+            command()
+
+    def _point(self, event: tk.Event[tk.Canvas]) -> None:
+        self.canvas.configure(cursor="hand2" if self.spot_at(event.x, event.y) else "")
 
 
 class Tooltip:
@@ -11931,6 +11964,7 @@ class Button(Painted):
         super().__init__(
             look, parent, width or (need if text else look.px(height)), look.px(height), focus=True
         )
+        self.left = False  # words at the left edge instead of the middle
         self._listen()
         if tip:
             Tooltip(look, self.canvas, tip, key)
@@ -12019,7 +12053,7 @@ class Button(Painted):
         room = font.measure(self.words) if self.words else 0
         icon = look.px(20) if self.icon_name else 0
         gap = look.px(6) if room and icon else 0
-        x = max(look.px(4), (width - room - icon - gap) // 2)
+        x = look.px(12) if self.left else max(look.px(4), (width - room - icon - gap) // 2)
         if icon:
             slash = look.palette.bad if self.slash else ""
             self.image(x, height // 2, look.icon(self.icon_name, 20, colour, slash), "w")
@@ -12347,7 +12381,7 @@ class Row(Protocol):
 class ListView(Painted):
     """Rows of any height, of which only those in sight are drawn; so a thousand stay fluid.
 
-    Rows offer actions with `action`; arrows walk through them, Return presses the one ringed.
+    Rows offer actions with `spot`; arrows walk through them, Return presses the one ringed.
     """
 
     def __init__(
@@ -12358,7 +12392,6 @@ class ListView(Painted):
         self.rows: list[Any] = []
         self.stick = stick  # stay at the newest row while it is in sight
         self.chosen_action = ""
-        self._actions: list[tuple[str, Callable[[], object], Box]] = []
         self._tops: list[int] = [0]
         self._heights: dict[tuple[Any, int], int] = {}
         self._offset = 0
@@ -12421,7 +12454,6 @@ class ListView(Painted):
     def redraw(self) -> None:
         """Draw the rows in sight."""
         self.wipe()
-        self._actions.clear()
         tall, width = self.canvas.winfo_height(), self.width
         first = max(0, bisect_right(self._tops, self._offset) - 1)
         for at in range(first, len(self.rows)):
@@ -12450,15 +12482,13 @@ class ListView(Painted):
             self._grip = event.y
             self.scroll(by)
 
-    def action(self, name: str, box: Box, command: Callable[[], object]) -> tuple[str, ...]:
-        """Offer `command` on `box`; what is drawn with the returned tags presses it."""
-        tag = f"do:{name}"
-        self._actions.append((tag, command, box))
-        self.on(tag, command)
-        return (tag,)
+    def row_at(self, y: int) -> Any:
+        """The row at `y` on the screen, or None."""
+        at = bisect_right(self._tops, self._offset + y) - 1
+        return self.rows[at] if 0 <= at < len(self.rows) else None
 
     def _walk(self, by: int) -> None:
-        names = [name for name, _, _ in self._actions]
+        names = [name for name, _, _ in self.spots]
         if names:
             at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
             if not 0 <= at < len(names):
@@ -12470,7 +12500,7 @@ class ListView(Painted):
         self.redraw()
 
     def _press(self) -> None:
-        for name, command, _ in list(self._actions):
+        for name, _, command in list(self.spots):
             if name == self.chosen_action:
                 command()
                 return
@@ -12478,7 +12508,7 @@ class ListView(Painted):
     def _ring(self) -> None:
         if self.canvas.focus_get() is not self.canvas:
             return
-        for name, _, (x, y, wide, tall) in self._actions:
+        for name, (x, y, wide, tall), _ in self.spots:
             if name == self.chosen_action:
                 self.image(x, y, self.look.box(wide, tall, 9, "", self.look.palette.focus, 2))
 
@@ -12537,14 +12567,17 @@ class Dialog:
             else:
                 self.look.root.focus_set()
 
-    def buttons(self, *entries: tuple[str, str, Callable[[], object]]) -> None:
-        """A row of (words, kind, command) at the lower right; each closes the dialog first."""
+    def buttons(self, entries: Sequence[tuple[str, str, Callable[[], object]]], first: str = "") -> None:
+        """A row of (words, kind, command) at the lower right; Return presses `first`, else the last."""
         row = self.look.frame(self.body, self.look.palette.panel)
         row.pack(side="bottom", fill="x", padx=self.look.px(24), pady=(self.look.px(16), self.look.px(20)))
-        for words, kind, command in reversed(entries):
-            button = Button(self.look, row, partial(self._then, command), words, kind=kind)
+        made = [
+            (words, Button(self.look, row, partial(self._then, command), words, kind=kind))
+            for words, kind, command in entries
+        ]
+        for words, button in reversed(made):
             button.canvas.pack(side="right", padx=(self.look.px(10), 0))
-            if kind in ("primary", "danger"):
+            if self.first is None or words == first:
                 self.first = button.canvas
 
     def _then(self, command: Callable[[], object]) -> None:
@@ -12553,15 +12586,20 @@ class Dialog:
 
 
 class ConfirmDialog(Dialog):
-    """A question with its answers as (words, kind, command)."""
+    """A question with its answers as (words, kind, command); Return gives `first`, else the last."""
 
     def __init__(
-        self, look: Look, title: str, text: str, *answers: tuple[str, str, Callable[[], object]]
+        self,
+        look: Look,
+        title: str,
+        text: str,
+        *answers: tuple[str, str, Callable[[], object]],
+        first: str = "",
     ) -> None:
         super().__init__(look, title, 460)
         words = look.label(self.body, text, 13, colour=look.palette.second, width=self.width - look.px(52))
         words.pack(anchor="w", padx=look.px(24))
-        self.buttons(*answers)
+        self.buttons(answers, first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13028,9 +13066,6 @@ class VideoTile:
         self._photo = ImageTk.PhotoImage(blank, master=canvas)
         if not self._item:
             self._item = canvas.create_image(0, 0, anchor="nw", tags=("tile", tag))
-            canvas.tag_bind(tag, "<Enter>", lambda _: self.stage.hover(self))
-            canvas.tag_bind(tag, "<Double-Button-1>", lambda _: self.stage.pin(self.key))
-            canvas.tag_bind(tag, "<Button-3>", lambda event: self.stage.tile_menu(self.key, event))
             canvas.tag_lower(tag)
         canvas.itemconfigure(self._item, image=self._photo)
         self._asked = ()
@@ -13054,8 +13089,6 @@ class VideoTile:
     def remove(self) -> None:
         """Leave the stage."""
         self.stage.canvas.delete(self._item)
-        for event in ("<Enter>", "<Double-Button-1>", "<Button-3>"):
-            self.stage.canvas.tag_unbind(f"tile:{self.key}", event)
         self._photo = None
 
 
@@ -13086,6 +13119,9 @@ class Stage(Painted):
         canvas = self.canvas
         canvas.bind("<Configure>", lambda _: self.arrange())
         canvas.bind("<Leave>", lambda _: self.hover(None))
+        canvas.bind("<Motion>", self._moved)
+        canvas.bind("<Double-Button-1>", self._twice)
+        canvas.bind("<Button-3>", lambda event: self.tile_menu(self._tile_at(event), event))
         canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
         canvas.bind("<Button-4>", lambda _: self._wheel(1))
         canvas.bind("<Button-5>", lambda _: self._wheel(-1))
@@ -13282,6 +13318,7 @@ class Stage(Painted):
     def hover(self, tile: VideoTile | None) -> None:
         """Show the small buttons of the tile under the mouse."""
         self.canvas.delete("hover")
+        self.cool("hover")
         self._hover_photos.clear()
         self.under = tile.key if tile else None
         if tile is None or tile.box[2] < self.look.px(110):
@@ -13297,17 +13334,16 @@ class Stage(Painted):
                 *icons[:1],
             ]
         left = right - px(36) * len(icons)
-        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"), "hover:back")
+        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"))
         for at, (icon, command) in enumerate(icons):
-            tag = f"hover:{icon}"
             shown = look.icon(icon, 18, "#7FAAFF" if icon == "pin" and self.pinned == tile.key else "#FFFFFF")
-            self._over(left + px(36) * at + px(9), y + px(17), shown, tag)
-            self.canvas.tag_bind(tag, "<Button-1>", lambda _, run=command: run())  # type: ignore[misc]
+            self._over(left + px(36) * at + px(9), y + px(17), shown)
+            self.spot(f"hover:{icon}", (left + px(36) * at, y + px(10), px(36), px(32)), command)
         self._facts(tile)
 
-    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
+    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
         self._hover_photos.append(photo)
-        self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover", tag))
+        self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
 
     def _poor(self, key: int | str) -> bool:
         one = next((one for one in self._shown.people if one.id == key), None)
@@ -13335,7 +13371,6 @@ class Stage(Painted):
                 x,
                 y,
                 self.look.box(font.measure(words) + self.look.px(16), self.look.px(24), 7, "#14181F"),
-                "hover:facts",
             )
             self.canvas.create_text(
                 x + self.look.px(8),
@@ -13347,7 +13382,7 @@ class Stage(Painted):
                 tags=("hover",),
             )
 
-    def tile_menu(self, key: int | str, event: tk.Event[tk.Canvas] | None) -> None:
+    def tile_menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
         """What can be done with this person."""
         if not isinstance(key, int):
             return
@@ -13367,6 +13402,23 @@ class Stage(Painted):
         else:
             zoom = max(0.1, min(8.0, (zoom or 0.6) * by))
             self.view = (zoom, x if x >= 0 else cx, y if y >= 0 else cy)
+
+    def _tile_at(self, event: tk.Event[tk.Canvas]) -> int | str | None:
+        for key, tile in self.tiles.items():
+            x, y, wide, tall = tile.box
+            if x <= event.x < x + wide and y <= event.y < y + tall:
+                return key
+        return None
+
+    def _moved(self, event: tk.Event[tk.Canvas]) -> None:
+        key = self._tile_at(event)
+        if key != self.under:
+            self.hover(None if key is None else self.tiles[key])
+
+    def _twice(self, event: tk.Event[tk.Canvas]) -> None:
+        key = self._tile_at(event)
+        if key is not None and self.spot_at(event.x, event.y) is None:
+            self.pin(key)
 
     def _wheel(self, way: int) -> None:
         if self.under == "screen":
@@ -13398,8 +13450,11 @@ class Stage(Painted):
             self.turn(by)
 
     def close(self) -> None:
-        """End the painters."""
+        """End the painters; let the pictures go while Tk still knows them."""
         self.painter.close()
+        for tile in self.tiles.values():
+            tile.remove()
+        self.tiles.clear()
 
 
 class ToastStack:
@@ -13450,6 +13505,7 @@ class ToastStack:
 
     def _draw(self) -> None:
         self.stage.canvas.delete("toast")
+        self.stage.cool("toast")
         self._photos.clear()
         y = self.stage.look.px(20)
         for toast in self._toasts:
@@ -13477,14 +13533,14 @@ class ToastStack:
             x + px(46), y + height // 2, text=words, font=font, fill=p.text, anchor="w", tags=("toast",)
         )
         if action:
-            tag = f"toast:{number}"
             at = x + width - px(40)
             canvas.create_text(
-                at, y + height // 2, text=action, font=bold, fill=p.link, anchor="e", tags=("toast", tag)
+                at, y + height // 2, text=action, font=bold, fill=p.link, anchor="e", tags=("toast",)
             )
-            stage.on(tag, partial(self._act, number, command))
-        self._put(x + width - px(30), y + px(15), look.icon("close", 14, p.third), f"toast:x{number}")
-        stage.on(f"toast:x{number}", partial(self.drop, number))
+            act = partial(self._act, number, command)
+            stage.spot(f"toast:{number}", (at - action_room, y, action_room + px(6), height), act)
+        self._put(x + width - px(30), y + px(15), look.icon("close", 14, p.third), "toast")
+        stage.spot(f"toast:x{number}", (x + width - px(34), y, px(34), height), partial(self.drop, number))
 
     def _act(self, number: int, command: Callable[[], object] | None) -> None:
         self.drop(number)
@@ -13493,7 +13549,7 @@ class ToastStack:
 
     def _put(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
         self._photos.append(photo)
-        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("toast", tag))
+        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=(tag,))
 
 
 class Reactions:
@@ -13701,12 +13757,12 @@ class TopBar:
             key="F11",
         )
         self.full.canvas.pack(side="right", padx=(px(8), px(16)), pady=px(11))
-        group = Card(look, self.frame, 9).canvas
+        group = Card(look, self.frame, 10).canvas
         group.pack(side="right", padx=px(4))
         self.layouts: dict[str, Button] = {}
         for name, tip in self.LAYOUTS:
-            button = Button(look, group, commands[name], icon=name, kind="ghost", height=36, tip=tip)
-            button.canvas.pack(side="left")
+            button = Button(look, group, commands[name], icon=name, kind="ghost", height=32, tip=tip)
+            button.canvas.pack(side="left", padx=px(2), pady=px(2))
             self.layouts[name] = button
         self.people = Pill(look, self.frame, "Who is here", commands["users"])
         self.quality = Pill(look, self.frame, "Connection to the host")
@@ -13745,9 +13801,8 @@ class TopBar:
         )
         if shot.link == "reconnecting":
             words, bars, colour = tr("No link"), 1, p.bad
-        self.quality.show(
-            words if self._narrow else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars
-        )
+        brief = self._narrow or shot.link == "reconnecting"
+        self.quality.show(words if brief else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars)
         if shot.pin:
             self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Copy"), lead="PIN")
         else:
@@ -13884,7 +13939,6 @@ class ChatRow:
         fill = p.accent if line.own else p.card
         view.image(left, y, look.box(box_wide, box_tall, 13, fill, p.warn if line.to else "", 1))
         colour = p.on_accent if line.own else p.text
-        tag = f"chat:{line.n}"
         if shaped(line.text):
             for at, words in enumerate(lines):
                 view.image(
@@ -13895,18 +13949,16 @@ class ChatRow:
                 )
             return
         for at, words in enumerate(lines):
-            item = view.canvas.create_text(
+            view.canvas.create_text(
                 left + px(13),
                 y + px(9) + at * step,
                 text=words,
                 font=look.font(13),
                 fill=colour,
                 anchor="nw",
-                tags=(tag,),
             )
-            self._links(view, item, words, left + px(13), y + px(9) + at * step, colour)
+            self._links(view, words, left + px(13), y + px(9) + at * step, colour)
         self._emoji(view, lines, left + px(13), y + px(9), step)
-        self.panel.selectable(tag, self)
 
     def _head(self, view: ListView, y: int, width: int) -> None:
         look, px, p, line = view.look, view.look.px, view.look.palette, self.line
@@ -13922,21 +13974,21 @@ class ChatRow:
             return
         view.image(px(4), y + px(26), look.avatar(line.sender, 32))
         name = look.clip(plain(line.sender), look.font(13, bold=True), width - px(190))
-        view.text(px(46), middle, name, 13, bold=True)
-        x = px(54) + look.font(13, bold=True).measure(name)
+        item = view.text(px(46), middle, name, 13, bold=True)
+        x = view.canvas.bbox(item)[2] + px(8)
         view.text(x, middle, words, 12, colour=p.third)
         if line.to:
             x += look.font(12).measure(words) + px(8)
             view.text(x, middle, private, 12, colour=p.warn)
             room = look.font(12, bold=True).measure(tr("Reply"))
-            tags = view.action(
+            view.spot(
                 f"reply{line.n}",
                 (width - room - px(14), y + px(3), room + px(10), px(22)),
                 partial(self.panel.to, line.sender),
             )
-            view.text(width - px(8), middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e", tags=tags)
+            view.text(width - px(8), middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
 
-    def _links(self, view: ListView, item: int, words: str, x: int, y: int, colour: str) -> None:
+    def _links(self, view: ListView, words: str, x: int, y: int, colour: str) -> None:
         font = view.look.font(13)
         for found in LINK.finditer(words):
             start, end = x + font.measure(words[: found.start()]), x + font.measure(words[: found.end()])
@@ -13945,13 +13997,11 @@ class ChatRow:
             target = next(
                 (link for link in LINK.findall(self.line.text) if link.startswith(found[0])), found[0]
             )
-            view.canvas.tag_bind(item, "<Double-Button-1>", lambda _, to=target: webbrowser.open(to))  # type: ignore[misc]
-            tags = view.action(
-                f"link{self.line.n}:{found.start()}:{y}",
+            view.spot(
+                f"link{self.line.n}:{found.start()}",
                 (start, y, end - start, font.metrics("linespace")),
                 partial(webbrowser.open, target),
             )
-            view.canvas.create_rectangle(start, y, end, base, fill="", outline="", tags=tags)
 
     def _emoji(self, view: ListView, lines: Sequence[str], x: int, y: int, step: int) -> None:
         """Our pictures where the blanks stand."""
@@ -14208,6 +14258,7 @@ class ChatPanel:
         self.composer = Composer(look, self.frame, self._send, attach)
         self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
         self.list = ListView(look, self.frame, stick=True)
+        self.list.canvas.bind("<Button-3>", self._menu)
         self.list.canvas.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
         self._notes: list[tuple[int, str]] = []
         self._seen: tuple[Any, ...] = ()
@@ -14257,16 +14308,17 @@ class ChatPanel:
     def _send(self, text: str, to: str) -> None:
         self.act({"do": "private", "to": to, "text": text} if to else {"do": "chat", "text": text})
 
-    def selectable(self, tag: str, row: ChatRow) -> None:
-        """A right click on a message offers to copy it."""
-        self.list.canvas.tag_bind(tag, "<Button-3>", lambda event: self._menu(event, row))
-
-    def _menu(self, event: tk.Event[tk.Canvas], row: ChatRow) -> None:
+    def _menu(self, event: tk.Event[tk.Canvas]) -> None:
+        """A right click on a message offers to copy or answer it."""
+        row = self.list.row_at(event.y)
+        if not isinstance(row, ChatRow):
+            return
+        line = row.line
         entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Copy"), lambda: copy_text(self.look.root, row.line.text))
+            (tr("Copy"), partial(copy_text, self.look.root, line.text))
         ]
-        if not row.line.own:
-            entries.append((tr("Answer in private"), partial(self.to, row.line.sender)))
+        if not line.own:
+            entries.append((tr("Answer in private"), partial(self.to, line.sender)))
         self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
 
 
@@ -14300,8 +14352,8 @@ class PersonRow:
             view.text(px(52), middle + px(10), " · ".join(parts), 11, colour=p.second, room=room)
         x = width - px(6)
         if not self.own:
-            tags = view.action(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
-            view.image(x - px(14), middle, look.icon("more", 18, p.second), "center", tags)
+            view.spot(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
+            view.image(x - px(14), middle, look.icon("more", 18, p.second), "center")
         x -= px(34)
         view.image(
             x,
@@ -14401,9 +14453,9 @@ class FileRow:
         x = px(66)
         for name, words, command in self.actions:
             room = look.font(12, bold=True).measure(words) + px(24)
-            tags = view.action(f"{name}{one.file}", (x, y + px(66), room, px(30)), command)
+            view.spot(f"{name}{one.file}", (x, y + px(66), room, px(30)), command)
             main = name in ("download", "open")
-            view.image(x, y + px(66), look.box(room, px(30), 8, p.accent if main else p.raised), tags=tags)
+            view.image(x, y + px(66), look.box(room, px(30), 8, p.accent if main else p.raised))
             view.text(
                 x + room // 2,
                 y + px(81),
@@ -14412,7 +14464,6 @@ class FileRow:
                 bold=True,
                 colour=p.on_accent if main else p.text,
                 anchor="center",
-                tags=tags,
             )
             x += room + px(8)
 
@@ -14539,12 +14590,12 @@ class MeetingRow:
     def draw(self, view: ListView, y: int, width: int) -> None:
         """Draw it."""
         look, px, p = view.look, view.look.px, view.look.palette
-        tags = view.action(f"meeting:{self.place}", (0, y, width, px(66)), self.choose)
+        view.spot(f"meeting:{self.place}", (0, y, width, px(66)), self.choose)
         fill, ring = (p.chosen, p.focus) if self.chosen else (p.card, "")
-        view.image(0, y, look.box(width, px(66), 12, fill, ring, 2), tags=tags)
-        view.image(px(14), y + px(13), look.avatar(self.host, 40), tags=tags)
+        view.image(0, y, look.box(width, px(66), 12, fill, ring, 2))
+        view.image(px(14), y + px(13), look.avatar(self.host, 40))
         room = width - px(68) - px(50)
-        view.text(px(68), y + px(24), self.title, 14, bold=True, room=room, tags=tags)
+        view.text(px(68), y + px(24), self.title, 14, bold=True, room=room)
         words = (
             f"{self.host} · "
             + (tr("1 person") if self.people == 1 else tr("{count} people", count=self.people))
@@ -14552,9 +14603,9 @@ class MeetingRow:
         )
         if self.other_version:
             words = tr("Another version of ConnectSphere: both need the same")
-        view.text(px(68), y + px(46), words, 12, colour=p.second, room=room, tags=tags)
+        view.text(px(68), y + px(46), words, 12, colour=p.second, room=room)
         if self.pin:
-            view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center", tags)
+            view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center")
 
 
 class PreviewCard:
@@ -15012,6 +15063,7 @@ class SettingsDialog(Dialog):
             for name, words, icon in self.PAGES
         }
         for tab in self.tabs.values():
+            tab.left = True
             tab.canvas.pack(padx=px(12), pady=px(3))
         Button(look, side, self.close, tr("Done"), kind="primary", width=px(176)).canvas.pack(
             side="bottom", padx=px(12), pady=px(20)
@@ -15058,7 +15110,7 @@ class SettingsDialog(Dialog):
         look, px = self.look, self.look.px
         self._words("Microphone")
         self._device("mic", self.page).canvas.pack(fill="x")
-        self.meter = Meter(look, self.page, 44, 11, 9)
+        self.meter = Meter(look, self.page, (self.width - px(262)) // px(11), 11, 9)
         self.meter.canvas.pack(anchor="w", pady=px(12))
         self._words("Speaker")
         row = look.frame(self.page, look.palette.panel)
@@ -15430,7 +15482,7 @@ class MainAppView:
         self.pager.wipe()
         shown = min(stage.pages, 8)
         self.pager.canvas.configure(width=px(150 + 16 * shown))
-        self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center", ("back",))
+        self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center")
         x = px(30)
         for at in range(shown):
             here = at == min(stage.page, shown - 1)
@@ -15438,7 +15490,7 @@ class MainAppView:
                 x, px(14), self.look.box(px(14 if here else 7), px(7), 4, p.focus if here else p.line)
             )
             x += px(22 if here else 15)
-        self.pager.image(x + px(8), px(17), self.look.icon("right", 18, p.second), "center", ("on",))
+        self.pager.image(x + px(8), px(17), self.look.icon("right", 18, p.second), "center")
         self.pager.text(
             x + px(28),
             px(17),
@@ -15446,8 +15498,8 @@ class MainAppView:
             12,
             colour=p.second,
         )
-        self.pager.on("back", partial(stage.turn, -1))
-        self.pager.on("on", partial(stage.turn, 1))
+        self.pager.spot("back", (0, 0, px(26), px(34)), partial(stage.turn, -1))
+        self.pager.spot("on", (x, 0, px(200), px(34)), partial(stage.turn, 1))
 
     # what the user does
 
@@ -15595,6 +15647,7 @@ class MainAppView:
                 tr("They cannot come back into this meeting."),
                 (tr("Cancel"), "plain", lambda: None),
                 (tr("Remove"), "danger", partial(self.act, {"do": "remove", "who": name})),
+                first=tr("Cancel"),
             )
         )
 
@@ -15630,6 +15683,7 @@ class MainAppView:
                     stay,
                     (tr("Leave"), "plain", self.leave),
                     end,
+                    first=tr("Leave"),
                 )
             )
         else:
@@ -15795,6 +15849,7 @@ class WindowLoop:
 
     def restyle(self) -> None:
         """Build everything anew in the colours, size and language now chosen."""
+        before = self.look
         self._style()
         controller = self.controller
         if controller is not None and self.view is not None:
@@ -15802,6 +15857,7 @@ class WindowLoop:
             self._enter(controller)
         elif self.start is not None:
             self.show_start("")
+        before.forget()
 
     def show_start(self, trouble: str) -> None:
         """Show the start window, with a reason why one is back."""
