@@ -651,23 +651,37 @@ class LineSplitter:
 
 # -- pictures: what may be given to a decoder ------------------------------------------------
 
-_JPEG_SKIPPED: Final = frozenset([*range(0xE0, 0xF0), 0xFE, 0xDB, 0xC4, 0xDD])
+_JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_LONG_SCAN: Final = 8_192
+_SEGMENT: Final = struct.Struct(">HH")
+_FRAME_HEADER: Final = struct.Struct(">BHHB")
+_FEW_ESCAPES: Final = 16
 
 
 def _one_scan(data: bytes, start: int) -> bool:
     """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
     if data[-2:] != b"\xff\xd9":
         return False
-    if len(data) - start > _LONG_SCAN:  # without restart markers, the usual case, NumPy is faster
+    for _ in range(_FEW_ESCAPES):
+        start = data.index(b"\xff", start)
+        if data[start + 1]:
+            break
+        start += 2
+    else:  # for the rest NumPy is faster than a search each; what it cannot tell is a restart marker
         octets = np.frombuffer(data, np.uint8, offset=start)
         if np.count_nonzero(octets[1:][octets[:-1] == 0xFF]) == 1:
             return True
     end = _JPEG_MARKER.search(data, start)
     return end is not None and end.end() == len(data)
+
+
+def _frame_size(data: bytes, at: int) -> tuple[int, int]:
+    """(width, height) from a frame header: 8 bit, 3 components, at most the largest layer; else (0, 0)."""
+    bits, height, width, components = _FRAME_HEADER.unpack_from(data, at)
+    fits = 0 < width <= LAYERS[-1][0] and 0 < height <= LAYERS[-1][1]
+    return (width, height) if fits and bits == 8 and components == 3 else (0, 0)
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
@@ -679,25 +693,20 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         raise PeerFault("bad_picture", "no JPEG")
     at, size = 2, (0, 0)
     while at + 4 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at] != 0xFF or length < 2 or at + 2 + length > len(data):
+        marker, length = _SEGMENT.unpack_from(data, at)
+        start, at = at + 4, at + 2 + length
+        if length < 2 or at > len(data):
             break
-        if marker == 0xC0 and size == (0, 0) and length == 17:
-            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
-            if (
-                bits != 8
-                or components != 3
-                or not (0 < width <= LAYERS[-1][0] and 0 < height <= LAYERS[-1][1])
-            ):
-                break
-            size = (width, height)
-        elif marker == 0xDA:
-            if size == (0, 0) or length != 12 or data[at + 4] != 3 or not _one_scan(data, at + 14):
-                break
+        if marker in _JPEG_SKIPPED:
+            continue
+        if marker == 0xFFC0 and size == (0, 0) and length == 17:
+            size = _frame_size(data, start)
+        elif (
+            marker == 0xFFDA and size != (0, 0) and length == 12 and data[start] == 3 and _one_scan(data, at)
+        ):
             return size
-        elif marker not in _JPEG_SKIPPED:
+        else:
             break
-        at += 2 + length
     raise PeerFault("bad_picture", "not a baseline JPEG")
 
 
