@@ -158,7 +158,7 @@ MAX_NAME: Final = 32
 MAX_TITLE: Final = 64
 MAX_CHAT: Final = 4_000
 HISTORY: Final = 200
-MAX_PEOPLE: Final = 500
+MAX_PEOPLE: Final = 250  # so that the roster fits one line, whatever the names
 
 Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
@@ -2929,7 +2929,6 @@ class Member:
     camera: bool = False
     hand: float = 0.0
     sharing: bool = False
-    may_share: bool = True
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
     watching: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -2970,6 +2969,12 @@ class Offer:
     def concerns(self, name: str) -> bool:
         """Whether the person called `name` may have it."""
         return self.to_name is None or name in (self.owner, self.to_name)
+
+    def open_for(self, name: str, direction: str) -> bool:
+        """Whether the person called `name` may `upload` it (once), or `download` it (once it is whole)."""
+        if direction == "upload":
+            return name == self.owner and not self.whole
+        return self.whole and self.concerns(name)
 
 
 @dataclass(slots=True)
@@ -3014,8 +3019,9 @@ class Room:
         self.counter = 0
         self.chat_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
         self.private_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
-        self.owned_names: dict[str, str] = {}
+        self.owned_names: dict[str, int] = {}  # by skeleton: the number its next bearer may get
         self.banned: set[str] = set()
+        self.may_not_share: set[str] = set()  # names, so that reconnecting changes nothing
         self._token = token
         self._next_id = 1
         self._tickets: dict[str, Ticket] = {}
@@ -3062,8 +3068,11 @@ class Room:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
         owned, _ = self.claim(token, now)
         stale = next((one for one in self.members.values() if owned and one.name == owned), None)
-        effects = self.leave(stale.id, "replaced", now) if stale else []
+        effects = self._replace(stale, now) if stale else []
         name = owned or self._free_name(clean_name(name))
+        self.claims = {
+            key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
+        }
         member = Member(self._next_id, name, role, address)
         self._next_id += 1
         fresh = self._token(32)
@@ -3071,33 +3080,39 @@ class Room:
         if token and owned:
             member.old_token = digest(token)
         self.claims[member.token] = Claim(name, math.inf)
-        self.owned_names[skeleton(name)] = name
+        self.owned_names.setdefault(skeleton(name), 2)
         everyone = tuple(self.members)
         self.members[member.id] = member
         return member, fresh, [*effects, Tell(everyone, {"type": "join", "user": member.user()})]
 
+    def _replace(self, stale: Member, now: float) -> list[Effect]:
+        """End the session whose owner has come anew."""
+        gone = {"type": "ended", "reason": "You have joined from another connection."}
+        return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
+
     def _free_name(self, name: str) -> str:
-        wanted, number = name, 2
+        wanted, look = name, skeleton(name)
         while skeleton(wanted) in self.owned_names:
+            number = self.owned_names.get(look, 2)
+            self.owned_names[look] = number + 1
             ending = f" ({number})"
-            wanted = name[: MAX_NAME - len(ending)] + ending
-            number += 1
+            wanted = name[: MAX_NAME - len(ending)].rstrip() + ending
         return wanted
 
     def leave(self, ident: int, reason: str, now: float) -> list[Effect]:
         """Take a member out. `reason`: left, lost, removed, replaced."""
-        member = self.members.pop(ident, None)
-        if member is None:
+        if ident not in self.members:
             return []
+        effects = self.share_stop(ident)
+        member = self.members.pop(ident)
         self._settle_claim(member, reason, now)
-        effects: list[Effect] = [Reroute(ident)]
-        for sender in list(member.watching):
+        self._note_lingering(member.watching, {}, now)
+        effects.append(Reroute(ident))
+        for sender in member.watching:
             effects += self._encode(sender, now, Reroute(sender))
         self._encodes.pop(ident, None)
         for other in self.members.values():
             other.watching.pop(ident, None)
-        if self.presenter == ident:
-            effects += self.share_stop(ident)
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
@@ -3153,10 +3168,10 @@ class Room:
         if member is None:
             return []
         kind = message["type"]
-        if kind in HOST_ONLY and member.role != "host":
-            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
         if not self._within_rate(member, kind, now):
             raise PeerFault("flood", kind)
+        if kind in HOST_ONLY and member.role != "host":
+            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
         handler = self._handlers.get(kind)
         if handler is None:
             raise PeerFault("unexpected_message", kind)
@@ -3301,12 +3316,12 @@ class Room:
         }
 
     def tick(self, now: float) -> list[Effect]:
-        """Once in a while: layers whose time is over, tickets and claims that have run out."""
+        """Once in a while: layers whose time is over, tickets that have run out."""
         over = [key for key, (_, until) in self._lingering.items() if until <= now]
         for key in over:
             del self._lingering[key]
         effects: list[Effect] = []
-        for sender in {sender for sender, _ in over}:
+        for sender in dict.fromkeys(sender for sender, _ in over):
             effects += self._encode(sender, now)
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
         return effects
@@ -3341,14 +3356,14 @@ class Room:
         former = self.members.get(self.presenter)
         if former is None or former.id == member.id:
             return []
-        former.may_share = False
+        self.may_not_share.add(former.name)
         return self.share_stop(former.id)
 
     def _on_allow_share(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None:
             return [self._error(member, "no_such_person", "That person is not here.", message)]
-        other.may_share = True
+        self.may_not_share.discard(other.name)
         return [Tell((other.id,), {"type": "share_allowed"})]
 
     def _on_end(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
@@ -3362,10 +3377,7 @@ class Room:
             raise PeerFault("bad_ticket")
         if plane == "files":
             offer = self.files.get(file or "")
-            rightful = offer and (
-                offer.owner == member.name if direction == "upload" else offer.concerns(member.name)
-            )
-            if not rightful:
+            if offer is None or not offer.open_for(member.name, direction):
                 return [self._error(member, "no_such_file", "That file is not on offer.", message)]
         ticket = self._token(16)
         self._tickets[ticket] = Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)
@@ -3383,10 +3395,12 @@ class Room:
 
     def share_start(self, ident: int) -> list[Effect]:
         """Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
-        member = self.members[ident]
+        member = self.members.get(ident)
+        if member is None:
+            raise Refused("not_allowed", "You are not in the meeting any longer.")
         if self.presenter and self.presenter != ident:
             raise Refused("share_busy", f"{self.members[self.presenter].name} is sharing already.")
-        if not member.may_share:
+        if member.name in self.may_not_share:
             raise Refused("not_allowed", "The host has to allow you to share again.")
         self.presenter = ident
         member.sharing = True
@@ -3395,19 +3409,13 @@ class Room:
 
     def share_stop(self, ident: int) -> list[Effect]:
         """Free the screen, if `ident` has it."""
-        if self.presenter != ident:
+        if not ident or self.presenter != ident:
             return []
         self.presenter = 0
-        member = self.members.get(ident)
-        name = member.name if member else ""
-        effects: list[Effect] = [
-            ShareStopped(ident),
-            self._tell_all({"type": "screen_stop", "id": ident, "name": name}),
-        ]
-        if member:
-            member.sharing = False
-            effects.append(self._changed(member))
-        return effects
+        member = self.members[ident]
+        member.sharing = False
+        told = self._tell_all({"type": "screen_stop", "id": ident, "name": member.name})
+        return [ShareStopped(ident), told, self._changed(member)]
 
     def _on_file_offer(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         to_name = message.get("to_name")
@@ -3469,7 +3477,8 @@ class Room:
         offer = self.files.pop(file, None)
         if offer is None:
             return []
-        to = tuple(one.id for one in self.members.values() if offer.concerns(one.name))
+        knows = offer.concerns if offer.whole else offer.owner.__eq__
+        to = tuple(one.id for one in self.members.values() if knows(one.name))
         return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, "reason": reason})]
 
 
