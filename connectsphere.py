@@ -54,8 +54,14 @@ Threads, each named here; started by, may write, ends when:
     camera               CLIENT: while the camera is on, which it owns; encodes its layers
     microphone           CLIENT: while the microphone is on, which it owns
     commands             CLIENT: standard input to commands; a daemon that the process's end ends
+    preview-camera       CLIENT: the start window's own picture; ends when the preview does
+    preview-microphone   CLIENT: the start window's level; ends when the preview does
+    speaker-test         CLIENT: plays three tones, then ends
+    crowd                CLIENT: what simulated participants do, in the demo's child; ends by close
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
+    tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
+    window-errand        WINDOW: one piece of work that may take long; ends with it
 """
 
 from __future__ import annotations
@@ -91,6 +97,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unicodedata
@@ -492,10 +499,10 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
     "user_list": {},
-    "chat": {"text": _text(MAX_CHAT)},
+    "chat": {"text": _text(MAX_CHAT), "ref?": _REF},
     "private_chat": {"to_name": _NAME, "text": _text(MAX_CHAT), "ref?": _REF},
-    "reaction": {"emoji": _text(32)},
-    "hand": {"up": _flag},
+    "reaction": {"emoji": _text(32), "ref?": _REF},
+    "hand": {"up": _flag, "ref?": _REF},
     "mic": {"on": _flag},
     "video_start": {},
     "video_stop": {},
@@ -518,12 +525,12 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
     },
     "decline": {"file": _FILE_ID},
     "cancel": {"file": _FILE_ID},
-    "mute": {"who": _either(_ID, _exactly("all"))},
-    "remove": {"who": _ID},
-    "take_over": {},
-    "allow_share": {"who": _ID},
-    "admit": {"ask": _COUNT, "on": _flag},
-    "end": {},
+    "mute": {"who": _either(_ID, _exactly("all")), "ref?": _REF},
+    "remove": {"who": _ID, "ref?": _REF},
+    "take_over": {"ref?": _REF},
+    "allow_share": {"who": _ID, "ref?": _REF},
+    "admit": {"ask": _COUNT, "on": _flag, "ref?": _REF},
+    "end": {"ref?": _REF},
     "leave": {},
     "resumed": {},
     "ping": {"t": _number(0, 2**53)},
@@ -557,10 +564,10 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
     "join": {"user": _record(_USER)},
     "leave": {"id": _ID, "name": _NAME, "reason": _REASON},
-    "state": {"user": _record(_USER)},
-    "chat": _CHAT,
-    "private_chat": {**_CHAT, "to_name": _NAME},
-    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32)},
+    "state": {"user": _record(_USER), "ref?": _REF},
+    "chat": {**_CHAT, "ref?": _REF},
+    "private_chat": {**_CHAT, "to_name": _NAME, "ref?": _REF},
+    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32), "ref?": _REF},
     "video_start": {"id": _ID, "name": _NAME},
     "video_stop": {"id": _ID, "name": _NAME},
     "encode": {"n": _COUNT, "layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS))},
@@ -2487,6 +2494,25 @@ class TileCursor:
     waiting: deque[Rectangle] = field(default_factory=deque)
 
 
+def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
+    for start, size, whole in (
+        (rectangle.x, rectangle.width, geometry.width),
+        (rectangle.y, rectangle.height, geometry.height),
+    ):
+        end = start + size
+        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
+            raise PeerFault("bad_screen", "off the grid")
+
+
+def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
+    """The rows and columns of tiles that the rectangle covers."""
+    top, left = rectangle.y // TILE, rectangle.x // TILE
+    return (
+        slice(top, top + _tiles_of(rectangle.height)),
+        slice(left, left + _tiles_of(rectangle.width)),
+    )
+
+
 class TileTable:
     """The newest bytes of each place of the shared screen, for the server and the presenter alike.
 
@@ -2591,25 +2617,6 @@ class TileTable:
         else:
             self._lossy.put(self._serial, rectangle, place, np.ones_like(self._lossy.owners[place], np.bool_))
             self._lossless.release(rectangle.version, place)
-
-
-def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
-    """The rows and columns of tiles that the rectangle covers."""
-    top, left = rectangle.y // TILE, rectangle.x // TILE
-    return (
-        slice(top, top + _tiles_of(rectangle.height)),
-        slice(left, left + _tiles_of(rectangle.width)),
-    )
-
-
-def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
-    for start, size, whole in (
-        (rectangle.x, rectangle.width, geometry.width),
-        (rectangle.y, rectangle.height, geometry.height),
-    ):
-        end = start + size
-        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
-            raise PeerFault("bad_screen", "off the grid")
 
 
 class TileCanvas:
@@ -2783,6 +2790,26 @@ _ACTED_ON: Final = frozenset(
 _ACTED_ON_NAMES: Final = frozenset(["desktop.ini", "autorun.inf", "thumbs.db", "folder.htt"])
 
 
+def _extension(name: str) -> str:
+    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
+
+
+def _is_blocked_kind(name: str) -> bool:
+    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
+    return acted_on or is_executable_name(name)
+
+
+def _shorten(name: str) -> str:
+    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
+    if len(name.encode()) <= MAX_FILE_NAME:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 20:
+        stem, dot, extension = name, "", ""
+    room = MAX_FILE_NAME - len((dot + extension).encode())
+    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
+
+
 def safe_file_name(text: str) -> str:
     """A file name made of `text`, whoever wrote it: its last component, without control, format or
     bidi characters, device names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
@@ -2819,26 +2846,6 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
     return f"{stem} ({number}){dot}{extension}"
 
 
-def _extension(name: str) -> str:
-    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
-
-
-def _is_blocked_kind(name: str) -> bool:
-    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
-    return acted_on or is_executable_name(name)
-
-
-def _shorten(name: str) -> str:
-    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
-    if len(name.encode()) <= MAX_FILE_NAME:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    if not stem or len(extension.encode()) > 20:
-        stem, dot, extension = name, "", ""
-    room = MAX_FILE_NAME - len((dot + extension).encode())
-    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
-
-
 # ======================================================================================
 # [4] ROOM - who is in the meeting and who must receive what
 # Uses: BASICS
@@ -2849,9 +2856,9 @@ RESUME_SECONDS: Final = 600.0
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {
-    "chat": (5, 1),
-    "private_chat": (5, 1),
-    "reaction": (3, 3),
+    "chat": (400, 20),
+    "private_chat": (400, 20),
+    "reaction": (30, 10),
     "file_offer": (20, 1),
     "ticket": (64, 16),
     "watch": (30, 10),
@@ -3183,11 +3190,17 @@ class Room:
             member.buckets[lane] = TokenBucket(*RATES[lane])
         return member.buckets[lane].take(now)
 
+    def _answer(self, member: Member, answer: Json, message: Json) -> Tell:
+        """`answer` for the sender of `message`, with its number if it has one."""
+        return Tell((member.id,), {**answer, "ref": message["ref"]} if "ref" in message else answer)
+
+    def _answer_all(self, member: Member, answer: Json, message: Json) -> list[Effect]:
+        """`answer` for everyone; the number of `message` is its sender's alone."""
+        others = tuple(ident for ident in self.members if ident != member.id)
+        return [self._answer(member, answer, message), Tell(others, answer)]
+
     def _error(self, member: Member, code: str, reason: str, message: Json) -> Tell:
-        answer: Json = {"type": "error", "code": code, "reason": reason}
-        if "ref" in message:
-            answer["ref"] = message["ref"]
-        return Tell((member.id,), answer)
+        return self._answer(member, {"type": "error", "code": code, "reason": reason}, message)
 
     def _on_user_list(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
@@ -3202,7 +3215,7 @@ class Room:
             return []
         line = self._line(member, text, clock)
         self.chat_lines.append(line)
-        return [self._tell_all({"type": "chat", **line})]
+        return self._answer_all(member, {"type": "chat", **line}, message)
 
     def _on_private_chat(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         text = clean_text(message["text"])
@@ -3214,8 +3227,9 @@ class Room:
             return []
         line = {**self._line(member, text, clock), "to_name": other.name}
         self.private_lines.append(line)
-        both = tuple(dict.fromkeys((member.id, other.id)))
-        return [Tell(both, {"type": "private_chat", **line})]
+        told = {"type": "private_chat", **line}
+        to = () if other.id == member.id else (other.id,)
+        return [self._answer(member, told, message), Tell(to, told)]
 
     def _on_reaction(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         emoji = clean_text(message["emoji"], 32)
@@ -3223,16 +3237,19 @@ class Room:
             return []
         self.counter += 1
         fields = {"n": self.counter, "id": member.id, "from": member.name, "emoji": emoji}
-        return [self._tell_all({"type": "reaction", **fields})]
+        return self._answer_all(member, {"type": "reaction", **fields}, message)
+
+    def _state(self, member: Member) -> Json:
+        return {"type": "state", "user": member.user()}
 
     def _changed(self, member: Member) -> Tell:
-        return self._tell_all({"type": "state", "user": member.user()})
+        return self._tell_all(self._state(member))
 
     def _on_hand(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         if message["up"] == bool(member.hand):
-            return []
+            return [self._answer(member, self._state(member), message)]
         member.hand = clock if message["up"] else 0.0
-        return [self._changed(member)]
+        return self._answer_all(member, self._state(member), message)
 
     def _on_mic(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         return self._set_mic(member, message["on"])
@@ -4267,7 +4284,7 @@ class ResumeTokens:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, WIRE, MEDIA
+# Uses: BASICS, MEDIA
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -4292,6 +4309,11 @@ class Worker:
         """Start the thread."""
         self._thread.start()
         return self
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started."""
+        return self._thread.ident is not None
 
     def _guarded(self) -> None:
         try:
@@ -4765,7 +4787,21 @@ class HalfOpen:
 # -- children of this program ---------------------------------------------------------------------
 
 
-def start_child(arguments: Sequence[str]) -> subprocess.Popen[str]:
+def share_socket(sock: Socket, child: int) -> Json:
+    """What a child needs to use `sock`, which it was started with, as its own."""
+    if sys.platform == "win32":
+        return {"share": sock.share(child).hex()}
+    return {"fd": sock.fileno()}
+
+
+def shared_socket(told: Json) -> Socket:
+    """The parent's socket, from what `share_socket` said. In the child."""
+    if sys.platform == "win32":
+        return socket.fromshare(bytes.fromhex(told["share"]))
+    return socket.socket(fileno=told["fd"])
+
+
+def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subprocess.Popen[str]:
     """Start this same program in a hidden role; it ends when its standard input ends."""
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):
@@ -4784,6 +4820,7 @@ def start_child(arguments: Sequence[str]) -> subprocess.Popen[str]:
         env=environment,
         text=True,
         encoding="utf-8",
+        pass_fds=(shared.fileno(),) if shared and sys.platform != "win32" else (),
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
 
@@ -4805,16 +4842,22 @@ def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
 class ChildKeeper:
     """Keeps a child in a hidden role running, and starts a new one when it dies.
 
-    It talks in lines of JSON: `first` is said to each new child, `on_message` gets what it says, on
-    the thread that reads it.
+    It talks in lines of JSON: `first` is said to each new child, with what it needs to use the socket
+    `shared`; `on_message` gets what it says, on the thread that reads it.
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], first: Json | None, on_message: Callable[[Json], None]
+        self,
+        name: str,
+        arguments: Sequence[str],
+        first: Json,
+        on_message: Callable[[Json], None],
+        shared: Callable[[], Socket] | None = None,
     ) -> None:
         self._name = name
         self._arguments = arguments
         self._first = first
+        self._shared = shared
         self._on_message = on_message
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -4826,7 +4869,11 @@ class ChildKeeper:
 
     def tell(self, message: Json) -> None:
         """Say a line to the child; lost while there is none."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
+        with self._lock:
+            self._say(message)
+
+    def _say(self, message: Json) -> None:
+        with contextlib.suppress(OSError, ValueError):
             if self._process and self._process.stdin:
                 self._process.stdin.write(json.dumps(message) + "\n")
                 self._process.stdin.flush()
@@ -4842,11 +4889,12 @@ class ChildKeeper:
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
-            process = start_child(self._arguments)
+            shared = self._shared() if self._shared else None
+            process = start_child(self._arguments, shared)
+            first = {**self._first, **(share_socket(shared, process.pid) if shared else {})}
             with self._lock:
                 self._process = process
-            if self._first is not None:
-                self.tell(self._first)
+                self._say(first)
             if worker.stopping.is_set():
                 self._end_input()
             for line in cast(IO[str], process.stdout):
@@ -4941,19 +4989,27 @@ class UdpPort:
     """A non-blocking UDP socket that sends a frame, and reads one, in as few calls as the kernel allows.
 
     Nothing that the network does raises: full buffers, vanished peers and missing routes are counted as
-    `udp.full`, `udp.reset` and `udp.error`. OSError when the address cannot be bound.
+    `udp.full`, `udp.reset` and `udp.error`. OSError when the address cannot be bound. A socket that was
+    bound elsewhere can be adopted.
     """
 
-    def __init__(self, bind: Address, counters: Counters, connect: Address | None = None) -> None:
+    def __init__(
+        self,
+        bind: Address | None,
+        counters: Counters,
+        connect: Address | None = None,
+        adopt: Socket | None = None,
+    ) -> None:
         self._counters = counters
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = adopt or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._slots: list[memoryview] = []
         try:
             self._socket.setblocking(False)
             self._enlarge_buffers()
             self._gso = sys.platform == "linux"
             self._gro = sys.platform == "linux" and self._ask_for_gro()
-            self._socket.bind(bind)
+            if bind is not None:
+                self._socket.bind(bind)
             if connect is not None:
                 self._socket.connect(connect)
         except OSError:
@@ -5006,6 +5062,11 @@ class UdpPort:
                 continue
             received.append((slot[:size], segment, address))
         return received
+
+    @property
+    def socket(self) -> Socket:
+        """The socket itself, to be shared with a child."""
+        return self._socket
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for something to come; whether it has."""
@@ -5780,7 +5841,7 @@ def _sleep_until(due: float) -> float:
     return -left
 
 
-# ---- Codecs --------------------------------------------------------------------------
+# ---- Codecs ------------------------------------------------------------------------
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
@@ -5828,26 +5889,31 @@ def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
     return cast(Picture, cv2.resize(picture, size, interpolation=method))
 
 
-def scale(picture: Picture, size: tuple[int, int]) -> Picture:
-    """`picture` at exactly `size` (width, height): aspect kept, black bars; itself if it fits already."""
+def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` stretched to exactly `size` (width, height), averaged over whole pixels first."""
     import cv2
 
-    height, width = picture.shape[:2]
+    high, wide = picture.shape[:2]
+    step = min(wide // size[0], high // size[1])
+    if step > 1:
+        whole = picture[: high // step * step, : wide // step * step]
+        picture = cast(Picture, cv2.resize(whole, (wide // step, high // step), interpolation=cv2.INTER_AREA))
+    return cast(Picture, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
+
+
+def scale(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` at exactly `size` (width, height): aspect kept, black bars; itself if it fits already."""
+    fitted = fit_picture(picture, size)
+    height, width = fitted.shape[:2]
     if (width, height) == size:
-        return picture
-    factor = min(size[0] / width, size[1] / height)
-    inner = max(1, round(width * factor)), max(1, round(height * factor))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    resized = cast(Picture, cv2.resize(picture, inner, interpolation=method))
-    if inner == size:
-        return resized
+        return fitted
     boxed = np.zeros((size[1], size[0], 3), np.uint8)
-    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    boxed[top : top + inner[1], left : left + inner[0]] = resized
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    boxed[top : top + height, left : left + width] = fitted
     return boxed
 
 
-# ---- Test card -----------------------------------------------------------------------
+# ---- Test card ---------------------------------------------------------------------
 
 
 class TestCard:
@@ -5905,7 +5971,7 @@ class TestCard:
         cv2.putText(picture, text, (left, base), font, size, (255, 255, 255), thick, cv2.LINE_AA)
 
 
-# ---- Camera --------------------------------------------------------------------------
+# ---- Camera ------------------------------------------------------------------------
 
 
 class Camera(ABC):
@@ -5921,24 +5987,6 @@ class Camera(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the camera; twice is harmless."""
-
-
-def open_camera(
-    spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
-) -> Camera:
-    """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
-
-    `size` and `fps` are wishes to a real camera; a file keeps its own.
-    """
-    if spec == "none":
-        raise DeviceError("No camera is chosen.")
-    if spec == "pattern":
-        card = TestCard(name, size)
-        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
-    if spec.isdecimal():
-        return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
-    video = _VideoFile(spec, fps)
-    return _PacedCamera(video.fps, video.picture, video.close)
 
 
 class _FrameClock:
@@ -6113,7 +6161,25 @@ class _CaptureCamera(Camera):
             self._news.notify_all()
 
 
-# ---- Sound: what microphone and speaker are ------------------------------------------
+def open_camera(
+    spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
+) -> Camera:
+    """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
+
+    `size` and `fps` are wishes to a real camera; a file keeps its own.
+    """
+    if spec == "none":
+        raise DeviceError("No camera is chosen.")
+    if spec == "pattern":
+        card = TestCard(name, size)
+        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
+    if spec.isdecimal():
+        return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
+    video = _VideoFile(spec, fps)
+    return _PacedCamera(video.fps, video.picture, video.close)
+
+
+# ---- Sound: what microphone and speaker are ----------------------------------------
 
 
 class Microphone(ABC):
@@ -6146,32 +6212,6 @@ class Speaker(ABC):
         """Release the speaker; twice is harmless."""
 
 
-def open_microphone(spec: str) -> Microphone:
-    """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
-    if spec == "none":
-        raise DeviceError("No microphone is chosen.")
-    if spec == "default" or spec.isdecimal():
-        return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
-    kind, _, argument = spec.partition(":")
-    if spec == "tone" or (kind == "tone" and argument.isdecimal()):
-        tone = _tone(float(argument or 440), 1.0)
-        return _PacedMicrophone(lambda: tone)
-    if kind == "voice" and argument.isdecimal():
-        voice = _voice(int(argument))
-        return _PacedMicrophone(lambda: voice)
-    return _PacedMicrophone(_WavFile(spec).read)
-
-
-def open_speaker(spec: str, start: float) -> Speaker:
-    """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
-
-    `start` is the time.monotonic() of sample 0; only the file and `none` count from there.
-    """
-    if spec == "default" or spec.isdecimal():
-        return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
-    return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
-
-
 class _BlockCutter:
     """Cuts what `read` gives, in pieces of any size, into blocks of 256 samples."""
 
@@ -6187,7 +6227,7 @@ class _BlockCutter:
         return block
 
 
-# ---- Sound: stand-ins ----------------------------------------------------------------
+# ---- Sound: files and tones that stand in ------------------------------------------
 
 
 class _PacedMicrophone(Microphone):
@@ -6217,78 +6257,17 @@ class _PacedMicrophone(Microphone):
         self._closed = True
 
 
-class _PacedSpeaker(Speaker):
-    """What stands in for a speaker: sample k is heard at start + k / 16000, by `recorder` or nobody."""
-
-    _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
-
-    def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
-        self._start = start + time.perf_counter() - time.monotonic()
-        self._recorder = recorder
-        self._at = 0
-        self._closed = False
-        self._lock = threading.Lock()
-
-    def write(self, block: Samples) -> None:
-        late = _sleep_until(self._start + self._at / AUDIO_RATE)
-        if late > self._BUFFER:
-            self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
-        with self._lock:
-            if self._closed:
-                raise DeviceError("The speaker was closed.")
-            if self._recorder is not None:
-                self._recorder.write(self._at, block)
-        self._at += len(block)
-
-    def close(self) -> None:
-        with self._lock:
-            if not self._closed and self._recorder is not None:
-                self._recorder.close()
-            self._closed = True
-
-
-class _WavRecorder:
-    """A WAV file being written, 16 kHz mono 16-bit: valid after each second, and after close()."""
-
-    _HEADER: Final = 44
-
-    def __init__(self, path: str) -> None:
-        try:
-            self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
-        except OSError as fault:
-            raise DeviceError(f"The sound cannot be recorded to {path}: {fault.strerror}.") from fault
-        self._size = 0
-        self._saved = 0
-        self._save()
-
-    def write(self, at: int, samples: Samples) -> None:
-        """Put `samples` where sample `at` belongs; a gap before it becomes silence."""
-        try:
-            self._file.seek(self._HEADER + 2 * at)
-            self._file.write(samples.astype("<i2").tobytes())
-            self._size = 2 * (at + len(samples))
-            if self._size - self._saved >= 2 * AUDIO_RATE:
-                self._save()
-        except OSError as fault:
-            raise DeviceError(f"The sound cannot be recorded any more: {fault.strerror}.") from fault
-
-    def close(self) -> None:
-        """Write the final sizes and close the file."""
-        try:
-            self._save()
-            self._file.close()
-        except OSError as fault:
-            log.warning("the recording is incomplete: %s", fault)
-
-    def _save(self) -> None:
-        # the sizes end at what is written for sure: the sound goes out first
-        self._file.flush()
-        layout = ("<4sI4s4sIHHIIHH4sI", b"RIFF", min(36 + self._size, 2**32 - 1), b"WAVE", b"fmt ", 16)
-        about = (1, 1, AUDIO_RATE, 2 * AUDIO_RATE, 2, 16, b"data", min(self._size, 2**32 - 37))
-        self._file.seek(0)
-        self._file.write(struct.pack(*layout, *about))
-        self._file.flush()
-        self._saved = self._size
+def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """The chunks of a RIFF WAVE file by name; a size beyond the end (a stream's) means up to it."""
+    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
+        raise ValueError("not RIFF WAVE")
+    chunks: dict[str, NDArray[np.uint8]] = {}
+    at = 12
+    while at + 8 <= len(data) and "data" not in chunks:
+        name, size = struct.unpack("<4sI", data[at : at + 8].tobytes())
+        chunks[name.decode("latin-1")] = data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    return chunks
 
 
 class _WavFile:
@@ -6345,17 +6324,78 @@ class _WavFile:
         return mono
 
 
-def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """The chunks of a RIFF WAVE file by name; a size beyond the end (a stream's) means up to it."""
-    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
-        raise ValueError("not RIFF WAVE")
-    chunks: dict[str, NDArray[np.uint8]] = {}
-    at = 12
-    while at + 8 <= len(data) and "data" not in chunks:
-        name, size = struct.unpack("<4sI", data[at : at + 8].tobytes())
-        chunks[name.decode("latin-1")] = data[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
-    return chunks
+class _WavRecorder:
+    """A WAV file being written, 16 kHz mono 16-bit: valid after each second, and after close()."""
+
+    _HEADER: Final = 44
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
+        except OSError as fault:
+            raise DeviceError(f"The sound cannot be recorded to {path}: {fault.strerror}.") from fault
+        self._size = 0
+        self._saved = 0
+        self._save()
+
+    def write(self, at: int, samples: Samples) -> None:
+        """Put `samples` where sample `at` belongs; a gap before it becomes silence."""
+        try:
+            self._file.seek(self._HEADER + 2 * at)
+            self._file.write(samples.astype("<i2").tobytes())
+            self._size = 2 * (at + len(samples))
+            if self._size - self._saved >= 2 * AUDIO_RATE:
+                self._save()
+        except OSError as fault:
+            raise DeviceError(f"The sound cannot be recorded any more: {fault.strerror}.") from fault
+
+    def close(self) -> None:
+        """Write the final sizes and close the file."""
+        try:
+            self._save()
+            self._file.close()
+        except OSError as fault:
+            log.warning("the recording is incomplete: %s", fault)
+
+    def _save(self) -> None:
+        # the sizes end at what is written for sure: the sound goes out first
+        self._file.flush()
+        layout = ("<4sI4s4sIHHIIHH4sI", b"RIFF", min(36 + self._size, 2**32 - 1), b"WAVE", b"fmt ", 16)
+        about = (1, 1, AUDIO_RATE, 2 * AUDIO_RATE, 2, 16, b"data", min(self._size, 2**32 - 37))
+        self._file.seek(0)
+        self._file.write(struct.pack(*layout, *about))
+        self._file.flush()
+        self._saved = self._size
+
+
+class _PacedSpeaker(Speaker):
+    """What stands in for a speaker: sample k is heard at start + k / 16000, by `recorder` or nobody."""
+
+    _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
+
+    def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
+        self._start = start + time.perf_counter() - time.monotonic()
+        self._recorder = recorder
+        self._at = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def write(self, block: Samples) -> None:
+        late = _sleep_until(self._start + self._at / AUDIO_RATE)
+        if late > self._BUFFER:
+            self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
+        with self._lock:
+            if self._closed:
+                raise DeviceError("The speaker was closed.")
+            if self._recorder is not None:
+                self._recorder.write(self._at, block)
+        self._at += len(block)
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed and self._recorder is not None:
+                self._recorder.close()
+            self._closed = True
 
 
 def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
@@ -6364,7 +6404,8 @@ def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
     return np.rint(32_767 * 10 ** (peak_db / 20) * np.sin(2 * np.pi * turns)).astype(np.int16)
 
 
-# ---- Sound: voices for the demo ------------------------------------------------------
+# ---- Sound: voices for the demo ----------------------------------------------------
+
 
 _VOICE_SECONDS: Final = 12
 _VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
@@ -6373,6 +6414,25 @@ _VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570,
 def voice_pilot_hz(number: int) -> float:
     """The tone under `voice:number`, above all speech; 25 Hz apart, different for 64 in a row."""
     return 6_000.0 + 25.0 * (number % 64)
+
+
+def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
+    """A consonant's hiss, then a vowel: the harmonics of a gliding pitch, louder near three formants."""
+    count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
+    rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
+    phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
+    formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
+    vowel = np.zeros(count)
+    for harmonic in range(1, int(4_000 / pitch)):
+        hz = harmonic * pitch
+        near = 1.0 / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
+        vowel += float((near * (1.0, 0.6, 0.3)).sum() + 0.02) / math.sqrt(harmonic) * np.sin(harmonic * phase)
+    vowel *= np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / (0.03 * AUDIO_RATE))
+    spectrum = np.fft.rfft(random.normal(size=1_024))
+    spectrum[int(5_000 / AUDIO_RATE * 1_024) :] = 0.0  # the pilots' band stays free
+    hiss = np.fft.irfft(spectrum) * np.hanning(1_024) * random.uniform(0.05, 0.3)
+    vowel[:1_024] += hiss
+    return vowel
 
 
 def _voice(number: int) -> Samples:
@@ -6395,26 +6455,25 @@ def _voice(number: int) -> Samples:
     return speech + pilot
 
 
-def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
-    """A consonant's hiss, then a vowel: the harmonics of a gliding pitch, louder near three formants."""
-    count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
-    rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
-    phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
-    formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
-    vowel = np.zeros(count)
-    for harmonic in range(1, int(4_000 / pitch)):
-        hz = harmonic * pitch
-        near = 1.0 / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
-        vowel += float((near * (1.0, 0.6, 0.3)).sum() + 0.02) / math.sqrt(harmonic) * np.sin(harmonic * phase)
-    vowel *= np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / (0.03 * AUDIO_RATE))
-    spectrum = np.fft.rfft(random.normal(size=1_024))
-    spectrum[int(5_000 / AUDIO_RATE * 1_024) :] = 0.0  # the pilots' band stays free
-    hiss = np.fft.irfft(spectrum) * np.hanning(1_024) * random.uniform(0.05, 0.3)
-    vowel[:1_024] += hiss
-    return vowel
+# ---- Sound: the sound cards --------------------------------------------------------
 
 
-# ---- Sound: the sound cards ----------------------------------------------------------
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program without a console
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -6442,12 +6501,16 @@ class _SoundCards:
     @contextlib.contextmanager
     def using(self) -> Iterator[Any]:
         """The pyaudio.PyAudio, kept alive and to the caller alone inside the block."""
-        with self._lock:
+        if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
+            raise DeviceError("The sound system of this computer does not answer.")
+        try:
             self._acquire()
             try:
                 yield self._audio
             finally:
                 self._release()
+        finally:
+            self._lock.release()
 
     def open(self, spec: str, kind: str) -> _SoundStream:
         """A started stream of `kind` input or output for `spec` default or an index; else DeviceError."""
@@ -6505,7 +6568,8 @@ class _SoundCards:
             rate=rate,
             channels=channels,
             format=8,  # pyaudio.paInt16
-            frames_per_buffer=round(rate * BLOCK_SECONDS),
+            # drivers hold about three of these; with 16 ms ones, playing ran dry on a busy computer
+            frames_per_buffer=round(rate * BLOCK_SECONDS * (1 if kind == "input" else 2)),
             **{kind: True, f"{kind}_device_index": info["index"]},
         )
         return _SoundStream(stream, str(info["name"]), rate, channels)
@@ -6528,24 +6592,6 @@ class _SoundCards:
 
 
 _sound_cards: Final = _SoundCards()
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # a program without a console
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 class _SoundCardEnd(ABC):
@@ -6631,6 +6677,7 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
     def __init__(self, opened: _SoundStream) -> None:
         super().__init__(opened)
         self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
+        self._heard = False
         self._thread.start()
 
     def write(self, block: Samples) -> None:
@@ -6641,15 +6688,274 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 
     def _turn(self) -> None:
         with self._news:
-            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS)
-            samples = self._pieces.popleft() if self._pieces else np.zeros(BLOCK, np.int16)
+            # a late writer is waited for once; in silence the device alone sets the pace, or it would run dry
+            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS if self._heard else 0.0)
+            self._heard = bool(self._pieces)
+            samples = self._pieces.popleft() if self._heard else np.zeros(BLOCK, np.int16)
             self._news.notify_all()
         if self._resampler is not None:
             samples = self._resampler.push(samples)
         self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
 
 
-# ---- Screen --------------------------------------------------------------------------
+def open_microphone(spec: str) -> Microphone:
+    """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
+    if spec == "none":
+        raise DeviceError("No microphone is chosen.")
+    if spec == "default" or spec.isdecimal():
+        return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
+    kind, _, argument = spec.partition(":")
+    if spec == "tone" or (kind == "tone" and argument.isdecimal()):
+        tone = _tone(float(argument or 440), 1.0)
+        return _PacedMicrophone(lambda: tone)
+    if kind == "voice" and argument.isdecimal():
+        voice = _voice(int(argument))
+        return _PacedMicrophone(lambda: voice)
+    return _PacedMicrophone(_WavFile(spec).read)
+
+
+def open_speaker(spec: str, start: float) -> Speaker:
+    """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
+
+    `start` is the time.monotonic() of sample 0; only the file and `none` count from there.
+    """
+    if spec == "default" or spec.isdecimal():
+        return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
+    return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
+
+
+# ---- Screen: whose window is where -------------------------------------------------
+
+
+class _Rectangle(NamedTuple):
+    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def within(self, other: _Rectangle) -> _Rectangle:
+        """The part that lies in `other`; its width or height is 0 or less when there is none."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right = min(self.left + self.width, other.left + other.width)
+        bottom = min(self.top + self.height, other.top + other.height)
+        return _Rectangle(left, top, right - left, bottom - top)
+
+
+class _WindowSystem(ABC):
+    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+
+    @abstractmethod
+    def front(self) -> int:
+        """The window in front that is not this program's; DeviceError when there is none."""
+
+    @abstractmethod
+    def rectangle(self, window: int) -> _Rectangle | None:
+        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
+
+    @abstractmethod
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points on the desktop; None where that cannot be known."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection; twice is harmless."""
+
+
+class _NoWindowSystem(_WindowSystem):
+    """Where windows cannot be asked for: whole screens only."""
+
+    def front(self) -> int:
+        raise DeviceError("On this system a whole screen can be shared, not a single window.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        return None
+
+    def pointer(self) -> tuple[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class _WindowsDesktop(_WindowSystem):
+    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
+
+    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
+
+    def __init__(self) -> None:
+        # both calling conventions are the same on 64-bit Windows
+        self._user, self._dwm = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi")
+
+    def front(self) -> int:
+        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
+        while window and not self._suits(window):
+            window = self._user.GetWindow(window, self._NEXT)
+        if not window:
+            raise DeviceError("No other window is open.")
+        return int(window)
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        if not self._user.IsWindow(window):
+            raise DeviceError("The shared window was closed.")
+        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
+            return None
+        sides = (ctypes.c_long * 4)()
+        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
+            self._user.GetWindowRect(window, sides)
+        left, top, right, bottom = sides
+        return _Rectangle(left, top, right - left, bottom - top)
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = (ctypes.c_long * 2)()
+        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
+
+    def close(self) -> None:
+        pass
+
+    def _suits(self, window: int) -> bool:
+        owner, cloaked = ctypes.c_ulong(), ctypes.c_ulong()
+        self._user.GetWindowThreadProcessId(window, ctypes.byref(owner))
+        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
+        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, ctypes.byref(cloaked), 4)
+        return bool(
+            owner.value != os.getpid()
+            and not cloaked.value
+            and self._user.IsWindowVisible(window)
+            and not self._user.IsIconic(window)
+            and self._user.GetWindowTextLengthW(window)
+            and window != self._user.GetShellWindow()
+        )
+
+
+class _XCookie(ctypes.Structure):
+    """What xcb returns for a request, by value."""
+
+    _fields_ = (("sequence", ctypes.c_uint),)
+
+
+class _XDesktop(_WindowSystem):
+    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
+
+    _VIEWABLE: Final = 2
+
+    def __init__(self) -> None:
+        try:
+            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
+        except OSError as fault:
+            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
+        self._free = libc.free
+        self._xcb.xcb_connect.restype = ctypes.c_void_p
+        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
+        if self._xcb.xcb_connection_has_error(self._connection):
+            self.close()
+            raise DeviceError("There is no screen here that can be shared.")
+        self._root, self._low = self._read_setup()
+
+    def front(self) -> int:
+        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
+        if stacking:
+            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
+        else:  # no window manager
+            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
+            windows = [focus, *reversed(self._children(self._root))]
+        # a program's windows share the upper bits; Tk tells our process only after `wm client`
+        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
+        for window in windows:
+            if window & ~self._low not in ours and self._suits(window):
+                return window
+        raise DeviceError("No other window is open.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        about = self._ask("get_window_attributes", window)
+        if not about:
+            raise DeviceError("The shared window was closed.")
+        frame = self._outermost(window)
+        size = self._ask("get_geometry", frame)
+        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
+        if about[26] != self._VIEWABLE or not size or not place:
+            return None
+        left, top = struct.unpack_from("=hh", place, 12)
+        width, height = struct.unpack_from("=HH", size, 16)
+        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
+        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+
+    def pointer(self) -> tuple[int, int] | None:
+        reply = self._ask("query_pointer", self._root)
+        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+
+    def close(self) -> None:
+        if self._connection:
+            self._xcb.xcb_disconnect(self._connection)
+            self._connection = ctypes.c_void_p()
+
+    def _read_setup(self) -> tuple[int, int]:
+        """The root window of the first screen and the mask of a program's own bits in window numbers."""
+        self._xcb.xcb_get_setup.restype = ctypes.c_void_p
+        setup = self._xcb.xcb_get_setup(self._connection)
+        head = ctypes.string_at(setup, 40)
+        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
+        root = ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
+        return self._word(root, 0), self._word(head, 16)
+
+    def _suits(self, window: int) -> bool:
+        about = self._ask("get_window_attributes", window)
+        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
+            return False
+        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
+        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
+        return not apart.intersection(kinds)
+
+    def _outermost(self, window: int) -> int:
+        """The ancestor of `window` that lies on the root: its frame, or itself."""
+        while tree := self._ask("query_tree", window):
+            parent = self._word(tree, 12)
+            if parent in (0, self._root):
+                break
+            window = parent
+        return window
+
+    def _children(self, window: int) -> tuple[int, ...]:
+        tree = self._ask("query_tree", window)
+        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
+
+    def _words(self, window: int, name: str) -> tuple[int, ...]:
+        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
+        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
+        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
+        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
+
+    def _atom(self, name: str) -> int:
+        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
+
+    def _word(self, reply: bytes, at: int) -> int:
+        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
+
+    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
+        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
+        if not self._connection:
+            return b""
+        send = getattr(self._xcb, f"xcb_{request}")
+        send.restype = _XCookie
+        receive = getattr(self._xcb, f"xcb_{request}_reply")
+        receive.restype = ctypes.c_void_p
+        reply = ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
+        if not reply:
+            return b""
+        length = struct.unpack("=I", ctypes.string_at(reply, 8)[4:])[0]
+        data = ctypes.string_at(reply, 32 + 4 * length)
+        self._free(reply)
+        return data
+
+
+def _open_window_system() -> _WindowSystem:
+    if sys.platform == "win32":
+        return _WindowsDesktop()
+    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
+
+
+# ---- Screen: what is shared --------------------------------------------------------
 
 
 class ScreenSource(ABC):
@@ -6671,44 +6977,6 @@ class ScreenSource(ABC):
         """Release what was opened; twice is harmless."""
 
 
-def open_screen(source: str) -> ScreenSource:
-    """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
-
-    DeviceError with one sentence where it cannot be had.
-    """
-    if source == "pattern":
-        card = TestCard("Shared screen", LAYERS[-1])
-        return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
-    if source == "window":
-        return _DesktopScreen(None)
-    kind, _, number = source.partition(":")
-    if kind == "screen" and number.isdecimal():
-        return _DesktopScreen(int(number))
-    if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
-        still = _load_picture(source)
-        return _PictureScreen(1.0, lambda number: still, lambda: None)
-    video = _VideoFile(source, DEFAULT_FPS)
-    return _PictureScreen(video.fps, video.picture, video.close)
-
-
-def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
-    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
-    try:
-        with contextlib.closing(_Grabber()) as grabber:
-            areas = grabber.screens()
-    except DeviceError:
-        return []
-    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
-    return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
-
-
-def _load_picture(path: str) -> Picture:
-    try:
-        return decode_picture(Path(path).read_bytes())
-    except (OSError, PeerFault) as fault:
-        raise DeviceError(f"The picture {path} cannot be read.") from fault
-
-
 class _PictureScreen(ScreenSource):
     """What stands in for a screen: `picture(n)` draws or decodes frame n."""
 
@@ -6722,86 +6990,6 @@ class _PictureScreen(ScreenSource):
 
     def close(self) -> None:
         self._close()
-
-
-class _Rectangle(NamedTuple):
-    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def within(self, other: _Rectangle) -> _Rectangle:
-        """The part that lies in `other`; its width or height is 0 or less when there is none."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        right = min(self.left + self.width, other.left + other.width)
-        bottom = min(self.top + self.height, other.top + other.height)
-        return _Rectangle(left, top, right - left, bottom - top)
-
-
-class _DesktopScreen(ScreenSource):
-    """Screen number `screen`, or for None the window now in front, wherever it moves.
-
-    Of a window it shows its place on the desktop, with whatever lies above it; while it is
-    minimised or outside, the last picture stays.
-    """
-
-    def __init__(self, screen: int | None) -> None:
-        self._screen = screen
-        self._picture: Picture | None = None
-        self._area = _Rectangle(0, 0, 0, 0)
-        with contextlib.ExitStack() as undo:
-            self._grabber = _Grabber()
-            undo.callback(self._grabber.close)
-            self._windows = _open_window_system()
-            undo.callback(self._windows.close)
-            self._window = self._windows.front() if screen is None else 0
-            first = self.grab()
-            # XWayland shows other programs nothing but black
-            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
-                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
-            undo.pop_all()
-
-    def grab(self) -> Picture:
-        try:
-            return self._grab()
-        except DeviceError:  # the screens were rearranged a moment ago
-            self._grabber.reopen()
-            return self._grab()
-
-    def pointer(self) -> tuple[int, int] | None:
-        at = self._windows.pointer()
-        if at is None or self._picture is None:
-            return None
-        x, y = at[0] - self._area.left, at[1] - self._area.top
-        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
-            return None
-        height, width = self._picture.shape[:2]
-        return x * width // self._area.width, y * height // self._area.height
-
-    def close(self) -> None:
-        self._grabber.close()
-        self._windows.close()
-
-    def _grab(self) -> Picture:
-        area = self._find_area()
-        if area is not None:
-            self._picture, self._area = self._grabber.grab(area), area
-        if self._picture is None:
-            raise DeviceError("The window in front is not visible.")
-        return self._picture
-
-    def _find_area(self) -> _Rectangle | None:
-        if self._screen is not None:
-            screens = self._grabber.screens()
-            if self._screen >= len(screens):
-                raise DeviceError(f"There is no screen {self._screen + 1} here.")
-            return screens[self._screen]
-        area = self._windows.rectangle(self._window)
-        if area is not None:
-            area = area.within(self._grabber.desktop())
-        return area if area is not None and area.width > 0 and area.height > 0 else None
 
 
 class _Grabber:
@@ -6872,233 +7060,109 @@ class _Grabber:
             self.reopen()
 
 
-# ---- Screen: whose window is where ---------------------------------------------------
+class _DesktopScreen(ScreenSource):
+    """Screen number `screen`, or for None the window now in front, wherever it moves.
 
+    Of a window it shows its place on the desktop, with whatever lies above it; while it is
+    minimised or outside, the last picture stays.
+    """
 
-class _WindowSystem(ABC):
-    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+    def __init__(self, screen: int | None) -> None:
+        self._screen = screen
+        self._picture: Picture | None = None
+        self._area = _Rectangle(0, 0, 0, 0)
+        with contextlib.ExitStack() as undo:
+            self._grabber = _Grabber()
+            undo.callback(self._grabber.close)
+            self._windows = _open_window_system()
+            undo.callback(self._windows.close)
+            self._window = self._windows.front() if screen is None else 0
+            first = self.grab()
+            # XWayland shows other programs nothing but black
+            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
+                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
+            undo.pop_all()
 
-    @abstractmethod
-    def front(self) -> int:
-        """The window in front that is not this program's; DeviceError when there is none."""
-
-    @abstractmethod
-    def rectangle(self, window: int) -> _Rectangle | None:
-        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
-
-    @abstractmethod
-    def pointer(self) -> tuple[int, int] | None:
-        """Where the mouse points on the desktop; None where that cannot be known."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the connection; twice is harmless."""
-
-
-def _open_window_system() -> _WindowSystem:
-    if sys.platform == "win32":
-        return _WindowsDesktop()
-    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
-
-
-class _NoWindowSystem(_WindowSystem):
-    """Where windows cannot be asked for: whole screens only."""
-
-    def front(self) -> int:
-        raise DeviceError("On this system a whole screen can be shared, not a single window.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        return None
-
-    def pointer(self) -> tuple[int, int] | None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-class _WindowsDesktop(_WindowSystem):
-    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
-
-    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
-
-    def __init__(self) -> None:
-        import ctypes
-
-        # both calling conventions are the same on 64-bit Windows
-        self._user, self._dwm, self._ctypes = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi"), ctypes
-
-    def front(self) -> int:
-        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
-        while window and not self._suits(window):
-            window = self._user.GetWindow(window, self._NEXT)
-        if not window:
-            raise DeviceError("No other window is open.")
-        return int(window)
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        if not self._user.IsWindow(window):
-            raise DeviceError("The shared window was closed.")
-        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
-            return None
-        sides = (self._ctypes.c_long * 4)()
-        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
-            self._user.GetWindowRect(window, sides)
-        left, top, right, bottom = sides
-        return _Rectangle(left, top, right - left, bottom - top)
-
-    def pointer(self) -> tuple[int, int] | None:
-        at = (self._ctypes.c_long * 2)()
-        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
-
-    def close(self) -> None:
-        pass
-
-    def _suits(self, window: int) -> bool:
-        owner, cloaked = self._ctypes.c_ulong(), self._ctypes.c_ulong()
-        self._user.GetWindowThreadProcessId(window, self._ctypes.byref(owner))
-        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
-        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, self._ctypes.byref(cloaked), 4)
-        return bool(
-            owner.value != os.getpid()
-            and not cloaked.value
-            and self._user.IsWindowVisible(window)
-            and not self._user.IsIconic(window)
-            and self._user.GetWindowTextLengthW(window)
-            and window != self._user.GetShellWindow()
-        )
-
-
-class _XDesktop(_WindowSystem):
-    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
-
-    _VIEWABLE: Final = 2
-
-    def __init__(self) -> None:
-        import ctypes
-
-        class Cookie(ctypes.Structure):
-            _fields_ = (("sequence", ctypes.c_uint),)
-
-        self._ctypes, self._cookie = ctypes, Cookie
+    def grab(self) -> Picture:
         try:
-            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
-        except OSError as fault:
-            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
-        self._free = libc.free
-        self._xcb.xcb_connect.restype = ctypes.c_void_p
-        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
-        if self._xcb.xcb_connection_has_error(self._connection):
-            self.close()
-            raise DeviceError("There is no screen here that can be shared.")
-        self._root, self._low = self._read_setup()
-
-    def front(self) -> int:
-        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
-        if stacking:
-            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
-        else:  # no window manager
-            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
-            windows = [focus, *reversed(self._children(self._root))]
-        # a program's windows share the upper bits; Tk tells our process only after `wm client`
-        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
-        for window in windows:
-            if window & ~self._low not in ours and self._suits(window):
-                return window
-        raise DeviceError("No other window is open.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        about = self._ask("get_window_attributes", window)
-        if not about:
-            raise DeviceError("The shared window was closed.")
-        frame = self._outermost(window)
-        size = self._ask("get_geometry", frame)
-        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
-        if about[26] != self._VIEWABLE or not size or not place:
-            return None
-        left, top = struct.unpack_from("=hh", place, 12)
-        width, height = struct.unpack_from("=HH", size, 16)
-        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
-        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+            return self._grab()
+        except DeviceError:  # the screens were rearranged a moment ago
+            self._grabber.reopen()
+            return self._grab()
 
     def pointer(self) -> tuple[int, int] | None:
-        reply = self._ask("query_pointer", self._root)
-        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+        at = self._windows.pointer()
+        if at is None or self._picture is None:
+            return None
+        x, y = at[0] - self._area.left, at[1] - self._area.top
+        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
+            return None
+        height, width = self._picture.shape[:2]
+        return x * width // self._area.width, y * height // self._area.height
 
     def close(self) -> None:
-        if self._connection:
-            self._xcb.xcb_disconnect(self._connection)
-            self._connection = self._ctypes.c_void_p()
+        self._grabber.close()
+        self._windows.close()
 
-    def _read_setup(self) -> tuple[int, int]:
-        """The root window of the first screen and the mask of a program's own bits in window numbers."""
-        self._xcb.xcb_get_setup.restype = self._ctypes.c_void_p
-        setup = self._xcb.xcb_get_setup(self._connection)
-        head = self._ctypes.string_at(setup, 40)
-        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
-        root = self._ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
-        return self._word(root, 0), self._word(head, 16)
+    def _grab(self) -> Picture:
+        area = self._find_area()
+        if area is not None:
+            self._picture, self._area = self._grabber.grab(area), area
+        if self._picture is None:
+            raise DeviceError("The window in front is not visible.")
+        return self._picture
 
-    def _suits(self, window: int) -> bool:
-        about = self._ask("get_window_attributes", window)
-        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
-            return False
-        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
-        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
-        return not apart.intersection(kinds)
-
-    def _outermost(self, window: int) -> int:
-        """The ancestor of `window` that lies on the root: its frame, or itself."""
-        while tree := self._ask("query_tree", window):
-            parent = self._word(tree, 12)
-            if parent in (0, self._root):
-                break
-            window = parent
-        return window
-
-    def _children(self, window: int) -> tuple[int, ...]:
-        tree = self._ask("query_tree", window)
-        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
-
-    def _words(self, window: int, name: str) -> tuple[int, ...]:
-        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
-        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
-        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
-        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
-
-    def _atom(self, name: str) -> int:
-        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
-
-    def _word(self, reply: bytes, at: int) -> int:
-        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
-
-    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
-        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
-        if not self._connection:
-            return b""
-        send = getattr(self._xcb, f"xcb_{request}")
-        send.restype = self._cookie
-        receive = getattr(self._xcb, f"xcb_{request}_reply")
-        receive.restype = self._ctypes.c_void_p
-        reply = self._ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
-        if not reply:
-            return b""
-        length = struct.unpack("=I", self._ctypes.string_at(reply, 8)[4:])[0]
-        data = self._ctypes.string_at(reply, 32 + 4 * length)
-        self._free(reply)
-        return data
+    def _find_area(self) -> _Rectangle | None:
+        if self._screen is not None:
+            screens = self._grabber.screens()
+            if self._screen >= len(screens):
+                raise DeviceError(f"There is no screen {self._screen + 1} here.")
+            return screens[self._screen]
+        area = self._windows.rectangle(self._window)
+        if area is not None:
+            area = area.within(self._grabber.desktop())
+        return area if area is not None and area.width > 0 and area.height > 0 else None
 
 
-# ---- What there is to choose from ----------------------------------------------------
+def _load_picture(path: str) -> Picture:
+    try:
+        return decode_picture(Path(path).read_bytes())
+    except (OSError, PeerFault) as fault:
+        raise DeviceError(f"The picture {path} cannot be read.") from fault
 
 
-def list_devices() -> dict[str, list[tuple[str, str]]]:
-    """(spec, label) of the real devices here, by "camera", "mic" and "speaker"; empty where none is."""
-    found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
-    with contextlib.suppress(DeviceError):
-        found["mic"] = _sound_cards.names("input")
-        found["speaker"] = _sound_cards.names("output")
-    return found
+def open_screen(source: str) -> ScreenSource:
+    """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
+
+    DeviceError with one sentence where it cannot be had.
+    """
+    if source == "pattern":
+        card = TestCard("Shared screen", LAYERS[-1])
+        return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
+    if source == "window":
+        return _DesktopScreen(None)
+    kind, _, number = source.partition(":")
+    if kind == "screen" and number.isdecimal():
+        return _DesktopScreen(int(number))
+    if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
+        still = _load_picture(source)
+        return _PictureScreen(1.0, lambda number: still, lambda: None)
+    video = _VideoFile(source, DEFAULT_FPS)
+    return _PictureScreen(video.fps, video.picture, video.close)
+
+
+def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
+    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
+    try:
+        with contextlib.closing(_Grabber()) as grabber:
+            areas = grabber.screens()
+    except DeviceError:
+        return []
+    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
+    return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
+
+
+# ---- What there is to choose from --------------------------------------------------
 
 
 def _list_cameras() -> list[tuple[str, str]]:
@@ -7115,6 +7179,15 @@ def _list_cameras() -> list[tuple[str, str]]:
             break
         cameras.append((str(index), f"Camera {index + 1}"))
     return cameras
+
+
+def list_devices() -> dict[str, list[tuple[str, str]]]:
+    """(spec, label) of the real devices here, by "camera", "mic" and "speaker"; empty where none is."""
+    found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
+    with contextlib.suppress(DeviceError):
+        found["mic"] = _sound_cards.names("input")
+        found["speaker"] = _sound_cards.names("output")
+    return found
 
 
 # ======================================================================================
@@ -7300,9 +7373,9 @@ class MixerProcess:
     listener can tell it from loss.
     """
 
-    def __init__(self, address: Address, say: Callable[[Json], None]) -> None:
+    def __init__(self, sock: Socket, say: Callable[[Json], None]) -> None:
         self._counters = Counters()
-        self._port = udp_port(address, self._counters)
+        self._port = UdpPort(None, self._counters, adopt=sock)
         self._mixer = AudioMixer()
         self._peers: dict[int, MixerPeer] = {}
         self._mail: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
@@ -7430,14 +7503,17 @@ class MixerProcess:
         )
 
 
-def run_mixer(stdin: IO[str], stdout: IO[str], address: str, port: int) -> int:
+def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
     """The hidden role of the mixer's process; ends when standard input ends."""
+    first = stdin.readline()
+    if not first:
+        return 0
 
     def say(message: Json) -> None:
         stdout.write(json.dumps(message) + "\n")
         stdout.flush()
 
-    mixer = MixerProcess((address, port), say)
+    mixer = MixerProcess(shared_socket(json.loads(first)), say)
 
     def listen(worker: Worker) -> None:
         for line in stdin:
@@ -7569,7 +7645,7 @@ class Lobby:
         if welcome:
             self._admit(session)
         else:
-            self.deny(session, "denied", "The host did not let you in.")
+            self.deny(session, "not_allowed", "The host did not let you in.")
 
     def is_host(self, hello: Json) -> bool:
         """Whether `hello` holds the host's secret."""
@@ -7583,11 +7659,11 @@ class Lobby:
             reason = (
                 f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
             )
-            self.deny(session, "version", reason)
+            self.deny(session, "no_meeting", reason)
         elif self._room.is_banned(clean_name(hello["name"]), session.address, token):
-            self.deny(session, "removed", "The host removed you from this meeting.")
+            self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
-            self.deny(session, "full", "The meeting is full.")
+            self.deny(session, "not_allowed", "The meeting is full.")
         elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
             self._admit(session)
         else:
@@ -7676,7 +7752,6 @@ class ConferenceServer:
         self.ports = Ports.at(options.base)
         self.counters = Counters()
         self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
-        self.ready = threading.Event()
         self.over = threading.Event()
         self.reason = ""
         self._context = server_context(identity)
@@ -7688,8 +7763,8 @@ class ConferenceServer:
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._relay: VideoRelay | None = None
-        mixer = ["--mixer", f"{self._host}:{self.ports.audio}"]
-        self._mixer = ChildKeeper("mixer", mixer, None, self._on_mixer)
+        self._audio_port: UdpPort | None = None
+        self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket)
         self.mixer_report: Json = {}
         self._acceptors: list[Worker] = []
         self._listeners: list[Socket] = []
@@ -7710,8 +7785,9 @@ class ConferenceServer:
         try:
             self._listeners = [listen_tcp((self._host, port)) for port in ports]
             self._relay = VideoRelay((self._host, self.ports.video), self.counters)
+            self._audio_port = udp_port((self._host, self.ports.audio), self.counters)
         except Refused:
-            self._close_listeners()
+            self._close_ports()
             raise
         self._mixer.start()
         self._relay.loop.start()
@@ -7735,13 +7811,23 @@ class ConferenceServer:
         self._close_listeners()
         self._reactor.close(deadline / 2)
         self._lobby.close(1.0)
-        if self._relay:
-            self._relay.loop.close(1.0)
         self._mixer.close(deadline / 2)
+        self._close_ports()
         for acceptor in self._acceptors:
             acceptor.close(1.0)
         log.info("dropped and counted: %s", self.counters.snapshot())
         self.over.set()
+
+    def _audio_socket(self) -> Socket:
+        """The audio port, for the mixer's process: bound here, so that it stays when a mixer dies."""
+        return cast(UdpPort, self._audio_port).socket
+
+    def _close_ports(self) -> None:
+        self._close_listeners()
+        if self._relay:
+            self._relay.loop.close(1.0)
+        if self._audio_port:
+            self._audio_port.close()
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -7833,6 +7919,7 @@ class ConferenceServer:
     def _on_bytes(self, session: ControlSession, data: bytes) -> None:
         for line in session.lines.push(data):
             session.heard = time.monotonic()
+            message: Json = {}
             try:
                 message = parse_message(line, CLIENT_MESSAGES)
                 if session.stage == "in":
@@ -7840,19 +7927,22 @@ class ConferenceServer:
                 else:
                     self._lobby.on_message(session, message, line)
             except PeerFault as fault:
-                self._on_fault(session, fault)
+                self._on_fault(session, fault, message)
             if session.link.closed:
                 return
 
-    def _on_fault(self, session: ControlSession, fault: PeerFault) -> None:
+    def _on_fault(self, session: ControlSession, fault: PeerFault, message: Json) -> None:
         """Before the welcome a fault ends the connection; after it the message is dropped."""
         self.counters.add(fault.kind)
         what = f"dropped from {session.address}: {fault}"
         self._note.note(f"{session.address} {fault.kind}", what, session.heard)
         if session.stage != "in":
             self._lobby.deny(session, "bad_command", f"That was not understood: {fault.kind}.")
-        elif fault.kind != "flood":
-            session.send({"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."})
+            return
+        error = {"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."}
+        if fault.kind == "flood":
+            error |= {"code": "not_allowed", "reason": "Dropped: that was too much at once."}
+        session.send({**error, "ref": message["ref"]} if "ref" in message else error)
 
     def _tell_hosts(self, message: Json) -> None:
         hosts = [member.id for member in self.room.members.values() if member.role == "host"]
@@ -7998,10 +8088,6 @@ class ConferenceServer:
     def _on_mixer(self, report: Json) -> None:
         if report["event"] == "ready":
             self._reactor.post(self._bring_all)
-        elif report["event"] == "failed":
-            self.reason = report["reason"]
-            self.over.set()
-            self.ready.set()
         else:
             self.mixer_report = report
 
@@ -8009,7 +8095,6 @@ class ConferenceServer:
         """A new mixer has started: it and everyone gets new audio keys."""
         for session in self._sessions.values():
             self._rekey(session)
-        self.ready.set()
 
     def _rekey(self, session: ControlSession) -> None:
         session.keys["audio_up"] = secrets.token_bytes(16)
@@ -8031,9 +8116,7 @@ def serve(
         say({"event": "failed", "time": time.time(), "reason": refused.reason})
         raise
     try:
-        server.ready.wait(10.0)
-        if not server.reason:
-            say({"event": "serving", "time": time.time(), **server.place()})
+        say({"event": "serving", "time": time.time(), **server.place()})
         while not stop.is_set() and not server.over.wait(0.2):
             pass
     finally:
@@ -8069,6 +8152,8 @@ class ClientOptions:
     downloads: str = ""
     host_key: str = ""
     fingerprint: str = ""
+    volume: float = 1.0
+    given: set[str] = field(default_factory=set)  # what the command line said, which settings do not change
     decode_all: bool = False  # a window looks at every picture; without one, only what is asked for
     accept_changed: bool = False
 
@@ -8390,6 +8475,7 @@ class AudioReceiver:
         self._on_speaking = on_speaking
         self._speaking = 0
         self._newest = -1
+        self.sent = 0  # number of the newest block sent
 
     def rekey(self, ident: int, up: str, down: str) -> None:
         """Keys of a new mixer or a reconnect: its sequence starts anew. Own thread."""
@@ -8399,7 +8485,8 @@ class AudioReceiver:
             self.jitter = JitterBuffer()
 
     def send_block(self, seq: int, block: bytes) -> None:
-        """Send 256 samples, big-endian, or nothing: silence from here. From any thread."""
+        """Send 256 samples, big-endian, or nothing: silence from here. From the microphone's thread."""
+        self.sent = seq
         self.loop.post(lambda: self._send_block(seq, block))
 
     def _send_block(self, seq: int, block: bytes) -> None:
@@ -8441,6 +8528,11 @@ class AudioReceiver:
 # -- media: capturing, encoding, decoding, playing -----------------------------------------------------------
 
 
+def loudness(samples: Samples) -> float:
+    """The level of a block for a meter: 0 at -60 dB, 1 at full scale."""
+    return max(0.0, 1.0 + level_db(samples) / 60.0)
+
+
 def encode_to_fit(picture: Picture, quality: int) -> bytes:
     """A JPEG of `picture` that fits a frame's 256 parts, at a lower quality if need be."""
     while True:
@@ -8458,10 +8550,12 @@ class CameraSender:
         options: ClientOptions,
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
+        turn: threading.Lock,
     ) -> None:
         self._options = options
         self._send = send
         self._on_device = on_device
+        self._turn = turn
         self._layers: dict[int, FrameThinner] = {}
         self._wanted = threading.Event()
         self.preview: tuple[int, Picture | None] = (0, None)
@@ -8492,25 +8586,27 @@ class CameraSender:
             self._wanted.clear()
 
     def _run(self, worker: Worker) -> None:
-        try:
-            camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
-        except DeviceError as error:
-            self._on_device("camera", "failed", error.reason)
+        with self._turn:  # the one before has closed the camera
+            try:
+                self._run_camera(worker)
+                self._on_device("camera", "off", "")
+            except DeviceError as error:
+                self._on_device("camera", "failed", error.reason)
+
+    def _run_camera(self, worker: Worker) -> None:
+        if worker.stopping.is_set():
             return
-        self._on_device("camera", "live", "")
+        camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
         try:
+            self._on_device("camera", "live", "")
             self._capture(worker, camera)
-            self._on_device("camera", "off", "")
-        except DeviceError as error:
-            self._on_device("camera", "failed", error.reason)
         finally:
             camera.close()
 
     def _capture(self, worker: Worker, camera: Camera) -> None:
         while not worker.stopping.is_set():
-            if not self._options.decode_all and not self._layers:
-                self._wanted.wait(1.0)
-                continue
+            if self.preview[0] and not self._options.decode_all and not self._layers:
+                self._wanted.wait(1.0)  # nobody looks: a preview a second is enough
             picture = camera.read(2.0)
             self.preview = (self.preview[0] + 1, picture)
             now = time.monotonic()
@@ -8534,12 +8630,15 @@ class MicrophoneSender:
         options: ClientOptions,
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
-        first: int,
+        turn: threading.Lock,
+        first: Callable[[], int],
     ) -> None:
         self._options = options
         self._send = send
         self._on_device = on_device
-        self._seq = first
+        self._turn = turn
+        self._first = first
+        self._seq = 0
         self._gate = VoiceGate()
         self._silent = 0
         self.level = 0.0
@@ -8558,19 +8657,23 @@ class MicrophoneSender:
         self._worker.close()
 
     def _run(self, worker: Worker) -> None:
-        try:
-            microphone = open_microphone(self._options.mic)
-        except DeviceError as error:
-            self._on_device("mic", "failed", error.reason)
+        with self._turn:  # the one before has closed the microphone
+            try:
+                self._run_microphone(worker)
+                self._on_device("mic", "off", "")
+            except DeviceError as error:
+                self._on_device("mic", "failed", error.reason)
+
+    def _run_microphone(self, worker: Worker) -> None:
+        if worker.stopping.is_set():
             return
+        microphone = open_microphone(self._options.mic)
+        self._seq = self._first()
         try:
             self._send_block(microphone.read())
             self._on_device("mic", "live", "")
             while not worker.stopping.is_set():
                 self._send_block(microphone.read())
-            self._on_device("mic", "off", "")
-        except DeviceError as error:
-            self._on_device("mic", "failed", error.reason)
         finally:
             microphone.close()
             for _ in range(3):
@@ -8579,7 +8682,7 @@ class MicrophoneSender:
 
     def _send_block(self, samples: Samples) -> None:
         self._seq += 1
-        self.level = max(0.0, 1.0 + level_db(samples) / 60.0)
+        self.level = loudness(samples)
         if self._gate.is_voice(samples):
             self._silent = 0
             self._send(self._seq, samples.astype(">i2").tobytes())
@@ -8607,7 +8710,10 @@ class MediaManager:
         self._layers: dict[int, int] = {}
         self._camera: CameraSender | None = None
         self._microphone: MicrophoneSender | None = None
+        self._camera_turn = threading.Lock()
+        self._microphone_turn = threading.Lock()
         self.watched: dict[int, int] = {}
+        self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
         self.video: VideoReceiver | None = None
         self.audio: AudioReceiver | None = None
         self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
@@ -8664,7 +8770,9 @@ class MediaManager:
             self._camera.stop()
             self._camera = None
         if on and self.video:
-            self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
+            self._camera = CameraSender(
+                self._options, self.video.send_picture, self._on_device, self._camera_turn
+            )
             self._camera.encode(self._layers)
             self._camera.start()
 
@@ -8674,9 +8782,15 @@ class MediaManager:
             self._microphone.stop()
             self._microphone = None
         if on and self.audio:
-            first = int((time.monotonic() - self._started) / BLOCK_SECONDS)
-            self._microphone = MicrophoneSender(self._options, self.audio.send_block, self._on_device, first)
+            self._microphone = MicrophoneSender(
+                self._options, self.audio.send_block, self._on_device, self._microphone_turn, self._next_seq
+            )
             self._microphone.start()
+
+    def _next_seq(self) -> int:
+        """The number of the last block so far: they count time, and none is used twice."""
+        assert self.audio is not None
+        return max(self.audio.sent, int((time.monotonic() - self._started) / BLOCK_SECONDS))
 
     # -- what is seen and heard
 
@@ -8742,24 +8856,51 @@ class MediaManager:
             stream.latency.append((time.monotonic(), latency))
         stream.picture = picture
 
+    def choose(self, what: str, value: Any) -> None:
+        """Go on with another camera, microphone, speaker, or at another volume."""
+        setattr(self._options, what, value)
+        if what == "camera" and self._camera:
+            self.set_camera(False)
+            self.set_camera(True)
+        elif what == "mic" and self._microphone:
+            self.set_microphone(False)
+            self.set_microphone(True)
+
     def _run_player(self, worker: Worker) -> None:
-        """Play what is heard; a speaker that fails costs only itself, time goes on."""
-        assert self.audio is not None
-        try:
-            speaker = open_speaker(self._options.speaker, self._started)
-            if self._options.speaker != "none":
-                self._on_device("speaker", "live", "")
-        except DeviceError as error:
-            self._on_device("speaker", "failed", error.reason)
-            speaker = open_speaker("none", self._started)
+        """Play what is heard, until stopped, on whatever speaker is chosen."""
+        start = self._started
         while not worker.stopping.is_set():
+            self._play(worker, self._options.speaker, start)
+            start = time.monotonic()
+
+    def _play(self, worker: Worker, spec: str, start: float) -> None:
+        """Play until another speaker is chosen; one that fails costs only itself, time goes on."""
+        speaker = self._open_speaker(spec, start)
+        while not worker.stopping.is_set() and self._options.speaker == spec:
             try:
-                speaker.write(self.audio.pull())
+                speaker.write(self._next_block())
             except DeviceError as error:
                 self._on_device("speaker", "failed", error.reason)
                 speaker.close()
                 speaker = open_speaker("none", time.monotonic())
         speaker.close()
+
+    def _open_speaker(self, spec: str, start: float) -> Speaker:
+        try:
+            speaker = open_speaker(spec, start)
+        except DeviceError as error:
+            self._on_device("speaker", "failed", error.reason)
+            return open_speaker("none", start)
+        if spec != "none":
+            self._on_device("speaker", "live", "")
+        return speaker
+
+    def _next_block(self) -> Samples:
+        block = cast(AudioReceiver, self.audio).pull()
+        if self.ear:
+            self.ear(block)
+        volume = self._options.volume
+        return block if volume == 1.0 else (block * volume).astype(np.int16)
 
     @property
     def mic_level(self) -> float:
@@ -8806,6 +8947,7 @@ class MediaManager:
 # -- the whole client without a window ------------------------------------------------------------
 
 
+SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
 _Wanted = TypeVar("_Wanted")
 
@@ -8816,6 +8958,16 @@ def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
     return value
+
+
+def wanted_text(command: Json) -> str:
+    """The `text` of a command; Refused when there is nothing to read in it or too much."""
+    text = wanted(command, "text", str)
+    if len(text) > MAX_CHAT:
+        raise Refused("too_large", f"A message has {MAX_CHAT} characters at most.")
+    if not clean_text(text):
+        raise Refused("bad_command", "The message is empty.")
+    return text
 
 
 def changed_words(known: KnownHost) -> str:
@@ -8852,9 +9004,12 @@ class MeetingController:
         self._token: str | None = None
         self._watch: dict[str, tuple[int, int]] = {}
         self._watch_sent: Json = {}
+        self._asked: dict[str, bool] = {}  # what each device was last told to be
         self._device_refs: dict[str, Any] = {}
+        self._early: list[Json] | None = []
         self._requests: dict[int, Callable[[Json], None]] = {}
         self._request_number = 0
+        self._unsaid: list[Json] = []
         self._delay = 0.0
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
         self._commands: dict[str, Callable[[Json], None]] = {
@@ -8874,7 +9029,7 @@ class MeetingController:
             "admit": self._do_admit,
             "take_over": self._do_host_tool,
             "end": self._do_host_tool,
-            "leave": lambda command: self.leave("left"),
+            "leave": lambda command: self.leave("left", command.get("ref")),
         }
 
     # -- life
@@ -8889,6 +9044,10 @@ class MeetingController:
     def do(self, command: Json) -> None:
         """Carry out a command of the headless interface; never blocks."""
         self._reactor.post(lambda: self._carry_out(command))
+
+    def choose(self, what: str, value: Any) -> None:
+        """Go on with another camera, mic, speaker or volume; from any thread."""
+        self._reactor.post(lambda: self.media.choose(what, value))
 
     def snapshot(self) -> Snapshot:
         """Everything a window shows, now."""
@@ -8924,13 +9083,13 @@ class MeetingController:
         self.status = status
         self.state.update(link="ended", reason=fields.get("reason", ""))
 
-    def leave(self, reason: str) -> None:
+    def leave(self, reason: str, ref: Any = None) -> None:
         """Say goodbye and end. Reactor's thread."""
         if self.status is not None:
             return
         if self._link and self._link.welcomed:
             self._link.send({"type": "leave"})
-        self._finish("left", 0, reason=reason)
+        self._finish("left", 0, ref=ref, reason=reason)
         if self._link:
             self._link.close()
 
@@ -8973,8 +9132,7 @@ class MeetingController:
             self._lost_at = now
             self.state.update(link="reconnecting", reason=reason)
             self.emit("reconnecting", reason=reason)
-        final = code in ("removed", "host_changed", "version", "wrong_pin", "pin_required", "host_unproven")
-        if final or now - self._lost_at > self.RETRY_SECONDS:
+        if code not in ("", "no_meeting") or now - self._lost_at > self.RETRY_SECONDS:
             self._finish("ended", 0, reason=reason)
         else:
             self._reactor.later(min(2.0, 0.25 * self._tries), self._connect)
@@ -8990,9 +9148,24 @@ class MeetingController:
             link.send({"type": "ping", "t": now})
 
     def send(self, message: Json) -> None:
-        """Send to the server, if the link stands."""
-        if self._link and self._link.welcomed:
+        """Send to the server; while the link is gone, what people said waits for it."""
+        if self._link and self._link.welcomed and not self._lost_at:
             self._link.send(message)
+        elif message["type"] in SAID and len(self._unsaid) < HISTORY:
+            self._unsaid.append(message)
+
+    def ask(self, message: Json, command: Json) -> None:
+        """Send `message` for `command`; what answers it carries the command's `ref`."""
+        if "ref" in command:
+            self.request(message, functools.partial(self._on_answer, command["ref"]))
+        else:
+            self.send(message)
+
+    def _on_answer(self, ref: Any, message: Json) -> None:
+        if message["type"] == "error":
+            self.emit("error", ref, code=message["code"], reason=message["reason"])
+        else:
+            self._apply(message, ref)
 
     def request(self, message: Json, on_answer: Callable[[Json], None]) -> None:
         """Send `message` with a number of its own; the answer or error with that number comes back."""
@@ -9018,7 +9191,7 @@ class MeetingController:
             case "audio_keys":
                 self.media.rekey_audio(self.state.current.me, message["up"], message["down"])
             case "muted":
-                self.media.set_microphone(False)
+                self._turn("mic", False)
                 self.emit("muted", by=message["by"])
             case "error":
                 self.emit("error", code=message["code"], reason=message["reason"])
@@ -9031,9 +9204,9 @@ class MeetingController:
             case _:
                 self._apply(message)
 
-    def _apply(self, message: Json) -> None:
+    def _apply(self, message: Json, ref: Any = None) -> None:
         for event in self.state.apply(message):
-            self.emit(event.pop("event"), **event)
+            self.emit(event.pop("event"), ref, **event)
         if message["type"] in ("join", "leave", "user_list", "welcome"):
             self._send_watch()
 
@@ -9050,15 +9223,26 @@ class MeetingController:
         back = self._lost_at
         if back:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
+            self.media.encode({})
             self.media.rekey(message)
         else:
             self._emit_joined(message)
             self.media.start(message)
         self._lost_at, self._tries = 0.0, 0
+        self._watch_sent = {}
+        hand = self.state.me is not None and self.state.me.hand > 0
         self._apply(message)
         for what, device in self.state.current.devices.items():
             if device.state == "live":
                 self._tell_state(what, True)
+        early, self._early = self._early or [], None
+        for command in early:
+            self._carry_out(command)
+        if hand:
+            self.send({"type": "hand", "up": True})
+        unsaid, self._unsaid = self._unsaid, []
+        for said in unsaid:
+            self.send(said)
 
     def _host_is_the_known_one(self, message: Json) -> bool:
         assert self._link is not None
@@ -9097,9 +9281,12 @@ class MeetingController:
     def _on_device(self, what: str, state: str, reason: str) -> None:
         devices = {**self.state.current.devices, what: DeviceState(state, reason)}
         self.state.update(devices=devices)
-        ref = self._device_refs.pop(what, None)
+        on = state == "live"
+        if state == "failed":
+            self._asked[what] = False
+        ref = self._device_refs.pop(what, None) if on == self._asked.get(what) else None
         self.emit("device", ref, what=what, state=state, reason=reason)
-        self._tell_state(what, state == "live")
+        self._tell_state(what, on)
 
     def _tell_state(self, what: str, on: bool) -> None:
         if what == "mic":
@@ -9117,7 +9304,11 @@ class MeetingController:
     # -- commands
 
     def _carry_out(self, command: Json) -> None:
+        """Do `command`; what comes before the welcome waits for it."""
         ref = command.get("ref")
+        if self._early is not None and command.get("do") != "leave":
+            self._early.append(command)
+            return
         try:
             handler = self._commands.get(str(command.get("do")))
             if handler is None:
@@ -9130,44 +9321,42 @@ class MeetingController:
         except PeerFault:
             self.emit("error", ref, code="bad_command", reason="That is too long.")
 
-    def _answered(self, command: Json) -> Callable[[Json], None]:
-        """What to do with the server's answer to `command`: an error is passed on with its ref."""
-
-        def on_answer(message: Json) -> None:
-            if message["type"] == "error":
-                self.emit("error", command.get("ref"), code=message["code"], reason=message["reason"])
-
-        return on_answer
-
     def _do_chat(self, command: Json) -> None:
-        self.send({"type": "chat", "text": wanted(command, "text", str)})
+        self.ask({"type": "chat", "text": wanted_text(command)}, command)
 
     def _do_private(self, command: Json) -> None:
-        text, name = wanted(command, "text", str), self._person(command, "to").name
-        self.request({"type": "private_chat", "to_name": name, "text": text}, self._answered(command))
+        text, name = wanted_text(command), self._person(command, "to").name
+        self.ask({"type": "private_chat", "to_name": name, "text": text}, command)
 
     def _do_react(self, command: Json) -> None:
         emoji = wanted(command, "emoji", str)
-        if not 0 < len(emoji) <= 32:
+        if len(emoji) > 32 or not clean_text(emoji):
             raise Refused("bad_command", "An emoji is short.")
-        self.send({"type": "reaction", "emoji": emoji})
+        self.ask({"type": "reaction", "emoji": emoji}, command)
 
     def _do_hand(self, command: Json) -> None:
-        self.send({"type": "hand", "up": wanted(command, "up", bool)})
+        self.ask({"type": "hand", "up": wanted(command, "up", bool)}, command)
 
     def _do_mic(self, command: Json) -> None:
-        self._switch("mic", wanted(command, "on", bool), self.media.set_microphone, command)
+        self._switch("mic", wanted(command, "on", bool), command)
 
     def _do_camera(self, command: Json) -> None:
-        self._switch("camera", wanted(command, "on", bool), self.media.set_camera, command)
+        self._switch("camera", wanted(command, "on", bool), command)
 
-    def _switch(self, what: str, on: bool, switch: Callable[[bool], None], command: Json) -> None:
-        live = self.state.current.devices.get(what, DeviceState()).state == "live"
-        if on == live:
+    def _switch(self, what: str, on: bool, command: Json) -> None:
+        """Turn a device on or off; one that is so already is only reported."""
+        state = self.state.current.devices.get(what, DeviceState()).state
+        settled = on == self._asked.get(what, False) and on == (state == "live")
+        if settled:
             self.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
             return
         self._device_refs[what] = command.get("ref")
-        switch(on)
+        self._turn(what, on)
+
+    def _turn(self, what: str, on: bool) -> None:
+        if on != self._asked.get(what, False):
+            self._asked[what] = on
+            (self.media.set_microphone if what == "mic" else self.media.set_camera)(on)
 
     def _do_watch(self, command: Json) -> None:
         streams = wanted(command, "streams", dict)
@@ -9210,6 +9399,8 @@ class MeetingController:
         if of == self.state.current.name:
             return self.media.picture("self")[1]
         person = self.state.named(of)
+        if person is None and of == "screen":
+            return None
         if person is None:
             raise Refused("no_such_person", f"Nobody called {of} is in the meeting.")
         return self.media.newest(person.id)
@@ -9235,17 +9426,19 @@ class MeetingController:
 
     def _do_mute(self, command: Json) -> None:
         who = "all" if command.get("who") == "all" else self._person(command, "who").id
-        self.send({"type": "mute", "who": who})
+        self.ask({"type": "mute", "who": who}, command)
 
     def _do_remove(self, command: Json) -> None:
-        self.send({"type": command["do"], "who": self._person(command, "who").id})
+        self.ask({"type": command["do"], "who": self._person(command, "who").id}, command)
 
     def _do_admit(self, command: Json) -> None:
         ask, on = wanted(command, "ask", int), wanted(command, "on", bool)
-        self.send({"type": "admit", "ask": ask, "on": on})
+        self.ask({"type": "admit", "ask": ask, "on": on}, command)
 
     def _do_host_tool(self, command: Json) -> None:
-        self.send({"type": command["do"]})
+        if command["do"] == "end" and self._lost_at:  # there is no server to tell
+            self.leave("left", command.get("ref"))
+        self.ask({"type": command["do"]}, command)
 
     def _person(self, command: Json, key: str) -> Person:
         name = wanted(command, key, str)
@@ -9332,19 +9525,17 @@ class HostedMeeting:
         self._child.close(6.0)
 
 
-def run_headless(controller: MeetingController, meeting: str, say: Callable[[Json], None]) -> int:
-    """The whole client without a window: events out, commands from standard input in."""
-    ending = {"do": "end"} if controller.options.host_key else {"do": "leave"}
-    worker = Worker("commands", functools.partial(_read_commands, controller, ending))
-    controller.start(meeting)
-    worker.start()
-    while True:
-        event = controller.gui_queue.get()
-        say(event)
-        if event["event"] in LAST_EVENTS:
-            break
-    controller.close()
-    return controller.status or 0
+def on_stop_signals(call: Callable[[], None]) -> None:
+    """Have `call` made at SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: call())
+
+
+def _parsed_command(line: bytes) -> Json:
+    try:
+        return parse_json(line)
+    except PeerFault:
+        return {}
 
 
 def _read_commands(controller: MeetingController, ending: Json, worker: Worker) -> None:
@@ -9359,26 +9550,432 @@ def _read_commands(controller: MeetingController, ending: Json, worker: Worker) 
             continue
         for line in ready:
             controller.do(_parsed_command(line))
+    for line in lines.push(b"\n"):  # the last one may lack its end
+        controller.do(_parsed_command(line))
     controller.do(ending)
 
 
-def _parsed_command(line: bytes) -> Json:
+def run_headless(
+    controller: MeetingController, say: Callable[[Json], None], *, meeting: str = "", ending: str = "leave"
+) -> int:
+    """The whole client without a window: events out, commands from standard input in once joined.
+
+    `ending` is the command that the end of the input and SIGTERM mean.
+    """
+    worker = Worker("commands", functools.partial(_read_commands, controller, {"do": ending}))
+    on_stop_signals(lambda: controller.do({"do": ending if worker.started else "leave"}))
+    controller.start(meeting)
+    event: Json = {"event": ""}
+    while event["event"] not in LAST_EVENTS:
+        event = controller.gui_queue.get()
+        say(event)
+        if event["event"] == "joined":
+            worker.start()
+    controller.close()
+    return controller.status or 0
+
+
+# -- what a window asks of the program ---------------------------------------------------------------
+
+
+class Preview:
+    """Camera and microphone before the meeting, seen and heard by nobody else."""
+
+    def __init__(self, settings: Callable[[str, str], str]) -> None:
+        self._settings = settings
+        self._camera: Worker | None = None
+        self._microphone: Worker | None = None
+        self.picture: tuple[int, Picture | None] = (0, None)
+        self.level = 0.0
+
+    def run(self, camera: bool, mic: bool) -> None:
+        """Run what is wanted, end what is not; never waits."""
+        if self._camera and not camera:
+            self._camera.stop()
+            self._camera, self.picture = None, (self.picture[0] + 1, None)
+        elif camera and not self._camera:
+            self._camera = Worker("preview-camera", self._watch).start()
+        if self._microphone and not mic:
+            self._microphone.stop()
+            self._microphone, self.level = None, 0.0
+        elif mic and not self._microphone:
+            self._microphone = Worker("preview-microphone", self._listen).start()
+
+    def _watch(self, worker: Worker) -> None:
+        try:
+            camera = open_camera(self._settings("camera", "0"), self._settings("name", APP_NAME))
+        except DeviceError as error:
+            log.info("no preview: %s", error)
+            return
+        try:
+            while not worker.stopping.is_set():
+                self.picture = (self.picture[0] + 1, camera.read(2.0))
+        except DeviceError as error:
+            log.info("the preview ended: %s", error)
+        finally:
+            camera.close()
+
+    def _listen(self, worker: Worker) -> None:
+        try:
+            microphone = open_microphone(self._settings("mic", "default"))
+        except DeviceError as error:
+            log.info("no level: %s", error)
+            return
+        try:
+            while not worker.stopping.is_set():
+                self.level = loudness(microphone.read())
+        except DeviceError as error:
+            log.info("the level ended: %s", error)
+        finally:
+            microphone.close()
+
+
+def _play_test(spec: str, worker: Worker) -> None:
+    """Three rising tones."""
     try:
-        return parse_json(line)
-    except PeerFault:
-        return {}
+        speaker = open_speaker(spec, time.monotonic())
+    except DeviceError as error:
+        log.warning("the speaker cannot be tested: %s", error)
+        return
+    try:
+        for hertz in (440.0, 554.4, 659.3):
+            sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(
+                12 * BLOCK
+            )
+            for block in np.split((sound * 9_000).astype(np.int16), 12):
+                speaker.write(block)
+    except DeviceError as error:
+        log.warning("the speaker failed at its test: %s", error)
+    finally:
+        speaker.close()
+
+
+class Program:
+    """The program behind the start window: finds, joins, hosts, remembers."""
+
+    def __init__(self, options: ClientOptions, server: Json, home: Path, *, look: bool = True) -> None:
+        self._options = options
+        self._server = server
+        self._home = home
+        self._settings = Settings(home)
+        self._known = KnownHosts(home)
+        self._preview = Preview(self.setting)
+        self._hosted: HostedMeeting | None = None
+        self._controller: MeetingController | None = None
+        self._crowd: ChildKeeper | None = None
+        self._look = look  # a plain start joins by itself
+        self._finder = MeetingFinder(
+            options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
+        )
+        self._finder.start()
+        self._started = time.monotonic()
+
+    def find(self) -> Sequence[MeetingAd]:
+        """The meetings heard of lately."""
+        return self._finder.meetings()
+
+    def auto_join(self) -> MeetingAd | None:
+        """The meeting that a plain start joins by itself, once that is decided; else None."""
+        if not self._look or time.monotonic() - self._started < DECIDE_SECONDS:
+            return None
+        try:
+            return choose_meeting(self._finder.meetings(), self._known, bool(self._options.pin))
+        except Refused:
+            return None
+
+    def join(
+        self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False
+    ) -> MeetingController:
+        """Join; Refused says why not, with the code of the headless interface. Waits."""
+        ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
+        options = dataclasses.replace(
+            self._chosen(name),
+            address=resolve(address),
+            port=port,
+            pin=pin or self._options.pin,
+            fingerprint=ads[0].fingerprint if ads and not accept_changed_host else "",
+            accept_changed=accept_changed_host,
+        )
+        return self._enter(options, ads[0].meeting if ads else "")
+
+    def demo(self, count: int) -> MeetingController:
+        """Host a meeting of `count` simulated participants and join it. Waits."""
+        controller = self.host(str(self._server["host_name"]), self._server["title"], "")
+        chosen = controller.options
+        first = {
+            "address": chosen.address,
+            "port": chosen.port,
+            "fingerprint": chosen.fingerprint,
+            "bind": chosen.bind,
+            "count": count,
+            "share": True,
+        }
+        self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
+        self._crowd.start()
+        return controller
+
+    def host(self, name: str, title: str, pin: str) -> MeetingController:
+        """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
+        if pin == "auto":
+            pin = f"{secrets.randbelow(1_000_000):06d}"
+        title = clean_name(title or self._server["title"], MAX_TITLE)
+        key = secrets.token_hex(32)
+        self._end_hosted()
+        self._hosted = HostedMeeting(
+            {**self._server, "title": title, "host_name": clean_name(name), "pin": pin, "host_key": key}
+        )
+        self._hosted.start()
+        options = self._chosen(name)
+        self._hosted.aim(options)
+        return self._enter(options, "")
+
+    def _chosen(self, name: str) -> ClientOptions:
+        """The options for one meeting: the command line's, else what was chosen before."""
+        chosen = {
+            what: self.setting(what, getattr(self._options, what)) for what in ("camera", "mic", "speaker")
+        }
+        volume = float(self.setting("volume", 0.8))
+        return dataclasses.replace(
+            self._options, name=clean_name(name), decode_all=True, volume=volume, **chosen
+        )
+
+    def _enter(self, options: ClientOptions, meeting: str) -> MeetingController:
+        self._preview.run(False, False)
+        controller = MeetingController(options, self._home)
+        controller.start(meeting)
+        first = controller.gui_queue.get()
+        if first["event"] != "joined":
+            controller.close()
+            raise Refused(first.get("code", "no_meeting"), first.get("reason", ""))
+        self._look = False
+        self._controller = controller
+        return controller
+
+    def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """(spec, words) of what can be chosen, by camera, mic and speaker."""
+        found = list_devices()
+        for what, none in (("camera", "No camera"), ("mic", "No microphone"), ("speaker", "No speaker")):
+            chosen = str(self.setting(what, getattr(self._options, what)))
+            known = {spec for spec, _ in found[what]}
+            if chosen not in {*known, "none"}:
+                found[what] = [*found[what], (chosen, chosen)]
+            found[what] = [*found[what], ("none", none)]
+        return found
+
+    def setting(self, key: str, default: Any) -> Any:
+        """What was remembered under `key`; the command line's devices and name come first."""
+        if key in self._options.given:
+            return getattr(self._options, key)
+        return self._settings.get(key, default)
+
+    def set_setting(self, key: str, value: Any) -> None:
+        """Remember; a device or the volume changes in the running meeting, too."""
+        self._options.given.discard(key)
+        self._settings.set(key, value)
+        if key in ("camera", "mic", "speaker", "volume") and self._controller:
+            self._controller.choose(key, value)
+
+    def preview(self, camera: bool, mic: bool) -> None:
+        """Run the chosen camera and microphone for the preview only, or stop them. Does not wait."""
+        self._preview.run(camera, mic)
+
+    def preview_picture(self) -> tuple[int, Picture | None]:
+        """(serial, newest picture) of the previewing camera."""
+        return self._preview.picture
+
+    def preview_level(self) -> float:
+        """The previewing microphone's level, 0..1."""
+        return self._preview.level
+
+    def test_speaker(self) -> None:
+        """Play a short sound on the chosen speaker. Does not wait."""
+        spec = str(self.setting("speaker", self._options.speaker))
+        Worker("speaker-test", functools.partial(_play_test, spec)).start()
+
+    def _end_hosted(self) -> None:
+        if self._hosted:
+            self._hosted.close()
+            self._hosted = None
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self._preview.run(False, False)
+        self._finder.close()
+        if self._crowd:
+            self._crowd.close()
+        if self._controller:
+            self._controller.close()
+        self._end_hosted()
+
+
+# -- a meeting of simulated participants -----------------------------------------------------------------
+
+CROWD_NAMES: Final = (
+    "Amira Hassan", "Jonas Weber", "Priya Nair", "Tomás García", "Zuri Okafor", "Mei Lin", "Oskar Lund",
+    "Fatima Zahra", "Noah Becker", "Chloé Martin", "Ravi Patel", "Hana Sato", "Luca Romano", "Sofia Novak",
+    "Kwame Mensah", "Ingrid Berg", "Diego Silva", "Anya Petrova", "Samir Khan", "Ella Brown", "Yusuf Demir",
+)  # fmt: skip
+CROWD_LINES: Final = (
+    "Good morning!", "Can everyone see my picture?", "Yes, and the sound is clear.", "Which page are we on?",
+    "Page 42, the water cycle.", "Thank you!", "I have a question about the clouds.", "Is it due on Friday?",
+    "My drawing is ready.", "That was a good explanation.",
+)  # fmt: skip
+DEMO_SECONDS: Final = 20
+DEMO_PATIENCE: Final = 15.0
+MOST_IN_CROWD: Final = 60
+
+
+def crowd_name(number: int) -> str:
+    """The name of simulated participant `number`."""
+    name = CROWD_NAMES[number % len(CROWD_NAMES)]
+    again = number // len(CROWD_NAMES)
+    return f"{name} {chr(ord('A') + again)}" if again else name
+
+
+class Crowd:
+    """Simulated participants over real sockets: each a client with a test card and a voice of its own."""
+
+    def __init__(self, options: ClientOptions, count: int, home: Path, *, share: bool) -> None:
+        self._people = [
+            MeetingController(
+                dataclasses.replace(
+                    options, name=crowd_name(n), camera="pattern", mic=f"voice:{n}", speaker="none"
+                ),
+                home,
+            )
+            for n in range(count)
+        ]
+        self._share = share
+        self._random = random.Random(count)
+        self._worker = Worker("crowd", self._run)
+
+    def start(self) -> None:
+        """Let them join, switch on their devices and behave like a class."""
+        for person in self._people:
+            person.start()
+            person.do({"do": "camera", "on": True})
+            person.do({"do": "mic", "on": True})
+        self._worker.start()
+
+    def close(self) -> None:
+        """Let them leave."""
+        self._worker.close()
+        for person in self._people:
+            person.close()
+
+    def _run(self, worker: Worker) -> None:
+        """Every few seconds somebody does something."""
+        if self._share:
+            self._people[0].do({"do": "share", "on": True, "source": "pattern"})
+        turn = 0
+        while not worker.stopping.wait(self._random.uniform(1.5, 4.0)):
+            person = self._random.choice(self._people)
+            action = self._random.random()
+            if action < 0.6:
+                person.do({"do": "chat", "text": CROWD_LINES[turn % len(CROWD_LINES)]})
+                turn += 1
+            elif action < 0.85:
+                person.do({"do": "react", "emoji": self._random.choice("👍👏❤🎉😂")})
+            else:
+                up = not any(one.hand for one in person.snapshot().people if one.name == person.options.name)
+                person.do({"do": "hand", "up": up})
+
+
+def run_crowd(stdin: IO[str], home: Path) -> int:
+    """The hidden role of the simulated participants' process; ends when standard input ends."""
+    told = json.loads(stdin.readline() or "{}")
+    options = ClientOptions(
+        address=told["address"], port=told["port"], fingerprint=told["fingerprint"], bind=told["bind"]
+    )
+    crowd = Crowd(options, told["count"], home, share=told["share"])
+    crowd.start()
+    stdin.read()
+    crowd.close()
+    return 0
+
+
+class DemoWatch:
+    """Sees and hears everyone by decoding: each one's clock in the picture, each one's tone in the mix."""
+
+    def __init__(self, controller: MeetingController, names: Sequence[str]) -> None:
+        self._controller = controller
+        self._names = names
+        self._sound: collections.deque[Samples] = collections.deque(maxlen=AUDIO_RATE // BLOCK)
+        controller.media.ear = self._sound.append
+        streams = {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}
+        controller.do({"do": "watch", "streams": streams})
+
+    def look(self) -> tuple[set[str], set[str], list[float], list[float]]:
+        """(who is seen, who is heard, rates, delays in ms) over the last second or two."""
+        seen, rates, delays = set[str](), [], []
+        for person in self._controller.snapshot().people:
+            figures = self._controller.media.video_stats(person.id) or {}
+            if person.name in self._names and figures.get("latency_ms") is not None and figures["fps"] >= 1:
+                seen.add(person.name)
+                rates.append(figures["fps"])
+                delays.append(figures["latency_ms"])
+        return seen, self._heard(), rates, delays
+
+    def _heard(self) -> set[str]:
+        """Whose pilot tone stands at least 10 dB over its neighbourhood in the last second."""
+        sound = np.concatenate([np.zeros(1, np.int16), *list(self._sound)]).astype(np.float64)
+        spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), AUDIO_RATE))
+        heard = set()
+        for number, name in enumerate(self._names):
+            at = round(voice_pilot_hz(number))
+            around = np.concatenate((spectrum[at - 12 : at - 5], spectrum[at + 6 : at + 13]))
+            if spectrum[at - 2 : at + 3].max() > 3.2 * np.median(around) + 1e3:
+                heard.add(name)
+        return heard
+
+
+def demo_line(
+    second: int,
+    names: Sequence[str],
+    seen: set[str],
+    heard: set[str],
+    rates: Sequence[float],
+    delays: Sequence[float],
+) -> str:
+    """One second of the demo, for a reader."""
+    middle = sorted(delays)[len(delays) // 2] if delays else math.nan
+    rate = sum(rates) / len(rates) if rates else 0.0
+    line = f"{second:2d} s  seen {len(seen)}/{len(names)}, heard {len(heard)}/{len(names)}"
+    line += f", {rate:.1f} pictures a second, {middle:.0f} ms"
+    missing = [name for name in names if name not in seen or name not in heard]
+    return line + (f"  missing: {', '.join(missing[:4])}" if missing else "")
+
+
+def run_demo(controller: MeetingController, count: int, say: Callable[[str], None]) -> int:
+    """Watch and listen for 20 s; 0 when everyone was seen and heard throughout, else 1."""
+    names = [crowd_name(number) for number in range(count)]
+    watch = DemoWatch(controller, names)
+    until = time.monotonic() + DEMO_PATIENCE
+    while time.monotonic() < until and any(len(one) < count for one in watch.look()[:2]):
+        time.sleep(0.1)
+    missed = 0
+    start = time.monotonic()
+    for second in range(1, DEMO_SECONDS + 1):
+        time.sleep(max(0.0, start + second - time.monotonic()))
+        seen, heard, rates, delays = watch.look()
+        missed += len(seen) < count or len(heard) < count
+        say(demo_line(second, names, seen, heard, rates, delays))
+    if missed:
+        say(f"In {missed} of {DEMO_SECONDS} seconds somebody was not seen or not heard.")
+        return 1
+    say(f"All {count} were seen and heard throughout.")
+    return 0
 
 
 # ======================================================================================
 # [12] WIDGETS - palette, icons, tiles and small controls
-# Uses: BASICS
+# Uses: BASICS, DEVICES
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
 # are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
 # ======================================================================================
 
 
-Photo: TypeAlias = "ImageTk.PhotoImage"
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
 
 
@@ -9580,33 +10177,20 @@ def shadowed(picture: Image.Image, blur: int, strength: int = 150) -> Image.Imag
     return big
 
 
-@lru_cache(maxsize=256)
-def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image:
-    """An icon of `size` pixels; `slash` crosses it out in that colour."""
-    from PIL import Image, ImageDraw
-
-    unit = size * OVERSAMPLE / 24
-    mask = Image.new("L", (size * OVERSAMPLE,) * 2, 0)
-    draw = ImageDraw.Draw(mask)
-    for kind, numbers in icon_shapes()[name]:
-        _stroke(draw, kind, [number * unit for number in numbers], numbers, unit)
-    if slash:
-        _line(draw, [4.2 * unit, 2.8 * unit, 21.4 * unit, 20 * unit], STROKE * 2.2 * unit, 0)
-    small = mask.resize((size, size), Image.Resampling.LANCZOS)
-    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
-    picture.putalpha(small)
-    if slash:
-        bar = Image.new("L", mask.size, 0)
-        _line(ImageDraw.Draw(bar), [3.2 * unit, 3.6 * unit, 20.4 * unit, 20.8 * unit], STROKE * unit, 255)
-        picture.paste(rgb(slash), (0, 0), bar.resize((size, size), Image.Resampling.LANCZOS))
-        picture.putalpha(_brighter(small, bar.resize((size, size), Image.Resampling.LANCZOS)))
-    return picture
+def shape_lines(text: str) -> dict[str, list[list[str]]]:
+    """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
+    joined = text.strip().replace("|\n    ", "| ")
+    entries = (line.split(": ", 1) for line in joined.splitlines())
+    return {name: [step.split() for step in steps.split(" | ")] for name, steps in entries}
 
 
-def _brighter(one: Image.Image, two: Image.Image) -> Image.Image:
-    from PIL import ImageChops
-
-    return ImageChops.lighter(one, two)
+@lru_cache(maxsize=1)
+def icon_shapes() -> dict[str, list[tuple[str, tuple[float, ...]]]]:
+    """The steps of every icon by its name."""
+    return {
+        name: [(kind, tuple(map(float, numbers))) for kind, *numbers in steps]
+        for name, steps in shape_lines(ICONS).items()
+    }
 
 
 def _line(draw: ImageDraw.ImageDraw, points: Sequence[float], width: float, value: int) -> None:
@@ -9615,6 +10199,19 @@ def _line(draw: ImageDraw.ImageDraw, points: Sequence[float], width: float, valu
     draw.line(pairs, fill=value, width=round(width))
     for x, y in pairs:
         draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=value)
+
+
+def _arc(draw: ImageDraw.ImageDraw, at: Sequence[float], start: float, end: float, width: float) -> None:
+    middle = (at[0] + at[2]) / 2, (at[1] + at[3]) / 2
+    reach = (at[2] - at[0]) / 2, (at[3] - at[1]) / 2
+    steps = max(8, round((end - start) / 6))
+    angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
+    _line(
+        draw,
+        [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))],
+        width,
+        255,
+    )
 
 
 def _stroke(
@@ -9638,17 +10235,33 @@ def _stroke(
         _arc(draw, at, raw[4], raw[5], width)
 
 
-def _arc(draw: ImageDraw.ImageDraw, at: Sequence[float], start: float, end: float, width: float) -> None:
-    middle = (at[0] + at[2]) / 2, (at[1] + at[3]) / 2
-    reach = (at[2] - at[0]) / 2, (at[3] - at[1]) / 2
-    steps = max(8, round((end - start) / 6))
-    angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
-    _line(
-        draw,
-        [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))],
-        width,
-        255,
-    )
+def _brighter(one: Image.Image, two: Image.Image) -> Image.Image:
+    from PIL import ImageChops
+
+    return ImageChops.lighter(one, two)
+
+
+@lru_cache(maxsize=256)
+def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image:
+    """An icon of `size` pixels; `slash` crosses it out in that colour."""
+    from PIL import Image, ImageDraw
+
+    unit = size * OVERSAMPLE / 24
+    mask = Image.new("L", (size * OVERSAMPLE,) * 2, 0)
+    draw = ImageDraw.Draw(mask)
+    for kind, numbers in icon_shapes()[name]:
+        _stroke(draw, kind, [number * unit for number in numbers], numbers, unit)
+    if slash:
+        _line(draw, [4.2 * unit, 2.8 * unit, 21.4 * unit, 20 * unit], STROKE * 2.2 * unit, 0)
+    small = mask.resize((size, size), Image.Resampling.LANCZOS)
+    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
+    picture.putalpha(small)
+    if slash:
+        bar = Image.new("L", mask.size, 0)
+        _line(ImageDraw.Draw(bar), [3.2 * unit, 3.6 * unit, 20.4 * unit, 20.8 * unit], STROKE * unit, 255)
+        picture.paste(rgb(slash), (0, 0), bar.resize((size, size), Image.Resampling.LANCZOS))
+        picture.putalpha(_brighter(small, bar.resize((size, size), Image.Resampling.LANCZOS)))
+    return picture
 
 
 class Fonts:
@@ -9939,20 +10552,8 @@ EMOJI_SHAPES: Final = """
 Step: TypeAlias = tuple[str, str, tuple[float, ...]]  # kind, colour, numbers
 
 
-def shape_lines(text: str) -> dict[str, list[list[str]]]:
-    """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
-    joined = text.strip().replace("|\n    ", "| ")
-    entries = (line.split(": ", 1) for line in joined.splitlines())
-    return {name: [step.split() for step in steps.split(" | ")] for name, steps in entries}
-
-
-@lru_cache(maxsize=1)
-def icon_shapes() -> dict[str, list[tuple[str, tuple[float, ...]]]]:
-    """The steps of every icon by its name."""
-    return {
-        name: [(kind, tuple(map(float, numbers))) for kind, *numbers in steps]
-        for name, steps in shape_lines(ICONS).items()
-    }
+def _step(words: Sequence[str]) -> Step:
+    return words[0], "#" + words[1], tuple(map(float, words[2:]))
 
 
 @lru_cache(maxsize=1)
@@ -9972,10 +10573,6 @@ def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
             drawn += face or [_step(step)]
         found[char] = (name, drawn)
     return found
-
-
-def _step(words: Sequence[str]) -> Step:
-    return words[0], "#" + words[1], tuple(map(float, words[2:]))
 
 
 REACTIONS: Final = ("👍", "❤", "👏", "😂", "😮", "🎉", "😢", "🙂", "🤔", "🔥", "👎", "👋")
@@ -10004,6 +10601,19 @@ def plain(text: str) -> str:
     return "".join(char for char in text if ord(char) < 0x1F000 and char not in "\ufe0f\u200d\u20e3")
 
 
+def _coloured_stroke(
+    picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]
+) -> None:
+    from PIL import Image, ImageDraw
+
+    mask = Image.new("L", picture.size, 0)
+    if kind == "L":
+        _line(ImageDraw.Draw(mask), at[1:], at[0], 255)
+    else:
+        _arc(ImageDraw.Draw(mask), at[1:5], raw[5], raw[6], at[0])
+    picture.paste(rgb(colour), (0, 0), mask)
+
+
 @lru_cache(maxsize=256)
 def draw_emoji(char: str, size: int) -> Image.Image:
     """One of our emoji as an RGBA picture of `size` pixels."""
@@ -10023,19 +10633,6 @@ def draw_emoji(char: str, size: int) -> Image.Image:
         else:
             _coloured_stroke(picture, kind, colour, at, numbers)
     return picture.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def _coloured_stroke(
-    picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]
-) -> None:
-    from PIL import Image, ImageDraw
-
-    mask = Image.new("L", picture.size, 0)
-    if kind == "L":
-        _line(ImageDraw.Draw(mask), at[1:], at[0], 255)
-    else:
-        _arc(ImageDraw.Draw(mask), at[1:5], raw[5], raw[6], at[0])
-    picture.paste(rgb(colour), (0, 0), mask)
 
 
 class Look:
@@ -10059,7 +10656,7 @@ class Look:
         installed = set(font.families(root))
         self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
-        self._photos: OrderedDict[tuple[Any, ...], Photo] = OrderedDict()
+        self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
 
     def font(self, size: float = 13, bold: bool = False) -> tkfont.Font:
         """The interface's font at `size` logical pixels."""
@@ -10107,7 +10704,7 @@ class Look:
             bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width,
         )  # fmt: skip
 
-    def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> Photo:
+    def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> ImageTk.PhotoImage:
         """The Tk picture for `key`, made once; who shows it keeps it alive."""
         from PIL import ImageTk
 
@@ -10119,20 +10716,22 @@ class Look:
             self._photos.popitem(last=False)
         return found
 
-    def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> Photo:
+    def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
         """An icon of `size` logical pixels."""
         colour, real = colour or self.palette.text, self.px(size)
         return self.photo(("icon", name, real, colour, slash), lambda: draw_icon(name, real, colour, slash))
 
     def box(
         self, width: int, height: int, radius: float, fill: str, outline: str = "", line: float = 1
-    ) -> Photo:
+    ) -> ImageTk.PhotoImage:
         """A box with round corners; width and height in real pixels."""
         r, thick = self.px(radius), self.px(line) if outline else 0
         key = ("box", width, height, r, fill, outline, thick)
         return self.photo(key, lambda: rounded(width, height, r, fill, outline, thick))
 
-    def shadow_box(self, width: int, height: int, radius: float, fill: str, outline: str) -> Photo:
+    def shadow_box(
+        self, width: int, height: int, radius: float, fill: str, outline: str
+    ) -> ImageTk.PhotoImage:
         """A box over its own shadow, 12 logical pixels wider on every side."""
         key = ("shadow", width, height, radius, fill, outline)
         return self.photo(
@@ -10140,17 +10739,19 @@ class Look:
             lambda: shadowed(rounded(width, height, self.px(radius), fill, outline, self.px(1)), self.px(12)),
         )
 
-    def avatar(self, name: str, size: float) -> Photo:
+    def avatar(self, name: str, size: float) -> ImageTk.PhotoImage:
         """Initials in a disc of `size` logical pixels."""
         real = self.px(size)
         return self.photo(("avatar", name, real), lambda: draw_avatar(name, real))
 
-    def emoji(self, char: str, size: float) -> Photo:
+    def emoji(self, char: str, size: float) -> ImageTk.PhotoImage:
         """One of our emoji at `size` logical pixels."""
         real = self.px(size)
         return self.photo(("emoji", char, real), lambda: draw_emoji(char, real))
 
-    def written(self, text: str, size: float, colour: str, room: int, bold: bool = False) -> Photo:
+    def written(
+        self, text: str, size: float, colour: str, room: int, bold: bool = False
+    ) -> ImageTk.PhotoImage:
         """A line of text in any script as a picture."""
         key = ("line", text, size, colour, room, bold)
         return self.photo(key, lambda: fonts().line(text, self.px(size), colour, room, bold))
@@ -10191,7 +10792,7 @@ class Painted:
     ) -> None:
         self.look = look
         self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
-        self._kept: list[Photo] = []
+        self._kept: list[ImageTk.PhotoImage] = []
         self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
 
     def wipe(self) -> None:
@@ -10203,7 +10804,7 @@ class Painted:
         self,
         x: int,
         y: int,
-        photo: Photo,
+        photo: ImageTk.PhotoImage,
         anchor: Literal["nw", "w", "center", "e", "ne"] = "nw",
         tags: tuple[str, ...] = (),
     ) -> int:
@@ -10231,6 +10832,60 @@ class Painted:
         self.canvas.tag_bind(tag, "<ButtonRelease-1>", lambda _: command())
         self.canvas.tag_bind(tag, "<Enter>", lambda _: self.canvas.configure(cursor="hand2"))
         self.canvas.tag_bind(tag, "<Leave>", lambda _: self.canvas.configure(cursor=""))
+
+
+class Tooltip:
+    """Words and key of a control, half a second after the mouse came to rest on it."""
+
+    def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
+        self.look, self.widget, self.words, self.key = look, widget, words, key
+        self._due = ""
+        self._shown: Painted | None = None
+        widget.bind("<Enter>", self._enter, add="+")
+        for event in ("<Leave>", "<ButtonPress>", "<Destroy>"):
+            widget.bind(event, self._leave, add="+")
+
+    def _enter(self, _: object) -> None:
+        self._leave(None)
+        self._due = self.widget.after(500, self._show)
+
+    def _leave(self, _: object) -> None:
+        if self._due:
+            self.widget.after_cancel(self._due)
+            self._due = ""
+        if self._shown is not None:
+            self._shown.canvas.destroy()
+            self._shown = None
+
+    def _show(self) -> None:
+        self._due = ""
+        look, px = self.look, self.look.px
+        words, room = tr(self.words), look.font(12, bold=True).measure(tr(self.words))
+        key_room = look.font(11).measure(self.key) + px(14) if self.key else 0
+        width, height = room + px(20) + (key_room + px(8) if key_room else 0), px(32)
+        tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
+        tip.text(px(10), height // 2, words, 12, bold=True, colour="#161C24")
+        if self.key:
+            tip.image(px(18) + room, px(6), look.box(key_room, px(20), 5, "#D9E0E8"))
+            tip.text(
+                px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
+            )
+        x, y = self._place(width, height)
+        tip.canvas.place(x=x, y=y)
+
+    def _place(self, width: int, height: int) -> tuple[int, int]:
+        """Beside what stands at the left edge, else below, always inside the window."""
+        root, widget, gap = self.look.root, self.widget, self.look.px(6)
+        x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
+        wide, tall = widget.winfo_width(), widget.winfo_height()
+        if x < self.look.px(40):
+            x, y = x + wide + gap, y + (tall - height) // 2
+        else:
+            x, y = (
+                x + (wide - width) // 2,
+                y + tall + gap if y + tall + gap + height < root.winfo_height() else y - height - gap,
+            )
+        return max(0, min(x, root.winfo_width() - width)), max(0, y)
 
 
 class Card(Painted):
@@ -10418,60 +11073,6 @@ class BarButton(Button):
                 colour=words,
                 anchor="center",
             )
-
-
-class Tooltip:
-    """Words and key of a control, half a second after the mouse came to rest on it."""
-
-    def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
-        self.look, self.widget, self.words, self.key = look, widget, words, key
-        self._due = ""
-        self._shown: Painted | None = None
-        widget.bind("<Enter>", self._enter, add="+")
-        for event in ("<Leave>", "<ButtonPress>", "<Destroy>"):
-            widget.bind(event, self._leave, add="+")
-
-    def _enter(self, _: object) -> None:
-        self._leave(None)
-        self._due = self.widget.after(500, self._show)
-
-    def _leave(self, _: object) -> None:
-        if self._due:
-            self.widget.after_cancel(self._due)
-            self._due = ""
-        if self._shown is not None:
-            self._shown.canvas.destroy()
-            self._shown = None
-
-    def _show(self) -> None:
-        self._due = ""
-        look, px = self.look, self.look.px
-        words, room = tr(self.words), look.font(12, bold=True).measure(tr(self.words))
-        key_room = look.font(11).measure(self.key) + px(14) if self.key else 0
-        width, height = room + px(20) + (key_room + px(8) if key_room else 0), px(32)
-        tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
-        tip.text(px(10), height // 2, words, 12, bold=True, colour="#161C24")
-        if self.key:
-            tip.image(px(18) + room, px(6), look.box(key_room, px(20), 5, "#D9E0E8"))
-            tip.text(
-                px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
-            )
-        x, y = self._place(width, height)
-        tip.canvas.place(x=x, y=y)
-
-    def _place(self, width: int, height: int) -> tuple[int, int]:
-        """Beside what stands at the left edge, else below, always inside the window."""
-        root, widget, gap = self.look.root, self.widget, self.look.px(6)
-        x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
-        wide, tall = widget.winfo_width(), widget.winfo_height()
-        if x < self.look.px(40):
-            x, y = x + wide + gap, y + (tall - height) // 2
-        else:
-            x, y = (
-                x + (wide - width) // 2,
-                y + tall + gap if y + tall + gap + height < root.winfo_height() else y - height - gap,
-            )
-        return max(0, min(x, root.winfo_width() - width)), max(0, y)
 
 
 class Field(Painted):
@@ -10985,9 +11586,36 @@ class TileJob:
     scale: float
 
 
+def _covered(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` scaled to cover `size`, cut evenly."""
+    tall, wide = picture.shape[:2]
+    factor = max(size[0] / wide, size[1] / tall)
+    keep = max(1, min(wide, round(size[0] / factor))), max(1, min(tall, round(size[1] / factor)))
+    left, top = (wide - keep[0]) // 2, (tall - keep[1]) // 2
+    return resampled(picture[top : top + keep[1], left : left + keep[0]], size)
+
+
+def _fitted(picture: Picture, job: TileJob) -> Picture:
+    """`picture` whole inside the tile, or zoomed around a point of it."""
+    zoom, x, y = job.look.view
+    high, wide = picture.shape[:2]
+    fit = min(job.width / wide, job.height / high)
+    zoom = max(zoom, fit) if zoom else fit
+    part = max(1, min(wide, round(job.width / zoom))), max(1, min(high, round(job.height / zoom)))
+    left = round(max(0.0, min(wide - part[0], x * wide - part[0] / 2)))
+    top = round(max(0.0, min(high - part[1], y * high - part[1] / 2)))
+    size = (max(1, min(job.width, round(part[0] * zoom))), max(1, min(job.height, round(part[1] * zoom))))
+    shown = resampled(picture[top : top + part[1], left : left + part[0]], size)
+    tile = np.empty((job.height, job.width, 3), np.uint8)
+    tile[:] = rgb(job.palette.window)[::-1]
+    at = (job.width - size[0]) // 2, (job.height - size[1]) // 2
+    tile[at[1] : at[1] + size[1], at[0] : at[0] + size[0]] = shown
+    return tile
+
+
 def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
     """The whole tile as RGB, its corners in the window's colour."""
-    from PIL import Image, ImageEnhance
+    from PIL import Image
 
     size = (job.width, job.height)
     if job.picture is None:
@@ -10995,83 +11623,16 @@ def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
         disc = draw_avatar(job.look.name or "?", max(24, round(min(job.width * 0.5, job.height * 0.42))))
         tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2), disc)
     else:
-        tall, wide = job.picture.shape[:2]
-        source = Image.frombuffer("RGB", (wide, tall), np.ascontiguousarray(job.picture), "raw", "BGR", 0, 1)
-        tile = _fitted(source, job) if job.look.fit else _covered(source, size)
-        if job.look.mirror:
-            tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if job.look.dim:
-        tile = ImageEnhance.Brightness(tile).enhance(0.35)
+        pixels = _fitted(job.picture, job) if job.look.fit else _covered(job.picture, size)
+        pixels = pixels[:, ::-1] if job.look.mirror else pixels
+        pixels = pixels // 3 if job.look.dim else pixels
+        tile = Image.frombuffer("RGB", size, np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
     for x, y, patch in marks:
         tile.paste(patch, (x, y), patch)
     return tile
 
 
-def _covered(source: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """`source` scaled to cover `size`, cut evenly."""
-    from PIL import Image
-
-    scale = max(size[0] / source.width, size[1] / source.height)
-    wide, tall = size[0] / scale, size[1] / scale
-    left, top = (source.width - wide) / 2, (source.height - tall) / 2
-    return source.resize(
-        size, Image.Resampling.BILINEAR, (left, top, left + wide, top + tall), reducing_gap=1.5
-    )
-
-
-def _fitted(source: Image.Image, job: TileJob) -> Image.Image:
-    """`source` whole inside the tile, or zoomed around a point of it."""
-    from PIL import Image
-
-    zoom, x, y = job.look.view
-    fit = min(job.width / source.width, job.height / source.height)
-    zoom = max(zoom, fit) if zoom else fit
-    wide, tall = min(source.width, job.width / zoom), min(source.height, job.height / zoom)
-    left = max(0.0, min(source.width - wide, x * source.width - wide / 2))
-    top = max(0.0, min(source.height - tall, y * source.height - tall / 2))
-    size = (max(1, min(job.width, round(wide * zoom))), max(1, min(job.height, round(tall * zoom))))
-    part = source.resize(
-        size, Image.Resampling.BILINEAR, (left, top, left + wide, top + tall), reducing_gap=1.5
-    )
-    tile = Image.new("RGB", (job.width, job.height), job.palette.window)
-    tile.paste(part, ((job.width - size[0]) // 2, (job.height - size[1]) // 2))
-    return tile
-
-
 TileMarks: TypeAlias = "list[tuple[int, int, Image.Image]]"
-
-
-def tile_marks(job: TileJob) -> TileMarks:
-    """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
-    from PIL import Image, ImageDraw
-
-    look, px, p = job.look, Metrics(job.scale), job.palette
-    over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
-    if job.height > px(110) and job.picture is not None and not look.fit:
-        shade = np.zeros((px(64), job.width, 4), np.uint8)
-        shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
-        over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
-    edge = _pill(over, job, px)
-    if look.hand:
-        _badge(over, px, edge, job.height, "hand")
-    if look.poor:
-        _poor(over, px, p, job.width)
-    if look.note:
-        width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
-        over.alpha_composite(
-            rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
-        )
-        fonts().write(
-            ImageDraw.Draw(over),
-            (job.width - width) // 2 + px(14),
-            job.height // 2,
-            fonts().clip(look.note, px(13), width - px(28), bold=True),
-            px(13),
-            "#FFFFFF",
-            bold=True,
-        )
-    _frame(over, job, px)
-    return _patches(over, px)
 
 
 def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
@@ -11158,6 +11719,39 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
     return [(box[0], box[1], over.crop(box)) for box in boxes]
 
 
+def tile_marks(job: TileJob) -> TileMarks:
+    """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
+    from PIL import Image, ImageDraw
+
+    look, px, p = job.look, Metrics(job.scale), job.palette
+    over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
+    if job.height > px(110) and job.picture is not None and not look.fit:
+        shade = np.zeros((px(64), job.width, 4), np.uint8)
+        shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
+        over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
+    edge = _pill(over, job, px)
+    if look.hand:
+        _badge(over, px, edge, job.height, "hand")
+    if look.poor:
+        _poor(over, px, p, job.width)
+    if look.note:
+        width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
+        over.alpha_composite(
+            rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
+        )
+        fonts().write(
+            ImageDraw.Draw(over),
+            (job.width - width) // 2 + px(14),
+            job.height // 2,
+            fonts().clip(look.note, px(13), width - px(28), bold=True),
+            px(13),
+            "#FFFFFF",
+            bold=True,
+        )
+    _frame(over, job, px)
+    return _patches(over, px)
+
+
 class TilePainter:
     """Threads that paint tiles: the newest job of each tile wins, Tk only pastes what `take` returns."""
 
@@ -11237,56 +11831,40 @@ class TilePainter:
 
 # ======================================================================================
 # [13] WINDOW - the window, which only arranges and reads snapshots
-# Uses: BASICS, CALL, WIDGETS
+# Uses: BASICS, CALL, DISCOVERY, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
 # ======================================================================================
 
 
-class MeetingListing(Protocol):
-    """A meeting on the network as the start window lists it; `MeetingAd` is one."""
-
-    @property
-    def meeting(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def people(self) -> int: ...
-    @property
-    def pin(self) -> bool: ...
-    @property
-    def locked(self) -> bool: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-
-
 class CallController(Protocol):
     """One participant's meeting; `MeetingController` is one. Nothing here waits."""
 
     @property
-    def gui_queue(self) -> queue.SimpleQueue[Json]: ...
-    def do(self, command: Json) -> None: ...
-    def snapshot(self) -> Snapshot: ...
-    def picture(self, key: int | str) -> tuple[int, Picture | None]: ...
-    def close(self, deadline: float = 3.0) -> None: ...
+    def gui_queue(self) -> queue.SimpleQueue[Json]:
+        """The events of the headless interface, in order."""
+
+    def do(self, command: Json) -> None:
+        """One command of the headless interface."""
+
+    def snapshot(self) -> Snapshot:
+        """The meeting as it is now."""
+
+    def picture(self, key: int | str) -> tuple[int, Picture | None]:
+        """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End it; may take `deadline` seconds."""
 
 
 class AppBackend(Protocol):
     """What the window needs of the program. `join`, `host` and `list_devices` run in threads."""
 
-    def find(self) -> Sequence[MeetingListing]:
+    def find(self) -> Sequence[MeetingAd]:
         """The meetings heard of lately."""
 
-    def auto_join(self) -> MeetingListing | None:
+    def auto_join(self) -> MeetingAd | None:
         """The meeting that a plain start joins by itself, once that is decided; else None."""
 
     def join(
@@ -11417,7 +11995,7 @@ class VideoTile:
         self.box: Box = (0, 0, 0, 0)
         self.serial = -1
         self.looks = TileLook()
-        self._photo: Photo | None = None
+        self._photo: ImageTk.PhotoImage | None = None
         self._item = 0
         self._asked: tuple[Any, ...] = ()
 
@@ -11490,7 +12068,7 @@ class Stage(Painted):
         self._speaker_since = 0.0
         self._shown: Snapshot = Snapshot()
         self._last: int | str | None = None
-        self._hover_photos: list[Photo] = []
+        self._hover_photos: list[ImageTk.PhotoImage] = []
         self._watched: Json = {}
         self._bind()
 
@@ -11717,7 +12295,7 @@ class Stage(Painted):
             self.canvas.tag_bind(tag, "<Button-1>", lambda _, run=command: run())  # type: ignore[misc]
         self._facts(tile)
 
-    def _over(self, x: int, y: int, photo: Photo, tag: str) -> None:
+    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
         self._hover_photos.append(photo)
         self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover", tag))
 
@@ -11822,7 +12400,7 @@ class ToastStack:
     def __init__(self, stage: Painted) -> None:
         self.stage = stage
         self._toasts: list[tuple[int, str, str, str, Callable[[], object] | None]] = []
-        self._photos: list[Photo] = []
+        self._photos: list[ImageTk.PhotoImage] = []
         self._count = 0
         self._timers: dict[int, str] = {}
         stage.canvas.bind("<Configure>", lambda _: self._draw(), add="+")
@@ -11903,7 +12481,7 @@ class ToastStack:
         if command:
             command()
 
-    def _put(self, x: int, y: int, photo: Photo, tag: str) -> None:
+    def _put(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
         self._photos.append(photo)
         self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("toast", tag))
 
@@ -11916,7 +12494,7 @@ class Reactions:
 
     def __init__(self, stage: Painted) -> None:
         self.stage = stage
-        self._floating: list[tuple[float, float, tuple[int, ...], list[Photo]]] = []
+        self._floating: list[tuple[float, float, tuple[int, ...], list[ImageTk.PhotoImage]]] = []
 
     def add(self, char: str, name: str) -> None:
         """Let one rise."""
@@ -12381,134 +12959,6 @@ class ChatRow:
                 start = words.find(blank, start + len(blank))
 
 
-class Composer:
-    """Where a message is written: To, text, emoji, a file, send."""
-
-    def __init__(
-        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
-    ) -> None:
-        import tkinter as tk
-
-        self.look, self.send = look, send
-        px, p = look.px, look.palette
-        self.frame = inner = Card(look, parent, 12, p.line).canvas
-        self.entry = tk.Text(
-            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
-            undo=True,
-            highlightthickness=0, font=look.font(13), selectbackground=p.accent,
-            selectforeground=p.on_accent, padx=px(12), pady=px(8),
-        )  # fmt: skip
-        self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
-        row = look.frame(inner, p.card)
-        row.pack(fill="x", padx=px(8), pady=(0, px(8)))
-        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(150), 32)
-        self.target.text_size = 12
-        self.target.canvas.pack(side="left")
-        Button(
-            look,
-            row,
-            self.submit,
-            icon="send",
-            kind="primary",
-            width=px(44),
-            height=32,
-            tip="Send",
-            key="Enter",
-        ).canvas.pack(side="right")
-        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
-            side="right", padx=px(4)
-        )
-        self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
-        self.smile.canvas.pack(side="right")
-        self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
-        self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
-        self._photos: list[Photo] = []
-        self.entry.bind("<Return>", lambda _: self._enter())
-        self.entry.bind("<Shift-Return>", lambda _: None)
-        self.entry.bind("<KeyRelease>", lambda _: self._changed())
-        for event in ("<FocusIn>", "<FocusOut>", "<<Paste>>"):
-            self.entry.bind(event, lambda _: self.entry.after_idle(self._changed))
-        self.entry.bind("<Destroy>", lambda _: self._photos.clear())
-        self._hint()
-
-    def people(self, names: Sequence[str]) -> None:
-        """Who can be written to in private."""
-        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
-        if options != self.target.options:
-            self.target.fill(options, self.target.value if self.target.value in names else "")
-            self._hint()
-
-    def _hint(self) -> None:
-        to = self.target.value
-        self.hint.configure(
-            text=self.look.clip(
-                plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)
-            )
-            if to
-            else tr("Message everyone")
-        )
-        self._changed()
-
-    def _changed(self) -> None:
-        if not self.entry.winfo_exists():
-            return
-        self._no_raw_emoji()
-        if (
-            self.entry.get("1.0", "end-1c")
-            or self.entry.dump("1.0", "end", image=True)
-            or self.entry.focus_get() is self.entry
-        ):
-            self.hint.place_forget()
-        else:
-            self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
-
-    def _no_raw_emoji(self) -> None:
-        """Emoji typed or pasted become our pictures or their names: raw ones can crash X clients."""
-        text = self.entry.get("1.0", "end-1c")
-        for found in reversed(list(EMOJI_PATTERN.finditer(text))):
-            start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
-            self.entry.delete(start, end)
-            self._insert(found[0], start)
-
-    def _insert(self, char: str, at: str = "insert") -> None:
-        key = emoji_key(char)
-        if not key:
-            self.entry.insert(at, plain(char))
-            return
-        photo = self.look.emoji(key, 18)
-        self._photos.append(photo)
-        self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
-
-    def text(self) -> str:
-        """What was written, pictures as their emoji again."""
-        parts = self.entry.dump("1.0", "end-1c", text=True, image=True)
-        return "".join(
-            chr(int(re.sub(r"#\d+$", "", value).removeprefix("emoji"))) if kind == "image" else value
-            for kind, value, _ in parts
-        )
-
-    def _enter(self) -> str:
-        self.submit()
-        return "break"
-
-    def submit(self) -> None:
-        """Send what was written."""
-        text = self.text().strip()
-        if text:
-            self.send(text, self.target.value)
-            self.entry.delete("1.0", "end")
-            self._photos.clear()
-            self._changed()
-
-    def _pick(self) -> None:
-        EmojiPicker(self.look, tuple(emoji_shapes()), self._picked, self.smile.canvas, columns=8)
-
-    def _picked(self, char: str) -> None:
-        self._insert(char)
-        self.entry.focus_set()
-        self._changed()
-
-
 class EmojiPicker(Painted):
     """A card of our emoji beside a button; a click or Return picks one, Escape none."""
 
@@ -12601,6 +13051,140 @@ class EmojiPicker(Painted):
             self.holder.destroy()
 
 
+class Composer:
+    """Where a message is written: To, text, emoji, a file, send."""
+
+    def __init__(
+        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
+    ) -> None:
+        import tkinter as tk
+
+        self.look, self.send = look, send
+        px, p = look.px, look.palette
+        self.frame = inner = Card(look, parent, 12, p.line).canvas
+        self.entry = tk.Text(
+            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
+            undo=True,
+            highlightthickness=0, font=look.font(13), selectbackground=p.accent,
+            selectforeground=p.on_accent, padx=px(12), pady=px(8),
+        )  # fmt: skip
+        self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
+        row = look.frame(inner, p.card)
+        row.pack(fill="x", padx=px(8), pady=(0, px(8)))
+        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(150), 32)
+        self.target.text_size = 12
+        self.target.canvas.pack(side="left")
+        Button(
+            look,
+            row,
+            self.submit,
+            icon="send",
+            kind="primary",
+            width=px(44),
+            height=32,
+            tip="Send",
+            key="Enter",
+        ).canvas.pack(side="right")
+        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
+            side="right", padx=px(4)
+        )
+        self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
+        self.smile.canvas.pack(side="right")
+        self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
+        self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
+        self._photos: list[ImageTk.PhotoImage] = []
+        self.entry.bind("<Return>", lambda _: self._enter())
+        self.entry.bind("<Shift-Return>", lambda _: None)
+        self.entry.bind("<KeyRelease>", lambda _: self._changed())
+        for event in ("<FocusIn>", "<FocusOut>", "<<Paste>>"):
+            self.entry.bind(event, lambda _: self.entry.after_idle(self._changed))
+        self.entry.bind("<Destroy>", lambda _: self._photos.clear())
+        self._hint()
+
+    def people(self, names: Sequence[str]) -> None:
+        """Who can be written to in private."""
+        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
+        if options != self.target.options:
+            self.target.fill(options, self.target.value if self.target.value in names else "")
+            self._hint()
+
+    def _hint(self) -> None:
+        to = self.target.value
+        self.hint.configure(
+            text=self.look.clip(
+                plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)
+            )
+            if to
+            else tr("Message everyone")
+        )
+        self._changed()
+
+    def _changed(self) -> None:
+        if not self.entry.winfo_exists():
+            return
+        self._no_raw_emoji()
+        if (
+            self.entry.get("1.0", "end-1c")
+            or self.entry.dump("1.0", "end", image=True)
+            or self.entry.focus_get() is self.entry
+        ):
+            self.hint.place_forget()
+        else:
+            self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
+
+    def _no_raw_emoji(self) -> None:
+        """Emoji typed or pasted become our pictures or their names: raw ones can crash X clients."""
+        text = self.entry.get("1.0", "end-1c")
+        for found in reversed(list(EMOJI_PATTERN.finditer(text))):
+            start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
+            self.entry.delete(start, end)
+            self._insert(found[0], start)
+
+    def _insert(self, char: str, at: str = "insert") -> None:
+        key = emoji_key(char)
+        if not key:
+            self.entry.insert(at, plain(char))
+            return
+        photo = self.look.emoji(key, 18)
+        self._photos.append(photo)
+        self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
+
+    def text(self) -> str:
+        """What was written, pictures as their emoji again."""
+        parts = self.entry.dump("1.0", "end-1c", text=True, image=True)
+        return "".join(
+            chr(int(re.sub(r"#\d+$", "", value).removeprefix("emoji"))) if kind == "image" else value
+            for kind, value, _ in parts
+        )
+
+    def _enter(self) -> str:
+        self.submit()
+        return "break"
+
+    def submit(self) -> None:
+        """Send what was written."""
+        text = self.text().strip()
+        if text:
+            self.send(text, self.target.value)
+            self.entry.delete("1.0", "end")
+            self._photos.clear()
+            self._changed()
+
+    def _pick(self) -> None:
+        EmojiPicker(self.look, tuple(emoji_shapes()), self._picked, self.smile.canvas, columns=8)
+
+    def _picked(self, char: str) -> None:
+        self._insert(char)
+        self.entry.focus_set()
+        self._changed()
+
+
+def copy_text(root: tk.Tk, text: str) -> None:
+    """Put `text` on the clipboard."""
+    root.clipboard_clear()
+    root.clipboard_append(text)
+
+
 class ChatPanel:
     """Messages, grouped by sender, and the composer."""
 
@@ -12674,12 +13258,6 @@ class ChatPanel:
         if not row.line.own:
             entries.append((tr("Answer in private"), partial(self.to, row.line.sender)))
         self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
-
-
-def copy_text(root: tk.Tk, text: str) -> None:
-    """Put `text` on the clipboard."""
-    root.clipboard_clear()
-    root.clipboard_append(text)
 
 
 @dataclass(frozen=True)
@@ -12978,7 +13556,7 @@ class PreviewCard:
         px = look.px
         self.stage = Painted(look, parent, px(560), px(320))
         self.painter = TilePainter(1)
-        self._tile: Photo | None = None
+        self._tile: ImageTk.PhotoImage | None = None
         self._asked: tuple[Any, ...] = ()
         self.buttons = {
             what: Button(look, self.stage.canvas, partial(self.flip, what), icon=what, height=48, tip=tip)
@@ -13061,7 +13639,7 @@ class StartView:
     ) -> None:
         self.look, self.backend, self.entered = look, backend, entered
         self.frame = look.frame(parent)
-        self.chosen: MeetingListing | None = None
+        self.chosen: MeetingAd | None = None
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = False
@@ -13183,7 +13761,7 @@ class StartView:
             self.chosen = known
             self._join()
 
-    def _list(self, found: Sequence[MeetingListing]) -> None:
+    def _list(self, found: Sequence[MeetingAd]) -> None:
         rows: list[Row] = [
             MeetingRow(
                 one.title, one.host, one.people, one.address, one.pin, one.version != PROTOCOL,
@@ -13200,7 +13778,7 @@ class StartView:
         else:
             self.pin_area.pack_forget()
 
-    def _choose(self, one: MeetingListing) -> None:
+    def _choose(self, one: MeetingAd) -> None:
         self.chosen = one
         self.trouble.configure(text="")
         if one.pin:
@@ -13338,6 +13916,50 @@ class StartView:
 
 
 # -- settings -------------------------------------------------------------------------
+
+
+class PreviewTile:
+    """The own picture in the settings."""
+
+    def __init__(self, look: Look, parent: tk.Misc) -> None:
+        from PIL import Image, ImageTk
+
+        self.look, self.size = look, (look.px(480), look.px(270))
+        self.painter = TilePainter(1)
+        self.sheet = Painted(look, parent, *self.size)
+        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
+        self.sheet.image(0, 0, self.photo)
+        self.sheet.canvas.pack(anchor="w")
+        self._serial = -2
+
+    def show(self, serial: int, picture: Picture | None) -> None:
+        """Show the newest picture."""
+        if serial != self._serial:
+            self._serial = serial
+            words = "" if picture is not None else tr("The camera is off")
+            job = TileJob(
+                picture,
+                *self.size,
+                TileLook(name=tr("You"), mirror=True, note=words),
+                self.look.palette,
+                self.look.px.scale,
+            )
+            self.painter.submit("self", job)
+        for image in self.painter.take().values():
+            self.photo.paste(image)
+
+    def close(self) -> None:
+        """End its painter."""
+        self.painter.close()
+
+
+LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
+
+
+def offered(language: str) -> bool:
+    """Whether a language is complete, and the toolkit here can shape its script."""
+    complete = bool(TEXTS) and all(language in entry for entry in TEXTS.values())
+    return complete and (language != "hi" or sys.platform in ("win32", "darwin"))
 
 
 class SettingsDialog(Dialog):
@@ -13526,50 +14148,6 @@ class SettingsDialog(Dialog):
         super().close()
 
 
-class PreviewTile:
-    """The own picture in the settings."""
-
-    def __init__(self, look: Look, parent: tk.Misc) -> None:
-        from PIL import Image, ImageTk
-
-        self.look, self.size = look, (look.px(480), look.px(270))
-        self.painter = TilePainter(1)
-        self.sheet = Painted(look, parent, *self.size)
-        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
-        self.sheet.image(0, 0, self.photo)
-        self.sheet.canvas.pack(anchor="w")
-        self._serial = -2
-
-    def show(self, serial: int, picture: Picture | None) -> None:
-        """Show the newest picture."""
-        if serial != self._serial:
-            self._serial = serial
-            words = "" if picture is not None else tr("The camera is off")
-            job = TileJob(
-                picture,
-                *self.size,
-                TileLook(name=tr("You"), mirror=True, note=words),
-                self.look.palette,
-                self.look.px.scale,
-            )
-            self.painter.submit("self", job)
-        for image in self.painter.take().values():
-            self.photo.paste(image)
-
-    def close(self) -> None:
-        """End its painter."""
-        self.painter.close()
-
-
-LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
-
-
-def offered(language: str) -> bool:
-    """Whether a language is complete, and the toolkit here can shape its script."""
-    complete = bool(TEXTS) and all(language in entry for entry in TEXTS.values())
-    return complete and (language != "hi" or sys.platform in ("win32", "darwin"))
-
-
 # -- the meeting window ---------------------------------------------------------------
 
 
@@ -13605,6 +14183,106 @@ class Talk:
         if self._ending:
             self.root.after_cancel(self._ending)
         self._ending, self.on = "", False
+
+
+class EventWords:
+    """Turns events into toasts, dots, notes and floating reactions."""
+
+    def __init__(self, view: MainAppView) -> None:
+        self.view = view
+
+    def take(self, event: Json) -> None:
+        """Handle one event; those without a handler change the snapshot only."""
+        handler = getattr(self, "_on_" + str(event.get("event", "")), None)
+        if handler is not None:
+            handler(event)
+
+    def _on_reaction(self, event: Json) -> None:
+        self.view.reactions.add(str(event.get("emoji", "")), str(event.get("from", "")))
+
+    def _on_chat(self, event: Json) -> None:
+        view = self.view
+        own = event.get("from") == view.shot.name
+        if not (view.reading() or own or event.get("history")):
+            view.side.buttons["chat"].mark(unread=True)
+
+    def _on_private(self, event: Json) -> None:
+        self._on_chat(event)
+        if event.get("from") != self.view.shot.name and not self.view.reading():
+            name = str(event.get("from", ""))
+            self.view.toasts.add(
+                tr("{name} wrote to you in private", name=name),
+                "chat",
+                tr("Answer"),
+                partial(self.view._write_to, name),
+            )
+
+    def _on_join(self, event: Json) -> None:
+        self._note(tr("{name} joined", name=plain(str(event.get("name", "")))))
+
+    def _on_leave(self, event: Json) -> None:
+        self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
+
+    def _note(self, words: str) -> None:
+        chat = self.view.controller.snapshot().chat
+        self.view.chat.note(words, chat[-1].n if chat else 0)
+
+    def _on_state(self, event: Json) -> None:
+        old = next((one for one in self.view.shot.people if one.id == event.get("id")), None)
+        if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
+            self.view.toasts.add(tr("{name} raised a hand", name=old.name), "✋")
+
+    def _on_file_offer(self, event: Json) -> None:
+        if event.get("from") == self.view.shot.name:
+            return
+        words = tr(
+            "{name} offers {file} ({size})",
+            name=event.get("from"),
+            file=event.get("name"),
+            size=size_words(float(event.get("size", 0))),
+        )
+        self.view.toasts.add(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
+
+    def _on_file_saved(self, event: Json) -> None:
+        path = str(event.get("path", ""))
+        self.view.toasts.add(
+            tr("Saved: {name}", name=Path(path).name),
+            "check",
+            tr("Show"),
+            partial(self.view.show_folder, path),
+        )
+
+    def _on_file_failed(self, event: Json) -> None:
+        self.view.toasts.add(tr(str(event.get("reason") or "The file did not arrive")), "warning", stays=True)
+
+    def _on_screen_start(self, event: Json) -> None:
+        if event.get("id") != self.view.shot.me:
+            self.view.toasts.add(tr("{name} shares the screen", name=event.get("name")), "share")
+
+    def _on_device(self, event: Json) -> None:
+        if event.get("state") == "failed":
+            self.view.toasts.add(
+                tr(str(event.get("reason") or "A device does not work")),
+                "warning",
+                tr("Settings"),
+                self.view.settings,
+                stays=True,
+            )
+
+    def _on_error(self, event: Json) -> None:
+        self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
+
+    def _on_reconnected(self, _: Json) -> None:
+        self.view.toasts.add(tr("Connected again"), "check")
+
+    def _on_denied(self, event: Json) -> None:
+        self.view.left(str(event.get("reason", "")))
+
+    def _on_left(self, event: Json) -> None:
+        self.view.left(str(event.get("reason", "")))
+
+    def _on_ended(self, event: Json) -> None:
+        self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
 
 
 class MainAppView:
@@ -13974,104 +14652,9 @@ class MainAppView:
         self.frame.destroy()
 
 
-class EventWords:
-    """Turns events into toasts, dots, notes and floating reactions."""
-
-    def __init__(self, view: MainAppView) -> None:
-        self.view = view
-
-    def take(self, event: Json) -> None:
-        """Handle one event; those without a handler change the snapshot only."""
-        handler = getattr(self, "_on_" + str(event.get("event", "")), None)
-        if handler is not None:
-            handler(event)
-
-    def _on_reaction(self, event: Json) -> None:
-        self.view.reactions.add(str(event.get("emoji", "")), str(event.get("from", "")))
-
-    def _on_chat(self, event: Json) -> None:
-        view = self.view
-        own = event.get("from") == view.shot.name
-        if not (view.reading() or own or event.get("history")):
-            view.side.buttons["chat"].mark(unread=True)
-
-    def _on_private(self, event: Json) -> None:
-        self._on_chat(event)
-        if event.get("from") != self.view.shot.name and not self.view.reading():
-            name = str(event.get("from", ""))
-            self.view.toasts.add(
-                tr("{name} wrote to you in private", name=name),
-                "chat",
-                tr("Answer"),
-                partial(self.view._write_to, name),
-            )
-
-    def _on_join(self, event: Json) -> None:
-        self._note(tr("{name} joined", name=plain(str(event.get("name", "")))))
-
-    def _on_leave(self, event: Json) -> None:
-        self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
-
-    def _note(self, words: str) -> None:
-        chat = self.view.controller.snapshot().chat
-        self.view.chat.note(words, chat[-1].n if chat else 0)
-
-    def _on_state(self, event: Json) -> None:
-        old = next((one for one in self.view.shot.people if one.id == event.get("id")), None)
-        if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
-            self.view.toasts.add(tr("{name} raised a hand", name=old.name), "✋")
-
-    def _on_file_offer(self, event: Json) -> None:
-        if event.get("from") == self.view.shot.name:
-            return
-        words = tr(
-            "{name} offers {file} ({size})",
-            name=event.get("from"),
-            file=event.get("name"),
-            size=size_words(float(event.get("size", 0))),
-        )
-        self.view.toasts.add(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
-
-    def _on_file_saved(self, event: Json) -> None:
-        path = str(event.get("path", ""))
-        self.view.toasts.add(
-            tr("Saved: {name}", name=Path(path).name),
-            "check",
-            tr("Show"),
-            partial(self.view.show_folder, path),
-        )
-
-    def _on_file_failed(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason") or "The file did not arrive")), "warning", stays=True)
-
-    def _on_screen_start(self, event: Json) -> None:
-        if event.get("id") != self.view.shot.me:
-            self.view.toasts.add(tr("{name} shares the screen", name=event.get("name")), "share")
-
-    def _on_device(self, event: Json) -> None:
-        if event.get("state") == "failed":
-            self.view.toasts.add(
-                tr(str(event.get("reason") or "A device does not work")),
-                "warning",
-                tr("Settings"),
-                self.view.settings,
-                stays=True,
-            )
-
-    def _on_error(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
-
-    def _on_reconnected(self, _: Json) -> None:
-        self.view.toasts.add(tr("Connected again"), "check")
-
-    def _on_denied(self, event: Json) -> None:
-        self.view.left(str(event.get("reason", "")))
-
-    def _on_left(self, event: Json) -> None:
-        self.view.left(str(event.get("reason", "")))
-
-    def _on_ended(self, event: Json) -> None:
-        self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
+def grabbed(root: tk.Tk) -> bool:
+    """Whether a dialog or a menu has the keyboard for itself."""
+    return bool(root.tk.call("grab", "current"))
 
 
 class Keys:
@@ -14131,6 +14714,26 @@ class Keys:
         view = self.view()
         if view is not None:
             view.talk.release()
+
+
+def dark_title(root: tk.Tk, dark: bool) -> None:
+    """A dark title bar on Windows 10 and later."""
+    if sys.platform == "win32":
+        import ctypes
+
+        root.update_idletasks()
+        value = ctypes.c_int(int(dark))
+        window = ctypes.windll.user32.GetParent(root.winfo_id())
+        ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
+
+
+def sharp_display() -> None:
+    """Per-monitor DPI awareness on Windows, which must be set before the first window."""
+    if sys.platform == "win32":
+        import ctypes
+
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.windll.shcore.SetProcessDpiAwareness(2)
 
 
 class WindowLoop:
@@ -14195,11 +14798,12 @@ class WindowLoop:
         if self.start is not None:
             self.start.close()
             self.start.frame.destroy()
-        self.start = StartView(self.look, self.root, self.backend, self._entered)
+        self.start = StartView(self.look, self.root, self.backend, self.enter)
         self.start.frame.pack(fill="both", expand=True)
         self.start.trouble.configure(text=tr(trouble))
 
-    def _entered(self, controller: CallController, mic: bool, camera: bool) -> None:
+    def enter(self, controller: CallController, mic: bool = False, camera: bool = False) -> None:
+        """Show the meeting of `controller`, with the devices on that were on in the preview."""
         if self.start is not None:
             self.start.close()
             self.start.frame.destroy()
@@ -14251,38 +14855,21 @@ class WindowLoop:
         self.root.destroy()
 
 
-def grabbed(root: tk.Tk) -> bool:
-    """Whether a dialog or a menu has the keyboard for itself."""
-    return bool(root.tk.call("grab", "current"))
+def run_window(app: AppBackend, controller: CallController | None = None) -> int:
+    """Show the window until it is closed; returns the exit status.
 
-
-def dark_title(root: tk.Tk, dark: bool) -> None:
-    """A dark title bar on Windows 10 and later."""
-    if sys.platform == "win32":
-        import ctypes
-
-        root.update_idletasks()
-        value = ctypes.c_int(int(dark))
-        window = ctypes.windll.user32.GetParent(root.winfo_id())
-        ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
-
-
-def sharp_display() -> None:
-    """Per-monitor DPI awareness on Windows, which must be set before the first window."""
-    if sys.platform == "win32":
-        import ctypes
-
-        with contextlib.suppress(AttributeError, OSError):
-            ctypes.windll.shcore.SetProcessDpiAwareness(2)
-
-
-def run_window(app: AppBackend, root: tk.Tk | None = None) -> int:
-    """Show the window until it is closed; returns the exit status. `root`: a test may bring its own."""
+    It begins with the start window, or in the meeting of `controller`. Refused without a display.
+    """
     import tkinter as tk
 
     sharp_display()
-    root = root or tk.Tk(className=APP_NAME)
+    try:
+        root = tk.Tk(className=APP_NAME)
+    except tk.TclError:
+        raise Refused("device", "There is no display for a window: use --headless.") from None
     loop = WindowLoop(app, root)
+    if controller is not None:
+        loop.enter(controller)
     root.mainloop()
     if loop.controller is not None:
         loop.controller.close()
@@ -14292,7 +14879,7 @@ def run_window(app: AppBackend, root: tk.Tk | None = None) -> int:
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT
+# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
 # ======================================================================================
 
 
@@ -14304,6 +14891,21 @@ class OneSentenceParser(argparse.ArgumentParser):
         raise UsageError(message[:1].upper() + message[1:] + ".")
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    try:
+        Ports.at(options.port if options.port is not None else DEFAULT_PORT)
+        if options.bind:
+            ipaddress.IPv4Address(options.bind)
+    except ValueError as error:
+        raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
+    if options.pin is not None and not options.pin.strip():
+        raise UsageError("The PIN must not be empty.")
+    if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
+        raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
+    if options.json and not options.list:
+        raise UsageError("--json goes with --list.")
+
+
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of COMMANDS; UsageError for wrong ones."""
     parser = OneSentenceParser(prog="connectsphere", description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -14313,7 +14915,11 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
     only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
     only.add_argument("--list", action="store_true", help="print the meetings on this network")
-    only.add_argument("--mixer", metavar="ADDRESS:PORT", help=argparse.SUPPRESS)
+    only.add_argument(
+        "--demo", nargs="?", type=int, const=6, metavar="N", help="a meeting of N (6) simulated participants"
+    )
+    only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
+    only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     parser.add_argument("--headless", action="store_true", help="no window: commands in, events out, as JSON")
@@ -14334,19 +14940,6 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     _check_options(options)
     return options
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    try:
-        Ports.at(options.port if options.port is not None else DEFAULT_PORT)
-        if options.bind:
-            ipaddress.IPv4Address(options.bind)
-    except ValueError as error:
-        raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
-    if options.pin is not None and not options.pin.strip():
-        raise UsageError("The PIN must not be empty.")
-    if options.json and not options.list:
-        raise UsageError("--json goes with --list.")
 
 
 def own_name() -> str:
@@ -14379,7 +14972,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
     return ServerOptions(
         title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
         host_name=name,
-        pin=options.pin or "",
+        pin=(options.pin or "").strip(),
         base=options.port or DEFAULT_PORT,
         bind=options.bind,
         host_key=make_host_key(Path(key) if key else home / "host.key"),
@@ -14398,7 +14991,7 @@ def client_options(options: argparse.Namespace) -> ClientOptions:
         speaker=options.speaker or "default",
         downloads=options.downloads or "",
         host_key=load_host_key(Path(options.host_key)) if options.host_key and not options.host else "",
-        decode_all=not options.headless,
+        given={what for what in ("name", "camera", "mic", "speaker") if getattr(options, what)},
     )
 
 
@@ -14408,20 +15001,13 @@ def say(event: Json) -> None:
     sys.stdout.flush()
 
 
-def on_stop_signals(call: Callable[[], None]) -> None:
-    """Have `call` made at SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: call())
-
-
 # -- roles: each takes the options and returns the exit status --------------------------------------------
 
 
 def role_mixer(options: argparse.Namespace) -> int:
     """Hidden: the mixer's process."""
-    host, _, port = options.mixer.rpartition(":")
     on_stop_signals(lambda: None)  # it ends with its parent, by standard input
-    return run_mixer(sys.stdin, sys.stdout, host, int(port))
+    return run_mixer(sys.stdin, sys.stdout)
 
 
 def role_serve(options: argparse.Namespace) -> int:
@@ -14446,18 +15032,60 @@ def role_serve_child(options: argparse.Namespace) -> int:
     return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
 
 
+def has_display() -> bool:
+    """Whether a window can be shown here."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def need_display() -> None:
+    """Refused where no window can be shown, before anything is started."""
+    if not has_display():
+        raise Refused("device", "There is no display for a window: use --headless.")
+
+
 def role_host(options: argparse.Namespace) -> int:
     """Hosts and joins in one go."""
     home = home_directory()
-    hosted = HostedMeeting(dataclasses.asdict(server_options(options, home)))
+    server = dataclasses.asdict(server_options(options, home))
+    chosen = client_options(options)
+    if not options.headless:
+        need_display()
+        program = Program(chosen, server, home, look=False)
+        return run_window(program, program.host(chosen.name, server["title"], server["pin"]))
+    hosted = HostedMeeting({**server, "host_key": secrets.token_hex(32)})
     try:
-        told = hosted.start()
-        say({"time": time.time(), **told})
-        chosen = client_options(options)
+        say(hosted.start())
         hosted.aim(chosen)
-        return run_headless(MeetingController(chosen, home), "", say)
+        return run_headless(MeetingController(chosen, home), say, ending="end")
     finally:
         hosted.close()
+
+
+def role_crowd(options: argparse.Namespace) -> int:
+    """Hidden: the simulated participants of `--demo`."""
+    on_stop_signals(lambda: None)
+    return run_crowd(sys.stdin, home_directory())
+
+
+def role_demo(options: argparse.Namespace) -> int:
+    """A meeting of simulated participants, on this machine alone unless `--bind` says otherwise."""
+    options.bind = options.bind or "127.0.0.1"
+    options.title = options.title or "Demo"
+    with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
+        os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
+        server = dataclasses.asdict(server_options(options, Path(home)))
+        chosen = client_options(options)
+        if has_display() and not options.headless:
+            program = Program(chosen, server, Path(home), look=False)
+            return run_window(program, program.demo(options.demo))
+        print("There is no display: the demo says what it sees and hears.", flush=True)
+        chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"
+        chosen.given |= {"camera", "mic", "speaker"}
+        program = Program(chosen, server, Path(home), look=False)
+        try:
+            return run_demo(program.demo(options.demo), options.demo, functools.partial(print, flush=True))
+        finally:
+            program.close()
 
 
 def role_join(options: argparse.Namespace) -> int:
@@ -14469,8 +15097,13 @@ def role_join(options: argparse.Namespace) -> int:
         Ports.at(chosen.port)
     except ValueError:
         raise UsageError(f"{options.join} is no address.") from None
+    home = home_directory()
+    if not options.headless:
+        need_display()
+        program = Program(chosen, {}, home, look=False)
+        return run_window(program, program.join(host, chosen.port, chosen.name, chosen.pin))
     chosen.address = resolve(host)
-    return run_headless(MeetingController(chosen, home_directory()), "", say)
+    return run_headless(MeetingController(chosen, home), say)
 
 
 def listed(ad: MeetingAd) -> Json:
@@ -14507,6 +15140,9 @@ def role_find(options: argparse.Namespace) -> int:
     """Finds the meeting and joins it."""
     home = home_directory()
     chosen = client_options(options)
+    if not options.headless:
+        need_display()
+        return run_window(Program(chosen, dataclasses.asdict(server_options(options, home)), home))
     known = KnownHosts(home)
     finder = MeetingFinder(options.bind, [(one.last_address, one.port) for one in known.all()], chosen.port)
     finder.start()
@@ -14518,11 +15154,13 @@ def role_find(options: argparse.Namespace) -> int:
     finally:
         finder.close()
     chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint
-    return run_headless(MeetingController(chosen, home), ad.meeting, say)
+    return run_headless(MeetingController(chosen, home), say, meeting=ad.meeting)
 
 
 ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "mixer": role_mixer,
+    "crowd": role_crowd,
+    "demo": role_demo,
     "serve_child": role_serve_child,
     "serve": role_serve,
     "host": role_host,
@@ -14536,7 +15174,9 @@ def run(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
     set_up_logging(options)
     sys.setswitchinterval(0.0005)
-    role = next((run for name, run in ROLES.items() if getattr(options, name)), role_find)
+    role = next(
+        (role for name, role in ROLES.items() if getattr(options, name) not in (None, False)), role_find
+    )
     return role(options)
 
 
