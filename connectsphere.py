@@ -171,7 +171,7 @@ MAX_NAME: Final = 32
 MAX_TITLE: Final = 64
 MAX_CHAT: Final = 4_000
 HISTORY: Final = 200
-MAX_PEOPLE: Final = 500
+MAX_PEOPLE: Final = 250  # so that the roster fits one line, whatever the names
 
 Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
@@ -664,23 +664,37 @@ class LineSplitter:
 
 # -- pictures: what may be given to a decoder ------------------------------------------------
 
-_JPEG_SKIPPED: Final = frozenset([*range(0xE0, 0xF0), 0xFE, 0xDB, 0xC4, 0xDD])
+_JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_LONG_SCAN: Final = 8_192
+_SEGMENT: Final = struct.Struct(">HH")
+_FRAME_HEADER: Final = struct.Struct(">BHHB")
+_FEW_ESCAPES: Final = 16
 
 
 def _one_scan(data: bytes, start: int) -> bool:
     """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
     if data[-2:] != b"\xff\xd9":
         return False
-    if len(data) - start > _LONG_SCAN:  # without restart markers, the usual case, NumPy is faster
+    for _ in range(_FEW_ESCAPES):
+        start = data.index(b"\xff", start)
+        if data[start + 1]:
+            break
+        start += 2
+    else:  # for the rest NumPy is faster than a search each; what it cannot tell is a restart marker
         octets = np.frombuffer(data, np.uint8, offset=start)
         if np.count_nonzero(octets[1:][octets[:-1] == 0xFF]) == 1:
             return True
     end = _JPEG_MARKER.search(data, start)
     return end is not None and end.end() == len(data)
+
+
+def _frame_size(data: bytes, at: int) -> tuple[int, int]:
+    """(width, height) from a frame header: 8 bit, 3 components, at most the largest layer; else (0, 0)."""
+    bits, height, width, components = _FRAME_HEADER.unpack_from(data, at)
+    fits = 0 < width <= LAYERS[-1][0] and 0 < height <= LAYERS[-1][1]
+    return (width, height) if fits and bits == 8 and components == 3 else (0, 0)
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
@@ -692,25 +706,20 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         raise PeerFault("bad_picture", "no JPEG")
     at, size = 2, (0, 0)
     while at + 4 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at] != 0xFF or length < 2 or at + 2 + length > len(data):
+        marker, length = _SEGMENT.unpack_from(data, at)
+        start, at = at + 4, at + 2 + length
+        if length < 2 or at > len(data):
             break
-        if marker == 0xC0 and size == (0, 0) and length == 17:
-            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
-            if (
-                bits != 8
-                or components != 3
-                or not (0 < width <= LAYERS[-1][0] and 0 < height <= LAYERS[-1][1])
-            ):
-                break
-            size = (width, height)
-        elif marker == 0xDA:
-            if size == (0, 0) or length != 12 or data[at + 4] != 3 or not _one_scan(data, at + 14):
-                break
+        if marker in _JPEG_SKIPPED:
+            continue
+        if marker == 0xFFC0 and size == (0, 0) and length == 17:
+            size = _frame_size(data, start)
+        elif (
+            marker == 0xFFDA and size != (0, 0) and length == 12 and data[start] == 3 and _one_scan(data, at)
+        ):
             return size
-        elif marker not in _JPEG_SKIPPED:
+        else:
             break
-        at += 2 + length
     raise PeerFault("bad_picture", "not a baseline JPEG")
 
 
@@ -2995,7 +3004,6 @@ class Member:
     camera: bool = False
     hand: float = 0.0
     sharing: bool = False
-    may_share: bool = True
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
     watching: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -3036,6 +3044,12 @@ class Offer:
     def concerns(self, name: str) -> bool:
         """Whether the person called `name` may have it."""
         return self.to_name is None or name in (self.owner, self.to_name)
+
+    def open_for(self, name: str, direction: str) -> bool:
+        """Whether the person called `name` may `upload` it (once), or `download` it (once it is whole)."""
+        if direction == "upload":
+            return name == self.owner and not self.whole
+        return self.whole and self.concerns(name)
 
 
 @dataclass(slots=True)
@@ -3087,8 +3101,9 @@ class Room:
         self.counter = 0
         self.chat_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
         self.private_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
-        self.owned_names: dict[str, str] = {}
+        self.owned_names: dict[str, int] = {}  # by skeleton: the number its next bearer may get
         self.banned: set[str] = set()
+        self.may_not_share: set[str] = set()  # names, so that reconnecting changes nothing
         self._token = token
         self._next_id = 1
         self._tickets: dict[str, Ticket] = {}
@@ -3136,8 +3151,11 @@ class Room:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
         owned, _ = self.claim(token, now)
         stale = next((one for one in self.members.values() if owned and one.name == owned), None)
-        effects = self.leave(stale.id, "replaced", now) if stale else []
+        effects = self._replace(stale, now) if stale else []
         name = owned or self._free_name(clean_name(name))
+        self.claims = {
+            key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
+        }
         member = Member(self._next_id, name, role, address)
         self._next_id += 1
         fresh = self._token(32)
@@ -3145,33 +3163,39 @@ class Room:
         if token and owned:
             member.old_token = digest(token)
         self.claims[member.token] = Claim(name, math.inf)
-        self.owned_names[skeleton(name)] = name
+        self.owned_names.setdefault(skeleton(name), 2)
         everyone = tuple(self.members)
         self.members[member.id] = member
         return member, fresh, [*effects, Tell(everyone, {"type": "join", "user": member.user()})]
 
+    def _replace(self, stale: Member, now: float) -> list[Effect]:
+        """End the session whose owner has come anew."""
+        gone = {"type": "ended", "reason": "You have joined from another connection."}
+        return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
+
     def _free_name(self, name: str) -> str:
-        wanted, number = name, 2
+        wanted, look = name, skeleton(name)
         while skeleton(wanted) in self.owned_names:
+            number = self.owned_names.get(look, 2)
+            self.owned_names[look] = number + 1
             ending = f" ({number})"
-            wanted = name[: MAX_NAME - len(ending)] + ending
-            number += 1
+            wanted = name[: MAX_NAME - len(ending)].rstrip() + ending
         return wanted
 
     def leave(self, ident: int, reason: str, now: float) -> list[Effect]:
         """Take a member out. `reason`: left, lost, removed, replaced."""
-        member = self.members.pop(ident, None)
-        if member is None:
+        if ident not in self.members:
             return []
+        effects = self.share_stop(ident)
+        member = self.members.pop(ident)
         self._settle_claim(member, reason, now)
-        effects: list[Effect] = [Reroute(ident)]
-        for sender in list(member.watching):
+        self._note_lingering(member.watching, {}, now)
+        effects.append(Reroute(ident))
+        for sender in member.watching:
             effects += self._encode(sender, now, Reroute(sender))
         self._encodes.pop(ident, None)
         for other in self.members.values():
             other.watching.pop(ident, None)
-        if self.presenter == ident:
-            effects += self.share_stop(ident)
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
@@ -3227,10 +3251,10 @@ class Room:
         if member is None:
             return []
         kind = message["type"]
-        if kind in HOST_ONLY and member.role != "host":
-            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
         if not self._within_rate(member, kind, now):
             raise PeerFault("flood", kind)
+        if kind in HOST_ONLY and member.role != "host":
+            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
         handler = self._handlers.get(kind)
         if handler is None:
             raise PeerFault("unexpected_message", kind)
@@ -3385,12 +3409,12 @@ class Room:
         }
 
     def tick(self, now: float) -> list[Effect]:
-        """Once in a while: layers whose time is over, tickets and claims that have run out."""
+        """Once in a while: layers whose time is over, tickets that have run out."""
         over = [key for key, (_, until) in self._lingering.items() if until <= now]
         for key in over:
             del self._lingering[key]
         effects: list[Effect] = []
-        for sender in {sender for sender, _ in over}:
+        for sender in dict.fromkeys(sender for sender, _ in over):
             effects += self._encode(sender, now)
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
         return [*effects, *self._drop_abandoned(now)]
@@ -3437,14 +3461,14 @@ class Room:
         former = self.members.get(self.presenter)
         if former is None or former.id == member.id:
             return []
-        former.may_share = False
+        self.may_not_share.add(former.name)
         return self.share_stop(former.id)
 
     def _on_allow_share(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None:
             return [self._error(member, "no_such_person", "That person is not here.", message)]
-        other.may_share = True
+        self.may_not_share.discard(other.name)
         return [Tell((other.id,), {"type": "share_allowed"})]
 
     def _on_end(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
@@ -3458,10 +3482,7 @@ class Room:
             raise PeerFault("bad_ticket")
         if plane == "files":
             offer = self.files.get(file or "")
-            rightful = offer and (
-                offer.owner == member.name if direction == "upload" else offer.concerns(member.name)
-            )
-            if not rightful:
+            if offer is None or not offer.open_for(member.name, direction):
                 return [self._error(member, "no_such_file", "That file is not on offer.", message)]
         ticket = self._token(16)
         self._tickets[ticket] = Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)
@@ -3479,10 +3500,12 @@ class Room:
 
     def share_start(self, ident: int) -> list[Effect]:
         """Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
-        member = self.members[ident]
+        member = self.members.get(ident)
+        if member is None:
+            raise Refused("not_allowed", "You are not in the meeting any longer.")
         if self.presenter and self.presenter != ident:
             raise Refused("share_busy", f"{self.members[self.presenter].name} is sharing already.")
-        if not member.may_share:
+        if member.name in self.may_not_share:
             raise Refused("not_allowed", "The host has to allow you to share again.")
         self.presenter = ident
         member.sharing = True
@@ -3491,19 +3514,13 @@ class Room:
 
     def share_stop(self, ident: int) -> list[Effect]:
         """Free the screen, if `ident` has it."""
-        if self.presenter != ident:
+        if not ident or self.presenter != ident:
             return []
         self.presenter = 0
-        member = self.members.get(ident)
-        name = member.name if member else ""
-        effects: list[Effect] = [
-            ShareStopped(ident),
-            self._tell_all({"type": "screen_stop", "id": ident, "name": name}),
-        ]
-        if member:
-            member.sharing = False
-            effects.append(self._changed(member))
-        return effects
+        member = self.members[ident]
+        member.sharing = False
+        told = self._tell_all({"type": "screen_stop", "id": ident, "name": member.name})
+        return [ShareStopped(ident), told, self._changed(member)]
 
     def _on_file_offer(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         to_name = message.get("to_name")
@@ -3575,7 +3592,8 @@ class Room:
         offer = self.files.pop(file, None)
         if offer is None:
             return []
-        to = tuple(one.id for one in self.members.values() if offer.concerns(one.name))
+        knows = offer.concerns if offer.whole else offer.owner.__eq__
+        to = tuple(one.id for one in self.members.values() if knows(one.name))
         return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, "reason": reason})]
 
 
