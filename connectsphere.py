@@ -8483,14 +8483,14 @@ class DeviceThread(ABC):
     Each turn ends in one `on_device(what, state, reason)`, from the thread, unless another came on top.
     """
 
-    def __init__(self, what: str, on_device: Callable[[str, str, str], None]) -> None:
+    def __init__(self, what: str, on_device: Callable[[str, str, str], None], worker: Worker) -> None:
         self._what = what
         self._on_device = on_device
         self._turns = 0
         self._done = 0
         self._on = False
         self._news = threading.Condition()
-        self._worker = Worker(what, self._run, self._wake)
+        self._worker = worker
 
     def turn(self, on: bool) -> None:
         """Ask for the device on or off; returns at once."""
@@ -8543,7 +8543,7 @@ class CameraSender(DeviceThread):
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
     ) -> None:
-        super().__init__("camera", on_device)
+        super().__init__("camera", on_device, Worker("camera", self._run, self._wake))
         self._options = options
         self._send = send
         self._layers: dict[int, FrameThinner] = {}
@@ -8603,7 +8603,7 @@ class MicrophoneSender(DeviceThread):
         on_device: Callable[[str, str, str], None],
         newest_number: Callable[[], int],
     ) -> None:
-        super().__init__("mic", on_device)
+        super().__init__("mic", on_device, Worker("microphone", self._run, self._wake))
         self._options = options
         self._send = send
         self._newest_number = newest_number
