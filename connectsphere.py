@@ -8988,7 +8988,6 @@ class AudioReceiver:
         self._on_speaking = on_speaking
         self._speaking = 0
         self._newest = -1
-        self.sent = 0  # number of the newest block sent
 
     def rekey(self, ident: int, up: str, down: str) -> None:
         """Keys of a new mixer or a reconnect: its sequence starts anew. Own thread."""
@@ -8998,8 +8997,7 @@ class AudioReceiver:
             self.jitter = JitterBuffer()
 
     def send_block(self, seq: int, block: bytes) -> None:
-        """Send 256 samples, big-endian, or nothing: silence from here. From the microphone's thread."""
-        self.sent = seq
+        """Send 256 samples, big-endian, or nothing: silence from here. From any thread."""
         self.loop.post(lambda: self._send_block(seq, block))
 
     def _send_block(self, seq: int, block: bytes) -> None:
@@ -9055,7 +9053,64 @@ def encode_to_fit(picture: Picture, quality: int) -> bytes:
         quality -= 15
 
 
-class CameraSender:
+class DeviceThread(ABC):
+    """A thread that opens a device when it is turned on and closes it when it is turned off.
+
+    Each turn ends in one `on_device(what, state, reason)`, from the thread, unless another came on top.
+    """
+
+    def __init__(self, what: str, on_device: Callable[[str, str, str], None], worker: Worker) -> None:
+        self._what = what
+        self._on_device = on_device
+        self._turns = 0
+        self._done = 0
+        self._on = False
+        self._news = threading.Condition()
+        self._worker = worker
+
+    def turn(self, on: bool) -> None:
+        """Ask for the device on or off; returns at once."""
+        with self._news:
+            self._on = on
+            self._turns += 1
+            self._news.notify_all()
+        if not self._worker.started:
+            self._worker.start()
+
+    def close(self) -> None:
+        """Close the device and end the thread."""
+        self._worker.close()
+
+    def _wake(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    @property
+    def _going(self) -> bool:
+        """Whether the device is still to be as it was last found to be wanted."""
+        return self._turns == self._done and not self._worker.stopping.is_set()
+
+    def _run(self, worker: Worker) -> None:
+        while not worker.stopping.is_set():
+            with self._news:
+                if self._going:
+                    self._news.wait(1.0)
+                    continue
+                self._done, on = self._turns, self._on
+            if not on:
+                self._on_device(self._what, "off", "")
+                continue
+            try:
+                self._use()
+            except DeviceError as error:
+                self._on_device(self._what, "failed", error.reason)
+
+    @abstractmethod
+    def _use(self) -> None:
+        """Open the device, say that it is live, and use it while `_going`."""
+
+
+class CameraSender(DeviceThread):
     """The camera's thread: own preview, and the layers that anyone wants."""
 
     def __init__(
@@ -9063,28 +9118,12 @@ class CameraSender:
         options: ClientOptions,
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
-        turn: threading.Lock,
     ) -> None:
+        super().__init__("camera", on_device, Worker("camera", self._run, self._wake))
         self._options = options
         self._send = send
-        self._on_device = on_device
-        self._turn = turn
         self._layers: dict[int, FrameThinner] = {}
-        self._wanted = threading.Event()
         self.preview: tuple[int, Picture | None] = (0, None)
-        self._worker = Worker("camera", self._run, self._wanted.set)
-
-    def start(self) -> None:
-        """Open the camera and start."""
-        self._worker.start()
-
-    def close(self) -> None:
-        """Close the camera and end."""
-        self._worker.close()
-
-    def stop(self) -> None:
-        """Ask the thread to end; returns at once."""
-        self._worker.stop()
 
     def encode(self, layers: dict[int, int]) -> None:
         """What is wanted from now on: {layer: fps}."""
@@ -9093,39 +9132,31 @@ class CameraSender:
             layer: kept[layer] if layer in kept and kept[layer].fps == fps else FrameThinner(fps)
             for layer, fps in layers.items()
         }
-        if layers:
-            self._wanted.set()
-        elif not self._options.decode_all and not self._worker.stopping.is_set():
-            self._wanted.clear()
+        self._wake()
 
-    def _run(self, worker: Worker) -> None:
-        with self._turn:  # the one before has closed the camera
-            try:
-                self._run_camera(worker)
-                self._on_device("camera", "off", "")
-            except DeviceError as error:
-                self._on_device("camera", "failed", error.reason)
-
-    def _run_camera(self, worker: Worker) -> None:
-        if worker.stopping.is_set():
-            return
+    def _use(self) -> None:
         camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
         try:
             self._on_device("camera", "live", "")
-            self._capture(worker, camera)
+            while self._going:
+                self._capture(camera.read(2.0))
+                self._rest()
         finally:
             camera.close()
+            self.preview = (self.preview[0] + 1, None)
 
-    def _capture(self, worker: Worker, camera: Camera) -> None:
-        while not worker.stopping.is_set():
-            if self.preview[0] and not self._options.decode_all and not self._layers:
-                self._wanted.wait(1.0)  # nobody looks: a preview a second is enough
-            picture = camera.read(2.0)
-            self.preview = (self.preview[0] + 1, picture)
-            now = time.monotonic()
-            for layer, thinner in self._layers.items():
-                if thinner.take(now):
-                    self._send_layer(picture, layer)
+    def _rest(self) -> None:
+        """Without a window and while nobody looks, a preview a second is enough."""
+        with self._news:
+            if self._going and not self._layers and not self._options.decode_all:
+                self._news.wait(1.0)
+
+    def _capture(self, picture: Picture) -> None:
+        self.preview = (self.preview[0] + 1, picture)
+        now = time.monotonic()
+        for layer, thinner in self._layers.items():
+            if thinner.take(now):
+                self._send_layer(picture, layer)
 
     def _send_layer(self, picture: Picture, layer: int) -> None:
         """Send `picture` as `layer`, or as the best layer that its own size fills."""
@@ -9135,60 +9166,39 @@ class CameraSender:
         self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
 
 
-class MicrophoneSender:
-    """The microphone's thread: blocks with a voice in them go out, silence is said once in a while."""
+class MicrophoneSender(DeviceThread):
+    """The microphone's thread: blocks with a voice in them go out, silence is said once in a while.
+
+    `newest_number()` is that of the last block, of this microphone or not: they count time.
+    """
 
     def __init__(
         self,
         options: ClientOptions,
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
-        turn: threading.Lock,
-        first: Callable[[], int],
+        newest_number: Callable[[], int],
     ) -> None:
+        super().__init__("mic", on_device, Worker("microphone", self._run, self._wake))
         self._options = options
         self._send = send
-        self._on_device = on_device
-        self._turn = turn
-        self._first = first
+        self._newest_number = newest_number
         self._seq = 0
         self._gate = VoiceGate()
         self._silent = 0
         self.level = 0.0
-        self._worker = Worker("microphone", self._run)
 
-    def start(self) -> None:
-        """Open the microphone and start."""
-        self._worker.start()
-
-    def stop(self) -> None:
-        """Ask the thread to end; returns at once."""
-        self._worker.stop()
-
-    def close(self) -> None:
-        """Close the microphone and end."""
-        self._worker.close()
-
-    def _run(self, worker: Worker) -> None:
-        with self._turn:  # the one before has closed the microphone
-            try:
-                self._run_microphone(worker)
-                self._on_device("mic", "off", "")
-            except DeviceError as error:
-                self._on_device("mic", "failed", error.reason)
-
-    def _run_microphone(self, worker: Worker) -> None:
-        if worker.stopping.is_set():
-            return
+    def _use(self) -> None:
         microphone = open_microphone(self._options.mic)
-        self._seq = self._first()
+        self._seq = max(self._seq, self._newest_number())
         try:
             self._send_block(microphone.read())
             self._on_device("mic", "live", "")
-            while not worker.stopping.is_set():
+            while self._going:
                 self._send_block(microphone.read())
         finally:
             microphone.close()
+            self.level = 0.0
             for _ in range(3):
                 self._seq += 1
                 self._send(self._seq, b"")
@@ -9223,8 +9233,6 @@ class MediaManager:
         self._layers: dict[int, int] = {}
         self._camera: CameraSender | None = None
         self._microphone: MicrophoneSender | None = None
-        self._camera_turn = threading.Lock()
-        self._microphone_turn = threading.Lock()
         self.watched: dict[int, int] = {}
         self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
         self.video: VideoReceiver | None = None
@@ -9238,6 +9246,14 @@ class MediaManager:
         host, bind, ports = self._options.address, self._options.bind, Ports.at(self._options.port)
         self.video = VideoReceiver((host, ports.video), bind, welcome, self._counters)
         self.audio = AudioReceiver((host, ports.audio), bind, welcome, self._counters, self._on_speaking)
+        self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
+        self._camera.encode(self._layers)
+        self._microphone = MicrophoneSender(
+            self._options,
+            self.audio.send_block,
+            self._on_device,
+            lambda: int((time.monotonic() - self._started) / BLOCK_SECONDS),
+        )
         self.video.loop.start()
         self.audio.loop.start()
         self._decoder.start()
@@ -9260,8 +9276,9 @@ class MediaManager:
 
     def close(self) -> None:
         """End every device and thread."""
-        self.set_camera(False)
-        self.set_microphone(False)
+        for device in (self._camera, self._microphone):
+            if device:
+                device.close()
         self._player.stop()
         self._decoder.close()
         self._player.close()
@@ -9280,30 +9297,12 @@ class MediaManager:
     def set_camera(self, on: bool) -> None:
         """Open or close the camera; what comes of it is said by `on_device`."""
         if self._camera:
-            self._camera.stop()
-            self._camera = None
-        if on and self.video:
-            self._camera = CameraSender(
-                self._options, self.video.send_picture, self._on_device, self._camera_turn
-            )
-            self._camera.encode(self._layers)
-            self._camera.start()
+            self._camera.turn(on)
 
     def set_microphone(self, on: bool) -> None:
         """Open or close the microphone; what comes of it is said by `on_device`."""
         if self._microphone:
-            self._microphone.stop()
-            self._microphone = None
-        if on and self.audio:
-            self._microphone = MicrophoneSender(
-                self._options, self.audio.send_block, self._on_device, self._microphone_turn, self._next_seq
-            )
-            self._microphone.start()
-
-    def _next_seq(self) -> int:
-        """The number of the last block so far: they count time, and none is used twice."""
-        assert self.audio is not None
-        return max(self.audio.sent, int((time.monotonic() - self._started) / BLOCK_SECONDS))
+            self._microphone.turn(on)
 
     # -- what is seen and heard
 

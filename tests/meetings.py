@@ -104,8 +104,8 @@ class Passage:
         """Reset every TCP connection and let nothing new through until `mend`."""
         with self._lock:
             self._open = False
-            for end in list(self._ends):
-                self._drop(end)
+            while self._ends:
+                self._drop(next(iter(self._ends)))
 
     def mend(self) -> None:
         """Let everything through again."""

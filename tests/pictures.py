@@ -35,7 +35,7 @@ def scenery(width: int, height: int, seed: int = 3) -> Picture:
 def film(
     path: Path, seconds: float, fps: int = 25, size: tuple[int, int] = (640, 360), step: int = 4
 ) -> Path:
-    """An MJPG .avi that pans over `scenery`, `step` pixels a frame, every frame unlike the others."""
+    """An MJPG .avi that pans over `scenery`, `step` pixels a frame, so every frame is unlike the others."""
     import cv2
 
     frames = int(seconds * fps)
@@ -93,7 +93,7 @@ def ssim(one: Picture, other: Picture) -> float:
 
 
 def best_frame(picture: Picture, frames: list[Picture]) -> tuple[int, float]:
-    """The number of the frame most like `picture`, and how alike; candidates by difference."""
+    """The number of the frame most like `picture` and its ssim; candidates are chosen by difference."""
     small = picture[::8, ::8].astype(np.int32)
     distances = [int(np.abs(frame[::8, ::8].astype(np.int32) - small).sum()) for frame in frames]
     near = np.argsort(distances)[:3]
