@@ -4234,13 +4234,13 @@ class Settings:
 
 
 def load_host_key(path: Path) -> str:
-    """The host key in `path`; UsageError when there is none or it is damaged."""
+    """The host key in `path`; ConnectSphereError when there is none or it is damaged."""
     try:
         key = path.read_text("ascii").strip()
     except (OSError, ValueError) as error:
-        raise UsageError(f"the host key {path} cannot be read: {error}") from error
+        raise ConnectSphereError(f"the host key {path} cannot be read: {error}") from error
     if not is_fingerprint(key):
-        raise UsageError(f"{path} holds no host key")
+        raise ConnectSphereError(f"{path} holds no host key")
     return key
 
 
@@ -10596,6 +10596,8 @@ def run_headless(
     while event["event"] not in LAST_EVENTS:
         event = controller.gui_queue.get()
         say(event)
+        if event["event"] == "denied":
+            print(f"connectsphere: {event['reason']}", file=sys.stderr)
         if event["event"] == "joined":
             worker.start()
     controller.close()
@@ -15985,6 +15987,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UsageError("The PIN must not be empty.")
     if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
         raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
+    if options.join is not None and not options.join.partition(":")[0]:
+        raise UsageError("--join needs an address.")
     if options.json and not options.list:
         raise UsageError("--json goes with --list.")
 
@@ -16132,7 +16136,10 @@ def role_serve_child(options: argparse.Namespace) -> int:
         stop.set()
 
     Worker("parent", wait_for_the_end).start()
-    return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
+    try:
+        return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
+    except Refused:
+        return 1  # the parent was told, and says it
 
 
 def has_display() -> bool:
@@ -16253,7 +16260,7 @@ def role_find(options: argparse.Namespace) -> int:
         ad = find_meeting(finder, known, bool(chosen.pin))
     except Refused as refused:
         say({"event": "denied", "time": time.time(), "code": refused.code, "reason": refused.reason})
-        return 1
+        raise
     finally:
         finder.close()
     chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint
