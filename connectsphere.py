@@ -6245,8 +6245,10 @@ class _WavFile:
         width = (bits + 7) // 8
         self._float = kind == 3
         known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
-        if width not in known or not self._rate or not self._channels or frame != self._channels * width:
+        if width not in known or not self._channels or frame != self._channels * width:
             raise ValueError(f"format {kind}, {bits} bits")
+        if not 4_000 <= self._rate <= 384_000:  # beyond, resampling would take all memory
+            raise ValueError(f"{self._rate} Hz")
         frames = len(chunks["data"]) // frame
         if not frames:
             raise ValueError("no sound")
