@@ -6508,9 +6508,6 @@ def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     return chunks
 
 
-RATES_PLAYED: Final = range(4_000, 384_001)
-
-
 class _WavFile:
     """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits or float."""
 
@@ -6547,8 +6544,8 @@ class _WavFile:
         known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
         if width not in known or not self._channels or frame != self._channels * width:
             raise ValueError(f"format {kind}, {bits} bits")
-        if self._rate not in RATES_PLAYED:  # a resampler for any other would fill the memory
-            raise ValueError(f"{self._rate} samples a second")
+        if not 4_000 <= self._rate <= 384_000:  # beyond, resampling would take all memory
+            raise ValueError(f"{self._rate} Hz")
         frames = len(chunks["data"]) // frame
         if not frames:
             raise ValueError("no sound")
