@@ -4464,7 +4464,7 @@ class Reactor:
         self._waker.wake()
 
     def ask(self, call: Callable[[], _Answer], patience: float = 5.0) -> _Answer:
-        """What `call` returns or raises on the reactor's thread, for another one; TimeoutError if too late."""
+        """What `call` returns or raises on the reactor's thread, to another one; TimeoutError if late."""
         answer: Future[_Answer] = Future()
 
         def run() -> None:
