@@ -9537,11 +9537,11 @@ def give_free_name(temporary: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def _locally(code: str, what: str) -> Iterator[None]:
-    """An OSError of this machine's own files, told apart from a connection's."""
+    """What goes wrong with this machine's own files, told apart from a broken connection."""
     try:
         yield
-    except OSError as error:
-        raise Refused(code, f"{what}: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise Refused(code, f"{what}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 @dataclass(eq=False)
@@ -10083,6 +10083,7 @@ class MeetingController:
         self.files.close(deadline)
         self._reactor.close(deadline)
         self.media.close()
+        self._tokens.close()
 
     def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
         """Put an event on the queue."""
