@@ -627,6 +627,24 @@ class MessageSplitter:
         return done
 
 
+SCREEN_HELLO: Final[Shape] = {"role": _exactly("presenter", "viewer"), "ticket": _hex(16)}
+SCREEN_ANSWER: Final[Shape] = {
+    "status": _exactly("ok", "denied"),
+    "code?": _text(32, "[a-z_]+"),
+    "reason?": _REASON,
+}
+
+
+def encode_record(record: Json) -> bytes:
+    """JSON as a length-prefixed message: what comes before the bytes of screen and files."""
+    return encode_message(json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
+
+
+def parse_record(payload: bytes, shape: Shape) -> Json:
+    """The JSON in `payload`, checked; PeerFault when it is not of `shape`."""
+    return _shaped(parse_json(payload), shape)
+
+
 class ScreenKind(enum.IntEnum):
     """The first byte of a screen message."""
 
@@ -649,7 +667,10 @@ class Codec(enum.IntEnum):
 #   RECTANGLE    | 2 | epoch u32 | version u32 | x u16 | y u16 | w u16 | h u16 | codec u8 | bytes ...
 #   COMMIT       | 3 | epoch u32 | version u32 |
 #   POINTER      | 4 | x u16 | y u16 | shown u8 |
-#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |      (viewer to server: painted up to here)
+#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |
+#
+# Each commit is acknowledged, in order: by a viewer when it has painted it, by the server to the presenter
+# when most viewers have.
 
 _GEOMETRY: Final = struct.Struct(">BIHH")
 _RECTANGLE: Final = struct.Struct(">BIIHHHHB")
@@ -694,7 +715,7 @@ class Pointer(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """A viewer has painted `version`."""
+    """The commit of `version` has been painted."""
 
     epoch: int
     version: int
@@ -2392,6 +2413,7 @@ class TileCursor:
     epoch: int = -1
     lossy: int = 0
     lossless: int = 0
+    version: int = 0
     commit_owed: bool = False
     waiting: deque[Rectangle] = field(default_factory=deque)
 
@@ -2465,7 +2487,7 @@ class TileTable:
             return geometry
         if not cursor.waiting and cursor.commit_owed:
             cursor.commit_owed = False
-            return Commit(geometry.epoch, self._version)
+            return Commit(geometry.epoch, cursor.version)
         if not cursor.waiting and not self._begin_change(cursor):
             return None
         return cursor.waiting.popleft()
@@ -2488,6 +2510,7 @@ class TileTable:
                 return False
             cursor.lossless = exact
             cursor.waiting.append(self._lossless.rectangles[exact])
+        cursor.version = self._version
         cursor.commit_owed = True
         return True
 
@@ -2838,7 +2861,6 @@ class Member:
     camera: bool = False
     hand: float = 0.0
     sharing: bool = False
-    may_share: bool = True
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
     watching: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -2925,6 +2947,7 @@ class Room:
         self.private_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
         self.owned_names: dict[str, str] = {}
         self.banned: set[str] = set()
+        self.barred: set[str] = set()  # names that may not share until the host allows it
         self._token = token
         self._next_id = 1
         self._tickets: dict[str, Ticket] = {}
@@ -3250,14 +3273,14 @@ class Room:
         former = self.members.get(self.presenter)
         if former is None or former.id == member.id:
             return []
-        former.may_share = False
+        self.barred.add(former.name)
         return self.share_stop(former.id)
 
     def _on_allow_share(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None:
             return [self._error(member, "no_such_person", "That person is not here.", message)]
-        other.may_share = True
+        self.barred.discard(other.name)
         return [Tell((other.id,), {"type": "share_allowed"})]
 
     def _on_end(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
@@ -3295,7 +3318,7 @@ class Room:
         member = self.members[ident]
         if self.presenter and self.presenter != ident:
             raise Refused("share_busy", f"{self.members[self.presenter].name} is sharing already.")
-        if not member.may_share:
+        if member.name in self.barred:
             raise Refused("not_allowed", "The host has to allow you to share again.")
         self.presenter = ident
         member.sharing = True
@@ -4560,6 +4583,95 @@ class TlsLink:
         return bytes(chunk)
 
 
+SCREEN_BUFFER: Final = 128 << 10
+SCREEN_UNSENT: Final = 16 << 10
+
+
+def keep_buffers_small(sock: socket.socket) -> None:
+    """Let the kernel hold little that is not sent yet, so that what is sent next is the newest."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SCREEN_BUFFER)
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, SCREEN_UNSENT)
+
+
+class TileFeed:
+    """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
+
+    A change is begun only while less than AHEAD bytes, or a single change, wait to be acknowledged: so
+    nothing piles up in kernels, in the network or before a slow decoder either.
+    """
+
+    AHEAD = 64 << 10
+
+    def __init__(self, link: TlsLink, table: TileTable) -> None:
+        self._link = link
+        self._table = table
+        self._cursor = TileCursor()
+        self._under_way: collections.deque[tuple[int, float]] = collections.deque()
+        self._bytes_ahead = 0
+        self._change = 0
+        self._pointer: Pointer | None = None
+        self.sent = 0
+        link.on_room = self._fill
+        link.ask_room()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a change could be begun now."""
+        between = not self._cursor.waiting and not self._cursor.commit_owed
+        return between and (len(self._under_way) < 2 or self._bytes_ahead < self.AHEAD)
+
+    def update(self) -> None:
+        """The table has something new."""
+        self._link.ask_room()
+
+    def restart(self, table: TileTable) -> None:
+        """Go on with another table, from its beginning."""
+        self._table = table
+        self._cursor = TileCursor()
+        self._change = 0
+        self._link.ask_room()
+
+    def point(self, pointer: Pointer) -> None:
+        """Where the pointer is now."""
+        self._pointer = pointer
+        self._link.ask_room()
+
+    def acknowledge(self, now: float) -> tuple[int, float]:
+        """The oldest change under way was painted: (its bytes, seconds that took). PeerFault if none is."""
+        if not self._under_way:
+            raise PeerFault("bad_screen", "acknowledged too much")
+        size, begun = self._under_way.popleft()
+        self._bytes_ahead -= size
+        self._link.ask_room()
+        return size, now - begun
+
+    def _fill(self) -> None:
+        """Queue about one TLS record of what is newest."""
+        room = SCREEN_UNSENT
+        while room > 0 and (message := self._next()) is not None:
+            data = encode_message(encode_screen(message))
+            self._link.send(data)
+            self.sent += len(data)
+            self._change += len(data)
+            room -= len(data)
+            if isinstance(message, Commit):
+                self._under_way.append((self._change, time.monotonic()))
+                self._bytes_ahead += self._change
+                self._change = 0
+
+    def _next(self) -> ScreenMessage | None:
+        if self._pointer is not None and self._table.geometry is not None:
+            pointer, self._pointer = self._pointer, None
+            return pointer
+        fresh = self._table.geometry is not None and self._table.geometry.epoch != self._cursor.epoch
+        mid_change = bool(self._cursor.waiting) or self._cursor.commit_owed
+        return self._table.since(self._cursor) if fresh or mid_change or self.ready else None
+
+
 class DatagramLoop:
     """A thread that owns a UDP port: mail first, then datagrams, then what is due.
 
@@ -5682,6 +5794,28 @@ def encode_png(picture: Picture) -> bytes:
     import cv2
 
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def encode_lossless(picture: Picture) -> bytes:
+    """A BGR picture without loss: PNG, or WebP where that is smaller, which it is for all but photographs."""
+    import cv2
+
+    png = encode_png(picture)
+    if len(png) > picture.nbytes // 3:  # a photograph: WebP takes ten times as long to gain a tenth
+        return png
+    webp = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    return webp if len(webp) < len(png) else png
+
+
+def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
+    """Draw a mouse pointer into a BGR picture, its tip `at` (x, y)."""
+    import cv2
+
+    size = max(1.0, picture.shape[0] / 1080)
+    outline = np.array([(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]) * size + at
+    points = outline.round().astype(np.int32)[None]
+    cv2.fillPoly(picture, points, (255, 255, 255), cv2.LINE_AA)
+    cv2.polylines(picture, points, True, (0, 0, 0), max(1, round(size)), cv2.LINE_AA)
 
 
 def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
