@@ -105,6 +105,16 @@ def test_found_on_both_interfaces(lan: Lan) -> None:
     assert look(lan, 2, wanted=2)["found"] == {"First": "10.77.0.1", "Second": "10.78.0.3"}
 
 
+def test_limited_broadcast_leaves_by_both_interfaces(lan: Lan) -> None:
+    directed = "type filter hook output priority 0; ip daddr { 10.77.0.255, 10.78.0.255 } drop;"
+    lan.rules(2, "limited", directed)
+    for where in (1, 3):
+        lan.block_broadcast(where)
+    host(lan, 1, "First")
+    host(lan, 3, "Second", bind=lan.address(3, 1))
+    assert look(lan, 2, wanted=2)["found"] == {"First": "10.77.0.1", "Second": "10.78.0.3"}
+
+
 def test_a_host_with_two_interfaces_is_one_meeting(lan: Lan) -> None:
     host(lan, 3, "Maths")
     seen = look(lan, 2, wanted=2, timeout=1.2)["found"]
@@ -188,6 +198,7 @@ def test_a_bound_host_is_found_from_its_own_machine(lan: Lan) -> None:
 
 def test_a_network_that_comes_later(lan: Lan) -> None:
     lan.run(2, "ip", "addr", "flush", "dev", "eth0")
+    lan.block_broadcast(1)
     host(lan, 1, "Maths")
     finder = looking(lan, 2, 1, 10.0)
     with pytest.raises(subprocess.TimeoutExpired):

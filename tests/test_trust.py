@@ -434,6 +434,12 @@ def test_no_file_is_ever_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
+def test_the_faster_program_wins(tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        cs._write_private_once(tmp_path / "file", content)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"first")]
+
+
 def test_sorted_by_last_seen(tmp_path: Path) -> None:
     known = cs.KnownHosts(tmp_path)
     for number in range(3):

@@ -1,0 +1,291 @@
+"""A meeting without a network, for looking at the window: `python3 tests/fake_call.py --people 9`.
+
+Synthetic people with moving coloured cards; every command that the window sends is kept and, where it
+changes the room, obeyed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import connectsphere as cs
+
+NAMES = (
+    "Mr Lewis", "Amira Hassan", "Jonas Weber", "Priya Nair", "Tomás García", "Zuri Okafor", "ليلى أحمد",
+    "Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander", "דניאל כהן", "李小龙", "Ana", "Bo",
+    "अनन्या शर्मा", "Chloé", "Dmitri Ivanov", "Ελένη",
+)  # fmt: skip
+LINES = (
+    ("Mr Lewis", "Good morning! Please open page 42 of the book."),
+    ("Jonas Weber", "Is the picture due on Friday?"),
+    ("Zuri Okafor", "Yes, he said Friday 👍"),
+    ("Amira Hassan", "I made a drawing yesterday 🎨, may I share my screen? 🦖"),
+    ("Mr Lewis", "Of course. Look at https://example.org/water first,\nthen at the 2nd task."),
+    ("ليلى أحمد", "مرحبا بالجميع"),
+    ("Mr Lewis", "Thank you 🎉👏"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FakeMeeting:
+    """What the start window lists."""
+
+    meeting: str = "m1"
+    title: str = "Year 7 Science"
+    host: str = "Mr Lewis"
+    address: str = "192.168.1.20"
+    port: int = 9000
+    people: int = 23
+    pin: bool = True
+    locked: bool = False
+    fingerprint: str = "ab" * 32
+    version: int = cs.PROTOCOL
+
+
+def card(number: int, size: tuple[int, int], at: float) -> cs.Picture:
+    """A moving coloured card (BGR)."""
+    width, height = size
+    shade = np.linspace(0.55, 1.0, height)[:, None, None]
+    base = np.array([(number * 67) % 140 + 60, (number * 101) % 140 + 60, (number * 41) % 140 + 60])
+    picture = np.broadcast_to((base * shade), (height, width, 3)).astype(np.uint8)
+    x = int((0.5 + 0.35 * np.sin(at + number)) * width)
+    yy, xx = np.ogrid[:height, :width]
+    disc = (xx - x) ** 2 + (yy - height * 0.42) ** 2 < (height * 0.2) ** 2
+    body = ((xx - x) / (height * 0.42)) ** 2 + ((yy - height * 1.05) / (height * 0.42)) ** 2 < 1
+    picture[body] = base[::-1] * 0.5
+    picture[disc] = (170, 200, 235)
+    return picture
+
+
+class FakeController:
+    """A meeting of `people` persons of whom `me` is one."""
+
+    def __init__(self, people: int, host: bool = False, **changes: Any) -> None:
+        names = [NAMES[n] if n < len(NAMES) else f"Pupil {n + 1}" for n in range(people)]
+        roster = [
+            cs.Person(
+                n + 1,
+                name,
+                "host" if n == 0 else "member",
+                mic=n % 3 == 0,
+                camera=n % 4 != 3,
+                hand=1.0 if n == 1 else 0.0,
+            )
+            for n, name in enumerate(names)
+        ]
+        me = 1 if host else min(6, people)
+        start = time.time() - 600
+        chat = [
+            cs.ChatLine(n + 1, who, text, start + 60 * n, own=who == names[me - 1])
+            for n, (who, text) in enumerate(LINES)
+        ]
+        chat.append(
+            cs.ChatLine(
+                len(LINES) + 1, "Amira Hassan", "Is the test on Monday?", start + 500, to=names[me - 1]
+            )
+        )
+        files = (
+            cs.FileEntry("f1", "water-cycle.pdf", 1_240_000, "Mr Lewis"),
+            cs.FileEntry(
+                "f2", "a very long file name of a drawing that does not fit.png", 8_240_000, "Amira Hassan",
+                state="downloading", done=3_000_000, rate=2.1e6,
+            ),
+            cs.FileEntry("f3", "homework.odt", 24_000, names[me - 1], own=True, state="offered"),
+        )  # fmt: skip
+        quality = {n: cs.StreamQuality(2, 15.0, 640, 360, 900.0, 3, 42.0) for n in range(1, people + 1)}
+        quality[5] = cs.StreamQuality(0, 3.0, 160, 90, 20.0, 30, 400.0)
+        self._shot = replace(
+            cs.Snapshot(
+                link="live", me=me, name=names[me - 1], role="host" if host else "member", meeting="m1",
+                title="Year 7 Science · The water cycle", host=names[0], address="192.168.1.20", pin="482913",
+                people=tuple(roster), chat=tuple(chat), files=files, speaking=1, quality=quality,
+                delay_ms=12.0,
+                since=time.monotonic() - 1457,
+            ),
+            **changes,
+        )  # fmt: skip
+        self.gui_queue: queue.SimpleQueue[cs.Json] = queue.SimpleQueue()
+        self.commands: list[cs.Json] = []
+        self.fps = 15.0
+        self.closed = False
+        self._cards: dict[tuple[int | str, int], cs.Picture] = {}
+
+    def snapshot(self) -> cs.Snapshot:
+        return self._shot
+
+    def change(self, **changes: Any) -> None:
+        """Let the meeting be different from now on."""
+        self._shot = replace(self._shot, **changes)
+
+    def change_person(self, number: int, **changes: Any) -> None:
+        """Let one person be different from now on."""
+        people = tuple(replace(one, **changes) if one.id == number else one for one in self._shot.people)
+        self.change(people=people)
+
+    def picture(self, key: int | str) -> tuple[int, cs.Picture | None]:
+        serial = int(time.monotonic() * self.fps)
+        frame = serial % 30
+        if (key, frame) not in self._cards:
+            number = self._shot.me if key == "self" else key
+            if isinstance(number, int):
+                self._cards[key, frame] = card(number, (640, 360), frame / 30 * 2 * np.pi)
+            else:
+                self._cards[key, frame] = screen(frame)
+        return serial, self._cards[key, frame]
+
+    def do(self, command: cs.Json) -> None:
+        self.commands.append(command)
+        me, shot = self._shot.me, self._shot
+        match command:
+            case {"do": "mic" | "camera" as what, "on": on}:
+                self.change_person(me, **{what: on})
+            case {"do": "hand", "up": up}:
+                self.change_person(me, hand=time.time() if up else 0.0)
+            case {"do": "share", "on": on}:
+                self.change(presenter=me if on else 0)
+            case {"do": "react", "emoji": emoji}:
+                self.gui_queue.put({"event": "reaction", "from": shot.name, "emoji": emoji})
+            case {"do": "chat" | "private" as kind, "text": text}:
+                line = cs.ChatLine(
+                    len(shot.chat) + 1, shot.name, text, time.time(), command.get("to"), own=True
+                )
+                self.change(chat=(*shot.chat, line))
+                self.gui_queue.put({"event": kind, "from": shot.name, "text": text, "n": line.n})
+            case {"do": "decline" | "download" | "cancel" as what, "file": number}:
+                state = {"decline": "declined", "download": "downloading", "cancel": "offered"}[what]
+                self.change(
+                    files=tuple(replace(f, state=state) if f.file == number else f for f in shot.files)
+                )
+            case {"do": "remove", "who": who}:
+                self.change(people=tuple(one for one in shot.people if one.name != who))
+            case {"do": "mute", "who": who}:
+                people = [
+                    replace(p, mic=False) if who in ("all", p.name) and p.id != me else p for p in shot.people
+                ]
+                self.change(people=tuple(people))
+            case {"do": "end"}:
+                self.gui_queue.put({"event": "ended", "reason": "The host ended the meeting."})
+
+    def close(self, deadline: float = 3.0) -> None:
+        self.closed = True
+
+
+def screen(frame: int) -> cs.Picture:
+    """A shared screen: a document with a moving cursor."""
+    picture = np.full((1080, 1920, 3), 245, np.uint8)
+    picture[:70] = (120, 80, 40)
+    for row in range(120, 1040, 40):
+        picture[row : row + 14, 120 : 700 + (row * 37) % 1000] = 90
+    picture[300 + frame * 10 : 330 + frame * 10, 900:930] = (40, 40, 220)
+    return picture
+
+
+class FakeBackend:
+    """The program behind the start window."""
+
+    def __init__(self, people: int = 9, settings: Mapping[str, Any] | None = None) -> None:
+        self.people = people
+        self.settings: dict[str, Any] = {"name": "Zuri Okafor", **(settings or {})}
+        self.meetings: list[FakeMeeting] = [
+            FakeMeeting(), FakeMeeting("m2", "Chess club", "Ms Brandt", "192.168.1.33", people=6, pin=False),
+        ]  # fmt: skip
+        self.known: FakeMeeting | None = None
+        self.refusal: cs.Refused | None = None
+        self.calls: list[tuple[Any, ...]] = []
+        self.controllers: list[FakeController] = []
+        self.closed = False
+
+    def find(self) -> Sequence[FakeMeeting]:
+        return self.meetings
+
+    def auto_join(self) -> FakeMeeting | None:
+        return self.known
+
+    def join(
+        self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False
+    ) -> FakeController:
+        self.calls.append(("join", address, port, name, pin, accept_changed_host))
+        if self.refusal is not None and not accept_changed_host:
+            raise self.refusal
+        self.controllers.append(FakeController(self.people))
+        return self.controllers[-1]
+
+    def host(self, name: str, title: str, pin: str) -> FakeController:
+        self.calls.append(("host", name, title, pin))
+        self.controllers.append(FakeController(1, host=True, title=title))
+        return self.controllers[-1]
+
+    def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        return {
+            "camera": [("0", "Integrated Camera"), ("pattern", "Test card"), ("none", "No camera")],
+            "mic": [("default", "Headset (USB Audio)"), ("none", "No microphone")],
+            "speaker": [("default", "Headset (USB Audio)"), ("none", "No speaker")],
+        }
+
+    def setting(self, key: str, default: Any) -> Any:
+        return self.settings.get(key, default)
+
+    def set_setting(self, key: str, value: Any) -> None:
+        self.settings[key] = value
+
+    def preview(self, camera: bool, mic: bool) -> None:
+        self.calls.append(("preview", camera, mic))
+
+    def preview_picture(self) -> tuple[int, cs.Picture | None]:
+        serial = int(time.monotonic() * 15)
+        return serial, card(6, (640, 360), serial / 15)
+
+    def preview_level(self) -> float:
+        return 0.4 + 0.2 * float(np.sin(time.monotonic() * 3))
+
+    def test_speaker(self) -> None:
+        self.calls.append(("test_speaker",))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def main() -> int:
+    """Show the start window, or at once a meeting."""
+    import tkinter
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--people", type=int, default=0, help="0 shows the start window")
+    parser.add_argument("--host", action="store_true")
+    parser.add_argument("--size", default="")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting")
+    parser.add_argument(
+        "--with", action="append", default=[], dest="changes", metavar="KEY=VALUE", help="a snapshot field"
+    )
+    parser.add_argument("--seconds", type=float, default=0)
+    args = parser.parse_args()
+    backend = FakeBackend(args.people or 9, dict(pair.split("=", 1) for pair in args.set))
+    root = tkinter.Tk()
+    loop = cs.WindowLoop(backend, root)
+    if args.size:
+        root.geometry(args.size + "+0+0")
+    if args.people:
+        fields = {
+            key: int(value) if value.isdigit() else value
+            for key, value in (pair.split("=", 1) for pair in args.changes)
+        }
+        loop.enter(FakeController(args.people, args.host, **fields), mic=False, camera=False)
+    if args.seconds:
+        root.after(round(args.seconds * 1000), loop.stop)
+    root.mainloop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
