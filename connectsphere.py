@@ -5889,14 +5889,19 @@ def encode_png(picture: Picture) -> bytes:
 
 
 def encode_lossless(picture: Picture) -> bytes:
-    """A BGR picture without loss: PNG, or WebP where that is smaller, which it is for all but photographs."""
+    """A BGR picture without loss: PNG or WebP, whichever is smaller where that can be had in time."""
     import cv2
 
+    def webp() -> bytes:
+        return cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+
+    sample = np.ascontiguousarray(picture[::8, ::8]).reshape(-1, 3).astype(np.uint32)
+    if len(np.unique(sample @ np.array([1, 256, 65_536], np.uint32))) < 128:  # text, drawings: always WebP
+        return webp()
     png = encode_png(picture)
     if len(png) > picture.nbytes // 3:  # a photograph: WebP takes ten times as long to gain a tenth
         return png
-    webp = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
-    return webp if len(webp) < len(png) else png
+    return min(webp(), png, key=len)
 
 
 def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
@@ -9821,7 +9826,7 @@ class MeetingController:
         self._requests: dict[int, Callable[[Json], None]] = {}
         self._request_number = 0
         self._delay = 0.0
-        self._share_ref: Any = None
+        self._share_refs: dict[str, Any] = {}
         self._camera_wanted = False
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
         self.screen = ScreenPlane(
@@ -10011,7 +10016,7 @@ class MeetingController:
     def _apply(self, message: Json) -> None:
         for event in self.state.apply(message):
             if event["event"] in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
-                event["ref"], self._share_ref = self._share_ref, None
+                event["ref"] = self._share_refs.pop(event["event"], None)
             self.emit(event.pop("event"), **event)
         self.screen.follow(self.state.current.presenter, self.state.current.me)
         if message["type"] in ("join", "leave", "user_list", "welcome"):
@@ -10187,15 +10192,14 @@ class MeetingController:
         if not on and not self.screen.sharing:
             self.emit("screen_stop", ref, id=current.me, name=current.name)
             return
-        self._share_ref = ref
+        self._share_refs["screen_start" if on else "screen_stop"] = ref
         if on:
             self.screen.share(source)
         else:
             self.screen.stop_sharing()
 
     def _share_failed(self, code: str, reason: str) -> None:
-        ref, self._share_ref = self._share_ref, None
-        self.emit("error", ref, code=code, reason=reason)
+        self.emit("error", self._share_refs.pop("screen_start", None), code=code, reason=reason)
 
     def _sharing_changed(self, on: bool) -> None:
         """The camera is off while sharing."""
