@@ -3063,18 +3063,16 @@ class Room:
 
     def leave(self, ident: int, reason: str, now: float) -> list[Effect]:
         """Take a member out. `reason`: left, lost, removed, replaced."""
-        member = self.members.pop(ident, None)
-        if member is None:
+        if ident not in self.members:
             return []
+        effects = [*self.share_stop(ident), Reroute(ident)]
+        member = self.members.pop(ident)
         self._settle_claim(member, reason, now)
-        effects: list[Effect] = [Reroute(ident)]
         for sender in list(member.watching):
             effects += self._encode(sender, now, Reroute(sender))
         self._encodes.pop(ident, None)
         for other in self.members.values():
             other.watching.pop(ident, None)
-        if self.presenter == ident:
-            effects += self.share_stop(ident)
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
@@ -3375,16 +3373,10 @@ class Room:
         if self.presenter != ident:
             return []
         self.presenter = 0
-        member = self.members.get(ident)
-        name = member.name if member else ""
-        effects: list[Effect] = [
-            ShareStopped(ident),
-            self._tell_all({"type": "screen_stop", "id": ident, "name": name}),
-        ]
-        if member:
-            member.sharing = False
-            effects.append(self._changed(member))
-        return effects
+        member = self.members[ident]
+        member.sharing = False
+        told = self._tell_all({"type": "screen_stop", "id": ident, "name": member.name})
+        return [ShareStopped(ident), told, self._changed(member)]
 
     def _on_file_offer(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         to_name = message.get("to_name")
@@ -4647,18 +4639,17 @@ def keep_buffers_small(sock: socket.socket) -> None:
 class TileFeed:
     """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
 
-    A change is begun only while less than AHEAD bytes, or a single change, wait to be acknowledged: so
-    nothing piles up in kernels, in the network or before a slow decoder either.
+    A change is begun only while fewer than AHEAD wait to be acknowledged: so nothing piles up in kernels, in
+    the network or before a slow decoder either.
     """
 
-    AHEAD = 64 << 10
+    AHEAD = 2
 
     def __init__(self, link: TlsLink, table: TileTable) -> None:
         self._link = link
         self._table = table
         self._cursor = TileCursor()
         self._under_way: collections.deque[tuple[int, float]] = collections.deque()
-        self._bytes_ahead = 0
         self._change = 0
         self._pointer: Pointer | None = None
         self.sent = 0
@@ -4669,7 +4660,7 @@ class TileFeed:
     def ready(self) -> bool:
         """Whether a change could be begun now."""
         between = not self._cursor.waiting and not self._cursor.commit_owed
-        return between and (len(self._under_way) < 2 or self._bytes_ahead < self.AHEAD)
+        return between and len(self._under_way) < self.AHEAD
 
     def update(self) -> None:
         """The table has something new."""
@@ -4692,7 +4683,6 @@ class TileFeed:
         if not self._under_way:
             raise PeerFault("bad_screen", "acknowledged too much")
         size, begun = self._under_way.popleft()
-        self._bytes_ahead -= size
         self._link.ask_room()
         return size, now - begun
 
@@ -4707,7 +4697,6 @@ class TileFeed:
             room -= len(data)
             if isinstance(message, Commit):
                 self._under_way.append((self._change, time.monotonic()))
-                self._bytes_ahead += self._change
                 self._change = 0
 
     def _next(self) -> ScreenMessage | None:
@@ -9296,6 +9285,7 @@ class ScreenViewer:
         self._shown: tuple[int, Picture | None] = (0, None)
         self._before: Picture | None = None  # the last whole picture of another size
         self._put = self._taken = 0  # bytes of rectangles, by the reactor and by the decoder
+        self._ends = self._ends_seen = 0  # of shares, likewise
         self._arrivals: collections.deque[tuple[float, int]] = collections.deque()
         self._latency: collections.deque[tuple[float, float]] = collections.deque(maxlen=200)
         self._looked = -math.inf
@@ -9319,6 +9309,7 @@ class ScreenViewer:
 
     def clear(self) -> None:
         """Nobody shares any longer."""
+        self._ends += 1
         self._jobs.put((None, None))
 
     def close(self) -> None:
@@ -9328,6 +9319,8 @@ class ScreenViewer:
     def picture(self) -> tuple[int, Picture | None]:
         """(serial, newest whole picture with the mouse pointer in it)."""
         with self._lock:
+            if self._ends != self._ends_seen:
+                return self._serial + 1, None
             if self._shown[0] != self._serial:
                 self._shown = (self._serial, self._copy(pointed=True))
             return self._shown
@@ -9335,7 +9328,7 @@ class ScreenViewer:
     def newest(self) -> Picture | None:
         """A copy of the newest whole picture, exactly as it is shared."""
         with self._lock:
-            return self._copy(pointed=False)
+            return self._copy(pointed=False) if self._ends == self._ends_seen else None
 
     def stats(self) -> Json:
         """The `stats` entry: rates over 2 s, `updates` since joining."""
@@ -9346,7 +9339,7 @@ class ScreenViewer:
             "updates": self.updates,
             "kbps": round(sum(sizes) * 8 / 1000 / RATE_SECONDS),
             "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
-            "exact": self._canvas.exact,
+            "exact": self._ends == self._ends_seen and self._canvas.exact,
         }
 
     def _copy(self, *, pointed: bool) -> Picture | None:
@@ -9387,6 +9380,7 @@ class ScreenViewer:
                 with self._lock:
                     self._canvas, self._whole = TileCanvas(), False
                     self._pointer = self._before = None
+                    self._ends_seen += 1
                     self._serial += 1
 
     def _paint(self, commit: Commit) -> None:
