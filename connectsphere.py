@@ -39,6 +39,7 @@ Threads, each named here; started by, may write, ends when:
     main                 the window or the headless loop; Tk is touched by it alone
     control              SERVER: the room, control links; ends by ConferenceServer.close
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
+    screen               SERVER: screen links, the shared tiles; ends by ScreenShareManager.close
     relay                SERVER: the video port, its peers and routes; ends by close
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
     reader-*             LINKS: reads what a child says (mixer, server), restarts it; ends with the child
@@ -51,6 +52,8 @@ Threads, each named here; started by, may write, ends when:
     audio                CLIENT: the audio plane's port and seals; ends by close
     decoder              CLIENT: newest pictures to pixels; ends by close
     player               CLIENT: jitter buffer to speaker; ends by close
+    screen-decoder       CLIENT: from the first share on; tiles to pixels, owns the canvas; ends by close
+    presenter            CLIENT: while sharing; owns the screen source, codes its tiles; ends by close
     camera               CLIENT: while the camera is on, which it owns; encodes its layers
     microphone           CLIENT: while the microphone is on, which it owns
     commands             CLIENT: standard input to commands; a daemon that the process's end ends
