@@ -41,6 +41,7 @@ Threads, each named here; started by, may write, ends when:
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
     screen               SERVER: screen links, the shared tiles; ends by ScreenShareManager.close
     relay                SERVER: the video port, its peers and routes; ends by close
+    file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
     reader-*             LINKS: reads what a child says (mixer, server), restarts it; ends with the child
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
@@ -56,9 +57,16 @@ Threads, each named here; started by, may write, ends when:
     presenter            CLIENT: while sharing; owns the screen source, codes its tiles; ends by close
     camera               CLIENT: while the camera is on, which it owns; encodes its layers
     microphone           CLIENT: while the microphone is on, which it owns
+    file-transfer        CLIENT: one a moving file, which it reads or writes; ends with it
     commands             CLIENT: standard input to commands; a daemon that the process's end ends
+    preview-camera       CLIENT: the start window's own picture; ends when the preview does
+    preview-microphone   CLIENT: the start window's level; ends when the preview does
+    speaker-test         CLIENT: plays three tones, then ends
+    crowd                CLIENT: what simulated participants do, in the demo's child; ends by close
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
+    tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
+    window-errand        WINDOW: one piece of work that may take long; ends with it
 """
 
 from __future__ import annotations
@@ -76,6 +84,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import io
 import ipaddress
 import json
 import logging
@@ -88,12 +97,14 @@ import re
 import secrets
 import select
 import selectors
+import shutil
 import signal
 import socket
 import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unicodedata
@@ -103,6 +114,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -157,11 +169,12 @@ MAX_PARTS: Final = 256
 MAX_FRAME: Final = CHUNK * MAX_PARTS
 MAX_LINE: Final = 64 * 1024
 MAX_SCREEN: Final = (7680, 4320)
+FILE_BLOCK: Final = 256 << 10  # bytes of a file that are read, hashed and written at once
 MAX_NAME: Final = 32
 MAX_TITLE: Final = 64
 MAX_CHAT: Final = 4_000
 HISTORY: Final = 200
-MAX_PEOPLE: Final = 500
+MAX_PEOPLE: Final = 250  # so that the roster fits one line, whatever the names
 
 Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
@@ -495,10 +508,10 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
     "user_list": {},
-    "chat": {"text": _text(MAX_CHAT)},
+    "chat": {"text": _text(MAX_CHAT), "ref?": _REF},
     "private_chat": {"to_name": _NAME, "text": _text(MAX_CHAT), "ref?": _REF},
-    "reaction": {"emoji": _text(32)},
-    "hand": {"up": _flag},
+    "reaction": {"emoji": _text(32), "ref?": _REF},
+    "hand": {"up": _flag, "ref?": _REF},
     "mic": {"on": _flag},
     "video_start": {},
     "video_stop": {},
@@ -520,13 +533,13 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
         "ref": _REF,
     },
     "decline": {"file": _FILE_ID},
-    "cancel": {"file": _FILE_ID},
-    "mute": {"who": _either(_ID, _exactly("all"))},
-    "remove": {"who": _ID},
-    "take_over": {},
-    "allow_share": {"who": _ID},
-    "admit": {"ask": _COUNT, "on": _flag},
-    "end": {},
+    "cancel": {"file": _FILE_ID, "ref?": _REF},
+    "mute": {"who": _either(_ID, _exactly("all")), "ref?": _REF},
+    "remove": {"who": _ID, "ref?": _REF},
+    "take_over": {"ref?": _REF},
+    "allow_share": {"who": _ID, "ref?": _REF},
+    "admit": {"ask": _COUNT, "on": _flag, "ref?": _REF},
+    "end": {"ref?": _REF},
     "leave": {},
     "resumed": {},
     "ping": {"t": _number(0, 2**53)},
@@ -560,10 +573,10 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
     "join": {"user": _record(_USER)},
     "leave": {"id": _ID, "name": _NAME, "reason": _REASON},
-    "state": {"user": _record(_USER)},
-    "chat": _CHAT,
-    "private_chat": {**_CHAT, "to_name": _NAME},
-    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32)},
+    "state": {"user": _record(_USER), "ref?": _REF},
+    "chat": {**_CHAT, "ref?": _REF},
+    "private_chat": {**_CHAT, "to_name": _NAME, "ref?": _REF},
+    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32), "ref?": _REF},
     "video_start": {"id": _ID, "name": _NAME},
     "video_stop": {"id": _ID, "name": _NAME},
     "encode": {"n": _COUNT, "layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS))},
@@ -597,20 +610,34 @@ def encode_line(message: Json) -> bytes:
     return data
 
 
+MAX_DEPTH: Final = 8
+
+
 def _no_constant(name: str) -> float:
     raise PeerFault("bad_json", f"{name} is no JSON")
 
 
+def _shallow(value: Json) -> bool:
+    """Whether `value` is at most 8 objects and lists deep."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for many in inner for one in many if isinstance(one, (dict, list))]
+        if not level:
+            return True
+    return False
+
+
 def parse_json(data: bytes) -> Json:
-    """An object of strict JSON (no NaN, bounded depth, no lone surrogates); PeerFault otherwise."""
+    """An object of strict JSON: finite numbers, no lone surrogates, at most 8 deep; PeerFault otherwise."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-        if isinstance(value, dict):
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-            return value
+        if not isinstance(value, dict) or not _shallow(value):
+            raise PeerFault("bad_json", "not an object, or too deep")
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise PeerFault("bad_json", type(error).__name__) from None
-    raise PeerFault("bad_json", "not an object")
+    return value
 
 
 def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
@@ -623,7 +650,7 @@ def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines of at most 64 KiB."""
+    """Cuts a byte stream into lines of at most 64 KiB, their ends included."""
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
@@ -633,9 +660,104 @@ class LineSplitter:
         """The lines that `data` completes, without their ends; PeerFault for an endless one."""
         *lines, rest = (self._rest + data).split(b"\n") if data else ([self._rest])
         self._rest = bytearray(rest)
-        if len(rest) > self._limit or any(len(line) > self._limit for line in lines):
+        if len(rest) >= self._limit or any(len(line) >= self._limit for line in lines):
             raise PeerFault("long_line")
         return [bytes(line) for line in lines if line.strip()]
+
+
+# -- pictures: what may be given to a decoder ------------------------------------------------
+
+_JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_SEGMENT: Final = struct.Struct(">HH")
+_FRAME_HEADER: Final = struct.Struct(">BHHB")
+_FEW_ESCAPES: Final = 16
+
+
+def _one_scan(data: bytes, start: int) -> bool:
+    """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
+    if data[-2:] != b"\xff\xd9":
+        return False
+    for _ in range(_FEW_ESCAPES):
+        start = data.index(b"\xff", start)
+        if data[start + 1]:
+            break
+        start += 2
+    else:  # for the rest NumPy is faster than a search each; what it cannot tell is a restart marker
+        octets = np.frombuffer(data, np.uint8, offset=start)
+        if np.count_nonzero(octets[1:][octets[:-1] == 0xFF]) == 1:
+            return True
+    end = _JPEG_MARKER.search(data, start)
+    return end is not None and end.end() == len(data)
+
+
+def _frame_size(data: bytes, at: int) -> tuple[int, int]:
+    """(width, height) from a frame header: 8 bit, 3 components, at most the largest layer; else (0, 0)."""
+    bits, height, width, components = _FRAME_HEADER.unpack_from(data, at)
+    fits = 0 < width <= LAYERS[-1][0] and 0 < height <= LAYERS[-1][1]
+    return (width, height) if fits and bits == 8 and components == 3 else (0, 0)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a baseline JPEG, at most the largest layer: SOF0, 8 bit, 3 components, one scan.
+
+    PeerFault for anything else.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise PeerFault("bad_picture", "no JPEG")
+    at, size = 2, (0, 0)
+    while at + 4 <= len(data):
+        marker, length = _SEGMENT.unpack_from(data, at)
+        start, at = at + 4, at + 2 + length
+        if length < 2 or at > len(data):
+            break
+        if marker in _JPEG_SKIPPED:
+            continue
+        if marker == 0xFFC0 and size == (0, 0) and length == 17:
+            size = _frame_size(data, start)
+        elif (
+            marker == 0xFFDA and size != (0, 0) and length == 12 and data[start] == 3 and _one_scan(data, at)
+        ):
+            return size
+        else:
+            break
+    raise PeerFault("bad_picture", "not a baseline JPEG")
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of an 8-bit PNG of nothing but pixels, not interlaced, no palette; else PeerFault."""
+    if data[:16] != _PNG_START or data[-12:] != _PNG_END:
+        raise PeerFault("bad_picture", "no PNG")
+    width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
+    if bits != 8 or colour not in (0, 2, 6) or rest != [0, 0, 0]:
+        raise PeerFault("bad_picture", "PNG of a kind that is not used")
+    at = 33
+    while data[at + 4 : at + 8] == b"IDAT":
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    if at != len(data) - 12:
+        raise PeerFault("bad_picture", "PNG with other chunks")
+    return int(width), int(height)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a lossless WebP made of the one chunk VP8L; else PeerFault."""
+    if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
+        raise PeerFault("bad_picture", "no lossless WebP")
+    chunk = int.from_bytes(data[16:20], "little")
+    if int.from_bytes(data[4:8], "little") + 8 != len(data) or 20 + chunk + chunk % 2 != len(data):
+        raise PeerFault("bad_picture", "WebP of another length")
+    bits = int.from_bytes(data[21:25], "little")
+    if bits >> 29:
+        raise PeerFault("bad_picture", "WebP of another version")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+def fits_layer(size: tuple[int, int], layer: int) -> bool:
+    """Whether a picture of `size` is one of `layer`: it fills the layer's box in one direction."""
+    box = LAYERS[layer]
+    return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
 
 
 # -- screen and files: length-prefixed messages --------------------------------------------
@@ -692,6 +814,68 @@ def encode_record(record: Json) -> bytes:
 def parse_record(payload: bytes, shape: Shape) -> Json:
     """The JSON in `payload`, checked; PeerFault when it is not of `shape`."""
     return _shaped(parse_json(payload), shape)
+
+
+# -- files: one TLS connection a transfer --------------------------------------------------
+#
+#   upload      client  {"type":"file_upload","ticket":T}\n
+#               server  READY offset\n          what it has already
+#               client  size - offset bytes
+#               server  DONE\n                  whole, and of the SHA-256 that was declared
+#
+#   download    client  {"type":"file_download","ticket":T,"offset":N}\n
+#               server  {"size":S,"sha256":H,"offset":N}\n
+#               client  READY\n
+#               server  size - offset bytes
+#               client  DONE\n                  saved; a client that only closes is not counted
+#
+#   Instead of any of its lines the server may say   FAILED code\n   and close.
+
+MAX_FILE_LINE: Final = 1_024
+FILE_DONE: Final = b"DONE\n"
+FILE_READY: Final = b"READY\n"
+FILE_FAULTS: Final[Mapping[str, str]] = {
+    "no_such_file": "The file is not on offer any longer.",
+    "too_large": "The host's disk has no room for it.",
+    "wrong_hash": "The file changed while it was sent.",
+    "busy": "The host is busy with other files.",
+}
+FILE_REQUESTS: Final[Mapping[str, Shape]] = {
+    "file_upload": {"ticket": _hex(16)},
+    "file_download": {"ticket": _hex(16), "offset": _COUNT},
+}
+_FILE_HEAD: Final[Shape] = {"size": _COUNT, "sha256": _TOKEN, "offset": _COUNT}
+_FILE_ANSWER: Final = re.compile(rb"READY (\d{1,16})|(DONE)|FAILED ([a-z_]{1,32})")
+
+
+def file_ready(offset: int) -> bytes:
+    """The server's line that asks for the bytes of an upload from `offset` on."""
+    return b"READY %d\n" % offset
+
+
+def file_failed(code: str) -> bytes:
+    """The server's line that ends a transfer; `code` is one of FILE_FAULTS."""
+    return f"FAILED {code}\n".encode()
+
+
+def parse_file_answer(line: bytes) -> int | None:
+    """The offset of READY, None for DONE; Refused for FAILED, PeerFault for anything else."""
+    found = _FILE_ANSWER.fullmatch(line)
+    if found is None:
+        raise PeerFault("bad_answer")
+    offset, _, code = found.groups()
+    if code is not None:
+        word = code.decode()
+        raise Refused(word, FILE_FAULTS.get(word, f"The host refused the file: {word}."))
+    return None if offset is None else int(offset)
+
+
+def parse_file_head(line: bytes) -> Json:
+    """{size, sha256, offset} of a download; Refused for FAILED, PeerFault for anything else."""
+    if line.startswith(b"{"):
+        return _shaped(parse_json(line), _FILE_HEAD)
+    parse_file_answer(line)
+    raise PeerFault("bad_answer", "no head")
 
 
 class ScreenKind(enum.IntEnum):
@@ -788,6 +972,25 @@ def encode_screen(message: ScreenMessage) -> bytes:
             return _COMMIT.pack(ScreenKind.ACKNOWLEDGE, *message)
 
 
+_SIZE_READERS: Final[Mapping[int, Callable[[bytes], tuple[int, int]]]] = {
+    Codec.JPEG: jpeg_size,
+    Codec.PNG: png_size,
+    Codec.WEBP: webp_size,
+}
+
+
+def _checked_rectangle(rectangle: Rectangle) -> Rectangle:
+    x, y, width, height = rectangle[2:6]
+    if not (0 < width <= 256 and 0 < height <= 256):
+        raise PeerFault("bad_screen", "rectangle")
+    if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
+        raise PeerFault("bad_screen", "place")
+    reader = _SIZE_READERS.get(rectangle.codec)
+    if reader is None or reader(rectangle.data) != (width, height):
+        raise PeerFault("bad_picture", "size")
+    return rectangle
+
+
 def parse_screen(data: bytes) -> ScreenMessage:
     """The screen message in `data`; PeerFault when its sizes lie. Rectangles are checked for
     their place and their picture's own header, so that it is safe to decode them."""
@@ -814,86 +1017,6 @@ def parse_screen(data: bytes) -> ScreenMessage:
     raise PeerFault("bad_screen", "kind")
 
 
-def _checked_rectangle(rectangle: Rectangle) -> Rectangle:
-    x, y, width, height = rectangle[2:6]
-    if not (0 < width <= 256 and 0 < height <= 256):
-        raise PeerFault("bad_screen", "rectangle")
-    if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
-        raise PeerFault("bad_screen", "place")
-    reader = {Codec.JPEG: jpeg_size, Codec.PNG: png_size, Codec.WEBP: webp_size}.get(
-        cast(Codec, rectangle.codec)
-    )
-    if reader is None or reader(rectangle.data) != (width, height):
-        raise PeerFault("bad_picture", "size")
-    return rectangle
-
-
-# -- pictures: what may be given to a decoder ------------------------------------------------
-
-_JPEG_SKIPPED: Final = frozenset([*range(0xE0, 0xF0), 0xFE, 0xDB, 0xC4, 0xDD])
-_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-
-
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a baseline JPEG: SOF0, 8 bit, 3 components, one scan; else PeerFault."""
-    if data[:2] != b"\xff\xd8":
-        raise PeerFault("bad_picture", "no JPEG")
-    at, size = 2, (0, 0)
-    while at + 4 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at] != 0xFF or length < 2 or at + 2 + length > len(data):
-            break
-        if marker == 0xC0 and size == (0, 0) and length == 17:
-            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
-            if bits != 8 or components != 3:
-                break
-            size = (width, height)
-        elif marker == 0xDA:
-            if size == (0, 0) or data[at + 4] != 3 or not _one_scan(data, at + 2 + length):
-                break
-            return size
-        elif marker not in _JPEG_SKIPPED:
-            break
-        at += 2 + length
-    raise PeerFault("bad_picture", "not a baseline JPEG")
-
-
-def _one_scan(data: bytes, start: int) -> bool:
-    """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
-    if data[-2:] != b"\xff\xd9":
-        return False
-    if data.count(b"\xff", start) == data.count(b"\xff\x00", start) + 1:
-        return True  # the usual case, without restart markers, at the speed of memchr
-    end = _JPEG_MARKER.search(data, start)
-    return end is not None and end.end() == len(data)
-
-
-def png_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of an 8-bit RGB PNG that is not interlaced, from its first chunk."""
-    if data[:16] != b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" or len(data) < 33:
-        raise PeerFault("bad_picture", "no PNG")
-    width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
-    if bits != 8 or colour not in (0, 2, 3, 6) or rest != [0, 0, 0]:
-        raise PeerFault("bad_picture", "PNG of a kind that is not used")
-    return int(width), int(height)
-
-
-def webp_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a lossless WebP made of the one chunk VP8L; else PeerFault."""
-    if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
-        raise PeerFault("bad_picture", "no lossless WebP")
-    if int.from_bytes(data[4:8], "little") + 8 != len(data):
-        raise PeerFault("bad_picture", "WebP of another length")
-    bits = int.from_bytes(data[21:25], "little")
-    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-
-
-def fits_layer(size: tuple[int, int], layer: int) -> bool:
-    """Whether a picture of `size` is one of `layer`: it fills the layer's box in one direction."""
-    box = LAYERS[layer]
-    return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
-
-
 # -- UDP: sealed frames, blocks and small messages -----------------------------------------------
 #
 #   video    0        4          8       10      12
@@ -918,6 +1041,7 @@ AUDIO_SIZES: Final = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG
 LAYER_SHIFT: Final = 30
 COUNTER_MASK: Final = (1 << LAYER_SHIFT) - 1
 REPLAY_WINDOW: Final = 512
+_WINDOW_BITS: Final = (1 << REPLAY_WINDOW) - 1
 
 
 class Kind(enum.IntEnum):
@@ -945,8 +1069,8 @@ class Sealer:
     def seal(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
         """`payload` sealed; SealError unless `number` is higher than any before in its lane."""
         lane = (kind, ident, number & ~self._mask)
-        if not self._last.get(lane, -1) < number & self._mask <= self._mask:
-            raise SealError(f"number {number} would be used twice")
+        if not 0 <= number <= 0xFFFFFFFF or number & self._mask <= self._last.get(lane, -1):
+            raise SealError(f"number {number} has run out or would be used twice")
         self._last[lane] = number & self._mask
         return self._encrypt(
             _NONCE.pack(kind, ident, number), payload, _ADDITIONAL.pack(ident, number, total)
@@ -974,9 +1098,6 @@ class ReplayWindow:
             return False
         self._bits |= 1 << age
         return True
-
-
-_WINDOW_BITS: Final = (1 << REPLAY_WINDOW) - 1
 
 
 class Opener:
@@ -2466,6 +2587,25 @@ class TileCursor:
     waiting: deque[Rectangle] = field(default_factory=deque)
 
 
+def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
+    for start, size, whole in (
+        (rectangle.x, rectangle.width, geometry.width),
+        (rectangle.y, rectangle.height, geometry.height),
+    ):
+        end = start + size
+        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
+            raise PeerFault("bad_screen", "off the grid")
+
+
+def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
+    """The rows and columns of tiles that the rectangle covers."""
+    top, left = rectangle.y // TILE, rectangle.x // TILE
+    return (
+        slice(top, top + _tiles_of(rectangle.height)),
+        slice(left, left + _tiles_of(rectangle.width)),
+    )
+
+
 class TileTable:
     """The newest bytes of each place of the shared screen, for the server and the presenter alike.
 
@@ -2571,25 +2711,6 @@ class TileTable:
         else:
             self._lossy.put(self._serial, rectangle, place, np.ones_like(self._lossy.owners[place], np.bool_))
             self._lossless.release(rectangle.version, place)
-
-
-def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
-    """The rows and columns of tiles that the rectangle covers."""
-    top, left = rectangle.y // TILE, rectangle.x // TILE
-    return (
-        slice(top, top + _tiles_of(rectangle.height)),
-        slice(left, left + _tiles_of(rectangle.width)),
-    )
-
-
-def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
-    for start, size, whole in (
-        (rectangle.x, rectangle.width, geometry.width),
-        (rectangle.y, rectangle.height, geometry.height),
-    ):
-        end = start + size
-        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
-            raise PeerFault("bad_screen", "off the grid")
 
 
 class TileCanvas:
@@ -2763,6 +2884,26 @@ _ACTED_ON: Final = frozenset(
 _ACTED_ON_NAMES: Final = frozenset(["desktop.ini", "autorun.inf", "thumbs.db", "folder.htt"])
 
 
+def _extension(name: str) -> str:
+    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
+
+
+def _is_blocked_kind(name: str) -> bool:
+    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
+    return acted_on or is_executable_name(name)
+
+
+def _shorten(name: str) -> str:
+    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
+    if len(name.encode()) <= MAX_FILE_NAME:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 20:
+        stem, dot, extension = name, "", ""
+    room = MAX_FILE_NAME - len((dot + extension).encode())
+    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
+
+
 def safe_file_name(text: str) -> str:
     """A file name made of `text`, whoever wrote it: its last component, without control, format or
     bidi characters, device names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
@@ -2799,26 +2940,6 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
     return f"{stem} ({number}){dot}{extension}"
 
 
-def _extension(name: str) -> str:
-    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
-
-
-def _is_blocked_kind(name: str) -> bool:
-    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
-    return acted_on or is_executable_name(name)
-
-
-def _shorten(name: str) -> str:
-    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
-    if len(name.encode()) <= MAX_FILE_NAME:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    if not stem or len(extension.encode()) > 20:
-        stem, dot, extension = name, "", ""
-    room = MAX_FILE_NAME - len((dot + extension).encode())
-    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
-
-
 # ======================================================================================
 # [4] ROOM - who is in the meeting and who must receive what
 # Uses: BASICS
@@ -2832,10 +2953,10 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {
     "chat": (5, 1),
     "private_chat": (5, 1),
     "reaction": (3, 3),
-    "file_offer": (20, 1),
+    "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
-    "other": (30, 10),
+    "other": (10, 10),
 }
 
 
@@ -2889,7 +3010,7 @@ Effect: TypeAlias = Tell | Expel | Silence | Reroute | ShareStopped | FileGone |
 
 @dataclass(slots=True)
 class Limits:
-    """What the host allows, in bytes."""
+    """What the host allows, in bytes; `free_disk` must stay free."""
 
     file: int = 2 << 30
     person: int = 8 << 30
@@ -2950,6 +3071,12 @@ class Offer:
         """Whether the person called `name` may have it."""
         return self.to_name is None or name in (self.owner, self.to_name)
 
+    def open_for(self, name: str, direction: str) -> bool:
+        """Whether the person called `name` may `upload` it (once), or `download` it (once it is whole)."""
+        if direction == "upload":
+            return name == self.owner and not self.whole
+        return self.whole and self.concerns(name)
+
 
 @dataclass(slots=True)
 class Claim:
@@ -2967,6 +3094,13 @@ class Ticket(NamedTuple):
     direction: str
     file: str | None
     until: float
+
+
+def _size_words(octets: int) -> str:
+    """A size for people, in the largest binary unit of which there is a whole one."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    step = min(len(units) - 1, max(0, octets.bit_length() - 1) // 10)
+    return f"{octets / (1 << 10 * step):.4g} {units[step]}"
 
 
 def digest(token: str) -> str:
@@ -2993,9 +3127,9 @@ class Room:
         self.counter = 0
         self.chat_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
         self.private_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
-        self.owned_names: dict[str, str] = {}
+        self.owned_names: dict[str, int] = {}  # by skeleton: the number its next bearer may get
         self.banned: set[str] = set()
-        self.barred: set[str] = set()  # names that may not share until the host allows it
+        self.may_not_share: set[str] = set()  # names, so that reconnecting changes nothing
         self._token = token
         self._next_id = 1
         self._tickets: dict[str, Ticket] = {}
@@ -3014,6 +3148,7 @@ class Room:
             "watch": self._on_watch,
             "ticket": self._on_ticket,
             "file_offer": self._on_file_offer,
+            "decline": self._on_decline,
             "cancel": self._on_cancel,
             "mute": self._on_mute,
             "remove": self._on_remove,
@@ -3042,8 +3177,11 @@ class Room:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
         owned, _ = self.claim(token, now)
         stale = next((one for one in self.members.values() if owned and one.name == owned), None)
-        effects = self.leave(stale.id, "replaced", now) if stale else []
+        effects = self._replace(stale, now) if stale else []
         name = owned or self._free_name(clean_name(name))
+        self.claims = {
+            key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
+        }
         member = Member(self._next_id, name, role, address)
         self._next_id += 1
         fresh = self._token(32)
@@ -3051,27 +3189,35 @@ class Room:
         if token and owned:
             member.old_token = digest(token)
         self.claims[member.token] = Claim(name, math.inf)
-        self.owned_names[skeleton(name)] = name
+        self.owned_names.setdefault(skeleton(name), 2)
         everyone = tuple(self.members)
         self.members[member.id] = member
         return member, fresh, [*effects, Tell(everyone, {"type": "join", "user": member.user()})]
 
+    def _replace(self, stale: Member, now: float) -> list[Effect]:
+        """End the session whose owner has come anew."""
+        gone = {"type": "ended", "reason": "You have joined from another connection."}
+        return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
+
     def _free_name(self, name: str) -> str:
-        wanted, number = name, 2
+        wanted, look = name, skeleton(name)
         while skeleton(wanted) in self.owned_names:
+            number = self.owned_names.get(look, 2)
+            self.owned_names[look] = number + 1
             ending = f" ({number})"
-            wanted = name[: MAX_NAME - len(ending)] + ending
-            number += 1
+            wanted = name[: MAX_NAME - len(ending)].rstrip() + ending
         return wanted
 
     def leave(self, ident: int, reason: str, now: float) -> list[Effect]:
         """Take a member out. `reason`: left, lost, removed, replaced."""
         if ident not in self.members:
             return []
-        effects = [*self.share_stop(ident), Reroute(ident)]
+        effects = self.share_stop(ident)
         member = self.members.pop(ident)
         self._settle_claim(member, reason, now)
-        for sender in list(member.watching):
+        self._note_lingering(member.watching, {}, now)
+        effects.append(Reroute(ident))
+        for sender in member.watching:
             effects += self._encode(sender, now, Reroute(sender))
         self._encodes.pop(ident, None)
         for other in self.members.values():
@@ -3131,10 +3277,10 @@ class Room:
         if member is None:
             return []
         kind = message["type"]
-        if kind in HOST_ONLY and member.role != "host":
-            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
         if not self._within_rate(member, kind, now):
             raise PeerFault("flood", kind)
+        if kind in HOST_ONLY and member.role != "host":
+            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
         handler = self._handlers.get(kind)
         if handler is None:
             raise PeerFault("unexpected_message", kind)
@@ -3146,11 +3292,17 @@ class Room:
             member.buckets[lane] = TokenBucket(*RATES[lane])
         return member.buckets[lane].take(now)
 
+    def _answer(self, member: Member, answer: Json, message: Json) -> Tell:
+        """`answer` for the sender of `message`, with its number if it has one."""
+        return Tell((member.id,), {**answer, "ref": message["ref"]} if "ref" in message else answer)
+
+    def _answer_all(self, member: Member, answer: Json, message: Json) -> list[Effect]:
+        """`answer` for everyone; the number of `message` is its sender's alone."""
+        others = tuple(ident for ident in self.members if ident != member.id)
+        return [self._answer(member, answer, message), Tell(others, answer)]
+
     def _error(self, member: Member, code: str, reason: str, message: Json) -> Tell:
-        answer: Json = {"type": "error", "code": code, "reason": reason}
-        if "ref" in message:
-            answer["ref"] = message["ref"]
-        return Tell((member.id,), answer)
+        return self._answer(member, {"type": "error", "code": code, "reason": reason}, message)
 
     def _on_user_list(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
@@ -3165,7 +3317,7 @@ class Room:
             return []
         line = self._line(member, text, clock)
         self.chat_lines.append(line)
-        return [self._tell_all({"type": "chat", **line})]
+        return self._answer_all(member, {"type": "chat", **line}, message)
 
     def _on_private_chat(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         text = clean_text(message["text"])
@@ -3177,8 +3329,9 @@ class Room:
             return []
         line = {**self._line(member, text, clock), "to_name": other.name}
         self.private_lines.append(line)
-        both = tuple(dict.fromkeys((member.id, other.id)))
-        return [Tell(both, {"type": "private_chat", **line})]
+        told = {"type": "private_chat", **line}
+        to = () if other.id == member.id else (other.id,)
+        return [self._answer(member, told, message), Tell(to, told)]
 
     def _on_reaction(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         emoji = clean_text(message["emoji"], 32)
@@ -3186,16 +3339,19 @@ class Room:
             return []
         self.counter += 1
         fields = {"n": self.counter, "id": member.id, "from": member.name, "emoji": emoji}
-        return [self._tell_all({"type": "reaction", **fields})]
+        return self._answer_all(member, {"type": "reaction", **fields}, message)
+
+    def _state(self, member: Member) -> Json:
+        return {"type": "state", "user": member.user()}
 
     def _changed(self, member: Member) -> Tell:
-        return self._tell_all({"type": "state", "user": member.user()})
+        return self._tell_all(self._state(member))
 
     def _on_hand(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         if message["up"] == bool(member.hand):
-            return []
+            return [self._answer(member, self._state(member), message)]
         member.hand = clock if message["up"] else 0.0
-        return [self._changed(member)]
+        return self._answer_all(member, self._state(member), message)
 
     def _on_mic(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         return self._set_mic(member, message["on"])
@@ -3279,14 +3435,26 @@ class Room:
         }
 
     def tick(self, now: float) -> list[Effect]:
-        """Once in a while: layers whose time is over, tickets and claims that have run out."""
+        """Once in a while: layers whose time is over, tickets that have run out."""
         over = [key for key, (_, until) in self._lingering.items() if until <= now]
         for key in over:
             del self._lingering[key]
         effects: list[Effect] = []
-        for sender in {sender for sender, _ in over}:
+        for sender in dict.fromkeys(sender for sender, _ in over):
             effects += self._encode(sender, now)
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
+        return [*effects, *self._drop_abandoned(now)]
+
+    def _drop_abandoned(self, now: float) -> list[Effect]:
+        """Withdraw what was not sent to its end by people who cannot come back to it."""
+        unfinished = [offer for offer in self.files.values() if not offer.whole]
+        if not unfinished:
+            return []
+        awaited = {claim.name for claim in self.claims.values() if now < claim.until}
+        effects: list[Effect] = []
+        for offer in unfinished:
+            if offer.owner not in awaited:
+                effects += self.file_gone(offer.file, f"{offer.owner} left before the file was sent.")
         return effects
 
     # -- the host's tools
@@ -3319,14 +3487,14 @@ class Room:
         former = self.members.get(self.presenter)
         if former is None or former.id == member.id:
             return []
-        self.barred.add(former.name)
+        self.may_not_share.add(former.name)
         return self.share_stop(former.id)
 
     def _on_allow_share(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None:
             return [self._error(member, "no_such_person", "That person is not here.", message)]
-        self.barred.discard(other.name)
+        self.may_not_share.discard(other.name)
         return [Tell((other.id,), {"type": "share_allowed"})]
 
     def _on_end(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
@@ -3340,10 +3508,7 @@ class Room:
             raise PeerFault("bad_ticket")
         if plane == "files":
             offer = self.files.get(file or "")
-            rightful = offer and (
-                offer.owner == member.name if direction == "upload" else offer.concerns(member.name)
-            )
-            if not rightful:
+            if offer is None or not offer.open_for(member.name, direction):
                 return [self._error(member, "no_such_file", "That file is not on offer.", message)]
         ticket = self._token(16)
         self._tickets[ticket] = Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)
@@ -3361,10 +3526,12 @@ class Room:
 
     def share_start(self, ident: int) -> list[Effect]:
         """Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
-        member = self.members[ident]
+        member = self.members.get(ident)
+        if member is None:
+            raise Refused("not_allowed", "You are not in the meeting any longer.")
         if self.presenter and self.presenter != ident:
             raise Refused("share_busy", f"{self.members[self.presenter].name} is sharing already.")
-        if member.name in self.barred:
+        if member.name in self.may_not_share:
             raise Refused("not_allowed", "The host has to allow you to share again.")
         self.presenter = ident
         member.sharing = True
@@ -3373,7 +3540,7 @@ class Room:
 
     def share_stop(self, ident: int) -> list[Effect]:
         """Free the screen, if `ident` has it."""
-        if self.presenter != ident:
+        if not ident or self.presenter != ident:
             return []
         self.presenter = 0
         member = self.members[ident]
@@ -3386,28 +3553,31 @@ class Room:
         if to_name is not None and self._named(to_name) is None:
             reason = "Nobody of that name is in the meeting."
             return [self._error(member, "no_such_person", reason, message)]
-        reason = self._too_large(member, message["size"])
-        if reason:
-            return [self._error(member, "too_large", reason, message)]
-        file = self._token(8)
-        self.files[file] = Offer(
-            file,
-            message["name"],
-            message["size"],
-            message["sha256"],
-            member.name,
-            member.id,
-            to_name,
-        )
+        facts = (message["name"], message["size"], message["sha256"], member.name)
+        file = self._unfinished(*facts, to_name)
+        if file is None:
+            reason = self._too_large(member, message["size"])
+            if reason:
+                return [self._error(member, "too_large", reason, message)]
+            file = self._token(8)
+            self.files[file] = Offer(file, *facts, member.id, to_name)
         return [Tell((member.id,), {"type": "file_ready", "ref": message["ref"], "file": file})]
+
+    def _unfinished(self, *facts: object) -> str | None:
+        """The same offer, made before and not sent to its end: it goes on where it stopped."""
+        for offer in self.files.values():
+            same = (offer.name, offer.size, offer.sha256, offer.owner, offer.to_name) == facts
+            if same and not offer.whole:
+                return offer.file
+        return None
 
     def _too_large(self, member: Member, size: int) -> str:
         mine = sum(offer.size for offer in self.files.values() if offer.owner == member.name)
         total = sum(offer.size for offer in self.files.values())
         if size > self.limits.file:
-            return f"Files may have {self.limits.file >> 20} MB at most."
+            return f"Files may have {_size_words(self.limits.file)} at most."
         if mine + size > self.limits.person:
-            return f"One person may offer {self.limits.person >> 20} MB at most."
+            return f"One person may offer {_size_words(self.limits.person)} at most."
         if total + size > self.limits.meeting or len(self.files) >= 1_000:
             return "The meeting has no room for more files."
         return ""
@@ -3415,7 +3585,7 @@ class Room:
     def file_whole(self, file: str) -> list[Effect]:
         """The upload of `file` is complete and verified: offer it."""
         offer = self.files.get(file)
-        if offer is None:
+        if offer is None or offer.whole:
             return []
         offer.whole = True
         to = tuple(one.id for one in self.members.values() if offer.concerns(one.name))
@@ -3430,6 +3600,13 @@ class Room:
         offer.saved += 1
         return [Tell((owner.id,), {"type": "file_saved", "file": file, "people": offer.saved})]
 
+    def _on_decline(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+        """Only who offered a file to one person alone learns that it is not wanted."""
+        offer = self.files.get(message["file"])
+        if offer is None or offer.to_name != member.name or offer.owner == member.name:
+            return []
+        return self.file_gone(offer.file, f"{member.name} declined the file.")
+
     def _on_cancel(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         offer = self.files.get(message["file"])
         if offer is None or (offer.owner != member.name and member.role != "host"):
@@ -3441,7 +3618,8 @@ class Room:
         offer = self.files.pop(file, None)
         if offer is None:
             return []
-        to = tuple(one.id for one in self.members.values() if offer.concerns(one.name))
+        knows = offer.concerns if offer.whole else offer.owner.__eq__
+        to = tuple(one.id for one in self.members.values() if knows(one.name))
         return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, "reason": reason})]
 
 
@@ -3492,6 +3670,8 @@ class FileEntry:
     rate: float = 0.0  # bytes a second
     path: str | None = None
     reason: str = ""
+    sha256: str = ""
+    people: int = 0  # how many have saved an own file
 
 
 @dataclass(frozen=True, slots=True)
@@ -3536,6 +3716,7 @@ class Snapshot:
     people: tuple[Person, ...] = ()
     chat: tuple[ChatLine, ...] = ()
     files: tuple[FileEntry, ...] = ()
+    largest_file: int = 0  # what the host allows, in bytes
     speaking: int = 0
     presenter: int = 0
     devices: Mapping[str, DeviceState] = field(default_factory=dict)  # camera, mic, speaker
@@ -3589,12 +3770,13 @@ class StateManager:
         if message["meeting"] != self.current.meeting:
             self._newest = 0
             self.update(chat=(), files=())
-        same = ("name", "role", "meeting", "title", "host", "presenter")
+        same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
+        known = {entry.file for entry in self.current.files}
         self.update(
             link="live",
             me=message["id"],
             people=tuple(_person(user) for user in message["users"]),
-            files=tuple(self._entry(offer) for offer in message["files"]),
+            files=self._merged_files(message["files"]),
             pin=message.get("pin", self.current.pin),
             **{key: message[key] for key in same},
         )
@@ -3602,8 +3784,7 @@ class StateManager:
         lines = [*message["chat"], *message["private"]]
         for line in sorted(lines, key=lambda line: int(line["n"])):
             events += self._line(line, line.get("to_name"), history=True)
-        for entry in self.current.files:
-            events.append(self._offer_event(entry))
+        events += [self._offer_event(entry) for entry in self.current.files if entry.file not in known]
         if message["presenter"]:
             name = getattr(self.person(message["presenter"]), "name", "")
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
@@ -3695,7 +3876,15 @@ class StateManager:
             return known
         own = offer["from"] == self.current.name
         name = safe_file_name(offer["name"])
-        return FileEntry(offer["file"], name, offer["size"], offer["from"], offer["private"], own)
+        entry = FileEntry(offer["file"], name, offer["size"], offer["from"], offer["private"], own)
+        return dataclasses.replace(entry, sha256=offer["sha256"])
+
+    def _merged_files(self, offers: list[Json]) -> tuple[FileEntry, ...]:
+        """What is on offer after a reconnect, and what is being sent or was saved here before it."""
+        offered = [self._entry(offer) for offer in offers]
+        ids = {entry.file for entry in offered}
+        kept = [one for one in self.current.files if one.state in ("uploading", "downloading", "saved")]
+        return (*(one for one in kept if one.file not in ids), *offered)
 
     def file(self, file: str) -> FileEntry | None:
         """The file with this id."""
@@ -3708,6 +3897,12 @@ class StateManager:
             self.update(files=tuple(entry if one.file == entry.file else one for one in others))
         else:
             self.update(files=(*others, entry))
+
+    def change_file(self, file: str, **changes: Any) -> None:
+        """Change fields of a file's entry, if it is known."""
+        entry = self.file(file)
+        if entry:
+            self.put_file(dataclasses.replace(entry, **changes))
 
     def _offer_event(self, entry: FileEntry) -> Json:
         return {
@@ -3726,11 +3921,17 @@ class StateManager:
 
     def _on_file_gone(self, message: Json) -> list[Json]:
         entry = self.file(message["file"])
-        if entry is None or entry.state == "saved":
+        if entry is None or entry.state in ("saved", "failed", "gone"):
             return []
         self.put_file(dataclasses.replace(entry, state="gone", reason=message["reason"]))
+        if entry.state == "declined":
+            return []
         failed = {"event": "file_failed", "file": entry.file, "code": "no_such_file"}
         return [{**failed, "reason": message["reason"]}]
+
+    def _on_file_saved(self, message: Json) -> list[Json]:
+        self.change_file(message["file"], people=message["people"])
+        return []
 
 
 # --------------------------------------------------------------------------------------
@@ -4230,7 +4431,7 @@ class ResumeTokens:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, WIRE, MEDIA
+# Uses: BASICS, MEDIA
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -4255,6 +4456,11 @@ class Worker:
         """Start the thread."""
         self._thread.start()
         return self
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started."""
+        return self._thread.ident is not None
 
     def _guarded(self) -> None:
         try:
@@ -4313,6 +4519,9 @@ LINK_QUEUE: Final = 4 << 20
 HANDSHAKE_SECONDS: Final = 5.0
 
 
+_Answer = TypeVar("_Answer")
+
+
 class Timer:
     """A call that a Reactor makes later; `cancel` from its thread."""
 
@@ -4355,6 +4564,19 @@ class Reactor:
         """Have `call` made on the reactor's thread; from any thread, never blocks."""
         self._mail.append(call)
         self._waker.wake()
+
+    def ask(self, call: Callable[[], _Answer], patience: float = 5.0) -> _Answer:
+        """What `call` returns or raises on the reactor's thread; TimeoutError if too late."""
+        answer: Future[_Answer] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(call())
+            except ConnectSphereError as error:
+                answer.set_exception(error)
+
+        self.post(run)
+        return answer.result(patience)
 
     def later(self, delay: float, call: Callable[[], None]) -> Timer:
         """Have `call` made after `delay` seconds. Reactor's thread only."""
@@ -4711,6 +4933,95 @@ class TileFeed:
         return self._table.since(self._cursor) if fresh or mid_change or self.ready else None
 
 
+class TlsStream:
+    """A blocking TLS connection that one thread owns; only `abort` may come from others.
+
+    OSError when it breaks or stalls, PeerFault for an endless line.
+    """
+
+    STALL = 20.0  # seconds without a byte
+    SLOWEST = 60.0  # seconds for one block: who is slower holds up a place for others
+
+    def __init__(self, sock: Socket, context: ssl.SSLContext, *, server: bool) -> None:
+        self._handle = sock  # the same connection; shutting it down never touches the TLS object
+        self._context = context
+        self._server = server
+        self._tls: ssl.SSLSocket | None = None
+
+    def open(self, deadline: float) -> None:
+        """Shake hands until the monotonic `deadline`."""
+        self._handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._tls = self._context.wrap_socket(
+            self._handle.dup(), server_side=self._server, do_handshake_on_connect=False
+        )
+        self._allow(deadline)
+        self._tls.do_handshake()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the peer's certificate."""
+        return hashlib.sha256(self._open_tls().getpeercert(binary_form=True) or b"").hexdigest()
+
+    def read_line(self, limit: int, deadline: float) -> bytes:
+        """The next line without its end; not a byte more is taken, for raw bytes may follow."""
+        tls, line = self._open_tls(), bytearray()
+        while not line.endswith(b"\n"):
+            self._allow(deadline)
+            byte = tls.recv(1)
+            if not byte:
+                raise ConnectionResetError(errno.ECONNRESET, "closed within a line")
+            line += byte
+            if len(line) > limit:
+                raise PeerFault("long_line")
+        return bytes(line[:-1])
+
+    def fill(self, block: memoryview) -> None:
+        """Receive exactly as many bytes as `block` holds."""
+        tls, filled = self._open_tls(), 0
+        until = self._start_block()
+        while filled < len(block):
+            count = tls.recv_into(block[filled:])
+            if not count:
+                raise ConnectionResetError(errno.ECONNRESET, "closed before the end")
+            filled += count
+            self._judge_pace(until)
+
+    def send(self, block: bytes | memoryview) -> None:
+        """Send all of `block`."""
+        tls, rest = self._open_tls(), memoryview(block)
+        until = self._start_block()
+        while rest:
+            rest = rest[tls.send(rest) :]
+            self._judge_pace(until)
+
+    def abort(self) -> None:
+        """End the connection: whoever waits on it gets an OSError."""
+        with contextlib.suppress(OSError):
+            self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Free the connection."""
+        if self._tls:
+            self._tls.close()
+        self._handle.close()
+
+    def _open_tls(self) -> ssl.SSLSocket:
+        if self._tls is None:
+            raise ConnectionResetError(errno.ENOTCONN, "not open")
+        return self._tls
+
+    def _allow(self, deadline: float) -> None:
+        self._open_tls().settimeout(max(0.001, deadline - time.monotonic()))
+
+    def _start_block(self) -> float:
+        self._open_tls().settimeout(self.STALL)
+        return time.monotonic() + self.SLOWEST
+
+    def _judge_pace(self, until: float) -> None:
+        if time.monotonic() > until:
+            raise TimeoutError(errno.ETIMEDOUT, "too slow")
+
+
 class DatagramLoop:
     """A thread that owns a UDP port: mail first, then datagrams, then what is due.
 
@@ -4896,7 +5207,11 @@ class ChildKeeper:
 
     def tell(self, message: Json) -> None:
         """Say a line to the child; lost while there is none."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
+        with self._lock:
+            self._say(message)
+
+    def _say(self, message: Json) -> None:
+        with contextlib.suppress(OSError, ValueError):
             if self._process and self._process.stdin:
                 self._process.stdin.write(json.dumps(message) + "\n")
                 self._process.stdin.flush()
@@ -4914,9 +5229,10 @@ class ChildKeeper:
         while not worker.stopping.is_set():
             shared = self._shared() if self._shared else None
             process = start_child(self._arguments, shared)
+            first = {**self._first, **(share_socket(shared, process.pid) if shared else {})}
             with self._lock:
                 self._process = process
-            self.tell({**self._first, **(share_socket(shared, process.pid) if shared else {})})
+                self._say(first)
             if worker.stopping.is_set():
                 self._end_input()
             for line in cast(IO[str], process.stdout):
@@ -4941,6 +5257,18 @@ def connect_link(
     with contextlib.suppress(BlockingIOError):
         sock.connect(address)
     return TlsLink(reactor, sock, context, server=False)
+
+
+def connect_stream(address: Address, context: ssl.SSLContext, source: str | None = None) -> TlsStream:
+    """A TlsStream to `address`, connected within 5 s and not yet open; OSError otherwise."""
+    sock = socket.create_connection(address, HANDSHAKE_SECONDS, (source, 0) if source else None)
+    return TlsStream(sock, context, server=False)
+
+
+def write_all(out: io.FileIO, block: memoryview) -> None:
+    """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
+    while block:
+        block = block[out.write(block) :]
 
 
 def cut_off(sock: Socket) -> None:
@@ -5863,7 +6191,7 @@ def _sleep_until(due: float) -> float:
     return -left
 
 
-# ---- Codecs --------------------------------------------------------------------------
+# ---- Codecs ------------------------------------------------------------------------
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
@@ -5938,26 +6266,31 @@ def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
     return cast(Picture, cv2.resize(picture, size, interpolation=method))
 
 
-def scale(picture: Picture, size: tuple[int, int]) -> Picture:
-    """`picture` at exactly `size` (width, height): aspect kept, black bars; itself if it fits already."""
+def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` stretched to exactly `size` (width, height), averaged over whole pixels first."""
     import cv2
 
-    height, width = picture.shape[:2]
+    high, wide = picture.shape[:2]
+    step = min(wide // size[0], high // size[1])
+    if step > 1:
+        whole = picture[: high // step * step, : wide // step * step]
+        picture = cast(Picture, cv2.resize(whole, (wide // step, high // step), interpolation=cv2.INTER_AREA))
+    return cast(Picture, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
+
+
+def scale(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` at exactly `size` (width, height): aspect kept, black bars; itself if it fits already."""
+    fitted = fit_picture(picture, size)
+    height, width = fitted.shape[:2]
     if (width, height) == size:
-        return picture
-    factor = min(size[0] / width, size[1] / height)
-    inner = max(1, round(width * factor)), max(1, round(height * factor))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    resized = cast(Picture, cv2.resize(picture, inner, interpolation=method))
-    if inner == size:
-        return resized
+        return fitted
     boxed = np.zeros((size[1], size[0], 3), np.uint8)
-    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    boxed[top : top + inner[1], left : left + inner[0]] = resized
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    boxed[top : top + height, left : left + width] = fitted
     return boxed
 
 
-# ---- Test card -----------------------------------------------------------------------
+# ---- Test card ---------------------------------------------------------------------
 
 
 class TestCard:
@@ -6015,7 +6348,7 @@ class TestCard:
         cv2.putText(picture, text, (left, base), font, size, (255, 255, 255), thick, cv2.LINE_AA)
 
 
-# ---- Camera --------------------------------------------------------------------------
+# ---- Camera ------------------------------------------------------------------------
 
 
 class Camera(ABC):
@@ -6031,24 +6364,6 @@ class Camera(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the camera; twice is harmless."""
-
-
-def open_camera(
-    spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
-) -> Camera:
-    """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
-
-    `size` and `fps` are wishes to a real camera; a file keeps its own.
-    """
-    if spec == "none":
-        raise DeviceError("No camera is chosen.")
-    if spec == "pattern":
-        card = TestCard(name, size)
-        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
-    if spec.isdecimal():
-        return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
-    video = _VideoFile(spec, fps)
-    return _PacedCamera(video.fps, video.picture, video.close)
 
 
 class _FrameClock:
@@ -6223,7 +6538,25 @@ class _CaptureCamera(Camera):
             self._news.notify_all()
 
 
-# ---- Sound: what microphone and speaker are ------------------------------------------
+def open_camera(
+    spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
+) -> Camera:
+    """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
+
+    `size` and `fps` are wishes to a real camera; a file keeps its own.
+    """
+    if spec == "none":
+        raise DeviceError("No camera is chosen.")
+    if spec == "pattern":
+        card = TestCard(name, size)
+        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
+    if spec.isdecimal():
+        return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
+    video = _VideoFile(spec, fps)
+    return _PacedCamera(video.fps, video.picture, video.close)
+
+
+# ---- Sound: what microphone and speaker are ----------------------------------------
 
 
 class Microphone(ABC):
@@ -6256,32 +6589,6 @@ class Speaker(ABC):
         """Release the speaker; twice is harmless."""
 
 
-def open_microphone(spec: str) -> Microphone:
-    """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
-    if spec == "none":
-        raise DeviceError("No microphone is chosen.")
-    if spec == "default" or spec.isdecimal():
-        return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
-    kind, _, argument = spec.partition(":")
-    if spec == "tone" or (kind == "tone" and argument.isdecimal()):
-        tone = _tone(float(argument or 440), 1.0)
-        return _PacedMicrophone(lambda: tone)
-    if kind == "voice" and argument.isdecimal():
-        voice = _voice(int(argument))
-        return _PacedMicrophone(lambda: voice)
-    return _PacedMicrophone(_WavFile(spec).read)
-
-
-def open_speaker(spec: str, start: float) -> Speaker:
-    """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
-
-    `start` is the time.monotonic() of sample 0; only the file and `none` count from there.
-    """
-    if spec == "default" or spec.isdecimal():
-        return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
-    return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
-
-
 class _BlockCutter:
     """Cuts what `read` gives, in pieces of any size, into blocks of 256 samples."""
 
@@ -6297,7 +6604,7 @@ class _BlockCutter:
         return block
 
 
-# ---- Sound: stand-ins ----------------------------------------------------------------
+# ---- Sound: files and tones that stand in ------------------------------------------
 
 
 class _PacedMicrophone(Microphone):
@@ -6327,34 +6634,76 @@ class _PacedMicrophone(Microphone):
         self._closed = True
 
 
-class _PacedSpeaker(Speaker):
-    """What stands in for a speaker: sample k is heard at start + k / 16000, by `recorder` or nobody."""
+def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """The chunks of a RIFF WAVE file by name; a size beyond the end (a stream's) means up to it."""
+    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
+        raise ValueError("not RIFF WAVE")
+    chunks: dict[str, NDArray[np.uint8]] = {}
+    at = 12
+    while at + 8 <= len(data) and "data" not in chunks:
+        name, size = struct.unpack("<4sI", data[at : at + 8].tobytes())
+        chunks[name.decode("latin-1")] = data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+    return chunks
 
-    _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
 
-    def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
-        self._start = start + time.perf_counter() - time.monotonic()
-        self._recorder = recorder
+RATES_PLAYED: Final = range(4_000, 384_001)
+
+
+class _WavFile:
+    """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits or float."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._bytes = np.memmap(path, np.uint8, "r")
+        except FileNotFoundError as fault:
+            raise DeviceError(f"There is no sound file {path}.") from fault
+        except (OSError, ValueError) as fault:
+            raise DeviceError(f"The sound file {path} cannot be read.") from fault
+        try:
+            self._find_sound()
+        except (KeyError, ValueError, struct.error) as fault:
+            raise DeviceError(f"{path} is not a WAV file that can be played here.") from fault
         self._at = 0
-        self._closed = False
-        self._lock = threading.Lock()
+        self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
 
-    def write(self, block: Samples) -> None:
-        late = _sleep_until(self._start + self._at / AUDIO_RATE)
-        if late > self._BUFFER:
-            self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
-        with self._lock:
-            if self._closed:
-                raise DeviceError("The speaker was closed.")
-            if self._recorder is not None:
-                self._recorder.write(self._at, block)
-        self._at += len(block)
+    def read(self) -> Samples:
+        """About 16 ms of it: int16, mono, 16 kHz."""
+        piece = self._sound[self._at : self._at + max(1, round(self._rate * BLOCK_SECONDS))]
+        self._at = (self._at + len(piece)) % len(self._sound)
+        mono = self._decode(piece)
+        return mono if self._resampler is None else self._resampler.push(mono)
 
-    def close(self) -> None:
-        with self._lock:
-            if not self._closed and self._recorder is not None:
-                self._recorder.close()
-            self._closed = True
+    def _find_sound(self) -> None:
+        """Sets _float, _rate, _channels and _sound: bytes of shape (frames, channels, width)."""
+        chunks = _riff_chunks(self._bytes)
+        about = chunks["fmt "]
+        kind, self._channels, self._rate, _, frame, bits = struct.unpack("<HHIIHH", about[:16].tobytes())
+        if kind == 0xFFFE:  # the true kind stands in the extension
+            (kind,) = struct.unpack("<H", about[24:26].tobytes())
+        width = (bits + 7) // 8
+        self._float = kind == 3
+        known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
+        if width not in known or not self._channels or frame != self._channels * width:
+            raise ValueError(f"format {kind}, {bits} bits")
+        if self._rate not in RATES_PLAYED:  # a resampler for any other would fill the memory
+            raise ValueError(f"{self._rate} samples a second")
+        frames = len(chunks["data"]) // frame
+        if not frames:
+            raise ValueError("no sound")
+        self._sound = chunks["data"][: frames * frame].reshape(frames, self._channels, width)
+
+    def _decode(self, piece: NDArray[np.uint8]) -> Samples:
+        width = piece.shape[2]
+        values: NDArray[Any]
+        if self._float:
+            values = np.ascontiguousarray(piece).view(f"<f{width}")[:, :, 0] * 32_768.0
+        elif width == 1:
+            values = (piece[:, :, 0].astype(np.int16) - 128) * 256
+        else:  # the two highest bytes
+            values = np.ascontiguousarray(piece[:, :, -2:]).view("<i2")[:, :, 0]
+        mono: Samples = np.clip(np.rint(values.mean(axis=1)), -32_768, 32_767).astype(np.int16)
+        return mono
 
 
 class _WavRecorder:
@@ -6401,71 +6750,34 @@ class _WavRecorder:
         self._saved = self._size
 
 
-class _WavFile:
-    """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits or float."""
+class _PacedSpeaker(Speaker):
+    """What stands in for a speaker: sample k is heard at start + k / 16000, by `recorder` or nobody."""
 
-    def __init__(self, path: str) -> None:
-        try:
-            self._bytes = np.memmap(path, np.uint8, "r")
-        except FileNotFoundError as fault:
-            raise DeviceError(f"There is no sound file {path}.") from fault
-        except (OSError, ValueError) as fault:
-            raise DeviceError(f"The sound file {path} cannot be read.") from fault
-        try:
-            self._find_sound()
-        except (KeyError, ValueError, struct.error) as fault:
-            raise DeviceError(f"{path} is not a WAV file that can be played here.") from fault
+    _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
+
+    def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
+        self._start = start + time.perf_counter() - time.monotonic()
+        self._recorder = recorder
         self._at = 0
-        self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
+        self._closed = False
+        self._lock = threading.Lock()
 
-    def read(self) -> Samples:
-        """About 16 ms of it: int16, mono, 16 kHz."""
-        piece = self._sound[self._at : self._at + max(1, round(self._rate * BLOCK_SECONDS))]
-        self._at = (self._at + len(piece)) % len(self._sound)
-        mono = self._decode(piece)
-        return mono if self._resampler is None else self._resampler.push(mono)
+    def write(self, block: Samples) -> None:
+        late = _sleep_until(self._start + self._at / AUDIO_RATE)
+        if late > self._BUFFER:
+            self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
+        with self._lock:
+            if self._closed:
+                raise DeviceError("The speaker was closed.")
+            if self._recorder is not None:
+                self._recorder.write(self._at, block)
+        self._at += len(block)
 
-    def _find_sound(self) -> None:
-        """Sets _float, _rate, _channels and _sound: bytes of shape (frames, channels, width)."""
-        chunks = _riff_chunks(self._bytes)
-        about = chunks["fmt "]
-        kind, self._channels, self._rate, _, frame, bits = struct.unpack("<HHIIHH", about[:16].tobytes())
-        if kind == 0xFFFE:  # the true kind stands in the extension
-            (kind,) = struct.unpack("<H", about[24:26].tobytes())
-        width = (bits + 7) // 8
-        self._float = kind == 3
-        known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
-        if width not in known or not self._rate or not self._channels or frame != self._channels * width:
-            raise ValueError(f"format {kind}, {bits} bits")
-        frames = len(chunks["data"]) // frame
-        if not frames:
-            raise ValueError("no sound")
-        self._sound = chunks["data"][: frames * frame].reshape(frames, self._channels, width)
-
-    def _decode(self, piece: NDArray[np.uint8]) -> Samples:
-        width = piece.shape[2]
-        values: NDArray[Any]
-        if self._float:
-            values = np.ascontiguousarray(piece).view(f"<f{width}")[:, :, 0] * 32_768.0
-        elif width == 1:
-            values = (piece[:, :, 0].astype(np.int16) - 128) * 256
-        else:  # the two highest bytes
-            values = np.ascontiguousarray(piece[:, :, -2:]).view("<i2")[:, :, 0]
-        mono: Samples = np.clip(np.rint(values.mean(axis=1)), -32_768, 32_767).astype(np.int16)
-        return mono
-
-
-def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """The chunks of a RIFF WAVE file by name; a size beyond the end (a stream's) means up to it."""
-    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
-        raise ValueError("not RIFF WAVE")
-    chunks: dict[str, NDArray[np.uint8]] = {}
-    at = 12
-    while at + 8 <= len(data) and "data" not in chunks:
-        name, size = struct.unpack("<4sI", data[at : at + 8].tobytes())
-        chunks[name.decode("latin-1")] = data[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
-    return chunks
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed and self._recorder is not None:
+                self._recorder.close()
+            self._closed = True
 
 
 def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
@@ -6474,7 +6786,8 @@ def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
     return np.rint(32_767 * 10 ** (peak_db / 20) * np.sin(2 * np.pi * turns)).astype(np.int16)
 
 
-# ---- Sound: voices for the demo ------------------------------------------------------
+# ---- Sound: voices for the demo ----------------------------------------------------
+
 
 _VOICE_SECONDS: Final = 12
 _VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
@@ -6483,6 +6796,25 @@ _VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570,
 def voice_pilot_hz(number: int) -> float:
     """The tone under `voice:number`, above all speech; 25 Hz apart, different for 64 in a row."""
     return 6_000.0 + 25.0 * (number % 64)
+
+
+def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
+    """A consonant's hiss, then a vowel: the harmonics of a gliding pitch, louder near three formants."""
+    count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
+    rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
+    phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
+    formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
+    vowel = np.zeros(count)
+    for harmonic in range(1, int(4_000 / pitch)):
+        hz = harmonic * pitch
+        near = 1.0 / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
+        vowel += float((near * (1.0, 0.6, 0.3)).sum() + 0.02) / math.sqrt(harmonic) * np.sin(harmonic * phase)
+    vowel *= np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / (0.03 * AUDIO_RATE))
+    spectrum = np.fft.rfft(random.normal(size=1_024))
+    spectrum[int(5_000 / AUDIO_RATE * 1_024) :] = 0.0  # the pilots' band stays free
+    hiss = np.fft.irfft(spectrum) * np.hanning(1_024) * random.uniform(0.05, 0.3)
+    vowel[:1_024] += hiss
+    return vowel
 
 
 def _voice(number: int) -> Samples:
@@ -6505,26 +6837,25 @@ def _voice(number: int) -> Samples:
     return speech + pilot
 
 
-def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
-    """A consonant's hiss, then a vowel: the harmonics of a gliding pitch, louder near three formants."""
-    count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
-    rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
-    phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
-    formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
-    vowel = np.zeros(count)
-    for harmonic in range(1, int(4_000 / pitch)):
-        hz = harmonic * pitch
-        near = 1.0 / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
-        vowel += float((near * (1.0, 0.6, 0.3)).sum() + 0.02) / math.sqrt(harmonic) * np.sin(harmonic * phase)
-    vowel *= np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / (0.03 * AUDIO_RATE))
-    spectrum = np.fft.rfft(random.normal(size=1_024))
-    spectrum[int(5_000 / AUDIO_RATE * 1_024) :] = 0.0  # the pilots' band stays free
-    hiss = np.fft.irfft(spectrum) * np.hanning(1_024) * random.uniform(0.05, 0.3)
-    vowel[:1_024] += hiss
-    return vowel
+# ---- Sound: the sound cards --------------------------------------------------------
 
 
-# ---- Sound: the sound cards ----------------------------------------------------------
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program without a console
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -6552,12 +6883,16 @@ class _SoundCards:
     @contextlib.contextmanager
     def using(self) -> Iterator[Any]:
         """The pyaudio.PyAudio, kept alive and to the caller alone inside the block."""
-        with self._lock:
+        if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
+            raise DeviceError("The sound system of this computer does not answer.")
+        try:
             self._acquire()
             try:
                 yield self._audio
             finally:
                 self._release()
+        finally:
+            self._lock.release()
 
     def open(self, spec: str, kind: str) -> _SoundStream:
         """A started stream of `kind` input or output for `spec` default or an index; else DeviceError."""
@@ -6615,7 +6950,8 @@ class _SoundCards:
             rate=rate,
             channels=channels,
             format=8,  # pyaudio.paInt16
-            frames_per_buffer=round(rate * BLOCK_SECONDS),
+            # drivers hold about three of these; with 16 ms ones, playing ran dry on a busy computer
+            frames_per_buffer=round(rate * BLOCK_SECONDS * (1 if kind == "input" else 2)),
             **{kind: True, f"{kind}_device_index": info["index"]},
         )
         return _SoundStream(stream, str(info["name"]), rate, channels)
@@ -6638,24 +6974,6 @@ class _SoundCards:
 
 
 _sound_cards: Final = _SoundCards()
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # a program without a console
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 class _SoundCardEnd(ABC):
@@ -6741,6 +7059,7 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
     def __init__(self, opened: _SoundStream) -> None:
         super().__init__(opened)
         self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
+        self._heard = False
         self._thread.start()
 
     def write(self, block: Samples) -> None:
@@ -6751,15 +7070,274 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 
     def _turn(self) -> None:
         with self._news:
-            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS)
-            samples = self._pieces.popleft() if self._pieces else np.zeros(BLOCK, np.int16)
+            # a late writer is waited for once; in silence the device alone sets the pace, or it would run dry
+            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS if self._heard else 0.0)
+            self._heard = bool(self._pieces)
+            samples = self._pieces.popleft() if self._heard else np.zeros(BLOCK, np.int16)
             self._news.notify_all()
         if self._resampler is not None:
             samples = self._resampler.push(samples)
         self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
 
 
-# ---- Screen --------------------------------------------------------------------------
+def open_microphone(spec: str) -> Microphone:
+    """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
+    if spec == "none":
+        raise DeviceError("No microphone is chosen.")
+    if spec == "default" or spec.isdecimal():
+        return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
+    kind, _, argument = spec.partition(":")
+    if spec == "tone" or (kind == "tone" and argument.isdecimal()):
+        tone = _tone(float(argument or 440), 1.0)
+        return _PacedMicrophone(lambda: tone)
+    if kind == "voice" and argument.isdecimal():
+        voice = _voice(int(argument))
+        return _PacedMicrophone(lambda: voice)
+    return _PacedMicrophone(_WavFile(spec).read)
+
+
+def open_speaker(spec: str, start: float) -> Speaker:
+    """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
+
+    `start` is the time.monotonic() of sample 0; only the file and `none` count from there.
+    """
+    if spec == "default" or spec.isdecimal():
+        return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
+    return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
+
+
+# ---- Screen: whose window is where -------------------------------------------------
+
+
+class _Rectangle(NamedTuple):
+    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def within(self, other: _Rectangle) -> _Rectangle:
+        """The part that lies in `other`; its width or height is 0 or less when there is none."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right = min(self.left + self.width, other.left + other.width)
+        bottom = min(self.top + self.height, other.top + other.height)
+        return _Rectangle(left, top, right - left, bottom - top)
+
+
+class _WindowSystem(ABC):
+    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+
+    @abstractmethod
+    def front(self) -> int:
+        """The window in front that is not this program's; DeviceError when there is none."""
+
+    @abstractmethod
+    def rectangle(self, window: int) -> _Rectangle | None:
+        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
+
+    @abstractmethod
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points on the desktop; None where that cannot be known."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection; twice is harmless."""
+
+
+class _NoWindowSystem(_WindowSystem):
+    """Where windows cannot be asked for: whole screens only."""
+
+    def front(self) -> int:
+        raise DeviceError("On this system a whole screen can be shared, not a single window.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        return None
+
+    def pointer(self) -> tuple[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class _WindowsDesktop(_WindowSystem):
+    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
+
+    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
+
+    def __init__(self) -> None:
+        # both calling conventions are the same on 64-bit Windows
+        self._user, self._dwm = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi")
+
+    def front(self) -> int:
+        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
+        while window and not self._suits(window):
+            window = self._user.GetWindow(window, self._NEXT)
+        if not window:
+            raise DeviceError("No other window is open.")
+        return int(window)
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        if not self._user.IsWindow(window):
+            raise DeviceError("The shared window was closed.")
+        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
+            return None
+        sides = (ctypes.c_long * 4)()
+        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
+            self._user.GetWindowRect(window, sides)
+        left, top, right, bottom = sides
+        return _Rectangle(left, top, right - left, bottom - top)
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = (ctypes.c_long * 2)()
+        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
+
+    def close(self) -> None:
+        pass
+
+    def _suits(self, window: int) -> bool:
+        owner, cloaked = ctypes.c_ulong(), ctypes.c_ulong()
+        self._user.GetWindowThreadProcessId(window, ctypes.byref(owner))
+        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
+        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, ctypes.byref(cloaked), 4)
+        return bool(
+            owner.value != os.getpid()
+            and not cloaked.value
+            and self._user.IsWindowVisible(window)
+            and not self._user.IsIconic(window)
+            and self._user.GetWindowTextLengthW(window)
+            and window != self._user.GetShellWindow()
+        )
+
+
+class _XCookie(ctypes.Structure):
+    """What xcb returns for a request, by value."""
+
+    _fields_ = (("sequence", ctypes.c_uint),)
+
+
+class _XDesktop(_WindowSystem):
+    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
+
+    _VIEWABLE: Final = 2
+
+    def __init__(self) -> None:
+        try:
+            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
+        except OSError as fault:
+            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
+        self._free = libc.free
+        self._xcb.xcb_connect.restype = ctypes.c_void_p
+        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
+        if self._xcb.xcb_connection_has_error(self._connection):
+            self.close()
+            raise DeviceError("There is no screen here that can be shared.")
+        self._root, self._low = self._read_setup()
+
+    def front(self) -> int:
+        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
+        if stacking:
+            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
+        else:  # no window manager
+            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
+            windows = [focus, *reversed(self._children(self._root))]
+        # a program's windows share the upper bits; Tk tells our process only after `wm client`
+        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
+        for window in windows:
+            if window & ~self._low not in ours and self._suits(window):
+                return window
+        raise DeviceError("No other window is open.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        about = self._ask("get_window_attributes", window)
+        if not about:
+            raise DeviceError("The shared window was closed.")
+        frame = self._outermost(window)
+        size = self._ask("get_geometry", frame)
+        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
+        if about[26] != self._VIEWABLE or not size or not place:
+            return None
+        left, top = struct.unpack_from("=hh", place, 12)
+        width, height = struct.unpack_from("=HH", size, 16)
+        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
+        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+
+    def pointer(self) -> tuple[int, int] | None:
+        reply = self._ask("query_pointer", self._root)
+        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+
+    def close(self) -> None:
+        if self._connection:
+            self._xcb.xcb_disconnect(self._connection)
+            self._connection = ctypes.c_void_p()
+
+    def _read_setup(self) -> tuple[int, int]:
+        """The root window of the first screen and the mask of a program's own bits in window numbers."""
+        self._xcb.xcb_get_setup.restype = ctypes.c_void_p
+        setup = self._xcb.xcb_get_setup(self._connection)
+        head = ctypes.string_at(setup, 40)
+        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
+        root = ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
+        return self._word(root, 0), self._word(head, 16)
+
+    def _suits(self, window: int) -> bool:
+        about = self._ask("get_window_attributes", window)
+        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
+            return False
+        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
+        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
+        return not apart.intersection(kinds)
+
+    def _outermost(self, window: int) -> int:
+        """The ancestor of `window` that lies on the root: its frame, or itself."""
+        while tree := self._ask("query_tree", window):
+            parent = self._word(tree, 12)
+            if parent in (0, self._root):
+                break
+            window = parent
+        return window
+
+    def _children(self, window: int) -> tuple[int, ...]:
+        tree = self._ask("query_tree", window)
+        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
+
+    def _words(self, window: int, name: str) -> tuple[int, ...]:
+        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
+        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
+        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
+        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
+
+    def _atom(self, name: str) -> int:
+        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
+
+    def _word(self, reply: bytes, at: int) -> int:
+        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
+
+    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
+        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
+        if not self._connection:
+            return b""
+        send = getattr(self._xcb, f"xcb_{request}")
+        send.restype = _XCookie
+        receive = getattr(self._xcb, f"xcb_{request}_reply")
+        receive.restype = ctypes.c_void_p
+        reply = ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
+        if not reply:
+            return b""
+        length = struct.unpack("=I", ctypes.string_at(reply, 8)[4:])[0]
+        data = ctypes.string_at(reply, 32 + 4 * length)
+        self._free(reply)
+        return data
+
+
+def _open_window_system() -> _WindowSystem:
+    if sys.platform == "win32":
+        return _WindowsDesktop()
+    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
+
+
+# ---- Screen: what is shared --------------------------------------------------------
 
 
 class ScreenSource(ABC):
@@ -6781,44 +7359,6 @@ class ScreenSource(ABC):
         """Release what was opened; twice is harmless."""
 
 
-def open_screen(source: str) -> ScreenSource:
-    """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
-
-    DeviceError with one sentence where it cannot be had.
-    """
-    if source == "pattern":
-        card = TestCard("Shared screen", LAYERS[-1])
-        return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
-    if source == "window":
-        return _DesktopScreen(None)
-    kind, _, number = source.partition(":")
-    if kind == "screen" and number.isdecimal():
-        return _DesktopScreen(int(number))
-    if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
-        still = _load_picture(source)
-        return _PictureScreen(1.0, lambda number: still, lambda: None)
-    video = _VideoFile(source, DEFAULT_FPS)
-    return _PictureScreen(video.fps, video.picture, video.close)
-
-
-def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
-    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
-    try:
-        with contextlib.closing(_Grabber()) as grabber:
-            areas = grabber.screens()
-    except DeviceError:
-        return []
-    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
-    return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
-
-
-def _load_picture(path: str) -> Picture:
-    try:
-        return decode_picture(Path(path).read_bytes())
-    except (OSError, PeerFault) as fault:
-        raise DeviceError(f"The picture {path} cannot be read.") from fault
-
-
 class _PictureScreen(ScreenSource):
     """What stands in for a screen: `picture(n)` draws or decodes frame n."""
 
@@ -6832,86 +7372,6 @@ class _PictureScreen(ScreenSource):
 
     def close(self) -> None:
         self._close()
-
-
-class _Rectangle(NamedTuple):
-    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def within(self, other: _Rectangle) -> _Rectangle:
-        """The part that lies in `other`; its width or height is 0 or less when there is none."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        right = min(self.left + self.width, other.left + other.width)
-        bottom = min(self.top + self.height, other.top + other.height)
-        return _Rectangle(left, top, right - left, bottom - top)
-
-
-class _DesktopScreen(ScreenSource):
-    """Screen number `screen`, or for None the window now in front, wherever it moves.
-
-    Of a window it shows its place on the desktop, with whatever lies above it; while it is
-    minimised or outside, the last picture stays.
-    """
-
-    def __init__(self, screen: int | None) -> None:
-        self._screen = screen
-        self._picture: Picture | None = None
-        self._area = _Rectangle(0, 0, 0, 0)
-        with contextlib.ExitStack() as undo:
-            self._grabber = _Grabber()
-            undo.callback(self._grabber.close)
-            self._windows = _open_window_system()
-            undo.callback(self._windows.close)
-            self._window = self._windows.front() if screen is None else 0
-            first = self.grab()
-            # XWayland shows other programs nothing but black
-            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
-                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
-            undo.pop_all()
-
-    def grab(self) -> Picture:
-        try:
-            return self._grab()
-        except DeviceError:  # the screens were rearranged a moment ago
-            self._grabber.reopen()
-            return self._grab()
-
-    def pointer(self) -> tuple[int, int] | None:
-        at = self._windows.pointer()
-        if at is None or self._picture is None:
-            return None
-        x, y = at[0] - self._area.left, at[1] - self._area.top
-        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
-            return None
-        height, width = self._picture.shape[:2]
-        return x * width // self._area.width, y * height // self._area.height
-
-    def close(self) -> None:
-        self._grabber.close()
-        self._windows.close()
-
-    def _grab(self) -> Picture:
-        area = self._find_area()
-        if area is not None:
-            self._picture, self._area = self._grabber.grab(area), area
-        if self._picture is None:
-            raise DeviceError("The window in front is not visible.")
-        return self._picture
-
-    def _find_area(self) -> _Rectangle | None:
-        if self._screen is not None:
-            screens = self._grabber.screens()
-            if self._screen >= len(screens):
-                raise DeviceError(f"There is no screen {self._screen + 1} here.")
-            return screens[self._screen]
-        area = self._windows.rectangle(self._window)
-        if area is not None:
-            area = area.within(self._grabber.desktop())
-        return area if area is not None and area.width > 0 and area.height > 0 else None
 
 
 class _Grabber:
@@ -6987,233 +7447,109 @@ class _Grabber:
             self.reopen()
 
 
-# ---- Screen: whose window is where ---------------------------------------------------
+class _DesktopScreen(ScreenSource):
+    """Screen number `screen`, or for None the window now in front, wherever it moves.
 
+    Of a window it shows its place on the desktop, with whatever lies above it; while it is
+    minimised or outside, the last picture stays.
+    """
 
-class _WindowSystem(ABC):
-    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+    def __init__(self, screen: int | None) -> None:
+        self._screen = screen
+        self._picture: Picture | None = None
+        self._area = _Rectangle(0, 0, 0, 0)
+        with contextlib.ExitStack() as undo:
+            self._grabber = _Grabber()
+            undo.callback(self._grabber.close)
+            self._windows = _open_window_system()
+            undo.callback(self._windows.close)
+            self._window = self._windows.front() if screen is None else 0
+            first = self.grab()
+            # XWayland shows other programs nothing but black
+            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
+                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
+            undo.pop_all()
 
-    @abstractmethod
-    def front(self) -> int:
-        """The window in front that is not this program's; DeviceError when there is none."""
-
-    @abstractmethod
-    def rectangle(self, window: int) -> _Rectangle | None:
-        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
-
-    @abstractmethod
-    def pointer(self) -> tuple[int, int] | None:
-        """Where the mouse points on the desktop; None where that cannot be known."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the connection; twice is harmless."""
-
-
-def _open_window_system() -> _WindowSystem:
-    if sys.platform == "win32":
-        return _WindowsDesktop()
-    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
-
-
-class _NoWindowSystem(_WindowSystem):
-    """Where windows cannot be asked for: whole screens only."""
-
-    def front(self) -> int:
-        raise DeviceError("On this system a whole screen can be shared, not a single window.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        return None
-
-    def pointer(self) -> tuple[int, int] | None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-class _WindowsDesktop(_WindowSystem):
-    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
-
-    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
-
-    def __init__(self) -> None:
-        import ctypes
-
-        # both calling conventions are the same on 64-bit Windows
-        self._user, self._dwm, self._ctypes = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi"), ctypes
-
-    def front(self) -> int:
-        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
-        while window and not self._suits(window):
-            window = self._user.GetWindow(window, self._NEXT)
-        if not window:
-            raise DeviceError("No other window is open.")
-        return int(window)
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        if not self._user.IsWindow(window):
-            raise DeviceError("The shared window was closed.")
-        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
-            return None
-        sides = (self._ctypes.c_long * 4)()
-        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
-            self._user.GetWindowRect(window, sides)
-        left, top, right, bottom = sides
-        return _Rectangle(left, top, right - left, bottom - top)
-
-    def pointer(self) -> tuple[int, int] | None:
-        at = (self._ctypes.c_long * 2)()
-        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
-
-    def close(self) -> None:
-        pass
-
-    def _suits(self, window: int) -> bool:
-        owner, cloaked = self._ctypes.c_ulong(), self._ctypes.c_ulong()
-        self._user.GetWindowThreadProcessId(window, self._ctypes.byref(owner))
-        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
-        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, self._ctypes.byref(cloaked), 4)
-        return bool(
-            owner.value != os.getpid()
-            and not cloaked.value
-            and self._user.IsWindowVisible(window)
-            and not self._user.IsIconic(window)
-            and self._user.GetWindowTextLengthW(window)
-            and window != self._user.GetShellWindow()
-        )
-
-
-class _XDesktop(_WindowSystem):
-    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
-
-    _VIEWABLE: Final = 2
-
-    def __init__(self) -> None:
-        import ctypes
-
-        class Cookie(ctypes.Structure):
-            _fields_ = (("sequence", ctypes.c_uint),)
-
-        self._ctypes, self._cookie = ctypes, Cookie
+    def grab(self) -> Picture:
         try:
-            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
-        except OSError as fault:
-            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
-        self._free = libc.free
-        self._xcb.xcb_connect.restype = ctypes.c_void_p
-        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
-        if self._xcb.xcb_connection_has_error(self._connection):
-            self.close()
-            raise DeviceError("There is no screen here that can be shared.")
-        self._root, self._low = self._read_setup()
-
-    def front(self) -> int:
-        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
-        if stacking:
-            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
-        else:  # no window manager
-            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
-            windows = [focus, *reversed(self._children(self._root))]
-        # a program's windows share the upper bits; Tk tells our process only after `wm client`
-        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
-        for window in windows:
-            if window & ~self._low not in ours and self._suits(window):
-                return window
-        raise DeviceError("No other window is open.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        about = self._ask("get_window_attributes", window)
-        if not about:
-            raise DeviceError("The shared window was closed.")
-        frame = self._outermost(window)
-        size = self._ask("get_geometry", frame)
-        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
-        if about[26] != self._VIEWABLE or not size or not place:
-            return None
-        left, top = struct.unpack_from("=hh", place, 12)
-        width, height = struct.unpack_from("=HH", size, 16)
-        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
-        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+            return self._grab()
+        except DeviceError:  # the screens were rearranged a moment ago
+            self._grabber.reopen()
+            return self._grab()
 
     def pointer(self) -> tuple[int, int] | None:
-        reply = self._ask("query_pointer", self._root)
-        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+        at = self._windows.pointer()
+        if at is None or self._picture is None:
+            return None
+        x, y = at[0] - self._area.left, at[1] - self._area.top
+        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
+            return None
+        height, width = self._picture.shape[:2]
+        return x * width // self._area.width, y * height // self._area.height
 
     def close(self) -> None:
-        if self._connection:
-            self._xcb.xcb_disconnect(self._connection)
-            self._connection = self._ctypes.c_void_p()
+        self._grabber.close()
+        self._windows.close()
 
-    def _read_setup(self) -> tuple[int, int]:
-        """The root window of the first screen and the mask of a program's own bits in window numbers."""
-        self._xcb.xcb_get_setup.restype = self._ctypes.c_void_p
-        setup = self._xcb.xcb_get_setup(self._connection)
-        head = self._ctypes.string_at(setup, 40)
-        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
-        root = self._ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
-        return self._word(root, 0), self._word(head, 16)
+    def _grab(self) -> Picture:
+        area = self._find_area()
+        if area is not None:
+            self._picture, self._area = self._grabber.grab(area), area
+        if self._picture is None:
+            raise DeviceError("The window in front is not visible.")
+        return self._picture
 
-    def _suits(self, window: int) -> bool:
-        about = self._ask("get_window_attributes", window)
-        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
-            return False
-        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
-        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
-        return not apart.intersection(kinds)
-
-    def _outermost(self, window: int) -> int:
-        """The ancestor of `window` that lies on the root: its frame, or itself."""
-        while tree := self._ask("query_tree", window):
-            parent = self._word(tree, 12)
-            if parent in (0, self._root):
-                break
-            window = parent
-        return window
-
-    def _children(self, window: int) -> tuple[int, ...]:
-        tree = self._ask("query_tree", window)
-        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
-
-    def _words(self, window: int, name: str) -> tuple[int, ...]:
-        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
-        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
-        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
-        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
-
-    def _atom(self, name: str) -> int:
-        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
-
-    def _word(self, reply: bytes, at: int) -> int:
-        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
-
-    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
-        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
-        if not self._connection:
-            return b""
-        send = getattr(self._xcb, f"xcb_{request}")
-        send.restype = self._cookie
-        receive = getattr(self._xcb, f"xcb_{request}_reply")
-        receive.restype = self._ctypes.c_void_p
-        reply = self._ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
-        if not reply:
-            return b""
-        length = struct.unpack("=I", self._ctypes.string_at(reply, 8)[4:])[0]
-        data = self._ctypes.string_at(reply, 32 + 4 * length)
-        self._free(reply)
-        return data
+    def _find_area(self) -> _Rectangle | None:
+        if self._screen is not None:
+            screens = self._grabber.screens()
+            if self._screen >= len(screens):
+                raise DeviceError(f"There is no screen {self._screen + 1} here.")
+            return screens[self._screen]
+        area = self._windows.rectangle(self._window)
+        if area is not None:
+            area = area.within(self._grabber.desktop())
+        return area if area is not None and area.width > 0 and area.height > 0 else None
 
 
-# ---- What there is to choose from ----------------------------------------------------
+def _load_picture(path: str) -> Picture:
+    try:
+        return decode_picture(Path(path).read_bytes())
+    except (OSError, PeerFault) as fault:
+        raise DeviceError(f"The picture {path} cannot be read.") from fault
 
 
-def list_devices() -> dict[str, list[tuple[str, str]]]:
-    """(spec, label) of the real devices here, by "camera", "mic" and "speaker"; empty where none is."""
-    found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
-    with contextlib.suppress(DeviceError):
-        found["mic"] = _sound_cards.names("input")
-        found["speaker"] = _sound_cards.names("output")
-    return found
+def open_screen(source: str) -> ScreenSource:
+    """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
+
+    DeviceError with one sentence where it cannot be had.
+    """
+    if source == "pattern":
+        card = TestCard("Shared screen", LAYERS[-1])
+        return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
+    if source == "window":
+        return _DesktopScreen(None)
+    kind, _, number = source.partition(":")
+    if kind == "screen" and number.isdecimal():
+        return _DesktopScreen(int(number))
+    if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
+        still = _load_picture(source)
+        return _PictureScreen(1.0, lambda number: still, lambda: None)
+    video = _VideoFile(source, DEFAULT_FPS)
+    return _PictureScreen(video.fps, video.picture, video.close)
+
+
+def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
+    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
+    try:
+        with contextlib.closing(_Grabber()) as grabber:
+            areas = grabber.screens()
+    except DeviceError:
+        return []
+    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
+    return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
+
+
+# ---- What there is to choose from --------------------------------------------------
 
 
 def _list_cameras() -> list[tuple[str, str]]:
@@ -7230,6 +7566,15 @@ def _list_cameras() -> list[tuple[str, str]]:
             break
         cameras.append((str(index), f"Camera {index + 1}"))
     return cameras
+
+
+def list_devices() -> dict[str, list[tuple[str, str]]]:
+    """(spec, label) of the real devices here, by "camera", "mic" and "speaker"; empty where none is."""
+    found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
+    with contextlib.suppress(DeviceError):
+        found["mic"] = _sound_cards.names("input")
+        found["speaker"] = _sound_cards.names("output")
+    return found
 
 
 # ======================================================================================
@@ -7252,6 +7597,10 @@ class ServerOptions:
     base: int = DEFAULT_PORT
     bind: str | None = None
     host_key: str = ""
+    largest_file: int = 2 << 30
+    largest_person: int = 8 << 30
+    largest_meeting: int = 32 << 30
+    free_disk: int = 1 << 30
 
 
 # -- the video relay: one thread, one socket ---------------------------------------------------------
@@ -7755,6 +8104,264 @@ class ScreenShareManager:
             self._presenter.link.send(encode_message(encode_screen(acknowledge)))
 
 
+# -- the files plane: one thread a connection ---------------------------------------------------------
+
+
+class StoredFile:
+    """The bytes of one offer, as far as they have come. One thread writes; what is whole, any may read."""
+
+    def __init__(self, path: Path, offer: Offer) -> None:
+        path.touch()
+        self.path = path
+        self.file = offer.file
+        self.size = offer.size
+        self.sha256 = offer.sha256
+        self.have = 0
+        self.users = 0
+        self.gone = False
+        self.writing = threading.Lock()
+        self._hash = hashlib.sha256()
+
+    def append(self, out: io.FileIO, block: memoryview) -> None:
+        """Write the next bytes; Refused when the disk does not take them."""
+        try:
+            write_all(out, block)
+        except OSError as error:
+            raise Refused("too_large", f"The file cannot be stored: {error.strerror}.") from None
+        self._hash.update(block)
+        self.have += len(block)
+
+    def is_right(self) -> bool:
+        """Whether what came is what was declared."""
+        return hmac.compare_digest(self._hash.hexdigest(), self.sha256)
+
+
+@dataclass(eq=False)
+class FileConnection:
+    """One connection of the files plane; who and what it is for is known once its ticket is redeemed."""
+
+    stream: TlsStream
+    worker: Worker | None = None
+    member: int = 0
+    stored: StoredFile | None = None
+    upload: bool = False
+
+
+class FileStore:
+    """The files on offer, in a private folder that is gone after the meeting.
+
+    Tickets are redeemed, and the room is told, on the reactor's thread; each connection has a thread of
+    its own for the bytes. An upload that broke goes on where it stopped.
+    """
+
+    MOST = 64  # transfers at once; who comes later is told to come again
+    MOST_A_PERSON = 8
+    MOST_CONNECTIONS = 256
+    PREFIX = "connectsphere-files-"
+    HEARTBEAT = 60.0
+    LEFT_OVER = 3_600.0  # a folder without heartbeat for so long belongs to a server that was killed
+
+    def __init__(
+        self,
+        room: Room,
+        reactor: Reactor,
+        half_open: HalfOpen,
+        apply: Callable[[list[Effect]], None],
+        identity: Identity,
+        counters: Counters,
+    ) -> None:
+        self._room = room
+        self._reactor = reactor
+        self._half_open = half_open
+        self._apply = apply
+        self._context = server_context(identity)
+        self._counters = counters
+        self._folder: Path | None = None
+        self._beat = -math.inf
+        self._lock = threading.Lock()
+        self._connections: set[FileConnection] = set()
+        self._stored: dict[str, StoredFile] = {}
+
+    # -- life; the reactor's thread unless said otherwise
+
+    def start(self) -> None:
+        """Make the folder, and remove those that killed servers left. Any thread."""
+        for old in Path(tempfile.gettempdir()).glob(f"{self.PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - old.stat().st_mtime > self.LEFT_OVER:
+                    shutil.rmtree(old)
+        self._folder = Path(tempfile.mkdtemp(prefix=self.PREFIX))
+
+    def tick(self, now: float) -> None:
+        """Show that the folder is in use."""
+        if self._folder and now - self._beat > self.HEARTBEAT:
+            self._beat = now
+            with contextlib.suppress(OSError):
+                os.utime(self._folder)
+
+    def close(self, deadline: float = 2.0) -> None:
+        """Cut every connection and delete everything; may be called twice. Any thread but theirs."""
+        self._cut(lambda connection: True)
+        with self._lock:
+            workers = [connection.worker for connection in self._connections]
+        for worker in filter(None, workers):
+            worker.close(deadline)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def forget(self, member: int) -> None:
+        """Cut the connections of a session that is over."""
+        self._cut(lambda connection: connection.member == member)
+
+    def remove(self, file: str) -> None:
+        """Delete the bytes of an offer that is gone, as soon as nobody uses them."""
+        stored = self._stored.pop(file, None)
+        if stored is None:
+            return
+        self._cut(lambda connection: connection.stored is stored)
+        with self._lock:
+            stored.gone = True
+        self._delete_if_unused(stored)
+
+    def _cut(self, concerned: Callable[[FileConnection], bool]) -> None:
+        with self._lock:
+            connections = [one for one in self._connections if concerned(one)]
+        for connection in connections:
+            connection.stream.abort()
+
+    def _delete_if_unused(self, stored: StoredFile) -> None:
+        with self._lock:
+            if stored.gone and not stored.users:
+                stored.path.unlink(missing_ok=True)
+
+    # -- connections
+
+    def begin(self, sock: Socket, address: str) -> None:
+        """Take over a connection that was accepted. The acceptor's thread."""
+        connection = FileConnection(TlsStream(sock, self._context, server=True))
+        with self._lock:
+            full = len(self._connections) >= self.MOST_CONNECTIONS
+            if not full:
+                self._connections.add(connection)
+                run = functools.partial(self._run, connection, sock)
+                connection.worker = Worker("file-server", run, connection.stream.abort).start()
+        if full:
+            self._counters.add("file_connections")
+            self._half_open.leave(sock)
+            connection.stream.close()
+
+    def _run(self, connection: FileConnection, sock: Socket, worker: Worker) -> None:
+        stream = connection.stream
+        try:
+            deadline = time.monotonic() + HANDSHAKE_SECONDS
+            stream.open(deadline)
+            request = parse_message(stream.read_line(MAX_FILE_LINE, deadline), FILE_REQUESTS)
+            stored = self._reactor.ask(lambda: self._redeem(connection, request))
+            self._half_open.leave(sock)
+            if connection.upload:
+                self._take_in(connection, stored)
+            else:
+                self._hand_out(stream, stored, request["offset"])
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+        except Refused as refused:
+            with contextlib.suppress(OSError):
+                stream.send(file_failed(refused.code))
+        except OSError as error:
+            self._counters.add("file_connection_broken")
+            log.info("a transfer broke: %s", error)
+        finally:
+            self._half_open.leave(sock)
+            stream.close()
+            self._release(connection)
+
+    def _release(self, connection: FileConnection) -> None:
+        stored = connection.stored
+        with self._lock:
+            self._connections.discard(connection)
+            if stored:
+                stored.users -= 1
+        if stored:
+            self._delete_if_unused(stored)
+
+    def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
+        """What the ticket is for. The reactor's thread."""
+        ticket = self._room.redeem(request["ticket"], "files", time.monotonic())
+        offer = self._room.files.get(ticket.file or "")
+        if request["type"] != f"file_{ticket.direction}":
+            raise PeerFault("bad_ticket")
+        upload = ticket.direction == "upload"
+        if offer is None or not (upload or offer.whole):
+            raise Refused("no_such_file", FILE_FAULTS["no_such_file"])
+        with self._lock:
+            moving = [one.member for one in self._connections if one.stored]
+            if len(moving) >= self.MOST or moving.count(ticket.member) >= self.MOST_A_PERSON:
+                raise Refused("busy", FILE_FAULTS["busy"])
+            connection.member, connection.upload = ticket.member, upload
+            connection.stored = self._stored_file(offer)
+            connection.stored.users += 1
+        return connection.stored
+
+    def _stored_file(self, offer: Offer) -> StoredFile:
+        if offer.file not in self._stored:
+            assert self._folder is not None
+            self._stored[offer.file] = StoredFile(self._folder / offer.file, offer)
+        return self._stored[offer.file]
+
+    # -- bytes; the connection's own thread
+
+    def _take_in(self, connection: FileConnection, stored: StoredFile) -> None:
+        """An upload: whoever still sends the same file over an older connection makes way."""
+        self._cut(lambda one: one.stored is stored and one.upload and one is not connection)
+        if not stored.writing.acquire(timeout=HANDSHAKE_SECONDS):
+            raise Refused("busy", FILE_FAULTS["busy"])
+        try:
+            self._require_room(stored.size - stored.have)
+            connection.stream.send(file_ready(stored.have))
+            self._receive(connection.stream, stored)
+        finally:
+            stored.writing.release()
+        if stored.is_right():
+            self._reactor.ask(lambda: self._apply(self._room.file_whole(stored.file)))
+            connection.stream.send(FILE_DONE)
+            return
+        connection.stream.send(file_failed("wrong_hash"))
+        reason = FILE_FAULTS["wrong_hash"]
+        self._reactor.ask(lambda: self._apply(self._room.file_gone(stored.file, reason)))
+
+    def _receive(self, stream: TlsStream, stored: StoredFile) -> None:
+        block = memoryview(bytearray(FILE_BLOCK))
+        with stored.path.open("r+b", buffering=0) as out:
+            out.seek(stored.have)
+            while stored.have < stored.size:
+                part = block[: min(FILE_BLOCK, stored.size - stored.have)]
+                stream.fill(part)
+                self._require_room(len(part))
+                stored.append(out, part)
+
+    def _require_room(self, size: int) -> None:
+        assert self._folder is not None
+        if shutil.disk_usage(self._folder).free - size < self._room.limits.free_disk:
+            raise Refused("too_large", FILE_FAULTS["too_large"])
+
+    def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int) -> None:
+        """A download."""
+        if offset > stored.size:
+            raise PeerFault("bad_offset")
+        stream.send(encode_line({"size": stored.size, "sha256": stored.sha256, "offset": offset}))
+        if stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL) + b"\n" != FILE_READY:
+            raise PeerFault("bad_answer")
+        block = memoryview(bytearray(FILE_BLOCK))
+        with stored.path.open("rb", buffering=0) as source:
+            source.seek(offset)
+            while offset < stored.size:
+                count = source.readinto(block)
+                stream.send(block[:count])
+                offset += count
+        if stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL) + b"\n" == FILE_DONE:
+            self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file)))
+
+
 # -- the control plane ----------------------------------------------------------------------------------
 
 
@@ -7875,7 +8482,7 @@ class Lobby:
         if welcome:
             self._admit(session)
         else:
-            self.deny(session, "denied", "The host did not let you in.")
+            self.deny(session, "not_allowed", "The host did not let you in.")
 
     def is_host(self, hello: Json) -> bool:
         """Whether `hello` holds the host's secret."""
@@ -7889,11 +8496,11 @@ class Lobby:
             reason = (
                 f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
             )
-            self.deny(session, "version", reason)
+            self.deny(session, "no_meeting", reason)
         elif self._room.is_banned(clean_name(hello["name"]), session.address, token):
-            self.deny(session, "removed", "The host removed you from this meeting.")
+            self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
-            self.deny(session, "full", "The meeting is full.")
+            self.deny(session, "not_allowed", "The meeting is full.")
         elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
             self._admit(session)
         else:
@@ -7982,6 +8589,9 @@ class ConferenceServer:
         self.ports = Ports.at(options.base)
         self.counters = Counters()
         self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
+        self.room.limits = Limits(
+            options.largest_file, options.largest_person, options.largest_meeting, options.free_disk
+        )
         self.over = threading.Event()
         self.reason = ""
         self._context = server_context(identity)
@@ -7995,6 +8605,9 @@ class ConferenceServer:
         self._screen = ScreenShareManager(
             identity, self._half_open, self.counters, self._claim_screen, self._screen_released
         )
+        self._files = FileStore(
+            self.room, self._reactor, self._half_open, self._apply, identity, self.counters
+        )
         self._relay: VideoRelay | None = None
         self._audio_port: UdpPort | None = None
         self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket)
@@ -8005,7 +8618,6 @@ class ConferenceServer:
         self.message_handlers: dict[str, Callable[[ControlSession, Json], None]] = {
             "ping": self._on_ping,
             "report": self._on_report,
-            "decline": lambda session, message: None,
             "leave": self._on_leave,
             "admit": self._on_admit,
         }
@@ -8022,13 +8634,14 @@ class ConferenceServer:
         except Refused:
             self._close_ports()
             raise
+        self._files.start()
         self._mixer.start()
         self._relay.loop.start()
         self._reactor.start()
         self._screen.reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
         self._lobby.start()
-        begin = (self._begin_control, self._screen.accept, self._begin_files)
+        begin = (self._begin_control, self._screen.accept, self._files.begin)
         for listener, name, accept in zip(
             self._listeners, ("control", "screen", "files"), begin, strict=True
         ):
@@ -8043,6 +8656,7 @@ class ConferenceServer:
         for acceptor in self._acceptors:
             acceptor.stop()
         self._close_listeners()
+        self._files.close(1.0)
         self._reactor.close(deadline / 2)
         self._screen.close(1.0)
         self._lobby.close(1.0)
@@ -8120,9 +8734,6 @@ class ConferenceServer:
         self.counters.add("half_open_evicted")
         cut_off(sock)
 
-    def _begin_files(self, sock: Socket, address: str) -> None:
-        sock.close()
-
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
 
@@ -8151,6 +8762,7 @@ class ConferenceServer:
     def _on_bytes(self, session: ControlSession, data: bytes) -> None:
         for line in session.lines.push(data):
             session.heard = time.monotonic()
+            message: Json = {}
             try:
                 message = parse_message(line, CLIENT_MESSAGES)
                 if session.stage == "in":
@@ -8158,19 +8770,22 @@ class ConferenceServer:
                 else:
                     self._lobby.on_message(session, message, line)
             except PeerFault as fault:
-                self._on_fault(session, fault)
+                self._on_fault(session, fault, message)
             if session.link.closed:
                 return
 
-    def _on_fault(self, session: ControlSession, fault: PeerFault) -> None:
+    def _on_fault(self, session: ControlSession, fault: PeerFault, message: Json) -> None:
         """Before the welcome a fault ends the connection; after it the message is dropped."""
         self.counters.add(fault.kind)
         what = f"dropped from {session.address}: {fault}"
         self._note.note(f"{session.address} {fault.kind}", what, session.heard)
         if session.stage != "in":
             self._lobby.deny(session, "bad_command", f"That was not understood: {fault.kind}.")
-        elif fault.kind != "flood":
-            session.send({"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."})
+            return
+        error = {"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."}
+        if fault.kind == "flood":
+            error |= {"code": "not_allowed", "reason": "Dropped: that was too much at once."}
+        session.send({**error, "ref": message["ref"]} if "ref" in message else error)
 
     def _tell_hosts(self, message: Json) -> None:
         hosts = [member.id for member in self.room.members.values() if member.role == "host"]
@@ -8260,6 +8875,7 @@ class ConferenceServer:
 
     def _forget(self, ident: int) -> None:
         self._sessions.pop(ident, None)
+        self._files.forget(ident)
         self._mixer.tell({"do": "remove", "id": ident})
         self._screen.drop(ident)
         if self._relay:
@@ -8269,6 +8885,7 @@ class ConferenceServer:
     def _on_tick(self) -> None:
         now = time.monotonic()
         self._apply(self.room.tick(now))
+        self._files.tick(now)
         for session in list(self._sessions.values()):
             if now - session.heard > SILENT_SECONDS:
                 session.link.discard("silent")
@@ -8292,7 +8909,7 @@ class ConferenceServer:
                 case ShareStopped():
                     self._screen.stop(effect.id)
                 case FileGone():
-                    pass
+                    self._files.remove(effect.file)
 
     def _tell(self, effect: Tell) -> None:
         line = encode_line(effect.message)
@@ -8795,7 +9412,64 @@ def encode_to_fit(picture: Picture, quality: int) -> bytes:
         quality -= 15
 
 
-class CameraSender:
+class DeviceThread(ABC):
+    """A thread that opens a device when it is turned on and closes it when it is turned off.
+
+    Each turn ends in one `on_device(what, state, reason)`, from the thread, unless another came on top.
+    """
+
+    def __init__(self, what: str, on_device: Callable[[str, str, str], None], worker: Worker) -> None:
+        self._what = what
+        self._on_device = on_device
+        self._turns = 0
+        self._done = 0
+        self._on = False
+        self._news = threading.Condition()
+        self._worker = worker
+
+    def turn(self, on: bool) -> None:
+        """Ask for the device on or off; returns at once."""
+        with self._news:
+            self._on = on
+            self._turns += 1
+            self._news.notify_all()
+        if not self._worker.started:
+            self._worker.start()
+
+    def close(self) -> None:
+        """Close the device and end the thread."""
+        self._worker.close()
+
+    def _wake(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    @property
+    def _going(self) -> bool:
+        """Whether the device is still to be as it was last found to be wanted."""
+        return self._turns == self._done and not self._worker.stopping.is_set()
+
+    def _run(self, worker: Worker) -> None:
+        while not worker.stopping.is_set():
+            with self._news:
+                if self._going:
+                    self._news.wait(1.0)
+                    continue
+                self._done, on = self._turns, self._on
+            if not on:
+                self._on_device(self._what, "off", "")
+                continue
+            try:
+                self._use()
+            except DeviceError as error:
+                self._on_device(self._what, "failed", error.reason)
+
+    @abstractmethod
+    def _use(self) -> None:
+        """Open the device, say that it is live, and use it while `_going`."""
+
+
+class CameraSender(DeviceThread):
     """The camera's thread: own preview, and the layers that anyone wants."""
 
     def __init__(
@@ -8804,25 +9478,11 @@ class CameraSender:
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
     ) -> None:
+        super().__init__("camera", on_device, Worker("camera", self._run, self._wake))
         self._options = options
         self._send = send
-        self._on_device = on_device
         self._layers: dict[int, FrameThinner] = {}
-        self._wanted = threading.Event()
         self.preview: tuple[int, Picture | None] = (0, None)
-        self._worker = Worker("camera", self._run, self._wanted.set)
-
-    def start(self) -> None:
-        """Open the camera and start."""
-        self._worker.start()
-
-    def close(self) -> None:
-        """Close the camera and end."""
-        self._worker.close()
-
-    def stop(self) -> None:
-        """Ask the thread to end; returns at once."""
-        self._worker.stop()
 
     def encode(self, layers: dict[int, int]) -> None:
         """What is wanted from now on: {layer: fps}."""
@@ -8831,37 +9491,31 @@ class CameraSender:
             layer: kept[layer] if layer in kept and kept[layer].fps == fps else FrameThinner(fps)
             for layer, fps in layers.items()
         }
-        if layers:
-            self._wanted.set()
-        elif not self._options.decode_all and not self._worker.stopping.is_set():
-            self._wanted.clear()
+        self._wake()
 
-    def _run(self, worker: Worker) -> None:
+    def _use(self) -> None:
+        camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
         try:
-            camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
-        except DeviceError as error:
-            self._on_device("camera", "failed", error.reason)
-            return
-        self._on_device("camera", "live", "")
-        try:
-            self._capture(worker, camera)
-            self._on_device("camera", "off", "")
-        except DeviceError as error:
-            self._on_device("camera", "failed", error.reason)
+            self._on_device("camera", "live", "")
+            while self._going:
+                self._capture(camera.read(2.0))
+                self._rest()
         finally:
             camera.close()
+            self.preview = (self.preview[0] + 1, None)
 
-    def _capture(self, worker: Worker, camera: Camera) -> None:
-        while not worker.stopping.is_set():
-            if not self._options.decode_all and not self._layers:
-                self._wanted.wait(1.0)
-                continue
-            picture = camera.read(2.0)
-            self.preview = (self.preview[0] + 1, picture)
-            now = time.monotonic()
-            for layer, thinner in self._layers.items():
-                if thinner.take(now):
-                    self._send_layer(picture, layer)
+    def _rest(self) -> None:
+        """Without a window and while nobody looks, a preview a second is enough."""
+        with self._news:
+            if self._going and not self._layers and not self._options.decode_all:
+                self._news.wait(1.0)
+
+    def _capture(self, picture: Picture) -> None:
+        self.preview = (self.preview[0] + 1, picture)
+        now = time.monotonic()
+        for layer, thinner in self._layers.items():
+            if thinner.take(now):
+                self._send_layer(picture, layer)
 
     def _send_layer(self, picture: Picture, layer: int) -> None:
         """Send `picture` as `layer`, or as the best layer that its own size fills."""
@@ -8871,53 +9525,39 @@ class CameraSender:
         self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
 
 
-class MicrophoneSender:
-    """The microphone's thread: blocks with a voice in them go out, silence is said once in a while."""
+class MicrophoneSender(DeviceThread):
+    """The microphone's thread: blocks with a voice in them go out, silence is said once in a while.
+
+    `newest_number()` is that of the last block, of this microphone or not: they count time.
+    """
 
     def __init__(
         self,
         options: ClientOptions,
         send: Callable[[int, bytes], None],
         on_device: Callable[[str, str, str], None],
-        first: int,
+        newest_number: Callable[[], int],
     ) -> None:
+        super().__init__("mic", on_device, Worker("microphone", self._run, self._wake))
         self._options = options
         self._send = send
-        self._on_device = on_device
-        self._seq = first
+        self._newest_number = newest_number
+        self._seq = 0
         self._gate = VoiceGate()
         self._silent = 0
         self.level = 0.0
-        self._worker = Worker("microphone", self._run)
 
-    def start(self) -> None:
-        """Open the microphone and start."""
-        self._worker.start()
-
-    def stop(self) -> None:
-        """Ask the thread to end; returns at once."""
-        self._worker.stop()
-
-    def close(self) -> None:
-        """Close the microphone and end."""
-        self._worker.close()
-
-    def _run(self, worker: Worker) -> None:
-        try:
-            microphone = open_microphone(self._options.mic)
-        except DeviceError as error:
-            self._on_device("mic", "failed", error.reason)
-            return
+    def _use(self) -> None:
+        microphone = open_microphone(self._options.mic)
+        self._seq = max(self._seq, self._newest_number())
         try:
             self._send_block(microphone.read())
             self._on_device("mic", "live", "")
-            while not worker.stopping.is_set():
+            while self._going:
                 self._send_block(microphone.read())
-            self._on_device("mic", "off", "")
-        except DeviceError as error:
-            self._on_device("mic", "failed", error.reason)
         finally:
             microphone.close()
+            self.level = 0.0
             for _ in range(3):
                 self._seq += 1
                 self._send(self._seq, b"")
@@ -8953,6 +9593,7 @@ class MediaManager:
         self._camera: CameraSender | None = None
         self._microphone: MicrophoneSender | None = None
         self.watched: dict[int, int] = {}
+        self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
         self.video: VideoReceiver | None = None
         self.audio: AudioReceiver | None = None
         self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
@@ -8964,6 +9605,14 @@ class MediaManager:
         host, bind, ports = self._options.address, self._options.bind, Ports.at(self._options.port)
         self.video = VideoReceiver((host, ports.video), bind, welcome, self._counters)
         self.audio = AudioReceiver((host, ports.audio), bind, welcome, self._counters, self._on_speaking)
+        self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
+        self._camera.encode(self._layers)
+        self._microphone = MicrophoneSender(
+            self._options,
+            self.audio.send_block,
+            self._on_device,
+            lambda: int((time.monotonic() - self._started) / BLOCK_SECONDS),
+        )
         self.video.loop.start()
         self.audio.loop.start()
         self._decoder.start()
@@ -8986,8 +9635,9 @@ class MediaManager:
 
     def close(self) -> None:
         """End every device and thread."""
-        self.set_camera(False)
-        self.set_microphone(False)
+        for device in (self._camera, self._microphone):
+            if device:
+                device.close()
         self._player.stop()
         self._decoder.close()
         self._player.close()
@@ -9006,22 +9656,12 @@ class MediaManager:
     def set_camera(self, on: bool) -> None:
         """Open or close the camera; what comes of it is said by `on_device`."""
         if self._camera:
-            self._camera.stop()
-            self._camera = None
-        if on and self.video:
-            self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
-            self._camera.encode(self._layers)
-            self._camera.start()
+            self._camera.turn(on)
 
     def set_microphone(self, on: bool) -> None:
         """Open or close the microphone; what comes of it is said by `on_device`."""
         if self._microphone:
-            self._microphone.stop()
-            self._microphone = None
-        if on and self.audio:
-            first = int((time.monotonic() - self._started) / BLOCK_SECONDS)
-            self._microphone = MicrophoneSender(self._options, self.audio.send_block, self._on_device, first)
-            self._microphone.start()
+            self._microphone.turn(on)
 
     # -- what is seen and heard
 
@@ -9128,6 +9768,8 @@ class MediaManager:
 
     def _next_block(self) -> Samples:
         block = cast(AudioReceiver, self.audio).pull()
+        if self.ear:
+            self.ear(block)
         volume = self._options.volume
         return block if volume == 1.0 else (block * volume).astype(np.int16)
 
@@ -9770,9 +10412,10 @@ class ScreenPlane:
             self._on_error(code, reason)
 
 
-# -- the whole client without a window ------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------
 
 
+SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
 _Wanted = TypeVar("_Wanted")
 
@@ -9783,6 +10426,522 @@ def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
     return value
+
+
+def wanted_text(command: Json) -> str:
+    """The `text` of a command; Refused when there is nothing to read in it or too much."""
+    text = wanted(command, "text", str)
+    if len(text) > MAX_CHAT:
+        raise Refused("too_large", f"A message has {MAX_CHAT} characters at most.")
+    if not clean_text(text):
+        raise Refused("bad_command", "The message is empty.")
+    return text
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+MOVING_FILES: Final = 4
+PROGRESS_SECONDS: Final = 0.25
+FRUITLESS_TRIES: Final = 6
+_PART: Final = ".connectsphere-"
+_LEFT_OVER: Final = 3_600.0  # a part untouched for so long belongs to a program that was killed
+
+
+def downloads_folder(chosen: str) -> Path:
+    """Where accepted files go: what was chosen, or ConferenceFiles among the user's downloads."""
+    return Path(chosen) if chosen else _usual_downloads() / "ConferenceFiles"
+
+
+def _usual_downloads() -> Path:
+    usual = Path.home() / "Downloads"
+    if sys.platform == "win32":
+        import winreg
+
+        key = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
+        with contextlib.suppress(OSError), winreg.OpenKey(winreg.HKEY_CURRENT_USER, key) as folders:
+            value, _ = winreg.QueryValueEx(folders, "{374DE290-123F-4565-9164-39C4925E467B}")
+            return Path(os.path.expandvars(value))
+        return usual
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "user-dirs.dirs"
+    with contextlib.suppress(OSError, UnicodeError):
+        found = re.search(r'^XDG_DOWNLOAD_DIR="(.+)"', settings.read_text("utf-8"), re.MULTILINE)
+        if found:
+            return Path(found[1].replace("$HOME", str(Path.home())))
+    return usual
+
+
+def mark_as_downloaded(path: Path, platform: str = sys.platform) -> None:
+    """Tell Windows that `path` came from the network, so that it warns before it opens it."""
+    if platform == "win32":
+        with contextlib.suppress(OSError), open(f"{path}:Zone.Identifier", "w", encoding="ascii") as stream:
+            stream.write("[ZoneTransfer]\nZoneId=3\n")
+
+
+def give_free_name(temporary: Path, name: str) -> Path:
+    """Move `temporary` to `name`, or the next free one, in its folder; nothing is ever overwritten."""
+    folder = temporary.parent
+    while True:
+        target = folder / unique_name(name, lambda one: os.path.lexists(folder / one))
+        try:
+            target.hardlink_to(temporary)
+            temporary.unlink()
+            return target
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without hard links
+            with contextlib.suppress(FileExistsError):
+                target.open("xb").close()
+                return temporary.replace(target)
+
+
+@contextlib.contextmanager
+def _locally(code: str, what: str) -> Iterator[None]:
+    """An OSError of this machine's own files, told apart from a connection's."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(code, f"{what}: {error.strerror or error}.") from None
+
+
+@dataclass(eq=False)
+class Transfer:
+    """One file on its way. Its thread moves the bytes; `stop` ends it early, from any thread."""
+
+    upload: bool
+    command: Json
+    file: str = ""
+    name: str = ""
+    size: int = 0
+    sha256: str = ""
+    path: Path = field(default_factory=Path)
+    done: int = 0
+    told: float = -math.inf
+    marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=12))
+    stopping: threading.Event = field(default_factory=threading.Event)
+    ending: Refused | None = None
+    _stream: TlsStream | None = None
+    _answer: Future[Json] | None = None
+
+    def stop(self, code: str, reason: str) -> None:
+        """End it for this reason, unless it is ending for another."""
+        self.ending = self.ending or Refused(code, reason)
+        self.stopping.set()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Break the connection; the transfer goes on over another one unless it was stopped."""
+        stream, answer = self._stream, self._answer
+        if stream:
+            stream.abort()
+        if answer:
+            answer.cancel()
+
+    def check(self) -> None:
+        """Raise what `stop` said."""
+        if self.stopping.is_set() and self.ending:
+            raise self.ending
+
+    def hold(self, stream: TlsStream) -> None:
+        """This connection is to be broken by `disconnect`."""
+        self._stream = stream
+        self.check()
+
+    def wait_for(self, answer: Future[Json]) -> Json:
+        """The server's answer within 5 s; OSError where none comes, Refused when it is an error."""
+        self._answer = answer
+        self.check()
+        try:
+            message = answer.result(5.0)
+        except CancelledError:
+            self.check()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the link was lost") from None
+        if message["type"] == "error":
+            raise Refused(message["code"], message["reason"])
+        return message
+
+    def rate(self, now: float) -> float:
+        """Bytes a second since the oldest mark, about 3 s ago; makes a new mark."""
+        self.marks.append((now, self.done))
+        then, before = self.marks[0]
+        return max(0.0, (self.done - before) / (now - then)) if now > then else 0.0
+
+
+class FileTransfers:
+    """The files plane of a participant: four files move at a time, each in a thread of its own.
+
+    A file whose connection breaks goes on where it stopped, as long as the meeting can come back.
+    Commands and what is told run on the reactor's thread.
+    """
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        reactor: Reactor,
+        state: StateManager,
+        emit: Callable[..., None],
+        send: Callable[[Json], None],
+        request: Callable[[Json, Callable[[Json], None]], None],
+    ) -> None:
+        self.folder = downloads_folder(options.downloads)
+        self._options = options
+        self._reactor = reactor
+        self._state = state
+        self._emit = emit
+        self._send = send
+        self._request = request
+        self._pace = TokenBucket(32, 8)  # what the server takes from one person, and less
+        self._lock = threading.Lock()
+        self._waiting: deque[Transfer] = deque()
+        self._moving: dict[Transfer, Worker] = {}
+        self._closed = False
+
+    # -- commands
+
+    def upload(self, command: Json) -> None:
+        """Offer a file to everyone, or to one person."""
+        path, to = wanted(command, "path", str), command.get("to")
+        if to is not None and self._state.named(wanted(command, "to", str)) is None:
+            raise Refused("no_such_person", f"Nobody called {to} is in the meeting.")
+        self._add(Transfer(True, command, path=Path(path)))
+
+    def download(self, command: Json) -> None:
+        """Fetch a file that is on offer."""
+        entry = self._entry(command)
+        if entry.state == "gone":
+            raise Refused("no_such_file", FILE_FAULTS["no_such_file"])
+        if self._find(entry.file):
+            raise Refused("bad_command", "That file is on its way already.")
+        self._state.change_file(entry.file, state="downloading", done=0, rate=0.0, reason="")
+        facts = (entry.file, entry.name, entry.size, entry.sha256)
+        self._add(Transfer(False, command, *facts))
+
+    def decline(self, command: Json) -> None:
+        """Do without a file."""
+        entry = self._entry(command)
+        if entry.state not in ("offered", "failed"):
+            raise Refused("bad_command", "That file is not waiting for an answer.")
+        self._state.change_file(entry.file, state="declined")
+        self._send({"type": "decline", "file": entry.file})
+
+    def cancel(self, command: Json) -> None:
+        """Stop a transfer, or take back what was offered."""
+        entry = self._entry(command)
+        transfer = self._find(entry.file)
+        if transfer is None and not entry.own and self._state.current.role != "host":
+            raise Refused("no_such_file", "That file is neither yours nor on its way.")
+        if transfer is None or transfer.upload:
+            self._send({"type": "cancel", "file": entry.file})
+        if transfer:
+            self._stop(transfer, "cancelled", f"{entry.name} was cancelled.")
+
+    # -- what happens to the meeting
+
+    def withdrawn(self, message: Json) -> bool:
+        """Whether a file that is gone was on its way: then its transfer says so once it has ended."""
+        transfer = self._find(message["file"])
+        if transfer:
+            self._stop(transfer, "no_such_file", message["reason"])
+        return transfer is not None
+
+    def disconnect(self) -> None:
+        """The meeting's link is lost: connections of its session are of no more use."""
+        with self._lock:
+            moving = list(self._moving)
+        for transfer in moving:
+            transfer.disconnect()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """Stop every transfer and remove what is not whole; may be called twice, from any thread."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            moving = dict(self._moving)
+        for transfer in moving:
+            transfer.stop("cancelled", "The meeting is over.")
+        for worker in moving.values():
+            worker.close(deadline)
+
+    # -- which file moves when
+
+    def _entry(self, command: Json) -> FileEntry:
+        entry = self._state.file(wanted(command, "file", str))
+        if entry is None:
+            raise Refused("no_such_file", "There is no such file.")
+        return entry
+
+    def _find(self, file: str) -> Transfer | None:
+        with self._lock:
+            return next((one for one in (*self._moving, *self._waiting) if one.file == file), None)
+
+    def _add(self, transfer: Transfer) -> None:
+        with self._lock:
+            self._waiting.append(transfer)
+        self._start_next()
+
+    def _start_next(self) -> None:
+        with self._lock:
+            while self._waiting and len(self._moving) < MOVING_FILES and not self._closed:
+                transfer = self._waiting.popleft()
+                worker = Worker("file-transfer", functools.partial(self._run, transfer))
+                self._moving[transfer] = worker.start()
+
+    def _stop(self, transfer: Transfer, code: str, reason: str) -> None:
+        transfer.stop(code, reason)
+        with self._lock:
+            waits = transfer in self._waiting
+            if waits:
+                self._waiting.remove(transfer)
+        if waits:
+            self._failed(transfer, Refused(code, reason))
+
+    def _run(self, transfer: Transfer, worker: Worker) -> None:
+        try:
+            if transfer.upload:
+                self._push(transfer)
+            else:
+                self._fetch(transfer)
+        except Refused as refused:
+            self._reactor.post(functools.partial(self._ended, transfer, refused))
+        except OSError as error:
+            self._reactor.post(functools.partial(self._ended, transfer, Refused("broken", f"{error}.")))
+        else:
+            self._reactor.post(functools.partial(self._ended, transfer, None))
+
+    def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
+        with self._lock:
+            self._moving.pop(transfer, None)
+        if failure:
+            self._failed(transfer, failure)
+        elif transfer.upload:
+            self._state.change_file(transfer.file, state="offered", done=transfer.size, rate=0.0)
+            self._tell(transfer, "uploaded", name=transfer.name)
+        else:
+            path = str(transfer.path)
+            self._state.change_file(transfer.file, state="saved", path=path, done=transfer.size, rate=0.0)
+            self._tell(transfer, "file_saved", path=path, sha256=transfer.sha256)
+        self._start_next()
+
+    def _failed(self, transfer: Transfer, failure: Refused) -> None:
+        code, reason = failure.code, failure.reason
+        if not transfer.file:
+            self._emit("error", transfer.command.get("ref"), code=code, reason=reason)
+            return
+        state = "gone" if code == "no_such_file" else "failed"
+        if code == "cancelled":
+            state = "gone" if transfer.upload else "offered"
+        self._state.change_file(transfer.file, state=state, reason=reason, rate=0.0)
+        self._tell(transfer, "file_failed", code=code, reason=reason)
+
+    def _tell(self, transfer: Transfer, event: str, **fields: Any) -> None:
+        self._emit(event, transfer.command.get("ref"), file=transfer.file, **fields)
+
+    # -- the way there; the transfer's own thread
+
+    def _ask(self, transfer: Transfer, message: Json) -> Json:
+        """The answer to a message over the meeting's link, once that stands."""
+        while self._state.current.link != "live" or not self._may_ask():
+            transfer.stopping.wait(0.1)
+            transfer.check()
+        answer: Future[Json] = Future()
+
+        def on_answer(message: Json) -> None:
+            with contextlib.suppress(InvalidStateError):  # nobody waits any longer
+                answer.set_result(message)
+
+        self._reactor.post(lambda: self._request(message, on_answer))
+        return transfer.wait_for(answer)
+
+    def _may_ask(self) -> bool:
+        with self._lock:
+            return self._pace.take(time.monotonic())
+
+    @contextlib.contextmanager
+    def _connection(self, transfer: Transfer, **request: Any) -> Iterator[TlsStream]:
+        """A connection to the host's files plane on which the transfer was asked for."""
+        direction = "upload" if transfer.upload else "download"
+        ask = {"type": "ticket", "plane": "files", "direction": direction, "file": transfer.file}
+        ticket = self._ask(transfer, ask)["ticket"]
+        options = self._options
+        address = (options.address, Ports.at(options.port).files)
+        with contextlib.closing(connect_stream(address, client_context(), options.bind)) as stream:
+            transfer.hold(stream)
+            stream.open(time.monotonic() + HANDSHAKE_SECONDS)
+            if not hmac.compare_digest(stream.fingerprint, options.fingerprint):
+                raise Refused("host_changed", "Another computer answers in the host's place.")
+            stream.send(encode_line({"type": f"file_{direction}", "ticket": ticket, **request}))
+            yield stream
+
+    def _persist(self, transfer: Transfer, attempt: Callable[[], None]) -> None:
+        """Try until it is done; Refused when it was stopped, cannot be, or gets nowhere."""
+        fruitless = 0
+        while True:
+            before = transfer.done
+            try:
+                attempt()
+                return
+            except Refused as refused:
+                transfer.check()
+                if refused.code != "busy":
+                    raise
+            except (OSError, PeerFault) as fault:
+                transfer.check()
+                log.info("%s goes on after: %r", transfer.name, fault)
+                fruitless = fruitless + 1 if transfer.done <= before else 0
+            if fruitless >= FRUITLESS_TRIES:
+                port = Ports.at(self._options.port).files
+                raise Refused("unreachable", f"The host's port {port} for files does not answer.")
+            transfer.stopping.wait(min(2.0, 0.25 * 2**fruitless))
+
+    def _line(self, stream: TlsStream) -> bytes:
+        return stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL)
+
+    def _progress(self, transfer: Transfer) -> None:
+        now = time.monotonic()
+        if now - transfer.told < PROGRESS_SECONDS and transfer.done < transfer.size:
+            return
+        transfer.told = now
+        self._reactor.post(
+            functools.partial(self._tell_progress, transfer, transfer.done, transfer.rate(now))
+        )
+
+    def _tell_progress(self, transfer: Transfer, done: int, rate: float) -> None:
+        self._state.change_file(transfer.file, done=done, rate=rate)
+        self._tell(transfer, "file_progress", bytes=done, size=transfer.size)
+
+    # -- sending
+
+    def _push(self, transfer: Transfer) -> None:
+        path = transfer.path
+        with _locally("bad_command", f"{path} cannot be read"):
+            if path.exists() and not path.is_file():
+                raise Refused("bad_command", f"{path} is no file.")
+            source = path.open("rb", buffering=0)
+        with source:
+            self._offer(transfer, source)
+            try:
+                self._persist(transfer, lambda: self._send_bytes(transfer, source))
+            except Refused:
+                self._reactor.post(lambda: self._take_back(transfer))
+                raise
+
+    def _take_back(self, transfer: Transfer) -> None:
+        """What could not be sent to its end takes no room from others."""
+        self._request({"type": "cancel", "file": transfer.file}, lambda answer: None)
+
+    def _offer(self, transfer: Transfer, source: io.FileIO) -> None:
+        """A first pass over the file for its SHA-256; then it has a place at the host."""
+        transfer.name = transfer.path.name[:255]
+        with _locally("bad_command", f"{transfer.path} cannot be read"):
+            transfer.size = os.fstat(source.fileno()).st_size
+            largest = self._state.current.largest_file
+            if largest and transfer.size > largest:
+                raise Refused("too_large", f"{transfer.name} is larger than the host allows.")
+            transfer.sha256 = self._hash(transfer, source)
+        message = {"type": "file_offer", "name": transfer.name, "size": transfer.size}
+        message |= {"sha256": transfer.sha256}
+        if transfer.command.get("to") is not None:
+            message["to_name"] = transfer.command["to"]
+        file = self._place(transfer, message)
+        if not self._reactor.ask(lambda: self._begin_upload(transfer, file)):
+            raise Refused("bad_command", f"{transfer.name} is on its way already.")
+
+    def _place(self, transfer: Transfer, message: Json) -> str:
+        for _ in range(FRUITLESS_TRIES):
+            with contextlib.suppress(OSError):
+                return str(self._ask(transfer, message)["file"])
+        raise Refused("unreachable", "The host does not answer.")
+
+    def _hash(self, transfer: Transfer, source: io.FileIO) -> str:
+        block, whole = memoryview(bytearray(FILE_BLOCK)), hashlib.sha256()
+        while count := source.readinto(block):
+            transfer.check()
+            whole.update(block[:count])
+        return whole.hexdigest()
+
+    def _begin_upload(self, transfer: Transfer, file: str) -> bool:
+        """Show it as being sent; False when the very same is being sent already. Reactor's thread."""
+        if self._find(file):
+            return False
+        transfer.file = file
+        name, private = safe_file_name(transfer.name), transfer.command.get("to") is not None
+        entry = FileEntry(file, name, transfer.size, self._state.current.name, private, own=True)
+        self._state.put_file(dataclasses.replace(entry, state="uploading", sha256=transfer.sha256))
+        return True
+
+    def _send_bytes(self, transfer: Transfer, source: io.FileIO) -> None:
+        block = memoryview(bytearray(FILE_BLOCK))
+        with self._connection(transfer) as stream:
+            offset = parse_file_answer(self._line(stream))
+            if offset is None or offset > transfer.size:
+                raise PeerFault("bad_answer")
+            source.seek(offset)
+            transfer.done = offset
+            while transfer.done < transfer.size:
+                with _locally("bad_command", f"{transfer.path} cannot be read"):
+                    count = source.readinto(block)
+                if not count:
+                    raise Refused("wrong_hash", FILE_FAULTS["wrong_hash"])
+                stream.send(block[: min(count, transfer.size - transfer.done)])
+                transfer.done = min(transfer.size, transfer.done + count)
+                self._progress(transfer)
+            if parse_file_answer(self._line(stream)) is not None:
+                raise PeerFault("bad_answer")
+
+    # -- fetching
+
+    def _fetch(self, transfer: Transfer) -> None:
+        self._sweep()
+        part = self.folder / f"{_PART}{secrets.token_hex(8)}.part"
+        whole = hashlib.sha256()
+        try:
+            with _locally("disk", f"Files cannot be saved in {self.folder}"):
+                out = part.open("xb", buffering=0)
+            with out:
+                self._persist(transfer, lambda: self._receive_bytes(transfer, out, whole))
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Make the folder; remove what programs left in it that were killed."""
+        with _locally("disk", f"Files cannot be saved in {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for old in self.folder.glob(f"{_PART}*.part"):
+                if time.time() - old.stat().st_mtime > _LEFT_OVER:
+                    old.unlink(missing_ok=True)
+
+    def _receive_bytes(self, transfer: Transfer, out: io.FileIO, whole: hashlib._Hash) -> None:
+        """Take the bytes from where it stopped to the end, judge them, and give them their name."""
+        block = memoryview(bytearray(FILE_BLOCK))
+        with self._connection(transfer, offset=transfer.done) as stream:
+            head = parse_file_head(self._line(stream))
+            if head != {"size": transfer.size, "sha256": transfer.sha256, "offset": transfer.done}:
+                raise PeerFault("bad_answer", "another file")
+            stream.send(FILE_READY)
+            while transfer.done < transfer.size:
+                piece = block[: min(FILE_BLOCK, transfer.size - transfer.done)]
+                stream.fill(piece)
+                with _locally("disk", "The file cannot be saved"):
+                    write_all(out, piece)
+                whole.update(piece)
+                transfer.done += len(piece)
+                self._progress(transfer)
+            if not hmac.compare_digest(whole.hexdigest(), transfer.sha256):
+                raise Refused("wrong_hash", "The file did not arrive as it was offered.")
+            transfer.check()
+            self._keep(transfer, out)
+            with contextlib.suppress(OSError):
+                stream.send(FILE_DONE)
+
+    def _keep(self, transfer: Transfer, out: io.FileIO) -> None:
+        part = Path(str(out.name))
+        with _locally("disk", f"{transfer.name} cannot be saved"):
+            out.close()
+            mark_as_downloaded(part)
+            transfer.path = give_free_name(part, safe_file_name(transfer.name))
+
+
+# -- the whole client without a window ------------------------------------------------------------
 
 
 def changed_words(known: KnownHost) -> str:
@@ -9819,16 +10978,20 @@ class MeetingController:
         self._token: str | None = None
         self._watch: dict[str, tuple[int, int]] = {}
         self._watch_sent: Json = {}
+        self._asked: dict[str, bool] = {}  # what each device was last told to be
         self._device_refs: dict[str, Any] = {}
+        self._early: list[Json] | None = []
         self._requests: dict[int, Callable[[Json], None]] = {}
         self._request_number = 0
+        self._unsaid: list[Json] = []
         self._delay = 0.0
         self._share_refs: dict[str, Any] = {}
-        self._camera_wanted = False
+        self._camera_back = False  # when the own share ends
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
         self.screen = ScreenPlane(
             self._reactor, options, self.counters, self.request, self._share_failed, self._sharing_changed
         )
+        self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.send, self.request)
         self._commands: dict[str, Callable[[Json], None]] = {
             "chat": self._do_chat,
             "private": self._do_private,
@@ -9839,6 +11002,10 @@ class MeetingController:
             "watch": self._do_watch,
             "share": self._do_share,
             "watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
+            "upload": self.files.upload,
+            "download": self.files.download,
+            "decline": self.files.decline,
+            "cancel": self.files.cancel,
             "snapshot": self._do_snapshot,
             "users": self._do_users,
             "stats": self._do_stats,
@@ -9848,7 +11015,7 @@ class MeetingController:
             "admit": self._do_admit,
             "take_over": self._do_host_tool,
             "end": self._do_host_tool,
-            "leave": lambda command: self.leave("left"),
+            "leave": lambda command: self.leave("left", command.get("ref")),
         }
 
     # -- life
@@ -9879,6 +11046,7 @@ class MeetingController:
     def close(self, deadline: float = 3.0) -> None:
         """Leave, if still in, and end every thread; may be called twice."""
         self._reactor.post(lambda: self.leave("left"))
+        self.files.close(deadline)
         self._reactor.close(deadline)
         self.screen.close()
         self.media.close()
@@ -9901,15 +11069,16 @@ class MeetingController:
             log.info("dropped and counted: %s", counters)
         self.emit(event, **fields)
         self.status = status
+        self.screen.stop_sharing()
         self.state.update(link="ended", reason=fields.get("reason", ""))
 
-    def leave(self, reason: str) -> None:
+    def leave(self, reason: str, ref: Any = None) -> None:
         """Say goodbye and end. Reactor's thread."""
         if self.status is not None:
             return
         if self._link and self._link.welcomed:
             self._link.send({"type": "leave"})
-        self._finish("left", 0, reason=reason)
+        self._finish("left", 0, ref=ref, reason=reason)
         if self._link:
             self._link.close()
 
@@ -9950,10 +11119,10 @@ class MeetingController:
         now = time.monotonic()
         if not self._lost_at:
             self._lost_at = now
+            self.files.disconnect()
             self.state.update(link="reconnecting", reason=reason)
             self.emit("reconnecting", reason=reason)
-        final = code in ("removed", "host_changed", "version", "wrong_pin", "pin_required", "host_unproven")
-        if final or now - self._lost_at > self.RETRY_SECONDS:
+        if code not in ("", "no_meeting") or now - self._lost_at > self.RETRY_SECONDS:
             self._finish("ended", 0, reason=reason)
         else:
             self._reactor.later(min(2.0, 0.25 * self._tries), self._connect)
@@ -9969,9 +11138,24 @@ class MeetingController:
             link.send({"type": "ping", "t": now})
 
     def send(self, message: Json) -> None:
-        """Send to the server, if the link stands."""
-        if self._link and self._link.welcomed:
+        """Send to the server; while the link is gone, what people said waits for it."""
+        if self._link and self._link.welcomed and not self._lost_at:
             self._link.send(message)
+        elif message["type"] in SAID and len(self._unsaid) < HISTORY:
+            self._unsaid.append(message)
+
+    def ask(self, message: Json, command: Json) -> None:
+        """Send `message` for `command`; what answers it carries the command's `ref`."""
+        if "ref" in command:
+            self.request(message, functools.partial(self._on_answer, command["ref"]))
+        else:
+            self.send(message)
+
+    def _on_answer(self, ref: Any, message: Json) -> None:
+        if message["type"] == "error":
+            self.emit("error", ref, code=message["code"], reason=message["reason"])
+        else:
+            self._apply(message, ref)
 
     def request(self, message: Json, on_answer: Callable[[Json], None]) -> None:
         """Send `message` with a number of its own; the answer or error with that number comes back."""
@@ -9997,12 +11181,14 @@ class MeetingController:
             case "audio_keys":
                 self.media.rekey_audio(self.state.current.me, message["up"], message["down"])
             case "muted":
-                self.media.set_microphone(False)
+                self._turn("mic", False)
                 self.emit("muted", by=message["by"])
             case "error":
                 self.emit("error", code=message["code"], reason=message["reason"])
             case "asks":
                 self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
+            case "file_gone" if self.files.withdrawn(message):
+                pass
             case "ended" | "removed":
                 self._finish("ended", 0, reason=message["reason"])
                 if self._link:
@@ -10010,11 +11196,11 @@ class MeetingController:
             case _:
                 self._apply(message)
 
-    def _apply(self, message: Json) -> None:
+    def _apply(self, message: Json, ref: Any = None) -> None:
         for event in self.state.apply(message):
             if event["event"] in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
                 event["ref"] = self._share_refs.pop(event["event"], None)
-            self.emit(event.pop("event"), **event)
+            self.emit(event.pop("event"), event.pop("ref", ref), **event)
         self.screen.follow(self.state.current.presenter, self.state.current.me)
         if message["type"] in ("join", "leave", "user_list", "welcome"):
             self._send_watch()
@@ -10032,17 +11218,27 @@ class MeetingController:
         back = self._lost_at
         if back:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
-            self._requests.clear()
+            self.media.encode({})
             self.media.rekey(message)
             self.screen.renew()
         else:
             self._emit_joined(message)
             self.media.start(message)
         self._lost_at, self._tries = 0.0, 0
+        self._watch_sent = {}
+        hand = self.state.me is not None and self.state.me.hand > 0
         self._apply(message)
         for what, device in self.state.current.devices.items():
             if device.state == "live":
                 self._tell_state(what, True)
+        early, self._early = self._early or [], None
+        for command in early:
+            self._carry_out(command)
+        if hand:
+            self.send({"type": "hand", "up": True})
+        unsaid, self._unsaid = self._unsaid, []
+        for said in unsaid:
+            self.send(said)
 
     def _host_is_the_known_one(self, message: Json) -> bool:
         assert self._link is not None
@@ -10081,11 +11277,12 @@ class MeetingController:
     def _on_device(self, what: str, state: str, reason: str) -> None:
         devices = {**self.state.current.devices, what: DeviceState(state, reason)}
         self.state.update(devices=devices)
-        ref = self._device_refs.pop(what, None)
-        if what == "camera" and state == "failed":
-            self._camera_wanted = False
+        on = state == "live"
+        if state == "failed":
+            self._asked[what] = False
+        ref = self._device_refs.pop(what, None) if on == self._asked.get(what) else None
         self.emit("device", ref, what=what, state=state, reason=reason)
-        self._tell_state(what, state == "live")
+        self._tell_state(what, on)
 
     def _tell_state(self, what: str, on: bool) -> None:
         if what == "mic":
@@ -10103,7 +11300,11 @@ class MeetingController:
     # -- commands
 
     def _carry_out(self, command: Json) -> None:
+        """Do `command`; what comes before the welcome waits for it."""
         ref = command.get("ref")
+        if self._early is not None and command.get("do") != "leave":
+            self._early.append(command)
+            return
         try:
             handler = self._commands.get(str(command.get("do")))
             if handler is None:
@@ -10116,45 +11317,43 @@ class MeetingController:
         except PeerFault:
             self.emit("error", ref, code="bad_command", reason="That is too long.")
 
-    def _answered(self, command: Json) -> Callable[[Json], None]:
-        """What to do with the server's answer to `command`: an error is passed on with its ref."""
-
-        def on_answer(message: Json) -> None:
-            if message["type"] == "error":
-                self.emit("error", command.get("ref"), code=message["code"], reason=message["reason"])
-
-        return on_answer
-
     def _do_chat(self, command: Json) -> None:
-        self.send({"type": "chat", "text": wanted(command, "text", str)})
+        self.ask({"type": "chat", "text": wanted_text(command)}, command)
 
     def _do_private(self, command: Json) -> None:
-        text, name = wanted(command, "text", str), self._person(command, "to").name
-        self.request({"type": "private_chat", "to_name": name, "text": text}, self._answered(command))
+        text, name = wanted_text(command), self._person(command, "to").name
+        self.ask({"type": "private_chat", "to_name": name, "text": text}, command)
 
     def _do_react(self, command: Json) -> None:
         emoji = wanted(command, "emoji", str)
-        if not 0 < len(emoji) <= 32:
+        if len(emoji) > 32 or not clean_text(emoji):
             raise Refused("bad_command", "An emoji is short.")
-        self.send({"type": "reaction", "emoji": emoji})
+        self.ask({"type": "reaction", "emoji": emoji}, command)
 
     def _do_hand(self, command: Json) -> None:
-        self.send({"type": "hand", "up": wanted(command, "up", bool)})
+        self.ask({"type": "hand", "up": wanted(command, "up", bool)}, command)
 
     def _do_mic(self, command: Json) -> None:
-        self._switch("mic", wanted(command, "on", bool), self.media.set_microphone, command)
+        self._switch("mic", wanted(command, "on", bool), command)
 
     def _do_camera(self, command: Json) -> None:
-        self._camera_wanted = wanted(command, "on", bool)
-        self._switch("camera", self._camera_wanted, self.media.set_camera, command)
+        self._camera_back = False
+        self._switch("camera", wanted(command, "on", bool), command)
 
-    def _switch(self, what: str, on: bool, switch: Callable[[bool], None], command: Json) -> None:
-        live = self.state.current.devices.get(what, DeviceState()).state == "live"
-        if on == live:
+    def _switch(self, what: str, on: bool, command: Json) -> None:
+        """Turn a device on or off; one that is so already is only reported."""
+        state = self.state.current.devices.get(what, DeviceState()).state
+        settled = on == self._asked.get(what, False) and on == (state == "live")
+        if settled:
             self.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
             return
         self._device_refs[what] = command.get("ref")
-        switch(on)
+        self._turn(what, on)
+
+    def _turn(self, what: str, on: bool) -> None:
+        if on != self._asked.get(what, False):
+            self._asked[what] = on
+            (self.media.set_microphone if what == "mic" else self.media.set_camera)(on)
 
     def _do_watch(self, command: Json) -> None:
         streams = wanted(command, "streams", dict)
@@ -10199,10 +11398,13 @@ class MeetingController:
         self.emit("error", self._share_refs.pop("screen_start", None), code=code, reason=reason)
 
     def _sharing_changed(self, on: bool) -> None:
-        """The camera is off while sharing."""
-        live = self.state.current.devices.get("camera", DeviceState()).state == "live"
-        if self._camera_wanted and (on or not live) and self.status is None:
-            self.media.set_camera(not on)
+        """The camera is off while sharing and comes back after."""
+        if on:
+            self._camera_back |= self._asked.get("camera", False)
+            self._turn("camera", False)
+        elif self._camera_back and self.status is None:
+            self._camera_back = False
+            self._turn("camera", True)
 
     def _do_snapshot(self, command: Json) -> None:
         of, path = wanted(command, "of", str), wanted(command, "path", str)
@@ -10222,6 +11424,8 @@ class MeetingController:
         if of == self.state.current.name:
             return self.media.picture("self")[1]
         person = self.state.named(of)
+        if person is None and of == "screen":
+            return None
         if person is None:
             raise Refused("no_such_person", f"Nobody called {of} is in the meeting.")
         return self.media.newest(person.id)
@@ -10248,17 +11452,19 @@ class MeetingController:
 
     def _do_mute(self, command: Json) -> None:
         who = "all" if command.get("who") == "all" else self._person(command, "who").id
-        self.send({"type": "mute", "who": who})
+        self.ask({"type": "mute", "who": who}, command)
 
     def _do_remove(self, command: Json) -> None:
-        self.send({"type": command["do"], "who": self._person(command, "who").id})
+        self.ask({"type": command["do"], "who": self._person(command, "who").id}, command)
 
     def _do_admit(self, command: Json) -> None:
         ask, on = wanted(command, "ask", int), wanted(command, "on", bool)
-        self.send({"type": "admit", "ask": ask, "on": on})
+        self.ask({"type": "admit", "ask": ask, "on": on}, command)
 
     def _do_host_tool(self, command: Json) -> None:
-        self.send({"type": command["do"]})
+        if command["do"] == "end" and self._lost_at:  # there is no server to tell
+            self.leave("left", command.get("ref"))
+        self.ask({"type": command["do"]}, command)
 
     def _person(self, command: Json, key: str) -> Person:
         name = wanted(command, key, str)
@@ -10345,19 +11551,17 @@ class HostedMeeting:
         self._child.close(6.0)
 
 
-def run_headless(controller: MeetingController, meeting: str, say: Callable[[Json], None]) -> int:
-    """The whole client without a window: events out, commands from standard input in."""
-    ending = {"do": "end"} if controller.options.host_key else {"do": "leave"}
-    worker = Worker("commands", functools.partial(_read_commands, controller, ending))
-    controller.start(meeting)
-    worker.start()
-    while True:
-        event = controller.gui_queue.get()
-        say(event)
-        if event["event"] in LAST_EVENTS:
-            break
-    controller.close()
-    return controller.status or 0
+def on_stop_signals(call: Callable[[], None]) -> None:
+    """Have `call` made at SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: call())
+
+
+def _parsed_command(line: bytes) -> Json:
+    try:
+        return parse_json(line)
+    except PeerFault:
+        return {}
 
 
 def _read_commands(controller: MeetingController, ending: Json, worker: Worker) -> None:
@@ -10372,14 +11576,29 @@ def _read_commands(controller: MeetingController, ending: Json, worker: Worker) 
             continue
         for line in ready:
             controller.do(_parsed_command(line))
+    for line in lines.push(b"\n"):  # the last one may lack its end
+        controller.do(_parsed_command(line))
     controller.do(ending)
 
 
-def _parsed_command(line: bytes) -> Json:
-    try:
-        return parse_json(line)
-    except PeerFault:
-        return {}
+def run_headless(
+    controller: MeetingController, say: Callable[[Json], None], *, meeting: str = "", ending: str = "leave"
+) -> int:
+    """The whole client without a window: events out, commands from standard input in once joined.
+
+    `ending` is the command that the end of the input and SIGTERM mean.
+    """
+    worker = Worker("commands", functools.partial(_read_commands, controller, {"do": ending}))
+    on_stop_signals(lambda: controller.do({"do": ending if worker.started else "leave"}))
+    controller.start(meeting)
+    event: Json = {"event": ""}
+    while event["event"] not in LAST_EVENTS:
+        event = controller.gui_queue.get()
+        say(event)
+        if event["event"] == "joined":
+            worker.start()
+    controller.close()
+    return controller.status or 0
 
 
 # -- what a window asks of the program ---------------------------------------------------------------
@@ -10437,6 +11656,26 @@ class Preview:
             microphone.close()
 
 
+def _play_test(spec: str, worker: Worker) -> None:
+    """Three rising tones."""
+    try:
+        speaker = open_speaker(spec, time.monotonic())
+    except DeviceError as error:
+        log.warning("the speaker cannot be tested: %s", error)
+        return
+    try:
+        for hertz in (440.0, 554.4, 659.3):
+            sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(
+                12 * BLOCK
+            )
+            for block in np.split((sound * 9_000).astype(np.int16), 12):
+                speaker.write(block)
+    except DeviceError as error:
+        log.warning("the speaker failed at its test: %s", error)
+    finally:
+        speaker.close()
+
+
 class Program:
     """The program behind the start window: finds, joins, hosts, remembers."""
 
@@ -10449,6 +11688,7 @@ class Program:
         self._preview = Preview(self.setting)
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
+        self._crowd: ChildKeeper | None = None
         self._look = look  # a plain start joins by itself
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -10483,6 +11723,22 @@ class Program:
             accept_changed=accept_changed_host,
         )
         return self._enter(options, ads[0].meeting if ads else "")
+
+    def demo(self, count: int) -> MeetingController:
+        """Host a meeting of `count` simulated participants and join it. Waits."""
+        controller = self.host(str(self._server["host_name"]), self._server["title"], "")
+        chosen = controller.options
+        first = {
+            "address": chosen.address,
+            "port": chosen.port,
+            "fingerprint": chosen.fingerprint,
+            "bind": chosen.bind,
+            "count": count,
+            "share": True,
+        }
+        self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
+        self._crowd.start()
+        return controller
 
     def host(self, name: str, title: str, pin: str) -> MeetingController:
         """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
@@ -10571,41 +11827,181 @@ class Program:
         """End everything that was started."""
         self._preview.run(False, False)
         self._finder.close()
+        if self._crowd:
+            self._crowd.close()
         if self._controller:
             self._controller.close()
         self._end_hosted()
 
 
-def _play_test(spec: str, worker: Worker) -> None:
-    """Three rising tones."""
-    try:
-        speaker = open_speaker(spec, time.monotonic())
-    except DeviceError as error:
-        log.warning("the speaker cannot be tested: %s", error)
-        return
-    try:
-        for hertz in (440.0, 554.4, 659.3):
-            sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(
-                12 * BLOCK
+# -- a meeting of simulated participants -----------------------------------------------------------------
+
+CROWD_NAMES: Final = (
+    "Amira Hassan", "Jonas Weber", "Priya Nair", "Tomás García", "Zuri Okafor", "Mei Lin", "Oskar Lund",
+    "Fatima Zahra", "Noah Becker", "Chloé Martin", "Ravi Patel", "Hana Sato", "Luca Romano", "Sofia Novak",
+    "Kwame Mensah", "Ingrid Berg", "Diego Silva", "Anya Petrova", "Samir Khan", "Ella Brown", "Yusuf Demir",
+)  # fmt: skip
+CROWD_LINES: Final = (
+    "Good morning!", "Can everyone see my picture?", "Yes, and the sound is clear.", "Which page are we on?",
+    "Page 42, the water cycle.", "Thank you!", "I have a question about the clouds.", "Is it due on Friday?",
+    "My drawing is ready.", "That was a good explanation.",
+)  # fmt: skip
+DEMO_SECONDS: Final = 20
+DEMO_PATIENCE: Final = 15.0
+MOST_IN_CROWD: Final = 60
+
+
+def crowd_name(number: int) -> str:
+    """The name of simulated participant `number`."""
+    name = CROWD_NAMES[number % len(CROWD_NAMES)]
+    again = number // len(CROWD_NAMES)
+    return f"{name} {chr(ord('A') + again)}" if again else name
+
+
+class Crowd:
+    """Simulated participants over real sockets: each a client with a test card and a voice of its own."""
+
+    def __init__(self, options: ClientOptions, count: int, home: Path, *, share: bool) -> None:
+        self._people = [
+            MeetingController(
+                dataclasses.replace(
+                    options, name=crowd_name(n), camera="pattern", mic=f"voice:{n}", speaker="none"
+                ),
+                home,
             )
-            for block in np.split((sound * 9_000).astype(np.int16), 12):
-                speaker.write(block)
-    except DeviceError as error:
-        log.warning("the speaker failed at its test: %s", error)
-    finally:
-        speaker.close()
+            for n in range(count)
+        ]
+        self._share = share
+        self._random = random.Random(count)
+        self._worker = Worker("crowd", self._run)
+
+    def start(self) -> None:
+        """Let them join, switch on their devices and behave like a class."""
+        for person in self._people:
+            person.start()
+            person.do({"do": "camera", "on": True})
+            person.do({"do": "mic", "on": True})
+        self._worker.start()
+
+    def close(self) -> None:
+        """Let them leave."""
+        self._worker.close()
+        for person in self._people:
+            person.close()
+
+    def _run(self, worker: Worker) -> None:
+        """Every few seconds somebody does something."""
+        if self._share:
+            self._people[0].do({"do": "share", "on": True, "source": "pattern"})
+        turn = 0
+        while not worker.stopping.wait(self._random.uniform(1.5, 4.0)):
+            person = self._random.choice(self._people)
+            action = self._random.random()
+            if action < 0.6:
+                person.do({"do": "chat", "text": CROWD_LINES[turn % len(CROWD_LINES)]})
+                turn += 1
+            elif action < 0.85:
+                person.do({"do": "react", "emoji": self._random.choice("👍👏❤🎉😂")})
+            else:
+                up = not any(one.hand for one in person.snapshot().people if one.name == person.options.name)
+                person.do({"do": "hand", "up": up})
+
+
+def run_crowd(stdin: IO[str], home: Path) -> int:
+    """The hidden role of the simulated participants' process; ends when standard input ends."""
+    told = json.loads(stdin.readline() or "{}")
+    options = ClientOptions(
+        address=told["address"], port=told["port"], fingerprint=told["fingerprint"], bind=told["bind"]
+    )
+    crowd = Crowd(options, told["count"], home, share=told["share"])
+    crowd.start()
+    stdin.read()
+    crowd.close()
+    return 0
+
+
+class DemoWatch:
+    """Sees and hears everyone by decoding: each one's clock in the picture, each one's tone in the mix."""
+
+    def __init__(self, controller: MeetingController, names: Sequence[str]) -> None:
+        self._controller = controller
+        self._names = names
+        self._sound: collections.deque[Samples] = collections.deque(maxlen=AUDIO_RATE // BLOCK)
+        controller.media.ear = self._sound.append
+        streams = {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}
+        controller.do({"do": "watch", "streams": streams})
+
+    def look(self) -> tuple[set[str], set[str], list[float], list[float]]:
+        """(who is seen, who is heard, rates, delays in ms) over the last second or two."""
+        seen, rates, delays = set[str](), [], []
+        for person in self._controller.snapshot().people:
+            figures = self._controller.media.video_stats(person.id) or {}
+            if person.name in self._names and figures.get("latency_ms") is not None and figures["fps"] >= 1:
+                seen.add(person.name)
+                rates.append(figures["fps"])
+                delays.append(figures["latency_ms"])
+        return seen, self._heard(), rates, delays
+
+    def _heard(self) -> set[str]:
+        """Whose pilot tone stands at least 10 dB over its neighbourhood in the last second."""
+        sound = np.concatenate([np.zeros(1, np.int16), *list(self._sound)]).astype(np.float64)
+        spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), AUDIO_RATE))
+        heard = set()
+        for number, name in enumerate(self._names):
+            at = round(voice_pilot_hz(number))
+            around = np.concatenate((spectrum[at - 12 : at - 5], spectrum[at + 6 : at + 13]))
+            if spectrum[at - 2 : at + 3].max() > 3.2 * np.median(around) + 1e3:
+                heard.add(name)
+        return heard
+
+
+def demo_line(
+    second: int,
+    names: Sequence[str],
+    seen: set[str],
+    heard: set[str],
+    rates: Sequence[float],
+    delays: Sequence[float],
+) -> str:
+    """One second of the demo, for a reader."""
+    middle = sorted(delays)[len(delays) // 2] if delays else math.nan
+    rate = sum(rates) / len(rates) if rates else 0.0
+    line = f"{second:2d} s  seen {len(seen)}/{len(names)}, heard {len(heard)}/{len(names)}"
+    line += f", {rate:.1f} pictures a second, {middle:.0f} ms"
+    missing = [name for name in names if name not in seen or name not in heard]
+    return line + (f"  missing: {', '.join(missing[:4])}" if missing else "")
+
+
+def run_demo(controller: MeetingController, count: int, say: Callable[[str], None]) -> int:
+    """Watch and listen for 20 s; 0 when everyone was seen and heard throughout, else 1."""
+    names = [crowd_name(number) for number in range(count)]
+    watch = DemoWatch(controller, names)
+    until = time.monotonic() + DEMO_PATIENCE
+    while time.monotonic() < until and any(len(one) < count for one in watch.look()[:2]):
+        time.sleep(0.1)
+    missed = 0
+    start = time.monotonic()
+    for second in range(1, DEMO_SECONDS + 1):
+        time.sleep(max(0.0, start + second - time.monotonic()))
+        seen, heard, rates, delays = watch.look()
+        missed += len(seen) < count or len(heard) < count
+        say(demo_line(second, names, seen, heard, rates, delays))
+    if missed:
+        say(f"In {missed} of {DEMO_SECONDS} seconds somebody was not seen or not heard.")
+        return 1
+    say(f"All {count} were seen and heard throughout.")
+    return 0
 
 
 # ======================================================================================
 # [12] WIDGETS - palette, icons, tiles and small controls
-# Uses: BASICS
+# Uses: BASICS, DEVICES
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
 # are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
 # ======================================================================================
 
 
-Photo: TypeAlias = "ImageTk.PhotoImage"
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
 
 
@@ -10807,33 +12203,20 @@ def shadowed(picture: Image.Image, blur: int, strength: int = 150) -> Image.Imag
     return big
 
 
-@lru_cache(maxsize=256)
-def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image:
-    """An icon of `size` pixels; `slash` crosses it out in that colour."""
-    from PIL import Image, ImageDraw
-
-    unit = size * OVERSAMPLE / 24
-    mask = Image.new("L", (size * OVERSAMPLE,) * 2, 0)
-    draw = ImageDraw.Draw(mask)
-    for kind, numbers in icon_shapes()[name]:
-        _stroke(draw, kind, [number * unit for number in numbers], numbers, unit)
-    if slash:
-        _line(draw, [4.2 * unit, 2.8 * unit, 21.4 * unit, 20 * unit], STROKE * 2.2 * unit, 0)
-    small = mask.resize((size, size), Image.Resampling.LANCZOS)
-    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
-    picture.putalpha(small)
-    if slash:
-        bar = Image.new("L", mask.size, 0)
-        _line(ImageDraw.Draw(bar), [3.2 * unit, 3.6 * unit, 20.4 * unit, 20.8 * unit], STROKE * unit, 255)
-        picture.paste(rgb(slash), (0, 0), bar.resize((size, size), Image.Resampling.LANCZOS))
-        picture.putalpha(_brighter(small, bar.resize((size, size), Image.Resampling.LANCZOS)))
-    return picture
+def shape_lines(text: str) -> dict[str, list[list[str]]]:
+    """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
+    joined = text.strip().replace("|\n    ", "| ")
+    entries = (line.split(": ", 1) for line in joined.splitlines())
+    return {name: [step.split() for step in steps.split(" | ")] for name, steps in entries}
 
 
-def _brighter(one: Image.Image, two: Image.Image) -> Image.Image:
-    from PIL import ImageChops
-
-    return ImageChops.lighter(one, two)
+@lru_cache(maxsize=1)
+def icon_shapes() -> dict[str, list[tuple[str, tuple[float, ...]]]]:
+    """The steps of every icon by its name."""
+    return {
+        name: [(kind, tuple(map(float, numbers))) for kind, *numbers in steps]
+        for name, steps in shape_lines(ICONS).items()
+    }
 
 
 def _line(draw: ImageDraw.ImageDraw, points: Sequence[float], width: float, value: int) -> None:
@@ -10842,6 +12225,19 @@ def _line(draw: ImageDraw.ImageDraw, points: Sequence[float], width: float, valu
     draw.line(pairs, fill=value, width=round(width))
     for x, y in pairs:
         draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=value)
+
+
+def _arc(draw: ImageDraw.ImageDraw, at: Sequence[float], start: float, end: float, width: float) -> None:
+    middle = (at[0] + at[2]) / 2, (at[1] + at[3]) / 2
+    reach = (at[2] - at[0]) / 2, (at[3] - at[1]) / 2
+    steps = max(8, round((end - start) / 6))
+    angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
+    _line(
+        draw,
+        [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))],
+        width,
+        255,
+    )
 
 
 def _stroke(
@@ -10865,17 +12261,33 @@ def _stroke(
         _arc(draw, at, raw[4], raw[5], width)
 
 
-def _arc(draw: ImageDraw.ImageDraw, at: Sequence[float], start: float, end: float, width: float) -> None:
-    middle = (at[0] + at[2]) / 2, (at[1] + at[3]) / 2
-    reach = (at[2] - at[0]) / 2, (at[3] - at[1]) / 2
-    steps = max(8, round((end - start) / 6))
-    angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
-    _line(
-        draw,
-        [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))],
-        width,
-        255,
-    )
+def _brighter(one: Image.Image, two: Image.Image) -> Image.Image:
+    from PIL import ImageChops
+
+    return ImageChops.lighter(one, two)
+
+
+@lru_cache(maxsize=256)
+def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image:
+    """An icon of `size` pixels; `slash` crosses it out in that colour."""
+    from PIL import Image, ImageDraw
+
+    unit = size * OVERSAMPLE / 24
+    mask = Image.new("L", (size * OVERSAMPLE,) * 2, 0)
+    draw = ImageDraw.Draw(mask)
+    for kind, numbers in icon_shapes()[name]:
+        _stroke(draw, kind, [number * unit for number in numbers], numbers, unit)
+    if slash:
+        _line(draw, [4.2 * unit, 2.8 * unit, 21.4 * unit, 20 * unit], STROKE * 2.2 * unit, 0)
+    small = mask.resize((size, size), Image.Resampling.LANCZOS)
+    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
+    picture.putalpha(small)
+    if slash:
+        bar = Image.new("L", mask.size, 0)
+        _line(ImageDraw.Draw(bar), [3.2 * unit, 3.6 * unit, 20.4 * unit, 20.8 * unit], STROKE * unit, 255)
+        picture.paste(rgb(slash), (0, 0), bar.resize((size, size), Image.Resampling.LANCZOS))
+        picture.putalpha(_brighter(small, bar.resize((size, size), Image.Resampling.LANCZOS)))
+    return picture
 
 
 class Fonts:
@@ -11166,20 +12578,8 @@ EMOJI_SHAPES: Final = """
 Step: TypeAlias = tuple[str, str, tuple[float, ...]]  # kind, colour, numbers
 
 
-def shape_lines(text: str) -> dict[str, list[list[str]]]:
-    """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
-    joined = text.strip().replace("|\n    ", "| ")
-    entries = (line.split(": ", 1) for line in joined.splitlines())
-    return {name: [step.split() for step in steps.split(" | ")] for name, steps in entries}
-
-
-@lru_cache(maxsize=1)
-def icon_shapes() -> dict[str, list[tuple[str, tuple[float, ...]]]]:
-    """The steps of every icon by its name."""
-    return {
-        name: [(kind, tuple(map(float, numbers))) for kind, *numbers in steps]
-        for name, steps in shape_lines(ICONS).items()
-    }
+def _step(words: Sequence[str]) -> Step:
+    return words[0], "#" + words[1], tuple(map(float, words[2:]))
 
 
 @lru_cache(maxsize=1)
@@ -11199,10 +12599,6 @@ def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
             drawn += face or [_step(step)]
         found[char] = (name, drawn)
     return found
-
-
-def _step(words: Sequence[str]) -> Step:
-    return words[0], "#" + words[1], tuple(map(float, words[2:]))
 
 
 REACTIONS: Final = ("👍", "❤", "👏", "😂", "😮", "🎉", "😢", "🙂", "🤔", "🔥", "👎", "👋")
@@ -11231,6 +12627,19 @@ def plain(text: str) -> str:
     return "".join(char for char in text if ord(char) < 0x1F000 and char not in "\ufe0f\u200d\u20e3")
 
 
+def _coloured_stroke(
+    picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]
+) -> None:
+    from PIL import Image, ImageDraw
+
+    mask = Image.new("L", picture.size, 0)
+    if kind == "L":
+        _line(ImageDraw.Draw(mask), at[1:], at[0], 255)
+    else:
+        _arc(ImageDraw.Draw(mask), at[1:5], raw[5], raw[6], at[0])
+    picture.paste(rgb(colour), (0, 0), mask)
+
+
 @lru_cache(maxsize=256)
 def draw_emoji(char: str, size: int) -> Image.Image:
     """One of our emoji as an RGBA picture of `size` pixels."""
@@ -11250,19 +12659,6 @@ def draw_emoji(char: str, size: int) -> Image.Image:
         else:
             _coloured_stroke(picture, kind, colour, at, numbers)
     return picture.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def _coloured_stroke(
-    picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]
-) -> None:
-    from PIL import Image, ImageDraw
-
-    mask = Image.new("L", picture.size, 0)
-    if kind == "L":
-        _line(ImageDraw.Draw(mask), at[1:], at[0], 255)
-    else:
-        _arc(ImageDraw.Draw(mask), at[1:5], raw[5], raw[6], at[0])
-    picture.paste(rgb(colour), (0, 0), mask)
 
 
 class Look:
@@ -11285,8 +12681,9 @@ class Look:
         self.px = Metrics(scale)
         installed = set(font.families(root))
         self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
+        self._menu: tk.Menu | None = None
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
-        self._photos: OrderedDict[tuple[Any, ...], Photo] = OrderedDict()
+        self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
 
     def font(self, size: float = 13, bold: bool = False) -> tkfont.Font:
         """The interface's font at `size` logical pixels."""
@@ -11334,7 +12731,7 @@ class Look:
             bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width,
         )  # fmt: skip
 
-    def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> Photo:
+    def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> ImageTk.PhotoImage:
         """The Tk picture for `key`, made once; who shows it keeps it alive."""
         from PIL import ImageTk
 
@@ -11346,20 +12743,26 @@ class Look:
             self._photos.popitem(last=False)
         return found
 
-    def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> Photo:
+    def forget(self) -> None:
+        """Let all pictures go, in the Tk thread."""
+        self._photos.clear()
+
+    def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
         """An icon of `size` logical pixels."""
         colour, real = colour or self.palette.text, self.px(size)
         return self.photo(("icon", name, real, colour, slash), lambda: draw_icon(name, real, colour, slash))
 
     def box(
         self, width: int, height: int, radius: float, fill: str, outline: str = "", line: float = 1
-    ) -> Photo:
+    ) -> ImageTk.PhotoImage:
         """A box with round corners; width and height in real pixels."""
         r, thick = self.px(radius), self.px(line) if outline else 0
         key = ("box", width, height, r, fill, outline, thick)
         return self.photo(key, lambda: rounded(width, height, r, fill, outline, thick))
 
-    def shadow_box(self, width: int, height: int, radius: float, fill: str, outline: str) -> Photo:
+    def shadow_box(
+        self, width: int, height: int, radius: float, fill: str, outline: str
+    ) -> ImageTk.PhotoImage:
         """A box over its own shadow, 12 logical pixels wider on every side."""
         key = ("shadow", width, height, radius, fill, outline)
         return self.photo(
@@ -11367,17 +12770,19 @@ class Look:
             lambda: shadowed(rounded(width, height, self.px(radius), fill, outline, self.px(1)), self.px(12)),
         )
 
-    def avatar(self, name: str, size: float) -> Photo:
+    def avatar(self, name: str, size: float) -> ImageTk.PhotoImage:
         """Initials in a disc of `size` logical pixels."""
         real = self.px(size)
         return self.photo(("avatar", name, real), lambda: draw_avatar(name, real))
 
-    def emoji(self, char: str, size: float) -> Photo:
+    def emoji(self, char: str, size: float) -> ImageTk.PhotoImage:
         """One of our emoji at `size` logical pixels."""
         real = self.px(size)
         return self.photo(("emoji", char, real), lambda: draw_emoji(char, real))
 
-    def written(self, text: str, size: float, colour: str, room: int, bold: bool = False) -> Photo:
+    def written(
+        self, text: str, size: float, colour: str, room: int, bold: bool = False
+    ) -> ImageTk.PhotoImage:
         """A line of text in any script as a picture."""
         key = ("line", text, size, colour, room, bold)
         return self.photo(key, lambda: fonts().line(text, self.px(size), colour, room, bold))
@@ -11393,11 +12798,13 @@ class Look:
         return text[:low].rstrip() + "…"
 
     def menu(self, parent: tk.Misc, entries: Sequence[tuple[str, Callable[[], object]] | None]) -> tk.Menu:
-        """A menu in the palette's colours; None is a separator."""
+        """A menu in the palette's colours, in place of the one before; None is a separator."""
         import tkinter as tk
 
         p = self.palette
-        menu = tk.Menu(
+        if self._menu is not None:
+            self._menu.destroy()
+        self._menu = menu = tk.Menu(
             parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
             activeforeground=p.on_accent,
             bd=0, activeborderwidth=0, relief="flat", font=self.font(13),
@@ -11418,25 +12825,28 @@ class Painted:
     ) -> None:
         self.look = look
         self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
-        self._kept: list[Photo] = []
+        self.spots: list[tuple[str, Box, Callable[[], object]]] = []
+        self._listening = False
+        self._kept: list[ImageTk.PhotoImage] = []
         self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
 
     def wipe(self) -> None:
         """Remove everything drawn."""
         self.canvas.delete("all")
+        self.spots.clear()
         self._kept.clear()
 
     def image(
         self,
         x: int,
         y: int,
-        photo: Photo,
+        photo: ImageTk.PhotoImage,
         anchor: Literal["nw", "w", "center", "e", "ne"] = "nw",
         tags: tuple[str, ...] = (),
     ) -> int:
         """Show a picture."""
         self._kept.append(photo)
-        return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags)
+        return self.canvas.create_image(x, y, image=photo, anchor=anchor)
 
     def text(
         self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
@@ -11451,13 +12861,90 @@ class Painted:
             return self.image(x, y, photo, "w" if anchor == "w" else "nw", tags)
         font = self.look.font(size, bold)
         shown = self.look.clip(text, font, room) if room else text
-        return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor, tags=tags)
+        return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor)
 
-    def on(self, tag: str, command: Callable[[], object]) -> None:
-        """Call `command` when something tagged is clicked; the hand shows that it can be."""
-        self.canvas.tag_bind(tag, "<ButtonRelease-1>", lambda _: command())
-        self.canvas.tag_bind(tag, "<Enter>", lambda _: self.canvas.configure(cursor="hand2"))
-        self.canvas.tag_bind(tag, "<Leave>", lambda _: self.canvas.configure(cursor=""))
+    def spot(self, name: str, box: Box, command: Callable[[], object]) -> None:
+        """Call `command` when `box` is clicked; the hand shows that it can be. The last one added wins."""
+        if not self._listening:
+            self._listening = True
+            self.canvas.bind("<ButtonRelease-1>", self._hit, add="+")
+            self.canvas.bind("<Motion>", self._point, add="+")
+        self.spots.append((name, box, command))
+
+    def cool(self, prefix: str) -> None:
+        """Forget the places whose names begin so."""
+        self.spots = [spot for spot in self.spots if not spot[0].startswith(prefix)]
+
+    def spot_at(self, x: int, y: int) -> Callable[[], object] | None:
+        """What a click there calls."""
+        found = (
+            command
+            for _, (left, top, wide, tall), command in reversed(self.spots)
+            if left <= x < left + wide and top <= y < top + tall
+        )
+        return next(found, None)
+
+    def _hit(self, event: tk.Event[tk.Canvas]) -> None:
+        command = self.spot_at(event.x, event.y)
+        if command is not None:
+            command()
+
+    def _point(self, event: tk.Event[tk.Canvas]) -> None:
+        self.canvas.configure(cursor="hand2" if self.spot_at(event.x, event.y) else "")
+
+
+class Tooltip:
+    """Words and key of a control, half a second after the mouse came to rest on it."""
+
+    def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
+        self.look, self.widget, self.words, self.key = look, widget, words, key
+        self._due = ""
+        self._shown: Painted | None = None
+        widget.bind("<Enter>", self._enter, add="+")
+        for event in ("<Leave>", "<ButtonPress>", "<Destroy>"):
+            widget.bind(event, self._leave, add="+")
+
+    def _enter(self, _: object) -> None:
+        self._leave(None)
+        self._due = self.widget.after(500, self._show)
+
+    def _leave(self, _: object) -> None:
+        if self._due:
+            self.widget.after_cancel(self._due)
+            self._due = ""
+        if self._shown is not None:
+            self._shown.canvas.destroy()
+            self._shown = None
+
+    def _show(self) -> None:
+        self._due = ""
+        look, px = self.look, self.look.px
+        words, room = tr(self.words), look.font(12, bold=True).measure(tr(self.words))
+        key_room = look.font(11).measure(self.key) + px(14) if self.key else 0
+        width, height = room + px(20) + (key_room + px(8) if key_room else 0), px(32)
+        tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
+        tip.text(px(10), height // 2, words, 12, bold=True, colour="#161C24")
+        if self.key:
+            tip.image(px(18) + room, px(6), look.box(key_room, px(20), 5, "#D9E0E8"))
+            tip.text(
+                px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
+            )
+        x, y = self._place(width, height)
+        tip.canvas.place(x=x, y=y)
+
+    def _place(self, width: int, height: int) -> tuple[int, int]:
+        """Beside what stands at the left edge, else below, always inside the window."""
+        root, widget, gap = self.look.root, self.widget, self.look.px(6)
+        x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
+        wide, tall = widget.winfo_width(), widget.winfo_height()
+        if x < self.look.px(40):
+            x, y = x + wide + gap, y + (tall - height) // 2
+        else:
+            x, y = (
+                x + (wide - width) // 2,
+                y + tall + gap if y + tall + gap + height < root.winfo_height() else y - height - gap,
+            )
+        return max(0, min(x, root.winfo_width() - width)), max(0, y)
 
 
 class Card(Painted):
@@ -11493,6 +12980,7 @@ class Button(Painted):
         super().__init__(
             look, parent, width or (need if text else look.px(height)), look.px(height), focus=True
         )
+        self.left = False  # words at the left edge instead of the middle
         self._listen()
         if tip:
             Tooltip(look, self.canvas, tip, key)
@@ -11581,7 +13069,7 @@ class Button(Painted):
         room = font.measure(self.words) if self.words else 0
         icon = look.px(20) if self.icon_name else 0
         gap = look.px(6) if room and icon else 0
-        x = max(look.px(4), (width - room - icon - gap) // 2)
+        x = look.px(12) if self.left else max(look.px(4), (width - room - icon - gap) // 2)
         if icon:
             slash = look.palette.bad if self.slash else ""
             self.image(x, height // 2, look.icon(self.icon_name, 20, colour, slash), "w")
@@ -11645,60 +13133,6 @@ class BarButton(Button):
                 colour=words,
                 anchor="center",
             )
-
-
-class Tooltip:
-    """Words and key of a control, half a second after the mouse came to rest on it."""
-
-    def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
-        self.look, self.widget, self.words, self.key = look, widget, words, key
-        self._due = ""
-        self._shown: Painted | None = None
-        widget.bind("<Enter>", self._enter, add="+")
-        for event in ("<Leave>", "<ButtonPress>", "<Destroy>"):
-            widget.bind(event, self._leave, add="+")
-
-    def _enter(self, _: object) -> None:
-        self._leave(None)
-        self._due = self.widget.after(500, self._show)
-
-    def _leave(self, _: object) -> None:
-        if self._due:
-            self.widget.after_cancel(self._due)
-            self._due = ""
-        if self._shown is not None:
-            self._shown.canvas.destroy()
-            self._shown = None
-
-    def _show(self) -> None:
-        self._due = ""
-        look, px = self.look, self.look.px
-        words, room = tr(self.words), look.font(12, bold=True).measure(tr(self.words))
-        key_room = look.font(11).measure(self.key) + px(14) if self.key else 0
-        width, height = room + px(20) + (key_room + px(8) if key_room else 0), px(32)
-        tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
-        tip.text(px(10), height // 2, words, 12, bold=True, colour="#161C24")
-        if self.key:
-            tip.image(px(18) + room, px(6), look.box(key_room, px(20), 5, "#D9E0E8"))
-            tip.text(
-                px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
-            )
-        x, y = self._place(width, height)
-        tip.canvas.place(x=x, y=y)
-
-    def _place(self, width: int, height: int) -> tuple[int, int]:
-        """Beside what stands at the left edge, else below, always inside the window."""
-        root, widget, gap = self.look.root, self.widget, self.look.px(6)
-        x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
-        wide, tall = widget.winfo_width(), widget.winfo_height()
-        if x < self.look.px(40):
-            x, y = x + wide + gap, y + (tall - height) // 2
-        else:
-            x, y = (
-                x + (wide - width) // 2,
-                y + tall + gap if y + tall + gap + height < root.winfo_height() else y - height - gap,
-            )
-        return max(0, min(x, root.winfo_width() - width)), max(0, y)
 
 
 class Field(Painted):
@@ -11963,7 +13397,7 @@ class Row(Protocol):
 class ListView(Painted):
     """Rows of any height, of which only those in sight are drawn; so a thousand stay fluid.
 
-    Rows offer actions with `action`; arrows walk through them, Return presses the one ringed.
+    Rows offer actions with `spot`; arrows walk through them, Return presses the one ringed.
     """
 
     def __init__(
@@ -11974,7 +13408,6 @@ class ListView(Painted):
         self.rows: list[Any] = []
         self.stick = stick  # stay at the newest row while it is in sight
         self.chosen_action = ""
-        self._actions: list[tuple[str, Callable[[], object], Box]] = []
         self._tops: list[int] = [0]
         self._heights: dict[tuple[Any, int], int] = {}
         self._offset = 0
@@ -12037,7 +13470,6 @@ class ListView(Painted):
     def redraw(self) -> None:
         """Draw the rows in sight."""
         self.wipe()
-        self._actions.clear()
         tall, width = self.canvas.winfo_height(), self.width
         first = max(0, bisect_right(self._tops, self._offset) - 1)
         for at in range(first, len(self.rows)):
@@ -12066,15 +13498,13 @@ class ListView(Painted):
             self._grip = event.y
             self.scroll(by)
 
-    def action(self, name: str, box: Box, command: Callable[[], object]) -> tuple[str, ...]:
-        """Offer `command` on `box`; what is drawn with the returned tags presses it."""
-        tag = f"do:{name}"
-        self._actions.append((tag, command, box))
-        self.on(tag, command)
-        return (tag,)
+    def row_at(self, y: int) -> Any:
+        """The row at `y` on the screen, or None."""
+        at = bisect_right(self._tops, self._offset + y) - 1
+        return self.rows[at] if 0 <= at < len(self.rows) else None
 
     def _walk(self, by: int) -> None:
-        names = [name for name, _, _ in self._actions]
+        names = [name for name, _, _ in self.spots]
         if names:
             at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
             if not 0 <= at < len(names):
@@ -12086,7 +13516,7 @@ class ListView(Painted):
         self.redraw()
 
     def _press(self) -> None:
-        for name, command, _ in list(self._actions):
+        for name, _, command in list(self.spots):
             if name == self.chosen_action:
                 command()
                 return
@@ -12094,7 +13524,7 @@ class ListView(Painted):
     def _ring(self) -> None:
         if self.canvas.focus_get() is not self.canvas:
             return
-        for name, _, (x, y, wide, tall) in self._actions:
+        for name, (x, y, wide, tall), _ in self.spots:
             if name == self.chosen_action:
                 self.image(x, y, self.look.box(wide, tall, 9, "", self.look.palette.focus, 2))
 
@@ -12153,14 +13583,17 @@ class Dialog:
             else:
                 self.look.root.focus_set()
 
-    def buttons(self, *entries: tuple[str, str, Callable[[], object]]) -> None:
-        """A row of (words, kind, command) at the lower right; each closes the dialog first."""
+    def buttons(self, entries: Sequence[tuple[str, str, Callable[[], object]]], first: str = "") -> None:
+        """A row of (words, kind, command) at the lower right; Return presses `first`, else the last."""
         row = self.look.frame(self.body, self.look.palette.panel)
         row.pack(side="bottom", fill="x", padx=self.look.px(24), pady=(self.look.px(16), self.look.px(20)))
-        for words, kind, command in reversed(entries):
-            button = Button(self.look, row, partial(self._then, command), words, kind=kind)
+        made = [
+            (words, Button(self.look, row, partial(self._then, command), words, kind=kind))
+            for words, kind, command in entries
+        ]
+        for words, button in reversed(made):
             button.canvas.pack(side="right", padx=(self.look.px(10), 0))
-            if kind in ("primary", "danger"):
+            if self.first is None or words == first:
                 self.first = button.canvas
 
     def _then(self, command: Callable[[], object]) -> None:
@@ -12169,15 +13602,20 @@ class Dialog:
 
 
 class ConfirmDialog(Dialog):
-    """A question with its answers as (words, kind, command)."""
+    """A question with its answers as (words, kind, command); Return gives `first`, else the last."""
 
     def __init__(
-        self, look: Look, title: str, text: str, *answers: tuple[str, str, Callable[[], object]]
+        self,
+        look: Look,
+        title: str,
+        text: str,
+        *answers: tuple[str, str, Callable[[], object]],
+        first: str = "",
     ) -> None:
         super().__init__(look, title, 460)
         words = look.label(self.body, text, 13, colour=look.palette.second, width=self.width - look.px(52))
         words.pack(anchor="w", padx=look.px(24))
-        self.buttons(*answers)
+        self.buttons(answers, first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12212,9 +13650,36 @@ class TileJob:
     scale: float
 
 
+def _covered(picture: Picture, size: tuple[int, int]) -> Picture:
+    """`picture` scaled to cover `size`, cut evenly."""
+    tall, wide = picture.shape[:2]
+    factor = max(size[0] / wide, size[1] / tall)
+    keep = max(1, min(wide, round(size[0] / factor))), max(1, min(tall, round(size[1] / factor)))
+    left, top = (wide - keep[0]) // 2, (tall - keep[1]) // 2
+    return resampled(picture[top : top + keep[1], left : left + keep[0]], size)
+
+
+def _fitted(picture: Picture, job: TileJob) -> Picture:
+    """`picture` whole inside the tile, or zoomed around a point of it."""
+    zoom, x, y = job.look.view
+    high, wide = picture.shape[:2]
+    fit = min(job.width / wide, job.height / high)
+    zoom = max(zoom, fit) if zoom else fit
+    part = max(1, min(wide, round(job.width / zoom))), max(1, min(high, round(job.height / zoom)))
+    left = round(max(0.0, min(wide - part[0], x * wide - part[0] / 2)))
+    top = round(max(0.0, min(high - part[1], y * high - part[1] / 2)))
+    size = (max(1, min(job.width, round(part[0] * zoom))), max(1, min(job.height, round(part[1] * zoom))))
+    shown = resampled(picture[top : top + part[1], left : left + part[0]], size)
+    tile = np.empty((job.height, job.width, 3), np.uint8)
+    tile[:] = rgb(job.palette.window)[::-1]
+    at = (job.width - size[0]) // 2, (job.height - size[1]) // 2
+    tile[at[1] : at[1] + size[1], at[0] : at[0] + size[0]] = shown
+    return tile
+
+
 def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
     """The whole tile as RGB, its corners in the window's colour."""
-    from PIL import Image, ImageEnhance
+    from PIL import Image
 
     size = (job.width, job.height)
     if job.picture is None:
@@ -12222,83 +13687,16 @@ def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
         disc = draw_avatar(job.look.name or "?", max(24, round(min(job.width * 0.5, job.height * 0.42))))
         tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2), disc)
     else:
-        tall, wide = job.picture.shape[:2]
-        source = Image.frombuffer("RGB", (wide, tall), np.ascontiguousarray(job.picture), "raw", "BGR", 0, 1)
-        tile = _fitted(source, job) if job.look.fit else _covered(source, size)
-        if job.look.mirror:
-            tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if job.look.dim:
-        tile = ImageEnhance.Brightness(tile).enhance(0.35)
+        pixels = _fitted(job.picture, job) if job.look.fit else _covered(job.picture, size)
+        pixels = pixels[:, ::-1] if job.look.mirror else pixels
+        pixels = pixels // 3 if job.look.dim else pixels
+        tile = Image.frombuffer("RGB", size, np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
     for x, y, patch in marks:
         tile.paste(patch, (x, y), patch)
     return tile
 
 
-def _covered(source: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """`source` scaled to cover `size`, cut evenly."""
-    from PIL import Image
-
-    scale = max(size[0] / source.width, size[1] / source.height)
-    wide, tall = size[0] / scale, size[1] / scale
-    left, top = (source.width - wide) / 2, (source.height - tall) / 2
-    return source.resize(
-        size, Image.Resampling.BILINEAR, (left, top, left + wide, top + tall), reducing_gap=1.5
-    )
-
-
-def _fitted(source: Image.Image, job: TileJob) -> Image.Image:
-    """`source` whole inside the tile, or zoomed around a point of it."""
-    from PIL import Image
-
-    zoom, x, y = job.look.view
-    fit = min(job.width / source.width, job.height / source.height)
-    zoom = max(zoom, fit) if zoom else fit
-    wide, tall = min(source.width, job.width / zoom), min(source.height, job.height / zoom)
-    left = max(0.0, min(source.width - wide, x * source.width - wide / 2))
-    top = max(0.0, min(source.height - tall, y * source.height - tall / 2))
-    size = (max(1, min(job.width, round(wide * zoom))), max(1, min(job.height, round(tall * zoom))))
-    part = source.resize(
-        size, Image.Resampling.BILINEAR, (left, top, left + wide, top + tall), reducing_gap=1.5
-    )
-    tile = Image.new("RGB", (job.width, job.height), job.palette.window)
-    tile.paste(part, ((job.width - size[0]) // 2, (job.height - size[1]) // 2))
-    return tile
-
-
 TileMarks: TypeAlias = "list[tuple[int, int, Image.Image]]"
-
-
-def tile_marks(job: TileJob) -> TileMarks:
-    """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
-    from PIL import Image, ImageDraw
-
-    look, px, p = job.look, Metrics(job.scale), job.palette
-    over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
-    if job.height > px(110) and job.picture is not None and not look.fit:
-        shade = np.zeros((px(64), job.width, 4), np.uint8)
-        shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
-        over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
-    edge = _pill(over, job, px)
-    if look.hand:
-        _badge(over, px, edge, job.height, "hand")
-    if look.poor:
-        _poor(over, px, p, job.width)
-    if look.note:
-        width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
-        over.alpha_composite(
-            rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
-        )
-        fonts().write(
-            ImageDraw.Draw(over),
-            (job.width - width) // 2 + px(14),
-            job.height // 2,
-            fonts().clip(look.note, px(13), width - px(28), bold=True),
-            px(13),
-            "#FFFFFF",
-            bold=True,
-        )
-    _frame(over, job, px)
-    return _patches(over, px)
 
 
 def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
@@ -12385,6 +13783,39 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
     return [(box[0], box[1], over.crop(box)) for box in boxes]
 
 
+def tile_marks(job: TileJob) -> TileMarks:
+    """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
+    from PIL import Image, ImageDraw
+
+    look, px, p = job.look, Metrics(job.scale), job.palette
+    over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
+    if job.height > px(110) and job.picture is not None and not look.fit:
+        shade = np.zeros((px(64), job.width, 4), np.uint8)
+        shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
+        over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
+    edge = _pill(over, job, px)
+    if look.hand:
+        _badge(over, px, edge, job.height, "hand")
+    if look.poor:
+        _poor(over, px, p, job.width)
+    if look.note:
+        width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
+        over.alpha_composite(
+            rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
+        )
+        fonts().write(
+            ImageDraw.Draw(over),
+            (job.width - width) // 2 + px(14),
+            job.height // 2,
+            fonts().clip(look.note, px(13), width - px(28), bold=True),
+            px(13),
+            "#FFFFFF",
+            bold=True,
+        )
+    _frame(over, job, px)
+    return _patches(over, px)
+
+
 class TilePainter:
     """Threads that paint tiles: the newest job of each tile wins, Tk only pastes what `take` returns."""
 
@@ -12464,56 +13895,40 @@ class TilePainter:
 
 # ======================================================================================
 # [13] WINDOW - the window, which only arranges and reads snapshots
-# Uses: BASICS, CALL, WIDGETS
+# Uses: BASICS, CALL, DISCOVERY, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
 # ======================================================================================
 
 
-class MeetingListing(Protocol):
-    """A meeting on the network as the start window lists it; `MeetingAd` is one."""
-
-    @property
-    def meeting(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def host(self) -> str: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def people(self) -> int: ...
-    @property
-    def pin(self) -> bool: ...
-    @property
-    def locked(self) -> bool: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-
-
 class CallController(Protocol):
     """One participant's meeting; `MeetingController` is one. Nothing here waits."""
 
     @property
-    def gui_queue(self) -> queue.SimpleQueue[Json]: ...
-    def do(self, command: Json) -> None: ...
-    def snapshot(self) -> Snapshot: ...
-    def picture(self, key: int | str) -> tuple[int, Picture | None]: ...
-    def close(self, deadline: float = 3.0) -> None: ...
+    def gui_queue(self) -> queue.SimpleQueue[Json]:
+        """The events of the headless interface, in order."""
+
+    def do(self, command: Json) -> None:
+        """One command of the headless interface."""
+
+    def snapshot(self) -> Snapshot:
+        """The meeting as it is now."""
+
+    def picture(self, key: int | str) -> tuple[int, Picture | None]:
+        """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End it; may take `deadline` seconds."""
 
 
 class AppBackend(Protocol):
     """What the window needs of the program. `join`, `host` and `list_devices` run in threads."""
 
-    def find(self) -> Sequence[MeetingListing]:
+    def find(self) -> Sequence[MeetingAd]:
         """The meetings heard of lately."""
 
-    def auto_join(self) -> MeetingListing | None:
+    def auto_join(self) -> MeetingAd | None:
         """The meeting that a plain start joins by itself, once that is decided; else None."""
 
     def join(
@@ -12644,7 +14059,7 @@ class VideoTile:
         self.box: Box = (0, 0, 0, 0)
         self.serial = -1
         self.looks = TileLook()
-        self._photo: Photo | None = None
+        self._photo: ImageTk.PhotoImage | None = None
         self._item = 0
         self._asked: tuple[Any, ...] = ()
 
@@ -12667,9 +14082,6 @@ class VideoTile:
         self._photo = ImageTk.PhotoImage(blank, master=canvas)
         if not self._item:
             self._item = canvas.create_image(0, 0, anchor="nw", tags=("tile", tag))
-            canvas.tag_bind(tag, "<Enter>", lambda _: self.stage.hover(self))
-            canvas.tag_bind(tag, "<Double-Button-1>", lambda _: self.stage.pin(self.key))
-            canvas.tag_bind(tag, "<Button-3>", lambda event: self.stage.tile_menu(self.key, event))
             canvas.tag_lower(tag)
         canvas.itemconfigure(self._item, image=self._photo)
         self._asked = ()
@@ -12693,8 +14105,6 @@ class VideoTile:
     def remove(self) -> None:
         """Leave the stage."""
         self.stage.canvas.delete(self._item)
-        for event in ("<Enter>", "<Double-Button-1>", "<Button-3>"):
-            self.stage.canvas.tag_unbind(f"tile:{self.key}", event)
         self._photo = None
 
 
@@ -12717,7 +14127,7 @@ class Stage(Painted):
         self._speaker_since = 0.0
         self._shown: Snapshot = Snapshot()
         self._last: int | str | None = None
-        self._hover_photos: list[Photo] = []
+        self._hover_photos: list[ImageTk.PhotoImage] = []
         self._watched: Json = {}
         self._bind()
 
@@ -12725,6 +14135,9 @@ class Stage(Painted):
         canvas = self.canvas
         canvas.bind("<Configure>", lambda _: self.arrange())
         canvas.bind("<Leave>", lambda _: self.hover(None))
+        canvas.bind("<Motion>", self._moved)
+        canvas.bind("<Double-Button-1>", self._twice)
+        canvas.bind("<Button-3>", lambda event: self.tile_menu(self._tile_at(event), event))
         canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
         canvas.bind("<Button-4>", lambda _: self._wheel(1))
         canvas.bind("<Button-5>", lambda _: self._wheel(-1))
@@ -12921,6 +14334,7 @@ class Stage(Painted):
     def hover(self, tile: VideoTile | None) -> None:
         """Show the small buttons of the tile under the mouse."""
         self.canvas.delete("hover")
+        self.cool("hover")
         self._hover_photos.clear()
         self.under = tile.key if tile else None
         if tile is None or tile.box[2] < self.look.px(110):
@@ -12936,17 +14350,16 @@ class Stage(Painted):
                 *icons[:1],
             ]
         left = right - px(36) * len(icons)
-        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"), "hover:back")
+        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"))
         for at, (icon, command) in enumerate(icons):
-            tag = f"hover:{icon}"
             shown = look.icon(icon, 18, "#7FAAFF" if icon == "pin" and self.pinned == tile.key else "#FFFFFF")
-            self._over(left + px(36) * at + px(9), y + px(17), shown, tag)
-            self.canvas.tag_bind(tag, "<Button-1>", lambda _, run=command: run())  # type: ignore[misc]
+            self._over(left + px(36) * at + px(9), y + px(17), shown)
+            self.spot(f"hover:{icon}", (left + px(36) * at, y + px(10), px(36), px(32)), command)
         self._facts(tile)
 
-    def _over(self, x: int, y: int, photo: Photo, tag: str) -> None:
+    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
         self._hover_photos.append(photo)
-        self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover", tag))
+        self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
 
     def _poor(self, key: int | str) -> bool:
         one = next((one for one in self._shown.people if one.id == key), None)
@@ -12974,7 +14387,6 @@ class Stage(Painted):
                 x,
                 y,
                 self.look.box(font.measure(words) + self.look.px(16), self.look.px(24), 7, "#14181F"),
-                "hover:facts",
             )
             self.canvas.create_text(
                 x + self.look.px(8),
@@ -12986,7 +14398,7 @@ class Stage(Painted):
                 tags=("hover",),
             )
 
-    def tile_menu(self, key: int | str, event: tk.Event[tk.Canvas] | None) -> None:
+    def tile_menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
         """What can be done with this person."""
         if not isinstance(key, int):
             return
@@ -13006,6 +14418,23 @@ class Stage(Painted):
         else:
             zoom = max(0.1, min(8.0, (zoom or 0.6) * by))
             self.view = (zoom, x if x >= 0 else cx, y if y >= 0 else cy)
+
+    def _tile_at(self, event: tk.Event[tk.Canvas]) -> int | str | None:
+        for key, tile in self.tiles.items():
+            x, y, wide, tall = tile.box
+            if x <= event.x < x + wide and y <= event.y < y + tall:
+                return key
+        return None
+
+    def _moved(self, event: tk.Event[tk.Canvas]) -> None:
+        key = self._tile_at(event)
+        if key != self.under:
+            self.hover(None if key is None else self.tiles[key])
+
+    def _twice(self, event: tk.Event[tk.Canvas]) -> None:
+        key = self._tile_at(event)
+        if key is not None and self.spot_at(event.x, event.y) is None:
+            self.pin(key)
 
     def _wheel(self, way: int) -> None:
         if self.under == "screen":
@@ -13037,8 +14466,11 @@ class Stage(Painted):
             self.turn(by)
 
     def close(self) -> None:
-        """End the painters."""
+        """End the painters; let the pictures go while Tk still knows them."""
         self.painter.close()
+        for tile in self.tiles.values():
+            tile.remove()
+        self.tiles.clear()
 
 
 class ToastStack:
@@ -13049,7 +14481,7 @@ class ToastStack:
     def __init__(self, stage: Painted) -> None:
         self.stage = stage
         self._toasts: list[tuple[int, str, str, str, Callable[[], object] | None]] = []
-        self._photos: list[Photo] = []
+        self._photos: list[ImageTk.PhotoImage] = []
         self._count = 0
         self._timers: dict[int, str] = {}
         stage.canvas.bind("<Configure>", lambda _: self._draw(), add="+")
@@ -13089,6 +14521,7 @@ class ToastStack:
 
     def _draw(self) -> None:
         self.stage.canvas.delete("toast")
+        self.stage.cool("toast")
         self._photos.clear()
         y = self.stage.look.px(20)
         for toast in self._toasts:
@@ -13116,23 +14549,23 @@ class ToastStack:
             x + px(46), y + height // 2, text=words, font=font, fill=p.text, anchor="w", tags=("toast",)
         )
         if action:
-            tag = f"toast:{number}"
             at = x + width - px(40)
             canvas.create_text(
-                at, y + height // 2, text=action, font=bold, fill=p.link, anchor="e", tags=("toast", tag)
+                at, y + height // 2, text=action, font=bold, fill=p.link, anchor="e", tags=("toast",)
             )
-            stage.on(tag, partial(self._act, number, command))
-        self._put(x + width - px(30), y + px(15), look.icon("close", 14, p.third), f"toast:x{number}")
-        stage.on(f"toast:x{number}", partial(self.drop, number))
+            act = partial(self._act, number, command)
+            stage.spot(f"toast:{number}", (at - action_room, y, action_room + px(6), height), act)
+        self._put(x + width - px(30), y + px(15), look.icon("close", 14, p.third), "toast")
+        stage.spot(f"toast:x{number}", (x + width - px(34), y, px(34), height), partial(self.drop, number))
 
     def _act(self, number: int, command: Callable[[], object] | None) -> None:
         self.drop(number)
         if command:
             command()
 
-    def _put(self, x: int, y: int, photo: Photo, tag: str) -> None:
+    def _put(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
         self._photos.append(photo)
-        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("toast", tag))
+        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=(tag,))
 
 
 class Reactions:
@@ -13143,7 +14576,7 @@ class Reactions:
 
     def __init__(self, stage: Painted) -> None:
         self.stage = stage
-        self._floating: list[tuple[float, float, tuple[int, ...], list[Photo]]] = []
+        self._floating: list[tuple[float, float, tuple[int, ...], list[ImageTk.PhotoImage]]] = []
 
     def add(self, char: str, name: str) -> None:
         """Let one rise."""
@@ -13340,12 +14773,12 @@ class TopBar:
             key="F11",
         )
         self.full.canvas.pack(side="right", padx=(px(8), px(16)), pady=px(11))
-        group = Card(look, self.frame, 9).canvas
+        group = Card(look, self.frame, 10).canvas
         group.pack(side="right", padx=px(4))
         self.layouts: dict[str, Button] = {}
         for name, tip in self.LAYOUTS:
-            button = Button(look, group, commands[name], icon=name, kind="ghost", height=36, tip=tip)
-            button.canvas.pack(side="left")
+            button = Button(look, group, commands[name], icon=name, kind="ghost", height=32, tip=tip)
+            button.canvas.pack(side="left", padx=px(2), pady=px(2))
             self.layouts[name] = button
         self.people = Pill(look, self.frame, "Who is here", commands["users"])
         self.quality = Pill(look, self.frame, "Connection to the host")
@@ -13384,9 +14817,8 @@ class TopBar:
         )
         if shot.link == "reconnecting":
             words, bars, colour = tr("No link"), 1, p.bad
-        self.quality.show(
-            words if self._narrow else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars
-        )
+        brief = self._narrow or shot.link == "reconnecting"
+        self.quality.show(words if brief else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars)
         if shot.pin:
             self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Copy"), lead="PIN")
         else:
@@ -13523,7 +14955,6 @@ class ChatRow:
         fill = p.accent if line.own else p.card
         view.image(left, y, look.box(box_wide, box_tall, 13, fill, p.warn if line.to else "", 1))
         colour = p.on_accent if line.own else p.text
-        tag = f"chat:{line.n}"
         if shaped(line.text):
             for at, words in enumerate(lines):
                 view.image(
@@ -13534,18 +14965,16 @@ class ChatRow:
                 )
             return
         for at, words in enumerate(lines):
-            item = view.canvas.create_text(
+            view.canvas.create_text(
                 left + px(13),
                 y + px(9) + at * step,
                 text=words,
                 font=look.font(13),
                 fill=colour,
                 anchor="nw",
-                tags=(tag,),
             )
-            self._links(view, item, words, left + px(13), y + px(9) + at * step, colour)
+            self._links(view, words, left + px(13), y + px(9) + at * step, colour)
         self._emoji(view, lines, left + px(13), y + px(9), step)
-        self.panel.selectable(tag, self)
 
     def _head(self, view: ListView, y: int, width: int) -> None:
         look, px, p, line = view.look, view.look.px, view.look.palette, self.line
@@ -13561,21 +14990,21 @@ class ChatRow:
             return
         view.image(px(4), y + px(26), look.avatar(line.sender, 32))
         name = look.clip(plain(line.sender), look.font(13, bold=True), width - px(190))
-        view.text(px(46), middle, name, 13, bold=True)
-        x = px(54) + look.font(13, bold=True).measure(name)
+        item = view.text(px(46), middle, name, 13, bold=True)
+        x = view.canvas.bbox(item)[2] + px(8)
         view.text(x, middle, words, 12, colour=p.third)
         if line.to:
             x += look.font(12).measure(words) + px(8)
             view.text(x, middle, private, 12, colour=p.warn)
             room = look.font(12, bold=True).measure(tr("Reply"))
-            tags = view.action(
+            view.spot(
                 f"reply{line.n}",
                 (width - room - px(14), y + px(3), room + px(10), px(22)),
                 partial(self.panel.to, line.sender),
             )
-            view.text(width - px(8), middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e", tags=tags)
+            view.text(width - px(8), middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
 
-    def _links(self, view: ListView, item: int, words: str, x: int, y: int, colour: str) -> None:
+    def _links(self, view: ListView, words: str, x: int, y: int, colour: str) -> None:
         font = view.look.font(13)
         for found in LINK.finditer(words):
             start, end = x + font.measure(words[: found.start()]), x + font.measure(words[: found.end()])
@@ -13584,13 +15013,11 @@ class ChatRow:
             target = next(
                 (link for link in LINK.findall(self.line.text) if link.startswith(found[0])), found[0]
             )
-            view.canvas.tag_bind(item, "<Double-Button-1>", lambda _, to=target: webbrowser.open(to))  # type: ignore[misc]
-            tags = view.action(
-                f"link{self.line.n}:{found.start()}:{y}",
+            view.spot(
+                f"link{self.line.n}:{found.start()}",
                 (start, y, end - start, font.metrics("linespace")),
                 partial(webbrowser.open, target),
             )
-            view.canvas.create_rectangle(start, y, end, base, fill="", outline="", tags=tags)
 
     def _emoji(self, view: ListView, lines: Sequence[str], x: int, y: int, step: int) -> None:
         """Our pictures where the blanks stand."""
@@ -13606,134 +15033,6 @@ class ChatRow:
                     x + font.measure(words[:start]), y + at * step + step // 2, view.look.emoji(char, 18), "w"
                 )
                 start = words.find(blank, start + len(blank))
-
-
-class Composer:
-    """Where a message is written: To, text, emoji, a file, send."""
-
-    def __init__(
-        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
-    ) -> None:
-        import tkinter as tk
-
-        self.look, self.send = look, send
-        px, p = look.px, look.palette
-        self.frame = inner = Card(look, parent, 12, p.line).canvas
-        self.entry = tk.Text(
-            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
-            undo=True,
-            highlightthickness=0, font=look.font(13), selectbackground=p.accent,
-            selectforeground=p.on_accent, padx=px(12), pady=px(8),
-        )  # fmt: skip
-        self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
-        row = look.frame(inner, p.card)
-        row.pack(fill="x", padx=px(8), pady=(0, px(8)))
-        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(150), 32)
-        self.target.text_size = 12
-        self.target.canvas.pack(side="left")
-        Button(
-            look,
-            row,
-            self.submit,
-            icon="send",
-            kind="primary",
-            width=px(44),
-            height=32,
-            tip="Send",
-            key="Enter",
-        ).canvas.pack(side="right")
-        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
-            side="right", padx=px(4)
-        )
-        self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
-        self.smile.canvas.pack(side="right")
-        self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
-        self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
-        self._photos: list[Photo] = []
-        self.entry.bind("<Return>", lambda _: self._enter())
-        self.entry.bind("<Shift-Return>", lambda _: None)
-        self.entry.bind("<KeyRelease>", lambda _: self._changed())
-        for event in ("<FocusIn>", "<FocusOut>", "<<Paste>>"):
-            self.entry.bind(event, lambda _: self.entry.after_idle(self._changed))
-        self.entry.bind("<Destroy>", lambda _: self._photos.clear())
-        self._hint()
-
-    def people(self, names: Sequence[str]) -> None:
-        """Who can be written to in private."""
-        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
-        if options != self.target.options:
-            self.target.fill(options, self.target.value if self.target.value in names else "")
-            self._hint()
-
-    def _hint(self) -> None:
-        to = self.target.value
-        self.hint.configure(
-            text=self.look.clip(
-                plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)
-            )
-            if to
-            else tr("Message everyone")
-        )
-        self._changed()
-
-    def _changed(self) -> None:
-        if not self.entry.winfo_exists():
-            return
-        self._no_raw_emoji()
-        if (
-            self.entry.get("1.0", "end-1c")
-            or self.entry.dump("1.0", "end", image=True)
-            or self.entry.focus_get() is self.entry
-        ):
-            self.hint.place_forget()
-        else:
-            self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
-
-    def _no_raw_emoji(self) -> None:
-        """Emoji typed or pasted become our pictures or their names: raw ones can crash X clients."""
-        text = self.entry.get("1.0", "end-1c")
-        for found in reversed(list(EMOJI_PATTERN.finditer(text))):
-            start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
-            self.entry.delete(start, end)
-            self._insert(found[0], start)
-
-    def _insert(self, char: str, at: str = "insert") -> None:
-        key = emoji_key(char)
-        if not key:
-            self.entry.insert(at, plain(char))
-            return
-        photo = self.look.emoji(key, 18)
-        self._photos.append(photo)
-        self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
-
-    def text(self) -> str:
-        """What was written, pictures as their emoji again."""
-        parts = self.entry.dump("1.0", "end-1c", text=True, image=True)
-        return "".join(
-            chr(int(re.sub(r"#\d+$", "", value).removeprefix("emoji"))) if kind == "image" else value
-            for kind, value, _ in parts
-        )
-
-    def _enter(self) -> str:
-        self.submit()
-        return "break"
-
-    def submit(self) -> None:
-        """Send what was written."""
-        text = self.text().strip()
-        if text:
-            self.send(text, self.target.value)
-            self.entry.delete("1.0", "end")
-            self._photos.clear()
-            self._changed()
-
-    def _pick(self) -> None:
-        EmojiPicker(self.look, tuple(emoji_shapes()), self._picked, self.smile.canvas, columns=8)
-
-    def _picked(self, char: str) -> None:
-        self._insert(char)
-        self.entry.focus_set()
-        self._changed()
 
 
 class EmojiPicker(Painted):
@@ -13828,6 +15127,140 @@ class EmojiPicker(Painted):
             self.holder.destroy()
 
 
+class Composer:
+    """Where a message is written: To, text, emoji, a file, send."""
+
+    def __init__(
+        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
+    ) -> None:
+        import tkinter as tk
+
+        self.look, self.send = look, send
+        px, p = look.px, look.palette
+        self.frame = inner = Card(look, parent, 12, p.line).canvas
+        self.entry = tk.Text(
+            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
+            undo=True,
+            highlightthickness=0, font=look.font(13), selectbackground=p.accent,
+            selectforeground=p.on_accent, padx=px(12), pady=px(8),
+        )  # fmt: skip
+        self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
+        row = look.frame(inner, p.card)
+        row.pack(fill="x", padx=px(8), pady=(0, px(8)))
+        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(150), 32)
+        self.target.text_size = 12
+        self.target.canvas.pack(side="left")
+        Button(
+            look,
+            row,
+            self.submit,
+            icon="send",
+            kind="primary",
+            width=px(44),
+            height=32,
+            tip="Send",
+            key="Enter",
+        ).canvas.pack(side="right")
+        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
+            side="right", padx=px(4)
+        )
+        self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
+        self.smile.canvas.pack(side="right")
+        self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
+        self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
+        self._photos: list[ImageTk.PhotoImage] = []
+        self.entry.bind("<Return>", lambda _: self._enter())
+        self.entry.bind("<Shift-Return>", lambda _: None)
+        self.entry.bind("<KeyRelease>", lambda _: self._changed())
+        for event in ("<FocusIn>", "<FocusOut>", "<<Paste>>"):
+            self.entry.bind(event, lambda _: self.entry.after_idle(self._changed))
+        self.entry.bind("<Destroy>", lambda _: self._photos.clear())
+        self._hint()
+
+    def people(self, names: Sequence[str]) -> None:
+        """Who can be written to in private."""
+        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
+        if options != self.target.options:
+            self.target.fill(options, self.target.value if self.target.value in names else "")
+            self._hint()
+
+    def _hint(self) -> None:
+        to = self.target.value
+        self.hint.configure(
+            text=self.look.clip(
+                plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)
+            )
+            if to
+            else tr("Message everyone")
+        )
+        self._changed()
+
+    def _changed(self) -> None:
+        if not self.entry.winfo_exists():
+            return
+        self._no_raw_emoji()
+        if (
+            self.entry.get("1.0", "end-1c")
+            or self.entry.dump("1.0", "end", image=True)
+            or self.entry.focus_get() is self.entry
+        ):
+            self.hint.place_forget()
+        else:
+            self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
+
+    def _no_raw_emoji(self) -> None:
+        """Emoji typed or pasted become our pictures or their names: raw ones can crash X clients."""
+        text = self.entry.get("1.0", "end-1c")
+        for found in reversed(list(EMOJI_PATTERN.finditer(text))):
+            start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
+            self.entry.delete(start, end)
+            self._insert(found[0], start)
+
+    def _insert(self, char: str, at: str = "insert") -> None:
+        key = emoji_key(char)
+        if not key:
+            self.entry.insert(at, plain(char))
+            return
+        photo = self.look.emoji(key, 18)
+        self._photos.append(photo)
+        self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
+
+    def text(self) -> str:
+        """What was written, pictures as their emoji again."""
+        parts = self.entry.dump("1.0", "end-1c", text=True, image=True)
+        return "".join(
+            chr(int(re.sub(r"#\d+$", "", value).removeprefix("emoji"))) if kind == "image" else value
+            for kind, value, _ in parts
+        )
+
+    def _enter(self) -> str:
+        self.submit()
+        return "break"
+
+    def submit(self) -> None:
+        """Send what was written."""
+        text = self.text().strip()
+        if text:
+            self.send(text, self.target.value)
+            self.entry.delete("1.0", "end")
+            self._photos.clear()
+            self._changed()
+
+    def _pick(self) -> None:
+        EmojiPicker(self.look, tuple(emoji_shapes()), self._picked, self.smile.canvas, columns=8)
+
+    def _picked(self, char: str) -> None:
+        self._insert(char)
+        self.entry.focus_set()
+        self._changed()
+
+
+def copy_text(root: tk.Tk, text: str) -> None:
+    """Put `text` on the clipboard."""
+    root.clipboard_clear()
+    root.clipboard_append(text)
+
+
 class ChatPanel:
     """Messages, grouped by sender, and the composer."""
 
@@ -13841,6 +15274,7 @@ class ChatPanel:
         self.composer = Composer(look, self.frame, self._send, attach)
         self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
         self.list = ListView(look, self.frame, stick=True)
+        self.list.canvas.bind("<Button-3>", self._menu)
         self.list.canvas.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
         self._notes: list[tuple[int, str]] = []
         self._seen: tuple[Any, ...] = ()
@@ -13890,23 +15324,18 @@ class ChatPanel:
     def _send(self, text: str, to: str) -> None:
         self.act({"do": "private", "to": to, "text": text} if to else {"do": "chat", "text": text})
 
-    def selectable(self, tag: str, row: ChatRow) -> None:
-        """A right click on a message offers to copy it."""
-        self.list.canvas.tag_bind(tag, "<Button-3>", lambda event: self._menu(event, row))
-
-    def _menu(self, event: tk.Event[tk.Canvas], row: ChatRow) -> None:
+    def _menu(self, event: tk.Event[tk.Canvas]) -> None:
+        """A right click on a message offers to copy or answer it."""
+        row = self.list.row_at(event.y)
+        if not isinstance(row, ChatRow):
+            return
+        line = row.line
         entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Copy"), lambda: copy_text(self.look.root, row.line.text))
+            (tr("Copy"), partial(copy_text, self.look.root, line.text))
         ]
-        if not row.line.own:
-            entries.append((tr("Answer in private"), partial(self.to, row.line.sender)))
+        if not line.own:
+            entries.append((tr("Answer in private"), partial(self.to, line.sender)))
         self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
-
-
-def copy_text(root: tk.Tk, text: str) -> None:
-    """Put `text` on the clipboard."""
-    root.clipboard_clear()
-    root.clipboard_append(text)
 
 
 @dataclass(frozen=True)
@@ -13939,8 +15368,8 @@ class PersonRow:
             view.text(px(52), middle + px(10), " · ".join(parts), 11, colour=p.second, room=room)
         x = width - px(6)
         if not self.own:
-            tags = view.action(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
-            view.image(x - px(14), middle, look.icon("more", 18, p.second), "center", tags)
+            view.spot(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
+            view.image(x - px(14), middle, look.icon("more", 18, p.second), "center")
         x -= px(34)
         view.image(
             x,
@@ -14040,9 +15469,9 @@ class FileRow:
         x = px(66)
         for name, words, command in self.actions:
             room = look.font(12, bold=True).measure(words) + px(24)
-            tags = view.action(f"{name}{one.file}", (x, y + px(66), room, px(30)), command)
+            view.spot(f"{name}{one.file}", (x, y + px(66), room, px(30)), command)
             main = name in ("download", "open")
-            view.image(x, y + px(66), look.box(room, px(30), 8, p.accent if main else p.raised), tags=tags)
+            view.image(x, y + px(66), look.box(room, px(30), 8, p.accent if main else p.raised))
             view.text(
                 x + room // 2,
                 y + px(81),
@@ -14051,7 +15480,6 @@ class FileRow:
                 bold=True,
                 colour=p.on_accent if main else p.text,
                 anchor="center",
-                tags=tags,
             )
             x += room + px(8)
 
@@ -14178,12 +15606,12 @@ class MeetingRow:
     def draw(self, view: ListView, y: int, width: int) -> None:
         """Draw it."""
         look, px, p = view.look, view.look.px, view.look.palette
-        tags = view.action(f"meeting:{self.place}", (0, y, width, px(66)), self.choose)
+        view.spot(f"meeting:{self.place}", (0, y, width, px(66)), self.choose)
         fill, ring = (p.chosen, p.focus) if self.chosen else (p.card, "")
-        view.image(0, y, look.box(width, px(66), 12, fill, ring, 2), tags=tags)
-        view.image(px(14), y + px(13), look.avatar(self.host, 40), tags=tags)
+        view.image(0, y, look.box(width, px(66), 12, fill, ring, 2))
+        view.image(px(14), y + px(13), look.avatar(self.host, 40))
         room = width - px(68) - px(50)
-        view.text(px(68), y + px(24), self.title, 14, bold=True, room=room, tags=tags)
+        view.text(px(68), y + px(24), self.title, 14, bold=True, room=room)
         words = (
             f"{self.host} · "
             + (tr("1 person") if self.people == 1 else tr("{count} people", count=self.people))
@@ -14191,9 +15619,9 @@ class MeetingRow:
         )
         if self.other_version:
             words = tr("Another version of ConnectSphere: both need the same")
-        view.text(px(68), y + px(46), words, 12, colour=p.second, room=room, tags=tags)
+        view.text(px(68), y + px(46), words, 12, colour=p.second, room=room)
         if self.pin:
-            view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center", tags)
+            view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center")
 
 
 class PreviewCard:
@@ -14205,7 +15633,7 @@ class PreviewCard:
         px = look.px
         self.stage = Painted(look, parent, px(560), px(320))
         self.painter = TilePainter(1)
-        self._tile: Photo | None = None
+        self._tile: ImageTk.PhotoImage | None = None
         self._asked: tuple[Any, ...] = ()
         self.buttons = {
             what: Button(look, self.stage.canvas, partial(self.flip, what), icon=what, height=48, tip=tip)
@@ -14288,7 +15716,7 @@ class StartView:
     ) -> None:
         self.look, self.backend, self.entered = look, backend, entered
         self.frame = look.frame(parent)
-        self.chosen: MeetingListing | None = None
+        self.chosen: MeetingAd | None = None
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = False
@@ -14410,7 +15838,7 @@ class StartView:
             self.chosen = known
             self._join()
 
-    def _list(self, found: Sequence[MeetingListing]) -> None:
+    def _list(self, found: Sequence[MeetingAd]) -> None:
         rows: list[Row] = [
             MeetingRow(
                 one.title, one.host, one.people, one.address, one.pin, one.version != PROTOCOL,
@@ -14427,7 +15855,7 @@ class StartView:
         else:
             self.pin_area.pack_forget()
 
-    def _choose(self, one: MeetingListing) -> None:
+    def _choose(self, one: MeetingAd) -> None:
         self.chosen = one
         self.trouble.configure(text="")
         if one.pin:
@@ -14567,6 +15995,50 @@ class StartView:
 # -- settings -------------------------------------------------------------------------
 
 
+class PreviewTile:
+    """The own picture in the settings."""
+
+    def __init__(self, look: Look, parent: tk.Misc) -> None:
+        from PIL import Image, ImageTk
+
+        self.look, self.size = look, (look.px(480), look.px(270))
+        self.painter = TilePainter(1)
+        self.sheet = Painted(look, parent, *self.size)
+        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
+        self.sheet.image(0, 0, self.photo)
+        self.sheet.canvas.pack(anchor="w")
+        self._serial = -2
+
+    def show(self, serial: int, picture: Picture | None) -> None:
+        """Show the newest picture."""
+        if serial != self._serial:
+            self._serial = serial
+            words = "" if picture is not None else tr("The camera is off")
+            job = TileJob(
+                picture,
+                *self.size,
+                TileLook(name=tr("You"), mirror=True, note=words),
+                self.look.palette,
+                self.look.px.scale,
+            )
+            self.painter.submit("self", job)
+        for image in self.painter.take().values():
+            self.photo.paste(image)
+
+    def close(self) -> None:
+        """End its painter."""
+        self.painter.close()
+
+
+LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
+
+
+def offered(language: str) -> bool:
+    """Whether a language is complete, and the toolkit here can shape its script."""
+    complete = bool(TEXTS) and all(language in entry for entry in TEXTS.values())
+    return complete and (language != "hi" or sys.platform in ("win32", "darwin"))
+
+
 class SettingsDialog(Dialog):
     """Devices, look, language and keys; what is chosen holds at once and is remembered."""
 
@@ -14607,6 +16079,7 @@ class SettingsDialog(Dialog):
             for name, words, icon in self.PAGES
         }
         for tab in self.tabs.values():
+            tab.left = True
             tab.canvas.pack(padx=px(12), pady=px(3))
         Button(look, side, self.close, tr("Done"), kind="primary", width=px(176)).canvas.pack(
             side="bottom", padx=px(12), pady=px(20)
@@ -14653,7 +16126,7 @@ class SettingsDialog(Dialog):
         look, px = self.look, self.look.px
         self._words("Microphone")
         self._device("mic", self.page).canvas.pack(fill="x")
-        self.meter = Meter(look, self.page, 44, 11, 9)
+        self.meter = Meter(look, self.page, (self.width - px(262)) // px(11), 11, 9)
         self.meter.canvas.pack(anchor="w", pady=px(12))
         self._words("Speaker")
         row = look.frame(self.page, look.palette.panel)
@@ -14753,50 +16226,6 @@ class SettingsDialog(Dialog):
         super().close()
 
 
-class PreviewTile:
-    """The own picture in the settings."""
-
-    def __init__(self, look: Look, parent: tk.Misc) -> None:
-        from PIL import Image, ImageTk
-
-        self.look, self.size = look, (look.px(480), look.px(270))
-        self.painter = TilePainter(1)
-        self.sheet = Painted(look, parent, *self.size)
-        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
-        self.sheet.image(0, 0, self.photo)
-        self.sheet.canvas.pack(anchor="w")
-        self._serial = -2
-
-    def show(self, serial: int, picture: Picture | None) -> None:
-        """Show the newest picture."""
-        if serial != self._serial:
-            self._serial = serial
-            words = "" if picture is not None else tr("The camera is off")
-            job = TileJob(
-                picture,
-                *self.size,
-                TileLook(name=tr("You"), mirror=True, note=words),
-                self.look.palette,
-                self.look.px.scale,
-            )
-            self.painter.submit("self", job)
-        for image in self.painter.take().values():
-            self.photo.paste(image)
-
-    def close(self) -> None:
-        """End its painter."""
-        self.painter.close()
-
-
-LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
-
-
-def offered(language: str) -> bool:
-    """Whether a language is complete, and the toolkit here can shape its script."""
-    complete = bool(TEXTS) and all(language in entry for entry in TEXTS.values())
-    return complete and (language != "hi" or sys.platform in ("win32", "darwin"))
-
-
 # -- the meeting window ---------------------------------------------------------------
 
 
@@ -14832,6 +16261,106 @@ class Talk:
         if self._ending:
             self.root.after_cancel(self._ending)
         self._ending, self.on = "", False
+
+
+class EventWords:
+    """Turns events into toasts, dots, notes and floating reactions."""
+
+    def __init__(self, view: MainAppView) -> None:
+        self.view = view
+
+    def take(self, event: Json) -> None:
+        """Handle one event; those without a handler change the snapshot only."""
+        handler = getattr(self, "_on_" + str(event.get("event", "")), None)
+        if handler is not None:
+            handler(event)
+
+    def _on_reaction(self, event: Json) -> None:
+        self.view.reactions.add(str(event.get("emoji", "")), str(event.get("from", "")))
+
+    def _on_chat(self, event: Json) -> None:
+        view = self.view
+        own = event.get("from") == view.shot.name
+        if not (view.reading() or own or event.get("history")):
+            view.side.buttons["chat"].mark(unread=True)
+
+    def _on_private(self, event: Json) -> None:
+        self._on_chat(event)
+        if event.get("from") != self.view.shot.name and not self.view.reading():
+            name = str(event.get("from", ""))
+            self.view.toasts.add(
+                tr("{name} wrote to you in private", name=name),
+                "chat",
+                tr("Answer"),
+                partial(self.view._write_to, name),
+            )
+
+    def _on_join(self, event: Json) -> None:
+        self._note(tr("{name} joined", name=plain(str(event.get("name", "")))))
+
+    def _on_leave(self, event: Json) -> None:
+        self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
+
+    def _note(self, words: str) -> None:
+        chat = self.view.controller.snapshot().chat
+        self.view.chat.note(words, chat[-1].n if chat else 0)
+
+    def _on_state(self, event: Json) -> None:
+        old = next((one for one in self.view.shot.people if one.id == event.get("id")), None)
+        if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
+            self.view.toasts.add(tr("{name} raised a hand", name=old.name), "✋")
+
+    def _on_file_offer(self, event: Json) -> None:
+        if event.get("from") == self.view.shot.name:
+            return
+        words = tr(
+            "{name} offers {file} ({size})",
+            name=event.get("from"),
+            file=event.get("name"),
+            size=size_words(float(event.get("size", 0))),
+        )
+        self.view.toasts.add(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
+
+    def _on_file_saved(self, event: Json) -> None:
+        path = str(event.get("path", ""))
+        self.view.toasts.add(
+            tr("Saved: {name}", name=Path(path).name),
+            "check",
+            tr("Show"),
+            partial(self.view.show_folder, path),
+        )
+
+    def _on_file_failed(self, event: Json) -> None:
+        self.view.toasts.add(tr(str(event.get("reason") or "The file did not arrive")), "warning", stays=True)
+
+    def _on_screen_start(self, event: Json) -> None:
+        if event.get("id") != self.view.shot.me:
+            self.view.toasts.add(tr("{name} shares the screen", name=event.get("name")), "share")
+
+    def _on_device(self, event: Json) -> None:
+        if event.get("state") == "failed":
+            self.view.toasts.add(
+                tr(str(event.get("reason") or "A device does not work")),
+                "warning",
+                tr("Settings"),
+                self.view.settings,
+                stays=True,
+            )
+
+    def _on_error(self, event: Json) -> None:
+        self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
+
+    def _on_reconnected(self, _: Json) -> None:
+        self.view.toasts.add(tr("Connected again"), "check")
+
+    def _on_denied(self, event: Json) -> None:
+        self.view.left(str(event.get("reason", "")))
+
+    def _on_left(self, event: Json) -> None:
+        self.view.left(str(event.get("reason", "")))
+
+    def _on_ended(self, event: Json) -> None:
+        self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
 
 
 class MainAppView:
@@ -14969,7 +16498,7 @@ class MainAppView:
         self.pager.wipe()
         shown = min(stage.pages, 8)
         self.pager.canvas.configure(width=px(150 + 16 * shown))
-        self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center", ("back",))
+        self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center")
         x = px(30)
         for at in range(shown):
             here = at == min(stage.page, shown - 1)
@@ -14977,7 +16506,7 @@ class MainAppView:
                 x, px(14), self.look.box(px(14 if here else 7), px(7), 4, p.focus if here else p.line)
             )
             x += px(22 if here else 15)
-        self.pager.image(x + px(8), px(17), self.look.icon("right", 18, p.second), "center", ("on",))
+        self.pager.image(x + px(8), px(17), self.look.icon("right", 18, p.second), "center")
         self.pager.text(
             x + px(28),
             px(17),
@@ -14985,8 +16514,8 @@ class MainAppView:
             12,
             colour=p.second,
         )
-        self.pager.on("back", partial(stage.turn, -1))
-        self.pager.on("on", partial(stage.turn, 1))
+        self.pager.spot("back", (0, 0, px(26), px(34)), partial(stage.turn, -1))
+        self.pager.spot("on", (x, 0, px(200), px(34)), partial(stage.turn, 1))
 
     # what the user does
 
@@ -15134,6 +16663,7 @@ class MainAppView:
                 tr("They cannot come back into this meeting."),
                 (tr("Cancel"), "plain", lambda: None),
                 (tr("Remove"), "danger", partial(self.act, {"do": "remove", "who": name})),
+                first=tr("Cancel"),
             )
         )
 
@@ -15169,6 +16699,7 @@ class MainAppView:
                     stay,
                     (tr("Leave"), "plain", self.leave),
                     end,
+                    first=tr("Leave"),
                 )
             )
         else:
@@ -15201,104 +16732,9 @@ class MainAppView:
         self.frame.destroy()
 
 
-class EventWords:
-    """Turns events into toasts, dots, notes and floating reactions."""
-
-    def __init__(self, view: MainAppView) -> None:
-        self.view = view
-
-    def take(self, event: Json) -> None:
-        """Handle one event; those without a handler change the snapshot only."""
-        handler = getattr(self, "_on_" + str(event.get("event", "")), None)
-        if handler is not None:
-            handler(event)
-
-    def _on_reaction(self, event: Json) -> None:
-        self.view.reactions.add(str(event.get("emoji", "")), str(event.get("from", "")))
-
-    def _on_chat(self, event: Json) -> None:
-        view = self.view
-        own = event.get("from") == view.shot.name
-        if not (view.reading() or own or event.get("history")):
-            view.side.buttons["chat"].mark(unread=True)
-
-    def _on_private(self, event: Json) -> None:
-        self._on_chat(event)
-        if event.get("from") != self.view.shot.name and not self.view.reading():
-            name = str(event.get("from", ""))
-            self.view.toasts.add(
-                tr("{name} wrote to you in private", name=name),
-                "chat",
-                tr("Answer"),
-                partial(self.view._write_to, name),
-            )
-
-    def _on_join(self, event: Json) -> None:
-        self._note(tr("{name} joined", name=plain(str(event.get("name", "")))))
-
-    def _on_leave(self, event: Json) -> None:
-        self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
-
-    def _note(self, words: str) -> None:
-        chat = self.view.controller.snapshot().chat
-        self.view.chat.note(words, chat[-1].n if chat else 0)
-
-    def _on_state(self, event: Json) -> None:
-        old = next((one for one in self.view.shot.people if one.id == event.get("id")), None)
-        if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
-            self.view.toasts.add(tr("{name} raised a hand", name=old.name), "✋")
-
-    def _on_file_offer(self, event: Json) -> None:
-        if event.get("from") == self.view.shot.name:
-            return
-        words = tr(
-            "{name} offers {file} ({size})",
-            name=event.get("from"),
-            file=event.get("name"),
-            size=size_words(float(event.get("size", 0))),
-        )
-        self.view.toasts.add(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
-
-    def _on_file_saved(self, event: Json) -> None:
-        path = str(event.get("path", ""))
-        self.view.toasts.add(
-            tr("Saved: {name}", name=Path(path).name),
-            "check",
-            tr("Show"),
-            partial(self.view.show_folder, path),
-        )
-
-    def _on_file_failed(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason") or "The file did not arrive")), "warning", stays=True)
-
-    def _on_screen_start(self, event: Json) -> None:
-        if event.get("id") != self.view.shot.me:
-            self.view.toasts.add(tr("{name} shares the screen", name=event.get("name")), "share")
-
-    def _on_device(self, event: Json) -> None:
-        if event.get("state") == "failed":
-            self.view.toasts.add(
-                tr(str(event.get("reason") or "A device does not work")),
-                "warning",
-                tr("Settings"),
-                self.view.settings,
-                stays=True,
-            )
-
-    def _on_error(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
-
-    def _on_reconnected(self, _: Json) -> None:
-        self.view.toasts.add(tr("Connected again"), "check")
-
-    def _on_denied(self, event: Json) -> None:
-        self.view.left(str(event.get("reason", "")))
-
-    def _on_left(self, event: Json) -> None:
-        self.view.left(str(event.get("reason", "")))
-
-    def _on_ended(self, event: Json) -> None:
-        self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
+def grabbed(root: tk.Tk) -> bool:
+    """Whether a dialog or a menu has the keyboard for itself."""
+    return bool(root.tk.call("grab", "current"))
 
 
 class Keys:
@@ -15360,6 +16796,26 @@ class Keys:
             view.talk.release()
 
 
+def dark_title(root: tk.Tk, dark: bool) -> None:
+    """A dark title bar on Windows 10 and later."""
+    if sys.platform == "win32":
+        import ctypes
+
+        root.update_idletasks()
+        value = ctypes.c_int(int(dark))
+        window = ctypes.windll.user32.GetParent(root.winfo_id())
+        ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
+
+
+def sharp_display() -> None:
+    """Per-monitor DPI awareness on Windows, which must be set before the first window."""
+    if sys.platform == "win32":
+        import ctypes
+
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.windll.shcore.SetProcessDpiAwareness(2)
+
+
 class WindowLoop:
     """Owns the root window: start window or meeting window, and the one render loop."""
 
@@ -15409,6 +16865,7 @@ class WindowLoop:
 
     def restyle(self) -> None:
         """Build everything anew in the colours, size and language now chosen."""
+        before = self.look
         self._style()
         controller = self.controller
         if controller is not None and self.view is not None:
@@ -15416,6 +16873,7 @@ class WindowLoop:
             self._enter(controller)
         elif self.start is not None:
             self.show_start("")
+        before.forget()
 
     def show_start(self, trouble: str) -> None:
         """Show the start window, with a reason why one is back."""
@@ -15479,31 +16937,6 @@ class WindowLoop:
         self.root.destroy()
 
 
-def grabbed(root: tk.Tk) -> bool:
-    """Whether a dialog or a menu has the keyboard for itself."""
-    return bool(root.tk.call("grab", "current"))
-
-
-def dark_title(root: tk.Tk, dark: bool) -> None:
-    """A dark title bar on Windows 10 and later."""
-    if sys.platform == "win32":
-        import ctypes
-
-        root.update_idletasks()
-        value = ctypes.c_int(int(dark))
-        window = ctypes.windll.user32.GetParent(root.winfo_id())
-        ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
-
-
-def sharp_display() -> None:
-    """Per-monitor DPI awareness on Windows, which must be set before the first window."""
-    if sys.platform == "win32":
-        import ctypes
-
-        with contextlib.suppress(AttributeError, OSError):
-            ctypes.windll.shcore.SetProcessDpiAwareness(2)
-
-
 def run_window(app: AppBackend, controller: CallController | None = None) -> int:
     """Show the window until it is closed; returns the exit status.
 
@@ -15528,7 +16961,7 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT
+# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
 # ======================================================================================
 
 
@@ -15540,6 +16973,37 @@ class OneSentenceParser(argparse.ArgumentParser):
         raise UsageError(message[:1].upper() + message[1:] + ".")
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    try:
+        Ports.at(options.port if options.port is not None else DEFAULT_PORT)
+        if options.bind:
+            ipaddress.IPv4Address(options.bind)
+    except ValueError as error:
+        raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
+    if options.pin is not None and not options.pin.strip():
+        raise UsageError("The PIN must not be empty.")
+    if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
+        raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
+    if options.json and not options.list:
+        raise UsageError("--json goes with --list.")
+
+
+LIMIT_OPTIONS: Final[Mapping[str, str]] = {
+    "--largest-file": "the size of one file (2GB)",
+    "--largest-person": "of all files of one person (8GB)",
+    "--largest-meeting": "of all files together (32GB)",
+    "--free-disk": "what must stay free on this disk (1GB)",
+}
+
+
+def parse_size(text: str) -> int:
+    """A size in bytes from "500", "64 kB", "2GB", 1.5TB ...: binary units, as Explorer counts."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?([kmgt]?)i?b?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text} is no size such as 500MB or 2GB")
+    return int(float(found[1]) * (1 << 10 * " kmgt".index(found[2].lower() or " ")))
+
+
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of COMMANDS; UsageError for wrong ones."""
     parser = OneSentenceParser(prog="connectsphere", description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -15549,6 +17013,10 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
     only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
     only.add_argument("--list", action="store_true", help="print the meetings on this network")
+    only.add_argument(
+        "--demo", nargs="?", type=int, const=6, metavar="N", help="a meeting of N (6) simulated participants"
+    )
+    only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
@@ -15562,6 +17030,8 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--mic", metavar="MIC", help="none, default, tone, an index or a WAV file")
     parser.add_argument("--speaker", metavar="SPEAKER", help="none, default, an index or a WAV file to write")
     parser.add_argument("--downloads", metavar="DIR", help="where accepted files go")
+    for name, words in LIMIT_OPTIONS.items():
+        parser.add_argument(name, type=parse_size, metavar="SIZE", help=f"host: {words}")
     parser.add_argument("--host-key", metavar="FILE", help="the secret that makes its holder the host")
     parser.add_argument("--new", action="store_true", help="open a window although one is open")
     parser.add_argument("--log", metavar="FILE", help="write the log there")
@@ -15570,19 +17040,6 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     _check_options(options)
     return options
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    try:
-        Ports.at(options.port if options.port is not None else DEFAULT_PORT)
-        if options.bind:
-            ipaddress.IPv4Address(options.bind)
-    except ValueError as error:
-        raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
-    if options.pin is not None and not options.pin.strip():
-        raise UsageError("The PIN must not be empty.")
-    if options.json and not options.list:
-        raise UsageError("--json goes with --list.")
 
 
 def own_name() -> str:
@@ -15612,13 +17069,15 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
     """What the server needs, from the command line."""
     name = clean_name(options.name) if options.name else own_name()
     key = options.host_key
+    limits = [name[2:].replace("-", "_") for name in LIMIT_OPTIONS]
     return ServerOptions(
         title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
         host_name=name,
-        pin=options.pin or "",
+        pin=(options.pin or "").strip(),
         base=options.port or DEFAULT_PORT,
         bind=options.bind,
         host_key=make_host_key(Path(key) if key else home / "host.key"),
+        **{key: value for key in limits if (value := getattr(options, key)) is not None},
     )
 
 
@@ -15642,12 +17101,6 @@ def say(event: Json) -> None:
     """One event as a line on standard output."""
     sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
     sys.stdout.flush()
-
-
-def on_stop_signals(call: Callable[[], None]) -> None:
-    """Have `call` made at SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: call())
 
 
 # -- roles: each takes the options and returns the exit status --------------------------------------------
@@ -15681,9 +17134,14 @@ def role_serve_child(options: argparse.Namespace) -> int:
     return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
 
 
+def has_display() -> bool:
+    """Whether a window can be shown here."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def need_display() -> None:
     """Refused where no window can be shown, before anything is started."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_display():
         raise Refused("device", "There is no display for a window: use --headless.")
 
 
@@ -15700,9 +17158,36 @@ def role_host(options: argparse.Namespace) -> int:
     try:
         say(hosted.start())
         hosted.aim(chosen)
-        return run_headless(MeetingController(chosen, home), "", say)
+        return run_headless(MeetingController(chosen, home), say, ending="end")
     finally:
         hosted.close()
+
+
+def role_crowd(options: argparse.Namespace) -> int:
+    """Hidden: the simulated participants of `--demo`."""
+    on_stop_signals(lambda: None)
+    return run_crowd(sys.stdin, home_directory())
+
+
+def role_demo(options: argparse.Namespace) -> int:
+    """A meeting of simulated participants, on this machine alone unless `--bind` says otherwise."""
+    options.bind = options.bind or "127.0.0.1"
+    options.title = options.title or "Demo"
+    with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
+        os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
+        server = dataclasses.asdict(server_options(options, Path(home)))
+        chosen = client_options(options)
+        if has_display() and not options.headless:
+            program = Program(chosen, server, Path(home), look=False)
+            return run_window(program, program.demo(options.demo))
+        print("There is no display: the demo says what it sees and hears.", flush=True)
+        chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"
+        chosen.given |= {"camera", "mic", "speaker"}
+        program = Program(chosen, server, Path(home), look=False)
+        try:
+            return run_demo(program.demo(options.demo), options.demo, functools.partial(print, flush=True))
+        finally:
+            program.close()
 
 
 def role_join(options: argparse.Namespace) -> int:
@@ -15720,7 +17205,7 @@ def role_join(options: argparse.Namespace) -> int:
         program = Program(chosen, {}, home, look=False)
         return run_window(program, program.join(host, chosen.port, chosen.name, chosen.pin))
     chosen.address = resolve(host)
-    return run_headless(MeetingController(chosen, home), "", say)
+    return run_headless(MeetingController(chosen, home), say)
 
 
 def listed(ad: MeetingAd) -> Json:
@@ -15771,11 +17256,13 @@ def role_find(options: argparse.Namespace) -> int:
     finally:
         finder.close()
     chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint
-    return run_headless(MeetingController(chosen, home), ad.meeting, say)
+    return run_headless(MeetingController(chosen, home), say, meeting=ad.meeting)
 
 
 ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "mixer": role_mixer,
+    "crowd": role_crowd,
+    "demo": role_demo,
     "serve_child": role_serve_child,
     "serve": role_serve,
     "host": role_host,
@@ -15789,7 +17276,9 @@ def run(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
     set_up_logging(options)
     sys.setswitchinterval(0.0005)
-    role = next((run for name, run in ROLES.items() if getattr(options, name)), role_find)
+    role = next(
+        (role for name, role in ROLES.items() if getattr(options, name) not in (None, False)), role_find
+    )
     return role(options)
 
 

@@ -11,7 +11,7 @@ import queue
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +37,14 @@ LINES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class FakeMeeting:
+def ad(
+    meeting: str = "m1", title: str = "Year 7 Science", host: str = "Mr Lewis", **others: Any
+) -> cs.MeetingAd:
     """What the start window lists."""
-
-    meeting: str = "m1"
-    title: str = "Year 7 Science"
-    host: str = "Mr Lewis"
-    address: str = "192.168.1.20"
-    port: int = 9000
-    people: int = 23
-    pin: bool = True
-    locked: bool = False
-    fingerprint: str = "ab" * 32
-    version: int = cs.PROTOCOL
+    fields = {"address": "192.168.1.20", "port": 9000, "people": 23, "pin": True, "locked": False}
+    return cs.MeetingAd(
+        meeting, title, host, **{**fields, "fingerprint": "ab" * 32, "version": cs.PROTOCOL, **others}
+    )
 
 
 def card(number: int, size: tuple[int, int], at: float) -> cs.Picture:
@@ -197,19 +191,19 @@ class FakeBackend:
     def __init__(self, people: int = 9, settings: Mapping[str, Any] | None = None) -> None:
         self.people = people
         self.settings: dict[str, Any] = {"name": "Zuri Okafor", **(settings or {})}
-        self.meetings: list[FakeMeeting] = [
-            FakeMeeting(), FakeMeeting("m2", "Chess club", "Ms Brandt", "192.168.1.33", people=6, pin=False),
+        self.meetings: list[cs.MeetingAd] = [
+            ad(), ad("m2", "Chess club", "Ms Brandt", address="192.168.1.33", people=6, pin=False),
         ]  # fmt: skip
-        self.known: FakeMeeting | None = None
+        self.known: cs.MeetingAd | None = None
         self.refusal: cs.Refused | None = None
         self.calls: list[tuple[Any, ...]] = []
         self.controllers: list[FakeController] = []
         self.closed = False
 
-    def find(self) -> Sequence[FakeMeeting]:
+    def find(self) -> Sequence[cs.MeetingAd]:
         return self.meetings
 
-    def auto_join(self) -> FakeMeeting | None:
+    def auto_join(self) -> cs.MeetingAd | None:
         return self.known
 
     def join(

@@ -338,8 +338,9 @@ def pure_above_waterline(module: Module) -> list[str]:
 def unused_imports_of_owned(module: Module) -> list[str]:
     """Every import of an owned module is used by a section (ruff sees the others)."""
     used = {name for section in module.sections for s in section.body for name in module.names_used(s)}
+    ruled_elsewhere = {"annotations", "TYPE_CHECKING"}
     return [
-        f"{name} is imported and not used" for name in sorted(set(module.imports) - used - {"annotations"})
+        f"{name} is imported and not used" for name in sorted(set(module.imports) - used - ruled_elsewhere)
     ]
 
 
