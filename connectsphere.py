@@ -39,6 +39,7 @@ Threads, each named here; started by, may write, ends when:
     main                 the window or the headless loop; Tk is touched by it alone
     control              SERVER: the room, control links; ends by ConferenceServer.close
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
+    screen               SERVER: screen links, the shared tiles; ends by ScreenShareManager.close
     relay                SERVER: the video port, its peers and routes; ends by close
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
@@ -52,6 +53,8 @@ Threads, each named here; started by, may write, ends when:
     audio                CLIENT: the audio plane's port and seals; ends by close
     decoder              CLIENT: newest pictures to pixels; ends by close
     player               CLIENT: jitter buffer to speaker; ends by close
+    screen-decoder       CLIENT: from the first share on; tiles to pixels, owns the canvas; ends by close
+    presenter            CLIENT: while sharing; owns the screen source, codes its tiles; ends by close
     camera               CLIENT: while the camera is on, which it owns; encodes its layers
     microphone           CLIENT: while the microphone is on, which it owns
     file-transfer        CLIENT: one a moving file, which it reads or writes; ends with it
@@ -795,6 +798,24 @@ class MessageSplitter:
         return done
 
 
+SCREEN_HELLO: Final[Shape] = {"role": _exactly("presenter", "viewer"), "ticket": _hex(16)}
+SCREEN_ANSWER: Final[Shape] = {
+    "status": _exactly("ok", "denied"),
+    "code?": _text(32, "[a-z_]+"),
+    "reason?": _REASON,
+}
+
+
+def encode_record(record: Json) -> bytes:
+    """JSON as a length-prefixed message: what comes before the bytes of screen and files."""
+    return encode_message(json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
+
+
+def parse_record(payload: bytes, shape: Shape) -> Json:
+    """The JSON in `payload`, checked; PeerFault when it is not of `shape`."""
+    return _shaped(parse_json(payload), shape)
+
+
 # -- files: one TLS connection a transfer --------------------------------------------------
 #
 #   upload      client  {"type":"file_upload","ticket":T}\n
@@ -879,7 +900,10 @@ class Codec(enum.IntEnum):
 #   RECTANGLE    | 2 | epoch u32 | version u32 | x u16 | y u16 | w u16 | h u16 | codec u8 | bytes ...
 #   COMMIT       | 3 | epoch u32 | version u32 |
 #   POINTER      | 4 | x u16 | y u16 | shown u8 |
-#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |      (viewer to server: painted up to here)
+#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |
+#
+# Each commit is acknowledged, in order: by a viewer when it has painted it, by the server to the presenter
+# when most viewers have.
 
 _GEOMETRY: Final = struct.Struct(">BIHH")
 _RECTANGLE: Final = struct.Struct(">BIIHHHHB")
@@ -924,7 +948,7 @@ class Pointer(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """A viewer has painted `version`."""
+    """The commit of `version` has been painted."""
 
     epoch: int
     version: int
@@ -2558,6 +2582,7 @@ class TileCursor:
     epoch: int = -1
     lossy: int = 0
     lossless: int = 0
+    version: int = 0
     commit_owed: bool = False
     waiting: deque[Rectangle] = field(default_factory=deque)
 
@@ -2650,7 +2675,7 @@ class TileTable:
             return geometry
         if not cursor.waiting and cursor.commit_owed:
             cursor.commit_owed = False
-            return Commit(geometry.epoch, self._version)
+            return Commit(geometry.epoch, cursor.version)
         if not cursor.waiting and not self._begin_change(cursor):
             return None
         return cursor.waiting.popleft()
@@ -2673,6 +2698,7 @@ class TileTable:
                 return False
             cursor.lossless = exact
             cursor.waiting.append(self._lossless.rectangles[exact])
+        cursor.version = self._version
         cursor.commit_owed = True
         return True
 
@@ -4821,6 +4847,92 @@ class TlsLink:
         return bytes(chunk)
 
 
+SCREEN_BUFFER: Final = 128 << 10
+SCREEN_UNSENT: Final = 16 << 10
+
+
+def keep_buffers_small(sock: socket.socket) -> None:
+    """Let the kernel hold little that is not sent yet, so that what is sent next is the newest."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SCREEN_BUFFER)
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, SCREEN_UNSENT)
+
+
+class TileFeed:
+    """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
+
+    A change is begun only while fewer than AHEAD wait to be acknowledged: so nothing piles up in kernels, in
+    the network or before a slow decoder either.
+    """
+
+    AHEAD = 2
+
+    def __init__(self, link: TlsLink, table: TileTable) -> None:
+        self._link = link
+        self._table = table
+        self._cursor = TileCursor()
+        self._under_way: collections.deque[tuple[int, float]] = collections.deque()
+        self._change = 0
+        self._pointer: Pointer | None = None
+        self.sent = 0
+        link.on_room = self._fill
+        link.ask_room()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a change could be begun now."""
+        between = not self._cursor.waiting and not self._cursor.commit_owed
+        return between and len(self._under_way) < self.AHEAD
+
+    def update(self) -> None:
+        """The table has something new."""
+        self._link.ask_room()
+
+    def restart(self, table: TileTable) -> None:
+        """Go on with another table, from its beginning."""
+        self._table = table
+        self._cursor = TileCursor()
+        self._change = 0
+        self._link.ask_room()
+
+    def point(self, pointer: Pointer) -> None:
+        """Where the pointer is now."""
+        self._pointer = pointer
+        self._link.ask_room()
+
+    def acknowledge(self, now: float) -> tuple[int, float]:
+        """The oldest change under way was painted: (its bytes, seconds that took). PeerFault if none is."""
+        if not self._under_way:
+            raise PeerFault("bad_screen", "acknowledged too much")
+        size, begun = self._under_way.popleft()
+        self._link.ask_room()
+        return size, now - begun
+
+    def _fill(self) -> None:
+        """Queue about one TLS record of what is newest."""
+        room = SCREEN_UNSENT
+        while room > 0 and (message := self._next()) is not None:
+            data = encode_message(encode_screen(message))
+            self._link.send(data)
+            self.sent += len(data)
+            self._change += len(data)
+            room -= len(data)
+            if isinstance(message, Commit):
+                self._under_way.append((self._change, time.monotonic()))
+                self._change = 0
+
+    def _next(self) -> ScreenMessage | None:
+        if self._pointer is not None and self._table.geometry is not None:
+            pointer, self._pointer = self._pointer, None
+            return pointer
+        fresh = self._table.geometry is not None and self._table.geometry.epoch != self._cursor.epoch
+        mid_change = bool(self._cursor.waiting) or self._cursor.commit_owed
+        return self._table.since(self._cursor) if fresh or mid_change or self.ready else None
+
+
 class TlsStream:
     """A blocking TLS connection that one thread owns; only `abort` may come from others.
 
@@ -6096,6 +6208,33 @@ def encode_png(picture: Picture) -> bytes:
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
+def encode_lossless(picture: Picture) -> bytes:
+    """A BGR picture without loss: PNG or WebP, whichever is smaller where that can be had in time."""
+    import cv2
+
+    def webp() -> bytes:
+        return cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+
+    sample = np.ascontiguousarray(picture[::8, ::8]).reshape(-1, 3).astype(np.uint32)
+    if len(np.unique(sample @ np.array([1, 256, 65_536], np.uint32))) < 128:  # text, drawings: always WebP
+        return webp()
+    png = encode_png(picture)
+    if len(png) > picture.nbytes // 3:  # a photograph: WebP takes ten times as long to gain a tenth
+        return png
+    return min(webp(), png, key=len)
+
+
+def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
+    """Draw a mouse pointer into a BGR picture, its tip `at` (x, y)."""
+    import cv2
+
+    size = max(1.0, picture.shape[0] / 1080)
+    outline = np.array([(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]) * size + at
+    points = outline.round().astype(np.int32)[None]
+    cv2.fillPoly(picture, points, (255, 255, 255), cv2.LINE_AA)
+    cv2.polylines(picture, points, True, (0, 0, 0), max(1, round(size)), cv2.LINE_AA)
+
+
 def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
     """The BGR picture in `data`, its sides divided by `reduce` (1, 2 or 4); PeerFault if it is none.
 
@@ -7239,6 +7378,8 @@ class _Grabber:
 
     def __init__(self) -> None:
         self._mss: Any = None
+        self._raw = bytearray()
+        self._picture: Picture = np.zeros((0, 0, 3), np.uint8)
         self.reopen()
 
     def reopen(self) -> None:
@@ -7271,7 +7412,7 @@ class _Grabber:
         return self._areas[0]
 
     def grab(self, area: _Rectangle) -> Picture:
-        """What is seen in `area`: BGR."""
+        """What is seen in `area`: BGR; the very array of the call before where nothing has changed."""
         import cv2
         from mss.exception import ScreenShotError
 
@@ -7280,8 +7421,11 @@ class _Grabber:
         except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
             log.info("screen: %s", fault)
             raise DeviceError("The screen cannot be seen any more.") from fault
-        pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
-        return cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+        same_size = self._picture.shape[:2] == (shot.height, shot.width)
+        if not same_size or shot.raw != self._raw:
+            pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
+            self._raw, self._picture = shot.raw, cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+        return self._picture
 
     def close(self) -> None:
         """Close mss."""
@@ -7767,6 +7911,194 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
     Worker("mixer-orders", listen).start()
     mixer.run()
     return 0
+
+
+# -- the screen plane -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ScreenPeer:
+    """One connection of the screen plane. role: empty until its ticket is accepted."""
+
+    link: TlsLink
+    sock: Socket  # as accepted
+    messages: MessageSplitter
+    role: str = ""
+    id: int = 0
+    asked: bool = False
+    feed: TileFeed | None = None
+    painted: tuple[int, int] = (-1, -1)  # epoch, version
+
+
+class ScreenShareManager:
+    """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
+
+    `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
+    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
+    """
+
+    HELLO_LIMIT = 4_096
+    VIEWER_LIMIT = 64
+
+    def __init__(
+        self,
+        identity: Identity,
+        half_open: HalfOpen,
+        counters: Counters,
+        claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
+        released: Callable[[int], None],
+    ) -> None:
+        self.reactor = Reactor("screen", counters)
+        self._context = server_context(identity)
+        self._half_open = half_open
+        self._claim = claim
+        self._released = released
+        self._table = TileTable()
+        self._presenter: ScreenPeer | None = None
+        self._viewers: set[ScreenPeer] = set()
+        self._unsaid: collections.deque[Commit] = collections.deque()  # commits that few have painted yet
+        self._pointer = Pointer(0, 0, False)
+
+    def accept(self, sock: Socket, address: str) -> None:
+        """Take a fresh connection; from any thread."""
+        self.reactor.post(lambda: self._open(sock))
+
+    def stop(self, ident: int) -> None:
+        """Member `ident` may not present any longer; from any thread."""
+        self.reactor.post(lambda: self._end(ident, ("presenter",)))
+
+    def drop(self, ident: int) -> None:
+        """Member `ident` has left; from any thread."""
+        self.reactor.post(lambda: self._end(ident, ("presenter", "viewer")))
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End every connection and the thread; may be called twice."""
+        self.reactor.close(deadline)
+
+    # -- coming and going
+
+    def _open(self, sock: Socket) -> None:
+        keep_buffers_small(sock)
+        link = TlsLink(self.reactor, sock, self._context, server=True)
+        peer = ScreenPeer(link, sock, MessageSplitter(self.HELLO_LIMIT))
+        late = self.reactor.later(HANDSHAKE_SECONDS, lambda: None if peer.role else link.discard("timeout"))
+
+        def on_close(reason: str) -> None:
+            late.cancel()
+            self._half_open.leave(sock)
+            self._closed(peer)
+
+        def on_bytes(data: bytes) -> None:
+            for payload in peer.messages.push(data):
+                self._on_message(peer, payload)
+
+        link.on_close, link.on_bytes = on_close, on_bytes
+        link.begin()
+
+    def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
+        if peer.role == "presenter":
+            self._on_presenter(peer, parse_screen(payload))
+        elif peer.role == "viewer":
+            self._on_viewer(peer, parse_screen(payload))
+        elif peer.asked:
+            raise PeerFault("unexpected_message", "before the answer")
+        else:
+            hello = parse_record(payload, SCREEN_HELLO)
+            peer.asked = True
+
+            def answer(ident: int, refused: Refused | None) -> None:
+                self.reactor.post(lambda: self._claimed(peer, hello["role"], ident, refused))
+
+            self._claim(hello["role"], hello["ticket"], answer)
+
+    def _claimed(self, peer: ScreenPeer, role: str, ident: int, refused: Refused | None) -> None:
+        if refused:
+            denied = {"status": "denied", "code": refused.code, "reason": refused.reason}
+            peer.link.send(encode_record(denied))
+            peer.link.close("denied")
+        elif peer.link.closed:
+            if role == "presenter" and not (self._presenter and self._presenter.id == ident):
+                self._released(ident)
+        else:
+            peer.role, peer.id = role, ident
+            self._half_open.leave(peer.sock)
+            peer.link.send(encode_record({"status": "ok"}))
+            if role == "presenter":
+                self._begin_presenting(peer)
+            else:
+                self._begin_viewing(peer)
+
+    def _begin_presenting(self, peer: ScreenPeer) -> None:
+        before, self._presenter = self._presenter, peer
+        if before:
+            before.link.discard("replaced")
+        peer.messages = MessageSplitter()
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._table = TileTable()
+        self._unsaid.clear()
+        self._pointer = Pointer(0, 0, False)
+        for viewer in self._viewers:
+            viewer.painted = (-1, -1)
+            if viewer.feed:
+                viewer.feed.restart(self._table)
+
+    def _begin_viewing(self, peer: ScreenPeer) -> None:
+        peer.messages = MessageSplitter(self.VIEWER_LIMIT)
+        self._viewers.add(peer)
+        peer.feed = TileFeed(peer.link, self._table)
+        peer.feed.point(self._pointer)
+
+    def _end(self, ident: int, roles: tuple[str, ...]) -> None:
+        for peer in [*self._viewers, *filter(None, [self._presenter])]:
+            if peer.id == ident and peer.role in roles:
+                peer.link.discard("over")
+
+    def _closed(self, peer: ScreenPeer) -> None:
+        self._viewers.discard(peer)
+        if peer is self._presenter:
+            self._presenter = None
+            self._start_anew()
+            self._released(peer.id)
+        else:
+            self._acknowledge()
+
+    # -- what they say
+
+    def _on_presenter(self, peer: ScreenPeer, message: ScreenMessage) -> None:
+        match message:
+            case Geometry():
+                self._table.set_geometry(message)
+            case Rectangle():
+                self._table.put(message)
+            case Commit():
+                self._table.commit(message)
+                self._unsaid.append(message)
+                for viewer in list(self._viewers):
+                    cast(TileFeed, viewer.feed).update()
+                self._acknowledge()
+            case Pointer():
+                self._pointer = message
+                for viewer in list(self._viewers):
+                    cast(TileFeed, viewer.feed).point(message)
+            case Acknowledge():
+                raise PeerFault("unexpected_message", "acknowledge")
+
+    def _on_viewer(self, peer: ScreenPeer, message: ScreenMessage) -> None:
+        if not isinstance(message, Acknowledge):
+            raise PeerFault("unexpected_message", type(message).__name__)
+        cast(TileFeed, peer.feed).acknowledge(time.monotonic())
+        peer.painted = (message.epoch, message.version)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Tell the presenter what most viewers have painted: it goes at their pace, not at the slowest's."""
+        painted = sorted(viewer.painted for viewer in self._viewers)
+        middle = painted[len(painted) // 2] if painted else (math.inf, math.inf)
+        while self._presenter and self._unsaid and tuple(self._unsaid[0]) <= middle:
+            acknowledge = Acknowledge(*self._unsaid.popleft())
+            self._presenter.link.send(encode_message(encode_screen(acknowledge)))
 
 
 # -- the files plane: one thread a connection ---------------------------------------------------------
@@ -8267,6 +8599,9 @@ class ConferenceServer:
         self._reactor = Reactor("control", self.counters)
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
+        self._screen = ScreenShareManager(
+            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
+        )
         self._files = FileStore(
             self.room, self._reactor, self._half_open, self._apply, identity, self.counters
         )
@@ -8300,9 +8635,10 @@ class ConferenceServer:
         self._mixer.start()
         self._relay.loop.start()
         self._reactor.start()
+        self._screen.reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
         self._lobby.start()
-        begin = (self._begin_control, self._begin_screen, self._files.begin)
+        begin = (self._begin_control, self._screen.accept, self._files.begin)
         for listener, name, accept in zip(
             self._listeners, ("control", "screen", "files"), begin, strict=True
         ):
@@ -8319,6 +8655,7 @@ class ConferenceServer:
         self._close_listeners()
         self._files.close(1.0)
         self._reactor.close(deadline / 2)
+        self._screen.close(1.0)
         self._lobby.close(1.0)
         self._mixer.close(deadline / 2)
         self._close_ports()
@@ -8393,9 +8730,6 @@ class ConferenceServer:
     def _evict(self, sock: Socket) -> None:
         self.counters.add("half_open_evicted")
         cut_off(sock)
-
-    def _begin_screen(self, sock: Socket, address: str) -> None:
-        sock.close()
 
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
@@ -8540,6 +8874,7 @@ class ConferenceServer:
         self._sessions.pop(ident, None)
         self._files.forget(ident)
         self._mixer.tell({"do": "remove", "id": ident})
+        self._screen.drop(ident)
         if self._relay:
             relay = self._relay
             relay.loop.post(lambda: relay.remove(ident))
@@ -8568,10 +8903,10 @@ class ConferenceServer:
                 case MeetingOver():
                     self.reason = effect.reason
                     self.over.set()
+                case ShareStopped():
+                    self._screen.stop(effect.id)
                 case FileGone():
                     self._files.remove(effect.file)
-                case ShareStopped():
-                    pass
 
     def _tell(self, effect: Tell) -> None:
         line = encode_line(effect.message)
@@ -8592,6 +8927,30 @@ class ConferenceServer:
             session.stage = "over"
             session.link.close("removed")
             self._forget(effect.id)
+
+    # -- the screen plane
+
+    def _claim_screen(self, role: str, ticket: str, answer: Callable[[int, Refused | None], None]) -> None:
+        self._reactor.post(lambda: self._redeem_screen(role, ticket, answer))
+
+    def _redeem_screen(self, role: str, ticket: str, answer: Callable[[int, Refused | None], None]) -> None:
+        try:
+            found = self.room.redeem(ticket, "screen", time.monotonic())
+            if found.direction != role:
+                raise PeerFault("bad_ticket", role)
+            member = found.member
+            if role == "presenter":
+                self._apply(self.room.share_start(member))
+        except PeerFault as fault:
+            self.counters.add(fault.kind)
+            answer(0, Refused("not_allowed", "That ticket is not valid, or not any longer."))
+        except Refused as refused:
+            answer(0, refused)
+        else:
+            answer(member, None)
+
+    def _screen_released(self, ident: int) -> None:
+        self._reactor.post(lambda: self._apply(self.room.share_stop(ident)))
 
     # -- the mixer's process
 
@@ -9453,6 +9812,603 @@ class MediaManager:
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
 
+# -- the screen plane ----------------------------------------------------------------------------------------
+
+SCREEN_RETRY: Final = 0.3
+Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
+
+
+class ScreenLink:
+    """One connection of the screen plane, from asking for its ticket on. Reactor's thread only.
+
+    `on_ready()` once it is accepted, `on_message(message)`, `on_closed(code, reason)` once unless it was
+    closed from here; `code` is empty when it just broke.
+    """
+
+    def __init__(self, reactor: Reactor, options: ClientOptions, role: str) -> None:
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_message: Callable[[ScreenMessage], None] = lambda message: None
+        self.on_closed: Callable[[str, str], None] = lambda code, reason: None
+        self.link: TlsLink | None = None
+        self._reactor = reactor
+        self._options = options
+        self._role = role
+        self._messages = MessageSplitter()
+        self._ticket = ""
+        self._accepted = False
+        self._over = False
+        self._refused = ("", "")
+
+    def begin(self, request: Request) -> ScreenLink:
+        """Ask for a ticket and connect with it."""
+        request({"type": "ticket", "plane": "screen", "direction": self._role}, self._on_ticket)
+        return self
+
+    def close(self) -> None:
+        """End it, without `on_closed`."""
+        self._over = True
+        if self.link:
+            self.link.discard("closed")
+
+    def say(self, message: ScreenMessage) -> None:
+        """Send a message; nothing when it is over."""
+        if self.link:
+            self.link.send(encode_message(encode_screen(message)))
+
+    def _on_ticket(self, answer: Json) -> None:
+        if self._over:
+            return
+        if answer["type"] != "ticket":
+            self._over = True
+            self.on_closed(answer["code"], answer["reason"])
+            return
+        self._ticket = answer["ticket"]
+        address = (self._options.address, Ports.at(self._options.port).screen)
+        try:
+            link = connect_link(self._reactor, address, client_context(), self._options.bind)
+        except OSError as error:
+            self._closed(str(error))
+            return
+        keep_buffers_small(link.socket)
+        self.link = link
+        link.on_open, link.on_bytes, link.on_close = self._opened, self._on_bytes, self._closed
+        self._reactor.later(
+            2 * HANDSHAKE_SECONDS, lambda: None if self._accepted else link.discard("timeout")
+        )
+        link.begin(connected=False)
+
+    def _opened(self, link: TlsLink) -> None:
+        if not hmac.compare_digest(self._options.fingerprint, link.fingerprint):
+            self._refused = ("host_changed", "The screen comes from another computer than the meeting.")
+            link.discard("host_changed")
+            return
+        link.send(encode_record({"role": self._role, "ticket": self._ticket}))
+
+    def _on_bytes(self, data: bytes) -> None:
+        for payload in self._messages.push(data):
+            if self._accepted:
+                self.on_message(parse_screen(payload))
+                continue
+            answer = parse_record(payload, SCREEN_ANSWER)
+            if answer["status"] == "denied":
+                self._refused = (answer.get("code", "not_allowed"), answer.get("reason", ""))
+                cast(TlsLink, self.link).discard("denied")
+                return
+            self._accepted = True
+            self.on_ready()
+
+    def _closed(self, reason: str) -> None:
+        if not self._over:
+            self._over = True
+            code, words = self._refused
+            self.on_closed(code, words or reason)
+
+
+class ScreenViewer:
+    """What someone else shares: decoded and painted on a thread of its own, shown whole or not at all.
+
+    `put` and `clear` belong to the reactor's thread; pictures and figures may be asked for from any.
+    """
+
+    MOST_WAITING = 64 << 20
+    LOOK_SECONDS = 0.1  # how often the test card's clock is looked for
+
+    def __init__(self, reactor: Reactor, counters: Counters) -> None:
+        self.updates = 0
+        self._reactor = reactor
+        self._counters = counters
+        self._jobs: queue.SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]
+        self._jobs = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of what follows, up to the serial
+        self._canvas = TileCanvas()
+        self._whole = False
+        self._pointer: Pointer | None = None
+        self._serial = 0
+        self._shown: tuple[int, Picture | None] = (0, None)
+        self._before: Picture | None = None  # the last whole picture of another size
+        self._put = self._taken = 0  # bytes of rectangles, by the reactor and by the decoder
+        self._ends = self._ends_seen = 0  # of shares, likewise
+        self._arrivals: collections.deque[tuple[float, int]] = collections.deque()
+        self._latency: collections.deque[tuple[float, float]] = collections.deque(maxlen=200)
+        self._looked = -math.inf
+        self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
+        self._started = False
+
+    def put(self, link: ScreenLink, message: ScreenMessage) -> None:
+        """Take a message; PeerFault when far more comes than was acknowledged."""
+        size = len(message.data) if isinstance(message, Rectangle) else 0
+        self._put += size
+        if self._put - self._taken > self.MOST_WAITING:
+            raise PeerFault("screen_flood")
+        now = time.monotonic()
+        self._arrivals.append((now, size))
+        while self._arrivals[0][0] < now - RATE_SECONDS:
+            self._arrivals.popleft()
+        if not self._started:
+            self._started = True
+            self._worker.start()
+        self._jobs.put((link, message))
+
+    def clear(self) -> None:
+        """Nobody shares any longer."""
+        self._ends += 1
+        self._jobs.put((None, None))
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        self._worker.close()
+
+    def picture(self) -> tuple[int, Picture | None]:
+        """(serial, newest whole picture with the mouse pointer in it)."""
+        with self._lock:
+            if self._ends != self._ends_seen:
+                return self._serial + 1, None
+            if self._shown[0] != self._serial:
+                self._shown = (self._serial, self._copy(pointed=True))
+            return self._shown
+
+    def newest(self) -> Picture | None:
+        """A copy of the newest whole picture, exactly as it is shared."""
+        with self._lock:
+            return self._copy(pointed=False) if self._ends == self._ends_seen else None
+
+    def stats(self) -> Json:
+        """The `stats` entry: rates over 2 s, `updates` since joining."""
+        recent = time.monotonic() - RATE_SECONDS
+        delays = sorted(value for at, value in list(self._latency) if at >= recent)
+        sizes = [size for at, size in list(self._arrivals) if at >= recent]
+        return {
+            "updates": self.updates,
+            "kbps": round(sum(sizes) * 8 / 1000 / RATE_SECONDS),
+            "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
+            "exact": self._ends == self._ends_seen and self._canvas.exact,
+        }
+
+    def _copy(self, *, pointed: bool) -> Picture | None:
+        if not self._whole:
+            return self._before
+        picture = self._canvas.picture.copy()
+        pointer = self._pointer
+        if pointed and pointer and pointer.shown:
+            draw_pointer(picture, (pointer.x, pointer.y))
+        return picture
+
+    def _run(self, worker: Worker) -> None:
+        while (job := self._jobs.get()) is not None and not worker.stopping.is_set():
+            try:
+                self._take(*job)
+            except PeerFault as fault:
+                self._counters.add(fault.kind)
+
+    def _take(self, link: ScreenLink | None, message: ScreenMessage | None) -> None:
+        match message:
+            case Rectangle():
+                self._taken += len(message.data)
+                self._canvas.place(message, decode_picture(message.data))
+            case Commit():
+                self._paint(message)
+                if link:
+                    self._reactor.post(lambda: link.say(Acknowledge(*message)))
+            case Geometry():
+                with self._lock:
+                    self._before = self._canvas.picture if self._whole else self._before
+                    self._canvas.set_geometry(message)
+                    self._whole = False
+            case Pointer():
+                with self._lock:
+                    self._pointer = message
+                    self._serial += 1
+            case None:
+                with self._lock:
+                    self._canvas, self._whole = TileCanvas(), False
+                    self._pointer = self._before = None
+                    self._ends_seen += 1
+                    self._serial += 1
+
+    def _paint(self, commit: Commit) -> None:
+        with self._lock:
+            changed = self._canvas.commit(commit)
+            self._whole = True
+            self._serial += changed
+        now = time.monotonic()
+        if not changed:
+            return
+        self.updates += 1
+        if now - self._looked >= self.LOOK_SECONDS:
+            self._looked = now
+            latency = read_clock(self._canvas.picture, time.time())
+            if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
+                self._latency.append((now, latency))
+
+
+class ScreenPresenter:
+    """The presenting thread: grabs, finds what has changed, codes it. What is newest goes to the link.
+
+    `on_open()` once the source is there, `on_failed(reason)` when it is not or no longer; both on the
+    reactor's thread, which alone touches the table and the feed.
+    """
+
+    BUSY, IDLE = 1 / 20, 1 / 12  # seconds from one look to the next while things change, and when not
+    CALM_SECONDS = 3.0
+    BEST_QUALITY, WORST_QUALITY = 80, 35
+    QUICK, SLOW = 0.15, 0.3  # seconds until most viewers have painted: quality goes up, or down
+    LOSSLESS_SECONDS = 0.03  # spent on exact copies before the next look
+
+    def __init__(self, source: str, reactor: Reactor) -> None:
+        self.on_open: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[str], None] = lambda reason: None
+        self.preview: tuple[int, Picture | None] = (0, None)
+        self.opened = False
+        self.feed: TileFeed | None = None
+        self._source = source
+        self._reactor = reactor
+        self._table = TileTable()
+        self._ready = threading.Event()  # the link has room for something new
+        self._quality = self.BEST_QUALITY
+        self._differ = TileDiffer()
+        self._still = StillTiles(0, 0)
+        self._geometry = Geometry(0, 0, 0)
+        self._version = 0
+        self._pointer = Pointer(0, 0, False)
+        self._changed_at = 0.0
+        self._sent: collections.deque[tuple[float, int, float]] = collections.deque()
+        self._updates = 0
+        self._exact = False
+        self._worker = Worker("presenter", self._run, self._ready.set)
+
+    def start(self) -> None:
+        """Open the source and look at it."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; returns at once."""
+        self._worker.stop()
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        self._worker.close()
+
+    def attach(self, link: TlsLink) -> None:
+        """Send everything to `link`, from the beginning."""
+        self.feed = TileFeed(link, self._table)
+        self.feed.point(self._pointer)
+        self._ready.set()
+
+    def detach(self) -> None:
+        """The link is gone."""
+        self.feed = None
+
+    def acknowledge(self) -> None:
+        """Most viewers have painted the oldest change under way."""
+        if self.feed is None:
+            return
+        now = time.monotonic()
+        size, seconds = self.feed.acknowledge(now)
+        self._updates += 1
+        self._sent.append((now, size, seconds))
+        while self._sent[0][0] < now - RATE_SECONDS:
+            self._sent.popleft()
+        self._follow(size, seconds)
+        if self.feed.ready:
+            self._ready.set()
+
+    def stats(self) -> Json:
+        """The `stats` entry of who shares; latency until most viewers have painted."""
+        recent = time.monotonic() - RATE_SECONDS
+        sent = [(size, seconds) for at, size, seconds in list(self._sent) if at >= recent]
+        delays = sorted(seconds for _, seconds in sent)
+        return {
+            "updates": self._updates,
+            "kbps": round(sum(size for size, _ in sent) * 8 / 1000 / RATE_SECONDS),
+            "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
+            "exact": self._exact,
+        }
+
+    def _follow(self, size: int, seconds: float) -> None:
+        """The quality of big changes follows the time that they take."""
+        if size < 1 << 15:
+            return
+        if seconds > self.SLOW:
+            self._quality = max(self.WORST_QUALITY, self._quality - 8)
+        elif seconds < self.QUICK:
+            self._quality = min(self.BEST_QUALITY, self._quality + 2)
+
+    def _run(self, worker: Worker) -> None:
+        try:
+            with contextlib.closing(open_screen(self._source)) as screen:
+                self._look(screen, time.monotonic())
+                self.opened = True
+                self._reactor.post(self.on_open)
+                self._watch(worker, screen)
+        except DeviceError as error:
+            reason = error.reason
+            self._reactor.post(lambda: self.on_failed(reason))
+
+    def _watch(self, worker: Worker, screen: ScreenSource) -> None:
+        while not worker.stopping.is_set():
+            self._ready.wait(1.0)
+            began = time.monotonic()
+            if not worker.stopping.is_set():
+                self._look(screen, began)
+            busy = time.monotonic() - began
+            worker.stopping.wait(max(self._pause(began) - busy, busy / 4))
+
+    def _pause(self, now: float) -> float:
+        """Seconds from one look to the next."""
+        due = self._still.next_due()
+        if due is not None and due <= now:  # exact copies wait for their turn
+            return 0.0
+        return self.IDLE if now - self._changed_at > self.CALM_SECONDS else self.BUSY
+
+    def _look(self, screen: ScreenSource, now: float) -> None:
+        """One look: what has changed goes out at once, what has been still for long enough exactly."""
+        picture = screen.grab()
+        geometry, pointer = self._geometry, self._pointed(screen)
+        height, width = picture.shape[:2]
+        messages: list[ScreenMessage] = []
+        if (width, height) != geometry[1:]:
+            self._geometry = geometry = Geometry(geometry.epoch + 1, width, height)
+            self._still = StillTiles(-(-height // TILE), -(-width // TILE))
+            messages.append(geometry)
+        self._version += 1
+        if picture is not self.preview[1] or messages:
+            mask = self._differ.changed(picture)
+            if mask.any():
+                self._changed_at = now
+                self._still.changed(mask, now)
+                messages += self._lossy(picture, mask)
+                self.preview = (self.preview[0] + 1, picture)
+        messages += self._lossless(picture, now)
+        self._exact = self._still.next_due() is None
+        if messages:
+            messages.append(Commit(geometry.epoch, self._version))
+            self._ready.clear()
+        if messages or pointer:
+            self._reactor.post(lambda: self._offer(messages, pointer))
+
+    def _pointed(self, screen: ScreenSource) -> Pointer | None:
+        """The pointer, if it has moved."""
+        at = screen.pointer()
+        pointer = Pointer(at[0], at[1], True) if at else Pointer(0, 0, False)
+        if pointer == self._pointer:
+            return None
+        self._pointer = pointer
+        return pointer
+
+    def _lossy(self, picture: Picture, mask: NDArray[np.bool_]) -> Iterator[Rectangle]:
+        epoch, width, height = self._geometry
+        for x, y, w, h in merge_rectangles(mask, width, height):
+            data = encode_jpeg(picture[y : y + h, x : x + w], self._quality)
+            yield Rectangle(epoch, self._version, x, y, w, h, Codec.JPEG, data)
+
+    def _lossless(self, picture: Picture, now: float) -> Iterator[Rectangle]:
+        """Exact copies of what has been still, for as long as there is time before the next look."""
+        epoch, width, height = self._geometry
+        due = self._still.due(now)
+        for x, y, w, h in merge_rectangles(due, width, height) if due.any() else ():
+            data = encode_lossless(picture[y : y + h, x : x + w])
+            codec = Codec.PNG if data.startswith(b"\x89PNG") else Codec.WEBP
+            self._still.sent(x, y, w, h)
+            yield Rectangle(epoch, self._version, x, y, w, h, codec, data)
+            if time.monotonic() - now > self.LOSSLESS_SECONDS:
+                return
+
+    def _offer(self, messages: list[ScreenMessage], pointer: Pointer | None) -> None:
+        for message in messages:
+            match message:
+                case Geometry():
+                    self._table.set_geometry(message)
+                case Rectangle():
+                    self._table.put(message)
+                case Commit():
+                    self._table.commit(message)
+        if self.feed is None:
+            return
+        if pointer:
+            self.feed.point(pointer)
+        self.feed.update()
+        if self.feed.ready:
+            self._ready.set()
+
+
+class ScreenPlane:
+    """A participant's part in the screen plane: looks on while someone shares, or shares.
+
+    Reactor's thread, except `picture`, `newest`, `stats` and `close`. `on_error(code, reason)` when the
+    own share could not begin or go on; `on_sharing(on)` when it begins and ends.
+    """
+
+    RETRIES = 5
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        options: ClientOptions,
+        counters: Counters,
+        request: Request,
+        on_error: Callable[[str, str], None],
+        on_sharing: Callable[[bool], None],
+    ) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._request = request
+        self._on_error = on_error
+        self._on_sharing = on_sharing
+        self._viewer = ScreenViewer(reactor, counters)
+        self._presenter: ScreenPresenter | None = None
+        self._view_link: ScreenLink | None = None
+        self._share_link: ScreenLink | None = None
+        self._watching = True
+        self._who = 0
+        self._tries = 0
+
+    # -- for any thread
+
+    def picture(self) -> tuple[int, Picture | None]:
+        """(serial, newest picture) of what is shared, the own share included."""
+        presenter = self._presenter
+        return presenter.preview if presenter else self._viewer.picture()
+
+    def newest(self) -> Picture | None:
+        """The newest picture, exactly as it is shared."""
+        presenter = self._presenter
+        return presenter.preview[1] if presenter else self._viewer.newest()
+
+    def stats(self) -> Json:
+        """The entry `screen` of `stats`."""
+        presenter = self._presenter
+        return presenter.stats() if presenter else self._viewer.stats()
+
+    def close(self) -> None:
+        """End the threads; after the reactor."""
+        if self._presenter:
+            self._presenter.close()
+        self._viewer.close()
+
+    # -- looking on
+
+    def watch(self, on: bool) -> None:
+        """Whether to look at what others share."""
+        self._watching = on
+        self._update()
+
+    def follow(self, presenter: int, me: int) -> None:
+        """Who shares now, by id; 0 for nobody."""
+        who = 0 if presenter == me else presenter
+        if who != self._who:
+            self._who = who
+            self._stop_viewing()
+            self._update()
+
+    def renew(self) -> None:
+        """The control link is back: every connection of the plane needs a new ticket."""
+        self._stop_viewing()
+        self._who = -1  # what the welcome says is news
+        if self._presenter and self._presenter.opened:
+            self._tries = 0
+            self._link_presenter(self._presenter)
+
+    def _update(self) -> None:
+        if self._watching and self._who and self._view_link is None:
+            self._link_viewer()
+        elif not (self._watching and self._who):
+            self._stop_viewing()
+            self._viewer.clear()
+
+    def _stop_viewing(self) -> None:
+        if self._view_link:
+            self._view_link.close()
+            self._view_link = None
+
+    def _link_viewer(self) -> None:
+        link = ScreenLink(self._reactor, self._options, "viewer")
+        link.on_ready = self._viewer_ready
+        link.on_message = functools.partial(self._viewer.put, link)
+        link.on_closed = lambda code, reason: self._viewer_closed(link)
+        self._view_link = link
+        link.begin(self._request)
+
+    def _viewer_closed(self, link: ScreenLink) -> None:
+        def again() -> None:
+            if link is self._view_link:
+                self._view_link = None
+                self._update()
+
+        self._tries += 1
+        self._reactor.later(min(2.0, SCREEN_RETRY * self._tries), again)
+
+    def _viewer_ready(self) -> None:
+        self._tries = 0
+
+    # -- sharing
+
+    def share(self, source: str) -> None:
+        """Share `source`, instead of what is shared now."""
+        self.stop_sharing()
+        presenter = ScreenPresenter(source, self._reactor)
+        presenter.on_open = lambda: self._link_presenter(presenter)
+        presenter.on_failed = lambda reason: self._failed(presenter, "device", reason)
+        self._presenter = presenter
+        self._tries = 0
+        presenter.start()
+
+    def stop_sharing(self) -> None:
+        """Stop the own share, if there is one."""
+        presenter, self._presenter = self._presenter, None
+        if self._share_link:
+            self._share_link.close()
+            self._share_link = None
+        if presenter:
+            presenter.stop()
+            self._on_sharing(False)
+
+    @property
+    def sharing(self) -> bool:
+        """Whether something is shared, or about to be."""
+        return self._presenter is not None
+
+    def _link_presenter(self, presenter: ScreenPresenter) -> None:
+        if presenter is not self._presenter:
+            return
+        if self._share_link:
+            self._share_link.close()
+        presenter.detach()
+        link = ScreenLink(self._reactor, self._options, "presenter")
+
+        def on_ready() -> None:
+            presenter.attach(cast(TlsLink, link.link))
+            self._on_sharing(True)
+
+        def on_message(message: ScreenMessage) -> None:
+            if not isinstance(message, Acknowledge):
+                raise PeerFault("unexpected_message", type(message).__name__)
+            presenter.acknowledge()
+
+        link.on_ready, link.on_message = on_ready, on_message
+        link.on_closed = lambda code, reason: self._presenter_closed(presenter, code, reason)
+        self._share_link = link
+        link.begin(self._request)
+
+    def _presenter_closed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
+        """Come back with a new ticket, unless that was refused or does not help."""
+        presenter.detach()
+        self._share_link = None
+        self._tries += 1
+        if code or self._tries > self.RETRIES:
+            self._failed(presenter, code or "device", reason if code else "The shared screen got lost.")
+        else:
+            self._reactor.later(SCREEN_RETRY, lambda: self._link_again(presenter))
+
+    def _link_again(self, presenter: ScreenPresenter) -> None:
+        if self._share_link is None:
+            self._link_presenter(presenter)
+
+    def _failed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
+        if presenter is self._presenter:
+            self.stop_sharing()
+            self._on_error(code, reason)
+
+
 # -- commands ----------------------------------------------------------------------------------------------
 
 
@@ -10026,7 +10982,12 @@ class MeetingController:
         self._request_number = 0
         self._unsaid: list[Json] = []
         self._delay = 0.0
+        self._share_refs: dict[str, Any] = {}
+        self._camera_back = False  # when the own share ends
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
+        self.screen = ScreenPlane(
+            self._reactor, options, self.counters, self.request, self._share_failed, self._sharing_changed
+        )
         self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.send, self.request)
         self._commands: dict[str, Callable[[Json], None]] = {
             "chat": self._do_chat,
@@ -10036,6 +10997,8 @@ class MeetingController:
             "mic": self._do_mic,
             "camera": self._do_camera,
             "watch": self._do_watch,
+            "share": self._do_share,
+            "watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
             "upload": self.files.upload,
             "download": self.files.download,
             "decline": self.files.decline,
@@ -10075,13 +11038,14 @@ class MeetingController:
 
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
         """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
-        return self.media.picture(key)
+        return self.screen.picture() if key == "screen" else self.media.picture(key)
 
     def close(self, deadline: float = 3.0) -> None:
         """Leave, if still in, and end every thread; may be called twice."""
         self._reactor.post(lambda: self.leave("left"))
         self.files.close(deadline)
         self._reactor.close(deadline)
+        self.screen.close()
         self.media.close()
         self._tokens.close()
 
@@ -10103,6 +11067,7 @@ class MeetingController:
             log.info("dropped and counted: %s", counters)
         self.emit(event, **fields)
         self.status = status
+        self.screen.stop_sharing()
         self.state.update(link="ended", reason=fields.get("reason", ""))
 
     def leave(self, reason: str, ref: Any = None) -> None:
@@ -10231,7 +11196,10 @@ class MeetingController:
 
     def _apply(self, message: Json, ref: Any = None) -> None:
         for event in self.state.apply(message):
-            self.emit(event.pop("event"), ref, **event)
+            if event["event"] in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
+                event["ref"] = self._share_refs.pop(event["event"], None)
+            self.emit(event.pop("event"), event.pop("ref", ref), **event)
+        self.screen.follow(self.state.current.presenter, self.state.current.me)
         if message["type"] in ("join", "leave", "user_list", "welcome"):
             self._send_watch()
 
@@ -10250,6 +11218,7 @@ class MeetingController:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
             self.media.encode({})
             self.media.rekey(message)
+            self.screen.renew()
         else:
             self._emit_joined(message)
             self.media.start(message)
@@ -10366,6 +11335,7 @@ class MeetingController:
         self._switch("mic", wanted(command, "on", bool), command)
 
     def _do_camera(self, command: Json) -> None:
+        self._camera_back = False
         self._switch("camera", wanted(command, "on", bool), command)
 
     def _switch(self, what: str, on: bool, command: Json) -> None:
@@ -10408,6 +11378,32 @@ class MeetingController:
             self._watch_sent = streams
             self.send({"type": "watch", "streams": streams})
 
+    def _do_share(self, command: Json) -> None:
+        on, source = wanted(command, "on", bool), command.get("source", "screen:0")
+        if not isinstance(source, str) or not source:
+            raise Refused("bad_command", "The source is screen:N, window, pattern or a file.")
+        current, ref = self.state.current, command.get("ref")
+        if not on and not self.screen.sharing:
+            self.emit("screen_stop", ref, id=current.me, name=current.name)
+            return
+        self._share_refs["screen_start" if on else "screen_stop"] = ref
+        if on:
+            self.screen.share(source)
+        else:
+            self.screen.stop_sharing()
+
+    def _share_failed(self, code: str, reason: str) -> None:
+        self.emit("error", self._share_refs.pop("screen_start", None), code=code, reason=reason)
+
+    def _sharing_changed(self, on: bool) -> None:
+        """The camera is off while sharing and comes back after."""
+        if on:
+            self._camera_back |= self._asked.get("camera", False)
+            self._turn("camera", False)
+        elif self._camera_back and self.status is None:
+            self._camera_back = False
+            self._turn("camera", True)
+
     def _do_snapshot(self, command: Json) -> None:
         of, path = wanted(command, "of", str), wanted(command, "path", str)
         picture = self._newest(of)
@@ -10421,6 +11417,8 @@ class MeetingController:
         self.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
 
     def _newest(self, of: str) -> Picture | None:
+        if of == "screen":
+            return self.screen.newest()
         if of == self.state.current.name:
             return self.media.picture("self")[1]
         person = self.state.named(of)
@@ -10445,6 +11443,7 @@ class MeetingController:
             command.get("ref"),
             video=video,
             audio=self.media.audio_stats(),
+            screen=self.screen.stats(),
             udp=self.media.udp(),
             counters=self.counters.snapshot(),
         )
