@@ -7972,16 +7972,21 @@ class ConferenceServer:
         self._apply(effects)
 
     def _send(self, session: ControlSession, message: Json) -> None:
-        """Send; a welcome whose history is too long for one line loses its oldest lines."""
+        """Send; from a welcome too long for one line the oldest chat is left out, and files are offered later."""
+        offers: list[Json] = []
         while True:
             try:
                 session.send(message)
-                return
+                break
             except PeerFault:
                 history = max((message.get("chat", []), message.get("private", [])), key=len)
-                if not history:
+                if not history and offers:
                     raise
+                if not history:
+                    offers, message["files"] = message.get("files", []), []
                 del history[: max(1, len(history) // 8)]
+        for offer in offers:
+            session.send({"type": "file_offer", **offer})
 
     def _add_media(self, session: ControlSession) -> None:
         assert self._relay is not None
