@@ -4477,7 +4477,7 @@ class Worker:
     def close(self, deadline: float = 3.0) -> None:
         """Stop and wait at most `deadline` seconds; may be called twice and from the thread itself."""
         self.stop()
-        if self._thread.ident is None or self._thread is threading.current_thread():
+        if not self.started or self._thread is threading.current_thread():
             return
         self._thread.join(deadline)
         if self._thread.is_alive():
@@ -4517,6 +4517,8 @@ class Waker:
 
 LINK_QUEUE: Final = 4 << 20
 HANDSHAKE_SECONDS: Final = 5.0
+CLOSING_SECONDS: Final = 3.0
+TURN_RECORDS: Final = 64  # what one link may receive or send before the others' turn
 
 
 _Answer = TypeVar("_Answer")
@@ -4596,7 +4598,14 @@ class Reactor:
     def close(self, deadline: float = 3.0) -> None:
         """Say what is still queued, close every link, end the thread."""
         self.post(self._close_links)
-        self._worker.close(deadline)
+        if self._worker.started:
+            self._worker.close(deadline)
+        else:
+            self._free()
+
+    def _free(self) -> None:
+        self._selector.close()
+        self._waker.close()
 
     def _close_links(self) -> None:
         for link in list(self._links):
@@ -4610,9 +4619,8 @@ class Reactor:
         while self._links and time.monotonic() < until:
             self._turn(0.02)
         for link in list(self._links):
-            link.discard("closing")
-        self._selector.close()
-        self._waker.close()
+            self._safely(functools.partial(link.discard, "closing"))
+        self._free()
 
     def _wait(self) -> float | None:
         while self._timers and self._timers[0].call is None:
@@ -4627,7 +4635,7 @@ class Reactor:
                 self._waker.drain()
             else:
                 self._safely(functools.partial(key.data.on_events, events))
-        while self._mail:
+        for _ in range(len(self._mail)):  # what these post comes after the others' turn
             self._safely(self._mail.popleft())
         now = time.monotonic()
         while self._timers and self._timers[0].at <= now:
@@ -4720,13 +4728,14 @@ class TlsLink:
             self._flush()
 
     def close(self, reason: str) -> None:
-        """Send what is queued, then end."""
+        """Send what is queued, for at most 3 s, then end."""
         if self.closed or self._closing:
             return
         self._closing = reason
         if not self._ready or not self.queued:
             self.discard(reason)
         else:
+            self._timer = self.reactor.later(CLOSING_SECONDS, lambda: self.discard(reason))
             self._flush()
 
     def discard(self, reason: str) -> None:
@@ -4734,6 +4743,8 @@ class TlsLink:
         if self.closed:
             return
         self.closed = True
+        self._queue.clear()
+        self._queued, self._pending = 0, b""
         if self._timer:
             self._timer.cancel()
         self.reactor.watch(self, 0)
@@ -4743,6 +4754,8 @@ class TlsLink:
 
     def on_events(self, events: int) -> None:
         """What the selector saw. For the reactor only."""
+        if self.closed:
+            return
         try:
             if not self._ready:
                 self._shake_hands()
@@ -4798,7 +4811,7 @@ class TlsLink:
             self._flush()
 
     def _receive(self) -> None:
-        for _ in range(64):
+        for _ in range(TURN_RECORDS):
             try:
                 data = self.socket.recv(1 << 16)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -4820,13 +4833,19 @@ class TlsLink:
             self.discard(type(error).__name__)
 
     def _write_queue(self) -> None:
-        while True:
+        for _ in range(TURN_RECORDS):
             if not self._pending:
                 self._pending = self._next_chunk()
+            if self.closed:
+                return
             if not self._pending:
-                break
+                self._all_sent()
+                return
             sent = self.socket.send(self._pending)
             self._pending = self._pending[sent:]
+        self.reactor.watch(self, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _all_sent(self) -> None:
         if self._closing:
             self.discard(self._closing)
         else:
@@ -4836,8 +4855,10 @@ class TlsLink:
         """Up to a TLS record of queued bytes; `on_room` is asked when there are none."""
         if not self._queue and self.on_room and not self._closing:
             self._filling = True
-            self.on_room()
-            self._filling = False
+            try:
+                self.on_room()
+            finally:
+                self._filling = False
         chunk = bytearray()
         while self._queue and len(chunk) + len(self._queue[0]) <= 16_384:
             chunk += self._queue.popleft()
@@ -5065,27 +5086,28 @@ class DatagramLoop:
             selector.register(self.port, selectors.EVENT_READ)
             selector.register(self._waker, selectors.EVENT_READ)
             while not worker.stopping.is_set():
-                try:
-                    self._turn(selector)
-                except PeerFault as fault:
-                    self._counters.add(fault.kind)
-                except Exception:
-                    self._counters.add("bugs")
-                    log.exception("a turn of the loop failed")
+                self._turn(selector)
+
+    def _safely(self, call: Callable[[], _Result]) -> _Result | None:
+        try:
+            return call()
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+        except Exception:
+            self._counters.add("bugs")
+            log.exception("a callback of the loop failed")
+        return None
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         now = time.monotonic()
-        due = self._on_due(now)
+        due = self._safely(functools.partial(self._on_due, now))
         patience = 1.0 if due is None else min(1.0, max(0.0, due - now))
         if any(key.fileobj is self._waker for key, _ in selector.select(patience)):
             self._waker.drain()
-        while self._mail:
-            self._mail.popleft()()
+        for _ in range(len(self._mail)):
+            self._safely(self._mail.popleft())
         for buffer, segment, address in self.port.receive(64):
-            try:
-                self._on_datagrams(buffer, segment, address, time.monotonic())
-            except PeerFault as fault:
-                self._counters.add(fault.kind)
+            self._safely(functools.partial(self._on_datagrams, buffer, segment, address, time.monotonic()))
 
 
 class HalfOpen:
@@ -5217,13 +5239,26 @@ class ChildKeeper:
                 self._process.stdin.flush()
 
     def close(self, deadline: float = 3.0) -> None:
-        """End the child, by the end of its standard input, and the thread; may be called twice."""
+        """End the child, by the end of its standard input, and the thread; may be called twice.
+
+        A child that takes over `deadline` seconds is killed.
+        """
         self._worker.close(deadline)
+        process = self._process
+        if process and process.poll() is None:
+            log.warning("the %s did not end within %.1f s and is killed", self._name, deadline)
+            process.kill()
+            self._worker.close(deadline)
 
     def _end_input(self) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            if self._process and self._process.stdin:
-                self._process.stdin.close()
+        if not self._lock.acquire(timeout=0.5):
+            return  # somebody waits for a child that does not read: `close` will kill it
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                if self._process and self._process.stdin:
+                    self._process.stdin.close()
+        finally:
+            self._lock.release()
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
@@ -5236,11 +5271,17 @@ class ChildKeeper:
             if worker.stopping.is_set():
                 self._end_input()
             for line in cast(IO[str], process.stdout):
-                self._on_message(json.loads(line))
+                self._hear(line)
             status = end_child(process)
             if not worker.stopping.is_set():
                 log.error("the %s ended with status %s and is started again", self._name, status)
                 worker.stopping.wait(0.5)
+
+    def _hear(self, line: str) -> None:
+        try:
+            self._on_message(json.loads(line))
+        except Exception:
+            log.exception("what the %s said was not taken: %.200s", self._name, line)
 
 
 # -- addresses and connections --------------------------------------------------------------------
@@ -8723,13 +8764,13 @@ class ConferenceServer:
                 log.warning("a connection could not be accepted: %s", error)
                 worker.stopping.wait(0.1)
                 continue
-            for old in self._half_open.enter(sock, address[0], time.monotonic()):
-                self._evict(cast(Socket, old))
             begin(sock, address[0])
 
-    def _evict(self, sock: Socket) -> None:
-        self.counters.add("half_open_evicted")
-        cut_off(sock)
+    def _enter(self, link: TlsLink, address: str) -> None:
+        """Note a link as half open; the oldest must go when there are too many. Reactor's thread."""
+        for old in self._half_open.enter(link, address, time.monotonic()):
+            self.counters.add("half_open_evicted")
+            cast(TlsLink, old).discard("evicted")
 
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
@@ -8742,11 +8783,12 @@ class ConferenceServer:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(sock)
+            self._half_open.leave(link)
             self._session_closed(session, reason)
 
         link.on_close = on_close
         link.limit = MAX_LINE
+        self._enter(link, address)
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
@@ -8790,7 +8832,7 @@ class ConferenceServer:
 
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
-        self._half_open.leave(session.link.socket)
+        self._half_open.leave(session.link)
         hello, now = session.hello, time.monotonic()
         role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
@@ -8812,16 +8854,21 @@ class ConferenceServer:
         self._apply(effects)
 
     def _send(self, session: ControlSession, message: Json) -> None:
-        """Send; a welcome whose history is too long for one line loses its oldest lines."""
+        """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
+        offers: list[Json] = []
         while True:
             try:
                 session.send(message)
-                return
+                break
             except PeerFault:
                 history = max((message.get("chat", []), message.get("private", [])), key=len)
-                if not history:
+                if not history and not message.get("files"):
                     raise
+                if not history:
+                    offers, message["files"] = message["files"], []
                 del history[: max(1, len(history) // 8)]
+        for offer in offers:
+            session.send({"type": "file_offer", **offer})
 
     def _add_media(self, session: ControlSession) -> None:
         assert self._relay is not None
