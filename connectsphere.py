@@ -138,7 +138,6 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
-from spake2 import SPAKE2_A, SPAKE2_B
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -2380,7 +2379,8 @@ class FrameThinner:
     def take(self, now: float) -> bool:
         """Whether the frame at `now` passes."""
         earned = self._level + (now - self._at) * self.fps
-        self._level = earned if earned < 2.0 else 1.0
+        # what jitter held back is made up for, or two thinners in a row would lose a tenth
+        self._level = min(earned, 2.5) if earned < math.inf else 1.0
         self._at = now
         if self.fps <= 0 or self._level < 0.75:
             return False
@@ -4287,12 +4287,14 @@ def make_host_key(path: Path) -> str:
 class _PinProof:
     """What both sides of the PIN proof share: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript))."""
 
-    def __init__(self, side: type[SPAKE2_A] | type[SPAKE2_B], pin: str, fingerprint: str) -> None:
+    def __init__(self, side: Literal["SPAKE2_A", "SPAKE2_B"], pin: str, fingerprint: str) -> None:
+        import spake2  # its groups take 60 ms, which a start without a PIN need not wait for
+
         secret = unicodedata.normalize("NFKC", pin).strip().encode()
         if not secret:
             raise UsageError("the PIN must not be empty")
         client, host = b"connectsphere/1 client", b"connectsphere/1 host" + fingerprint.encode()
-        self._spake = side(secret, idA=client, idB=host)
+        self._spake = getattr(spake2, side)(secret, idA=client, idB=host)
         self._macs: dict[bytes, bytes] = {}
         self.message: bytes = self._spake.start()
 
@@ -4319,7 +4321,7 @@ class PinClient(_PinProof):
     """
 
     def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__(SPAKE2_A, pin, fingerprint)
+        super().__init__("SPAKE2_A", pin, fingerprint)
 
     def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
         """The confirmation (32 bytes) to send; PeerFault("pin") for a message that is none."""
@@ -4335,7 +4337,7 @@ class PinHost(_PinProof):
     """The host's side of the PIN proof: it says nothing that depends on the PIN before `check` agreed."""
 
     def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__(SPAKE2_B, pin, fingerprint)
+        super().__init__("SPAKE2_B", pin, fingerprint)
         self._proved = False
 
     def finish(self, peer_message: bytes, transcript: bytes) -> None:
@@ -9557,16 +9559,16 @@ class CameraSender(DeviceThread):
     def _capture(self, picture: Picture) -> None:
         self.preview = (self.preview[0] + 1, picture)
         now = time.monotonic()
-        for layer, thinner in self._layers.items():
-            if thinner.take(now):
-                self._send_layer(picture, layer)
+        due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
+        for layer in {self._filled(picture, layer) for layer in due}:
+            self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
 
-    def _send_layer(self, picture: Picture, layer: int) -> None:
-        """Send `picture` as `layer`, or as the best layer that its own size fills."""
+    def _filled(self, picture: Picture, layer: int) -> int:
+        """The best layer up to `layer` that the picture's own size fills."""
         height, width = picture.shape[:2]
         while layer and width < LAYERS[layer][0] and height < LAYERS[layer][1]:
             layer -= 1
-        self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+        return layer
 
 
 class MicrophoneSender(DeviceThread):
