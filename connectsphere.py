@@ -5090,7 +5090,7 @@ class DatagramLoop:
             while not worker.stopping.is_set():
                 self._turn(selector)
 
-    def _safely(self, call: Callable[[], _Result]) -> _Result | None:
+    def _safely(self, call: Callable[[], _Answer]) -> _Answer | None:
         try:
             return call()
         except PeerFault as fault:
