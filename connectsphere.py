@@ -3810,19 +3810,13 @@ DISK_LEAST: Final = 200_000_000
 ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
 
 
-def diagnose(facts: Facts) -> Diagnosis:
-    """The facts judged: what is right, what is wrong, and what to do first."""
-    checks = (_on_network, _on_meetings, _on_broadcast, _on_ports, _on_neighbours, _on_devices)
-    findings = tuple(finding for check in checks for finding in check(facts))
-    grave = sorted((f for f in findings if f.cause), key=lambda f: GRAVEST_FIRST.index(f.cause))
-    causes = tuple(dict.fromkeys(finding.cause for finding in grave))
-    if grave:
-        return Diagnosis(grave[0].words, grave[0].next_step, causes, findings)
-    if facts.hosting or facts.meetings:
-        verdict = "Everything works: a meeting can be reached from this computer."
-        return Diagnosis(verdict, "Start ConnectSphere and join it.", causes, findings)
-    verdict = "This computer and its network are ready, but no meeting was found."
-    return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
+def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
+    names = " and ".join(place.words for place in physical)
+    words = f"This computer is in {len(physical)} networks: {names}."
+    if facts.meetings:
+        return Finding("network", "ok", words)
+    step = "Make sure that the host is in one of them, or leave the wrong one."
+    return Finding("network", "warn", words, "several_networks", step)
 
 
 def _on_network(facts: Facts) -> Iterator[Finding]:
@@ -3846,15 +3840,6 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
     if by_kind.get("vpn") and not facts.meetings:
         words = f"A VPN is on ({by_kind['vpn'][0].words}): it may keep the room's network out."
         yield Finding("network", "warn", words, "vpn", "Switch the VPN off and look again.")
-
-
-def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
-    names = " and ".join(place.words for place in physical)
-    words = f"This computer is in {len(physical)} networks: {names}."
-    if facts.meetings:
-        return Finding("network", "ok", words)
-    step = "Make sure that the host is in one of them, or leave the wrong one."
-    return Finding("network", "warn", words, "several_networks", step)
 
 
 def _on_meetings(facts: Facts) -> Iterator[Finding]:
@@ -3948,6 +3933,21 @@ def _on_devices(facts: Facts) -> Iterator[Finding]:
         words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
         step = "Delete something before files are sent."
         yield Finding("disk", "warn" if full else "ok", words, "disk_full" if full else "", step)
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    """The facts judged: what is right, what is wrong, and what to do first."""
+    checks = (_on_network, _on_meetings, _on_broadcast, _on_ports, _on_neighbours, _on_devices)
+    findings = tuple(finding for check in checks for finding in check(facts))
+    grave = sorted((f for f in findings if f.cause), key=lambda f: GRAVEST_FIRST.index(f.cause))
+    causes = tuple(dict.fromkeys(finding.cause for finding in grave))
+    if grave:
+        return Diagnosis(grave[0].words, grave[0].next_step, causes, findings)
+    if facts.hosting or facts.meetings:
+        verdict = "Everything works: a meeting can be reached from this computer."
+        return Diagnosis(verdict, "Start ConnectSphere and join it.", causes, findings)
+    verdict = "This computer and its network are ready, but no meeting was found."
+    return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
 
 
 # --------------------------------------------------------------------------------------
@@ -5117,16 +5117,14 @@ def udp_port(address: Address, counters: Counters) -> UdpPort:
 
 CODE_LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is taken for another
 _CODE_CHECK: Final = 97
-_CODED: Final = tuple(  # the ranges that a LAN uses come first, so that their codes are short
-    ipaddress.IPv4Network(text)
-    for text in ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/16", "0.0.0.0/0")
-)
+# the ranges that a LAN uses come first, so that their codes are short
+_CODED: Final = ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/16", "0.0.0.0/0")
 
 
 def address_code(address: str) -> str:
     """A code to type for the IPv4 address: 4 to 8 letters and digits; a wrong or swapped one shows."""
     at, start = ipaddress.IPv4Address(address), 0
-    for network in _CODED:
+    for network in map(ipaddress.IPv4Network, _CODED):
         if at in network:
             number = start + int(at) - int(network.network_address)
             break
@@ -5148,7 +5146,7 @@ def code_address(code: str) -> str | None:
     )
     if check != 1:
         return None
-    for network in _CODED:
+    for network in map(ipaddress.IPv4Network, _CODED):
         if number < network.num_addresses:
             return str(network[number])
         number -= network.num_addresses
@@ -9906,42 +9904,6 @@ DOCTOR_LISTENS: Final = 1.4  # seconds for broadcasts alone: a MeetingFinder beg
 DOCTOR_SEARCHES: Final = 12.0
 
 
-def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
-    """Look at this machine and its network for 2 to 12 s; `devices` False leaves camera and sound alone."""
-    own = plausible_interfaces(options.bind)
-    ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
-    finder = MeetingFinder(options.bind, (), options.port)
-    with contextlib.closing(ear), contextlib.closing(finder):
-        ear.start()
-        finder.start()
-        finder.wait_settled(DOCTOR_LISTENS)
-        at_once = finder.meetings() or finder.other_versions()
-        finder.wait_settled(DOCTOR_SEARCHES)
-        finder.wait(bool, 0.3)  # the answer of the last address that was tried
-        ads, others = finder.meetings(), finder.other_versions()
-    here = {each.address for each in interfaces()}
-    away = [ad for ad in ads if ad.address not in here]
-    used = local_address(away[0].address) if away else next((each.address for each in own), "")
-    hosting = len(away) < len(ads)
-    physical = [each for each in own if each.kind in ("wired", "wireless")]
-    return Facts(
-        places=tuple(Place(each.name, each.address, each.kind) for each in own),
-        used=used,
-        heard=frozenset(ear.heard),
-        asked_by=frozenset(ear.asking - here),
-        taken=(*taken, f"UDP {DISCOVERY_PORT}") if ear.deaf else taken,
-        hosting=hosting,
-        reachable=not used or own_address_answers((used, options.port)),
-        meetings=tuple(sighting(ad) for ad in ads),
-        by_search=bool(ads) and not at_once,
-        other_versions=tuple(others),
-        neighbours=neighbours(physical),
-        gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
-        disk_free=disk_free(options.downloads),
-        **(device_troubles(options) if devices else {}),
-    )
-
-
 def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
     """The ports of a meeting that cannot be had now, as "TCP 9000"; a running meeting holds them, too."""
     ports, host, taken = Ports.at(base), bind or "0.0.0.0", []
@@ -9978,6 +9940,22 @@ def disk_free(downloads: str) -> int | None:
     return None
 
 
+def _try_camera(spec: str) -> None:
+    with contextlib.closing(open_camera(spec, APP_NAME)) as camera:
+        camera.read(3.0)
+
+
+def _try_mic(spec: str) -> None:
+    with contextlib.closing(open_microphone(spec)) as microphone:
+        microphone.read()
+
+
+def _try_speaker(spec: str) -> None:
+    if spec == "default" or spec.isdecimal():  # a file would be written over
+        with contextlib.closing(open_speaker(spec, time.monotonic())) as speaker:
+            speaker.write(SILENCE)
+
+
 def device_troubles(options: ClientOptions) -> Json:
     """What is wrong with the chosen camera, mic and speaker: "" nothing; what is `none` is left out."""
     tries: dict[str, Callable[[str], None]] = {
@@ -9998,20 +9976,40 @@ def device_troubles(options: ClientOptions) -> Json:
     return troubles
 
 
-def _try_camera(spec: str) -> None:
-    with contextlib.closing(open_camera(spec, APP_NAME)) as camera:
-        camera.read(3.0)
-
-
-def _try_mic(spec: str) -> None:
-    with contextlib.closing(open_microphone(spec)) as microphone:
-        microphone.read()
-
-
-def _try_speaker(spec: str) -> None:
-    if spec == "default" or spec.isdecimal():  # a file would be written over
-        with contextlib.closing(open_speaker(spec, time.monotonic())) as speaker:
-            speaker.write(SILENCE)
+def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
+    """Look at this machine and its network for 2 to 12 s; `devices` False leaves camera and sound alone."""
+    own = plausible_interfaces(options.bind)
+    ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
+    finder = MeetingFinder(options.bind, (), options.port)
+    with contextlib.closing(ear), contextlib.closing(finder):
+        ear.start()
+        finder.start()
+        finder.wait_settled(DOCTOR_LISTENS)
+        at_once = finder.meetings() or finder.other_versions()
+        finder.wait_settled(DOCTOR_SEARCHES)
+        finder.wait(bool, 0.3)  # the answer of the last address that was tried
+        ads, others = finder.meetings(), finder.other_versions()
+    here = {each.address for each in interfaces()}
+    away = [ad for ad in ads if ad.address not in here]
+    used = local_address(away[0].address) if away else next((each.address for each in own), "")
+    hosting = len(away) < len(ads)
+    physical = [each for each in own if each.kind in ("wired", "wireless")]
+    return Facts(
+        places=tuple(Place(each.name, each.address, each.kind) for each in own),
+        used=used,
+        heard=frozenset(ear.heard),
+        asked_by=frozenset(ear.asking - here),
+        taken=(*taken, f"UDP {DISCOVERY_PORT}") if ear.deaf else taken,
+        hosting=hosting,
+        reachable=not used or own_address_answers((used, options.port)),
+        meetings=tuple(sighting(ad) for ad in ads),
+        by_search=bool(ads) and not at_once,
+        other_versions=tuple(others),
+        neighbours=neighbours(physical),
+        gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
+        disk_free=disk_free(options.downloads),
+        **(device_troubles(options) if devices else {}),
+    )
 
 
 # -- what a window asks of the program ---------------------------------------------------------------
@@ -15322,7 +15320,7 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
+# Uses: BASICS, CALL, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
 # ======================================================================================
 
 
