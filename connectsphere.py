@@ -80,6 +80,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import io
 import ipaddress
 import json
 import logging
@@ -4968,8 +4969,7 @@ def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subpr
     """Start this same program in a hidden role; it ends when its standard input ends."""
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):
-        command = [sys.executable]
-        environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
+        command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
     else:
         here = Path(__file__).resolve()
         command = [sys.executable, "-m", here.stem]
@@ -15443,6 +15443,28 @@ def say(event: Json) -> None:
     sys.stdout.flush()
 
 
+def prepare_streams() -> None:
+    """UTF-8 in and out everywhere; a windowed Windows program takes the console it was started from."""
+    if sys.platform == "win32" and sys.stdout is None and ctypes.windll.kernel32.AttachConsole(-1):
+        for name, console, mode in (
+            ("stdin", "CONIN$", "r"),
+            ("stdout", "CONOUT$", "w"),
+            ("stderr", "CONOUT$", "w"),
+        ):
+            setattr(sys, name, open(console, mode))  # noqa: SIM115 - open until the end
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def complain(error: object) -> None:
+    """One sentence on standard error; a windowed Windows program that has none shows it."""
+    if sys.platform == "win32" and sys.stderr is None:
+        ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
+    else:
+        print(f"connectsphere: {error}", file=sys.stderr)
+
+
 # -- roles: each takes the options and returns the exit status --------------------------------------------
 
 
@@ -15639,13 +15661,11 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> int:
     """Run the role that the command line names; returns the exit status."""
     try:
+        prepare_streams()
         return run(sys.argv[1:])
-    except UsageError as error:
-        print(f"connectsphere: {error}", file=sys.stderr)
-        return 2
     except ConnectSphereError as error:
-        print(f"connectsphere: {error}", file=sys.stderr)
-        return 1
+        complain(error)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
 
