@@ -12483,14 +12483,22 @@ class DemoWatch:
         controller.do({"do": "watch", "streams": streams})
 
     def look(self) -> tuple[set[str], set[str], list[float], list[float]]:
-        """(who is seen, who is heard, rates, delays in ms) over the last second or two."""
+        """(who is seen, who is heard, rates, delays in ms) over the last second or two.
+
+        Who shares a screen has the camera off meanwhile, and is seen by the clock on that screen.
+        """
         seen, rates, delays = set[str](), [], []
         for person in self._controller.snapshot().people:
-            figures = self._controller.media.video_stats(person.id) or {}
-            if person.name in self._names and figures.get("latency_ms") is not None and figures["fps"] >= 1:
-                seen.add(person.name)
+            if person.sharing:
+                figures = self._controller.screen.stats()
+            else:
+                figures = self._controller.media.video_stats(person.id) or {}
+            if person.name not in self._names or figures.get("latency_ms") is None:
+                continue
+            seen.add(person.name)
+            delays.append(figures["latency_ms"])
+            if not person.sharing:
                 rates.append(figures["fps"])
-                delays.append(figures["latency_ms"])
         return seen, self._heard(), rates, delays
 
     def _heard(self) -> set[str]:
