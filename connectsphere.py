@@ -12398,6 +12398,7 @@ CROWD_LINES: Final = (
     "My drawing is ready.", "That was a good explanation.",
 )  # fmt: skip
 DEMO_SECONDS: Final = 20
+SHARE_AFTER: Final = 12.0
 DEMO_PATIENCE: Final = 15.0
 MOST_IN_CROWD: Final = 60
 
@@ -12441,8 +12442,8 @@ class Crowd:
             person.close()
 
     def _run(self, worker: Worker) -> None:
-        """Every few seconds somebody does something."""
-        if self._share:
+        """Every few seconds somebody does something; one shares a screen once all have been seen."""
+        if self._share and not worker.stopping.wait(SHARE_AFTER):
             self._people[0].do({"do": "share", "on": True, "source": "pattern"})
         turn = 0
         while not worker.stopping.wait(self._random.uniform(1.5, 4.0)):
