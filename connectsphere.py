@@ -81,6 +81,7 @@ import dataclasses
 import enum
 import errno
 import functools
+import gc
 import getpass
 import hashlib
 import heapq
@@ -13251,9 +13252,9 @@ class Look:
 
         if (size, bold) not in self._fonts:
             weight: Literal["bold", "normal"] = "bold" if bold else "normal"
-            self._fonts[size, bold] = font.Font(
-                self.root, family=self.family, size=-self.px(size), weight=weight
-            )
+            made = font.Font(self.root, family=self.family, size=-self.px(size), weight=weight)
+            made.delete_font = False  # `forget` does it in the Tk thread, not the collector in any
+            self._fonts[size, bold] = made
         return self._fonts[size, bold]
 
     def frame(self, parent: tk.Misc, colour: str = "", kind: str = "Frame") -> tk.Frame:
@@ -13304,8 +13305,11 @@ class Look:
         return found
 
     def forget(self) -> None:
-        """Let all pictures go, in the Tk thread."""
+        """Let all pictures and fonts go here in the Tk thread: they call Tk when they end."""
         self._photos.clear()
+        for font in self._fonts.values():
+            self.root.tk.call("font", "delete", font.name)
+        self._fonts.clear()
 
     def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
         """An icon of `size` logical pixels."""
@@ -15031,6 +15035,7 @@ class Stage(Painted):
         for tile in self.tiles.values():
             tile.remove()
         self.tiles.clear()
+        self._hover_photos.clear()
 
 
 class ToastStack:
@@ -15078,6 +15083,7 @@ class ToastStack:
             self.stage.canvas.after_cancel(timer)
         self._timers.clear()
         self._toasts.clear()
+        self._photos.clear()
 
     def _draw(self) -> None:
         self.stage.canvas.delete("toast")
@@ -16246,6 +16252,7 @@ class PreviewCard:
         """Stop the devices."""
         self.backend.preview(camera=False, mic=False)
         self.painter.close()
+        self._tile = None
 
 
 class DeviceRow:
@@ -16564,8 +16571,9 @@ class PreviewTile:
         self.look, self.size = look, (look.px(480), look.px(270))
         self.painter = TilePainter(1)
         self.sheet = Painted(look, parent, *self.size)
-        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
-        self.sheet.image(0, 0, self.photo)
+        photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
+        self.photo: ImageTk.PhotoImage | None = photo
+        self.sheet.image(0, 0, photo)
         self.sheet.canvas.pack(anchor="w")
         self._serial = -2
 
@@ -16583,11 +16591,13 @@ class PreviewTile:
             )
             self.painter.submit("self", job)
         for image in self.painter.take().values():
-            self.photo.paste(image)
+            if self.photo is not None:
+                self.photo.paste(image)
 
     def close(self) -> None:
         """End its painter."""
         self.painter.close()
+        self.photo = None
 
 
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
@@ -17288,6 +17298,7 @@ class MainAppView:
     def close(self) -> None:
         """Take the window apart."""
         self.talk.cancel()
+        self.reactions.clear()
         self.stage.close()
         self.frame.destroy()
 
@@ -17494,6 +17505,7 @@ class WindowLoop:
         if self.start is not None:
             self.start.close()
             self.start = None
+        self.look.forget()
         self.root.destroy()
 
 
@@ -17513,8 +17525,11 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
     if controller is not None:
         loop.enter(controller)
     root.mainloop()
-    if loop.controller is not None:
-        loop.controller.close()
+    last = loop.controller
+    del loop, root
+    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
+    if last is not None:
+        last.close()
     app.close()
     return 0
 
