@@ -47,6 +47,7 @@ Threads, each named here; started by, may write, ends when:
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
+    broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
     client               CLIENT: the control link, StateManager; ends by MeetingController.close
     video                CLIENT: the video plane's port, seals and streams; ends by close
@@ -138,7 +139,6 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
-from spake2 import SPAKE2_A, SPAKE2_B
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -2380,7 +2380,8 @@ class FrameThinner:
     def take(self, now: float) -> bool:
         """Whether the frame at `now` passes."""
         earned = self._level + (now - self._at) * self.fps
-        self._level = earned if earned < 2.0 else 1.0
+        # what jitter held back is made up for, or two thinners in a row would lose a tenth
+        self._level = min(earned, 2.5) if earned < math.inf else 1.0
         self._at = now
         if self.fps <= 0 or self._level < 0.75:
             return False
@@ -3934,6 +3935,222 @@ class StateManager:
         return []
 
 
+# -- what stands between this computer and a meeting ----------------------------------------
+
+
+class Place(NamedTuple):
+    """One way into a network: `kind` is wired, wireless, virtual, vpn or unaddressed (169.254.…)."""
+
+    name: str
+    address: str
+    kind: str
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"{self.name} {self.address}"
+
+
+class Sighting(NamedTuple):
+    """A meeting that was seen; `answers`: its port can be reached."""
+
+    title: str
+    host: str
+    address: str
+    port: int
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the doctor found out. Devices: "" is working, None was not asked, else what is wrong."""
+
+    protocol: int = PROTOCOL
+    places: tuple[Place, ...] = ()
+    used: str = ""  # the own address toward the meeting, or the likeliest
+    heard: frozenset[str] = frozenset()  # own addresses whose broadcast came back
+    taken: tuple[str, ...] = ()  # "TCP 9000": the meeting's ports that another program holds
+    hosting: bool = False  # a meeting of this computer answers
+    reachable: bool = True  # the own LAN address accepts a connection
+    meetings: tuple[Sighting, ...] = ()
+    by_search: bool = False  # found by trying addresses, not by broadcast
+    other_versions: tuple[tuple[str, int], ...] = ()
+    neighbours: frozenset[str] | None = None  # who else is there; None: not known
+    gateways: frozenset[str] = frozenset()  # where a router usually is
+    asked_by: frozenset[str] = frozenset()  # who was heard looking for a meeting
+    camera: str | None = None
+    mic: str | None = None
+    speaker: str | None = None
+    disk_free: int | None = None  # bytes
+
+
+class Finding(NamedTuple):
+    """One thing looked at: `state` is ok, warn or bad. One with a `cause` may become the verdict."""
+
+    topic: str
+    state: str
+    words: str
+    cause: str = ""
+    next_step: str = ""
+
+
+class Diagnosis(NamedTuple):
+    """The verdict, one next step, and all findings; `causes` are the causes found, the gravest first."""
+
+    verdict: str
+    next_step: str
+    causes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+GRAVEST_FIRST: Final = (
+    "no_network", "no_address", "other_version", "host_blocked", "port_taken", "broadcast_blocked",
+    "self_blocked", "several_networks", "kept_apart", "vpn", "disk_full", "no_sound", "no_camera",
+)  # fmt: skip
+DISK_LEAST: Final = 200_000_000
+ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
+
+
+def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
+    names = " and ".join(place.words for place in physical)
+    words = f"This computer is in {len(physical)} networks: {names}."
+    if facts.meetings:
+        return Finding("network", "ok", words)
+    step = "Make sure that the host is in one of them, or leave the wrong one."
+    return Finding("network", "warn", words, "several_networks", step)
+
+
+def _on_network(facts: Facts) -> Iterator[Finding]:
+    """The ways into networks, physical ones judged."""
+    by_kind: dict[str, list[Place]] = {}
+    for place in facts.places:
+        by_kind.setdefault(place.kind, []).append(place)
+    physical = by_kind.get("wired", []) + by_kind.get("wireless", [])
+    for place in physical + by_kind.get("vpn", []) + by_kind.get("virtual", []):
+        used = ", used" if place.address == facts.used else ""
+        yield Finding("network", "ok", f"{place.words} ({place.kind}{used})")
+    for place in by_kind.get("unaddressed", []):
+        words = f"{place.words}: nobody on this network gave this computer an address."
+        step = "Connect all computers to the same router or hotspot, or wait a minute and look again."
+        yield Finding("network", "warn", words, "" if physical else "no_address", step)
+    if not facts.places:
+        step = "Plug in a cable, or join the room's Wi-Fi."
+        yield Finding("network", "bad", "This computer is in no network.", "no_network", step)
+    if len(physical) > 1:
+        yield _several_networks(facts, physical)
+    if by_kind.get("vpn") and not facts.meetings:
+        words = f"A VPN is on ({by_kind['vpn'][0].words}): it may keep the room's network out."
+        yield Finding("network", "warn", words, "vpn", "Switch the VPN off and look again.")
+
+
+def _on_meetings(facts: Facts) -> Iterator[Finding]:
+    """What is there to join, and what keeps this computer out."""
+    for address, version in facts.other_versions:
+        words = f"The host at {address} has another version (protocol {version}, here {facts.protocol})."
+        cause = "" if any(seen.answers for seen in facts.meetings) else "other_version"
+        step = "Use the same version on all computers: the host can give its own to others."
+        yield Finding("meeting", "bad", words, cause, step)
+    for seen in facts.meetings:
+        if seen.answers:
+            words = f"“{seen.title}” by {seen.host} at {seen.address}:{seen.port} answers."
+            yield Finding("meeting", "ok", words)
+            continue
+        what = f"“{seen.title}” by {seen.host} is seen"
+        words = f"{what}, but the firewall of the host {seen.address} blocks its TCP port {seen.port}."
+        step = (
+            f"The host must allow ConnectSphere in the firewall of {seen.address}, for private networks too."
+        )
+        cause = "" if any(other.answers for other in facts.meetings) else "host_blocked"
+        yield Finding("meeting", "bad", words, cause, step)
+    if not facts.meetings and not facts.other_versions:
+        yield Finding("meeting", "warn", "No meeting was found.")
+
+
+def _on_broadcast(facts: Facts) -> Iterator[Finding]:
+    """Whether a question to everybody gets out."""
+    physical = [place for place in facts.places if place.kind in ("wired", "wireless")]
+    step = "Allow ConnectSphere in this computer's firewall, or join by the host's address."
+    for place in physical:
+        if place.address in facts.heard:
+            yield Finding("broadcast", "ok", f"The own broadcast was heard on {place.words}.")
+        else:
+            words = f"Broadcasts are blocked on {place.words}: the own was not heard."
+            yield Finding("broadcast", "bad", words, "broadcast_blocked", step)
+    if facts.by_search:
+        words = "The meeting does not hear broadcasts: it was found only by trying every address."
+        step = "Join by the host's address, or have broadcasts (UDP 9000) allowed on this network."
+        yield Finding("broadcast", "warn", words, "broadcast_blocked", step)
+    if facts.asked_by:
+        asking = ", ".join(sorted(facts.asked_by)[:5])
+        yield Finding("broadcast", "ok", f"Computers looking for a meeting were heard: {asking}.")
+
+
+def _on_ports(facts: Facts) -> Iterator[Finding]:
+    """Whether this computer could host."""
+    if facts.hosting:
+        yield Finding("ports", "ok", "A meeting runs on this computer.")
+    elif facts.taken:
+        words = (
+            f"Another program on this computer holds {', '.join(facts.taken)}: hosting there is impossible."
+        )
+        step = "End that program, or host with --port 9100."
+        yield Finding("ports", "bad", words, "port_taken", step)
+    else:
+        yield Finding("ports", "ok", "The ports for hosting are free.")
+    if not facts.reachable:
+        words = f"The firewall of this computer blocks connections to its own address {facts.used}."
+        step = "To host, allow ConnectSphere in the firewall (on Windows: for private networks)."
+        yield Finding("ports", "bad", words, "self_blocked", step)
+
+
+def _on_neighbours(facts: Facts) -> Iterator[Finding]:
+    """Whether anybody but a router answers; where a meeting was seen it does not matter."""
+    if facts.neighbours is None or not facts.used:
+        return
+    computers = facts.neighbours - facts.gateways
+    if computers or facts.meetings or facts.other_versions:
+        yield Finding(
+            "neighbours", "ok", f"Other devices that answer on this network: {len(facts.neighbours)}."
+        )
+        return
+    only = "Only the router answers" if facts.neighbours else "Nobody else answers"
+    words = f"{only} on this network: it keeps devices apart, or no other computer is in it."
+    yield Finding("neighbours", "bad", words, "kept_apart", ANOTHER_WAY)
+
+
+def _on_devices(facts: Facts) -> Iterator[Finding]:
+    """Camera, microphone, speaker, disk."""
+    for topic, trouble, cause, step in (
+        ("camera", facts.camera, "no_camera", "You can take part without; or plug one in and choose it."),
+        ("microphone", facts.mic, "no_sound", "You can listen and write; or plug in a headset."),
+        ("speaker", facts.speaker, "no_sound", "Plug in a headset, or choose another speaker."),
+    ):
+        if trouble:
+            yield Finding(topic, "warn", f"No {topic}: {trouble}", cause, step)
+        elif trouble is not None:
+            yield Finding(topic, "ok", f"The {topic} works.")
+    if facts.disk_free is not None:
+        full = facts.disk_free < DISK_LEAST
+        words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
+        step = "Delete something before files are sent."
+        yield Finding("disk", "warn" if full else "ok", words, "disk_full" if full else "", step)
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    """The facts judged: what is right, what is wrong, and what to do first."""
+    checks = (_on_network, _on_meetings, _on_broadcast, _on_ports, _on_neighbours, _on_devices)
+    findings = tuple(finding for check in checks for finding in check(facts))
+    grave = sorted((f for f in findings if f.cause), key=lambda f: GRAVEST_FIRST.index(f.cause))
+    causes = tuple(dict.fromkeys(finding.cause for finding in grave))
+    if grave:
+        return Diagnosis(grave[0].words, grave[0].next_step, causes, findings)
+    if facts.hosting or facts.meetings:
+        verdict = "Everything works: a meeting can be reached from this computer."
+        return Diagnosis(verdict, "Start ConnectSphere and join it.", causes, findings)
+    verdict = "This computer and its network are ready, but no meeting was found."
+    return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
+
+
 # --------------------------------------------------------------------------------------
 # The waterline. Above it: bytes and `now` come in, bytes and effects go out.
 # --------------------------------------------------------------------------------------
@@ -4260,13 +4477,13 @@ class Settings:
 
 
 def load_host_key(path: Path) -> str:
-    """The host key in `path`; UsageError when there is none or it is damaged."""
+    """The host key in `path`; ConnectSphereError when there is none or it is damaged."""
     try:
         key = path.read_text("ascii").strip()
     except (OSError, ValueError) as error:
-        raise UsageError(f"the host key {path} cannot be read: {error}") from error
+        raise ConnectSphereError(f"the host key {path} cannot be read: {error}") from error
     if not is_fingerprint(key):
-        raise UsageError(f"{path} holds no host key")
+        raise ConnectSphereError(f"{path} holds no host key")
     return key
 
 
@@ -4287,12 +4504,14 @@ def make_host_key(path: Path) -> str:
 class _PinProof:
     """What both sides of the PIN proof share: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript))."""
 
-    def __init__(self, side: type[SPAKE2_A] | type[SPAKE2_B], pin: str, fingerprint: str) -> None:
+    def __init__(self, side: Literal["SPAKE2_A", "SPAKE2_B"], pin: str, fingerprint: str) -> None:
+        import spake2  # its groups take 60 ms, which a start without a PIN need not wait for
+
         secret = unicodedata.normalize("NFKC", pin).strip().encode()
         if not secret:
             raise UsageError("the PIN must not be empty")
         client, host = b"connectsphere/1 client", b"connectsphere/1 host" + fingerprint.encode()
-        self._spake = side(secret, idA=client, idB=host)
+        self._spake = getattr(spake2, side)(secret, idA=client, idB=host)
         self._macs: dict[bytes, bytes] = {}
         self.message: bytes = self._spake.start()
 
@@ -4319,7 +4538,7 @@ class PinClient(_PinProof):
     """
 
     def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__(SPAKE2_A, pin, fingerprint)
+        super().__init__("SPAKE2_A", pin, fingerprint)
 
     def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
         """The confirmation (32 bytes) to send; PeerFault("pin") for a message that is none."""
@@ -4335,7 +4554,7 @@ class PinHost(_PinProof):
     """The host's side of the PIN proof: it says nothing that depends on the PIN before `check` agreed."""
 
     def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__(SPAKE2_B, pin, fingerprint)
+        super().__init__("SPAKE2_B", pin, fingerprint)
         self._proved = False
 
     def finish(self, peer_message: bytes, transcript: bytes) -> None:
@@ -4431,7 +4650,7 @@ class ResumeTokens:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, MEDIA
+# Uses: BASICS, WIRE, MEDIA
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -4477,7 +4696,7 @@ class Worker:
     def close(self, deadline: float = 3.0) -> None:
         """Stop and wait at most `deadline` seconds; may be called twice and from the thread itself."""
         self.stop()
-        if self._thread.ident is None or self._thread is threading.current_thread():
+        if not self.started or self._thread is threading.current_thread():
             return
         self._thread.join(deadline)
         if self._thread.is_alive():
@@ -4517,6 +4736,8 @@ class Waker:
 
 LINK_QUEUE: Final = 4 << 20
 HANDSHAKE_SECONDS: Final = 5.0
+CLOSING_SECONDS: Final = 3.0
+TURN_RECORDS: Final = 64  # what one link may receive or send before the others' turn
 
 
 _Answer = TypeVar("_Answer")
@@ -4596,7 +4817,14 @@ class Reactor:
     def close(self, deadline: float = 3.0) -> None:
         """Say what is still queued, close every link, end the thread."""
         self.post(self._close_links)
-        self._worker.close(deadline)
+        if self._worker.started:
+            self._worker.close(deadline)
+        else:
+            self._free()
+
+    def _free(self) -> None:
+        self._selector.close()
+        self._waker.close()
 
     def _close_links(self) -> None:
         for link in list(self._links):
@@ -4610,9 +4838,8 @@ class Reactor:
         while self._links and time.monotonic() < until:
             self._turn(0.02)
         for link in list(self._links):
-            link.discard("closing")
-        self._selector.close()
-        self._waker.close()
+            self._safely(functools.partial(link.discard, "closing"))
+        self._free()
 
     def _wait(self) -> float | None:
         while self._timers and self._timers[0].call is None:
@@ -4627,7 +4854,7 @@ class Reactor:
                 self._waker.drain()
             else:
                 self._safely(functools.partial(key.data.on_events, events))
-        while self._mail:
+        for _ in range(len(self._mail)):  # what these post comes after the others' turn
             self._safely(self._mail.popleft())
         now = time.monotonic()
         while self._timers and self._timers[0].at <= now:
@@ -4720,13 +4947,14 @@ class TlsLink:
             self._flush()
 
     def close(self, reason: str) -> None:
-        """Send what is queued, then end."""
+        """Send what is queued, for at most 3 s, then end."""
         if self.closed or self._closing:
             return
         self._closing = reason
         if not self._ready or not self.queued:
             self.discard(reason)
         else:
+            self._timer = self.reactor.later(CLOSING_SECONDS, lambda: self.discard(reason))
             self._flush()
 
     def discard(self, reason: str) -> None:
@@ -4734,6 +4962,8 @@ class TlsLink:
         if self.closed:
             return
         self.closed = True
+        self._queue.clear()
+        self._queued, self._pending = 0, b""
         if self._timer:
             self._timer.cancel()
         self.reactor.watch(self, 0)
@@ -4743,6 +4973,8 @@ class TlsLink:
 
     def on_events(self, events: int) -> None:
         """What the selector saw. For the reactor only."""
+        if self.closed:
+            return
         try:
             if not self._ready:
                 self._shake_hands()
@@ -4798,7 +5030,7 @@ class TlsLink:
             self._flush()
 
     def _receive(self) -> None:
-        for _ in range(64):
+        for _ in range(TURN_RECORDS):
             try:
                 data = self.socket.recv(1 << 16)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -4820,13 +5052,19 @@ class TlsLink:
             self.discard(type(error).__name__)
 
     def _write_queue(self) -> None:
-        while True:
+        for _ in range(TURN_RECORDS):
             if not self._pending:
                 self._pending = self._next_chunk()
+            if self.closed:
+                return
             if not self._pending:
-                break
+                self._all_sent()
+                return
             sent = self.socket.send(self._pending)
             self._pending = self._pending[sent:]
+        self.reactor.watch(self, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _all_sent(self) -> None:
         if self._closing:
             self.discard(self._closing)
         else:
@@ -4836,8 +5074,10 @@ class TlsLink:
         """Up to a TLS record of queued bytes; `on_room` is asked when there are none."""
         if not self._queue and self.on_room and not self._closing:
             self._filling = True
-            self.on_room()
-            self._filling = False
+            try:
+                self.on_room()
+            finally:
+                self._filling = False
         chunk = bytearray()
         while self._queue and len(chunk) + len(self._queue[0]) <= 16_384:
             chunk += self._queue.popleft()
@@ -5065,27 +5305,28 @@ class DatagramLoop:
             selector.register(self.port, selectors.EVENT_READ)
             selector.register(self._waker, selectors.EVENT_READ)
             while not worker.stopping.is_set():
-                try:
-                    self._turn(selector)
-                except PeerFault as fault:
-                    self._counters.add(fault.kind)
-                except Exception:
-                    self._counters.add("bugs")
-                    log.exception("a turn of the loop failed")
+                self._turn(selector)
+
+    def _safely(self, call: Callable[[], _Answer]) -> _Answer | None:
+        try:
+            return call()
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+        except Exception:
+            self._counters.add("bugs")
+            log.exception("a callback of the loop failed")
+        return None
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         now = time.monotonic()
-        due = self._on_due(now)
+        due = self._safely(functools.partial(self._on_due, now))
         patience = 1.0 if due is None else min(1.0, max(0.0, due - now))
         if any(key.fileobj is self._waker for key, _ in selector.select(patience)):
             self._waker.drain()
-        while self._mail:
-            self._mail.popleft()()
+        for _ in range(len(self._mail)):
+            self._safely(self._mail.popleft())
         for buffer, segment, address in self.port.receive(64):
-            try:
-                self._on_datagrams(buffer, segment, address, time.monotonic())
-            except PeerFault as fault:
-                self._counters.add(fault.kind)
+            self._safely(functools.partial(self._on_datagrams, buffer, segment, address, time.monotonic()))
 
 
 class HalfOpen:
@@ -5143,8 +5384,7 @@ def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subpr
     """Start this same program in a hidden role; it ends when its standard input ends."""
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):
-        command = [sys.executable]
-        environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
+        command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
     else:
         here = Path(__file__).resolve()
         command = [sys.executable, "-m", here.stem]
@@ -5217,13 +5457,26 @@ class ChildKeeper:
                 self._process.stdin.flush()
 
     def close(self, deadline: float = 3.0) -> None:
-        """End the child, by the end of its standard input, and the thread; may be called twice."""
+        """End the child, by the end of its standard input, and the thread; may be called twice.
+
+        A child that takes over `deadline` seconds is killed.
+        """
         self._worker.close(deadline)
+        process = self._process
+        if process and process.poll() is None:
+            log.warning("the %s did not end within %.1f s and is killed", self._name, deadline)
+            process.kill()
+            self._worker.close(deadline)
 
     def _end_input(self) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            if self._process and self._process.stdin:
-                self._process.stdin.close()
+        if not self._lock.acquire(timeout=0.5):
+            return  # somebody waits for a child that does not read: `close` will kill it
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                if self._process and self._process.stdin:
+                    self._process.stdin.close()
+        finally:
+            self._lock.release()
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
@@ -5236,11 +5489,17 @@ class ChildKeeper:
             if worker.stopping.is_set():
                 self._end_input()
             for line in cast(IO[str], process.stdout):
-                self._on_message(json.loads(line))
+                self._hear(line)
             status = end_child(process)
             if not worker.stopping.is_set():
                 log.error("the %s ended with status %s and is started again", self._name, status)
                 worker.stopping.wait(0.5)
+
+    def _hear(self, line: str) -> None:
+        try:
+            self._on_message(json.loads(line))
+        except Exception:
+            log.exception("what the %s said was not taken: %.200s", self._name, line)
 
 
 # -- addresses and connections --------------------------------------------------------------------
@@ -5302,12 +5561,62 @@ def udp_port(address: Address, counters: Counters) -> UdpPort:
         raise Refused("port", f"The UDP port {address[1]} cannot be used: {error.strerror}.") from None
 
 
+CODE_LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is taken for another
+_CODE_CHECK: Final = 97
+# the ranges that a LAN uses come first, so that their codes are short
+_CODED: Final = ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/16", "0.0.0.0/0")
+
+
+def address_code(address: str) -> str:
+    """A code to type for the IPv4 address: 4 to 8 letters and digits; a wrong or swapped one shows."""
+    at, start = ipaddress.IPv4Address(address), 0
+    for network in map(ipaddress.IPv4Network, _CODED):
+        if at in network:
+            number = start + int(at) - int(network.network_address)
+            break
+        start += network.num_addresses
+    coded, text = number * _CODE_CHECK + 1, ""
+    while coded or len(text) < 4:
+        coded, digit = divmod(coded, len(CODE_LETTERS))
+        text = CODE_LETTERS[digit] + text
+    return text
+
+
+def code_address(code: str) -> str | None:
+    """The IPv4 address that the code stands for; None when it is no code. Case and hyphens do not matter."""
+    text = code.upper().replace("-", "").translate(str.maketrans("OIL", "011"))
+    if not 4 <= len(text) <= 8 or set(text) - set(CODE_LETTERS):
+        return None
+    number, check = divmod(
+        functools.reduce(lambda n, c: n * 32 + CODE_LETTERS.index(c), text, 0), _CODE_CHECK
+    )
+    if check != 1:
+        return None
+    for network in map(ipaddress.IPv4Network, _CODED):
+        if number < network.num_addresses:
+            return str(network[number])
+        number -= network.num_addresses
+    return None
+
+
 def resolve(host: str) -> str:
-    """The IPv4 address of `host`; Refused when there is none."""
+    """The IPv4 address of `host`: a name, an address or its code; Refused when there is none."""
+    coded = code_address(host)
+    if coded:
+        return coded
     try:
         return socket.gethostbyname(host)
     except (OSError, UnicodeError):
         raise Refused("no_meeting", f"The address {host} cannot be found.") from None
+
+
+def tcp_answers(address: Address, patience: float = 1.5) -> bool:
+    """Whether a TCP connection to `address` is accepted within `patience` seconds."""
+    try:
+        socket.create_connection(address, patience).close()
+    except OSError:
+        return False
+    return True
 
 
 def local_address(toward: str) -> str:
@@ -5546,6 +5855,18 @@ class MeetingAd:
         return cls(**{**fields, **shown}, address=address)
 
 
+_KINDS: Final = {  # by what the systems call their interfaces, Windows by the adapter's description
+    "vpn": re.compile(
+        r"^(tun|tap|ppp|wg|utun|ipsec|zt|tailscale|nordlynx|proton)|VPN|WireGuard|Wintun|TAP-|Tailscale"
+        r"|ZeroTier|AnyConnect|Fortinet"
+    ),
+    "virtual": re.compile(
+        r"^(docker|br-|veth|virbr|vmnet|vboxnet|lxc|lxd|podman|cni|bridge|awdl|llw)|Hyper-V|VMware|Virtual"
+    ),
+    "wireless": re.compile(r"^(wl|ath|ra\d)|Wi-?Fi|Wireless|WLAN|802\.11"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Interface:
     """An IPv4 address of this machine; `broadcast` is its directed broadcast address, empty without one."""
@@ -5572,6 +5893,15 @@ class Interface:
     def loopback(self) -> bool:
         """Whether it leads to this machine only."""
         return ipaddress.IPv4Address(self.address).is_loopback
+
+    @property
+    def kind(self) -> str:
+        """wired, wireless, virtual, vpn, unaddressed (169.254.…) or loopback, by address and name."""
+        if self.loopback:
+            return "loopback"
+        if ipaddress.IPv4Address(self.address).is_link_local:
+            return "unaddressed"
+        return next((kind for kind, names in _KINDS.items() if names.search(self.name)), "wired")
 
     def near(self, address: str) -> bool:
         """Whether a broadcast from `address` came this way; each loopback address is a world of its own."""
@@ -5621,26 +5951,56 @@ def _posix_interfaces() -> list[Interface]:
     return found
 
 
-def parse_address_table(table: bytes) -> list[Interface]:
-    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …)."""
+def parse_address_table(table: bytes, names: Mapping[int, str] | None = None) -> list[Interface]:
+    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …).
+
+    `names` are the adapters' by index; one without is called by its index.
+    """
     (rows,) = struct.unpack_from("<I", table)
     found = []
     for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
         address, index, mask = struct.unpack_from("<4sI4s", table, start)
         if any(address):
-            found.append(Interface.of(str(index), address, mask))
+            found.append(Interface.of((names or {}).get(index, str(index)), address, mask))
     return found
+
+
+def parse_adapters(table: bytes, base: int) -> dict[int, str]:
+    """Index and description in a 64-bit Windows chain of IP_ADAPTER_INFO that lies at the address `base`."""
+    names, at = {}, 0
+    while 0 <= at <= len(table) - 424:
+        (after,) = struct.unpack_from("<Q", table, at)
+        (index,) = struct.unpack_from("<I", table, at + 416)
+        names[index] = (
+            table[at + 272 : at + 404]
+            .split(b"\0")[0]
+            .decode("mbcs" if os.name == "nt" else "ascii", "replace")
+        )
+        if after <= base + at:  # the end; a chain that goes back would never end
+            break
+        at = after - base
+    return names
+
+
+def _windows_table(call: str) -> bytes:
+    """What one of Windows' calls of the form (table, size, sorted) gives."""
+    if sys.platform != "win32":
+        return b""
+    table = ctypes.create_string_buffer(256 * 1024)
+    error = getattr(ctypes.WinDLL("iphlpapi"), call)(table, ctypes.byref(ctypes.c_ulong(len(table))), 0)
+    if error:
+        raise OSError(error, call)
+    return table.raw
 
 
 def _windows_interfaces() -> list[Interface]:
     if sys.platform != "win32":
         return []
-    table = ctypes.create_string_buffer(64 * 1024)
-    size = ctypes.c_ulong(len(table))
-    error = ctypes.WinDLL("iphlpapi").GetIpAddrTable(table, ctypes.byref(size), 0)
-    if error:
-        raise OSError(error, "GetIpAddrTable")
-    return parse_address_table(table.raw)
+    names = ctypes.create_string_buffer(64 * 1024)
+    if ctypes.WinDLL("iphlpapi").GetAdaptersInfo(names, ctypes.byref(ctypes.c_ulong(len(names)))):
+        return parse_address_table(_windows_table("GetIpAddrTable"))
+    known = parse_adapters(names.raw, ctypes.addressof(names))
+    return parse_address_table(_windows_table("GetIpAddrTable"), known)
 
 
 def interfaces() -> list[Interface]:
@@ -5651,6 +6011,35 @@ def interfaces() -> list[Interface]:
         log.warning("the network interfaces cannot be listed: %s", error)
         return []
     return sorted(found, key=lambda each: not each.loopback)
+
+
+def parse_arp(text: str) -> set[str]:
+    """The addresses that answered, in Linux's table of neighbours."""
+    rows = (line.split() for line in text.splitlines()[1:])
+    return {row[0] for row in rows if len(row) >= 4 and int(row[2], 16) & 2}  # ATF_COM: complete
+
+
+def parse_neighbour_table(table: bytes) -> set[str]:
+    """The addresses that answered, in a Windows MIB_IPNETTABLE: count, then rows of 24 bytes."""
+    (rows,) = struct.unpack_from("<I", table)
+    found = set()
+    for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
+        length, address, kind = struct.unpack_from("<4xI8x4sI", table, start)
+        if length and kind == 3:  # dynamic
+            found.add(str(ipaddress.IPv4Address(address)))
+    return found
+
+
+def neighbours(own: Sequence[Interface]) -> frozenset[str] | None:
+    """Who has answered this machine lately in the subnets of `own`; None where the system does not say."""
+    try:
+        if sys.platform == "win32":
+            found = parse_neighbour_table(_windows_table("GetIpNetTable"))
+        else:
+            found = parse_arp(Path("/proc/net/arp").read_text(encoding="ascii"))
+    except OSError:
+        return None
+    return frozenset(one for one in found if any(each.near(one) for each in own))
 
 
 def own_address(bind: str | None) -> str | None:
@@ -5674,6 +6063,13 @@ def interfaces_for(bind: str | None) -> list[Interface]:
     if ipaddress.IPv4Address(bind).is_loopback:
         return [Interface("loopback", bind, 8, "127.255.255.255")]
     return [Interface("", bind, 32, "")]
+
+
+def plausible_interfaces(bind: str | None = None) -> list[Interface]:
+    """Where others on the LAN may reach this machine: physical interfaces first, never loopback."""
+    order = ("wired", "wireless", "unaddressed", "virtual", "vpn")
+    found = [each for each in interfaces_for(bind) if each.kind in order]
+    return sorted(found, key=lambda each: order.index(each.kind))
 
 
 def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
@@ -5876,6 +6272,37 @@ class DiscoveryResponder(_SocketLoop):
 
     def _ad(self, nonce: str, limit: int) -> bytes:
         return discovery_answer(nonce, {"version": PROTOCOL} | self._describe(), limit)
+
+
+class BroadcastEar(_SocketLoop):
+    """Hears who asks on the LAN, this machine included, without taking questions from a host on it.
+
+    `heard` grows while it runs: where questions and beacons came from; `asking`: questions alone. Only Linux
+    can bind a socket to the broadcast addresses alone; elsewhere it is one on all addresses, unless `shy`.
+    """
+
+    def __init__(self, own: Sequence[Interface], *, shy: bool, port: int = DISCOVERY_PORT) -> None:
+        super().__init__("broadcast-ear", None)
+        self.asking: set[str] = set()
+        self.heard: set[str] = set()
+        self.deaf = not shy  # nothing could be bound
+        where = {LIMITED_BROADCAST, *(each.broadcast for each in own if each.broadcast)}
+        if sys.platform != "linux":
+            where = set() if shy else {""}
+        for address in where:
+            with contextlib.suppress(OSError):
+                ear = _udp_socket(address, port, shared=True)
+                self._watch(ear, functools.partial(self._hear, ear))
+                self.deaf = False
+
+    def _turn(self, now: float) -> float:
+        return 1.0
+
+    def _hear(self, ear: socket.socket) -> None:
+        for data, source in self._datagrams(ear):
+            self.heard.add(source[0])
+            if len(data) >= QUESTION_SIZE:
+                self.asking.add(source[0])
 
 
 class MeetingList:
@@ -6647,9 +7074,6 @@ def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
     return chunks
 
 
-RATES_PLAYED: Final = range(4_000, 384_001)
-
-
 class _WavFile:
     """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits or float."""
 
@@ -6686,8 +7110,8 @@ class _WavFile:
         known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
         if width not in known or not self._channels or frame != self._channels * width:
             raise ValueError(f"format {kind}, {bits} bits")
-        if self._rate not in RATES_PLAYED:  # a resampler for any other would fill the memory
-            raise ValueError(f"{self._rate} samples a second")
+        if not 4_000 <= self._rate <= 384_000:  # beyond, resampling would take all memory
+            raise ValueError(f"{self._rate} Hz")
         frames = len(chunks["data"]) // frame
         if not frames:
             raise ValueError("no sound")
@@ -8726,13 +9150,13 @@ class ConferenceServer:
                 log.warning("a connection could not be accepted: %s", error)
                 worker.stopping.wait(0.1)
                 continue
-            for old in self._half_open.enter(sock, address[0], time.monotonic()):
-                self._evict(cast(Socket, old))
             begin(sock, address[0])
 
-    def _evict(self, sock: Socket) -> None:
-        self.counters.add("half_open_evicted")
-        cut_off(sock)
+    def _enter(self, link: TlsLink, address: str) -> None:
+        """Note a link as half open; the oldest must go when there are too many. Reactor's thread."""
+        for old in self._half_open.enter(link, address, time.monotonic()):
+            self.counters.add("half_open_evicted")
+            cast(TlsLink, old).discard("evicted")
 
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
@@ -8745,11 +9169,12 @@ class ConferenceServer:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(sock)
+            self._half_open.leave(link)
             self._session_closed(session, reason)
 
         link.on_close = on_close
         link.limit = MAX_LINE
+        self._enter(link, address)
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
@@ -8793,7 +9218,7 @@ class ConferenceServer:
 
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
-        self._half_open.leave(session.link.socket)
+        self._half_open.leave(session.link)
         hello, now = session.hello, time.monotonic()
         role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
@@ -8815,16 +9240,21 @@ class ConferenceServer:
         self._apply(effects)
 
     def _send(self, session: ControlSession, message: Json) -> None:
-        """Send; a welcome whose history is too long for one line loses its oldest lines."""
+        """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
+        offers: list[Json] = []
         while True:
             try:
                 session.send(message)
-                return
+                break
             except PeerFault:
                 history = max((message.get("chat", []), message.get("private", [])), key=len)
-                if not history:
+                if not history and not message.get("files"):
                     raise
+                if not history:
+                    offers, message["files"] = message["files"], []
                 del history[: max(1, len(history) // 8)]
+        for offer in offers:
+            session.send({"type": "file_offer", **offer})
 
     def _add_media(self, session: ControlSession) -> None:
         assert self._relay is not None
@@ -9513,16 +9943,16 @@ class CameraSender(DeviceThread):
     def _capture(self, picture: Picture) -> None:
         self.preview = (self.preview[0] + 1, picture)
         now = time.monotonic()
-        for layer, thinner in self._layers.items():
-            if thinner.take(now):
-                self._send_layer(picture, layer)
+        due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
+        for layer in {self._filled(picture, layer) for layer in due}:
+            self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
 
-    def _send_layer(self, picture: Picture, layer: int) -> None:
-        """Send `picture` as `layer`, or as the best layer that its own size fills."""
+    def _filled(self, picture: Picture, layer: int) -> int:
+        """The best layer up to `layer` that the picture's own size fills."""
         height, width = picture.shape[:2]
         while layer and width < LAYERS[layer][0] and height < LAYERS[layer][1]:
             layer -= 1
-        self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+        return layer
 
 
 class MicrophoneSender(DeviceThread):
@@ -10496,11 +10926,11 @@ def give_free_name(temporary: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def _locally(code: str, what: str) -> Iterator[None]:
-    """An OSError of this machine's own files, told apart from a connection's."""
+    """What goes wrong with this machine's own files, told apart from a broken connection."""
     try:
         yield
-    except OSError as error:
-        raise Refused(code, f"{what}: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise Refused(code, f"{what}: {getattr(error, 'strerror', None) or error}.") from None
 
 
 @dataclass(eq=False)
@@ -11050,6 +11480,7 @@ class MeetingController:
         self._reactor.close(deadline)
         self.screen.close()
         self.media.close()
+        self._tokens.close()
 
     def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
         """Put an event on the queue."""
@@ -11596,10 +12027,126 @@ def run_headless(
     while event["event"] not in LAST_EVENTS:
         event = controller.gui_queue.get()
         say(event)
+        if event["event"] == "denied":
+            print(f"connectsphere: {event['reason']}", file=sys.stderr)
         if event["event"] == "joined":
             worker.start()
     controller.close()
     return controller.status or 0
+
+
+# -- the doctor ------------------------------------------------------------------------------------------
+
+DOCTOR_LISTENS: Final = 1.4  # seconds for broadcasts alone: a MeetingFinder begins to search after 1.5
+DOCTOR_SEARCHES: Final = 12.0
+
+
+def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
+    """The ports of a meeting that cannot be had now, as "TCP 9000"; a running meeting holds them, too."""
+    ports, host, taken = Ports.at(base), bind or "0.0.0.0", []
+    for port in ports:
+        kind = "UDP" if port in (ports.video, ports.audio) else "TCP"
+        try:
+            if kind == "TCP":
+                listen_tcp((host, port)).close()
+            else:
+                udp_port((host, port), Counters()).close()
+        except Refused:
+            taken.append(f"{kind} {port}")
+    return tuple(taken)
+
+
+def own_address_answers(address: Address) -> bool:
+    """Whether a connection to the own LAN address is accepted, by who listens there or by ourselves."""
+    try:
+        with listen_tcp(address):
+            return tcp_answers(address)
+    except Refused:
+        return tcp_answers(address)
+
+
+def sighting(ad: MeetingAd) -> Sighting:
+    """The meeting `ad`, and whether its port answers."""
+    return Sighting(ad.title, ad.host, ad.address, ad.port, tcp_answers((ad.address, ad.port)))
+
+
+def disk_free(downloads: str) -> int | None:
+    """Bytes that are free where accepted files go; None where that cannot be said."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(downloads or Path.home()).free
+    return None
+
+
+def _try_camera(spec: str) -> None:
+    with contextlib.closing(open_camera(spec, APP_NAME)) as camera:
+        camera.read(3.0)
+
+
+def _try_mic(spec: str) -> None:
+    with contextlib.closing(open_microphone(spec)) as microphone:
+        microphone.read()
+
+
+def _try_speaker(spec: str) -> None:
+    if spec == "default" or spec.isdecimal():  # a file would be written over
+        with contextlib.closing(open_speaker(spec, time.monotonic())) as speaker:
+            speaker.write(SILENCE)
+
+
+def device_troubles(options: ClientOptions) -> Json:
+    """What is wrong with the chosen camera, mic and speaker: "" nothing; what is `none` is left out."""
+    tries: dict[str, Callable[[str], None]] = {
+        "camera": _try_camera,
+        "mic": _try_mic,
+        "speaker": _try_speaker,
+    }
+    troubles = {}
+    for what, attempt in tries.items():
+        spec = getattr(options, what)
+        if spec == "none":
+            continue
+        try:
+            attempt(spec)
+            troubles[what] = ""
+        except DeviceError as error:
+            troubles[what] = error.reason
+    return troubles
+
+
+def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
+    """Look at this machine and its network for 2 to 12 s; `devices` False leaves camera and sound alone."""
+    own = plausible_interfaces(options.bind)
+    ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
+    finder = MeetingFinder(options.bind, (), options.port)
+    with contextlib.closing(ear), contextlib.closing(finder):
+        ear.start()
+        finder.start()
+        finder.wait_settled(DOCTOR_LISTENS)
+        at_once = finder.meetings() or finder.other_versions()
+        finder.wait_settled(DOCTOR_SEARCHES)
+        finder.wait(bool, 0.3)  # the answer of the last address that was tried
+        ads, others = finder.meetings(), finder.other_versions()
+    here = {each.address for each in interfaces()}
+    away = [ad for ad in ads if ad.address not in here]
+    used = local_address(away[0].address) if away else next((each.address for each in own), "")
+    hosting = len(away) < len(ads)
+    physical = [each for each in own if each.kind in ("wired", "wireless")]
+    return Facts(
+        places=tuple(Place(each.name, each.address, each.kind) for each in own),
+        used=used,
+        heard=frozenset(ear.heard),
+        asked_by=frozenset(ear.asking - here),
+        taken=(*taken, f"UDP {DISCOVERY_PORT}") if ear.deaf else taken,
+        hosting=hosting,
+        reachable=not used or own_address_answers((used, options.port)),
+        meetings=tuple(sighting(ad) for ad in ads),
+        by_search=bool(ads) and not at_once,
+        other_versions=tuple(others),
+        neighbours=neighbours(physical),
+        gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
+        disk_free=disk_free(options.downloads),
+        **(device_troubles(options) if devices else {}),
+    )
 
 
 # -- what a window asks of the program ---------------------------------------------------------------
@@ -11724,6 +12271,10 @@ class Program:
             accept_changed=accept_changed_host,
         )
         return self._enter(options, ads[0].meeting if ads else "")
+
+    def doctor(self) -> Diagnosis:
+        """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
+        return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
 
     def demo(self, count: int) -> MeetingController:
         """Host a meeting of `count` simulated participants and join it. Waits."""
@@ -16962,7 +17513,7 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
+# Uses: BASICS, CALL, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
 # ======================================================================================
 
 
@@ -16985,8 +17536,10 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UsageError("The PIN must not be empty.")
     if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
         raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
-    if options.json and not options.list:
-        raise UsageError("--json goes with --list.")
+    if options.join is not None and not options.join.partition(":")[0]:
+        raise UsageError("--join needs an address.")
+    if options.json and not (options.list or options.doctor):
+        raise UsageError("--json goes with --list and --doctor.")
 
 
 LIMIT_OPTIONS: Final[Mapping[str, str]] = {
@@ -17014,13 +17567,14 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
     only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
     only.add_argument("--list", action="store_true", help="print the meetings on this network")
+    only.add_argument("--doctor", action="store_true", help="what stands in the way here, and the next step")
     only.add_argument(
         "--demo", nargs="?", type=int, const=6, metavar="N", help="a meeting of N (6) simulated participants"
     )
     only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    parser.add_argument("--json", action="store_true", help="with --list, --doctor: as JSON")
     parser.add_argument("--headless", action="store_true", help="no window: commands in, events out, as JSON")
     parser.add_argument("--name", help="your name")
     parser.add_argument("--title", help="the meeting's title")
@@ -17104,6 +17658,28 @@ def say(event: Json) -> None:
     sys.stdout.flush()
 
 
+def prepare_streams() -> None:
+    """UTF-8 in and out everywhere; a windowed Windows program takes the console it was started from."""
+    if sys.platform == "win32" and sys.stdout is None and ctypes.windll.kernel32.AttachConsole(-1):
+        for name, console, mode in (
+            ("stdin", "CONIN$", "r"),
+            ("stdout", "CONOUT$", "w"),
+            ("stderr", "CONOUT$", "w"),
+        ):
+            setattr(sys, name, open(console, mode))  # noqa: SIM115 - open until the end
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def complain(error: object) -> None:
+    """One sentence on standard error; a windowed Windows program that has none shows it."""
+    if sys.platform == "win32" and sys.stderr is None:
+        ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
+    else:
+        print(f"connectsphere: {error}", file=sys.stderr)
+
+
 # -- roles: each takes the options and returns the exit status --------------------------------------------
 
 
@@ -17132,7 +17708,10 @@ def role_serve_child(options: argparse.Namespace) -> int:
         stop.set()
 
     Worker("parent", wait_for_the_end).start()
-    return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
+    try:
+        return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
+    except Refused:
+        return 1  # the parent was told, and says it
 
 
 def has_display() -> bool:
@@ -17239,6 +17818,19 @@ def role_list(options: argparse.Namespace) -> int:
     return 0
 
 
+def role_doctor(options: argparse.Namespace) -> int:
+    """Checks this machine and its network."""
+    found = diagnose(examine(client_options(options)))
+    if options.json:
+        findings = [finding._asdict() for finding in found.findings]
+        print(json.dumps({**found._asdict(), "findings": findings}, ensure_ascii=False))
+        return 0
+    for finding in found.findings:
+        print(f"{finding.state:5} {finding.words}")
+    print(f"\n{found.verdict}\nNext step: {found.next_step}")
+    return 0
+
+
 def role_find(options: argparse.Namespace) -> int:
     """Finds the meeting and joins it."""
     home = home_directory()
@@ -17253,7 +17845,7 @@ def role_find(options: argparse.Namespace) -> int:
         ad = find_meeting(finder, known, bool(chosen.pin))
     except Refused as refused:
         say({"event": "denied", "time": time.time(), "code": refused.code, "reason": refused.reason})
-        return 1
+        raise
     finally:
         finder.close()
     chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint
@@ -17269,6 +17861,7 @@ ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "host": role_host,
     "join": role_join,
     "list": role_list,
+    "doctor": role_doctor,
 }
 
 
@@ -17286,13 +17879,11 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> int:
     """Run the role that the command line names; returns the exit status."""
     try:
+        prepare_streams()
         return run(sys.argv[1:])
-    except UsageError as error:
-        print(f"connectsphere: {error}", file=sys.stderr)
-        return 2
     except ConnectSphereError as error:
-        print(f"connectsphere: {error}", file=sys.stderr)
-        return 1
+        complain(error)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
 

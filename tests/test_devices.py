@@ -17,9 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sound import VirtualSound, best_match, missing, speech_like, virtual_sound
+from sound import VirtualSound, missing, speech_like, typical_match, virtual_sound
 
 import connectsphere as cs
 
@@ -336,6 +336,7 @@ def test_float_extensible_and_streamed_wav(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 43), st.integers(0, 255))
+@example(39, 255)  # a rate of 4 GHz
 def test_damaged_wav_is_refused_or_played(at: int, value: int) -> None:
     data = bytearray(riff(1, 16, bytes(range(200))))
     data[at] = value
@@ -455,7 +456,7 @@ def test_microphone_hears_what_is_said(sound_card: VirtualSound, tmp_path: Path)
     took = time.perf_counter() - start
     player.join(10)
     assert took == pytest.approx(340 * cs.BLOCK_SECONDS, abs=0.3)
-    assert best_match(said[::3], heard)[0] > 0.95
+    assert typical_match(said[::3], heard) > 0.95
 
 
 def test_speaker_says_what_is_written(sound_card: VirtualSound) -> None:
@@ -465,7 +466,7 @@ def test_speaker_says_what_is_written(sound_card: VirtualSound) -> None:
         for block in np.concatenate((said, np.zeros(16_128, np.int16))).reshape(-1, 256):
             speaker.write(block)
     speaker.close()
-    assert best_match(said, heard[0])[0] > 0.95
+    assert typical_match(said, heard[0]) > 0.95
 
 
 def test_devices_are_listed_and_open_by_their_number(sound_card: VirtualSound) -> None:
