@@ -5105,11 +5105,11 @@ def keep_buffers_small(sock: socket.socket) -> None:
 class TileFeed:
     """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
 
-    A change is begun only while fewer than AHEAD wait to be acknowledged: so nothing piles up in kernels, in
-    the network or before a slow decoder either.
+    A change is begun only when the one before is acknowledged, or one earlier where that is quick: so nothing
+    piles up in kernels, in the network or before a slow decoder either.
     """
 
-    AHEAD = 2
+    QUICK = 0.15  # seconds from a commit to its acknowledgement
 
     def __init__(self, link: TlsLink, table: TileTable) -> None:
         self._link = link
@@ -5117,8 +5117,8 @@ class TileFeed:
         self._cursor = TileCursor()
         self._under_way: collections.deque[tuple[int, float]] = collections.deque()
         self._change = 0
+        self._took = 0.0
         self._pointer: Pointer | None = None
-        self.sent = 0
         link.on_room = self._fill
         link.ask_room()
 
@@ -5126,7 +5126,7 @@ class TileFeed:
     def ready(self) -> bool:
         """Whether a change could be begun now."""
         between = not self._cursor.waiting and not self._cursor.commit_owed
-        return between and len(self._under_way) < self.AHEAD
+        return between and len(self._under_way) < (2 if self._took < self.QUICK else 1)
 
     def update(self) -> None:
         """The table has something new."""
@@ -5148,9 +5148,10 @@ class TileFeed:
         """The oldest change under way was painted: (its bytes, seconds that took). PeerFault if none is."""
         if not self._under_way:
             raise PeerFault("bad_screen", "acknowledged too much")
-        size, begun = self._under_way.popleft()
+        size, said = self._under_way.popleft()
+        self._took = now - said
         self._link.ask_room()
-        return size, now - begun
+        return size, self._took
 
     def _fill(self) -> None:
         """Queue about one TLS record of what is newest."""
@@ -5158,7 +5159,6 @@ class TileFeed:
         while room > 0 and (message := self._next()) is not None:
             data = encode_message(encode_screen(message))
             self._link.send(data)
-            self.sent += len(data)
             self._change += len(data)
             room -= len(data)
             if isinstance(message, Commit):
@@ -11652,11 +11652,12 @@ class MeetingController:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
             self.media.encode({})
             self.media.rekey(message)
-            self.screen.renew()
         else:
             self._emit_joined(message)
             self.media.start(message)
         self._lost_at, self._tries = 0.0, 0
+        if back:
+            self.screen.renew()
         self._watch_sent = {}
         hand = self.state.me is not None and self.state.me.hand > 0
         self._apply(message)
