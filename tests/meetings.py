@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import threading
@@ -14,6 +15,7 @@ from headless import Event, Headless, free_base
 
 LOOPBACK = "127.0.0.1"
 SILENT = ("--camera", "none", "--mic", "none", "--speaker", "none")
+QUIET_MACHINE = bool(os.environ.get("CONNECTSPHERE_QUIET_MACHINE"))  # exact bounds: nothing else runs here
 Starts = Callable[..., Headless]
 
 
