@@ -89,12 +89,12 @@ def test_the_first_meeting(hosts: Lan, meeting: Callable[..., Headless], tmp_pat
         return meeting(*args, *speaker, netns=hosts.namespace(host))
 
     ana = there(1, "--host", "--name", "Ana", "--camera", str(video), "--mic", str(tmp_path / "ana.wav"))
-    ana.wait("joined", timeout=20)
+    ana.wait("joined", timeout=40)
     ben = there(2, "--name", "Ben", "--camera", "pattern", "--mic", str(tmp_path / "ben.wav"))
-    assert ben.wait("joined", timeout=20)["address"] == hosts.address(1)
+    assert ben.wait("joined", timeout=40)["address"] == hosts.address(1)
     ana.wait("join", name="Ben")
     cara = there(3, "--name", "Cara", *SILENT)
-    assert cara.wait("joined", timeout=20)["address"] == hosts.address(1)
+    assert cara.wait("joined", timeout=40)["address"] == hosts.address(1)
     ana.wait("join", name="Cara")
 
     switch(ana, "camera", True)
@@ -217,13 +217,13 @@ def test_found_and_joined_at_once(hosts: Lan, meeting: Callable[..., Headless], 
     """Plain starts with no address; the median of five warm ones. A busy machine gets more time."""
     quiet = (*SILENT, "--speaker", "none")
     ana = meeting("--host", "--name", "Ana", *quiet, netns=hosts.namespace(1))
-    ana.wait("joined", timeout=20)
+    ana.wait("joined", timeout=40)
     took: dict[int, list[float]] = {2: [], 3: []}
     for n in range(6):
         for host, times in took.items():
             home = tmp_path / f"home-{host}"
             one = meeting("--name", f"P{host}", *quiet, home=home, netns=hosts.namespace(host))
-            one.wait("joined", timeout=20)
+            one.wait("joined", timeout=40)
             if n:
                 times.append(time.monotonic() - one.started_at)
             one.close()
