@@ -6622,6 +6622,13 @@ def _sleep_until(due: float) -> float:
 # ---- Codecs ------------------------------------------------------------------------
 
 
+def load_codecs() -> None:
+    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time."""
+    import cv2
+
+    log.debug("pictures are coded by OpenCV %s", cv2.__version__)
+
+
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
     """A BGR picture as baseline JPEG; `quality` 1..100."""
     import cv2
@@ -10125,6 +10132,7 @@ class MediaManager:
     def _run_decoder(self, worker: Worker) -> None:
         assert self.video is not None
         video = self.video
+        load_codecs()  # not in the middle of what someone says
         while not worker.stopping.is_set():
             with video.fresh:
                 jobs = self._decodable(video)
