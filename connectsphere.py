@@ -5263,6 +5263,9 @@ class TlsStream:
             raise TimeoutError(errno.ETIMEDOUT, "too slow")
 
 
+_Result = TypeVar("_Result")
+
+
 class DatagramLoop:
     """A thread that owns a UDP port: mail first, then datagrams, then what is due.
 
