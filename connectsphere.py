@@ -39,6 +39,7 @@ Threads, each named here; started by, may write, ends when:
     main                 the window or the headless loop; Tk is touched by it alone
     control              SERVER: the room, control links; ends by ConferenceServer.close
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
+    screen               SERVER: screen links, the shared tiles; ends by ScreenShareManager.close
     relay                SERVER: the video port, its peers and routes; ends by close
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
@@ -46,12 +47,15 @@ Threads, each named here; started by, may write, ends when:
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
+    broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
     client               CLIENT: the control link, StateManager; ends by MeetingController.close
     video                CLIENT: the video plane's port, seals and streams; ends by close
     audio                CLIENT: the audio plane's port and seals; ends by close
     decoder              CLIENT: newest pictures to pixels; ends by close
     player               CLIENT: jitter buffer to speaker; ends by close
+    screen-decoder       CLIENT: from the first share on; tiles to pixels, owns the canvas; ends by close
+    presenter            CLIENT: while sharing; owns the screen source, codes its tiles; ends by close
     camera               CLIENT: while the camera is on, which it owns; encodes its layers
     microphone           CLIENT: while the microphone is on, which it owns
     file-transfer        CLIENT: one a moving file, which it reads or writes; ends with it
@@ -135,7 +139,6 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
-from spake2 import SPAKE2_A, SPAKE2_B
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -795,6 +798,24 @@ class MessageSplitter:
         return done
 
 
+SCREEN_HELLO: Final[Shape] = {"role": _exactly("presenter", "viewer"), "ticket": _hex(16)}
+SCREEN_ANSWER: Final[Shape] = {
+    "status": _exactly("ok", "denied"),
+    "code?": _text(32, "[a-z_]+"),
+    "reason?": _REASON,
+}
+
+
+def encode_record(record: Json) -> bytes:
+    """JSON as a length-prefixed message: what comes before the bytes of screen and files."""
+    return encode_message(json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
+
+
+def parse_record(payload: bytes, shape: Shape) -> Json:
+    """The JSON in `payload`, checked; PeerFault when it is not of `shape`."""
+    return _shaped(parse_json(payload), shape)
+
+
 # -- files: one TLS connection a transfer --------------------------------------------------
 #
 #   upload      client  {"type":"file_upload","ticket":T}\n
@@ -879,7 +900,10 @@ class Codec(enum.IntEnum):
 #   RECTANGLE    | 2 | epoch u32 | version u32 | x u16 | y u16 | w u16 | h u16 | codec u8 | bytes ...
 #   COMMIT       | 3 | epoch u32 | version u32 |
 #   POINTER      | 4 | x u16 | y u16 | shown u8 |
-#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |      (viewer to server: painted up to here)
+#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |
+#
+# Each commit is acknowledged, in order: by a viewer when it has painted it, by the server to the presenter
+# when most viewers have.
 
 _GEOMETRY: Final = struct.Struct(">BIHH")
 _RECTANGLE: Final = struct.Struct(">BIIHHHHB")
@@ -924,7 +948,7 @@ class Pointer(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """A viewer has painted `version`."""
+    """The commit of `version` has been painted."""
 
     epoch: int
     version: int
@@ -2356,7 +2380,8 @@ class FrameThinner:
     def take(self, now: float) -> bool:
         """Whether the frame at `now` passes."""
         earned = self._level + (now - self._at) * self.fps
-        self._level = earned if earned < 2.0 else 1.0
+        # what jitter held back is made up for, or two thinners in a row would lose a tenth
+        self._level = min(earned, 2.5) if earned < math.inf else 1.0
         self._at = now
         if self.fps <= 0 or self._level < 0.75:
             return False
@@ -2558,6 +2583,7 @@ class TileCursor:
     epoch: int = -1
     lossy: int = 0
     lossless: int = 0
+    version: int = 0
     commit_owed: bool = False
     waiting: deque[Rectangle] = field(default_factory=deque)
 
@@ -2650,7 +2676,7 @@ class TileTable:
             return geometry
         if not cursor.waiting and cursor.commit_owed:
             cursor.commit_owed = False
-            return Commit(geometry.epoch, self._version)
+            return Commit(geometry.epoch, cursor.version)
         if not cursor.waiting and not self._begin_change(cursor):
             return None
         return cursor.waiting.popleft()
@@ -2673,6 +2699,7 @@ class TileTable:
                 return False
             cursor.lossless = exact
             cursor.waiting.append(self._lossless.rectangles[exact])
+        cursor.version = self._version
         cursor.commit_owed = True
         return True
 
@@ -3908,6 +3935,222 @@ class StateManager:
         return []
 
 
+# -- what stands between this computer and a meeting ----------------------------------------
+
+
+class Place(NamedTuple):
+    """One way into a network: `kind` is wired, wireless, virtual, vpn or unaddressed (169.254.…)."""
+
+    name: str
+    address: str
+    kind: str
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"{self.name} {self.address}"
+
+
+class Sighting(NamedTuple):
+    """A meeting that was seen; `answers`: its port can be reached."""
+
+    title: str
+    host: str
+    address: str
+    port: int
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the doctor found out. Devices: "" is working, None was not asked, else what is wrong."""
+
+    protocol: int = PROTOCOL
+    places: tuple[Place, ...] = ()
+    used: str = ""  # the own address toward the meeting, or the likeliest
+    heard: frozenset[str] = frozenset()  # own addresses whose broadcast came back
+    taken: tuple[str, ...] = ()  # "TCP 9000": the meeting's ports that another program holds
+    hosting: bool = False  # a meeting of this computer answers
+    reachable: bool = True  # the own LAN address accepts a connection
+    meetings: tuple[Sighting, ...] = ()
+    by_search: bool = False  # found by trying addresses, not by broadcast
+    other_versions: tuple[tuple[str, int], ...] = ()
+    neighbours: frozenset[str] | None = None  # who else is there; None: not known
+    gateways: frozenset[str] = frozenset()  # where a router usually is
+    asked_by: frozenset[str] = frozenset()  # who was heard looking for a meeting
+    camera: str | None = None
+    mic: str | None = None
+    speaker: str | None = None
+    disk_free: int | None = None  # bytes
+
+
+class Finding(NamedTuple):
+    """One thing looked at: `state` is ok, warn or bad. One with a `cause` may become the verdict."""
+
+    topic: str
+    state: str
+    words: str
+    cause: str = ""
+    next_step: str = ""
+
+
+class Diagnosis(NamedTuple):
+    """The verdict, one next step, and all findings; `causes` are the causes found, the gravest first."""
+
+    verdict: str
+    next_step: str
+    causes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+GRAVEST_FIRST: Final = (
+    "no_network", "no_address", "other_version", "host_blocked", "port_taken", "broadcast_blocked",
+    "self_blocked", "several_networks", "kept_apart", "vpn", "disk_full", "no_sound", "no_camera",
+)  # fmt: skip
+DISK_LEAST: Final = 200_000_000
+ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
+
+
+def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
+    names = " and ".join(place.words for place in physical)
+    words = f"This computer is in {len(physical)} networks: {names}."
+    if facts.meetings:
+        return Finding("network", "ok", words)
+    step = "Make sure that the host is in one of them, or leave the wrong one."
+    return Finding("network", "warn", words, "several_networks", step)
+
+
+def _on_network(facts: Facts) -> Iterator[Finding]:
+    """The ways into networks, physical ones judged."""
+    by_kind: dict[str, list[Place]] = {}
+    for place in facts.places:
+        by_kind.setdefault(place.kind, []).append(place)
+    physical = by_kind.get("wired", []) + by_kind.get("wireless", [])
+    for place in physical + by_kind.get("vpn", []) + by_kind.get("virtual", []):
+        used = ", used" if place.address == facts.used else ""
+        yield Finding("network", "ok", f"{place.words} ({place.kind}{used})")
+    for place in by_kind.get("unaddressed", []):
+        words = f"{place.words}: nobody on this network gave this computer an address."
+        step = "Connect all computers to the same router or hotspot, or wait a minute and look again."
+        yield Finding("network", "warn", words, "" if physical else "no_address", step)
+    if not facts.places:
+        step = "Plug in a cable, or join the room's Wi-Fi."
+        yield Finding("network", "bad", "This computer is in no network.", "no_network", step)
+    if len(physical) > 1:
+        yield _several_networks(facts, physical)
+    if by_kind.get("vpn") and not facts.meetings:
+        words = f"A VPN is on ({by_kind['vpn'][0].words}): it may keep the room's network out."
+        yield Finding("network", "warn", words, "vpn", "Switch the VPN off and look again.")
+
+
+def _on_meetings(facts: Facts) -> Iterator[Finding]:
+    """What is there to join, and what keeps this computer out."""
+    for address, version in facts.other_versions:
+        words = f"The host at {address} has another version (protocol {version}, here {facts.protocol})."
+        cause = "" if any(seen.answers for seen in facts.meetings) else "other_version"
+        step = "Use the same version on all computers: the host can give its own to others."
+        yield Finding("meeting", "bad", words, cause, step)
+    for seen in facts.meetings:
+        if seen.answers:
+            words = f"“{seen.title}” by {seen.host} at {seen.address}:{seen.port} answers."
+            yield Finding("meeting", "ok", words)
+            continue
+        what = f"“{seen.title}” by {seen.host} is seen"
+        words = f"{what}, but the firewall of the host {seen.address} blocks its TCP port {seen.port}."
+        step = (
+            f"The host must allow ConnectSphere in the firewall of {seen.address}, for private networks too."
+        )
+        cause = "" if any(other.answers for other in facts.meetings) else "host_blocked"
+        yield Finding("meeting", "bad", words, cause, step)
+    if not facts.meetings and not facts.other_versions:
+        yield Finding("meeting", "warn", "No meeting was found.")
+
+
+def _on_broadcast(facts: Facts) -> Iterator[Finding]:
+    """Whether a question to everybody gets out."""
+    physical = [place for place in facts.places if place.kind in ("wired", "wireless")]
+    step = "Allow ConnectSphere in this computer's firewall, or join by the host's address."
+    for place in physical:
+        if place.address in facts.heard:
+            yield Finding("broadcast", "ok", f"The own broadcast was heard on {place.words}.")
+        else:
+            words = f"Broadcasts are blocked on {place.words}: the own was not heard."
+            yield Finding("broadcast", "bad", words, "broadcast_blocked", step)
+    if facts.by_search:
+        words = "The meeting does not hear broadcasts: it was found only by trying every address."
+        step = "Join by the host's address, or have broadcasts (UDP 9000) allowed on this network."
+        yield Finding("broadcast", "warn", words, "broadcast_blocked", step)
+    if facts.asked_by:
+        asking = ", ".join(sorted(facts.asked_by)[:5])
+        yield Finding("broadcast", "ok", f"Computers looking for a meeting were heard: {asking}.")
+
+
+def _on_ports(facts: Facts) -> Iterator[Finding]:
+    """Whether this computer could host."""
+    if facts.hosting:
+        yield Finding("ports", "ok", "A meeting runs on this computer.")
+    elif facts.taken:
+        words = (
+            f"Another program on this computer holds {', '.join(facts.taken)}: hosting there is impossible."
+        )
+        step = "End that program, or host with --port 9100."
+        yield Finding("ports", "bad", words, "port_taken", step)
+    else:
+        yield Finding("ports", "ok", "The ports for hosting are free.")
+    if not facts.reachable:
+        words = f"The firewall of this computer blocks connections to its own address {facts.used}."
+        step = "To host, allow ConnectSphere in the firewall (on Windows: for private networks)."
+        yield Finding("ports", "bad", words, "self_blocked", step)
+
+
+def _on_neighbours(facts: Facts) -> Iterator[Finding]:
+    """Whether anybody but a router answers; where a meeting was seen it does not matter."""
+    if facts.neighbours is None or not facts.used:
+        return
+    computers = facts.neighbours - facts.gateways
+    if computers or facts.meetings or facts.other_versions:
+        yield Finding(
+            "neighbours", "ok", f"Other devices that answer on this network: {len(facts.neighbours)}."
+        )
+        return
+    only = "Only the router answers" if facts.neighbours else "Nobody else answers"
+    words = f"{only} on this network: it keeps devices apart, or no other computer is in it."
+    yield Finding("neighbours", "bad", words, "kept_apart", ANOTHER_WAY)
+
+
+def _on_devices(facts: Facts) -> Iterator[Finding]:
+    """Camera, microphone, speaker, disk."""
+    for topic, trouble, cause, step in (
+        ("camera", facts.camera, "no_camera", "You can take part without; or plug one in and choose it."),
+        ("microphone", facts.mic, "no_sound", "You can listen and write; or plug in a headset."),
+        ("speaker", facts.speaker, "no_sound", "Plug in a headset, or choose another speaker."),
+    ):
+        if trouble:
+            yield Finding(topic, "warn", f"No {topic}: {trouble}", cause, step)
+        elif trouble is not None:
+            yield Finding(topic, "ok", f"The {topic} works.")
+    if facts.disk_free is not None:
+        full = facts.disk_free < DISK_LEAST
+        words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
+        step = "Delete something before files are sent."
+        yield Finding("disk", "warn" if full else "ok", words, "disk_full" if full else "", step)
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    """The facts judged: what is right, what is wrong, and what to do first."""
+    checks = (_on_network, _on_meetings, _on_broadcast, _on_ports, _on_neighbours, _on_devices)
+    findings = tuple(finding for check in checks for finding in check(facts))
+    grave = sorted((f for f in findings if f.cause), key=lambda f: GRAVEST_FIRST.index(f.cause))
+    causes = tuple(dict.fromkeys(finding.cause for finding in grave))
+    if grave:
+        return Diagnosis(grave[0].words, grave[0].next_step, causes, findings)
+    if facts.hosting or facts.meetings:
+        verdict = "Everything works: a meeting can be reached from this computer."
+        return Diagnosis(verdict, "Start ConnectSphere and join it.", causes, findings)
+    verdict = "This computer and its network are ready, but no meeting was found."
+    return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
+
+
 # --------------------------------------------------------------------------------------
 # The waterline. Above it: bytes and `now` come in, bytes and effects go out.
 # --------------------------------------------------------------------------------------
@@ -4261,12 +4504,14 @@ def make_host_key(path: Path) -> str:
 class _PinProof:
     """What both sides of the PIN proof share: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript))."""
 
-    def __init__(self, side: type[SPAKE2_A] | type[SPAKE2_B], pin: str, fingerprint: str) -> None:
+    def __init__(self, side: Literal["SPAKE2_A", "SPAKE2_B"], pin: str, fingerprint: str) -> None:
+        import spake2  # its groups take 60 ms, which a start without a PIN need not wait for
+
         secret = unicodedata.normalize("NFKC", pin).strip().encode()
         if not secret:
             raise UsageError("the PIN must not be empty")
         client, host = b"connectsphere/1 client", b"connectsphere/1 host" + fingerprint.encode()
-        self._spake = side(secret, idA=client, idB=host)
+        self._spake = getattr(spake2, side)(secret, idA=client, idB=host)
         self._macs: dict[bytes, bytes] = {}
         self.message: bytes = self._spake.start()
 
@@ -4293,7 +4538,7 @@ class PinClient(_PinProof):
     """
 
     def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__(SPAKE2_A, pin, fingerprint)
+        super().__init__("SPAKE2_A", pin, fingerprint)
 
     def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
         """The confirmation (32 bytes) to send; PeerFault("pin") for a message that is none."""
@@ -4309,7 +4554,7 @@ class PinHost(_PinProof):
     """The host's side of the PIN proof: it says nothing that depends on the PIN before `check` agreed."""
 
     def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__(SPAKE2_B, pin, fingerprint)
+        super().__init__("SPAKE2_B", pin, fingerprint)
         self._proved = False
 
     def finish(self, peer_message: bytes, transcript: bytes) -> None:
@@ -4405,7 +4650,7 @@ class ResumeTokens:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, MEDIA
+# Uses: BASICS, WIRE, MEDIA
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -4451,7 +4696,7 @@ class Worker:
     def close(self, deadline: float = 3.0) -> None:
         """Stop and wait at most `deadline` seconds; may be called twice and from the thread itself."""
         self.stop()
-        if self._thread.ident is None or self._thread is threading.current_thread():
+        if not self.started or self._thread is threading.current_thread():
             return
         self._thread.join(deadline)
         if self._thread.is_alive():
@@ -4491,6 +4736,8 @@ class Waker:
 
 LINK_QUEUE: Final = 4 << 20
 HANDSHAKE_SECONDS: Final = 5.0
+CLOSING_SECONDS: Final = 3.0
+TURN_RECORDS: Final = 64  # what one link may receive or send before the others' turn
 
 
 _Answer = TypeVar("_Answer")
@@ -4570,7 +4817,14 @@ class Reactor:
     def close(self, deadline: float = 3.0) -> None:
         """Say what is still queued, close every link, end the thread."""
         self.post(self._close_links)
-        self._worker.close(deadline)
+        if self._worker.started:
+            self._worker.close(deadline)
+        else:
+            self._free()
+
+    def _free(self) -> None:
+        self._selector.close()
+        self._waker.close()
 
     def _close_links(self) -> None:
         for link in list(self._links):
@@ -4584,9 +4838,8 @@ class Reactor:
         while self._links and time.monotonic() < until:
             self._turn(0.02)
         for link in list(self._links):
-            link.discard("closing")
-        self._selector.close()
-        self._waker.close()
+            self._safely(functools.partial(link.discard, "closing"))
+        self._free()
 
     def _wait(self) -> float | None:
         while self._timers and self._timers[0].call is None:
@@ -4601,7 +4854,7 @@ class Reactor:
                 self._waker.drain()
             else:
                 self._safely(functools.partial(key.data.on_events, events))
-        while self._mail:
+        for _ in range(len(self._mail)):  # what these post comes after the others' turn
             self._safely(self._mail.popleft())
         now = time.monotonic()
         while self._timers and self._timers[0].at <= now:
@@ -4694,13 +4947,14 @@ class TlsLink:
             self._flush()
 
     def close(self, reason: str) -> None:
-        """Send what is queued, then end."""
+        """Send what is queued, for at most 3 s, then end."""
         if self.closed or self._closing:
             return
         self._closing = reason
         if not self._ready or not self.queued:
             self.discard(reason)
         else:
+            self._timer = self.reactor.later(CLOSING_SECONDS, lambda: self.discard(reason))
             self._flush()
 
     def discard(self, reason: str) -> None:
@@ -4708,6 +4962,8 @@ class TlsLink:
         if self.closed:
             return
         self.closed = True
+        self._queue.clear()
+        self._queued, self._pending = 0, b""
         if self._timer:
             self._timer.cancel()
         self.reactor.watch(self, 0)
@@ -4717,6 +4973,8 @@ class TlsLink:
 
     def on_events(self, events: int) -> None:
         """What the selector saw. For the reactor only."""
+        if self.closed:
+            return
         try:
             if not self._ready:
                 self._shake_hands()
@@ -4772,7 +5030,7 @@ class TlsLink:
             self._flush()
 
     def _receive(self) -> None:
-        for _ in range(64):
+        for _ in range(TURN_RECORDS):
             try:
                 data = self.socket.recv(1 << 16)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -4794,13 +5052,19 @@ class TlsLink:
             self.discard(type(error).__name__)
 
     def _write_queue(self) -> None:
-        while True:
+        for _ in range(TURN_RECORDS):
             if not self._pending:
                 self._pending = self._next_chunk()
+            if self.closed:
+                return
             if not self._pending:
-                break
+                self._all_sent()
+                return
             sent = self.socket.send(self._pending)
             self._pending = self._pending[sent:]
+        self.reactor.watch(self, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _all_sent(self) -> None:
         if self._closing:
             self.discard(self._closing)
         else:
@@ -4810,8 +5074,10 @@ class TlsLink:
         """Up to a TLS record of queued bytes; `on_room` is asked when there are none."""
         if not self._queue and self.on_room and not self._closing:
             self._filling = True
-            self.on_room()
-            self._filling = False
+            try:
+                self.on_room()
+            finally:
+                self._filling = False
         chunk = bytearray()
         while self._queue and len(chunk) + len(self._queue[0]) <= 16_384:
             chunk += self._queue.popleft()
@@ -4819,6 +5085,92 @@ class TlsLink:
             chunk += self._queue.popleft()
         self._queued -= len(chunk)
         return bytes(chunk)
+
+
+SCREEN_BUFFER: Final = 128 << 10
+SCREEN_UNSENT: Final = 16 << 10
+
+
+def keep_buffers_small(sock: socket.socket) -> None:
+    """Let the kernel hold little that is not sent yet, so that what is sent next is the newest."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SCREEN_BUFFER)
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, SCREEN_UNSENT)
+
+
+class TileFeed:
+    """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
+
+    A change is begun only while fewer than AHEAD wait to be acknowledged: so nothing piles up in kernels, in
+    the network or before a slow decoder either.
+    """
+
+    AHEAD = 2
+
+    def __init__(self, link: TlsLink, table: TileTable) -> None:
+        self._link = link
+        self._table = table
+        self._cursor = TileCursor()
+        self._under_way: collections.deque[tuple[int, float]] = collections.deque()
+        self._change = 0
+        self._pointer: Pointer | None = None
+        self.sent = 0
+        link.on_room = self._fill
+        link.ask_room()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a change could be begun now."""
+        between = not self._cursor.waiting and not self._cursor.commit_owed
+        return between and len(self._under_way) < self.AHEAD
+
+    def update(self) -> None:
+        """The table has something new."""
+        self._link.ask_room()
+
+    def restart(self, table: TileTable) -> None:
+        """Go on with another table, from its beginning."""
+        self._table = table
+        self._cursor = TileCursor()
+        self._change = 0
+        self._link.ask_room()
+
+    def point(self, pointer: Pointer) -> None:
+        """Where the pointer is now."""
+        self._pointer = pointer
+        self._link.ask_room()
+
+    def acknowledge(self, now: float) -> tuple[int, float]:
+        """The oldest change under way was painted: (its bytes, seconds that took). PeerFault if none is."""
+        if not self._under_way:
+            raise PeerFault("bad_screen", "acknowledged too much")
+        size, begun = self._under_way.popleft()
+        self._link.ask_room()
+        return size, now - begun
+
+    def _fill(self) -> None:
+        """Queue about one TLS record of what is newest."""
+        room = SCREEN_UNSENT
+        while room > 0 and (message := self._next()) is not None:
+            data = encode_message(encode_screen(message))
+            self._link.send(data)
+            self.sent += len(data)
+            self._change += len(data)
+            room -= len(data)
+            if isinstance(message, Commit):
+                self._under_way.append((self._change, time.monotonic()))
+                self._change = 0
+
+    def _next(self) -> ScreenMessage | None:
+        if self._pointer is not None and self._table.geometry is not None:
+            pointer, self._pointer = self._pointer, None
+            return pointer
+        fresh = self._table.geometry is not None and self._table.geometry.epoch != self._cursor.epoch
+        mid_change = bool(self._cursor.waiting) or self._cursor.commit_owed
+        return self._table.since(self._cursor) if fresh or mid_change or self.ready else None
 
 
 class TlsStream:
@@ -4953,27 +5305,28 @@ class DatagramLoop:
             selector.register(self.port, selectors.EVENT_READ)
             selector.register(self._waker, selectors.EVENT_READ)
             while not worker.stopping.is_set():
-                try:
-                    self._turn(selector)
-                except PeerFault as fault:
-                    self._counters.add(fault.kind)
-                except Exception:
-                    self._counters.add("bugs")
-                    log.exception("a turn of the loop failed")
+                self._turn(selector)
+
+    def _safely(self, call: Callable[[], _Answer]) -> _Answer | None:
+        try:
+            return call()
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+        except Exception:
+            self._counters.add("bugs")
+            log.exception("a callback of the loop failed")
+        return None
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         now = time.monotonic()
-        due = self._on_due(now)
+        due = self._safely(functools.partial(self._on_due, now))
         patience = 1.0 if due is None else min(1.0, max(0.0, due - now))
         if any(key.fileobj is self._waker for key, _ in selector.select(patience)):
             self._waker.drain()
-        while self._mail:
-            self._mail.popleft()()
+        for _ in range(len(self._mail)):
+            self._safely(self._mail.popleft())
         for buffer, segment, address in self.port.receive(64):
-            try:
-                self._on_datagrams(buffer, segment, address, time.monotonic())
-            except PeerFault as fault:
-                self._counters.add(fault.kind)
+            self._safely(functools.partial(self._on_datagrams, buffer, segment, address, time.monotonic()))
 
 
 class HalfOpen:
@@ -5031,8 +5384,7 @@ def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subpr
     """Start this same program in a hidden role; it ends when its standard input ends."""
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):
-        command = [sys.executable]
-        environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
+        command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
     else:
         here = Path(__file__).resolve()
         command = [sys.executable, "-m", here.stem]
@@ -5105,13 +5457,26 @@ class ChildKeeper:
                 self._process.stdin.flush()
 
     def close(self, deadline: float = 3.0) -> None:
-        """End the child, by the end of its standard input, and the thread; may be called twice."""
+        """End the child, by the end of its standard input, and the thread; may be called twice.
+
+        A child that takes over `deadline` seconds is killed.
+        """
         self._worker.close(deadline)
+        process = self._process
+        if process and process.poll() is None:
+            log.warning("the %s did not end within %.1f s and is killed", self._name, deadline)
+            process.kill()
+            self._worker.close(deadline)
 
     def _end_input(self) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            if self._process and self._process.stdin:
-                self._process.stdin.close()
+        if not self._lock.acquire(timeout=0.5):
+            return  # somebody waits for a child that does not read: `close` will kill it
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                if self._process and self._process.stdin:
+                    self._process.stdin.close()
+        finally:
+            self._lock.release()
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
@@ -5124,11 +5489,17 @@ class ChildKeeper:
             if worker.stopping.is_set():
                 self._end_input()
             for line in cast(IO[str], process.stdout):
-                self._on_message(json.loads(line))
+                self._hear(line)
             status = end_child(process)
             if not worker.stopping.is_set():
                 log.error("the %s ended with status %s and is started again", self._name, status)
                 worker.stopping.wait(0.5)
+
+    def _hear(self, line: str) -> None:
+        try:
+            self._on_message(json.loads(line))
+        except Exception:
+            log.exception("what the %s said was not taken: %.200s", self._name, line)
 
 
 # -- addresses and connections --------------------------------------------------------------------
@@ -5190,12 +5561,62 @@ def udp_port(address: Address, counters: Counters) -> UdpPort:
         raise Refused("port", f"The UDP port {address[1]} cannot be used: {error.strerror}.") from None
 
 
+CODE_LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is taken for another
+_CODE_CHECK: Final = 97
+# the ranges that a LAN uses come first, so that their codes are short
+_CODED: Final = ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/16", "0.0.0.0/0")
+
+
+def address_code(address: str) -> str:
+    """A code to type for the IPv4 address: 4 to 8 letters and digits; a wrong or swapped one shows."""
+    at, start = ipaddress.IPv4Address(address), 0
+    for network in map(ipaddress.IPv4Network, _CODED):
+        if at in network:
+            number = start + int(at) - int(network.network_address)
+            break
+        start += network.num_addresses
+    coded, text = number * _CODE_CHECK + 1, ""
+    while coded or len(text) < 4:
+        coded, digit = divmod(coded, len(CODE_LETTERS))
+        text = CODE_LETTERS[digit] + text
+    return text
+
+
+def code_address(code: str) -> str | None:
+    """The IPv4 address that the code stands for; None when it is no code. Case and hyphens do not matter."""
+    text = code.upper().replace("-", "").translate(str.maketrans("OIL", "011"))
+    if not 4 <= len(text) <= 8 or set(text) - set(CODE_LETTERS):
+        return None
+    number, check = divmod(
+        functools.reduce(lambda n, c: n * 32 + CODE_LETTERS.index(c), text, 0), _CODE_CHECK
+    )
+    if check != 1:
+        return None
+    for network in map(ipaddress.IPv4Network, _CODED):
+        if number < network.num_addresses:
+            return str(network[number])
+        number -= network.num_addresses
+    return None
+
+
 def resolve(host: str) -> str:
-    """The IPv4 address of `host`; Refused when there is none."""
+    """The IPv4 address of `host`: a name, an address or its code; Refused when there is none."""
+    coded = code_address(host)
+    if coded:
+        return coded
     try:
         return socket.gethostbyname(host)
     except (OSError, UnicodeError):
         raise Refused("no_meeting", f"The address {host} cannot be found.") from None
+
+
+def tcp_answers(address: Address, patience: float = 1.5) -> bool:
+    """Whether a TCP connection to `address` is accepted within `patience` seconds."""
+    try:
+        socket.create_connection(address, patience).close()
+    except OSError:
+        return False
+    return True
 
 
 def local_address(toward: str) -> str:
@@ -5434,6 +5855,18 @@ class MeetingAd:
         return cls(**{**fields, **shown}, address=address)
 
 
+_KINDS: Final = {  # by what the systems call their interfaces, Windows by the adapter's description
+    "vpn": re.compile(
+        r"^(tun|tap|ppp|wg|utun|ipsec|zt|tailscale|nordlynx|proton)|VPN|WireGuard|Wintun|TAP-|Tailscale"
+        r"|ZeroTier|AnyConnect|Fortinet"
+    ),
+    "virtual": re.compile(
+        r"^(docker|br-|veth|virbr|vmnet|vboxnet|lxc|lxd|podman|cni|bridge|awdl|llw)|Hyper-V|VMware|Virtual"
+    ),
+    "wireless": re.compile(r"^(wl|ath|ra\d)|Wi-?Fi|Wireless|WLAN|802\.11"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Interface:
     """An IPv4 address of this machine; `broadcast` is its directed broadcast address, empty without one."""
@@ -5460,6 +5893,15 @@ class Interface:
     def loopback(self) -> bool:
         """Whether it leads to this machine only."""
         return ipaddress.IPv4Address(self.address).is_loopback
+
+    @property
+    def kind(self) -> str:
+        """wired, wireless, virtual, vpn, unaddressed (169.254.…) or loopback, by address and name."""
+        if self.loopback:
+            return "loopback"
+        if ipaddress.IPv4Address(self.address).is_link_local:
+            return "unaddressed"
+        return next((kind for kind, names in _KINDS.items() if names.search(self.name)), "wired")
 
     def near(self, address: str) -> bool:
         """Whether a broadcast from `address` came this way; each loopback address is a world of its own."""
@@ -5509,26 +5951,56 @@ def _posix_interfaces() -> list[Interface]:
     return found
 
 
-def parse_address_table(table: bytes) -> list[Interface]:
-    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …)."""
+def parse_address_table(table: bytes, names: Mapping[int, str] | None = None) -> list[Interface]:
+    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …).
+
+    `names` are the adapters' by index; one without is called by its index.
+    """
     (rows,) = struct.unpack_from("<I", table)
     found = []
     for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
         address, index, mask = struct.unpack_from("<4sI4s", table, start)
         if any(address):
-            found.append(Interface.of(str(index), address, mask))
+            found.append(Interface.of((names or {}).get(index, str(index)), address, mask))
     return found
+
+
+def parse_adapters(table: bytes, base: int) -> dict[int, str]:
+    """Index and description in a 64-bit Windows chain of IP_ADAPTER_INFO that lies at the address `base`."""
+    names, at = {}, 0
+    while 0 <= at <= len(table) - 424:
+        (after,) = struct.unpack_from("<Q", table, at)
+        (index,) = struct.unpack_from("<I", table, at + 416)
+        names[index] = (
+            table[at + 272 : at + 404]
+            .split(b"\0")[0]
+            .decode("mbcs" if os.name == "nt" else "ascii", "replace")
+        )
+        if after <= base + at:  # the end; a chain that goes back would never end
+            break
+        at = after - base
+    return names
+
+
+def _windows_table(call: str) -> bytes:
+    """What one of Windows' calls of the form (table, size, sorted) gives."""
+    if sys.platform != "win32":
+        return b""
+    table = ctypes.create_string_buffer(256 * 1024)
+    error = getattr(ctypes.WinDLL("iphlpapi"), call)(table, ctypes.byref(ctypes.c_ulong(len(table))), 0)
+    if error:
+        raise OSError(error, call)
+    return table.raw
 
 
 def _windows_interfaces() -> list[Interface]:
     if sys.platform != "win32":
         return []
-    table = ctypes.create_string_buffer(64 * 1024)
-    size = ctypes.c_ulong(len(table))
-    error = ctypes.WinDLL("iphlpapi").GetIpAddrTable(table, ctypes.byref(size), 0)
-    if error:
-        raise OSError(error, "GetIpAddrTable")
-    return parse_address_table(table.raw)
+    names = ctypes.create_string_buffer(64 * 1024)
+    if ctypes.WinDLL("iphlpapi").GetAdaptersInfo(names, ctypes.byref(ctypes.c_ulong(len(names)))):
+        return parse_address_table(_windows_table("GetIpAddrTable"))
+    known = parse_adapters(names.raw, ctypes.addressof(names))
+    return parse_address_table(_windows_table("GetIpAddrTable"), known)
 
 
 def interfaces() -> list[Interface]:
@@ -5539,6 +6011,35 @@ def interfaces() -> list[Interface]:
         log.warning("the network interfaces cannot be listed: %s", error)
         return []
     return sorted(found, key=lambda each: not each.loopback)
+
+
+def parse_arp(text: str) -> set[str]:
+    """The addresses that answered, in Linux's table of neighbours."""
+    rows = (line.split() for line in text.splitlines()[1:])
+    return {row[0] for row in rows if len(row) >= 4 and int(row[2], 16) & 2}  # ATF_COM: complete
+
+
+def parse_neighbour_table(table: bytes) -> set[str]:
+    """The addresses that answered, in a Windows MIB_IPNETTABLE: count, then rows of 24 bytes."""
+    (rows,) = struct.unpack_from("<I", table)
+    found = set()
+    for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
+        length, address, kind = struct.unpack_from("<4xI8x4sI", table, start)
+        if length and kind == 3:  # dynamic
+            found.add(str(ipaddress.IPv4Address(address)))
+    return found
+
+
+def neighbours(own: Sequence[Interface]) -> frozenset[str] | None:
+    """Who has answered this machine lately in the subnets of `own`; None where the system does not say."""
+    try:
+        if sys.platform == "win32":
+            found = parse_neighbour_table(_windows_table("GetIpNetTable"))
+        else:
+            found = parse_arp(Path("/proc/net/arp").read_text(encoding="ascii"))
+    except OSError:
+        return None
+    return frozenset(one for one in found if any(each.near(one) for each in own))
 
 
 def own_address(bind: str | None) -> str | None:
@@ -5562,6 +6063,13 @@ def interfaces_for(bind: str | None) -> list[Interface]:
     if ipaddress.IPv4Address(bind).is_loopback:
         return [Interface("loopback", bind, 8, "127.255.255.255")]
     return [Interface("", bind, 32, "")]
+
+
+def plausible_interfaces(bind: str | None = None) -> list[Interface]:
+    """Where others on the LAN may reach this machine: physical interfaces first, never loopback."""
+    order = ("wired", "wireless", "unaddressed", "virtual", "vpn")
+    found = [each for each in interfaces_for(bind) if each.kind in order]
+    return sorted(found, key=lambda each: order.index(each.kind))
 
 
 def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
@@ -5764,6 +6272,37 @@ class DiscoveryResponder(_SocketLoop):
 
     def _ad(self, nonce: str, limit: int) -> bytes:
         return discovery_answer(nonce, {"version": PROTOCOL} | self._describe(), limit)
+
+
+class BroadcastEar(_SocketLoop):
+    """Hears who asks on the LAN, this machine included, without taking questions from a host on it.
+
+    `heard` grows while it runs: where questions and beacons came from; `asking`: questions alone. Only Linux
+    can bind a socket to the broadcast addresses alone; elsewhere it is one on all addresses, unless `shy`.
+    """
+
+    def __init__(self, own: Sequence[Interface], *, shy: bool, port: int = DISCOVERY_PORT) -> None:
+        super().__init__("broadcast-ear", None)
+        self.asking: set[str] = set()
+        self.heard: set[str] = set()
+        self.deaf = not shy  # nothing could be bound
+        where = {LIMITED_BROADCAST, *(each.broadcast for each in own if each.broadcast)}
+        if sys.platform != "linux":
+            where = set() if shy else {""}
+        for address in where:
+            with contextlib.suppress(OSError):
+                ear = _udp_socket(address, port, shared=True)
+                self._watch(ear, functools.partial(self._hear, ear))
+                self.deaf = False
+
+    def _turn(self, now: float) -> float:
+        return 1.0
+
+    def _hear(self, ear: socket.socket) -> None:
+        for data, source in self._datagrams(ear):
+            self.heard.add(source[0])
+            if len(data) >= QUESTION_SIZE:
+                self.asking.add(source[0])
 
 
 class MeetingList:
@@ -6094,6 +6633,33 @@ def encode_png(picture: Picture) -> bytes:
     import cv2
 
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def encode_lossless(picture: Picture) -> bytes:
+    """A BGR picture without loss: PNG or WebP, whichever is smaller where that can be had in time."""
+    import cv2
+
+    def webp() -> bytes:
+        return cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+
+    sample = np.ascontiguousarray(picture[::8, ::8]).reshape(-1, 3).astype(np.uint32)
+    if len(np.unique(sample @ np.array([1, 256, 65_536], np.uint32))) < 128:  # text, drawings: always WebP
+        return webp()
+    png = encode_png(picture)
+    if len(png) > picture.nbytes // 3:  # a photograph: WebP takes ten times as long to gain a tenth
+        return png
+    return min(webp(), png, key=len)
+
+
+def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
+    """Draw a mouse pointer into a BGR picture, its tip `at` (x, y)."""
+    import cv2
+
+    size = max(1.0, picture.shape[0] / 1080)
+    outline = np.array([(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]) * size + at
+    points = outline.round().astype(np.int32)[None]
+    cv2.fillPoly(picture, points, (255, 255, 255), cv2.LINE_AA)
+    cv2.polylines(picture, points, True, (0, 0, 0), max(1, round(size)), cv2.LINE_AA)
 
 
 def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
@@ -7239,6 +7805,8 @@ class _Grabber:
 
     def __init__(self) -> None:
         self._mss: Any = None
+        self._raw = bytearray()
+        self._picture: Picture = np.zeros((0, 0, 3), np.uint8)
         self.reopen()
 
     def reopen(self) -> None:
@@ -7271,7 +7839,7 @@ class _Grabber:
         return self._areas[0]
 
     def grab(self, area: _Rectangle) -> Picture:
-        """What is seen in `area`: BGR."""
+        """What is seen in `area`: BGR; the very array of the call before where nothing has changed."""
         import cv2
         from mss.exception import ScreenShotError
 
@@ -7280,8 +7848,11 @@ class _Grabber:
         except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
             log.info("screen: %s", fault)
             raise DeviceError("The screen cannot be seen any more.") from fault
-        pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
-        return cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+        same_size = self._picture.shape[:2] == (shot.height, shot.width)
+        if not same_size or shot.raw != self._raw:
+            pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
+            self._raw, self._picture = shot.raw, cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+        return self._picture
 
     def close(self) -> None:
         """Close mss."""
@@ -7767,6 +8338,194 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
     Worker("mixer-orders", listen).start()
     mixer.run()
     return 0
+
+
+# -- the screen plane -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ScreenPeer:
+    """One connection of the screen plane. role: empty until its ticket is accepted."""
+
+    link: TlsLink
+    sock: Socket  # as accepted
+    messages: MessageSplitter
+    role: str = ""
+    id: int = 0
+    asked: bool = False
+    feed: TileFeed | None = None
+    painted: tuple[int, int] = (-1, -1)  # epoch, version
+
+
+class ScreenShareManager:
+    """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
+
+    `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
+    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
+    """
+
+    HELLO_LIMIT = 4_096
+    VIEWER_LIMIT = 64
+
+    def __init__(
+        self,
+        identity: Identity,
+        half_open: HalfOpen,
+        counters: Counters,
+        claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
+        released: Callable[[int], None],
+    ) -> None:
+        self.reactor = Reactor("screen", counters)
+        self._context = server_context(identity)
+        self._half_open = half_open
+        self._claim = claim
+        self._released = released
+        self._table = TileTable()
+        self._presenter: ScreenPeer | None = None
+        self._viewers: set[ScreenPeer] = set()
+        self._unsaid: collections.deque[Commit] = collections.deque()  # commits that few have painted yet
+        self._pointer = Pointer(0, 0, False)
+
+    def accept(self, sock: Socket, address: str) -> None:
+        """Take a fresh connection; from any thread."""
+        self.reactor.post(lambda: self._open(sock))
+
+    def stop(self, ident: int) -> None:
+        """Member `ident` may not present any longer; from any thread."""
+        self.reactor.post(lambda: self._end(ident, ("presenter",)))
+
+    def drop(self, ident: int) -> None:
+        """Member `ident` has left; from any thread."""
+        self.reactor.post(lambda: self._end(ident, ("presenter", "viewer")))
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End every connection and the thread; may be called twice."""
+        self.reactor.close(deadline)
+
+    # -- coming and going
+
+    def _open(self, sock: Socket) -> None:
+        keep_buffers_small(sock)
+        link = TlsLink(self.reactor, sock, self._context, server=True)
+        peer = ScreenPeer(link, sock, MessageSplitter(self.HELLO_LIMIT))
+        late = self.reactor.later(HANDSHAKE_SECONDS, lambda: None if peer.role else link.discard("timeout"))
+
+        def on_close(reason: str) -> None:
+            late.cancel()
+            self._half_open.leave(sock)
+            self._closed(peer)
+
+        def on_bytes(data: bytes) -> None:
+            for payload in peer.messages.push(data):
+                self._on_message(peer, payload)
+
+        link.on_close, link.on_bytes = on_close, on_bytes
+        link.begin()
+
+    def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
+        if peer.role == "presenter":
+            self._on_presenter(peer, parse_screen(payload))
+        elif peer.role == "viewer":
+            self._on_viewer(peer, parse_screen(payload))
+        elif peer.asked:
+            raise PeerFault("unexpected_message", "before the answer")
+        else:
+            hello = parse_record(payload, SCREEN_HELLO)
+            peer.asked = True
+
+            def answer(ident: int, refused: Refused | None) -> None:
+                self.reactor.post(lambda: self._claimed(peer, hello["role"], ident, refused))
+
+            self._claim(hello["role"], hello["ticket"], answer)
+
+    def _claimed(self, peer: ScreenPeer, role: str, ident: int, refused: Refused | None) -> None:
+        if refused:
+            denied = {"status": "denied", "code": refused.code, "reason": refused.reason}
+            peer.link.send(encode_record(denied))
+            peer.link.close("denied")
+        elif peer.link.closed:
+            if role == "presenter" and not (self._presenter and self._presenter.id == ident):
+                self._released(ident)
+        else:
+            peer.role, peer.id = role, ident
+            self._half_open.leave(peer.sock)
+            peer.link.send(encode_record({"status": "ok"}))
+            if role == "presenter":
+                self._begin_presenting(peer)
+            else:
+                self._begin_viewing(peer)
+
+    def _begin_presenting(self, peer: ScreenPeer) -> None:
+        before, self._presenter = self._presenter, peer
+        if before:
+            before.link.discard("replaced")
+        peer.messages = MessageSplitter()
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._table = TileTable()
+        self._unsaid.clear()
+        self._pointer = Pointer(0, 0, False)
+        for viewer in self._viewers:
+            viewer.painted = (-1, -1)
+            if viewer.feed:
+                viewer.feed.restart(self._table)
+
+    def _begin_viewing(self, peer: ScreenPeer) -> None:
+        peer.messages = MessageSplitter(self.VIEWER_LIMIT)
+        self._viewers.add(peer)
+        peer.feed = TileFeed(peer.link, self._table)
+        peer.feed.point(self._pointer)
+
+    def _end(self, ident: int, roles: tuple[str, ...]) -> None:
+        for peer in [*self._viewers, *filter(None, [self._presenter])]:
+            if peer.id == ident and peer.role in roles:
+                peer.link.discard("over")
+
+    def _closed(self, peer: ScreenPeer) -> None:
+        self._viewers.discard(peer)
+        if peer is self._presenter:
+            self._presenter = None
+            self._start_anew()
+            self._released(peer.id)
+        else:
+            self._acknowledge()
+
+    # -- what they say
+
+    def _on_presenter(self, peer: ScreenPeer, message: ScreenMessage) -> None:
+        match message:
+            case Geometry():
+                self._table.set_geometry(message)
+            case Rectangle():
+                self._table.put(message)
+            case Commit():
+                self._table.commit(message)
+                self._unsaid.append(message)
+                for viewer in list(self._viewers):
+                    cast(TileFeed, viewer.feed).update()
+                self._acknowledge()
+            case Pointer():
+                self._pointer = message
+                for viewer in list(self._viewers):
+                    cast(TileFeed, viewer.feed).point(message)
+            case Acknowledge():
+                raise PeerFault("unexpected_message", "acknowledge")
+
+    def _on_viewer(self, peer: ScreenPeer, message: ScreenMessage) -> None:
+        if not isinstance(message, Acknowledge):
+            raise PeerFault("unexpected_message", type(message).__name__)
+        cast(TileFeed, peer.feed).acknowledge(time.monotonic())
+        peer.painted = (message.epoch, message.version)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Tell the presenter what most viewers have painted: it goes at their pace, not at the slowest's."""
+        painted = sorted(viewer.painted for viewer in self._viewers)
+        middle = painted[len(painted) // 2] if painted else (math.inf, math.inf)
+        while self._presenter and self._unsaid and tuple(self._unsaid[0]) <= middle:
+            acknowledge = Acknowledge(*self._unsaid.popleft())
+            self._presenter.link.send(encode_message(encode_screen(acknowledge)))
 
 
 # -- the files plane: one thread a connection ---------------------------------------------------------
@@ -8267,6 +9026,9 @@ class ConferenceServer:
         self._reactor = Reactor("control", self.counters)
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
+        self._screen = ScreenShareManager(
+            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
+        )
         self._files = FileStore(
             self.room, self._reactor, self._half_open, self._apply, identity, self.counters
         )
@@ -8300,9 +9062,10 @@ class ConferenceServer:
         self._mixer.start()
         self._relay.loop.start()
         self._reactor.start()
+        self._screen.reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
         self._lobby.start()
-        begin = (self._begin_control, self._begin_screen, self._files.begin)
+        begin = (self._begin_control, self._screen.accept, self._files.begin)
         for listener, name, accept in zip(
             self._listeners, ("control", "screen", "files"), begin, strict=True
         ):
@@ -8319,6 +9082,7 @@ class ConferenceServer:
         self._close_listeners()
         self._files.close(1.0)
         self._reactor.close(deadline / 2)
+        self._screen.close(1.0)
         self._lobby.close(1.0)
         self._mixer.close(deadline / 2)
         self._close_ports()
@@ -8386,16 +9150,13 @@ class ConferenceServer:
                 log.warning("a connection could not be accepted: %s", error)
                 worker.stopping.wait(0.1)
                 continue
-            for old in self._half_open.enter(sock, address[0], time.monotonic()):
-                self._evict(cast(Socket, old))
             begin(sock, address[0])
 
-    def _evict(self, sock: Socket) -> None:
-        self.counters.add("half_open_evicted")
-        cut_off(sock)
-
-    def _begin_screen(self, sock: Socket, address: str) -> None:
-        sock.close()
+    def _enter(self, link: TlsLink, address: str) -> None:
+        """Note a link as half open; the oldest must go when there are too many. Reactor's thread."""
+        for old in self._half_open.enter(link, address, time.monotonic()):
+            self.counters.add("half_open_evicted")
+            cast(TlsLink, old).discard("evicted")
 
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
@@ -8408,11 +9169,12 @@ class ConferenceServer:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(sock)
+            self._half_open.leave(link)
             self._session_closed(session, reason)
 
         link.on_close = on_close
         link.limit = MAX_LINE
+        self._enter(link, address)
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
@@ -8456,7 +9218,7 @@ class ConferenceServer:
 
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
-        self._half_open.leave(session.link.socket)
+        self._half_open.leave(session.link)
         hello, now = session.hello, time.monotonic()
         role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
@@ -8478,16 +9240,21 @@ class ConferenceServer:
         self._apply(effects)
 
     def _send(self, session: ControlSession, message: Json) -> None:
-        """Send; a welcome whose history is too long for one line loses its oldest lines."""
+        """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
+        offers: list[Json] = []
         while True:
             try:
                 session.send(message)
-                return
+                break
             except PeerFault:
                 history = max((message.get("chat", []), message.get("private", [])), key=len)
-                if not history:
+                if not history and not message.get("files"):
                     raise
+                if not history:
+                    offers, message["files"] = message["files"], []
                 del history[: max(1, len(history) // 8)]
+        for offer in offers:
+            session.send({"type": "file_offer", **offer})
 
     def _add_media(self, session: ControlSession) -> None:
         assert self._relay is not None
@@ -8540,6 +9307,7 @@ class ConferenceServer:
         self._sessions.pop(ident, None)
         self._files.forget(ident)
         self._mixer.tell({"do": "remove", "id": ident})
+        self._screen.drop(ident)
         if self._relay:
             relay = self._relay
             relay.loop.post(lambda: relay.remove(ident))
@@ -8568,10 +9336,10 @@ class ConferenceServer:
                 case MeetingOver():
                     self.reason = effect.reason
                     self.over.set()
+                case ShareStopped():
+                    self._screen.stop(effect.id)
                 case FileGone():
                     self._files.remove(effect.file)
-                case ShareStopped():
-                    pass
 
     def _tell(self, effect: Tell) -> None:
         line = encode_line(effect.message)
@@ -8592,6 +9360,30 @@ class ConferenceServer:
             session.stage = "over"
             session.link.close("removed")
             self._forget(effect.id)
+
+    # -- the screen plane
+
+    def _claim_screen(self, role: str, ticket: str, answer: Callable[[int, Refused | None], None]) -> None:
+        self._reactor.post(lambda: self._redeem_screen(role, ticket, answer))
+
+    def _redeem_screen(self, role: str, ticket: str, answer: Callable[[int, Refused | None], None]) -> None:
+        try:
+            found = self.room.redeem(ticket, "screen", time.monotonic())
+            if found.direction != role:
+                raise PeerFault("bad_ticket", role)
+            member = found.member
+            if role == "presenter":
+                self._apply(self.room.share_start(member))
+        except PeerFault as fault:
+            self.counters.add(fault.kind)
+            answer(0, Refused("not_allowed", "That ticket is not valid, or not any longer."))
+        except Refused as refused:
+            answer(0, refused)
+        else:
+            answer(member, None)
+
+    def _screen_released(self, ident: int) -> None:
+        self._reactor.post(lambda: self._apply(self.room.share_stop(ident)))
 
     # -- the mixer's process
 
@@ -9151,16 +9943,16 @@ class CameraSender(DeviceThread):
     def _capture(self, picture: Picture) -> None:
         self.preview = (self.preview[0] + 1, picture)
         now = time.monotonic()
-        for layer, thinner in self._layers.items():
-            if thinner.take(now):
-                self._send_layer(picture, layer)
+        due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
+        for layer in {self._filled(picture, layer) for layer in due}:
+            self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
 
-    def _send_layer(self, picture: Picture, layer: int) -> None:
-        """Send `picture` as `layer`, or as the best layer that its own size fills."""
+    def _filled(self, picture: Picture, layer: int) -> int:
+        """The best layer up to `layer` that the picture's own size fills."""
         height, width = picture.shape[:2]
         while layer and width < LAYERS[layer][0] and height < LAYERS[layer][1]:
             layer -= 1
-        self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+        return layer
 
 
 class MicrophoneSender(DeviceThread):
@@ -9451,6 +10243,603 @@ class MediaManager:
         recent = time.monotonic() - 2.5 * MediaPath.BIND_SECONDS
         planes = (self.video, self.audio)
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
+
+
+# -- the screen plane ----------------------------------------------------------------------------------------
+
+SCREEN_RETRY: Final = 0.3
+Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
+
+
+class ScreenLink:
+    """One connection of the screen plane, from asking for its ticket on. Reactor's thread only.
+
+    `on_ready()` once it is accepted, `on_message(message)`, `on_closed(code, reason)` once unless it was
+    closed from here; `code` is empty when it just broke.
+    """
+
+    def __init__(self, reactor: Reactor, options: ClientOptions, role: str) -> None:
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_message: Callable[[ScreenMessage], None] = lambda message: None
+        self.on_closed: Callable[[str, str], None] = lambda code, reason: None
+        self.link: TlsLink | None = None
+        self._reactor = reactor
+        self._options = options
+        self._role = role
+        self._messages = MessageSplitter()
+        self._ticket = ""
+        self._accepted = False
+        self._over = False
+        self._refused = ("", "")
+
+    def begin(self, request: Request) -> ScreenLink:
+        """Ask for a ticket and connect with it."""
+        request({"type": "ticket", "plane": "screen", "direction": self._role}, self._on_ticket)
+        return self
+
+    def close(self) -> None:
+        """End it, without `on_closed`."""
+        self._over = True
+        if self.link:
+            self.link.discard("closed")
+
+    def say(self, message: ScreenMessage) -> None:
+        """Send a message; nothing when it is over."""
+        if self.link:
+            self.link.send(encode_message(encode_screen(message)))
+
+    def _on_ticket(self, answer: Json) -> None:
+        if self._over:
+            return
+        if answer["type"] != "ticket":
+            self._over = True
+            self.on_closed(answer["code"], answer["reason"])
+            return
+        self._ticket = answer["ticket"]
+        address = (self._options.address, Ports.at(self._options.port).screen)
+        try:
+            link = connect_link(self._reactor, address, client_context(), self._options.bind)
+        except OSError as error:
+            self._closed(str(error))
+            return
+        keep_buffers_small(link.socket)
+        self.link = link
+        link.on_open, link.on_bytes, link.on_close = self._opened, self._on_bytes, self._closed
+        self._reactor.later(
+            2 * HANDSHAKE_SECONDS, lambda: None if self._accepted else link.discard("timeout")
+        )
+        link.begin(connected=False)
+
+    def _opened(self, link: TlsLink) -> None:
+        if not hmac.compare_digest(self._options.fingerprint, link.fingerprint):
+            self._refused = ("host_changed", "The screen comes from another computer than the meeting.")
+            link.discard("host_changed")
+            return
+        link.send(encode_record({"role": self._role, "ticket": self._ticket}))
+
+    def _on_bytes(self, data: bytes) -> None:
+        for payload in self._messages.push(data):
+            if self._accepted:
+                self.on_message(parse_screen(payload))
+                continue
+            answer = parse_record(payload, SCREEN_ANSWER)
+            if answer["status"] == "denied":
+                self._refused = (answer.get("code", "not_allowed"), answer.get("reason", ""))
+                cast(TlsLink, self.link).discard("denied")
+                return
+            self._accepted = True
+            self.on_ready()
+
+    def _closed(self, reason: str) -> None:
+        if not self._over:
+            self._over = True
+            code, words = self._refused
+            self.on_closed(code, words or reason)
+
+
+class ScreenViewer:
+    """What someone else shares: decoded and painted on a thread of its own, shown whole or not at all.
+
+    `put` and `clear` belong to the reactor's thread; pictures and figures may be asked for from any.
+    """
+
+    MOST_WAITING = 64 << 20
+    LOOK_SECONDS = 0.1  # how often the test card's clock is looked for
+
+    def __init__(self, reactor: Reactor, counters: Counters) -> None:
+        self.updates = 0
+        self._reactor = reactor
+        self._counters = counters
+        self._jobs: queue.SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]
+        self._jobs = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of what follows, up to the serial
+        self._canvas = TileCanvas()
+        self._whole = False
+        self._pointer: Pointer | None = None
+        self._serial = 0
+        self._shown: tuple[int, Picture | None] = (0, None)
+        self._before: Picture | None = None  # the last whole picture of another size
+        self._put = self._taken = 0  # bytes of rectangles, by the reactor and by the decoder
+        self._ends = self._ends_seen = 0  # of shares, likewise
+        self._arrivals: collections.deque[tuple[float, int]] = collections.deque()
+        self._latency: collections.deque[tuple[float, float]] = collections.deque(maxlen=200)
+        self._looked = -math.inf
+        self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
+        self._started = False
+
+    def put(self, link: ScreenLink, message: ScreenMessage) -> None:
+        """Take a message; PeerFault when far more comes than was acknowledged."""
+        size = len(message.data) if isinstance(message, Rectangle) else 0
+        self._put += size
+        if self._put - self._taken > self.MOST_WAITING:
+            raise PeerFault("screen_flood")
+        now = time.monotonic()
+        self._arrivals.append((now, size))
+        while self._arrivals[0][0] < now - RATE_SECONDS:
+            self._arrivals.popleft()
+        if not self._started:
+            self._started = True
+            self._worker.start()
+        self._jobs.put((link, message))
+
+    def clear(self) -> None:
+        """Nobody shares any longer."""
+        self._ends += 1
+        self._jobs.put((None, None))
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        self._worker.close()
+
+    def picture(self) -> tuple[int, Picture | None]:
+        """(serial, newest whole picture with the mouse pointer in it)."""
+        with self._lock:
+            if self._ends != self._ends_seen:
+                return self._serial + 1, None
+            if self._shown[0] != self._serial:
+                self._shown = (self._serial, self._copy(pointed=True))
+            return self._shown
+
+    def newest(self) -> Picture | None:
+        """A copy of the newest whole picture, exactly as it is shared."""
+        with self._lock:
+            return self._copy(pointed=False) if self._ends == self._ends_seen else None
+
+    def stats(self) -> Json:
+        """The `stats` entry: rates over 2 s, `updates` since joining."""
+        recent = time.monotonic() - RATE_SECONDS
+        delays = sorted(value for at, value in list(self._latency) if at >= recent)
+        sizes = [size for at, size in list(self._arrivals) if at >= recent]
+        return {
+            "updates": self.updates,
+            "kbps": round(sum(sizes) * 8 / 1000 / RATE_SECONDS),
+            "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
+            "exact": self._ends == self._ends_seen and self._canvas.exact,
+        }
+
+    def _copy(self, *, pointed: bool) -> Picture | None:
+        if not self._whole:
+            return self._before
+        picture = self._canvas.picture.copy()
+        pointer = self._pointer
+        if pointed and pointer and pointer.shown:
+            draw_pointer(picture, (pointer.x, pointer.y))
+        return picture
+
+    def _run(self, worker: Worker) -> None:
+        while (job := self._jobs.get()) is not None and not worker.stopping.is_set():
+            try:
+                self._take(*job)
+            except PeerFault as fault:
+                self._counters.add(fault.kind)
+
+    def _take(self, link: ScreenLink | None, message: ScreenMessage | None) -> None:
+        match message:
+            case Rectangle():
+                self._taken += len(message.data)
+                self._canvas.place(message, decode_picture(message.data))
+            case Commit():
+                self._paint(message)
+                if link:
+                    self._reactor.post(lambda: link.say(Acknowledge(*message)))
+            case Geometry():
+                with self._lock:
+                    self._before = self._canvas.picture if self._whole else self._before
+                    self._canvas.set_geometry(message)
+                    self._whole = False
+            case Pointer():
+                with self._lock:
+                    self._pointer = message
+                    self._serial += 1
+            case None:
+                with self._lock:
+                    self._canvas, self._whole = TileCanvas(), False
+                    self._pointer = self._before = None
+                    self._ends_seen += 1
+                    self._serial += 1
+
+    def _paint(self, commit: Commit) -> None:
+        with self._lock:
+            changed = self._canvas.commit(commit)
+            self._whole = True
+            self._serial += changed
+        now = time.monotonic()
+        if not changed:
+            return
+        self.updates += 1
+        if now - self._looked >= self.LOOK_SECONDS:
+            self._looked = now
+            latency = read_clock(self._canvas.picture, time.time())
+            if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
+                self._latency.append((now, latency))
+
+
+class ScreenPresenter:
+    """The presenting thread: grabs, finds what has changed, codes it. What is newest goes to the link.
+
+    `on_open()` once the source is there, `on_failed(reason)` when it is not or no longer; both on the
+    reactor's thread, which alone touches the table and the feed.
+    """
+
+    BUSY, IDLE = 1 / 20, 1 / 12  # seconds from one look to the next while things change, and when not
+    CALM_SECONDS = 3.0
+    BEST_QUALITY, WORST_QUALITY = 80, 35
+    QUICK, SLOW = 0.15, 0.3  # seconds until most viewers have painted: quality goes up, or down
+    LOSSLESS_SECONDS = 0.03  # spent on exact copies before the next look
+
+    def __init__(self, source: str, reactor: Reactor) -> None:
+        self.on_open: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[str], None] = lambda reason: None
+        self.preview: tuple[int, Picture | None] = (0, None)
+        self.opened = False
+        self.feed: TileFeed | None = None
+        self._source = source
+        self._reactor = reactor
+        self._table = TileTable()
+        self._ready = threading.Event()  # the link has room for something new
+        self._quality = self.BEST_QUALITY
+        self._differ = TileDiffer()
+        self._still = StillTiles(0, 0)
+        self._geometry = Geometry(0, 0, 0)
+        self._version = 0
+        self._pointer = Pointer(0, 0, False)
+        self._changed_at = 0.0
+        self._sent: collections.deque[tuple[float, int, float]] = collections.deque()
+        self._updates = 0
+        self._exact = False
+        self._worker = Worker("presenter", self._run, self._ready.set)
+
+    def start(self) -> None:
+        """Open the source and look at it."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; returns at once."""
+        self._worker.stop()
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        self._worker.close()
+
+    def attach(self, link: TlsLink) -> None:
+        """Send everything to `link`, from the beginning."""
+        self.feed = TileFeed(link, self._table)
+        self.feed.point(self._pointer)
+        self._ready.set()
+
+    def detach(self) -> None:
+        """The link is gone."""
+        self.feed = None
+
+    def acknowledge(self) -> None:
+        """Most viewers have painted the oldest change under way."""
+        if self.feed is None:
+            return
+        now = time.monotonic()
+        size, seconds = self.feed.acknowledge(now)
+        self._updates += 1
+        self._sent.append((now, size, seconds))
+        while self._sent[0][0] < now - RATE_SECONDS:
+            self._sent.popleft()
+        self._follow(size, seconds)
+        if self.feed.ready:
+            self._ready.set()
+
+    def stats(self) -> Json:
+        """The `stats` entry of who shares; latency until most viewers have painted."""
+        recent = time.monotonic() - RATE_SECONDS
+        sent = [(size, seconds) for at, size, seconds in list(self._sent) if at >= recent]
+        delays = sorted(seconds for _, seconds in sent)
+        return {
+            "updates": self._updates,
+            "kbps": round(sum(size for size, _ in sent) * 8 / 1000 / RATE_SECONDS),
+            "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
+            "exact": self._exact,
+        }
+
+    def _follow(self, size: int, seconds: float) -> None:
+        """The quality of big changes follows the time that they take."""
+        if size < 1 << 15:
+            return
+        if seconds > self.SLOW:
+            self._quality = max(self.WORST_QUALITY, self._quality - 8)
+        elif seconds < self.QUICK:
+            self._quality = min(self.BEST_QUALITY, self._quality + 2)
+
+    def _run(self, worker: Worker) -> None:
+        try:
+            with contextlib.closing(open_screen(self._source)) as screen:
+                self._look(screen, time.monotonic())
+                self.opened = True
+                self._reactor.post(self.on_open)
+                self._watch(worker, screen)
+        except DeviceError as error:
+            reason = error.reason
+            self._reactor.post(lambda: self.on_failed(reason))
+
+    def _watch(self, worker: Worker, screen: ScreenSource) -> None:
+        while not worker.stopping.is_set():
+            self._ready.wait(1.0)
+            began = time.monotonic()
+            if not worker.stopping.is_set():
+                self._look(screen, began)
+            busy = time.monotonic() - began
+            worker.stopping.wait(max(self._pause(began) - busy, busy / 4))
+
+    def _pause(self, now: float) -> float:
+        """Seconds from one look to the next."""
+        due = self._still.next_due()
+        if due is not None and due <= now:  # exact copies wait for their turn
+            return 0.0
+        return self.IDLE if now - self._changed_at > self.CALM_SECONDS else self.BUSY
+
+    def _look(self, screen: ScreenSource, now: float) -> None:
+        """One look: what has changed goes out at once, what has been still for long enough exactly."""
+        picture = screen.grab()
+        geometry, pointer = self._geometry, self._pointed(screen)
+        height, width = picture.shape[:2]
+        messages: list[ScreenMessage] = []
+        if (width, height) != geometry[1:]:
+            self._geometry = geometry = Geometry(geometry.epoch + 1, width, height)
+            self._still = StillTiles(-(-height // TILE), -(-width // TILE))
+            messages.append(geometry)
+        self._version += 1
+        if picture is not self.preview[1] or messages:
+            mask = self._differ.changed(picture)
+            if mask.any():
+                self._changed_at = now
+                self._still.changed(mask, now)
+                messages += self._lossy(picture, mask)
+                self.preview = (self.preview[0] + 1, picture)
+        messages += self._lossless(picture, now)
+        self._exact = self._still.next_due() is None
+        if messages:
+            messages.append(Commit(geometry.epoch, self._version))
+            self._ready.clear()
+        if messages or pointer:
+            self._reactor.post(lambda: self._offer(messages, pointer))
+
+    def _pointed(self, screen: ScreenSource) -> Pointer | None:
+        """The pointer, if it has moved."""
+        at = screen.pointer()
+        pointer = Pointer(at[0], at[1], True) if at else Pointer(0, 0, False)
+        if pointer == self._pointer:
+            return None
+        self._pointer = pointer
+        return pointer
+
+    def _lossy(self, picture: Picture, mask: NDArray[np.bool_]) -> Iterator[Rectangle]:
+        epoch, width, height = self._geometry
+        for x, y, w, h in merge_rectangles(mask, width, height):
+            data = encode_jpeg(picture[y : y + h, x : x + w], self._quality)
+            yield Rectangle(epoch, self._version, x, y, w, h, Codec.JPEG, data)
+
+    def _lossless(self, picture: Picture, now: float) -> Iterator[Rectangle]:
+        """Exact copies of what has been still, for as long as there is time before the next look."""
+        epoch, width, height = self._geometry
+        due = self._still.due(now)
+        for x, y, w, h in merge_rectangles(due, width, height) if due.any() else ():
+            data = encode_lossless(picture[y : y + h, x : x + w])
+            codec = Codec.PNG if data.startswith(b"\x89PNG") else Codec.WEBP
+            self._still.sent(x, y, w, h)
+            yield Rectangle(epoch, self._version, x, y, w, h, codec, data)
+            if time.monotonic() - now > self.LOSSLESS_SECONDS:
+                return
+
+    def _offer(self, messages: list[ScreenMessage], pointer: Pointer | None) -> None:
+        for message in messages:
+            match message:
+                case Geometry():
+                    self._table.set_geometry(message)
+                case Rectangle():
+                    self._table.put(message)
+                case Commit():
+                    self._table.commit(message)
+        if self.feed is None:
+            return
+        if pointer:
+            self.feed.point(pointer)
+        self.feed.update()
+        if self.feed.ready:
+            self._ready.set()
+
+
+class ScreenPlane:
+    """A participant's part in the screen plane: looks on while someone shares, or shares.
+
+    Reactor's thread, except `picture`, `newest`, `stats` and `close`. `on_error(code, reason)` when the
+    own share could not begin or go on; `on_sharing(on)` when it begins and ends.
+    """
+
+    RETRIES = 5
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        options: ClientOptions,
+        counters: Counters,
+        request: Request,
+        on_error: Callable[[str, str], None],
+        on_sharing: Callable[[bool], None],
+    ) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._request = request
+        self._on_error = on_error
+        self._on_sharing = on_sharing
+        self._viewer = ScreenViewer(reactor, counters)
+        self._presenter: ScreenPresenter | None = None
+        self._view_link: ScreenLink | None = None
+        self._share_link: ScreenLink | None = None
+        self._watching = True
+        self._who = 0
+        self._tries = 0
+
+    # -- for any thread
+
+    def picture(self) -> tuple[int, Picture | None]:
+        """(serial, newest picture) of what is shared, the own share included."""
+        presenter = self._presenter
+        return presenter.preview if presenter else self._viewer.picture()
+
+    def newest(self) -> Picture | None:
+        """The newest picture, exactly as it is shared."""
+        presenter = self._presenter
+        return presenter.preview[1] if presenter else self._viewer.newest()
+
+    def stats(self) -> Json:
+        """The entry `screen` of `stats`."""
+        presenter = self._presenter
+        return presenter.stats() if presenter else self._viewer.stats()
+
+    def close(self) -> None:
+        """End the threads; after the reactor."""
+        if self._presenter:
+            self._presenter.close()
+        self._viewer.close()
+
+    # -- looking on
+
+    def watch(self, on: bool) -> None:
+        """Whether to look at what others share."""
+        self._watching = on
+        self._update()
+
+    def follow(self, presenter: int, me: int) -> None:
+        """Who shares now, by id; 0 for nobody."""
+        who = 0 if presenter == me else presenter
+        if who != self._who:
+            self._who = who
+            self._stop_viewing()
+            self._update()
+
+    def renew(self) -> None:
+        """The control link is back: every connection of the plane needs a new ticket."""
+        self._stop_viewing()
+        self._who = -1  # what the welcome says is news
+        if self._presenter and self._presenter.opened:
+            self._tries = 0
+            self._link_presenter(self._presenter)
+
+    def _update(self) -> None:
+        if self._watching and self._who and self._view_link is None:
+            self._link_viewer()
+        elif not (self._watching and self._who):
+            self._stop_viewing()
+            self._viewer.clear()
+
+    def _stop_viewing(self) -> None:
+        if self._view_link:
+            self._view_link.close()
+            self._view_link = None
+
+    def _link_viewer(self) -> None:
+        link = ScreenLink(self._reactor, self._options, "viewer")
+        link.on_ready = self._viewer_ready
+        link.on_message = functools.partial(self._viewer.put, link)
+        link.on_closed = lambda code, reason: self._viewer_closed(link)
+        self._view_link = link
+        link.begin(self._request)
+
+    def _viewer_closed(self, link: ScreenLink) -> None:
+        def again() -> None:
+            if link is self._view_link:
+                self._view_link = None
+                self._update()
+
+        self._tries += 1
+        self._reactor.later(min(2.0, SCREEN_RETRY * self._tries), again)
+
+    def _viewer_ready(self) -> None:
+        self._tries = 0
+
+    # -- sharing
+
+    def share(self, source: str) -> None:
+        """Share `source`, instead of what is shared now."""
+        self.stop_sharing()
+        presenter = ScreenPresenter(source, self._reactor)
+        presenter.on_open = lambda: self._link_presenter(presenter)
+        presenter.on_failed = lambda reason: self._failed(presenter, "device", reason)
+        self._presenter = presenter
+        self._tries = 0
+        presenter.start()
+
+    def stop_sharing(self) -> None:
+        """Stop the own share, if there is one."""
+        presenter, self._presenter = self._presenter, None
+        if self._share_link:
+            self._share_link.close()
+            self._share_link = None
+        if presenter:
+            presenter.stop()
+            self._on_sharing(False)
+
+    @property
+    def sharing(self) -> bool:
+        """Whether something is shared, or about to be."""
+        return self._presenter is not None
+
+    def _link_presenter(self, presenter: ScreenPresenter) -> None:
+        if presenter is not self._presenter:
+            return
+        if self._share_link:
+            self._share_link.close()
+        presenter.detach()
+        link = ScreenLink(self._reactor, self._options, "presenter")
+
+        def on_ready() -> None:
+            presenter.attach(cast(TlsLink, link.link))
+            self._on_sharing(True)
+
+        def on_message(message: ScreenMessage) -> None:
+            if not isinstance(message, Acknowledge):
+                raise PeerFault("unexpected_message", type(message).__name__)
+            presenter.acknowledge()
+
+        link.on_ready, link.on_message = on_ready, on_message
+        link.on_closed = lambda code, reason: self._presenter_closed(presenter, code, reason)
+        self._share_link = link
+        link.begin(self._request)
+
+    def _presenter_closed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
+        """Come back with a new ticket, unless that was refused or does not help."""
+        presenter.detach()
+        self._share_link = None
+        self._tries += 1
+        if code or self._tries > self.RETRIES:
+            self._failed(presenter, code or "device", reason if code else "The shared screen got lost.")
+        else:
+            self._reactor.later(SCREEN_RETRY, lambda: self._link_again(presenter))
+
+    def _link_again(self, presenter: ScreenPresenter) -> None:
+        if self._share_link is None:
+            self._link_presenter(presenter)
+
+    def _failed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
+        if presenter is self._presenter:
+            self.stop_sharing()
+            self._on_error(code, reason)
 
 
 # -- commands ----------------------------------------------------------------------------------------------
@@ -10026,7 +11415,12 @@ class MeetingController:
         self._request_number = 0
         self._unsaid: list[Json] = []
         self._delay = 0.0
+        self._share_refs: dict[str, Any] = {}
+        self._camera_back = False  # when the own share ends
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
+        self.screen = ScreenPlane(
+            self._reactor, options, self.counters, self.request, self._share_failed, self._sharing_changed
+        )
         self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.send, self.request)
         self._commands: dict[str, Callable[[Json], None]] = {
             "chat": self._do_chat,
@@ -10036,6 +11430,8 @@ class MeetingController:
             "mic": self._do_mic,
             "camera": self._do_camera,
             "watch": self._do_watch,
+            "share": self._do_share,
+            "watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
             "upload": self.files.upload,
             "download": self.files.download,
             "decline": self.files.decline,
@@ -10075,13 +11471,14 @@ class MeetingController:
 
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
         """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
-        return self.media.picture(key)
+        return self.screen.picture() if key == "screen" else self.media.picture(key)
 
     def close(self, deadline: float = 3.0) -> None:
         """Leave, if still in, and end every thread; may be called twice."""
         self._reactor.post(lambda: self.leave("left"))
         self.files.close(deadline)
         self._reactor.close(deadline)
+        self.screen.close()
         self.media.close()
         self._tokens.close()
 
@@ -10103,6 +11500,7 @@ class MeetingController:
             log.info("dropped and counted: %s", counters)
         self.emit(event, **fields)
         self.status = status
+        self.screen.stop_sharing()
         self.state.update(link="ended", reason=fields.get("reason", ""))
 
     def leave(self, reason: str, ref: Any = None) -> None:
@@ -10231,7 +11629,10 @@ class MeetingController:
 
     def _apply(self, message: Json, ref: Any = None) -> None:
         for event in self.state.apply(message):
-            self.emit(event.pop("event"), ref, **event)
+            if event["event"] in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
+                event["ref"] = self._share_refs.pop(event["event"], None)
+            self.emit(event.pop("event"), event.pop("ref", ref), **event)
+        self.screen.follow(self.state.current.presenter, self.state.current.me)
         if message["type"] in ("join", "leave", "user_list", "welcome"):
             self._send_watch()
 
@@ -10250,6 +11651,7 @@ class MeetingController:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
             self.media.encode({})
             self.media.rekey(message)
+            self.screen.renew()
         else:
             self._emit_joined(message)
             self.media.start(message)
@@ -10366,6 +11768,7 @@ class MeetingController:
         self._switch("mic", wanted(command, "on", bool), command)
 
     def _do_camera(self, command: Json) -> None:
+        self._camera_back = False
         self._switch("camera", wanted(command, "on", bool), command)
 
     def _switch(self, what: str, on: bool, command: Json) -> None:
@@ -10408,6 +11811,32 @@ class MeetingController:
             self._watch_sent = streams
             self.send({"type": "watch", "streams": streams})
 
+    def _do_share(self, command: Json) -> None:
+        on, source = wanted(command, "on", bool), command.get("source", "screen:0")
+        if not isinstance(source, str) or not source:
+            raise Refused("bad_command", "The source is screen:N, window, pattern or a file.")
+        current, ref = self.state.current, command.get("ref")
+        if not on and not self.screen.sharing:
+            self.emit("screen_stop", ref, id=current.me, name=current.name)
+            return
+        self._share_refs["screen_start" if on else "screen_stop"] = ref
+        if on:
+            self.screen.share(source)
+        else:
+            self.screen.stop_sharing()
+
+    def _share_failed(self, code: str, reason: str) -> None:
+        self.emit("error", self._share_refs.pop("screen_start", None), code=code, reason=reason)
+
+    def _sharing_changed(self, on: bool) -> None:
+        """The camera is off while sharing and comes back after."""
+        if on:
+            self._camera_back |= self._asked.get("camera", False)
+            self._turn("camera", False)
+        elif self._camera_back and self.status is None:
+            self._camera_back = False
+            self._turn("camera", True)
+
     def _do_snapshot(self, command: Json) -> None:
         of, path = wanted(command, "of", str), wanted(command, "path", str)
         picture = self._newest(of)
@@ -10421,6 +11850,8 @@ class MeetingController:
         self.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
 
     def _newest(self, of: str) -> Picture | None:
+        if of == "screen":
+            return self.screen.newest()
         if of == self.state.current.name:
             return self.media.picture("self")[1]
         person = self.state.named(of)
@@ -10445,6 +11876,7 @@ class MeetingController:
             command.get("ref"),
             video=video,
             audio=self.media.audio_stats(),
+            screen=self.screen.stats(),
             udp=self.media.udp(),
             counters=self.counters.snapshot(),
         )
@@ -10602,6 +12034,120 @@ def run_headless(
     return controller.status or 0
 
 
+# -- the doctor ------------------------------------------------------------------------------------------
+
+DOCTOR_LISTENS: Final = 1.4  # seconds for broadcasts alone: a MeetingFinder begins to search after 1.5
+DOCTOR_SEARCHES: Final = 12.0
+
+
+def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
+    """The ports of a meeting that cannot be had now, as "TCP 9000"; a running meeting holds them, too."""
+    ports, host, taken = Ports.at(base), bind or "0.0.0.0", []
+    for port in ports:
+        kind = "UDP" if port in (ports.video, ports.audio) else "TCP"
+        try:
+            if kind == "TCP":
+                listen_tcp((host, port)).close()
+            else:
+                udp_port((host, port), Counters()).close()
+        except Refused:
+            taken.append(f"{kind} {port}")
+    return tuple(taken)
+
+
+def own_address_answers(address: Address) -> bool:
+    """Whether a connection to the own LAN address is accepted, by who listens there or by ourselves."""
+    try:
+        with listen_tcp(address):
+            return tcp_answers(address)
+    except Refused:
+        return tcp_answers(address)
+
+
+def sighting(ad: MeetingAd) -> Sighting:
+    """The meeting `ad`, and whether its port answers."""
+    return Sighting(ad.title, ad.host, ad.address, ad.port, tcp_answers((ad.address, ad.port)))
+
+
+def disk_free(downloads: str) -> int | None:
+    """Bytes that are free where accepted files go; None where that cannot be said."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(downloads or Path.home()).free
+    return None
+
+
+def _try_camera(spec: str) -> None:
+    with contextlib.closing(open_camera(spec, APP_NAME)) as camera:
+        camera.read(3.0)
+
+
+def _try_mic(spec: str) -> None:
+    with contextlib.closing(open_microphone(spec)) as microphone:
+        microphone.read()
+
+
+def _try_speaker(spec: str) -> None:
+    if spec == "default" or spec.isdecimal():  # a file would be written over
+        with contextlib.closing(open_speaker(spec, time.monotonic())) as speaker:
+            speaker.write(SILENCE)
+
+
+def device_troubles(options: ClientOptions) -> Json:
+    """What is wrong with the chosen camera, mic and speaker: "" nothing; what is `none` is left out."""
+    tries: dict[str, Callable[[str], None]] = {
+        "camera": _try_camera,
+        "mic": _try_mic,
+        "speaker": _try_speaker,
+    }
+    troubles = {}
+    for what, attempt in tries.items():
+        spec = getattr(options, what)
+        if spec == "none":
+            continue
+        try:
+            attempt(spec)
+            troubles[what] = ""
+        except DeviceError as error:
+            troubles[what] = error.reason
+    return troubles
+
+
+def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
+    """Look at this machine and its network for 2 to 12 s; `devices` False leaves camera and sound alone."""
+    own = plausible_interfaces(options.bind)
+    ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
+    finder = MeetingFinder(options.bind, (), options.port)
+    with contextlib.closing(ear), contextlib.closing(finder):
+        ear.start()
+        finder.start()
+        finder.wait_settled(DOCTOR_LISTENS)
+        at_once = finder.meetings() or finder.other_versions()
+        finder.wait_settled(DOCTOR_SEARCHES)
+        finder.wait(bool, 0.3)  # the answer of the last address that was tried
+        ads, others = finder.meetings(), finder.other_versions()
+    here = {each.address for each in interfaces()}
+    away = [ad for ad in ads if ad.address not in here]
+    used = local_address(away[0].address) if away else next((each.address for each in own), "")
+    hosting = len(away) < len(ads)
+    physical = [each for each in own if each.kind in ("wired", "wireless")]
+    return Facts(
+        places=tuple(Place(each.name, each.address, each.kind) for each in own),
+        used=used,
+        heard=frozenset(ear.heard),
+        asked_by=frozenset(ear.asking - here),
+        taken=(*taken, f"UDP {DISCOVERY_PORT}") if ear.deaf else taken,
+        hosting=hosting,
+        reachable=not used or own_address_answers((used, options.port)),
+        meetings=tuple(sighting(ad) for ad in ads),
+        by_search=bool(ads) and not at_once,
+        other_versions=tuple(others),
+        neighbours=neighbours(physical),
+        gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
+        disk_free=disk_free(options.downloads),
+        **(device_troubles(options) if devices else {}),
+    )
+
+
 # -- what a window asks of the program ---------------------------------------------------------------
 
 
@@ -10724,6 +12270,10 @@ class Program:
             accept_changed=accept_changed_host,
         )
         return self._enter(options, ads[0].meeting if ads else "")
+
+    def doctor(self) -> Diagnosis:
+        """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
+        return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
 
     def demo(self, count: int) -> MeetingController:
         """Host a meeting of `count` simulated participants and join it. Waits."""
@@ -10848,6 +12398,7 @@ CROWD_LINES: Final = (
     "My drawing is ready.", "That was a good explanation.",
 )  # fmt: skip
 DEMO_SECONDS: Final = 20
+SHARE_AFTER: Final = 12.0
 DEMO_PATIENCE: Final = 15.0
 MOST_IN_CROWD: Final = 60
 
@@ -10891,8 +12442,8 @@ class Crowd:
             person.close()
 
     def _run(self, worker: Worker) -> None:
-        """Every few seconds somebody does something."""
-        if self._share:
+        """Every few seconds somebody does something; one shares a screen once all have been seen."""
+        if self._share and not worker.stopping.wait(SHARE_AFTER):
             self._people[0].do({"do": "share", "on": True, "source": "pattern"})
         turn = 0
         while not worker.stopping.wait(self._random.uniform(1.5, 4.0)):
@@ -10933,14 +12484,22 @@ class DemoWatch:
         controller.do({"do": "watch", "streams": streams})
 
     def look(self) -> tuple[set[str], set[str], list[float], list[float]]:
-        """(who is seen, who is heard, rates, delays in ms) over the last second or two."""
+        """(who is seen, who is heard, rates, delays in ms) over the last second or two.
+
+        Who shares a screen has the camera off meanwhile, and is seen by the clock on that screen.
+        """
         seen, rates, delays = set[str](), [], []
         for person in self._controller.snapshot().people:
-            figures = self._controller.media.video_stats(person.id) or {}
-            if person.name in self._names and figures.get("latency_ms") is not None and figures["fps"] >= 1:
-                seen.add(person.name)
+            if person.sharing:
+                figures = self._controller.screen.stats()
+            else:
+                figures = self._controller.media.video_stats(person.id) or {}
+            if person.name not in self._names or figures.get("latency_ms") is None:
+                continue
+            seen.add(person.name)
+            delays.append(figures["latency_ms"])
+            if not person.sharing:
                 rates.append(figures["fps"])
-                delays.append(figures["latency_ms"])
         return seen, self._heard(), rates, delays
 
     def _heard(self) -> set[str]:
@@ -15962,7 +17521,7 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
+# Uses: BASICS, CALL, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
 # ======================================================================================
 
 
@@ -15987,8 +17546,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
     if options.join is not None and not options.join.partition(":")[0]:
         raise UsageError("--join needs an address.")
-    if options.json and not options.list:
-        raise UsageError("--json goes with --list.")
+    if options.json and not (options.list or options.doctor):
+        raise UsageError("--json goes with --list and --doctor.")
 
 
 LIMIT_OPTIONS: Final[Mapping[str, str]] = {
@@ -16016,13 +17575,14 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
     only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
     only.add_argument("--list", action="store_true", help="print the meetings on this network")
+    only.add_argument("--doctor", action="store_true", help="what stands in the way here, and the next step")
     only.add_argument(
         "--demo", nargs="?", type=int, const=6, metavar="N", help="a meeting of N (6) simulated participants"
     )
     only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    parser.add_argument("--json", action="store_true", help="with --list, --doctor: as JSON")
     parser.add_argument("--headless", action="store_true", help="no window: commands in, events out, as JSON")
     parser.add_argument("--name", help="your name")
     parser.add_argument("--title", help="the meeting's title")
@@ -16104,6 +17664,28 @@ def say(event: Json) -> None:
     """One event as a line on standard output."""
     sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def prepare_streams() -> None:
+    """UTF-8 in and out everywhere; a windowed Windows program takes the console it was started from."""
+    if sys.platform == "win32" and sys.stdout is None and ctypes.windll.kernel32.AttachConsole(-1):
+        for name, console, mode in (
+            ("stdin", "CONIN$", "r"),
+            ("stdout", "CONOUT$", "w"),
+            ("stderr", "CONOUT$", "w"),
+        ):
+            setattr(sys, name, open(console, mode))  # noqa: SIM115 - open until the end
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def complain(error: object) -> None:
+    """One sentence on standard error; a windowed Windows program that has none shows it."""
+    if sys.platform == "win32" and sys.stderr is None:
+        ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
+    else:
+        print(f"connectsphere: {error}", file=sys.stderr)
 
 
 # -- roles: each takes the options and returns the exit status --------------------------------------------
@@ -16244,6 +17826,19 @@ def role_list(options: argparse.Namespace) -> int:
     return 0
 
 
+def role_doctor(options: argparse.Namespace) -> int:
+    """Checks this machine and its network."""
+    found = diagnose(examine(client_options(options)))
+    if options.json:
+        findings = [finding._asdict() for finding in found.findings]
+        print(json.dumps({**found._asdict(), "findings": findings}, ensure_ascii=False))
+        return 0
+    for finding in found.findings:
+        print(f"{finding.state:5} {finding.words}")
+    print(f"\n{found.verdict}\nNext step: {found.next_step}")
+    return 0
+
+
 def role_find(options: argparse.Namespace) -> int:
     """Finds the meeting and joins it."""
     home = home_directory()
@@ -16274,6 +17869,7 @@ ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "host": role_host,
     "join": role_join,
     "list": role_list,
+    "doctor": role_doctor,
 }
 
 
@@ -16291,13 +17887,11 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> int:
     """Run the role that the command line names; returns the exit status."""
     try:
+        prepare_streams()
         return run(sys.argv[1:])
-    except UsageError as error:
-        print(f"connectsphere: {error}", file=sys.stderr)
-        return 2
     except ConnectSphereError as error:
-        print(f"connectsphere: {error}", file=sys.stderr)
-        return 1
+        complain(error)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
 
