@@ -4337,7 +4337,7 @@ class Journal:
 
     def write(self, records: Sequence[Json]) -> None:
         """Begin with `records`, in place of what was there."""
-        self._close()
+        self.close()
         self._records = self._size = 0
         whole = b"".join([self._sealed(record) for record in records])
         try:
@@ -4373,11 +4373,12 @@ class Journal:
 
     def delete(self) -> None:
         """The meeting is over: nothing of it stays. May be called twice."""
-        self._close()
+        self.close()
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Write no more; what is kept stays. May be called twice."""
         if self._file is not None:
             self._file.close()
             self._file = None
