@@ -39,20 +39,26 @@ Threads, each named here; started by, may write, ends when:
     main                 the window or the headless loop; Tk is touched by it alone
     control              SERVER: the room, control links; ends by ConferenceServer.close
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
+    screen               SERVER: screen links, the shared tiles; ends by ScreenShareManager.close
     relay                SERVER: the video port, its peers and routes; ends by close
+    file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
     reader-*             LINKS: reads what a child says (mixer, server), restarts it; ends with the child
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
+    broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
     client               CLIENT: the control link, StateManager; ends by MeetingController.close
     video                CLIENT: the video plane's port, seals and streams; ends by close
     audio                CLIENT: the audio plane's port and seals; ends by close
     decoder              CLIENT: newest pictures to pixels; ends by close
     player               CLIENT: jitter buffer to speaker; ends by close
+    screen-decoder       CLIENT: from the first share on; tiles to pixels, owns the canvas; ends by close
+    presenter            CLIENT: while sharing; owns the screen source, codes its tiles; ends by close
     camera               CLIENT: while the camera is on, which it owns; encodes its layers
     microphone           CLIENT: while the microphone is on, which it owns
+    file-transfer        CLIENT: one a moving file, which it reads or writes; ends with it
     commands             CLIENT: standard input to commands; a daemon that the process's end ends
     preview-camera       CLIENT: the start window's own picture; ends when the preview does
     preview-microphone   CLIENT: the start window's level; ends when the preview does
@@ -79,6 +85,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import io
 import ipaddress
 import json
 import logging
@@ -92,6 +99,7 @@ import re
 import secrets
 import select
 import selectors
+import shutil
 import signal
 import socket
 import ssl
@@ -109,6 +117,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -132,7 +141,6 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
-from spake2 import SPAKE2_A, SPAKE2_B
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -163,11 +171,12 @@ MAX_PARTS: Final = 256
 MAX_FRAME: Final = CHUNK * MAX_PARTS
 MAX_LINE: Final = 64 * 1024
 MAX_SCREEN: Final = (7680, 4320)
+FILE_BLOCK: Final = 256 << 10  # bytes of a file that are read, hashed and written at once
 MAX_NAME: Final = 32
 MAX_TITLE: Final = 64
 MAX_CHAT: Final = 4_000
 HISTORY: Final = 200
-MAX_PEOPLE: Final = 500
+MAX_PEOPLE: Final = 250  # so that the roster fits one line, whatever the names
 
 Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
@@ -526,7 +535,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
         "ref": _REF,
     },
     "decline": {"file": _FILE_ID},
-    "cancel": {"file": _FILE_ID},
+    "cancel": {"file": _FILE_ID, "ref?": _REF},
     "mute": {"who": _either(_ID, _exactly("all")), "ref?": _REF},
     "remove": {"who": _ID, "ref?": _REF},
     "take_over": {"ref?": _REF},
@@ -603,20 +612,34 @@ def encode_line(message: Json) -> bytes:
     return data
 
 
+MAX_DEPTH: Final = 8
+
+
 def _no_constant(name: str) -> float:
     raise PeerFault("bad_json", f"{name} is no JSON")
 
 
+def _shallow(value: Json) -> bool:
+    """Whether `value` is at most 8 objects and lists deep."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for many in inner for one in many if isinstance(one, (dict, list))]
+        if not level:
+            return True
+    return False
+
+
 def parse_json(data: bytes) -> Json:
-    """An object of strict JSON (no NaN, bounded depth, no lone surrogates); PeerFault otherwise."""
+    """An object of strict JSON: finite numbers, no lone surrogates, at most 8 deep; PeerFault otherwise."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-        if isinstance(value, dict):
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-            return value
+        if not isinstance(value, dict) or not _shallow(value):
+            raise PeerFault("bad_json", "not an object, or too deep")
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise PeerFault("bad_json", type(error).__name__) from None
-    raise PeerFault("bad_json", "not an object")
+    return value
 
 
 def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
@@ -629,7 +652,7 @@ def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines of at most 64 KiB."""
+    """Cuts a byte stream into lines of at most 64 KiB, their ends included."""
 
     def __init__(self, limit: int = MAX_LINE) -> None:
         self._limit = limit
@@ -639,9 +662,104 @@ class LineSplitter:
         """The lines that `data` completes, without their ends; PeerFault for an endless one."""
         *lines, rest = (self._rest + data).split(b"\n") if data else ([self._rest])
         self._rest = bytearray(rest)
-        if len(rest) > self._limit or any(len(line) > self._limit for line in lines):
+        if len(rest) >= self._limit or any(len(line) >= self._limit for line in lines):
             raise PeerFault("long_line")
         return [bytes(line) for line in lines if line.strip()]
+
+
+# -- pictures: what may be given to a decoder ------------------------------------------------
+
+_JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_SEGMENT: Final = struct.Struct(">HH")
+_FRAME_HEADER: Final = struct.Struct(">BHHB")
+_FEW_ESCAPES: Final = 16
+
+
+def _one_scan(data: bytes, start: int) -> bool:
+    """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
+    if data[-2:] != b"\xff\xd9":
+        return False
+    for _ in range(_FEW_ESCAPES):
+        start = data.index(b"\xff", start)
+        if data[start + 1]:
+            break
+        start += 2
+    else:  # for the rest NumPy is faster than a search each; what it cannot tell is a restart marker
+        octets = np.frombuffer(data, np.uint8, offset=start)
+        if np.count_nonzero(octets[1:][octets[:-1] == 0xFF]) == 1:
+            return True
+    end = _JPEG_MARKER.search(data, start)
+    return end is not None and end.end() == len(data)
+
+
+def _frame_size(data: bytes, at: int) -> tuple[int, int]:
+    """(width, height) from a frame header: 8 bit, 3 components, at most the largest layer; else (0, 0)."""
+    bits, height, width, components = _FRAME_HEADER.unpack_from(data, at)
+    fits = 0 < width <= LAYERS[-1][0] and 0 < height <= LAYERS[-1][1]
+    return (width, height) if fits and bits == 8 and components == 3 else (0, 0)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a baseline JPEG, at most the largest layer: SOF0, 8 bit, 3 components, one scan.
+
+    PeerFault for anything else.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise PeerFault("bad_picture", "no JPEG")
+    at, size = 2, (0, 0)
+    while at + 4 <= len(data):
+        marker, length = _SEGMENT.unpack_from(data, at)
+        start, at = at + 4, at + 2 + length
+        if length < 2 or at > len(data):
+            break
+        if marker in _JPEG_SKIPPED:
+            continue
+        if marker == 0xFFC0 and size == (0, 0) and length == 17:
+            size = _frame_size(data, start)
+        elif (
+            marker == 0xFFDA and size != (0, 0) and length == 12 and data[start] == 3 and _one_scan(data, at)
+        ):
+            return size
+        else:
+            break
+    raise PeerFault("bad_picture", "not a baseline JPEG")
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of an 8-bit PNG of nothing but pixels, not interlaced, no palette; else PeerFault."""
+    if data[:16] != _PNG_START or data[-12:] != _PNG_END:
+        raise PeerFault("bad_picture", "no PNG")
+    width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
+    if bits != 8 or colour not in (0, 2, 6) or rest != [0, 0, 0]:
+        raise PeerFault("bad_picture", "PNG of a kind that is not used")
+    at = 33
+    while data[at + 4 : at + 8] == b"IDAT":
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    if at != len(data) - 12:
+        raise PeerFault("bad_picture", "PNG with other chunks")
+    return int(width), int(height)
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of a lossless WebP made of the one chunk VP8L; else PeerFault."""
+    if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
+        raise PeerFault("bad_picture", "no lossless WebP")
+    chunk = int.from_bytes(data[16:20], "little")
+    if int.from_bytes(data[4:8], "little") + 8 != len(data) or 20 + chunk + chunk % 2 != len(data):
+        raise PeerFault("bad_picture", "WebP of another length")
+    bits = int.from_bytes(data[21:25], "little")
+    if bits >> 29:
+        raise PeerFault("bad_picture", "WebP of another version")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+def fits_layer(size: tuple[int, int], layer: int) -> bool:
+    """Whether a picture of `size` is one of `layer`: it fills the layer's box in one direction."""
+    box = LAYERS[layer]
+    return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
 
 
 # -- screen and files: length-prefixed messages --------------------------------------------
@@ -682,6 +800,86 @@ class MessageSplitter:
         return done
 
 
+SCREEN_HELLO: Final[Shape] = {"role": _exactly("presenter", "viewer"), "ticket": _hex(16)}
+SCREEN_ANSWER: Final[Shape] = {
+    "status": _exactly("ok", "denied"),
+    "code?": _text(32, "[a-z_]+"),
+    "reason?": _REASON,
+}
+
+
+def encode_record(record: Json) -> bytes:
+    """JSON as a length-prefixed message: what comes before the bytes of screen and files."""
+    return encode_message(json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
+
+
+def parse_record(payload: bytes, shape: Shape) -> Json:
+    """The JSON in `payload`, checked; PeerFault when it is not of `shape`."""
+    return _shaped(parse_json(payload), shape)
+
+
+# -- files: one TLS connection a transfer --------------------------------------------------
+#
+#   upload      client  {"type":"file_upload","ticket":T}\n
+#               server  READY offset\n          what it has already
+#               client  size - offset bytes
+#               server  DONE\n                  whole, and of the SHA-256 that was declared
+#
+#   download    client  {"type":"file_download","ticket":T,"offset":N}\n
+#               server  {"size":S,"sha256":H,"offset":N}\n
+#               client  READY\n
+#               server  size - offset bytes
+#               client  DONE\n                  saved; a client that only closes is not counted
+#
+#   Instead of any of its lines the server may say   FAILED code\n   and close.
+
+MAX_FILE_LINE: Final = 1_024
+FILE_DONE: Final = b"DONE\n"
+FILE_READY: Final = b"READY\n"
+FILE_FAULTS: Final[Mapping[str, str]] = {
+    "no_such_file": "The file is not on offer any longer.",
+    "too_large": "The host's disk has no room for it.",
+    "wrong_hash": "The file changed while it was sent.",
+    "busy": "The host is busy with other files.",
+}
+FILE_REQUESTS: Final[Mapping[str, Shape]] = {
+    "file_upload": {"ticket": _hex(16)},
+    "file_download": {"ticket": _hex(16), "offset": _COUNT},
+}
+_FILE_HEAD: Final[Shape] = {"size": _COUNT, "sha256": _TOKEN, "offset": _COUNT}
+_FILE_ANSWER: Final = re.compile(rb"READY (\d{1,16})|(DONE)|FAILED ([a-z_]{1,32})")
+
+
+def file_ready(offset: int) -> bytes:
+    """The server's line that asks for the bytes of an upload from `offset` on."""
+    return b"READY %d\n" % offset
+
+
+def file_failed(code: str) -> bytes:
+    """The server's line that ends a transfer; `code` is one of FILE_FAULTS."""
+    return f"FAILED {code}\n".encode()
+
+
+def parse_file_answer(line: bytes) -> int | None:
+    """The offset of READY, None for DONE; Refused for FAILED, PeerFault for anything else."""
+    found = _FILE_ANSWER.fullmatch(line)
+    if found is None:
+        raise PeerFault("bad_answer")
+    offset, _, code = found.groups()
+    if code is not None:
+        word = code.decode()
+        raise Refused(word, FILE_FAULTS.get(word, f"The host refused the file: {word}."))
+    return None if offset is None else int(offset)
+
+
+def parse_file_head(line: bytes) -> Json:
+    """{size, sha256, offset} of a download; Refused for FAILED, PeerFault for anything else."""
+    if line.startswith(b"{"):
+        return _shaped(parse_json(line), _FILE_HEAD)
+    parse_file_answer(line)
+    raise PeerFault("bad_answer", "no head")
+
+
 class ScreenKind(enum.IntEnum):
     """The first byte of a screen message."""
 
@@ -704,7 +902,10 @@ class Codec(enum.IntEnum):
 #   RECTANGLE    | 2 | epoch u32 | version u32 | x u16 | y u16 | w u16 | h u16 | codec u8 | bytes ...
 #   COMMIT       | 3 | epoch u32 | version u32 |
 #   POINTER      | 4 | x u16 | y u16 | shown u8 |
-#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |      (viewer to server: painted up to here)
+#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |
+#
+# Each commit is acknowledged, in order: by a viewer when it has painted it, by the server to the presenter
+# when most viewers have.
 
 _GEOMETRY: Final = struct.Struct(">BIHH")
 _RECTANGLE: Final = struct.Struct(">BIIHHHHB")
@@ -749,7 +950,7 @@ class Pointer(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """A viewer has painted `version`."""
+    """The commit of `version` has been painted."""
 
     epoch: int
     version: int
@@ -771,6 +972,25 @@ def encode_screen(message: ScreenMessage) -> bytes:
             return _POINTER.pack(ScreenKind.POINTER, *message)
         case Acknowledge():
             return _COMMIT.pack(ScreenKind.ACKNOWLEDGE, *message)
+
+
+_SIZE_READERS: Final[Mapping[int, Callable[[bytes], tuple[int, int]]]] = {
+    Codec.JPEG: jpeg_size,
+    Codec.PNG: png_size,
+    Codec.WEBP: webp_size,
+}
+
+
+def _checked_rectangle(rectangle: Rectangle) -> Rectangle:
+    x, y, width, height = rectangle[2:6]
+    if not (0 < width <= 256 and 0 < height <= 256):
+        raise PeerFault("bad_screen", "rectangle")
+    if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
+        raise PeerFault("bad_screen", "place")
+    reader = _SIZE_READERS.get(rectangle.codec)
+    if reader is None or reader(rectangle.data) != (width, height):
+        raise PeerFault("bad_picture", "size")
+    return rectangle
 
 
 def parse_screen(data: bytes) -> ScreenMessage:
@@ -799,86 +1019,6 @@ def parse_screen(data: bytes) -> ScreenMessage:
     raise PeerFault("bad_screen", "kind")
 
 
-def _checked_rectangle(rectangle: Rectangle) -> Rectangle:
-    x, y, width, height = rectangle[2:6]
-    if not (0 < width <= 256 and 0 < height <= 256):
-        raise PeerFault("bad_screen", "rectangle")
-    if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
-        raise PeerFault("bad_screen", "place")
-    reader = {Codec.JPEG: jpeg_size, Codec.PNG: png_size, Codec.WEBP: webp_size}.get(
-        cast(Codec, rectangle.codec)
-    )
-    if reader is None or reader(rectangle.data) != (width, height):
-        raise PeerFault("bad_picture", "size")
-    return rectangle
-
-
-# -- pictures: what may be given to a decoder ------------------------------------------------
-
-_JPEG_SKIPPED: Final = frozenset([*range(0xE0, 0xF0), 0xFE, 0xDB, 0xC4, 0xDD])
-_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-
-
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a baseline JPEG: SOF0, 8 bit, 3 components, one scan; else PeerFault."""
-    if data[:2] != b"\xff\xd8":
-        raise PeerFault("bad_picture", "no JPEG")
-    at, size = 2, (0, 0)
-    while at + 4 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at] != 0xFF or length < 2 or at + 2 + length > len(data):
-            break
-        if marker == 0xC0 and size == (0, 0) and length == 17:
-            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
-            if bits != 8 or components != 3:
-                break
-            size = (width, height)
-        elif marker == 0xDA:
-            if size == (0, 0) or data[at + 4] != 3 or not _one_scan(data, at + 2 + length):
-                break
-            return size
-        elif marker not in _JPEG_SKIPPED:
-            break
-        at += 2 + length
-    raise PeerFault("bad_picture", "not a baseline JPEG")
-
-
-def _one_scan(data: bytes, start: int) -> bool:
-    """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
-    if data[-2:] != b"\xff\xd9":
-        return False
-    if data.count(b"\xff", start) == data.count(b"\xff\x00", start) + 1:
-        return True  # the usual case, without restart markers, at the speed of memchr
-    end = _JPEG_MARKER.search(data, start)
-    return end is not None and end.end() == len(data)
-
-
-def png_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of an 8-bit RGB PNG that is not interlaced, from its first chunk."""
-    if data[:16] != b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" or len(data) < 33:
-        raise PeerFault("bad_picture", "no PNG")
-    width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
-    if bits != 8 or colour not in (0, 2, 3, 6) or rest != [0, 0, 0]:
-        raise PeerFault("bad_picture", "PNG of a kind that is not used")
-    return int(width), int(height)
-
-
-def webp_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of a lossless WebP made of the one chunk VP8L; else PeerFault."""
-    if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
-        raise PeerFault("bad_picture", "no lossless WebP")
-    if int.from_bytes(data[4:8], "little") + 8 != len(data):
-        raise PeerFault("bad_picture", "WebP of another length")
-    bits = int.from_bytes(data[21:25], "little")
-    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-
-
-def fits_layer(size: tuple[int, int], layer: int) -> bool:
-    """Whether a picture of `size` is one of `layer`: it fills the layer's box in one direction."""
-    box = LAYERS[layer]
-    return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
-
-
 # -- UDP: sealed frames, blocks and small messages -----------------------------------------------
 #
 #   video    0        4          8       10      12
@@ -903,6 +1043,7 @@ AUDIO_SIZES: Final = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG
 LAYER_SHIFT: Final = 30
 COUNTER_MASK: Final = (1 << LAYER_SHIFT) - 1
 REPLAY_WINDOW: Final = 512
+_WINDOW_BITS: Final = (1 << REPLAY_WINDOW) - 1
 
 
 class Kind(enum.IntEnum):
@@ -930,8 +1071,8 @@ class Sealer:
     def seal(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
         """`payload` sealed; SealError unless `number` is higher than any before in its lane."""
         lane = (kind, ident, number & ~self._mask)
-        if not self._last.get(lane, -1) < number & self._mask <= self._mask:
-            raise SealError(f"number {number} would be used twice")
+        if not 0 <= number <= 0xFFFFFFFF or number & self._mask <= self._last.get(lane, -1):
+            raise SealError(f"number {number} has run out or would be used twice")
         self._last[lane] = number & self._mask
         return self._encrypt(
             _NONCE.pack(kind, ident, number), payload, _ADDITIONAL.pack(ident, number, total)
@@ -959,9 +1100,6 @@ class ReplayWindow:
             return False
         self._bits |= 1 << age
         return True
-
-
-_WINDOW_BITS: Final = (1 << REPLAY_WINDOW) - 1
 
 
 class Opener:
@@ -2244,7 +2382,8 @@ class FrameThinner:
     def take(self, now: float) -> bool:
         """Whether the frame at `now` passes."""
         earned = self._level + (now - self._at) * self.fps
-        self._level = earned if earned < 2.0 else 1.0
+        # what jitter held back is made up for, or two thinners in a row would lose a tenth
+        self._level = min(earned, 2.5) if earned < math.inf else 1.0
         self._at = now
         if self.fps <= 0 or self._level < 0.75:
             return False
@@ -2446,6 +2585,7 @@ class TileCursor:
     epoch: int = -1
     lossy: int = 0
     lossless: int = 0
+    version: int = 0
     commit_owed: bool = False
     waiting: deque[Rectangle] = field(default_factory=deque)
 
@@ -2538,7 +2678,7 @@ class TileTable:
             return geometry
         if not cursor.waiting and cursor.commit_owed:
             cursor.commit_owed = False
-            return Commit(geometry.epoch, self._version)
+            return Commit(geometry.epoch, cursor.version)
         if not cursor.waiting and not self._begin_change(cursor):
             return None
         return cursor.waiting.popleft()
@@ -2561,6 +2701,7 @@ class TileTable:
                 return False
             cursor.lossless = exact
             cursor.waiting.append(self._lossless.rectangles[exact])
+        cursor.version = self._version
         cursor.commit_owed = True
         return True
 
@@ -2813,13 +2954,13 @@ NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {
-    "chat": (400, 20),
-    "private_chat": (400, 20),
-    "reaction": (30, 10),
-    "file_offer": (20, 1),
+    "chat": (5, 1),
+    "private_chat": (5, 1),
+    "reaction": (3, 3),
+    "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
-    "other": (30, 10),
+    "other": (10, 10),
 }
 
 
@@ -2868,24 +3009,18 @@ class MeetingOver(NamedTuple):
     reason: str
 
 
-class Replaced(NamedTuple):
-    """Effect: `id` has come back over another connection; the old one is to be dropped unsaid."""
-
-    id: int
-
-
 class Keep(NamedTuple):
     """Effect: keep over a crash, before anyone is told, a line of chat or, with None, `Room.people`."""
 
     line: Json | None
 
 
-Effect: TypeAlias = Tell | Expel | Silence | Reroute | ShareStopped | FileGone | MeetingOver | Replaced | Keep
+Effect: TypeAlias = Tell | Expel | Silence | Reroute | ShareStopped | FileGone | MeetingOver | Keep
 
 
 @dataclass(slots=True)
 class Limits:
-    """What the host allows, in bytes."""
+    """What the host allows, in bytes; `free_disk` must stay free."""
 
     file: int = 2 << 30
     person: int = 8 << 30
@@ -2905,7 +3040,6 @@ class Member:
     camera: bool = False
     hand: float = 0.0
     sharing: bool = False
-    may_share: bool = True
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
     watching: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -2947,6 +3081,12 @@ class Offer:
         """Whether the person called `name` may have it."""
         return self.to_name is None or name in (self.owner, self.to_name)
 
+    def open_for(self, name: str, direction: str) -> bool:
+        """Whether the person called `name` may `upload` it (once), or `download` it (once it is whole)."""
+        if direction == "upload":
+            return name == self.owner and not self.whole
+        return self.whole and self.concerns(name)
+
 
 @dataclass(slots=True)
 class Claim:
@@ -2964,6 +3104,13 @@ class Ticket(NamedTuple):
     direction: str
     file: str | None
     until: float
+
+
+def _size_words(octets: int) -> str:
+    """A size for people, in the largest binary unit of which there is a whole one."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    step = min(len(units) - 1, max(0, octets.bit_length() - 1) // 10)
+    return f"{octets / (1 << 10 * step):.4g} {units[step]}"
 
 
 def digest(token: str) -> str:
@@ -2990,8 +3137,9 @@ class Room:
         self.counter = 0
         self.chat_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
         self.private_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
-        self.owned_names: dict[str, str] = {}
+        self.owned_names: dict[str, int] = {}  # by skeleton: the number its next bearer may get
         self.banned: set[str] = set()
+        self.may_not_share: set[str] = set()  # names, so that reconnecting changes nothing
         self._token = token
         self._next_id = 1
         self._tickets: dict[str, Ticket] = {}
@@ -3010,6 +3158,7 @@ class Room:
             "watch": self._on_watch,
             "ticket": self._on_ticket,
             "file_offer": self._on_file_offer,
+            "decline": self._on_decline,
             "cancel": self._on_cancel,
             "mute": self._on_mute,
             "remove": self._on_remove,
@@ -3021,10 +3170,10 @@ class Room:
 
     # -- coming and going
 
-    def claim(self, token: str | None, name: str, now: float) -> tuple[str | None, bool]:
-        """(the name, if the resume token owns just that; whether it spares the PIN)."""
+    def claim(self, token: str | None, now: float) -> tuple[str | None, bool]:
+        """(name that the resume token owns, whether it spares the PIN)."""
         claim = self.claims.get(digest(token)) if token else None
-        return (name, now < claim.until) if claim and claim.name == name else (None, False)
+        return (claim.name, now < claim.until) if claim else (None, False)
 
     def is_banned(self, name: str, address: str, token: str | None) -> bool:
         """Whether this was removed by the host: the same token, machine, or name on a shared one."""
@@ -3036,14 +3185,14 @@ class Room:
         self, name: str, role: str, address: str, token: str | None, now: float
     ) -> tuple[Member, str, list[Effect]]:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
-        owned, _ = self.claim(token, clean_name(name), now)
+        name = clean_name(name)
+        owned = name if self.claim(token, now)[0] == name else None
         stale = self._named(owned) if owned else None
-        effects: list[Effect] = []
-        if stale:
-            effects = [Replaced(stale.id), *self.leave(stale.id, "replaced", now)]
-        if owned:
-            self._revoke_others(owned, token)
-        name = owned or self._free_name(clean_name(name))
+        effects = self._replace(stale, now) if stale else []
+        name = owned or self._free_name(name)
+        self.claims = {
+            key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
+        }
         member = Member(self._next_id, name, role, address)
         self._next_id += 1
         fresh = self._token(32)
@@ -3051,39 +3200,40 @@ class Room:
         if token and owned:
             member.old_token = digest(token)
         self.claims[member.token] = Claim(name, math.inf)
-        self.owned_names[skeleton(name)] = name
+        self.owned_names.setdefault(skeleton(name), 2)
         everyone = tuple(self.members)
         self.members[member.id] = member
         told = Tell(everyone, {"type": "join", "user": member.user()})
         return member, fresh, [*effects, Keep(None), told]
 
-    def _revoke_others(self, name: str, token: str | None) -> None:
-        """Only the token that was shown last can be known to its owner: others of that name are dead."""
-        used = digest(token) if token else ""
-        self.claims = {key: one for key, one in self.claims.items() if one.name != name or key == used}
+    def _replace(self, stale: Member, now: float) -> list[Effect]:
+        """End the session whose owner has come anew."""
+        gone = {"type": "ended", "reason": "You have joined from another connection."}
+        return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
 
     def _free_name(self, name: str) -> str:
-        wanted, number = name, 2
+        wanted, look = name, skeleton(name)
         while skeleton(wanted) in self.owned_names:
+            number = self.owned_names.get(look, 2)
+            self.owned_names[look] = number + 1
             ending = f" ({number})"
-            wanted = name[: MAX_NAME - len(ending)] + ending
-            number += 1
+            wanted = name[: MAX_NAME - len(ending)].rstrip() + ending
         return wanted
 
     def leave(self, ident: int, reason: str, now: float) -> list[Effect]:
         """Take a member out. `reason`: left, lost, removed, replaced."""
-        member = self.members.pop(ident, None)
-        if member is None:
+        if ident not in self.members:
             return []
+        effects = self.share_stop(ident)
+        member = self.members.pop(ident)
         self._settle_claim(member, reason, now)
-        effects: list[Effect] = [Keep(None), Reroute(ident)]
-        for sender in list(member.watching):
+        self._note_lingering(member.watching, {}, now)
+        effects += [Keep(None), Reroute(ident)]
+        for sender in member.watching:
             effects += self._encode(sender, now, Reroute(sender))
         self._encodes.pop(ident, None)
         for other in self.members.values():
             other.watching.pop(ident, None)
-        if self.presenter == ident:
-            effects += self.share_stop(ident)
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
@@ -3111,7 +3261,7 @@ class Room:
         }
         return {
             "claims": claims,
-            "names": list(self.owned_names.values()),
+            "names": dict(self.owned_names),
             "banned": sorted(self.banned),
             "next_id": self._next_id,
         }
@@ -3126,7 +3276,7 @@ class Room:
         for token, (name, left) in people["claims"].items():
             until = now + (RESUME_SECONDS if left is None else left - away)
             self.claims[token] = Claim(name, until)
-        self.owned_names = {skeleton(name): name for name in people["names"]}
+        self.owned_names = dict(people["names"])
         self.banned = set(people["banned"])
         self._next_id = people["next_id"]
         for line in lines:
@@ -3171,10 +3321,10 @@ class Room:
         if member is None:
             return []
         kind = message["type"]
-        if kind in HOST_ONLY and member.role != "host":
-            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
         if not self._within_rate(member, kind, now):
             raise PeerFault("flood", kind)
+        if kind in HOST_ONLY and member.role != "host":
+            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
         handler = self._handlers.get(kind)
         if handler is None:
             raise PeerFault("unexpected_message", kind)
@@ -3329,14 +3479,26 @@ class Room:
         }
 
     def tick(self, now: float) -> list[Effect]:
-        """Once in a while: layers whose time is over, tickets and claims that have run out."""
+        """Once in a while: layers whose time is over, tickets that have run out."""
         over = [key for key, (_, until) in self._lingering.items() if until <= now]
         for key in over:
             del self._lingering[key]
         effects: list[Effect] = []
-        for sender in {sender for sender, _ in over}:
+        for sender in dict.fromkeys(sender for sender, _ in over):
             effects += self._encode(sender, now)
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
+        return [*effects, *self._drop_abandoned(now)]
+
+    def _drop_abandoned(self, now: float) -> list[Effect]:
+        """Withdraw what was not sent to its end by people who cannot come back to it."""
+        unfinished = [offer for offer in self.files.values() if not offer.whole]
+        if not unfinished:
+            return []
+        awaited = {claim.name for claim in self.claims.values() if now < claim.until}
+        effects: list[Effect] = []
+        for offer in unfinished:
+            if offer.owner not in awaited:
+                effects += self.file_gone(offer.file, f"{offer.owner} left before the file was sent.")
         return effects
 
     # -- the host's tools
@@ -3369,14 +3531,14 @@ class Room:
         former = self.members.get(self.presenter)
         if former is None or former.id == member.id:
             return []
-        former.may_share = False
+        self.may_not_share.add(former.name)
         return self.share_stop(former.id)
 
     def _on_allow_share(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None:
             return [self._error(member, "no_such_person", "That person is not here.", message)]
-        other.may_share = True
+        self.may_not_share.discard(other.name)
         return [Tell((other.id,), {"type": "share_allowed"})]
 
     def _on_end(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
@@ -3390,10 +3552,7 @@ class Room:
             raise PeerFault("bad_ticket")
         if plane == "files":
             offer = self.files.get(file or "")
-            rightful = offer and (
-                offer.owner == member.name if direction == "upload" else offer.concerns(member.name)
-            )
-            if not rightful:
+            if offer is None or not offer.open_for(member.name, direction):
                 return [self._error(member, "no_such_file", "That file is not on offer.", message)]
         ticket = self._token(16)
         self._tickets[ticket] = Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)
@@ -3411,10 +3570,12 @@ class Room:
 
     def share_start(self, ident: int) -> list[Effect]:
         """Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
-        member = self.members[ident]
+        member = self.members.get(ident)
+        if member is None:
+            raise Refused("not_allowed", "You are not in the meeting any longer.")
         if self.presenter and self.presenter != ident:
             raise Refused("share_busy", f"{self.members[self.presenter].name} is sharing already.")
-        if not member.may_share:
+        if member.name in self.may_not_share:
             raise Refused("not_allowed", "The host has to allow you to share again.")
         self.presenter = ident
         member.sharing = True
@@ -3423,47 +3584,44 @@ class Room:
 
     def share_stop(self, ident: int) -> list[Effect]:
         """Free the screen, if `ident` has it."""
-        if self.presenter != ident:
+        if not ident or self.presenter != ident:
             return []
         self.presenter = 0
-        member = self.members.get(ident)
-        name = member.name if member else ""
-        effects: list[Effect] = [
-            ShareStopped(ident),
-            self._tell_all({"type": "screen_stop", "id": ident, "name": name}),
-        ]
-        if member:
-            member.sharing = False
-            effects.append(self._changed(member))
-        return effects
+        member = self.members[ident]
+        member.sharing = False
+        told = self._tell_all({"type": "screen_stop", "id": ident, "name": member.name})
+        return [ShareStopped(ident), told, self._changed(member)]
 
     def _on_file_offer(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         to_name = message.get("to_name")
         if to_name is not None and self._named(to_name) is None:
             reason = "Nobody of that name is in the meeting."
             return [self._error(member, "no_such_person", reason, message)]
-        reason = self._too_large(member, message["size"])
-        if reason:
-            return [self._error(member, "too_large", reason, message)]
-        file = self._token(8)
-        self.files[file] = Offer(
-            file,
-            message["name"],
-            message["size"],
-            message["sha256"],
-            member.name,
-            member.id,
-            to_name,
-        )
+        facts = (message["name"], message["size"], message["sha256"], member.name)
+        file = self._unfinished(*facts, to_name)
+        if file is None:
+            reason = self._too_large(member, message["size"])
+            if reason:
+                return [self._error(member, "too_large", reason, message)]
+            file = self._token(8)
+            self.files[file] = Offer(file, *facts, member.id, to_name)
         return [Tell((member.id,), {"type": "file_ready", "ref": message["ref"], "file": file})]
+
+    def _unfinished(self, *facts: object) -> str | None:
+        """The same offer, made before and not sent to its end: it goes on where it stopped."""
+        for offer in self.files.values():
+            same = (offer.name, offer.size, offer.sha256, offer.owner, offer.to_name) == facts
+            if same and not offer.whole:
+                return offer.file
+        return None
 
     def _too_large(self, member: Member, size: int) -> str:
         mine = sum(offer.size for offer in self.files.values() if offer.owner == member.name)
         total = sum(offer.size for offer in self.files.values())
         if size > self.limits.file:
-            return f"Files may have {self.limits.file >> 20} MB at most."
+            return f"Files may have {_size_words(self.limits.file)} at most."
         if mine + size > self.limits.person:
-            return f"One person may offer {self.limits.person >> 20} MB at most."
+            return f"One person may offer {_size_words(self.limits.person)} at most."
         if total + size > self.limits.meeting or len(self.files) >= 1_000:
             return "The meeting has no room for more files."
         return ""
@@ -3471,7 +3629,7 @@ class Room:
     def file_whole(self, file: str) -> list[Effect]:
         """The upload of `file` is complete and verified: offer it."""
         offer = self.files.get(file)
-        if offer is None:
+        if offer is None or offer.whole:
             return []
         offer.whole = True
         to = tuple(one.id for one in self.members.values() if offer.concerns(one.name))
@@ -3486,6 +3644,13 @@ class Room:
         offer.saved += 1
         return [Tell((owner.id,), {"type": "file_saved", "file": file, "people": offer.saved})]
 
+    def _on_decline(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+        """Only who offered a file to one person alone learns that it is not wanted."""
+        offer = self.files.get(message["file"])
+        if offer is None or offer.to_name != member.name or offer.owner == member.name:
+            return []
+        return self.file_gone(offer.file, f"{member.name} declined the file.")
+
     def _on_cancel(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         offer = self.files.get(message["file"])
         if offer is None or (offer.owner != member.name and member.role != "host"):
@@ -3497,7 +3662,8 @@ class Room:
         offer = self.files.pop(file, None)
         if offer is None:
             return []
-        to = tuple(one.id for one in self.members.values() if offer.concerns(one.name))
+        knows = offer.concerns if offer.whole else offer.owner.__eq__
+        to = tuple(one.id for one in self.members.values() if knows(one.name))
         return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, "reason": reason})]
 
 
@@ -3548,6 +3714,8 @@ class FileEntry:
     rate: float = 0.0  # bytes a second
     path: str | None = None
     reason: str = ""
+    sha256: str = ""
+    people: int = 0  # how many have saved an own file
 
 
 @dataclass(frozen=True, slots=True)
@@ -3592,6 +3760,7 @@ class Snapshot:
     people: tuple[Person, ...] = ()
     chat: tuple[ChatLine, ...] = ()
     files: tuple[FileEntry, ...] = ()
+    largest_file: int = 0  # what the host allows, in bytes
     speaking: int = 0
     presenter: int = 0
     devices: Mapping[str, DeviceState] = field(default_factory=dict)  # camera, mic, speaker
@@ -3645,12 +3814,13 @@ class StateManager:
         if message["meeting"] != self.current.meeting:
             self.newest = 0
             self.update(chat=(), files=())
-        same = ("name", "role", "meeting", "title", "host", "presenter")
+        same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
+        known = {entry.file for entry in self.current.files}
         self.update(
             link="live",
             me=message["id"],
             people=tuple(_person(user) for user in message["users"]),
-            files=tuple(self._entry(offer) for offer in message["files"]),
+            files=self._merged_files(message["files"]),
             pin=message.get("pin", self.current.pin),
             **{key: message[key] for key in same},
         )
@@ -3658,8 +3828,7 @@ class StateManager:
         lines = [*message["chat"], *message["private"]]
         for line in sorted(lines, key=lambda line: int(line["n"])):
             events += self._line(line, line.get("to_name"), history=True)
-        for entry in self.current.files:
-            events.append(self._offer_event(entry))
+        events += [self._offer_event(entry) for entry in self.current.files if entry.file not in known]
         if message["presenter"]:
             name = getattr(self.person(message["presenter"]), "name", "")
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
@@ -3751,7 +3920,15 @@ class StateManager:
             return known
         own = offer["from"] == self.current.name
         name = safe_file_name(offer["name"])
-        return FileEntry(offer["file"], name, offer["size"], offer["from"], offer["private"], own)
+        entry = FileEntry(offer["file"], name, offer["size"], offer["from"], offer["private"], own)
+        return dataclasses.replace(entry, sha256=offer["sha256"])
+
+    def _merged_files(self, offers: list[Json]) -> tuple[FileEntry, ...]:
+        """What is on offer after a reconnect, and what is being sent or was saved here before it."""
+        offered = [self._entry(offer) for offer in offers]
+        ids = {entry.file for entry in offered}
+        kept = [one for one in self.current.files if one.state in ("uploading", "downloading", "saved")]
+        return (*(one for one in kept if one.file not in ids), *offered)
 
     def file(self, file: str) -> FileEntry | None:
         """The file with this id."""
@@ -3764,6 +3941,12 @@ class StateManager:
             self.update(files=tuple(entry if one.file == entry.file else one for one in others))
         else:
             self.update(files=(*others, entry))
+
+    def change_file(self, file: str, **changes: Any) -> None:
+        """Change fields of a file's entry, if it is known."""
+        entry = self.file(file)
+        if entry:
+            self.put_file(dataclasses.replace(entry, **changes))
 
     def _offer_event(self, entry: FileEntry) -> Json:
         return {
@@ -3782,11 +3965,233 @@ class StateManager:
 
     def _on_file_gone(self, message: Json) -> list[Json]:
         entry = self.file(message["file"])
-        if entry is None or entry.state == "saved":
+        if entry is None or entry.state in ("saved", "failed", "gone"):
             return []
         self.put_file(dataclasses.replace(entry, state="gone", reason=message["reason"]))
+        if entry.state == "declined":
+            return []
         failed = {"event": "file_failed", "file": entry.file, "code": "no_such_file"}
         return [{**failed, "reason": message["reason"]}]
+
+    def _on_file_saved(self, message: Json) -> list[Json]:
+        self.change_file(message["file"], people=message["people"])
+        return []
+
+
+# -- what stands between this computer and a meeting ----------------------------------------
+
+
+class Place(NamedTuple):
+    """One way into a network: `kind` is wired, wireless, virtual, vpn or unaddressed (169.254.…)."""
+
+    name: str
+    address: str
+    kind: str
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"{self.name} {self.address}"
+
+
+class Sighting(NamedTuple):
+    """A meeting that was seen; `answers`: its port can be reached."""
+
+    title: str
+    host: str
+    address: str
+    port: int
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the doctor found out. Devices: "" is working, None was not asked, else what is wrong."""
+
+    protocol: int = PROTOCOL
+    places: tuple[Place, ...] = ()
+    used: str = ""  # the own address toward the meeting, or the likeliest
+    heard: frozenset[str] = frozenset()  # own addresses whose broadcast came back
+    taken: tuple[str, ...] = ()  # "TCP 9000": the meeting's ports that another program holds
+    hosting: bool = False  # a meeting of this computer answers
+    reachable: bool = True  # the own LAN address accepts a connection
+    meetings: tuple[Sighting, ...] = ()
+    by_search: bool = False  # found by trying addresses, not by broadcast
+    other_versions: tuple[tuple[str, int], ...] = ()
+    neighbours: frozenset[str] | None = None  # who else is there; None: not known
+    gateways: frozenset[str] = frozenset()  # where a router usually is
+    asked_by: frozenset[str] = frozenset()  # who was heard looking for a meeting
+    camera: str | None = None
+    mic: str | None = None
+    speaker: str | None = None
+    disk_free: int | None = None  # bytes
+
+
+class Finding(NamedTuple):
+    """One thing looked at: `state` is ok, warn or bad. One with a `cause` may become the verdict."""
+
+    topic: str
+    state: str
+    words: str
+    cause: str = ""
+    next_step: str = ""
+
+
+class Diagnosis(NamedTuple):
+    """The verdict, one next step, and all findings; `causes` are the causes found, the gravest first."""
+
+    verdict: str
+    next_step: str
+    causes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+GRAVEST_FIRST: Final = (
+    "no_network", "no_address", "other_version", "host_blocked", "port_taken", "broadcast_blocked",
+    "self_blocked", "several_networks", "kept_apart", "vpn", "disk_full", "no_sound", "no_camera",
+)  # fmt: skip
+DISK_LEAST: Final = 200_000_000
+ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
+
+
+def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
+    names = " and ".join(place.words for place in physical)
+    words = f"This computer is in {len(physical)} networks: {names}."
+    if facts.meetings:
+        return Finding("network", "ok", words)
+    step = "Make sure that the host is in one of them, or leave the wrong one."
+    return Finding("network", "warn", words, "several_networks", step)
+
+
+def _on_network(facts: Facts) -> Iterator[Finding]:
+    """The ways into networks, physical ones judged."""
+    by_kind: dict[str, list[Place]] = {}
+    for place in facts.places:
+        by_kind.setdefault(place.kind, []).append(place)
+    physical = by_kind.get("wired", []) + by_kind.get("wireless", [])
+    for place in physical + by_kind.get("vpn", []) + by_kind.get("virtual", []):
+        used = ", used" if place.address == facts.used else ""
+        yield Finding("network", "ok", f"{place.words} ({place.kind}{used})")
+    for place in by_kind.get("unaddressed", []):
+        words = f"{place.words}: nobody on this network gave this computer an address."
+        step = "Connect all computers to the same router or hotspot, or wait a minute and look again."
+        yield Finding("network", "warn", words, "" if physical else "no_address", step)
+    if not facts.places:
+        step = "Plug in a cable, or join the room's Wi-Fi."
+        yield Finding("network", "bad", "This computer is in no network.", "no_network", step)
+    if len(physical) > 1:
+        yield _several_networks(facts, physical)
+    if by_kind.get("vpn") and not facts.meetings:
+        words = f"A VPN is on ({by_kind['vpn'][0].words}): it may keep the room's network out."
+        yield Finding("network", "warn", words, "vpn", "Switch the VPN off and look again.")
+
+
+def _on_meetings(facts: Facts) -> Iterator[Finding]:
+    """What is there to join, and what keeps this computer out."""
+    for address, version in facts.other_versions:
+        words = f"The host at {address} has another version (protocol {version}, here {facts.protocol})."
+        cause = "" if any(seen.answers for seen in facts.meetings) else "other_version"
+        step = "Use the same version on all computers: the host can give its own to others."
+        yield Finding("meeting", "bad", words, cause, step)
+    for seen in facts.meetings:
+        if seen.answers:
+            words = f"“{seen.title}” by {seen.host} at {seen.address}:{seen.port} answers."
+            yield Finding("meeting", "ok", words)
+            continue
+        what = f"“{seen.title}” by {seen.host} is seen"
+        words = f"{what}, but the firewall of the host {seen.address} blocks its TCP port {seen.port}."
+        step = (
+            f"The host must allow ConnectSphere in the firewall of {seen.address}, for private networks too."
+        )
+        cause = "" if any(other.answers for other in facts.meetings) else "host_blocked"
+        yield Finding("meeting", "bad", words, cause, step)
+    if not facts.meetings and not facts.other_versions:
+        yield Finding("meeting", "warn", "No meeting was found.")
+
+
+def _on_broadcast(facts: Facts) -> Iterator[Finding]:
+    """Whether a question to everybody gets out."""
+    physical = [place for place in facts.places if place.kind in ("wired", "wireless")]
+    step = "Allow ConnectSphere in this computer's firewall, or join by the host's address."
+    for place in physical:
+        if place.address in facts.heard:
+            yield Finding("broadcast", "ok", f"The own broadcast was heard on {place.words}.")
+        else:
+            words = f"Broadcasts are blocked on {place.words}: the own was not heard."
+            yield Finding("broadcast", "bad", words, "broadcast_blocked", step)
+    if facts.by_search:
+        words = "The meeting does not hear broadcasts: it was found only by trying every address."
+        step = "Join by the host's address, or have broadcasts (UDP 9000) allowed on this network."
+        yield Finding("broadcast", "warn", words, "broadcast_blocked", step)
+    if facts.asked_by:
+        asking = ", ".join(sorted(facts.asked_by)[:5])
+        yield Finding("broadcast", "ok", f"Computers looking for a meeting were heard: {asking}.")
+
+
+def _on_ports(facts: Facts) -> Iterator[Finding]:
+    """Whether this computer could host."""
+    if facts.hosting:
+        yield Finding("ports", "ok", "A meeting runs on this computer.")
+    elif facts.taken:
+        words = (
+            f"Another program on this computer holds {', '.join(facts.taken)}: hosting there is impossible."
+        )
+        step = "End that program, or host with --port 9100."
+        yield Finding("ports", "bad", words, "port_taken", step)
+    else:
+        yield Finding("ports", "ok", "The ports for hosting are free.")
+    if not facts.reachable:
+        words = f"The firewall of this computer blocks connections to its own address {facts.used}."
+        step = "To host, allow ConnectSphere in the firewall (on Windows: for private networks)."
+        yield Finding("ports", "bad", words, "self_blocked", step)
+
+
+def _on_neighbours(facts: Facts) -> Iterator[Finding]:
+    """Whether anybody but a router answers; where a meeting was seen it does not matter."""
+    if facts.neighbours is None or not facts.used:
+        return
+    computers = facts.neighbours - facts.gateways
+    if computers or facts.meetings or facts.other_versions:
+        yield Finding(
+            "neighbours", "ok", f"Other devices that answer on this network: {len(facts.neighbours)}."
+        )
+        return
+    only = "Only the router answers" if facts.neighbours else "Nobody else answers"
+    words = f"{only} on this network: it keeps devices apart, or no other computer is in it."
+    yield Finding("neighbours", "bad", words, "kept_apart", ANOTHER_WAY)
+
+
+def _on_devices(facts: Facts) -> Iterator[Finding]:
+    """Camera, microphone, speaker, disk."""
+    for topic, trouble, cause, step in (
+        ("camera", facts.camera, "no_camera", "You can take part without; or plug one in and choose it."),
+        ("microphone", facts.mic, "no_sound", "You can listen and write; or plug in a headset."),
+        ("speaker", facts.speaker, "no_sound", "Plug in a headset, or choose another speaker."),
+    ):
+        if trouble:
+            yield Finding(topic, "warn", f"No {topic}: {trouble}", cause, step)
+        elif trouble is not None:
+            yield Finding(topic, "ok", f"The {topic} works.")
+    if facts.disk_free is not None:
+        full = facts.disk_free < DISK_LEAST
+        words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
+        step = "Delete something before files are sent."
+        yield Finding("disk", "warn" if full else "ok", words, "disk_full" if full else "", step)
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    """The facts judged: what is right, what is wrong, and what to do first."""
+    checks = (_on_network, _on_meetings, _on_broadcast, _on_ports, _on_neighbours, _on_devices)
+    findings = tuple(finding for check in checks for finding in check(facts))
+    grave = sorted((f for f in findings if f.cause), key=lambda f: GRAVEST_FIRST.index(f.cause))
+    causes = tuple(dict.fromkeys(finding.cause for finding in grave))
+    if grave:
+        return Diagnosis(grave[0].words, grave[0].next_step, causes, findings)
+    if facts.hosting or facts.meetings:
+        verdict = "Everything works: a meeting can be reached from this computer."
+        return Diagnosis(verdict, "Start ConnectSphere and join it.", causes, findings)
+    verdict = "This computer and its network are ready, but no meeting was found."
+    return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
 
 
 # --------------------------------------------------------------------------------------
@@ -4115,13 +4520,13 @@ class Settings:
 
 
 def load_host_key(path: Path) -> str:
-    """The host key in `path`; UsageError when there is none or it is damaged."""
+    """The host key in `path`; ConnectSphereError when there is none or it is damaged."""
     try:
         key = path.read_text("ascii").strip()
     except (OSError, ValueError) as error:
-        raise UsageError(f"the host key {path} cannot be read: {error}") from error
+        raise ConnectSphereError(f"the host key {path} cannot be read: {error}") from error
     if not is_fingerprint(key):
-        raise UsageError(f"{path} holds no host key")
+        raise ConnectSphereError(f"{path} holds no host key")
     return key
 
 
@@ -4142,12 +4547,14 @@ def make_host_key(path: Path) -> str:
 class _PinProof:
     """What both sides of the PIN proof share: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript))."""
 
-    def __init__(self, side: type[SPAKE2_A] | type[SPAKE2_B], pin: str, fingerprint: str) -> None:
+    def __init__(self, side: Literal["SPAKE2_A", "SPAKE2_B"], pin: str, fingerprint: str) -> None:
+        import spake2  # its groups take 60 ms, which a start without a PIN need not wait for
+
         secret = unicodedata.normalize("NFKC", pin).strip().encode()
         if not secret:
             raise UsageError("the PIN must not be empty")
         client, host = b"connectsphere/1 client", b"connectsphere/1 host" + fingerprint.encode()
-        self._spake = side(secret, idA=client, idB=host)
+        self._spake = getattr(spake2, side)(secret, idA=client, idB=host)
         self._macs: dict[bytes, bytes] = {}
         self.message: bytes = self._spake.start()
 
@@ -4174,7 +4581,7 @@ class PinClient(_PinProof):
     """
 
     def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__(SPAKE2_A, pin, fingerprint)
+        super().__init__("SPAKE2_A", pin, fingerprint)
 
     def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
         """The confirmation (32 bytes) to send; PeerFault("pin") for a message that is none."""
@@ -4190,7 +4597,7 @@ class PinHost(_PinProof):
     """The host's side of the PIN proof: it says nothing that depends on the PIN before `check` agreed."""
 
     def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__(SPAKE2_B, pin, fingerprint)
+        super().__init__("SPAKE2_B", pin, fingerprint)
         self._proved = False
 
     def finish(self, peer_message: bytes, transcript: bytes) -> None:
@@ -4392,7 +4799,7 @@ class Journal:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, MEDIA
+# Uses: BASICS, WIRE, MEDIA
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -4438,7 +4845,7 @@ class Worker:
     def close(self, deadline: float = 3.0) -> None:
         """Stop and wait at most `deadline` seconds; may be called twice and from the thread itself."""
         self.stop()
-        if self._thread.ident is None or self._thread is threading.current_thread():
+        if not self.started or self._thread is threading.current_thread():
             return
         self._thread.join(deadline)
         if self._thread.is_alive():
@@ -4478,6 +4885,11 @@ class Waker:
 
 LINK_QUEUE: Final = 4 << 20
 HANDSHAKE_SECONDS: Final = 5.0
+CLOSING_SECONDS: Final = 3.0
+TURN_RECORDS: Final = 64  # what one link may receive or send before the others' turn
+
+
+_Answer = TypeVar("_Answer")
 
 
 class Timer:
@@ -4523,6 +4935,19 @@ class Reactor:
         self._mail.append(call)
         self._waker.wake()
 
+    def ask(self, call: Callable[[], _Answer], patience: float = 5.0) -> _Answer:
+        """What `call` returns or raises on the reactor's thread; TimeoutError if too late."""
+        answer: Future[_Answer] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(call())
+            except ConnectSphereError as error:
+                answer.set_exception(error)
+
+        self.post(run)
+        return answer.result(patience)
+
     def later(self, delay: float, call: Callable[[], None]) -> Timer:
         """Have `call` made after `delay` seconds. Reactor's thread only."""
         timer = Timer(time.monotonic() + delay, call)
@@ -4541,7 +4966,14 @@ class Reactor:
     def close(self, deadline: float = 3.0) -> None:
         """Say what is still queued, close every link, end the thread."""
         self.post(self._close_links)
-        self._worker.close(deadline)
+        if self._worker.started:
+            self._worker.close(deadline)
+        else:
+            self._free()
+
+    def _free(self) -> None:
+        self._selector.close()
+        self._waker.close()
 
     def _close_links(self) -> None:
         for link in list(self._links):
@@ -4555,9 +4987,8 @@ class Reactor:
         while self._links and time.monotonic() < until:
             self._turn(0.02)
         for link in list(self._links):
-            link.discard("closing")
-        self._selector.close()
-        self._waker.close()
+            self._safely(functools.partial(link.discard, "closing"))
+        self._free()
 
     def _wait(self) -> float | None:
         while self._timers and self._timers[0].call is None:
@@ -4572,7 +5003,7 @@ class Reactor:
                 self._waker.drain()
             else:
                 self._safely(functools.partial(key.data.on_events, events))
-        while self._mail:
+        for _ in range(len(self._mail)):  # what these post comes after the others' turn
             self._safely(self._mail.popleft())
         now = time.monotonic()
         while self._timers and self._timers[0].at <= now:
@@ -4675,13 +5106,14 @@ class TlsLink:
             self._flush()
 
     def close(self, reason: str) -> None:
-        """Send what is queued, then end."""
+        """Send what is queued, for at most 3 s, then end."""
         if self.closed or self._closing:
             return
         self._closing = reason
         if not self._ready or not self.queued:
             self.discard(reason)
         else:
+            self._timer = self.reactor.later(CLOSING_SECONDS, lambda: self.discard(reason))
             self._flush()
 
     def discard(self, reason: str) -> None:
@@ -4689,6 +5121,8 @@ class TlsLink:
         if self.closed:
             return
         self.closed = True
+        self._queue.clear()
+        self._queued, self._pending = 0, b""
         if self._timer:
             self._timer.cancel()
         self.reactor.watch(self, 0)
@@ -4698,6 +5132,8 @@ class TlsLink:
 
     def on_events(self, events: int) -> None:
         """What the selector saw. For the reactor only."""
+        if self.closed:
+            return
         try:
             if not self._ready:
                 self._shake_hands()
@@ -4753,7 +5189,7 @@ class TlsLink:
             self._flush()
 
     def _receive(self) -> None:
-        for _ in range(64):
+        for _ in range(TURN_RECORDS):
             try:
                 data = self.socket.recv(1 << 16)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -4775,13 +5211,19 @@ class TlsLink:
             self.discard(type(error).__name__)
 
     def _write_queue(self) -> None:
-        while True:
+        for _ in range(TURN_RECORDS):
             if not self._pending:
                 self._pending = self._next_chunk()
+            if self.closed:
+                return
             if not self._pending:
-                break
+                self._all_sent()
+                return
             sent = self.socket.send(self._pending)
             self._pending = self._pending[sent:]
+        self.reactor.watch(self, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _all_sent(self) -> None:
         if self._closing:
             self.discard(self._closing)
         else:
@@ -4791,8 +5233,10 @@ class TlsLink:
         """Up to a TLS record of queued bytes; `on_room` is asked when there are none."""
         if not self._queue and self.on_room and not self._closing:
             self._filling = True
-            self.on_room()
-            self._filling = False
+            try:
+                self.on_room()
+            finally:
+                self._filling = False
         chunk = bytearray()
         while self._queue and len(chunk) + len(self._queue[0]) <= 16_384:
             chunk += self._queue.popleft()
@@ -4800,6 +5244,181 @@ class TlsLink:
             chunk += self._queue.popleft()
         self._queued -= len(chunk)
         return bytes(chunk)
+
+
+SCREEN_BUFFER: Final = 128 << 10
+SCREEN_UNSENT: Final = 16 << 10
+
+
+def keep_buffers_small(sock: socket.socket) -> None:
+    """Let the kernel hold little that is not sent yet, so that what is sent next is the newest."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SCREEN_BUFFER)
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, SCREEN_UNSENT)
+
+
+class TileFeed:
+    """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
+
+    A change is begun only while fewer than AHEAD wait to be acknowledged: so nothing piles up in kernels, in
+    the network or before a slow decoder either.
+    """
+
+    AHEAD = 2
+
+    def __init__(self, link: TlsLink, table: TileTable) -> None:
+        self._link = link
+        self._table = table
+        self._cursor = TileCursor()
+        self._under_way: collections.deque[tuple[int, float]] = collections.deque()
+        self._change = 0
+        self._pointer: Pointer | None = None
+        self.sent = 0
+        link.on_room = self._fill
+        link.ask_room()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a change could be begun now."""
+        between = not self._cursor.waiting and not self._cursor.commit_owed
+        return between and len(self._under_way) < self.AHEAD
+
+    def update(self) -> None:
+        """The table has something new."""
+        self._link.ask_room()
+
+    def restart(self, table: TileTable) -> None:
+        """Go on with another table, from its beginning."""
+        self._table = table
+        self._cursor = TileCursor()
+        self._change = 0
+        self._link.ask_room()
+
+    def point(self, pointer: Pointer) -> None:
+        """Where the pointer is now."""
+        self._pointer = pointer
+        self._link.ask_room()
+
+    def acknowledge(self, now: float) -> tuple[int, float]:
+        """The oldest change under way was painted: (its bytes, seconds that took). PeerFault if none is."""
+        if not self._under_way:
+            raise PeerFault("bad_screen", "acknowledged too much")
+        size, begun = self._under_way.popleft()
+        self._link.ask_room()
+        return size, now - begun
+
+    def _fill(self) -> None:
+        """Queue about one TLS record of what is newest."""
+        room = SCREEN_UNSENT
+        while room > 0 and (message := self._next()) is not None:
+            data = encode_message(encode_screen(message))
+            self._link.send(data)
+            self.sent += len(data)
+            self._change += len(data)
+            room -= len(data)
+            if isinstance(message, Commit):
+                self._under_way.append((self._change, time.monotonic()))
+                self._change = 0
+
+    def _next(self) -> ScreenMessage | None:
+        if self._pointer is not None and self._table.geometry is not None:
+            pointer, self._pointer = self._pointer, None
+            return pointer
+        fresh = self._table.geometry is not None and self._table.geometry.epoch != self._cursor.epoch
+        mid_change = bool(self._cursor.waiting) or self._cursor.commit_owed
+        return self._table.since(self._cursor) if fresh or mid_change or self.ready else None
+
+
+class TlsStream:
+    """A blocking TLS connection that one thread owns; only `abort` may come from others.
+
+    OSError when it breaks or stalls, PeerFault for an endless line.
+    """
+
+    STALL = 20.0  # seconds without a byte
+    SLOWEST = 60.0  # seconds for one block: who is slower holds up a place for others
+
+    def __init__(self, sock: Socket, context: ssl.SSLContext, *, server: bool) -> None:
+        self._handle = sock  # the same connection; shutting it down never touches the TLS object
+        self._context = context
+        self._server = server
+        self._tls: ssl.SSLSocket | None = None
+
+    def open(self, deadline: float) -> None:
+        """Shake hands until the monotonic `deadline`."""
+        self._handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._tls = self._context.wrap_socket(
+            self._handle.dup(), server_side=self._server, do_handshake_on_connect=False
+        )
+        self._allow(deadline)
+        self._tls.do_handshake()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the peer's certificate."""
+        return hashlib.sha256(self._open_tls().getpeercert(binary_form=True) or b"").hexdigest()
+
+    def read_line(self, limit: int, deadline: float) -> bytes:
+        """The next line without its end; not a byte more is taken, for raw bytes may follow."""
+        tls, line = self._open_tls(), bytearray()
+        while not line.endswith(b"\n"):
+            self._allow(deadline)
+            byte = tls.recv(1)
+            if not byte:
+                raise ConnectionResetError(errno.ECONNRESET, "closed within a line")
+            line += byte
+            if len(line) > limit:
+                raise PeerFault("long_line")
+        return bytes(line[:-1])
+
+    def fill(self, block: memoryview) -> None:
+        """Receive exactly as many bytes as `block` holds."""
+        tls, filled = self._open_tls(), 0
+        until = self._start_block()
+        while filled < len(block):
+            count = tls.recv_into(block[filled:])
+            if not count:
+                raise ConnectionResetError(errno.ECONNRESET, "closed before the end")
+            filled += count
+            self._judge_pace(until)
+
+    def send(self, block: bytes | memoryview) -> None:
+        """Send all of `block`."""
+        tls, rest = self._open_tls(), memoryview(block)
+        until = self._start_block()
+        while rest:
+            rest = rest[tls.send(rest) :]
+            self._judge_pace(until)
+
+    def abort(self) -> None:
+        """End the connection: whoever waits on it gets an OSError."""
+        with contextlib.suppress(OSError):
+            self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Free the connection."""
+        if self._tls:
+            self._tls.close()
+        self._handle.close()
+
+    def _open_tls(self) -> ssl.SSLSocket:
+        if self._tls is None:
+            raise ConnectionResetError(errno.ENOTCONN, "not open")
+        return self._tls
+
+    def _allow(self, deadline: float) -> None:
+        self._open_tls().settimeout(max(0.001, deadline - time.monotonic()))
+
+    def _start_block(self) -> float:
+        self._open_tls().settimeout(self.STALL)
+        return time.monotonic() + self.SLOWEST
+
+    def _judge_pace(self, until: float) -> None:
+        if time.monotonic() > until:
+            raise TimeoutError(errno.ETIMEDOUT, "too slow")
 
 
 class DatagramLoop:
@@ -4853,27 +5472,28 @@ class DatagramLoop:
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
-            try:
-                self._turn()
-            except PeerFault as fault:
-                self._counters.add(fault.kind)
-            except Exception:
-                self._counters.add("bugs")
-                log.exception("a turn of the loop failed")
+            self._turn()
+
+    def _safely(self, call: Callable[[], _Answer]) -> _Answer | None:
+        try:
+            return call()
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+        except Exception:
+            self._counters.add("bugs")
+            log.exception("a callback of the loop failed")
+        return None
 
     def _turn(self) -> None:
         now = time.monotonic()
-        due = self._on_due(now)
+        due = self._safely(functools.partial(self._on_due, now))
         patience = 1.0 if due is None else min(1.0, max(0.0, due - now))
         if any(key.fileobj is self._waker for key, _ in self._selector.select(patience)):
             self._waker.drain()
-        while self._mail:
-            self._mail.popleft()()
+        for _ in range(len(self._mail)):
+            self._safely(self._mail.popleft())
         for buffer, segment, address in self.port.receive(64):
-            try:
-                self._on_datagrams(buffer, segment, address, time.monotonic())
-            except PeerFault as fault:
-                self._counters.add(fault.kind)
+            self._safely(functools.partial(self._on_datagrams, buffer, segment, address, time.monotonic()))
 
 
 class HalfOpen:
@@ -4931,8 +5551,7 @@ def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subpr
     """Start this same program in a hidden role; it ends when its standard input ends."""
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):
-        command = [sys.executable]
-        environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
+        command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
     else:
         here = Path(__file__).resolve()
         command = [sys.executable, "-m", here.stem]
@@ -5007,13 +5626,26 @@ class ChildKeeper:
                 self._process.stdin.flush()
 
     def close(self, deadline: float = 3.0) -> None:
-        """End the child, by the end of its standard input, and the thread; may be called twice."""
+        """End the child, by the end of its standard input, and the thread; may be called twice.
+
+        A child that takes over `deadline` seconds is killed.
+        """
         self._worker.close(deadline)
+        process = self._process
+        if process and process.poll() is None:
+            log.warning("the %s did not end within %.1f s and is killed", self._name, deadline)
+            process.kill()
+            self._worker.close(deadline)
 
     def _end_input(self) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            if self._process and self._process.stdin:
-                self._process.stdin.close()
+        if not self._lock.acquire(timeout=0.5):
+            return  # somebody waits for a child that does not read: `close` will kill it
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                if self._process and self._process.stdin:
+                    self._process.stdin.close()
+        finally:
+            self._lock.release()
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
@@ -5027,19 +5659,19 @@ class ChildKeeper:
                 self._end_input()
             started = time.monotonic()
             for line in cast(IO[str], process.stdout):
-                self._take(line)
+                self._hear(line)
             status = end_child(process)
             if not worker.stopping.is_set():
                 log.error("the %s ended with status %s and is started again", self._name, status)
                 worker.stopping.wait(0.0 if time.monotonic() - started > self.STEADY_SECONDS else 0.5)
 
-    def _take(self, line: str) -> None:
+    def _hear(self, line: str) -> None:
         try:
-            message = json.loads(line)
+            self._on_message(json.loads(line))
         except ValueError:  # a child that is killed may end in the middle of a line
             log.warning("the %s said a line that is no message", self._name)
-            return
-        self._on_message(message)
+        except Exception:
+            log.exception("what the %s said was not taken", self._name)
 
 
 # -- addresses and connections --------------------------------------------------------------------
@@ -5061,6 +5693,18 @@ def connect_link(
         sock.close()
         raise
     return TlsLink(reactor, sock, context, server=False)
+
+
+def connect_stream(address: Address, context: ssl.SSLContext, source: str | None = None) -> TlsStream:
+    """A TlsStream to `address`, connected within 5 s and not yet open; OSError otherwise."""
+    sock = socket.create_connection(address, HANDSHAKE_SECONDS, (source, 0) if source else None)
+    return TlsStream(sock, context, server=False)
+
+
+def write_all(out: io.FileIO, block: memoryview) -> None:
+    """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
+    while block:
+        block = block[out.write(block) :]
 
 
 def cut_off(sock: Socket) -> None:
@@ -5109,12 +5753,62 @@ def is_own_address(address: str) -> bool:
     return True
 
 
+CODE_LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is taken for another
+_CODE_CHECK: Final = 97
+# the ranges that a LAN uses come first, so that their codes are short
+_CODED: Final = ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/16", "0.0.0.0/0")
+
+
+def address_code(address: str) -> str:
+    """A code to type for the IPv4 address: 4 to 8 letters and digits; a wrong or swapped one shows."""
+    at, start = ipaddress.IPv4Address(address), 0
+    for network in map(ipaddress.IPv4Network, _CODED):
+        if at in network:
+            number = start + int(at) - int(network.network_address)
+            break
+        start += network.num_addresses
+    coded, text = number * _CODE_CHECK + 1, ""
+    while coded or len(text) < 4:
+        coded, digit = divmod(coded, len(CODE_LETTERS))
+        text = CODE_LETTERS[digit] + text
+    return text
+
+
+def code_address(code: str) -> str | None:
+    """The IPv4 address that the code stands for; None when it is no code. Case and hyphens do not matter."""
+    text = code.upper().replace("-", "").translate(str.maketrans("OIL", "011"))
+    if not 4 <= len(text) <= 8 or set(text) - set(CODE_LETTERS):
+        return None
+    number, check = divmod(
+        functools.reduce(lambda n, c: n * 32 + CODE_LETTERS.index(c), text, 0), _CODE_CHECK
+    )
+    if check != 1:
+        return None
+    for network in map(ipaddress.IPv4Network, _CODED):
+        if number < network.num_addresses:
+            return str(network[number])
+        number -= network.num_addresses
+    return None
+
+
 def resolve(host: str) -> str:
-    """The IPv4 address of `host`; Refused when there is none."""
+    """The IPv4 address of `host`: a name, an address or its code; Refused when there is none."""
+    coded = code_address(host)
+    if coded:
+        return coded
     try:
         return socket.gethostbyname(host)
     except (OSError, UnicodeError):
         raise Refused("no_meeting", f"The address {host} cannot be found.") from None
+
+
+def tcp_answers(address: Address, patience: float = 1.5) -> bool:
+    """Whether a TCP connection to `address` is accepted within `patience` seconds."""
+    try:
+        socket.create_connection(address, patience).close()
+    except OSError:
+        return False
+    return True
 
 
 def local_address(toward: str) -> str:
@@ -5353,6 +6047,18 @@ class MeetingAd:
         return cls(**{**fields, **shown}, address=address)
 
 
+_KINDS: Final = {  # by what the systems call their interfaces, Windows by the adapter's description
+    "vpn": re.compile(
+        r"^(tun|tap|ppp|wg|utun|ipsec|zt|tailscale|nordlynx|proton)|VPN|WireGuard|Wintun|TAP-|Tailscale"
+        r"|ZeroTier|AnyConnect|Fortinet"
+    ),
+    "virtual": re.compile(
+        r"^(docker|br-|veth|virbr|vmnet|vboxnet|lxc|lxd|podman|cni|bridge|awdl|llw)|Hyper-V|VMware|Virtual"
+    ),
+    "wireless": re.compile(r"^(wl|ath|ra\d)|Wi-?Fi|Wireless|WLAN|802\.11"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Interface:
     """An IPv4 address of this machine; `broadcast` is its directed broadcast address, empty without one."""
@@ -5379,6 +6085,15 @@ class Interface:
     def loopback(self) -> bool:
         """Whether it leads to this machine only."""
         return ipaddress.IPv4Address(self.address).is_loopback
+
+    @property
+    def kind(self) -> str:
+        """wired, wireless, virtual, vpn, unaddressed (169.254.…) or loopback, by address and name."""
+        if self.loopback:
+            return "loopback"
+        if ipaddress.IPv4Address(self.address).is_link_local:
+            return "unaddressed"
+        return next((kind for kind, names in _KINDS.items() if names.search(self.name)), "wired")
 
     def near(self, address: str) -> bool:
         """Whether a broadcast from `address` came this way; each loopback address is a world of its own."""
@@ -5428,26 +6143,56 @@ def _posix_interfaces() -> list[Interface]:
     return found
 
 
-def parse_address_table(table: bytes) -> list[Interface]:
-    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …)."""
+def parse_address_table(table: bytes, names: Mapping[int, str] | None = None) -> list[Interface]:
+    """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …).
+
+    `names` are the adapters' by index; one without is called by its index.
+    """
     (rows,) = struct.unpack_from("<I", table)
     found = []
     for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
         address, index, mask = struct.unpack_from("<4sI4s", table, start)
         if any(address):
-            found.append(Interface.of(str(index), address, mask))
+            found.append(Interface.of((names or {}).get(index, str(index)), address, mask))
     return found
+
+
+def parse_adapters(table: bytes, base: int) -> dict[int, str]:
+    """Index and description in a 64-bit Windows chain of IP_ADAPTER_INFO that lies at the address `base`."""
+    names, at = {}, 0
+    while 0 <= at <= len(table) - 424:
+        (after,) = struct.unpack_from("<Q", table, at)
+        (index,) = struct.unpack_from("<I", table, at + 416)
+        names[index] = (
+            table[at + 272 : at + 404]
+            .split(b"\0")[0]
+            .decode("mbcs" if os.name == "nt" else "ascii", "replace")
+        )
+        if after <= base + at:  # the end; a chain that goes back would never end
+            break
+        at = after - base
+    return names
+
+
+def _windows_table(call: str) -> bytes:
+    """What one of Windows' calls of the form (table, size, sorted) gives."""
+    if sys.platform != "win32":
+        return b""
+    table = ctypes.create_string_buffer(256 * 1024)
+    error = getattr(ctypes.WinDLL("iphlpapi"), call)(table, ctypes.byref(ctypes.c_ulong(len(table))), 0)
+    if error:
+        raise OSError(error, call)
+    return table.raw
 
 
 def _windows_interfaces() -> list[Interface]:
     if sys.platform != "win32":
         return []
-    table = ctypes.create_string_buffer(64 * 1024)
-    size = ctypes.c_ulong(len(table))
-    error = ctypes.WinDLL("iphlpapi").GetIpAddrTable(table, ctypes.byref(size), 0)
-    if error:
-        raise OSError(error, "GetIpAddrTable")
-    return parse_address_table(table.raw)
+    names = ctypes.create_string_buffer(64 * 1024)
+    if ctypes.WinDLL("iphlpapi").GetAdaptersInfo(names, ctypes.byref(ctypes.c_ulong(len(names)))):
+        return parse_address_table(_windows_table("GetIpAddrTable"))
+    known = parse_adapters(names.raw, ctypes.addressof(names))
+    return parse_address_table(_windows_table("GetIpAddrTable"), known)
 
 
 def interfaces() -> list[Interface]:
@@ -5458,6 +6203,35 @@ def interfaces() -> list[Interface]:
         log.warning("the network interfaces cannot be listed: %s", error)
         return []
     return sorted(found, key=lambda each: not each.loopback)
+
+
+def parse_arp(text: str) -> set[str]:
+    """The addresses that answered, in Linux's table of neighbours."""
+    rows = (line.split() for line in text.splitlines()[1:])
+    return {row[0] for row in rows if len(row) >= 4 and int(row[2], 16) & 2}  # ATF_COM: complete
+
+
+def parse_neighbour_table(table: bytes) -> set[str]:
+    """The addresses that answered, in a Windows MIB_IPNETTABLE: count, then rows of 24 bytes."""
+    (rows,) = struct.unpack_from("<I", table)
+    found = set()
+    for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
+        length, address, kind = struct.unpack_from("<4xI8x4sI", table, start)
+        if length and kind == 3:  # dynamic
+            found.add(str(ipaddress.IPv4Address(address)))
+    return found
+
+
+def neighbours(own: Sequence[Interface]) -> frozenset[str] | None:
+    """Who has answered this machine lately in the subnets of `own`; None where the system does not say."""
+    try:
+        if sys.platform == "win32":
+            found = parse_neighbour_table(_windows_table("GetIpNetTable"))
+        else:
+            found = parse_arp(Path("/proc/net/arp").read_text(encoding="ascii"))
+    except OSError:
+        return None
+    return frozenset(one for one in found if any(each.near(one) for each in own))
 
 
 def own_address(bind: str | None) -> str | None:
@@ -5481,6 +6255,13 @@ def interfaces_for(bind: str | None) -> list[Interface]:
     if ipaddress.IPv4Address(bind).is_loopback:
         return [Interface("loopback", bind, 8, "127.255.255.255")]
     return [Interface("", bind, 32, "")]
+
+
+def plausible_interfaces(bind: str | None = None) -> list[Interface]:
+    """Where others on the LAN may reach this machine: physical interfaces first, never loopback."""
+    order = ("wired", "wireless", "unaddressed", "virtual", "vpn")
+    found = [each for each in interfaces_for(bind) if each.kind in order]
+    return sorted(found, key=lambda each: order.index(each.kind))
 
 
 def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
@@ -5683,6 +6464,37 @@ class DiscoveryResponder(_SocketLoop):
 
     def _ad(self, nonce: str, limit: int) -> bytes:
         return discovery_answer(nonce, {"version": PROTOCOL} | self._describe(), limit)
+
+
+class BroadcastEar(_SocketLoop):
+    """Hears who asks on the LAN, this machine included, without taking questions from a host on it.
+
+    `heard` grows while it runs: where questions and beacons came from; `asking`: questions alone. Only Linux
+    can bind a socket to the broadcast addresses alone; elsewhere it is one on all addresses, unless `shy`.
+    """
+
+    def __init__(self, own: Sequence[Interface], *, shy: bool, port: int = DISCOVERY_PORT) -> None:
+        super().__init__("broadcast-ear", None)
+        self.asking: set[str] = set()
+        self.heard: set[str] = set()
+        self.deaf = not shy  # nothing could be bound
+        where = {LIMITED_BROADCAST, *(each.broadcast for each in own if each.broadcast)}
+        if sys.platform != "linux":
+            where = set() if shy else {""}
+        for address in where:
+            with contextlib.suppress(OSError):
+                ear = _udp_socket(address, port, shared=True)
+                self._watch(ear, functools.partial(self._hear, ear))
+                self.deaf = False
+
+    def _turn(self, now: float) -> float:
+        return 1.0
+
+    def _hear(self, ear: socket.socket) -> None:
+        for data, source in self._datagrams(ear):
+            self.heard.add(source[0])
+            if len(data) >= QUESTION_SIZE:
+                self.asking.add(source[0])
 
 
 class MeetingList:
@@ -6013,6 +6825,33 @@ def encode_png(picture: Picture) -> bytes:
     import cv2
 
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def encode_lossless(picture: Picture) -> bytes:
+    """A BGR picture without loss: PNG or WebP, whichever is smaller where that can be had in time."""
+    import cv2
+
+    def webp() -> bytes:
+        return cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+
+    sample = np.ascontiguousarray(picture[::8, ::8]).reshape(-1, 3).astype(np.uint32)
+    if len(np.unique(sample @ np.array([1, 256, 65_536], np.uint32))) < 128:  # text, drawings: always WebP
+        return webp()
+    png = encode_png(picture)
+    if len(png) > picture.nbytes // 3:  # a photograph: WebP takes ten times as long to gain a tenth
+        return png
+    return min(webp(), png, key=len)
+
+
+def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
+    """Draw a mouse pointer into a BGR picture, its tip `at` (x, y)."""
+    import cv2
+
+    size = max(1.0, picture.shape[0] / 1080)
+    outline = np.array([(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]) * size + at
+    points = outline.round().astype(np.int32)[None]
+    cv2.fillPoly(picture, points, (255, 255, 255), cv2.LINE_AA)
+    cv2.polylines(picture, points, True, (0, 0, 0), max(1, round(size)), cv2.LINE_AA)
 
 
 def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
@@ -6461,8 +7300,10 @@ class _WavFile:
         width = (bits + 7) // 8
         self._float = kind == 3
         known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
-        if width not in known or not self._rate or not self._channels or frame != self._channels * width:
+        if width not in known or not self._channels or frame != self._channels * width:
             raise ValueError(f"format {kind}, {bits} bits")
+        if not 4_000 <= self._rate <= 384_000:  # beyond, resampling would take all memory
+            raise ValueError(f"{self._rate} Hz")
         frames = len(chunks["data"]) // frame
         if not frames:
             raise ValueError("no sound")
@@ -6658,12 +7499,16 @@ class _SoundCards:
     @contextlib.contextmanager
     def using(self) -> Iterator[Any]:
         """The pyaudio.PyAudio, kept alive and to the caller alone inside the block."""
-        with self._lock:
+        if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
+            raise DeviceError("The sound system of this computer does not answer.")
+        try:
             self._acquire()
             try:
                 yield self._audio
             finally:
                 self._release()
+        finally:
+            self._lock.release()
 
     def open(self, spec: str, kind: str) -> _SoundStream:
         """A started stream of `kind` input or output for `spec` default or an index; else DeviceError."""
@@ -6721,7 +7566,8 @@ class _SoundCards:
             rate=rate,
             channels=channels,
             format=8,  # pyaudio.paInt16
-            frames_per_buffer=round(rate * BLOCK_SECONDS),
+            # drivers hold about three of these; with 16 ms ones, playing ran dry on a busy computer
+            frames_per_buffer=round(rate * BLOCK_SECONDS * (1 if kind == "input" else 2)),
             **{kind: True, f"{kind}_device_index": info["index"]},
         )
         return _SoundStream(stream, str(info["name"]), rate, channels)
@@ -6829,6 +7675,7 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
     def __init__(self, opened: _SoundStream) -> None:
         super().__init__(opened)
         self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
+        self._heard = False
         self._thread.start()
 
     def write(self, block: Samples) -> None:
@@ -6839,8 +7686,10 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 
     def _turn(self) -> None:
         with self._news:
-            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS)
-            samples = self._pieces.popleft() if self._pieces else np.zeros(BLOCK, np.int16)
+            # a late writer is waited for once; in silence the device alone sets the pace, or it would run dry
+            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS if self._heard else 0.0)
+            self._heard = bool(self._pieces)
+            samples = self._pieces.popleft() if self._heard else np.zeros(BLOCK, np.int16)
             self._news.notify_all()
         if self._resampler is not None:
             samples = self._resampler.push(samples)
@@ -7148,6 +7997,8 @@ class _Grabber:
 
     def __init__(self) -> None:
         self._mss: Any = None
+        self._raw = bytearray()
+        self._picture: Picture = np.zeros((0, 0, 3), np.uint8)
         self.reopen()
 
     def reopen(self) -> None:
@@ -7180,7 +8031,7 @@ class _Grabber:
         return self._areas[0]
 
     def grab(self, area: _Rectangle) -> Picture:
-        """What is seen in `area`: BGR."""
+        """What is seen in `area`: BGR; the very array of the call before where nothing has changed."""
         import cv2
         from mss.exception import ScreenShotError
 
@@ -7189,8 +8040,11 @@ class _Grabber:
         except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
             log.info("screen: %s", fault)
             raise DeviceError("The screen cannot be seen any more.") from fault
-        pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
-        return cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+        same_size = self._picture.shape[:2] == (shot.height, shot.width)
+        if not same_size or shot.raw != self._raw:
+            pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
+            self._raw, self._picture = shot.raw, cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+        return self._picture
 
     def close(self) -> None:
         """Close mss."""
@@ -7360,6 +8214,10 @@ class ServerOptions:
     base: int = DEFAULT_PORT
     bind: str | None = None
     host_key: str = ""
+    largest_file: int = 2 << 30
+    largest_person: int = 8 << 30
+    largest_meeting: int = 32 << 30
+    free_disk: int = 1 << 30
 
 
 # -- the video relay: one thread, one socket ---------------------------------------------------------
@@ -7676,6 +8534,452 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
     return 0
 
 
+# -- the screen plane -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ScreenPeer:
+    """One connection of the screen plane. role: empty until its ticket is accepted."""
+
+    link: TlsLink
+    sock: Socket  # as accepted
+    messages: MessageSplitter
+    role: str = ""
+    id: int = 0
+    asked: bool = False
+    feed: TileFeed | None = None
+    painted: tuple[int, int] = (-1, -1)  # epoch, version
+
+
+class ScreenShareManager:
+    """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
+
+    `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
+    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
+    """
+
+    HELLO_LIMIT = 4_096
+    VIEWER_LIMIT = 64
+
+    def __init__(
+        self,
+        identity: Identity,
+        half_open: HalfOpen,
+        counters: Counters,
+        claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
+        released: Callable[[int], None],
+    ) -> None:
+        self.reactor = Reactor("screen", counters)
+        self._context = server_context(identity)
+        self._half_open = half_open
+        self._claim = claim
+        self._released = released
+        self._table = TileTable()
+        self._presenter: ScreenPeer | None = None
+        self._viewers: set[ScreenPeer] = set()
+        self._unsaid: collections.deque[Commit] = collections.deque()  # commits that few have painted yet
+        self._pointer = Pointer(0, 0, False)
+
+    def accept(self, sock: Socket, address: str) -> None:
+        """Take a fresh connection; from any thread."""
+        self.reactor.post(lambda: self._open(sock))
+
+    def stop(self, ident: int) -> None:
+        """Member `ident` may not present any longer; from any thread."""
+        self.reactor.post(lambda: self._end(ident, ("presenter",)))
+
+    def drop(self, ident: int) -> None:
+        """Member `ident` has left; from any thread."""
+        self.reactor.post(lambda: self._end(ident, ("presenter", "viewer")))
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End every connection and the thread; may be called twice."""
+        self.reactor.close(deadline)
+
+    # -- coming and going
+
+    def _open(self, sock: Socket) -> None:
+        keep_buffers_small(sock)
+        link = TlsLink(self.reactor, sock, self._context, server=True)
+        peer = ScreenPeer(link, sock, MessageSplitter(self.HELLO_LIMIT))
+        late = self.reactor.later(HANDSHAKE_SECONDS, lambda: None if peer.role else link.discard("timeout"))
+
+        def on_close(reason: str) -> None:
+            late.cancel()
+            self._half_open.leave(sock)
+            self._closed(peer)
+
+        def on_bytes(data: bytes) -> None:
+            for payload in peer.messages.push(data):
+                self._on_message(peer, payload)
+
+        link.on_close, link.on_bytes = on_close, on_bytes
+        link.begin()
+
+    def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
+        if peer.role == "presenter":
+            self._on_presenter(peer, parse_screen(payload))
+        elif peer.role == "viewer":
+            self._on_viewer(peer, parse_screen(payload))
+        elif peer.asked:
+            raise PeerFault("unexpected_message", "before the answer")
+        else:
+            hello = parse_record(payload, SCREEN_HELLO)
+            peer.asked = True
+
+            def answer(ident: int, refused: Refused | None) -> None:
+                self.reactor.post(lambda: self._claimed(peer, hello["role"], ident, refused))
+
+            self._claim(hello["role"], hello["ticket"], answer)
+
+    def _claimed(self, peer: ScreenPeer, role: str, ident: int, refused: Refused | None) -> None:
+        if refused:
+            denied = {"status": "denied", "code": refused.code, "reason": refused.reason}
+            peer.link.send(encode_record(denied))
+            peer.link.close("denied")
+        elif peer.link.closed:
+            if role == "presenter" and not (self._presenter and self._presenter.id == ident):
+                self._released(ident)
+        else:
+            peer.role, peer.id = role, ident
+            self._half_open.leave(peer.sock)
+            peer.link.send(encode_record({"status": "ok"}))
+            if role == "presenter":
+                self._begin_presenting(peer)
+            else:
+                self._begin_viewing(peer)
+
+    def _begin_presenting(self, peer: ScreenPeer) -> None:
+        before, self._presenter = self._presenter, peer
+        if before:
+            before.link.discard("replaced")
+        peer.messages = MessageSplitter()
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._table = TileTable()
+        self._unsaid.clear()
+        self._pointer = Pointer(0, 0, False)
+        for viewer in self._viewers:
+            viewer.painted = (-1, -1)
+            if viewer.feed:
+                viewer.feed.restart(self._table)
+
+    def _begin_viewing(self, peer: ScreenPeer) -> None:
+        peer.messages = MessageSplitter(self.VIEWER_LIMIT)
+        self._viewers.add(peer)
+        peer.feed = TileFeed(peer.link, self._table)
+        peer.feed.point(self._pointer)
+
+    def _end(self, ident: int, roles: tuple[str, ...]) -> None:
+        for peer in [*self._viewers, *filter(None, [self._presenter])]:
+            if peer.id == ident and peer.role in roles:
+                peer.link.discard("over")
+
+    def _closed(self, peer: ScreenPeer) -> None:
+        self._viewers.discard(peer)
+        if peer is self._presenter:
+            self._presenter = None
+            self._start_anew()
+            self._released(peer.id)
+        else:
+            self._acknowledge()
+
+    # -- what they say
+
+    def _on_presenter(self, peer: ScreenPeer, message: ScreenMessage) -> None:
+        match message:
+            case Geometry():
+                self._table.set_geometry(message)
+            case Rectangle():
+                self._table.put(message)
+            case Commit():
+                self._table.commit(message)
+                self._unsaid.append(message)
+                for viewer in list(self._viewers):
+                    cast(TileFeed, viewer.feed).update()
+                self._acknowledge()
+            case Pointer():
+                self._pointer = message
+                for viewer in list(self._viewers):
+                    cast(TileFeed, viewer.feed).point(message)
+            case Acknowledge():
+                raise PeerFault("unexpected_message", "acknowledge")
+
+    def _on_viewer(self, peer: ScreenPeer, message: ScreenMessage) -> None:
+        if not isinstance(message, Acknowledge):
+            raise PeerFault("unexpected_message", type(message).__name__)
+        cast(TileFeed, peer.feed).acknowledge(time.monotonic())
+        peer.painted = (message.epoch, message.version)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Tell the presenter what most viewers have painted: it goes at their pace, not at the slowest's."""
+        painted = sorted(viewer.painted for viewer in self._viewers)
+        middle = painted[len(painted) // 2] if painted else (math.inf, math.inf)
+        while self._presenter and self._unsaid and tuple(self._unsaid[0]) <= middle:
+            acknowledge = Acknowledge(*self._unsaid.popleft())
+            self._presenter.link.send(encode_message(encode_screen(acknowledge)))
+
+
+# -- the files plane: one thread a connection ---------------------------------------------------------
+
+
+class StoredFile:
+    """The bytes of one offer, as far as they have come. One thread writes; what is whole, any may read."""
+
+    def __init__(self, path: Path, offer: Offer) -> None:
+        path.touch()
+        self.path = path
+        self.file = offer.file
+        self.size = offer.size
+        self.sha256 = offer.sha256
+        self.have = 0
+        self.users = 0
+        self.gone = False
+        self.writing = threading.Lock()
+        self._hash = hashlib.sha256()
+
+    def append(self, out: io.FileIO, block: memoryview) -> None:
+        """Write the next bytes; Refused when the disk does not take them."""
+        try:
+            write_all(out, block)
+        except OSError as error:
+            raise Refused("too_large", f"The file cannot be stored: {error.strerror}.") from None
+        self._hash.update(block)
+        self.have += len(block)
+
+    def is_right(self) -> bool:
+        """Whether what came is what was declared."""
+        return hmac.compare_digest(self._hash.hexdigest(), self.sha256)
+
+
+@dataclass(eq=False)
+class FileConnection:
+    """One connection of the files plane; who and what it is for is known once its ticket is redeemed."""
+
+    stream: TlsStream
+    worker: Worker | None = None
+    member: int = 0
+    stored: StoredFile | None = None
+    upload: bool = False
+
+
+class FileStore:
+    """The files on offer, in a private folder that is gone after the meeting.
+
+    Tickets are redeemed, and the room is told, on the reactor's thread; each connection has a thread of
+    its own for the bytes. An upload that broke goes on where it stopped.
+    """
+
+    MOST = 64  # transfers at once; who comes later is told to come again
+    MOST_A_PERSON = 8
+    MOST_CONNECTIONS = 256
+    PREFIX = "connectsphere-files-"
+    HEARTBEAT = 60.0
+    LEFT_OVER = 3_600.0  # a folder without heartbeat for so long belongs to a server that was killed
+
+    def __init__(
+        self,
+        room: Room,
+        reactor: Reactor,
+        half_open: HalfOpen,
+        apply: Callable[[list[Effect]], None],
+        identity: Identity,
+        counters: Counters,
+    ) -> None:
+        self._room = room
+        self._reactor = reactor
+        self._half_open = half_open
+        self._apply = apply
+        self._context = server_context(identity)
+        self._counters = counters
+        self._folder: Path | None = None
+        self._beat = -math.inf
+        self._lock = threading.Lock()
+        self._connections: set[FileConnection] = set()
+        self._stored: dict[str, StoredFile] = {}
+
+    # -- life; the reactor's thread unless said otherwise
+
+    def start(self) -> None:
+        """Make the folder, and remove those that killed servers left. Any thread."""
+        for old in Path(tempfile.gettempdir()).glob(f"{self.PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - old.stat().st_mtime > self.LEFT_OVER:
+                    shutil.rmtree(old)
+        self._folder = Path(tempfile.mkdtemp(prefix=self.PREFIX))
+
+    def tick(self, now: float) -> None:
+        """Show that the folder is in use."""
+        if self._folder and now - self._beat > self.HEARTBEAT:
+            self._beat = now
+            with contextlib.suppress(OSError):
+                os.utime(self._folder)
+
+    def close(self, deadline: float = 2.0) -> None:
+        """Cut every connection and delete everything; may be called twice. Any thread but theirs."""
+        self._cut(lambda connection: True)
+        with self._lock:
+            workers = [connection.worker for connection in self._connections]
+        for worker in filter(None, workers):
+            worker.close(deadline)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def forget(self, member: int) -> None:
+        """Cut the connections of a session that is over."""
+        self._cut(lambda connection: connection.member == member)
+
+    def remove(self, file: str) -> None:
+        """Delete the bytes of an offer that is gone, as soon as nobody uses them."""
+        stored = self._stored.pop(file, None)
+        if stored is None:
+            return
+        self._cut(lambda connection: connection.stored is stored)
+        with self._lock:
+            stored.gone = True
+        self._delete_if_unused(stored)
+
+    def _cut(self, concerned: Callable[[FileConnection], bool]) -> None:
+        with self._lock:
+            connections = [one for one in self._connections if concerned(one)]
+        for connection in connections:
+            connection.stream.abort()
+
+    def _delete_if_unused(self, stored: StoredFile) -> None:
+        with self._lock:
+            if stored.gone and not stored.users:
+                stored.path.unlink(missing_ok=True)
+
+    # -- connections
+
+    def begin(self, sock: Socket, address: str) -> None:
+        """Take over a connection that was accepted. The acceptor's thread."""
+        connection = FileConnection(TlsStream(sock, self._context, server=True))
+        with self._lock:
+            full = len(self._connections) >= self.MOST_CONNECTIONS
+            if not full:
+                self._connections.add(connection)
+                run = functools.partial(self._run, connection, sock)
+                connection.worker = Worker("file-server", run, connection.stream.abort).start()
+        if full:
+            self._counters.add("file_connections")
+            self._half_open.leave(sock)
+            connection.stream.close()
+
+    def _run(self, connection: FileConnection, sock: Socket, worker: Worker) -> None:
+        stream = connection.stream
+        try:
+            deadline = time.monotonic() + HANDSHAKE_SECONDS
+            stream.open(deadline)
+            request = parse_message(stream.read_line(MAX_FILE_LINE, deadline), FILE_REQUESTS)
+            stored = self._reactor.ask(lambda: self._redeem(connection, request))
+            self._half_open.leave(sock)
+            if connection.upload:
+                self._take_in(connection, stored)
+            else:
+                self._hand_out(stream, stored, request["offset"])
+        except PeerFault as fault:
+            self._counters.add(fault.kind)
+        except Refused as refused:
+            with contextlib.suppress(OSError):
+                stream.send(file_failed(refused.code))
+        except OSError as error:
+            self._counters.add("file_connection_broken")
+            log.info("a transfer broke: %s", error)
+        finally:
+            self._half_open.leave(sock)
+            stream.close()
+            self._release(connection)
+
+    def _release(self, connection: FileConnection) -> None:
+        stored = connection.stored
+        with self._lock:
+            self._connections.discard(connection)
+            if stored:
+                stored.users -= 1
+        if stored:
+            self._delete_if_unused(stored)
+
+    def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
+        """What the ticket is for. The reactor's thread."""
+        ticket = self._room.redeem(request["ticket"], "files", time.monotonic())
+        offer = self._room.files.get(ticket.file or "")
+        if request["type"] != f"file_{ticket.direction}":
+            raise PeerFault("bad_ticket")
+        upload = ticket.direction == "upload"
+        if offer is None or not (upload or offer.whole):
+            raise Refused("no_such_file", FILE_FAULTS["no_such_file"])
+        with self._lock:
+            moving = [one.member for one in self._connections if one.stored]
+            if len(moving) >= self.MOST or moving.count(ticket.member) >= self.MOST_A_PERSON:
+                raise Refused("busy", FILE_FAULTS["busy"])
+            connection.member, connection.upload = ticket.member, upload
+            connection.stored = self._stored_file(offer)
+            connection.stored.users += 1
+        return connection.stored
+
+    def _stored_file(self, offer: Offer) -> StoredFile:
+        if offer.file not in self._stored:
+            assert self._folder is not None
+            self._stored[offer.file] = StoredFile(self._folder / offer.file, offer)
+        return self._stored[offer.file]
+
+    # -- bytes; the connection's own thread
+
+    def _take_in(self, connection: FileConnection, stored: StoredFile) -> None:
+        """An upload: whoever still sends the same file over an older connection makes way."""
+        self._cut(lambda one: one.stored is stored and one.upload and one is not connection)
+        if not stored.writing.acquire(timeout=HANDSHAKE_SECONDS):
+            raise Refused("busy", FILE_FAULTS["busy"])
+        try:
+            self._require_room(stored.size - stored.have)
+            connection.stream.send(file_ready(stored.have))
+            self._receive(connection.stream, stored)
+        finally:
+            stored.writing.release()
+        if stored.is_right():
+            self._reactor.ask(lambda: self._apply(self._room.file_whole(stored.file)))
+            connection.stream.send(FILE_DONE)
+            return
+        connection.stream.send(file_failed("wrong_hash"))
+        reason = FILE_FAULTS["wrong_hash"]
+        self._reactor.ask(lambda: self._apply(self._room.file_gone(stored.file, reason)))
+
+    def _receive(self, stream: TlsStream, stored: StoredFile) -> None:
+        block = memoryview(bytearray(FILE_BLOCK))
+        with stored.path.open("r+b", buffering=0) as out:
+            out.seek(stored.have)
+            while stored.have < stored.size:
+                part = block[: min(FILE_BLOCK, stored.size - stored.have)]
+                stream.fill(part)
+                self._require_room(len(part))
+                stored.append(out, part)
+
+    def _require_room(self, size: int) -> None:
+        assert self._folder is not None
+        if shutil.disk_usage(self._folder).free - size < self._room.limits.free_disk:
+            raise Refused("too_large", FILE_FAULTS["too_large"])
+
+    def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int) -> None:
+        """A download."""
+        if offset > stored.size:
+            raise PeerFault("bad_offset")
+        stream.send(encode_line({"size": stored.size, "sha256": stored.sha256, "offset": offset}))
+        if stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL) + b"\n" != FILE_READY:
+            raise PeerFault("bad_answer")
+        block = memoryview(bytearray(FILE_BLOCK))
+        with stored.path.open("rb", buffering=0) as source:
+            source.seek(offset)
+            while offset < stored.size:
+                count = source.readinto(block)
+                stream.send(block[:count])
+                offset += count
+        if stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL) + b"\n" == FILE_DONE:
+            self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file)))
+
+
 # -- the control plane ----------------------------------------------------------------------------------
 
 
@@ -7822,8 +9126,8 @@ class Lobby:
 
     def _spared(self, hello: Json) -> bool:
         """Whether `hello` shows a resume token whose time is not over."""
-        name = clean_name(hello["name"])
-        return self._room.claim(hello.get("resume"), name, time.monotonic())[1]
+        name, spared = self._room.claim(hello.get("resume"), time.monotonic())
+        return spared and name == clean_name(hello["name"])
 
     def _ask_pin(self, session: ControlSession) -> None:
         """Start the PIN proof, or queue: guessing must not lock the class out."""
@@ -7958,6 +9262,9 @@ class ConferenceServer:
         self.ports = Ports.at(options.base)
         self.counters = Counters()
         self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
+        self.room.limits = Limits(
+            options.largest_file, options.largest_person, options.largest_meeting, options.free_disk
+        )
         self._keeper = RoomKeeper(self.room, Journal(identity, options.base), options.pin)
         self.over = threading.Event()
         self.reason = ""
@@ -7969,6 +9276,12 @@ class ConferenceServer:
         self._reactor = Reactor("control", self.counters)
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
+        self._screen = ScreenShareManager(
+            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
+        )
+        self._files = FileStore(
+            self.room, self._reactor, self._half_open, self._apply, identity, self.counters
+        )
         self._relay: VideoRelay | None = None
         self._audio_port: UdpPort | None = None
         self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket)
@@ -7979,7 +9292,6 @@ class ConferenceServer:
         self.message_handlers: dict[str, Callable[[ControlSession, Json], None]] = {
             "ping": self._on_ping,
             "report": self._on_report,
-            "decline": lambda session, message: None,
             "leave": self._on_leave,
             "admit": self._on_admit,
         }
@@ -7997,12 +9309,14 @@ class ConferenceServer:
             self._close_ports()
             raise
         self._keeper.recall(time.monotonic())
+        self._files.start()
         self._mixer.start()
         self._relay.loop.start()
         self._reactor.start()
+        self._screen.reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
         self._lobby.start()
-        begin = (self._begin_control, self._begin_screen, self._begin_files)
+        begin = (self._begin_control, self._screen.accept, self._files.begin)
         for listener, name, accept in zip(
             self._listeners, ("control", "screen", "files"), begin, strict=True
         ):
@@ -8017,7 +9331,9 @@ class ConferenceServer:
         for acceptor in self._acceptors:
             acceptor.stop()
         self._close_listeners()
+        self._files.close(1.0)
         self._reactor.close(deadline / 2)
+        self._screen.close(1.0)
         self._lobby.close(1.0)
         self._mixer.close(deadline / 2)
         self._close_ports()
@@ -8087,19 +9403,13 @@ class ConferenceServer:
                 log.warning("a connection could not be accepted: %s", error)
                 worker.stopping.wait(0.1)
                 continue
-            for old in self._half_open.enter(sock, address[0], time.monotonic()):
-                self._evict(cast(Socket, old))
             begin(sock, address[0])
 
-    def _evict(self, sock: Socket) -> None:
-        self.counters.add("half_open_evicted")
-        cut_off(sock)
-
-    def _begin_screen(self, sock: Socket, address: str) -> None:
-        sock.close()
-
-    def _begin_files(self, sock: Socket, address: str) -> None:
-        sock.close()
+    def _enter(self, link: TlsLink, address: str) -> None:
+        """Note a link as half open; the oldest must go when there are too many. Reactor's thread."""
+        for old in self._half_open.enter(link, address, time.monotonic()):
+            self.counters.add("half_open_evicted")
+            cast(TlsLink, old).discard("evicted")
 
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
@@ -8112,11 +9422,12 @@ class ConferenceServer:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(sock)
+            self._half_open.leave(link)
             self._session_closed(session, reason)
 
         link.on_close = on_close
         link.limit = MAX_LINE
+        self._enter(link, address)
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
@@ -8160,7 +9471,7 @@ class ConferenceServer:
 
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
-        self._half_open.leave(session.link.socket)
+        self._half_open.leave(session.link)
         hello, now = session.hello, time.monotonic()
         role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
@@ -8182,16 +9493,21 @@ class ConferenceServer:
         self._send(session, welcome)
 
     def _send(self, session: ControlSession, message: Json) -> None:
-        """Send; a welcome whose history is too long for one line loses its oldest lines."""
+        """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
+        offers: list[Json] = []
         while True:
             try:
                 session.send(message)
-                return
+                break
             except PeerFault:
                 history = max((message.get("chat", []), message.get("private", [])), key=len)
-                if not history:
+                if not history and not message.get("files"):
                     raise
+                if not history:
+                    offers, message["files"] = message["files"], []
                 del history[: max(1, len(history) // 8)]
+        for offer in offers:
+            session.send({"type": "file_offer", **offer})
 
     def _add_media(self, session: ControlSession) -> None:
         assert self._relay is not None
@@ -8242,7 +9558,9 @@ class ConferenceServer:
 
     def _forget(self, ident: int) -> None:
         self._sessions.pop(ident, None)
+        self._files.forget(ident)
         self._mixer.tell({"do": "remove", "id": ident})
+        self._screen.drop(ident)
         if self._relay:
             relay = self._relay
             relay.loop.post(lambda: relay.remove(ident))
@@ -8251,6 +9569,7 @@ class ConferenceServer:
         now = time.monotonic()
         self._keeper.touch(now)
         self._apply(self.room.tick(now))
+        self._files.tick(now)
         for session in list(self._sessions.values()):
             if now - session.heard > SILENT_SECONDS:
                 session.link.discard("silent")
@@ -8270,13 +9589,13 @@ class ConferenceServer:
                     self._keeper.keep(effect.line, time.monotonic())
                 case Expel():
                     self._expel(effect)
-                case Replaced():
-                    self._drop(effect.id)
                 case MeetingOver():
                     self.reason = effect.reason
                     self.over.set()
-                case ShareStopped() | FileGone():
-                    pass
+                case ShareStopped():
+                    self._screen.stop(effect.id)
+                case FileGone():
+                    self._files.remove(effect.file)
 
     def _tell(self, effect: Tell) -> None:
         line = encode_line(effect.message)
@@ -8298,13 +9617,29 @@ class ConferenceServer:
             session.link.close("removed")
             self._forget(effect.id)
 
-    def _drop(self, ident: int) -> None:
-        """Forget a connection whose owner has come back over another one."""
-        session = self._sessions.get(ident)
-        if session:
-            session.stage = "over"
-            self._forget(ident)
-            session.link.discard("replaced")
+    # -- the screen plane
+
+    def _claim_screen(self, role: str, ticket: str, answer: Callable[[int, Refused | None], None]) -> None:
+        self._reactor.post(lambda: self._redeem_screen(role, ticket, answer))
+
+    def _redeem_screen(self, role: str, ticket: str, answer: Callable[[int, Refused | None], None]) -> None:
+        try:
+            found = self.room.redeem(ticket, "screen", time.monotonic())
+            if found.direction != role:
+                raise PeerFault("bad_ticket", role)
+            member = found.member
+            if role == "presenter":
+                self._apply(self.room.share_start(member))
+        except PeerFault as fault:
+            self.counters.add(fault.kind)
+            answer(0, Refused("not_allowed", "That ticket is not valid, or not any longer."))
+        except Refused as refused:
+            answer(0, refused)
+        else:
+            answer(member, None)
+
+    def _screen_released(self, ident: int) -> None:
+        self._reactor.post(lambda: self._apply(self.room.share_stop(ident)))
 
     # -- the mixer's process
 
@@ -8918,16 +10253,16 @@ class CameraSender(DeviceThread):
     def _capture(self, picture: Picture) -> None:
         self.preview = (self.preview[0] + 1, picture)
         now = time.monotonic()
-        for layer, thinner in self._layers.items():
-            if thinner.take(now):
-                self._send_layer(picture, layer)
+        due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
+        for layer in {self._filled(picture, layer) for layer in due}:
+            self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
 
-    def _send_layer(self, picture: Picture, layer: int) -> None:
-        """Send `picture` as `layer`, or as the best layer that its own size fills."""
+    def _filled(self, picture: Picture, layer: int) -> int:
+        """The best layer up to `layer` that the picture's own size fills."""
         height, width = picture.shape[:2]
         while layer and width < LAYERS[layer][0] and height < LAYERS[layer][1]:
             layer -= 1
-        self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+        return layer
 
 
 class MicrophoneSender(DeviceThread):
@@ -9236,7 +10571,604 @@ class MediaManager:
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
 
-# -- the whole client without a window ------------------------------------------------------------
+# -- the screen plane ----------------------------------------------------------------------------------------
+
+SCREEN_RETRY: Final = 0.3
+Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
+
+
+class ScreenLink:
+    """One connection of the screen plane, from asking for its ticket on. Reactor's thread only.
+
+    `on_ready()` once it is accepted, `on_message(message)`, `on_closed(code, reason)` once unless it was
+    closed from here; `code` is empty when it just broke.
+    """
+
+    def __init__(self, reactor: Reactor, options: ClientOptions, role: str) -> None:
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_message: Callable[[ScreenMessage], None] = lambda message: None
+        self.on_closed: Callable[[str, str], None] = lambda code, reason: None
+        self.link: TlsLink | None = None
+        self._reactor = reactor
+        self._options = options
+        self._role = role
+        self._messages = MessageSplitter()
+        self._ticket = ""
+        self._accepted = False
+        self._over = False
+        self._refused = ("", "")
+
+    def begin(self, request: Request) -> ScreenLink:
+        """Ask for a ticket and connect with it."""
+        request({"type": "ticket", "plane": "screen", "direction": self._role}, self._on_ticket)
+        return self
+
+    def close(self) -> None:
+        """End it, without `on_closed`."""
+        self._over = True
+        if self.link:
+            self.link.discard("closed")
+
+    def say(self, message: ScreenMessage) -> None:
+        """Send a message; nothing when it is over."""
+        if self.link:
+            self.link.send(encode_message(encode_screen(message)))
+
+    def _on_ticket(self, answer: Json) -> None:
+        if self._over:
+            return
+        if answer["type"] != "ticket":
+            self._over = True
+            self.on_closed(answer["code"], answer["reason"])
+            return
+        self._ticket = answer["ticket"]
+        address = (self._options.address, Ports.at(self._options.port).screen)
+        try:
+            link = connect_link(self._reactor, address, client_context(), self._options.bind)
+        except OSError as error:
+            self._closed(str(error))
+            return
+        keep_buffers_small(link.socket)
+        self.link = link
+        link.on_open, link.on_bytes, link.on_close = self._opened, self._on_bytes, self._closed
+        self._reactor.later(
+            2 * HANDSHAKE_SECONDS, lambda: None if self._accepted else link.discard("timeout")
+        )
+        link.begin(connected=False)
+
+    def _opened(self, link: TlsLink) -> None:
+        if not hmac.compare_digest(self._options.fingerprint, link.fingerprint):
+            self._refused = ("host_changed", "The screen comes from another computer than the meeting.")
+            link.discard("host_changed")
+            return
+        link.send(encode_record({"role": self._role, "ticket": self._ticket}))
+
+    def _on_bytes(self, data: bytes) -> None:
+        for payload in self._messages.push(data):
+            if self._accepted:
+                self.on_message(parse_screen(payload))
+                continue
+            answer = parse_record(payload, SCREEN_ANSWER)
+            if answer["status"] == "denied":
+                self._refused = (answer.get("code", "not_allowed"), answer.get("reason", ""))
+                cast(TlsLink, self.link).discard("denied")
+                return
+            self._accepted = True
+            self.on_ready()
+
+    def _closed(self, reason: str) -> None:
+        if not self._over:
+            self._over = True
+            code, words = self._refused
+            self.on_closed(code, words or reason)
+
+
+class ScreenViewer:
+    """What someone else shares: decoded and painted on a thread of its own, shown whole or not at all.
+
+    `put` and `clear` belong to the reactor's thread; pictures and figures may be asked for from any.
+    """
+
+    MOST_WAITING = 64 << 20
+    LOOK_SECONDS = 0.1  # how often the test card's clock is looked for
+
+    def __init__(self, reactor: Reactor, counters: Counters) -> None:
+        self.updates = 0
+        self._reactor = reactor
+        self._counters = counters
+        self._jobs: queue.SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]
+        self._jobs = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of what follows, up to the serial
+        self._canvas = TileCanvas()
+        self._whole = False
+        self._pointer: Pointer | None = None
+        self._serial = 0
+        self._shown: tuple[int, Picture | None] = (0, None)
+        self._before: Picture | None = None  # the last whole picture of another size
+        self._put = self._taken = 0  # bytes of rectangles, by the reactor and by the decoder
+        self._ends = self._ends_seen = 0  # of shares, likewise
+        self._arrivals: collections.deque[tuple[float, int]] = collections.deque()
+        self._latency: collections.deque[tuple[float, float]] = collections.deque(maxlen=200)
+        self._looked = -math.inf
+        self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
+        self._started = False
+
+    def put(self, link: ScreenLink, message: ScreenMessage) -> None:
+        """Take a message; PeerFault when far more comes than was acknowledged."""
+        size = len(message.data) if isinstance(message, Rectangle) else 0
+        self._put += size
+        if self._put - self._taken > self.MOST_WAITING:
+            raise PeerFault("screen_flood")
+        now = time.monotonic()
+        self._arrivals.append((now, size))
+        while self._arrivals[0][0] < now - RATE_SECONDS:
+            self._arrivals.popleft()
+        if not self._started:
+            self._started = True
+            self._worker.start()
+        self._jobs.put((link, message))
+
+    def clear(self) -> None:
+        """Nobody shares any longer."""
+        self._ends += 1
+        self._jobs.put((None, None))
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        self._worker.close()
+
+    def picture(self) -> tuple[int, Picture | None]:
+        """(serial, newest whole picture with the mouse pointer in it)."""
+        with self._lock:
+            if self._ends != self._ends_seen:
+                return self._serial + 1, None
+            if self._shown[0] != self._serial:
+                self._shown = (self._serial, self._copy(pointed=True))
+            return self._shown
+
+    def newest(self) -> Picture | None:
+        """A copy of the newest whole picture, exactly as it is shared."""
+        with self._lock:
+            return self._copy(pointed=False) if self._ends == self._ends_seen else None
+
+    def stats(self) -> Json:
+        """The `stats` entry: rates over 2 s, `updates` since joining."""
+        recent = time.monotonic() - RATE_SECONDS
+        delays = sorted(value for at, value in list(self._latency) if at >= recent)
+        sizes = [size for at, size in list(self._arrivals) if at >= recent]
+        return {
+            "updates": self.updates,
+            "kbps": round(sum(sizes) * 8 / 1000 / RATE_SECONDS),
+            "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
+            "exact": self._ends == self._ends_seen and self._canvas.exact,
+        }
+
+    def _copy(self, *, pointed: bool) -> Picture | None:
+        if not self._whole:
+            return self._before
+        picture = self._canvas.picture.copy()
+        pointer = self._pointer
+        if pointed and pointer and pointer.shown:
+            draw_pointer(picture, (pointer.x, pointer.y))
+        return picture
+
+    def _run(self, worker: Worker) -> None:
+        while (job := self._jobs.get()) is not None and not worker.stopping.is_set():
+            try:
+                self._take(*job)
+            except PeerFault as fault:
+                self._counters.add(fault.kind)
+
+    def _take(self, link: ScreenLink | None, message: ScreenMessage | None) -> None:
+        match message:
+            case Rectangle():
+                self._taken += len(message.data)
+                self._canvas.place(message, decode_picture(message.data))
+            case Commit():
+                self._paint(message)
+                if link:
+                    self._reactor.post(lambda: link.say(Acknowledge(*message)))
+            case Geometry():
+                with self._lock:
+                    self._before = self._canvas.picture if self._whole else self._before
+                    self._canvas.set_geometry(message)
+                    self._whole = False
+            case Pointer():
+                with self._lock:
+                    self._pointer = message
+                    self._serial += 1
+            case None:
+                with self._lock:
+                    self._canvas, self._whole = TileCanvas(), False
+                    self._pointer = self._before = None
+                    self._ends_seen += 1
+                    self._serial += 1
+
+    def _paint(self, commit: Commit) -> None:
+        with self._lock:
+            changed = self._canvas.commit(commit)
+            self._whole = True
+            self._serial += changed
+        now = time.monotonic()
+        if not changed:
+            return
+        self.updates += 1
+        if now - self._looked >= self.LOOK_SECONDS:
+            self._looked = now
+            latency = read_clock(self._canvas.picture, time.time())
+            if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
+                self._latency.append((now, latency))
+
+
+class ScreenPresenter:
+    """The presenting thread: grabs, finds what has changed, codes it. What is newest goes to the link.
+
+    `on_open()` once the source is there, `on_failed(reason)` when it is not or no longer; both on the
+    reactor's thread, which alone touches the table and the feed.
+    """
+
+    BUSY, IDLE = 1 / 20, 1 / 12  # seconds from one look to the next while things change, and when not
+    CALM_SECONDS = 3.0
+    BEST_QUALITY, WORST_QUALITY = 80, 35
+    QUICK, SLOW = 0.15, 0.3  # seconds until most viewers have painted: quality goes up, or down
+    LOSSLESS_SECONDS = 0.03  # spent on exact copies before the next look
+
+    def __init__(self, source: str, reactor: Reactor) -> None:
+        self.on_open: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[str], None] = lambda reason: None
+        self.preview: tuple[int, Picture | None] = (0, None)
+        self.opened = False
+        self.feed: TileFeed | None = None
+        self._source = source
+        self._reactor = reactor
+        self._table = TileTable()
+        self._ready = threading.Event()  # the link has room for something new
+        self._quality = self.BEST_QUALITY
+        self._differ = TileDiffer()
+        self._still = StillTiles(0, 0)
+        self._geometry = Geometry(0, 0, 0)
+        self._version = 0
+        self._pointer = Pointer(0, 0, False)
+        self._changed_at = 0.0
+        self._sent: collections.deque[tuple[float, int, float]] = collections.deque()
+        self._updates = 0
+        self._exact = False
+        self._worker = Worker("presenter", self._run, self._ready.set)
+
+    def start(self) -> None:
+        """Open the source and look at it."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; returns at once."""
+        self._worker.stop()
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        self._worker.close()
+
+    def attach(self, link: TlsLink) -> None:
+        """Send everything to `link`, from the beginning."""
+        self.feed = TileFeed(link, self._table)
+        self.feed.point(self._pointer)
+        self._ready.set()
+
+    def detach(self) -> None:
+        """The link is gone."""
+        self.feed = None
+
+    def acknowledge(self) -> None:
+        """Most viewers have painted the oldest change under way."""
+        if self.feed is None:
+            return
+        now = time.monotonic()
+        size, seconds = self.feed.acknowledge(now)
+        self._updates += 1
+        self._sent.append((now, size, seconds))
+        while self._sent[0][0] < now - RATE_SECONDS:
+            self._sent.popleft()
+        self._follow(size, seconds)
+        if self.feed.ready:
+            self._ready.set()
+
+    def stats(self) -> Json:
+        """The `stats` entry of who shares; latency until most viewers have painted."""
+        recent = time.monotonic() - RATE_SECONDS
+        sent = [(size, seconds) for at, size, seconds in list(self._sent) if at >= recent]
+        delays = sorted(seconds for _, seconds in sent)
+        return {
+            "updates": self._updates,
+            "kbps": round(sum(size for size, _ in sent) * 8 / 1000 / RATE_SECONDS),
+            "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
+            "exact": self._exact,
+        }
+
+    def _follow(self, size: int, seconds: float) -> None:
+        """The quality of big changes follows the time that they take."""
+        if size < 1 << 15:
+            return
+        if seconds > self.SLOW:
+            self._quality = max(self.WORST_QUALITY, self._quality - 8)
+        elif seconds < self.QUICK:
+            self._quality = min(self.BEST_QUALITY, self._quality + 2)
+
+    def _run(self, worker: Worker) -> None:
+        try:
+            with contextlib.closing(open_screen(self._source)) as screen:
+                self._look(screen, time.monotonic())
+                self.opened = True
+                self._reactor.post(self.on_open)
+                self._watch(worker, screen)
+        except DeviceError as error:
+            reason = error.reason
+            self._reactor.post(lambda: self.on_failed(reason))
+
+    def _watch(self, worker: Worker, screen: ScreenSource) -> None:
+        while not worker.stopping.is_set():
+            self._ready.wait(1.0)
+            began = time.monotonic()
+            if not worker.stopping.is_set():
+                self._look(screen, began)
+            busy = time.monotonic() - began
+            worker.stopping.wait(max(self._pause(began) - busy, busy / 4))
+
+    def _pause(self, now: float) -> float:
+        """Seconds from one look to the next."""
+        due = self._still.next_due()
+        if due is not None and due <= now:  # exact copies wait for their turn
+            return 0.0
+        return self.IDLE if now - self._changed_at > self.CALM_SECONDS else self.BUSY
+
+    def _look(self, screen: ScreenSource, now: float) -> None:
+        """One look: what has changed goes out at once, what has been still for long enough exactly."""
+        picture = screen.grab()
+        geometry, pointer = self._geometry, self._pointed(screen)
+        height, width = picture.shape[:2]
+        messages: list[ScreenMessage] = []
+        if (width, height) != geometry[1:]:
+            self._geometry = geometry = Geometry(geometry.epoch + 1, width, height)
+            self._still = StillTiles(-(-height // TILE), -(-width // TILE))
+            messages.append(geometry)
+        self._version += 1
+        if picture is not self.preview[1] or messages:
+            mask = self._differ.changed(picture)
+            if mask.any():
+                self._changed_at = now
+                self._still.changed(mask, now)
+                messages += self._lossy(picture, mask)
+                self.preview = (self.preview[0] + 1, picture)
+        messages += self._lossless(picture, now)
+        self._exact = self._still.next_due() is None
+        if messages:
+            messages.append(Commit(geometry.epoch, self._version))
+            self._ready.clear()
+        if messages or pointer:
+            self._reactor.post(lambda: self._offer(messages, pointer))
+
+    def _pointed(self, screen: ScreenSource) -> Pointer | None:
+        """The pointer, if it has moved."""
+        at = screen.pointer()
+        pointer = Pointer(at[0], at[1], True) if at else Pointer(0, 0, False)
+        if pointer == self._pointer:
+            return None
+        self._pointer = pointer
+        return pointer
+
+    def _lossy(self, picture: Picture, mask: NDArray[np.bool_]) -> Iterator[Rectangle]:
+        epoch, width, height = self._geometry
+        for x, y, w, h in merge_rectangles(mask, width, height):
+            data = encode_jpeg(picture[y : y + h, x : x + w], self._quality)
+            yield Rectangle(epoch, self._version, x, y, w, h, Codec.JPEG, data)
+
+    def _lossless(self, picture: Picture, now: float) -> Iterator[Rectangle]:
+        """Exact copies of what has been still, for as long as there is time before the next look."""
+        epoch, width, height = self._geometry
+        due = self._still.due(now)
+        for x, y, w, h in merge_rectangles(due, width, height) if due.any() else ():
+            data = encode_lossless(picture[y : y + h, x : x + w])
+            codec = Codec.PNG if data.startswith(b"\x89PNG") else Codec.WEBP
+            self._still.sent(x, y, w, h)
+            yield Rectangle(epoch, self._version, x, y, w, h, codec, data)
+            if time.monotonic() - now > self.LOSSLESS_SECONDS:
+                return
+
+    def _offer(self, messages: list[ScreenMessage], pointer: Pointer | None) -> None:
+        for message in messages:
+            match message:
+                case Geometry():
+                    self._table.set_geometry(message)
+                case Rectangle():
+                    self._table.put(message)
+                case Commit():
+                    self._table.commit(message)
+        if self.feed is None:
+            return
+        if pointer:
+            self.feed.point(pointer)
+        self.feed.update()
+        if self.feed.ready:
+            self._ready.set()
+
+
+class ScreenPlane:
+    """A participant's part in the screen plane: looks on while someone shares, or shares.
+
+    Reactor's thread, except `picture`, `newest`, `stats` and `close`. `on_error(code, reason)` when the
+    own share could not begin or go on; `on_sharing(on)` when it begins and ends.
+    """
+
+    RETRIES = 5
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        options: ClientOptions,
+        counters: Counters,
+        request: Request,
+        on_error: Callable[[str, str], None],
+        on_sharing: Callable[[bool], None],
+    ) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._request = request
+        self._on_error = on_error
+        self._on_sharing = on_sharing
+        self._viewer = ScreenViewer(reactor, counters)
+        self._presenter: ScreenPresenter | None = None
+        self._view_link: ScreenLink | None = None
+        self._share_link: ScreenLink | None = None
+        self._watching = True
+        self._who = 0
+        self._tries = 0
+
+    # -- for any thread
+
+    def picture(self) -> tuple[int, Picture | None]:
+        """(serial, newest picture) of what is shared, the own share included."""
+        presenter = self._presenter
+        return presenter.preview if presenter else self._viewer.picture()
+
+    def newest(self) -> Picture | None:
+        """The newest picture, exactly as it is shared."""
+        presenter = self._presenter
+        return presenter.preview[1] if presenter else self._viewer.newest()
+
+    def stats(self) -> Json:
+        """The entry `screen` of `stats`."""
+        presenter = self._presenter
+        return presenter.stats() if presenter else self._viewer.stats()
+
+    def close(self) -> None:
+        """End the threads; after the reactor."""
+        if self._presenter:
+            self._presenter.close()
+        self._viewer.close()
+
+    # -- looking on
+
+    def watch(self, on: bool) -> None:
+        """Whether to look at what others share."""
+        self._watching = on
+        self._update()
+
+    def follow(self, presenter: int, me: int) -> None:
+        """Who shares now, by id; 0 for nobody."""
+        who = 0 if presenter == me else presenter
+        if who != self._who:
+            self._who = who
+            self._stop_viewing()
+            self._update()
+
+    def renew(self) -> None:
+        """The control link is back: every connection of the plane needs a new ticket."""
+        self._stop_viewing()
+        self._who = -1  # what the welcome says is news
+        if self._presenter and self._presenter.opened:
+            self._tries = 0
+            self._link_presenter(self._presenter)
+
+    def _update(self) -> None:
+        if self._watching and self._who and self._view_link is None:
+            self._link_viewer()
+        elif not (self._watching and self._who):
+            self._stop_viewing()
+            self._viewer.clear()
+
+    def _stop_viewing(self) -> None:
+        if self._view_link:
+            self._view_link.close()
+            self._view_link = None
+
+    def _link_viewer(self) -> None:
+        link = ScreenLink(self._reactor, self._options, "viewer")
+        link.on_ready = self._viewer_ready
+        link.on_message = functools.partial(self._viewer.put, link)
+        link.on_closed = lambda code, reason: self._viewer_closed(link)
+        self._view_link = link
+        link.begin(self._request)
+
+    def _viewer_closed(self, link: ScreenLink) -> None:
+        def again() -> None:
+            if link is self._view_link:
+                self._view_link = None
+                self._update()
+
+        self._tries += 1
+        self._reactor.later(min(2.0, SCREEN_RETRY * self._tries), again)
+
+    def _viewer_ready(self) -> None:
+        self._tries = 0
+
+    # -- sharing
+
+    def share(self, source: str) -> None:
+        """Share `source`, instead of what is shared now."""
+        self.stop_sharing()
+        presenter = ScreenPresenter(source, self._reactor)
+        presenter.on_open = lambda: self._link_presenter(presenter)
+        presenter.on_failed = lambda reason: self._failed(presenter, "device", reason)
+        self._presenter = presenter
+        self._tries = 0
+        presenter.start()
+
+    def stop_sharing(self) -> None:
+        """Stop the own share, if there is one."""
+        presenter, self._presenter = self._presenter, None
+        if self._share_link:
+            self._share_link.close()
+            self._share_link = None
+        if presenter:
+            presenter.stop()
+            self._on_sharing(False)
+
+    @property
+    def sharing(self) -> bool:
+        """Whether something is shared, or about to be."""
+        return self._presenter is not None
+
+    def _link_presenter(self, presenter: ScreenPresenter) -> None:
+        if presenter is not self._presenter:
+            return
+        if self._share_link:
+            self._share_link.close()
+        presenter.detach()
+        link = ScreenLink(self._reactor, self._options, "presenter")
+
+        def on_ready() -> None:
+            presenter.attach(cast(TlsLink, link.link))
+            self._on_sharing(True)
+
+        def on_message(message: ScreenMessage) -> None:
+            if not isinstance(message, Acknowledge):
+                raise PeerFault("unexpected_message", type(message).__name__)
+            presenter.acknowledge()
+
+        link.on_ready, link.on_message = on_ready, on_message
+        link.on_closed = lambda code, reason: self._presenter_closed(presenter, code, reason)
+        self._share_link = link
+        link.begin(self._request)
+
+    def _presenter_closed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
+        """Come back with a new ticket, unless that was refused or does not help."""
+        presenter.detach()
+        self._share_link = None
+        self._tries += 1
+        if code or self._tries > self.RETRIES:
+            self._failed(presenter, code or "device", reason if code else "The shared screen got lost.")
+        else:
+            self._reactor.later(SCREEN_RETRY, lambda: self._link_again(presenter))
+
+    def _link_again(self, presenter: ScreenPresenter) -> None:
+        if self._share_link is None:
+            self._link_presenter(presenter)
+
+    def _failed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
+        if presenter is self._presenter:
+            self.stop_sharing()
+            self._on_error(code, reason)
+
+
+# -- commands ----------------------------------------------------------------------------------------------
 
 
 PASSING: Final = frozenset({"", "no_meeting", "host_changed", "full"})  # may be over at the next try
@@ -9271,6 +11203,512 @@ def wanted_text(command: Json) -> str:
     if not clean_text(text):
         raise Refused("bad_command", "The message is empty.")
     return text
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+MOVING_FILES: Final = 4
+PROGRESS_SECONDS: Final = 0.25
+FRUITLESS_TRIES: Final = 6
+_PART: Final = ".connectsphere-"
+_LEFT_OVER: Final = 3_600.0  # a part untouched for so long belongs to a program that was killed
+
+
+def downloads_folder(chosen: str) -> Path:
+    """Where accepted files go: what was chosen, or ConferenceFiles among the user's downloads."""
+    return Path(chosen) if chosen else _usual_downloads() / "ConferenceFiles"
+
+
+def _usual_downloads() -> Path:
+    usual = Path.home() / "Downloads"
+    if sys.platform == "win32":
+        import winreg
+
+        key = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
+        with contextlib.suppress(OSError), winreg.OpenKey(winreg.HKEY_CURRENT_USER, key) as folders:
+            value, _ = winreg.QueryValueEx(folders, "{374DE290-123F-4565-9164-39C4925E467B}")
+            return Path(os.path.expandvars(value))
+        return usual
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "user-dirs.dirs"
+    with contextlib.suppress(OSError, UnicodeError):
+        found = re.search(r'^XDG_DOWNLOAD_DIR="(.+)"', settings.read_text("utf-8"), re.MULTILINE)
+        if found:
+            return Path(found[1].replace("$HOME", str(Path.home())))
+    return usual
+
+
+def mark_as_downloaded(path: Path, platform: str = sys.platform) -> None:
+    """Tell Windows that `path` came from the network, so that it warns before it opens it."""
+    if platform == "win32":
+        with contextlib.suppress(OSError), open(f"{path}:Zone.Identifier", "w", encoding="ascii") as stream:
+            stream.write("[ZoneTransfer]\nZoneId=3\n")
+
+
+def give_free_name(temporary: Path, name: str) -> Path:
+    """Move `temporary` to `name`, or the next free one, in its folder; nothing is ever overwritten."""
+    folder = temporary.parent
+    while True:
+        target = folder / unique_name(name, lambda one: os.path.lexists(folder / one))
+        try:
+            target.hardlink_to(temporary)
+            temporary.unlink()
+            return target
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without hard links
+            with contextlib.suppress(FileExistsError):
+                target.open("xb").close()
+                return temporary.replace(target)
+
+
+@contextlib.contextmanager
+def _locally(code: str, what: str) -> Iterator[None]:
+    """What goes wrong with this machine's own files, told apart from a broken connection."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise Refused(code, f"{what}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+@dataclass(eq=False)
+class Transfer:
+    """One file on its way. Its thread moves the bytes; `stop` ends it early, from any thread."""
+
+    upload: bool
+    command: Json
+    file: str = ""
+    name: str = ""
+    size: int = 0
+    sha256: str = ""
+    path: Path = field(default_factory=Path)
+    done: int = 0
+    told: float = -math.inf
+    marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=12))
+    stopping: threading.Event = field(default_factory=threading.Event)
+    ending: Refused | None = None
+    _stream: TlsStream | None = None
+    _answer: Future[Json] | None = None
+
+    def stop(self, code: str, reason: str) -> None:
+        """End it for this reason, unless it is ending for another."""
+        self.ending = self.ending or Refused(code, reason)
+        self.stopping.set()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Break the connection; the transfer goes on over another one unless it was stopped."""
+        stream, answer = self._stream, self._answer
+        if stream:
+            stream.abort()
+        if answer:
+            answer.cancel()
+
+    def check(self) -> None:
+        """Raise what `stop` said."""
+        if self.stopping.is_set() and self.ending:
+            raise self.ending
+
+    def hold(self, stream: TlsStream) -> None:
+        """This connection is to be broken by `disconnect`."""
+        self._stream = stream
+        self.check()
+
+    def wait_for(self, answer: Future[Json]) -> Json:
+        """The server's answer within 5 s; OSError where none comes, Refused when it is an error."""
+        self._answer = answer
+        self.check()
+        try:
+            message = answer.result(5.0)
+        except CancelledError:
+            self.check()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the link was lost") from None
+        if message["type"] == "error":
+            raise Refused(message["code"], message["reason"])
+        return message
+
+    def rate(self, now: float) -> float:
+        """Bytes a second since the oldest mark, about 3 s ago; makes a new mark."""
+        self.marks.append((now, self.done))
+        then, before = self.marks[0]
+        return max(0.0, (self.done - before) / (now - then)) if now > then else 0.0
+
+
+class FileTransfers:
+    """The files plane of a participant: four files move at a time, each in a thread of its own.
+
+    A file whose connection breaks goes on where it stopped, as long as the meeting can come back.
+    Commands and what is told run on the reactor's thread.
+    """
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        reactor: Reactor,
+        state: StateManager,
+        emit: Callable[..., None],
+        send: Callable[[Json], None],
+        request: Callable[[Json, Callable[[Json], None]], None],
+    ) -> None:
+        self.folder = downloads_folder(options.downloads)
+        self._options = options
+        self._reactor = reactor
+        self._state = state
+        self._emit = emit
+        self._send = send
+        self._request = request
+        self._pace = TokenBucket(32, 8)  # what the server takes from one person, and less
+        self._lock = threading.Lock()
+        self._waiting: deque[Transfer] = deque()
+        self._moving: dict[Transfer, Worker] = {}
+        self._closed = False
+
+    # -- commands
+
+    def upload(self, command: Json) -> None:
+        """Offer a file to everyone, or to one person."""
+        path, to = wanted(command, "path", str), command.get("to")
+        if to is not None and self._state.named(wanted(command, "to", str)) is None:
+            raise Refused("no_such_person", f"Nobody called {to} is in the meeting.")
+        self._add(Transfer(True, command, path=Path(path)))
+
+    def download(self, command: Json) -> None:
+        """Fetch a file that is on offer."""
+        entry = self._entry(command)
+        if entry.state == "gone":
+            raise Refused("no_such_file", FILE_FAULTS["no_such_file"])
+        if self._find(entry.file):
+            raise Refused("bad_command", "That file is on its way already.")
+        self._state.change_file(entry.file, state="downloading", done=0, rate=0.0, reason="")
+        facts = (entry.file, entry.name, entry.size, entry.sha256)
+        self._add(Transfer(False, command, *facts))
+
+    def decline(self, command: Json) -> None:
+        """Do without a file."""
+        entry = self._entry(command)
+        if entry.state not in ("offered", "failed"):
+            raise Refused("bad_command", "That file is not waiting for an answer.")
+        self._state.change_file(entry.file, state="declined")
+        self._send({"type": "decline", "file": entry.file})
+
+    def cancel(self, command: Json) -> None:
+        """Stop a transfer, or take back what was offered."""
+        entry = self._entry(command)
+        transfer = self._find(entry.file)
+        if transfer is None and not entry.own and self._state.current.role != "host":
+            raise Refused("no_such_file", "That file is neither yours nor on its way.")
+        if transfer is None or transfer.upload:
+            self._send({"type": "cancel", "file": entry.file})
+        if transfer:
+            self._stop(transfer, "cancelled", f"{entry.name} was cancelled.")
+
+    # -- what happens to the meeting
+
+    def withdrawn(self, message: Json) -> bool:
+        """Whether a file that is gone was on its way: then its transfer says so once it has ended."""
+        transfer = self._find(message["file"])
+        if transfer:
+            self._stop(transfer, "no_such_file", message["reason"])
+        return transfer is not None
+
+    def disconnect(self) -> None:
+        """The meeting's link is lost: connections of its session are of no more use."""
+        with self._lock:
+            moving = list(self._moving)
+        for transfer in moving:
+            transfer.disconnect()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """Stop every transfer and remove what is not whole; may be called twice, from any thread."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            moving = dict(self._moving)
+        for transfer in moving:
+            transfer.stop("cancelled", "The meeting is over.")
+        for worker in moving.values():
+            worker.close(deadline)
+
+    # -- which file moves when
+
+    def _entry(self, command: Json) -> FileEntry:
+        entry = self._state.file(wanted(command, "file", str))
+        if entry is None:
+            raise Refused("no_such_file", "There is no such file.")
+        return entry
+
+    def _find(self, file: str) -> Transfer | None:
+        with self._lock:
+            return next((one for one in (*self._moving, *self._waiting) if one.file == file), None)
+
+    def _add(self, transfer: Transfer) -> None:
+        with self._lock:
+            self._waiting.append(transfer)
+        self._start_next()
+
+    def _start_next(self) -> None:
+        with self._lock:
+            while self._waiting and len(self._moving) < MOVING_FILES and not self._closed:
+                transfer = self._waiting.popleft()
+                worker = Worker("file-transfer", functools.partial(self._run, transfer))
+                self._moving[transfer] = worker.start()
+
+    def _stop(self, transfer: Transfer, code: str, reason: str) -> None:
+        transfer.stop(code, reason)
+        with self._lock:
+            waits = transfer in self._waiting
+            if waits:
+                self._waiting.remove(transfer)
+        if waits:
+            self._failed(transfer, Refused(code, reason))
+
+    def _run(self, transfer: Transfer, worker: Worker) -> None:
+        try:
+            if transfer.upload:
+                self._push(transfer)
+            else:
+                self._fetch(transfer)
+        except Refused as refused:
+            self._reactor.post(functools.partial(self._ended, transfer, refused))
+        except OSError as error:
+            self._reactor.post(functools.partial(self._ended, transfer, Refused("broken", f"{error}.")))
+        else:
+            self._reactor.post(functools.partial(self._ended, transfer, None))
+
+    def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
+        with self._lock:
+            self._moving.pop(transfer, None)
+        if failure:
+            self._failed(transfer, failure)
+        elif transfer.upload:
+            self._state.change_file(transfer.file, state="offered", done=transfer.size, rate=0.0)
+            self._tell(transfer, "uploaded", name=transfer.name)
+        else:
+            path = str(transfer.path)
+            self._state.change_file(transfer.file, state="saved", path=path, done=transfer.size, rate=0.0)
+            self._tell(transfer, "file_saved", path=path, sha256=transfer.sha256)
+        self._start_next()
+
+    def _failed(self, transfer: Transfer, failure: Refused) -> None:
+        code, reason = failure.code, failure.reason
+        if not transfer.file:
+            self._emit("error", transfer.command.get("ref"), code=code, reason=reason)
+            return
+        state = "gone" if code == "no_such_file" else "failed"
+        if code == "cancelled":
+            state = "gone" if transfer.upload else "offered"
+        self._state.change_file(transfer.file, state=state, reason=reason, rate=0.0)
+        self._tell(transfer, "file_failed", code=code, reason=reason)
+
+    def _tell(self, transfer: Transfer, event: str, **fields: Any) -> None:
+        self._emit(event, transfer.command.get("ref"), file=transfer.file, **fields)
+
+    # -- the way there; the transfer's own thread
+
+    def _ask(self, transfer: Transfer, message: Json) -> Json:
+        """The answer to a message over the meeting's link, once that stands."""
+        while self._state.current.link != "live" or not self._may_ask():
+            transfer.stopping.wait(0.1)
+            transfer.check()
+        answer: Future[Json] = Future()
+
+        def on_answer(message: Json) -> None:
+            with contextlib.suppress(InvalidStateError):  # nobody waits any longer
+                answer.set_result(message)
+
+        self._reactor.post(lambda: self._request(message, on_answer))
+        return transfer.wait_for(answer)
+
+    def _may_ask(self) -> bool:
+        with self._lock:
+            return self._pace.take(time.monotonic())
+
+    @contextlib.contextmanager
+    def _connection(self, transfer: Transfer, **request: Any) -> Iterator[TlsStream]:
+        """A connection to the host's files plane on which the transfer was asked for."""
+        direction = "upload" if transfer.upload else "download"
+        ask = {"type": "ticket", "plane": "files", "direction": direction, "file": transfer.file}
+        ticket = self._ask(transfer, ask)["ticket"]
+        options = self._options
+        address = (options.address, Ports.at(options.port).files)
+        with contextlib.closing(connect_stream(address, client_context(), options.bind)) as stream:
+            transfer.hold(stream)
+            stream.open(time.monotonic() + HANDSHAKE_SECONDS)
+            if not hmac.compare_digest(stream.fingerprint, options.fingerprint):
+                raise Refused("host_changed", "Another computer answers in the host's place.")
+            stream.send(encode_line({"type": f"file_{direction}", "ticket": ticket, **request}))
+            yield stream
+
+    def _persist(self, transfer: Transfer, attempt: Callable[[], None]) -> None:
+        """Try until it is done; Refused when it was stopped, cannot be, or gets nowhere."""
+        fruitless = 0
+        while True:
+            before = transfer.done
+            try:
+                attempt()
+                return
+            except Refused as refused:
+                transfer.check()
+                if refused.code != "busy":
+                    raise
+            except (OSError, PeerFault) as fault:
+                transfer.check()
+                log.info("%s goes on after: %r", transfer.name, fault)
+                fruitless = fruitless + 1 if transfer.done <= before else 0
+            if fruitless >= FRUITLESS_TRIES:
+                port = Ports.at(self._options.port).files
+                raise Refused("unreachable", f"The host's port {port} for files does not answer.")
+            transfer.stopping.wait(min(2.0, 0.25 * 2**fruitless))
+
+    def _line(self, stream: TlsStream) -> bytes:
+        return stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL)
+
+    def _progress(self, transfer: Transfer) -> None:
+        now = time.monotonic()
+        if now - transfer.told < PROGRESS_SECONDS and transfer.done < transfer.size:
+            return
+        transfer.told = now
+        self._reactor.post(
+            functools.partial(self._tell_progress, transfer, transfer.done, transfer.rate(now))
+        )
+
+    def _tell_progress(self, transfer: Transfer, done: int, rate: float) -> None:
+        self._state.change_file(transfer.file, done=done, rate=rate)
+        self._tell(transfer, "file_progress", bytes=done, size=transfer.size)
+
+    # -- sending
+
+    def _push(self, transfer: Transfer) -> None:
+        path = transfer.path
+        with _locally("bad_command", f"{path} cannot be read"):
+            if path.exists() and not path.is_file():
+                raise Refused("bad_command", f"{path} is no file.")
+            source = path.open("rb", buffering=0)
+        with source:
+            self._offer(transfer, source)
+            try:
+                self._persist(transfer, lambda: self._send_bytes(transfer, source))
+            except Refused:
+                self._reactor.post(lambda: self._take_back(transfer))
+                raise
+
+    def _take_back(self, transfer: Transfer) -> None:
+        """What could not be sent to its end takes no room from others."""
+        self._request({"type": "cancel", "file": transfer.file}, lambda answer: None)
+
+    def _offer(self, transfer: Transfer, source: io.FileIO) -> None:
+        """A first pass over the file for its SHA-256; then it has a place at the host."""
+        transfer.name = transfer.path.name[:255]
+        with _locally("bad_command", f"{transfer.path} cannot be read"):
+            transfer.size = os.fstat(source.fileno()).st_size
+            largest = self._state.current.largest_file
+            if largest and transfer.size > largest:
+                raise Refused("too_large", f"{transfer.name} is larger than the host allows.")
+            transfer.sha256 = self._hash(transfer, source)
+        message = {"type": "file_offer", "name": transfer.name, "size": transfer.size}
+        message |= {"sha256": transfer.sha256}
+        if transfer.command.get("to") is not None:
+            message["to_name"] = transfer.command["to"]
+        file = self._place(transfer, message)
+        if not self._reactor.ask(lambda: self._begin_upload(transfer, file)):
+            raise Refused("bad_command", f"{transfer.name} is on its way already.")
+
+    def _place(self, transfer: Transfer, message: Json) -> str:
+        for _ in range(FRUITLESS_TRIES):
+            with contextlib.suppress(OSError):
+                return str(self._ask(transfer, message)["file"])
+        raise Refused("unreachable", "The host does not answer.")
+
+    def _hash(self, transfer: Transfer, source: io.FileIO) -> str:
+        block, whole = memoryview(bytearray(FILE_BLOCK)), hashlib.sha256()
+        while count := source.readinto(block):
+            transfer.check()
+            whole.update(block[:count])
+        return whole.hexdigest()
+
+    def _begin_upload(self, transfer: Transfer, file: str) -> bool:
+        """Show it as being sent; False when the very same is being sent already. Reactor's thread."""
+        if self._find(file):
+            return False
+        transfer.file = file
+        name, private = safe_file_name(transfer.name), transfer.command.get("to") is not None
+        entry = FileEntry(file, name, transfer.size, self._state.current.name, private, own=True)
+        self._state.put_file(dataclasses.replace(entry, state="uploading", sha256=transfer.sha256))
+        return True
+
+    def _send_bytes(self, transfer: Transfer, source: io.FileIO) -> None:
+        block = memoryview(bytearray(FILE_BLOCK))
+        with self._connection(transfer) as stream:
+            offset = parse_file_answer(self._line(stream))
+            if offset is None or offset > transfer.size:
+                raise PeerFault("bad_answer")
+            source.seek(offset)
+            transfer.done = offset
+            while transfer.done < transfer.size:
+                with _locally("bad_command", f"{transfer.path} cannot be read"):
+                    count = source.readinto(block)
+                if not count:
+                    raise Refused("wrong_hash", FILE_FAULTS["wrong_hash"])
+                stream.send(block[: min(count, transfer.size - transfer.done)])
+                transfer.done = min(transfer.size, transfer.done + count)
+                self._progress(transfer)
+            if parse_file_answer(self._line(stream)) is not None:
+                raise PeerFault("bad_answer")
+
+    # -- fetching
+
+    def _fetch(self, transfer: Transfer) -> None:
+        self._sweep()
+        part = self.folder / f"{_PART}{secrets.token_hex(8)}.part"
+        whole = hashlib.sha256()
+        try:
+            with _locally("disk", f"Files cannot be saved in {self.folder}"):
+                out = part.open("xb", buffering=0)
+            with out:
+                self._persist(transfer, lambda: self._receive_bytes(transfer, out, whole))
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Make the folder; remove what programs left in it that were killed."""
+        with _locally("disk", f"Files cannot be saved in {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for old in self.folder.glob(f"{_PART}*.part"):
+                if time.time() - old.stat().st_mtime > _LEFT_OVER:
+                    old.unlink(missing_ok=True)
+
+    def _receive_bytes(self, transfer: Transfer, out: io.FileIO, whole: hashlib._Hash) -> None:
+        """Take the bytes from where it stopped to the end, judge them, and give them their name."""
+        block = memoryview(bytearray(FILE_BLOCK))
+        with self._connection(transfer, offset=transfer.done) as stream:
+            head = parse_file_head(self._line(stream))
+            if head != {"size": transfer.size, "sha256": transfer.sha256, "offset": transfer.done}:
+                raise PeerFault("bad_answer", "another file")
+            stream.send(FILE_READY)
+            while transfer.done < transfer.size:
+                piece = block[: min(FILE_BLOCK, transfer.size - transfer.done)]
+                stream.fill(piece)
+                with _locally("disk", "The file cannot be saved"):
+                    write_all(out, piece)
+                whole.update(piece)
+                transfer.done += len(piece)
+                self._progress(transfer)
+            if not hmac.compare_digest(whole.hexdigest(), transfer.sha256):
+                raise Refused("wrong_hash", "The file did not arrive as it was offered.")
+            transfer.check()
+            self._keep(transfer, out)
+            with contextlib.suppress(OSError):
+                stream.send(FILE_DONE)
+
+    def _keep(self, transfer: Transfer, out: io.FileIO) -> None:
+        part = Path(str(out.name))
+        with _locally("disk", f"{transfer.name} cannot be saved"):
+            out.close()
+            mark_as_downloaded(part)
+            transfer.path = give_free_name(part, safe_file_name(transfer.name))
+
+
+# -- the whole client without a window ------------------------------------------------------------
 
 
 def changed_words(known: KnownHost) -> str:
@@ -9316,7 +11754,13 @@ class MeetingController:
         self._finder: MeetingFinder | None = None
         self._pinged = 0.0
         self._delay = 0.0
+        self._share_refs: dict[str, Any] = {}
+        self._camera_back = False  # when the own share ends
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
+        self.screen = ScreenPlane(
+            self._reactor, options, self.counters, self.request, self._share_failed, self._sharing_changed
+        )
+        self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.send, self.request)
         self._commands: dict[str, Callable[[Json], None]] = {
             "chat": self._do_chat,
             "private": self._do_private,
@@ -9325,6 +11769,12 @@ class MeetingController:
             "mic": self._do_mic,
             "camera": self._do_camera,
             "watch": self._do_watch,
+            "share": self._do_share,
+            "watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
+            "upload": self.files.upload,
+            "download": self.files.download,
+            "decline": self.files.decline,
+            "cancel": self.files.cancel,
             "snapshot": self._do_snapshot,
             "users": self._do_users,
             "stats": self._do_stats,
@@ -9360,13 +11810,15 @@ class MeetingController:
 
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
         """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
-        return self.media.picture(key)
+        return self.screen.picture() if key == "screen" else self.media.picture(key)
 
     def close(self, deadline: float = 3.0) -> None:
         """Leave, if still in, and end every thread; may be called twice."""
         self._reactor.post(lambda: self.leave("left"))
+        self.files.close(deadline)
         self._reactor.close(deadline)
         self._end_looking()
+        self.screen.close()
         self.media.close()
         self._tokens.close()
 
@@ -9389,6 +11841,7 @@ class MeetingController:
         self._end_looking()
         self.emit(event, **fields)
         self.status = status
+        self.screen.stop_sharing()
         self.state.update(link="ended", reason=fields.get("reason", ""))
 
     def leave(self, reason: str, ref: Any = None) -> None:
@@ -9464,6 +11917,7 @@ class MeetingController:
             self._lost_at = now
             if self._link:
                 self._forget_dropped(self._link)
+            self.files.disconnect()
             self.state.update(link="reconnecting", reason=reason)
             self.emit("reconnecting", reason=reason)
         if code not in PASSING or now - self._lost_at > self.RETRY_SECONDS:
@@ -9569,6 +12023,8 @@ class MeetingController:
                 self.emit("error", code=message["code"], reason=message["reason"])
             case "asks":
                 self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
+            case "file_gone" if self.files.withdrawn(message):
+                pass
             case "ended" | "removed":
                 self._tokens.drop(self.options.fingerprint, self._meeting, self.options.name)
                 self._finish("ended", 0, reason=message["reason"])
@@ -9579,7 +12035,10 @@ class MeetingController:
 
     def _apply(self, message: Json, ref: Any = None) -> None:
         for event in self.state.apply(message):
-            self.emit(event.pop("event"), ref, **event)
+            if event["event"] in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
+                event["ref"] = self._share_refs.pop(event["event"], None)
+            self.emit(event.pop("event"), event.pop("ref", ref), **event)
+        self.screen.follow(self.state.current.presenter, self.state.current.me)
         if message["type"] in ("join", "leave", "user_list", "welcome"):
             self._send_watch()
 
@@ -9598,6 +12057,7 @@ class MeetingController:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
             self.media.encode({})
             self.media.go_on(message)
+            self.screen.renew()
         else:
             self._emit_joined(message)
             self.media.start(message)
@@ -9715,6 +12175,7 @@ class MeetingController:
         self._switch("mic", wanted(command, "on", bool), command)
 
     def _do_camera(self, command: Json) -> None:
+        self._camera_back = False
         self._switch("camera", wanted(command, "on", bool), command)
 
     def _switch(self, what: str, on: bool, command: Json) -> None:
@@ -9758,6 +12219,32 @@ class MeetingController:
             self._watch_sent = streams
             self.send({"type": "watch", "streams": streams})
 
+    def _do_share(self, command: Json) -> None:
+        on, source = wanted(command, "on", bool), command.get("source", "screen:0")
+        if not isinstance(source, str) or not source:
+            raise Refused("bad_command", "The source is screen:N, window, pattern or a file.")
+        current, ref = self.state.current, command.get("ref")
+        if not on and not self.screen.sharing:
+            self.emit("screen_stop", ref, id=current.me, name=current.name)
+            return
+        self._share_refs["screen_start" if on else "screen_stop"] = ref
+        if on:
+            self.screen.share(source)
+        else:
+            self.screen.stop_sharing()
+
+    def _share_failed(self, code: str, reason: str) -> None:
+        self.emit("error", self._share_refs.pop("screen_start", None), code=code, reason=reason)
+
+    def _sharing_changed(self, on: bool) -> None:
+        """The camera is off while sharing and comes back after."""
+        if on:
+            self._camera_back |= self._asked.get("camera", False)
+            self._turn("camera", False)
+        elif self._camera_back and self.status is None:
+            self._camera_back = False
+            self._turn("camera", True)
+
     def _do_snapshot(self, command: Json) -> None:
         of, path = wanted(command, "of", str), wanted(command, "path", str)
         picture = self._newest(of)
@@ -9771,6 +12258,8 @@ class MeetingController:
         self.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
 
     def _newest(self, of: str) -> Picture | None:
+        if of == "screen":
+            return self.screen.newest()
         if of == self.state.current.name:
             return self.media.picture("self")[1]
         person = self.state.named(of)
@@ -9795,6 +12284,7 @@ class MeetingController:
             command.get("ref"),
             video=video,
             audio=self.media.audio_stats(),
+            screen=self.screen.stats(),
             udp=self.media.udp(),
             counters=self.counters.snapshot(),
         )
@@ -9944,10 +12434,126 @@ def run_headless(
     while event["event"] not in LAST_EVENTS:
         event = controller.gui_queue.get()
         say(event)
+        if event["event"] == "denied":
+            print(f"connectsphere: {event['reason']}", file=sys.stderr)
         if event["event"] == "joined":
             worker.start()
     controller.close()
     return controller.status or 0
+
+
+# -- the doctor ------------------------------------------------------------------------------------------
+
+DOCTOR_LISTENS: Final = 1.4  # seconds for broadcasts alone: a MeetingFinder begins to search after 1.5
+DOCTOR_SEARCHES: Final = 12.0
+
+
+def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
+    """The ports of a meeting that cannot be had now, as "TCP 9000"; a running meeting holds them, too."""
+    ports, host, taken = Ports.at(base), bind or "0.0.0.0", []
+    for port in ports:
+        kind = "UDP" if port in (ports.video, ports.audio) else "TCP"
+        try:
+            if kind == "TCP":
+                listen_tcp((host, port)).close()
+            else:
+                udp_port((host, port), Counters()).close()
+        except Refused:
+            taken.append(f"{kind} {port}")
+    return tuple(taken)
+
+
+def own_address_answers(address: Address) -> bool:
+    """Whether a connection to the own LAN address is accepted, by who listens there or by ourselves."""
+    try:
+        with listen_tcp(address):
+            return tcp_answers(address)
+    except Refused:
+        return tcp_answers(address)
+
+
+def sighting(ad: MeetingAd) -> Sighting:
+    """The meeting `ad`, and whether its port answers."""
+    return Sighting(ad.title, ad.host, ad.address, ad.port, tcp_answers((ad.address, ad.port)))
+
+
+def disk_free(downloads: str) -> int | None:
+    """Bytes that are free where accepted files go; None where that cannot be said."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(downloads or Path.home()).free
+    return None
+
+
+def _try_camera(spec: str) -> None:
+    with contextlib.closing(open_camera(spec, APP_NAME)) as camera:
+        camera.read(3.0)
+
+
+def _try_mic(spec: str) -> None:
+    with contextlib.closing(open_microphone(spec)) as microphone:
+        microphone.read()
+
+
+def _try_speaker(spec: str) -> None:
+    if spec == "default" or spec.isdecimal():  # a file would be written over
+        with contextlib.closing(open_speaker(spec, time.monotonic())) as speaker:
+            speaker.write(SILENCE)
+
+
+def device_troubles(options: ClientOptions) -> Json:
+    """What is wrong with the chosen camera, mic and speaker: "" nothing; what is `none` is left out."""
+    tries: dict[str, Callable[[str], None]] = {
+        "camera": _try_camera,
+        "mic": _try_mic,
+        "speaker": _try_speaker,
+    }
+    troubles = {}
+    for what, attempt in tries.items():
+        spec = getattr(options, what)
+        if spec == "none":
+            continue
+        try:
+            attempt(spec)
+            troubles[what] = ""
+        except DeviceError as error:
+            troubles[what] = error.reason
+    return troubles
+
+
+def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
+    """Look at this machine and its network for 2 to 12 s; `devices` False leaves camera and sound alone."""
+    own = plausible_interfaces(options.bind)
+    ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
+    finder = MeetingFinder(options.bind, (), options.port)
+    with contextlib.closing(ear), contextlib.closing(finder):
+        ear.start()
+        finder.start()
+        finder.wait_settled(DOCTOR_LISTENS)
+        at_once = finder.meetings() or finder.other_versions()
+        finder.wait_settled(DOCTOR_SEARCHES)
+        finder.wait(bool, 0.3)  # the answer of the last address that was tried
+        ads, others = finder.meetings(), finder.other_versions()
+    here = {each.address for each in interfaces()}
+    away = [ad for ad in ads if ad.address not in here]
+    used = local_address(away[0].address) if away else next((each.address for each in own), "")
+    hosting = len(away) < len(ads)
+    physical = [each for each in own if each.kind in ("wired", "wireless")]
+    return Facts(
+        places=tuple(Place(each.name, each.address, each.kind) for each in own),
+        used=used,
+        heard=frozenset(ear.heard),
+        asked_by=frozenset(ear.asking - here),
+        taken=(*taken, f"UDP {DISCOVERY_PORT}") if ear.deaf else taken,
+        hosting=hosting,
+        reachable=not used or own_address_answers((used, options.port)),
+        meetings=tuple(sighting(ad) for ad in ads),
+        by_search=bool(ads) and not at_once,
+        other_versions=tuple(others),
+        neighbours=neighbours(physical),
+        gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
+        disk_free=disk_free(options.downloads),
+        **(device_troubles(options) if devices else {}),
+    )
 
 
 # -- what a window asks of the program ---------------------------------------------------------------
@@ -10072,6 +12678,10 @@ class Program:
             accept_changed=accept_changed_host,
         )
         return self._enter(options, ads[0].meeting if ads else "")
+
+    def doctor(self) -> Diagnosis:
+        """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
+        return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
 
     def demo(self, count: int) -> MeetingController:
         """Host a meeting of `count` simulated participants and join it. Waits."""
@@ -11030,6 +13640,7 @@ class Look:
         self.px = Metrics(scale)
         installed = set(font.families(root))
         self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
+        self._menu: tk.Menu | None = None
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
         self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
 
@@ -11091,6 +13702,10 @@ class Look:
             self._photos.popitem(last=False)
         return found
 
+    def forget(self) -> None:
+        """Let all pictures go, in the Tk thread."""
+        self._photos.clear()
+
     def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
         """An icon of `size` logical pixels."""
         colour, real = colour or self.palette.text, self.px(size)
@@ -11142,11 +13757,13 @@ class Look:
         return text[:low].rstrip() + "…"
 
     def menu(self, parent: tk.Misc, entries: Sequence[tuple[str, Callable[[], object]] | None]) -> tk.Menu:
-        """A menu in the palette's colours; None is a separator."""
+        """A menu in the palette's colours, in place of the one before; None is a separator."""
         import tkinter as tk
 
         p = self.palette
-        menu = tk.Menu(
+        if self._menu is not None:
+            self._menu.destroy()
+        self._menu = menu = tk.Menu(
             parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
             activeforeground=p.on_accent,
             bd=0, activeborderwidth=0, relief="flat", font=self.font(13),
@@ -11167,12 +13784,15 @@ class Painted:
     ) -> None:
         self.look = look
         self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
+        self.spots: list[tuple[str, Box, Callable[[], object]]] = []
+        self._listening = False
         self._kept: list[ImageTk.PhotoImage] = []
         self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
 
     def wipe(self) -> None:
         """Remove everything drawn."""
         self.canvas.delete("all")
+        self.spots.clear()
         self._kept.clear()
 
     def image(
@@ -11185,7 +13805,7 @@ class Painted:
     ) -> int:
         """Show a picture."""
         self._kept.append(photo)
-        return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags)
+        return self.canvas.create_image(x, y, image=photo, anchor=anchor)
 
     def text(
         self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
@@ -11200,13 +13820,36 @@ class Painted:
             return self.image(x, y, photo, "w" if anchor == "w" else "nw", tags)
         font = self.look.font(size, bold)
         shown = self.look.clip(text, font, room) if room else text
-        return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor, tags=tags)
+        return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor)
 
-    def on(self, tag: str, command: Callable[[], object]) -> None:
-        """Call `command` when something tagged is clicked; the hand shows that it can be."""
-        self.canvas.tag_bind(tag, "<ButtonRelease-1>", lambda _: command())
-        self.canvas.tag_bind(tag, "<Enter>", lambda _: self.canvas.configure(cursor="hand2"))
-        self.canvas.tag_bind(tag, "<Leave>", lambda _: self.canvas.configure(cursor=""))
+    def spot(self, name: str, box: Box, command: Callable[[], object]) -> None:
+        """Call `command` when `box` is clicked; the hand shows that it can be. The last one added wins."""
+        if not self._listening:
+            self._listening = True
+            self.canvas.bind("<ButtonRelease-1>", self._hit, add="+")
+            self.canvas.bind("<Motion>", self._point, add="+")
+        self.spots.append((name, box, command))
+
+    def cool(self, prefix: str) -> None:
+        """Forget the places whose names begin so."""
+        self.spots = [spot for spot in self.spots if not spot[0].startswith(prefix)]
+
+    def spot_at(self, x: int, y: int) -> Callable[[], object] | None:
+        """What a click there calls."""
+        found = (
+            command
+            for _, (left, top, wide, tall), command in reversed(self.spots)
+            if left <= x < left + wide and top <= y < top + tall
+        )
+        return next(found, None)
+
+    def _hit(self, event: tk.Event[tk.Canvas]) -> None:
+        command = self.spot_at(event.x, event.y)
+        if command is not None:
+            command()
+
+    def _point(self, event: tk.Event[tk.Canvas]) -> None:
+        self.canvas.configure(cursor="hand2" if self.spot_at(event.x, event.y) else "")
 
 
 class Tooltip:
@@ -11296,6 +13939,7 @@ class Button(Painted):
         super().__init__(
             look, parent, width or (need if text else look.px(height)), look.px(height), focus=True
         )
+        self.left = False  # words at the left edge instead of the middle
         self._listen()
         if tip:
             Tooltip(look, self.canvas, tip, key)
@@ -11384,7 +14028,7 @@ class Button(Painted):
         room = font.measure(self.words) if self.words else 0
         icon = look.px(20) if self.icon_name else 0
         gap = look.px(6) if room and icon else 0
-        x = max(look.px(4), (width - room - icon - gap) // 2)
+        x = look.px(12) if self.left else max(look.px(4), (width - room - icon - gap) // 2)
         if icon:
             slash = look.palette.bad if self.slash else ""
             self.image(x, height // 2, look.icon(self.icon_name, 20, colour, slash), "w")
@@ -11712,7 +14356,7 @@ class Row(Protocol):
 class ListView(Painted):
     """Rows of any height, of which only those in sight are drawn; so a thousand stay fluid.
 
-    Rows offer actions with `action`; arrows walk through them, Return presses the one ringed.
+    Rows offer actions with `spot`; arrows walk through them, Return presses the one ringed.
     """
 
     def __init__(
@@ -11723,7 +14367,6 @@ class ListView(Painted):
         self.rows: list[Any] = []
         self.stick = stick  # stay at the newest row while it is in sight
         self.chosen_action = ""
-        self._actions: list[tuple[str, Callable[[], object], Box]] = []
         self._tops: list[int] = [0]
         self._heights: dict[tuple[Any, int], int] = {}
         self._offset = 0
@@ -11786,7 +14429,6 @@ class ListView(Painted):
     def redraw(self) -> None:
         """Draw the rows in sight."""
         self.wipe()
-        self._actions.clear()
         tall, width = self.canvas.winfo_height(), self.width
         first = max(0, bisect_right(self._tops, self._offset) - 1)
         for at in range(first, len(self.rows)):
@@ -11815,15 +14457,13 @@ class ListView(Painted):
             self._grip = event.y
             self.scroll(by)
 
-    def action(self, name: str, box: Box, command: Callable[[], object]) -> tuple[str, ...]:
-        """Offer `command` on `box`; what is drawn with the returned tags presses it."""
-        tag = f"do:{name}"
-        self._actions.append((tag, command, box))
-        self.on(tag, command)
-        return (tag,)
+    def row_at(self, y: int) -> Any:
+        """The row at `y` on the screen, or None."""
+        at = bisect_right(self._tops, self._offset + y) - 1
+        return self.rows[at] if 0 <= at < len(self.rows) else None
 
     def _walk(self, by: int) -> None:
-        names = [name for name, _, _ in self._actions]
+        names = [name for name, _, _ in self.spots]
         if names:
             at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
             if not 0 <= at < len(names):
@@ -11835,7 +14475,7 @@ class ListView(Painted):
         self.redraw()
 
     def _press(self) -> None:
-        for name, command, _ in list(self._actions):
+        for name, _, command in list(self.spots):
             if name == self.chosen_action:
                 command()
                 return
@@ -11843,7 +14483,7 @@ class ListView(Painted):
     def _ring(self) -> None:
         if self.canvas.focus_get() is not self.canvas:
             return
-        for name, _, (x, y, wide, tall) in self._actions:
+        for name, (x, y, wide, tall), _ in self.spots:
             if name == self.chosen_action:
                 self.image(x, y, self.look.box(wide, tall, 9, "", self.look.palette.focus, 2))
 
@@ -11902,14 +14542,17 @@ class Dialog:
             else:
                 self.look.root.focus_set()
 
-    def buttons(self, *entries: tuple[str, str, Callable[[], object]]) -> None:
-        """A row of (words, kind, command) at the lower right; each closes the dialog first."""
+    def buttons(self, entries: Sequence[tuple[str, str, Callable[[], object]]], first: str = "") -> None:
+        """A row of (words, kind, command) at the lower right; Return presses `first`, else the last."""
         row = self.look.frame(self.body, self.look.palette.panel)
         row.pack(side="bottom", fill="x", padx=self.look.px(24), pady=(self.look.px(16), self.look.px(20)))
-        for words, kind, command in reversed(entries):
-            button = Button(self.look, row, partial(self._then, command), words, kind=kind)
+        made = [
+            (words, Button(self.look, row, partial(self._then, command), words, kind=kind))
+            for words, kind, command in entries
+        ]
+        for words, button in reversed(made):
             button.canvas.pack(side="right", padx=(self.look.px(10), 0))
-            if kind in ("primary", "danger"):
+            if self.first is None or words == first:
                 self.first = button.canvas
 
     def _then(self, command: Callable[[], object]) -> None:
@@ -11918,15 +14561,20 @@ class Dialog:
 
 
 class ConfirmDialog(Dialog):
-    """A question with its answers as (words, kind, command)."""
+    """A question with its answers as (words, kind, command); Return gives `first`, else the last."""
 
     def __init__(
-        self, look: Look, title: str, text: str, *answers: tuple[str, str, Callable[[], object]]
+        self,
+        look: Look,
+        title: str,
+        text: str,
+        *answers: tuple[str, str, Callable[[], object]],
+        first: str = "",
     ) -> None:
         super().__init__(look, title, 460)
         words = look.label(self.body, text, 13, colour=look.palette.second, width=self.width - look.px(52))
         words.pack(anchor="w", padx=look.px(24))
-        self.buttons(*answers)
+        self.buttons(answers, first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12393,9 +15041,6 @@ class VideoTile:
         self._photo = ImageTk.PhotoImage(blank, master=canvas)
         if not self._item:
             self._item = canvas.create_image(0, 0, anchor="nw", tags=("tile", tag))
-            canvas.tag_bind(tag, "<Enter>", lambda _: self.stage.hover(self))
-            canvas.tag_bind(tag, "<Double-Button-1>", lambda _: self.stage.pin(self.key))
-            canvas.tag_bind(tag, "<Button-3>", lambda event: self.stage.tile_menu(self.key, event))
             canvas.tag_lower(tag)
         canvas.itemconfigure(self._item, image=self._photo)
         self._asked = ()
@@ -12419,8 +15064,6 @@ class VideoTile:
     def remove(self) -> None:
         """Leave the stage."""
         self.stage.canvas.delete(self._item)
-        for event in ("<Enter>", "<Double-Button-1>", "<Button-3>"):
-            self.stage.canvas.tag_unbind(f"tile:{self.key}", event)
         self._photo = None
 
 
@@ -12451,6 +15094,9 @@ class Stage(Painted):
         canvas = self.canvas
         canvas.bind("<Configure>", lambda _: self.arrange())
         canvas.bind("<Leave>", lambda _: self.hover(None))
+        canvas.bind("<Motion>", self._moved)
+        canvas.bind("<Double-Button-1>", self._twice)
+        canvas.bind("<Button-3>", lambda event: self.tile_menu(self._tile_at(event), event))
         canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
         canvas.bind("<Button-4>", lambda _: self._wheel(1))
         canvas.bind("<Button-5>", lambda _: self._wheel(-1))
@@ -12647,6 +15293,7 @@ class Stage(Painted):
     def hover(self, tile: VideoTile | None) -> None:
         """Show the small buttons of the tile under the mouse."""
         self.canvas.delete("hover")
+        self.cool("hover")
         self._hover_photos.clear()
         self.under = tile.key if tile else None
         if tile is None or tile.box[2] < self.look.px(110):
@@ -12662,17 +15309,16 @@ class Stage(Painted):
                 *icons[:1],
             ]
         left = right - px(36) * len(icons)
-        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"), "hover:back")
+        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"))
         for at, (icon, command) in enumerate(icons):
-            tag = f"hover:{icon}"
             shown = look.icon(icon, 18, "#7FAAFF" if icon == "pin" and self.pinned == tile.key else "#FFFFFF")
-            self._over(left + px(36) * at + px(9), y + px(17), shown, tag)
-            self.canvas.tag_bind(tag, "<Button-1>", lambda _, run=command: run())  # type: ignore[misc]
+            self._over(left + px(36) * at + px(9), y + px(17), shown)
+            self.spot(f"hover:{icon}", (left + px(36) * at, y + px(10), px(36), px(32)), command)
         self._facts(tile)
 
-    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
+    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
         self._hover_photos.append(photo)
-        self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover", tag))
+        self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
 
     def _poor(self, key: int | str) -> bool:
         one = next((one for one in self._shown.people if one.id == key), None)
@@ -12700,7 +15346,6 @@ class Stage(Painted):
                 x,
                 y,
                 self.look.box(font.measure(words) + self.look.px(16), self.look.px(24), 7, "#14181F"),
-                "hover:facts",
             )
             self.canvas.create_text(
                 x + self.look.px(8),
@@ -12712,7 +15357,7 @@ class Stage(Painted):
                 tags=("hover",),
             )
 
-    def tile_menu(self, key: int | str, event: tk.Event[tk.Canvas] | None) -> None:
+    def tile_menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
         """What can be done with this person."""
         if not isinstance(key, int):
             return
@@ -12732,6 +15377,23 @@ class Stage(Painted):
         else:
             zoom = max(0.1, min(8.0, (zoom or 0.6) * by))
             self.view = (zoom, x if x >= 0 else cx, y if y >= 0 else cy)
+
+    def _tile_at(self, event: tk.Event[tk.Canvas]) -> int | str | None:
+        for key, tile in self.tiles.items():
+            x, y, wide, tall = tile.box
+            if x <= event.x < x + wide and y <= event.y < y + tall:
+                return key
+        return None
+
+    def _moved(self, event: tk.Event[tk.Canvas]) -> None:
+        key = self._tile_at(event)
+        if key != self.under:
+            self.hover(None if key is None else self.tiles[key])
+
+    def _twice(self, event: tk.Event[tk.Canvas]) -> None:
+        key = self._tile_at(event)
+        if key is not None and self.spot_at(event.x, event.y) is None:
+            self.pin(key)
 
     def _wheel(self, way: int) -> None:
         if self.under == "screen":
@@ -12763,8 +15425,11 @@ class Stage(Painted):
             self.turn(by)
 
     def close(self) -> None:
-        """End the painters."""
+        """End the painters; let the pictures go while Tk still knows them."""
         self.painter.close()
+        for tile in self.tiles.values():
+            tile.remove()
+        self.tiles.clear()
 
 
 class ToastStack:
@@ -12815,6 +15480,7 @@ class ToastStack:
 
     def _draw(self) -> None:
         self.stage.canvas.delete("toast")
+        self.stage.cool("toast")
         self._photos.clear()
         y = self.stage.look.px(20)
         for toast in self._toasts:
@@ -12842,14 +15508,14 @@ class ToastStack:
             x + px(46), y + height // 2, text=words, font=font, fill=p.text, anchor="w", tags=("toast",)
         )
         if action:
-            tag = f"toast:{number}"
             at = x + width - px(40)
             canvas.create_text(
-                at, y + height // 2, text=action, font=bold, fill=p.link, anchor="e", tags=("toast", tag)
+                at, y + height // 2, text=action, font=bold, fill=p.link, anchor="e", tags=("toast",)
             )
-            stage.on(tag, partial(self._act, number, command))
-        self._put(x + width - px(30), y + px(15), look.icon("close", 14, p.third), f"toast:x{number}")
-        stage.on(f"toast:x{number}", partial(self.drop, number))
+            act = partial(self._act, number, command)
+            stage.spot(f"toast:{number}", (at - action_room, y, action_room + px(6), height), act)
+        self._put(x + width - px(30), y + px(15), look.icon("close", 14, p.third), "toast")
+        stage.spot(f"toast:x{number}", (x + width - px(34), y, px(34), height), partial(self.drop, number))
 
     def _act(self, number: int, command: Callable[[], object] | None) -> None:
         self.drop(number)
@@ -12858,7 +15524,7 @@ class ToastStack:
 
     def _put(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
         self._photos.append(photo)
-        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("toast", tag))
+        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=(tag,))
 
 
 class Reactions:
@@ -13066,12 +15732,12 @@ class TopBar:
             key="F11",
         )
         self.full.canvas.pack(side="right", padx=(px(8), px(16)), pady=px(11))
-        group = Card(look, self.frame, 9).canvas
+        group = Card(look, self.frame, 10).canvas
         group.pack(side="right", padx=px(4))
         self.layouts: dict[str, Button] = {}
         for name, tip in self.LAYOUTS:
-            button = Button(look, group, commands[name], icon=name, kind="ghost", height=36, tip=tip)
-            button.canvas.pack(side="left")
+            button = Button(look, group, commands[name], icon=name, kind="ghost", height=32, tip=tip)
+            button.canvas.pack(side="left", padx=px(2), pady=px(2))
             self.layouts[name] = button
         self.people = Pill(look, self.frame, "Who is here", commands["users"])
         self.quality = Pill(look, self.frame, "Connection to the host")
@@ -13110,9 +15776,8 @@ class TopBar:
         )
         if shot.link == "reconnecting":
             words, bars, colour = tr("No link"), 1, p.bad
-        self.quality.show(
-            words if self._narrow else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars
-        )
+        brief = self._narrow or shot.link == "reconnecting"
+        self.quality.show(words if brief else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars)
         if shot.pin:
             self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Copy"), lead="PIN")
         else:
@@ -13249,7 +15914,6 @@ class ChatRow:
         fill = p.accent if line.own else p.card
         view.image(left, y, look.box(box_wide, box_tall, 13, fill, p.warn if line.to else "", 1))
         colour = p.on_accent if line.own else p.text
-        tag = f"chat:{line.n}"
         if shaped(line.text):
             for at, words in enumerate(lines):
                 view.image(
@@ -13260,18 +15924,16 @@ class ChatRow:
                 )
             return
         for at, words in enumerate(lines):
-            item = view.canvas.create_text(
+            view.canvas.create_text(
                 left + px(13),
                 y + px(9) + at * step,
                 text=words,
                 font=look.font(13),
                 fill=colour,
                 anchor="nw",
-                tags=(tag,),
             )
-            self._links(view, item, words, left + px(13), y + px(9) + at * step, colour)
+            self._links(view, words, left + px(13), y + px(9) + at * step, colour)
         self._emoji(view, lines, left + px(13), y + px(9), step)
-        self.panel.selectable(tag, self)
 
     def _head(self, view: ListView, y: int, width: int) -> None:
         look, px, p, line = view.look, view.look.px, view.look.palette, self.line
@@ -13287,21 +15949,21 @@ class ChatRow:
             return
         view.image(px(4), y + px(26), look.avatar(line.sender, 32))
         name = look.clip(plain(line.sender), look.font(13, bold=True), width - px(190))
-        view.text(px(46), middle, name, 13, bold=True)
-        x = px(54) + look.font(13, bold=True).measure(name)
+        item = view.text(px(46), middle, name, 13, bold=True)
+        x = view.canvas.bbox(item)[2] + px(8)
         view.text(x, middle, words, 12, colour=p.third)
         if line.to:
             x += look.font(12).measure(words) + px(8)
             view.text(x, middle, private, 12, colour=p.warn)
             room = look.font(12, bold=True).measure(tr("Reply"))
-            tags = view.action(
+            view.spot(
                 f"reply{line.n}",
                 (width - room - px(14), y + px(3), room + px(10), px(22)),
                 partial(self.panel.to, line.sender),
             )
-            view.text(width - px(8), middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e", tags=tags)
+            view.text(width - px(8), middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
 
-    def _links(self, view: ListView, item: int, words: str, x: int, y: int, colour: str) -> None:
+    def _links(self, view: ListView, words: str, x: int, y: int, colour: str) -> None:
         font = view.look.font(13)
         for found in LINK.finditer(words):
             start, end = x + font.measure(words[: found.start()]), x + font.measure(words[: found.end()])
@@ -13310,13 +15972,11 @@ class ChatRow:
             target = next(
                 (link for link in LINK.findall(self.line.text) if link.startswith(found[0])), found[0]
             )
-            view.canvas.tag_bind(item, "<Double-Button-1>", lambda _, to=target: webbrowser.open(to))  # type: ignore[misc]
-            tags = view.action(
-                f"link{self.line.n}:{found.start()}:{y}",
+            view.spot(
+                f"link{self.line.n}:{found.start()}",
                 (start, y, end - start, font.metrics("linespace")),
                 partial(webbrowser.open, target),
             )
-            view.canvas.create_rectangle(start, y, end, base, fill="", outline="", tags=tags)
 
     def _emoji(self, view: ListView, lines: Sequence[str], x: int, y: int, step: int) -> None:
         """Our pictures where the blanks stand."""
@@ -13573,6 +16233,7 @@ class ChatPanel:
         self.composer = Composer(look, self.frame, self._send, attach)
         self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
         self.list = ListView(look, self.frame, stick=True)
+        self.list.canvas.bind("<Button-3>", self._menu)
         self.list.canvas.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
         self._notes: list[tuple[int, str]] = []
         self._seen: tuple[Any, ...] = ()
@@ -13622,16 +16283,17 @@ class ChatPanel:
     def _send(self, text: str, to: str) -> None:
         self.act({"do": "private", "to": to, "text": text} if to else {"do": "chat", "text": text})
 
-    def selectable(self, tag: str, row: ChatRow) -> None:
-        """A right click on a message offers to copy it."""
-        self.list.canvas.tag_bind(tag, "<Button-3>", lambda event: self._menu(event, row))
-
-    def _menu(self, event: tk.Event[tk.Canvas], row: ChatRow) -> None:
+    def _menu(self, event: tk.Event[tk.Canvas]) -> None:
+        """A right click on a message offers to copy or answer it."""
+        row = self.list.row_at(event.y)
+        if not isinstance(row, ChatRow):
+            return
+        line = row.line
         entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Copy"), lambda: copy_text(self.look.root, row.line.text))
+            (tr("Copy"), partial(copy_text, self.look.root, line.text))
         ]
-        if not row.line.own:
-            entries.append((tr("Answer in private"), partial(self.to, row.line.sender)))
+        if not line.own:
+            entries.append((tr("Answer in private"), partial(self.to, line.sender)))
         self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
 
 
@@ -13665,8 +16327,8 @@ class PersonRow:
             view.text(px(52), middle + px(10), " · ".join(parts), 11, colour=p.second, room=room)
         x = width - px(6)
         if not self.own:
-            tags = view.action(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
-            view.image(x - px(14), middle, look.icon("more", 18, p.second), "center", tags)
+            view.spot(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
+            view.image(x - px(14), middle, look.icon("more", 18, p.second), "center")
         x -= px(34)
         view.image(
             x,
@@ -13766,9 +16428,9 @@ class FileRow:
         x = px(66)
         for name, words, command in self.actions:
             room = look.font(12, bold=True).measure(words) + px(24)
-            tags = view.action(f"{name}{one.file}", (x, y + px(66), room, px(30)), command)
+            view.spot(f"{name}{one.file}", (x, y + px(66), room, px(30)), command)
             main = name in ("download", "open")
-            view.image(x, y + px(66), look.box(room, px(30), 8, p.accent if main else p.raised), tags=tags)
+            view.image(x, y + px(66), look.box(room, px(30), 8, p.accent if main else p.raised))
             view.text(
                 x + room // 2,
                 y + px(81),
@@ -13777,7 +16439,6 @@ class FileRow:
                 bold=True,
                 colour=p.on_accent if main else p.text,
                 anchor="center",
-                tags=tags,
             )
             x += room + px(8)
 
@@ -13904,12 +16565,12 @@ class MeetingRow:
     def draw(self, view: ListView, y: int, width: int) -> None:
         """Draw it."""
         look, px, p = view.look, view.look.px, view.look.palette
-        tags = view.action(f"meeting:{self.place}", (0, y, width, px(66)), self.choose)
+        view.spot(f"meeting:{self.place}", (0, y, width, px(66)), self.choose)
         fill, ring = (p.chosen, p.focus) if self.chosen else (p.card, "")
-        view.image(0, y, look.box(width, px(66), 12, fill, ring, 2), tags=tags)
-        view.image(px(14), y + px(13), look.avatar(self.host, 40), tags=tags)
+        view.image(0, y, look.box(width, px(66), 12, fill, ring, 2))
+        view.image(px(14), y + px(13), look.avatar(self.host, 40))
         room = width - px(68) - px(50)
-        view.text(px(68), y + px(24), self.title, 14, bold=True, room=room, tags=tags)
+        view.text(px(68), y + px(24), self.title, 14, bold=True, room=room)
         words = (
             f"{self.host} · "
             + (tr("1 person") if self.people == 1 else tr("{count} people", count=self.people))
@@ -13917,9 +16578,9 @@ class MeetingRow:
         )
         if self.other_version:
             words = tr("Another version of ConnectSphere: both need the same")
-        view.text(px(68), y + px(46), words, 12, colour=p.second, room=room, tags=tags)
+        view.text(px(68), y + px(46), words, 12, colour=p.second, room=room)
         if self.pin:
-            view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center", tags)
+            view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center")
 
 
 class PreviewCard:
@@ -14377,6 +17038,7 @@ class SettingsDialog(Dialog):
             for name, words, icon in self.PAGES
         }
         for tab in self.tabs.values():
+            tab.left = True
             tab.canvas.pack(padx=px(12), pady=px(3))
         Button(look, side, self.close, tr("Done"), kind="primary", width=px(176)).canvas.pack(
             side="bottom", padx=px(12), pady=px(20)
@@ -14423,7 +17085,7 @@ class SettingsDialog(Dialog):
         look, px = self.look, self.look.px
         self._words("Microphone")
         self._device("mic", self.page).canvas.pack(fill="x")
-        self.meter = Meter(look, self.page, 44, 11, 9)
+        self.meter = Meter(look, self.page, (self.width - px(262)) // px(11), 11, 9)
         self.meter.canvas.pack(anchor="w", pady=px(12))
         self._words("Speaker")
         row = look.frame(self.page, look.palette.panel)
@@ -14795,7 +17457,7 @@ class MainAppView:
         self.pager.wipe()
         shown = min(stage.pages, 8)
         self.pager.canvas.configure(width=px(150 + 16 * shown))
-        self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center", ("back",))
+        self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center")
         x = px(30)
         for at in range(shown):
             here = at == min(stage.page, shown - 1)
@@ -14803,7 +17465,7 @@ class MainAppView:
                 x, px(14), self.look.box(px(14 if here else 7), px(7), 4, p.focus if here else p.line)
             )
             x += px(22 if here else 15)
-        self.pager.image(x + px(8), px(17), self.look.icon("right", 18, p.second), "center", ("on",))
+        self.pager.image(x + px(8), px(17), self.look.icon("right", 18, p.second), "center")
         self.pager.text(
             x + px(28),
             px(17),
@@ -14811,8 +17473,8 @@ class MainAppView:
             12,
             colour=p.second,
         )
-        self.pager.on("back", partial(stage.turn, -1))
-        self.pager.on("on", partial(stage.turn, 1))
+        self.pager.spot("back", (0, 0, px(26), px(34)), partial(stage.turn, -1))
+        self.pager.spot("on", (x, 0, px(200), px(34)), partial(stage.turn, 1))
 
     # what the user does
 
@@ -14960,6 +17622,7 @@ class MainAppView:
                 tr("They cannot come back into this meeting."),
                 (tr("Cancel"), "plain", lambda: None),
                 (tr("Remove"), "danger", partial(self.act, {"do": "remove", "who": name})),
+                first=tr("Cancel"),
             )
         )
 
@@ -14995,6 +17658,7 @@ class MainAppView:
                     stay,
                     (tr("Leave"), "plain", self.leave),
                     end,
+                    first=tr("Leave"),
                 )
             )
         else:
@@ -15160,6 +17824,7 @@ class WindowLoop:
 
     def restyle(self) -> None:
         """Build everything anew in the colours, size and language now chosen."""
+        before = self.look
         self._style()
         controller = self.controller
         if controller is not None and self.view is not None:
@@ -15167,6 +17832,7 @@ class WindowLoop:
             self._enter(controller)
         elif self.start is not None:
             self.show_start("")
+        before.forget()
 
     def show_start(self, trouble: str) -> None:
         """Show the start window, with a reason why one is back."""
@@ -15254,7 +17920,7 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
 
 # ======================================================================================
 # [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
+# Uses: BASICS, CALL, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
 # ======================================================================================
 
 
@@ -15277,8 +17943,26 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UsageError("The PIN must not be empty.")
     if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
         raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
-    if options.json and not options.list:
-        raise UsageError("--json goes with --list.")
+    if options.join is not None and not options.join.partition(":")[0]:
+        raise UsageError("--join needs an address.")
+    if options.json and not (options.list or options.doctor):
+        raise UsageError("--json goes with --list and --doctor.")
+
+
+LIMIT_OPTIONS: Final[Mapping[str, str]] = {
+    "--largest-file": "the size of one file (2GB)",
+    "--largest-person": "of all files of one person (8GB)",
+    "--largest-meeting": "of all files together (32GB)",
+    "--free-disk": "what must stay free on this disk (1GB)",
+}
+
+
+def parse_size(text: str) -> int:
+    """A size in bytes from "500", "64 kB", "2GB", 1.5TB ...: binary units, as Explorer counts."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?([kmgt]?)i?b?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text} is no size such as 500MB or 2GB")
+    return int(float(found[1]) * (1 << 10 * " kmgt".index(found[2].lower() or " ")))
 
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -15290,13 +17974,14 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
     only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
     only.add_argument("--list", action="store_true", help="print the meetings on this network")
+    only.add_argument("--doctor", action="store_true", help="what stands in the way here, and the next step")
     only.add_argument(
         "--demo", nargs="?", type=int, const=6, metavar="N", help="a meeting of N (6) simulated participants"
     )
     only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    parser.add_argument("--json", action="store_true", help="with --list, --doctor: as JSON")
     parser.add_argument("--headless", action="store_true", help="no window: commands in, events out, as JSON")
     parser.add_argument("--name", help="your name")
     parser.add_argument("--title", help="the meeting's title")
@@ -15307,6 +17992,8 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--mic", metavar="MIC", help="none, default, tone, an index or a WAV file")
     parser.add_argument("--speaker", metavar="SPEAKER", help="none, default, an index or a WAV file to write")
     parser.add_argument("--downloads", metavar="DIR", help="where accepted files go")
+    for name, words in LIMIT_OPTIONS.items():
+        parser.add_argument(name, type=parse_size, metavar="SIZE", help=f"host: {words}")
     parser.add_argument("--host-key", metavar="FILE", help="the secret that makes its holder the host")
     parser.add_argument("--new", action="store_true", help="open a window although one is open")
     parser.add_argument("--log", metavar="FILE", help="write the log there")
@@ -15445,6 +18132,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
     """What the server needs, from the command line."""
     name = clean_name(options.name) if options.name else own_name()
     key = options.host_key
+    limits = [name[2:].replace("-", "_") for name in LIMIT_OPTIONS]
     return ServerOptions(
         title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
         host_name=name,
@@ -15452,6 +18140,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
         base=options.port or DEFAULT_PORT,
         bind=options.bind,
         host_key=make_host_key(Path(key) if key else home / "host.key"),
+        **{key: value for key in limits if (value := getattr(options, key)) is not None},
     )
 
 
@@ -15475,6 +18164,28 @@ def say(event: Json) -> None:
     """One event as a line on standard output."""
     sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def prepare_streams() -> None:
+    """UTF-8 in and out everywhere; a windowed Windows program takes the console it was started from."""
+    if sys.platform == "win32" and sys.stdout is None and ctypes.windll.kernel32.AttachConsole(-1):
+        for name, console, mode in (
+            ("stdin", "CONIN$", "r"),
+            ("stdout", "CONOUT$", "w"),
+            ("stderr", "CONOUT$", "w"),
+        ):
+            setattr(sys, name, open(console, mode))  # noqa: SIM115 - open until the end
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def complain(error: object) -> None:
+    """One sentence on standard error; a windowed Windows program that has none shows it."""
+    if sys.platform == "win32" and sys.stderr is None:
+        ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
+    else:
+        print(f"connectsphere: {error}", file=sys.stderr)
 
 
 # -- roles: each takes the options and returns the exit status --------------------------------------------
@@ -15505,7 +18216,10 @@ def role_serve_child(options: argparse.Namespace) -> int:
         stop.set()
 
     Worker("parent", wait_for_the_end).start()
-    return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
+    try:
+        return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
+    except Refused:
+        return 1  # the parent was told, and says it
 
 
 def has_display() -> bool:
@@ -15612,6 +18326,19 @@ def role_list(options: argparse.Namespace) -> int:
     return 0
 
 
+def role_doctor(options: argparse.Namespace) -> int:
+    """Checks this machine and its network."""
+    found = diagnose(examine(client_options(options)))
+    if options.json:
+        findings = [finding._asdict() for finding in found.findings]
+        print(json.dumps({**found._asdict(), "findings": findings}, ensure_ascii=False))
+        return 0
+    for finding in found.findings:
+        print(f"{finding.state:5} {finding.words}")
+    print(f"\n{found.verdict}\nNext step: {found.next_step}")
+    return 0
+
+
 def role_find(options: argparse.Namespace) -> int:
     """Finds the meeting and joins it."""
     home = home_directory()
@@ -15626,7 +18353,7 @@ def role_find(options: argparse.Namespace) -> int:
         ad = find_meeting(finder, known, bool(chosen.pin))
     except Refused as refused:
         say({"event": "denied", "time": time.time(), "code": refused.code, "reason": refused.reason})
-        return 1
+        raise
     finally:
         finder.close()
     chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint
@@ -15642,6 +18369,7 @@ ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "host": role_host,
     "join": role_join,
     "list": role_list,
+    "doctor": role_doctor,
 }
 
 
@@ -15659,13 +18387,11 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> int:
     """Run the role that the command line names; returns the exit status."""
     try:
+        prepare_streams()
         return run(sys.argv[1:])
-    except UsageError as error:
-        print(f"connectsphere: {error}", file=sys.stderr)
-        return 2
     except ConnectSphereError as error:
-        print(f"connectsphere: {error}", file=sys.stderr)
-        return 1
+        complain(error)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
 

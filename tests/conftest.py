@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import hypothesis
 import pytest
 from headless import Headless
 from lan import Lan, why_not
@@ -25,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error::ResourceWarning")
     config.addinivalue_line("filterwarnings", "error::pytest.PytestUnraisableExceptionWarning")
     config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
+    hypothesis.settings.register_profile("suite", deadline=None, max_examples=60)  # machines are busy
+    hypothesis.settings.load_profile("suite")
     adopt_orphans()
 
 

@@ -16,6 +16,7 @@ from headless import PROGRAM, ROOT, environment, free_base
 import connectsphere
 
 LOOPBACK = "127.0.0.1"
+ALONE = "127.41.7.9"  # discovery on another loopback address is a world of its own
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROLES = ("--host", "--serve", "--join", "--list", "--demo", "--doctor")
 OPTIONS = (
@@ -126,7 +127,7 @@ def test_an_address_that_accepts_and_never_answers(run: Run) -> None:
 
 
 def test_nothing_to_join(run: Run) -> None:
-    done = run("--headless", "--bind", LOOPBACK, "--port", str(free_base()), timeout=14)
+    done = run("--headless", "--bind", ALONE, "--port", str(free_base()), timeout=14)
     assert_one_sentence(done.stderr)
     assert done.returncode == 1
     assert denied_codes(done.stdout) == ["no_meeting"]
@@ -139,7 +140,7 @@ def denied_codes(output: str) -> list[str]:
 
 
 def test_an_empty_list_is_json(run: Run) -> None:
-    done = run("--list", "--json", "--bind", LOOPBACK, "--port", str(free_base()))
+    done = run("--list", "--json", "--bind", ALONE, "--port", str(free_base()))
     assert (json.loads(done.stdout), done.stderr, done.returncode) == ([], "", 0)
 
 

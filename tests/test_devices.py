@@ -17,9 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sound import VirtualSound, best_match, missing, speech_like, virtual_sound
+from sound import VirtualSound, missing, speech_like, typical_match, virtual_sound
 
 import connectsphere as cs
 
@@ -336,6 +336,7 @@ def test_float_extensible_and_streamed_wav(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 43), st.integers(0, 255))
+@example(39, 255)  # a rate of 4 GHz
 def test_damaged_wav_is_refused_or_played(at: int, value: int) -> None:
     data = bytearray(riff(1, 16, bytes(range(200))))
     data[at] = value
@@ -455,7 +456,7 @@ def test_microphone_hears_what_is_said(sound_card: VirtualSound, tmp_path: Path)
     took = time.perf_counter() - start
     player.join(10)
     assert took == pytest.approx(340 * cs.BLOCK_SECONDS, abs=0.3)
-    assert best_match(said[::3], heard)[0] > 0.95
+    assert typical_match(said[::3], heard) > 0.95
 
 
 def test_speaker_says_what_is_written(sound_card: VirtualSound) -> None:
@@ -465,7 +466,7 @@ def test_speaker_says_what_is_written(sound_card: VirtualSound) -> None:
         for block in np.concatenate((said, np.zeros(16_128, np.int16))).reshape(-1, 256):
             speaker.write(block)
     speaker.close()
-    assert best_match(said, heard[0])[0] > 0.95
+    assert typical_match(said, heard[0]) > 0.95
 
 
 def test_devices_are_listed_and_open_by_their_number(sound_card: VirtualSound) -> None:
@@ -477,21 +478,35 @@ def test_devices_are_listed_and_open_by_their_number(sound_card: VirtualSound) -
     assert len(take(cs.open_microphone(number), 3)) == 768
 
 
-def test_sound_card_pulled_out_says_so(sound_card: VirtualSound) -> None:
-    microphone = cs.open_microphone("default")
-    speaker = cs.open_speaker("default", time.monotonic())
-    microphone.read()
-    sound_card.server.kill()
+PULLED_OUT = """
+import os, sys, time, connectsphere, numpy
+if sys.argv[1] == "mic":
+    use = connectsphere.open_microphone("default").read
+else:
+    speaker = connectsphere.open_speaker("default", time.monotonic())
+    use = lambda: speaker.write(numpy.zeros(256, numpy.int16))
+try:
+    use()
+    print("works", flush=True)
+    while True:
+        use()
+except connectsphere.DeviceError as fault:
+    print(fault.reason, flush=True)
+os._exit(0)  # a driver whose server died may never come back
+"""
 
-    def use(function: Callable[[], object]) -> None:
-        for _ in range(1_000):
-            function()
 
-    assert "unplugged" in error(lambda: use(microphone.read))
-    assert "unplugged" in error(lambda: use(lambda: speaker.write(np.zeros(256, np.int16))))
-    microphone.close()
-    speaker.close()
-    assert threading.active_count() == 1
+@pytest.mark.parametrize("what", ["mic", "speaker"])
+def test_sound_card_pulled_out_says_so(sound_card: VirtualSound, what: str) -> None:
+    command = [sys.executable, "-c", PULLED_OUT, what]
+    root = Path(cs.__file__).parent
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "works\n"
+        sound_card.server.kill()
+        start = time.perf_counter()
+        assert program.communicate(timeout=30)[0].strip().endswith(("stopped working.", "does not answer."))
+        assert time.perf_counter() - start < 10
 
 
 def test_close_ends_a_waiting_reader(sound_card: VirtualSound) -> None:

@@ -46,10 +46,7 @@ class TestWire:
             cs.parse_question(data[:511])
 
     def test_answer_and_beacon(self) -> None:
-        assert cs.parse_answer(cs.discovery_answer(NONCE, FIELDS, 512)) == (
-            NONCE,
-            {"connectsphere": "answer", "nonce": NONCE} | FIELDS,
-        )
+        assert cs.parse_answer(cs.discovery_answer(NONCE, FIELDS, 512)) == (NONCE, FIELDS)
         assert cs.parse_answer(cs.discovery_answer("", FIELDS, 512))[0] is None
 
     @given(st.text(max_size=64), st.text(max_size=32))

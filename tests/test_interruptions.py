@@ -1,4 +1,4 @@
-"""Interruptions: a meeting goes on after its server died, its cable was out, its laptop slept, its address changed."""
+"""A meeting goes on after its server died, its cable was out, its laptop slept, its address changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BACK = 15.0  # seconds in which everyone is back after the host is
 LONG = os.environ.get("CONNECTSPHERE_LONG_TESTS") == "1"
 
 
-# -- the room: resume tokens and what is kept ---------------------------------------------------------------
+# -- the room: resume tokens and what is kept --------------------------------------------------------------
 
 
 def a_room() -> cs.Room:
@@ -35,7 +35,7 @@ def a_room() -> cs.Room:
 
 
 def spared(room: cs.Room, token: str, now: float, name: str = "Ben") -> bool:
-    return room.claim(token, name, now)[1]
+    return room.claim(token, now) == (name, True)
 
 
 def test_a_token_is_good_until_its_successor_is_acknowledged_and_no_longer() -> None:
@@ -47,7 +47,7 @@ def test_a_token_is_good_until_its_successor_is_acknowledged_and_no_longer() -> 
     assert spared(room, first, 3.0) and spared(room, second, 3.0)
     room.handle(ben.id, {"type": "resumed"}, 4.0, 0.0)
     assert not spared(room, first, 5.0)
-    assert room.claim(first, "Ben", 5.0)[0] is None, "it no longer owns the name either"
+    assert room.claim(first, 5.0) == (None, False), "it no longer owns the name either"
     assert spared(room, second, 5.0)
 
 
@@ -59,13 +59,13 @@ def test_a_successor_that_never_arrived_dies_when_the_old_token_is_used_again() 
     assert not spared(room, unheard, 3.0)
     assert spared(room, third, 3.0)
     assert [one.name for one in room.members.values()] == ["Ben"]
-    assert isinstance(effects[0], cs.Replaced) and effects[0].id != ben.id
+    assert isinstance(effects[0], cs.Expel) and effects[0].id != ben.id
 
 
 @pytest.mark.parametrize("reason", ["left", "removed"])
 def test_a_token_ends_with_leaving_and_removal(reason: str) -> None:
     room = a_room()
-    ben, first, _ = room.join("Ben", "member", "10.0.0.2", None, 0.0)
+    _, first, _ = room.join("Ben", "member", "10.0.0.2", None, 0.0)
     again, second, _ = room.join("Ben", "member", "10.0.0.2", first, 1.0)
     room.leave(again.id, reason, 2.0)
     assert not spared(room, first, 2.0) and not spared(room, second, 2.0)
@@ -83,7 +83,6 @@ def test_a_token_is_for_one_name_and_never_makes_a_host() -> None:
     room = a_room()
     host, token, _ = room.join("Ana", "host", "10.0.0.1", None, 0.0)
     room.leave(host.id, "lost", 1.0)
-    assert not spared(room, token, 2.0, "Ben")
     other, _, _ = room.join("Ben", "member", "10.0.0.1", token, 2.0)
     assert other.name == "Ben"
     back, _, _ = room.join("Ana", "member", "10.0.0.1", token, 3.0)
@@ -134,7 +133,7 @@ def test_what_is_said_is_kept_before_it_is_told() -> None:
         assert isinstance(room.handle(ben.id, message, 1.0, 0.0)[0], cs.Keep)
 
 
-# -- the journal --------------------------------------------------------------------------------------------
+# -- the journal -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -260,7 +259,7 @@ def test_the_pin_is_in_no_file_of_the_journal(identity: cs.Identity) -> None:
     keeper.close()
 
 
-# -- devices that fail ---------------------------------------------------------------------------------------
+# -- devices that fail -------------------------------------------------------------------------------------
 
 
 class Gadget(cs.DeviceThread):
@@ -382,13 +381,12 @@ def test_a_speaker_that_was_pulled_out_comes_back(monkeypatch: pytest.MonkeyPatc
     assert told == ["speaker live", "speaker failed", "speaker live"]
 
 
-# -- the server dies ------------------------------------------------------------------------------------------
+# -- the server dies ---------------------------------------------------------------------------------------
 
 
 def children_of(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text() if Path("/proc").exists() else ""
     threads = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in threads for child in each.read_text().split()] or list(map(int, text.split()))
+    return [int(child) for each in threads for child in each.read_text().split()]
 
 
 def child_in_role(pid: int, role: str) -> int:
@@ -524,7 +522,7 @@ def test_a_mixer_that_was_killed_is_replaced_and_sound_goes_on(meeting: Starts) 
     assert not ben.seen("reconnecting")
 
 
-# -- in one process: many clients, and one that has forgotten the PIN ------------------------------------------
+# -- in one process: many clients, and one that has forgotten the PIN --------------------------------------
 
 
 class Crowd:
@@ -570,7 +568,7 @@ def test_thirty_clients_come_back_under_their_names_without_the_pin(meeting: Sta
             one.options.pin = ""  # from here on nobody could prove it
         kill_server(server)
         crowd.wait("reconnecting", NOTICED)
-        again, _ = serve(meeting, *facts, base=base, home=server.home)
+        serve(meeting, *facts, base=base, home=server.home)
         back = time.monotonic()
         crowd.wait("reconnected", BACK)
         took = time.monotonic() - back
@@ -594,7 +592,7 @@ def test_a_client_that_crashed_comes_back_to_its_name_without_the_pin(meeting: S
     ana.wait("users", users=lambda users: sorted(u["name"] for u in users) == ["Ana", "Ben"])
 
 
-# -- sleep ------------------------------------------------------------------------------------------------------
+# -- sleep -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP here")
@@ -662,7 +660,7 @@ def test_a_server_that_was_stopped_for_a_while(meeting: Starts) -> None:
     assert noticed <= NOTICED
 
 
-# -- cables and addresses, in network namespaces ---------------------------------------------------------------
+# -- cables and addresses, in network namespaces -----------------------------------------------------------
 
 
 def lan_meeting(meeting: Starts, lan: Lan) -> tuple[Headless, Headless]:
@@ -739,4 +737,3 @@ def test_the_hosts_address_changed_in_mid_call(lan: Callable[[int], Lan], meetin
     print(f"a host that had moved was found by its fingerprint after {time.monotonic() - changed:.1f} s")
     ben.send(do="chat", text="found you")
     ana.wait("chat", text="found you")
-

@@ -302,7 +302,7 @@ class TestHostKey:
         path = tmp_path / "host.key"
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(cs.UsageError, match=r"host\.key"):
+        with pytest.raises(cs.ConnectSphereError, match=r"host\.key"):
             cs.load_host_key(path)
 
 

@@ -1,0 +1,12 @@
+# Sourced by the build scripts: `$python` checked, and build/work/venv with the packages of requirements.txt.
+python=${PYTHON:-python3}
+"$python" -c 'import tkinter' || { echo "$python has no tkinter (package python3-tk)" >&2; exit 1; }
+mkdir -p build/work
+if ! cmp -s build/requirements.txt build/work/installed; then
+    "$python" -m venv --clear build/work/venv
+    build/work/venv/bin/pip install -q --require-hashes -r build/requirements.txt
+    cp build/requirements.txt build/work/installed
+fi
+# The same source gives the same bytes: a fixed time and a fixed order of hashes.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+export SOURCE_DATE_EPOCH PYTHONHASHSEED=1

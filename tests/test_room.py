@@ -1,0 +1,890 @@
+"""Who is in the meeting, who may do what, and who must receive what: the server's truth without a network."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import wire_examples
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from connectsphere import (
+    CLIENT_MESSAGES,
+    HISTORY,
+    HOST_ONLY,
+    LINGER,
+    MAX_LINE,
+    MAX_NAME,
+    MAX_PEOPLE,
+    RATES,
+    RESUME_SECONDS,
+    SERVER_MESSAGES,
+    TICKET_SECONDS,
+    Effect,
+    Expel,
+    FileGone,
+    Json,
+    MeetingOver,
+    Member,
+    PeerFault,
+    Refused,
+    Reroute,
+    Room,
+    ShareStopped,
+    Silence,
+    Tell,
+    encode_line,
+    parse_message,
+    skeleton,
+)
+
+SHA = "0" * 64
+IN_ROOM = [kind for kind in CLIENT_MESSAGES if kind in Room("", "", "", lambda n: "")._handlers]
+BY_SERVER = {"hello", "pin", "pin_proof", "report", "decline", "admit", "leave", "ping"}
+
+
+class World:
+    """A room with a clock, whose random tokens count up, and who was told what."""
+
+    def __init__(self) -> None:
+        numbers = itertools.count(1)
+        self.room = Room("Algebra", "Ms Lee", "0f" * 16, lambda n: f"{next(numbers):0{2 * n}x}")
+        self.now = 100.0
+        self.told: dict[int, list[Json]] = {}
+        self.tokens: dict[int, str] = {}
+        self.effects: list[Effect] = []
+
+    def note(self, effects: list[Effect]) -> list[Effect]:
+        for effect in effects:
+            if isinstance(effect, Tell):
+                line = encode_line(effect.message)[:-1]
+                assert parse_message(line, SERVER_MESSAGES) == effect.message, (
+                    "what is said is what WIRE says"
+                )
+                for ident in effect.to:
+                    self.told.setdefault(ident, []).append(effect.message)
+        self.effects = effects
+        return effects
+
+    def join(
+        self, name: str = "Ana", role: str = "member", address: str = "10.0.0.9", token: str | None = None
+    ) -> Member:
+        member, fresh, effects = self.room.join(name, role, address, token, self.now)
+        self.tokens[member.id] = fresh
+        self.note(effects)
+        return member
+
+    def leave(self, member: Member, reason: str = "left") -> list[Effect]:
+        return self.note(self.room.leave(member.id, reason, self.now))
+
+    def say(self, member: Member, kind: str, **fields: Any) -> list[Effect]:
+        """What happens when `member` says it; rates are another matter."""
+        member.buckets.clear()
+        line = encode_line({"type": kind, **fields})[:-1]
+        message = parse_message(line, CLIENT_MESSAGES)
+        return self.note(self.room.handle(member.id, message, self.now, 1e9 + self.now))
+
+    def heard(self, member: Member, kind: str) -> list[Json]:
+        return [message for message in self.told.get(member.id, []) if message["type"] == kind]
+
+    def ticket(self, member: Member, plane: str, direction: str, **fields: Any) -> str:
+        self.say(member, "ticket", plane=plane, direction=direction, ref=1, **fields)
+        return str(self.heard(member, "ticket")[-1]["ticket"])
+
+    def offer(self, member: Member, size: int = 5, **fields: Any) -> str:
+        self.say(member, "file_offer", name="a.pdf", size=size, sha256=SHA, ref=1, **fields)
+        return str(self.heard(member, "file_ready")[-1]["file"])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def host(world: World) -> Member:
+    return world.join("Ms Lee", "host", "10.0.0.1")
+
+
+# ------------------------------------------------------------------------------------------ names
+
+
+class TestNames:
+    def test_the_server_makes_them_unique(self, world: World) -> None:
+        assert [world.join("Ana").name for _ in range(3)] == ["Ana", "Ana (2)", "Ana (3)"]
+
+    @pytest.mark.parametrize(
+        "other", ["ana", "ANA", "A n a", "\u0410n\u0430", "Ána", "A\u200bna", "Ａｎａ", "Ana."]
+    )
+    def test_a_name_that_looks_the_same_is_the_same(self, world: World, other: str) -> None:
+        world.join("Ana")
+        assert world.join(other).name.endswith(" (2)")
+
+    def test_a_suffix_that_somebody_chose_is_passed_over(self, world: World) -> None:
+        assert world.join("Ana (2)").name == "Ana (2)"
+        assert [world.join("Ana").name for _ in range(2)] == ["Ana", "Ana (3)"]
+
+    def test_a_name_stays_its_owners_after_leaving(self, world: World) -> None:
+        world.leave(world.join("Ana"))
+        assert world.join("Ana").name == "Ana (2)"
+
+    def test_long_names_stay_within_their_limit(self, world: World) -> None:
+        names = [world.join("x" * 60).name for _ in range(12)]
+        assert len(set(names)) == 12 and all(len(name) <= MAX_NAME for name in names)
+        assert names[-1] == "x" * (MAX_NAME - 5) + " (12)"
+
+    @pytest.mark.parametrize(
+        ("wanted", "given"),
+        [
+            ("  Ana \t\n Lee ", "Ana Lee"),
+            ("", "Guest"),
+            ("\u202e\u200b", "Guest"),
+            ("Ana\u202egnp", "Anagnp"),
+            ("A" + "\u0301" * 9 + "na", "\u00c1\u0301\u0301na"),
+            ("\ufb01n", "fin"),
+        ],
+    )
+    def test_names_are_cleaned(self, world: World, wanted: str, given: str) -> None:
+        assert world.join(wanted).name == given
+
+    def test_a_thousand_of_one_name_are_quick(self, world: World) -> None:
+        for _ in range(1_000):
+            last = world.join("Ana")
+            world.leave(last)
+        assert last.name == "Ana (1000)"
+        assert world.room.owned_names[skeleton("Ana")] == 1_001, "no search from the start each time"
+
+
+# ----------------------------------------------------------------------------------------- rights
+
+
+class TestRights:
+    def test_every_message_has_one_place(self) -> None:
+        assert set(IN_ROOM).isdisjoint(BY_SERVER)
+        assert set(IN_ROOM) | BY_SERVER == set(CLIENT_MESSAGES)
+
+    @pytest.mark.parametrize("kind", sorted(HOST_ONLY))
+    def test_members_may_not(self, world: World, host: Member, kind: str) -> None:
+        member = world.join("Ben")
+        before = world.room.roster()
+        effects = world.say(member, kind, **wire_examples.CLIENT[kind])
+        assert [type(effect) for effect in effects] == [Tell]
+        assert world.told[member.id][-1]["code"] == "not_allowed"
+        assert world.room.roster() == before
+
+    @pytest.mark.parametrize("kind", sorted(set(IN_ROOM)))
+    @pytest.mark.parametrize("role", ["host", "member"])
+    def test_everything_else_is_open_to_all(self, world: World, host: Member, kind: str, role: str) -> None:
+        one = host if role == "host" else world.join("Ben")
+        world.join("Cleo")
+        world.say(one, kind, **wire_examples.CLIENT[kind])
+        refused = any(message["code"] == "not_allowed" for message in world.heard(one, "error"))
+        assert refused == (role == "member" and kind in HOST_ONLY)
+
+    @pytest.mark.parametrize("kind", sorted(BY_SERVER - HOST_ONLY))
+    def test_what_the_server_answers_itself_is_unexpected_here(
+        self, world: World, host: Member, kind: str
+    ) -> None:
+        with pytest.raises(PeerFault, match="unexpected_message"):
+            world.say(host, kind, **wire_examples.CLIENT[kind])
+
+    @pytest.mark.parametrize("kind", sorted(IN_ROOM))
+    def test_who_is_gone_does_nothing(self, world: World, host: Member, kind: str) -> None:
+        member = world.join("Ben")
+        world.leave(member)
+        assert world.say(member, kind, **wire_examples.CLIENT[kind]) == []
+
+    def test_the_role_is_never_resumed(self, world: World, host: Member) -> None:
+        again = world.join("Ms Lee", "member", token=world.tokens[host.id])
+        assert (again.name, again.role) == ("Ms Lee", "member")
+
+
+class TestRates:
+    @pytest.mark.parametrize("kind", sorted(IN_ROOM))
+    def test_a_flood_is_dropped(self, world: World, host: Member, kind: str) -> None:
+        member = world.join("Ben")
+        burst, rate = RATES.get(kind, RATES["other"])
+        message = {"type": kind, **wire_examples.CLIENT[kind]}
+        for _ in range(int(burst)):
+            world.room.handle(member.id, message, world.now, 0.0)
+        with pytest.raises(PeerFault, match="flood"):
+            world.room.handle(member.id, message, world.now, 0.0)
+        world.room.handle(member.id, message, world.now + 1.01 / rate, 0.0)
+
+    def test_ones_flood_is_not_the_others(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        message = {"type": "chat", "text": "x"}
+        for _ in range(5):
+            world.room.handle(ana.id, message, world.now, 0.0)
+        assert world.room.handle(ben.id, message, world.now, 0.0)
+
+
+# ------------------------------------------------------------------------------------------- chat
+
+
+class TestChat:
+    def test_all_get_it_the_sender_too(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.say(ana, "chat", text=" hi\u202e ")
+        line = {"type": "chat", "n": 1, "id": ana.id, "from": "Ana", "text": "hi", "at": 1e9 + world.now}
+        assert world.heard(ana, "chat") == world.heard(ben, "chat") == [line]
+
+    def test_numbers_grow_over_all_kinds(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.say(ana, "chat", text="1")
+        world.say(ben, "private_chat", to_name="Ana", text="2")
+        world.say(ana, "reaction", emoji="🎉")
+        world.say(ana, "chat", text="4")
+        numbers = [m["n"] for m in world.told[ana.id] if "n" in m]
+        assert numbers == [1, 2, 3, 4]
+
+    def test_the_last_200_lines_are_kept_for_late_ones(self, world: World) -> None:
+        ana = world.join("Ana")
+        for number in range(HISTORY + 5):
+            world.say(ana, "chat", text=str(number))
+        late = world.room.welcome(world.join("Ben"))["chat"]
+        assert [line["text"] for line in late] == [str(number) for number in range(5, HISTORY + 5)]
+
+    @pytest.mark.parametrize("text", ["", "   ", "\u202e\u0000"])
+    def test_what_is_empty_is_not_said(self, world: World, text: str) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        assert world.say(ana, "chat", text=text) == []
+        assert world.say(ana, "private_chat", to_name="Ben", text=text) == []
+        assert world.say(ana, "reaction", emoji=text) == []
+        assert world.room.counter == 0 and not world.heard(ben, "chat")
+
+    def test_private_is_between_the_two(self, world: World, host: Member) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.say(ana, "private_chat", to_name="Ben", text="psst", ref=4)
+        assert len(world.heard(ana, "private_chat")) == len(world.heard(ben, "private_chat")) == 1
+        assert not world.heard(host, "private_chat")
+        assert world.heard(ana, "private_chat")[0]["ref"] == 4
+        assert "ref" not in world.heard(ben, "private_chat")[0], "it is the sender's own"
+        kept = [world.room.welcome(one)["private"] for one in (ana, ben, host)]
+        assert [[line["text"] for line in lines] for lines in kept] == [["psst"], ["psst"], []]
+        assert world.room.welcome(world.join("Cleo"))["private"] == []
+        assert world.room.welcome(ana)["chat"] == []
+
+    def test_private_history_comes_back_with_the_name_only(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.say(ana, "private_chat", to_name="Ben", text="psst")
+        world.leave(ben, "lost")
+        assert world.room.welcome(world.join("Ben"))["private"] == [], "another Ben"
+        again = world.join("Ben", token=world.tokens[ben.id])
+        assert [line["text"] for line in world.room.welcome(again)["private"]] == ["psst"]
+
+    def test_private_to_nobody(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.leave(ben)
+        world.say(ana, "private_chat", to_name="Ben", text="psst", ref=9)
+        error = world.told[ana.id][-1]
+        assert (error["code"], error["ref"]) == ("no_such_person", 9)
+
+    def test_a_full_meeting_fits_one_line(self, world: World) -> None:
+        """Names as long as they can be, in the longest script."""
+        for number in range(MAX_PEOPLE):
+            member = world.join("\U0001f600" * 24 + f"{number:08}")
+            world.say(member, "hand", up=True)
+        world.room.chat_lines.clear()
+        extra = dict.fromkeys(("video_up", "video_down", "audio_up", "audio_down"), "0" * 32)
+        welcome = {**world.room.welcome(member), **extra, "resume": SHA, "title": "\U0001f600" * 64}
+        assert len(encode_line(welcome)) <= MAX_LINE
+
+
+# ------------------------------------------------------------------------- hands, devices, muting
+
+
+class TestState:
+    def test_hand(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.say(ana, "hand", up=True)
+        assert world.heard(ben, "state")[-1]["user"]["hand"] == 1e9 + world.now
+        world.now += 1.0
+        world.say(ana, "hand", up=True)
+        assert len(world.heard(ben, "state")) == 1 and ana.hand == 1e9 + world.now - 1.0, "it keeps its place"
+        world.say(ana, "hand", up=False)
+        assert world.heard(ben, "state")[-1]["user"]["hand"] == 0.0
+
+    def test_mic(self, world: World) -> None:
+        ana = world.join("Ana")
+        effects = world.say(ana, "mic", on=True)
+        assert effects[0] == Silence(ana.id, False) and world.heard(ana, "state")[-1]["user"]["mic"]
+        assert world.say(ana, "mic", on=True) == []
+        assert world.say(ana, "mic", on=False)[0] == Silence(ana.id, True)
+
+    def test_camera(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.say(ana, "video_start")
+        assert world.heard(ben, "video_start") == [{"type": "video_start", "id": ana.id, "name": "Ana"}]
+        assert world.heard(ben, "state")[-1]["user"]["camera"]
+        assert world.say(ana, "video_start") == []
+
+    def test_mute_one(self, world: World, host: Member) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        for one in (ana, ben):
+            world.say(one, "mic", on=True)
+        world.say(host, "mute", who=ana.id)
+        assert (ana.mic, ben.mic) == (False, True)
+        assert world.heard(ana, "muted") == [{"type": "muted", "by": "Ms Lee"}]
+        assert not world.heard(ben, "muted")
+
+    def test_mute_all_but_oneself(self, world: World, host: Member) -> None:
+        people = [host, world.join("Ana"), world.join("Ben")]
+        for one in people:
+            world.say(one, "mic", on=True)
+        effects = world.say(host, "mute", who="all")
+        assert [one.mic for one in people] == [True, False, False]
+        assert {e.id for e in effects if isinstance(e, Silence) and e.on} == {people[1].id, people[2].id}
+
+    def test_mute_nobody(self, world: World, host: Member) -> None:
+        world.say(host, "mute", who=99)
+        assert world.told[host.id][-1]["code"] == "no_such_person"
+
+    def test_end(self, world: World, host: Member) -> None:
+        assert [type(effect) for effect in world.say(host, "end")] == [MeetingOver]
+
+
+class TestRemoving:
+    def test_the_removed_is_told_and_gone(self, world: World, host: Member) -> None:
+        ana = world.join("Ana", address="10.0.0.7")
+        effects = world.say(host, "remove", who=ana.id)
+        assert isinstance(effects[0], Expel) and effects[0].message["type"] == "removed"
+        assert ana.id not in world.room.members
+        assert world.heard(host, "leave")[-1]["reason"] == "removed"
+
+    def test_and_stays_out(self, world: World, host: Member) -> None:
+        room, ana = world.room, world.join("Ana", address="10.0.0.7")
+        world.say(host, "remove", who=ana.id)
+        assert room.is_banned("Zoe", "10.0.0.7", None), "the same machine"
+        assert room.is_banned("Zoe", "10.0.0.8", world.tokens[ana.id]), "the same token"
+        assert room.claim(world.tokens[ana.id], world.now) == (None, False)
+        assert not room.is_banned("Ana", "10.0.0.8", None), "somebody else may be called so"
+
+    @pytest.mark.parametrize("shared", ["127.0.0.1", "10.0.0.1"])
+    def test_others_on_a_shared_machine_may_come(self, world: World, host: Member, shared: str) -> None:
+        ana = world.join("Ana", address=shared)
+        world.say(host, "remove", who=ana.id)
+        assert world.room.is_banned("\u0410na ", shared, None), "the same name, by its look"
+        assert not world.room.is_banned("Ben", shared, None)
+
+    def test_a_host_cannot_be_removed(self, world: World, host: Member) -> None:
+        world.say(host, "remove", who=host.id)
+        assert host.id in world.room.members
+        assert world.told[host.id][-1]["code"] == "no_such_person"
+
+
+# ---------------------------------------------------------------------------------- who sees whom
+
+
+def watch(world: World, member: Member, *streams: tuple[Member, int, int]) -> list[Effect]:
+    wanted = {str(sender.id): {"layer": layer, "fps": fps} for sender, layer, fps in streams}
+    return world.say(member, "watch", streams=wanted)
+
+
+class TestWatching:
+    def encoding(self, world: World, sender: Member) -> dict[str, int]:
+        return dict(world.heard(sender, "encode")[-1]["layers"])
+
+    def test_the_sender_hears_the_highest_rate_of_each_layer(self, world: World) -> None:
+        ana, ben, cleo = (world.join(name) for name in ("Ana", "Ben", "Cleo"))
+        watch(world, ben, (ana, 2, 15))
+        watch(world, cleo, (ana, 2, 30))
+        assert self.encoding(world, ana) == {"2": 30}
+        watch(world, ben, (ana, 0, 5))
+        assert self.encoding(world, ana) == {"0": 5, "2": 30}
+        assert world.room.routes(ana.id) == {ben.id: (0, 5), cleo.id: (2, 30)}
+
+    def test_numbers_grow(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        for fps in (5, 10, 15):
+            watch(world, ben, (ana, 1, fps))
+        numbers = [message["n"] for message in world.heard(ana, "encode")]
+        assert numbers == sorted(set(numbers)) and len(numbers) == 3
+
+    def test_the_same_wish_again_changes_nothing(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        watch(world, ben, (ana, 1, 5))
+        assert watch(world, ben, (ana, 1, 5)) == []
+
+    @pytest.mark.parametrize("how", ["watch", "lost", "left"])
+    def test_a_layer_stops_two_seconds_after_its_last_use(self, world: World, how: str) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        watch(world, ben, (ana, 1, 5))
+        effects = watch(world, ben) if how == "watch" else world.leave(ben, how)
+        assert Reroute(ana.id) in effects and world.room.routes(ana.id) == {}
+        world.now += LINGER - 0.01
+        assert world.note(world.room.tick(world.now)) == []
+        assert self.encoding(world, ana) == {"1": 5}
+        world.now += 0.02
+        world.note(world.room.tick(world.now))
+        assert self.encoding(world, ana) == {}
+
+    def test_coming_back_in_time_costs_nothing(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        watch(world, ben, (ana, 1, 5))
+        watch(world, ben)
+        world.now += 1.0
+        watch(world, ben, (ana, 1, 5))
+        world.now += 5.0
+        world.note(world.room.tick(world.now))
+        assert len(world.heard(ana, "encode")) == 1
+
+    def test_nobody_watches_oneself_or_nobody(self, world: World) -> None:
+        ana = world.join("Ana")
+        assert (
+            world.say(
+                ana, "watch", streams={str(ana.id): {"layer": 1, "fps": 5}, "99": {"layer": 1, "fps": 5}}
+            )
+            == []
+        )
+        assert ana.watching == {}
+
+    def test_a_sender_who_left_is_forgotten(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        watch(world, ben, (ana, 1, 5))
+        assert Reroute(ana.id) in world.leave(ana)
+        assert ben.watching == {} and world.room.routes(ana.id) == {}
+        world.now += 5
+        assert world.room.tick(world.now) == []
+
+
+# ---------------------------------------------------------------------------------------- tickets
+
+
+class TestTickets:
+    def test_once(self, world: World) -> None:
+        ana = world.join("Ana")
+        ticket = world.ticket(ana, "screen", "viewer")
+        assert len(ticket) == 32
+        redeemed = world.room.redeem(ticket, "screen", world.now)
+        assert redeemed[:4] == (ana.id, "screen", "viewer", None)
+        with pytest.raises(PeerFault, match="bad_ticket"):
+            world.room.redeem(ticket, "screen", world.now)
+
+    @pytest.mark.parametrize(("after", "good"), [(TICKET_SECONDS - 0.1, True), (TICKET_SECONDS + 0.1, False)])
+    def test_ten_seconds(self, world: World, after: float, good: bool) -> None:
+        ticket = world.ticket(world.join("Ana"), "screen", "viewer")
+        world.now += after
+        world.room.tick(world.now)
+        if good:
+            assert world.room.redeem(ticket, "screen", world.now)
+        else:
+            with pytest.raises(PeerFault, match="bad_ticket"):
+                world.room.redeem(ticket, "screen", world.now)
+
+    def test_one_plane(self, world: World) -> None:
+        ticket = world.ticket(world.join("Ana"), "screen", "viewer")
+        with pytest.raises(PeerFault, match="bad_ticket"):
+            world.room.redeem(ticket, "files", world.now)
+
+    @pytest.mark.parametrize("reason", ["left", "lost", "removed", "replaced"])
+    def test_it_dies_with_the_session(self, world: World, reason: str) -> None:
+        ana = world.join("Ana")
+        ticket = world.ticket(ana, "screen", "viewer")
+        world.leave(ana, reason)
+        world.join("Ana", token=world.tokens[ana.id])
+        with pytest.raises(PeerFault, match="bad_ticket"):
+            world.room.redeem(ticket, "screen", world.now)
+
+    @pytest.mark.parametrize(("plane", "direction"), [("screen", "upload"), ("files", "viewer")])
+    def test_directions_belong_to_planes(self, world: World, plane: str, direction: str) -> None:
+        with pytest.raises(PeerFault, match="bad_ticket"):
+            world.say(world.join("Ana"), "ticket", plane=plane, direction=direction, ref=1)
+
+    def test_guessing(self, world: World) -> None:
+        with pytest.raises(PeerFault, match="bad_ticket"):
+            world.room.redeem("0" * 32, "screen", world.now)
+
+
+class TestResuming:
+    def test_a_lost_one_comes_back_as_itself_without_a_pin(self, world: World) -> None:
+        ana = world.join("Ana")
+        world.leave(ana, "lost")
+        world.now += RESUME_SECONDS - 1
+        assert world.room.claim(world.tokens[ana.id], world.now) == ("Ana", True)
+        again = world.join("Somebody", token=world.tokens[ana.id])
+        assert again.name == "Ana" and again.id != ana.id
+
+    def test_the_place_is_kept_ten_minutes_the_name_for_good(self, world: World) -> None:
+        ana = world.join("Ana")
+        world.leave(ana, "lost")
+        world.now += RESUME_SECONDS + 1
+        assert world.room.claim(world.tokens[ana.id], world.now) == ("Ana", False)
+
+    def test_leaving_keeps_the_name_but_not_the_place(self, world: World) -> None:
+        ana = world.join("Ana")
+        world.leave(ana, "left")
+        assert world.room.claim(world.tokens[ana.id], world.now) == ("Ana", False)
+
+    def test_a_stale_session_is_ended(self, world: World) -> None:
+        ana = world.join("Ana")
+        again = world.join("Ana", token=world.tokens[ana.id])
+        assert [effect.id for effect in world.effects if isinstance(effect, Expel)] == [ana.id]
+        assert [user["id"] for user in world.room.roster()] == [again.id]
+
+    def test_the_old_token_is_good_until_its_successor_is_acknowledged(self, world: World) -> None:
+        first = world.join("Ana")
+        old = world.tokens[first.id]
+        world.leave(first, "lost")
+        second = world.join("Ana", token=old)
+        world.leave(second, "lost")
+        assert world.room.claim(old, world.now) == ("Ana", True), "the welcome may have been lost"
+        third = world.join("Ana", token=old)
+        assert world.room.claim(world.tokens[second.id], world.now) == (None, False), "nobody ever had it"
+        world.say(third, "resumed")
+        assert world.room.claim(old, world.now) == (None, False)
+        assert world.room.claim(world.tokens[third.id], world.now) == ("Ana", True)
+
+    def test_using_the_successor_acknowledges_it(self, world: World) -> None:
+        first = world.join("Ana")
+        old = world.tokens[first.id]
+        second = world.join("Ana", token=old)
+        world.join("Ana", token=world.tokens[second.id])
+        assert world.room.claim(old, world.now) == (None, False)
+
+    @pytest.mark.parametrize("token", [None, "", "0" * 64])
+    def test_no_claim(self, world: World, token: str | None) -> None:
+        world.join("Ana")
+        assert world.room.claim(token, world.now) == (None, False)
+        assert world.join("Ana", token=token).name == "Ana (2)"
+
+    def test_tokens_are_kept_hashed(self, world: World) -> None:
+        ana = world.join("Ana")
+        assert world.tokens[ana.id] not in world.room.claims
+        assert world.tokens[ana.id] not in repr(ana)
+
+
+# ------------------------------------------------------------------------------------- the screen
+
+
+class TestSharing:
+    def test_one_at_a_time(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.note(world.room.share_start(ana.id))
+        assert world.heard(ben, "screen_start")[-1]["id"] == ana.id and ana.sharing
+        with pytest.raises(Refused) as refused:
+            world.room.share_start(ben.id)
+        assert refused.value.code == "share_busy"
+        assert world.room.share_stop(ben.id) == [], "not ben's to stop"
+        effects = world.note(world.room.share_stop(ana.id))
+        assert effects[0] == ShareStopped(ana.id) and not ana.sharing
+        assert world.room.share_start(ben.id)
+
+    @pytest.mark.parametrize("reason", ["left", "lost", "removed", "replaced"])
+    def test_leaving_frees_it(self, world: World, reason: str) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.room.share_start(ana.id)
+        world.leave(ana, reason)
+        assert world.room.presenter == 0
+        assert world.heard(ben, "screen_stop") == [{"type": "screen_stop", "id": ana.id, "name": "Ana"}]
+        assert world.room.share_start(ben.id)
+
+    def test_taken_over_stays_so_until_allowed(self, world: World, host: Member) -> None:
+        ana = world.join("Ana")
+        world.room.share_start(ana.id)
+        assert ShareStopped(ana.id) in world.say(host, "take_over")
+        again = world.join("Ana", token=world.tokens[ana.id])
+        with pytest.raises(Refused) as refused:
+            world.room.share_start(again.id)
+        assert refused.value.code == "not_allowed"
+        world.say(host, "allow_share", who=again.id)
+        assert world.heard(again, "share_allowed") and world.room.share_start(again.id)
+
+    def test_taking_over_nothing(self, world: World, host: Member) -> None:
+        assert world.say(host, "take_over") == []
+        world.room.share_start(host.id)
+        assert world.say(host, "take_over") == []
+
+    def test_who_is_gone_cannot_start(self, world: World) -> None:
+        ana = world.join("Ana")
+        world.leave(ana)
+        with pytest.raises(Refused):
+            world.room.share_start(ana.id)
+
+    def test_late_ones_learn_of_it(self, world: World) -> None:
+        ana = world.join("Ana")
+        world.room.share_start(ana.id)
+        assert world.room.welcome(world.join("Ben"))["presenter"] == ana.id
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+class TestFiles:
+    def test_offered_once_whole(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        file = world.offer(ana)
+        assert not world.heard(ben, "file_offer") and world.room.welcome(ben)["files"] == []
+        world.note(world.room.file_whole(file))
+        assert world.heard(ben, "file_offer")[-1]["file"] == file
+        assert len(world.room.welcome(world.join("Cleo"))["files"]) == 1
+
+    def test_a_private_one_is_between_the_two(self, world: World, host: Member) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        file = world.offer(ana, to_name="Ben")
+        world.note(world.room.file_whole(file))
+        assert world.heard(ana, "file_offer") and world.heard(ben, "file_offer")
+        assert not world.heard(host, "file_offer") and world.room.welcome(host)["files"] == []
+        world.say(host, "ticket", plane="files", direction="download", file=file, ref=3)
+        assert world.told[host.id][-1]["code"] == "no_such_file"
+
+    def test_tickets_for_files(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        file = world.offer(ana)
+        allowed = []
+        for whole, who, direction in itertools.product((False, True), (ana, ben), ("upload", "download")):
+            if whole:
+                world.room.file_whole(file)
+            world.say(who, "ticket", plane="files", direction=direction, file=file, ref=3)
+            if world.told[who.id][-1]["type"] == "ticket":
+                allowed.append((whole, who.name, direction))
+        assert allowed == [(False, "Ana", "upload"), (True, "Ana", "download"), (True, "Ben", "download")]
+
+    def test_to_nobody(self, world: World) -> None:
+        ana = world.join("Ana")
+        world.say(ana, "file_offer", name="a", size=1, sha256=SHA, to_name="Zoe", ref=7)
+        assert world.told[ana.id][-1] == {
+            "type": "error",
+            "code": "no_such_person",
+            "reason": "Nobody of that name is in the meeting.",
+            "ref": 7,
+        }
+
+    def test_limits(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        limits = world.room.limits
+        limits.file, limits.person, limits.meeting = 10, 25, 30
+        refused = []
+        for who, size in ((ana, 11), (ana, 10), (ana, 10), (ana, 10), (ben, 10), (ana, 5), (ben, 10)):
+            effects = world.say(who, "file_offer", name="a", size=size, sha256=SHA, ref=1)
+            refused.append(effects[0].message.get("code") == "too_large")
+        assert refused == [True, False, False, True, False, True, True]
+
+    def test_cancel(self, world: World, host: Member) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        file = world.offer(ana)
+        world.room.file_whole(file)
+        world.say(ben, "cancel", file=file)
+        assert world.told[ben.id][-1]["code"] == "no_such_file"
+        effects = world.say(ana, "cancel", file=file)
+        assert effects[0] == FileGone(file) and world.heard(ben, "file_gone")
+        second = world.offer(ana)
+        assert FileGone(second) in world.say(host, "cancel", file=second), "the host may, too"
+
+    def test_an_unfinished_one_is_nobodys_business(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.say(ana, "cancel", file=world.offer(ana))
+        assert world.heard(ana, "file_gone") and not world.heard(ben, "file_gone")
+
+    def test_who_saved_it_is_counted_for_the_owner(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        file = world.offer(ana)
+        world.room.file_whole(file)
+        world.note(world.room.file_saved(file) + world.room.file_saved(file))
+        assert [m["people"] for m in world.heard(ana, "file_saved")] == [1, 2]
+        assert not world.heard(ben, "file_saved")
+        world.leave(ana)
+        assert world.room.file_saved(file) == [] == world.room.file_saved("ffff")
+
+
+# -------------------------------------------------------------------------------- anything at all
+
+
+def said(effects: list[Effect]) -> set[str]:
+    return {effect.message["type"] for effect in effects if isinstance(effect, Tell)}
+
+
+class RoomMachine(RuleBasedStateMachine):
+    """Random people, valid and senseless messages, in any order and at any speed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.ids: set[int] = set()
+        self.owners: dict[str, str] = {}
+        self.seen_tickets: list[tuple[str, str]] = []
+
+    def pick(self, data: st.DataObject) -> Member:
+        return data.draw(st.sampled_from(list(self.world.room.members.values())))
+
+    @initialize()
+    def host_comes(self) -> None:
+        self.enter(self.world.join("Ms Lee", "host", "10.0.0.1"))
+
+    def enter(self, member: Member) -> None:
+        assert member.id not in self.ids, "an id is never given twice"
+        assert self.owners.get(member.name, member.name) == member.name
+        self.ids.add(member.id)
+        self.owners[member.name] = member.name
+
+    @precondition(lambda self: len(self.world.room.members) < 8)
+    @rule(
+        name=st.sampled_from(["Ana", "ana", "Ben", "\u0410na", "Ana (2)", "", "x" * 40])
+        | st.text(max_size=40),
+        data=st.data(),
+    )
+    def joins(self, name: str, data: st.DataObject) -> None:
+        tokens = list(self.world.tokens.values())
+        token = data.draw(st.none() | st.sampled_from(tokens) | st.just("f" * 64))
+        owned, _ = self.world.room.claim(token, self.world.now)
+        member = self.world.join(name, token=token)
+        if owned:
+            assert member.name == owned
+        else:
+            assert member.name not in self.owners
+        self.enter(member)
+
+    @precondition(lambda self: len(self.world.room.members) > 1)
+    @rule(data=st.data(), reason=st.sampled_from(["left", "lost"]))
+    def leaves(self, data: st.DataObject, reason: str) -> None:
+        member = self.pick(data)
+        self.world.leave(member, reason)
+        assert self.world.leave(member, reason) == [], "once"
+
+    @precondition(lambda self: self.world.room.members)
+    @rule(data=st.data())
+    def says_something(self, data: st.DataObject) -> None:
+        world, member = self.world, self.pick(data)
+        kind = data.draw(st.sampled_from(sorted(set(CLIENT_MESSAGES) - {"end"})))
+        ids = st.sampled_from([one.id for one in world.room.members.values()]) | st.integers(0, 99)
+        files = st.sampled_from(["00ff", *world.room.files])
+        names = st.sampled_from([one.name for one in world.room.members.values()]) | st.just("Zoe")
+        streams = st.dictionaries(
+            ids.map(str),
+            st.fixed_dictionaries({"layer": st.integers(0, 3), "fps": st.integers(1, 60)}),
+            max_size=4,
+        )
+        choices = {
+            "who": ids | st.just("all") if kind == "mute" else ids,
+            "file": files,
+            "to_name": names,
+            "streams": streams,
+            "on": st.booleans(),
+            "up": st.booleans(),
+            "direction": st.sampled_from(["presenter", "viewer", "upload", "download"]),
+            "plane": st.sampled_from(["screen", "files"]),
+        }
+        fields = {
+            key: data.draw(choices[key]) if key in choices else value
+            for key, value in wire_examples.CLIENT[kind].items()
+            if f"{key}?" not in CLIENT_MESSAGES[kind] or data.draw(st.booleans())
+        }
+        role = member.role
+        before, numbered = world.room.roster(), world.room.counter
+        try:
+            effects = world.say(member, kind, **fields)
+        except PeerFault as fault:
+            assert fault.kind in ("unexpected_message", "bad_ticket")
+            assert world.room.roster() == before
+            return
+        if kind in HOST_ONLY and role != "host":
+            assert [effect.message["code"] for effect in effects] == ["not_allowed"]
+        assert world.room.counter - numbered == (
+            kind in ("chat", "private_chat", "reaction") and "error" not in said(effects)
+        )
+        self.check(member, kind, effects)
+
+    def check(self, member: Member, kind: str, effects: list[Effect]) -> None:
+        for effect in effects:
+            if not isinstance(effect, Tell):
+                continue
+            message = effect.message
+            if message["type"] == "private_chat":
+                names = {self.name_of(ident) for ident in effect.to}
+                assert names <= {message["from"], message["to_name"]}
+            if message["type"] in ("chat", "private_chat", "reaction"):
+                assert message["n"] == self.world.room.counter
+            if "ref" in message:
+                assert effect.to == (member.id,)
+            if message["type"] == "ticket":
+                self.seen_tickets.append((message["ticket"], kind))
+            if message["type"] == "error":
+                assert effect.to == (member.id,)
+
+    def name_of(self, ident: int) -> str:
+        return self.world.room.members[ident].name
+
+    @precondition(lambda self: self.world.room.members)
+    @rule(data=st.data(), start=st.booleans())
+    def shares(self, data: st.DataObject, start: bool) -> None:
+        room, member = self.world.room, self.pick(data)
+        busy = room.presenter not in (0, member.id)
+        if not start:
+            self.world.note(room.share_stop(member.id))
+            return
+        try:
+            self.world.note(room.share_start(member.id))
+            assert not busy
+        except Refused:
+            assert busy or member.name in room.may_not_share
+
+    @rule(data=st.data(), plane=st.sampled_from(["screen", "files"]))
+    def redeems(self, data: st.DataObject, plane: str) -> None:
+        if not self.seen_tickets:
+            return
+        ticket, _ = data.draw(st.sampled_from(self.seen_tickets))
+        try:
+            found = self.world.room.redeem(ticket, plane, self.world.now)
+        except PeerFault:
+            return
+        assert found.member in self.world.room.members and found.plane == plane
+        with pytest.raises(PeerFault):
+            self.world.room.redeem(ticket, plane, self.world.now)
+
+    @rule(seconds=st.sampled_from([0.01, 1.0, 2.5, 11.0, 700.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.now += seconds
+        self.world.note(self.world.room.tick(self.world.now))
+        assert self.world.room.tick(self.world.now) == []
+
+    @rule(data=st.data())
+    def uploads(self, data: st.DataObject) -> None:
+        if self.world.room.files:
+            file = data.draw(st.sampled_from(list(self.world.room.files)))
+            self.world.note(self.world.room.file_whole(file))
+
+    @invariant()
+    def names_are_unique_by_look(self) -> None:
+        looks = [skeleton(one.name) for one in self.world.room.members.values()]
+        assert len(looks) == len(set(looks))
+        assert all(0 < len(one.name) <= MAX_NAME for one in self.world.room.members.values())
+
+    @invariant()
+    def the_presenter_is_here_and_alone(self) -> None:
+        sharing = [one.id for one in self.world.room.members.values() if one.sharing]
+        assert sharing == ([self.world.room.presenter] if self.world.room.presenter else [])
+
+    @invariant()
+    def only_those_present_are_watched(self) -> None:
+        room = self.world.room
+        for member in room.members.values():
+            assert member.id not in member.watching and set(member.watching) <= set(room.members)
+
+    @invariant()
+    def senders_know_what_is_wanted(self) -> None:
+        world = self.world
+        for member in world.room.members.values():
+            said = world.heard(member, "encode")
+            known = {int(layer): fps for layer, fps in said[-1]["layers"].items()} if said else {}
+            wanted = {layer: 0 for layer, _ in world.room.routes(member.id).values()}
+            for layer, fps in world.room.routes(member.id).values():
+                wanted[layer] = max(wanted[layer], fps)
+            assert {layer: known.get(layer) for layer in wanted} == wanted
+
+    @invariant()
+    def the_roster_is_what_everyone_was_told(self) -> None:
+        """Everyone's picture, built from join, leave and state alone, is the truth."""
+        world = self.world
+        for member in world.room.members.values():
+            picture: dict[int, Json] = {}
+            for message in world.told.get(member.id, []):
+                if message["type"] == "leave":
+                    picture.pop(message["id"], None)
+                elif message["type"] in ("join", "state"):
+                    picture[message["user"]["id"]] = message["user"]
+            assert picture == {ident: world.room.members[ident].user() for ident in picture}
+
+
+TestRoomMachine = RoomMachine.TestCase
