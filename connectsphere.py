@@ -1234,7 +1234,7 @@ LONGEST_QUESTION: Final = 1_500
 _VERSION: Final = _integer(1, 1_000_000)
 _AD: Shape = {
     "version": _VERSION,
-    "meeting": _hex(16),
+    "meeting": _text(64, "[!-~]{1,64}"),
     "title": _NAME,
     "host": _NAME,
     "port": _PORT,
