@@ -8553,7 +8553,6 @@ class ScreenPeer:
     """One connection of the screen plane. role: empty until its ticket is accepted."""
 
     link: TlsLink
-    sock: Socket  # as accepted
     messages: MessageSplitter
     role: str = ""
     id: int = 0
@@ -8566,7 +8565,8 @@ class ScreenShareManager:
     """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
     `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
-    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
+    any. `released(id)`: the presenter has gone. `enter(link, address)` and `leave(link)`: half open, and
+    not any longer. The rest belongs to the reactor's thread.
     """
 
     HELLO_LIMIT = 4_096
@@ -8575,14 +8575,16 @@ class ScreenShareManager:
     def __init__(
         self,
         identity: Identity,
-        half_open: HalfOpen,
         counters: Counters,
+        enter: Callable[[TlsLink, str], None],
+        leave: Callable[[object], None],
         claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
         released: Callable[[int], None],
     ) -> None:
         self.reactor = Reactor("screen", counters)
         self._context = server_context(identity)
-        self._half_open = half_open
+        self._enter = enter
+        self._leave = leave
         self._claim = claim
         self._released = released
         self._table = TileTable()
@@ -8593,7 +8595,7 @@ class ScreenShareManager:
 
     def accept(self, sock: Socket, address: str) -> None:
         """Take a fresh connection; from any thread."""
-        self.reactor.post(lambda: self._open(sock))
+        self.reactor.post(lambda: self._open(sock, address))
 
     def stop(self, ident: int) -> None:
         """Member `ident` may not present any longer; from any thread."""
@@ -8609,15 +8611,15 @@ class ScreenShareManager:
 
     # -- coming and going
 
-    def _open(self, sock: Socket) -> None:
+    def _open(self, sock: Socket, address: str) -> None:
         keep_buffers_small(sock)
         link = TlsLink(self.reactor, sock, self._context, server=True)
-        peer = ScreenPeer(link, sock, MessageSplitter(self.HELLO_LIMIT))
+        peer = ScreenPeer(link, MessageSplitter(self.HELLO_LIMIT))
         late = self.reactor.later(HANDSHAKE_SECONDS, lambda: None if peer.role else link.discard("timeout"))
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(sock)
+            self._leave(link)
             self._closed(peer)
 
         def on_bytes(data: bytes) -> None:
@@ -8625,6 +8627,7 @@ class ScreenShareManager:
                 self._on_message(peer, payload)
 
         link.on_close, link.on_bytes = on_close, on_bytes
+        self._enter(link, address)
         link.begin()
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
@@ -8653,7 +8656,7 @@ class ScreenShareManager:
                 self._released(ident)
         else:
             peer.role, peer.id = role, ident
-            self._half_open.leave(peer.sock)
+            self._leave(peer.link)
             peer.link.send(encode_record({"status": "ok"}))
             if role == "presenter":
                 self._begin_presenting(peer)
@@ -9288,7 +9291,12 @@ class ConferenceServer:
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._screen = ScreenShareManager(
-            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
+            identity,
+            self.counters,
+            self._enter,
+            self._half_open.leave,
+            self._claim_screen,
+            self._screen_released,
         )
         self._files = FileStore(
             self.room, self._reactor, self._half_open, self._apply, identity, self.counters
@@ -9417,10 +9425,11 @@ class ConferenceServer:
             begin(sock, address[0])
 
     def _enter(self, link: TlsLink, address: str) -> None:
-        """Note a link as half open; the oldest must go when there are too many. Reactor's thread."""
+        """Note a link of any plane as half open; the oldest must go when there are too many."""
         for old in self._half_open.enter(link, address, time.monotonic()):
             self.counters.add("half_open_evicted")
-            cast(TlsLink, old).discard("evicted")
+            other = cast(TlsLink, old)
+            other.reactor.post(functools.partial(other.discard, "evicted"))
 
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
