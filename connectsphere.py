@@ -81,6 +81,7 @@ import dataclasses
 import enum
 import errno
 import functools
+import gc
 import getpass
 import hashlib
 import heapq
@@ -92,6 +93,7 @@ import logging
 import logging.handlers
 import math
 import os
+import platform
 import queue
 import random
 import re
@@ -108,6 +110,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import unicodedata
 import webbrowser
 import zlib
@@ -2948,6 +2951,7 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
 
 LINGER: Final = 2.0
 RESUME_SECONDS: Final = 600.0
+NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {
@@ -3006,7 +3010,13 @@ class MeetingOver(NamedTuple):
     reason: str
 
 
-Effect: TypeAlias = Tell | Expel | Silence | Reroute | ShareStopped | FileGone | MeetingOver
+class Keep(NamedTuple):
+    """Effect: keep over a crash, before anyone is told, a line of chat or, with None, `Room.people`."""
+
+    line: Json | None
+
+
+Effect: TypeAlias = Tell | Expel | Silence | Reroute | ShareStopped | FileGone | MeetingOver | Keep
 
 
 @dataclass(slots=True)
@@ -3179,10 +3189,11 @@ class Room:
         self, name: str, role: str, address: str, token: str | None, now: float
     ) -> tuple[Member, str, list[Effect]]:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
-        owned, _ = self.claim(token, now)
-        stale = next((one for one in self.members.values() if owned and one.name == owned), None)
+        name = clean_name(name)
+        owned = name if self.claim(token, now)[0] == name else None
+        stale = self._named(owned) if owned else None
         effects = self._replace(stale, now) if stale else []
-        name = owned or self._free_name(clean_name(name))
+        name = owned or self._free_name(name)
         self.claims = {
             key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
         }
@@ -3196,7 +3207,8 @@ class Room:
         self.owned_names.setdefault(skeleton(name), 2)
         everyone = tuple(self.members)
         self.members[member.id] = member
-        return member, fresh, [*effects, Tell(everyone, {"type": "join", "user": member.user()})]
+        told = Tell(everyone, {"type": "join", "user": member.user()})
+        return member, fresh, [*effects, Keep(None), told]
 
     def _replace(self, stale: Member, now: float) -> list[Effect]:
         """End the session whose owner has come anew."""
@@ -3220,7 +3232,7 @@ class Room:
         member = self.members.pop(ident)
         self._settle_claim(member, reason, now)
         self._note_lingering(member.watching, {}, now)
-        effects.append(Reroute(ident))
+        effects += [Keep(None), Reroute(ident)]
         for sender in member.watching:
             effects += self._encode(sender, now, Reroute(sender))
         self._encodes.pop(ident, None)
@@ -3241,7 +3253,39 @@ class Room:
     def _on_resumed(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         self.claims.pop(member.old_token, None)
         member.old_token = ""
-        return []
+        return [Keep(None)]
+
+    # -- what is kept over a crash of the server
+
+    def people(self, now: float) -> Json:
+        """Names, tokens (hashed, with the seconds that they spare the PIN), who was removed, the next id."""
+        claims = {
+            token: [claim.name, None if claim.until == math.inf else max(0.0, claim.until - now)]
+            for token, claim in self.claims.items()
+        }
+        return {
+            "claims": claims,
+            "names": dict(self.owned_names),
+            "banned": sorted(self.banned),
+            "next_id": self._next_id,
+        }
+
+    def recall(self, meeting: str, people: Json, lines: Sequence[Json], away: float, now: float) -> None:
+        """Go on with a meeting whose server died `away` seconds ago, as kept in `people` and `lines`.
+
+        Who was in it has 10 minutes from `now` to come back without PIN. Numbers jump, because those of
+        reactions are not kept.
+        """
+        self.meeting = meeting
+        for token, (name, left) in people["claims"].items():
+            until = now + (RESUME_SECONDS if left is None else left - away)
+            self.claims[token] = Claim(name, until)
+        self.owned_names = dict(people["names"])
+        self.banned = set(people["banned"])
+        self._next_id = people["next_id"]
+        for line in lines:
+            (self.private_lines if "to_name" in line else self.chat_lines).append(line)
+        self.counter = max((line["n"] for line in lines), default=0) + NUMBER_GAP
 
     def welcome(self, member: Member) -> Json:
         """What a newcomer is told of the meeting; keys and tokens are added by the server."""
@@ -3321,7 +3365,7 @@ class Room:
             return []
         line = self._line(member, text, clock)
         self.chat_lines.append(line)
-        return self._answer_all(member, {"type": "chat", **line}, message)
+        return [Keep(line), *self._answer_all(member, {"type": "chat", **line}, message)]
 
     def _on_private_chat(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         text = clean_text(message["text"])
@@ -3335,7 +3379,7 @@ class Room:
         self.private_lines.append(line)
         told = {"type": "private_chat", **line}
         to = () if other.id == member.id else (other.id,)
-        return [self._answer(member, told, message), Tell(to, told)]
+        return [Keep(line), self._answer(member, told, message), Tell(to, told)]
 
     def _on_reaction(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         emoji = clean_text(message["emoji"], 32)
@@ -3745,7 +3789,7 @@ class StateManager:
 
     def __init__(self) -> None:
         self.current = Snapshot()
-        self._newest = 0  # the highest message number seen, so that a reconnect doubles nothing
+        self.newest = 0  # the highest message number seen, so that a reconnect doubles nothing
 
     def update(self, **changes: Any) -> None:
         """Change fields of the snapshot."""
@@ -3772,7 +3816,7 @@ class StateManager:
 
     def _on_welcome(self, message: Json) -> list[Json]:
         if message["meeting"] != self.current.meeting:
-            self._newest = 0
+            self.newest = 0
             self.update(chat=(), files=())
         same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
         known = {entry.file for entry in self.current.files}
@@ -3823,9 +3867,9 @@ class StateManager:
         return [{"event": "state", **self._user(person)}]
 
     def _line(self, line: Json, to: str | None, *, history: bool = False) -> list[Json]:
-        if line["n"] <= self._newest:
+        if line["n"] <= self.newest:
             return []
-        self._newest = line["n"]
+        self.newest = line["n"]
         own = line["from"] == self.current.name
         entry = ChatLine(line["n"], line["from"], line["text"], line["at"], to, own, history)
         self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
@@ -4620,7 +4664,11 @@ class ResumeTokens:
         self._tokens = _load_json(self._path) if self._path else {}
 
     def get(self, fingerprint: str, meeting: str, name: str) -> str | None:
-        """The token for that host, meeting and own name."""
+        """The token for that host, meeting and own name; the host's newest where `meeting` is not known."""
+        if not meeting:
+            ours = [key for key in self._tokens if key.startswith(json.dumps([fingerprint])[:-1])]
+            named = [key for key in ours if json.loads(key)[2:] == [name]]
+            return self._tokens[named[-1]] if named else None
         token = self._tokens.get(self._key(fingerprint, meeting, name))
         return token if isinstance(token, str) else None
 
@@ -4649,6 +4697,108 @@ class ResumeTokens:
     @staticmethod
     def _key(fingerprint: str, meeting: str, name: str) -> str:
         return json.dumps([fingerprint, meeting, name])
+
+
+class Journal:
+    """What a server keeps over its own death: JSON records, appended without waiting for the disk.
+
+    The control thread alone writes it, before anyone is told what it says: whatever was heard is in it. Each
+    record is sealed (length u32, nonce, AES-128-GCM with its place as additional data) under a key made from
+    the identity, because chat is among it: the file alone, in a backup or sent along, says nothing. A record
+    that the crash cut off, and all after it, does not count. It is private to the user and deleted at a clean
+    end. Where it cannot be written the meeting goes on without, and a crash begins a new one.
+    """
+
+    _HEAD = struct.Struct(">I12s")
+    _PLACE = struct.Struct(">Q")
+    _MOST = 4 << 20  # bytes, then it is written anew
+
+    def __init__(self, identity: Identity, port: int) -> None:
+        self._path = identity.key.parent / "journal" / f"{port}.sealed"
+        self._secret = hashlib.sha256(b"connectsphere journal" + identity.key.read_bytes()).digest()
+        self._seal = AESGCM(self._secret[:16])
+        self._file: IO[bytes] | None = None
+        self._records = 0
+        self._size = 0
+
+    def mark(self, text: str) -> str:
+        """A keyed hash by which `text` is known again, so that it need not be kept."""
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+
+    def read(self, clock: float) -> tuple[list[Json], float]:
+        """(records, seconds since it was last known to be alive); nothing when there is none."""
+        try:
+            away = max(0.0, clock - self._path.stat().st_mtime)
+            return list(self._opened(self._path.read_bytes())), away
+        except OSError:
+            return [], 0.0
+
+    def _opened(self, data: bytes) -> Iterator[Json]:
+        at = place = 0
+        while at + self._HEAD.size <= len(data):
+            length, nonce = self._HEAD.unpack_from(data, at)
+            at += self._HEAD.size
+            try:
+                record = self._seal.decrypt(nonce, data[at : at + length], self._PLACE.pack(place))
+            except InvalidTag:
+                log.info("the journal ends after %d records", place)
+                return
+            yield json.loads(record)
+            at, place = at + length, place + 1
+
+    def write(self, records: Sequence[Json]) -> None:
+        """Begin with `records`, in place of what was there."""
+        self.close()
+        self._records = self._size = 0
+        whole = b"".join([self._sealed(record) for record in records])
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            _write_private(self._path, whole)
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as error:
+            self._fail(error)
+
+    def append(self, record: Json) -> bool:
+        """Add a record; whether it is time to begin anew."""
+        if self._file is None:
+            return False
+        try:
+            self._file.write(self._sealed(record))
+        except OSError as error:
+            self._fail(error)
+        return self._size > self._MOST
+
+    def _sealed(self, record: Json) -> bytes:
+        nonce = secrets.token_bytes(12)
+        text = json.dumps(record, ensure_ascii=False).encode()
+        sealed = self._seal.encrypt(nonce, text, self._PLACE.pack(self._records))
+        self._records += 1
+        self._size += self._HEAD.size + len(sealed)
+        return self._HEAD.pack(len(sealed), nonce) + sealed
+
+    def touch(self) -> None:
+        """Note that the meeting is alive."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+
+    def delete(self) -> None:
+        """The meeting is over: nothing of it stays. May be called twice."""
+        self.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Write no more; what is kept stays. May be called twice."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _fail(self, error: OSError) -> None:
+        log.warning(
+            "the meeting is not kept over a crash: %s cannot be written: %s", self._path, error.strerror
+        )
+        self.delete()
 
 
 # ======================================================================================
@@ -4929,6 +5079,16 @@ class TlsLink:
         return self
 
     @property
+    def connected(self) -> bool:
+        """Whether the TCP connection stands, with or without the handshake."""
+        return self._tls is not None
+
+    @property
+    def local_address(self) -> str:
+        """The own IPv4 address of the connection."""
+        return str(self.socket.getsockname()[0])
+
+    @property
     def queued(self) -> int:
         """Bytes that wait here to be sent."""
         return self._queued + len(self._pending)
@@ -5107,11 +5267,11 @@ def keep_buffers_small(sock: socket.socket) -> None:
 class TileFeed:
     """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
 
-    A change is begun only while fewer than AHEAD wait to be acknowledged: so nothing piles up in kernels, in
-    the network or before a slow decoder either.
+    A change is begun only when the one before is acknowledged, or one earlier where that is quick: so nothing
+    piles up in kernels, in the network or before a slow decoder either.
     """
 
-    AHEAD = 2
+    QUICK = 0.15  # seconds from a commit to its acknowledgement
 
     def __init__(self, link: TlsLink, table: TileTable) -> None:
         self._link = link
@@ -5119,8 +5279,8 @@ class TileFeed:
         self._cursor = TileCursor()
         self._under_way: collections.deque[tuple[int, float]] = collections.deque()
         self._change = 0
+        self._took = 0.0
         self._pointer: Pointer | None = None
-        self.sent = 0
         link.on_room = self._fill
         link.ask_room()
 
@@ -5128,7 +5288,7 @@ class TileFeed:
     def ready(self) -> bool:
         """Whether a change could be begun now."""
         between = not self._cursor.waiting and not self._cursor.commit_owed
-        return between and len(self._under_way) < self.AHEAD
+        return between and len(self._under_way) < (2 if self._took < self.QUICK else 1)
 
     def update(self) -> None:
         """The table has something new."""
@@ -5150,9 +5310,10 @@ class TileFeed:
         """The oldest change under way was painted: (its bytes, seconds that took). PeerFault if none is."""
         if not self._under_way:
             raise PeerFault("bad_screen", "acknowledged too much")
-        size, begun = self._under_way.popleft()
+        size, said = self._under_way.popleft()
+        self._took = now - said
         self._link.ask_room()
-        return size, now - begun
+        return size, self._took
 
     def _fill(self) -> None:
         """Queue about one TLS record of what is newest."""
@@ -5160,7 +5321,6 @@ class TileFeed:
         while room > 0 and (message := self._next()) is not None:
             data = encode_message(encode_screen(message))
             self._link.send(data)
-            self.sent += len(data)
             self._change += len(data)
             room -= len(data)
             if isinstance(message, Commit):
@@ -5265,6 +5425,9 @@ class TlsStream:
             raise TimeoutError(errno.ETIMEDOUT, "too slow")
 
 
+_Result = TypeVar("_Result")
+
+
 class DatagramLoop:
     """A thread that owns a UDP port: mail first, then datagrams, then what is due.
 
@@ -5285,12 +5448,22 @@ class DatagramLoop:
         self._on_datagrams = on_datagrams
         self._on_due = on_due
         self._waker = Waker()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(port, selectors.EVENT_READ)
+        self._selector.register(self._waker, selectors.EVENT_READ)
         self._mail: collections.deque[Callable[[], None]] = collections.deque()
         self._worker = Worker(name, self._run, self._waker.wake)
 
     def start(self) -> None:
         """Start the thread."""
         self._worker.start()
+
+    def use(self, port: UdpPort) -> None:
+        """Go on with another port in place of the old one, which is closed. Own thread."""
+        self._selector.unregister(self.port)
+        self.port.close()
+        self.port = port
+        self._selector.register(port, selectors.EVENT_READ)
 
     def post(self, call: Callable[[], None]) -> None:
         """Have `call` made on the thread; from any thread, never blocks."""
@@ -5300,15 +5473,13 @@ class DatagramLoop:
     def close(self, deadline: float = 3.0) -> None:
         """End the thread and free the port; may be called twice."""
         self._worker.close(deadline)
+        self._selector.close()
         self.port.close()
         self._waker.close()
 
     def _run(self, worker: Worker) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.port, selectors.EVENT_READ)
-            selector.register(self._waker, selectors.EVENT_READ)
-            while not worker.stopping.is_set():
-                self._turn(selector)
+        while not worker.stopping.is_set():
+            self._turn()
 
     def _safely(self, call: Callable[[], _Answer]) -> _Answer | None:
         try:
@@ -5320,11 +5491,11 @@ class DatagramLoop:
             log.exception("a callback of the loop failed")
         return None
 
-    def _turn(self, selector: selectors.BaseSelector) -> None:
+    def _turn(self) -> None:
         now = time.monotonic()
         due = self._safely(functools.partial(self._on_due, now))
         patience = 1.0 if due is None else min(1.0, max(0.0, due - now))
-        if any(key.fileobj is self._waker for key, _ in selector.select(patience)):
+        if any(key.fileobj is self._waker for key, _ in self._selector.select(patience)):
             self._waker.drain()
         for _ in range(len(self._mail)):
             self._safely(self._mail.popleft())
@@ -5427,6 +5598,8 @@ class ChildKeeper:
     `shared`; `on_message` gets what it says, on the thread that reads it.
     """
 
+    STEADY_SECONDS = 3.0  # who lived that long is started again at once
+
     def __init__(
         self,
         name: str,
@@ -5491,18 +5664,21 @@ class ChildKeeper:
                 self._say(first)
             if worker.stopping.is_set():
                 self._end_input()
+            started = time.monotonic()
             for line in cast(IO[str], process.stdout):
                 self._hear(line)
             status = end_child(process)
             if not worker.stopping.is_set():
                 log.error("the %s ended with status %s and is started again", self._name, status)
-                worker.stopping.wait(0.5)
+                worker.stopping.wait(0.0 if time.monotonic() - started > self.STEADY_SECONDS else 0.5)
 
     def _hear(self, line: str) -> None:
         try:
             self._on_message(json.loads(line))
+        except ValueError:  # a child that is killed may end in the middle of a line
+            log.warning("the %s said a line that is no message", self._name)
         except Exception:
-            log.exception("what the %s said was not taken: %.200s", self._name, line)
+            log.exception("what the %s said was not taken", self._name)
 
 
 # -- addresses and connections --------------------------------------------------------------------
@@ -5514,10 +5690,15 @@ def connect_link(
     """Begin connecting to `address`; set the callbacks right away, on the reactor's thread."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setblocking(False)
-    if source:
-        sock.bind((source, 0))
-    with contextlib.suppress(BlockingIOError):
+    try:
+        if source:
+            sock.bind((source, 0))
         sock.connect(address)
+    except BlockingIOError:
+        pass
+    except OSError:
+        sock.close()
+        raise
     return TlsLink(reactor, sock, context, server=False)
 
 
@@ -5556,12 +5737,27 @@ def listen_tcp(address: Address) -> Socket:
     return sock
 
 
-def udp_port(address: Address, counters: Counters) -> UdpPort:
-    """A UdpPort at `address`; Refused with one clear sentence when it is taken."""
-    try:
-        return UdpPort(address, counters)
-    except OSError as error:
-        raise Refused("port", f"The UDP port {address[1]} cannot be used: {error.strerror}.") from None
+def udp_port(address: Address, counters: Counters, patience: float = 0.0) -> UdpPort:
+    """A UdpPort at `address`; Refused with one clear sentence when it stays taken for `patience` seconds."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return UdpPort(address, counters)
+        except OSError as error:
+            if time.monotonic() >= until:
+                reason = f"The UDP port {address[1]} cannot be used: {error.strerror}."
+                raise Refused("port", reason) from None
+        time.sleep(0.05)
+
+
+def is_own_address(address: str) -> bool:
+    """Whether this machine still has the IPv4 `address`."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 CODE_LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is taken for another
@@ -6622,6 +6818,13 @@ def _sleep_until(due: float) -> float:
 
 
 # ---- Codecs ------------------------------------------------------------------------
+
+
+def load_codecs() -> None:
+    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time."""
+    import cv2
+
+    log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
@@ -8010,6 +8213,7 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 # ======================================================================================
 
 REPORT_SECONDS: Final = 1.0
+ORPHAN_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
@@ -8328,8 +8532,9 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
         return 0
 
     def say(message: Json) -> None:
-        stdout.write(json.dumps(message) + "\n")
-        stdout.flush()
+        with contextlib.suppress(BrokenPipeError):  # the parent died: standard input has ended, too
+            stdout.write(json.dumps(message) + "\n")
+            stdout.flush()
 
     mixer = MixerProcess(shared_socket(json.loads(first)), say)
 
@@ -8928,10 +9133,15 @@ class Lobby:
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
             self.deny(session, "not_allowed", "The meeting is full.")
-        elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
+        elif self.is_host(hello) or not self._options.pin or self._spared(hello):
             self._admit(session)
         else:
             self._ask_pin(session)
+
+    def _spared(self, hello: Json) -> bool:
+        """Whether `hello` shows a resume token whose time is not over."""
+        name, spared = self._room.claim(hello.get("resume"), time.monotonic())
+        return spared and name == clean_name(hello["name"])
 
     def _ask_pin(self, session: ControlSession) -> None:
         """Start the PIN proof, or queue: guessing must not lock the class out."""
@@ -9004,6 +9214,56 @@ class Lobby:
         self._admit(session)
 
 
+class RoomKeeper:
+    """Brings a room over the death of its server: what the journal needs, and what it gives back.
+
+    A meeting goes on if title, host, PIN and port are the same and it was alive within the last 10 minutes.
+    The PIN itself is not kept.
+    """
+
+    TOUCH_SECONDS = 20.0
+
+    def __init__(self, room: Room, journal: Journal, pin: str) -> None:
+        self._room = room
+        self._journal = journal
+        self._facts = {"title": room.title, "host": room.host, "pin": journal.mark(pin)}
+        self._touched = 0.0
+
+    def recall(self, now: float) -> bool:
+        """Go on with the meeting that the journal holds, if there is one; whether there was."""
+        records, away = self._journal.read(time.time())
+        first = records[0].get("meeting", {}) if records else {}
+        found = away <= RESUME_SECONDS and {key: first.get(key) for key in self._facts} == self._facts
+        if found:
+            people = [record["people"] for record in records if "people" in record]
+            lines = [record["line"] for record in records if "line" in record]
+            self._room.recall(first["id"], people[-1], lines, away, now)
+            log.warning("the meeting goes on after %.0f s without its server", away)
+        self._begin(now)
+        return found
+
+    def _begin(self, now: float) -> None:
+        room = self._room
+        lines = sorted([*room.chat_lines, *room.private_lines], key=lambda line: int(line["n"]))
+        meeting = {"meeting": {"id": room.meeting, **self._facts}}
+        self._journal.write([meeting, {"people": room.people(now)}, *({"line": line} for line in lines)])
+
+    def keep(self, line: Json | None, now: float) -> None:
+        """Keep a line of chat or, with None, who is here."""
+        if self._journal.append({"people": self._room.people(now)} if line is None else {"line": line}):
+            self._begin(now)
+
+    def touch(self, now: float) -> None:
+        """Once in a while: the meeting is alive."""
+        if now - self._touched > self.TOUCH_SECONDS:
+            self._touched = now
+            self._journal.touch()
+
+    def close(self) -> None:
+        """The meeting is over."""
+        self._journal.delete()
+
+
 class ConferenceServer:
     """The meeting's server: acceptors, the control plane and the planes' own parts.
 
@@ -9019,6 +9279,7 @@ class ConferenceServer:
         self.room.limits = Limits(
             options.largest_file, options.largest_person, options.largest_meeting, options.free_disk
         )
+        self._keeper = RoomKeeper(self.room, Journal(identity, options.base), options.pin)
         self.over = threading.Event()
         self.reason = ""
         self._context = server_context(identity)
@@ -9057,10 +9318,11 @@ class ConferenceServer:
         try:
             self._listeners = [listen_tcp((self._host, port)) for port in ports]
             self._relay = VideoRelay((self._host, self.ports.video), self.counters)
-            self._audio_port = udp_port((self._host, self.ports.audio), self.counters)
+            self._audio_port = udp_port((self._host, self.ports.audio), self.counters, ORPHAN_SECONDS)
         except Refused:
             self._close_ports()
             raise
+        self._keeper.recall(time.monotonic())
         self._files.start()
         self._mixer.start()
         self._relay.loop.start()
@@ -9091,7 +9353,9 @@ class ConferenceServer:
         self._close_ports()
         for acceptor in self._acceptors:
             acceptor.close(1.0)
+        self._keeper.close()
         log.info("dropped and counted: %s", self.counters.snapshot())
+        log.info("the mixer at the end: %s", self.mixer_report)
         self.over.set()
 
     def _audio_socket(self) -> Socket:
@@ -9233,6 +9497,7 @@ class ConferenceServer:
         session.keys = {
             name: secrets.token_bytes(16) for name in ("video_up", "video_down", "audio_up", "audio_down")
         }
+        self._apply(effects)  # kept before it is told
         self._sessions[member.id] = session
         keys = {name: key.hex() for name, key in session.keys.items()}
         welcome = {**self.room.welcome(member), **keys, "resume": token}
@@ -9240,7 +9505,6 @@ class ConferenceServer:
             welcome["pin"] = self.options.pin
         self._add_media(session)
         self._send(session, welcome)
-        self._apply(effects)
 
     def _send(self, session: ControlSession, message: Json) -> None:
         """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
@@ -9317,6 +9581,7 @@ class ConferenceServer:
 
     def _on_tick(self) -> None:
         now = time.monotonic()
+        self._keeper.touch(now)
         self._apply(self.room.tick(now))
         self._files.tick(now)
         for session in list(self._sessions.values()):
@@ -9334,6 +9599,8 @@ class ConferenceServer:
                     self._reroute(effect.sender)
                 case Silence():
                     self._mixer.tell({"do": "mute", "id": effect.id, "on": effect.on})
+                case Keep():
+                    self._keeper.keep(effect.line, time.monotonic())
                 case Expel():
                     self._expel(effect)
                 case MeetingOver():
@@ -9436,6 +9703,7 @@ def serve(
 
 PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 4.0
+CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
 CAMERA_FPS: Final = 30
@@ -9469,6 +9737,7 @@ class ClientOptions:
 class CommandConnection:
     """One attempt at, and the life of, a control connection. Reactor's thread only.
 
+    `resume(fingerprint)` is the token for a host, asked once its certificate is known;
     `on_message(message)` for everything from the welcome on; `on_closed(code, reason)` once.
     """
 
@@ -9476,7 +9745,7 @@ class CommandConnection:
         self,
         reactor: Reactor,
         options: ClientOptions,
-        resume: str | None,
+        resume: Callable[[str], str | None],
         on_message: Callable[[Json], None],
         on_closed: Callable[[str, str], None],
     ) -> None:
@@ -9489,14 +9758,15 @@ class CommandConnection:
         self._said: list[bytes] = []
         self._proof: PinClient | None = None
         self._proved = False
+        self._token: str | None = None
         self._reason = ("", "")
         self._timer: Timer | None = None
         self.welcomed = False
         self.heard = time.monotonic()
         self.link: TlsLink | None = None
 
-    def begin(self) -> None:
-        """Connect, shake hands, say hello."""
+    def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
+        """Connect, `patience` seconds at most, shake hands, say hello."""
         address = (self._options.address, self._options.port)
         link = connect_link(self._reactor, address, client_context(), self._options.bind)
         link.on_open = self._opened
@@ -9506,6 +9776,7 @@ class CommandConnection:
         self._timer = self._reactor.later(
             2 * HANDSHAKE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
         )
+        self._reactor.later(patience, lambda: None if link.connected else link.discard("timeout"))
         link.begin(connected=False)
 
     @property
@@ -9539,8 +9810,9 @@ class CommandConnection:
             return
         options = self._options
         hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
-        if self._resume:
-            hello["resume"] = self._resume
+        self._token = self._resume(link.fingerprint)
+        if self._token:
+            hello["resume"] = self._token
         if options.host_key:
             hello["host_key"] = options.host_key
         self.send(hello)
@@ -9582,8 +9854,8 @@ class CommandConnection:
         self.send({"type": "pin_proof", "mac": mac.hex()})
 
     def _on_welcome(self, message: Json) -> None:
-        spared = self._resume is not None or bool(self._options.host_key)
-        if self._options.pin and not self._proved and not (spared and self._options.fingerprint):
+        spared = self._token is not None or bool(self._options.host_key and self._options.fingerprint)
+        if self._options.pin and not self._proved and not spared:
             self.refuse("host_unproven", "The host did not prove that it knows the PIN.")
             return
         self.welcomed = True
@@ -9653,6 +9925,18 @@ class MediaPath:
         return Kind(kind), payload
 
 
+def renew_port(
+    loop: DatagramLoop, path: MediaPath, address: Address, bind: str | None, counters: Counters
+) -> None:
+    """Give a plane a new socket: the old one is tied to the address that this machine had. Loop's thread."""
+    try:
+        path.port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
+    except OSError as error:
+        log.warning("the old UDP socket is kept: %s", error)
+        return
+    loop.use(path.port)
+
+
 class Stream:
     """What is received of one sender: newest picture, rates over 2 s, counts since joining."""
 
@@ -9701,8 +9985,9 @@ class VideoReceiver:
         self._sent = SentFrames()
         self._numbers = [secrets.randbelow(1 << 29) for _ in LAYERS]
 
-    def rekey(self, welcome: Json) -> None:
-        """Take the keys of another welcome. Own thread."""
+    def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
+        """After an interruption: the keys of another welcome, from where this machine is now. Own thread."""
+        renew_port(self.loop, self.path, address, bind, self._counters)
         self.path.rekey(welcome["id"], welcome["video_up"], welcome["video_down"])
         self.incoming = Reassembler(layered=False, counters=self._counters)
         self._sent = SentFrames()
@@ -9781,6 +10066,11 @@ class AudioReceiver:
         self._speaking = 0
         self._newest = -1
 
+    def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
+        """After an interruption, like the video plane's. Own thread."""
+        renew_port(self.loop, self.path, address, bind, self._counters)
+        self.rekey(welcome["id"], welcome["audio_up"], welcome["audio_down"])
+
     def rekey(self, ident: int, up: str, down: str) -> None:
         """Keys of a new mixer or a reconnect: its sequence starts anew. Own thread."""
         self.path.rekey(ident, up, down)
@@ -9831,6 +10121,11 @@ class AudioReceiver:
 # -- media: capturing, encoding, decoding, playing -----------------------------------------------------------
 
 
+def is_sound_card(spec: str) -> bool:
+    """Whether a microphone or speaker is a real one, which can be pulled out and put back."""
+    return spec == "default" or spec.isdigit()
+
+
 def loudness(samples: Samples) -> float:
     """The level of a block for a meter: 0 at -60 dB, 1 at full scale."""
     return max(0.0, 1.0 + level_db(samples) / 60.0)
@@ -9849,11 +10144,18 @@ class DeviceThread(ABC):
     """A thread that opens a device when it is turned on and closes it when it is turned off.
 
     Each turn ends in one `on_device(what, state, reason)`, from the thread, unless another came on top.
+    One that was live and fails is opened again as soon as it can be, while it is wanted; one that never
+    was is not: nobody expects a camera to go on an hour after it was asked for.
     """
+
+    _FIRST_PAUSE = 0.5
+    _LONGEST_PAUSE = 10.0
 
     def __init__(self, what: str, on_device: Callable[[str, str, str], None], worker: Worker) -> None:
         self._what = what
         self._on_device = on_device
+        self.tries_again = False
+        self._was_live = False
         self._turns = 0
         self._done = 0
         self._on = False
@@ -9892,10 +10194,29 @@ class DeviceThread(ABC):
             if not on:
                 self._on_device(self._what, "off", "")
                 continue
+            self._use_while_wanted()
+
+    def _use_while_wanted(self) -> None:
+        pause = 0.0
+        self.tries_again = False
+        while True:
+            self._was_live = False
             try:
                 self._use()
+                return
             except DeviceError as error:
-                self._on_device(self._what, "failed", error.reason)
+                pause = self._FIRST_PAUSE if self._was_live else min(2 * pause, self._LONGEST_PAUSE)
+                told, self.tries_again = self.tries_again and not self._was_live, pause > 0
+                if not told:
+                    self._on_device(self._what, "failed", error.reason)
+            with self._news:
+                if not pause or self._news.wait_for(lambda: not self._going, pause):
+                    return
+
+    def _live(self) -> None:
+        """For `_use`: the device works."""
+        self._was_live = True
+        self._on_device(self._what, "live", "")
 
     @abstractmethod
     def _use(self) -> None:
@@ -9929,7 +10250,7 @@ class CameraSender(DeviceThread):
     def _use(self) -> None:
         camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
         try:
-            self._on_device("camera", "live", "")
+            self._live()
             while self._going:
                 self._capture(camera.read(2.0))
                 self._rest()
@@ -9985,7 +10306,7 @@ class MicrophoneSender(DeviceThread):
         self._seq = max(self._seq, self._newest_number())
         try:
             self._send_block(microphone.read())
-            self._on_device("mic", "live", "")
+            self._live()
             while self._going:
                 self._send_block(microphone.read())
         finally:
@@ -10035,9 +10356,9 @@ class MediaManager:
     def start(self, welcome: Json) -> None:
         """Open both planes with the keys of `welcome`; from its moment on what is heard is played."""
         self._started = time.monotonic()
-        host, bind, ports = self._options.address, self._options.bind, Ports.at(self._options.port)
-        self.video = VideoReceiver((host, ports.video), bind, welcome, self._counters)
-        self.audio = AudioReceiver((host, ports.audio), bind, welcome, self._counters, self._on_speaking)
+        bind, video, audio = self._ways()
+        self.video = VideoReceiver(video, bind, welcome, self._counters)
+        self.audio = AudioReceiver(audio, bind, welcome, self._counters, self._on_speaking)
         self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
         self._camera.encode(self._layers)
         self._microphone = MicrophoneSender(
@@ -10051,14 +10372,17 @@ class MediaManager:
         self._decoder.start()
         self._player.start()
 
-    def rekey(self, welcome: Json) -> None:
-        """Go on with the keys of another welcome, after a reconnect."""
-        video, audio = self.video, self.audio
-        if video is None or audio is None:
-            self.start(welcome)
-            return
-        video.loop.post(lambda: video.rekey(welcome))
-        self.rekey_audio(welcome["id"], welcome["audio_up"], welcome["audio_down"])
+    def _ways(self) -> tuple[str | None, Address, Address]:
+        """(own address or None, the host's video and audio ports)."""
+        host, ports = self._options.address, Ports.at(self._options.port)
+        return self._options.bind, (host, ports.video), (host, ports.audio)
+
+    def go_on(self, welcome: Json) -> None:
+        """Go on with the keys of another welcome, after an interruption."""
+        video, audio = cast(VideoReceiver, self.video), cast(AudioReceiver, self.audio)
+        bind, to_video, to_audio = self._ways()
+        video.loop.post(lambda: video.go_on(to_video, bind, welcome))
+        audio.loop.post(lambda: audio.go_on(to_audio, bind, welcome))
 
     def rekey_audio(self, ident: int, up: str, down: str) -> None:
         """New audio keys."""
@@ -10096,6 +10420,11 @@ class MediaManager:
         if self._microphone:
             self._microphone.turn(on)
 
+    def tries_again(self, what: str) -> bool:
+        """Whether a device that failed will be opened again by itself."""
+        device = {"camera": self._camera, "mic": self._microphone}.get(what)
+        return device is not None and device.tries_again
+
     # -- what is seen and heard
 
     def watch(self, streams: dict[int, int]) -> None:
@@ -10127,6 +10456,7 @@ class MediaManager:
     def _run_decoder(self, worker: Worker) -> None:
         assert self.video is not None
         video = self.video
+        load_codecs()  # not in the middle of what someone says
         while not worker.stopping.is_set():
             with video.fresh:
                 jobs = self._decodable(video)
@@ -10179,22 +10509,30 @@ class MediaManager:
 
     def _play(self, worker: Worker, spec: str, start: float) -> None:
         """Play until another speaker is chosen; one that fails costs only itself, time goes on."""
-        speaker = self._open_speaker(spec, start)
+        opened = self._open_speaker(spec, start)
+        speaker, pause, due = opened or open_speaker("none", start), 1.0, start + 1.0
         while not worker.stopping.is_set() and self._options.speaker == spec:
             try:
                 speaker.write(self._next_block())
             except DeviceError as error:
                 self._on_device("speaker", "failed", error.reason)
                 speaker.close()
-                speaker = open_speaker("none", time.monotonic())
+                now = time.monotonic()
+                opened, speaker, pause, due = None, open_speaker("none", now), 1.0, now + 1.0
+            if opened is None and is_sound_card(spec) and time.monotonic() >= due:
+                opened = self._open_speaker(spec, time.monotonic(), again=True)
+                speaker, pause = opened or speaker, min(2 * pause, 10.0)
+                due = time.monotonic() + pause
         speaker.close()
 
-    def _open_speaker(self, spec: str, start: float) -> Speaker:
+    def _open_speaker(self, spec: str, start: float, *, again: bool = False) -> Speaker | None:
+        """The speaker, or None; what came of it is said, but not that it still fails."""
         try:
             speaker = open_speaker(spec, start)
         except DeviceError as error:
-            self._on_device("speaker", "failed", error.reason)
-            return open_speaker("none", start)
+            if not again:
+                self._on_device("speaker", "failed", error.reason)
+            return None
         if spec != "none":
             self._on_device("speaker", "live", "")
         return speaker
@@ -10848,9 +11186,20 @@ class ScreenPlane:
 # -- commands ----------------------------------------------------------------------------------------------
 
 
+PASSING: Final = frozenset({"", "no_meeting", "host_changed", "full"})  # may be over at the next try
+MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
 _Wanted = TypeVar("_Wanted")
+
+
+@dataclass(slots=True)
+class Said:
+    """What somebody said, until the server confirms it: it must be neither lost nor said twice."""
+
+    message: Json
+    link: CommandConnection | None = None  # over which it was sent last
+    at: float = 0.0
 
 
 def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
@@ -11416,7 +11765,9 @@ class MeetingController:
         self._early: list[Json] | None = []
         self._requests: dict[int, Callable[[Json], None]] = {}
         self._request_number = 0
-        self._unsaid: list[Json] = []
+        self._said: dict[int, Said] = {}  # by request number: what the server has not yet confirmed
+        self._finder: MeetingFinder | None = None
+        self._pinged = 0.0
         self._delay = 0.0
         self._share_refs: dict[str, Any] = {}
         self._camera_back = False  # when the own share ends
@@ -11481,6 +11832,7 @@ class MeetingController:
         self._reactor.post(lambda: self.leave("left"))
         self.files.close(deadline)
         self._reactor.close(deadline)
+        self._end_looking()
         self.screen.close()
         self.media.close()
         self._tokens.close()
@@ -11501,6 +11853,7 @@ class MeetingController:
         counters = self.counters.snapshot()
         if counters:
             log.info("dropped and counted: %s", counters)
+        self._end_looking()
         self.emit(event, **fields)
         self.status = status
         self.screen.stop_sharing()
@@ -11522,15 +11875,39 @@ class MeetingController:
         if self.status is not None:
             return
         self._tries += 1
-        if not self._token and self._meeting and self.options.fingerprint:
-            self._token = self._tokens.get(self.options.fingerprint, self._meeting, self.options.name)
+        self._aim_anew()
         self._link = CommandConnection(
-            self._reactor, self.options, self._token, self._on_message, self._on_closed
+            self._reactor, self.options, self._resume_token, self._on_message, self._on_closed
         )
         try:
-            self._link.begin()
+            self._link.begin(CONNECT_SECONDS if self._lost_at else HANDSHAKE_SECONDS)
         except OSError as error:
             self._on_closed("no_meeting", f"The network cannot be used: {error.strerror}.")
+
+    def _resume_token(self, fingerprint: str) -> str | None:
+        """The token for the host that showed this certificate."""
+        if self._token:
+            return self._token  # the link has held the certificate to the one before
+        return self._tokens.get(fingerprint, self._meeting, self.options.name)
+
+    def _aim_anew(self) -> None:
+        """While the host does not answer at its old address: go where discovery hears it."""
+        ads = self._finder.meetings() if self._finder else []
+        ours = [ad for ad in ads if ad.fingerprint == self.options.fingerprint]
+        ours.sort(key=lambda ad: (ad.meeting != self._meeting, ad.address != self.options.address))
+        if ours:
+            self.options.address, self.options.port = ours[0].address, ours[0].port
+
+    def _look_for_host(self) -> None:
+        if self._finder is None:
+            known = [(self.options.address, self.options.port)]
+            self._finder = MeetingFinder(self.options.bind, known, self.options.port, counters=self.counters)
+            self._finder.start()
+
+    def _end_looking(self) -> None:
+        if self._finder:
+            self._finder.close()
+            self._finder = None
 
     def _on_closed(self, code: str, reason: str) -> None:
         if self.status is not None:
@@ -11553,35 +11930,42 @@ class MeetingController:
         now = time.monotonic()
         if not self._lost_at:
             self._lost_at = now
+            if self._link:
+                self._forget_dropped(self._link)
             self.files.disconnect()
             self.state.update(link="reconnecting", reason=reason)
             self.emit("reconnecting", reason=reason)
-        if code not in ("", "no_meeting") or now - self._lost_at > self.RETRY_SECONDS:
+        if code not in PASSING or now - self._lost_at > self.RETRY_SECONDS:
             self._finish("ended", 0, reason=reason)
-        else:
-            self._reactor.later(min(2.0, 0.25 * self._tries), self._connect)
+            return
+        if self._tries >= 2:
+            self._look_for_host()
+        self._reactor.later(min(1.0, 0.25 * self._tries), self._connect)
 
     def _ping(self) -> None:
         link = self._link
         if link is None or not link.welcomed or link.link is None or link.link.closed:
             return
         now = time.monotonic()
+        if now - self._pinged > 2 * PING_SECONDS:  # asleep: what the host said meanwhile is yet to be read
+            link.heard = max(link.heard, now - DEAD_SECONDS + 2 * PING_SECONDS)
+        self._pinged = now
         if now - link.heard > DEAD_SECONDS:
             link.link.discard("silent")
+        elif not is_own_address(link.link.local_address):
+            link.link.discard("moved")
         else:
             link.send({"type": "ping", "t": now})
 
     def send(self, message: Json) -> None:
-        """Send to the server; while the link is gone, what people said waits for it."""
+        """Send to the server, if the link stands."""
         if self._link and self._link.welcomed and not self._lost_at:
             self._link.send(message)
-        elif message["type"] in SAID and len(self._unsaid) < HISTORY:
-            self._unsaid.append(message)
 
     def ask(self, message: Json, command: Json) -> None:
         """Send `message` for `command`; what answers it carries the command's `ref`."""
-        if "ref" in command:
-            self.request(message, functools.partial(self._on_answer, command["ref"]))
+        if "ref" in command or message["type"] in SAID:
+            self.request(message, functools.partial(self._on_answer, command.get("ref")))
         else:
             self.send(message)
 
@@ -11595,7 +11979,39 @@ class MeetingController:
         """Send `message` with a number of its own; the answer or error with that number comes back."""
         self._request_number += 1
         self._requests[self._request_number] = on_answer
-        self.send({**message, "ref": self._request_number})
+        if message["type"] not in SAID or len(self._said) >= MOST_SAID:
+            self.send({**message, "ref": self._request_number})
+        else:
+            self._said[self._request_number] = Said({**message, "ref": self._request_number})
+            self._say(self._request_number)
+
+    def _say(self, number: int) -> None:
+        """Send what was said, once over each link."""
+        said = self._said.get(number)
+        if said and self._link and self._link.welcomed and not self._lost_at and said.link is not self._link:
+            said.link, said.at = self._link, time.monotonic()
+            self._link.send(said.message)
+
+    def _confirmed(self, number: int) -> None:
+        self._said.pop(number, None)
+        self._requests.pop(number, None)
+
+    def _forget_dropped(self, lost: CommandConnection) -> None:
+        """What the server had long taken from the `lost` link and not confirmed, it refused."""
+        for number, said in list(self._said.items()):
+            if said.link is lost and lost.heard - said.at > DEAD_SECONDS:
+                self._confirmed(number)
+
+    def _say_again(self, lines: list[Json]) -> None:
+        """Say what is not among the own new `lines`, at a pace that the server takes (`RATES`)."""
+        heard = [(line.get("to_name"), line["text"]) for line in lines]
+        for number, said in list(self._said.items()):
+            text = (said.message.get("to_name"), clean_text(said.message.get("text", "")))
+            if text in heard:
+                heard.remove(text)
+                self._confirmed(number)
+        for place, number in enumerate(self._said):
+            self._reactor.later(max(0.0, 0.1 * (place - 20)), functools.partial(self._say, number))
 
     # -- what the server says
 
@@ -11603,6 +12019,7 @@ class MeetingController:
         kind = message["type"]
         answer = self._requests.pop(message["ref"], None) if "ref" in message else None
         if answer:
+            self._said.pop(message["ref"], None)
             answer(message)
             return
         match kind:
@@ -11624,6 +12041,7 @@ class MeetingController:
             case "file_gone" if self.files.withdrawn(message):
                 pass
             case "ended" | "removed":
+                self._tokens.drop(self.options.fingerprint, self._meeting, self.options.name)
                 self._finish("ended", 0, reason=message["reason"])
                 if self._link:
                     self._link.close("ended")
@@ -11653,14 +12071,17 @@ class MeetingController:
         if back:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
             self.media.encode({})
-            self.media.rekey(message)
-            self.screen.renew()
+            self.media.go_on(message)
         else:
             self._emit_joined(message)
             self.media.start(message)
         self._lost_at, self._tries = 0.0, 0
+        if back:
+            self.screen.renew()
+        self._end_looking()
         self._watch_sent = {}
         hand = self.state.me is not None and self.state.me.hand > 0
+        newest = self.state.newest
         self._apply(message)
         for what, device in self.state.current.devices.items():
             if device.state == "live":
@@ -11670,9 +12091,8 @@ class MeetingController:
             self._carry_out(command)
         if hand:
             self.send({"type": "hand", "up": True})
-        unsaid, self._unsaid = self._unsaid, []
-        for said in unsaid:
-            self.send(said)
+        lines = [line for line in [*message["chat"], *message["private"]] if line["n"] > newest]
+        self._say_again([line for line in lines if line["from"] == message["name"]])
 
     def _host_is_the_known_one(self, message: Json) -> bool:
         assert self._link is not None
@@ -11712,7 +12132,7 @@ class MeetingController:
         devices = {**self.state.current.devices, what: DeviceState(state, reason)}
         self.state.update(devices=devices)
         on = state == "live"
-        if state == "failed":
+        if state == "failed" and not self.media.tries_again(what):
             self._asked[what] = False
         ref = self._device_refs.pop(what, None) if on == self._asked.get(what) else None
         self.emit("device", ref, what=what, state=state, reason=reason)
@@ -11785,7 +12205,8 @@ class MeetingController:
         self._turn(what, on)
 
     def _turn(self, what: str, on: bool) -> None:
-        if on != self._asked.get(what, False):
+        failed = self.state.current.devices.get(what, DeviceState()).state == "failed"
+        if failed or on != self._asked.get(what, False):
             self._asked[what] = on
             (self.media.set_microphone if what == "mic" else self.media.set_camera)(on)
 
@@ -13254,9 +13675,9 @@ class Look:
 
         if (size, bold) not in self._fonts:
             weight: Literal["bold", "normal"] = "bold" if bold else "normal"
-            self._fonts[size, bold] = font.Font(
-                self.root, family=self.family, size=-self.px(size), weight=weight
-            )
+            made = font.Font(self.root, family=self.family, size=-self.px(size), weight=weight)
+            made.delete_font = False  # `forget` does it in the Tk thread, not the collector in any
+            self._fonts[size, bold] = made
         return self._fonts[size, bold]
 
     def frame(self, parent: tk.Misc, colour: str = "", kind: str = "Frame") -> tk.Frame:
@@ -13307,8 +13728,11 @@ class Look:
         return found
 
     def forget(self) -> None:
-        """Let all pictures go, in the Tk thread."""
+        """Let all pictures and fonts go here in the Tk thread: they call Tk when they end."""
         self._photos.clear()
+        for font in self._fonts.values():
+            self.root.tk.call("font", "delete", font.name)
+        self._fonts.clear()
 
     def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
         """An icon of `size` logical pixels."""
@@ -15034,6 +15458,7 @@ class Stage(Painted):
         for tile in self.tiles.values():
             tile.remove()
         self.tiles.clear()
+        self._hover_photos.clear()
 
 
 class ToastStack:
@@ -15081,6 +15506,7 @@ class ToastStack:
             self.stage.canvas.after_cancel(timer)
         self._timers.clear()
         self._toasts.clear()
+        self._photos.clear()
 
     def _draw(self) -> None:
         self.stage.canvas.delete("toast")
@@ -16249,6 +16675,7 @@ class PreviewCard:
         """Stop the devices."""
         self.backend.preview(camera=False, mic=False)
         self.painter.close()
+        self._tile = None
 
 
 class DeviceRow:
@@ -16567,8 +16994,9 @@ class PreviewTile:
         self.look, self.size = look, (look.px(480), look.px(270))
         self.painter = TilePainter(1)
         self.sheet = Painted(look, parent, *self.size)
-        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
-        self.sheet.image(0, 0, self.photo)
+        photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
+        self.photo: ImageTk.PhotoImage | None = photo
+        self.sheet.image(0, 0, photo)
         self.sheet.canvas.pack(anchor="w")
         self._serial = -2
 
@@ -16586,11 +17014,13 @@ class PreviewTile:
             )
             self.painter.submit("self", job)
         for image in self.painter.take().values():
-            self.photo.paste(image)
+            if self.photo is not None:
+                self.photo.paste(image)
 
     def close(self) -> None:
         """End its painter."""
         self.painter.close()
+        self.photo = None
 
 
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
@@ -17291,6 +17721,7 @@ class MainAppView:
     def close(self) -> None:
         """Take the window apart."""
         self.talk.cancel()
+        self.reactions.clear()
         self.stage.close()
         self.frame.destroy()
 
@@ -17497,6 +17928,7 @@ class WindowLoop:
         if self.start is not None:
             self.start.close()
             self.start = None
+        self.look.forget()
         self.root.destroy()
 
 
@@ -17516,8 +17948,11 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
     if controller is not None:
         loop.enter(controller)
     root.mainloop()
-    if loop.controller is not None:
-        loop.controller.close()
+    last = loop.controller
+    del loop, root
+    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
+    if last is not None:
+        last.close()
     app.close()
     return 0
 
@@ -17617,18 +18052,119 @@ def own_name() -> str:
     return clean_name(name[:1].upper() + name[1:])
 
 
+def where_raised(error: BaseException) -> list[tuple[str, int, str]]:
+    """(file, line, function) of each call that led to `error`, outermost first."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [(Path(frame.filename).name, frame.lineno or 0, frame.name) for frame in frames]
+
+
+def kind_of(error: BaseException) -> str:
+    """The type of an error, and the system's number where it has one: its own words may quote a secret."""
+    number = f" {error.errno}" if isinstance(error, OSError) else ""
+    return f"{type(error).__name__}{number}"
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """An error and what it came of, latest first."""
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
+        chain.append(before)
+    return chain
+
+
+class OneLine(logging.Formatter):
+    """A fact a line: what peers put into it cannot break the line or reach the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(threadName)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line; of an exception its type and the last calls."""
+        text = f"{self.formatTime(record)} {record.levelname} {record.threadName} {record.getMessage()}"
+        error = record.exc_info[1] if record.exc_info else None
+        if error:
+            calls = " > ".join(f"{name}:{line}" for _, line, name in where_raised(error)[-6:])
+            text += f" | Traceback: {kind_of(error)} in {calls}"
+        return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+class ReportHandler(logging.Handler):
+    """Leaves a report of each bug that a user can send: types and places, never values or words.
+
+    At most 5 a run; the newest 20 are kept.
+    """
+
+    MOST_A_RUN = 5
+    MOST_KEPT = 20
+
+    def __init__(self, directory: Callable[[], Path], say: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._directory = directory
+        self._say = say
+        self._left = self.MOST_A_RUN
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a report if `record` is of an exception."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or not self._left:
+            return
+        self._left -= 1
+        try:
+            path = self._write(self._text(record, error))
+        except (OSError, ConnectSphereError):
+            return
+        self._say(f"{APP_NAME} met an error of its own; a report that you can send is in {path}")
+
+    def _write(self, text: str) -> Path:
+        directory = self._directory()
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for old in sorted(directory.glob("report-*.txt"))[: -self.MOST_KEPT + 1]:
+            old.unlink(missing_ok=True)
+        path = directory / f"report-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}-{self._left}.txt"
+        path.write_text(text, "utf-8")
+        path.chmod(0o600)
+        return path
+
+    def _text(self, record: logging.LogRecord, error: BaseException) -> str:
+        lines = [
+            f"{APP_NAME} {VERSION}, protocol {PROTOCOL}",
+            f"Python {platform.python_version()}, {platform.platform()}",
+            f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, thread {record.threadName}: {record.msg}",
+        ]
+        for one in chain_of(error):
+            lines += ["", kind_of(one)]
+            lines += [f"  {file}, line {line}, in {name}" for file, line, name in where_raised(one)]
+        lines += ["", "Threads: " + ", ".join(sorted(thread.name for thread in threading.enumerate()))]
+        return "\n".join(lines) + "\n"
+
+
+def report_unhandled_errors() -> None:
+    """Have errors that nobody handles, of any thread, logged and reported instead of printed."""
+
+    def unhandled(error: BaseException | None, thread: str) -> None:
+        if error is not None and not isinstance(error, SystemExit | KeyboardInterrupt):
+            log.critical("the thread %s ended by a bug", thread, exc_info=error)
+
+    sys.excepthook = lambda kind, error, trace: unhandled(error, "main")
+    threading.excepthook = lambda told: unhandled(told.exc_value, told.thread.name if told.thread else "")
+
+
 def set_up_logging(options: argparse.Namespace) -> None:
-    """The log goes to standard error, or to `--log FILE`, which rotates at 1 MB."""
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
+    """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(options.log), 2)]
     handler: logging.Handler = logging.StreamHandler()
     if options.log:
         try:
             handler = logging.handlers.RotatingFileHandler(options.log, maxBytes=1 << 20, backupCount=2)
         except OSError as error:
             raise UsageError(f"The log {options.log} cannot be written: {error.strerror}.") from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(message)s"))
+    handler.setFormatter(OneLine())
     log.addHandler(handler)
+    log.addHandler(
+        ReportHandler(lambda: home_directory() / "reports", functools.partial(print, file=sys.stderr))
+    )
     log.setLevel(level)
+    report_unhandled_errors()
 
 
 def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:

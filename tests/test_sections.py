@@ -25,7 +25,7 @@ OWNERS: dict[str, set[str]] = {
     "ssl": {"TRUST", "LINKS"},
     "spake2": {"TRUST"},
     "cryptography": {"TRUST"},
-    "cryptography.hazmat.primitives.ciphers.aead": {"WIRE"},
+    "cryptography.hazmat.primitives.ciphers.aead": {"WIRE", "TRUST"},
     "cryptography.exceptions": {"WIRE", "TRUST"},
     "cv2": {"DEVICES"},
     "pyaudio": {"DEVICES"},
