@@ -3083,9 +3083,12 @@ class Offer:
         return self.to_name is None or name in (self.owner, self.to_name)
 
     def open_for(self, name: str, direction: str) -> bool:
-        """Whether the person called `name` may `upload` it (once), or `download` it (once it is whole)."""
+        """Whether the person called `name` may `upload` it, or `download` it once it is whole.
+
+        Its owner may also ask for a whole one, whose DONE got lost: the server takes no byte more.
+        """
         if direction == "upload":
-            return name == self.owner and not self.whole
+            return name == self.owner
         return self.whole and self.concerns(name)
 
 
