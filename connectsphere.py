@@ -3820,6 +3820,7 @@ class StateManager:
             self.update(chat=(), files=())
         same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
         known = {entry.file for entry in self.current.files}
+        before = self.person(self.current.presenter)
         self.update(
             link="live",
             me=message["id"],
@@ -3833,6 +3834,8 @@ class StateManager:
         for line in sorted(lines, key=lambda line: int(line["n"])):
             events += self._line(line, line.get("to_name"), history=True)
         events += [self._offer_event(entry) for entry in self.current.files if entry.file not in known]
+        if before and before.id != message["presenter"]:
+            events.append({"event": "screen_stop", "id": before.id, "name": before.name})
         if message["presenter"]:
             name = getattr(self.person(message["presenter"]), "name", "")
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
