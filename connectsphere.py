@@ -3189,11 +3189,10 @@ class Room:
         self, name: str, role: str, address: str, token: str | None, now: float
     ) -> tuple[Member, str, list[Effect]]:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
-        name = clean_name(name)
-        owned = name if self.claim(token, now)[0] == name else None
+        owned, _ = self.claim(token, now)
         stale = self._named(owned) if owned else None
         effects = self._replace(stale, now) if stale else []
-        name = owned or self._free_name(name)
+        name = owned or self._free_name(clean_name(name))
         self.claims = {
             key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
         }
@@ -9139,15 +9138,10 @@ class Lobby:
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
             self.deny(session, "not_allowed", "The meeting is full.")
-        elif self.is_host(hello) or not self._options.pin or self._spared(hello):
+        elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
             self._admit(session)
         else:
             self._ask_pin(session)
-
-    def _spared(self, hello: Json) -> bool:
-        """Whether `hello` shows a resume token whose time is not over."""
-        name, spared = self._room.claim(hello.get("resume"), time.monotonic())
-        return spared and name == clean_name(hello["name"])
 
     def _ask_pin(self, session: ControlSession) -> None:
         """Start the PIN proof, or queue: guessing must not lock the class out."""
@@ -9517,6 +9511,7 @@ class ConferenceServer:
             welcome["pin"] = self.options.pin
         self._add_media(session)
         self._send(session, welcome)
+        log.info("%s (%d, %s) has joined from %s", member.name, member.id, role, session.address)
 
     def _send(self, session: ControlSession, message: Json) -> None:
         """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
@@ -9579,6 +9574,7 @@ class ConferenceServer:
         if session.stage != "in":
             return
         session.stage = "over"
+        log.info("%s (%d): %s", self.room.members[session.id].name, session.id, reason)
         self._apply(self.room.leave(session.id, reason, time.monotonic()))
         self._forget(session.id)
 
@@ -11198,6 +11194,15 @@ class ScreenPlane:
 # -- commands ----------------------------------------------------------------------------------------------
 
 
+LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for the log, and what of them
+    "joined": ("id", "name", "address", "role"),
+    "denied": ("code", "reason"),
+    "reconnecting": ("reason",),
+    "reconnected": ("seconds",),
+    "device": ("what", "state", "reason"),
+    "left": ("reason",),
+    "ended": ("reason",),
+}
 PASSING: Final = frozenset({"", "no_meeting", "host_changed", "full"})  # may be over at the next try
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
@@ -11857,6 +11862,8 @@ class MeetingController:
         if ref is not None:
             entry["ref"] = ref
         self.gui_queue.put(entry)
+        if event in LOGGED:
+            log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
 
     def _finish(self, event: str, status: int, **fields: Any) -> None:
         """The last event. The status is that of the process."""
@@ -17956,6 +17963,7 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
         root = tk.Tk(className=APP_NAME)
     except tk.TclError:
         raise Refused("device", "There is no display for a window: use --headless.") from None
+    root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
     loop = WindowLoop(app, root)
     if controller is not None:
         loop.enter(controller)
@@ -18123,7 +18131,7 @@ class ReportHandler(logging.Handler):
         self._left -= 1
         try:
             path = self._write(self._text(record, error))
-        except (OSError, ConnectSphereError):
+        except (OSError, ConnectSphereError):  # a disk that is full must not make it worse
             return
         self._say(f"{APP_NAME} met an error of its own; a report that you can send is in {path}")
 
@@ -18161,15 +18169,31 @@ def report_unhandled_errors() -> None:
     threading.excepthook = lambda told: unhandled(told.exc_value, told.thread.name if told.thread else "")
 
 
+LOG_VARIABLE: Final = "CONNECTSPHERE_LOG"  # a parent's log file, for its children
+
+
+def inherited_log(options: argparse.Namespace) -> str:
+    """The log file of a child in a hidden role, whose parent has one."""
+    role = "server" if options.serve_child else "mixer" if options.mixer else "crowd" if options.crowd else ""
+    parent = os.environ.get(LOG_VARIABLE, "")
+    return f"{parent}.{role}" if role and parent else ""
+
+
 def set_up_logging(options: argparse.Namespace) -> None:
-    """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB."""
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(options.log), 2)]
+    """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB.
+
+    A child of this program writes a file of its own beside it: FILE.server, FILE.mixer or FILE.crowd.
+    """
+    file = options.log or inherited_log(options)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(file), 2)]
     handler: logging.Handler = logging.StreamHandler()
-    if options.log:
+    if file:
         try:
-            handler = logging.handlers.RotatingFileHandler(options.log, maxBytes=1 << 20, backupCount=2)
+            handler = logging.handlers.RotatingFileHandler(file, maxBytes=1 << 20, backupCount=2)
         except OSError as error:
-            raise UsageError(f"The log {options.log} cannot be written: {error.strerror}.") from None
+            raise UsageError(f"The log {file} cannot be written: {error.strerror}.") from None
+        if options.log:
+            os.environ[LOG_VARIABLE] = str(Path(file).absolute())
     handler.setFormatter(OneLine())
     log.addHandler(handler)
     log.addHandler(
