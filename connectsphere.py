@@ -4182,7 +4182,7 @@ def _on_devices(facts: Facts) -> Iterator[Finding]:
         full = facts.disk_free < DISK_LEAST
         words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
         step = "Delete something before files are sent."
-        yield Finding("disk", "warn" if full else "ok", words, "disk_full" if full else "", step)
+        yield Finding("disk", "warn", words, "disk_full", step) if full else Finding("disk", "ok", words)
 
 
 def diagnose(facts: Facts) -> Diagnosis:
@@ -6653,7 +6653,8 @@ class MeetingFinder(_SocketLoop):
         self._port = port
         self._mouths: dict[str, socket.socket] = {}
         self._interfaces: list[Interface] = []
-        self._nonces: OrderedDict[str, None] = OrderedDict()
+        self._nonces: OrderedDict[str, bool] = OrderedDict()  # of the questions; true: to everybody
+        self._reached: set[str] = set()
         self._list = MeetingList()
         self._changed = threading.Condition()
         self._settled = False
@@ -6678,6 +6679,10 @@ class MeetingFinder(_SocketLoop):
         """Address and version of hosts that speak another version of the protocol."""
         with self._changed:
             return self._list.other_versions(time.monotonic())
+
+    def hears_broadcasts(self, ad: MeetingAd) -> bool:
+        """Whether the host of `ad` has answered a question to everybody, or sent a beacon."""
+        return ad.address in self._reached
 
     def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
         """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
@@ -6711,7 +6716,7 @@ class MeetingFinder(_SocketLoop):
         self._open_mouths()
         for interface in self._interfaces:
             if interface.address in self._mouths:
-                self._ask(interface.address, interface.broadcasts)
+                self._ask(interface.address, interface.broadcasts, everybody=True)
         for address, _ in self._known:
             self._ask_directly(address)
 
@@ -6727,10 +6732,10 @@ class MeetingFinder(_SocketLoop):
                 self._mouths[address] = mouth = _udp_socket(address, 0)
                 self._watch(mouth, functools.partial(self._hear_answer, mouth))
 
-    def _ask(self, mouth: str, addresses: Sequence[str]) -> None:
+    def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
         """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
         nonce = secrets.token_bytes(16)
-        self._nonces[nonce.hex()] = None
+        self._nonces[nonce.hex()] = everybody
         if len(self._nonces) > SCAN_MOST:
             self._nonces.popitem(last=False)
         question = discovery_question(nonce, PROTOCOL)
@@ -6771,6 +6776,8 @@ class MeetingFinder(_SocketLoop):
                 raise PeerFault("discovery_unasked")
             with self._changed:
                 self._list.note(fields, address, time.monotonic())
+                if (nonce is None or self._nonces.get(nonce)) and len(self._reached) < SCAN_MOST:
+                    self._reached.add(address)
                 self._changed.notify_all()
         except PeerFault as fault:
             self._counters.add(fault.kind)
@@ -12479,7 +12486,6 @@ def run_headless(
 
 # -- the doctor ------------------------------------------------------------------------------------------
 
-DOCTOR_LISTENS: Final = 1.4  # seconds for broadcasts alone: a MeetingFinder begins to search after 1.5
 DOCTOR_SEARCHES: Final = 12.0
 
 
@@ -12563,10 +12569,8 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
     with contextlib.closing(ear), contextlib.closing(finder):
         ear.start()
         finder.start()
-        finder.wait_settled(DOCTOR_LISTENS)
-        at_once = finder.meetings() or finder.other_versions()
         finder.wait_settled(DOCTOR_SEARCHES)
-        finder.wait(bool, 0.3)  # the answer of the last address that was tried
+        finder.wait(lambda ads: bool(ads or finder.other_versions()), ASK_EVERY)  # asks once more
         ads, others = finder.meetings(), finder.other_versions()
     here = {each.address for each in interfaces()}
     away = [ad for ad in ads if ad.address not in here]
@@ -12582,7 +12586,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
         hosting=hosting,
         reachable=not used or own_address_answers((used, options.port)),
         meetings=tuple(sighting(ad) for ad in ads),
-        by_search=bool(ads) and not at_once,
+        by_search=bool(away) and not any(map(finder.hears_broadcasts, away)),
         other_versions=tuple(others),
         neighbours=neighbours(physical),
         gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
