@@ -5678,7 +5678,7 @@ class ChildKeeper:
         try:
             self._on_message(json.loads(line))
         except ValueError:  # a child that is killed may end in the middle of a line
-            log.warning("the %s said a line that is no message", self._name)
+            log.warning("what the %s said was not taken: it is no message", self._name)
         except Exception:
             log.exception("what the %s said was not taken", self._name)
 
