@@ -8286,6 +8286,7 @@ class VideoRelay:
         self._counters = counters
         self._peers: dict[int, RelayPeer] = {}
         self._routes: dict[int, dict[int, tuple[int, int]]] = {}
+        self._mending: set[int] = set()  # senders with something open
         self._egress = EgressScheduler(counters)
         self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
 
@@ -8297,6 +8298,7 @@ class VideoRelay:
         """Forget a client."""
         self._peers.pop(ident, None)
         self._routes.pop(ident, None)
+        self._mending.discard(ident)
         self._egress.forget(ident)
         for peer in self._peers.values():
             peer.numbers.pop(ident, None)
@@ -8318,6 +8320,7 @@ class VideoRelay:
             return
         if peer.binding.address != address:
             raise PeerFault("unbound")
+        self._mending.add(ident)
         for frame in peer.incoming.push_batch(buffer, segment, now):
             self._on_frame(peer, frame, now)
 
@@ -8374,16 +8377,20 @@ class VideoRelay:
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
                 self._port.send_frame(piece, address)
-        dues = [self._egress.next_due(), *(self._ask_again(peer, now) for peer in self._peers.values())]
+        dues = [self._egress.next_due(), *(self._ask_again(ident, now) for ident in tuple(self._mending))]
         return min((due for due in dues if due is not None), default=None)
 
-    def _ask_again(self, peer: RelayPeer, now: float) -> float | None:
-        """Ask `peer` for what is missing of its frames; returns when to look again."""
+    def _ask_again(self, ident: int, now: float) -> float | None:
+        """Ask a sender for what is missing; returns when to look again, None once all is whole."""
+        peer = self._peers[ident]
         address = peer.binding.address
         if address is not None:
             for nack in peer.incoming.nacks(now):
                 self._port.send(peer.binding.small(Kind.NACK, encode_nack(nack)), address)
-        return peer.incoming.next_due(now)
+        due = peer.incoming.next_due(now)
+        if due is None:
+            self._mending.discard(ident)
+        return due
 
 
 # -- the mixer: a process of its own -------------------------------------------------------------------
