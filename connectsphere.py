@@ -1234,7 +1234,7 @@ LONGEST_QUESTION: Final = 1_500
 _VERSION: Final = _integer(1, 1_000_000)
 _AD: Shape = {
     "version": _VERSION,
-    "meeting": _hex(16),
+    "meeting": _text(64, "[!-~]{1,64}"),
     "title": _NAME,
     "host": _NAME,
     "port": _PORT,
@@ -3189,11 +3189,10 @@ class Room:
         self, name: str, role: str, address: str, token: str | None, now: float
     ) -> tuple[Member, str, list[Effect]]:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
-        name = clean_name(name)
-        owned = name if self.claim(token, now)[0] == name else None
+        owned, _ = self.claim(token, now)
         stale = self._named(owned) if owned else None
         effects = self._replace(stale, now) if stale else []
-        name = owned or self._free_name(name)
+        name = owned or self._free_name(clean_name(name))
         self.claims = {
             key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
         }
@@ -3820,6 +3819,7 @@ class StateManager:
             self.update(chat=(), files=())
         same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
         known = {entry.file for entry in self.current.files}
+        before = self.person(self.current.presenter)
         self.update(
             link="live",
             me=message["id"],
@@ -3833,6 +3833,8 @@ class StateManager:
         for line in sorted(lines, key=lambda line: int(line["n"])):
             events += self._line(line, line.get("to_name"), history=True)
         events += [self._offer_event(entry) for entry in self.current.files if entry.file not in known]
+        if before and before.id != message["presenter"]:
+            events.append({"event": "screen_stop", "id": before.id, "name": before.name})
         if message["presenter"]:
             name = getattr(self.person(message["presenter"]), "name", "")
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
@@ -4180,7 +4182,7 @@ def _on_devices(facts: Facts) -> Iterator[Finding]:
         full = facts.disk_free < DISK_LEAST
         words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
         step = "Delete something before files are sent."
-        yield Finding("disk", "warn" if full else "ok", words, "disk_full" if full else "", step)
+        yield Finding("disk", "warn", words, "disk_full", step) if full else Finding("disk", "ok", words)
 
 
 def diagnose(facts: Facts) -> Diagnosis:
@@ -5676,7 +5678,7 @@ class ChildKeeper:
         try:
             self._on_message(json.loads(line))
         except ValueError:  # a child that is killed may end in the middle of a line
-            log.warning("the %s said a line that is no message", self._name)
+            log.warning("what the %s said was not taken: it is no message", self._name)
         except Exception:
             log.exception("what the %s said was not taken", self._name)
 
@@ -6651,7 +6653,8 @@ class MeetingFinder(_SocketLoop):
         self._port = port
         self._mouths: dict[str, socket.socket] = {}
         self._interfaces: list[Interface] = []
-        self._nonces: OrderedDict[str, None] = OrderedDict()
+        self._nonces: OrderedDict[str, bool] = OrderedDict()  # of the questions; true: to everybody
+        self._reached: set[str] = set()
         self._list = MeetingList()
         self._changed = threading.Condition()
         self._settled = False
@@ -6676,6 +6679,10 @@ class MeetingFinder(_SocketLoop):
         """Address and version of hosts that speak another version of the protocol."""
         with self._changed:
             return self._list.other_versions(time.monotonic())
+
+    def hears_broadcasts(self, ad: MeetingAd) -> bool:
+        """Whether the host of `ad` has answered a question to everybody, or sent a beacon."""
+        return ad.address in self._reached
 
     def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
         """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
@@ -6709,7 +6716,7 @@ class MeetingFinder(_SocketLoop):
         self._open_mouths()
         for interface in self._interfaces:
             if interface.address in self._mouths:
-                self._ask(interface.address, interface.broadcasts)
+                self._ask(interface.address, interface.broadcasts, everybody=True)
         for address, _ in self._known:
             self._ask_directly(address)
 
@@ -6725,10 +6732,10 @@ class MeetingFinder(_SocketLoop):
                 self._mouths[address] = mouth = _udp_socket(address, 0)
                 self._watch(mouth, functools.partial(self._hear_answer, mouth))
 
-    def _ask(self, mouth: str, addresses: Sequence[str]) -> None:
+    def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
         """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
         nonce = secrets.token_bytes(16)
-        self._nonces[nonce.hex()] = None
+        self._nonces[nonce.hex()] = everybody
         if len(self._nonces) > SCAN_MOST:
             self._nonces.popitem(last=False)
         question = discovery_question(nonce, PROTOCOL)
@@ -6769,6 +6776,8 @@ class MeetingFinder(_SocketLoop):
                 raise PeerFault("discovery_unasked")
             with self._changed:
                 self._list.note(fields, address, time.monotonic())
+                if (nonce is None or self._nonces.get(nonce)) and len(self._reached) < SCAN_MOST:
+                    self._reached.add(address)
                 self._changed.notify_all()
         except PeerFault as fault:
             self._counters.add(fault.kind)
@@ -8556,7 +8565,6 @@ class ScreenPeer:
     """One connection of the screen plane. role: empty until its ticket is accepted."""
 
     link: TlsLink
-    sock: Socket  # as accepted
     messages: MessageSplitter
     role: str = ""
     id: int = 0
@@ -8569,7 +8577,8 @@ class ScreenShareManager:
     """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
     `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
-    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
+    any. `released(id)`: the presenter has gone. `enter(link, address)` and `leave(link)`: half open, and
+    not any longer. The rest belongs to the reactor's thread.
     """
 
     HELLO_LIMIT = 4_096
@@ -8578,14 +8587,16 @@ class ScreenShareManager:
     def __init__(
         self,
         identity: Identity,
-        half_open: HalfOpen,
         counters: Counters,
+        enter: Callable[[TlsLink, str], None],
+        leave: Callable[[object], None],
         claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
         released: Callable[[int], None],
     ) -> None:
         self.reactor = Reactor("screen", counters)
         self._context = server_context(identity)
-        self._half_open = half_open
+        self._enter = enter
+        self._leave = leave
         self._claim = claim
         self._released = released
         self._table = TileTable()
@@ -8596,7 +8607,7 @@ class ScreenShareManager:
 
     def accept(self, sock: Socket, address: str) -> None:
         """Take a fresh connection; from any thread."""
-        self.reactor.post(lambda: self._open(sock))
+        self.reactor.post(lambda: self._open(sock, address))
 
     def stop(self, ident: int) -> None:
         """Member `ident` may not present any longer; from any thread."""
@@ -8612,15 +8623,15 @@ class ScreenShareManager:
 
     # -- coming and going
 
-    def _open(self, sock: Socket) -> None:
+    def _open(self, sock: Socket, address: str) -> None:
         keep_buffers_small(sock)
         link = TlsLink(self.reactor, sock, self._context, server=True)
-        peer = ScreenPeer(link, sock, MessageSplitter(self.HELLO_LIMIT))
+        peer = ScreenPeer(link, MessageSplitter(self.HELLO_LIMIT))
         late = self.reactor.later(HANDSHAKE_SECONDS, lambda: None if peer.role else link.discard("timeout"))
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(sock)
+            self._leave(link)
             self._closed(peer)
 
         def on_bytes(data: bytes) -> None:
@@ -8628,6 +8639,7 @@ class ScreenShareManager:
                 self._on_message(peer, payload)
 
         link.on_close, link.on_bytes = on_close, on_bytes
+        self._enter(link, address)
         link.begin()
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
@@ -8656,7 +8668,7 @@ class ScreenShareManager:
                 self._released(ident)
         else:
             peer.role, peer.id = role, ident
-            self._half_open.leave(peer.sock)
+            self._leave(peer.link)
             peer.link.send(encode_record({"status": "ok"}))
             if role == "presenter":
                 self._begin_presenting(peer)
@@ -9133,15 +9145,10 @@ class Lobby:
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
             self.deny(session, "not_allowed", "The meeting is full.")
-        elif self.is_host(hello) or not self._options.pin or self._spared(hello):
+        elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
             self._admit(session)
         else:
             self._ask_pin(session)
-
-    def _spared(self, hello: Json) -> bool:
-        """Whether `hello` shows a resume token whose time is not over."""
-        name, spared = self._room.claim(hello.get("resume"), time.monotonic())
-        return spared and name == clean_name(hello["name"])
 
     def _ask_pin(self, session: ControlSession) -> None:
         """Start the PIN proof, or queue: guessing must not lock the class out."""
@@ -9291,7 +9298,12 @@ class ConferenceServer:
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._screen = ScreenShareManager(
-            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
+            identity,
+            self.counters,
+            self._enter,
+            self._half_open.leave,
+            self._claim_screen,
+            self._screen_released,
         )
         self._files = FileStore(
             self.room, self._reactor, self._half_open, self._apply, identity, self.counters
@@ -9420,10 +9432,11 @@ class ConferenceServer:
             begin(sock, address[0])
 
     def _enter(self, link: TlsLink, address: str) -> None:
-        """Note a link as half open; the oldest must go when there are too many. Reactor's thread."""
+        """Note a link of any plane as half open; the oldest must go when there are too many."""
         for old in self._half_open.enter(link, address, time.monotonic()):
             self.counters.add("half_open_evicted")
-            cast(TlsLink, old).discard("evicted")
+            other = cast(TlsLink, old)
+            other.reactor.post(functools.partial(other.discard, "evicted"))
 
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
@@ -9505,6 +9518,7 @@ class ConferenceServer:
             welcome["pin"] = self.options.pin
         self._add_media(session)
         self._send(session, welcome)
+        log.info("%s (%d, %s) has joined from %s", member.name, member.id, role, session.address)
 
     def _send(self, session: ControlSession, message: Json) -> None:
         """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
@@ -9567,6 +9581,7 @@ class ConferenceServer:
         if session.stage != "in":
             return
         session.stage = "over"
+        log.info("%s (%d): %s", self.room.members[session.id].name, session.id, reason)
         self._apply(self.room.leave(session.id, reason, time.monotonic()))
         self._forget(session.id)
 
@@ -11186,6 +11201,15 @@ class ScreenPlane:
 # -- commands ----------------------------------------------------------------------------------------------
 
 
+LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for the log, and what of them
+    "joined": ("id", "name", "address", "role"),
+    "denied": ("code", "reason"),
+    "reconnecting": ("reason",),
+    "reconnected": ("seconds",),
+    "device": ("what", "state", "reason"),
+    "left": ("reason",),
+    "ended": ("reason",),
+}
 PASSING: Final = frozenset({"", "no_meeting", "host_changed", "full"})  # may be over at the next try
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
@@ -11845,6 +11869,8 @@ class MeetingController:
         if ref is not None:
             entry["ref"] = ref
         self.gui_queue.put(entry)
+        if event in LOGGED:
+            log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
 
     def _finish(self, event: str, status: int, **fields: Any) -> None:
         """The last event. The status is that of the process."""
@@ -12460,7 +12486,6 @@ def run_headless(
 
 # -- the doctor ------------------------------------------------------------------------------------------
 
-DOCTOR_LISTENS: Final = 1.4  # seconds for broadcasts alone: a MeetingFinder begins to search after 1.5
 DOCTOR_SEARCHES: Final = 12.0
 
 
@@ -12544,10 +12569,8 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
     with contextlib.closing(ear), contextlib.closing(finder):
         ear.start()
         finder.start()
-        finder.wait_settled(DOCTOR_LISTENS)
-        at_once = finder.meetings() or finder.other_versions()
         finder.wait_settled(DOCTOR_SEARCHES)
-        finder.wait(bool, 0.3)  # the answer of the last address that was tried
+        finder.wait(lambda ads: bool(ads or finder.other_versions()), ASK_EVERY)  # asks once more
         ads, others = finder.meetings(), finder.other_versions()
     here = {each.address for each in interfaces()}
     away = [ad for ad in ads if ad.address not in here]
@@ -12563,7 +12586,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
         hosting=hosting,
         reachable=not used or own_address_answers((used, options.port)),
         meetings=tuple(sighting(ad) for ad in ads),
-        by_search=bool(ads) and not at_once,
+        by_search=bool(away) and not any(map(finder.hears_broadcasts, away)),
         other_versions=tuple(others),
         neighbours=neighbours(physical),
         gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
@@ -17944,6 +17967,7 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
         root = tk.Tk(className=APP_NAME)
     except tk.TclError:
         raise Refused("device", "There is no display for a window: use --headless.") from None
+    root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
     loop = WindowLoop(app, root)
     if controller is not None:
         loop.enter(controller)
@@ -18111,7 +18135,7 @@ class ReportHandler(logging.Handler):
         self._left -= 1
         try:
             path = self._write(self._text(record, error))
-        except (OSError, ConnectSphereError):
+        except (OSError, ConnectSphereError):  # a disk that is full must not make it worse
             return
         self._say(f"{APP_NAME} met an error of its own; a report that you can send is in {path}")
 
@@ -18149,15 +18173,31 @@ def report_unhandled_errors() -> None:
     threading.excepthook = lambda told: unhandled(told.exc_value, told.thread.name if told.thread else "")
 
 
+LOG_VARIABLE: Final = "CONNECTSPHERE_LOG"  # a parent's log file, for its children
+
+
+def inherited_log(options: argparse.Namespace) -> str:
+    """The log file of a child in a hidden role, whose parent has one."""
+    role = "server" if options.serve_child else "mixer" if options.mixer else "crowd" if options.crowd else ""
+    parent = os.environ.get(LOG_VARIABLE, "")
+    return f"{parent}.{role}" if role and parent else ""
+
+
 def set_up_logging(options: argparse.Namespace) -> None:
-    """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB."""
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(options.log), 2)]
+    """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB.
+
+    A child of this program writes a file of its own beside it: FILE.server, FILE.mixer or FILE.crowd.
+    """
+    file = options.log or inherited_log(options)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(file), 2)]
     handler: logging.Handler = logging.StreamHandler()
-    if options.log:
+    if file:
         try:
-            handler = logging.handlers.RotatingFileHandler(options.log, maxBytes=1 << 20, backupCount=2)
+            handler = logging.handlers.RotatingFileHandler(file, maxBytes=1 << 20, backupCount=2)
         except OSError as error:
-            raise UsageError(f"The log {options.log} cannot be written: {error.strerror}.") from None
+            raise UsageError(f"The log {file} cannot be written: {error.strerror}.") from None
+        if options.log:
+            os.environ[LOG_VARIABLE] = str(Path(file).absolute())
     handler.setFormatter(OneLine())
     log.addHandler(handler)
     log.addHandler(
