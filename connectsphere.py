@@ -8810,7 +8810,7 @@ class FileStore:
     MOST_CONNECTIONS = 256
     PREFIX = "connectsphere-files-"
     HEARTBEAT = 60.0
-    LEFT_OVER = 3_600.0  # a folder without heartbeat for so long belongs to a server that was killed
+    LEFT_OVER = 600.0  # a folder without heartbeat for so long belongs to a server that was killed
 
     def __init__(
         self,
