@@ -2871,7 +2871,7 @@ _DEVICE: Final = re.compile(
 _CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
 _EXECUTABLE: Final = frozenset(
     """
-    appimage app application appref-ms bash bat bin btm bundle chm cmd com command cpl csh deb dll dmg
+    appimage app application appref-ms bash bat btm bundle chm cmd com command cpl csh deb dll dmg
     dylib elf exe fish gadget hlp hta inf ins iso isp img jar job jnlp js jse ksh mpkg mjs msc msh msh1
     msh2 msi msix msixbundle msp mst ocx pif pkg pl ps1 ps1xml ps2 psc1 psc2 psd1 psm1 py pyc pyo pyw pyz
     pyzw rb reg rgs rpm run scpt scptd scr sct sh shb so sys tcsh terminal tool vb vbe vbs vbscript vhd
@@ -5136,6 +5136,10 @@ class TlsLink:
             self.socket.close()
         self.on_close(self._closing or reason)
 
+    def evict(self) -> None:
+        """End now, to make room for others; from any thread."""
+        self.reactor.post(lambda: self.discard("evicted"))
+
     def on_events(self, events: int) -> None:
         """What the selector saw. For the reactor only."""
         if self.closed:
@@ -5509,19 +5513,21 @@ class HalfOpen:
     """Who has connected and not yet said who it is: 128 in all, 8 an address once they dawdle.
 
     A newcomer evicts the oldest. An address may burst over 8 for a second, because a bell sends
-    a whole class at once and several people may share one address.
+    a whole class at once and several people may share one address. A connection is known by the
+    function that ends it from any thread.
     """
 
     MOST = 128
     MOST_AN_ADDRESS = 8
     GRACE = 1.0
 
-    def __init__(self) -> None:
-        self._open: dict[object, tuple[str, float]] = {}
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._open: dict[Callable[[], None], tuple[str, float]] = {}
         self._lock = threading.Lock()
 
-    def enter(self, key: object, address: str, now: float) -> list[object]:
-        """Note `key` as half open; returns the keys that must go for it."""
+    def enter(self, end: Callable[[], None], address: str, now: float) -> None:
+        """Note a connection as half open, and end those that must go for it."""
         with self._lock:
             mine = [other for other, (host, at) in self._open.items() if host == address]
             old = [other for other in mine if now - self._open[other][1] > self.GRACE]
@@ -5530,13 +5536,15 @@ class HalfOpen:
             evicted += rest[: max(0, len(rest) + 1 - self.MOST)]
             for other in evicted:
                 del self._open[other]
-            self._open[key] = (address, now)
-            return evicted
+            self._open[end] = (address, now)
+        for other in evicted:
+            self._counters.add("half_open_evicted")
+            other()
 
-    def leave(self, key: object) -> None:
-        """`key` has said who it is, or is gone."""
+    def leave(self, end: Callable[[], None]) -> None:
+        """It has said who it is, or is gone."""
         with self._lock:
-            self._open.pop(key, None)
+            self._open.pop(end, None)
 
 
 # -- children of this program ---------------------------------------------------------------------
@@ -5676,9 +5684,12 @@ class ChildKeeper:
 
     def _hear(self, line: str) -> None:
         try:
-            self._on_message(json.loads(line))
+            message = json.loads(line)
         except ValueError:  # a child that is killed may end in the middle of a line
-            log.warning("what the %s said was not taken: it is no message", self._name)
+            log.warning("the %s said a line that is no message", self._name)
+            return
+        try:
+            self._on_message(message)
         except Exception:
             log.exception("what the %s said was not taken", self._name)
 
@@ -8584,8 +8595,7 @@ class ScreenShareManager:
     """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
     `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
-    any. `released(id)`: the presenter has gone. `enter(link, address)` and `leave(link)`: half open, and
-    not any longer. The rest belongs to the reactor's thread.
+    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
     """
 
     HELLO_LIMIT = 4_096
@@ -8594,16 +8604,14 @@ class ScreenShareManager:
     def __init__(
         self,
         identity: Identity,
+        half_open: HalfOpen,
         counters: Counters,
-        enter: Callable[[TlsLink, str], None],
-        leave: Callable[[object], None],
         claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
         released: Callable[[int], None],
     ) -> None:
         self.reactor = Reactor("screen", counters)
         self._context = server_context(identity)
-        self._enter = enter
-        self._leave = leave
+        self._half_open = half_open
         self._claim = claim
         self._released = released
         self._table = TileTable()
@@ -8638,7 +8646,7 @@ class ScreenShareManager:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._leave(link)
+            self._half_open.leave(link.evict)
             self._closed(peer)
 
         def on_bytes(data: bytes) -> None:
@@ -8646,7 +8654,7 @@ class ScreenShareManager:
                 self._on_message(peer, payload)
 
         link.on_close, link.on_bytes = on_close, on_bytes
-        self._enter(link, address)
+        self._half_open.enter(link.evict, address, time.monotonic())
         link.begin()
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
@@ -8675,7 +8683,7 @@ class ScreenShareManager:
                 self._released(ident)
         else:
             peer.role, peer.id = role, ident
-            self._leave(peer.link)
+            self._half_open.leave(peer.link.evict)
             peer.link.send(encode_record({"status": "ok"}))
             if role == "presenter":
                 self._begin_presenting(peer)
@@ -8890,25 +8898,26 @@ class FileStore:
     def begin(self, sock: Socket, address: str) -> None:
         """Take over a connection that was accepted. The acceptor's thread."""
         connection = FileConnection(TlsStream(sock, self._context, server=True))
+        self._half_open.enter(connection.stream.abort, address, time.monotonic())
         with self._lock:
             full = len(self._connections) >= self.MOST_CONNECTIONS
             if not full:
                 self._connections.add(connection)
-                run = functools.partial(self._run, connection, sock)
+                run = functools.partial(self._run, connection)
                 connection.worker = Worker("file-server", run, connection.stream.abort).start()
         if full:
             self._counters.add("file_connections")
-            self._half_open.leave(sock)
+            self._half_open.leave(connection.stream.abort)
             connection.stream.close()
 
-    def _run(self, connection: FileConnection, sock: Socket, worker: Worker) -> None:
+    def _run(self, connection: FileConnection, worker: Worker) -> None:
         stream = connection.stream
         try:
             deadline = time.monotonic() + HANDSHAKE_SECONDS
             stream.open(deadline)
             request = parse_message(stream.read_line(MAX_FILE_LINE, deadline), FILE_REQUESTS)
             stored = self._reactor.ask(lambda: self._redeem(connection, request))
-            self._half_open.leave(sock)
+            self._half_open.leave(stream.abort)
             if connection.upload:
                 self._take_in(connection, stored)
             else:
@@ -8922,7 +8931,7 @@ class FileStore:
             self._counters.add("file_connection_broken")
             log.info("a transfer broke: %s", error)
         finally:
-            self._half_open.leave(sock)
+            self._half_open.leave(stream.abort)
             stream.close()
             self._release(connection)
 
@@ -9299,18 +9308,13 @@ class ConferenceServer:
         self._context = server_context(identity)
         self._host = options.bind or "0.0.0.0"
         self._sessions: dict[int, ControlSession] = {}
-        self._half_open = HalfOpen()
+        self._half_open = HalfOpen(self.counters)
         self._note = RunningNote(log)
         self._reactor = Reactor("control", self.counters)
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._screen = ScreenShareManager(
-            identity,
-            self.counters,
-            self._enter,
-            self._half_open.leave,
-            self._claim_screen,
-            self._screen_released,
+            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
         )
         self._files = FileStore(
             self.room, self._reactor, self._half_open, self._apply, identity, self.counters
@@ -9438,13 +9442,6 @@ class ConferenceServer:
                 continue
             begin(sock, address[0])
 
-    def _enter(self, link: TlsLink, address: str) -> None:
-        """Note a link of any plane as half open; the oldest must go when there are too many."""
-        for old in self._half_open.enter(link, address, time.monotonic()):
-            self.counters.add("half_open_evicted")
-            other = cast(TlsLink, old)
-            other.reactor.post(functools.partial(other.discard, "evicted"))
-
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
 
@@ -9456,12 +9453,12 @@ class ConferenceServer:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(link)
+            self._half_open.leave(link.evict)
             self._session_closed(session, reason)
 
         link.on_close = on_close
         link.limit = MAX_LINE
-        self._enter(link, address)
+        self._half_open.enter(link.evict, address, session.heard)
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
@@ -9480,6 +9477,7 @@ class ConferenceServer:
                 if session.stage == "in":
                     self._on_member(session, message)
                 else:
+                    self._half_open.leave(session.link.evict)
                     self._lobby.on_message(session, message, line)
             except PeerFault as fault:
                 self._on_fault(session, fault, message)
@@ -9505,7 +9503,6 @@ class ConferenceServer:
 
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
-        self._half_open.leave(session.link)
         hello, now = session.hello, time.monotonic()
         role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
