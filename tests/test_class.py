@@ -1,4 +1,4 @@
-"""A class of twenty on one machine: nobody drops out, all are seen and heard. See also tests/bench/class.py."""
+"""A class of twenty on one machine: nobody drops out, all are seen and heard (bench/class.py for more)."""
 
 from __future__ import annotations
 
