@@ -2954,14 +2954,14 @@ RESUME_SECONDS: Final = 600.0
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
-RATES: Final[Mapping[str, tuple[float, float]]] = {
-    "chat": (5, 1),
-    "private_chat": (5, 1),
-    "reaction": (3, 3),
+RATES: Final[Mapping[str, tuple[float, float]]] = {  # what comes faster is refused, so a script may burst
+    "chat": (400, 20),
+    "private_chat": (400, 20),
+    "reaction": (30, 10),
     "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
-    "other": (10, 10),
+    "other": (50, 20),
 }
 
 
@@ -5931,6 +5931,9 @@ class UdpPort:
                     break
                 self._count(error)
                 continue
+            if size == 0:  # anyone can send that; nobody who takes buffers apart should have to think of it
+                self._counters.add("short_datagram")
+                continue
             received.append((slot[:size], segment, address))
         return received
 
@@ -6952,7 +6955,7 @@ class TestCard:
     __test__ = False  # pytest takes classes named Test... for tests
 
     def __init__(self, name: str, size: tuple[int, int]) -> None:
-        self._size = size
+        self.size = size
         self._hue = zlib.crc32(name.encode()) / 2**32
         # cv2 draws ASCII only
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
@@ -6963,7 +6966,7 @@ class TestCard:
         import cv2
 
         picture = self._still.copy()
-        width, height = self._size
+        width, height = self.size
         turn = 2 * math.pi * (now_unix % 4.0) / 4.0
         across, down = 0.5 + 0.4 * math.cos(turn), 0.36 + 0.08 * math.sin(2 * turn)
         centre = round(width * across), round(height * down)
@@ -6976,7 +6979,7 @@ class TestCard:
         return picture
 
     def _draw_still(self, name: str) -> Picture:
-        width, height = self._size
+        width, height = self.size
         shade = np.linspace(0.25, 0.75, height)[:, None, None]
         still = (np.array(self._colour(0.0, 0.8)) * shade).repeat(width, 1).astype(np.uint8)
         for number in range(8):
@@ -6993,7 +6996,7 @@ class TestCard:
         """White text around the height `middle`, at most `most` of the width (both 0..1)."""
         import cv2
 
-        width, height = self._size
+        width, height = self.size
         font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 180)
         (unit, tall), _ = cv2.getTextSize(text, font, 1.0, thick)
         size = min(most * width / unit, 0.14 * height / tall)
@@ -7014,6 +7017,12 @@ class Camera(ABC):
         DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
         """
 
+    def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
+        """How large and how often pictures are of use: a drawn one is drawn so, a device keeps its own.
+
+        From the thread that reads.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release the camera; twice is harmless."""
@@ -7023,18 +7032,18 @@ class _FrameClock:
     """Numbers the frames of a stand-in by the wall: frame n is due n/fps after the first question."""
 
     def __init__(self, fps: float) -> None:
-        self._fps = fps
+        self.fps = fps
         self._start: float | None = None
 
     def due(self, number: int) -> float:
         """When frame `number` is due, on time.perf_counter."""
         if self._start is None:
             self._start = time.perf_counter()
-        return self._start + number / self._fps
+        return self._start + number / self.fps
 
     def newest(self) -> int:
         """The number of the newest frame that is due now."""
-        return int((time.perf_counter() - self.due(0)) * self._fps + 1e-6)
+        return int((time.perf_counter() - self.due(0)) * self.fps + 1e-6)
 
 
 class _PacedCamera(Camera):
@@ -7066,6 +7075,21 @@ class _PacedCamera(Camera):
             if not self._closed:
                 self._closed = True
                 self._close()
+
+
+class _CardCamera(_PacedCamera):
+    """The moving test card, drawn as large and as often as is of use."""
+
+    def __init__(self, name: str, size: tuple[int, int], fps: float) -> None:
+        super().__init__(fps, lambda number: self._card.draw(time.time()), lambda: None)
+        self._name = name
+        self._card = TestCard(name, size)
+
+    def prefer(self, size: tuple[int, int], fps: float) -> None:
+        if size != self._card.size:
+            self._card = TestCard(self._name, size)
+        if fps != self._clock.fps:
+            self._clock, self._next = _FrameClock(fps), 0
 
 
 class _VideoFile:
@@ -7201,8 +7225,7 @@ def open_camera(
     if spec == "none":
         raise DeviceError("No camera is chosen.")
     if spec == "pattern":
-        card = TestCard(name, size)
-        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
+        return _CardCamera(name, size, fps)
     if spec.isdecimal():
         return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
     video = _VideoFile(spec, fps)
@@ -9726,6 +9749,7 @@ CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have 
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
 CAMERA_FPS: Final = 30
+PREVIEW_LAYER: Final = 2  # as large as the own preview is shown
 CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
@@ -10271,11 +10295,18 @@ class CameraSender(DeviceThread):
         try:
             self._live()
             while self._going:
+                self._prefer(camera)
                 self._capture(camera.read(2.0))
                 self._rest()
         finally:
             camera.close()
             self.preview = (self.preview[0] + 1, None)
+
+    def _prefer(self, camera: Camera) -> None:
+        """Have nothing drawn that nobody looks at; the own preview in a window counts as a tile."""
+        least = PREVIEW_LAYER if self._options.decode_all else 0
+        fps = max((thinner.fps for thinner in self._layers.values()), default=0.0)
+        camera.prefer(LAYERS[max([least, *self._layers])], max(fps, DEFAULT_FPS))
 
     def _rest(self) -> None:
         """Without a window and while nobody looks, a preview a second is enough."""
@@ -10287,8 +10318,9 @@ class CameraSender(DeviceThread):
         self.preview = (self.preview[0] + 1, picture)
         now = time.monotonic()
         due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
-        for layer in {self._filled(picture, layer) for layer in due}:
-            self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+        for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
+            picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
+            self._send(layer, encode_to_fit(picture, JPEG_QUALITY))
 
     def _filled(self, picture: Picture, layer: int) -> int:
         """The best layer up to `layer` that the picture's own size fills."""
