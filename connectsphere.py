@@ -81,6 +81,7 @@ import dataclasses
 import enum
 import errno
 import functools
+import gc
 import getpass
 import hashlib
 import heapq
@@ -1233,7 +1234,7 @@ LONGEST_QUESTION: Final = 1_500
 _VERSION: Final = _integer(1, 1_000_000)
 _AD: Shape = {
     "version": _VERSION,
-    "meeting": _hex(16),
+    "meeting": _text(64, "[!-~]{1,64}"),
     "title": _NAME,
     "host": _NAME,
     "port": _PORT,
@@ -3082,9 +3083,12 @@ class Offer:
         return self.to_name is None or name in (self.owner, self.to_name)
 
     def open_for(self, name: str, direction: str) -> bool:
-        """Whether the person called `name` may `upload` it (once), or `download` it (once it is whole)."""
+        """Whether the person called `name` may `upload` it, or `download` it once it is whole.
+
+        Its owner may also ask for a whole one, whose DONE got lost: the server takes no byte more.
+        """
         if direction == "upload":
-            return name == self.owner and not self.whole
+            return name == self.owner
         return self.whole and self.concerns(name)
 
 
@@ -3815,6 +3819,7 @@ class StateManager:
             self.update(chat=(), files=())
         same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
         known = {entry.file for entry in self.current.files}
+        before = self.person(self.current.presenter)
         self.update(
             link="live",
             me=message["id"],
@@ -3828,6 +3833,8 @@ class StateManager:
         for line in sorted(lines, key=lambda line: int(line["n"])):
             events += self._line(line, line.get("to_name"), history=True)
         events += [self._offer_event(entry) for entry in self.current.files if entry.file not in known]
+        if before and before.id != message["presenter"]:
+            events.append({"event": "screen_stop", "id": before.id, "name": before.name})
         if message["presenter"]:
             name = getattr(self.person(message["presenter"]), "name", "")
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
@@ -4175,7 +4182,7 @@ def _on_devices(facts: Facts) -> Iterator[Finding]:
         full = facts.disk_free < DISK_LEAST
         words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
         step = "Delete something before files are sent."
-        yield Finding("disk", "warn" if full else "ok", words, "disk_full" if full else "", step)
+        yield Finding("disk", "warn", words, "disk_full", step) if full else Finding("disk", "ok", words)
 
 
 def diagnose(facts: Facts) -> Diagnosis:
@@ -5262,11 +5269,11 @@ def keep_buffers_small(sock: socket.socket) -> None:
 class TileFeed:
     """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
 
-    A change is begun only while fewer than AHEAD wait to be acknowledged: so nothing piles up in kernels, in
-    the network or before a slow decoder either.
+    A change is begun only when the one before is acknowledged, or one earlier where that is quick: so nothing
+    piles up in kernels, in the network or before a slow decoder either.
     """
 
-    AHEAD = 2
+    QUICK = 0.15  # seconds from a commit to its acknowledgement
 
     def __init__(self, link: TlsLink, table: TileTable) -> None:
         self._link = link
@@ -5274,8 +5281,8 @@ class TileFeed:
         self._cursor = TileCursor()
         self._under_way: collections.deque[tuple[int, float]] = collections.deque()
         self._change = 0
+        self._took = 0.0
         self._pointer: Pointer | None = None
-        self.sent = 0
         link.on_room = self._fill
         link.ask_room()
 
@@ -5283,7 +5290,7 @@ class TileFeed:
     def ready(self) -> bool:
         """Whether a change could be begun now."""
         between = not self._cursor.waiting and not self._cursor.commit_owed
-        return between and len(self._under_way) < self.AHEAD
+        return between and len(self._under_way) < (2 if self._took < self.QUICK else 1)
 
     def update(self) -> None:
         """The table has something new."""
@@ -5305,9 +5312,10 @@ class TileFeed:
         """The oldest change under way was painted: (its bytes, seconds that took). PeerFault if none is."""
         if not self._under_way:
             raise PeerFault("bad_screen", "acknowledged too much")
-        size, begun = self._under_way.popleft()
+        size, said = self._under_way.popleft()
+        self._took = now - said
         self._link.ask_room()
-        return size, now - begun
+        return size, self._took
 
     def _fill(self) -> None:
         """Queue about one TLS record of what is newest."""
@@ -5315,7 +5323,6 @@ class TileFeed:
         while room > 0 and (message := self._next()) is not None:
             data = encode_message(encode_screen(message))
             self._link.send(data)
-            self.sent += len(data)
             self._change += len(data)
             room -= len(data)
             if isinstance(message, Commit):
@@ -5418,6 +5425,9 @@ class TlsStream:
     def _judge_pace(self, until: float) -> None:
         if time.monotonic() > until:
             raise TimeoutError(errno.ETIMEDOUT, "too slow")
+
+
+_Result = TypeVar("_Result")
 
 
 class DatagramLoop:
@@ -5668,7 +5678,7 @@ class ChildKeeper:
         try:
             self._on_message(json.loads(line))
         except ValueError:  # a child that is killed may end in the middle of a line
-            log.warning("the %s said a line that is no message", self._name)
+            log.warning("what the %s said was not taken: it is no message", self._name)
         except Exception:
             log.exception("what the %s said was not taken", self._name)
 
@@ -6643,7 +6653,8 @@ class MeetingFinder(_SocketLoop):
         self._port = port
         self._mouths: dict[str, socket.socket] = {}
         self._interfaces: list[Interface] = []
-        self._nonces: OrderedDict[str, None] = OrderedDict()
+        self._nonces: OrderedDict[str, bool] = OrderedDict()  # of the questions; true: to everybody
+        self._reached: set[str] = set()
         self._list = MeetingList()
         self._changed = threading.Condition()
         self._settled = False
@@ -6668,6 +6679,10 @@ class MeetingFinder(_SocketLoop):
         """Address and version of hosts that speak another version of the protocol."""
         with self._changed:
             return self._list.other_versions(time.monotonic())
+
+    def hears_broadcasts(self, ad: MeetingAd) -> bool:
+        """Whether the host of `ad` has answered a question to everybody, or sent a beacon."""
+        return ad.address in self._reached
 
     def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
         """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
@@ -6701,7 +6716,7 @@ class MeetingFinder(_SocketLoop):
         self._open_mouths()
         for interface in self._interfaces:
             if interface.address in self._mouths:
-                self._ask(interface.address, interface.broadcasts)
+                self._ask(interface.address, interface.broadcasts, everybody=True)
         for address, _ in self._known:
             self._ask_directly(address)
 
@@ -6717,10 +6732,10 @@ class MeetingFinder(_SocketLoop):
                 self._mouths[address] = mouth = _udp_socket(address, 0)
                 self._watch(mouth, functools.partial(self._hear_answer, mouth))
 
-    def _ask(self, mouth: str, addresses: Sequence[str]) -> None:
+    def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
         """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
         nonce = secrets.token_bytes(16)
-        self._nonces[nonce.hex()] = None
+        self._nonces[nonce.hex()] = everybody
         if len(self._nonces) > SCAN_MOST:
             self._nonces.popitem(last=False)
         question = discovery_question(nonce, PROTOCOL)
@@ -6761,6 +6776,8 @@ class MeetingFinder(_SocketLoop):
                 raise PeerFault("discovery_unasked")
             with self._changed:
                 self._list.note(fields, address, time.monotonic())
+                if (nonce is None or self._nonces.get(nonce)) and len(self._reached) < SCAN_MOST:
+                    self._reached.add(address)
                 self._changed.notify_all()
         except PeerFault as fault:
             self._counters.add(fault.kind)
@@ -6810,6 +6827,13 @@ def _sleep_until(due: float) -> float:
 
 
 # ---- Codecs ------------------------------------------------------------------------
+
+
+def load_codecs() -> None:
+    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time."""
+    import cv2
+
+    log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
@@ -8541,7 +8565,6 @@ class ScreenPeer:
     """One connection of the screen plane. role: empty until its ticket is accepted."""
 
     link: TlsLink
-    sock: Socket  # as accepted
     messages: MessageSplitter
     role: str = ""
     id: int = 0
@@ -8554,7 +8577,8 @@ class ScreenShareManager:
     """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
     `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
-    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
+    any. `released(id)`: the presenter has gone. `enter(link, address)` and `leave(link)`: half open, and
+    not any longer. The rest belongs to the reactor's thread.
     """
 
     HELLO_LIMIT = 4_096
@@ -8563,14 +8587,16 @@ class ScreenShareManager:
     def __init__(
         self,
         identity: Identity,
-        half_open: HalfOpen,
         counters: Counters,
+        enter: Callable[[TlsLink, str], None],
+        leave: Callable[[object], None],
         claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
         released: Callable[[int], None],
     ) -> None:
         self.reactor = Reactor("screen", counters)
         self._context = server_context(identity)
-        self._half_open = half_open
+        self._enter = enter
+        self._leave = leave
         self._claim = claim
         self._released = released
         self._table = TileTable()
@@ -8581,7 +8607,7 @@ class ScreenShareManager:
 
     def accept(self, sock: Socket, address: str) -> None:
         """Take a fresh connection; from any thread."""
-        self.reactor.post(lambda: self._open(sock))
+        self.reactor.post(lambda: self._open(sock, address))
 
     def stop(self, ident: int) -> None:
         """Member `ident` may not present any longer; from any thread."""
@@ -8597,15 +8623,15 @@ class ScreenShareManager:
 
     # -- coming and going
 
-    def _open(self, sock: Socket) -> None:
+    def _open(self, sock: Socket, address: str) -> None:
         keep_buffers_small(sock)
         link = TlsLink(self.reactor, sock, self._context, server=True)
-        peer = ScreenPeer(link, sock, MessageSplitter(self.HELLO_LIMIT))
+        peer = ScreenPeer(link, MessageSplitter(self.HELLO_LIMIT))
         late = self.reactor.later(HANDSHAKE_SECONDS, lambda: None if peer.role else link.discard("timeout"))
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(sock)
+            self._leave(link)
             self._closed(peer)
 
         def on_bytes(data: bytes) -> None:
@@ -8613,6 +8639,7 @@ class ScreenShareManager:
                 self._on_message(peer, payload)
 
         link.on_close, link.on_bytes = on_close, on_bytes
+        self._enter(link, address)
         link.begin()
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
@@ -8641,7 +8668,7 @@ class ScreenShareManager:
                 self._released(ident)
         else:
             peer.role, peer.id = role, ident
-            self._half_open.leave(peer.sock)
+            self._leave(peer.link)
             peer.link.send(encode_record({"status": "ok"}))
             if role == "presenter":
                 self._begin_presenting(peer)
@@ -9271,7 +9298,12 @@ class ConferenceServer:
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._screen = ScreenShareManager(
-            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
+            identity,
+            self.counters,
+            self._enter,
+            self._half_open.leave,
+            self._claim_screen,
+            self._screen_released,
         )
         self._files = FileStore(
             self.room, self._reactor, self._half_open, self._apply, identity, self.counters
@@ -9400,10 +9432,11 @@ class ConferenceServer:
             begin(sock, address[0])
 
     def _enter(self, link: TlsLink, address: str) -> None:
-        """Note a link as half open; the oldest must go when there are too many. Reactor's thread."""
+        """Note a link of any plane as half open; the oldest must go when there are too many."""
         for old in self._half_open.enter(link, address, time.monotonic()):
             self.counters.add("half_open_evicted")
-            cast(TlsLink, old).discard("evicted")
+            other = cast(TlsLink, old)
+            other.reactor.post(functools.partial(other.discard, "evicted"))
 
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
@@ -10438,6 +10471,7 @@ class MediaManager:
     def _run_decoder(self, worker: Worker) -> None:
         assert self.video is not None
         video = self.video
+        load_codecs()  # not in the middle of what someone says
         while not worker.stopping.is_set():
             with video.fresh:
                 jobs = self._decodable(video)
@@ -12064,11 +12098,12 @@ class MeetingController:
             self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
             self.media.encode({})
             self.media.go_on(message)
-            self.screen.renew()
         else:
             self._emit_joined(message)
             self.media.start(message)
         self._lost_at, self._tries = 0.0, 0
+        if back:
+            self.screen.renew()
         self._end_looking()
         self._watch_sent = {}
         hand = self.state.me is not None and self.state.me.hand > 0
@@ -12451,7 +12486,6 @@ def run_headless(
 
 # -- the doctor ------------------------------------------------------------------------------------------
 
-DOCTOR_LISTENS: Final = 1.4  # seconds for broadcasts alone: a MeetingFinder begins to search after 1.5
 DOCTOR_SEARCHES: Final = 12.0
 
 
@@ -12535,10 +12569,8 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
     with contextlib.closing(ear), contextlib.closing(finder):
         ear.start()
         finder.start()
-        finder.wait_settled(DOCTOR_LISTENS)
-        at_once = finder.meetings() or finder.other_versions()
         finder.wait_settled(DOCTOR_SEARCHES)
-        finder.wait(bool, 0.3)  # the answer of the last address that was tried
+        finder.wait(lambda ads: bool(ads or finder.other_versions()), ASK_EVERY)  # asks once more
         ads, others = finder.meetings(), finder.other_versions()
     here = {each.address for each in interfaces()}
     away = [ad for ad in ads if ad.address not in here]
@@ -12554,7 +12586,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
         hosting=hosting,
         reachable=not used or own_address_answers((used, options.port)),
         meetings=tuple(sighting(ad) for ad in ads),
-        by_search=bool(ads) and not at_once,
+        by_search=bool(away) and not any(map(finder.hears_broadcasts, away)),
         other_versions=tuple(others),
         neighbours=neighbours(physical),
         gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
@@ -12813,6 +12845,7 @@ CROWD_LINES: Final = (
     "My drawing is ready.", "That was a good explanation.",
 )  # fmt: skip
 DEMO_SECONDS: Final = 20
+SHARE_AFTER: Final = 12.0
 DEMO_PATIENCE: Final = 15.0
 MOST_IN_CROWD: Final = 60
 
@@ -12856,8 +12889,8 @@ class Crowd:
             person.close()
 
     def _run(self, worker: Worker) -> None:
-        """Every few seconds somebody does something."""
-        if self._share:
+        """Every few seconds somebody does something; one shares a screen once all have been seen."""
+        if self._share and not worker.stopping.wait(SHARE_AFTER):
             self._people[0].do({"do": "share", "on": True, "source": "pattern"})
         turn = 0
         while not worker.stopping.wait(self._random.uniform(1.5, 4.0)):
@@ -12898,14 +12931,22 @@ class DemoWatch:
         controller.do({"do": "watch", "streams": streams})
 
     def look(self) -> tuple[set[str], set[str], list[float], list[float]]:
-        """(who is seen, who is heard, rates, delays in ms) over the last second or two."""
+        """(who is seen, who is heard, rates, delays in ms) over the last second or two.
+
+        Who shares a screen has the camera off meanwhile, and is seen by the clock on that screen.
+        """
         seen, rates, delays = set[str](), [], []
         for person in self._controller.snapshot().people:
-            figures = self._controller.media.video_stats(person.id) or {}
-            if person.name in self._names and figures.get("latency_ms") is not None and figures["fps"] >= 1:
-                seen.add(person.name)
+            if person.sharing:
+                figures = self._controller.screen.stats()
+            else:
+                figures = self._controller.media.video_stats(person.id) or {}
+            if person.name not in self._names or figures.get("latency_ms") is None:
+                continue
+            seen.add(person.name)
+            delays.append(figures["latency_ms"])
+            if not person.sharing:
                 rates.append(figures["fps"])
-                delays.append(figures["latency_ms"])
         return seen, self._heard(), rates, delays
 
     def _heard(self) -> set[str]:
@@ -13657,9 +13698,9 @@ class Look:
 
         if (size, bold) not in self._fonts:
             weight: Literal["bold", "normal"] = "bold" if bold else "normal"
-            self._fonts[size, bold] = font.Font(
-                self.root, family=self.family, size=-self.px(size), weight=weight
-            )
+            made = font.Font(self.root, family=self.family, size=-self.px(size), weight=weight)
+            made.delete_font = False  # `forget` does it in the Tk thread, not the collector in any
+            self._fonts[size, bold] = made
         return self._fonts[size, bold]
 
     def frame(self, parent: tk.Misc, colour: str = "", kind: str = "Frame") -> tk.Frame:
@@ -13710,8 +13751,11 @@ class Look:
         return found
 
     def forget(self) -> None:
-        """Let all pictures go, in the Tk thread."""
+        """Let all pictures and fonts go here in the Tk thread: they call Tk when they end."""
         self._photos.clear()
+        for font in self._fonts.values():
+            self.root.tk.call("font", "delete", font.name)
+        self._fonts.clear()
 
     def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
         """An icon of `size` logical pixels."""
@@ -15437,6 +15481,7 @@ class Stage(Painted):
         for tile in self.tiles.values():
             tile.remove()
         self.tiles.clear()
+        self._hover_photos.clear()
 
 
 class ToastStack:
@@ -15484,6 +15529,7 @@ class ToastStack:
             self.stage.canvas.after_cancel(timer)
         self._timers.clear()
         self._toasts.clear()
+        self._photos.clear()
 
     def _draw(self) -> None:
         self.stage.canvas.delete("toast")
@@ -16652,6 +16698,7 @@ class PreviewCard:
         """Stop the devices."""
         self.backend.preview(camera=False, mic=False)
         self.painter.close()
+        self._tile = None
 
 
 class DeviceRow:
@@ -16970,8 +17017,9 @@ class PreviewTile:
         self.look, self.size = look, (look.px(480), look.px(270))
         self.painter = TilePainter(1)
         self.sheet = Painted(look, parent, *self.size)
-        self.photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
-        self.sheet.image(0, 0, self.photo)
+        photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
+        self.photo: ImageTk.PhotoImage | None = photo
+        self.sheet.image(0, 0, photo)
         self.sheet.canvas.pack(anchor="w")
         self._serial = -2
 
@@ -16989,11 +17037,13 @@ class PreviewTile:
             )
             self.painter.submit("self", job)
         for image in self.painter.take().values():
-            self.photo.paste(image)
+            if self.photo is not None:
+                self.photo.paste(image)
 
     def close(self) -> None:
         """End its painter."""
         self.painter.close()
+        self.photo = None
 
 
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
@@ -17694,6 +17744,7 @@ class MainAppView:
     def close(self) -> None:
         """Take the window apart."""
         self.talk.cancel()
+        self.reactions.clear()
         self.stage.close()
         self.frame.destroy()
 
@@ -17900,6 +17951,7 @@ class WindowLoop:
         if self.start is not None:
             self.start.close()
             self.start = None
+        self.look.forget()
         self.root.destroy()
 
 
@@ -17920,8 +17972,11 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
     if controller is not None:
         loop.enter(controller)
     root.mainloop()
-    if loop.controller is not None:
-        loop.controller.close()
+    last = loop.controller
+    del loop, root
+    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
+    if last is not None:
+        last.close()
     app.close()
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import threading
@@ -14,6 +15,7 @@ from headless import Event, Headless, free_base
 
 LOOPBACK = "127.0.0.1"
 SILENT = ("--camera", "none", "--mic", "none", "--speaker", "none")
+QUIET_MACHINE = bool(os.environ.get("CONNECTSPHERE_QUIET_MACHINE"))  # exact bounds: nothing else runs here
 Starts = Callable[..., Headless]
 Carry = Callable[[bytes, Callable[[bytes], object]], object]
 
@@ -25,7 +27,7 @@ def host(
     base = base or free_base()
     where = ("--bind", LOOPBACK, "--port", str(base))
     one = meeting("--host", *where, "--name", name, *SILENT, *args, **options)
-    one.wait("joined", timeout=20)
+    one.wait("joined", timeout=40)
     return one, base
 
 
@@ -33,7 +35,7 @@ def serve(meeting: Starts, *args: str, base: int = 0, **options: Any) -> tuple[H
     """A server alone at the loopback address that is serving, and its base port."""
     base = base or free_base()
     one = meeting("--serve", "--bind", LOOPBACK, "--port", str(base), *args, **options)
-    one.wait("serving", timeout=20)
+    one.wait("serving", timeout=40)
     return one, base
 
 
@@ -45,7 +47,7 @@ def enter(meeting: Starts, base: int, name: str, *args: str, at: str = LOOPBACK,
 def join(meeting: Starts, base: int, name: str, *args: str, **options: Any) -> Headless:
     """Someone who has joined."""
     one = enter(meeting, base, name, *args, **options)
-    one.wait("joined", timeout=20)
+    one.wait("joined", timeout=40)
     return one
 
 

@@ -514,7 +514,7 @@ def test_commands_piped_in_before_it_has_joined(meeting: Callable[..., Headless]
     ana.send({"do": "chat", "text": "early"})
     ana.send_raw(b'{"do":"chat","text":"last, without an end of line"}')
     ana.hang_up()
-    assert ana.wait("ended", timeout=20)
+    assert ana.wait("ended", timeout=40)
     assert ana.process.wait(5) == 0
     assert [e["text"] for e in ana.seen("chat")] == ["early", "last, without an end of line"]
 

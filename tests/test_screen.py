@@ -275,7 +275,7 @@ def children_of(parent: int) -> list[int]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_slow_viewer_skips_and_costs_nobody_anything(call: Call, proxy: Proxy) -> None:
-    proxy.screen_rate = 60_000
+    proxy.screen_rate = 120_000  # about half of what the pattern takes
     fast, slow = [call.join("Ana"), call.join("Ben")], call.join("Slow", proxy.address)
     call.host.send(do="share", on=True, source="pattern")
     wait_until(lambda: screen_stats(slow)["updates"] > 5, 20)
@@ -289,7 +289,7 @@ def test_a_slow_viewer_skips_and_costs_nobody_anything(call: Call, proxy: Proxy)
     assert max(delays["slow"]) < 3_000
     assert statistics.median(delays["fast"]) < statistics.median(delays["slow"]) / 2
     changes = screen_stats(fast[0])["updates"] - before
-    assert screen_stats(slow)["updates"] - slow_before < changes / 2
+    assert screen_stats(slow)["updates"] - slow_before < 0.8 * changes
     assert server_memory(call.host) - memory < 10
 
 
@@ -405,6 +405,16 @@ def test_silence_ends_after_five_seconds(raw: Raw) -> None:
     link.link.close()
 
 
+def test_those_who_say_nothing_make_room_for_others(raw: Raw) -> None:
+    silent = [Screen(raw._connect(raw.base + 1)) for _ in range(8)]
+    time.sleep(1.2)  # longer than a burst may last
+    good = raw.screen("viewer", raw.ticket("viewer"))
+    assert good.answer() == {"status": "ok"}
+    assert silent[0].hear() == b""
+    for link in (good, *silent):
+        link.link.close()
+
+
 def test_a_presenter_that_lies_loses_the_screen(call: Call, raw: Raw) -> None:
     link = raw.screen("presenter", raw.ticket("presenter"))
     assert link.answer() == {"status": "ok"}
@@ -485,7 +495,19 @@ def feed_on(link: FakeLink, table: cs.TileTable) -> cs.TileFeed:
     return cs.TileFeed(link, table)  # type: ignore[arg-type]
 
 
-def test_a_feed_goes_no_more_than_two_big_changes_ahead() -> None:
+def test_a_feed_to_a_slow_peer_waits_for_each_change_to_be_painted() -> None:
+    link, table = FakeLink(), table_with(1)
+    feed = feed_on(link, table)
+    feed.acknowledge(time.monotonic() + 1.0)
+    for version in range(2, 6):
+        table_with(version, table)
+        feed.update()
+    assert [one.version for one in link.heard if isinstance(one, cs.Commit)] == [1, 2]
+    feed.acknowledge(time.monotonic() + 1.0)
+    assert [one.version for one in link.heard if isinstance(one, cs.Commit)] == [1, 2, 5]
+
+
+def test_a_feed_goes_no_more_than_two_changes_ahead() -> None:
     link, table = FakeLink(), table_with(1)
     feed = feed_on(link, table)
     for version in range(2, 12):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -106,8 +107,9 @@ def opened(display: str) -> Iterator[Open]:
         return drivers[-1]
 
     yield make
-    for driver in drivers:
-        driver.close()
+    while drivers:
+        drivers.pop().close()
+    gc.collect()  # Tk objects must end in the thread that made them
 
 
 def last(controller: FakeController, do: str) -> Any:

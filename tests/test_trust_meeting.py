@@ -1,0 +1,274 @@
+"""Who is let in, and by whom: PIN, machines in the middle, twins of a meeting, an eavesdropper."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from headless import Event, Headless, free_base
+from meetings import LOOPBACK, Passage, enter, host, join, stats, switch
+
+import connectsphere as cs
+
+PIN = "482913"
+
+
+class Impostor:
+    """Takes TLS connections with a certificate of its own and passes what is said on to the real host."""
+
+    def __init__(self, base: int, home: Path) -> None:
+        self._target = (LOOPBACK, base)
+        self._context = cs.server_context(cs.load_identity(home))
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port = self._listener.getsockname()[1]
+        self.overheard = bytearray()
+        self._thread = threading.Thread(target=self._run, name="impostor")
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError), raw, socket.create_connection(self._target) as far:
+                near = self._context.wrap_socket(raw, server_side=True)
+                with near, cs.client_context().wrap_socket(far) as beyond:
+                    self._relay(near, beyond)
+
+    def _relay(self, near: ssl.SSLSocket, far: ssl.SSLSocket) -> None:
+        with selectors.DefaultSelector() as selector:
+            for one in (near, far):
+                one.settimeout(5)
+                selector.register(one, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select(5):
+                    source = key.fileobj
+                    assert isinstance(source, ssl.SSLSocket)
+                    data = source.recv(1 << 16)
+                    if not data:
+                        return
+                    self.overheard += data
+                    (far if source is near else near).sendall(data)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def impostor(tmp_path: Path) -> Iterator[Callable[[int], Impostor]]:
+    made: list[Impostor] = []
+
+    def make(base: int) -> Impostor:
+        made.append(Impostor(base, tmp_path / "impostor"))
+        return made[-1]
+
+    (tmp_path / "impostor").mkdir()
+    yield make
+    for one in made:
+        one.close()
+
+
+def denied(one: Headless) -> str:
+    """The code with which it was turned away; it has ended with status 1 and told nothing else."""
+    code = one.wait("denied", timeout=40)["code"]
+    assert one.process.wait(5) == 1
+    assert [event["event"] for event in one.events] == ["denied"]
+    return str(code)
+
+
+def test_the_pin(meeting: Callable[..., Headless], impostor: Callable[[int], Impostor]) -> None:
+    ana, base = host(meeting, "--pin", PIN)
+    ben = join(meeting, base, "Ben", "--pin", PIN)
+    assert ben.seen("joined")[0]["encrypted"] is True
+    assert denied(enter(meeting, base, "Cara")) == "pin_required"
+    started = time.monotonic()
+    assert denied(enter(meeting, base, "Cara", "--pin", "482914")) == "wrong_pin"
+    assert time.monotonic() - started < 12
+    between = impostor(base)
+    assert denied(enter(meeting, between.port, "Dan", "--pin", PIN)) in ("wrong_pin", "host_unproven")
+    assert between.overheard and b'"welcome"' not in between.overheard
+    assert PIN.encode() not in between.overheard
+    ana.send({"do": "users", "ref": 1})
+    assert [user["name"] for user in ana.wait("users", ref=1)["users"]] == ["Ana", "Ben"]
+
+
+def test_guessing_a_pin_is_slow_and_locks_nobody_out(meeting: Callable[..., Headless]) -> None:
+    ana, base = host(meeting, "--pin", PIN)
+    wrong = [enter(meeting, base, f"Eve {n}", "--pin", f"00000{n}") for n in range(5)]
+    assert {denied(one) for one in wrong} == {"wrong_pin"}
+    waiting = enter(meeting, base, "Ben", "--pin", PIN)
+    asked = ana.wait("asks", name="Ben")
+    ana.send({"do": "admit", "ask": asked["ask"], "on": True, "ref": 1})
+    came = until_event(waiting)
+    assert came["event"] == "joined" or came["code"] == "host_unproven"
+
+
+def until_event(one: Headless, timeout: float = 40.0) -> Event:
+    """The first event of it."""
+    end = time.monotonic() + timeout
+    while not one.events:
+        assert time.monotonic() < end, f"{one} hears nothing"
+        time.sleep(0.05)
+    return one.events[0]
+
+
+def test_an_open_twin_is_refused(meeting: Callable[..., Headless]) -> None:
+    _, base = host(meeting)
+    assert denied(enter(meeting, base, "Ben", "--pin", PIN)) == "host_unproven"
+
+
+def test_a_known_title_under_another_certificate(meeting: Callable[..., Headless], tmp_path: Path) -> None:
+    ana, base = host(meeting, "--title", "Physics 10b")
+    home = tmp_path / "ben"
+    assert join(meeting, base, "Ben", home=home).close() == 0
+    ana.send({"do": "end"})
+    ana.wait("ended")
+    ana.close()
+    _, twin = host(meeting, "--title", "Phуsics  10B", name="Eve")  # one letter is Cyrillic
+    assert denied(enter(meeting, twin, "Ben", home=home)) == "host_changed"
+    again, base = host(meeting, "--title", "Physics 10b", home=ana.home)
+    assert join(meeting, base, "Ben", home=home).seen("joined")[0]["host"] == "Ana"
+    again.send({"do": "end"})
+
+
+def test_a_machine_in_the_middle_of_a_known_meeting(
+    meeting: Callable[..., Headless], impostor: Callable[[int], Impostor], tmp_path: Path
+) -> None:
+    _, base = host(meeting)
+    home = tmp_path / "ben"
+    join(meeting, base, "Ben", home=home).close()
+    between = impostor(base)
+    assert denied(enter(meeting, between.port, "Ben", home=home)) == "host_changed"
+
+
+@pytest.mark.parametrize("plane", [1, 2], ids=["screen", "files"])
+def test_the_other_planes_close_without_a_ticket(meeting: Callable[..., Headless], plane: int) -> None:
+    ana, base = host(meeting)
+    first = b'{"role":"viewer","ticket":"' + b"0" * 32 + b'"}'
+    for said in (b"", b"GET / HTTP/1.0\r\n\r\n", struct.pack(">I", len(first)) + first, b"\xff" * 64):
+        with socket.create_connection((LOOPBACK, base + plane), 5) as raw, contextlib.suppress(OSError):
+            raw.settimeout(8)
+            with cs.client_context().wrap_socket(raw) as tls:
+                tls.sendall(said)
+                answer = b"".join(iter(lambda: tls.recv(4096), b""))
+                assert b"denied" in answer or not answer
+        with socket.create_connection((LOOPBACK, base + plane), 5) as raw:
+            raw.settimeout(8)
+            with contextlib.suppress(ConnectionResetError):
+                raw.sendall(said)
+                assert_end(raw)
+    ana.send({"do": "chat", "text": "undisturbed"})
+    ana.wait("chat", text="undisturbed")
+
+
+def assert_end(raw: socket.socket) -> None:
+    """The other side ends the connection, with an alert of TLS at most."""
+    with contextlib.suppress(ConnectionResetError):
+        while data := raw.recv(4096):
+            assert data[0] == 21, data
+
+
+# -- what an eavesdropper gets ------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Everything that passed, by plane and direction."""
+
+    def __init__(self) -> None:
+        self.stream: dict[bool, bytearray] = {True: bytearray(), False: bytearray()}
+        self.datagrams: dict[tuple[str, bool], list[bytes]] = defaultdict(list)
+
+    def __call__(self, plane: str, upstream: bool, data: bytes) -> None:
+        if plane == "control":
+            self.stream[upstream] += data
+        else:
+            self.datagrams[plane, upstream].append(data)
+
+
+def records(stream: bytes) -> list[tuple[int, bytes]]:
+    """The TLS records of one direction: (content type, body)."""
+    found, at = [], 0
+    while at + 5 <= len(stream):
+        kind, major, minor, size = struct.unpack_from(">BBBH", stream, at)
+        assert (major, minor) in ((3, 1), (3, 3)), "no TLS record"
+        assert 0 < size <= 16_384 + 256
+        found.append((kind, bytes(stream[at + 5 : at + 5 + size])))
+        at += 5 + size
+    return found
+
+
+def offers_tls_13(hello: bytes) -> bool:
+    """Whether a ServerHello chose TLS 1.3: its extension 43 holds 0x0304."""
+    return struct.pack(">HHH", 43, 2, 0x0304) in hello
+
+
+def bits_set(data: bytes) -> float:
+    return sum(byte.bit_count() for byte in data) / (8 * len(data))
+
+
+def test_a_capture_holds_sealed_bytes_only(meeting: Callable[..., Headless]) -> None:
+    base = free_base()
+    record = Recorder()
+    ana, _ = host(meeting, "--camera", "pattern", "--mic", "tone", "--pin", PIN, base=base)
+    way = Passage(base, tap=record)
+    with contextlib.closing(way):
+        ben = join(meeting, base, "Ben", "--pin", PIN, "--camera", "pattern", "--mic", "tone:700", at=way.at)
+        for one, other in ((ana, "Ben"), (ben, "Ana")):
+            switch(one, "camera", True)
+            switch(one, "mic", True)
+            one.send({"do": "watch", "streams": {other: {"layer": 1, "fps": 15}}})
+            one.send({"do": "chat", "text": f"a secret for {other} " * 20})
+        ana.wait("speaking", name="Ben")
+        ben.wait("speaking", name="Ana")
+        until = time.monotonic() + 15
+        while len(record.datagrams["video", True]) < 40 or len(record.datagrams["video", False]) < 40:
+            assert time.monotonic() < until, {key: len(value) for key, value in record.datagrams.items()}
+            time.sleep(0.1)
+        assert stats(ben)["udp"] == "ok"
+        ben.close()
+    check_streams(record)
+    check_datagrams(record, ben.seen("joined")[0]["id"])
+
+
+def check_streams(record: Recorder) -> None:
+    up, down = records(record.stream[True]), records(record.stream[False])
+    assert up[0][0] == 22 and down[0][0] == 22 and offers_tls_13(down[0][1])
+    for direction in (up, down):
+        kinds = [kind for kind, _ in direction[1:]]
+        assert set(kinds) <= {20, 23}, "after its hello each side sends sealed records only"
+    assert sum(len(body) for _, body in up) > 400
+
+
+def check_datagrams(record: Recorder, ident: int) -> None:
+    """Layouts of WIRE by size and header; each sealed part as even as noise and never the same twice."""
+    for (plane, upstream), datagrams in record.datagrams.items():
+        sealed = []
+        for data in datagrams:
+            if plane == "audio" and len(data) in cs.AUDIO_SIZES:
+                who, sealed_part = struct.unpack_from(">I", data)[0], data[8:]
+                assert len(sealed_part) in (16, 528)
+            else:
+                who, _, total, part = struct.unpack_from(">IIHH", data)
+                sealed_part = data[12:]
+                if total:
+                    assert plane == "video" and part < total <= 256
+                    assert len(sealed_part) == 1_100 or part == total - 1
+                else:
+                    assert part in (1, 2, 3, 4) and 16 <= len(sealed_part) <= 64
+            if upstream:
+                assert who == ident
+            sealed.append(sealed_part)
+        assert len(set(sealed)) == len(sealed), f"{plane}: the same sealed bytes twice"
+        assert abs(bits_set(b"".join(sealed)) - 0.5) < 0.02, f"{plane} does not look sealed"
