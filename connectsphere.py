@@ -2871,7 +2871,7 @@ _DEVICE: Final = re.compile(
 _CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
 _EXECUTABLE: Final = frozenset(
     """
-    appimage app application appref-ms bash bat bin btm bundle chm cmd com command cpl csh deb dll dmg
+    appimage app application appref-ms bash bat btm bundle chm cmd com command cpl csh deb dll dmg
     dylib elf exe fish gadget hlp hta inf ins iso isp img jar job jnlp js jse ksh mpkg mjs msc msh msh1
     msh2 msi msix msixbundle msp mst ocx pif pkg pl ps1 ps1xml ps2 psc1 psc2 psd1 psm1 py pyc pyo pyw pyz
     pyzw rb reg rgs rpm run scpt scptd scr sct sh shb so sys tcsh terminal tool vb vbe vbs vbscript vhd
@@ -2954,14 +2954,14 @@ RESUME_SECONDS: Final = 600.0
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
-RATES: Final[Mapping[str, tuple[float, float]]] = {
-    "chat": (5, 1),
-    "private_chat": (5, 1),
-    "reaction": (3, 3),
+RATES: Final[Mapping[str, tuple[float, float]]] = {  # what comes faster is refused, so a script may burst
+    "chat": (400, 20),
+    "private_chat": (400, 20),
+    "reaction": (30, 10),
     "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
-    "other": (10, 10),
+    "other": (50, 20),
 }
 
 
@@ -5136,6 +5136,10 @@ class TlsLink:
             self.socket.close()
         self.on_close(self._closing or reason)
 
+    def evict(self) -> None:
+        """End now, to make room for others; from any thread."""
+        self.reactor.post(lambda: self.discard("evicted"))
+
     def on_events(self, events: int) -> None:
         """What the selector saw. For the reactor only."""
         if self.closed:
@@ -5509,19 +5513,21 @@ class HalfOpen:
     """Who has connected and not yet said who it is: 128 in all, 8 an address once they dawdle.
 
     A newcomer evicts the oldest. An address may burst over 8 for a second, because a bell sends
-    a whole class at once and several people may share one address.
+    a whole class at once and several people may share one address. A connection is known by the
+    function that ends it from any thread.
     """
 
     MOST = 128
     MOST_AN_ADDRESS = 8
     GRACE = 1.0
 
-    def __init__(self) -> None:
-        self._open: dict[object, tuple[str, float]] = {}
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._open: dict[Callable[[], None], tuple[str, float]] = {}
         self._lock = threading.Lock()
 
-    def enter(self, key: object, address: str, now: float) -> list[object]:
-        """Note `key` as half open; returns the keys that must go for it."""
+    def enter(self, end: Callable[[], None], address: str, now: float) -> None:
+        """Note a connection as half open, and end those that must go for it."""
         with self._lock:
             mine = [other for other, (host, at) in self._open.items() if host == address]
             old = [other for other in mine if now - self._open[other][1] > self.GRACE]
@@ -5530,13 +5536,15 @@ class HalfOpen:
             evicted += rest[: max(0, len(rest) + 1 - self.MOST)]
             for other in evicted:
                 del self._open[other]
-            self._open[key] = (address, now)
-            return evicted
+            self._open[end] = (address, now)
+        for other in evicted:
+            self._counters.add("half_open_evicted")
+            other()
 
-    def leave(self, key: object) -> None:
-        """`key` has said who it is, or is gone."""
+    def leave(self, end: Callable[[], None]) -> None:
+        """It has said who it is, or is gone."""
         with self._lock:
-            self._open.pop(key, None)
+            self._open.pop(end, None)
 
 
 # -- children of this program ---------------------------------------------------------------------
@@ -5676,9 +5684,12 @@ class ChildKeeper:
 
     def _hear(self, line: str) -> None:
         try:
-            self._on_message(json.loads(line))
+            message = json.loads(line)
         except ValueError:  # a child that is killed may end in the middle of a line
-            log.warning("what the %s said was not taken: it is no message", self._name)
+            log.warning("the %s said a line that is no message", self._name)
+            return
+        try:
+            self._on_message(message)
         except Exception:
             log.exception("what the %s said was not taken", self._name)
 
@@ -5919,6 +5930,9 @@ class UdpPort:
                 if error.errno in _FULL:
                     break
                 self._count(error)
+                continue
+            if size == 0:  # anyone can send that; nobody who takes buffers apart should have to think of it
+                self._counters.add("short_datagram")
                 continue
             received.append((slot[:size], segment, address))
         return received
@@ -6941,7 +6955,7 @@ class TestCard:
     __test__ = False  # pytest takes classes named Test... for tests
 
     def __init__(self, name: str, size: tuple[int, int]) -> None:
-        self._size = size
+        self.size = size
         self._hue = zlib.crc32(name.encode()) / 2**32
         # cv2 draws ASCII only
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
@@ -6952,7 +6966,7 @@ class TestCard:
         import cv2
 
         picture = self._still.copy()
-        width, height = self._size
+        width, height = self.size
         turn = 2 * math.pi * (now_unix % 4.0) / 4.0
         across, down = 0.5 + 0.4 * math.cos(turn), 0.36 + 0.08 * math.sin(2 * turn)
         centre = round(width * across), round(height * down)
@@ -6965,7 +6979,7 @@ class TestCard:
         return picture
 
     def _draw_still(self, name: str) -> Picture:
-        width, height = self._size
+        width, height = self.size
         shade = np.linspace(0.25, 0.75, height)[:, None, None]
         still = (np.array(self._colour(0.0, 0.8)) * shade).repeat(width, 1).astype(np.uint8)
         for number in range(8):
@@ -6982,7 +6996,7 @@ class TestCard:
         """White text around the height `middle`, at most `most` of the width (both 0..1)."""
         import cv2
 
-        width, height = self._size
+        width, height = self.size
         font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 180)
         (unit, tall), _ = cv2.getTextSize(text, font, 1.0, thick)
         size = min(most * width / unit, 0.14 * height / tall)
@@ -7003,6 +7017,12 @@ class Camera(ABC):
         DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
         """
 
+    def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
+        """How large and how often pictures are of use: a drawn one is drawn so, a device keeps its own.
+
+        From the thread that reads.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release the camera; twice is harmless."""
@@ -7012,18 +7032,18 @@ class _FrameClock:
     """Numbers the frames of a stand-in by the wall: frame n is due n/fps after the first question."""
 
     def __init__(self, fps: float) -> None:
-        self._fps = fps
+        self.fps = fps
         self._start: float | None = None
 
     def due(self, number: int) -> float:
         """When frame `number` is due, on time.perf_counter."""
         if self._start is None:
             self._start = time.perf_counter()
-        return self._start + number / self._fps
+        return self._start + number / self.fps
 
     def newest(self) -> int:
         """The number of the newest frame that is due now."""
-        return int((time.perf_counter() - self.due(0)) * self._fps + 1e-6)
+        return int((time.perf_counter() - self.due(0)) * self.fps + 1e-6)
 
 
 class _PacedCamera(Camera):
@@ -7055,6 +7075,21 @@ class _PacedCamera(Camera):
             if not self._closed:
                 self._closed = True
                 self._close()
+
+
+class _CardCamera(_PacedCamera):
+    """The moving test card, drawn as large and as often as is of use."""
+
+    def __init__(self, name: str, size: tuple[int, int], fps: float) -> None:
+        super().__init__(fps, lambda number: self._card.draw(time.time()), lambda: None)
+        self._name = name
+        self._card = TestCard(name, size)
+
+    def prefer(self, size: tuple[int, int], fps: float) -> None:
+        if size != self._card.size:
+            self._card = TestCard(self._name, size)
+        if fps != self._clock.fps:
+            self._clock, self._next = _FrameClock(fps), 0
 
 
 class _VideoFile:
@@ -7190,8 +7225,7 @@ def open_camera(
     if spec == "none":
         raise DeviceError("No camera is chosen.")
     if spec == "pattern":
-        card = TestCard(name, size)
-        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
+        return _CardCamera(name, size, fps)
     if spec.isdecimal():
         return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
     video = _VideoFile(spec, fps)
@@ -8286,6 +8320,7 @@ class VideoRelay:
         self._counters = counters
         self._peers: dict[int, RelayPeer] = {}
         self._routes: dict[int, dict[int, tuple[int, int]]] = {}
+        self._mending: set[int] = set()  # senders with something open
         self._egress = EgressScheduler(counters)
         self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
 
@@ -8297,6 +8332,7 @@ class VideoRelay:
         """Forget a client."""
         self._peers.pop(ident, None)
         self._routes.pop(ident, None)
+        self._mending.discard(ident)
         self._egress.forget(ident)
         for peer in self._peers.values():
             peer.numbers.pop(ident, None)
@@ -8318,6 +8354,7 @@ class VideoRelay:
             return
         if peer.binding.address != address:
             raise PeerFault("unbound")
+        self._mending.add(ident)
         for frame in peer.incoming.push_batch(buffer, segment, now):
             self._on_frame(peer, frame, now)
 
@@ -8374,16 +8411,20 @@ class VideoRelay:
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
                 self._port.send_frame(piece, address)
-        dues = [self._egress.next_due(), *(self._ask_again(peer, now) for peer in self._peers.values())]
+        dues = [self._egress.next_due(), *(self._ask_again(ident, now) for ident in tuple(self._mending))]
         return min((due for due in dues if due is not None), default=None)
 
-    def _ask_again(self, peer: RelayPeer, now: float) -> float | None:
-        """Ask `peer` for what is missing of its frames; returns when to look again."""
+    def _ask_again(self, ident: int, now: float) -> float | None:
+        """Ask a sender for what is missing; returns when to look again, None once all is whole."""
+        peer = self._peers[ident]
         address = peer.binding.address
         if address is not None:
             for nack in peer.incoming.nacks(now):
                 self._port.send(peer.binding.small(Kind.NACK, encode_nack(nack)), address)
-        return peer.incoming.next_due(now)
+        due = peer.incoming.next_due(now)
+        if due is None:
+            self._mending.discard(ident)
+        return due
 
 
 # -- the mixer: a process of its own -------------------------------------------------------------------
@@ -8577,8 +8618,7 @@ class ScreenShareManager:
     """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
     `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
-    any. `released(id)`: the presenter has gone. `enter(link, address)` and `leave(link)`: half open, and
-    not any longer. The rest belongs to the reactor's thread.
+    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
     """
 
     HELLO_LIMIT = 4_096
@@ -8587,16 +8627,14 @@ class ScreenShareManager:
     def __init__(
         self,
         identity: Identity,
+        half_open: HalfOpen,
         counters: Counters,
-        enter: Callable[[TlsLink, str], None],
-        leave: Callable[[object], None],
         claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
         released: Callable[[int], None],
     ) -> None:
         self.reactor = Reactor("screen", counters)
         self._context = server_context(identity)
-        self._enter = enter
-        self._leave = leave
+        self._half_open = half_open
         self._claim = claim
         self._released = released
         self._table = TileTable()
@@ -8631,7 +8669,7 @@ class ScreenShareManager:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._leave(link)
+            self._half_open.leave(link.evict)
             self._closed(peer)
 
         def on_bytes(data: bytes) -> None:
@@ -8639,7 +8677,7 @@ class ScreenShareManager:
                 self._on_message(peer, payload)
 
         link.on_close, link.on_bytes = on_close, on_bytes
-        self._enter(link, address)
+        self._half_open.enter(link.evict, address, time.monotonic())
         link.begin()
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
@@ -8668,7 +8706,7 @@ class ScreenShareManager:
                 self._released(ident)
         else:
             peer.role, peer.id = role, ident
-            self._leave(peer.link)
+            self._half_open.leave(peer.link.evict)
             peer.link.send(encode_record({"status": "ok"}))
             if role == "presenter":
                 self._begin_presenting(peer)
@@ -8803,7 +8841,7 @@ class FileStore:
     MOST_CONNECTIONS = 256
     PREFIX = "connectsphere-files-"
     HEARTBEAT = 60.0
-    LEFT_OVER = 3_600.0  # a folder without heartbeat for so long belongs to a server that was killed
+    LEFT_OVER = 600.0  # a folder without heartbeat for so long belongs to a server that was killed
 
     def __init__(
         self,
@@ -8883,25 +8921,26 @@ class FileStore:
     def begin(self, sock: Socket, address: str) -> None:
         """Take over a connection that was accepted. The acceptor's thread."""
         connection = FileConnection(TlsStream(sock, self._context, server=True))
+        self._half_open.enter(connection.stream.abort, address, time.monotonic())
         with self._lock:
             full = len(self._connections) >= self.MOST_CONNECTIONS
             if not full:
                 self._connections.add(connection)
-                run = functools.partial(self._run, connection, sock)
+                run = functools.partial(self._run, connection)
                 connection.worker = Worker("file-server", run, connection.stream.abort).start()
         if full:
             self._counters.add("file_connections")
-            self._half_open.leave(sock)
+            self._half_open.leave(connection.stream.abort)
             connection.stream.close()
 
-    def _run(self, connection: FileConnection, sock: Socket, worker: Worker) -> None:
+    def _run(self, connection: FileConnection, worker: Worker) -> None:
         stream = connection.stream
         try:
             deadline = time.monotonic() + HANDSHAKE_SECONDS
             stream.open(deadline)
             request = parse_message(stream.read_line(MAX_FILE_LINE, deadline), FILE_REQUESTS)
             stored = self._reactor.ask(lambda: self._redeem(connection, request))
-            self._half_open.leave(sock)
+            self._half_open.leave(stream.abort)
             if connection.upload:
                 self._take_in(connection, stored)
             else:
@@ -8915,7 +8954,7 @@ class FileStore:
             self._counters.add("file_connection_broken")
             log.info("a transfer broke: %s", error)
         finally:
-            self._half_open.leave(sock)
+            self._half_open.leave(stream.abort)
             stream.close()
             self._release(connection)
 
@@ -9292,18 +9331,13 @@ class ConferenceServer:
         self._context = server_context(identity)
         self._host = options.bind or "0.0.0.0"
         self._sessions: dict[int, ControlSession] = {}
-        self._half_open = HalfOpen()
+        self._half_open = HalfOpen(self.counters)
         self._note = RunningNote(log)
         self._reactor = Reactor("control", self.counters)
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._screen = ScreenShareManager(
-            identity,
-            self.counters,
-            self._enter,
-            self._half_open.leave,
-            self._claim_screen,
-            self._screen_released,
+            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
         )
         self._files = FileStore(
             self.room, self._reactor, self._half_open, self._apply, identity, self.counters
@@ -9431,13 +9465,6 @@ class ConferenceServer:
                 continue
             begin(sock, address[0])
 
-    def _enter(self, link: TlsLink, address: str) -> None:
-        """Note a link of any plane as half open; the oldest must go when there are too many."""
-        for old in self._half_open.enter(link, address, time.monotonic()):
-            self.counters.add("half_open_evicted")
-            other = cast(TlsLink, old)
-            other.reactor.post(functools.partial(other.discard, "evicted"))
-
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
 
@@ -9449,12 +9476,12 @@ class ConferenceServer:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(link)
+            self._half_open.leave(link.evict)
             self._session_closed(session, reason)
 
         link.on_close = on_close
         link.limit = MAX_LINE
-        self._enter(link, address)
+        self._half_open.enter(link.evict, address, session.heard)
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
@@ -9473,6 +9500,7 @@ class ConferenceServer:
                 if session.stage == "in":
                     self._on_member(session, message)
                 else:
+                    self._half_open.leave(session.link.evict)
                     self._lobby.on_message(session, message, line)
             except PeerFault as fault:
                 self._on_fault(session, fault, message)
@@ -9498,7 +9526,6 @@ class ConferenceServer:
 
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
-        self._half_open.leave(session.link)
         hello, now = session.hello, time.monotonic()
         role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
@@ -9722,6 +9749,7 @@ CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have 
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
 CAMERA_FPS: Final = 30
+PREVIEW_LAYER: Final = 2  # as large as the own preview is shown
 CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
@@ -10266,11 +10294,18 @@ class CameraSender(DeviceThread):
         try:
             self._live()
             while self._going:
+                self._prefer(camera)
                 self._capture(camera.read(2.0))
                 self._rest()
         finally:
             camera.close()
             self.preview = (self.preview[0] + 1, None)
+
+    def _prefer(self, camera: Camera) -> None:
+        """Have nothing drawn that nobody looks at; the own preview in a window counts as a tile."""
+        least = PREVIEW_LAYER if self._options.decode_all else 0
+        fps = max((thinner.fps for thinner in self._layers.values()), default=0.0)
+        camera.prefer(LAYERS[max([least, *self._layers])], max(fps, DEFAULT_FPS))
 
     def _rest(self) -> None:
         """Without a window and while nobody looks, a preview a second is enough."""
@@ -10282,8 +10317,9 @@ class CameraSender(DeviceThread):
         self.preview = (self.preview[0] + 1, picture)
         now = time.monotonic()
         due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
-        for layer in {self._filled(picture, layer) for layer in due}:
-            self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+        for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
+            picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
+            self._send(layer, encode_to_fit(picture, JPEG_QUALITY))
 
     def _filled(self, picture: Picture, layer: int) -> int:
         """The best layer up to `layer` that the picture's own size fills."""
