@@ -9919,6 +9919,7 @@ class MediaPath:
 
     FIRST_BINDS = (0.0, 0.1, 0.3)
     BIND_SECONDS = 5.0
+    UNBOUND_SECONDS = 1.0  # while nothing answers: a mixer that has just begun may have missed the first
 
     def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool) -> None:
         self.port = port
@@ -9932,23 +9933,21 @@ class MediaPath:
         self.id = ident
         self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
         self.opener = Opener(bytes.fromhex(down))
-        self._started = time.monotonic()
+        self._started = self._next_bind = time.monotonic()
         self._binds = 0
 
     def bind_due(self, now: float) -> float:
         """Send a bind if one is due; returns when the next is."""
-        due = self._bind_time()
-        if now >= due:
+        if now >= self._next_bind:
             self._binds += 1
             self.send_small(Kind.BIND, b"")
-            due = self._bind_time()
-        return due
+            self._next_bind = self._bind_after(now)
+        return self._next_bind
 
-    def _bind_time(self) -> float:
-        first = self.FIRST_BINDS
-        if self._binds < len(first):
-            return self._started + first[self._binds]
-        return self._started + first[-1] + (self._binds - len(first) + 1) * self.BIND_SECONDS
+    def _bind_after(self, now: float) -> float:
+        if self._binds < len(self.FIRST_BINDS):
+            return self._started + self.FIRST_BINDS[self._binds]
+        return now + (self.BIND_SECONDS if self.answered >= self._started else self.UNBOUND_SECONDS)
 
     def send_small(self, kind: Kind, payload: bytes) -> None:
         """Send a small message, sealed."""
