@@ -47,6 +47,7 @@ Threads, each named here; started by, may write, ends when:
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
+    app-giver            CLIENT: offers this program by HTTP, and a thread a browser; ends by close
     broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
     client               CLIENT: the control link, StateManager; ends by MeetingController.close
@@ -86,6 +87,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import http.server
 import io
 import ipaddress
 import json
@@ -138,10 +140,17 @@ from typing import (
     cast,
 )
 
-import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from numpy.typing import NDArray
+except ImportError as missing:
+    raise SystemExit(
+        f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
+        '"uv run connectsphere.py", or: python3 -m pip install numpy opencv-python mss Pillow cryptography '
+        "spake2==0.9, and for sound pyaudio."
+    ) from None
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -6844,9 +6853,17 @@ def _sleep_until(due: float) -> float:
 
 
 def load_codecs() -> None:
-    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time."""
-    import cv2
+    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time.
 
+    DeviceError says what is missing and how to mend it.
+    """
+    try:
+        import cv2
+    except ImportError as fault:
+        mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
+        if sys.platform == "win32":
+            mend = "on Windows N, install the Media Feature Pack"
+        raise DeviceError(f"Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.") from fault
     log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
 
@@ -6944,6 +6961,17 @@ def scale(picture: Picture, size: tuple[int, int]) -> Picture:
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     boxed[top : top + height, left : left + width] = fitted
     return boxed
+
+
+def qr_picture(text: str, size: int = 320) -> Picture:
+    """The QR code of `text`, about `size` pixels square, with the white border that readers need."""
+    load_codecs()
+    import cv2
+
+    code = cv2.QRCodeEncoder.create().encode(text)
+    framed = cv2.copyMakeBorder(code, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=255)
+    times = max(1, size // framed.shape[0])
+    return cast(Picture, cv2.cvtColor(framed.repeat(times, 0).repeat(times, 1), cv2.COLOR_GRAY2BGR))
 
 
 # ---- Test card ---------------------------------------------------------------------
@@ -7224,6 +7252,7 @@ def open_camera(
     """
     if spec == "none":
         raise DeviceError("No camera is chosen.")
+    load_codecs()
     if spec == "pattern":
         return _CardCamera(name, size, fps)
     if spec.isdecimal():
@@ -7541,6 +7570,14 @@ class _SoundStream:
     channels: int
 
 
+_SOUND_MENDS: Final = {
+    "win32": "pip install pyaudio, with Python 3.13 or older",
+    "darwin": "brew install portaudio, then pip install pyaudio",
+    "linux": "sudo apt install gcc python3-dev portaudio19-dev, then pip install pyaudio "
+    "(or uv run --with pyaudio connectsphere.py)",
+}
+
+
 class _SoundCards:
     """PortAudio, one for the process: started for the first user, ended with the last.
 
@@ -7634,7 +7671,8 @@ class _SoundCards:
             try:
                 import pyaudio
             except ImportError as fault:
-                raise DeviceError("Sound needs the Python package PyAudio, which is not here.") from fault
+                mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
+                raise DeviceError(f"Sound needs the Python package PyAudio: {mend}.") from fault
             with _silent_stderr():
                 self._audio = pyaudio.PyAudio()
         self._users += 1
@@ -10506,7 +10544,11 @@ class MediaManager:
     def _run_decoder(self, worker: Worker) -> None:
         assert self.video is not None
         video = self.video
-        load_codecs()  # not in the middle of what someone says
+        try:
+            load_codecs()  # not in the middle of what someone says
+        except DeviceError as error:
+            log.warning("nobody is seen: %s", error)
+            return
         while not worker.stopping.is_set():
             with video.fresh:
                 jobs = self._decodable(video)
@@ -12519,6 +12561,180 @@ def run_headless(
     return controller.status or 0
 
 
+# -- giving this app to others ----------------------------------------------------------------------------
+
+GIVE_RATE: Final = (
+    6_000_000  # bytes a second for all together: half of a 100 Mbit/s line stays for the meeting
+)
+GIVE_PIECE: Final = 32 * 1024
+GIVE_AT_ONCE: Final = 64
+GIVE_STALLED: Final = 10.0
+
+
+def own_program() -> tuple[Path, str]:
+    """This program as a file to hand on, and its name for others; Refused where it is a folder."""
+    here = Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
+    if getattr(sys, "frozen", False) and Path(getattr(sys, "_MEIPASS", "")).is_relative_to(here.parent):
+        reason = "This edition is a folder, which cannot be handed on as one file: copy the folder."
+        raise Refused("not_allowed", reason)
+    if here.parent.is_file():  # inside a zipapp
+        here = here.parent
+    suffix = here.suffix if here.suffix in (".exe", ".py", ".pyz") else ""
+    return here, f"connectsphere{suffix}"
+
+
+def give_page(name: str, size: int) -> bytes:
+    """The page that offers the program; its sum stands in the host's window alone, which none can forge."""
+    run = {".exe": "Then start it.", ".py": f"Then: <code>uv run {name}</code>"}.get(
+        Path(name).suffix, f"Then: <code>chmod +x {name}; ./{name}</code>"
+    )
+    return f"""<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{APP_NAME}</title>
+<style>body{{font:18px sans-serif;max-width:34em;margin:3em auto;padding:0 1em}}
+a{{display:inline-block;padding:.7em 1.4em;background:#2563eb;color:#fff;border-radius:.5em}}</style>
+<h1>{APP_NAME} {VERSION}</h1>
+<p><a href="/{name}">Download {name} ({size / 1e6:.1f} MB)</a></p><p>{run}</p>
+<p>To be sure that it is what the host gave you, compare its SHA-256 with the one in the host's window:
+<code>certutil -hashfile {name} SHA256</code> on Windows, <code>sha256sum {name}</code> elsewhere.</p>
+""".encode()
+
+
+class _GiveHandler(http.server.BaseHTTPRequestHandler):
+    """Answers for one browser; knows the page and the program, nothing else."""
+
+    server: _GiveServer
+    server_version, sys_version = APP_NAME, ""
+    timeout = GIVE_STALLED
+
+    def do_GET(self) -> None:
+        """Send the page or the program."""
+        giver = self.server.giver
+        if self.path == "/":
+            page = give_page(giver.name, giver.size)
+            if self._head("text/html; charset=utf-8", len(page)):
+                self.wfile.write(page)
+        elif self.path == f"/{giver.name}":
+            if self._head("application/octet-stream", giver.size):
+                with giver.path.open("rb") as file:
+                    while (piece := file.read(GIVE_PIECE)) and giver.may_send(len(piece)):
+                        self.wfile.write(piece)
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _head(self, kind: str, size: int) -> bool:
+        """Whether a body is to follow."""
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        return self.command == "GET"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """To the program's log."""
+        log.info("given to %s: %s", self.address_string(), format % args)
+
+
+class _GiveServer(http.server.ThreadingHTTPServer):
+    """Takes at most GIVE_AT_ONCE at a time; a broken transfer is no error of ours."""
+
+    daemon_threads = False  # so that closing waits for them
+    timeout = 0.2  # how long it waits for a request before it looks whether it is to end
+
+    def __init__(self, address: Address, giver: AppGiver) -> None:
+        self.giver = giver
+        self._open: set[Socket] = set()
+        super().__init__(address, _GiveHandler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is room for one more."""
+        return len(self._open) < GIVE_AT_ONCE
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one in a thread of its own."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Let go of one."""
+        self._open.discard(request)
+        super().close_request(request)
+
+    def cut(self) -> None:
+        """End what is being sent, although the receiver may not read."""
+        for request in tuple(self._open):
+            cut_off(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log it: mostly somebody who went away."""
+        log.info("giving the app to %s broke off: %s", client_address, sys.exc_info()[1])
+
+
+class AppGiver:
+    """Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting.
+
+    `url` is for people, `sha256` for the host's own window; both are there once started.
+    """
+
+    def __init__(
+        self, bind: str | None = None, *, rate: int = GIVE_RATE, port: int = DEFAULT_PORT + 3
+    ) -> None:
+        self.path, self.name = own_program()
+        self.size = self.path.stat().st_size
+        self.sha256 = ""
+        self.url = ""
+        self._bind = bind
+        self._port = port
+        self._bucket = TokenBucket(max(GIVE_PIECE, rate / 4), rate)
+        self._lock = threading.Lock()
+        self._server: _GiveServer | None = None
+        self._worker = Worker("app-giver", self._serve, self._cut)
+
+    def start(self) -> str:
+        """Offer it from now on; returns the address to type. Takes a moment; Refused when it cannot be."""
+        with self.path.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
+        for port in (self._port, 0):
+            with contextlib.suppress(OSError):
+                self._server = _GiveServer((self._bind or "", port), self)
+                break
+        if self._server is None:
+            raise Refused("port", f"The app cannot be offered at {own}.")
+        self.url = f"http://{own}:{self._server.server_address[1]}"
+        self._worker.start()
+        return self.url
+
+    def qr(self, size: int = 320) -> Picture:
+        """The address as a QR code, for telephones and cameras."""
+        return qr_picture(self.url, size)
+
+    def may_send(self, size: int) -> bool:
+        """Wait until `size` more bytes may go out; false when the offer has ended."""
+        while not self._worker.stopping.is_set():
+            with self._lock:
+                if self._bucket.take(time.monotonic(), size):
+                    return True
+            self._worker.stopping.wait(0.02)
+        return False
+
+    def _serve(self, worker: Worker) -> None:
+        assert self._server is not None
+        with self._server as server:
+            while not worker.stopping.is_set():
+                server.handle_request()
+            server.cut()
+
+    def _cut(self) -> None:
+        if self._server is not None:
+            self._server.cut()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End the offer, and what is being sent; may be called twice."""
+        self._worker.close(deadline)
+
+
 # -- the doctor ------------------------------------------------------------------------------------------
 
 DOCTOR_SEARCHES: Final = 12.0
@@ -12718,6 +12934,7 @@ class Program:
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
         self._crowd: ChildKeeper | None = None
+        self._giver: AppGiver | None = None
         self._look = look  # a plain start joins by itself
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -12756,6 +12973,17 @@ class Program:
     def doctor(self) -> Diagnosis:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
         return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
+
+    def give_app(self, on: bool) -> AppGiver | None:
+        """Offer this program to others, or end that. Takes a moment; Refused where it cannot be."""
+        if self._giver:
+            self._giver.close()
+            self._giver = None
+        if on:
+            giver = AppGiver(self._options.bind)
+            giver.start()
+            self._giver = giver
+        return self._giver
 
     def demo(self, count: int) -> MeetingController:
         """Host a meeting of `count` simulated participants and join it. Waits."""
@@ -12860,6 +13088,7 @@ class Program:
         """End everything that was started."""
         self._preview.run(False, False)
         self._finder.close()
+        self.give_app(False)
         if self._crowd:
             self._crowd.close()
         if self._controller:
@@ -18503,7 +18732,7 @@ def main() -> int:
     try:
         prepare_streams()
         return run(sys.argv[1:])
-    except ConnectSphereError as error:
+    except (ConnectSphereError, ImportError) as error:  # a package, or one of its libraries, is missing
         complain(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
