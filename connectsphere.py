@@ -67,6 +67,7 @@ Threads, each named here; started by, may write, ends when:
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
     tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
+    second-start         LINKS: hears that the program was started again; ends by OneWindow.close
     window-errand        WINDOW: one piece of work that may take long; ends with it
 """
 
@@ -4244,7 +4245,7 @@ def _temporary_beside(path: Path, content: bytes) -> Path:
     return temporary
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Replace `path` at once and whole; OSError leaves what was there."""
     temporary = _temporary_beside(path, content)
     try:
@@ -4271,7 +4272,7 @@ def _save_json(path: Path, value: Json) -> None:
     """Save what may be lost without harm: a full or read-only disk is logged, not raised."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
+        write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         log.warning("%s could not be saved: %s", path, error)
 
@@ -4617,7 +4618,7 @@ class PinHost(_PinProof):
         return self._mac(b"host")
 
 
-def _locked(path: Path) -> IO[bytes] | None:
+def lock_file(path: Path) -> IO[bytes] | None:
     """`path` opened and locked for this program alone, until closed; None while another holds it."""
     try:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
@@ -4655,7 +4656,7 @@ class ResumeTokens:
         with contextlib.suppress(OSError):
             directory.mkdir(mode=0o700, exist_ok=True)
         for slot in range(self._SLOTS):
-            if (lock := _locked(directory / f"{slot}.lock")) is not None:
+            if (lock := lock_file(directory / f"{slot}.lock")) is not None:
                 self._lock, self._path = lock, directory / f"{slot}.json"
                 break
         self._tokens = _load_json(self._path) if self._path else {}
@@ -4750,7 +4751,7 @@ class Journal:
         whole = b"".join([self._sealed(record) for record in records])
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write_private(self._path, whole)
+            write_private(self._path, whole)
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             self._fail(error)
@@ -4800,7 +4801,7 @@ class Journal:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, WIRE, MEDIA
+# Uses: BASICS, WIRE, MEDIA, TRUST
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -5709,6 +5710,59 @@ def write_all(out: io.FileIO, block: memoryview) -> None:
     """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
     while block:
         block = block[out.write(block) :]
+
+
+class OneWindow:
+    """One window at a time and home: who holds the lock listens, a later start knocks.
+
+    `knocked` is called, in a thread, when the program was started again.
+    """
+
+    def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
+        self._lock_path, self._door = home / "window.lock", home / "window.json"
+        self._knocked = knocked
+        self._lock: IO[bytes] | None = None
+        self._socket: Socket | None = None
+        self._worker: Worker | None = None
+        self._word = secrets.token_hex(16)
+
+    def open(self) -> bool:
+        """Be the one window; False where another is, which has then been told."""
+        self._lock = lock_file(self._lock_path)
+        if self._lock is None:
+            self._knock()
+            return False
+        self._socket = listen_tcp(("127.0.0.1", 0))
+        write_private(
+            self._door, json.dumps({"port": self._socket.getsockname()[1], "word": self._word}).encode()
+        )
+        self._worker = Worker("second-start", self._listen).start()
+        return True
+
+    def _knock(self) -> None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            door = json.loads(self._door.read_bytes())
+            with socket.create_connection(("127.0.0.1", door["port"]), 2.0) as knock:
+                knock.sendall(door["word"].encode())
+
+    def _listen(self, worker: Worker) -> None:
+        assert self._socket is not None
+        while not worker.stopping.is_set():
+            with contextlib.suppress(OSError):
+                knock, _ = self._socket.accept()
+                with knock:
+                    knock.settimeout(2.0)
+                    if hmac.compare_digest(knock.recv(64), self._word.encode()):
+                        self._knocked()
+
+    def close(self) -> None:
+        """Let another be the one."""
+        if self._socket is not None and self._worker is not None:
+            self._worker.stop()
+            cut_off(self._socket)
+            self._worker.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def cut_off(sock: Socket) -> None:
@@ -12647,7 +12701,16 @@ def _play_test(spec: str, worker: Worker) -> None:
 class Program:
     """The program behind the start window: finds, joins, hosts, remembers."""
 
-    def __init__(self, options: ClientOptions, server: Json, home: Path, *, look: bool = True) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        server: Json,
+        home: Path,
+        orders: queue.SimpleQueue[str] | None = None,
+        *,
+        look: bool = True,
+    ) -> None:
+        self.orders = orders or queue.SimpleQueue()
         self._options = options
         self._server = server
         self._home = home
@@ -12711,6 +12774,10 @@ class Program:
         self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
         self._crowd.start()
         return controller
+
+    def host_as_told(self) -> MeetingController:
+        """Host the meeting that the command line describes. Waits."""
+        return self.host(str(self._server["host_name"]), self._server["title"], self._server["pin"])
 
     def host(self, name: str, title: str, pin: str) -> MeetingController:
         """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
@@ -13412,6 +13479,21 @@ def draw_avatar(name: str, size: int) -> Image.Image:
     at = (size - fonts().width(text, high, bold=True)) // 2
     fonts().write(ImageDraw.Draw(picture), at, size // 2, text, high, "#FFFFFF", bold=True)
     picture.putalpha(round_mask(size, size, size // 2))
+    return picture
+
+
+def draw_ring(size: int, colour: str, turn: float) -> Image.Image:
+    """A ring of `size` pixels that fades along its way, turned by a part of a whole turn."""
+    from PIL import Image
+
+    big = size * 3
+    y, x = np.mgrid[:big, :big] - (big - 1) / 2
+    along = (np.arctan2(y, x) / (2 * np.pi) - turn) % 1.0
+    radius = np.hypot(x, y) / big
+    alpha = np.where((radius > 0.38) & (radius < 0.5), along * 255, 0).astype(np.uint8)
+    mask = Image.fromarray(alpha, "L").resize((size, size), Image.Resampling.LANCZOS)
+    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
+    picture.putalpha(mask)
     return picture
 
 
@@ -14909,6 +14991,10 @@ class CallController(Protocol):
 class AppBackend(Protocol):
     """What the window needs of the program. `join`, `host` and `list_devices` run in threads."""
 
+    @property
+    def orders(self) -> queue.SimpleQueue[str]:
+        """What is asked of the window from outside: "close" it, or bring it to "front"."""
+
     def find(self) -> Sequence[MeetingAd]:
         """The meetings heard of lately."""
 
@@ -14954,7 +15040,12 @@ class Errand:
     def __init__(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], None]) -> None:
         self._done = done
         self._outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-        threading.Thread(target=self._run, args=(work,), name="window-errand", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="window-errand", daemon=True)
+        self._thread.start()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the work, not for its owner to be told."""
+        self._thread.join(deadline)
 
     def _run(self, work: Callable[[], Any]) -> None:
         try:
@@ -16691,6 +16782,51 @@ class DeviceRow:
         self.choice.canvas.pack(side="right", padx=px(6))
 
 
+class BusyCard:
+    """Says over everything what is going on; comes only when it takes longer than 0.3 s."""
+
+    STEPS: ClassVar = 24
+
+    def __init__(self, look: Look, parent: tk.Misc) -> None:
+        self.look = look
+        self.frame = look.frame(parent, look.palette.panel, "Overlay")
+        self.words = ""
+        self._since = 0.0
+        self._sheet: Painted | None = None
+
+    def show(self, words: str) -> None:
+        """Say `words` from now on."""
+        self.words, self._since = words, time.monotonic()
+
+    def hide(self) -> None:
+        """It is done."""
+        self.words = ""
+        if self._sheet is not None:
+            self.frame.place_forget()
+            self._sheet.canvas.destroy()
+            self._sheet = None
+
+    def tick(self) -> None:
+        """Turn the ring."""
+        spent = time.monotonic() - self._since
+        if not self.words or spent < 0.3:
+            return
+        look, px, p = self.look, self.look.px, self.look.palette
+        if self._sheet is None:
+            width = max(px(300), look.font(15, bold=True).measure(self.words) + px(72))
+            self._sheet = Painted(look, self.frame, width, px(148))
+            self._sheet.canvas.pack(padx=1, pady=1)
+            self.frame.configure(bg=p.line)
+            self.frame.place(relx=0.5, rely=0.5, anchor="center")
+            self.frame.lift()
+        sheet, width = self._sheet, int(self._sheet.canvas["width"])
+        step, size = int(spent * self.STEPS) % self.STEPS, px(44)
+        ring = look.photo(("ring", size, step), lambda: draw_ring(size, p.focus, step / self.STEPS))
+        sheet.wipe()
+        sheet.image(width // 2, px(54), ring, "center")
+        sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
+
+
 class StartView:
     """The window before a meeting: what is on the network, name, PIN, preview, hosting."""
 
@@ -16717,6 +16853,7 @@ class StartView:
         self.right.grid(row=1, column=1, sticky="nsew", padx=(px(28), px(44)), pady=(0, px(20)))
         self._build_right()
         self._build_left()
+        self.busy = BusyCard(look, self.frame)
         self._errands.append(Errand(backend.list_devices, self._devices))
 
     def _head(self) -> None:
@@ -16811,6 +16948,7 @@ class StartView:
         self._errands = [errand for errand in self._errands if not errand.poll()]
         if not self.frame.winfo_exists():
             return
+        self.busy.tick()
         self.preview.tick()
         self.meter.show(self.backend.preview_level() if self.preview.mic else 0.0)
         found = tuple(self.backend.find())
@@ -16863,11 +17001,8 @@ class StartView:
             self.trouble.configure(text=tr("No meeting was found yet. You can type its address."))
         elif name := self._named():
             one = self.chosen
-            self._go(
-                lambda: self.backend.join(
-                    one.address, one.port, name, self.pin.value if one.pin else "", accept
-                )
-            )
+            pin = self.pin.value if one.pin else ""
+            self.begin(lambda: self.backend.join(one.address, one.port, name, pin, accept), tr("Joining…"))
 
     def join_at(self, address: str, pin: str, accept: bool = False) -> None:
         """Join by a typed address, with :port or without."""
@@ -16875,18 +17010,29 @@ class StartView:
         if not place or (port and not port.isdigit()):
             self.trouble.configure(text=tr("An address looks like 192.168.1.20 or 192.168.1.20:9000."))
         elif name := self._named():
-            self._go(lambda: self.backend.join(place, int(port or DEFAULT_PORT), name, pin, accept))
+            self.begin(
+                lambda: self.backend.join(place, int(port or DEFAULT_PORT), name, pin, accept),
+                tr("Joining…"),
+            )
 
-    def _go(self, work: Callable[[], CallController]) -> None:
+    def begin(self, work: Callable[[], CallController], words: str) -> None:
+        """Join or host in an errand, saying `words` meanwhile."""
         if self._busy:
             return
         self._busy = True
         self.trouble.configure(text="")
-        self.join.show(text=tr("Joining…"), enabled=False)
+        self.join.show(text=words, enabled=False)
+        self.busy.show(words)
         self._errands.append(Errand(work, self._came))
+
+    def finish(self, deadline: float) -> None:
+        """Wait for what is under way, so that nothing begins after the program's end."""
+        for errand in self._errands:
+            errand.wait(deadline)
 
     def _came(self, controller: Any, fault: Exception | None) -> None:
         self._busy = False
+        self.busy.hide()
         self.join.show(text=tr("Join"), enabled=True)
         if fault is None:
             self.entered(controller, self.preview.mic, self.preview.camera)
@@ -16968,7 +17114,8 @@ class StartView:
             dialog.close()
             if name:
                 self.backend.set_setting("title", words)
-                self._go(lambda: self.backend.host(name, words or tr("{name}'s meeting", name=name), code))
+                what = words or tr("{name}'s meeting", name=name)
+                self.begin(lambda: self.backend.host(name, what, code), tr("Starting the meeting…"))
 
         title.entry.bind("<Return>", lambda _: read())
         self._answers(dialog, tr("Start the meeting"), read)
@@ -17820,6 +17967,7 @@ class WindowLoop:
         self._closing: list[Errand] = []
         self._after = ""
         root.title(APP_NAME)
+        root.wm_client(platform.node())
         root.protocol("WM_DELETE_WINDOW", self.stop)
         root.bind("<Button-1>", self._unfocus, add="+")
         self._style()
@@ -17906,6 +18054,8 @@ class WindowLoop:
     def render_loop(self) -> None:
         """One tick, 30 times a second."""
         begun = time.monotonic()
+        if not self._obey():
+            return
         self._closing = [errand for errand in self._closing if not errand.poll()]
         if self.view is not None:
             self.view.tick()
@@ -17913,6 +18063,17 @@ class WindowLoop:
             self.start.tick()
         spent = (time.monotonic() - begun) * 1000
         self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
+
+    def _obey(self) -> bool:
+        """Do what is asked from outside; False when that was to close."""
+        while not self.backend.orders.empty():
+            if self.backend.orders.get() == "close":
+                self.stop()
+                return False
+            self.root.deiconify()
+            self.root.lift()
+            self.root.focus_force()
+        return True
 
     def stop(self) -> None:
         """Close the window; what runs behind it ends in `run_window`."""
@@ -17924,15 +18085,17 @@ class WindowLoop:
             self.view = None
         if self.start is not None:
             self.start.close()
-            self.start = None
         self.look.forget()
         self.root.destroy()
 
 
-def run_window(app: AppBackend, controller: CallController | None = None) -> int:
+def run_window(
+    app: AppBackend, begin: Callable[[], CallController] | None = None, words: str = "Starting the meeting…"
+) -> int:
     """Show the window until it is closed; returns the exit status.
 
-    It begins with the start window, or in the meeting of `controller`. Refused without a display.
+    It shows the start window at once, and the meeting of `begin` when that has come; until then it says
+    `words`. Refused without a display.
     """
     import tkinter as tk
 
@@ -17940,17 +18103,20 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
     try:
         root = tk.Tk(className=APP_NAME)
     except tk.TclError:
+        app.close()
         raise Refused("device", "There is no display for a window: use --headless.") from None
     loop = WindowLoop(app, root)
-    if controller is not None:
-        loop.enter(controller)
+    if begin is not None and loop.start is not None:
+        loop.start.begin(begin, tr(words))
     root.mainloop()
-    last = loop.controller
-    del loop, root
-    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
+    start, last = loop.start, loop.controller
+    if start is not None:
+        start.finish(5.0)
     if last is not None:
         last.close()
     app.close()
+    del loop, root, start, last
+    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
     return 0
 
 
@@ -18269,15 +18435,35 @@ def need_display() -> None:
         raise Refused("device", "There is no display for a window: use --headless.")
 
 
+def show_window(
+    options: argparse.Namespace,
+    home: Path,
+    begin: Callable[[Program], MeetingController] | None = None,
+    words: str = "Starting the meeting…",
+) -> int:
+    """The window, unless one is open; `begin` brings the meeting it is opened for, `words` say so."""
+    need_display()
+    chosen, server = client_options(options), dataclasses.asdict(server_options(options, home))
+    orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with contextlib.ExitStack() as stack:
+        if not options.new:
+            only = OneWindow(home, partial(orders.put, "front"))
+            stack.callback(only.close)
+            if not only.open():
+                print(f"{APP_NAME} is open already, now in front. --new opens another window.")
+                return 0
+        program = Program(chosen, server, home, orders, look=begin is None)
+        on_stop_signals(partial(orders.put, "close"))
+        return run_window(program, begin and partial(begin, program), words)
+
+
 def role_host(options: argparse.Namespace) -> int:
     """Hosts and joins in one go."""
     home = home_directory()
+    if not options.headless:
+        return show_window(options, home, Program.host_as_told)
     server = dataclasses.asdict(server_options(options, home))
     chosen = client_options(options)
-    if not options.headless:
-        need_display()
-        program = Program(chosen, server, home, look=False)
-        return run_window(program, program.host(chosen.name, server["title"], server["pin"]))
     hosted = HostedMeeting({**server, "host_key": secrets.token_hex(32)})
     try:
         say(hosted.start())
@@ -18299,11 +18485,10 @@ def role_demo(options: argparse.Namespace) -> int:
     options.title = options.title or "Demo"
     with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
         os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
+        if has_display() and not options.headless:
+            return show_window(options, Path(home), lambda program: program.demo(options.demo))
         server = dataclasses.asdict(server_options(options, Path(home)))
         chosen = client_options(options)
-        if has_display() and not options.headless:
-            program = Program(chosen, server, Path(home), look=False)
-            return run_window(program, program.demo(options.demo))
         print("There is no display: the demo says what it sees and hears.", flush=True)
         chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"
         chosen.given |= {"camera", "mic", "speaker"}
@@ -18325,9 +18510,8 @@ def role_join(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.join} is no address.") from None
     home = home_directory()
     if not options.headless:
-        need_display()
-        program = Program(chosen, {}, home, look=False)
-        return run_window(program, program.join(host, chosen.port, chosen.name, chosen.pin))
+        join = lambda program: program.join(host, chosen.port, chosen.name, chosen.pin)  # noqa: E731
+        return show_window(options, home, join, "Joining…")
     chosen.address = resolve(host)
     return run_headless(MeetingController(chosen, home), say)
 
@@ -18378,10 +18562,9 @@ def role_doctor(options: argparse.Namespace) -> int:
 def role_find(options: argparse.Namespace) -> int:
     """Finds the meeting and joins it."""
     home = home_directory()
-    chosen = client_options(options)
     if not options.headless:
-        need_display()
-        return run_window(Program(chosen, dataclasses.asdict(server_options(options, home)), home))
+        return show_window(options, home)
+    chosen = client_options(options)
     known = KnownHosts(home)
     finder = MeetingFinder(options.bind, [(one.last_address, one.port) for one in known.all()], chosen.port)
     finder.start()

@@ -199,6 +199,7 @@ class FakeBackend:
         self.calls: list[tuple[Any, ...]] = []
         self.controllers: list[FakeController] = []
         self.closed = False
+        self.orders: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def find(self) -> Sequence[cs.MeetingAd]:
         return self.meetings
