@@ -12087,6 +12087,8 @@ class MeetingController:
                 self.emit("muted", by=message["by"])
             case "error":
                 self.emit("error", code=message["code"], reason=message["reason"])
+            case "share_allowed":
+                self.emit("share_allowed")
             case "asks":
                 self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
             case "file_gone" if self.files.withdrawn(message):
@@ -12445,6 +12447,11 @@ class HostedMeeting:
         self._serving = told
         return told
 
+    @property
+    def address(self) -> str:
+        """Where others on the network find it."""
+        return str(self._serving["address"])
+
     def aim(self, options: ClientOptions) -> None:
         """Let `options` join this meeting as its host."""
         options.address = self._options["bind"] or "127.0.0.1"
@@ -12747,13 +12754,19 @@ class Program:
         ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
         options = dataclasses.replace(
             self._chosen(name),
-            address=resolve(address),
+            address=code_address(address) or resolve(address),
             port=port,
             pin=pin or self._options.pin,
             fingerprint=ads[0].fingerprint if ads and not accept_changed_host else "",
             accept_changed=accept_changed_host,
         )
         return self._enter(options, ads[0].meeting if ads else "")
+
+    def place(self) -> tuple[str, str]:
+        """(address:port, short code) by which others find the meeting that is on."""
+        options = self._controller.options if self._controller else self._options
+        address = self._hosted.address if self._hosted else options.address
+        return f"{address}:{options.port}", address_code(address)
 
     def doctor(self) -> Diagnosis:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
@@ -12831,7 +12844,7 @@ class Program:
         """What was remembered under `key`; the command line's devices and name come first."""
         if key in self._options.given:
             return getattr(self._options, key)
-        return self._settings.get(key, default)
+        return self._settings.get(key, default or getattr(self._options, key, default))
 
     def set_setting(self, key: str, value: Any) -> None:
         """Remember; a device or the volume changes in the running meeting, too."""
@@ -13616,6 +13629,8 @@ EMOJI_SHAPES: Final = """
     O F58A96 34 16 46 32
 🎁 gift: G 3F7BE0 14 44 86 44 86 92 14 92 | G 5B8DEF 8 30 92 30 92 46 8 46 |
     G F7C52E 44 30 56 30 56 92 44 92 | A F7C52E 6 26 8 50 32 90 370 | A F7C52E 6 50 8 74 32 170 450
+🔑 key: A F7C52E 13 8 30 48 70 0 360 | L F7C52E 12 48 50 92 50 | L F7C52E 10 74 50 74 70 |
+    L F7C52E 10 90 50 90 66
 🏆 trophy: A D9982B 6 10 14 40 48 60 280 | A D9982B 6 60 14 90 48 260 480 |
     G F7C52E 26 8 74 8 70 44 56 60 44 60 30 44 | L D9982B 8 50 58 50 80 | L D9982B 10 32 88 68 88
 🚀 rocket: G E8334A 30 58 18 78 40 70 | G E8334A 58 70 76 84 70 60 | O E6EBF0 32 6 68 80 |
@@ -14782,7 +14797,9 @@ def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
     pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
     over.alpha_composite(pill, (gap, y))
     icon = (
-        draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
+        draw_icon("share", px(16), "#FFFFFF")
+        if look.fit
+        else draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
         if look.muted
         else draw_icon("bars" if look.speaking else "mic", px(16), "#3DDC97" if look.speaking else "#FFFFFF")
     )
@@ -14989,7 +15006,7 @@ class CallController(Protocol):
 
 
 class AppBackend(Protocol):
-    """What the window needs of the program. `join`, `host` and `list_devices` run in threads."""
+    """What the window needs of the program. `join`, `host`, `doctor` and `list_devices` run in threads."""
 
     @property
     def orders(self) -> queue.SimpleQueue[str]:
@@ -15008,6 +15025,12 @@ class AppBackend(Protocol):
 
     def host(self, name: str, title: str, pin: str) -> CallController:
         """Host a meeting and join it; pin "" = open, "auto" = six digits of the program's choice."""
+
+    def place(self) -> tuple[str, str]:
+        """(address:port, short code) by which others find the meeting that is on."""
+
+    def doctor(self) -> Diagnosis:
+        """What stands in the way here; takes some seconds."""
 
     def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """(spec, words) of what can be chosen, by camera, mic and speaker."""
@@ -15068,6 +15091,13 @@ class Errand:
 def clock(at: float) -> str:
     """Unix seconds as the local 14:05."""
     return time.strftime("%H:%M", time.localtime(at))
+
+
+def chat_words(line: ChatLine) -> str:
+    """A message as a line of plain text."""
+    day = time.strftime("%Y-%m-%d", time.localtime(line.at))
+    to = f" → {line.to}" if line.to else ""
+    return f"[{day} {clock(line.at)}] {line.sender}{to}: {line.text}"
 
 
 def size_words(size: float) -> str:
@@ -15859,7 +15889,7 @@ class TopBar:
             self.layouts[name] = button
         self.people = Pill(look, self.frame, "Who is here", commands["users"])
         self.quality = Pill(look, self.frame, "Connection to the host")
-        self.pin = Pill(look, self.frame, "Copy the invitation: address and PIN", commands["copy"])
+        self.pin = Pill(look, self.frame, "Invite others: address, code and PIN", commands["invite"])
         for pill in (self.people, self.quality, self.pin):
             pill.canvas.pack(side="right", padx=px(4))
         self.title.canvas.pack(side="left", fill="both", expand=True, padx=(px(22), px(8)))
@@ -15872,13 +15902,13 @@ class TopBar:
         """A narrow window keeps people and layouts; quality goes into fewer words."""
         self._narrow = width < self.look.px(880)
 
-    def show(self, shot: Snapshot, layout: str, now: float) -> None:
-        """Show the meeting as it is at `now` (monotonic seconds)."""
+    def show(self, shot: Snapshot, layout: str, now: float, address: str) -> None:
+        """Show the meeting as it is at `now` (monotonic seconds); others find it at `address`."""
         p = self.look.palette
         seconds = max(0, int(now - shot.since)) if shot.since else 0
         spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         facts = [tr("Encrypted on this network") if shot.encrypted else tr("Not encrypted")]
-        facts += [f"{shot.address}:{shot.port}"] if shot.address else []
+        facts += [address]
         facts += [tr("Host: {name}", name=shot.host)] if shot.host and not self._narrow else []
         lines = (shot.title, "  ·  ".join([*facts, spent]), shot.encrypted)
         if lines != self._lines:
@@ -15897,7 +15927,7 @@ class TopBar:
         brief = self._narrow or shot.link == "reconnecting"
         self.quality.show(words if brief else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars)
         if shot.pin:
-            self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Copy"), lead="PIN")
+            self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Invite"), lead="PIN")
         else:
             self.pin.show(tr("Invite"), "plus")
         for name, button in self.layouts.items():
@@ -16030,7 +16060,10 @@ class ChatRow:
             self._head(view, y, width)
             y += px(26)
         fill = p.accent if line.own else p.card
-        view.image(left, y, look.box(box_wide, box_tall, 13, fill, p.warn if line.to else "", 1))
+        ring = p.focus if line.n in self.panel.picked else p.warn if line.to else ""
+        if line.n in self.panel.picked:
+            view.image(0, y - px(3), look.box(width, box_tall + px(6), 6, p.chosen))
+        view.image(left, y, look.box(box_wide, box_tall, 13, fill, ring, 1))
         colour = p.on_accent if line.own else p.text
         if shaped(line.text):
             for at, words in enumerate(lines):
@@ -16208,7 +16241,12 @@ class Composer:
     """Where a message is written: To, text, emoji, a file, send."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
+        self,
+        look: Look,
+        parent: tk.Misc,
+        send: Callable[[str, str], None],
+        attach: Callable[[], object],
+        save: Callable[[], object],
     ) -> None:
         import tkinter as tk
 
@@ -16238,9 +16276,13 @@ class Composer:
             tip="Send",
             key="Enter",
         ).canvas.pack(side="right")
-        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
-            side="right", padx=px(4)
-        )
+        for icon, tip, command in (
+            ("download", "Save the chat", save),
+            ("clip", "Send a file", attach),
+        ):
+            Button(look, row, command, icon=icon, kind="ghost", height=32, tip=tip).canvas.pack(
+                side="right", padx=(0, px(2))
+            )
         self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
         self.smile.canvas.pack(side="right")
         self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
@@ -16342,19 +16384,61 @@ class ChatPanel:
     """Messages, grouped by sender, and the composer."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[], object]
+        self,
+        look: Look,
+        parent: tk.Misc,
+        act: Callable[[Json], None],
+        attach: Callable[[], object],
+        save: Callable[[], object],
     ) -> None:
         self.look, self.act = look, act
+        self.picked: range = range(0)  # the numbers of the messages selected
+        self._anchor = 0
         self.frame = look.frame(parent, look.palette.panel)
         one = max(1, look.font(13).measure("\u00a0"))
         self.blank = "\u00a0" * -(-look.px(20) // one)
-        self.composer = Composer(look, self.frame, self._send, attach)
+        self.composer = Composer(look, self.frame, self._send, attach, save)
         self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
         self.list = ListView(look, self.frame, stick=True)
         self.list.canvas.bind("<Button-3>", self._menu)
+        self.list.canvas.bind("<Button-1>", self._pick, add="+")
+        self.list.canvas.bind("<Shift-Button-1>", self._stretch, add="+")
+        self.list.canvas.bind("<B1-Motion>", self._stretch, add="+")
+        self.list.canvas.bind("<Control-c>", lambda _: self.copy())
+        self.list.canvas.bind("<Control-a>", lambda _: self._pick_all())
         self.list.canvas.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
         self._notes: list[tuple[int, str]] = []
         self._seen: tuple[Any, ...] = ()
+
+    def _pick(self, event: tk.Event[tk.Canvas]) -> None:
+        """A click selects a message, one beside them none."""
+        self.list.canvas.focus_set()
+        row = self.list.row_at(event.y)
+        self._anchor = row.line.n if isinstance(row, ChatRow) else 0
+        self._select(range(self._anchor, self._anchor + 1) if self._anchor else range(0))
+
+    def _stretch(self, event: tk.Event[tk.Canvas]) -> str:
+        """Dragging, or a click with Shift, selects all messages from the first one to this."""
+        row = self.list.row_at(event.y)
+        if isinstance(row, ChatRow) and self._anchor:
+            low, high = sorted((self._anchor, row.line.n))
+            self._select(range(low, high + 1))
+        return "break"
+
+    def _pick_all(self) -> None:
+        self._select(range(1, 1 << 53))
+
+    def _select(self, picked: range) -> None:
+        if picked != self.picked:
+            self.picked = picked
+            self.list.redraw()
+
+    def copy(self) -> None:
+        """Put the selected messages on the clipboard: one as its words, more with names and times."""
+        rows = [row.line for row in self.list.rows if isinstance(row, ChatRow) and row.line.n in self.picked]
+        if rows:
+            words = [rows[0].text] if len(rows) == 1 else map(chat_words, rows)
+            copy_text(self.look.root, "\n".join(words))
 
     def note(self, words: str, after: int) -> None:
         """A line of what happened, after message number `after`."""
@@ -16465,13 +16549,44 @@ class PersonRow:
             view.image(x - px(52), middle, look.emoji("✋", 17), "e")
 
 
+@dataclass(frozen=True)
+class AskRow:
+    """Somebody who waits to be let in by the host."""
+
+    number: int
+    name: str
+    answer: Callable[[int, bool], None] = field(compare=False, hash=False)
+
+    def height(self, view: ListView, width: int) -> int:
+        """Real pixels."""
+        return view.look.px(94)
+
+    def draw(self, view: ListView, y: int, width: int) -> None:
+        """Draw it."""
+        look, px, p = view.look, view.look.px, view.look.palette
+        view.image(0, y, look.box(width, px(86), 12, p.card, p.warn, 1))
+        words = tr("{name} waits to be let in", name=self.name)
+        view.text(px(14), y + px(22), words, 13, bold=True, room=width - px(28))
+        x = px(14)
+        for on, label in ((True, tr("Let in")), (False, tr("Turn away"))):
+            room = look.font(12, bold=True).measure(label) + px(24)
+            view.spot(
+                f"ask{self.number}{on}", (x, y + px(44), room, px(30)), partial(self.answer, self.number, on)
+            )
+            view.image(x, y + px(44), look.box(room, px(30), 8, p.accent if on else p.raised))
+            colour = p.on_accent if on else p.text
+            view.text(x + room // 2, y + px(59), label, 12, bold=True, colour=colour, anchor="center")
+            x += room + px(8)
+
+
 class AttendeesPanel:
     """Who is here: raised hands first in their order, then the host, then by name."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], mute_all: Callable[[], object]
+        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None]
     ) -> None:
-        self.look, self.menu_for = look, menu_for
+        self.look, self.menu_for, self.act = look, menu_for, act
+        self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
         px = look.px
         self.frame = look.frame(parent, look.palette.panel)
         self.search = Field(look, self.frame, hint=tr("Find a name"), width=px(200), height=38)
@@ -16479,6 +16594,7 @@ class AttendeesPanel:
         self._shot = Snapshot()
         self.search.entry.bind("<KeyRelease>", self._search, add="+")
         self.tools = look.frame(self.frame, look.palette.panel)
+        mute_all = partial(act, {"do": "mute", "who": "all"})
         Button(look, self.tools, mute_all, tr("Mute all"), "mic", height=38).canvas.pack(fill="x")
         self.list = ListView(look, self.frame)
         self.list.canvas.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
@@ -16499,17 +16615,27 @@ class AttendeesPanel:
         people.sort(
             key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
         )
+        waiting: list[Row] = [AskRow(number, name, self._answer) for number, name in self.asks.items()]
         self.list.show(
             [
-                PersonRow(
-                    one,
-                    one.id == shot.me,
-                    one.id == shot.speaking and one.mic,
-                    partial(self.menu_for, one.id),
-                )
-                for one in people
+                *waiting,
+                *(
+                    PersonRow(
+                        one,
+                        one.id == shot.me,
+                        one.id == shot.speaking and one.mic,
+                        partial(self.menu_for, one.id),
+                    )
+                    for one in people
+                ),
             ]
         )
+
+    def _answer(self, number: int, on: bool) -> None:
+        """Let somebody in, or turn them away."""
+        self.asks.pop(number, None)
+        self.act({"do": "admit", "ask": number, "on": on})
+        self.show(self._shot)
 
 
 @dataclass(frozen=True)
@@ -16843,6 +16969,7 @@ class StartView:
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = False
+        self._since = time.monotonic()
         px = look.px
         self._head()
         self.left, self.right = look.frame(self.frame), look.frame(self.frame)
@@ -16911,12 +17038,16 @@ class StartView:
         )
         foot = look.frame(right)
         foot.pack(side="bottom", fill="x", pady=(px(8), 0))
-        Button(look, foot, self._ask_address, tr("Type an address"), kind="link", height=36).canvas.pack(
-            side="left"
-        )
+        Button(
+            look, foot, self._ask_address, tr("Type an address or code"), kind="link", height=36
+        ).canvas.pack(side="left")
         Button(look, foot, self._ask_host, tr("Host a meeting"), kind="plain", height=36).canvas.pack(
             side="right"
         )
+        self.check = Button(
+            look, right, lambda: DoctorDialog(look, self.backend), tr("Not working? Check this computer"),
+            "shield", "link", height=36,
+        )  # fmt: skip
         self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
         self.join.canvas.pack(side="bottom", fill="x", pady=(px(8), px(8)))
         self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
@@ -16959,9 +17090,18 @@ class StartView:
         if (found, self.chosen) != self._listed:
             self._listed = (found, self.chosen)
             self._list(found)
+        self._offer_check(bool(self.trouble["text"]) or (not found and time.monotonic() - self._since > 6))
         if not self._busy and (known := self.backend.auto_join()) is not None and self.name.value:
             self.chosen = known
             self._join()
+
+    def _offer_check(self, wanted: bool) -> None:
+        """The way to the doctor, once nothing was found or something failed."""
+        canvas = self.check.canvas
+        if wanted and not canvas.winfo_manager():
+            canvas.pack(side="bottom", anchor="w", after=self.join.canvas)
+        elif not wanted and canvas.winfo_manager():
+            canvas.pack_forget()
 
     def _list(self, found: Sequence[MeetingAd]) -> None:
         rows: list[Row] = [
@@ -17008,7 +17148,8 @@ class StartView:
         """Join by a typed address, with :port or without."""
         place, _, port = address.strip().partition(":")
         if not place or (port and not port.isdigit()):
-            self.trouble.configure(text=tr("An address looks like 192.168.1.20 or 192.168.1.20:9000."))
+            words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
+            self.trouble.configure(text=words)
         elif name := self._named():
             self.begin(
                 lambda: self.backend.join(place, int(port or DEFAULT_PORT), name, pin, accept),
@@ -17062,7 +17203,7 @@ class StartView:
 
     def _ask_address(self) -> None:
         look, px = self.look, self.look.px
-        dialog = Dialog(look, tr("Type an address"), 440)
+        dialog = Dialog(look, tr("Type an address or code"), 440)
         address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(392))
         address.canvas.pack(padx=px(24), fill="x")
         look.label(
@@ -17124,6 +17265,107 @@ class StartView:
     def close(self) -> None:
         """Stop the preview."""
         self.preview.close()
+
+
+class DoctorDialog(Dialog):
+    """What stands between this computer and a meeting: a verdict, the next step, all that was looked at."""
+
+    ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
+
+    def __init__(self, look: Look, backend: AppBackend) -> None:
+        super().__init__(look, tr("Check this computer and network"), 620, 540)
+        px = look.px
+        self.busy = BusyCard(look, self.body)
+        self.busy.show(tr("Looking at this computer and the network…"))
+        self.verdict = look.label(self.body, "", 15, bold=True, width=self.width - px(52))
+        self.step = look.label(self.body, "", 13, colour=look.palette.second, width=self.width - px(52))
+        self.verdict.pack(anchor="w", padx=px(24))
+        self.step.pack(anchor="w", padx=px(24), pady=(px(6), px(12)))
+        self.buttons([(tr("Done"), "primary", lambda: None)])
+        self.list = ListView(look, self.body)
+        self.list.canvas.pack(fill="both", expand=True, padx=(px(24), px(12)))
+        self._errand: Errand | None = Errand(backend.doctor, self._found)
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.open and self._errand is not None and not self._errand.poll():
+            self.busy.tick()
+            self.frame.after(40, self._tick)
+
+    def _found(self, found: Any, fault: Exception | None) -> None:
+        self._errand = None
+        self.busy.hide()
+        if fault is not None:
+            self.verdict.configure(text=tr("The check did not work."))
+            return
+        self.verdict.configure(text=tr(found.verdict))
+        self.step.configure(text=tr(found.next_step))
+        self.list.show([FindingRow(one) for one in found.findings])
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One thing that the doctor looked at."""
+
+    found: Finding
+
+    def _lines(self, view: ListView, width: int) -> list[str]:
+        return wrapped(tr(self.found.words), view.look.font(13), width - view.look.px(40), " ")
+
+    def height(self, view: ListView, width: int) -> int:
+        """Real pixels."""
+        return view.look.px(16) + view.look.px(20) * len(self._lines(view, width))
+
+    def draw(self, view: ListView, y: int, width: int) -> None:
+        """Draw it."""
+        look, px, p = view.look, view.look.px, view.look.palette
+        colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
+        icon = DoctorDialog.ICONS.get(self.found.state, "info")
+        view.image(px(10), y + px(18), look.icon(icon, 16, colour), "center")
+        for at, line in enumerate(self._lines(view, width)):
+            view.text(px(30), y + px(18) + px(20) * at, line, 13)
+
+
+class InvitationDialog(Dialog):
+    """How others come in: address, code, PIN; and the pictures by which they know the right host."""
+
+    def __init__(
+        self, look: Look, shot: Snapshot, place: tuple[str, str], copy: Callable[[], object]
+    ) -> None:
+        super().__init__(look, tr("Invite others"), 560)
+        px, p = look.px, look.palette
+        words = tr("Whoever starts ConnectSphere on this network finds the meeting. Else they type:")
+        look.label(self.body, words, 13, colour=p.second, width=self.width - px(52)).pack(
+            anchor="w", padx=px(24), pady=(0, px(10))
+        )
+        facts = [(tr("Address"), place[0]), (tr("or the code"), place[1])]
+        facts += [("PIN", spaced_pin(shot.pin))] if shot.pin else []
+        sheet = Painted(look, self.body, self.width - px(50), px(58))
+        part = (self.width - px(50)) // len(facts)
+        for at, (label, value) in enumerate(facts):
+            sheet.text(at * part, px(10), label, 12, colour=p.third, room=part - px(10))
+            sheet.text(at * part, px(38), value, 18, bold=True, room=part - px(10))
+        sheet.canvas.pack(anchor="w", padx=px(24))
+        if shot.fingerprint:
+            self._pictures(fingerprint_pictures(shot.fingerprint))
+        self.buttons([(tr("Done"), "plain", lambda: None), (tr("Copy the invitation"), "primary", copy)])
+
+    def _pictures(self, numbers: Sequence[int]) -> None:
+        look, px = self.look, self.look.px
+        words = tr(
+            "Everybody in this meeting sees the same eight pictures here. Other pictures: another host."
+        )
+        look.label(self.body, words, 12, colour=look.palette.second, width=self.width - px(52)).pack(
+            anchor="w", padx=px(24), pady=(px(14), px(8))
+        )
+        wide = (self.width - px(50)) // len(numbers)
+        sheet = Painted(look, self.body, wide * len(numbers), px(66))
+        shapes = emoji_shapes()
+        for at, number in enumerate(numbers):
+            char = tuple(shapes)[number]
+            sheet.image(wide * at + wide // 2, px(24), look.emoji(char, 36), "center")
+            sheet.text(wide * at + wide // 2, px(56), shapes[char][0], 10, anchor="center", room=wide)
+        sheet.canvas.pack(anchor="w", padx=px(24))
 
 
 # -- settings -------------------------------------------------------------------------
@@ -17487,6 +17729,18 @@ class EventWords:
     def _on_error(self, event: Json) -> None:
         self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
 
+    def _on_asks(self, event: Json) -> None:
+        view = self.view
+        view.attendees.asks[int(event["ask"])] = f"{event.get('name', '')} ({event.get('address', '')})"
+        words = tr("{name} waits to be let in", name=event.get("name", ""))
+        view.toasts.add(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
+
+    def _on_share_allowed(self, _: Json) -> None:
+        self.view.toasts.add(tr("You may share your screen again"), "share")
+
+    def _on_muted(self, event: Json) -> None:
+        self.view.toasts.add(tr("{name} muted you", name=event.get("by", "")), "mic")
+
     def _on_reconnected(self, _: Json) -> None:
         self.view.toasts.add(tr("Connected again"), "check")
 
@@ -17514,6 +17768,7 @@ class MainAppView:
     ) -> None:
         self.look, self.backend, self.controller = look, backend, controller
         self.left, self.restyle = left, restyle
+        self.place = backend.place()
         self.frame = look.frame(parent)
         self.shot = controller.snapshot()
         self.needs_render = True
@@ -17535,7 +17790,7 @@ class MainAppView:
             "react": self.react, "chat": partial(self.flip_panel, "messages"),
             "users": partial(self.flip_panel, "attendees"),
             "host": self.host_tools, "leave": self.ask_leave, "settings": self.settings,
-            "full": self.full_screen, "copy": self.copy_invitation,
+            "full": self.full_screen, "invite": self.invite,
             **{name: partial(self.set_layout, name) for name in ("grid", "speaker", "focus")},
         }  # fmt: skip
         self.side = SideBar(look, frame, commands)
@@ -17547,10 +17802,8 @@ class MainAppView:
         self.pager = Painted(look, frame, px(200), px(34))
         self.toasts, self.reactions = ToastStack(self.stage), Reactions(self.stage)
         self.panel = SidePanel(look, frame, self.show_panel)
-        self.chat = ChatPanel(look, self.panel.frame, self.act, self.upload)
-        self.attendees = AttendeesPanel(
-            look, self.panel.frame, self.person_menu, lambda: self.act({"do": "mute", "who": "all"})
-        )
+        self.chat = ChatPanel(look, self.panel.frame, self.act, self.upload, self.save_chat)
+        self.attendees = AttendeesPanel(look, self.panel.frame, self.person_menu, self.act)
         self.files = FilesPanel(look, self.panel.frame, self.act, self.upload, self.show_folder)
         self.panel.pages = {
             "messages": self.chat.frame,
@@ -17580,7 +17833,7 @@ class MainAppView:
             self.needs_render = False
             self.shot = shot
             self._show(shot)
-        self.top.show(shot, self.stage.layout, time.monotonic())
+        self.top.show(shot, self.stage.layout, time.monotonic(), self.place[0])
         veiled = self.dialog is not None and self.dialog.open
         self.stage.veiled = veiled
         self.stage.render(self.controller)
@@ -17737,12 +17990,35 @@ class MainAppView:
         root = self.look.root
         root.attributes("-fullscreen", not root.attributes("-fullscreen"))
 
+    def invite(self) -> None:
+        """Show how others come in."""
+        self.ask(InvitationDialog(self.look, self.shot, self.place, self.copy_invitation))
+
     def copy_invitation(self) -> None:
-        """Address and PIN, ready to be pasted."""
-        shot = self.shot
-        words = [shot.title, tr("Address: {address}", address=f"{shot.address}:{shot.port}")]
+        """Address, code and PIN, ready to be pasted."""
+        shot, (address, code) = self.shot, self.place
+        words = [shot.title, tr("Address: {address}", address=address), tr("Code: {code}", code=code)]
         copy_text(self.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
         self.toasts.add(tr("Copied: paste it where the others can read it"), "check")
+
+    def save_chat(self) -> None:
+        """Choose a file and write the messages to it."""
+        from tkinter import filedialog
+
+        name = f"{safe_file_name(self.shot.title)}.txt"
+        path = filedialog.asksaveasfilename(
+            parent=self.look.root, title=tr("Save the chat"), initialfile=name, defaultextension=".txt"
+        )
+        if path:
+            self._write_chat(Path(path))
+
+    def _write_chat(self, path: Path) -> None:
+        try:
+            path.write_text("\n".join([self.shot.title, "", *map(chat_words, self.shot.chat), ""]), "utf-8")
+        except OSError as error:
+            self.toasts.add(tr("The chat could not be saved: {reason}", reason=error.strerror), "warning")
+        else:
+            self.toasts.add(tr("Saved: {name}", name=path.name), "check")
 
     def upload(self) -> None:
         """Choose a file and offer it."""
@@ -17778,6 +18054,7 @@ class MainAppView:
             entries += [
                 None,
                 (tr("Mute"), partial(self.act, {"do": "mute", "who": one.name})),
+                (tr("Allow to share the screen"), partial(self.act, {"do": "allow_share", "who": one.name})),
                 (tr("Remove from the meeting…"), partial(self._ask_remove, one.name)),
             ]
         return entries
@@ -17806,10 +18083,12 @@ class MainAppView:
 
     def host_tools(self) -> None:
         """The host's menu."""
+        others = self.shot.presenter not in (0, self.shot.me)
         entries: list[tuple[str, Callable[[], object]] | None] = [
             (tr("Mute all"), partial(self.act, {"do": "mute", "who": "all"})),
-            (tr("Copy the invitation"), self.copy_invitation),
+            (tr("Invite others"), self.invite),
             (tr("Who is here"), partial(self.show_panel, "attendees")),
+            *([(tr("Stop the shared screen"), partial(self.act, {"do": "take_over"}))] if others else []),
             None, (tr("End the meeting for all…"), self.ask_leave),
         ]  # fmt: skip
         button = self.side.buttons["host"].canvas
@@ -18483,7 +18762,10 @@ def role_demo(options: argparse.Namespace) -> int:
     """A meeting of simulated participants, on this machine alone unless `--bind` says otherwise."""
     options.bind = options.bind or "127.0.0.1"
     options.title = options.title or "Demo"
+    chosen_before = home_directory() / "settings.json"
     with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
+        with contextlib.suppress(OSError):
+            shutil.copy(chosen_before, home)
         os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
         if has_display() and not options.headless:
             return show_window(options, Path(home), lambda program: program.demo(options.demo))

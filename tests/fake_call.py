@@ -221,6 +221,16 @@ class FakeBackend:
         self.controllers.append(FakeController(1, host=True, title=title))
         return self.controllers[-1]
 
+    def place(self) -> tuple[str, str]:
+        return "192.168.1.20:9000", "0T4N"
+
+    def doctor(self) -> cs.Diagnosis:
+        findings = (
+            cs.Finding("network", "ok", "This computer is on the network 192.168.1.0/24."),
+            cs.Finding("meetings", "bad", "No meeting was found.", "none", "Ask the teacher for the code."),
+        )
+        return cs.Diagnosis("No meeting was found.", "Ask the teacher for the code.", ("none",), findings)
+
     def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         return {
             "camera": [("0", "Integrated Camera"), ("pattern", "Test card"), ("none", "No camera")],
