@@ -47,6 +47,7 @@ Threads, each named here; started by, may write, ends when:
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
+    app-giver            CLIENT: offers this program by HTTP, and a thread a browser; ends by close
     broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
     client               CLIENT: the control link, StateManager; ends by MeetingController.close
@@ -67,6 +68,7 @@ Threads, each named here; started by, may write, ends when:
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
     tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
+    second-start         LINKS: hears that the program was started again; ends by OneWindow.close
     window-errand        WINDOW: one piece of work that may take long; ends with it
 """
 
@@ -86,6 +88,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import http.server
 import io
 import ipaddress
 import json
@@ -138,10 +141,17 @@ from typing import (
     cast,
 )
 
-import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from numpy.typing import NDArray
+except ImportError as missing:
+    raise SystemExit(
+        f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
+        '"uv run connectsphere.py", or: python3 -m pip install numpy opencv-python mss Pillow cryptography '
+        "spake2==0.9, and for sound pyaudio."
+    ) from None
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -2871,7 +2881,7 @@ _DEVICE: Final = re.compile(
 _CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
 _EXECUTABLE: Final = frozenset(
     """
-    appimage app application appref-ms bash bat bin btm bundle chm cmd com command cpl csh deb dll dmg
+    appimage app application appref-ms bash bat btm bundle chm cmd com command cpl csh deb dll dmg
     dylib elf exe fish gadget hlp hta inf ins iso isp img jar job jnlp js jse ksh mpkg mjs msc msh msh1
     msh2 msi msix msixbundle msp mst ocx pif pkg pl ps1 ps1xml ps2 psc1 psc2 psd1 psm1 py pyc pyo pyw pyz
     pyzw rb reg rgs rpm run scpt scptd scr sct sh shb so sys tcsh terminal tool vb vbe vbs vbscript vhd
@@ -2954,14 +2964,14 @@ RESUME_SECONDS: Final = 600.0
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
-RATES: Final[Mapping[str, tuple[float, float]]] = {
-    "chat": (5, 1),
-    "private_chat": (5, 1),
-    "reaction": (3, 3),
+RATES: Final[Mapping[str, tuple[float, float]]] = {  # what comes faster is refused, so a script may burst
+    "chat": (400, 20),
+    "private_chat": (400, 20),
+    "reaction": (30, 10),
     "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
-    "other": (10, 10),
+    "other": (50, 20),
 }
 
 
@@ -4249,7 +4259,7 @@ def _temporary_beside(path: Path, content: bytes) -> Path:
     return temporary
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Replace `path` at once and whole; OSError leaves what was there."""
     temporary = _temporary_beside(path, content)
     try:
@@ -4276,7 +4286,7 @@ def _save_json(path: Path, value: Json) -> None:
     """Save what may be lost without harm: a full or read-only disk is logged, not raised."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
+        write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         log.warning("%s could not be saved: %s", path, error)
 
@@ -4622,7 +4632,7 @@ class PinHost(_PinProof):
         return self._mac(b"host")
 
 
-def _locked(path: Path) -> IO[bytes] | None:
+def lock_file(path: Path) -> IO[bytes] | None:
     """`path` opened and locked for this program alone, until closed; None while another holds it."""
     try:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
@@ -4660,7 +4670,7 @@ class ResumeTokens:
         with contextlib.suppress(OSError):
             directory.mkdir(mode=0o700, exist_ok=True)
         for slot in range(self._SLOTS):
-            if (lock := _locked(directory / f"{slot}.lock")) is not None:
+            if (lock := lock_file(directory / f"{slot}.lock")) is not None:
                 self._lock, self._path = lock, directory / f"{slot}.json"
                 break
         self._tokens = _load_json(self._path) if self._path else {}
@@ -4755,7 +4765,7 @@ class Journal:
         whole = b"".join([self._sealed(record) for record in records])
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write_private(self._path, whole)
+            write_private(self._path, whole)
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             self._fail(error)
@@ -4805,7 +4815,7 @@ class Journal:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, WIRE, MEDIA
+# Uses: BASICS, WIRE, MEDIA, TRUST
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -5727,6 +5737,59 @@ def write_all(out: io.FileIO, block: memoryview) -> None:
         block = block[out.write(block) :]
 
 
+class OneWindow:
+    """One window at a time and home: who holds the lock listens, a later start knocks.
+
+    `knocked` is called, in a thread, when the program was started again.
+    """
+
+    def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
+        self._lock_path, self._door = home / "window.lock", home / "window.json"
+        self._knocked = knocked
+        self._lock: IO[bytes] | None = None
+        self._socket: Socket | None = None
+        self._worker: Worker | None = None
+        self._word = secrets.token_hex(16)
+
+    def open(self) -> bool:
+        """Be the one window; False where another is, which has then been told."""
+        self._lock = lock_file(self._lock_path)
+        if self._lock is None:
+            self._knock()
+            return False
+        self._socket = listen_tcp(("127.0.0.1", 0))
+        write_private(
+            self._door, json.dumps({"port": self._socket.getsockname()[1], "word": self._word}).encode()
+        )
+        self._worker = Worker("second-start", self._listen).start()
+        return True
+
+    def _knock(self) -> None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            door = json.loads(self._door.read_bytes())
+            with socket.create_connection(("127.0.0.1", door["port"]), 2.0) as knock:
+                knock.sendall(door["word"].encode())
+
+    def _listen(self, worker: Worker) -> None:
+        assert self._socket is not None
+        while not worker.stopping.is_set():
+            with contextlib.suppress(OSError):
+                knock, _ = self._socket.accept()
+                with knock:
+                    knock.settimeout(2.0)
+                    if hmac.compare_digest(knock.recv(64), self._word.encode()):
+                        self._knocked()
+
+    def close(self) -> None:
+        """Let another be the one."""
+        if self._socket is not None and self._worker is not None:
+            self._worker.stop()
+            cut_off(self._socket)
+            self._worker.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
 def cut_off(sock: Socket) -> None:
     """End a socket that another thread may be waiting on."""
     with contextlib.suppress(OSError):
@@ -5930,6 +5993,9 @@ class UdpPort:
                 if error.errno in _FULL:
                     break
                 self._count(error)
+                continue
+            if size == 0:  # anyone can send that; nobody who takes buffers apart should have to think of it
+                self._counters.add("short_datagram")
                 continue
             received.append((slot[:size], segment, address))
         return received
@@ -6841,9 +6907,17 @@ def _sleep_until(due: float) -> float:
 
 
 def load_codecs() -> None:
-    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time."""
-    import cv2
+    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time.
 
+    DeviceError says what is missing and how to mend it.
+    """
+    try:
+        import cv2
+    except ImportError as fault:
+        mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
+        if sys.platform == "win32":
+            mend = "on Windows N, install the Media Feature Pack"
+        raise DeviceError(f"Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.") from fault
     log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
 
@@ -6943,6 +7017,17 @@ def scale(picture: Picture, size: tuple[int, int]) -> Picture:
     return boxed
 
 
+def qr_picture(text: str, size: int = 320) -> Picture:
+    """The QR code of `text`, about `size` pixels square, with the white border that readers need."""
+    load_codecs()
+    import cv2
+
+    code = cv2.QRCodeEncoder.create().encode(text)
+    framed = cv2.copyMakeBorder(code, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=255)
+    times = max(1, size // framed.shape[0])
+    return cast(Picture, cv2.cvtColor(framed.repeat(times, 0).repeat(times, 1), cv2.COLOR_GRAY2BGR))
+
+
 # ---- Test card ---------------------------------------------------------------------
 
 
@@ -6952,7 +7037,7 @@ class TestCard:
     __test__ = False  # pytest takes classes named Test... for tests
 
     def __init__(self, name: str, size: tuple[int, int]) -> None:
-        self._size = size
+        self.size = size
         self._hue = zlib.crc32(name.encode()) / 2**32
         # cv2 draws ASCII only
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
@@ -6963,7 +7048,7 @@ class TestCard:
         import cv2
 
         picture = self._still.copy()
-        width, height = self._size
+        width, height = self.size
         turn = 2 * math.pi * (now_unix % 4.0) / 4.0
         across, down = 0.5 + 0.4 * math.cos(turn), 0.36 + 0.08 * math.sin(2 * turn)
         centre = round(width * across), round(height * down)
@@ -6976,7 +7061,7 @@ class TestCard:
         return picture
 
     def _draw_still(self, name: str) -> Picture:
-        width, height = self._size
+        width, height = self.size
         shade = np.linspace(0.25, 0.75, height)[:, None, None]
         still = (np.array(self._colour(0.0, 0.8)) * shade).repeat(width, 1).astype(np.uint8)
         for number in range(8):
@@ -6993,7 +7078,7 @@ class TestCard:
         """White text around the height `middle`, at most `most` of the width (both 0..1)."""
         import cv2
 
-        width, height = self._size
+        width, height = self.size
         font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 180)
         (unit, tall), _ = cv2.getTextSize(text, font, 1.0, thick)
         size = min(most * width / unit, 0.14 * height / tall)
@@ -7014,6 +7099,12 @@ class Camera(ABC):
         DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
         """
 
+    def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
+        """How large and how often pictures are of use: a drawn one is drawn so, a device keeps its own.
+
+        From the thread that reads.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release the camera; twice is harmless."""
@@ -7023,18 +7114,18 @@ class _FrameClock:
     """Numbers the frames of a stand-in by the wall: frame n is due n/fps after the first question."""
 
     def __init__(self, fps: float) -> None:
-        self._fps = fps
+        self.fps = fps
         self._start: float | None = None
 
     def due(self, number: int) -> float:
         """When frame `number` is due, on time.perf_counter."""
         if self._start is None:
             self._start = time.perf_counter()
-        return self._start + number / self._fps
+        return self._start + number / self.fps
 
     def newest(self) -> int:
         """The number of the newest frame that is due now."""
-        return int((time.perf_counter() - self.due(0)) * self._fps + 1e-6)
+        return int((time.perf_counter() - self.due(0)) * self.fps + 1e-6)
 
 
 class _PacedCamera(Camera):
@@ -7066,6 +7157,21 @@ class _PacedCamera(Camera):
             if not self._closed:
                 self._closed = True
                 self._close()
+
+
+class _CardCamera(_PacedCamera):
+    """The moving test card, drawn as large and as often as is of use."""
+
+    def __init__(self, name: str, size: tuple[int, int], fps: float) -> None:
+        super().__init__(fps, lambda number: self._card.draw(time.time()), lambda: None)
+        self._name = name
+        self._card = TestCard(name, size)
+
+    def prefer(self, size: tuple[int, int], fps: float) -> None:
+        if size != self._card.size:
+            self._card = TestCard(self._name, size)
+        if fps != self._clock.fps:
+            self._clock, self._next = _FrameClock(fps), 0
 
 
 class _VideoFile:
@@ -7200,9 +7306,9 @@ def open_camera(
     """
     if spec == "none":
         raise DeviceError("No camera is chosen.")
+    load_codecs()
     if spec == "pattern":
-        card = TestCard(name, size)
-        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
+        return _CardCamera(name, size, fps)
     if spec.isdecimal():
         return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
     video = _VideoFile(spec, fps)
@@ -7518,6 +7624,14 @@ class _SoundStream:
     channels: int
 
 
+_SOUND_MENDS: Final = {
+    "win32": "pip install pyaudio, with Python 3.13 or older",
+    "darwin": "brew install portaudio, then pip install pyaudio",
+    "linux": "sudo apt install gcc python3-dev portaudio19-dev, then pip install pyaudio "
+    "(or uv run --with pyaudio connectsphere.py)",
+}
+
+
 class _SoundCards:
     """PortAudio, one for the process: started for the first user, ended with the last.
 
@@ -7611,7 +7725,8 @@ class _SoundCards:
             try:
                 import pyaudio
             except ImportError as fault:
-                raise DeviceError("Sound needs the Python package PyAudio, which is not here.") from fault
+                mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
+                raise DeviceError(f"Sound needs the Python package PyAudio: {mend}.") from fault
             with _silent_stderr():
                 self._audio = pyaudio.PyAudio()
         self._users += 1
@@ -8297,6 +8412,7 @@ class VideoRelay:
         self._counters = counters
         self._peers: dict[int, RelayPeer] = {}
         self._routes: dict[int, dict[int, tuple[int, int]]] = {}
+        self._mending: set[int] = set()  # senders with something open
         self._egress = EgressScheduler(counters)
         self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
 
@@ -8308,6 +8424,7 @@ class VideoRelay:
         """Forget a client."""
         self._peers.pop(ident, None)
         self._routes.pop(ident, None)
+        self._mending.discard(ident)
         self._egress.forget(ident)
         for peer in self._peers.values():
             peer.numbers.pop(ident, None)
@@ -8329,6 +8446,7 @@ class VideoRelay:
             return
         if peer.binding.address != address:
             raise PeerFault("unbound")
+        self._mending.add(ident)
         for frame in peer.incoming.push_batch(buffer, segment, now):
             self._on_frame(peer, frame, now)
 
@@ -8385,16 +8503,20 @@ class VideoRelay:
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
                 self._port.send_frame(piece, address)
-        dues = [self._egress.next_due(), *(self._ask_again(peer, now) for peer in self._peers.values())]
+        dues = [self._egress.next_due(), *(self._ask_again(ident, now) for ident in tuple(self._mending))]
         return min((due for due in dues if due is not None), default=None)
 
-    def _ask_again(self, peer: RelayPeer, now: float) -> float | None:
-        """Ask `peer` for what is missing of its frames; returns when to look again."""
+    def _ask_again(self, ident: int, now: float) -> float | None:
+        """Ask a sender for what is missing; returns when to look again, None once all is whole."""
+        peer = self._peers[ident]
         address = peer.binding.address
         if address is not None:
             for nack in peer.incoming.nacks(now):
                 self._port.send(peer.binding.small(Kind.NACK, encode_nack(nack)), address)
-        return peer.incoming.next_due(now)
+        due = peer.incoming.next_due(now)
+        if due is None:
+            self._mending.discard(ident)
+        return due
 
 
 # -- the mixer: a process of its own -------------------------------------------------------------------
@@ -8811,7 +8933,7 @@ class FileStore:
     MOST_CONNECTIONS = 256
     PREFIX = "connectsphere-files-"
     HEARTBEAT = 60.0
-    LEFT_OVER = 3_600.0  # a folder without heartbeat for so long belongs to a server that was killed
+    LEFT_OVER = 600.0  # a folder without heartbeat for so long belongs to a server that was killed
 
     def __init__(
         self,
@@ -9719,6 +9841,7 @@ CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have 
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
 CAMERA_FPS: Final = 30
+PREVIEW_LAYER: Final = 2  # as large as the own preview is shown
 CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
@@ -9888,6 +10011,7 @@ class MediaPath:
 
     FIRST_BINDS = (0.0, 0.1, 0.3)
     BIND_SECONDS = 5.0
+    UNBOUND_SECONDS = 1.0  # while nothing answers: a mixer that has just begun may have missed the first
 
     def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool) -> None:
         self.port = port
@@ -9901,23 +10025,21 @@ class MediaPath:
         self.id = ident
         self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
         self.opener = Opener(bytes.fromhex(down))
-        self._started = time.monotonic()
+        self._started = self._next_bind = time.monotonic()
         self._binds = 0
 
     def bind_due(self, now: float) -> float:
         """Send a bind if one is due; returns when the next is."""
-        due = self._bind_time()
-        if now >= due:
+        if now >= self._next_bind:
             self._binds += 1
             self.send_small(Kind.BIND, b"")
-            due = self._bind_time()
-        return due
+            self._next_bind = self._bind_after(now)
+        return self._next_bind
 
-    def _bind_time(self) -> float:
-        first = self.FIRST_BINDS
-        if self._binds < len(first):
-            return self._started + first[self._binds]
-        return self._started + first[-1] + (self._binds - len(first) + 1) * self.BIND_SECONDS
+    def _bind_after(self, now: float) -> float:
+        if self._binds < len(self.FIRST_BINDS):
+            return self._started + self.FIRST_BINDS[self._binds]
+        return now + (self.BIND_SECONDS if self.answered >= self._started else self.UNBOUND_SECONDS)
 
     def send_small(self, kind: Kind, payload: bytes) -> None:
         """Send a small message, sealed."""
@@ -10264,11 +10386,18 @@ class CameraSender(DeviceThread):
         try:
             self._live()
             while self._going:
+                self._prefer(camera)
                 self._capture(camera.read(2.0))
                 self._rest()
         finally:
             camera.close()
             self.preview = (self.preview[0] + 1, None)
+
+    def _prefer(self, camera: Camera) -> None:
+        """Have nothing drawn that nobody looks at; the own preview in a window counts as a tile."""
+        least = PREVIEW_LAYER if self._options.decode_all else 0
+        fps = max((thinner.fps for thinner in self._layers.values()), default=0.0)
+        camera.prefer(LAYERS[max([least, *self._layers])], max(fps, DEFAULT_FPS))
 
     def _rest(self) -> None:
         """Without a window and while nobody looks, a preview a second is enough."""
@@ -10280,8 +10409,9 @@ class CameraSender(DeviceThread):
         self.preview = (self.preview[0] + 1, picture)
         now = time.monotonic()
         due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
-        for layer in {self._filled(picture, layer) for layer in due}:
-            self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+        for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
+            picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
+            self._send(layer, encode_to_fit(picture, JPEG_QUALITY))
 
     def _filled(self, picture: Picture, layer: int) -> int:
         """The best layer up to `layer` that the picture's own size fills."""
@@ -10468,7 +10598,11 @@ class MediaManager:
     def _run_decoder(self, worker: Worker) -> None:
         assert self.video is not None
         video = self.video
-        load_codecs()  # not in the middle of what someone says
+        try:
+            load_codecs()  # not in the middle of what someone says
+        except DeviceError as error:
+            log.warning("nobody is seen: %s", error)
+            return
         while not worker.stopping.is_set():
             with video.fresh:
                 jobs = self._decodable(video)
@@ -12059,6 +12193,8 @@ class MeetingController:
                 self.emit("muted", by=message["by"])
             case "error":
                 self.emit("error", code=message["code"], reason=message["reason"])
+            case "share_allowed":
+                self.emit("share_allowed")
             case "asks":
                 self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
             case "file_gone" if self.files.withdrawn(message):
@@ -12417,6 +12553,11 @@ class HostedMeeting:
         self._serving = told
         return told
 
+    @property
+    def address(self) -> str:
+        """Where others on the network find it."""
+        return str(self._serving["address"])
+
     def aim(self, options: ClientOptions) -> None:
         """Let `options` join this meeting as its host."""
         options.address = self._options["bind"] or "127.0.0.1"
@@ -12479,6 +12620,180 @@ def run_headless(
             worker.start()
     controller.close()
     return controller.status or 0
+
+
+# -- giving this app to others ----------------------------------------------------------------------------
+
+GIVE_RATE: Final = (
+    6_000_000  # bytes a second for all together: half of a 100 Mbit/s line stays for the meeting
+)
+GIVE_PIECE: Final = 32 * 1024
+GIVE_AT_ONCE: Final = 64
+GIVE_STALLED: Final = 10.0
+
+
+def own_program() -> tuple[Path, str]:
+    """This program as a file to hand on, and its name for others; Refused where it is a folder."""
+    here = Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
+    if getattr(sys, "frozen", False) and Path(getattr(sys, "_MEIPASS", "")).is_relative_to(here.parent):
+        reason = "This edition is a folder, which cannot be handed on as one file: copy the folder."
+        raise Refused("not_allowed", reason)
+    if here.parent.is_file():  # inside a zipapp
+        here = here.parent
+    suffix = here.suffix if here.suffix in (".exe", ".py", ".pyz") else ""
+    return here, f"connectsphere{suffix}"
+
+
+def give_page(name: str, size: int) -> bytes:
+    """The page that offers the program; its sum stands in the host's window alone, which none can forge."""
+    run = {".exe": "Then start it.", ".py": f"Then: <code>uv run {name}</code>"}.get(
+        Path(name).suffix, f"Then: <code>chmod +x {name}; ./{name}</code>"
+    )
+    return f"""<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{APP_NAME}</title>
+<style>body{{font:18px sans-serif;max-width:34em;margin:3em auto;padding:0 1em}}
+a{{display:inline-block;padding:.7em 1.4em;background:#2563eb;color:#fff;border-radius:.5em}}</style>
+<h1>{APP_NAME} {VERSION}</h1>
+<p><a href="/{name}">Download {name} ({size / 1e6:.1f} MB)</a></p><p>{run}</p>
+<p>To be sure that it is what the host gave you, compare its SHA-256 with the one in the host's window:
+<code>certutil -hashfile {name} SHA256</code> on Windows, <code>sha256sum {name}</code> elsewhere.</p>
+""".encode()
+
+
+class _GiveHandler(http.server.BaseHTTPRequestHandler):
+    """Answers for one browser; knows the page and the program, nothing else."""
+
+    server: _GiveServer
+    server_version, sys_version = APP_NAME, ""
+    timeout = GIVE_STALLED
+
+    def do_GET(self) -> None:
+        """Send the page or the program."""
+        giver = self.server.giver
+        if self.path == "/":
+            page = give_page(giver.name, giver.size)
+            if self._head("text/html; charset=utf-8", len(page)):
+                self.wfile.write(page)
+        elif self.path == f"/{giver.name}":
+            if self._head("application/octet-stream", giver.size):
+                with giver.path.open("rb") as file:
+                    while (piece := file.read(GIVE_PIECE)) and giver.may_send(len(piece)):
+                        self.wfile.write(piece)
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _head(self, kind: str, size: int) -> bool:
+        """Whether a body is to follow."""
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        return self.command == "GET"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """To the program's log."""
+        log.info("given to %s: %s", self.address_string(), format % args)
+
+
+class _GiveServer(http.server.ThreadingHTTPServer):
+    """Takes at most GIVE_AT_ONCE at a time; a broken transfer is no error of ours."""
+
+    daemon_threads = False  # so that closing waits for them
+    timeout = 0.2  # how long it waits for a request before it looks whether it is to end
+
+    def __init__(self, address: Address, giver: AppGiver) -> None:
+        self.giver = giver
+        self._open: set[Socket] = set()
+        super().__init__(address, _GiveHandler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is room for one more."""
+        return len(self._open) < GIVE_AT_ONCE
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one in a thread of its own."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Let go of one."""
+        self._open.discard(request)
+        super().close_request(request)
+
+    def cut(self) -> None:
+        """End what is being sent, although the receiver may not read."""
+        for request in tuple(self._open):
+            cut_off(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log it: mostly somebody who went away."""
+        log.info("giving the app to %s broke off: %s", client_address, sys.exc_info()[1])
+
+
+class AppGiver:
+    """Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting.
+
+    `url` is for people, `sha256` for the host's own window; both are there once started.
+    """
+
+    def __init__(
+        self, bind: str | None = None, *, rate: int = GIVE_RATE, port: int = DEFAULT_PORT + 3
+    ) -> None:
+        self.path, self.name = own_program()
+        self.size = self.path.stat().st_size
+        self.sha256 = ""
+        self.url = ""
+        self._bind = bind
+        self._port = port
+        self._bucket = TokenBucket(max(GIVE_PIECE, rate / 4), rate)
+        self._lock = threading.Lock()
+        self._server: _GiveServer | None = None
+        self._worker = Worker("app-giver", self._serve, self._cut)
+
+    def start(self) -> str:
+        """Offer it from now on; returns the address to type. Takes a moment; Refused when it cannot be."""
+        with self.path.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
+        for port in (self._port, 0):
+            with contextlib.suppress(OSError):
+                self._server = _GiveServer((self._bind or "", port), self)
+                break
+        if self._server is None:
+            raise Refused("port", f"The app cannot be offered at {own}.")
+        self.url = f"http://{own}:{self._server.server_address[1]}"
+        self._worker.start()
+        return self.url
+
+    def qr(self, size: int = 320) -> Picture:
+        """The address as a QR code, for telephones and cameras."""
+        return qr_picture(self.url, size)
+
+    def may_send(self, size: int) -> bool:
+        """Wait until `size` more bytes may go out; false when the offer has ended."""
+        while not self._worker.stopping.is_set():
+            with self._lock:
+                if self._bucket.take(time.monotonic(), size):
+                    return True
+            self._worker.stopping.wait(0.02)
+        return False
+
+    def _serve(self, worker: Worker) -> None:
+        assert self._server is not None
+        with self._server as server:
+            while not worker.stopping.is_set():
+                server.handle_request()
+            server.cut()
+
+    def _cut(self) -> None:
+        if self._server is not None:
+            self._server.cut()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End the offer, and what is being sent; may be called twice."""
+        self._worker.close(deadline)
 
 
 # -- the doctor ------------------------------------------------------------------------------------------
@@ -12670,7 +12985,16 @@ def _play_test(spec: str, worker: Worker) -> None:
 class Program:
     """The program behind the start window: finds, joins, hosts, remembers."""
 
-    def __init__(self, options: ClientOptions, server: Json, home: Path, *, look: bool = True) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        server: Json,
+        home: Path,
+        orders: queue.SimpleQueue[str] | None = None,
+        *,
+        look: bool = True,
+    ) -> None:
+        self.orders = orders or queue.SimpleQueue()
         self._options = options
         self._server = server
         self._home = home
@@ -12680,6 +13004,7 @@ class Program:
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
         self._crowd: ChildKeeper | None = None
+        self._giver: AppGiver | None = None
         self._look = look  # a plain start joins by itself
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -12707,7 +13032,7 @@ class Program:
         ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
         options = dataclasses.replace(
             self._chosen(name),
-            address=resolve(address),
+            address=code_address(address) or resolve(address),
             port=port,
             pin=pin or self._options.pin,
             fingerprint=ads[0].fingerprint if ads and not accept_changed_host else "",
@@ -12715,9 +13040,26 @@ class Program:
         )
         return self._enter(options, ads[0].meeting if ads else "")
 
+    def place(self) -> tuple[str, str]:
+        """(address:port, short code) by which others find the meeting that is on."""
+        options = self._controller.options if self._controller else self._options
+        address = self._hosted.address if self._hosted else options.address
+        return f"{address}:{options.port}", address_code(address)
+
     def doctor(self) -> Diagnosis:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
         return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
+
+    def give_app(self, on: bool) -> AppGiver | None:
+        """Offer this program to others, or end that. Takes a moment; Refused where it cannot be."""
+        if self._giver:
+            self._giver.close()
+            self._giver = None
+        if on:
+            giver = AppGiver(self._options.bind)
+            giver.start()
+            self._giver = giver
+        return self._giver
 
     def demo(self, count: int) -> MeetingController:
         """Host a meeting of `count` simulated participants and join it. Waits."""
@@ -12734,6 +13076,10 @@ class Program:
         self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
         self._crowd.start()
         return controller
+
+    def host_as_told(self) -> MeetingController:
+        """Host the meeting that the command line describes. Waits."""
+        return self.host(str(self._server["host_name"]), self._server["title"], self._server["pin"])
 
     def host(self, name: str, title: str, pin: str) -> MeetingController:
         """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
@@ -12787,7 +13133,7 @@ class Program:
         """What was remembered under `key`; the command line's devices and name come first."""
         if key in self._options.given:
             return getattr(self._options, key)
-        return self._settings.get(key, default)
+        return self._settings.get(key, default or getattr(self._options, key, default))
 
     def set_setting(self, key: str, value: Any) -> None:
         """Remember; a device or the volume changes in the running meeting, too."""
@@ -12822,6 +13168,7 @@ class Program:
         """End everything that was started."""
         self._preview.run(False, False)
         self._finder.close()
+        self.give_app(False)
         if self._crowd:
             self._crowd.close()
         if self._controller:
@@ -13438,6 +13785,21 @@ def draw_avatar(name: str, size: int) -> Image.Image:
     return picture
 
 
+def draw_ring(size: int, colour: str, turn: float) -> Image.Image:
+    """A ring of `size` pixels that fades along its way, turned by a part of a whole turn."""
+    from PIL import Image
+
+    big = size * 3
+    y, x = np.mgrid[:big, :big] - (big - 1) / 2
+    along = (np.arctan2(y, x) / (2 * np.pi) - turn) % 1.0
+    radius = np.hypot(x, y) / big
+    alpha = np.where((radius > 0.38) & (radius < 0.5), along * 255, 0).astype(np.uint8)
+    mask = Image.fromarray(alpha, "L").resize((size, size), Image.Resampling.LANCZOS)
+    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
+    picture.putalpha(mask)
+    return picture
+
+
 @lru_cache(maxsize=8)
 def draw_logo(size: int) -> Image.Image:
     """The program's sign: an open ring around a dot on a blue and violet field."""
@@ -13557,6 +13919,8 @@ EMOJI_SHAPES: Final = """
     O F58A96 34 16 46 32
 🎁 gift: G 3F7BE0 14 44 86 44 86 92 14 92 | G 5B8DEF 8 30 92 30 92 46 8 46 |
     G F7C52E 44 30 56 30 56 92 44 92 | A F7C52E 6 26 8 50 32 90 370 | A F7C52E 6 50 8 74 32 170 450
+🔑 key: A F7C52E 13 8 30 48 70 0 360 | L F7C52E 12 48 50 92 50 | L F7C52E 10 74 50 74 70 |
+    L F7C52E 10 90 50 90 66
 🏆 trophy: A D9982B 6 10 14 40 48 60 280 | A D9982B 6 60 14 90 48 260 480 |
     G F7C52E 26 8 74 8 70 44 56 60 44 60 30 44 | L D9982B 8 50 58 50 80 | L D9982B 10 32 88 68 88
 🚀 rocket: G E8334A 30 58 18 78 40 70 | G E8334A 58 70 76 84 70 60 | O E6EBF0 32 6 68 80 |
@@ -14723,7 +15087,9 @@ def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
     pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
     over.alpha_composite(pill, (gap, y))
     icon = (
-        draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
+        draw_icon("share", px(16), "#FFFFFF")
+        if look.fit
+        else draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
         if look.muted
         else draw_icon("bars" if look.speaking else "mic", px(16), "#3DDC97" if look.speaking else "#FFFFFF")
     )
@@ -14930,7 +15296,11 @@ class CallController(Protocol):
 
 
 class AppBackend(Protocol):
-    """What the window needs of the program. `join`, `host` and `list_devices` run in threads."""
+    """What the window needs of the program. `join`, `host`, `doctor` and `list_devices` run in threads."""
+
+    @property
+    def orders(self) -> queue.SimpleQueue[str]:
+        """What is asked of the window from outside: "close" it, or bring it to "front"."""
 
     def find(self) -> Sequence[MeetingAd]:
         """The meetings heard of lately."""
@@ -14945,6 +15315,12 @@ class AppBackend(Protocol):
 
     def host(self, name: str, title: str, pin: str) -> CallController:
         """Host a meeting and join it; pin "" = open, "auto" = six digits of the program's choice."""
+
+    def place(self) -> tuple[str, str]:
+        """(address:port, short code) by which others find the meeting that is on."""
+
+    def doctor(self) -> Diagnosis:
+        """What stands in the way here; takes some seconds."""
 
     def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """(spec, words) of what can be chosen, by camera, mic and speaker."""
@@ -14977,7 +15353,12 @@ class Errand:
     def __init__(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], None]) -> None:
         self._done = done
         self._outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-        threading.Thread(target=self._run, args=(work,), name="window-errand", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="window-errand", daemon=True)
+        self._thread.start()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the work, not for its owner to be told."""
+        self._thread.join(deadline)
 
     def _run(self, work: Callable[[], Any]) -> None:
         try:
@@ -15000,6 +15381,13 @@ class Errand:
 def clock(at: float) -> str:
     """Unix seconds as the local 14:05."""
     return time.strftime("%H:%M", time.localtime(at))
+
+
+def chat_words(line: ChatLine) -> str:
+    """A message as a line of plain text."""
+    day = time.strftime("%Y-%m-%d", time.localtime(line.at))
+    to = f" → {line.to}" if line.to else ""
+    return f"[{day} {clock(line.at)}] {line.sender}{to}: {line.text}"
 
 
 def size_words(size: float) -> str:
@@ -15791,7 +16179,7 @@ class TopBar:
             self.layouts[name] = button
         self.people = Pill(look, self.frame, "Who is here", commands["users"])
         self.quality = Pill(look, self.frame, "Connection to the host")
-        self.pin = Pill(look, self.frame, "Copy the invitation: address and PIN", commands["copy"])
+        self.pin = Pill(look, self.frame, "Invite others: address, code and PIN", commands["invite"])
         for pill in (self.people, self.quality, self.pin):
             pill.canvas.pack(side="right", padx=px(4))
         self.title.canvas.pack(side="left", fill="both", expand=True, padx=(px(22), px(8)))
@@ -15804,13 +16192,13 @@ class TopBar:
         """A narrow window keeps people and layouts; quality goes into fewer words."""
         self._narrow = width < self.look.px(880)
 
-    def show(self, shot: Snapshot, layout: str, now: float) -> None:
-        """Show the meeting as it is at `now` (monotonic seconds)."""
+    def show(self, shot: Snapshot, layout: str, now: float, address: str) -> None:
+        """Show the meeting as it is at `now` (monotonic seconds); others find it at `address`."""
         p = self.look.palette
         seconds = max(0, int(now - shot.since)) if shot.since else 0
         spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         facts = [tr("Encrypted on this network") if shot.encrypted else tr("Not encrypted")]
-        facts += [f"{shot.address}:{shot.port}"] if shot.address else []
+        facts += [address]
         facts += [tr("Host: {name}", name=shot.host)] if shot.host and not self._narrow else []
         lines = (shot.title, "  ·  ".join([*facts, spent]), shot.encrypted)
         if lines != self._lines:
@@ -15829,7 +16217,7 @@ class TopBar:
         brief = self._narrow or shot.link == "reconnecting"
         self.quality.show(words if brief else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars)
         if shot.pin:
-            self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Copy"), lead="PIN")
+            self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Invite"), lead="PIN")
         else:
             self.pin.show(tr("Invite"), "plus")
         for name, button in self.layouts.items():
@@ -15962,7 +16350,10 @@ class ChatRow:
             self._head(view, y, width)
             y += px(26)
         fill = p.accent if line.own else p.card
-        view.image(left, y, look.box(box_wide, box_tall, 13, fill, p.warn if line.to else "", 1))
+        ring = p.focus if line.n in self.panel.picked else p.warn if line.to else ""
+        if line.n in self.panel.picked:
+            view.image(0, y - px(3), look.box(width, box_tall + px(6), 6, p.chosen))
+        view.image(left, y, look.box(box_wide, box_tall, 13, fill, ring, 1))
         colour = p.on_accent if line.own else p.text
         if shaped(line.text):
             for at, words in enumerate(lines):
@@ -16140,7 +16531,12 @@ class Composer:
     """Where a message is written: To, text, emoji, a file, send."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
+        self,
+        look: Look,
+        parent: tk.Misc,
+        send: Callable[[str, str], None],
+        attach: Callable[[], object],
+        save: Callable[[], object],
     ) -> None:
         import tkinter as tk
 
@@ -16170,9 +16566,13 @@ class Composer:
             tip="Send",
             key="Enter",
         ).canvas.pack(side="right")
-        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
-            side="right", padx=px(4)
-        )
+        for icon, tip, command in (
+            ("download", "Save the chat", save),
+            ("clip", "Send a file", attach),
+        ):
+            Button(look, row, command, icon=icon, kind="ghost", height=32, tip=tip).canvas.pack(
+                side="right", padx=(0, px(2))
+            )
         self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
         self.smile.canvas.pack(side="right")
         self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
@@ -16274,19 +16674,61 @@ class ChatPanel:
     """Messages, grouped by sender, and the composer."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[], object]
+        self,
+        look: Look,
+        parent: tk.Misc,
+        act: Callable[[Json], None],
+        attach: Callable[[], object],
+        save: Callable[[], object],
     ) -> None:
         self.look, self.act = look, act
+        self.picked: range = range(0)  # the numbers of the messages selected
+        self._anchor = 0
         self.frame = look.frame(parent, look.palette.panel)
         one = max(1, look.font(13).measure("\u00a0"))
         self.blank = "\u00a0" * -(-look.px(20) // one)
-        self.composer = Composer(look, self.frame, self._send, attach)
+        self.composer = Composer(look, self.frame, self._send, attach, save)
         self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
         self.list = ListView(look, self.frame, stick=True)
         self.list.canvas.bind("<Button-3>", self._menu)
+        self.list.canvas.bind("<Button-1>", self._pick, add="+")
+        self.list.canvas.bind("<Shift-Button-1>", self._stretch, add="+")
+        self.list.canvas.bind("<B1-Motion>", self._stretch, add="+")
+        self.list.canvas.bind("<Control-c>", lambda _: self.copy())
+        self.list.canvas.bind("<Control-a>", lambda _: self._pick_all())
         self.list.canvas.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
         self._notes: list[tuple[int, str]] = []
         self._seen: tuple[Any, ...] = ()
+
+    def _pick(self, event: tk.Event[tk.Canvas]) -> None:
+        """A click selects a message, one beside them none."""
+        self.list.canvas.focus_set()
+        row = self.list.row_at(event.y)
+        self._anchor = row.line.n if isinstance(row, ChatRow) else 0
+        self._select(range(self._anchor, self._anchor + 1) if self._anchor else range(0))
+
+    def _stretch(self, event: tk.Event[tk.Canvas]) -> str:
+        """Dragging, or a click with Shift, selects all messages from the first one to this."""
+        row = self.list.row_at(event.y)
+        if isinstance(row, ChatRow) and self._anchor:
+            low, high = sorted((self._anchor, row.line.n))
+            self._select(range(low, high + 1))
+        return "break"
+
+    def _pick_all(self) -> None:
+        self._select(range(1, 1 << 53))
+
+    def _select(self, picked: range) -> None:
+        if picked != self.picked:
+            self.picked = picked
+            self.list.redraw()
+
+    def copy(self) -> None:
+        """Put the selected messages on the clipboard: one as its words, more with names and times."""
+        rows = [row.line for row in self.list.rows if isinstance(row, ChatRow) and row.line.n in self.picked]
+        if rows:
+            words = [rows[0].text] if len(rows) == 1 else map(chat_words, rows)
+            copy_text(self.look.root, "\n".join(words))
 
     def note(self, words: str, after: int) -> None:
         """A line of what happened, after message number `after`."""
@@ -16397,13 +16839,44 @@ class PersonRow:
             view.image(x - px(52), middle, look.emoji("✋", 17), "e")
 
 
+@dataclass(frozen=True)
+class AskRow:
+    """Somebody who waits to be let in by the host."""
+
+    number: int
+    name: str
+    answer: Callable[[int, bool], None] = field(compare=False, hash=False)
+
+    def height(self, view: ListView, width: int) -> int:
+        """Real pixels."""
+        return view.look.px(94)
+
+    def draw(self, view: ListView, y: int, width: int) -> None:
+        """Draw it."""
+        look, px, p = view.look, view.look.px, view.look.palette
+        view.image(0, y, look.box(width, px(86), 12, p.card, p.warn, 1))
+        words = tr("{name} waits to be let in", name=self.name)
+        view.text(px(14), y + px(22), words, 13, bold=True, room=width - px(28))
+        x = px(14)
+        for on, label in ((True, tr("Let in")), (False, tr("Turn away"))):
+            room = look.font(12, bold=True).measure(label) + px(24)
+            view.spot(
+                f"ask{self.number}{on}", (x, y + px(44), room, px(30)), partial(self.answer, self.number, on)
+            )
+            view.image(x, y + px(44), look.box(room, px(30), 8, p.accent if on else p.raised))
+            colour = p.on_accent if on else p.text
+            view.text(x + room // 2, y + px(59), label, 12, bold=True, colour=colour, anchor="center")
+            x += room + px(8)
+
+
 class AttendeesPanel:
     """Who is here: raised hands first in their order, then the host, then by name."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], mute_all: Callable[[], object]
+        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None]
     ) -> None:
-        self.look, self.menu_for = look, menu_for
+        self.look, self.menu_for, self.act = look, menu_for, act
+        self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
         px = look.px
         self.frame = look.frame(parent, look.palette.panel)
         self.search = Field(look, self.frame, hint=tr("Find a name"), width=px(200), height=38)
@@ -16411,6 +16884,7 @@ class AttendeesPanel:
         self._shot = Snapshot()
         self.search.entry.bind("<KeyRelease>", self._search, add="+")
         self.tools = look.frame(self.frame, look.palette.panel)
+        mute_all = partial(act, {"do": "mute", "who": "all"})
         Button(look, self.tools, mute_all, tr("Mute all"), "mic", height=38).canvas.pack(fill="x")
         self.list = ListView(look, self.frame)
         self.list.canvas.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
@@ -16431,17 +16905,27 @@ class AttendeesPanel:
         people.sort(
             key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
         )
+        waiting: list[Row] = [AskRow(number, name, self._answer) for number, name in self.asks.items()]
         self.list.show(
             [
-                PersonRow(
-                    one,
-                    one.id == shot.me,
-                    one.id == shot.speaking and one.mic,
-                    partial(self.menu_for, one.id),
-                )
-                for one in people
+                *waiting,
+                *(
+                    PersonRow(
+                        one,
+                        one.id == shot.me,
+                        one.id == shot.speaking and one.mic,
+                        partial(self.menu_for, one.id),
+                    )
+                    for one in people
+                ),
             ]
         )
+
+    def _answer(self, number: int, on: bool) -> None:
+        """Let somebody in, or turn them away."""
+        self.asks.pop(number, None)
+        self.act({"do": "admit", "ask": number, "on": on})
+        self.show(self._shot)
 
 
 @dataclass(frozen=True)
@@ -16714,6 +17198,51 @@ class DeviceRow:
         self.choice.canvas.pack(side="right", padx=px(6))
 
 
+class BusyCard:
+    """Says over everything what is going on; comes only when it takes longer than 0.3 s."""
+
+    STEPS: ClassVar = 24
+
+    def __init__(self, look: Look, parent: tk.Misc) -> None:
+        self.look = look
+        self.frame = look.frame(parent, look.palette.panel, "Overlay")
+        self.words = ""
+        self._since = 0.0
+        self._sheet: Painted | None = None
+
+    def show(self, words: str) -> None:
+        """Say `words` from now on."""
+        self.words, self._since = words, time.monotonic()
+
+    def hide(self) -> None:
+        """It is done."""
+        self.words = ""
+        if self._sheet is not None:
+            self.frame.place_forget()
+            self._sheet.canvas.destroy()
+            self._sheet = None
+
+    def tick(self) -> None:
+        """Turn the ring."""
+        spent = time.monotonic() - self._since
+        if not self.words or spent < 0.3:
+            return
+        look, px, p = self.look, self.look.px, self.look.palette
+        if self._sheet is None:
+            width = max(px(300), look.font(15, bold=True).measure(self.words) + px(72))
+            self._sheet = Painted(look, self.frame, width, px(148))
+            self._sheet.canvas.pack(padx=1, pady=1)
+            self.frame.configure(bg=p.line)
+            self.frame.place(relx=0.5, rely=0.5, anchor="center")
+            self.frame.lift()
+        sheet, width = self._sheet, int(self._sheet.canvas["width"])
+        step, size = int(spent * self.STEPS) % self.STEPS, px(44)
+        ring = look.photo(("ring", size, step), lambda: draw_ring(size, p.focus, step / self.STEPS))
+        sheet.wipe()
+        sheet.image(width // 2, px(54), ring, "center")
+        sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
+
+
 class StartView:
     """The window before a meeting: what is on the network, name, PIN, preview, hosting."""
 
@@ -16730,6 +17259,7 @@ class StartView:
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = False
+        self._since = time.monotonic()
         px = look.px
         self._head()
         self.left, self.right = look.frame(self.frame), look.frame(self.frame)
@@ -16740,6 +17270,7 @@ class StartView:
         self.right.grid(row=1, column=1, sticky="nsew", padx=(px(28), px(44)), pady=(0, px(20)))
         self._build_right()
         self._build_left()
+        self.busy = BusyCard(look, self.frame)
         self._errands.append(Errand(backend.list_devices, self._devices))
 
     def _head(self) -> None:
@@ -16797,12 +17328,16 @@ class StartView:
         )
         foot = look.frame(right)
         foot.pack(side="bottom", fill="x", pady=(px(8), 0))
-        Button(look, foot, self._ask_address, tr("Type an address"), kind="link", height=36).canvas.pack(
-            side="left"
-        )
+        Button(
+            look, foot, self._ask_address, tr("Type an address or code"), kind="link", height=36
+        ).canvas.pack(side="left")
         Button(look, foot, self._ask_host, tr("Host a meeting"), kind="plain", height=36).canvas.pack(
             side="right"
         )
+        self.check = Button(
+            look, right, lambda: DoctorDialog(look, self.backend), tr("Not working? Check this computer"),
+            "shield", "link", height=36,
+        )  # fmt: skip
         self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
         self.join.canvas.pack(side="bottom", fill="x", pady=(px(8), px(8)))
         self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
@@ -16834,6 +17369,7 @@ class StartView:
         self._errands = [errand for errand in self._errands if not errand.poll()]
         if not self.frame.winfo_exists():
             return
+        self.busy.tick()
         self.preview.tick()
         self.meter.show(self.backend.preview_level() if self.preview.mic else 0.0)
         found = tuple(self.backend.find())
@@ -16844,9 +17380,18 @@ class StartView:
         if (found, self.chosen) != self._listed:
             self._listed = (found, self.chosen)
             self._list(found)
+        self._offer_check(bool(self.trouble["text"]) or (not found and time.monotonic() - self._since > 6))
         if not self._busy and (known := self.backend.auto_join()) is not None and self.name.value:
             self.chosen = known
             self._join()
+
+    def _offer_check(self, wanted: bool) -> None:
+        """The way to the doctor, once nothing was found or something failed."""
+        canvas = self.check.canvas
+        if wanted and not canvas.winfo_manager():
+            canvas.pack(side="bottom", anchor="w", after=self.join.canvas)
+        elif not wanted and canvas.winfo_manager():
+            canvas.pack_forget()
 
     def _list(self, found: Sequence[MeetingAd]) -> None:
         rows: list[Row] = [
@@ -16886,30 +17431,39 @@ class StartView:
             self.trouble.configure(text=tr("No meeting was found yet. You can type its address."))
         elif name := self._named():
             one = self.chosen
-            self._go(
-                lambda: self.backend.join(
-                    one.address, one.port, name, self.pin.value if one.pin else "", accept
-                )
-            )
+            pin = self.pin.value if one.pin else ""
+            self.begin(lambda: self.backend.join(one.address, one.port, name, pin, accept), tr("Joining…"))
 
     def join_at(self, address: str, pin: str, accept: bool = False) -> None:
         """Join by a typed address, with :port or without."""
         place, _, port = address.strip().partition(":")
         if not place or (port and not port.isdigit()):
-            self.trouble.configure(text=tr("An address looks like 192.168.1.20 or 192.168.1.20:9000."))
+            words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
+            self.trouble.configure(text=words)
         elif name := self._named():
-            self._go(lambda: self.backend.join(place, int(port or DEFAULT_PORT), name, pin, accept))
+            self.begin(
+                lambda: self.backend.join(place, int(port or DEFAULT_PORT), name, pin, accept),
+                tr("Joining…"),
+            )
 
-    def _go(self, work: Callable[[], CallController]) -> None:
+    def begin(self, work: Callable[[], CallController], words: str) -> None:
+        """Join or host in an errand, saying `words` meanwhile."""
         if self._busy:
             return
         self._busy = True
         self.trouble.configure(text="")
-        self.join.show(text=tr("Joining…"), enabled=False)
+        self.join.show(text=words, enabled=False)
+        self.busy.show(words)
         self._errands.append(Errand(work, self._came))
+
+    def finish(self, deadline: float) -> None:
+        """Wait for what is under way, so that nothing begins after the program's end."""
+        for errand in self._errands:
+            errand.wait(deadline)
 
     def _came(self, controller: Any, fault: Exception | None) -> None:
         self._busy = False
+        self.busy.hide()
         self.join.show(text=tr("Join"), enabled=True)
         if fault is None:
             self.entered(controller, self.preview.mic, self.preview.camera)
@@ -16939,7 +17493,7 @@ class StartView:
 
     def _ask_address(self) -> None:
         look, px = self.look, self.look.px
-        dialog = Dialog(look, tr("Type an address"), 440)
+        dialog = Dialog(look, tr("Type an address or code"), 440)
         address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(392))
         address.canvas.pack(padx=px(24), fill="x")
         look.label(
@@ -16991,7 +17545,8 @@ class StartView:
             dialog.close()
             if name:
                 self.backend.set_setting("title", words)
-                self._go(lambda: self.backend.host(name, words or tr("{name}'s meeting", name=name), code))
+                what = words or tr("{name}'s meeting", name=name)
+                self.begin(lambda: self.backend.host(name, what, code), tr("Starting the meeting…"))
 
         title.entry.bind("<Return>", lambda _: read())
         self._answers(dialog, tr("Start the meeting"), read)
@@ -17000,6 +17555,107 @@ class StartView:
     def close(self) -> None:
         """Stop the preview."""
         self.preview.close()
+
+
+class DoctorDialog(Dialog):
+    """What stands between this computer and a meeting: a verdict, the next step, all that was looked at."""
+
+    ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
+
+    def __init__(self, look: Look, backend: AppBackend) -> None:
+        super().__init__(look, tr("Check this computer and network"), 620, 540)
+        px = look.px
+        self.busy = BusyCard(look, self.body)
+        self.busy.show(tr("Looking at this computer and the network…"))
+        self.verdict = look.label(self.body, "", 15, bold=True, width=self.width - px(52))
+        self.step = look.label(self.body, "", 13, colour=look.palette.second, width=self.width - px(52))
+        self.verdict.pack(anchor="w", padx=px(24))
+        self.step.pack(anchor="w", padx=px(24), pady=(px(6), px(12)))
+        self.buttons([(tr("Done"), "primary", lambda: None)])
+        self.list = ListView(look, self.body)
+        self.list.canvas.pack(fill="both", expand=True, padx=(px(24), px(12)))
+        self._errand: Errand | None = Errand(backend.doctor, self._found)
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.open and self._errand is not None and not self._errand.poll():
+            self.busy.tick()
+            self.frame.after(40, self._tick)
+
+    def _found(self, found: Any, fault: Exception | None) -> None:
+        self._errand = None
+        self.busy.hide()
+        if fault is not None:
+            self.verdict.configure(text=tr("The check did not work."))
+            return
+        self.verdict.configure(text=tr(found.verdict))
+        self.step.configure(text=tr(found.next_step))
+        self.list.show([FindingRow(one) for one in found.findings])
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One thing that the doctor looked at."""
+
+    found: Finding
+
+    def _lines(self, view: ListView, width: int) -> list[str]:
+        return wrapped(tr(self.found.words), view.look.font(13), width - view.look.px(40), " ")
+
+    def height(self, view: ListView, width: int) -> int:
+        """Real pixels."""
+        return view.look.px(16) + view.look.px(20) * len(self._lines(view, width))
+
+    def draw(self, view: ListView, y: int, width: int) -> None:
+        """Draw it."""
+        look, px, p = view.look, view.look.px, view.look.palette
+        colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
+        icon = DoctorDialog.ICONS.get(self.found.state, "info")
+        view.image(px(10), y + px(18), look.icon(icon, 16, colour), "center")
+        for at, line in enumerate(self._lines(view, width)):
+            view.text(px(30), y + px(18) + px(20) * at, line, 13)
+
+
+class InvitationDialog(Dialog):
+    """How others come in: address, code, PIN; and the pictures by which they know the right host."""
+
+    def __init__(
+        self, look: Look, shot: Snapshot, place: tuple[str, str], copy: Callable[[], object]
+    ) -> None:
+        super().__init__(look, tr("Invite others"), 560)
+        px, p = look.px, look.palette
+        words = tr("Whoever starts ConnectSphere on this network finds the meeting. Else they type:")
+        look.label(self.body, words, 13, colour=p.second, width=self.width - px(52)).pack(
+            anchor="w", padx=px(24), pady=(0, px(10))
+        )
+        facts = [(tr("Address"), place[0]), (tr("or the code"), place[1])]
+        facts += [("PIN", spaced_pin(shot.pin))] if shot.pin else []
+        sheet = Painted(look, self.body, self.width - px(50), px(58))
+        part = (self.width - px(50)) // len(facts)
+        for at, (label, value) in enumerate(facts):
+            sheet.text(at * part, px(10), label, 12, colour=p.third, room=part - px(10))
+            sheet.text(at * part, px(38), value, 18, bold=True, room=part - px(10))
+        sheet.canvas.pack(anchor="w", padx=px(24))
+        if shot.fingerprint:
+            self._pictures(fingerprint_pictures(shot.fingerprint))
+        self.buttons([(tr("Done"), "plain", lambda: None), (tr("Copy the invitation"), "primary", copy)])
+
+    def _pictures(self, numbers: Sequence[int]) -> None:
+        look, px = self.look, self.look.px
+        words = tr(
+            "Everybody in this meeting sees the same eight pictures here. Other pictures: another host."
+        )
+        look.label(self.body, words, 12, colour=look.palette.second, width=self.width - px(52)).pack(
+            anchor="w", padx=px(24), pady=(px(14), px(8))
+        )
+        wide = (self.width - px(50)) // len(numbers)
+        sheet = Painted(look, self.body, wide * len(numbers), px(66))
+        shapes = emoji_shapes()
+        for at, number in enumerate(numbers):
+            char = tuple(shapes)[number]
+            sheet.image(wide * at + wide // 2, px(24), look.emoji(char, 36), "center")
+            sheet.text(wide * at + wide // 2, px(56), shapes[char][0], 10, anchor="center", room=wide)
+        sheet.canvas.pack(anchor="w", padx=px(24))
 
 
 # -- settings -------------------------------------------------------------------------
@@ -17363,6 +18019,18 @@ class EventWords:
     def _on_error(self, event: Json) -> None:
         self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
 
+    def _on_asks(self, event: Json) -> None:
+        view = self.view
+        view.attendees.asks[int(event["ask"])] = f"{event.get('name', '')} ({event.get('address', '')})"
+        words = tr("{name} waits to be let in", name=event.get("name", ""))
+        view.toasts.add(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
+
+    def _on_share_allowed(self, _: Json) -> None:
+        self.view.toasts.add(tr("You may share your screen again"), "share")
+
+    def _on_muted(self, event: Json) -> None:
+        self.view.toasts.add(tr("{name} muted you", name=event.get("by", "")), "mic")
+
     def _on_reconnected(self, _: Json) -> None:
         self.view.toasts.add(tr("Connected again"), "check")
 
@@ -17390,6 +18058,7 @@ class MainAppView:
     ) -> None:
         self.look, self.backend, self.controller = look, backend, controller
         self.left, self.restyle = left, restyle
+        self.place = backend.place()
         self.frame = look.frame(parent)
         self.shot = controller.snapshot()
         self.needs_render = True
@@ -17411,7 +18080,7 @@ class MainAppView:
             "react": self.react, "chat": partial(self.flip_panel, "messages"),
             "users": partial(self.flip_panel, "attendees"),
             "host": self.host_tools, "leave": self.ask_leave, "settings": self.settings,
-            "full": self.full_screen, "copy": self.copy_invitation,
+            "full": self.full_screen, "invite": self.invite,
             **{name: partial(self.set_layout, name) for name in ("grid", "speaker", "focus")},
         }  # fmt: skip
         self.side = SideBar(look, frame, commands)
@@ -17423,10 +18092,8 @@ class MainAppView:
         self.pager = Painted(look, frame, px(200), px(34))
         self.toasts, self.reactions = ToastStack(self.stage), Reactions(self.stage)
         self.panel = SidePanel(look, frame, self.show_panel)
-        self.chat = ChatPanel(look, self.panel.frame, self.act, self.upload)
-        self.attendees = AttendeesPanel(
-            look, self.panel.frame, self.person_menu, lambda: self.act({"do": "mute", "who": "all"})
-        )
+        self.chat = ChatPanel(look, self.panel.frame, self.act, self.upload, self.save_chat)
+        self.attendees = AttendeesPanel(look, self.panel.frame, self.person_menu, self.act)
         self.files = FilesPanel(look, self.panel.frame, self.act, self.upload, self.show_folder)
         self.panel.pages = {
             "messages": self.chat.frame,
@@ -17456,7 +18123,7 @@ class MainAppView:
             self.needs_render = False
             self.shot = shot
             self._show(shot)
-        self.top.show(shot, self.stage.layout, time.monotonic())
+        self.top.show(shot, self.stage.layout, time.monotonic(), self.place[0])
         veiled = self.dialog is not None and self.dialog.open
         self.stage.veiled = veiled
         self.stage.render(self.controller)
@@ -17613,12 +18280,35 @@ class MainAppView:
         root = self.look.root
         root.attributes("-fullscreen", not root.attributes("-fullscreen"))
 
+    def invite(self) -> None:
+        """Show how others come in."""
+        self.ask(InvitationDialog(self.look, self.shot, self.place, self.copy_invitation))
+
     def copy_invitation(self) -> None:
-        """Address and PIN, ready to be pasted."""
-        shot = self.shot
-        words = [shot.title, tr("Address: {address}", address=f"{shot.address}:{shot.port}")]
+        """Address, code and PIN, ready to be pasted."""
+        shot, (address, code) = self.shot, self.place
+        words = [shot.title, tr("Address: {address}", address=address), tr("Code: {code}", code=code)]
         copy_text(self.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
         self.toasts.add(tr("Copied: paste it where the others can read it"), "check")
+
+    def save_chat(self) -> None:
+        """Choose a file and write the messages to it."""
+        from tkinter import filedialog
+
+        name = f"{safe_file_name(self.shot.title)}.txt"
+        path = filedialog.asksaveasfilename(
+            parent=self.look.root, title=tr("Save the chat"), initialfile=name, defaultextension=".txt"
+        )
+        if path:
+            self._write_chat(Path(path))
+
+    def _write_chat(self, path: Path) -> None:
+        try:
+            path.write_text("\n".join([self.shot.title, "", *map(chat_words, self.shot.chat), ""]), "utf-8")
+        except OSError as error:
+            self.toasts.add(tr("The chat could not be saved: {reason}", reason=error.strerror), "warning")
+        else:
+            self.toasts.add(tr("Saved: {name}", name=path.name), "check")
 
     def upload(self) -> None:
         """Choose a file and offer it."""
@@ -17654,6 +18344,7 @@ class MainAppView:
             entries += [
                 None,
                 (tr("Mute"), partial(self.act, {"do": "mute", "who": one.name})),
+                (tr("Allow to share the screen"), partial(self.act, {"do": "allow_share", "who": one.name})),
                 (tr("Remove from the meeting…"), partial(self._ask_remove, one.name)),
             ]
         return entries
@@ -17682,10 +18373,12 @@ class MainAppView:
 
     def host_tools(self) -> None:
         """The host's menu."""
+        others = self.shot.presenter not in (0, self.shot.me)
         entries: list[tuple[str, Callable[[], object]] | None] = [
             (tr("Mute all"), partial(self.act, {"do": "mute", "who": "all"})),
-            (tr("Copy the invitation"), self.copy_invitation),
+            (tr("Invite others"), self.invite),
             (tr("Who is here"), partial(self.show_panel, "attendees")),
+            *([(tr("Stop the shared screen"), partial(self.act, {"do": "take_over"}))] if others else []),
             None, (tr("End the meeting for all…"), self.ask_leave),
         ]  # fmt: skip
         button = self.side.buttons["host"].canvas
@@ -17843,6 +18536,7 @@ class WindowLoop:
         self._closing: list[Errand] = []
         self._after = ""
         root.title(APP_NAME)
+        root.wm_client(platform.node())
         root.protocol("WM_DELETE_WINDOW", self.stop)
         root.bind("<Button-1>", self._unfocus, add="+")
         self._style()
@@ -17929,6 +18623,8 @@ class WindowLoop:
     def render_loop(self) -> None:
         """One tick, 30 times a second."""
         begun = time.monotonic()
+        if not self._obey():
+            return
         self._closing = [errand for errand in self._closing if not errand.poll()]
         if self.view is not None:
             self.view.tick()
@@ -17936,6 +18632,17 @@ class WindowLoop:
             self.start.tick()
         spent = (time.monotonic() - begun) * 1000
         self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
+
+    def _obey(self) -> bool:
+        """Do what is asked from outside; False when that was to close."""
+        while not self.backend.orders.empty():
+            if self.backend.orders.get() == "close":
+                self.stop()
+                return False
+            self.root.deiconify()
+            self.root.lift()
+            self.root.focus_force()
+        return True
 
     def stop(self) -> None:
         """Close the window; what runs behind it ends in `run_window`."""
@@ -17947,15 +18654,17 @@ class WindowLoop:
             self.view = None
         if self.start is not None:
             self.start.close()
-            self.start = None
         self.look.forget()
         self.root.destroy()
 
 
-def run_window(app: AppBackend, controller: CallController | None = None) -> int:
+def run_window(
+    app: AppBackend, begin: Callable[[], CallController] | None = None, words: str = "Starting the meeting…"
+) -> int:
     """Show the window until it is closed; returns the exit status.
 
-    It begins with the start window, or in the meeting of `controller`. Refused without a display.
+    It shows the start window at once, and the meeting of `begin` when that has come; until then it says
+    `words`. Refused without a display.
     """
     import tkinter as tk
 
@@ -17963,18 +18672,21 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
     try:
         root = tk.Tk(className=APP_NAME)
     except tk.TclError:
+        app.close()
         raise Refused("device", "There is no display for a window: use --headless.") from None
     root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
     loop = WindowLoop(app, root)
-    if controller is not None:
-        loop.enter(controller)
+    if begin is not None and loop.start is not None:
+        loop.start.begin(begin, tr(words))
     root.mainloop()
-    last = loop.controller
-    del loop, root
-    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
+    start, last = loop.start, loop.controller
+    if start is not None:
+        start.finish(5.0)
     if last is not None:
         last.close()
     app.close()
+    del loop, root, start, last
+    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
     return 0
 
 
@@ -18309,15 +19021,35 @@ def need_display() -> None:
         raise Refused("device", "There is no display for a window: use --headless.")
 
 
+def show_window(
+    options: argparse.Namespace,
+    home: Path,
+    begin: Callable[[Program], MeetingController] | None = None,
+    words: str = "Starting the meeting…",
+) -> int:
+    """The window, unless one is open; `begin` brings the meeting it is opened for, `words` say so."""
+    need_display()
+    chosen, server = client_options(options), dataclasses.asdict(server_options(options, home))
+    orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with contextlib.ExitStack() as stack:
+        if not options.new:
+            only = OneWindow(home, partial(orders.put, "front"))
+            stack.callback(only.close)
+            if not only.open():
+                print(f"{APP_NAME} is open already, now in front. --new opens another window.")
+                return 0
+        program = Program(chosen, server, home, orders, look=begin is None)
+        on_stop_signals(partial(orders.put, "close"))
+        return run_window(program, begin and partial(begin, program), words)
+
+
 def role_host(options: argparse.Namespace) -> int:
     """Hosts and joins in one go."""
     home = home_directory()
+    if not options.headless:
+        return show_window(options, home, Program.host_as_told)
     server = dataclasses.asdict(server_options(options, home))
     chosen = client_options(options)
-    if not options.headless:
-        need_display()
-        program = Program(chosen, server, home, look=False)
-        return run_window(program, program.host(chosen.name, server["title"], server["pin"]))
     hosted = HostedMeeting({**server, "host_key": secrets.token_hex(32)})
     try:
         say(hosted.start())
@@ -18337,13 +19069,15 @@ def role_demo(options: argparse.Namespace) -> int:
     """A meeting of simulated participants, on this machine alone unless `--bind` says otherwise."""
     options.bind = options.bind or "127.0.0.1"
     options.title = options.title or "Demo"
+    chosen_before = home_directory() / "settings.json"
     with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
+        with contextlib.suppress(OSError):
+            shutil.copy(chosen_before, home)
         os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
+        if has_display() and not options.headless:
+            return show_window(options, Path(home), lambda program: program.demo(options.demo))
         server = dataclasses.asdict(server_options(options, Path(home)))
         chosen = client_options(options)
-        if has_display() and not options.headless:
-            program = Program(chosen, server, Path(home), look=False)
-            return run_window(program, program.demo(options.demo))
         print("There is no display: the demo says what it sees and hears.", flush=True)
         chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"
         chosen.given |= {"camera", "mic", "speaker"}
@@ -18365,9 +19099,8 @@ def role_join(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.join} is no address.") from None
     home = home_directory()
     if not options.headless:
-        need_display()
-        program = Program(chosen, {}, home, look=False)
-        return run_window(program, program.join(host, chosen.port, chosen.name, chosen.pin))
+        join = lambda program: program.join(host, chosen.port, chosen.name, chosen.pin)  # noqa: E731
+        return show_window(options, home, join, "Joining…")
     chosen.address = resolve(host)
     return run_headless(MeetingController(chosen, home), say)
 
@@ -18418,10 +19151,9 @@ def role_doctor(options: argparse.Namespace) -> int:
 def role_find(options: argparse.Namespace) -> int:
     """Finds the meeting and joins it."""
     home = home_directory()
-    chosen = client_options(options)
     if not options.headless:
-        need_display()
-        return run_window(Program(chosen, dataclasses.asdict(server_options(options, home)), home))
+        return show_window(options, home)
+    chosen = client_options(options)
     known = KnownHosts(home)
     finder = MeetingFinder(options.bind, [(one.last_address, one.port) for one in known.all()], chosen.port)
     finder.start()
@@ -18465,7 +19197,7 @@ def main() -> int:
     try:
         prepare_streams()
         return run(sys.argv[1:])
-    except ConnectSphereError as error:
+    except (ConnectSphereError, ImportError) as error:  # a package, or one of its libraries, is missing
         complain(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:

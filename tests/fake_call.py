@@ -199,6 +199,7 @@ class FakeBackend:
         self.calls: list[tuple[Any, ...]] = []
         self.controllers: list[FakeController] = []
         self.closed = False
+        self.orders: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def find(self) -> Sequence[cs.MeetingAd]:
         return self.meetings
@@ -219,6 +220,16 @@ class FakeBackend:
         self.calls.append(("host", name, title, pin))
         self.controllers.append(FakeController(1, host=True, title=title))
         return self.controllers[-1]
+
+    def place(self) -> tuple[str, str]:
+        return "192.168.1.20:9000", "0T4N"
+
+    def doctor(self) -> cs.Diagnosis:
+        findings = (
+            cs.Finding("network", "ok", "This computer is on the network 192.168.1.0/24."),
+            cs.Finding("meetings", "bad", "No meeting was found.", "none", "Ask the teacher for the code."),
+        )
+        return cs.Diagnosis("No meeting was found.", "Ask the teacher for the code.", ("none",), findings)
 
     def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         return {

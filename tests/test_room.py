@@ -216,7 +216,7 @@ class TestRates:
     def test_ones_flood_is_not_the_others(self, world: World) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")
         message = {"type": "chat", "text": "x"}
-        for _ in range(5):
+        for _ in range(int(RATES["chat"][0])):
             world.room.handle(ana.id, message, world.now, 0.0)
         assert world.room.handle(ben.id, message, world.now, 0.0)
 
@@ -640,12 +640,8 @@ class TestFiles:
             world.say(who, "ticket", plane="files", direction=direction, file=file, ref=3)
             if world.told[who.id][-1]["type"] == "ticket":
                 allowed.append((whole, who.name, direction))
-        assert allowed == [
-            (False, "Ana", "upload"),
-            (True, "Ana", "upload"),  # whose DONE got lost
-            (True, "Ana", "download"),
-            (True, "Ben", "download"),
-        ]
+        mine = [(False, "Ana", "upload"), (True, "Ana", "upload"), (True, "Ana", "download")]
+        assert allowed == [*mine, (True, "Ben", "download")]
 
     def test_to_nobody(self, world: World) -> None:
         ana = world.join("Ana")
