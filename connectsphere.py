@@ -15268,7 +15268,7 @@ class TilePainter:
 
 # ======================================================================================
 # [13] WINDOW - the window, which only arranges and reads snapshots
-# Uses: BASICS, CALL, DISCOVERY, WIDGETS
+# Uses: BASICS, MEDIA, CALL, TRUST, DISCOVERY, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
