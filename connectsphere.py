@@ -1153,6 +1153,23 @@ def small_message(kind: Kind, ident: int, number: int, sealed: bytes) -> bytes:
     return VIDEO_HEADER.pack(ident, number, 0, kind) + sealed
 
 
+def runs_of(buffer: memoryview, segment: int) -> list[memoryview]:
+    """What a kernel has merged, taken apart: parts of frames stay together, small messages stand alone.
+
+    All datagrams in `buffer` have `segment` bytes but the last, which may be shorter.
+    """
+
+    def is_small(at: int) -> bool:
+        return len(buffer) - at >= VIDEO_HEADER.size and VIDEO_HEADER.unpack_from(buffer, at)[2] == 0
+
+    last = (len(buffer) - 1) // segment * segment
+    if last <= 0:
+        return [buffer]
+    if is_small(0):
+        return [buffer[at : at + segment] for at in range(0, len(buffer), segment)]
+    return [buffer[:last], buffer[last:]] if is_small(last) else [buffer]
+
+
 def audio_datagram(ident: int, seq: int, sealed: bytes) -> bytes:
     """A sealed audio block as a datagram."""
     return AUDIO_HEADER.pack(ident, seq) + sealed
@@ -5516,7 +5533,9 @@ class DatagramLoop:
         for _ in range(len(self._mail)):
             self._safely(self._mail.popleft())
         for buffer, segment, address in self.port.receive(64):
-            self._safely(functools.partial(self._on_datagrams, buffer, segment, address, time.monotonic()))
+            for run in runs_of(buffer, segment):
+                now = time.monotonic()
+                self._safely(functools.partial(self._on_datagrams, run, segment, address, now))
 
 
 class HalfOpen:
