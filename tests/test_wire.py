@@ -31,6 +31,7 @@ from connectsphere import (
     REPLAY_WINDOW,
     SERVER_MESSAGES,
     TAG,
+    VIDEO_HEADER,
     Acknowledge,
     Binding,
     Codec,
@@ -67,6 +68,7 @@ from connectsphere import (
     parse_screen,
     parts_of,
     png_size,
+    runs_of,
     small_message,
     webp_size,
 )
@@ -942,11 +944,11 @@ class TestDiscovery:
 class TestRunsOf:
     """What GRO has merged is taken apart only where small messages are in it."""
 
-    part = cs.VIDEO_HEADER.pack(1, 2, 3, 0) + bytes(1_100)
-    small = cs.small_message(cs.Kind.NACK, 1, 5, bytes(56))
+    part = VIDEO_HEADER.pack(1, 2, 3, 0) + bytes(1_100)
+    small = small_message(Kind.NACK, 1, 5, bytes(56))
 
     def apart(self, data: bytes, segment: int) -> list[int]:
-        return [len(run) for run in cs.runs_of(memoryview(data), segment)]
+        return [len(run) for run in runs_of(memoryview(data), segment)]
 
     def test_parts_stay_together(self) -> None:
         assert self.apart(self.part * 3, 1_112) == [3 * 1_112]
@@ -959,4 +961,4 @@ class TestRunsOf:
 
     @given(st.binary(min_size=1, max_size=200), st.integers(1, 60))
     def test_nothing_is_lost(self, data: bytes, segment: int) -> None:
-        assert b"".join(bytes(run) for run in cs.runs_of(memoryview(data), segment)) == data
+        assert b"".join(bytes(run) for run in runs_of(memoryview(data), segment)) == data
