@@ -90,6 +90,7 @@ import hmac
 import io
 import ipaddress
 import json
+import locale
 import logging
 import logging.handlers
 import math
@@ -13122,21 +13123,1056 @@ class Metrics:
         return max(1, round(size * self.scale)) if size > 0 else round(size * self.scale)
 
 
+# What the user reads: each English sentence, then Spanish, French, Hindi.
+TEXTS: Final = """
+Reconnecting…
+Reconectando…
+Reconnexion…
+फिर से जुड़ रहे हैं…
+You
+Tú
+Vous
+आप
+you
+tú
+vous
+आप
+Your screen
+Tu pantalla
+Votre écran
+आपकी स्क्रीन
+{name}'s screen
+Pantalla de {name}
+Écran de {name}
+{name} की स्क्रीन
+{width}×{height} · {fps} pictures a second
+{width}×{height} · {fps} imágenes por segundo
+{width}×{height} · {fps} images par seconde
+{width}×{height} · {fps} चित्र प्रति सेकंड
+{count} lost
+{count} perdidas
+{count} perdues
+{count} खोए
+Pin
+Fijar
+Épingler
+पिन करें
+Unpin
+No fijar
+Désépingler
+पिन हटाएँ
+Leave
+Salir
+Quitter
+बाहर जाएँ
+Leave the meeting
+Salir de la reunión
+Quitter la réunion
+मीटिंग से बाहर जाएँ
+Settings
+Ajustes
+Réglages
+सेटिंग्स
+Mute
+Silenciar
+Couper
+म्यूट करें
+Unmute
+Hablar
+Parler
+अनम्यूट करें
+Microphone on or off
+Micrófono sí o no
+Micro activé ou coupé
+माइक चालू या बंद
+Start video
+Iniciar vídeo
+Caméra
+वीडियो चालू
+Stop video
+Parar vídeo
+Arrêter
+वीडियो बंद
+Camera on or off
+Cámara sí o no
+Caméra activée ou coupée
+कैमरा चालू या बंद
+Share
+Compartir
+Partager
+साझा करें
+Stop share
+Dejar
+Arrêter
+रोकें
+Share your screen
+Compartir tu pantalla
+Partager votre écran
+अपनी स्क्रीन साझा करें
+Raise hand
+Mano
+Main
+हाथ उठाएँ
+Lower hand
+Bajar mano
+Baisser
+हाथ नीचे
+Raise or lower your hand
+Levantar o bajar la mano
+Lever ou baisser la main
+हाथ उठाएँ या नीचे करें
+React
+Reaccionar
+Réagir
+प्रतिक्रिया
+Send a reaction
+Enviar una reacción
+Envoyer une réaction
+प्रतिक्रिया भेजें
+Chat
+Chat
+Chat
+चैट
+Messages
+Mensajes
+Messages
+संदेश
+Users
+Personas
+Personnes
+लोग
+Who is here
+Quién está aquí
+Qui est là
+यहाँ कौन है
+Host tools
+Anfitrión
+Animateur
+होस्ट साधन
+Full screen
+Pantalla completa
+Plein écran
+पूरी स्क्रीन
+Grid: everybody
+Cuadrícula: todos
+Grille : tout le monde
+ग्रिड: सब लोग
+Speaker: who talks, large
+Orador: quien habla, en grande
+Orateur : qui parle, en grand
+वक्ता: बोलने वाला बड़ा
+Focus: one picture only
+Foco: una sola imagen
+Focus : une seule image
+फ़ोकस: केवल एक चित्र
+Connection to the host
+Conexión con el anfitrión
+Connexion à l'animateur
+होस्ट से कनेक्शन
+Invite others: address, code and PIN
+Invitar: dirección, código y PIN
+Inviter : adresse, code et PIN
+आमंत्रित करें: पता, कोड और PIN
+Encrypted on this network
+Cifrado en esta red
+Chiffré sur ce réseau
+इस नेटवर्क पर एन्क्रिप्टेड
+Not encrypted
+Sin cifrar
+Non chiffré
+एन्क्रिप्टेड नहीं
+Host
+Anfitrión
+Animateur
+होस्ट
+Host: {name}
+Anfitrión: {name}
+Animateur : {name}
+होस्ट: {name}
+Good
+Buena
+Bonne
+अच्छा
+Fair
+Regular
+Moyenne
+ठीक
+Poor
+Mala
+Faible
+कमज़ोर
+No link
+Sin red
+Coupée
+कनेक्शन नहीं
+Invite
+Invitar
+Inviter
+आमंत्रण
+private to {name}
+privado a {name}
+en privé à {name}
+{name} को निजी
+private
+privado
+privé
+निजी
+Reply
+Responder
+Répondre
+उत्तर दें
+Send
+Enviar
+Envoyer
+भेजें
+Emoji
+Emoji
+Émoji
+इमोजी
+Message everyone
+Mensaje para todos
+Message à tous
+सबको संदेश
+To: Everyone
+Para: Todos
+À : Tous
+प्रति: सब
+To: {name}
+Para: {name}
+À : {name}
+प्रति: {name}
+Message {name} in private
+Mensaje privado para {name}
+Message privé à {name}
+{name} को निजी संदेश
+Today
+Hoy
+Aujourd'hui
+आज
+Copy
+Copiar
+Copier
+कॉपी करें
+Answer in private
+Responder en privado
+Répondre en privé
+निजी उत्तर दें
+sharing the screen
+comparte la pantalla
+partage l'écran
+स्क्रीन साझा कर रहे हैं
+talking
+habla
+parle
+बोल रहे हैं
+{name} waits to be let in
+{name} espera para entrar
+{name} attend d'entrer
+{name} अंदर आने की प्रतीक्षा में हैं
+Let in
+Admitir
+Laisser entrer
+अंदर आने दें
+Turn away
+Rechazar
+Refuser
+मना करें
+Find a name
+Buscar un nombre
+Chercher un nom
+नाम खोजें
+sending
+enviando
+envoi
+भेजा जा रहा है
+receiving
+recibiendo
+réception
+प्राप्त हो रहा है
+saved
+guardado
+enregistré
+सहेजा गया
+declined
+rechazado
+refusé
+अस्वीकृत
+no longer offered
+ya no se ofrece
+n'est plus proposé
+अब उपलब्ध नहीं
+failed
+falló
+échec
+विफल
+from you
+de ti
+de vous
+आपकी ओर से
+from {name}
+de {name}
+de {name}
+{name} की ओर से
+View Downloads
+Ver descargas
+Voir les téléchargements
+डाउनलोड देखें
+No files yet
+Aún no hay archivos
+Pas encore de fichiers
+अभी कोई फ़ाइल नहीं
+Cancel
+Cancelar
+Annuler
+रद्द करें
+Show in folder
+Ver en la carpeta
+Voir le dossier
+फ़ोल्डर में देखें
+Accept
+Aceptar
+Accepter
+स्वीकारें
+Decline
+Rechazar
+Refuser
+मना करें
+Download
+Descargar
+Télécharger
+डाउनलोड
+Attendees
+Asistentes
+Présents
+प्रतिभागी
+Files
+Archivos
+Fichiers
+फ़ाइलें
+1 person
+1 persona
+1 personne
+1 व्यक्ति
+{count} people
+{count} personas
+{count} personnes
+{count} लोग
+Another version of ConnectSphere: both need the same
+Otra versión de ConnectSphere: ambos necesitan la misma
+Autre version de ConnectSphere : il faut la même des deux côtés
+ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
+Join with the microphone on
+Entrar con el micrófono encendido
+Entrer avec le micro activé
+माइक चालू रखकर जुड़ें
+Join with the camera on
+Entrar con la cámara encendida
+Entrer avec la caméra activée
+कैमरा चालू रखकर जुड़ें
+Speakers and a built-in microphone? Headphones stop echo for everyone.
+¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos.
+Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde.
+स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
+Speaker
+Altavoz
+Haut-parleur
+स्पीकर
+Microphone
+Micrófono
+Microphone
+माइक
+Camera
+Cámara
+Caméra
+कैमरा
+Play a test
+Probar
+Tester
+जाँच बजाएँ
+Default device
+Predeterminado
+Par défaut
+डिफ़ॉल्ट उपकरण
+No camera
+Sin cámara
+Aucune caméra
+कोई कैमरा नहीं
+No microphone
+Sin micrófono
+Aucun micro
+कोई माइक नहीं
+No speaker
+Sin altavoz
+Aucun haut-parleur
+कोई स्पीकर नहीं
+Test card
+Carta de ajuste
+Mire
+परीक्षण चित्र
+Join a meeting
+Unirse a una reunión
+Rejoindre une réunion
+मीटिंग में जुड़ें
+Meetings found on this network
+Reuniones en esta red
+Réunions sur ce réseau
+इस नेटवर्क पर मिली मीटिंग
+Not working? Check this computer
+¿No funciona? Revisar este equipo
+Ça ne marche pas ? Vérifier cet ordinateur
+काम नहीं कर रहा? इस कंप्यूटर को जाँचें
+Join
+Unirse
+Rejoindre
+जुड़ें
+Meeting PIN
+PIN de la reunión
+PIN de la réunion
+मीटिंग PIN
+How others will see you
+Cómo te verán los demás
+Comme les autres vous verront
+दूसरे आपको कैसे देखेंगे
+Your name
+Tu nombre
+Votre nom
+आपका नाम
+Looking for meetings…
+Buscando reuniones…
+Recherche de réunions…
+मीटिंग खोजी जा रही हैं…
+Type your name first.
+Escribe primero tu nombre.
+Écrivez d'abord votre nom.
+पहले अपना नाम लिखें।
+No meeting was found yet. You can type its address.
+Aún no se encontró ninguna reunión. Puedes escribir su dirección.
+Aucune réunion trouvée pour l'instant. Vous pouvez écrire son adresse.
+अभी कोई मीटिंग नहीं मिली। आप उसका पता लिख सकते हैं।
+Joining…
+Entrando…
+Connexion…
+जुड़ रहे हैं…
+An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.
+Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N.
+Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N.
+पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
+This is not the computer you know
+Este no es el equipo que conoces
+Ce n'est pas l'ordinateur que vous connaissez
+यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
+Another computer uses the name of a meeting that you joined before.
+Otro equipo usa el nombre de una reunión a la que ya te uniste.
+Un autre ordinateur utilise le nom d'une réunion déjà rejointe.
+दूसरा कंप्यूटर उस मीटिंग का नाम ले रहा है जिसमें आप पहले जुड़े थे।
+Ask the teacher before you go on.
+Pregunta al profesor antes de seguir.
+Demandez au professeur avant de continuer.
+आगे बढ़ने से पहले शिक्षक से पूछें।
+Join anyway
+Unirse igualmente
+Rejoindre quand même
+फिर भी जुड़ें
+Do not join
+No unirse
+Ne pas rejoindre
+न जुड़ें
+Type an address or code
+Escribir dirección o código
+Saisir une adresse ou un code
+पता या कोड लिखें
+PIN, if the meeting has one
+PIN, si la reunión tiene uno
+PIN, si la réunion en a un
+PIN, यदि मीटिंग में हो
+Host a meeting
+Crear una reunión
+Créer une réunion
+मीटिंग होस्ट करें
+Title
+Título
+Titre
+शीर्षक
+What is it about?
+¿De qué trata?
+De quoi s'agit-il ?
+यह किस बारे में है?
+Ask for a PIN
+Pedir un PIN
+Demander un PIN
+PIN माँगें
+{name}'s meeting
+Reunión de {name}
+Réunion de {name}
+{name} की मीटिंग
+Starting the meeting…
+Iniciando la reunión…
+Démarrage de la réunion…
+मीटिंग शुरू हो रही है…
+Start the meeting
+Iniciar la reunión
+Démarrer la réunion
+मीटिंग शुरू करें
+Check this computer and network
+Revisar este equipo y la red
+Vérifier cet ordinateur et le réseau
+इस कंप्यूटर और नेटवर्क की जाँच
+Looking at this computer and the network…
+Revisando este equipo y la red…
+Examen de cet ordinateur et du réseau…
+कंप्यूटर और नेटवर्क की जाँच हो रही है…
+Done
+Listo
+Terminé
+हो गया
+The check did not work.
+La revisión no funcionó.
+La vérification n'a pas fonctionné.
+जाँच नहीं हो सकी।
+Invite others
+Invitar a otros
+Inviter d'autres personnes
+दूसरों को आमंत्रित करें
+Whoever starts ConnectSphere on this network finds the meeting. Else they type:
+Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe:
+Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir :
+इस नेटवर्क पर ConnectSphere खोलने वाला मीटिंग पा लेता है। नहीं तो यह लिखें:
+Address
+Dirección
+Adresse
+पता
+or the code
+o el código
+ou le code
+या कोड
+Copy the invitation
+Copiar la invitación
+Copier l'invitation
+आमंत्रण कॉपी करें
+Everybody in this meeting sees the same eight pictures here. Other pictures: another host.
+Todos en esta reunión ven aquí las mismas ocho imágenes. Otras imágenes: otro anfitrión.
+Chacun ici voit les mêmes huit images. D'autres images : un autre animateur.
+इस मीटिंग में सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
+The camera is off
+La cámara está apagada
+La caméra est coupée
+कैमरा बंद है
+Audio
+Audio
+Audio
+ऑडियो
+Video
+Vídeo
+Vidéo
+वीडियो
+Appearance
+Aspecto
+Apparence
+रूप
+Shortcuts
+Atajos
+Raccourcis
+शॉर्टकट
+Speaker volume
+Volumen del altavoz
+Volume du haut-parleur
+स्पीकर की आवाज़
+Hold Space to talk
+Mantener Espacio para hablar
+Maintenir Espace pour parler
+बोलने के लिए Space दबाए रखें
+Talk while you hold it
+Hablar mientras la mantienes
+Parler tant qu'elle est tenue
+दबाए रखने तक बोलें
+Pin the picture under the mouse
+Fijar la imagen bajo el ratón
+Épingler l'image sous la souris
+माउस के नीचे का चित्र पिन करें
+Grid, Speaker, Focus
+Cuadrícula, Orador, Foco
+Grille, Orateur, Focus
+ग्रिड, वक्ता, फ़ोकस
+This list
+Esta lista
+Cette liste
+यह सूची
+Leave, after asking
+Salir, tras preguntar
+Quitter, après confirmation
+पूछकर बाहर जाएँ
+Colours
+Colores
+Couleurs
+रंग
+Dark
+Oscuro
+Sombre
+गहरा
+Light
+Claro
+Clair
+हल्का
+High contrast
+Alto contraste
+Contraste élevé
+अधिक कंट्रास्ट
+Size of everything
+Tamaño de todo
+Taille de l'affichage
+हर चीज़ का आकार
+Language
+Idioma
+Langue
+भाषा
+{name} wrote to you in private
+{name} te escribió en privado
+{name} vous a écrit en privé
+{name} ने आपको निजी संदेश भेजा
+Answer
+Responder
+Répondre
+उत्तर दें
+{name} joined
+{name} entró
+{name} est arrivé
+{name} जुड़े
+{name} left
+{name} salió
+{name} est parti
+{name} चले गए
+{name} raised a hand
+{name} levantó la mano
+{name} lève la main
+{name} ने हाथ उठाया
+{name} offers {file} ({size})
+{name} ofrece {file} ({size})
+{name} propose {file} ({size})
+{name} ने {file} ({size}) भेजी है
+Look
+Ver
+Voir
+देखें
+Saved: {name}
+Guardado: {name}
+Enregistré : {name}
+सहेजा गया: {name}
+Show
+Mostrar
+Montrer
+दिखाएँ
+The file did not arrive
+El archivo no llegó
+Le fichier n'est pas arrivé
+फ़ाइल नहीं पहुँची
+{name} shares the screen
+{name} comparte la pantalla
+{name} partage l'écran
+{name} स्क्रीन साझा कर रहे हैं
+A device does not work
+Un dispositivo no funciona
+Un appareil ne fonctionne pas
+एक उपकरण काम नहीं कर रहा
+You may share your screen again
+Puedes volver a compartir tu pantalla
+Vous pouvez de nouveau partager votre écran
+आप फिर से स्क्रीन साझा कर सकते हैं
+{name} muted you
+{name} te silenció
+{name} a coupé votre micro
+{name} ने आपको म्यूट किया
+Connected again
+Conectado de nuevo
+De nouveau connecté
+फिर से जुड़ गए
+The meeting has ended.
+La reunión ha terminado.
+La réunion est terminée.
+मीटिंग समाप्त हो गई।
+You are muted
+Estás silenciado
+Votre micro est coupé
+आप म्यूट हैं
+The connection was lost. Reconnecting…
+Se perdió la conexión. Reconectando…
+La connexion est perdue. Reconnexion…
+कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
+Everyone sees your screen
+Todos ven tu pantalla
+Tout le monde voit votre écran
+सबको आपकी स्क्रीन दिख रही है
+Stop sharing
+Dejar de compartir
+Arrêter le partage
+साझा करना रोकें
+Hosted by {name}, new to this computer
+Anfitrión {name}, nuevo para este equipo
+Animée par {name}, nouveau pour cet ordinateur
+होस्ट {name}, इस कंप्यूटर के लिए नए
+Page {page} of {pages}
+Página {page} de {pages}
+Page {page} sur {pages}
+पृष्ठ {page} / {pages}
+Take over the screen?
+¿Tomar la pantalla?
+Prendre l'écran ?
+स्क्रीन अपने हाथ में लें?
+Somebody else is sharing now.
+Otra persona está compartiendo.
+Quelqu'un d'autre partage.
+अभी कोई और साझा कर रहा है।
+Take over
+Tomar
+Prendre
+लें
+Address: {address}
+Dirección: {address}
+Adresse : {address}
+पता: {address}
+Code: {code}
+Código: {code}
+Code : {code}
+कोड: {code}
+Copied: paste it where the others can read it
+Copiado: pégalo donde los demás puedan leerlo
+Copié : collez-le là où les autres peuvent le lire
+कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
+Save the chat
+Guardar el chat
+Enregistrer le chat
+चैट सहेजें
+The chat could not be saved: {reason}
+No se pudo guardar el chat: {reason}
+Le chat n'a pas pu être enregistré : {reason}
+चैट सहेजी नहीं जा सकी: {reason}
+Send a file
+Enviar un archivo
+Envoyer un fichier
+फ़ाइल भेजें
+Nothing was received yet
+Aún no se recibió nada
+Rien n'a encore été reçu
+अभी कुछ नहीं मिला
+Write in private
+Escribir en privado
+Écrire en privé
+निजी संदेश लिखें
+Allow to share the screen
+Permitir compartir la pantalla
+Autoriser le partage d'écran
+स्क्रीन साझा करने दें
+Remove from the meeting…
+Quitar de la reunión…
+Retirer de la réunion…
+मीटिंग से हटाएँ…
+Remove {name}?
+¿Quitar a {name}?
+Retirer {name} ?
+{name} को हटाएँ?
+They cannot come back into this meeting.
+No podrá volver a esta reunión.
+Cette personne ne pourra pas revenir.
+वे इस मीटिंग में वापस नहीं आ सकेंगे।
+Remove
+Quitar
+Retirer
+हटाएँ
+Mute all
+Silenciar a todos
+Couper tous les micros
+सबको म्यूट करें
+Stop the shared screen
+Parar la pantalla compartida
+Arrêter l'écran partagé
+साझा स्क्रीन रोकें
+End the meeting for all…
+Terminar la reunión para todos…
+Terminer la réunion pour tous…
+सबके लिए मीटिंग समाप्त करें…
+Stay
+Quedarse
+Rester
+रुकें
+End for all
+Terminar para todos
+Terminer pour tous
+सबके लिए समाप्त
+Leave the meeting?
+¿Salir de la reunión?
+Quitter la réunion ?
+मीटिंग छोड़ें?
+You are the host. Others can go on without you, or the meeting ends for everybody.
+Eres el anfitrión. Los demás pueden seguir sin ti, o la reunión termina para todos.
+Vous animez. Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.
+आप होस्ट हैं। दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
+You can come back at any time while it goes on.
+Puedes volver en cualquier momento mientras dure.
+Vous pouvez revenir à tout moment tant qu'elle dure.
+जब तक मीटिंग चले, आप कभी भी लौट सकते हैं।
+No meeting was found on this network.
+No se encontró ninguna reunión en esta red.
+Aucune réunion trouvée sur ce réseau.
+इस नेटवर्क पर कोई मीटिंग नहीं मिली।
+No meeting was found.
+No se encontró ninguna reunión.
+Aucune réunion trouvée.
+कोई मीटिंग नहीं मिली।
+Ask the host to start the meeting, or host one.
+Pide al anfitrión que inicie la reunión, o crea una.
+Demandez à l'animateur de démarrer la réunion, ou créez-en une.
+होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
+Start ConnectSphere and join it.
+Abre ConnectSphere y únete.
+Lancez ConnectSphere et rejoignez-la.
+ConnectSphere खोलें और जुड़ें।
+This computer is in no network.
+Este equipo no está en ninguna red.
+Cet ordinateur n'est sur aucun réseau.
+यह कंप्यूटर किसी नेटवर्क में नहीं है।
+Switch the VPN off and look again.
+Apaga la VPN y vuelve a mirar.
+Coupez le VPN et réessayez.
+VPN बंद करके फिर देखें।
+A meeting runs on this computer.
+Hay una reunión en este equipo.
+Une réunion tourne sur cet ordinateur.
+इस कंप्यूटर पर एक मीटिंग चल रही है।
+The ports for hosting are free.
+Los puertos para crear reuniones están libres.
+Les ports pour animer sont libres.
+होस्ट करने के पोर्ट खाली हैं।
+The {topic} works.
+Funciona: {topic}.
+Fonctionne : {topic}.
+{topic} काम कर रहा है।
+The host did not let you in.
+El anfitrión no te dejó entrar.
+L'animateur ne vous a pas laissé entrer.
+होस्ट ने आपको अंदर नहीं आने दिया।
+Too many wrong PINs were tried; try again in a minute.
+Demasiados PIN erróneos; inténtalo en un minuto.
+Trop de PIN erronés ; réessayez dans une minute.
+बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
+The PIN was not proved in time.
+El PIN no se comprobó a tiempo.
+Le PIN n'a pas été prouvé à temps.
+PIN समय पर सिद्ध नहीं हुआ।
+That is not the PIN of this meeting.
+Ese no es el PIN de esta reunión.
+Ce n'est pas le PIN de cette réunion.
+यह इस मीटिंग का PIN नहीं है।
+The host removed you from this meeting.
+El anfitrión te quitó de esta reunión.
+L'animateur vous a retiré de cette réunion.
+होस्ट ने आपको इस मीटिंग से हटा दिया।
+The meeting is full.
+La reunión está llena.
+La réunion est complète.
+मीटिंग भर चुकी है।
+The host does not answer.
+El anfitrión no responde.
+L'animateur ne répond pas.
+होस्ट उत्तर नहीं दे रहा।
+The host ended the meeting.
+El anfitrión terminó la reunión.
+L'animateur a terminé la réunion.
+होस्ट ने मीटिंग समाप्त की।
+The meeting's server did not start.
+El servidor de la reunión no arrancó.
+Le serveur de la réunion n'a pas démarré.
+मीटिंग का सर्वर शुरू नहीं हुआ।
+Another computer answers in the host's place.
+Otro equipo responde en lugar del anfitrión.
+Un autre ordinateur répond à la place de l'animateur.
+होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
+Only the host may do that.
+Solo el anfitrión puede hacerlo.
+Seul l'animateur peut le faire.
+यह केवल होस्ट कर सकता है।
+The host has to allow you to share again.
+El anfitrión tiene que permitirte compartir otra vez.
+L'animateur doit vous autoriser à partager de nouveau.
+फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
+{name} is sharing already.
+{name} ya está compartiendo.
+{name} partage déjà.
+{name} पहले से साझा कर रहे हैं।
+Nobody called {name} is in the meeting.
+Nadie llamado {name} está en la reunión.
+Personne nommé {name} n'est dans la réunion.
+मीटिंग में {name} नाम का कोई नहीं है।
+That person is not here.
+Esa persona no está aquí.
+Cette personne n'est pas là.
+वह व्यक्ति यहाँ नहीं है।
+That person cannot be removed.
+No se puede quitar a esa persona.
+Cette personne ne peut pas être retirée.
+उस व्यक्ति को हटाया नहीं जा सकता।
+The address {host} cannot be found.
+No se encuentra la dirección {host}.
+L'adresse {host} est introuvable.
+पता {host} नहीं मिला।
+The TCP port {port} cannot be used: {reason}.
+El puerto TCP {port} no se puede usar: {reason}.
+Le port TCP {port} est inutilisable : {reason}.
+TCP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
+The host's port {port} for files does not answer.
+El puerto {port} del anfitrión para archivos no responde.
+Le port {port} de l'animateur pour les fichiers ne répond pas.
+फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
+Camera {index} is not there, or another program is using it.
+La cámara {index} no está, o la usa otro programa.
+La caméra {index} est absente ou déjà utilisée.
+कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
+The {what} “{label}” cannot be opened; another program may use it.
+No se puede abrir “{label}” ({what}); quizá la usa otro programa.
+Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être.
+“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
+No camera is chosen.
+No hay ninguna cámara elegida.
+Aucune caméra n'est choisie.
+कोई कैमरा नहीं चुना गया।
+No microphone is chosen.
+No hay ningún micrófono elegido.
+Aucun micro n'est choisi.
+कोई माइक नहीं चुना गया।
+This computer has no {what}.
+Este equipo no tiene: {what}.
+Cet ordinateur n'a pas de {what}.
+इस कंप्यूटर में {what} नहीं है।
+The camera gave no picture in time.
+La cámara no dio ninguna imagen a tiempo.
+La caméra n'a donné aucune image à temps.
+कैमरे ने समय पर चित्र नहीं दिया।
+The camera was closed.
+La cámara se cerró.
+La caméra a été fermée.
+कैमरा बंद कर दिया गया।
+The sound system of this computer does not answer.
+El sistema de sonido de este equipo no responde.
+Le système audio de cet ordinateur ne répond pas.
+इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
+There is no screen here that can be shared.
+Aquí no hay pantalla que se pueda compartir.
+Il n'y a pas d'écran à partager ici.
+यहाँ साझा करने योग्य स्क्रीन नहीं है।
+The shared window was closed.
+La ventana compartida se cerró.
+La fenêtre partagée a été fermée.
+साझा विंडो बंद हो गई।
+The screen cannot be seen any more.
+La pantalla ya no se puede ver.
+L'écran n'est plus visible.
+स्क्रीन अब दिखाई नहीं देती।
+Wayland hides the screen from programs; sign in with Xorg to share it.
+Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.
+Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.
+Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
+The file did not arrive as it was offered.
+El archivo no llegó como se ofreció.
+Le fichier n'est pas arrivé tel qu'il était proposé.
+फ़ाइल वैसी नहीं पहुँची जैसी दी गई थी।
+There is no such file.
+No existe ese archivo.
+Ce fichier n'existe pas.
+ऐसी कोई फ़ाइल नहीं है।
+That file is not on offer.
+Ese archivo no se ofrece.
+Ce fichier n'est pas proposé.
+वह फ़ाइल उपलब्ध नहीं है।
+That file is on its way already.
+Ese archivo ya está en camino.
+Ce fichier est déjà en route.
+वह फ़ाइल पहले से आ रही है।
+{name} is larger than the host allows.
+{name} es mayor de lo que permite el anfitrión.
+{name} dépasse la taille permise.
+{name} होस्ट की अनुमति से बड़ी है।
+{path} cannot be read
+No se puede leer {path}
+{path} est illisible
+{path} पढ़ी नहीं जा सकती
+{path} is no file.
+{path} no es un archivo.
+{path} n'est pas un fichier.
+{path} फ़ाइल नहीं है।
+Files cannot be saved in {folder}
+No se pueden guardar archivos en {folder}
+Impossible d'enregistrer dans {folder}
+{folder} में फ़ाइलें सहेजी नहीं जा सकतीं
+This meeting needs a PIN: give it with --pin.
+Esta reunión necesita un PIN.
+Cette réunion demande un PIN.
+इस मीटिंग के लिए PIN चाहिए।
+That was not understood: {fault}.
+Eso no se entendió: {fault}.
+Cela n'a pas été compris : {fault}.
+यह समझ नहीं आया: {fault}।
+"""
+LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
+
+
 class Translator:
     """The user's language. The English sentence is its own key; what is missing stays English."""
 
-    def __init__(self, table: Mapping[str, Mapping[str, str]]) -> None:
-        self.table = table
+    def __init__(self, texts: str) -> None:
+        self._texts = texts
+        self._made: dict[str, dict[str, str]] = {}
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
         self.language = "en"
+
+    @property
+    def table(self) -> Mapping[str, Mapping[str, str]]:
+        """Sentence by English sentence and language."""
+        if not self._made:
+            lines, codes = self._texts.strip().splitlines(), [code for code, _ in LANGUAGES]
+            step = 1 + len(codes)
+            self._made = {
+                lines[at]: dict(zip(codes, lines[at + 1 : at + step], strict=True))
+                for at in range(0, len(lines), step)
+            }
+        return self._made
 
     def __call__(self, text: str, **values: object) -> str:
         """`text` in the user's language with `values` put in for its {names}."""
-        found = self.table.get(text, {}).get(self.language, text)
+        found = text if self.language == "en" else self.table.get(text, {}).get(self.language, text)
         return found.format(**values) if values else found
 
+    def said(self, text: str) -> str:
+        """A whole sentence that came from below the window, its values recognised."""
+        if self.language == "en" or text in self.table:
+            return self(text)
+        if not self._patterns:
+            self._patterns = [
+                (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(key))), key)
+                for key in self.table
+                if key.endswith(".") and "{" in key
+            ]
+        for pattern, key in self._patterns:
+            if found := pattern.fullmatch(text):
+                return self(key, **found.groupdict())
+        return text
 
-TEXTS: Final[dict[str, dict[str, str]]] = {}
+
 tr: Final = Translator(TEXTS)
+
+
+def system_language() -> str:
+    """The language of this system, if it is one of ours; else English."""
+    if sys.platform == "win32":
+        name = locale.windows_locale.get(ctypes.windll.kernel32.GetUserDefaultUILanguage(), "")
+    else:
+        kinds = ("LC_ALL", "LC_MESSAGES", "LANG")
+        name = next((value for kind in kinds if (value := os.environ.get(kind))), "")
+    return name[:2] if offered(name[:2]) else "en"
+
+
+def offered(language: str) -> bool:
+    """Whether a language is ours and the toolkit here can shape its script."""
+    ours = language in [code for code, _ in LANGUAGES]
+    return ours and (language != "hi" or sys.platform in ("win32", "darwin"))
+
 
 # Strokes on a 24 x 24 field: L line points, R rounded box x0 y0 x1 y1 radius, A arc box from to (degrees,
 # clockwise from 3 o'clock), C circle x y r, D filled circle x y r, P filled polygon.
@@ -16460,10 +17496,12 @@ class ChatPanel:
             while notes and notes[0][0] < line.n:
                 rows.append(NoteRow(notes.popleft()[1]))
                 before = None
-            today = time.strftime("%d %B", time.localtime(line.at))
+            today = time.strftime("%Y-%m-%d", time.localtime(line.at))
             if today != day:
                 rows.append(
-                    NoteRow(tr("Today") + " " + clock(line.at) if today == time.strftime("%d %B") else today)
+                    NoteRow(
+                        tr("Today") + " " + clock(line.at) if today == time.strftime("%Y-%m-%d") else today
+                    )
                 )
                 day, before = today, None
             joined = (
@@ -16691,7 +17729,7 @@ class FileRow:
         words = {
             "uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"),
             "declined": tr("declined"),
-            "failed": one.reason or tr("failed"), "gone": tr("no longer offered"),
+            "failed": tr.said(one.reason) or tr("failed"), "gone": tr("no longer offered"),
             "offered": tr("from you") if one.own else tr("from {name}", name=one.sender),
         }[one.state]  # fmt: skip
         if one.state in ("uploading", "downloading"):
@@ -17028,7 +18066,10 @@ class StartView:
     def _devices(self, found: Any, fault: Exception | None) -> None:
         for what, row in (("mic", self.mic), ("speaker", self.speaker)):
             if fault is None and found.get(what):
-                row.choice.fill(found[what], self.backend.setting(what, found[what][0][0]))
+                row.choice.fill(
+                    [(spec, tr.said(words)) for spec, words in found[what]],
+                    self.backend.setting(what, found[what][0][0]),
+                )
 
     def _build_right(self) -> None:
         look, px, p, right = self.look, self.look.px, self.look.palette, self.right
@@ -17187,7 +18228,7 @@ class StartView:
         if code == "host_changed":
             ConfirmDialog(
                 self.look, tr("This is not the computer you know"),
-                tr(reason)
+                tr.said(reason)
                 + "\n\n"
                 + tr("Another computer uses the name of a meeting that you joined before.")
                 + " "
@@ -17196,7 +18237,7 @@ class StartView:
                 (tr("Do not join"), "primary", lambda: None),
             )  # fmt: skip
             return
-        self.trouble.configure(text=tr(reason))
+        self.trouble.configure(text=tr.said(reason))
         if code in ("wrong_pin", "pin_required"):
             self.pin.set("")
             self.pin.canvas.focus_set()
@@ -17298,8 +18339,8 @@ class DoctorDialog(Dialog):
         if fault is not None:
             self.verdict.configure(text=tr("The check did not work."))
             return
-        self.verdict.configure(text=tr(found.verdict))
-        self.step.configure(text=tr(found.next_step))
+        self.verdict.configure(text=tr.said(found.verdict))
+        self.step.configure(text=tr.said(found.next_step))
         self.list.show([FindingRow(one) for one in found.findings])
 
 
@@ -17310,7 +18351,7 @@ class FindingRow:
     found: Finding
 
     def _lines(self, view: ListView, width: int) -> list[str]:
-        return wrapped(tr(self.found.words), view.look.font(13), width - view.look.px(40), " ")
+        return wrapped(tr.said(self.found.words), view.look.font(13), width - view.look.px(40), " ")
 
     def height(self, view: ListView, width: int) -> int:
         """Real pixels."""
@@ -17341,10 +18382,11 @@ class InvitationDialog(Dialog):
         facts = [(tr("Address"), place[0]), (tr("or the code"), place[1])]
         facts += [("PIN", spaced_pin(shot.pin))] if shot.pin else []
         sheet = Painted(look, self.body, self.width - px(50), px(58))
-        part = (self.width - px(50)) // len(facts)
-        for at, (label, value) in enumerate(facts):
-            sheet.text(at * part, px(10), label, 12, colour=p.third, room=part - px(10))
-            sheet.text(at * part, px(38), value, 18, bold=True, room=part - px(10))
+        x = 0
+        for label, value in facts:
+            sheet.text(x, px(10), label, 12, colour=p.third)
+            sheet.text(x, px(38), value, 18, bold=True)
+            x += px(36) + max(look.font(12).measure(label), look.font(18, bold=True).measure(value))
         sheet.canvas.pack(anchor="w", padx=px(24))
         if shot.fingerprint:
             self._pictures(fingerprint_pictures(shot.fingerprint))
@@ -17359,12 +18401,11 @@ class InvitationDialog(Dialog):
             anchor="w", padx=px(24), pady=(px(14), px(8))
         )
         wide = (self.width - px(50)) // len(numbers)
-        sheet = Painted(look, self.body, wide * len(numbers), px(66))
-        shapes = emoji_shapes()
+        sheet = Painted(look, self.body, wide * len(numbers), px(48))
+        pictures = tuple(emoji_shapes())
         for at, number in enumerate(numbers):
-            char = tuple(shapes)[number]
-            sheet.image(wide * at + wide // 2, px(24), look.emoji(char, 36), "center")
-            sheet.text(wide * at + wide // 2, px(56), shapes[char][0], 10, anchor="center", room=wide)
+            char = pictures[number]
+            sheet.image(wide * at + wide // 2, px(24), look.emoji(char, 40), "center")
         sheet.canvas.pack(anchor="w", padx=px(24))
 
 
@@ -17407,15 +18448,6 @@ class PreviewTile:
         """End its painter."""
         self.painter.close()
         self.photo = None
-
-
-LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
-
-
-def offered(language: str) -> bool:
-    """Whether a language is complete, and the toolkit here can shape its script."""
-    complete = bool(TEXTS) and all(language in entry for entry in TEXTS.values())
-    return complete and (language != "hi" or sys.platform in ("win32", "darwin"))
 
 
 class SettingsDialog(Dialog):
@@ -17495,7 +18527,8 @@ class SettingsDialog(Dialog):
         label.pack(anchor="w", pady=(self.look.px(10), self.look.px(6)))
 
     def _device(self, what: str, parent: tk.Misc) -> Choice:
-        options = self.found.get(what) or [("default", tr("Default device"))]
+        found = self.found.get(what) or [("default", "Default device")]
+        options = [(spec, tr.said(words)) for spec, words in found]
         value = self.backend.setting(what, options[0][0])
         return Choice(
             self.look, parent, options, value, partial(self.backend.set_setting, what), self.look.px(300)
@@ -17710,7 +18743,9 @@ class EventWords:
         )
 
     def _on_file_failed(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason") or "The file did not arrive")), "warning", stays=True)
+        self.view.toasts.add(
+            tr.said(str(event.get("reason") or tr("The file did not arrive"))), "warning", stays=True
+        )
 
     def _on_screen_start(self, event: Json) -> None:
         if event.get("id") != self.view.shot.me:
@@ -17719,7 +18754,7 @@ class EventWords:
     def _on_device(self, event: Json) -> None:
         if event.get("state") == "failed":
             self.view.toasts.add(
-                tr(str(event.get("reason") or "A device does not work")),
+                tr.said(str(event.get("reason") or tr("A device does not work"))),
                 "warning",
                 tr("Settings"),
                 self.view.settings,
@@ -17727,7 +18762,7 @@ class EventWords:
             )
 
     def _on_error(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
+        self.view.toasts.add(tr.said(str(event.get("reason", ""))), "warning", stays=True)
 
     def _on_asks(self, event: Json) -> None:
         view = self.view
@@ -18264,7 +19299,7 @@ class WindowLoop:
 
     def _style(self) -> None:
         backend, root = self.backend, self.root
-        tr.language = backend.setting("language", "en")
+        tr.language = backend.setting("language", system_language())
         palette = PALETTES.get(backend.setting("palette", "dark"), DARK)
         system = 1.0 if sys.platform.startswith("linux") else max(1.0, root.winfo_fpixels("1i") / 96)
         self.look = Look(root, palette, system * float(backend.setting("scale", "100")) / 100)
@@ -18300,7 +19335,7 @@ class WindowLoop:
             self.start.frame.destroy()
         self.start = StartView(self.look, self.root, self.backend, self.enter)
         self.start.frame.pack(fill="both", expand=True)
-        self.start.trouble.configure(text=tr(trouble))
+        self.start.trouble.configure(text=tr.said(trouble))
 
     def enter(self, controller: CallController, mic: bool = False, camera: bool = False) -> None:
         """Show the meeting of `controller`, with the devices on that were on in the preview."""
