@@ -16014,7 +16014,7 @@ class TilePainter:
 
 # ======================================================================================
 # [13] WINDOW - the window, which only arranges and reads snapshots
-# Uses: BASICS, CALL, DISCOVERY, WIDGETS
+# Uses: BASICS, MEDIA, CALL, TRUST, DISCOVERY, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
@@ -16249,70 +16249,58 @@ class VideoTile:
         self._photo = None
 
 
-class Stage(Painted):
-    """The canvas of tiles: layouts, pages, pinning, and what lies over them."""
+class Plan:
+    """Who stands where on a stage: layout, page, pin and speaker, and the boxes that follow from them."""
 
-    def __init__(self, look: Look, parent: tk.Misc, act: Callable[[Json], None]) -> None:
-        super().__init__(look, parent, look.px(400), look.px(300), look.palette.window, focus=True)
-        self.act = act
+    HOLD: ClassVar = 1.5  # seconds that a speaker keeps the large place
+
+    def __init__(self, px: Metrics) -> None:
+        self.px = px
         self.layout, self.page, self.pages = "grid", 0, 1
         self.pinned: int | str | None = None
-        self.tiles: dict[int | str, VideoTile] = {}
-        self.painter = TilePainter()
-        self.under: int | str | None = None
-        self.veiled = False
-        self.view = (0.0, 0.5, 0.5)
-        self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
-        self.pages_changed: Callable[[], None] = lambda: None
+        self.size = (0, 0)
+        self.shot = Snapshot()
         self._speaker = 0
         self._speaker_since = 0.0
-        self._shown: Snapshot = Snapshot()
-        self._last: int | str | None = None
-        self._hover_photos: list[ImageTk.PhotoImage] = []
-        self._watched: Json = {}
-        self._bind()
 
-    def _bind(self) -> None:
-        canvas = self.canvas
-        canvas.bind("<Configure>", lambda _: self.arrange())
-        canvas.bind("<Leave>", lambda _: self.hover(None))
-        canvas.bind("<Motion>", self._moved)
-        canvas.bind("<Double-Button-1>", self._twice)
-        canvas.bind("<Button-3>", lambda event: self.tile_menu(self._tile_at(event), event))
-        canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
-        canvas.bind("<Button-4>", lambda _: self._wheel(1))
-        canvas.bind("<Button-5>", lambda _: self._wheel(-1))
-        canvas.bind("<B1-Motion>", self._drag)
-        canvas.bind("<Button-1>", self._grab)
-        for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -1), ("<Down>", 1)):
-            canvas.bind(key, partial(self._walk, by))
-        canvas.bind("<Prior>", lambda _: self.turn(-1))
-        canvas.bind("<Next>", lambda _: self.turn(1))
-        canvas.bind("<FocusOut>", lambda _: self._choose(None))
-        canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
+    def hear(self, speaking: int, now: float) -> bool:
+        """Follow who speaks, not too fast; whether the large place may change by that."""
+        if speaking in (0, self._speaker, self.shot.me) or now - self._speaker_since <= self.HOLD:
+            return False
+        self._speaker, self._speaker_since = speaking, now
+        return self.layout != "grid"
 
-    # who is where
+    def set_layout(self, layout: str) -> None:
+        """Grid, speaker or focus, from the first page on."""
+        self.layout, self.page = layout, 0
+        if layout == "grid":
+            self.pinned = None
+
+    def pin(self, key: int | str | None) -> None:
+        """Give somebody the large place, or take it back."""
+        self.pinned = None if key == self.pinned else key
+        self.layout = "grid" if self.pinned is None else "focus"
 
     def people(self) -> list[Person]:
         """Everybody in the order of the tiles: hosts, others by arrival, oneself last."""
-        me = self._shown.me
-        return sorted(self._shown.people, key=lambda one: (one.id == me, one.role != "host", one.id))
+        me = self.shot.me
+        return sorted(self.shot.people, key=lambda one: (one.id == me, one.role != "host", one.id))
 
     def per_page(self) -> int:
         """How many tiles the grid holds at once; small windows hold fewer."""
         width, height = (
-            self.canvas.winfo_width() / self.look.px.scale,
-            self.canvas.winfo_height() / self.look.px.scale,
+            self.size[0] / self.px.scale,
+            self.size[1] / self.px.scale,
         )
         return max(1, min(5, int(width // 230))) * max(1, min(3, int(height // 150)))
 
     def _strip_room(self) -> int:
-        return max(1, min(8, self.canvas.winfo_width() // self.look.px(172)))
+        return max(1, min(8, self.size[0] // self.px(172)))
 
-    def _arranged(self) -> list[tuple[int | str, Box]]:
+    def boxes(self) -> list[tuple[int | str, Box]]:
         """Key and box of every tile in sight."""
-        px, gap = self.look.px, self.look.px(12)
-        width, height = self.canvas.winfo_width() - 2 * px(16), self.canvas.winfo_height() - 2 * px(16)
+        px, gap = self.px, self.px(12)
+        width, height = self.size[0] - 2 * px(16), self.size[1] - 2 * px(16)
         order: list[int | str] = [one.id for one in self.people()]
         main = self._main(order)
         if main is not None and main in order:
@@ -16330,18 +16318,18 @@ class Stage(Painted):
 
     def _main(self, order: Sequence[int | str]) -> int | str | None:
         """Who has the large place, or None in a plain grid."""
-        if self.pinned in order or (self.pinned == "screen" and self._shown.presenter):
+        if self.pinned in order or (self.pinned == "screen" and self.shot.presenter):
             return self.pinned
-        if self._shown.presenter:
+        if self.shot.presenter:
             return "screen"
         if self.layout == "grid":
             return None
-        others = [key for key in order if key != self._shown.me]
+        others = [key for key in order if key != self.shot.me]
         return self._speaker if self._speaker in others else next(iter(others), next(iter(order), None))
 
     def _paged(self, order: list[int | str], room: int) -> list[int | str]:
         """The part of `order` on this page; oneself is on the first."""
-        me = self._shown.me
+        me = self.shot.me
         if me in order and len(order) > room > 1:
             order.remove(me)
             order.insert(room - 1, me)
@@ -16349,11 +16337,174 @@ class Stage(Painted):
         self.page = min(self.page, self.pages - 1)
         return order[self.page * room : (self.page + 1) * room]
 
+
+class ScreenZoom:
+    """Which part of the shared screen is seen: fitting, 1:1, or any zoom around a point."""
+
+    def __init__(self) -> None:
+        self.view = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle
+        self._from = (0, 0, 0.0, 0.5, 0.5)
+
+    def reset(self) -> None:
+        """Fit it again."""
+        self.view = (0.0, 0.5, 0.5)
+
+    def by(self, factor: float) -> None:
+        """Zoom by a factor; 0 switches between fitting and 1:1."""
+        zoom, x, y = self.view
+        self.view = (float(not zoom) if factor == 0 else max(0.1, min(8.0, (zoom or 0.6) * factor)), x, y)
+
+    def grab(self, x: int, y: int) -> None:
+        """A drag begins there."""
+        self._from = (x, y, *self.view)
+
+    def drag(self, x: int, y: int, width: int, height: int) -> None:
+        """The mouse is there now, on a tile of that size."""
+        if self.view[0]:
+            x0, y0, zoom, cx, cy = self._from
+            cx, cy = cx - (x - x0) / width / zoom, cy - (y - y0) / height / zoom
+            self.view = (zoom, max(0.0, min(1.0, cx)), max(0.0, min(1.0, cy)))
+
+
+class HoverButtons:
+    """The small buttons and facts over the tile under the mouse."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.under: int | str | None = None
+        self._photos: list[ImageTk.PhotoImage] = []
+
+    def show(self, tile: VideoTile | None) -> None:
+        """Show the small buttons of the tile under the mouse."""
+        self.stage.canvas.delete("hover")
+        self.stage.cool("hover")
+        self._photos.clear()
+        self.under = tile.key if tile else None
+        if tile is None or tile.box[2] < self.stage.look.px(110):
+            return
+        look, px, (x, y, wide, _) = self.stage.look, self.stage.look.px, tile.box
+        right = x + wide - px(10) - (px(42) if self._poor(tile.key) else 0)
+        icons = [("pin", lambda: self.stage.pin(tile.key)), ("more", lambda: self.menu(tile.key, None))]
+        if tile.key == "screen":
+            icons = [
+                ("minus", lambda: self.stage.zoom.by(1 / 1.25)),
+                ("focus", lambda: self.stage.zoom.by(0)),
+                ("plus", lambda: self.stage.zoom.by(1.25)),
+                *icons[:1],
+            ]
+        left = right - px(36) * len(icons)
+        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"))
+        for at, (icon, command) in enumerate(icons):
+            shown = look.icon(
+                icon, 18, "#7FAAFF" if icon == "pin" and self.stage.plan.pinned == tile.key else "#FFFFFF"
+            )
+            self._over(left + px(36) * at + px(9), y + px(17), shown)
+            self.stage.spot(f"hover:{icon}", (left + px(36) * at, y + px(10), px(36), px(32)), command)
+        self._facts(tile)
+
+    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
+        self._photos.append(photo)
+        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
+
+    def _poor(self, key: int | str) -> bool:
+        one = next((one for one in self.stage.plan.shot.people if one.id == key), None)
+        return one is not None and self.stage.looks(one).poor
+
+    def _facts(self, tile: VideoTile) -> None:
+        """Size, rate, loss and delay in words while the mouse rests on a tile."""
+        quality = self.stage.plan.shot.quality.get(tile.key) if isinstance(tile.key, int) else None
+        if quality is None or not quality.fps or tile.box[2] < self.stage.look.px(220):
+            return
+        words = tr(
+            "{width}×{height} · {fps} pictures a second",
+            width=quality.width,
+            height=quality.height,
+            fps=round(quality.fps),
+        )
+        if quality.lost_frames:
+            words += " · " + tr("{count} lost", count=quality.lost_frames)
+        if quality.latency_ms is not None:
+            words += f" · {quality.latency_ms:.0f} ms"
+        x, y = tile.box[0] + self.stage.look.px(10), tile.box[1] + self.stage.look.px(10)
+        font = self.stage.look.font(11)
+        if font.measure(words) + self.stage.look.px(170) < tile.box[2]:
+            self._over(
+                x,
+                y,
+                self.stage.look.box(
+                    font.measure(words) + self.stage.look.px(16), self.stage.look.px(24), 7, "#14181F"
+                ),
+            )
+            self.stage.canvas.create_text(
+                x + self.stage.look.px(8),
+                y + self.stage.look.px(12),
+                text=words,
+                font=font,
+                fill="#FFFFFF",
+                anchor="w",
+                tags=("hover",),
+            )
+
+    def menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
+        """What can be done with this person."""
+        if not isinstance(key, int):
+            return
+        x, y = (
+            (event.x_root, event.y_root)
+            if event
+            else (self.stage.canvas.winfo_pointerx(), self.stage.canvas.winfo_pointery())
+        )
+        pin = (tr("Unpin") if self.stage.plan.pinned == key else tr("Pin"), partial(self.stage.pin, key))
+        self.stage.look.menu(self.stage.canvas, [pin, *self.stage.menu_for(key)]).tk_popup(x, y)
+
+    def close(self) -> None:
+        """Let the pictures go while Tk still knows them."""
+        self._photos.clear()
+
+
+class Stage(Painted):
+    """The canvas of tiles: layouts, pages, pinning, and what lies over them."""
+
+    def __init__(self, look: Look, parent: tk.Misc, act: Callable[[Json], None]) -> None:
+        super().__init__(look, parent, look.px(400), look.px(300), look.palette.window, focus=True)
+        self.act = act
+        self.plan, self.zoom, self.hover = Plan(look.px), ScreenZoom(), HoverButtons(self)
+        self.tiles: dict[int | str, VideoTile] = {}
+        self.painter = TilePainter()
+        self.veiled = False
+        self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
+        self.pages_changed: Callable[[], None] = lambda: None
+        self._last: int | str | None = None
+        self._watched: Json = {}
+        self._bind()
+
+    def _bind(self) -> None:
+        canvas = self.canvas
+        canvas.bind("<Configure>", lambda _: self.arrange())
+        canvas.bind("<Leave>", lambda _: self.hover.show(None))
+        canvas.bind("<Motion>", self._moved)
+        canvas.bind("<Double-Button-1>", self._twice)
+        canvas.bind("<Button-3>", lambda event: self.hover.menu(self._tile_at(event), event))
+        canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
+        canvas.bind("<Button-4>", lambda _: self._wheel(1))
+        canvas.bind("<Button-5>", lambda _: self._wheel(-1))
+        canvas.bind("<B1-Motion>", self._drag)
+        canvas.bind("<Button-1>", lambda event: self.zoom.grab(event.x, event.y))
+        for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -1), ("<Down>", 1)):
+            canvas.bind(key, partial(self._walk, by))
+        canvas.bind("<Prior>", lambda _: self.turn(-1))
+        canvas.bind("<Next>", lambda _: self.turn(1))
+        canvas.bind("<FocusOut>", lambda _: self._choose(None))
+        canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
+
+    # what is seen
+
     def arrange(self) -> None:
         """Put every tile where it belongs now and say whom we watch."""
         if self.canvas.winfo_width() < 40:
             return
-        arranged = self._arranged()
+        self.plan.size = (self.canvas.winfo_width(), self.canvas.winfo_height())
+        arranged = self.plan.boxes()
         keys = {key for key, _ in arranged}
         for key in [key for key in self.tiles if key not in keys]:
             self.tiles.pop(key).remove()
@@ -16362,14 +16513,16 @@ class Stage(Painted):
             if key not in self.tiles:
                 self.tiles[key] = VideoTile(self, key)
             self.tiles[key].place(box)
-        if self.under not in keys:
-            self.hover(None)
+        if self.hover.under not in keys:
+            self.hover.show(None)
         self.pages_changed()
         self._watch()
 
     def _watch(self) -> None:
         """Tell whose pictures are wanted: those in sight, at the size of their tile."""
-        cameras = {one.id: one.name for one in self._shown.people if one.camera and one.id != self._shown.me}
+        cameras = {
+            one.id: one.name for one in self.plan.shot.people if one.camera and one.id != self.plan.shot.me
+        }
         main = next(iter(self.tiles.values())).box[3] if self.tiles else 0
         wanted = {
             cameras[key]: {"layer": layer_for(tile.box[3]), "fps": 15 if tile.box[3] * 3 > main else 8}
@@ -16382,20 +16535,13 @@ class Stage(Painted):
 
     def show(self, shot: Snapshot) -> None:
         """Show the meeting as it is now."""
-        old, self._shown = self._shown, shot
-        now = time.monotonic()
-        if (
-            shot.speaking
-            and shot.speaking not in (self._speaker, shot.me)
-            and now - self._speaker_since > 1.5
-        ):
-            self._speaker, self._speaker_since = shot.speaking, now
-            if self.layout != "grid":
-                self.arrange()
-        if (old.people, old.presenter, old.me) != (shot.people, shot.presenter, shot.me):
-            if old.presenter != shot.presenter:
-                self.view = (0.0, 0.5, 0.5)
-                self.pinned = None if self.pinned == "screen" else self.pinned
+        plan, old = self.plan, self.plan.shot
+        plan.shot = shot
+        moved = plan.hear(shot.speaking, time.monotonic())
+        if old.presenter != shot.presenter:
+            self.zoom.reset()
+            plan.pinned = None if plan.pinned == "screen" else plan.pinned
+        if moved or (old.people, old.presenter, old.me) != (shot.people, shot.presenter, shot.me):
             self.arrange()
 
     def render(self, controller: CallController) -> bool:
@@ -16404,23 +16550,28 @@ class Stage(Painted):
         for key, image in done.items():
             if key in self.tiles:
                 self.tiles[key].paste(image)
-        shot = self._shown
+        shot = self.plan.shot
         by_id = {one.id: one for one in shot.people}
         for key, tile in self.tiles.items():
             source = "self" if key == shot.me else key
             serial, picture = controller.picture(source)
             if isinstance(key, int):
                 person = by_id[key]
-                tile.update(self._looks(person), serial, picture if person.camera else None, self.painter)
+                tile.update(self.looks(person), serial, picture if person.camera else None, self.painter)
             else:
                 tile.update(self._screen_looks(by_id), serial, picture, self.painter)
         return bool(done)
 
-    def _looks(self, one: Person) -> TileLook:
-        shot, quality = self._shown, self._shown.quality.get(one.id)
+    def looks(self, one: Person) -> TileLook:
+        """What stands on the tile of a person."""
+        shot, quality = self.plan.shot, self.plan.shot.quality.get(one.id)
         own = one.id == shot.me
         poor = quality is not None and one.camera and (0 < quality.fps < 6 or quality.lost_frames > 8)
-        note = tr("Reconnecting…") if shot.link == "reconnecting" and self._last_main() == one.id else ""
+        note = (
+            tr("Reconnecting…")
+            if shot.link == "reconnecting" and next(iter(self.tiles), None) == one.id
+            else ""
+        )
         return TileLook(
             name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
             speaking=one.id == shot.speaking and one.mic, hand=bool(one.hand),
@@ -16428,17 +16579,14 @@ class Stage(Painted):
             dim=shot.link == "reconnecting" or self.veiled, chosen=self._last == one.id, note=note,
         )  # fmt: skip
 
-    def _last_main(self) -> int | str | None:
-        return next(iter(self.tiles), None)
-
     def _screen_looks(self, people: Mapping[int, Person]) -> TileLook:
-        shot = self._shown
+        shot = self.plan.shot
         who = people.get(shot.presenter)
         own = shot.presenter == shot.me
         return TileLook(
             name=who.name if who else "",
             label=tr("Your screen") if own else tr("{name}'s screen", name=who.name if who else ""),
-            fit=True, dim=shot.link == "reconnecting" or self.veiled, view=self.view,
+            fit=True, dim=shot.link == "reconnecting" or self.veiled, view=self.zoom.view,
             chosen=self._last == "screen",
             border=self.look.palette.good if own else "",
         )  # fmt: skip
@@ -16447,130 +16595,32 @@ class Stage(Painted):
 
     def set_layout(self, layout: str) -> None:
         """Grid, speaker or focus."""
-        self.layout, self.page = layout, 0
-        if layout == "grid":
-            self.pinned = None
+        self.plan.set_layout(layout)
         self.arrange()
 
     def pin(self, key: int | str | None) -> None:
         """Give somebody the large place, or take it back."""
-        self.pinned = None if key == self.pinned else key
-        self.layout = "grid" if self.pinned is None else "focus"
-        self.hover(None)
+        self.plan.pin(key)
+        self.hover.show(None)
         self.arrange()
 
     def pin_under(self) -> None:
         """Pin the tile under the mouse, or the one chosen with the arrows."""
-        key = self.under if self.under is not None else self._last
-        if key is not None or self.pinned is not None:
-            self.pin(key if key is not None else self.pinned)
+        key = self.hover.under if self.hover.under is not None else self._last
+        if key is not None or self.plan.pinned is not None:
+            self.pin(key if key is not None else self.plan.pinned)
 
     def turn(self, by: int) -> None:
         """Turn pages."""
-        page = max(0, min(self.pages - 1, self.page + by))
-        if page != self.page:
-            self.page = page
+        page = max(0, min(self.plan.pages - 1, self.plan.page + by))
+        if page != self.plan.page:
+            self.plan.page = page
             self.arrange()
-
-    def hover(self, tile: VideoTile | None) -> None:
-        """Show the small buttons of the tile under the mouse."""
-        self.canvas.delete("hover")
-        self.cool("hover")
-        self._hover_photos.clear()
-        self.under = tile.key if tile else None
-        if tile is None or tile.box[2] < self.look.px(110):
-            return
-        look, px, (x, y, wide, _) = self.look, self.look.px, tile.box
-        right = x + wide - px(10) - (px(42) if self._poor(tile.key) else 0)
-        icons = [("pin", lambda: self.pin(tile.key)), ("more", lambda: self.tile_menu(tile.key, None))]
-        if tile.key == "screen":
-            icons = [
-                ("minus", lambda: self.zoom(1 / 1.25)),
-                ("focus", lambda: self.zoom(0)),
-                ("plus", lambda: self.zoom(1.25)),
-                *icons[:1],
-            ]
-        left = right - px(36) * len(icons)
-        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"))
-        for at, (icon, command) in enumerate(icons):
-            shown = look.icon(icon, 18, "#7FAAFF" if icon == "pin" and self.pinned == tile.key else "#FFFFFF")
-            self._over(left + px(36) * at + px(9), y + px(17), shown)
-            self.spot(f"hover:{icon}", (left + px(36) * at, y + px(10), px(36), px(32)), command)
-        self._facts(tile)
-
-    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
-        self._hover_photos.append(photo)
-        self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
-
-    def _poor(self, key: int | str) -> bool:
-        one = next((one for one in self._shown.people if one.id == key), None)
-        return one is not None and self._looks(one).poor
-
-    def _facts(self, tile: VideoTile) -> None:
-        """Size, rate, loss and delay in words while the mouse rests on a tile."""
-        quality = self._shown.quality.get(tile.key) if isinstance(tile.key, int) else None
-        if quality is None or not quality.fps or tile.box[2] < self.look.px(220):
-            return
-        words = tr(
-            "{width}×{height} · {fps} pictures a second",
-            width=quality.width,
-            height=quality.height,
-            fps=round(quality.fps),
-        )
-        if quality.lost_frames:
-            words += " · " + tr("{count} lost", count=quality.lost_frames)
-        if quality.latency_ms is not None:
-            words += f" · {quality.latency_ms:.0f} ms"
-        x, y = tile.box[0] + self.look.px(10), tile.box[1] + self.look.px(10)
-        font = self.look.font(11)
-        if font.measure(words) + self.look.px(170) < tile.box[2]:
-            self._over(
-                x,
-                y,
-                self.look.box(font.measure(words) + self.look.px(16), self.look.px(24), 7, "#14181F"),
-            )
-            self.canvas.create_text(
-                x + self.look.px(8),
-                y + self.look.px(12),
-                text=words,
-                font=font,
-                fill="#FFFFFF",
-                anchor="w",
-                tags=("hover",),
-            )
-
-    def tile_menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
-        """What can be done with this person."""
-        if not isinstance(key, int):
-            return
-        x, y = (
-            (event.x_root, event.y_root)
-            if event
-            else (self.canvas.winfo_pointerx(), self.canvas.winfo_pointery())
-        )
-        pin = (tr("Unpin") if self.pinned == key else tr("Pin"), partial(self.pin, key))
-        self.look.menu(self.canvas, [pin, *self.menu_for(key)]).tk_popup(x, y)
-
-    def zoom(self, by: float, x: float = -1, y: float = -1) -> None:
-        """Zoom the shared screen by a factor; 0 switches between fitting and 1:1."""
-        zoom, cx, cy = self.view
-        if by == 0:
-            self.view = (0.0 if zoom else 1.0, cx, cy)
-        else:
-            zoom = max(0.1, min(8.0, (zoom or 0.6) * by))
-            self.view = (zoom, x if x >= 0 else cx, y if y >= 0 else cy)
-
-    def _tile_at(self, event: tk.Event[tk.Canvas]) -> int | str | None:
-        for key, tile in self.tiles.items():
-            x, y, wide, tall = tile.box
-            if x <= event.x < x + wide and y <= event.y < y + tall:
-                return key
-        return None
 
     def _moved(self, event: tk.Event[tk.Canvas]) -> None:
         key = self._tile_at(event)
-        if key != self.under:
-            self.hover(None if key is None else self.tiles[key])
+        if key != self.hover.under:
+            self.hover.show(None if key is None else self.tiles[key])
 
     def _twice(self, event: tk.Event[tk.Canvas]) -> None:
         key = self._tile_at(event)
@@ -16578,20 +16628,21 @@ class Stage(Painted):
             self.pin(key)
 
     def _wheel(self, way: int) -> None:
-        if self.under == "screen":
-            self.zoom(1.25**way)
+        if self.hover.under == "screen":
+            self.zoom.by(1.25**way)
         else:
             self.turn(-way)
 
-    def _grab(self, event: tk.Event[tk.Canvas]) -> None:
-        self._from = (event.x, event.y, *self.view)
-
     def _drag(self, event: tk.Event[tk.Canvas]) -> None:
-        if self.under == "screen" and self.view[0]:
-            x, y, zoom, cx, cy = self._from
-            wide, tall = self.tiles["screen"].box[2:]
-            cx, cy = cx - (event.x - x) / wide / zoom, cy - (event.y - y) / tall / zoom
-            self.view = (zoom, max(0.0, min(1.0, cx)), max(0.0, min(1.0, cy)))
+        if self.hover.under == "screen":
+            self.zoom.drag(event.x, event.y, *self.tiles["screen"].box[2:])
+
+    def _tile_at(self, event: tk.Event[tk.Canvas]) -> int | str | None:
+        for key, tile in self.tiles.items():
+            x, y, wide, tall = tile.box
+            if x <= event.x < x + wide and y <= event.y < y + tall:
+                return key
+        return None
 
     def _choose(self, key: int | str | None) -> None:
         self._last = key
@@ -16612,7 +16663,7 @@ class Stage(Painted):
         for tile in self.tiles.values():
             tile.remove()
         self.tiles.clear()
-        self._hover_photos.clear()
+        self.hover.close()
 
 
 class ToastStack:
@@ -18704,7 +18755,7 @@ class EventWords:
                 tr("{name} wrote to you in private", name=name),
                 "chat",
                 tr("Answer"),
-                partial(self.view._write_to, name),
+                partial(self.view.people.write_to, name),
             )
 
     def _on_join(self, event: Json) -> None:
@@ -18739,7 +18790,7 @@ class EventWords:
             tr("Saved: {name}", name=Path(path).name),
             "check",
             tr("Show"),
-            partial(self.view.show_folder, path),
+            partial(self.view.actions.show_folder, path),
         )
 
     def _on_file_failed(self, event: Json) -> None:
@@ -18789,6 +18840,224 @@ class EventWords:
         self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
 
 
+class Actions:
+    """What everybody may do in a meeting, by button or key."""
+
+    def __init__(self, view: MainAppView) -> None:
+        self.view = view
+
+    def me(self) -> Person:
+        """Oneself as the roster says."""
+        return next(
+            (one for one in self.view.shot.people if one.id == self.view.shot.me),
+            Person(0, self.view.shot.name),
+        )
+
+    def toggle(self, what: str) -> None:
+        """Microphone or camera on or off."""
+        on = self.me().mic if what == "mic" else self.me().camera
+        self.view.act({"do": what, "on": not on})
+
+    def hand(self) -> None:
+        """Raise or lower one's hand."""
+        self.view.act({"do": "hand", "up": not self.me().hand})
+
+    def react(self) -> None:
+        """Offer the reactions."""
+        EmojiPicker(
+            self.view.look,
+            REACTIONS,
+            lambda char: self.view.act({"do": "react", "emoji": char}),
+            self.view.side.buttons["react"].canvas,
+            6,
+        )
+
+    def share(self) -> None:
+        """Start or stop sharing the screen; another's sharing is not interrupted."""
+        if self.view.shot.presenter and self.view.shot.presenter == self.view.shot.me:
+            self.view.act({"do": "share", "on": False})
+        elif self.view.shot.presenter and self.view.shot.role == "host":
+            self.view.ask(
+                ConfirmDialog(
+                    self.view.look,
+                    tr("Take over the screen?"),
+                    tr("Somebody else is sharing now."),
+                    (tr("Cancel"), "plain", lambda: None),
+                    (tr("Take over"), "primary", self._take_over),
+                )
+            )
+        elif self.view.shot.presenter:
+            self.view.toasts.add(tr("Somebody else is sharing now."), "share")
+        else:
+            self.view.act({"do": "share", "on": True, "source": "screen:0"})
+
+    def _take_over(self) -> None:
+        self.view.act({"do": "take_over"})
+        self.view.act({"do": "share", "on": True, "source": "screen:0"})
+
+    def full_screen(self) -> None:
+        """Fill the screen, or go back."""
+        root = self.view.look.root
+        root.attributes("-fullscreen", not root.attributes("-fullscreen"))
+
+    def invite(self) -> None:
+        """Show how others come in."""
+        self.view.ask(InvitationDialog(self.view.look, self.view.shot, self.view.place, self.copy_invitation))
+
+    def copy_invitation(self) -> None:
+        """Address, code and PIN, ready to be pasted."""
+        shot, (address, code) = self.view.shot, self.view.place
+        words = [shot.title, tr("Address: {address}", address=address), tr("Code: {code}", code=code)]
+        copy_text(self.view.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
+        self.view.toasts.add(tr("Copied: paste it where the others can read it"), "check")
+
+    def save_chat(self) -> None:
+        """Choose a file and write the messages to it."""
+        from tkinter import filedialog
+
+        name = f"{safe_file_name(self.view.shot.title)}.txt"
+        path = filedialog.asksaveasfilename(
+            parent=self.view.look.root, title=tr("Save the chat"), initialfile=name, defaultextension=".txt"
+        )
+        if path:
+            self._write_chat(Path(path))
+
+    def _write_chat(self, path: Path) -> None:
+        try:
+            path.write_text(
+                "\n".join([self.view.shot.title, "", *map(chat_words, self.view.shot.chat), ""]), "utf-8"
+            )
+        except OSError as error:
+            self.view.toasts.add(
+                tr("The chat could not be saved: {reason}", reason=error.strerror), "warning"
+            )
+        else:
+            self.view.toasts.add(tr("Saved: {name}", name=path.name), "check")
+
+    def upload(self) -> None:
+        """Choose a file and offer it."""
+        from tkinter import filedialog
+
+        path = filedialog.askopenfilename(parent=self.view.look.root, title=tr("Send a file"))
+        if path:
+            to = self.view.chat.composer.target.value
+            self.view.act(
+                {"do": "upload", "path": path, **({"to": to} if to and self.view.reading() else {})}
+            )
+            self.view.show_panel("files")
+
+    def show_folder(self, path: str) -> None:
+        """Open the folder of what was received."""
+        folder = (
+            Path(path).parent
+            if path
+            else Path(
+                self.view.backend.setting("downloads", "") or Path.home() / "Downloads" / "ConferenceFiles"
+            )
+        )
+        if folder.is_dir():
+            webbrowser.open(folder.as_uri())
+        else:
+            self.view.toasts.add(tr("Nothing was received yet"), "folder")
+
+
+class People:
+    """What can be done with the others, most of it by the host, and leaving them."""
+
+    def __init__(self, view: MainAppView) -> None:
+        self.view = view
+
+    def person_entries(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
+        """What can be done with a person, as menu entries."""
+        one = next((one for one in self.view.shot.people if one.id == key), None)
+        if one is None or key == self.view.shot.me:
+            return []
+        entries: list[tuple[str, Callable[[], object]] | None] = [
+            (tr("Write in private"), partial(self.write_to, one.name))
+        ]
+        if self.view.shot.role == "host":
+            entries += [
+                None,
+                (tr("Mute"), partial(self.view.act, {"do": "mute", "who": one.name})),
+                (
+                    tr("Allow to share the screen"),
+                    partial(self.view.act, {"do": "allow_share", "who": one.name}),
+                ),
+                (tr("Remove from the meeting…"), partial(self._ask_remove, one.name)),
+            ]
+        return entries
+
+    def person_menu(self, key: int) -> None:
+        """The menu of one attendee."""
+        root = self.view.look.root
+        entries = [(tr("Pin"), partial(self.view.stage.pin, key)), *self.person_entries(key)]
+        self.view.look.menu(root, entries).tk_popup(root.winfo_pointerx(), root.winfo_pointery())
+
+    def write_to(self, name: str) -> None:
+        self.view.show_panel("messages")
+        self.view.chat.to(name)
+
+    def _ask_remove(self, name: str) -> None:
+        self.view.ask(
+            ConfirmDialog(
+                self.view.look,
+                tr("Remove {name}?", name=plain(name)),
+                tr("They cannot come back into this meeting."),
+                (tr("Cancel"), "plain", lambda: None),
+                (tr("Remove"), "danger", partial(self.view.act, {"do": "remove", "who": name})),
+                first=tr("Cancel"),
+            )
+        )
+
+    def host_tools(self) -> None:
+        """The host's menu."""
+        others = self.view.shot.presenter not in (0, self.view.shot.me)
+        stop = (tr("Stop the shared screen"), partial(self.view.act, {"do": "take_over"}))
+        entries: list[tuple[str, Callable[[], object]] | None] = [
+            (tr("Mute all"), partial(self.view.act, {"do": "mute", "who": "all"})),
+            (tr("Invite others"), self.view.actions.invite),
+            (tr("Who is here"), partial(self.view.show_panel, "attendees")),
+            *([stop] if others else []),
+            None, (tr("End the meeting for all…"), self.ask_leave),
+        ]  # fmt: skip
+        button = self.view.side.buttons["host"].canvas
+        self.view.look.menu(button, entries).tk_popup(
+            button.winfo_rootx() + button.winfo_width(), button.winfo_rooty()
+        )
+
+    def ask_leave(self) -> None:
+        """Ask before leaving; a host may end it for all."""
+        stay = (tr("Stay"), "plain", lambda: None)
+        if self.view.shot.role == "host":
+            end = (tr("End for all"), "danger", partial(self.view.act, {"do": "end"}))
+            self.view.ask(
+                ConfirmDialog(
+                    self.view.look,
+                    tr("Leave the meeting?"),
+                    tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
+                    stay,
+                    (tr("Leave"), "plain", self.leave),
+                    end,
+                    first=tr("Leave"),
+                )
+            )
+        else:
+            self.view.ask(
+                ConfirmDialog(
+                    self.view.look,
+                    tr("Leave the meeting?"),
+                    tr("You can come back at any time while it goes on."),
+                    stay,
+                    (tr("Leave"), "danger", self.leave),
+                )
+            )
+
+    def leave(self) -> None:
+        """Leave at once."""
+        self.view.act({"do": "leave"})
+        self.view.left("")
+
+
 class MainAppView:
     """The meeting window: arranges bars, stage and panel, reads snapshots, sends commands."""
 
@@ -18811,6 +19080,7 @@ class MainAppView:
         self.dialog: Dialog | None = None
         self.talk = Talk(look.root, lambda on: self.act({"do": "mic", "on": on}))
         self.events = EventWords(self)
+        self.actions, self.people = Actions(self), People(self)
         self._started = time.monotonic()
         self._warned_muted = 0.0
         self._panel_open = True
@@ -18820,26 +19090,28 @@ class MainAppView:
     def _build(self) -> None:
         look, px, frame = self.look, self.look.px, self.frame
         commands: dict[str, Callable[[], object]] = {
-            "mic": partial(self.toggle, "mic"), "camera": partial(self.toggle, "camera"),
-            "share": self.share, "hand": self.hand,
-            "react": self.react, "chat": partial(self.flip_panel, "messages"),
+            "mic": partial(self.actions.toggle, "mic"), "camera": partial(self.actions.toggle, "camera"),
+            "share": self.actions.share, "hand": self.actions.hand,
+            "react": self.actions.react, "chat": partial(self.flip_panel, "messages"),
             "users": partial(self.flip_panel, "attendees"),
-            "host": self.host_tools, "leave": self.ask_leave, "settings": self.settings,
-            "full": self.full_screen, "invite": self.invite,
+            "host": self.people.host_tools, "leave": self.people.ask_leave, "settings": self.settings,
+            "full": self.actions.full_screen, "invite": self.actions.invite,
             **{name: partial(self.set_layout, name) for name in ("grid", "speaker", "focus")},
         }  # fmt: skip
         self.side = SideBar(look, frame, commands)
         self.top = TopBar(look, frame, commands)
         self.notice = NoticeBar(look, frame)
         self.stage = Stage(look, frame, self.act)
-        self.stage.menu_for = self.person_entries
+        self.stage.menu_for = self.people.person_entries
         self.stage.pages_changed = self._pages
         self.pager = Painted(look, frame, px(200), px(34))
         self.toasts, self.reactions = ToastStack(self.stage), Reactions(self.stage)
         self.panel = SidePanel(look, frame, self.show_panel)
-        self.chat = ChatPanel(look, self.panel.frame, self.act, self.upload, self.save_chat)
-        self.attendees = AttendeesPanel(look, self.panel.frame, self.person_menu, self.act)
-        self.files = FilesPanel(look, self.panel.frame, self.act, self.upload, self.show_folder)
+        self.chat = ChatPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.save_chat)
+        self.attendees = AttendeesPanel(look, self.panel.frame, self.people.person_menu, self.act)
+        self.files = FilesPanel(
+            look, self.panel.frame, self.act, self.actions.upload, self.actions.show_folder
+        )
         self.panel.pages = {
             "messages": self.chat.frame,
             "attendees": self.attendees.frame,
@@ -18868,7 +19140,7 @@ class MainAppView:
             self.needs_render = False
             self.shot = shot
             self._show(shot)
-        self.top.show(shot, self.stage.layout, time.monotonic(), self.place[0])
+        self.top.show(shot, self.stage.plan.layout, time.monotonic(), self.place[0])
         veiled = self.dialog is not None and self.dialog.open
         self.stage.veiled = veiled
         self.stage.render(self.controller)
@@ -18893,19 +19165,23 @@ class MainAppView:
         self._notice(shot)
         if shot.muted_speech and time.monotonic() - self._warned_muted > 30 and not self.talk.on:
             self._warned_muted = time.monotonic()
-            self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.toggle, "mic"))
+            self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
 
     def _notice(self, shot: Snapshot) -> None:
         """The one bar: reconnecting, sharing, or a host never seen before."""
         if shot.link == "reconnecting":
-            words, action, command = tr("The connection was lost. Reconnecting…"), tr("Leave"), self.leave
+            words, action, command = (
+                tr("The connection was lost. Reconnecting…"),
+                tr("Leave"),
+                self.people.leave,
+            )
         elif shot.presenter and shot.presenter == shot.me:
-            words, action, command = tr("Everyone sees your screen"), tr("Stop sharing"), self.share
+            words, action, command = tr("Everyone sees your screen"), tr("Stop sharing"), self.actions.share
         elif shot.new_host and time.monotonic() - self._started < 60 and shot.role != "host":
             words, action, command = (
                 tr("Hosted by {name}, new to this computer", name=shot.host),
                 tr("Leave"),
-                self.leave,
+                self.people.leave,
             )
         else:
             self.notice.hide()
@@ -18916,17 +19192,17 @@ class MainAppView:
 
     def _pages(self) -> None:
         stage, px, p = self.stage, self.look.px, self.look.palette
-        if stage.pages <= 1:
+        if stage.plan.pages <= 1:
             self.pager.canvas.grid_remove()
             return
         self.pager.canvas.grid(row=3, column=1, pady=(0, px(6)))
         self.pager.wipe()
-        shown = min(stage.pages, 8)
+        shown = min(stage.plan.pages, 8)
         self.pager.canvas.configure(width=px(150 + 16 * shown))
         self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center")
         x = px(30)
         for at in range(shown):
-            here = at == min(stage.page, shown - 1)
+            here = at == min(stage.plan.page, shown - 1)
             self.pager.image(
                 x, px(14), self.look.box(px(14 if here else 7), px(7), 4, p.focus if here else p.line)
             )
@@ -18935,7 +19211,7 @@ class MainAppView:
         self.pager.text(
             x + px(28),
             px(17),
-            tr("Page {page} of {pages}", page=stage.page + 1, pages=stage.pages),
+            tr("Page {page} of {pages}", page=stage.plan.page + 1, pages=stage.plan.pages),
             12,
             colour=p.second,
         )
@@ -18947,52 +19223,6 @@ class MainAppView:
     def act(self, command: Json) -> None:
         """Send one command of the headless interface."""
         self.controller.do(command)
-
-    def me(self) -> Person:
-        """Oneself as the roster says."""
-        return next((one for one in self.shot.people if one.id == self.shot.me), Person(0, self.shot.name))
-
-    def toggle(self, what: str) -> None:
-        """Microphone or camera on or off."""
-        on = self.me().mic if what == "mic" else self.me().camera
-        self.act({"do": what, "on": not on})
-
-    def hand(self) -> None:
-        """Raise or lower one's hand."""
-        self.act({"do": "hand", "up": not self.me().hand})
-
-    def react(self) -> None:
-        """Offer the reactions."""
-        EmojiPicker(
-            self.look,
-            REACTIONS,
-            lambda char: self.act({"do": "react", "emoji": char}),
-            self.side.buttons["react"].canvas,
-            6,
-        )
-
-    def share(self) -> None:
-        """Start or stop sharing the screen; another's sharing is not interrupted."""
-        if self.shot.presenter and self.shot.presenter == self.shot.me:
-            self.act({"do": "share", "on": False})
-        elif self.shot.presenter and self.shot.role == "host":
-            self.ask(
-                ConfirmDialog(
-                    self.look,
-                    tr("Take over the screen?"),
-                    tr("Somebody else is sharing now."),
-                    (tr("Cancel"), "plain", lambda: None),
-                    (tr("Take over"), "primary", self._take_over),
-                )
-            )
-        elif self.shot.presenter:
-            self.toasts.add(tr("Somebody else is sharing now."), "share")
-        else:
-            self.act({"do": "share", "on": True, "source": "screen:0"})
-
-    def _take_over(self) -> None:
-        self.act({"do": "take_over"})
-        self.act({"do": "share", "on": True, "source": "screen:0"})
 
     def set_layout(self, name: str) -> None:
         """Grid, speaker or focus."""
@@ -19020,154 +19250,11 @@ class MainAppView:
         """Whether the messages are in sight."""
         return self._panel_open and self.tab == "messages"
 
-    def full_screen(self) -> None:
-        """Fill the screen, or go back."""
-        root = self.look.root
-        root.attributes("-fullscreen", not root.attributes("-fullscreen"))
-
-    def invite(self) -> None:
-        """Show how others come in."""
-        self.ask(InvitationDialog(self.look, self.shot, self.place, self.copy_invitation))
-
-    def copy_invitation(self) -> None:
-        """Address, code and PIN, ready to be pasted."""
-        shot, (address, code) = self.shot, self.place
-        words = [shot.title, tr("Address: {address}", address=address), tr("Code: {code}", code=code)]
-        copy_text(self.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
-        self.toasts.add(tr("Copied: paste it where the others can read it"), "check")
-
-    def save_chat(self) -> None:
-        """Choose a file and write the messages to it."""
-        from tkinter import filedialog
-
-        name = f"{safe_file_name(self.shot.title)}.txt"
-        path = filedialog.asksaveasfilename(
-            parent=self.look.root, title=tr("Save the chat"), initialfile=name, defaultextension=".txt"
-        )
-        if path:
-            self._write_chat(Path(path))
-
-    def _write_chat(self, path: Path) -> None:
-        try:
-            path.write_text("\n".join([self.shot.title, "", *map(chat_words, self.shot.chat), ""]), "utf-8")
-        except OSError as error:
-            self.toasts.add(tr("The chat could not be saved: {reason}", reason=error.strerror), "warning")
-        else:
-            self.toasts.add(tr("Saved: {name}", name=path.name), "check")
-
-    def upload(self) -> None:
-        """Choose a file and offer it."""
-        from tkinter import filedialog
-
-        path = filedialog.askopenfilename(parent=self.look.root, title=tr("Send a file"))
-        if path:
-            to = self.chat.composer.target.value
-            self.act({"do": "upload", "path": path, **({"to": to} if to and self.reading() else {})})
-            self.show_panel("files")
-
-    def show_folder(self, path: str) -> None:
-        """Open the folder of what was received."""
-        folder = (
-            Path(path).parent
-            if path
-            else Path(self.backend.setting("downloads", "") or Path.home() / "Downloads" / "ConferenceFiles")
-        )
-        if folder.is_dir():
-            webbrowser.open(folder.as_uri())
-        else:
-            self.toasts.add(tr("Nothing was received yet"), "folder")
-
-    def person_entries(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
-        """What can be done with a person, as menu entries."""
-        one = next((one for one in self.shot.people if one.id == key), None)
-        if one is None or key == self.shot.me:
-            return []
-        entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Write in private"), partial(self._write_to, one.name))
-        ]
-        if self.shot.role == "host":
-            entries += [
-                None,
-                (tr("Mute"), partial(self.act, {"do": "mute", "who": one.name})),
-                (tr("Allow to share the screen"), partial(self.act, {"do": "allow_share", "who": one.name})),
-                (tr("Remove from the meeting…"), partial(self._ask_remove, one.name)),
-            ]
-        return entries
-
-    def person_menu(self, key: int) -> None:
-        """The menu of one attendee."""
-        root = self.look.root
-        entries = [(tr("Pin"), partial(self.stage.pin, key)), *self.person_entries(key)]
-        self.look.menu(root, entries).tk_popup(root.winfo_pointerx(), root.winfo_pointery())
-
-    def _write_to(self, name: str) -> None:
-        self.show_panel("messages")
-        self.chat.to(name)
-
-    def _ask_remove(self, name: str) -> None:
-        self.ask(
-            ConfirmDialog(
-                self.look,
-                tr("Remove {name}?", name=plain(name)),
-                tr("They cannot come back into this meeting."),
-                (tr("Cancel"), "plain", lambda: None),
-                (tr("Remove"), "danger", partial(self.act, {"do": "remove", "who": name})),
-                first=tr("Cancel"),
-            )
-        )
-
-    def host_tools(self) -> None:
-        """The host's menu."""
-        others = self.shot.presenter not in (0, self.shot.me)
-        entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Mute all"), partial(self.act, {"do": "mute", "who": "all"})),
-            (tr("Invite others"), self.invite),
-            (tr("Who is here"), partial(self.show_panel, "attendees")),
-            *([(tr("Stop the shared screen"), partial(self.act, {"do": "take_over"}))] if others else []),
-            None, (tr("End the meeting for all…"), self.ask_leave),
-        ]  # fmt: skip
-        button = self.side.buttons["host"].canvas
-        self.look.menu(button, entries).tk_popup(
-            button.winfo_rootx() + button.winfo_width(), button.winfo_rooty()
-        )
-
     def ask(self, dialog: Dialog) -> None:
         """Show a dialog in place of another."""
         if self.dialog is not None:
             self.dialog.close()
         self.dialog = dialog
-
-    def ask_leave(self) -> None:
-        """Ask before leaving; a host may end it for all."""
-        stay = (tr("Stay"), "plain", lambda: None)
-        if self.shot.role == "host":
-            end = (tr("End for all"), "danger", partial(self.act, {"do": "end"}))
-            self.ask(
-                ConfirmDialog(
-                    self.look,
-                    tr("Leave the meeting?"),
-                    tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
-                    stay,
-                    (tr("Leave"), "plain", self.leave),
-                    end,
-                    first=tr("Leave"),
-                )
-            )
-        else:
-            self.ask(
-                ConfirmDialog(
-                    self.look,
-                    tr("Leave the meeting?"),
-                    tr("You can come back at any time while it goes on."),
-                    stay,
-                    (tr("Leave"), "danger", self.leave),
-                )
-            )
-
-    def leave(self) -> None:
-        """Leave at once."""
-        self.act({"do": "leave"})
-        self.left("")
 
     def settings(self, page: str = "audio") -> None:
         """Open the settings."""
@@ -19213,7 +19300,7 @@ class Keys:
             return
         control = bool(int(event.state) & 4)
         if control and event.keysym.lower() in ("d", "e"):
-            view.toggle("mic" if event.keysym.lower() == "d" else "camera")
+            view.actions.toggle("mic" if event.keysym.lower() == "d" else "camera")
         elif not control and self._free():
             self._command(view, event)
         elif event.keysym == "Escape":
@@ -19225,18 +19312,20 @@ class Keys:
             if (
                 self.space_wanted()
                 and (focus in (None, self.root, view.stage.canvas))
-                and (view.talk.on or not view.me().mic)
+                and (view.talk.on or not view.actions.me().mic)
             ):
                 view.talk.press()
             return
         actions: dict[str, Callable[[], object]] = {
-            "m": partial(view.toggle, "mic"), "v": partial(view.toggle, "camera"), "s": view.share,
+            "m": partial(view.actions.toggle, "mic"), "v": partial(view.actions.toggle, "camera"),
+            "s": view.actions.share,
             "c": partial(view.flip_panel, "messages"),
-            "u": partial(view.flip_panel, "attendees"), "h": view.hand, "r": view.react,
+            "u": partial(view.flip_panel, "attendees"), "h": view.actions.hand, "r": view.actions.react,
             "p": view.stage.pin_under,
             "1": partial(view.set_layout, "grid"), "2": partial(view.set_layout, "speaker"),
             "3": partial(view.set_layout, "focus"),
-            "f11": view.full_screen, "question": partial(view.settings, "keys"), "escape": view.ask_leave,
+            "f11": view.actions.full_screen, "question": partial(view.settings, "keys"),
+            "escape": view.people.ask_leave,
         }  # fmt: skip
         action = actions.get(event.keysym.lower())
         if action is not None:
