@@ -236,13 +236,13 @@ def fifty(out: Path) -> None:
 def names(out: Path) -> None:
     """Names from right to left, and names of 40 characters."""
     with desktop() as screen:
-        demo(screen, 3, 6)
+        demo(screen, 3, 8)
         for name in (
             "محمد عبد الله", "שרה כהן", "Maximiliana Wolfeschlegelsteinhausenberg", "अनन्या शर्मा", "王小明",
         ):  # fmt: skip
             screen.member(name, {"do": "chat", "text": f"👋 {name}"})
         screen.hand("key", "u")
-        time.sleep(9)
+        time.sleep(20)
         screen.picture(out / "names.png")
 
 

@@ -129,11 +129,11 @@ class FakeController:
 
     def picture(self, key: int | str) -> tuple[int, cs.Picture | None]:
         serial = int(time.monotonic() * self.fps)
-        frame = serial % 30
+        frame = serial % 12
         if (key, frame) not in self._cards:
             number = self._shot.me if key == "self" else key
             if isinstance(number, int):
-                self._cards[key, frame] = card(number, (640, 360), frame / 30 * 2 * np.pi)
+                self._cards[key, frame] = card(number, (640, 360), frame / 12 * 2 * np.pi)
             else:
                 self._cards[key, frame] = screen(frame)
         return serial, self._cards[key, frame]
