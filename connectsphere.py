@@ -19303,6 +19303,7 @@ class People:
         self.view.look.menu(root, entries).tk_popup(root.winfo_pointerx(), root.winfo_pointery())
 
     def write_to(self, name: str) -> None:
+        """Open the messages with `name` as the one who reads them."""
         self.view.show_panel("messages")
         self.view.chat.to(name)
 
