@@ -5094,6 +5094,7 @@ class TlsLink:
         self._tls: ssl.SSLSocket | None = None
         self._ready = False
         self._closing = ""
+        self._all_said = False
         self._queue: collections.deque[bytes] = collections.deque()
         self._queued = 0
         self._pending = b""
@@ -5140,11 +5141,11 @@ class TlsLink:
             self._flush()
 
     def close(self, reason: str) -> None:
-        """Send what is queued, for at most 3 s, then end."""
+        """Send what is queued and end once the other side has, after at most 3 s."""
         if self.closed or self._closing:
             return
         self._closing = reason
-        if not self._ready or not self.queued:
+        if not self._ready:
             self.discard(reason)
         else:
             self._timer = self.reactor.later(CLOSING_SECONDS, lambda: self.discard(reason))
@@ -5235,7 +5236,8 @@ class TlsLink:
             if not data:
                 self.discard("gone")
                 return
-            self.on_bytes(data)
+            if not self._all_said:
+                self.on_bytes(data)
             if self.closed:
                 return
         self.reactor.post(lambda: self.on_events(selectors.EVENT_READ))
@@ -5262,10 +5264,11 @@ class TlsLink:
         self.reactor.watch(self, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
     def _all_sent(self) -> None:
-        if self._closing:
-            self.discard(self._closing)
-        else:
-            self.reactor.watch(self, selectors.EVENT_READ)
+        if self._closing and not self._all_said:
+            # closed at once, what came and was not read would reset the connection: last words are lost
+            self._all_said = True
+            self.socket.shutdown(socket.SHUT_WR)
+        self.reactor.watch(self, selectors.EVENT_READ)
 
     def _next_chunk(self) -> bytes:
         """Up to a TLS record of queued bytes; `on_room` is asked when there are none."""
@@ -9616,7 +9619,7 @@ class ConferenceServer:
                     self._lobby.on_message(session, message, line)
             except PeerFault as fault:
                 self._on_fault(session, fault, message)
-            if session.link.closed:
+            if session.link.closed or session.stage == "over":
                 return
 
     def _on_fault(self, session: ControlSession, fault: PeerFault, message: Json) -> None:
