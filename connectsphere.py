@@ -47,6 +47,7 @@ Threads, each named here; started by, may write, ends when:
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
+    app-giver            CLIENT: offers this program by HTTP, and a thread a browser; ends by close
     broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
     client               CLIENT: the control link, StateManager; ends by MeetingController.close
@@ -67,6 +68,7 @@ Threads, each named here; started by, may write, ends when:
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
     tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
+    second-start         LINKS: hears that the program was started again; ends by OneWindow.close
     window-errand        WINDOW: one piece of work that may take long; ends with it
 """
 
@@ -86,9 +88,11 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import http.server
 import io
 import ipaddress
 import json
+import locale
 import logging
 import logging.handlers
 import math
@@ -138,10 +142,17 @@ from typing import (
     cast,
 )
 
-import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from numpy.typing import NDArray
+except ImportError as missing:
+    raise SystemExit(
+        f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
+        '"uv run connectsphere.py", or: python3 -m pip install numpy opencv-python mss Pillow cryptography '
+        "spake2==0.9, and for sound pyaudio."
+    ) from None
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -1141,6 +1152,23 @@ def parts_of(size: int) -> int:
 def small_message(kind: Kind, ident: int, number: int, sealed: bytes) -> bytes:
     """A bind, challenge, answer or nack as a datagram of either UDP plane."""
     return VIDEO_HEADER.pack(ident, number, 0, kind) + sealed
+
+
+def runs_of(buffer: memoryview, segment: int) -> list[memoryview]:
+    """What a kernel has merged, taken apart: parts of frames stay together, small messages stand alone.
+
+    All datagrams in `buffer` have `segment` bytes but the last, which may be shorter.
+    """
+
+    def is_small(at: int) -> bool:
+        return len(buffer) - at >= VIDEO_HEADER.size and VIDEO_HEADER.unpack_from(buffer, at)[2] == 0
+
+    last = (len(buffer) - 1) // segment * segment
+    if last <= 0:
+        return [buffer]
+    if is_small(0):
+        return [buffer[at : at + segment] for at in range(0, len(buffer), segment)]
+    return [buffer[:last], buffer[last:]] if is_small(last) else [buffer]
 
 
 def audio_datagram(ident: int, seq: int, sealed: bytes) -> bytes:
@@ -4249,7 +4277,7 @@ def _temporary_beside(path: Path, content: bytes) -> Path:
     return temporary
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Replace `path` at once and whole; OSError leaves what was there."""
     temporary = _temporary_beside(path, content)
     try:
@@ -4276,7 +4304,7 @@ def _save_json(path: Path, value: Json) -> None:
     """Save what may be lost without harm: a full or read-only disk is logged, not raised."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
+        write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         log.warning("%s could not be saved: %s", path, error)
 
@@ -4622,7 +4650,7 @@ class PinHost(_PinProof):
         return self._mac(b"host")
 
 
-def _locked(path: Path) -> IO[bytes] | None:
+def lock_file(path: Path) -> IO[bytes] | None:
     """`path` opened and locked for this program alone, until closed; None while another holds it."""
     try:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
@@ -4660,7 +4688,7 @@ class ResumeTokens:
         with contextlib.suppress(OSError):
             directory.mkdir(mode=0o700, exist_ok=True)
         for slot in range(self._SLOTS):
-            if (lock := _locked(directory / f"{slot}.lock")) is not None:
+            if (lock := lock_file(directory / f"{slot}.lock")) is not None:
                 self._lock, self._path = lock, directory / f"{slot}.json"
                 break
         self._tokens = _load_json(self._path) if self._path else {}
@@ -4755,7 +4783,7 @@ class Journal:
         whole = b"".join([self._sealed(record) for record in records])
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write_private(self._path, whole)
+            write_private(self._path, whole)
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             self._fail(error)
@@ -4805,7 +4833,7 @@ class Journal:
 
 # ======================================================================================
 # [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, WIRE, MEDIA
+# Uses: BASICS, WIRE, MEDIA, TRUST
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -5506,7 +5534,9 @@ class DatagramLoop:
         for _ in range(len(self._mail)):
             self._safely(self._mail.popleft())
         for buffer, segment, address in self.port.receive(64):
-            self._safely(functools.partial(self._on_datagrams, buffer, segment, address, time.monotonic()))
+            for run in runs_of(buffer, segment):
+                now = time.monotonic()
+                self._safely(functools.partial(self._on_datagrams, run, segment, address, now))
 
 
 class HalfOpen:
@@ -5725,6 +5755,59 @@ def write_all(out: io.FileIO, block: memoryview) -> None:
     """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
     while block:
         block = block[out.write(block) :]
+
+
+class OneWindow:
+    """One window at a time and home: who holds the lock listens, a later start knocks.
+
+    `knocked` is called, in a thread, when the program was started again.
+    """
+
+    def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
+        self._lock_path, self._door = home / "window.lock", home / "window.json"
+        self._knocked = knocked
+        self._lock: IO[bytes] | None = None
+        self._socket: Socket | None = None
+        self._worker: Worker | None = None
+        self._word = secrets.token_hex(16)
+
+    def open(self) -> bool:
+        """Be the one window; False where another is, which has then been told."""
+        self._lock = lock_file(self._lock_path)
+        if self._lock is None:
+            self._knock()
+            return False
+        self._socket = listen_tcp(("127.0.0.1", 0))
+        write_private(
+            self._door, json.dumps({"port": self._socket.getsockname()[1], "word": self._word}).encode()
+        )
+        self._worker = Worker("second-start", self._listen).start()
+        return True
+
+    def _knock(self) -> None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            door = json.loads(self._door.read_bytes())
+            with socket.create_connection(("127.0.0.1", door["port"]), 2.0) as knock:
+                knock.sendall(door["word"].encode())
+
+    def _listen(self, worker: Worker) -> None:
+        assert self._socket is not None
+        while not worker.stopping.is_set():
+            with contextlib.suppress(OSError):
+                knock, _ = self._socket.accept()
+                with knock:
+                    knock.settimeout(2.0)
+                    if hmac.compare_digest(knock.recv(64), self._word.encode()):
+                        self._knocked()
+
+    def close(self) -> None:
+        """Let another be the one."""
+        if self._socket is not None and self._worker is not None:
+            self._worker.stop()
+            cut_off(self._socket)
+            self._worker.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def cut_off(sock: Socket) -> None:
@@ -6844,9 +6927,17 @@ def _sleep_until(due: float) -> float:
 
 
 def load_codecs() -> None:
-    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time."""
-    import cv2
+    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time.
 
+    DeviceError says what is missing and how to mend it.
+    """
+    try:
+        import cv2
+    except ImportError as fault:
+        mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
+        if sys.platform == "win32":
+            mend = "on Windows N, install the Media Feature Pack"
+        raise DeviceError(f"Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.") from fault
     log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
 
@@ -6944,6 +7035,17 @@ def scale(picture: Picture, size: tuple[int, int]) -> Picture:
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     boxed[top : top + height, left : left + width] = fitted
     return boxed
+
+
+def qr_picture(text: str, size: int = 320) -> Picture:
+    """The QR code of `text`, about `size` pixels square, with the white border that readers need."""
+    load_codecs()
+    import cv2
+
+    code = cv2.QRCodeEncoder.create().encode(text)
+    framed = cv2.copyMakeBorder(code, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=255)
+    times = max(1, size // framed.shape[0])
+    return cast(Picture, cv2.cvtColor(framed.repeat(times, 0).repeat(times, 1), cv2.COLOR_GRAY2BGR))
 
 
 # ---- Test card ---------------------------------------------------------------------
@@ -7224,6 +7326,7 @@ def open_camera(
     """
     if spec == "none":
         raise DeviceError("No camera is chosen.")
+    load_codecs()
     if spec == "pattern":
         return _CardCamera(name, size, fps)
     if spec.isdecimal():
@@ -7541,6 +7644,14 @@ class _SoundStream:
     channels: int
 
 
+_SOUND_MENDS: Final = {
+    "win32": "pip install pyaudio, with Python 3.13 or older",
+    "darwin": "brew install portaudio, then pip install pyaudio",
+    "linux": "sudo apt install gcc python3-dev portaudio19-dev, then pip install pyaudio "
+    "(or uv run --with pyaudio connectsphere.py)",
+}
+
+
 class _SoundCards:
     """PortAudio, one for the process: started for the first user, ended with the last.
 
@@ -7634,7 +7745,8 @@ class _SoundCards:
             try:
                 import pyaudio
             except ImportError as fault:
-                raise DeviceError("Sound needs the Python package PyAudio, which is not here.") from fault
+                mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
+                raise DeviceError(f"Sound needs the Python package PyAudio: {mend}.") from fault
             with _silent_stderr():
                 self._audio = pyaudio.PyAudio()
         self._users += 1
@@ -10506,7 +10618,11 @@ class MediaManager:
     def _run_decoder(self, worker: Worker) -> None:
         assert self.video is not None
         video = self.video
-        load_codecs()  # not in the middle of what someone says
+        try:
+            load_codecs()  # not in the middle of what someone says
+        except DeviceError as error:
+            log.warning("nobody is seen: %s", error)
+            return
         while not worker.stopping.is_set():
             with video.fresh:
                 jobs = self._decodable(video)
@@ -12097,6 +12213,8 @@ class MeetingController:
                 self.emit("muted", by=message["by"])
             case "error":
                 self.emit("error", code=message["code"], reason=message["reason"])
+            case "share_allowed":
+                self.emit("share_allowed")
             case "asks":
                 self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
             case "file_gone" if self.files.withdrawn(message):
@@ -12455,6 +12573,11 @@ class HostedMeeting:
         self._serving = told
         return told
 
+    @property
+    def address(self) -> str:
+        """Where others on the network find it."""
+        return str(self._serving["address"])
+
     def aim(self, options: ClientOptions) -> None:
         """Let `options` join this meeting as its host."""
         options.address = self._options["bind"] or "127.0.0.1"
@@ -12517,6 +12640,180 @@ def run_headless(
             worker.start()
     controller.close()
     return controller.status or 0
+
+
+# -- giving this app to others ----------------------------------------------------------------------------
+
+GIVE_RATE: Final = (
+    6_000_000  # bytes a second for all together: half of a 100 Mbit/s line stays for the meeting
+)
+GIVE_PIECE: Final = 32 * 1024
+GIVE_AT_ONCE: Final = 64
+GIVE_STALLED: Final = 10.0
+
+
+def own_program() -> tuple[Path, str]:
+    """This program as a file to hand on, and its name for others; Refused where it is a folder."""
+    here = Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
+    if getattr(sys, "frozen", False) and Path(getattr(sys, "_MEIPASS", "")).is_relative_to(here.parent):
+        reason = "This edition is a folder, which cannot be handed on as one file: copy the folder."
+        raise Refused("not_allowed", reason)
+    if here.parent.is_file():  # inside a zipapp
+        here = here.parent
+    suffix = here.suffix if here.suffix in (".exe", ".py", ".pyz") else ""
+    return here, f"connectsphere{suffix}"
+
+
+def give_page(name: str, size: int) -> bytes:
+    """The page that offers the program; its sum stands in the host's window alone, which none can forge."""
+    run = {".exe": "Then start it.", ".py": f"Then: <code>uv run {name}</code>"}.get(
+        Path(name).suffix, f"Then: <code>chmod +x {name}; ./{name}</code>"
+    )
+    return f"""<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{APP_NAME}</title>
+<style>body{{font:18px sans-serif;max-width:34em;margin:3em auto;padding:0 1em}}
+a{{display:inline-block;padding:.7em 1.4em;background:#2563eb;color:#fff;border-radius:.5em}}</style>
+<h1>{APP_NAME} {VERSION}</h1>
+<p><a href="/{name}">Download {name} ({size / 1e6:.1f} MB)</a></p><p>{run}</p>
+<p>To be sure that it is what the host gave you, compare its SHA-256 with the one in the host's window:
+<code>certutil -hashfile {name} SHA256</code> on Windows, <code>sha256sum {name}</code> elsewhere.</p>
+""".encode()
+
+
+class _GiveHandler(http.server.BaseHTTPRequestHandler):
+    """Answers for one browser; knows the page and the program, nothing else."""
+
+    server: _GiveServer
+    server_version, sys_version = APP_NAME, ""
+    timeout = GIVE_STALLED
+
+    def do_GET(self) -> None:
+        """Send the page or the program."""
+        giver = self.server.giver
+        if self.path == "/":
+            page = give_page(giver.name, giver.size)
+            if self._head("text/html; charset=utf-8", len(page)):
+                self.wfile.write(page)
+        elif self.path == f"/{giver.name}":
+            if self._head("application/octet-stream", giver.size):
+                with giver.path.open("rb") as file:
+                    while (piece := file.read(GIVE_PIECE)) and giver.may_send(len(piece)):
+                        self.wfile.write(piece)
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _head(self, kind: str, size: int) -> bool:
+        """Whether a body is to follow."""
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        return self.command == "GET"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """To the program's log."""
+        log.info("given to %s: %s", self.address_string(), format % args)
+
+
+class _GiveServer(http.server.ThreadingHTTPServer):
+    """Takes at most GIVE_AT_ONCE at a time; a broken transfer is no error of ours."""
+
+    daemon_threads = False  # so that closing waits for them
+    timeout = 0.2  # how long it waits for a request before it looks whether it is to end
+
+    def __init__(self, address: Address, giver: AppGiver) -> None:
+        self.giver = giver
+        self._open: set[Socket] = set()
+        super().__init__(address, _GiveHandler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is room for one more."""
+        return len(self._open) < GIVE_AT_ONCE
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one in a thread of its own."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Let go of one."""
+        self._open.discard(request)
+        super().close_request(request)
+
+    def cut(self) -> None:
+        """End what is being sent, although the receiver may not read."""
+        for request in tuple(self._open):
+            cut_off(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log it: mostly somebody who went away."""
+        log.info("giving the app to %s broke off: %s", client_address, sys.exc_info()[1])
+
+
+class AppGiver:
+    """Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting.
+
+    `url` is for people, `sha256` for the host's own window; both are there once started.
+    """
+
+    def __init__(
+        self, bind: str | None = None, *, rate: int = GIVE_RATE, port: int = DEFAULT_PORT + 3
+    ) -> None:
+        self.path, self.name = own_program()
+        self.size = self.path.stat().st_size
+        self.sha256 = ""
+        self.url = ""
+        self._bind = bind
+        self._port = port
+        self._bucket = TokenBucket(max(GIVE_PIECE, rate / 4), rate)
+        self._lock = threading.Lock()
+        self._server: _GiveServer | None = None
+        self._worker = Worker("app-giver", self._serve, self._cut)
+
+    def start(self) -> str:
+        """Offer it from now on; returns the address to type. Takes a moment; Refused when it cannot be."""
+        with self.path.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
+        for port in (self._port, 0):
+            with contextlib.suppress(OSError):
+                self._server = _GiveServer((self._bind or "", port), self)
+                break
+        if self._server is None:
+            raise Refused("port", f"The app cannot be offered at {own}.")
+        self.url = f"http://{own}:{self._server.server_address[1]}"
+        self._worker.start()
+        return self.url
+
+    def qr(self, size: int = 320) -> Picture:
+        """The address as a QR code, for telephones and cameras."""
+        return qr_picture(self.url, size)
+
+    def may_send(self, size: int) -> bool:
+        """Wait until `size` more bytes may go out; false when the offer has ended."""
+        while not self._worker.stopping.is_set():
+            with self._lock:
+                if self._bucket.take(time.monotonic(), size):
+                    return True
+            self._worker.stopping.wait(0.02)
+        return False
+
+    def _serve(self, worker: Worker) -> None:
+        assert self._server is not None
+        with self._server as server:
+            while not worker.stopping.is_set():
+                server.handle_request()
+            server.cut()
+
+    def _cut(self) -> None:
+        if self._server is not None:
+            self._server.cut()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End the offer, and what is being sent; may be called twice."""
+        self._worker.close(deadline)
 
 
 # -- the doctor ------------------------------------------------------------------------------------------
@@ -12708,7 +13005,16 @@ def _play_test(spec: str, worker: Worker) -> None:
 class Program:
     """The program behind the start window: finds, joins, hosts, remembers."""
 
-    def __init__(self, options: ClientOptions, server: Json, home: Path, *, look: bool = True) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        server: Json,
+        home: Path,
+        orders: queue.SimpleQueue[str] | None = None,
+        *,
+        look: bool = True,
+    ) -> None:
+        self.orders = orders or queue.SimpleQueue()
         self._options = options
         self._server = server
         self._home = home
@@ -12718,6 +13024,7 @@ class Program:
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
         self._crowd: ChildKeeper | None = None
+        self._giver: AppGiver | None = None
         self._look = look  # a plain start joins by itself
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -12745,7 +13052,7 @@ class Program:
         ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
         options = dataclasses.replace(
             self._chosen(name),
-            address=resolve(address),
+            address=code_address(address) or resolve(address),
             port=port,
             pin=pin or self._options.pin,
             fingerprint=ads[0].fingerprint if ads and not accept_changed_host else "",
@@ -12753,9 +13060,26 @@ class Program:
         )
         return self._enter(options, ads[0].meeting if ads else "")
 
+    def place(self) -> tuple[str, str]:
+        """(address:port, short code) by which others find the meeting that is on."""
+        options = self._controller.options if self._controller else self._options
+        address = self._hosted.address if self._hosted else options.address
+        return f"{address}:{options.port}", address_code(address)
+
     def doctor(self) -> Diagnosis:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
         return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
+
+    def give_app(self, on: bool) -> AppGiver | None:
+        """Offer this program to others, or end that. Takes a moment; Refused where it cannot be."""
+        if self._giver:
+            self._giver.close()
+            self._giver = None
+        if on:
+            giver = AppGiver(self._options.bind)
+            giver.start()
+            self._giver = giver
+        return self._giver
 
     def demo(self, count: int) -> MeetingController:
         """Host a meeting of `count` simulated participants and join it. Waits."""
@@ -12772,6 +13096,10 @@ class Program:
         self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
         self._crowd.start()
         return controller
+
+    def host_as_told(self) -> MeetingController:
+        """Host the meeting that the command line describes. Waits."""
+        return self.host(str(self._server["host_name"]), self._server["title"], self._server["pin"])
 
     def host(self, name: str, title: str, pin: str) -> MeetingController:
         """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
@@ -12825,7 +13153,7 @@ class Program:
         """What was remembered under `key`; the command line's devices and name come first."""
         if key in self._options.given:
             return getattr(self._options, key)
-        return self._settings.get(key, default)
+        return self._settings.get(key, default or getattr(self._options, key, default))
 
     def set_setting(self, key: str, value: Any) -> None:
         """Remember; a device or the volume changes in the running meeting, too."""
@@ -12860,6 +13188,7 @@ class Program:
         """End everything that was started."""
         self._preview.run(False, False)
         self._finder.close()
+        self.give_app(False)
         if self._crowd:
             self._crowd.close()
         if self._controller:
@@ -13103,21 +13432,1056 @@ class Metrics:
         return max(1, round(size * self.scale)) if size > 0 else round(size * self.scale)
 
 
+# What the user reads: each English sentence, then Spanish, French, Hindi.
+TEXTS: Final = """
+Reconnecting…
+Reconectando…
+Reconnexion…
+फिर से जुड़ रहे हैं…
+You
+Tú
+Vous
+आप
+you
+tú
+vous
+आप
+Your screen
+Tu pantalla
+Votre écran
+आपकी स्क्रीन
+{name}'s screen
+Pantalla de {name}
+Écran de {name}
+{name} की स्क्रीन
+{width}×{height} · {fps} pictures a second
+{width}×{height} · {fps} imágenes por segundo
+{width}×{height} · {fps} images par seconde
+{width}×{height} · {fps} चित्र प्रति सेकंड
+{count} lost
+{count} perdidas
+{count} perdues
+{count} खोए
+Pin
+Fijar
+Épingler
+पिन करें
+Unpin
+No fijar
+Désépingler
+पिन हटाएँ
+Leave
+Salir
+Quitter
+बाहर जाएँ
+Leave the meeting
+Salir de la reunión
+Quitter la réunion
+मीटिंग से बाहर जाएँ
+Settings
+Ajustes
+Réglages
+सेटिंग्स
+Mute
+Silenciar
+Couper
+म्यूट करें
+Unmute
+Hablar
+Parler
+अनम्यूट करें
+Microphone on or off
+Micrófono sí o no
+Micro activé ou coupé
+माइक चालू या बंद
+Start video
+Iniciar vídeo
+Caméra
+वीडियो चालू
+Stop video
+Parar vídeo
+Arrêter
+वीडियो बंद
+Camera on or off
+Cámara sí o no
+Caméra activée ou coupée
+कैमरा चालू या बंद
+Share
+Compartir
+Partager
+साझा करें
+Stop share
+Dejar
+Arrêter
+रोकें
+Share your screen
+Compartir tu pantalla
+Partager votre écran
+अपनी स्क्रीन साझा करें
+Raise hand
+Mano
+Main
+हाथ उठाएँ
+Lower hand
+Bajar mano
+Baisser
+हाथ नीचे
+Raise or lower your hand
+Levantar o bajar la mano
+Lever ou baisser la main
+हाथ उठाएँ या नीचे करें
+React
+Reaccionar
+Réagir
+प्रतिक्रिया
+Send a reaction
+Enviar una reacción
+Envoyer une réaction
+प्रतिक्रिया भेजें
+Chat
+Chat
+Chat
+चैट
+Messages
+Mensajes
+Messages
+संदेश
+Users
+Personas
+Personnes
+लोग
+Who is here
+Quién está aquí
+Qui est là
+यहाँ कौन है
+Host tools
+Anfitrión
+Animateur
+होस्ट साधन
+Full screen
+Pantalla completa
+Plein écran
+पूरी स्क्रीन
+Grid: everybody
+Cuadrícula: todos
+Grille : tout le monde
+ग्रिड: सब लोग
+Speaker: who talks, large
+Orador: quien habla, en grande
+Orateur : qui parle, en grand
+वक्ता: बोलने वाला बड़ा
+Focus: one picture only
+Foco: una sola imagen
+Focus : une seule image
+फ़ोकस: केवल एक चित्र
+Connection to the host
+Conexión con el anfitrión
+Connexion à l'animateur
+होस्ट से कनेक्शन
+Invite others: address, code and PIN
+Invitar: dirección, código y PIN
+Inviter : adresse, code et PIN
+आमंत्रित करें: पता, कोड और PIN
+Encrypted on this network
+Cifrado en esta red
+Chiffré sur ce réseau
+इस नेटवर्क पर एन्क्रिप्टेड
+Not encrypted
+Sin cifrar
+Non chiffré
+एन्क्रिप्टेड नहीं
+Host
+Anfitrión
+Animateur
+होस्ट
+Host: {name}
+Anfitrión: {name}
+Animateur : {name}
+होस्ट: {name}
+Good
+Buena
+Bonne
+अच्छा
+Fair
+Regular
+Moyenne
+ठीक
+Poor
+Mala
+Faible
+कमज़ोर
+No link
+Sin red
+Coupée
+कनेक्शन नहीं
+Invite
+Invitar
+Inviter
+आमंत्रण
+private to {name}
+privado a {name}
+en privé à {name}
+{name} को निजी
+private
+privado
+privé
+निजी
+Reply
+Responder
+Répondre
+उत्तर दें
+Send
+Enviar
+Envoyer
+भेजें
+Emoji
+Emoji
+Émoji
+इमोजी
+Message everyone
+Mensaje para todos
+Message à tous
+सबको संदेश
+To: Everyone
+Para: Todos
+À : Tous
+प्रति: सब
+To: {name}
+Para: {name}
+À : {name}
+प्रति: {name}
+Message {name} in private
+Mensaje privado para {name}
+Message privé à {name}
+{name} को निजी संदेश
+Today
+Hoy
+Aujourd'hui
+आज
+Copy
+Copiar
+Copier
+कॉपी करें
+Answer in private
+Responder en privado
+Répondre en privé
+निजी उत्तर दें
+sharing the screen
+comparte la pantalla
+partage l'écran
+स्क्रीन साझा कर रहे हैं
+talking
+habla
+parle
+बोल रहे हैं
+{name} waits to be let in
+{name} espera para entrar
+{name} attend d'entrer
+{name} अंदर आने की प्रतीक्षा में हैं
+Let in
+Admitir
+Laisser entrer
+अंदर आने दें
+Turn away
+Rechazar
+Refuser
+मना करें
+Find a name
+Buscar un nombre
+Chercher un nom
+नाम खोजें
+sending
+enviando
+envoi
+भेजा जा रहा है
+receiving
+recibiendo
+réception
+प्राप्त हो रहा है
+saved
+guardado
+enregistré
+सहेजा गया
+declined
+rechazado
+refusé
+अस्वीकृत
+no longer offered
+ya no se ofrece
+n'est plus proposé
+अब उपलब्ध नहीं
+failed
+falló
+échec
+विफल
+from you
+de ti
+de vous
+आपकी ओर से
+from {name}
+de {name}
+de {name}
+{name} की ओर से
+View Downloads
+Ver descargas
+Voir les téléchargements
+डाउनलोड देखें
+No files yet
+Aún no hay archivos
+Pas encore de fichiers
+अभी कोई फ़ाइल नहीं
+Cancel
+Cancelar
+Annuler
+रद्द करें
+Show in folder
+Ver en la carpeta
+Voir le dossier
+फ़ोल्डर में देखें
+Accept
+Aceptar
+Accepter
+स्वीकारें
+Decline
+Rechazar
+Refuser
+मना करें
+Download
+Descargar
+Télécharger
+डाउनलोड
+Attendees
+Asistentes
+Présents
+प्रतिभागी
+Files
+Archivos
+Fichiers
+फ़ाइलें
+1 person
+1 persona
+1 personne
+1 व्यक्ति
+{count} people
+{count} personas
+{count} personnes
+{count} लोग
+Another version of ConnectSphere: both need the same
+Otra versión de ConnectSphere: ambos necesitan la misma
+Autre version de ConnectSphere : il faut la même des deux côtés
+ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
+Join with the microphone on
+Entrar con el micrófono encendido
+Entrer avec le micro activé
+माइक चालू रखकर जुड़ें
+Join with the camera on
+Entrar con la cámara encendida
+Entrer avec la caméra activée
+कैमरा चालू रखकर जुड़ें
+Speakers and a built-in microphone? Headphones stop echo for everyone.
+¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos.
+Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde.
+स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
+Speaker
+Altavoz
+Haut-parleur
+स्पीकर
+Microphone
+Micrófono
+Microphone
+माइक
+Camera
+Cámara
+Caméra
+कैमरा
+Play a test
+Probar
+Tester
+जाँच बजाएँ
+Default device
+Predeterminado
+Par défaut
+डिफ़ॉल्ट उपकरण
+No camera
+Sin cámara
+Aucune caméra
+कोई कैमरा नहीं
+No microphone
+Sin micrófono
+Aucun micro
+कोई माइक नहीं
+No speaker
+Sin altavoz
+Aucun haut-parleur
+कोई स्पीकर नहीं
+Test card
+Carta de ajuste
+Mire
+परीक्षण चित्र
+Join a meeting
+Unirse a una reunión
+Rejoindre une réunion
+मीटिंग में जुड़ें
+Meetings found on this network
+Reuniones en esta red
+Réunions sur ce réseau
+इस नेटवर्क पर मिली मीटिंग
+Not working? Check this computer
+¿No funciona? Revisar este equipo
+Ça ne marche pas ? Vérifier cet ordinateur
+काम नहीं कर रहा? इस कंप्यूटर को जाँचें
+Join
+Unirse
+Rejoindre
+जुड़ें
+Meeting PIN
+PIN de la reunión
+PIN de la réunion
+मीटिंग PIN
+How others will see you
+Cómo te verán los demás
+Comme les autres vous verront
+दूसरे आपको कैसे देखेंगे
+Your name
+Tu nombre
+Votre nom
+आपका नाम
+Looking for meetings…
+Buscando reuniones…
+Recherche de réunions…
+मीटिंग खोजी जा रही हैं…
+Type your name first.
+Escribe primero tu nombre.
+Écrivez d'abord votre nom.
+पहले अपना नाम लिखें।
+No meeting was found yet. You can type its address.
+Aún no se encontró ninguna reunión. Puedes escribir su dirección.
+Aucune réunion trouvée pour l'instant. Vous pouvez écrire son adresse.
+अभी कोई मीटिंग नहीं मिली। आप उसका पता लिख सकते हैं।
+Joining…
+Entrando…
+Connexion…
+जुड़ रहे हैं…
+An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.
+Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N.
+Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N.
+पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
+This is not the computer you know
+Este no es el equipo que conoces
+Ce n'est pas l'ordinateur que vous connaissez
+यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
+Another computer uses the name of a meeting that you joined before.
+Otro equipo usa el nombre de una reunión a la que ya te uniste.
+Un autre ordinateur utilise le nom d'une réunion déjà rejointe.
+दूसरा कंप्यूटर उस मीटिंग का नाम ले रहा है जिसमें आप पहले जुड़े थे।
+Ask the teacher before you go on.
+Pregunta al profesor antes de seguir.
+Demandez au professeur avant de continuer.
+आगे बढ़ने से पहले शिक्षक से पूछें।
+Join anyway
+Unirse igualmente
+Rejoindre quand même
+फिर भी जुड़ें
+Do not join
+No unirse
+Ne pas rejoindre
+न जुड़ें
+Type an address or code
+Escribir dirección o código
+Saisir une adresse ou un code
+पता या कोड लिखें
+PIN, if the meeting has one
+PIN, si la reunión tiene uno
+PIN, si la réunion en a un
+PIN, यदि मीटिंग में हो
+Host a meeting
+Crear una reunión
+Créer une réunion
+मीटिंग होस्ट करें
+Title
+Título
+Titre
+शीर्षक
+What is it about?
+¿De qué trata?
+De quoi s'agit-il ?
+यह किस बारे में है?
+Ask for a PIN
+Pedir un PIN
+Demander un PIN
+PIN माँगें
+{name}'s meeting
+Reunión de {name}
+Réunion de {name}
+{name} की मीटिंग
+Starting the meeting…
+Iniciando la reunión…
+Démarrage de la réunion…
+मीटिंग शुरू हो रही है…
+Start the meeting
+Iniciar la reunión
+Démarrer la réunion
+मीटिंग शुरू करें
+Check this computer and network
+Revisar este equipo y la red
+Vérifier cet ordinateur et le réseau
+इस कंप्यूटर और नेटवर्क की जाँच
+Looking at this computer and the network…
+Revisando este equipo y la red…
+Examen de cet ordinateur et du réseau…
+कंप्यूटर और नेटवर्क की जाँच हो रही है…
+Done
+Listo
+Terminé
+हो गया
+The check did not work.
+La revisión no funcionó.
+La vérification n'a pas fonctionné.
+जाँच नहीं हो सकी।
+Invite others
+Invitar a otros
+Inviter d'autres personnes
+दूसरों को आमंत्रित करें
+Whoever starts ConnectSphere on this network finds the meeting. Else they type:
+Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe:
+Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir :
+इस नेटवर्क पर ConnectSphere खोलने वाला मीटिंग पा लेता है। नहीं तो यह लिखें:
+Address
+Dirección
+Adresse
+पता
+or the code
+o el código
+ou le code
+या कोड
+Copy the invitation
+Copiar la invitación
+Copier l'invitation
+आमंत्रण कॉपी करें
+Everybody in this meeting sees the same eight pictures here. Other pictures: another host.
+Todos en esta reunión ven aquí las mismas ocho imágenes. Otras imágenes: otro anfitrión.
+Chacun ici voit les mêmes huit images. D'autres images : un autre animateur.
+इस मीटिंग में सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
+The camera is off
+La cámara está apagada
+La caméra est coupée
+कैमरा बंद है
+Audio
+Audio
+Audio
+ऑडियो
+Video
+Vídeo
+Vidéo
+वीडियो
+Appearance
+Aspecto
+Apparence
+रूप
+Shortcuts
+Atajos
+Raccourcis
+शॉर्टकट
+Speaker volume
+Volumen del altavoz
+Volume du haut-parleur
+स्पीकर की आवाज़
+Hold Space to talk
+Mantener Espacio para hablar
+Maintenir Espace pour parler
+बोलने के लिए Space दबाए रखें
+Talk while you hold it
+Hablar mientras la mantienes
+Parler tant qu'elle est tenue
+दबाए रखने तक बोलें
+Pin the picture under the mouse
+Fijar la imagen bajo el ratón
+Épingler l'image sous la souris
+माउस के नीचे का चित्र पिन करें
+Grid, Speaker, Focus
+Cuadrícula, Orador, Foco
+Grille, Orateur, Focus
+ग्रिड, वक्ता, फ़ोकस
+This list
+Esta lista
+Cette liste
+यह सूची
+Leave, after asking
+Salir, tras preguntar
+Quitter, après confirmation
+पूछकर बाहर जाएँ
+Colours
+Colores
+Couleurs
+रंग
+Dark
+Oscuro
+Sombre
+गहरा
+Light
+Claro
+Clair
+हल्का
+High contrast
+Alto contraste
+Contraste élevé
+अधिक कंट्रास्ट
+Size of everything
+Tamaño de todo
+Taille de l'affichage
+हर चीज़ का आकार
+Language
+Idioma
+Langue
+भाषा
+{name} wrote to you in private
+{name} te escribió en privado
+{name} vous a écrit en privé
+{name} ने आपको निजी संदेश भेजा
+Answer
+Responder
+Répondre
+उत्तर दें
+{name} joined
+{name} entró
+{name} est arrivé
+{name} जुड़े
+{name} left
+{name} salió
+{name} est parti
+{name} चले गए
+{name} raised a hand
+{name} levantó la mano
+{name} lève la main
+{name} ने हाथ उठाया
+{name} offers {file} ({size})
+{name} ofrece {file} ({size})
+{name} propose {file} ({size})
+{name} ने {file} ({size}) भेजी है
+Look
+Ver
+Voir
+देखें
+Saved: {name}
+Guardado: {name}
+Enregistré : {name}
+सहेजा गया: {name}
+Show
+Mostrar
+Montrer
+दिखाएँ
+The file did not arrive
+El archivo no llegó
+Le fichier n'est pas arrivé
+फ़ाइल नहीं पहुँची
+{name} shares the screen
+{name} comparte la pantalla
+{name} partage l'écran
+{name} स्क्रीन साझा कर रहे हैं
+A device does not work
+Un dispositivo no funciona
+Un appareil ne fonctionne pas
+एक उपकरण काम नहीं कर रहा
+You may share your screen again
+Puedes volver a compartir tu pantalla
+Vous pouvez de nouveau partager votre écran
+आप फिर से स्क्रीन साझा कर सकते हैं
+{name} muted you
+{name} te silenció
+{name} a coupé votre micro
+{name} ने आपको म्यूट किया
+Connected again
+Conectado de nuevo
+De nouveau connecté
+फिर से जुड़ गए
+The meeting has ended.
+La reunión ha terminado.
+La réunion est terminée.
+मीटिंग समाप्त हो गई।
+You are muted
+Estás silenciado
+Votre micro est coupé
+आप म्यूट हैं
+The connection was lost. Reconnecting…
+Se perdió la conexión. Reconectando…
+La connexion est perdue. Reconnexion…
+कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
+Everyone sees your screen
+Todos ven tu pantalla
+Tout le monde voit votre écran
+सबको आपकी स्क्रीन दिख रही है
+Stop sharing
+Dejar de compartir
+Arrêter le partage
+साझा करना रोकें
+Hosted by {name}, new to this computer
+Anfitrión {name}, nuevo para este equipo
+Animée par {name}, nouveau pour cet ordinateur
+होस्ट {name}, इस कंप्यूटर के लिए नए
+Page {page} of {pages}
+Página {page} de {pages}
+Page {page} sur {pages}
+पृष्ठ {page} / {pages}
+Take over the screen?
+¿Tomar la pantalla?
+Prendre l'écran ?
+स्क्रीन अपने हाथ में लें?
+Somebody else is sharing now.
+Otra persona está compartiendo.
+Quelqu'un d'autre partage.
+अभी कोई और साझा कर रहा है।
+Take over
+Tomar
+Prendre
+लें
+Address: {address}
+Dirección: {address}
+Adresse : {address}
+पता: {address}
+Code: {code}
+Código: {code}
+Code : {code}
+कोड: {code}
+Copied: paste it where the others can read it
+Copiado: pégalo donde los demás puedan leerlo
+Copié : collez-le là où les autres peuvent le lire
+कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
+Save the chat
+Guardar el chat
+Enregistrer le chat
+चैट सहेजें
+The chat could not be saved: {reason}
+No se pudo guardar el chat: {reason}
+Le chat n'a pas pu être enregistré : {reason}
+चैट सहेजी नहीं जा सकी: {reason}
+Send a file
+Enviar un archivo
+Envoyer un fichier
+फ़ाइल भेजें
+Nothing was received yet
+Aún no se recibió nada
+Rien n'a encore été reçu
+अभी कुछ नहीं मिला
+Write in private
+Escribir en privado
+Écrire en privé
+निजी संदेश लिखें
+Allow to share the screen
+Permitir compartir la pantalla
+Autoriser le partage d'écran
+स्क्रीन साझा करने दें
+Remove from the meeting…
+Quitar de la reunión…
+Retirer de la réunion…
+मीटिंग से हटाएँ…
+Remove {name}?
+¿Quitar a {name}?
+Retirer {name} ?
+{name} को हटाएँ?
+They cannot come back into this meeting.
+No podrá volver a esta reunión.
+Cette personne ne pourra pas revenir.
+वे इस मीटिंग में वापस नहीं आ सकेंगे।
+Remove
+Quitar
+Retirer
+हटाएँ
+Mute all
+Silenciar a todos
+Couper tous les micros
+सबको म्यूट करें
+Stop the shared screen
+Parar la pantalla compartida
+Arrêter l'écran partagé
+साझा स्क्रीन रोकें
+End the meeting for all…
+Terminar la reunión para todos…
+Terminer la réunion pour tous…
+सबके लिए मीटिंग समाप्त करें…
+Stay
+Quedarse
+Rester
+रुकें
+End for all
+Terminar para todos
+Terminer pour tous
+सबके लिए समाप्त
+Leave the meeting?
+¿Salir de la reunión?
+Quitter la réunion ?
+मीटिंग छोड़ें?
+You are the host. Others can go on without you, or the meeting ends for everybody.
+Eres el anfitrión. Los demás pueden seguir sin ti, o la reunión termina para todos.
+Vous animez. Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.
+आप होस्ट हैं। दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
+You can come back at any time while it goes on.
+Puedes volver en cualquier momento mientras dure.
+Vous pouvez revenir à tout moment tant qu'elle dure.
+जब तक मीटिंग चले, आप कभी भी लौट सकते हैं।
+No meeting was found on this network.
+No se encontró ninguna reunión en esta red.
+Aucune réunion trouvée sur ce réseau.
+इस नेटवर्क पर कोई मीटिंग नहीं मिली।
+No meeting was found.
+No se encontró ninguna reunión.
+Aucune réunion trouvée.
+कोई मीटिंग नहीं मिली।
+Ask the host to start the meeting, or host one.
+Pide al anfitrión que inicie la reunión, o crea una.
+Demandez à l'animateur de démarrer la réunion, ou créez-en une.
+होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
+Start ConnectSphere and join it.
+Abre ConnectSphere y únete.
+Lancez ConnectSphere et rejoignez-la.
+ConnectSphere खोलें और जुड़ें।
+This computer is in no network.
+Este equipo no está en ninguna red.
+Cet ordinateur n'est sur aucun réseau.
+यह कंप्यूटर किसी नेटवर्क में नहीं है।
+Switch the VPN off and look again.
+Apaga la VPN y vuelve a mirar.
+Coupez le VPN et réessayez.
+VPN बंद करके फिर देखें।
+A meeting runs on this computer.
+Hay una reunión en este equipo.
+Une réunion tourne sur cet ordinateur.
+इस कंप्यूटर पर एक मीटिंग चल रही है।
+The ports for hosting are free.
+Los puertos para crear reuniones están libres.
+Les ports pour animer sont libres.
+होस्ट करने के पोर्ट खाली हैं।
+The {topic} works.
+Funciona: {topic}.
+Fonctionne : {topic}.
+{topic} काम कर रहा है।
+The host did not let you in.
+El anfitrión no te dejó entrar.
+L'animateur ne vous a pas laissé entrer.
+होस्ट ने आपको अंदर नहीं आने दिया।
+Too many wrong PINs were tried; try again in a minute.
+Demasiados PIN erróneos; inténtalo en un minuto.
+Trop de PIN erronés ; réessayez dans une minute.
+बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
+The PIN was not proved in time.
+El PIN no se comprobó a tiempo.
+Le PIN n'a pas été prouvé à temps.
+PIN समय पर सिद्ध नहीं हुआ।
+That is not the PIN of this meeting.
+Ese no es el PIN de esta reunión.
+Ce n'est pas le PIN de cette réunion.
+यह इस मीटिंग का PIN नहीं है।
+The host removed you from this meeting.
+El anfitrión te quitó de esta reunión.
+L'animateur vous a retiré de cette réunion.
+होस्ट ने आपको इस मीटिंग से हटा दिया।
+The meeting is full.
+La reunión está llena.
+La réunion est complète.
+मीटिंग भर चुकी है।
+The host does not answer.
+El anfitrión no responde.
+L'animateur ne répond pas.
+होस्ट उत्तर नहीं दे रहा।
+The host ended the meeting.
+El anfitrión terminó la reunión.
+L'animateur a terminé la réunion.
+होस्ट ने मीटिंग समाप्त की।
+The meeting's server did not start.
+El servidor de la reunión no arrancó.
+Le serveur de la réunion n'a pas démarré.
+मीटिंग का सर्वर शुरू नहीं हुआ।
+Another computer answers in the host's place.
+Otro equipo responde en lugar del anfitrión.
+Un autre ordinateur répond à la place de l'animateur.
+होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
+Only the host may do that.
+Solo el anfitrión puede hacerlo.
+Seul l'animateur peut le faire.
+यह केवल होस्ट कर सकता है।
+The host has to allow you to share again.
+El anfitrión tiene que permitirte compartir otra vez.
+L'animateur doit vous autoriser à partager de nouveau.
+फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
+{name} is sharing already.
+{name} ya está compartiendo.
+{name} partage déjà.
+{name} पहले से साझा कर रहे हैं।
+Nobody called {name} is in the meeting.
+Nadie llamado {name} está en la reunión.
+Personne nommé {name} n'est dans la réunion.
+मीटिंग में {name} नाम का कोई नहीं है।
+That person is not here.
+Esa persona no está aquí.
+Cette personne n'est pas là.
+वह व्यक्ति यहाँ नहीं है।
+That person cannot be removed.
+No se puede quitar a esa persona.
+Cette personne ne peut pas être retirée.
+उस व्यक्ति को हटाया नहीं जा सकता।
+The address {host} cannot be found.
+No se encuentra la dirección {host}.
+L'adresse {host} est introuvable.
+पता {host} नहीं मिला।
+The TCP port {port} cannot be used: {reason}.
+El puerto TCP {port} no se puede usar: {reason}.
+Le port TCP {port} est inutilisable : {reason}.
+TCP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
+The host's port {port} for files does not answer.
+El puerto {port} del anfitrión para archivos no responde.
+Le port {port} de l'animateur pour les fichiers ne répond pas.
+फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
+Camera {index} is not there, or another program is using it.
+La cámara {index} no está, o la usa otro programa.
+La caméra {index} est absente ou déjà utilisée.
+कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
+The {what} “{label}” cannot be opened; another program may use it.
+No se puede abrir “{label}” ({what}); quizá la usa otro programa.
+Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être.
+“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
+No camera is chosen.
+No hay ninguna cámara elegida.
+Aucune caméra n'est choisie.
+कोई कैमरा नहीं चुना गया।
+No microphone is chosen.
+No hay ningún micrófono elegido.
+Aucun micro n'est choisi.
+कोई माइक नहीं चुना गया।
+This computer has no {what}.
+Este equipo no tiene: {what}.
+Cet ordinateur n'a pas de {what}.
+इस कंप्यूटर में {what} नहीं है।
+The camera gave no picture in time.
+La cámara no dio ninguna imagen a tiempo.
+La caméra n'a donné aucune image à temps.
+कैमरे ने समय पर चित्र नहीं दिया।
+The camera was closed.
+La cámara se cerró.
+La caméra a été fermée.
+कैमरा बंद कर दिया गया।
+The sound system of this computer does not answer.
+El sistema de sonido de este equipo no responde.
+Le système audio de cet ordinateur ne répond pas.
+इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
+There is no screen here that can be shared.
+Aquí no hay pantalla que se pueda compartir.
+Il n'y a pas d'écran à partager ici.
+यहाँ साझा करने योग्य स्क्रीन नहीं है।
+The shared window was closed.
+La ventana compartida se cerró.
+La fenêtre partagée a été fermée.
+साझा विंडो बंद हो गई।
+The screen cannot be seen any more.
+La pantalla ya no se puede ver.
+L'écran n'est plus visible.
+स्क्रीन अब दिखाई नहीं देती।
+Wayland hides the screen from programs; sign in with Xorg to share it.
+Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.
+Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.
+Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
+The file did not arrive as it was offered.
+El archivo no llegó como se ofreció.
+Le fichier n'est pas arrivé tel qu'il était proposé.
+फ़ाइल वैसी नहीं पहुँची जैसी दी गई थी।
+There is no such file.
+No existe ese archivo.
+Ce fichier n'existe pas.
+ऐसी कोई फ़ाइल नहीं है।
+That file is not on offer.
+Ese archivo no se ofrece.
+Ce fichier n'est pas proposé.
+वह फ़ाइल उपलब्ध नहीं है।
+That file is on its way already.
+Ese archivo ya está en camino.
+Ce fichier est déjà en route.
+वह फ़ाइल पहले से आ रही है।
+{name} is larger than the host allows.
+{name} es mayor de lo que permite el anfitrión.
+{name} dépasse la taille permise.
+{name} होस्ट की अनुमति से बड़ी है।
+{path} cannot be read
+No se puede leer {path}
+{path} est illisible
+{path} पढ़ी नहीं जा सकती
+{path} is no file.
+{path} no es un archivo.
+{path} n'est pas un fichier.
+{path} फ़ाइल नहीं है।
+Files cannot be saved in {folder}
+No se pueden guardar archivos en {folder}
+Impossible d'enregistrer dans {folder}
+{folder} में फ़ाइलें सहेजी नहीं जा सकतीं
+This meeting needs a PIN: give it with --pin.
+Esta reunión necesita un PIN.
+Cette réunion demande un PIN.
+इस मीटिंग के लिए PIN चाहिए।
+That was not understood: {fault}.
+Eso no se entendió: {fault}.
+Cela n'a pas été compris : {fault}.
+यह समझ नहीं आया: {fault}।
+"""
+LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
+
+
 class Translator:
     """The user's language. The English sentence is its own key; what is missing stays English."""
 
-    def __init__(self, table: Mapping[str, Mapping[str, str]]) -> None:
-        self.table = table
+    def __init__(self, texts: str) -> None:
+        self._texts = texts
+        self._made: dict[str, dict[str, str]] = {}
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
         self.language = "en"
+
+    @property
+    def table(self) -> Mapping[str, Mapping[str, str]]:
+        """Sentence by English sentence and language."""
+        if not self._made:
+            lines, codes = self._texts.strip().splitlines(), [code for code, _ in LANGUAGES]
+            step = 1 + len(codes)
+            self._made = {
+                lines[at]: dict(zip(codes, lines[at + 1 : at + step], strict=True))
+                for at in range(0, len(lines), step)
+            }
+        return self._made
 
     def __call__(self, text: str, **values: object) -> str:
         """`text` in the user's language with `values` put in for its {names}."""
-        found = self.table.get(text, {}).get(self.language, text)
+        found = text if self.language == "en" else self.table.get(text, {}).get(self.language, text)
         return found.format(**values) if values else found
 
+    def said(self, text: str) -> str:
+        """A whole sentence that came from below the window, its values recognised."""
+        if self.language == "en" or text in self.table:
+            return self(text)
+        if not self._patterns:
+            self._patterns = [
+                (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(key))), key)
+                for key in self.table
+                if key.endswith(".") and "{" in key
+            ]
+        for pattern, key in self._patterns:
+            if found := pattern.fullmatch(text):
+                return self(key, **found.groupdict())
+        return text
 
-TEXTS: Final[dict[str, dict[str, str]]] = {}
+
 tr: Final = Translator(TEXTS)
+
+
+def system_language() -> str:
+    """The language of this system, if it is one of ours; else English."""
+    if sys.platform == "win32":
+        name = locale.windows_locale.get(ctypes.windll.kernel32.GetUserDefaultUILanguage(), "")
+    else:
+        kinds = ("LC_ALL", "LC_MESSAGES", "LANG")
+        name = next((value for kind in kinds if (value := os.environ.get(kind))), "")
+    return name[:2] if offered(name[:2]) else "en"
+
+
+def offered(language: str) -> bool:
+    """Whether a language is ours and the toolkit here can shape its script."""
+    ours = language in [code for code, _ in LANGUAGES]
+    return ours and (language != "hi" or sys.platform in ("win32", "darwin"))
+
 
 # Strokes on a 24 x 24 field: L line points, R rounded box x0 y0 x1 y1 radius, A arc box from to (degrees,
 # clockwise from 3 o'clock), C circle x y r, D filled circle x y r, P filled polygon.
@@ -13476,6 +14840,21 @@ def draw_avatar(name: str, size: int) -> Image.Image:
     return picture
 
 
+def draw_ring(size: int, colour: str, turn: float) -> Image.Image:
+    """A ring of `size` pixels that fades along its way, turned by a part of a whole turn."""
+    from PIL import Image
+
+    big = size * 3
+    y, x = np.mgrid[:big, :big] - (big - 1) / 2
+    along = (np.arctan2(y, x) / (2 * np.pi) - turn) % 1.0
+    radius = np.hypot(x, y) / big
+    alpha = np.where((radius > 0.38) & (radius < 0.5), along * 255, 0).astype(np.uint8)
+    mask = Image.fromarray(alpha, "L").resize((size, size), Image.Resampling.LANCZOS)
+    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
+    picture.putalpha(mask)
+    return picture
+
+
 @lru_cache(maxsize=8)
 def draw_logo(size: int) -> Image.Image:
     """The program's sign: an open ring around a dot on a blue and violet field."""
@@ -13595,6 +14974,8 @@ EMOJI_SHAPES: Final = """
     O F58A96 34 16 46 32
 🎁 gift: G 3F7BE0 14 44 86 44 86 92 14 92 | G 5B8DEF 8 30 92 30 92 46 8 46 |
     G F7C52E 44 30 56 30 56 92 44 92 | A F7C52E 6 26 8 50 32 90 370 | A F7C52E 6 50 8 74 32 170 450
+🔑 key: A F7C52E 13 8 30 48 70 0 360 | L F7C52E 12 48 50 92 50 | L F7C52E 10 74 50 74 70 |
+    L F7C52E 10 90 50 90 66
 🏆 trophy: A D9982B 6 10 14 40 48 60 280 | A D9982B 6 60 14 90 48 260 480 |
     G F7C52E 26 8 74 8 70 44 56 60 44 60 30 44 | L D9982B 8 50 58 50 80 | L D9982B 10 32 88 68 88
 🚀 rocket: G E8334A 30 58 18 78 40 70 | G E8334A 58 70 76 84 70 60 | O E6EBF0 32 6 68 80 |
@@ -14761,7 +16142,9 @@ def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
     pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
     over.alpha_composite(pill, (gap, y))
     icon = (
-        draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
+        draw_icon("share", px(16), "#FFFFFF")
+        if look.fit
+        else draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
         if look.muted
         else draw_icon("bars" if look.speaking else "mic", px(16), "#3DDC97" if look.speaking else "#FFFFFF")
     )
@@ -14940,7 +16323,7 @@ class TilePainter:
 
 # ======================================================================================
 # [13] WINDOW - the window, which only arranges and reads snapshots
-# Uses: BASICS, CALL, DISCOVERY, WIDGETS
+# Uses: BASICS, MEDIA, CALL, TRUST, DISCOVERY, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
@@ -14968,7 +16351,11 @@ class CallController(Protocol):
 
 
 class AppBackend(Protocol):
-    """What the window needs of the program. `join`, `host` and `list_devices` run in threads."""
+    """What the window needs of the program. `join`, `host`, `doctor` and `list_devices` run in threads."""
+
+    @property
+    def orders(self) -> queue.SimpleQueue[str]:
+        """What is asked of the window from outside: "close" it, or bring it to "front"."""
 
     def find(self) -> Sequence[MeetingAd]:
         """The meetings heard of lately."""
@@ -14983,6 +16370,12 @@ class AppBackend(Protocol):
 
     def host(self, name: str, title: str, pin: str) -> CallController:
         """Host a meeting and join it; pin "" = open, "auto" = six digits of the program's choice."""
+
+    def place(self) -> tuple[str, str]:
+        """(address:port, short code) by which others find the meeting that is on."""
+
+    def doctor(self) -> Diagnosis:
+        """What stands in the way here; takes some seconds."""
 
     def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """(spec, words) of what can be chosen, by camera, mic and speaker."""
@@ -15015,7 +16408,12 @@ class Errand:
     def __init__(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], None]) -> None:
         self._done = done
         self._outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-        threading.Thread(target=self._run, args=(work,), name="window-errand", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="window-errand", daemon=True)
+        self._thread.start()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the work, not for its owner to be told."""
+        self._thread.join(deadline)
 
     def _run(self, work: Callable[[], Any]) -> None:
         try:
@@ -15038,6 +16436,13 @@ class Errand:
 def clock(at: float) -> str:
     """Unix seconds as the local 14:05."""
     return time.strftime("%H:%M", time.localtime(at))
+
+
+def chat_words(line: ChatLine) -> str:
+    """A message as a line of plain text."""
+    day = time.strftime("%Y-%m-%d", time.localtime(line.at))
+    to = f" → {line.to}" if line.to else ""
+    return f"[{day} {clock(line.at)}] {line.sender}{to}: {line.text}"
 
 
 def size_words(size: float) -> str:
@@ -15153,70 +16558,58 @@ class VideoTile:
         self._photo = None
 
 
-class Stage(Painted):
-    """The canvas of tiles: layouts, pages, pinning, and what lies over them."""
+class Plan:
+    """Who stands where on a stage: layout, page, pin and speaker, and the boxes that follow from them."""
 
-    def __init__(self, look: Look, parent: tk.Misc, act: Callable[[Json], None]) -> None:
-        super().__init__(look, parent, look.px(400), look.px(300), look.palette.window, focus=True)
-        self.act = act
+    HOLD: ClassVar = 1.5  # seconds that a speaker keeps the large place
+
+    def __init__(self, px: Metrics) -> None:
+        self.px = px
         self.layout, self.page, self.pages = "grid", 0, 1
         self.pinned: int | str | None = None
-        self.tiles: dict[int | str, VideoTile] = {}
-        self.painter = TilePainter()
-        self.under: int | str | None = None
-        self.veiled = False
-        self.view = (0.0, 0.5, 0.5)
-        self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
-        self.pages_changed: Callable[[], None] = lambda: None
+        self.size = (0, 0)
+        self.shot = Snapshot()
         self._speaker = 0
         self._speaker_since = 0.0
-        self._shown: Snapshot = Snapshot()
-        self._last: int | str | None = None
-        self._hover_photos: list[ImageTk.PhotoImage] = []
-        self._watched: Json = {}
-        self._bind()
 
-    def _bind(self) -> None:
-        canvas = self.canvas
-        canvas.bind("<Configure>", lambda _: self.arrange())
-        canvas.bind("<Leave>", lambda _: self.hover(None))
-        canvas.bind("<Motion>", self._moved)
-        canvas.bind("<Double-Button-1>", self._twice)
-        canvas.bind("<Button-3>", lambda event: self.tile_menu(self._tile_at(event), event))
-        canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
-        canvas.bind("<Button-4>", lambda _: self._wheel(1))
-        canvas.bind("<Button-5>", lambda _: self._wheel(-1))
-        canvas.bind("<B1-Motion>", self._drag)
-        canvas.bind("<Button-1>", self._grab)
-        for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -1), ("<Down>", 1)):
-            canvas.bind(key, partial(self._walk, by))
-        canvas.bind("<Prior>", lambda _: self.turn(-1))
-        canvas.bind("<Next>", lambda _: self.turn(1))
-        canvas.bind("<FocusOut>", lambda _: self._choose(None))
-        canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
+    def hear(self, speaking: int, now: float) -> bool:
+        """Follow who speaks, not too fast; whether the large place may change by that."""
+        if speaking in (0, self._speaker, self.shot.me) or now - self._speaker_since <= self.HOLD:
+            return False
+        self._speaker, self._speaker_since = speaking, now
+        return self.layout != "grid"
 
-    # who is where
+    def set_layout(self, layout: str) -> None:
+        """Grid, speaker or focus, from the first page on."""
+        self.layout, self.page = layout, 0
+        if layout == "grid":
+            self.pinned = None
+
+    def pin(self, key: int | str | None) -> None:
+        """Give somebody the large place, or take it back."""
+        self.pinned = None if key == self.pinned else key
+        self.layout = "grid" if self.pinned is None else "focus"
 
     def people(self) -> list[Person]:
         """Everybody in the order of the tiles: hosts, others by arrival, oneself last."""
-        me = self._shown.me
-        return sorted(self._shown.people, key=lambda one: (one.id == me, one.role != "host", one.id))
+        me = self.shot.me
+        return sorted(self.shot.people, key=lambda one: (one.id == me, one.role != "host", one.id))
 
     def per_page(self) -> int:
         """How many tiles the grid holds at once; small windows hold fewer."""
         width, height = (
-            self.canvas.winfo_width() / self.look.px.scale,
-            self.canvas.winfo_height() / self.look.px.scale,
+            self.size[0] / self.px.scale,
+            self.size[1] / self.px.scale,
         )
         return max(1, min(5, int(width // 230))) * max(1, min(3, int(height // 150)))
 
     def _strip_room(self) -> int:
-        return max(1, min(8, self.canvas.winfo_width() // self.look.px(172)))
+        return max(1, min(8, self.size[0] // self.px(172)))
 
-    def _arranged(self) -> list[tuple[int | str, Box]]:
+    def boxes(self) -> list[tuple[int | str, Box]]:
         """Key and box of every tile in sight."""
-        px, gap = self.look.px, self.look.px(12)
-        width, height = self.canvas.winfo_width() - 2 * px(16), self.canvas.winfo_height() - 2 * px(16)
+        px, gap = self.px, self.px(12)
+        width, height = self.size[0] - 2 * px(16), self.size[1] - 2 * px(16)
         order: list[int | str] = [one.id for one in self.people()]
         main = self._main(order)
         if main is not None and main in order:
@@ -15234,18 +16627,18 @@ class Stage(Painted):
 
     def _main(self, order: Sequence[int | str]) -> int | str | None:
         """Who has the large place, or None in a plain grid."""
-        if self.pinned in order or (self.pinned == "screen" and self._shown.presenter):
+        if self.pinned in order or (self.pinned == "screen" and self.shot.presenter):
             return self.pinned
-        if self._shown.presenter:
+        if self.shot.presenter:
             return "screen"
         if self.layout == "grid":
             return None
-        others = [key for key in order if key != self._shown.me]
+        others = [key for key in order if key != self.shot.me]
         return self._speaker if self._speaker in others else next(iter(others), next(iter(order), None))
 
     def _paged(self, order: list[int | str], room: int) -> list[int | str]:
         """The part of `order` on this page; oneself is on the first."""
-        me = self._shown.me
+        me = self.shot.me
         if me in order and len(order) > room > 1:
             order.remove(me)
             order.insert(room - 1, me)
@@ -15253,11 +16646,174 @@ class Stage(Painted):
         self.page = min(self.page, self.pages - 1)
         return order[self.page * room : (self.page + 1) * room]
 
+
+class ScreenZoom:
+    """Which part of the shared screen is seen: fitting, 1:1, or any zoom around a point."""
+
+    def __init__(self) -> None:
+        self.view = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle
+        self._from = (0, 0, 0.0, 0.5, 0.5)
+
+    def reset(self) -> None:
+        """Fit it again."""
+        self.view = (0.0, 0.5, 0.5)
+
+    def by(self, factor: float) -> None:
+        """Zoom by a factor; 0 switches between fitting and 1:1."""
+        zoom, x, y = self.view
+        self.view = (float(not zoom) if factor == 0 else max(0.1, min(8.0, (zoom or 0.6) * factor)), x, y)
+
+    def grab(self, x: int, y: int) -> None:
+        """A drag begins there."""
+        self._from = (x, y, *self.view)
+
+    def drag(self, x: int, y: int, width: int, height: int) -> None:
+        """The mouse is there now, on a tile of that size."""
+        if self.view[0]:
+            x0, y0, zoom, cx, cy = self._from
+            cx, cy = cx - (x - x0) / width / zoom, cy - (y - y0) / height / zoom
+            self.view = (zoom, max(0.0, min(1.0, cx)), max(0.0, min(1.0, cy)))
+
+
+class HoverButtons:
+    """The small buttons and facts over the tile under the mouse."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.under: int | str | None = None
+        self._photos: list[ImageTk.PhotoImage] = []
+
+    def show(self, tile: VideoTile | None) -> None:
+        """Show the small buttons of the tile under the mouse."""
+        self.stage.canvas.delete("hover")
+        self.stage.cool("hover")
+        self._photos.clear()
+        self.under = tile.key if tile else None
+        if tile is None or tile.box[2] < self.stage.look.px(110):
+            return
+        look, px, (x, y, wide, _) = self.stage.look, self.stage.look.px, tile.box
+        right = x + wide - px(10) - (px(42) if self._poor(tile.key) else 0)
+        icons = [("pin", lambda: self.stage.pin(tile.key)), ("more", lambda: self.menu(tile.key, None))]
+        if tile.key == "screen":
+            icons = [
+                ("minus", lambda: self.stage.zoom.by(1 / 1.25)),
+                ("focus", lambda: self.stage.zoom.by(0)),
+                ("plus", lambda: self.stage.zoom.by(1.25)),
+                *icons[:1],
+            ]
+        left = right - px(36) * len(icons)
+        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"))
+        for at, (icon, command) in enumerate(icons):
+            shown = look.icon(
+                icon, 18, "#7FAAFF" if icon == "pin" and self.stage.plan.pinned == tile.key else "#FFFFFF"
+            )
+            self._over(left + px(36) * at + px(9), y + px(17), shown)
+            self.stage.spot(f"hover:{icon}", (left + px(36) * at, y + px(10), px(36), px(32)), command)
+        self._facts(tile)
+
+    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
+        self._photos.append(photo)
+        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
+
+    def _poor(self, key: int | str) -> bool:
+        one = next((one for one in self.stage.plan.shot.people if one.id == key), None)
+        return one is not None and self.stage.looks(one).poor
+
+    def _facts(self, tile: VideoTile) -> None:
+        """Size, rate, loss and delay in words while the mouse rests on a tile."""
+        quality = self.stage.plan.shot.quality.get(tile.key) if isinstance(tile.key, int) else None
+        if quality is None or not quality.fps or tile.box[2] < self.stage.look.px(220):
+            return
+        words = tr(
+            "{width}×{height} · {fps} pictures a second",
+            width=quality.width,
+            height=quality.height,
+            fps=round(quality.fps),
+        )
+        if quality.lost_frames:
+            words += " · " + tr("{count} lost", count=quality.lost_frames)
+        if quality.latency_ms is not None:
+            words += f" · {quality.latency_ms:.0f} ms"
+        x, y = tile.box[0] + self.stage.look.px(10), tile.box[1] + self.stage.look.px(10)
+        font = self.stage.look.font(11)
+        if font.measure(words) + self.stage.look.px(170) < tile.box[2]:
+            self._over(
+                x,
+                y,
+                self.stage.look.box(
+                    font.measure(words) + self.stage.look.px(16), self.stage.look.px(24), 7, "#14181F"
+                ),
+            )
+            self.stage.canvas.create_text(
+                x + self.stage.look.px(8),
+                y + self.stage.look.px(12),
+                text=words,
+                font=font,
+                fill="#FFFFFF",
+                anchor="w",
+                tags=("hover",),
+            )
+
+    def menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
+        """What can be done with this person."""
+        if not isinstance(key, int):
+            return
+        x, y = (
+            (event.x_root, event.y_root)
+            if event
+            else (self.stage.canvas.winfo_pointerx(), self.stage.canvas.winfo_pointery())
+        )
+        pin = (tr("Unpin") if self.stage.plan.pinned == key else tr("Pin"), partial(self.stage.pin, key))
+        self.stage.look.menu(self.stage.canvas, [pin, *self.stage.menu_for(key)]).tk_popup(x, y)
+
+    def close(self) -> None:
+        """Let the pictures go while Tk still knows them."""
+        self._photos.clear()
+
+
+class Stage(Painted):
+    """The canvas of tiles: layouts, pages, pinning, and what lies over them."""
+
+    def __init__(self, look: Look, parent: tk.Misc, act: Callable[[Json], None]) -> None:
+        super().__init__(look, parent, look.px(400), look.px(300), look.palette.window, focus=True)
+        self.act = act
+        self.plan, self.zoom, self.hover = Plan(look.px), ScreenZoom(), HoverButtons(self)
+        self.tiles: dict[int | str, VideoTile] = {}
+        self.painter = TilePainter()
+        self.veiled = False
+        self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
+        self.pages_changed: Callable[[], None] = lambda: None
+        self._last: int | str | None = None
+        self._watched: Json = {}
+        self._bind()
+
+    def _bind(self) -> None:
+        canvas = self.canvas
+        canvas.bind("<Configure>", lambda _: self.arrange())
+        canvas.bind("<Leave>", lambda _: self.hover.show(None))
+        canvas.bind("<Motion>", self._moved)
+        canvas.bind("<Double-Button-1>", self._twice)
+        canvas.bind("<Button-3>", lambda event: self.hover.menu(self._tile_at(event), event))
+        canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
+        canvas.bind("<Button-4>", lambda _: self._wheel(1))
+        canvas.bind("<Button-5>", lambda _: self._wheel(-1))
+        canvas.bind("<B1-Motion>", self._drag)
+        canvas.bind("<Button-1>", lambda event: self.zoom.grab(event.x, event.y))
+        for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -1), ("<Down>", 1)):
+            canvas.bind(key, partial(self._walk, by))
+        canvas.bind("<Prior>", lambda _: self.turn(-1))
+        canvas.bind("<Next>", lambda _: self.turn(1))
+        canvas.bind("<FocusOut>", lambda _: self._choose(None))
+        canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
+
+    # what is seen
+
     def arrange(self) -> None:
         """Put every tile where it belongs now and say whom we watch."""
         if self.canvas.winfo_width() < 40:
             return
-        arranged = self._arranged()
+        self.plan.size = (self.canvas.winfo_width(), self.canvas.winfo_height())
+        arranged = self.plan.boxes()
         keys = {key for key, _ in arranged}
         for key in [key for key in self.tiles if key not in keys]:
             self.tiles.pop(key).remove()
@@ -15266,14 +16822,16 @@ class Stage(Painted):
             if key not in self.tiles:
                 self.tiles[key] = VideoTile(self, key)
             self.tiles[key].place(box)
-        if self.under not in keys:
-            self.hover(None)
+        if self.hover.under not in keys:
+            self.hover.show(None)
         self.pages_changed()
         self._watch()
 
     def _watch(self) -> None:
         """Tell whose pictures are wanted: those in sight, at the size of their tile."""
-        cameras = {one.id: one.name for one in self._shown.people if one.camera and one.id != self._shown.me}
+        cameras = {
+            one.id: one.name for one in self.plan.shot.people if one.camera and one.id != self.plan.shot.me
+        }
         main = next(iter(self.tiles.values())).box[3] if self.tiles else 0
         wanted = {
             cameras[key]: {"layer": layer_for(tile.box[3]), "fps": 15 if tile.box[3] * 3 > main else 8}
@@ -15286,20 +16844,13 @@ class Stage(Painted):
 
     def show(self, shot: Snapshot) -> None:
         """Show the meeting as it is now."""
-        old, self._shown = self._shown, shot
-        now = time.monotonic()
-        if (
-            shot.speaking
-            and shot.speaking not in (self._speaker, shot.me)
-            and now - self._speaker_since > 1.5
-        ):
-            self._speaker, self._speaker_since = shot.speaking, now
-            if self.layout != "grid":
-                self.arrange()
-        if (old.people, old.presenter, old.me) != (shot.people, shot.presenter, shot.me):
-            if old.presenter != shot.presenter:
-                self.view = (0.0, 0.5, 0.5)
-                self.pinned = None if self.pinned == "screen" else self.pinned
+        plan, old = self.plan, self.plan.shot
+        plan.shot = shot
+        moved = plan.hear(shot.speaking, time.monotonic())
+        if old.presenter != shot.presenter:
+            self.zoom.reset()
+            plan.pinned = None if plan.pinned == "screen" else plan.pinned
+        if moved or (old.people, old.presenter, old.me) != (shot.people, shot.presenter, shot.me):
             self.arrange()
 
     def render(self, controller: CallController) -> bool:
@@ -15308,23 +16859,28 @@ class Stage(Painted):
         for key, image in done.items():
             if key in self.tiles:
                 self.tiles[key].paste(image)
-        shot = self._shown
+        shot = self.plan.shot
         by_id = {one.id: one for one in shot.people}
         for key, tile in self.tiles.items():
             source = "self" if key == shot.me else key
             serial, picture = controller.picture(source)
             if isinstance(key, int):
                 person = by_id[key]
-                tile.update(self._looks(person), serial, picture if person.camera else None, self.painter)
+                tile.update(self.looks(person), serial, picture if person.camera else None, self.painter)
             else:
                 tile.update(self._screen_looks(by_id), serial, picture, self.painter)
         return bool(done)
 
-    def _looks(self, one: Person) -> TileLook:
-        shot, quality = self._shown, self._shown.quality.get(one.id)
+    def looks(self, one: Person) -> TileLook:
+        """What stands on the tile of a person."""
+        shot, quality = self.plan.shot, self.plan.shot.quality.get(one.id)
         own = one.id == shot.me
         poor = quality is not None and one.camera and (0 < quality.fps < 6 or quality.lost_frames > 8)
-        note = tr("Reconnecting…") if shot.link == "reconnecting" and self._last_main() == one.id else ""
+        note = (
+            tr("Reconnecting…")
+            if shot.link == "reconnecting" and next(iter(self.tiles), None) == one.id
+            else ""
+        )
         return TileLook(
             name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
             speaking=one.id == shot.speaking and one.mic, hand=bool(one.hand),
@@ -15332,17 +16888,14 @@ class Stage(Painted):
             dim=shot.link == "reconnecting" or self.veiled, chosen=self._last == one.id, note=note,
         )  # fmt: skip
 
-    def _last_main(self) -> int | str | None:
-        return next(iter(self.tiles), None)
-
     def _screen_looks(self, people: Mapping[int, Person]) -> TileLook:
-        shot = self._shown
+        shot = self.plan.shot
         who = people.get(shot.presenter)
         own = shot.presenter == shot.me
         return TileLook(
             name=who.name if who else "",
             label=tr("Your screen") if own else tr("{name}'s screen", name=who.name if who else ""),
-            fit=True, dim=shot.link == "reconnecting" or self.veiled, view=self.view,
+            fit=True, dim=shot.link == "reconnecting" or self.veiled, view=self.zoom.view,
             chosen=self._last == "screen",
             border=self.look.palette.good if own else "",
         )  # fmt: skip
@@ -15351,130 +16904,32 @@ class Stage(Painted):
 
     def set_layout(self, layout: str) -> None:
         """Grid, speaker or focus."""
-        self.layout, self.page = layout, 0
-        if layout == "grid":
-            self.pinned = None
+        self.plan.set_layout(layout)
         self.arrange()
 
     def pin(self, key: int | str | None) -> None:
         """Give somebody the large place, or take it back."""
-        self.pinned = None if key == self.pinned else key
-        self.layout = "grid" if self.pinned is None else "focus"
-        self.hover(None)
+        self.plan.pin(key)
+        self.hover.show(None)
         self.arrange()
 
     def pin_under(self) -> None:
         """Pin the tile under the mouse, or the one chosen with the arrows."""
-        key = self.under if self.under is not None else self._last
-        if key is not None or self.pinned is not None:
-            self.pin(key if key is not None else self.pinned)
+        key = self.hover.under if self.hover.under is not None else self._last
+        if key is not None or self.plan.pinned is not None:
+            self.pin(key if key is not None else self.plan.pinned)
 
     def turn(self, by: int) -> None:
         """Turn pages."""
-        page = max(0, min(self.pages - 1, self.page + by))
-        if page != self.page:
-            self.page = page
+        page = max(0, min(self.plan.pages - 1, self.plan.page + by))
+        if page != self.plan.page:
+            self.plan.page = page
             self.arrange()
-
-    def hover(self, tile: VideoTile | None) -> None:
-        """Show the small buttons of the tile under the mouse."""
-        self.canvas.delete("hover")
-        self.cool("hover")
-        self._hover_photos.clear()
-        self.under = tile.key if tile else None
-        if tile is None or tile.box[2] < self.look.px(110):
-            return
-        look, px, (x, y, wide, _) = self.look, self.look.px, tile.box
-        right = x + wide - px(10) - (px(42) if self._poor(tile.key) else 0)
-        icons = [("pin", lambda: self.pin(tile.key)), ("more", lambda: self.tile_menu(tile.key, None))]
-        if tile.key == "screen":
-            icons = [
-                ("minus", lambda: self.zoom(1 / 1.25)),
-                ("focus", lambda: self.zoom(0)),
-                ("plus", lambda: self.zoom(1.25)),
-                *icons[:1],
-            ]
-        left = right - px(36) * len(icons)
-        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"))
-        for at, (icon, command) in enumerate(icons):
-            shown = look.icon(icon, 18, "#7FAAFF" if icon == "pin" and self.pinned == tile.key else "#FFFFFF")
-            self._over(left + px(36) * at + px(9), y + px(17), shown)
-            self.spot(f"hover:{icon}", (left + px(36) * at, y + px(10), px(36), px(32)), command)
-        self._facts(tile)
-
-    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
-        self._hover_photos.append(photo)
-        self.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
-
-    def _poor(self, key: int | str) -> bool:
-        one = next((one for one in self._shown.people if one.id == key), None)
-        return one is not None and self._looks(one).poor
-
-    def _facts(self, tile: VideoTile) -> None:
-        """Size, rate, loss and delay in words while the mouse rests on a tile."""
-        quality = self._shown.quality.get(tile.key) if isinstance(tile.key, int) else None
-        if quality is None or not quality.fps or tile.box[2] < self.look.px(220):
-            return
-        words = tr(
-            "{width}×{height} · {fps} pictures a second",
-            width=quality.width,
-            height=quality.height,
-            fps=round(quality.fps),
-        )
-        if quality.lost_frames:
-            words += " · " + tr("{count} lost", count=quality.lost_frames)
-        if quality.latency_ms is not None:
-            words += f" · {quality.latency_ms:.0f} ms"
-        x, y = tile.box[0] + self.look.px(10), tile.box[1] + self.look.px(10)
-        font = self.look.font(11)
-        if font.measure(words) + self.look.px(170) < tile.box[2]:
-            self._over(
-                x,
-                y,
-                self.look.box(font.measure(words) + self.look.px(16), self.look.px(24), 7, "#14181F"),
-            )
-            self.canvas.create_text(
-                x + self.look.px(8),
-                y + self.look.px(12),
-                text=words,
-                font=font,
-                fill="#FFFFFF",
-                anchor="w",
-                tags=("hover",),
-            )
-
-    def tile_menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
-        """What can be done with this person."""
-        if not isinstance(key, int):
-            return
-        x, y = (
-            (event.x_root, event.y_root)
-            if event
-            else (self.canvas.winfo_pointerx(), self.canvas.winfo_pointery())
-        )
-        pin = (tr("Unpin") if self.pinned == key else tr("Pin"), partial(self.pin, key))
-        self.look.menu(self.canvas, [pin, *self.menu_for(key)]).tk_popup(x, y)
-
-    def zoom(self, by: float, x: float = -1, y: float = -1) -> None:
-        """Zoom the shared screen by a factor; 0 switches between fitting and 1:1."""
-        zoom, cx, cy = self.view
-        if by == 0:
-            self.view = (0.0 if zoom else 1.0, cx, cy)
-        else:
-            zoom = max(0.1, min(8.0, (zoom or 0.6) * by))
-            self.view = (zoom, x if x >= 0 else cx, y if y >= 0 else cy)
-
-    def _tile_at(self, event: tk.Event[tk.Canvas]) -> int | str | None:
-        for key, tile in self.tiles.items():
-            x, y, wide, tall = tile.box
-            if x <= event.x < x + wide and y <= event.y < y + tall:
-                return key
-        return None
 
     def _moved(self, event: tk.Event[tk.Canvas]) -> None:
         key = self._tile_at(event)
-        if key != self.under:
-            self.hover(None if key is None else self.tiles[key])
+        if key != self.hover.under:
+            self.hover.show(None if key is None else self.tiles[key])
 
     def _twice(self, event: tk.Event[tk.Canvas]) -> None:
         key = self._tile_at(event)
@@ -15482,20 +16937,21 @@ class Stage(Painted):
             self.pin(key)
 
     def _wheel(self, way: int) -> None:
-        if self.under == "screen":
-            self.zoom(1.25**way)
+        if self.hover.under == "screen":
+            self.zoom.by(1.25**way)
         else:
             self.turn(-way)
 
-    def _grab(self, event: tk.Event[tk.Canvas]) -> None:
-        self._from = (event.x, event.y, *self.view)
-
     def _drag(self, event: tk.Event[tk.Canvas]) -> None:
-        if self.under == "screen" and self.view[0]:
-            x, y, zoom, cx, cy = self._from
-            wide, tall = self.tiles["screen"].box[2:]
-            cx, cy = cx - (event.x - x) / wide / zoom, cy - (event.y - y) / tall / zoom
-            self.view = (zoom, max(0.0, min(1.0, cx)), max(0.0, min(1.0, cy)))
+        if self.hover.under == "screen":
+            self.zoom.drag(event.x, event.y, *self.tiles["screen"].box[2:])
+
+    def _tile_at(self, event: tk.Event[tk.Canvas]) -> int | str | None:
+        for key, tile in self.tiles.items():
+            x, y, wide, tall = tile.box
+            if x <= event.x < x + wide and y <= event.y < y + tall:
+                return key
+        return None
 
     def _choose(self, key: int | str | None) -> None:
         self._last = key
@@ -15516,7 +16972,7 @@ class Stage(Painted):
         for tile in self.tiles.values():
             tile.remove()
         self.tiles.clear()
-        self._hover_photos.clear()
+        self.hover.close()
 
 
 class ToastStack:
@@ -15829,7 +17285,7 @@ class TopBar:
             self.layouts[name] = button
         self.people = Pill(look, self.frame, "Who is here", commands["users"])
         self.quality = Pill(look, self.frame, "Connection to the host")
-        self.pin = Pill(look, self.frame, "Copy the invitation: address and PIN", commands["copy"])
+        self.pin = Pill(look, self.frame, "Invite others: address, code and PIN", commands["invite"])
         for pill in (self.people, self.quality, self.pin):
             pill.canvas.pack(side="right", padx=px(4))
         self.title.canvas.pack(side="left", fill="both", expand=True, padx=(px(22), px(8)))
@@ -15842,13 +17298,13 @@ class TopBar:
         """A narrow window keeps people and layouts; quality goes into fewer words."""
         self._narrow = width < self.look.px(880)
 
-    def show(self, shot: Snapshot, layout: str, now: float) -> None:
-        """Show the meeting as it is at `now` (monotonic seconds)."""
+    def show(self, shot: Snapshot, layout: str, now: float, address: str) -> None:
+        """Show the meeting as it is at `now` (monotonic seconds); others find it at `address`."""
         p = self.look.palette
         seconds = max(0, int(now - shot.since)) if shot.since else 0
         spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         facts = [tr("Encrypted on this network") if shot.encrypted else tr("Not encrypted")]
-        facts += [f"{shot.address}:{shot.port}"] if shot.address else []
+        facts += [address]
         facts += [tr("Host: {name}", name=shot.host)] if shot.host and not self._narrow else []
         lines = (shot.title, "  ·  ".join([*facts, spent]), shot.encrypted)
         if lines != self._lines:
@@ -15867,7 +17323,7 @@ class TopBar:
         brief = self._narrow or shot.link == "reconnecting"
         self.quality.show(words if brief else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars)
         if shot.pin:
-            self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Copy"), lead="PIN")
+            self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Invite"), lead="PIN")
         else:
             self.pin.show(tr("Invite"), "plus")
         for name, button in self.layouts.items():
@@ -16000,7 +17456,10 @@ class ChatRow:
             self._head(view, y, width)
             y += px(26)
         fill = p.accent if line.own else p.card
-        view.image(left, y, look.box(box_wide, box_tall, 13, fill, p.warn if line.to else "", 1))
+        ring = p.focus if line.n in self.panel.picked else p.warn if line.to else ""
+        if line.n in self.panel.picked:
+            view.image(0, y - px(3), look.box(width, box_tall + px(6), 6, p.chosen))
+        view.image(left, y, look.box(box_wide, box_tall, 13, fill, ring, 1))
         colour = p.on_accent if line.own else p.text
         if shaped(line.text):
             for at, words in enumerate(lines):
@@ -16178,7 +17637,12 @@ class Composer:
     """Where a message is written: To, text, emoji, a file, send."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object]
+        self,
+        look: Look,
+        parent: tk.Misc,
+        send: Callable[[str, str], None],
+        attach: Callable[[], object],
+        save: Callable[[], object],
     ) -> None:
         import tkinter as tk
 
@@ -16208,9 +17672,13 @@ class Composer:
             tip="Send",
             key="Enter",
         ).canvas.pack(side="right")
-        Button(look, row, attach, icon="clip", kind="ghost", height=32, tip="Send a file").canvas.pack(
-            side="right", padx=px(4)
-        )
+        for icon, tip, command in (
+            ("download", "Save the chat", save),
+            ("clip", "Send a file", attach),
+        ):
+            Button(look, row, command, icon=icon, kind="ghost", height=32, tip=tip).canvas.pack(
+                side="right", padx=(0, px(2))
+            )
         self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
         self.smile.canvas.pack(side="right")
         self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
@@ -16312,19 +17780,61 @@ class ChatPanel:
     """Messages, grouped by sender, and the composer."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[], object]
+        self,
+        look: Look,
+        parent: tk.Misc,
+        act: Callable[[Json], None],
+        attach: Callable[[], object],
+        save: Callable[[], object],
     ) -> None:
         self.look, self.act = look, act
+        self.picked: range = range(0)  # the numbers of the messages selected
+        self._anchor = 0
         self.frame = look.frame(parent, look.palette.panel)
         one = max(1, look.font(13).measure("\u00a0"))
         self.blank = "\u00a0" * -(-look.px(20) // one)
-        self.composer = Composer(look, self.frame, self._send, attach)
+        self.composer = Composer(look, self.frame, self._send, attach, save)
         self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
         self.list = ListView(look, self.frame, stick=True)
         self.list.canvas.bind("<Button-3>", self._menu)
+        self.list.canvas.bind("<Button-1>", self._pick, add="+")
+        self.list.canvas.bind("<Shift-Button-1>", self._stretch, add="+")
+        self.list.canvas.bind("<B1-Motion>", self._stretch, add="+")
+        self.list.canvas.bind("<Control-c>", lambda _: self.copy())
+        self.list.canvas.bind("<Control-a>", lambda _: self._pick_all())
         self.list.canvas.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
         self._notes: list[tuple[int, str]] = []
         self._seen: tuple[Any, ...] = ()
+
+    def _pick(self, event: tk.Event[tk.Canvas]) -> None:
+        """A click selects a message, one beside them none."""
+        self.list.canvas.focus_set()
+        row = self.list.row_at(event.y)
+        self._anchor = row.line.n if isinstance(row, ChatRow) else 0
+        self._select(range(self._anchor, self._anchor + 1) if self._anchor else range(0))
+
+    def _stretch(self, event: tk.Event[tk.Canvas]) -> str:
+        """Dragging, or a click with Shift, selects all messages from the first one to this."""
+        row = self.list.row_at(event.y)
+        if isinstance(row, ChatRow) and self._anchor:
+            low, high = sorted((self._anchor, row.line.n))
+            self._select(range(low, high + 1))
+        return "break"
+
+    def _pick_all(self) -> None:
+        self._select(range(1, 1 << 53))
+
+    def _select(self, picked: range) -> None:
+        if picked != self.picked:
+            self.picked = picked
+            self.list.redraw()
+
+    def copy(self) -> None:
+        """Put the selected messages on the clipboard: one as its words, more with names and times."""
+        rows = [row.line for row in self.list.rows if isinstance(row, ChatRow) and row.line.n in self.picked]
+        if rows:
+            words = [rows[0].text] if len(rows) == 1 else map(chat_words, rows)
+            copy_text(self.look.root, "\n".join(words))
 
     def note(self, words: str, after: int) -> None:
         """A line of what happened, after message number `after`."""
@@ -16346,10 +17856,12 @@ class ChatPanel:
             while notes and notes[0][0] < line.n:
                 rows.append(NoteRow(notes.popleft()[1]))
                 before = None
-            today = time.strftime("%d %B", time.localtime(line.at))
+            today = time.strftime("%Y-%m-%d", time.localtime(line.at))
             if today != day:
                 rows.append(
-                    NoteRow(tr("Today") + " " + clock(line.at) if today == time.strftime("%d %B") else today)
+                    NoteRow(
+                        tr("Today") + " " + clock(line.at) if today == time.strftime("%Y-%m-%d") else today
+                    )
                 )
                 day, before = today, None
             joined = (
@@ -16435,13 +17947,44 @@ class PersonRow:
             view.image(x - px(52), middle, look.emoji("✋", 17), "e")
 
 
+@dataclass(frozen=True)
+class AskRow:
+    """Somebody who waits to be let in by the host."""
+
+    number: int
+    name: str
+    answer: Callable[[int, bool], None] = field(compare=False, hash=False)
+
+    def height(self, view: ListView, width: int) -> int:
+        """Real pixels."""
+        return view.look.px(94)
+
+    def draw(self, view: ListView, y: int, width: int) -> None:
+        """Draw it."""
+        look, px, p = view.look, view.look.px, view.look.palette
+        view.image(0, y, look.box(width, px(86), 12, p.card, p.warn, 1))
+        words = tr("{name} waits to be let in", name=self.name)
+        view.text(px(14), y + px(22), words, 13, bold=True, room=width - px(28))
+        x = px(14)
+        for on, label in ((True, tr("Let in")), (False, tr("Turn away"))):
+            room = look.font(12, bold=True).measure(label) + px(24)
+            view.spot(
+                f"ask{self.number}{on}", (x, y + px(44), room, px(30)), partial(self.answer, self.number, on)
+            )
+            view.image(x, y + px(44), look.box(room, px(30), 8, p.accent if on else p.raised))
+            colour = p.on_accent if on else p.text
+            view.text(x + room // 2, y + px(59), label, 12, bold=True, colour=colour, anchor="center")
+            x += room + px(8)
+
+
 class AttendeesPanel:
     """Who is here: raised hands first in their order, then the host, then by name."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], mute_all: Callable[[], object]
+        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None]
     ) -> None:
-        self.look, self.menu_for = look, menu_for
+        self.look, self.menu_for, self.act = look, menu_for, act
+        self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
         px = look.px
         self.frame = look.frame(parent, look.palette.panel)
         self.search = Field(look, self.frame, hint=tr("Find a name"), width=px(200), height=38)
@@ -16449,6 +17992,7 @@ class AttendeesPanel:
         self._shot = Snapshot()
         self.search.entry.bind("<KeyRelease>", self._search, add="+")
         self.tools = look.frame(self.frame, look.palette.panel)
+        mute_all = partial(act, {"do": "mute", "who": "all"})
         Button(look, self.tools, mute_all, tr("Mute all"), "mic", height=38).canvas.pack(fill="x")
         self.list = ListView(look, self.frame)
         self.list.canvas.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
@@ -16469,17 +18013,27 @@ class AttendeesPanel:
         people.sort(
             key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
         )
+        waiting: list[Row] = [AskRow(number, name, self._answer) for number, name in self.asks.items()]
         self.list.show(
             [
-                PersonRow(
-                    one,
-                    one.id == shot.me,
-                    one.id == shot.speaking and one.mic,
-                    partial(self.menu_for, one.id),
-                )
-                for one in people
+                *waiting,
+                *(
+                    PersonRow(
+                        one,
+                        one.id == shot.me,
+                        one.id == shot.speaking and one.mic,
+                        partial(self.menu_for, one.id),
+                    )
+                    for one in people
+                ),
             ]
         )
+
+    def _answer(self, number: int, on: bool) -> None:
+        """Let somebody in, or turn them away."""
+        self.asks.pop(number, None)
+        self.act({"do": "admit", "ask": number, "on": on})
+        self.show(self._shot)
 
 
 @dataclass(frozen=True)
@@ -16535,7 +18089,7 @@ class FileRow:
         words = {
             "uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"),
             "declined": tr("declined"),
-            "failed": one.reason or tr("failed"), "gone": tr("no longer offered"),
+            "failed": tr.said(one.reason) or tr("failed"), "gone": tr("no longer offered"),
             "offered": tr("from you") if one.own else tr("from {name}", name=one.sender),
         }[one.state]  # fmt: skip
         if one.state in ("uploading", "downloading"):
@@ -16752,6 +18306,51 @@ class DeviceRow:
         self.choice.canvas.pack(side="right", padx=px(6))
 
 
+class BusyCard:
+    """Says over everything what is going on; comes only when it takes longer than 0.3 s."""
+
+    STEPS: ClassVar = 24
+
+    def __init__(self, look: Look, parent: tk.Misc) -> None:
+        self.look = look
+        self.frame = look.frame(parent, look.palette.panel, "Overlay")
+        self.words = ""
+        self._since = 0.0
+        self._sheet: Painted | None = None
+
+    def show(self, words: str) -> None:
+        """Say `words` from now on."""
+        self.words, self._since = words, time.monotonic()
+
+    def hide(self) -> None:
+        """It is done."""
+        self.words = ""
+        if self._sheet is not None:
+            self.frame.place_forget()
+            self._sheet.canvas.destroy()
+            self._sheet = None
+
+    def tick(self) -> None:
+        """Turn the ring."""
+        spent = time.monotonic() - self._since
+        if not self.words or spent < 0.3:
+            return
+        look, px, p = self.look, self.look.px, self.look.palette
+        if self._sheet is None:
+            width = max(px(300), look.font(15, bold=True).measure(self.words) + px(72))
+            self._sheet = Painted(look, self.frame, width, px(148))
+            self._sheet.canvas.pack(padx=1, pady=1)
+            self.frame.configure(bg=p.line)
+            self.frame.place(relx=0.5, rely=0.5, anchor="center")
+            self.frame.lift()
+        sheet, width = self._sheet, int(self._sheet.canvas["width"])
+        step, size = int(spent * self.STEPS) % self.STEPS, px(44)
+        ring = look.photo(("ring", size, step), lambda: draw_ring(size, p.focus, step / self.STEPS))
+        sheet.wipe()
+        sheet.image(width // 2, px(54), ring, "center")
+        sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
+
+
 class StartView:
     """The window before a meeting: what is on the network, name, PIN, preview, hosting."""
 
@@ -16768,6 +18367,7 @@ class StartView:
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = False
+        self._since = time.monotonic()
         px = look.px
         self._head()
         self.left, self.right = look.frame(self.frame), look.frame(self.frame)
@@ -16778,6 +18378,7 @@ class StartView:
         self.right.grid(row=1, column=1, sticky="nsew", padx=(px(28), px(44)), pady=(0, px(20)))
         self._build_right()
         self._build_left()
+        self.busy = BusyCard(look, self.frame)
         self._errands.append(Errand(backend.list_devices, self._devices))
 
     def _head(self) -> None:
@@ -16825,7 +18426,10 @@ class StartView:
     def _devices(self, found: Any, fault: Exception | None) -> None:
         for what, row in (("mic", self.mic), ("speaker", self.speaker)):
             if fault is None and found.get(what):
-                row.choice.fill(found[what], self.backend.setting(what, found[what][0][0]))
+                row.choice.fill(
+                    [(spec, tr.said(words)) for spec, words in found[what]],
+                    self.backend.setting(what, found[what][0][0]),
+                )
 
     def _build_right(self) -> None:
         look, px, p, right = self.look, self.look.px, self.look.palette, self.right
@@ -16835,12 +18439,16 @@ class StartView:
         )
         foot = look.frame(right)
         foot.pack(side="bottom", fill="x", pady=(px(8), 0))
-        Button(look, foot, self._ask_address, tr("Type an address"), kind="link", height=36).canvas.pack(
-            side="left"
-        )
+        Button(
+            look, foot, self._ask_address, tr("Type an address or code"), kind="link", height=36
+        ).canvas.pack(side="left")
         Button(look, foot, self._ask_host, tr("Host a meeting"), kind="plain", height=36).canvas.pack(
             side="right"
         )
+        self.check = Button(
+            look, right, lambda: DoctorDialog(look, self.backend), tr("Not working? Check this computer"),
+            "shield", "link", height=36,
+        )  # fmt: skip
         self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
         self.join.canvas.pack(side="bottom", fill="x", pady=(px(8), px(8)))
         self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
@@ -16872,6 +18480,7 @@ class StartView:
         self._errands = [errand for errand in self._errands if not errand.poll()]
         if not self.frame.winfo_exists():
             return
+        self.busy.tick()
         self.preview.tick()
         self.meter.show(self.backend.preview_level() if self.preview.mic else 0.0)
         found = tuple(self.backend.find())
@@ -16882,9 +18491,18 @@ class StartView:
         if (found, self.chosen) != self._listed:
             self._listed = (found, self.chosen)
             self._list(found)
+        self._offer_check(bool(self.trouble["text"]) or (not found and time.monotonic() - self._since > 6))
         if not self._busy and (known := self.backend.auto_join()) is not None and self.name.value:
             self.chosen = known
             self._join()
+
+    def _offer_check(self, wanted: bool) -> None:
+        """The way to the doctor, once nothing was found or something failed."""
+        canvas = self.check.canvas
+        if wanted and not canvas.winfo_manager():
+            canvas.pack(side="bottom", anchor="w", after=self.join.canvas)
+        elif not wanted and canvas.winfo_manager():
+            canvas.pack_forget()
 
     def _list(self, found: Sequence[MeetingAd]) -> None:
         rows: list[Row] = [
@@ -16924,30 +18542,39 @@ class StartView:
             self.trouble.configure(text=tr("No meeting was found yet. You can type its address."))
         elif name := self._named():
             one = self.chosen
-            self._go(
-                lambda: self.backend.join(
-                    one.address, one.port, name, self.pin.value if one.pin else "", accept
-                )
-            )
+            pin = self.pin.value if one.pin else ""
+            self.begin(lambda: self.backend.join(one.address, one.port, name, pin, accept), tr("Joining…"))
 
     def join_at(self, address: str, pin: str, accept: bool = False) -> None:
         """Join by a typed address, with :port or without."""
         place, _, port = address.strip().partition(":")
         if not place or (port and not port.isdigit()):
-            self.trouble.configure(text=tr("An address looks like 192.168.1.20 or 192.168.1.20:9000."))
+            words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
+            self.trouble.configure(text=words)
         elif name := self._named():
-            self._go(lambda: self.backend.join(place, int(port or DEFAULT_PORT), name, pin, accept))
+            self.begin(
+                lambda: self.backend.join(place, int(port or DEFAULT_PORT), name, pin, accept),
+                tr("Joining…"),
+            )
 
-    def _go(self, work: Callable[[], CallController]) -> None:
+    def begin(self, work: Callable[[], CallController], words: str) -> None:
+        """Join or host in an errand, saying `words` meanwhile."""
         if self._busy:
             return
         self._busy = True
         self.trouble.configure(text="")
-        self.join.show(text=tr("Joining…"), enabled=False)
+        self.join.show(text=words, enabled=False)
+        self.busy.show(words)
         self._errands.append(Errand(work, self._came))
+
+    def finish(self, deadline: float) -> None:
+        """Wait for what is under way, so that nothing begins after the program's end."""
+        for errand in self._errands:
+            errand.wait(deadline)
 
     def _came(self, controller: Any, fault: Exception | None) -> None:
         self._busy = False
+        self.busy.hide()
         self.join.show(text=tr("Join"), enabled=True)
         if fault is None:
             self.entered(controller, self.preview.mic, self.preview.camera)
@@ -16961,7 +18588,7 @@ class StartView:
         if code == "host_changed":
             ConfirmDialog(
                 self.look, tr("This is not the computer you know"),
-                tr(reason)
+                tr.said(reason)
                 + "\n\n"
                 + tr("Another computer uses the name of a meeting that you joined before.")
                 + " "
@@ -16970,14 +18597,14 @@ class StartView:
                 (tr("Do not join"), "primary", lambda: None),
             )  # fmt: skip
             return
-        self.trouble.configure(text=tr(reason))
+        self.trouble.configure(text=tr.said(reason))
         if code in ("wrong_pin", "pin_required"):
             self.pin.set("")
             self.pin.canvas.focus_set()
 
     def _ask_address(self) -> None:
         look, px = self.look, self.look.px
-        dialog = Dialog(look, tr("Type an address"), 440)
+        dialog = Dialog(look, tr("Type an address or code"), 440)
         address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(392))
         address.canvas.pack(padx=px(24), fill="x")
         look.label(
@@ -17029,7 +18656,8 @@ class StartView:
             dialog.close()
             if name:
                 self.backend.set_setting("title", words)
-                self._go(lambda: self.backend.host(name, words or tr("{name}'s meeting", name=name), code))
+                what = words or tr("{name}'s meeting", name=name)
+                self.begin(lambda: self.backend.host(name, what, code), tr("Starting the meeting…"))
 
         title.entry.bind("<Return>", lambda _: read())
         self._answers(dialog, tr("Start the meeting"), read)
@@ -17038,6 +18666,107 @@ class StartView:
     def close(self) -> None:
         """Stop the preview."""
         self.preview.close()
+
+
+class DoctorDialog(Dialog):
+    """What stands between this computer and a meeting: a verdict, the next step, all that was looked at."""
+
+    ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
+
+    def __init__(self, look: Look, backend: AppBackend) -> None:
+        super().__init__(look, tr("Check this computer and network"), 620, 540)
+        px = look.px
+        self.busy = BusyCard(look, self.body)
+        self.busy.show(tr("Looking at this computer and the network…"))
+        self.verdict = look.label(self.body, "", 15, bold=True, width=self.width - px(52))
+        self.step = look.label(self.body, "", 13, colour=look.palette.second, width=self.width - px(52))
+        self.verdict.pack(anchor="w", padx=px(24))
+        self.step.pack(anchor="w", padx=px(24), pady=(px(6), px(12)))
+        self.buttons([(tr("Done"), "primary", lambda: None)])
+        self.list = ListView(look, self.body)
+        self.list.canvas.pack(fill="both", expand=True, padx=(px(24), px(12)))
+        self._errand: Errand | None = Errand(backend.doctor, self._found)
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.open and self._errand is not None and not self._errand.poll():
+            self.busy.tick()
+            self.frame.after(40, self._tick)
+
+    def _found(self, found: Any, fault: Exception | None) -> None:
+        self._errand = None
+        self.busy.hide()
+        if fault is not None:
+            self.verdict.configure(text=tr("The check did not work."))
+            return
+        self.verdict.configure(text=tr.said(found.verdict))
+        self.step.configure(text=tr.said(found.next_step))
+        self.list.show([FindingRow(one) for one in found.findings])
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One thing that the doctor looked at."""
+
+    found: Finding
+
+    def _lines(self, view: ListView, width: int) -> list[str]:
+        return wrapped(tr.said(self.found.words), view.look.font(13), width - view.look.px(40), " ")
+
+    def height(self, view: ListView, width: int) -> int:
+        """Real pixels."""
+        return view.look.px(16) + view.look.px(20) * len(self._lines(view, width))
+
+    def draw(self, view: ListView, y: int, width: int) -> None:
+        """Draw it."""
+        look, px, p = view.look, view.look.px, view.look.palette
+        colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
+        icon = DoctorDialog.ICONS.get(self.found.state, "info")
+        view.image(px(10), y + px(18), look.icon(icon, 16, colour), "center")
+        for at, line in enumerate(self._lines(view, width)):
+            view.text(px(30), y + px(18) + px(20) * at, line, 13)
+
+
+class InvitationDialog(Dialog):
+    """How others come in: address, code, PIN; and the pictures by which they know the right host."""
+
+    def __init__(
+        self, look: Look, shot: Snapshot, place: tuple[str, str], copy: Callable[[], object]
+    ) -> None:
+        super().__init__(look, tr("Invite others"), 560)
+        px, p = look.px, look.palette
+        words = tr("Whoever starts ConnectSphere on this network finds the meeting. Else they type:")
+        look.label(self.body, words, 13, colour=p.second, width=self.width - px(52)).pack(
+            anchor="w", padx=px(24), pady=(0, px(10))
+        )
+        facts = [(tr("Address"), place[0]), (tr("or the code"), place[1])]
+        facts += [("PIN", spaced_pin(shot.pin))] if shot.pin else []
+        sheet = Painted(look, self.body, self.width - px(50), px(58))
+        x = 0
+        for label, value in facts:
+            sheet.text(x, px(10), label, 12, colour=p.third)
+            sheet.text(x, px(38), value, 18, bold=True)
+            x += px(36) + max(look.font(12).measure(label), look.font(18, bold=True).measure(value))
+        sheet.canvas.pack(anchor="w", padx=px(24))
+        if shot.fingerprint:
+            self._pictures(fingerprint_pictures(shot.fingerprint))
+        self.buttons([(tr("Done"), "plain", lambda: None), (tr("Copy the invitation"), "primary", copy)])
+
+    def _pictures(self, numbers: Sequence[int]) -> None:
+        look, px = self.look, self.look.px
+        words = tr(
+            "Everybody in this meeting sees the same eight pictures here. Other pictures: another host."
+        )
+        look.label(self.body, words, 12, colour=look.palette.second, width=self.width - px(52)).pack(
+            anchor="w", padx=px(24), pady=(px(14), px(8))
+        )
+        wide = (self.width - px(50)) // len(numbers)
+        sheet = Painted(look, self.body, wide * len(numbers), px(48))
+        pictures = tuple(emoji_shapes())
+        for at, number in enumerate(numbers):
+            char = pictures[number]
+            sheet.image(wide * at + wide // 2, px(24), look.emoji(char, 40), "center")
+        sheet.canvas.pack(anchor="w", padx=px(24))
 
 
 # -- settings -------------------------------------------------------------------------
@@ -17079,15 +18808,6 @@ class PreviewTile:
         """End its painter."""
         self.painter.close()
         self.photo = None
-
-
-LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
-
-
-def offered(language: str) -> bool:
-    """Whether a language is complete, and the toolkit here can shape its script."""
-    complete = bool(TEXTS) and all(language in entry for entry in TEXTS.values())
-    return complete and (language != "hi" or sys.platform in ("win32", "darwin"))
 
 
 class SettingsDialog(Dialog):
@@ -17167,7 +18887,8 @@ class SettingsDialog(Dialog):
         label.pack(anchor="w", pady=(self.look.px(10), self.look.px(6)))
 
     def _device(self, what: str, parent: tk.Misc) -> Choice:
-        options = self.found.get(what) or [("default", tr("Default device"))]
+        found = self.found.get(what) or [("default", "Default device")]
+        options = [(spec, tr.said(words)) for spec, words in found]
         value = self.backend.setting(what, options[0][0])
         return Choice(
             self.look, parent, options, value, partial(self.backend.set_setting, what), self.look.px(300)
@@ -17343,7 +19064,7 @@ class EventWords:
                 tr("{name} wrote to you in private", name=name),
                 "chat",
                 tr("Answer"),
-                partial(self.view._write_to, name),
+                partial(self.view.people.write_to, name),
             )
 
     def _on_join(self, event: Json) -> None:
@@ -17378,11 +19099,13 @@ class EventWords:
             tr("Saved: {name}", name=Path(path).name),
             "check",
             tr("Show"),
-            partial(self.view.show_folder, path),
+            partial(self.view.actions.show_folder, path),
         )
 
     def _on_file_failed(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason") or "The file did not arrive")), "warning", stays=True)
+        self.view.toasts.add(
+            tr.said(str(event.get("reason") or tr("The file did not arrive"))), "warning", stays=True
+        )
 
     def _on_screen_start(self, event: Json) -> None:
         if event.get("id") != self.view.shot.me:
@@ -17391,7 +19114,7 @@ class EventWords:
     def _on_device(self, event: Json) -> None:
         if event.get("state") == "failed":
             self.view.toasts.add(
-                tr(str(event.get("reason") or "A device does not work")),
+                tr.said(str(event.get("reason") or tr("A device does not work"))),
                 "warning",
                 tr("Settings"),
                 self.view.settings,
@@ -17399,7 +19122,19 @@ class EventWords:
             )
 
     def _on_error(self, event: Json) -> None:
-        self.view.toasts.add(tr(str(event.get("reason", ""))), "warning", stays=True)
+        self.view.toasts.add(tr.said(str(event.get("reason", ""))), "warning", stays=True)
+
+    def _on_asks(self, event: Json) -> None:
+        view = self.view
+        view.attendees.asks[int(event["ask"])] = f"{event.get('name', '')} ({event.get('address', '')})"
+        words = tr("{name} waits to be let in", name=event.get("name", ""))
+        view.toasts.add(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
+
+    def _on_share_allowed(self, _: Json) -> None:
+        self.view.toasts.add(tr("You may share your screen again"), "share")
+
+    def _on_muted(self, event: Json) -> None:
+        self.view.toasts.add(tr("{name} muted you", name=event.get("by", "")), "mic")
 
     def _on_reconnected(self, _: Json) -> None:
         self.view.toasts.add(tr("Connected again"), "check")
@@ -17412,6 +19147,225 @@ class EventWords:
 
     def _on_ended(self, event: Json) -> None:
         self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
+
+
+class Actions:
+    """What everybody may do in a meeting, by button or key."""
+
+    def __init__(self, view: MainAppView) -> None:
+        self.view = view
+
+    def me(self) -> Person:
+        """Oneself as the roster says."""
+        return next(
+            (one for one in self.view.shot.people if one.id == self.view.shot.me),
+            Person(0, self.view.shot.name),
+        )
+
+    def toggle(self, what: str) -> None:
+        """Microphone or camera on or off."""
+        on = self.me().mic if what == "mic" else self.me().camera
+        self.view.act({"do": what, "on": not on})
+
+    def hand(self) -> None:
+        """Raise or lower one's hand."""
+        self.view.act({"do": "hand", "up": not self.me().hand})
+
+    def react(self) -> None:
+        """Offer the reactions."""
+        EmojiPicker(
+            self.view.look,
+            REACTIONS,
+            lambda char: self.view.act({"do": "react", "emoji": char}),
+            self.view.side.buttons["react"].canvas,
+            6,
+        )
+
+    def share(self) -> None:
+        """Start or stop sharing the screen; another's sharing is not interrupted."""
+        if self.view.shot.presenter and self.view.shot.presenter == self.view.shot.me:
+            self.view.act({"do": "share", "on": False})
+        elif self.view.shot.presenter and self.view.shot.role == "host":
+            self.view.ask(
+                ConfirmDialog(
+                    self.view.look,
+                    tr("Take over the screen?"),
+                    tr("Somebody else is sharing now."),
+                    (tr("Cancel"), "plain", lambda: None),
+                    (tr("Take over"), "primary", self._take_over),
+                )
+            )
+        elif self.view.shot.presenter:
+            self.view.toasts.add(tr("Somebody else is sharing now."), "share")
+        else:
+            self.view.act({"do": "share", "on": True, "source": "screen:0"})
+
+    def _take_over(self) -> None:
+        self.view.act({"do": "take_over"})
+        self.view.act({"do": "share", "on": True, "source": "screen:0"})
+
+    def full_screen(self) -> None:
+        """Fill the screen, or go back."""
+        root = self.view.look.root
+        root.attributes("-fullscreen", not root.attributes("-fullscreen"))
+
+    def invite(self) -> None:
+        """Show how others come in."""
+        self.view.ask(InvitationDialog(self.view.look, self.view.shot, self.view.place, self.copy_invitation))
+
+    def copy_invitation(self) -> None:
+        """Address, code and PIN, ready to be pasted."""
+        shot, (address, code) = self.view.shot, self.view.place
+        words = [shot.title, tr("Address: {address}", address=address), tr("Code: {code}", code=code)]
+        copy_text(self.view.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
+        self.view.toasts.add(tr("Copied: paste it where the others can read it"), "check")
+
+    def save_chat(self) -> None:
+        """Choose a file and write the messages to it."""
+        from tkinter import filedialog
+
+        name = f"{safe_file_name(self.view.shot.title)}.txt"
+        path = filedialog.asksaveasfilename(
+            parent=self.view.look.root, title=tr("Save the chat"), initialfile=name, defaultextension=".txt"
+        )
+        if path:
+            self._write_chat(Path(path))
+
+    def _write_chat(self, path: Path) -> None:
+        try:
+            path.write_text(
+                "\n".join([self.view.shot.title, "", *map(chat_words, self.view.shot.chat), ""]), "utf-8"
+            )
+        except OSError as error:
+            self.view.toasts.add(
+                tr("The chat could not be saved: {reason}", reason=error.strerror), "warning"
+            )
+        else:
+            self.view.toasts.add(tr("Saved: {name}", name=path.name), "check")
+
+    def upload(self) -> None:
+        """Choose a file and offer it."""
+        from tkinter import filedialog
+
+        path = filedialog.askopenfilename(parent=self.view.look.root, title=tr("Send a file"))
+        if path:
+            to = self.view.chat.composer.target.value
+            self.view.act(
+                {"do": "upload", "path": path, **({"to": to} if to and self.view.reading() else {})}
+            )
+            self.view.show_panel("files")
+
+    def show_folder(self, path: str) -> None:
+        """Open the folder of what was received."""
+        folder = (
+            Path(path).parent
+            if path
+            else Path(
+                self.view.backend.setting("downloads", "") or Path.home() / "Downloads" / "ConferenceFiles"
+            )
+        )
+        if folder.is_dir():
+            webbrowser.open(folder.as_uri())
+        else:
+            self.view.toasts.add(tr("Nothing was received yet"), "folder")
+
+
+class People:
+    """What can be done with the others, most of it by the host, and leaving them."""
+
+    def __init__(self, view: MainAppView) -> None:
+        self.view = view
+
+    def person_entries(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
+        """What can be done with a person, as menu entries."""
+        one = next((one for one in self.view.shot.people if one.id == key), None)
+        if one is None or key == self.view.shot.me:
+            return []
+        entries: list[tuple[str, Callable[[], object]] | None] = [
+            (tr("Write in private"), partial(self.write_to, one.name))
+        ]
+        if self.view.shot.role == "host":
+            entries += [
+                None,
+                (tr("Mute"), partial(self.view.act, {"do": "mute", "who": one.name})),
+                (
+                    tr("Allow to share the screen"),
+                    partial(self.view.act, {"do": "allow_share", "who": one.name}),
+                ),
+                (tr("Remove from the meeting…"), partial(self._ask_remove, one.name)),
+            ]
+        return entries
+
+    def person_menu(self, key: int) -> None:
+        """The menu of one attendee."""
+        root = self.view.look.root
+        entries = [(tr("Pin"), partial(self.view.stage.pin, key)), *self.person_entries(key)]
+        self.view.look.menu(root, entries).tk_popup(root.winfo_pointerx(), root.winfo_pointery())
+
+    def write_to(self, name: str) -> None:
+        """Open the messages with `name` as the one who reads them."""
+        self.view.show_panel("messages")
+        self.view.chat.to(name)
+
+    def _ask_remove(self, name: str) -> None:
+        self.view.ask(
+            ConfirmDialog(
+                self.view.look,
+                tr("Remove {name}?", name=plain(name)),
+                tr("They cannot come back into this meeting."),
+                (tr("Cancel"), "plain", lambda: None),
+                (tr("Remove"), "danger", partial(self.view.act, {"do": "remove", "who": name})),
+                first=tr("Cancel"),
+            )
+        )
+
+    def host_tools(self) -> None:
+        """The host's menu."""
+        others = self.view.shot.presenter not in (0, self.view.shot.me)
+        stop = (tr("Stop the shared screen"), partial(self.view.act, {"do": "take_over"}))
+        entries: list[tuple[str, Callable[[], object]] | None] = [
+            (tr("Mute all"), partial(self.view.act, {"do": "mute", "who": "all"})),
+            (tr("Invite others"), self.view.actions.invite),
+            (tr("Who is here"), partial(self.view.show_panel, "attendees")),
+            *([stop] if others else []),
+            None, (tr("End the meeting for all…"), self.ask_leave),
+        ]  # fmt: skip
+        button = self.view.side.buttons["host"].canvas
+        self.view.look.menu(button, entries).tk_popup(
+            button.winfo_rootx() + button.winfo_width(), button.winfo_rooty()
+        )
+
+    def ask_leave(self) -> None:
+        """Ask before leaving; a host may end it for all."""
+        stay = (tr("Stay"), "plain", lambda: None)
+        if self.view.shot.role == "host":
+            end = (tr("End for all"), "danger", partial(self.view.act, {"do": "end"}))
+            self.view.ask(
+                ConfirmDialog(
+                    self.view.look,
+                    tr("Leave the meeting?"),
+                    tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
+                    stay,
+                    (tr("Leave"), "plain", self.leave),
+                    end,
+                    first=tr("Leave"),
+                )
+            )
+        else:
+            self.view.ask(
+                ConfirmDialog(
+                    self.view.look,
+                    tr("Leave the meeting?"),
+                    tr("You can come back at any time while it goes on."),
+                    stay,
+                    (tr("Leave"), "danger", self.leave),
+                )
+            )
+
+    def leave(self) -> None:
+        """Leave at once."""
+        self.view.act({"do": "leave"})
+        self.view.left("")
 
 
 class MainAppView:
@@ -17428,6 +19382,7 @@ class MainAppView:
     ) -> None:
         self.look, self.backend, self.controller = look, backend, controller
         self.left, self.restyle = left, restyle
+        self.place = backend.place()
         self.frame = look.frame(parent)
         self.shot = controller.snapshot()
         self.needs_render = True
@@ -17435,6 +19390,7 @@ class MainAppView:
         self.dialog: Dialog | None = None
         self.talk = Talk(look.root, lambda on: self.act({"do": "mic", "on": on}))
         self.events = EventWords(self)
+        self.actions, self.people = Actions(self), People(self)
         self._started = time.monotonic()
         self._warned_muted = 0.0
         self._panel_open = True
@@ -17444,28 +19400,28 @@ class MainAppView:
     def _build(self) -> None:
         look, px, frame = self.look, self.look.px, self.frame
         commands: dict[str, Callable[[], object]] = {
-            "mic": partial(self.toggle, "mic"), "camera": partial(self.toggle, "camera"),
-            "share": self.share, "hand": self.hand,
-            "react": self.react, "chat": partial(self.flip_panel, "messages"),
+            "mic": partial(self.actions.toggle, "mic"), "camera": partial(self.actions.toggle, "camera"),
+            "share": self.actions.share, "hand": self.actions.hand,
+            "react": self.actions.react, "chat": partial(self.flip_panel, "messages"),
             "users": partial(self.flip_panel, "attendees"),
-            "host": self.host_tools, "leave": self.ask_leave, "settings": self.settings,
-            "full": self.full_screen, "copy": self.copy_invitation,
+            "host": self.people.host_tools, "leave": self.people.ask_leave, "settings": self.settings,
+            "full": self.actions.full_screen, "invite": self.actions.invite,
             **{name: partial(self.set_layout, name) for name in ("grid", "speaker", "focus")},
         }  # fmt: skip
         self.side = SideBar(look, frame, commands)
         self.top = TopBar(look, frame, commands)
         self.notice = NoticeBar(look, frame)
         self.stage = Stage(look, frame, self.act)
-        self.stage.menu_for = self.person_entries
+        self.stage.menu_for = self.people.person_entries
         self.stage.pages_changed = self._pages
         self.pager = Painted(look, frame, px(200), px(34))
         self.toasts, self.reactions = ToastStack(self.stage), Reactions(self.stage)
         self.panel = SidePanel(look, frame, self.show_panel)
-        self.chat = ChatPanel(look, self.panel.frame, self.act, self.upload)
-        self.attendees = AttendeesPanel(
-            look, self.panel.frame, self.person_menu, lambda: self.act({"do": "mute", "who": "all"})
+        self.chat = ChatPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.save_chat)
+        self.attendees = AttendeesPanel(look, self.panel.frame, self.people.person_menu, self.act)
+        self.files = FilesPanel(
+            look, self.panel.frame, self.act, self.actions.upload, self.actions.show_folder
         )
-        self.files = FilesPanel(look, self.panel.frame, self.act, self.upload, self.show_folder)
         self.panel.pages = {
             "messages": self.chat.frame,
             "attendees": self.attendees.frame,
@@ -17494,7 +19450,7 @@ class MainAppView:
             self.needs_render = False
             self.shot = shot
             self._show(shot)
-        self.top.show(shot, self.stage.layout, time.monotonic())
+        self.top.show(shot, self.stage.plan.layout, time.monotonic(), self.place[0])
         veiled = self.dialog is not None and self.dialog.open
         self.stage.veiled = veiled
         self.stage.render(self.controller)
@@ -17519,19 +19475,23 @@ class MainAppView:
         self._notice(shot)
         if shot.muted_speech and time.monotonic() - self._warned_muted > 30 and not self.talk.on:
             self._warned_muted = time.monotonic()
-            self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.toggle, "mic"))
+            self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
 
     def _notice(self, shot: Snapshot) -> None:
         """The one bar: reconnecting, sharing, or a host never seen before."""
         if shot.link == "reconnecting":
-            words, action, command = tr("The connection was lost. Reconnecting…"), tr("Leave"), self.leave
+            words, action, command = (
+                tr("The connection was lost. Reconnecting…"),
+                tr("Leave"),
+                self.people.leave,
+            )
         elif shot.presenter and shot.presenter == shot.me:
-            words, action, command = tr("Everyone sees your screen"), tr("Stop sharing"), self.share
+            words, action, command = tr("Everyone sees your screen"), tr("Stop sharing"), self.actions.share
         elif shot.new_host and time.monotonic() - self._started < 60 and shot.role != "host":
             words, action, command = (
                 tr("Hosted by {name}, new to this computer", name=shot.host),
                 tr("Leave"),
-                self.leave,
+                self.people.leave,
             )
         else:
             self.notice.hide()
@@ -17542,17 +19502,17 @@ class MainAppView:
 
     def _pages(self) -> None:
         stage, px, p = self.stage, self.look.px, self.look.palette
-        if stage.pages <= 1:
+        if stage.plan.pages <= 1:
             self.pager.canvas.grid_remove()
             return
         self.pager.canvas.grid(row=3, column=1, pady=(0, px(6)))
         self.pager.wipe()
-        shown = min(stage.pages, 8)
+        shown = min(stage.plan.pages, 8)
         self.pager.canvas.configure(width=px(150 + 16 * shown))
         self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center")
         x = px(30)
         for at in range(shown):
-            here = at == min(stage.page, shown - 1)
+            here = at == min(stage.plan.page, shown - 1)
             self.pager.image(
                 x, px(14), self.look.box(px(14 if here else 7), px(7), 4, p.focus if here else p.line)
             )
@@ -17561,7 +19521,7 @@ class MainAppView:
         self.pager.text(
             x + px(28),
             px(17),
-            tr("Page {page} of {pages}", page=stage.page + 1, pages=stage.pages),
+            tr("Page {page} of {pages}", page=stage.plan.page + 1, pages=stage.plan.pages),
             12,
             colour=p.second,
         )
@@ -17573,52 +19533,6 @@ class MainAppView:
     def act(self, command: Json) -> None:
         """Send one command of the headless interface."""
         self.controller.do(command)
-
-    def me(self) -> Person:
-        """Oneself as the roster says."""
-        return next((one for one in self.shot.people if one.id == self.shot.me), Person(0, self.shot.name))
-
-    def toggle(self, what: str) -> None:
-        """Microphone or camera on or off."""
-        on = self.me().mic if what == "mic" else self.me().camera
-        self.act({"do": what, "on": not on})
-
-    def hand(self) -> None:
-        """Raise or lower one's hand."""
-        self.act({"do": "hand", "up": not self.me().hand})
-
-    def react(self) -> None:
-        """Offer the reactions."""
-        EmojiPicker(
-            self.look,
-            REACTIONS,
-            lambda char: self.act({"do": "react", "emoji": char}),
-            self.side.buttons["react"].canvas,
-            6,
-        )
-
-    def share(self) -> None:
-        """Start or stop sharing the screen; another's sharing is not interrupted."""
-        if self.shot.presenter and self.shot.presenter == self.shot.me:
-            self.act({"do": "share", "on": False})
-        elif self.shot.presenter and self.shot.role == "host":
-            self.ask(
-                ConfirmDialog(
-                    self.look,
-                    tr("Take over the screen?"),
-                    tr("Somebody else is sharing now."),
-                    (tr("Cancel"), "plain", lambda: None),
-                    (tr("Take over"), "primary", self._take_over),
-                )
-            )
-        elif self.shot.presenter:
-            self.toasts.add(tr("Somebody else is sharing now."), "share")
-        else:
-            self.act({"do": "share", "on": True, "source": "screen:0"})
-
-    def _take_over(self) -> None:
-        self.act({"do": "take_over"})
-        self.act({"do": "share", "on": True, "source": "screen:0"})
 
     def set_layout(self, name: str) -> None:
         """Grid, speaker or focus."""
@@ -17646,128 +19560,11 @@ class MainAppView:
         """Whether the messages are in sight."""
         return self._panel_open and self.tab == "messages"
 
-    def full_screen(self) -> None:
-        """Fill the screen, or go back."""
-        root = self.look.root
-        root.attributes("-fullscreen", not root.attributes("-fullscreen"))
-
-    def copy_invitation(self) -> None:
-        """Address and PIN, ready to be pasted."""
-        shot = self.shot
-        words = [shot.title, tr("Address: {address}", address=f"{shot.address}:{shot.port}")]
-        copy_text(self.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
-        self.toasts.add(tr("Copied: paste it where the others can read it"), "check")
-
-    def upload(self) -> None:
-        """Choose a file and offer it."""
-        from tkinter import filedialog
-
-        path = filedialog.askopenfilename(parent=self.look.root, title=tr("Send a file"))
-        if path:
-            to = self.chat.composer.target.value
-            self.act({"do": "upload", "path": path, **({"to": to} if to and self.reading() else {})})
-            self.show_panel("files")
-
-    def show_folder(self, path: str) -> None:
-        """Open the folder of what was received."""
-        folder = (
-            Path(path).parent
-            if path
-            else Path(self.backend.setting("downloads", "") or Path.home() / "Downloads" / "ConferenceFiles")
-        )
-        if folder.is_dir():
-            webbrowser.open(folder.as_uri())
-        else:
-            self.toasts.add(tr("Nothing was received yet"), "folder")
-
-    def person_entries(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
-        """What can be done with a person, as menu entries."""
-        one = next((one for one in self.shot.people if one.id == key), None)
-        if one is None or key == self.shot.me:
-            return []
-        entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Write in private"), partial(self._write_to, one.name))
-        ]
-        if self.shot.role == "host":
-            entries += [
-                None,
-                (tr("Mute"), partial(self.act, {"do": "mute", "who": one.name})),
-                (tr("Remove from the meeting…"), partial(self._ask_remove, one.name)),
-            ]
-        return entries
-
-    def person_menu(self, key: int) -> None:
-        """The menu of one attendee."""
-        root = self.look.root
-        entries = [(tr("Pin"), partial(self.stage.pin, key)), *self.person_entries(key)]
-        self.look.menu(root, entries).tk_popup(root.winfo_pointerx(), root.winfo_pointery())
-
-    def _write_to(self, name: str) -> None:
-        self.show_panel("messages")
-        self.chat.to(name)
-
-    def _ask_remove(self, name: str) -> None:
-        self.ask(
-            ConfirmDialog(
-                self.look,
-                tr("Remove {name}?", name=plain(name)),
-                tr("They cannot come back into this meeting."),
-                (tr("Cancel"), "plain", lambda: None),
-                (tr("Remove"), "danger", partial(self.act, {"do": "remove", "who": name})),
-                first=tr("Cancel"),
-            )
-        )
-
-    def host_tools(self) -> None:
-        """The host's menu."""
-        entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Mute all"), partial(self.act, {"do": "mute", "who": "all"})),
-            (tr("Copy the invitation"), self.copy_invitation),
-            (tr("Who is here"), partial(self.show_panel, "attendees")),
-            None, (tr("End the meeting for all…"), self.ask_leave),
-        ]  # fmt: skip
-        button = self.side.buttons["host"].canvas
-        self.look.menu(button, entries).tk_popup(
-            button.winfo_rootx() + button.winfo_width(), button.winfo_rooty()
-        )
-
     def ask(self, dialog: Dialog) -> None:
         """Show a dialog in place of another."""
         if self.dialog is not None:
             self.dialog.close()
         self.dialog = dialog
-
-    def ask_leave(self) -> None:
-        """Ask before leaving; a host may end it for all."""
-        stay = (tr("Stay"), "plain", lambda: None)
-        if self.shot.role == "host":
-            end = (tr("End for all"), "danger", partial(self.act, {"do": "end"}))
-            self.ask(
-                ConfirmDialog(
-                    self.look,
-                    tr("Leave the meeting?"),
-                    tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
-                    stay,
-                    (tr("Leave"), "plain", self.leave),
-                    end,
-                    first=tr("Leave"),
-                )
-            )
-        else:
-            self.ask(
-                ConfirmDialog(
-                    self.look,
-                    tr("Leave the meeting?"),
-                    tr("You can come back at any time while it goes on."),
-                    stay,
-                    (tr("Leave"), "danger", self.leave),
-                )
-            )
-
-    def leave(self) -> None:
-        """Leave at once."""
-        self.act({"do": "leave"})
-        self.left("")
 
     def settings(self, page: str = "audio") -> None:
         """Open the settings."""
@@ -17813,7 +19610,7 @@ class Keys:
             return
         control = bool(int(event.state) & 4)
         if control and event.keysym.lower() in ("d", "e"):
-            view.toggle("mic" if event.keysym.lower() == "d" else "camera")
+            view.actions.toggle("mic" if event.keysym.lower() == "d" else "camera")
         elif not control and self._free():
             self._command(view, event)
         elif event.keysym == "Escape":
@@ -17825,18 +19622,20 @@ class Keys:
             if (
                 self.space_wanted()
                 and (focus in (None, self.root, view.stage.canvas))
-                and (view.talk.on or not view.me().mic)
+                and (view.talk.on or not view.actions.me().mic)
             ):
                 view.talk.press()
             return
         actions: dict[str, Callable[[], object]] = {
-            "m": partial(view.toggle, "mic"), "v": partial(view.toggle, "camera"), "s": view.share,
+            "m": partial(view.actions.toggle, "mic"), "v": partial(view.actions.toggle, "camera"),
+            "s": view.actions.share,
             "c": partial(view.flip_panel, "messages"),
-            "u": partial(view.flip_panel, "attendees"), "h": view.hand, "r": view.react,
+            "u": partial(view.flip_panel, "attendees"), "h": view.actions.hand, "r": view.actions.react,
             "p": view.stage.pin_under,
             "1": partial(view.set_layout, "grid"), "2": partial(view.set_layout, "speaker"),
             "3": partial(view.set_layout, "focus"),
-            "f11": view.full_screen, "question": partial(view.settings, "keys"), "escape": view.ask_leave,
+            "f11": view.actions.full_screen, "question": partial(view.settings, "keys"),
+            "escape": view.people.ask_leave,
         }  # fmt: skip
         action = actions.get(event.keysym.lower())
         if action is not None:
@@ -17881,6 +19680,7 @@ class WindowLoop:
         self._closing: list[Errand] = []
         self._after = ""
         root.title(APP_NAME)
+        root.wm_client(platform.node())
         root.protocol("WM_DELETE_WINDOW", self.stop)
         root.bind("<Button-1>", self._unfocus, add="+")
         self._style()
@@ -17898,7 +19698,7 @@ class WindowLoop:
 
     def _style(self) -> None:
         backend, root = self.backend, self.root
-        tr.language = backend.setting("language", "en")
+        tr.language = backend.setting("language", system_language())
         palette = PALETTES.get(backend.setting("palette", "dark"), DARK)
         system = 1.0 if sys.platform.startswith("linux") else max(1.0, root.winfo_fpixels("1i") / 96)
         self.look = Look(root, palette, system * float(backend.setting("scale", "100")) / 100)
@@ -17934,7 +19734,7 @@ class WindowLoop:
             self.start.frame.destroy()
         self.start = StartView(self.look, self.root, self.backend, self.enter)
         self.start.frame.pack(fill="both", expand=True)
-        self.start.trouble.configure(text=tr(trouble))
+        self.start.trouble.configure(text=tr.said(trouble))
 
     def enter(self, controller: CallController, mic: bool = False, camera: bool = False) -> None:
         """Show the meeting of `controller`, with the devices on that were on in the preview."""
@@ -17967,6 +19767,8 @@ class WindowLoop:
     def render_loop(self) -> None:
         """One tick, 30 times a second."""
         begun = time.monotonic()
+        if not self._obey():
+            return
         self._closing = [errand for errand in self._closing if not errand.poll()]
         if self.view is not None:
             self.view.tick()
@@ -17974,6 +19776,17 @@ class WindowLoop:
             self.start.tick()
         spent = (time.monotonic() - begun) * 1000
         self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
+
+    def _obey(self) -> bool:
+        """Do what is asked from outside; False when that was to close."""
+        while not self.backend.orders.empty():
+            if self.backend.orders.get() == "close":
+                self.stop()
+                return False
+            self.root.deiconify()
+            self.root.lift()
+            self.root.focus_force()
+        return True
 
     def stop(self) -> None:
         """Close the window; what runs behind it ends in `run_window`."""
@@ -17985,15 +19798,17 @@ class WindowLoop:
             self.view = None
         if self.start is not None:
             self.start.close()
-            self.start = None
         self.look.forget()
         self.root.destroy()
 
 
-def run_window(app: AppBackend, controller: CallController | None = None) -> int:
+def run_window(
+    app: AppBackend, begin: Callable[[], CallController] | None = None, words: str = "Starting the meeting…"
+) -> int:
     """Show the window until it is closed; returns the exit status.
 
-    It begins with the start window, or in the meeting of `controller`. Refused without a display.
+    It shows the start window at once, and the meeting of `begin` when that has come; until then it says
+    `words`. Refused without a display.
     """
     import tkinter as tk
 
@@ -18001,18 +19816,21 @@ def run_window(app: AppBackend, controller: CallController | None = None) -> int
     try:
         root = tk.Tk(className=APP_NAME)
     except tk.TclError:
+        app.close()
         raise Refused("device", "There is no display for a window: use --headless.") from None
     root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
     loop = WindowLoop(app, root)
-    if controller is not None:
-        loop.enter(controller)
+    if begin is not None and loop.start is not None:
+        loop.start.begin(begin, tr(words))
     root.mainloop()
-    last = loop.controller
-    del loop, root
-    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
+    start, last = loop.start, loop.controller
+    if start is not None:
+        start.finish(5.0)
     if last is not None:
         last.close()
     app.close()
+    del loop, root, start, last
+    gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
     return 0
 
 
@@ -18347,15 +20165,35 @@ def need_display() -> None:
         raise Refused("device", "There is no display for a window: use --headless.")
 
 
+def show_window(
+    options: argparse.Namespace,
+    home: Path,
+    begin: Callable[[Program], MeetingController] | None = None,
+    words: str = "Starting the meeting…",
+) -> int:
+    """The window, unless one is open; `begin` brings the meeting it is opened for, `words` say so."""
+    need_display()
+    chosen, server = client_options(options), dataclasses.asdict(server_options(options, home))
+    orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with contextlib.ExitStack() as stack:
+        if not options.new:
+            only = OneWindow(home, partial(orders.put, "front"))
+            stack.callback(only.close)
+            if not only.open():
+                print(f"{APP_NAME} is open already, now in front. --new opens another window.")
+                return 0
+        program = Program(chosen, server, home, orders, look=begin is None)
+        on_stop_signals(partial(orders.put, "close"))
+        return run_window(program, begin and partial(begin, program), words)
+
+
 def role_host(options: argparse.Namespace) -> int:
     """Hosts and joins in one go."""
     home = home_directory()
+    if not options.headless:
+        return show_window(options, home, Program.host_as_told)
     server = dataclasses.asdict(server_options(options, home))
     chosen = client_options(options)
-    if not options.headless:
-        need_display()
-        program = Program(chosen, server, home, look=False)
-        return run_window(program, program.host(chosen.name, server["title"], server["pin"]))
     hosted = HostedMeeting({**server, "host_key": secrets.token_hex(32)})
     try:
         say(hosted.start())
@@ -18375,13 +20213,15 @@ def role_demo(options: argparse.Namespace) -> int:
     """A meeting of simulated participants, on this machine alone unless `--bind` says otherwise."""
     options.bind = options.bind or "127.0.0.1"
     options.title = options.title or "Demo"
+    chosen_before = home_directory() / "settings.json"
     with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
+        with contextlib.suppress(OSError):
+            shutil.copy(chosen_before, home)
         os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
+        if has_display() and not options.headless:
+            return show_window(options, Path(home), lambda program: program.demo(options.demo))
         server = dataclasses.asdict(server_options(options, Path(home)))
         chosen = client_options(options)
-        if has_display() and not options.headless:
-            program = Program(chosen, server, Path(home), look=False)
-            return run_window(program, program.demo(options.demo))
         print("There is no display: the demo says what it sees and hears.", flush=True)
         chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"
         chosen.given |= {"camera", "mic", "speaker"}
@@ -18403,9 +20243,8 @@ def role_join(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.join} is no address.") from None
     home = home_directory()
     if not options.headless:
-        need_display()
-        program = Program(chosen, {}, home, look=False)
-        return run_window(program, program.join(host, chosen.port, chosen.name, chosen.pin))
+        join = lambda program: program.join(host, chosen.port, chosen.name, chosen.pin)  # noqa: E731
+        return show_window(options, home, join, "Joining…")
     chosen.address = resolve(host)
     return run_headless(MeetingController(chosen, home), say)
 
@@ -18456,10 +20295,9 @@ def role_doctor(options: argparse.Namespace) -> int:
 def role_find(options: argparse.Namespace) -> int:
     """Finds the meeting and joins it."""
     home = home_directory()
-    chosen = client_options(options)
     if not options.headless:
-        need_display()
-        return run_window(Program(chosen, dataclasses.asdict(server_options(options, home)), home))
+        return show_window(options, home)
+    chosen = client_options(options)
     known = KnownHosts(home)
     finder = MeetingFinder(options.bind, [(one.last_address, one.port) for one in known.all()], chosen.port)
     finder.start()
@@ -18503,7 +20341,7 @@ def main() -> int:
     try:
         prepare_streams()
         return run(sys.argv[1:])
-    except ConnectSphereError as error:
+    except (ConnectSphereError, ImportError) as error:  # a package, or one of its libraries, is missing
         complain(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:

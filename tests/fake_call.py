@@ -129,11 +129,11 @@ class FakeController:
 
     def picture(self, key: int | str) -> tuple[int, cs.Picture | None]:
         serial = int(time.monotonic() * self.fps)
-        frame = serial % 30
+        frame = serial % 12
         if (key, frame) not in self._cards:
             number = self._shot.me if key == "self" else key
             if isinstance(number, int):
-                self._cards[key, frame] = card(number, (640, 360), frame / 30 * 2 * np.pi)
+                self._cards[key, frame] = card(number, (640, 360), frame / 12 * 2 * np.pi)
             else:
                 self._cards[key, frame] = screen(frame)
         return serial, self._cards[key, frame]
@@ -199,6 +199,7 @@ class FakeBackend:
         self.calls: list[tuple[Any, ...]] = []
         self.controllers: list[FakeController] = []
         self.closed = False
+        self.orders: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def find(self) -> Sequence[cs.MeetingAd]:
         return self.meetings
@@ -219,6 +220,16 @@ class FakeBackend:
         self.calls.append(("host", name, title, pin))
         self.controllers.append(FakeController(1, host=True, title=title))
         return self.controllers[-1]
+
+    def place(self) -> tuple[str, str]:
+        return "192.168.1.20:9000", "0T4N"
+
+    def doctor(self) -> cs.Diagnosis:
+        findings = (
+            cs.Finding("network", "ok", "This computer is on the network 192.168.1.0/24."),
+            cs.Finding("meetings", "bad", "No meeting was found.", "none", "Ask the teacher for the code."),
+        )
+        return cs.Diagnosis("No meeting was found.", "Ask the teacher for the code.", ("none",), findings)
 
     def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         return {

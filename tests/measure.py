@@ -132,10 +132,9 @@ class ClassFigures:
 
 def memory(pid: int) -> int:
     """Resident kilobytes of a process and its children."""
-    listing = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    status = Path(f"/proc/{pid}/status").read_text()
-    own = re.search(r"VmRSS:\s+(\d+)", status)
-    return int(own[1] if own else 0) + sum(memory(int(child)) for child in listing)
+    listings = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    own = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(own[1] if own else 0) + sum(memory(int(child)) for listing in listings for child in listing)
 
 
 def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:

@@ -16,12 +16,15 @@ PEOPLE = 20
 
 @pytest.mark.timeout(400)
 def test_a_class_of_twenty(meeting: Callable[..., Headless]) -> None:
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)  # with others, before the class has begun
     figures = hold_class(meeting, PEOPLE, SECONDS)
     print(figures)
     assert figures.dropped == 0
-    assert figures.streams == PEOPLE * 7
-    assert figures.worst_rate >= (0.9 if QUIET_MACHINE else 0.1)
-    assert figures.median_rate >= (0.95 if QUIET_MACHINE else 0.25)
-    assert figures.concealed <= (0.005 if QUIET_MACHINE else 0.5)
-    assert figures.late_ticks <= (0.001 if QUIET_MACHINE else 0.5)
     assert figures.growth <= (0.05 if QUIET_MACHINE else 0.3)
+    if busy and not QUIET_MACHINE:
+        return
+    assert figures.streams == PEOPLE * 7
+    assert figures.worst_rate >= (0.9 if QUIET_MACHINE else 0.2)
+    assert figures.median_rate >= (0.95 if QUIET_MACHINE else 0.5)
+    assert figures.concealed <= (0.005 if QUIET_MACHINE else 0.2)
+    assert figures.late_ticks <= (0.001 if QUIET_MACHINE else 0.2)

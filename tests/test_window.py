@@ -195,7 +195,7 @@ def test_letters_are_text_in_the_composer(opened: Open) -> None:
 def test_private_message_goes_to_one(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
-    driver.view._write_to("Jonas Weber")
+    driver.view.people.write_to("Jonas Weber")
     driver.pump(0.2)
     driver.hand("type", "hello")
     driver.key("Return")
@@ -248,20 +248,20 @@ def test_pages_turn_and_pin_goes_to_focus(opened: Open) -> None:
     driver.meet(50)
     stage = driver.view.stage
     first = set(stage.tiles)
-    assert stage.pages > 3
+    assert stage.plan.pages > 3
     driver.click(driver.view.pager.canvas, x=driver.view.pager.canvas.winfo_width() - 5)
-    assert stage.page == 1 and not first & set(stage.tiles)
+    assert stage.plan.page == 1 and not first & set(stage.tiles)
     driver.click(stage.canvas, x=5, y=5)
     driver.key("Next")
-    assert stage.page == 2
+    assert stage.plan.page == 2
     driver.key("Prior", "Prior")
     assert set(stage.tiles) == first
     x, y, *_ = stage.tiles[min(first)].box
     driver.click(stage.canvas, x + 20, y + 60)
     driver.key("p")
-    assert stage.layout == "focus" and list(stage.tiles) == [min(first)]
+    assert stage.plan.layout == "focus" and list(stage.tiles) == [min(first)]
     driver.key("p")
-    assert stage.layout == "grid" and set(stage.tiles) == first
+    assert stage.plan.layout == "grid" and set(stage.tiles) == first
 
 
 def test_pictures_move_in_the_tiles(opened: Open) -> None:
