@@ -9859,7 +9859,7 @@ def serve(
 # ======================================================================================
 
 PING_SECONDS: Final = 1.0
-DEAD_SECONDS: Final = 4.0
+DEAD_SECONDS: Final = 3.5
 CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
