@@ -18401,6 +18401,7 @@ class StartView:
             width=px(480),
         )
         hint.pack(side="bottom", anchor="w", pady=(px(8), 0))
+        left.bind("<Configure>", lambda event: hint.configure(wraplength=event.width))
         self.speaker = DeviceRow(look, left, "volume", "Speaker", partial(self._choice, "speaker"))
         test = Button(
             look, self.speaker.frame, self.backend.test_speaker, tr("Play a test"), kind="plain", height=36

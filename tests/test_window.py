@@ -3,96 +3,24 @@
 from __future__ import annotations
 
 import gc
-import os
+import queue
+import resource
 import shutil
-import subprocess
+import threading
 import time
 import tkinter as tk
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_call import FakeBackend, FakeController, ad
+from window_driver import Driver, overlaps, walk
 
 import connectsphere as cs
 
 if shutil.which("xdotool") is None:
     pytest.skip("needs xdotool", allow_module_level=True)
-
-
-class Driver:
-    """The window in this process, and a hand on its display."""
-
-    def __init__(self, display: str, backend: FakeBackend, size: str) -> None:
-        self.display, self.backend = display, backend
-        self.faults: list[BaseException] = []
-        self.root = tk.Tk(screenName=display)
-        self.root.report_callback_exception = lambda kind, fault, trace: self.faults.append(fault)
-        self.loop = cs.WindowLoop(backend, self.root)
-        self.root.geometry(f"{size}+0+0")
-        self.hand("mousemove", "5", "5")
-        self.until(lambda: self.root.winfo_width() == int(size.partition("x")[0]), "the window has its size")
-        self.pump(0.2)
-
-    def pump(self, seconds: float) -> None:
-        """Let the window live for a while."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.root.update()
-            time.sleep(0.002)
-        assert not self.faults, self.faults
-
-    def until(self, true: Callable[[], Any], what: str, seconds: float = 5.0) -> None:
-        """Let the window live until something is so."""
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"not in {seconds} s: {what}"
-            self.pump(0.01)
-
-    def hand(self, *words: str) -> None:
-        """One xdotool command, while the window goes on living."""
-        tool = subprocess.Popen(["xdotool", *words], env={**os.environ, "DISPLAY": self.display})
-        while tool.poll() is None:
-            self.root.update()
-            time.sleep(0.002)
-        assert tool.returncode == 0
-
-    def key(self, *keys: str) -> None:
-        self.hand("key", *keys)
-        self.pump(0.1)
-
-    def click(self, widget: tk.Misc, x: int | None = None, y: int | None = None, button: int = 1) -> None:
-        """Click a widget, in its middle or at a place within it."""
-        self.root.update()
-        at = (
-            widget.winfo_rootx() + (widget.winfo_width() // 2 if x is None else x),
-            widget.winfo_rooty() + (widget.winfo_height() // 2 if y is None else y),
-        )
-        self.hand("mousemove", str(at[0]), str(at[1]))
-        self.pump(0.05)
-        self.hand("click", str(button))
-        self.pump(0.1)
-
-    def meet(self, people: int = 9, host: bool = False, **changes: Any) -> FakeController:
-        """Go into a meeting."""
-        controller = FakeController(people, host, **changes)
-        self.loop.enter(controller, mic=False, camera=False)
-        self.pump(0.5)
-        return controller
-
-    @property
-    def view(self) -> cs.MainAppView:
-        assert self.loop.view is not None
-        return self.loop.view
-
-    @property
-    def start(self) -> cs.StartView:
-        assert self.loop.start is not None
-        return self.loop.start
-
-    def close(self) -> None:
-        self.loop.stop()
-        assert not self.faults, self.faults
 
 
 Open = Callable[..., Driver]
@@ -114,36 +42,6 @@ def opened(display: str) -> Iterator[Open]:
 
 def last(controller: FakeController, do: str) -> Any:
     return next((c for c in reversed(controller.commands) if c["do"] == do), None)
-
-
-def overlaps(root: tk.Misc) -> list[str]:
-    """What overlaps its sibling, leaves its parent or is smaller than it asks to be."""
-    found = []
-    for parent in walk(root):
-        boxes = []
-        for child in parent.winfo_children():
-            if isinstance(child, tk.Menu) or not child.winfo_ismapped() or child.winfo_class() == "Overlay":
-                continue
-            x, y, wide, tall = child.winfo_x(), child.winfo_y(), child.winfo_width(), child.winfo_height()
-            if x < 0 or y < 0 or x + wide > parent.winfo_width() or y + tall > parent.winfo_height():
-                found.append(f"{child} leaves {parent}: {x},{y} {wide}x{tall}")
-            if isinstance(child, tk.Label) and (
-                wide < child.winfo_reqwidth() or tall < child.winfo_reqheight()
-            ):
-                found.append(f"{child} is cut: {child['text']!r}")
-            for name, (left, top, right, foot) in boxes:
-                if isinstance(child, tk.Label) and child.winfo_manager() == "place":
-                    continue
-                if x < right and left < x + wide and y < foot and top < y + tall:
-                    found.append(f"{child} overlaps {name}")
-            boxes.append((str(child), (x, y, x + wide, y + tall)))
-    return found
-
-
-def walk(widget: tk.Misc) -> Iterator[tk.Misc]:
-    yield widget
-    for child in widget.winfo_children():
-        yield from walk(child)
 
 
 def test_keys_send_commands(opened: Open) -> None:
@@ -391,25 +289,164 @@ def test_settings_change_devices_and_palette(opened: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    "size,scale", [("1440x880", "100"), ("1280x720", "100"), ("1024x600", "100"), ("1440x900", "150")]
+    ("size", "settings"),
+    [
+        ("1280x800", {}),
+        ("1280x800", {"palette": "light", "language": "fr"}),
+        ("1024x600", {"language": "es"}),
+        ("1440x900", {"scale": "150"}),
+        ("1600x1000", {"scale": "200", "palette": "contrast"}),
+    ],
 )
-def test_nothing_overlaps(opened: Open, size: str, scale: str) -> None:
-    driver = opened(size, scale=scale)
+def test_nothing_overlaps(opened: Open, size: str, settings: dict[str, str]) -> None:
+    driver = opened(size, **settings)
+    assert overlaps(driver.root) == []
+    call = driver.meet(50, host=True, fingerprint="5a" * 32)
+    view = driver.view
+    states: list[tuple[str, Callable[[], object]]] = [
+        *((tab, lambda tab=tab: view.show_panel(tab)) for tab in ("messages", "attendees", "files")),
+        *((name, lambda name=name: view.set_layout(name)) for name in ("speaker", "focus", "grid")),
+        ("pinned", lambda: view.stage.pin(1)),
+        ("shared screen", lambda: call.change(presenter=3, new_host=True)),
+        ("reconnecting", lambda: call.change(link="reconnecting")),
+        ("invitation", view.actions.invite),
+        ("settings", view.settings),
+        *(
+            (page, lambda page=page: view.dialog.choose(page))  # type: ignore[union-attr]
+            for page in ("video", "look", "keys", "audio")
+        ),
+    ]
+    for name, go in states:
+        go()
+        driver.pump(0.12)
+        assert overlaps(driver.root) == [], name
+
+
+def test_the_check_and_its_findings_do_not_overlap(opened: Open) -> None:
+    driver = opened()
+    driver.backend.meetings = []
+    driver.start._since -= 10
+    driver.until(lambda: driver.start.check.canvas.winfo_ismapped(), "the way to the check")
+    driver.click(driver.start.check.canvas)
+    driver.until(lambda: driver.root.grab_current(), "the dialog")
     driver.pump(0.3)
     assert overlaps(driver.root) == []
-    call = driver.meet(50, host=True)
-    for tab in ("messages", "attendees", "files"):
-        driver.view.show_panel(tab)
+    driver.key("Escape")
+    assert driver.root.grab_current() is None
+
+
+def resident() -> int:
+    """Bytes of memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_cycles_of_everything_leave_nothing(opened: Open) -> None:
+    """Up to 2,000 cycles of join, leave, layout and reaction, as many as fit into 12 s."""
+    driver = opened()
+
+    def cycle(call: FakeController, number: int) -> None:
+        people = call.snapshot().people
+        call.change(people=(*people, cs.Person(100 + number, f"Guest {number % 7}", camera=True)))
+        driver.root.update()
+        call.change(people=people)
+        driver.view.set_layout(("grid", "speaker", "focus")[number % 3])
+        driver.view.reactions.add("👍", "Ana")
+        driver.view.tick()
+        driver.root.update()
+
+    def counts() -> tuple[int, ...]:
+        driver.view.reactions.clear()
+        driver.view.set_layout("grid")
         driver.pump(0.2)
-        assert overlaps(driver.root) == [], tab
-    call.change(presenter=3, new_host=True)
-    driver.pump(0.3)
-    assert overlaps(driver.root) == []
-    driver.view.settings()
-    for page in ("audio", "video", "look", "keys"):
-        driver.view.dialog.choose(page)  # type: ignore[union-attr]
-        driver.pump(0.2)
-        assert overlaps(driver.root) == [], page
+        tk_call = driver.root.tk.call
+        return (
+            len(driver.root.tk.splitlist(tk_call("after", "info"))),
+            threading.active_count(),
+            len(driver.view.stage.tiles),
+        )
+
+    call = driver.meet()
+    end = time.monotonic() + 6
+    done = 0
+    while done < 1_000 and time.monotonic() < end:
+        cycle(call, done)
+        done += 1
+    gc.collect()
+    before, memory = counts(), resident()
+    images = len(driver.root.image_names())
+    for number in range(done):
+        cycle(call, number)
+    gc.collect()
+    assert counts() == before
+    assert resident() - memory < 5_000_000
+    assert len(driver.root.image_names()) <= images + 40  # the look's cache of drawn pictures
+
+
+def test_a_second_start_brings_the_window_to_front(tmp_path: Path) -> None:
+    knocks: queue.SimpleQueue[str] = queue.SimpleQueue()
+    first, second = (cs.OneWindow(tmp_path, lambda: knocks.put("front")) for _ in range(2))
+    assert first.open()
+    assert not second.open()
+    assert knocks.get(timeout=5) == "front"
+    first.close()
+    second.close()
+    third = cs.OneWindow(tmp_path, lambda: None)
+    assert third.open()
+    third.close()
+
+
+def test_orders_from_outside_close_the_window(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    driver.backend.orders.put("front")
+    driver.until(driver.backend.orders.empty, "the order was taken")
+    assert driver.root.wm_client()
+
+
+def test_what_begins_the_window_is_said_and_its_failure_too(opened: Open) -> None:
+    driver = opened()
+    hold = threading.Event()
+
+    def fail() -> FakeController:
+        hold.wait(10)
+        raise cs.Refused("no_meeting", "The host does not answer.")
+
+    driver.start.begin(fail, "Starting the meeting…")
+    driver.until(lambda: driver.start.busy.frame.winfo_ismapped(), "it says what goes on")
+    hold.set()
+    driver.until(lambda: driver.start.trouble["text"] == "The host does not answer.", "why it failed")
+    assert not driver.start.busy.frame.winfo_ismapped()
+
+
+def test_who_waits_is_let_in(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(host=True)
+    call.gui_queue.put({"event": "asks", "ask": 4, "name": "Tim", "address": "192.168.1.9"})
+    driver.until(lambda: driver.view.attendees.asks, "the question")
+    driver.view.show_panel("attendees")
+    driver.spot(driver.view.attendees.list, "ask4True")
+    assert last(call, "admit") == {"do": "admit", "ask": 4, "on": True}
+    assert not driver.view.attendees.asks
+
+
+def test_messages_are_selected_copied_and_saved(opened: Open, tmp_path: Path) -> None:
+    driver = opened()
+    driver.meet()
+    panel = driver.view.chat
+    rows = [at for at, row in enumerate(panel.list.rows) if isinstance(row, cs.ChatRow)][-2:]
+    tops = [panel.list._tops[at] - panel.list._offset for at in rows]
+    driver.click(panel.list.canvas, 80, tops[0] + 40)
+    driver.key("ctrl+c")
+    assert driver.root.clipboard_get() == panel.list.rows[rows[0]].line.text
+    driver.hand("keydown", "shift")
+    driver.click(panel.list.canvas, 80, tops[1] + 40)
+    driver.hand("keyup", "shift")
+    driver.key("ctrl+c")
+    assert len(driver.root.clipboard_get().splitlines()) == 2
+    driver.view.actions._write_chat(tmp_path / "chat.txt")
+    saved = (tmp_path / "chat.txt").read_text("utf-8")
+    assert all(line.text.splitlines()[0] in saved for line in driver.view.shot.chat)
 
 
 def test_grid_fills_the_space() -> None:

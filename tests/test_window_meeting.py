@@ -1,0 +1,228 @@
+"""The real window in real meetings: what is clicked and typed there reaches another participant."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from headless import Headless, free_base
+from window_driver import Driver, walk
+
+import connectsphere as cs
+
+if shutil.which("xdotool") is None:
+    pytest.skip("needs xdotool", allow_module_level=True)
+
+Start = Callable[..., Headless]
+LONG = 30.0
+
+
+class Desk:
+    """A window with its real program, in this process."""
+
+    def __init__(self, display: str, home: Path, port: int, name: str) -> None:
+        self.port = port
+        options = cs.ClientOptions(
+            name=name, port=port, bind="127.0.0.1", camera="pattern", mic="tone", speaker="none",
+            downloads=str(home / "downloads"), given={"name", "camera", "mic", "speaker"},
+        )  # fmt: skip
+        server = cs.dataclasses.asdict(
+            cs.ServerOptions(title="Physics", host_name=name, base=port, bind="127.0.0.1")
+        )
+        self.program = cs.Program(options, server, home, look=False)
+        self.driver = Driver(display, self.program)
+
+    def close(self) -> None:
+        controller = self.driver.loop.controller
+        self.driver.close()
+        if controller is not None:
+            controller.close()
+        self.program.close()
+
+
+@pytest.fixture
+def desk(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Desk]]:
+    """Makes the one window of a test."""
+    home = tmp_path / "window"
+    home.mkdir()
+    monkeypatch.setenv("CONNECTSPHERE_HOME", str(home))
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str, port: int = 0) -> Desk:
+            made = Desk(display, home, port or free_base(), name)
+            stack.callback(made.close)
+            return made
+
+        yield make
+    gc.collect()  # Tk objects must end in the thread that made them
+
+
+def hosted(desk: Desk) -> Driver:
+    """The window hosts a meeting, by its own dialog."""
+    driver = desk.driver
+    driver.click(next(w for w in walk(driver.start.right) if is_button(w, "Host a meeting")))
+    driver.until(lambda: driver.root.grab_current(), "the dialog")
+    driver.type("Physics", "Return")
+    driver.until(lambda: driver.loop.view is not None, "the meeting", LONG)
+    return driver
+
+
+def is_button(widget: Any, words: str) -> bool:
+    """Whether a canvas shows these words."""
+    if widget.winfo_class() != "Canvas" or not widget.winfo_ismapped():
+        return False
+    return any(widget.itemcget(item, "text") == words for item in widget.find_all() if text(widget, item))
+
+
+def text(widget: Any, item: int) -> bool:
+    return bool(widget.type(item) == "text")
+
+
+def pupil(start: Start, driver: Driver, port: int, name: str = "Pupil") -> Headless:
+    """A participant without a window, in the meeting that the window hosts."""
+    pin = driver.view.controller.snapshot().pin
+    one = start("--join", f"127.0.0.1:{port}", "--name", name, "--pin", pin, "--camera", "pattern",
+                "--mic", "tone", "--speaker", "none")  # fmt: skip
+    until(driver, one, "joined")
+    return one
+
+
+def until(driver: Driver, one: Headless, event: str, **match: Any) -> None:
+    """Let the window live until `one` has seen an event it has not been asked for before."""
+    before = getattr(one, "told", 0)
+
+    def seen() -> bool:
+        found = one.seen(event, **match)
+        return any(one.events.index(each) >= before for each in found)
+
+    driver.until(seen, f"{one.args[-1]} sees {event} {match}", LONG)
+
+
+def answered(driver: Driver, one: Headless, act: Callable[[], None], event: str, **match: Any) -> None:
+    """`act` on the window, and `one` sees the event after it."""
+    one.told = len(one.events)  # type: ignore[attr-defined]
+    act()
+    until(driver, one, event, **match)
+
+
+def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: Start) -> None:
+    place = desk("Teacher")
+    driver = hosted(place)
+    one = pupil(meeting, driver, place.port)
+    side, key = driver.view.side.buttons, driver.key
+    me = {"name": "Teacher"}
+    driver.until(lambda: len(driver.view.shot.people) == 2, "the pupil in the window")
+
+    for on in (True, False):
+        answered(driver, one, lambda: key("m"), "state", **me, mic=on)
+        answered(driver, one, lambda: key("v"), "state", **me, camera=on)
+        answered(driver, one, lambda: key("h"), "state", **me, hand=on)
+    for on in (True, False):
+        answered(driver, one, lambda: driver.click(side["mic"].canvas), "state", **me, mic=on)
+        answered(driver, one, lambda: driver.click(side["hand"].canvas), "state", **me, hand=on)
+        answered(driver, one, lambda: key("ctrl+e"), "state", **me, camera=on)
+    answered(driver, one, lambda: driver.hand("keydown", "space"), "state", **me, mic=True)
+    answered(driver, one, lambda: driver.hand("keyup", "space"), "state", **me, mic=False)
+
+    def react() -> None:
+        key("r")
+        driver.until(lambda: driver.root.grab_current(), "the reactions")
+        key("Return")
+
+    answered(driver, one, react, "reaction", emoji="👍")
+    driver.click(driver.view.chat.composer.entry)
+    answered(driver, one, lambda: driver.type("Good morning", "Return"), "chat", text="Good morning")
+    key("Escape")
+    driver.view.people.write_to("Pupil")
+    answered(driver, one, lambda: driver.type("only you", "Return"), "private", text="only you")
+    key("Escape")
+    answered(driver, one, lambda: key("s"), "screen_start", **me)
+    answered(driver, one, lambda: key("s"), "screen_stop", **me)
+
+    one.send(do="mic", on=True)
+    driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "it talks", LONG)
+    key("u")
+    answered(driver, one, lambda: driver.button(driver.view.attendees.tools, 0), "muted", by="Teacher")
+    key("Escape")
+    driver.until(lambda: driver.root.grab_current(), "the question")
+    key("Tab")
+    answered(driver, one, lambda: key("Return"), "ended")
+    driver.until(lambda: driver.loop.start is not None, "the start window", LONG)
+
+
+def test_what_others_do_is_seen_by_the_host(
+    desk: Callable[..., Desk], meeting: Start, tmp_path: Path
+) -> None:
+    place = desk("Teacher")
+    driver = hosted(place)
+    one = pupil(meeting, driver, place.port)
+    driver.until(lambda: len(driver.view.shot.people) == 2, "the pupil in the window")
+    them = lambda: next(p for p in driver.view.shot.people if p.name == "Pupil")  # noqa: E731
+    one.send(do="camera", on=True)
+    driver.until(lambda: them().camera, "a camera", LONG)
+    driver.until(lambda: driver.view.controller.picture(them().id)[0] > 3, "moving pictures", LONG)
+    one.send(do="hand", up=True)
+    driver.until(lambda: driver.view.stage.canvas.find_withtag("toast"), "the hand's message", LONG)
+    one.send(do="react", emoji="🎉")
+    driver.until(lambda: driver.view.stage.canvas.find_withtag("react"), "a floating reaction", LONG)
+    driver.key("u")
+    one.send(do="chat", text="Which page?")
+    driver.until(lambda: driver.view.side.buttons["chat"].unread, "the unread dot", LONG)
+    driver.key("c")
+    assert not driver.view.side.buttons["chat"].unread
+    paper = tmp_path / "paper.txt"
+    paper.write_text("water cycle")
+    one.send(do="upload", path=str(paper))
+    driver.view.show_panel("files")
+    driver.spot(driver.view.files.list, "download")
+    saved = tmp_path / "window" / "downloads" / "paper.txt"
+    driver.until(saved.exists, "the file", LONG)
+    assert saved.read_text() == "water cycle"
+    one.send(do="share", on=True, source="pattern")
+    driver.until(lambda: "screen" in driver.view.stage.tiles, "the shared screen", LONG)
+    answered(driver, one, lambda: driver.view.act({"do": "take_over"}), "screen_stop", name="Pupil")
+    driver.view.people._ask_remove("Pupil")
+    driver.until(lambda: driver.root.grab_current(), "the question")
+    driver.key("Tab")
+    answered(driver, one, lambda: driver.key("Return"), "ended")
+    driver.until(lambda: len(driver.view.shot.people) == 1, "alone again", LONG)
+
+
+def test_a_member_joins_by_address_and_leaves(desk: Callable[..., Desk], meeting: Start) -> None:
+    port = free_base()
+    host = meeting("--host", "--port", str(port), "--bind", "127.0.0.1", "--name", "Head",
+                   "--title", "Maths",
+                   "--pin", "482913", "--camera", "pattern", "--mic", "tone", "--speaker", "none")  # fmt: skip
+    place = desk("Ana", port)
+    driver = place.driver
+    until(driver, host, "joined")
+    driver.start._ask_address()
+    driver.until(lambda: driver.root.grab_current(), "the dialog")
+    driver.type(f"127.0.0.1:{port}", "Tab")
+    driver.type("482913", "Return")
+    driver.until(lambda: driver.loop.view is not None, "the meeting", LONG)
+    driver.until(lambda: len(driver.view.shot.people) == 2, "both", LONG)
+    assert driver.view.shot.title == "Maths" and driver.view.shot.role == "member"
+    assert not driver.view.side.buttons["host"].canvas.winfo_ismapped()
+    host.send(do="chat", text="Welcome")
+    driver.until(lambda: [line for line in driver.view.shot.chat if line.text == "Welcome"], "chat", LONG)
+    driver.key("Escape")
+    driver.until(lambda: driver.root.grab_current(), "the question")
+    answered(driver, host, lambda: driver.key("Return"), "leave", name="Ana")
+    driver.until(lambda: driver.loop.start is not None, "the start window")
+
+
+def test_a_wrong_pin_is_said_in_the_start_window(desk: Callable[..., Desk], meeting: Start) -> None:
+    port = free_base()
+    host = meeting("--host", "--port", str(port), "--bind", "127.0.0.1", "--name", "Head", "--pin", "482913",
+                   "--mic", "none", "--camera", "none", "--speaker", "none")  # fmt: skip
+    driver = desk("Ana", port).driver
+    until(driver, host, "joined")
+    driver.start.join_at(f"127.0.0.1:{port}", "111111")
+    driver.until(lambda: "PIN" in str(driver.start.trouble["text"]), "the reason", LONG)
+    assert driver.loop.view is None

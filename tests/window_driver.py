@@ -1,0 +1,135 @@
+"""A hand on the real window: keys and clicks by xdotool, and a walk over its widgets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import tkinter as tk
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fake_call import FakeController
+
+import connectsphere as cs
+
+PATIENCE = 15.0
+
+
+class Driver:
+    """The window in this process, and a hand on its display."""
+
+    def __init__(self, display: str, backend: Any, size: str = "1280x720") -> None:
+        self.display, self.backend = display, backend
+        self.faults: list[BaseException] = []
+        self.root = tk.Tk(screenName=display)
+        self.root.report_callback_exception = lambda kind, fault, trace: self.faults.append(fault)
+        self.loop = cs.WindowLoop(backend, self.root)
+        self.root.geometry(f"{size}+0+0")
+        self.hand("mousemove", "5", "5")
+        self.until(lambda: self.root.winfo_width() == int(size.partition("x")[0]), "the window has its size")
+        self.pump(0.05)
+
+    def pump(self, seconds: float) -> None:
+        """Let the window live for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.root.update()
+            time.sleep(0.002)
+        assert not self.faults, self.faults
+
+    def until(self, true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+        """Let the window live until something is so."""
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, f"not in {seconds} s: {what}"
+            self.pump(0.01)
+
+    def hand(self, *words: str) -> None:
+        """One xdotool command, while the window goes on living."""
+        tool = subprocess.Popen(["xdotool", *words], env={**os.environ, "DISPLAY": self.display})
+        while tool.poll() is None:
+            self.root.update()
+            time.sleep(0.002)
+        assert tool.returncode == 0
+
+    def key(self, *keys: str) -> None:
+        self.hand("key", *keys)
+        self.pump(0.08)
+
+    def click(self, widget: tk.Misc, x: int | None = None, y: int | None = None, button: int = 1) -> None:
+        """Click a widget, in its middle or at a place within it."""
+        self.root.update()
+        at = (
+            widget.winfo_rootx() + (widget.winfo_width() // 2 if x is None else x),
+            widget.winfo_rooty() + (widget.winfo_height() // 2 if y is None else y),
+        )
+        self.hand("mousemove", str(at[0]), str(at[1]), "click", str(button))
+        self.pump(0.08)
+
+    def meet(self, people: int = 9, host: bool = False, **changes: Any) -> FakeController:
+        """Go into a meeting."""
+        controller = FakeController(people, host, **changes)
+        self.loop.enter(controller, mic=False, camera=False)
+        self.until(lambda: self.view.stage.tiles and self.view.stage.canvas.winfo_ismapped(), "the stage")
+        self.pump(0.1)
+        return controller
+
+    @property
+    def view(self) -> cs.MainAppView:
+        assert self.loop.view is not None
+        return self.loop.view
+
+    @property
+    def start(self) -> cs.StartView:
+        assert self.loop.start is not None
+        return self.loop.start
+
+    def close(self) -> None:
+        self.loop.stop()
+        assert not self.faults, self.faults
+
+    def type(self, text: str, *then: str) -> None:
+        """Write into what has the keyboard, then press keys."""
+        self.hand("type", "--delay", "2", text)
+        self.key(*then)
+
+    def spot(self, view: Any, prefix: str) -> None:
+        """Click a place of a painted list by the beginning of its name."""
+        self.until(lambda: [one for one in view.spots if one[0].startswith(prefix)], f"{prefix} in sight")
+        _, (x, y, wide, tall), _ = next(one for one in view.spots if one[0].startswith(prefix))
+        self.click(view.canvas, x + wide // 2, y + tall // 2)
+
+    def button(self, parent: tk.Misc, index: int) -> None:
+        """Click one of the canvases packed in `parent`."""
+        self.click([one for one in walk(parent) if isinstance(one, tk.Canvas)][index])
+
+
+def overlaps(root: tk.Misc) -> list[str]:
+    """What overlaps its sibling, leaves its parent or is smaller than it asks to be."""
+    found = []
+    for parent in walk(root):
+        boxes = []
+        for child in parent.winfo_children():
+            if isinstance(child, tk.Menu) or not child.winfo_ismapped() or child.winfo_class() == "Overlay":
+                continue
+            x, y, wide, tall = child.winfo_x(), child.winfo_y(), child.winfo_width(), child.winfo_height()
+            if x < 0 or y < 0 or x + wide > parent.winfo_width() or y + tall > parent.winfo_height():
+                found.append(f"{child} leaves {parent}: {x},{y} {wide}x{tall}")
+            if isinstance(child, tk.Label) and (
+                wide < child.winfo_reqwidth() or tall < child.winfo_reqheight()
+            ):
+                found.append(f"{child} is cut: {child['text']!r}")
+            for name, (left, top, right, foot) in boxes:
+                if isinstance(child, tk.Label) and child.winfo_manager() == "place":
+                    continue
+                if x < right and left < x + wide and y < foot and top < y + tall:
+                    found.append(f"{child} overlaps {name}")
+            boxes.append((str(child), (x, y, x + wide, y + tall)))
+    return found
+
+
+def walk(widget: tk.Misc) -> Iterator[tk.Misc]:
+    yield widget
+    for child in widget.winfo_children():
+        yield from walk(child)
