@@ -4,7 +4,7 @@
 # dependencies = [
 #   "numpy>=1.26",
 #   "opencv-python>=4.9",
-#   "pyaudio>=0.2.14",
+#   "pyaudio>=0.2.14; sys_platform == 'win32' and python_version < '3.14'",
 #   "mss>=9",
 #   "Pillow>=10.3",
 #   "cryptography>=42",
