@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def ad(
     )
 
 
+@lru_cache(maxsize=256)
 def card(number: int, size: tuple[int, int], at: float) -> cs.Picture:
     """A moving coloured card (BGR)."""
     width, height = size
@@ -111,9 +113,8 @@ class FakeController:
         )  # fmt: skip
         self.gui_queue: queue.SimpleQueue[cs.Json] = queue.SimpleQueue()
         self.commands: list[cs.Json] = []
-        self.fps = 15.0
+        self.fps = 8.0
         self.closed = False
-        self._cards: dict[tuple[int | str, int], cs.Picture] = {}
 
     def snapshot(self) -> cs.Snapshot:
         return self._shot
@@ -129,14 +130,10 @@ class FakeController:
 
     def picture(self, key: int | str) -> tuple[int, cs.Picture | None]:
         serial = int(time.monotonic() * self.fps)
-        frame = serial % 12
-        if (key, frame) not in self._cards:
-            number = self._shot.me if key == "self" else key
-            if isinstance(number, int):
-                self._cards[key, frame] = card(number, (640, 360), frame / 12 * 2 * np.pi)
-            else:
-                self._cards[key, frame] = screen(frame)
-        return serial, self._cards[key, frame]
+        frame = serial % 4
+        number = self._shot.me if key == "self" else key
+        picture = card(number, (320, 180), frame * np.pi / 2) if isinstance(number, int) else screen(frame)
+        return serial, picture
 
     def do(self, command: cs.Json) -> None:
         self.commands.append(command)
@@ -175,6 +172,7 @@ class FakeController:
         self.closed = True
 
 
+@lru_cache(maxsize=4)
 def screen(frame: int) -> cs.Picture:
     """A shared screen: a document with a moving cursor."""
     picture = np.full((1080, 1920, 3), 245, np.uint8)
@@ -249,7 +247,7 @@ class FakeBackend:
 
     def preview_picture(self) -> tuple[int, cs.Picture | None]:
         serial = int(time.monotonic() * 15)
-        return serial, card(6, (640, 360), serial / 15)
+        return serial, card(6, (320, 180), serial % 8 / 4 * np.pi)
 
     def preview_level(self) -> float:
         return 0.4 + 0.2 * float(np.sin(time.monotonic() * 3))

@@ -111,8 +111,9 @@ def overlaps(root: tk.Misc) -> list[str]:
     for parent in walk(root):
         boxes = []
         for child in parent.winfo_children():
-            if isinstance(child, tk.Menu) or not child.winfo_ismapped() or child.winfo_class() == "Overlay":
-                continue
+            over = child.winfo_class() == "Overlay" or (parent is root and child.winfo_manager() == "place")
+            if isinstance(child, tk.Menu) or not child.winfo_ismapped() or over:
+                continue  # menus, dialogs, and tooltips where the mouse happens to rest
             x, y, wide, tall = child.winfo_x(), child.winfo_y(), child.winfo_width(), child.winfo_height()
             if x < 0 or y < 0 or x + wide > parent.winfo_width() or y + tall > parent.winfo_height():
                 found.append(f"{child} leaves {parent}: {x},{y} {wide}x{tall}")
