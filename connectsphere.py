@@ -4199,8 +4199,18 @@ def _on_devices(facts: Facts) -> Iterator[Finding]:
     """Camera, microphone, speaker, disk."""
     for topic, trouble, cause, step in (
         ("camera", facts.camera, "no_camera", "You can take part without; or plug one in and choose it."),
-        ("microphone", facts.mic, "no_sound", "You can listen and write; or plug in a headset."),
-        ("speaker", facts.speaker, "no_sound", "Plug in a headset, or choose another speaker."),
+        (
+            "microphone",
+            facts.mic,
+            "no_sound",
+            "Mend that or plug in a headset; without one you can still listen and write.",
+        ),
+        (
+            "speaker",
+            facts.speaker,
+            "no_sound",
+            "Mend that or plug in a headset; without one you can still see and write.",
+        ),
     ):
         if trouble:
             yield Finding(topic, "warn", f"No {topic}: {trouble}", cause, step)
