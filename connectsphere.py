@@ -4,7 +4,7 @@
 # dependencies = [
 #   "numpy>=1.26",
 #   "opencv-python>=4.9",
-#   "pyaudio>=0.2.14",
+#   "pyaudio>=0.2.14; sys_platform == 'win32' and python_version < '3.14'",
 #   "mss>=9",
 #   "Pillow>=10.3",
 #   "cryptography>=42",
@@ -47,6 +47,7 @@ Threads, each named here; started by, may write, ends when:
     mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
+    app-giver            CLIENT: offers this program by HTTP, and a thread a browser; ends by close
     broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
     client               CLIENT: the control link, StateManager; ends by MeetingController.close
@@ -87,6 +88,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
+import http.server
 import io
 import ipaddress
 import json
@@ -140,10 +142,17 @@ from typing import (
     cast,
 )
 
-import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from numpy.typing import NDArray
+except ImportError as missing:
+    raise SystemExit(
+        f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
+        '"uv run connectsphere.py", or: python3 -m pip install numpy opencv-python mss Pillow cryptography '
+        "spake2==0.9, and for sound pyaudio."
+    ) from None
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -1145,6 +1154,23 @@ def small_message(kind: Kind, ident: int, number: int, sealed: bytes) -> bytes:
     return VIDEO_HEADER.pack(ident, number, 0, kind) + sealed
 
 
+def runs_of(buffer: memoryview, segment: int) -> list[memoryview]:
+    """What a kernel has merged, taken apart: parts of frames stay together, small messages stand alone.
+
+    All datagrams in `buffer` have `segment` bytes but the last, which may be shorter.
+    """
+
+    def is_small(at: int) -> bool:
+        return len(buffer) - at >= VIDEO_HEADER.size and VIDEO_HEADER.unpack_from(buffer, at)[2] == 0
+
+    last = (len(buffer) - 1) // segment * segment
+    if last <= 0:
+        return [buffer]
+    if is_small(0):
+        return [buffer[at : at + segment] for at in range(0, len(buffer), segment)]
+    return [buffer[:last], buffer[last:]] if is_small(last) else [buffer]
+
+
 def audio_datagram(ident: int, seq: int, sealed: bytes) -> bytes:
     """A sealed audio block as a datagram."""
     return AUDIO_HEADER.pack(ident, seq) + sealed
@@ -1236,7 +1262,7 @@ LONGEST_QUESTION: Final = 1_500
 _VERSION: Final = _integer(1, 1_000_000)
 _AD: Shape = {
     "version": _VERSION,
-    "meeting": _hex(16),
+    "meeting": _text(64, "[!-~]{1,64}"),
     "title": _NAME,
     "host": _NAME,
     "port": _PORT,
@@ -2873,7 +2899,7 @@ _DEVICE: Final = re.compile(
 _CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
 _EXECUTABLE: Final = frozenset(
     """
-    appimage app application appref-ms bash bat bin btm bundle chm cmd com command cpl csh deb dll dmg
+    appimage app application appref-ms bash bat btm bundle chm cmd com command cpl csh deb dll dmg
     dylib elf exe fish gadget hlp hta inf ins iso isp img jar job jnlp js jse ksh mpkg mjs msc msh msh1
     msh2 msi msix msixbundle msp mst ocx pif pkg pl ps1 ps1xml ps2 psc1 psc2 psd1 psm1 py pyc pyo pyw pyz
     pyzw rb reg rgs rpm run scpt scptd scr sct sh shb so sys tcsh terminal tool vb vbe vbs vbscript vhd
@@ -2956,14 +2982,14 @@ RESUME_SECONDS: Final = 600.0
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
-RATES: Final[Mapping[str, tuple[float, float]]] = {
-    "chat": (5, 1),
-    "private_chat": (5, 1),
-    "reaction": (3, 3),
+RATES: Final[Mapping[str, tuple[float, float]]] = {  # what comes faster is refused, so a script may burst
+    "chat": (400, 20),
+    "private_chat": (400, 20),
+    "reaction": (30, 10),
     "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
-    "other": (10, 10),
+    "other": (50, 20),
 }
 
 
@@ -3085,9 +3111,12 @@ class Offer:
         return self.to_name is None or name in (self.owner, self.to_name)
 
     def open_for(self, name: str, direction: str) -> bool:
-        """Whether the person called `name` may `upload` it (once), or `download` it (once it is whole)."""
+        """Whether the person called `name` may `upload` it, or `download` it once it is whole.
+
+        Its owner may also ask for a whole one, whose DONE got lost: the server takes no byte more.
+        """
         if direction == "upload":
-            return name == self.owner and not self.whole
+            return name == self.owner
         return self.whole and self.concerns(name)
 
 
@@ -3188,11 +3217,10 @@ class Room:
         self, name: str, role: str, address: str, token: str | None, now: float
     ) -> tuple[Member, str, list[Effect]]:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
-        name = clean_name(name)
-        owned = name if self.claim(token, now)[0] == name else None
+        owned, _ = self.claim(token, now)
         stale = self._named(owned) if owned else None
         effects = self._replace(stale, now) if stale else []
-        name = owned or self._free_name(name)
+        name = owned or self._free_name(clean_name(name))
         self.claims = {
             key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
         }
@@ -3819,6 +3847,7 @@ class StateManager:
             self.update(chat=(), files=())
         same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
         known = {entry.file for entry in self.current.files}
+        before = self.person(self.current.presenter)
         self.update(
             link="live",
             me=message["id"],
@@ -3832,6 +3861,8 @@ class StateManager:
         for line in sorted(lines, key=lambda line: int(line["n"])):
             events += self._line(line, line.get("to_name"), history=True)
         events += [self._offer_event(entry) for entry in self.current.files if entry.file not in known]
+        if before and before.id != message["presenter"]:
+            events.append({"event": "screen_stop", "id": before.id, "name": before.name})
         if message["presenter"]:
             name = getattr(self.person(message["presenter"]), "name", "")
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
@@ -4179,7 +4210,7 @@ def _on_devices(facts: Facts) -> Iterator[Finding]:
         full = facts.disk_free < DISK_LEAST
         words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
         step = "Delete something before files are sent."
-        yield Finding("disk", "warn" if full else "ok", words, "disk_full" if full else "", step)
+        yield Finding("disk", "warn", words, "disk_full", step) if full else Finding("disk", "ok", words)
 
 
 def diagnose(facts: Facts) -> Diagnosis:
@@ -5063,6 +5094,7 @@ class TlsLink:
         self._tls: ssl.SSLSocket | None = None
         self._ready = False
         self._closing = ""
+        self._all_said = False
         self._queue: collections.deque[bytes] = collections.deque()
         self._queued = 0
         self._pending = b""
@@ -5109,11 +5141,11 @@ class TlsLink:
             self._flush()
 
     def close(self, reason: str) -> None:
-        """Send what is queued, for at most 3 s, then end."""
+        """Send what is queued and end once the other side has, after at most 3 s."""
         if self.closed or self._closing:
             return
         self._closing = reason
-        if not self._ready or not self.queued:
+        if not self._ready:
             self.discard(reason)
         else:
             self._timer = self.reactor.later(CLOSING_SECONDS, lambda: self.discard(reason))
@@ -5132,6 +5164,10 @@ class TlsLink:
         with contextlib.suppress(OSError):
             self.socket.close()
         self.on_close(self._closing or reason)
+
+    def evict(self) -> None:
+        """End now, to make room for others; from any thread."""
+        self.reactor.post(lambda: self.discard("evicted"))
 
     def on_events(self, events: int) -> None:
         """What the selector saw. For the reactor only."""
@@ -5200,7 +5236,8 @@ class TlsLink:
             if not data:
                 self.discard("gone")
                 return
-            self.on_bytes(data)
+            if not self._all_said:
+                self.on_bytes(data)
             if self.closed:
                 return
         self.reactor.post(lambda: self.on_events(selectors.EVENT_READ))
@@ -5227,10 +5264,11 @@ class TlsLink:
         self.reactor.watch(self, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
     def _all_sent(self) -> None:
-        if self._closing:
-            self.discard(self._closing)
-        else:
-            self.reactor.watch(self, selectors.EVENT_READ)
+        if self._closing and not self._all_said:
+            # closed at once, what came and was not read would reset the connection: last words are lost
+            self._all_said = True
+            self.socket.shutdown(socket.SHUT_WR)
+        self.reactor.watch(self, selectors.EVENT_READ)
 
     def _next_chunk(self) -> bytes:
         """Up to a TLS record of queued bytes; `on_room` is asked when there are none."""
@@ -5499,26 +5537,30 @@ class DatagramLoop:
         for _ in range(len(self._mail)):
             self._safely(self._mail.popleft())
         for buffer, segment, address in self.port.receive(64):
-            self._safely(functools.partial(self._on_datagrams, buffer, segment, address, time.monotonic()))
+            for run in runs_of(buffer, segment):
+                now = time.monotonic()
+                self._safely(functools.partial(self._on_datagrams, run, segment, address, now))
 
 
 class HalfOpen:
     """Who has connected and not yet said who it is: 128 in all, 8 an address once they dawdle.
 
     A newcomer evicts the oldest. An address may burst over 8 for a second, because a bell sends
-    a whole class at once and several people may share one address.
+    a whole class at once and several people may share one address. A connection is known by the
+    function that ends it from any thread.
     """
 
     MOST = 128
     MOST_AN_ADDRESS = 8
     GRACE = 1.0
 
-    def __init__(self) -> None:
-        self._open: dict[object, tuple[str, float]] = {}
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._open: dict[Callable[[], None], tuple[str, float]] = {}
         self._lock = threading.Lock()
 
-    def enter(self, key: object, address: str, now: float) -> list[object]:
-        """Note `key` as half open; returns the keys that must go for it."""
+    def enter(self, end: Callable[[], None], address: str, now: float) -> None:
+        """Note a connection as half open, and end those that must go for it."""
         with self._lock:
             mine = [other for other, (host, at) in self._open.items() if host == address]
             old = [other for other in mine if now - self._open[other][1] > self.GRACE]
@@ -5527,13 +5569,15 @@ class HalfOpen:
             evicted += rest[: max(0, len(rest) + 1 - self.MOST)]
             for other in evicted:
                 del self._open[other]
-            self._open[key] = (address, now)
-            return evicted
+            self._open[end] = (address, now)
+        for other in evicted:
+            self._counters.add("half_open_evicted")
+            other()
 
-    def leave(self, key: object) -> None:
-        """`key` has said who it is, or is gone."""
+    def leave(self, end: Callable[[], None]) -> None:
+        """It has said who it is, or is gone."""
         with self._lock:
-            self._open.pop(key, None)
+            self._open.pop(end, None)
 
 
 # -- children of this program ---------------------------------------------------------------------
@@ -5673,9 +5717,12 @@ class ChildKeeper:
 
     def _hear(self, line: str) -> None:
         try:
-            self._on_message(json.loads(line))
+            message = json.loads(line)
         except ValueError:  # a child that is killed may end in the middle of a line
             log.warning("the %s said a line that is no message", self._name)
+            return
+        try:
+            self._on_message(message)
         except Exception:
             log.exception("what the %s said was not taken", self._name)
 
@@ -5969,6 +6016,9 @@ class UdpPort:
                 if error.errno in _FULL:
                     break
                 self._count(error)
+                continue
+            if size == 0:  # anyone can send that; nobody who takes buffers apart should have to think of it
+                self._counters.add("short_datagram")
                 continue
             received.append((slot[:size], segment, address))
         return received
@@ -6703,7 +6753,8 @@ class MeetingFinder(_SocketLoop):
         self._port = port
         self._mouths: dict[str, socket.socket] = {}
         self._interfaces: list[Interface] = []
-        self._nonces: OrderedDict[str, None] = OrderedDict()
+        self._nonces: OrderedDict[str, bool] = OrderedDict()  # of the questions; true: to everybody
+        self._reached: set[str] = set()
         self._list = MeetingList()
         self._changed = threading.Condition()
         self._settled = False
@@ -6728,6 +6779,10 @@ class MeetingFinder(_SocketLoop):
         """Address and version of hosts that speak another version of the protocol."""
         with self._changed:
             return self._list.other_versions(time.monotonic())
+
+    def hears_broadcasts(self, ad: MeetingAd) -> bool:
+        """Whether the host of `ad` has answered a question to everybody, or sent a beacon."""
+        return ad.address in self._reached
 
     def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
         """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
@@ -6761,7 +6816,7 @@ class MeetingFinder(_SocketLoop):
         self._open_mouths()
         for interface in self._interfaces:
             if interface.address in self._mouths:
-                self._ask(interface.address, interface.broadcasts)
+                self._ask(interface.address, interface.broadcasts, everybody=True)
         for address, _ in self._known:
             self._ask_directly(address)
 
@@ -6777,10 +6832,10 @@ class MeetingFinder(_SocketLoop):
                 self._mouths[address] = mouth = _udp_socket(address, 0)
                 self._watch(mouth, functools.partial(self._hear_answer, mouth))
 
-    def _ask(self, mouth: str, addresses: Sequence[str]) -> None:
+    def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
         """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
         nonce = secrets.token_bytes(16)
-        self._nonces[nonce.hex()] = None
+        self._nonces[nonce.hex()] = everybody
         if len(self._nonces) > SCAN_MOST:
             self._nonces.popitem(last=False)
         question = discovery_question(nonce, PROTOCOL)
@@ -6821,6 +6876,8 @@ class MeetingFinder(_SocketLoop):
                 raise PeerFault("discovery_unasked")
             with self._changed:
                 self._list.note(fields, address, time.monotonic())
+                if (nonce is None or self._nonces.get(nonce)) and len(self._reached) < SCAN_MOST:
+                    self._reached.add(address)
                 self._changed.notify_all()
         except PeerFault as fault:
             self._counters.add(fault.kind)
@@ -6873,9 +6930,17 @@ def _sleep_until(due: float) -> float:
 
 
 def load_codecs() -> None:
-    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time."""
-    import cv2
+    """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time.
 
+    DeviceError says what is missing and how to mend it.
+    """
+    try:
+        import cv2
+    except ImportError as fault:
+        mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
+        if sys.platform == "win32":
+            mend = "on Windows N, install the Media Feature Pack"
+        raise DeviceError(f"Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.") from fault
     log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
 
@@ -6975,6 +7040,17 @@ def scale(picture: Picture, size: tuple[int, int]) -> Picture:
     return boxed
 
 
+def qr_picture(text: str, size: int = 320) -> Picture:
+    """The QR code of `text`, about `size` pixels square, with the white border that readers need."""
+    load_codecs()
+    import cv2
+
+    code = cv2.QRCodeEncoder.create().encode(text)
+    framed = cv2.copyMakeBorder(code, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=255)
+    times = max(1, size // framed.shape[0])
+    return cast(Picture, cv2.cvtColor(framed.repeat(times, 0).repeat(times, 1), cv2.COLOR_GRAY2BGR))
+
+
 # ---- Test card ---------------------------------------------------------------------
 
 
@@ -6984,7 +7060,7 @@ class TestCard:
     __test__ = False  # pytest takes classes named Test... for tests
 
     def __init__(self, name: str, size: tuple[int, int]) -> None:
-        self._size = size
+        self.size = size
         self._hue = zlib.crc32(name.encode()) / 2**32
         # cv2 draws ASCII only
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
@@ -6995,7 +7071,7 @@ class TestCard:
         import cv2
 
         picture = self._still.copy()
-        width, height = self._size
+        width, height = self.size
         turn = 2 * math.pi * (now_unix % 4.0) / 4.0
         across, down = 0.5 + 0.4 * math.cos(turn), 0.36 + 0.08 * math.sin(2 * turn)
         centre = round(width * across), round(height * down)
@@ -7008,7 +7084,7 @@ class TestCard:
         return picture
 
     def _draw_still(self, name: str) -> Picture:
-        width, height = self._size
+        width, height = self.size
         shade = np.linspace(0.25, 0.75, height)[:, None, None]
         still = (np.array(self._colour(0.0, 0.8)) * shade).repeat(width, 1).astype(np.uint8)
         for number in range(8):
@@ -7025,7 +7101,7 @@ class TestCard:
         """White text around the height `middle`, at most `most` of the width (both 0..1)."""
         import cv2
 
-        width, height = self._size
+        width, height = self.size
         font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 180)
         (unit, tall), _ = cv2.getTextSize(text, font, 1.0, thick)
         size = min(most * width / unit, 0.14 * height / tall)
@@ -7046,6 +7122,12 @@ class Camera(ABC):
         DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
         """
 
+    def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
+        """How large and how often pictures are of use: a drawn one is drawn so, a device keeps its own.
+
+        From the thread that reads.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release the camera; twice is harmless."""
@@ -7055,18 +7137,18 @@ class _FrameClock:
     """Numbers the frames of a stand-in by the wall: frame n is due n/fps after the first question."""
 
     def __init__(self, fps: float) -> None:
-        self._fps = fps
+        self.fps = fps
         self._start: float | None = None
 
     def due(self, number: int) -> float:
         """When frame `number` is due, on time.perf_counter."""
         if self._start is None:
             self._start = time.perf_counter()
-        return self._start + number / self._fps
+        return self._start + number / self.fps
 
     def newest(self) -> int:
         """The number of the newest frame that is due now."""
-        return int((time.perf_counter() - self.due(0)) * self._fps + 1e-6)
+        return int((time.perf_counter() - self.due(0)) * self.fps + 1e-6)
 
 
 class _PacedCamera(Camera):
@@ -7098,6 +7180,21 @@ class _PacedCamera(Camera):
             if not self._closed:
                 self._closed = True
                 self._close()
+
+
+class _CardCamera(_PacedCamera):
+    """The moving test card, drawn as large and as often as is of use."""
+
+    def __init__(self, name: str, size: tuple[int, int], fps: float) -> None:
+        super().__init__(fps, lambda number: self._card.draw(time.time()), lambda: None)
+        self._name = name
+        self._card = TestCard(name, size)
+
+    def prefer(self, size: tuple[int, int], fps: float) -> None:
+        if size != self._card.size:
+            self._card = TestCard(self._name, size)
+        if fps != self._clock.fps:
+            self._clock, self._next = _FrameClock(fps), 0
 
 
 class _VideoFile:
@@ -7232,9 +7329,9 @@ def open_camera(
     """
     if spec == "none":
         raise DeviceError("No camera is chosen.")
+    load_codecs()
     if spec == "pattern":
-        card = TestCard(name, size)
-        return _PacedCamera(fps, lambda number: card.draw(time.time()), lambda: None)
+        return _CardCamera(name, size, fps)
     if spec.isdecimal():
         return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
     video = _VideoFile(spec, fps)
@@ -7550,6 +7647,14 @@ class _SoundStream:
     channels: int
 
 
+_SOUND_MENDS: Final = {
+    "win32": "pip install pyaudio, with Python 3.13 or older",
+    "darwin": "brew install portaudio, then pip install pyaudio",
+    "linux": "sudo apt install gcc python3-dev portaudio19-dev, then pip install pyaudio "
+    "(or uv run --with pyaudio connectsphere.py)",
+}
+
+
 class _SoundCards:
     """PortAudio, one for the process: started for the first user, ended with the last.
 
@@ -7643,7 +7748,8 @@ class _SoundCards:
             try:
                 import pyaudio
             except ImportError as fault:
-                raise DeviceError("Sound needs the Python package PyAudio, which is not here.") from fault
+                mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
+                raise DeviceError(f"Sound needs the Python package PyAudio: {mend}.") from fault
             with _silent_stderr():
                 self._audio = pyaudio.PyAudio()
         self._users += 1
@@ -8329,6 +8435,7 @@ class VideoRelay:
         self._counters = counters
         self._peers: dict[int, RelayPeer] = {}
         self._routes: dict[int, dict[int, tuple[int, int]]] = {}
+        self._mending: set[int] = set()  # senders with something open
         self._egress = EgressScheduler(counters)
         self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
 
@@ -8340,6 +8447,7 @@ class VideoRelay:
         """Forget a client."""
         self._peers.pop(ident, None)
         self._routes.pop(ident, None)
+        self._mending.discard(ident)
         self._egress.forget(ident)
         for peer in self._peers.values():
             peer.numbers.pop(ident, None)
@@ -8361,6 +8469,7 @@ class VideoRelay:
             return
         if peer.binding.address != address:
             raise PeerFault("unbound")
+        self._mending.add(ident)
         for frame in peer.incoming.push_batch(buffer, segment, now):
             self._on_frame(peer, frame, now)
 
@@ -8417,16 +8526,20 @@ class VideoRelay:
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
                 self._port.send_frame(piece, address)
-        dues = [self._egress.next_due(), *(self._ask_again(peer, now) for peer in self._peers.values())]
+        dues = [self._egress.next_due(), *(self._ask_again(ident, now) for ident in tuple(self._mending))]
         return min((due for due in dues if due is not None), default=None)
 
-    def _ask_again(self, peer: RelayPeer, now: float) -> float | None:
-        """Ask `peer` for what is missing of its frames; returns when to look again."""
+    def _ask_again(self, ident: int, now: float) -> float | None:
+        """Ask a sender for what is missing; returns when to look again, None once all is whole."""
+        peer = self._peers[ident]
         address = peer.binding.address
         if address is not None:
             for nack in peer.incoming.nacks(now):
                 self._port.send(peer.binding.small(Kind.NACK, encode_nack(nack)), address)
-        return peer.incoming.next_due(now)
+        due = peer.incoming.next_due(now)
+        if due is None:
+            self._mending.discard(ident)
+        return due
 
 
 # -- the mixer: a process of its own -------------------------------------------------------------------
@@ -8608,7 +8721,6 @@ class ScreenPeer:
     """One connection of the screen plane. role: empty until its ticket is accepted."""
 
     link: TlsLink
-    sock: Socket  # as accepted
     messages: MessageSplitter
     role: str = ""
     id: int = 0
@@ -8648,7 +8760,7 @@ class ScreenShareManager:
 
     def accept(self, sock: Socket, address: str) -> None:
         """Take a fresh connection; from any thread."""
-        self.reactor.post(lambda: self._open(sock))
+        self.reactor.post(lambda: self._open(sock, address))
 
     def stop(self, ident: int) -> None:
         """Member `ident` may not present any longer; from any thread."""
@@ -8664,15 +8776,15 @@ class ScreenShareManager:
 
     # -- coming and going
 
-    def _open(self, sock: Socket) -> None:
+    def _open(self, sock: Socket, address: str) -> None:
         keep_buffers_small(sock)
         link = TlsLink(self.reactor, sock, self._context, server=True)
-        peer = ScreenPeer(link, sock, MessageSplitter(self.HELLO_LIMIT))
+        peer = ScreenPeer(link, MessageSplitter(self.HELLO_LIMIT))
         late = self.reactor.later(HANDSHAKE_SECONDS, lambda: None if peer.role else link.discard("timeout"))
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(sock)
+            self._half_open.leave(link.evict)
             self._closed(peer)
 
         def on_bytes(data: bytes) -> None:
@@ -8680,6 +8792,7 @@ class ScreenShareManager:
                 self._on_message(peer, payload)
 
         link.on_close, link.on_bytes = on_close, on_bytes
+        self._half_open.enter(link.evict, address, time.monotonic())
         link.begin()
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
@@ -8708,7 +8821,7 @@ class ScreenShareManager:
                 self._released(ident)
         else:
             peer.role, peer.id = role, ident
-            self._half_open.leave(peer.sock)
+            self._half_open.leave(peer.link.evict)
             peer.link.send(encode_record({"status": "ok"}))
             if role == "presenter":
                 self._begin_presenting(peer)
@@ -8843,7 +8956,7 @@ class FileStore:
     MOST_CONNECTIONS = 256
     PREFIX = "connectsphere-files-"
     HEARTBEAT = 60.0
-    LEFT_OVER = 3_600.0  # a folder without heartbeat for so long belongs to a server that was killed
+    LEFT_OVER = 600.0  # a folder without heartbeat for so long belongs to a server that was killed
 
     def __init__(
         self,
@@ -8923,25 +9036,26 @@ class FileStore:
     def begin(self, sock: Socket, address: str) -> None:
         """Take over a connection that was accepted. The acceptor's thread."""
         connection = FileConnection(TlsStream(sock, self._context, server=True))
+        self._half_open.enter(connection.stream.abort, address, time.monotonic())
         with self._lock:
             full = len(self._connections) >= self.MOST_CONNECTIONS
             if not full:
                 self._connections.add(connection)
-                run = functools.partial(self._run, connection, sock)
+                run = functools.partial(self._run, connection)
                 connection.worker = Worker("file-server", run, connection.stream.abort).start()
         if full:
             self._counters.add("file_connections")
-            self._half_open.leave(sock)
+            self._half_open.leave(connection.stream.abort)
             connection.stream.close()
 
-    def _run(self, connection: FileConnection, sock: Socket, worker: Worker) -> None:
+    def _run(self, connection: FileConnection, worker: Worker) -> None:
         stream = connection.stream
         try:
             deadline = time.monotonic() + HANDSHAKE_SECONDS
             stream.open(deadline)
             request = parse_message(stream.read_line(MAX_FILE_LINE, deadline), FILE_REQUESTS)
             stored = self._reactor.ask(lambda: self._redeem(connection, request))
-            self._half_open.leave(sock)
+            self._half_open.leave(stream.abort)
             if connection.upload:
                 self._take_in(connection, stored)
             else:
@@ -8955,7 +9069,7 @@ class FileStore:
             self._counters.add("file_connection_broken")
             log.info("a transfer broke: %s", error)
         finally:
-            self._half_open.leave(sock)
+            self._half_open.leave(stream.abort)
             stream.close()
             self._release(connection)
 
@@ -9185,15 +9299,10 @@ class Lobby:
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
             self.deny(session, "not_allowed", "The meeting is full.")
-        elif self.is_host(hello) or not self._options.pin or self._spared(hello):
+        elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
             self._admit(session)
         else:
             self._ask_pin(session)
-
-    def _spared(self, hello: Json) -> bool:
-        """Whether `hello` shows a resume token whose time is not over."""
-        name, spared = self._room.claim(hello.get("resume"), time.monotonic())
-        return spared and name == clean_name(hello["name"])
 
     def _ask_pin(self, session: ControlSession) -> None:
         """Start the PIN proof, or queue: guessing must not lock the class out."""
@@ -9337,7 +9446,7 @@ class ConferenceServer:
         self._context = server_context(identity)
         self._host = options.bind or "0.0.0.0"
         self._sessions: dict[int, ControlSession] = {}
-        self._half_open = HalfOpen()
+        self._half_open = HalfOpen(self.counters)
         self._note = RunningNote(log)
         self._reactor = Reactor("control", self.counters)
         fingerprint = identity.fingerprint
@@ -9471,12 +9580,6 @@ class ConferenceServer:
                 continue
             begin(sock, address[0])
 
-    def _enter(self, link: TlsLink, address: str) -> None:
-        """Note a link as half open; the oldest must go when there are too many. Reactor's thread."""
-        for old in self._half_open.enter(link, address, time.monotonic()):
-            self.counters.add("half_open_evicted")
-            cast(TlsLink, old).discard("evicted")
-
     def _begin_control(self, sock: Socket, address: str) -> None:
         self._reactor.post(lambda: self._open_session(sock, address))
 
@@ -9488,12 +9591,12 @@ class ConferenceServer:
 
         def on_close(reason: str) -> None:
             late.cancel()
-            self._half_open.leave(link)
+            self._half_open.leave(link.evict)
             self._session_closed(session, reason)
 
         link.on_close = on_close
         link.limit = MAX_LINE
-        self._enter(link, address)
+        self._half_open.enter(link.evict, address, session.heard)
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
@@ -9512,10 +9615,11 @@ class ConferenceServer:
                 if session.stage == "in":
                     self._on_member(session, message)
                 else:
+                    self._half_open.leave(session.link.evict)
                     self._lobby.on_message(session, message, line)
             except PeerFault as fault:
                 self._on_fault(session, fault, message)
-            if session.link.closed:
+            if session.link.closed or session.stage == "over":
                 return
 
     def _on_fault(self, session: ControlSession, fault: PeerFault, message: Json) -> None:
@@ -9537,7 +9641,6 @@ class ConferenceServer:
 
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
-        self._half_open.leave(session.link)
         hello, now = session.hello, time.monotonic()
         role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
@@ -9557,6 +9660,7 @@ class ConferenceServer:
             welcome["pin"] = self.options.pin
         self._add_media(session)
         self._send(session, welcome)
+        log.info("%s (%d, %s) has joined from %s", member.name, member.id, role, session.address)
 
     def _send(self, session: ControlSession, message: Json) -> None:
         """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
@@ -9619,6 +9723,7 @@ class ConferenceServer:
         if session.stage != "in":
             return
         session.stage = "over"
+        log.info("%s (%d): %s", self.room.members[session.id].name, session.id, reason)
         self._apply(self.room.leave(session.id, reason, time.monotonic()))
         self._forget(session.id)
 
@@ -9754,11 +9859,12 @@ def serve(
 # ======================================================================================
 
 PING_SECONDS: Final = 1.0
-DEAD_SECONDS: Final = 4.0
+DEAD_SECONDS: Final = 3.5
 CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
 CAMERA_FPS: Final = 30
+PREVIEW_LAYER: Final = 2  # as large as the own preview is shown
 CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
@@ -9928,6 +10034,7 @@ class MediaPath:
 
     FIRST_BINDS = (0.0, 0.1, 0.3)
     BIND_SECONDS = 5.0
+    UNBOUND_SECONDS = 1.0  # while nothing answers: a mixer that has just begun may have missed the first
 
     def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool) -> None:
         self.port = port
@@ -9941,23 +10048,21 @@ class MediaPath:
         self.id = ident
         self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
         self.opener = Opener(bytes.fromhex(down))
-        self._started = time.monotonic()
+        self._started = self._next_bind = time.monotonic()
         self._binds = 0
 
     def bind_due(self, now: float) -> float:
         """Send a bind if one is due; returns when the next is."""
-        due = self._bind_time()
-        if now >= due:
+        if now >= self._next_bind:
             self._binds += 1
             self.send_small(Kind.BIND, b"")
-            due = self._bind_time()
-        return due
+            self._next_bind = self._bind_after(now)
+        return self._next_bind
 
-    def _bind_time(self) -> float:
-        first = self.FIRST_BINDS
-        if self._binds < len(first):
-            return self._started + first[self._binds]
-        return self._started + first[-1] + (self._binds - len(first) + 1) * self.BIND_SECONDS
+    def _bind_after(self, now: float) -> float:
+        if self._binds < len(self.FIRST_BINDS):
+            return self._started + self.FIRST_BINDS[self._binds]
+        return now + (self.BIND_SECONDS if self.answered >= self._started else self.UNBOUND_SECONDS)
 
     def send_small(self, kind: Kind, payload: bytes) -> None:
         """Send a small message, sealed."""
@@ -10304,11 +10409,18 @@ class CameraSender(DeviceThread):
         try:
             self._live()
             while self._going:
+                self._prefer(camera)
                 self._capture(camera.read(2.0))
                 self._rest()
         finally:
             camera.close()
             self.preview = (self.preview[0] + 1, None)
+
+    def _prefer(self, camera: Camera) -> None:
+        """Have nothing drawn that nobody looks at; the own preview in a window counts as a tile."""
+        least = PREVIEW_LAYER if self._options.decode_all else 0
+        fps = max((thinner.fps for thinner in self._layers.values()), default=0.0)
+        camera.prefer(LAYERS[max([least, *self._layers])], max(fps, DEFAULT_FPS))
 
     def _rest(self) -> None:
         """Without a window and while nobody looks, a preview a second is enough."""
@@ -10320,8 +10432,9 @@ class CameraSender(DeviceThread):
         self.preview = (self.preview[0] + 1, picture)
         now = time.monotonic()
         due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
-        for layer in {self._filled(picture, layer) for layer in due}:
-            self._send(layer, encode_to_fit(fit_picture(picture, LAYERS[layer]), JPEG_QUALITY))
+        for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
+            picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
+            self._send(layer, encode_to_fit(picture, JPEG_QUALITY))
 
     def _filled(self, picture: Picture, layer: int) -> int:
         """The best layer up to `layer` that the picture's own size fills."""
@@ -10508,7 +10621,11 @@ class MediaManager:
     def _run_decoder(self, worker: Worker) -> None:
         assert self.video is not None
         video = self.video
-        load_codecs()  # not in the middle of what someone says
+        try:
+            load_codecs()  # not in the middle of what someone says
+        except DeviceError as error:
+            log.warning("nobody is seen: %s", error)
+            return
         while not worker.stopping.is_set():
             with video.fresh:
                 jobs = self._decodable(video)
@@ -11238,6 +11355,15 @@ class ScreenPlane:
 # -- commands ----------------------------------------------------------------------------------------------
 
 
+LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for the log, and what of them
+    "joined": ("id", "name", "address", "role"),
+    "denied": ("code", "reason"),
+    "reconnecting": ("reason",),
+    "reconnected": ("seconds",),
+    "device": ("what", "state", "reason"),
+    "left": ("reason",),
+    "ended": ("reason",),
+}
 PASSING: Final = frozenset({"", "no_meeting", "host_changed", "full"})  # may be over at the next try
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
@@ -11897,6 +12023,8 @@ class MeetingController:
         if ref is not None:
             entry["ref"] = ref
         self.gui_queue.put(entry)
+        if event in LOGGED:
+            log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
 
     def _finish(self, event: str, status: int, **fields: Any) -> None:
         """The last event. The status is that of the process."""
@@ -12517,9 +12645,182 @@ def run_headless(
     return controller.status or 0
 
 
+# -- giving this app to others ----------------------------------------------------------------------------
+
+GIVE_RATE: Final = (
+    6_000_000  # bytes a second for all together: half of a 100 Mbit/s line stays for the meeting
+)
+GIVE_PIECE: Final = 32 * 1024
+GIVE_AT_ONCE: Final = 64
+GIVE_STALLED: Final = 10.0
+
+
+def own_program() -> tuple[Path, str]:
+    """This program as a file to hand on, and its name for others; Refused where it is a folder."""
+    here = Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
+    if getattr(sys, "frozen", False) and Path(getattr(sys, "_MEIPASS", "")).is_relative_to(here.parent):
+        reason = "This edition is a folder, which cannot be handed on as one file: copy the folder."
+        raise Refused("not_allowed", reason)
+    if here.parent.is_file():  # inside a zipapp
+        here = here.parent
+    suffix = here.suffix if here.suffix in (".exe", ".py", ".pyz") else ""
+    return here, f"connectsphere{suffix}"
+
+
+def give_page(name: str, size: int) -> bytes:
+    """The page that offers the program; its sum stands in the host's window alone, which none can forge."""
+    run = {".exe": "Then start it.", ".py": f"Then: <code>uv run {name}</code>"}.get(
+        Path(name).suffix, f"Then: <code>chmod +x {name}; ./{name}</code>"
+    )
+    return f"""<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{APP_NAME}</title>
+<style>body{{font:18px sans-serif;max-width:34em;margin:3em auto;padding:0 1em}}
+a{{display:inline-block;padding:.7em 1.4em;background:#2563eb;color:#fff;border-radius:.5em}}</style>
+<h1>{APP_NAME} {VERSION}</h1>
+<p><a href="/{name}">Download {name} ({size / 1e6:.1f} MB)</a></p><p>{run}</p>
+<p>To be sure that it is what the host gave you, compare its SHA-256 with the one in the host's window:
+<code>certutil -hashfile {name} SHA256</code> on Windows, <code>sha256sum {name}</code> elsewhere.</p>
+""".encode()
+
+
+class _GiveHandler(http.server.BaseHTTPRequestHandler):
+    """Answers for one browser; knows the page and the program, nothing else."""
+
+    server: _GiveServer
+    server_version, sys_version = APP_NAME, ""
+    timeout = GIVE_STALLED
+
+    def do_GET(self) -> None:
+        """Send the page or the program."""
+        giver = self.server.giver
+        if self.path == "/":
+            page = give_page(giver.name, giver.size)
+            if self._head("text/html; charset=utf-8", len(page)):
+                self.wfile.write(page)
+        elif self.path == f"/{giver.name}":
+            if self._head("application/octet-stream", giver.size):
+                with giver.path.open("rb") as file:
+                    while (piece := file.read(GIVE_PIECE)) and giver.may_send(len(piece)):
+                        self.wfile.write(piece)
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _head(self, kind: str, size: int) -> bool:
+        """Whether a body is to follow."""
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        return self.command == "GET"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """To the program's log."""
+        log.info("given to %s: %s", self.address_string(), format % args)
+
+
+class _GiveServer(http.server.ThreadingHTTPServer):
+    """Takes at most GIVE_AT_ONCE at a time; a broken transfer is no error of ours."""
+
+    daemon_threads = False  # so that closing waits for them
+    timeout = 0.2  # how long it waits for a request before it looks whether it is to end
+
+    def __init__(self, address: Address, giver: AppGiver) -> None:
+        self.giver = giver
+        self._open: set[Socket] = set()
+        super().__init__(address, _GiveHandler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is room for one more."""
+        return len(self._open) < GIVE_AT_ONCE
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one in a thread of its own."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Let go of one."""
+        self._open.discard(request)
+        super().close_request(request)
+
+    def cut(self) -> None:
+        """End what is being sent, although the receiver may not read."""
+        for request in tuple(self._open):
+            cut_off(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log it: mostly somebody who went away."""
+        log.info("giving the app to %s broke off: %s", client_address, sys.exc_info()[1])
+
+
+class AppGiver:
+    """Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting.
+
+    `url` is for people, `sha256` for the host's own window; both are there once started.
+    """
+
+    def __init__(
+        self, bind: str | None = None, *, rate: int = GIVE_RATE, port: int = DEFAULT_PORT + 3
+    ) -> None:
+        self.path, self.name = own_program()
+        self.size = self.path.stat().st_size
+        self.sha256 = ""
+        self.url = ""
+        self._bind = bind
+        self._port = port
+        self._bucket = TokenBucket(max(GIVE_PIECE, rate / 4), rate)
+        self._lock = threading.Lock()
+        self._server: _GiveServer | None = None
+        self._worker = Worker("app-giver", self._serve, self._cut)
+
+    def start(self) -> str:
+        """Offer it from now on; returns the address to type. Takes a moment; Refused when it cannot be."""
+        with self.path.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
+        for port in (self._port, 0):
+            with contextlib.suppress(OSError):
+                self._server = _GiveServer((self._bind or "", port), self)
+                break
+        if self._server is None:
+            raise Refused("port", f"The app cannot be offered at {own}.")
+        self.url = f"http://{own}:{self._server.server_address[1]}"
+        self._worker.start()
+        return self.url
+
+    def qr(self, size: int = 320) -> Picture:
+        """The address as a QR code, for telephones and cameras."""
+        return qr_picture(self.url, size)
+
+    def may_send(self, size: int) -> bool:
+        """Wait until `size` more bytes may go out; false when the offer has ended."""
+        while not self._worker.stopping.is_set():
+            with self._lock:
+                if self._bucket.take(time.monotonic(), size):
+                    return True
+            self._worker.stopping.wait(0.02)
+        return False
+
+    def _serve(self, worker: Worker) -> None:
+        assert self._server is not None
+        with self._server as server:
+            while not worker.stopping.is_set():
+                server.handle_request()
+            server.cut()
+
+    def _cut(self) -> None:
+        if self._server is not None:
+            self._server.cut()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End the offer, and what is being sent; may be called twice."""
+        self._worker.close(deadline)
+
+
 # -- the doctor ------------------------------------------------------------------------------------------
 
-DOCTOR_LISTENS: Final = 1.4  # seconds for broadcasts alone: a MeetingFinder begins to search after 1.5
 DOCTOR_SEARCHES: Final = 12.0
 
 
@@ -12603,10 +12904,8 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
     with contextlib.closing(ear), contextlib.closing(finder):
         ear.start()
         finder.start()
-        finder.wait_settled(DOCTOR_LISTENS)
-        at_once = finder.meetings() or finder.other_versions()
         finder.wait_settled(DOCTOR_SEARCHES)
-        finder.wait(bool, 0.3)  # the answer of the last address that was tried
+        finder.wait(lambda ads: bool(ads or finder.other_versions()), ASK_EVERY)  # asks once more
         ads, others = finder.meetings(), finder.other_versions()
     here = {each.address for each in interfaces()}
     away = [ad for ad in ads if ad.address not in here]
@@ -12622,7 +12921,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
         hosting=hosting,
         reachable=not used or own_address_answers((used, options.port)),
         meetings=tuple(sighting(ad) for ad in ads),
-        by_search=bool(ads) and not at_once,
+        by_search=bool(away) and not any(map(finder.hears_broadcasts, away)),
         other_versions=tuple(others),
         neighbours=neighbours(physical),
         gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
@@ -12728,6 +13027,7 @@ class Program:
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
         self._crowd: ChildKeeper | None = None
+        self._giver: AppGiver | None = None
         self._look = look  # a plain start joins by itself
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -12772,6 +13072,17 @@ class Program:
     def doctor(self) -> Diagnosis:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
         return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
+
+    def give_app(self, on: bool) -> AppGiver | None:
+        """Offer this program to others, or end that. Takes a moment; Refused where it cannot be."""
+        if self._giver:
+            self._giver.close()
+            self._giver = None
+        if on:
+            giver = AppGiver(self._options.bind)
+            giver.start()
+            self._giver = giver
+        return self._giver
 
     def demo(self, count: int) -> MeetingController:
         """Host a meeting of `count` simulated participants and join it. Waits."""
@@ -12880,6 +13191,7 @@ class Program:
         """End everything that was started."""
         self._preview.run(False, False)
         self._finder.close()
+        self.give_app(False)
         if self._crowd:
             self._crowd.close()
         if self._controller:
@@ -18995,6 +19307,7 @@ class People:
         self.view.look.menu(root, entries).tk_popup(root.winfo_pointerx(), root.winfo_pointery())
 
     def write_to(self, name: str) -> None:
+        """Open the messages with `name` as the one who reads them."""
         self.view.show_panel("messages")
         self.view.chat.to(name)
 
@@ -19509,6 +19822,7 @@ def run_window(
     except tk.TclError:
         app.close()
         raise Refused("device", "There is no display for a window: use --headless.") from None
+    root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
     loop = WindowLoop(app, root)
     if begin is not None and loop.start is not None:
         loop.start.begin(begin, tr(words))
@@ -19678,7 +19992,7 @@ class ReportHandler(logging.Handler):
         self._left -= 1
         try:
             path = self._write(self._text(record, error))
-        except (OSError, ConnectSphereError):
+        except (OSError, ConnectSphereError):  # a disk that is full must not make it worse
             return
         self._say(f"{APP_NAME} met an error of its own; a report that you can send is in {path}")
 
@@ -19716,15 +20030,31 @@ def report_unhandled_errors() -> None:
     threading.excepthook = lambda told: unhandled(told.exc_value, told.thread.name if told.thread else "")
 
 
+LOG_VARIABLE: Final = "CONNECTSPHERE_LOG"  # a parent's log file, for its children
+
+
+def inherited_log(options: argparse.Namespace) -> str:
+    """The log file of a child in a hidden role, whose parent has one."""
+    role = "server" if options.serve_child else "mixer" if options.mixer else "crowd" if options.crowd else ""
+    parent = os.environ.get(LOG_VARIABLE, "")
+    return f"{parent}.{role}" if role and parent else ""
+
+
 def set_up_logging(options: argparse.Namespace) -> None:
-    """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB."""
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(options.log), 2)]
+    """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB.
+
+    A child of this program writes a file of its own beside it: FILE.server, FILE.mixer or FILE.crowd.
+    """
+    file = options.log or inherited_log(options)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(file), 2)]
     handler: logging.Handler = logging.StreamHandler()
-    if options.log:
+    if file:
         try:
-            handler = logging.handlers.RotatingFileHandler(options.log, maxBytes=1 << 20, backupCount=2)
+            handler = logging.handlers.RotatingFileHandler(file, maxBytes=1 << 20, backupCount=2)
         except OSError as error:
-            raise UsageError(f"The log {options.log} cannot be written: {error.strerror}.") from None
+            raise UsageError(f"The log {file} cannot be written: {error.strerror}.") from None
+        if options.log:
+            os.environ[LOG_VARIABLE] = str(Path(file).absolute())
     handler.setFormatter(OneLine())
     log.addHandler(handler)
     log.addHandler(
@@ -20015,7 +20345,7 @@ def main() -> int:
     try:
         prepare_streams()
         return run(sys.argv[1:])
-    except ConnectSphereError as error:
+    except (ConnectSphereError, ImportError) as error:  # a package, or one of its libraries, is missing
         complain(error)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:

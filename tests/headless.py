@@ -62,6 +62,7 @@ class Headless:
         self._taken: set[int] = set()
         self._ended = False
         self._changed = threading.Condition()
+        self._came: list[float] = []  # when each event was read
         self._log = (home / "stderr.txt").open("ab")
         within = ("ip", "netns", "exec", netns) if netns else ()
         self.started_at = time.monotonic()
@@ -90,6 +91,7 @@ class Headless:
             with self._changed:
                 if good:
                     self.events.append(event)
+                    self._came.append(time.monotonic())
                 else:
                     self.garbage.append(line.decode(errors="replace"))
                 self._changed.notify_all()
@@ -128,6 +130,11 @@ class Headless:
         """All events of this name so far whose fields match, returned before or not."""
         with self._changed:
             return [e for e in self.events if matches(e, event, match)]
+
+    def seen_at(self, event: str) -> float:
+        """When the first event of this name was read, by time.monotonic."""
+        with self._changed:
+            return next(at for e, at in zip(self.events, self._came, strict=True) if e["event"] == event)
 
     def _find(self, event: str, match: Mapping[str, Any]) -> int | None:
         return next(

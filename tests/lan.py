@@ -108,6 +108,10 @@ class Lan:
         what = "ip daddr 255.255.255.255" if limited_only else "fib daddr type broadcast"
         self.rules(host, "quiet", f"type filter hook output priority 0; {what} drop;")
 
+    def isolate(self, host: int, interface: int = 0) -> None:
+        """Keep `host` apart from the other isolated ones, as a guest Wi-Fi does."""
+        self._ip(f"-n {self._hub} link set h{host}e{interface} type bridge_slave isolated on")
+
     def rules(self, host: int, name: str, chain: str) -> None:
         """Add an nftables table `name` with one `chain` on `host`."""
         self.run(host, "nft", f"table ip {name} {{ chain only {{ {chain} }}; }}")

@@ -17,6 +17,7 @@ LOOPBACK = "127.0.0.1"
 SILENT = ("--camera", "none", "--mic", "none", "--speaker", "none")
 QUIET_MACHINE = bool(os.environ.get("CONNECTSPHERE_QUIET_MACHINE"))  # exact bounds: nothing else runs here
 Starts = Callable[..., Headless]
+Carry = Callable[[bytes, Callable[[bytes], object]], object]
 
 
 def host(
@@ -78,13 +79,18 @@ def wav(path: Path, samples: Any, rate: int = 16_000) -> Path:
 class Passage:
     """A way to a meeting that this test owns: one TCP port and two UDP ports at another loopback address.
 
-    Everything passes unchanged, is shown to `tap(plane, upstream, data)`, and stops at `cut`.
+    Everything passes unchanged, is shown to `tap(plane, upstream, data)`, and stops at `cut`. `carry(data,
+    send)` may treat datagrams worse.
     """
 
     def __init__(
-        self, base: int, at: str = "127.0.0.2", tap: Callable[[str, bool, bytes], None] = lambda *_: None
+        self,
+        base: int,
+        at: str = "127.0.0.2",
+        tap: Callable[[str, bool, bytes], None] = lambda *_: None,
+        carry: Carry = lambda data, send: send(data),
     ) -> None:
-        self.at, self._tap = at, tap
+        self.at, self._tap, self._carry = at, tap, carry
         self._selector = selectors.DefaultSelector()
         self._ends: dict[socket.socket, tuple[socket.socket, str, bool]] = {}
         self._udp: dict[tuple[int, Any], socket.socket] = {}
@@ -180,10 +186,10 @@ class Passage:
             mouth.connect(target)
             self._selector.register(mouth, selectors.EVENT_READ, (plane, ear, client))
         self._tap(plane, True, data)
-        mouth.send(data)
+        self._carry(data, mouth.send)
 
     def _down(self, mouth: socket.socket, plane: str, ear: socket.socket, client: Any) -> None:
         data = mouth.recv(1 << 16)
         if self._open:
             self._tap(plane, False, data)
-            ear.sendto(data, client)
+            self._carry(data, lambda spoilt: ear.sendto(spoilt, client))

@@ -537,30 +537,60 @@ class TestDatagramLoop:
 # -------------------------------------------------------------------------------------- half open
 
 
+class Crowd:
+    """Connections by number, and which of them were ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[int] = []
+        self.counters = Counters()
+        self.half = HalfOpen(self.counters)
+        self.ends: dict[int, Callable[[], None]] = {}
+
+    def enter(self, number: int, address: str, now: float) -> list[int]:
+        """Who is ended for `number`."""
+        before = len(self.ended)
+        self.ends[number] = lambda: self.ended.append(number)
+        self.half.enter(self.ends[number], address, now)
+        return self.ended[before:]
+
+
 class TestHalfOpen:
     def test_128_in_all(self) -> None:
-        half = HalfOpen()
+        crowd = Crowd()
         for number in range(128):
-            assert half.enter(number, f"10.0.0.{number}", 0.0) == []
-        assert half.enter(128, "10.0.1.1", 0.0) == [0], "the oldest goes"
-        assert half.enter(129, "10.0.1.2", 0.0) == [1]
+            assert crowd.enter(number, f"10.0.0.{number}", 0.0) == []
+        assert crowd.enter(128, "10.0.1.1", 0.0) == [0], "the oldest goes"
+        assert crowd.enter(129, "10.0.1.2", 0.0) == [1]
+        assert crowd.counters.snapshot() == {"half_open_evicted": 2}
 
     def test_8_an_address_once_they_dawdle(self) -> None:
-        half = HalfOpen()
+        crowd = Crowd()
         for number in range(30):
-            assert half.enter(number, "10.0.0.1", 0.0) == [], "a bell sends a whole class at once"
-        assert half.enter(30, "10.0.0.1", 1.5) == list(range(23))
-        assert half.enter(31, "10.0.0.2", 1.5) == [], "others are not touched"
-        assert half.enter(32, "10.0.0.1", 1.6) == [23]
+            assert crowd.enter(number, "10.0.0.1", 0.0) == [], "a bell sends a whole class at once"
+        assert crowd.enter(30, "10.0.0.1", 1.5) == list(range(23))
+        assert crowd.enter(31, "10.0.0.2", 1.5) == [], "others are not touched"
+        assert crowd.enter(32, "10.0.0.1", 1.6) == [23]
 
     def test_who_has_said_who_it_is_counts_no_more(self) -> None:
-        half = HalfOpen()
+        crowd = Crowd()
         for number in range(8):
-            half.enter(number, "10.0.0.1", 0.0)
-        half.leave(3)
-        half.leave(3)
-        assert half.enter(8, "10.0.0.1", 2.0) == []
-        assert half.enter(9, "10.0.0.1", 2.0) == [0]
+            crowd.enter(number, "10.0.0.1", 0.0)
+        for _ in range(2):
+            crowd.half.leave(crowd.ends[3])
+        assert crowd.enter(8, "10.0.0.1", 2.0) == []
+        assert crowd.enter(9, "10.0.0.1", 2.0) == [0]
+
+    def test_a_link_is_evicted_from_any_thread(self, hub: Hub) -> None:
+        half = HalfOpen(hub.counters)
+        with socket.create_connection(hub.address) as sock:
+            link = hub.accept()
+            half.enter(link.evict, HERE, 0.0)
+            for number in range(8):
+                half.enter(lambda number=number: None, HERE, 2.0)  # type: ignore[misc]
+            assert hub.closed.get(timeout=PATIENCE) == "evicted"
+            sock.settimeout(PATIENCE)
+            assert sock.recv(1) == b""
+            half.leave(link.evict)
 
 
 # --------------------------------------------------------------------------------------- children
@@ -636,7 +666,8 @@ class TestChildKeeper:
         keeper.keeper.tell({"do": "this"})
         said = keeper.next()
         assert "this" in (said["do"], keeper.next()["do"] if said["do"] != "this" else "")
-        assert "was not taken" in caplog.text
+        words = {"garble": "said a line that is no message", "stumble": "was not taken"}
+        assert words[what] in caplog.text
 
     def test_it_ends_with_its_input(self, keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.WARNING)

@@ -42,7 +42,7 @@ from connectsphere import (
 
 SHA = "0" * 64
 IN_ROOM = [kind for kind in CLIENT_MESSAGES if kind in Room("", "", "", lambda n: "")._handlers]
-BY_SERVER = {"hello", "pin", "pin_proof", "report", "decline", "admit", "leave", "ping"}
+BY_SERVER = {"hello", "pin", "pin_proof", "report", "admit", "leave", "ping"}
 
 
 class World:
@@ -216,7 +216,7 @@ class TestRates:
     def test_ones_flood_is_not_the_others(self, world: World) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")
         message = {"type": "chat", "text": "x"}
-        for _ in range(5):
+        for _ in range(int(RATES["chat"][0])):
             world.room.handle(ana.id, message, world.now, 0.0)
         assert world.room.handle(ben.id, message, world.now, 0.0)
 
@@ -640,7 +640,8 @@ class TestFiles:
             world.say(who, "ticket", plane="files", direction=direction, file=file, ref=3)
             if world.told[who.id][-1]["type"] == "ticket":
                 allowed.append((whole, who.name, direction))
-        assert allowed == [(False, "Ana", "upload"), (True, "Ana", "download"), (True, "Ben", "download")]
+        mine = [(False, "Ana", "upload"), (True, "Ana", "upload"), (True, "Ana", "download")]
+        assert allowed == [*mine, (True, "Ben", "download")]
 
     def test_to_nobody(self, world: World) -> None:
         ana = world.join("Ana")
@@ -658,9 +659,27 @@ class TestFiles:
         limits.file, limits.person, limits.meeting = 10, 25, 30
         refused = []
         for who, size in ((ana, 11), (ana, 10), (ana, 10), (ana, 10), (ben, 10), (ana, 5), (ben, 10)):
-            effects = world.say(who, "file_offer", name="a", size=size, sha256=SHA, ref=1)
+            effects = world.say(who, "file_offer", name=f"{len(refused)}", size=size, sha256=SHA, ref=1)
             refused.append(effects[0].message.get("code") == "too_large")
         assert refused == [True, False, False, True, False, True, True]
+
+    def test_an_upload_begun_goes_on(self, world: World) -> None:
+        ana = world.join("Ana")
+        file = world.offer(ana)
+        world.leave(ana, "lost")
+        again = world.join("Ana", token=world.tokens[ana.id])
+        assert world.offer(again) == file
+        assert world.offer(again, size=6) != file
+
+    def test_declined_by_the_only_one_it_was_for(self, world: World, host: Member) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        file = world.offer(ana, to_name="Ben")
+        world.room.file_whole(file)
+        assert world.say(ana, "decline", file=file) == world.say(host, "decline", file=file) == []
+        assert FileGone(file) in world.say(ben, "decline", file=file)
+        public = world.offer(ana)
+        world.room.file_whole(public)
+        assert world.say(ben, "decline", file=public) == []
 
     def test_cancel(self, world: World, host: Member) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")

@@ -405,6 +405,16 @@ def test_silence_ends_after_five_seconds(raw: Raw) -> None:
     link.link.close()
 
 
+def test_those_who_say_nothing_make_room_for_others(raw: Raw) -> None:
+    silent = [Screen(raw._connect(raw.base + 1)) for _ in range(8)]
+    time.sleep(1.2)  # longer than a burst may last
+    good = raw.screen("viewer", raw.ticket("viewer"))
+    assert good.answer() == {"status": "ok"}
+    assert silent[0].hear() == b""
+    for link in (good, *silent):
+        link.link.close()
+
+
 def test_a_presenter_that_lies_loses_the_screen(call: Call, raw: Raw) -> None:
     link = raw.screen("presenter", raw.ticket("presenter"))
     assert link.answer() == {"status": "ok"}

@@ -205,7 +205,7 @@ def defined_names(statement: ast.stmt) -> Iterator[str]:
 
 
 def imported_names(nodes: list[ast.stmt] | list[ast.AST]) -> Iterator[tuple[str, str]]:
-    """(bound name, dotted origin) of the imports among `nodes`; those under a top-level `if` as well."""
+    """(bound name, dotted origin) of the imports among `nodes`; those under a top-level `if` or `try` too."""
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -213,7 +213,7 @@ def imported_names(nodes: list[ast.stmt] | list[ast.AST]) -> Iterator[tuple[str,
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"
-        elif isinstance(node, ast.If):
+        elif isinstance(node, ast.If | ast.Try):
             yield from imported_names(node.body + node.orelse)
 
 
@@ -377,6 +377,10 @@ def work_in(statement: ast.stmt, own: set[str]) -> list[str]:
         return []
     if isinstance(statement, ast.ClassDef):
         return [w for inner in statement.body for w in work_in(inner, own)]
+    if isinstance(statement, ast.Try):  # imports, and what to say where one is missing
+        says = all(isinstance(s, ast.Raise) for handler in statement.handlers for s in handler.body)
+        if says and all(isinstance(s, ast.Import | ast.ImportFrom) for s in statement.body):
+            return []
     if isinstance(statement, ast.If) and is_platform_test(statement.test):
         return [w for inner in statement.body + statement.orelse for w in work_in(inner, own)]
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
@@ -698,6 +702,8 @@ BROKEN: list[tuple[Callable[[Module], list[str]], str, str]] = [
     (no_work_at_import, "a constant calls f", small(LINKS="def f(): ...\nX = f()")),
     (no_work_at_import, "a constant calls open('x').read", small(WIRE="X = open('x').read()")),
     (no_work_at_import, "work at import", small(WIRE="if sys.argv:\n    X = 1")),
+    (no_work_at_import, "work at import", small(imports="try:\n    X = 1\nexcept OSError:\n    raise")),
+    (no_work_at_import, "work at import", small(imports="try:\n    import x\nexcept OSError:\n    x = 1")),
     (no_work_at_import, "no main guard", small().rpartition("if __name__")[0]),
     (no_work_at_import, "not the last", small() + "X = 1\n"),
     (forbidden_statements, "bare except", small(WIRE="def f():\n    try: ...\n    except: ...")),

@@ -210,6 +210,17 @@ def test_nothing_to_read_is_no_error_and_most_is_kept() -> None:
         assert counters.snapshot() == {}
 
 
+def test_empty_datagrams_are_counted_and_not_handed_out() -> None:
+    with opened() as (here, counters), opened((HERE, here.port)) as (there, _):
+        for data in (b"", b"full", b""):
+            there.send(data)
+        assert [data for data, *_ in received(here, 1)] == [b"full"]
+        until = time.monotonic() + 5
+        while counters.snapshot() != {"short_datagram": 2} and time.monotonic() < until:
+            assert here.receive(4) == []
+        assert counters.snapshot() == {"short_datagram": 2}
+
+
 def test_buffers_are_read_back_and_a_taken_port_is_an_error() -> None:
     with opened() as (port, _):
         assert min(port.buffers) > 65_536

@@ -31,6 +31,7 @@ from connectsphere import (
     REPLAY_WINDOW,
     SERVER_MESSAGES,
     TAG,
+    VIDEO_HEADER,
     Acknowledge,
     Binding,
     Codec,
@@ -67,6 +68,7 @@ from connectsphere import (
     parse_screen,
     parts_of,
     png_size,
+    runs_of,
     small_message,
     webp_size,
 )
@@ -937,3 +939,26 @@ class TestDiscovery:
             parse_answer(json.dumps(answer).encode())
         with contextlib.suppress(PeerFault):
             parse_question(json.dumps(question).encode().ljust(512))
+
+
+class TestRunsOf:
+    """What GRO has merged is taken apart only where small messages are in it."""
+
+    part = VIDEO_HEADER.pack(1, 2, 3, 0) + bytes(1_100)
+    small = small_message(Kind.NACK, 1, 5, bytes(56))
+
+    def apart(self, data: bytes, segment: int) -> list[int]:
+        return [len(run) for run in runs_of(memoryview(data), segment)]
+
+    def test_parts_stay_together(self) -> None:
+        assert self.apart(self.part * 3, 1_112) == [3 * 1_112]
+        assert self.apart(self.part * 2 + self.part[:40], 1_112) == [2 * 1_112 + 40]
+
+    def test_small_messages_stand_alone(self) -> None:
+        assert self.apart(self.small * 3, len(self.small)) == [len(self.small)] * 3
+        assert self.apart(self.part * 2 + self.small, 1_112) == [2 * 1_112, len(self.small)]
+        assert self.apart(self.small, len(self.small)) == [len(self.small)]
+
+    @given(st.binary(min_size=1, max_size=200), st.integers(1, 60))
+    def test_nothing_is_lost(self, data: bytes, segment: int) -> None:
+        assert b"".join(bytes(run) for run in runs_of(memoryview(data), segment)) == data

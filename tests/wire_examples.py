@@ -35,7 +35,7 @@ CLIENT: dict[str, dict[str, Any]] = {
     "ticket": {"plane": "files", "direction": "download", "file": "00ff", "ref": 1},
     "file_offer": {"name": "plan.pdf", "size": 123, "sha256": TOKEN, "to_name": "Ben", "ref": 2},
     "decline": {"file": "00ff"},
-    "cancel": {"file": "00ff"},
+    "cancel": {"file": "00ff", "ref": 4},
     "mute": {"who": "all", "ref": 4},
     "remove": {"who": 7, "ref": 4},
     "take_over": {"ref": 4},

@@ -1,0 +1,270 @@
+"""Proves that a built program works: a meeting across two network namespaces, and the window.
+
+usage: smoke.py PROGRAM   (as root; an .exe runs under Wine, with the environment that windows.sh sets)
+
+The built program hosts on one host, ConnectSphere from source finds it by broadcast on the other and joins;
+then the other way round. Each time a film and a voice cross both ways and are compared with what was sent.
+Then the window is opened and looked at. At the end no process may be left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+
+import numpy as np  # noqa: E402
+import pictures  # noqa: E402
+import sound  # noqa: E402
+from headless import PROGRAM, Headless, environment  # noqa: E402
+from lan import Lan  # noqa: E402
+
+SECONDS = 12
+BOOT = 90.0  # Wine on a busy machine
+ALIKE = 0.9
+TITLE = "ConnectSphere"
+NO_DEVICES = ("--camera", "none", "--mic", "none", "--speaker", "none")
+
+
+class Program:
+    """The built program, or the source: how it is started and how it names files."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).resolve()
+        self.wine = self.path.suffix == ".exe"
+        # Python in Wine does not start with standard error in a file: a pipe leads there.
+        wine = ("bash", "-c", 'exec wine "$0" "$@" 2> >(cat >&2)')
+        self.command: Sequence[str] = (*wine, str(self.path)) if self.wine else (str(self.path),)
+
+    def file(self, path: Path) -> str:
+        """`path` in the program's own words."""
+        return "Z:" + str(path).replace("/", "\\") if self.wine else str(path)
+
+    def settle(self) -> None:
+        """Wait until Wine's server has ended: it would go on in the network namespace that it began in."""
+        if self.wine:
+            subprocess.run(["wineserver", "-w"], check=True, timeout=60)
+
+    def processes(self) -> list[str]:
+        """The processes of the program that run now."""
+        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True)
+        own = str(os.getpid())
+        lines = [line.strip() for line in listed.stdout.splitlines()]
+        names = (str(self.path), self.file(self.path))
+        lines = [line for line in lines if line.split()[0] != own and "smoke.py" not in line]
+        return [line for line in lines if any(name in line for name in names)]
+
+
+class Source(Program):
+    """ConnectSphere from source, with this Python."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.executable)
+        self.command = PROGRAM
+
+
+def say(text: str) -> None:
+    """Report a step."""
+    print(f"  {text}", flush=True)
+
+
+def write_voice(path: Path, seed: int) -> np.ndarray:
+    """A WAV file of something like speech; its samples."""
+    samples = sound.speech_like(SECONDS, 16_000, seed)
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes(samples.tobytes())
+    return samples
+
+
+def read_wav(path: Path) -> np.ndarray:
+    """The samples of a WAV file."""
+    with wave.open(str(path), "rb") as file:
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+class Side:
+    """One participant: program, film, voice, and what was heard."""
+
+    def __init__(
+        self, name: str, program: Program, lan: Lan, host: int, folder: Path, args: Sequence[str]
+    ) -> None:
+        self.name, self.program = name, program
+        folder = folder / name
+        folder.mkdir()
+        self.picture, self._heard = folder / "seen.png", folder / "heard.wav"
+        film, voice = pictures.film(folder / "film.avi", 3, size=(320, 180)), folder / "voice.wav"
+        self.film, self.voice = pictures.frames_of(film), write_voice(voice, host)
+        devices = ("--camera", film), ("--mic", voice), ("--speaker", self._heard)
+        options = [word for key, path in devices for word in (key, program.file(path))]
+        self.began = time.monotonic()
+        self.process = Headless(
+            [*args, "--name", name, *options],
+            folder / "home",
+            netns=lan.namespace(host),
+            program=program.command,
+        )
+        self.joined = self.process.wait("joined", BOOT)
+        say(f"{name} joined after {time.monotonic() - self.began:.1f} s")
+
+    def turn_on(self, other: str) -> None:
+        """Camera and microphone on; look at `other`."""
+        for what in ("camera", "mic"):
+            self.process.send(do=what, on=True)
+        self.process.send(do="watch", streams={other: {"layer": 1, "fps": 15}})
+
+    def check(self, other: Side) -> None:
+        """What is seen is the other's film, what was heard the other's voice."""
+        until = time.monotonic() + 20
+        while True:
+            self.process.send(
+                do="snapshot", of=other.name, path=self.program.file(self.picture), ref=str(until)
+            )
+            with contextlib.suppress(AssertionError):
+                self.process.wait("snapshot", 2)
+                break
+            assert time.monotonic() < until, f"{self.name} sees nothing of {other.name}"
+        seen = pictures.grey(pictures.read_picture(self.picture))
+        number, likeness = pictures.best_frame(seen, other.film)
+        for _ in range(3):  # the voice comes again: what a busy machine dropped is heard then
+            match = sound.typical_match(other.voice, read_wav(self._heard))
+            if match >= ALIKE:
+                break
+            time.sleep(SECONDS)
+        say(f"{self.name}: picture like frame {number} by {likeness:.3f}, sound {match:.3f}")
+        assert likeness >= ALIKE, "the picture is another"
+        assert match >= ALIKE, "the sound is another"
+
+    def close(self) -> None:
+        """Leave."""
+        self.process.close(15)
+        assert "Traceback" not in self.process.errors(), self.process.errors()
+
+
+def meet(hosting: Program, joining: Program, folder: Path) -> None:
+    """Host and join in two namespaces."""
+    folder.mkdir()
+    with Lan(2) as lan, contextlib.ExitStack() as ends:
+        host = Side("Ana", hosting, lan, 1, folder, ["--host", "--title", "Smoke"])
+        ends.callback(host.close)
+        guest = Side("Ben", joining, lan, 2, folder, [])  # no address: found by broadcast
+        ends.callback(guest.close)
+        host.turn_on("Ben")
+        guest.turn_on("Ana")
+        time.sleep(SECONDS + 8)  # the voice has come once, wherever its beginning was lost
+        guest.check(host)
+        host.check(guest)
+
+
+@contextlib.contextmanager
+def screen() -> Iterator[str]:
+    """A virtual screen of its own."""
+    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        yield f":{server.stdout.readline().strip()}"
+        server.terminate()
+
+
+class ClientMessage(ctypes.Structure):
+    """XClientMessageEvent, padded to the size of an XEvent."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("serial", ctypes.c_ulong),
+        ("send_event", ctypes.c_int),
+        ("display", ctypes.c_void_p),
+        ("window", ctypes.c_ulong),
+        ("message_type", ctypes.c_ulong),
+        ("format", ctypes.c_int),
+        ("data", ctypes.c_long * 5),
+        ("padding", ctypes.c_long * 24),
+    )
+
+
+def ask_to_close(display: str, window: int) -> None:
+    """What a window manager sends when its close button is pressed; no window manager runs here."""
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.restype = ctypes.c_ulong
+    connection = ctypes.c_void_p(x11.XOpenDisplay(display.encode()))
+    protocols, delete = (
+        x11.XInternAtom(connection, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")
+    )
+    message = ClientMessage(type=33, window=window, message_type=protocols, format=32)
+    message.data[0] = delete
+    x11.XSendEvent(connection, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(message))
+    x11.XCloseDisplay(connection)
+
+
+def show(program: Program, folder: Path, shot: Path) -> float:
+    """Open the window, photograph it and close it; the seconds until it was there."""
+    with screen() as display, contextlib.ExitStack() as ends:
+        env = environment(folder, {"DISPLAY": display})
+        began = time.monotonic()
+        window = subprocess.Popen(
+            [*program.command, "--new", "--bind", "127.0.0.1", *NO_DEVICES],
+            env=env,
+            stdin=subprocess.DEVNULL,
+        )
+        ends.callback(window.wait)
+        ends.callback(window.kill)
+        found = ""
+        while not found:
+            assert window.poll() is None, "the window's program ended"
+            assert time.monotonic() - began < BOOT, "no window"
+            time.sleep(0.05)
+            search = ["xdotool", "search", "--onlyvisible", "--name", f"^{TITLE}$"]
+            found = subprocess.run(search, env=env, capture_output=True, text=True).stdout.split("\n")[0]
+        took = time.monotonic() - began
+        time.sleep(2)
+        subprocess.run(["import", "-window", "root", str(shot)], env=env, check=True)
+        colours = len(np.unique(pictures.read_picture(shot).reshape(-1, 3), axis=0))
+        assert colours > 100, f"the window shows {colours} colours only"
+        ask_to_close(display, int(found))
+        window.wait(20)
+    return took
+
+
+def main() -> int:
+    """All checks of one program."""
+    program = Program(sys.argv[1])
+    print(f"{program.path.name}: {program.path.stat().st_size / 1e6:.1f} MB", flush=True)
+    for _ in range(2):
+        began = time.monotonic()
+        said = subprocess.run(
+            [*program.command, "--version"], capture_output=True, text=True, check=True, stdin=subprocess.PIPE
+        )
+        say(f"{said.stdout.strip()} said after {time.monotonic() - began:.1f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        program.settle()
+        meet(program, Source(), Path(folder) / "host")
+        program.settle()
+        meet(Source(), program, Path(folder) / "join")
+        program.settle()
+        shots = ROOT / "build" / "work"
+        for start in ("cold", "warm"):
+            shot = shots / f"window-{program.path.parent.name}.png"
+            say(f"window after {show(program, Path(folder) / start, shot):.1f} s ({start}), seen in {shot}")
+            program.settle()
+    time.sleep(1)
+    left = program.processes()
+    assert not left, f"left running: {left}"
+    print(f"{program.path.name} works", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

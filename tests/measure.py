@@ -1,0 +1,200 @@
+"""Figures of a running program: start-up, delay of sound and pictures, a class of many."""
+
+from __future__ import annotations
+
+import ast
+import re
+import signal
+import statistics
+import time
+import wave
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from headless import Headless
+from meetings import enter, host, join, serve, stats, switch, wav
+from numpy.typing import NDArray
+
+RATE = 16_000
+Starts = Callable[..., Headless]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of `values` do not exceed."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def start_up(meeting: Starts, directory: Path, runs: int = 5) -> dict[str, float]:
+    """Median seconds from process start to `serving` and to `joined`, after one run to warm up."""
+    times: dict[str, list[float]] = {"serve": [], "join": []}
+    for _ in range(runs + 1):
+        server, base = serve(meeting, home=directory / "server")
+        times["serve"].append(server.seen_at("serving") - server.started_at)
+        member = enter(meeting, base, "Ben", home=directory / "member")
+        member.wait("joined", timeout=40)
+        times["join"].append(member.seen_at("joined") - member.started_at)
+        member.close()
+        server.process.send_signal(signal.SIGTERM)
+        server.close()
+    return {role: statistics.median(taken[1:]) for role, taken in times.items()}
+
+
+# -- sound -----------------------------------------------------------------------------------------------
+
+CLICK_EVERY = 0.5
+
+
+def clicks(path: Path, seconds: float = 60.0) -> Path:
+    """A WAV of short chirps, one each half second, on a floor of noise that keeps the voice gate open."""
+    random = np.random.default_rng(5)
+    sound = random.normal(size=int(seconds * RATE)) * 60
+    at = np.arange(160)
+    chirp = np.sin(2 * np.pi * (800 + 20 * at) * at / RATE) * 20_000
+    for start in range(RATE // 4, len(sound) - 160, int(CLICK_EVERY * RATE)):
+        sound[start : start + 160] += chirp
+    return wav(path, sound.astype(np.int16))
+
+
+def click_times(samples: NDArray[Any]) -> NDArray[np.float64]:
+    """Seconds at which the chirps of `clicks` begin."""
+    loud = np.abs(samples.astype(float)) > 6_000
+    starts = np.flatnonzero(loud & ~np.roll(loud, 1))
+    kept = [int(starts[0])] if len(starts) else []
+    for start in starts[1:]:
+        if start - kept[-1] > RATE // 10:
+            kept.append(int(start))
+    return np.array(kept) / RATE
+
+
+def sound_delays(meeting: Starts, directory: Path, seconds: float) -> list[float]:
+    """Seconds from the moment a sample is captured to the moment it is played, one value a chirp.
+
+    The microphone's sample k is captured k / 16000 s after its first block began, which is 16 ms before
+    `device live` at the latest; the speaker's sample k is heard k / 16000 s after `joined`.
+    """
+    heard = directory / "heard.wav"
+    ana, base = host(meeting, "--mic", str(clicks(directory / "clicks.wav")))
+    ben = join(meeting, base, "Ben", "--speaker", str(heard))
+    time.sleep(1.0)
+    live = switch(ana, "mic", True)["time"] - 0.016
+    time.sleep(seconds)
+    joined = ben.seen("joined")[0]["time"]
+    with wave.open(str(heard)) as file:
+        found = click_times(np.frombuffer(file.readframes(file.getnframes()), "<i2"))
+    ana.send({"do": "end"})
+    ben.wait("ended")
+    offsets = joined + found - live - 0.25
+    return [float(offset % CLICK_EVERY) for offset in offsets if offset > 0.5]
+
+
+# -- pictures --------------------------------------------------------------------------------------------
+
+
+def picture_delays(meeting: Starts, seconds: float) -> list[float]:
+    """Seconds from drawing a test card to having decoded it, 640x360 at 25 a second, as `stats` says."""
+    ana, base = host(meeting, "--camera", "pattern")
+    ben = join(meeting, base, "Ben")
+    switch(ana, "camera", True)
+    ben.send({"do": "watch", "streams": {"Ana": {"layer": 2, "fps": 25}}})
+    found: list[float] = []
+    until = time.monotonic() + seconds + 2
+    while time.monotonic() < until:
+        time.sleep(0.25)
+        figures = stats(ben)["video"].get("Ana")
+        if figures and figures["latency_ms"] is not None and time.monotonic() > until - seconds:
+            found.append(figures["latency_ms"] / 1e3)
+    ana.send({"do": "end"})
+    ben.wait("ended")
+    return found
+
+
+# -- a class ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ClassFigures:
+    """What a class of many showed; shares are 0..1."""
+
+    people: int
+    seconds: float
+    worst_rate: float  # the slowest stream, as a share of what was asked
+    median_rate: float
+    streams: int
+    dropped: int  # participants who were lost or had to come back
+    concealed: float  # share of audio blocks, all together
+    late_ticks: float  # share of the mixer's ticks
+    growth: float  # of the server's memory after the first 10 s
+    kbytes: int
+
+
+def memory(pid: int) -> int:
+    """Resident kilobytes of a process and its children."""
+    listings = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    own = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(own[1] if own else 0) + sum(memory(int(child)) for listing in listings for child in listing)
+
+
+def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
+    """Everyone watches 6 at layer 0 and 1 at layer 1, 15 a second; three talk."""
+    server, base = serve(meeting, "-v")
+    names = [f"P{n:02}" for n in range(people)]
+    everyone = [
+        enter(meeting, base, name, "--camera", "pattern", "--mic", f"voice:{n + 1}")
+        for n, name in enumerate(names)
+    ]
+    for one in everyone:
+        one.wait("joined", timeout=60)
+    for n, one in enumerate(everyone):
+        one.send({"do": "camera", "on": True})
+        others = [names[(n + k) % people] for k in range(1, 8)]
+        layers = {name: {"layer": int(k == 6), "fps": 15} for k, name in enumerate(others)}
+        one.send({"do": "watch", "streams": layers})
+    for one in everyone[:3]:
+        one.send({"do": "mic", "on": True})
+    for one in everyone:
+        one.wait("device", timeout=60, what="camera", state="live")
+    time.sleep(min(10.0, seconds / 2))
+    size, before = memory(server.process.pid), [stats(one) for one in everyone]
+    began = time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    after = [stats(one) for one in everyone]
+    grown = memory(server.process.pid)
+    for one in everyone:
+        one.hang_up()
+    for one in everyone:
+        one.wait("left", timeout=30)
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(15)
+    rates = [
+        (figures["frames"] - old["video"].get(name, {"frames": 0})["frames"]) / took / 15
+        for old, new in zip(before, after, strict=True)
+        for name, figures in new["video"].items()
+    ]
+    blocks = people * took / 0.016
+    concealed = sum(
+        n["audio"]["concealed"] - o["audio"]["concealed"] for o, n in zip(before, after, strict=True)
+    )
+    return ClassFigures(
+        people,
+        round(took, 1),
+        round(min(rates), 3),
+        round(statistics.median(rates), 3),
+        len(rates),
+        sum(len(one.seen("reconnecting")) + (one.events[-1]["event"] != "left") for one in everyone),
+        round(concealed / blocks, 5),
+        late_share(server.errors()),
+        round(grown / size - 1, 4),
+        grown,
+    )
+
+
+def late_share(log: str) -> float:
+    """The share of the mixer's ticks that were late by more than a tick, from the server's log."""
+    told = re.findall(r"the mixer at the end: (\{.*\})", log)
+    assert told, f"the server does not say how the mixer did:\n{log[-2000:]}"
+    report = ast.literal_eval(told[-1])
+    return round(report["late_ticks"] / max(1, report["ticks"]), 5)

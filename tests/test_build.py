@@ -1,0 +1,31 @@
+"""The Linux executables, built and tried out. Minutes long, so only where CONNECTSPHERE_BUILD is set."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from headless import ROOT
+from lan import needs_lan
+
+LONG = 1_800
+
+
+@needs_lan
+@pytest.mark.timeout(LONG)
+@pytest.mark.skipif(not os.environ.get("CONNECTSPHERE_BUILD"), reason="CONNECTSPHERE_BUILD is not set")
+def test_the_linux_executables_work() -> None:
+    """build/linux.sh ends with a meeting of each executable, a window, and no process left."""
+    built = subprocess.run(
+        [ROOT / "build" / "linux.sh"],
+        env={**os.environ, "PYTHON": sys.executable},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONG - 10,
+    )
+    print(built.stdout)
+    assert built.returncode == 0
+    assert built.stdout.count("connectsphere works") == 2

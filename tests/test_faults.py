@@ -1,0 +1,382 @@
+"""A bad network: loss, jitter, reordering, duplicates and corruption between the clients and their server.
+
+A seeded proxy spoils every datagram of every client in both directions, so that a picture or a word crosses
+two bad links on its way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import heapq
+import itertools
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import wave
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from headless import Headless
+from meetings import Passage, serve, wav
+from numpy.typing import NDArray
+from sound import best_match
+
+import connectsphere as cs
+
+Starts = Callable[..., Headless]
+LONG = os.environ.get("CONNECTSPHERE_LONG_TESTS") == "1"
+SECONDS = 60.0 if LONG else 8.0
+AT = "127.0.0.2"
+BUSY = sys.platform != "win32" and os.getloadavg()[0] > 4 * (os.cpu_count() or 1)
+needs_quiet = pytest.mark.skipif(BUSY, reason="this machine is too busy for figures in real time")
+IN_TIME = 0.2
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What happens to a datagram: chances from 0 to 1, and a delay of up to `jitter` seconds."""
+
+    loss: float = 0.0
+    jitter: float = 0.0
+    duplicate: float = 0.0
+    corrupt: float = 0.0
+
+
+class BadWeather:
+    """Spoils the datagrams of a passage, from `begin()` on; the same ones for the same seed and order."""
+
+    def __init__(self, faults: Faults, seed: int = 1) -> None:
+        self.lost, self.passed = 0, 0
+        self._faults, self._begun = faults, False
+        self._random = random.Random(seed)
+        self._late: list[tuple[float, int, Callable[[bytes], object], bytes]] = []
+        self._order = itertools.count()
+        self._news = threading.Condition()
+        self._going = True
+        self._postman = threading.Thread(target=self._deliver, name="postman")
+        self._postman.start()
+
+    def begin(self) -> None:
+        self._begun = True
+
+    def close(self) -> None:
+        with self._news:
+            self._going = False
+            self._news.notify_all()
+        self._postman.join()
+
+    def carry(self, data: bytes, send: Callable[[bytes], object]) -> None:
+        """Pass `data` on by `send`, or not, or late, twice, changed."""
+        faults, chance = self._faults, self._random.random
+        if not self._begun:
+            send(data)
+            return
+        if chance() < faults.loss:
+            self.lost += 1
+            return
+        self.passed += 1
+        if chance() < faults.corrupt:
+            at = self._random.randrange(len(data))
+            data = data[:at] + bytes([data[at] ^ 1 << self._random.randrange(8)]) + data[at + 1 :]
+        for _ in range(1 + (chance() < faults.duplicate)):
+            if faults.jitter:
+                self._post(self._random.uniform(0.0, faults.jitter), send, data)
+            else:
+                send(data)
+
+    def _post(self, delay: float, send: Callable[[bytes], object], data: bytes) -> None:
+        with self._news:
+            heapq.heappush(self._late, (time.monotonic() + delay, next(self._order), send, data))
+            self._news.notify_all()
+
+    def _deliver(self) -> None:
+        with self._news:
+            while self._going:
+                wait = self._late[0][0] - time.monotonic() if self._late else 1.0
+                if wait > 0:
+                    self._news.wait(wait)
+                    continue
+                _, _, send, data = heapq.heappop(self._late)
+                with contextlib.suppress(OSError):
+                    send(data)
+
+
+@dataclass
+class Ledger:
+    """When each coded picture was sent, and when each receiver had it whole."""
+
+    sent: dict[bytes, tuple[int, float]] = field(default_factory=dict)
+    whole: dict[int, dict[bytes, float]] = field(default_factory=lambda: defaultdict(dict))
+
+    def share_in_time(self, receiver: int, layer: int, since: float, until: float) -> tuple[float, int]:
+        """(share of the layer's pictures whole within 200 ms, pictures)."""
+        wanted = [key for key, (of, at) in self.sent.items() if of == layer and since <= at <= until]
+        got = self.whole[receiver]
+        delays = [got.get(key, math.inf) - self.sent[key][1] for key in wanted]
+        return sum(delay <= IN_TIME for delay in delays) / max(1, len(wanted)), len(wanted)
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """Notes what the clients of this process send and receive."""
+    ledger = Ledger()
+    send, put = cs.VideoReceiver._send_picture, cs.Stream.put
+
+    def noted_send(self: cs.VideoReceiver, layer: int, data: bytes) -> None:
+        ledger.sent[hashlib.sha256(data).digest()] = (layer, time.monotonic())
+        send(self, layer, data)
+
+    def noted_put(self: cs.Stream, data: bytes, size: tuple[int, int], now: float) -> None:
+        ledger.whole[id(self)][hashlib.sha256(data).digest()] = time.monotonic()
+        put(self, data, size, now)
+
+    monkeypatch.setattr(cs.VideoReceiver, "_send_picture", noted_send)
+    monkeypatch.setattr(cs.Stream, "put", noted_put)
+    return ledger
+
+
+@contextlib.contextmanager
+def people(
+    meeting: Starts, tmp_path: Path, faults: Faults, names: Sequence[str], **devices: str
+) -> Iterator[tuple[BadWeather, list[cs.MeetingController]]]:
+    """Clients of this process in one meeting, each behind a link that `faults` spoil."""
+    _, base = serve(meeting)
+    weather = BadWeather(faults)
+    passage = Passage(base, AT, carry=weather.carry)
+    clients = []
+    try:
+        for name in names:
+            home = tmp_path / name
+            home.mkdir()
+            spoken = {"camera": "none", "mic": "none", "speaker": "none", **devices}
+            if name != names[0]:
+                spoken |= {"camera": "none", "mic": "none", "speaker": str(tmp_path / f"{name}.wav")}
+            clients.append(cs.MeetingController(cs.ClientOptions(name, "", AT, base, **spoken), home))
+            clients[-1].start()
+            wait_for(clients[-1], "joined")
+        yield weather, clients
+    finally:
+        for client in clients:
+            client.close()
+        passage.close()
+        weather.close()
+
+
+def wait_for(client: cs.MeetingController, event: str, patience: float = 20.0, **match: Any) -> cs.Json:
+    until = time.monotonic() + patience
+    while True:
+        told: cs.Json = client.gui_queue.get(timeout=max(0.01, until - time.monotonic()))
+        if told["event"] == event and all(told[key] == value for key, value in match.items()):
+            return told
+
+
+def stats_of(client: cs.MeetingController) -> cs.Json:
+    client.do({"do": "stats"})
+    return wait_for(client, "stats")
+
+
+# -- pictures ------------------------------------------------------------------------------------------
+
+
+def pictures(
+    meeting: Starts, tmp_path: Path, ledger: Ledger, faults: Faults
+) -> tuple[list[tuple[float, int]], list[cs.Json]]:
+    """[(share in time, pictures) of layers 0, 1, 2] and their receivers' stats, at 15 a second."""
+    with people(meeting, tmp_path, faults, ("Ana", "Ben", "Cara", "Dan"), camera="pattern") as (
+        weather,
+        all_,
+    ):
+        ana, *receivers = all_
+        ana.do({"do": "camera", "on": True})
+        wait_for(ana, "device", what="camera", state="live")
+        for layer, receiver in enumerate(receivers):
+            receiver.do({"do": "watch", "streams": {"Ana": {"layer": layer, "fps": 15}}})
+        time.sleep(1.5)  # layers settle
+        weather.begin()
+        since = time.monotonic()
+        time.sleep(SECONDS)
+        until = time.monotonic()
+        time.sleep(0.5)
+        told = [stats_of(receiver) for receiver in receivers]
+        shares = []
+        for layer, receiver in enumerate(receivers):
+            assert receiver.media.video is not None
+            (stream,) = receiver.media.video.streams.values()
+            shares.append(ledger.share_in_time(id(stream), layer, since, until))
+        print(f"{faults}: whole within 200 ms, by layer: {[f'{share:.1%} of {n}' for share, n in shares]}")
+        return shares, told
+
+
+@needs_quiet
+@pytest.mark.parametrize(("loss", "least"), [(0.01, 0.985), (0.05, 0.97), (0.10, 0.92)])
+def test_lost_parts_are_asked_for_again(
+    meeting: Starts, tmp_path: Path, ledger: Ledger, loss: float, least: float
+) -> None:
+    shares, told = pictures(meeting, tmp_path, ledger, Faults(loss))
+    assert all(count >= 10 * SECONDS for _, count in shares)
+    assert min(share for share, _ in shares) >= least
+    assert sum(one["video"]["Ana"]["repaired"] for one in told) > 0
+
+
+def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, ledger: Ledger) -> None:
+    faults = Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.02)
+    shares, told = pictures(meeting, tmp_path, ledger, faults)
+    assert shares[0][0] >= 0.4  # every datagram up to 60 ms late, twice: most asking again is in vain
+    assert min(share for share, _ in shares) > 0.05
+    for one in told:
+        assert one["udp"] == "ok"
+        assert one["counters"], "what was dropped is counted"
+        assert "bugs" not in one["counters"]
+
+
+# -- speech --------------------------------------------------------------------------------------------
+
+
+def speech(path: Path) -> NDArray[np.int16]:
+    """Ten seconds of speech at 16 kHz, also in a file."""
+    if shutil.which("espeak-ng"):
+        words = (
+            "The quick brown fox jumps over the lazy dog, while seven wizards make toxic brew for the queen. "
+            * 3
+        )
+        raw = path.with_suffix(".raw.wav")
+        subprocess.run(["espeak-ng", "-s", "150", "-w", str(raw), words], check=True)
+        with wave.open(str(raw)) as file:
+            rate = file.getframerate()
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
+        samples = cs.Resampler(rate, 16_000).push(samples)
+    else:
+        samples = cs._voice(1)
+    samples = np.resize(samples, 160_000).astype(np.int16)
+    wav(path, samples)
+    return samples
+
+
+def aligned(clean: NDArray[np.int16], heard: NDArray[np.int16]) -> NDArray[np.float64]:
+    """What was heard of each second of `clean`: the jitter buffer may shift time, which is no distortion."""
+    pieces = []
+    for second in clean.reshape(-1, 16_000):
+        _, at = best_match(second, heard)
+        pieces.append(np.resize(heard[at : at + 16_000], 16_000))
+    return np.concatenate(pieces).astype(float)
+
+
+def steepest(sound: NDArray[Any]) -> float:
+    return float(np.abs(np.diff(sound.astype(float))).max())
+
+
+class BadLink:
+    """A link in simulated time: what is sent at a moment arrives later, twice or never."""
+
+    def __init__(self, faults: Faults, seed: int) -> None:
+        self._faults, self._random = faults, random.Random(seed)
+        self._late: list[tuple[float, int, Any]] = []
+        self._order = itertools.count()
+
+    def send(self, what: Any, now: float) -> None:
+        if self._random.random() < self._faults.loss + self._faults.corrupt:  # what is changed does not open
+            return
+        for _ in range(1 + (self._random.random() < self._faults.duplicate)):
+            at = now + 0.001 + self._random.uniform(0.0, self._faults.jitter)
+            heapq.heappush(self._late, (at, next(self._order), what))
+
+    def arrived(self, now: float) -> Iterator[tuple[float, Any]]:
+        while self._late and self._late[0][0] <= now:
+            at, _, what = heapq.heappop(self._late)
+            yield at, what
+
+
+class Voice:
+    """What leaves a microphone or a mixer: of silence the first three blocks and then every 16th are said."""
+
+    def __init__(self) -> None:
+        self._silent = 0
+
+    def said(self, block: NDArray[np.int16] | None) -> bool:
+        self._silent = 0 if block is not None else self._silent + 1
+        return self._silent <= 3 or self._silent % 16 == 0
+
+
+def through_a_meeting(clean: NDArray[np.int16], faults: Faults, seed: int) -> NDArray[np.int16]:
+    """What Ben hears of what Ana says, over two such links, in simulated time."""
+    mixer, ears, gate = cs.AudioMixer(), cs.JitterBuffer(), cs.VoiceGate()
+    ana, ben = 1, 2
+    for ident in (ana, ben):
+        mixer.add(ident)
+        mixer.mute(ident, False)
+    up, down = BadLink(faults, seed), BadLink(faults, seed + 1)
+    mouth, mixed, heard = Voice(), Voice(), []
+    for number, block in enumerate([*clean.reshape(-1, cs.BLOCK), *np.zeros((60, cs.BLOCK), np.int16)]):
+        now = number * cs.BLOCK_SECONDS
+        spoken = block if gate.is_voice(block) else None
+        if mouth.said(spoken):
+            up.send((number, spoken), now)
+        for at, (seq, samples) in up.arrived(now + 0.005):
+            mixer.push(ana, seq, samples, at)
+        mix = mixer.tick(now + 0.005)
+        row = list(mix.listeners).index(ben)
+        out = mix.blocks[row].copy() if mix.loudest[row] else None
+        if mixed.said(out):
+            down.send((number, out), now + 0.005)
+        for at, (seq, samples) in down.arrived(now + 0.011):
+            ears.push(seq, samples, at)
+        heard.append(ears.pull(now + 0.011))
+    return np.concatenate(heard)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("faults", "least"),
+    [
+        (Faults(), 0.99),
+        (Faults(loss=0.01), 0.97),
+        (Faults(loss=0.05), 0.93),
+        (Faults(loss=0.10), 0.90),
+        (Faults(jitter=0.06), 0.97),
+        (Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.01), 0.92),
+    ],
+    ids=str,
+)
+def test_speech(tmp_path: Path, faults: Faults, least: float, seed: int) -> None:
+    pystoi = pytest.importorskip("pystoi")
+    clean = speech(tmp_path / "speech.wav")
+    heard = through_a_meeting(clean, faults, 10 * seed)
+    middle = clean[16_000:-16_000]  # the buffers find their size in the first second
+    score = float(pystoi.stoi(middle.astype(float), aligned(middle, heard), 16_000))
+    print(f"{faults}: STOI {score:.3f}, steepest {steepest(heard):.0f} of {steepest(clean):.0f}")
+    assert score >= least
+    assert np.abs(heard.astype(int)).max() <= 1.05 * np.abs(clean.astype(int)).max()
+    assert steepest(heard) <= 1.1 * steepest(clean), "a click"
+
+
+@needs_quiet
+def test_speech_through_real_sockets(meeting: Starts, tmp_path: Path) -> None:
+    pystoi = pytest.importorskip("pystoi")
+    clean = speech(tmp_path / "speech.wav")
+    faults, mic = Faults(loss=0.05), str(tmp_path / "speech.wav")
+    with people(meeting, tmp_path, faults, ("Ana", "Ben"), mic=mic) as (weather, (ana, ben)):
+        weather.begin()
+        ana.do({"do": "mic", "on": True})
+        wait_for(ana, "device", what="mic", state="live")
+        time.sleep(12.0)
+        figures = stats_of(ben)["audio"]
+    with wave.open(str(tmp_path / "Ben.wav")) as file:
+        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
+    middle = clean[16_000:-16_000]
+    pairs = zip(np.split(middle.astype(float), 4), np.split(aligned(middle, heard), 4), strict=True)
+    scores = sorted(float(pystoi.stoi(said, got, 16_000)) for said, got in pairs)
+    score = (scores[1] + scores[2]) / 2  # a busy machine's one dropout spoils one of them
+    print(f"{faults}, real sockets: STOI {score:.3f}, {figures}")
+    assert score >= 0.85
+    assert steepest(heard) <= 1.1 * steepest(clean), "a click"
