@@ -5241,7 +5241,7 @@ class TlsLink:
         for _ in range(TURN_RECORDS):
             try:
                 data = self.socket.recv(1 << 16)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):  # the last: all is said
                 return
             if not data:
                 self.discard("gone")
@@ -15559,7 +15559,7 @@ class BarButton(Button):
         self.image(middle, look.px(2) + tall // 2, icon, "center")
         if self.unread:
             self.image(
-                middle + look.px(14), look.px(6), look.box(look.px(11), look.px(11), 6, p.bad, p.panel, 2)
+                middle + look.px(14), look.px(6), look.box(look.px(12), look.px(12), 6, p.bad, p.panel, 2)
             )
         if self.tall == 70:
             words = p.bad_text if self.kind == "danger" else p.second
