@@ -89,6 +89,7 @@ import hashlib
 import heapq
 import hmac
 import http.server
+import importlib
 import io
 import ipaddress
 import json
@@ -6945,7 +6946,8 @@ def load_codecs() -> None:
     DeviceError says what is missing and how to mend it.
     """
     try:
-        import cv2
+        # the statement hands a half-made module to who waited for another thread's import that failed
+        cv2 = importlib.import_module("cv2")
     except ImportError as fault:
         mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
         if sys.platform == "win32":

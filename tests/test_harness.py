@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from headless import Headless, free_base
 from lan import Lan
-from leaks import Watch
+from leaks import Watch, children
 
 ECHO = """
 import json, sys, time
@@ -87,6 +87,8 @@ def test_a_leaked_descriptor_is_named() -> None:
 def test_a_leaked_child_is_named_and_killed() -> None:
     watch = Watch()
     with subprocess.Popen(["sleep", "60"]) as child:
+        while not children().get(child.pid):  # its words stand a moment after Popen returns
+            time.sleep(0.001)
         assert watch.settle(0.05) == [f"process {child.pid}: sleep 60"]
         assert child.wait(2) == -9
     assert watch.settle() == []
