@@ -4029,6 +4029,24 @@ class Place(NamedTuple):
         return f"{self.name} {self.address}"
 
 
+class WayIn(NamedTuple):
+    """By what others reach a meeting: address or short code, with the port unless it is the usual one."""
+
+    address: str
+    code: str
+    network: str = ""  # the interface's name, where the computer has several
+
+
+class GivenApp(NamedTuple):
+    """This program as it is offered to browsers: the address to open, what comes, its SHA-256 in hex."""
+
+    url: str
+    name: str
+    size: int  # bytes
+    sha256: str
+    qr: Picture  # of the address
+
+
 class Sighting(NamedTuple):
     """A meeting that was seen; `answers`: its port can be reached."""
 
@@ -5831,6 +5849,12 @@ def cut_off(sock: Socket) -> None:
     sock.close()
 
 
+def send_last(sock: Socket) -> None:
+    """Mark what is sent as background (DSCP CS1): a Wi-Fi access point lets everything else go first."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x20)
+
+
 def listen_tcp(address: Address) -> Socket:
     """A listening socket; Refused with one clear sentence when the port is taken."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -5906,6 +5930,11 @@ def code_address(code: str) -> str | None:
             return str(network[number])
         number -= network.num_addresses
     return None
+
+
+def with_port(place: str, port: int) -> str:
+    """`place` as it is typed: the usual port need not be said."""
+    return place if port == DEFAULT_PORT else f"{place}:{port}"
 
 
 def resolve(host: str) -> str:
@@ -7259,6 +7288,11 @@ class _VideoFile:
         return capture
 
 
+def forbidden() -> str:
+    """The end of a sentence about a device that cannot be opened: where privacy settings may be why."""
+    return "" if sys.platform == "linux" else ", or the privacy settings forbid it"
+
+
 def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
     import cv2
 
@@ -7276,7 +7310,7 @@ def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
             capture.set(cv2.CAP_PROP_FPS, fps)
             return capture
         capture.release()
-    raise DeviceError(f"Camera {index} is not there, or another program is using it.")
+    raise DeviceError(f"Camera {index} is not there, or another program is using it{forbidden()}.")
 
 
 class _CaptureCamera(Camera):
@@ -7709,7 +7743,7 @@ class _SoundCards:
                 f"This computer has no {what}." if spec == "default" else f"There is no {what} number {spec}."
             )
         label = candidates[0]["name"]
-        raise DeviceError(f"The {what} “{label}” cannot be opened; another program may use it.")
+        raise DeviceError(f"The {what} “{label}” cannot be opened; another program may use it{forbidden()}.")
 
     def close(self, opened: _SoundStream) -> None:
         """Stop and close what open() gave."""
@@ -9554,9 +9588,7 @@ class ConferenceServer:
 
     def place(self) -> Json:
         """Where the meeting is, as the event `serving` says it."""
-        address = self.options.bind or next(
-            (one.address for one in interfaces() if not one.loopback), "127.0.0.1"
-        )
+        address = self.options.bind or next((one.address for one in plausible_interfaces()), "127.0.0.1")
         return {
             "address": address,
             "port": self.ports.control,
@@ -12670,7 +12702,7 @@ GIVE_STALLED: Final = 10.0
 def own_program() -> tuple[Path, str]:
     """This program as a file to hand on, and its name for others; Refused where it is a folder."""
     here = Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
-    if getattr(sys, "frozen", False) and Path(getattr(sys, "_MEIPASS", "")).is_relative_to(here.parent):
+    if getattr(sys, "frozen", False) and not Path(getattr(sys, "_MEIPASS", "")).name.startswith("_MEI"):
         reason = "This edition is a folder, which cannot be handed on as one file: copy the folder."
         raise Refused("not_allowed", reason)
     if here.parent.is_file():  # inside a zipapp
@@ -12750,6 +12782,7 @@ class _GiveServer(http.server.ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve one in a thread of its own."""
         self._open.add(request)
+        send_last(request)
         super().process_request(request, client_address)
 
     def close_request(self, request: Any) -> None:
@@ -12787,8 +12820,8 @@ class AppGiver:
         self._server: _GiveServer | None = None
         self._worker = Worker("app-giver", self._serve, self._cut)
 
-    def start(self) -> str:
-        """Offer it from now on; returns the address to type. Takes a moment; Refused when it cannot be."""
+    def start(self) -> GivenApp:
+        """Offer it from now on. Takes a moment; Refused when it cannot be."""
         with self.path.open("rb") as file:
             self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
@@ -12800,11 +12833,7 @@ class AppGiver:
             raise Refused("port", f"The app cannot be offered at {own}.")
         self.url = f"http://{own}:{self._server.server_address[1]}"
         self._worker.start()
-        return self.url
-
-    def qr(self, size: int = 320) -> Picture:
-        """The address as a QR code, for telephones and cameras."""
-        return qr_picture(self.url, size)
+        return GivenApp(self.url, self.name, self.size, self.sha256, qr_picture(self.url))
 
     def may_send(self, size: int) -> bool:
         """Wait until `size` more bytes may go out; false when the offer has ended."""
@@ -13039,7 +13068,9 @@ class Program:
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
         self._crowd: ChildKeeper | None = None
+        self._giving = threading.Lock()
         self._giver: AppGiver | None = None
+        self._given: GivenApp | None = None
         self._look = look  # a plain start joins by itself
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -13075,26 +13106,34 @@ class Program:
         )
         return self._enter(options, ads[0].meeting if ads else "")
 
-    def place(self) -> tuple[str, str]:
-        """(address:port, short code) by which others find the meeting that is on."""
+    def ways_in(self) -> Sequence[WayIn]:
+        """How others reach the meeting that is on, the likeliest first."""
         options = self._controller.options if self._controller else self._options
+        own = {each.address: each.name for each in plausible_interfaces(options.bind)} if self._hosted else {}
         address = self._hosted.address if self._hosted else options.address
-        return f"{address}:{options.port}", address_code(address)
+        return [
+            WayIn(with_port(at, options.port), with_port(address_code(at), options.port), name)
+            for at, name in (own or {address: ""}).items()
+        ]
 
     def doctor(self) -> Diagnosis:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
         return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
 
-    def give_app(self, on: bool) -> AppGiver | None:
-        """Offer this program to others, or end that. Takes a moment; Refused where it cannot be."""
-        if self._giver:
-            self._giver.close()
-            self._giver = None
-        if on:
-            giver = AppGiver(self._options.bind)
-            giver.start()
-            self._giver = giver
-        return self._giver
+    def give_app(self) -> GivenApp:
+        """Offer this program to others. Takes a moment; Refused where it cannot be."""
+        with self._giving:
+            if self._given is None:
+                self._giver = AppGiver(self._options.bind)
+                self._given = self._giver.start()
+            return self._given
+
+    def keep_app(self) -> None:
+        """End the offer of `give_app`. Waits."""
+        with self._giving:
+            if self._giver:
+                self._giver.close()
+            self._giver = self._given = None
 
     def demo(self, count: int) -> MeetingController:
         """Host a meeting of `count` simulated participants and join it. Waits."""
@@ -13203,7 +13242,7 @@ class Program:
         """End everything that was started."""
         self._preview.run(False, False)
         self._finder.close()
-        self.give_app(False)
+        self.keep_app()
         if self._crowd:
             self._crowd.close()
         if self._controller:
@@ -13957,6 +13996,42 @@ Invite others
 Invitar a otros
 Inviter d'autres personnes
 दूसरों को आमंत्रित करें
+This computer is in other networks, too. There they type:
+Este equipo está también en otras redes. Allí escriben:
+Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit :
+यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
+Give this app to others
+Dar esta aplicación a otros
+Donner cette application à d'autres
+यह ऐप दूसरों को दें
+Who has no ConnectSphere yet opens this address in a browser, or photographs the code:
+Quien aún no tiene ConnectSphere abre esta dirección en un navegador o fotografía el código:
+Qui n'a pas encore ConnectSphere ouvre cette adresse dans un navigateur ou photographie le code :
+जिनके पास ConnectSphere नहीं है, वे यह पता ब्राउज़र में खोलें या कोड का फ़ोटो लें:
+Preparing it…
+Preparando…
+Préparation…
+तैयार हो रहा है…
+SHA-256, to compare with the file that arrived:
+SHA-256, para comparar con el archivo recibido:
+SHA-256, à comparer avec le fichier reçu :
+SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
+It is offered, slowly enough for the meeting, until you stop it or close the program.
+Se ofrece, sin frenar la reunión, hasta que lo detenga o cierre el programa.
+Elle est proposée, sans gêner la réunion, jusqu'à ce que vous l'arrêtiez ou quittiez le programme.
+यह मीटिंग को धीमा किए बिना दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
+Stop offering it
+Dejar de ofrecerla
+Ne plus la proposer
+देना बंद करें
+This edition is a folder, which cannot be handed on as one file: copy the folder.
+Esta edición es una carpeta y no puede darse como un solo archivo: copie la carpeta.
+Cette édition est un dossier, qui ne peut être donné comme un seul fichier : copiez le dossier.
+यह संस्करण एक फ़ोल्डर है, एक फ़ाइल के रूप में नहीं दिया जा सकता: फ़ोल्डर की प्रति बनाएँ।
+The app cannot be offered at {address}.
+La aplicación no puede ofrecerse en {address}.
+L'application ne peut être proposée à {address}.
+ऐप {address} पर नहीं दिया जा सकता।
 Whoever starts ConnectSphere on this network finds the meeting. Else they type:
 Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe:
 Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir :
@@ -14353,6 +14428,34 @@ The {what} “{label}” cannot be opened; another program may use it.
 No se puede abrir “{label}” ({what}); quizá la usa otro programa.
 Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être.
 “{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
+Camera {index} is not there, or another program is using it, or the privacy settings forbid it.
+La cámara {index} no está, o la usa otro programa, o la configuración de privacidad la prohíbe.
+La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.
+कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है, या गोपनीयता सेटिंग उसे रोकती है।
+The {what} “{label}” cannot be opened; another program may use it, or the privacy settings forbid it.
+No se puede abrir “{label}” ({what}); quizá la usa otro programa o la prohíbe la configuración de privacidad.
+Impossible d'ouvrir « {label} » ({what}) ; déjà utilisé ou interdit par les réglages de confidentialité.
+“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है या गोपनीयता सेटिंग रोकती है।
+If Windows asks about its firewall, allow private networks: else nobody can join.
+Si Windows pregunta por el cortafuegos, permita las redes privadas: si no, nadie podrá entrar.
+Si Windows interroge sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer.
+यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
+If macOS asks about incoming connections, allow them: else nobody can join.
+Si macOS pregunta por conexiones entrantes, permítalas: si no, nadie podrá entrar.
+Si macOS interroge sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer.
+यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
+If macOS asks about the local network, allow it.
+Si macOS pregunta por la red local, permítala.
+Si macOS interroge sur le réseau local, autorisez-le.
+यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
+If macOS asks about the camera, allow it: else nobody sees you.
+Si macOS pregunta por la cámara, permítala: si no, nadie le verá.
+Si macOS interroge sur la caméra, autorisez-la : sinon personne ne vous voit.
+यदि macOS कैमरे के बारे में पूछे, तो अनुमति दें: वरना कोई आपको देख नहीं सकेगा।
+If macOS asks about the microphone, allow it: else nobody hears you.
+Si macOS pregunta por el micrófono, permítalo: si no, nadie le oirá.
+Si macOS interroge sur le micro, autorisez-le : sinon personne ne vous entend.
+यदि macOS माइक्रोफ़ोन के बारे में पूछे, तो अनुमति दें: वरना कोई आपको सुन नहीं सकेगा।
 No camera is chosen.
 No hay ninguna cámara elegida.
 Aucune caméra n'est choisie.
@@ -16386,8 +16489,14 @@ class AppBackend(Protocol):
     def host(self, name: str, title: str, pin: str) -> CallController:
         """Host a meeting and join it; pin "" = open, "auto" = six digits of the program's choice."""
 
-    def place(self) -> tuple[str, str]:
-        """(address:port, short code) by which others find the meeting that is on."""
+    def ways_in(self) -> Sequence[WayIn]:
+        """How others reach the meeting that is on, the likeliest first."""
+
+    def give_app(self) -> GivenApp:
+        """Offer this program to others' browsers; takes a moment. Refused where it cannot be."""
+
+    def keep_app(self) -> None:
+        """End that offer; takes a moment."""
 
     def doctor(self) -> Diagnosis:
         """What stands in the way here; takes some seconds."""
@@ -16415,6 +16524,21 @@ class AppBackend(Protocol):
 
     def close(self) -> None:
         """End everything that the program started."""
+
+
+# What the system may ask the user at a moment, and what depends on the answer.
+SYSTEM_ASKS: Final[Mapping[tuple[str, str], str]] = {
+    ("win32", "host"): "If Windows asks about its firewall, allow private networks: else nobody can join.",
+    ("darwin", "host"): "If macOS asks about incoming connections, allow them: else nobody can join.",
+    ("darwin", "find"): "If macOS asks about the local network, allow it.",
+    ("darwin", "camera"): "If macOS asks about the camera, allow it: else nobody sees you.",
+    ("darwin", "mic"): "If macOS asks about the microphone, allow it: else nobody hears you.",
+}
+
+
+def system_asks(moment: str) -> str:
+    """The sentence for the moment host, find, camera or mic; "" where this system asks nothing then."""
+    return tr(SYSTEM_ASKS.get((sys.platform, moment), ""))
 
 
 class Errand:
@@ -18529,7 +18653,8 @@ class StartView:
             )
             for one in found
         ]  # fmt: skip
-        self.list.show(rows or [NoteRow(tr("Looking for meetings…"))])
+        notes = (tr("Looking for meetings…"), system_asks("find"))
+        self.list.show(rows or [NoteRow(words) for words in notes if words])
         if self.chosen is not None and self.chosen.pin:
             self.pin_area.pack(
                 side="bottom", fill="x", pady=(self.look.px(12), self.look.px(8)), before=self.name.canvas
@@ -18666,6 +18791,9 @@ class StartView:
             partial(self.backend.set_setting, "ask_pin"),
         )
         pin.canvas.pack(side="right")
+        if asks := system_asks("host"):
+            words = look.label(dialog.body, asks, 12, colour=p.second, width=px(392))
+            words.pack(anchor="w", padx=px(24), pady=(px(16), 0))
 
         def read() -> None:
             name, words, code = self._named(), title.value, "auto" if pin.value else ""
@@ -18746,27 +18874,53 @@ class FindingRow:
 class InvitationDialog(Dialog):
     """How others come in: address, code, PIN; and the pictures by which they know the right host."""
 
-    def __init__(
-        self, look: Look, shot: Snapshot, place: tuple[str, str], copy: Callable[[], object]
-    ) -> None:
-        super().__init__(look, tr("Invite others"), 560)
+    SIZES: ClassVar = (36, 30, 24, 18)  # of the letters, as large as there is room for
+
+    def __init__(self, look: Look, shot: Snapshot, ways: Sequence[WayIn], copy: Callable[[], object]) -> None:
+        super().__init__(look, tr("Invite others"), 760)
         px, p = look.px, look.palette
         words = tr("Whoever starts ConnectSphere on this network finds the meeting. Else they type:")
         look.label(self.body, words, 13, colour=p.second, width=self.width - px(52)).pack(
             anchor="w", padx=px(24), pady=(0, px(10))
         )
-        facts = [(tr("Address"), place[0]), (tr("or the code"), place[1])]
-        facts += [("PIN", spaced_pin(shot.pin))] if shot.pin else []
-        sheet = Painted(look, self.body, self.width - px(50), px(58))
-        x = 0
-        for label, value in facts:
-            sheet.text(x, px(10), label, 12, colour=p.third)
-            sheet.text(x, px(38), value, 18, bold=True)
-            x += px(36) + max(look.font(12).measure(label), look.font(18, bold=True).measure(value))
-        sheet.canvas.pack(anchor="w", padx=px(24))
+        facts = [(tr("Address"), ways[0].address), (tr("or the code"), ways[0].code)]
+        self._large(facts + ([("PIN", spaced_pin(shot.pin))] if shot.pin else []))
+        if ways[1:]:
+            self._others(ways[1:])
         if shot.fingerprint:
             self._pictures(fingerprint_pictures(shot.fingerprint))
         self.buttons([(tr("Done"), "plain", lambda: None), (tr("Copy the invitation"), "primary", copy)])
+
+    def _large(self, facts: Sequence[tuple[str, str]]) -> None:
+        """What is typed, to be read from the last row of a classroom."""
+        look, px = self.look, self.look.px
+        gap, room = px(36), self.width - px(50)
+
+        def widths(size: int) -> list[int]:
+            big, small = look.font(size, bold=True), look.font(12)
+            return [max(small.measure(label), big.measure(value)) + gap for label, value in facts]
+
+        size = next((size for size in self.SIZES if sum(widths(size)) - gap <= room), self.SIZES[-1])
+        sheet, x = Painted(look, self.body, room, px(36) + px(size)), 0
+        for (label, value), wide in zip(facts, widths(size), strict=True):
+            sheet.text(x, px(10), label, 12, colour=look.palette.third)
+            sheet.text(x, px(28) + px(size) // 2, value, size, bold=True)
+            x += wide
+        sheet.canvas.pack(anchor="w", padx=px(24))
+
+    def _others(self, ways: Sequence[WayIn]) -> None:
+        """The computer's other interfaces."""
+        look, px = self.look, self.look.px
+        words = tr("This computer is in other networks, too. There they type:")
+        look.label(self.body, words, 12, colour=look.palette.second).pack(
+            anchor="w", padx=px(24), pady=(px(14), px(4))
+        )
+        sheet = Painted(look, self.body, self.width - px(50), px(26) * len(ways))
+        for at, way in enumerate(ways):
+            y = px(26) * at + px(13)
+            sheet.text(0, y, f"{way.address}   {way.code}", 15, bold=True)
+            sheet.text(px(330), y, way.network, 12, colour=look.palette.third, room=self.width - px(390))
+        sheet.canvas.pack(anchor="w", padx=px(24))
 
     def _pictures(self, numbers: Sequence[int]) -> None:
         look, px = self.look, self.look.px
@@ -18783,6 +18937,60 @@ class InvitationDialog(Dialog):
             char = pictures[number]
             sheet.image(wide * at + wide // 2, px(24), look.emoji(char, 40), "center")
         sheet.canvas.pack(anchor="w", padx=px(24))
+
+
+class GiveDialog(Dialog):
+    """This program for those who have none: where a browser finds it, and the sum to compare."""
+
+    def __init__(self, look: Look, backend: AppBackend) -> None:
+        super().__init__(look, tr("Give this app to others"), 700, 400)
+        stop = partial(Errand, backend.keep_app, lambda *_: None)
+        self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary", lambda: None)])
+        self.busy = BusyCard(look, self.body)
+        self.busy.show(tr("Preparing it…"))
+        self._errand: Errand | None = Errand(backend.give_app, self._given)
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.open and self._errand is not None and not self._errand.poll():
+            self.busy.tick()
+            self.frame.after(40, self._tick)
+
+    def _given(self, given: Any, fault: Exception | None) -> None:
+        self._errand = None
+        self.busy.hide()
+        if fault is None:
+            self._show(given)
+        else:
+            words = tr.said(fault.reason if isinstance(fault, Refused) else str(fault))
+            self._words(words, 13, self.look.palette.bad_text)
+
+    def _words(self, words: str, size: int, colour: str) -> None:
+        label = self.look.label(self.body, words, size, colour=colour, width=self.width - self.look.px(52))
+        label.pack(anchor="w", padx=self.look.px(24), pady=(0, self.look.px(10)))
+
+    def _show(self, given: GivenApp) -> None:
+        from PIL import Image
+
+        look, px, p = self.look, self.look.px, self.look.palette
+        words = tr("Who has no ConnectSphere yet opens this address in a browser, or photographs the code:")
+        self._words(words, 13, p.second)
+        size, left = px(180), px(208)
+        code = look.photo(
+            ("qr", given.url, size), lambda: Image.fromarray(given.qr[..., ::-1]).resize((size, size), 0)
+        )
+        sheet = Painted(look, self.body, self.width - px(50), size)
+        sheet.image(0, 0, code)
+        sheet.text(left, px(18), given.url, 22, bold=True, room=self.width - px(50) - left)
+        sheet.text(left, px(52), f"{given.name} · {size_words(given.size)} · {VERSION}", 13, colour=p.second)
+        sheet.text(left, px(84), tr("SHA-256, to compare with the file that arrived:"), 12, colour=p.third)
+        for at in range(4):
+            line = given.sha256[16 * at : 16 * at + 16]
+            quads = "  ".join(line[n : n + 4] for n in range(0, 16, 4))
+            sheet.text(left, px(106 + 20 * at), quads, 14)
+        sheet.canvas.pack(anchor="w", padx=px(24), pady=(0, px(12)))
+        words = tr("It is offered, slowly enough for the meeting, until you stop it or close the program.")
+        self._words(words, 12, p.third)
 
 
 # -- settings -------------------------------------------------------------------------
@@ -19179,8 +19387,12 @@ class Actions:
         )
 
     def toggle(self, what: str) -> None:
-        """Microphone or camera on or off."""
+        """Microphone or camera on or off; before the first time, what the system may ask."""
         on = self.me().mic if what == "mic" else self.me().camera
+        backend, told = self.view.backend, f"told_{what}"
+        if not on and (asks := system_asks(what)) and not backend.setting(told, False):
+            backend.set_setting(told, True)
+            self.view.toasts.add(asks, what)
         self.view.act({"do": what, "on": not on})
 
     def hand(self) -> None:
@@ -19227,12 +19439,17 @@ class Actions:
 
     def invite(self) -> None:
         """Show how others come in."""
-        self.view.ask(InvitationDialog(self.view.look, self.view.shot, self.view.place, self.copy_invitation))
+        ways = self.view.backend.ways_in()
+        self.view.ask(InvitationDialog(self.view.look, self.view.shot, ways, self.copy_invitation))
+
+    def give_app(self) -> None:
+        """Offer this program to those who have none."""
+        self.view.ask(GiveDialog(self.view.look, self.view.backend))
 
     def copy_invitation(self) -> None:
         """Address, code and PIN, ready to be pasted."""
-        shot, (address, code) = self.view.shot, self.view.place
-        words = [shot.title, tr("Address: {address}", address=address), tr("Code: {code}", code=code)]
+        shot, way = self.view.shot, self.view.backend.ways_in()[0]
+        words = [shot.title, tr("Address: {address}", address=way.address), tr("Code: {code}", code=way.code)]
         copy_text(self.view.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
         self.view.toasts.add(tr("Copied: paste it where the others can read it"), "check")
 
@@ -19342,6 +19559,7 @@ class People:
         entries: list[tuple[str, Callable[[], object]] | None] = [
             (tr("Mute all"), partial(self.view.act, {"do": "mute", "who": "all"})),
             (tr("Invite others"), self.view.actions.invite),
+            (tr("Give this app to others"), self.view.actions.give_app),
             (tr("Who is here"), partial(self.view.show_panel, "attendees")),
             *([stop] if others else []),
             None, (tr("End the meeting for all…"), self.ask_leave),
@@ -19398,7 +19616,7 @@ class MainAppView:
     ) -> None:
         self.look, self.backend, self.controller = look, backend, controller
         self.left, self.restyle = left, restyle
-        self.place = backend.place()
+        self.address = backend.ways_in()[0].address
         self.frame = look.frame(parent)
         self.shot = controller.snapshot()
         self.needs_render = True
@@ -19466,7 +19684,7 @@ class MainAppView:
             self.needs_render = False
             self.shot = shot
             self._show(shot)
-        self.top.show(shot, self.stage.plan.layout, time.monotonic(), self.place[0])
+        self.top.show(shot, self.stage.plan.layout, time.monotonic(), self.address)
         veiled = self.dialog is not None and self.dialog.open
         self.stage.veiled = veiled
         self.stage.render(self.controller)

@@ -42,8 +42,8 @@ class Program:
     def __init__(self, path: str) -> None:
         self.path = Path(path).resolve()
         self.wine = self.path.suffix == ".exe"
-        # Python in Wine does not start with standard error in a file: a pipe leads there.
-        wine = ("bash", "-c", 'exec wine "$0" "$@" 2> >(cat >&2)')
+        # Python in Wine does not start with its output in a file: pipes lead there.
+        wine = ("bash", "-c", 'exec wine "$0" "$@" > >(cat) 2> >(cat >&2)')
         self.command: Sequence[str] = (*wine, str(self.path)) if self.wine else (str(self.path),)
 
     def file(self, path: Path) -> str:
@@ -54,6 +54,11 @@ class Program:
         """Wait until Wine's server has ended: it would go on in the network namespace that it began in."""
         if self.wine:
             subprocess.run(["wineserver", "-w"], check=True, timeout=60)
+
+    def end(self) -> None:
+        """End what is left under Wine, where killing the first process spares the others."""
+        if self.wine:
+            subprocess.run(["wineserver", "-k"], check=False, timeout=60)
 
     def processes(self) -> list[str]:
         """The processes of the program that run now."""
@@ -238,9 +243,8 @@ def show(program: Program, folder: Path, shot: Path) -> float:
     return took
 
 
-def main() -> int:
+def check(program: Program) -> None:
     """All checks of one program."""
-    program = Program(sys.argv[1])
     print(f"{program.path.name}: {program.path.stat().st_size / 1e6:.1f} MB", flush=True)
     for _ in range(2):
         began = time.monotonic()
@@ -263,6 +267,15 @@ def main() -> int:
     left = program.processes()
     assert not left, f"left running: {left}"
     print(f"{program.path.name} works", flush=True)
+
+
+def main() -> int:
+    """Check the program that the command line names."""
+    program = Program(sys.argv[1])
+    try:
+        check(program)
+    finally:
+        program.end()
     return 0
 
 

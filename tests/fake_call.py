@@ -219,8 +219,19 @@ class FakeBackend:
         self.controllers.append(FakeController(1, host=True, title=title))
         return self.controllers[-1]
 
-    def place(self) -> tuple[str, str]:
-        return "192.168.1.20:9000", "0T4N"
+    def ways_in(self) -> Sequence[cs.WayIn]:
+        return [
+            cs.WayIn("192.168.1.20", "0T4N", "eth0"),
+            cs.WayIn("10.77.0.20:9100", "1FHKV4:9100", "Intel(R) Wi-Fi 6 AX201 160MHz"),
+        ]
+
+    def give_app(self) -> cs.GivenApp:
+        self.calls.append(("give_app",))
+        url = "http://192.168.1.20:9003"
+        return cs.GivenApp(url, "connectsphere.exe", 71_880_668, "19243217" * 8, cs.qr_picture(url))
+
+    def keep_app(self) -> None:
+        self.calls.append(("keep_app",))
 
     def doctor(self) -> cs.Diagnosis:
         findings = (

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import http.client
 import socket
 import time
+import tkinter
+import types
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from headless import ROOT
+from fake_call import FakeBackend
+from headless import ROOT, free_base
 from hypothesis import given
 from hypothesis import strategies as st
+from window_driver import Driver, overlaps, walk
 
 import connectsphere as cs
 
@@ -158,3 +165,128 @@ def test_the_qr_code_reads_back() -> None:
     assert picture.dtype == "uint8"
     assert 200 <= picture.shape[0] == picture.shape[1] <= 300
     assert cv2.QRCodeDetector().detectAndDecode(picture)[0] == "http://192.168.1.5:9003"
+
+
+# ------------------------------------------------------------------------------- in the window
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[cs.Program]:
+    """The program behind a window, on loopback; nothing is hosted."""
+    options = cs.ClientOptions("Ana", bind=HOME, port=free_base(), camera="none", mic="none", speaker="none")
+    with contextlib.closing(cs.Program(options, {}, tmp_path, look=False)) as made:
+        yield made
+
+
+@pytest.fixture
+def window(display: str, program: cs.Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    """The host's window in an imagined meeting, which gives the real program."""
+    backend = FakeBackend()
+    monkeypatch.setattr(backend, "give_app", program.give_app)
+    monkeypatch.setattr(backend, "keep_app", program.keep_app)
+    driver = Driver(display, backend)
+    driver.meet(3, host=True)
+    yield driver
+    driver.close()
+    del driver
+    gc.collect()  # Tk objects must end in the thread that made them
+
+
+def canvases(driver: Driver) -> Iterator[tuple[Any, str]]:
+    """The canvases of the open dialog, and what they say."""
+    assert driver.view.dialog is not None
+    for one in walk(driver.view.dialog.frame):
+        if one.winfo_class() == "Canvas":
+            sheet: Any = one
+            texts = [item for item in sheet.find_all() if sheet.type(item) == "text"]
+            yield sheet, " ".join(sheet.itemcget(item, "text") for item in texts)
+
+
+def test_the_host_offers_it_and_stops(window: Driver, program: cs.Program) -> None:
+    """Off until asked for in the host's menu; what the dialog names is right; its button ends it."""
+    window.view.people.host_tools()
+    assert program._given is None
+    menu = next(one for one in walk(window.root) if isinstance(one, tkinter.Menu))
+    menu.invoke("*Give this app*")
+    window.until(lambda: any("http://" in said for _, said in canvases(window)), "the address")
+    given = program.give_app()  # asked again, it is the same
+    said = next(said for _, said in canvases(window) if given.url in said)
+    assert given.sha256 in said.replace(" ", "")
+    assert hashlib.sha256(get(f"{given.url}/{given.name}")).hexdigest() == given.sha256
+    assert overlaps(window.root) == []
+    window.click(next(one for one, said in canvases(window) if said == "Stop offering it"))
+    window.until(lambda: program._given is None, "the end of the offer")
+    with pytest.raises(urllib.error.URLError):
+        get(given.url)
+
+
+@pytest.mark.parametrize(
+    ("unpacked", "whole"), [("/home/ana/dir/_MEI3fKq2", True), ("/home/ana/connectsphere/parts", False)]
+)
+def test_a_folder_cannot_be_given(unpacked: str, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one file can, also where it unpacks itself below the folder that it lies in."""
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+    monkeypatch.setattr("sys._MEIPASS", unpacked, raising=False)
+    monkeypatch.setattr("sys.executable", "/home/ana/connectsphere.exe")
+    if whole:
+        assert cs.own_program() == (Path("/home/ana/connectsphere.exe"), "connectsphere.exe")
+    else:
+        with pytest.raises(cs.Refused, match="copy the folder"):
+            cs.own_program()
+
+
+# ------------------------------------------------------------------------------- the way in
+
+
+def test_a_host_names_every_way_in(monkeypatch: pytest.MonkeyPatch, program: cs.Program) -> None:
+    """Physical interfaces first; a port that is not the usual one belongs to address and code."""
+    names = {"docker0": "172.17.0.1", "wlan0": "10.0.0.5", "eth0": "192.168.1.20"}
+    found = [cs.Interface(name, address, 24, "") for name, address in names.items()]
+    monkeypatch.setattr(cs, "interfaces", lambda: found)
+    monkeypatch.setattr(program, "_hosted", types.SimpleNamespace(address="10.0.0.5", close=lambda: None))
+    options = program._options
+    options.bind, options.port = None, 9_000
+    code = cs.address_code("192.168.1.20")
+    assert program.ways_in()[0] == ("192.168.1.20", code, "eth0")
+    assert [way.network for way in program.ways_in()] == ["eth0", "wlan0", "docker0"]
+    options.port = 9_100
+    assert program.ways_in()[0] == ("192.168.1.20:9100", f"{code}:9100", "eth0")
+
+
+def test_the_invitation_is_large(window: Driver) -> None:
+    """The address stands larger than anything else; the other networks are there, too."""
+    window.view.actions.invite()
+    window.pump(0.3)
+    sheet, said = next((one, said) for one, said in canvases(window) if "192.168.1.20" in said)
+    assert "0T4N" in said
+    heights = [box[3] - box[1] for item in sheet.find_all() if (box := sheet.bbox(item))]
+    assert max(heights) > 40
+    assert any("10.77.0.20:9100" in said and "Wi-Fi" in said for _, said in canvases(window))
+    assert overlaps(window.root) == []
+
+
+# ------------------------------------------------------------------------------- what the system asks
+
+
+def test_what_the_system_asks_is_in_every_language() -> None:
+    assert set(cs.SYSTEM_ASKS.values()) - set(cs.tr.table) == set()
+
+
+@pytest.mark.parametrize(("system", "asked"), [("win32", False), ("darwin", True), ("linux", False)])
+def test_a_device_is_explained_the_first_time(
+    window: Driver, system: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    told = []
+    monkeypatch.setattr(window.view.toasts, "add", lambda words, *_: told.append(words))
+    for _ in range(4):
+        window.view.actions.toggle("camera")
+        window.view.tick()
+    assert ["camera" in words for words in told] == [True] * asked
+
+
+@pytest.mark.parametrize(("system", "words"), [("win32", "firewall"), ("darwin", "incoming"), ("linux", "")])
+def test_hosting_explains_the_firewall(system: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    assert words in cs.system_asks("host")
+    assert bool(words) is bool(cs.system_asks("host"))
