@@ -17,6 +17,7 @@ import pytest
 from headless import Headless
 from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
+from workers import apart, turn
 
 TkErrors = list[BaseException]
 
@@ -28,7 +29,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
     hypothesis.settings.register_profile("suite", deadline=None, max_examples=60)  # machines are busy
     hypothesis.settings.load_profile("suite")
+    config.addinivalue_line("markers", "alone: its bounds need the whole machine")
+    config.addinivalue_line("markers", "long: takes minutes")
     adopt_orphans()
+    if hasattr(config, "workerinput"):
+        apart()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, those that need the whole machine last: workers then wait least for each other."""
+    items.sort(
+        key=lambda item: bool(item.get_closest_marker("alone")) - bool(item.get_closest_marker("long"))
+    )
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test marked `alone` waits for all others that run in this directory, and they for it."""
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        yield
 
 
 @pytest.fixture

@@ -152,10 +152,12 @@ class Headless:
         return (self.home / "stderr.txt").read_text(encoding="utf-8", errors="replace")
 
     def hang_up(self) -> None:
-        """End its input, which means leave."""
+        """End its input, which means leave; a server alone does not read it and is terminated."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+        if "--serve" in self.args:
+            self.process.terminate()
 
     def close(self, timeout: float = 5.0) -> int:
         """Leave and wait; who does not go within `timeout` seconds is terminated, then killed. The status."""

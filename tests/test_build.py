@@ -9,17 +9,19 @@ import sys
 import pytest
 from headless import ROOT
 from lan import needs_lan
+from workers import outside
 
 LONG = 1_800
 
 
 @needs_lan
+@pytest.mark.long
 @pytest.mark.timeout(LONG)
 @pytest.mark.skipif(not os.environ.get("CONNECTSPHERE_BUILD"), reason="CONNECTSPHERE_BUILD is not set")
 def test_the_linux_executables_work() -> None:
     """build/linux.sh ends with a meeting of each executable, a window, and no process left."""
     built = subprocess.run(
-        [ROOT / "build" / "linux.sh"],
+        [*outside(), ROOT / "build" / "linux.sh"],
         env={**os.environ, "PYTHON": sys.executable},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

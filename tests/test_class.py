@@ -17,6 +17,7 @@ SECONDS = float(os.environ.get("CONNECTSPHERE_CLASS_SECONDS", 20))
 PEOPLE = int(os.environ.get("CONNECTSPHERE_CLASS_PEOPLE", 10))
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 def test_a_class(meeting: Callable[..., Headless]) -> None:
     busy = os.getloadavg()[0] > (os.cpu_count() or 1)  # with others, before the class has begun

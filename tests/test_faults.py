@@ -219,6 +219,7 @@ def pictures(
 
 
 @needs_quiet
+@pytest.mark.alone
 @pytest.mark.parametrize(("loss", "least"), [(0.01, 0.985), (0.05, 0.97), (0.10, 0.92)])
 def test_lost_parts_are_asked_for_again(
     meeting: Starts, tmp_path: Path, ledger: Ledger, loss: float, least: float
@@ -361,6 +362,7 @@ def test_speech(tmp_path: Path, faults: Faults, least: float, seed: int) -> None
 
 
 @needs_quiet
+@pytest.mark.alone
 def test_speech_through_real_sockets(meeting: Starts, tmp_path: Path) -> None:
     pystoi = pytest.importorskip("pystoi")
     clean = speech(tmp_path / "speech.wav")

@@ -427,6 +427,7 @@ def test_devices_that_are_missing(room: Class, meeting: Callable[..., Headless])
     check_events(eve)
 
 
+@pytest.mark.alone
 def test_what_the_speaker_hears(room: Class) -> None:
     """Sample 0 at `joined`; the header is valid while the meeting goes on."""
     path = room.directory / "cara.wav"

@@ -78,6 +78,7 @@ def hosts(lan: Callable[[int], Lan]) -> Lan:
     return lan(3)
 
 
+@pytest.mark.alone
 def test_the_first_meeting(hosts: Lan, meeting: Callable[..., Headless], tmp_path: Path) -> None:
     video = film(tmp_path / "bikes.avi", 16)
     voice = speech(tmp_path / "ana.wav")
@@ -213,6 +214,7 @@ def leave(ana: Headless, ben: Headless, cara: Headless) -> None:
         assert one.process.wait(8) == 0
 
 
+@pytest.mark.alone
 def test_found_and_joined_at_once(hosts: Lan, meeting: Callable[..., Headless], tmp_path: Path) -> None:
     """Plain starts with no address; the median of five warm ones. A busy machine gets more time."""
     quiet = (*SILENT, "--speaker", "none")

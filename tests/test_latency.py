@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from headless import Headless
 from measure import percentile, picture_delays, sound_delays, start_up
 from meetings import QUIET_MACHINE
@@ -15,6 +16,7 @@ from meetings import QUIET_MACHINE
 SLACK = 1.0 if QUIET_MACHINE else 8.0
 
 
+@pytest.mark.alone
 def test_starting(meeting: Callable[..., Headless], tmp_path: Path) -> None:
     took = start_up(meeting, tmp_path, 5 if QUIET_MACHINE else 3)
     print(f"serving after {took['serve']:.2f} s, joined after {took['join']:.2f} s")
@@ -22,6 +24,7 @@ def test_starting(meeting: Callable[..., Headless], tmp_path: Path) -> None:
     assert took["join"] <= 1.0 * SLACK
 
 
+@pytest.mark.alone
 def test_sound(meeting: Callable[..., Headless], tmp_path: Path) -> None:
     delays = sound_delays(meeting, tmp_path, 8.0)
     p50, p99 = percentile(delays, 0.5), percentile(delays, 0.99)
@@ -32,6 +35,7 @@ def test_sound(meeting: Callable[..., Headless], tmp_path: Path) -> None:
     assert min(delays) > 0.01, "sound cannot be heard before it was said"
 
 
+@pytest.mark.alone
 def test_pictures(meeting: Callable[..., Headless]) -> None:
     delays = picture_delays(meeting, 5.0)
     p50, p99 = percentile(delays, 0.5), percentile(delays, 0.99)
