@@ -3151,6 +3151,115 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+class NameRegister:
+    """Whose a name is for the whole meeting, what a resume token owns, and who was removed."""
+
+    def __init__(self) -> None:
+        self.claims: dict[str, Claim] = {}  # by the SHA-256 of the resume token
+        self.owned: dict[str, int] = {}  # by skeleton: the number its next bearer may get
+        self._banned: set[str] = set()
+
+    def claim(self, token: str | None, now: float) -> tuple[str | None, bool]:
+        """(name that the resume token owns, whether it spares the PIN)."""
+        claim = self.claims.get(digest(token)) if token else None
+        return (claim.name, now < claim.until) if claim else (None, False)
+
+    def free(self, name: str) -> str:
+        """`name`, with a number behind it where it, or what looks like it, is somebody's."""
+        wanted, look = name, skeleton(name)
+        while skeleton(wanted) in self.owned:
+            number = self.owned.get(look, 2)
+            self.owned[look] = number + 1
+            ending = f" ({number})"
+            wanted = name[: MAX_NAME - len(ending)].rstrip() + ending
+        return wanted
+
+    def take(self, name: str, old: str, new: str) -> None:
+        """`name` has come in with the token kept as `old` (or ""), and gets the one kept as `new`."""
+        self.claims = {key: one for key, one in self.claims.items() if one.name != name or key == old}
+        self.claims[new] = Claim(name, math.inf)
+        self.owned.setdefault(skeleton(name), 2)
+
+    def settle(self, token: str, reason: str, now: float) -> None:
+        """Leaving keeps the name but not the place; losing the link keeps both for a while."""
+        claim = self.claims.get(token)
+        if reason == "removed":
+            self.claims.pop(token, None)
+        elif claim:
+            claim.until = now + RESUME_SECONDS if reason in ("lost", "replaced") else now
+
+    def awaited(self, now: float) -> set[str]:
+        """The names of those who are here or may come back without PIN."""
+        return {claim.name for claim in self.claims.values() if now < claim.until}
+
+    def ban(self, token: str, name: str, address: str, machine: bool) -> None:
+        """Keep out who holds `token`, that name at that address, and with `machine` all from there."""
+        self._banned |= {token, f"{address}/{skeleton(name)}"}
+        if machine:
+            self._banned.add(address)
+
+    def is_banned(self, name: str, address: str, token: str | None) -> bool:
+        """Whether this was removed by the host: the same token, machine, or name on a shared one."""
+        if token and digest(token) in self._banned:
+            return True
+        return address in self._banned or f"{address}/{skeleton(name)}" in self._banned
+
+    def kept(self, now: float) -> Json:
+        """What a crash must not lose; tokens hashed, with the seconds that they spare the PIN."""
+        claims = {
+            token: [claim.name, None if claim.until == math.inf else max(0.0, claim.until - now)]
+            for token, claim in self.claims.items()
+        }
+        return {"claims": claims, "names": dict(self.owned), "banned": sorted(self._banned)}
+
+    def recall(self, kept: Json, away: float, now: float) -> None:
+        """Go on with what was `kept` when the server died `away` seconds ago."""
+        for token, (name, left) in kept["claims"].items():
+            self.claims[token] = Claim(name, now + (RESUME_SECONDS if left is None else left - away))
+        self.owned = dict(kept["names"])
+        self._banned = set(kept["banned"])
+
+
+class FileShelf:
+    """The files on offer and what the host allows of them."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self.offers: dict[str, Offer] = {}
+
+    def unfinished(self, *facts: object) -> str | None:
+        """The same offer, made before and not sent to its end: it goes on where it stopped."""
+        for offer in self.offers.values():
+            same = (offer.name, offer.size, offer.sha256, offer.owner, offer.to_name) == facts
+            if same and not offer.whole:
+                return offer.file
+        return None
+
+    def too_large(self, owner: str, size: int) -> str:
+        """Why `owner` may not offer `size` more bytes, in words; empty if it may."""
+        mine = sum(offer.size for offer in self.offers.values() if offer.owner == owner)
+        total = sum(offer.size for offer in self.offers.values())
+        if size > self.limits.file:
+            return f"Files may have {_size_words(self.limits.file)} at most."
+        if mine + size > self.limits.person:
+            return f"One person may offer {_size_words(self.limits.person)} at most."
+        if total + size > self.limits.meeting or len(self.offers) >= 1_000:
+            return "The meeting has no room for more files."
+        return ""
+
+    def shown_to(self, name: str) -> list[Json]:
+        """What the person called `name` may have now, as WIRE says it."""
+        return [o.message() for o in self.offers.values() if o.whole and o.concerns(name)]
+
+    def abandoned(self, awaited: Callable[[], set[str]]) -> list[Offer]:
+        """What was not sent to its end by people who cannot come back to it."""
+        unfinished = [offer for offer in self.offers.values() if not offer.whole]
+        if not unfinished:
+            return []
+        names = awaited()
+        return [offer for offer in unfinished if offer.owner not in names]
+
+
 class Room:
     """Who is in the meeting, who may do what and who must receive what.
 
@@ -3162,16 +3271,13 @@ class Room:
         self.title = title
         self.host = host
         self.meeting = meeting
-        self.limits = Limits()
         self.members: dict[int, Member] = {}
+        self.names = NameRegister()
+        self.shelf = FileShelf()
         self.presenter = 0
-        self.files: dict[str, Offer] = {}
-        self.claims: dict[str, Claim] = {}
         self.counter = 0
         self.chat_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
         self.private_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
-        self.owned_names: dict[str, int] = {}  # by skeleton: the number its next bearer may get
-        self.banned: set[str] = set()
         self.may_not_share: set[str] = set()  # names, so that reconnecting changes nothing
         self._token = token
         self._next_id = 1
@@ -3203,36 +3309,21 @@ class Room:
 
     # -- coming and going
 
-    def claim(self, token: str | None, now: float) -> tuple[str | None, bool]:
-        """(name that the resume token owns, whether it spares the PIN)."""
-        claim = self.claims.get(digest(token)) if token else None
-        return (claim.name, now < claim.until) if claim else (None, False)
-
-    def is_banned(self, name: str, address: str, token: str | None) -> bool:
-        """Whether this was removed by the host: the same token, machine, or name on a shared one."""
-        if token and digest(token) in self.banned:
-            return True
-        return address in self.banned or f"{address}/{skeleton(name)}" in self.banned
-
     def join(
         self, name: str, role: str, address: str, token: str | None, now: float
     ) -> tuple[Member, str, list[Effect]]:
         """Let someone in: (member, its new resume token, effects). Names are made unique."""
-        owned, _ = self.claim(token, now)
+        owned, _ = self.names.claim(token, now)
         stale = self._named(owned) if owned else None
         effects = self._replace(stale, now) if stale else []
-        name = owned or self._free_name(clean_name(name))
-        self.claims = {
-            key: one for key, one in self.claims.items() if one.name != name or key == digest(token or "")
-        }
+        name = owned or self.names.free(clean_name(name))
         member = Member(self._next_id, name, role, address)
         self._next_id += 1
         fresh = self._token(32)
         member.token = digest(fresh)
         if token and owned:
             member.old_token = digest(token)
-        self.claims[member.token] = Claim(name, math.inf)
-        self.owned_names.setdefault(skeleton(name), 2)
+        self.names.take(name, member.old_token, member.token)
         everyone = tuple(self.members)
         self.members[member.id] = member
         told = Tell(everyone, {"type": "join", "user": member.user()})
@@ -3243,22 +3334,14 @@ class Room:
         gone = {"type": "ended", "reason": "You have joined from another connection."}
         return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
 
-    def _free_name(self, name: str) -> str:
-        wanted, look = name, skeleton(name)
-        while skeleton(wanted) in self.owned_names:
-            number = self.owned_names.get(look, 2)
-            self.owned_names[look] = number + 1
-            ending = f" ({number})"
-            wanted = name[: MAX_NAME - len(ending)].rstrip() + ending
-        return wanted
-
     def leave(self, ident: int, reason: str, now: float) -> list[Effect]:
         """Take a member out. `reason`: left, lost, removed, replaced."""
         if ident not in self.members:
             return []
         effects = self.share_stop(ident)
         member = self.members.pop(ident)
-        self._settle_claim(member, reason, now)
+        for token in filter(None, (member.token, member.old_token)):
+            self.names.settle(token, reason, now)
         self._note_lingering(member.watching, {}, now)
         effects += [Keep(None), Reroute(ident)]
         for sender in member.watching:
@@ -3269,17 +3352,8 @@ class Room:
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
-    def _settle_claim(self, member: Member, reason: str, now: float) -> None:
-        """Leaving keeps the name but not the place; losing the link keeps both for a while."""
-        for token in filter(None, (member.token, member.old_token)):
-            claim = self.claims.get(token)
-            if reason == "removed":
-                self.claims.pop(token, None)
-            elif claim:
-                claim.until = now + RESUME_SECONDS if reason in ("lost", "replaced") else now
-
     def _on_resumed(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
-        self.claims.pop(member.old_token, None)
+        self.names.claims.pop(member.old_token, None)
         member.old_token = ""
         return [Keep(None)]
 
@@ -3287,16 +3361,7 @@ class Room:
 
     def people(self, now: float) -> Json:
         """Names, tokens (hashed, with the seconds that they spare the PIN), who was removed, the next id."""
-        claims = {
-            token: [claim.name, None if claim.until == math.inf else max(0.0, claim.until - now)]
-            for token, claim in self.claims.items()
-        }
-        return {
-            "claims": claims,
-            "names": dict(self.owned_names),
-            "banned": sorted(self.banned),
-            "next_id": self._next_id,
-        }
+        return {**self.names.kept(now), "next_id": self._next_id}
 
     def recall(self, meeting: str, people: Json, lines: Sequence[Json], away: float, now: float) -> None:
         """Go on with a meeting whose server died `away` seconds ago, as kept in `people` and `lines`.
@@ -3305,11 +3370,7 @@ class Room:
         reactions are not kept.
         """
         self.meeting = meeting
-        for token, (name, left) in people["claims"].items():
-            until = now + (RESUME_SECONDS if left is None else left - away)
-            self.claims[token] = Claim(name, until)
-        self.owned_names = dict(people["names"])
-        self.banned = set(people["banned"])
+        self.names.recall(people, away, now)
         self._next_id = people["next_id"]
         for line in lines:
             (self.private_lines if "to_name" in line else self.chat_lines).append(line)
@@ -3318,7 +3379,6 @@ class Room:
     def welcome(self, member: Member) -> Json:
         """What a newcomer is told of the meeting; keys and tokens are added by the server."""
         mine = [line for line in self.private_lines if member.name in (line["from"], line["to_name"])]
-        files = [o.message() for o in self.files.values() if o.whole and o.concerns(member.name)]
         return {
             "type": "welcome",
             "id": member.id,
@@ -3330,9 +3390,9 @@ class Room:
             "users": self.roster(),
             "chat": list(self.chat_lines),
             "private": mine,
-            "files": files,
+            "files": self.shelf.shown_to(member.name),
             "presenter": self.presenter,
-            "largest_file": self.limits.file,
+            "largest_file": self.shelf.limits.file,
         }
 
     def roster(self) -> list[Json]:
@@ -3519,18 +3579,8 @@ class Room:
         for sender in dict.fromkeys(sender for sender, _ in over):
             effects += self._encode(sender, now)
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
-        return [*effects, *self._drop_abandoned(now)]
-
-    def _drop_abandoned(self, now: float) -> list[Effect]:
-        """Withdraw what was not sent to its end by people who cannot come back to it."""
-        unfinished = [offer for offer in self.files.values() if not offer.whole]
-        if not unfinished:
-            return []
-        awaited = {claim.name for claim in self.claims.values() if now < claim.until}
-        effects: list[Effect] = []
-        for offer in unfinished:
-            if offer.owner not in awaited:
-                effects += self.file_gone(offer.file, f"{offer.owner} left before the file was sent.")
+        for offer in self.shelf.abandoned(partial(self.names.awaited, now)):
+            effects += self.file_gone(offer.file, f"{offer.owner} left before the file was sent.")
         return effects
 
     # -- the host's tools
@@ -3553,9 +3603,8 @@ class Room:
         other = self.members.get(message["who"])
         if other is None or other.role == "host":
             return [self._error(member, "no_such_person", "That person cannot be removed.", message)]
-        self.banned |= {other.token, f"{other.address}/{skeleton(other.name)}"}
-        if not other.address.startswith("127.") and other.address != member.address:
-            self.banned.add(other.address)
+        machine = not other.address.startswith("127.") and other.address != member.address
+        self.names.ban(other.token, other.name, other.address, machine)
         gone = Expel(other.id, {"type": "removed", "reason": "The host removed you from the meeting."})
         return [gone, *self.leave(other.id, "removed", now)]
 
@@ -3583,7 +3632,7 @@ class Room:
         if (plane == "screen") != (direction in ("presenter", "viewer")):
             raise PeerFault("bad_ticket")
         if plane == "files":
-            offer = self.files.get(file or "")
+            offer = self.shelf.offers.get(file or "")
             if offer is None or not offer.open_for(member.name, direction):
                 return [self._error(member, "no_such_file", "That file is not on offer.", message)]
         ticket = self._token(16)
@@ -3630,37 +3679,18 @@ class Room:
             reason = "Nobody of that name is in the meeting."
             return [self._error(member, "no_such_person", reason, message)]
         facts = (message["name"], message["size"], message["sha256"], member.name)
-        file = self._unfinished(*facts, to_name)
+        file = self.shelf.unfinished(*facts, to_name)
         if file is None:
-            reason = self._too_large(member, message["size"])
+            reason = self.shelf.too_large(member.name, message["size"])
             if reason:
                 return [self._error(member, "too_large", reason, message)]
             file = self._token(8)
-            self.files[file] = Offer(file, *facts, member.id, to_name)
+            self.shelf.offers[file] = Offer(file, *facts, member.id, to_name)
         return [Tell((member.id,), {"type": "file_ready", "ref": message["ref"], "file": file})]
-
-    def _unfinished(self, *facts: object) -> str | None:
-        """The same offer, made before and not sent to its end: it goes on where it stopped."""
-        for offer in self.files.values():
-            same = (offer.name, offer.size, offer.sha256, offer.owner, offer.to_name) == facts
-            if same and not offer.whole:
-                return offer.file
-        return None
-
-    def _too_large(self, member: Member, size: int) -> str:
-        mine = sum(offer.size for offer in self.files.values() if offer.owner == member.name)
-        total = sum(offer.size for offer in self.files.values())
-        if size > self.limits.file:
-            return f"Files may have {_size_words(self.limits.file)} at most."
-        if mine + size > self.limits.person:
-            return f"One person may offer {_size_words(self.limits.person)} at most."
-        if total + size > self.limits.meeting or len(self.files) >= 1_000:
-            return "The meeting has no room for more files."
-        return ""
 
     def file_whole(self, file: str) -> list[Effect]:
         """The upload of `file` is complete and verified: offer it."""
-        offer = self.files.get(file)
+        offer = self.shelf.offers.get(file)
         if offer is None or offer.whole:
             return []
         offer.whole = True
@@ -3669,7 +3699,7 @@ class Room:
 
     def file_saved(self, file: str) -> list[Effect]:
         """Someone has the whole of `file`: its owner sees how many."""
-        offer = self.files.get(file)
+        offer = self.shelf.offers.get(file)
         owner = self._named(offer.owner) if offer else None
         if offer is None or owner is None:
             return []
@@ -3678,20 +3708,20 @@ class Room:
 
     def _on_decline(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         """Only who offered a file to one person alone learns that it is not wanted."""
-        offer = self.files.get(message["file"])
+        offer = self.shelf.offers.get(message["file"])
         if offer is None or offer.to_name != member.name or offer.owner == member.name:
             return []
         return self.file_gone(offer.file, f"{member.name} declined the file.")
 
     def _on_cancel(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
-        offer = self.files.get(message["file"])
+        offer = self.shelf.offers.get(message["file"])
         if offer is None or (offer.owner != member.name and member.role != "host"):
             return [self._error(member, "no_such_file", "That file is not yours.", message)]
         return self.file_gone(offer.file, f"{member.name} took the file back.")
 
     def file_gone(self, file: str, reason: str) -> list[Effect]:
         """Withdraw `file`."""
-        offer = self.files.pop(file, None)
+        offer = self.shelf.offers.pop(file, None)
         if offer is None:
             return []
         knows = offer.concerns if offer.whole else offer.owner.__eq__
@@ -9131,7 +9161,7 @@ class FileStore:
     def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
         """What the ticket is for. The reactor's thread."""
         ticket = self._room.redeem(request["ticket"], "files", time.monotonic())
-        offer = self._room.files.get(ticket.file or "")
+        offer = self._room.shelf.offers.get(ticket.file or "")
         if request["type"] != f"file_{ticket.direction}":
             raise PeerFault("bad_ticket")
         upload = ticket.direction == "upload"
@@ -9185,7 +9215,7 @@ class FileStore:
 
     def _require_room(self, size: int) -> None:
         assert self._folder is not None
-        if shutil.disk_usage(self._folder).free - size < self._room.limits.free_disk:
+        if shutil.disk_usage(self._folder).free - size < self._room.shelf.limits.free_disk:
             raise Refused("too_large", FILE_FAULTS["too_large"])
 
     def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int) -> None:
@@ -9341,11 +9371,13 @@ class Lobby:
                 f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
             )
             self.deny(session, "no_meeting", reason)
-        elif self._room.is_banned(clean_name(hello["name"]), session.address, token):
+        elif self._room.names.is_banned(clean_name(hello["name"]), session.address, token):
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
             self.deny(session, "not_allowed", "The meeting is full.")
-        elif self.is_host(hello) or not self._options.pin or self._room.claim(token, time.monotonic())[1]:
+        elif (
+            self.is_host(hello) or not self._options.pin or self._room.names.claim(token, time.monotonic())[1]
+        ):
             self._admit(session)
         else:
             self._ask_pin(session)
@@ -9483,7 +9515,7 @@ class ConferenceServer:
         self.ports = Ports.at(options.base)
         self.counters = Counters()
         self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
-        self.room.limits = Limits(
+        self.room.shelf.limits = Limits(
             options.largest_file, options.largest_person, options.largest_meeting, options.free_disk
         )
         self._keeper = RoomKeeper(self.room, Journal(identity, options.base), options.pin)

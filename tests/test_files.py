@@ -415,7 +415,7 @@ def test_the_same_unfinished_offer_is_the_same_file() -> None:
 
 def test_limits_hold_for_file_person_and_meeting() -> None:
     registry = Registry()
-    registry.room.limits = cs.Limits(file=100, person=150, meeting=220)
+    registry.room.shelf.limits = cs.Limits(file=100, person=150, meeting=220)
     assert registry.offer(registry.ana, "1", 101) == "too_large"
     for who, name, size in ((registry.ana, "2", 100), (registry.bob, "3", 100)):
         assert registry.offer(who, name, size) != "too_large"
@@ -443,7 +443,7 @@ def test_what_someone_who_left_did_not_finish_goes(reason: str, patience: float)
     registry.room.leave(registry.ana.id, reason, 100.0)
     assert registry.room.tick(99.0 + patience) == []
     assert cs.FileGone(half) in registry.room.tick(101.0 + patience)
-    assert list(registry.room.files) == [whole]
+    assert list(registry.room.shelf.offers) == [whole]
 
 
 # -- names and folders ---------------------------------------------------------------------------------

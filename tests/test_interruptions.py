@@ -35,7 +35,7 @@ def a_room() -> cs.Room:
 
 
 def spared(room: cs.Room, token: str, now: float, name: str = "Ben") -> bool:
-    return room.claim(token, now) == (name, True)
+    return room.names.claim(token, now) == (name, True)
 
 
 def test_a_token_is_good_until_its_successor_is_acknowledged_and_no_longer() -> None:
@@ -47,7 +47,7 @@ def test_a_token_is_good_until_its_successor_is_acknowledged_and_no_longer() -> 
     assert spared(room, first, 3.0) and spared(room, second, 3.0)
     room.handle(ben.id, {"type": "resumed"}, 4.0, 0.0)
     assert not spared(room, first, 5.0)
-    assert room.claim(first, 5.0) == (None, False), "it no longer owns the name either"
+    assert room.names.claim(first, 5.0) == (None, False), "it no longer owns the name either"
     assert spared(room, second, 5.0)
 
 
@@ -109,7 +109,7 @@ def test_a_new_server_knows_names_tokens_bans_and_chat() -> None:
     assert spared(again, token, 5_599.0) and not spared(again, token, 5_601.0)
     assert spared(again, lost, 5_000.0 + 600 - 60 - 30 - 1, "Cara")
     assert not spared(again, lost, 5_000.0 + 600 - 60 - 30 + 1, "Cara")
-    assert again.is_banned("Eve", "10.0.0.9", None) and again.is_banned("X", "10.0.0.7", evil)
+    assert again.names.is_banned("Eve", "10.0.0.9", None) and again.names.is_banned("X", "10.0.0.7", evil)
     back, _, _ = again.join("Ben", "member", "10.0.0.2", token, 5_001.0)
     stranger, _, _ = again.join("Ben", "member", "10.0.0.4", None, 5_001.0)
     assert (back.name, stranger.name) == ("Ben", "Ben (2)")

@@ -154,7 +154,7 @@ class TestNames:
             last = world.join("Ana")
             world.leave(last)
         assert last.name == "Ana (1000)"
-        assert world.room.owned_names[skeleton("Ana")] == 1_001, "no search from the start each time"
+        assert world.room.names.owned[skeleton("Ana")] == 1_001, "no search from the start each time"
 
 
 # ----------------------------------------------------------------------------------------- rights
@@ -357,17 +357,17 @@ class TestRemoving:
     def test_and_stays_out(self, world: World, host: Member) -> None:
         room, ana = world.room, world.join("Ana", address="10.0.0.7")
         world.say(host, "remove", who=ana.id)
-        assert room.is_banned("Zoe", "10.0.0.7", None), "the same machine"
-        assert room.is_banned("Zoe", "10.0.0.8", world.tokens[ana.id]), "the same token"
-        assert room.claim(world.tokens[ana.id], world.now) == (None, False)
-        assert not room.is_banned("Ana", "10.0.0.8", None), "somebody else may be called so"
+        assert room.names.is_banned("Zoe", "10.0.0.7", None), "the same machine"
+        assert room.names.is_banned("Zoe", "10.0.0.8", world.tokens[ana.id]), "the same token"
+        assert room.names.claim(world.tokens[ana.id], world.now) == (None, False)
+        assert not room.names.is_banned("Ana", "10.0.0.8", None), "somebody else may be called so"
 
     @pytest.mark.parametrize("shared", ["127.0.0.1", "10.0.0.1"])
     def test_others_on_a_shared_machine_may_come(self, world: World, host: Member, shared: str) -> None:
         ana = world.join("Ana", address=shared)
         world.say(host, "remove", who=ana.id)
-        assert world.room.is_banned("\u0410na ", shared, None), "the same name, by its look"
-        assert not world.room.is_banned("Ben", shared, None)
+        assert world.room.names.is_banned("\u0410na ", shared, None), "the same name, by its look"
+        assert not world.room.names.is_banned("Ben", shared, None)
 
     def test_a_host_cannot_be_removed(self, world: World, host: Member) -> None:
         world.say(host, "remove", who=host.id)
@@ -503,7 +503,7 @@ class TestResuming:
         ana = world.join("Ana")
         world.leave(ana, "lost")
         world.now += RESUME_SECONDS - 1
-        assert world.room.claim(world.tokens[ana.id], world.now) == ("Ana", True)
+        assert world.room.names.claim(world.tokens[ana.id], world.now) == ("Ana", True)
         again = world.join("Somebody", token=world.tokens[ana.id])
         assert again.name == "Ana" and again.id != ana.id
 
@@ -511,12 +511,12 @@ class TestResuming:
         ana = world.join("Ana")
         world.leave(ana, "lost")
         world.now += RESUME_SECONDS + 1
-        assert world.room.claim(world.tokens[ana.id], world.now) == ("Ana", False)
+        assert world.room.names.claim(world.tokens[ana.id], world.now) == ("Ana", False)
 
     def test_leaving_keeps_the_name_but_not_the_place(self, world: World) -> None:
         ana = world.join("Ana")
         world.leave(ana, "left")
-        assert world.room.claim(world.tokens[ana.id], world.now) == ("Ana", False)
+        assert world.room.names.claim(world.tokens[ana.id], world.now) == ("Ana", False)
 
     def test_a_stale_session_is_ended(self, world: World) -> None:
         ana = world.join("Ana")
@@ -530,29 +530,31 @@ class TestResuming:
         world.leave(first, "lost")
         second = world.join("Ana", token=old)
         world.leave(second, "lost")
-        assert world.room.claim(old, world.now) == ("Ana", True), "the welcome may have been lost"
+        assert world.room.names.claim(old, world.now) == ("Ana", True), "the welcome may have been lost"
         third = world.join("Ana", token=old)
-        assert world.room.claim(world.tokens[second.id], world.now) == (None, False), "nobody ever had it"
+        assert world.room.names.claim(world.tokens[second.id], world.now) == (None, False), (
+            "nobody ever had it"
+        )
         world.say(third, "resumed")
-        assert world.room.claim(old, world.now) == (None, False)
-        assert world.room.claim(world.tokens[third.id], world.now) == ("Ana", True)
+        assert world.room.names.claim(old, world.now) == (None, False)
+        assert world.room.names.claim(world.tokens[third.id], world.now) == ("Ana", True)
 
     def test_using_the_successor_acknowledges_it(self, world: World) -> None:
         first = world.join("Ana")
         old = world.tokens[first.id]
         second = world.join("Ana", token=old)
         world.join("Ana", token=world.tokens[second.id])
-        assert world.room.claim(old, world.now) == (None, False)
+        assert world.room.names.claim(old, world.now) == (None, False)
 
     @pytest.mark.parametrize("token", [None, "", "0" * 64])
     def test_no_claim(self, world: World, token: str | None) -> None:
         world.join("Ana")
-        assert world.room.claim(token, world.now) == (None, False)
+        assert world.room.names.claim(token, world.now) == (None, False)
         assert world.join("Ana", token=token).name == "Ana (2)"
 
     def test_tokens_are_kept_hashed(self, world: World) -> None:
         ana = world.join("Ana")
-        assert world.tokens[ana.id] not in world.room.claims
+        assert world.tokens[ana.id] not in world.room.names.claims
         assert world.tokens[ana.id] not in repr(ana)
 
 
@@ -655,7 +657,7 @@ class TestFiles:
 
     def test_limits(self, world: World) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")
-        limits = world.room.limits
+        limits = world.room.shelf.limits
         limits.file, limits.person, limits.meeting = 10, 25, 30
         refused = []
         for who, size in ((ana, 11), (ana, 10), (ana, 10), (ana, 10), (ben, 10), (ana, 5), (ben, 10)):
@@ -747,7 +749,7 @@ class RoomMachine(RuleBasedStateMachine):
     def joins(self, name: str, data: st.DataObject) -> None:
         tokens = list(self.world.tokens.values())
         token = data.draw(st.none() | st.sampled_from(tokens) | st.just("f" * 64))
-        owned, _ = self.world.room.claim(token, self.world.now)
+        owned, _ = self.world.room.names.claim(token, self.world.now)
         member = self.world.join(name, token=token)
         if owned:
             assert member.name == owned
@@ -768,7 +770,7 @@ class RoomMachine(RuleBasedStateMachine):
         world, member = self.world, self.pick(data)
         kind = data.draw(st.sampled_from(sorted(set(CLIENT_MESSAGES) - {"end"})))
         ids = st.sampled_from([one.id for one in world.room.members.values()]) | st.integers(0, 99)
-        files = st.sampled_from(["00ff", *world.room.files])
+        files = st.sampled_from(["00ff", *world.room.shelf.offers])
         names = st.sampled_from([one.name for one in world.room.members.values()]) | st.just("Zoe")
         streams = st.dictionaries(
             ids.map(str),
@@ -860,8 +862,8 @@ class RoomMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def uploads(self, data: st.DataObject) -> None:
-        if self.world.room.files:
-            file = data.draw(st.sampled_from(list(self.world.room.files)))
+        if self.world.room.shelf.offers:
+            file = data.draw(st.sampled_from(list(self.world.room.shelf.offers)))
             self.world.note(self.world.room.file_whole(file))
 
     @invariant()
