@@ -68,6 +68,7 @@ Threads, each named here; started by, may write, ends when:
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
     tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
+    resolver             LINKS: asks for the address of a name; ends with the answer
     second-start         LINKS: hears that the program was started again; ends by OneWindow.close
     window-errand        WINDOW: one piece of work that may take long; ends with it
 """
@@ -587,7 +588,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "error": {"code": _text(32, "[a-z_]+"), "reason": _REASON, "ref?": _REF},
     "user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
     "join": {"user": _record(_USER)},
-    "leave": {"id": _ID, "name": _NAME, "reason": _REASON},
+    "leave": {"id": _ID, "name": _NAME, "reason": _REASON, "ref?": _REF},
     "state": {"user": _record(_USER), "ref?": _REF},
     "chat": {**_CHAT, "ref?": _REF},
     "private_chat": {**_CHAT, "to_name": _NAME, "ref?": _REF},
@@ -602,11 +603,11 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
         "file?": _FILE_ID,
     },
     "screen_start": {"id": _ID, "name": _NAME},
-    "screen_stop": {"id": _ID, "name": _NAME},
+    "screen_stop": {"id": _ID, "name": _NAME, "ref?": _REF},
     "share_allowed": {},
     "file_offer": _OFFER,
     "file_ready": {"ref": _REF, "file": _FILE_ID},
-    "file_gone": {"file": _FILE_ID, "reason": _REASON},
+    "file_gone": {"file": _FILE_ID, "reason": _REASON, "ref?": _REF},
     "file_saved": {"file": _FILE_ID, "people": _COUNT},
     "audio_keys": {"up": _KEY, "down": _KEY},
     "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64)},
@@ -3416,11 +3417,12 @@ class Room:
         if not self._within_rate(member, kind, now):
             raise PeerFault("flood", kind)
         if kind in HOST_ONLY and member.role != "host":
-            return [self._error(member, "not_allowed", "Only the host may do that.", message)]
+            refused = self._error(member, "not_allowed", "Only the host may do that.")
+            return self._numbered([refused], member, message)
         handler = self._handlers.get(kind)
         if handler is None:
             raise PeerFault("unexpected_message", kind)
-        return handler(member, message, now, clock)
+        return self._numbered(handler(member, message, now, clock), member, message)
 
     def _within_rate(self, member: Member, kind: str, now: float) -> bool:
         lane = kind if kind in RATES else "other"
@@ -3428,17 +3430,22 @@ class Room:
             member.buckets[lane] = TokenBucket(*RATES[lane])
         return member.buckets[lane].take(now)
 
-    def _answer(self, member: Member, answer: Json, message: Json) -> Tell:
-        """`answer` for the sender of `message`, with its number if it has one."""
-        return Tell((member.id,), {**answer, "ref": message["ref"]} if "ref" in message else answer)
+    def _numbered(self, effects: list[Effect], member: Member, message: Json) -> list[Effect]:
+        """What `member` is told of its own `message` carries the number of that, if it has one."""
+        if "ref" not in message:
+            return effects
+        numbered: list[Effect] = []
+        for effect in effects:
+            if not isinstance(effect, Tell) or member.id not in effect.to:
+                numbered.append(effect)
+                continue
+            others = tuple(ident for ident in effect.to if ident != member.id)
+            numbered.append(Tell((member.id,), {**effect.message, "ref": message["ref"]}))
+            numbered += [Tell(others, effect.message)] if others else []
+        return numbered
 
-    def _answer_all(self, member: Member, answer: Json, message: Json) -> list[Effect]:
-        """`answer` for everyone; the number of `message` is its sender's alone."""
-        others = tuple(ident for ident in self.members if ident != member.id)
-        return [self._answer(member, answer, message), Tell(others, answer)]
-
-    def _error(self, member: Member, code: str, reason: str, message: Json) -> Tell:
-        return self._answer(member, {"type": "error", "code": code, "reason": reason}, message)
+    def _error(self, member: Member, code: str, reason: str) -> Tell:
+        return Tell((member.id,), {"type": "error", "code": code, "reason": reason})
 
     def _on_user_list(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
@@ -3453,21 +3460,20 @@ class Room:
             return []
         line = self._line(member, text, clock)
         self.chat_lines.append(line)
-        return [Keep(line), *self._answer_all(member, {"type": "chat", **line}, message)]
+        return [Keep(line), self._tell_all({"type": "chat", **line})]
 
     def _on_private_chat(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         text = clean_text(message["text"])
         other = self._named(message["to_name"])
         if other is None:
             reason = "Nobody of that name is in the meeting."
-            return [self._error(member, "no_such_person", reason, message)]
+            return [self._error(member, "no_such_person", reason)]
         if not text:
             return []
         line = {**self._line(member, text, clock), "to_name": other.name}
         self.private_lines.append(line)
         told = {"type": "private_chat", **line}
-        to = () if other.id == member.id else (other.id,)
-        return [Keep(line), self._answer(member, told, message), Tell(to, told)]
+        return [Keep(line), Tell(tuple({member.id, other.id}), told)]
 
     def _on_reaction(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         emoji = clean_text(message["emoji"], 32)
@@ -3475,7 +3481,7 @@ class Room:
             return []
         self.counter += 1
         fields = {"n": self.counter, "id": member.id, "from": member.name, "emoji": emoji}
-        return self._answer_all(member, {"type": "reaction", **fields}, message)
+        return [self._tell_all({"type": "reaction", **fields})]
 
     def _state(self, member: Member) -> Json:
         return {"type": "state", "user": member.user()}
@@ -3485,9 +3491,9 @@ class Room:
 
     def _on_hand(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         if message["up"] == bool(member.hand):
-            return [self._answer(member, self._state(member), message)]
+            return [Tell((member.id,), self._state(member))]
         member.hand = clock if message["up"] else 0.0
-        return self._answer_all(member, self._state(member), message)
+        return [self._changed(member)]
 
     def _on_mic(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         return self._set_mic(member, message["on"])
@@ -3593,7 +3599,7 @@ class Room:
             if (one.id != member.id if everyone else one.id == message["who"])
         ]
         if not whom and not everyone:
-            return [self._error(member, "no_such_person", "That person is not here.", message)]
+            return [self._error(member, "no_such_person", "That person is not here.")]
         effects: list[Effect] = []
         for one in whom:
             effects += [*self._set_mic(one, False), Tell((one.id,), {"type": "muted", "by": member.name})]
@@ -3602,7 +3608,7 @@ class Room:
     def _on_remove(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None or other.role == "host":
-            return [self._error(member, "no_such_person", "That person cannot be removed.", message)]
+            return [self._error(member, "no_such_person", "That person cannot be removed.")]
         machine = not other.address.startswith("127.") and other.address != member.address
         self.names.ban(other.token, other.name, other.address, machine)
         gone = Expel(other.id, {"type": "removed", "reason": "The host removed you from the meeting."})
@@ -3618,7 +3624,7 @@ class Room:
     def _on_allow_share(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None:
-            return [self._error(member, "no_such_person", "That person is not here.", message)]
+            return [self._error(member, "no_such_person", "That person is not here.")]
         self.may_not_share.discard(other.name)
         return [Tell((other.id,), {"type": "share_allowed"})]
 
@@ -3634,10 +3640,10 @@ class Room:
         if plane == "files":
             offer = self.shelf.offers.get(file or "")
             if offer is None or not offer.open_for(member.name, direction):
-                return [self._error(member, "no_such_file", "That file is not on offer.", message)]
+                return [self._error(member, "no_such_file", "That file is not on offer.")]
         ticket = self._token(16)
         self._tickets[ticket] = Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)
-        answer: Json = {"type": "ticket", "ref": message["ref"], "ticket": ticket}
+        answer: Json = {"type": "ticket", "ticket": ticket}
         if file:
             answer["file"] = file
         return [Tell((member.id,), answer)]
@@ -3677,16 +3683,16 @@ class Room:
         to_name = message.get("to_name")
         if to_name is not None and self._named(to_name) is None:
             reason = "Nobody of that name is in the meeting."
-            return [self._error(member, "no_such_person", reason, message)]
+            return [self._error(member, "no_such_person", reason)]
         facts = (message["name"], message["size"], message["sha256"], member.name)
         file = self.shelf.unfinished(*facts, to_name)
         if file is None:
             reason = self.shelf.too_large(member.name, message["size"])
             if reason:
-                return [self._error(member, "too_large", reason, message)]
+                return [self._error(member, "too_large", reason)]
             file = self._token(8)
             self.shelf.offers[file] = Offer(file, *facts, member.id, to_name)
-        return [Tell((member.id,), {"type": "file_ready", "ref": message["ref"], "file": file})]
+        return [Tell((member.id,), {"type": "file_ready", "file": file})]
 
     def file_whole(self, file: str) -> list[Effect]:
         """The upload of `file` is complete and verified: offer it."""
@@ -3716,7 +3722,7 @@ class Room:
     def _on_cancel(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         offer = self.shelf.offers.get(message["file"])
         if offer is None or (offer.owner != member.name and member.role != "host"):
-            return [self._error(member, "no_such_file", "That file is not yours.", message)]
+            return [self._error(member, "no_such_file", "That file is not yours.")]
         return self.file_gone(offer.file, f"{member.name} took the file back.")
 
     def file_gone(self, file: str, reason: str) -> list[Effect]:
@@ -3939,9 +3945,8 @@ class StateManager:
             "from": line["from"],
             "text": line["text"],
             "n": line["n"],
+            "to": to,
         }
-        if to:
-            event["to"] = to
         if history:
             event["history"] = True
         return [event]
@@ -3954,7 +3959,7 @@ class StateManager:
 
     def _on_reaction(self, message: Json) -> list[Json]:
         keys = ("from", "emoji", "n", "id")
-        return [{"event": "reaction", **{key: message[key] for key in keys}}]
+        return [{"event": "reaction", **{key: message[key] for key in keys}, "to": None}]
 
     def _on_video_start(self, message: Json) -> list[Json]:
         return [{"event": message["type"], "id": message["id"], "name": message["name"]}]
@@ -5260,7 +5265,8 @@ class TlsLink:
         except ssl.SSLWantWriteError:
             self.reactor.watch(self, selectors.EVENT_WRITE)
         except OSError as error:
-            self.discard("refused" if isinstance(error, ConnectionRefusedError) else "no_tls")
+            refused = "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
+            self.discard("no_tls" if self.connected else refused)
         else:
             self._opened()
 
@@ -5967,15 +5973,24 @@ def with_port(place: str, port: int) -> str:
     return place if port == DEFAULT_PORT else f"{place}:{port}"
 
 
-def resolve(host: str) -> str:
-    """The IPv4 address of `host`: a name, an address or its code; Refused when there is none."""
-    coded = code_address(host)
-    if coded:
-        return coded
-    try:
-        return socket.gethostbyname(host)
-    except (OSError, UnicodeError):
-        raise Refused("no_meeting", f"The address {host} cannot be found.") from None
+def resolve(host: str, patience: float = 5.0) -> str:
+    """The IPv4 address of `host`: a name, an address or its code; Refused when there is none in time."""
+    found = code_address(host)
+    if found is None:
+        answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+        def ask(worker: Worker) -> None:
+            try:
+                answer.put(socket.gethostbyname(host))
+            except (OSError, UnicodeError):
+                answer.put(None)
+
+        Worker("resolver", ask).start()  # a name server that does not answer is asked for half a minute
+        with contextlib.suppress(queue.Empty):
+            found = answer.get(timeout=patience)
+    if found is None:
+        raise Refused("no_meeting", f"The address {host} cannot be found.")
+    return found
 
 
 def tcp_answers(address: Address, patience: float = 1.5) -> bool:
@@ -9914,12 +9929,8 @@ def serve(
     options: ServerOptions, identity: Identity, stop: threading.Event, say: Callable[[Json], None]
 ) -> int:
     """Run the server until `stop` or its end; says `serving` once all ports listen."""
-    try:
-        server = ConferenceServer(options, identity)
-        server.start()
-    except Refused as refused:
-        say({"event": "failed", "time": time.time(), "reason": refused.reason})
-        raise
+    server = ConferenceServer(options, identity)
+    server.start()
     try:
         say({"event": "serving", "time": time.time(), **server.place()})
         while not stop.is_set() and not server.over.wait(0.2):
@@ -10216,14 +10227,21 @@ class VideoReceiver:
         self.fresh = threading.Condition()
         self._counters = counters
         self._sent = SentFrames()
+        self._before: dict[int, StreamCounts] = {}  # what was counted with earlier keys
         self._numbers = [secrets.randbelow(1 << 29) for _ in LAYERS]
 
     def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
         """After an interruption: the keys of another welcome, from where this machine is now. Own thread."""
         renew_port(self.loop, self.path, address, bind, self._counters)
         self.path.rekey(welcome["id"], welcome["video_up"], welcome["video_down"])
+        self._before = {ident: self.counts(ident) for ident in list(self.streams)}
         self.incoming = Reassembler(layered=False, counters=self._counters)
         self._sent = SentFrames()
+
+    def counts(self, ident: int) -> StreamCounts:
+        """Lost and repaired frames of a sender since joining, over interruptions; from any thread."""
+        before, now = self._before.get(ident, StreamCounts(0, 0)), self.incoming.counts(ident)
+        return StreamCounts(before.lost + now.lost, before.repaired + now.repaired)
 
     def send_picture(self, layer: int, data: bytes) -> None:
         """Send an own picture, coded, of `layer`; from any thread."""
@@ -10277,6 +10295,9 @@ class VideoReceiver:
             self.fresh.notify()
 
 
+JITTER_COUNTS: Final = ("received", "lost", "concealed", "late")
+
+
 class AudioReceiver:
     """The audio plane: what comes goes into the jitter buffer, from which the player pulls."""
 
@@ -10293,6 +10314,7 @@ class AudioReceiver:
         self.loop = DatagramLoop("audio", port, counters, self._on_datagrams, self.path.bind_due)
         self.lock = threading.Lock()
         self.jitter = JitterBuffer()
+        self._before: dict[str, float] = {}  # what was counted with earlier keys
         self.level_db = -100.0
         self._counters = counters
         self._on_speaking = on_speaking
@@ -10309,7 +10331,17 @@ class AudioReceiver:
         self.path.rekey(ident, up, down)
         self._newest = -1
         with self.lock:
+            self._before = self._figures()
             self.jitter = JitterBuffer()
+
+    def stats(self) -> Json:
+        """The `stats` entry of what is heard; counts since joining, over interruptions."""
+        with self.lock:
+            return {"level_db": round(self.level_db, 1), **self._figures()}
+
+    def _figures(self) -> dict[str, float]:
+        figures = self.jitter.stats()
+        return {**figures, **{key: figures[key] + self._before.get(key, 0) for key in JITTER_COUNTS}}
 
     def send_block(self, seq: int, block: bytes) -> None:
         """Send 256 samples, big-endian, or nothing: silence from here. From any thread."""
@@ -10802,7 +10834,7 @@ class MediaManager:
             return None
         now = time.monotonic()
         fps, kbps = stream.rates(now)
-        counts = video.incoming.counts(ident)
+        counts = video.counts(ident)
         return {
             "layer": next((i for i in range(len(LAYERS)) if fits_layer(stream.size, i)), 0),
             "fps": round(fps, 1),
@@ -10817,12 +10849,7 @@ class MediaManager:
 
     def audio_stats(self) -> Json:
         """The `stats` entry of what is heard."""
-        audio = self.audio
-        if audio is None:
-            return {}
-        with audio.lock:
-            figures = audio.jitter.stats()
-        return {"level_db": round(audio.level_db, 1), **figures}
+        return self.audio.stats() if self.audio else {}
 
     def udp(self) -> str:
         """Whether the media ports answer: ok or silent."""
@@ -11615,7 +11642,7 @@ class FileTransfers:
         reactor: Reactor,
         state: StateManager,
         emit: Callable[..., None],
-        send: Callable[[Json], None],
+        ask: Callable[[Json, Json], None],
         request: Callable[[Json, Callable[[Json], None]], None],
     ) -> None:
         self.folder = downloads_folder(options.downloads)
@@ -11623,7 +11650,7 @@ class FileTransfers:
         self._reactor = reactor
         self._state = state
         self._emit = emit
-        self._send = send
+        self._ask_for = ask
         self._request = request
         self._pace = TokenBucket(32, 8)  # what the server takes from one person, and less
         self._lock = threading.Lock()
@@ -11657,7 +11684,7 @@ class FileTransfers:
         if entry.state not in ("offered", "failed"):
             raise Refused("bad_command", "That file is not waiting for an answer.")
         self._state.change_file(entry.file, state="declined")
-        self._send({"type": "decline", "file": entry.file})
+        self._ask_for({"type": "decline", "file": entry.file}, {})
 
     def cancel(self, command: Json) -> None:
         """Stop a transfer, or take back what was offered."""
@@ -11665,8 +11692,8 @@ class FileTransfers:
         transfer = self._find(entry.file)
         if transfer is None and not entry.own and self._state.current.role != "host":
             raise Refused("no_such_file", "That file is neither yours nor on its way.")
-        if transfer is None or transfer.upload:
-            self._send({"type": "cancel", "file": entry.file})
+        if transfer is None or transfer.upload:  # of what moves, the transfer itself says how it ended
+            self._ask_for({"type": "cancel", "file": entry.file}, {} if transfer else command)
         if transfer:
             self._stop(transfer, "cancelled", f"{entry.name} was cancelled.")
 
@@ -12009,6 +12036,7 @@ class MeetingController:
         self._reactor = Reactor("client", self.counters)
         self._link: CommandConnection | None = None
         self._tries = 0
+        self._try_until = 0.0  # for who has not yet joined: a try may last 10 s, and 12 s are all there is
         self._lost_at = 0.0
         self._meeting = ""
         self._token: str | None = None
@@ -12018,18 +12046,20 @@ class MeetingController:
         self._device_refs: dict[str, Any] = {}
         self._early: list[Json] | None = []
         self._requests: dict[int, Callable[[Json], None]] = {}
+        self._answered: tuple[int, Callable[[Json], None]] = (0, lambda message: None)  # may go on
         self._request_number = 0
         self._said: dict[int, Said] = {}  # by request number: what the server has not yet confirmed
         self._finder: MeetingFinder | None = None
         self._pinged = 0.0
         self._delay = 0.0
         self._share_refs: dict[str, Any] = {}
+        self._end_ref: Any = None
         self._camera_back = False  # when the own share ends
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
         self.screen = ScreenPlane(
             self._reactor, options, self.counters, self.request, self._share_failed, self._sharing_changed
         )
-        self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.send, self.request)
+        self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.ask, self.request)
         self._commands: dict[str, Callable[[Json], None]] = {
             "chat": self._do_chat,
             "private": self._do_private,
@@ -12061,6 +12091,7 @@ class MeetingController:
     def start(self, meeting: str = "") -> None:
         """Start joining; `meeting` is its id where discovery has told it."""
         self._meeting = meeting
+        self._try_until = time.monotonic() + 1.0
         self._reactor.start()
         self._reactor.post(self._connect)
         self._reactor.post(lambda: self._reactor.every(PING_SECONDS, self._ping))
@@ -12170,7 +12201,7 @@ class MeetingController:
             return
         if self._lost_at or (self._link and self._link.welcomed):
             self._on_lost(code, reason)
-        elif not code and reason not in ("refused", "timeout") and self._tries < 5:
+        elif not code and reason not in ("refused", "timeout") and time.monotonic() < self._try_until:
             self._reactor.later(0.2 * self._tries, self._connect)
         else:
             self._finish("denied", 1, code=code or "no_meeting", reason=self._words(code, reason))
@@ -12273,10 +12304,12 @@ class MeetingController:
 
     def _on_message(self, message: Json) -> None:
         kind = message["type"]
-        answer = self._requests.pop(message["ref"], None) if "ref" in message else None
-        if answer:
-            self._said.pop(message["ref"], None)
-            answer(message)
+        number = message.get("ref", 0)
+        if number in self._requests:
+            self._answered = number, self._requests.pop(number)
+            self._said.pop(number, None)
+        if number and number == self._answered[0]:
+            self._answered[1](message)
             return
         match kind:
             case "welcome":
@@ -12300,7 +12333,7 @@ class MeetingController:
                 pass
             case "ended" | "removed":
                 self._tokens.drop(self.options.fingerprint, self._meeting, self.options.name)
-                self._finish("ended", 0, reason=message["reason"])
+                self._finish("ended", 0, ref=self._end_ref, reason=message["reason"])
                 if self._link:
                     self._link.close("ended")
             case _:
@@ -12577,6 +12610,8 @@ class MeetingController:
     def _do_host_tool(self, command: Json) -> None:
         if command["do"] == "end" and self._lost_at:  # there is no server to tell
             self.leave("left", command.get("ref"))
+        if command["do"] == "end":
+            self._end_ref = command.get("ref")
         self.ask({"type": command["do"]}, command)
 
     def _person(self, command: Json, key: str) -> Person:
@@ -20364,6 +20399,13 @@ def say(event: Json) -> None:
     sys.stdout.flush()
 
 
+def denying(options: argparse.Namespace, refused: Refused) -> Refused:
+    """What kept this program from joining, to raise; headless, it is an event first."""
+    if options.headless:
+        say({"event": "denied", "time": time.time(), "code": refused.code, "reason": refused.reason})
+    return refused
+
+
 def prepare_streams() -> None:
     """UTF-8 in and out everywhere; a windowed Windows program takes the console it was started from."""
     if sys.platform == "win32" and sys.stdout is None and ctypes.windll.kernel32.AttachConsole(-1):
@@ -20416,8 +20458,9 @@ def role_serve_child(options: argparse.Namespace) -> int:
     Worker("parent", wait_for_the_end).start()
     try:
         return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
-    except Refused:
-        return 1  # the parent was told, and says it
+    except Refused as refused:
+        say({"event": "failed", "time": time.time(), "reason": refused.reason})
+        return 1  # the parent says it
 
 
 def has_display() -> bool:
@@ -20511,7 +20554,10 @@ def role_join(options: argparse.Namespace) -> int:
     if not options.headless:
         join = lambda program: program.join(host, chosen.port, chosen.name, chosen.pin)  # noqa: E731
         return show_window(options, home, join, "Joining…")
-    chosen.address = resolve(host)
+    try:
+        chosen.address = resolve(host)
+    except Refused as refused:
+        raise denying(options, refused) from None
     return run_headless(MeetingController(chosen, home), say)
 
 
@@ -20570,8 +20616,7 @@ def role_find(options: argparse.Namespace) -> int:
     try:
         ad = find_meeting(finder, known, bool(chosen.pin))
     except Refused as refused:
-        say({"event": "denied", "time": time.time(), "code": refused.code, "reason": refused.reason})
-        raise
+        raise denying(options, refused) from None
     finally:
         finder.close()
     chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint

@@ -147,7 +147,7 @@ class TestMessages:
 
     def test_chat(self, state: StateManager) -> None:
         assert state.apply({"type": "chat", **line(1)}) == [
-            {"event": "chat", "from": "Ben", "text": "hi", "n": 1}
+            {"event": "chat", "from": "Ben", "text": "hi", "n": 1, "to": None}
         ]
         private = {"type": "private_chat", **line(2, sender="Ana", to_name="Ben")}
         assert state.apply(private) == [

@@ -108,12 +108,19 @@ def test_a_busy_port(run: Run, role: str, plane: int, kind: str) -> None:
         headless = ["--headless"] if role == "--host" else []
         done = run(role, *headless, "--bind", LOOPBACK, "--port", str(base))
     assert_one_sentence(done.stderr, str(base + plane))
-    assert done.returncode == 1
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_an_address_where_nothing_listens(run: Run) -> None:
     done = run("--join", f"{LOOPBACK}:{free_base()}", "--headless", timeout=12)
     assert_one_sentence(done.stderr, LOOPBACK)
+    assert done.returncode == 1
+    assert denied_codes(done.stdout) == ["no_meeting"]
+
+
+def test_a_name_that_nobody_has(run: Run) -> None:
+    done = run("--join", "no-such-host.invalid", "--headless", timeout=12)
+    assert_one_sentence(done.stderr, "no-such-host.invalid")
     assert done.returncode == 1
     assert denied_codes(done.stdout) == ["no_meeting"]
 

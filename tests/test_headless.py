@@ -30,11 +30,18 @@ EVENT_FIELDS = {
     "video_start": {"id", "name"},
     "video_stop": {"id", "name"},
     "speaking": {"id", "name"},
-    "chat": {"from", "text", "n"},
+    "chat": {"from", "text", "n", "to"},
     "private": {"from", "text", "n", "to"},
-    "reaction": {"from", "emoji", "n"},
+    "reaction": {"from", "emoji", "n", "to"},
     "snapshot": {"of", "path", "width", "height"},
-    "stats": {"video", "audio", "udp", "counters"},
+    "stats": {"video", "audio", "screen", "udp", "counters"},
+    "screen_start": {"id", "name"},
+    "screen_stop": {"id", "name"},
+    "file_offer": {"file", "name", "size", "from", "private"},
+    "file_progress": {"file", "bytes", "size"},
+    "file_saved": {"file", "path", "sha256"},
+    "file_failed": {"file", "code", "reason"},
+    "uploaded": {"file", "name"},
     "error": {"code", "reason"},
     "denied": {"code", "reason"},
     "reconnecting": {"reason"},
@@ -457,6 +464,37 @@ def test_every_event_so_far_was_in_order(room: Class) -> None:
 # -- meetings that end -----------------------------------------------------------------------------------
 
 
+def test_what_the_host_does_answers_its_command(meeting: Callable[..., Headless], tmp_path: Path) -> None:
+    """Events that answer a command carry its `ref`, also those that everyone gets."""
+    ana, base = host(meeting)
+    ben = join(meeting, base, "Ben", "--mic", "tone", "--downloads", str(tmp_path / "got"))
+    switch(ben, "mic", True)
+    ben.send({"do": "share", "on": True, "source": "pattern", "ref": "mine"})
+    assert ben.wait("screen_start", ref="mine")["name"] == "Ben"
+    ana.wait("screen_start", name="Ben")
+    ana.wait("state", name="Ben", mic=True)
+    (tmp_path / "a.txt").write_text("hello")
+    ana.send({"do": "upload", "path": str(tmp_path / "a.txt"), "ref": "up"})
+    assert ana.wait("file_progress", ref="up")["size"] == 5
+    file = ana.wait("uploaded", ref="up")["file"]
+    ben.wait("file_offer", file=file)
+    ben.send({"do": "download", "file": file, "ref": "down"})
+    assert Path(ben.wait("file_saved", ref="down")["path"]).read_text() == "hello"
+    for command, answer in (
+        ({"do": "mute", "who": "Ben"}, "state"),
+        ({"do": "take_over"}, "screen_stop"),
+        ({"do": "cancel", "file": file}, "file_failed"),
+        ({"do": "remove", "who": "Ben"}, "leave"),
+        ({"do": "end"}, "ended"),
+    ):
+        ana.send({**command, "ref": command["do"]})
+        told = ana.wait(answer, ref=command["do"])
+        assert told.get("name", "Ben") == "Ben"
+    assert not [event for event in ben.events if event.get("ref") not in (None, "mine", "down")]
+    for one in (ana, ben):
+        check_events(one)
+
+
 def test_removed_means_out(meeting: Callable[..., Headless]) -> None:
     ana, base = host(meeting)
     ben = join(meeting, base, "Ben")
@@ -569,6 +607,7 @@ def test_a_cut_connection_comes_back(
     first = ben.seen("joined")[0]
     ana.send({"do": "chat", "text": "before"})
     ben.wait("chat", text="before")
+    before = stats(ben)
     way.cut()
     assert ben.wait("reconnecting")["reason"]
     ana.wait("leave", name="Ben")
@@ -584,7 +623,10 @@ def test_a_cut_connection_comes_back(
     back = ana.wait("join", name="Ben", id=lambda ident: ident != first["id"])
     ana.wait("state", id=back["id"], hand=True)
     ana.wait("state", id=back["id"], mic=True)
-    frames = stats(ben)["video"]["Ana"]["frames"]
+    later = stats(ben)
+    assert later["audio"]["received"] >= before["audio"]["received"] > 0, "counters go on"
+    frames = later["video"]["Ana"]["frames"]
+    assert frames >= before["video"]["Ana"]["frames"]
     until(lambda: stats(ben)["video"]["Ana"]["frames"], lambda now: now >= frames + 10)
     ana.wait("speaking", id=back["id"])
     assert len(ben.seen("joined")) == 1

@@ -214,6 +214,13 @@ def leave(ana: Headless, ben: Headless, cara: Headless) -> None:
         assert one.process.wait(8) == 0
 
 
+def test_an_address_that_nobody_has(hosts: Lan, meeting: Callable[..., Headless]) -> None:
+    one = meeting("--join", hosts.address(77), "--name", "Ben", netns=hosts.namespace(2))
+    assert one.wait("denied", timeout=12)["code"] == "no_meeting"
+    assert one.process.wait(5) == 1
+    assert time.monotonic() - one.started_at < 12
+
+
 @pytest.mark.alone
 def test_found_and_joined_at_once(hosts: Lan, meeting: Callable[..., Headless], tmp_path: Path) -> None:
     """Plain starts with no address; the median of five warm ones. A busy machine gets more time."""
