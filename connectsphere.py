@@ -69,6 +69,7 @@ Threads, each named here; started by, may write, ends when:
     capture              DEVICES: reads a real camera as it comes; ends by close
     tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
     resolver             LINKS: asks for the address of a name; ends with the answer
+    voice                LINKS: says cues aloud, from the first one on; ends by Voice.close
     second-start         LINKS: hears that the program was started again; ends by OneWindow.close
     window-errand        WINDOW: one piece of work that may take long; ends with it
 """
@@ -5699,6 +5700,73 @@ def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
         cast(IO[str], process.stdout).close()
 
 
+def voice_command(language: str) -> list[str]:
+    """The program that says its standard input aloud through the system's voice; empty where none is."""
+    if sys.platform == "win32":
+        script = (
+            "[Console]::InputEncoding = [Text.Encoding]::UTF8; Add-Type -AssemblyName System.Speech;"
+            "$voice = New-Object System.Speech.Synthesis.SpeechSynthesizer;"
+            f"try {{ $voice.SelectVoiceByHints('NotSet', 'NotSet', 0, '{language}') }} catch {{ }};"
+            "$voice.Speak([Console]::In.ReadToEnd())"
+        )
+        return ["powershell", "-NoProfile", "-NonInteractive", "-Command", script]
+    ways = (["say", "-f", "-"], ["spd-say", "-w", "-e", "-l", language], ["espeak-ng", "-v", language])
+    return next((way for way in ways if shutil.which(way[0])), [])
+
+
+class Voice:
+    """Says short lines through the system's voice, one after the other; silent where there is none."""
+
+    MOST_WAITING = 3  # older lines than these are not worth hearing any more
+    LONGEST = 20.0
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[str, str]] = deque(maxlen=self.MOST_WAITING)
+        self._news = threading.Event()
+        self._process: subprocess.Popen[str] | None = None
+        self._worker = Worker("voice", self._run, self._news.set)
+
+    def say(self, words: str, language: str) -> None:
+        """Say `words`, which are of `language` ("en"). Does not wait."""
+        self._lines.append((words, language))
+        self._news.set()
+        if not self._worker.started:
+            self._worker.start()
+
+    def _run(self, worker: Worker) -> None:
+        while not worker.stopping.is_set():
+            self._news.wait()
+            self._news.clear()
+            while self._lines and not worker.stopping.is_set():
+                self._speak(*self._lines.popleft())
+
+    def _speak(self, words: str, language: str) -> None:
+        command = voice_command(language)
+        if not command:
+            return
+        try:
+            self._process = process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                text=True, encoding="utf-8", creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )  # fmt: skip
+            try:
+                process.communicate(words, self.LONGEST)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+        except OSError as error:
+            log.info("the system's voice does not work: %s", error)
+
+    def close(self) -> None:
+        """Be silent at once."""
+        self._worker.stop()
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(OSError):
+                process.terminate()
+        self._worker.close()
+
+
 class ChildKeeper:
     """Keeps a child in a hidden role running, and starts a new one when it dies.
 
@@ -10456,10 +10524,11 @@ class DeviceThread(ABC):
                     self._news.wait(1.0)
                     continue
                 self._done, on = self._turns, self._on
-            if not on:
+            if on:
+                self._use_while_wanted()
+            else:
                 self._on_device(self._what, "off", "")
-                continue
-            self._use_while_wanted()
+                self._while_off()
 
     def _use_while_wanted(self) -> None:
         pause = 0.0
@@ -10486,6 +10555,9 @@ class DeviceThread(ABC):
     @abstractmethod
     def _use(self) -> None:
         """Open the device, say that it is live, and use it while `_going`."""
+
+    def _while_off(self) -> None:  # noqa: B027 - most devices rest
+        """What is done with the device while it is off, until it is not `_going` any more."""
 
 
 class CameraSender(DeviceThread):
@@ -10558,6 +10630,10 @@ class MicrophoneSender(DeviceThread):
     `newest_number()` is that of the last block, of this microphone or not: they count time.
     """
 
+    MISTAKEN_DB = -40.0
+    MISTAKEN_BLOCKS = 60  # a second, of which more than half must be loud: no cough, no click
+    MISTAKEN_SECONDS = 2.0
+
     def __init__(
         self,
         options: ClientOptions,
@@ -10572,7 +10648,13 @@ class MicrophoneSender(DeviceThread):
         self._seq = 0
         self._gate = VoiceGate()
         self._silent = 0
+        self._mistaken = -math.inf
         self.level = 0.0
+
+    @property
+    def muted_speech(self) -> bool:
+        """Whether somebody spoke into it just now although it is muted."""
+        return time.monotonic() - self._mistaken < self.MISTAKEN_SECONDS
 
     def _use(self) -> None:
         microphone = open_microphone(self._options.mic)
@@ -10588,6 +10670,24 @@ class MicrophoneSender(DeviceThread):
             for _ in range(3):
                 self._seq += 1
                 self._send(self._seq, b"")
+
+    def _while_off(self) -> None:
+        """For a window: once it was on, notice who speaks into the muted microphone. Nothing is sent."""
+        if not (self._was_live and self._options.decode_all):
+            return
+        try:
+            with contextlib.closing(open_microphone(self._options.mic)) as microphone:
+                self._hear_mistakes(microphone)
+        except DeviceError as error:
+            log.info("the muted microphone is not heard: %s", error)
+
+    def _hear_mistakes(self, microphone: Microphone) -> None:
+        heard: deque[bool] = deque([False] * self.MISTAKEN_BLOCKS, self.MISTAKEN_BLOCKS)
+        while self._going:
+            samples = microphone.read()
+            heard.append(level_db(samples) >= self.MISTAKEN_DB)
+            if 2 * sum(heard) > self.MISTAKEN_BLOCKS:
+                self._mistaken = time.monotonic()
 
     def _send_block(self, samples: Samples) -> None:
         self._seq += 1
@@ -10820,6 +10920,11 @@ class MediaManager:
             self.ear(block)
         volume = self._options.volume
         return block if volume == 1.0 else (block * volume).astype(np.int16)
+
+    @property
+    def muted_speech(self) -> bool:
+        """Whether somebody spoke just now into the muted microphone."""
+        return self._microphone is not None and self._microphone.muted_speech
 
     @property
     def mic_level(self) -> float:
@@ -12106,7 +12211,12 @@ class MeetingController:
 
     def snapshot(self) -> Snapshot:
         """Everything a window shows, now."""
-        return dataclasses.replace(self.state.current, mic_level=self.media.mic_level, delay_ms=self._delay)
+        return dataclasses.replace(
+            self.state.current,
+            mic_level=self.media.mic_level,
+            muted_speech=self.media.muted_speech,
+            delay_ms=self._delay,
+        )
 
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
         """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
@@ -13064,6 +13174,12 @@ class Preview:
         elif mic and not self._microphone:
             self._microphone = Worker("preview-microphone", self._listen).start()
 
+    def again(self, what: str) -> None:
+        """Go on with the camera or mic that is chosen now, if it runs; never waits."""
+        camera, mic = self._camera is not None, self._microphone is not None
+        self.run(camera and what != "camera", mic and what != "mic")
+        self.run(camera, mic)
+
     def _watch(self, worker: Worker) -> None:
         try:
             camera = open_camera(self._settings("camera", "0"), self._settings("name", APP_NAME))
@@ -13138,6 +13254,7 @@ class Program:
         self._giving = threading.Lock()
         self._giver: AppGiver | None = None
         self._given: GivenApp | None = None
+        self._voice = Voice()
         self._look = look  # a plain start joins by itself
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -13270,6 +13387,21 @@ class Program:
             found[what] = [*found[what], ("none", none)]
         return found
 
+    def screens(self) -> Sequence[tuple[str, str, Picture | None]]:
+        """(source, words, small picture) of what can be shared now; what cannot be seen is left out."""
+        found: list[tuple[str, str, Picture | None]] = []
+        for source, words, _ in list_screens():
+            try:
+                with contextlib.closing(open_screen(source)) as screen:
+                    found.append((source, words, fit_picture(screen.grab(), LAYERS[1])))
+            except DeviceError as error:
+                log.info("%s cannot be shared: %s", source, error)
+        return found
+
+    def speak(self, words: str, language: str) -> None:
+        """Say a line aloud through the system's voice, where there is one. Does not wait."""
+        self._voice.say(words, language)
+
     def setting(self, key: str, default: Any) -> Any:
         """What was remembered under `key`; the command line's devices and name come first."""
         if key in self._options.given:
@@ -13282,6 +13414,7 @@ class Program:
         self._settings.set(key, value)
         if key in ("camera", "mic", "speaker", "volume") and self._controller:
             self._controller.choose(key, value)
+        self._preview.again(key)
 
     def preview(self, camera: bool, mic: bool) -> None:
         """Run the chosen camera and microphone for the preview only, or stop them. Does not wait."""
@@ -13308,6 +13441,7 @@ class Program:
     def close(self) -> None:
         """End everything that was started."""
         self._preview.run(False, False)
+        self._voice.close()
         self._finder.close()
         self.keep_app()
         if self._crowd:
@@ -13555,6 +13689,62 @@ class Metrics:
 
 # What the user reads: each English sentence, then Spanish, French, Hindi.
 TEXTS: Final = """
+Screen {number}
+Pantalla {number}
+Écran {number}
+स्क्रीन {number}
+The window in front
+La ventana de delante
+La fenêtre au premier plan
+सामने की विंडो
+Poor picture
+Imagen mala
+Image mauvaise
+चित्र खराब
+Good picture
+Imagen buena
+Image bonne
+चित्र अच्छा
+{fps} pictures a second
+{fps} imágenes por segundo
+{fps} images par seconde
+प्रति सेकंड {fps} चित्र
+Looking at your screens…
+Mirando tus pantallas…
+Recherche de vos écrans…
+आपकी स्क्रीन देख रहे हैं…
+A picture or video…
+Una imagen o un vídeo…
+Une image ou une vidéo…
+कोई चित्र या वीडियो…
+Pictures and videos
+Imágenes y vídeos
+Images et vidéos
+चित्र और वीडियो
+All files
+Todos los archivos
+Tous les fichiers
+सभी फ़ाइलें
+The host shows it
+Lo muestra el anfitrión
+L'hôte l'affiche
+होस्ट इसे दिखाता है
+Say aloud who comes, goes, asks or shares
+Decir en voz alta quién entra, sale, pregunta o comparte
+Dire à voix haute qui entre, sort, demande ou partage
+बोलकर बताएँ कौन आया, गया, पूछता या साझा करता है
+Show me as in a mirror
+Verme como en un espejo
+Me voir comme dans un miroir
+मुझे दर्पण की तरह दिखाएँ
+Zoom the shared screen
+Ampliar la pantalla compartida
+Agrandir l'écran partagé
+साझा स्क्रीन को बड़ा-छोटा करें
+Do what the newest notice offers
+Hacer lo que ofrece el último aviso
+Faire ce que propose le dernier avis
+नवीनतम सूचना का काम करें
 Reconnecting…
 Reconectando…
 Reconnexion…
@@ -13575,10 +13765,6 @@ Votre écran
 Pantalla de {name}
 Écran de {name}
 {name} की स्क्रीन
-{width}×{height} · {fps} pictures a second
-{width}×{height} · {fps} imágenes por segundo
-{width}×{height} · {fps} images par seconde
-{width}×{height} · {fps} चित्र प्रति सेकंड
 {count} lost
 {count} perdidas
 {count} perdues
@@ -15428,6 +15614,18 @@ class Look:
         return menu
 
 
+def has_focus(widget: tk.Misc) -> bool:
+    """Whether this very control has the keyboard."""
+    return str(widget.tk.call("focus")) == str(widget)
+
+
+def focused(root: tk.Misc) -> tk.Misc | None:
+    """Who has the keyboard; None too where Tk's own file dialog has it, which tkinter does not know."""
+    with contextlib.suppress(KeyError):
+        return root.focus_get()
+    return None
+
+
 class Painted:
     """A canvas that keeps alive the pictures that it shows, until it is wiped or destroyed."""
 
@@ -15474,13 +15672,16 @@ class Painted:
         shown = self.look.clip(text, font, room) if room else text
         return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor)
 
-    def spot(self, name: str, box: Box, command: Callable[[], object]) -> None:
-        """Call `command` when `box` is clicked; the hand shows that it can be. The last one added wins."""
+    def spot(self, name: str, box: Box, command: Callable[[], object], low: bool = False) -> None:
+        """Call `command` when `box` is clicked; the hand shows that it can be.
+
+        Where two lie over each other the last one added wins, a `low` one never.
+        """
         if not self._listening:
             self._listening = True
             self.canvas.bind("<ButtonRelease-1>", self._hit, add="+")
             self.canvas.bind("<Motion>", self._point, add="+")
-        self.spots.append((name, box, command))
+        self.spots.insert(0 if low else len(self.spots), (name, box, command))
 
     def cool(self, prefix: str) -> None:
         """Forget the places whose names begin so."""
@@ -15669,7 +15870,7 @@ class Button(Painted):
         self.wipe()
         width, height = self.size()
         fill, high, colour = self.colours()
-        focused = self.canvas.focus_get() is self.canvas if self.canvas.winfo_ismapped() else False
+        focused = has_focus(self.canvas) if self.canvas.winfo_ismapped() else False
         ring = self.look.palette.focus if focused else ""
         self.image(0, 0, self.look.box(width, height, 10, high if self.hot else fill, ring, 2))
         self._content(width, height, colour if self.enabled else self.look.palette.third)
@@ -15724,7 +15925,7 @@ class BarButton(Button):
         look, p = self.look, self.look.palette
         fill, high, colour = self.colours()
         wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
-        focused = self.canvas.focus_get() is self.canvas if self.canvas.winfo_ismapped() else False
+        focused = has_focus(self.canvas) if self.canvas.winfo_ismapped() else False
         box = look.box(wide, tall, 12, high if self.hot else fill, p.focus if focused else "", 2)
         self.image(middle - wide // 2, look.px(2), box)
         icon = look.icon(self.icon_name, 21, colour, p.bad if self.slash else "")
@@ -15792,7 +15993,7 @@ class Field(Painted):
             return
         self.canvas.delete("box")
         self._kept.clear()
-        p, focused = self.look.palette, self.entry.focus_get() is self.entry
+        p, focused = self.look.palette, has_focus(self.entry)
         box = self.look.box(width, height, 11, p.card, p.focus if focused else p.line, 2 if focused else 1)
         self.image(0, 0, box, tags=("box",))
         self.entry.place(x=px(16), y=height // 2, anchor="w", width=width - px(32))
@@ -15844,7 +16045,7 @@ class PinBoxes(Painted):
         width, height = max(self.canvas.winfo_width(), px(200)), px(54)
         gap = px(8)
         wide = (width - gap * (self.LENGTH - 1)) // self.LENGTH
-        focused = self.canvas.focus_get() is self.canvas
+        focused = has_focus(self.canvas)
         for at in range(self.LENGTH):
             x = at * (wide + gap)
             here = focused and at == min(len(self.value), self.LENGTH - 1)
@@ -15908,7 +16109,7 @@ class Switch(Painted):
         """Draw the switch: the knob's side says the state, not the colour alone."""
         self.wipe()
         look, p, px = self.look, self.look.palette, self.look.px
-        ring = p.focus if self.canvas.focus_get() is self.canvas else ""
+        ring = p.focus if has_focus(self.canvas) else ""
         fill = p.accent if self.value else p.line
         self.image(0, 0, look.box(px(46), px(28), 14, p.panel, ring, 2))
         self.image(px(3), px(3), look.box(px(40), px(22), 11, fill))
@@ -15949,7 +16150,7 @@ class Slider(Painted):
         at = px(12) + round((width - px(24)) * self.value)
         self.image(px(2), px(11), look.box(width - px(4), px(4), 2, p.line))
         self.image(px(2), px(11), look.box(max(px(5), at), px(4), 2, p.accent))
-        ring = p.text if self.canvas.focus_get() is self.canvas else p.focus
+        ring = p.text if has_focus(self.canvas) else p.focus
         self.image(at, px(13), look.box(px(20), px(20), 10, p.on_accent, ring, 4), "center")
 
 
@@ -16133,7 +16334,7 @@ class ListView(Painted):
                 return
 
     def _ring(self) -> None:
-        if self.canvas.focus_get() is not self.canvas:
+        if not has_focus(self.canvas):
             return
         for name, (x, y, wide, tall), _ in self.spots:
             if name == self.chosen_action:
@@ -16146,8 +16347,9 @@ class Dialog:
     def __init__(self, look: Look, title: str, width: float, height: float = 0) -> None:
         self.look = look
         p, px = look.palette, look.px
-        self._before = look.root.focus_get()
+        self._before = focused(look.root)
         self.first: tk.Misc | None = None  # who has the keyboard at the beginning
+        self._timers: dict[Callable[[], object], str] = {}
         self.frame = look.frame(look.root, p.line, "Overlay")
         self.body = look.frame(self.frame, p.panel)
         self.body.pack(fill="both", expand=True, padx=px(1), pady=px(1))
@@ -16158,7 +16360,8 @@ class Dialog:
         if height:
             self.frame.place(height=min(px(height), look.root.winfo_height() - px(24)))
         self.frame.bind("<Escape>", self._escape)
-        self.frame.after_idle(self._take)
+        self.frame.bind("<Destroy>", lambda _: self._no_later())
+        self._later(1, self._take)
 
     def _take(self) -> None:
         if not self.frame.winfo_exists():
@@ -16178,6 +16381,15 @@ class Dialog:
         """Close, and let nobody else have the key."""
         self.close()
         return "break"
+
+    def _later(self, milliseconds: int, command: Callable[[], object]) -> None:
+        """Do it after that time unless the dialog is gone by then."""
+        self._timers[command] = self.frame.after(milliseconds, command)
+
+    def _no_later(self) -> None:
+        for timer in self._timers.values():
+            self.frame.after_cancel(timer)
+        self._timers.clear()
 
     @property
     def open(self) -> bool:
@@ -16571,6 +16783,12 @@ class AppBackend(Protocol):
     def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
         """(spec, words) of what can be chosen, by camera, mic and speaker."""
 
+    def screens(self) -> Sequence[tuple[str, str, Picture | None]]:
+        """(source, words, small picture of now) of what can be shared. Waits: for an `Errand`."""
+
+    def speak(self, words: str, language: str) -> None:
+        """Say a line aloud through the system's voice. Does not wait."""
+
     def setting(self, key: str, default: Any) -> Any:
         """What was remembered under `key`."""
 
@@ -16881,6 +17099,11 @@ class ScreenZoom:
             self.view = (zoom, max(0.0, min(1.0, cx)), max(0.0, min(1.0, cy)))
 
 
+def poor_picture(quality: StreamQuality) -> bool:
+    """Whether somebody's picture suffers from the network."""
+    return 0 < quality.fps < 6 or quality.lost_frames > 8
+
+
 class HoverButtons:
     """The small buttons and facts over the tile under the mouse."""
 
@@ -16907,15 +17130,27 @@ class HoverButtons:
                 ("plus", lambda: self.stage.zoom.by(1.25)),
                 *icons[:1],
             ]
-        left = right - px(36) * len(icons)
-        self._over(left, y + px(10), look.box(px(36) * len(icons), px(32), 9, "#14181F"))
-        for at, (icon, command) in enumerate(icons):
-            shown = look.icon(
-                icon, 18, "#7FAAFF" if icon == "pin" and self.stage.plan.pinned == tile.key else "#FFFFFF"
-            )
-            self._over(left + px(36) * at + px(9), y + px(17), shown)
-            self.stage.spot(f"hover:{icon}", (left + px(36) * at, y + px(10), px(36), px(32)), command)
-        self._facts(tile)
+        pinned = self.stage.plan.pinned == tile.key
+        words = tr("Unpin") if pinned else tr("Pin")
+        rooms = {icon: px(36) for icon, _ in icons}
+        if wide > px(230):
+            rooms["pin"] += look.font(12).measure(words) + px(4)
+        left = right - sum(rooms.values())
+        self._over(left, y + px(10), look.box(right - left, px(32), 9, "#14181F"))
+        for icon, command in icons:
+            colour = "#7FAAFF" if icon == "pin" and pinned else "#FFFFFF"
+            self._over(left + px(9), y + px(17), look.icon(icon, 18, colour))
+            if rooms[icon] > px(36):
+                self._say(left + px(31), y + px(26), words, 12, colour)
+            self.stage.spot(f"hover:{icon}", (left, y + px(10), rooms[icon], px(32)), command, low=True)
+            left += rooms[icon]
+        self._facts(tile, right - sum(rooms.values()))
+        self.stage.canvas.tag_raise("toast")
+
+    def _say(self, x: int, y: int, words: str, size: int, colour: str) -> None:
+        self.stage.canvas.create_text(
+            x, y, text=words, font=self.stage.look.font(size), fill=colour, anchor="w", tags=("hover",)
+        )
 
     def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
         self._photos.append(photo)
@@ -16925,50 +17160,44 @@ class HoverButtons:
         one = next((one for one in self.stage.plan.shot.people if one.id == key), None)
         return one is not None and self.stage.looks(one).poor
 
-    def _facts(self, tile: VideoTile) -> None:
-        """Size, rate, loss and delay in words while the mouse rests on a tile."""
-        quality = self.stage.plan.shot.quality.get(tile.key) if isinstance(tile.key, int) else None
-        if quality is None or not quality.fps or tile.box[2] < self.stage.look.px(220):
+    def _facts(self, tile: VideoTile, right: int) -> None:
+        """Quality in words while the mouse rests on a tile: left of the buttons, which begin at `right`."""
+        lines = self.facts(tile.key)
+        look, px = self.stage.look, self.stage.look.px
+        x, y, wide, tall = tile.box
+        if not lines or tall < px(130):
             return
-        words = tr(
-            "{width}×{height} · {fps} pictures a second",
-            width=quality.width,
-            height=quality.height,
-            fps=round(quality.fps),
-        )
-        if quality.lost_frames:
-            words += " · " + tr("{count} lost", count=quality.lost_frames)
+        width = max(look.font(11).measure(line) for line in lines) + px(18)
+        if x + px(10) + width > right:
+            y += px(40)
+        if width + px(20) > wide or y + px(20 + 17 * len(lines)) > tile.box[1] + tall - px(44):
+            return
+        self._over(x + px(10), y + px(10), look.box(width, px(10 + 17 * len(lines)), 8, "#14181F"))
+        for at, line in enumerate(lines):
+            self._say(x + px(19), y + px(23 + 17 * at), line, 11, "#FFFFFF" if at == 0 else "#C4CDD8")
+
+    def facts(self, key: int | str | None) -> list[str]:
+        """A picture's quality in a word, its size and rate, what was lost and how old it is."""
+        quality = self.stage.plan.shot.quality.get(key) if isinstance(key, int) else None
+        if quality is None or not quality.fps:
+            return []
+        lines = [tr("Poor picture") if poor_picture(quality) else tr("Good picture")]
+        lines.append(f"{quality.width}×{quality.height}")
+        lines.append(tr("{fps} pictures a second", fps=round(quality.fps)))
+        more = [tr("{count} lost", count=quality.lost_frames)]
         if quality.latency_ms is not None:
-            words += f" · {quality.latency_ms:.0f} ms"
-        x, y = tile.box[0] + self.stage.look.px(10), tile.box[1] + self.stage.look.px(10)
-        font = self.stage.look.font(11)
-        if font.measure(words) + self.stage.look.px(170) < tile.box[2]:
-            self._over(
-                x,
-                y,
-                self.stage.look.box(
-                    font.measure(words) + self.stage.look.px(16), self.stage.look.px(24), 7, "#14181F"
-                ),
-            )
-            self.stage.canvas.create_text(
-                x + self.stage.look.px(8),
-                y + self.stage.look.px(12),
-                text=words,
-                font=font,
-                fill="#FFFFFF",
-                anchor="w",
-                tags=("hover",),
-            )
+            more.append(f"{quality.latency_ms:.0f} ms")
+        return [*lines, " · ".join(more)]
 
     def menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
         """What can be done with this person."""
         if not isinstance(key, int):
             return
-        x, y = (
-            (event.x_root, event.y_root)
-            if event
-            else (self.stage.canvas.winfo_pointerx(), self.stage.canvas.winfo_pointery())
-        )
+        canvas = self.stage.canvas
+        x, y = (event.x_root, event.y_root) if event else (canvas.winfo_pointerx(), canvas.winfo_pointery())
+        if event is None and self.under != key:  # by keyboard
+            left, top, wide, tall = self.stage.tiles[key].box
+            x, y = canvas.winfo_rootx() + left + wide // 2, canvas.winfo_rooty() + top + tall // 2
         pin = (tr("Unpin") if self.stage.plan.pinned == key else tr("Pin"), partial(self.stage.pin, key))
         self.stage.look.menu(self.stage.canvas, [pin, *self.stage.menu_for(key)]).tk_popup(x, y)
 
@@ -16987,6 +17216,7 @@ class Stage(Painted):
         self.tiles: dict[int | str, VideoTile] = {}
         self.painter = TilePainter()
         self.veiled = False
+        self.mirror = True  # the own picture, as people know it
         self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
         self.pages_changed: Callable[[], None] = lambda: None
         self._last: int | str | None = None
@@ -17009,6 +17239,8 @@ class Stage(Painted):
             canvas.bind(key, partial(self._walk, by))
         canvas.bind("<Prior>", lambda _: self.turn(-1))
         canvas.bind("<Next>", lambda _: self.turn(1))
+        for key in ("<Return>", "<Menu>"):
+            canvas.bind(key, lambda _: self.hover.menu(self._last, None))
         canvas.bind("<FocusOut>", lambda _: self._choose(None))
         canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
 
@@ -17058,6 +17290,8 @@ class Stage(Painted):
             plan.pinned = None if plan.pinned == "screen" else plan.pinned
         if moved or (old.people, old.presenter, old.me) != (shot.people, shot.presenter, shot.me):
             self.arrange()
+        if self.hover.under in self.tiles and old.quality != shot.quality:
+            self.hover.show(self.tiles[self.hover.under])
 
     def render(self, controller: CallController) -> bool:
         """Paste what was painted, and have painted what changed; whether anything did."""
@@ -17081,7 +17315,7 @@ class Stage(Painted):
         """What stands on the tile of a person."""
         shot, quality = self.plan.shot, self.plan.shot.quality.get(one.id)
         own = one.id == shot.me
-        poor = quality is not None and one.camera and (0 < quality.fps < 6 or quality.lost_frames > 8)
+        poor = quality is not None and one.camera and poor_picture(quality)
         note = (
             tr("Reconnecting…")
             if shot.link == "reconnecting" and next(iter(self.tiles), None) == one.id
@@ -17090,7 +17324,7 @@ class Stage(Painted):
         return TileLook(
             name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
             speaking=one.id == shot.speaking and one.mic, hand=bool(one.hand),
-            badge="Host" if one.role == "host" else "", poor=poor, mirror=own,
+            badge="Host" if one.role == "host" else "", poor=poor, mirror=own and self.mirror,
             dim=shot.link == "reconnecting" or self.veiled, chosen=self._last == one.id, note=note,
         )  # fmt: skip
 
@@ -17190,7 +17424,7 @@ class ToastStack:
         self.stage = stage
         self._toasts: list[tuple[int, str, str, str, Callable[[], object] | None]] = []
         self._photos: list[ImageTk.PhotoImage] = []
-        self._count = 0
+        self._count = 0  # the newest one's number
         self._timers: dict[int, str] = {}
         stage.canvas.bind("<Configure>", lambda _: self._draw(), add="+")
         stage.canvas.bind("<Destroy>", lambda _: self._stop(), add="+")
@@ -17206,13 +17440,19 @@ class ToastStack:
         """Show a message; `icon` is an icon's name or one of our emoji."""
         self._count += 1
         number = self._count
-        while len(self._toasts) >= self.MOST:
-            self.drop(self._toasts[0][0])
+        while len(self._toasts) >= self.MOST:  # what passes makes room before what stays
+            self.drop(next((one[0] for one in self._toasts if one[0] in self._timers), self._toasts[0][0]))
         self._toasts.append((number, plain(words), icon, action, command))
         if not stays:
             self._timers[number] = self.stage.canvas.after(5000, partial(self.drop, number))
         self._draw()
         return number
+
+    def answer(self) -> None:
+        """Do what the newest message offers, by keyboard; one that offers nothing is taken away."""
+        if self._toasts:
+            number, *_, command = self._toasts[-1]
+            self._act(number, command)
 
     def drop(self, number: int) -> None:
         """Take a message away."""
@@ -17353,7 +17593,8 @@ class SideBar:
         self.buttons: dict[str, BarButton] = {}
         for name, words, icon, tip, key in self.ENTRIES:
             self.buttons[name] = BarButton(look, self.frame, commands[name], tr(words), icon, tip, key)
-            self.buttons[name].canvas.pack(pady=px(1))
+            if name != "host":
+                self.buttons[name].canvas.pack(pady=px(1))
         self.buttons["leave"] = BarButton(
             look, self.frame, commands["leave"], tr("Leave"), "leave", "Leave the meeting", "Esc"
         )
@@ -17374,7 +17615,13 @@ class SideBar:
         self.logo.configure(height=px(1 if tall == 42 else 64))
 
     def show(self, shot: Snapshot, talking: bool) -> None:
-        """Show what is live, muted or raised."""
+        """Show what is live, muted or raised, and the host's tools to the host."""
+        host = self.buttons["host"]
+        if (shot.role == "host") != bool(host.canvas.winfo_manager()):
+            if shot.role == "host":
+                host.canvas.pack(after=self.buttons["users"].canvas, pady=self.look.px(1))
+            else:
+                host.canvas.pack_forget()
         me = next((one for one in shot.people if one.id == shot.me), None)
         if me is None:
             return
@@ -17392,12 +17639,6 @@ class SideBar:
         self.buttons["hand"].show(
             text=tr("Lower hand") if me.hand else tr("Raise hand"), kind="primary" if me.hand else "card"
         )
-        host = self.buttons["host"]
-        if (shot.role == "host") != bool(host.canvas.winfo_manager()):
-            if shot.role == "host":
-                host.canvas.pack(after=self.buttons["users"].canvas, pady=self.look.px(1))
-            else:
-                host.canvas.pack_forget()
 
 
 class Pill(Painted):
@@ -17437,7 +17678,7 @@ class Pill(Painted):
         width = px(22) + lead_room + image_room + bold.measure(words) + link_room
         self.wipe()
         self.canvas.configure(width=width)
-        ring = p.focus if self.canvas.focus_get() is self.canvas else ""
+        ring = p.focus if has_focus(self.canvas) else ""
         self.image(0, 0, look.box(width, px(36), 9, p.card, ring, 2))
         x, middle = px(11), px(18)
         if lead:
@@ -17892,6 +18133,9 @@ class Composer:
         self._photos: list[ImageTk.PhotoImage] = []
         self.entry.bind("<Return>", lambda _: self._enter())
         self.entry.bind("<Shift-Return>", lambda _: None)
+        self.entry.bind("<Tab>", lambda event: self._move_on(event.widget.tk_focusNext()))
+        for key in ("<Shift-Tab>", "<<PrevWindow>>"):
+            self.entry.bind(key, lambda event: self._move_on(event.widget.tk_focusPrev()))
         self.entry.bind("<KeyRelease>", lambda _: self._changed())
         for event in ("<FocusIn>", "<FocusOut>", "<<Paste>>"):
             self.entry.bind(event, lambda _: self.entry.after_idle(self._changed))
@@ -17923,7 +18167,7 @@ class Composer:
         if (
             self.entry.get("1.0", "end-1c")
             or self.entry.dump("1.0", "end", image=True)
-            or self.entry.focus_get() is self.entry
+            or has_focus(self.entry)
         ):
             self.hint.place_forget()
         else:
@@ -17946,6 +18190,12 @@ class Composer:
         self._photos.append(photo)
         self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
 
+    def resume(self, text: str, to: str) -> None:
+        """Go on with a draft, to `to` alone unless that is ""."""
+        self.target.fill([*self.target.options, *([(to, to)] if to else [])], to)
+        self.entry.insert("1.0", text)
+        self._hint()
+
     def text(self) -> str:
         """What was written, pictures as their emoji again."""
         parts = self.entry.dump("1.0", "end-1c", text=True, image=True)
@@ -17956,6 +18206,12 @@ class Composer:
 
     def _enter(self) -> str:
         self.submit()
+        return "break"
+
+    def _move_on(self, widget: tk.Misc | None) -> str:
+        """Tab leaves the field: nobody is caught in it."""
+        if widget is not None:
+            widget.focus_set()
         return "break"
 
     def submit(self) -> None:
@@ -18079,6 +18335,11 @@ class ChatPanel:
             before = line
         rows += [NoteRow(words) for _, words in notes]
         self.list.show(rows)
+
+    def resume(self, before: ChatPanel) -> None:
+        """Go on with the notes and the draft of a panel that was built before."""
+        self._notes = before._notes
+        self.composer.resume(before.composer.text(), before.composer.target.value)
 
     def to(self, name: str) -> None:
         """Write to one person in private."""
@@ -18437,6 +18698,7 @@ class PreviewCard:
     def __init__(self, look: Look, parent: tk.Misc, backend: AppBackend, name: Callable[[], str]) -> None:
         self.look, self.backend, self.name = look, backend, name
         self.mic = self.camera = False
+        self._tried = (False, False)  # camera and mic that the settings want as well
         px = look.px
         self.stage = Painted(look, parent, px(560), px(320))
         self.painter = TilePainter(1)
@@ -18464,8 +18726,17 @@ class PreviewCard:
     def flip(self, what: str) -> None:
         """Switch camera or microphone for joining."""
         setattr(self, what, not getattr(self, what))
-        self.backend.preview(self.camera, self.mic)
+        self.run(*self._tried)
         self._show()
+
+    def run(self, camera: bool, mic: bool) -> None:
+        """Let these be on for the settings, beside what is to be on at joining."""
+        self._tried = (camera, mic)
+        self.backend.preview(self.camera or camera, self.mic or mic)
+
+    def now(self) -> tuple[float, int, Picture | None]:
+        """(level, serial, picture) for the settings."""
+        return (self.backend.preview_level(), *self.backend.preview_picture())
 
     def _show(self) -> None:
         for what, button in self.buttons.items():
@@ -18481,7 +18752,8 @@ class PreviewCard:
         width, height = self._tile.width(), self._tile.height()
         if (serial, name, self.mic, width, height) != self._asked:
             self._asked = (serial, name, self.mic, width, height)
-            looks = TileLook(name=name, label=plain(name), muted=not self.mic, mirror=True)
+            mirror = mirrored(self.backend)
+            looks = TileLook(name=name, label=plain(name), muted=not self.mic, mirror=mirror)
             self.painter.submit(
                 "self", TileJob(picture, width, height, looks, self.look.palette, self.look.px.scale)
             )
@@ -18566,8 +18838,9 @@ class StartView:
         parent: tk.Misc,
         backend: AppBackend,
         entered: Callable[[CallController, bool, bool], None],
+        restyle: Callable[[], None],
     ) -> None:
-        self.look, self.backend, self.entered = look, backend, entered
+        self.look, self.backend, self.entered, self.restyle = look, backend, entered, restyle
         self.frame = look.frame(parent)
         self.chosen: MeetingAd | None = None
         self._errands: list[Errand] = []
@@ -18592,7 +18865,13 @@ class StartView:
         head = Painted(look, self.frame, px(300), px(84))
         head.image(px(44), px(44), look.photo(("logo", px(36)), lambda: draw_logo(px(36))), "w")
         head.text(px(92), px(44), APP_NAME, 17, bold=True)
-        head.canvas.grid(row=0, column=0, columnspan=2, sticky="ew")
+        head.canvas.grid(row=0, column=0, sticky="ew")
+        gear = Button(look, self.frame, self.settings, icon="gear", kind="ghost", tip="Settings")
+        gear.canvas.grid(row=0, column=1, sticky="e", padx=px(44))
+
+    def settings(self) -> None:
+        """Open the settings."""
+        SettingsDialog(self.look, self.backend, self.preview, self.restyle)
 
     def _build_left(self) -> None:
         look, px, left = self.look, self.look.px, self.left
@@ -18662,9 +18941,10 @@ class StartView:
         self.trouble.pack(side="bottom", anchor="w")
         self.pin_area = look.frame(right)
         self.pin_area.pack(side="bottom", fill="x", pady=(px(12), px(8)))
-        look.label(self.pin_area, tr("Meeting PIN"), 12, bold=True, colour=p.second).pack(
-            anchor="w", pady=(0, px(6))
-        )
+        head = look.frame(self.pin_area)
+        head.pack(fill="x", pady=(0, px(6)))
+        look.label(head, tr("Meeting PIN"), 12, bold=True, colour=p.second).pack(side="left")
+        look.label(head, tr("The host shows it"), 12, colour=p.third).pack(side="right")
         self.pin = PinBoxes(look, self.pin_area, self._join)
         self.pin.canvas.pack(fill="x")
         self.name = Field(
@@ -18902,7 +19182,7 @@ class DoctorDialog(Dialog):
     def _tick(self) -> None:
         if self.open and self._errand is not None and not self._errand.poll():
             self.busy.tick()
-            self.frame.after(40, self._tick)
+            self._later(40, self._tick)
 
     def _found(self, found: Any, fault: Exception | None) -> None:
         self._errand = None
@@ -19063,13 +19343,28 @@ class GiveDialog(Dialog):
 # -- settings -------------------------------------------------------------------------
 
 
+class DevicePreview(Protocol):
+    """Camera and microphone as the settings show them."""
+
+    def run(self, camera: bool, mic: bool) -> None:
+        """Let these be on meanwhile, if they are not anyway."""
+
+    def now(self) -> tuple[float, int, Picture | None]:
+        """(level 0..1, serial, newest picture)."""
+
+
+def mirrored(backend: AppBackend) -> bool:
+    """Whether the own picture is shown as in a mirror: a test card is to be read instead."""
+    return bool(backend.setting("mirror", True)) and backend.setting("camera", "0") != "pattern"
+
+
 class PreviewTile:
     """The own picture in the settings."""
 
-    def __init__(self, look: Look, parent: tk.Misc) -> None:
+    def __init__(self, look: Look, parent: tk.Misc, mirrored: Callable[[], bool]) -> None:
         from PIL import Image, ImageTk
 
-        self.look, self.size = look, (look.px(480), look.px(270))
+        self.look, self.size, self.mirrored = look, (look.px(480), look.px(270)), mirrored
         self.painter = TilePainter(1)
         self.sheet = Painted(look, parent, *self.size)
         photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
@@ -19086,7 +19381,7 @@ class PreviewTile:
             job = TileJob(
                 picture,
                 *self.size,
-                TileLook(name=tr("You"), mirror=True, note=words),
+                TileLook(name=tr("You"), mirror=self.mirrored(), note=words),
                 self.look.palette,
                 self.look.px.scale,
             )
@@ -19099,6 +19394,114 @@ class PreviewTile:
         """End its painter."""
         self.painter.close()
         self.photo = None
+
+
+class ShareDialog(Dialog):
+    """What is to be shared: each screen, the window in front, or a file; with live pictures."""
+
+    THUMB: ClassVar = (248, 140)
+    SECONDS: ClassVar = 1.0  # between two looks at the screens
+    FILES: ClassVar = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
+
+    def __init__(self, look: Look, backend: AppBackend, share: Callable[[str], None]) -> None:
+        super().__init__(look, tr("Share your screen"), 620)
+        self.backend, self.share = backend, share
+        self.chosen = ""
+        self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
+        px = look.px
+        self.step = (px(self.THUMB[0] + 34), px(self.THUMB[1] + 58))
+        self.sheet = Painted(look, self.body, self.width - px(50), self.step[1], focus=True)
+        self.sheet.canvas.pack(padx=px(24))
+        self._bind()
+        self.buttons([
+            (tr("A picture or video…"), "plain", self._choose_file),
+            (tr("Cancel"), "plain", lambda: None),
+            (tr("Share"), "primary", lambda: self.share(self.chosen) if self.chosen else None),
+        ])  # fmt: skip
+        self.first = self.sheet.canvas
+        self._due = 0.0
+        self._errand: Errand | None = None
+        self._tick()
+
+    def _bind(self) -> None:
+        canvas = self.sheet.canvas
+        canvas.bind("<Return>", lambda _: self._go())
+        canvas.bind("<Double-Button-1>", lambda _: self._go())
+        for key, by in (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1)):
+            canvas.bind(key, partial(self._walk, by))
+        for event in ("<FocusIn>", "<FocusOut>"):
+            canvas.bind(event, lambda _: self._draw())
+
+    def _tick(self) -> None:
+        """Look at the screens again and again, for as long as the dialog stands."""
+        if not self.open:
+            return
+        if self._errand is not None:
+            self._errand = None if self._errand.poll() else self._errand
+        elif time.monotonic() >= self._due:
+            self._due = time.monotonic() + self.SECONDS
+            self._errand = Errand(self.backend.screens, self._looked)
+        self._later(50, self._tick)
+
+    def _looked(self, found: Any, fault: Exception | None) -> None:
+        if not self.open:
+            return
+        self.found = found or ()
+        sources = [source for source, _, _ in self.found]
+        if self.chosen not in sources:
+            self.chosen = next(iter(sources), "")
+        self._draw()
+
+    def _draw(self) -> None:
+        sheet, px, p = self.sheet, self.look.px, self.look.palette
+        sheet.wipe()
+        if not self.found:
+            looking = tr("Looking at your screens…")
+            words = looking if self.found is None else tr("There is no screen here that can be shared.")
+            sheet.text(px(10), px(20), words, 13, colour=p.second)
+            return
+        rows = -(-len(self.found) // 2)
+        sheet.canvas.configure(height=self.step[1] * rows)
+        for at, (source, words, picture) in enumerate(self.found):
+            x, y = at % 2 * self.step[0], at // 2 * self.step[1]
+            self._card(x, y, source, tr.said(words), picture)
+
+    def _card(self, x: int, y: int, source: str, words: str, picture: Picture | None) -> None:
+        from PIL import ImageTk
+
+        sheet, look, px, p = self.sheet, self.look, self.look.px, self.look.palette
+        wide, tall, here = self.step[0] - px(10), self.step[1] - px(10), source == self.chosen
+        ring = p.focus if here else ""
+        sheet.image(x, y, look.box(wide, tall, 12, p.chosen if here else p.card, ring, 3 if here else 1))
+        size = px(self.THUMB[0]), px(self.THUMB[1])
+        if picture is not None:
+            job = TileJob(picture, *size, TileLook(fit=True), p, px.scale)
+            sheet.image(x + px(12), y + px(12), ImageTk.PhotoImage(paint_tile(job, []), master=look.root))
+        sheet.text(x + px(14), y + tall - px(18), words, 13, bold=here, room=wide - px(28))
+        sheet.spot(f"share:{source}", (x, y, wide, tall), partial(self._pick, source))
+
+    def _pick(self, source: str) -> None:
+        self.chosen = source
+        self._draw()
+
+    def _walk(self, by: int, _: object) -> None:
+        sources = [source for source, _, _ in self.found or ()]
+        if self.chosen in sources:
+            self._pick(sources[max(0, min(len(sources) - 1, sources.index(self.chosen) + by))])
+
+    def _go(self) -> None:
+        if self.chosen:
+            self._then(partial(self.share, self.chosen))
+
+    def _choose_file(self) -> None:
+        from tkinter import filedialog
+
+        kinds = [(tr("Pictures and videos"), self.FILES), (tr("All files"), "*")]
+        path = filedialog.askopenfilename(
+            parent=self.look.root, title=tr("A picture or video…"), filetypes=kinds
+        )
+        if path:
+            self.share(path)
 
 
 class SettingsDialog(Dialog):
@@ -19115,7 +19518,8 @@ class SettingsDialog(Dialog):
         ("V, Ctrl+E", "Camera on or off"), ("S", "Share your screen"),
         ("C", "Messages"), ("U", "Who is here"), ("H", "Raise or lower your hand"),
         ("R", "Send a reaction"), ("P", "Pin the picture under the mouse"),
-        ("1  2  3", "Grid, Speaker, Focus"), ("F11", "Full screen"), ("?", "This list"),
+        ("1  2  3", "Grid, Speaker, Focus"), ("+  −  0", "Zoom the shared screen"),
+        ("A", "Do what the newest notice offers"), ("F11", "Full screen"), ("?", "This list"),
         ("Esc", "Leave, after asking"),
     )  # fmt: skip
 
@@ -19123,12 +19527,12 @@ class SettingsDialog(Dialog):
         self,
         look: Look,
         backend: AppBackend,
-        live: Callable[[], tuple[float, int, Picture | None]],
+        preview: DevicePreview,
         restyle: Callable[[], None],
         page: str = "audio",
     ) -> None:
         super().__init__(look, "", 820, 560)
-        self.backend, self.live, self.restyle = backend, live, restyle
+        self.backend, self.preview, self.restyle = backend, preview, restyle
         px, p = look.px, look.palette
         self.found: Mapping[str, Sequence[tuple[str, str]]] = {}
         self.meter: Meter | None = None
@@ -19170,6 +19574,7 @@ class SettingsDialog(Dialog):
         self.look.label(self.page, tr(words), 18, bold=True).pack(anchor="w", pady=(0, self.look.px(14)))
         for key, tab in self.tabs.items():
             tab.show(kind="plain" if key == name else "ghost")
+        self.preview.run(camera=name == "video", mic=name == "audio")
         {"audio": self._audio, "video": self._video, "look": self._appearance, "keys": self._keys}[name]()
         self._reach(self.page)
 
@@ -19207,6 +19612,7 @@ class SettingsDialog(Dialog):
             px(400),
         ).canvas.pack(fill="x")
         self._switch("Hold Space to talk", "space_talk", on=True)
+        self._switch("Say aloud who comes, goes, asks or shares", "spoken", on=False)
 
     def _switch(self, words: str, key: str, on: bool) -> None:
         row = self.look.frame(self.page, self.look.palette.panel)
@@ -19222,7 +19628,8 @@ class SettingsDialog(Dialog):
     def _video(self) -> None:
         self._words("Camera")
         self._device("camera", self.page).canvas.pack(fill="x", pady=(0, self.look.px(14)))
-        self.tile = PreviewTile(self.look, self.page)
+        self.tile = PreviewTile(self.look, self.page, partial(mirrored, self.backend))
+        self._switch("Show me as in a mirror", "mirror", on=True)
 
     def _appearance(self) -> None:
         look, px = self.look, self.look.px
@@ -19259,9 +19666,9 @@ class SettingsDialog(Dialog):
 
     def _keys(self) -> None:
         look, px = self.look, self.look.px
-        sheet = Painted(look, self.page, px(480), px(34 * len(self.KEYS)))
+        sheet = Painted(look, self.page, px(480), px(30 * len(self.KEYS)))
         for at, (keys, words) in enumerate(self.KEYS):
-            y = px(34 * at + 16)
+            y = px(30 * at + 14)
             room = look.font(12, bold=True).measure(keys) + px(18)
             sheet.image(0, y - px(12), look.box(room, px(24), 6, look.palette.raised))
             sheet.text(px(9), y, keys, 12, bold=True)
@@ -19274,15 +19681,17 @@ class SettingsDialog(Dialog):
             return
         if self._errand is not None and self._errand.poll():
             self._errand = None
-        level, serial, picture = self.live()
+        level, serial, picture = self.preview.now()
         if self.meter is not None:
             self.meter.show(level)
         if self.tile is not None:
             self.tile.show(serial, picture)
-        self.frame.after(100, self._tick)
+        self._later(100, self._tick)
 
     def close(self) -> None:
-        """Take it away."""
+        """Take it away; devices that ran for it alone stop."""
+        if self.open:
+            self.preview.run(camera=False, mic=False)
         if self.tile:
             self.tile.close()
             self.tile = None
@@ -19327,7 +19736,7 @@ class Talk:
 
 
 class EventWords:
-    """Turns events into toasts, dots, notes and floating reactions."""
+    """Turns events into toasts, dots, notes, spoken cues and floating reactions."""
 
     def __init__(self, view: MainAppView) -> None:
         self.view = view
@@ -19351,7 +19760,7 @@ class EventWords:
         self._on_chat(event)
         if event.get("from") != self.view.shot.name and not self.view.reading():
             name = str(event.get("from", ""))
-            self.view.toasts.add(
+            self._tell(
                 tr("{name} wrote to you in private", name=name),
                 "chat",
                 tr("Answer"),
@@ -19364,14 +19773,31 @@ class EventWords:
     def _on_leave(self, event: Json) -> None:
         self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
 
+    def _tell(
+        self,
+        words: str,
+        icon: str,
+        action: str = "",
+        command: Callable[[], object] | None = None,
+        stays: bool = False,
+    ) -> None:
+        """A message over the stage, said aloud where that was chosen."""
+        self.view.toasts.add(words, icon, action, command, stays)
+        self._cue(words)
+
+    def _cue(self, words: str) -> None:
+        if self.view.backend.setting("spoken", False):
+            self.view.backend.speak(words, tr.language)
+
     def _note(self, words: str) -> None:
+        self._cue(words)
         chat = self.view.controller.snapshot().chat
         self.view.chat.note(words, chat[-1].n if chat else 0)
 
     def _on_state(self, event: Json) -> None:
         old = next((one for one in self.view.shot.people if one.id == event.get("id")), None)
         if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
-            self.view.toasts.add(tr("{name} raised a hand", name=old.name), "✋")
+            self._tell(tr("{name} raised a hand", name=old.name), "✋")
 
     def _on_file_offer(self, event: Json) -> None:
         if event.get("from") == self.view.shot.name:
@@ -19382,11 +19808,11 @@ class EventWords:
             file=event.get("name"),
             size=size_words(float(event.get("size", 0))),
         )
-        self.view.toasts.add(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
+        self._tell(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
 
     def _on_file_saved(self, event: Json) -> None:
         path = str(event.get("path", ""))
-        self.view.toasts.add(
+        self._tell(
             tr("Saved: {name}", name=Path(path).name),
             "check",
             tr("Show"),
@@ -19394,17 +19820,15 @@ class EventWords:
         )
 
     def _on_file_failed(self, event: Json) -> None:
-        self.view.toasts.add(
-            tr.said(str(event.get("reason") or tr("The file did not arrive"))), "warning", stays=True
-        )
+        self._tell(tr.said(str(event.get("reason") or tr("The file did not arrive"))), "warning", stays=True)
 
     def _on_screen_start(self, event: Json) -> None:
         if event.get("id") != self.view.shot.me:
-            self.view.toasts.add(tr("{name} shares the screen", name=event.get("name")), "share")
+            self._tell(tr("{name} shares the screen", name=event.get("name")), "share")
 
     def _on_device(self, event: Json) -> None:
         if event.get("state") == "failed":
-            self.view.toasts.add(
+            self._tell(
                 tr.said(str(event.get("reason") or tr("A device does not work"))),
                 "warning",
                 tr("Settings"),
@@ -19413,22 +19837,25 @@ class EventWords:
             )
 
     def _on_error(self, event: Json) -> None:
-        self.view.toasts.add(tr.said(str(event.get("reason", ""))), "warning", stays=True)
+        self._tell(tr.said(str(event.get("reason", ""))), "warning", stays=True)
 
     def _on_asks(self, event: Json) -> None:
         view = self.view
         view.attendees.asks[int(event["ask"])] = f"{event.get('name', '')} ({event.get('address', '')})"
         words = tr("{name} waits to be let in", name=event.get("name", ""))
-        view.toasts.add(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
+        self._tell(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
 
     def _on_share_allowed(self, _: Json) -> None:
-        self.view.toasts.add(tr("You may share your screen again"), "share")
+        self._tell(tr("You may share your screen again"), "share")
 
     def _on_muted(self, event: Json) -> None:
-        self.view.toasts.add(tr("{name} muted you", name=event.get("by", "")), "mic")
+        self._tell(tr("{name} muted you", name=event.get("by", "")), "mic")
 
     def _on_reconnected(self, _: Json) -> None:
-        self.view.toasts.add(tr("Connected again"), "check")
+        self._tell(tr("Connected again"), "check")
+
+    def _on_reconnecting(self, _: Json) -> None:
+        self._cue(tr("The connection was lost. Reconnecting…"))
 
     def _on_denied(self, event: Json) -> None:
         self.view.left(str(event.get("reason", "")))
@@ -19437,7 +19864,9 @@ class EventWords:
         self.view.left(str(event.get("reason", "")))
 
     def _on_ended(self, event: Json) -> None:
-        self.view.left(str(event.get("reason") or tr("The meeting has ended.")))
+        reason = str(event.get("reason") or tr("The meeting has ended."))
+        self._cue(tr.said(reason))
+        self.view.left(reason)
 
 
 class Actions:
@@ -19487,22 +19916,33 @@ class Actions:
                     tr("Take over the screen?"),
                     tr("Somebody else is sharing now."),
                     (tr("Cancel"), "plain", lambda: None),
-                    (tr("Take over"), "primary", self._take_over),
+                    (tr("Take over"), "primary", self._choose_share),
                 )
             )
         elif self.view.shot.presenter:
             self.view.toasts.add(tr("Somebody else is sharing now."), "share")
         else:
-            self.view.act({"do": "share", "on": True, "source": "screen:0"})
+            self._choose_share()
 
-    def _take_over(self) -> None:
-        self.view.act({"do": "take_over"})
-        self.view.act({"do": "share", "on": True, "source": "screen:0"})
+    def _choose_share(self) -> None:
+        self.view.ask(ShareDialog(self.view.look, self.view.backend, self._share))
+
+    def _share(self, source: str) -> None:
+        if self.view.shot.presenter not in (0, self.view.shot.me):
+            self.view.act({"do": "take_over"})
+        self.view.act({"do": "share", "on": True, "source": source})
 
     def full_screen(self) -> None:
         """Fill the screen, or go back."""
         root = self.view.look.root
         root.attributes("-fullscreen", not root.attributes("-fullscreen"))
+
+    def escape(self) -> None:
+        """Out of full screen first, then out of the meeting, after asking."""
+        if self.view.look.root.attributes("-fullscreen"):
+            self.full_screen()
+        else:
+            self.view.people.ask_leave()
 
     def invite(self) -> None:
         """Show how others come in."""
@@ -19669,8 +20109,30 @@ class People:
         self.view.left("")
 
 
+class CallPreview:
+    """The devices of the meeting for the settings; those that are off there are tried out by nobody else."""
+
+    def __init__(self, view: MainAppView) -> None:
+        self.view = view
+
+    def run(self, camera: bool, mic: bool) -> None:
+        """Run what is wanted and not on in the meeting."""
+        me = self.view.actions.me()
+        self.view.backend.preview(camera and not me.camera, mic and not me.mic)
+
+    def now(self) -> tuple[float, int, Picture | None]:
+        """(level, serial, picture) of the meeting's devices, else of those tried out."""
+        view, me = self.view, self.view.actions.me()
+        level = view.shot.mic_level if me.mic else view.backend.preview_level()
+        if me.camera:
+            return (level, *view.controller.picture("self"))
+        return (level, *view.backend.preview_picture())
+
+
 class MainAppView:
     """The meeting window: arranges bars, stage and panel, reads snapshots, sends commands."""
+
+    NEW_HOST_SECONDS: ClassVar = 60.0  # that a host never seen before is named for
 
     def __init__(
         self,
@@ -19693,7 +20155,8 @@ class MainAppView:
         self.events = EventWords(self)
         self.actions, self.people = Actions(self), People(self)
         self._started = time.monotonic()
-        self._warned_muted = 0.0
+        self._warned_muted = -math.inf
+        self._settled = False  # the first minute is over
         self._panel_open = True
         self._build()
         self.show_panel("messages")
@@ -19747,8 +20210,9 @@ class MainAppView:
         if not self.frame.winfo_exists():
             return  # an event ended the meeting
         shot = self.controller.snapshot()
-        if shot != self.shot or self.needs_render:
-            self.needs_render = False
+        settled = time.monotonic() - self._started >= self.NEW_HOST_SECONDS
+        if shot != self.shot or self.needs_render or settled != self._settled:
+            self.needs_render, self._settled = False, settled
             self.shot = shot
             self._show(shot)
         self.top.show(shot, self.stage.plan.layout, time.monotonic(), self.address)
@@ -19768,6 +20232,7 @@ class MainAppView:
 
     def _show(self, shot: Snapshot) -> None:
         self.side.show(shot, self.talk.on)
+        self.stage.mirror = mirrored(self.backend)
         self.stage.show(shot)
         self.chat.show(shot)
         self.attendees.show(shot)
@@ -19788,7 +20253,7 @@ class MainAppView:
             )
         elif shot.presenter and shot.presenter == shot.me:
             words, action, command = tr("Everyone sees your screen"), tr("Stop sharing"), self.actions.share
-        elif shot.new_host and time.monotonic() - self._started < 60 and shot.role != "host":
+        elif shot.new_host and not self._settled and shot.role != "host":
             words, action, command = (
                 tr("Hosted by {name}, new to this computer", name=shot.host),
                 tr("Leave"),
@@ -19831,6 +20296,14 @@ class MainAppView:
 
     # what the user does
 
+    def resume(self, before: MainAppView) -> None:
+        """Go on where a window in another look stood: draft, notes, page and layout."""
+        self._started, self.attendees.asks = before._started, before.attendees.asks
+        self.chat.resume(before.chat)
+        self.show_panel(before.tab)
+        self.stage.plan.pinned = before.stage.plan.pinned
+        self.stage.plan.layout = before.stage.plan.layout
+
     def act(self, command: Json) -> None:
         """Send one command of the headless interface."""
         self.controller.do(command)
@@ -19839,6 +20312,11 @@ class MainAppView:
         """Grid, speaker or focus."""
         self.stage.set_layout(name)
         self.needs_render = True
+
+    def zoom(self, by: float) -> None:
+        """Zoom the shared screen by a factor; 0 switches between fitting and 1:1."""
+        if self.shot.presenter:
+            self.stage.zoom.by(by)
 
     def show_panel(self, name: str) -> None:
         """Bring one page of the side panel to front, opening the panel."""
@@ -19869,10 +20347,7 @@ class MainAppView:
 
     def settings(self, page: str = "audio") -> None:
         """Open the settings."""
-        self.ask(SettingsDialog(self.look, self.backend, self._live, self.restyle, page))
-
-    def _live(self) -> tuple[float, int, Picture | None]:
-        return (self.shot.mic_level, *self.controller.picture("self"))
+        self.ask(SettingsDialog(self.look, self.backend, CallPreview(self), self.restyle, page))
 
     def close(self) -> None:
         """Take the window apart."""
@@ -19891,6 +20366,7 @@ class Keys:
     """The keyboard of the meeting; not while a text field has the focus, except Ctrl+D and Ctrl+E."""
 
     TEXTS: ClassVar = ("Entry", "Text", "TEntry")
+    ZOOM: ClassVar = {"plus": 1.25, "kp_add": 1.25, "minus": 0.8, "kp_subtract": 0.8, "0": 0.0}
 
     def __init__(
         self, root: tk.Tk, view: Callable[[], MainAppView | None], wanted: Callable[[], bool]
@@ -19902,7 +20378,7 @@ class Keys:
 
     def _free(self) -> bool:
         """Whether letters are commands now."""
-        focus = self.root.focus_get()
+        focus = focused(self.root)
         return not grabbed(self.root) and (focus is None or focus.winfo_class() not in self.TEXTS)
 
     def _press(self, event: tk.Event[tk.Misc]) -> None:
@@ -19919,7 +20395,7 @@ class Keys:
 
     def _command(self, view: MainAppView, event: tk.Event[tk.Misc]) -> None:
         if event.keysym == "space":
-            focus = self.root.focus_get()
+            focus = focused(self.root)
             if (
                 self.space_wanted()
                 and (focus in (None, self.root, view.stage.canvas))
@@ -19932,11 +20408,12 @@ class Keys:
             "s": view.actions.share,
             "c": partial(view.flip_panel, "messages"),
             "u": partial(view.flip_panel, "attendees"), "h": view.actions.hand, "r": view.actions.react,
-            "p": view.stage.pin_under,
+            "p": view.stage.pin_under, "a": view.toasts.answer,
+            **{key: partial(view.zoom, by) for key, by in self.ZOOM.items()},
             "1": partial(view.set_layout, "grid"), "2": partial(view.set_layout, "speaker"),
             "3": partial(view.set_layout, "focus"),
             "f11": view.actions.full_screen, "question": partial(view.settings, "keys"),
-            "escape": view.people.ask_leave,
+            "escape": view.actions.escape,
         }  # fmt: skip
         action = actions.get(event.keysym.lower())
         if action is not None:
@@ -20010,7 +20487,7 @@ class WindowLoop:
         """A click beside a text field ends typing, so that letters are commands again."""
         if isinstance(event.widget, str) or event.widget.winfo_class() in (*Keys.TEXTS, "Menu"):
             return
-        focus = self.root.focus_get()
+        focus = focused(self.root)
         if focus is not None and focus.winfo_class() in Keys.TEXTS and not focus.winfo_ismapped():
             self.root.focus_set()
         if self.view is not None and event.widget is self.view.stage.canvas:
@@ -20022,8 +20499,10 @@ class WindowLoop:
         self._style()
         controller = self.controller
         if controller is not None and self.view is not None:
-            self.view.close()
+            old = self.view
             self._enter(controller)
+            self.view.resume(old)
+            old.close()
         elif self.start is not None:
             self.show_start("")
         before.forget()
@@ -20033,7 +20512,7 @@ class WindowLoop:
         if self.start is not None:
             self.start.close()
             self.start.frame.destroy()
-        self.start = StartView(self.look, self.root, self.backend, self.enter)
+        self.start = StartView(self.look, self.root, self.backend, self.enter, self.restyle)
         self.start.frame.pack(fill="both", expand=True)
         self.start.trouble.configure(text=tr.said(trouble))
 
@@ -20070,13 +20549,18 @@ class WindowLoop:
         begun = time.monotonic()
         if not self._obey():
             return
+        try:
+            self._tick()
+        finally:  # whatever went wrong, the next tick comes
+            spent = (time.monotonic() - begun) * 1000
+            self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
+
+    def _tick(self) -> None:
         self._closing = [errand for errand in self._closing if not errand.poll()]
         if self.view is not None:
             self.view.tick()
         elif self.start is not None:
             self.start.tick()
-        spent = (time.monotonic() - begun) * 1000
-        self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
 
     def _obey(self) -> bool:
         """Do what is asked from outside; False when that was to close."""

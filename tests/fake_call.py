@@ -247,6 +247,14 @@ class FakeBackend:
             "speaker": [("default", "Headset (USB Audio)"), ("none", "No speaker")],
         }
 
+    def screens(self) -> Sequence[tuple[str, str, cs.Picture | None]]:
+        self.calls.append(("screens",))
+        number = len(self.calls) % 4
+        return [(f"screen:{n}", f"Screen {n + 1}", screen((number + n) % 4)) for n in range(2)]
+
+    def speak(self, words: str, language: str) -> None:
+        self.calls.append(("speak", words, language))
+
     def setting(self, key: str, default: Any) -> Any:
         return self.settings.get(key, default)
 

@@ -47,11 +47,9 @@ def last(controller: FakeController, do: str) -> Any:
 def test_keys_send_commands(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
-    for key, do in (("m", "mic"), ("v", "camera"), ("s", "share"), ("h", "hand")):
+    for key, do in (("m", "mic"), ("v", "camera"), ("h", "hand")):
         driver.key(key)
         assert last(call, do) is not None, key
-    driver.key("s")
-    assert last(call, "share") == {"do": "share", "on": False}
 
 
 def test_panel_keys_open_and_close_the_panel(opened: Open) -> None:
@@ -447,6 +445,23 @@ def test_messages_are_selected_copied_and_saved(opened: Open, tmp_path: Path) ->
     driver.view.actions._write_chat(tmp_path / "chat.txt")
     saved = (tmp_path / "chat.txt").read_text("utf-8")
     assert all(line.text.splitlines()[0] in saved for line in driver.view.shot.chat)
+
+
+def test_the_voice_says_lines_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = tmp_path / "said"
+    program = tmp_path / "spd-say"
+    program.write_text(f'#!/bin/sh\n(echo "$*"; cat; echo) >> {said}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    voice = cs.Voice()
+    for words in ("Ana joined", "Zoë raised a hand; $(reboot)"):
+        voice.say(words, "en")
+    end = time.monotonic() + 5
+    while not said.exists() or said.read_text("utf-8").count("\n") < 4:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    voice.close()
+    assert said.read_text("utf-8") == "-w -e -l en\nAna joined\n-w -e -l en\nZoë raised a hand; $(reboot)\n"
 
 
 def test_grid_fills_the_space() -> None:

@@ -150,7 +150,13 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
     driver.view.people.write_to("Pupil")
     answered(driver, one, lambda: driver.type("only you", "Return"), "private", text="only you")
     key("Escape")
-    answered(driver, one, lambda: key("s"), "screen_start", **me)
+
+    def share() -> None:
+        key("s")
+        driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
+        key("Return")
+
+    answered(driver, one, share, "screen_start", **me)
     answered(driver, one, lambda: key("s"), "screen_stop", **me)
 
     one.send(do="mic", on=True)
@@ -222,6 +228,22 @@ def test_a_member_joins_by_address_and_leaves(desk: Callable[..., Desk], meeting
     driver.until(lambda: driver.root.grab_current(), "the question")
     answered(driver, host, lambda: driver.key("Return"), "leave", name="Ana")
     driver.until(lambda: driver.loop.start is not None, "the start window")
+
+
+def test_speech_into_the_muted_microphone_is_noticed(desk: Callable[..., Desk]) -> None:
+    driver = hosted(desk("Teacher"))
+    canvas = driver.view.stage.canvas
+
+    def told() -> bool:
+        texts = [item for item in canvas.find_withtag("toast") if canvas.type(item) == "text"]
+        return "You are muted" in [canvas.itemcget(item, "text") for item in texts]
+
+    driver.pump(0.3)
+    assert not told()  # never on yet: nobody listens
+    for on in (True, False):
+        driver.key("m")
+        driver.until(lambda on=on: driver.view.actions.me().mic is on, f"the microphone is {on}", LONG)  # type: ignore[misc]
+    driver.until(told, "the notice", LONG)
 
 
 def test_a_wrong_pin_is_said_in_the_start_window(desk: Callable[..., Desk], meeting: Start) -> None:

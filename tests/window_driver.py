@@ -92,7 +92,8 @@ class Driver:
     def type(self, text: str, *then: str) -> None:
         """Write into what has the keyboard, then press keys."""
         self.hand("type", "--delay", "2", text)
-        self.key(*then)
+        if then:
+            self.key(*then)
 
     def spot(self, view: Any, prefix: str) -> None:
         """Click a place of a painted list by the beginning of its name."""

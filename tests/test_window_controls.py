@@ -1,0 +1,646 @@
+"""Every button, menu, key and dialog of the window, driven by a hand on the display, and what it sends."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import subprocess
+import tkinter as tk
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_call import FakeBackend, FakeController, ad
+from window_driver import Driver, walk
+
+import connectsphere as cs
+
+if shutil.which("xdotool") is None:
+    pytest.skip("needs xdotool", allow_module_level=True)
+
+Open = Callable[..., Driver]
+
+
+@pytest.fixture
+def opened(display: str) -> Iterator[Open]:
+    drivers: list[Driver] = []
+
+    def make(size: str = "1280x720", **settings: Any) -> Driver:
+        drivers.append(Driver(display, FakeBackend(9, settings), size))
+        return drivers[-1]
+
+    yield make
+    while drivers:
+        drivers.pop().close()
+    gc.collect()  # Tk objects must end in the thread that made them
+
+
+def sent(call: FakeController, do: str) -> list[Any]:
+    return [command for command in call.commands if command["do"] == do]
+
+
+def last(call: FakeController, do: str) -> Any:
+    return next(iter(sent(call, do)[-1:]), None)
+
+
+def menu(driver: Driver, words: str) -> None:
+    """Choose an entry of the menu that is open, by keyboard."""
+    grabs = lambda: [str(one) for one in driver.root.tk.splitlist(driver.root.tk.call("grab", "current"))]  # noqa: E731
+    driver.until(lambda: any("menu" in one for one in grabs()), "a menu")
+    shown = driver.root.nametowidget(next(one for one in grabs() if "menu" in one))
+    labels = [
+        str(shown.entrycget(at, "label")).strip() if shown.type(at) == "command" else ""
+        for at in range(shown.index("end") + 1)
+    ]
+    for _ in range(20):
+        if shown.index("active") is not None and labels[shown.index("active")] == words:
+            break
+        driver.key("Down")
+    driver.key("Return")
+    driver.until(lambda: not any("menu" in one for one in grabs()), "the menu is closed")
+
+
+def pick_file(driver: Driver, path: Path) -> None:
+    """Type a path into Tk's own file dialog, which waits in a loop of its own: the keys come from timers."""
+
+    def write() -> None:
+        words = f"sleep 0.4; xdotool key ctrl+slash; xdotool type --delay 1 '{path}'; xdotool key Return"
+        tools.append(subprocess.Popen(["sh", "-c", words], env={**os.environ, "DISPLAY": driver.display}))
+
+    tools: list[subprocess.Popen[bytes]] = []
+    driver.root.after(100, write)
+    driver.until(lambda: tools and tools[0].poll() is not None, "the path is typed")
+    driver.pump(0.2)
+
+
+def over(driver: Driver, key: int | str) -> tuple[int, int]:
+    """Rest the mouse on a tile; where its middle is on the stage."""
+    stage = driver.view.stage
+    x, y, wide, tall = stage.tiles[key].box
+    canvas = stage.canvas
+    at = canvas.winfo_rootx() + x + wide // 2, canvas.winfo_rooty() + y + tall // 2
+    driver.hand("mousemove", str(at[0]), str(at[1]))
+    driver.until(lambda: stage.hover.under == key, "the mouse is seen over the tile")
+    return x + wide // 2, y + tall // 2
+
+
+# -- the start window -----------------------------------------------------------------
+
+
+def test_start_previews_and_tests_devices(opened: Open) -> None:
+    driver = opened()
+    start, calls = driver.start, driver.backend.calls
+    for what, on in (("camera", (True, False)), ("mic", (True, True))):
+        driver.click(start.preview.buttons[what].canvas)
+        assert calls[-1] == ("preview", *on)
+    driver.until(lambda: start.meter._lit > 0, "the level")
+    driver.until(lambda: start.preview._asked[0] > 0, "a picture")
+    press(driver, start.speaker.frame, "Play a test")
+    assert ("test_speaker",) in calls
+    driver.click(start.mic.choice.canvas)
+    menu(driver, "No microphone")
+    assert driver.backend.settings["mic"] == "none"
+    driver.until(lambda: start.list.rows, "the list")
+    driver.spot(start.list, "meeting:192.168.1.33")
+    driver.until(lambda: start.chosen and start.chosen.title == "Chess club", "another meeting is chosen")
+    assert not start.pin_area.winfo_ismapped()
+
+
+def test_start_has_the_settings(opened: Open) -> None:
+    driver = opened()
+    gear = next(w for w in driver.start.frame.winfo_children() if w.grid_info().get("column") == 1)
+    driver.click(gear)
+    driver.until(lambda: driver.root.grab_current(), "the settings")
+    assert driver.backend.calls[-1] == ("preview", False, True)  # the meter of the page that is shown
+    driver.key("Escape")
+    assert driver.backend.calls[-1] == ("preview", False, False)
+
+
+def test_start_asks_for_an_address(opened: Open) -> None:
+    driver = opened()
+    driver.backend.meetings = []
+    press(driver, driver.start.right, "Type an address or code")
+    driver.until(lambda: driver.root.grab_current(), "the dialog")
+    driver.type("192.168.7.7:9100", "Tab")
+    driver.type("482913", "Return")
+    driver.until(lambda: driver.loop.view is not None, "the meeting")
+    assert driver.backend.calls[-2][:5] == ("join", "192.168.7.7", 9100, "Zuri Okafor", "482913")
+
+
+def press(driver: Driver, parent: tk.Misc, words: str) -> None:
+    """Click the button that shows these words."""
+
+    def found() -> list[tk.Misc]:
+        return [one for one in walk(parent) if words in written(one)]
+
+    driver.until(found, f"a button {words}")
+    driver.click(found()[0])
+
+
+def written(widget: tk.Misc) -> list[str]:
+    """What a canvas in sight has written on it."""
+    if not isinstance(widget, tk.Canvas) or not widget.winfo_ismapped():
+        return []
+    return [widget.itemcget(item, "text") for item in widget.find_all() if widget.type(item) == "text"]
+
+
+# -- bars -----------------------------------------------------------------------------
+
+
+def test_every_button_of_the_left_bar(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(host=True)
+    view, buttons = driver.view, driver.view.side.buttons
+    for what, do in (("mic", "mic"), ("camera", "camera"), ("hand", "hand")):
+        driver.click(buttons[what].canvas)
+        assert len(sent(call, do)) == 1, what
+    driver.click(buttons["react"].canvas)
+    driver.key("Return")
+    assert last(call, "react") == {"do": "react", "emoji": cs.REACTIONS[0]}
+    driver.click(buttons["users"].canvas)
+    assert view.attendees.frame.winfo_ismapped()
+    driver.click(buttons["chat"].canvas)
+    assert view.chat.frame.winfo_ismapped()
+    driver.click(buttons["share"].canvas)
+    driver.key("Escape")
+    driver.click(buttons["settings"].canvas)
+    assert isinstance(view.dialog, cs.SettingsDialog) and view.dialog.open
+    driver.key("Escape")
+    driver.click(buttons["leave"].canvas)
+    press(driver, view.dialog.frame, "Stay")
+    assert not sent(call, "leave") and not view.dialog.open
+
+
+def test_the_host_menu(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(host=True)
+    host = driver.view.side.buttons["host"].canvas
+    driver.click(host)
+    menu(driver, "Mute all")
+    assert last(call, "mute") == {"do": "mute", "who": "all"}
+    call.change(presenter=3)
+    driver.until(lambda: driver.view.shot.presenter == 3, "somebody shares")
+    driver.click(host)
+    menu(driver, "Stop the shared screen")
+    assert last(call, "take_over")
+    driver.click(host)
+    menu(driver, "Invite others")
+    assert isinstance(driver.view.dialog, cs.InvitationDialog)
+    driver.key("Escape")
+    driver.click(host)
+    menu(driver, "End the meeting for all…")
+    press(driver, driver.view.dialog.frame, "End for all")  # type: ignore[union-attr]
+    assert last(call, "end")
+
+
+def test_every_button_of_the_top_bar(opened: Open) -> None:
+    driver = opened()
+    driver.meet(host=True)
+    view, top = driver.view, driver.view.top
+    for name in ("speaker", "focus", "grid"):
+        driver.click(top.layouts[name].canvas)
+        assert view.stage.plan.layout == name
+    driver.click(top.people.canvas)
+    assert view.attendees.frame.winfo_ismapped()
+    driver.click(top.pin.canvas)
+    press(driver, view.dialog.frame, "Copy the invitation")  # type: ignore[union-attr]
+    copied = driver.root.clipboard_get()
+    assert all(part in copied for part in ("192.168.1.20", "0T4N", "482913"))
+    asked: list[bool] = []  # without a window manager the wish is all that can be seen
+
+    def attributes(name: str, *value: bool) -> bool:
+        asked.extend(value)
+        return asked[-1] if asked else False
+
+    driver.root.attributes = attributes  # type: ignore[method-assign, assignment]
+    driver.key("F11")
+    driver.click(top.full.canvas)
+    driver.key("F11", "Escape")
+    assert asked == [True, False, True, False]
+
+
+def test_the_notice_stops_sharing(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    driver.key("s")
+    driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
+    driver.key("Return")
+    driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
+    press(driver, driver.view.notice.frame, "Stop sharing")
+    assert last(call, "share") == {"do": "share", "on": False}
+
+
+def test_a_host_never_seen_before_is_named_for_a_minute(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cs.MainAppView, "NEW_HOST_SECONDS", 1.5)
+    driver = opened()
+    driver.meet(new_host=True)
+    bar = driver.view.notice.frame
+    driver.until(bar.winfo_ismapped, "the bar")
+    words = [line for widget in walk(bar) for line in written(widget)]
+    assert "Hosted by Mr Lewis, new to this computer" in words and "Leave" in words
+    driver.until(lambda: not bar.winfo_ismapped(), "the minute is over")
+
+
+def test_leaving_from_the_bar_while_reconnecting(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    call.change(link="reconnecting")
+    driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
+    press(driver, driver.view.notice.frame, "Leave")
+    assert last(call, "leave") and driver.loop.start is not None
+
+
+# -- the stage ------------------------------------------------------------------------
+
+
+def test_hovering_shows_quality_and_pins(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    stage = driver.view.stage
+    over(driver, 2)
+    said = [stage.canvas.itemcget(item, "text") for item in stage.canvas.find_withtag("hover")
+            if stage.canvas.type(item) == "text"]  # fmt: skip
+    assert said == ["Pin", "Good picture", "640×360", "15 pictures a second", "3 lost · 42 ms"]
+    driver.spot(stage, "hover:pin")
+    assert stage.plan.layout == "focus" and list(stage.tiles) == [2]
+    over(driver, 2)
+    driver.spot(stage, "hover:pin")
+    assert stage.plan.layout == "grid"
+
+
+def test_menus_of_a_tile(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(host=True)
+    stage = driver.view.stage
+    over(driver, 3)
+    driver.spot(stage, "hover:more")
+    menu(driver, "Mute")
+    assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
+    driver.click(stage.canvas, *over(driver, 3), button=3)
+    menu(driver, "Allow to share the screen")
+    assert last(call, "allow_share") == {"do": "allow_share", "who": "Jonas Weber"}
+    driver.click(stage.canvas, *over(driver, 3), button=3)
+    menu(driver, "Remove from the meeting…")
+    press(driver, driver.view.dialog.frame, "Remove")  # type: ignore[union-attr]
+    assert last(call, "remove") == {"do": "remove", "who": "Jonas Weber"}
+
+
+def test_a_tile_is_chosen_pinned_and_asked_by_keyboard(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    stage = driver.view.stage
+    driver.click(stage.canvas, 3, 3)
+    driver.key("Right", "Right", "Return")
+    menu(driver, "Write in private")
+    assert driver.view.chat.composer.target.value == "Amira Hassan"
+    driver.key("Escape", "Right", "Right", "p")
+    assert stage.plan.layout == "focus" and list(stage.tiles) == [2]
+
+
+def test_a_double_click_pins(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    at = over(driver, 4)
+    driver.click(driver.view.stage.canvas, *at)
+    driver.hand("click", "1")
+    driver.until(lambda: driver.view.stage.plan.pinned == 4, "pinned")
+
+
+def test_the_shared_screen_is_zoomed(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    call.change(presenter=3)
+    stage = driver.view.stage
+    driver.until(lambda: "screen" in stage.tiles, "the screen")
+    at = over(driver, "screen")
+    driver.hand("click", "4")
+    assert stage.zoom.view[0] > 0.6
+    driver.key("0")
+    assert stage.zoom.view[0] == 0.0
+    driver.key("0")
+    assert stage.zoom.view[0] == 1.0
+    driver.key("plus", "minus")
+    assert stage.zoom.view[0] == pytest.approx(1.0)
+    x, y = stage.canvas.winfo_rootx() + at[0], stage.canvas.winfo_rooty() + at[1]
+    driver.hand(
+        "mousemove", str(x), str(y), "mousedown", "1", "mousemove", str(x + 90), str(y), "mouseup", "1"
+    )
+    driver.until(lambda: stage.zoom.view[1] < 0.5, "moved to the left part")
+    for name, true in (
+        ("plus", lambda: stage.zoom.view[0] > 1.1), ("minus", lambda: stage.zoom.view[0] < 1.1),
+        ("focus", lambda: stage.zoom.view[0] == 0.0),
+    ):  # fmt: skip
+        driver.spot(stage, f"hover:{name}")
+        assert true(), name
+    driver.spot(stage, "hover:pin")
+    assert stage.plan.pinned == "screen"
+
+
+def toasts(driver: Driver) -> list[str]:
+    canvas = driver.view.stage.canvas
+    return [
+        canvas.itemcget(item, "text") for item in canvas.find_withtag("toast") if canvas.type(item) == "text"
+    ]
+
+
+def test_two_toasts_at_most_and_errors_stay(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    call.gui_queue.put({"event": "error", "code": "device", "reason": "It broke."})
+    for name in ("Ana", "Bo"):
+        call.gui_queue.put({"event": "screen_start", "id": 77, "name": name})
+    driver.until(lambda: "Bo shares the screen" in toasts(driver), "the newest")
+    assert toasts(driver) == ["It broke.", "Bo shares the screen"]
+    driver.key("a")
+    assert toasts(driver) == ["It broke."]
+    driver.spot(driver.view.stage, "toast:x")
+    assert toasts(driver) == []
+
+
+def test_a_toast_is_answered_by_click_and_by_key(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    driver.view.show_panel("attendees")
+    call.gui_queue.put({"event": "private", "from": "Priya Nair", "text": "hi", "n": 90})
+    driver.until(lambda: toasts(driver), "the message")
+    driver.spot(driver.view.stage, "toast:1")
+    assert driver.view.reading() and driver.view.chat.composer.target.value == "Priya Nair"
+    driver.key("Escape")
+    call.gui_queue.put({"event": "file_offer", "from": "Priya Nair", "name": "x.pdf", "size": 9, "file": "f"})
+    driver.until(lambda: toasts(driver), "the offer")
+    driver.key("a")
+    assert driver.view.tab == "files"
+
+
+def test_speech_into_a_muted_microphone_is_noticed(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    call.change(muted_speech=True)
+    driver.until(lambda: "You are muted" in toasts(driver), "the notice")
+    driver.key("a")
+    assert last(call, "mic") == {"do": "mic", "on": True}
+
+
+def test_cues_are_spoken_when_wanted(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+
+    def happen(name: str) -> list[Any]:
+        call.gui_queue.put({"event": "join", "id": 90, "name": name})
+        call.gui_queue.put({"event": "screen_start", "id": 90, "name": name})
+        driver.until(lambda: f"{name} shares the screen" in toasts(driver), "what happened")
+        return [one[1] for one in driver.backend.calls if one[0] == "speak"]
+
+    assert happen("Ana") == []
+    driver.view.settings()
+    driver.until(lambda: driver.root.grab_current(), "the settings")
+    switches = [one for one in walk(driver.view.dialog.frame) if str(one["height"]) == "28"]  # type: ignore[union-attr]
+    driver.click(switches[-1])
+    assert driver.backend.settings["spoken"] is True
+    driver.key("Escape")
+    assert happen("Bo") == ["Bo joined", "Bo shares the screen"]
+
+
+# -- the side panel -------------------------------------------------------------------
+
+
+def test_tabs_and_search(opened: Open) -> None:
+    driver = opened()
+    driver.meet(30)
+    for name in ("files", "attendees", "messages"):
+        driver.click(driver.view.panel.buttons[name].canvas)
+        assert driver.view.panel.pages[name].winfo_ismapped()
+    driver.view.show_panel("attendees")
+    driver.click(driver.view.attendees.search.entry)
+    driver.type("pri")
+    assert [row.person.name for row in driver.view.attendees.list.rows] == ["Priya Nair"]
+
+
+def test_the_menu_of_an_attendee(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(host=True)
+    driver.key("u")
+    driver.spot(driver.view.attendees.list, "more3")
+    menu(driver, "Mute")
+    assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
+    driver.spot(driver.view.attendees.list, "more3")
+    menu(driver, "Pin")
+    assert driver.view.stage.plan.pinned == 3
+
+
+def test_the_composer(opened: Open, tmp_path: Path) -> None:
+    driver = opened()
+    call = driver.meet()
+    composer = driver.view.chat.composer
+    driver.click(composer.target.canvas)
+    menu(driver, "To: Priya Nair")
+    driver.click(composer.smile.canvas)
+    driver.until(lambda: cs.focused(driver.root).winfo_class() == "Canvas", "the emoji")  # type: ignore[union-attr]
+    driver.key("Return")
+    send = next(one for one in walk(composer.frame) if isinstance(one, tk.Canvas) and one.winfo_width() == 44)
+    driver.click(send)
+    assert last(call, "private") == {
+        "do": "private",
+        "to": "Priya Nair",
+        "text": next(iter(cs.emoji_shapes())),
+    }
+    paper = tmp_path / "paper.txt"
+    paper.write_text("x")
+    driver.root.after(50, driver.view.actions.upload)
+    pick_file(driver, paper)
+    assert last(call, "upload") == {"do": "upload", "path": str(paper), "to": "Priya Nair"}
+    driver.root.after(50, driver.view.actions.save_chat)
+    pick_file(driver, tmp_path / "chat.txt")
+    driver.until((tmp_path / "chat.txt").exists, "the saved chat")
+
+
+def test_a_draft_outlives_the_panel_and_another_look(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    driver.view.people.write_to("Priya Nair")
+    driver.type("half a thou")
+    driver.key("Escape", "c")
+    assert not driver.view.panel.frame.winfo_ismapped()
+    driver.key("c")
+    driver.backend.settings["palette"] = "light"
+    driver.view.chat.note("Bo joined", 99)
+    driver.loop.restyle()
+    driver.pump(0.1)
+    composer = driver.view.chat.composer
+    assert (composer.text(), composer.target.value) == ("half a thou", "Priya Nair")
+    assert driver.loop.look.palette is cs.LIGHT and (99, "Bo joined") in driver.view.chat._notes
+
+
+def test_links_open_and_private_lines_are_answered(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = opened()
+    call = driver.meet()
+    visited: list[str] = []
+    monkeypatch.setattr(cs.webbrowser, "open", visited.append)
+    now = call.snapshot().chat[-1].at
+    call.change(chat=(cs.ChatLine(1, "Bo", "see https://example.org/a?b=1.", now),
+                      cs.ChatLine(2, "Ana", "psst", now, to="Zuri Okafor")))  # fmt: skip
+    panel = driver.view.chat
+    driver.spot(panel.list, "link1")
+    assert visited == ["https://example.org/a?b=1"]
+    call.change_person(6, name="Ana")
+    driver.until(lambda: any(value == "Ana" for value, _ in panel.composer.target.options) or True, "Ana")
+    row = next(one for one in panel.list.rows if isinstance(one, cs.ChatRow))
+    driver.click(panel.list.canvas, 80, panel.list._tops[panel.list.rows.index(row)] + 40, button=3)
+    menu(driver, "Copy")
+    assert driver.root.clipboard_get() == row.line.text
+
+
+def test_a_private_line_is_answered_in_one_click(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    driver.spot(driver.view.chat.list, "reply")
+    assert driver.view.chat.composer.target.value == "Amira Hassan"
+    assert driver.root.focus_get() is driver.view.chat.composer.entry
+
+
+def test_files_are_declined_cancelled_and_shown(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(downloads=str(tmp_path))
+    call = driver.meet()
+    visited: list[str] = []
+    monkeypatch.setattr(cs.webbrowser, "open", visited.append)
+    driver.view.show_panel("files")
+    driver.spot(driver.view.files.list, "cancel")
+    assert last(call, "cancel") == {"do": "cancel", "file": "f2"}
+    driver.spot(driver.view.files.list, "declinef1")
+    assert last(call, "decline") == {"do": "decline", "file": "f1"}
+    driver.pump(0.1)
+    driver.spot(driver.view.files.list, "downloadf1")
+    assert last(call, "download") == {"do": "download", "file": "f1"}
+    press(driver, driver.view.files.frame, "View Downloads")
+    assert visited == [tmp_path.as_uri()]
+    saved = tmp_path / "in" / "a.txt"
+    saved.parent.mkdir()
+    call.change(files=(cs.FileEntry("f9", "a.txt", 3, "Bo", state="saved", path=str(saved)),))
+    driver.spot(driver.view.files.list, "openf9")
+    assert visited[-1] == saved.parent.as_uri()
+
+
+# -- dialogs --------------------------------------------------------------------------
+
+
+def test_the_share_picker(opened: Open, tmp_path: Path) -> None:
+    driver = opened()
+    call = driver.meet()
+
+    def picker() -> cs.ShareDialog:
+        driver.key("s")
+        dialog = driver.view.dialog
+        assert isinstance(dialog, cs.ShareDialog)
+        driver.until(lambda: dialog.found, "the screens")
+        return dialog
+
+    dialog = picker()
+    looks = driver.backend.calls.count(("screens",))
+    driver.until(lambda: driver.backend.calls.count(("screens",)) > looks, "it looks again")
+    driver.key("Right", "Return")
+    assert last(call, "share") == {"do": "share", "on": True, "source": "screen:1"}
+    driver.key("s")
+    driver.until(lambda: not driver.view.shot.presenter, "stopped")
+    dialog = picker()
+    driver.spot(dialog.sheet, "share:screen:1")
+    press(driver, dialog.frame, "Share")
+    assert [c["source"] for c in sent(call, "share") if c["on"]] == ["screen:1", "screen:1"]
+    driver.key("s")
+    driver.until(lambda: not driver.view.shot.presenter, "stopped")
+    dialog = picker()
+    video = tmp_path / "film.avi"
+    video.write_bytes(b"x")
+    driver.root.after(50, dialog._choose_file)
+    pick_file(driver, video)
+    assert last(call, "share")["source"] == str(video)
+
+
+def test_the_host_takes_the_screen_over(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(host=True, presenter=3)
+    driver.key("s")
+    press(driver, driver.view.dialog.frame, "Take over")  # type: ignore[union-attr]
+    driver.until(
+        lambda: isinstance(driver.view.dialog, cs.ShareDialog) and driver.view.dialog.found, "screens"
+    )
+    driver.key("Return")
+    assert [c["do"] for c in call.commands if c["do"] in ("take_over", "share")] == ["take_over", "share"]
+
+
+def test_every_control_of_the_settings(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    driver.view.settings()
+    driver.until(lambda: driver.root.grab_current(), "the settings")
+    dialog = driver.view.dialog
+    assert isinstance(dialog, cs.SettingsDialog)
+    driver.until(lambda: dialog.found, "the devices")
+    settings, page = driver.backend.settings, dialog.page
+
+    def choose(at: int, words: str) -> None:
+        driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
+        menu(driver, words)
+
+    choose(0, "No microphone")
+    choose(3, "No speaker")
+    assert (settings["mic"], settings["speaker"]) == ("none", "none")
+    press(driver, page, "Play a test")
+    assert ("test_speaker",) in driver.backend.calls
+    slider = [one for one in walk(page) if isinstance(one, tk.Canvas)][4]
+    driver.click(slider, 20)
+    assert settings["volume"] < 0.1
+    driver.key("Right")
+    assert 0.05 <= settings["volume"] < 0.15
+    driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][5])
+    assert settings["space_talk"] is False
+    press(driver, dialog.frame, "Video")
+    choose(0, "Test card")
+    assert settings["camera"] == "pattern" and not cs.mirrored(driver.backend)
+    driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][-1])
+    assert settings["mirror"] is False
+    press(driver, dialog.frame, "Shortcuts")
+    press(driver, dialog.frame, "Appearance")
+    choose(1, "125 %")
+    assert driver.loop.look.px.scale == 1.25
+    driver.view.settings("look")
+    driver.until(lambda: driver.root.grab_current(), "the settings again")
+    assert isinstance(driver.view.dialog, cs.SettingsDialog)
+    page = driver.view.dialog.page
+    choose(2, "Español")
+    assert driver.loop.view is not None and cs.tr.language == "es"
+
+
+def test_tab_reaches_everything_with_a_visible_focus(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    driver.click(driver.view.stage.canvas, 3, 3)
+    seen: list[str] = []
+    for _ in range(60):
+        driver.hand("key", "Tab")
+        driver.root.update()
+        focus = driver.root.focus_get()
+        if focus is None or str(focus) in seen:
+            break
+        seen.append(str(focus))
+        assert focus.winfo_ismapped()
+    reached = set(seen)
+    wanted = [b.canvas for b in driver.view.side.buttons.values() if b.canvas.winfo_ismapped()]
+    wanted += [b.canvas for b in driver.view.top.layouts.values()] + [driver.view.top.pin.canvas]
+    wanted += [driver.view.chat.composer.smile.canvas, driver.view.chat.list.canvas]
+    assert {str(one) for one in wanted} <= reached
+
+
+def test_auto_join_waits_for_a_name(opened: Open) -> None:
+    driver = opened(name="")
+    driver.backend.known = ad(pin=False)
+    driver.pump(0.2)
+    assert driver.loop.view is None
+    driver.click(driver.start.name.entry)
+    driver.type("Zuri", "Return")
+    driver.until(lambda: driver.loop.view is not None, "in the meeting")
