@@ -618,6 +618,11 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 }
 
 
+def is_answer(message: Json) -> bool:
+    """Whether a message of the server may carry the number of what it answers."""
+    return not SERVER_MESSAGES[message["type"]].keys().isdisjoint(("ref", "ref?"))
+
+
 def encode_line(message: Json) -> bytes:
     """`message` as one line of JSON; ValueError for NaN, PeerFault when over 64 KiB."""
     line = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -2977,7 +2982,7 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
 
 # ======================================================================================
 # [4] ROOM - who is in the meeting and who must receive what
-# Uses: BASICS
+# Uses: BASICS, WIRE
 # ======================================================================================
 
 LINGER: Final = 2.0
@@ -3437,7 +3442,7 @@ class Room:
             return effects
         numbered: list[Effect] = []
         for effect in effects:
-            if not isinstance(effect, Tell) or member.id not in effect.to:
+            if not isinstance(effect, Tell) or member.id not in effect.to or not is_answer(effect.message):
                 numbered.append(effect)
                 continue
             others = tuple(ident for ident in effect.to if ident != member.id)
