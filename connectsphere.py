@@ -12125,6 +12125,75 @@ def changed_words(known: KnownHost) -> str:
     )
 
 
+class Requests:
+    """What the server was asked, by number, and what was said to others until the server confirms it.
+
+    `link()` is the one that stands, if any; `later(seconds, call)` calls back. Reactor's thread.
+    """
+
+    def __init__(
+        self,
+        link: Callable[[], CommandConnection | None],
+        later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        self._link = link
+        self._later = later
+        self._number = 0
+        self._waiting: dict[int, Callable[[Json], None]] = {}
+        self._answered: tuple[int, Callable[[Json], None]] = (0, lambda message: None)  # may go on
+        self._said: dict[int, Said] = {}
+
+    def make(self, message: Json, on_answer: Callable[[Json], None]) -> None:
+        """Send `message` with a number of its own; the answer or error with that number comes back."""
+        self._number += 1
+        self._waiting[self._number] = on_answer
+        numbered = {**message, "ref": self._number}
+        if message["type"] in SAID and len(self._said) < MOST_SAID:
+            self._said[self._number] = Said(numbered)
+            self._say(self._number)
+        elif link := self._link():
+            link.send(numbered)
+
+    def answer(self, message: Json) -> bool:
+        """Hand `message` to whoever asked for it; False if nobody did."""
+        number = message.get("ref", 0)
+        if number in self._waiting:
+            self._answered = number, self._waiting[number]
+            self._confirmed(number)
+        if not number or number != self._answered[0]:
+            return False
+        self._answered[1](message)
+        return True
+
+    def forget_dropped(self, lost: CommandConnection) -> None:
+        """What the server had long taken from the `lost` link and not confirmed, it refused."""
+        for number, said in list(self._said.items()):
+            if said.link is lost and lost.heard - said.at > DEAD_SECONDS:
+                self._confirmed(number)
+
+    def say_again(self, lines: list[Json]) -> None:
+        """Say what is not among the own new `lines`, at a pace that the server takes (`RATES`)."""
+        heard = [(line.get("to_name"), line["text"]) for line in lines]
+        for number, said in list(self._said.items()):
+            text = (said.message.get("to_name"), clean_text(said.message.get("text", "")))
+            if text in heard:
+                heard.remove(text)
+                self._confirmed(number)
+        for place, number in enumerate(self._said):
+            self._later(max(0.0, 0.1 * (place - 20)), functools.partial(self._say, number))
+
+    def _say(self, number: int) -> None:
+        """Send what was said, once over each link."""
+        said, link = self._said.get(number), self._link()
+        if said and link and said.link is not link:
+            said.link, said.at = link, time.monotonic()
+            link.send(said.message)
+
+    def _confirmed(self, number: int) -> None:
+        self._said.pop(number, None)
+        self._waiting.pop(number, None)
+
+
 class MeetingController:
     """A participant: takes the commands of the headless interface, gives its events and snapshots.
 
@@ -12155,21 +12224,25 @@ class MeetingController:
         self._asked: dict[str, bool] = {}  # what each device was last told to be
         self._device_refs: dict[str, Any] = {}
         self._early: list[Json] | None = []
-        self._requests: dict[int, Callable[[Json], None]] = {}
-        self._answered: tuple[int, Callable[[Json], None]] = (0, lambda message: None)  # may go on
-        self._request_number = 0
-        self._said: dict[int, Said] = {}  # by request number: what the server has not yet confirmed
         self._finder: MeetingFinder | None = None
         self._pinged = 0.0
         self._delay = 0.0
         self._share_refs: dict[str, Any] = {}
         self._end_ref: Any = None
         self._camera_back = False  # when the own share ends
+        self.requests = Requests(self._standing_link, self._reactor.later)
         self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
         self.screen = ScreenPlane(
-            self._reactor, options, self.counters, self.request, self._share_failed, self._sharing_changed
+            self._reactor,
+            options,
+            self.counters,
+            self.requests.make,
+            self._share_failed,
+            self._sharing_changed,
         )
-        self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.ask, self.request)
+        self.files = FileTransfers(
+            options, self._reactor, self.state, self.emit, self.ask, self.requests.make
+        )
         self._commands: dict[str, Callable[[Json], None]] = {
             "chat": self._do_chat,
             "private": self._do_private,
@@ -12333,7 +12406,7 @@ class MeetingController:
         if not self._lost_at:
             self._lost_at = now
             if self._link:
-                self._forget_dropped(self._link)
+                self.requests.forget_dropped(self._link)
             self.files.disconnect()
             self.state.update(link="reconnecting", reason=reason)
             self.emit("reconnecting", reason=reason)
@@ -12361,13 +12434,17 @@ class MeetingController:
 
     def send(self, message: Json) -> None:
         """Send to the server, if the link stands."""
-        if self._link and self._link.welcomed and not self._lost_at:
-            self._link.send(message)
+        link = self._standing_link()
+        if link:
+            link.send(message)
+
+    def _standing_link(self) -> CommandConnection | None:
+        return self._link if self._link and self._link.welcomed and not self._lost_at else None
 
     def ask(self, message: Json, command: Json) -> None:
         """Send `message` for `command`; what answers it carries the command's `ref`."""
         if "ref" in command or message["type"] in SAID:
-            self.request(message, functools.partial(self._on_answer, command.get("ref")))
+            self.requests.make(message, functools.partial(self._on_answer, command.get("ref")))
         else:
             self.send(message)
 
@@ -12377,54 +12454,11 @@ class MeetingController:
         else:
             self._apply(message, ref)
 
-    def request(self, message: Json, on_answer: Callable[[Json], None]) -> None:
-        """Send `message` with a number of its own; the answer or error with that number comes back."""
-        self._request_number += 1
-        self._requests[self._request_number] = on_answer
-        if message["type"] not in SAID or len(self._said) >= MOST_SAID:
-            self.send({**message, "ref": self._request_number})
-        else:
-            self._said[self._request_number] = Said({**message, "ref": self._request_number})
-            self._say(self._request_number)
-
-    def _say(self, number: int) -> None:
-        """Send what was said, once over each link."""
-        said = self._said.get(number)
-        if said and self._link and self._link.welcomed and not self._lost_at and said.link is not self._link:
-            said.link, said.at = self._link, time.monotonic()
-            self._link.send(said.message)
-
-    def _confirmed(self, number: int) -> None:
-        self._said.pop(number, None)
-        self._requests.pop(number, None)
-
-    def _forget_dropped(self, lost: CommandConnection) -> None:
-        """What the server had long taken from the `lost` link and not confirmed, it refused."""
-        for number, said in list(self._said.items()):
-            if said.link is lost and lost.heard - said.at > DEAD_SECONDS:
-                self._confirmed(number)
-
-    def _say_again(self, lines: list[Json]) -> None:
-        """Say what is not among the own new `lines`, at a pace that the server takes (`RATES`)."""
-        heard = [(line.get("to_name"), line["text"]) for line in lines]
-        for number, said in list(self._said.items()):
-            text = (said.message.get("to_name"), clean_text(said.message.get("text", "")))
-            if text in heard:
-                heard.remove(text)
-                self._confirmed(number)
-        for place, number in enumerate(self._said):
-            self._reactor.later(max(0.0, 0.1 * (place - 20)), functools.partial(self._say, number))
-
     # -- what the server says
 
     def _on_message(self, message: Json) -> None:
         kind = message["type"]
-        number = message.get("ref", 0)
-        if number in self._requests:
-            self._answered = number, self._requests.pop(number)
-            self._said.pop(number, None)
-        if number and number == self._answered[0]:
-            self._answered[1](message)
+        if self.requests.answer(message):
             return
         match kind:
             case "welcome":
@@ -12498,7 +12532,7 @@ class MeetingController:
         if hand:
             self.send({"type": "hand", "up": True})
         lines = [line for line in [*message["chat"], *message["private"]] if line["n"] > newest]
-        self._say_again([line for line in lines if line["from"] == message["name"]])
+        self.requests.say_again([line for line in lines if line["from"] == message["name"]])
 
     def _host_is_the_known_one(self, message: Json) -> bool:
         assert self._link is not None
@@ -12685,8 +12719,6 @@ class MeetingController:
         if of == self.state.current.name:
             return self.media.picture("self")[1]
         person = self.state.named(of)
-        if person is None and of == "screen":
-            return None
         if person is None:
             raise Refused("no_such_person", f"Nobody called {of} is in the meeting.")
         return self.media.newest(person.id)

@@ -117,7 +117,7 @@ class Meeting:
         """Ends everyone at once, last come first gone, and shows what each said on standard error."""
         with ThreadPoolExecutor(max(1, len(self._started))) as pool:
             for one in reversed(self._started):
-                one.hang_up()
+                one.ask_to_end()
             list(pool.map(Headless.close, reversed(self._started)))
         for one in self._started:
             print(f"--- {one}\n{one.errors()}", file=sys.stderr)

@@ -152,16 +152,20 @@ class Headless:
         return (self.home / "stderr.txt").read_text(encoding="utf-8", errors="replace")
 
     def hang_up(self) -> None:
-        """End its input, which means leave; a server alone does not read it and is terminated."""
+        """End its input, which means leave."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def ask_to_end(self) -> None:
+        """End its input; a server alone does not read it and is terminated."""
+        self.hang_up()
         if "--serve" in self.args:
             self.process.terminate()
 
     def close(self, timeout: float = 5.0) -> int:
         """Leave and wait; who does not go within `timeout` seconds is terminated, then killed. The status."""
-        self.hang_up()
+        self.ask_to_end()
         for stop in (self.process.terminate, self.process.kill):
             try:
                 self.process.wait(timeout)
