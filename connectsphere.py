@@ -535,7 +535,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
     "watch": {
         "streams": _mapping(_text(10, "[0-9]{1,10}"), _record({"layer": _LAYER, "fps": _FPS}), MAX_PEOPLE)
     },
-    "report": {"loss": _number(0, 1), "delay_ms": _number(-1e6, 1e6)},
+    "report": {"loss": _number(0, 1), "delay_ms": _number(-1e6, 1e6), "kbps?": _number(0, 1e8)},
     "ticket": {
         "plane": _exactly("screen", "files"),
         "direction": _exactly("presenter", "viewer", "upload", "download"),
@@ -596,7 +596,11 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32), "ref?": _REF},
     "video_start": {"id": _ID, "name": _NAME},
     "video_stop": {"id": _ID, "name": _NAME},
-    "encode": {"n": _COUNT, "layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS))},
+    "encode": {
+        "n": _COUNT,
+        "layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS)),
+        "coarse?": _listing(_LAYER, len(LAYERS)),
+    },
     "muted": {"by": _NAME},
     "ticket": {
         "ref": _REF,
@@ -1830,6 +1834,11 @@ class AudioMixer:
         ]
         return Mix(listeners, mixed, heard)
 
+    @property
+    def loudest(self) -> int:
+        """Who is the loudest of all now, 0 for nobody."""
+        return self._loudest.current
+
     def levels(self) -> dict[int, float]:
         """How loud everyone is, 0 (-60 dBFS and less) to 1 (full scale), even steps in decibels."""
         return {id: max(0.0, 1.0 - self._level.get(id, VOICE_DB) / VOICE_DB) for id in self._buffers}
@@ -2194,6 +2203,7 @@ class Reassembler:
 
     def __init__(self, layered: bool, counters: Counters) -> None:
         self.rtt = 0.0
+        self.lost = 0  # frames of all senders that will not come any more
         self._layer_shift = LAYER_SHIFT if layered else 32
         self._counters = counters
         self._senders: dict[int, _Sender] = {}
@@ -2309,6 +2319,7 @@ class Reassembler:
         if 0 <= newest < run.number:
             free = max(0, MAX_OPEN - 1 - len(stream.open))
             first = max(newest + 1, run.number - free)
+            self.lost += first - newest - 1
         if len(stream.open) >= MAX_OPEN:
             self._counters.add("video.crowded")
             self._give_up(sender, stream, next(iter(stream.open.values())))
@@ -2333,8 +2344,10 @@ class Reassembler:
             self._give_up(sender, stream, oldest)
 
     def _deliver(self, sender: _Sender, stream: _Stream, frame: _OpenFrame) -> WholeFrame:
-        for number in [number for number in stream.open if number <= frame.number]:
+        ended = [number for number in stream.open if number <= frame.number]
+        for number in ended:
             sender.held -= stream.open.pop(number).held
+        self.lost += len(ended) - 1
         stream.deliver(frame)
         if frame.again:
             stream.given_up.append(frame.number)
@@ -2343,6 +2356,7 @@ class Reassembler:
     def _give_up(self, sender: _Sender, stream: _Stream, frame: _OpenFrame) -> None:
         sender.held -= stream.open.pop(frame.number).held
         stream.given_up.append(frame.number)
+        self.lost += 1
 
 
 @dataclass(slots=True)
@@ -2428,10 +2442,147 @@ class FrameThinner:
         return True
 
 
+# -- the path to a receiver -------------------------------------------------------------------
+#
+# The receiver measures (PathWatch), the server concludes (PathCapacity), for it alone sees all that goes
+# there. Sound is the clock: its blocks leave every 16 ms, so that how late they come is how long the
+# queue in front of them is, which is what everyone hears first.
+
+LAG_SAMPLES: Final = 6  # blocks of sound that tell a queue from jitter
+LAG_MEMORY: Final = 15.0  # seconds after which the least lag is learnt anew, for clocks drift apart
+REPORT_SECONDS_USUAL: Final = 0.5
+REPORT_SECONDS_URGENT: Final = 0.25
+STIRRING: Final = 0.006  # a lasting delay that is worth a word
+QUEUED: Final = 0.020  # one that is a queue
+MUCH_LOST: Final = 0.05
+LEAST_RATE: Final = 20_000.0  # bytes a second that are tried on any path
+CUT_WAIT: Final = 0.6  # seconds until a cut shows in what is reported
+SAME_TROUBLE: Final = 2.0
+CUTS_IN_VAIN: Final = 3  # then the queue is not ours
+REST: Final = 0.9  # share of what a path carries that it is given for long
+TRIED: Final = 1.2  # what is tried of what it carried before; if that goes well, things have changed
+PROOF: Final = 1.02
+PROOF_SECONDS: Final = 3.5  # more than the credit that a shaper has saved up
+CLIMB_AFTER: Final = 4.0
+CLIMB: Final = 1.1  # a second, up to TRIED
+CLIMB_FREELY: Final = 1.8
+FORGET_AFTER: Final = 30.0
+
+
+class PathWatch:
+    """How well things come: the share of pictures lost, how far sound lags, the bits that come through."""
+
+    def __init__(self) -> None:
+        self._least = [math.inf, math.inf]  # the least lag in this stretch of LAG_MEMORY and the one before
+        self._turned = -math.inf
+        self._lags: deque[tuple[float, float]] = deque(maxlen=32)
+        self._before = (0, 0, 0)
+        self._at = -math.inf
+
+    def note_block(self, seq: int, now: float) -> None:
+        """Block `seq` of sound came."""
+        lag = now - seq * BLOCK_SECONDS
+        if now - self._turned > LAG_MEMORY:
+            self._least = [math.inf, self._least[0]]
+            self._turned = now
+        self._least[0] = min(self._least[0], lag)
+        self._lags.append((now, lag))
+
+    def report(self, octets: int, pictures: int, lost: int, now: float) -> Json | None:
+        """What to say of the time since the last report, None while there is no need; the counts run on."""
+        took = now - self._at
+        if took < REPORT_SECONDS_URGENT:
+            return None
+        counts = (octets, pictures, lost)
+        came, whole, gone = (max(0, new - old) for new, old in zip(counts, self._before, strict=True))
+        queue = self._queue(now)
+        if took < REPORT_SECONDS_USUAL and not gone and queue < STIRRING:
+            return None
+        self._before, self._at = counts, now
+        return {
+            "loss": round(gone / (gone + whole), 4) if gone else 0.0,
+            "delay_ms": round(1e3 * queue, 1),
+            "kbps": round(came / 125.0 / took, 1),
+        }
+
+    def _queue(self, now: float) -> float:
+        """Seconds by which even the quickest of the newest blocks lagged behind the quickest of all."""
+        lags = [lag for at, lag in self._lags if now - at < REPORT_SECONDS_URGENT]
+        if len(lags) < LAG_SAMPLES:  # silence: a few blocks a second
+            lags = [lag for at, lag in list(self._lags)[-LAG_SAMPLES:] if now - at < 2.0]
+        return min(lags) - min(self._least) if len(lags) >= LAG_SAMPLES else 0.0
+
+
+class PathCapacity:
+    """The bytes of video a second that a path may be given, from what its receiver reports.
+
+    No limit until pictures are lost or a queue grows: then what came through is what the path carries,
+    and less than that goes there until the queue is gone. After a while more is tried, a little at first.
+    """
+
+    def __init__(self) -> None:
+        self.rate = math.inf
+        self._carries = math.inf  # what came through when it was too much
+        self._delay = 0.0
+        self._cut_at = self._at = -math.inf
+        self._cuts = 0
+        self._trying = self._proven = False
+        self._more_since = math.inf
+
+    @property
+    def steady(self) -> float:
+        """What is known to go well; the rest of `rate` is only being tried."""
+        return min(self.rate, REST * self._carries) if self._trying else self.rate
+
+    def filling(self, used: float) -> float:
+        """The share by which what is sent, `used` bytes a second, falls short of what is to be tried."""
+        return max(0.0, min(1.0, self.rate / used - 1.0)) if self._trying and used > 0.0 else 0.0
+
+    def report(self, loss: float, delay: float, received: float, now: float) -> None:
+        """`loss` 0..1, `delay` in seconds of queue, `received` in bytes of video a second."""
+        grows, self._delay = delay > self._delay + 0.005, delay
+        fresh = now - self._cut_at < CUT_WAIT
+        if loss > MUCH_LOST:
+            if not fresh or received < 0.7 * self.rate:
+                self._cut(received, delay, now)
+        elif delay > (STIRRING if self._trying or self._proven else QUEUED):
+            if not fresh and (grows or self._cuts < CUTS_IN_VAIN):
+                self._cut(received, delay, now)
+        elif self.rate < math.inf:
+            self._go_on(received, now)
+        self._at = now
+
+    def _cut(self, received: float, delay: float, now: float) -> None:
+        if self._carries < math.inf:  # a moment's standstill of a busy machine is not what its path carries
+            received = max(received, (0.7 if now - self._cut_at < SAME_TROUBLE else 0.5) * self._carries)
+        self._trying = self._proven = False
+        self._more_since = math.inf
+        self._carries = max(LEAST_RATE, min(received, max(self.rate, self._carries)))
+        self.rate = max(LEAST_RATE, self._carries * max(0.4, REST - 2.0 * delay))
+        self._cut_at = now
+        self._cuts += 1
+
+    def _go_on(self, received: float, now: float) -> None:
+        """Nothing is wrong: back to what is carried, and after a while beyond it."""
+        self._cuts = 0
+        self.rate = max(self.rate, REST * self._carries)
+        since, elapsed = now - self._cut_at, min(1.0, now - self._at)
+        if since > FORGET_AFTER:
+            self.rate, self._trying, self._proven = math.inf, False, False
+        elif self._proven:
+            self.rate = max(self.rate, min(self.rate * CLIMB_FREELY**elapsed, 2.0 * received))
+        elif since > CLIMB_AFTER:
+            self.rate = max(self.rate, min(self.rate * CLIMB**elapsed, TRIED * self._carries))
+            self._more_since = min(self._more_since, now) if received > PROOF * self._carries else math.inf
+            self._proven = now - self._more_since > PROOF_SECONDS
+            self._trying = not self._proven
+
+
 BURST_PARTS: Final = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
 BURST_GAP: Final = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
 LEAST_PACE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s: where there is little to send, why wait
 MAX_SPREAD: Final = 0.060
+MAX_BACKLOG: Final = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
 
 
 @dataclass(slots=True)
@@ -2441,10 +2592,29 @@ class _Outgoing:
     piece: int
     gap: float
     stale_at: float
+    lane: _Lane | None = None
 
     def take(self) -> memoryview:
-        taken, self.view = self.view[: self.piece], self.view[self.piece :]
+        piece = self.lane.piece if self.lane else self.piece
+        taken, self.view = self.view[:piece], self.view[piece:]
         return taken
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The path to a receiver that has a limit: one frame after the other, at `rate` bytes a second."""
+
+    rate: float
+    waiting: deque[_Outgoing] = field(default_factory=deque)
+    busy: bool = False
+    held: int = 0  # bytes of frames that are still to leave
+    owed: int = 0  # bytes that went by another way and are still to be waited for
+    free_at: float = -math.inf
+
+    @property
+    def piece(self) -> int:
+        """Bytes that leave at once."""
+        return max(1, int(min(BURST_PARTS, self.rate * BURST_GAP / DATAGRAM))) * DATAGRAM
 
 
 class EgressScheduler:
@@ -2452,11 +2622,13 @@ class EgressScheduler:
 
     All that is queued flows at the pace at which it is out after its spread. A frame of up to
     BURST_PARTS parts leaves in one piece, a larger one in even pieces BURST_GAP apart at most, and
-    once begun it goes on before others begin. Lower priorities first, receivers in turn.
+    once begun it goes on before others begin. Lower priorities first, receivers in turn. A receiver with a
+    limit gets one frame after the other, drop by drop, so that sound finds no queue in front of it.
     """
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
+        self._lanes: dict[int, _Lane] = {}
         self._waiting: dict[int, dict[int, deque[_Outgoing]]] = {}
         self._begun: list[tuple[float, int, _Outgoing]] = []
         self._serial = 0
@@ -2474,6 +2646,9 @@ class EgressScheduler:
         self._advance(now)
         if not self._waiting and not self._begun:
             self._credit = min(self._credit, 0.0)
+        if receiver in self._lanes:
+            self._queue_slowly(self._lanes[receiver], receiver, layout, now)
+            return
         parts = -(-len(layout) // DATAGRAM)
         pieces = -(-parts // BURST_PARTS)
         stale_at = now + spread / 0.9
@@ -2488,8 +2663,62 @@ class EgressScheduler:
         frames = self._waiting.setdefault(priority, {}).setdefault(receiver, deque())
         frames.append(frame)
         self._drop_stale(frames, now)
-        heapq.heappush(self._ends, (now + spread, len(layout) / spread))
-        self._pace += len(layout) / spread
+        self._speed_up(len(layout), spread, now)
+
+    def limit(self, receiver: int, rate: float) -> None:
+        """Send `receiver` at most `rate` bytes a second from now on; infinity lifts it."""
+        lane = self._lanes.setdefault(receiver, _Lane(rate))
+        lane.rate = rate
+        if rate == math.inf:
+            del self._lanes[receiver]
+
+    def accepts(self, receiver: int, within: float = MAX_BACKLOG) -> bool:
+        """Whether another frame for `receiver` would begin to leave `within` seconds."""
+        lane = self._lanes.get(receiver)
+        return lane is None or lane.held < within * lane.rate
+
+    def limited(self, receiver: int) -> bool:
+        """Whether `receiver` has a limit."""
+        return receiver in self._lanes
+
+    def charge(self, receiver: int, size: int) -> None:
+        """`size` bytes went to `receiver` by another way."""
+        lane = self._lanes.get(receiver)
+        if lane is not None:
+            lane.owed += size
+
+    def _queue_slowly(self, lane: _Lane, receiver: int, layout: bytearray, now: float) -> None:
+        lane.waiting.append(_Outgoing(receiver, memoryview(layout), 0, 0.0, math.inf, lane))
+        lane.held += len(layout)
+        self._speed_up(len(layout), min(lane.held / lane.rate, MAX_SPREAD), now)
+        if not lane.busy:
+            lane.busy = True
+            self._begin(max(now, lane.free_at), lane.waiting.popleft())
+
+    def _go_on(self, frame: _Outgoing, sent: int, now: float) -> None:
+        """A piece of `frame` has left: the rest of it, or the next on a slow path, is due a little later."""
+        lane = frame.lane
+        if lane is None:
+            if frame.view:
+                self._begin(now + frame.gap, frame)
+            return
+        lane.held -= sent
+        lane.free_at = max(lane.free_at, now - BURST_GAP) + sent / lane.rate
+        if frame.view:  # not so late that it seems lost
+            self._begin(min(lane.free_at, now + 2 * BURST_GAP), frame)
+            return
+        lane.free_at, lane.owed = lane.free_at + lane.owed / lane.rate, 0
+        lane.busy = bool(lane.waiting)
+        if lane.waiting:
+            self._begin(lane.free_at, lane.waiting.popleft())
+
+    def _speed_up(self, size: int, spread: float, now: float) -> None:
+        heapq.heappush(self._ends, (now + spread, size / spread))
+        self._pace += size / spread
+
+    def _begin(self, at: float, frame: _Outgoing) -> None:
+        self._serial += 1
+        heapq.heappush(self._begun, (at, self._serial, frame))
 
     def due(self, now: float, budget: int) -> list[tuple[int, memoryview]]:
         """(receiver, datagrams back to back) to send now: until `budget` bytes are reached or passed."""
@@ -2503,9 +2732,7 @@ class EgressScheduler:
             leaving.append((frame.receiver, piece))
             budget -= len(piece)
             self._credit -= len(piece)
-            if frame.view:
-                self._serial += 1
-                heapq.heappush(self._begun, (now + frame.gap, self._serial, frame))
+            self._go_on(frame, len(piece), now)
         return leaving
 
     def next_due(self) -> float | None:
@@ -2517,6 +2744,7 @@ class EgressScheduler:
 
     def forget(self, receiver: int) -> None:
         """Drop what is queued for a receiver that has left."""
+        self._lanes.pop(receiver, None)
         for priority in list(self._waiting):
             self._waiting[priority].pop(receiver, None)
             if not self._waiting[priority]:
@@ -2982,13 +3210,15 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
 
 # ======================================================================================
 # [4] ROOM - who is in the meeting and who must receive what
-# Uses: BASICS, WIRE
+# Uses: BASICS, WIRE, MEDIA
 # ======================================================================================
 
 LINGER: Final = 2.0
 RESUME_SECONDS: Final = 600.0
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
+HEADWAY: Final = 1.08  # frames leave that much faster than they come, or they would wait for one another
+REPORT_LEAST: Final = 0.2  # seconds between two reports that count
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {  # what comes faster is refused, so a script may burst
     "chat": (400, 20),
@@ -3028,6 +3258,14 @@ class Reroute(NamedTuple):
     sender: int
 
 
+class Pace(NamedTuple):
+    """Effect: pictures must reach `id` at `rate` bytes a second at most, a share `filling` of them twice."""
+
+    id: int
+    rate: float
+    filling: float
+
+
 class ShareStopped(NamedTuple):
     """Effect: `id` must not present any longer."""
 
@@ -3052,7 +3290,68 @@ class Keep(NamedTuple):
     line: Json | None
 
 
-Effect: TypeAlias = Tell | Expel | Silence | Reroute | ShareStopped | FileGone | MeetingOver | Keep
+Effect: TypeAlias = Tell | Expel | Silence | Reroute | Pace | ShareStopped | FileGone | MeetingOver | Keep
+
+
+Share: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
+
+USUAL_SIZES: Final = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
+FRAME_SECONDS: Final = 0.1  # that one picture may take on a path
+
+
+class Sizes:
+    """Bytes of a picture of each sender and layer: as seen of late, else judged by its other layers."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, int], float] = {}
+
+    def of(self, sender: int, layer: int) -> float:
+        """Bytes of a picture."""
+        known = [one for one in range(len(LAYERS)) if (sender, one) in self.seen]
+        if not known:
+            return USUAL_SIZES[layer]
+        near = min(known, key=lambda one: abs(one - layer))
+        return self.seen[sender, near] * USUAL_SIZES[layer] / USUAL_SIZES[near]
+
+
+def share_out(
+    path: PathCapacity, asked: Mapping[int, Share], held: Mapping[int, Share], sizes: Sizes, first: int
+) -> dict[int, Share]:
+    """What of `asked` fits `path`: everyone's smallest picture at a third of the rate, then as much as is
+    left for the speaker `first`, then for the larger tiles. `held` is what was had so far."""
+    if path.rate == math.inf:
+        return dict(asked)
+    order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
+    granted: dict[int, Share] = {}
+    left = path.rate
+    for sender in order:
+        least = (0, -(-asked[sender][1] // 3))
+        if sizes.of(sender, 0) * least[1] <= left:
+            granted[sender] = least
+            left -= sizes.of(sender, 0) * least[1]
+    for sender, least in list(granted.items()):
+        left += sizes.of(sender, 0) * least[1]
+        best = _best_share(sender, left, path, asked[sender], held.get(sender, (-1, 0)), sizes)
+        granted[sender] = layer, fps = best or least
+        left -= sizes.of(sender, layer) * fps
+    return granted
+
+
+def _best_share(
+    sender: int, left: float, path: PathCapacity, asked: Share, held: Share, sizes: Sizes
+) -> Share | None:
+    """The best layer of which half of the rate fits, and its rate. A better one than `held` needs room to
+    spare, and that without what is only being tried: a rate may come and go, a size is seen to."""
+    for layer in range(asked[0], -1, -1):
+        size, half = sizes.of(sender, layer), (asked[1] + 1) // 2
+        fits = min(asked[1], int(left / size)) >= half and size <= path.rate * FRAME_SECONDS
+        if layer > held[0] >= 0:
+            fits = fits and left - (path.rate - path.steady) >= 1.25 * half * size
+        if fits:
+            fps = min(asked[1], int(left / size))
+            keeps = layer == held[0] and abs(fps - held[1]) == 1 and size * held[1] <= 1.05 * left
+            return layer, held[1] if keeps else fps
+    return None
 
 
 @dataclass(slots=True)
@@ -3079,7 +3378,11 @@ class Member:
     sharing: bool = False
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
-    watching: dict[int, tuple[int, int]] = field(default_factory=dict)
+    watching: dict[int, Share] = field(default_factory=dict)  # what it asked for
+    granted: dict[int, Share] = field(default_factory=dict)  # what its path carries of that
+    path: PathCapacity = field(default_factory=PathCapacity)
+    reported: float = -math.inf
+    coarse: bool = False  # its pictures may be coded at a lower quality
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
     def user(self) -> Json:
@@ -3289,7 +3592,9 @@ class Room:
         self._token = token
         self._next_id = 1
         self._tickets: dict[str, Ticket] = {}
-        self._encodes: dict[int, dict[int, int]] = {}
+        self.sizes = Sizes()
+        self._loudest = 0
+        self._encodes: dict[int, tuple[dict[int, int], list[int]]] = {}
         self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
         self._encode_number = 0
         self._handlers: dict[str, Callable[[Member, Json, float, float], list[Effect]]] = {
@@ -3302,6 +3607,7 @@ class Room:
             "video_start": self._on_video_start,
             "video_stop": self._on_video_stop,
             "watch": self._on_watch,
+            "report": self._on_report,
             "ticket": self._on_ticket,
             "file_offer": self._on_file_offer,
             "decline": self._on_decline,
@@ -3349,13 +3655,14 @@ class Room:
         member = self.members.pop(ident)
         for token in filter(None, (member.token, member.old_token)):
             self.names.settle(token, reason, now)
-        self._note_lingering(member.watching, {}, now)
+        self._note_lingering(member.granted, {}, now)
         effects += [Keep(None), Reroute(ident)]
-        for sender in member.watching:
+        for sender in member.granted:
             effects += self._encode(sender, now, Reroute(sender))
         self._encodes.pop(ident, None)
         for other in self.members.values():
             other.watching.pop(ident, None)
+            other.granted.pop(ident, None)
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
@@ -3530,13 +3837,46 @@ class Room:
         wanted = {
             int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()
         }
-        before = member.watching
         member.watching = {i: choice for i, choice in wanted.items() if i in self.members and i != member.id}
-        touched = [i for i in {**before, **member.watching} if before.get(i) != member.watching.get(i)]
-        self._note_lingering(before, member.watching, now)
+        return self._grant(member, now)
+
+    def _on_report(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+        if "kbps" not in message or now - member.reported < REPORT_LEAST:
+            return []
+        member.reported, before = now, member.path.rate
+        member.path.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
+        if member.path.rate == before == math.inf:
+            return []
+        effects = self._grant(member, now)  # also at the same rate: the pictures' sizes change
+        used = self._cost(member.granted)
+        return [Pace(member.id, member.path.rate * HEADWAY, member.path.filling(used)), *effects]
+
+    def _cost(self, shares: Mapping[int, Share]) -> float:
+        """Bytes a second."""
+        return sum(self.sizes.of(sender, layer) * fps for sender, (layer, fps) in shares.items())
+
+    def hear(self, loudest: int, now: float) -> list[Effect]:
+        """Somebody else is the loudest: on short paths this one comes first from now on."""
+        self._loudest = loudest
+        return [
+            effect
+            for member in self.members.values()
+            if loudest in member.watching and member.path.rate < math.inf
+            for effect in self._grant(member, now)
+        ]
+
+    def _grant(self, member: Member, now: float) -> list[Effect]:
+        """Give a member what it asked for, or what its path carries of that."""
+        before, was_coarse = member.granted, member.coarse
+        member.granted = share_out(member.path, member.watching, before, self.sizes, self._loudest)
+        member.coarse = member.path.rate < (1.6 if was_coarse else 1.0) * self._cost(member.watching)
+        self._note_lingering(before, member.granted, now)
         effects: list[Effect] = []
-        for sender in touched:
-            effects += self._encode(sender, now, Reroute(sender))
+        for sender in {**before, **member.granted}:
+            if before.get(sender) != member.granted.get(sender):
+                effects += self._encode(sender, now, Reroute(sender))
+            elif member.coarse != was_coarse:
+                effects += self._encode(sender, now)
         return effects
 
     def _note_lingering(
@@ -3550,20 +3890,31 @@ class Room:
         """What `sender` must encode from now on, if that has changed."""
         if sender not in self.members:
             return list(first)
-        wanted = self.wanted_layers(sender, now)
-        if wanted == self._encodes.get(sender, {}):
+        wanted, coarse = self.wanted_layers(sender, now), self._coarse_layers(sender)
+        if (wanted, coarse) == self._encodes.get(sender, ({}, [])):
             return list(first)
-        self._encodes[sender] = wanted
+        self._encodes[sender] = wanted, coarse
         self._encode_number += 1
         layers = {str(layer): fps for layer, fps in sorted(wanted.items())}
-        message = {"type": "encode", "n": self._encode_number, "layers": layers}
+        message: Json = {"type": "encode", "n": self._encode_number, "layers": layers}
+        if coarse:
+            message["coarse"] = coarse
         return [*first, Tell((sender,), message)]
+
+    def _coarse_layers(self, sender: int) -> list[int]:
+        """Layers that only people with a short path receive."""
+        fine: dict[int, bool] = {}
+        for member in self.members.values():
+            if sender in member.granted:
+                layer, _ = member.granted[sender]
+                fine[layer] = fine.get(layer, False) or not member.coarse
+        return sorted(layer for layer, is_fine in fine.items() if not is_fine)
 
     def wanted_layers(self, sender: int, now: float) -> dict[int, int]:
         """{layer: the highest rate anyone wants}; a layer stays 2 s after its last use."""
         wanted: dict[int, int] = {}
         for member in self.members.values():
-            layer, fps = member.watching.get(sender, (0, 0))
+            layer, fps = member.granted.get(sender, (0, 0))
             if fps:
                 wanted[layer] = max(fps, wanted.get(layer, 0))
         for layer in range(len(LAYERS)):
@@ -3573,13 +3924,11 @@ class Room:
         return wanted
 
     def routes(self, sender: int) -> dict[int, tuple[int, int]]:
-        """{receiver: (layer, fps)} of everyone who watches `sender`."""
+        """{receiver: (layer, fps)} of everyone who receives `sender`."""
         if sender not in self.members:
             return {}
         return {
-            member.id: member.watching[sender]
-            for member in self.members.values()
-            if sender in member.watching
+            member.id: member.granted[sender] for member in self.members.values() if sender in member.granted
         }
 
     def tick(self, now: float) -> list[Effect]:
@@ -8569,6 +8918,8 @@ class RelayPeer:
         self.numbers: dict[int, int] = {}
         self.thinners: dict[int, FrameThinner] = {}
         self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
+        self.filling = 0.0  # the share of each frame that is sent again, to learn whether more gets through
+        self.owed = 0.0  # bytes of that which are still to come
 
     def thinner(self, sender: int, fps: int) -> FrameThinner:
         """The thinner for pictures of `sender` at `fps`."""
@@ -8601,6 +8952,8 @@ class VideoRelay:
         self._routes: dict[int, dict[int, tuple[int, int]]] = {}
         self._mending: set[int] = set()  # senders with something open
         self._egress = EgressScheduler(counters)
+        self._first = 0
+        self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
         self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
 
     def add(self, ident: int, up: bytes, down: bytes) -> None:
@@ -8613,6 +8966,8 @@ class VideoRelay:
         self._routes.pop(ident, None)
         self._mending.discard(ident)
         self._egress.forget(ident)
+        for layer in range(len(LAYERS)):
+            self.sizes.pop((ident, layer), None)
         for peer in self._peers.values():
             peer.numbers.pop(ident, None)
             peer.thinners.pop(ident, None)
@@ -8620,6 +8975,16 @@ class VideoRelay:
     def route(self, sender: int, receivers: dict[int, tuple[int, int]]) -> None:
         """Who receives pictures of `sender`: {receiver: (layer, fps)}."""
         self._routes[sender] = receivers
+
+    def limit(self, pace: Pace) -> None:
+        """How fast pictures may reach a receiver."""
+        if pace.id in self._peers:
+            self._egress.limit(pace.id, pace.rate)
+            self._peers[pace.id].filling = pace.filling
+
+    def put_first(self, sender: int) -> None:
+        """Pictures of `sender` go before all others."""
+        self._first = sender
 
     def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
         if len(buffer) < VIDEO_HEADER.size:
@@ -8652,6 +9017,7 @@ class VideoRelay:
             nack = parse_nack(binding.opener.open(Kind.NACK, binding.id, number, sealed))
             for datagram in peer.sent.resend(nack, now):
                 self._port.send(datagram, address)
+                self._egress.charge(binding.id, len(datagram))
         else:
             raise PeerFault("unknown_kind")
 
@@ -8668,11 +9034,15 @@ class VideoRelay:
         if not fits_layer(jpeg_size(picture), layer):
             raise PeerFault("bad_picture", "not its layer's size")
         peer.fresh[layer] = now
+        size = self.sizes.get((sender, layer), len(picture))
+        self.sizes[sender, layer] = size + (len(picture) - size) / 8
         for receiver, (asked, fps) in self._routes.get(sender, {}).items():
             other = self._peers.get(receiver)
             if other is None or other.binding.address is None or peer.best_layer(asked, now) != layer:
                 continue
-            if other.thinner(sender, fps).take(now):
+            if layer > asked and self._egress.limited(receiver):
+                continue  # what fits is on its way
+            if self._egress.accepts(receiver) and other.thinner(sender, fps).take(now):
                 self._forward(other, sender, layer, fps, picture, now)
 
     def _forward(
@@ -8683,7 +9053,14 @@ class VideoRelay:
         sealed = peer.binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
         layout = frame_datagrams(sender, number, sealed)
         peer.sent.store(sender, number, layout, now)
-        self._egress.queue(peer.binding.id, layer, layout, now, 0.9 / fps)
+        priority = 0 if sender == self._first else 1 + layer
+        self._egress.queue(peer.binding.id, priority, layout, now, 0.9 / fps)
+        if peer.filling:
+            peer.owed = min(peer.owed + len(layout) * peer.filling, len(layout))
+            again = int(peer.owed / DATAGRAM) * DATAGRAM
+            if again and self._egress.accepts(peer.binding.id, MAX_BACKLOG / 2):
+                peer.owed -= again
+                self._egress.queue(peer.binding.id, priority, layout[:again], now, 0.9 / fps)
 
     def _on_due(self, now: float) -> float | None:
         for receiver, piece in self._egress.due(now, self.BUDGET):
@@ -8826,7 +9203,10 @@ class MixerProcess:
         self._worst_lateness = max(self._worst_lateness, late)
 
     def _mix(self, now: float) -> None:
+        before = self._mixer.loudest
         mix = self._mixer.tick(now)
+        if self._mixer.loudest != before:
+            self._say({"event": "loudest", "id": self._mixer.loudest})
         for row, ident in enumerate(mix.listeners):
             peer = self._peers[ident]
             if peer.binding.address is None:
@@ -9632,7 +10012,6 @@ class ConferenceServer:
         self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
         self.message_handlers: dict[str, Callable[[ControlSession, Json], None]] = {
             "ping": self._on_ping,
-            "report": self._on_report,
             "leave": self._on_leave,
             "admit": self._on_admit,
         }
@@ -9866,9 +10245,6 @@ class ConferenceServer:
     def _on_ping(self, session: ControlSession, message: Json) -> None:
         session.send({"type": "pong", "t": message["t"]})
 
-    def _on_report(self, session: ControlSession, message: Json) -> None:
-        log.debug("member %d reports %s", session.id, message)
-
     def _on_leave(self, session: ControlSession, message: Json) -> None:
         self._end_session(session, "left")
         session.link.close("left")
@@ -9904,10 +10280,22 @@ class ConferenceServer:
         now = time.monotonic()
         self._keeper.touch(now)
         self._apply(self.room.tick(now))
+        self._weigh()
         self._files.tick(now)
         for session in list(self._sessions.values()):
             if now - session.heard > SILENT_SECONDS:
                 session.link.discard("silent")
+
+    def _weigh(self) -> None:
+        """Have the room know how big pictures are."""
+        assert self._relay is not None
+        relay, room, reactor = self._relay, self.room, self._reactor
+
+        def told() -> None:
+            seen = dict(relay.sizes)
+            reactor.post(lambda: setattr(room.sizes, "seen", seen))
+
+        relay.loop.post(told)
 
     # -- effects
 
@@ -9918,6 +10306,8 @@ class ConferenceServer:
                     self._tell(effect)
                 case Reroute():
                     self._reroute(effect.sender)
+                case Pace():
+                    self._pace(effect)
                 case Silence():
                     self._mixer.tell({"do": "mute", "id": effect.id, "on": effect.on})
                 case Keep():
@@ -9943,6 +10333,12 @@ class ConferenceServer:
         assert self._relay is not None
         relay, routes = self._relay, self.room.routes(sender)
         relay.loop.post(lambda: relay.route(sender, routes))
+
+    def _pace(self, pace: Pace) -> None:
+        assert self._relay is not None
+        relay = self._relay
+        log.debug("to member %d at %.0f kbit/s", pace.id, pace.rate / 125)
+        relay.loop.post(lambda: relay.limit(pace))
 
     def _expel(self, effect: Expel) -> None:
         session = self._sessions.get(effect.id)
@@ -9979,10 +10375,19 @@ class ConferenceServer:
     # -- the mixer's process
 
     def _on_mixer(self, report: Json) -> None:
-        if report["event"] == "ready":
-            self._reactor.post(self._bring_all)
-        else:
-            self.mixer_report = report
+        match report["event"]:
+            case "ready":
+                self._reactor.post(self._bring_all)
+            case "loudest":
+                self._reactor.post(lambda: self._hear(report["id"]))
+            case _:
+                self.mixer_report = report
+
+    def _hear(self, loudest: int) -> None:
+        assert self._relay is not None
+        relay = self._relay
+        relay.loop.post(lambda: relay.put_first(loudest))
+        self._apply(self.room.hear(loudest, time.monotonic()))
 
     def _bring_all(self) -> None:
         """A new mixer has started: it and everyone gets new audio keys."""
@@ -10023,6 +10428,7 @@ DEAD_SECONDS: Final = 3.5
 CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
+COARSE_QUALITY: Final = 45  # two thirds of the bytes
 CAMERA_FPS: Final = 30
 PREVIEW_LAYER: Final = 2  # as large as the own preview is shown
 CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
@@ -10301,6 +10707,7 @@ class VideoReceiver:
         self._counters = counters
         self._sent = SentFrames()
         self._before: dict[int, StreamCounts] = {}  # what was counted with earlier keys
+        self.octets = self.pictures = 0  # that came
         self._numbers = [secrets.randbelow(1 << 29) for _ in LAYERS]
 
     def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
@@ -10352,6 +10759,7 @@ class VideoReceiver:
                 for datagram in self._sent.resend(parse_nack(payload), now):
                     self.path.port.send(datagram)
             return
+        self.octets += len(buffer)
         for frame in self.incoming.push_batch(buffer, segment, now):
             self._on_frame(frame, now)
 
@@ -10363,6 +10771,7 @@ class VideoReceiver:
             self.incoming.retry(frame)
             raise
         size = jpeg_size(data)
+        self.pictures += 1
         with self.fresh:
             self.streams.setdefault(frame.id, Stream()).put(data, size, now)
             self.fresh.notify()
@@ -10388,6 +10797,7 @@ class AudioReceiver:
         self.lock = threading.Lock()
         self.jitter = JitterBuffer()
         self._before: dict[str, float] = {}  # what was counted with earlier keys
+        self.watch = PathWatch()
         self.level_db = -100.0
         self._counters = counters
         self._on_speaking = on_speaking
@@ -10406,6 +10816,7 @@ class AudioReceiver:
         with self.lock:
             self._before = self._figures()
             self.jitter = JitterBuffer()
+            self.watch = PathWatch()
 
     def stats(self) -> Json:
         """The `stats` entry of what is heard; counts since joining, over interruptions."""
@@ -10442,6 +10853,7 @@ class AudioReceiver:
         samples = np.frombuffer(block, ">i2").astype(np.int16) if block else None
         with self.lock:
             self.jitter.push(seq, samples, now)
+            self.watch.note_block(seq, now)
         if seq > self._newest:
             self._newest = seq
             if loudest != self._speaking:
@@ -10578,11 +10990,12 @@ class CameraSender(DeviceThread):
         self._options = options
         self._send = send
         self._layers: dict[int, FrameThinner] = {}
+        self._coarse: Sequence[int] = ()
         self.preview: tuple[int, Picture | None] = (0, None)
 
-    def encode(self, layers: dict[int, int]) -> None:
-        """What is wanted from now on: {layer: fps}."""
-        kept = self._layers
+    def encode(self, layers: dict[int, int], coarse: Sequence[int]) -> None:
+        """What is wanted from now on: {layer: fps}, and which layers only short paths carry."""
+        kept, self._coarse = self._layers, coarse
         self._layers = {
             layer: kept[layer] if layer in kept and kept[layer].fps == fps else FrameThinner(fps)
             for layer, fps in layers.items()
@@ -10619,7 +11032,8 @@ class CameraSender(DeviceThread):
         due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
         for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
             picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
-            self._send(layer, encode_to_fit(picture, JPEG_QUALITY))
+            quality = COARSE_QUALITY if layer in self._coarse else JPEG_QUALITY
+            self._send(layer, encode_to_fit(picture, quality))
 
     def _filled(self, picture: Picture, layer: int) -> int:
         """The best layer up to `layer` that the picture's own size fills."""
@@ -10722,6 +11136,7 @@ class MediaManager:
         self._on_speaking = on_speaking
         self._started = time.monotonic()
         self._layers: dict[int, int] = {}
+        self._coarse: Sequence[int] = ()
         self._camera: CameraSender | None = None
         self._microphone: MicrophoneSender | None = None
         self.watched: dict[int, int] = {}
@@ -10738,7 +11153,7 @@ class MediaManager:
         self.video = VideoReceiver(video, bind, welcome, self._counters)
         self.audio = AudioReceiver(audio, bind, welcome, self._counters, self._on_speaking)
         self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
-        self._camera.encode(self._layers)
+        self._camera.encode(self._layers, self._coarse)
         self._microphone = MicrophoneSender(
             self._options,
             self.audio.send_block,
@@ -10782,11 +11197,11 @@ class MediaManager:
 
     # -- what is sent
 
-    def encode(self, layers: dict[int, int]) -> None:
-        """The layers that anyone wants of the own camera: {layer: fps}."""
-        self._layers = layers
+    def encode(self, layers: dict[int, int], coarse: Sequence[int] = ()) -> None:
+        """The layers that anyone wants of the own camera: {layer: fps}; `coarse` ones at a lower quality."""
+        self._layers, self._coarse = layers, coarse
         if self._camera:
-            self._camera.encode(layers)
+            self._camera.encode(layers, coarse)
 
     def set_camera(self, on: bool) -> None:
         """Open or close the camera; what comes of it is said by `on_device`."""
@@ -10960,6 +11375,14 @@ class MediaManager:
     def audio_stats(self) -> Json:
         """The `stats` entry of what is heard."""
         return self.audio.stats() if self.audio else {}
+
+    def path_report(self) -> Json | None:
+        """How well things come, for the server; None while nothing is watched."""
+        video, audio = self.video, self.audio
+        if video is None or audio is None or not self.watched:
+            return None
+        with audio.lock:
+            return audio.watch.report(video.octets, video.pictures, video.incoming.lost, time.monotonic())
 
     def udp(self) -> str:
         """Whether the media ports answer: ok or silent."""
@@ -12278,6 +12701,7 @@ class MeetingController:
         self._reactor.start()
         self._reactor.post(self._connect)
         self._reactor.post(lambda: self._reactor.every(PING_SECONDS, self._ping))
+        self._reactor.post(lambda: self._reactor.every(REPORT_SECONDS_URGENT, self._report_path))
 
     def do(self, command: Json) -> None:
         """Carry out a command of the headless interface; never blocks."""
@@ -12417,6 +12841,11 @@ class MeetingController:
             self._look_for_host()
         self._reactor.later(min(1.0, 0.25 * self._tries), self._connect)
 
+    def _report_path(self) -> None:
+        report = self.media.path_report() if self._link and self._link.welcomed else None
+        if report:
+            self.send({"type": "report", **report})
+
     def _ping(self) -> None:
         link = self._link
         if link is None or not link.welcomed or link.link is None or link.link.closed:
@@ -12466,7 +12895,8 @@ class MeetingController:
             case "pong":
                 self._delay = (time.monotonic() - message["t"]) * 1e3
             case "encode":
-                self.media.encode({int(layer): fps for layer, fps in message["layers"].items()})
+                layers = {int(layer): fps for layer, fps in message["layers"].items()}
+                self.media.encode(layers, message.get("coarse", []))
             case "audio_keys":
                 self.media.rekey_audio(self.state.current.me, message["up"], message["down"])
             case "muted":

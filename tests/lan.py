@@ -123,6 +123,14 @@ class Lan:
         shape = f"tc qdisc replace dev eth{interface} root tbf rate {rate} burst 64k latency 50ms"
         self.run(host, *shape.split())
 
+    def cap_down(self, host: int, rate: str, interface: int = 0) -> None:
+        """Limit what reaches `host` to `rate`; an empty one ends it."""
+        port = f"dev h{host}e{interface} root"
+        shape = f"replace {port} tbf rate {rate} burst 64k latency 50ms" if rate else f"del {port}"
+        done = subprocess.run(f"tc -n {self._hub} qdisc {shape}".split(), capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"tc: {done.stderr.strip()}")
+
     def cut(self, host: int, interface: int = 0) -> None:
         """Pull the cable of `host` out of the switch."""
         self._ip(f"-n {self._hub} link set h{host}e{interface} down")

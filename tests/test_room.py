@@ -42,7 +42,7 @@ from connectsphere import (
 
 SHA = "0" * 64
 IN_ROOM = [kind for kind in CLIENT_MESSAGES if kind in Room("", "", "", lambda n: "")._handlers]
-BY_SERVER = {"hello", "pin", "pin_proof", "report", "admit", "leave", "ping"}
+BY_SERVER = {"hello", "pin", "pin_proof", "admit", "leave", "ping"}
 
 
 class World:

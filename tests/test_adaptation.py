@@ -1,0 +1,285 @@
+"""What a short path gets: the measuring, the concluding and the sharing, with a simulated link in between."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectsphere import (
+    BLOCK_SECONDS,
+    LAYERS,
+    LEAST_RATE,
+    MAX_BACKLOG,
+    Counters,
+    EgressScheduler,
+    Pace,
+    PathCapacity,
+    PathWatch,
+    Reassembler,
+    Room,
+    Sizes,
+    Tell,
+    frame_datagrams,
+    share_out,
+)
+
+SIZES = (4_000, 10_000, 30_000, 90_000)
+COARSE = 0.65
+
+
+class Link:
+    """A token bucket as Linux' tbf is one: `rate` bytes a second, 64 kB at once, 50 ms of queue."""
+
+    def __init__(self, rate: float) -> None:
+        self.sent = self.dropped = 0
+        self._queue: deque[tuple[int, Any]] = deque()
+        self._held = 0
+        self._at = 0.0
+        self.set(rate)
+
+    def set(self, rate: float) -> None:
+        self.rate, self._tokens = rate, 64e3
+
+    def put(self, size: int, what: Any) -> None:
+        self.sent += 1
+        if self._held + size > self.rate * 0.05 + 64e3:
+            self.dropped += 1
+            return
+        self._queue.append((size, what))
+        self._held += size
+
+    def take(self, now: float) -> Iterator[Any]:
+        self._tokens = min(64e3, self._tokens + (now - self._at) * self.rate)
+        self._at = now
+        while self._queue and self._queue[0][0] <= self._tokens:
+            size, what = self._queue.popleft()
+            self._tokens -= size
+            self._held -= size
+            yield what
+
+
+@dataclass
+class Second:
+    """A second of a receiver."""
+
+    frames: int = 0
+    octets: int = 0
+    lost: int = 0
+    audio: list[float] = field(default_factory=list)  # delays
+    audio_lost: int = 0
+    shares: list[dict[int, tuple[int, int]]] = field(default_factory=list)
+
+
+class Receiver:
+    """One who watches `asked` over a link of its own; the rest is the program's own."""
+
+    def __init__(self, asked: dict[int, tuple[int, int]], rate: float = 12.5e6, jitter: float = 0.0) -> None:
+        self.now, self.jitter = 100.0, jitter
+        self.room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
+        self.me = self.room.join("Cleo", "member", "10.0.0.9", None, self.now)[0].id
+        self.ids = {n: self.room.join(f"P{n}", "member", "10.0.0.8", None, self.now)[0].id for n in asked}
+        self.link = Link(rate)
+        self.link._at = self.now
+        self.egress = EgressScheduler(Counters())
+        self.incoming = Reassembler(layered=False, counters=Counters())
+        self.watch = PathWatch()
+        self.coarse: dict[int, list[int]] = {}
+        self.numbers = dict.fromkeys(self.ids.values(), 0)
+        self.due = {ident: self.now + random.Random(ident).random() / 15 for ident in self.ids.values()}
+        self.octets = self.pictures = self.ticks = 0
+        self.filling = self.owed = 0.0
+        self.delayed: list[tuple[float, int]] = []
+        self.random = random.Random(7)
+        streams = {str(self.ids[n]): {"layer": layer, "fps": fps} for n, (layer, fps) in asked.items()}
+        self.say(type="watch", streams=streams)
+
+    def say(self, **message: Any) -> None:
+        self.obey(self.room.handle(self.me, message, self.now, 0.0))
+
+    def obey(self, effects: list[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, Pace):
+                self.egress.limit(effect.id, effect.rate)
+                self.filling = effect.filling
+            elif isinstance(effect, Tell) and effect.message["type"] == "encode":
+                self.coarse[effect.to[0]] = effect.message.get("coarse", [])
+
+    def run(self, seconds: float) -> list[Second]:
+        return [self.second(min(1.0, seconds - n)) for n in range(math.ceil(seconds))]
+
+    def second(self, seconds: float) -> Second:
+        found = Second()
+        before = self.octets, self.pictures, self.incoming.lost
+        for _ in range(round(seconds * 1000)):
+            self.now += 0.001
+            self.send()
+            self.receive(found)
+        found.octets, found.frames = self.octets - before[0], self.pictures - before[1]
+        found.lost = self.incoming.lost - before[2]
+        return found
+
+    def send(self) -> None:
+        granted = self.room.members[self.me].granted
+        for ident, due in self.due.items():
+            if ident not in granted or self.now < due:
+                continue
+            layer, fps = granted[ident]
+            self.due[ident] = max(due + 1 / fps, self.now)
+            size = int(SIZES[layer] * (COARSE if layer in self.coarse.get(ident, []) else 1.0))
+            seen = self.room.sizes.seen
+            seen[ident, layer] = (7 * seen.get((ident, layer), size) + size) / 8
+            if self.egress.accepts(self.me):
+                self.numbers[ident] += 1
+                layout = frame_datagrams(ident, self.numbers[ident], bytes(size))
+                self.egress.queue(self.me, 1 + layer, layout, self.now, 0.9 / fps)
+                self.owed = min(self.owed + len(layout) * self.filling, len(layout))
+                again = int(self.owed / 1112) * 1112
+                if again and self.egress.accepts(self.me, MAX_BACKLOG / 2):
+                    self.owed -= again
+                    self.egress.queue(self.me, 1 + layer, layout[:again], self.now, 0.9 / fps)
+        for _, piece in self.egress.due(self.now, 256 << 10):
+            for at in range(0, len(piece), 1112):
+                self.link.put(len(piece[at : at + 1112]) + 42, bytes(piece[at : at + 1112]))
+        while self.now >= 100.0 + self.ticks * BLOCK_SECONDS:
+            self.link.put(578, self.ticks)
+            self.ticks += 1
+
+    def receive(self, found: Second) -> None:
+        for what in self.link.take(self.now):
+            if isinstance(what, int):
+                heapq.heappush(self.delayed, (self.now + self.random.uniform(0, self.jitter), what))
+            else:
+                self.octets += len(what)
+                self.pictures += self.incoming.push(what, self.now) is not None
+        while self.delayed and self.delayed[0][0] <= self.now:
+            seq = heapq.heappop(self.delayed)[1]
+            self.watch.note_block(seq, self.now)
+            found.audio.append(self.now - 100.0 - seq * BLOCK_SECONDS)
+        self.incoming.nacks(self.now)
+        report = self.watch.report(self.octets, self.pictures, self.incoming.lost, self.now)
+        if report:
+            self.say(type="report", **report)
+            found.shares.append(dict(self.room.members[self.me].granted))
+
+
+HD = {1: (3, 15), 2: (2, 15)}
+
+
+@pytest.mark.parametrize("megabits", [2, 3, 6])
+def test_a_path_that_shrinks_and_grows_again(megabits: float) -> None:
+    one = Receiver(HD)
+    full = one.run(3)[-1]
+    assert full.frames == 30 and not full.lost and max(full.audio) < 0.01
+    one.link.set(megabits * 125e3)
+    one.run(3)
+    settled = one.run(17)
+    assert sum(second.lost for second in settled) <= 0.02 * sum(second.frames for second in settled)
+    assert min(second.octets for second in settled) > 0.5 * megabits * 125e3, "most of the path is used"
+    assert sum(len(second.audio) for second in settled) > 0.99 * 17 * 62.5, "no sound is lost"
+    assert max(max(second.audio) for second in settled) < 0.15
+    shares = [share for second in settled for share in second.shares]
+    layers = [share[one.ids[1]][0] for share in shares]
+    assert sum(a != b for a, b in itertools.pairwise(layers)) <= 2, "the large picture does not flicker"
+    one.link.set(12.5e6)
+    free = one.run(15)
+    assert free[-1].frames >= 29 and not any(second.lost for second in free)
+    assert free[-1].shares[-1] == one.room.members[one.me].watching
+
+
+def test_jitter_is_no_queue_and_loss_that_is_repaired_no_reason() -> None:
+    for spoken in (0.03, 0.0):
+        one = Receiver({1: (2, 15)}, jitter=spoken)
+        one.run(30)
+        assert one.room.members[one.me].path.rate == math.inf
+
+
+def test_what_a_path_carries_is_found_from_any_reports() -> None:
+    path = PathCapacity()
+    path.report(0.0, 0.0, 1e6, 1.0)
+    assert path.rate == math.inf
+    path.report(0.5, 0.2, 400e3, 1.5)
+    assert path.rate == pytest.approx(0.5 * 400e3), "less than it carries, until the queue is gone"
+    path.report(0.0, 0.0, 200e3, 2.0)
+    assert path.rate == pytest.approx(0.9 * 400e3)
+
+
+def test_a_queue_of_somebody_elses_is_not_fled_from_for_ever() -> None:
+    path, now = PathCapacity(), 1.0
+    for _ in range(40):
+        path.report(0.0, 0.08, min(1e6, path.rate), now)
+        now += 0.5
+    assert path.rate > 200e3
+
+
+reports = st.tuples(st.floats(0, 1), st.floats(-1e3, 1e3), st.floats(0, 1e10), st.floats(0.0, 40.0))
+
+
+@given(st.lists(reports, max_size=40))
+def test_no_report_breaks_it(told: list[tuple[float, float, float, float]]) -> None:
+    path, now = PathCapacity(), 1.0
+    for loss, delay, received, later in told:
+        now += later
+        path.report(loss, delay, received, now)
+        assert path.rate >= LEAST_RATE and LEAST_RATE * 0.9 <= path.steady <= path.rate
+        assert 0.0 <= path.filling(1e5) <= 1.0
+
+
+shares = st.dictionaries(
+    st.integers(1, 20), st.tuples(st.integers(0, len(LAYERS) - 1), st.integers(1, 60)), max_size=12
+)
+
+
+@given(asked=shares, held=shares, rate=st.floats(LEAST_RATE, 1e8), first=st.integers(0, 20))
+def test_what_is_shared_out_fits_and_was_asked_for(
+    asked: dict[int, tuple[int, int]], held: dict[int, tuple[int, int]], rate: float, first: int
+) -> None:
+    path, sizes = PathCapacity(), Sizes()
+    path.rate = rate
+    granted = share_out(path, asked, held, sizes, first)
+    assert set(granted) <= set(asked)
+    assert all(layer <= asked[who][0] and 1 <= fps <= asked[who][1] for who, (layer, fps) in granted.items())
+    assert sum(sizes.of(who, layer) * fps for who, (layer, fps) in granted.items()) <= 1.06 * rate
+    path.rate = math.inf
+    assert share_out(path, asked, held, sizes, first) == asked
+
+
+def test_the_loudest_comes_first_then_the_larger_tile() -> None:
+    path = PathCapacity()
+    path.rate = 200e3
+    asked = {1: (2, 15), 2: (2, 15), 3: (0, 15)}
+    by_nobody = share_out(path, asked, {}, Sizes(), 0)
+    by_two = share_out(path, asked, {}, Sizes(), 2)
+    assert by_nobody[1] > by_nobody[2] and by_two[2] > by_two[1]
+    assert by_nobody[3][0] == 0, "and everyone is seen"
+    path.rate = 30e3
+    assert 2 in share_out(path, asked, {}, Sizes(), 2)
+
+
+def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
+    room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
+    ana, ben, cleo = (
+        room.join(name, "member", "10.0.0.9", None, 1.0)[0].id for name in ("Ana", "Ben", "Cleo")
+    )
+    watch = {"type": "watch", "streams": {str(ana): {"layer": 2, "fps": 15}}}
+
+    def coarse(effects: list[Any]) -> list[Any]:
+        told = [one.message for one in effects if isinstance(one, Tell) and one.message["type"] == "encode"]
+        return [message.get("coarse", []) for message in told]
+
+    room.handle(ben, watch, 1.0, 0.0)
+    report = {"type": "report", "loss": 0.5, "delay_ms": 100.0, "kbps": 2500.0}
+    assert coarse(room.handle(ben, report, 2.0, 0.0)) == [[2]]
+    assert coarse(room.handle(cleo, watch, 3.0, 0.0)) == [[]]
+    before = room.routes(ana)[cleo]
+    room.handle(ben, report | {"kbps": 100.0}, 4.0, 0.0)
+    assert room.routes(ana)[ben] < before == room.routes(ana)[cleo] == (2, 15)
