@@ -2801,6 +2801,7 @@ class EgressScheduler:
 TILE: Final = 64
 MAX_RECTANGLE: Final = 256
 STILL_AFTER: Final = 0.3
+PICTURE_HEAD: Final = 4_096  # what a coded rectangle may have beyond its pixels
 
 
 def _tiles_of(size: int) -> int:
@@ -2914,8 +2915,10 @@ class TileTable:
             return
         _check_on_grid(rectangle, geometry)
         self._pending_tiles += _tiles_of(rectangle.width) * _tiles_of(rectangle.height)
-        if self._pending_tiles > 2 * self._lossy.owners.size or len(rectangle.data) > 5 * MAX_RECTANGLE**2:
+        if self._pending_tiles > 2 * self._lossy.owners.size:
             raise PeerFault("bad_screen", "too much without a commit")
+        if len(rectangle.data) > PICTURE_HEAD + 4 * rectangle.width * rectangle.height:
+            raise PeerFault("bad_screen", "more bytes than pixels")
         self._pending.append(rectangle)
 
     def commit(self, commit: Commit) -> None:
@@ -3220,15 +3223,18 @@ TICKET_SECONDS: Final = 10.0
 HEADWAY: Final = 1.08  # frames leave that much faster than they come, or they would wait for one another
 REPORT_LEAST: Final = 0.2  # seconds between two reports that count
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
-RATES: Final[Mapping[str, tuple[float, float]]] = {  # what comes faster is refused, so a script may burst
-    "chat": (400, 20),
-    "private_chat": (400, 20),
-    "reaction": (30, 10),
+RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
+    "chat": (250, 1),
+    "private_chat": (250, 1),
+    "reaction": (30, 3),
     "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
-    "other": (50, 20),
+    "other": (50, 10),
 }
+MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
+MOST_FILES: Final = 1_000
+MOST_FILES_A_PERSON: Final = 200
 
 
 class Tell(NamedTuple):
@@ -3468,6 +3474,7 @@ class NameRegister:
         self.claims: dict[str, Claim] = {}  # by the SHA-256 of the resume token
         self.owned: dict[str, int] = {}  # by skeleton: the number its next bearer may get
         self._banned: set[str] = set()
+        self._buckets: dict[str, dict[str, TokenBucket]] = {}
 
     def claim(self, token: str | None, now: float) -> tuple[str | None, bool]:
         """(name that the resume token owns, whether it spares the PIN)."""
@@ -3489,6 +3496,22 @@ class NameRegister:
         self.claims = {key: one for key, one in self.claims.items() if one.name != name or key == old}
         self.claims[new] = Claim(name, math.inf)
         self.owned.setdefault(skeleton(name), 2)
+
+    def buckets(self, name: str) -> dict[str, TokenBucket]:
+        """The rates of who bears `name`: coming anew refills none."""
+        return self._buckets.setdefault(name, {})
+
+    def forget_the_long_gone(self, now: float) -> None:
+        """Bound what is kept of people who come and go: the names of those who went first are free again."""
+        if len(self.owned) < MOST_NAMES:
+            return
+        gone = [token for token, claim in self.claims.items() if claim.until <= now]
+        for token in sorted(gone, key=lambda token: self.claims[token].until)[: MOST_NAMES // 2]:
+            del self.claims[token]
+        kept = {claim.name for claim in self.claims.values()}
+        looks = {skeleton(name) for name in kept}
+        self.owned = {look: number for look, number in self.owned.items() if look in looks}
+        self._buckets = {name: buckets for name, buckets in self._buckets.items() if name in kept}
 
     def settle(self, token: str, reason: str, now: float) -> None:
         """Leaving keeps the name but not the place; losing the link keeps both for a while."""
@@ -3547,13 +3570,15 @@ class FileShelf:
 
     def too_large(self, owner: str, size: int) -> str:
         """Why `owner` may not offer `size` more bytes, in words; empty if it may."""
-        mine = sum(offer.size for offer in self.offers.values() if offer.owner == owner)
+        own = [offer.size for offer in self.offers.values() if offer.owner == owner]
         total = sum(offer.size for offer in self.offers.values())
         if size > self.limits.file:
             return f"Files may have {_size_words(self.limits.file)} at most."
-        if mine + size > self.limits.person:
+        if sum(own) + size > self.limits.person:
             return f"One person may offer {_size_words(self.limits.person)} at most."
-        if total + size > self.limits.meeting or len(self.offers) >= 1_000:
+        if len(own) >= MOST_FILES_A_PERSON:
+            return f"One person may offer {MOST_FILES_A_PERSON} files at most."
+        if total + size > self.limits.meeting or len(self.offers) >= MOST_FILES:
             return "The meeting has no room for more files."
         return ""
 
@@ -3629,8 +3654,9 @@ class Room:
         owned, _ = self.names.claim(token, now)
         stale = self._named(owned) if owned else None
         effects = self._replace(stale, now) if stale else []
+        self.names.forget_the_long_gone(now)
         name = owned or self.names.free(clean_name(name))
-        member = Member(self._next_id, name, role, address)
+        member = Member(self._next_id, name, role, address, buckets=self.names.buckets(name))
         self._next_id += 1
         fresh = self._token(32)
         member.token = digest(fresh)
@@ -8971,6 +8997,7 @@ class VideoRelay:
         for peer in self._peers.values():
             peer.numbers.pop(ident, None)
             peer.thinners.pop(ident, None)
+            peer.sent.forget(ident)
 
     def route(self, sender: int, receivers: dict[int, tuple[int, int]]) -> None:
         """Who receives pictures of `sender`: {receiver: (layer, fps)}."""
@@ -9282,6 +9309,7 @@ class ScreenShareManager:
 
     HELLO_LIMIT = 4_096
     VIEWER_LIMIT = 64
+    MOST_UNSAID = 16  # a presenter begins a third change only when the first is painted
 
     def __init__(
         self,
@@ -9301,6 +9329,7 @@ class ScreenShareManager:
         self._viewers: set[ScreenPeer] = set()
         self._unsaid: collections.deque[Commit] = collections.deque()  # commits that few have painted yet
         self._pointer = Pointer(0, 0, False)
+        self._moved = self._changed = False  # the pointer, the tiles; since the viewers were last told
 
     def accept(self, sock: Socket, address: str) -> None:
         """Take a fresh connection; from any thread."""
@@ -9334,6 +9363,7 @@ class ScreenShareManager:
         def on_bytes(data: bytes) -> None:
             for payload in peer.messages.push(data):
                 self._on_message(peer, payload)
+            self._pass_on()
 
         link.on_close, link.on_bytes = on_close, on_bytes
         self._half_open.enter(link.evict, address, time.monotonic())
@@ -9390,6 +9420,8 @@ class ScreenShareManager:
 
     def _begin_viewing(self, peer: ScreenPeer) -> None:
         peer.messages = MessageSplitter(self.VIEWER_LIMIT)
+        for before in [viewer for viewer in self._viewers if viewer.id == peer.id]:
+            before.link.discard("replaced")
         self._viewers.add(peer)
         peer.feed = TileFeed(peer.link, self._table)
         peer.feed.point(self._pointer)
@@ -9419,15 +9451,26 @@ class ScreenShareManager:
             case Commit():
                 self._table.commit(message)
                 self._unsaid.append(message)
-                for viewer in list(self._viewers):
-                    cast(TileFeed, viewer.feed).update()
-                self._acknowledge()
+                self._changed = True
+                if len(self._unsaid) > self.MOST_UNSAID:
+                    raise PeerFault("flood", "commit")
             case Pointer():
                 self._pointer = message
-                for viewer in list(self._viewers):
-                    cast(TileFeed, viewer.feed).point(message)
+                self._moved = True
             case Acknowledge():
                 raise PeerFault("unexpected_message", "acknowledge")
+
+    def _pass_on(self) -> None:
+        """Tell the viewers what is new, once for all that came together: a presenter may say it too often."""
+        moved, changed = self._moved, self._changed
+        self._moved = self._changed = False
+        for viewer in list(self._viewers) if moved or changed else ():
+            if moved:
+                cast(TileFeed, viewer.feed).point(self._pointer)
+            if changed:
+                cast(TileFeed, viewer.feed).update()
+        if changed:
+            self._acknowledge()
 
     def _on_viewer(self, peer: ScreenPeer, message: ScreenMessage) -> None:
         if not isinstance(message, Acknowledge):
@@ -9734,6 +9777,10 @@ class PinGate:
                 return
 
 
+LINES: Final = (1_000, 100)  # what one connection may say at once, and a second on the long run
+ARRIVALS: Final = (300, 5)  # who may come from one address, likewise
+
+
 @dataclass(eq=False)
 class ControlSession:
     """One control connection. stage: hello, waiting (for a free attempt), pin, in, over."""
@@ -9746,8 +9793,10 @@ class ControlSession:
     lines: LineSplitter = field(default_factory=LineSplitter)
     transcript: list[bytes] = field(default_factory=list)
     proof: PinHost | None = None
+    awaited: str = "pin"  # what its side of the PIN proof says next
     ask: int = 0
     heard: float = 0.0
+    pace: TokenBucket = field(default_factory=lambda: TokenBucket(*LINES))
     keys: dict[str, bytes] = field(default_factory=dict)
 
     def send(self, message: Json) -> None:
@@ -9765,6 +9814,7 @@ class Lobby:
     """
 
     MOST_WAITING = 32
+    MOST_ADDRESSES = 1_024
 
     def __init__(
         self,
@@ -9784,6 +9834,8 @@ class Lobby:
         self._gate = PinGate()
         self._waiting: dict[int, ControlSession] = {}
         self._asks = 0
+        self._asking = TokenBucket(self.MOST_WAITING, 0.5)
+        self._arrivals: OrderedDict[str, TokenBucket] = OrderedDict()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._worker = Worker("pin", self._run, lambda: self._jobs.put(None))
 
@@ -9801,7 +9853,7 @@ class Lobby:
         if session.stage == "hello" and kind == "hello":
             session.transcript.append(line + b"\n")
             self._on_hello(session, message)
-        elif session.stage == "pin" and kind in ("pin", "pin_proof") and session.proof:
+        elif session.stage == "pin" and kind == session.awaited and session.proof:
             self._on_pin(session, session.proof, message, line)
         else:
             raise PeerFault("unexpected_message", kind)
@@ -9821,7 +9873,9 @@ class Lobby:
         session = self._waiting.pop(ask, None)
         if session is None or session.stage != "waiting":
             return
-        if welcome:
+        if welcome and session.hello.get("pin"):
+            self._begin_proof(session)  # it takes no host that does not prove the PIN
+        elif welcome:
             self._admit(session)
         else:
             self.deny(session, "not_allowed", "The host did not let you in.")
@@ -9850,29 +9904,48 @@ class Lobby:
         else:
             self._ask_pin(session)
 
+    def _may_arrive(self, address: str, now: float) -> bool:
+        """Whether one more may come from `address`: each makes work for everyone."""
+        bucket = self._arrivals.setdefault(address, TokenBucket(*ARRIVALS))
+        self._arrivals.move_to_end(address)
+        if len(self._arrivals) > self.MOST_ADDRESSES:
+            self._arrivals.popitem(last=False)
+        return bucket.take(now)
+
     def _ask_pin(self, session: ControlSession) -> None:
         """Start the PIN proof, or queue: guessing must not lock the class out."""
         if session.link.closed or session.stage not in ("hello", "waiting"):
             return
         if self._gate.take(session.address, time.monotonic()):
             self._waiting.pop(session.ask, None)
-            session.stage = "pin"
-            self._jobs.put(functools.partial(self._start_proof, session))
-            self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
+            self._begin_proof(session)
             return
         if session.stage == "hello":
             self._queue(session)
         self._reactor.later(1.0, lambda: self._ask_pin(session))
 
+    def _begin_proof(self, session: ControlSession) -> None:
+        session.stage = "pin"
+        self._jobs.put(functools.partial(self._start_proof, session))
+        self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
+
     def _queue(self, session: ControlSession) -> None:
+        """Have it wait; in a full queue somebody from where most wait makes way."""
         if len(self._waiting) >= self.MOST_WAITING:
-            self.deny(session, "wrong_pin", "Too many wrong PINs were tried; try again in a minute.")
-            return
+            waiting = Counter(one.address for one in self._waiting.values())
+            crowd, most = waiting.most_common(1)[0]
+            latest = [one for one in self._waiting.values() if one.address == crowd][-1]
+            loser = latest if waiting[session.address] + 1 < most else session
+            self._waiting.pop(loser.ask, None)
+            self.deny(loser, "wrong_pin", "Too many wrong PINs were tried; try again in a minute.")
+            if loser is session:
+                return
         self._asks += 1
         session.stage, session.ask = "waiting", self._asks
         self._waiting[session.ask] = session
-        name = clean_name(session.hello["name"])
-        self._tell_hosts({"type": "asks", "ask": session.ask, "name": name, "address": session.address})
+        if self._asking.take(time.monotonic()):
+            name = clean_name(session.hello["name"])
+            self._tell_hosts({"type": "asks", "ask": session.ask, "name": name, "address": session.address})
 
     def _too_late(self, session: ControlSession) -> None:
         if session.stage == "pin":
@@ -9895,10 +9968,12 @@ class Lobby:
 
     def _on_pin(self, session: ControlSession, proof: PinHost, message: Json, line: bytes) -> None:
         if message["type"] == "pin":
+            session.awaited = "pin_proof"
             session.transcript.append(line + b"\n")
             peer, said = bytes.fromhex(message["message"]), b"".join(session.transcript)
             self._jobs.put(lambda: proof.finish(peer, said))
         else:
+            session.awaited = ""
             mac = bytes.fromhex(message["mac"])
             self._jobs.put(lambda: self._judge(session, proof, mac))
 
@@ -10118,7 +10193,8 @@ class ConferenceServer:
             except OSError as error:
                 if worker.stopping.is_set() or listener.fileno() < 0:
                     return
-                log.warning("a connection could not be accepted: %s", error)
+                what = f"a connection could not be accepted: {error.strerror}"
+                self._note.note("accept", what, time.monotonic())
                 worker.stopping.wait(0.1)
                 continue
             begin(sock, address[0])
@@ -10152,6 +10228,8 @@ class ConferenceServer:
     def _on_bytes(self, session: ControlSession, data: bytes) -> None:
         for line in session.lines.push(data):
             session.heard = time.monotonic()
+            if not session.pace.take(session.heard):
+                raise PeerFault("flood", "lines")
             message: Json = {}
             try:
                 message = parse_message(line, CLIENT_MESSAGES)
