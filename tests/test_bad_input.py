@@ -13,7 +13,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,9 @@ import pytest
 from conftest import Meeting
 from headless import Headless
 from meetings import LOOPBACK, join, serve, stats, switch
+from member import HELLO, SEED, Member, bombs, jpeg, noise, read_to_end, tls
 
 import connectsphere as cs
-
-HELLO = {"type": "hello", "v": cs.PROTOCOL, "name": "Eve", "pin": False}
-SEED = 20_260_101
 
 
 @dataclass
@@ -84,27 +82,6 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lesson]:
 
 
 # -- TCP ----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def tls(base: int, plane: int = 0) -> Iterator[ssl.SSLSocket]:
-    with socket.create_connection((LOOPBACK, base + plane), 10) as raw:
-        raw.settimeout(15)
-        with cs.client_context().wrap_socket(raw) as link:
-            yield link
-
-
-def read_to_end(link: socket.socket) -> bytes:
-    """What comes until the other side ends the connection; TimeoutError when it does not."""
-    found = bytearray()
-    with contextlib.suppress(ConnectionResetError, ssl.SSLError, BrokenPipeError):
-        while data := link.recv(1 << 16):
-            found += data
-    return bytes(found)
-
-
-def noise(size: int, seed: int = SEED) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 @pytest.mark.parametrize("plane", [0, 1, 2], ids=["control", "screen", "files"])
@@ -186,62 +163,6 @@ def test_many_half_open_connections(lesson: Lesson) -> None:
     lesson.check_undisturbed()
 
 
-@dataclass
-class Member:
-    """Someone who is in, by hand: speaks the wire and may lie on every plane."""
-
-    link: ssl.SSLSocket
-    base: int
-    welcome: dict[str, Any] = field(default_factory=dict)
-    udp: dict[str, socket.socket] = field(default_factory=dict)
-    sealers: dict[str, cs.Sealer] = field(default_factory=dict)
-    number: int = 1_000
-
-    def say(self, message: Any) -> None:
-        self.link.sendall(message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n")
-
-    def hear(self, kind: str) -> dict[str, Any]:
-        """The next message of a kind; others are passed over."""
-        while True:
-            message = json.loads(self.lines.readline())
-            if message["type"] == kind:
-                return dict(message)
-
-    def enter(self) -> None:
-        self.lines = self.link.makefile("rb")
-        self.say(HELLO)
-        self.welcome = self.hear("welcome")
-
-    def bind(self, plane: str) -> None:
-        """Open a UDP plane: bind, challenge, answer."""
-        udp = socket.socket(type=socket.SOCK_DGRAM)
-        udp.settimeout(10)
-        udp.connect((LOOPBACK, self.base + (1_000 if plane == "video" else 2_000)))
-        self.udp[plane] = udp
-        up, down = (bytes.fromhex(self.welcome[f"{plane}_{way}"]) for way in ("up", "down"))
-        sealer = self.sealers[plane] = cs.Sealer(up, layered=plane == "video")
-        ident = self.welcome["id"]
-        udp.send(cs.small_message(cs.Kind.BIND, ident, 1, sealer.seal(cs.Kind.BIND, ident, 1, b"")))
-        challenge = udp.recv(2_048)
-        _, number, _, kind = cs.VIDEO_HEADER.unpack_from(challenge)
-        assert kind == cs.Kind.CHALLENGE
-        token = cs.Opener(down).open(cs.Kind.CHALLENGE, ident, number, challenge[cs.VIDEO_HEADER.size :])
-        sealed = sealer.seal(cs.Kind.ANSWER, ident, 2, token)
-        udp.send(cs.small_message(cs.Kind.ANSWER, ident, 2, sealed))
-
-    def frame(self, data: bytes, layer: int = 0) -> bytearray:
-        """A whole frame, sealed and cut, with the next number."""
-        self.number += 1
-        number, total = layer << cs.LAYER_SHIFT | self.number, cs.parts_of(len(data) + cs.TAG)
-        sealed = self.sealers["video"].seal(cs.Kind.VIDEO, self.welcome["id"], number, data, total)
-        return cs.frame_datagrams(self.welcome["id"], number, sealed)
-
-    def send_frame(self, data: bytes, layer: int = 0) -> None:
-        layout = self.frame(data, layer)
-        for at in range(0, len(layout), 1_112):
-            self.udp["video"].send(layout[at : at + 1_112])
-
-
 @pytest.fixture
 def member(lesson: Lesson) -> Iterator[Member]:
     with tls(lesson.base) as link:
@@ -249,9 +170,7 @@ def member(lesson: Lesson) -> Iterator[Member]:
         one.enter()
         lesson.ben.wait("join", id=one.welcome["id"])
         yield one
-        one.lines.close()
-        for udp in one.udp.values():
-            udp.close()
+        one.close()
     lesson.ben.wait("leave", id=one.welcome["id"])
 
 
@@ -357,39 +276,6 @@ def test_forged_replayed_and_unbound_sound(lesson: Lesson, member: Member) -> No
         udp.send(data)
     lesson.ben.wait("speaking", id=lambda other: other != ident)
     lesson.check_undisturbed()
-
-
-def jpeg(width: int, height: int, *flags: int) -> bytes:
-    """A JPEG that OpenCV wrote."""
-    import cv2
-
-    done, data = cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8), list(flags))
-    assert done
-    return bytes(data)
-
-
-def bombs() -> dict[str, bytes]:
-    """Pictures that must not reach anyone's decoder."""
-    import cv2
-
-    good = jpeg(160, 90)
-    sof = good.index(b"\xff\xc0")
-    huge = good[: sof + 5] + struct.pack(">HH", 65_500, 65_500) + good[sof + 9 :]
-    sos = good.index(b"\xff\xda")
-    progressive = jpeg(160, 90, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
-    scan = progressive.index(b"\xff\xda")
-    return {
-        "huge": huge,
-        "progressive": progressive,
-        "a thousand scans": progressive[:scan] + progressive[scan:-2] * 200 + b"\xff\xd9",
-        "a second SOF": good[:sos] + huge[sof : sof + 19] + good[sos:],
-        "PNG": bytes(cv2.imencode(".png", np.zeros((90, 160, 3), np.uint8))[1]),
-        "grey": bytes(cv2.imencode(".jpg", np.zeros((90, 160), np.uint8))[1]),
-        "of another layer": jpeg(320, 180),
-        "cut short": good[: sos + 4],
-        "nothing": b"",
-        "noise": noise(2_000),
-    }
 
 
 def test_jpeg_bombs_reach_nobody(lesson: Lesson, member: Member) -> None:
