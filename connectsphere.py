@@ -9893,6 +9893,8 @@ class Lobby:
                 f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
             )
             self.deny(session, "no_meeting", reason)
+        elif not self._may_arrive(session.address, time.monotonic()):
+            self.deny(session, "not_allowed", "Too many came from your address; try again in a minute.")
         elif self._room.names.is_banned(clean_name(hello["name"]), session.address, token):
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif len(self._room.members) >= MAX_PEOPLE:
