@@ -10511,6 +10511,7 @@ JPEG_QUALITY: Final = 72
 COARSE_QUALITY: Final = 45  # two thirds of the bytes
 CAMERA_FPS: Final = 30
 PREVIEW_LAYER: Final = 2  # as large as the own preview is shown
+GLANCE_SECONDS: Final = 0.4  # without a window a picture is looked at for its clock alone
 CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
@@ -10746,19 +10747,19 @@ class Stream:
     def __init__(self) -> None:
         self.arrivals: collections.deque[tuple[float, int]] = collections.deque()
         self.frames = 0
-        self.data = b""
+        self.newest = (0, b"")  # its serial, and the coded picture
         self.size = (0, 0)
-        self.serial = 0
         self.decoded = 0  # serial of the newest decoded picture
         self.picture: Picture | None = None
         self.latency: collections.deque[tuple[float, float]] = collections.deque(maxlen=200)
         self.looked = -math.inf
+        self.queued = False  # for the decoder, which takes what is newest when its turn comes
 
     def put(self, data: bytes, size: tuple[int, int], now: float) -> None:
         """A new picture, still coded."""
-        self.data, self.size = data, size
-        self.serial += 1
+        self.size = size
         self.frames += 1
+        self.newest = (self.frames, data)
         self.arrivals.append((now, len(data)))
         while self.arrivals[0][0] < now - RATE_SECONDS:
             self.arrivals.popleft()
@@ -10775,15 +10776,21 @@ class Stream:
 
 
 class VideoReceiver:
-    """The video plane: sends own frames; collects, repairs and opens others'. All on its loop's thread."""
+    """The video plane: sends own frames; collects, repairs and opens others'. All on its loop's thread.
 
-    def __init__(self, address: Address, bind: str | None, welcome: Json, counters: Counters) -> None:
+    Pictures of one sender are decoded `glance` seconds apart at least.
+    """
+
+    def __init__(
+        self, address: Address, bind: str | None, welcome: Json, counters: Counters, glance: float
+    ) -> None:
         port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
         self.path = MediaPath(port, welcome["id"], welcome["video_up"], welcome["video_down"], layered=True)
         self.loop = DatagramLoop("video", port, counters, self._on_datagrams, self._on_due)
         self.streams: dict[int, Stream] = {}
         self.incoming = Reassembler(layered=False, counters=counters)
-        self.fresh = threading.Condition()
+        self.fresh: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()  # what to decode; None is the end
+        self._glance = glance
         self._counters = counters
         self._sent = SentFrames()
         self._before: dict[int, StreamCounts] = {}  # what was counted with earlier keys
@@ -10852,16 +10859,26 @@ class VideoReceiver:
             raise
         size = jpeg_size(data)
         self.pictures += 1
-        with self.fresh:
-            self.streams.setdefault(frame.id, Stream()).put(data, size, now)
-            self.fresh.notify()
+        stream = self.streams.get(frame.id)
+        if stream is None:
+            stream = self.streams[frame.id] = Stream()
+        stream.put(data, size, now)
+        if not stream.queued and now - stream.looked >= self._glance:
+            stream.queued = True
+            self.fresh.put(stream)
 
 
 JITTER_COUNTS: Final = ("received", "lost", "concealed", "late")
 
 
 class AudioReceiver:
-    """The audio plane: what comes goes into the jitter buffer, from which the player pulls."""
+    """The audio plane: what comes goes into the jitter buffer, from which the player pulls.
+
+    Where nobody listens no thread wakes for each block: what would have been played by now is taken when
+    the next one comes or the figures are asked for, each at its own time, so that the figures are the same.
+    """
+
+    _SLEPT: Final = 10.0  # seconds behind: the machine was suspended, it goes on instead of catching up
 
     def __init__(
         self,
@@ -10883,6 +10900,7 @@ class AudioReceiver:
         self._on_speaking = on_speaking
         self._speaking = 0
         self._newest = -1
+        self._unheard_from = math.inf  # when the next block would be played to nobody
 
     def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
         """After an interruption, like the video plane's. Own thread."""
@@ -10901,6 +10919,7 @@ class AudioReceiver:
     def stats(self) -> Json:
         """The `stats` entry of what is heard; counts since joining, over interruptions."""
         with self.lock:
+            self._play_unheard(time.monotonic())
             return {"level_db": round(self.level_db, 1), **self._figures()}
 
     def _figures(self) -> dict[str, float]:
@@ -10932,6 +10951,7 @@ class AudioReceiver:
         block = self.path.opener.open(Kind.AUDIO, loudest, seq, data[AUDIO_HEADER.size :])
         samples = np.frombuffer(block, ">i2").astype(np.int16) if block else None
         with self.lock:
+            self._play_unheard(now)
             self.jitter.push(seq, samples, now)
             self.watch.note_block(seq, now)
         if seq > self._newest:
@@ -10943,9 +10963,25 @@ class AudioReceiver:
     def pull(self) -> Samples:
         """The next 16 ms to play; from the playing thread."""
         with self.lock:
-            block = self.jitter.pull(time.monotonic())
-        self.level_db = max(level_db(block), self.level_db - 1.0)
+            return self._pull(time.monotonic())
+
+    def play_to_nobody(self, start: float) -> None:
+        """From `start` on nobody pulls; inf when somebody will again. From the playing thread."""
+        with self.lock:
+            self._play_unheard(time.monotonic())
+            self._unheard_from = start
+
+    def _pull(self, now: float) -> Samples:
+        block = self.jitter.pull(now)
+        self.level_db = max(LEVEL_FLOOR if block is SILENCE else level_db(block), self.level_db - 1.0)
         return block
+
+    def _play_unheard(self, now: float) -> None:
+        if now - self._unheard_from > self._SLEPT:
+            self._unheard_from = now
+        while self._unheard_from <= now:
+            self._pull(self._unheard_from)
+            self._unheard_from += BLOCK_SECONDS
 
 
 # -- media: capturing, encoding, decoding, playing -----------------------------------------------------------
@@ -11230,7 +11266,8 @@ class MediaManager:
         """Open both planes with the keys of `welcome`; from its moment on what is heard is played."""
         self._started = time.monotonic()
         bind, video, audio = self._ways()
-        self.video = VideoReceiver(video, bind, welcome, self._counters)
+        glance = 0.0 if self._options.decode_all else GLANCE_SECONDS
+        self.video = VideoReceiver(video, bind, welcome, self._counters, glance)
         self.audio = AudioReceiver(audio, bind, welcome, self._counters, self._on_speaking)
         self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
         self._camera.encode(self._layers, self._coarse)
@@ -11319,44 +11356,26 @@ class MediaManager:
     def newest(self, ident: int) -> Picture | None:
         """The newest picture of a sender, decoded now at its own size."""
         stream = self.video.streams.get(ident) if self.video else None
-        return decode_picture(stream.data) if stream and stream.data else None
+        return decode_picture(stream.newest[1]) if stream and stream.frames else None
 
     def _wake_decoder(self) -> None:
         if self.video:
-            with self.video.fresh:
-                self.video.fresh.notify_all()
+            self.video.fresh.put(None)
 
     def _run_decoder(self, worker: Worker) -> None:
         assert self.video is not None
-        video = self.video
         try:
             load_codecs()  # not in the middle of what someone says
         except DeviceError as error:
             log.warning("nobody is seen: %s", error)
             return
-        while not worker.stopping.is_set():
-            with video.fresh:
-                jobs = self._decodable(video)
-                if not jobs:
-                    video.fresh.wait(1.0)
-                    continue
-            for stream in jobs:
-                self._decode(stream)
-
-    def _decodable(self, video: VideoReceiver) -> list[Stream]:
-        """Streams with a picture not yet decoded; without a window five a second are enough."""
-        now = time.monotonic()
-        pause = 0.0 if self._options.decode_all else 0.2
-        return [
-            stream
-            for stream in video.streams.values()
-            if stream.serial != stream.decoded and now - stream.looked >= pause
-        ]
+        while (stream := self.video.fresh.get()) is not None:
+            self._decode(stream)
 
     def _decode(self, stream: Stream) -> None:
-        serial, data = stream.serial, stream.data
+        stream.queued = False
         stream.looked = time.monotonic()
-        stream.decoded = serial
+        serial, data = stream.newest
         try:
             picture = decode_picture(data)
         except PeerFault as fault:
@@ -11365,7 +11384,7 @@ class MediaManager:
         latency = read_clock(picture, time.time())
         if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
             stream.latency.append((time.monotonic(), latency))
-        stream.picture = picture
+        stream.picture, stream.decoded = picture, serial
 
     def choose(self, what: str, value: Any) -> None:
         """Go on with another camera, microphone, speaker, or at another volume."""
@@ -11381,8 +11400,18 @@ class MediaManager:
         """Play what is heard, until stopped, on whatever speaker is chosen."""
         start = self._started
         while not worker.stopping.is_set():
-            self._play(worker, self._options.speaker, start)
+            if self._options.speaker == "none" and self.ear is None:
+                self._play_to_nobody(worker, start)
+            else:
+                self._play(worker, self._options.speaker, start)
             start = time.monotonic()
+
+    def _play_to_nobody(self, worker: Worker, start: float) -> None:
+        audio = cast(AudioReceiver, self.audio)
+        audio.play_to_nobody(start)
+        while self._options.speaker == "none" and self.ear is None and not worker.stopping.wait(0.25):
+            pass
+        audio.play_to_nobody(math.inf)
 
     def _play(self, worker: Worker, spec: str, start: float) -> None:
         """Play until another speaker is chosen; one that fails costs only itself, time goes on."""
