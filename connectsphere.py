@@ -2457,7 +2457,6 @@ QUEUED: Final = 0.020  # one that is a queue
 MUCH_LOST: Final = 0.05
 LEAST_RATE: Final = 20_000.0  # bytes a second that are tried on any path
 CUT_WAIT: Final = 0.6  # seconds until a cut shows in what is reported
-SAME_TROUBLE: Final = 2.0
 CUTS_IN_VAIN: Final = 3  # then the queue is not ours
 REST: Final = 0.9  # share of what a path carries that it is given for long
 TRIED: Final = 1.2  # what is tried of what it carried before; if that goes well, things have changed
@@ -2523,7 +2522,7 @@ class PathCapacity:
     def __init__(self) -> None:
         self.rate = math.inf
         self._carries = math.inf  # what came through when it was too much
-        self._delay = 0.0
+        self._delay = self._loss = 0.0
         self._cut_at = self._at = -math.inf
         self._cuts = 0
         self._trying = self._proven = False
@@ -2542,25 +2541,28 @@ class PathCapacity:
         """`loss` 0..1, `delay` in seconds of queue, `received` in bytes of video a second."""
         grows, self._delay = delay > self._delay + 0.005, delay
         fresh = now - self._cut_at < CUT_WAIT
-        if loss > MUCH_LOST:
-            if not fresh or received < 0.7 * self.rate:
-                self._cut(received, delay, now)
-        elif delay > (STIRRING if self._trying or self._proven else QUEUED):
-            if not fresh and (grows or self._cuts < CUTS_IN_VAIN):
+        loses = loss > 5 * MUCH_LOST or min(loss, self._loss) > MUCH_LOST  # one picture of a few is no sign
+        self._loss = loss
+        if loses or delay > (STIRRING if self._trying or self._proven else QUEUED):
+            if fresh and received > 0.7 * self.rate:
+                self._carries = self._judged(min(received, self._carries))  # a queue shows it exactly
+            elif loses or grows or self._cuts < CUTS_IN_VAIN:
                 self._cut(received, delay, now)
         elif self.rate < math.inf:
             self._go_on(received, now)
         self._at = now
 
     def _cut(self, received: float, delay: float, now: float) -> None:
-        if self._carries < math.inf:  # a moment's standstill of a busy machine is not what its path carries
-            received = max(received, (0.7 if now - self._cut_at < SAME_TROUBLE else 0.5) * self._carries)
         self._trying = self._proven = False
         self._more_since = math.inf
-        self._carries = max(LEAST_RATE, min(received, max(self.rate, self._carries)))
+        self._carries = self._judged(min(received, max(self.rate, self._carries)))
         self.rate = max(LEAST_RATE, self._carries * max(0.4, REST - 2.0 * delay))
         self._cut_at = now
         self._cuts += 1
+
+    def _judged(self, carries: float) -> float:
+        """`carries`, but a moment's standstill of a busy machine is not what its path carries."""
+        return max(LEAST_RATE, carries if self._carries == math.inf else max(carries, 0.6 * self._carries))
 
     def _go_on(self, received: float, now: float) -> None:
         """Nothing is wrong: back to what is carried, and after a while beyond it."""
