@@ -120,7 +120,6 @@ import time
 import traceback
 import unicodedata
 import webbrowser
-import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
@@ -7589,60 +7588,224 @@ def qr_picture(text: str, size: int = 320) -> Picture:
 
 # ---- Test card ---------------------------------------------------------------------
 
+Colour: TypeAlias = tuple[int, int, int]  # blue, green, red
+
+
+def _colour(hue: float, saturation: float, value: float) -> Colour:
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
+    return round(255 * blue), round(255 * green), round(255 * red)
+
+
+class _Pen:
+    """Draws into a BGR picture; places are (right of the middle, below the top) in heights of the picture."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+        self._height, self._width = picture.shape[:2]
+
+    def _at(self, x: float, y: float) -> tuple[int, int]:
+        return round(self._width / 2 + x * self._height), round(y * self._height)
+
+    def oval(
+        self,
+        middle: tuple[float, float],
+        radii: tuple[float, float],
+        colour: Colour,
+        arc: tuple[int, int] = (0, 360),
+    ) -> None:
+        """A filled ellipse, or the part of it that `arc` covers, in degrees clockwise from the right."""
+        self._ellipse(middle, radii, colour, arc, -1)
+
+    def curve(
+        self,
+        middle: tuple[float, float],
+        radii: tuple[float, float],
+        colour: Colour,
+        arc: tuple[int, int] = (0, 360),
+    ) -> None:
+        """The outline of `oval`."""
+        self._ellipse(middle, radii, colour, arc, max(1, round(0.008 * self._height)))
+
+    def _ellipse(
+        self,
+        middle: tuple[float, float],
+        radii: tuple[float, float],
+        colour: Colour,
+        arc: tuple[int, int],
+        line: int,
+    ) -> None:
+        import cv2
+
+        axes = round(radii[0] * self._height), round(radii[1] * self._height)
+        cv2.ellipse(self._picture, self._at(*middle), axes, 0, *arc, colour, line, cv2.LINE_AA)
+
+    def shape(self, corners: Sequence[tuple[float, float]], colour: Colour) -> None:
+        """A filled polygon."""
+        import cv2
+
+        cv2.fillPoly(self._picture, [np.array([self._at(*one) for one in corners])], colour, cv2.LINE_AA)
+
+    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
+        """A filled rectangle."""
+        self.shape([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
+
+
+class _Portrait:
+    """A drawn person in a room; looks, clothes and room follow from the name."""
+
+    SKINS: Final = ((189, 213, 243), (140, 180, 226), (104, 150, 205), (72, 107, 158), (56, 80, 122))
+    HAIRS: Final = ((28, 24, 30), (38, 44, 78), (60, 110, 190), (24, 32, 58), (70, 80, 100), (20, 60, 120))
+    INK: Final = (40, 34, 36)
+    LIP: Final = (70, 60, 150)
+
+    def __init__(self, name: str) -> None:
+        self._dice = random.Random(name)
+        self.hue = self._dice.random()
+        self._skin, self._hair = self._dice.choice(self.SKINS), self._dice.choice(self.HAIRS)
+        self._shade: Colour = (self._skin[0] * 6 // 7, self._skin[1] * 6 // 7, self._skin[2] * 6 // 7)
+        self._shirt = _colour(self._dice.random(), 0.55, 0.62)
+        self._long, self._glasses = self._dice.random() < 0.5, self._dice.random() < 0.35
+        self._furnish = self._dice.choice((self._window, self._shelves, self._board))
+
+    def room(self, size: tuple[int, int], furnished: bool) -> Picture:
+        """What is behind the person, out of focus."""
+        import cv2
+
+        width, height = size
+        light, dark = np.array(_colour(self.hue, 0.28, 0.72)), np.array(_colour(self.hue, 0.38, 0.46))
+        down = np.linspace(0.0, 1.0, height)[:, None, None]
+        picture = (light * (1.0 - down) + dark * down).repeat(width, 1).astype(np.uint8)
+        if furnished:
+            self._furnish(_Pen(picture))
+        blur = max(3, width // 36 | 1)
+        return cast(Picture, cv2.GaussianBlur(picture, (blur, blur), 0))
+
+    def _window(self, pen: _Pen) -> None:
+        pane = _colour(self.hue, 0.08, 0.93)
+        for left in (0.34, 0.54):
+            for top in (0.10, 0.35):
+                pen.box(left, top, left + 0.185, top + 0.235, pane)
+
+    def _shelves(self, pen: _Pen) -> None:
+        for left in (-0.86, 0.38):
+            for bottom in (0.36, 0.66):
+                place = left
+                while place < left + 0.46:
+                    width, tall = self._dice.uniform(0.02, 0.05), self._dice.uniform(0.14, 0.22)
+                    cover = _colour(self._dice.random(), 0.42, 0.72)
+                    pen.box(place, bottom - tall, place + width, bottom, cover)
+                    place += width * 1.1
+                pen.box(left, bottom, left + 0.49, bottom + 0.025, _colour(self.hue, 0.35, 0.4))
+
+    def _board(self, pen: _Pen) -> None:
+        pen.box(-0.82, 0.24, -0.28, 0.66, (236, 238, 236))
+        heights = [(-0.74 + 0.1 * n, 0.62 - self._dice.uniform(0.05, 0.3)) for n in range(5)]
+        for x, top in heights:
+            pen.box(x, top, x + 0.06, 0.62, _colour(self.hue + 0.4, 0.5, 0.8))
+
+    def person(self, picture: Picture, phase: float) -> None:
+        """Draw the person into `picture`; swaying, blinking and talking repeat with `phase` 0..1."""
+        pen = _Pen(picture)
+        sway, nod = math.sin(2 * math.pi * phase), math.cos(4 * math.pi * phase)
+        middle = 0.02 * sway, 0.42 + 0.006 * nod
+        self._behind(pen, *middle)
+        self._body(pen, 0.007 * sway, *middle)
+        self._head(pen, *middle)
+        self._face(pen, *middle, blinking=0.4 < phase < 0.5, mouth=abs(math.sin(6 * math.pi * phase)))
+
+    def _behind(self, pen: _Pen, x: float, y: float) -> None:
+        if self._long:
+            pen.oval((x, y + 0.04), (0.20, 0.24), self._hair)
+            pen.box(x - 0.20, y + 0.02, x + 0.20, y + 0.30, self._hair)
+
+    def _body(self, pen: _Pen, lean: float, x: float, y: float) -> None:
+        pen.oval((lean, 1.0), (0.34, 0.31), self._shirt)
+        pen.box(x - 0.058, y + 0.10, x + 0.058, y + 0.30, self._shade)
+        pen.shape([(lean - 0.10, 0.71), (lean + 0.10, 0.71), (lean, 0.81)], self._shade)
+
+    def _head(self, pen: _Pen, x: float, y: float) -> None:
+        for side in (-1, 1):
+            pen.oval((x + side * 0.15, y + 0.02), (0.025, 0.04), self._shade)
+        pen.oval((x, y), (0.152, 0.19), self._skin)
+        if self._long:
+            pen.oval((x, y - 0.02), (0.172, 0.20), self._hair, (180, 360))
+            pen.oval((x + 0.02, y), (0.145, 0.105), self._skin, (180, 360))
+        else:
+            pen.oval((x, y - 0.05), (0.166, 0.16), self._hair, (180, 360))
+            pen.oval((x, y - 0.046), (0.14, 0.06), self._skin, (180, 360))
+
+    def _face(self, pen: _Pen, x: float, y: float, blinking: bool, mouth: float) -> None:
+        for side in (-0.063, 0.063):
+            pen.oval((x + side, y + 0.012), (0.016, 0.003 if blinking else 0.021), self.INK)
+            pen.curve((x + side, y - 0.018), (0.03, 0.02), self._hair, (205, 335))
+            if self._glasses:
+                pen.curve((x + side, y + 0.012), (0.046, 0.044), self.INK)
+        pen.curve((x, y + 0.055), (0.012, 0.009), self._shade, (0, 180))
+        pen.oval((x, y + 0.095), (0.046, 0.012 + 0.026 * mouth), self.LIP, (0, 180))
+
 
 class TestCard:
-    """A moving picture that stands in for a camera: the name, a clock to read, colours of the name's own."""
+    """A moving picture that stands in for a camera: someone drawn, the name, a clock to read.
+
+    For a screen nobody is drawn.
+    """
 
     __test__ = False  # pytest takes classes named Test... for tests
+    TURN: Final = 4.0  # seconds after which the movement repeats
+    PHASES: Final = 16
+    FINE: Final = 640  # pixels across: smaller ones are drawn so and shrunk
 
-    def __init__(self, name: str, size: tuple[int, int]) -> None:
+    def __init__(self, name: str, size: tuple[int, int], screen: bool = False) -> None:
         self.size = size
-        self._hue = zlib.crc32(name.encode()) / 2**32
+        self._portrait = _Portrait(name)
         # cv2 draws ASCII only
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
-        self._still = self._draw_still(plain or "?")
+        self._room = self._portrait.room(size, furnished=not screen)
+        self._write(self._room, plain or "?", (0.03, 0.12), 0.1)
+        width, height = size
+        self._where = slice(height // 6, height), slice(width // 4, width - width // 4)
+        self._persons: dict[int, Picture] = {}
+        self._screen = screen
 
     def draw(self, now_unix: float) -> Picture:
         """The card at `now_unix` (unix seconds): BGR, uint8, (height, width, 3), a new array."""
-        import cv2
-
-        picture = self._still.copy()
-        width, height = self.size
-        turn = 2 * math.pi * (now_unix % 4.0) / 4.0
-        across, down = 0.5 + 0.4 * math.cos(turn), 0.36 + 0.08 * math.sin(2 * turn)
-        centre = round(width * across), round(height * down)
-        cv2.circle(picture, centre, height // 10, self._colour(0.5, 1.0), -1, cv2.LINE_AA)
-        sweep = round(width * (now_unix % 3.0) / 3.0)
-        picture[: height // 10, max(0, sweep - width // 16) : sweep] = 255
+        picture = self._room.copy()
+        phase = int(now_unix % self.TURN / self.TURN * self.PHASES)
+        if self._screen:
+            across = 0.65 * math.cos(2 * math.pi * phase / self.PHASES)
+            _Pen(picture).oval((across, 0.55), (0.1, 0.1), _colour(self._portrait.hue + 0.5, 0.7, 1.0))
+        else:
+            picture[self._where] = self._person(phase)
         clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
-        self._write(picture, clock, 0.66, 0.5)
+        self._write(picture, clock, (0.03, 0.22), 0.07)
         stamp_clock(picture, now_unix)
         return picture
 
-    def _draw_still(self, name: str) -> Picture:
-        width, height = self.size
-        shade = np.linspace(0.25, 0.75, height)[:, None, None]
-        still = (np.array(self._colour(0.0, 0.8)) * shade).repeat(width, 1).astype(np.uint8)
-        for number in range(8):
-            bar = slice(width * number // 8, width * (number + 1) // 8)
-            still[: height // 10, bar] = self._colour(number / 8, 0.7)
-        self._write(still, name, 0.28, 0.8)
-        return still
+    def _person(self, phase: int) -> Picture:
+        """The part of the picture in which the person moves; drawn once."""
+        if phase not in self._persons:
+            self._persons[phase] = self._drawn(phase / self.PHASES)[self._where].copy()
+        return self._persons[phase]
 
-    def _colour(self, turn: float, value: float) -> tuple[int, int, int]:
-        red, green, blue = colorsys.hsv_to_rgb((self._hue + turn) % 1.0, 0.7, value)
-        return round(255 * blue), round(255 * green), round(255 * red)
-
-    def _write(self, picture: Picture, text: str, middle: float, most: float) -> None:
-        """White text around the height `middle`, at most `most` of the width (both 0..1)."""
+    def _drawn(self, phase: float) -> Picture:
         import cv2
 
         width, height = self.size
-        font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 180)
+        times = max(1, -(-self.FINE // width))
+        fine = cast(Picture, cv2.resize(self._room, (width * times, height * times)))
+        self._portrait.person(fine, phase)
+        return cast(Picture, cv2.resize(fine, self.size, interpolation=cv2.INTER_AREA))
+
+    def _write(self, picture: Picture, text: str, at: tuple[float, float], size: float) -> None:
+        """White text at most `size` heights tall from `at`, in widths and heights of the picture."""
+        import cv2
+
+        width, height = self.size
+        font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 150)
         (unit, tall), _ = cv2.getTextSize(text, font, 1.0, thick)
-        size = min(most * width / unit, 0.14 * height / tall)
-        left, base = round((width - unit * size) / 2), round(height * middle + tall * size / 2)
-        cv2.putText(picture, text, (left, base), font, size, (255, 255, 255), thick, cv2.LINE_AA)
+        scale = min(0.6 * width / unit, size * height / tall)
+        where = round(width * at[0]), round(height * at[1])
+        cv2.putText(picture, text, where, font, scale, (255, 255, 255), thick, cv2.LINE_AA)
 
 
 # ---- Camera ------------------------------------------------------------------------
@@ -8853,7 +9016,7 @@ def open_screen(source: str) -> ScreenSource:
     DeviceError with one sentence where it cannot be had.
     """
     if source == "pattern":
-        card = TestCard("Shared screen", LAYERS[-1])
+        card = TestCard("Shared screen", LAYERS[-1], screen=True)
         return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
     if source == "window":
         return _DesktopScreen(None)
