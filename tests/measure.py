@@ -79,15 +79,22 @@ def sound_delays(meeting: Starts, directory: Path, seconds: float) -> list[float
     ana, base = host(meeting, "--mic", str(clicks(directory / "clicks.wav")))
     ben = join(meeting, base, "Ben", "--speaker", str(heard))
     time.sleep(1.0)
-    live = switch(ana, "mic", True)["time"] - 0.016
+    live = switch(ana, "mic", True)["time"]
     time.sleep(seconds)
-    joined = ben.seen("joined")[0]["time"]
-    with wave.open(str(heard)) as file:
-        found = click_times(np.frombuffer(file.readframes(file.getnframes()), "<i2"))
+    found = heard_delays(heard, ben.seen("joined")[0]["time"], live)
     ana.send({"do": "end"})
     ben.wait("ended")
-    offsets = joined + found - live - 0.25
-    return [float(offset % CLICK_EVERY) for offset in offsets if offset > 0.5]
+    return [delay for _, delay in found]
+
+
+def heard_delays(heard: Path, joined: float, live: float) -> list[tuple[float, float]]:
+    """(when, delay) in seconds of each chirp in what a speaker wrote; `live`: the event of the microphone."""
+    with wave.open(str(heard)) as file:
+        found = joined + click_times(np.frombuffer(file.readframes(file.getnframes()), "<i2"))
+    offsets = found - (live - 0.016) - 0.25
+    return [
+        (float(at), float(off % CLICK_EVERY)) for at, off in zip(found, offsets, strict=True) if off > 0.5
+    ]
 
 
 # -- pictures --------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 
 PLANES = 3  # control, screen, files
@@ -90,10 +91,12 @@ class Proxy:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: float | None
     ) -> None:
+        free = time.monotonic()  # when the slow link can take more
         with contextlib.suppress(OSError):
             while data := await reader.read(4_096):
                 writer.write(data)
                 await writer.drain()
                 if rate:
-                    await asyncio.sleep(len(data) / rate)
+                    free = max(free, time.monotonic() - 0.05) + len(data) / rate
+                    await asyncio.sleep(free - time.monotonic())
         writer.transport.abort()

@@ -4,7 +4,9 @@
 
 The bare loop is one process that reads a file and sends it over TLS and another that receives it in blocks
 of 256 kB, hashes them with SHA-256 and writes them: what no transfer can do without. Each round runs the bare
-loop, an upload and a download in turn; the figures are medians of the rounds.
+loop, an upload and a download in turn; the figures are medians of the rounds. Meanwhile the sender talks and
+the receiver listens: how long that took, while files moved and while none did. With TMPDIR=/dev/shm the disk
+takes no part.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from headless import Headless, free_base  # noqa: E402 - found by the path above
+from measure import clicks, heard_delays, percentile  # noqa: E402 - found by the path above
+from meetings import switch  # noqa: E402 - found by the path above
 
 import connectsphere as cs  # noqa: E402 - found by the path above
 
@@ -64,7 +68,9 @@ def bare_loop(identity: cs.Identity, source: Path, target: Path) -> float:
             raw, _ = listener.accept()
             began = time.monotonic()
             bare_receiver(raw, cs.server_context(identity), source.stat().st_size, target)
-            return time.monotonic() - began
+            took = time.monotonic() - began
+    target.unlink()  # as the other files go: no loop writes where memory is warm already
+    return took
 
 
 def memory(process: int, what: str = "VmHWM") -> int:
@@ -85,14 +91,16 @@ def server_of(host: Headless) -> int:
 
 @contextlib.contextmanager
 def meeting(folder: Path) -> Iterator[tuple[Headless, Headless]]:
-    """A host and a guest, without devices."""
+    """A host who can talk and a guest whose speaker writes `heard.wav`."""
     base = str(free_base())
-    quiet = ["--bind", "127.0.0.1", "--camera", "none", "--mic", "none", "--speaker", "none"]
-    host = Headless(["--host", "--port", base, "--name", "Ana", *quiet], folder / "ana")
+    quiet = ["--bind", "127.0.0.1", "--camera", "none"]
+    sound = ["--mic", str(clicks(folder / "clicks.wav")), "--speaker", "none"]
+    host = Headless(["--host", "--port", base, "--name", "Ana", *sound, *quiet], folder / "ana")
     people = [host]
     try:
         host.wait("joined")
         args = ["--join", f"127.0.0.1:{base}", "--name", "Bob", "--downloads", str(folder / "got"), *quiet]
+        args += ["--mic", "none", "--speaker", str(folder / "heard.wav")]
         people.append(Headless(args, folder / "bob"))
         people[1].wait("joined")
         yield people[0], people[1]
@@ -119,6 +127,17 @@ def download(guest: Headless, file: str, ref: int) -> float:
     return saved["time"] - asked
 
 
+def report_sound(guest: Headless, heard: Path, live: float, moving: list[tuple[float, float]]) -> None:
+    """The delay of what is heard, apart for when files moved."""
+    delays: dict[bool, list[float]] = {True: [], False: []}
+    for at, delay in heard_delays(heard, guest.seen("joined")[0]["time"], live):
+        delays[any(began < at < ended for began, ended in moving)].append(1e3 * delay)
+    for moves, values in delays.items():
+        middle, worst = percentile(values, 0.5), percentile(values, 0.99)
+        words = "while files move" if moves else "else"
+        print(f"sound {words}: p50 {middle:.0f} ms, p99 {worst:.0f} ms, n={len(values)}")
+
+
 def main(megabytes: int, rounds: int) -> None:
     """Print a line a round, then the medians."""
     with tempfile.TemporaryDirectory() as name:
@@ -129,18 +148,24 @@ def main(megabytes: int, rounds: int) -> None:
                 file.write(os.urandom(1 << 20))
         identity = cs.load_identity(folder)
         ratios: dict[str, list[float]] = {"upload": [], "upload with the first pass": [], "download": []}
+        moving: list[tuple[float, float]] = []
         with meeting(folder) as (host, guest):
             server = server_of(host)
+            live = switch(host, "mic", True)["time"]
+            time.sleep(15)
             for number in range(rounds):
                 bare = bare_loop(identity, source, folder / "bare.dat")
+                began = time.time()
                 file_id, hop, whole = upload(host, source, number)
                 guest.wait("file_offer", file=file_id)
                 down = download(guest, file_id, number)
+                moving.append((began, time.time()))
                 host.send(do="cancel", file=file_id)
                 for kind, seconds in zip(ratios, (hop, whole, down), strict=True):
                     ratios[kind].append(bare / seconds)
                 rates = " ".join(f"{megabytes / seconds:6.0f}" for seconds in (bare, hop, whole, down))
                 print(f"MB/s: bare, upload, upload with the first pass, download: {rates}", flush=True)
+            report_sound(guest, folder / "heard.wav", live, moving)
             held = [memory(one) for one in (server, host.process.pid, guest.process.pid)]
         for kind, values in ratios.items():
             print(f"{kind}: {statistics.median(values):.2f} of the bare loop (median of {rounds})")

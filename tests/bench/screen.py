@@ -1,17 +1,19 @@
-"""The shared screen's figures, by hand: python tests/bench/screen.py
+"""The shared screen's figures, by hand: python tests/bench/screen.py [slow [SECONDS]]
 
-A 1920x1080 desktop under Xvfb, a host that shares it and three viewers, all on this machine. Says the
-load average, because nothing of this holds on a busy machine.
+A 1920x1080 desktop under Xvfb, a host that shares it and three viewers, all on this machine. With `slow` one
+of them has 2 Mbit/s, for SECONDS. Says the load average, because nothing of this holds on a busy machine.
 """
 
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from headless import Headless, free_base  # noqa: E402 - found by the path above
+from proxy import Proxy  # noqa: E402
 
 import connectsphere as cs  # noqa: E402
 
@@ -26,6 +29,8 @@ SIZE = (1920, 1080)
 CELL = 32  # pixels of one bit of the counter
 PLACES = [(64, 64), (1500, 64), (64, 900), (1500, 900), (800, 500)]
 BITS = 10
+FILM_FPS = 24
+SLOW = 2_000_000 / 8
 
 TYPING = """
 import sys, tkinter
@@ -55,9 +60,9 @@ import screen
 cv2.namedWindow("v", cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
 cv2.moveWindow("v", 0, 0)
 frames = screen.film()
-began, until = time.monotonic(), time.monotonic() + float(sys.argv[2])
+until = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < until:
-    number = int((time.monotonic() - began) * 24)
+    number = int(time.monotonic() * screen.FILM_FPS)
     picture = frames[number % len(frames)].copy()
     screen.write_counter(picture, number % 1024)
     cv2.imshow("v", picture)
@@ -95,9 +100,9 @@ def read_counters(picture: cs.Picture) -> list[int]:
 class Watcher:
     """A viewer in this process: keeps every new picture's moment."""
 
-    def __init__(self, base: int, name: str, home: Path) -> None:
+    def __init__(self, base: int, name: str, home: Path, address: str = "127.0.0.1") -> None:
         home.mkdir()
-        options = cs.ClientOptions(name=name, address="127.0.0.1", port=base, speaker="none")
+        options = cs.ClientOptions(name=name, address=address, port=base, speaker="none")
         self.controller = cs.MeetingController(options, home)
         self.controller.start()
         while self.controller.gui_queue.get()["event"] != "joined":
@@ -106,6 +111,14 @@ class Watcher:
     def stats(self) -> cs.Json:
         """Its screen's figures."""
         return self.controller.screen.stats()
+
+    def age(self) -> float | None:
+        """Seconds since the shown picture of the film was the newest."""
+        picture = self.controller.screen.newest()
+        numbers = read_counters(picture) if picture is not None and picture.shape[0] == SIZE[1] else []
+        if len(set(numbers)) != 1:
+            return None
+        return (time.monotonic() - numbers[0] / FILM_FPS) % ((1 << BITS) / FILM_FPS)
 
     def wait_change(self, box: tuple[slice, slice], before: cs.Picture, timeout: float = 5.0) -> float:
         """When the place differs from `before`."""
@@ -212,8 +225,66 @@ def measure_film(viewer: Watcher) -> None:
     print(f"{share:.0f} % of {len(seen)} pictures from one frame")
 
 
-def main() -> None:
-    """All of it."""
+def ages(viewers: Sequence[Watcher], seconds: float) -> list[list[float]]:
+    """How old what each viewer shows is, ten times a second."""
+    found: list[list[float]] = [[] for _ in viewers]
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for viewer, values in zip(viewers, found, strict=True):
+            age = viewer.age()
+            if age is not None:
+                values.append(age)
+        time.sleep(0.1)
+    return found
+
+
+def memory(pid: int) -> float:
+    """Resident megabytes of a process."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
+def settle(viewer: Watcher, deadline: float) -> float:
+    """Seconds until what a viewer shows is exact."""
+    began = time.monotonic()
+    while not viewer.stats()["exact"] and time.monotonic() < began + deadline:
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def measure_slow(host: Headless, viewers: list[Watcher], base: int, home: Path, seconds: float) -> None:
+    """Two on a free link, before and while a third has a slow one; then a fourth who comes late."""
+    film = [sys.executable, "-c", PLAYING, str(Path(__file__).parent), str(seconds + 30)]
+    server = server_of(host)
+    with subprocess.Popen(film, stderr=subprocess.DEVNULL) as player, Proxy(base, screen_rate=SLOW) as way:
+        time.sleep(5)
+        before = [statistics.median(one) for one in ages(viewers, 15)[:2]]
+        viewers.pop().controller.close()
+        viewers.append(Watcher(base, "Slow", home / "slow", way.address))
+        time.sleep(3)
+        held = memory(server)
+        *fast, slow = ages(viewers, seconds)
+        after = [statistics.median(one) for one in fast]
+        grown = memory(server) - held
+        player.wait()
+        middle = statistics.median(slow)
+        print(f"slow one: worst {max(slow):.2f} s, median {middle:.2f} s of {len(slow)} looks")
+        was, now = (500 * sum(one) for one in (before, after))
+        print(f"others: median {was:.0f} ms before, {now:.0f} ms then, ratio {now / was:.2f}")
+        print(f"server: {held:.0f} MB, {grown:+.1f} MB within {seconds:.0f} s")
+        print(f"slow one exact {settle(viewers[-1], 60):.1f} s after the film")
+        late = Watcher(base, "Late", home / "late")
+        began = time.monotonic()
+        viewers.append(late)
+        while late.controller.screen.newest() is None:
+            time.sleep(0.005)
+        whole = time.monotonic() - began
+        print(f"late one: whole after {whole:.2f} s, exact after {whole + settle(late, 20):.2f} s")
+        for viewer in viewers:
+            viewer.controller.close()
+
+
+def main(slow: float) -> None:
+    """All of it, or with `slow` seconds what a slow viewer costs."""
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1920x1080x24", "-nolisten", "tcp", "-noreset"]
     with (
@@ -236,6 +307,9 @@ def main() -> None:
                 host.send(do="share", on=True, source="screen:0")
                 host.wait("screen_start", 10)
                 time.sleep(3)
+                if slow:
+                    measure_slow(host, viewers, base, home, slow)
+                    return
                 measure_typing(viewers, typist)
                 measure_still(host, viewers[0])
                 assert typist.stdin
@@ -252,4 +326,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(float((*sys.argv[2:], "20")[0]) if sys.argv[1:2] == ["slow"] else 0.0)
