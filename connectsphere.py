@@ -11261,6 +11261,8 @@ class DeviceThread(ABC):
 class CameraSender(DeviceThread):
     """The camera's thread: own preview, and the layers that anyone wants."""
 
+    LOOK_SECONDS = 1.0  # that the preview is kept fresh after somebody looked at it
+
     def __init__(
         self,
         options: ClientOptions,
@@ -11272,7 +11274,19 @@ class CameraSender(DeviceThread):
         self._send = send
         self._layers: dict[int, FrameThinner] = {}
         self._coarse: Sequence[int] = ()
-        self.preview: tuple[int, Picture | None] = (0, None)
+        self._preview: tuple[int, Picture | None] = (0, None)
+        self._looked = -math.inf
+
+    def look(self) -> tuple[int, Picture | None]:
+        """(serial, newest own picture); from any thread."""
+        before, self._looked = self._looked, time.monotonic()
+        if self._looked - before > self.LOOK_SECONDS:
+            self._wake()
+        return self._preview
+
+    @property
+    def _looked_at(self) -> bool:
+        return time.monotonic() - self._looked < self.LOOK_SECONDS
 
     def encode(self, layers: dict[int, int], coarse: Sequence[int]) -> None:
         """What is wanted from now on: {layer: fps}, and which layers only short paths carry."""
@@ -11293,22 +11307,22 @@ class CameraSender(DeviceThread):
                 self._rest()
         finally:
             camera.close()
-            self.preview = (self.preview[0] + 1, None)
+            self._preview = (self._preview[0] + 1, None)
 
     def _prefer(self, camera: Camera) -> None:
-        """Have nothing drawn that nobody looks at; the own preview in a window counts as a tile."""
-        least = PREVIEW_LAYER if self._options.decode_all else 0
+        """Have nothing drawn that nobody looks at; the own preview counts as a tile."""
+        least = PREVIEW_LAYER if self._looked_at else 0
         fps = max((thinner.fps for thinner in self._layers.values()), default=0.0)
         camera.prefer(LAYERS[max([least, *self._layers])], max(fps, DEFAULT_FPS))
 
     def _rest(self) -> None:
-        """Without a window and while nobody looks, a preview a second is enough."""
+        """While nobody looks, a picture a second is enough."""
         with self._news:
-            if self._going and not self._layers and not self._options.decode_all:
+            if self._going and not self._layers and not self._looked_at:
                 self._news.wait(1.0)
 
     def _capture(self, picture: Picture) -> None:
-        self.preview = (self.preview[0] + 1, picture)
+        self._preview = (self._preview[0] + 1, picture)
         now = time.monotonic()
         due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
         for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
@@ -11514,7 +11528,7 @@ class MediaManager:
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
         """(serial, newest picture) of a sender, or of the own camera for "self"."""
         if key == "self":
-            return self._camera.preview if self._camera else (0, None)
+            return self._camera.look() if self._camera else (0, None)
         stream = self.video.streams.get(cast(int, key)) if self.video else None
         return (stream.decoded, stream.picture) if stream else (0, None)
 
@@ -17661,6 +17675,11 @@ def stage_boxes(count: int, width: int, height: int, gap: int, strip: int) -> li
     ]
 
 
+def in_sight(widget: tk.Misc) -> bool:
+    """Whether it is on the page that is shown, of a window that is not minimised."""
+    return bool(widget.winfo_viewable()) and widget.winfo_toplevel().state() != "iconic"
+
+
 def layer_for(height: int) -> int:
     """The layer whose pictures fill a tile of `height` real pixels without visible blur."""
     return next((layer for layer, (_, tall) in enumerate(LAYERS) if height <= tall * 1.25), len(LAYERS) - 1)
@@ -17961,7 +17980,9 @@ class Stage(Painted):
         self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
         self.pages_changed: Callable[[], None] = lambda: None
         self._last: int | str | None = None
+        self._in_sight = True
         self._watched: Json = {}
+        self._watches_screen = True
         self._bind()
 
     def _bind(self) -> None:
@@ -18006,20 +18027,29 @@ class Stage(Painted):
         self.pages_changed()
         self._watch()
 
+    def see(self, in_sight: bool) -> None:
+        """Whether any of it can be seen: of a minimised window nothing is asked for."""
+        if in_sight != self._in_sight:
+            self._in_sight = in_sight
+            self._watch()
+
     def _watch(self) -> None:
         """Tell whose pictures are wanted: those in sight, at the size of their tile."""
-        cameras = {
-            one.id: one.name for one in self.plan.shot.people if one.camera and one.id != self.plan.shot.me
-        }
-        main = next(iter(self.tiles.values())).box[3] if self.tiles else 0
+        shot, tiles = self.plan.shot, self.tiles if self._in_sight else {}
+        cameras = {one.id: one.name for one in shot.people if one.camera and one.id != shot.me}
+        main = next(iter(tiles.values())).box[3] if tiles else 0
         wanted = {
             cameras[key]: {"layer": layer_for(tile.box[3]), "fps": 15 if tile.box[3] * 3 > main else 8}
-            for key, tile in self.tiles.items()
+            for key, tile in tiles.items()
             if isinstance(key, int) and key in cameras
         }
         if wanted != self._watched:
             self._watched = wanted
             self.act({"do": "watch", "streams": wanted})
+        screen = self._in_sight and ("screen" in tiles or not shot.presenter)
+        if screen != self._watches_screen:
+            self._watches_screen = screen
+            self.act({"do": "watch_screen", "on": screen})
 
     def show(self, shot: Snapshot) -> None:
         """Show the meeting as it is now."""
@@ -19486,7 +19516,7 @@ class PreviewCard:
 
     def tick(self) -> None:
         """Show the newest picture."""
-        if self._tile is None:
+        if self._tile is None or not in_sight(self.stage.canvas):
             return
         serial, picture = self.backend.preview_picture() if self.camera else (-1, None)
         name = self.name()
@@ -20959,7 +20989,10 @@ class MainAppView:
         self.top.show(shot, self.stage.plan.layout, time.monotonic(), self.address)
         veiled = self.dialog is not None and self.dialog.open
         self.stage.veiled = veiled
-        self.stage.render(self.controller)
+        seen = in_sight(self.stage.canvas)
+        self.stage.see(seen)
+        if seen:
+            self.stage.render(self.controller)
         self.reactions.step()
 
     def _drain(self) -> None:

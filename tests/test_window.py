@@ -141,6 +141,36 @@ def test_watch_asks_for_what_is_in_sight(opened: Open) -> None:
     driver.until(lambda: len(last(call, "watch")["streams"]) == 1, "only one in focus")
 
 
+def test_a_window_that_nobody_sees_asks_for_nothing_and_paints_nothing(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(9)
+    before = last(call, "watch")
+    assert before["streams"]
+    driver.root.withdraw()  # as minimising does, for which there is no window manager here
+    driver.until(lambda: last(call, "watch")["streams"] == {}, "nobody is watched")
+    assert last(call, "watch_screen") == {"do": "watch_screen", "on": False}
+    looks: list[object] = []
+    call.picture = lambda key: looks.append(key) or (0, None)  # type: ignore[method-assign,func-returns-value]
+    driver.pump(0.3)
+    assert not looks
+    driver.root.deiconify()
+    driver.until(lambda: last(call, "watch") == before, "all are watched again")
+    assert last(call, "watch_screen") == {"do": "watch_screen", "on": True}
+    driver.until(lambda: looks, "and painted")
+
+
+def test_a_shared_screen_out_of_sight_is_not_watched(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(9, presenter=1)
+    on, off = ({"do": "watch_screen", "on": state} for state in (True, False))
+    driver.until(lambda: "screen" in driver.view.stage.tiles, "the screen")
+    driver.until(lambda: last(call, "watch_screen") in (None, on), "it is watched, as from the start")
+    driver.view.stage.pin(3)
+    driver.until(lambda: last(call, "watch_screen") == off, "only the pinned one")
+    driver.view.stage.pin(3)
+    driver.until(lambda: last(call, "watch_screen") == on, "the screen again")
+
+
 def test_pages_turn_and_pin_goes_to_focus(opened: Open) -> None:
     driver = opened()
     driver.meet(50)
