@@ -24,12 +24,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, str(ROOT / "connectsphere.py")]
 PORT = 9460
-LARGEST = 300_000
-PEOPLE_SAID = (
-    ("Zuri Okafor", "Where does the rain go? ☀ is it the 🌳?"),
-    ("Jonas Weber", "Look at https://water.example/cycle"),
-    ("Zuri Okafor", "Thank you! 👍"),
-)
+LARGEST = 500_000
 
 
 class Desktop:
@@ -98,10 +93,9 @@ class Desktop:
         with Image.open(shot) as image:
             whole = image.convert("RGB")
         whole.save(path, optimize=True)
-        for colours in (256, 128, 64):
-            if path.stat().st_size < LARGEST:
-                break
-            whole.quantize(colours, Image.Quantize.FASTOCTREE).save(path, optimize=True)
+        if path.stat().st_size > LARGEST:  # fewer colours, spread so that no shade turns into bands
+            colours = whole.quantize(256, Image.Quantize.MEDIANCUT)
+            whole.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
         print(f"{path.relative_to(ROOT)}  {path.stat().st_size} bytes", flush=True)
 
     def close(self) -> None:
