@@ -1959,14 +1959,22 @@ def _clock_grid(height: int, width: int) -> tuple[float, float]:
     return cell, math.floor(height / cell - 2.0 + 1e-6) * cell
 
 
-def stamp_clock(picture: Picture, now_unix: float) -> None:
-    """Draw the time as two rows of cells at the bottom of `picture` (BGR, height x width x 3), in place."""
+def stamp_clock(
+    picture: Picture,
+    now_unix: float,
+    dark: tuple[int, int, int] = (0, 0, 0),
+    light: tuple[int, int, int] = (255, 255, 255),
+) -> None:
+    """Draw the time as two rows of cells at the bottom of `picture` (BGR, height x width x 3), in place.
+
+    Other colours than black and white do as well, as long as their means lie well on either side of grey.
+    """
     data = bytes((CLOCK_MARKER,)) + (round(now_unix * 1000.0) % CLOCK_SPAN).to_bytes(3, "big")
     bits = np.unpackbits(np.frombuffer(data + bytes((_crc8(data),)), np.uint8)).reshape(2, CLOCK_COLUMNS)
     cell, top = _clock_grid(*picture.shape[:2])
-    for (row, column), bit in np.ndenumerate(bits):
-        above, left = top + row * cell, column * cell
-        picture[max(0, round(above)) : round(above + cell), round(left) : round(left + cell)] = 255 * bit
+    widths = np.diff([round(column * cell) for column in range(CLOCK_COLUMNS + 1)])
+    for row, line in enumerate(np.array((dark, light), np.uint8)[bits].repeat(widths, 1)):
+        picture[max(0, round(top + row * cell)) : round(top + (row + 1) * cell)] = line
 
 
 def read_clock(picture: Picture, now_unix: float) -> float | None:
@@ -7747,21 +7755,30 @@ class _Portrait:
 class TestCard:
     """A moving picture that stands in for a camera: someone drawn, the name, a clock to read.
 
-    For a screen nobody is drawn.
+    For a screen it is a page with a moving cloud instead.
     """
 
     __test__ = False  # pytest takes classes named Test... for tests
     TURN: Final = 4.0  # seconds after which the movement repeats
     PHASES: Final = 16
     FINE: Final = 640  # pixels across: smaller ones are drawn so and shrunk
+    WORDS: Final = (
+        ("The water cycle", -0.8, 0.22, 0.075), ("Rain", 0.12, 0.62, 0.04), ("Clouds", 0.12, 0.26, 0.04),
+        ("Evaporation", 0.48, 0.62, 0.04),
+    )  # fmt: skip
 
     def __init__(self, name: str, size: tuple[int, int], screen: bool = False) -> None:
         self.size = size
         self._portrait = _Portrait(name)
         # cv2 draws ASCII only
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
+        hue = self._portrait.hue
+        self._band = _colour(hue, 0.45, 0.33), _colour(hue, 0.16, 0.82)  # the clock as a pattern of a desk
         self._room = self._portrait.room(size, furnished=not screen)
-        self._write(self._room, plain or "?", (0.03, 0.12), 0.1)
+        self._room[size[1] * 4 // 5 :] = self._band[0]
+        if screen:
+            self._draw_page()
+        self._clock_at = self._draw_label(plain[:24] or "?")
         width, height = size
         self._where = slice(height // 6, height), slice(width // 4, width - width // 4)
         self._persons: dict[int, Picture] = {}
@@ -7772,14 +7789,56 @@ class TestCard:
         picture = self._room.copy()
         phase = int(now_unix % self.TURN / self.TURN * self.PHASES)
         if self._screen:
-            across = 0.65 * math.cos(2 * math.pi * phase / self.PHASES)
-            _Pen(picture).oval((across, 0.55), (0.1, 0.1), _colour(self._portrait.hue + 0.5, 0.7, 1.0))
+            self._draw_rain(_Pen(picture), now_unix % self.TURN / self.TURN)
         else:
             picture[self._where] = self._person(phase)
         clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
-        self._write(picture, clock, (0.03, 0.22), 0.07)
-        stamp_clock(picture, now_unix)
+        self._write(picture, clock, *self._clock_at)
+        stamp_clock(picture, now_unix, *self._band)
         return picture
+
+    def _draw_page(self) -> None:
+        """What is shared instead: a page about the water cycle."""
+        width, height = self.size
+        self._room[:] = 252, 246, 238
+        self._band = (150, 84, 30), (236, 205, 150)
+        pen = _Pen(self._room)
+        pen.shape([(-0.95, 0.8), (-0.55, 0.42), (-0.15, 0.8)], (152, 186, 150))
+        pen.shape([(-0.59, 0.8), (-0.25, 0.52), (0.09, 0.8)], (122, 160, 118))
+        pen.oval((0.68, 0.25), (0.085, 0.085), (80, 200, 255))
+        for x in (0.34, 0.42):
+            pen.box(x - 0.004, 0.5, x + 0.004, 0.77, (200, 150, 90))
+            pen.shape([(x - 0.02, 0.5), (x, 0.46), (x + 0.02, 0.5)], (200, 150, 90))
+        for words, x, y, tall in self.WORDS:
+            self._write(self._room, words, width / 2 + x * height, y * height, tall, (70, 52, 40))
+        self._room[height * 4 // 5 :] = self._band[0]
+
+    def _draw_rain(self, pen: _Pen, at: float) -> None:
+        """A cloud that comes and goes, and its rain."""
+        x, y = 0.14 * math.sin(2 * math.pi * at) - 0.22, 0.34
+        for n in range(9):
+            pen.oval(
+                (x + 0.045 * (n - 4), y + 0.06 + (0.31 * n + 3 * at) % 1 * 0.34),
+                (0.005, 0.014),
+                (220, 150, 60),
+            )
+        for right, down, wide in ((0.0, 0.0, 0.12), (-0.11, 0.03, 0.09), (0.12, 0.03, 0.1)):
+            pen.oval((x + right, y + down), (wide, 0.6 * wide), (214, 196, 184))
+
+    def _draw_label(self, name: str) -> tuple[float, float, float]:
+        """The name at the upper edge, with room for the clock: (left, base, size) of that."""
+        import cv2
+
+        width, height = self.size
+        whole, line = f"{name}  00:00:00.0 UTC", self._line
+        (unit, tall), _ = cv2.getTextSize(whole, cv2.FONT_HERSHEY_SIMPLEX, 1.0, line)
+        scale = min(0.66 * width / unit, 0.044 * height / tall)
+        left, pad = round((width - unit * scale) / 2), height // 40
+        pill = self._room[round(0.02 * height) : round(0.1 * height), left - pad : width - left + pad]
+        pill //= 3
+        self._write(self._room, name, left, 0.077 * height, scale * tall / height)
+        (before, _), _ = cv2.getTextSize(f"{name}  ", cv2.FONT_HERSHEY_SIMPLEX, 1.0, line)
+        return left + before * scale, 0.077 * height, scale * tall / height
 
     def _person(self, phase: int) -> Picture:
         """The part of the picture in which the person moves; drawn once."""
@@ -7794,18 +7853,23 @@ class TestCard:
         times = max(1, -(-self.FINE // width))
         fine = cast(Picture, cv2.resize(self._room, (width * times, height * times)))
         self._portrait.person(fine, phase)
+        fine[times * height * 4 // 5 :] = self._band[0]
         return cast(Picture, cv2.resize(fine, self.size, interpolation=cv2.INTER_AREA))
 
-    def _write(self, picture: Picture, text: str, at: tuple[float, float], size: float) -> None:
-        """White text at most `size` heights tall from `at`, in widths and heights of the picture."""
+    @property
+    def _line(self) -> int:
+        return max(1, self.size[1] // 300)
+
+    def _write(
+        self, picture: Picture, text: str, left: float, base: float, tall: float,
+        colour: Colour = (255, 255, 255),
+    ) -> None:  # fmt: skip
+        """Text `tall` heights of the picture tall, with its lower left corner at that pixel."""
         import cv2
 
-        width, height = self.size
-        font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 150)
-        (unit, tall), _ = cv2.getTextSize(text, font, 1.0, thick)
-        scale = min(0.6 * width / unit, size * height / tall)
-        where = round(width * at[0]), round(height * at[1])
-        cv2.putText(picture, text, where, font, scale, (255, 255, 255), thick, cv2.LINE_AA)
+        (_, unit), _ = cv2.getTextSize("0", cv2.FONT_HERSHEY_SIMPLEX, 1.0, self._line)
+        where, scale = (round(left), round(base)), tall * self.size[1] / unit
+        cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, self._line, cv2.LINE_AA)
 
 
 # ---- Camera ------------------------------------------------------------------------
