@@ -28,7 +28,7 @@ fi
 # Wine. Both DLLs live in its prefix only: neither is shipped.
 export WINEPREFIX=$work/prefix WINEARCH=win64 WINEDEBUG=-all
 if [ -z "${DISPLAY:-}" ]; then
-    coproc XVFB { exec Xvfb -displayfd 1 -screen 0 1600x1000x24 -nolisten tcp 2>/dev/null; }
+    coproc XVFB { exec Xvfb -displayfd 1 -screen 0 1600x1000x24 -nolisten tcp -noreset 2>/dev/null; }
     read -r screen <&"${XVFB[0]}"
     export DISPLAY=:$screen
     trap 'kill "$XVFB_PID"' EXIT

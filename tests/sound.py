@@ -122,7 +122,7 @@ def best_match(wanted: NDArray[np.int16], heard: NDArray[np.int16]) -> tuple[flo
     return float(np.corrcoef(wanted[: len(stretch)], stretch)[0, 1]), at
 
 
-def typical_match(wanted: NDArray[np.int16], heard: NDArray[np.int16]) -> float:
-    """The median over the seconds of `wanted` (16 kHz): a busy machine's one dropout spoils one of them."""
-    seconds = wanted[: len(wanted) // 16_000 * 16_000].reshape(-1, 16_000)
-    return float(np.median([best_match(second, heard)[0] for second in seconds]))
+def typical_match(wanted: NDArray[np.int16], heard: NDArray[np.int16], piece: int = 16_000) -> float:
+    """The median over the pieces of `wanted`, of so many samples: a dropout or a slip spoils one of them."""
+    pieces = wanted[: len(wanted) // piece * piece].reshape(-1, piece)
+    return float(np.median([best_match(part, heard)[0] for part in pieces]))

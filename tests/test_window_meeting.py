@@ -157,6 +157,7 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
         key("Return")
 
     answered(driver, one, share, "screen_start", **me)
+    driver.until(lambda: driver.view.shot.presenter == driver.view.shot.me, "the own sharing")
     answered(driver, one, lambda: key("s"), "screen_stop", **me)
 
     one.send(do="mic", on=True)
