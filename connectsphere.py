@@ -20784,6 +20784,10 @@ class Actions:
         ways = self.view.backend.ways_in()
         self.view.ask(InvitationDialog(self.view.look, self.view.shot, ways, self.copy_invitation))
 
+    def check(self) -> None:
+        """What stands between this computer and the meeting."""
+        self.view.ask(DoctorDialog(self.view.look, self.view.backend))
+
     def give_app(self) -> None:
         """Offer this program to those who have none."""
         self.view.ask(GiveDialog(self.view.look, self.view.backend))
@@ -21086,8 +21090,8 @@ class MainAppView:
         if shot.link == "reconnecting":
             words, action, command = (
                 tr("The connection was lost. Reconnecting…"),
-                tr("Leave"),
-                self.people.leave,
+                tr("Not working? Check this computer"),
+                self.actions.check,
             )
         elif shot.presenter and shot.presenter == shot.me:
             words, action, command = tr("Everyone sees your screen"), tr("Stop sharing"), self.actions.share

@@ -245,12 +245,16 @@ def test_a_host_never_seen_before_is_named_for_a_minute(
     driver.until(lambda: not bar.winfo_ismapped(), "the minute is over")
 
 
-def test_leaving_from_the_bar_while_reconnecting(opened: Open) -> None:
+def test_a_lost_connection_offers_the_check(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
     call.change(link="reconnecting")
     driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
-    press(driver, driver.view.notice.frame, "Leave")
+    press(driver, driver.view.notice.frame, "Not working? Check this computer")
+    assert isinstance(driver.view.dialog, cs.DoctorDialog)
+    driver.until(lambda: driver.view.dialog.verdict["text"], "the verdict")  # type: ignore[union-attr]
+    driver.key("Escape")
+    driver.view.people.leave()
     assert last(call, "leave") and driver.loop.start is not None
 
 
