@@ -14832,6 +14832,10 @@ declined
 rechazado
 refusé
 अस्वीकृत
+a program: it may do harm
+un programa: puede hacer daño
+un programme : il peut nuire
+एक प्रोग्राम: नुकसान पहुँचा सकता है
 no longer offered
 ya no se ofrece
 n'est plus proposé
@@ -19361,7 +19365,7 @@ class FileRow:
             y + px(45),
             self._facts(),
             11,
-            colour=p.bad_text if one.state == "failed" else p.second,
+            colour=p.bad_text if one.state == "failed" or self._is_foreign_program() else p.second,
             room=width - px(80),
         )
         if one.state in ("uploading", "downloading"):
@@ -19386,6 +19390,9 @@ class FileRow:
             )
             x += room + px(8)
 
+    def _is_foreign_program(self) -> bool:
+        return is_executable_name(self.entry.name) and not self.entry.own
+
     def _facts(self) -> str:
         one = self.entry
         words = {
@@ -19400,7 +19407,8 @@ class FileRow:
                 f" · {size_words(one.rate)}/s" + (f" · {left:.0f} s" if left >= 1 else "") if one.rate else ""
             )
             return f"{words} {100 * one.done // max(1, one.size)} %{more}"
-        return f"{size_words(one.size)} · {words}" + (f" · {tr('private')}" if one.private else "")
+        harm = f" · {tr('a program: it may do harm')}" if self._is_foreign_program() else ""
+        return f"{size_words(one.size)}{harm} · {words}" + (f" · {tr('private')}" if one.private else "")
 
 
 class FilesPanel:
