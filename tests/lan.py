@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -122,6 +123,13 @@ class Lan:
         """Limit what `host` sends to `rate`, for example "20mbit"."""
         shape = f"tc qdisc replace dev eth{interface} root tbf rate {rate} burst 64k latency 50ms"
         self.run(host, *shape.split())
+
+    def passed(self, host: int, interface: int = 0) -> tuple[int, int]:
+        """Datagrams that the cap of `host` has let through, and dropped."""
+        said = self.run(host, "tc", "-s", "qdisc", "show", "dev", f"eth{interface}").stdout
+        found = re.search(r"(\d+) pkt \(dropped (\d+)", said)
+        assert found, said
+        return int(found[1]), int(found[2])
 
     def cap_down(self, host: int, rate: str, interface: int = 0) -> None:
         """Limit what reaches `host` to `rate`; an empty one ends it."""

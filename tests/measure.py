@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import signal
 import statistics
+import subprocess
+import sys
 import time
 import wave
 from collections.abc import Callable, Sequence
@@ -15,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from headless import Headless
+from lan import Lan
 from meetings import enter, host, join, serve, stats, switch, wav
 from numpy.typing import NDArray
 
@@ -205,3 +209,55 @@ def late_share(log: str) -> float:
     assert told, f"the server does not say how the mixer did:\n{log[-2000:]}"
     report = ast.literal_eval(told[-1])
     return round(report["late_ticks"] / max(1, report["ticks"]), 5)
+
+
+# -- many behind one cap -----------------------------------------------------------------------------------
+
+
+@dataclass
+class CapFigures:
+    """What a cap on all that the host sends did; shares are 0..1, delays in milliseconds."""
+
+    mbit: float  # of video, received
+    rate: float  # of pictures, as a share of what was asked
+    pictures_lost: float
+    datagrams_dropped: float  # at the cap
+    sound_lost: float
+    sound_more_p50: float  # than without pictures
+    sound_more_p99: float
+
+
+def crowd_behind_a_cap(meeting: Starts, lan: Lan, cap: str, size: int, seconds: float) -> CapFigures:
+    """30 light receivers on host 2 watch one sender of pictures of `size` bytes; host 1 may send `cap`."""
+    server = meeting("--serve", netns=lan.namespace(1))
+    server.wait("serving", timeout=40)
+    lan.cap(1, cap)
+    base, script = server.seen("serving")[0]["port"], str(Path(__file__).parent / "light.py")
+    words = (script, lan.address(1), str(base), "31", "1", str(size))
+    crowd = lan.popen(2, sys.executable, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(line: str) -> dict[str, float]:
+        crowd.stdin.write(line)
+        crowd.stdin.flush()
+        found: dict[str, float] = json.loads(crowd.stdout.readline())
+        return found
+
+    assert crowd.stdin and crowd.stdout and json.loads(crowd.stdout.readline())["ready"]
+    idle = ask(f"idle {seconds}\n")
+    passed = lan.passed(1)
+    busy = ask(f"busy {seconds}\n")
+    sent, dropped = (after - before for after, before in zip(lan.passed(1), passed, strict=True))
+    crowd.stdin.close()
+    crowd.wait(10)
+    more = {
+        share: 1e3 * (busy[f"sound_lag_{share}"] - idle[f"sound_lag_{share}"]) for share in ("p50", "p99")
+    }
+    return CapFigures(
+        round(busy["mbit"], 1),
+        round(busy["rate"], 3),
+        round(busy["lost"], 5),
+        round(dropped / max(1, dropped + sent), 6),
+        round(busy["sound_lost"], 5),
+        round(more["p50"], 2),
+        round(more["p99"], 2),
+    )

@@ -1,4 +1,7 @@
-"""One of four on a LAN of namespaces gets 3 Mbit/s for a while; bench/capped.py measures it at length."""
+"""Short paths on LANs of namespaces: one of four gets 3 Mbit/s for a while; 30 share what the host may send.
+
+bench/capped.py and bench/crowded.py measure it at length.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 from headless import Headless
 from lan import Lan, needs_lan
+from measure import crowd_behind_a_cap
 from meetings import QUIET_MACHINE
 from short_path import ShortPath
 
@@ -24,3 +28,16 @@ def test_a_receiver_behind_three_megabits(
     assert figures.recovered <= (15.0 if QUIET_MACHINE else 20.0)
     assert figures.others_layers and figures.others_lost <= (0.002 if QUIET_MACHINE else 0.02)
     assert figures.others_rate >= (0.97 if QUIET_MACHINE else 0.7)
+
+
+def test_thirty_receivers_behind_a_cap_of_the_host(
+    lan: Callable[[int], Lan], meeting: Callable[..., Headless]
+) -> None:
+    figures = crowd_behind_a_cap(meeting, lan(2), "100mbit", 23_600, 3.0)
+    print(figures)
+    assert figures.datagrams_dropped <= 0.001
+    assert figures.sound_lost <= 0.002
+    assert figures.sound_more_p50 <= (3.0 if QUIET_MACHINE else 30.0)
+    assert figures.rate >= (0.9 if QUIET_MACHINE else 0.2)
+    if QUIET_MACHINE:
+        assert figures.sound_more_p99 <= 5.0
