@@ -698,19 +698,14 @@ _PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _SEGMENT: Final = struct.Struct(">HH")
 _FRAME_HEADER: Final = struct.Struct(">BHHB")
-_FEW_ESCAPES: Final = 16
+_LONG_SCAN: Final = 24 << 10
 
 
 def _one_scan(data: bytes, start: int) -> bool:
     """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
     if data[-2:] != b"\xff\xd9":
         return False
-    for _ in range(_FEW_ESCAPES):
-        start = data.index(b"\xff", start)
-        if data[start + 1]:
-            break
-        start += 2
-    else:  # for the rest NumPy is faster than a search each; what it cannot tell is a restart marker
+    if len(data) - start > _LONG_SCAN:  # NumPy is faster there; what it cannot tell is a restart marker
         octets = np.frombuffer(data, np.uint8, offset=start)
         if np.count_nonzero(octets[1:][octets[:-1] == 0xFF]) == 1:
             return True
@@ -1977,16 +1972,24 @@ def stamp_clock(
         picture[max(0, round(top + row * cell)) : round(top + (row + 1) * cell)] = line
 
 
-def read_clock(picture: Picture, now_unix: float) -> float | None:
-    """How old the time on `picture` (BGR) is in seconds, negative if it lies ahead; None without a clock."""
-    height, width = picture.shape[:2]
+@lru_cache(maxsize=8)
+def _clock_samples(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """Rows and columns of the nine pixels that are looked at in each cell; None where no clock has room."""
     cell, top = _clock_grid(height, width) if width >= CLOCK_COLUMNS * 4 else (0.0, -1.0)
     if top < 0.0:
         return None
     inside = np.array((0.35, 0.5, 0.65))
-    rows = (top + (np.arange(2)[:, None] + inside) * cell).astype(int).ravel()
-    columns = ((np.arange(CLOCK_COLUMNS)[:, None] + inside) * cell).astype(int).ravel()
-    light = picture[rows[:, None], columns].reshape(2, 3, CLOCK_COLUMNS, 9).mean(axis=(1, 3))
+    rows = (top + (np.arange(2)[:, None] + inside) * cell).astype(np.intp).ravel()
+    columns = ((np.arange(CLOCK_COLUMNS)[:, None] + inside) * cell).astype(np.intp).ravel()
+    return rows[:, None], columns
+
+
+def read_clock(picture: Picture, now_unix: float) -> float | None:
+    """How old the time on `picture` (BGR) is in seconds, negative if it lies ahead; None without a clock."""
+    samples = _clock_samples(*picture.shape[:2])
+    if samples is None:
+        return None
+    light = picture[samples].reshape(2, 3, CLOCK_COLUMNS, 9).mean(axis=(1, 3))
     if np.any(np.abs(light - 127.5) < 32.0):
         return None
     data = np.packbits(light > 127.5).tobytes()
@@ -7484,6 +7487,7 @@ def load_codecs() -> None:
         if sys.platform == "win32":
             mend = "on Windows N, install the Media Feature Pack"
         raise DeviceError(f"Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.") from fault
+    cv2.setNumThreads(1)  # pictures are small, and its own threads spin while they wait for work
     log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
 
