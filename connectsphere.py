@@ -51,14 +51,14 @@ Threads, each named here; started by, may write, ends when:
     broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
     client               CLIENT: the control link, StateManager; ends by MeetingController.close
-    video                CLIENT: the video plane's port, seals and streams; ends by close
-    audio                CLIENT: the audio plane's port and seals; ends by close
+    video                CLIENT: the video plane's port, keys and streams; ends by close
+    audio                CLIENT: the audio plane's port, keys and jitter buffer; ends by close
     decoder              CLIENT: newest pictures to pixels; ends by close
     player               CLIENT: jitter buffer to speaker; ends by close
     screen-decoder       CLIENT: from the first share on; tiles to pixels, owns the canvas; ends by close
     presenter            CLIENT: while sharing; owns the screen source, codes its tiles; ends by close
-    camera               CLIENT: while the camera is on, which it owns; encodes its layers
-    microphone           CLIENT: while the microphone is on, which it owns
+    camera               CLIENT: while the camera is on, which it owns; encodes, seals, sends its layers
+    microphone           CLIENT: while the microphone is on, which it owns; seals and sends its blocks
     file-transfer        CLIENT: one a moving file, which it reads or writes; ends with it
     commands             CLIENT: standard input to commands; a daemon that the process's end ends
     preview-camera       CLIENT: the start window's own picture; ends when the preview does
@@ -5976,9 +5976,9 @@ class DatagramLoop:
         while not worker.stopping.is_set():
             self._turn()
 
-    def _safely(self, call: Callable[[], _Answer]) -> _Answer | None:
+    def _safely(self, call: Callable[..., _Answer], *args: Any) -> _Answer | None:
         try:
-            return call()
+            return call(*args)
         except PeerFault as fault:
             self._counters.add(fault.kind)
         except Exception:
@@ -5988,16 +5988,18 @@ class DatagramLoop:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        due = self._safely(functools.partial(self._on_due, now))
+        due = self._safely(self._on_due, now)
         patience = 1.0 if due is None else min(1.0, max(0.0, due - now))
-        if any(key.fileobj is self._waker for key, _ in self._selector.select(patience)):
+        ready = [key.fileobj for key, _ in self._selector.select(patience)]
+        if self._waker in ready:
             self._waker.drain()
         for _ in range(len(self._mail)):
             self._safely(self._mail.popleft())
+        if self.port not in ready:
+            return
         for buffer, segment, address in self.port.receive(64):
             for run in runs_of(buffer, segment):
-                now = time.monotonic()
-                self._safely(functools.partial(self._on_datagrams, run, segment, address, now))
+                self._safely(self._on_datagrams, run, segment, address, time.monotonic())
 
 
 class HalfOpen:
@@ -10910,7 +10912,11 @@ class CommandConnection:
 
 
 class MediaPath:
-    """The client's end of one UDP plane: dials out, answers challenges, seals and opens."""
+    """The client's end of one UDP plane: dials out, answers challenges, seals and opens.
+
+    The plane's own thread does everything but for what a device's thread seals and sends under `lock`:
+    a thread more to wake for each picture and block would cost more than the sending.
+    """
 
     FIRST_BINDS = (0.0, 0.1, 0.3)
     BIND_SECONDS = 5.0
@@ -10918,6 +10924,7 @@ class MediaPath:
 
     def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool) -> None:
         self.port = port
+        self.lock = threading.RLock()  # sealed and sent are one step: in between the keys would change
         self.answered = -math.inf  # when a challenge last came
         self._layered = layered
         self._number = 0
@@ -10925,8 +10932,9 @@ class MediaPath:
 
     def rekey(self, ident: int, up: str, down: str) -> None:
         """New keys (hex), after a reconnect or for a new mixer; bound anew at once."""
-        self.id = ident
-        self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
+        with self.lock:
+            self.id = ident
+            self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
         self.opener = Opener(bytes.fromhex(down))
         self._started = self._next_bind = time.monotonic()
         self._binds = 0
@@ -10947,8 +10955,9 @@ class MediaPath:
     def send_small(self, kind: Kind, payload: bytes) -> None:
         """Send a small message, sealed."""
         self._number += 1
-        sealed = self.sealer.seal(kind, self.id, self._number, payload)
-        self.port.send(small_message(kind, self.id, self._number, sealed))
+        with self.lock:
+            sealed = self.sealer.seal(kind, self.id, self._number, payload)
+            self.port.send(small_message(kind, self.id, self._number, sealed))
 
     def on_small(self, data: bytes, now: float) -> tuple[Kind, bytes]:
         """Open a small message; a challenge is answered here. PeerFault when forged."""
@@ -11009,7 +11018,7 @@ class Stream:
 
 
 class VideoReceiver:
-    """The video plane: sends own frames; collects, repairs and opens others'. All on its loop's thread.
+    """The video plane: collects, repairs and opens others' frames on its loop's thread; sends own ones.
 
     Pictures of one sender are decoded `glance` seconds apart at least.
     """
@@ -11032,11 +11041,12 @@ class VideoReceiver:
 
     def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
         """After an interruption: the keys of another welcome, from where this machine is now. Own thread."""
-        renew_port(self.loop, self.path, address, bind, self._counters)
-        self.path.rekey(welcome["id"], welcome["video_up"], welcome["video_down"])
         self._before = {ident: self.counts(ident) for ident in list(self.streams)}
         self.incoming = Reassembler(layered=False, counters=self._counters)
-        self._sent = SentFrames()
+        with self.path.lock:
+            renew_port(self.loop, self.path, address, bind, self._counters)
+            self.path.rekey(welcome["id"], welcome["video_up"], welcome["video_down"])
+            self._sent = SentFrames()
 
     def counts(self, ident: int) -> StreamCounts:
         """Lost and repaired frames of a sender since joining, over interruptions; from any thread."""
@@ -11044,20 +11054,18 @@ class VideoReceiver:
         return StreamCounts(before.lost + now.lost, before.repaired + now.repaired)
 
     def send_picture(self, layer: int, data: bytes) -> None:
-        """Send an own picture, coded, of `layer`; from any thread."""
-        self.loop.post(lambda: self._send_picture(layer, data))
-
-    def _send_picture(self, layer: int, data: bytes) -> None:
-        self._numbers[layer] += 1
-        number = layer << LAYER_SHIFT | self._numbers[layer]
+        """Send an own picture, coded, of `layer`. From the camera's thread."""
         total = parts_of(len(data) + TAG)
         if total > MAX_PARTS:
             self._counters.add("frame_too_large")
             return
-        sealed = self.path.sealer.seal(Kind.VIDEO, self.path.id, number, data, total)
-        layout = frame_datagrams(self.path.id, number, sealed)
-        self._sent.store(self.path.id, number, layout, time.monotonic())
-        self.path.port.send_frame(layout)
+        self._numbers[layer] += 1
+        number, path = layer << LAYER_SHIFT | self._numbers[layer], self.path
+        with path.lock:
+            sealed = path.sealer.seal(Kind.VIDEO, path.id, number, data, total)
+            layout = frame_datagrams(path.id, number, sealed)
+            self._sent.store(path.id, number, layout, time.monotonic())
+            path.port.send_frame(layout)
 
     def forget(self, ident: int) -> None:
         """Drop the pictures of a sender who left or is no longer watched."""
@@ -11076,8 +11084,9 @@ class VideoReceiver:
         if VIDEO_HEADER.unpack_from(buffer)[2] == 0:
             kind, payload = self.path.on_small(bytes(buffer[:segment]), now)
             if kind == Kind.NACK:
-                for datagram in self._sent.resend(parse_nack(payload), now):
-                    self.path.port.send(datagram)
+                with self.path.lock:
+                    for datagram in self._sent.resend(parse_nack(payload), now):
+                        self.path.port.send(datagram)
             return
         self.octets += len(buffer)
         for frame in self.incoming.push_batch(buffer, segment, now):
@@ -11137,8 +11146,9 @@ class AudioReceiver:
 
     def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
         """After an interruption, like the video plane's. Own thread."""
-        renew_port(self.loop, self.path, address, bind, self._counters)
-        self.rekey(welcome["id"], welcome["audio_up"], welcome["audio_down"])
+        with self.path.lock:
+            renew_port(self.loop, self.path, address, bind, self._counters)
+            self.rekey(welcome["id"], welcome["audio_up"], welcome["audio_down"])
 
     def rekey(self, ident: int, up: str, down: str) -> None:
         """Keys of a new mixer or a reconnect: its sequence starts anew. Own thread."""
@@ -11160,12 +11170,11 @@ class AudioReceiver:
         return {**figures, **{key: figures[key] + self._before.get(key, 0) for key in JITTER_COUNTS}}
 
     def send_block(self, seq: int, block: bytes) -> None:
-        """Send 256 samples, big-endian, or nothing: silence from here. From any thread."""
-        self.loop.post(lambda: self._send_block(seq, block))
-
-    def _send_block(self, seq: int, block: bytes) -> None:
-        sealed = self.path.sealer.seal(Kind.AUDIO, self.path.id, seq, block)
-        self.path.port.send(audio_datagram(self.path.id, seq, sealed))
+        """Send 256 samples, big-endian, or nothing: silence from here. From the microphone's thread."""
+        path = self.path
+        with path.lock:
+            sealed = path.sealer.seal(Kind.AUDIO, path.id, seq, block)
+            path.port.send(audio_datagram(path.id, seq, sealed))
 
     def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
         for at in range(0, len(buffer), segment):

@@ -131,7 +131,7 @@ class Ledger:
 def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
     """Notes what the clients of this process send and receive."""
     ledger = Ledger()
-    send, put = cs.VideoReceiver._send_picture, cs.Stream.put
+    send, put = cs.VideoReceiver.send_picture, cs.Stream.put
 
     def noted_send(self: cs.VideoReceiver, layer: int, data: bytes) -> None:
         ledger.sent[hashlib.sha256(data).digest()] = (layer, time.monotonic())
@@ -141,7 +141,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
         ledger.whole[id(self)][hashlib.sha256(data).digest()] = time.monotonic()
         put(self, data, size, now)
 
-    monkeypatch.setattr(cs.VideoReceiver, "_send_picture", noted_send)
+    monkeypatch.setattr(cs.VideoReceiver, "send_picture", noted_send)
     monkeypatch.setattr(cs.Stream, "put", noted_put)
     return ledger
 
