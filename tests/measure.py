@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from headless import Headless
 from lan import Lan
-from meetings import enter, host, join, serve, stats, switch, wav
+from meetings import SILENT, enter, host, join, serve, stats, switch, wav
 from numpy.typing import NDArray
 
 RATE = 16_000
@@ -44,6 +44,32 @@ def start_up(meeting: Starts, directory: Path, runs: int = 5) -> dict[str, float
         server.process.send_signal(signal.SIGTERM)
         server.close()
     return {role: statistics.median(taken[1:]) for role, taken in times.items()}
+
+
+# -- two who meet ----------------------------------------------------------------------------------------
+
+Pair = Callable[[Sequence[str], Sequence[str]], tuple[Headless, Headless]]  # each with these arguments
+
+
+def on_lan(meeting: Starts, lan: Lan, jitter: float = 0.0) -> Pair:
+    """Ana on host 1 and Ben on host 2; with `jitter` what Ben is sent goes over host 3, as late as that."""
+
+    def pair(ana: Sequence[str], ben: Sequence[str]) -> tuple[Headless, Headless]:
+        one = meeting("--host", "--name", "Ana", *SILENT, *ana, netns=lan.namespace(1))
+        base = one.wait("serving", timeout=40)["port"]
+        one.wait("joined", timeout=40)
+        at = lan.address(1)
+        if jitter:
+            at = lan.address(3)
+            script = str(Path(__file__).parent / "jittery.py")
+            words = (script, lan.address(1), str(base), at, str(jitter))
+            way = lan.popen(3, sys.executable, *words, stdout=subprocess.PIPE)
+            assert way.stdout and way.stdout.readline()
+        other = meeting("--join", f"{at}:{base}", "--name", "Ben", *SILENT, *ben, netns=lan.namespace(2))
+        other.wait("joined", timeout=40)
+        return one, other
+
+    return pair
 
 
 # -- sound -----------------------------------------------------------------------------------------------
@@ -73,15 +99,14 @@ def click_times(samples: NDArray[Any]) -> NDArray[np.float64]:
     return np.array(kept) / RATE
 
 
-def sound_delays(meeting: Starts, directory: Path, seconds: float) -> list[float]:
+def sound_delays(pair: Pair, directory: Path, seconds: float) -> list[float]:
     """Seconds from the moment a sample is captured to the moment it is played, one value a chirp.
 
     The microphone's sample k is captured k / 16000 s after its first block began, which is 16 ms before
     `device live` at the latest; the speaker's sample k is heard k / 16000 s after `joined`.
     """
     heard = directory / "heard.wav"
-    ana, base = host(meeting, "--mic", str(clicks(directory / "clicks.wav")))
-    ben = join(meeting, base, "Ben", "--speaker", str(heard))
+    ana, ben = pair(("--mic", str(clicks(directory / "clicks.wav"))), ("--speaker", str(heard)))
     time.sleep(1.0)
     live = switch(ana, "mic", True)["time"]
     time.sleep(seconds)
@@ -104,10 +129,9 @@ def heard_delays(heard: Path, joined: float, live: float) -> list[tuple[float, f
 # -- pictures --------------------------------------------------------------------------------------------
 
 
-def picture_delays(meeting: Starts, seconds: float) -> list[float]:
+def picture_delays(pair: Pair, seconds: float) -> list[float]:
     """Seconds from drawing a test card to having decoded it, 640x360 at 25 a second, as `stats` says."""
-    ana, base = host(meeting, "--camera", "pattern")
-    ben = join(meeting, base, "Ben")
+    ana, ben = pair(("--camera", "pattern"), ())
     switch(ana, "camera", True)
     ben.send({"do": "watch", "streams": {"Ana": {"layer": 2, "fps": 25}}})
     found: list[float] = []

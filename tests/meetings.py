@@ -80,7 +80,7 @@ class Passage:
     """A way to a meeting that this test owns: one TCP port and two UDP ports at another loopback address.
 
     Everything passes unchanged, is shown to `tap(plane, upstream, data)`, and stops at `cut`. `carry(data,
-    send)` may treat datagrams worse.
+    send)` may treat datagrams worse; with `one_way` only those toward the clients.
     """
 
     def __init__(
@@ -89,8 +89,10 @@ class Passage:
         at: str = "127.0.0.2",
         tap: Callable[[str, bool, bytes], None] = lambda *_: None,
         carry: Carry = lambda data, send: send(data),
+        target: str = LOOPBACK,
+        one_way: bool = False,
     ) -> None:
-        self.at, self._tap, self._carry = at, tap, carry
+        self.at, self._tap, self._carry, self._one_way = at, tap, carry, one_way
         self._selector = selectors.DefaultSelector()
         self._ends: dict[socket.socket, tuple[socket.socket, str, bool]] = {}
         self._udp: dict[tuple[int, Any], socket.socket] = {}
@@ -98,13 +100,13 @@ class Passage:
         self._going = True
         self._open = True
         self._listener = socket.create_server((at, base))
-        self._selector.register(self._listener, selectors.EVENT_READ, (LOOPBACK, base))
+        self._selector.register(self._listener, selectors.EVENT_READ, (target, base))
         self._ports: list[socket.socket] = []
         for plane, port in (("video", base + 1_000), ("audio", base + 2_000)):
             ear = socket.socket(type=socket.SOCK_DGRAM)
             ear.bind((at, port))
             self._ports.append(ear)
-            self._selector.register(ear, selectors.EVENT_READ, (plane, (LOOPBACK, port)))
+            self._selector.register(ear, selectors.EVENT_READ, (plane, (target, port)))
         self._thread = threading.Thread(target=self._run, name="passage")
         self._thread.start()
 
@@ -186,7 +188,10 @@ class Passage:
             mouth.connect(target)
             self._selector.register(mouth, selectors.EVENT_READ, (plane, ear, client))
         self._tap(plane, True, data)
-        self._carry(data, mouth.send)
+        if self._one_way:
+            mouth.send(data)
+        else:
+            self._carry(data, mouth.send)
 
     def _down(self, mouth: socket.socket, plane: str, ear: socket.socket, client: Any) -> None:
         data = mouth.recv(1 << 16)

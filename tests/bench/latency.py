@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from conftest import Meeting  # noqa: E402 - found by the path above
-from measure import percentile, picture_delays, sound_delays, start_up  # noqa: E402 - found by the path above
+from lan import Lan  # noqa: E402 - found by the path above
+from measure import on_lan, percentile, picture_delays, sound_delays, start_up  # noqa: E402 - found by the path above
 
 
 def report(what: str, delays: Sequence[float], p50: float, p99: float) -> None:
@@ -31,10 +32,12 @@ def main(seconds: float) -> None:
         with contextlib.closing(Meeting(directory / "start")) as meeting:
             took = start_up(meeting, directory)
         print(f"serving {took['serve']:.2f} s (at most 0.80), joined {took['join']:.2f} s (at most 1.00)")
-        with contextlib.closing(Meeting(directory / "sound")) as meeting:
-            report("microphone to speaker", sound_delays(meeting, directory, seconds), 80, 120)
-        with contextlib.closing(Meeting(directory / "pictures")) as meeting:
-            report("test card to picture", picture_delays(meeting, seconds), 80, 150)
+        for jitter, p50, p99 in ((0.0, 60, 85), (0.03, 100, 140)):
+            with Lan(3) as lan, contextlib.closing(Meeting(directory / f"sound-{jitter}")) as meeting:
+                delays = sound_delays(on_lan(meeting, lan, jitter), directory, seconds)
+            report(f"microphone to speaker, jitter {1e3 * jitter:g} ms", delays, p50, p99)
+        with Lan(2) as lan, contextlib.closing(Meeting(directory / "pictures")) as meeting:
+            report("test card to picture", picture_delays(on_lan(meeting, lan), seconds), 60, 150)
 
 
 if __name__ == "__main__":
