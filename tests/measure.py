@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from headless import Headless
 from lan import Lan
-from meetings import SILENT, enter, host, join, serve, stats, switch, wav
+from meetings import SILENT, enter, serve, stats, switch, wav
 from numpy.typing import NDArray
 
 RATE = 16_000
