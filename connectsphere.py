@@ -748,7 +748,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 def png_size(data: bytes) -> tuple[int, int]:
     """(width, height) of an 8-bit PNG of nothing but pixels, not interlaced, no palette; else PeerFault."""
-    if data[:16] != _PNG_START or data[-12:] != _PNG_END:
+    if len(data) < 45 or data[:16] != _PNG_START or data[-12:] != _PNG_END:
         raise PeerFault("bad_picture", "no PNG")
     width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
     if bits != 8 or colour not in (0, 2, 6) or rest != [0, 0, 0]:

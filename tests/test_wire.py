@@ -803,6 +803,7 @@ class TestPng:
             pytest.param(b"", id="nothing"),
             pytest.param(png()[:-1], id="truncated"),
             pytest.param(png()[:40], id="truncated in IDAT"),
+            pytest.param(png()[:16] + png()[-12:], id="nothing between start and end"),
             pytest.param(png(tail=b"\x10\x02\0\0\0"), id="16 bits"),
             pytest.param(png(tail=b"\x08\x03\0\0\0"), id="palette"),
             pytest.param(png(tail=b"\x08\x02\0\0\1"), id="interlaced"),
