@@ -14422,10 +14422,10 @@ def demo_line(
     delays: Sequence[float],
 ) -> str:
     """One second of the demo, for a reader."""
-    middle = sorted(delays)[len(delays) // 2] if delays else math.nan
     rate = sum(rates) / len(rates) if rates else 0.0
     line = f"{second:2d} s  seen {len(seen)}/{len(names)}, heard {len(heard)}/{len(names)}"
-    line += f", {rate:.1f} pictures a second, {middle:.0f} ms"
+    line += f", {rate:.1f} pictures a second"
+    line += f", {sorted(delays)[len(delays) // 2]:.0f} ms" if delays else ""
     missing = [name for name in names if name not in seen or name not in heard]
     return line + (f"  missing: {', '.join(missing[:4])}" if missing else "")
 
@@ -21753,6 +21753,12 @@ def denying(options: argparse.Namespace, refused: Refused) -> Refused:
     return refused
 
 
+def leave_early() -> None:
+    """SIGTERM while there is no meeting yet to leave."""
+    say({"event": "left", "time": time.time(), "reason": "left"})
+    raise SystemExit(0)
+
+
 def prepare_streams() -> None:
     """UTF-8 in and out everywhere; a windowed Windows program takes the console it was started from."""
     if sys.platform == "win32" and sys.stdout is None and ctypes.windll.kernel32.AttachConsole(-1):
@@ -21986,6 +21992,8 @@ ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
 def run(arguments: Sequence[str]) -> int:
     """Parse, set up logging, run the role; errors as one sentence."""
     options = parse_options(arguments)
+    if options.headless:
+        on_stop_signals(leave_early)
     set_up_logging(options)
     sys.setswitchinterval(0.0005)
     role = next(

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -138,6 +139,22 @@ def test_nothing_to_join(run: Run) -> None:
     assert_one_sentence(done.stderr)
     assert done.returncode == 1
     assert denied_codes(done.stdout) == ["no_meeting"]
+
+
+def test_leaving_while_it_looks_for_a_meeting(tmp_path: Path) -> None:
+    """SIGTERM means leave, also before there is a meeting."""
+    log = tmp_path / "log"
+    command = [*PROGRAM, "--headless", "--bind", ALONE, "--port", str(free_base()), "--log", str(log)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        while not log.exists():  # from then on it listens to signals
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        said, _ = process.communicate(timeout=10)
+    assert [json.loads(line)["event"] for line in said.splitlines()] == ["left"]
+    assert process.returncode == 0
 
 
 def denied_codes(output: str) -> list[str]:
