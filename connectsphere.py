@@ -1759,7 +1759,7 @@ class Mix(NamedTuple):
     """One tick for everyone; the three lists run in parallel."""
 
     listeners: list[int]
-    blocks: list[Samples | None]  # int16, shape (256,), not to be written to; None is silence
+    blocks: list[Samples | None]  # int16 as sent, shape (256,), not to be written to; None is silence
     loudest: list[int]  # the id of whom this listener hears loudest, never its own; 0 with silence
 
 
@@ -1816,8 +1816,8 @@ class AudioMixer:
         if not talkers:
             return Mix(listeners, [None] * len(listeners), [0] * len(listeners))
         total = rows.sum(axis=0, dtype=np.int32)
-        common = np.clip(total, -32_768, 32_767).astype(np.int16)
-        others = np.clip(total - rows, -32_768, 32_767).astype(np.int16)
+        common = np.clip(total, -32_768, 32_767).astype(">i2")
+        others = np.clip(total - rows, -32_768, 32_767).astype(">i2")
         own: dict[int, Samples | None] = dict(zip(talkers, others, strict=True))
         if len(talkers) == 1:
             own[talkers[0]] = None
@@ -2006,6 +2006,9 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
 
 DATAGRAM: Final = VIDEO_HEADER.size + CHUNK
 _INDEXES: Final = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
+_INDEX_COLUMN: Final = np.arange(MAX_PARTS, dtype=">u2")
+_CHUNK_ITEM: Final = np.dtype(f"V{CHUNK}")
+_ROW: Final = np.dtype([("same", f"V{VIDEO_HEADER.size - 2}"), ("index", ">u2"), ("chunk", _CHUNK_ITEM)])
 
 MAX_OPEN: Final = 3  # frames of one sender and layer that are being collected
 MAX_HELD: Final = 1_000_000  # bytes of one sender's unfinished frames
@@ -2031,14 +2034,14 @@ def frame_datagrams(ident: int, number: int, sealed: bytes) -> bytearray:
     total, full = parts_of(len(sealed)), len(sealed) // CHUNK
     if not 1 <= total <= MAX_PARTS:
         raise ValueError(f"a frame of {len(sealed)} bytes")
-    headers = _headers(ident, number, total, 0, total)
-    layout = bytearray(len(headers) + len(sealed))
-    grid = np.frombuffer(layout, np.uint8, full * DATAGRAM).reshape(full, DATAGRAM)
-    grid[:, : VIDEO_HEADER.size] = np.frombuffer(headers, np.uint8, full * VIDEO_HEADER.size).reshape(
-        full, VIDEO_HEADER.size
-    )
-    grid[:, VIDEO_HEADER.size :] = np.frombuffer(sealed, np.uint8, full * CHUNK).reshape(full, CHUNK)
-    layout[full * DATAGRAM :] = headers[full * VIDEO_HEADER.size :] + sealed[full * CHUNK :]
+    same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
+    layout = bytearray(total * VIDEO_HEADER.size + len(sealed))
+    rows = np.frombuffer(layout, _ROW, full)
+    rows["same"] = np.void(same)
+    rows["index"] = _INDEX_COLUMN[:full]
+    rows["chunk"] = np.frombuffer(sealed, _CHUNK_ITEM, full)
+    if full < total:
+        layout[full * DATAGRAM :] = same + _INDEXES[full] + sealed[full * CHUNK :]
     return layout
 
 
@@ -2378,8 +2381,10 @@ class _SentStream:
     resent: deque[tuple[float, int]] = field(default_factory=deque)
     sent_size: int = 0
     resent_size: int = 0
+    pruned_at: float = -math.inf
 
     def prune(self, now: float) -> None:
+        self.pruned_at = now
         while self.layouts and now - next(iter(self.layouts.values()))[0] > SentFrames.LIFE:
             del self.layouts[next(iter(self.layouts))]
         while self.sent and now - self.sent[0][0] > SentFrames.WINDOW:
@@ -2400,11 +2405,14 @@ class SentFrames:
 
     def store(self, ident: int, number: int, layout: bytearray, now: float) -> None:
         """Keep the datagrams of a frame as it is sent."""
-        stream = self._streams.setdefault(ident, _SentStream())
+        stream = self._streams.get(ident)
+        if stream is None:
+            stream = self._streams[ident] = _SentStream()
         stream.layouts[number] = (now, layout)
         stream.sent.append((now, len(layout)))
         stream.sent_size += len(layout)
-        stream.prune(now)
+        if now - stream.pruned_at > self.LIFE / 4:
+            stream.prune(now)
 
     def resend(self, nack: Nack, now: float) -> list[memoryview]:
         """The datagrams asked for; none when older than 250 ms or when they would bring the last
@@ -2593,6 +2601,8 @@ class PathCapacity:
 BURST_PARTS: Final = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
 BURST_GAP: Final = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
 LEAST_PACE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s: where there is little to send, why wait
+FREE_PACE: Final = 1e12  # bytes a second, at once: where no queue and no loss says that the way is narrow
+CAREFUL: Final = 30.0
 MAX_SPREAD: Final = 0.060
 MAX_BACKLOG: Final = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
 
@@ -2629,22 +2639,71 @@ class _Lane:
         return max(1, int(min(BURST_PARTS, self.rate * BURST_GAP / DATAGRAM))) * DATAGRAM
 
 
+class LinkGauge:
+    """How much may leave the host at once: what its own link takes in QUEUE, so that sound waits no longer.
+
+    The system tells how much it still holds of what it was given (0 where it cannot). A queue further away
+    shows only by what is lost in it: then nothing leaves in bursts for a while.
+    """
+
+    QUEUE: Final = 0.002
+    LEAST: Final = 16 * 1024
+    MOST: Final = 256 * 1024  # then the own socket is read again
+
+    def __init__(self) -> None:
+        self.room = self.MOST  # bytes that may still be given to the system
+        self._window = self.MOST
+        self._total = 0  # bytes held when the queue was last judged, and given since
+        self._since = self._given_at = -math.inf
+        self._careful_until = -math.inf
+
+    def look(self, held: int, now: float) -> None:
+        """The system holds `held` bytes of what it was given."""
+        if held == 0:
+            if self._total and now - self._given_at <= self.QUEUE:
+                self._window = min(self.MOST, 2 * self._window)
+            self._total = 0
+        elif self._total and now - self._since >= self.QUEUE:
+            fits = int(max(0, self._total - held) * self.QUEUE / (now - self._since))
+            self._window = min(self.MOST, max(self.LEAST, fits))
+            self._total, self._since = held, now
+        self.room = max(0, self._window - held)
+
+    def give(self, size: int, now: float) -> None:
+        """The system is given `size` bytes more."""
+        if not self._total:
+            self._since = now
+        self._total += size
+        self._given_at = now
+        self.room -= size
+
+    def be_careful(self, now: float) -> None:
+        """Something was lost on the way."""
+        self._careful_until = now + CAREFUL
+
+    def pace(self, now: float) -> float:
+        """Bytes a second that may leave although there would be time."""
+        return LEAST_PACE if now < self._careful_until else FREE_PACE
+
+
 class EgressScheduler:
     """Decides when each datagram leaves the host, so that receivers share it and switches keep up.
 
-    All that is queued flows at the pace at which it is out after its spread. A frame of up to
-    BURST_PARTS parts leaves in one piece, a larger one in even pieces BURST_GAP apart at most, and
+    All that is queued flows at the pace at which it is out after its spread, or `least_pace`. A frame of up
+    to BURST_PARTS parts leaves in one piece, a larger one in even pieces BURST_GAP apart at most, and
     once begun it goes on before others begin. Lower priorities first, receivers in turn. A receiver with a
     limit gets one frame after the other, drop by drop, so that sound finds no queue in front of it.
     """
 
     def __init__(self, counters: Counters) -> None:
+        self.least_pace = LEAST_PACE
         self._counters = counters
         self._lanes: dict[int, _Lane] = {}
         self._waiting: dict[int, dict[int, deque[_Outgoing]]] = {}
         self._begun: list[tuple[float, int, _Outgoing]] = []
         self._serial = 0
-        self._ends: list[tuple[float, float]] = []
+        self._ends: list[list[float]] = []  # until when, what pace
+        self._newest_end = [-math.inf, 0.0]
         self._pace = 0.0
         self._credit = 0.0
         self._at = -math.inf
@@ -2665,17 +2724,24 @@ class EgressScheduler:
         pieces = -(-parts // BURST_PARTS)
         stale_at = now + spread / 0.9
         spread = min(max(spread, 0.001), MAX_SPREAD)
-        frame = _Outgoing(
-            receiver,
-            memoryview(layout),
-            -(-parts // pieces) * DATAGRAM,
-            min(spread / pieces, BURST_GAP),
-            stale_at,
-        )
-        frames = self._waiting.setdefault(priority, {}).setdefault(receiver, deque())
-        frames.append(frame)
-        self._drop_stale(frames, now)
+        piece = -(-parts // pieces) * DATAGRAM
+        frame = _Outgoing(receiver, memoryview(layout), piece, min(spread / pieces, BURST_GAP), stale_at)
+        receivers = self._waiting.setdefault(priority, {})
+        frames = receivers.get(receiver)
+        if frames is None:
+            receivers[receiver] = deque((frame,))
+        else:
+            frames.append(frame)
+            self._drop_stale(frames, now)
         self._speed_up(len(layout), spread, now)
+
+    def passes(self, receiver: int, size: int) -> bool:
+        """Whether a frame of `size` bytes for `receiver` need not be queued, for it would leave at once."""
+        return (
+            self.least_pace == FREE_PACE
+            and size <= BURST_PARTS * DATAGRAM
+            and not (self._waiting or self._begun or receiver in self._lanes)
+        )
 
     def limit(self, receiver: int, rate: float) -> None:
         """Send `receiver` at most `rate` bytes a second from now on; infinity lifts it."""
@@ -2725,8 +2791,13 @@ class EgressScheduler:
             self._begin(lane.free_at, lane.waiting.popleft())
 
     def _speed_up(self, size: int, spread: float, now: float) -> None:
-        heapq.heappush(self._ends, (now + spread, size / spread))
-        self._pace += size / spread
+        until, pace = now + spread, size / spread
+        self._pace += pace
+        if until == self._newest_end[0]:  # another receiver's copy of the same frame
+            self._newest_end[1] += pace
+        else:
+            self._newest_end = [until, pace]
+            heapq.heappush(self._ends, self._newest_end)
 
     def _begin(self, at: float, frame: _Outgoing) -> None:
         self._serial += 1
@@ -2752,7 +2823,7 @@ class EgressScheduler:
         if not self._waiting and not self._begun:
             return None
         ready = self._at if self._waiting else self._begun[0][0]
-        return max(ready, self._at + max(0.0, -self._credit) / max(LEAST_PACE, self._pace))
+        return max(ready, self._at + max(0.0, -self._credit) / max(self.least_pace, self._pace))
 
     def forget(self, receiver: int) -> None:
         """Drop what is queued for a receiver that has left."""
@@ -2788,6 +2859,8 @@ class EgressScheduler:
 
     def _advance(self, now: float) -> None:
         """Earn credit at the pace in force, piece by piece up to `now`."""
+        if now <= self._at:
+            return
         while self._ends and self._ends[0][0] <= now:
             until, pace = heapq.heappop(self._ends)
             self._earn(until)
@@ -2795,12 +2868,11 @@ class EgressScheduler:
         self._earn(now)
 
     def _earn(self, until: float) -> None:
-        if until > self._at:
-            pace = max(LEAST_PACE, self._pace)
-            most = max(BURST_PARTS * DATAGRAM, pace * 0.010)
-            elapsed = min(until - self._at, 1.0)
-            self._credit = min(most, self._credit + elapsed * pace)
-            self._at = until
+        pace = max(self.least_pace, self._pace)
+        most = max(BURST_PARTS * DATAGRAM, pace * 0.010)
+        elapsed = min(until - self._at, 1.0)
+        self._credit = min(most, self._credit + elapsed * pace)
+        self._at = until
 
 
 # -- tiles -----------------------------------------------------------------------------------
@@ -6481,12 +6553,15 @@ BUFFER: Final = 4 << 20
 LARGEST_READ: Final = 65_536
 _UDP_SEGMENT: Final = 103  # Linux: let the kernel cut one buffer into datagrams (GSO)
 _UDP_GRO: Final = 104  # Linux: let the kernel join datagrams of one sender into one buffer
+_HELD: Final = 0x5411  # SIOCOUTQ
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
-_SEGMENT_SIZE: Final = struct.Struct("=H")
 _GRO_SIZE: Final = struct.Struct("=i")
+_CUT: Final = ((socket.IPPROTO_UDP, _UDP_SEGMENT, DATAGRAM.to_bytes(2, sys.byteorder)),)
+_MOST_AT_ONCE: Final = GSO_PARTS * DATAGRAM
 _NO_GSO: Final = frozenset([errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE])
 _FULL: Final = frozenset([errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS])
+_Octets: TypeAlias = bytes | bytearray | memoryview
 
 
 class UdpPort:
@@ -6537,18 +6612,33 @@ class UdpPort:
         """For a selector; -1 once closed."""
         return self._socket.fileno()
 
-    def send(self, datagram: bytes | bytearray | memoryview, address: Address | None = None) -> bool:
+    def send(self, datagram: _Octets, address: Address | None = None) -> bool:
         """Send one datagram, to the connected peer if `address` is None; whether the system took it."""
-        return self._attempt(lambda: self._send_plain(datagram, address))
+        if address is None:
+            return self._attempt(self._socket.send, datagram)
+        return self._attempt(self._socket.sendto, datagram, address)
 
-    def send_frame(self, layout: bytes | bytearray | memoryview, address: Address | None = None) -> bool:
+    def send_frame(self, layout: _Octets, address: Address | None = None) -> bool:
         """Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the
         buffer was full and the rest of the frame was dropped."""
         view = memoryview(layout)
-        most = GSO_PARTS * DATAGRAM
+        if len(view) <= _MOST_AT_ONCE:
+            return self._send_batch(view, address)
         return all(
-            self._send_batch(view[start : start + most], address) for start in range(0, len(view), most)
+            self._send_batch(view[start : start + _MOST_AT_ONCE], address)
+            for start in range(0, len(view), _MOST_AT_ONCE)
         )
+
+    def held(self) -> int:
+        """Bytes of what was sent that have not left this machine; 0 where the system does not say."""
+        if sys.platform != "linux":
+            return 0
+        import fcntl
+
+        try:
+            return int.from_bytes(fcntl.ioctl(self._socket, _HELD, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     def receive(self, most: int) -> list[tuple[memoryview, int, Address]]:
         """Up to `most` buffers that have come: (datagrams back to back, size of each, from whom).
@@ -6603,7 +6693,7 @@ class UdpPort:
     def _send_batch(self, batch: memoryview, address: Address | None) -> bool:
         if self._gso and len(batch) > DATAGRAM:
             try:
-                return self._attempt(lambda: self._send_segmented(batch, address), _NO_GSO)
+                return self._attempt(self._socket.sendmsg, (batch,), _CUT, 0, address, raised=_NO_GSO)
             except OSError as error:
                 log.info("the system cannot cut datagrams here (%s): sent one by one from now on", error)
                 self._counters.add("udp.no_gso")
@@ -6612,25 +6702,12 @@ class UdpPort:
             self.send(batch[start : start + DATAGRAM], address) for start in range(0, len(batch), DATAGRAM)
         )
 
-    def _send_plain(self, datagram: bytes | bytearray | memoryview, address: Address | None) -> None:
-        if address is None:
-            self._socket.send(datagram)
-        else:
-            self._socket.sendto(datagram, address)
-
-    def _send_segmented(self, batch: memoryview, address: Address | None) -> None:
-        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(DATAGRAM))]
-        if address is None:
-            self._socket.sendmsg([batch], control)
-        else:
-            self._socket.sendmsg([batch], control, 0, address)
-
-    def _attempt(self, send: Callable[[], None], raised: frozenset[int] = frozenset()) -> bool:
+    def _attempt(self, send: Callable[..., int], *what: object, raised: frozenset[int] = frozenset()) -> bool:
         """Whether `send` worked; a connected socket may first report what became of an earlier datagram,
         so that a refusal is tried once more. Errors in `raised` go to the caller."""
         for _ in range(2):
             try:
-                send()
+                send(*what)
                 return True
             except OSError as error:
                 if error.errno in raised:
@@ -9147,6 +9224,8 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 REPORT_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
+GATHER_EACH: Final = 0.00005  # seconds for each who talks, by which the mixer may misjudge when a block came
+GATHER_MOST: Final = 0.004
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
 
@@ -9195,16 +9274,20 @@ class RelayPeer:
         self.numbers[sender] = number
         return number
 
-    def best_layer(self, asked: int, now: float) -> int:
-        """The best layer that is being sent at or below `asked`, else the lowest there is."""
-        alive = [layer for layer in range(len(LAYERS)) if now - self.fresh[layer] < 1.0]
-        return max((layer for layer in alive if layer <= asked), default=min(alive, default=0))
+    def serves(self, layer: int, now: float) -> range:
+        """Who asks for one of these layers is served by `layer`, which has just come.
+
+        One gets the best layer that is being sent at or below what one asked, else the lowest there is.
+        """
+        alive = [one for one in range(len(LAYERS)) if now - self.fresh[one] < 1.0]
+        lowest = 0 if layer == alive[0] else layer
+        return range(lowest, min((one for one in alive if one > layer), default=len(LAYERS)))
 
 
 class VideoRelay:
     """Collects frames, opens them, and sends each receiver the frame once, sealed for it."""
 
-    BUDGET = 256 * 1024  # bytes sent before the socket is read again
+    LOOK_AGAIN: Final = 0.001  # where the own link is busy
 
     def __init__(self, address: Address, counters: Counters) -> None:
         self._port = udp_port(address, counters)
@@ -9213,6 +9296,7 @@ class VideoRelay:
         self._routes: dict[int, dict[int, tuple[int, int]]] = {}
         self._mending: set[int] = set()  # senders with something open
         self._egress = EgressScheduler(counters)
+        self._gauge = LinkGauge()
         self._first = 0
         self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
         self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
@@ -9277,6 +9361,8 @@ class VideoRelay:
             if binding.address != address:
                 raise PeerFault("unbound")
             nack = parse_nack(binding.opener.open(Kind.NACK, binding.id, number, sealed))
+            if not self._egress.limited(binding.id):
+                self._gauge.be_careful(now)
             for datagram in peer.sent.resend(nack, now):
                 self._port.send(datagram, address)
                 self._egress.charge(binding.id, len(datagram))
@@ -9298,9 +9384,10 @@ class VideoRelay:
         peer.fresh[layer] = now
         size = self.sizes.get((sender, layer), len(picture))
         self.sizes[sender, layer] = size + (len(picture) - size) / 8
+        serves = peer.serves(layer, now)
         for receiver, (asked, fps) in self._routes.get(sender, {}).items():
             other = self._peers.get(receiver)
-            if other is None or other.binding.address is None or peer.best_layer(asked, now) != layer:
+            if other is None or other.binding.address is None or asked not in serves:
                 continue
             if layer > asked and self._egress.limited(receiver):
                 continue  # what fits is on its way
@@ -9315,6 +9402,10 @@ class VideoRelay:
         sealed = peer.binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
         layout = frame_datagrams(sender, number, sealed)
         peer.sent.store(sender, number, layout, now)
+        if self._gauge.room > 0 and self._egress.passes(peer.binding.id, len(layout)):
+            self._gauge.give(len(layout), now)
+            self._port.send_frame(layout, peer.binding.address)
+            return
         priority = 0 if sender == self._first else 1 + layer
         self._egress.queue(peer.binding.id, priority, layout, now, 0.9 / fps)
         if peer.filling:
@@ -9325,12 +9416,21 @@ class VideoRelay:
                 self._egress.queue(peer.binding.id, priority, layout[:again], now, 0.9 / fps)
 
     def _on_due(self, now: float) -> float | None:
-        for receiver, piece in self._egress.due(now, self.BUDGET):
+        dues = [self._send_due(now), *(self._ask_again(ident, now) for ident in tuple(self._mending))]
+        return min((due for due in dues if due is not None), default=None)
+
+    def _send_due(self, now: float) -> float | None:
+        """Send what is due and what the link has room for; returns when to go on."""
+        self._gauge.look(self._port.held(), now)
+        self._egress.least_pace = self._gauge.pace(now)
+        busy = self._gauge.room == 0
+        for receiver, piece in self._egress.due(now, self._gauge.room):
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
+                self._gauge.give(len(piece), now)
                 self._port.send_frame(piece, address)
-        dues = [self._egress.next_due(), *(self._ask_again(ident, now) for ident in tuple(self._mending))]
-        return min((due for due in dues if due is not None), default=None)
+        due = self._egress.next_due()
+        return max(due, now + self.LOOK_AGAIN) if busy and due is not None else due
 
     def _ask_again(self, ident: int, now: float) -> float | None:
         """Ask a sender for what is missing; returns when to look again, None once all is whole."""
@@ -9373,6 +9473,8 @@ class MixerProcess:
         self._tick = 0
         self._late_ticks = 0
         self._worst_lateness = 0.0
+        self._lateness: deque[float] = deque(maxlen=1_000)
+        self._came = (0, 0)  # datagrams in this tick and in the last
 
     def tell(self, message: Json | None) -> None:
         """A command from the parent, or None at the end; from any thread."""
@@ -9389,9 +9491,11 @@ class MixerProcess:
             if now < due:
                 if self._port.wait(due - now):
                     self._receive()
+                    self._let_gather(due)
                 continue
             self._receive()
             self._note_lateness(now - due)
+            self._came = (0, self._came[0])
             self._mix(now)
             self._tick += 1
             if now - due > ASLEEP_SECONDS:
@@ -9400,6 +9504,12 @@ class MixerProcess:
                 reported = now
                 self._report()
         self._port.close()
+
+    def _let_gather(self, due: float) -> None:
+        """Where many talk, read them together: waking up for each costs more than all else."""
+        pause = min(GATHER_MOST, GATHER_EACH * self._came[1])
+        if pause >= 0.0005 and due - time.monotonic() > pause + 0.001:
+            time.sleep(pause)
 
     def _obey(self) -> bool:
         while not self._mail.empty():
@@ -9426,6 +9536,7 @@ class MixerProcess:
     def _receive(self) -> None:
         for buffer, segment, address in self._port.receive(256):
             now = time.monotonic()
+            self._came = (self._came[0] + 1, self._came[1])
             for at in range(0, len(buffer), segment):
                 try:
                     self._on_datagram(bytes(buffer[at : at + segment]), address, now)
@@ -9439,8 +9550,7 @@ class MixerProcess:
             if binding.address != address:
                 raise PeerFault("unbound")
             block = binding.opener.open(Kind.AUDIO, ident, seq, data[AUDIO_HEADER.size :])
-            samples = np.frombuffer(block, ">i2").astype(np.int16) if block else None
-            self._mixer.push(ident, seq, samples, now)
+            self._mixer.push(ident, seq, np.frombuffer(block, ">i2") if block else None, now)
             return
         if len(data) < VIDEO_HEADER.size:
             raise PeerFault("short_datagram")
@@ -9463,6 +9573,7 @@ class MixerProcess:
     def _note_lateness(self, late: float) -> None:
         self._late_ticks += late > BLOCK_SECONDS
         self._worst_lateness = max(self._worst_lateness, late)
+        self._lateness.append(late)
 
     def _mix(self, now: float) -> None:
         before = self._mixer.loudest
@@ -9478,7 +9589,7 @@ class MixerProcess:
             peer.silent = 0 if block is not None else peer.silent + 1
             if block is None and peer.silent > 3 and peer.silent % 16:
                 continue
-            payload = b"" if block is None else block.astype(">i2").tobytes()
+            payload = b"" if block is None else block.tobytes()
             sealed = peer.binding.sealer.seal(Kind.AUDIO, loudest, self._tick, payload)
             self._port.send(audio_datagram(loudest, self._tick, sealed), peer.binding.address)
 
@@ -9490,6 +9601,7 @@ class MixerProcess:
                 "ticks": self._tick,
                 "late_ticks": self._late_ticks,
                 "worst_ms": round(self._worst_lateness * 1e3, 2),
+                "late_p99_ms": round(float(np.percentile(self._lateness, 99)) * 1e3, 2),
                 "bound": bound,
                 "counters": self._counters.snapshot(),
             }

@@ -18,7 +18,9 @@ from connectsphere import (
     CHUNK,
     DATAGRAM,
     FRAME_LIFE,
+    FREE_PACE,
     LAYER_SHIFT,
+    LEAST_PACE,
     MAX_FRAME,
     MAX_HELD,
     MAX_OPEN,
@@ -28,6 +30,7 @@ from connectsphere import (
     Counters,
     EgressScheduler,
     FrameThinner,
+    LinkGauge,
     Nack,
     Reassembler,
     SentFrames,
@@ -593,6 +596,61 @@ def test_receiver_that_left_is_sent_nothing() -> None:
     assert {receiver for _, receiver, _ in play(scheduler, 1.0)} == {2}
     scheduler.forget(2)
     assert scheduler.next_due() is None
+
+
+@pytest.mark.parametrize("megabits", [20, 100, 1_000])
+def test_a_busy_link_holds_little_and_is_not_left_idle(megabits: int) -> None:
+    gauge, rate, held, longest, gone = LinkGauge(), megabits * 125_000.0, 0.0, 0.0, 0.0
+    for tick in range(2_000):
+        now = tick * 0.001
+        leaves = min(held, rate * 0.001)
+        held, gone = held - leaves, gone + leaves
+        gauge.look(int(held), now)
+        while gauge.room > 0:
+            gauge.give(20_000, now)
+            held += 20_000
+        longest = max(longest, held / rate) if tick > 100 else 0.0
+    assert longest <= LinkGauge.QUEUE + 0.001 + (20_000 + LinkGauge.LEAST) / rate
+    assert gone / 2.0 >= 0.9 * rate
+
+
+def test_a_link_that_holds_nothing_takes_all_at_once() -> None:
+    gauge = LinkGauge()
+    for tick in range(100):
+        gauge.look(0, tick * 0.001)
+        assert gauge.room == LinkGauge.MOST
+        gauge.give(LinkGauge.MOST, tick * 0.001)
+        assert gauge.room == 0
+
+
+def test_a_loss_ends_bursts_for_a_while() -> None:
+    gauge = LinkGauge()
+    assert gauge.pace(1.0) == FREE_PACE
+    gauge.be_careful(1.0)
+    assert gauge.pace(30.9) == LEAST_PACE
+    assert gauge.pace(31.1) == FREE_PACE
+
+
+def test_only_small_frames_on_a_free_way_pass_the_queue() -> None:
+    scheduler, small = EgressScheduler(Counters()), BURST_PARTS * DATAGRAM
+    assert not scheduler.passes(1, small)
+    scheduler.least_pace = FREE_PACE
+    assert scheduler.passes(1, small)
+    assert not scheduler.passes(1, small + 1)
+    scheduler.limit(1, 50_000.0)
+    assert not scheduler.passes(1, small)
+    scheduler.queue(2, 0, layout_of(19), 5.0, 0.06)
+    assert not scheduler.passes(2, small), "it would overtake what waits"
+    assert [receiver for _, receiver, _ in play(scheduler, 5.0)] == [2]
+    assert scheduler.passes(2, small)
+
+
+def test_at_a_free_pace_all_leaves_at_once() -> None:
+    scheduler = EgressScheduler(Counters())
+    scheduler.least_pace = FREE_PACE
+    for receiver in range(30):
+        scheduler.queue(receiver, 0, layout_of(19), 5.0, 0.06)
+    assert len(scheduler.due(5.0001, 10**9)) == 30
 
 
 queued = st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 120), st.floats(0, 0.1))

@@ -1,0 +1,223 @@
+"""The mixer that ships, everyone talking, against a bare loop in turn: python tests/bench mixer
+
+The mixer is the product's own process, told what to do as the server tells it. The bare loop receives, opens,
+seals and sends the same blocks, one each way for each client and tick, and does nothing else: no jitter
+buffers, no replay windows, no mixing. Talkers are a process of their own, with a socket each.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import select
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
+
+import numpy as np  # noqa: E402
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: E402
+from figures import Child, Figures, Row, answer, forever, heard, in_background, in_turn, measured  # noqa: E402
+from relay import Traffic  # noqa: E402
+
+import connectsphere as cs  # noqa: E402
+
+HERE: Final = "127.0.0.1"
+CROWDS: Final = (50, 200, 500)
+TICK: Final = 0.016
+SETTLE: Final = 2.5
+SECONDS: Final = 4.0
+_HEADER: Final = struct.Struct(">II")
+_NONCE: Final = struct.Struct(">B3xII")
+_ADDITIONAL: Final = struct.Struct(">IIH")
+
+
+def bare(told: dict[str, Any]) -> None:
+    """Receives and opens all the time; every 16 ms seals and sends each client a block."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    cs.UdpPort((HERE, 0), cs.Counters(), adopt=sock)  # the same buffers
+    ends = {
+        int(n): (AESGCM(bytes.fromhex(a)), AESGCM(bytes.fromhex(b))) for n, (a, b) in told["keys"].items()
+    }
+    known: dict[int, Any] = {}
+    block = bytes(2 * cs.BLOCK)
+
+    def receive() -> None:
+        while True:
+            try:
+                data, source = sock.recvfrom(2048)
+            except BlockingIOError:
+                return
+            ident, seq = _HEADER.unpack_from(data)
+            if len(data) == 536:
+                nonce, additional = _NONCE.pack(5, ident, seq), _ADDITIONAL.pack(ident, seq, 0)
+                ends[ident][0].decrypt(nonce, data[8:], additional)
+                known[ident] = source
+
+    def run() -> None:
+        begun, number = time.monotonic(), 0
+        while True:
+            number += 1
+            while (left := begun + number * TICK - time.monotonic()) > 0:
+                if select.select([sock], [], [], left)[0]:
+                    receive()
+            for ident, source in known.items():
+                nonce, additional = _NONCE.pack(5, ident, number), _ADDITIONAL.pack(ident, number, 0)
+                sealed = ends[ident][1].encrypt(nonce, block, additional)
+                sock.sendto(_HEADER.pack(ident, number) + sealed, source)
+
+    in_background(run)
+    answer(port=sock.getsockname()[1])
+    for _ in heard():
+        answer()
+
+
+class Talker:
+    """The client's end of the audio plane, which says one block each tick."""
+
+    def __init__(self, ident: int, keys: tuple[str, str], server: cs.Address) -> None:
+        self.port = cs.UdpPort(None, cs.Counters(), connect=server)
+        self.path = cs.MediaPath(self.port, ident, *keys, layered=False)
+        self.seq = self.blocks = 0
+
+    def say(self, block: bytes) -> None:
+        """The next block."""
+        self.seq += 1
+        sealed = self.path.sealer.seal(cs.Kind.AUDIO, self.path.id, self.seq, block)
+        self.port.send(cs.audio_datagram(self.path.id, self.seq, sealed))
+
+    def hear(self) -> None:
+        """What has come since."""
+        for buffer, segment, _ in self.port.receive(8):
+            for at in range(0, len(buffer), segment):
+                if segment in cs.AUDIO_SIZES:
+                    self.blocks += segment == max(cs.AUDIO_SIZES)
+                else:
+                    self.path.on_small(bytes(buffer[at : at + segment]), time.monotonic())
+
+
+def talk(told: dict[str, Any]) -> None:
+    """Everyone talks, spread over the tick."""
+    people = [Talker(int(ident), keys, (HERE, told["port"])) for ident, keys in told["keys"].items()]
+    block = (np.random.default_rng(1).normal(size=cs.BLOCK) * 3_000).astype(">i2").tobytes()
+    begun, said = time.monotonic(), 0
+
+    def turn() -> None:
+        nonlocal said
+        time.sleep(0.001)
+        now = time.monotonic()
+        for _ in range(min(int((now - begun) / TICK * len(people)) - said, len(people))):
+            one = people[said % len(people)]
+            said += 1
+            one.hear()
+            one.path.bind_due(now)
+            one.say(block)
+
+    in_background(lambda: forever(turn))
+    answer()
+    for _ in heard():
+        answer(blocks=sum(one.blocks for one in people), said=said)
+
+
+@contextmanager
+def shipped(keys: dict[int, tuple[str, str]]) -> Iterator[tuple[int, int, Any]]:
+    """The product's mixer: (its port, its process, what asks it for its newest report)."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((HERE, 0))
+    process = cs.start_child(["--mixer"], sock)
+    assert process.stdin and process.stdout
+    lines = [cs.share_socket(sock, process.pid)]
+    for ident, (up, down) in keys.items():
+        lines.append({"do": "add", "id": ident, "up": up, "down": down})
+        lines.append({"do": "mute", "id": ident, "on": False})
+    process.stdin.write("".join(json.dumps(line) + "\n" for line in lines))
+    process.stdin.flush()
+    newest: dict[str, Any] = {}
+
+    def listen() -> None:
+        for line in process.stdout or ():
+            newest.update(json.loads(line))
+
+    in_background(listen)
+    try:
+        yield sock.getsockname()[1], process.pid, lambda: dict(newest)
+    finally:
+        cs.end_child(process)
+        sock.close()
+
+
+@contextmanager
+def barely(keys: dict[int, tuple[str, str]]) -> Iterator[tuple[int, int, Any]]:
+    """The bare loop, in the same terms."""
+    child = Child(__file__, "bare", keys=keys)
+    try:
+        yield child.ready["port"], child.process.pid, dict
+    finally:
+        child.close()
+
+
+def run(server: Any, people: int, seconds: float = SECONDS) -> Figures:
+    """Share of a core, blocks heard as a share of those due, the mixer's lateness in ms."""
+    keys = {ident: (secrets.token_hex(16), secrets.token_hex(16)) for ident in range(1, people + 1)}
+    with server(keys) as (port, pid, report):
+        talkers = Child(__file__, "talkers", keys=keys, port=port)
+        time.sleep(SETTLE)
+        before = talkers.ask()
+        with measured([pid]) as cost:
+            time.sleep(seconds)
+        after = talkers.ask()
+        time.sleep(1.1)
+        told = report()
+        talkers.close()
+    due = people * cost["seconds"] / TICK
+    found = {"core": cost["cpu"] / cost["seconds"], "heard": (after["blocks"] - before["blocks"]) / due}
+    return found | {"late_p99": told.get("late_p99_ms", 0.0)}
+
+
+def beside_video(people: int) -> Figures:
+    """The mixer while the relay forwards 300 Mbit/s, each in its process."""
+    with Traffic("relay", 15, 5) as traffic:
+        return run(shipped, people) | {"mbit": traffic.measure(1.0)["mbit"]}
+
+
+def rows(rounds: int) -> list[Row]:
+    """The mixer's part of the table."""
+    found: list[Row] = []
+    for people in CROWDS:
+        medians = in_turn(
+            {"bare": partial(run, barely, people), "mixer": partial(run, shipped, people)}, rounds
+        )
+        ours, theirs = medians["mixer"], medians["bare"]
+        found.append(
+            Row(
+                "mixer",
+                f"{people} talking at once",
+                f"{100 * ours['core']:.1f} % of a core, {100 * ours['heard']:.1f} % heard",
+                f"{100 * theirs['core']:.1f} % bare loop",
+                ours["core"] / theirs["core"],
+                "<= 1.5",
+            )
+        )
+    video = in_turn({"mixer beside video": lambda: beside_video(50)}, rounds)["mixer beside video"]
+    found.append(
+        Row(
+            "mixer",
+            f"50 talking, lateness of a tick while {video['mbit']:.0f} Mbit/s of video are forwarded",
+            f"p99 {video['late_p99']:.2f} ms",
+            bound="< 2 ms",
+        )
+    )
+    return found
+
+
+ROLES: Final = {"bare": bare, "talkers": talk}
+
+if __name__ == "__main__":
+    ROLES[sys.argv[1]](next(heard()))
