@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import selectors
+import socket
 import ssl
 import struct
 import sys
@@ -27,6 +28,9 @@ from stranger import dial  # noqa: E402 - found by the path above
 import connectsphere as cs  # noqa: E402 - found by the path above
 
 FPS, LAYER = 15, 2
+STAMP = 35  # SO_TIMESTAMPNS of Linux: when a datagram came, however late this process reads it
+TIME = struct.Struct("@ll")
+STARTED = int(time.time())
 
 
 def picture(size: int) -> bytes:
@@ -57,6 +61,8 @@ class Light:
         self.ports = [
             cs.UdpPort(None, self.counters, connect=(address, base + offset)) for offset in (1000, 2000)
         ]
+        self.ports[1].socket.setsockopt(socket.SOL_SOCKET, STAMP, 1)
+        self.ports[1].socket.setsockopt(socket.IPPROTO_UDP, 104, 0)  # each datagram with its own stamp
         self.video = cs.MediaPath(
             self.ports[0], self.id, welcome["video_up"], welcome["video_down"], layered=True
         )
@@ -101,19 +107,20 @@ class Light:
                     self.pictures += 1
 
     def on_audio(self) -> None:
-        now = time.monotonic()
-        for buffer, segment, _ in self.ports[1].receive(16):
-            for at in range(0, len(buffer), segment):
-                data = bytes(buffer[at : at + segment])
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, control, _, _ = self.ports[1].socket.recvmsg(2048, 128)
+                stamps = [TIME.unpack_from(value) for _, kind, value in control if kind == STAMP]
                 if len(data) not in cs.AUDIO_SIZES:
-                    self.audio.on_small(data, now)
+                    self.audio.on_small(data, time.monotonic())
                     continue
                 loudest, seq = cs.AUDIO_HEADER.unpack_from(data)
                 with contextlib.suppress(cs.PeerFault):
                     self.audio.opener.open(cs.Kind.AUDIO, loudest, seq, data[cs.AUDIO_HEADER.size :])
-                    self.lags.append(now - seq * cs.BLOCK_SECONDS)
+                    at = stamps[0][0] - STARTED + stamps[0][1] / 1e9
+                    self.lags.append(at - seq * cs.BLOCK_SECONDS)
                     self.blocks.append(seq)
-                    self.watch.note_block(seq, now)
+                    self.watch.note_block(seq, at)
 
     def due(self, now: float) -> None:
         self.video.bind_due(now)
@@ -123,7 +130,8 @@ class Light:
         if now - self.pinged >= 1.0:
             self.pinged = now
             self.say(type="ping", t=now)
-        report = self.watch.report(self.octets, self.pictures, self.incoming.lost, now)
+        at = time.time() - STARTED
+        report = self.watch.report(self.octets, self.pictures, self.incoming.lost, at)
         if report:
             self.say(type="report", **report)
 
