@@ -22109,6 +22109,7 @@ def run(arguments: Sequence[str]) -> int:
         on_stop_signals(leave_early)
     set_up_logging(options)
     sys.setswitchinterval(0.0005)
+    gc.freeze()  # what stands now stays: to look through it again would stop every thread for 20 ms
     role = next(
         (role for name, role in ROLES.items() if getattr(options, name) not in (None, False)), role_find
     )

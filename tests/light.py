@@ -17,6 +17,7 @@ import ssl
 import struct
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Light:
         welcome = json.loads(line)
         assert welcome["type"] == "welcome", welcome
         self.id: int = welcome["id"]
+        self.where = (address, base)
         self.say(type="resumed")
         self.link.setblocking(False)
         self.counters = cs.Counters()
@@ -74,6 +76,7 @@ class Light:
         self.sent = cs.SentFrames()
         self.number = self.pinged = 0.0
         self.pictures = self.octets = self.datagrams = 0
+        self.seen: Counter[int] = Counter()  # pictures of each sender
         self.lags: list[float] = []
         self.blocks: list[int] = []
 
@@ -86,9 +89,12 @@ class Light:
                 self.rest += data
         *lines, self.rest = self.rest.split(b"\n")
         for message in map(json.loads, lines):
-            if message["type"] == "audio_keys":
-                self.audio.rekey(self.id, message["up"], message["down"])
-                self.watch = cs.PathWatch()
+            self.on_message(message)
+
+    def on_message(self, message: dict[str, Any]) -> None:
+        if message["type"] == "audio_keys":
+            self.audio.rekey(self.id, message["up"], message["down"])
+            self.watch = cs.PathWatch()
 
     def on_video(self) -> None:
         for buffer, segment, _ in self.ports[0].receive(16):
@@ -105,6 +111,7 @@ class Light:
                     total = cs.parts_of(len(frame.sealed))
                     self.video.opener.open(cs.Kind.VIDEO, frame.id, frame.number, frame.sealed, total)
                     self.pictures += 1
+                    self.seen[frame.id] += 1
 
     def on_audio(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -135,9 +142,9 @@ class Light:
         if report:
             self.say(type="report", **report)
 
-    def send_picture(self, data: bytes) -> None:
+    def send_picture(self, data: bytes, layer: int = LAYER) -> None:
         self.number += 1
-        number, total = LAYER << cs.LAYER_SHIFT | int(self.number), cs.parts_of(len(data) + cs.TAG)
+        number, total = layer << cs.LAYER_SHIFT | int(self.number), cs.parts_of(len(data) + cs.TAG)
         sealed = self.video.sealer.seal(cs.Kind.VIDEO, self.id, number, data, total)
         layout = cs.frame_datagrams(self.id, number, sealed)
         self.sent.store(self.id, number, layout, time.monotonic())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from headless import Headless
 from lan import Lan
-from meetings import SILENT, enter, serve, stats, switch, wav
+from meetings import LOOPBACK, SILENT, enter, join, serve, stats, switch, wav
 from numpy.typing import NDArray
 
 RATE = 16_000
@@ -224,6 +225,165 @@ def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
         late_share(server.errors()),
         round(grown / size - 1, 4),
         grown,
+    )
+
+
+@dataclass
+class LessonFigures:
+    """What a lesson with one shared screen showed; shares are 0..1."""
+
+    people: int
+    seconds: float
+    server_cpu: float  # of one core, the mixer included
+    mixer_cpu: float
+    streams: int
+    worst_rate: float  # as a share of what was asked
+    best_rate: float
+    lost_pictures: int
+    sound_lost: float  # share of the blocks that were due
+    late_ticks: float
+    screen_fps: float  # of the slowest viewer
+    machine_busy: float  # share of all cores, whoever it was
+
+
+def cpu_seconds(pid: int) -> float:
+    """What the threads of a process have used of the processor so far."""
+    return (
+        sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    )
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+
+
+def busy_share(before: list[int], after: list[int]) -> float:
+    """The share of all cores that was in use between two readings of the first line of /proc/stat."""
+    spent = [new - old for old, new in zip(before, after, strict=True)]
+    return 1.0 - (spent[3] + spent[4]) / max(1, sum(spent))
+
+
+def core_ticks() -> list[int]:
+    """The first line of /proc/stat."""
+    return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+
+
+class LightPupils:
+    """Light participants in a process of their own (pupils.py)."""
+
+    def __init__(self, base: int, names: Sequence[str]) -> None:
+        words = (str(Path(__file__).parent / "pupils.py"), LOOPBACK, str(base), *names)
+        self._process = subprocess.Popen(
+            [sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.answer()
+
+    def say(self, line: str) -> None:
+        """Give one command."""
+        assert self._process.stdin
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """The next line that they say."""
+        assert self._process.stdout
+        said: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return said
+
+    def close(self) -> None:
+        """Let them leave."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(20)
+        self._process.stdout.close()
+
+
+def hold_lesson(meeting: Starts, people: int, seconds: float) -> LessonFigures:
+    """Everyone watches 9 at layer 0 and the teacher at layer 2, 15 a second; three talk, one shares a screen.
+
+    Teacher, the one who shares and one more are whole clients; the others open the seals without decoding.
+    """
+    server, base = serve(meeting, "-v")
+    names = ["Teacher", "Sharer", "Talker", *(f"L{n:02}" for n in range(people - 3))]
+    whole = [join(meeting, base, name, "--camera", "pattern", "--mic", "tone") for name in names[:3]]
+    half = 3 + (people - 3) // 2
+    with contextlib.ExitStack() as stack:
+        light = [
+            stack.enter_context(contextlib.closing(LightPupils(base, part)))
+            for part in (names[3:half], names[half:])
+        ]
+        seen = names[2:]  # of whom everyone has nine on the page
+        wanted = {
+            name: {
+                **{seen[(number - 2 + k) % len(seen)]: 0 for k in range(1, 10)},
+                **({"Teacher": 2} if number else {}),
+            }
+            for number, name in enumerate(names)
+        }
+        for crowd in light:
+            crowd.say("watch " + json.dumps(wanted))
+        for one, name in zip(whole, names, strict=False):
+            streams = {other: {"layer": layer, "fps": 15} for other, layer in wanted[name].items()}
+            one.send({"do": "watch", "streams": streams})
+            switch(one, "mic", True)
+            if name != "Sharer":
+                switch(one, "camera", True)
+        whole[1].send({"do": "share", "on": True, "source": "pattern"})
+        whole[0].wait("screen_start")
+        for crowd in light:
+            crowd.say("view")
+        time.sleep(5.0)
+        return _lesson(server, whole, light, people, seconds)
+
+
+def _lesson(
+    server: Headless, whole: list[Headless], light: list[LightPupils], people: int, seconds: float
+) -> LessonFigures:
+    pid = server.process.pid
+    (mixer,) = children(pid)
+    used, ticks = (cpu_seconds(pid), cpu_seconds(mixer)), core_ticks()
+    before = [stats(one) for one in whole]
+    for crowd in light:
+        crowd.say(f"measure {seconds}")
+    began = time.monotonic()
+    told = [crowd.answer() for crowd in light]
+    after, took = [stats(one) for one in whole], time.monotonic() - began
+    spent = [(cpu_seconds(p) - old) / took for p, old in zip((pid, mixer), used, strict=True)]
+    busy = busy_share(ticks, core_ticks())
+    rates = [rate for crowd in told for rate in crowd["rates"]]
+    lost, blocks, due = (sum(crowd[key] for crowd in told) for key in ("lost", "blocks", "blocks_due"))
+    gone = due - blocks
+    for old, new in zip(before, after, strict=True):
+        figures = new["video"].items()
+        rates += [(now["frames"] - old["video"][name]["frames"]) / took / 15 for name, now in figures]
+        lost += sum(now["lost_frames"] - old["video"][name]["lost_frames"] for name, now in figures)
+        gone += new["audio"]["lost"] - old["audio"]["lost"]
+        due += round(took / 0.016)
+    for one in whole:
+        one.hang_up()
+        one.wait("left", timeout=30)
+    for crowd in light:
+        crowd.close()
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(15)
+    return LessonFigures(
+        people,
+        round(took, 1),
+        round(sum(spent), 3),
+        round(spent[1], 3),
+        len(rates),
+        round(min(rates), 3),
+        round(max(rates), 3),
+        lost,
+        round(gone / due, 6),
+        late_share(server.errors()),
+        round(min(crowd["screen_fps"] for crowd in told), 1),
+        round(busy, 2),
     )
 
 
