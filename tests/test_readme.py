@@ -41,9 +41,17 @@ def test_ci_runs_the_printed_test_line(tmp_path: Path) -> None:
     assert (run.stdout, run.returncode) == (f"{tmp_path}\ntwo words\n", 1)
 
 
+PARTS = (
+    "What it does", "Get it", "Try it", "Roles", "A lesson, on one page", "When it does not work", "Protocol",
+    "Where is it", "Figures", "Security", "Building it", "Contributing",
+)  # fmt: skip
+
+
 def test_headings() -> None:
     headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
-    assert [h for h in ("Try it", "Roles", "Protocol", "Where is it") if h not in headings] == []
+    assert [part for part in PARTS if part not in headings] == []
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert [link for link in re.findall(r"\]\(#([^)]+)", README) if link not in anchors] == []
 
 
 def test_pictures_and_files_named_exist() -> None:
