@@ -56,6 +56,7 @@ wineserver -w
 [ -e build/dist/windows/connectsphere.exe ] || { tail -20 "$work/build.log" >&2; exit 1; }
 version=$(sed -n 's/^VERSION: Final = "\(.*\)"/\1/p' connectsphere.py)
 rm -f "build/dist/connectsphere-$version-windows.zip"
+find build/dist/windows/connectsphere-folder -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 (cd build/dist/windows && find connectsphere-folder -type f | sort | TZ=UTC zip -q -X -@ "../connectsphere-$version-windows.zip")
 (cd build/dist && ls -l windows/connectsphere.exe ./*-windows.zip && sha256sum windows/connectsphere.exe ./*-windows.zip)
 if [ "${1:-}" != --no-smoke ]; then
