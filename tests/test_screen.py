@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,10 @@ import cv2
 import numpy as np
 import pytest
 from headless import Headless, free_base
+from hypothesis import given
+from hypothesis import strategies as st
 from leaks import children
+from pictures import film
 from proxy import Proxy
 
 import connectsphere as cs
@@ -385,6 +389,21 @@ def test_tickets_open_one_door_once(raw: Raw) -> None:
     second.link.close()
 
 
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=40) | st.just("0" * 32)
+
+
+MEMBERS = st.sampled_from(["role", "ticket", "status", "code", "reason"]) | st.text()
+
+
+@given(
+    st.binary(max_size=200) | st.dictionaries(MEMBERS, LEAVES).map(lambda record: json.dumps(record).encode())
+)
+def test_any_record_is_judged(payload: bytes) -> None:
+    for shape in (cs.SCREEN_HELLO, cs.SCREEN_ANSWER):
+        with contextlib.suppress(cs.PeerFault):
+            cs.parse_record(payload, shape)
+
+
 @pytest.mark.parametrize(
     "hello",
     [b"", b"{}", b"\xff" * 20, b"[1]", b'{"role":"king","ticket":"' + b"0" * 32 + b'"}', b"x" * 5_000],
@@ -439,6 +458,34 @@ def test_a_presenter_hears_when_it_was_painted(call: Call, raw: Raw) -> None:
     wait_until(lambda: screen_stats(call.host)["updates"] == 1, 3)
     link.link.close()
     call.host.wait("screen_stop", name="Raw")
+
+
+def test_quality_follows_the_pace_of_viewers(call: Call, raw: Raw, tmp_path: Path) -> None:
+    call.host.send(do="share", on=True, source=str(film(tmp_path / "film.avi", 4, size=(1280, 720))))
+    call.host.wait("screen_start")
+    link = raw.screen("viewer", raw.ticket("viewer"))
+    assert link.answer() == {"status": "ok"}
+
+    def sizes(changes: int, pause: float) -> list[int]:
+        """Bytes of each change, which this viewer takes `pause` seconds to paint."""
+        found = [0]
+        while len(found) <= changes:
+            message = cs.parse_screen(link.hear())
+            if isinstance(message, cs.Rectangle):
+                found[-1] += len(message.data)
+            elif isinstance(message, cs.Commit):
+                found.append(0)
+                time.sleep(pause)
+                raw.control.sendall(b'{"type":"ping","t":1}\n')  # who is silent is dropped
+                link.say(cs.encode_screen(cs.Acknowledge(*message)))
+        return found[:-1]
+
+    best = statistics.median(sizes(3, 0.0))
+    worst = sizes(8, 0.32)[-1]
+    assert worst < 0.7 * best
+    again = sizes(30, 0.0)[-1]
+    assert again > 1.2 * worst
+    link.link.close()
 
 
 def test_tickets_die_with_the_member(call: Call, raw: Raw) -> None:
