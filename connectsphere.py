@@ -1860,10 +1860,10 @@ class AudioMixer:
         return loudest, self._runner_up.update(rival, now)
 
     def _loudest_but(self, one: int) -> int:
-        level, id = max(
-            ((level, id) for id, level in self._level.items() if id != one), default=(VOICE_DB, 0)
-        )
-        return id if level > VOICE_DB else 0
+        others = dict(self._level)
+        others.pop(one, None)
+        id = max(others, key=others.__getitem__, default=0)
+        return id if others.get(id, VOICE_DB) > VOICE_DB else 0
 
 
 class VoiceGate:
@@ -6552,6 +6552,7 @@ def local_address(toward: str) -> str:
 GSO_PARTS: Final = 58  # 64 kB, the most that one call takes on every kernel
 BUFFER: Final = 4 << 20
 LARGEST_READ: Final = 65_536
+READ_AT_ONCE: Final = 256 * 1024  # bytes after which what came is worked on
 _UDP_SEGMENT: Final = 103  # Linux: let the kernel cut one buffer into datagrams (GSO)
 _UDP_GRO: Final = 104  # Linux: let the kernel join datagrams of one sender into one buffer
 _HELD: Final = 0x5411  # SIOCOUTQ
@@ -6570,7 +6571,7 @@ class UdpPort:
 
     Nothing that the network does raises: full buffers, vanished peers and missing routes are counted as
     `udp.full`, `udp.reset` and `udp.error`. OSError when the address cannot be bound. A socket that was
-    bound elsewhere can be adopted.
+    bound elsewhere can be adopted. `joined`: datagrams of one sender may come as one buffer.
     """
 
     def __init__(
@@ -6579,15 +6580,16 @@ class UdpPort:
         counters: Counters,
         connect: Address | None = None,
         adopt: Socket | None = None,
+        joined: bool = True,
     ) -> None:
         self._counters = counters
         self._socket = adopt or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._slots: list[memoryview] = []
+        self._buffer = memoryview(bytearray(READ_AT_ONCE + LARGEST_READ))
         try:
             self._socket.setblocking(False)
             self._enlarge_buffers()
             self._gso = sys.platform == "linux"
-            self._gro = sys.platform == "linux" and self._ask_for_gro()
+            self._gro = joined and sys.platform == "linux" and self._ask_for_gro()
             if bind is not None:
                 self._socket.bind(bind)
             if connect is not None:
@@ -6647,18 +6649,22 @@ class UdpPort:
         The last datagram of a buffer may be shorter. The views hold until the next call.
         """
         received: list[tuple[memoryview, int, Address]] = []
-        for slot in self._slots_for(most):
+        at = 0
+        while len(received) < most and at < READ_AT_ONCE:
             try:
-                size, segment, address = self._read(slot)
+                size, segment, address = self._read(self._buffer[at : at + LARGEST_READ])
             except OSError as error:
                 if error.errno in _FULL:
                     break
                 self._count(error)
+                most -= 1
                 continue
             if size == 0:  # anyone can send that; nobody who takes buffers apart should have to think of it
                 self._counters.add("short_datagram")
+                most -= 1
                 continue
-            received.append((slot[:size], segment, address))
+            received.append((self._buffer[at : at + size], segment, address))
+            at += size
         return received
 
     @property
@@ -6673,13 +6679,6 @@ class UdpPort:
     def close(self) -> None:
         """Give the port back. May be called twice."""
         self._socket.close()
-
-    def _slots_for(self, most: int) -> Iterator[memoryview]:
-        """The buffers to read into, used anew at each call."""
-        for index in range(most):
-            if index == len(self._slots):
-                self._slots.append(memoryview(bytearray(LARGEST_READ)))
-            yield self._slots[index]
 
     def _read(self, slot: memoryview) -> tuple[int, int, Address]:
         if not self._gro:
@@ -9466,7 +9465,7 @@ class MixerProcess:
 
     def __init__(self, sock: Socket, say: Callable[[Json], None]) -> None:
         self._counters = Counters()
-        self._port = UdpPort(None, self._counters, adopt=sock)
+        self._port = UdpPort(None, self._counters, adopt=sock, joined=False)
         self._mixer = AudioMixer()
         self._peers: dict[int, MixerPeer] = {}
         self._mail: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
@@ -9535,14 +9534,14 @@ class MixerProcess:
                 self._mixer.mute(ident, message["on"])
 
     def _receive(self) -> None:
-        for buffer, segment, address in self._port.receive(256):
-            now = time.monotonic()
-            self._came = (self._came[0] + 1, self._came[1])
-            for at in range(0, len(buffer), segment):
-                try:
-                    self._on_datagram(bytes(buffer[at : at + segment]), address, now)
-                except PeerFault as fault:
-                    self._counters.add(fault.kind)
+        came = self._port.receive(256)
+        self._came = (self._came[0] + len(came), self._came[1])
+        now = time.monotonic()
+        for buffer, _, address in came:
+            try:
+                self._on_datagram(bytes(buffer), address, now)
+            except PeerFault as fault:
+                self._counters.add(fault.kind)
 
     def _on_datagram(self, data: bytes, address: Address, now: float) -> None:
         if len(data) in AUDIO_SIZES:
