@@ -2558,11 +2558,12 @@ class PathCapacity:
     def report(self, loss: float, delay: float, received: float, now: float) -> None:
         """`loss` 0..1, `delay` in seconds of queue, `received` in bytes of video a second."""
         grows = delay > self._delay + 0.005
-        stirs = min(delay, self._delay) > STIRRING and (self._trying or self._proven)
+        lasts = min(delay, self._delay)
+        queued = lasts > (STIRRING if self._trying or self._proven else QUEUED) or delay > 5 * QUEUED
         fresh = now - self._cut_at < CUT_WAIT
         loses = loss > 5 * MUCH_LOST or min(loss, self._loss) > MUCH_LOST  # one picture of a few is no sign
         self._loss, self._delay = loss, delay
-        if loses or stirs or delay > QUEUED:
+        if loses or queued:
             if fresh and received > 0.7 * self.rate:
                 self._carries = self._judged(min(received, self._carries))  # a queue shows it exactly
             elif loses or grows or self._cuts < CUTS_IN_VAIN:

@@ -2,7 +2,8 @@
 
     python tests/light.py ADDRESS BASE PEOPLE SENDERS SIZE
 
-The first SENDERS send pictures of SIZE bytes, 15 a second, which everyone watches; the first one speaks, too.
+The first SENDERS have pictures of SIZE bytes, 15 a second, which everyone watches, and smaller ones of the
+lower layers; they send what the server asks them for. The first one speaks, too.
 Says {"ready": true} once all are in. A line "idle SECONDS" or "busy SECONDS" on standard input is answered by
 a line of figures of that time: without pictures, or with. A lag is on a clock of its own.
 """
@@ -29,14 +30,15 @@ from stranger import dial  # noqa: E402 - found by the path above
 import connectsphere as cs  # noqa: E402 - found by the path above
 
 FPS, LAYER = 15, 2
+SHARES = (0.12, 0.35, 1.0)  # of SIZE, by layer
 STAMP = 35  # SO_TIMESTAMPNS of Linux: when a datagram came, however late this process reads it
 TIME = struct.Struct("@ll")
 STARTED = int(time.time())
 
 
-def picture(size: int) -> bytes:
-    """A JPEG of LAYER's size in so many bytes."""
-    grey = np.full((*reversed(cs.LAYERS[LAYER]), 3), 128, np.uint8)
+def picture(layer: int, size: int) -> bytes:
+    """A JPEG of the layer's size in so many bytes."""
+    grey = np.full((*reversed(cs.LAYERS[layer]), 3), 128, np.uint8)
     coded = cs.encode_jpeg(grey, 30)
     room = size - len(coded) - 4
     assert room >= 0, f"{size} bytes hold no picture, {len(coded) + 4} do"
@@ -74,7 +76,9 @@ class Light:
         self.incoming = cs.Reassembler(layered=False, counters=self.counters)
         self.watch = cs.PathWatch()
         self.sent = cs.SentFrames()
-        self.number = self.pinged = 0.0
+        self.thinners: dict[int, cs.FrameThinner] = {}
+        self.numbers = [0] * len(cs.LAYERS)
+        self.pinged = 0.0
         self.pictures = self.octets = self.datagrams = 0
         self.seen: Counter[int] = Counter()  # pictures of each sender
         self.lags: list[float] = []
@@ -95,6 +99,8 @@ class Light:
         if message["type"] == "audio_keys":
             self.audio.rekey(self.id, message["up"], message["down"])
             self.watch = cs.PathWatch()
+        elif message["type"] == "encode":
+            self.thinners = {int(n): cs.FrameThinner(fps) for n, fps in message["layers"].items()}
 
     def on_video(self) -> None:
         for buffer, segment, _ in self.ports[0].receive(16):
@@ -142,9 +148,14 @@ class Light:
         if report:
             self.say(type="report", **report)
 
+    def send_pictures(self, pictures: list[bytes]) -> None:
+        for layer, thinner in self.thinners.items():
+            if thinner.take(time.monotonic()):
+                self.send_picture(pictures[layer], layer)
+
     def send_picture(self, data: bytes, layer: int = LAYER) -> None:
-        self.number += 1
-        number, total = layer << cs.LAYER_SHIFT | int(self.number), cs.parts_of(len(data) + cs.TAG)
+        self.numbers[layer] += 1
+        number, total = layer << cs.LAYER_SHIFT | self.numbers[layer], cs.parts_of(len(data) + cs.TAG)
         sealed = self.video.sealer.seal(cs.Kind.VIDEO, self.id, number, data, total)
         layout = cs.frame_datagrams(self.id, number, sealed)
         self.sent.store(self.id, number, layout, time.monotonic())
@@ -161,7 +172,7 @@ class Crowd:
     def __init__(self, address: str, base: int, people: int, senders: int, size: int) -> None:
         self.everyone = [Light(address, base, f"L{number:02}") for number in range(people)]
         self.senders = self.everyone[:senders]
-        self.data = picture(size)
+        self.data = [picture(layer, int(share * size)) for layer, share in enumerate(SHARES)]
         self.selector = selectors.DefaultSelector()
         for one in self.everyone:
             self.selector.register(one.link, selectors.EVENT_READ, one.on_control)
@@ -192,7 +203,7 @@ class Crowd:
             for number, sender in enumerate(self.senders if pictures else ()):
                 if now >= self.next_picture[number]:
                     self.next_picture[number] = max(self.next_picture[number] + 1 / FPS, now - 1 / FPS)
-                    sender.send_picture(self.data)
+                    sender.send_pictures(self.data)
 
     def figures(self, seconds: float, pictures: bool) -> dict[str, float]:
         """What comes in the next seconds; the first one of them is to get going."""

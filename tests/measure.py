@@ -411,13 +411,15 @@ class CapFigures:
     sound_more_p99: float
 
 
-def crowd_behind_a_cap(meeting: Starts, lan: Lan, cap: str, size: int, seconds: float) -> CapFigures:
-    """30 light receivers on host 2 watch one sender of pictures of `size` bytes; host 1 may send `cap`."""
+def crowd_behind_a_cap(
+    meeting: Starts, lan: Lan, cap: str, senders: int, size: int, seconds: float
+) -> CapFigures:
+    """30 light receivers on host 2 watch `senders` of pictures of `size` bytes; host 1 may send `cap`."""
     server = meeting("--serve", netns=lan.namespace(1))
     server.wait("serving", timeout=40)
     lan.cap(1, cap)
     base, script = server.seen("serving")[0]["port"], str(Path(__file__).parent / "light.py")
-    words = (script, lan.address(1), str(base), "31", "1", str(size))
+    words = (script, lan.address(1), str(base), str(30 + senders), str(senders), str(size))
     crowd = lan.popen(2, sys.executable, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(line: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from headless import Headless
 from lan import Lan, needs_lan
 from measure import crowd_behind_a_cap
@@ -17,6 +18,7 @@ from short_path import ShortPath
 pytestmark = needs_lan
 
 
+@pytest.mark.alone
 def test_a_receiver_behind_three_megabits(
     lan: Callable[[int], Lan], meeting: Callable[..., Headless], tmp_path: Path
 ) -> None:
@@ -30,13 +32,14 @@ def test_a_receiver_behind_three_megabits(
     assert figures.others_rate >= (0.97 if QUIET_MACHINE else 0.7)
 
 
+@pytest.mark.alone
 def test_thirty_receivers_behind_a_cap_of_the_host(
     lan: Callable[[int], Lan], meeting: Callable[..., Headless]
 ) -> None:
-    figures = crowd_behind_a_cap(meeting, lan(2), "100mbit", 23_600, 3.0)
+    figures = crowd_behind_a_cap(meeting, lan(2), "100mbit", 1, 23_600, 3.0)
     print(figures)
     assert figures.datagrams_dropped <= 0.001
-    assert figures.sound_lost <= 0.002
+    assert figures.sound_lost <= (0.0 if QUIET_MACHINE else 0.05)
     assert figures.sound_more_p50 <= (3.0 if QUIET_MACHINE else 30.0)
     assert figures.rate >= (0.9 if QUIET_MACHINE else 0.2)
     if QUIET_MACHINE:

@@ -1,6 +1,6 @@
-"""By hand: 30 receivers behind a cap of 100 Mbit/s on what the host sends, of which pictures take 85.
+"""By hand: 30 receivers behind a cap on what the host sends, which holds all that is asked for, and a third.
 
-python tests/bench/crowded.py [SECONDS [CAP [SIZE]]]
+python tests/bench/crowded.py [SECONDS]
 """
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ from conftest import Meeting  # noqa: E402 - found by the path above
 from lan import Lan  # noqa: E402 - found by the path above
 from measure import crowd_behind_a_cap  # noqa: E402 - found by the path above
 
+CASES = {  # cap, senders, bytes of a picture
+    "100 Mbit/s, 85 are asked for": ("100mbit", 1, 23_600),
+    "30 Mbit/s, 130 are asked for": ("30mbit", 3, 12_000),
+}
 
-def main(seconds: float, cap: str, size: int) -> None:
-    """Measure and print, one figure a line."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        Lan(2) as lan,
-        contextlib.closing(Meeting(Path(name))) as meeting,
-    ):
-        figures = crowd_behind_a_cap(meeting, lan, cap, size, seconds)
-    for key, value in dataclasses.asdict(figures).items():
-        print(f"{key}: {value}")
+
+def main(seconds: float) -> None:
+    """Measure and print, a block for each case."""
+    for title, (cap, senders, size) in CASES.items():
+        with (
+            tempfile.TemporaryDirectory() as name,
+            Lan(2) as lan,
+            contextlib.closing(Meeting(Path(name))) as meeting,
+        ):
+            figures = crowd_behind_a_cap(meeting, lan, cap, senders, size, seconds)
+        print(title)
+        for key, value in dataclasses.asdict(figures).items():
+            print(f"  {key}: {value}")
 
 
 if __name__ == "__main__":
-    told = [*sys.argv[1:], *("20", "100mbit", "23600")[len(sys.argv) - 1 :]]
-    main(float(told[0]), told[1], int(told[2]))
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 20.0)
