@@ -4576,6 +4576,7 @@ class Facts:
     neighbours: frozenset[str] | None = None  # who else is there; None: not known
     gateways: frozenset[str] = frozenset()  # where a router usually is
     asked_by: frozenset[str] = frozenset()  # who was heard looking for a meeting
+    tried: frozenset[str] = frozenset()  # who connected to the meeting hosted here and did not come in
     camera: str | None = None
     mic: str | None = None
     speaker: str | None = None
@@ -4605,6 +4606,7 @@ GRAVEST_FIRST: Final = (
     "no_network", "no_address", "other_version", "host_blocked", "port_taken", "broadcast_blocked",
     "self_blocked", "several_networks", "kept_apart", "vpn", "disk_full", "no_sound", "no_camera",
 )  # fmt: skip
+PLACE_WORDS: Final = {"wired": "Cable", "wireless": "Wi-Fi", "vpn": "VPN", "virtual": "Virtual adapter"}
 DISK_LEAST: Final = 200_000_000
 ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
 
@@ -4625,8 +4627,9 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
         by_kind.setdefault(place.kind, []).append(place)
     physical = by_kind.get("wired", []) + by_kind.get("wireless", [])
     for place in physical + by_kind.get("vpn", []) + by_kind.get("virtual", []):
-        used = ", used" if place.address == facts.used else ""
-        yield Finding("network", "ok", f"{place.words} ({place.kind}{used})")
+        yield Finding("network", "ok", f"{PLACE_WORDS[place.kind]} {place.words}.")
+    if len(facts.places) > 1:
+        yield Finding("network", "ok", f"The address that is used: {facts.used}.")
     for place in by_kind.get("unaddressed", []):
         words = f"{place.words}: nobody on this network gave this computer an address."
         step = "Connect all computers to the same router or hotspot, or wait a minute and look again."
@@ -4695,6 +4698,9 @@ def _on_ports(facts: Facts) -> Iterator[Finding]:
         yield Finding("ports", "bad", words, "port_taken", step)
     else:
         yield Finding("ports", "ok", "The ports for hosting are free.")
+    if facts.tried:
+        trying = ", ".join(sorted(facts.tried)[:5])
+        yield Finding("ports", "warn", f"Computers that tried to join and did not come in: {trying}.")
     if not facts.reachable:
         words = f"The firewall of this computer blocks connections to its own address {facts.used}."
         step = "To host, allow ConnectSphere in the firewall (on Windows: for private networks)."
@@ -10432,6 +10438,7 @@ class ConferenceServer:
         self._audio_port: UdpPort | None = None
         self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket)
         self.mixer_report: Json = {}
+        self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
         self._acceptors: list[Worker] = []
         self._listeners: list[Socket] = []
         self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
@@ -10618,6 +10625,7 @@ class ConferenceServer:
             hello["name"], role, session.address, hello.get("resume"), now
         )
         session.id, session.stage = member.id, "in"
+        self.tried = tuple(one for one in self.tried if one != session.address)
         session.link.limit = LINK_QUEUE
         session.proof, session.transcript = None, []
         session.keys = {
@@ -10684,6 +10692,8 @@ class ConferenceServer:
             session.send({"type": "error", "code": "not_allowed", "reason": "Only the host may do that."})
 
     def _session_closed(self, session: ControlSession, reason: str) -> None:
+        if not session.id:
+            self.tried = (*(one for one in self.tried if one != session.address), session.address)[-64:]
         self._lobby.forget(session)
         self._end_session(session, "lost")
 
@@ -10832,15 +10842,25 @@ class ConferenceServer:
 
 
 def serve(
-    options: ServerOptions, identity: Identity, stop: threading.Event, say: Callable[[Json], None]
+    options: ServerOptions,
+    identity: Identity,
+    stop: threading.Event,
+    say: Callable[[Json], None],
+    tell: Callable[[Json], None] = lambda message: None,
 ) -> int:
-    """Run the server until `stop` or its end; says `serving` once all ports listen."""
+    """Run the server until `stop` or its end; says `serving` once all ports listen.
+
+    `tell` is for a parent alone: {event "tried", addresses} of who did not come in, when that changes.
+    """
     server = ConferenceServer(options, identity)
     server.start()
+    told: Sequence[str] = ()
     try:
         say({"event": "serving", "time": time.time(), **server.place()})
         while not stop.is_set() and not server.over.wait(0.2):
-            pass
+            if told != server.tried:
+                told = server.tried
+                tell({"event": "tried", "addresses": told})
     finally:
         server.close(server.reason or "The host ended the meeting.")
     return 0
@@ -13728,7 +13748,8 @@ class HostedMeeting:
         self._options = options
         self._news: queue.SimpleQueue[Json] = queue.SimpleQueue()
         self._serving: Json = {}
-        self._child = ChildKeeper("server", ["--serve-child"], options, self._news.put)
+        self.tried: frozenset[str] = frozenset()  # the addresses of who did not come in
+        self._child = ChildKeeper("server", ["--serve-child"], options, self._hear)
 
     def start(self, deadline: float = 15.0) -> Json:
         """Start it; returns its `serving` event. Refused when it could not serve."""
@@ -13741,6 +13762,12 @@ class HostedMeeting:
             raise Refused("no_meeting", told["reason"])
         self._serving = told
         return told
+
+    def _hear(self, told: Json) -> None:
+        if told["event"] == "tried":
+            self.tried = frozenset(told["addresses"])
+        else:
+            self._news.put(told)
 
     @property
     def address(self) -> str:
@@ -14247,7 +14274,11 @@ class Program:
 
     def doctor(self) -> Diagnosis:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
-        return diagnose(examine(self._chosen(self._options.name), devices=self._controller is None))
+        facts = examine(self._chosen(self._options.name), devices=self._controller is None)
+        if self._hosted:
+            own = {each.address for each in interfaces()}
+            facts = dataclasses.replace(facts, tried=self._hosted.tried - own)
+        return diagnose(facts)
 
     def give_app(self) -> GivenApp:
         """Offer this program to others. Takes a moment; Refused where it cannot be."""
@@ -15194,6 +15225,182 @@ The check did not work.
 La revisión no funcionó.
 La vérification n'a pas fonctionné.
 जाँच नहीं हो सकी।
+Cable {place}.
+Cable {place}.
+Câble {place}.
+केबल {place}।
+Wi-Fi {place}.
+Wi-Fi {place}.
+Wi-Fi {place}.
+वाई-फ़ाई {place}।
+VPN {place}.
+VPN {place}.
+VPN {place}.
+VPN {place}।
+Virtual adapter {place}.
+Adaptador virtual {place}.
+Adaptateur virtuel {place}.
+आभासी एडाप्टर {place}।
+The address that is used: {address}.
+La dirección que se usa: {address}.
+L'adresse utilisée : {address}.
+उपयोग हो रहा पता: {address}।
+This computer is in {count} networks: {names}.
+Este equipo está en {count} redes: {names}.
+Cet ordinateur est dans {count} réseaux : {names}.
+यह कंप्यूटर {count} नेटवर्क में है: {names}।
+Make sure that the host is in one of them, or leave the wrong one.
+Compruebe que el anfitrión esté en una de ellas, o salga de la equivocada.
+Vérifiez que l'animateur est dans l'un d'eux, ou quittez le mauvais.
+देखें कि होस्ट इनमें से किसी में हो, या ग़लत नेटवर्क छोड़ें।
+{place}: nobody on this network gave this computer an address.
+{place}: nadie en esta red dio una dirección a este equipo.
+{place} : personne sur ce réseau n'a donné d'adresse à cet ordinateur.
+{place}: इस नेटवर्क पर किसी ने इस कंप्यूटर को पता नहीं दिया।
+Connect all computers to the same router or hotspot, or wait a minute and look again.
+Conecte todos los equipos al mismo router o punto de acceso, o espere un minuto y repita.
+Connectez tous les ordinateurs au même routeur ou point d'accès, ou réessayez dans une minute.
+सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें, या एक मिनट बाद फिर देखें।
+Plug in a cable, or join the room's Wi-Fi.
+Conecte un cable o entre en la Wi-Fi de la sala.
+Branchez un câble ou rejoignez le Wi-Fi de la salle.
+केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
+A VPN is on ({place}): it may keep the room's network out.
+Hay una VPN activa ({place}): puede excluir la red de la sala.
+Un VPN est actif ({place}) : il peut exclure le réseau de la salle.
+VPN चालू है ({place}): वह कमरे के नेटवर्क को बाहर रख सकता है।
+The host at {address} has another version (protocol {theirs}, here {here}).
+El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}).
+L'animateur à {address} a une autre version (protocole {theirs}, ici {here}).
+{address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
+Use the same version on all computers: the host can give its own to others.
+Use la misma versión en todos los equipos: el anfitrión puede dar la suya.
+Utilisez la même version partout : l'animateur peut donner la sienne.
+सभी कंप्यूटरों पर एक ही संस्करण चलाएँ: होस्ट अपना दे सकता है।
+“{title}” by {host} at {address} answers.
+“{title}” de {host} en {address} responde.
+« {title} » de {host} à {address} répond.
+{host} की “{title}” {address} पर उत्तर देती है।
+“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}.
+Se ve “{title}” de {host}, pero el cortafuegos del anfitrión {address} bloquea su puerto TCP {port}.
+« {title} » de {host} est visible, mais le pare-feu de l'animateur {address} bloque son port TCP {port}.
+{host} की “{title}” दिखती है, पर होस्ट {address} का फ़ायरवॉल उसका TCP पोर्ट {port} रोकता है।
+The host must allow ConnectSphere in the firewall of {address}, for private networks too.
+El anfitrión debe permitir ConnectSphere en el cortafuegos de {address}, también en redes privadas.
+L'animateur doit autoriser ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés.
+होस्ट को {address} के फ़ायरवॉल में ConnectSphere की अनुमति देनी होगी, निजी नेटवर्क के लिए भी।
+Allow ConnectSphere in this computer's firewall, or join by the host's address.
+Permita ConnectSphere en el cortafuegos de este equipo, o entre por la dirección del anfitrión.
+Autorisez ConnectSphere dans le pare-feu de cet ordinateur, ou rejoignez par l'adresse de l'animateur.
+इस कंप्यूटर के फ़ायरवॉल में ConnectSphere की अनुमति दें, या होस्ट के पते से जुड़ें।
+The own broadcast was heard on {place}.
+La difusión propia se oyó en {place}.
+La diffusion propre a été entendue sur {place}.
+अपना प्रसारण {place} पर सुना गया।
+Broadcasts are blocked on {place}: the own was not heard.
+Las difusiones están bloqueadas en {place}: la propia no se oyó.
+Les diffusions sont bloquées sur {place} : la propre n'a pas été entendue.
+{place} पर प्रसारण रुके हैं: अपना सुना नहीं गया।
+The meeting does not hear broadcasts: it was found only by trying every address.
+La reunión no oye las difusiones: solo se encontró probando cada dirección.
+La réunion n'entend pas les diffusions : elle n'a été trouvée qu'en essayant chaque adresse.
+मीटिंग प्रसारण नहीं सुनती: वह हर पता आज़माने पर ही मिली।
+Join by the host's address, or have broadcasts (UDP 9000) allowed on this network.
+Entre por la dirección del anfitrión, o haga permitir las difusiones (UDP 9000) en esta red.
+Rejoignez par l'adresse de l'animateur, ou faites autoriser les diffusions (UDP 9000) sur ce réseau.
+होस्ट के पते से जुड़ें, या इस नेटवर्क पर प्रसारण (UDP 9000) की अनुमति दिलाएँ।
+Computers looking for a meeting were heard: {addresses}.
+Se oyeron equipos que buscan una reunión: {addresses}.
+Des ordinateurs cherchant une réunion ont été entendus : {addresses}.
+मीटिंग खोजते कंप्यूटर सुने गए: {addresses}।
+Another program on this computer holds {ports}: hosting there is impossible.
+Otro programa de este equipo ocupa {ports}: ahí no se puede alojar.
+Un autre programme de cet ordinateur occupe {ports} : impossible d'y héberger.
+इस कंप्यूटर का दूसरा प्रोग्राम {ports} रखे है: वहाँ होस्ट करना संभव नहीं।
+End that program, or host with --port 9100.
+Cierre ese programa, o cree la reunión con --port 9100.
+Fermez ce programme, ou hébergez avec --port 9100.
+वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
+Computers that tried to join and did not come in: {addresses}.
+Equipos que intentaron entrar y no lo lograron: {addresses}.
+Ordinateurs qui ont essayé d'entrer sans y parvenir : {addresses}.
+कंप्यूटर जिन्होंने जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
+The firewall of this computer blocks connections to its own address {address}.
+El cortafuegos de este equipo bloquea las conexiones a su propia dirección {address}.
+Le pare-feu de cet ordinateur bloque les connexions à sa propre adresse {address}.
+इस कंप्यूटर का फ़ायरवॉल उसके अपने पते {address} के कनेक्शन रोकता है।
+To host, allow ConnectSphere in the firewall (on Windows: for private networks).
+Para alojar, permita ConnectSphere en el cortafuegos (en Windows: redes privadas).
+Pour héberger, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés).
+होस्ट करने के लिए फ़ायरवॉल में ConnectSphere की अनुमति दें (Windows पर: निजी नेटवर्क)।
+Other devices that answer on this network: {count}.
+Otros dispositivos que responden en esta red: {count}.
+Autres appareils qui répondent sur ce réseau : {count}.
+इस नेटवर्क पर उत्तर देने वाले दूसरे उपकरण: {count}।
+Only the router answers on this network: it keeps devices apart, or no other computer is in it.
+En esta red solo responde el router: separa los dispositivos, o no hay otro equipo en ella.
+Seul le routeur répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.
+इस नेटवर्क पर केवल राउटर उत्तर देता है: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
+Nobody else answers on this network: it keeps devices apart, or no other computer is in it.
+En esta red no responde nadie más: separa los dispositivos, o no hay otro equipo en ella.
+Personne d'autre ne répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.
+इस नेटवर्क पर कोई और उत्तर नहीं देता: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
+Use a cable, or one phone's hotspot for everyone.
+Use un cable, o el punto de acceso de un teléfono para todos.
+Utilisez un câble, ou le partage de connexion d'un téléphone pour tous.
+केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
+You can take part without; or plug one in and choose it.
+Puede participar sin ella; o conecte una y elíjala.
+Vous pouvez participer sans ; ou branchez-en une et choisissez-la.
+आप इसके बिना भाग ले सकते हैं; या एक लगाकर चुनें।
+Mend that or plug in a headset; without one you can still listen and write.
+Arréglelo o conecte unos auriculares; sin ellos aún puede escuchar y escribir.
+Réparez cela ou branchez un casque ; sans lui vous pouvez encore écouter et écrire.
+उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी सुन और लिख सकते हैं।
+Mend that or plug in a headset; without one you can still see and write.
+Arréglelo o conecte unos auriculares; sin ellos aún puede ver y escribir.
+Réparez cela ou branchez un casque ; sans lui vous pouvez encore voir et écrire.
+उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी देख और लिख सकते हैं।
+No camera: {trouble}
+Sin cámara: {trouble}
+Pas de caméra : {trouble}
+कैमरा नहीं: {trouble}
+No microphone: {trouble}
+Sin micrófono: {trouble}
+Pas de micro : {trouble}
+माइक्रोफ़ोन नहीं: {trouble}
+No speaker: {trouble}
+Sin altavoz: {trouble}
+Pas de haut-parleur : {trouble}
+स्पीकर नहीं: {trouble}
+The camera works.
+La cámara funciona.
+La caméra fonctionne.
+कैमरा काम करता है।
+The microphone works.
+El micrófono funciona.
+Le micro fonctionne.
+माइक्रोफ़ोन काम करता है।
+The speaker works.
+El altavoz funciona.
+Le haut-parleur fonctionne.
+स्पीकर काम करता है।
+{room} GB are free for files.
+Hay {room} GB libres para archivos.
+{room} Go sont libres pour les fichiers.
+फ़ाइलों के लिए {room} GB खाली हैं।
+Delete something before files are sent.
+Borre algo antes de enviar archivos.
+Supprimez quelque chose avant d'envoyer des fichiers.
+फ़ाइलें भेजने से पहले कुछ हटाएँ।
+Everything works: a meeting can be reached from this computer.
+Todo funciona: desde este equipo se llega a una reunión.
+Tout fonctionne : une réunion est joignable depuis cet ordinateur.
+सब ठीक है: इस कंप्यूटर से मीटिंग तक पहुँचा जा सकता है।
+This computer and its network are ready, but no meeting was found.
+Este equipo y su red están listos, pero no se encontró ninguna reunión.
+Cet ordinateur et son réseau sont prêts, mais aucune réunion n'a été trouvée.
+यह कंप्यूटर और नेटवर्क तैयार हैं, पर कोई मीटिंग नहीं मिली।
 Invite others
 Invitar a otros
 Inviter d'autres personnes
@@ -15776,11 +15983,14 @@ class Translator:
             self._patterns = [
                 (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(key))), key)
                 for key in self.table
-                if key.endswith(".") and "{" in key
+                if key.endswith((".", "}")) and "{" in key
             ]
         for pattern, key in self._patterns:
             if found := pattern.fullmatch(text):
-                return self(key, **found.groupdict())
+                parts = found.groupdict().items()
+                return self(
+                    key, **{name: self.said(part) if part[-1] == "." else part for name, part in parts}
+                )
         return text
 
 
@@ -21923,7 +22133,7 @@ def role_serve_child(options: argparse.Namespace) -> int:
 
     Worker("parent", wait_for_the_end).start()
     try:
-        return serve(ServerOptions(**first), load_identity(home_directory()), stop, say)
+        return serve(ServerOptions(**first), load_identity(home_directory()), stop, say, say)
     except Refused as refused:
         say({"event": "failed", "time": time.time(), "reason": refused.reason})
         return 1  # the parent says it

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from headless import free_base
+from headless import Headless, free_base
 from lan import Lan, needs_lan
 
 import connectsphere as cs
@@ -42,42 +44,64 @@ def test_all_is_well() -> None:
     assert "no meeting was found" in cs.diagnose(ALONE).verdict
 
 
-@pytest.mark.parametrize(
-    ("cause", "base", "change", "words"),
-    [
-        ("no_network", ALONE, {"places": (), "used": ""}, "no network"),
-        ("no_address", ALONE, {"places": (cs.Place("eth0", "169.254.7.8", "unaddressed"),)}, "169.254.7.8"),
-        (
-            "several_networks",
-            ALONE,
-            {"places": (HERE, cs.Place("wlan0", "10.78.0.2", "wireless"))},
-            "10.78.0.2",
-        ),
-        ("broadcast_blocked", ALONE, {"heard": frozenset()}, "Broadcasts are blocked"),
-        ("broadcast_blocked", GOOD, {"by_search": True}, "trying every address"),
-        (
-            "host_blocked",
-            GOOD,
-            {"meetings": (THERE._replace(answers=False),)},
-            "firewall of the host 10.77.0.1",
-        ),
-        ("kept_apart", ALONE, {"neighbours": frozenset({"10.77.0.1"})}, "keeps devices apart"),
-        ("kept_apart", ALONE, {"neighbours": frozenset()}, "keeps devices apart"),
-        ("other_version", ALONE, {"other_versions": (("10.77.0.9", 7),)}, "protocol 7"),
-        ("port_taken", ALONE, {"taken": ("TCP 9000", "UDP 11000")}, "TCP 9000, UDP 11000"),
-        ("self_blocked", ALONE, {"reachable": False}, "firewall of this computer"),
-        ("vpn", ALONE, {"places": (HERE, cs.Place("tun0", "10.8.0.2", "vpn"))}, "tun0"),
-        ("no_camera", GOOD, {"camera": "Camera 0 is not there."}, "No camera"),
-        ("no_sound", GOOD, {"mic": "This computer has no microphone."}, "No microphone"),
-        ("no_sound", GOOD, {"speaker": "This computer has no speaker."}, "No speaker"),
-        ("disk_full", GOOD, {"disk_free": 10**7}, "0.0 GB"),
-    ],
-)
+CAUSES: list[tuple[str, cs.Facts, dict[str, Any], str]] = [
+    ("no_network", ALONE, {"places": (), "used": ""}, "no network"),
+    ("no_address", ALONE, {"places": (cs.Place("eth0", "169.254.7.8", "unaddressed"),)}, "169.254.7.8"),
+    (
+        "several_networks",
+        ALONE,
+        {"places": (HERE, cs.Place("wlan0", "10.78.0.2", "wireless"))},
+        "10.78.0.2",
+    ),
+    ("broadcast_blocked", ALONE, {"heard": frozenset()}, "Broadcasts are blocked"),
+    ("broadcast_blocked", GOOD, {"by_search": True}, "trying every address"),
+    (
+        "host_blocked",
+        GOOD,
+        {"meetings": (THERE._replace(answers=False),)},
+        "firewall of the host 10.77.0.1",
+    ),
+    ("kept_apart", ALONE, {"neighbours": frozenset({"10.77.0.1"})}, "keeps devices apart"),
+    ("kept_apart", ALONE, {"neighbours": frozenset()}, "keeps devices apart"),
+    ("other_version", ALONE, {"other_versions": (("10.77.0.9", 7),)}, "protocol 7"),
+    ("port_taken", ALONE, {"taken": ("TCP 9000", "UDP 11000")}, "TCP 9000, UDP 11000"),
+    ("self_blocked", ALONE, {"reachable": False}, "firewall of this computer"),
+    ("vpn", ALONE, {"places": (HERE, cs.Place("tun0", "10.8.0.2", "vpn"))}, "tun0"),
+    ("no_camera", GOOD, {"camera": "Camera 0 is not there."}, "No camera"),
+    ("no_sound", GOOD, {"mic": "This computer has no microphone."}, "No microphone"),
+    ("no_sound", GOOD, {"speaker": "This computer has no speaker."}, "No speaker"),
+    ("disk_full", GOOD, {"disk_free": 10**7}, "0.0 GB"),
+]
+
+
+@pytest.mark.parametrize(("cause", "base", "change", "words"), CAUSES)
 def test_one_cause(cause: str, base: cs.Facts, change: dict[str, Any], words: str) -> None:
     found = cs.diagnose(dataclasses.replace(base, **change))
     assert found.causes == (cause,)
     assert words in found.verdict
     assert found.next_step.endswith(".")
+
+
+def said(facts: cs.Facts) -> Iterator[str]:
+    """All that the doctor says about the facts."""
+    found = cs.diagnose(facts)
+    yield from (found.verdict, found.next_step)
+    for finding in found.findings:
+        yield from filter(None, (finding.words, finding.next_step))
+
+
+def test_all_that_it_says_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    more: dict[str, Any] = {
+        "places": (HERE, cs.Place("docker0", "172.17.0.1", "virtual"), cs.Place("w", "10.9.0.1", "wireless")),
+        "asked_by": frozenset({"10.77.0.3"}),
+        "tried": frozenset({"10.77.0.4"}),
+        "hosting": True,
+    }
+    all_facts = [GOOD, ALONE, dataclasses.replace(GOOD, **more)]
+    all_facts += [dataclasses.replace(base, **change) for _, base, change, _ in CAUSES]
+    monkeypatch.setattr(cs.tr, "language", "hi")
+    assert {words for facts in all_facts for words in said(facts) if cs.tr.said(words) == words} == set()
+    assert "no microphone" not in cs.tr.said("No microphone: This computer has no microphone.")
 
 
 def test_the_gravest_cause_is_the_verdict() -> None:
@@ -330,3 +354,29 @@ def test_the_ear_does_not_take_a_hosts_questions() -> None:
         assert len(host.recv(2_048)) == cs.QUESTION_SIZE
     ear.close()
     assert home not in ear.heard
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="every 127.x.y.z is this machine on Linux only")
+def test_the_host_knows_who_did_not_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Someone who connects and goes is named to the host; once in the meeting, no more."""
+    monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path / "host"))
+    home, guest, base = "127.0.0.1", "127.0.0.5", free_base()
+    options = cs.ServerOptions("Maths", "Ana", pin="123456", base=base, bind=home, host_key="ab" * 32)
+    with contextlib.closing(cs.HostedMeeting(dataclasses.asdict(options))) as hosted:
+        hosted.start()
+        socket.create_connection((home, base), source_address=(guest, 0)).close()
+        wait_until(lambda: hosted.tried == {guest})
+        silent = ("--camera", "none", "--mic", "none", "--speaker", "none")
+        args = ("--join", f"{home}:{base}", "--pin", "123456", "--bind", guest, *silent)
+        one = Headless(args, tmp_path / "guest")
+        one.wait("joined", 40)
+        wait_until(lambda: not hosted.tried)
+        one.close()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something to be so."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "not in time"
+        time.sleep(0.02)
