@@ -14201,6 +14201,10 @@ def _play_test(spec: str, worker: Worker) -> None:
         speaker.close()
 
 
+MOST_IN_CROWD: Final = 60
+CROWD_VOICES: Final = 8  # who talk in a window's demo: a larger class is muted but for a few
+
+
 class Program:
     """The program behind the start window: finds, joins, hosts, remembers."""
 
@@ -14295,16 +14299,18 @@ class Program:
                 self._giver.close()
             self._giver = self._given = None
 
-    def demo(self, count: int) -> MeetingController:
-        """Host a meeting of `count` simulated participants and join it. Waits."""
-        controller = self.host(str(self._server["host_name"]), self._server["title"], "")
+    def demo(self, count: int, voices: int = MOST_IN_CROWD) -> MeetingController:
+        """Host a meeting of `count` simulated participants, of whom `voices` talk, and join it. Waits."""
+        controller = self.host_as_told()
         chosen = controller.options
         first = {
             "address": chosen.address,
             "port": chosen.port,
             "fingerprint": chosen.fingerprint,
             "bind": chosen.bind,
+            "pin": self._server["pin"],
             "count": count,
+            "voices": voices,
             "share": True,
         }
         self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
@@ -14442,7 +14448,6 @@ CROWD_LINES: Final = (
 DEMO_SECONDS: Final = 20
 SHARE_AFTER: Final = 12.0
 DEMO_PATIENCE: Final = 15.0
-MOST_IN_CROWD: Final = 60
 
 
 def crowd_name(number: int) -> str:
@@ -14455,7 +14460,8 @@ def crowd_name(number: int) -> str:
 class Crowd:
     """Simulated participants over real sockets: each a client with a test card and a voice of its own."""
 
-    def __init__(self, options: ClientOptions, count: int, home: Path, *, share: bool) -> None:
+    def __init__(self, options: ClientOptions, count: int, voices: int, home: Path, *, share: bool) -> None:
+        self._voices = voices
         self._people = [
             MeetingController(
                 dataclasses.replace(
@@ -14471,10 +14477,11 @@ class Crowd:
 
     def start(self) -> None:
         """Let them join, switch on their devices and behave like a class."""
-        for person in self._people:
+        for number, person in enumerate(self._people):
             person.start()
+            person.do({"do": "watch_screen", "on": False})  # nobody is there to see it
             person.do({"do": "camera", "on": True})
-            person.do({"do": "mic", "on": True})
+            person.do({"do": "mic", "on": number < self._voices})
         self._worker.start()
 
     def close(self) -> None:
@@ -14505,9 +14512,10 @@ def run_crowd(stdin: IO[str], home: Path) -> int:
     """The hidden role of the simulated participants' process; ends when standard input ends."""
     told = json.loads(stdin.readline() or "{}")
     options = ClientOptions(
-        address=told["address"], port=told["port"], fingerprint=told["fingerprint"], bind=told["bind"]
-    )
-    crowd = Crowd(options, told["count"], home, share=told["share"])
+        address=told["address"], port=told["port"], fingerprint=told["fingerprint"], bind=told["bind"],
+        pin=told["pin"],
+    )  # fmt: skip
+    crowd = Crowd(options, told["count"], told["voices"], home, share=told["share"])
     crowd.start()
     stdin.read()
     crowd.close()
@@ -18086,7 +18094,7 @@ def in_sight(widget: tk.Misc) -> bool:
 
 def layer_for(height: int) -> int:
     """The layer whose pictures fill a tile of `height` real pixels without visible blur."""
-    return next((layer for layer, (_, tall) in enumerate(LAYERS) if height <= tall * 1.25), len(LAYERS) - 1)
+    return next((layer for layer, (_, tall) in enumerate(LAYERS) if height <= tall * 1.15), len(LAYERS) - 1)
 
 
 class VideoTile:
@@ -22204,7 +22212,7 @@ def role_demo(options: argparse.Namespace) -> int:
             shutil.copy(chosen_before, home)
         os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
         if has_display() and not options.headless:
-            return show_window(options, Path(home), lambda program: program.demo(options.demo))
+            return show_window(options, Path(home), lambda program: program.demo(options.demo, CROWD_VOICES))
         server = dataclasses.asdict(server_options(options, Path(home)))
         chosen = client_options(options)
         print("There is no display: the demo says what it sees and hears.", flush=True)
