@@ -10819,6 +10819,9 @@ class ConferenceServer:
             case "loudest":
                 self._reactor.post(lambda: self._hear(report["id"]))
             case _:
+                late = report["late_ticks"]
+                if late != self.mixer_report.get("late_ticks", 0):
+                    log.info("the mixer was late by more than a tick %d times so far", late)
                 self.mixer_report = report
 
     def _hear(self, loudest: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import json
+import os
 import re
 import signal
 import statistics
@@ -161,9 +161,12 @@ class ClassFigures:
     streams: int
     dropped: int  # participants who were lost or had to come back
     concealed: float  # share of audio blocks, all together
-    late_ticks: float  # share of the mixer's ticks
+    late_ticks: float  # share of the mixer's ticks, those late by more than a tick
     growth: float  # of the server's memory after the first 10 s
     kbytes: int
+    client_cpu: float  # of one core, each
+    server_cpu: float  # of one core, the mixer included
+    others: float  # cores that others used meanwhile
 
 
 def memory(pid: int) -> int:
@@ -171,6 +174,45 @@ def memory(pid: int) -> int:
     listings = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     own = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(own[1] if own else 0) + sum(memory(int(child)) for listing in listings for child in listing)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What the threads of a process have used of the processor so far."""
+    return (
+        sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    )
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+
+
+def core_seconds() -> float:
+    """What all cores have been busy so far, whoever it was for."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+class Spent:
+    """What groups of processes, and all cores together, use of the processor from now on."""
+
+    def __init__(self, *groups: Sequence[int]) -> None:
+        self._groups = groups
+        self._began = time.monotonic()
+        self._before = self._now()
+
+    def _now(self) -> list[float]:
+        return [*(sum(map(cpu_seconds, group)) for group in self._groups), core_seconds()]
+
+    def cores(self) -> list[float]:
+        """Cores in use since then: by each group, and in all."""
+        took = time.monotonic() - self._began
+        return [(new - old) / took for old, new in zip(self._before, self._now(), strict=True)]
 
 
 def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
@@ -194,11 +236,14 @@ def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
         one.wait("device", timeout=60, what="camera", state="live")
     time.sleep(min(10.0, seconds / 2))
     size, before = memory(server.process.pid), [stats(one) for one in everyone]
+    late, pid = late_ticks(server.errors()), server.process.pid
+    spent = Spent([pid, *children(pid)], [one.process.pid for one in everyone], [os.getpid()])
     began = time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
+    hosting, joining, own, busy = spent.cores()
     after = [stats(one) for one in everyone]
-    grown = memory(server.process.pid)
+    grown, late = memory(server.process.pid), late_ticks(server.errors()) - late
     for one in everyone:
         one.hang_up()
     for one in everyone:
@@ -222,9 +267,12 @@ def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
         len(rates),
         sum(len(one.seen("reconnecting")) + (one.events[-1]["event"] != "left") for one in everyone),
         round(concealed / blocks, 5),
-        late_share(server.errors()),
+        round(late * 0.016 / took, 5),
         round(grown / size - 1, 4),
         grown,
+        round(joining / people, 4),
+        round(hosting, 3),
+        round(busy - hosting - joining - own, 2),
     )
 
 
@@ -243,34 +291,7 @@ class LessonFigures:
     sound_lost: float  # share of the blocks that were due
     late_ticks: float
     screen_fps: float  # of the slowest viewer
-    machine_busy: float  # share of all cores, whoever it was
-
-
-def cpu_seconds(pid: int) -> float:
-    """What the threads of a process have used of the processor so far."""
-    return (
-        sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-    )
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    return [
-        int(child)
-        for path in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in path.read_text().split()
-    ]
-
-
-def busy_share(before: list[int], after: list[int]) -> float:
-    """The share of all cores that was in use between two readings of the first line of /proc/stat."""
-    spent = [new - old for old, new in zip(before, after, strict=True)]
-    return 1.0 - (spent[3] + spent[4]) / max(1, sum(spent))
-
-
-def core_ticks() -> list[int]:
-    """The first line of /proc/stat."""
-    return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    busy: float  # cores in use, the clients' and others' included
 
 
 class LightPupils:
@@ -346,15 +367,14 @@ def _lesson(
 ) -> LessonFigures:
     pid = server.process.pid
     (mixer,) = children(pid)
-    used, ticks = (cpu_seconds(pid), cpu_seconds(mixer)), core_ticks()
-    before = [stats(one) for one in whole]
+    before, late = [stats(one) for one in whole], late_ticks(server.errors())
     for crowd in light:
         crowd.say(f"measure {seconds}")
-    began = time.monotonic()
+    began, spent = time.monotonic(), Spent([pid], [mixer])
     told = [crowd.answer() for crowd in light]
     after, took = [stats(one) for one in whole], time.monotonic() - began
-    spent = [(cpu_seconds(p) - old) / took for p, old in zip((pid, mixer), used, strict=True)]
-    busy = busy_share(ticks, core_ticks())
+    relay_cores, mixer_cores, busy = spent.cores()
+    late = late_ticks(server.errors()) - late
     rates = [rate for crowd in told for rate in crowd["rates"]]
     lost, blocks, due = (sum(crowd[key] for crowd in told) for key in ("lost", "blocks", "blocks_due"))
     gone = due - blocks
@@ -374,25 +394,23 @@ def _lesson(
     return LessonFigures(
         people,
         round(took, 1),
-        round(sum(spent), 3),
-        round(spent[1], 3),
+        round(relay_cores + mixer_cores, 3),
+        round(mixer_cores, 3),
         len(rates),
         round(min(rates), 3),
         round(max(rates), 3),
         lost,
         round(gone / due, 6),
-        late_share(server.errors()),
+        round(late * 0.016 / took, 5),
         round(min(crowd["screen_fps"] for crowd in told), 1),
         round(busy, 2),
     )
 
 
-def late_share(log: str) -> float:
-    """The share of the mixer's ticks that were late by more than a tick, from the server's log."""
-    told = re.findall(r"the mixer at the end: (\{.*\})", log)
-    assert told, f"the server does not say how the mixer did:\n{log[-2000:]}"
-    report = ast.literal_eval(told[-1])
-    return round(report["late_ticks"] / max(1, report["ticks"]), 5)
+def late_ticks(log: str) -> int:
+    """How many ticks of the mixer were late by more than a tick so far, from the server's log."""
+    told = re.findall(r"the mixer was late by more than a tick (\d+) times", log)
+    return int(told[-1]) if told else 0
 
 
 # -- many behind one cap -----------------------------------------------------------------------------------
