@@ -2480,9 +2480,11 @@ REST: Final = 0.9  # share of what a path carries that it is given for long
 TRIED: Final = 1.2  # what is tried of what it carried before; if that goes well, things have changed
 PROOF: Final = 1.02
 PROOF_SECONDS: Final = 3.5  # more than the credit that a shaper has saved up
+PROOF_LATEST: Final = 11.0  # where there is not enough to send for a proof
 CLIMB_AFTER: Final = 4.0
 CLIMB: Final = 1.1  # a second, up to TRIED
 CLIMB_FREELY: Final = 1.8
+LEAP: Final = 2.5  # times what comes that may be tried: the next layer takes as much
 FORGET_AFTER: Final = 30.0
 
 
@@ -2511,6 +2513,9 @@ class PathWatch:
         if took < REPORT_SECONDS_URGENT:
             return None
         counts = (octets, pictures, lost)
+        if took == math.inf:  # from now on
+            self._before, self._at = counts, now
+            return None
         came, whole, gone = (max(0, new - old) for new, old in zip(counts, self._before, strict=True))
         queue = self._queue(now)
         if took < REPORT_SECONDS_USUAL and not gone and queue < STIRRING:
@@ -2592,11 +2597,11 @@ class PathCapacity:
         if since > FORGET_AFTER:
             self.rate, self._trying, self._proven = math.inf, False, False
         elif self._proven:
-            self.rate = max(self.rate, min(self.rate * CLIMB_FREELY**elapsed, 2.0 * received))
+            self.rate = max(self.rate, min(self.rate * CLIMB_FREELY**elapsed, LEAP * received))
         elif since > CLIMB_AFTER:
             self.rate = max(self.rate, min(self.rate * CLIMB**elapsed, TRIED * self._carries))
             self._more_since = min(self._more_since, now) if received > PROOF * self._carries else math.inf
-            self._proven = now - self._more_since > PROOF_SECONDS
+            self._proven = now - self._more_since > PROOF_SECONDS or since > PROOF_LATEST
             self._trying = not self._proven
 
 
@@ -3441,9 +3446,27 @@ def _best_share(
             fits = fits and left - (path.rate - path.steady) >= 1.25 * half * size
         if fits:
             fps = min(asked[1], int(left / size))
-            keeps = layer == held[0] and abs(fps - held[1]) == 1 and size * held[1] <= 1.05 * left
-            return layer, held[1] if keeps else fps
+            keeps = (layer, abs(fps - held[1])) == (held[0], 1) and size * held[1] <= 1.05 * left
+            return layer, held[1] if keeps and max(fps, held[1]) < asked[1] else fps
     return None
+
+
+def fit_layers(
+    path: PathCapacity, wanted: dict[int, int], held: Mapping[int, int], sizes: Sizes, sender: int
+) -> dict[int, int]:
+    """What of the layers wanted of `sender`, {layer: fps}, fits its own way up: the small ones first, for
+    most people see those; a larger one that does not fit becomes a smaller one."""
+    if path.rate == math.inf:
+        return wanted
+    fits: dict[int, int] = {}
+    left = path.rate
+    for layer, fps in sorted(wanted.items()):
+        before = max((one for one in held if one <= layer), default=-1)
+        had = (before, held.get(before, 0))
+        layer, fps = _best_share(sender, left, path, (layer, fps), had, sizes) or (0, -(-fps // 3))
+        left -= sizes.of(sender, layer) * max(0, fps - fits.get(layer, 0))
+        fits[layer] = max(fps, fits.get(layer, 0))
+    return fits
 
 
 @dataclass(slots=True)
@@ -3473,6 +3496,8 @@ class Member:
     watching: dict[int, Share] = field(default_factory=dict)  # what it asked for
     granted: dict[int, Share] = field(default_factory=dict)  # what its path carries of that
     path: PathCapacity = field(default_factory=PathCapacity)
+    way_up: PathCapacity = field(default_factory=PathCapacity)
+    sent: PathWatch = field(default_factory=PathWatch)
     reported: float = -math.inf
     coarse: bool = False  # its pictures may be coded at a lower quality
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
@@ -3967,6 +3992,21 @@ class Room:
         """Bytes a second."""
         return sum(self.sizes.of(sender, layer) * fps for sender, (layer, fps) in shares.items())
 
+    def weigh(
+        self, sizes: dict[tuple[int, int], float], sent: Mapping[int, tuple[int, int, int]], now: float
+    ) -> list[Effect]:
+        """How big pictures are, by sender and layer, and what has come of each sender so far: octets,
+        pictures, pictures that were lost on the way. Whose way up is short is asked for less."""
+        self.sizes.seen = sizes
+        effects: list[Effect] = []
+        for ident, counts in sent.items():
+            member = self.members.get(ident)
+            report = member.sent.report(*counts, now) if member else None
+            if member and report:
+                member.way_up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
+                effects += self._encode(ident, now)
+        return effects
+
     def hear(self, loudest: int, now: float) -> list[Effect]:
         """Somebody else is the loudest: on short paths this one comes first from now on."""
         self._loudest = loudest
@@ -4002,7 +4042,8 @@ class Room:
         """What `sender` must encode from now on, if that has changed."""
         if sender not in self.members:
             return list(first)
-        wanted, coarse = self.wanted_layers(sender, now), self._coarse_layers(sender)
+        wanted = self.wanted_layers(sender, now)
+        coarse = [layer for layer in self._coarse_layers(sender) if layer in wanted]
         if (wanted, coarse) == self._encodes.get(sender, ({}, [])):
             return list(first)
         self._encodes[sender] = wanted, coarse
@@ -4014,7 +4055,9 @@ class Room:
         return [*first, Tell((sender,), message)]
 
     def _coarse_layers(self, sender: int) -> list[int]:
-        """Layers that only people with a short path receive."""
+        """Layers that only short paths carry."""
+        if self.members[sender].way_up.rate < math.inf:
+            return list(range(len(LAYERS)))
         fine: dict[int, bool] = {}
         for member in self.members.values():
             if sender in member.granted:
@@ -4033,7 +4076,8 @@ class Room:
             fps, until = self._lingering.get((sender, layer), (0, 0.0))
             if layer not in wanted and now < until:
                 wanted[layer] = fps
-        return wanted
+        held, _ = self._encodes.get(sender, ({}, []))
+        return fit_layers(self.members[sender].way_up, wanted, held, self.sizes, sender)
 
     def routes(self, sender: int) -> dict[int, tuple[int, int]]:
         """{receiver: (layer, fps)} of everyone who receives `sender`."""
@@ -9267,6 +9311,7 @@ class RelayPeer:
         self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
         self.filling = 0.0  # the share of each frame that is sent again, to learn whether more gets through
         self.owed = 0.0  # bytes of that which are still to come
+        self.octets = self.pictures = 0  # that came
 
     def thinner(self, sender: int, fps: int) -> FrameThinner:
         """The thinner for pictures of `sender` at `fps`."""
@@ -9329,6 +9374,12 @@ class VideoRelay:
         """Who receives pictures of `sender`: {receiver: (layer, fps)}."""
         self._routes[sender] = receivers
 
+    def received(self) -> dict[int, tuple[int, int, int]]:
+        """Of each client so far: octets and pictures that came, pictures that were lost."""
+        return {
+            ident: (peer.octets, peer.pictures, peer.incoming.lost) for ident, peer in self._peers.items()
+        }
+
     def limit(self, pace: Pace) -> None:
         """How fast pictures may reach a receiver."""
         if pace.id in self._peers:
@@ -9352,6 +9403,7 @@ class VideoRelay:
         if peer.binding.address != address:
             raise PeerFault("unbound")
         self._mending.add(ident)
+        peer.octets += len(buffer)
         for frame in peer.incoming.push_batch(buffer, segment, now):
             self._on_frame(peer, frame, now)
 
@@ -9389,6 +9441,7 @@ class VideoRelay:
         if not fits_layer(jpeg_size(picture), layer):
             raise PeerFault("bad_picture", "not its layer's size")
         peer.fresh[layer] = now
+        peer.pictures += 1
         size = self.sizes.get((sender, layer), len(picture))
         self.sizes[sender, layer] = size + (len(picture) - size) / 8
         serves = peer.serves(layer, now)
@@ -10725,15 +10778,15 @@ class ConferenceServer:
                 session.link.discard("silent")
 
     def _weigh(self) -> None:
-        """Have the room know how big pictures are."""
+        """Have the room know what the relay has seen of pictures."""
         assert self._relay is not None
-        relay, room, reactor = self._relay, self.room, self._reactor
+        relay = self._relay
 
-        def told() -> None:
-            seen = dict(relay.sizes)
-            reactor.post(lambda: setattr(room.sizes, "seen", seen))
+        def tell() -> None:
+            sizes, sent = dict(relay.sizes), relay.received()
+            self._reactor.post(lambda: self._apply(self.room.weigh(sizes, sent, time.monotonic())))
 
-        relay.loop.post(told)
+        relay.loop.post(tell)
 
     # -- effects
 

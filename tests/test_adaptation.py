@@ -26,6 +26,7 @@ from connectsphere import (
     PathCapacity,
     PathWatch,
     Reassembler,
+    Reroute,
     Room,
     Sizes,
     Tell,
@@ -307,3 +308,46 @@ def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
     before = room.routes(ana)[cleo]
     room.handle(ben, report | {"kbps": 100.0}, 4.0, 0.0)
     assert room.routes(ana)[ben] < before == room.routes(ana)[cleo] == (2, 15)
+
+
+def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() -> None:
+    room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
+    ana, ben = (room.join(name, "member", "10.0.0.9", None, 1.0)[0].id for name in ("Ana", "Ben"))
+    watch = {"type": "watch", "streams": {str(ana): {"layer": 3, "fps": 15}}}
+    room.handle(ben, watch, 1.0, 0.0)
+    now, sizes = 2.0, {(ana, layer): float(size) for layer, size in enumerate(SIZES)}
+    octets = pictures = lost = 0
+    carries, asked = 200e3, {3: 15}
+    history = []
+    for turn in range(120):
+        rate = sum(SIZES[layer] * fps for layer, fps in asked.items())
+        if turn == 60:
+            carries = 1e9
+        share = min(1.0, carries / rate)
+        octets += int(0.5 * min(rate, carries))
+        whole = round(0.5 * sum(asked.values()) * (share if share > 0.9 else 0.1))
+        pictures, lost = pictures + whole, lost + round(0.5 * sum(asked.values())) - whole
+        room.weigh(sizes, {ana: (octets, pictures, lost)}, now)
+        asked = room.wanted_layers(ana, now)
+        history.append((rate, asked))
+        now += 0.5
+    assert history[0][1] == {3: 15}
+    assert max(rate for rate, _ in history[6:16]) <= carries * 1.3 and history[6][1] != {3: 15}
+    assert all(rate <= 1.4 * 200e3 for rate, _ in history[6:16]), "what its way carries"
+    assert history[-1][1] == {3: 15}, "and all of it again"
+    assert room.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
+
+
+def test_who_speaks_is_served_first_from_then_on() -> None:
+    room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
+    ana, ben, cleo = (
+        room.join(name, "member", "10.0.0.9", None, 1.0)[0].id for name in ("Ana", "Ben", "Cleo")
+    )
+    streams = {str(ident): {"layer": 2, "fps": 15} for ident in (ana, ben)}
+    room.handle(cleo, {"type": "watch", "streams": streams}, 1.0, 0.0)
+    room.handle(cleo, {"type": "report", "loss": 0.5, "delay_ms": 0.0, "kbps": 2000.0}, 2.0, 0.0)
+    for loudest, other in ((ben, ana), (ana, ben)):
+        effects = room.hear(loudest, 3.0)
+        assert room.routes(loudest)[cleo] > room.routes(other)[cleo]
+        assert {effect.sender for effect in effects if isinstance(effect, Reroute)} == {ana, ben}
+    assert room.hear(cleo, 4.0) == []
