@@ -120,6 +120,7 @@ import time
 import traceback
 import unicodedata
 import webbrowser
+import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
@@ -746,19 +747,41 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     raise PeerFault("bad_picture", "not a baseline JPEG")
 
 
+_PNG_CHANNELS: Final = {0: 1, 2: 3, 6: 4}  # by kind of colour
+
+
 def png_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of an 8-bit PNG of nothing but pixels, not interlaced, no palette; else PeerFault."""
+    """(width, height) of an 8-bit PNG of nothing but its pixels, not interlaced, no palette; else PeerFault.
+
+    What it unpacks to is counted, too: a decoder would unpack a thousand times as much before it says so.
+    """
     if len(data) < 45 or data[:16] != _PNG_START or data[-12:] != _PNG_END:
         raise PeerFault("bad_picture", "no PNG")
     width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
-    if bits != 8 or colour not in (0, 2, 6) or rest != [0, 0, 0]:
+    if bits != 8 or colour not in _PNG_CHANNELS or rest != [0, 0, 0]:
         raise PeerFault("bad_picture", "PNG of a kind that is not used")
-    at = 33
+    at, packed = 33, []
     while data[at + 4 : at + 8] == b"IDAT":
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        length = int.from_bytes(data[at : at + 4], "big")
+        packed.append(data[at + 8 : at + 8 + length])
+        at += 12 + length
     if at != len(data) - 12:
         raise PeerFault("bad_picture", "PNG with other chunks")
+    if not _unpacks_to(b"".join(packed), int(height * (1 + width * _PNG_CHANNELS[colour]))):
+        raise PeerFault("bad_picture", "PNG of more or less than its pixels")
     return int(width), int(height)
+
+
+def _unpacks_to(packed: bytes, size: int) -> bool:
+    """Whether `packed` is a zlib stream of exactly `size` bytes; what is too large for a rectangle is not."""
+    if size > MAX_MESSAGE:
+        return False
+    unpacker = zlib.decompressobj()
+    try:
+        whole = len(unpacker.decompress(packed, size + 1)) == size
+    except zlib.error:
+        return False
+    return whole and unpacker.eof and not unpacker.unused_data
 
 
 def webp_size(data: bytes) -> tuple[int, int]:

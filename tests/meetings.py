@@ -76,8 +76,23 @@ def wav(path: Path, samples: Any, rate: int = 16_000) -> Path:
     return path
 
 
+def children_of(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in threads for child in each.read_text().split()]
+
+
+def child_in_role(pid: int, role: str) -> int:
+    """The process id of the child that was started with the hidden option `role`."""
+    for child in children_of(pid):
+        if role.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+            return child
+        with contextlib.suppress(AssertionError):
+            return child_in_role(child, role)
+    raise AssertionError(f"{pid} has no child in the role {role}")
+
+
 class Passage:
-    """A way to a meeting that this test owns: one TCP port and two UDP ports at another loopback address.
+    """A way to a meeting that this test owns: its three TCP and two UDP ports at another loopback address.
 
     Everything passes unchanged, is shown to `tap(plane, upstream, data)`, and stops at `cut`. `carry(data,
     send)` may treat datagrams worse; with `one_way` only those toward the clients.
@@ -99,8 +114,10 @@ class Passage:
         self._lock = threading.Lock()
         self._going = True
         self._open = True
-        self._listener = socket.create_server((at, base))
-        self._selector.register(self._listener, selectors.EVENT_READ, (target, base))
+        self._listeners: list[socket.socket] = []
+        for plane, port in (("control", base), ("screen", base + 1), ("files", base + 2)):
+            self._listeners.append(socket.create_server((at, port)))
+            self._selector.register(self._listeners[-1], selectors.EVENT_READ, (plane, (target, port)))
         self._ports: list[socket.socket] = []
         for plane, port in (("video", base + 1_000), ("audio", base + 2_000)):
             ear = socket.socket(type=socket.SOCK_DGRAM)
@@ -125,7 +142,7 @@ class Passage:
         """End it all."""
         self._going = False
         self._thread.join()
-        for one in (self._listener, *self._ports, *self._udp.values(), *self._ends):
+        for one in (*self._listeners, *self._ports, *self._udp.values(), *self._ends):
             one.close()
         self._selector.close()
 
@@ -138,8 +155,8 @@ class Passage:
     def _step(self, key: selectors.SelectorKey) -> None:
         source = key.fileobj
         assert isinstance(source, socket.socket)
-        if source is self._listener:
-            self._accept(key.data)
+        if source in self._listeners:
+            self._accept(source, *key.data)
         elif source in self._ends:
             self._pass_on(source)
         elif source in self._ports:
@@ -147,14 +164,14 @@ class Passage:
         elif key.data:
             self._down(source, *key.data)
 
-    def _accept(self, target: tuple[str, int]) -> None:
-        near, _ = self._listener.accept()
+    def _accept(self, listener: socket.socket, plane: str, target: tuple[str, int]) -> None:
+        near, _ = listener.accept()
         if not self._open:
             near.close()
             return
         far = socket.create_connection(target)
         for end, other, upstream in ((near, far, True), (far, near, False)):
-            self._ends[end] = (other, "control", upstream)
+            self._ends[end] = (other, plane, upstream)
             self._selector.register(end, selectors.EVENT_READ, None)
 
     def _pass_on(self, source: socket.socket) -> None:

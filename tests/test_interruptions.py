@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import stat
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 from headless import PROGRAM, ROOT, Headless
 from lan import Lan
-from meetings import LOOPBACK, SILENT, enter, host, join, serve, stats, switch
+from meetings import LOOPBACK, SILENT, child_in_role, enter, host, join, serve, stats, switch
 
 import connectsphere as cs
 
@@ -380,21 +379,6 @@ def test_a_speaker_that_was_pulled_out_comes_back(monkeypatch: pytest.MonkeyPatc
 
 
 # -- the server dies ---------------------------------------------------------------------------------------
-
-
-def children_of(pid: int) -> list[int]:
-    threads = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in threads for child in each.read_text().split()]
-
-
-def child_in_role(pid: int, role: str) -> int:
-    """The process id of the child that was started with the hidden option `role`."""
-    for child in children_of(pid):
-        if role.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
-            return child
-        with contextlib.suppress(AssertionError):
-            return child_in_role(child, role)
-    raise AssertionError(f"{pid} has no child in the role {role}")
 
 
 def texts(one: Headless) -> list[str]:

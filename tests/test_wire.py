@@ -786,9 +786,15 @@ def chunk(name: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + name + payload + struct.pack(">I", zlib.crc32(name + payload))
 
 
-def png(width: int = 64, height: int = 48, tail: bytes = b"\x08\x02\0\0\0", *, more: bytes = b"") -> bytes:
+PNG_TAIL = b"\x08\x02\0\0\0"
+PIXELS = zlib.compress(bytes(48 * (1 + 3 * 64)))
+
+
+def png(
+    width: int = 64, height: int = 48, tail: bytes = PNG_TAIL, *, more: bytes = b"", pixels: bytes = PIXELS
+) -> bytes:
     header = chunk(b"IHDR", struct.pack(">II", width, height) + tail)
-    return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 class TestPng:
@@ -816,6 +822,11 @@ class TestPng:
             pytest.param(png(more=png()[8:33]), id="a second IHDR"),
             pytest.param(png() + b"\0", id="more behind IEND"),
             pytest.param(png(more=b"\x7f\xff\xff\xffIDATxxxx"), id="a chunk beyond the end"),
+            pytest.param(png(pixels=zlib.compress(bytes(10**8), 9)), id="far more pixels than its size"),
+            pytest.param(png(pixels=PIXELS[:-1]), id="pixels that end early"),
+            pytest.param(png(pixels=PIXELS + b"x"), id="something behind the pixels"),
+            pytest.param(png(more=chunk(b"IDAT", b"x")), id="no zlib stream"),
+            pytest.param(png(60_000, 60_000, pixels=zlib.compress(bytes(10**7))), id="far too large"),
         ],
     )
     def test_refused(self, data: bytes) -> None:
