@@ -2029,7 +2029,6 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
 
 DATAGRAM: Final = VIDEO_HEADER.size + CHUNK
 _INDEXES: Final = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
-_INDEX_COLUMN: Final = np.arange(MAX_PARTS, dtype=">u2")
 _CHUNK_ITEM: Final = np.dtype(f"V{CHUNK}")
 _ROW: Final = np.dtype([("same", f"V{VIDEO_HEADER.size - 2}"), ("index", ">u2"), ("chunk", _CHUNK_ITEM)])
 
@@ -2049,23 +2048,36 @@ def _headers(ident: int, number: int, total: int, first: int, count: int) -> byt
     return same + same.join(_INDEXES[first : first + count])
 
 
+class FrameLayout:
+    """Lays the datagrams of frames of up to `most` parts out back to back, each frame over the one before."""
+
+    def __init__(self, most: int) -> None:
+        self._octets = memoryview(bytearray(most * DATAGRAM))
+        rows = np.frombuffer(self._octets, _ROW)
+        rows["index"] = np.arange(most)
+        self._same, self._chunks = rows["same"], rows["chunk"]
+
+    def lay(self, ident: int, number: int, sealed: bytes) -> memoryview:
+        """All datagrams of a frame, each of DATAGRAM bytes but for a shorter last; good until the next call."""
+        total, full = parts_of(len(sealed)), len(sealed) // CHUNK
+        same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
+        self._same[:full] = np.void(same)
+        self._chunks[:full] = np.frombuffer(sealed, _CHUNK_ITEM, full)
+        size = total * VIDEO_HEADER.size + len(sealed)
+        if full < total:
+            self._octets[full * DATAGRAM : size] = same + _INDEXES[full] + sealed[full * CHUNK :]
+        return self._octets[:size]
+
+
 def frame_datagrams(ident: int, number: int, sealed: bytes) -> bytearray:
     """All datagrams of a frame back to back, each of DATAGRAM bytes but for a shorter last.
 
     ValueError when `sealed` is empty or larger than MAX_FRAME.
     """
-    total, full = parts_of(len(sealed)), len(sealed) // CHUNK
+    total = parts_of(len(sealed))
     if not 1 <= total <= MAX_PARTS:
         raise ValueError(f"a frame of {len(sealed)} bytes")
-    same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
-    layout = bytearray(total * VIDEO_HEADER.size + len(sealed))
-    rows = np.frombuffer(layout, _ROW, full)
-    rows["same"] = np.void(same)
-    rows["index"] = _INDEX_COLUMN[:full]
-    rows["chunk"] = np.frombuffer(sealed, _CHUNK_ITEM, full)
-    if full < total:
-        layout[full * DATAGRAM :] = same + _INDEXES[full] + sealed[full * CHUNK :]
-    return layout
+    return bytearray(FrameLayout(total).lay(ident, number, sealed))
 
 
 class WholeFrame(NamedTuple):
@@ -2397,65 +2409,53 @@ class Reassembler:
 
 @dataclass(slots=True)
 class _SentStream:
-    """What one stream sent of late: layouts for 250 ms, sizes for a second."""
+    """The last frames of one stream, with when they were sent, and the bytes that may be sent again."""
 
-    layouts: dict[int, tuple[float, bytearray]] = field(default_factory=dict)
-    sent: deque[tuple[float, int]] = field(default_factory=deque)
-    resent: deque[tuple[float, int]] = field(default_factory=deque)
-    sent_size: int = 0
-    resent_size: int = 0
-    pruned_at: float = -math.inf
-
-    def prune(self, now: float) -> None:
-        self.pruned_at = now
-        while self.layouts and now - next(iter(self.layouts.values()))[0] > SentFrames.LIFE:
-            del self.layouts[next(iter(self.layouts))]
-        while self.sent and now - self.sent[0][0] > SentFrames.WINDOW:
-            self.sent_size -= self.sent.popleft()[1]
-        while self.resent and now - self.resent[0][0] > SentFrames.WINDOW:
-            self.resent_size -= self.resent.popleft()[1]
+    frames: dict[int, tuple[float, bytes]] = field(default_factory=dict)
+    allowance: float = 0.0
 
 
 class SentFrames:
-    """The sealed datagrams sent of late, so that a nack is answered with the very same bytes."""
+    """The sealed frames sent of late, so that a nack is answered with the very same bytes."""
 
     LIFE: Final = 0.25
-    WINDOW: Final = 1.0
+    KEPT: Final = 8  # of a stream: 250 ms at 30 a second, and twice what nacks ask for at 60
+    SAVED: Final = 30  # frames of which the allowance is kept
 
     def __init__(self, budget: float = 0.25) -> None:
         self._budget = budget
         self._streams: dict[int, _SentStream] = {}
 
-    def store(self, ident: int, number: int, layout: bytearray, now: float) -> None:
-        """Keep the datagrams of a frame as it is sent."""
+    def store(self, ident: int, number: int, sealed: bytes, now: float) -> None:
+        """Keep a frame as it is sent."""
         stream = self._streams.get(ident)
         if stream is None:
             stream = self._streams[ident] = _SentStream()
-        stream.layouts[number] = (now, layout)
-        stream.sent.append((now, len(layout)))
-        stream.sent_size += len(layout)
-        if now - stream.pruned_at > self.LIFE / 4:
-            stream.prune(now)
+        earned = self._budget * len(sealed)
+        stream.allowance = min(stream.allowance + earned, self.SAVED * earned)
+        frames = stream.frames
+        frames[number] = (now, sealed)
+        if len(frames) > self.KEPT:
+            del frames[next(iter(frames))]
 
     def resend(self, nack: Nack, now: float) -> list[memoryview]:
-        """The datagrams asked for; none when older than 250 ms or when they would bring the last
-        second's resends over the budget: a share of what the stream itself sent in that time."""
-        stream = self._streams.get(nack.id)
-        if stream is None:
+        """The datagrams asked for; none when older than 250 ms or when they would bring the resends
+        over the budget: a share of what the stream itself has sent of late."""
+        stream = self._streams.get(nack.id, _SentStream())
+        sent_at, sealed = stream.frames.get(nack.number, (-math.inf, b""))
+        if now - sent_at > self.LIFE:
             return []
-        stream.prune(now)
-        _, layout = stream.layouts.get(nack.number, (0.0, bytearray()))
+        layout = frame_datagrams(nack.id, nack.number, sealed)
         view = memoryview(layout)
         asked = [
             view[at : at + DATAGRAM]
             for index, at in enumerate(range(0, len(layout), DATAGRAM))
             if nack.bitmap >> index & 1
         ]
-        size = sum(map(len, asked))
-        if not asked or stream.resent_size + size > self._budget * stream.sent_size:
+        size = sum(map(len, asked)) - len(asked) * VIDEO_HEADER.size
+        if size > stream.allowance:
             return []
-        stream.resent.append((now, size))
-        stream.resent_size += size
+        stream.allowance -= size
         return asked
 
     def forget(self, ident: int) -> None:
@@ -2765,11 +2765,11 @@ class EgressScheduler:
             self._drop_stale(frames, now)
         self._speed_up(len(layout), spread, now)
 
-    def passes(self, receiver: int, size: int) -> bool:
-        """Whether a frame of `size` bytes for `receiver` need not be queued, for it would leave at once."""
+    def passes(self, receiver: int, parts: int) -> bool:
+        """Whether a frame of `parts` datagrams for `receiver` need not be queued: it would leave at once."""
         return (
             self.least_pace == FREE_PACE
-            and size <= BURST_PARTS * DATAGRAM
+            and parts <= BURST_PARTS
             and not (self._waiting or self._begun or receiver in self._lanes)
         )
 
@@ -9298,7 +9298,7 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 REPORT_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
-GATHER_EACH: Final = 0.00005  # seconds for each who talks, by which the mixer may misjudge when a block came
+GATHER_EACH: Final = 0.0001  # seconds for each who talks, by which the mixer may misjudge when a block came
 GATHER_MOST: Final = 0.004
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
@@ -9329,7 +9329,7 @@ class RelayPeer:
         self.binding = Binding(ident, up, down, layered=True)
         self.incoming = Reassembler(layered=True, counters=counters)
         self.sent = SentFrames()
-        self.numbers: dict[int, int] = {}
+        self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
         self.thinners: dict[int, FrameThinner] = {}
         self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
         self.filling = 0.0  # the share of each frame that is sent again, to learn whether more gets through
@@ -9342,12 +9342,6 @@ class RelayPeer:
         if known is None or known.fps != fps:
             known = self.thinners[sender] = FrameThinner(fps)
         return known
-
-    def next_number(self, sender: int) -> int:
-        """The next of this receiver's own contiguous numbers for `sender`."""
-        number = self.numbers.get(sender, 0) + 1
-        self.numbers[sender] = number
-        return number
 
     def serves(self, layer: int, now: float) -> range:
         """Who asks for one of these layers is served by `layer`, which has just come.
@@ -9372,6 +9366,7 @@ class VideoRelay:
         self._mending: set[int] = set()  # senders with something open
         self._egress = EgressScheduler(counters)
         self._gauge = LinkGauge()
+        self._layout = FrameLayout(BURST_PARTS)
         self._first = 0
         self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
         self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
@@ -9480,15 +9475,15 @@ class VideoRelay:
     def _forward(
         self, peer: RelayPeer, sender: int, layer: int, fps: int, picture: bytes, now: float
     ) -> None:
-        number = peer.next_number(sender)
+        number = peer.numbers[sender] = peer.numbers.get(sender, 0) + 1
         total = parts_of(len(picture) + TAG)
         sealed = peer.binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
-        layout = frame_datagrams(sender, number, sealed)
-        peer.sent.store(sender, number, layout, now)
-        if self._gauge.room > 0 and self._egress.passes(peer.binding.id, len(layout)):
-            self._gauge.give(len(layout), now)
-            self._port.send_frame(layout, peer.binding.address)
+        peer.sent.store(sender, number, sealed, now)
+        if self._gauge.room > 0 and self._egress.passes(peer.binding.id, total):
+            self._gauge.give(len(sealed), now)
+            self._port.send_frame(self._layout.lay(sender, number, sealed), peer.binding.address)
             return
+        layout = frame_datagrams(sender, number, sealed)
         priority = 0 if sender == self._first else 1 + layer
         self._egress.queue(peer.binding.id, priority, layout, now, 0.9 / fps)
         if peer.filling:
@@ -9556,7 +9551,7 @@ class MixerProcess:
         self._tick = 0
         self._late_ticks = 0
         self._worst_lateness = 0.0
-        self._lateness: deque[float] = deque(maxlen=1_000)
+        self._lateness: deque[float] = deque(maxlen=250)
         self._came = (0, 0)  # datagrams in this tick and in the last
 
     def tell(self, message: Json | None) -> None:
@@ -9591,7 +9586,7 @@ class MixerProcess:
     def _let_gather(self, due: float) -> None:
         """Where many talk, read them together: waking up for each costs more than all else."""
         pause = min(GATHER_MOST, GATHER_EACH * self._came[1])
-        if pause >= 0.0005 and due - time.monotonic() > pause + 0.001:
+        if pause >= 0.001 and due - time.monotonic() > pause + 0.001:
             time.sleep(pause)
 
     def _obey(self) -> bool:
@@ -11247,6 +11242,7 @@ class VideoReceiver:
         self._glance = glance
         self._counters = counters
         self._sent = SentFrames()
+        self._layout = FrameLayout(MAX_PARTS)
         self._before: dict[int, StreamCounts] = {}  # what was counted with earlier keys
         self.octets = self.pictures = 0  # that came
         self._numbers = [secrets.randbelow(1 << 29) for _ in LAYERS]
@@ -11275,9 +11271,8 @@ class VideoReceiver:
         number, path = layer << LAYER_SHIFT | self._numbers[layer], self.path
         with path.lock:
             sealed = path.sealer.seal(Kind.VIDEO, path.id, number, data, total)
-            layout = frame_datagrams(path.id, number, sealed)
-            self._sent.store(path.id, number, layout, time.monotonic())
-            path.port.send_frame(layout)
+            self._sent.store(path.id, number, sealed, time.monotonic())
+            path.port.send_frame(self._layout.lay(path.id, number, sealed))
 
     def forget(self, ident: int) -> None:
         """Drop the pictures of a sender who left or is no longer watched."""

@@ -158,7 +158,7 @@ class Light:
         number, total = layer << cs.LAYER_SHIFT | self.numbers[layer], cs.parts_of(len(data) + cs.TAG)
         sealed = self.video.sealer.seal(cs.Kind.VIDEO, self.id, number, data, total)
         layout = cs.frame_datagrams(self.id, number, sealed)
-        self.sent.store(self.id, number, layout, time.monotonic())
+        self.sent.store(self.id, number, sealed, time.monotonic())
         self.ports[0].send_frame(layout)
 
     def send_block(self, seq: int, samples: bytes) -> None:

@@ -395,8 +395,9 @@ class LossyLink:
                 self.at(due, "timer", None)
 
     def on_frame(self, number: int, now: float) -> None:
-        layout = frame_datagrams(1, number, sealed_of(14 * CHUNK + 500, number))
-        self.sent.store(1, number, layout, now)
+        sealed = sealed_of(14 * CHUNK + 500, number)
+        layout = frame_datagrams(1, number, sealed)
+        self.sent.store(1, number, sealed, now)
         for datagram in parts(layout):
             self.carry(now, "datagram", datagram)
 
@@ -441,7 +442,7 @@ def test_without_nacks_the_same_link_loses_half_of_the_frames() -> None:
 def test_resend_gives_the_very_bytes_asked_for() -> None:
     sent = SentFrames()
     for number in range(8):
-        sent.store(4, number, frame_datagrams(4, number, sealed_of(4 * CHUNK + 3, number)), number / 100)
+        sent.store(4, number, sealed_of(4 * CHUNK + 3, number), number / 100)
     stored = parts(frame_datagrams(4, 6, sealed_of(4 * CHUNK + 3, 6)))
     assert [bytes(d) for d in sent.resend(Nack(4, 6, 0b10010), 0.1)] == [stored[1], stored[4]]
     assert [bytes(d) for d in sent.resend(Nack(4, 6, ALL_PARTS), 0.1)] == stored
@@ -452,7 +453,7 @@ def test_resend_gives_the_very_bytes_asked_for() -> None:
 
 def test_resend_ends_after_a_quarter_of_a_second() -> None:
     sent = SentFrames()
-    sent.store(1, 1, frame_datagrams(1, 1, bytes(8 * CHUNK)), 1.0)
+    sent.store(1, 1, bytes(8 * CHUNK), 1.0)
     assert sent.resend(Nack(1, 1, 1), 1.249)
     assert sent.resend(Nack(1, 1, 1), 1.251) == []
 
@@ -460,10 +461,10 @@ def test_resend_ends_after_a_quarter_of_a_second() -> None:
 def test_resends_are_a_quarter_of_the_stream_and_come_back() -> None:
     sent = SentFrames()
     for number in range(10):
-        sent.store(1, number, frame_datagrams(1, number, bytes(8 * CHUNK)), 1.0 + number / 20)
+        sent.store(1, number, bytes(8 * CHUNK), 1.0 + number / 20)
     given = sum(len(sent.resend(Nack(1, 9, 1 << part), 1.5)) for _ in range(10) for part in range(8))
     assert given == 20
-    sent.store(1, 10, frame_datagrams(1, 10, bytes(8 * CHUNK)), 2.6)
+    sent.store(1, 10, bytes(8 * CHUNK), 2.6)
     assert sent.resend(Nack(1, 10, 0b11), 2.6)
     sent.forget(1)
     assert sent.resend(Nack(1, 10, 0b11), 2.6) == []
@@ -632,7 +633,7 @@ def test_a_loss_ends_bursts_for_a_while() -> None:
 
 
 def test_only_small_frames_on_a_free_way_pass_the_queue() -> None:
-    scheduler, small = EgressScheduler(Counters()), BURST_PARTS * DATAGRAM
+    scheduler, small = EgressScheduler(Counters()), BURST_PARTS
     assert not scheduler.passes(1, small)
     scheduler.least_pace = FREE_PACE
     assert scheduler.passes(1, small)

@@ -1,6 +1,4 @@
-"""By hand: the rate of each hop of a file through the server, as a ratio to a bare loop in the same run.
-
-    python tests/bench/files.py [MEGABYTES [ROUNDS]]
+"""The rate of each hop of a file through the server against a bare loop in turn: python tests/bench files
 
 The bare loop is one process that reads a file and sends it over TLS and another that receives it in blocks
 of 256 kB, hashes them with SHA-256 and writes them: what no transfer can do without. Each round runs the bare
@@ -13,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import socket
 import ssl
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from figures import Row, in_turn  # noqa: E402 - found by the path above
 from headless import Headless, free_base  # noqa: E402 - found by the path above
 from measure import clicks, heard_delays, percentile  # noqa: E402 - found by the path above
 from meetings import switch  # noqa: E402 - found by the path above
@@ -138,42 +137,47 @@ def report_sound(guest: Headless, heard: Path, live: float, moving: list[tuple[f
         print(f"sound {words}: p50 {middle:.0f} ms, p99 {worst:.0f} ms, n={len(values)}")
 
 
-def main(megabytes: int, rounds: int) -> None:
-    """Print a line a round, then the medians."""
+MEGABYTES = 256
+
+
+def rows(rounds: int) -> list[Row]:
+    """The files' part of the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "source.dat"
         with source.open("wb") as file:
-            for _ in range(megabytes):
+            for _ in range(MEGABYTES):
                 file.write(os.urandom(1 << 20))
         identity = cs.load_identity(folder)
-        ratios: dict[str, list[float]] = {"upload": [], "upload with the first pass": [], "download": []}
-        moving: list[tuple[float, float]] = []
         with meeting(folder) as (host, guest):
-            server = server_of(host)
-            live = switch(host, "mic", True)["time"]
-            time.sleep(15)
-            for number in range(rounds):
-                bare = bare_loop(identity, source, folder / "bare.dat")
-                began = time.time()
-                file_id, hop, whole = upload(host, source, number)
+            refs = itertools.count()
+
+            def move() -> dict[str, float]:
+                ref = next(refs)
+                file_id, hop, whole = upload(host, source, ref)
                 guest.wait("file_offer", file=file_id)
-                down = download(guest, file_id, number)
-                moving.append((began, time.time()))
+                down = download(guest, file_id, ref)
                 host.send(do="cancel", file=file_id)
-                for kind, seconds in zip(ratios, (hop, whole, down), strict=True):
-                    ratios[kind].append(bare / seconds)
-                rates = " ".join(f"{megabytes / seconds:6.0f}" for seconds in (bare, hop, whole, down))
-                print(f"MB/s: bare, upload, upload with the first pass, download: {rates}", flush=True)
-            report_sound(guest, folder / "heard.wav", live, moving)
-            held = [memory(one) for one in (server, host.process.pid, guest.process.pid)]
-        for kind, values in ratios.items():
-            print(f"{kind}: {statistics.median(values):.2f} of the bare loop (median of {rounds})")
-        print("most memory in MB: server {}, sender {}, receiver {}".format(*held))
+                return {"upload": hop, "upload and its first pass": whole, "download": down}
+
+            things = {"bare": lambda: {"s": bare_loop(identity, source, folder / "bare.dat")}, "move": move}
+            medians = in_turn(things, rounds)
+            held = [memory(one) for one in (server_of(host), host.process.pid, guest.process.pid)]
+        bare = medians["bare"]["s"]
+        return [
+            Row(
+                "files",
+                f"{what} of {MEGABYTES} MB",
+                f"{MEGABYTES / seconds:.0f} MB/s",
+                f"{MEGABYTES / bare:.0f} MB/s bare TLS, SHA-256 and disk",
+                seconds / bare,
+            )
+            for what, seconds in medians["move"].items()
+        ] + [
+            Row("files", "most memory of server, sender, receiver", "{}, {}, {} MB".format(*held)),
+        ]
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--send"]:
         bare_sender(int(sys.argv[2]), sys.argv[3])
-    else:
-        main(*(int(text) for text in (*sys.argv[1:], "256", "5")[:2]))

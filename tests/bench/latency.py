@@ -1,44 +1,93 @@
-"""By hand: seconds until someone is in, is heard and is seen, on a machine where nothing else runs.
+"""Seconds until someone is in, is heard and is seen: python tests/bench join|audio|video
 
-python tests/bench/latency.py [SECONDS]
+Sound and pictures cross namespaces that stand in for hosts of a LAN, from a microphone or camera of known
+content to what a speaker or a picture shows; the sound-card's own buffers are not in it. The reference of
+joining is to start Python and load the program, in turn.
 """
 
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from conftest import Meeting  # noqa: E402 - found by the path above
+from figures import Row, in_turn, percentile  # noqa: E402 - found by the path above
 from lan import Lan  # noqa: E402 - found by the path above
-from measure import on_lan, percentile, picture_delays, sound_delays, start_up  # noqa: E402 - found by the path above
+from measure import Pair, on_lan, picture_delays, sound_delays, start_up  # noqa: E402 - found by the path above
+
+SECONDS = 10.0  # a round
 
 
-def report(what: str, delays: Sequence[float], p50: float, p99: float) -> None:
-    """One line: what was measured and what it is held to."""
+@contextlib.contextmanager
+def meetings() -> Iterator[tuple[Meeting, Path]]:
+    """Something that starts participants, and a directory for them."""
+    with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
+        yield meeting, Path(name)
+
+
+def pair_delays(jitter: float, measure: Callable[[Pair, Path], Sequence[float]]) -> list[float]:
+    """What `measure` finds between two hosts of a LAN."""
+    with Lan(3) as lan, meetings() as (meeting, directory):
+        return list(measure(on_lan(meeting, lan, jitter), directory))
+
+
+def row(bench: str, what: str, delays: Sequence[float], p50: float, p99: float) -> Row:
+    """Delays in seconds against bounds in ms."""
     middle, worst = (1e3 * percentile(delays, share) for share in (0.5, 0.99))
-    print(f"{what}: p50 {middle:.1f} ms (at most {p50}), p99 {worst:.1f} ms (at most {p99}), n={len(delays)}")
+    figure = f"p50 {middle:.1f}, p99 {worst:.1f} ms (n={len(delays)})"
+    return Row(bench, what, figure, bound=f"p50 < {p50:g}, p99 < {p99:g} ms")
 
 
-def main(seconds: float) -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        with contextlib.closing(Meeting(directory / "start")) as meeting:
-            took = start_up(meeting, directory)
-        print(f"serving {took['serve']:.2f} s (at most 0.80), joined {took['join']:.2f} s (at most 1.00)")
-        for jitter, p50, p99 in ((0.0, 60, 85), (0.03, 100, 140)):
-            with Lan(3) as lan, contextlib.closing(Meeting(directory / f"sound-{jitter}")) as meeting:
-                delays = sound_delays(on_lan(meeting, lan, jitter), directory, seconds)
-            report(f"microphone to speaker, jitter {1e3 * jitter:g} ms", delays, p50, p99)
-        with Lan(2) as lan, contextlib.closing(Meeting(directory / "pictures")) as meeting:
-            report("test card to picture", picture_delays(on_lan(meeting, lan), seconds), 60, 150)
+def loaded() -> float:
+    """Seconds that Python takes to start and load the program."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import connectsphere"], cwd=ROOT, check=True)
+    return time.monotonic() - began
 
 
-if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 30.0)
+def started() -> dict[str, float]:
+    """Seconds to `serving` and to `joined`."""
+    with meetings() as (meeting, directory):
+        return start_up(meeting, directory, 1)
+
+
+def join_rows(rounds: int) -> list[Row]:
+    """From the start of the process to `serving` and to `joined`."""
+    medians = in_turn({"load": lambda: {"load": loaded()}, "start": started}, rounds)
+    load, took = medians["load"]["load"], medians["start"]
+    reference = f"{load:.2f} s Python with the program loaded"
+    return [
+        Row("join", "a server serves", f"{took['serve']:.2f} s", reference, took["serve"] / load, "<= 0.8 s"),
+        Row("join", "a member is in", f"{took['join']:.2f} s", reference, took["join"] / load, "<= 1.0 s"),
+    ]
+
+
+def audio_rows(rounds: int) -> list[Row]:
+    """Mouth to ear, on a clean link and with 30 ms of jitter in one direction."""
+    found = []
+    for jitter, p50, p99 in ((0.0, 60, 85), (0.03, 100, 140)):
+        delays = [
+            delay
+            for _ in range(rounds)
+            for delay in pair_delays(jitter, lambda pair, path: sound_delays(pair, path, SECONDS))
+        ]
+        found.append(row("audio", f"mouth to ear, jitter up to {1e3 * jitter:g} ms", delays, p50, p99))
+    return found
+
+
+def video_rows(rounds: int) -> list[Row]:
+    """Test card drawn to picture decoded, 640x360 at 25 a second."""
+    delays = [
+        delay
+        for _ in range(rounds)
+        for delay in pair_delays(0.0, lambda pair, _: picture_delays(pair, SECONDS))
+    ]
+    return [row("video", "picture drawn to picture decoded, 640x360", delays, 60, 150)]

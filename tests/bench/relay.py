@@ -115,7 +115,7 @@ class Client:
         if sealed:
             whole = self.path.sealer.seal(cs.Kind.VIDEO, self.path.id, number, whole, total)
         layout = cs.frame_datagrams(self.path.id, number, whole)
-        self.sent.store(self.path.id, number, layout, time.monotonic())
+        self.sent.store(self.path.id, number, whole, time.monotonic())
         self.port.send_frame(layout)
 
     def on_small(self, data: bytes) -> None:
