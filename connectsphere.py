@@ -2058,7 +2058,7 @@ class FrameLayout:
         self._same, self._chunks = rows["same"], rows["chunk"]
 
     def lay(self, ident: int, number: int, sealed: bytes) -> memoryview:
-        """All datagrams of a frame, each of DATAGRAM bytes but for a shorter last; good until the next call."""
+        """All datagrams of a frame, each of DATAGRAM bytes but a shorter last; good until the next call."""
         total, full = parts_of(len(sealed)), len(sealed) // CHUNK
         same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
         self._same[:full] = np.void(same)

@@ -1,4 +1,4 @@
-"""How long it takes until someone is in, is heard and is seen. The exact figures: tests/bench/latency.py.
+"""How long until someone is in, is heard and is seen. Exact figures: python tests/bench join, audio, video.
 
 A busy machine gets bounds that only a mistake can break; CONNECTSPHERE_QUIET_MACHINE=1 sets the exact ones.
 """

@@ -8,25 +8,41 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast
 
-from figures import ROOT, machine, plot, table
+from figures import ROOT, Row, machine, plot, table
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-BENCHES: Final = {"relay": "relay"}
+BENCHES: Final = {
+    "relay": "relay:rows",
+    "mixer": "mixer:rows",
+    "growth": "growth:rows",
+    "join": "latency:join_rows",
+    "audio": "latency:audio_rows",
+    "video": "latency:video_rows",
+    "screen": "screen:rows",
+    "slow": "screen:slow_rows",
+    "files": "files:rows",
+}
+
+
+def bench(name: str) -> Callable[[int], list[Row]]:
+    """The function that runs a bench in so many rounds."""
+    module, _, function = BENCHES[name].partition(":")
+    return cast(Callable[[int], list[Row]], getattr(importlib.import_module(module), function))
 
 
 def main(name: str, rounds: int) -> None:
     """Run and show."""
     before = machine()
     chosen = list(BENCHES) if name == "all" else [name]
-    rows = [row for one in chosen for row in importlib.import_module(BENCHES[one]).rows(rounds)]
+    rows = [row for one in chosen for row in bench(one)(rounds)]
     text = f"{before}\n\n{table(rows)}\n"
     print(text)
     if name == "all":
-        docs = Path(ROOT) / "docs"
+        docs = ROOT / "docs"
         plot(rows, docs / "figures.png")
         (docs / "figures.md").write_text(f"# Figures\n\n{text}")
 

@@ -126,15 +126,16 @@ def download(guest: Headless, file: str, ref: int) -> float:
     return saved["time"] - asked
 
 
-def report_sound(guest: Headless, heard: Path, live: float, moving: list[tuple[float, float]]) -> None:
-    """The delay of what is heard, apart for when files moved."""
+def sound_row(guest: Headless, heard: Path, live: float, moving: list[tuple[float, float]]) -> Row:
+    """The delay of what is heard while files move, and else."""
     delays: dict[bool, list[float]] = {True: [], False: []}
     for at, delay in heard_delays(heard, guest.seen("joined")[0]["time"], live):
         delays[any(began < at < ended for began, ended in moving)].append(1e3 * delay)
-    for moves, values in delays.items():
-        middle, worst = percentile(values, 0.5), percentile(values, 0.99)
-        words = "while files move" if moves else "else"
-        print(f"sound {words}: p50 {middle:.0f} ms, p99 {worst:.0f} ms, n={len(values)}")
+    moves, rests = (
+        f"p50 {percentile(delays[kind], 0.5):.0f}, p99 {percentile(delays[kind], 0.99):.0f} ms"
+        for kind in (True, False)
+    )
+    return Row("files", "sound while files move", moves, f"{rests} else")
 
 
 MEGABYTES = 256
@@ -150,18 +151,22 @@ def rows(rounds: int) -> list[Row]:
                 file.write(os.urandom(1 << 20))
         identity = cs.load_identity(folder)
         with meeting(folder) as (host, guest):
-            refs = itertools.count()
+            refs, moving = itertools.count(), []
+            live = switch(host, "mic", True)["time"]
+            time.sleep(15)
 
             def move() -> dict[str, float]:
-                ref = next(refs)
+                ref, began = next(refs), time.time()
                 file_id, hop, whole = upload(host, source, ref)
                 guest.wait("file_offer", file=file_id)
                 down = download(guest, file_id, ref)
+                moving.append((began, time.time()))
                 host.send(do="cancel", file=file_id)
                 return {"upload": hop, "upload and its first pass": whole, "download": down}
 
             things = {"bare": lambda: {"s": bare_loop(identity, source, folder / "bare.dat")}, "move": move}
             medians = in_turn(things, rounds)
+            sound = sound_row(guest, folder / "heard.wav", live, moving)
             held = [memory(one) for one in (server_of(host), host.process.pid, guest.process.pid)]
         bare = medians["bare"]["s"]
         return [
@@ -174,6 +179,7 @@ def rows(rounds: int) -> list[Row]:
             )
             for what, seconds in medians["move"].items()
         ] + [
+            sound,
             Row("files", "most memory of server, sender, receiver", "{}, {}, {} MB".format(*held)),
         ]
 

@@ -1,11 +1,11 @@
-"""The shared screen's figures, by hand: python tests/bench/screen.py [slow [SECONDS]]
+"""A shared screen: python tests/bench screen; with one viewer who has 2 Mbit/s: python tests/bench slow
 
-A 1920x1080 desktop under Xvfb, a host that shares it and three viewers, all on this machine. With `slow` one
-of them has 2 Mbit/s, for SECONDS. Says the load average, because nothing of this holds on a busy machine.
+A 1920x1080 desktop under Xvfb, a host that shares it and three viewers, all on this machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -13,13 +13,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
+from figures import Row, percentile  # noqa: E402 - found by the path above
 from headless import Headless, free_base  # noqa: E402 - found by the path above
 from proxy import Proxy  # noqa: E402
 
@@ -149,7 +150,7 @@ def server_of(host: Headless) -> int:
     raise AssertionError("no server")
 
 
-def measure_typing(viewers: list[Watcher], typist: subprocess.Popen[str]) -> None:
+def typing(viewers: list[Watcher], typist: subprocess.Popen[str]) -> list[Row]:
     """A line appears in the window: until each of three viewers shows it."""
     assert typist.stdin and typist.stdout
     box = (slice(80, 900), slice(100, 1300))
@@ -177,12 +178,14 @@ def measure_typing(viewers: list[Watcher], typist: subprocess.Popen[str]) -> Non
         exact = time.monotonic()
         while not all(viewer.stats()["exact"] for viewer in viewers) and time.monotonic() < exact + 3:
             time.sleep(0.02)
-    delays.sort()
-    print(f"typed line: p50 {delays[len(delays) // 2] * 1e3:.0f} ms, worst {delays[-1] * 1e3:.0f} ms")
-    print(f"exact after the last line: {time.monotonic() - typed:.2f} s")
+    middle, worst = 1e3 * percentile(delays, 0.5), 1e3 * max(delays)
+    return [
+        Row("screen", "typed line to all viewers", f"p50 {middle:.0f}, worst {worst:.0f} ms"),
+        Row("screen", "exact after the last line", f"{time.monotonic() - typed:.2f} s"),
+    ]
 
 
-def measure_still(host: Headless, viewer: Watcher) -> None:
+def still(host: Headless, viewer: Watcher) -> list[Row]:
     """Nothing moves; compared with the same meeting in which nothing is shared."""
     pids = {"presenter": host.process.pid, "server": server_of(host)}
     shares: dict[str, list[float]] = {name: [] for name in pids}
@@ -197,12 +200,14 @@ def measure_still(host: Headless, viewer: Watcher) -> None:
         spent = time.monotonic() - began
         for name, pid in pids.items():
             shares[name].append(100 * (cpu([pid]) - before[name]) / spent)
-    words = [f"{name} {on:.1f} % of a core, {off:.1f} % without" for name, (on, off) in shares.items()]
-    print(f"still: {kbps} kbit/s, {', '.join(words)}")
     host.send(do="share", on=True, source="screen:0")
+    return [Row("screen", "a still screen", f"{kbps} kbit/s")] + [
+        Row("screen", f"a still screen, {name}", f"{on:.1f} % of a core", f"{off:.1f} % without it")
+        for name, (on, off) in shares.items()
+    ]
 
 
-def measure_film(viewer: Watcher) -> None:
+def full_film(viewer: Watcher) -> list[Row]:
     """A film fills the screen."""
     with subprocess.Popen(
         [sys.executable, "-c", PLAYING, str(Path(__file__).parent), "16"], stderr=subprocess.DEVNULL
@@ -221,8 +226,8 @@ def measure_film(viewer: Watcher) -> None:
         player.wait()
     whole = [one[0] for one in seen if len(set(one)) == 1]
     share = 100 * len(whole) / max(1, len(seen))
-    print(f"film: {len(set(whole)) / spent:.1f} distinct counters a second, {stats['kbps']} kbit/s,", end=" ")
-    print(f"{share:.0f} % of {len(seen)} pictures from one frame")
+    rate = f"{len(set(whole)) / spent:.1f} pictures a second, {stats['kbps']} kbit/s"
+    return [Row("screen", f"a film on it, {share:.0f} % of pictures from one frame", rate)]
 
 
 def ages(viewers: Sequence[Watcher], seconds: float) -> list[list[float]]:
@@ -251,7 +256,7 @@ def settle(viewer: Watcher, deadline: float) -> float:
     return time.monotonic() - began
 
 
-def measure_slow(host: Headless, viewers: list[Watcher], base: int, home: Path, seconds: float) -> None:
+def slow_viewer(host: Headless, viewers: list[Watcher], base: int, home: Path, seconds: float) -> list[Row]:
     """Two on a free link, before and while a third has a slow one; then a fourth who comes late."""
     film = [sys.executable, "-c", PLAYING, str(Path(__file__).parent), str(seconds + 30)]
     server = server_of(host)
@@ -266,26 +271,30 @@ def measure_slow(host: Headless, viewers: list[Watcher], base: int, home: Path, 
         after = [statistics.median(one) for one in fast]
         grown = memory(server) - held
         player.wait()
-        middle = statistics.median(slow)
-        print(f"slow one: worst {max(slow):.2f} s, median {middle:.2f} s of {len(slow)} looks")
-        was, now = (500 * sum(one) for one in (before, after))
-        print(f"others: median {was:.0f} ms before, {now:.0f} ms then, ratio {now / was:.2f}")
-        print(f"server: {held:.0f} MB, {grown:+.1f} MB within {seconds:.0f} s")
-        print(f"slow one exact {settle(viewers[-1], 60):.1f} s after the film")
+        exact = settle(viewers[-1], 60)
         late = Watcher(base, "Late", home / "late")
         began = time.monotonic()
         viewers.append(late)
         while late.controller.screen.newest() is None:
             time.sleep(0.005)
         whole = time.monotonic() - began
-        print(f"late one: whole after {whole:.2f} s, exact after {whole + settle(late, 20):.2f} s")
+        settled = whole + settle(late, 20)
         for viewer in viewers:
             viewer.controller.close()
+    was, now = (500 * sum(one) for one in (before, after))
+    middle = f"median {statistics.median(slow):.2f}, worst {max(slow):.2f} s"
+    return [
+        Row("slow", "age of what a viewer with 2 Mbit/s shows", middle),
+        Row("slow", "the others beside it", f"{now:.0f} ms", f"{was:.0f} ms before", now / was),
+        Row("slow", f"server's memory in {seconds:.0f} s", f"{held:.0f} MB, {grown:+.1f} MB"),
+        Row("slow", "exact after the film", f"{exact:.1f} s"),
+        Row("slow", "a late viewer", f"whole after {whole:.2f} s, exact after {settled:.2f} s"),
+    ]
 
 
-def main(slow: float) -> None:
-    """All of it, or with `slow` seconds what a slow viewer costs."""
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+@contextlib.contextmanager
+def shared() -> Iterator[tuple[Headless, list[Watcher], subprocess.Popen[str], int, Path]]:
+    """A desktop with a text on it that its host shares, and three viewers."""
     command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1920x1080x24", "-nolisten", "tcp", "-noreset"]
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -307,23 +316,29 @@ def main(slow: float) -> None:
                 host.send(do="share", on=True, source="screen:0")
                 host.wait("screen_start", 10)
                 time.sleep(3)
-                if slow:
-                    measure_slow(host, viewers, base, home, slow)
-                    return
-                measure_typing(viewers, typist)
-                measure_still(host, viewers[0])
-                assert typist.stdin
-                typist.stdin.close()
-            for viewer in viewers[1:]:
-                viewer.controller.close()
-            measure_film(viewers[0])
+                yield host, viewers, typist, base, home
         finally:
             for viewer in viewers:
                 viewer.controller.close()
             host.close()
             display.terminate()
-    print(f"load {os.getloadavg()[0]:.1f}")
 
 
-if __name__ == "__main__":
-    main(float((*sys.argv[2:], "20")[0]) if sys.argv[1:2] == ["slow"] else 0.0)
+def rows(_: int) -> list[Row]:
+    """The screen's part of the table; one round, of a dozen lines."""
+    with shared() as (host, viewers, typist, _base, _home):
+        found = typing(viewers, typist) + still(host, viewers[0])
+        assert typist.stdin
+        typist.stdin.close()
+        for viewer in viewers[1:]:
+            viewer.controller.close()
+        return found + full_film(viewers[0])
+
+
+def slow_rows(_: int) -> list[Row]:
+    """What a viewer with a slow link costs itself and others."""
+    with shared() as (host, viewers, typist, base, home):
+        found = slow_viewer(host, viewers, base, home, 20.0)
+        assert typist.stdin
+        typist.stdin.close()
+        return found
