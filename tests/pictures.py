@@ -64,6 +64,16 @@ def frames_of(path: Path) -> list[Picture]:
     return found
 
 
+def frame_rate(path: Path) -> float:
+    """Frames a second of a video file."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(path))
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    return rate
+
+
 def read_picture(path: Path) -> Any:
     """A picture file, BGR."""
     import cv2

@@ -1,7 +1,11 @@
-"""A first meeting on a LAN without a default route: found by itself, seen, heard, and left again."""
+"""A first meeting on a LAN without a default route: found by itself, seen, heard, and left again.
+
+CONNECTSPHERE_FILM names a real video file to be seen instead of a drawn one.
+"""
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import time
@@ -10,14 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from headless import Headless
 from lan import Lan, needs_lan
 from meetings import QUIET_MACHINE, stats, switch, wav
 from numpy.typing import NDArray
-from pictures import best_frame, film, frames_of, grey, read_picture
+from pictures import best_frame, film, frame_rate, frames_of, grey, read_picture
 from sound import speech_like
+
+import connectsphere as cs
 
 pytestmark = needs_lan
 
@@ -80,7 +87,8 @@ def hosts(lan: Callable[[int], Lan]) -> Lan:
 
 @pytest.mark.alone
 def test_the_first_meeting(hosts: Lan, meeting: Callable[..., Headless], tmp_path: Path) -> None:
-    video = film(tmp_path / "bikes.avi", 16)
+    chosen = os.environ.get("CONNECTSPHERE_FILM")
+    video = Path(chosen) if chosen else film(tmp_path / "film.avi", 16)
     voice = speech(tmp_path / "ana.wav")
     other = np.roll(speech_like(13, RATE, seed=7), 999)
     wav(tmp_path / "ben.wav", other)
@@ -118,20 +126,23 @@ def test_the_first_meeting(hosts: Lan, meeting: Callable[..., Headless], tmp_pat
 def see_the_film(ben: Headless, video: Path, directory: Path) -> None:
     """Two snapshots a second apart show frames a second apart; the rate is what was asked."""
     time.sleep(3)
+    frames, rate = frames_of(video), frame_rate(video)
+    size = cs.fit_picture(np.zeros((*frames[0].shape, 3), np.uint8), cs.LAYERS[2]).shape[1::-1]
+    if size != frames[0].shape[::-1]:
+        frames = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
     seen = []
     for n in range(2):
         path = directory / f"seen-{n}.png"
         asked = time.time()
         ben.send({"do": "snapshot", "of": "Ana", "path": str(path), "ref": n})
         taken = ben.wait("snapshot", ref=n)
-        assert (taken["width"], taken["height"]) == (640, 360)
+        assert (taken["width"], taken["height"]) == size
         seen.append((asked, taken["time"], grey(read_picture(path))))
         if n == 0:
             time.sleep(max(0.0, asked + 1 - time.time()))
     figures = stats(ben)["video"]["Ana"]
-    frames = frames_of(video)
     (first, alike), (second, alike_too) = (best_frame(picture, frames) for *_, picture in seen)
-    apart = (second - first) % len(frames) / 25
+    apart = (second - first) % len(frames) / rate
     print(f"snapshots {apart:.2f} s apart, ssim {alike:.3f} {alike_too:.3f}, {figures}")
     assert min(alike, alike_too) >= 0.85
     # each was taken after it was asked for and before it was there
