@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from lan import Lan, needs_lan
+
+import connectsphere as cs
 
 pytestmark = needs_lan
 
@@ -212,3 +215,72 @@ def test_two_lans_of_one_moment_do_not_meet(lan: Lan) -> None:
         host(other, 1, "Elsewhere")
         assert look(lan, 2, timeout=0.6)["found"] == {}
         assert look(other, 2)["found"] == {"Elsewhere": "10.77.0.1"}
+
+
+FLOOD = """
+import os, random, socket, struct, sys, time
+import connectsphere as cs
+target, pace = sys.argv[1], float(sys.argv[2])
+wire = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+dice = random.Random(3)
+print("up", flush=True)
+sent, begun = 0, time.monotonic()
+while True:
+    question = cs.discovery_question(dice.randbytes(16))
+    source = socket.inet_aton(f"10.77.0.{dice.randrange(5, 255)}")
+    udp = struct.pack(">HHHH", 40_000, 9_000, 8 + len(question), 0) + question
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0)
+    wire.sendto(head + source + socket.inet_aton(target) + udp, (target, 0))
+    sent += 1
+    if sent % 20 == 0:
+        time.sleep(max(0.0, begun + sent / pace - time.monotonic()))
+"""
+
+CLASS = """
+import json, time
+import connectsphere as cs
+finders = [cs.MeetingFinder() for _ in range(30)]
+began = time.monotonic()
+for finder in finders:
+    finder.start()
+took = []
+for finder in finders:
+    finder.wait(lambda ads: any(ad.title == "Maths" for ad in ads), 8.0)
+    took.append(time.monotonic() - began)
+found = sum(any(ad.title == "Maths" for ad in finder.meetings()) for finder in finders)
+for finder in finders:
+    finder.close()
+print(json.dumps({"found": found, "took": max(took)}))
+"""
+
+
+def traffic(lan: Lan, where: int) -> tuple[int, int]:
+    """Bytes of UDP that host `where` received and sent by port 9000 so far."""
+    rules = json.loads(lan.run(where, "nft", "-j", "list", "ruleset").stdout)["nftables"]
+    counters = [
+        part["counter"]["bytes"]
+        for rule in rules
+        if "rule" in rule
+        for part in rule["rule"]["expr"]
+        if "counter" in part
+    ]
+    return counters[0], counters[1]
+
+
+def test_a_flood_from_false_addresses_keeps_no_class_out_and_is_never_multiplied(lan: Lan) -> None:
+    """A bell sends thirty at once while someone asks two thousand times a second in others' names."""
+    lan.rules(1, "in", "type filter hook input priority 0; udp dport 9000 counter;")
+    lan.rules(1, "out", "type filter hook output priority 0; udp sport 9000 counter;")
+    host(lan, 1, "Maths")
+    flood = lan.python(3, FLOOD, lan.address(1), "2000")
+    assert flood.stdout is not None and flood.stdout.readline() == "up\n"
+    before, begun = traffic(lan, 1), time.monotonic()
+    seen = heard(lan.python(2, CLASS))
+    seconds = time.monotonic() - begun
+    came, went = (now - then for now, then in zip(traffic(lan, 1), before, strict=True))
+    print(f"{seen}; {came} bytes came, {went} went within {seconds:.1f} s")
+    assert seen["found"] == 30
+    assert seen["took"] < 4.0
+    assert came > 300_000, "there was no flood"
+    assert went <= came
+    assert went <= (300 * seconds + 300) * (cs.QUESTION_SIZE + 28)

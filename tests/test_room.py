@@ -10,6 +10,7 @@ import wire_examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+import connectsphere
 from connectsphere import (
     CLIENT_MESSAGES,
     HISTORY,
@@ -219,6 +220,49 @@ class TestRates:
         for _ in range(int(RATES["chat"][0])):
             world.room.handle(ana.id, message, world.now, 0.0)
         assert world.room.handle(ben.id, message, world.now, 0.0)
+
+    def test_coming_anew_refills_nothing(self, world: World) -> None:
+        ana = world.join("Ana")
+        message = {"type": "chat", "text": "x"}
+        for _ in range(int(RATES["chat"][0])):
+            world.room.handle(ana.id, message, world.now, 0.0)
+        again = world.join("Ana", token=world.tokens[ana.id])
+        assert again.name == "Ana"
+        with pytest.raises(PeerFault, match="flood"):
+            world.room.handle(again.id, message, world.now, 0.0)
+
+    def test_on_the_long_run_a_flood_is_what_the_wire_allows(self, world: World) -> None:
+        """Chat 5 in 5 s, reactions 3 a second, state 10 a second, once the burst is used up."""
+        ana = world.join("Ana")
+        for kind, rate in (("chat", 1), ("private_chat", 1), ("reaction", 3), ("hand", 10)):
+            message = {"type": kind, **wire_examples.CLIENT[kind]}
+            passed = [self.passes(world, ana, message, 200.0 + n / 100) for n in range(6_000)]
+            assert sum(passed[-1_000:]) == pytest.approx(10 * rate, abs=1), kind
+
+    @staticmethod
+    def passes(world: World, member: Member, message: Json, now: float) -> bool:
+        try:
+            world.room.handle(member.id, message, now, 0.0)
+        except PeerFault:
+            return False
+        return True
+
+    def test_those_who_come_and_go_are_remembered_up_to_a_bound(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connectsphere, "MOST_NAMES", 50)
+        ben = world.join("Ben")
+        world.leave(ben, "lost")
+        for n in range(500):
+            world.now += 0.1
+            world.leave(world.join(f"Guest {n}"))
+        names = world.room.names
+        assert len(names.owned) <= 50 and len(names.claims) <= 50 and len(names._buckets) <= 50
+        assert world.join("Guest 499").name == "Guest 499 (2)", "the last ones' names are still theirs"
+        assert world.join("Guest 0").name == "Guest 0"
+        assert world.join("Eve", token=world.tokens[ben.id]).name == "Ben", (
+            "whose place is kept is not forgotten"
+        )
 
 
 # ------------------------------------------------------------------------------------------- chat
@@ -664,6 +708,20 @@ class TestFiles:
             effects = world.say(who, "file_offer", name=f"{len(refused)}", size=size, sha256=SHA, ref=1)
             refused.append(effects[0].message.get("code") == "too_large")
         assert refused == [True, False, False, True, False, True, True]
+
+    def test_nobody_fills_the_shelf_alone(self, world: World) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        for n in range(connectsphere.MOST_FILES_A_PERSON):
+            self.offer_another(world, ana, n)
+        assert not world.heard(ana, "error")
+        self.offer_another(world, ana, 9_999)
+        assert world.heard(ana, "error")[-1]["code"] == "too_large"
+        self.offer_another(world, ben, 0)
+        assert world.heard(ben, "file_ready")
+
+    @staticmethod
+    def offer_another(world: World, member: Member, n: int) -> None:
+        world.say(member, "file_offer", name=f"{n}.txt", size=0, sha256=SHA, ref=1)
 
     def test_an_upload_begun_goes_on(self, world: World) -> None:
         ana = world.join("Ana")

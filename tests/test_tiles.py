@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from connectsphere import (
     MAX_RECTANGLE,
+    PICTURE_HEAD,
     STILL_AFTER,
     TILE,
     Codec,
@@ -24,6 +25,9 @@ from connectsphere import (
     TileCursor,
     TileDiffer,
     TileTable,
+    encode_jpeg,
+    encode_lossless,
+    encode_png,
     merge_rectangles,
 )
 
@@ -288,7 +292,7 @@ def test_canvas_never_covers_newer_with_older() -> None:
         rectangle(1, w=5 * TILE),
         rectangle(1, w=0),
         rectangle(1, epoch=2),
-        rectangle(1)._replace(data=bytes(5 * MAX_RECTANGLE**2 + 1)),
+        rectangle(1)._replace(data=bytes(PICTURE_HEAD + 4 * TILE**2 + 1)),
     ],
 )
 def test_rectangle_off_the_grid_is_the_peers_fault(bad: Rectangle) -> None:
@@ -296,6 +300,25 @@ def test_rectangle_off_the_grid_is_the_peers_fault(bad: Rectangle) -> None:
     table.set_geometry(GEOMETRY)
     with pytest.raises(PeerFault):
         table.put(bad)
+
+
+def test_a_whole_screen_of_the_largest_bytes_is_bounded() -> None:
+    """Padding in pictures costs the host no more than the pixels themselves would, and then some."""
+    table = TileTable()
+    table.set_geometry(GEOMETRY)
+    for row in range(4):
+        for column in range(5):
+            padded = rectangle(1, column * TILE, row * TILE)._replace(data=bytes(PICTURE_HEAD + 4 * TILE**2))
+            table.put(padded)
+    table.commit(Commit(1, 1))
+    assert table.size() <= 20 * (PICTURE_HEAD + 4 * TILE**2)
+
+
+@pytest.mark.parametrize("size", [1, 7, TILE, MAX_RECTANGLE])
+def test_noise_in_every_codec_is_within_the_bound(size: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size, size, 3)).astype(np.uint8)
+    for data in (encode_jpeg(noise, 95), encode_png(noise), encode_lossless(noise)):
+        assert len(data) <= PICTURE_HEAD + 4 * size * size
 
 
 def test_presenter_that_never_commits_is_stopped() -> None:

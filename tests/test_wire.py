@@ -360,6 +360,22 @@ class TestBinding:
         with pytest.raises(PeerFault, match="replayed"):
             binding.on_bind(*bind, THERE, b"other")
 
+    def test_a_race_from_a_second_address_gains_nothing(self, binding: Binding) -> None:
+        """Someone in the path is first with the bind and with the answer; the next bind settles it."""
+        client = Client()
+        stolen = client.small(Kind.BIND)
+        challenge = binding.on_bind(*stolen, THERE, b"token")
+        with pytest.raises(PeerFault, match="replayed"):
+            binding.on_bind(*stolen, HERE, b"other")
+        with pytest.raises(PeerFault, match="bad_answer"):
+            binding.on_answer(*client.answer(challenge), HERE)  # the challenge was passed on to the client
+        answer = client.answer(binding.on_bind(*client.small(Kind.BIND), HERE, b"third"))
+        with pytest.raises(PeerFault, match="bad_answer"):
+            binding.on_answer(*answer, THERE)
+        assert binding.address is None
+        binding.on_answer(*client.answer(binding.on_bind(*client.small(Kind.BIND), HERE, b"last")), HERE)
+        assert binding.address == HERE
+
     def test_only_a_higher_bind_moves_it(self, binding: Binding) -> None:
         client = Client()
         old, new = client.small(Kind.BIND), client.small(Kind.BIND)
