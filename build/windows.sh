@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Windows executables, made on Linux under Wine from package registries alone: build/dist/windows/connectsphere.exe
 # (one file) and build/dist/connectsphere-VERSION-windows.zip (a folder, starts faster), then a smoke test of both.
-# apt-get install wine wine64 gcc-mingw-w64-x86-64 unzip xvfb, and what build/linux.sh needs.
+# apt-get install wine wine64 gcc-mingw-w64-x86-64 unzip zip xvfb, and what build/linux.sh needs.
 # usage: [PYTHON=python3] build/windows.sh [--no-smoke]
 set -euo pipefail
 cd "$(dirname "$0")/.."
