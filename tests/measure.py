@@ -341,7 +341,7 @@ def hold_lesson(meeting: Starts, people: int, seconds: float) -> LessonFigures:
         seen = names[2:]  # of whom everyone has nine on the page
         wanted = {
             name: {
-                **{seen[(number - 2 + k) % len(seen)]: 0 for k in range(1, 10)},
+                **{seen[(number - 2 + k) % len(seen)]: 0 for k in range(1, min(10, len(seen)))},
                 **({"Teacher": 2} if number else {}),
             }
             for number, name in enumerate(names)

@@ -1,6 +1,8 @@
 """By hand: a lesson of 30, of whom 27 open the seals without decoding, and what it costs the server.
 
-python tests/bench/lesson.py [PEOPLE [SECONDS]]
+python tests/bench/lesson.py [SECONDS [PEOPLE ...]]
+
+Everyone watches the same number whatever the size of the class: several sizes show how the cost grows.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -18,13 +21,15 @@ from conftest import Meeting  # noqa: E402 - found by the path above
 from measure import hold_lesson  # noqa: E402 - found by the path above
 
 
-def main(people: int, seconds: float) -> None:
-    """Measure and print, one figure a line."""
-    with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
-        figures = hold_lesson(meeting, people, seconds)
-    for key, value in dataclasses.asdict(figures).items():
-        print(f"{key}: {value}")
+def main(seconds: float, sizes: Sequence[int]) -> None:
+    """Measure and print, a column for each size of the class."""
+    columns = []
+    for people in sizes:
+        with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
+            columns.append(dataclasses.asdict(hold_lesson(meeting, people, seconds)))
+    for key in columns[0]:
+        print(f"{key:14}", *(f"{column[key]:>9}" for column in columns))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30, float(sys.argv[2]) if len(sys.argv) > 2 else 30.0)
+    main(float((*sys.argv[1:], "30")[0]), [int(word) for word in sys.argv[2:]] or [30])
