@@ -164,6 +164,8 @@ class ClassFigures:
     late_ticks: float  # share of the mixer's ticks, those late by more than a tick
     growth: float  # of the server's memory after the first 10 s
     kbytes: int
+    client_growth: float  # of the clients' memory, all together
+    client_kbytes: int  # of one
     client_cpu: float  # of one core, each
     server_cpu: float  # of one core, the mixer included
     others: float  # cores that others used meanwhile
@@ -235,15 +237,17 @@ def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
     for one in everyone:
         one.wait("device", timeout=60, what="camera", state="live")
     time.sleep(min(10.0, seconds / 2))
-    size, before = memory(server.process.pid), [stats(one) for one in everyone]
+    size, clients = memory(server.process.pid), [one.process.pid for one in everyone]
+    client_size, before = sum(map(memory, clients)), [stats(one) for one in everyone]
     late, pid = late_ticks(server.errors()), server.process.pid
-    spent = Spent([pid, *children(pid)], [one.process.pid for one in everyone], [os.getpid()])
+    spent = Spent([pid, *children(pid)], clients, [os.getpid()])
     began = time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
     hosting, joining, own, busy = spent.cores()
     after = [stats(one) for one in everyone]
     grown, late = memory(server.process.pid), late_ticks(server.errors()) - late
+    client_grown = sum(map(memory, clients))
     for one in everyone:
         one.hang_up()
     for one in everyone:
@@ -270,6 +274,8 @@ def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
         round(late * 0.016 / took, 5),
         round(grown / size - 1, 4),
         grown,
+        round(client_grown / client_size - 1, 4),
+        client_grown // people,
         round(joining / people, 4),
         round(hosting, 3),
         round(busy - hosting - joining - own, 2),
