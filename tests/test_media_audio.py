@@ -563,3 +563,36 @@ def test_no_card_no_time() -> None:
     cs.stamp_clock(picture, 1.0)
     picture[72:80, 8:16] = 255 - picture[72:80, 8:16]
     assert cs.read_clock(picture, 1.0) is None
+
+
+# -- a speaker that is not there ---------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(lags=st.lists(st.floats(0.0, 0.07), min_size=60, max_size=160), lost=st.sets(st.integers(0, 159)))
+def test_what_nobody_hears_is_counted_as_if_it_were_played_in_time(lags: list[float], lost: set[int]) -> None:
+    key = bytes(16)
+    welcome = {"id": 3, "audio_up": key.hex(), "audio_down": key.hex()}
+    audio = cs.AudioReceiver(("127.0.0.1", 9), None, welcome, cs.Counters(), lambda ident: None)
+    sealer, start = cs.Sealer(key), time.monotonic() - 9.0
+    arrivals = sorted((start + n * cs.BLOCK_SECONDS + lag, n) for n, lag in enumerate(lags) if n not in lost)
+    sealed = {
+        n: sealer.seal(cs.Kind.AUDIO, 7, n, steady_tone(n).astype(">i2").tobytes()) for n in range(len(lags))
+    }
+    heard, turn = cs.JitterBuffer(), start
+    audio.play_to_nobody(start)
+    for at, n in arrivals:
+        while turn <= at:
+            heard.pull(turn)
+            turn += cs.BLOCK_SECONDS
+        heard.push(n, steady_tone(n), at)
+        audio._on_datagram(cs.audio_datagram(7, n, sealed[n]), at)
+    counted = audio.stats()
+    while turn <= time.monotonic():
+        heard.pull(turn)
+        turn += cs.BLOCK_SECONDS
+    audio.loop.close()
+    assert {key: counted[key] for key in cs.JITTER_COUNTS} == {
+        key: heard.stats()[key] for key in cs.JITTER_COUNTS
+    }
+    assert counted["received"] > 0 and counted["concealed"] > 0
