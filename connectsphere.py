@@ -3099,7 +3099,12 @@ class TileTable:
 
 
 class TileCanvas:
-    """A viewer's picture: what is placed shows at the next commit, and nothing older covers newer."""
+    """A viewer's picture: what is placed shows at the next commit, and nothing older covers newer.
+
+    Where far more than a screen is laid over itself it shows as it comes, or memory would not do.
+    """
+
+    MOST_SCREENS = 4  # that wait for their commit
 
     def __init__(self) -> None:
         self.geometry = Geometry(-1, 0, 0)
@@ -3107,6 +3112,7 @@ class TileCanvas:
         self._versions = np.zeros((0, 0), np.int64)
         self._exact = np.zeros((0, 0), np.bool_)
         self._pending: list[tuple[Rectangle, Picture]] = []
+        self._held = 0  # bytes in it
 
     def set_geometry(self, geometry: Geometry) -> None:
         """Start with an empty picture of a new size."""
@@ -3115,7 +3121,7 @@ class TileCanvas:
         self.picture = np.zeros((geometry.height, geometry.width, 3), np.uint8)
         self._versions = np.full((rows, columns), -1, np.int64)
         self._exact = np.zeros((rows, columns), np.bool_)
-        self._pending = []
+        self._pending, self._held = [], 0
 
     def place(self, rectangle: Rectangle, pixels: Picture) -> None:
         """Keep decoded BGR `pixels` for the next commit; PeerFault when they do not fit the screen."""
@@ -3124,17 +3130,20 @@ class TileCanvas:
         _check_on_grid(rectangle, self.geometry)
         if pixels.shape != (rectangle.height, rectangle.width, 3):
             raise PeerFault("bad_picture", "size")
-        if len(self._pending) > 2 * self._versions.size:
-            raise PeerFault("bad_screen", "too much without a commit")
         self._pending.append((rectangle, pixels))
+        self._held += pixels.nbytes
+        if self._held > self.MOST_SCREENS * self.picture.nbytes:
+            self._paint_pending()
 
     def commit(self, commit: Commit) -> bool:
         """Paint what was placed; whether the picture changed."""
+        return commit.epoch == self.geometry.epoch and self._paint_pending()
+
+    def _paint_pending(self) -> bool:
         changed = False
-        if commit.epoch == self.geometry.epoch:
-            for rectangle, pixels in self._pending:
-                changed |= self._paint(rectangle, pixels)
-        self._pending = []
+        for rectangle, pixels in self._pending:
+            changed |= self._paint(rectangle, pixels)
+        self._pending, self._held = [], 0
         return changed
 
     @property

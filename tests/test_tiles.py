@@ -339,6 +339,20 @@ def test_epochs_only_rise() -> None:
         table.set_geometry(GEOMETRY)
 
 
+def test_rectangles_over_each_other_cost_a_viewer_a_few_screens() -> None:
+    """A presenter may leave thousands of rectangles alive, each of which owns one tile only."""
+    canvas = TileCanvas()
+    canvas.set_geometry(Geometry(1, 16 * TILE, 16 * TILE))
+    whole = np.ones((MAX_RECTANGLE, MAX_RECTANGLE, 3), np.uint8)
+    for version in range(13 * 13):
+        x, y = version % 13 * TILE, version // 13 * TILE
+        canvas.place(rectangle(version, x, y, MAX_RECTANGLE, MAX_RECTANGLE), whole * (version % 250))
+        held = sum(pixels.nbytes for _, pixels in canvas._pending)
+        assert held <= TileCanvas.MOST_SCREENS * canvas.picture.nbytes
+    assert canvas.commit(Commit(1, 1)) and not canvas.commit(Commit(1, 2))
+    assert (canvas.picture[:TILE, :TILE] == 0).all() and (canvas.picture[-1, -1] == 168).all()
+
+
 def test_picture_of_another_size_is_not_placed() -> None:
     canvas = TileCanvas()
     canvas.set_geometry(GEOMETRY)
