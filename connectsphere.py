@@ -13928,6 +13928,7 @@ GIVE_RATE: Final = (
 )
 GIVE_PIECE: Final = 32 * 1024
 GIVE_AT_ONCE: Final = 64
+GIVE_TO_ONE: Final = 8  # connections of one address at once
 GIVE_STALLED: Final = 10.0
 
 
@@ -13968,6 +13969,7 @@ class _GiveHandler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Send the page or the program."""
+        self.server.has_asked(self.connection)
         giver = self.server.giver
         if self.path == "/":
             page = give_page(giver.name, giver.size)
@@ -14004,23 +14006,37 @@ class _GiveServer(http.server.ThreadingHTTPServer):
 
     def __init__(self, address: Address, giver: AppGiver) -> None:
         self.giver = giver
-        self._open: set[Socket] = set()
+        self._open: dict[Socket, str] = {}  # where each comes from
+        self._silent: dict[Socket, float] = {}  # who has not asked for anything, since when
         super().__init__(address, _GiveHandler)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether there is room for one more."""
-        return len(self._open) < GIVE_AT_ONCE
+        same = list(self._open.values()).count(client_address[0])
+        return same < GIVE_TO_ONE and len(self._open) < GIVE_AT_ONCE
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve one in a thread of its own."""
-        self._open.add(request)
+        self._open[request] = client_address[0]
+        self._silent[request] = time.monotonic()
         send_last(request)
         super().process_request(request, client_address)
 
     def close_request(self, request: Any) -> None:
         """Let go of one."""
-        self._open.discard(request)
+        self._open.pop(request, None)
+        self._silent.pop(request, None)
         super().close_request(request)
+
+    def has_asked(self, request: Socket) -> None:
+        """It may take its time from now on."""
+        self._silent.pop(request, None)
+
+    def cut_silent(self, now: float) -> None:
+        """End those who say their request too slowly, a byte at a time perhaps: they hold others' places."""
+        for request, since in tuple(self._silent.items()):
+            if now - since > GIVE_STALLED:
+                cut_off(request)
 
     def cut(self) -> None:
         """End what is being sent, although the receiver may not read."""
@@ -14081,6 +14097,7 @@ class AppGiver:
         with self._server as server:
             while not worker.stopping.is_set():
                 server.handle_request()
+                server.cut_silent(time.monotonic())
             server.cut()
 
     def _cut(self) -> None:

@@ -159,6 +159,32 @@ def test_too_many_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
             second.getresponse()
 
 
+def test_who_never_ends_its_request_holds_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes within the time for one, and the request never."""
+    monkeypatch.setattr(cs, "GIVE_STALLED", 1.0)
+    with giving() as giver, contextlib.ExitStack() as stack:
+        address = (HOME, int(giver.url.rpartition(":")[2]))
+        slow = [stack.enter_context(socket.create_connection(address, 3)) for _ in range(cs.GIVE_TO_ONE)]
+        begun = time.monotonic()
+        while time.monotonic() - begun < 1.6:
+            for one in slow:
+                with contextlib.suppress(OSError):
+                    one.send(b"G")
+            time.sleep(0.2)
+        for one in slow:
+            with contextlib.suppress(ConnectionError):
+                assert one.recv(100) == b""
+        assert b"Download" in get(giver.url)
+
+
+def test_one_address_does_not_take_all_places() -> None:
+    with giving() as giver, contextlib.ExitStack() as stack:
+        address = (HOME, int(giver.url.rpartition(":")[2]))
+        for _ in range(cs.GIVE_AT_ONCE):
+            stack.enter_context(socket.create_connection(address, 5, ("127.0.0.9", 0)))
+        assert b"Download" in get(giver.url)
+
+
 def test_the_qr_code_reads_back() -> None:
     cv2 = pytest.importorskip("cv2")
     picture = cs.qr_picture("http://192.168.1.5:9003", 300)
