@@ -1833,14 +1833,16 @@ class AudioMixer:
                 talkers.append(id)
                 blocks.append(block)
         listeners = list(self._buffers)
-        rows = np.concatenate([SILENCE[:0], *blocks]).reshape(-1, BLOCK)
-        self._measure(talkers, rows)
+        # in float32 sums are exact up to 512 voices, and are used as they are to measure
+        waves = np.concatenate([SILENCE[:0], *blocks], dtype=np.float32).reshape(-1, BLOCK)
+        self._measure(talkers, waves)
         loudest, runner_up = self._rank(now)
         if not talkers:
             return Mix(listeners, [None] * len(listeners), [0] * len(listeners))
-        total = rows.sum(axis=0, dtype=np.int32)
-        common = np.clip(total, -32_768, 32_767).astype(">i2")
-        others = np.clip(total - rows, -32_768, 32_767).astype(">i2")
+        total = waves.sum(axis=0)
+        common = np.clip(total, -32_768.0, 32_767.0).astype(">i2")
+        others = total - waves
+        others = np.clip(others, -32_768.0, 32_767.0, out=others).astype(">i2")
         own: dict[int, Samples | None] = dict(zip(talkers, others, strict=True))
         if len(talkers) == 1:
             own[talkers[0]] = None
@@ -1866,9 +1868,8 @@ class AudioMixer:
             if hold.current == id:
                 hold.current = 0
 
-    def _measure(self, talkers: list[int], rows: Samples) -> None:
-        wave = rows.astype(np.float32)
-        power = np.einsum("ij,ij->i", wave, wave) / (BLOCK * FULL_SCALE**2)
+    def _measure(self, talkers: list[int], waves: NDArray[np.float32]) -> None:
+        power = np.einsum("ij,ij->i", waves, waves) / (BLOCK * FULL_SCALE**2)
         level = 10.0 * np.log10(np.maximum(power, 1e-9))
         before = np.array([self._level.get(id, math.nan) for id in talkers])
         level += np.where(np.isnan(before), 0.0, (before - level) * self.INERTIA)
@@ -6635,6 +6636,7 @@ def local_address(toward: str) -> str:
 GSO_PARTS: Final = 58  # 64 kB, the most that one call takes on every kernel
 BUFFER: Final = 4 << 20
 LARGEST_READ: Final = 65_536
+LARGEST_DATAGRAM: Final = 2_048
 READ_AT_ONCE: Final = 256 * 1024  # bytes after which what came is worked on
 _UDP_SEGMENT: Final = 103  # Linux: let the kernel cut one buffer into datagrams (GSO)
 _UDP_GRO: Final = 104  # Linux: let the kernel join datagrams of one sender into one buffer
@@ -6748,6 +6750,18 @@ class UdpPort:
                 continue
             received.append((self._buffer[at : at + size], segment, address))
             at += size
+        return received
+
+    def receive_each(self, most: int) -> list[tuple[bytes, Address]]:
+        """Up to `most` datagrams that have come, and from whom; for a port where none are joined."""
+        received: list[tuple[bytes, Address]] = []
+        for _ in range(most):
+            try:
+                received.append(self._socket.recvfrom(LARGEST_DATAGRAM))
+            except OSError as error:
+                if error.errno in _FULL:
+                    break
+                self._count(error)
         return received
 
     @property
@@ -9308,7 +9322,7 @@ REPORT_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
 GATHER_EACH: Final = 0.0001  # seconds for each who talks, by which the mixer may misjudge when a block came
-GATHER_MOST: Final = 0.004
+GATHER_MOST: Final = 0.008
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
 
@@ -9621,12 +9635,12 @@ class MixerProcess:
                 self._mixer.mute(ident, message["on"])
 
     def _receive(self) -> None:
-        came = self._port.receive(256)
+        came = self._port.receive_each(256)
         self._came = (self._came[0] + len(came), self._came[1])
         now = time.monotonic()
-        for buffer, _, address in came:
+        for data, address in came:
             try:
-                self._on_datagram(bytes(buffer), address, now)
+                self._on_datagram(data, address, now)
             except PeerFault as fault:
                 self._counters.add(fault.kind)
 
