@@ -1,7 +1,7 @@
 """Figures by hand: python tests/bench NAME [ROUNDS], where NAME is a bench or `all`.
 
-Each bench runs the product and a reference in turn and prints a table; `all` runs them all and writes the
-table and the plot to docs/. On a machine where nothing else runs.
+Each bench runs the product and a reference in turn and prints a table; `all` runs them all (half an hour) and
+writes the table and the plot to docs/, the table to the README, too. On a machine where nothing else runs.
 """
 
 from __future__ import annotations
@@ -34,17 +34,25 @@ def bench(name: str) -> Callable[[int], list[Row]]:
     return cast(Callable[[int], list[Row]], getattr(importlib.import_module(module), function))
 
 
+def publish(where: str, rows: list[Row]) -> None:
+    """Write table and plot to docs/ and the table into the README."""
+    plot(rows, ROOT / "docs" / "figures.png")
+    text = f"{where}\n\n{table(rows)}\n"
+    (ROOT / "docs" / "figures.md").write_text(f"# Figures\n\n{text}")
+    readme = ROOT / "README.md"
+    begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
+    before, _, rest = readme.read_text().partition(begin)
+    readme.write_text(f"{before}{begin}{text}{end}{rest.partition(end)[2]}")
+
+
 def main(name: str, rounds: int) -> None:
     """Run and show."""
-    before = machine()
+    where = machine()
     chosen = list(BENCHES) if name == "all" else [name]
     rows = [row for one in chosen for row in bench(one)(rounds)]
-    text = f"{before}\n\n{table(rows)}\n"
-    print(text)
+    print(f"{where}\n\n{table(rows)}")
     if name == "all":
-        docs = ROOT / "docs"
-        plot(rows, docs / "figures.png")
-        (docs / "figures.md").write_text(f"# Figures\n\n{text}")
+        publish(where, rows)
 
 
 if __name__ == "__main__":
