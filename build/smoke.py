@@ -29,7 +29,7 @@ import sound  # noqa: E402
 from headless import PROGRAM, Headless, environment  # noqa: E402
 from lan import Lan  # noqa: E402
 
-SECONDS = 3  # of voice, said again and again
+SECONDS = 2  # of voice, said again and again
 BOOT = 90.0  # Wine on a busy machine
 PIECE = 4_000  # samples of voice that must be whole: a busy machine's clock slips between them
 ALIKE = 0.9
