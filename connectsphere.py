@@ -1167,11 +1167,6 @@ class Opener:
             raise PeerFault("replayed")
         return payload
 
-    def forget(self, ident: int) -> None:
-        """Drop the memory of `ident`, whose id is never given again."""
-        for lane in [lane for lane in self._windows if lane[1] == ident]:
-            del self._windows[lane]
-
 
 def parts_of(size: int) -> int:
     """How many datagrams a sealed frame of `size` bytes takes."""
@@ -4394,6 +4389,7 @@ class StateManager:
     """
 
     MOST_LINES = 5_000
+    MOST_FILES = 2_000  # those that are gone make way
 
     def __init__(self) -> None:
         self.current = Snapshot()
@@ -4464,6 +4460,8 @@ class StateManager:
     def _on_join(self, message: Json) -> list[Json]:
         person = _person(message["user"])
         others = tuple(one for one in self.current.people if one.id != person.id)
+        if len(others) >= 2 * MAX_PEOPLE:
+            raise PeerFault("too_many_people")
         self.update(people=(*others, person))
         return [{"event": "join", "id": person.id, "name": person.name}, self.users()]
 
@@ -4553,8 +4551,13 @@ class StateManager:
         others = self.current.files
         if any(one.file == entry.file for one in others):
             self.update(files=tuple(entry if one.file == entry.file else one for one in others))
-        else:
-            self.update(files=(*others, entry))
+            return
+        if len(others) >= self.MOST_FILES:
+            over = next((one for one in others if one.state in ("gone", "failed", "declined")), None)
+            if over is None:
+                raise PeerFault("too_many_files")
+            others = tuple(one for one in others if one is not over)
+        self.update(files=(*others, entry))
 
     def change_file(self, file: str, **changes: Any) -> None:
         """Change fields of a file's entry, if it is known."""
@@ -10282,7 +10285,7 @@ class Lobby:
         self._gate = PinGate()
         self._waiting: dict[int, ControlSession] = {}
         self._asks = 0
-        self._asking = TokenBucket(self.MOST_WAITING, 0.5)
+        self._asking = TokenBucket(self.MOST_WAITING, 0.1)
         self._arrivals: OrderedDict[str, TokenBucket] = OrderedDict()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._worker = Worker("pin", self._run, lambda: self._jobs.put(None))
@@ -11333,6 +11336,8 @@ class VideoReceiver:
         self.pictures += 1
         stream = self.streams.get(frame.id)
         if stream is None:
+            if len(self.streams) >= MAX_SENDERS:
+                self.streams.pop(next(iter(self.streams)))
             stream = self.streams[frame.id] = Stream()
         stream.put(data, size, now)
         if not stream.queued and now - stream.looked >= self._glance:

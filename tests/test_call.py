@@ -10,7 +10,16 @@ import wire_examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectsphere import SERVER_MESSAGES, FileEntry, Json, Person, Snapshot, StateManager
+from connectsphere import (
+    MAX_PEOPLE,
+    SERVER_MESSAGES,
+    FileEntry,
+    Json,
+    PeerFault,
+    Person,
+    Snapshot,
+    StateManager,
+)
 
 ANA = {**wire_examples.USER, "id": 7, "name": "Ana"}
 BEN = {**wire_examples.USER, "id": 8, "name": "Ben", "camera": True, "hand": 5.0}
@@ -212,3 +221,24 @@ class TestSnapshot:
 
     def test_it_starts_empty(self) -> None:
         assert StateManager().current == Snapshot()
+
+
+def test_files_that_come_and_go_are_remembered_up_to_a_bound(state: StateManager) -> None:
+    state.apply(welcome())
+    for n in range(state.MOST_FILES + 500):
+        state.apply({"type": "file_offer", **wire_examples.OFFER, "file": f"{n:x}"})
+        if n % 10:
+            state.apply({"type": "file_gone", "file": f"{n:x}", "reason": "taken back"})
+    files = state.current.files
+    assert len(files) == state.MOST_FILES
+    assert sum(one.state == "offered" for one in files) == (state.MOST_FILES + 500) // 10
+
+
+def test_a_host_that_offers_and_names_without_end_is_at_fault(state: StateManager) -> None:
+    state.apply(welcome())
+    with pytest.raises(PeerFault, match="too_many_files"):
+        for n in range(state.MOST_FILES + 1):
+            state.apply({"type": "file_offer", **wire_examples.OFFER, "file": f"{n:x}"})
+    with pytest.raises(PeerFault, match="too_many_people"):
+        for n in range(100, 101 + 2 * MAX_PEOPLE):
+            state.apply({"type": "join", "user": {**wire_examples.USER, "id": n}})

@@ -153,6 +153,22 @@ def test_a_machine_in_the_middle_of_a_known_meeting(
     assert denied(enter(meeting, between.port, "Ben", home=home)) == "host_changed"
 
 
+def test_a_machine_in_the_middle_of_a_first_meeting_without_a_pin_shows_in_the_pictures(
+    meeting: Callable[..., Headless], impostor: Callable[[int], Impostor], tmp_path: Path
+) -> None:
+    """What is not protected, as SECURITY.md says: it gets in between, and only comparing shows it."""
+    ana, base = host(meeting)
+    between = impostor(base)
+    with contextlib.closing(join(meeting, between.port, "Ben", home=tmp_path / "ben")) as ben:
+        assert b'"welcome"' in between.overheard
+        real = ana.seen("serving")[0]["fingerprint"]
+        (shown,) = [
+            one for one in cs.KnownHosts(ben.home).all() if one.title == ana.seen("joined")[0]["title"]
+        ]
+        assert shown.fingerprint != real
+        assert cs.fingerprint_pictures(shown.fingerprint) != cs.fingerprint_pictures(real)
+
+
 @pytest.mark.parametrize("plane", [1, 2], ids=["screen", "files"])
 def test_the_other_planes_close_without_a_ticket(meeting: Callable[..., Headless], plane: int) -> None:
     ana, base = host(meeting)

@@ -294,16 +294,6 @@ class TestSealing:
         }
         assert len(said) == 4, "equal plain bytes never look alike"
 
-    def test_forget_frees_an_id(self) -> None:
-        sealer, opener = Sealer(KEY), Opener(KEY)
-        sealed = sealer.seal(Kind.VIDEO, 7, 1, b"x")
-        opener.open(Kind.VIDEO, 7, 1, sealed)
-        opener.forget(8)
-        with pytest.raises(PeerFault, match="replayed"):
-            opener.open(Kind.VIDEO, 7, 1, sealed)
-        opener.forget(7)
-        assert opener.open(Kind.VIDEO, 7, 1, sealed) == b"x"
-
     @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, MAX_PARTS), st.binary())
     def test_round_trip(self, ident: int, number: int, total: int, payload: bytes) -> None:
         sealed = Sealer(KEY).seal(Kind.VIDEO, ident, number, payload, total)
