@@ -6728,7 +6728,7 @@ class UdpPort:
 
         try:
             return int.from_bytes(fcntl.ioctl(self._socket, _HELD, bytes(4)), sys.byteorder)
-        except OSError:
+        except (OSError, ValueError):  # closed
             return 0
 
     def receive(self, most: int) -> list[tuple[memoryview, int, Address]]:

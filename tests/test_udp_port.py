@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from lan import Lan, needs_lan
 
 from connectsphere import (
     CHUNK,
@@ -88,7 +89,7 @@ class RefusingSocket(FussySocket):
         self.calls += 1
         raise OSError(self.error, "no")
 
-    recvfrom_into = recvmsg_into
+    recvfrom_into = recvfrom = recvmsg_into
 
 
 @pytest.mark.parametrize("connected", [True, False])
@@ -105,6 +106,51 @@ def test_frame_goes_through_whole(size: int, connected: bool) -> None:
             frames += reassembler.push_batch(data, segment, 0.0)
         assert [frame.sealed for frame in frames] == [sealed]
         assert counters.snapshot() == {}
+
+
+def test_a_port_that_joins_nothing_hands_out_each_datagram() -> None:
+    layout = frame_datagrams(7, 1, bytes(20 * CHUNK + 3))
+    with contextlib.closing(UdpPort((HERE, 0), Counters(), joined=False)) as here, opened() as (there, _):
+        assert there.send_frame(layout, (HERE, here.port))
+        came: list[tuple[bytes, tuple[str, int]]] = []
+        end = time.monotonic() + 5
+        while len(came) < 21 and time.monotonic() < end:
+            came += here.receive_each(4)
+        assert [len(data) for data, _ in came] == [DATAGRAM] * 20 + [15]
+        assert b"".join(data for data, _ in came) == bytes(layout)
+        assert {address for _, address in came} == {(HERE, there.port)}
+
+
+def test_what_is_sent_over_loopback_is_not_held_back() -> None:
+    with opened() as (here, _), opened() as (there, _):
+        assert there.held() == 0
+        assert there.send_frame(frame_datagrams(7, 1, bytes(50 * CHUNK)), (HERE, here.port))
+        assert there.held() == 0
+        there.close()
+        assert there.held() == 0
+
+
+HOLDING = """
+import sys, time, connectsphere as cs
+port, there = cs.UdpPort(None, cs.Counters()), (sys.argv[1], 9)
+port.send(b"who has this address?", there)
+time.sleep(0.3)
+for number in range(5):
+    port.send_frame(cs.frame_datagrams(1, number, bytes(18 * cs.CHUNK)), there)
+held = port.held()
+time.sleep(0.5)
+print(held, port.held())
+"""
+
+
+@needs_lan
+def test_what_a_slow_link_still_holds_is_told() -> None:
+    with Lan(2) as lan:
+        lan.cap(1, "4mbit")
+        done = lan.run(1, sys.executable, "-c", HOLDING, lan.address(2))
+        held, later = map(int, done.stdout.split())
+        assert held > 20_000, "the cap lets 64 kB through at once and holds the rest"
+        assert later == 0
 
 
 def test_datagrams_and_answers_keep_their_borders() -> None:
@@ -169,6 +215,8 @@ def test_vanished_peer_never_ends_sending_or_receiving() -> None:
         assert not port.send(b"x", (HERE, 9))
         assert port.receive(3) == []
         assert counters.snapshot() == {"udp.reset": 5}
+        assert port.receive_each(3) == []
+        assert counters.snapshot() == {"udp.reset": 8}
         port._socket.times = 1  # type: ignore[attr-defined]
         assert port.send(b"x", (HERE, port.port))
         port._socket = real
