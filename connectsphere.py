@@ -8017,11 +8017,11 @@ class TestCard:
         (unit, tall), _ = cv2.getTextSize(whole, cv2.FONT_HERSHEY_SIMPLEX, 1.0, line)
         scale = min(0.66 * width / unit, 0.044 * height / tall)
         left, pad = round((width - unit * scale) / 2), height // 40
-        pill = self._room[round(0.02 * height) : round(0.1 * height), left - pad : width - left + pad]
+        pill = self._room[round(0.06 * height) : round(0.14 * height), left - pad : width - left + pad]
         pill //= 3
-        self._write(self._room, name, left, 0.077 * height, scale * tall / height)
+        self._write(self._room, name, left, 0.117 * height, scale * tall / height)
         (before, _), _ = cv2.getTextSize(f"{name}  ", cv2.FONT_HERSHEY_SIMPLEX, 1.0, line)
-        return left + before * scale, 0.077 * height, scale * tall / height
+        return left + before * scale, 0.117 * height, scale * tall / height
 
     def _person(self, phase: int) -> Picture:
         """The part of the picture in which the person moves; drawn once."""
@@ -14420,14 +14420,13 @@ class Program:
 
     def demo(self, count: int, voices: int = MOST_IN_CROWD) -> MeetingController:
         """Host a meeting of `count` simulated participants, of whom `voices` talk, and join it. Waits."""
-        controller = self.host_as_told()
+        controller = self.host(str(self._server["host_name"]), self._server["title"], "")
         chosen = controller.options
         first = {
             "address": chosen.address,
             "port": chosen.port,
             "fingerprint": chosen.fingerprint,
             "bind": chosen.bind,
-            "pin": self._server["pin"],
             "count": count,
             "voices": voices,
             "share": True,
@@ -14484,7 +14483,8 @@ class Program:
             chosen = str(self.setting(what, getattr(self._options, what)))
             known = {spec for spec, _ in found[what]}
             if chosen not in {*known, "none"}:
-                found[what] = [*found[what], (chosen, chosen)]
+                words = {"pattern": "Test card", "tone": "Test tone"}.get(chosen, chosen)
+                found[what] = [*found[what], (chosen, words)]
             found[what] = [*found[what], ("none", none)]
         return found
 
@@ -14631,9 +14631,8 @@ def run_crowd(stdin: IO[str], home: Path) -> int:
     """The hidden role of the simulated participants' process; ends when standard input ends."""
     told = json.loads(stdin.readline() or "{}")
     options = ClientOptions(
-        address=told["address"], port=told["port"], fingerprint=told["fingerprint"], bind=told["bind"],
-        pin=told["pin"],
-    )  # fmt: skip
+        address=told["address"], port=told["port"], fingerprint=told["fingerprint"], bind=told["bind"]
+    )
     crowd = Crowd(options, told["count"], told["voices"], home, share=told["share"])
     crowd.start()
     stdin.read()
@@ -15228,6 +15227,10 @@ No speaker
 Sin altavoz
 Aucun haut-parleur
 कोई स्पीकर नहीं
+Test tone
+Tono de prueba
+Son d'essai
+परीक्षण ध्वनि
 Test card
 Carta de ajuste
 Mire
@@ -17074,7 +17077,8 @@ class Button(Painted):
         self.text_size = size
         self.words, self.icon_name, self.kind = text, icon, kind
         self.command, self.enabled, self.hot, self.down, self.slash = command, True, False, False, False
-        need = look.px(28) + look.font(size, bold=True).measure(text) + (look.px(24) if icon else 0)
+        edges = look.px(8 if kind == "link" else 28)
+        need = edges + look.font(size, bold=True).measure(text) + (look.px(24) if icon else 0)
         super().__init__(
             look, parent, width or (need if text else look.px(height)), look.px(height), focus=True
         )
@@ -17437,7 +17441,8 @@ class Slider(Painted):
         self.image(px(2), px(11), look.box(width - px(4), px(4), 2, p.line))
         self.image(px(2), px(11), look.box(max(px(5), at), px(4), 2, p.accent))
         ring = p.text if has_focus(self.canvas) else p.focus
-        self.image(at, px(13), look.box(px(20), px(20), 10, p.on_accent, ring, 4), "center")
+        self.image(at, px(13), look.box(px(20), px(20), 10, ring), "center")
+        self.image(at, px(13), look.box(px(12), px(12), 6, p.on_accent), "center")
 
 
 class Choice(Button):
@@ -17452,8 +17457,9 @@ class Choice(Button):
         chosen: Callable[[str], object],
         width: int,
         height: float = 42,
+        caption: str = "",
     ) -> None:
-        self.options, self.value, self.chosen = list(options), value, chosen
+        self.options, self.value, self.chosen, self.caption = list(options), value, chosen, caption
         super().__init__(look, parent, self._open, " ", kind="card", width=width, height=height)
 
     def fill(self, options: Sequence[tuple[str, str]], value: str) -> None:
@@ -17474,6 +17480,11 @@ class Choice(Button):
 
     def _content(self, width: int, height: int, colour: str) -> None:
         words = next((words for value, words in self.options if value == self.value), self.value)
+        if self.caption:  # in two lines; what opens the list stands elsewhere
+            third, room = self.look.palette.third, width - self.look.px(10)
+            self.text(self.look.px(6), height * 3 // 10, self.caption, 11, colour=third, room=room)
+            self.text(self.look.px(6), height * 7 // 10, words, self.text_size, colour=colour, room=room)
+            return
         self.text(
             self.look.px(14), height // 2, words, self.text_size, colour=colour, room=width - self.look.px(44)
         )
@@ -17794,7 +17805,8 @@ def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
     if job.picture is None:
         tile = Image.new("RGB", size, job.palette.tile)
         disc = draw_avatar(job.look.name or "?", max(24, round(min(job.width * 0.5, job.height * 0.42))))
-        tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2), disc)
+        over = round(10 * job.scale) if job.look.label and job.height < 150 * job.scale else 0
+        tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2 - over), disc)
     else:
         pixels = _fitted(job.picture, job) if job.look.fit else _covered(job.picture, size)
         pixels = pixels[:, ::-1] if job.look.mirror else pixels
@@ -17967,7 +17979,7 @@ class TilePainter:
             self._closed = True
             self._wake.notify_all()
         for thread in self._threads:
-            thread.join(1.0)
+            thread.join(5.0)  # cv2 aborts the process when a thread is in it at the end
 
     def _next(self) -> tuple[Hashable, TileJob] | None:
         with self._wake:
@@ -19407,9 +19419,8 @@ class Composer:
         self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
         row = look.frame(inner, p.card)
         row.pack(fill="x", padx=px(8), pady=(0, px(8)))
-        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(150), 32)
+        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(90), 32)
         self.target.text_size = 12
-        self.target.canvas.pack(side="left")
         Button(
             look,
             row,
@@ -19430,6 +19441,7 @@ class Composer:
             )
         self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
         self.smile.canvas.pack(side="right")
+        self.target.canvas.pack(side="left", fill="x", expand=True, padx=(0, px(4)))
         self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
         self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
         self._photos: list[ImageTk.PhotoImage] = []
@@ -20006,18 +20018,22 @@ class PreviewCard:
         self.mic = self.camera = False
         self._tried = (False, False)  # camera and mic that the settings want as well
         px = look.px
-        self.stage = Painted(look, parent, px(560), px(320))
+        self.stage = Painted(look, parent, px(200), px(120), focus=True)  # it fills what there is
+        self.at = "mic"  # the control that the keyboard works on
         self.painter = TilePainter(1)
         self._tile: ImageTk.PhotoImage | None = None
         self._asked: tuple[Any, ...] = ()
-        self.buttons = {
-            what: Button(look, self.stage.canvas, partial(self.flip, what), icon=what, height=48, tip=tip)
-            for what, tip in (("mic", "Join with the microphone on"), ("camera", "Join with the camera on"))
-        }
-        for at, button in enumerate(self.buttons.values()):
-            button.canvas.configure(bg="#14181F")
-            button.canvas.place(relx=0.5, rely=1.0, x=px(-56 + 60 * at), y=px(-66))
-        self.stage.canvas.bind("<Configure>", lambda _: self._renew())
+        canvas = self.stage.canvas
+        canvas.bind("<Configure>", lambda _: self._renew())
+        for event in ("<FocusIn>", "<FocusOut>"):
+            canvas.bind(event, lambda _: self._show())
+        for key, what in (("<Left>", "mic"), ("<Right>", "camera")):
+            canvas.bind(key, partial(self._walk, what))
+        for key in ("<Return>", "<KeyRelease-space>"):
+            canvas.bind(key, lambda _: self.flip(self.at))
+
+    def _walk(self, what: str, _: object) -> None:
+        self.at = what
         self._show()
 
     def _renew(self) -> None:
@@ -20025,9 +20041,8 @@ class PreviewCard:
 
         size = (max(8, self.stage.canvas.winfo_width()), max(8, self.stage.canvas.winfo_height()))
         self._tile = ImageTk.PhotoImage(Image.new("RGB", size, self.look.palette.tile), master=self.look.root)
-        self.stage.canvas.delete("all")
-        self.stage.canvas.create_image(0, 0, image=self._tile, anchor="nw")
         self._asked = ()
+        self._show()
 
     def flip(self, what: str) -> None:
         """Switch camera or microphone for joining."""
@@ -20045,9 +20060,20 @@ class PreviewCard:
         return (self.backend.preview_level(), *self.backend.preview_picture())
 
     def _show(self) -> None:
-        for what, button in self.buttons.items():
-            on = bool(getattr(self, what))
-            button.show(slash=not on, kind="plain" if on else "warn")
+        """The picture, and over it the two round controls."""
+        stage, px = self.stage, self.look.px
+        stage.wipe()
+        if self._tile is None:
+            return
+        stage.image(0, 0, self._tile)
+        middle, y = stage.canvas.winfo_width() // 2, stage.canvas.winfo_height() - px(66)
+        for what, x in (("mic", middle - px(60)), ("camera", middle + px(8))):
+            on, here = bool(getattr(self, what)), what == self.at and has_focus(stage.canvas)
+            fill, ring = "#14181F" if on else "#C93A42", self.look.palette.focus if here else "#3A4452"
+            stage.image(x, y, self.look.box(px(52), px(52), 26, fill, ring, 3 if here else 1))
+            icon = self.look.icon(what, 22, "#FFFFFF", "" if on else "#FFFFFF")
+            stage.image(x + px(26), y + px(26), icon, "center")
+            stage.spot(f"preview:{what}", (x, y, px(52), px(52)), partial(self.flip, what))
 
     def tick(self) -> None:
         """Show the newest picture."""
@@ -20075,19 +20101,19 @@ class PreviewCard:
 
 
 class DeviceRow:
-    """A card with a device's kind and choice, and something live at its right."""
+    """A card with a device's kind and choice; something live is packed at the right of it."""
 
-    def __init__(
-        self, look: Look, parent: tk.Misc, icon: str, kind: str, choice: Callable[[tk.Misc], Choice]
-    ) -> None:
+    def __init__(self, look: Look, parent: tk.Misc, icon: str, choice: Callable[[tk.Misc], Choice]) -> None:
         px, p = look.px, look.palette
         self.frame = Card(look, parent).canvas
-        head = Painted(look, self.frame, px(36), px(38))
-        head.image(px(20), px(19), look.icon(icon, 19, p.second), "center")
-        head.canvas.pack(side="left", padx=(px(10), px(6)), pady=px(8))
-        look.label(self.frame, tr(kind), 12, colour=p.third).pack(side="left")
+        head = Painted(look, self.frame, px(36), px(44))
+        head.image(px(20), px(22), look.icon(icon, 19, p.second), "center")
+        head.canvas.pack(side="left", padx=(px(10), px(4)), pady=px(5))
         self.choice = choice(self.frame)
-        self.choice.canvas.pack(side="right", padx=px(6))
+        more = Button(look, self.frame, self.choice.press, icon="down", kind="ghost", height=36)
+        more.canvas.configure(takefocus=False)  # the choice itself is reached by Tab
+        more.canvas.pack(side="right", padx=px(8))
+        self.choice.canvas.pack(side="left", fill="x", expand=True, pady=px(5))
 
 
 class BusyCard:
@@ -20151,13 +20177,14 @@ class StartView:
         self.chosen: MeetingAd | None = None
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
-        self._busy = False
+        self._busy = self._low = False
         self._since = time.monotonic()
         px = look.px
+        self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
         self._head()
         self.left, self.right = look.frame(self.frame), look.frame(self.frame)
         self.frame.columnconfigure(0, weight=3, uniform="half")
-        self.frame.columnconfigure(1, weight=2, minsize=px(400))
+        self.frame.columnconfigure(1, weight=2, uniform="half", minsize=px(400))
         self.frame.rowconfigure(1, weight=1)
         self.left.grid(row=1, column=0, sticky="nsew", padx=(px(44), px(28)), pady=(0, px(20)))
         self.right.grid(row=1, column=1, sticky="nsew", padx=(px(28), px(44)), pady=(0, px(20)))
@@ -20168,12 +20195,30 @@ class StartView:
 
     def _head(self) -> None:
         look, px = self.look, self.look.px
-        head = Painted(look, self.frame, px(300), px(84))
-        head.image(px(44), px(44), look.photo(("logo", px(36)), lambda: draw_logo(px(36))), "w")
-        head.text(px(92), px(44), APP_NAME, 17, bold=True)
-        head.canvas.grid(row=0, column=0, sticky="ew")
+        self.head = Painted(look, self.frame, px(300), px(84))
+        self.head.canvas.bind("<Configure>", lambda event: self._write_head(event.height))
+        self.head.canvas.grid(row=0, column=0, sticky="ew")
         gear = Button(look, self.frame, self.settings, icon="gear", kind="ghost", tip="Settings")
         gear.canvas.grid(row=0, column=1, sticky="e", padx=px(44))
+
+    def _write_head(self, height: int) -> None:
+        look, px, middle = self.look, self.look.px, height // 2
+        self.head.wipe()
+        self.head.image(px(44), middle, look.photo(("logo", px(36)), lambda: draw_logo(px(36))), "w")
+        self.head.text(px(92), middle, APP_NAME, 17, bold=True)
+
+    def _squeeze(self, height: int) -> None:
+        """In a low window the list needs the room of what goes without saying."""
+        px, low = self.look.px, height < self.look.px(600)
+        if low == self._low:
+            return
+        self._low = low
+        self.head.canvas.configure(height=px(50 if low else 84))
+        for label, options in self._spare:
+            if low:
+                label.pack_forget()
+            else:
+                label.pack(options)
 
     def settings(self) -> None:
         """Open the settings."""
@@ -20190,20 +20235,20 @@ class StartView:
         )
         hint.pack(side="bottom", anchor="w", pady=(px(8), 0))
         left.bind("<Configure>", lambda event: hint.configure(wraplength=event.width))
-        self.speaker = DeviceRow(look, left, "volume", "Speaker", partial(self._choice, "speaker"))
+        self.speaker = DeviceRow(look, left, "volume", partial(self._choice, "speaker", "Speaker"))
         test = Button(
             look, self.speaker.frame, self.backend.test_speaker, tr("Play a test"), kind="plain", height=36
         )
         test.canvas.pack(side="right", padx=px(4))
         self.speaker.frame.pack(side="bottom", fill="x", pady=(px(10), 0))
-        self.mic = DeviceRow(look, left, "mic", "Microphone", partial(self._choice, "mic"))
+        self.mic = DeviceRow(look, left, "mic", partial(self._choice, "mic", "Microphone"))
         self.meter = Meter(look, self.mic.frame)
         self.meter.canvas.pack(side="right", padx=px(10))
         self.mic.frame.pack(side="bottom", fill="x", pady=(px(14), 0))
         self.preview = PreviewCard(look, left, self.backend, lambda: self.name.value or tr("You"))
         self.preview.stage.canvas.pack(fill="both", expand=True)
 
-    def _choice(self, what: str, parent: tk.Misc) -> Choice:
+    def _choice(self, what: str, caption: str, parent: tk.Misc) -> Choice:
         value = self.backend.setting(what, "default")
         return Choice(
             self.look,
@@ -20211,8 +20256,9 @@ class StartView:
             [(value, tr("Default device"))],
             value,
             partial(self.backend.set_setting, what),
-            self.look.px(180),
-            38,
+            self.look.px(60),
+            44,
+            tr(caption),
         )
 
     def _devices(self, found: Any, fault: Exception | None) -> None:
@@ -20226,9 +20272,8 @@ class StartView:
     def _build_right(self) -> None:
         look, px, p, right = self.look, self.look.px, self.look.palette, self.right
         look.label(right, tr("Join a meeting"), 26, bold=True).pack(anchor="w")
-        look.label(right, tr("Meetings found on this network"), 13, colour=p.second).pack(
-            anchor="w", pady=(px(6), px(10))
-        )
+        found = look.label(right, tr("Meetings found on this network"), 13, colour=p.second)
+        found.pack(anchor="w", pady=(px(6), px(10)))
         foot = look.frame(right)
         foot.pack(side="bottom", fill="x", pady=(px(8), 0))
         Button(
@@ -20252,6 +20297,7 @@ class StartView:
         look.label(head, tr("Meeting PIN"), 12, bold=True, colour=p.second).pack(side="left")
         look.label(head, tr("The host shows it"), 12, colour=p.third).pack(side="right")
         self.pin = PinBoxes(look, self.pin_area, self._join)
+        self.pin.canvas.configure(width=px(300))  # it fills what there is
         self.pin.canvas.pack(fill="x")
         self.name = Field(
             look,
@@ -20262,11 +20308,14 @@ class StartView:
             enter=self._join,
         )
         self.name.canvas.pack(side="bottom", fill="x")
-        look.label(right, tr("Your name"), 12, bold=True, colour=p.second).pack(
-            side="bottom", anchor="w", pady=(px(14), px(6))
-        )
+        yours = look.label(right, tr("Your name"), 12, bold=True, colour=p.second)
+        yours.pack(side="bottom", anchor="w", pady=(px(14), px(6)))
         self.list = ListView(look, right, gutter=0)
         self.list.canvas.pack(fill="both", expand=True)
+        self._spare: list[tuple[tk.Label, dict[str, Any]]] = [
+            (found, {"anchor": "w", "pady": (px(6), px(10)), "before": self.list.canvas}),
+            (yours, {"side": "bottom", "anchor": "w", "pady": (px(14), px(6)), "before": self.list.canvas}),
+        ]
 
     def tick(self) -> None:
         """List what is found now, run the preview, bring errands home."""
@@ -20547,7 +20596,7 @@ class InvitationDialog(Dialog):
     def _large(self, facts: Sequence[tuple[str, str]]) -> None:
         """What is typed, to be read from the last row of a classroom."""
         look, px = self.look, self.look.px
-        gap, room = px(36), self.width - px(50)
+        gap, room = px(36), self.width - px(54)
 
         def widths(size: int) -> list[int]:
             big, small = look.font(size, bold=True), look.font(12)
@@ -20568,7 +20617,7 @@ class InvitationDialog(Dialog):
         look.label(self.body, words, 12, colour=look.palette.second).pack(
             anchor="w", padx=px(24), pady=(px(14), px(4))
         )
-        sheet = Painted(look, self.body, self.width - px(50), px(26) * len(ways))
+        sheet = Painted(look, self.body, self.width - px(54), px(26) * len(ways))
         for at, way in enumerate(ways):
             y = px(26) * at + px(13)
             sheet.text(0, y, f"{way.address}   {way.code}", 15, bold=True)
@@ -20583,7 +20632,7 @@ class InvitationDialog(Dialog):
         look.label(self.body, words, 12, colour=look.palette.second, width=self.width - px(52)).pack(
             anchor="w", padx=px(24), pady=(px(14), px(8))
         )
-        wide = (self.width - px(50)) // len(numbers)
+        wide = (self.width - px(54)) // len(numbers)
         sheet = Painted(look, self.body, wide * len(numbers), px(48))
         pictures = tuple(emoji_shapes())
         for at, number in enumerate(numbers):
@@ -20670,7 +20719,8 @@ class PreviewTile:
     def __init__(self, look: Look, parent: tk.Misc, mirrored: Callable[[], bool]) -> None:
         from PIL import Image, ImageTk
 
-        self.look, self.size, self.mirrored = look, (look.px(480), look.px(270)), mirrored
+        tall = min(look.px(270), look.root.winfo_height() - look.px(290))  # the page's rest has room, too
+        self.look, self.size, self.mirrored = look, (tall * 16 // 9, tall), mirrored
         self.painter = TilePainter(1)
         self.sheet = Painted(look, parent, *self.size)
         photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
@@ -20716,7 +20766,7 @@ class ShareDialog(Dialog):
         self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
         px = look.px
         self.step = (px(self.THUMB[0] + 34), px(self.THUMB[1] + 58))
-        self.sheet = Painted(look, self.body, self.width - px(50), self.step[1], focus=True)
+        self.sheet = Painted(look, self.body, self.width - px(54), self.step[1], focus=True)
         self.sheet.canvas.pack(padx=px(24))
         self._bind()
         self.buttons([
@@ -20900,7 +20950,7 @@ class SettingsDialog(Dialog):
         look, px = self.look, self.look.px
         self._words("Microphone")
         self._device("mic", self.page).canvas.pack(fill="x")
-        self.meter = Meter(look, self.page, (self.width - px(262)) // px(11), 11, 9)
+        self.meter = Meter(look, self.page, int((self.width - px(262)) / px.scale / 11), 11, 9)
         self.meter.canvas.pack(anchor="w", pady=px(12))
         self._words("Speaker")
         row = look.frame(self.page, look.palette.panel)
@@ -20918,7 +20968,6 @@ class SettingsDialog(Dialog):
             px(400),
         ).canvas.pack(fill="x")
         self._switch("Hold Space to talk", "space_talk", on=True)
-        self._switch("Say aloud who comes, goes, asks or shares", "spoken", on=False)
 
     def _switch(self, words: str, key: str, on: bool) -> None:
         row = self.look.frame(self.page, self.look.palette.panel)
@@ -20964,6 +21013,7 @@ class SettingsDialog(Dialog):
         Choice(
             look, self.page, tongues, tr.language, partial(self._restyled, "language"), px(300)
         ).canvas.pack(fill="x")
+        self._switch("Say aloud who comes, goes, asks or shares", "spoken", on=False)
 
     def _restyled(self, key: str, value: str) -> None:
         self.backend.set_setting(key, value)
@@ -20972,9 +21022,10 @@ class SettingsDialog(Dialog):
 
     def _keys(self) -> None:
         look, px = self.look, self.look.px
-        sheet = Painted(look, self.page, px(480), px(30 * len(self.KEYS)))
+        step = min(px(30), (look.root.winfo_height() - px(124)) // len(self.KEYS))
+        sheet = Painted(look, self.page, px(480), step * len(self.KEYS))
         for at, (keys, words) in enumerate(self.KEYS):
-            y = px(30 * at + 14)
+            y = step * at + step // 2
             room = look.font(12, bold=True).measure(keys) + px(18)
             sheet.image(0, y - px(12), look.box(room, px(24), 6, look.palette.raised))
             sheet.text(px(9), y, keys, 12, bold=True)

@@ -22,8 +22,13 @@ from typing import Any
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from workers import apart  # noqa: E402 - found by the path above
+
 PROGRAM = [sys.executable, str(ROOT / "connectsphere.py")]
 PORT = 9460
+PIN = "482913"
 LARGEST = 500_000
 
 
@@ -77,8 +82,16 @@ class Desktop:
 
     def member(self, name: str, *commands: dict[str, Any], port: int = PORT) -> None:
         """One more participant without a window, who does `commands` and stays."""
-        words = ["--join", f"127.0.0.1:{port}", "--headless", "--name", name, "--camera", "pattern"]
-        other = self.run(*words, "--speaker", "none", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        words = ["--join", f"127.0.0.1:{port}", "--headless", "--name", name]
+        other = self.run(
+            *words,
+            "--camera",
+            "pattern",
+            "--speaker",
+            "none",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
         assert other.stdin is not None
         for command in commands:
             other.stdin.write(json.dumps(command) + "\n")
@@ -96,7 +109,7 @@ class Desktop:
         if path.stat().st_size > LARGEST:  # fewer colours, spread so that no shade turns into bands
             colours = whole.quantize(256, Image.Quantize.MEDIANCUT)
             whole.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
-        print(f"{path.relative_to(ROOT)}  {path.stat().st_size} bytes", flush=True)
+        print(f"{path.name}  {path.stat().st_size} bytes", flush=True)
 
     def close(self) -> None:
         """End everybody, the display last."""
@@ -128,7 +141,7 @@ def demo(screen: Desktop, people: int, wait: float, *more: str) -> None:
     screen.window(
         "--demo", str(people), "--port", str(PORT), "--name", "Ms Brandt", "--camera", "pattern",
         "--mic", "tone", "--speaker", "none", "--title", "Year 7 Science · The water cycle",
-        "--pin", "482913", "--new", *more,
+        "--new", *more,
     )  # fmt: skip
     time.sleep(wait)
     screen.hand("mousemove", str(screen.size[0] // 2), str(screen.size[1] // 2))
@@ -138,7 +151,7 @@ def demo(screen: Desktop, people: int, wait: float, *more: str) -> None:
 def stop_share(screen: Desktop) -> None:
     """The host ends the share of the crowd, so that the grid is to be seen."""
     screen.click(40, 608)
-    screen.hand("key", "Down", "Down", "Down", "Down", "Return")
+    screen.hand("key", "Down", "Down", "Down", "Down", "Down", "Return")
     time.sleep(2.5)
 
 
@@ -160,14 +173,14 @@ def say(screen: Desktop) -> None:
 def started(out: Path) -> None:
     """The start window with a meeting found, preview and level running."""
     with desktop(name="Zuri Okafor") as screen:
-        screen.run("--serve", "--port", str(PORT), "--bind", "127.0.0.1", "--pin", "482913",
+        screen.run("--serve", "--port", str(PORT), "--bind", "127.0.0.1", "--pin", PIN,
                    "--title", "Year 7 Science", "--name", "Ms Brandt", stdout=subprocess.DEVNULL)  # fmt: skip
         screen.window("--port", str(PORT), "--bind", "127.0.0.1", "--camera", "pattern", "--mic", "tone",
                       "--speaker", "none")  # fmt: skip
         time.sleep(6)
-        screen.click(394, 583)
-        screen.click(334, 583)
-        screen.click(780, 616)
+        screen.click(358, 585)
+        screen.click(426, 585)
+        screen.click(-400, 616)
         screen.hand("type", "4829")
         time.sleep(1.5)
         screen.picture(out / "start.png")
@@ -204,6 +217,11 @@ def meeting(out: Path) -> None:
         screen.click(40, -126)
         time.sleep(1)
         screen.picture(out / "settings.png")
+        screen.hand("key", "Escape")
+        time.sleep(0.5)
+        screen.hand("key", "s")
+        time.sleep(2)
+        screen.picture(out / "share.png")
 
 
 def variants(name: str, size: tuple[int, int], **settings: Any) -> Callable[[Path], None]:
@@ -221,9 +239,10 @@ def variants(name: str, size: tuple[int, int], **settings: Any) -> Callable[[Pat
 def fifty(out: Path) -> None:
     """A meeting of fifty, on pages."""
     with desktop() as screen:
-        demo(screen, 49, 60)
+        demo(screen, 49, 40)
         screen.hand("key", "u")
-        time.sleep(25)
+        stop_share(screen)
+        time.sleep(12)
         screen.picture(out / "fifty.png")
 
 
@@ -234,9 +253,11 @@ def names(out: Path) -> None:
         for name in (
             "محمد عبد الله", "שרה כהן", "Maximiliana Wolfeschlegelsteinhausenberg", "अनन्या शर्मा",
         ):  # fmt: skip
-            screen.member(name, {"do": "chat", "text": f"👋 {name}"})
+            screen.member(name, {"do": "chat", "text": f"👋 {name}"}, {"do": "camera", "on": name.isascii()})
+        time.sleep(9)
         screen.hand("key", "u")
-        time.sleep(20)
+        stop_share(screen)
+        time.sleep(7)
         screen.picture(out / "names.png")
 
 
@@ -258,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
     options = parser.parse_args(arguments)
     options.out.mkdir(exist_ok=True)
+    apart()  # no meeting of anybody else in the pictures
     for name in options.shots or SHOTS:
         SHOTS[name](options.out)
     return 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fake_call import FakeBackend, FakeController, ad
-from window_driver import Driver, walk
+from window_driver import Driver, walk, written
 
 import connectsphere as cs
 
@@ -93,7 +93,7 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
     driver = opened()
     start, calls = driver.start, driver.backend.calls
     for what, on in (("camera", (True, False)), ("mic", (True, True))):
-        driver.click(start.preview.buttons[what].canvas)
+        driver.spot(start.preview.stage, f"preview:{what}")
         assert calls[-1] == ("preview", *on)
     driver.until(lambda: start.meter._lit > 0, "the level")
     driver.until(lambda: start.preview._asked[0] > 0, "a picture")
@@ -137,13 +137,6 @@ def press(driver: Driver, parent: tk.Misc, words: str) -> None:
 
     driver.until(found, f"a button {words}")
     driver.click(found()[0])
-
-
-def written(widget: tk.Misc) -> list[str]:
-    """What a canvas in sight has written on it."""
-    if not isinstance(widget, tk.Canvas) or not widget.winfo_ismapped():
-        return []
-    return [widget.itemcget(item, "text") for item in widget.find_all() if widget.type(item) == "text"]
 
 
 # -- bars -----------------------------------------------------------------------------
@@ -400,7 +393,7 @@ def test_cues_are_spoken_when_wanted(opened: Open) -> None:
         return [one[1] for one in driver.backend.calls if one[0] == "speak"]
 
     assert happen("Ana") == []
-    driver.view.settings()
+    driver.view.settings("look")
     driver.until(lambda: driver.root.grab_current(), "the settings")
     switches = [one for one in walk(driver.view.dialog.frame) if str(one["height"]) == "28"]  # type: ignore[union-attr]
     driver.click(switches[-1])

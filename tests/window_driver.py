@@ -113,15 +113,18 @@ def overlaps(root: tk.Misc) -> list[str]:
         boxes = []
         for child in parent.winfo_children():
             over = child.winfo_class() == "Overlay" or (parent is root and child.winfo_manager() == "place")
-            if isinstance(child, tk.Menu) or not child.winfo_ismapped() or over:
+            if isinstance(child, tk.Menu) or over or not child.winfo_manager():
                 continue  # menus, dialogs, and tooltips where the mouse happens to rest
+            if not child.winfo_ismapped():
+                if parent.winfo_ismapped():
+                    found.append(f"{child} has no room in {parent}")
+                continue
             x, y, wide, tall = child.winfo_x(), child.winfo_y(), child.winfo_width(), child.winfo_height()
             if x < 0 or y < 0 or x + wide > parent.winfo_width() or y + tall > parent.winfo_height():
                 found.append(f"{child} leaves {parent}: {x},{y} {wide}x{tall}")
-            if isinstance(child, tk.Label) and (
-                wide < child.winfo_reqwidth() or tall < child.winfo_reqheight()
-            ):
-                found.append(f"{child} is cut: {child['text']!r}")
+            small = wide < child.winfo_reqwidth() or tall < child.winfo_reqheight()
+            if small and isinstance(child, tk.Label | tk.Canvas):
+                found.append(f"{child} is smaller than it asks for: {wide}x{tall}, {described(child)}")
             for name, (left, top, right, foot) in boxes:
                 if isinstance(child, tk.Label) and child.winfo_manager() == "place":
                     continue
@@ -129,6 +132,19 @@ def overlaps(root: tk.Misc) -> list[str]:
                     found.append(f"{child} overlaps {name}")
             boxes.append((str(child), (x, y, x + wide, y + tall)))
     return found
+
+
+def described(widget: tk.Misc) -> str:
+    """What it asks for, and the words on it."""
+    words = [str(widget["text"])] if isinstance(widget, tk.Label) else written(widget)
+    return f"{widget.winfo_reqwidth()}x{widget.winfo_reqheight()} {' '.join(words)!r}"
+
+
+def written(widget: tk.Misc) -> list[str]:
+    """What a canvas in sight has written on it."""
+    if not isinstance(widget, tk.Canvas) or not widget.winfo_ismapped():
+        return []
+    return [widget.itemcget(item, "text") for item in widget.find_all() if widget.type(item) == "text"]
 
 
 def walk(widget: tk.Misc) -> Iterator[tk.Misc]:
