@@ -1,6 +1,6 @@
 """Short paths on LANs of namespaces: one of four gets 3 Mbit/s for a while; 30 share what the host may send.
 
-bench/capped.py and bench/crowded.py measure it at length.
+python tests/bench capped and crowded measure it at length.
 """
 
 from __future__ import annotations

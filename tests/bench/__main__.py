@@ -22,6 +22,8 @@ BENCHES: Final = {
     "join": "latency:join_rows",
     "audio": "latency:audio_rows",
     "video": "latency:video_rows",
+    "capped": "capped:rows",
+    "crowded": "crowded:rows",
     "screen": "screen:rows",
     "slow": "screen:slow_rows",
     "files": "files:rows",
