@@ -31,7 +31,8 @@ from lan import Lan  # noqa: E402
 
 SECONDS = 2  # of voice, said again and again
 BOOT = 90.0  # Wine on a busy machine
-PIECE = 4_000  # samples of voice that must be whole: a busy machine's clock slips between them
+PIECE = 2_000  # samples of voice that must be whole: a busy machine's clock slips between them
+PATIENCE = 60.0
 ALIKE = 0.9
 TITLE = "ConnectSphere"
 NO_DEVICES = ("--camera", "none", "--mic", "none", "--speaker", "none")
@@ -126,7 +127,7 @@ class Side:
     def look(self, other: Side) -> None:
         """What is seen is the other's film."""
         self.process.send(do="watch", streams={other.name: {"layer": 1, "fps": 15}})
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while True:
             self.process.send(
                 do="snapshot", of=other.name, path=self.program.file(self.picture), ref=str(until)
@@ -141,9 +142,9 @@ class Side:
         assert likeness >= ALIKE, "the picture is another"
 
     def speak(self, others: Sequence[Side]) -> None:
-        """Say the voice until all others have heard it, for 20 s at most."""
+        """Say the voice until all others have heard every part of it well, at whichever time."""
         self.process.send(do="mic", on=True)
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while True:
             time.sleep(SECONDS + 0.5)
             matches = {o.name: sound.typical_match(self.voice, o.heard(), PIECE) for o in others}
