@@ -17663,7 +17663,8 @@ class Dialog:
         self.body.pack(fill="both", expand=True, padx=px(1), pady=px(1))
         self.width = min(px(width), look.root.winfo_width() - px(24))
         if title:
-            look.label(self.body, title, 18, bold=True).pack(anchor="w", padx=px(24), pady=(px(20), px(10)))
+            head = look.label(self.body, title, 18, bold=True, width=self.width - px(52))
+            head.pack(anchor="w", padx=px(24), pady=(px(20), px(10)))
         self.frame.place(relx=0.5, rely=0.5, anchor="center", width=self.width)
         if height:
             self.frame.place(height=min(px(height), look.root.winfo_height() - px(24)))
@@ -20459,13 +20460,13 @@ class StartView:
     def _ask_address(self) -> None:
         look, px = self.look, self.look.px
         dialog = Dialog(look, tr("Type an address or code"), 440)
-        address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(392))
+        address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(380))
         address.canvas.pack(padx=px(24), fill="x")
         look.label(
             dialog.body, tr("PIN, if the meeting has one"), 12, bold=True, colour=look.palette.second
         ).pack(anchor="w", padx=px(24), pady=(px(14), px(6)))
         pin = PinBoxes(look, dialog.body, lambda: None)
-        pin.canvas.configure(width=px(392))
+        pin.canvas.configure(width=px(380))
         pin.canvas.pack(padx=px(24), fill="x")
         go: Callable[[], object] = lambda: self.join_at(typed[0], typed[1])  # noqa: E731
         typed = ["", ""]
@@ -20492,7 +20493,7 @@ class StartView:
         look.label(dialog.body, tr("Title"), 12, bold=True, colour=p.second).pack(
             anchor="w", padx=px(24), pady=(0, px(6))
         )
-        title = Field(look, dialog.body, self.backend.setting("title", ""), tr("What is it about?"), px(392))
+        title = Field(look, dialog.body, self.backend.setting("title", ""), tr("What is it about?"), px(380))
         title.canvas.pack(padx=px(24), fill="x")
         row = look.frame(dialog.body, p.panel)
         row.pack(fill="x", padx=px(24), pady=(px(16), 0))
@@ -20505,7 +20506,7 @@ class StartView:
         )
         pin.canvas.pack(side="right")
         if asks := system_asks("host"):
-            words = look.label(dialog.body, asks, 12, colour=p.second, width=px(392))
+            words = look.label(dialog.body, asks, 12, colour=p.second, width=px(380))
             words.pack(anchor="w", padx=px(24), pady=(px(16), 0))
 
         def read() -> None:
@@ -20692,9 +20693,9 @@ class GiveDialog(Dialog):
         code = look.photo(
             ("qr", given.url, size), lambda: Image.fromarray(given.qr[..., ::-1]).resize((size, size), 0)
         )
-        sheet = Painted(look, self.body, self.width - px(50), size)
+        sheet = Painted(look, self.body, self.width - px(54), size)
         sheet.image(0, 0, code)
-        sheet.text(left, px(18), given.url, 22, bold=True, room=self.width - px(50) - left)
+        sheet.text(left, px(18), given.url, 22, bold=True, room=self.width - px(54) - left)
         sheet.text(left, px(52), f"{given.name} · {size_words(given.size)} · {VERSION}", 13, colour=p.second)
         sheet.text(left, px(84), tr("SHA-256, to compare with the file that arrived:"), 12, colour=p.third)
         for at in range(4):

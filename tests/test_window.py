@@ -330,7 +330,12 @@ def test_settings_change_devices_and_palette(opened: Open) -> None:
 )
 def test_nothing_overlaps(opened: Open, size: str, settings: dict[str, str]) -> None:
     driver = opened(size, **settings)
-    assert overlaps(driver.root) == []
+    driver.until(lambda: driver.start.list.rows, "the list")
+    for ask in (lambda: None, driver.start._ask_address, driver.start._ask_host, driver.start.settings):
+        ask()
+        driver.pump(0.12)
+        assert overlaps(driver.root) == [], ask
+        driver.key("Escape")
     call = driver.meet(50, host=True, fingerprint="5a" * 32)
     view = driver.view
     states: list[tuple[str, Callable[[], object]]] = [
@@ -339,6 +344,15 @@ def test_nothing_overlaps(opened: Open, size: str, settings: dict[str, str]) -> 
         ("pinned", lambda: view.stage.pin(1)),
         ("shared screen", lambda: call.change(presenter=3, new_host=True)),
         ("reconnecting", lambda: call.change(link="reconnecting")),
+        ("live again", lambda: call.change(link="live", presenter=0)),
+        ("two toasts", lambda: [view.toasts.add(f"Toast {n}", "info", "Look", stays=True) for n in (1, 2)]),
+        ("leaving", view.people.ask_leave),
+        (
+            "removing",
+            lambda: view.people._ask_remove("Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander"),
+        ),
+        ("sharing", view.actions.share),
+        ("giving", view.actions.give_app),
         ("invitation", view.actions.invite),
         ("settings", view.settings),
         *(
