@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
 from meetings import Passage  # noqa: E402 - found by the path above
-from test_faults import BadWeather, Faults  # noqa: E402 - found by the path above
+from weather import BadWeather, Faults  # noqa: E402 - found by the path above
 
 
 def main(host: str, base: int, at: str, jitter: float) -> None:

@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 import pytest
 from headless import Headless
-from meetings import Passage, serve, wav
+from lan import Lan
+from meetings import SILENT, Passage, serve, stats, switch, wav
 from numpy.typing import NDArray
 from sound import best_match
 from weather import BadWeather, Faults
@@ -170,6 +171,31 @@ def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, le
         assert one["udp"] == "ok"
         assert one["counters"], "what was dropped is counted"
         assert "bugs" not in one["counters"]
+
+
+@pytest.mark.alone
+@needs_quiet
+def test_lost_parts_between_two_machines(lan: Callable[[int], Lan], meeting: Starts) -> None:
+    """The kernel of each namespace drops 5 % of what reaches it: also all of a frame that it carries as one."""
+    net = lan(2)
+    ana = meeting("--host", "--name", "Ana", *SILENT, "--camera", "pattern", netns=net.namespace(1))
+    ana.wait("joined", timeout=40)
+    ben = meeting("--join", net.address(1), "--name", "Ben", *SILENT, netns=net.namespace(2))
+    ben.wait("joined", timeout=40)
+    switch(ana, "camera", True)
+    ben.send(do="watch", streams={"Ana": {"layer": 2, "fps": 15}})
+    ben.wait("video_start", name="Ana")
+    time.sleep(3.0)  # the layer comes
+    for host in (1, 2):
+        net.loss(host, 5)
+    before = stats(ben)["video"]["Ana"]
+    time.sleep(SECONDS)
+    after = stats(ben)["video"]["Ana"]
+    frames, lost, repaired = (after[key] - before[key] for key in ("frames", "lost_frames", "repaired"))
+    print(f"layer {after['layer']}: {frames} whole, {repaired} of them repaired, {lost} lost")
+    assert after["layer"] == 2
+    assert frames >= 0.9 * 15 * SECONDS and repaired > 0
+    assert lost <= 0.05 * (frames + lost)
 
 
 # -- speech --------------------------------------------------------------------------------------------
