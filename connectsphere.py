@@ -9515,6 +9515,8 @@ class VideoRelay:
         total = parts_of(len(picture) + TAG)
         sealed = peer.binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
         peer.sent.store(sender, number, sealed, now)
+        if self._gauge.room <= 0:
+            self._gauge.look(self._port.held(), now)
         if self._gauge.room > 0 and self._egress.passes(peer.binding.id, total):
             self._gauge.give(len(sealed), now)
             self._port.send_frame(self._layout.lay(sender, number, sealed), peer.binding.address)

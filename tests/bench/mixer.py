@@ -1,8 +1,8 @@
 """The mixer that ships, everyone talking, against a bare loop in turn: python tests/bench mixer
 
 The mixer is the product's own process, told what to do as the server tells it. The bare loop receives, opens,
-seals and sends the same blocks, one each way for each client and tick, and does nothing else: no jitter
-buffers, no replay windows, no mixing. Talkers are a process of their own, with a socket each.
+seals and sends the same blocks, one each way for each client and tick, with the product's seals (which refuse
+a number that was used), and does nothing else. Talkers are a process of their own, with a socket each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import secrets
 import select
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +22,6 @@ from typing import Any, Final
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
 import numpy as np  # noqa: E402
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: E402
 from figures import Child, Figures, Row, answer, forever, heard, in_background, in_turn, measured  # noqa: E402
 from relay import Traffic  # noqa: E402
 
@@ -34,18 +32,14 @@ CROWDS: Final = (50, 200, 500)
 TICK: Final = 0.016
 SETTLE: Final = 2.5
 SECONDS: Final = 4.0
-_HEADER: Final = struct.Struct(">II")
-_NONCE: Final = struct.Struct(">B3xII")
-_ADDITIONAL: Final = struct.Struct(">IIH")
 
 
 def bare(told: dict[str, Any]) -> None:
     """Receives and opens all the time; every 16 ms seals and sends each client a block."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    cs.UdpPort((HERE, 0), cs.Counters(), adopt=sock)  # the same buffers
-    ends = {
-        int(n): (AESGCM(bytes.fromhex(a)), AESGCM(bytes.fromhex(b))) for n, (a, b) in told["keys"].items()
-    }
+    cs.UdpPort((HERE, 0), cs.Counters(), adopt=sock, joined=False)  # the same buffers
+    openers = {int(ident): cs.Opener(bytes.fromhex(up)) for ident, (up, _) in told["keys"].items()}
+    sealers = {int(ident): cs.Sealer(bytes.fromhex(down)) for ident, (_, down) in told["keys"].items()}
     known: dict[int, Any] = {}
     block = bytes(2 * cs.BLOCK)
 
@@ -55,10 +49,9 @@ def bare(told: dict[str, Any]) -> None:
                 data, source = sock.recvfrom(2048)
             except BlockingIOError:
                 return
-            ident, seq = _HEADER.unpack_from(data)
-            if len(data) == 536:
-                nonce, additional = _NONCE.pack(5, ident, seq), _ADDITIONAL.pack(ident, seq, 0)
-                ends[ident][0].decrypt(nonce, data[8:], additional)
+            ident, seq = cs.AUDIO_HEADER.unpack_from(data)
+            if len(data) == max(cs.AUDIO_SIZES):
+                openers[ident].open(cs.Kind.AUDIO, ident, seq, data[cs.AUDIO_HEADER.size :])
                 known[ident] = source
 
     def run() -> None:
@@ -69,9 +62,8 @@ def bare(told: dict[str, Any]) -> None:
                 if select.select([sock], [], [], left)[0]:
                     receive()
             for ident, source in known.items():
-                nonce, additional = _NONCE.pack(5, ident, number), _ADDITIONAL.pack(ident, number, 0)
-                sealed = ends[ident][1].encrypt(nonce, block, additional)
-                sock.sendto(_HEADER.pack(ident, number) + sealed, source)
+                sealed = sealers[ident].seal(cs.Kind.AUDIO, ident, number, block)
+                sock.sendto(cs.audio_datagram(ident, number, sealed), source)
 
     in_background(run)
     answer(port=sock.getsockname()[1])
