@@ -53,8 +53,9 @@ def join(meeting: Starts, base: int, name: str, *args: str, **options: Any) -> H
 
 def switch(one: Headless, what: str, on: bool, timeout: float = 10.0) -> Event:
     """Turn the microphone or camera on or off and wait until it is so."""
-    one.send({"do": what, "on": on})
-    return one.wait("device", timeout, what=what, state="live" if on else "off")
+    ref = len(one.events)  # what came before is not the answer
+    one.send({"do": what, "on": on, "ref": ref})
+    return one.wait("device", timeout, what=what, state="live" if on else "off", ref=ref)
 
 
 def stats(one: Headless) -> Event:

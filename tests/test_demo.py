@@ -21,7 +21,7 @@ LINE = re.compile(r" ?\d+ s  seen \d/\d, heard \d/\d, [\d.]+ pictures a second(,
 def test_a_short_demo(wanted: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two take part; whoever looks for a third misses that one."""
     monkeypatch.setattr(cs, "DEMO_SECONDS", 2)
-    monkeypatch.setattr(cs, "DEMO_PATIENCE", 20.0 if wanted == 2 else 4.0)
+    monkeypatch.setattr(cs, "DEMO_PATIENCE", 20.0 if wanted == 2 else 1.0)
     monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path))
     base, bind = free_base(), "127.0.0.1"
     server = cs.ServerOptions(title="Demo", host_name="Ana", base=base, bind=bind)
