@@ -3352,6 +3352,7 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
     "other": (50, 10),
 }
 MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
+MOST_PIXELS: Final = 8 * 30 * 1_280 * 720  # a second that one may watch: eight in the largest layer
 MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
 
@@ -4002,8 +4003,22 @@ class Room:
         wanted = {
             int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()
         }
-        member.watching = {i: choice for i, choice in wanted.items() if i in self.members and i != member.id}
+        member.watching = self._affordable(
+            {i: choice for i, choice in wanted.items() if i in self.members and i != member.id}
+        )
         return self._grant(member, now)
+
+    @staticmethod
+    def _affordable(wanted: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+        """What is too much for one comes at the lowest layer: what it wants costs those who send it, too."""
+        left, kept = MOST_PIXELS, {}
+        for sender, (layer, fps) in wanted.items():
+            pixels = LAYERS[layer][0] * LAYERS[layer][1] * fps
+            if pixels > left:
+                layer, fps, pixels = 0, min(fps, DEFAULT_FPS), 0
+            left -= pixels
+            kept[sender] = (layer, fps)
+        return kept
 
     def _on_report(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         if "kbps" not in message or now - member.reported < REPORT_LEAST:
@@ -9367,6 +9382,7 @@ class RelayPeer:
         self.sent = SentFrames()
         self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
         self.thinners: dict[int, FrameThinner] = {}
+        self.pace = TokenBucket(MAX_FPS * len(LAYERS), MAX_FPS * len(LAYERS))
         self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
         self.filling = 0.0  # the share of each frame that is sent again, to learn whether more gets through
         self.owed = 0.0  # bytes of that which are still to come
@@ -9485,6 +9501,8 @@ class VideoRelay:
     def _on_frame(self, peer: RelayPeer, frame: WholeFrame, now: float) -> None:
         sender = peer.binding.id
         layer = frame.number >> LAYER_SHIFT
+        if not peer.pace.take(now):
+            raise PeerFault("picture_flood")
         try:
             picture = peer.binding.opener.open(
                 Kind.VIDEO, sender, frame.number, frame.sealed, parts_of(len(frame.sealed))

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +352,29 @@ def test_fragments_that_lie(server: cs.ConferenceServer, eve: Member) -> None:
         time.sleep(0.2)
         eve.send_frame(jpeg(160, 90))
         assert picture_to(ben, ident) == [jpeg(160, 90)]
+
+
+def test_a_flood_of_pictures_is_not_even_opened(server: cs.ConferenceServer, eve: Member) -> None:
+    """More than all layers at the highest rate is dropped before it costs the host arithmetic."""
+    eve.bind("video")
+    ident = eve.welcome["id"]
+    until(lambda: relay_of(server)._peers[ident].binding.address)
+    before, begun = counted(server, "picture_flood"), time.monotonic()
+    for n in range(1_500):
+        eve.send_frame(jpeg_of_one_part())
+        if n % 50 == 0:
+            time.sleep(0.002)
+    until(lambda: counted(server, "picture_flood") > before)
+    time.sleep(0.2)
+    passed = relay_of(server)._peers[ident].pictures
+    most = cs.MAX_FPS * len(cs.LAYERS)
+    assert passed <= most * (1 + time.monotonic() - begun)
+    assert passed + counted(server, "picture_flood") - before > 1_000
+
+
+@cache
+def jpeg_of_one_part() -> bytes:
+    return jpeg(160, 90)
 
 
 # -- the PIN ----------------------------------------------------------------------------------------

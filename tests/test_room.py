@@ -475,6 +475,15 @@ class TestWatching:
         world.note(world.room.tick(world.now))
         assert len(world.heard(ana, "encode")) == 1
 
+    def test_one_cannot_want_more_than_the_others_can_send(self, world: World) -> None:
+        """Thirty people encode for whoever asks: what is too much comes at the lowest layer."""
+        eve, *others = [world.join(f"Pupil {n}") for n in range(31)]
+        world.say(eve, "watch", streams={str(one.id): {"layer": 3, "fps": 60} for one in others})
+        asked = [eve.watching[one.id] for one in others]
+        assert asked == [(3, 60)] * 4 + [(0, 15)] * 26
+        world.say(eve, "watch", streams={str(one.id): {"layer": 1, "fps": 15} for one in others})
+        assert set(eve.watching.values()) == {(1, 15)}, "a page of thirty is no trouble"
+
     def test_nobody_watches_oneself_or_nobody(self, world: World) -> None:
         ana = world.join("Ana")
         assert (
