@@ -22,6 +22,8 @@ BENCHES: Final = {
     "join": "latency:join_rows",
     "audio": "latency:audio_rows",
     "video": "latency:video_rows",
+    "class": "class:rows",
+    "lesson": "lesson:rows",
     "capped": "capped:rows",
     "crowded": "crowded:rows",
     "screen": "screen:rows",
