@@ -2219,12 +2219,12 @@ class _Stream:
         """The highest number seen since the last delivery, -1 for none yet."""
         return max(self.delivered, max(self.open, default=-1), max(self.given_up, default=-1))
 
-    def deliver(self, frame: _OpenFrame) -> None:
+    def deliver(self, number: int, repaired: bool = False) -> None:
         self.before = (self.delivered, self.lost, self.repaired)
         if self.delivered >= 0:
-            self.lost += frame.number - self.delivered - 1
-        self.repaired += frame.rounds > 0
-        self.delivered = frame.number
+            self.lost += number - self.delivered - 1
+        self.repaired += repaired
+        self.delivered = number
         self.given_up.clear()
 
     def take_back(self) -> None:
@@ -2328,6 +2328,9 @@ class Reassembler:
         if run.number <= stream.delivered or run.number in stream.given_up:
             self._counters.add("video.late", run.length)
             return None
+        if run.length == run.total and run.number == stream.delivered + 1 and not stream.open:
+            stream.deliver(run.number)  # whole, and nothing else to think of
+            return WholeFrame(run.id, run.number, run.chunks, now)
         frame = stream.open.get(run.number) or self._open(sender, stream, run, now)
         if frame.total not in (0, run.total):
             self._counters.add("video.other_total", run.length)
@@ -2392,7 +2395,7 @@ class Reassembler:
         for number in ended:
             sender.held -= stream.open.pop(number).held
         self.lost += len(ended) - 1
-        stream.deliver(frame)
+        stream.deliver(frame.number, frame.rounds > 0)
         if frame.again:
             stream.given_up.append(frame.number)
         return WholeFrame(frame.id, frame.number, frame.sealed(), frame.first_at)
@@ -9472,9 +9475,11 @@ class VideoRelay:
             return
         if peer.binding.address != address:
             raise PeerFault("unbound")
-        self._mending.add(ident)
         peer.octets += len(buffer)
-        for frame in peer.incoming.push_batch(buffer, segment, now):
+        frames = peer.incoming.push_batch(buffer, segment, now)
+        if peer.incoming.next_due(now) is not None:
+            self._mending.add(ident)
+        for frame in frames:
             self._on_frame(peer, frame, now)
 
     def _on_small(
@@ -9492,6 +9497,7 @@ class VideoRelay:
             nack = parse_nack(binding.opener.open(Kind.NACK, binding.id, number, sealed))
             if not self._egress.limited(binding.id):
                 self._gauge.be_careful(now)
+                self._egress.least_pace = self._gauge.pace(now)
             for datagram in peer.sent.resend(nack, now):
                 self._port.send(datagram, address)
                 self._egress.charge(binding.id, len(datagram))
@@ -9508,7 +9514,8 @@ class VideoRelay:
                 Kind.VIDEO, sender, frame.number, frame.sealed, parts_of(len(frame.sealed))
             )
         except PeerFault:
-            peer.incoming.retry(frame)
+            if peer.incoming.retry(frame):
+                self._mending.add(sender)
             raise
         if not fits_layer(jpeg_size(picture), layer):
             raise PeerFault("bad_picture", "not its layer's size")
@@ -9550,11 +9557,17 @@ class VideoRelay:
                 self._egress.queue(peer.binding.id, priority, layout[:again], now, 0.9 / fps)
 
     def _on_due(self, now: float) -> float | None:
-        dues = [self._send_due(now), *(self._ask_again(ident, now) for ident in tuple(self._mending))]
-        return min((due for due in dues if due is not None), default=None)
+        due = self._send_due(now)
+        for ident in tuple(self._mending):
+            again = self._ask_again(ident, now)
+            if again is not None:
+                due = again if due is None else min(due, again)
+        return due
 
     def _send_due(self, now: float) -> float | None:
         """Send what is due and what the link has room for; returns when to go on."""
+        if self._egress.next_due() is None:
+            return None
         self._gauge.look(self._port.held(), now)
         self._egress.least_pace = self._gauge.pace(now)
         busy = self._gauge.room == 0
