@@ -2506,7 +2506,8 @@ PROOF_LATEST: Final = 11.0  # where there is not enough to send for a proof
 CLIMB_AFTER: Final = 4.0
 CLIMB: Final = 1.1  # a second, up to TRIED
 CLIMB_FREELY: Final = 1.8
-LEAP: Final = 2.5  # times what comes that may be tried: the next layer takes as much
+STEP: Final = 1.6  # times what comes that may be tried next
+LEAP: Final = 2.5  # ... where there was not enough to send: the next layer takes as much
 FORGET_AFTER: Final = 30.0
 
 
@@ -2619,7 +2620,8 @@ class PathCapacity:
         if since > FORGET_AFTER:
             self.rate, self._trying, self._proven = math.inf, False, False
         elif self._proven:
-            self.rate = max(self.rate, min(self.rate * CLIMB_FREELY**elapsed, LEAP * received))
+            most = STEP if self._more_since < math.inf else LEAP
+            self.rate = max(self.rate, min(self.rate * CLIMB_FREELY**elapsed, most * received))
         elif since > CLIMB_AFTER:
             self.rate = max(self.rate, min(self.rate * CLIMB**elapsed, TRIED * self._carries))
             self._more_since = min(self._more_since, now) if received > PROOF * self._carries else math.inf
