@@ -5845,6 +5845,7 @@ class TlsLink:
 
     def _wrap(self) -> None:
         self.reactor.watch(self, 0)
+        self.socket.getpeername()  # one that is gone fails here: wrap_socket would lose it unclosed
         self._tls = self._context.wrap_socket(
             self.socket, server_side=self._server, do_handshake_on_connect=False
         )

@@ -19,6 +19,11 @@ from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
 from workers import apart, turn
 
+try:
+    import tkinter
+except ImportError:
+    tkinter = None  # type: ignore[assignment]
+
 TkErrors = list[BaseException]
 
 
@@ -64,7 +69,7 @@ def nothing_is_left(tk_errors: TkErrors, monkeypatch: pytest.MonkeyPatch) -> Ite
     def collect(_: object, kind: type, value: BaseException, trace: TracebackType | None) -> None:
         tk_errors.append(value)
 
-    if "tkinter" in sys.modules:
+    if tkinter is not None:
         monkeypatch.setattr("tkinter.Tk.report_callback_exception", collect)
     watch = Watch()
     yield

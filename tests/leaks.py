@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-GRACE = 3.0
+GRACE = 10.0
 PR_SET_CHILD_SUBREAPER = 36
 HARMLESS = ("/dev/null", "/dev/urandom", "/dev/random", "/proc/", "/usr/share/zoneinfo")
 

@@ -460,8 +460,13 @@ def test_a_presenter_hears_when_it_was_painted(call: Call, raw: Raw) -> None:
     call.host.wait("screen_stop", name="Raw")
 
 
-def test_quality_follows_the_pace_of_viewers(call: Call, raw: Raw, tmp_path: Path) -> None:
-    call.host.send(do="share", on=True, source=str(film(tmp_path / "film.avi", 4, size=(1280, 720))))
+@pytest.fixture
+def movie(tmp_path: Path) -> Path:
+    return film(tmp_path / "film.avi", 4, size=(1280, 720))
+
+
+def test_quality_follows_the_pace_of_viewers(call: Call, movie: Path, raw: Raw) -> None:
+    call.host.send(do="share", on=True, source=str(movie))
     call.host.wait("screen_start")
     link = raw.screen("viewer", raw.ticket("viewer"))
     assert link.answer() == {"status": "ok"}

@@ -158,7 +158,8 @@ def sealed(data: bytes) -> None:
     said: list[tuple[int, int, int, bytes]] = []
     number = 0
     for _ in range(48):
-        number = (number + dice.ConsumeIntInRange(-1, 600)) % (1 << 33)
+        edge = dice.PickValueInList([-1, 1, cs.REPLAY_WINDOW - 1, cs.REPLAY_WINDOW, cs.REPLAY_WINDOW + 1])
+        number = (number + (edge if dice.ConsumeBool() else dice.ConsumeIntInRange(-1, 600))) % (1 << 33)
         lane = (dice.ConsumeIntInRange(0, 5), dice.ConsumeIntInRange(0, 2), number)
         try:
             said.append((*lane, sealer.seal(*lane, dice.ConsumeBytes(4))))
