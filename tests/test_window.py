@@ -114,7 +114,8 @@ def test_raw_emoji_never_reach_tk(opened: Open) -> None:
     assert last(call, "chat") == {"do": "chat", "text": "good 👍 dino :t-rex:"}
 
 
-def test_reaction_is_picked_by_keyboard_and_floats(opened: Open) -> None:
+def test_reaction_is_picked_by_keyboard_and_floats(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cs.Reactions, "SECONDS", 1.0)
     driver = opened()
     call = driver.meet()
     driver.key("r")
@@ -389,7 +390,7 @@ def resident() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_cycles_of_everything_leave_nothing(opened: Open) -> None:
-    """Cycles of join, leave, layout and reaction for 6 s; tests/bench/window.py does 2,000 and weighs kBs."""
+    """Cycles of join, leave, layout and reaction for 4 s; tests/bench/window.py does 2,000 and weighs kBs."""
     driver = opened()
 
     def cycle(call: FakeController, number: int) -> None:
@@ -414,7 +415,7 @@ def test_cycles_of_everything_leave_nothing(opened: Open) -> None:
         )
 
     call = driver.meet()
-    end = time.monotonic() + 3
+    end = time.monotonic() + 2
     done = 0
     while done < 1_000 and time.monotonic() < end:
         cycle(call, done)

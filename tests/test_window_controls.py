@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import subprocess
+import time
 import tkinter as tk
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -641,3 +642,36 @@ def test_auto_join_waits_for_a_name(opened: Open) -> None:
     driver.click(driver.start.name.entry)
     driver.type("Zuri", "Return")
     driver.until(lambda: driver.loop.view is not None, "in the meeting")
+
+
+def test_a_tooltip_names_the_control_and_its_key(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    button = driver.view.side.buttons["camera"].canvas
+    driver.hand("mousemove", str(button.winfo_rootx() + 40), str(button.winfo_rooty() + 20))
+    shown = lambda: [written(one) for one in driver.root.winfo_children() if "V" in written(one)]  # noqa: E731
+    driver.until(shown, "the tooltip")
+    assert shown() == [["Camera on or off", "V"]]
+    driver.hand("mousemove", "600", "300")
+    driver.until(lambda: not shown(), "it is gone")
+
+
+def test_a_thousand_messages_stay_fluid(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    now = call.snapshot().chat[-1].at
+    lines = [
+        cs.ChatLine(n, f"Pupil {n % 30}", f"Message number {n} with some words 👍 and more of them", now)
+        for n in range(1, 1002)
+    ]
+    call.change(chat=tuple(lines[:-1]))
+    driver.until(lambda: len(driver.view.chat.list.rows) > 1000, "a thousand rows")
+    spent = time.thread_time()
+    call.change(chat=tuple(lines))
+    driver.until(
+        lambda: "Message number 1001" in " ".join(written(driver.view.chat.list.canvas)), "the newest"
+    )
+    for _ in range(20):
+        driver.view.chat.list.scroll(-300)
+        driver.root.update()
+    assert time.thread_time() - spent < 1.0  # 50 ms of the Tk thread a step, on a busy machine
