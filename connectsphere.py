@@ -21608,7 +21608,7 @@ class MainAppView:
         frame.bind("<Configure>", lambda event: self._fit(event.width))
 
     def _fit(self, width: int) -> None:
-        room = 348 if width > self.look.px(1180) else 300
+        room = 348 if width > self.look.px(1180) else 320
         self.panel.frame.configure(width=self.look.px(room))
 
     # every tick
