@@ -3740,6 +3740,171 @@ class FileShelf:
         return [offer for offer in unfinished if offer.owner not in names]
 
 
+class Attention:
+    """Who watches whom, what the paths carry of that, and what each sender must encode for it.
+
+    `members` is the room's own mapping of those who are here.
+    """
+
+    def __init__(self, members: Mapping[int, Member]) -> None:
+        self.sizes = Sizes()
+        self._members = members
+        self._loudest = 0
+        self._encodes: dict[int, tuple[dict[int, int], list[int]]] = {}
+        self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
+        self._encode_number = 0
+
+    def watch(self, member: Member, wanted: Mapping[int, Share], now: float) -> list[Effect]:
+        """`member` wants to see these from now on, {sender: (layer, fps)}, and nobody else."""
+        member.watching = self._affordable(
+            {i: choice for i, choice in wanted.items() if i in self._members and i != member.id}
+        )
+        return self._grant(member, now)
+
+    @staticmethod
+    def _affordable(wanted: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+        """What is too much for one comes at the lowest layer: what it wants costs those who send it, too."""
+        left, kept = MOST_PIXELS, {}
+        for sender, (layer, fps) in wanted.items():
+            pixels = LAYERS[layer][0] * LAYERS[layer][1] * fps
+            if pixels > left:
+                layer, fps, pixels = 0, min(fps, DEFAULT_FPS), 0
+            left -= pixels
+            kept[sender] = (layer, fps)
+        return kept
+
+    def report(self, member: Member, message: Json, now: float) -> list[Effect]:
+        """How pictures come at `member`, as WIRE says it."""
+        if "kbps" not in message or now - member.reported < REPORT_LEAST:
+            return []
+        member.reported, before = now, member.path.rate
+        member.path.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
+        if member.path.rate == before == math.inf:
+            return []
+        effects = self._grant(member, now)  # also at the same rate: the pictures' sizes change
+        used = self._cost(member.granted)
+        return [Pace(member.id, member.path.rate * HEADWAY, member.path.filling(used)), *effects]
+
+    def leave(self, member: Member, now: float) -> list[Effect]:
+        """`member`, who is out of `members` already, neither sees nor is seen any longer."""
+        self._note_lingering(member.granted, {}, now)
+        effects: list[Effect] = [Reroute(member.id)]
+        for sender in member.granted:
+            effects += self._encode(sender, now, Reroute(sender))
+        self._encodes.pop(member.id, None)
+        for other in self._members.values():
+            other.watching.pop(member.id, None)
+            other.granted.pop(member.id, None)
+        return effects
+
+    def tick(self, now: float) -> list[Effect]:
+        """Layers whose time is over."""
+        over = [key for key, (_, until) in self._lingering.items() if until <= now]
+        for key in over:
+            del self._lingering[key]
+        senders = dict.fromkeys(sender for sender, _ in over)
+        return [effect for sender in senders for effect in self._encode(sender, now)]
+
+    def _cost(self, shares: Mapping[int, Share]) -> float:
+        """Bytes a second."""
+        return sum(self.sizes.of(sender, layer) * fps for sender, (layer, fps) in shares.items())
+
+    def weigh(
+        self, sizes: dict[tuple[int, int], float], sent: Mapping[int, tuple[int, int, int]], now: float
+    ) -> list[Effect]:
+        """How big pictures are, by sender and layer, and what has come of each sender so far: octets,
+        pictures, pictures that were lost on the way. Whose way up is short is asked for less."""
+        self.sizes.seen = sizes
+        effects: list[Effect] = []
+        for ident, counts in sent.items():
+            member = self._members.get(ident)
+            report = member.sent.report(*counts, now) if member else None
+            if member and report:
+                member.way_up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
+                effects += self._encode(ident, now)
+        return effects
+
+    def hear(self, loudest: int, now: float) -> list[Effect]:
+        """Somebody else is the loudest: on short paths this one comes first from now on."""
+        self._loudest = loudest
+        return [
+            effect
+            for member in self._members.values()
+            if loudest in member.watching and member.path.rate < math.inf
+            for effect in self._grant(member, now)
+        ]
+
+    def _grant(self, member: Member, now: float) -> list[Effect]:
+        """Give a member what it asked for, or what its path carries of that."""
+        before, was_coarse = member.granted, member.coarse
+        member.granted = share_out(member.path, member.watching, before, self.sizes, self._loudest)
+        member.coarse = member.path.rate < (1.6 if was_coarse else 1.0) * self._cost(member.watching)
+        self._note_lingering(before, member.granted, now)
+        effects: list[Effect] = []
+        for sender in {**before, **member.granted}:
+            if before.get(sender) != member.granted.get(sender):
+                effects += self._encode(sender, now, Reroute(sender))
+            elif member.coarse != was_coarse:
+                effects += self._encode(sender, now)
+        return effects
+
+    def _note_lingering(
+        self, before: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]], now: float
+    ) -> None:
+        for sender, (layer, fps) in before.items():
+            if after.get(sender, (None, 0))[0] != layer:
+                self._lingering[sender, layer] = (fps, now + LINGER)
+
+    def _encode(self, sender: int, now: float, *first: Effect) -> list[Effect]:
+        """What `sender` must encode from now on, if that has changed."""
+        if sender not in self._members:
+            return list(first)
+        wanted = self.wanted_layers(sender, now)
+        coarse = [layer for layer in self._coarse_layers(sender) if layer in wanted]
+        if (wanted, coarse) == self._encodes.get(sender, ({}, [])):
+            return list(first)
+        self._encodes[sender] = wanted, coarse
+        self._encode_number += 1
+        layers = {str(layer): fps for layer, fps in sorted(wanted.items())}
+        message: Json = {"type": "encode", "n": self._encode_number, "layers": layers}
+        if coarse:
+            message["coarse"] = coarse
+        return [*first, Tell((sender,), message)]
+
+    def _coarse_layers(self, sender: int) -> list[int]:
+        """Layers that only short paths carry."""
+        if self._members[sender].way_up.rate < math.inf:
+            return list(range(len(LAYERS)))
+        fine: dict[int, bool] = {}
+        for member in self._members.values():
+            if sender in member.granted:
+                layer, _ = member.granted[sender]
+                fine[layer] = fine.get(layer, False) or not member.coarse
+        return sorted(layer for layer, is_fine in fine.items() if not is_fine)
+
+    def wanted_layers(self, sender: int, now: float) -> dict[int, int]:
+        """{layer: the highest rate anyone wants}; a layer stays 2 s after its last use."""
+        wanted: dict[int, int] = {}
+        for member in self._members.values():
+            layer, fps = member.granted.get(sender, (0, 0))
+            if fps:
+                wanted[layer] = max(fps, wanted.get(layer, 0))
+        for layer in range(len(LAYERS)):
+            fps, until = self._lingering.get((sender, layer), (0, 0.0))
+            if layer not in wanted and now < until:
+                wanted[layer] = fps
+        held, _ = self._encodes.get(sender, ({}, []))
+        return fit_layers(self._members[sender].way_up, wanted, held, self.sizes, sender)
+
+    def routes(self, sender: int) -> dict[int, tuple[int, int]]:
+        """{receiver: (layer, fps)} of everyone who receives `sender`."""
+        if sender not in self._members:
+            return {}
+        return {
+            member.id: member.granted[sender] for member in self._members.values() if sender in member.granted
+        }
+
+
 class Room:
     """Who is in the meeting, who may do what and who must receive what.
 
@@ -3754,6 +3919,7 @@ class Room:
         self.members: dict[int, Member] = {}
         self.names = NameRegister()
         self.shelf = FileShelf()
+        self.attention = Attention(self.members)
         self.presenter = 0
         self.counter = 0
         self.chat_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
@@ -3762,11 +3928,6 @@ class Room:
         self._token = token
         self._next_id = 1
         self._tickets: dict[str, Ticket] = {}
-        self.sizes = Sizes()
-        self._loudest = 0
-        self._encodes: dict[int, tuple[dict[int, int], list[int]]] = {}
-        self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
-        self._encode_number = 0
         self._handlers: dict[str, Callable[[Member, Json, float, float], list[Effect]]] = {
             "user_list": self._on_user_list,
             "chat": self._on_chat,
@@ -3826,14 +3987,7 @@ class Room:
         member = self.members.pop(ident)
         for token in filter(None, (member.token, member.old_token)):
             self.names.settle(token, reason, now)
-        self._note_lingering(member.granted, {}, now)
-        effects += [Keep(None), Reroute(ident)]
-        for sender in member.granted:
-            effects += self._encode(sender, now, Reroute(sender))
-        self._encodes.pop(ident, None)
-        for other in self.members.values():
-            other.watching.pop(ident, None)
-            other.granted.pop(ident, None)
+        effects += [Keep(None), *self.attention.leave(member, now)]
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
@@ -4002,147 +4156,18 @@ class Room:
         told = self._tell_all({"type": kind, "id": member.id, "name": member.name})
         return [told, self._changed(member)]
 
-    # -- who watches whom
-
     def _on_watch(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
         wanted = {
             int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()
         }
-        member.watching = self._affordable(
-            {i: choice for i, choice in wanted.items() if i in self.members and i != member.id}
-        )
-        return self._grant(member, now)
-
-    @staticmethod
-    def _affordable(wanted: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
-        """What is too much for one comes at the lowest layer: what it wants costs those who send it, too."""
-        left, kept = MOST_PIXELS, {}
-        for sender, (layer, fps) in wanted.items():
-            pixels = LAYERS[layer][0] * LAYERS[layer][1] * fps
-            if pixels > left:
-                layer, fps, pixels = 0, min(fps, DEFAULT_FPS), 0
-            left -= pixels
-            kept[sender] = (layer, fps)
-        return kept
+        return self.attention.watch(member, wanted, now)
 
     def _on_report(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
-        if "kbps" not in message or now - member.reported < REPORT_LEAST:
-            return []
-        member.reported, before = now, member.path.rate
-        member.path.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
-        if member.path.rate == before == math.inf:
-            return []
-        effects = self._grant(member, now)  # also at the same rate: the pictures' sizes change
-        used = self._cost(member.granted)
-        return [Pace(member.id, member.path.rate * HEADWAY, member.path.filling(used)), *effects]
-
-    def _cost(self, shares: Mapping[int, Share]) -> float:
-        """Bytes a second."""
-        return sum(self.sizes.of(sender, layer) * fps for sender, (layer, fps) in shares.items())
-
-    def weigh(
-        self, sizes: dict[tuple[int, int], float], sent: Mapping[int, tuple[int, int, int]], now: float
-    ) -> list[Effect]:
-        """How big pictures are, by sender and layer, and what has come of each sender so far: octets,
-        pictures, pictures that were lost on the way. Whose way up is short is asked for less."""
-        self.sizes.seen = sizes
-        effects: list[Effect] = []
-        for ident, counts in sent.items():
-            member = self.members.get(ident)
-            report = member.sent.report(*counts, now) if member else None
-            if member and report:
-                member.way_up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
-                effects += self._encode(ident, now)
-        return effects
-
-    def hear(self, loudest: int, now: float) -> list[Effect]:
-        """Somebody else is the loudest: on short paths this one comes first from now on."""
-        self._loudest = loudest
-        return [
-            effect
-            for member in self.members.values()
-            if loudest in member.watching and member.path.rate < math.inf
-            for effect in self._grant(member, now)
-        ]
-
-    def _grant(self, member: Member, now: float) -> list[Effect]:
-        """Give a member what it asked for, or what its path carries of that."""
-        before, was_coarse = member.granted, member.coarse
-        member.granted = share_out(member.path, member.watching, before, self.sizes, self._loudest)
-        member.coarse = member.path.rate < (1.6 if was_coarse else 1.0) * self._cost(member.watching)
-        self._note_lingering(before, member.granted, now)
-        effects: list[Effect] = []
-        for sender in {**before, **member.granted}:
-            if before.get(sender) != member.granted.get(sender):
-                effects += self._encode(sender, now, Reroute(sender))
-            elif member.coarse != was_coarse:
-                effects += self._encode(sender, now)
-        return effects
-
-    def _note_lingering(
-        self, before: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]], now: float
-    ) -> None:
-        for sender, (layer, fps) in before.items():
-            if after.get(sender, (None, 0))[0] != layer:
-                self._lingering[sender, layer] = (fps, now + LINGER)
-
-    def _encode(self, sender: int, now: float, *first: Effect) -> list[Effect]:
-        """What `sender` must encode from now on, if that has changed."""
-        if sender not in self.members:
-            return list(first)
-        wanted = self.wanted_layers(sender, now)
-        coarse = [layer for layer in self._coarse_layers(sender) if layer in wanted]
-        if (wanted, coarse) == self._encodes.get(sender, ({}, [])):
-            return list(first)
-        self._encodes[sender] = wanted, coarse
-        self._encode_number += 1
-        layers = {str(layer): fps for layer, fps in sorted(wanted.items())}
-        message: Json = {"type": "encode", "n": self._encode_number, "layers": layers}
-        if coarse:
-            message["coarse"] = coarse
-        return [*first, Tell((sender,), message)]
-
-    def _coarse_layers(self, sender: int) -> list[int]:
-        """Layers that only short paths carry."""
-        if self.members[sender].way_up.rate < math.inf:
-            return list(range(len(LAYERS)))
-        fine: dict[int, bool] = {}
-        for member in self.members.values():
-            if sender in member.granted:
-                layer, _ = member.granted[sender]
-                fine[layer] = fine.get(layer, False) or not member.coarse
-        return sorted(layer for layer, is_fine in fine.items() if not is_fine)
-
-    def wanted_layers(self, sender: int, now: float) -> dict[int, int]:
-        """{layer: the highest rate anyone wants}; a layer stays 2 s after its last use."""
-        wanted: dict[int, int] = {}
-        for member in self.members.values():
-            layer, fps = member.granted.get(sender, (0, 0))
-            if fps:
-                wanted[layer] = max(fps, wanted.get(layer, 0))
-        for layer in range(len(LAYERS)):
-            fps, until = self._lingering.get((sender, layer), (0, 0.0))
-            if layer not in wanted and now < until:
-                wanted[layer] = fps
-        held, _ = self._encodes.get(sender, ({}, []))
-        return fit_layers(self.members[sender].way_up, wanted, held, self.sizes, sender)
-
-    def routes(self, sender: int) -> dict[int, tuple[int, int]]:
-        """{receiver: (layer, fps)} of everyone who receives `sender`."""
-        if sender not in self.members:
-            return {}
-        return {
-            member.id: member.granted[sender] for member in self.members.values() if sender in member.granted
-        }
+        return self.attention.report(member, message, now)
 
     def tick(self, now: float) -> list[Effect]:
-        """Once in a while: layers whose time is over, tickets that have run out."""
-        over = [key for key, (_, until) in self._lingering.items() if until <= now]
-        for key in over:
-            del self._lingering[key]
-        effects: list[Effect] = []
-        for sender in dict.fromkeys(sender for sender, _ in over):
-            effects += self._encode(sender, now)
+        """Once in a while: layers whose time is over, tickets that have run out, files nobody will send."""
+        effects = self.attention.tick(now)
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
         for offer in self.shelf.abandoned(partial(self.names.awaited, now)):
             effects += self.file_gone(offer.file, f"{offer.owner} left before the file was sent.")
@@ -10875,7 +10900,7 @@ class ConferenceServer:
 
         def tell() -> None:
             sizes, sent = dict(relay.sizes), relay.received()
-            self._reactor.post(lambda: self._apply(self.room.weigh(sizes, sent, time.monotonic())))
+            self._reactor.post(lambda: self._apply(self.room.attention.weigh(sizes, sent, time.monotonic())))
 
         relay.loop.post(tell)
 
@@ -10913,7 +10938,7 @@ class ConferenceServer:
 
     def _reroute(self, sender: int) -> None:
         assert self._relay is not None
-        relay, routes = self._relay, self.room.routes(sender)
+        relay, routes = self._relay, self.room.attention.routes(sender)
         relay.loop.post(lambda: relay.route(sender, routes))
 
     def _pace(self, pace: Pace) -> None:
@@ -10972,7 +10997,7 @@ class ConferenceServer:
         assert self._relay is not None
         relay = self._relay
         relay.loop.post(lambda: relay.put_first(loudest))
-        self._apply(self.room.hear(loudest, time.monotonic()))
+        self._apply(self.room.attention.hear(loudest, time.monotonic()))
 
     def _bring_all(self) -> None:
         """A new mixer has started: it and everyone gets new audio keys."""
@@ -13313,7 +13338,11 @@ class MeetingController:
         self.files = FileTransfers(
             options, self._reactor, self.state, self.emit, self.ask, self.requests.make
         )
-        self._commands: dict[str, Callable[[Json], None]] = {
+        self._commands = self._handlers()
+
+    def _handlers(self) -> Mapping[str, Callable[[Json], None]]:
+        """What carries out each command, by its name."""
+        return {
             "chat": self._do_chat,
             "private": self._do_private,
             "react": self._do_react,

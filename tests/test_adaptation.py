@@ -144,7 +144,7 @@ class Receiver:
             layer, fps = granted[ident]
             self.due[ident] = max(due + 1 / fps, self.now)
             size = int(SIZES[layer] * (COARSE if layer in self.coarse.get(ident, []) else 1.0))
-            seen = self.room.sizes.seen
+            seen = self.room.attention.sizes.seen
             seen[ident, layer] = (7 * seen.get((ident, layer), size) + size) / 8
             if self.egress.accepts(self.me):
                 self.numbers[ident] += 1
@@ -305,9 +305,9 @@ def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
     report = {"type": "report", "loss": 0.5, "delay_ms": 100.0, "kbps": 2500.0}
     assert coarse(room.handle(ben, report, 2.0, 0.0)) == [[2]]
     assert coarse(room.handle(cleo, watch, 3.0, 0.0)) == [[]]
-    before = room.routes(ana)[cleo]
+    before = room.attention.routes(ana)[cleo]
     room.handle(ben, report | {"kbps": 100.0}, 4.0, 0.0)
-    assert room.routes(ana)[ben] < before == room.routes(ana)[cleo] == (2, 15)
+    assert room.attention.routes(ana)[ben] < before == room.attention.routes(ana)[cleo] == (2, 15)
 
 
 def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() -> None:
@@ -327,15 +327,15 @@ def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() ->
         octets += int(0.5 * min(rate, carries))
         whole = round(0.5 * sum(asked.values()) * (share if share > 0.9 else 0.1))
         pictures, lost = pictures + whole, lost + round(0.5 * sum(asked.values())) - whole
-        room.weigh(sizes, {ana: (octets, pictures, lost)}, now)
-        asked = room.wanted_layers(ana, now)
+        room.attention.weigh(sizes, {ana: (octets, pictures, lost)}, now)
+        asked = room.attention.wanted_layers(ana, now)
         history.append((rate, asked))
         now += 0.5
     assert history[0][1] == {3: 15}
     assert max(rate for rate, _ in history[6:16]) <= carries * 1.3 and history[6][1] != {3: 15}
     assert all(rate <= 1.4 * 200e3 for rate, _ in history[6:16]), "what its way carries"
     assert history[-1][1] == {3: 15}, "and all of it again"
-    assert room.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
+    assert room.attention.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
 
 
 def test_who_speaks_is_served_first_from_then_on() -> None:
@@ -347,7 +347,7 @@ def test_who_speaks_is_served_first_from_then_on() -> None:
     room.handle(cleo, {"type": "watch", "streams": streams}, 1.0, 0.0)
     room.handle(cleo, {"type": "report", "loss": 0.5, "delay_ms": 0.0, "kbps": 2000.0}, 2.0, 0.0)
     for loudest, other in ((ben, ana), (ana, ben)):
-        effects = room.hear(loudest, 3.0)
-        assert room.routes(loudest)[cleo] > room.routes(other)[cleo]
+        effects = room.attention.hear(loudest, 3.0)
+        assert room.attention.routes(loudest)[cleo] > room.attention.routes(other)[cleo]
         assert {effect.sender for effect in effects if isinstance(effect, Reroute)} == {ana, ben}
-    assert room.hear(cleo, 4.0) == []
+    assert room.attention.hear(cleo, 4.0) == []

@@ -438,7 +438,7 @@ class TestWatching:
         assert self.encoding(world, ana) == {"2": 30}
         watch(world, ben, (ana, 0, 5))
         assert self.encoding(world, ana) == {"0": 5, "2": 30}
-        assert world.room.routes(ana.id) == {ben.id: (0, 5), cleo.id: (2, 30)}
+        assert world.room.attention.routes(ana.id) == {ben.id: (0, 5), cleo.id: (2, 30)}
 
     def test_numbers_grow(self, world: World) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")
@@ -457,7 +457,7 @@ class TestWatching:
         ana, ben = world.join("Ana"), world.join("Ben")
         watch(world, ben, (ana, 1, 5))
         effects = watch(world, ben) if how == "watch" else world.leave(ben, how)
-        assert Reroute(ana.id) in effects and world.room.routes(ana.id) == {}
+        assert Reroute(ana.id) in effects and world.room.attention.routes(ana.id) == {}
         world.now += LINGER - 0.01
         assert world.note(world.room.tick(world.now)) == []
         assert self.encoding(world, ana) == {"1": 5}
@@ -498,7 +498,7 @@ class TestWatching:
         ana, ben = world.join("Ana"), world.join("Ben")
         watch(world, ben, (ana, 1, 5))
         assert Reroute(ana.id) in world.leave(ana)
-        assert ben.watching == {} and world.room.routes(ana.id) == {}
+        assert ben.watching == {} and world.room.attention.routes(ana.id) == {}
         world.now += 5
         assert world.room.tick(world.now) == []
 
@@ -956,8 +956,8 @@ class RoomMachine(RuleBasedStateMachine):
         for member in world.room.members.values():
             said = world.heard(member, "encode")
             known = {int(layer): fps for layer, fps in said[-1]["layers"].items()} if said else {}
-            wanted = {layer: 0 for layer, _ in world.room.routes(member.id).values()}
-            for layer, fps in world.room.routes(member.id).values():
+            wanted = {layer: 0 for layer, _ in world.room.attention.routes(member.id).values()}
+            for layer, fps in world.room.attention.routes(member.id).values():
                 wanted[layer] = max(wanted[layer], fps)
             assert {layer: known.get(layer) for layer in wanted} == wanted
 
