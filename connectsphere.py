@@ -18590,7 +18590,7 @@ class Stage(Painted):
     """The canvas of tiles: layouts, pages, pinning, and what lies over them."""
 
     def __init__(self, look: Look, parent: tk.Misc, act: Callable[[Json], None]) -> None:
-        super().__init__(look, parent, look.px(400), look.px(300), look.palette.window, focus=True)
+        super().__init__(look, parent, look.px(200), look.px(150), look.palette.window, focus=True)
         self.act = act
         self.plan, self.zoom, self.hover = Plan(look.px), ScreenZoom(), HoverButtons(self)
         self.tiles: dict[int | str, VideoTile] = {}
