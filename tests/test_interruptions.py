@@ -660,6 +660,7 @@ def lan_meeting(meeting: Starts, lan: Lan) -> tuple[Headless, Headless]:
     return ana, ben
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seconds", [5.0, 20.0, *([120.0] if LONG else [])])
 def test_a_cable_that_was_out(lan: Callable[[int], Lan], meeting: Starts, seconds: float) -> None:
     net = lan(2)
