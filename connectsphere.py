@@ -3448,15 +3448,17 @@ class Sizes:
 def share_out(
     path: PathCapacity, asked: Mapping[int, Share], held: Mapping[int, Share], sizes: Sizes, first: int
 ) -> dict[int, Share]:
-    """What of `asked` fits `path`: everyone's smallest picture at a third of the rate, then as much as is
-    left for the speaker `first`, then for the larger tiles. `held` is what was had so far."""
+    """What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less, then as much
+    as is left for the speaker `first`, then for the larger tiles. `held` is what was had so far."""
     if path.rate == math.inf:
         return dict(asked)
     order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
     granted: dict[int, Share] = {}
     left = path.rate
+    thirds = {sender: -(-fps // 3) for sender, (_, fps) in asked.items()}
+    thin = min(1.0, path.rate / max(1.0, sum(sizes.of(sender, 0) * fps for sender, fps in thirds.items())))
     for sender in order:
-        least = (0, -(-asked[sender][1] // 3))
+        least = (0, max(1, int(thirds[sender] * thin)))
         if sizes.of(sender, 0) * least[1] <= left:
             granted[sender] = least
             left -= sizes.of(sender, 0) * least[1]
