@@ -46,23 +46,6 @@ def last(call: FakeController, do: str) -> Any:
     return next(iter(sent(call, do)[-1:]), None)
 
 
-def menu(driver: Driver, words: str) -> None:
-    """Choose an entry of the menu that is open, by keyboard."""
-    grabs = lambda: [str(one) for one in driver.root.tk.splitlist(driver.root.tk.call("grab", "current"))]  # noqa: E731
-    driver.until(lambda: any("menu" in one for one in grabs()), "a menu")
-    shown = driver.root.nametowidget(next(one for one in grabs() if "menu" in one))
-    labels = [
-        str(shown.entrycget(at, "label")).strip() if shown.type(at) == "command" else ""
-        for at in range(shown.index("end") + 1)
-    ]
-    for _ in range(20):
-        if shown.index("active") is not None and labels[shown.index("active")] == words:
-            break
-        driver.key("Down")
-    driver.key("Return")
-    driver.until(lambda: not any("menu" in one for one in grabs()), "the menu is closed")
-
-
 def pick_file(driver: Driver, path: Path) -> None:
     """Type a path into Tk's own file dialog, which waits in a loop of its own: the keys come from timers."""
 
@@ -101,7 +84,7 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
     press(driver, start.speaker.frame, "Play a test")
     assert ("test_speaker",) in calls
     driver.click(start.mic.choice.canvas)
-    menu(driver, "No microphone")
+    driver.menu("No microphone")
     assert driver.backend.settings["mic"] == "none"
     driver.until(lambda: start.list.rows, "the list")
     driver.spot(start.list, "meeting:192.168.1.33")
@@ -172,19 +155,19 @@ def test_the_host_menu(opened: Open) -> None:
     call = driver.meet(host=True)
     host = driver.view.side.buttons["host"].canvas
     driver.click(host)
-    menu(driver, "Mute all")
+    driver.menu("Mute all")
     assert last(call, "mute") == {"do": "mute", "who": "all"}
     call.change(presenter=3)
     driver.until(lambda: driver.view.shot.presenter == 3, "somebody shares")
     driver.click(host)
-    menu(driver, "Stop the shared screen")
+    driver.menu("Stop the shared screen")
     assert last(call, "take_over")
     driver.click(host)
-    menu(driver, "Invite others")
+    driver.menu("Invite others")
     assert isinstance(driver.view.dialog, cs.InvitationDialog)
     driver.key("Escape")
     driver.click(host)
-    menu(driver, "End the meeting for all…")
+    driver.menu("End the meeting for all…")
     press(driver, driver.view.dialog.frame, "End for all")  # type: ignore[union-attr]
     assert last(call, "end")
 
@@ -276,13 +259,13 @@ def test_menus_of_a_tile(opened: Open) -> None:
     stage = driver.view.stage
     over(driver, 3)
     driver.spot(stage, "hover:more")
-    menu(driver, "Mute")
+    driver.menu("Mute")
     assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
     driver.click(stage.canvas, *over(driver, 3), button=3)
-    menu(driver, "Allow to share the screen")
+    driver.menu("Allow to share the screen")
     assert last(call, "allow_share") == {"do": "allow_share", "who": "Jonas Weber"}
     driver.click(stage.canvas, *over(driver, 3), button=3)
-    menu(driver, "Remove from the meeting…")
+    driver.menu("Remove from the meeting…")
     press(driver, driver.view.dialog.frame, "Remove")  # type: ignore[union-attr]
     assert last(call, "remove") == {"do": "remove", "who": "Jonas Weber"}
 
@@ -293,7 +276,7 @@ def test_a_tile_is_chosen_pinned_and_asked_by_keyboard(opened: Open) -> None:
     stage = driver.view.stage
     driver.click(stage.canvas, 3, 3)
     driver.key("Right", "Right", "Return")
-    menu(driver, "Write in private")
+    driver.menu("Write in private")
     assert driver.view.chat.composer.target.value == "Amira Hassan"
     driver.key("Escape", "Right", "Right", "p")
     assert stage.plan.layout == "focus" and list(stage.tiles) == [2]
@@ -423,10 +406,10 @@ def test_the_menu_of_an_attendee(opened: Open) -> None:
     call = driver.meet(host=True)
     driver.key("u")
     driver.spot(driver.view.attendees.list, "more3")
-    menu(driver, "Mute")
+    driver.menu("Mute")
     assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
     driver.spot(driver.view.attendees.list, "more3")
-    menu(driver, "Pin")
+    driver.menu("Pin")
     assert driver.view.stage.plan.pinned == 3
 
 
@@ -435,7 +418,7 @@ def test_the_composer(opened: Open, tmp_path: Path) -> None:
     call = driver.meet()
     composer = driver.view.chat.composer
     driver.click(composer.target.canvas)
-    menu(driver, "To: Priya Nair")
+    driver.menu("To: Priya Nair")
     driver.click(composer.smile.canvas)
     driver.until(lambda: cs.focused(driver.root).winfo_class() == "Canvas", "the emoji")  # type: ignore[union-attr]
     driver.key("Return")
@@ -488,7 +471,7 @@ def test_links_open_and_private_lines_are_answered(opened: Open, monkeypatch: py
     driver.until(lambda: any(value == "Ana" for value, _ in panel.composer.target.options) or True, "Ana")
     row = next(one for one in panel.list.rows if isinstance(one, cs.ChatRow))
     driver.click(panel.list.canvas, 80, panel.list._tops[panel.list.rows.index(row)] + 40, button=3)
-    menu(driver, "Copy")
+    driver.menu("Copy")
     assert driver.root.clipboard_get() == row.line.text
 
 
@@ -583,7 +566,7 @@ def test_every_control_of_the_settings(opened: Open) -> None:
 
     def choose(at: int, words: str) -> None:
         driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
-        menu(driver, words)
+        driver.menu(words)
 
     choose(0, "No microphone")
     choose(3, "No speaker")

@@ -164,6 +164,15 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
     driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "it talks", LONG)
     key("u")
     answered(driver, one, lambda: driver.button(driver.view.attendees.tools, 0), "muted", by="Teacher")
+    driver.until(lambda: not any(p.mic for p in driver.view.shot.people), "it is silent", LONG)
+    one.send(do="mic", on=True)
+    driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "again", LONG)
+
+    def mute_one() -> None:
+        driver.spot(driver.view.attendees.list, "more")
+        driver.menu("Mute")
+
+    answered(driver, one, mute_one, "muted", by="Teacher")
     key("Escape")
     driver.until(lambda: driver.root.grab_current(), "the question")
     key("Tab")
@@ -202,7 +211,9 @@ def test_what_others_do_is_seen_by_the_host(
     one.send(do="share", on=True, source="pattern")
     driver.until(lambda: "screen" in driver.view.stage.tiles, "the shared screen", LONG)
     answered(driver, one, lambda: driver.view.act({"do": "take_over"}), "screen_stop", name="Pupil")
-    driver.view.people._ask_remove("Pupil")
+    driver.click(driver.view.panel.buttons["attendees"].canvas)
+    driver.spot(driver.view.attendees.list, "more")
+    driver.menu("Remove from the meeting…")
     driver.until(lambda: driver.root.grab_current(), "the question")
     driver.key("Tab")
     answered(driver, one, lambda: driver.key("Return"), "ended")

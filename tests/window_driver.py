@@ -101,6 +101,25 @@ class Driver:
         _, (x, y, wide, tall), _ = next(one for one in view.spots if one[0].startswith(prefix))
         self.click(view.canvas, x + wide // 2, y + tall // 2)
 
+    def menu(self, words: str) -> None:
+        """Choose an entry of the menu that is open, by keyboard."""
+
+        def menus() -> list[str]:
+            grabs = self.root.tk.splitlist(self.root.tk.call("grab", "current"))
+            return [str(one) for one in grabs if "menu" in str(one)]
+
+        self.until(menus, "a menu")
+        shown = self.root.nametowidget(menus()[0])
+        labels = [
+            str(shown.entrycget(at, "label")).strip() if shown.type(at) == "command" else ""
+            for at in range(shown.index("end") + 1)
+        ]
+        assert words in labels, labels
+        while shown.index("active") is None or labels[shown.index("active")] != words:
+            self.key("Down")
+        self.key("Return")
+        self.until(lambda: not menus(), "the menu is closed")
+
     def button(self, parent: tk.Misc, index: int) -> None:
         """Click one of the canvases packed in `parent`."""
         self.click([one for one in walk(parent) if isinstance(one, tk.Canvas)][index])
