@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -625,6 +626,24 @@ def test_coming_and_going_without_end_is_slowed_and_remembered_in_part(
         assert answer(link) == {"type": "denied", "code": "not_allowed", "reason": TOO_MANY}
     with member(server, "Ben"):
         assert len(server.room.names.owned) == 21
+
+
+class Exhausted(socket.socket):
+    """A listener of a process that may open no more files."""
+
+    def accept(self) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_no_descriptors_left_is_said_once_and_waited_out(
+    server: cs.ConferenceServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Exhausted() as listener:
+        accepting = cs.Worker("accept", partial(server._run_acceptor, listener, lambda sock, address: None))
+        accepting.start()
+        time.sleep(0.5)
+        accepting.close()
+    assert caplog.text.count("a connection could not be accepted: Too many open files") == 1
 
 
 def screen(server: cs.ConferenceServer, one: Member, role: str, stack: contextlib.ExitStack) -> ssl.SSLSocket:
