@@ -529,6 +529,33 @@ def test_200_half_open_connections_keep_nobody_out(server: cs.ConferenceServer, 
     until(lambda: threading.active_count() <= threads and not server._half_open._open)
 
 
+@pytest.mark.alone
+def test_handshakes_without_end_keep_nobody_out(server: cs.ConferenceServer) -> None:
+    """Two who shake hands as fast as they can, and say nothing."""
+    over, shaken = threading.Event(), Counter[str]()
+
+    def shake(source: str) -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError), tls(server.options.base, 0, source):
+                shaken[source] += 1
+
+    threads = [threading.Thread(target=shake, args=(f"127.0.0.{n}",)) for n in (21, 22)]
+    for thread in threads:
+        thread.start()
+    took = []
+    for _ in range(5):
+        begun = time.monotonic()
+        with member(server, "Ben"):
+            took.append(time.monotonic() - begun)
+        time.sleep(0.2)
+    over.set()
+    for thread in threads:
+        thread.join()
+    print(f"{shaken.total()} handshakes; who wanted to join was in within {max(took):.2f} s")
+    assert shaken.total() > 50
+    assert max(took) < 1.0
+
+
 def chat_delays(server: cs.ConferenceServer, speaker: Member, count: int, pause: float) -> list[float]:
     """How long each of `count` lines takes to come back to who said it."""
     delays = []
