@@ -6420,6 +6420,10 @@ class ChildKeeper:
                 self._process.stdin.write(json.dumps(message) + "\n")
                 self._process.stdin.flush()
 
+    def stop(self) -> None:
+        """Ask the child to end, and start no other; returns at once."""
+        self._worker.stop()
+
     def close(self, deadline: float = 3.0) -> None:
         """End the child, by the end of its standard input, and the thread; may be called twice.
 
@@ -13946,8 +13950,10 @@ class HostedMeeting:
     def _hear(self, told: Json) -> None:
         if told["event"] == "tried":
             self.tried = frozenset(told["addresses"])
-        else:
-            self._news.put(told)
+            return
+        if told["event"] != "serving" and not self._serving:
+            self._child.stop()  # what could not be served cannot be at the next try either
+        self._news.put(told)
 
     @property
     def address(self) -> str:
