@@ -19008,7 +19008,7 @@ class SideBar:
     def _squeeze(self, height: int) -> None:
         """Lower buttons without words, then no sign, in a low window."""
         px, count = self.look.px, len(self.buttons)
-        tall = next((tall for tall in (70, 48) if px(76 + (tall + 2) * count) <= height), 42)
+        tall = next((tall for tall in (70, 48) if px(72 + (tall + 2) * count) <= height), 42)
         for button in self.buttons.values():
             button.squeeze(tall)
         self.logo.configure(height=px(1 if tall == 42 else 64))
@@ -21688,9 +21688,17 @@ class MainAppView:
         self.files.show(shot)
         self.panel.count(len(shot.people), len(shot.files))
         self._notice(shot)
+        self._border(shot)
         if shot.muted_speech and time.monotonic() - self._warned_muted > 30 and not self.talk.on:
             self._warned_muted = time.monotonic()
             self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
+
+    def _border(self, shot: Snapshot) -> None:
+        """A green edge around everything while everyone sees the screen."""
+        thick = self.look.px(3) if shot.presenter and shot.presenter == shot.me else 0
+        if int(self.frame["highlightthickness"]) != thick:
+            colour = self.look.palette.good
+            self.frame.configure(highlightthickness=thick, highlightbackground=colour, highlightcolor=colour)
 
     def _notice(self, shot: Snapshot) -> None:
         """The one bar: reconnecting, sharing, or a host never seen before."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fake_call import FakeBackend, FakeController, ad
-from window_driver import Driver, walk, written
+from window_driver import Driver, overlaps, walk, written
 
 import connectsphere as cs
 
@@ -205,8 +205,11 @@ def test_the_notice_stops_sharing(opened: Open) -> None:
     driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
     driver.key("Return")
     driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
+    assert int(driver.view.frame["highlightthickness"]) == 3
+    assert overlaps(driver.root) == []
     press(driver, driver.view.notice.frame, "Stop sharing")
     assert last(call, "share") == {"do": "share", "on": False}
+    driver.until(lambda: int(driver.view.frame["highlightthickness"]) == 0, "the edge is gone")
 
 
 def test_a_host_never_seen_before_is_named_for_a_minute(
