@@ -11183,7 +11183,7 @@ class CommandConnection:
         kind = message["type"]
         if kind == "denied":
             self.refuse(message["code"], message["reason"])
-        elif kind == "pin":
+        elif kind == "pin" and self._proof is None:  # each proof would let a false host test one PIN
             self._prove(bytes.fromhex(message["message"]), line)
         elif kind == "pin_proof" and self._proof:
             if not self._proof.check(bytes.fromhex(message["mac"])):
@@ -11216,6 +11216,9 @@ class CommandConnection:
         if self._timer:
             self._timer.cancel()
         code, words = self._reason
+        tested = self._proof and not self.welcomed and not self._options.fingerprint
+        if not code and tested:  # who is not known may have tried a PIN, and gets no other try
+            code, words = "host_unproven", "The host broke off instead of proving that it knows the PIN."
         self._on_closed(code, words or reason)
 
 

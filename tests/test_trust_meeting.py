@@ -124,6 +124,55 @@ def until_event(one: Headless, timeout: float = 40.0) -> Event:
     return one.events[0]
 
 
+class Guesser:
+    """A false host that wants to learn a PIN: each proof of a client tells it whether one guess was right."""
+
+    def __init__(self, home: Path, guesses: int) -> None:
+        identity = cs.load_identity(home)
+        self._context, self._fingerprint = cs.server_context(identity), identity.fingerprint
+        self._guesses = guesses
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port = self._listener.getsockname()[1]
+        self.tested = 0
+        self._thread = threading.Thread(target=self._run, name="guesser")
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listener.accept()
+            except OSError:
+                return
+            raw.settimeout(5)
+            with contextlib.suppress(OSError), self._context.wrap_socket(raw, server_side=True) as link:
+                self._guess(link)
+
+    def _guess(self, link: ssl.SSLSocket) -> None:
+        with link.makefile("rb") as lines:
+            lines.readline()
+            for guess in range(self._guesses):
+                proof = cs.PinHost(f"{guess:06}", self._fingerprint)
+                link.sendall(cs.encode_line({"type": "pin", "message": proof.message.hex()}))
+                if not lines.readline() or not lines.readline():
+                    return
+                self.tested += 1
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("guesses", [1, 5])
+def test_a_false_host_tests_one_pin_for_each_try_of_the_user(
+    meeting: Callable[..., Headless], tmp_path: Path, guesses: int
+) -> None:
+    with contextlib.closing(Guesser(tmp_path, guesses)) as guesser:
+        code = denied(enter(meeting, guesser.port, "Ben", "--pin", PIN))
+        assert guesser.tested == 1
+        assert code == ("host_unproven" if guesses == 1 else code)
+
+
 def test_an_open_twin_is_refused(meeting: Callable[..., Headless]) -> None:
     _, base = host(meeting)
     assert denied(enter(meeting, base, "Ben", "--pin", PIN)) == "host_unproven"
