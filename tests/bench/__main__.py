@@ -1,15 +1,18 @@
-"""Figures by hand: python tests/bench NAME [ROUNDS], where NAME is a bench or `all`.
+"""Figures by hand: python tests/bench NAME [ROUNDS [publish]], where NAME is a bench or `all`.
 
 Each bench runs the product and a reference in turn and prints a table; `all` runs them all (half an hour) and
-writes the table and the plot to docs/, the table to the README, too. On a machine where nothing else runs.
+publishes: writes the table and the plot to docs/, the table to the README, too. On a machine where nothing
+else runs.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
-from typing import Final, cast
+from dataclasses import asdict
+from typing import Any, Final, cast
 
 from figures import ROOT, Row, machine, plot, table
 
@@ -38,10 +41,16 @@ def bench(name: str) -> Callable[[int], list[Row]]:
     return cast(Callable[[int], list[Row]], getattr(importlib.import_module(module), function))
 
 
-def publish(where: str, rows: list[Row]) -> None:
-    """Write table and plot to docs/ and the table into the README."""
+def publish(found: dict[str, tuple[str, list[Row]]]) -> None:
+    """Put what was found beside what other benches found before, into docs/figures.* and the README."""
+    kept = ROOT / "docs" / "figures.json"
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    known |= {name: [where, [asdict(row) for row in rows]] for name, (where, rows) in found.items()}
+    kept.write_text(json.dumps(known, indent=1) + "\n")
+    rows = [Row(**row) for name in BENCHES if name in known for row in known[name][1]]
     plot(rows, ROOT / "docs" / "figures.png")
-    text = f"{where}\n\n{table(rows)}\n"
+    wheres = "\n".join(f"- {name}: {known[name][0]}" for name in BENCHES if name in known)
+    text = f"{table(rows)}\n\nWhere, when and beside what load:\n\n{wheres}\n"
     (ROOT / "docs" / "figures.md").write_text(f"# Figures\n\n{text}")
     readme = ROOT / "README.md"
     begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
@@ -49,18 +58,19 @@ def publish(where: str, rows: list[Row]) -> None:
     readme.write_text(f"{before}{begin}{text}{end}{rest.partition(end)[2]}")
 
 
-def main(name: str, rounds: int) -> None:
+def main(name: str, rounds: int, keep: bool) -> None:
     """Run and show."""
-    where = machine()
-    chosen = list(BENCHES) if name == "all" else [name]
-    rows = [row for one in chosen for row in bench(one)(rounds)]
-    print(f"{where}\n\n{table(rows)}")
-    if name == "all":
-        publish(where, rows)
+    found: dict[str, tuple[str, list[Row]]] = {}
+    for one in BENCHES if name == "all" else [name]:
+        where = machine()
+        found[one] = (where, bench(one)(rounds))
+        print(f"{where}\n\n{table(found[one][1])}\n", flush=True)
+        if keep or name == "all":
+            publish(found)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in (*BENCHES, "all"):
-        main(sys.argv[1], int((*sys.argv[2:], "3")[0]))
+        main(sys.argv[1], int((*sys.argv[2:], "3")[0]), sys.argv[3:] == ["publish"])
     else:
         sys.exit(f"{__doc__}\nBenches: {', '.join(BENCHES)}")
