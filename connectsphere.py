@@ -3390,7 +3390,10 @@ class Reroute(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """Effect: pictures must reach `id` at `rate` bytes a second at most, a share `filling` of them twice."""
+    """Effect: pictures must reach `id` at `rate` bytes a second at most, a share `filling` of them twice.
+
+    Without a limit (infinity) something was lost, and what may be lost at one stroke must be small.
+    """
 
     id: int
     rate: float
@@ -3782,7 +3785,7 @@ class Attention:
         member.reported, before = now, member.path.rate
         member.path.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
         if member.path.rate == before == math.inf:
-            return []
+            return [Pace(member.id, math.inf, 0.0)] if message["loss"] else []
         effects = self._grant(member, now)  # also at the same rate: the pictures' sizes change
         used = self._cost(member.granted)
         return [Pace(member.id, member.path.rate * HEADWAY, member.path.filling(used)), *effects]
@@ -6771,10 +6774,16 @@ class UdpPort:
             return self._attempt(self._socket.send, datagram)
         return self._attempt(self._socket.sendto, datagram, address)
 
-    def send_frame(self, layout: _Octets, address: Address | None = None) -> bool:
+    def send_frame(self, layout: _Octets, address: Address | None = None, tail: bool = False) -> bool:
         """Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the
-        buffer was full and the rest of the frame was dropped."""
+        buffer was full and the rest of the frame was dropped.
+
+        With `tail` the last one goes by itself: it tells of the others where they are lost at one stroke.
+        """
         view = memoryview(layout)
+        last = (len(view) - 1) // DATAGRAM * DATAGRAM
+        if tail and last > 0:
+            return self.send_frame(view[:last], address) and self._send_batch(view[last:], address)
         if len(view) <= _MOST_AT_ONCE:
             return self._send_batch(view, address)
         return all(
@@ -9489,9 +9498,16 @@ class VideoRelay:
 
     def limit(self, pace: Pace) -> None:
         """How fast pictures may reach a receiver."""
+        if pace.rate == math.inf:
+            self._be_careful(time.monotonic())
         if pace.id in self._peers:
             self._egress.limit(pace.id, pace.rate)
             self._peers[pace.id].filling = pace.filling
+
+    def _be_careful(self, now: float) -> None:
+        """Somebody without a limit lost something."""
+        self._gauge.be_careful(now)
+        self._egress.least_pace = self._gauge.pace(now)
 
     def put_first(self, sender: int) -> None:
         """Pictures of `sender` go before all others."""
@@ -9530,8 +9546,7 @@ class VideoRelay:
                 raise PeerFault("unbound")
             nack = parse_nack(binding.opener.open(Kind.NACK, binding.id, number, sealed))
             if not self._egress.limited(binding.id):
-                self._gauge.be_careful(now)
-                self._egress.least_pace = self._gauge.pace(now)
+                self._be_careful(now)
             for datagram in peer.sent.resend(nack, now):
                 self._port.send(datagram, address)
                 self._egress.charge(binding.id, len(datagram))
@@ -9604,12 +9619,12 @@ class VideoRelay:
             return None
         self._gauge.look(self._port.held(), now)
         self._egress.least_pace = self._gauge.pace(now)
-        busy = self._gauge.room == 0
+        busy, careful = self._gauge.room == 0, self._egress.least_pace < FREE_PACE
         for receiver, piece in self._egress.due(now, self._gauge.room):
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
                 self._gauge.give(len(piece), now)
-                self._port.send_frame(piece, address)
+                self._port.send_frame(piece, address, tail=careful)
         due = self._egress.next_due()
         return max(due, now + self.LOOK_AGAIN) if busy and due is not None else due
 
@@ -11379,7 +11394,7 @@ class VideoReceiver:
         with path.lock:
             sealed = path.sealer.seal(Kind.VIDEO, path.id, number, data, total)
             self._sent.store(path.id, number, sealed, time.monotonic())
-            path.port.send_frame(self._layout.lay(path.id, number, sealed))
+            path.port.send_frame(self._layout.lay(path.id, number, sealed), tail=True)
 
     def forget(self, ident: int) -> None:
         """Drop the pictures of a sender who left or is no longer watched."""

@@ -178,8 +178,8 @@ def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, le
 @pytest.mark.alone
 @needs_quiet
 def test_loss_between_two_machines(lan: Callable[[int], Lan], meeting: Starts) -> None:
-    """The kernel of each namespace drops 5 % of what reaches it, which may be all of a frame at once: that
-    is not asked for again where the next one is there already."""
+    """The kernel of each namespace drops 5 % of what reaches it, which may be all that one call sent: the
+    last datagram, which goes by itself, tells of the others."""
     net = lan(2)
     ana = meeting("--host", "--name", "Ana", *SILENT, "--camera", "pattern", netns=net.namespace(1))
     ana.wait("joined", timeout=40)
@@ -197,7 +197,7 @@ def test_loss_between_two_machines(lan: Callable[[int], Lan], meeting: Starts) -
     frames, lost, repaired = (after[key] - before[key] for key in ("frames", "lost_frames", "repaired"))
     print(f"layer {after['layer']}: {frames} whole, {repaired} of them repaired, {lost} lost")
     assert frames >= 0.85 * 15 * SECONDS
-    assert lost <= 0.1 * (frames + lost)
+    assert lost <= 0.05 * (frames + lost)
 
 
 # -- speech --------------------------------------------------------------------------------------------

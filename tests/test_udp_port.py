@@ -176,6 +176,15 @@ def test_frame_of_twenty_kilobytes_is_one_call_each_way() -> None:
         assert [(len(data), segment) for data, segment, _ in buffers] == [(len(layout), DATAGRAM)]
 
 
+def test_last_datagram_goes_by_itself_where_it_is_to_tell_of_the_others() -> None:
+    layout = frame_datagrams(7, 1, bytes(18 * CHUNK + 5))
+    with opened() as (here, _), opened() as (there, _):
+        assert there.send_frame(layout, (HERE, here.port), tail=True)
+        got = [bytes(data) for data, *_ in received(here, len(layout))]
+    assert b"".join(got) == bytes(layout)
+    assert len(got[-1]) == len(layout) - 18 * DATAGRAM, "not joined with what went before"
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE])
 @pytest.mark.parametrize("after", [0, 1])
 @linux_only
