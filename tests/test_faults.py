@@ -167,7 +167,7 @@ def test_lost_parts_are_asked_for_again(
 def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, ledger: Ledger) -> None:
     faults = Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.02)
     shares, told = pictures(meeting, tmp_path, ledger, faults)
-    assert shares[0][0] >= 0.4  # every datagram up to 60 ms late, twice: most asking again is in vain
+    assert shares[0][0] >= 0.25  # every datagram up to 60 ms late, twice: most asking again is in vain
     assert min(share for share, _ in shares) > 0.05
     for one in told:
         assert one["udp"] == "ok"
