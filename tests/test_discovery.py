@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import connectsphere as cs
@@ -78,6 +78,7 @@ class TestWire:
 
     @given(st.sampled_from(sorted(FIELDS)), values)
     def test_hostile_fields(self, key: str, value: Any) -> None:
+        assume(key != "version" or type(value) is not int)  # another version is another matter
         try:
             ad = self.heard(FIELDS | {key: value})
         except (cs.PeerFault, ValueError):  # what is no answer, and what cannot be said as one
