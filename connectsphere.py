@@ -7874,31 +7874,13 @@ class _Pen:
         radii: tuple[float, float],
         colour: Colour,
         arc: tuple[int, int] = (0, 360),
+        filled: bool = True,
     ) -> None:
-        """A filled ellipse, or the part of it that `arc` covers, in degrees clockwise from the right."""
-        self._ellipse(middle, radii, colour, arc, -1)
-
-    def curve(
-        self,
-        middle: tuple[float, float],
-        radii: tuple[float, float],
-        colour: Colour,
-        arc: tuple[int, int] = (0, 360),
-    ) -> None:
-        """The outline of `oval`."""
-        self._ellipse(middle, radii, colour, arc, max(1, round(0.008 * self._height)))
-
-    def _ellipse(
-        self,
-        middle: tuple[float, float],
-        radii: tuple[float, float],
-        colour: Colour,
-        arc: tuple[int, int],
-        line: int,
-    ) -> None:
+        """An ellipse or its outline, or the part that `arc` covers, in degrees clockwise from the right."""
         import cv2
 
         axes = round(radii[0] * self._height), round(radii[1] * self._height)
+        line = -1 if filled else max(1, round(0.008 * self._height))
         cv2.ellipse(self._picture, self._at(*middle), axes, 0, *arc, colour, line, cv2.LINE_AA)
 
     def shape(self, corners: Sequence[tuple[float, float]], colour: Colour) -> None:
@@ -7999,10 +7981,10 @@ class _Portrait:
     def _face(self, pen: _Pen, x: float, y: float, blinking: bool, mouth: float) -> None:
         for side in (-0.063, 0.063):
             pen.oval((x + side, y + 0.012), (0.016, 0.003 if blinking else 0.021), self.INK)
-            pen.curve((x + side, y - 0.018), (0.03, 0.02), self._hair, (205, 335))
+            pen.oval((x + side, y - 0.018), (0.03, 0.02), self._hair, (205, 335), filled=False)
             if self._glasses:
-                pen.curve((x + side, y + 0.012), (0.046, 0.044), self.INK)
-        pen.curve((x, y + 0.055), (0.012, 0.009), self._shade, (0, 180))
+                pen.oval((x + side, y + 0.012), (0.046, 0.044), self.INK, filled=False)
+        pen.oval((x, y + 0.055), (0.012, 0.009), self._shade, (0, 180), filled=False)
         pen.oval((x, y + 0.095), (0.046, 0.012 + 0.026 * mouth), self.LIP, (0, 180))
 
 
