@@ -2494,7 +2494,9 @@ REPORT_SECONDS_USUAL: Final = 0.5
 REPORT_SECONDS_URGENT: Final = 0.25
 STIRRING: Final = 0.006  # a lasting delay that is worth a word
 QUEUED: Final = 0.020  # one that is a queue
-MUCH_LOST: Final = 0.05
+MUCH_LOST: Final = 0.05  # where the path is known to be short
+LOST_BY_CHANCE: Final = 0.15  # elsewhere: a bad radio loses that, a path that is too short far more
+LOSS_MEMORY: Final = 1.0  # seconds
 LEAST_RATE: Final = 20_000.0  # bytes a second that are tried on any path
 CUT_WAIT: Final = 0.6  # seconds until a cut shows in what is reported
 CUTS_IN_VAIN: Final = 3  # then the queue is not ours
@@ -2568,7 +2570,8 @@ class PathCapacity:
     def __init__(self) -> None:
         self.rate = math.inf
         self._carries = math.inf  # what came through when it was too much
-        self._delay = self._loss = 0.0
+        self._delay = self._loss = self._received = 0.0
+        self._lost = 0.0  # of late
         self._cut_at = self._at = -math.inf
         self._cuts = 0
         self._trying = self._proven = False
@@ -2589,8 +2592,8 @@ class PathCapacity:
         lasts = min(delay, self._delay)
         queued = lasts > (STIRRING if self._trying or self._proven else QUEUED) or delay > 5 * QUEUED
         fresh = now - self._cut_at < CUT_WAIT
-        loses = loss > 5 * MUCH_LOST or min(loss, self._loss) > MUCH_LOST  # one picture of a few is no sign
-        self._loss, self._delay = loss, delay
+        loses = self._loses(loss, received, now)
+        self._loss, self._delay, self._received = loss, delay, received
         if loses or queued:
             if fresh and received > 0.7 * self.rate:
                 self._carries = self._judged(min(received, self._carries))  # a queue shows it exactly
@@ -2599,6 +2602,14 @@ class PathCapacity:
         elif self.rate < math.inf:
             self._go_on(received, now)
         self._at = now
+
+    def _loses(self, loss: float, received: float, now: float) -> bool:
+        """Whether more is lost than by chance: a report tells of a few pictures, of which any one may be."""
+        self._lost += (loss - self._lost) * min(0.5, (now - self._at) / LOSS_MEMORY)
+        much = loss > 5 * MUCH_LOST
+        if self.rate < math.inf:
+            return much or min(loss, self._loss) > MUCH_LOST
+        return self._lost > LOST_BY_CHANCE or (much and received < 0.4 * self._received)
 
     def _cut(self, received: float, delay: float, now: float) -> None:
         self._trying = self._proven = False

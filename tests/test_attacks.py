@@ -637,7 +637,7 @@ def test_one_who_never_reads_is_dropped_when_its_queue_is_full(start: Start) -> 
             while ident in server.room.members:
                 delays += chat_delays(server, ana, 1, 0.02)
             assert time.monotonic() - begun < cs.SILENT_SECONDS - 1, "it went for its silence"
-        assert all(one.welcome["id"] in server.room.members for one in [ana, *talkers])
+            assert all(one.welcome["id"] in server.room.members for one in [ana, *talkers])
     over = threading.Event()
     with member(server, "Ben") as ben, much_talk(server, over.is_set):
         without = chat_delays(server, ben, 30, 0.02)
