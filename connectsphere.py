@@ -2026,7 +2026,9 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
 DATAGRAM: Final = VIDEO_HEADER.size + CHUNK
 _INDEXES: Final = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
 _CHUNK_ITEM: Final = np.dtype(f"V{CHUNK}")
-_ROW: Final = np.dtype([("same", f"V{VIDEO_HEADER.size - 2}"), ("index", ">u2"), ("chunk", _CHUNK_ITEM)])
+_ROW: Final = np.dtype(
+    [("ident", ">u4"), ("number", ">u4"), ("total", ">u2"), ("index", ">u2"), ("chunk", _CHUNK_ITEM)]
+)
 
 MAX_OPEN: Final = 3  # frames of one sender and layer that are being collected
 MAX_HELD: Final = 1_000_000  # bytes of one sender's unfinished frames
@@ -2051,17 +2053,22 @@ class FrameLayout:
         self._octets = memoryview(bytearray(most * DATAGRAM))
         rows = np.frombuffer(self._octets, _ROW)
         rows["index"] = np.arange(most)
-        self._same, self._chunks = rows["same"], rows["chunk"]
+        self._idents, self._totals, self._chunks = rows["ident"], rows["total"], rows["chunk"]
+        self._numbers = [rows["number"][:total] for total in range(most + 1)]
+        self._before = (0, 0)
 
     def lay(self, ident: int, number: int, sealed: bytes) -> memoryview:
         """All datagrams of a frame, each of DATAGRAM bytes but a shorter last; good until the next call."""
-        total, full = parts_of(len(sealed)), len(sealed) // CHUNK
-        same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
-        self._same[:full] = np.void(same)
+        full, rest = divmod(len(sealed), CHUNK)
+        total = full + 1 if rest else full
+        if (ident, total) != self._before:  # a frame goes to many
+            self._idents[:total], self._totals[:total] = ident, total
+            self._before = ident, total
+        self._numbers[total].fill(number)
         self._chunks[:full] = np.frombuffer(sealed, _CHUNK_ITEM, full)
         size = total * VIDEO_HEADER.size + len(sealed)
-        if full < total:
-            self._octets[full * DATAGRAM : size] = same + _INDEXES[full] + sealed[full * CHUNK :]
+        if rest:
+            self._octets[size - rest : size] = sealed[-rest:]
         return self._octets[:size]
 
 
@@ -6716,7 +6723,7 @@ GSO_PARTS: Final = 58  # 64 kB, the most that one call takes on every kernel
 BUFFER: Final = 4 << 20
 LARGEST_READ: Final = 65_536
 LARGEST_DATAGRAM: Final = 2_048
-READ_AT_ONCE: Final = 256 * 1024  # bytes after which what came is worked on
+READ_AT_ONCE: Final = 16 * 1024  # bytes after which what came is worked on: mostly a frame
 _UDP_SEGMENT: Final = 103  # Linux: let the kernel cut one buffer into datagrams (GSO)
 _UDP_GRO: Final = 104  # Linux: let the kernel join datagrams of one sender into one buffer
 _HELD: Final = 0x5411  # SIOCOUTQ
@@ -6781,9 +6788,16 @@ class UdpPort:
 
     def send(self, datagram: _Octets, address: Address | None = None) -> bool:
         """Send one datagram, to the connected peer if `address` is None; whether the system took it."""
-        if address is None:
-            return self._attempt(self._socket.send, datagram)
-        return self._attempt(self._socket.sendto, datagram, address)
+        try:
+            if address is None:
+                self._socket.send(datagram)
+            else:
+                self._socket.sendto(datagram, address)
+            return True
+        except OSError as error:
+            if address is None:
+                return self._again(error, self._socket.send, datagram)
+            return self._again(error, self._socket.sendto, datagram, address)
 
     def send_frame(self, layout: _Octets, address: Address | None = None, tail: bool = False) -> bool:
         """Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the
@@ -6875,8 +6889,11 @@ class UdpPort:
     def _send_batch(self, batch: memoryview, address: Address | None) -> bool:
         if self._gso and len(batch) > DATAGRAM:
             try:
-                return self._attempt(self._socket.sendmsg, (batch,), _CUT, 0, address, raised=_NO_GSO)
+                self._socket.sendmsg((batch,), _CUT, 0, address)
+                return True
             except OSError as error:
+                if error.errno not in _NO_GSO:
+                    return self._again(error, self._socket.sendmsg, (batch,), _CUT, 0, address)
                 log.info("the system cannot cut datagrams here (%s): sent one by one from now on", error)
                 self._counters.add("udp.no_gso")
                 self._gso = False
@@ -6884,20 +6901,18 @@ class UdpPort:
             self.send(batch[start : start + DATAGRAM], address) for start in range(0, len(batch), DATAGRAM)
         )
 
-    def _attempt(self, send: Callable[..., int], *what: object, raised: frozenset[int] = frozenset()) -> bool:
-        """Whether `send` worked; a connected socket may first report what became of an earlier datagram,
-        so that a refusal is tried once more. Errors in `raised` go to the caller."""
-        for _ in range(2):
-            try:
-                send(*what)
-                return True
-            except OSError as error:
-                if error.errno in raised:
-                    raise
-                self._count(error)
-                if not isinstance(error, ConnectionError):
-                    break
-        return False
+    def _again(self, error: OSError, send: Callable[..., int], *what: object) -> bool:
+        """Whether `send`, which failed, works after all: a connected socket may first report what became
+        of an earlier datagram."""
+        self._count(error)
+        if not isinstance(error, ConnectionError):
+            return False
+        try:
+            send(*what)
+            return True
+        except OSError as another:
+            self._count(another)
+            return False
 
     def _count(self, error: OSError) -> None:
         if isinstance(error, ConnectionError):
@@ -9388,8 +9403,9 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 REPORT_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
-GATHER_EACH: Final = 0.0001  # seconds for each who talks, by which the mixer may misjudge when a block came
+GATHER_EACH: Final = 0.00016  # seconds for each who talks, by which the mixer may misjudge when a block came
 GATHER_MOST: Final = 0.008
+GATHER_LEAST: Final = 0.001
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
 
@@ -9565,38 +9581,38 @@ class VideoRelay:
         peer.pictures += 1
         size = self.sizes.get((sender, layer), len(picture))
         self.sizes[sender, layer] = size + (len(picture) - size) / 8
-        serves = peer.serves(layer, now)
+        serves, total = peer.serves(layer, now), parts_of(len(picture) + TAG)
         for receiver, (asked, fps) in self._routes.get(sender, {}).items():
             other = self._peers.get(receiver)
             if other is None or other.binding.address is None or asked not in serves:
                 continue
-            if layer > asked and self._egress.limited(receiver):
+            if self._egress.limited(receiver) and (layer > asked or not self._egress.accepts(receiver)):
                 continue  # what fits is on its way
-            if self._egress.accepts(receiver) and other.thinner(sender, fps).take(now):
-                self._forward(other, sender, layer, fps, picture, now)
+            if other.thinner(sender, fps).take(now):
+                self._forward(other, sender, layer, fps, picture, total, now)
 
     def _forward(
-        self, peer: RelayPeer, sender: int, layer: int, fps: int, picture: bytes, now: float
+        self, peer: RelayPeer, sender: int, layer: int, fps: int, picture: bytes, total: int, now: float
     ) -> None:
         number = peer.numbers[sender] = peer.numbers.get(sender, 0) + 1
-        total = parts_of(len(picture) + TAG)
-        sealed = peer.binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
+        binding = peer.binding
+        sealed = binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
         peer.sent.store(sender, number, sealed, now)
         if self._gauge.room <= 0:
             self._gauge.look(self._port.held(), now)
-        if self._gauge.room > 0 and self._egress.passes(peer.binding.id, total):
+        if self._gauge.room > 0 and self._egress.passes(binding.id, total):
             self._gauge.give(len(sealed), now)
-            self._port.send_frame(self._layout.lay(sender, number, sealed), peer.binding.address)
+            self._port.send_frame(self._layout.lay(sender, number, sealed), binding.address)
             return
         layout = frame_datagrams(sender, number, sealed)
         priority = 0 if sender == self._first else 1 + layer
-        self._egress.queue(peer.binding.id, priority, layout, now, 0.9 / fps)
+        self._egress.queue(binding.id, priority, layout, now, 0.9 / fps)
         if peer.filling:
             peer.owed = min(peer.owed + len(layout) * peer.filling, len(layout))
             again = int(peer.owed / DATAGRAM) * DATAGRAM
-            if again and self._egress.accepts(peer.binding.id, MAX_BACKLOG / 2):
+            if again and self._egress.accepts(binding.id, MAX_BACKLOG / 2):
                 peer.owed -= again
-                self._egress.queue(peer.binding.id, priority, layout[:again], now, 0.9 / fps)
+                self._egress.queue(binding.id, priority, layout[:again], now, 0.9 / fps)
 
     def _on_due(self, now: float) -> float | None:
         due = self._send_due(now)
@@ -9678,9 +9694,8 @@ class MixerProcess:
             due = start + self._tick * BLOCK_SECONDS
             now = time.monotonic()
             if now < due:
-                if self._port.wait(due - now):
+                if self._sleep(due - now):
                     self._receive()
-                    self._let_gather(due)
                 continue
             self._receive()
             self._note_lateness(now - due)
@@ -9694,11 +9709,13 @@ class MixerProcess:
                 self._report()
         self._port.close()
 
-    def _let_gather(self, due: float) -> None:
-        """Where many talk, read them together: waking up for each costs more than all else."""
-        pause = min(GATHER_MOST, GATHER_EACH * self._came[1])
-        if pause >= 0.001 and due - time.monotonic() > pause + 0.001:
-            time.sleep(pause)
+    def _sleep(self, left: float) -> bool:
+        """Until something comes, or for a share of the tick where many talk, so that what they say is read
+        together: waking up costs more than all else. Whether there may be something."""
+        if (pause := min(GATHER_MOST, GATHER_EACH * self._came[1])) < GATHER_LEAST:
+            return self._port.wait(left)
+        time.sleep(left / math.ceil(left / pause))
+        return True
 
     def _obey(self) -> bool:
         while not self._mail.empty():
@@ -22601,6 +22618,7 @@ def run(arguments: Sequence[str]) -> int:
         on_stop_signals(leave_early)
     set_up_logging(options)
     sys.setswitchinterval(0.0005)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for children: threads for what nothing here needs
     gc.freeze()  # what stands now stays: to look through it again would stop every thread for 20 ms
     role = next(
         (role for name, role in ROLES.items() if getattr(options, name) not in (None, False)), role_find
