@@ -3410,12 +3410,13 @@ class Reroute(NamedTuple):
 class Pace(NamedTuple):
     """Effect: pictures must reach `id` at `rate` bytes a second at most, a share `filling` of them twice.
 
-    Without a limit (infinity) something was lost, and what may be lost at one stroke must be small.
+    Where `lossy`, something was lost although there is no limit: what leaves at one stroke must be small.
     """
 
     id: int
     rate: float
-    filling: float
+    filling: float = 0.0
+    lossy: bool = False
 
 
 class ShareStopped(NamedTuple):
@@ -3803,7 +3804,7 @@ class Attention:
         member.reported, before = now, member.path.rate
         member.path.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
         if member.path.rate == before == math.inf:
-            return [Pace(member.id, math.inf, 0.0)] if message["loss"] else []
+            return [Pace(member.id, math.inf, lossy=True)] if message["loss"] else []
         effects = self._grant(member, now)  # also at the same rate: the pictures' sizes change
         used = self._cost(member.granted)
         return [Pace(member.id, member.path.rate * HEADWAY, member.path.filling(used)), *effects]
@@ -6078,6 +6079,7 @@ class TlsStream:
     def open(self, deadline: float) -> None:
         """Shake hands until the monotonic `deadline`."""
         self._handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ask_for(Service.BACKGROUND, self._handle)
         self._tls = self._context.wrap_socket(
             self._handle.dup(), server_side=self._server, do_handshake_on_connect=False
         )
@@ -6590,10 +6592,17 @@ def cut_off(sock: Socket) -> None:
     sock.close()
 
 
-def send_last(sock: Socket) -> None:
-    """Mark what is sent as background (DSCP CS1): a Wi-Fi access point lets everything else go first."""
+class Service(enum.IntEnum):
+    """The byte that holds the DSCP: what switches and Wi-Fi access points let go first, and last."""
+
+    SOUND = 0xB8  # EF
+    BACKGROUND = 0x20  # CS1
+
+
+def ask_for(service: Service, sock: Socket) -> None:
+    """Mark what `sock` sends, where the system lets its user."""
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x20)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)
 
 
 def listen_tcp(address: Address) -> Socket:
@@ -6742,7 +6751,8 @@ class UdpPort:
 
     Nothing that the network does raises: full buffers, vanished peers and missing routes are counted as
     `udp.full`, `udp.reset` and `udp.error`. OSError when the address cannot be bound. A socket that was
-    bound elsewhere can be adopted. `joined`: datagrams of one sender may come as one buffer.
+    bound elsewhere can be adopted. A port for `sound` asks the network to let it go first, and its
+    datagrams come one by one; else those of one sender may come as one buffer.
     """
 
     def __init__(
@@ -6751,8 +6761,9 @@ class UdpPort:
         counters: Counters,
         connect: Address | None = None,
         adopt: Socket | None = None,
-        joined: bool = True,
+        sound: bool = False,
     ) -> None:
+        self.sound = sound
         self._counters = counters
         self._socket = adopt or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._buffer = memoryview(bytearray(READ_AT_ONCE + LARGEST_READ))
@@ -6760,7 +6771,9 @@ class UdpPort:
             self._socket.setblocking(False)
             self._enlarge_buffers()
             self._gso = sys.platform == "linux"
-            self._gro = joined and sys.platform == "linux" and self._ask_for_gro()
+            self._gro = not sound and sys.platform == "linux" and self._ask_for_gro()
+            if sound:
+                ask_for(Service.SOUND, self._socket)
             if bind is not None:
                 self._socket.bind(bind)
             if connect is not None:
@@ -9507,7 +9520,7 @@ class VideoRelay:
 
     def limit(self, pace: Pace) -> None:
         """How fast pictures may reach a receiver."""
-        if pace.rate == math.inf:
+        if pace.lossy:
             self._be_careful(time.monotonic())
         if pace.id in self._peers:
             self._egress.limit(pace.id, pace.rate)
@@ -9670,7 +9683,7 @@ class MixerProcess:
 
     def __init__(self, sock: Socket, say: Callable[[Json], None]) -> None:
         self._counters = Counters()
-        self._port = UdpPort(None, self._counters, adopt=sock, joined=False)
+        self._port = UdpPort(None, self._counters, adopt=sock, sound=True)
         self._mixer = AudioMixer()
         self._peers: dict[int, MixerPeer] = {}
         self._mail: queue.SimpleQueue[Json | None] = queue.SimpleQueue()
@@ -11315,7 +11328,7 @@ def renew_port(
 ) -> None:
     """Give a plane a new socket: the old one is tied to the address that this machine had. Loop's thread."""
     try:
-        path.port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
+        path.port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address, sound=path.port.sound)
     except OSError as error:
         log.warning("the old UDP socket is kept: %s", error)
         return
@@ -11471,7 +11484,7 @@ class AudioReceiver:
         counters: Counters,
         on_speaking: Callable[[int], None],
     ) -> None:
-        port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
+        port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address, sound=True)
         self.path = MediaPath(port, welcome["id"], welcome["audio_up"], welcome["audio_down"], layered=False)
         self.loop = DatagramLoop("audio", port, counters, self._on_datagrams, self.path.bind_due)
         self.lock = threading.Lock()
@@ -14150,7 +14163,7 @@ class _GiveServer(http.server.ThreadingHTTPServer):
         """Serve one in a thread of its own."""
         self._open[request] = client_address[0]
         self._silent[request] = time.monotonic()
-        send_last(request)
+        ask_for(Service.BACKGROUND, request)
         super().process_request(request, client_address)
 
     def close_request(self, request: Any) -> None:

@@ -104,7 +104,7 @@ class Receiver:
         self.coarse: dict[int, list[int]] = {}
         self.numbers = dict.fromkeys(self.ids.values(), 0)
         self.due = {ident: self.now + random.Random(ident).random() / 15 for ident in self.ids.values()}
-        self.octets = self.pictures = self.ticks = 0
+        self.octets = self.pictures = self.ticks = self.warnings = 0
         self.filling = self.owed = 0.0
         self.delayed: list[tuple[float, int]] = []
         self.random = random.Random(7)
@@ -119,6 +119,7 @@ class Receiver:
             if isinstance(effect, Pace):
                 self.egress.limit(effect.id, effect.rate)
                 self.filling = effect.filling
+                self.warnings += effect.lossy
             elif isinstance(effect, Tell) and effect.message["type"] == "encode":
                 self.coarse[effect.to[0]] = effect.message.get("coarse", [])
 
@@ -205,7 +206,9 @@ def test_a_path_that_shrinks_and_grows_again(megabits: float, jitter: float, sil
     layers = [share[one.ids[1]][0] for share in shares]
     assert sum(a != b for a, b in itertools.pairwise(layers)) <= 2, "the large picture does not flicker"
     one.link.set(12.5e6)
+    warnings = one.warnings
     free = one.run(15)
+    assert one.warnings == warnings, "that a limit is gone is no loss"
     assert free[-1].frames >= 29 and not any(second.lost for second in free[1:])
     assert free[-1].shares[-1] == one.room.members[one.me].watching
 

@@ -21,6 +21,7 @@ from connectsphere import (
     MAX_FRAME,
     Counters,
     Reassembler,
+    Service,
     UdpPort,
     WholeFrame,
     frame_datagrams,
@@ -108,9 +109,9 @@ def test_frame_goes_through_whole(size: int, connected: bool) -> None:
         assert counters.snapshot() == {}
 
 
-def test_a_port_that_joins_nothing_hands_out_each_datagram() -> None:
+def test_a_port_for_sound_hands_out_each_datagram() -> None:
     layout = frame_datagrams(7, 1, bytes(20 * CHUNK + 3))
-    with contextlib.closing(UdpPort((HERE, 0), Counters(), joined=False)) as here, opened() as (there, _):
+    with contextlib.closing(UdpPort((HERE, 0), Counters(), sound=True)) as here, opened() as (there, _):
         assert there.send_frame(layout, (HERE, here.port))
         came: list[tuple[bytes, tuple[str, int]]] = []
         end = time.monotonic() + 5
@@ -119,6 +120,23 @@ def test_a_port_that_joins_nothing_hands_out_each_datagram() -> None:
         assert [len(data) for data, _ in came] == [DATAGRAM] * 20 + [15]
         assert b"".join(data for data, _ in came) == bytes(layout)
         assert {address for _, address in came} == {(HERE, there.port)}
+
+
+@linux_only
+def test_sound_asks_to_go_first() -> None:
+    """What a switch sees: the DSCP for expedited forwarding on sound, none on pictures."""
+    for sound, wanted in ((True, Service.SOUND), (False, 0)):
+        with (
+            opened() as (there, _),
+            contextlib.closing(
+                UdpPort((HERE, 0), Counters(), connect=(HERE, there.port), sound=sound)
+            ) as here,
+        ):
+            there.socket.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+            here.send(b"block")
+            assert there.wait(5.0)
+            _, control, _, _ = there.socket.recvmsg(100, 64)
+            assert [data[0] for _, kind, data in control if kind == socket.IP_TOS] == [wanted]
 
 
 def test_what_is_sent_over_loopback_is_not_held_back() -> None:

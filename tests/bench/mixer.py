@@ -37,7 +37,7 @@ SECONDS: Final = 4.0
 def bare(told: dict[str, Any]) -> None:
     """Receives and opens all the time; every 16 ms seals and sends each client a block."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    cs.UdpPort((HERE, 0), cs.Counters(), adopt=sock, joined=False)  # the same buffers
+    cs.UdpPort((HERE, 0), cs.Counters(), adopt=sock, sound=True)  # the same buffers
     openers = {int(ident): cs.Opener(bytes.fromhex(up)) for ident, (up, _) in told["keys"].items()}
     sealers = {int(ident): cs.Sealer(bytes.fromhex(down)) for ident, (_, down) in told["keys"].items()}
     known: dict[int, Any] = {}
