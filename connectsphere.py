@@ -8404,7 +8404,7 @@ class Speaker(ABC):
 
     @abstractmethod
     def write(self, block: Samples) -> None:
-        """Play int16 mono samples at 16 kHz; returns when there is room for the next ones.
+        """Play int16 mono samples at 16 kHz; returns when the next ones are needed: until then more may come.
 
         DeviceError when the speaker is gone or closed.
         """
@@ -8585,7 +8585,7 @@ class _PacedSpeaker(Speaker):
         self._lock = threading.Lock()
 
     def write(self, block: Samples) -> None:
-        late = _sleep_until(self._start + self._at / AUDIO_RATE)
+        late = self._sleep()
         if late > self._BUFFER:
             self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
         with self._lock:
@@ -8594,6 +8594,10 @@ class _PacedSpeaker(Speaker):
             if self._recorder is not None:
                 self._recorder.write(self._at, block)
         self._at += len(block)
+        self._sleep()
+
+    def _sleep(self) -> float:
+        return _sleep_until(self._start + self._at / AUDIO_RATE)
 
     def close(self) -> None:
         with self._lock:
@@ -8891,21 +8895,25 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
         super().__init__(opened)
         self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
         self._heard = False
+        self._has_room = False
         self._thread.start()
 
     def write(self, block: Samples) -> None:
         with self._news:
-            self._wait(lambda: not self._pieces)
+            self._wait(lambda: self._has_room)
+            self._has_room = False
             self._pieces.append(block)
             self._news.notify_all()
+            self._wait(lambda: self._has_room)
 
     def _turn(self) -> None:
         with self._news:
+            self._has_room = not self._pieces
+            self._news.notify_all()
             # a late writer is waited for once; in silence the device alone sets the pace, or it would run dry
             self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS if self._heard else 0.0)
             self._heard = bool(self._pieces)
             samples = self._pieces.popleft() if self._heard else np.zeros(BLOCK, np.int16)
-            self._news.notify_all()
         if self._resampler is not None:
             samples = self._resampler.push(samples)
         self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())

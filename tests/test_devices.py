@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import statistics
 import struct
 import subprocess
 import sys
@@ -420,8 +421,37 @@ def test_none_speaker_paces() -> None:
     speaker = cs.open_speaker("none", start)
     for _ in range(20):
         speaker.write(np.zeros(256, np.int16))
-    assert 19 * cs.BLOCK_SECONDS - 0.001 < time.monotonic() - start < 0.8
+    assert 20 * cs.BLOCK_SECONDS - 0.001 < time.monotonic() - start < 0.8
     speaker.close()
+
+
+class FullCard:
+    """PortAudio's end of a card whose buffer is full: each write takes as long as it plays."""
+
+    def __init__(self) -> None:
+        self.played: list[tuple[int, float]] = []  # which, when
+
+    def write(self, data: bytes) -> None:
+        self.played.append((int(np.frombuffer(data, np.int16)[0]), time.monotonic()))
+        time.sleep(cs.BLOCK_SECONDS)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_card_asks_for_a_block_no_sooner_than_it_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that lies about before it is played is delay for everyone's ears."""
+    monkeypatch.setattr(cs._sound_cards, "close", lambda opened: None)
+    card = FullCard()
+    speaker = cs._SoundCardSpeaker(cs._SoundStream(card, "Card", 16_000, 1))
+    asked = {}
+    for number in range(1, 61):
+        asked[number] = time.monotonic()
+        speaker.write(np.full(256, number, np.int16))
+    speaker.close()
+    waited = [at - asked[number] for number, at in card.played if number]
+    assert len(waited) >= 59
+    assert statistics.median(waited) < cs.BLOCK_SECONDS / 2
 
 
 @pytest.mark.parametrize("spec", ["97", "/nowhere/out.wav"])
