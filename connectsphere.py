@@ -15438,7 +15438,7 @@ Ne pas rejoindre
 न जुड़ें
 Type an address or code
 Escribir dirección o código
-Saisir une adresse ou un code
+Adresse ou code
 पता या कोड लिखें
 PIN, if the meeting has one
 PIN, si la reunión tiene uno
@@ -19390,20 +19390,23 @@ class ChatRow:
             )
             return
         view.image(px(4), y + px(26), look.avatar(line.sender, 32))
-        name = look.clip(plain(line.sender), look.font(13, bold=True), width - px(190))
+        small, strong, gap = look.font(12), look.font(12, bold=True), px(8)
+        reply = strong.measure(tr("Reply"))
+        rest = small.measure(words) + 2 * gap
+        if line.to:
+            rest += small.measure(private) + reply + 2 * gap
+        name = look.clip(plain(line.sender), look.font(13, bold=True), max(px(48), width - px(46) - rest))
         item = view.text(px(46), middle, name, 13, bold=True)
-        x = view.canvas.bbox(item)[2] + px(8)
+        x = view.canvas.bbox(item)[2] + gap
         view.text(x, middle, words, 12, colour=p.third)
         if line.to:
-            x += look.font(12).measure(words) + px(8)
-            view.text(x, middle, private, 12, colour=p.warn)
-            room = look.font(12, bold=True).measure(tr("Reply"))
+            view.text(x + small.measure(words) + gap, middle, private, 12, colour=p.warn)
             view.spot(
                 f"reply{line.n}",
-                (width - room - px(14), y + px(3), room + px(10), px(22)),
+                (width - reply - px(14), y + px(3), reply + px(10), px(22)),
                 partial(self.panel.to, line.sender),
             )
-            view.text(width - px(8), middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
+            view.text(width - gap, middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
 
     def _links(self, view: ListView, words: str, x: int, y: int, colour: str) -> None:
         font = view.look.font(13)

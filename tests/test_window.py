@@ -325,6 +325,7 @@ def test_settings_change_devices_and_palette(opened: Open) -> None:
         ("1280x800", {}),
         ("1280x800", {"palette": "light", "language": "fr"}),
         ("1024x600", {"language": "es"}),
+        ("1024x600", {"language": "fr"}),
         ("1440x900", {"scale": "150"}),
         ("1600x1000", {"scale": "200", "palette": "contrast"}),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import time
@@ -150,7 +151,20 @@ def overlaps(root: tk.Misc) -> list[str]:
                 if x < right and left < x + wide and y < foot and top < y + tall:
                     found.append(f"{child} overlaps {name}")
             boxes.append((str(child), (x, y, x + wide, y + tall)))
+        if isinstance(parent, tk.Canvas) and parent.winfo_viewable():
+            found += crossing_words(parent)
     return found
+
+
+def crossing_words(canvas: tk.Canvas) -> list[str]:
+    """Which words on a canvas lie on others."""
+    items = [item for item in canvas.find_all() if canvas.type(item) == "text" and canvas.bbox(item)]
+    boxes = [(canvas.itemcget(item, "text"), canvas.bbox(item)) for item in items]
+    return [
+        f"“{one}” lies on “{other}” in {canvas}"
+        for (one, a), (other, b) in itertools.combinations(boxes, 2)
+        if min(a[2], b[2]) - max(a[0], b[0]) > 2 and min(a[3], b[3]) - max(a[1], b[1]) > 4
+    ]
 
 
 def described(widget: tk.Misc) -> str:
