@@ -132,8 +132,10 @@ class Pupil:
 class Endurance:
     """The meeting, its people and what they do in turn."""
 
-    def __init__(self, meeting: Callable[..., Headless], directory: Path, people: int, loss: float) -> None:
-        self.figures = Endured()
+    def __init__(
+        self, meeting: Callable[..., Headless], directory: Path, people: int, fps: int, loss: float
+    ) -> None:
+        self.figures, self._fps = Endured(), fps
         self._directory, self._people = directory, people
         self._server, self._base = serve(meeting)
         self._weather = BadWeather(Faults(loss=loss))
@@ -144,14 +146,12 @@ class Endurance:
         self.watcher = enter(meeting, self._base, "Watcher", at=AT)  # a process of its own
 
     def gather(self) -> None:
-        """Everyone comes; three have cameras and two speak, and these stay."""
+        """Everyone comes; three have cameras and microphones, and these stay."""
         for n in range(self._people):
-            self._come("pattern" if n < 3 else "none", "tone" if n < 2 else "none")
+            self._come("pattern" if n < 3 else "none", "tone" if n < 3 else "none")
         for one in self.pupils[:3]:
             one.do(do="camera", on=True)
-        for one in self.pupils[:2]:
-            one.do(do="mic", on=True)
-        shown = {one.name: {"layer": 1, "fps": 15} for one in self.pupils[:3]}
+        shown = {one.name: {"layer": 1, "fps": self._fps} for one in self.pupils[:3]}
         self.watcher.wait("joined", timeout=40)
         self.watcher.send(do="watch", streams=shown)
         self._weather.begin()
@@ -161,20 +161,22 @@ class Endurance:
         home = self._directory / f"pupil-{number % (2 * self._people)}"
         one = Pupil(f"Pupil {number}", self._base, home, camera, mic)
         others = [other.name for other in self.pupils[:3]]
-        one.do(do="watch", streams={name: {"layer": 0, "fps": 15} for name in others})
+        one.do(do="watch", streams={name: {"layer": 0, "fps": self._fps} for name in others})
         self.pupils.append(one)
 
     def go_on(self, seconds: float) -> None:
         """Let things happen for as long as that, and take samples."""
         until = time.monotonic() + seconds
-        acts = itertools.cycle((self._replace, self._talk, self._give, self._talk, self._share, self._talk))
+        acts = itertools.cycle(
+            (self._replace, self._write, self._give, self._write, self._share, self._write, self._speak)
+        )
         sample_at = 0.0
         while time.monotonic() < until:
             next(acts)()
             if time.monotonic() >= sample_at:
                 sample_at = time.monotonic() + SAMPLE_SECONDS
                 self._sample()
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def _replace(self) -> None:
         """One goes, another comes."""
@@ -189,7 +191,16 @@ class Endurance:
         one.do(do=what)
         return answer()
 
-    def _talk(self) -> None:
+    def _speak(self) -> None:
+        """One who stays is heard for a second."""
+        one = self._dice.choice(self.pupils[:3])
+        for on, state in ((True, "live"), (False, "off")):
+            turned = one.expect("device", what="mic", state=state)
+            one.do(do="mic", on=on)
+            turned()
+            time.sleep(1.0 if on else 0.0)
+
+    def _write(self) -> None:
         one, other = self._dice.sample(self.pupils, 2)
         text = f"line {time.monotonic()}"
         heard = other.expect("chat", text=text)
@@ -250,10 +261,15 @@ class Endurance:
 
 
 def endure(
-    meeting: Callable[..., Headless], directory: Path, seconds: float, people: int = 20, loss: float = 0.02
+    meeting: Callable[..., Headless],
+    directory: Path,
+    seconds: float,
+    people: int = 20,
+    fps: int = 5,
+    loss: float = 0.02,
 ) -> Endured:
     """Hold such a meeting for `seconds`; its figures."""
-    held = Endurance(meeting, directory, people, loss)
+    held = Endurance(meeting, directory, people, fps, loss)
     with contextlib.closing(held):
         held.gather()
         held.go_on(seconds)

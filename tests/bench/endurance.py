@@ -20,7 +20,7 @@ from endurance import endure  # noqa: E402 - found by the path above
 def main(minutes: float, people: int) -> None:
     """Measure and print: each quantity in the first and in the last third of the time."""
     with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
-        figures = endure(meeting, Path(name), minutes * 60, people)
+        figures = endure(meeting, Path(name), minutes * 60, people, fps=15)
     print("\n".join(figures.lines()))
 
 
