@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import selectors
 import socket
-import ssl
 import struct
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from false_hosts import Guesser, Impostor
 from headless import Event, Headless, free_base
 from meetings import LOOPBACK, Passage, enter, host, join, stats, switch
 
@@ -22,56 +20,12 @@ import connectsphere as cs
 PIN = "482913"
 
 
-class Impostor:
-    """Takes TLS connections with a certificate of its own and passes what is said on to the real host."""
-
-    def __init__(self, base: int, home: Path) -> None:
-        self._target = (LOOPBACK, base)
-        self._context = cs.server_context(cs.load_identity(home))
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port = self._listener.getsockname()[1]
-        self.overheard = bytearray()
-        self._thread = threading.Thread(target=self._run, name="impostor")
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listener.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError), raw, socket.create_connection(self._target) as far:
-                near = self._context.wrap_socket(raw, server_side=True)
-                with near, cs.client_context().wrap_socket(far) as beyond:
-                    self._relay(near, beyond)
-
-    def _relay(self, near: ssl.SSLSocket, far: ssl.SSLSocket) -> None:
-        with selectors.DefaultSelector() as selector:
-            for one in (near, far):
-                one.settimeout(5)
-                selector.register(one, selectors.EVENT_READ)
-            while True:
-                for key, _ in selector.select(5):
-                    source = key.fileobj
-                    assert isinstance(source, ssl.SSLSocket)
-                    data = source.recv(1 << 16)
-                    if not data:
-                        return
-                    self.overheard += data
-                    (far if source is near else near).sendall(data)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-
-
 @pytest.fixture
 def impostor(tmp_path: Path) -> Iterator[Callable[[int], Impostor]]:
     made: list[Impostor] = []
 
     def make(base: int) -> Impostor:
-        made.append(Impostor(base, tmp_path / "impostor"))
+        made.append(Impostor(tmp_path / "impostor", base))
         return made[-1]
 
     (tmp_path / "impostor").mkdir()
@@ -122,45 +76,6 @@ def until_event(one: Headless, timeout: float = 40.0) -> Event:
         assert time.monotonic() < end, f"{one} hears nothing"
         time.sleep(0.05)
     return one.events[0]
-
-
-class Guesser:
-    """A false host that wants to learn a PIN: each proof of a client tells it whether one guess was right."""
-
-    def __init__(self, home: Path, guesses: int) -> None:
-        identity = cs.load_identity(home)
-        self._context, self._fingerprint = cs.server_context(identity), identity.fingerprint
-        self._guesses = guesses
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port = self._listener.getsockname()[1]
-        self.tested = 0
-        self._thread = threading.Thread(target=self._run, name="guesser")
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listener.accept()
-            except OSError:
-                return
-            raw.settimeout(5)
-            with contextlib.suppress(OSError), self._context.wrap_socket(raw, server_side=True) as link:
-                self._guess(link)
-
-    def _guess(self, link: ssl.SSLSocket) -> None:
-        with link.makefile("rb") as lines:
-            lines.readline()
-            for guess in range(self._guesses):
-                proof = cs.PinHost(f"{guess:06}", self._fingerprint)
-                link.sendall(cs.encode_line({"type": "pin", "message": proof.message.hex()}))
-                if not lines.readline() or not lines.readline():
-                    return
-                self.tested += 1
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
 
 
 @pytest.mark.parametrize("guesses", [1, 5])
