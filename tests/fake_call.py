@@ -183,6 +183,16 @@ def screen(frame: int) -> cs.Picture:
     return picture
 
 
+def sent(call: FakeController, do: str) -> list[Any]:
+    """What the window has sent of one kind."""
+    return [command for command in call.commands if command["do"] == do]
+
+
+def last(call: FakeController, do: str) -> Any:
+    """The last of these; None where there is none."""
+    return next(iter(sent(call, do)[-1:]), None)
+
+
 class FakeBackend:
     """The program behind the start window."""
 

@@ -11,39 +11,19 @@ import shutil
 import threading
 import time
 import tkinter as tk
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fake_call import FakeBackend, FakeController, ad
-from window_driver import Driver, overlaps, walk
+from fake_call import FakeController, ad, last
+from window_driver import Open, opened, overlaps, walk
 
 import connectsphere as cs
 
 if shutil.which("xdotool") is None:
     pytest.skip("needs xdotool", allow_module_level=True)
 
-
-Open = Callable[..., Driver]
-
-
-@pytest.fixture
-def opened(display: str) -> Iterator[Open]:
-    drivers: list[Driver] = []
-
-    def make(size: str = "1280x720", **settings: Any) -> Driver:
-        drivers.append(Driver(display, FakeBackend(9, settings), size))
-        return drivers[-1]
-
-    yield make
-    while drivers:
-        drivers.pop().close()
-    gc.collect()  # Tk objects must end in the thread that made them
-
-
-def last(controller: FakeController, do: str) -> Any:
-    return next((c for c in reversed(controller.commands) if c["do"] == do), None)
+__all__ = ["opened"]  # a fixture
 
 
 def test_keys_send_commands(opened: Open) -> None:

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import subprocess
 import time
 import tkinter as tk
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_call import FakeBackend, FakeController, ad
-from window_driver import Driver, overlaps, walk, written
+from fake_call import ad, last, sent
+from window_driver import Driver, Open, opened, overlaps, walk, written
 
 import connectsphere as cs
 
 if shutil.which("xdotool") is None:
     pytest.skip("needs xdotool", allow_module_level=True)
 
-Open = Callable[..., Driver]
-
-
-@pytest.fixture
-def opened(display: str) -> Iterator[Open]:
-    drivers: list[Driver] = []
-
-    def make(size: str = "1280x720", **settings: Any) -> Driver:
-        drivers.append(Driver(display, FakeBackend(9, settings), size))
-        return drivers[-1]
-
-    yield make
-    while drivers:
-        drivers.pop().close()
-    gc.collect()  # Tk objects must end in the thread that made them
-
-
-def sent(call: FakeController, do: str) -> list[Any]:
-    return [command for command in call.commands if command["do"] == do]
-
-
-def last(call: FakeController, do: str) -> Any:
-    return next(iter(sent(call, do)[-1:]), None)
+__all__ = ["opened"]  # a fixture
 
 
 def pick_file(driver: Driver, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import subprocess
@@ -10,7 +11,8 @@ import tkinter as tk
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fake_call import FakeController
+import pytest
+from fake_call import FakeBackend, FakeController
 
 import connectsphere as cs
 
@@ -124,6 +126,24 @@ class Driver:
     def button(self, parent: tk.Misc, index: int) -> None:
         """Click one of the canvases packed in `parent`."""
         self.click([one for one in walk(parent) if isinstance(one, tk.Canvas)][index])
+
+
+Open = Callable[..., Driver]
+
+
+@pytest.fixture
+def opened(display: str) -> Iterator[Open]:
+    """Opens windows on false meetings: size, settings."""
+    drivers: list[Driver] = []
+
+    def make(size: str = "1280x720", **settings: Any) -> Driver:
+        drivers.append(Driver(display, FakeBackend(9, settings), size))
+        return drivers[-1]
+
+    yield make
+    while drivers:
+        drivers.pop().close()
+    gc.collect()  # Tk objects must end in the thread that made them
 
 
 def overlaps(root: tk.Misc) -> list[str]:
