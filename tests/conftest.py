@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import pytest
 from headless import Headless
 from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
+from screens import xvfb
 from workers import apart, turn
 
 try:
@@ -84,17 +84,12 @@ def display() -> Iterator[str]:
     tkinter = pytest.importorskip("tkinter")
     if shutil.which("Xvfb") is None:
         pytest.skip("Xvfb is not installed")
-    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        name = f":{server.stdout.readline().strip()}"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DISPLAY", name)
-            root = tkinter.Tk()
-            root.update()  # Tcl's notifier and the connection stand before the first test counts
-            root.destroy()
-            yield name
-        server.terminate()
+    with xvfb("1600x1000") as (name, _), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISPLAY", name)
+        root = tkinter.Tk()
+        root.update()  # Tcl's notifier and the connection stand before the first test counts
+        root.destroy()
+        yield name
 
 
 class Meeting:

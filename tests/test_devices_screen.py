@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from screens import another_window, grabbed, xvfb
 
 import connectsphere as cs
 
@@ -20,51 +21,27 @@ NEEDED = ("Xvfb", "xdotool")
 absent = [tool for tool in NEEDED if shutil.which(tool) is None]
 needs_x = pytest.mark.skipif(bool(absent), reason=f"needs {', '.join(absent)}")
 
-WINDOW = """
-import sys, tkinter
-root = tkinter.Tk()
-root.geometry(sys.argv[1])
-root.configure(background=sys.argv[2])
-root.title(sys.argv[2])
-root.update()
-print("up", flush=True)
-root.mainloop()
-"""
-
 
 @pytest.fixture
-def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
     """An X server of the test's own, 800x600, without a window manager."""
     pytest.importorskip("tkinter")
-    reader, writer = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "800x600x24", "-noreset"]
-    server = subprocess.Popen(command, pass_fds=(writer,), stderr=subprocess.DEVNULL)
-    os.close(writer)
-    with os.fdopen(reader) as numbers:
-        monkeypatch.setenv("DISPLAY", f":{numbers.readline().strip()}")
     monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
-    yield server
-    server.terminate()
-    server.wait(10)
+    with xvfb("800x600") as (name, server):
+        monkeypatch.setenv("DISPLAY", name)
+        yield server
 
 
 @pytest.fixture
 def open_window() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Opens windows of another process: geometry, colour."""
-    opened: list[subprocess.Popen[str]] = []
+    with contextlib.ExitStack() as stack:
 
-    def start(geometry: str, colour: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", WINDOW, geometry, colour]
-        opened.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert opened[-1].stdout is not None and opened[-1].stdout.readline() == "up\n"
-        return opened[-1]
+        def start(geometry: str, colour: str) -> subprocess.Popen[str]:
+            content = f'root.configure(background="{colour}"); root.title("{colour}")'
+            return stack.enter_context(another_window(geometry, content))
 
-    yield start
-    for process in opened:
-        process.kill()
-        process.wait(10)
-        assert process.stdout is not None
-        process.stdout.close()
+        yield start
 
 
 def xdotool(*words: str) -> str:
@@ -108,7 +85,7 @@ def test_window_in_front_is_followed_until_it_closes(
 ) -> None:
     open_window("300x300+10+10", "blue")
     front = open_window("200x100+50+60", "red")
-    eventually(lambda: all_red(cs_grab("screen:0")[60:160, 50:250]))
+    eventually(lambda: all_red(grabbed()[60:160, 50:250]))
     source = cs.open_screen("window")
     assert source.grab().shape == (100, 200, 3) and all_red(source.grab())
     number = xdotool("search", "--name", "^red$").split()[-1]
@@ -139,14 +116,6 @@ def test_window_in_front_is_followed_until_it_closes(
     source.close()
 
 
-def cs_grab(source: str) -> cs.Picture:
-    screen = cs.open_screen(source)
-    try:
-        return screen.grab()
-    finally:
-        screen.close()
-
-
 OWN = """
 import tkinter, connectsphere
 own = tkinter.Tk()
@@ -163,7 +132,7 @@ def test_own_windows_are_not_shared(display: object, open_window: Callable[..., 
     with pytest.raises(cs.DeviceError, match="No other window"):
         cs.open_screen("window")
     open_window("200x100+50+60", "red")
-    eventually(lambda: all_red(cs_grab("screen:0")[60:160, 50:250]))
+    eventually(lambda: all_red(grabbed()[60:160, 50:250]))
     command = [sys.executable, "-c", OWN]
     root = Path(cs.__file__).parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
@@ -171,7 +140,7 @@ def test_own_windows_are_not_shared(display: object, open_window: Callable[..., 
 
 
 @needs_x
-def test_screen_that_goes_away_is_one_sentence(display: subprocess.Popen[bytes]) -> None:
+def test_screen_that_goes_away_is_one_sentence(display: subprocess.Popen[str]) -> None:
     screen = cs.open_screen("screen:0")
     with pytest.raises(cs.DeviceError, match="no screen 2"):
         cs.open_screen("screen:1")
@@ -201,7 +170,7 @@ def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
     card.close()
     slide = np.random.default_rng(1).integers(0, 256, (30, 50, 3), np.uint8)
     (tmp_path / "é.png").write_bytes(cs.encode_png(slide))
-    assert np.array_equal(cs_grab(str(tmp_path / "é.png")), slide)
+    assert np.array_equal(grabbed(str(tmp_path / "é.png")), slide)
     path = str(tmp_path / "a.avi")
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
     for number in range(30):

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from leaks import children
 from pictures import film
 from proxy import Proxy
+from screens import another_window, grabbed
 
 import connectsphere as cs
 
@@ -604,44 +605,17 @@ def test_only_the_newest_pointer_goes_out() -> None:
 
 # -- a real desktop
 
-WINDOW = """
-import tkinter, sys
-root = tkinter.Tk()
-root.geometry("640x400+100+80")
+EDITOR = """
 text = tkinter.Text(root, font=("TkFixedFont", 14), insertofftime=0)
 text.pack(fill="both", expand=True)
 text.focus_force()
-root.after(200, lambda: print("ready", flush=True))
-def shape(line):
-    root.geometry(line)
-import threading
-def listen():
-    for line in sys.stdin:
-        root.after(0, shape, line.strip())
-    root.after(0, root.destroy)
-threading.Thread(target=listen, daemon=True).start()
-root.mainloop()
 """
 
 
 @pytest.fixture
 def window(display: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", WINDOW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with another_window("640x400+100+80", EDITOR) as process:
         yield process
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(5)
-
-
-def desktop() -> cs.Picture:
-    screen = cs.open_screen("screen:0")
-    picture = screen.grab().copy()
-    screen.close()
-    return picture
 
 
 def test_a_typed_line_is_seen_exactly(
@@ -651,13 +625,13 @@ def test_a_typed_line_is_seen_exactly(
     ana.send(do="share", on=True, source="screen:0")
     call.host.wait("screen_start", name="Ana")
     wait_until(lambda: screen_stats(call.host)["exact"], 8)
-    empty = desktop()
+    empty = grabbed()
     subprocess.run(["xdotool", "type", "--delay", "20", "a line of text"], check=True)
-    wait_until(lambda: bool((desktop() != empty).any()), 5)
+    wait_until(lambda: bool((grabbed() != empty).any()), 5)
 
     def same() -> bool:
         seen = snapshot(call.host, tmp_path / "seen.png")
-        return seen.shape == empty.shape and bool((seen == desktop()).all())
+        return seen.shape == empty.shape and bool((seen == grabbed()).all())
 
     wait_until(same, 8)
     assert (snapshot(call.host, tmp_path / "seen.png") != empty).any()
@@ -677,7 +651,7 @@ def test_a_window_is_followed_and_may_change_its_size(
         def seen(shape: tuple[int, int] = shape, at: str = geometry) -> bool:
             x, y = map(int, at.split("+")[1:])
             picture = snapshot(call.host, tmp_path / "seen.png")
-            part = desktop()[y : y + shape[0], x : x + shape[1]]
+            part = grabbed()[y : y + shape[0], x : x + shape[1]]
             return picture.shape == part.shape and bool((picture == part).all())
 
         wait_until(lambda: screen_stats(call.host)["updates"] > 0, 8)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from headless import Headless
+from screens import another_window, grabbed
 from test_window_controls import pick_file, press
 from test_window_meeting import LONG, Desk, Start, answered, desk, hosted, pupil, until
 from window_driver import Driver
@@ -22,37 +21,15 @@ import connectsphere as cs
 __all__ = ["desk"]  # a fixture
 
 MARK = (1300, 40, 240, 160)  # where another program's window stands beside the window: x, y, width, height
-MARKER = f"""
-import tkinter, sys
-root = tkinter.Tk()
-root.geometry("{MARK[2]}x{MARK[3]}+{MARK[0]}+{MARK[1]}")
-tkinter.Label(root, text="Another program", font=("TkFixedFont", 14), fg="navy").pack(expand=True)
-root.after(200, lambda: print("ready", flush=True))
-import threading
-threading.Thread(target=lambda: (sys.stdin.read(), root.after(0, root.destroy)), daemon=True).start()
-root.mainloop()
-"""
+MARKER = 'tkinter.Label(root, text="Another program", font=("TkFixedFont", 14), fg="navy").pack(expand=True)'
 
 
 @pytest.fixture
 def marker(display: str) -> Iterator[None]:
     """Another program's window."""
-    with subprocess.Popen(
-        [sys.executable, "-c", MARKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None and process.stdin is not None
-        assert process.stdout.readline() == "ready\n"
+    x, y, width, height = MARK
+    with another_window(f"{width}x{height}+{x}+{y}", MARKER):
         yield
-        process.stdin.close()
-        process.wait(5)
-
-
-def desktop() -> cs.Picture:
-    """What the display shows."""
-    screen = cs.open_screen("screen:0")
-    picture = screen.grab().copy()
-    screen.close()
-    return picture
 
 
 def shown(driver: Driver, colour: str) -> int:
@@ -62,7 +39,7 @@ def shown(driver: Driver, colour: str) -> int:
         getattr(canvas, f"winfo_{what}")() for what in ("rootx", "rooty", "width", "height")
     )
     wanted = np.array(cs.rgb(colour)[::-1], np.uint8)
-    return int((desktop()[y : y + height, x : x + width] == wanted).all(axis=2).sum())
+    return int((grabbed()[y : y + height, x : x + width] == wanted).all(axis=2).sum())
 
 
 def seen_screen(driver: Driver, one: Headless, path: Path) -> cs.Picture | None:
@@ -91,7 +68,7 @@ def test_sharing_from_the_window(
     def exact() -> bool:
         seen = seen_screen(driver, one, tmp_path / "seen.png")
         return (
-            seen is not None and seen.shape == (1000, 1600, 3) and bool((seen[part] == desktop()[part]).all())
+            seen is not None and seen.shape == (1000, 1600, 3) and bool((seen[part] == grabbed()[part]).all())
         )
 
     driver.until(exact, "the other program's window, to the pixel", LONG)
@@ -118,7 +95,7 @@ def test_looking_on_in_the_window(desk: Callable[..., Desk], meeting: Start, tmp
     print_ = np.ascontiguousarray(page[435:465, 640:760])
 
     def to_the_pixel() -> bool:
-        return float(cv2.matchTemplate(desktop(), print_, cv2.TM_SQDIFF).min()) == 0.0
+        return float(cv2.matchTemplate(grabbed(), print_, cv2.TM_SQDIFF).min()) == 0.0
 
     assert not to_the_pixel()  # it is fitted into the stage
     driver.click(driver.view.stage.canvas)

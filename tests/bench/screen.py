@@ -23,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from figures import Row, percentile  # noqa: E402 - found by the path above
 from headless import Headless, free_base  # noqa: E402 - found by the path above
 from proxy import Proxy  # noqa: E402
+from screens import xvfb  # noqa: E402
 
 import connectsphere as cs  # noqa: E402
 
@@ -295,13 +296,8 @@ def slow_viewer(host: Headless, viewers: list[Watcher], base: int, home: Path, s
 @contextlib.contextmanager
 def shared() -> Iterator[tuple[Headless, list[Watcher], subprocess.Popen[str], int, Path]]:
     """A desktop with a text on it that its host shares, and three viewers."""
-    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1920x1080x24", "-nolisten", "tcp", "-noreset"]
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as display,
-    ):
-        assert display.stdout
-        os.environ["DISPLAY"] = f":{display.stdout.readline().strip()}"
+    with tempfile.TemporaryDirectory() as directory, xvfb("1920x1080") as (display, _):
+        os.environ["DISPLAY"] = display
         home, base = Path(directory), free_base()
         host = Headless(
             ["--host", "--name", "Host", "--bind", "127.0.0.1", "--port", str(base)], home / "host"
@@ -321,7 +317,6 @@ def shared() -> Iterator[tuple[Headless, list[Watcher], subprocess.Popen[str], i
             for viewer in viewers:
                 viewer.controller.close()
             host.close()
-            display.terminate()
 
 
 def rows(_: int) -> list[Row]:

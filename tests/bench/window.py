@@ -20,8 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,25 +28,14 @@ from typing import Any
 HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]
 
-import numpy as np  # noqa: E402 - all three found by the path above
+import numpy as np  # noqa: E402 - all found by the path above
 from fake_call import FakeBackend, FakeController, card  # noqa: E402
+from screens import xvfb  # noqa: E402
 
 import connectsphere as cs  # noqa: E402
 
 SIZE = "1280x720"
 WARM, SECONDS = 2.0, 10.0
-
-
-@contextmanager
-def xvfb(size: str = "1280x800") -> Iterator[str]:
-    """A display of its own."""
-    command = ["Xvfb", "-displayfd", "1", "-screen", "0", f"{size}x24", "-nolisten", "tcp"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield f":{server.stdout.readline().strip()}"
-        finally:
-            server.terminate()
 
 
 class Movie(FakeController):
@@ -263,7 +251,7 @@ def main() -> int:
     print(f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d %H:%M')}")
     missed = False
     for name in options.names or FIGURES:
-        with xvfb() as display:
+        with xvfb("1280x800") as (display, _):
             run = subprocess.run(
                 [sys.executable, str(HERE), "--only", name],
                 env={**os.environ, "DISPLAY": display}, stdout=subprocess.PIPE, text=True, check=True,
