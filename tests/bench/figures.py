@@ -114,6 +114,22 @@ def forever(turn: Callable[[], object]) -> None:
         turn()
 
 
+def spread(turns: Sequence[Callable[[], object]], every: float) -> Callable[[], int]:
+    """In a child: each of `turns` every so many seconds, evenly spread, in the background; tells how many."""
+    begun, done = time.monotonic(), 0
+
+    def turn() -> None:
+        nonlocal done
+        time.sleep(0.001)
+        due = int((time.monotonic() - begun) / every * len(turns))
+        for _ in range(min(due - done, len(turns))):
+            turns[done % len(turns)]()
+            done += 1
+
+    in_background(lambda: forever(turn))
+    return lambda: done
+
+
 def cpu_seconds(pid: int) -> float:
     """Seconds of processor time that a process has used, to the nanosecond (Linux)."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")

@@ -2,7 +2,8 @@
 
 The mixer is the product's own process, told what to do as the server tells it. The bare loop receives, opens,
 seals and sends the same blocks, one each way for each client and tick, with the product's seals (which refuse
-a number that was used), and does nothing else. Talkers are a process of their own, with a socket each.
+a number that was used), and does nothing else. Talkers are a process of their own, with a socket each. Where
+Debian's package mumble-server is installed (it need not run), that is a reference, too: see mumble.py.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from typing import Any, Final
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
+import mumble  # noqa: E402
 import numpy as np  # noqa: E402
-from figures import Child, Figures, Row, answer, forever, heard, in_background, in_turn, measured  # noqa: E402
+from figures import Child, Figures, Row, answer, heard, in_background, in_turn, measured, spread  # noqa: E402
 from relay import Traffic  # noqa: E402
 
 import connectsphere as cs  # noqa: E402
 
 HERE: Final = "127.0.0.1"
 CROWDS: Final = (50, 200, 500)
+FEW: Final = 10  # whom a server that mixes nothing serves, too
 TICK: Final = 0.016
 SETTLE: Final = 2.5
 SECONDS: Final = 4.0
+VOICE: Final = (np.random.default_rng(1).normal(size=cs.BLOCK) * 3_000).astype(">i2").tobytes()
 
 
 def bare(told: dict[str, Any]) -> None:
@@ -79,10 +83,16 @@ class Talker:
         self.path = cs.MediaPath(self.port, ident, *keys, layered=False)
         self.seq = self.blocks = 0
 
-    def say(self, block: bytes) -> None:
+    def turn(self) -> None:
+        """Hears what has come, says the next block."""
+        self.hear()
+        self.path.bind_due(time.monotonic())
+        self.say()
+
+    def say(self) -> None:
         """The next block."""
         self.seq += 1
-        sealed = self.path.sealer.seal(cs.Kind.AUDIO, self.path.id, self.seq, block)
+        sealed = self.path.sealer.seal(cs.Kind.AUDIO, self.path.id, self.seq, VOICE)
         self.port.send(cs.audio_datagram(self.path.id, self.seq, sealed))
 
     def hear(self) -> None:
@@ -98,24 +108,10 @@ class Talker:
 def talk(told: dict[str, Any]) -> None:
     """Everyone talks, spread over the tick."""
     people = [Talker(int(ident), keys, (HERE, told["port"])) for ident, keys in told["keys"].items()]
-    block = (np.random.default_rng(1).normal(size=cs.BLOCK) * 3_000).astype(">i2").tobytes()
-    begun, said = time.monotonic(), 0
-
-    def turn() -> None:
-        nonlocal said
-        time.sleep(0.001)
-        now = time.monotonic()
-        for _ in range(min(int((now - begun) / TICK * len(people)) - said, len(people))):
-            one = people[said % len(people)]
-            said += 1
-            one.hear()
-            one.path.bind_due(now)
-            one.say(block)
-
-    in_background(lambda: forever(turn))
+    said = spread([one.turn for one in people], told["tick"])
     answer()
     for _ in heard():
-        answer(blocks=sum(one.blocks for one in people), said=said)
+        answer(blocks=sum(one.blocks for one in people), said=said())
 
 
 @contextmanager
@@ -155,11 +151,11 @@ def barely(keys: dict[int, tuple[str, str]]) -> Iterator[tuple[int, int, Any]]:
         child.close()
 
 
-def run(server: Any, people: int, seconds: float = SECONDS) -> Figures:
+def run(server: Any, people: int, seconds: float = SECONDS, talkers_of: str = __file__) -> dict[str, float]:
     """Share of a core, blocks heard as a share of those due, the mixer's lateness in ms."""
     keys = {ident: (secrets.token_hex(16), secrets.token_hex(16)) for ident in range(1, people + 1)}
     with server(keys) as (port, pid, report):
-        talkers = Child(__file__, "talkers", keys=keys, port=port)
+        talkers = Child(talkers_of, "talkers", keys=keys, port=port, tick=TICK)
         time.sleep(SETTLE)
         before = talkers.ask()
         with measured([pid]) as cost:
@@ -179,9 +175,27 @@ def beside_video(people: int) -> Figures:
         return run(shipped, people) | {"mbit": traffic.measure(1.0)["mbit"]}
 
 
+def beside_mumble(rounds: int) -> Row:
+    """The mixer beside a server that sends every block on to all others; a sentence where it is not there."""
+    what = f"{FEW} talking, share of a core"
+    if not mumble.program():
+        return Row("mixer", what, "not measured: the package mumble-server is not installed")
+    other = partial(run, mumble.served, FEW, talkers_of=mumble.__file__)
+    found = in_turn({"mumble-server": other, "mixer": partial(run, shipped, FEW)}, rounds)
+    ours, theirs = found["mixer"], found["mumble-server"]
+    how = f"forwards {len(mumble.VOICE)} bytes each 16 ms by UDP, does not mix"
+    return Row(
+        "mixer",
+        what,
+        f"{100 * ours['core']:.1f} %, {100 * ours['heard']:.1f} % heard",
+        f"{100 * theirs['core']:.1f} % mumble-server ({how}), {100 * theirs['heard']:.1f} % heard",
+        ours["core"] / theirs["core"],
+    )
+
+
 def rows(rounds: int) -> list[Row]:
     """The mixer's part of the table."""
-    found: list[Row] = []
+    found = [beside_mumble(rounds)]
     for people in CROWDS:
         medians = in_turn(
             {"bare": partial(run, barely, people), "mixer": partial(run, shipped, people)}, rounds
