@@ -42,17 +42,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, those that need the whole machine last: workers then wait least for each other."""
-    items.sort(
-        key=lambda item: bool(item.get_closest_marker("alone")) - bool(item.get_closest_marker("long"))
-    )
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each worker gets an even stretch of the list: those that take minutes begin one each, those that need
+    the whole machine come last."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    rest = [item for item in items if not item.get_closest_marker("long")]
+    rest.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    stretch = len(items) // workers
+    for place, n in sorted((n % workers * stretch + n // workers, n) for n in range(len(long))):
+        rest.insert(place, long[n])
+    items[:] = rest
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A test marked `alone` waits for all others that run in this directory, and they for it."""
-    with turn(alone=item.get_closest_marker("alone") is not None):
+    alone, long = (item.get_closest_marker(name) is not None for name in ("alone", "long"))
+    with turn(alone, long):
         yield
 
 

@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
-GATE, ROOM = Path(__file__), Path(__file__).with_name("conftest.py")  # what is locked, and nothing else to it
+# what is locked, and nothing else to it
+GATE, ROOM, LONG = (
+    Path(__file__),
+    Path(__file__).with_name("conftest.py"),
+    Path(__file__).with_name("leaks.py"),
+)
 
 
 def apart() -> None:
@@ -30,14 +35,17 @@ def outside() -> list[str]:
 
 
 @contextlib.contextmanager
-def turn(alone: bool) -> Iterator[None]:
-    """Hold a place among the workers, or all places; who wants all is not overtaken."""
+def turn(alone: bool = False, long: bool = False) -> Iterator[None]:
+    """Hold a place among the workers, or all places; who wants all is not overtaken, but first lets those
+    end that take minutes while the others go on."""
     if sys.platform == "win32":
         yield
         return
     import fcntl
 
-    with GATE.open() as gate, ROOM.open() as room:
+    with LONG.open() as minutes, GATE.open() as gate, ROOM.open() as room:
+        if alone or long:
+            fcntl.flock(minutes, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(gate, fcntl.LOCK_EX)
         fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(gate, fcntl.LOCK_UN)
