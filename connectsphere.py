@@ -14483,7 +14483,7 @@ class Program:
         self._giver: AppGiver | None = None
         self._given: GivenApp | None = None
         self._voice = Voice()
-        self._look = look  # a plain start joins by itself
+        self._look = look  # a plain start joins by itself, once
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
         )
@@ -14507,6 +14507,7 @@ class Program:
         self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False
     ) -> MeetingController:
         """Join; Refused says why not, with the code of the headless interface. Waits."""
+        self._look = False
         ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
         options = dataclasses.replace(
             self._chosen(name),
@@ -14574,6 +14575,7 @@ class Program:
 
     def host(self, name: str, title: str, pin: str) -> MeetingController:
         """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
+        self._look = False
         if pin == "auto":
             pin = f"{secrets.randbelow(1_000_000):06d}"
         title = clean_name(title or self._server["title"], MAX_TITLE)
@@ -14605,7 +14607,6 @@ class Program:
         if first["event"] != "joined":
             controller.close()
             raise Refused(first.get("code", "no_meeting"), first.get("reason", ""))
-        self._look = False
         self._controller = controller
         return controller
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_call import ad
 from headless import Headless, free_base
 from window_driver import Driver, walk
 
@@ -25,7 +26,7 @@ LONG = 30.0
 class Desk:
     """A window with its real program, in this process."""
 
-    def __init__(self, display: str, home: Path, port: int, name: str) -> None:
+    def __init__(self, display: str, home: Path, port: int, name: str, look: bool = False) -> None:
         self.port = port
         options = cs.ClientOptions(
             name=name, port=port, bind="127.0.0.1", camera="pattern", mic="tone", speaker="none",
@@ -34,7 +35,7 @@ class Desk:
         server = cs.dataclasses.asdict(
             cs.ServerOptions(title="Physics", host_name=name, base=port, bind="127.0.0.1")
         )
-        self.program = cs.Program(options, server, home, look=False)
+        self.program = cs.Program(options, server, home, look=look)
         self.driver = Driver(display, self.program)
 
     def close(self) -> None:
@@ -46,15 +47,15 @@ class Desk:
 
 
 @pytest.fixture
-def desk(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Desk]]:
+def desk(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Desk]]:
     """Makes the one window of a test."""
     home = tmp_path / "window"
     home.mkdir()
     monkeypatch.setenv("CONNECTSPHERE_HOME", str(home))
     with contextlib.ExitStack() as stack:
 
-        def make(name: str, port: int = 0) -> Desk:
-            made = Desk(display, home, port or free_base(), name)
+        def make(name: str, port: int = 0, *, look: bool = False) -> Desk:
+            made = Desk(display, home, port or free_base(), name, look)
             stack.callback(made.close)
             return made
 
@@ -266,3 +267,17 @@ def test_a_wrong_pin_is_said_in_the_start_window(desk: Callable[..., Desk], meet
     driver.start.join_at(f"127.0.0.1:{port}", "111111")
     driver.until(lambda: "PIN" in str(driver.start.trouble["text"]), "the reason", LONG)
     assert driver.loop.view is None
+
+
+def test_a_meeting_that_cannot_be_joined_is_tried_once(
+    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_base()
+    monkeypatch.setattr(
+        cs.MeetingFinder, "meetings", lambda _: [ad(address="127.0.0.1", port=port, pin=False)]
+    )
+    driver = desk("Ana", port, look=True).driver
+    trouble = driver.start.trouble
+    driver.until(lambda: trouble["text"], "why it could not join by itself", LONG)
+    driver.pump(0.5)
+    assert trouble["text"] and not driver.start.busy.words
