@@ -16,8 +16,6 @@ from typing import Any, Final, cast
 
 from figures import ROOT, Row, machine, plot, table
 
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
 BENCHES: Final = {
     "relay": "relay:rows",
     "mixer": "mixer:rows",

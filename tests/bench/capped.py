@@ -5,19 +5,11 @@ After 3 s to settle the capped one is followed for 20 s; then the cap ends. The 
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from conftest import Meeting  # noqa: E402 - found by the path above
-from figures import Row  # noqa: E402 - found by the path above
-from lan import Lan  # noqa: E402 - found by the path above
-from short_path import Figures, ShortPath  # noqa: E402 - found by the path above
+from figures import Row, participants
+from lan import Lan
+from short_path import Figures, ShortPath
 
 SECONDS = 20.0
 CAPS = ("3mbit", "6mbit", "1500kbit")
@@ -25,12 +17,8 @@ CAPS = ("3mbit", "6mbit", "1500kbit")
 
 def measured(rounds: int) -> dict[str, list[Figures]]:
     """The figures of each cap, one a round."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        Lan(4) as lan,
-        contextlib.closing(Meeting(Path(name))) as meeting,
-    ):
-        path = ShortPath(lan, meeting, Path(name), 3)
+    with Lan(4) as lan, participants() as (meeting, directory):
+        path = ShortPath(lan, meeting, directory, 3)
         return {cap: [path.measure(cap, SECONDS) for _ in range(rounds)] for cap in CAPS}
 
 

@@ -5,23 +5,16 @@ python tests/bench class [ROUNDS], or by hand: python tests/bench/class.py [PEOP
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from conftest import Meeting  # noqa: E402 - found by the path above
-from figures import Row  # noqa: E402 - found by the path above
-from measure import ClassFigures, hold_class  # noqa: E402 - found by the path above
+from figures import Row, participants
+from measure import ClassFigures, hold_class
 
 
 def held(people: int, seconds: float) -> ClassFigures:
     """One class."""
-    with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
+    with participants() as (meeting, _):
         return hold_class(meeting, people, seconds)
 
 

@@ -6,19 +6,11 @@ pictures, in the same run.
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from conftest import Meeting  # noqa: E402 - found by the path above
-from figures import Row  # noqa: E402 - found by the path above
-from lan import Lan  # noqa: E402 - found by the path above
-from measure import CapFigures, crowd_behind_a_cap  # noqa: E402 - found by the path above
+from figures import Row, participants
+from lan import Lan
+from measure import CapFigures, crowd_behind_a_cap
 
 SECONDS = 10.0
 CASES = {  # cap, senders, bytes of a picture
@@ -29,11 +21,7 @@ CASES = {  # cap, senders, bytes of a picture
 
 def measured(cap: str, senders: int, size: int) -> CapFigures:
     """One round of a case."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        Lan(2) as lan,
-        contextlib.closing(Meeting(Path(name))) as meeting,
-    ):
+    with Lan(2) as lan, participants() as (meeting, _):
         return crowd_behind_a_cap(meeting, lan, cap, senders, size, SECONDS)
 
 

@@ -5,22 +5,18 @@ python tests/bench/endurance.py [MINUTES [PEOPLE]]
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from figures import participants
 
-from conftest import Meeting  # noqa: E402 - found by the path above
-from endurance import endure  # noqa: E402 - found by the path above
+# isort: split
+from endurance import endure
 
 
 def main(minutes: float, people: int) -> None:
     """Measure and print: each quantity in the first and in the last third of the time."""
-    with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
-        figures = endure(meeting, Path(name), minutes * 60, people, fps=15)
+    with participants() as (meeting, directory):
+        figures = endure(meeting, directory, minutes * 60, people, fps=15)
     print("\n".join(figures.lines()))
 
 

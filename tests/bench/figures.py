@@ -1,4 +1,7 @@
-"""What all benches share: things run in turn, processes of their own, tables, plots."""
+"""What all benches share: things run in turn, participants, processes of their own, tables, plots.
+
+Imported first: it lets the program and the tests' helpers be found.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,19 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conftest import Meeting
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 Figures = Mapping[str, float]
 
 
@@ -65,6 +73,15 @@ def in_turn(things: Mapping[str, Callable[[], Figures]], rounds: int) -> dict[st
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that `share` of `values` do not exceed; 0 for none."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
+
+
+@contextlib.contextmanager
+def participants() -> Iterator[tuple[Meeting, Path]]:
+    """Something that starts participants, who end with it, and a directory for them."""
+    from conftest import Meeting  # here, as many a child of a bench does without it
+
+    with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
+        yield meeting, Path(name)
 
 
 # -- processes ---------------------------------------------------------------------------------------------

@@ -22,15 +22,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from figures import Row, in_turn
+from headless import Headless, free_base
+from measure import clicks, heard_delays, percentile
+from meetings import switch
 
-from figures import Row, in_turn  # noqa: E402 - found by the path above
-from headless import Headless, free_base  # noqa: E402 - found by the path above
-from measure import clicks, heard_delays, percentile  # noqa: E402 - found by the path above
-from meetings import switch  # noqa: E402 - found by the path above
-
-import connectsphere as cs  # noqa: E402 - found by the path above
+import connectsphere as cs
 
 BLOCK = 256 << 10
 PATIENCE = 600.0

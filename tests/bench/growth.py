@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
-import tempfile
 import time
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from conftest import Meeting  # noqa: E402 - found by the path above
-from figures import Row, in_turn, measured  # noqa: E402 - found by the path above
-from measure import LightPupils, children  # noqa: E402 - found by the path above
-from meetings import serve  # noqa: E402 - found by the path above
+from figures import Row, in_turn, measured, participants
+from measure import LightPupils, children
+from meetings import serve
 
 PEOPLE: Final = (5, 10, 20, 40, 80)
 WATCHED: Final = 3
@@ -32,11 +25,7 @@ def hold(people: int) -> dict[str, float]:
     """The share of a core that a meeting of so many costs, and the slowest stream as a share of its rate."""
     names = [f"L{number:02}" for number in range(people)]
     wanted = {name: {other: 0 for other in names[: WATCHED + 1] if other != name} for name in names}
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        contextlib.closing(Meeting(Path(directory))) as meeting,
-        contextlib.ExitStack() as stack,
-    ):
+    with participants() as (meeting, _), contextlib.ExitStack() as stack:
         server, base = serve(meeting)
         crowds = [
             stack.enter_context(contextlib.closing(LightPupils(base, part)))

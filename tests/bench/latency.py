@@ -7,35 +7,22 @@ joining is to start Python and load the program, in turn.
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from conftest import Meeting  # noqa: E402 - found by the path above
-from figures import Row, in_turn, percentile  # noqa: E402 - found by the path above
-from lan import Lan  # noqa: E402 - found by the path above
-from measure import Pair, on_lan, picture_delays, sound_delays, start_up  # noqa: E402 - found by the path above
+from figures import ROOT, Row, in_turn, participants, percentile
+from lan import Lan
+from measure import Pair, on_lan, picture_delays, sound_delays, start_up
 
 SECONDS = 10.0  # a round
 
 
-@contextlib.contextmanager
-def meetings() -> Iterator[tuple[Meeting, Path]]:
-    """Something that starts participants, and a directory for them."""
-    with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
-        yield meeting, Path(name)
-
-
 def pair_delays(jitter: float, measure: Callable[[Pair, Path], Sequence[float]]) -> list[float]:
     """What `measure` finds between two hosts of a LAN."""
-    with Lan(3) as lan, meetings() as (meeting, directory):
+    with Lan(3) as lan, participants() as (meeting, directory):
         return list(measure(on_lan(meeting, lan, jitter), directory))
 
 
@@ -55,7 +42,7 @@ def loaded() -> float:
 
 def started() -> dict[str, float]:
     """Seconds to `serving` and to `joined`."""
-    with meetings() as (meeting, directory):
+    with participants() as (meeting, directory):
         return start_up(meeting, directory, 1)
 
 

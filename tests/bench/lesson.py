@@ -7,24 +7,17 @@ Everyone watches the same number whatever the size of the class: several sizes s
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from conftest import Meeting  # noqa: E402 - found by the path above
-from figures import Row  # noqa: E402 - found by the path above
-from measure import LessonFigures, hold_lesson  # noqa: E402 - found by the path above
+from figures import Row, participants
+from measure import LessonFigures, hold_lesson
 
 
 def held(people: int, seconds: float) -> LessonFigures:
     """One lesson."""
-    with tempfile.TemporaryDirectory() as name, contextlib.closing(Meeting(Path(name))) as meeting:
+    with participants() as (meeting, _):
         return hold_lesson(meeting, people, seconds)
 
 

@@ -17,17 +17,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
+import mumble
+import numpy as np
+from figures import Child, Figures, Row, answer, heard, in_background, in_turn, measured, spread
+from relay import Traffic
 
-import mumble  # noqa: E402
-import numpy as np  # noqa: E402
-from figures import Child, Figures, Row, answer, heard, in_background, in_turn, measured, spread  # noqa: E402
-from relay import Traffic  # noqa: E402
-
-import connectsphere as cs  # noqa: E402
+import connectsphere as cs
 
 HERE: Final = "127.0.0.1"
 CROWDS: Final = (50, 200, 500)

@@ -17,15 +17,12 @@ import struct
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
+import numpy as np
+from figures import Child, Row, answer, forever, heard, in_background, in_turn, measured, percentile
 
-import numpy as np  # noqa: E402
-from figures import Child, Row, answer, forever, heard, in_background, in_turn, measured, percentile  # noqa: E402
-
-import connectsphere as cs  # noqa: E402
+import connectsphere as cs
 
 HERE: Final = "127.0.0.1"
 FPS: Final = 25

@@ -17,15 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from figures import Row, percentile
+from headless import Headless, free_base
+from proxy import Proxy
+from screens import xvfb
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-
-from figures import Row, percentile  # noqa: E402 - found by the path above
-from headless import Headless, free_base  # noqa: E402 - found by the path above
-from proxy import Proxy  # noqa: E402
-from screens import xvfb  # noqa: E402
-
-import connectsphere as cs  # noqa: E402
+import connectsphere as cs
 
 SIZE = (1920, 1080)
 CELL = 32  # pixels of one bit of the counter
