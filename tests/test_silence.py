@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from meetings import LOOPBACK, wav
+from meetings import wav
+from mixing import mixer
 from stranger import AUDIO, Plane, sealed
 
 import connectsphere as cs
@@ -21,20 +20,13 @@ KEYS = {1: ("11" * 16, "12" * 16), 2: ("21" * 16, "22" * 16)}
 
 
 @contextlib.contextmanager
-def mixer() -> Iterator[tuple[Plane, Plane]]:
+def clients() -> Iterator[tuple[Plane, Plane]]:
     """Two clients' audio planes, both bound and not muted, at a mixer's process."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind((LOOPBACK, 0))
-    process = cs.start_child(["--mixer"], sock)
-    assert process.stdin
-    planes = [Plane(sock.getsockname(), ident, *keys) for ident, keys in KEYS.items()]
-    try:
-        orders = [cs.share_socket(sock, process.pid)]
-        for ident, (up, down) in KEYS.items():
-            orders.append({"do": "add", "id": ident, "up": up, "down": down})
-            orders.append({"do": "mute", "id": ident, "on": False})
-        process.stdin.write("".join(json.dumps(order) + "\n" for order in orders))
-        process.stdin.flush()
+    with contextlib.ExitStack() as stack:
+        address, _ = stack.enter_context(mixer(KEYS))
+        planes = [Plane(address, ident, *keys) for ident, keys in KEYS.items()]
+        for plane in planes:
+            stack.enter_context(plane.sock)
         until = time.monotonic() + 20
         while not all(plane.challenges for plane in planes) and time.monotonic() < until:
             for plane in planes:
@@ -43,11 +35,6 @@ def mixer() -> Iterator[tuple[Plane, Plane]]:
                 take(plane)
             time.sleep(0.01)
         yield planes[0], planes[1]
-    finally:
-        cs.end_child(process)
-        for plane in planes:
-            plane.sock.close()
-        sock.close()
 
 
 def take(plane: Plane) -> list[bytes]:
@@ -69,7 +56,7 @@ def say(plane: Plane, seq: int, block: bytes) -> None:
 
 
 def test_the_mixer_sends_voice_to_the_others_and_next_to_nothing_else() -> None:
-    with mixer() as (ana, ben):
+    with clients() as (ana, ben):
         for seq in range(1, 61):
             say(ana, seq, VOICE)
             time.sleep(cs.BLOCK_SECONDS)

@@ -22,6 +22,7 @@ from typing import Any, Final
 import mumble
 import numpy as np
 from figures import Child, Figures, Row, answer, heard, in_background, in_turn, measured, spread
+from mixing import mixer
 from relay import Traffic
 
 import connectsphere as cs
@@ -114,28 +115,15 @@ def talk(told: dict[str, Any]) -> None:
 @contextmanager
 def shipped(keys: dict[int, tuple[str, str]]) -> Iterator[tuple[int, int, Any]]:
     """The product's mixer: (its port, its process, what asks it for its newest report)."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind((HERE, 0))
-    process = cs.start_child(["--mixer"], sock)
-    assert process.stdin and process.stdout
-    lines = [cs.share_socket(sock, process.pid)]
-    for ident, (up, down) in keys.items():
-        lines.append({"do": "add", "id": ident, "up": up, "down": down})
-        lines.append({"do": "mute", "id": ident, "on": False})
-    process.stdin.write("".join(json.dumps(line) + "\n" for line in lines))
-    process.stdin.flush()
     newest: dict[str, Any] = {}
+    with mixer(keys) as (address, process):
 
-    def listen() -> None:
-        for line in process.stdout or ():
-            newest.update(json.loads(line))
+        def listen() -> None:
+            for line in process.stdout or ():
+                newest.update(json.loads(line))
 
-    in_background(listen)
-    try:
-        yield sock.getsockname()[1], process.pid, lambda: dict(newest)
-    finally:
-        cs.end_child(process)
-        sock.close()
+        in_background(listen)
+        yield address[1], process.pid, lambda: dict(newest)
 
 
 @contextmanager
