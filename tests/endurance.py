@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headless import Headless
-from meetings import Passage, child_in_role, enter, serve
+from meetings import Passage, enter, serve
+from processes import child_in_role
 from weather import BadWeather, Faults
 
 import connectsphere as cs

@@ -22,6 +22,7 @@ from headless import Headless
 from lan import Lan
 from meetings import LOOPBACK, SILENT, enter, join, serve, stats, switch, wav
 from numpy.typing import NDArray
+from processes import children_of, cpu_seconds, kbytes
 
 RATE = 16_000
 Starts = Callable[..., Headless]
@@ -173,25 +174,7 @@ class ClassFigures:
 
 def memory(pid: int) -> int:
     """Resident kilobytes of a process and its children."""
-    listings = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    own = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(own[1] if own else 0) + sum(memory(int(child)) for listing in listings for child in listing)
-
-
-def cpu_seconds(pid: int) -> float:
-    """What the threads of a process have used of the processor so far."""
-    return (
-        sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-    )
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    return [
-        int(child)
-        for path in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in path.read_text().split()
-    ]
+    return kbytes(pid) + sum(map(memory, children_of(pid)))
 
 
 def core_seconds() -> float:
@@ -240,7 +223,7 @@ def hold_class(meeting: Starts, people: int, seconds: float) -> ClassFigures:
     size, clients = memory(server.process.pid), [one.process.pid for one in everyone]
     client_size, before = sum(map(memory, clients)), [stats(one) for one in everyone]
     late, pid = late_ticks(server.errors()), server.process.pid
-    spent = Spent([pid, *children(pid)], clients, [os.getpid()])
+    spent = Spent([pid, *children_of(pid)], clients, [os.getpid()])
     began = time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
@@ -372,7 +355,7 @@ def _lesson(
     server: Headless, whole: list[Headless], light: list[LightPupils], people: int, seconds: float
 ) -> LessonFigures:
     pid = server.process.pid
-    (mixer,) = children(pid)
+    (mixer,) = children_of(pid)
     before, late = [stats(one) for one in whole], late_ticks(server.errors())
     for crowd in light:
         crowd.say(f"measure {seconds}")

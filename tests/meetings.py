@@ -77,21 +77,6 @@ def wav(path: Path, samples: Any, rate: int = 16_000) -> Path:
     return path
 
 
-def children_of(pid: int) -> list[int]:
-    threads = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in threads for child in each.read_text().split()]
-
-
-def child_in_role(pid: int, role: str) -> int:
-    """The process id of the child that was started with the hidden option `role`."""
-    for child in children_of(pid):
-        if role.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
-            return child
-        with contextlib.suppress(AssertionError):
-            return child_in_role(child, role)
-    raise AssertionError(f"{pid} has no child in the role {role}")
-
-
 class Passage:
     """A way to a meeting that this test owns: its three TCP and two UDP ports at another loopback address.
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from headless import PROGRAM, ROOT, Headless
 from lan import Lan
-from meetings import LOOPBACK, SILENT, child_in_role, enter, host, join, serve, stats, switch
+from meetings import LOOPBACK, SILENT, enter, host, join, serve, stats, switch
+from processes import child_in_role
 
 import connectsphere as cs
 

@@ -23,8 +23,8 @@ import pytest
 from headless import Headless, free_base
 from hypothesis import given
 from hypothesis import strategies as st
-from leaks import children
 from pictures import film
+from processes import child_in_role, kbytes
 from proxy import Proxy
 from screens import another_window, grabbed
 
@@ -263,19 +263,7 @@ def test_a_viewer_comes_back_after_a_reconnect(call: Call, proxy: Proxy, still: 
 
 def server_memory(host: Headless) -> float:
     """Megabytes of the process that serves `host`'s meeting."""
-    for pid in children_of(host.process.pid):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"--serve-child" in words:
-            status = Path(f"/proc/{pid}/status").read_text()
-            return int(status.split("VmRSS:")[1].split()[0]) / 1024
-    raise AssertionError(f"no server among {children()}")
-
-
-def children_of(parent: int) -> list[int]:
-    found: list[int] = []
-    for listing in Path(f"/proc/{parent}/task").glob("*/children"):
-        found += map(int, listing.read_text().split())
-    return found
+    return kbytes(child_in_role(host.process.pid, "--serve-child")) / 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -147,22 +147,6 @@ def spread(turns: Sequence[Callable[[], object]], every: float) -> Callable[[], 
     return lambda: done
 
 
-def cpu_seconds(pid: int) -> float:
-    """Seconds of processor time that a process has used, to the nanosecond (Linux)."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
-
-
-@contextlib.contextmanager
-def measured(pids: Sequence[int]) -> Iterator[dict[str, float]]:
-    """Fills in `seconds` and `cpu`, the processor time of `pids` meanwhile."""
-    found: dict[str, float] = {}
-    began, before = time.monotonic(), sum(map(cpu_seconds, pids))
-    yield found
-    found["seconds"] = time.monotonic() - began
-    found["cpu"] = sum(map(cpu_seconds, pids)) - before
-
-
 # -- showing -----------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from figures import Row, in_turn
 from headless import Headless, free_base
 from measure import clicks, heard_delays, percentile
 from meetings import switch
+from processes import child_in_role, kbytes
 
 import connectsphere as cs
 
@@ -67,22 +68,6 @@ def bare_loop(identity: cs.Identity, source: Path, target: Path) -> float:
             took = time.monotonic() - began
     target.unlink()  # as the other files go: no loop writes where memory is warm already
     return took
-
-
-def memory(process: int, what: str = "VmHWM") -> int:
-    """The most memory in MB that a process has held."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith(what):
-            return int(line.split()[1]) // 1024
-    return 0
-
-
-def server_of(host: Headless) -> int:
-    """The process id of the server that a hosting participant has started."""
-    children = Path(f"/proc/{host.process.pid}/task/{host.process.pid}/children")
-    threads = Path(f"/proc/{host.process.pid}/task").glob("*/children")
-    found = " ".join(one.read_text() for one in [children, *threads]).split()
-    return int(found[0])
 
 
 @contextlib.contextmanager
@@ -164,7 +149,9 @@ def rows(rounds: int) -> list[Row]:
             things = {"bare": lambda: {"s": bare_loop(identity, source, folder / "bare.dat")}, "move": move}
             medians = in_turn(things, rounds)
             sound = sound_row(guest, folder / "heard.wav", live, moving)
-            held = [memory(one) for one in (server_of(host), host.process.pid, guest.process.pid)]
+            server = child_in_role(host.process.pid, "--serve-child")
+            pids = (server, host.process.pid, guest.process.pid)
+            held = [kbytes(pid, "VmHWM") // 1024 for pid in pids]
         bare = medians["bare"]["s"]
         return [
             Row(

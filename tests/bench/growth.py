@@ -12,9 +12,10 @@ import time
 from functools import partial
 from typing import Final
 
-from figures import Row, in_turn, measured, participants
-from measure import LightPupils, children
+from figures import Row, in_turn, participants
+from measure import LightPupils
 from meetings import serve
+from processes import children_of, measured
 
 PEOPLE: Final = (5, 10, 20, 40, 80)
 WATCHED: Final = 3
@@ -37,7 +38,7 @@ def hold(people: int) -> dict[str, float]:
         for crowd in crowds:
             crowd.say(f"measure {SECONDS}")
         pid = server.process.pid
-        with measured([pid, *children(pid)]) as cost:
+        with measured([pid, *children_of(pid)]) as cost:
             told = [crowd.answer() for crowd in crowds]
     return {
         "core": cost["cpu"] / cost["seconds"],

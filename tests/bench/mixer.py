@@ -21,8 +21,9 @@ from typing import Any, Final
 
 import mumble
 import numpy as np
-from figures import Child, Figures, Row, answer, heard, in_background, in_turn, measured, spread
+from figures import Child, Figures, Row, answer, heard, in_background, in_turn, spread
 from mixing import mixer
+from processes import measured
 from relay import Traffic
 
 import connectsphere as cs

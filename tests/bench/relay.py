@@ -20,7 +20,8 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from figures import Child, Row, answer, forever, heard, in_background, in_turn, measured, percentile
+from figures import Child, Row, answer, forever, heard, in_background, in_turn, percentile
+from processes import measured
 
 import connectsphere as cs
 

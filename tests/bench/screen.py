@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from figures import Row, percentile
 from headless import Headless, free_base
+from processes import child_in_role, kbytes
 from proxy import Proxy
 from screens import xvfb
 
@@ -139,15 +140,6 @@ def cpu(pids: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def server_of(host: Headless) -> int:
-    """The process that serves."""
-    for listing in Path(f"/proc/{host.process.pid}/task").glob("*/children"):
-        for pid in listing.read_text().split():
-            if b"--serve-child" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return int(pid)
-    raise AssertionError("no server")
-
-
 def typing(viewers: list[Watcher], typist: subprocess.Popen[str]) -> list[Row]:
     """A line appears in the window: until each of three viewers shows it."""
     assert typist.stdin and typist.stdout
@@ -185,7 +177,7 @@ def typing(viewers: list[Watcher], typist: subprocess.Popen[str]) -> list[Row]:
 
 def still(host: Headless, viewer: Watcher) -> list[Row]:
     """Nothing moves; compared with the same meeting in which nothing is shared."""
-    pids = {"presenter": host.process.pid, "server": server_of(host)}
+    pids = {"presenter": host.process.pid, "server": child_in_role(host.process.pid, "--serve-child")}
     shares: dict[str, list[float]] = {name: [] for name in pids}
     kbps = 0
     for sharing in (True, False):
@@ -241,11 +233,6 @@ def ages(viewers: Sequence[Watcher], seconds: float) -> list[list[float]]:
     return found
 
 
-def memory(pid: int) -> float:
-    """Resident megabytes of a process."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
-
-
 def settle(viewer: Watcher, deadline: float) -> float:
     """Seconds until what a viewer shows is exact."""
     began = time.monotonic()
@@ -257,17 +244,17 @@ def settle(viewer: Watcher, deadline: float) -> float:
 def slow_viewer(host: Headless, viewers: list[Watcher], base: int, home: Path, seconds: float) -> list[Row]:
     """Two on a free link, before and while a third has a slow one; then a fourth who comes late."""
     film = [sys.executable, "-c", PLAYING, str(Path(__file__).parent), str(seconds + 30)]
-    server = server_of(host)
+    server = child_in_role(host.process.pid, "--serve-child")
     with subprocess.Popen(film, stderr=subprocess.DEVNULL) as player, Proxy(base, screen_rate=SLOW) as way:
         time.sleep(5)
         before = [statistics.median(one) for one in ages(viewers, 15)[:2]]
         viewers.pop().controller.close()
         viewers.append(Watcher(base, "Slow", home / "slow", way.address))
         time.sleep(3)
-        held = memory(server)
+        held = kbytes(server)
         *fast, slow = ages(viewers, seconds)
         after = [statistics.median(one) for one in fast]
-        grown = memory(server) - held
+        grown = kbytes(server) - held
         player.wait()
         exact = settle(viewers[-1], 60)
         late = Watcher(base, "Late", home / "late")
@@ -284,7 +271,7 @@ def slow_viewer(host: Headless, viewers: list[Watcher], base: int, home: Path, s
     return [
         Row("slow", "age of what a viewer with 2 Mbit/s shows", middle),
         Row("slow", "the others beside it", f"{now:.0f} ms", f"{was:.0f} ms before", now / was),
-        Row("slow", f"server's memory in {seconds:.0f} s", f"{held:.0f} MB, {grown:+.1f} MB"),
+        Row("slow", f"server's memory in {seconds:.0f} s", f"{held / 1024:.0f} MB, {grown / 1024:+.1f} MB"),
         Row("slow", "exact after the film", f"{exact:.1f} s"),
         Row("slow", "a late viewer", f"whole after {whole:.2f} s, exact after {settled:.2f} s"),
     ]
