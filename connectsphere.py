@@ -20313,6 +20313,7 @@ class StartView:
         self.look, self.backend, self.entered, self.restyle = look, backend, entered, restyle
         self.frame = look.frame(parent)
         self.chosen: MeetingAd | None = None
+        self.dialog: Dialog | None = None
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = self._low = False
@@ -20360,7 +20361,10 @@ class StartView:
 
     def settings(self) -> None:
         """Open the settings."""
-        SettingsDialog(self.look, self.backend, self.preview, self.restyle)
+        self.dialog = SettingsDialog(self.look, self.backend, self.preview, self.restyle)
+
+    def _check(self) -> None:
+        self.dialog = DoctorDialog(self.look, self.backend)
 
     def _build_left(self) -> None:
         look, px, left = self.look, self.look.px, self.left
@@ -20421,9 +20425,8 @@ class StartView:
             side="right"
         )
         self.check = Button(
-            look, right, lambda: DoctorDialog(look, self.backend), tr("Not working? Check this computer"),
-            "shield", "link", height=36,
-        )  # fmt: skip
+            look, right, self._check, tr("Not working? Check this computer"), "shield", "link", height=36
+        )
         self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
         self.join.canvas.pack(side="bottom", fill="x", pady=(px(8), px(8)))
         self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
@@ -20472,9 +20475,14 @@ class StartView:
             self._listed = (found, self.chosen)
             self._list(found)
         self._offer_check(bool(self.trouble["text"]) or (not found and time.monotonic() - self._since > 6))
-        if not self._busy and (known := self.backend.auto_join()) is not None and self.name.value:
+        if not self._occupied() and (known := self.backend.auto_join()) is not None and self.name.value:
             self.chosen = known
             self._join()
+
+    def _occupied(self) -> bool:
+        """Whether the user is at something, a half-typed name or PIN too: nothing happens by itself then."""
+        renaming = self.name.value != self.backend.setting("name", "")
+        return self._busy or renaming or bool(self.pin.value) or grabbed(self.look.root)
 
     def _offer_check(self, wanted: bool) -> None:
         """The way to the doctor, once nothing was found or something failed."""
@@ -20567,7 +20575,7 @@ class StartView:
     def refused(self, code: str, reason: str) -> None:
         """Say why it did not work; a changed host asks loudly."""
         if code == "host_changed":
-            ConfirmDialog(
+            self.dialog = ConfirmDialog(
                 self.look, tr("This is not the computer you know"),
                 tr.said(reason)
                 + "\n\n"
@@ -20585,7 +20593,7 @@ class StartView:
 
     def _ask_address(self) -> None:
         look, px = self.look, self.look.px
-        dialog = Dialog(look, tr("Type an address or code"), 440)
+        dialog = self.dialog = Dialog(look, tr("Type an address or code"), 440)
         address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(380))
         address.canvas.pack(padx=px(24), fill="x")
         look.label(
@@ -20615,7 +20623,7 @@ class StartView:
 
     def _ask_host(self) -> None:
         look, px, p = self.look, self.look.px, self.look.palette
-        dialog = Dialog(look, tr("Host a meeting"), 440)
+        dialog = self.dialog = Dialog(look, tr("Host a meeting"), 440)
         look.label(dialog.body, tr("Title"), 12, bold=True, colour=p.second).pack(
             anchor="w", padx=px(24), pady=(0, px(6))
         )
@@ -20648,7 +20656,9 @@ class StartView:
         dialog.first = title.entry
 
     def close(self) -> None:
-        """Stop the preview."""
+        """Stop the preview, and take away a dialog that is open: its fields go with this window."""
+        if self.dialog is not None:
+            self.dialog.close()
         self.preview.close()
 
 

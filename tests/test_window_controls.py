@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
 import tkinter as tk
 from pathlib import Path
@@ -604,6 +605,43 @@ def test_auto_join_waits_for_a_name(opened: Open) -> None:
     driver.click(driver.start.name.entry)
     driver.type("Zuri", "Return")
     driver.until(lambda: driver.loop.view is not None, "in the meeting")
+
+
+def test_auto_join_waits_for_what_is_typed(opened: Open) -> None:
+    driver = opened(name="ana")
+    driver.click(driver.start.name.entry)
+    driver.type("Zu")
+    driver.backend.known = ad(pin=False)
+    driver.pump(0.2)
+    assert not driver.start.busy.words and driver.loop.view is None
+    driver.type("ri", "Home", "Delete", "Delete", "Delete", "Return")
+    driver.until(lambda: driver.loop.view is not None, "in the meeting")
+    assert [one[3] for one in driver.backend.calls if one[0] == "join"] == ["Zuri"]
+
+
+@pytest.mark.parametrize("words", ["Type an address or code", "Host a meeting"])
+def test_auto_join_waits_for_a_dialog(opened: Open, words: str) -> None:
+    driver = opened()
+    press(driver, driver.start.right, words)
+    driver.until(lambda: driver.root.grab_current(), "the dialog")
+    driver.backend.known = ad(pin=False)
+    driver.pump(0.2)
+    assert driver.loop.view is None
+    driver.key("Escape")
+    driver.until(lambda: driver.loop.view is not None, "in the meeting")
+
+
+def test_a_dialog_does_not_outlive_the_start_window(opened: Open) -> None:
+    driver = opened()
+    come = threading.Event()
+    driver.start.begin(lambda: come.wait() and driver.backend.join("127.0.0.1", 9000, "Ana", ""), "Joining…")
+    driver.start.settings()
+    driver.until(lambda: driver.root.grab_current(), "the settings")
+    come.set()
+    driver.until(lambda: driver.loop.view is not None, "in the meeting")
+    assert driver.root.grab_current() is None
+    driver.key("m")
+    assert last(driver.backend.controllers[-1], "mic") == {"do": "mic", "on": True}
 
 
 def test_a_tooltip_names_the_control_and_its_key(opened: Open) -> None:
