@@ -20299,6 +20299,15 @@ class BusyCard:
         sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
 
 
+class Attempt(NamedTuple):
+    """Where it is tried to join, and with which PIN; `typed`: an address typed, not a meeting of the list."""
+
+    address: str
+    port: int
+    pin: str
+    typed: bool
+
+
 class StartView:
     """The window before a meeting: what is on the network, name, PIN, preview, hosting."""
 
@@ -20314,6 +20323,8 @@ class StartView:
         self.frame = look.frame(parent)
         self.chosen: MeetingAd | None = None
         self.dialog: Dialog | None = None
+        self._tried = Attempt("", 0, "", typed=False)
+        self._typed_pin = ""  # beside a typed address, until it is refused
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = self._low = False
@@ -20526,25 +20537,27 @@ class StartView:
             self.name.entry.focus_set()
         return name
 
-    def _join(self, accept: bool = False) -> None:
+    def _join(self) -> None:
         if self.chosen is None:
             self.trouble.configure(text=tr("No meeting was found yet. You can type its address."))
-        elif name := self._named():
-            one = self.chosen
-            pin = self.pin.value if one.pin else ""
-            self.begin(lambda: self.backend.join(one.address, one.port, name, pin, accept), tr("Joining…"))
+        else:
+            pin = self.pin.value if self.chosen.pin else ""
+            self._go(Attempt(self.chosen.address, self.chosen.port, pin, typed=False))
 
-    def join_at(self, address: str, pin: str, accept: bool = False) -> None:
+    def join_at(self, address: str, pin: str) -> None:
         """Join by a typed address, with :port or without."""
         place, _, port = address.strip().partition(":")
         if not place or (port and not port.isdigit()):
             words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
             self.trouble.configure(text=words)
-        elif name := self._named():
-            self.begin(
-                lambda: self.backend.join(place, int(port or DEFAULT_PORT), name, pin, accept),
-                tr("Joining…"),
-            )
+        else:
+            self._go(Attempt(place, int(port or DEFAULT_PORT), pin, typed=True))
+
+    def _go(self, to: Attempt, accept: bool = False) -> None:
+        name = self._named()
+        if name and not self._busy:
+            self._tried = to
+            self.begin(lambda: self.backend.join(to.address, to.port, name, to.pin, accept), tr("Joining…"))
 
     def begin(self, work: Callable[[], CallController], words: str) -> None:
         """Join or host in an errand, saying `words` meanwhile."""
@@ -20582,38 +20595,45 @@ class StartView:
                 + tr("Another computer uses the name of a meeting that you joined before.")
                 + " "
                 + tr("Ask the teacher before you go on."),
-                (tr("Join anyway"), "plain", lambda: self._join(accept=True)),
+                (tr("Join anyway"), "plain", partial(self._go, self._tried, accept=True)),
                 (tr("Do not join"), "primary", lambda: None),
             )  # fmt: skip
             return
         self.trouble.configure(text=tr.said(reason))
-        if code in ("wrong_pin", "pin_required"):
+        if code in ("wrong_pin", "pin_required") and self._tried.typed:
+            self._typed_pin = ""
+            self._ask_address(tr.said(reason))
+        elif code in ("wrong_pin", "pin_required"):
             self.pin.set("")
             self.pin.canvas.focus_set()
 
-    def _ask_address(self) -> None:
+    def _ask_address(self, trouble: str = "") -> None:
+        """Ask for address and PIN, beginning with what was typed before; after `trouble` for another PIN."""
         look, px = self.look, self.look.px
         dialog = self.dialog = Dialog(look, tr("Type an address or code"), 440)
         address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(380))
+        address.entry.select_range(0, "end")
         address.canvas.pack(padx=px(24), fill="x")
         look.label(
             dialog.body, tr("PIN, if the meeting has one"), 12, bold=True, colour=look.palette.second
         ).pack(anchor="w", padx=px(24), pady=(px(14), px(6)))
-        pin = PinBoxes(look, dialog.body, lambda: None)
+        pin = PinBoxes(look, dialog.body, lambda: read())
+        pin.set(self._typed_pin)
         pin.canvas.configure(width=px(380))
         pin.canvas.pack(padx=px(24), fill="x")
-        go: Callable[[], object] = lambda: self.join_at(typed[0], typed[1])  # noqa: E731
-        typed = ["", ""]
+        if trouble:
+            words = look.label(dialog.body, trouble, 13, colour=look.palette.bad_text, width=px(380))
+            words.pack(anchor="w", padx=px(24), pady=(px(14), 0))
 
         def read() -> None:
-            typed[:] = [address.value, pin.value]
+            self.backend.set_setting("address", address.value)
+            self._typed_pin, place = pin.value, address.value
             dialog.close()
-            go()
+            self.join_at(place, self._typed_pin)
 
         address.entry.bind("<Return>", lambda _: read())
-        pin.canvas.bind("<Return>", lambda _: read())
         self._answers(dialog, tr("Join"), read)
-        dialog.first = address.entry
+        dialog.first = pin.canvas if trouble else address.entry
 
     def _answers(self, dialog: Dialog, words: str, read: Callable[[], None]) -> None:
         row = self.look.frame(dialog.body, self.look.palette.panel)
@@ -20644,10 +20664,10 @@ class StartView:
             words.pack(anchor="w", padx=px(24), pady=(px(16), 0))
 
         def read() -> None:
-            name, words, code = self._named(), title.value, "auto" if pin.value else ""
-            dialog.close()
-            if name:
-                self.backend.set_setting("title", words)
+            words, code = title.value, "auto" if pin.value else ""
+            self.backend.set_setting("title", words)
+            dialog.close()  # it gives the keyboard back, before a missing name takes it
+            if name := self._named():
                 what = words or tr("{name}'s meeting", name=name)
                 self.begin(lambda: self.backend.host(name, what, code), tr("Starting the meeting…"))
 
@@ -22107,13 +22127,11 @@ class WindowLoop:
         self.root.destroy()
 
 
-def run_window(
-    app: AppBackend, begin: Callable[[], CallController] | None = None, words: str = "Starting the meeting…"
-) -> int:
+def run_window(app: AppBackend, begin: Callable[[], CallController] | None = None, address: str = "") -> int:
     """Show the window until it is closed; returns the exit status.
 
-    It shows the start window at once, and the meeting of `begin` when that has come; until then it says
-    `words`. Refused without a display.
+    It shows the start window at once, and the meeting that `begin` starts, or the one at `address`, when
+    that has come. Refused without a display.
     """
     import tkinter as tk
 
@@ -22125,8 +22143,10 @@ def run_window(
         raise Refused("device", "There is no display for a window: use --headless.") from None
     root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
     loop = WindowLoop(app, root)
-    if begin is not None and loop.start is not None:
-        loop.start.begin(begin, tr(words))
+    if loop.start is not None and begin is not None:
+        loop.start.begin(begin, tr("Starting the meeting…"))
+    elif loop.start is not None and address:
+        loop.start.join_at(address, "")
     root.mainloop()
     start, last = loop.start, loop.controller
     if start is not None:
@@ -22488,9 +22508,9 @@ def show_window(
     options: argparse.Namespace,
     home: Path,
     begin: Callable[[Program], MeetingController] | None = None,
-    words: str = "Starting the meeting…",
+    address: str = "",
 ) -> int:
-    """The window, unless one is open; `begin` brings the meeting it is opened for, `words` say so."""
+    """The window, unless one is open; `begin` brings the meeting it is opened for, or it is at `address`."""
     need_display()
     chosen, server = client_options(options), dataclasses.asdict(server_options(options, home))
     orders: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -22501,9 +22521,9 @@ def show_window(
             if not only.open():
                 print(f"{APP_NAME} is open already, now in front. --new opens another window.")
                 return 0
-        program = Program(chosen, server, home, orders, look=begin is None)
+        program = Program(chosen, server, home, orders, look=begin is None and not address)
         on_stop_signals(partial(orders.put, "close"))
-        return run_window(program, begin and partial(begin, program), words)
+        return run_window(program, begin and partial(begin, program), address)
 
 
 def role_host(options: argparse.Namespace) -> int:
@@ -22562,8 +22582,7 @@ def role_join(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.join} is no address.") from None
     home = home_directory()
     if not options.headless:
-        join = lambda program: program.join(host, chosen.port, chosen.name, chosen.pin)  # noqa: E731
-        return show_window(options, home, join, "Joining…")
+        return show_window(options, home, address=f"{host}:{chosen.port}")
     try:
         chosen.address = resolve(host)
     except Refused as refused:

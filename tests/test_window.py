@@ -13,9 +13,10 @@ import time
 import tkinter as tk
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_call import FakeController, ad, last
+from fake_call import FakeBackend, FakeController, ad, last
 from window_driver import Open, opened, overlaps, walk
 
 import connectsphere as cs
@@ -444,6 +445,24 @@ def test_what_begins_the_window_is_said_and_its_failure_too(opened: Open) -> Non
     hold.set()
     driver.until(lambda: driver.start.trouble["text"] == "The host does not answer.", "why it failed")
     assert not driver.start.busy.frame.winfo_ismapped()
+
+
+def test_a_window_opened_for_an_address_joins_there(display: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", display)
+    backend = FakeBackend()
+    backend.refusal = cs.Refused("no_meeting", "The host does not answer.")
+    asked = backend.join
+
+    def join(*args: Any) -> FakeController:
+        backend.orders.put("close")
+        return asked(*args)
+
+    monkeypatch.setattr(backend, "join", join)
+    assert cs.run_window(backend, address="192.168.7.7:9100") == 0  # type: ignore[arg-type]
+    assert [one for one in backend.calls if one[0] == "join"] == [
+        ("join", "192.168.7.7", 9100, "Zuri Okafor", "", False)
+    ]
+    assert backend.closed
 
 
 def test_who_waits_is_let_in(opened: Open) -> None:

@@ -90,6 +90,65 @@ def test_start_asks_for_an_address(opened: Open) -> None:
     assert driver.backend.calls[-2][:5] == ("join", "192.168.7.7", 9100, "Zuri Okafor", "482913")
 
 
+def typed_address(driver: Driver, *keys: str) -> None:
+    """Open the dialog for an address, type into it and press Return."""
+    press(driver, driver.start.right, "Type an address or code")
+    driver.until(lambda: driver.root.grab_current(), "the dialog")
+    driver.pump(0.05)
+    for words in keys[:-1]:
+        driver.type(words, "Tab")
+    driver.type(keys[-1], "Return")
+
+
+def test_a_changed_host_at_a_typed_address_is_joined_there(opened: Open) -> None:
+    driver = opened()
+    driver.backend.refusal = cs.Refused("host_changed", "The certificate is another one.")
+    typed_address(driver, "192.168.7.7:9100", "482913")
+    driver.until(lambda: isinstance(driver.start.dialog, cs.ConfirmDialog), "the question")
+    driver.until(lambda: driver.root.grab_current(), "the dialog")
+    press(driver, driver.start.dialog.frame, "Join anyway")  # type: ignore[union-attr]
+    driver.until(lambda: driver.loop.view is not None, "the meeting")
+    joins = [one for one in driver.backend.calls if one[0] == "join"]
+    assert joins == [("join", "192.168.7.7", 9100, "Zuri Okafor", "482913", on) for on in (False, True)]
+
+
+def test_a_typed_address_and_its_pin_are_kept_for_another_try(opened: Open) -> None:
+    driver = opened()
+    driver.backend.meetings = []
+    driver.backend.refusal = cs.Refused("no_meeting", "The host does not answer.")
+    typed_address(driver, "192.168.7.8", "482913")
+    driver.until(lambda: driver.start.trouble["text"], "the reason")
+    typed_address(driver, "192.168.7.7")  # in place of what stands there
+    driver.until(lambda: len([one for one in driver.backend.calls if one[0] == "join"]) == 2, "another try")
+    assert driver.backend.calls[-1] == ("join", "192.168.7.7", 9000, "Zuri Okafor", "482913", False)
+
+
+def test_a_wrong_pin_of_a_typed_address_is_asked_for_again(opened: Open) -> None:
+    driver = opened()
+    driver.backend.refusal = cs.Refused("wrong_pin", "That PIN is not right.")
+    typed_address(driver, "192.168.7.7", "111111")
+    driver.until(lambda: driver.start.trouble["text"], "the reason")
+    driver.until(lambda: driver.root.grab_current(), "the dialog again")
+    assert overlaps(driver.root) == []
+    driver.backend.refusal = None
+    driver.type("482913", "Return")
+    driver.until(lambda: driver.loop.view is not None, "the meeting")
+    joins = [one for one in driver.backend.calls if one[0] == "join"]
+    assert joins[-1] == ("join", "192.168.7.7", 9000, "Zuri Okafor", "482913", False)
+
+
+def test_a_missing_name_loses_nothing_that_was_typed(opened: Open) -> None:
+    driver = opened(name="")
+    for words, written_there in (("Type an address or code", "192.168.7.7"), ("Host a meeting", "Chess")):
+        driver.start.list.canvas.focus_set()
+        press(driver, driver.start.right, words)
+        driver.until(lambda: driver.root.grab_current(), "the dialog")
+        driver.pump(0.05)
+        driver.type(written_there, "Return")
+        driver.until(lambda: driver.root.focus_get() is driver.start.name.entry, "the name is asked for")
+    assert driver.backend.settings["address"] == "192.168.7.7" and driver.backend.settings["title"] == "Chess"
+
+
 def press(driver: Driver, parent: tk.Misc, words: str) -> None:
     """Click the button that shows these words."""
 
