@@ -4761,7 +4761,7 @@ ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
 
 
 def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
-    names = " and ".join(place.words for place in physical)
+    names = ", ".join(place.words for place in physical)
     words = f"This computer is in {len(physical)} networks: {names}."
     if facts.meetings:
         return Finding("network", "ok", words)
@@ -4805,8 +4805,10 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
             words = f"“{seen.title}” by {seen.host} at {seen.address}:{seen.port} answers."
             yield Finding("meeting", "ok", words)
             continue
-        what = f"“{seen.title}” by {seen.host} is seen"
-        words = f"{what}, but the firewall of the host {seen.address} blocks its TCP port {seen.port}."
+        words = (
+            f"“{seen.title}” by {seen.host} is seen, but the firewall of the host {seen.address} "
+            f"blocks its TCP port {seen.port}."
+        )
         step = (
             f"The host must allow ConnectSphere in the firewall of {seen.address}, for private networks too."
         )
@@ -8829,7 +8831,7 @@ class _SoundCardEnd(ABC):
 
     def close(self) -> None:
         """Release the device; twice is harmless."""
-        self._end("was closed")
+        self._end(f"“{self._opened.label}” was closed.")
         self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
 
     @abstractmethod
@@ -8842,12 +8844,12 @@ class _SoundCardEnd(ABC):
                 self._turn()
         except OSError as fault:
             log.info("%s: %s", self._opened.label, fault)
-            self._end("was unplugged or stopped working")
+            self._end(f"“{self._opened.label}” was unplugged or stopped working.")
         _sound_cards.close(self._opened)
 
     def _end(self, reason: str) -> None:
         with self._news:
-            self._reason = self._reason or f"“{self._opened.label}” {reason}."
+            self._reason = self._reason or reason
             self._news.notify_all()
 
     def _wait(self, ready: Callable[[], bool]) -> None:
@@ -16013,10 +16015,6 @@ The ports for hosting are free.
 Los puertos para crear reuniones están libres.
 Les ports pour animer sont libres.
 होस्ट करने के पोर्ट खाली हैं।
-The {topic} works.
-Funciona: {topic}.
-Fonctionne : {topic}.
-{topic} काम कर रहा है।
 The host did not let you in.
 El anfitrión no te dejó entrar.
 L'animateur ne vous a pas laissé entrer.
@@ -16138,7 +16136,7 @@ No hay ningún micrófono elegido.
 Aucun micro n'est choisi.
 कोई माइक नहीं चुना गया।
 This computer has no {what}.
-Este equipo no tiene: {what}.
+Este equipo no tiene {what}.
 Cet ordinateur n'a pas de {what}.
 इस कंप्यूटर में {what} नहीं है।
 The camera gave no picture in time.
@@ -16189,19 +16187,19 @@ Ce fichier est déjà en route.
 {name} es mayor de lo que permite el anfitrión.
 {name} dépasse la taille permise.
 {name} होस्ट की अनुमति से बड़ी है।
-{path} cannot be read
-No se puede leer {path}
-{path} est illisible
-{path} पढ़ी नहीं जा सकती
+{path} cannot be read: {reason}.
+No se puede leer {path}: {reason}.
+{path} est illisible : {reason}.
+{path} पढ़ी नहीं जा सकी: {reason}।
 {path} is no file.
 {path} no es un archivo.
 {path} n'est pas un fichier.
 {path} फ़ाइल नहीं है।
-Files cannot be saved in {folder}
-No se pueden guardar archivos en {folder}
-Impossible d'enregistrer dans {folder}
-{folder} में फ़ाइलें सहेजी नहीं जा सकतीं
-This meeting needs a PIN: give it with --pin.
+Files cannot be saved in {folder}: {reason}.
+No se pueden guardar archivos en {folder}: {reason}.
+Impossible d'enregistrer dans {folder} : {reason}.
+{folder} में फ़ाइलें सहेजी नहीं जा सकीं: {reason}।
+This meeting needs a PIN.
 Esta reunión necesita un PIN.
 Cette réunion demande un PIN.
 इस मीटिंग के लिए PIN चाहिए।
@@ -16209,12 +16207,344 @@ That was not understood: {fault}.
 Eso no se entendió: {fault}.
 Cela n'a pas été compris : {fault}.
 यह समझ नहीं आया: {fault}।
+The host shows another certificate than before.
+El anfitrión muestra un certificado distinto al de antes.
+L'animateur présente un autre certificat qu'avant.
+होस्ट पहले से अलग प्रमाणपत्र दिखा रहा है।
+“{title}” of {host} now comes from another computer than before: do not trust it unless the teacher says so.
+“{title}” de {host} llega ahora desde otro equipo: no te fíes si el profesor no lo confirma.
+« {title} » de {host} vient maintenant d'un autre ordinateur : ne vous y fiez pas sans l'accord du professeur.
+{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है: जब तक शिक्षक न कहें, भरोसा न करें।
+The host does not know the PIN: this is not your meeting.
+El anfitrión no conoce el PIN: esta no es tu reunión.
+L'animateur ne connaît pas le PIN : ce n'est pas votre réunion.
+होस्ट को PIN नहीं पता: यह आपकी मीटिंग नहीं है।
+The host did not prove that it knows the PIN.
+El anfitrión no demostró que conoce el PIN.
+L'animateur n'a pas prouvé qu'il connaît le PIN.
+होस्ट ने साबित नहीं किया कि उसे PIN पता है।
+The host broke off instead of proving that it knows the PIN.
+El anfitrión cortó la conexión en vez de demostrar que conoce el PIN.
+L'animateur a coupé la connexion au lieu de prouver qu'il connaît le PIN.
+होस्ट ने PIN जानने का प्रमाण देने के बजाय कनेक्शन काट दिया।
+The screen comes from another computer than the meeting.
+La pantalla viene de un equipo distinto al de la reunión.
+L'écran vient d'un autre ordinateur que la réunion.
+स्क्रीन मीटिंग के कंप्यूटर से नहीं, किसी दूसरे से आ रही है।
+The shared screen got lost.
+Se perdió la pantalla compartida.
+Le partage d'écran s'est interrompu.
+साझा स्क्रीन का कनेक्शन टूट गया।
+No meeting answers at {address} ({reason}).
+Ninguna reunión responde en {address} ({reason}).
+Aucune réunion ne répond à {address} ({reason}).
+{address} पर कोई मीटिंग उत्तर नहीं दे रही ({reason})।
+refused
+conexión rechazada
+connexion refusée
+कनेक्शन अस्वीकृत
+timeout
+sin respuesta
+pas de réponse
+कोई उत्तर नहीं
+unreachable
+inaccesible
+inaccessible
+पहुँच से बाहर
+no_tls
+no es ConnectSphere
+ce n'est pas ConnectSphere
+यह ConnectSphere नहीं है
+gone
+conexión cortada
+connexion coupée
+कनेक्शन टूट गया
+The network cannot be used: {reason}.
+No se puede usar la red: {reason}.
+Le réseau est inutilisable : {reason}.
+नेटवर्क उपयोग नहीं हो सकता: {reason}।
+The UDP port {port} cannot be used: {reason}.
+El puerto UDP {port} no se puede usar: {reason}.
+Le port UDP {port} est inutilisable : {reason}.
+UDP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
+This meeting speaks protocol {theirs}, your program {here}: use the same version.
+Esta reunión usa el protocolo {theirs}, tu programa el {here}: usa la misma versión.
+Cette réunion utilise le protocole {theirs}, votre programme le {here} : prenez la même version.
+यह मीटिंग प्रोटोकॉल {theirs} पर है, आपका प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
+Too many came from your address; try again in a minute.
+Demasiados intentos desde tu dirección; inténtalo en un minuto.
+Trop de tentatives depuis votre adresse ; réessayez dans une minute.
+आपके पते से बहुत सारे प्रयास हुए; एक मिनट बाद फिर कोशिश करें।
+You have joined from another connection.
+Has entrado desde otra conexión.
+Vous avez rejoint la réunion par une autre connexion.
+आप दूसरे कनेक्शन से जुड़ गए हैं।
+You are not in the meeting any longer.
+Ya no estás en la reunión.
+Vous n'êtes plus dans la réunion.
+आप अब मीटिंग में नहीं हैं।
+The host removed you from the meeting.
+El anfitrión te quitó de la reunión.
+L'animateur vous a retiré de la réunion.
+होस्ट ने आपको मीटिंग से हटा दिया।
+The meeting is over.
+La reunión ha terminado.
+La réunion est terminée.
+मीटिंग समाप्त हो चुकी है।
+Nobody of that name is in the meeting.
+No hay nadie con ese nombre en la reunión.
+Personne ne porte ce nom dans cette réunion.
+मीटिंग में इस नाम का कोई नहीं है।
+A message has {count} characters at most.
+Un mensaje puede tener {count} caracteres como máximo.
+Un message a {count} caractères au plus.
+संदेश में अधिकतम {count} अक्षर हो सकते हैं।
+That is too long.
+Eso es demasiado largo.
+C'est trop long.
+यह बहुत लंबा है।
+Dropped: {fault}.
+Descartado: {fault}.
+Écarté : {fault}.
+छोड़ दिया गया: {fault}।
+Dropped: that was too much at once.
+Descartado: fue demasiado a la vez.
+Écarté : c'était trop à la fois.
+छोड़ दिया गया: एक साथ बहुत ज़्यादा था।
+That ticket is not valid, or not any longer.
+Ese pase no es válido, o ya no lo es.
+Ce ticket n'est pas valable, ou ne l'est plus.
+वह टिकट मान्य नहीं है, या अब नहीं रहा।
+The file is not on offer any longer.
+El archivo ya no se ofrece.
+Le fichier n'est plus proposé.
+फ़ाइल अब उपलब्ध नहीं है।
+The host's disk has no room for it.
+No hay sitio para él en el disco del anfitrión.
+Le disque de l'animateur n'a plus de place pour lui.
+होस्ट की डिस्क पर इसके लिए जगह नहीं है।
+The file changed while it was sent.
+El archivo cambió mientras se enviaba.
+Le fichier a changé pendant l'envoi.
+भेजते समय फ़ाइल बदल गई।
+The host is busy with other files.
+El anfitrión está ocupado con otros archivos.
+L'animateur est occupé par d'autres fichiers.
+होस्ट दूसरी फ़ाइलों में व्यस्त है।
+The host refused the file: {word}.
+El anfitrión rechazó el archivo: {word}.
+L'animateur a refusé le fichier : {word}.
+होस्ट ने फ़ाइल अस्वीकार की: {word}।
+Files may have {size} at most.
+Un archivo puede tener {size} como máximo.
+Un fichier ne peut pas dépasser {size}.
+फ़ाइल अधिकतम {size} की हो सकती है।
+One person may offer {size} at most.
+Cada persona puede ofrecer {size} como máximo.
+Chaque personne peut proposer {size} au plus.
+एक व्यक्ति अधिकतम {size} दे सकता है।
+One person may offer {count} files at most.
+Cada persona puede ofrecer {count} archivos como máximo.
+Chaque personne peut proposer {count} fichiers au plus.
+एक व्यक्ति अधिकतम {count} फ़ाइलें दे सकता है।
+The meeting has no room for more files.
+En la reunión no caben más archivos.
+La réunion n'a plus de place pour d'autres fichiers.
+मीटिंग में और फ़ाइलों के लिए जगह नहीं है।
+{name} left before the file was sent.
+{name} salió antes de que se enviara el archivo.
+{name} est parti avant l'envoi du fichier.
+फ़ाइल भेजे जाने से पहले {name} चले गए।
+{name} declined the file.
+{name} rechazó el archivo.
+{name} a refusé le fichier.
+{name} ने फ़ाइल लेने से मना किया।
+{name} took the file back.
+{name} retiró el archivo.
+{name} a retiré le fichier.
+{name} ने फ़ाइल वापस ले ली।
+{name} was cancelled.
+Se canceló {name}.
+{name} a été annulé.
+{name} रद्द कर दी गई।
+{name} is on its way already.
+{name} ya está en camino.
+{name} est déjà en route.
+{name} पहले से भेजी जा रही है।
+That file is not yours.
+Ese archivo no es tuyo.
+Ce fichier n'est pas à vous.
+वह फ़ाइल आपकी नहीं है।
+That file is not waiting for an answer.
+Ese archivo no espera respuesta.
+Ce fichier n'attend pas de réponse.
+वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
+That file is neither yours nor on its way.
+Ese archivo no es tuyo ni está en camino.
+Ce fichier n'est ni à vous ni en route.
+वह फ़ाइल न आपकी है, न रास्ते में है।
+The file cannot be saved: {reason}.
+El archivo no se puede guardar: {reason}.
+Le fichier ne peut pas être enregistré : {reason}.
+फ़ाइल सहेजी नहीं जा सकी: {reason}।
+{name} cannot be saved: {reason}.
+No se puede guardar {name}: {reason}.
+{name} ne peut pas être enregistré : {reason}.
+{name} सहेजी नहीं जा सकी: {reason}।
+Permission denied
+permiso denegado
+accès refusé
+अनुमति नहीं है
+No space left on device
+no queda espacio en el disco
+il n'y a plus de place sur le disque
+डिस्क पर जगह नहीं बची
+No such file or directory
+ese archivo o carpeta no existe
+ce fichier ou dossier n'existe pas
+ऐसी फ़ाइल या फ़ोल्डर नहीं है
+Address already in use
+ya está en uso
+déjà utilisé
+पहले से उपयोग में है
+Network is unreachable
+no hay conexión de red
+aucune connexion réseau
+नेटवर्क कनेक्शन नहीं है
+microphone
+micrófono
+micro
+माइक
+speaker
+altavoz
+haut-parleur
+स्पीकर
+Camera {number}
+Cámara {number}
+Caméra {number}
+कैमरा {number}
+Default ({name})
+Predeterminado ({name})
+Par défaut ({name})
+डिफ़ॉल्ट ({name})
+There is no {what} number {number}.
+No hay ningún {what} con el número {number}.
+Il n'y a pas de {what} numéro {number}.
+{number} क्रमांक का {what} नहीं है।
+“{label}” was closed.
+“{label}” se cerró.
+« {label} » a été fermé.
+“{label}” बंद कर दिया गया।
+“{label}” was unplugged or stopped working.
+“{label}” se desconectó o dejó de funcionar.
+« {label} » a été débranché ou ne marche plus.
+“{label}” निकाल दिया गया या उसने काम करना बंद कर दिया।
+“{label}” does not answer.
+“{label}” no responde.
+« {label} » ne répond pas.
+“{label}” उत्तर नहीं दे रहा।
+Camera {number} gives no pictures.
+La cámara {number} no da imágenes.
+La caméra {number} ne donne pas d'images.
+कैमरा {number} चित्र नहीं दे रहा।
+Camera {number} was unplugged or taken by another program.
+La cámara {number} se desconectó o la usa otro programa.
+La caméra {number} a été débranchée ou prise par un autre programme.
+कैमरा {number} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
+The microphone was closed.
+El micrófono se cerró.
+Le micro a été fermé.
+माइक बंद कर दिया गया।
+The speaker was closed.
+El altavoz se cerró.
+Le haut-parleur a été fermé.
+स्पीकर बंद कर दिया गया।
+Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.
+Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}.
+Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}.
+चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
+on Windows N, install the Media Feature Pack
+en Windows N, instala el Media Feature Pack
+sous Windows N, installez le Media Feature Pack
+Windows N पर Media Feature Pack इंस्टॉल करें
+Sound needs the Python package PyAudio: {mend}.
+El sonido necesita el paquete de Python PyAudio: {mend}.
+Le son a besoin du paquet Python PyAudio : {mend}.
+ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
+There is no video file {path}.
+No existe el archivo de vídeo {path}.
+Le fichier vidéo {path} n'existe pas.
+वीडियो फ़ाइल {path} नहीं है।
+The video file {path} cannot be decoded.
+El archivo de vídeo {path} no se puede descodificar.
+Le fichier vidéo {path} ne peut pas être décodé.
+वीडियो फ़ाइल {path} डिकोड नहीं हो सकी।
+The video file {path} has no pictures.
+El archivo de vídeo {path} no tiene imágenes.
+Le fichier vidéo {path} n'a pas d'images.
+वीडियो फ़ाइल {path} में चित्र नहीं हैं।
+{path} is not a video file that can be played here.
+{path} no es un vídeo que se pueda reproducir aquí.
+{path} n'est pas une vidéo lisible ici.
+{path} यहाँ चलने योग्य वीडियो फ़ाइल नहीं है।
+There is no sound file {path}.
+No existe el archivo de sonido {path}.
+Le fichier audio {path} n'existe pas.
+ध्वनि फ़ाइल {path} नहीं है।
+The sound file {path} cannot be read.
+El archivo de sonido {path} no se puede leer.
+Le fichier audio {path} est illisible.
+ध्वनि फ़ाइल {path} पढ़ी नहीं जा सकी।
+{path} is not a WAV file that can be played here.
+{path} no es un archivo WAV que se pueda reproducir aquí.
+{path} n'est pas un fichier WAV lisible ici.
+{path} यहाँ चलने योग्य WAV फ़ाइल नहीं है।
+The sound cannot be recorded to {path}: {reason}.
+El sonido no se puede grabar en {path}: {reason}.
+Le son ne peut pas être enregistré dans {path} : {reason}.
+ध्वनि {path} में रिकॉर्ड नहीं हो सकी: {reason}।
+The sound cannot be recorded any more: {reason}.
+El sonido ya no se puede grabar: {reason}.
+Le son ne peut plus être enregistré : {reason}.
+ध्वनि अब रिकॉर्ड नहीं हो सकती: {reason}।
+On this system a whole screen can be shared, not a single window.
+En este sistema se puede compartir una pantalla entera, no una sola ventana.
+Sur ce système, on peut partager un écran entier, pas une seule fenêtre.
+इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
+No other window is open.
+No hay ninguna otra ventana abierta.
+Aucune autre fenêtre n'est ouverte.
+कोई दूसरी विंडो खुली नहीं है।
+The window in front is not visible.
+La ventana de delante no se ve.
+La fenêtre au premier plan n'est pas visible.
+सामने की विंडो दिखाई नहीं दे रही।
+There is no screen {number} here.
+Aquí no hay ninguna pantalla {number}.
+Il n'y a pas d'écran {number} ici.
+यहाँ स्क्रीन {number} नहीं है।
+The picture {path} cannot be read.
+La imagen {path} no se puede leer.
+L'image {path} est illisible.
+चित्र {path} पढ़ा नहीं जा सका।
+The library libxcb is missing here: no screen can be shared.
+Aquí falta la biblioteca libxcb: no se puede compartir ninguna pantalla.
+La bibliothèque libxcb manque ici : aucun écran ne peut être partagé.
+यहाँ libxcb लाइब्रेरी नहीं है: कोई स्क्रीन साझा नहीं हो सकती।
+Sharing needs the Python package mss, which is not here.
+Para compartir hace falta el paquete de Python mss, que aquí no está.
+Le partage a besoin du paquet Python mss, qui manque ici.
+साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
 """
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
 
 
 class Translator:
     """The user's language. The English sentence is its own key; what is missing stays English."""
+
+    OURS: ClassVar = frozenset(
+        {"reason", "trouble", "what", "mend"}
+    )  # places of words that are in the table, too
 
     def __init__(self, texts: str) -> None:
         self._texts = texts
@@ -16243,19 +16573,22 @@ class Translator:
         """A whole sentence that came from below the window, its values recognised."""
         if self.language == "en" or text in self.table:
             return self(text)
-        if not self._patterns:
-            self._patterns = [
-                (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(key))), key)
-                for key in self.table
-                if key.endswith((".", "}")) and "{" in key
-            ]
-        for pattern, key in self._patterns:
+        for pattern, key in self._patterns or self._find_patterns():
             if found := pattern.fullmatch(text):
                 parts = found.groupdict().items()
                 return self(
-                    key, **{name: self.said(part) if part[-1] == "." else part for name, part in parts}
+                    key, **{name: self.said(part) if name in self.OURS else part for name, part in parts}
                 )
         return text
+
+    def _find_patterns(self) -> list[tuple[re.Pattern[str], str]]:
+        """The sentences with places; those with the most words of their own first."""
+        keys = [key for key in self.table if key.endswith((".", "}", ")")) and "{" in key]
+        keys.sort(key=lambda key: len(re.sub(r"{\w+}", "", key)), reverse=True)
+        for key in keys:
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(key))
+            self._patterns.append((re.compile(pattern), key))
+        return self._patterns
 
 
 tr: Final = Translator(TEXTS)
@@ -21507,7 +21840,8 @@ class Actions:
             )
         except OSError as error:
             self.view.toasts.add(
-                tr("The chat could not be saved: {reason}", reason=error.strerror), "warning"
+                tr("The chat could not be saved: {reason}", reason=tr.said(error.strerror or str(error))),
+                "warning",
             )
         else:
             self.view.toasts.add(tr("Saved: {name}", name=path.name), "check")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -20,6 +21,32 @@ NO_WORDS = {
     "SF Pro Text", "Noto Sans", "DejaVu Sans", "TkDefaultFont", "Downloads", "ConferenceFiles", "Escape",
     "English", "Host",
     "Fonts", "Esc", "Enter", "Space", "There is no display for a window: use --headless.",
+}  # fmt: skip
+SHOWN_OR_TOLD = {"WIDGETS", "WINDOW", "COMMAND LINE"}  # sections that translate themselves, or have no window
+# What a sentence from below the window looks like once its values are put in.
+WHOLE = re.compile(r"[A-Z“7].* .*\.", re.DOTALL)
+# What may stand for a value where the table knows the words themselves; for all others it is 7.
+VALUES = {
+    "forbidden()": ("", ", or the privacy settings forbid it"),
+    "PLACE_WORDS[place.kind]": tuple(cs.PLACE_WORDS.values()),
+    "only": ("Only the router answers", "Nobody else answers"),
+    "topic": ("camera", "microphone", "speaker"),
+    "what": ("microphone", "speaker"),
+    "mend": ("on Windows N, install the Media Feature Pack",),
+    "self._label": ("Camera 7",),
+}
+# What no window shows: it answers commands that no window sends, or goes to the terminal or the log alone;
+# and what simulated people write.
+UNSEEN = {
+    "“7” is missing or of the wrong kind.", "The message is empty.", "There is no such command.",
+    "An emoji is short.", "A layer is 0, 1, 2 or 3.", "A rate is between 1 and 7 pictures a second.",
+    "The source is screen:N, window, pattern or a file.", "There is no picture of 7 yet.",
+    "7 cannot be written: 7.", "There are 7 meetings: choose one with --join.",
+    "“7” at 7 is hosted by someone new here: join it with --join.",
+    "This meeting needs a PIN: give it with --pin.", "The file cannot be stored: 7.",
+    "In 7 of 7 seconds somebody was not seen or not heard.", "All 7 were seen and heard throughout.",
+    "Yes, and the sound is clear.", "I have a question about the clouds.", "Page 42, the water cycle.",
+    "My drawing is ready.", "That was a good explanation.", "Then start it.",
 }  # fmt: skip
 MODULE = Module(SOURCE.read_text("utf-8"))
 
@@ -61,6 +88,38 @@ def translated(tree: ast.AST) -> Iterator[str]:
             yield from [one.value for one in node.args[:1] if isinstance(one, ast.Constant)]
 
 
+def filled(node: ast.AST) -> Iterator[str]:
+    """A literal with what may stand for its values; nothing for what is no text."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.JoinedStr):
+        parts = [
+            VALUES.get(ast.unparse(part.value), ("7",))
+            if isinstance(part, ast.FormattedValue)
+            else (str(getattr(part, "value", "")),)
+            for part in node.values
+        ]
+        yield from map("".join, itertools.product(*parts))
+
+
+def from_below(tree: ast.AST) -> Iterator[str]:
+    """The whole sentences in `tree` but for docstrings and what is logged, with values put in."""
+    silent: set[int] = set()
+    for node in ast.walk(tree):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            silent.add(id(node.value))
+        elif called.startswith("log."):
+            silent |= {id(one) for one in ast.walk(node)}
+        elif isinstance(node, ast.JoinedStr):
+            silent |= {id(one) for one in node.values}
+        elif called == "_locally" and isinstance(node, ast.Call):  # it puts the system's reason behind
+            yield from (f"{words}: Permission denied." for words in filled(node.args[1]))
+    for node in ast.walk(tree):
+        if id(node) not in silent:
+            yield from (words for words in filled(node) if WHOLE.fullmatch(words))
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_every_sentence_is_in_every_language(code: str) -> None:
     missing = [text for text, others in cs.tr.table.items() if not others.get(code, "").strip()]
@@ -100,6 +159,46 @@ def test_a_sentence_from_below_is_recognised_with_its_values(monkeypatch: pytest
     assert cs.tr.said("The meeting is full.") == "La reunión está llena."
     assert cs.tr.said("Nobody ever said this.") == "Nobody ever said this."
     assert cs.tr("{count} people", count=3) == "3 personas"
+
+
+def english_left(tree: ast.AST, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The sentences in `tree` that the table does not know: in Hindi none looks as it does in English."""
+    monkeypatch.setattr(cs.tr, "language", "hi")
+    return {words for words in from_below(tree) if cs.tr.said(words) == words}
+
+
+def test_every_sentence_from_below_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    below = [section.body for section in MODULE.sections if section.name not in SHOWN_OR_TOLD]
+    tree = ast.Module([statement for body in below for statement in body], [])
+    assert english_left(tree, monkeypatch) == UNSEEN
+
+
+def test_the_search_for_english_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = ast.parse(
+        'def f(self):\n    "Not this one."\n    log.info("Nor this one.")\n'
+        '    self.refuse("full", "The meeting is full.")\n'
+        '    raise DeviceError(f"Nobody {ever} said this.")\n    with _locally("disk", "Nor that"): pass\n'
+    )
+    assert english_left(told, monkeypatch) == {"Nobody 7 said this.", "Nor that: Permission denied."}
+
+
+@pytest.mark.parametrize(
+    ("words", "spanish"),
+    [
+        ("This computer has no microphone.", "Este equipo no tiene micrófono."),
+        ("No speaker: This computer has no speaker.", "Sin altavoz: Este equipo no tiene altavoz."),
+        ("No meeting answers at 10.0.0.7:9000 (refused).", "10.0.0.7:9000 (conexión rechazada)."),
+        ("The file cannot be saved: No space left on device.", "no queda espacio en el disco."),
+        ("Default (Speaker)", "Predeterminado (Speaker)"),
+        ("Camera 2", "Cámara 2"),
+        ("Host is sharing already.", "Host ya está compartiendo."),
+    ],
+)
+def test_our_own_words_in_a_sentence_are_translated_too_but_names_are_not(
+    words: str, spanish: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cs.tr, "language", "es")
+    assert cs.tr.said(words).endswith(spanish)
 
 
 @pytest.mark.parametrize(("value", "code"), [("fr_CH.UTF-8", "fr"), ("es", "es"), ("C", "en"), ("", "en")])
