@@ -21718,13 +21718,15 @@ class EventWords:
     def _on_denied(self, event: Json) -> None:
         self.view.left(str(event.get("reason", "")))
 
-    def _on_left(self, event: Json) -> None:
-        self.view.left(str(event.get("reason", "")))
+    def _on_left(self, _: Json) -> None:
+        self.view.left("")
 
     def _on_ended(self, event: Json) -> None:
         reason = str(event.get("reason") or tr("The meeting has ended."))
-        self._cue(tr.said(reason))
-        self.view.left(reason)
+        # of a link that broke the reason is one word, for programs
+        words = tr.said(reason) if " " in reason else tr("The host does not answer.")
+        self._cue(words)
+        self.view.left(words)
 
 
 class Actions:

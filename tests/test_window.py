@@ -208,6 +208,22 @@ def test_host_leaves_or_ends(opened: Open) -> None:
     driver.until(lambda: call.closed, "the controller is closed")
 
 
+@pytest.mark.parametrize(
+    ("event", "reason", "words"),
+    [
+        ("left", "left", ""),
+        ("ended", "timeout", "El anfitrión no responde."),
+        ("ended", "The host removed you from the meeting.", "El anfitrión te quitó de la reunión."),
+        ("ended", "", "La reunión ha terminado."),
+    ],
+)
+def test_the_end_is_told_in_words_for_people(opened: Open, event: str, reason: str, words: str) -> None:
+    driver = opened(language="es")
+    driver.meet().gui_queue.put({"event": event, "reason": reason})
+    driver.until(lambda: driver.loop.start is not None, "back at the start window")
+    assert driver.start.trouble["text"] == words
+
+
 def test_member_is_not_offered_host_tools(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
