@@ -20878,7 +20878,9 @@ class StartView:
             self._go(Attempt(self.chosen.address, self.chosen.port, pin, typed=False))
 
     def join_at(self, address: str, pin: str) -> None:
-        """Join by a typed address, with :port or without."""
+        """Join by a typed address, with :port or without; another try begins with what was typed."""
+        self.backend.set_setting("address", address.strip())
+        self._typed_pin = pin
         place, _, port = address.strip().partition(":")
         if not place or (port and not port.isdigit()):
             words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
@@ -20959,10 +20961,9 @@ class StartView:
             words.pack(anchor="w", padx=px(24), pady=(px(14), 0))
 
         def read() -> None:
-            self.backend.set_setting("address", address.value)
-            self._typed_pin, place = pin.value, address.value
+            typed = (address.value, pin.value)
             dialog.close()
-            self.join_at(place, self._typed_pin)
+            self.join_at(*typed)
 
         address.entry.bind("<Return>", lambda _: read())
         self._answers(dialog, tr("Join"), read)

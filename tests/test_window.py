@@ -478,6 +478,7 @@ def test_a_window_opened_for_an_address_joins_there(display: str, monkeypatch: p
     assert [one for one in backend.calls if one[0] == "join"] == [
         ("join", "192.168.7.7", 9100, "Zuri Okafor", "", False)
     ]
+    assert backend.settings["address"] == "192.168.7.7:9100", "another try begins with it"
     assert backend.closed
 
 
