@@ -14653,6 +14653,10 @@ class Program:
             self._controller.choose(key, value)
         self._preview.again(key)
 
+    def downloads(self) -> Path:
+        """The folder of what was received, absolute; it may not be there yet."""
+        return downloads_folder(self._options.downloads).absolute()
+
     def preview(self, camera: bool, mic: bool) -> None:
         """Run the chosen camera and microphone for the preview only, or stop them. Does not wait."""
         self._preview.run(camera, mic)
@@ -18561,6 +18565,9 @@ class AppBackend(Protocol):
     def set_setting(self, key: str, value: Any) -> None:
         """Remember; camera, mic, speaker and volume change in the running meeting too."""
 
+    def downloads(self) -> Path:
+        """The folder of what was received, absolute; it may not be there yet."""
+
     def preview(self, camera: bool, mic: bool) -> None:
         """Run the chosen camera and microphone for the preview only, or stop them. Does not wait."""
 
@@ -21863,13 +21870,7 @@ class Actions:
 
     def show_folder(self, path: str) -> None:
         """Open the folder of what was received."""
-        folder = (
-            Path(path).parent
-            if path
-            else Path(
-                self.view.backend.setting("downloads", "") or Path.home() / "Downloads" / "ConferenceFiles"
-            )
-        )
+        folder = Path(path).absolute().parent if path else self.view.backend.downloads()
         if folder.is_dir():
             webbrowser.open(folder.as_uri())
         else:

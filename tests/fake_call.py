@@ -207,6 +207,7 @@ class FakeBackend:
         self.calls: list[tuple[Any, ...]] = []
         self.controllers: list[FakeController] = []
         self.closed = False
+        self.folder = Path("/no/such/folder")
         self.orders: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def find(self) -> Sequence[cs.MeetingAd]:
@@ -270,6 +271,9 @@ class FakeBackend:
 
     def set_setting(self, key: str, value: Any) -> None:
         self.settings[key] = value
+
+    def downloads(self) -> Path:
+        return self.folder
 
     def preview(self, camera: bool, mic: bool) -> None:
         self.calls.append(("preview", camera, mic))

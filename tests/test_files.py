@@ -496,6 +496,18 @@ def test_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert cs.downloads_folder("/there") == Path("/there")
 
 
+@pytest.mark.parametrize(("chosen", "folder"), [("", "Elsewhere/ConferenceFiles"), ("got", "got")])
+def test_the_window_looks_where_files_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, folder: str
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "user-dirs.dirs").write_text(f'XDG_DOWNLOAD_DIR="{tmp_path}/Elsewhere"\n')
+    monkeypatch.chdir(tmp_path)
+    options = cs.ClientOptions("Ana", bind=LOOPBACK, downloads=chosen)
+    with contextlib.closing(cs.Program(options, {}, tmp_path, look=False)) as program:
+        assert program.downloads() == tmp_path / folder
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("0", 0), ("500", 500), ("500B", 500), ("64 kB", 65_536), ("1.5M", 3 << 19), ("2GB", 2 << 30)],

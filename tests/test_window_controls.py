@@ -525,7 +525,9 @@ def test_a_private_line_is_answered_in_one_click(opened: Open) -> None:
 def test_files_are_declined_cancelled_and_shown(
     opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver = opened(downloads=str(tmp_path))
+    driver = opened()
+    driver.backend.folder = tmp_path
+    monkeypatch.chdir(tmp_path)
     call = driver.meet()
     visited: list[str] = []
     monkeypatch.setattr(cs.webbrowser, "open", visited.append)
@@ -541,7 +543,7 @@ def test_files_are_declined_cancelled_and_shown(
     assert visited == [tmp_path.as_uri()]
     saved = tmp_path / "in" / "a.txt"
     saved.parent.mkdir()
-    call.change(files=(cs.FileEntry("f9", "a.txt", 3, "Bo", state="saved", path=str(saved)),))
+    call.change(files=(cs.FileEntry("f9", "a.txt", 3, "Bo", state="saved", path="in/a.txt"),))
     driver.spot(driver.view.files.list, "openf9")
     assert visited[-1] == saved.parent.as_uri()
 
