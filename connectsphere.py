@@ -189,6 +189,7 @@ MAX_SCREEN: Final = (7680, 4320)
 FILE_BLOCK: Final = 256 << 10  # bytes of a file that are read, hashed and written at once
 MAX_NAME: Final = 32
 MAX_TITLE: Final = 64
+MAX_PIN: Final = 64
 MAX_CHAT: Final = 4_000
 HISTORY: Final = 200
 MAX_PEOPLE: Final = 250  # so that the roster fits one line, whatever the names
@@ -581,7 +582,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
         "files": _listing(_record(_OFFER), 1_000),
         "presenter": _ID,
         "largest_file": _COUNT,
-        "pin?": _text(64),
+        "pin?": _text(MAX_PIN),
     },
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
@@ -5431,8 +5432,9 @@ class Journal:
     _PLACE = struct.Struct(">Q")
     _MOST = 4 << 20  # bytes, then it is written anew
 
-    def __init__(self, identity: Identity, port: int) -> None:
-        self._path = identity.key.parent / "journal" / f"{port}.sealed"
+    def __init__(self, identity: Identity, port: int, bind: str | None = None) -> None:
+        place = f"{bind}-{port}" if bind else str(port)
+        self._path = identity.key.parent / "journal" / f"{place}.sealed"
         self._secret = hashlib.sha256(b"connectsphere journal" + identity.key.read_bytes()).digest()
         self._seal = AESGCM(self._secret[:16])
         self._file: IO[bytes] | None = None
@@ -6260,12 +6262,26 @@ class HalfOpen:
             evicted = old[: max(0, len(mine) + 1 - self.MOST_AN_ADDRESS)]
             rest = [other for other in self._open if other not in evicted]
             evicted += rest[: max(0, len(rest) + 1 - self.MOST)]
-            for other in evicted:
-                del self._open[other]
             self._open[end] = (address, now)
-        for other in evicted:
-            self._counters.add("half_open_evicted")
-            other()
+        self._evict(evicted)
+
+    def _evict(self, ends: Sequence[Callable[[], None]]) -> None:
+        for end in ends:
+            with self._lock:
+                known = self._open.pop(end, None)
+            if known:
+                self._counters.add("half_open_evicted")
+                end()
+
+    def trim(self, now: float) -> None:
+        """End those over 8 of an address whose grace is over."""
+        with self._lock:
+            old: dict[str, list[Callable[[], None]]] = {}
+            for end, (host, at) in self._open.items():
+                if now - at > self.GRACE:
+                    old.setdefault(host, []).append(end)
+            evicted = [end for mine in old.values() for end in mine[: -self.MOST_AN_ADDRESS]]
+        self._evict(evicted)
 
     def leave(self, end: Callable[[], None]) -> None:
         """It has said who it is, or is gone."""
@@ -6296,8 +6312,12 @@ def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subpr
     if getattr(sys, "frozen", False):
         command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
     else:
-        here = Path(__file__).resolve()
-        command = [sys.executable, "-m", here.stem]
+        here, python = Path(__file__).resolve(), sys.executable
+        base = getattr(sys, "_base_executable", python)
+        if sys.platform == "win32" and base != python:  # a venv's own would start that one in between
+            environment["__PYVENV_LAUNCHER__"], python = python, base
+        command = [python, "-m", here.stem]
+        environment["PYTHONSAFEPATH"] = "1"  # not what happens to lie where the user stands
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(here.parent), environment.get("PYTHONPATH")])
         )
@@ -6405,7 +6425,7 @@ class Voice:
 
 
 class ChildKeeper:
-    """Keeps a child in a hidden role running, and starts a new one when it dies.
+    """Keeps a child in a hidden role running, and starts a new one when it dies; status 0 is no death.
 
     It talks in lines of JSON: `first` is said to each new child, with what it needs to use the socket
     `shared`; `on_message` gets what it says, on the thread that reads it.
@@ -6485,6 +6505,8 @@ class ChildKeeper:
             for line in cast(IO[str], process.stdout):
                 self._hear(line)
             status = end_child(process)
+            if status == 0:  # by itself, or told to
+                return
             if not worker.stopping.is_set():
                 log.error("the %s ended with status %s and is started again", self._name, status)
                 worker.stopping.wait(0.0 if time.monotonic() - started > self.STEADY_SECONDS else 0.5)
@@ -6623,12 +6645,12 @@ def listen_tcp(address: Address) -> Socket:
     return sock
 
 
-def udp_port(address: Address, counters: Counters, patience: float = 0.0) -> UdpPort:
+def udp_port(address: Address, counters: Counters, patience: float = 0.0, *, sound: bool = False) -> UdpPort:
     """A UdpPort at `address`; Refused with one clear sentence when it stays taken for `patience` seconds."""
     until = time.monotonic() + patience
     while True:
         try:
-            return UdpPort(address, counters)
+            return UdpPort(address, counters, sound=sound)
         except OSError as error:
             if time.monotonic() >= until:
                 reason = f"The UDP port {address[1]} cannot be used: {error.strerror}."
@@ -6773,7 +6795,7 @@ class UdpPort:
             self._socket.setblocking(False)
             self._enlarge_buffers()
             self._gso = sys.platform == "linux"
-            self._gro = not sound and sys.platform == "linux" and self._ask_for_gro()
+            self._gro = sys.platform == "linux" and self._set_gro(not sound) and not sound
             if sound:
                 ask_for(Service.SOUND, self._socket)
             if bind is not None:
@@ -6943,9 +6965,9 @@ class UdpPort:
                 with contextlib.suppress(OSError):  # beyond the system's limit, where it is allowed
                     self._socket.setsockopt(socket.SOL_SOCKET, force, BUFFER)
 
-    def _ask_for_gro(self) -> bool:
+    def _set_gro(self, on: bool) -> bool:
         try:
-            self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+            self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, on)
         except OSError:
             return False
         return True
@@ -8320,10 +8342,13 @@ class _CaptureCamera(Camera):
     """
 
     _PATIENCE: Final = 10  # failed reads in a row; one alone is a damaged picture
+    in_use: ClassVar[set[int]] = set()  # indices: to open one a second time may stop the first
 
-    def __init__(self, capture: Any, label: str) -> None:
+    def __init__(self, capture: Any, index: int) -> None:
         self._capture = capture
-        self._label = label
+        self._index = index
+        self._label = f"Camera {index}"
+        self.in_use.add(index)
         self._news = threading.Condition()
         self._picture: Picture | None = None
         self._reason = ""
@@ -8357,6 +8382,7 @@ class _CaptureCamera(Camera):
                 failures += 1
                 time.sleep(0.02)
         self._capture.release()
+        self.in_use.discard(self._index)
         self._end(f"{self._label} was unplugged or taken by another program.")
 
     def _end(self, reason: str) -> None:
@@ -8378,7 +8404,7 @@ def open_camera(
     if spec == "pattern":
         return _CardCamera(name, size, fps)
     if spec.isdecimal():
-        return _CaptureCamera(_open_capture(int(spec), size, fps), f"Camera {spec}")
+        return _CaptureCamera(_open_capture(int(spec), size, fps), int(spec))
     video = _VideoFile(spec, fps)
     return _PacedCamera(video.fps, video.picture, video.close)
 
@@ -9355,7 +9381,7 @@ class _DesktopScreen(ScreenSource):
 def _load_picture(path: str) -> Picture:
     try:
         return decode_picture(Path(path).read_bytes())
-    except (OSError, PeerFault) as fault:
+    except (OSError, ValueError, PeerFault) as fault:
         raise DeviceError(f"The picture {path} cannot be read.") from fault
 
 
@@ -9401,10 +9427,11 @@ def _list_cameras() -> list[tuple[str, str]]:
         return [(node.name.removeprefix("video"), (node / "name").read_text().strip()) for node in firsts]
     cameras: list[tuple[str, str]] = []
     for index in range(4):
-        try:
-            _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
-        except DeviceError:
-            break
+        if index not in _CaptureCamera.in_use:
+            try:
+                _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
+            except DeviceError:  # not there, or another program's: the next may be free
+                continue
         cameras.append((str(index), f"Camera {index + 1}"))
     return cameras
 
@@ -9478,7 +9505,7 @@ class RelayPeer:
 
         One gets the best layer that is being sent at or below what one asked, else the lowest there is.
         """
-        alive = [one for one in range(len(LAYERS)) if now - self.fresh[one] < 1.0]
+        alive = [one for one in range(len(LAYERS)) if now - self.fresh[one] < 1.5]
         lowest = 0 if layer == alive[0] else layer
         return range(lowest, min((one for one in alive if one > layer), default=len(LAYERS)))
 
@@ -10474,14 +10501,23 @@ class Lobby:
             self.deny(session, "not_allowed", "Too many came from your address; try again in a minute.")
         elif self._room.names.is_banned(clean_name(hello["name"]), session.address, token):
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
-        elif len(self._room.members) >= MAX_PEOPLE:
+        elif not self._has_room(hello):
             self.deny(session, "not_allowed", "The meeting is full.")
         elif (
             self.is_host(hello) or not self._options.pin or self._room.names.claim(token, time.monotonic())[1]
         ):
             self._admit(session)
+        elif hello.get("pin") is False:  # no try at it
+            self.deny(session, "pin_required", "This meeting needs a PIN.")
         else:
             self._ask_pin(session)
+
+    def _has_room(self, hello: Json) -> bool:
+        """Whether who says `hello` finds a place: those who come back have theirs, and the host has one."""
+        if len(self._room.members) < MAX_PEOPLE or self.is_host(hello):
+            return True
+        name, _ = self._room.names.claim(hello.get("resume"), time.monotonic())
+        return name in {member.name for member in self._room.members.values()}
 
     def _may_arrive(self, address: str, now: float) -> bool:
         """Whether one more may come from `address`: each makes work for everyone."""
@@ -10640,7 +10676,7 @@ class ConferenceServer:
         self.room.shelf.limits = Limits(
             options.largest_file, options.largest_person, options.largest_meeting, options.free_disk
         )
-        self._keeper = RoomKeeper(self.room, Journal(identity, options.base), options.pin)
+        self._keeper = RoomKeeper(self.room, Journal(identity, options.base, options.bind), options.pin)
         self.over = threading.Event()
         self.reason = ""
         self._context = server_context(identity)
@@ -10679,7 +10715,9 @@ class ConferenceServer:
         try:
             self._listeners = [listen_tcp((self._host, port)) for port in ports]
             self._relay = VideoRelay((self._host, self.ports.video), self.counters)
-            self._audio_port = udp_port((self._host, self.ports.audio), self.counters, ORPHAN_SECONDS)
+            self._audio_port = udp_port(
+                (self._host, self.ports.audio), self.counters, ORPHAN_SECONDS, sound=True
+            )
         except Refused:
             self._close_ports()
             raise
@@ -10943,6 +10981,7 @@ class ConferenceServer:
         self._apply(self.room.tick(now))
         self._weigh()
         self._files.tick(now)
+        self._half_open.trim(now)
         for session in list(self._sessions.values()):
             if now - session.heard > SILENT_SECONDS:
                 session.link.discard("silent")
@@ -11099,6 +11138,7 @@ def serve(
 
 PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 3.5
+PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
 CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
@@ -11203,6 +11243,11 @@ class CommandConnection:
             self.link.discard(code)
 
     def _opened(self, link: TlsLink) -> None:
+        if self._options.pin and self._timer:  # a try at the PIN may have to wait for its turn
+            self._timer.cancel()
+            self._timer = self._reactor.later(
+                PIN_QUEUE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
+            )
         expected = self._options.fingerprint
         if expected and not hmac.compare_digest(expected, link.fingerprint):
             self.refuse("host_changed", "The host shows another certificate than before.")
@@ -11643,6 +11688,11 @@ class DeviceThread(ABC):
         if not self._worker.started:
             self._worker.start()
 
+    def renew(self) -> None:
+        """Another device was chosen: use that one, if one is on."""
+        if self._turns:
+            self.turn(self._on)
+
     def close(self) -> None:
         """Close the device and end the thread."""
         self._worker.close()
@@ -11683,7 +11733,10 @@ class DeviceThread(ABC):
                 if not told:
                     self._on_device(self._what, "failed", error.reason)
             with self._news:
-                if not pause or self._news.wait_for(lambda: not self._going, pause):
+                if not pause:
+                    self._on = self._on and not self._going  # nobody waits for it any longer
+                    return
+                if self._news.wait_for(lambda: not self._going, pause):
                     return
 
     def _live(self) -> None:
@@ -12009,12 +12062,9 @@ class MediaManager:
     def choose(self, what: str, value: Any) -> None:
         """Go on with another camera, microphone, speaker, or at another volume."""
         setattr(self._options, what, value)
-        if what == "camera" and self._camera:
-            self.set_camera(False)
-            self.set_camera(True)
-        elif what == "mic" and self._microphone:
-            self.set_microphone(False)
-            self.set_microphone(True)
+        device = {"camera": self._camera, "mic": self._microphone}.get(what)
+        if device:
+            device.renew()
 
     def _run_player(self, worker: Worker) -> None:
         """Play what is heard, until stopped, on whatever speaker is chosen."""
@@ -12729,7 +12779,7 @@ LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for th
     "left": ("reason",),
     "ended": ("reason",),
 }
-PASSING: Final = frozenset({"", "no_meeting", "host_changed", "full"})  # may be over at the next try
+PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at the next try
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
@@ -13357,6 +13407,7 @@ class MeetingController:
 
     def __init__(self, options: ClientOptions, home: Path) -> None:
         self.options = options
+        self._asked_name = options.name  # under which the token is found again, whatever name was given
         self.gui_queue: queue.SimpleQueue[Json] = queue.SimpleQueue()
         self.counters = Counters()
         self.state = StateManager()
@@ -13520,7 +13571,7 @@ class MeetingController:
         """The token for the host that showed this certificate."""
         if self._token:
             return self._token  # the link has held the certificate to the one before
-        return self._tokens.get(fingerprint, self._meeting, self.options.name)
+        return self._tokens.get(fingerprint, self._meeting, self._asked_name)
 
     def _aim_anew(self) -> None:
         """While the host does not answer at its old address: go where discovery hears it."""
@@ -13644,7 +13695,7 @@ class MeetingController:
             case "file_gone" if self.files.withdrawn(message):
                 pass
             case "ended" | "removed":
-                self._tokens.drop(self.options.fingerprint, self._meeting, self.options.name)
+                self._tokens.drop(self.options.fingerprint, self._meeting, self._asked_name)
                 self._finish("ended", 0, ref=self._end_ref, reason=message["reason"])
                 if self._link:
                     self._link.close("ended")
@@ -13668,7 +13719,7 @@ class MeetingController:
         self.options.fingerprint = fingerprint
         self.options.name = message["name"]
         self._token, self._meeting = message["resume"], message["meeting"]
-        self._tokens.put(fingerprint, self._meeting, message["name"], self._token)
+        self._tokens.put(fingerprint, self._meeting, self._asked_name, self._token)
         self._link.send({"type": "resumed"})
         back = self._lost_at
         if back:
@@ -13871,8 +13922,9 @@ class MeetingController:
             raise Refused("nothing_yet", f"There is no picture of {of} yet.")
         try:
             Path(path).write_bytes(encode_png(picture))
-        except OSError as error:
-            raise Refused("bad_command", f"{path} cannot be written: {error.strerror}.") from None
+        except (OSError, ValueError) as error:  # a name may hold what no name may
+            why = getattr(error, "strerror", None) or error
+            raise Refused("bad_command", f"{path} cannot be written: {why}.") from None
         height, width = picture.shape[:2]
         self.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
 
@@ -13960,6 +14012,16 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
     return candidates[0]
 
 
+def of_another_version(finder: MeetingFinder) -> Refused | None:
+    """What to say where the only meeting is one of another version of this program."""
+    others = finder.other_versions()
+    if not others or finder.meetings():
+        return None
+    address, version = others[0]
+    reason = f"{address} speaks protocol {version}, this program {PROTOCOL}: use the same version."
+    return Refused("no_meeting", reason)
+
+
 def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
     """The meeting to join without asking (DESIGN 5); Refused where there is none or too much.
 
@@ -13972,7 +14034,7 @@ def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> Mee
             return choose_meeting(finder.meetings(), known, has_pin)
         except Refused as refused:
             if refused.code != "no_meeting" or settled:
-                raise
+                raise of_another_version(finder) or refused from None
         finder.wait_settled(0.1)
 
 
@@ -14010,6 +14072,10 @@ class HostedMeeting:
     def address(self) -> str:
         """Where others on the network find it."""
         return str(self._serving["address"])
+
+    def is_at(self, ad: MeetingAd) -> bool:
+        """Whether it is this meeting that was found."""
+        return (ad.fingerprint, ad.port) == (self._serving["fingerprint"], self._serving["port"])
 
     def aim(self, options: ClientOptions) -> None:
         """Let `options` join this meeting as its host."""
@@ -14065,12 +14131,13 @@ def run_headless(
     controller.start(meeting)
     event: Json = {"event": ""}
     while event["event"] not in LAST_EVENTS:
-        event = controller.gui_queue.get()
-        say(event)
-        if event["event"] == "denied":
-            print(f"connectsphere: {event['reason']}", file=sys.stderr)
-        if event["event"] == "joined":
-            worker.start()
+        with contextlib.suppress(queue.Empty):  # a wait without end hears no Ctrl-C on Windows
+            event = controller.gui_queue.get(timeout=0.5)
+            say(event)
+            if event["event"] == "denied":
+                print(f"connectsphere: {event['reason']}", file=sys.stderr)
+            if event["event"] == "joined":
+                worker.start()
     controller.close()
     return controller.status or 0
 
@@ -14519,13 +14586,16 @@ class Program:
             fingerprint=ads[0].fingerprint if ads and not accept_changed_host else "",
             accept_changed=accept_changed_host,
         )
+        if self._hosted and ads and self._hosted.is_at(ads[0]):
+            self._hosted.aim(options)
         return self._enter(options, ads[0].meeting if ads else "")
 
     def ways_in(self) -> Sequence[WayIn]:
         """How others reach the meeting that is on, the likeliest first."""
         options = self._controller.options if self._controller else self._options
-        own = {each.address: each.name for each in plausible_interfaces(options.bind)} if self._hosted else {}
-        address = self._hosted.address if self._hosted else options.address
+        hosted = self._hosted if options.host_key else None
+        own = {each.address: each.name for each in plausible_interfaces(options.bind)} if hosted else {}
+        address = hosted.address if hosted else options.address
         return [
             WayIn(with_port(at, options.port), with_port(address_code(at), options.port), name)
             for at, name in (own or {address: ""}).items()
@@ -22514,12 +22584,14 @@ class OneSentenceParser(argparse.ArgumentParser):
 def _check_options(options: argparse.Namespace) -> None:
     try:
         Ports.at(options.port if options.port is not None else DEFAULT_PORT)
-        if options.bind:
-            ipaddress.IPv4Address(options.bind)
+        if options.bind and ipaddress.IPv4Address(options.bind).is_unspecified:
+            options.bind = None
     except ValueError as error:
         raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
     if options.pin is not None and not options.pin.strip():
         raise UsageError("The PIN must not be empty.")
+    if options.pin is not None and len(options.pin.strip()) > MAX_PIN:
+        raise UsageError(f"A PIN has {MAX_PIN} characters at most.")
     if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
         raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
     if options.join is not None and not options.join.partition(":")[0]:

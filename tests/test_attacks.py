@@ -176,6 +176,30 @@ def test_who_waits_for_a_free_attempt_may_say_nothing(
     until(lambda: not locked._lobby._waiting)
 
 
+def test_who_says_to_have_no_pin_spends_no_attempt(
+    locked: cs.ConferenceServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cs.PinGate, "PER_ADDRESS", 0)
+    with tls(locked.options.base) as link:
+        link.sendall(json.dumps(HELLO).encode() + b"\n")
+        assert answer(link)["code"] == "pin_required"
+
+
+def test_a_full_meeting_keeps_the_places_of_its_host_and_of_who_comes_back(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start()
+    monkeypatch.setattr(cs, "MAX_PEOPLE", 2)
+    with member(server, "Ana") as ana, member(server, "Ben"):
+        with tls(server.options.base) as link:
+            link.sendall(json.dumps(HELLO).encode() + b"\n")
+            assert answer(link) == {"type": "denied", "code": "not_allowed", "reason": "The meeting is full."}
+        with member(server, "Ana", resume=ana.welcome["resume"]) as again:
+            assert again.welcome["id"] == ana.welcome["id"] or again.welcome["name"] == "Ana"
+        with member(server, "Ms Lee", host_key=HOST_KEY) as host:
+            assert host.welcome["role"] == "host"
+
+
 @pytest.mark.parametrize("role", ["member", "host"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_role_may_say(server: cs.ConferenceServer, role: str, kind: str) -> None:

@@ -87,6 +87,7 @@ def test_help_names_every_role_and_option(run: Run) -> None:
         ["--demo", "0"],
         ["--demo", "many"],
         ["--host", "--pin", ""],
+        ["--host", "--pin", "9" * 65],
     ],
     ids=" ".join,
 )
@@ -190,3 +191,17 @@ def test_importing_loads_no_camera_sound_or_window_library() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_all_addresses_are_no_address() -> None:
+    assert connectsphere.parse_options(["--serve", "--bind", "0.0.0.0"]).bind is None
+
+
+def test_what_lies_where_the_user_stands_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pupil's exercises may be called like a module of Python's own."""
+    for name in ("connectsphere.py", "queue.py", "random.py"):
+        (tmp_path / name).write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    child = connectsphere.start_child(["--version"])
+    said, _ = child.communicate(timeout=30)
+    assert (child.returncode, said.split()[-1]) == (0, connectsphere.VERSION)

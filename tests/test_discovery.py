@@ -346,6 +346,8 @@ class TestOnLoopback:
         assert finder.wait(lambda ads: bool(finder.other_versions()), 2.0)
         assert finder.other_versions() == [(HOME, 99)]
         assert finder.meetings() == []
+        told = cs.of_another_version(finder)
+        assert told is not None and f"speaks protocol 99, this program {cs.PROTOCOL}" in told.reason
 
     def test_settles(self, run: Run) -> None:
         began = time.monotonic()

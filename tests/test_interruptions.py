@@ -160,6 +160,7 @@ def test_a_journal_gives_back_what_was_written(identity: cs.Identity) -> None:
     assert records == [*RECORDS, {"line": {"n": 2}}]
     assert away == pytest.approx(30.0, abs=5.0)
     assert cs.Journal(identity, 9_005).read(time.time()) == ([], 0.0)
+    assert cs.Journal(identity, 9_000, "10.0.0.7").read(time.time()) == ([], 0.0), "another meeting's"
 
 
 def test_a_journal_is_private_and_says_nothing_by_itself(identity: cs.Identity) -> None:

@@ -571,6 +571,15 @@ class TestHalfOpen:
         assert crowd.enter(31, "10.0.0.2", 1.5) == [], "others are not touched"
         assert crowd.enter(32, "10.0.0.1", 1.6) == [23]
 
+    def test_those_over_8_go_without_a_newcomer(self) -> None:
+        crowd = Crowd()
+        for number in range(20):
+            crowd.enter(number, "10.0.0.1", 0.0)
+        crowd.half.trim(0.9)
+        assert crowd.ended == []
+        crowd.half.trim(1.1)
+        assert crowd.ended == list(range(12))
+
     def test_who_has_said_who_it_is_counts_no_more(self) -> None:
         crowd = Crowd()
         for number in range(8):

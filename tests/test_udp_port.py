@@ -123,6 +123,17 @@ def test_a_port_for_sound_hands_out_each_datagram() -> None:
 
 
 @linux_only
+def test_sound_that_comes_in_a_bunch_is_taken_apart() -> None:
+    """A Wi-Fi card hands over several blocks at once, and what was asked of a socket before still holds."""
+    with opened() as (taken, counters), opened() as (there, _):
+        layout = frame_datagrams(7, 1, bytes(2 * CHUNK + 500))
+        with contextlib.closing(UdpPort(None, counters, adopt=taken.socket, sound=True)) as here:
+            assert there.send_frame(layout, (HERE, here.port))
+            assert here.wait(5.0)
+            assert [len(data) for data, _ in here.receive_each(8)] == [DATAGRAM, DATAGRAM, 512]
+
+
+@linux_only
 def test_sound_asks_to_go_first() -> None:
     """What a switch sees: the DSCP for expedited forwarding on sound, none on pictures."""
     for sound, wanted in ((True, Service.SOUND), (False, 0)):

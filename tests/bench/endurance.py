@@ -16,7 +16,7 @@ from endurance import endure
 def main(minutes: float, people: int) -> None:
     """Measure and print: each quantity in the first and in the last third of the time."""
     with participants() as (meeting, directory):
-        figures = endure(meeting, directory, minutes * 60, people, fps=15)
+        figures = endure(meeting, directory, minutes * 60, people)
     print("\n".join(figures.lines()))
 
 

@@ -1,0 +1,117 @@
+"""The program behind the window, without one: what outlives a meeting, and whose host one is."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from headless import Headless, free_base
+from meetings import serve
+
+import connectsphere as cs
+
+HERE = "127.0.0.1"
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[cs.Program]:
+    """The program of Ana, who hosts at this machine's loopback."""
+    home = tmp_path / "ana"
+    home.mkdir()
+    monkeypatch.setenv("CONNECTSPHERE_HOME", str(home))
+    base = free_base()
+    options = cs.ClientOptions(
+        name="Ana", port=base, bind=HERE, camera="pattern", mic="tone", speaker="none",
+        given={"name", "camera", "mic", "speaker"},
+    )  # fmt: skip
+    server = cs.dataclasses.asdict(cs.ServerOptions(host_name="Ana", base=base, bind=HERE))
+    with contextlib.closing(cs.Program(options, server, home, look=False)) as made:
+        yield made
+
+
+def heard(controller: cs.MeetingController, event: str, **match: Any) -> cs.Json:
+    """The next such event."""
+    while True:
+        told: cs.Json = controller.gui_queue.get(timeout=15)
+        if told["event"] == event and all(told[key] == value for key, value in match.items()):
+            return told
+
+
+def until(true: Callable[[], object], patience: float = 15.0) -> None:
+    end = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.02)
+
+
+def found(program: cs.Program, title: str) -> cs.MeetingAd:
+    until(lambda: [ad for ad in program.find() if ad.title == title])
+    return next(ad for ad in program.find() if ad.title == title)
+
+
+def test_a_meeting_that_its_host_ended_is_over(program: cs.Program) -> None:
+    controller = program.host("Ana", "Physics", "")
+    assert program._hosted is not None
+    keeper = program._hosted._child
+    started = keeper._process
+    controller.do({"do": "end"})
+    heard(controller, "ended")
+    until(lambda: not keeper._worker._thread.is_alive())
+    assert keeper._process is started, "nobody started another"
+    assert started is not None and started.returncode == 0
+    assert not cs.tcp_answers((HERE, controller.options.port))
+
+
+def test_a_host_who_comes_back_through_the_list_is_the_host(program: cs.Program) -> None:
+    first = program.host("Ana", "Physics", "")
+    first.do({"do": "leave"})
+    heard(first, "left")
+    first.close()
+    ad = found(program, "Physics")
+    second = program.join(ad.address, ad.port, "Ana", "")
+    until(lambda: second.state.current.role == "host")
+
+
+def test_who_hosted_before_invites_to_the_meeting_that_is_on(
+    program: cs.Program, meeting: Callable[..., Headless]
+) -> None:
+    first = program.host("Ana", "Physics", "")
+    assert {way.address for way in program.ways_in()} == {f"{HERE}:{first.options.port}"}
+    first.do({"do": "leave"})
+    heard(first, "left")
+    first.close()
+    _, base = serve(meeting, "--title", "Chess")
+    second = program.join(HERE, base, "Ana", "")
+    until(lambda: second.state.current.title == "Chess")
+    assert {way.address for way in program.ways_in()} == {f"{HERE}:{base}"}
+
+
+@pytest.mark.parametrize(("what", "other"), [("mic", "tone"), ("camera", "pattern")])
+def test_choosing_a_device_turns_none_on(program: cs.Program, what: str, other: str) -> None:
+    controller = program.host("Ana", "Physics", "")
+    for on, state in ((True, "live"), (False, "off")):
+        controller.do({"do": what, "on": on})
+        heard(controller, "device", what=what, state=state)
+    program.set_setting(what, other)
+    assert heard(controller, "device", what=what)["state"] == "off"
+    controller.do({"do": what, "on": True})
+    heard(controller, "device", what=what, state="live")
+    program.set_setting(what, other)
+    heard(controller, "device", what=what, state="live")
+    controller.do({"do": what, "on": False})
+    heard(controller, "device", what=what, state="off")
+
+
+def test_choosing_another_after_one_failed_turns_none_on(program: cs.Program) -> None:
+    controller = program.host("Ana", "Physics", "")
+    program.set_setting("mic", "97")
+    controller.do({"do": "mic", "on": True})
+    heard(controller, "device", what="mic", state="failed")
+    program.set_setting("mic", "tone")
+    assert heard(controller, "device", what="mic")["state"] == "off"
+    controller.do({"do": "mic", "on": True})
+    heard(controller, "device", what="mic", state="live")
