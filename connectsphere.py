@@ -9453,9 +9453,8 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 REPORT_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
-GATHER_EACH: Final = 0.00016  # seconds for each who talks, by which the mixer may misjudge when a block came
-GATHER_MOST: Final = 0.008
-GATHER_LEAST: Final = 0.001
+# where so many talk: seconds by which the mixer may misjudge when a block came
+GATHER: Final = ((40, 0.008), (5, 0.004))
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
 
@@ -9762,7 +9761,8 @@ class MixerProcess:
     def _sleep(self, left: float) -> bool:
         """Until something comes, or for a share of the tick where many talk, so that what they say is read
         together: waking up costs more than all else. Whether there may be something."""
-        if (pause := min(GATHER_MOST, GATHER_EACH * self._came[1])) < GATHER_LEAST:
+        pause = next((seconds for many, seconds in GATHER if self._came[1] >= many), 0.0)
+        if not pause:
             return self._port.wait(left)
         time.sleep(left / math.ceil(left / pause))
         return True

@@ -436,7 +436,7 @@ def test_a_server_that_was_killed_and_started_again(meeting: Starts) -> None:
 def test_the_journal_ends_with_the_meeting(meeting: Starts) -> None:
     server, base = serve(meeting, "--title", "Physics")
     ana = join(meeting, base, "Ana")
-    path = server.home / "journal" / f"{base}.sealed"
+    path = server.home / "journal" / f"{LOOPBACK}-{base}.sealed"
     assert path.exists()
     server.process.terminate()
     ana.wait("ended")
