@@ -14012,14 +14012,17 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
     return candidates[0]
 
 
+def other_version(address: str, version: int) -> str:
+    """What to say of a host that speaks another version."""
+    return f"{address} speaks protocol {version}, this program {PROTOCOL}: use the same version."
+
+
 def of_another_version(finder: MeetingFinder) -> Refused | None:
     """What to say where the only meeting is one of another version of this program."""
     others = finder.other_versions()
     if not others or finder.meetings():
         return None
-    address, version = others[0]
-    reason = f"{address} speaks protocol {version}, this program {PROTOCOL}: use the same version."
-    return Refused("no_meeting", reason)
+    return Refused("no_meeting", other_version(*others[0]))
 
 
 def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
@@ -16345,6 +16348,10 @@ This meeting speaks protocol {theirs}, your program {here}: use the same version
 Esta reunión usa el protocolo {theirs}, tu programa el {here}: usa la misma versión.
 Cette réunion utilise le protocole {theirs}, votre programme le {here} : prenez la même version.
 यह मीटिंग प्रोटोकॉल {theirs} पर है, आपका प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
+{address} speaks protocol {theirs}, this program {here}: use the same version.
+{address} usa el protocolo {theirs}, este programa el {here}: usa la misma versión.
+{address} utilise le protocole {theirs}, ce programme le {here} : prenez la même version.
+{address} प्रोटोकॉल {theirs} पर है, यह प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
 Too many came from your address; try again in a minute.
 Demasiados intentos desde tu dirección; inténtalo en un minuto.
 Trop de tentatives depuis votre adresse ; réessayez dans une minute.
@@ -23024,7 +23031,7 @@ def role_list(options: argparse.Namespace) -> int:
         locked = ", PIN" if ad.pin else ""
         print(f"{ad.title} · {ad.host} · {ad.address}:{ad.port} · {ad.people} people{locked}")
     for address, version in others:
-        print(f"{address} speaks protocol {version}, this program {PROTOCOL}: use the same version.")
+        print(other_version(address, version))
     if not ads and not others:
         print("No meeting was found on this network.")
     return 0
