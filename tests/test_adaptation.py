@@ -296,11 +296,14 @@ def test_the_loudest_comes_first_then_the_larger_tile() -> None:
     assert list(share_out(path, asked, {}, Sizes(), 2)) == [2]
 
 
-def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
+def room_of(*names: str) -> tuple[Room, list[int]]:
+    """A room with these members, and who they are."""
     room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
-    ana, ben, cleo = (
-        room.join(name, "member", "10.0.0.9", None, 1.0)[0].id for name in ("Ana", "Ben", "Cleo")
-    )
+    return room, [room.join(name, "member", "10.0.0.9", None, 1.0)[0].id for name in names]
+
+
+def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
+    room, (ana, ben, cleo) = room_of("Ana", "Ben", "Cleo")
     watch = {"type": "watch", "streams": {str(ana): {"layer": 2, "fps": 15}}}
 
     def coarse(effects: list[Any]) -> list[Any]:
@@ -317,8 +320,7 @@ def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
 
 
 def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() -> None:
-    room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
-    ana, ben = (room.join(name, "member", "10.0.0.9", None, 1.0)[0].id for name in ("Ana", "Ben"))
+    room, (ana, ben) = room_of("Ana", "Ben")
     watch = {"type": "watch", "streams": {str(ana): {"layer": 3, "fps": 15}}}
     room.handle(ben, watch, 1.0, 0.0)
     now, sizes = 2.0, {(ana, layer): float(size) for layer, size in enumerate(SIZES)}
@@ -345,10 +347,7 @@ def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() ->
 
 
 def test_who_speaks_is_served_first_from_then_on() -> None:
-    room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
-    ana, ben, cleo = (
-        room.join(name, "member", "10.0.0.9", None, 1.0)[0].id for name in ("Ana", "Ben", "Cleo")
-    )
+    room, (ana, ben, cleo) = room_of("Ana", "Ben", "Cleo")
     streams = {str(ident): {"layer": 2, "fps": 15} for ident in (ana, ben)}
     room.handle(cleo, {"type": "watch", "streams": streams}, 1.0, 0.0)
     room.handle(cleo, {"type": "report", "loss": 0.5, "delay_ms": 0.0, "kbps": 2000.0}, 2.0, 0.0)
