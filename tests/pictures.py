@@ -32,6 +32,17 @@ def scenery(width: int, height: int, seed: int = 3) -> Picture:
     return np.ascontiguousarray(np.stack(planes, axis=2))
 
 
+def counting(path: Path) -> Path:
+    """An MJPG .avi of one second at 30 fps, 64x48; frame n has the brightness 8 n."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
+    for number in range(30):
+        writer.write(np.full((48, 64, 3), 8 * number, np.uint8))
+    writer.release()
+    return path
+
+
 def film(
     path: Path, seconds: float, fps: int = 25, size: tuple[int, int] = (640, 360), step: int = 4
 ) -> Path:

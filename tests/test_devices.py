@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pictures import counting
 from sound import VirtualSound, missing, speech_like, typical_match, virtual_sound
 
 import connectsphere as cs
@@ -167,13 +168,7 @@ def test_camera_that_is_too_slow_for_the_timeout_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One second at 30 fps; frame n has brightness 8 n."""
-    path = str(tmp_path_factory.mktemp("video") / "count.avi")
-    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
-    for number in range(30):
-        writer.write(np.full((48, 64, 3), 8 * number, np.uint8))
-    writer.release()
-    return path
+    return str(counting(tmp_path_factory.mktemp("video") / "count.avi"))
 
 
 def number_of(picture: cs.Picture) -> int:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from pictures import counting
 from screens import another_window, grabbed, xvfb
 
 import connectsphere as cs
@@ -171,12 +171,7 @@ def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
     slide = np.random.default_rng(1).integers(0, 256, (30, 50, 3), np.uint8)
     (tmp_path / "é.png").write_bytes(cs.encode_png(slide))
     assert np.array_equal(grabbed(str(tmp_path / "é.png")), slide)
-    path = str(tmp_path / "a.avi")
-    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
-    for number in range(30):
-        writer.write(np.full((48, 64, 3), 8 * number, np.uint8))
-    writer.release()
-    source = cs.open_screen(path)
+    source = cs.open_screen(str(counting(tmp_path / "a.avi")))
     start = time.perf_counter()
     assert source.grab().mean() < 4
     eventually(lambda: source.grab().mean() > 80)
