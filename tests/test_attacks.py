@@ -26,6 +26,7 @@ import wire_examples
 from headless import free_base
 from meetings import LOOPBACK
 from member import HELLO, Member, jpeg, read_to_end, tls
+from waiting import wait_until
 
 import connectsphere as cs
 
@@ -71,7 +72,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def server(kept: Start) -> cs.ConferenceServer:
     one = kept()
-    until(lambda: one.mixer_report, 30.0)  # who joins before is given new audio keys
+    wait_until(lambda: one.mixer_report, 30.0)  # who joins before is given new audio keys
     return one
 
 
@@ -108,13 +109,6 @@ def counted(server: cs.ConferenceServer, kind: str) -> int:
 
 def mixed(server: cs.ConferenceServer, kind: str) -> int:
     return int(server.mixer_report.get("counters", {}).get(kind, 0))
-
-
-def until(true: Callable[[], object], patience: float = 10.0) -> None:
-    end = time.monotonic() + patience
-    while not true():
-        assert time.monotonic() < end, "not within the time"
-        time.sleep(0.01)
 
 
 def answer(link: ssl.SSLSocket) -> cs.Json:
@@ -173,7 +167,7 @@ def test_who_waits_for_a_free_attempt_may_say_nothing(
             link.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
             assert answer(link)["code"] == "bad_command", kind
     assert not locked.room.members and not locked.over.is_set()
-    until(lambda: not locked._lobby._waiting)
+    wait_until(lambda: not locked._lobby._waiting)
 
 
 def test_who_says_to_have_no_pin_spends_no_attempt(
@@ -289,7 +283,7 @@ def test_512_replayed_blocks_are_all_refused(server: cs.ConferenceServer, eve: M
         if not times:
             time.sleep(1.2)
             assert mixed(server, "replayed") == before
-    until(lambda: mixed(server, "replayed") == before + 512)
+    wait_until(lambda: mixed(server, "replayed") == before + 512)
 
 
 def relay_of(server: cs.ConferenceServer) -> cs.VideoRelay:
@@ -324,7 +318,7 @@ def test_an_insider_cannot_send_anothers_picture(
             one.bind("video")
         hers, own, relay = ana.welcome["id"], eve.welcome["id"], relay_of(server)
         ben.say({"type": "watch", "streams": {str(i): {"layer": 0, "fps": 60} for i in (hers, own)}})
-        until(lambda: server.room.attention.routes(hers))
+        wait_until(lambda: server.room.attention.routes(hers))
         forged = jpeg(160, 90)
         unbound = counted(server, "unbound")
         for number in range(5_001, 5_011):
@@ -350,11 +344,11 @@ def test_an_insider_cannot_speak_as_another(server: cs.ConferenceServer, ana: Me
     for seq in range(100, 150):
         sealed = eve.sealers["audio"].seal(cs.Kind.AUDIO, hers, seq, loud())
         eve.udp["audio"].send(cs.audio_datagram(hers, seq, sealed))  # from Eve's address
-    until(lambda: mixed(server, "unbound") >= before[0] + 50)
+    wait_until(lambda: mixed(server, "unbound") >= before[0] + 50)
     for seq in range(150, 200):  # as if Eve could send from Ana's address: under Eve's key
         sealed = eve.sealers["audio"].seal(cs.Kind.AUDIO, hers, seq, loud())
         ana.udp["audio"].send(cs.audio_datagram(hers, seq, sealed))
-    until(lambda: mixed(server, "unsealed") >= before[1] + 50)
+    wait_until(lambda: mixed(server, "unsealed") >= before[1] + 50)
 
 
 def test_fragments_that_lie(server: cs.ConferenceServer, eve: Member) -> None:
@@ -365,7 +359,7 @@ def test_fragments_that_lie(server: cs.ConferenceServer, eve: Member) -> None:
             one.bind("video")
         ident = eve.welcome["id"]
         ben.say({"type": "watch", "streams": {str(ident): {"layer": 0, "fps": 60}}})
-        until(lambda: server.room.attention.routes(ident))
+        wait_until(lambda: server.room.attention.routes(ident))
         for n in range(3_000):
             total, index = dice.choice([(256, 255), (256, 1), (2, 1), (3, 0), (65_535, 9), (1, 0), (5, 7)])
             head = struct.pack(">IIHH", ident, dice.randrange(1_500), total, index)
@@ -384,13 +378,13 @@ def test_a_flood_of_pictures_is_not_even_opened(server: cs.ConferenceServer, eve
     """More than all layers at the highest rate is dropped before it costs the host arithmetic."""
     eve.bind("video")
     ident = eve.welcome["id"]
-    until(lambda: relay_of(server)._peers[ident].binding.address)
+    wait_until(lambda: relay_of(server)._peers[ident].binding.address)
     before, begun = counted(server, "picture_flood"), time.monotonic()
     for n in range(1_500):
         eve.send_frame(jpeg_of_one_part())
         if n % 50 == 0:
             time.sleep(0.002)
-    until(lambda: counted(server, "picture_flood") > before)
+    wait_until(lambda: counted(server, "picture_flood") > before)
     time.sleep(0.2)
     passed = relay_of(server)._peers[ident].pictures
     most = cs.MAX_FPS * len(cs.LAYERS)
@@ -435,9 +429,9 @@ def test_the_queue_for_a_free_attempt_is_no_ones_alone(start: Start, monkeypatch
     with contextlib.ExitStack() as stack:
         for _ in range(40):
             stack.enter_context(contextlib.closing(guess(server, "127.0.0.9")))
-        until(lambda: len(server._lobby._waiting) == cs.Lobby.MOST_WAITING)
+        wait_until(lambda: len(server._lobby._waiting) == cs.Lobby.MOST_WAITING)
         ben = stack.enter_context(contextlib.closing(guess(server, "127.0.0.8")))
-        until(lambda: any(one.address == "127.0.0.8" for one in server._lobby._waiting.values()))
+        wait_until(lambda: any(one.address == "127.0.0.8" for one in server._lobby._waiting.values()))
         assert len(server._lobby._waiting) == cs.Lobby.MOST_WAITING
         ben.settimeout(0.3)
         with pytest.raises(TimeoutError):
@@ -551,7 +545,7 @@ def test_200_half_open_connections_keep_nobody_out(server: cs.ConferenceServer, 
         assert max(took) < 1.0
         assert flood.ended() >= 200 - cs.HalfOpen.MOST
         assert threading.active_count() - threads <= cs.HalfOpen.MOST
-    until(lambda: threading.active_count() <= threads and not server._half_open._open)
+    wait_until(lambda: threading.active_count() <= threads and not server._half_open._open)
 
 
 @pytest.mark.alone
@@ -614,7 +608,7 @@ def test_a_flood_of_lines_costs_its_author_the_connection_and_nobody_else_time(
     read_to_end(eve.link)
     print(f"a line took {quiet * 1e3:.1f} ms, in the flood {max(delays) * 1e3:.1f} ms at most")
     assert counted(server, "flood") > floods
-    until(lambda: eve.welcome["id"] not in server.room.members)
+    wait_until(lambda: eve.welcome["id"] not in server.room.members)
     assert max(delays) < 0.5
 
 
@@ -717,10 +711,10 @@ def test_one_viewer_a_person(server: cs.ConferenceServer, eve: Member) -> None:
     """Connections are few on the host: who opens another gives up the one before."""
     with contextlib.ExitStack() as stack:
         links = [screen(server, eve, "viewer", stack) for _ in range(10)]
-        until(lambda: len(server._screen._viewers) == 1)
+        wait_until(lambda: len(server._screen._viewers) == 1)
         for link in links[:-1]:
             assert read_to_end(link) == b""
-    until(lambda: not server._screen._viewers)
+    wait_until(lambda: not server._screen._viewers)
 
 
 def test_a_presenter_that_never_waits_is_stopped(
@@ -730,13 +724,13 @@ def test_a_presenter_that_never_waits_is_stopped(
     with contextlib.ExitStack() as stack:
         screen(server, ana, "viewer", stack)
         link = screen(server, eve, "presenter", stack)
-        until(lambda: server.room.presenter == eve.welcome["id"])
+        wait_until(lambda: server.room.presenter == eve.welcome["id"])
         link.sendall(cs.encode_message(cs.encode_screen(cs.Geometry(1, 640, 480))))
         commit = b"".join(cs.encode_message(cs.encode_screen(cs.Commit(1, n))) for n in range(1_000))
         link.settimeout(4)  # before the two are missed for their silence
         pour(link, commit)
         assert read_to_end(link) == b""
-        until(lambda: server.room.presenter == 0)
+        wait_until(lambda: server.room.presenter == 0)
 
 
 @pytest.mark.alone
@@ -782,9 +776,9 @@ def test_memory_and_descriptors_are_what_they_were(start: Start) -> None:
                 one.bind("video")
                 ident = one.welcome["id"]
                 ben.say({"type": "watch", "streams": {str(ident): {"layer": 0, "fps": 60}}})
-                until(lambda ident=ident: server.room.attention.routes(ident))
+                wait_until(lambda ident=ident: server.room.attention.routes(ident))
                 one.send_frame(jpeg(160, 90))
-                until(lambda ident=ident: peer.numbers.get(ident))
-        until(lambda: not peer.numbers)
+                wait_until(lambda ident=ident: peer.numbers.get(ident))
+        wait_until(lambda: not peer.numbers)
         assert not peer.sent._streams and not peer.thinners
-        until(lambda: descriptors() <= begun)
+        wait_until(lambda: descriptors() <= begun)

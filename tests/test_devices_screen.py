@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from pictures import counting
 from screens import another_window, grabbed, xvfb
+from waiting import wait_until
 
 import connectsphere as cs
 
@@ -48,13 +49,6 @@ def xdotool(*words: str) -> str:
     return subprocess.run(["xdotool", *words], check=True, capture_output=True, text=True, timeout=10).stdout
 
 
-def eventually(check: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 10
-    while not check():
-        assert time.monotonic() < ends, "did not happen"
-        time.sleep(0.02)
-
-
 RED = [0, 0, 255]
 
 
@@ -70,7 +64,7 @@ def test_whole_screen_and_pointer(display: object, open_window: Callable[..., ob
     ]
     open_window("200x100+50+60", "red")
     screen = cs.open_screen("screen:0")
-    eventually(lambda: all_red(screen.grab()[60:160, 50:250]))
+    wait_until(lambda: all_red(screen.grab()[60:160, 50:250]))
     picture = screen.grab()
     assert picture.shape == (600, 800, 3) and not picture[:60].any() and not picture[:, 250:].any()
     xdotool("mousemove", "123", "45")
@@ -85,20 +79,20 @@ def test_window_in_front_is_followed_until_it_closes(
 ) -> None:
     open_window("300x300+10+10", "blue")
     front = open_window("200x100+50+60", "red")
-    eventually(lambda: all_red(grabbed()[60:160, 50:250]))
+    wait_until(lambda: all_red(grabbed()[60:160, 50:250]))
     source = cs.open_screen("window")
     assert source.grab().shape == (100, 200, 3) and all_red(source.grab())
     number = xdotool("search", "--name", "^red$").split()[-1]
     xdotool("windowmove", "--sync", number, "420", "333")
-    eventually(lambda: all_red(source.grab()))
+    wait_until(lambda: all_red(source.grab()))
     xdotool("mousemove", "430", "335")
     assert source.pointer() == (10, 2)
     xdotool("mousemove", "5", "5")
     assert source.pointer() is None
     xdotool("windowsize", "--sync", number, "240", "120")
-    eventually(lambda: source.grab().shape == (120, 240, 3))
+    wait_until(lambda: source.grab().shape == (120, 240, 3))
     xdotool("windowmove", "--sync", number, "700", "333")
-    eventually(lambda: source.grab().shape == (120, 100, 3))
+    wait_until(lambda: source.grab().shape == (120, 100, 3))
     xdotool("windowunmap", "--sync", number)
     assert source.grab().shape == (120, 100, 3), "a minimised window's last picture stays"
     assert isinstance(front, subprocess.Popen)
@@ -112,7 +106,7 @@ def test_window_in_front_is_followed_until_it_closes(
             return "closed" in fault.reason
         return False
 
-    eventually(closed)
+    wait_until(closed)
     source.close()
 
 
@@ -132,7 +126,7 @@ def test_own_windows_are_not_shared(display: object, open_window: Callable[..., 
     with pytest.raises(cs.DeviceError, match="No other window"):
         cs.open_screen("window")
     open_window("200x100+50+60", "red")
-    eventually(lambda: all_red(grabbed()[60:160, 50:250]))
+    wait_until(lambda: all_red(grabbed()[60:160, 50:250]))
     command = [sys.executable, "-c", OWN]
     root = Path(cs.__file__).parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
@@ -174,7 +168,7 @@ def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
     source = cs.open_screen(str(counting(tmp_path / "a.avi")))
     start = time.perf_counter()
     assert source.grab().mean() < 4
-    eventually(lambda: source.grab().mean() > 80)
+    wait_until(lambda: source.grab().mean() > 80)
     assert 0.25 < time.perf_counter() - start < 1.0
     source.close()
 

@@ -8,7 +8,6 @@ import json
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from headless import Headless, free_base
 from lan import Lan, needs_lan
+from waiting import wait_until
 
 import connectsphere as cs
 
@@ -372,11 +372,3 @@ def test_the_host_knows_who_did_not_come_in(tmp_path: Path, monkeypatch: pytest.
         one.wait("joined", 40)
         wait_until(lambda: not hosted.tried)
         one.close()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for something to be so."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "not in time"
-        time.sleep(0.02)

@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from meetings import QUIET_MACHINE
 from test_file_names import HOSTILE
+from waiting import wait_until
 
 import connectsphere as cs
 
@@ -326,13 +327,6 @@ def make(folder: Path, name: str, size: int) -> Path:
     path = folder / name
     path.write_bytes(os.urandom(size))
     return path
-
-
-def wait_until(true: Callable[[], Any]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 # -- the wire ------------------------------------------------------------------------------------------

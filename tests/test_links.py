@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from waiting import wait_until
 
 import connectsphere
 from connectsphere import (
@@ -41,13 +42,6 @@ from connectsphere import (
 HERE = "127.0.0.1"
 PATIENCE = 10.0
 T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +177,7 @@ class TestTlsLink:
                 most = max(most, link.queued)
                 return link.closed
 
-            wait_for(lambda: hub.on_thread(flood), "dropped")
+            wait_until(lambda: hub.on_thread(flood), what="dropped")
             assert hub.closed.get(timeout=PATIENCE) == "slow"
             assert most <= link.limit
 
@@ -259,7 +253,7 @@ class TestTlsLink:
         hub.on_bytes = stumble
         with caller(hub) as one, caller(hub) as other:
             one.sendall(b"bad")
-            wait_for(lambda: hub.counters.snapshot().get("bugs"), "counted")
+            wait_until(lambda: hub.counters.snapshot().get("bugs"), what="counted")
             for sock in (one, other):
                 sock.sendall(b"good")
                 assert received(sock, 4) == b"good"
@@ -315,7 +309,7 @@ class TestTlsLink:
             link.on_room = calls[how]
             hub.reactor.post(link.ask_room)
             if how == "bug":
-                wait_for(lambda: hub.counters.snapshot().get("bugs"), "counted")
+                wait_until(lambda: hub.counters.snapshot().get("bugs"), what="counted")
                 hub.reactor.post(lambda: setattr(link, "on_room", None))
                 hub.reactor.post(lambda: link.send(b"on"))
                 assert received(sock, 2) == b"on", "the link still works"
@@ -384,7 +378,7 @@ class TestReactor:
             raise RuntimeError
 
         hub.reactor.post(lambda: hub.reactor.every(0.01, stumble))
-        wait_for(lambda: len(calls) >= 3, "three calls")
+        wait_until(lambda: len(calls) >= 3, what="three calls")
 
     def test_a_call_that_posts_itself_starves_nobody(self, hub: Hub) -> None:
         going = True
@@ -500,7 +494,7 @@ class TestDatagramLoop:
     def test_a_bug_in_what_is_due_stops_no_datagrams(self, loop: Loop) -> None:
         loop.due = lambda now: 1 / 0
         loop.loop.post(lambda: None)
-        wait_for(lambda: loop.counters.snapshot().get("bugs"), "counted")
+        wait_until(lambda: loop.counters.snapshot().get("bugs"), what="counted")
         loop.sock.send(b"one")
         assert loop.got.get(timeout=PATIENCE) == b"one"
 
@@ -513,7 +507,7 @@ class TestDatagramLoop:
 
         loop.due = due
         loop.loop.post(lambda: None)
-        wait_for(lambda: len(calls) > 20, "calls")
+        wait_until(lambda: len(calls) > 20, what="calls")
         assert calls[20] - calls[1] >= 19 * 0.019
 
     def test_a_call_that_posts_itself_starves_nobody(self, loop: Loop) -> None:

@@ -27,6 +27,7 @@ from pictures import film
 from processes import child_in_role, kbytes
 from proxy import Proxy
 from screens import another_window, grabbed
+from waiting import wait_until
 
 import connectsphere as cs
 
@@ -64,15 +65,6 @@ def screen_stats(one: Headless) -> dict[str, Any]:
     one.send(do="stats")
     found: dict[str, Any] = one.wait("stats")["screen"]
     return found
-
-
-def wait_until(true: Callable[[], bool], timeout: float) -> float:
-    """Seconds until `true()`; AssertionError after `timeout`."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < timeout, f"not within {timeout} s"
-        time.sleep(0.03)
-    return time.monotonic() - began
 
 
 def snapshot(one: Headless, path: Path) -> cs.Picture:
