@@ -15042,7 +15042,7 @@ Tous les fichiers
 सभी फ़ाइलें
 The host shows it
 Lo muestra el anfitrión
-L'hôte l'affiche
+L'animateur l'affiche
 होस्ट इसे दिखाता है
 Say aloud who comes, goes, asks or shares
 Decir en voz alta quién entra, sale, pregunta o comparte
@@ -15089,7 +15089,7 @@ Fijar
 Épingler
 पिन करें
 Unpin
-No fijar
+Soltar
 Désépingler
 पिन हटाएँ
 Leave
@@ -15133,7 +15133,7 @@ Compartir
 Partager
 साझा करें
 Stop share
-Dejar
+Parar
 Arrêter
 रोकें
 Share your screen
@@ -15423,7 +15423,7 @@ Caméra
 Play a test
 Probar
 Tester
-जाँच बजाएँ
+जाँच ध्वनि बजाएँ
 Default device
 Predeterminado
 Par défaut
@@ -15593,7 +15593,7 @@ Este equipo está en {count} redes: {names}.
 Cet ordinateur est dans {count} réseaux : {names}.
 यह कंप्यूटर {count} नेटवर्क में है: {names}।
 Make sure that the host is in one of them, or leave the wrong one.
-Compruebe que el anfitrión esté en una de ellas, o salga de la equivocada.
+Comprueba que el anfitrión esté en una de ellas, o sal de la equivocada.
 Vérifiez que l'animateur est dans l'un d'eux, ou quittez le mauvais.
 देखें कि होस्ट इनमें से किसी में हो, या ग़लत नेटवर्क छोड़ें।
 {place}: nobody on this network gave this computer an address.
@@ -15601,11 +15601,11 @@ Vérifiez que l'animateur est dans l'un d'eux, ou quittez le mauvais.
 {place} : personne sur ce réseau n'a donné d'adresse à cet ordinateur.
 {place}: इस नेटवर्क पर किसी ने इस कंप्यूटर को पता नहीं दिया।
 Connect all computers to the same router or hotspot, or wait a minute and look again.
-Conecte todos los equipos al mismo router o punto de acceso, o espere un minuto y repita.
+Conecta todos los equipos al mismo router o punto de acceso, o espera un minuto y vuelve a mirar.
 Connectez tous les ordinateurs au même routeur ou point d'accès, ou réessayez dans une minute.
 सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें, या एक मिनट बाद फिर देखें।
 Plug in a cable, or join the room's Wi-Fi.
-Conecte un cable o entre en la Wi-Fi de la sala.
+Conecta un cable o entra en la Wi-Fi de la sala.
 Branchez un câble ou rejoignez le Wi-Fi de la salle.
 केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
 A VPN is on ({place}): it may keep the room's network out.
@@ -15617,7 +15617,7 @@ El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}
 L'animateur à {address} a une autre version (protocole {theirs}, ici {here}).
 {address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
 Use the same version on all computers: the host can give its own to others.
-Use la misma versión en todos los equipos: el anfitrión puede dar la suya.
+Usa la misma versión en todos los equipos: el anfitrión puede dar la suya.
 Utilisez la même version partout : l'animateur peut donner la sienne.
 सभी कंप्यूटरों पर एक ही संस्करण चलाएँ: होस्ट अपना दे सकता है।
 “{title}” by {host} at {address} answers.
@@ -15633,23 +15633,23 @@ El anfitrión debe permitir ConnectSphere en el cortafuegos de {address}, tambi�
 L'animateur doit autoriser ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés.
 होस्ट को {address} के फ़ायरवॉल में ConnectSphere की अनुमति देनी होगी, निजी नेटवर्क के लिए भी।
 Allow ConnectSphere in this computer's firewall, or join by the host's address.
-Permita ConnectSphere en el cortafuegos de este equipo, o entre por la dirección del anfitrión.
+Permite ConnectSphere en el cortafuegos de este equipo, o entra por la dirección del anfitrión.
 Autorisez ConnectSphere dans le pare-feu de cet ordinateur, ou rejoignez par l'adresse de l'animateur.
 इस कंप्यूटर के फ़ायरवॉल में ConnectSphere की अनुमति दें, या होस्ट के पते से जुड़ें।
 The own broadcast was heard on {place}.
-La difusión propia se oyó en {place}.
-La diffusion propre a été entendue sur {place}.
-अपना प्रसारण {place} पर सुना गया।
+La difusión de este equipo se oyó en {place}.
+La diffusion de cet ordinateur a été entendue sur {place}.
+इस कंप्यूटर का प्रसारण {place} पर सुना गया।
 Broadcasts are blocked on {place}: the own was not heard.
-Las difusiones están bloqueadas en {place}: la propia no se oyó.
-Les diffusions sont bloquées sur {place} : la propre n'a pas été entendue.
-{place} पर प्रसारण रुके हैं: अपना सुना नहीं गया।
+Las difusiones están bloqueadas en {place}: la de este equipo no se oyó.
+Les diffusions sont bloquées sur {place} : celle de cet ordinateur n'a pas été entendue.
+{place} पर प्रसारण रुके हैं: इस कंप्यूटर का प्रसारण सुना नहीं गया।
 The meeting does not hear broadcasts: it was found only by trying every address.
 La reunión no oye las difusiones: solo se encontró probando cada dirección.
 La réunion n'entend pas les diffusions : elle n'a été trouvée qu'en essayant chaque adresse.
 मीटिंग प्रसारण नहीं सुनती: वह हर पता आज़माने पर ही मिली।
 Join by the host's address, or have broadcasts (UDP 9000) allowed on this network.
-Entre por la dirección del anfitrión, o haga permitir las difusiones (UDP 9000) en esta red.
+Entra por la dirección del anfitrión, o haz que se permitan las difusiones (UDP 9000) en esta red.
 Rejoignez par l'adresse de l'animateur, ou faites autoriser les diffusions (UDP 9000) sur ce réseau.
 होस्ट के पते से जुड़ें, या इस नेटवर्क पर प्रसारण (UDP 9000) की अनुमति दिलाएँ।
 Computers looking for a meeting were heard: {addresses}.
@@ -15657,12 +15657,12 @@ Se oyeron equipos que buscan una reunión: {addresses}.
 Des ordinateurs cherchant une réunion ont été entendus : {addresses}.
 मीटिंग खोजते कंप्यूटर सुने गए: {addresses}।
 Another program on this computer holds {ports}: hosting there is impossible.
-Otro programa de este equipo ocupa {ports}: ahí no se puede alojar.
-Un autre programme de cet ordinateur occupe {ports} : impossible d'y héberger.
+Otro programa de este equipo ocupa {ports}: ahí no se puede crear una reunión.
+Un autre programme de cet ordinateur occupe {ports} : impossible d'y créer une réunion.
 इस कंप्यूटर का दूसरा प्रोग्राम {ports} रखे है: वहाँ होस्ट करना संभव नहीं।
 End that program, or host with --port 9100.
-Cierre ese programa, o cree la reunión con --port 9100.
-Fermez ce programme, ou hébergez avec --port 9100.
+Cierra ese programa, o crea la reunión con --port 9100.
+Fermez ce programme, ou créez la réunion avec --port 9100.
 वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
 Computers that tried to join and did not come in: {addresses}.
 Equipos que intentaron entrar y no lo lograron: {addresses}.
@@ -15673,8 +15673,8 @@ El cortafuegos de este equipo bloquea las conexiones a su propia dirección {add
 Le pare-feu de cet ordinateur bloque les connexions à sa propre adresse {address}.
 इस कंप्यूटर का फ़ायरवॉल उसके अपने पते {address} के कनेक्शन रोकता है।
 To host, allow ConnectSphere in the firewall (on Windows: for private networks).
-Para alojar, permita ConnectSphere en el cortafuegos (en Windows: redes privadas).
-Pour héberger, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés).
+Para crear reuniones, permite ConnectSphere en el cortafuegos (en Windows: redes privadas).
+Pour créer une réunion, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés).
 होस्ट करने के लिए फ़ायरवॉल में ConnectSphere की अनुमति दें (Windows पर: निजी नेटवर्क)।
 Other devices that answer on this network: {count}.
 Otros dispositivos que responden en esta red: {count}.
@@ -15689,19 +15689,19 @@ En esta red no responde nadie más: separa los dispositivos, o no hay otro equip
 Personne d'autre ne répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.
 इस नेटवर्क पर कोई और उत्तर नहीं देता: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
 Use a cable, or one phone's hotspot for everyone.
-Use un cable, o el punto de acceso de un teléfono para todos.
+Usa un cable, o el punto de acceso de un teléfono para todos.
 Utilisez un câble, ou le partage de connexion d'un téléphone pour tous.
 केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
 You can take part without; or plug one in and choose it.
-Puede participar sin ella; o conecte una y elíjala.
+Puedes participar sin ella; o conecta una y elígela.
 Vous pouvez participer sans ; ou branchez-en une et choisissez-la.
 आप इसके बिना भाग ले सकते हैं; या एक लगाकर चुनें।
 Mend that or plug in a headset; without one you can still listen and write.
-Arréglelo o conecte unos auriculares; sin ellos aún puede escuchar y escribir.
+Arréglalo o conecta unos auriculares; sin ellos aún puedes escuchar y escribir.
 Réparez cela ou branchez un casque ; sans lui vous pouvez encore écouter et écrire.
 उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी सुन और लिख सकते हैं।
 Mend that or plug in a headset; without one you can still see and write.
-Arréglelo o conecte unos auriculares; sin ellos aún puede ver y escribir.
+Arréglalo o conecta unos auriculares; sin ellos aún puedes ver y escribir.
 Réparez cela ou branchez un casque ; sans lui vous pouvez encore voir et écrire.
 उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी देख और लिख सकते हैं।
 No camera: {trouble}
@@ -15733,7 +15733,7 @@ Hay {room} GB libres para archivos.
 {room} Go sont libres pour les fichiers.
 फ़ाइलों के लिए {room} GB खाली हैं।
 Delete something before files are sent.
-Borre algo antes de enviar archivos.
+Borra algo antes de enviar archivos.
 Supprimez quelque chose avant d'envoyer des fichiers.
 फ़ाइलें भेजने से पहले कुछ हटाएँ।
 Everything works: a meeting can be reached from this computer.
@@ -15769,7 +15769,7 @@ SHA-256, para comparar con el archivo recibido:
 SHA-256, à comparer avec le fichier reçu :
 SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
 It is offered, slowly enough for the meeting, until you stop it or close the program.
-Se ofrece, sin frenar la reunión, hasta que lo detenga o cierre el programa.
+Se ofrece, sin frenar la reunión, hasta que la detengas o cierres el programa.
 Elle est proposée, sans gêner la réunion, jusqu'à ce que vous l'arrêtiez ou quittiez le programme.
 यह मीटिंग को धीमा किए बिना दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
 Stop offering it
@@ -15777,7 +15777,7 @@ Dejar de ofrecerla
 Ne plus la proposer
 देना बंद करें
 This edition is a folder, which cannot be handed on as one file: copy the folder.
-Esta edición es una carpeta y no puede darse como un solo archivo: copie la carpeta.
+Esta edición es una carpeta y no puede darse como un solo archivo: copia la carpeta.
 Cette édition est un dossier, qui ne peut être donné comme un seul fichier : copiez le dossier.
 यह संस्करण एक फ़ोल्डर है, एक फ़ाइल के रूप में नहीं दिया जा सकता: फ़ोल्डर की प्रति बनाएँ।
 The app cannot be offered at {address}.
@@ -16102,8 +16102,8 @@ Trop de PIN erronés ; réessayez dans une minute.
 बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
 The PIN was not proved in time.
 El PIN no se comprobó a tiempo.
-Le PIN n'a pas été prouvé à temps.
-PIN समय पर सिद्ध नहीं हुआ।
+Le PIN n'a pas été vérifié à temps.
+PIN समय पर सत्यापित नहीं हुआ।
 That is not the PIN of this meeting.
 Ese no es el PIN de esta reunión.
 Ce n'est pas le PIN de cette réunion.
@@ -16146,7 +16146,7 @@ L'animateur doit vous autoriser à partager de nouveau.
 {name} पहले से साझा कर रहे हैं।
 Nobody called {name} is in the meeting.
 Nadie llamado {name} está en la reunión.
-Personne nommé {name} n'est dans la réunion.
+Personne ne s'appelle {name} dans cette réunion.
 मीटिंग में {name} नाम का कोई नहीं है।
 That person is not here.
 Esa persona no está aquí.
@@ -16185,24 +16185,24 @@ No se puede abrir “{label}” ({what}); quizá la usa otro programa o la proh�
 Impossible d'ouvrir « {label} » ({what}) ; déjà utilisé ou interdit par les réglages de confidentialité.
 “{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है या गोपनीयता सेटिंग रोकती है।
 If Windows asks about its firewall, allow private networks: else nobody can join.
-Si Windows pregunta por el cortafuegos, permita las redes privadas: si no, nadie podrá entrar.
-Si Windows interroge sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer.
+Si Windows pregunta por el cortafuegos, permite las redes privadas: si no, nadie podrá entrar.
+Si Windows pose une question sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer.
 यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
 If macOS asks about incoming connections, allow them: else nobody can join.
-Si macOS pregunta por conexiones entrantes, permítalas: si no, nadie podrá entrar.
-Si macOS interroge sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer.
+Si macOS pregunta por conexiones entrantes, permítelas: si no, nadie podrá entrar.
+Si macOS pose une question sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer.
 यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
 If macOS asks about the local network, allow it.
-Si macOS pregunta por la red local, permítala.
-Si macOS interroge sur le réseau local, autorisez-le.
+Si macOS pregunta por la red local, permítela.
+Si macOS pose une question sur le réseau local, autorisez-le.
 यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
 If macOS asks about the camera, allow it: else nobody sees you.
-Si macOS pregunta por la cámara, permítala: si no, nadie le verá.
-Si macOS interroge sur la caméra, autorisez-la : sinon personne ne vous voit.
+Si macOS pregunta por la cámara, permítela: si no, nadie te verá.
+Si macOS pose une question sur la caméra, autorisez-la : sinon personne ne vous voit.
 यदि macOS कैमरे के बारे में पूछे, तो अनुमति दें: वरना कोई आपको देख नहीं सकेगा।
 If macOS asks about the microphone, allow it: else nobody hears you.
-Si macOS pregunta por el micrófono, permítalo: si no, nadie le oirá.
-Si macOS interroge sur le micro, autorisez-le : sinon personne ne vous entend.
+Si macOS pregunta por el micrófono, permítelo: si no, nadie te oirá.
+Si macOS pose une question sur le micro, autorisez-le : sinon personne ne vous entend.
 यदि macOS माइक्रोफ़ोन के बारे में पूछे, तो अनुमति दें: वरना कोई आपको सुन नहीं सकेगा।
 No camera is chosen.
 No hay ninguna cámara elegida.

@@ -136,6 +136,21 @@ def test_a_translation_has_the_places_of_its_sentence() -> None:
     assert wrong == []
 
 
+# Spanish that says usted where the window says tú.
+FORMAL = re.compile(
+    r"(?:^|[:;,] |\b[oy] )(?:compruebe|conecte|permita|espere|salga|use|entre|haga|cierre|cree|borre|copie"
+    r"|elija|pregunte|escriba|pida|apague|pruebe|vuelva|instale)\b"
+    r"|(?:permíta|arrégle|elíja|inténte)l[aeo]"
+    r"|\b(?:usted|detenga|(?<!se )puede (?:participar|escuchar|ver|escribir)|le (?:verá|oirá))\b",
+    re.IGNORECASE,
+)
+
+
+def test_spanish_says_tu_and_french_knows_one_word_for_the_host() -> None:
+    assert [words for others in cs.tr.table.values() if FORMAL.search(words := others["es"])] == []
+    assert [words for others in cs.tr.table.values() if re.search(r"\bhôte", words := others["fr"])] == []
+
+
 def test_what_is_translated_is_in_the_table() -> None:
     assert sorted(set(translated(MODULE.tree)) - set(cs.tr.table)) == []
 
