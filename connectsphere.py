@@ -5554,6 +5554,11 @@ class Worker:
         """Whether it was started."""
         return self._thread.ident is not None
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended yet."""
+        return self._thread.is_alive()
+
     def _guarded(self) -> None:
         try:
             self._run(self)
@@ -14470,6 +14475,11 @@ class Preview:
         elif mic and not self._microphone:
             self._microphone = Worker("preview-microphone", self._listen).start()
 
+    def using(self) -> list[str]:
+        """Which of camera and mic it has open: not one that failed."""
+        workers = {"camera": self._camera, "mic": self._microphone}
+        return [what for what, worker in workers.items() if worker and worker.running]
+
     def again(self, what: str) -> None:
         """Go on with the camera or mic that is chosen now, if it runs; never waits."""
         camera, mic = self._camera is not None, self._microphone is not None
@@ -14606,7 +14616,11 @@ class Program:
 
     def doctor(self) -> Diagnosis:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
-        facts = examine(self._chosen(self._options.name), devices=self._controller is None)
+        meeting = self._controller is not None and self._controller.status is None
+        options = self._chosen(self._options.name)
+        for what in self._preview.using():
+            setattr(options, what, "none")
+        facts = examine(options, devices=not meeting)
         if self._hosted:
             own = {each.address for each in interfaces()}
             facts = dataclasses.replace(facts, tried=self._hosted.tried - own)

@@ -44,6 +44,34 @@ def test_all_is_well() -> None:
     assert "no meeting was found" in cs.diagnose(ALONE).verdict
 
 
+def test_devices_are_tried_unless_they_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def examine(options: cs.ClientOptions, *, devices: bool) -> cs.Facts:
+        nothing = dict.fromkeys(("camera", "mic", "speaker"))
+        return dataclasses.replace(GOOD, **{**nothing, **(cs.device_troubles(options) if devices else {})})
+
+    def tried() -> set[str]:
+        return {finding.topic for finding in program.doctor().findings} & {"camera", "microphone"}
+
+    monkeypatch.setattr(cs, "examine", examine)  # without the seconds that it looks at the network
+    options = cs.ClientOptions("Ana", bind="127.0.0.1", camera="pattern", mic="tone", speaker="none")
+    options.given |= {"camera", "mic", "speaker"}
+    with contextlib.closing(cs.Program(options, {}, tmp_path, look=False)) as program:
+        assert tried() == {"camera", "microphone"}
+        program.preview(camera=True, mic=False)
+        assert tried() == {"microphone"}
+        options.camera = "/no/such/video.avi"
+        program.preview(camera=False, mic=False)
+        program.preview(camera=True, mic=False)
+        worker = program._preview._camera
+        assert worker
+        worker.close()
+        assert tried() == {"camera", "microphone"}, "a preview that failed uses nothing"
+        controller = program._controller = cs.MeetingController(options, tmp_path)
+        assert tried() == set()
+        controller.status = 0
+        assert tried() == {"camera", "microphone"}, "the meeting is over"
+
+
 CAUSES: list[tuple[str, cs.Facts, dict[str, Any], str]] = [
     ("no_network", ALONE, {"places": (), "used": ""}, "no network"),
     ("no_address", ALONE, {"places": (cs.Place("eth0", "169.254.7.8", "unaddressed"),)}, "169.254.7.8"),
