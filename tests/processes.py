@@ -9,16 +9,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
+def told(path: Path) -> str:
+    """What a file of /proc says; nothing once its thread or process has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return path.read_text(errors="replace")
+    return ""
+
+
 def children_of(pid: int) -> list[int]:
     """The processes that a process has started."""
     threads = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in threads for child in each.read_text().split()]
+    return [int(child) for each in threads for child in told(each).split()]
 
 
 def child_in_role(pid: int, role: str) -> int:
     """The process id of the child that was started with the hidden option `role`."""
     for child in children_of(pid):
-        if role.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+        if role in told(Path(f"/proc/{child}/cmdline")):
             return child
         with contextlib.suppress(AssertionError):
             return child_in_role(child, role)
@@ -34,7 +41,7 @@ def kbytes(pid: int, what: str = "VmRSS") -> int:
 def cpu_seconds(pid: int) -> float:
     """Processor time that the threads of a process have used, to the nanosecond."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+    return sum(int(words[0]) for task in tasks if (words := told(task).split())) / 1e9
 
 
 @contextlib.contextmanager
