@@ -6989,6 +6989,7 @@ ASK_EVERY: Final = 2.0
 BEACON_EVERY: Final = 2.0
 AD_EXPIRES: Final = 6.0
 MOST_ADS: Final = 32
+MOST_ADS_OF_ONE: Final = 8  # from one address: inventions of one computer hide nobody's meeting
 QUIET: Final = 1.5
 SCAN_AGAIN: Final = 30.0
 SCAN_MOST: Final = 1_024
@@ -7470,7 +7471,7 @@ class BroadcastEar(_SocketLoop):
 
 
 class MeetingList:
-    """What was heard of meetings, forgotten after 6 s; at most 32. Pure: time is an argument."""
+    """What was heard of meetings, forgotten after 6 s; at most 32, 8 an address. Pure: time is given."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], tuple[MeetingAd, float]] = {}
@@ -7488,7 +7489,8 @@ class MeetingList:
         ad = MeetingAd.of(fields, address)
         key = (ad.fingerprint, ad.meeting)
         old, at = self._found.get(key, (None, now))
-        if old is None and len(self._found) >= MOST_ADS:
+        of_one = sum(other.address == address for other, _ in self._found.values())
+        if old is None and (len(self._found) >= MOST_ADS or of_one >= MOST_ADS_OF_ONE):
             raise PeerFault("discovery_too_many")
         if old is None or old.address == ad.address or now - at > AD_EXPIRES / 2:
             self._found[key] = (ad, now)

@@ -152,10 +152,19 @@ class TestMeetingList:
         heard.note(FIELDS | {"fingerprint": "b" * 64}, "10.0.0.2", 0.0)
         assert len(heard.meetings(0.0)) == 2
 
+    def test_what_one_computer_invents_hides_nobodys_meeting(self) -> None:
+        heard = cs.MeetingList()
+        for n in range(8):
+            heard.note(FIELDS | {"meeting": str(n)}, "10.0.0.66", 0.0)
+        with pytest.raises(cs.PeerFault, match="many"):
+            heard.note(FIELDS | {"meeting": "8"}, "10.0.0.66", 0.0)
+        heard.note(FIELDS, "10.0.0.1", 0.0)
+        assert heard.meetings(0.0)[-1].address == "10.0.0.1"
+
     def test_at_most_32(self) -> None:
         heard = cs.MeetingList()
         for n in range(32):
-            heard.note(FIELDS | {"meeting": str(n)}, "10.0.0.66", 0.0)
+            heard.note(FIELDS | {"meeting": str(n)}, f"10.0.0.{66 + n // 8}", 0.0)
         with pytest.raises(cs.PeerFault, match="many"):
             heard.note(FIELDS, "10.0.0.1", 0.0)
         heard.forget(7.0)
