@@ -94,6 +94,7 @@ import http.server
 import importlib
 import io
 import ipaddress
+import itertools
 import json
 import locale
 import logging
@@ -22296,6 +22297,9 @@ class MainAppView:
         self.panel.choose(name)
         if name == "messages":
             self.side.buttons["chat"].mark(unread=False)
+        focus = focused(self.look.root)
+        if focus is not None and not focus.winfo_viewable():  # it would take in letters that nobody sees
+            self.stage.canvas.focus_set()
 
     def flip_panel(self, name: str) -> None:
         """Show a page, or close the panel when it is the one shown."""
@@ -22344,6 +22348,9 @@ class Keys:
     ) -> None:
         self.root, self.view, self.space_wanted = root, view, wanted
         root.bind("<KeyPress>", self._press)
+        for kind, key in itertools.product(("Entry", "Text"), ("d", "e")):
+            # Tk's own meaning in a text field: delete a letter, go to the end of the line
+            root.bind_class(kind, f"<Control-{key}>", lambda _: None)
         root.bind("<KeyRelease-space>", self._release)
         root.bind("<FocusOut>", self._release)
 
@@ -22354,7 +22361,8 @@ class Keys:
 
     def _press(self, event: tk.Event[tk.Misc]) -> None:
         view = self.view()
-        if view is None or grabbed(self.root):
+        command = sys.platform == "darwin" and int(event.state) & 8  # Cmd+V, Cmd+H and so on are the system's
+        if view is None or grabbed(self.root) or command:
             return
         control = bool(int(event.state) & 4)
         if control and event.keysym.lower() in ("d", "e"):
@@ -22455,12 +22463,7 @@ class WindowLoop:
         dark_title(root, palette is not LIGHT)
 
     def _unfocus(self, event: tk.Event[tk.Misc]) -> None:
-        """A click beside a text field ends typing, so that letters are commands again."""
-        if isinstance(event.widget, str) or event.widget.winfo_class() in (*Keys.TEXTS, "Menu"):
-            return
-        focus = focused(self.root)
-        if focus is not None and focus.winfo_class() in Keys.TEXTS and not focus.winfo_ismapped():
-            self.root.focus_set()
+        """A click on the pictures ends typing, so that letters are commands again."""
         if self.view is not None and event.widget is self.view.stage.canvas:
             self.view.stage.canvas.focus_set()
 

@@ -71,6 +71,38 @@ def test_letters_are_text_in_the_composer(opened: Open) -> None:
     assert last(call, "mic") == {"do": "mic", "on": True}
 
 
+def test_letters_are_no_text_in_a_hidden_composer(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    composer = driver.view.chat.composer
+    driver.click(composer.entry)
+    driver.type("half a th")
+    driver.click(driver.view.panel.buttons["files"].canvas)
+    driver.key("m")
+    assert last(call, "mic") == {"do": "mic", "on": True} and composer.text() == "half a th"
+
+
+def test_keys_of_the_meeting_do_nothing_else_in_a_text(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    composer = driver.view.chat.composer
+    driver.click(composer.entry)
+    driver.type("half a th", "Home", "ctrl+d", "ctrl+e")
+    driver.type("and ", "End")
+    assert composer.text() == "and half a th" and last(call, "mic") and last(call, "camera")
+
+
+def test_command_keys_of_a_mac_are_the_systems(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = opened()
+    call = driver.meet()
+    monkeypatch.setattr("sys.platform", "darwin")
+    for key in "vmhc":
+        driver.view.stage.canvas.event_generate(f"<KeyPress-{key}>", state=8)
+    assert not any(last(call, one) for one in ("camera", "mic", "hand")) and driver.view.reading()
+    driver.view.stage.canvas.event_generate("<KeyPress-h>")
+    assert last(call, "hand") == {"do": "hand", "up": True}
+
+
 def test_private_message_goes_to_one(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
