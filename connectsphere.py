@@ -312,6 +312,12 @@ class RunningNote:
         self._logger.warning("%s", text)
 
 
+def clean_pin(text: str) -> str:
+    """A PIN as it counts: digits without the gaps in which they are read, anything else trimmed."""
+    digits = "".join(text.split())
+    return digits if digits.isdecimal() else text.strip()
+
+
 def clean_name(text: str, limit: int = MAX_NAME) -> str:
     """A name safe to show anywhere: NFKC, no control, format or bidi characters.
 
@@ -17325,6 +17331,7 @@ class Look:
         from tkinter import font
 
         self.root = root
+        root.event_add("<<Return>>", "<Return>", "<KP_Enter>")  # a keyboard has two such keys
         self.palette = palette
         self.px = Metrics(scale)
         installed = set(font.families(root))
@@ -17659,7 +17666,7 @@ class Button(Painted):
         canvas.bind("<Leave>", lambda _: self._set(hot=False, down=False))
         canvas.bind("<Button-1>", lambda _: self._set(down=True))
         canvas.bind("<ButtonRelease-1>", self._released)
-        for key in ("<Return>", "<KP_Enter>", "<KeyRelease-space>"):
+        for key in ("<<Return>>", "<KeyRelease-space>"):
             canvas.bind(key, lambda _: self.press())
         for key in ("<FocusIn>", "<FocusOut>", "<Configure>"):
             canvas.bind(key, lambda _: self.paint(), add="+")
@@ -17832,7 +17839,7 @@ class Field(Painted):
         for event in ("<FocusIn>", "<FocusOut>", "<KeyRelease>"):
             self.entry.bind(event, lambda _: self.paint(), add="+")
         if enter:
-            self.entry.bind("<Return>", lambda _: enter())
+            self.entry.bind("<<Return>>", lambda _: enter())
         self.canvas.bind("<Configure>", lambda _: self.paint())
         self.canvas.bind("<Button-1>", lambda _: self.entry.focus_set())
 
@@ -17860,25 +17867,27 @@ class Field(Painted):
 
 
 class PinBoxes(Painted):
-    """Six boxes for a PIN: digits fill them, Backspace empties them, pasting works."""
+    """A box for each character of a PIN, six at least: keys and pasting fill them, Backspace empties them."""
 
-    LENGTH: ClassVar = 6
+    BOXES: ClassVar = (6, 12)  # at least, and at most: of a longer PIN the end is shown
 
     def __init__(self, look: Look, parent: tk.Misc, enter: Callable[[], object]) -> None:
         super().__init__(look, parent, look.px(436), look.px(54), focus=True)
-        self.value = ""
+        self._typed = ""
         self.canvas.bind("<Key>", self._key)
-        self.canvas.bind("<Return>", lambda _: enter())
+        self.canvas.bind("<<Return>>", lambda _: enter())
         self.canvas.bind("<<Paste>>", self._paste)
         self.canvas.bind("<Button-1>", lambda _: self.canvas.focus_set())
         for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
             self.canvas.bind(event, lambda _: self.paint(), add="+")
 
+    @property
+    def value(self) -> str:
+        """The PIN that was typed."""
+        return clean_pin(self._typed)
+
     def _key(self, event: tk.Event[tk.Canvas]) -> None:
-        if event.keysym == "BackSpace":
-            self.set(self.value[:-1])
-        elif event.char and event.char.isalnum() and event.char.isascii():
-            self.set(self.value + event.char)
+        self.set(self._typed[:-1] if event.keysym == "BackSpace" else self._typed + event.char)
 
     def _paste(self, _: object) -> None:
         import tkinter as tk
@@ -17890,25 +17899,28 @@ class PinBoxes(Painted):
 
     def set(self, value: str) -> None:
         """Put `value` into the boxes."""
-        self.value = "".join(char for char in value if char.isascii() and char.isalnum())[: self.LENGTH]
+        self._typed = "".join(char for char in value if char.isprintable())[:MAX_PIN]
         self.paint()
 
     def paint(self) -> None:
-        """Draw the six boxes; the next one to fill is ringed while the field has the focus."""
+        """Draw the boxes; the next one to fill is ringed while the field has the focus."""
         self.wipe()
         look, p, px = self.look, self.look.palette, self.look.px
         width, height = max(self.canvas.winfo_width(), px(200)), px(54)
-        gap = px(8)
-        wide = (width - gap * (self.LENGTH - 1)) // self.LENGTH
+        least, most = self.BOXES
+        shown = self._typed[-most:]
+        boxes = max(least, len(shown))
+        gap, size = (px(8), 21) if boxes <= 8 else (px(4), 14)
+        wide = (width - gap * (boxes - 1)) // boxes
         focused = has_focus(self.canvas)
-        for at in range(self.LENGTH):
+        for at in range(boxes):
             x = at * (wide + gap)
-            here = focused and at == min(len(self.value), self.LENGTH - 1)
+            here = focused and at == min(len(shown), boxes - 1)
             self.image(
                 x, 0, look.box(wide, height, 11, p.card, p.focus if here else p.line, 2 if here else 1)
             )
-            if at < len(self.value):
-                self.text(x + wide // 2, height // 2, self.value[at], 21, bold=True, anchor="center")
+            if at < len(shown):
+                self.text(x + wide // 2, height // 2, shown[at], size, bold=True, anchor="center", room=wide)
             elif here:
                 self.canvas.create_line(
                     x + wide // 2, px(16), x + wide // 2, height - px(16), fill=p.focus, width=px(2)
@@ -17948,7 +17960,7 @@ class Switch(Painted):
     def __init__(self, look: Look, parent: tk.Misc, on: bool, changed: Callable[[bool], object]) -> None:
         super().__init__(look, parent, look.px(46), look.px(28), focus=True)
         self.value, self.changed = on, changed
-        for event in ("<ButtonRelease-1>", "<Return>", "<KeyRelease-space>"):
+        for event in ("<ButtonRelease-1>", "<<Return>>", "<KeyRelease-space>"):
             self.canvas.bind(event, lambda _: self.flip())
         for event in ("<FocusIn>", "<FocusOut>"):
             self.canvas.bind(event, lambda _: self.paint())
@@ -18101,7 +18113,7 @@ class ListView(Painted):
         canvas.bind("<Next>", lambda _: self.scroll(canvas.winfo_height()))
         canvas.bind("<Down>", lambda _: self._walk(1))
         canvas.bind("<Up>", lambda _: self._walk(-1))
-        canvas.bind("<Return>", lambda _: self._press())
+        canvas.bind("<<Return>>", lambda _: self._press())
         canvas.bind("<FocusIn>", lambda _: self._walk(0))
         canvas.bind("<FocusOut>", lambda _: self.redraw())
         canvas.bind("<Button-1>", self._grab, add="+")
@@ -19113,7 +19125,7 @@ class Stage(Painted):
             canvas.bind(key, partial(self._walk, by))
         canvas.bind("<Prior>", lambda _: self.turn(-1))
         canvas.bind("<Next>", lambda _: self.turn(1))
-        for key in ("<Return>", "<Menu>"):
+        for key in ("<<Return>>", "<Menu>"):
             canvas.bind(key, lambda _: self.hover.menu(self._last, None))
         canvas.bind("<FocusOut>", lambda _: self._choose(None))
         canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
@@ -19535,7 +19547,7 @@ class Pill(Painted):
         self._now: tuple[Any, ...] = ()
         self._tip = Tooltip(look, self.canvas, tip)
         if command:
-            for event in ("<ButtonRelease-1>", "<Return>", "<KeyRelease-space>"):
+            for event in ("<ButtonRelease-1>", "<<Return>>", "<KeyRelease-space>"):
                 self.canvas.bind(event, lambda _: command())
             for event in ("<FocusIn>", "<FocusOut>"):
                 self.canvas.bind(event, lambda _: self._again(), add="+")
@@ -19903,7 +19915,7 @@ class EmojiPicker(Painted):
         self.canvas.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
         self.canvas.bind("<Escape>", self._escape)
         self.canvas.bind("<FocusOut>", lambda _: self.close())
-        for key in ("<Return>", "<space>"):
+        for key in ("<<Return>>", "<space>"):
             self.canvas.bind(key, lambda _: self._take(self.at))
         for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -columns), ("<Down>", columns)):
             self.canvas.bind(key, lambda _, by=by: self._move(self.at + by))  # type: ignore[misc]
@@ -20017,7 +20029,7 @@ class Composer:
         self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
         self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
         self._photos: list[ImageTk.PhotoImage] = []
-        self.entry.bind("<Return>", lambda _: self._enter())
+        self.entry.bind("<<Return>>", lambda _: self._enter())
         self.entry.bind("<Shift-Return>", lambda _: None)
         self.entry.bind("<Tab>", lambda event: self._move_on(event.widget.tk_focusNext()))
         for key in ("<Shift-Tab>", "<<PrevWindow>>"):
@@ -20601,7 +20613,7 @@ class PreviewCard:
             canvas.bind(event, lambda _: self._show())
         for key, what in (("<Left>", "mic"), ("<Right>", "camera")):
             canvas.bind(key, partial(self._walk, what))
-        for key in ("<Return>", "<KeyRelease-space>"):
+        for key in ("<<Return>>", "<KeyRelease-space>"):
             canvas.bind(key, lambda _: self.flip(self.at))
 
     def _walk(self, what: str, _: object) -> None:
@@ -21066,7 +21078,7 @@ class StartView:
             dialog.close()
             self.join_at(*typed)
 
-        address.entry.bind("<Return>", lambda _: read())
+        address.entry.bind("<<Return>>", lambda _: read())
         self._answers(dialog, tr("Join"), read)
         dialog.first = pin.canvas if trouble else address.entry
 
@@ -21106,7 +21118,7 @@ class StartView:
                 what = words or tr("{name}'s meeting", name=name)
                 self.begin(lambda: self.backend.host(name, what, code), tr("Starting the meeting…"))
 
-        title.entry.bind("<Return>", lambda _: read())
+        title.entry.bind("<<Return>>", lambda _: read())
         self._answers(dialog, tr("Start the meeting"), read)
         dialog.first = title.entry
 
@@ -21384,7 +21396,7 @@ class ShareDialog(Dialog):
 
     def _bind(self) -> None:
         canvas = self.sheet.canvas
-        canvas.bind("<Return>", lambda _: self._go())
+        canvas.bind("<<Return>>", lambda _: self._go())
         canvas.bind("<Double-Button-1>", lambda _: self._go())
         for key, by in (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1)):
             canvas.bind(key, partial(self._walk, by))
@@ -22829,7 +22841,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
     return ServerOptions(
         title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
         host_name=name,
-        pin=(options.pin or "").strip(),
+        pin=clean_pin(options.pin or ""),
         base=options.port or DEFAULT_PORT,
         bind=options.bind,
         host_key=make_host_key(Path(key) if key else home / "host.key"),
@@ -22841,7 +22853,7 @@ def client_options(options: argparse.Namespace) -> ClientOptions:
     """What a participant needs, from the command line."""
     return ClientOptions(
         name=clean_name(options.name) if options.name else own_name(),
-        pin=(options.pin or "").strip(),
+        pin=clean_pin(options.pin or ""),
         port=options.port or DEFAULT_PORT,
         bind=options.bind,
         camera=options.camera or "0",

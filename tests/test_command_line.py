@@ -193,6 +193,15 @@ def test_importing_loads_no_camera_sound_or_window_library() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("given", "counts"),
+    [("482 913", "482913"), (" sol 26 ", "sol 26"), ("12 apples", "12 apples"), ("٤٨ ٢", "٤٨٢")],
+)
+def test_a_pin_is_given_as_it_is_read(given: str, counts: str) -> None:
+    options = connectsphere.parse_options(["--join", LOOPBACK, "--pin", given])
+    assert connectsphere.client_options(options).pin == counts
+
+
 def test_all_addresses_are_no_address() -> None:
     assert connectsphere.parse_options(["--serve", "--bind", "0.0.0.0"]).bind is None
 

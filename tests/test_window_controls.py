@@ -658,6 +658,42 @@ def test_tab_reaches_everything_with_a_visible_focus(opened: Open) -> None:
     assert {str(one) for one in wanted} <= reached
 
 
+@pytest.mark.parametrize(
+    ("typed", "pin"), [("soleil2026", "soleil2026"), ("482 913", "482913"), ("dans l'eau", "dans l'eau")]
+)
+def test_any_pin_can_be_typed(opened: Open, typed: str, pin: str) -> None:
+    driver = opened()
+    driver.click(driver.start.pin.canvas)
+    driver.type(typed, "x", "BackSpace", "KP_Enter")
+    driver.until(lambda: driver.loop.view is not None, "in the meeting")
+    assert ("join", "192.168.1.20", 9000, "Zuri Okafor", pin, False) in driver.backend.calls
+
+
+def test_any_pin_can_be_pasted(opened: Open) -> None:
+    driver = opened()
+    boxes = driver.start.pin
+    driver.click(boxes.canvas)
+    for text in ("çà et là", "सूरज", "🌞", "W" * cs.MAX_PIN):
+        driver.root.clipboard_clear()
+        driver.root.clipboard_append(f"{text}\n")
+        driver.key("ctrl+v")
+        driver.until(lambda text=text: boxes.value == text, text)  # type: ignore[misc]
+        words = [item for item in boxes.canvas.find_all() if boxes.canvas.type(item) == "text"]
+        assert len(words) == min(len(text), 12)
+        assert overlaps(driver.root) == []
+
+
+def test_the_enter_key_of_the_number_pad_is_one(opened: Open) -> None:
+    driver = opened()
+    driver.click(driver.start.name.entry)
+    driver.key("KP_Enter")
+    driver.until(lambda: driver.loop.view is not None, "in the meeting")
+    driver.click(driver.view.chat.composer.entry)
+    driver.type("42", "KP_Enter")
+    assert last(driver.backend.controllers[-1], "chat") == {"do": "chat", "text": "42"}
+    assert driver.view.chat.composer.text() == ""
+
+
 def test_auto_join_waits_for_a_name(opened: Open) -> None:
     driver = opened(name="")
     driver.backend.known = ad(pin=False)
