@@ -19726,13 +19726,14 @@ def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
     lines: list[str] = []
     for paragraph in text.expandtabs(4).split("\n"):
         line = ""
-        for word in re.findall(r"\S+\s*|\s+", paragraph):
-            if font.measure(line + word.rstrip()) <= room:
+        # a line may break before and after an emoji, whose blank does not break itself
+        for word in re.findall(f"{blank} *|(?:(?!{blank})[^ ])+ *| +", paragraph):
+            if font.measure(line + word.rstrip(" ")) <= room:
                 line += word
                 continue
-            lines += [line.rstrip(" ")] if line.strip() else []
+            lines += [line.rstrip(" ")] if line.strip(" ") else []
             line = word
-            while font.measure(line.rstrip()) > room:
+            while font.measure(line.rstrip(" ")) > room:
                 cut = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or font.measure(line[:n]) <= room)
                 lines.append(line[:cut])
                 line = line[cut:]

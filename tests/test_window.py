@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import queue
+import re
 import resource
 import shutil
 import threading
@@ -17,6 +18,8 @@ from typing import Any
 
 import pytest
 from fake_call import FakeBackend, FakeController, ad, last
+from hypothesis import example, given
+from hypothesis import strategies as st
 from window_driver import Open, opened, overlaps, walk
 
 import connectsphere as cs
@@ -559,6 +562,27 @@ def test_the_voice_says_lines_one_after_the_other(tmp_path: Path, monkeypatch: p
         time.sleep(0.01)
     voice.close()
     assert said.read_text("utf-8") == "-w -e -l en\nAna joined\n-w -e -l en\nZoë raised a hand; $(reboot)\n"
+
+
+class FixedFont:
+    """A font whose letters are all 7 pixels wide."""
+
+    def measure(self, text: str) -> int:
+        return 7 * len(text)
+
+
+@given(st.text(st.sampled_from(["👍", "🎉", "a", "b", " ", "\u00a0", "\n"])))
+@example("👍" * 30)
+def test_lines_fit_and_lose_nothing_but_blanks(text: str) -> None:
+    blank = "\u00a0" * 3
+    lines = cs.wrapped(text, FixedFont(), 70, blank)  # type: ignore[arg-type]
+    assert max(map(len, lines)) <= 10
+    emoji = re.sub("[👍🎉]", blank, text)
+    assert "".join(lines).replace(" ", "") == re.sub("[ \n]", "", emoji)
+    if "\u00a0" not in text:
+        assert sum(line.count(blank) for line in lines) == len(re.findall("[👍🎉]", text)), (
+            "an emoji is whole"
+        )
 
 
 def test_grid_fills_the_space() -> None:
