@@ -17512,7 +17512,6 @@ class Painted:
         y: int,
         photo: ImageTk.PhotoImage,
         anchor: Literal["nw", "w", "center", "e", "ne"] = "nw",
-        tags: tuple[str, ...] = (),
     ) -> int:
         """Show a picture."""
         self._kept.append(photo)
@@ -17521,14 +17520,14 @@ class Painted:
     def text(
         self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
         room: int = 0,
-        anchor: Literal["nw", "w", "center", "e", "ne", "n"] = "w", tags: tuple[str, ...] = (),
+        anchor: Literal["nw", "w", "center", "e", "ne", "n"] = "w",
     ) -> int:  # fmt: skip
         """Write one line, shortened to `room` real pixels; scripts that Tk cannot shape become pictures."""
         colour = colour or self.look.palette.text
         text = plain(text)
         if shaped(text) and anchor in ("nw", "w"):
             photo = self.look.written(text, size, colour, room or 10_000, bold)
-            return self.image(x, y, photo, "w" if anchor == "w" else "nw", tags)
+            return self.image(x, y, photo, "w" if anchor == "w" else "nw")
         font = self.look.font(size, bold)
         shown = self.look.clip(text, font, room) if room else text
         return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor)
@@ -17853,11 +17852,10 @@ class Field(Painted):
         width, height, px = self.canvas.winfo_width(), self.canvas.winfo_height(), self.look.px
         if width < px(40):
             return
-        self.canvas.delete("box")
-        self._kept.clear()
+        self.wipe()
         p, focused = self.look.palette, has_focus(self.entry)
         box = self.look.box(width, height, 11, p.card, p.focus if focused else p.line, 2 if focused else 1)
-        self.image(0, 0, box, tags=("box",))
+        self.image(0, 0, box)
         self.entry.place(x=px(16), y=height // 2, anchor="w", width=width - px(32))
         if self.hint and not self.entry.get() and not focused:
             self._hint.place(x=px(16), y=height // 2, anchor="w")

@@ -162,6 +162,13 @@ def press(driver: Driver, parent: tk.Misc, words: str) -> None:
 # -- bars -----------------------------------------------------------------------------
 
 
+def test_a_field_is_one_picture_however_long_one_types(opened: Open) -> None:
+    driver = opened()
+    driver.click(driver.start.name.entry)
+    driver.type("abc", "Left", "Right", "BackSpace")
+    assert driver.start.name.value.endswith("ab") and len(driver.start.name.canvas.find_all()) == 1
+
+
 def test_every_button_of_the_left_bar(opened: Open) -> None:
     driver = opened()
     call = driver.meet(host=True)
