@@ -14749,6 +14749,11 @@ class Program:
             self._controller.choose(key, value)
         self._preview.again(key)
 
+    def try_volume(self, volume: float) -> None:
+        """Hear the running meeting at `volume`, 0..1, without remembering it: that takes the disk."""
+        if self._controller:
+            self._controller.choose("volume", volume)
+
     def downloads(self) -> Path:
         """The folder of what was received, absolute; it may not be there yet."""
         return downloads_folder(self._options.downloads).absolute()
@@ -17982,30 +17987,35 @@ class Switch(Painted):
 
 
 class Slider(Painted):
-    """A value from 0 to 1, by mouse, arrows and wheel."""
+    """A value from 0 to 1, by mouse and arrows: `passing` hears each on the way, `chosen` where it stays."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, value: float, changed: Callable[[float], object], width: int
-    ) -> None:
+        self, look: Look, parent: tk.Misc, value: float, passing: Callable[[float], object],
+        chosen: Callable[[float], object], width: int,
+    ) -> None:  # fmt: skip
         super().__init__(look, parent, width, look.px(26), focus=True)
-        self.value, self.changed = value, changed
+        self.value, self.passing, self.chosen = value, passing, chosen
         self.canvas.bind("<Button-1>", self._drag)
         self.canvas.bind("<B1-Motion>", self._drag)
-        self.canvas.bind("<Left>", lambda _: self.set(self.value - 0.05))
-        self.canvas.bind("<Right>", lambda _: self.set(self.value + 0.05))
+        self.canvas.bind("<ButtonRelease-1>", lambda _: self.chosen(self.value))
+        self.canvas.bind("<Left>", lambda _: self._step(-0.05))
+        self.canvas.bind("<Right>", lambda _: self._step(0.05))
         for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
             self.canvas.bind(event, lambda _: self.paint())
 
     def _drag(self, event: tk.Event[tk.Canvas]) -> None:
         self.canvas.focus_set()
         edge = self.look.px(12)
-        self.set((event.x - edge) / max(1, self.canvas.winfo_width() - 2 * edge))
+        self._move((event.x - edge) / max(1, self.canvas.winfo_width() - 2 * edge))
+        self.passing(self.value)
 
-    def set(self, value: float) -> None:
-        """Move to `value` and tell."""
+    def _step(self, by: float) -> None:
+        self._move(self.value + by)
+        self.chosen(self.value)
+
+    def _move(self, value: float) -> None:
         self.value = max(0.0, min(1.0, value))
         self.paint()
-        self.changed(self.value)
 
     def paint(self) -> None:
         """Draw rail and knob."""
@@ -18668,6 +18678,9 @@ class AppBackend(Protocol):
 
     def set_setting(self, key: str, value: Any) -> None:
         """Remember; camera, mic, speaker and volume change in the running meeting too."""
+
+    def try_volume(self, volume: float) -> None:
+        """Hear the running meeting at `volume`, 0..1, without remembering it."""
 
     def downloads(self) -> Path:
         """The folder of what was received, absolute; it may not be there yet."""
@@ -21578,6 +21591,7 @@ class SettingsDialog(Dialog):
             look,
             self.page,
             float(self.backend.setting("volume", 0.8)),
+            self.backend.try_volume,
             partial(self.backend.set_setting, "volume"),
             px(400),
         ).canvas.pack(fill="x")

@@ -272,6 +272,9 @@ class FakeBackend:
     def set_setting(self, key: str, value: Any) -> None:
         self.settings[key] = value
 
+    def try_volume(self, volume: float) -> None:
+        self.calls.append(("try_volume", volume))
+
     def downloads(self) -> Path:
         return self.folder
 

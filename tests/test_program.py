@@ -115,3 +115,13 @@ def test_choosing_another_after_one_failed_turns_none_on(program: cs.Program) ->
     assert heard(controller, "device", what="mic")["state"] == "off"
     controller.do({"do": "mic", "on": True})
     heard(controller, "device", what="mic", state="live")
+
+
+def test_a_volume_that_is_only_tried_is_not_remembered(program: cs.Program) -> None:
+    controller = program.host("Ana", "Physics", "")
+    program.try_volume(0.25)
+    until(lambda: controller.options.volume == 0.25)
+    assert program.setting("volume", 0.8) == 0.8
+    program.set_setting("volume", 0.5)
+    until(lambda: controller.options.volume == 0.5)
+    assert program.setting("volume", 0.8) == 0.5

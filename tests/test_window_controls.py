@@ -645,6 +645,31 @@ def test_every_control_of_the_settings(opened: Open) -> None:
     assert driver.loop.view is not None and cs.tr.language == "es"
 
 
+def test_the_volume_is_heard_on_the_way_and_remembered_where_it_stays(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened()
+    driver.meet()
+    kept: list[float] = []
+    monkeypatch.setattr(driver.backend, "set_setting", lambda key, value: kept.append(value))
+    driver.view.settings()
+    dialog = driver.view.dialog
+    assert isinstance(dialog, cs.SettingsDialog)
+    driver.until(lambda: dialog.found and driver.root.grab_current(), "the settings")
+    slider = [one for one in walk(dialog.page) if isinstance(one, tk.Canvas)][4]
+    driver.root.update()
+    x, y = slider.winfo_rootx() + 100, slider.winfo_rooty() + 10
+    driver.hand("mousemove", str(x), str(y), "mousedown", "1")
+    for step in range(1, 6):
+        driver.hand("mousemove", str(x + 20 * step), str(y))
+    driver.pump(0.1)
+    tried = [one[1] for one in driver.backend.calls if one[0] == "try_volume"]
+    assert len(tried) >= 2 and tried == sorted(tried) and kept == []
+    driver.hand("mouseup", "1")
+    driver.until(lambda: kept, "it stays")
+    assert kept == tried[-1:]
+
+
 def test_tab_reaches_everything_with_a_visible_focus(opened: Open) -> None:
     driver = opened()
     driver.meet()
