@@ -21007,11 +21007,15 @@ class StartView:
         self.backend.set_setting("address", address.strip())
         self._typed_pin = pin
         place, _, port = address.strip().partition(":")
-        if not place or (port and not port.isdigit()):
+        try:
+            base = Ports.at(int(port or DEFAULT_PORT)).control
+        except ValueError:
+            place = ""
+        if place:
+            self._go(Attempt(place, base, pin, typed=True))
+        else:
             words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
             self.trouble.configure(text=words)
-        else:
-            self._go(Attempt(place, int(port or DEFAULT_PORT), pin, typed=True))
 
     def _go(self, to: Attempt, accept: bool = False) -> None:
         name = self._named()

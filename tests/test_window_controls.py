@@ -137,6 +137,14 @@ def test_a_wrong_pin_of_a_typed_address_is_asked_for_again(opened: Open) -> None
     assert joins[-1] == ("join", "192.168.7.7", 9000, "Zuri Okafor", "482913", False)
 
 
+@pytest.mark.parametrize("address", ["", ":9000", "192.168.7.7:", "192.168.7.7:x", "192.168.7.7:99999"])
+def test_what_is_no_address_is_said_at_once(opened: Open, address: str) -> None:
+    driver = opened()
+    driver.start.join_at(address, "")
+    joins = address == "192.168.7.7:"
+    assert bool(driver.start.trouble["text"]) is not joins and bool(driver.start.busy.words) is joins
+
+
 def test_a_missing_name_loses_nothing_that_was_typed(opened: Open) -> None:
     driver = opened(name="")
     for words, written_there in (("Type an address or code", "192.168.7.7"), ("Host a meeting", "Chess")):
