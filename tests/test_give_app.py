@@ -271,7 +271,7 @@ def test_a_host_names_every_way_in(monkeypatch: pytest.MonkeyPatch, program: cs.
     monkeypatch.setattr(cs, "interfaces", lambda: found)
     monkeypatch.setattr(program, "_hosted", types.SimpleNamespace(address="10.0.0.5", close=lambda: None))
     options = program._options
-    options.bind, options.port = None, 9_000
+    options.bind, options.port, options.host_key = None, 9_000, "5e" * 32  # its host joined it
     code = cs.address_code("192.168.1.20")
     assert program.ways_in()[0] == ("192.168.1.20", code, "eth0")
     assert [way.network for way in program.ways_in()] == ["eth0", "wlan0", "docker0"]
