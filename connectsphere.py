@@ -6996,6 +6996,7 @@ ASK_EVERY: Final = 2.0
 BEACON_EVERY: Final = 2.0
 AD_EXPIRES: Final = 6.0
 MOST_ADS: Final = 32
+FALSE_EXPIRES: Final = 60.0  # seconds; by then its address may be somebody else's
 MOST_ADS_OF_ONE: Final = 8  # from one address: inventions of one computer hide nobody's meeting
 QUIET: Final = 1.5
 SCAN_AGAIN: Final = 30.0
@@ -7483,6 +7484,7 @@ class MeetingList:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], tuple[MeetingAd, float]] = {}
         self._others: dict[str, tuple[int, float]] = {}
+        self._false: dict[tuple[str, int, str], float] = {}  # until when: address, port, fingerprint
 
     def note(self, fields: Json, address: str, now: float) -> None:
         """Take the answer `fields` from `address`; PeerFault when it is wrong or one too many.
@@ -7494,6 +7496,8 @@ class MeetingList:
                 self._others[address] = (fields["version"], now)
             return
         ad = MeetingAd.of(fields, address)
+        if self._false.get((ad.address, ad.port, ad.fingerprint), 0.0) > now:
+            raise PeerFault("discovery_false")
         key = (ad.fingerprint, ad.meeting)
         old, at = self._found.get(key, (None, now))
         of_one = sum(other.address == address for other, _ in self._found.values())
@@ -7502,9 +7506,19 @@ class MeetingList:
         if old is None or old.address == ad.address or now - at > AD_EXPIRES / 2:
             self._found[key] = (ad, now)
 
+    def distrust(self, place: Address, fingerprint: str, now: float) -> None:
+        """At `place` another host answered: what comes from there took the place of the true answer."""
+        self._found = {
+            key: heard
+            for key, heard in self._found.items()
+            if (heard[0].address, heard[0].port, heard[0].fingerprint) != (*place, fingerprint)
+        }
+        self._false[*place, fingerprint] = now + FALSE_EXPIRES
+
     def forget(self, now: float) -> None:
         """Drop what was not heard for 6 s."""
         oldest = now - AD_EXPIRES
+        self._false = {place: until for place, until in self._false.items() if until > now}
         self._found = {key: heard for key, heard in self._found.items() if heard[1] >= oldest}
         self._others = {key: other for key, other in self._others.items() if other[1] >= oldest}
 
@@ -7651,6 +7665,11 @@ class MeetingFinder(_SocketLoop):
         """Address and version of hosts that speak another version of the protocol."""
         with self._changed:
             return self._list.other_versions(time.monotonic())
+
+    def distrust(self, place: Address, fingerprint: str) -> None:
+        """For a minute believe nothing from `place` about that host: another one answered there."""
+        with self._changed:
+            self._list.distrust(place, fingerprint, time.monotonic())
 
     def hears_broadcasts(self, ad: MeetingAd) -> bool:
         """Whether the host of `ad` has answered a question to everybody, or sent a beacon."""
@@ -11152,6 +11171,7 @@ def serve(
 
 PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 3.5
+OTHER_CERTIFICATE: Final = "The host shows another certificate than before."
 PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
 CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 RATE_SECONDS: Final = 2.0
@@ -11264,7 +11284,7 @@ class CommandConnection:
             )
         expected = self._options.fingerprint
         if expected and not hmac.compare_digest(expected, link.fingerprint):
-            self.refuse("host_changed", "The host shows another certificate than before.")
+            self.refuse("host_changed", OTHER_CERTIFICATE)
             return
         options = self._options
         hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
@@ -13635,6 +13655,8 @@ class MeetingController:
         if code not in PASSING or now - self._lost_at > self.RETRY_SECONDS:
             self._finish("ended", 0, reason=reason)
             return
+        if self._finder and code == "host_changed":
+            self._finder.distrust((self.options.address, self.options.port), self.options.fingerprint)
         if self._tries >= 2:
             self._look_for_host()
         self._reactor.later(min(1.0, 0.25 * self._tries), self._connect)
@@ -14610,7 +14632,12 @@ class Program:
         )
         if self._hosted and ads and self._hosted.is_at(ads[0]):
             self._hosted.aim(options)
-        return self._enter(options, ads[0].meeting if ads else "")
+        try:
+            return self._enter(options, ads[0].meeting if ads else "")
+        except Refused as refused:
+            if ads and refused.reason == OTHER_CERTIFICATE:
+                self._finder.distrust((address, port), ads[0].fingerprint)
+            raise
 
     def ways_in(self) -> Sequence[WayIn]:
         """How others reach the meeting that is on, the likeliest first."""

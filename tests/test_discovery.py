@@ -161,6 +161,20 @@ class TestMeetingList:
         heard.note(FIELDS, "10.0.0.1", 0.0)
         assert heard.meetings(0.0)[-1].address == "10.0.0.1"
 
+    def test_a_place_where_another_host_answered_gives_way_to_the_true_one(self) -> None:
+        heard = cs.MeetingList()
+        ad = cs.MeetingAd.of(FIELDS, "10.0.0.66")
+        heard.note(FIELDS, "10.0.0.66", 0.0)
+        heard.note(FIELDS, "10.0.0.1", 0.0)
+        assert [ad.address for ad in heard.meetings(0.0)] == ["10.0.0.66"], "who was heard first"
+        heard.distrust((ad.address, ad.port), ad.fingerprint, 1.0)
+        heard.note(FIELDS, "10.0.0.1", 1.0)
+        with pytest.raises(cs.PeerFault, match="false"):
+            heard.note(FIELDS, "10.0.0.66", 1.1)
+        assert [ad.address for ad in heard.meetings(1.1)] == ["10.0.0.1"]
+        heard.forget(62.0)
+        heard.note(FIELDS, "10.0.0.66", 62.0)
+
     def test_at_most_32(self) -> None:
         heard = cs.MeetingList()
         for n in range(32):

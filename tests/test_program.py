@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from false_hosts import FalseHost
 from headless import Headless, free_base
 from meetings import serve
 
@@ -48,9 +50,13 @@ def until(true: Callable[[], object], patience: float = 15.0) -> None:
         time.sleep(0.02)
 
 
+def heard_of(program: cs.Program, title: str) -> list[cs.MeetingAd]:
+    return [ad for ad in program.find() if ad.title == title]
+
+
 def found(program: cs.Program, title: str) -> cs.MeetingAd:
-    until(lambda: [ad for ad in program.find() if ad.title == title])
-    return next(ad for ad in program.find() if ad.title == title)
+    until(lambda: heard_of(program, title))
+    return heard_of(program, title)[0]
 
 
 def test_a_meeting_that_its_host_ended_is_over(program: cs.Program) -> None:
@@ -125,3 +131,32 @@ def test_a_volume_that_is_only_tried_is_not_remembered(program: cs.Program) -> N
     program.set_setting("volume", 0.5)
     until(lambda: controller.options.volume == 0.5)
     assert program.setting("volume", 0.8) == 0.5
+
+
+class Trap(FalseHost):
+    """A host that hangs up."""
+
+    def serve(self, near: ssl.SSLSocket) -> None:
+        """Nothing."""
+
+
+def test_who_announces_anothers_meeting_keeps_nobody_out_for_long(
+    program: cs.Program, meeting: Callable[..., Headless], tmp_path: Path
+) -> None:
+    """Heard first, it is believed; once another host answers there, the true one is."""
+    teacher, base = serve(meeting, "--title", "Physics")
+    told = cs.dataclasses.asdict(found(program, "Physics"))
+    del told["address"]
+    teacher.process.kill()
+    until(lambda: not heard_of(program, "Physics"))
+    with contextlib.closing(Trap(tmp_path)) as trap:
+        liar = cs.DiscoveryResponder(lambda: told | {"port": trap.port, "nonce": ""}, HERE)
+        liar.start()
+        with contextlib.closing(liar):
+            assert found(program, "Physics").port == trap.port
+            with pytest.raises(cs.Refused) as refused:
+                program.join(HERE, trap.port, "Ana", "")
+            assert refused.value.code == "host_changed"
+            assert not heard_of(program, "Physics")
+            serve(meeting, "--title", "Physics", home=teacher.home, base=base)
+            assert found(program, "Physics").port == base
