@@ -2578,8 +2578,9 @@ class PathWatch:
 class PathCapacity:
     """The bytes of video a second that a path may be given, from what its receiver reports.
 
-    No limit until pictures are lost or a queue grows: then what came through is what the path carries,
-    and less than that goes there until the queue is gone. After a while more is tried, a little at first.
+    No limit until more is lost than by chance, or a queue grows: then what came through is what the path
+    carries, and less than that goes there until the queue is gone. After a while more is tried, a little at
+    first.
     """
 
     def __init__(self) -> None:
@@ -6286,11 +6287,11 @@ class HalfOpen:
                 end()
 
     def trim(self, now: float) -> None:
-        """End those over 8 of an address whose grace is over."""
+        """End those over 8 of an address that have dawdled for long."""
         with self._lock:
             old: dict[str, list[Callable[[], None]]] = {}
             for end, (host, at) in self._open.items():
-                if now - at > self.GRACE:
+                if now - at > HANDSHAKE_SECONDS / 2:
                     old.setdefault(host, []).append(end)
             evicted = [end for mine in old.values() for end in mine[: -self.MOST_AN_ADDRESS]]
         self._evict(evicted)
@@ -8375,13 +8376,11 @@ class _CaptureCamera(Camera):
     """
 
     _PATIENCE: Final = 10  # failed reads in a row; one alone is a damaged picture
-    in_use: ClassVar[set[int]] = set()  # indices: to open one a second time may stop the first
 
-    def __init__(self, capture: Any, index: int) -> None:
+    def __init__(self, capture: Any, label: str, released: Callable[[], None] = lambda: None) -> None:
         self._capture = capture
-        self._index = index
-        self._label = f"Camera {index}"
-        self.in_use.add(index)
+        self._label = label
+        self._released = released
         self._news = threading.Condition()
         self._picture: Picture | None = None
         self._reason = ""
@@ -8415,13 +8414,39 @@ class _CaptureCamera(Camera):
                 failures += 1
                 time.sleep(0.02)
         self._capture.release()
-        self.in_use.discard(self._index)
+        self._released()
         self._end(f"{self._label} was unplugged or taken by another program.")
 
     def _end(self, reason: str) -> None:
         with self._news:
             self._reason = self._reason or reason
             self._news.notify_all()
+
+
+class _Captures:
+    """The real cameras that this process has open: to open one a second time may stop the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[int] = set()
+
+    def open(self, index: int, size: tuple[int, int], fps: float) -> _CaptureCamera:
+        """Camera `index`; DeviceError where it cannot be had."""
+        with self._lock:
+            capture = _open_capture(index, size, fps)
+            self._open.add(index)
+        return _CaptureCamera(capture, f"Camera {index}", partial(self._open.discard, index))
+
+    def has(self, index: int) -> bool:
+        """Whether camera `index` is there and not another program's."""
+        with self._lock, contextlib.suppress(DeviceError):
+            if index not in self._open:
+                _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
+            return True
+        return False
+
+
+_captures: Final = _Captures()
 
 
 def open_camera(
@@ -8437,7 +8462,7 @@ def open_camera(
     if spec == "pattern":
         return _CardCamera(name, size, fps)
     if spec.isdecimal():
-        return _CaptureCamera(_open_capture(int(spec), size, fps), int(spec))
+        return _captures.open(int(spec), size, fps)
     video = _VideoFile(spec, fps)
     return _PacedCamera(video.fps, video.picture, video.close)
 
@@ -9458,15 +9483,8 @@ def _list_cameras() -> list[tuple[str, str]]:
         # a camera's further nodes carry its metadata, not pictures
         firsts = [node for node in nodes if (node / "index").read_text().strip() == "0"]
         return [(node.name.removeprefix("video"), (node / "name").read_text().strip()) for node in firsts]
-    cameras: list[tuple[str, str]] = []
-    for index in range(4):
-        if index not in _CaptureCamera.in_use:
-            try:
-                _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
-            except DeviceError:  # not there, or another program's: the next may be free
-                continue
-        cameras.append((str(index), f"Camera {index + 1}"))
-    return cameras
+    # one that is not had may be another program's, and the next be free
+    return [(str(index), f"Camera {index + 1}") for index in range(4) if _captures.has(index)]
 
 
 def list_devices() -> dict[str, list[tuple[str, str]]]:
@@ -10546,11 +10564,13 @@ class Lobby:
             self._ask_pin(session)
 
     def _has_room(self, hello: Json) -> bool:
-        """Whether who says `hello` finds a place: those who come back have theirs, and the host has one."""
-        if len(self._room.members) < MAX_PEOPLE or self.is_host(hello):
-            return True
-        name, _ = self._room.names.claim(hello.get("resume"), time.monotonic())
-        return name in {member.name for member in self._room.members.values()}
+        """Whether `hello` finds a place: those who may come back have theirs, the last is the host's."""
+        now, members = time.monotonic(), self._room.members
+        _, kept = self._room.names.claim(hello.get("resume"), now)
+        if kept or self.is_host(hello):
+            return kept or len(members) < MAX_PEOPLE
+        hosted = any(member.role == "host" for member in members.values())
+        return len(self._room.names.awaited(now)) < MAX_PEOPLE - (not hosted)
 
     def _may_arrive(self, address: str, now: float) -> bool:
         """Whether one more may come from `address`: each makes work for everyone."""
@@ -11277,11 +11297,6 @@ class CommandConnection:
             self.link.discard(code)
 
     def _opened(self, link: TlsLink) -> None:
-        if self._options.pin and self._timer:  # a try at the PIN may have to wait for its turn
-            self._timer.cancel()
-            self._timer = self._reactor.later(
-                PIN_QUEUE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
-            )
         expected = self._options.fingerprint
         if expected and not hmac.compare_digest(expected, link.fingerprint):
             self.refuse("host_changed", OTHER_CERTIFICATE)
@@ -11291,6 +11306,11 @@ class CommandConnection:
         self._token = self._resume(link.fingerprint)
         if self._token:
             hello["resume"] = self._token
+        elif options.pin and self._timer:  # a try at the PIN may have to wait for its turn
+            self._timer.cancel()
+            self._timer = self._reactor.later(
+                PIN_QUEUE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
+            )
         if options.host_key:
             hello["host_key"] = options.host_key
         self.send(hello)
@@ -13452,7 +13472,9 @@ class MeetingController:
         self._reactor = Reactor("client", self.counters)
         self._link: CommandConnection | None = None
         self._tries = 0
-        self._try_until = 0.0  # for who has not yet joined: a try may last 10 s, and 12 s are all there is
+        self._try_until = (
+            0.0  # for who has not yet joined: a try lasts 10 s without a PIN, and 12 s are all there is
+        )
         self._lost_at = 0.0
         self._meeting = ""
         self._token: str | None = None
@@ -14706,10 +14728,15 @@ class Program:
         title = clean_name(title or self._server["title"], MAX_TITLE)
         key = secrets.token_hex(32)
         self._end_hosted()
-        self._hosted = HostedMeeting(
+        hosted = HostedMeeting(
             {**self._server, "title": title, "host_name": clean_name(name), "pin": pin, "host_key": key}
         )
-        self._hosted.start()
+        try:
+            hosted.start()
+        except Refused:
+            hosted.close()
+            raise
+        self._hosted = hosted
         options = self._chosen(name)
         self._hosted.aim(options)
         return self._enter(options, "")

@@ -183,7 +183,7 @@ def test_a_full_meeting_keeps_the_places_of_its_host_and_of_who_comes_back(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start()
-    monkeypatch.setattr(cs, "MAX_PEOPLE", 2)
+    monkeypatch.setattr(cs, "MAX_PEOPLE", 3)
     with member(server, "Ana") as ana, member(server, "Ben"):
         with tls(server.options.base) as link:
             link.sendall(json.dumps(HELLO).encode() + b"\n")

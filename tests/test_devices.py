@@ -232,7 +232,7 @@ class FakeCapture:
 
 def test_real_camera_gives_the_newest_picture_only() -> None:
     capture = FakeCapture()
-    camera = cs._CaptureCamera(capture, 0)
+    camera = cs._CaptureCamera(capture, "Camera 0")
     assert capture.asked.acquire(timeout=5)
     for number in (1, 2, 3):
         capture.give(number)
@@ -246,7 +246,7 @@ def test_real_camera_gives_the_newest_picture_only() -> None:
 
 def test_real_camera_pulled_out_says_so_to_a_waiting_reader() -> None:
     capture = FakeCapture()
-    camera = cs._CaptureCamera(capture, 0)
+    camera = cs._CaptureCamera(capture, "Camera 0")
     start = time.perf_counter()
     assert "unplugged" in error(lambda: camera.read(20.0))
     assert time.perf_counter() - start < 10 and capture.released.wait(1)

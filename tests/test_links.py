@@ -569,9 +569,9 @@ class TestHalfOpen:
         crowd = Crowd()
         for number in range(20):
             crowd.enter(number, "10.0.0.1", 0.0)
-        crowd.half.trim(0.9)
+        crowd.half.trim(2.4)
         assert crowd.ended == []
-        crowd.half.trim(1.1)
+        crowd.half.trim(2.6)
         assert crowd.ended == list(range(12))
 
     def test_who_has_said_who_it_is_counts_no_more(self) -> None:

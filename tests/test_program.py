@@ -82,6 +82,18 @@ def test_a_host_who_comes_back_through_the_list_is_the_host(program: cs.Program)
     until(lambda: second.state.current.role == "host")
 
 
+def test_hosting_that_failed_leaves_the_list_as_it_was(
+    program: cs.Program, meeting: Callable[..., Headless]
+) -> None:
+    _, base = serve(meeting, "--title", "Chess")
+    program._server["base"] = base
+    with pytest.raises(cs.Refused, match="cannot be used"):
+        program.host("Ana", "Physics", "")
+    ad = found(program, "Chess")
+    joined = program.join(ad.address, ad.port, "Ana", "")
+    until(lambda: joined.state.current.title == "Chess")
+
+
 def test_who_hosted_before_invites_to_the_meeting_that_is_on(
     program: cs.Program, meeting: Callable[..., Headless]
 ) -> None:
