@@ -149,7 +149,7 @@ def malformed() -> Iterator[bytes]:
     yield VIDEO_HEADER.pack(1, 1, 1, 0) + full + b"x"
 
 
-@pytest.mark.parametrize("datagram", malformed())
+@pytest.mark.parametrize("datagram", list(malformed()))
 def test_malformed_datagrams_are_counted(datagram: bytes) -> None:
     counters = Counters()
     reassembler = Reassembler(False, counters)
