@@ -11784,13 +11784,12 @@ class DeviceThread(ABC):
             except DeviceError as error:
                 pause = self._FIRST_PAUSE if self._was_live else min(2 * pause, self._LONGEST_PAUSE)
                 told, self.tries_again = self.tries_again and not self._was_live, pause > 0
+                with self._news:
+                    self._on = self._on and not (self._going and not pause)  # nobody waits for it any longer
                 if not told:
                     self._on_device(self._what, "failed", error.reason)
             with self._news:
-                if not pause:
-                    self._on = self._on and not self._going  # nobody waits for it any longer
-                    return
-                if self._news.wait_for(lambda: not self._going, pause):
+                if not pause or self._news.wait_for(lambda: not self._going, pause):
                     return
 
     def _live(self) -> None:

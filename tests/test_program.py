@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import pytest
 from false_hosts import FalseHost
 from headless import Headless, free_base
 from meetings import serve
+from waiting import wait_until
 
 import connectsphere as cs
 
 HERE = "127.0.0.1"
+until = partial(wait_until, seconds=15.0)
 
 
 @pytest.fixture
@@ -43,11 +45,10 @@ def heard(controller: cs.MeetingController, event: str, **match: Any) -> cs.Json
             return told
 
 
-def until(true: Callable[[], object], patience: float = 15.0) -> None:
-    end = time.monotonic() + patience
-    while not true():
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.02)
+def leave(controller: cs.MeetingController) -> None:
+    controller.do({"do": "leave"})
+    heard(controller, "left")
+    controller.close()
 
 
 def heard_of(program: cs.Program, title: str) -> list[cs.MeetingAd]:
@@ -74,9 +75,7 @@ def test_a_meeting_that_its_host_ended_is_over(program: cs.Program) -> None:
 
 def test_a_host_who_comes_back_through_the_list_is_the_host(program: cs.Program) -> None:
     first = program.host("Ana", "Physics", "")
-    first.do({"do": "leave"})
-    heard(first, "left")
-    first.close()
+    leave(first)
     ad = found(program, "Physics")
     second = program.join(ad.address, ad.port, "Ana", "")
     until(lambda: second.state.current.role == "host")
@@ -99,9 +98,7 @@ def test_who_hosted_before_invites_to_the_meeting_that_is_on(
 ) -> None:
     first = program.host("Ana", "Physics", "")
     assert {way.address for way in program.ways_in()} == {f"{HERE}:{first.options.port}"}
-    first.do({"do": "leave"})
-    heard(first, "left")
-    first.close()
+    leave(first)
     _, base = serve(meeting, "--title", "Chess")
     second = program.join(HERE, base, "Ana", "")
     until(lambda: second.state.current.title == "Chess")
