@@ -39,7 +39,6 @@ Threads, each named here; started by, may write, ends when:
     main                 the window or the headless loop; Tk is touched by it alone
     control              SERVER: the room, control links; ends by ConferenceServer.close
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
-    screen               SERVER: screen links, the shared tiles; ends by ScreenShareManager.close
     relay                SERVER: the video port, its peers and routes; ends by close
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
@@ -125,7 +124,7 @@ import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -5589,35 +5588,6 @@ class Worker:
             log.warning("the thread %s did not end within %.1f s", self._thread.name, deadline)
 
 
-class Waker:
-    """A socket pair that ends a select from another thread."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-
-    def fileno(self) -> int:
-        """The descriptor to select for reading."""
-        return self._reader.fileno()
-
-    def wake(self) -> None:
-        """End the select, now or when it is next called; nothing when already closed."""
-        with contextlib.suppress(OSError):
-            self._writer.send(b"\0")
-
-    def drain(self) -> None:
-        """Swallow what `wake` sent."""
-        with contextlib.suppress(OSError):
-            while self._reader.recv(4096):
-                pass
-
-    def close(self) -> None:
-        """Close both ends."""
-        self._reader.close()
-        self._writer.close()
-
-
 # -- TLS links, many to one thread -----------------------------------------------------------------
 
 LINK_QUEUE: Final = 4 << 20
@@ -5630,7 +5600,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Timer:
-    """A call that a Reactor makes later; `cancel` from its thread."""
+    """A call that a Loop makes later; `cancel` from its thread."""
 
     __slots__ = ("at", "call")
 
@@ -5646,53 +5616,59 @@ class Timer:
         self.call = None
 
 
-class Reactor:
-    """One thread that owns TLS links: no SSL object is ever touched by a second one.
+class Loop:
+    """A thread that owns what it watches: first what was posted to it, then what is ready, then what is due.
 
-    Everyone else says `post`. Callbacks of links and timers run on this thread and must not block.
+    Everyone else says `post`. Callbacks run on this thread and must not block; a PeerFault is counted.
+    `on_due(now)` does what is due and returns when the next is, or None.
     """
 
-    def __init__(self, name: str, counters: Counters) -> None:
+    def __init__(
+        self, name: str, counters: Counters, on_due: Callable[[float], float | None] = lambda now: None
+    ) -> None:
         self.counters = counters
+        self.links: set[TlsLink] = set()  # are closed with the loop
+        self._on_due = on_due
         self._selector = selectors.DefaultSelector()
-        self._waker = Waker()
         self._mail: collections.deque[Callable[[], None]] = collections.deque()
         self._timers: list[Timer] = []
-        self._links: set[TlsLink] = set()
-        self._selector.register(self._waker, selectors.EVENT_READ, None)
-        self._worker = Worker(name, self._run, self._waker.wake)
+        self._bell, self._button = socket.socketpair()  # ends a select from another thread
+        for end in (self._bell, self._button):
+            end.setblocking(False)
+        self.watch(self._bell, selectors.EVENT_READ, lambda events: self._bell.recv(4096))
+        self._worker = Worker(name, self._run, self._wake)
 
-    def start(self) -> Reactor:
+    def start(self) -> Loop:
         """Start the thread."""
         self._worker.start()
         return self
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have `call` made on the reactor's thread; from any thread, never blocks."""
+        """Have `call` made on the loop's thread; from any thread, never blocks."""
         self._mail.append(call)
-        self._waker.wake()
+        self._wake()
 
     def ask(self, call: Callable[[], _Answer], patience: float = 5.0) -> _Answer:
-        """What `call` returns or raises on the reactor's thread; TimeoutError if too late."""
+        """What `call` returns or raises on the loop's thread; TimeoutError if too late."""
         answer: Future[_Answer] = Future()
 
         def run() -> None:
             try:
                 answer.set_result(call())
-            except ConnectSphereError as error:
+            except Exception as error:  # noqa: BLE001 - it is the caller's
                 answer.set_exception(error)
 
         self.post(run)
         return answer.result(patience)
 
     def later(self, delay: float, call: Callable[[], None]) -> Timer:
-        """Have `call` made after `delay` seconds. Reactor's thread only."""
+        """Have `call` made after `delay` seconds. Loop's thread only."""
         timer = Timer(time.monotonic() + delay, call)
         heapq.heappush(self._timers, timer)
         return timer
 
     def every(self, interval: float, call: Callable[[], None]) -> None:
-        """Have `call` made each `interval` seconds until the reactor closes."""
+        """Have `call` made each `interval` seconds until the loop closes."""
 
         def again() -> None:
             self.later(interval, again)
@@ -5700,86 +5676,78 @@ class Reactor:
 
         self.later(interval, again)
 
+    def watch(self, what: Any, events: int, call: Callable[[int], object] | None = None) -> None:
+        """Have `call(events)` made when `what` is ready for `events`, or leave it when 0."""
+        known = what in self._selector.get_map()
+        if events:
+            (self._selector.modify if known else self._selector.register)(what, events, call)
+        elif known:
+            self._selector.unregister(what)
+
     def close(self, deadline: float = 3.0) -> None:
-        """Say what is still queued, close every link, end the thread."""
+        """Say what is still queued, close all that is watched, end the thread; may be called twice."""
         self.post(self._close_links)
-        if self._worker.started:
-            self._worker.close(deadline)
-        else:
+        self._worker.close(deadline)
+        if not self._worker.started:
             self._free()
 
-    def _free(self) -> None:
-        self._selector.close()
-        self._waker.close()
-
     def _close_links(self) -> None:
-        for link in list(self._links):
+        for link in list(self.links):
             link.close("closing")
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._button.send(b"\0")
+
+    def _free(self) -> None:
+        for key in list((self._selector.get_map() or {}).values()):
+            cast(Socket, key.fileobj).close()
+        self._selector.close()
+        self._button.close()
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
-            self._turn(self._wait())
+            self._turn(1.0)
         until = time.monotonic() + 1.0
         self._turn(0.0)
-        while self._links and time.monotonic() < until:
+        while self.links and time.monotonic() < until:
             self._turn(0.02)
-        for link in list(self._links):
-            self._safely(functools.partial(link.discard, "closing"))
+        for link in list(self.links):
+            self._safely(link.discard, "closing")
         self._free()
 
-    def _wait(self) -> float | None:
-        while self._timers and self._timers[0].call is None:
-            heapq.heappop(self._timers)
-        if self._mail:
-            return 0.0
-        return max(0.0, self._timers[0].at - time.monotonic()) if self._timers else None
-
-    def _turn(self, timeout: float | None) -> None:
-        for key, events in self._selector.select(timeout):
-            if key.data is None:
-                self._waker.drain()
-            else:
-                self._safely(functools.partial(key.data.on_events, events))
-        for _ in range(len(self._mail)):  # what these post comes after the others' turn
-            self._safely(self._mail.popleft())
+    def _turn(self, patience: float) -> None:
         now = time.monotonic()
         while self._timers and self._timers[0].at <= now:
-            call = heapq.heappop(self._timers).call
-            if call:
-                self._safely(call)
+            self._safely(heapq.heappop(self._timers).call or (lambda: None))
+        due = self._safely(self._on_due, now)
+        for at in (due, self._timers[0].at if self._timers else None):
+            patience = patience if at is None else min(patience, max(0.0, at - now))
+        ready = self._selector.select(patience)
+        for _ in range(len(self._mail)):  # what these post comes after the others' turn
+            self._safely(self._mail.popleft())
+        for key, events in ready:
+            self._safely(key.data, events)
 
-    def _safely(self, call: Callable[[], None]) -> None:
+    def _safely(self, call: Callable[..., _Answer], *args: Any) -> _Answer | None:
         try:
-            call()
+            return call(*args)
         except PeerFault as fault:
             self.counters.add(fault.kind)
         except Exception:
             self.counters.add("bugs")
-            log.exception("a callback of the reactor failed")
-
-    def watch(self, link: TlsLink, events: int) -> None:
-        """Select `link` for `events`, or leave it when 0. For links only."""
-        known = link in self._links
-        if events and not known:
-            self._links.add(link)
-            self._selector.register(link.socket, events, link)
-        elif events:
-            self._selector.modify(link.socket, events, link)
-        elif known:
-            self._links.discard(link)
-            self._selector.unregister(link.socket)
+            log.exception("a callback of a loop failed")
+        return None
 
 
 class TlsLink:
-    """A TLS connection inside a Reactor; every method on the reactor's thread.
+    """A TLS connection inside a Loop; every method on the reactor's thread.
 
     `on_open(link)` once the handshake is done, `on_bytes(data)`, `on_room()` whenever the
     queue is empty and the kernel takes more, `on_close(reason)` once, at the end.
     """
 
-    def __init__(
-        self, reactor: Reactor, sock: socket.socket, context: ssl.SSLContext, *, server: bool
-    ) -> None:
+    def __init__(self, reactor: Loop, sock: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
         sock.setblocking(False)
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -5804,10 +5772,14 @@ class TlsLink:
         self._filling = False
         self._timer: Timer | None = None
 
+    def _watch(self, events: int) -> None:
+        self.reactor.watch(self.socket, events, self.on_events)
+
     def begin(self, *, connected: bool = True) -> TlsLink:
         """Start the handshake, after the TCP connection stands; 5 s for both."""
+        self.reactor.links.add(self)
         self._timer = self.reactor.later(HANDSHAKE_SECONDS, lambda: self.discard("timeout"))
-        self.reactor.watch(self, selectors.EVENT_READ if connected else selectors.EVENT_WRITE)
+        self._watch(selectors.EVENT_READ if connected else selectors.EVENT_WRITE)
         if connected:
             self._shake_hands()
         return self
@@ -5863,7 +5835,8 @@ class TlsLink:
         self._queued, self._pending = 0, b""
         if self._timer:
             self._timer.cancel()
-        self.reactor.watch(self, 0)
+        self.reactor.links.discard(self)
+        self._watch(0)
         with contextlib.suppress(OSError):
             self.socket.close()
         self.on_close(self._closing or reason)
@@ -5900,9 +5873,9 @@ class TlsLink:
             assert self._tls is not None
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self.reactor.watch(self, selectors.EVENT_READ)
+            self._watch(selectors.EVENT_READ)
         except ssl.SSLWantWriteError:
-            self.reactor.watch(self, selectors.EVENT_WRITE)
+            self._watch(selectors.EVENT_WRITE)
         except OSError as error:
             refused = "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
             self.discard("no_tls" if self.connected else refused)
@@ -5910,13 +5883,13 @@ class TlsLink:
             self._opened()
 
     def _wrap(self) -> None:
-        self.reactor.watch(self, 0)
+        self._watch(0)
         self.socket.getpeername()  # one that is gone fails here: wrap_socket would lose it unclosed
         self._tls = self._context.wrap_socket(
             self.socket, server_side=self._server, do_handshake_on_connect=False
         )
         self.socket = self._tls
-        self.reactor.watch(self, selectors.EVENT_READ)
+        self._watch(selectors.EVENT_READ)
 
     def _opened(self) -> None:
         assert self._tls is not None
@@ -5925,7 +5898,7 @@ class TlsLink:
             self._timer.cancel()
         if not self._server:
             self.fingerprint = hashlib.sha256(self._tls.getpeercert(binary_form=True) or b"").hexdigest()
-        self.reactor.watch(self, selectors.EVENT_READ)
+        self._watch(selectors.EVENT_READ)
         self.on_open(self)
         if not self.closed:
             self._receive()
@@ -5951,7 +5924,7 @@ class TlsLink:
         try:
             self._write_queue()
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            self.reactor.watch(self, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
         except OSError as error:
             self.discard(type(error).__name__)
 
@@ -5966,14 +5939,14 @@ class TlsLink:
                 return
             sent = self.socket.send(self._pending)
             self._pending = self._pending[sent:]
-        self.reactor.watch(self, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
 
     def _all_sent(self) -> None:
         if self._closing and not self._all_said:
             # closed at once, what came and was not read would reset the connection: last words are lost
             self._all_said = True
             self.socket.shutdown(socket.SHUT_WR)
-        self.reactor.watch(self, selectors.EVENT_READ)
+        self._watch(selectors.EVENT_READ)
 
     def _next_chunk(self) -> bytes:
         """Up to a TLS record of queued bytes; `on_room` is asked when there are none."""
@@ -6171,12 +6144,8 @@ class TlsStream:
 _Result = TypeVar("_Result")
 
 
-class DatagramLoop:
-    """A thread that owns a UDP port: mail first, then datagrams, then what is due.
-
-    `on_datagrams(buffer, segment, address, now)` may raise PeerFault, which is counted;
-    `on_due(now)` does what is due and returns when the next is, or None.
-    """
+class DatagramLoop(Loop):
+    """A loop that owns a UDP port; `on_datagrams(buffer, segment, address, now)` is called for what comes."""
 
     def __init__(
         self,
@@ -6186,65 +6155,19 @@ class DatagramLoop:
         on_datagrams: Callable[[memoryview, int, Address, float], None],
         on_due: Callable[[float], float | None],
     ) -> None:
+        super().__init__(name, counters, on_due)
         self.port = port
-        self._counters = counters
         self._on_datagrams = on_datagrams
-        self._on_due = on_due
-        self._waker = Waker()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(port, selectors.EVENT_READ)
-        self._selector.register(self._waker, selectors.EVENT_READ)
-        self._mail: collections.deque[Callable[[], None]] = collections.deque()
-        self._worker = Worker(name, self._run, self._waker.wake)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._worker.start()
+        self.watch(port, selectors.EVENT_READ, self._read)
 
     def use(self, port: UdpPort) -> None:
         """Go on with another port in place of the old one, which is closed. Own thread."""
-        self._selector.unregister(self.port)
+        self.watch(self.port, 0)
         self.port.close()
         self.port = port
-        self._selector.register(port, selectors.EVENT_READ)
+        self.watch(port, selectors.EVENT_READ, self._read)
 
-    def post(self, call: Callable[[], None]) -> None:
-        """Have `call` made on the thread; from any thread, never blocks."""
-        self._mail.append(call)
-        self._waker.wake()
-
-    def close(self, deadline: float = 3.0) -> None:
-        """End the thread and free the port; may be called twice."""
-        self._worker.close(deadline)
-        self._selector.close()
-        self.port.close()
-        self._waker.close()
-
-    def _run(self, worker: Worker) -> None:
-        while not worker.stopping.is_set():
-            self._turn()
-
-    def _safely(self, call: Callable[..., _Answer], *args: Any) -> _Answer | None:
-        try:
-            return call(*args)
-        except PeerFault as fault:
-            self._counters.add(fault.kind)
-        except Exception:
-            self._counters.add("bugs")
-            log.exception("a callback of the loop failed")
-        return None
-
-    def _turn(self) -> None:
-        now = time.monotonic()
-        due = self._safely(self._on_due, now)
-        patience = 1.0 if due is None else min(1.0, max(0.0, due - now))
-        ready = [key.fileobj for key, _ in self._selector.select(patience)]
-        if self._waker in ready:
-            self._waker.drain()
-        for _ in range(len(self._mail)):
-            self._safely(self._mail.popleft())
-        if self.port not in ready:
-            return
+    def _read(self, events: int) -> None:
         for buffer, segment, address in self.port.receive(64):
             for run in runs_of(buffer, segment):
                 self._safely(self._on_datagrams, run, segment, address, time.monotonic())
@@ -6540,7 +6463,7 @@ class ChildKeeper:
 
 
 def connect_link(
-    reactor: Reactor, address: tuple[str, int], context: ssl.SSLContext, source: str | None = None
+    reactor: Loop, address: tuple[str, int], context: ssl.SSLContext, source: str | None = None
 ) -> TlsLink:
     """Begin connecting to `address`; set the callbacks right away, on the reactor's thread."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -6988,7 +6911,7 @@ class UdpPort:
 
 # ======================================================================================
 # [8] DISCOVERY - asking and answering on every interface
-# Uses: BASICS, WIRE
+# Uses: BASICS, WIRE, LINKS
 # ======================================================================================
 
 
@@ -7263,57 +7186,11 @@ def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
     return port_socket
 
 
-class _SocketLoop:
-    """A thread that owns its sockets: `_turn` does what is due and says how long to wait for the next."""
-
-    def __init__(self, name: str, counters: Counters | None) -> None:
-        self._counters = counters or Counters()
-        self._selector = selectors.DefaultSelector()
-        self._waker, self._wakes = socket.socketpair()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._watch(self._wakes, lambda: None)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self, deadline: float = 1.0) -> None:
-        """End the thread, within `deadline` seconds; may be called twice."""
-        first = not self._closing.is_set()
-        self._closing.set()
-        if self._thread.ident is not None:
-            with contextlib.suppress(OSError):
-                self._waker.send(b"x")
-            self._thread.join(deadline)
-        elif first:
-            self._release()
-
-    def _turn(self, now: float) -> float:
-        raise NotImplementedError
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                wait = self._turn(time.monotonic())
-                for key, _ in self._selector.select(max(0.0, wait)):
-                    key.data()
-            except Exception:
-                log.exception("discovery goes on after an error")
-                self._closing.wait(0.5)
-        self._release()
-
-    def _release(self) -> None:
-        for key in tuple(self._selector.get_map().values()):
-            self._drop(cast(socket.socket, key.fileobj))
-        self._selector.close()
-        self._waker.close()
-
-    def _watch(self, watched: socket.socket, ready: Callable[[], None], write: bool = False) -> None:
-        self._selector.register(watched, selectors.EVENT_WRITE if write else selectors.EVENT_READ, ready)
+class DiscoveryLoop(Loop):
+    """A loop for small datagrams on several sockets."""
 
     def _drop(self, watched: socket.socket) -> None:
-        self._selector.unregister(watched)
+        self.watch(watched, 0)
         watched.close()
 
     def _datagrams(self, port: socket.socket) -> Iterator[tuple[bytes, Address]]:
@@ -7324,13 +7201,13 @@ class _SocketLoop:
             except BlockingIOError:
                 return
             except OSError:  # Windows: somebody we answered is gone
-                self._counters.add("discovery_receive_error")
+                self.counters.add("discovery_receive_error")
 
     def _send(self, port: socket.socket, data: bytes, address: Address) -> None:
         try:
             port.sendto(data, address)
         except OSError:  # this way is closed; the others are tried all the same
-            self._counters.add("discovery_send_error")
+            self.counters.add("discovery_send_error")
 
 
 class AnswerLimit:
@@ -7359,7 +7236,7 @@ class AnswerLimit:
         return True
 
 
-class DiscoveryResponder(_SocketLoop):
+class DiscoveryResponder(DiscoveryLoop):
     """Makes the meeting visible: answers questions by unicast at once, and sends a beacon every 2 s.
 
     `describe` gives the answer's fields (of MeetingAd, without address) and is called by the responder's
@@ -7375,7 +7252,7 @@ class DiscoveryResponder(_SocketLoop):
         port: int = DISCOVERY_PORT,
     ) -> None:
         self._bind = own_address(bind)
-        super().__init__("discovery-responder", counters)
+        super().__init__("discovery-responder", counters or Counters(), self._on_turn)
         self._describe = describe
         self._port = port
         self._limit = AnswerLimit()
@@ -7383,18 +7260,18 @@ class DiscoveryResponder(_SocketLoop):
         self._warned = False
         self._beacon_at = -math.inf
 
-    def start(self) -> None:
+    def start(self) -> Loop:
         """Listen and start; a port that cannot be had is a warning, not the end."""
         self._listen()
-        super().start()
+        return super().start()
 
-    def _turn(self, now: float) -> float:
+    def _on_turn(self, now: float) -> float:
         if now >= self._beacon_at:
             self._beacon_at = now + BEACON_EVERY
             if self._ear is None:
                 self._listen()
             self._send_beacon()
-        return self._beacon_at - time.monotonic()
+        return self._beacon_at
 
     def _listen(self) -> None:
         try:
@@ -7409,7 +7286,7 @@ class DiscoveryResponder(_SocketLoop):
                 )
             return
         self._ear = ear
-        self._watch(ear, functools.partial(self._answer, ear, None))
+        self.watch(ear, selectors.EVENT_READ, functools.partial(self._answer, ear, None))
         if self._bind is not None:
             self._hear_broadcasts(interfaces_for(self._bind)[0])
 
@@ -7419,21 +7296,21 @@ class DiscoveryResponder(_SocketLoop):
             if broadcast != interface.address:
                 with contextlib.suppress(OSError):
                     ear = _udp_socket(broadcast, self._port, shared=True)
-                    self._watch(ear, functools.partial(self._answer, ear, interface))
+                    self.watch(ear, selectors.EVENT_READ, functools.partial(self._answer, ear, interface))
 
-    def _answer(self, ear: socket.socket, only: Interface | None) -> None:
+    def _answer(self, ear: socket.socket, only: Interface | None, events: int) -> None:
         for data, source in self._datagrams(ear):
             if len(data) < QUESTION_SIZE or self._ear is None or (only and not only.near(source[0])):
                 continue
             try:
                 nonce, _ = parse_question(data)
             except PeerFault as fault:
-                self._counters.add(fault.kind)
+                self.counters.add(fault.kind)
                 continue
             if self._limit.admit(nonce, source[0], time.monotonic()):
                 self._send(self._ear, self._ad(nonce, len(data)), source)
             else:
-                self._counters.add("discovery_unanswered")
+                self.counters.add("discovery_unanswered")
 
     def _send_beacon(self) -> None:
         beacon = self._ad("", QUESTION_SIZE - 1)
@@ -7448,7 +7325,7 @@ class DiscoveryResponder(_SocketLoop):
         return discovery_answer(nonce, {"version": PROTOCOL} | self._describe(), limit)
 
 
-class BroadcastEar(_SocketLoop):
+class BroadcastEar(DiscoveryLoop):
     """Hears who asks on the LAN, this machine included, without taking questions from a host on it.
 
     `heard` grows while it runs: where questions and beacons came from; `asking`: questions alone. Only Linux
@@ -7456,7 +7333,7 @@ class BroadcastEar(_SocketLoop):
     """
 
     def __init__(self, own: Sequence[Interface], *, shy: bool, port: int = DISCOVERY_PORT) -> None:
-        super().__init__("broadcast-ear", None)
+        super().__init__("broadcast-ear", Counters())
         self.asking: set[str] = set()
         self.heard: set[str] = set()
         self.deaf = not shy  # nothing could be bound
@@ -7466,13 +7343,10 @@ class BroadcastEar(_SocketLoop):
         for address in where:
             with contextlib.suppress(OSError):
                 ear = _udp_socket(address, port, shared=True)
-                self._watch(ear, functools.partial(self._hear, ear))
+                self.watch(ear, selectors.EVENT_READ, functools.partial(self._hear, ear))
                 self.deaf = False
 
-    def _turn(self, now: float) -> float:
-        return 1.0
-
-    def _hear(self, ear: socket.socket) -> None:
+    def _hear(self, ear: socket.socket, events: int) -> None:
         for data, source in self._datagrams(ear):
             self.heard.add(source[0])
             if len(data) >= QUESTION_SIZE:
@@ -7573,7 +7447,7 @@ class _PortScan:
     def __init__(
         self,
         targets: list[tuple[str, str, int]],
-        watch: Callable[[socket.socket, Callable[[], None], bool], None],
+        watch: Callable[[socket.socket, int, Callable[[int], None]], None],
         drop: Callable[[socket.socket], None],
         opened: Callable[[str], None],
     ) -> None:
@@ -7603,9 +7477,9 @@ class _PortScan:
             tried.close()
             return
         self._trying[tried] = now + SCAN_PATIENCE
-        self._watch(tried, functools.partial(self._result, tried, address), True)
+        self._watch(tried, selectors.EVENT_WRITE, functools.partial(self._result, tried, address))
 
-    def _result(self, tried: socket.socket, address: str) -> None:
+    def _result(self, tried: socket.socket, address: str, events: int) -> None:
         if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
             self._opened(address)
         self._end(tried)
@@ -7615,7 +7489,7 @@ class _PortScan:
         self._drop(tried)
 
 
-class MeetingFinder(_SocketLoop):
+class MeetingFinder(DiscoveryLoop):
     """Looks for meetings on every interface, or with `bind` on that address only, until closed.
 
     `known` are the addresses of hosts met before: asked directly, so that they are found where no broadcast
@@ -7633,7 +7507,7 @@ class MeetingFinder(_SocketLoop):
         port: int = DISCOVERY_PORT,
     ) -> None:
         self._bind = own_address(bind)
-        super().__init__("meeting-finder", counters)
+        super().__init__("meeting-finder", counters or Counters(), self._on_turn)
         unique = dict.fromkeys((address, own_port) for address, own_port in known if _is_address(address))
         self._known = list(unique)[:MOST_ADS]
         self._base_port = base_port
@@ -7650,12 +7524,12 @@ class MeetingFinder(_SocketLoop):
         self._scan: _PortScan | None = None
         self._scan_at = 0.0
 
-    def start(self) -> None:
+    def start(self) -> Loop:
         """Ask now, and go on asking until closed."""
         self._started = time.monotonic()
         self._scan_at = self._started + QUIET
         self._hear_beacons()
-        super().start()
+        return super().start()
 
     def meetings(self) -> list[MeetingAd]:
         """The meetings of this protocol version heard within the last 6 s, the longest known first."""
@@ -7692,7 +7566,7 @@ class MeetingFinder(_SocketLoop):
         with self._changed:
             self._changed.notify_all()
 
-    def _turn(self, now: float) -> float:
+    def _on_turn(self, now: float) -> float:
         if now >= self._ask_at:
             rounds = (self._started + after for after in ROUNDS)
             self._ask_at = next((at for at in rounds if at > now), now + ASK_EVERY)
@@ -7701,7 +7575,7 @@ class MeetingFinder(_SocketLoop):
                 self._changed.notify_all()
             self._ask_everywhere()
         scan_at = self._go_on_scanning(now)
-        return min(self._ask_at, scan_at) - time.monotonic()
+        return min(self._ask_at, scan_at)
 
     def _ask_everywhere(self) -> None:
         self._interfaces = interfaces_for(self._bind)
@@ -7722,7 +7596,7 @@ class MeetingFinder(_SocketLoop):
         for address in wanted - self._mouths.keys():
             with contextlib.suppress(OSError):
                 self._mouths[address] = mouth = _udp_socket(address, 0)
-                self._watch(mouth, functools.partial(self._hear_answer, mouth))
+                self.watch(mouth, selectors.EVENT_READ, functools.partial(self._hear_answer, mouth))
 
     def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
         """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
@@ -7749,15 +7623,15 @@ class MeetingFinder(_SocketLoop):
         if sys.platform == "linux" and where:
             with contextlib.suppress(OSError):
                 ear = _udp_socket(where, self._port, shared=True)
-                self._watch(ear, functools.partial(self._hear_beacon, ear, only))
+                self.watch(ear, selectors.EVENT_READ, functools.partial(self._hear_beacon, ear, only))
 
-    def _hear_beacon(self, ear: socket.socket, only: Interface | None) -> None:
+    def _hear_beacon(self, ear: socket.socket, only: Interface | None, events: int) -> None:
         for data, source in self._datagrams(ear):
             is_question = len(data) >= QUESTION_SIZE
             if not is_question and (only is None or only.near(source[0])):
                 self._take(data, source[0], lambda nonce: nonce is None)
 
-    def _hear_answer(self, mouth: socket.socket) -> None:
+    def _hear_answer(self, mouth: socket.socket, events: int) -> None:
         for data, source in self._datagrams(mouth):
             self._take(data, source[0], self._nonces.__contains__)
 
@@ -7772,7 +7646,7 @@ class MeetingFinder(_SocketLoop):
                     self._reached.add(address)
                 self._changed.notify_all()
         except PeerFault as fault:
-            self._counters.add(fault.kind)
+            self.counters.add(fault.kind)
 
     def _go_on_scanning(self, now: float) -> float:
         """Start or go on with the scan; when it must be looked at again."""
@@ -7785,7 +7659,7 @@ class MeetingFinder(_SocketLoop):
                 return self._scan_at
             targets = scan_targets(self._interfaces, self._known, self._base_port)
             reachable = [target for target in targets if target[0] in self._mouths]
-            self._scan = _PortScan(reachable, self._watch, self._drop, self._ask_directly)
+            self._scan = _PortScan(reachable, self.watch, self._drop, self._ask_directly)
         due = self._scan.step(now)
         if due is None:
             self._scan = None
@@ -9950,7 +9824,6 @@ class ScreenPeer:
     messages: MessageSplitter
     role: str = ""
     id: int = 0
-    asked: bool = False
     feed: TileFeed | None = None
     painted: tuple[int, int] = (-1, -1)  # epoch, version
 
@@ -9958,8 +9831,8 @@ class ScreenPeer:
 class ScreenShareManager:
     """The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
-    `claim(role, ticket, answer)` asks the room, on whatever thread; `answer(id, refused)` comes back on
-    any. `released(id)`: the presenter has gone. The rest belongs to the reactor's thread.
+    `claim(role, ticket)` is the member who may; `released(id)`: the presenter has gone. All of it, but
+    `accept`, on the reactor's thread.
     """
 
     HELLO_LIMIT = 4_096
@@ -9968,13 +9841,13 @@ class ScreenShareManager:
 
     def __init__(
         self,
+        reactor: Loop,
         identity: Identity,
         half_open: HalfOpen,
-        counters: Counters,
-        claim: Callable[[str, str, Callable[[int, Refused | None], None]], None],
+        claim: Callable[[str, str], int],
         released: Callable[[int], None],
     ) -> None:
-        self.reactor = Reactor("screen", counters)
+        self.reactor = reactor
         self._context = server_context(identity)
         self._half_open = half_open
         self._claim = claim
@@ -9991,16 +9864,12 @@ class ScreenShareManager:
         self.reactor.post(lambda: self._open(sock, address))
 
     def stop(self, ident: int) -> None:
-        """Member `ident` may not present any longer; from any thread."""
-        self.reactor.post(lambda: self._end(ident, ("presenter",)))
+        """Member `ident` may not present any longer."""
+        self._end(ident, ("presenter",))
 
     def drop(self, ident: int) -> None:
-        """Member `ident` has left; from any thread."""
-        self.reactor.post(lambda: self._end(ident, ("presenter", "viewer")))
-
-    def close(self, deadline: float = 3.0) -> None:
-        """End every connection and the thread; may be called twice."""
-        self.reactor.close(deadline)
+        """Member `ident` has left."""
+        self._end(ident, ("presenter", "viewer"))
 
     # -- coming and going
 
@@ -10029,33 +9898,21 @@ class ScreenShareManager:
             self._on_presenter(peer, parse_screen(payload))
         elif peer.role == "viewer":
             self._on_viewer(peer, parse_screen(payload))
-        elif peer.asked:
-            raise PeerFault("unexpected_message", "before the answer")
         else:
-            hello = parse_record(payload, SCREEN_HELLO)
-            peer.asked = True
+            self._on_hello(peer, parse_record(payload, SCREEN_HELLO))
 
-            def answer(ident: int, refused: Refused | None) -> None:
-                self.reactor.post(lambda: self._claimed(peer, hello["role"], ident, refused))
-
-            self._claim(hello["role"], hello["ticket"], answer)
-
-    def _claimed(self, peer: ScreenPeer, role: str, ident: int, refused: Refused | None) -> None:
-        if refused:
+    def _on_hello(self, peer: ScreenPeer, hello: Json) -> None:
+        try:
+            peer.id = self._claim(hello["role"], hello["ticket"])
+        except Refused as refused:
             denied = {"status": "denied", "code": refused.code, "reason": refused.reason}
             peer.link.send(encode_record(denied))
             peer.link.close("denied")
-        elif peer.link.closed:
-            if role == "presenter" and not (self._presenter and self._presenter.id == ident):
-                self._released(ident)
-        else:
-            peer.role, peer.id = role, ident
-            self._half_open.leave(peer.link.evict)
-            peer.link.send(encode_record({"status": "ok"}))
-            if role == "presenter":
-                self._begin_presenting(peer)
-            else:
-                self._begin_viewing(peer)
+            return
+        peer.role = hello["role"]
+        self._half_open.leave(peer.link.evict)
+        peer.link.send(encode_record({"status": "ok"}))
+        (self._begin_presenting if peer.role == "presenter" else self._begin_viewing)(peer)
 
     def _begin_presenting(self, peer: ScreenPeer) -> None:
         before, self._presenter = self._presenter, peer
@@ -10203,7 +10060,7 @@ class FileStore:
     def __init__(
         self,
         room: Room,
-        reactor: Reactor,
+        reactor: Loop,
         half_open: HalfOpen,
         apply: Callable[[list[Effect]], None],
         identity: Identity,
@@ -10476,7 +10333,7 @@ class Lobby:
         options: ServerOptions,
         fingerprint: str,
         room: Room,
-        reactor: Reactor,
+        reactor: Loop,
         admit: Callable[[ControlSession], None],
         tell_hosts: Callable[[Json], None],
     ) -> None:
@@ -10737,11 +10594,11 @@ class ConferenceServer:
         self._sessions: dict[int, ControlSession] = {}
         self._half_open = HalfOpen(self.counters)
         self._note = RunningNote(log)
-        self._reactor = Reactor("control", self.counters)
+        self._reactor = Loop("control", self.counters)
         fingerprint = identity.fingerprint
         self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
         self._screen = ScreenShareManager(
-            identity, self._half_open, self.counters, self._claim_screen, self._screen_released
+            self._reactor, identity, self._half_open, self._claim_screen, self._screen_released
         )
         self._files = FileStore(
             self.room, self._reactor, self._half_open, self._apply, identity, self.counters
@@ -10779,7 +10636,6 @@ class ConferenceServer:
         self._mixer.start()
         self._relay.loop.start()
         self._reactor.start()
-        self._screen.reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
         self._lobby.start()
         begin = (self._begin_control, self._screen.accept, self._files.begin)
@@ -10799,7 +10655,6 @@ class ConferenceServer:
         self._close_listeners()
         self._files.close(1.0)
         self._reactor.close(deadline / 2)
-        self._screen.close(1.0)
         self._lobby.close(1.0)
         self._mixer.close(deadline / 2)
         self._close_ports()
@@ -11103,27 +10958,20 @@ class ConferenceServer:
 
     # -- the screen plane
 
-    def _claim_screen(self, role: str, ticket: str, answer: Callable[[int, Refused | None], None]) -> None:
-        self._reactor.post(lambda: self._redeem_screen(role, ticket, answer))
-
-    def _redeem_screen(self, role: str, ticket: str, answer: Callable[[int, Refused | None], None]) -> None:
+    def _claim_screen(self, role: str, ticket: str) -> int:
         try:
             found = self.room.redeem(ticket, "screen", time.monotonic())
             if found.direction != role:
                 raise PeerFault("bad_ticket", role)
-            member = found.member
-            if role == "presenter":
-                self._apply(self.room.share_start(member))
         except PeerFault as fault:
             self.counters.add(fault.kind)
-            answer(0, Refused("not_allowed", "That ticket is not valid, or not any longer."))
-        except Refused as refused:
-            answer(0, refused)
-        else:
-            answer(member, None)
+            raise Refused("not_allowed", "That ticket is not valid, or not any longer.") from None
+        if role == "presenter":
+            self._apply(self.room.share_start(found.member))
+        return found.member
 
     def _screen_released(self, ident: int) -> None:
-        self._reactor.post(lambda: self._apply(self.room.share_stop(ident)))
+        self._apply(self.room.share_stop(ident))
 
     # -- the mixer's process
 
@@ -11236,7 +11084,7 @@ class CommandConnection:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: Loop,
         options: ClientOptions,
         resume: Callable[[str], str | None],
         on_message: Callable[[Json], None],
@@ -12236,7 +12084,7 @@ class ScreenLink:
     closed from here; `code` is empty when it just broke.
     """
 
-    def __init__(self, reactor: Reactor, options: ClientOptions, role: str) -> None:
+    def __init__(self, reactor: Loop, options: ClientOptions, role: str) -> None:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_message: Callable[[ScreenMessage], None] = lambda message: None
         self.on_closed: Callable[[str, str], None] = lambda code, reason: None
@@ -12324,7 +12172,7 @@ class ScreenViewer:
     MOST_WAITING = 64 << 20
     LOOK_SECONDS = 0.1  # how often the test card's clock is looked for
 
-    def __init__(self, reactor: Reactor, counters: Counters) -> None:
+    def __init__(self, reactor: Loop, counters: Counters) -> None:
         self.updates = 0
         self._reactor = reactor
         self._counters = counters
@@ -12465,7 +12313,7 @@ class ScreenPresenter:
     QUICK, SLOW = 0.15, 0.3  # seconds until most viewers have painted: quality goes up, or down
     LOSSLESS_SECONDS = 0.03  # spent on exact copies before the next look
 
-    def __init__(self, source: str, reactor: Reactor) -> None:
+    def __init__(self, source: str, reactor: Loop) -> None:
         self.on_open: Callable[[], None] = lambda: None
         self.on_failed: Callable[[str], None] = lambda reason: None
         self.preview: tuple[int, Picture | None] = (0, None)
@@ -12653,7 +12501,7 @@ class ScreenPlane:
 
     def __init__(
         self,
-        reactor: Reactor,
+        reactor: Loop,
         options: ClientOptions,
         counters: Counters,
         request: Request,
@@ -13004,7 +12852,7 @@ class FileTransfers:
     def __init__(
         self,
         options: ClientOptions,
-        reactor: Reactor,
+        reactor: Loop,
         state: StateManager,
         emit: Callable[..., None],
         ask: Callable[[Json, Json], None],
@@ -13468,7 +13316,7 @@ class MeetingController:
         self._home = home
         self._known = KnownHosts(home)
         self._tokens = ResumeTokens(home)
-        self._reactor = Reactor("client", self.counters)
+        self._reactor = Loop("client", self.counters)
         self._link: CommandConnection | None = None
         self._tries = 0
         self._try_until = (
@@ -15083,1621 +14931,412 @@ class Metrics:
         return max(1, round(size * self.scale)) if size > 0 else round(size * self.scale)
 
 
-# What the user reads: each English sentence, then Spanish, French, Hindi.
+# What the user reads, a sentence a line: English | Spanish | French | Hindi.
 TEXTS: Final = """
-Screen {number}
-Pantalla {number}
-Écran {number}
-स्क्रीन {number}
-The window in front
-La ventana de delante
-La fenêtre au premier plan
-सामने की विंडो
-Poor picture
-Imagen mala
-Image mauvaise
-चित्र खराब
-Good picture
-Imagen buena
-Image bonne
-चित्र अच्छा
-{fps} pictures a second
-{fps} imágenes por segundo
-{fps} images par seconde
-प्रति सेकंड {fps} चित्र
-Looking at your screens…
-Mirando tus pantallas…
-Recherche de vos écrans…
-आपकी स्क्रीन देख रहे हैं…
-A picture or video…
-Una imagen o un vídeo…
-Une image ou une vidéo…
-कोई चित्र या वीडियो…
-Pictures and videos
-Imágenes y vídeos
-Images et vidéos
-चित्र और वीडियो
-All files
-Todos los archivos
-Tous les fichiers
-सभी फ़ाइलें
-The host shows it
-Lo muestra el anfitrión
-L'animateur l'affiche
-होस्ट इसे दिखाता है
-Say aloud who comes, goes, asks or shares
-Decir en voz alta quién entra, sale, pregunta o comparte
-Dire à voix haute qui entre, sort, demande ou partage
-बोलकर बताएँ कौन आया, गया, पूछता या साझा करता है
-Show me as in a mirror
-Verme como en un espejo
-Me voir comme dans un miroir
-मुझे दर्पण की तरह दिखाएँ
-Zoom the shared screen
-Ampliar la pantalla compartida
-Agrandir l'écran partagé
-साझा स्क्रीन को बड़ा-छोटा करें
-Do what the newest notice offers
-Hacer lo que ofrece el último aviso
-Faire ce que propose le dernier avis
-नवीनतम सूचना का काम करें
-Reconnecting…
-Reconectando…
-Reconnexion…
-फिर से जुड़ रहे हैं…
-You
-Tú
-Vous
-आप
-you
-tú
-vous
-आप
-Your screen
-Tu pantalla
-Votre écran
-आपकी स्क्रीन
-{name}'s screen
-Pantalla de {name}
-Écran de {name}
-{name} की स्क्रीन
-{count} lost
-{count} perdidas
-{count} perdues
-{count} खोए
-Pin
-Fijar
-Épingler
-पिन करें
-Unpin
-Soltar
-Désépingler
-पिन हटाएँ
-Leave
-Salir
-Quitter
-बाहर जाएँ
-Leave the meeting
-Salir de la reunión
-Quitter la réunion
-मीटिंग से बाहर जाएँ
-Settings
-Ajustes
-Réglages
-सेटिंग्स
-Mute
-Silenciar
-Couper
-म्यूट करें
-Unmute
-Hablar
-Parler
-अनम्यूट करें
-Microphone on or off
-Micrófono sí o no
-Micro activé ou coupé
-माइक चालू या बंद
-Start video
-Iniciar vídeo
-Caméra
-वीडियो चालू
-Stop video
-Parar vídeo
-Arrêter
-वीडियो बंद
-Camera on or off
-Cámara sí o no
-Caméra activée ou coupée
-कैमरा चालू या बंद
-Share
-Compartir
-Partager
-साझा करें
-Stop share
-Parar
-Arrêter
-रोकें
-Share your screen
-Compartir tu pantalla
-Partager votre écran
-अपनी स्क्रीन साझा करें
-Raise hand
-Mano
-Main
-हाथ उठाएँ
-Lower hand
-Bajar mano
-Baisser
-हाथ नीचे
-Raise or lower your hand
-Levantar o bajar la mano
-Lever ou baisser la main
-हाथ उठाएँ या नीचे करें
-React
-Reaccionar
-Réagir
-प्रतिक्रिया
-Send a reaction
-Enviar una reacción
-Envoyer une réaction
-प्रतिक्रिया भेजें
-Chat
-Chat
-Chat
-चैट
-Messages
-Mensajes
-Messages
-संदेश
-Users
-Personas
-Personnes
-लोग
-Who is here
-Quién está aquí
-Qui est là
-यहाँ कौन है
-Host tools
-Anfitrión
-Animateur
-होस्ट साधन
-Full screen
-Pantalla completa
-Plein écran
-पूरी स्क्रीन
-Grid: everybody
-Cuadrícula: todos
-Grille : tout le monde
-ग्रिड: सब लोग
-Speaker: who talks, large
-Orador: quien habla, en grande
-Orateur : qui parle, en grand
-वक्ता: बोलने वाला बड़ा
-Focus: one picture only
-Foco: una sola imagen
-Focus : une seule image
-फ़ोकस: केवल एक चित्र
-Connection to the host
-Conexión con el anfitrión
-Connexion à l'animateur
-होस्ट से कनेक्शन
-Invite others: address, code and PIN
-Invitar: dirección, código y PIN
-Inviter : adresse, code et PIN
-आमंत्रित करें: पता, कोड और PIN
-Encrypted on this network
-Cifrado en esta red
-Chiffré sur ce réseau
-इस नेटवर्क पर एन्क्रिप्टेड
-Not encrypted
-Sin cifrar
-Non chiffré
-एन्क्रिप्टेड नहीं
-Host
-Anfitrión
-Animateur
-होस्ट
-Host: {name}
-Anfitrión: {name}
-Animateur : {name}
-होस्ट: {name}
-Good
-Buena
-Bonne
-अच्छा
-Fair
-Regular
-Moyenne
-ठीक
-Poor
-Mala
-Faible
-कमज़ोर
-No link
-Sin red
-Coupée
-कनेक्शन नहीं
-Invite
-Invitar
-Inviter
-आमंत्रण
-private to {name}
-privado a {name}
-en privé à {name}
-{name} को निजी
-private
-privado
-privé
-निजी
-Reply
-Responder
-Répondre
-उत्तर दें
-Send
-Enviar
-Envoyer
-भेजें
-Emoji
-Emoji
-Émoji
-इमोजी
-Message everyone
-Mensaje para todos
-Message à tous
-सबको संदेश
-To: Everyone
-Para: Todos
-À : Tous
-प्रति: सब
-To: {name}
-Para: {name}
-À : {name}
-प्रति: {name}
-Message {name} in private
-Mensaje privado para {name}
-Message privé à {name}
-{name} को निजी संदेश
-Today
-Hoy
-Aujourd'hui
-आज
-Copy
-Copiar
-Copier
-कॉपी करें
-Answer in private
-Responder en privado
-Répondre en privé
-निजी उत्तर दें
-sharing the screen
-comparte la pantalla
-partage l'écran
-स्क्रीन साझा कर रहे हैं
-talking
-habla
-parle
-बोल रहे हैं
-{name} waits to be let in
-{name} espera para entrar
-{name} attend d'entrer
-{name} अंदर आने की प्रतीक्षा में हैं
-Let in
-Admitir
-Laisser entrer
-अंदर आने दें
-Turn away
-Rechazar
-Refuser
-मना करें
-Find a name
-Buscar un nombre
-Chercher un nom
-नाम खोजें
-sending
-enviando
-envoi
-भेजा जा रहा है
-receiving
-recibiendo
-réception
-प्राप्त हो रहा है
-saved
-guardado
-enregistré
-सहेजा गया
-declined
-rechazado
-refusé
-अस्वीकृत
-a program: it may do harm
-un programa: puede hacer daño
-un programme : il peut nuire
-एक प्रोग्राम: नुकसान पहुँचा सकता है
-no longer offered
-ya no se ofrece
-n'est plus proposé
-अब उपलब्ध नहीं
-failed
-falló
-échec
-विफल
-from you
-de ti
-de vous
-आपकी ओर से
-from {name}
-de {name}
-de {name}
-{name} की ओर से
-View Downloads
-Ver descargas
-Voir les téléchargements
-डाउनलोड देखें
-No files yet
-Aún no hay archivos
-Pas encore de fichiers
-अभी कोई फ़ाइल नहीं
-Cancel
-Cancelar
-Annuler
-रद्द करें
-Show in folder
-Ver en la carpeta
-Voir le dossier
-फ़ोल्डर में देखें
-Accept
-Aceptar
-Accepter
-स्वीकारें
-Decline
-Rechazar
-Refuser
-मना करें
-Download
-Descargar
-Télécharger
-डाउनलोड
-Attendees
-Asistentes
-Présents
-प्रतिभागी
-Files
-Archivos
-Fichiers
-फ़ाइलें
-1 person
-1 persona
-1 personne
-1 व्यक्ति
-{count} people
-{count} personas
-{count} personnes
-{count} लोग
-Another version of ConnectSphere: both need the same
-Otra versión de ConnectSphere: ambos necesitan la misma
-Autre version de ConnectSphere : il faut la même des deux côtés
-ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
-Join with the microphone on
-Entrar con el micrófono encendido
-Entrer avec le micro activé
-माइक चालू रखकर जुड़ें
-Join with the camera on
-Entrar con la cámara encendida
-Entrer avec la caméra activée
-कैमरा चालू रखकर जुड़ें
-Speakers and a built-in microphone? Headphones stop echo for everyone.
-¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos.
-Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde.
-स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
-Speaker
-Altavoz
-Haut-parleur
-स्पीकर
-Microphone
-Micrófono
-Microphone
-माइक
-Camera
-Cámara
-Caméra
-कैमरा
-Play a test
-Probar
-Tester
-जाँच ध्वनि बजाएँ
-Default device
-Predeterminado
-Par défaut
-डिफ़ॉल्ट उपकरण
-No camera
-Sin cámara
-Aucune caméra
-कोई कैमरा नहीं
-No microphone
-Sin micrófono
-Aucun micro
-कोई माइक नहीं
-No speaker
-Sin altavoz
-Aucun haut-parleur
-कोई स्पीकर नहीं
-Test tone
-Tono de prueba
-Son d'essai
-परीक्षण ध्वनि
-Test card
-Carta de ajuste
-Mire
-परीक्षण चित्र
-Join a meeting
-Unirse a una reunión
-Rejoindre une réunion
-मीटिंग में जुड़ें
-Meetings found on this network
-Reuniones en esta red
-Réunions sur ce réseau
-इस नेटवर्क पर मिली मीटिंग
-Not working? Check this computer
-¿No funciona? Revisar este equipo
-Ça ne marche pas ? Vérifier cet ordinateur
-काम नहीं कर रहा? इस कंप्यूटर को जाँचें
-Join
-Unirse
-Rejoindre
-जुड़ें
-Meeting PIN
-PIN de la reunión
-PIN de la réunion
-मीटिंग PIN
-How others will see you
-Cómo te verán los demás
-Comme les autres vous verront
-दूसरे आपको कैसे देखेंगे
-Your name
-Tu nombre
-Votre nom
-आपका नाम
-Looking for meetings…
-Buscando reuniones…
-Recherche de réunions…
-मीटिंग खोजी जा रही हैं…
-Type your name first.
-Escribe primero tu nombre.
-Écrivez d'abord votre nom.
-पहले अपना नाम लिखें।
-No meeting was found yet. You can type its address.
-Aún no se encontró ninguna reunión. Puedes escribir su dirección.
-Aucune réunion trouvée pour l'instant. Vous pouvez écrire son adresse.
-अभी कोई मीटिंग नहीं मिली। आप उसका पता लिख सकते हैं।
-Joining…
-Entrando…
-Connexion…
-जुड़ रहे हैं…
-An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.
-Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N.
-Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N.
-पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
-This is not the computer you know
-Este no es el equipo que conoces
-Ce n'est pas l'ordinateur que vous connaissez
-यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
-Another computer uses the name of a meeting that you joined before.
-Otro equipo usa el nombre de una reunión a la que ya te uniste.
-Un autre ordinateur utilise le nom d'une réunion déjà rejointe.
-दूसरा कंप्यूटर उस मीटिंग का नाम ले रहा है जिसमें आप पहले जुड़े थे।
-Ask the teacher before you go on.
-Pregunta al profesor antes de seguir.
-Demandez au professeur avant de continuer.
-आगे बढ़ने से पहले शिक्षक से पूछें।
-Join anyway
-Unirse igualmente
-Rejoindre quand même
-फिर भी जुड़ें
-Do not join
-No unirse
-Ne pas rejoindre
-न जुड़ें
-Type an address or code
-Escribir dirección o código
-Adresse ou code
-पता या कोड लिखें
-PIN, if the meeting has one
-PIN, si la reunión tiene uno
-PIN, si la réunion en a un
-PIN, यदि मीटिंग में हो
-Host a meeting
-Crear una reunión
-Créer une réunion
-मीटिंग होस्ट करें
-Title
-Título
-Titre
-शीर्षक
-What is it about?
-¿De qué trata?
-De quoi s'agit-il ?
-यह किस बारे में है?
-Ask for a PIN
-Pedir un PIN
-Demander un PIN
-PIN माँगें
-{name}'s meeting
-Reunión de {name}
-Réunion de {name}
-{name} की मीटिंग
-Starting the meeting…
-Iniciando la reunión…
-Démarrage de la réunion…
-मीटिंग शुरू हो रही है…
-Start the meeting
-Iniciar la reunión
-Démarrer la réunion
-मीटिंग शुरू करें
-Check this computer and network
-Revisar este equipo y la red
-Vérifier cet ordinateur et le réseau
-इस कंप्यूटर और नेटवर्क की जाँच
-Looking at this computer and the network…
-Revisando este equipo y la red…
-Examen de cet ordinateur et du réseau…
-कंप्यूटर और नेटवर्क की जाँच हो रही है…
-Done
-Listo
-Terminé
-हो गया
-The check did not work.
-La revisión no funcionó.
-La vérification n'a pas fonctionné.
-जाँच नहीं हो सकी।
-Cable {place}.
-Cable {place}.
-Câble {place}.
-केबल {place}।
-Wi-Fi {place}.
-Wi-Fi {place}.
-Wi-Fi {place}.
-वाई-फ़ाई {place}।
-VPN {place}.
-VPN {place}.
-VPN {place}.
-VPN {place}।
-Virtual adapter {place}.
-Adaptador virtual {place}.
-Adaptateur virtuel {place}.
-आभासी एडाप्टर {place}।
-The address that is used: {address}.
-La dirección que se usa: {address}.
-L'adresse utilisée : {address}.
-उपयोग हो रहा पता: {address}।
-This computer is in {count} networks: {names}.
-Este equipo está en {count} redes: {names}.
-Cet ordinateur est dans {count} réseaux : {names}.
-यह कंप्यूटर {count} नेटवर्क में है: {names}।
-Make sure that the host is in one of them, or leave the wrong one.
-Comprueba que el anfitrión esté en una de ellas, o sal de la equivocada.
-Vérifiez que l'animateur est dans l'un d'eux, ou quittez le mauvais.
-देखें कि होस्ट इनमें से किसी में हो, या ग़लत नेटवर्क छोड़ें।
-{place}: nobody on this network gave this computer an address.
-{place}: nadie en esta red dio una dirección a este equipo.
-{place} : personne sur ce réseau n'a donné d'adresse à cet ordinateur.
-{place}: इस नेटवर्क पर किसी ने इस कंप्यूटर को पता नहीं दिया।
-Connect all computers to the same router or hotspot, or wait a minute and look again.
-Conecta todos los equipos al mismo router o punto de acceso, o espera un minuto y vuelve a mirar.
-Connectez tous les ordinateurs au même routeur ou point d'accès, ou réessayez dans une minute.
-सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें, या एक मिनट बाद फिर देखें।
-Plug in a cable, or join the room's Wi-Fi.
-Conecta un cable o entra en la Wi-Fi de la sala.
-Branchez un câble ou rejoignez le Wi-Fi de la salle.
-केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
-A VPN is on ({place}): it may keep the room's network out.
-Hay una VPN activa ({place}): puede excluir la red de la sala.
-Un VPN est actif ({place}) : il peut exclure le réseau de la salle.
-VPN चालू है ({place}): वह कमरे के नेटवर्क को बाहर रख सकता है।
-The host at {address} has another version (protocol {theirs}, here {here}).
-El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}).
-L'animateur à {address} a une autre version (protocole {theirs}, ici {here}).
-{address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
-Use the same version on all computers: the host can give its own to others.
-Usa la misma versión en todos los equipos: el anfitrión puede dar la suya.
-Utilisez la même version partout : l'animateur peut donner la sienne.
-सभी कंप्यूटरों पर एक ही संस्करण चलाएँ: होस्ट अपना दे सकता है।
-“{title}” by {host} at {address} answers.
-“{title}” de {host} en {address} responde.
-« {title} » de {host} à {address} répond.
-{host} की “{title}” {address} पर उत्तर देती है।
-“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}.
-Se ve “{title}” de {host}, pero el cortafuegos del anfitrión {address} bloquea su puerto TCP {port}.
-« {title} » de {host} est visible, mais le pare-feu de l'animateur {address} bloque son port TCP {port}.
-{host} की “{title}” दिखती है, पर होस्ट {address} का फ़ायरवॉल उसका TCP पोर्ट {port} रोकता है।
-The host must allow ConnectSphere in the firewall of {address}, for private networks too.
-El anfitrión debe permitir ConnectSphere en el cortafuegos de {address}, también en redes privadas.
-L'animateur doit autoriser ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés.
-होस्ट को {address} के फ़ायरवॉल में ConnectSphere की अनुमति देनी होगी, निजी नेटवर्क के लिए भी।
-Allow ConnectSphere in this computer's firewall, or join by the host's address.
-Permite ConnectSphere en el cortafuegos de este equipo, o entra por la dirección del anfitrión.
-Autorisez ConnectSphere dans le pare-feu de cet ordinateur, ou rejoignez par l'adresse de l'animateur.
-इस कंप्यूटर के फ़ायरवॉल में ConnectSphere की अनुमति दें, या होस्ट के पते से जुड़ें।
-The own broadcast was heard on {place}.
-La difusión de este equipo se oyó en {place}.
-La diffusion de cet ordinateur a été entendue sur {place}.
-इस कंप्यूटर का प्रसारण {place} पर सुना गया।
-Broadcasts are blocked on {place}: the own was not heard.
-Las difusiones están bloqueadas en {place}: la de este equipo no se oyó.
-Les diffusions sont bloquées sur {place} : celle de cet ordinateur n'a pas été entendue.
-{place} पर प्रसारण रुके हैं: इस कंप्यूटर का प्रसारण सुना नहीं गया।
-The meeting does not hear broadcasts: it was found only by trying every address.
-La reunión no oye las difusiones: solo se encontró probando cada dirección.
-La réunion n'entend pas les diffusions : elle n'a été trouvée qu'en essayant chaque adresse.
-मीटिंग प्रसारण नहीं सुनती: वह हर पता आज़माने पर ही मिली।
-Join by the host's address, or have broadcasts (UDP 9000) allowed on this network.
-Entra por la dirección del anfitrión, o haz que se permitan las difusiones (UDP 9000) en esta red.
-Rejoignez par l'adresse de l'animateur, ou faites autoriser les diffusions (UDP 9000) sur ce réseau.
-होस्ट के पते से जुड़ें, या इस नेटवर्क पर प्रसारण (UDP 9000) की अनुमति दिलाएँ।
-Computers looking for a meeting were heard: {addresses}.
-Se oyeron equipos que buscan una reunión: {addresses}.
-Des ordinateurs cherchant une réunion ont été entendus : {addresses}.
-मीटिंग खोजते कंप्यूटर सुने गए: {addresses}।
-Another program on this computer holds {ports}: hosting there is impossible.
-Otro programa de este equipo ocupa {ports}: ahí no se puede crear una reunión.
-Un autre programme de cet ordinateur occupe {ports} : impossible d'y créer une réunion.
-इस कंप्यूटर का दूसरा प्रोग्राम {ports} रखे है: वहाँ होस्ट करना संभव नहीं।
-End that program, or host with --port 9100.
-Cierra ese programa, o crea la reunión con --port 9100.
-Fermez ce programme, ou créez la réunion avec --port 9100.
-वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
-Computers that tried to join and did not come in: {addresses}.
-Equipos que intentaron entrar y no lo lograron: {addresses}.
-Ordinateurs qui ont essayé d'entrer sans y parvenir : {addresses}.
-कंप्यूटर जिन्होंने जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
-The firewall of this computer blocks connections to its own address {address}.
-El cortafuegos de este equipo bloquea las conexiones a su propia dirección {address}.
-Le pare-feu de cet ordinateur bloque les connexions à sa propre adresse {address}.
-इस कंप्यूटर का फ़ायरवॉल उसके अपने पते {address} के कनेक्शन रोकता है।
-To host, allow ConnectSphere in the firewall (on Windows: for private networks).
-Para crear reuniones, permite ConnectSphere en el cortafuegos (en Windows: redes privadas).
-Pour créer une réunion, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés).
-होस्ट करने के लिए फ़ायरवॉल में ConnectSphere की अनुमति दें (Windows पर: निजी नेटवर्क)।
-Other devices that answer on this network: {count}.
-Otros dispositivos que responden en esta red: {count}.
-Autres appareils qui répondent sur ce réseau : {count}.
-इस नेटवर्क पर उत्तर देने वाले दूसरे उपकरण: {count}।
-Only the router answers on this network: it keeps devices apart, or no other computer is in it.
-En esta red solo responde el router: separa los dispositivos, o no hay otro equipo en ella.
-Seul le routeur répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.
-इस नेटवर्क पर केवल राउटर उत्तर देता है: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
-Nobody else answers on this network: it keeps devices apart, or no other computer is in it.
-En esta red no responde nadie más: separa los dispositivos, o no hay otro equipo en ella.
-Personne d'autre ne répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.
-इस नेटवर्क पर कोई और उत्तर नहीं देता: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
-Use a cable, or one phone's hotspot for everyone.
-Usa un cable, o el punto de acceso de un teléfono para todos.
-Utilisez un câble, ou le partage de connexion d'un téléphone pour tous.
-केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
-You can take part without; or plug one in and choose it.
-Puedes participar sin ella; o conecta una y elígela.
-Vous pouvez participer sans ; ou branchez-en une et choisissez-la.
-आप इसके बिना भाग ले सकते हैं; या एक लगाकर चुनें।
-Mend that or plug in a headset; without one you can still listen and write.
-Arréglalo o conecta unos auriculares; sin ellos aún puedes escuchar y escribir.
-Réparez cela ou branchez un casque ; sans lui vous pouvez encore écouter et écrire.
-उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी सुन और लिख सकते हैं।
-Mend that or plug in a headset; without one you can still see and write.
-Arréglalo o conecta unos auriculares; sin ellos aún puedes ver y escribir.
-Réparez cela ou branchez un casque ; sans lui vous pouvez encore voir et écrire.
-उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी देख और लिख सकते हैं।
-No camera: {trouble}
-Sin cámara: {trouble}
-Pas de caméra : {trouble}
-कैमरा नहीं: {trouble}
-No microphone: {trouble}
-Sin micrófono: {trouble}
-Pas de micro : {trouble}
-माइक्रोफ़ोन नहीं: {trouble}
-No speaker: {trouble}
-Sin altavoz: {trouble}
-Pas de haut-parleur : {trouble}
-स्पीकर नहीं: {trouble}
-The camera works.
-La cámara funciona.
-La caméra fonctionne.
-कैमरा काम करता है।
-The microphone works.
-El micrófono funciona.
-Le micro fonctionne.
-माइक्रोफ़ोन काम करता है।
-The speaker works.
-El altavoz funciona.
-Le haut-parleur fonctionne.
-स्पीकर काम करता है।
-{room} GB are free for files.
-Hay {room} GB libres para archivos.
-{room} Go sont libres pour les fichiers.
-फ़ाइलों के लिए {room} GB खाली हैं।
-Delete something before files are sent.
-Borra algo antes de enviar archivos.
-Supprimez quelque chose avant d'envoyer des fichiers.
-फ़ाइलें भेजने से पहले कुछ हटाएँ।
-Everything works: a meeting can be reached from this computer.
-Todo funciona: desde este equipo se llega a una reunión.
-Tout fonctionne : une réunion est joignable depuis cet ordinateur.
-सब ठीक है: इस कंप्यूटर से मीटिंग तक पहुँचा जा सकता है।
-This computer and its network are ready, but no meeting was found.
-Este equipo y su red están listos, pero no se encontró ninguna reunión.
-Cet ordinateur et son réseau sont prêts, mais aucune réunion n'a été trouvée.
-यह कंप्यूटर और नेटवर्क तैयार हैं, पर कोई मीटिंग नहीं मिली।
-Invite others
-Invitar a otros
-Inviter d'autres personnes
-दूसरों को आमंत्रित करें
-This computer is in other networks, too. There they type:
-Este equipo está también en otras redes. Allí escriben:
-Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit :
-यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
-Give this app to others
-Dar esta aplicación a otros
-Donner cette application à d'autres
-यह ऐप दूसरों को दें
-Who has no ConnectSphere yet opens this address in a browser, or photographs the code:
-Quien aún no tiene ConnectSphere abre esta dirección en un navegador o fotografía el código:
-Qui n'a pas encore ConnectSphere ouvre cette adresse dans un navigateur ou photographie le code :
-जिनके पास ConnectSphere नहीं है, वे यह पता ब्राउज़र में खोलें या कोड का फ़ोटो लें:
-Preparing it…
-Preparando…
-Préparation…
-तैयार हो रहा है…
-SHA-256, to compare with the file that arrived:
-SHA-256, para comparar con el archivo recibido:
-SHA-256, à comparer avec le fichier reçu :
-SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
-It is offered, slowly enough for the meeting, until you stop it or close the program.
-Se ofrece, sin frenar la reunión, hasta que la detengas o cierres el programa.
-Elle est proposée, sans gêner la réunion, jusqu'à ce que vous l'arrêtiez ou quittiez le programme.
-यह मीटिंग को धीमा किए बिना दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
-Stop offering it
-Dejar de ofrecerla
-Ne plus la proposer
-देना बंद करें
-This edition is a folder, which cannot be handed on as one file: copy the folder.
-Esta edición es una carpeta y no puede darse como un solo archivo: copia la carpeta.
-Cette édition est un dossier, qui ne peut être donné comme un seul fichier : copiez le dossier.
-यह संस्करण एक फ़ोल्डर है, एक फ़ाइल के रूप में नहीं दिया जा सकता: फ़ोल्डर की प्रति बनाएँ।
-The app cannot be offered at {address}.
-La aplicación no puede ofrecerse en {address}.
-L'application ne peut être proposée à {address}.
-ऐप {address} पर नहीं दिया जा सकता।
-Whoever starts ConnectSphere on this network finds the meeting. Else they type:
-Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe:
-Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir :
-इस नेटवर्क पर ConnectSphere खोलने वाला मीटिंग पा लेता है। नहीं तो यह लिखें:
-Address
-Dirección
-Adresse
-पता
-or the code
-o el código
-ou le code
-या कोड
-Copy the invitation
-Copiar la invitación
-Copier l'invitation
-आमंत्रण कॉपी करें
-Everybody in this meeting sees the same eight pictures here. Other pictures: another host.
-Todos en esta reunión ven aquí las mismas ocho imágenes. Otras imágenes: otro anfitrión.
-Chacun ici voit les mêmes huit images. D'autres images : un autre animateur.
-इस मीटिंग में सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
-The camera is off
-La cámara está apagada
-La caméra est coupée
-कैमरा बंद है
-Audio
-Audio
-Audio
-ऑडियो
-Video
-Vídeo
-Vidéo
-वीडियो
-Appearance
-Aspecto
-Apparence
-रूप
-Shortcuts
-Atajos
-Raccourcis
-शॉर्टकट
-Speaker volume
-Volumen del altavoz
-Volume du haut-parleur
-स्पीकर की आवाज़
-Hold Space to talk
-Mantener Espacio para hablar
-Maintenir Espace pour parler
-बोलने के लिए Space दबाए रखें
-Talk while you hold it
-Hablar mientras la mantienes
-Parler tant qu'elle est tenue
-दबाए रखने तक बोलें
-Pin the picture under the mouse
-Fijar la imagen bajo el ratón
-Épingler l'image sous la souris
-माउस के नीचे का चित्र पिन करें
-Grid, Speaker, Focus
-Cuadrícula, Orador, Foco
-Grille, Orateur, Focus
-ग्रिड, वक्ता, फ़ोकस
-This list
-Esta lista
-Cette liste
-यह सूची
-Leave, after asking
-Salir, tras preguntar
-Quitter, après confirmation
-पूछकर बाहर जाएँ
-Colours
-Colores
-Couleurs
-रंग
-Dark
-Oscuro
-Sombre
-गहरा
-Light
-Claro
-Clair
-हल्का
-High contrast
-Alto contraste
-Contraste élevé
-अधिक कंट्रास्ट
-Size of everything
-Tamaño de todo
-Taille de l'affichage
-हर चीज़ का आकार
-Language
-Idioma
-Langue
-भाषा
-{name} wrote to you in private
-{name} te escribió en privado
-{name} vous a écrit en privé
-{name} ने आपको निजी संदेश भेजा
-Answer
-Responder
-Répondre
-उत्तर दें
-{name} joined
-{name} entró
-{name} est arrivé
-{name} जुड़े
-{name} left
-{name} salió
-{name} est parti
-{name} चले गए
-{name} raised a hand
-{name} levantó la mano
-{name} lève la main
-{name} ने हाथ उठाया
-{name} offers {file} ({size})
-{name} ofrece {file} ({size})
-{name} propose {file} ({size})
-{name} ने {file} ({size}) भेजी है
-Look
-Ver
-Voir
-देखें
-Saved: {name}
-Guardado: {name}
-Enregistré : {name}
-सहेजा गया: {name}
-Show
-Mostrar
-Montrer
-दिखाएँ
-The file did not arrive
-El archivo no llegó
-Le fichier n'est pas arrivé
-फ़ाइल नहीं पहुँची
-{name} shares the screen
-{name} comparte la pantalla
-{name} partage l'écran
-{name} स्क्रीन साझा कर रहे हैं
-A device does not work
-Un dispositivo no funciona
-Un appareil ne fonctionne pas
-एक उपकरण काम नहीं कर रहा
-You may share your screen again
-Puedes volver a compartir tu pantalla
-Vous pouvez de nouveau partager votre écran
-आप फिर से स्क्रीन साझा कर सकते हैं
-{name} muted you
-{name} te silenció
-{name} a coupé votre micro
-{name} ने आपको म्यूट किया
-Connected again
-Conectado de nuevo
-De nouveau connecté
-फिर से जुड़ गए
-The meeting has ended.
-La reunión ha terminado.
-La réunion est terminée.
-मीटिंग समाप्त हो गई।
-You are muted
-Estás silenciado
-Votre micro est coupé
-आप म्यूट हैं
-The connection was lost. Reconnecting…
-Se perdió la conexión. Reconectando…
-La connexion est perdue. Reconnexion…
-कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
-Everyone sees your screen
-Todos ven tu pantalla
-Tout le monde voit votre écran
-सबको आपकी स्क्रीन दिख रही है
-Stop sharing
-Dejar de compartir
-Arrêter le partage
-साझा करना रोकें
-Hosted by {name}, new to this computer
-Anfitrión {name}, nuevo para este equipo
-Animée par {name}, nouveau pour cet ordinateur
-होस्ट {name}, इस कंप्यूटर के लिए नए
-Page {page} of {pages}
-Página {page} de {pages}
-Page {page} sur {pages}
-पृष्ठ {page} / {pages}
-Take over the screen?
-¿Tomar la pantalla?
-Prendre l'écran ?
-स्क्रीन अपने हाथ में लें?
-Somebody else is sharing now.
-Otra persona está compartiendo.
-Quelqu'un d'autre partage.
-अभी कोई और साझा कर रहा है।
-Take over
-Tomar
-Prendre
-लें
-Address: {address}
-Dirección: {address}
-Adresse : {address}
-पता: {address}
-Code: {code}
-Código: {code}
-Code : {code}
-कोड: {code}
-Copied: paste it where the others can read it
-Copiado: pégalo donde los demás puedan leerlo
-Copié : collez-le là où les autres peuvent le lire
-कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
-Save the chat
-Guardar el chat
-Enregistrer le chat
-चैट सहेजें
-The chat could not be saved: {reason}
-No se pudo guardar el chat: {reason}
-Le chat n'a pas pu être enregistré : {reason}
-चैट सहेजी नहीं जा सकी: {reason}
-Send a file
-Enviar un archivo
-Envoyer un fichier
-फ़ाइल भेजें
-Nothing was received yet
-Aún no se recibió nada
-Rien n'a encore été reçu
-अभी कुछ नहीं मिला
-Write in private
-Escribir en privado
-Écrire en privé
-निजी संदेश लिखें
-Allow to share the screen
-Permitir compartir la pantalla
-Autoriser le partage d'écran
-स्क्रीन साझा करने दें
-Remove from the meeting…
-Quitar de la reunión…
-Retirer de la réunion…
-मीटिंग से हटाएँ…
-Remove {name}?
-¿Quitar a {name}?
-Retirer {name} ?
-{name} को हटाएँ?
-They cannot come back into this meeting.
-No podrá volver a esta reunión.
-Cette personne ne pourra pas revenir.
-वे इस मीटिंग में वापस नहीं आ सकेंगे।
-Remove
-Quitar
-Retirer
-हटाएँ
-Mute all
-Silenciar a todos
-Couper tous les micros
-सबको म्यूट करें
-Stop the shared screen
-Parar la pantalla compartida
-Arrêter l'écran partagé
-साझा स्क्रीन रोकें
-End the meeting for all…
-Terminar la reunión para todos…
-Terminer la réunion pour tous…
-सबके लिए मीटिंग समाप्त करें…
-Stay
-Quedarse
-Rester
-रुकें
-End for all
-Terminar para todos
-Terminer pour tous
-सबके लिए समाप्त
-Leave the meeting?
-¿Salir de la reunión?
-Quitter la réunion ?
-मीटिंग छोड़ें?
-You are the host. Others can go on without you, or the meeting ends for everybody.
-Eres el anfitrión. Los demás pueden seguir sin ti, o la reunión termina para todos.
-Vous animez. Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.
-आप होस्ट हैं। दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
-You can come back at any time while it goes on.
-Puedes volver en cualquier momento mientras dure.
-Vous pouvez revenir à tout moment tant qu'elle dure.
-जब तक मीटिंग चले, आप कभी भी लौट सकते हैं।
-No meeting was found on this network.
-No se encontró ninguna reunión en esta red.
-Aucune réunion trouvée sur ce réseau.
-इस नेटवर्क पर कोई मीटिंग नहीं मिली।
-No meeting was found.
-No se encontró ninguna reunión.
-Aucune réunion trouvée.
-कोई मीटिंग नहीं मिली।
-Ask the host to start the meeting, or host one.
-Pide al anfitrión que inicie la reunión, o crea una.
-Demandez à l'animateur de démarrer la réunion, ou créez-en une.
-होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
-Start ConnectSphere and join it.
-Abre ConnectSphere y únete.
-Lancez ConnectSphere et rejoignez-la.
-ConnectSphere खोलें और जुड़ें।
-This computer is in no network.
-Este equipo no está en ninguna red.
-Cet ordinateur n'est sur aucun réseau.
-यह कंप्यूटर किसी नेटवर्क में नहीं है।
-Switch the VPN off and look again.
-Apaga la VPN y vuelve a mirar.
-Coupez le VPN et réessayez.
-VPN बंद करके फिर देखें।
-A meeting runs on this computer.
-Hay una reunión en este equipo.
-Une réunion tourne sur cet ordinateur.
-इस कंप्यूटर पर एक मीटिंग चल रही है।
-The ports for hosting are free.
-Los puertos para crear reuniones están libres.
-Les ports pour animer sont libres.
-होस्ट करने के पोर्ट खाली हैं।
-The host did not let you in.
-El anfitrión no te dejó entrar.
-L'animateur ne vous a pas laissé entrer.
-होस्ट ने आपको अंदर नहीं आने दिया।
-Too many wrong PINs were tried; try again in a minute.
-Demasiados PIN erróneos; inténtalo en un minuto.
-Trop de PIN erronés ; réessayez dans une minute.
-बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
-The PIN was not proved in time.
-El PIN no se comprobó a tiempo.
-Le PIN n'a pas été vérifié à temps.
-PIN समय पर सत्यापित नहीं हुआ।
-That is not the PIN of this meeting.
-Ese no es el PIN de esta reunión.
-Ce n'est pas le PIN de cette réunion.
-यह इस मीटिंग का PIN नहीं है।
-The host removed you from this meeting.
-El anfitrión te quitó de esta reunión.
-L'animateur vous a retiré de cette réunion.
-होस्ट ने आपको इस मीटिंग से हटा दिया।
-The meeting is full.
-La reunión está llena.
-La réunion est complète.
-मीटिंग भर चुकी है।
-The host does not answer.
-El anfitrión no responde.
-L'animateur ne répond pas.
-होस्ट उत्तर नहीं दे रहा।
-The host ended the meeting.
-El anfitrión terminó la reunión.
-L'animateur a terminé la réunion.
-होस्ट ने मीटिंग समाप्त की।
-The meeting's server did not start.
-El servidor de la reunión no arrancó.
-Le serveur de la réunion n'a pas démarré.
-मीटिंग का सर्वर शुरू नहीं हुआ।
-Another computer answers in the host's place.
-Otro equipo responde en lugar del anfitrión.
-Un autre ordinateur répond à la place de l'animateur.
-होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
-Only the host may do that.
-Solo el anfitrión puede hacerlo.
-Seul l'animateur peut le faire.
-यह केवल होस्ट कर सकता है।
-The host has to allow you to share again.
-El anfitrión tiene que permitirte compartir otra vez.
-L'animateur doit vous autoriser à partager de nouveau.
-फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
-{name} is sharing already.
-{name} ya está compartiendo.
-{name} partage déjà.
-{name} पहले से साझा कर रहे हैं।
-Nobody called {name} is in the meeting.
-Nadie llamado {name} está en la reunión.
-Personne ne s'appelle {name} dans cette réunion.
-मीटिंग में {name} नाम का कोई नहीं है।
-That person is not here.
-Esa persona no está aquí.
-Cette personne n'est pas là.
-वह व्यक्ति यहाँ नहीं है।
-That person cannot be removed.
-No se puede quitar a esa persona.
-Cette personne ne peut pas être retirée.
-उस व्यक्ति को हटाया नहीं जा सकता।
-The address {host} cannot be found.
-No se encuentra la dirección {host}.
-L'adresse {host} est introuvable.
-पता {host} नहीं मिला।
-The TCP port {port} cannot be used: {reason}.
-El puerto TCP {port} no se puede usar: {reason}.
-Le port TCP {port} est inutilisable : {reason}.
-TCP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
-The host's port {port} for files does not answer.
-El puerto {port} del anfitrión para archivos no responde.
-Le port {port} de l'animateur pour les fichiers ne répond pas.
-फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
-Camera {index} is not there, or another program is using it.
-La cámara {index} no está, o la usa otro programa.
-La caméra {index} est absente ou déjà utilisée.
-कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
-The {what} “{label}” cannot be opened; another program may use it.
-No se puede abrir “{label}” ({what}); quizá la usa otro programa.
-Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être.
-“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
-Camera {index} is not there, or another program is using it, or the privacy settings forbid it.
-La cámara {index} no está, o la usa otro programa, o la configuración de privacidad la prohíbe.
-La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.
-कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है, या गोपनीयता सेटिंग उसे रोकती है।
-The {what} “{label}” cannot be opened; another program may use it, or the privacy settings forbid it.
-No se puede abrir “{label}” ({what}); quizá la usa otro programa o la prohíbe la configuración de privacidad.
-Impossible d'ouvrir « {label} » ({what}) ; déjà utilisé ou interdit par les réglages de confidentialité.
-“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है या गोपनीयता सेटिंग रोकती है।
-If Windows asks about its firewall, allow private networks: else nobody can join.
-Si Windows pregunta por el cortafuegos, permite las redes privadas: si no, nadie podrá entrar.
-Si Windows pose une question sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer.
-यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
-If macOS asks about incoming connections, allow them: else nobody can join.
-Si macOS pregunta por conexiones entrantes, permítelas: si no, nadie podrá entrar.
-Si macOS pose une question sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer.
-यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
-If macOS asks about the local network, allow it.
-Si macOS pregunta por la red local, permítela.
-Si macOS pose une question sur le réseau local, autorisez-le.
-यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
-If macOS asks about the camera, allow it: else nobody sees you.
-Si macOS pregunta por la cámara, permítela: si no, nadie te verá.
-Si macOS pose une question sur la caméra, autorisez-la : sinon personne ne vous voit.
-यदि macOS कैमरे के बारे में पूछे, तो अनुमति दें: वरना कोई आपको देख नहीं सकेगा।
-If macOS asks about the microphone, allow it: else nobody hears you.
-Si macOS pregunta por el micrófono, permítelo: si no, nadie te oirá.
-Si macOS pose une question sur le micro, autorisez-le : sinon personne ne vous entend.
-यदि macOS माइक्रोफ़ोन के बारे में पूछे, तो अनुमति दें: वरना कोई आपको सुन नहीं सकेगा।
-No camera is chosen.
-No hay ninguna cámara elegida.
-Aucune caméra n'est choisie.
-कोई कैमरा नहीं चुना गया।
-No microphone is chosen.
-No hay ningún micrófono elegido.
-Aucun micro n'est choisi.
-कोई माइक नहीं चुना गया।
-This computer has no {what}.
-Este equipo no tiene {what}.
-Cet ordinateur n'a pas de {what}.
-इस कंप्यूटर में {what} नहीं है।
-The camera gave no picture in time.
-La cámara no dio ninguna imagen a tiempo.
-La caméra n'a donné aucune image à temps.
-कैमरे ने समय पर चित्र नहीं दिया।
-The camera was closed.
-La cámara se cerró.
-La caméra a été fermée.
-कैमरा बंद कर दिया गया।
-The sound system of this computer does not answer.
-El sistema de sonido de este equipo no responde.
-Le système audio de cet ordinateur ne répond pas.
-इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
-There is no screen here that can be shared.
-Aquí no hay pantalla que se pueda compartir.
-Il n'y a pas d'écran à partager ici.
-यहाँ साझा करने योग्य स्क्रीन नहीं है।
-The shared window was closed.
-La ventana compartida se cerró.
-La fenêtre partagée a été fermée.
-साझा विंडो बंद हो गई।
-The screen cannot be seen any more.
-La pantalla ya no se puede ver.
-L'écran n'est plus visible.
-स्क्रीन अब दिखाई नहीं देती।
-Wayland hides the screen from programs; sign in with Xorg to share it.
-Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.
-Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.
-Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
-The file did not arrive as it was offered.
-El archivo no llegó como se ofreció.
-Le fichier n'est pas arrivé tel qu'il était proposé.
-फ़ाइल वैसी नहीं पहुँची जैसी दी गई थी।
-There is no such file.
-No existe ese archivo.
-Ce fichier n'existe pas.
-ऐसी कोई फ़ाइल नहीं है।
-That file is not on offer.
-Ese archivo no se ofrece.
-Ce fichier n'est pas proposé.
-वह फ़ाइल उपलब्ध नहीं है।
-That file is on its way already.
-Ese archivo ya está en camino.
-Ce fichier est déjà en route.
-वह फ़ाइल पहले से आ रही है।
-{name} is larger than the host allows.
-{name} es mayor de lo que permite el anfitrión.
-{name} dépasse la taille permise.
-{name} होस्ट की अनुमति से बड़ी है।
-{path} cannot be read: {reason}.
-No se puede leer {path}: {reason}.
-{path} est illisible : {reason}.
-{path} पढ़ी नहीं जा सकी: {reason}।
-{path} is no file.
-{path} no es un archivo.
-{path} n'est pas un fichier.
-{path} फ़ाइल नहीं है।
-Files cannot be saved in {folder}: {reason}.
-No se pueden guardar archivos en {folder}: {reason}.
-Impossible d'enregistrer dans {folder} : {reason}.
-{folder} में फ़ाइलें सहेजी नहीं जा सकीं: {reason}।
-This meeting needs a PIN.
-Esta reunión necesita un PIN.
-Cette réunion demande un PIN.
-इस मीटिंग के लिए PIN चाहिए।
-That was not understood: {fault}.
-Eso no se entendió: {fault}.
-Cela n'a pas été compris : {fault}.
-यह समझ नहीं आया: {fault}।
-The host shows another certificate than before.
-El anfitrión muestra un certificado distinto al de antes.
-L'animateur présente un autre certificat qu'avant.
-होस्ट पहले से अलग प्रमाणपत्र दिखा रहा है।
-“{title}” of {host} now comes from another computer than before: do not trust it unless the teacher says so.
-“{title}” de {host} llega ahora desde otro equipo: no te fíes si el profesor no lo confirma.
-« {title} » de {host} vient maintenant d'un autre ordinateur : ne vous y fiez pas sans l'accord du professeur.
-{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है: जब तक शिक्षक न कहें, भरोसा न करें।
-The host does not know the PIN: this is not your meeting.
-El anfitrión no conoce el PIN: esta no es tu reunión.
-L'animateur ne connaît pas le PIN : ce n'est pas votre réunion.
-होस्ट को PIN नहीं पता: यह आपकी मीटिंग नहीं है।
-The host did not prove that it knows the PIN.
-El anfitrión no demostró que conoce el PIN.
-L'animateur n'a pas prouvé qu'il connaît le PIN.
-होस्ट ने साबित नहीं किया कि उसे PIN पता है।
-The host broke off instead of proving that it knows the PIN.
-El anfitrión cortó la conexión en vez de demostrar que conoce el PIN.
-L'animateur a coupé la connexion au lieu de prouver qu'il connaît le PIN.
-होस्ट ने PIN जानने का प्रमाण देने के बजाय कनेक्शन काट दिया।
-The screen comes from another computer than the meeting.
-La pantalla viene de un equipo distinto al de la reunión.
-L'écran vient d'un autre ordinateur que la réunion.
-स्क्रीन मीटिंग के कंप्यूटर से नहीं, किसी दूसरे से आ रही है।
-The shared screen got lost.
-Se perdió la pantalla compartida.
-Le partage d'écran s'est interrompu.
-साझा स्क्रीन का कनेक्शन टूट गया।
-No meeting answers at {address} ({reason}).
-Ninguna reunión responde en {address} ({reason}).
-Aucune réunion ne répond à {address} ({reason}).
-{address} पर कोई मीटिंग उत्तर नहीं दे रही ({reason})।
-refused
-conexión rechazada
-connexion refusée
-कनेक्शन अस्वीकृत
-timeout
-sin respuesta
-pas de réponse
-कोई उत्तर नहीं
-unreachable
-inaccesible
-inaccessible
-पहुँच से बाहर
-no_tls
-no es ConnectSphere
-ce n'est pas ConnectSphere
-यह ConnectSphere नहीं है
-gone
-conexión cortada
-connexion coupée
-कनेक्शन टूट गया
-The network cannot be used: {reason}.
-No se puede usar la red: {reason}.
-Le réseau est inutilisable : {reason}.
-नेटवर्क उपयोग नहीं हो सकता: {reason}।
-The UDP port {port} cannot be used: {reason}.
-El puerto UDP {port} no se puede usar: {reason}.
-Le port UDP {port} est inutilisable : {reason}.
-UDP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
-This meeting speaks protocol {theirs}, your program {here}: use the same version.
-Esta reunión usa el protocolo {theirs}, tu programa el {here}: usa la misma versión.
-Cette réunion utilise le protocole {theirs}, votre programme le {here} : prenez la même version.
-यह मीटिंग प्रोटोकॉल {theirs} पर है, आपका प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
-{address} speaks protocol {theirs}, this program {here}: use the same version.
-{address} usa el protocolo {theirs}, este programa el {here}: usa la misma versión.
-{address} utilise le protocole {theirs}, ce programme le {here} : prenez la même version.
-{address} प्रोटोकॉल {theirs} पर है, यह प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
-Too many came from your address; try again in a minute.
-Demasiados intentos desde tu dirección; inténtalo en un minuto.
-Trop de tentatives depuis votre adresse ; réessayez dans une minute.
-आपके पते से बहुत सारे प्रयास हुए; एक मिनट बाद फिर कोशिश करें।
-You have joined from another connection.
-Has entrado desde otra conexión.
-Vous avez rejoint la réunion par une autre connexion.
-आप दूसरे कनेक्शन से जुड़ गए हैं।
-You are not in the meeting any longer.
-Ya no estás en la reunión.
-Vous n'êtes plus dans la réunion.
-आप अब मीटिंग में नहीं हैं।
-The host removed you from the meeting.
-El anfitrión te quitó de la reunión.
-L'animateur vous a retiré de la réunion.
-होस्ट ने आपको मीटिंग से हटा दिया।
-The meeting is over.
-La reunión ha terminado.
-La réunion est terminée.
-मीटिंग समाप्त हो चुकी है।
-Nobody of that name is in the meeting.
-No hay nadie con ese nombre en la reunión.
-Personne ne porte ce nom dans cette réunion.
-मीटिंग में इस नाम का कोई नहीं है।
-A message has {count} characters at most.
-Un mensaje puede tener {count} caracteres como máximo.
-Un message a {count} caractères au plus.
-संदेश में अधिकतम {count} अक्षर हो सकते हैं।
-That is too long.
-Eso es demasiado largo.
-C'est trop long.
-यह बहुत लंबा है।
-Dropped: {fault}.
-Descartado: {fault}.
-Écarté : {fault}.
-छोड़ दिया गया: {fault}।
-Dropped: that was too much at once.
-Descartado: fue demasiado a la vez.
-Écarté : c'était trop à la fois.
-छोड़ दिया गया: एक साथ बहुत ज़्यादा था।
-That ticket is not valid, or not any longer.
-Ese pase no es válido, o ya no lo es.
-Ce ticket n'est pas valable, ou ne l'est plus.
-वह टिकट मान्य नहीं है, या अब नहीं रहा।
-The file is not on offer any longer.
-El archivo ya no se ofrece.
-Le fichier n'est plus proposé.
-फ़ाइल अब उपलब्ध नहीं है।
-The host's disk has no room for it.
-No hay sitio para él en el disco del anfitrión.
-Le disque de l'animateur n'a plus de place pour lui.
-होस्ट की डिस्क पर इसके लिए जगह नहीं है।
-The file changed while it was sent.
-El archivo cambió mientras se enviaba.
-Le fichier a changé pendant l'envoi.
-भेजते समय फ़ाइल बदल गई।
-The host is busy with other files.
-El anfitrión está ocupado con otros archivos.
-L'animateur est occupé par d'autres fichiers.
-होस्ट दूसरी फ़ाइलों में व्यस्त है।
-The host refused the file: {word}.
-El anfitrión rechazó el archivo: {word}.
-L'animateur a refusé le fichier : {word}.
-होस्ट ने फ़ाइल अस्वीकार की: {word}।
-Files may have {size} at most.
-Un archivo puede tener {size} como máximo.
-Un fichier ne peut pas dépasser {size}.
-फ़ाइल अधिकतम {size} की हो सकती है।
-One person may offer {size} at most.
-Cada persona puede ofrecer {size} como máximo.
-Chaque personne peut proposer {size} au plus.
-एक व्यक्ति अधिकतम {size} दे सकता है।
-One person may offer {count} files at most.
-Cada persona puede ofrecer {count} archivos como máximo.
-Chaque personne peut proposer {count} fichiers au plus.
-एक व्यक्ति अधिकतम {count} फ़ाइलें दे सकता है।
-The meeting has no room for more files.
-En la reunión no caben más archivos.
-La réunion n'a plus de place pour d'autres fichiers.
-मीटिंग में और फ़ाइलों के लिए जगह नहीं है।
-{name} left before the file was sent.
-{name} salió antes de que se enviara el archivo.
-{name} est parti avant l'envoi du fichier.
-फ़ाइल भेजे जाने से पहले {name} चले गए।
-{name} declined the file.
-{name} rechazó el archivo.
-{name} a refusé le fichier.
-{name} ने फ़ाइल लेने से मना किया।
-{name} took the file back.
-{name} retiró el archivo.
-{name} a retiré le fichier.
-{name} ने फ़ाइल वापस ले ली।
-{name} was cancelled.
-Se canceló {name}.
-{name} a été annulé.
-{name} रद्द कर दी गई।
-{name} is on its way already.
-{name} ya está en camino.
-{name} est déjà en route.
-{name} पहले से भेजी जा रही है।
-That file is not yours.
-Ese archivo no es tuyo.
-Ce fichier n'est pas à vous.
-वह फ़ाइल आपकी नहीं है।
-That file is not waiting for an answer.
-Ese archivo no espera respuesta.
-Ce fichier n'attend pas de réponse.
-वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
-That file is neither yours nor on its way.
-Ese archivo no es tuyo ni está en camino.
-Ce fichier n'est ni à vous ni en route.
-वह फ़ाइल न आपकी है, न रास्ते में है।
-The file cannot be saved: {reason}.
-El archivo no se puede guardar: {reason}.
-Le fichier ne peut pas être enregistré : {reason}.
-फ़ाइल सहेजी नहीं जा सकी: {reason}।
-{name} cannot be saved: {reason}.
-No se puede guardar {name}: {reason}.
-{name} ne peut pas être enregistré : {reason}.
-{name} सहेजी नहीं जा सकी: {reason}।
-Permission denied
-permiso denegado
-accès refusé
-अनुमति नहीं है
-No space left on device
-no queda espacio en el disco
-il n'y a plus de place sur le disque
-डिस्क पर जगह नहीं बची
-No such file or directory
-ese archivo o carpeta no existe
-ce fichier ou dossier n'existe pas
-ऐसी फ़ाइल या फ़ोल्डर नहीं है
-Address already in use
-ya está en uso
-déjà utilisé
-पहले से उपयोग में है
-Network is unreachable
-no hay conexión de red
-aucune connexion réseau
-नेटवर्क कनेक्शन नहीं है
-microphone
-micrófono
-micro
-माइक
-speaker
-altavoz
-haut-parleur
-स्पीकर
-Camera {number}
-Cámara {number}
-Caméra {number}
-कैमरा {number}
-Default ({name})
-Predeterminado ({name})
-Par défaut ({name})
-डिफ़ॉल्ट ({name})
-There is no {what} number {number}.
-No hay ningún {what} con el número {number}.
-Il n'y a pas de {what} numéro {number}.
-{number} क्रमांक का {what} नहीं है।
-“{label}” was closed.
-“{label}” se cerró.
-« {label} » a été fermé.
-“{label}” बंद कर दिया गया।
-“{label}” was unplugged or stopped working.
-“{label}” se desconectó o dejó de funcionar.
-« {label} » a été débranché ou ne marche plus.
-“{label}” निकाल दिया गया या उसने काम करना बंद कर दिया।
-“{label}” does not answer.
-“{label}” no responde.
-« {label} » ne répond pas.
-“{label}” उत्तर नहीं दे रहा।
-Camera {number} gives no pictures.
-La cámara {number} no da imágenes.
-La caméra {number} ne donne pas d'images.
-कैमरा {number} चित्र नहीं दे रहा।
-Camera {number} was unplugged or taken by another program.
-La cámara {number} se desconectó o la usa otro programa.
-La caméra {number} a été débranchée ou prise par un autre programme.
-कैमरा {number} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
-The microphone was closed.
-El micrófono se cerró.
-Le micro a été fermé.
-माइक बंद कर दिया गया।
-The speaker was closed.
-El altavoz se cerró.
-Le haut-parleur a été fermé.
-स्पीकर बंद कर दिया गया।
-Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.
-Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}.
-Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}.
-चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
-on Windows N, install the Media Feature Pack
-en Windows N, instala el Media Feature Pack
-sous Windows N, installez le Media Feature Pack
-Windows N पर Media Feature Pack इंस्टॉल करें
-Sound needs the Python package PyAudio: {mend}.
-El sonido necesita el paquete de Python PyAudio: {mend}.
-Le son a besoin du paquet Python PyAudio : {mend}.
-ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
-There is no video file {path}.
-No existe el archivo de vídeo {path}.
-Le fichier vidéo {path} n'existe pas.
-वीडियो फ़ाइल {path} नहीं है।
-The video file {path} cannot be decoded.
-El archivo de vídeo {path} no se puede descodificar.
-Le fichier vidéo {path} ne peut pas être décodé.
-वीडियो फ़ाइल {path} डिकोड नहीं हो सकी।
-The video file {path} has no pictures.
-El archivo de vídeo {path} no tiene imágenes.
-Le fichier vidéo {path} n'a pas d'images.
-वीडियो फ़ाइल {path} में चित्र नहीं हैं।
-{path} is not a video file that can be played here.
-{path} no es un vídeo que se pueda reproducir aquí.
-{path} n'est pas une vidéo lisible ici.
-{path} यहाँ चलने योग्य वीडियो फ़ाइल नहीं है।
-There is no sound file {path}.
-No existe el archivo de sonido {path}.
-Le fichier audio {path} n'existe pas.
-ध्वनि फ़ाइल {path} नहीं है।
-The sound file {path} cannot be read.
-El archivo de sonido {path} no se puede leer.
-Le fichier audio {path} est illisible.
-ध्वनि फ़ाइल {path} पढ़ी नहीं जा सकी।
-{path} is not a WAV file that can be played here.
-{path} no es un archivo WAV que se pueda reproducir aquí.
-{path} n'est pas un fichier WAV lisible ici.
-{path} यहाँ चलने योग्य WAV फ़ाइल नहीं है।
-The sound cannot be recorded to {path}: {reason}.
-El sonido no se puede grabar en {path}: {reason}.
-Le son ne peut pas être enregistré dans {path} : {reason}.
-ध्वनि {path} में रिकॉर्ड नहीं हो सकी: {reason}।
-The sound cannot be recorded any more: {reason}.
-El sonido ya no se puede grabar: {reason}.
-Le son ne peut plus être enregistré : {reason}.
-ध्वनि अब रिकॉर्ड नहीं हो सकती: {reason}।
-On this system a whole screen can be shared, not a single window.
-En este sistema se puede compartir una pantalla entera, no una sola ventana.
-Sur ce système, on peut partager un écran entier, pas une seule fenêtre.
-इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
-No other window is open.
-No hay ninguna otra ventana abierta.
-Aucune autre fenêtre n'est ouverte.
-कोई दूसरी विंडो खुली नहीं है।
-The window in front is not visible.
-La ventana de delante no se ve.
-La fenêtre au premier plan n'est pas visible.
-सामने की विंडो दिखाई नहीं दे रही।
-There is no screen {number} here.
-Aquí no hay ninguna pantalla {number}.
-Il n'y a pas d'écran {number} ici.
-यहाँ स्क्रीन {number} नहीं है।
-The picture {path} cannot be read.
-La imagen {path} no se puede leer.
-L'image {path} est illisible.
-चित्र {path} पढ़ा नहीं जा सका।
-The library libxcb is missing here: no screen can be shared.
-Aquí falta la biblioteca libxcb: no se puede compartir ninguna pantalla.
-La bibliothèque libxcb manque ici : aucun écran ne peut être partagé.
-यहाँ libxcb लाइब्रेरी नहीं है: कोई स्क्रीन साझा नहीं हो सकती।
-Sharing needs the Python package mss, which is not here.
-Para compartir hace falta el paquete de Python mss, que aquí no está.
-Le partage a besoin du paquet Python mss, qui manque ici.
-साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
-"""
+Screen {number} | Pantalla {number} | Écran {number} | स्क्रीन {number}
+The window in front | La ventana de delante | La fenêtre au premier plan | सामने की विंडो
+Poor picture | Imagen mala | Image mauvaise | चित्र खराब
+Good picture | Imagen buena | Image bonne | चित्र अच्छा
+{fps} pictures a second | {fps} imágenes por segundo | {fps} images par seconde | प्रति सेकंड {fps} चित्र
+Looking at your screens… | Mirando tus pantallas… | Recherche de vos écrans… | आपकी स्क्रीन देख रहे हैं…
+A picture or video… | Una imagen o un vídeo… | Une image ou une vidéo… | कोई चित्र या वीडियो…
+Pictures and videos | Imágenes y vídeos | Images et vidéos | चित्र और वीडियो
+All files | Todos los archivos | Tous les fichiers | सभी फ़ाइलें
+The host shows it | Lo muestra el anfitrión | L'animateur l'affiche | होस्ट इसे दिखाता है
+Say aloud who comes, goes, asks or shares | Decir en voz alta quién entra, sale, pregunta o comparte | Dire à voix haute qui entre, sort, demande ou partage | बोलकर बताएँ कौन आया, गया, पूछता या साझा करता है
+Show me as in a mirror | Verme como en un espejo | Me voir comme dans un miroir | मुझे दर्पण की तरह दिखाएँ
+Zoom the shared screen | Ampliar la pantalla compartida | Agrandir l'écran partagé | साझा स्क्रीन को बड़ा-छोटा करें
+Do what the newest notice offers | Hacer lo que ofrece el último aviso | Faire ce que propose le dernier avis | नवीनतम सूचना का काम करें
+Reconnecting… | Reconectando… | Reconnexion… | फिर से जुड़ रहे हैं…
+You | Tú | Vous | आप
+you | tú | vous | आप
+Your screen | Tu pantalla | Votre écran | आपकी स्क्रीन
+{name}'s screen | Pantalla de {name} | Écran de {name} | {name} की स्क्रीन
+{count} lost | {count} perdidas | {count} perdues | {count} खोए
+Pin | Fijar | Épingler | पिन करें
+Unpin | Soltar | Désépingler | पिन हटाएँ
+Leave | Salir | Quitter | बाहर जाएँ
+Leave the meeting | Salir de la reunión | Quitter la réunion | मीटिंग से बाहर जाएँ
+Settings | Ajustes | Réglages | सेटिंग्स
+Mute | Silenciar | Couper | म्यूट करें
+Unmute | Hablar | Parler | अनम्यूट करें
+Microphone on or off | Micrófono sí o no | Micro activé ou coupé | माइक चालू या बंद
+Start video | Iniciar vídeo | Caméra | वीडियो चालू
+Stop video | Parar vídeo | Arrêter | वीडियो बंद
+Camera on or off | Cámara sí o no | Caméra activée ou coupée | कैमरा चालू या बंद
+Share | Compartir | Partager | साझा करें
+Stop share | Parar | Arrêter | रोकें
+Share your screen | Compartir tu pantalla | Partager votre écran | अपनी स्क्रीन साझा करें
+Raise hand | Mano | Main | हाथ उठाएँ
+Lower hand | Bajar mano | Baisser | हाथ नीचे
+Raise or lower your hand | Levantar o bajar la mano | Lever ou baisser la main | हाथ उठाएँ या नीचे करें
+React | Reaccionar | Réagir | प्रतिक्रिया
+Send a reaction | Enviar una reacción | Envoyer une réaction | प्रतिक्रिया भेजें
+Chat | Chat | Chat | चैट
+Messages | Mensajes | Messages | संदेश
+Users | Personas | Personnes | लोग
+Who is here | Quién está aquí | Qui est là | यहाँ कौन है
+Host tools | Anfitrión | Animateur | होस्ट साधन
+Full screen | Pantalla completa | Plein écran | पूरी स्क्रीन
+Grid: everybody | Cuadrícula: todos | Grille : tout le monde | ग्रिड: सब लोग
+Speaker: who talks, large | Orador: quien habla, en grande | Orateur : qui parle, en grand | वक्ता: बोलने वाला बड़ा
+Focus: one picture only | Foco: una sola imagen | Focus : une seule image | फ़ोकस: केवल एक चित्र
+Connection to the host | Conexión con el anfitrión | Connexion à l'animateur | होस्ट से कनेक्शन
+Invite others: address, code and PIN | Invitar: dirección, código y PIN | Inviter : adresse, code et PIN | आमंत्रित करें: पता, कोड और PIN
+Encrypted on this network | Cifrado en esta red | Chiffré sur ce réseau | इस नेटवर्क पर एन्क्रिप्टेड
+Not encrypted | Sin cifrar | Non chiffré | एन्क्रिप्टेड नहीं
+Host | Anfitrión | Animateur | होस्ट
+Host: {name} | Anfitrión: {name} | Animateur : {name} | होस्ट: {name}
+Good | Buena | Bonne | अच्छा
+Fair | Regular | Moyenne | ठीक
+Poor | Mala | Faible | कमज़ोर
+No link | Sin red | Coupée | कनेक्शन नहीं
+Invite | Invitar | Inviter | आमंत्रण
+private to {name} | privado a {name} | en privé à {name} | {name} को निजी
+private | privado | privé | निजी
+Reply | Responder | Répondre | उत्तर दें
+Send | Enviar | Envoyer | भेजें
+Emoji | Emoji | Émoji | इमोजी
+Message everyone | Mensaje para todos | Message à tous | सबको संदेश
+To: Everyone | Para: Todos | À : Tous | प्रति: सब
+To: {name} | Para: {name} | À : {name} | प्रति: {name}
+Message {name} in private | Mensaje privado para {name} | Message privé à {name} | {name} को निजी संदेश
+Today | Hoy | Aujourd'hui | आज
+Copy | Copiar | Copier | कॉपी करें
+Answer in private | Responder en privado | Répondre en privé | निजी उत्तर दें
+sharing the screen | comparte la pantalla | partage l'écran | स्क्रीन साझा कर रहे हैं
+talking | habla | parle | बोल रहे हैं
+{name} waits to be let in | {name} espera para entrar | {name} attend d'entrer | {name} अंदर आने की प्रतीक्षा में हैं
+Let in | Admitir | Laisser entrer | अंदर आने दें
+Turn away | Rechazar | Refuser | मना करें
+Find a name | Buscar un nombre | Chercher un nom | नाम खोजें
+sending | enviando | envoi | भेजा जा रहा है
+receiving | recibiendo | réception | प्राप्त हो रहा है
+saved | guardado | enregistré | सहेजा गया
+declined | rechazado | refusé | अस्वीकृत
+a program: it may do harm | un programa: puede hacer daño | un programme : il peut nuire | एक प्रोग्राम: नुकसान पहुँचा सकता है
+no longer offered | ya no se ofrece | n'est plus proposé | अब उपलब्ध नहीं
+failed | falló | échec | विफल
+from you | de ti | de vous | आपकी ओर से
+from {name} | de {name} | de {name} | {name} की ओर से
+View Downloads | Ver descargas | Voir les téléchargements | डाउनलोड देखें
+No files yet | Aún no hay archivos | Pas encore de fichiers | अभी कोई फ़ाइल नहीं
+Cancel | Cancelar | Annuler | रद्द करें
+Show in folder | Ver en la carpeta | Voir le dossier | फ़ोल्डर में देखें
+Accept | Aceptar | Accepter | स्वीकारें
+Decline | Rechazar | Refuser | मना करें
+Download | Descargar | Télécharger | डाउनलोड
+Attendees | Asistentes | Présents | प्रतिभागी
+Files | Archivos | Fichiers | फ़ाइलें
+1 person | 1 persona | 1 personne | 1 व्यक्ति
+{count} people | {count} personas | {count} personnes | {count} लोग
+Another version of ConnectSphere: both need the same | Otra versión de ConnectSphere: ambos necesitan la misma | Autre version de ConnectSphere : il faut la même des deux côtés | ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
+Join with the microphone on | Entrar con el micrófono encendido | Entrer avec le micro activé | माइक चालू रखकर जुड़ें
+Join with the camera on | Entrar con la cámara encendida | Entrer avec la caméra activée | कैमरा चालू रखकर जुड़ें
+Speakers and a built-in microphone? Headphones stop echo for everyone. | ¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos. | Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde. | स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
+Speaker | Altavoz | Haut-parleur | स्पीकर
+Microphone | Micrófono | Microphone | माइक
+Camera | Cámara | Caméra | कैमरा
+Play a test | Probar | Tester | जाँच ध्वनि बजाएँ
+Default device | Predeterminado | Par défaut | डिफ़ॉल्ट उपकरण
+No camera | Sin cámara | Aucune caméra | कोई कैमरा नहीं
+No microphone | Sin micrófono | Aucun micro | कोई माइक नहीं
+No speaker | Sin altavoz | Aucun haut-parleur | कोई स्पीकर नहीं
+Test tone | Tono de prueba | Son d'essai | परीक्षण ध्वनि
+Test card | Carta de ajuste | Mire | परीक्षण चित्र
+Join a meeting | Unirse a una reunión | Rejoindre une réunion | मीटिंग में जुड़ें
+Meetings found on this network | Reuniones en esta red | Réunions sur ce réseau | इस नेटवर्क पर मिली मीटिंग
+Not working? Check this computer | ¿No funciona? Revisar este equipo | Ça ne marche pas ? Vérifier cet ordinateur | काम नहीं कर रहा? इस कंप्यूटर को जाँचें
+Join | Unirse | Rejoindre | जुड़ें
+Meeting PIN | PIN de la reunión | PIN de la réunion | मीटिंग PIN
+How others will see you | Cómo te verán los demás | Comme les autres vous verront | दूसरे आपको कैसे देखेंगे
+Your name | Tu nombre | Votre nom | आपका नाम
+Looking for meetings… | Buscando reuniones… | Recherche de réunions… | मीटिंग खोजी जा रही हैं…
+Type your name first. | Escribe primero tu nombre. | Écrivez d'abord votre nom. | पहले अपना नाम लिखें।
+No meeting was found yet. You can type its address. | Aún no se encontró ninguna reunión. Puedes escribir su dirección. | Aucune réunion trouvée pour l'instant. Vous pouvez écrire son adresse. | अभी कोई मीटिंग नहीं मिली। आप उसका पता लिख सकते हैं।
+Joining… | Entrando… | Connexion… | जुड़ रहे हैं…
+An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N. | Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N. | Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N. | पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
+This is not the computer you know | Este no es el equipo que conoces | Ce n'est pas l'ordinateur que vous connaissez | यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
+Another computer uses the name of a meeting that you joined before. | Otro equipo usa el nombre de una reunión a la que ya te uniste. | Un autre ordinateur utilise le nom d'une réunion déjà rejointe. | दूसरा कंप्यूटर उस मीटिंग का नाम ले रहा है जिसमें आप पहले जुड़े थे।
+Ask the teacher before you go on. | Pregunta al profesor antes de seguir. | Demandez au professeur avant de continuer. | आगे बढ़ने से पहले शिक्षक से पूछें।
+Join anyway | Unirse igualmente | Rejoindre quand même | फिर भी जुड़ें
+Do not join | No unirse | Ne pas rejoindre | न जुड़ें
+Type an address or code | Escribir dirección o código | Adresse ou code | पता या कोड लिखें
+PIN, if the meeting has one | PIN, si la reunión tiene uno | PIN, si la réunion en a un | PIN, यदि मीटिंग में हो
+Host a meeting | Crear una reunión | Créer une réunion | मीटिंग होस्ट करें
+Title | Título | Titre | शीर्षक
+What is it about? | ¿De qué trata? | De quoi s'agit-il ? | यह किस बारे में है?
+Ask for a PIN | Pedir un PIN | Demander un PIN | PIN माँगें
+{name}'s meeting | Reunión de {name} | Réunion de {name} | {name} की मीटिंग
+Starting the meeting… | Iniciando la reunión… | Démarrage de la réunion… | मीटिंग शुरू हो रही है…
+Start the meeting | Iniciar la reunión | Démarrer la réunion | मीटिंग शुरू करें
+Check this computer and network | Revisar este equipo y la red | Vérifier cet ordinateur et le réseau | इस कंप्यूटर और नेटवर्क की जाँच
+Looking at this computer and the network… | Revisando este equipo y la red… | Examen de cet ordinateur et du réseau… | कंप्यूटर और नेटवर्क की जाँच हो रही है…
+Done | Listo | Terminé | हो गया
+The check did not work. | La revisión no funcionó. | La vérification n'a pas fonctionné. | जाँच नहीं हो सकी।
+Cable {place}. | Cable {place}. | Câble {place}. | केबल {place}।
+Wi-Fi {place}. | Wi-Fi {place}. | Wi-Fi {place}. | वाई-फ़ाई {place}।
+VPN {place}. | VPN {place}. | VPN {place}. | VPN {place}।
+Virtual adapter {place}. | Adaptador virtual {place}. | Adaptateur virtuel {place}. | आभासी एडाप्टर {place}।
+The address that is used: {address}. | La dirección que se usa: {address}. | L'adresse utilisée : {address}. | उपयोग हो रहा पता: {address}।
+This computer is in {count} networks: {names}. | Este equipo está en {count} redes: {names}. | Cet ordinateur est dans {count} réseaux : {names}. | यह कंप्यूटर {count} नेटवर्क में है: {names}।
+Make sure that the host is in one of them, or leave the wrong one. | Comprueba que el anfitrión esté en una de ellas, o sal de la equivocada. | Vérifiez que l'animateur est dans l'un d'eux, ou quittez le mauvais. | देखें कि होस्ट इनमें से किसी में हो, या ग़लत नेटवर्क छोड़ें।
+{place}: nobody on this network gave this computer an address. | {place}: nadie en esta red dio una dirección a este equipo. | {place} : personne sur ce réseau n'a donné d'adresse à cet ordinateur. | {place}: इस नेटवर्क पर किसी ने इस कंप्यूटर को पता नहीं दिया।
+Connect all computers to the same router or hotspot, or wait a minute and look again. | Conecta todos los equipos al mismo router o punto de acceso, o espera un minuto y vuelve a mirar. | Connectez tous les ordinateurs au même routeur ou point d'accès, ou réessayez dans une minute. | सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें, या एक मिनट बाद फिर देखें।
+Plug in a cable, or join the room's Wi-Fi. | Conecta un cable o entra en la Wi-Fi de la sala. | Branchez un câble ou rejoignez le Wi-Fi de la salle. | केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
+A VPN is on ({place}): it may keep the room's network out. | Hay una VPN activa ({place}): puede excluir la red de la sala. | Un VPN est actif ({place}) : il peut exclure le réseau de la salle. | VPN चालू है ({place}): वह कमरे के नेटवर्क को बाहर रख सकता है।
+The host at {address} has another version (protocol {theirs}, here {here}). | El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}). | L'animateur à {address} a une autre version (protocole {theirs}, ici {here}). | {address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
+Use the same version on all computers: the host can give its own to others. | Usa la misma versión en todos los equipos: el anfitrión puede dar la suya. | Utilisez la même version partout : l'animateur peut donner la sienne. | सभी कंप्यूटरों पर एक ही संस्करण चलाएँ: होस्ट अपना दे सकता है।
+“{title}” by {host} at {address} answers. | “{title}” de {host} en {address} responde. | « {title} » de {host} à {address} répond. | {host} की “{title}” {address} पर उत्तर देती है।
+“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}. | Se ve “{title}” de {host}, pero el cortafuegos del anfitrión {address} bloquea su puerto TCP {port}. | « {title} » de {host} est visible, mais le pare-feu de l'animateur {address} bloque son port TCP {port}. | {host} की “{title}” दिखती है, पर होस्ट {address} का फ़ायरवॉल उसका TCP पोर्ट {port} रोकता है।
+The host must allow ConnectSphere in the firewall of {address}, for private networks too. | El anfitrión debe permitir ConnectSphere en el cortafuegos de {address}, también en redes privadas. | L'animateur doit autoriser ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés. | होस्ट को {address} के फ़ायरवॉल में ConnectSphere की अनुमति देनी होगी, निजी नेटवर्क के लिए भी।
+Allow ConnectSphere in this computer's firewall, or join by the host's address. | Permite ConnectSphere en el cortafuegos de este equipo, o entra por la dirección del anfitrión. | Autorisez ConnectSphere dans le pare-feu de cet ordinateur, ou rejoignez par l'adresse de l'animateur. | इस कंप्यूटर के फ़ायरवॉल में ConnectSphere की अनुमति दें, या होस्ट के पते से जुड़ें।
+The own broadcast was heard on {place}. | La difusión de este equipo se oyó en {place}. | La diffusion de cet ordinateur a été entendue sur {place}. | इस कंप्यूटर का प्रसारण {place} पर सुना गया।
+Broadcasts are blocked on {place}: the own was not heard. | Las difusiones están bloqueadas en {place}: la de este equipo no se oyó. | Les diffusions sont bloquées sur {place} : celle de cet ordinateur n'a pas été entendue. | {place} पर प्रसारण रुके हैं: इस कंप्यूटर का प्रसारण सुना नहीं गया।
+The meeting does not hear broadcasts: it was found only by trying every address. | La reunión no oye las difusiones: solo se encontró probando cada dirección. | La réunion n'entend pas les diffusions : elle n'a été trouvée qu'en essayant chaque adresse. | मीटिंग प्रसारण नहीं सुनती: वह हर पता आज़माने पर ही मिली।
+Join by the host's address, or have broadcasts (UDP 9000) allowed on this network. | Entra por la dirección del anfitrión, o haz que se permitan las difusiones (UDP 9000) en esta red. | Rejoignez par l'adresse de l'animateur, ou faites autoriser les diffusions (UDP 9000) sur ce réseau. | होस्ट के पते से जुड़ें, या इस नेटवर्क पर प्रसारण (UDP 9000) की अनुमति दिलाएँ।
+Computers looking for a meeting were heard: {addresses}. | Se oyeron equipos que buscan una reunión: {addresses}. | Des ordinateurs cherchant une réunion ont été entendus : {addresses}. | मीटिंग खोजते कंप्यूटर सुने गए: {addresses}।
+Another program on this computer holds {ports}: hosting there is impossible. | Otro programa de este equipo ocupa {ports}: ahí no se puede crear una reunión. | Un autre programme de cet ordinateur occupe {ports} : impossible d'y créer une réunion. | इस कंप्यूटर का दूसरा प्रोग्राम {ports} रखे है: वहाँ होस्ट करना संभव नहीं।
+End that program, or host with --port 9100. | Cierra ese programa, o crea la reunión con --port 9100. | Fermez ce programme, ou créez la réunion avec --port 9100. | वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
+Computers that tried to join and did not come in: {addresses}. | Equipos que intentaron entrar y no lo lograron: {addresses}. | Ordinateurs qui ont essayé d'entrer sans y parvenir : {addresses}. | कंप्यूटर जिन्होंने जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
+The firewall of this computer blocks connections to its own address {address}. | El cortafuegos de este equipo bloquea las conexiones a su propia dirección {address}. | Le pare-feu de cet ordinateur bloque les connexions à sa propre adresse {address}. | इस कंप्यूटर का फ़ायरवॉल उसके अपने पते {address} के कनेक्शन रोकता है।
+To host, allow ConnectSphere in the firewall (on Windows: for private networks). | Para crear reuniones, permite ConnectSphere en el cortafuegos (en Windows: redes privadas). | Pour créer une réunion, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés). | होस्ट करने के लिए फ़ायरवॉल में ConnectSphere की अनुमति दें (Windows पर: निजी नेटवर्क)।
+Other devices that answer on this network: {count}. | Otros dispositivos que responden en esta red: {count}. | Autres appareils qui répondent sur ce réseau : {count}. | इस नेटवर्क पर उत्तर देने वाले दूसरे उपकरण: {count}।
+Only the router answers on this network: it keeps devices apart, or no other computer is in it. | En esta red solo responde el router: separa los dispositivos, o no hay otro equipo en ella. | Seul le routeur répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est. | इस नेटवर्क पर केवल राउटर उत्तर देता है: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
+Nobody else answers on this network: it keeps devices apart, or no other computer is in it. | En esta red no responde nadie más: separa los dispositivos, o no hay otro equipo en ella. | Personne d'autre ne répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est. | इस नेटवर्क पर कोई और उत्तर नहीं देता: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
+Use a cable, or one phone's hotspot for everyone. | Usa un cable, o el punto de acceso de un teléfono para todos. | Utilisez un câble, ou le partage de connexion d'un téléphone pour tous. | केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
+You can take part without; or plug one in and choose it. | Puedes participar sin ella; o conecta una y elígela. | Vous pouvez participer sans ; ou branchez-en une et choisissez-la. | आप इसके बिना भाग ले सकते हैं; या एक लगाकर चुनें।
+Mend that or plug in a headset; without one you can still listen and write. | Arréglalo o conecta unos auriculares; sin ellos aún puedes escuchar y escribir. | Réparez cela ou branchez un casque ; sans lui vous pouvez encore écouter et écrire. | उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी सुन और लिख सकते हैं।
+Mend that or plug in a headset; without one you can still see and write. | Arréglalo o conecta unos auriculares; sin ellos aún puedes ver y escribir. | Réparez cela ou branchez un casque ; sans lui vous pouvez encore voir et écrire. | उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी देख और लिख सकते हैं।
+No camera: {trouble} | Sin cámara: {trouble} | Pas de caméra : {trouble} | कैमरा नहीं: {trouble}
+No microphone: {trouble} | Sin micrófono: {trouble} | Pas de micro : {trouble} | माइक्रोफ़ोन नहीं: {trouble}
+No speaker: {trouble} | Sin altavoz: {trouble} | Pas de haut-parleur : {trouble} | स्पीकर नहीं: {trouble}
+The camera works. | La cámara funciona. | La caméra fonctionne. | कैमरा काम करता है।
+The microphone works. | El micrófono funciona. | Le micro fonctionne. | माइक्रोफ़ोन काम करता है।
+The speaker works. | El altavoz funciona. | Le haut-parleur fonctionne. | स्पीकर काम करता है।
+{room} GB are free for files. | Hay {room} GB libres para archivos. | {room} Go sont libres pour les fichiers. | फ़ाइलों के लिए {room} GB खाली हैं।
+Delete something before files are sent. | Borra algo antes de enviar archivos. | Supprimez quelque chose avant d'envoyer des fichiers. | फ़ाइलें भेजने से पहले कुछ हटाएँ।
+Everything works: a meeting can be reached from this computer. | Todo funciona: desde este equipo se llega a una reunión. | Tout fonctionne : une réunion est joignable depuis cet ordinateur. | सब ठीक है: इस कंप्यूटर से मीटिंग तक पहुँचा जा सकता है।
+This computer and its network are ready, but no meeting was found. | Este equipo y su red están listos, pero no se encontró ninguna reunión. | Cet ordinateur et son réseau sont prêts, mais aucune réunion n'a été trouvée. | यह कंप्यूटर और नेटवर्क तैयार हैं, पर कोई मीटिंग नहीं मिली।
+Invite others | Invitar a otros | Inviter d'autres personnes | दूसरों को आमंत्रित करें
+This computer is in other networks, too. There they type: | Este equipo está también en otras redes. Allí escriben: | Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit : | यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
+Give this app to others | Dar esta aplicación a otros | Donner cette application à d'autres | यह ऐप दूसरों को दें
+Who has no ConnectSphere yet opens this address in a browser, or photographs the code: | Quien aún no tiene ConnectSphere abre esta dirección en un navegador o fotografía el código: | Qui n'a pas encore ConnectSphere ouvre cette adresse dans un navigateur ou photographie le code : | जिनके पास ConnectSphere नहीं है, वे यह पता ब्राउज़र में खोलें या कोड का फ़ोटो लें:
+Preparing it… | Preparando… | Préparation… | तैयार हो रहा है…
+SHA-256, to compare with the file that arrived: | SHA-256, para comparar con el archivo recibido: | SHA-256, à comparer avec le fichier reçu : | SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
+It is offered, slowly enough for the meeting, until you stop it or close the program. | Se ofrece, sin frenar la reunión, hasta que la detengas o cierres el programa. | Elle est proposée, sans gêner la réunion, jusqu'à ce que vous l'arrêtiez ou quittiez le programme. | यह मीटिंग को धीमा किए बिना दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
+Stop offering it | Dejar de ofrecerla | Ne plus la proposer | देना बंद करें
+This edition is a folder, which cannot be handed on as one file: copy the folder. | Esta edición es una carpeta y no puede darse como un solo archivo: copia la carpeta. | Cette édition est un dossier, qui ne peut être donné comme un seul fichier : copiez le dossier. | यह संस्करण एक फ़ोल्डर है, एक फ़ाइल के रूप में नहीं दिया जा सकता: फ़ोल्डर की प्रति बनाएँ।
+The app cannot be offered at {address}. | La aplicación no puede ofrecerse en {address}. | L'application ne peut être proposée à {address}. | ऐप {address} पर नहीं दिया जा सकता।
+Whoever starts ConnectSphere on this network finds the meeting. Else they type: | Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe: | Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir : | इस नेटवर्क पर ConnectSphere खोलने वाला मीटिंग पा लेता है। नहीं तो यह लिखें:
+Address | Dirección | Adresse | पता
+or the code | o el código | ou le code | या कोड
+Copy the invitation | Copiar la invitación | Copier l'invitation | आमंत्रण कॉपी करें
+Everybody in this meeting sees the same eight pictures here. Other pictures: another host. | Todos en esta reunión ven aquí las mismas ocho imágenes. Otras imágenes: otro anfitrión. | Chacun ici voit les mêmes huit images. D'autres images : un autre animateur. | इस मीटिंग में सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
+The camera is off | La cámara está apagada | La caméra est coupée | कैमरा बंद है
+Audio | Audio | Audio | ऑडियो
+Video | Vídeo | Vidéo | वीडियो
+Appearance | Aspecto | Apparence | रूप
+Shortcuts | Atajos | Raccourcis | शॉर्टकट
+Speaker volume | Volumen del altavoz | Volume du haut-parleur | स्पीकर की आवाज़
+Hold Space to talk | Mantener Espacio para hablar | Maintenir Espace pour parler | बोलने के लिए Space दबाए रखें
+Talk while you hold it | Hablar mientras la mantienes | Parler tant qu'elle est tenue | दबाए रखने तक बोलें
+Pin the picture under the mouse | Fijar la imagen bajo el ratón | Épingler l'image sous la souris | माउस के नीचे का चित्र पिन करें
+Grid, Speaker, Focus | Cuadrícula, Orador, Foco | Grille, Orateur, Focus | ग्रिड, वक्ता, फ़ोकस
+This list | Esta lista | Cette liste | यह सूची
+Leave, after asking | Salir, tras preguntar | Quitter, après confirmation | पूछकर बाहर जाएँ
+Colours | Colores | Couleurs | रंग
+Dark | Oscuro | Sombre | गहरा
+Light | Claro | Clair | हल्का
+High contrast | Alto contraste | Contraste élevé | अधिक कंट्रास्ट
+Size of everything | Tamaño de todo | Taille de l'affichage | हर चीज़ का आकार
+Language | Idioma | Langue | भाषा
+{name} wrote to you in private | {name} te escribió en privado | {name} vous a écrit en privé | {name} ने आपको निजी संदेश भेजा
+Answer | Responder | Répondre | उत्तर दें
+{name} joined | {name} entró | {name} est arrivé | {name} जुड़े
+{name} left | {name} salió | {name} est parti | {name} चले गए
+{name} raised a hand | {name} levantó la mano | {name} lève la main | {name} ने हाथ उठाया
+{name} offers {file} ({size}) | {name} ofrece {file} ({size}) | {name} propose {file} ({size}) | {name} ने {file} ({size}) भेजी है
+Look | Ver | Voir | देखें
+Saved: {name} | Guardado: {name} | Enregistré : {name} | सहेजा गया: {name}
+Show | Mostrar | Montrer | दिखाएँ
+The file did not arrive | El archivo no llegó | Le fichier n'est pas arrivé | फ़ाइल नहीं पहुँची
+{name} shares the screen | {name} comparte la pantalla | {name} partage l'écran | {name} स्क्रीन साझा कर रहे हैं
+A device does not work | Un dispositivo no funciona | Un appareil ne fonctionne pas | एक उपकरण काम नहीं कर रहा
+You may share your screen again | Puedes volver a compartir tu pantalla | Vous pouvez de nouveau partager votre écran | आप फिर से स्क्रीन साझा कर सकते हैं
+{name} muted you | {name} te silenció | {name} a coupé votre micro | {name} ने आपको म्यूट किया
+Connected again | Conectado de nuevo | De nouveau connecté | फिर से जुड़ गए
+The meeting has ended. | La reunión ha terminado. | La réunion est terminée. | मीटिंग समाप्त हो गई।
+You are muted | Estás silenciado | Votre micro est coupé | आप म्यूट हैं
+The connection was lost. Reconnecting… | Se perdió la conexión. Reconectando… | La connexion est perdue. Reconnexion… | कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
+Everyone sees your screen | Todos ven tu pantalla | Tout le monde voit votre écran | सबको आपकी स्क्रीन दिख रही है
+Stop sharing | Dejar de compartir | Arrêter le partage | साझा करना रोकें
+Hosted by {name}, new to this computer | Anfitrión {name}, nuevo para este equipo | Animée par {name}, nouveau pour cet ordinateur | होस्ट {name}, इस कंप्यूटर के लिए नए
+Page {page} of {pages} | Página {page} de {pages} | Page {page} sur {pages} | पृष्ठ {page} / {pages}
+Take over the screen? | ¿Tomar la pantalla? | Prendre l'écran ? | स्क्रीन अपने हाथ में लें?
+Somebody else is sharing now. | Otra persona está compartiendo. | Quelqu'un d'autre partage. | अभी कोई और साझा कर रहा है।
+Take over | Tomar | Prendre | लें
+Address: {address} | Dirección: {address} | Adresse : {address} | पता: {address}
+Code: {code} | Código: {code} | Code : {code} | कोड: {code}
+Copied: paste it where the others can read it | Copiado: pégalo donde los demás puedan leerlo | Copié : collez-le là où les autres peuvent le lire | कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
+Save the chat | Guardar el chat | Enregistrer le chat | चैट सहेजें
+The chat could not be saved: {reason} | No se pudo guardar el chat: {reason} | Le chat n'a pas pu être enregistré : {reason} | चैट सहेजी नहीं जा सकी: {reason}
+Send a file | Enviar un archivo | Envoyer un fichier | फ़ाइल भेजें
+Nothing was received yet | Aún no se recibió nada | Rien n'a encore été reçu | अभी कुछ नहीं मिला
+Write in private | Escribir en privado | Écrire en privé | निजी संदेश लिखें
+Allow to share the screen | Permitir compartir la pantalla | Autoriser le partage d'écran | स्क्रीन साझा करने दें
+Remove from the meeting… | Quitar de la reunión… | Retirer de la réunion… | मीटिंग से हटाएँ…
+Remove {name}? | ¿Quitar a {name}? | Retirer {name} ? | {name} को हटाएँ?
+They cannot come back into this meeting. | No podrá volver a esta reunión. | Cette personne ne pourra pas revenir. | वे इस मीटिंग में वापस नहीं आ सकेंगे।
+Remove | Quitar | Retirer | हटाएँ
+Mute all | Silenciar a todos | Couper tous les micros | सबको म्यूट करें
+Stop the shared screen | Parar la pantalla compartida | Arrêter l'écran partagé | साझा स्क्रीन रोकें
+End the meeting for all… | Terminar la reunión para todos… | Terminer la réunion pour tous… | सबके लिए मीटिंग समाप्त करें…
+Stay | Quedarse | Rester | रुकें
+End for all | Terminar para todos | Terminer pour tous | सबके लिए समाप्त
+Leave the meeting? | ¿Salir de la reunión? | Quitter la réunion ? | मीटिंग छोड़ें?
+You are the host. Others can go on without you, or the meeting ends for everybody. | Eres el anfitrión. Los demás pueden seguir sin ti, o la reunión termina para todos. | Vous animez. Les autres peuvent continuer sans vous, ou la réunion se termine pour tous. | आप होस्ट हैं। दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
+You can come back at any time while it goes on. | Puedes volver en cualquier momento mientras dure. | Vous pouvez revenir à tout moment tant qu'elle dure. | जब तक मीटिंग चले, आप कभी भी लौट सकते हैं।
+No meeting was found on this network. | No se encontró ninguna reunión en esta red. | Aucune réunion trouvée sur ce réseau. | इस नेटवर्क पर कोई मीटिंग नहीं मिली।
+No meeting was found. | No se encontró ninguna reunión. | Aucune réunion trouvée. | कोई मीटिंग नहीं मिली।
+Ask the host to start the meeting, or host one. | Pide al anfitrión que inicie la reunión, o crea una. | Demandez à l'animateur de démarrer la réunion, ou créez-en une. | होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
+Start ConnectSphere and join it. | Abre ConnectSphere y únete. | Lancez ConnectSphere et rejoignez-la. | ConnectSphere खोलें और जुड़ें।
+This computer is in no network. | Este equipo no está en ninguna red. | Cet ordinateur n'est sur aucun réseau. | यह कंप्यूटर किसी नेटवर्क में नहीं है।
+Switch the VPN off and look again. | Apaga la VPN y vuelve a mirar. | Coupez le VPN et réessayez. | VPN बंद करके फिर देखें।
+A meeting runs on this computer. | Hay una reunión en este equipo. | Une réunion tourne sur cet ordinateur. | इस कंप्यूटर पर एक मीटिंग चल रही है।
+The ports for hosting are free. | Los puertos para crear reuniones están libres. | Les ports pour animer sont libres. | होस्ट करने के पोर्ट खाली हैं।
+The host did not let you in. | El anfitrión no te dejó entrar. | L'animateur ne vous a pas laissé entrer. | होस्ट ने आपको अंदर नहीं आने दिया।
+Too many wrong PINs were tried; try again in a minute. | Demasiados PIN erróneos; inténtalo en un minuto. | Trop de PIN erronés ; réessayez dans une minute. | बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
+The PIN was not proved in time. | El PIN no se comprobó a tiempo. | Le PIN n'a pas été vérifié à temps. | PIN समय पर सत्यापित नहीं हुआ।
+That is not the PIN of this meeting. | Ese no es el PIN de esta reunión. | Ce n'est pas le PIN de cette réunion. | यह इस मीटिंग का PIN नहीं है।
+The host removed you from this meeting. | El anfitrión te quitó de esta reunión. | L'animateur vous a retiré de cette réunion. | होस्ट ने आपको इस मीटिंग से हटा दिया।
+The meeting is full. | La reunión está llena. | La réunion est complète. | मीटिंग भर चुकी है।
+The host does not answer. | El anfitrión no responde. | L'animateur ne répond pas. | होस्ट उत्तर नहीं दे रहा।
+The host ended the meeting. | El anfitrión terminó la reunión. | L'animateur a terminé la réunion. | होस्ट ने मीटिंग समाप्त की।
+The meeting's server did not start. | El servidor de la reunión no arrancó. | Le serveur de la réunion n'a pas démarré. | मीटिंग का सर्वर शुरू नहीं हुआ।
+Another computer answers in the host's place. | Otro equipo responde en lugar del anfitrión. | Un autre ordinateur répond à la place de l'animateur. | होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
+Only the host may do that. | Solo el anfitrión puede hacerlo. | Seul l'animateur peut le faire. | यह केवल होस्ट कर सकता है।
+The host has to allow you to share again. | El anfitrión tiene que permitirte compartir otra vez. | L'animateur doit vous autoriser à partager de nouveau. | फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
+{name} is sharing already. | {name} ya está compartiendo. | {name} partage déjà. | {name} पहले से साझा कर रहे हैं।
+Nobody called {name} is in the meeting. | Nadie llamado {name} está en la reunión. | Personne ne s'appelle {name} dans cette réunion. | मीटिंग में {name} नाम का कोई नहीं है।
+That person is not here. | Esa persona no está aquí. | Cette personne n'est pas là. | वह व्यक्ति यहाँ नहीं है।
+That person cannot be removed. | No se puede quitar a esa persona. | Cette personne ne peut pas être retirée. | उस व्यक्ति को हटाया नहीं जा सकता।
+The address {host} cannot be found. | No se encuentra la dirección {host}. | L'adresse {host} est introuvable. | पता {host} नहीं मिला।
+The TCP port {port} cannot be used: {reason}. | El puerto TCP {port} no se puede usar: {reason}. | Le port TCP {port} est inutilisable : {reason}. | TCP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
+The host's port {port} for files does not answer. | El puerto {port} del anfitrión para archivos no responde. | Le port {port} de l'animateur pour les fichiers ne répond pas. | फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
+Camera {index} is not there, or another program is using it. | La cámara {index} no está, o la usa otro programa. | La caméra {index} est absente ou déjà utilisée. | कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
+The {what} “{label}” cannot be opened; another program may use it. | No se puede abrir “{label}” ({what}); quizá la usa otro programa. | Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être. | “{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
+Camera {index} is not there, or another program is using it, or the privacy settings forbid it. | La cámara {index} no está, o la usa otro programa, o la configuración de privacidad la prohíbe. | La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité. | कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है, या गोपनीयता सेटिंग उसे रोकती है।
+The {what} “{label}” cannot be opened; another program may use it, or the privacy settings forbid it. | No se puede abrir “{label}” ({what}); quizá la usa otro programa o la prohíbe la configuración de privacidad. | Impossible d'ouvrir « {label} » ({what}) ; déjà utilisé ou interdit par les réglages de confidentialité. | “{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है या गोपनीयता सेटिंग रोकती है।
+If Windows asks about its firewall, allow private networks: else nobody can join. | Si Windows pregunta por el cortafuegos, permite las redes privadas: si no, nadie podrá entrar. | Si Windows pose une question sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer. | यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
+If macOS asks about incoming connections, allow them: else nobody can join. | Si macOS pregunta por conexiones entrantes, permítelas: si no, nadie podrá entrar. | Si macOS pose une question sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer. | यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
+If macOS asks about the local network, allow it. | Si macOS pregunta por la red local, permítela. | Si macOS pose une question sur le réseau local, autorisez-le. | यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
+If macOS asks about the camera, allow it: else nobody sees you. | Si macOS pregunta por la cámara, permítela: si no, nadie te verá. | Si macOS pose une question sur la caméra, autorisez-la : sinon personne ne vous voit. | यदि macOS कैमरे के बारे में पूछे, तो अनुमति दें: वरना कोई आपको देख नहीं सकेगा।
+If macOS asks about the microphone, allow it: else nobody hears you. | Si macOS pregunta por el micrófono, permítelo: si no, nadie te oirá. | Si macOS pose une question sur le micro, autorisez-le : sinon personne ne vous entend. | यदि macOS माइक्रोफ़ोन के बारे में पूछे, तो अनुमति दें: वरना कोई आपको सुन नहीं सकेगा।
+No camera is chosen. | No hay ninguna cámara elegida. | Aucune caméra n'est choisie. | कोई कैमरा नहीं चुना गया।
+No microphone is chosen. | No hay ningún micrófono elegido. | Aucun micro n'est choisi. | कोई माइक नहीं चुना गया।
+This computer has no {what}. | Este equipo no tiene {what}. | Cet ordinateur n'a pas de {what}. | इस कंप्यूटर में {what} नहीं है।
+The camera gave no picture in time. | La cámara no dio ninguna imagen a tiempo. | La caméra n'a donné aucune image à temps. | कैमरे ने समय पर चित्र नहीं दिया।
+The camera was closed. | La cámara se cerró. | La caméra a été fermée. | कैमरा बंद कर दिया गया।
+The sound system of this computer does not answer. | El sistema de sonido de este equipo no responde. | Le système audio de cet ordinateur ne répond pas. | इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
+There is no screen here that can be shared. | Aquí no hay pantalla que se pueda compartir. | Il n'y a pas d'écran à partager ici. | यहाँ साझा करने योग्य स्क्रीन नहीं है।
+The shared window was closed. | La ventana compartida se cerró. | La fenêtre partagée a été fermée. | साझा विंडो बंद हो गई।
+The screen cannot be seen any more. | La pantalla ya no se puede ver. | L'écran n'est plus visible. | स्क्रीन अब दिखाई नहीं देती।
+Wayland hides the screen from programs; sign in with Xorg to share it. | Wayland oculta la pantalla a los programas; entra con Xorg para compartirla. | Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager. | Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
+The file did not arrive as it was offered. | El archivo no llegó como se ofreció. | Le fichier n'est pas arrivé tel qu'il était proposé. | फ़ाइल वैसी नहीं पहुँची जैसी दी गई थी।
+There is no such file. | No existe ese archivo. | Ce fichier n'existe pas. | ऐसी कोई फ़ाइल नहीं है।
+That file is not on offer. | Ese archivo no se ofrece. | Ce fichier n'est pas proposé. | वह फ़ाइल उपलब्ध नहीं है।
+That file is on its way already. | Ese archivo ya está en camino. | Ce fichier est déjà en route. | वह फ़ाइल पहले से आ रही है।
+{name} is larger than the host allows. | {name} es mayor de lo que permite el anfitrión. | {name} dépasse la taille permise. | {name} होस्ट की अनुमति से बड़ी है।
+{path} cannot be read: {reason}. | No se puede leer {path}: {reason}. | {path} est illisible : {reason}. | {path} पढ़ी नहीं जा सकी: {reason}।
+{path} is no file. | {path} no es un archivo. | {path} n'est pas un fichier. | {path} फ़ाइल नहीं है।
+Files cannot be saved in {folder}: {reason}. | No se pueden guardar archivos en {folder}: {reason}. | Impossible d'enregistrer dans {folder} : {reason}. | {folder} में फ़ाइलें सहेजी नहीं जा सकीं: {reason}।
+This meeting needs a PIN. | Esta reunión necesita un PIN. | Cette réunion demande un PIN. | इस मीटिंग के लिए PIN चाहिए।
+That was not understood: {fault}. | Eso no se entendió: {fault}. | Cela n'a pas été compris : {fault}. | यह समझ नहीं आया: {fault}।
+The host shows another certificate than before. | El anfitrión muestra un certificado distinto al de antes. | L'animateur présente un autre certificat qu'avant. | होस्ट पहले से अलग प्रमाणपत्र दिखा रहा है।
+“{title}” of {host} now comes from another computer than before: do not trust it unless the teacher says so. | “{title}” de {host} llega ahora desde otro equipo: no te fíes si el profesor no lo confirma. | « {title} » de {host} vient maintenant d'un autre ordinateur : ne vous y fiez pas sans l'accord du professeur. | {host} की “{title}” अब दूसरे कंप्यूटर से आ रही है: जब तक शिक्षक न कहें, भरोसा न करें।
+The host does not know the PIN: this is not your meeting. | El anfitrión no conoce el PIN: esta no es tu reunión. | L'animateur ne connaît pas le PIN : ce n'est pas votre réunion. | होस्ट को PIN नहीं पता: यह आपकी मीटिंग नहीं है।
+The host did not prove that it knows the PIN. | El anfitrión no demostró que conoce el PIN. | L'animateur n'a pas prouvé qu'il connaît le PIN. | होस्ट ने साबित नहीं किया कि उसे PIN पता है।
+The host broke off instead of proving that it knows the PIN. | El anfitrión cortó la conexión en vez de demostrar que conoce el PIN. | L'animateur a coupé la connexion au lieu de prouver qu'il connaît le PIN. | होस्ट ने PIN जानने का प्रमाण देने के बजाय कनेक्शन काट दिया।
+The screen comes from another computer than the meeting. | La pantalla viene de un equipo distinto al de la reunión. | L'écran vient d'un autre ordinateur que la réunion. | स्क्रीन मीटिंग के कंप्यूटर से नहीं, किसी दूसरे से आ रही है।
+The shared screen got lost. | Se perdió la pantalla compartida. | Le partage d'écran s'est interrompu. | साझा स्क्रीन का कनेक्शन टूट गया।
+No meeting answers at {address} ({reason}). | Ninguna reunión responde en {address} ({reason}). | Aucune réunion ne répond à {address} ({reason}). | {address} पर कोई मीटिंग उत्तर नहीं दे रही ({reason})।
+refused | conexión rechazada | connexion refusée | कनेक्शन अस्वीकृत
+timeout | sin respuesta | pas de réponse | कोई उत्तर नहीं
+unreachable | inaccesible | inaccessible | पहुँच से बाहर
+no_tls | no es ConnectSphere | ce n'est pas ConnectSphere | यह ConnectSphere नहीं है
+gone | conexión cortada | connexion coupée | कनेक्शन टूट गया
+The network cannot be used: {reason}. | No se puede usar la red: {reason}. | Le réseau est inutilisable : {reason}. | नेटवर्क उपयोग नहीं हो सकता: {reason}।
+The UDP port {port} cannot be used: {reason}. | El puerto UDP {port} no se puede usar: {reason}. | Le port UDP {port} est inutilisable : {reason}. | UDP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
+This meeting speaks protocol {theirs}, your program {here}: use the same version. | Esta reunión usa el protocolo {theirs}, tu programa el {here}: usa la misma versión. | Cette réunion utilise le protocole {theirs}, votre programme le {here} : prenez la même version. | यह मीटिंग प्रोटोकॉल {theirs} पर है, आपका प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
+{address} speaks protocol {theirs}, this program {here}: use the same version. | {address} usa el protocolo {theirs}, este programa el {here}: usa la misma versión. | {address} utilise le protocole {theirs}, ce programme le {here} : prenez la même version. | {address} प्रोटोकॉल {theirs} पर है, यह प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
+Too many came from your address; try again in a minute. | Demasiados intentos desde tu dirección; inténtalo en un minuto. | Trop de tentatives depuis votre adresse ; réessayez dans une minute. | आपके पते से बहुत सारे प्रयास हुए; एक मिनट बाद फिर कोशिश करें।
+You have joined from another connection. | Has entrado desde otra conexión. | Vous avez rejoint la réunion par une autre connexion. | आप दूसरे कनेक्शन से जुड़ गए हैं।
+You are not in the meeting any longer. | Ya no estás en la reunión. | Vous n'êtes plus dans la réunion. | आप अब मीटिंग में नहीं हैं।
+The host removed you from the meeting. | El anfitrión te quitó de la reunión. | L'animateur vous a retiré de la réunion. | होस्ट ने आपको मीटिंग से हटा दिया।
+The meeting is over. | La reunión ha terminado. | La réunion est terminée. | मीटिंग समाप्त हो चुकी है।
+Nobody of that name is in the meeting. | No hay nadie con ese nombre en la reunión. | Personne ne porte ce nom dans cette réunion. | मीटिंग में इस नाम का कोई नहीं है।
+A message has {count} characters at most. | Un mensaje puede tener {count} caracteres como máximo. | Un message a {count} caractères au plus. | संदेश में अधिकतम {count} अक्षर हो सकते हैं।
+That is too long. | Eso es demasiado largo. | C'est trop long. | यह बहुत लंबा है।
+Dropped: {fault}. | Descartado: {fault}. | Écarté : {fault}. | छोड़ दिया गया: {fault}।
+Dropped: that was too much at once. | Descartado: fue demasiado a la vez. | Écarté : c'était trop à la fois. | छोड़ दिया गया: एक साथ बहुत ज़्यादा था।
+That ticket is not valid, or not any longer. | Ese pase no es válido, o ya no lo es. | Ce ticket n'est pas valable, ou ne l'est plus. | वह टिकट मान्य नहीं है, या अब नहीं रहा।
+The file is not on offer any longer. | El archivo ya no se ofrece. | Le fichier n'est plus proposé. | फ़ाइल अब उपलब्ध नहीं है।
+The host's disk has no room for it. | No hay sitio para él en el disco del anfitrión. | Le disque de l'animateur n'a plus de place pour lui. | होस्ट की डिस्क पर इसके लिए जगह नहीं है।
+The file changed while it was sent. | El archivo cambió mientras se enviaba. | Le fichier a changé pendant l'envoi. | भेजते समय फ़ाइल बदल गई।
+The host is busy with other files. | El anfitrión está ocupado con otros archivos. | L'animateur est occupé par d'autres fichiers. | होस्ट दूसरी फ़ाइलों में व्यस्त है।
+The host refused the file: {word}. | El anfitrión rechazó el archivo: {word}. | L'animateur a refusé le fichier : {word}. | होस्ट ने फ़ाइल अस्वीकार की: {word}।
+Files may have {size} at most. | Un archivo puede tener {size} como máximo. | Un fichier ne peut pas dépasser {size}. | फ़ाइल अधिकतम {size} की हो सकती है।
+One person may offer {size} at most. | Cada persona puede ofrecer {size} como máximo. | Chaque personne peut proposer {size} au plus. | एक व्यक्ति अधिकतम {size} दे सकता है।
+One person may offer {count} files at most. | Cada persona puede ofrecer {count} archivos como máximo. | Chaque personne peut proposer {count} fichiers au plus. | एक व्यक्ति अधिकतम {count} फ़ाइलें दे सकता है।
+The meeting has no room for more files. | En la reunión no caben más archivos. | La réunion n'a plus de place pour d'autres fichiers. | मीटिंग में और फ़ाइलों के लिए जगह नहीं है।
+{name} left before the file was sent. | {name} salió antes de que se enviara el archivo. | {name} est parti avant l'envoi du fichier. | फ़ाइल भेजे जाने से पहले {name} चले गए।
+{name} declined the file. | {name} rechazó el archivo. | {name} a refusé le fichier. | {name} ने फ़ाइल लेने से मना किया।
+{name} took the file back. | {name} retiró el archivo. | {name} a retiré le fichier. | {name} ने फ़ाइल वापस ले ली।
+{name} was cancelled. | Se canceló {name}. | {name} a été annulé. | {name} रद्द कर दी गई।
+{name} is on its way already. | {name} ya está en camino. | {name} est déjà en route. | {name} पहले से भेजी जा रही है।
+That file is not yours. | Ese archivo no es tuyo. | Ce fichier n'est pas à vous. | वह फ़ाइल आपकी नहीं है।
+That file is not waiting for an answer. | Ese archivo no espera respuesta. | Ce fichier n'attend pas de réponse. | वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
+That file is neither yours nor on its way. | Ese archivo no es tuyo ni está en camino. | Ce fichier n'est ni à vous ni en route. | वह फ़ाइल न आपकी है, न रास्ते में है।
+The file cannot be saved: {reason}. | El archivo no se puede guardar: {reason}. | Le fichier ne peut pas être enregistré : {reason}. | फ़ाइल सहेजी नहीं जा सकी: {reason}।
+{name} cannot be saved: {reason}. | No se puede guardar {name}: {reason}. | {name} ne peut pas être enregistré : {reason}. | {name} सहेजी नहीं जा सकी: {reason}।
+Permission denied | permiso denegado | accès refusé | अनुमति नहीं है
+No space left on device | no queda espacio en el disco | il n'y a plus de place sur le disque | डिस्क पर जगह नहीं बची
+No such file or directory | ese archivo o carpeta no existe | ce fichier ou dossier n'existe pas | ऐसी फ़ाइल या फ़ोल्डर नहीं है
+Address already in use | ya está en uso | déjà utilisé | पहले से उपयोग में है
+Network is unreachable | no hay conexión de red | aucune connexion réseau | नेटवर्क कनेक्शन नहीं है
+microphone | micrófono | micro | माइक
+speaker | altavoz | haut-parleur | स्पीकर
+Camera {number} | Cámara {number} | Caméra {number} | कैमरा {number}
+Default ({name}) | Predeterminado ({name}) | Par défaut ({name}) | डिफ़ॉल्ट ({name})
+There is no {what} number {number}. | No hay ningún {what} con el número {number}. | Il n'y a pas de {what} numéro {number}. | {number} क्रमांक का {what} नहीं है।
+“{label}” was closed. | “{label}” se cerró. | « {label} » a été fermé. | “{label}” बंद कर दिया गया।
+“{label}” was unplugged or stopped working. | “{label}” se desconectó o dejó de funcionar. | « {label} » a été débranché ou ne marche plus. | “{label}” निकाल दिया गया या उसने काम करना बंद कर दिया।
+“{label}” does not answer. | “{label}” no responde. | « {label} » ne répond pas. | “{label}” उत्तर नहीं दे रहा।
+Camera {number} gives no pictures. | La cámara {number} no da imágenes. | La caméra {number} ne donne pas d'images. | कैमरा {number} चित्र नहीं दे रहा।
+Camera {number} was unplugged or taken by another program. | La cámara {number} se desconectó o la usa otro programa. | La caméra {number} a été débranchée ou prise par un autre programme. | कैमरा {number} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
+The microphone was closed. | El micrófono se cerró. | Le micro a été fermé. | माइक बंद कर दिया गया।
+The speaker was closed. | El altavoz se cerró. | Le haut-parleur a été fermé. | स्पीकर बंद कर दिया गया।
+Pictures need OpenCV, which cannot be loaded ({fault}): {mend}. | Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}. | Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}. | चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
+on Windows N, install the Media Feature Pack | en Windows N, instala el Media Feature Pack | sous Windows N, installez le Media Feature Pack | Windows N पर Media Feature Pack इंस्टॉल करें
+Sound needs the Python package PyAudio: {mend}. | El sonido necesita el paquete de Python PyAudio: {mend}. | Le son a besoin du paquet Python PyAudio : {mend}. | ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
+There is no video file {path}. | No existe el archivo de vídeo {path}. | Le fichier vidéo {path} n'existe pas. | वीडियो फ़ाइल {path} नहीं है।
+The video file {path} cannot be decoded. | El archivo de vídeo {path} no se puede descodificar. | Le fichier vidéo {path} ne peut pas être décodé. | वीडियो फ़ाइल {path} डिकोड नहीं हो सकी।
+The video file {path} has no pictures. | El archivo de vídeo {path} no tiene imágenes. | Le fichier vidéo {path} n'a pas d'images. | वीडियो फ़ाइल {path} में चित्र नहीं हैं।
+{path} is not a video file that can be played here. | {path} no es un vídeo que se pueda reproducir aquí. | {path} n'est pas une vidéo lisible ici. | {path} यहाँ चलने योग्य वीडियो फ़ाइल नहीं है।
+There is no sound file {path}. | No existe el archivo de sonido {path}. | Le fichier audio {path} n'existe pas. | ध्वनि फ़ाइल {path} नहीं है।
+The sound file {path} cannot be read. | El archivo de sonido {path} no se puede leer. | Le fichier audio {path} est illisible. | ध्वनि फ़ाइल {path} पढ़ी नहीं जा सकी।
+{path} is not a WAV file that can be played here. | {path} no es un archivo WAV que se pueda reproducir aquí. | {path} n'est pas un fichier WAV lisible ici. | {path} यहाँ चलने योग्य WAV फ़ाइल नहीं है।
+The sound cannot be recorded to {path}: {reason}. | El sonido no se puede grabar en {path}: {reason}. | Le son ne peut pas être enregistré dans {path} : {reason}. | ध्वनि {path} में रिकॉर्ड नहीं हो सकी: {reason}।
+The sound cannot be recorded any more: {reason}. | El sonido ya no se puede grabar: {reason}. | Le son ne peut plus être enregistré : {reason}. | ध्वनि अब रिकॉर्ड नहीं हो सकती: {reason}।
+On this system a whole screen can be shared, not a single window. | En este sistema se puede compartir una pantalla entera, no una sola ventana. | Sur ce système, on peut partager un écran entier, pas une seule fenêtre. | इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
+No other window is open. | No hay ninguna otra ventana abierta. | Aucune autre fenêtre n'est ouverte. | कोई दूसरी विंडो खुली नहीं है।
+The window in front is not visible. | La ventana de delante no se ve. | La fenêtre au premier plan n'est pas visible. | सामने की विंडो दिखाई नहीं दे रही।
+There is no screen {number} here. | Aquí no hay ninguna pantalla {number}. | Il n'y a pas d'écran {number} ici. | यहाँ स्क्रीन {number} नहीं है।
+The picture {path} cannot be read. | La imagen {path} no se puede leer. | L'image {path} est illisible. | चित्र {path} पढ़ा नहीं जा सका।
+The library libxcb is missing here: no screen can be shared. | Aquí falta la biblioteca libxcb: no se puede compartir ninguna pantalla. | La bibliothèque libxcb manque ici : aucun écran ne peut être partagé. | यहाँ libxcb लाइब्रेरी नहीं है: कोई स्क्रीन साझा नहीं हो सकती।
+Sharing needs the Python package mss, which is not here. | Para compartir hace falta el paquete de Python mss, que aquí no está. | Le partage a besoin du paquet Python mss, qui manque ici. | साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
+"""  # noqa: E501
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
 
 
@@ -16718,12 +15357,9 @@ class Translator:
     def table(self) -> Mapping[str, Mapping[str, str]]:
         """Sentence by English sentence and language."""
         if not self._made:
-            lines, codes = self._texts.strip().splitlines(), [code for code, _ in LANGUAGES]
-            step = 1 + len(codes)
-            self._made = {
-                lines[at]: dict(zip(codes, lines[at + 1 : at + step], strict=True))
-                for at in range(0, len(lines), step)
-            }
+            codes = [code for code, _ in LANGUAGES]
+            for english, *others in (line.split(" | ") for line in self._texts.strip().splitlines()):
+                self._made[english] = dict(zip(codes, others, strict=True))
         return self._made
 
     def __call__(self, text: str, **values: object) -> str:
@@ -16898,6 +15534,7 @@ def shadowed(picture: Image.Image, blur: int, strength: int = 150) -> Image.Imag
     return big
 
 
+@lru_cache(maxsize=4)
 def shape_lines(text: str) -> dict[str, list[list[str]]]:
     """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
     joined = text.strip().replace("|\n    ", "| ")
@@ -16905,84 +15542,58 @@ def shape_lines(text: str) -> dict[str, list[list[str]]]:
     return {name: [step.split() for step in steps.split(" | ")] for name, steps in entries}
 
 
-@lru_cache(maxsize=1)
-def icon_shapes() -> dict[str, list[tuple[str, tuple[float, ...]]]]:
-    """The steps of every icon by its name."""
-    return {
-        name: [(kind, tuple(map(float, numbers))) for kind, *numbers in steps]
-        for name, steps in shape_lines(ICONS).items()
-    }
+Step: TypeAlias = tuple[str, str, float, tuple[float, ...]]  # kind, colour, width of the line, numbers
 
 
-def _line(draw: ImageDraw.ImageDraw, points: Sequence[float], width: float, value: int) -> None:
-    """A poly-line with round ends and joints, which Pillow does not draw by itself."""
-    pairs = list(zip(points[::2], points[1::2], strict=True))
-    draw.line(pairs, fill=value, width=round(width))
-    for x, y in pairs:
-        draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=value)
-
-
-def _arc(draw: ImageDraw.ImageDraw, at: Sequence[float], start: float, end: float, width: float) -> None:
-    middle = (at[0] + at[2]) / 2, (at[1] + at[3]) / 2
-    reach = (at[2] - at[0]) / 2, (at[3] - at[1]) / 2
-    steps = max(8, round((end - start) / 6))
-    angles = [math.radians(start + (end - start) * k / steps) for k in range(steps + 1)]
-    _line(
-        draw,
-        [v for a in angles for v in (middle[0] + reach[0] * math.cos(a), middle[1] + reach[1] * math.sin(a))],
-        width,
-        255,
+def _arc(box: Sequence[float], start: float, end: float) -> list[float]:
+    x, y, wide, tall = (
+        (box[0] + box[2]) / 2,
+        (box[1] + box[3]) / 2,
+        (box[2] - box[0]) / 2,
+        (box[3] - box[1]) / 2,
     )
+    angles = np.radians(np.linspace(start, end, max(8, round((end - start) / 6)) + 1))
+    return np.stack((x + wide * np.cos(angles), y + tall * np.sin(angles)), 1).ravel().tolist()
 
 
-def _stroke(
-    draw: ImageDraw.ImageDraw, kind: str, at: Sequence[float], raw: Sequence[float], unit: float
-) -> None:
-    width, half = STROKE * unit, STROKE * unit / 2
-    if kind == "L":
-        _line(draw, at, width, 255)
-    elif kind == "P":
-        draw.polygon(list(zip(at[::2], at[1::2], strict=True)), fill=255)
-    elif kind == "D":
-        draw.ellipse((at[0] - at[2], at[1] - at[2], at[0] + at[2], at[1] + at[2]), fill=255)
-    elif kind == "C":
-        reach = at[2] + half
-        box = (at[0] - reach, at[1] - reach, at[0] + reach, at[1] + reach)
-        draw.ellipse(box, outline=255, width=round(width))
-    elif kind == "R":
-        box = (at[0] - half, at[1] - half, at[2] + half, at[3] + half)
-        draw.rounded_rectangle(box, at[4] + half, outline=255, width=round(width))
-    else:
-        _arc(draw, at, raw[4], raw[5], width)
+def draw_shapes(steps: Iterable[Step], field_: float, size: int) -> Image.Image:
+    """`steps`, on a field of `field_` units, as an RGBA picture of `size` pixels. Lines have round ends."""
+    from PIL import Image, ImageDraw
 
-
-def _brighter(one: Image.Image, two: Image.Image) -> Image.Image:
-    from PIL import ImageChops
-
-    return ImageChops.lighter(one, two)
+    unit = size * OVERSAMPLE / field_
+    picture = Image.new("RGBA", (size * OVERSAMPLE,) * 2, (0, 0, 0, 0))
+    draw = ImageDraw.Draw(picture)
+    for kind, colour, stroke, numbers in steps:
+        at, width, half = [number * unit for number in numbers], round(stroke * unit), stroke * unit / 2
+        if kind == "P":
+            draw.polygon(at, fill=colour)
+        elif kind == "O":
+            draw.ellipse(at, fill=colour)
+        elif kind in "CD":
+            x, y, reach = at[0], at[1], at[2] + (half if kind == "C" else 0)
+            box = (x - reach, y - reach, x + reach, y + reach)
+            draw.ellipse(
+                box, fill=colour if kind == "D" else None, outline=colour, width=width if kind == "C" else 0
+            )
+        elif kind == "R":
+            box = (at[0] - half, at[1] - half, at[2] + half, at[3] + half)
+            draw.rounded_rectangle(box, at[4] + half, outline=colour, width=width)
+        else:
+            points = at if kind == "L" else _arc(at, *numbers[4:])
+            draw.line(points, fill=colour, width=width)
+            for x, y in zip(points[::2], points[1::2], strict=True):
+                draw.ellipse((x - half, y - half, x + half, y + half), fill=colour)
+    return picture.resize((size, size), Image.Resampling.LANCZOS)
 
 
 @lru_cache(maxsize=256)
 def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image:
     """An icon of `size` pixels; `slash` crosses it out in that colour."""
-    from PIL import Image, ImageDraw
-
-    unit = size * OVERSAMPLE / 24
-    mask = Image.new("L", (size * OVERSAMPLE,) * 2, 0)
-    draw = ImageDraw.Draw(mask)
-    for kind, numbers in icon_shapes()[name]:
-        _stroke(draw, kind, [number * unit for number in numbers], numbers, unit)
+    steps = [(kind, colour, STROKE, tuple(map(float, n))) for kind, *n in shape_lines(ICONS)[name]]
     if slash:
-        _line(draw, [4.2 * unit, 2.8 * unit, 21.4 * unit, 20 * unit], STROKE * 2.2 * unit, 0)
-    small = mask.resize((size, size), Image.Resampling.LANCZOS)
-    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
-    picture.putalpha(small)
-    if slash:
-        bar = Image.new("L", mask.size, 0)
-        _line(ImageDraw.Draw(bar), [3.2 * unit, 3.6 * unit, 20.4 * unit, 20.8 * unit], STROKE * unit, 255)
-        picture.paste(rgb(slash), (0, 0), bar.resize((size, size), Image.Resampling.LANCZOS))
-        picture.putalpha(_brighter(small, bar.resize((size, size), Image.Resampling.LANCZOS)))
-    return picture
+        steps.append(("L", "#00000000", STROKE * 2.2, (4.2, 2.8, 21.4, 20.0)))
+        steps.append(("L", slash, STROKE, (3.2, 3.6, 20.4, 20.8)))
+    return draw_shapes(steps, 24, size)
 
 
 class Fonts:
@@ -17163,22 +15774,22 @@ def draw_logo(size: int) -> Image.Image:
     return small
 
 
-# Our own emoji on a 100 x 100 field, each step with its colour: C circle x y r, O ellipse box, G polygon,
-# L line width points, A arc width box from to, F face eyes mouth (from the parts below).
+# Our own emoji on a 100 x 100 field: the steps of ICONS, each with its colour, lines with their width, too;
+# O filled ellipse box, F face eyes mouth (from the parts below).
 FACES: Final = """
-face: C E9A91F 50 52 45 | C FFCF47 50 49 44
+face: D E9A91F 50 52 45 | D FFCF47 50 49 44
 eyes dots: O 5B3A12 29 32 41 50 | O 5B3A12 59 32 71 50
 eyes glad: A 5B3A12 6 24 34 46 56 190 350 | A 5B3A12 6 54 34 76 56 190 350
 eyes shut: A 5B3A12 6 24 28 46 48 10 170 | A 5B3A12 6 54 28 76 48 10 170
 eyes wink: O 5B3A12 29 32 41 50 | A 5B3A12 6 54 34 76 56 190 350
-eyes wide: C FFFFFF 34 38 12 | C FFFFFF 66 38 12 | C 5B3A12 34 39 6 | C 5B3A12 66 39 6
-eyes love: C E8334A 28 35 8 | C E8334A 40 35 8 | G E8334A 20 38 48 38 34 54 | C E8334A 60 35 8 |
-    C E8334A 72 35 8 | G E8334A 52 38 80 38 66 54
-eyes cool: G 23262B 12 32 88 32 84 52 58 52 52 40 48 40 42 52 16 52
+eyes wide: D FFFFFF 34 38 12 | D FFFFFF 66 38 12 | D 5B3A12 34 39 6 | D 5B3A12 66 39 6
+eyes love: D E8334A 28 35 8 | D E8334A 40 35 8 | P E8334A 20 38 48 38 34 54 | D E8334A 60 35 8 |
+    D E8334A 72 35 8 | P E8334A 52 38 80 38 66 54
+eyes cool: P 23262B 12 32 88 32 84 52 58 52 52 40 48 40 42 52 16 52
 eyes up: O 5B3A12 29 26 41 42 | O 5B3A12 59 26 71 42 | L 5B3A12 4 56 20 74 16
 mouth smile: A 5B3A12 6 26 36 74 78 20 160
-mouth open: G 5B3A12 22 56 78 56 74 70 62 82 50 85 38 82 26 70 | O F2657A 36 72 64 90 | C FFCF47 50 96 11 |
-    G FFFFFF 25 56 75 56 72 63 28 63
+mouth open: P 5B3A12 22 56 78 56 74 70 62 82 50 85 38 82 26 70 | O F2657A 36 72 64 90 | D FFCF47 50 96 11 |
+    P FFFFFF 25 56 75 56 72 63 28 63
 mouth oh: O 5B3A12 38 58 62 84
 mouth sad: A 5B3A12 6 30 64 70 94 200 340
 mouth flat: L 5B3A12 6 32 68 68 68
@@ -17187,31 +15798,31 @@ mouth tongue: A 5B3A12 6 26 36 74 78 20 160 | O F2657A 46 70 68 94
 mouth wavy: L 5B3A12 6 30 72 40 66 50 72 60 66 70 72
 """
 EMOJI_SHAPES: Final = """
-👍 thumbs up: G FFC93C 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84 | C FFC93C 54 16 8 |
-    C FFC93C 84 50 9 | C FFC93C 82 64 9 | C FFC93C 80 80 8 | G 3F7BE0 10 44 26 44 26 88 10 88
-❤ heart: C E8334A 30 34 23 | C E8334A 70 34 23 | G E8334A 9 44 50 24 91 44 50 92
+👍 thumbs up: P FFC93C 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84 | D FFC93C 54 16 8 |
+    D FFC93C 84 50 9 | D FFC93C 82 64 9 | D FFC93C 80 80 8 | P 3F7BE0 10 44 26 44 26 88 10 88
+❤ heart: D E8334A 30 34 23 | D E8334A 70 34 23 | P E8334A 9 44 50 24 91 44 50 92
 👏 clapping hands: L D9982B 11 77 22 74 48 | L D9982B 11 66 15 65 48 | L D9982B 11 54 18 57 48 |
-    L D9982B 11 43 27 48 48 | L D9982B 11 91 45 74 61 | C D9982B 60 58 20 | L FFC93C 11 19 36 22 62 |
+    L D9982B 11 43 27 48 48 | L D9982B 11 91 45 74 61 | D D9982B 60 58 20 | L FFC93C 11 19 36 22 62 |
     L FFC93C 11 30 29 31 62 | L FFC93C 11 42 32 39 62 | L FFC93C 11 53 41 48 62 | L FFC93C 11 5 59 22 75 |
-    C FFC93C 36 72 20 | L F5B454 4 12 10 18 20 | L F5B454 4 30 2 33 12 | L F5B454 4 4 26 12 31
+    D FFC93C 36 72 20 | L F5B454 4 12 10 18 20 | L F5B454 4 30 2 33 12 | L F5B454 4 4 26 12 31
 😂 tears of joy: F glad open | O 4FA8F5 4 46 22 70 | O 4FA8F5 78 46 96 70
 😮 surprised: F dots oh
-🎉 party: G F5B454 8 94 30 36 66 72 | L E8334A 4 22 62 40 82 | L E8334A 4 16 78 24 88 |
-    L 4F8CFF 5 42 40 46 12 | L 3DDC97 5 56 52 88 22 | L E0679B 5 64 62 94 58 | C B07CE8 66 14 6 |
-    C F2555A 84 40 5 | C 4F8CFF 62 34 5 | C F5B454 26 16 5
+🎉 party: P F5B454 8 94 30 36 66 72 | L E8334A 4 22 62 40 82 | L E8334A 4 16 78 24 88 |
+    L 4F8CFF 5 42 40 46 12 | L 3DDC97 5 56 52 88 22 | L E0679B 5 64 62 94 58 | D B07CE8 66 14 6 |
+    D F2555A 84 40 5 | D 4F8CFF 62 34 5 | D F5B454 26 16 5
 😢 crying: F dots sad | O 4FA8F5 58 54 72 78
 ✋ raised hand: L FFC93C 13 30 24 34.2 56 | L FFC93C 13 44 16 44.8 56 | L FFC93C 13 58 19 55.2 56 |
-    L FFC93C 13 72 30 65.8 56 | L FFC93C 13 14 52 34 72 | C FFC93C 51 68 25 | L D9982B 2 37 44 37.4 50 |
+    L FFC93C 13 72 30 65.8 56 | L FFC93C 13 14 52 34 72 | D FFC93C 51 68 25 | L D9982B 2 37 44 37.4 50 |
     L D9982B 2 51 36 50 50 | L D9982B 2 65 39 62.6 50
 🙂 slight smile: F dots smile
-🤔 thinking: F up flat | C E9A91F 34 86 13 | L E9A91F 9 36 84 58 74
-🔥 fire: C F26B2A 50 62 33 | G F26B2A 19 56 34 34 36 46 54 4 66 32 74 26 82 54 | C FFC93C 50 74 19 |
-    G FFC93C 33 66 50 36 67 66
-👎 thumbs down: G FFC93C 30 54 48 86 60 88 62 76 57 58 86 58 92 50 84 12 36 12 30 16 | C FFC93C 54 84 8 |
-    C FFC93C 84 50 9 | C FFC93C 82 36 9 | C FFC93C 80 20 8 | G 3F7BE0 10 12 26 12 26 56 10 56
+🤔 thinking: F up flat | D E9A91F 34 86 13 | L E9A91F 9 36 84 58 74
+🔥 fire: D F26B2A 50 62 33 | P F26B2A 19 56 34 34 36 46 54 4 66 32 74 26 82 54 | D FFC93C 50 74 19 |
+    P FFC93C 33 66 50 36 67 66
+👎 thumbs down: P FFC93C 30 54 48 86 60 88 62 76 57 58 86 58 92 50 84 12 36 12 30 16 | D FFC93C 54 84 8 |
+    D FFC93C 84 50 9 | D FFC93C 82 36 9 | D FFC93C 80 20 8 | P 3F7BE0 10 12 26 12 26 56 10 56
 😀 grinning: F dots open
 😄 laughing: F glad open
-😊 glad: F glad smile | C F7A072 20 62 8 | C F7A072 80 62 8
+😊 glad: F glad smile | D F7A072 20 62 8 | D F7A072 80 62 8
 😉 winking: F wink smile
 😍 heart eyes: F love open
 😎 cool: F cool smile
@@ -17221,94 +15832,90 @@ EMOJI_SHAPES: Final = """
 😴 sleeping: F shut oh | L 3F7BE0 5 68 8 86 8 68 26 86 26
 😛 tongue out: F dots tongue
 😗 kissing: F dots kiss
-😳 flushed: F wide flat | C F58A7A 20 62 8 | C F58A7A 80 62 8
+😳 flushed: F wide flat | D F58A7A 20 62 8 | D F58A7A 80 62 8
 😱 screaming: F wide oh
 😕 confused: F dots wavy
-🧡 orange heart: C F28B2A 30 34 23 | C F28B2A 70 34 23 | G F28B2A 9 44 50 24 91 44 50 92
-💛 yellow heart: C F7C52E 30 34 23 | C F7C52E 70 34 23 | G F7C52E 9 44 50 24 91 44 50 92
-💚 green heart: C 38B26E 30 34 23 | C 38B26E 70 34 23 | G 38B26E 9 44 50 24 91 44 50 92
-💙 blue heart: C 3F7BE0 30 34 23 | C 3F7BE0 70 34 23 | G 3F7BE0 9 44 50 24 91 44 50 92
-💜 purple heart: C 8D5BD6 30 34 23 | C 8D5BD6 70 34 23 | G 8D5BD6 9 44 50 24 91 44 50 92
-⭐ star: G F7C52E 50 5 61.8 36.8 95.7 38.2 69 59.2 78.2 91.8 50 73 21.8 91.8 31 59.2 4.3 38.2 38.2 36.8
-✅ check mark: G 38B26E 10 10 90 10 90 90 10 90 | L FFFFFF 11 28 52 44 68 74 32
+🧡 orange heart: D F28B2A 30 34 23 | D F28B2A 70 34 23 | P F28B2A 9 44 50 24 91 44 50 92
+💛 yellow heart: D F7C52E 30 34 23 | D F7C52E 70 34 23 | P F7C52E 9 44 50 24 91 44 50 92
+💚 green heart: D 38B26E 30 34 23 | D 38B26E 70 34 23 | P 38B26E 9 44 50 24 91 44 50 92
+💙 blue heart: D 3F7BE0 30 34 23 | D 3F7BE0 70 34 23 | P 3F7BE0 9 44 50 24 91 44 50 92
+💜 purple heart: D 8D5BD6 30 34 23 | D 8D5BD6 70 34 23 | P 8D5BD6 9 44 50 24 91 44 50 92
+⭐ star: P F7C52E 50 5 61.8 36.8 95.7 38.2 69 59.2 78.2 91.8 50 73 21.8 91.8 31 59.2 4.3 38.2 38.2 36.8
+✅ check mark: P 38B26E 10 10 90 10 90 90 10 90 | L FFFFFF 11 28 52 44 68 74 32
 ❌ cross mark: L E8334A 15 18 18 82 82 | L E8334A 15 82 18 18 82
-❓ question mark: A E8334A 13 30 12 70 52 180 405 | L E8334A 13 64 46 50 58 50 68 | C E8334A 50 87 8
-❗ exclamation mark: L E8334A 15 50 14 50 62 | C E8334A 50 86 9
-💡 light bulb: C FFD75E 50 38 31 | G FFD75E 36 60 64 60 60 74 40 74 | L 8492A1 6 40 80 60 80 |
+❓ question mark: A E8334A 13 30 12 70 52 180 405 | L E8334A 13 64 46 50 58 50 68 | D E8334A 50 87 8
+❗ exclamation mark: L E8334A 15 50 14 50 62 | D E8334A 50 86 9
+💡 light bulb: D FFD75E 50 38 31 | P FFD75E 36 60 64 60 60 74 40 74 | L 8492A1 6 40 80 60 80 |
     L 8492A1 6 44 90 56 90 | L C98A12 4 42 44 50 54 58 44
 🌞 sun: L F5A524 7 84 50 95 50 | L F5A524 7 74 74 81.8 81.8 | L F5A524 7 50 84 50 95 |
     L F5A524 7 26 74 18.2 81.8 | L F5A524 7 16 50 5 50 | L F5A524 7 26 26 18.2 18.2 |
-    L F5A524 7 50 16 50 5 | L F5A524 7 74 26 81.8 18.2 | C FFCF47 50 50 27
-🌙 moon: G F7C52E 62 8 40 12 20 30 14 54 22 76 42 91 64 92 84 78 64 76 48 62 44 42 50 22
+    L F5A524 7 50 16 50 5 | L F5A524 7 74 26 81.8 18.2 | D FFCF47 50 50 27
+🌙 moon: P F7C52E 62 8 40 12 20 30 14 54 22 76 42 91 64 92 84 78 64 76 48 62 44 42 50 22
 🌈 rainbow: A E8334A 8 8 22 92 118 180 360 | A F28B2A 8 16 30 84 110 180 360 |
     A F7C52E 8 24 38 76 102 180 360 | A 38B26E 8 32 46 68 94 180 360 | A 3F7BE0 8 40 54 60 86 180 360
-🌳 tree: G 8A5A2B 43 60 57 60 60 94 40 94 | C 3C9A4E 50 30 24 | C 3C9A4E 30 48 20 | C 3C9A4E 70 48 20
-🌸 flower: C F58AB0 50 25 19 | C F58AB0 73.8 42.3 19 | C F58AB0 64.7 70.2 19 | C F58AB0 35.3 70.2 19 |
-    C F58AB0 26.2 42.3 19 | C F7C52E 50 50 12
-🍎 apple: C E8334A 35 58 27 | C E8334A 65 58 27 | C E8334A 50 68 25 | L 8A5A2B 6 50 34 56 12 |
+🌳 tree: P 8A5A2B 43 60 57 60 60 94 40 94 | D 3C9A4E 50 30 24 | D 3C9A4E 30 48 20 | D 3C9A4E 70 48 20
+🌸 flower: D F58AB0 50 25 19 | D F58AB0 73.8 42.3 19 | D F58AB0 64.7 70.2 19 | D F58AB0 35.3 70.2 19 |
+    D F58AB0 26.2 42.3 19 | D F7C52E 50 50 12
+🍎 apple: D E8334A 35 58 27 | D E8334A 65 58 27 | D E8334A 50 68 25 | L 8A5A2B 6 50 34 56 12 |
     O 3C9A4E 56 10 82 26
-📚 books: G E8334A 12 70 88 70 88 90 12 90 | G 3F7BE0 18 48 82 48 82 68 18 68 |
-    G 38B26E 10 26 78 26 78 46 10 46 | L FFFFFF 4 24 36 48 36 | L FFFFFF 4 30 58 54 58 |
+📚 books: P E8334A 12 70 88 70 88 90 12 90 | P 3F7BE0 18 48 82 48 82 68 18 68 |
+    P 38B26E 10 26 78 26 78 46 10 46 | L FFFFFF 4 24 36 48 36 | L FFFFFF 4 30 58 54 58 |
     L FFFFFF 4 26 80 52 80
-✏ pencil: L F5B454 18 28 72 76 24 | G F7DDB0 12 88 20 66 34 80 | G 3A3A3A 12 88 15 79 21 85 |
-    C F58AB0 78 22 10
-⚽ football: C F4F4F4 50 50 44 | G 23262B 50 34 66 46 60 64 40 64 34 46 | L 23262B 4 50 34 50 10 |
+✏ pencil: L F5B454 18 28 72 76 24 | P F7DDB0 12 88 20 66 34 80 | P 3A3A3A 12 88 15 79 21 85 |
+    D F58AB0 78 22 10
+⚽ football: D F4F4F4 50 50 44 | P 23262B 50 34 66 46 60 64 40 64 34 46 | L 23262B 4 50 34 50 10 |
     L 23262B 4 66 46 90 40 | L 23262B 4 60 64 76 84 | L 23262B 4 40 64 24 84 | L 23262B 4 34 46 10 40
-⏰ clock: C E8334A 50 54 38 | C FFFFFF 50 54 29 | L 23262B 5 50 34 50 54 64 62 | C E8334A 20 18 12 |
-    C E8334A 80 18 12
-🎵 music: L 4F8CFF 8 36 78 36 22 80 12 80 68 | C 4F8CFF 26 78 14 | C 4F8CFF 70 68 14
-🎨 palette: O D9A066 6 14 94 88 | C 14181F 68 66 9 | C E8334A 28 40 8 | C F7C52E 48 28 8 |
-    C 38B26E 70 36 8 | C 3F7BE0 26 62 8
-🎈 balloon: O E8334A 22 4 78 70 | G E8334A 44 68 56 68 50 76 | L 8492A1 3 50 76 46 84 54 96 |
+⏰ clock: D E8334A 50 54 38 | D FFFFFF 50 54 29 | L 23262B 5 50 34 50 54 64 62 | D E8334A 20 18 12 |
+    D E8334A 80 18 12
+🎵 music: L 4F8CFF 8 36 78 36 22 80 12 80 68 | D 4F8CFF 26 78 14 | D 4F8CFF 70 68 14
+🎨 palette: O D9A066 6 14 94 88 | D 14181F 68 66 9 | D E8334A 28 40 8 | D F7C52E 48 28 8 |
+    D 38B26E 70 36 8 | D 3F7BE0 26 62 8
+🎈 balloon: O E8334A 22 4 78 70 | P E8334A 44 68 56 68 50 76 | L 8492A1 3 50 76 46 84 54 96 |
     O F58A96 34 16 46 32
-🎁 gift: G 3F7BE0 14 44 86 44 86 92 14 92 | G 5B8DEF 8 30 92 30 92 46 8 46 |
-    G F7C52E 44 30 56 30 56 92 44 92 | A F7C52E 6 26 8 50 32 90 370 | A F7C52E 6 50 8 74 32 170 450
+🎁 gift: P 3F7BE0 14 44 86 44 86 92 14 92 | P 5B8DEF 8 30 92 30 92 46 8 46 |
+    P F7C52E 44 30 56 30 56 92 44 92 | A F7C52E 6 26 8 50 32 90 370 | A F7C52E 6 50 8 74 32 170 450
 🔑 key: A F7C52E 13 8 30 48 70 0 360 | L F7C52E 12 48 50 92 50 | L F7C52E 10 74 50 74 70 |
     L F7C52E 10 90 50 90 66
 🏆 trophy: A D9982B 6 10 14 40 48 60 280 | A D9982B 6 60 14 90 48 260 480 |
-    G F7C52E 26 8 74 8 70 44 56 60 44 60 30 44 | L D9982B 8 50 58 50 80 | L D9982B 10 32 88 68 88
-🚀 rocket: G E8334A 30 58 18 78 40 70 | G E8334A 58 70 76 84 70 60 | O E6EBF0 32 6 68 80 |
-    C 3F7BE0 50 36 10 | G F5A524 40 80 60 80 50 98
+    P F7C52E 26 8 74 8 70 44 56 60 44 60 30 44 | L D9982B 8 50 58 50 80 | L D9982B 10 32 88 68 88
+🚀 rocket: P E8334A 30 58 18 78 40 70 | P E8334A 58 70 76 84 70 60 | O E6EBF0 32 6 68 80 |
+    D 3F7BE0 50 36 10 | P F5A524 40 80 60 80 50 98
 💯 hundred: L E8334A 8 14 34 20 28 20 68 | A E8334A 8 32 30 54 66 0 360 | A E8334A 8 66 30 88 66 0 360 |
     L E8334A 6 16 84 84 78
 👋 waving hand: L FFC93C 13 30 24 34.2 56 | L FFC93C 13 44 16 44.8 56 | L FFC93C 13 58 19 55.2 56 |
-    L FFC93C 13 72 30 65.8 56 | L FFC93C 13 14 52 34 72 | C FFC93C 51 68 25 | L D9982B 2 37 44 37.4 50 |
+    L FFC93C 13 72 30 65.8 56 | L FFC93C 13 14 52 34 72 | D FFC93C 51 68 25 | L D9982B 2 37 44 37.4 50 |
     L D9982B 2 51 36 50 50 | L D9982B 2 65 39 62.6 50 | A 8492A1 4 2 2 30 30 180 270 |
     A 8492A1 4 70 74 98 98 0 90
 👌 ok hand: L FFC93C 12 54 46 60 10 | L FFC93C 12 64 48 76 16 | L FFC93C 12 74 54 90 28 |
-    C FFC93C 64 68 22 | A FFC93C 11 16 34 54 72 0 360
-💪 strong: L FFC93C 24 24 20 28 62 | C FFC93C 34 20 15 | C FFC93C 64 62 26 | L FFC93C 26 30 76 66 76
-👀 eyes: O F4F4F4 6 20 46 80 | O F4F4F4 54 20 94 80 | C 23262B 32 54 11 | C 23262B 80 54 11
-☕ hot drink: G E6EBF0 14 38 70 38 64 84 20 84 | A E6EBF0 8 58 44 90 72 270 450 |
+    D FFC93C 64 68 22 | A FFC93C 11 16 34 54 72 0 360
+💪 strong: L FFC93C 24 24 20 28 62 | D FFC93C 34 20 15 | D FFC93C 64 62 26 | L FFC93C 26 30 76 66 76
+👀 eyes: O F4F4F4 6 20 46 80 | O F4F4F4 54 20 94 80 | D 23262B 32 54 11 | D 23262B 80 54 11
+☕ hot drink: P E6EBF0 14 38 70 38 64 84 20 84 | A E6EBF0 8 58 44 90 72 270 450 |
     L 8492A1 4 30 28 34 20 30 12 | L 8492A1 4 50 28 54 20 50 12 | L C9D1DA 6 8 92 78 92
-🍰 cake: G F7DDB0 10 56 90 56 90 90 10 90 | G F58AB0 10 42 90 42 90 60 10 60 | C E8334A 50 32 12 |
+🍰 cake: P F7DDB0 10 56 90 56 90 90 10 90 | P F58AB0 10 42 90 42 90 60 10 60 | D E8334A 50 32 12 |
     L F58AB0 6 12 74 88 74
 ➕ plus: L 38B26E 16 50 16 50 84 | L 38B26E 16 16 50 84 50
-🐢 turtle: C 57B894 84 58 12 | L 57B894 12 30 66 26 80 | L 57B894 12 64 66 68 80 | L 57B894 8 20 64 6 70 |
-    G 38B26E 18 68 22 48 34 34 48 29 62 34 74 48 78 68 | C 23262B 88 55 3
+🐢 turtle: D 57B894 84 58 12 | L 57B894 12 30 66 26 80 | L 57B894 12 64 66 68 80 | L 57B894 8 20 64 6 70 |
+    P 38B26E 18 68 22 48 34 34 48 29 62 34 74 48 78 68 | D 23262B 88 55 3
 """
-Step: TypeAlias = tuple[str, str, tuple[float, ...]]  # kind, colour, numbers
 
 
-def _step(words: Sequence[str]) -> Step:
-    return words[0], "#" + words[1], tuple(map(float, words[2:]))
+def _step(kind: str, colour: str, *numbers: str) -> Step:
+    stroke, *rest = (0.0, *map(float, numbers)) if kind in "DOP" else map(float, numbers)
+    return kind, "#" + colour, stroke, tuple(rest)
 
 
 @lru_cache(maxsize=1)
 def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
     """The name and the steps of each of our emoji."""
-    parts = {name: [_step(step) for step in steps] for name, steps in shape_lines(FACES).items()}
+    parts = {name: [_step(*step) for step in steps] for name, steps in shape_lines(FACES).items()}
     found: dict[str, tuple[str, list[Step]]] = {}
     for head, steps in shape_lines(EMOJI_SHAPES).items():
         char, name = head.split(" ", 1)
         drawn: list[Step] = []
-        for step in steps:
-            face = (
-                [*parts["face"], *parts[f"eyes {step[1]}"], *parts[f"mouth {step[2]}"]]
-                if step[0] == "F"
-                else []
-            )
-            drawn += face or [_step(step)]
+        for kind, *words in steps:
+            face = ("face", f"eyes {words[0]}", f"mouth {words[-1]}") if kind == "F" else ()
+            drawn += [step for part in face for step in parts[part]] or [_step(kind, *words)]
         found[char] = (name, drawn)
     return found
 
@@ -17339,38 +15946,10 @@ def plain(text: str) -> str:
     return "".join(char for char in text if ord(char) < 0x1F000 and char not in "\ufe0f\u200d\u20e3")
 
 
-def _coloured_stroke(
-    picture: Image.Image, kind: str, colour: str, at: Sequence[float], raw: Sequence[float]
-) -> None:
-    from PIL import Image, ImageDraw
-
-    mask = Image.new("L", picture.size, 0)
-    if kind == "L":
-        _line(ImageDraw.Draw(mask), at[1:], at[0], 255)
-    else:
-        _arc(ImageDraw.Draw(mask), at[1:5], raw[5], raw[6], at[0])
-    picture.paste(rgb(colour), (0, 0), mask)
-
-
 @lru_cache(maxsize=256)
 def draw_emoji(char: str, size: int) -> Image.Image:
     """One of our emoji as an RGBA picture of `size` pixels."""
-    from PIL import Image, ImageDraw
-
-    unit = size * OVERSAMPLE / 100
-    picture = Image.new("RGBA", (size * OVERSAMPLE,) * 2, (0, 0, 0, 0))
-    draw = ImageDraw.Draw(picture)
-    for kind, colour, numbers in emoji_shapes()[char][1]:
-        at = [number * unit for number in numbers]
-        if kind == "C":
-            draw.ellipse((at[0] - at[2], at[1] - at[2], at[0] + at[2], at[1] + at[2]), fill=colour)
-        elif kind == "O":
-            draw.ellipse((at[0], at[1], at[2], at[3]), fill=colour)
-        elif kind == "G":
-            draw.polygon(list(zip(at[::2], at[1::2], strict=True)), fill=colour)
-        else:
-            _coloured_stroke(picture, kind, colour, at, numbers)
-    return picture.resize((size, size), Image.Resampling.LANCZOS)
+    return draw_shapes(emoji_shapes()[char][1], 100, size)
 
 
 class Look:

@@ -258,7 +258,7 @@ class TestPortScan:
         opened: list[str] = []
         most = 0
 
-        def watch(tried: socket.socket, ready: Callable[[], None], write: bool) -> None:
+        def watch(tried: socket.socket, write: int, ready: Callable[[int], None]) -> None:
             nonlocal most
             selector.register(tried, selectors.EVENT_WRITE, ready)
             most = max(most, len(selector.get_map()))
@@ -273,7 +273,7 @@ class TestPortScan:
             scan = cs._PortScan(targets, watch, drop, opened.append)
             while scan.step(time.monotonic()) is not None:
                 for key, _ in selector.select(0.1):
-                    key.data()
+                    key.data(0)
         assert opened == [HOME]
         assert most == 50
 
@@ -455,4 +455,4 @@ class TestOnLoopback:
                 each.close()
                 each.close()
                 assert time.monotonic() - began < 0.5
-                assert not each._thread.is_alive()
+                assert not each._worker.running

@@ -27,16 +27,17 @@ from connectsphere import (
     HalfOpen,
     Json,
     PeerFault,
-    Reactor,
     TlsLink,
     UdpPort,
-    Waker,
     Worker,
     client_context,
     connect_link,
     listen_tcp,
     load_identity,
     server_context,
+)
+from connectsphere import (
+    Loop as Reactor,
 )
 
 HERE = "127.0.0.1"
@@ -421,20 +422,11 @@ class TestWorker:
         worker = Worker("test-own", lambda worker: worker.close()).start()
         worker.close()
 
-    def test_a_closed_waker_is_harmless(self) -> None:
-        waker = Waker()
-        for _ in range(3):
-            waker.wake()
-        waker.drain()
-        waker.close()
-        waker.close()
-        waker.wake()
-
 
 # -------------------------------------------------------------------------------------- datagrams
 
 
-class Loop:
+class LoopBench:
     """A datagram loop whose callbacks a test sets, and a socket to talk to it."""
 
     def __init__(self) -> None:
@@ -459,20 +451,20 @@ class Loop:
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    with contextlib.closing(Loop()) as one:
+def loop() -> Iterator[LoopBench]:
+    with contextlib.closing(LoopBench()) as one:
         yield one
 
 
 class TestDatagramLoop:
-    def test_datagrams_and_mail(self, loop: Loop) -> None:
+    def test_datagrams_and_mail(self, loop: LoopBench) -> None:
         loop.sock.send(b"one")
         assert loop.got.get(timeout=PATIENCE) == b"one"
         loop.loop.post(lambda: loop.got.put(b"mail"))
         assert loop.got.get(timeout=PATIENCE) == b"mail"
 
     def test_faults_and_bugs_are_counted_and_end_nothing(
-        self, loop: Loop, caplog: pytest.LogCaptureFixture
+        self, loop: LoopBench, caplog: pytest.LogCaptureFixture
     ) -> None:
         def stumble(data: bytes) -> None:
             if data == b"fault":
@@ -491,14 +483,14 @@ class TestDatagramLoop:
         assert loop.counters.snapshot() == {"forged": 1, "bugs": 2}
         assert "oops" in caplog.text and "ZeroDivisionError" in caplog.text
 
-    def test_a_bug_in_what_is_due_stops_no_datagrams(self, loop: Loop) -> None:
+    def test_a_bug_in_what_is_due_stops_no_datagrams(self, loop: LoopBench) -> None:
         loop.due = lambda now: 1 / 0
         loop.loop.post(lambda: None)
         wait_until(lambda: loop.counters.snapshot().get("bugs"), what="counted")
         loop.sock.send(b"one")
         assert loop.got.get(timeout=PATIENCE) == b"one"
 
-    def test_what_is_due_is_done_in_time(self, loop: Loop) -> None:
+    def test_what_is_due_is_done_in_time(self, loop: LoopBench) -> None:
         calls: list[float] = []
 
         def due(now: float) -> float:
@@ -510,7 +502,7 @@ class TestDatagramLoop:
         wait_until(lambda: len(calls) > 20, what="calls")
         assert calls[20] - calls[1] >= 19 * 0.019
 
-    def test_a_call_that_posts_itself_starves_nobody(self, loop: Loop) -> None:
+    def test_a_call_that_posts_itself_starves_nobody(self, loop: LoopBench) -> None:
         going = True
 
         def again() -> None:

@@ -505,19 +505,29 @@ def thread_table(docstring: str) -> set[str] | None:
 def thread_starts(tree: ast.Module) -> tuple[set[str], list[str]]:
     """Names of the threads that the source starts, and complaints.
 
-    A function or class that hands its own argument `name` to a starter of threads is one itself.
+    A function or class that hands its own argument `name` to a starter of threads is one itself, and so is
+    a subclass of a starter, unless its own `__init__` does not.
     """
+    bases = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    above = {name: {dotted(base) for base in node.bases} for name, node in bases.items()}
+    heirs = {
+        name for name, node in bases.items() if "__init__" not in {getattr(s, "name", "") for s in node.body}
+    }
     starters: set[str] = {"Thread"}
+
+    def starts(caller: str, call: ast.Call) -> bool:
+        return bool(({callee(call)} if callee(call) != "__init__" else above.get(caller, set())) & starters)
+
     while more := {
         caller
         for caller, call in calls_with_callers(tree)
-        if callee(call) in starters and hands_its_name_on(call) and caller not in starters
-    }:
+        if starts(caller, call) and hands_its_name_on(call) and caller not in starters
+    } | {name for name in heirs - starters if above[name] & starters}:
         starters |= more
     names: set[str] = set()
     wrong: list[str] = []
     for caller, call in calls_with_callers(tree):
-        if callee(call) not in starters or (caller in starters and hands_its_name_on(call)):
+        if not starts(caller, call) or (caller in starters and hands_its_name_on(call)):
             continue
         said = [name for value in name_values(call) if (name := literal(value))]
         names.update(said[:1])
@@ -528,7 +538,7 @@ def thread_starts(tree: ast.Module) -> tuple[set[str], list[str]]:
 
 def callee(call: ast.Call) -> str:
     """The last part of the name of what is called."""
-    return dotted(call.func).split(".")[-1]
+    return call.func.attr if isinstance(call.func, ast.Attribute) else dotted(call.func)
 
 
 def name_values(call: ast.Call) -> list[ast.expr]:

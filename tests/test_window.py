@@ -599,7 +599,7 @@ def test_every_emoji_and_icon_can_be_drawn() -> None:
     assert len(cs.emoji_shapes()) >= 60
     for char in cs.emoji_shapes():
         assert cs.draw_emoji(char, 24).getbbox()
-    for name in cs.icon_shapes():
+    for name in cs.shape_lines(cs.ICONS):
         assert cs.draw_icon(name, 20, "#FFFFFF").getbbox()
 
 
