@@ -18,59 +18,75 @@ The same program is server, client and window; the command line chooses the role
 
 Sections, in order; each uses only those above it that it names:
 
-    [1]  BASICS        limits, ports, settings, the error tree, loggers
-    [2]  WIRE          every byte that crosses the network, both ways
-    [3]  MEDIA         jitter buffer, mixer, fragments, tiles, safe file names
-    [4]  ROOM          the server's truth: who is here, who may do what, who must receive what
-    [5]  CALL          one participant's picture of the meeting
+    [1]  BASICS         limits, ports, settings, the error tree, loggers, names that other people give
+    [2]  WIRE           every byte that crosses the network, both ways
+    [3]  AUDIO          jitter buffer, concealment, mixer, voice detection, resampling
+    [4]  VIDEO          frames and their datagrams, reassembly, retransmission, the test card's clock
+    [5]  TILES          the shared screen as state
+    [6]  BANDWIDTH      what a path carries, who gets which layer, when bytes leave
+    [7]  ROOM           the server's truth: who is here, who may do what, who must receive what
+    [8]  CALL           one participant's picture of the meeting
+    [9]  DOCTOR         from what is known of this machine and network to one verdict and one next step
     ---- waterline: above it nothing knows sockets, threads, clocks, devices or Tk ----
-    [6]  TRUST         identity, known hosts, PIN proof, settings on disk
-    [7]  LINKS         TLS links owned by one thread, UDP ports, closing
-    [8]  DISCOVERY     asking and answering on every interface
-    [9]  DEVICES       camera, microphone, speaker, screen, codecs and their stand-ins
-    [10] SERVER        the server role and the mixer's process
-    [11] CLIENT        the client role without a window
-    [12] WIDGETS       palette, icons, tiles, small controls
-    [13] WINDOW        the window: arranges widgets and reads snapshots
-    [14] COMMAND LINE  options, logging, the role table, main
+    [10] TRUST          identity, known hosts, PIN proof, settings on disk
+    [11] LINKS          loops, TLS links, UDP ports, addresses, closing
+    [12] PROCESS        child processes, one window, spoken cues
+    [13] DISCOVERY      asking and answering on every interface
+    [14] DEVICES        camera, microphone, speaker, screen, codecs
+    [15] STAND-INS      test card, films, files, tones and voices that stand in for devices; opening by name
+    [16] RELAY          the media of the server: pictures forwarded, sound mixed
+    [17] SERVER         the server role: control, screen and files planes
+    [18] CLIENT MEDIA   one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
+    [19] CLIENT PLANES  the shared screen, and files
+    [20] CONTROLLER     control link, commands, events: the whole client without a window
+    [21] DOORS          giving this program to others
+    [22] PROGRAM        the doctor's examination, the start window's preview, one program, a simulated class
+    [23] TEXTS          what the user reads, a sentence a line: English | Español | Français | हिन्दी
+    [24] DRAWING        palette, icons, emoji, fonts, avatars: pictures made with Pillow
+    [25] WIDGETS        small controls, lists, dialogs, painted tiles
+    [26] STAGE          video tiles, layouts, the shared screen, reactions, toasts
+    [27] PANELS         side bar, top bar, chat, attendees, files
+    [28] DIALOGS        start window, check, invitation, sharing, settings
+    [29] WINDOW         keys, the meeting's view, the loop that draws
+    [30] COMMAND LINE   options, logging, the role table, main
 
 Threads, each named here; started by, may write, ends when:
 
     main                 the window or the headless loop; Tk is touched by it alone
     control              SERVER: the room, control links; ends by ConferenceServer.close
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
-    relay                SERVER: the video port, its peers and routes; ends by close
+    relay                RELAY: the video port, its peers and routes; ends by close
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
-    reader-*             LINKS: reads what a child says (mixer, server), restarts it; ends with the child
-    mixer-orders         SERVER, mixer's process: standard input to the mixer's mailbox; ends with it
+    reader-*             PROCESS: reads what a child says (mixer, server), restarts it; ends with the child
+    mixer-orders         RELAY, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
-    app-giver            CLIENT: offers this program by HTTP, and a thread a browser; ends by close
+    app-giver            DOORS: offers this program by HTTP, and a thread a browser; ends by close
     broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
     parent               COMMAND LINE: waits for the end of standard input
-    client               CLIENT: the control link, StateManager; ends by MeetingController.close
-    video                CLIENT: the video plane's port, keys and streams; ends by close
-    audio                CLIENT: the audio plane's port, keys and jitter buffer; ends by close
-    decoder              CLIENT: newest pictures to pixels; ends by close
-    player               CLIENT: jitter buffer to speaker; ends by close
-    screen-decoder       CLIENT: from the first share on; tiles to pixels, owns the canvas; ends by close
-    presenter            CLIENT: while sharing; owns the screen source, codes its tiles; ends by close
-    camera               CLIENT: while the camera is on, which it owns; encodes, seals, sends its layers
-    microphone           CLIENT: while the microphone is on, which it owns; seals and sends its blocks
-    file-transfer        CLIENT: one a moving file, which it reads or writes; ends with it
-    commands             CLIENT: standard input to commands; a daemon that the process's end ends
-    preview-camera       CLIENT: the start window's own picture; ends when the preview does
-    preview-microphone   CLIENT: the start window's level; ends when the preview does
-    speaker-test         CLIENT: plays three tones, then ends
-    crowd                CLIENT: what simulated participants do, in the demo's child; ends by close
+    client               CONTROLLER: the control link, StateManager; ends by MeetingController.close
+    video                CLIENT MEDIA: the video plane's port, keys and streams; ends by close
+    audio                CLIENT MEDIA: the audio plane's port, keys and jitter buffer; ends by close
+    decoder              CLIENT MEDIA: newest pictures to pixels; ends by close
+    player               CLIENT MEDIA: jitter buffer to speaker; ends by close
+    screen-decoder       CLIENT PLANES: from the first share on; paints tiles, owns the canvas; ends by close
+    presenter            CLIENT PLANES: while sharing; owns the screen source, codes its tiles; ends by close
+    camera               CLIENT MEDIA: while the camera is on, which it owns; encodes, seals, sends its layers
+    microphone           CLIENT MEDIA: while the microphone is on, which it owns; seals and sends its blocks
+    file-transfer        CLIENT PLANES: one a moving file, which it reads or writes; ends with it
+    commands             CONTROLLER: standard input to commands; a daemon that the process's end ends
+    preview-camera       PROGRAM: the start window's own picture; ends when the preview does
+    preview-microphone   PROGRAM: the start window's level; ends when the preview does
+    speaker-test         PROGRAM: plays three tones, then ends
+    crowd                PROGRAM: what simulated participants do, in the demo's child; ends by close
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
     capture              DEVICES: reads a real camera as it comes; ends by close
     tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
     resolver             LINKS: asks for the address of a name; ends with the answer
-    voice                LINKS: says cues aloud, from the first one on; ends by Voice.close
-    second-start         LINKS: hears that the program was started again; ends by OneWindow.close
-    window-errand        WINDOW: one piece of work that may take long; ends with it
+    voice                PROCESS: says cues aloud, from the first one on; ends by Voice.close
+    second-start         PROCESS: hears that the program was started again; ends by OneWindow.close
+    window-errand        STAGE: one piece of work that may take long; ends with it
 """
 
 from __future__ import annotations
@@ -164,7 +180,7 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont, ImageTk
 
 # ======================================================================================
-# [1] BASICS - limits, ports, settings, the error tree, loggers
+# [1] BASICS - limits, ports, settings, the error tree, loggers, names that other people give
 # Uses: nothing
 # ======================================================================================
 
@@ -198,6 +214,9 @@ Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
 Json: TypeAlias = dict[str, Any]
 Address: TypeAlias = tuple[str, int]
+
+# The one clock, in seconds: time.monotonic steps by 15.6 ms on Windows before Python 3.13.
+monotonic = time.perf_counter
 
 log = logging.getLogger("connectsphere")
 
@@ -384,6 +403,93 @@ def skeleton(text: str) -> str:
     letters = "".join(char for char in folded.translate(_SKELETON_LETTERS) if char.isalnum())
     merged = letters.replace("rn", "m").replace("vv", "w")
     return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
+
+
+# -- file names ------------------------------------------------------------------------------
+#
+# Names come from other people. What is left here is a name, never a path, that every platform takes,
+# that opens nothing and that no shell acts on when it merely lists the directory.
+
+MAX_FILE_NAME: Final = 180  # bytes of UTF-8: room for " (2)", ".blocked" and ".part" under the usual 255
+BLOCKED: Final = ".blocked"
+_FORBIDDEN: Final = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
+_DEVICE: Final = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE
+)
+_CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
+_EXECUTABLE: Final = frozenset(
+    """
+    appimage app application appref-ms bash bat btm bundle chm cmd com command cpl csh deb dll dmg
+    dylib elf exe fish gadget hlp hta inf ins iso isp img jar job jnlp js jse ksh mpkg mjs msc msh msh1
+    msh2 msi msix msixbundle msp mst ocx pif pkg pl ps1 ps1xml ps2 psc1 psc2 psd1 psm1 py pyc pyo pyw pyz
+    pyzw rb reg rgs rpm run scpt scptd scr sct sh shb so sys tcsh terminal tool vb vbe vbs vbscript vhd
+    vhdx vxd workflow ws wsc wsf wsh xbap xll zsh action appx appxbundle
+    """.split()  # noqa: SIM905 - a word a line would hide the list
+)
+_ACTED_ON: Final = frozenset(
+    """
+    contact desklink desktop desktopthemepack deskthemepack diagcab directory fileloc inetloc library-ms
+    lnk mad maf mag mam maq mar mas mat mau mav maw mda mapimail searchconnector-ms search-ms scf
+    settingcontent-ms theme themepack url webloc website
+    """.split()  # noqa: SIM905 - a word a line would hide the list
+)
+_ACTED_ON_NAMES: Final = frozenset(["desktop.ini", "autorun.inf", "thumbs.db", "folder.htt"])
+
+
+def _extension(name: str) -> str:
+    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
+
+
+def _is_blocked_kind(name: str) -> bool:
+    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
+    return acted_on or is_executable_name(name)
+
+
+def _shorten(name: str) -> str:
+    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
+    if len(name.encode()) <= MAX_FILE_NAME:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 20:
+        stem, dot, extension = name, "", ""
+    room = MAX_FILE_NAME - len((dot + extension).encode())
+    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
+
+
+def safe_file_name(text: str) -> str:
+    """A file name made of `text`, whoever wrote it: its last component, without control, format or
+    bidi characters, device names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
+
+    Kinds that run, or that a shell acts on when it lists them, get ".blocked" appended. Applied twice it
+    changes nothing.
+    """
+    last = re.split(r"[/\\]", text.rstrip("/\\ "))[-1]
+    shown = "".join(" " if c.isspace() else c for c in last)
+    kept = "".join(c for c in shown if unicodedata.category(c)[0] != "C")
+    name = " ".join(unicodedata.normalize("NFC", kept).translate(_FORBIDDEN).split()).strip(". ")
+    core = name.removesuffix(BLOCKED).rstrip(". ") or "file"
+    core = _shorten("_" + core if _DEVICE.match(core) else core)
+    blocked = name.endswith(BLOCKED) or _is_blocked_kind(core)
+    return core + BLOCKED if blocked else core
+
+
+def is_executable_name(name: str) -> bool:
+    """Whether a file of this name, or of this name before it was blocked, is a program on some platform."""
+    extension = _extension(name.removesuffix(BLOCKED))
+    return extension in _EXECUTABLE or _CLASS_ID.fullmatch(extension) is not None
+
+
+def unique_name(name: str, exists: Callable[[str], bool]) -> str:
+    """`name`, or the first of "name (2).ext", "name (3).ext" ... that does not exist."""
+    if not exists(name):
+        return name
+    stem, dot, extension = name.rpartition(".")
+    if not stem:
+        stem, dot, extension = name, "", ""
+    number = 2
+    while exists(f"{stem} ({number}){dot}{extension}"):
+        number += 1
+    return f"{stem} ({number}){dot}{extension}"
 
 
 # ======================================================================================
@@ -1354,11 +1460,9 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 
 
 # ======================================================================================
-# [3] MEDIA - jitter buffer, mixer, fragments and reassembly, tiles, safe file names
-# Uses: BASICS, WIRE
+# [3] AUDIO - jitter buffer, concealment, mixer, voice detection, resampling
+# Uses: BASICS
 # ======================================================================================
-
-# -- audio
 
 # A silent block is this very object, so that `is` can tell it.
 SILENCE: Final[Samples] = np.zeros(BLOCK, np.int16)
@@ -1959,6 +2063,12 @@ class Resampler:
         return weights
 
 
+# ======================================================================================
+# [4] VIDEO - frames and their datagrams, reassembly, retransmission, the test card's clock
+# Uses: BASICS, WIRE
+# ======================================================================================
+
+
 # The test card's clock: 8 bits marker, 24 bits milliseconds, 8 bits CRC as 2 x 20 cells, black 0, white 1.
 CLOCK_COLUMNS: Final = 20
 CLOCK_MARKER: Final = 0xA5
@@ -2496,6 +2606,360 @@ class FrameThinner:
         return True
 
 
+# ======================================================================================
+# [5] TILES - the shared screen as state
+# Uses: BASICS, WIRE
+# ======================================================================================
+
+
+# -- tiles -----------------------------------------------------------------------------------
+#
+# The shared screen as state: a grid of 64-pixel tiles, each of which belongs to the newest rectangle that
+# covers it. A rectangle lives while it owns a tile, so there are never more rectangles than tiles. Lossless
+# copies are kept beside the lossy ones, for a late viewer is to see everything at once and exactly later.
+# Paint order is the presenter's `version`, never the order of arrival (see TileCanvas).
+
+TILE: Final = 64
+MAX_RECTANGLE: Final = 256
+STILL_AFTER: Final = 0.3
+PICTURE_HEAD: Final = 4_096  # what a coded rectangle may have beyond its pixels
+
+
+def _tiles_of(size: int) -> int:
+    return -(-size // TILE)
+
+
+def is_lossless(rectangle: Rectangle) -> bool:
+    """Whether the rectangle shows its place exactly."""
+    return rectangle.codec != Codec.JPEG
+
+
+class _Places:
+    """Who owns each tile: rectangles by serial number, in the order in which they came."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.owners = np.zeros((rows, columns), np.int64)
+        self.versions = np.full((rows, columns), -1, np.int64)
+        self.rectangles: dict[int, Rectangle] = {}
+
+    def put(
+        self, serial: int, rectangle: Rectangle, place: tuple[slice, slice], free: NDArray[np.bool_]
+    ) -> None:
+        """Give the rectangle the tiles of `place` where `free` and it is newer."""
+        won = free & (self.versions[place] < rectangle.version)
+        if not won.any():
+            return
+        self.rectangles[serial] = rectangle
+        self._hand_over(place, won, serial)
+        self.versions[place][won] = rectangle.version
+
+    def release(self, version: int, place: tuple[slice, slice]) -> None:
+        """Take the tiles of `place` from rectangles older than `version`."""
+        self._hand_over(place, self.versions[place] < version, 0)
+
+    def _hand_over(self, place: tuple[slice, slice], won: NDArray[np.bool_], serial: int) -> None:
+        losers = np.unique(self.owners[place][won])
+        self.owners[place][won] = serial
+        for loser in losers.tolist():
+            if loser and not (self.owners == loser).any():
+                del self.rectangles[loser]
+
+
+@dataclass(slots=True)
+class TileCursor:
+    """How far one viewer has got. `waiting` is the rest of the state it is being given, as of one commit."""
+
+    epoch: int = -1
+    lossy: int = 0
+    lossless: int = 0
+    version: int = 0
+    commit_owed: bool = False
+    waiting: deque[Rectangle] = field(default_factory=deque)
+
+
+def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
+    for start, size, whole in (
+        (rectangle.x, rectangle.width, geometry.width),
+        (rectangle.y, rectangle.height, geometry.height),
+    ):
+        end = start + size
+        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
+            raise PeerFault("bad_screen", "off the grid")
+
+
+def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
+    """The rows and columns of tiles that the rectangle covers."""
+    top, left = rectangle.y // TILE, rectangle.x // TILE
+    return (
+        slice(top, top + _tiles_of(rectangle.height)),
+        slice(left, left + _tiles_of(rectangle.width)),
+    )
+
+
+class TileTable:
+    """The newest bytes of each place of the shared screen, for the server and the presenter alike.
+
+    Rectangles count from the next `commit` on, all at once, so that no viewer is given half a change.
+    """
+
+    def __init__(self) -> None:
+        self._geometry: Geometry | None = None
+        self._lossy = self._lossless = _Places(0, 0)
+        self._pending: list[Rectangle] = []
+        self._pending_tiles = 0
+        self._serial = 0
+        self._version = 0
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """The geometry in force, None before the first."""
+        return self._geometry
+
+    def set_geometry(self, geometry: Geometry) -> None:
+        """Start a new epoch; PeerFault unless it is higher than the last."""
+        if self._geometry and geometry.epoch <= self._geometry.epoch:
+            raise PeerFault("bad_screen", "epoch")
+        rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
+        self._geometry = geometry
+        self._lossy, self._lossless = _Places(rows, columns), _Places(rows, columns)
+        self._pending, self._pending_tiles = [], 0
+
+    def put(self, rectangle: Rectangle) -> None:
+        """Take a rectangle for the next commit; one of an earlier epoch is ignored.
+
+        PeerFault when it is off the grid or when one commit would hold far more than a screen.
+        """
+        geometry = self._geometry
+        if geometry is None or rectangle.epoch > geometry.epoch:
+            raise PeerFault("bad_screen", "epoch")
+        if rectangle.epoch < geometry.epoch:
+            return
+        _check_on_grid(rectangle, geometry)
+        self._pending_tiles += _tiles_of(rectangle.width) * _tiles_of(rectangle.height)
+        if self._pending_tiles > 2 * self._lossy.owners.size:
+            raise PeerFault("bad_screen", "too much without a commit")
+        if len(rectangle.data) > PICTURE_HEAD + 4 * rectangle.width * rectangle.height:
+            raise PeerFault("bad_screen", "more bytes than pixels")
+        self._pending.append(rectangle)
+
+    def commit(self, commit: Commit) -> None:
+        """Make the rectangles since the last commit the state."""
+        if self._geometry is None or commit.epoch != self._geometry.epoch:
+            return
+        for rectangle in self._pending:
+            self._apply(rectangle)
+        self._version = max(self._version, commit.version)
+        self._pending, self._pending_tiles = [], 0
+
+    def since(self, cursor: TileCursor) -> Geometry | Rectangle | Commit | None:
+        """The next message for the viewer at `cursor`, which moves; None when it has everything.
+
+        A change once begun is said to its commit, so nothing tears, but the next change starts from the
+        newest state: a slow viewer skips. Lossless copies come last, one to a commit.
+        """
+        geometry = self._geometry
+        if geometry is None:
+            return None
+        if cursor.epoch != geometry.epoch:
+            cursor.epoch, cursor.lossy, cursor.lossless = geometry.epoch, 0, 0
+            cursor.commit_owed = False
+            cursor.waiting.clear()
+            return geometry
+        if not cursor.waiting and cursor.commit_owed:
+            cursor.commit_owed = False
+            return Commit(geometry.epoch, cursor.version)
+        if not cursor.waiting and not self._begin_change(cursor):
+            return None
+        return cursor.waiting.popleft()
+
+    def size(self) -> int:
+        """Bytes held."""
+        places = (*self._lossy.rectangles.values(), *self._lossless.rectangles.values(), *self._pending)
+        return sum(len(rectangle.data) for rectangle in places)
+
+    def _begin_change(self, cursor: TileCursor) -> bool:
+        for serial, rectangle in reversed(self._lossy.rectangles.items()):
+            if serial <= cursor.lossy:
+                break
+            cursor.waiting.appendleft(rectangle)
+        if cursor.waiting:
+            cursor.lossy = self._serial
+        else:
+            exact = next((s for s in self._lossless.rectangles if s > cursor.lossless), None)
+            if exact is None:
+                return False
+            cursor.lossless = exact
+            cursor.waiting.append(self._lossless.rectangles[exact])
+        cursor.version = self._version
+        cursor.commit_owed = True
+        return True
+
+    def _apply(self, rectangle: Rectangle) -> None:
+        self._serial += 1
+        place = _place_of(rectangle)
+        if is_lossless(rectangle):
+            free = self._lossy.versions[place] < rectangle.version
+            self._lossless.put(self._serial, rectangle, place, free)
+        else:
+            self._lossy.put(self._serial, rectangle, place, np.ones_like(self._lossy.owners[place], np.bool_))
+            self._lossless.release(rectangle.version, place)
+
+
+class TileCanvas:
+    """A viewer's picture: what is placed shows at the next commit, and nothing older covers newer.
+
+    Where far more than a screen is laid over itself it shows as it comes, or memory would not do.
+    """
+
+    MOST_SCREENS = 4  # that wait for their commit
+
+    def __init__(self) -> None:
+        self.geometry = Geometry(-1, 0, 0)
+        self.picture: Picture = np.zeros((0, 0, 3), np.uint8)
+        self._versions = np.zeros((0, 0), np.int64)
+        self._exact = np.zeros((0, 0), np.bool_)
+        self._pending: list[tuple[Rectangle, Picture]] = []
+        self._held = 0  # bytes in it
+
+    def set_geometry(self, geometry: Geometry) -> None:
+        """Start with an empty picture of a new size."""
+        rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
+        self.geometry = geometry
+        self.picture = np.zeros((geometry.height, geometry.width, 3), np.uint8)
+        self._versions = np.full((rows, columns), -1, np.int64)
+        self._exact = np.zeros((rows, columns), np.bool_)
+        self._pending, self._held = [], 0
+
+    def place(self, rectangle: Rectangle, pixels: Picture) -> None:
+        """Keep decoded BGR `pixels` for the next commit; PeerFault when they do not fit the screen."""
+        if rectangle.epoch != self.geometry.epoch:
+            return
+        _check_on_grid(rectangle, self.geometry)
+        if pixels.shape != (rectangle.height, rectangle.width, 3):
+            raise PeerFault("bad_picture", "size")
+        self._pending.append((rectangle, pixels))
+        self._held += pixels.nbytes
+        if self._held > self.MOST_SCREENS * self.picture.nbytes:
+            self._paint_pending()
+
+    def commit(self, commit: Commit) -> bool:
+        """Paint what was placed; whether the picture changed."""
+        return commit.epoch == self.geometry.epoch and self._paint_pending()
+
+    def _paint_pending(self) -> bool:
+        changed = False
+        for rectangle, pixels in self._pending:
+            changed |= self._paint(rectangle, pixels)
+        self._pending, self._held = [], 0
+        return changed
+
+    @property
+    def exact(self) -> bool:
+        """Whether every place shows its lossless copy."""
+        return self._exact.size > 0 and bool(self._exact.all())
+
+    def _paint(self, rectangle: Rectangle, pixels: Picture) -> bool:
+        place = _place_of(rectangle)
+        newer = self._versions[place] < rectangle.version
+        left, top = rectangle.x, rectangle.y
+        for row, column in np.argwhere(newer).tolist():
+            part = pixels[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+            y, x = top + row * TILE, left + column * TILE
+            self.picture[y : y + part.shape[0], x : x + part.shape[1]] = part
+        self._versions[place][newer] = rectangle.version
+        self._exact[place][newer] = is_lossless(rectangle)
+        return bool(newer.any())
+
+
+class TileDiffer:
+    """Finds the tiles that changed since the picture before."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] = ()
+        self._before = self._now = np.zeros((0, 0), np.uint64)
+
+    def changed(self, picture: Picture) -> NDArray[np.bool_]:
+        """(rows, columns) of tiles, true where a pixel differs; all true for a first or resized picture.
+
+        `picture`: height x width x 3 or 4 bytes; it is copied.
+        """
+        fresh = picture.shape != self._shape
+        if fresh:
+            self._resize(picture.shape)
+        height, width, depth = picture.shape
+        rows = self._now.view(np.uint8)
+        rows[:height, : width * depth] = picture.reshape(height, width * depth)
+        mask = np.ones((_tiles_of(height), _tiles_of(width)), np.bool_)
+        if not fresh:
+            for row in range(mask.shape[0]):  # band by band: what is compared stays in the cache
+                band = slice(row * TILE, (row + 1) * TILE)
+                bits = np.bitwise_or.reduce(self._now[band] ^ self._before[band], axis=0)
+                mask[row] = bits.reshape(mask.shape[1], -1).any(axis=1)
+        self._before, self._now = self._now, self._before
+        return mask
+
+    def _resize(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        words = _tiles_of(shape[1]) * TILE * shape[2] // 8
+        self._before = np.zeros((shape[0], words), np.uint64)
+        self._now = np.zeros((shape[0], words), np.uint64)
+
+
+def _leading(flags: NDArray[np.bool_]) -> int:
+    """How many flags from the first on are set."""
+    return len(flags) if flags.all() else int(flags.argmin())
+
+
+def merge_rectangles(
+    mask: NDArray[np.bool_], width: int, height: int, most: int = MAX_RECTANGLE
+) -> list[tuple[int, int, int, int]]:
+    """The set tiles of `mask` as few rectangles (x, y, w, h) in pixels, disjoint, `most` pixels at most
+    each way, cut at the picture's edges."""
+    left = mask.copy()
+    limit = most // TILE
+    found: list[tuple[int, int, int, int]] = []
+    for row, column in np.argwhere(mask).tolist():
+        if not left[row, column]:
+            continue
+        columns = _leading(left[row, column : column + limit])
+        rows = _leading(np.logical_and.reduce(left[row : row + limit, column : column + columns], axis=1))
+        left[row : row + rows, column : column + columns] = False
+        x, y = column * TILE, row * TILE
+        found.append((x, y, min(columns * TILE, width - x), min(rows * TILE, height - y)))
+    return found
+
+
+class StillTiles:
+    """Which tiles have not changed for 0.3 s and still owe their lossless copy."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._changed_at = np.full((rows, columns), np.inf)
+
+    def changed(self, mask: NDArray[np.bool_], now: float) -> None:
+        """The tiles of `mask` changed at `now`."""
+        self._changed_at[mask] = now
+
+    def due(self, now: float) -> NDArray[np.bool_]:
+        """(rows, columns): the tiles whose lossless copy may be sent now."""
+        return self._changed_at <= now - STILL_AFTER
+
+    def sent(self, x: int, y: int, width: int, height: int) -> None:
+        """The lossless copy of this rectangle, in pixels, is on its way."""
+        rows = slice(y // TILE, _tiles_of(y + height))
+        self._changed_at[rows, x // TILE : _tiles_of(x + width)] = np.inf
+
+    def next_due(self) -> float | None:
+        """When a tile will have been still for long enough; None when none owes a copy."""
+        first = float(self._changed_at.min(initial=np.inf))
+        return first + STILL_AFTER if first < math.inf else None
+
+
+# ======================================================================================
+# [6] BANDWIDTH - what a path carries, who gets which layer, when bytes leave
+# Uses: BASICS, VIDEO
+# ======================================================================================
+
+
 # -- the path to a receiver -------------------------------------------------------------------
 #
 # The receiver measures (PathWatch), the server concludes (PathCapacity), for it alone sees all that goes
@@ -2932,438 +3396,90 @@ class EgressScheduler:
         self._at = until
 
 
-# -- tiles -----------------------------------------------------------------------------------
-#
-# The shared screen as state: a grid of 64-pixel tiles, each of which belongs to the newest rectangle that
-# covers it. A rectangle lives while it owns a tile, so there are never more rectangles than tiles. Lossless
-# copies are kept beside the lossy ones, for a late viewer is to see everything at once and exactly later.
-# Paint order is the presenter's `version`, never the order of arrival (see TileCanvas).
+Share: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
 
-TILE: Final = 64
-MAX_RECTANGLE: Final = 256
-STILL_AFTER: Final = 0.3
-PICTURE_HEAD: Final = 4_096  # what a coded rectangle may have beyond its pixels
+USUAL_SIZES: Final = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
+FRAME_SECONDS: Final = 0.1  # that one picture may take on a path
 
 
-def _tiles_of(size: int) -> int:
-    return -(-size // TILE)
-
-
-def is_lossless(rectangle: Rectangle) -> bool:
-    """Whether the rectangle shows its place exactly."""
-    return rectangle.codec != Codec.JPEG
-
-
-class _Places:
-    """Who owns each tile: rectangles by serial number, in the order in which they came."""
-
-    def __init__(self, rows: int, columns: int) -> None:
-        self.owners = np.zeros((rows, columns), np.int64)
-        self.versions = np.full((rows, columns), -1, np.int64)
-        self.rectangles: dict[int, Rectangle] = {}
-
-    def put(
-        self, serial: int, rectangle: Rectangle, place: tuple[slice, slice], free: NDArray[np.bool_]
-    ) -> None:
-        """Give the rectangle the tiles of `place` where `free` and it is newer."""
-        won = free & (self.versions[place] < rectangle.version)
-        if not won.any():
-            return
-        self.rectangles[serial] = rectangle
-        self._hand_over(place, won, serial)
-        self.versions[place][won] = rectangle.version
-
-    def release(self, version: int, place: tuple[slice, slice]) -> None:
-        """Take the tiles of `place` from rectangles older than `version`."""
-        self._hand_over(place, self.versions[place] < version, 0)
-
-    def _hand_over(self, place: tuple[slice, slice], won: NDArray[np.bool_], serial: int) -> None:
-        losers = np.unique(self.owners[place][won])
-        self.owners[place][won] = serial
-        for loser in losers.tolist():
-            if loser and not (self.owners == loser).any():
-                del self.rectangles[loser]
-
-
-@dataclass(slots=True)
-class TileCursor:
-    """How far one viewer has got. `waiting` is the rest of the state it is being given, as of one commit."""
-
-    epoch: int = -1
-    lossy: int = 0
-    lossless: int = 0
-    version: int = 0
-    commit_owed: bool = False
-    waiting: deque[Rectangle] = field(default_factory=deque)
-
-
-def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
-    for start, size, whole in (
-        (rectangle.x, rectangle.width, geometry.width),
-        (rectangle.y, rectangle.height, geometry.height),
-    ):
-        end = start + size
-        if start % TILE or not 0 < size <= MAX_RECTANGLE or end > whole or (end % TILE and end != whole):
-            raise PeerFault("bad_screen", "off the grid")
-
-
-def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
-    """The rows and columns of tiles that the rectangle covers."""
-    top, left = rectangle.y // TILE, rectangle.x // TILE
-    return (
-        slice(top, top + _tiles_of(rectangle.height)),
-        slice(left, left + _tiles_of(rectangle.width)),
-    )
-
-
-class TileTable:
-    """The newest bytes of each place of the shared screen, for the server and the presenter alike.
-
-    Rectangles count from the next `commit` on, all at once, so that no viewer is given half a change.
-    """
+class Sizes:
+    """Bytes of a picture of each sender and layer: as seen of late, else judged by its other layers."""
 
     def __init__(self) -> None:
-        self._geometry: Geometry | None = None
-        self._lossy = self._lossless = _Places(0, 0)
-        self._pending: list[Rectangle] = []
-        self._pending_tiles = 0
-        self._serial = 0
-        self._version = 0
+        self.seen: dict[tuple[int, int], float] = {}
 
-    @property
-    def geometry(self) -> Geometry | None:
-        """The geometry in force, None before the first."""
-        return self._geometry
-
-    def set_geometry(self, geometry: Geometry) -> None:
-        """Start a new epoch; PeerFault unless it is higher than the last."""
-        if self._geometry and geometry.epoch <= self._geometry.epoch:
-            raise PeerFault("bad_screen", "epoch")
-        rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
-        self._geometry = geometry
-        self._lossy, self._lossless = _Places(rows, columns), _Places(rows, columns)
-        self._pending, self._pending_tiles = [], 0
-
-    def put(self, rectangle: Rectangle) -> None:
-        """Take a rectangle for the next commit; one of an earlier epoch is ignored.
-
-        PeerFault when it is off the grid or when one commit would hold far more than a screen.
-        """
-        geometry = self._geometry
-        if geometry is None or rectangle.epoch > geometry.epoch:
-            raise PeerFault("bad_screen", "epoch")
-        if rectangle.epoch < geometry.epoch:
-            return
-        _check_on_grid(rectangle, geometry)
-        self._pending_tiles += _tiles_of(rectangle.width) * _tiles_of(rectangle.height)
-        if self._pending_tiles > 2 * self._lossy.owners.size:
-            raise PeerFault("bad_screen", "too much without a commit")
-        if len(rectangle.data) > PICTURE_HEAD + 4 * rectangle.width * rectangle.height:
-            raise PeerFault("bad_screen", "more bytes than pixels")
-        self._pending.append(rectangle)
-
-    def commit(self, commit: Commit) -> None:
-        """Make the rectangles since the last commit the state."""
-        if self._geometry is None or commit.epoch != self._geometry.epoch:
-            return
-        for rectangle in self._pending:
-            self._apply(rectangle)
-        self._version = max(self._version, commit.version)
-        self._pending, self._pending_tiles = [], 0
-
-    def since(self, cursor: TileCursor) -> Geometry | Rectangle | Commit | None:
-        """The next message for the viewer at `cursor`, which moves; None when it has everything.
-
-        A change once begun is said to its commit, so nothing tears, but the next change starts from the
-        newest state: a slow viewer skips. Lossless copies come last, one to a commit.
-        """
-        geometry = self._geometry
-        if geometry is None:
-            return None
-        if cursor.epoch != geometry.epoch:
-            cursor.epoch, cursor.lossy, cursor.lossless = geometry.epoch, 0, 0
-            cursor.commit_owed = False
-            cursor.waiting.clear()
-            return geometry
-        if not cursor.waiting and cursor.commit_owed:
-            cursor.commit_owed = False
-            return Commit(geometry.epoch, cursor.version)
-        if not cursor.waiting and not self._begin_change(cursor):
-            return None
-        return cursor.waiting.popleft()
-
-    def size(self) -> int:
-        """Bytes held."""
-        places = (*self._lossy.rectangles.values(), *self._lossless.rectangles.values(), *self._pending)
-        return sum(len(rectangle.data) for rectangle in places)
-
-    def _begin_change(self, cursor: TileCursor) -> bool:
-        for serial, rectangle in reversed(self._lossy.rectangles.items()):
-            if serial <= cursor.lossy:
-                break
-            cursor.waiting.appendleft(rectangle)
-        if cursor.waiting:
-            cursor.lossy = self._serial
-        else:
-            exact = next((s for s in self._lossless.rectangles if s > cursor.lossless), None)
-            if exact is None:
-                return False
-            cursor.lossless = exact
-            cursor.waiting.append(self._lossless.rectangles[exact])
-        cursor.version = self._version
-        cursor.commit_owed = True
-        return True
-
-    def _apply(self, rectangle: Rectangle) -> None:
-        self._serial += 1
-        place = _place_of(rectangle)
-        if is_lossless(rectangle):
-            free = self._lossy.versions[place] < rectangle.version
-            self._lossless.put(self._serial, rectangle, place, free)
-        else:
-            self._lossy.put(self._serial, rectangle, place, np.ones_like(self._lossy.owners[place], np.bool_))
-            self._lossless.release(rectangle.version, place)
+    def of(self, sender: int, layer: int) -> float:
+        """Bytes of a picture."""
+        known = [one for one in range(len(LAYERS)) if (sender, one) in self.seen]
+        if not known:
+            return USUAL_SIZES[layer]
+        near = min(known, key=lambda one: abs(one - layer))
+        return self.seen[sender, near] * USUAL_SIZES[layer] / USUAL_SIZES[near]
 
 
-class TileCanvas:
-    """A viewer's picture: what is placed shows at the next commit, and nothing older covers newer.
-
-    Where far more than a screen is laid over itself it shows as it comes, or memory would not do.
-    """
-
-    MOST_SCREENS = 4  # that wait for their commit
-
-    def __init__(self) -> None:
-        self.geometry = Geometry(-1, 0, 0)
-        self.picture: Picture = np.zeros((0, 0, 3), np.uint8)
-        self._versions = np.zeros((0, 0), np.int64)
-        self._exact = np.zeros((0, 0), np.bool_)
-        self._pending: list[tuple[Rectangle, Picture]] = []
-        self._held = 0  # bytes in it
-
-    def set_geometry(self, geometry: Geometry) -> None:
-        """Start with an empty picture of a new size."""
-        rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
-        self.geometry = geometry
-        self.picture = np.zeros((geometry.height, geometry.width, 3), np.uint8)
-        self._versions = np.full((rows, columns), -1, np.int64)
-        self._exact = np.zeros((rows, columns), np.bool_)
-        self._pending, self._held = [], 0
-
-    def place(self, rectangle: Rectangle, pixels: Picture) -> None:
-        """Keep decoded BGR `pixels` for the next commit; PeerFault when they do not fit the screen."""
-        if rectangle.epoch != self.geometry.epoch:
-            return
-        _check_on_grid(rectangle, self.geometry)
-        if pixels.shape != (rectangle.height, rectangle.width, 3):
-            raise PeerFault("bad_picture", "size")
-        self._pending.append((rectangle, pixels))
-        self._held += pixels.nbytes
-        if self._held > self.MOST_SCREENS * self.picture.nbytes:
-            self._paint_pending()
-
-    def commit(self, commit: Commit) -> bool:
-        """Paint what was placed; whether the picture changed."""
-        return commit.epoch == self.geometry.epoch and self._paint_pending()
-
-    def _paint_pending(self) -> bool:
-        changed = False
-        for rectangle, pixels in self._pending:
-            changed |= self._paint(rectangle, pixels)
-        self._pending, self._held = [], 0
-        return changed
-
-    @property
-    def exact(self) -> bool:
-        """Whether every place shows its lossless copy."""
-        return self._exact.size > 0 and bool(self._exact.all())
-
-    def _paint(self, rectangle: Rectangle, pixels: Picture) -> bool:
-        place = _place_of(rectangle)
-        newer = self._versions[place] < rectangle.version
-        left, top = rectangle.x, rectangle.y
-        for row, column in np.argwhere(newer).tolist():
-            part = pixels[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
-            y, x = top + row * TILE, left + column * TILE
-            self.picture[y : y + part.shape[0], x : x + part.shape[1]] = part
-        self._versions[place][newer] = rectangle.version
-        self._exact[place][newer] = is_lossless(rectangle)
-        return bool(newer.any())
+def share_out(
+    path: PathCapacity, asked: Mapping[int, Share], held: Mapping[int, Share], sizes: Sizes, first: int
+) -> dict[int, Share]:
+    """What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less, then as much
+    as is left for the speaker `first`, then for the larger tiles. `held` is what was had so far."""
+    if path.rate == math.inf:
+        return dict(asked)
+    order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
+    granted: dict[int, Share] = {}
+    left = path.rate
+    thirds = {sender: -(-fps // 3) for sender, (_, fps) in asked.items()}
+    thin = min(1.0, path.rate / max(1.0, sum(sizes.of(sender, 0) * fps for sender, fps in thirds.items())))
+    for sender in order:
+        least = (0, max(1, int(thirds[sender] * thin)))
+        if sizes.of(sender, 0) * least[1] <= left:
+            granted[sender] = least
+            left -= sizes.of(sender, 0) * least[1]
+    for sender, least in list(granted.items()):
+        left += sizes.of(sender, 0) * least[1]
+        best = _best_share(sender, left, path, asked[sender], held.get(sender, (-1, 0)), sizes)
+        granted[sender] = layer, fps = best or least
+        left -= sizes.of(sender, layer) * fps
+    return granted
 
 
-class TileDiffer:
-    """Finds the tiles that changed since the picture before."""
-
-    def __init__(self) -> None:
-        self._shape: tuple[int, ...] = ()
-        self._before = self._now = np.zeros((0, 0), np.uint64)
-
-    def changed(self, picture: Picture) -> NDArray[np.bool_]:
-        """(rows, columns) of tiles, true where a pixel differs; all true for a first or resized picture.
-
-        `picture`: height x width x 3 or 4 bytes; it is copied.
-        """
-        fresh = picture.shape != self._shape
-        if fresh:
-            self._resize(picture.shape)
-        height, width, depth = picture.shape
-        rows = self._now.view(np.uint8)
-        rows[:height, : width * depth] = picture.reshape(height, width * depth)
-        mask = np.ones((_tiles_of(height), _tiles_of(width)), np.bool_)
-        if not fresh:
-            for row in range(mask.shape[0]):  # band by band: what is compared stays in the cache
-                band = slice(row * TILE, (row + 1) * TILE)
-                bits = np.bitwise_or.reduce(self._now[band] ^ self._before[band], axis=0)
-                mask[row] = bits.reshape(mask.shape[1], -1).any(axis=1)
-        self._before, self._now = self._now, self._before
-        return mask
-
-    def _resize(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        words = _tiles_of(shape[1]) * TILE * shape[2] // 8
-        self._before = np.zeros((shape[0], words), np.uint64)
-        self._now = np.zeros((shape[0], words), np.uint64)
+def _best_share(
+    sender: int, left: float, path: PathCapacity, asked: Share, held: Share, sizes: Sizes
+) -> Share | None:
+    """The best layer of which half of the rate fits, and its rate. A better one than `held` needs room to
+    spare, and that without what is only being tried: a rate may come and go, a size is seen to."""
+    for layer in range(asked[0], -1, -1):
+        size, half = sizes.of(sender, layer), (asked[1] + 1) // 2
+        fits = min(asked[1], int(left / size)) >= half and size <= path.rate * FRAME_SECONDS
+        if layer > held[0] >= 0:
+            fits = fits and left - (path.rate - path.steady) >= 1.25 * half * size
+        if fits:
+            fps = min(asked[1], int(left / size))
+            keeps = (layer, abs(fps - held[1])) == (held[0], 1) and size * held[1] <= 1.05 * left
+            return layer, held[1] if keeps and max(fps, held[1]) < asked[1] else fps
+    return None
 
 
-def _leading(flags: NDArray[np.bool_]) -> int:
-    """How many flags from the first on are set."""
-    return len(flags) if flags.all() else int(flags.argmin())
-
-
-def merge_rectangles(
-    mask: NDArray[np.bool_], width: int, height: int, most: int = MAX_RECTANGLE
-) -> list[tuple[int, int, int, int]]:
-    """The set tiles of `mask` as few rectangles (x, y, w, h) in pixels, disjoint, `most` pixels at most
-    each way, cut at the picture's edges."""
-    left = mask.copy()
-    limit = most // TILE
-    found: list[tuple[int, int, int, int]] = []
-    for row, column in np.argwhere(mask).tolist():
-        if not left[row, column]:
-            continue
-        columns = _leading(left[row, column : column + limit])
-        rows = _leading(np.logical_and.reduce(left[row : row + limit, column : column + columns], axis=1))
-        left[row : row + rows, column : column + columns] = False
-        x, y = column * TILE, row * TILE
-        found.append((x, y, min(columns * TILE, width - x), min(rows * TILE, height - y)))
-    return found
-
-
-class StillTiles:
-    """Which tiles have not changed for 0.3 s and still owe their lossless copy."""
-
-    def __init__(self, rows: int, columns: int) -> None:
-        self._changed_at = np.full((rows, columns), np.inf)
-
-    def changed(self, mask: NDArray[np.bool_], now: float) -> None:
-        """The tiles of `mask` changed at `now`."""
-        self._changed_at[mask] = now
-
-    def due(self, now: float) -> NDArray[np.bool_]:
-        """(rows, columns): the tiles whose lossless copy may be sent now."""
-        return self._changed_at <= now - STILL_AFTER
-
-    def sent(self, x: int, y: int, width: int, height: int) -> None:
-        """The lossless copy of this rectangle, in pixels, is on its way."""
-        rows = slice(y // TILE, _tiles_of(y + height))
-        self._changed_at[rows, x // TILE : _tiles_of(x + width)] = np.inf
-
-    def next_due(self) -> float | None:
-        """When a tile will have been still for long enough; None when none owes a copy."""
-        first = float(self._changed_at.min(initial=np.inf))
-        return first + STILL_AFTER if first < math.inf else None
-
-
-# -- file names ------------------------------------------------------------------------------
-#
-# Names come from other people. What is left here is a name, never a path, that every platform takes,
-# that opens nothing and that no shell acts on when it merely lists the directory.
-
-MAX_FILE_NAME: Final = 180  # bytes of UTF-8: room for " (2)", ".blocked" and ".part" under the usual 255
-BLOCKED: Final = ".blocked"
-_FORBIDDEN: Final = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
-_DEVICE: Final = re.compile(
-    r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE
-)
-_CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
-_EXECUTABLE: Final = frozenset(
-    """
-    appimage app application appref-ms bash bat btm bundle chm cmd com command cpl csh deb dll dmg
-    dylib elf exe fish gadget hlp hta inf ins iso isp img jar job jnlp js jse ksh mpkg mjs msc msh msh1
-    msh2 msi msix msixbundle msp mst ocx pif pkg pl ps1 ps1xml ps2 psc1 psc2 psd1 psm1 py pyc pyo pyw pyz
-    pyzw rb reg rgs rpm run scpt scptd scr sct sh shb so sys tcsh terminal tool vb vbe vbs vbscript vhd
-    vhdx vxd workflow ws wsc wsf wsh xbap xll zsh action appx appxbundle
-    """.split()  # noqa: SIM905 - a word a line would hide the list
-)
-_ACTED_ON: Final = frozenset(
-    """
-    contact desklink desktop desktopthemepack deskthemepack diagcab directory fileloc inetloc library-ms
-    lnk mad maf mag mam maq mar mas mat mau mav maw mda mapimail searchconnector-ms search-ms scf
-    settingcontent-ms theme themepack url webloc website
-    """.split()  # noqa: SIM905 - a word a line would hide the list
-)
-_ACTED_ON_NAMES: Final = frozenset(["desktop.ini", "autorun.inf", "thumbs.db", "folder.htt"])
-
-
-def _extension(name: str) -> str:
-    return name.rpartition(".")[2].strip().casefold() if "." in name else ""
-
-
-def _is_blocked_kind(name: str) -> bool:
-    acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
-    return acted_on or is_executable_name(name)
-
-
-def _shorten(name: str) -> str:
-    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
-    if len(name.encode()) <= MAX_FILE_NAME:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    if not stem or len(extension.encode()) > 20:
-        stem, dot, extension = name, "", ""
-    room = MAX_FILE_NAME - len((dot + extension).encode())
-    return stem.encode()[:room].decode("utf-8", "ignore").strip(". ") + dot + extension
-
-
-def safe_file_name(text: str) -> str:
-    """A file name made of `text`, whoever wrote it: its last component, without control, format or
-    bidi characters, device names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
-
-    Kinds that run, or that a shell acts on when it lists them, get ".blocked" appended. Applied twice it
-    changes nothing.
-    """
-    last = re.split(r"[/\\]", text.rstrip("/\\ "))[-1]
-    shown = "".join(" " if c.isspace() else c for c in last)
-    kept = "".join(c for c in shown if unicodedata.category(c)[0] != "C")
-    name = " ".join(unicodedata.normalize("NFC", kept).translate(_FORBIDDEN).split()).strip(". ")
-    core = name.removesuffix(BLOCKED).rstrip(". ") or "file"
-    core = _shorten("_" + core if _DEVICE.match(core) else core)
-    blocked = name.endswith(BLOCKED) or _is_blocked_kind(core)
-    return core + BLOCKED if blocked else core
-
-
-def is_executable_name(name: str) -> bool:
-    """Whether a file of this name, or of this name before it was blocked, is a program on some platform."""
-    extension = _extension(name.removesuffix(BLOCKED))
-    return extension in _EXECUTABLE or _CLASS_ID.fullmatch(extension) is not None
-
-
-def unique_name(name: str, exists: Callable[[str], bool]) -> str:
-    """`name`, or the first of "name (2).ext", "name (3).ext" ... that does not exist."""
-    if not exists(name):
-        return name
-    stem, dot, extension = name.rpartition(".")
-    if not stem:
-        stem, dot, extension = name, "", ""
-    number = 2
-    while exists(f"{stem} ({number}){dot}{extension}"):
-        number += 1
-    return f"{stem} ({number}){dot}{extension}"
+def fit_layers(
+    path: PathCapacity, wanted: dict[int, int], held: Mapping[int, int], sizes: Sizes, sender: int
+) -> dict[int, int]:
+    """What of the layers wanted of `sender`, {layer: fps}, fits its own way up: the small ones first, for
+    most people see those; a larger one that does not fit becomes a smaller one."""
+    if path.rate == math.inf:
+        return wanted
+    fits: dict[int, int] = {}
+    left = path.rate
+    for layer, fps in sorted(wanted.items()):
+        before = max((one for one in held if one <= layer), default=-1)
+        had = (before, held.get(before, 0))
+        layer, fps = _best_share(sender, left, path, (layer, fps), had, sizes) or (0, -(-fps // 3))
+        left -= sizes.of(sender, layer) * max(0, fps - fits.get(layer, 0))
+        fits[layer] = max(fps, fits.get(layer, 0))
+    return fits
 
 
 # ======================================================================================
-# [4] ROOM - who is in the meeting and who must receive what
-# Uses: BASICS, WIRE, MEDIA
+# [7] ROOM - the server's truth: who is here, who may do what, who must receive what
+# Uses: BASICS, WIRE, BANDWIDTH
 # ======================================================================================
 
 LINGER: Final = 2.0
@@ -3452,87 +3568,6 @@ class Keep(NamedTuple):
 
 
 Effect: TypeAlias = Tell | Expel | Silence | Reroute | Pace | ShareStopped | FileGone | MeetingOver | Keep
-
-
-Share: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
-
-USUAL_SIZES: Final = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
-FRAME_SECONDS: Final = 0.1  # that one picture may take on a path
-
-
-class Sizes:
-    """Bytes of a picture of each sender and layer: as seen of late, else judged by its other layers."""
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[int, int], float] = {}
-
-    def of(self, sender: int, layer: int) -> float:
-        """Bytes of a picture."""
-        known = [one for one in range(len(LAYERS)) if (sender, one) in self.seen]
-        if not known:
-            return USUAL_SIZES[layer]
-        near = min(known, key=lambda one: abs(one - layer))
-        return self.seen[sender, near] * USUAL_SIZES[layer] / USUAL_SIZES[near]
-
-
-def share_out(
-    path: PathCapacity, asked: Mapping[int, Share], held: Mapping[int, Share], sizes: Sizes, first: int
-) -> dict[int, Share]:
-    """What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less, then as much
-    as is left for the speaker `first`, then for the larger tiles. `held` is what was had so far."""
-    if path.rate == math.inf:
-        return dict(asked)
-    order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
-    granted: dict[int, Share] = {}
-    left = path.rate
-    thirds = {sender: -(-fps // 3) for sender, (_, fps) in asked.items()}
-    thin = min(1.0, path.rate / max(1.0, sum(sizes.of(sender, 0) * fps for sender, fps in thirds.items())))
-    for sender in order:
-        least = (0, max(1, int(thirds[sender] * thin)))
-        if sizes.of(sender, 0) * least[1] <= left:
-            granted[sender] = least
-            left -= sizes.of(sender, 0) * least[1]
-    for sender, least in list(granted.items()):
-        left += sizes.of(sender, 0) * least[1]
-        best = _best_share(sender, left, path, asked[sender], held.get(sender, (-1, 0)), sizes)
-        granted[sender] = layer, fps = best or least
-        left -= sizes.of(sender, layer) * fps
-    return granted
-
-
-def _best_share(
-    sender: int, left: float, path: PathCapacity, asked: Share, held: Share, sizes: Sizes
-) -> Share | None:
-    """The best layer of which half of the rate fits, and its rate. A better one than `held` needs room to
-    spare, and that without what is only being tried: a rate may come and go, a size is seen to."""
-    for layer in range(asked[0], -1, -1):
-        size, half = sizes.of(sender, layer), (asked[1] + 1) // 2
-        fits = min(asked[1], int(left / size)) >= half and size <= path.rate * FRAME_SECONDS
-        if layer > held[0] >= 0:
-            fits = fits and left - (path.rate - path.steady) >= 1.25 * half * size
-        if fits:
-            fps = min(asked[1], int(left / size))
-            keeps = (layer, abs(fps - held[1])) == (held[0], 1) and size * held[1] <= 1.05 * left
-            return layer, held[1] if keeps and max(fps, held[1]) < asked[1] else fps
-    return None
-
-
-def fit_layers(
-    path: PathCapacity, wanted: dict[int, int], held: Mapping[int, int], sizes: Sizes, sender: int
-) -> dict[int, int]:
-    """What of the layers wanted of `sender`, {layer: fps}, fits its own way up: the small ones first, for
-    most people see those; a larger one that does not fit becomes a smaller one."""
-    if path.rate == math.inf:
-        return wanted
-    fits: dict[int, int] = {}
-    left = path.rate
-    for layer, fps in sorted(wanted.items()):
-        before = max((one for one in held if one <= layer), default=-1)
-        had = (before, held.get(before, 0))
-        layer, fps = _best_share(sender, left, path, (layer, fps), had, sizes) or (0, -(-fps // 3))
-        left -= sizes.of(sender, layer) * max(0, fps - fits.get(layer, 0))
-        fits[layer] = max(fps, fits.get(layer, 0))
-    return fits
 
 
 @dataclass(slots=True)
@@ -4352,8 +4387,8 @@ class Room:
 
 
 # ======================================================================================
-# [5] CALL - one participant's picture of the meeting, as a snapshot for a window
-# Uses: BASICS, MEDIA
+# [8] CALL - one participant's picture of the meeting
+# Uses: BASICS
 # ======================================================================================
 
 
@@ -4672,7 +4707,10 @@ class StateManager:
         return []
 
 
-# -- what stands between this computer and a meeting ----------------------------------------
+# ======================================================================================
+# [9] DOCTOR - from what is known of this machine and network to one verdict and one next step
+# Uses: BASICS
+# ======================================================================================
 
 
 class Place(NamedTuple):
@@ -4930,7 +4968,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 
 # ======================================================================================
-# [6] TRUST - who the host is: identity, known hosts, PIN proof, what is kept on disk
+# [10] TRUST - identity, known hosts, PIN proof, settings on disk
 # Uses: BASICS
 # ======================================================================================
 
@@ -5529,8 +5567,8 @@ class Journal:
 
 
 # ======================================================================================
-# [7] LINKS - TLS links owned by one thread, UDP ports with batched sending, closing
-# Uses: BASICS, WIRE, MEDIA, TRUST
+# [11] LINKS - loops, TLS links, UDP ports, addresses, closing
+# Uses: BASICS, WIRE, VIDEO, TILES
 # ======================================================================================
 
 Socket: TypeAlias = socket.socket
@@ -5663,7 +5701,7 @@ class Loop:
 
     def later(self, delay: float, call: Callable[[], None]) -> Timer:
         """Have `call` made after `delay` seconds. Loop's thread only."""
-        timer = Timer(time.monotonic() + delay, call)
+        timer = Timer(monotonic() + delay, call)
         heapq.heappush(self._timers, timer)
         return timer
 
@@ -5708,16 +5746,16 @@ class Loop:
     def _run(self, worker: Worker) -> None:
         while not worker.stopping.is_set():
             self._turn(1.0)
-        until = time.monotonic() + 1.0
+        until = monotonic() + 1.0
         self._turn(0.0)
-        while self.links and time.monotonic() < until:
+        while self.links and monotonic() < until:
             self._turn(0.02)
         for link in list(self.links):
             self._safely(link.discard, "closing")
         self._free()
 
     def _turn(self, patience: float) -> None:
-        now = time.monotonic()
+        now = monotonic()
         while self._timers and self._timers[0].at <= now:
             self._safely(heapq.heappop(self._timers).call or (lambda: None))
         due = self._safely(self._on_due, now)
@@ -6039,7 +6077,7 @@ class TileFeed:
             self._change += len(data)
             room -= len(data)
             if isinstance(message, Commit):
-                self._under_way.append((self._change, time.monotonic()))
+                self._under_way.append((self._change, monotonic()))
                 self._change = 0
 
     def _next(self) -> ScreenMessage | None:
@@ -6130,14 +6168,14 @@ class TlsStream:
         return self._tls
 
     def _allow(self, deadline: float) -> None:
-        self._open_tls().settimeout(max(0.001, deadline - time.monotonic()))
+        self._open_tls().settimeout(max(0.001, deadline - monotonic()))
 
     def _start_block(self) -> float:
         self._open_tls().settimeout(self.STALL)
-        return time.monotonic() + self.SLOWEST
+        return monotonic() + self.SLOWEST
 
     def _judge_pace(self, until: float) -> None:
-        if time.monotonic() > until:
+        if monotonic() > until:
             raise TimeoutError(errno.ETIMEDOUT, "too slow")
 
 
@@ -6170,7 +6208,7 @@ class DatagramLoop(Loop):
     def _read(self, events: int) -> None:
         for buffer, segment, address in self.port.receive(64):
             for run in runs_of(buffer, segment):
-                self._safely(self._on_datagrams, run, segment, address, time.monotonic())
+                self._safely(self._on_datagrams, run, segment, address, monotonic())
 
 
 class HalfOpen:
@@ -6225,9 +6263,6 @@ class HalfOpen:
             self._open.pop(end, None)
 
 
-# -- children of this program ---------------------------------------------------------------------
-
-
 def share_socket(sock: Socket, child: int) -> Json:
     """What a child needs to use `sock`, which it was started with, as its own."""
     if sys.platform == "win32":
@@ -6240,223 +6275,6 @@ def shared_socket(told: Json) -> Socket:
     if sys.platform == "win32":
         return socket.fromshare(bytes.fromhex(told["share"]))
     return socket.socket(fileno=told["fd"])
-
-
-def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subprocess.Popen[str]:
-    """Start this same program in a hidden role; it ends when its standard input ends."""
-    environment = dict(os.environ)
-    if getattr(sys, "frozen", False):
-        command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
-    else:
-        here, python = Path(__file__).resolve(), sys.executable
-        base = getattr(sys, "_base_executable", python)
-        if sys.platform == "win32" and base != python:  # a venv's own would start that one in between
-            environment["__PYVENV_LAUNCHER__"], python = python, base
-        command = [python, "-m", here.stem]
-        environment["PYTHONSAFEPATH"] = "1"  # not what happens to lie where the user stands
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [str(here.parent), environment.get("PYTHONPATH")])
-        )
-    return subprocess.Popen(
-        [*command, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-        encoding="utf-8",
-        pass_fds=(shared.fileno(),) if shared and sys.platform != "win32" else (),
-        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-    )
-
-
-def come_first() -> None:
-    """Ask that this process runs before others when there are many, where the system lets its user."""
-    if sys.platform == "win32":
-        this, above_normal = ctypes.c_void_p(-1), 0x8000
-        ctypes.windll.kernel32.SetPriorityClass(this, above_normal)
-    else:
-        with contextlib.suppress(OSError):
-            os.nice(-10)
-
-
-def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
-    """Close the child's standard input and wait for it; killed when it takes over `deadline`."""
-    with contextlib.suppress(OSError, ValueError):
-        cast(IO[str], process.stdin).close()
-    try:
-        return process.wait(deadline)
-    except subprocess.TimeoutExpired:
-        log.warning("the child %d did not end within %.1f s and is killed", process.pid, deadline)
-        process.kill()
-        return process.wait()
-    finally:
-        cast(IO[str], process.stdout).close()
-
-
-def voice_command(language: str) -> list[str]:
-    """The program that says its standard input aloud through the system's voice; empty where none is."""
-    if sys.platform == "win32":
-        script = (
-            "[Console]::InputEncoding = [Text.Encoding]::UTF8; Add-Type -AssemblyName System.Speech;"
-            "$voice = New-Object System.Speech.Synthesis.SpeechSynthesizer;"
-            f"try {{ $voice.SelectVoiceByHints('NotSet', 'NotSet', 0, '{language}') }} catch {{ }};"
-            "$voice.Speak([Console]::In.ReadToEnd())"
-        )
-        return ["powershell", "-NoProfile", "-NonInteractive", "-Command", script]
-    ways = (["say", "-f", "-"], ["spd-say", "-w", "-e", "-l", language], ["espeak-ng", "-v", language])
-    return next((way for way in ways if shutil.which(way[0])), [])
-
-
-class Voice:
-    """Says short lines through the system's voice, one after the other; silent where there is none."""
-
-    MOST_WAITING = 3  # older lines than these are not worth hearing any more
-    LONGEST = 20.0
-
-    def __init__(self) -> None:
-        self._lines: deque[tuple[str, str]] = deque(maxlen=self.MOST_WAITING)
-        self._news = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
-        self._worker = Worker("voice", self._run, self._news.set)
-
-    def say(self, words: str, language: str) -> None:
-        """Say `words`, which are of `language` ("en"). Does not wait."""
-        self._lines.append((words, language))
-        self._news.set()
-        if not self._worker.started:
-            self._worker.start()
-
-    def _run(self, worker: Worker) -> None:
-        while not worker.stopping.is_set():
-            self._news.wait()
-            self._news.clear()
-            while self._lines and not worker.stopping.is_set():
-                self._speak(*self._lines.popleft())
-
-    def _speak(self, words: str, language: str) -> None:
-        command = voice_command(language)
-        if not command:
-            return
-        try:
-            self._process = process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                text=True, encoding="utf-8", creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )  # fmt: skip
-            try:
-                process.communicate(words, self.LONGEST)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-        except OSError as error:
-            log.info("the system's voice does not work: %s", error)
-
-    def close(self) -> None:
-        """Be silent at once."""
-        self._worker.stop()
-        process = self._process
-        if process is not None:
-            with contextlib.suppress(OSError):
-                process.terminate()
-        self._worker.close()
-
-
-class ChildKeeper:
-    """Keeps a child in a hidden role running, and starts a new one when it dies; status 0 is no death.
-
-    It talks in lines of JSON: `first` is said to each new child, with what it needs to use the socket
-    `shared`; `on_message` gets what it says, on the thread that reads it.
-    """
-
-    STEADY_SECONDS = 3.0  # who lived that long is started again at once
-
-    def __init__(
-        self,
-        name: str,
-        arguments: Sequence[str],
-        first: Json,
-        on_message: Callable[[Json], None],
-        shared: Callable[[], Socket] | None = None,
-    ) -> None:
-        self._name = name
-        self._arguments = arguments
-        self._first = first
-        self._shared = shared
-        self._on_message = on_message
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._worker = Worker(f"reader-{name}", self._run, self._end_input)
-
-    def start(self) -> None:
-        """Start the child and the thread that reads what it says."""
-        self._worker.start()
-
-    def tell(self, message: Json) -> None:
-        """Say a line to the child; lost while there is none."""
-        with self._lock:
-            self._say(message)
-
-    def _say(self, message: Json) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if self._process and self._process.stdin:
-                self._process.stdin.write(json.dumps(message) + "\n")
-                self._process.stdin.flush()
-
-    def stop(self) -> None:
-        """Ask the child to end, and start no other; returns at once."""
-        self._worker.stop()
-
-    def close(self, deadline: float = 3.0) -> None:
-        """End the child, by the end of its standard input, and the thread; may be called twice.
-
-        A child that takes over `deadline` seconds is killed.
-        """
-        self._worker.close(deadline)
-        process = self._process
-        if process and process.poll() is None:
-            log.warning("the %s did not end within %.1f s and is killed", self._name, deadline)
-            process.kill()
-            self._worker.close(deadline)
-
-    def _end_input(self) -> None:
-        if not self._lock.acquire(timeout=0.5):
-            return  # somebody waits for a child that does not read: `close` will kill it
-        try:
-            with contextlib.suppress(OSError, ValueError):
-                if self._process and self._process.stdin:
-                    self._process.stdin.close()
-        finally:
-            self._lock.release()
-
-    def _run(self, worker: Worker) -> None:
-        while not worker.stopping.is_set():
-            shared = self._shared() if self._shared else None
-            process = start_child(self._arguments, shared)
-            first = {**self._first, **(share_socket(shared, process.pid) if shared else {})}
-            with self._lock:
-                self._process = process
-                self._say(first)
-            if worker.stopping.is_set():
-                self._end_input()
-            started = time.monotonic()
-            for line in cast(IO[str], process.stdout):
-                self._hear(line)
-            status = end_child(process)
-            if status == 0:  # by itself, or told to
-                return
-            if not worker.stopping.is_set():
-                log.error("the %s ended with status %s and is started again", self._name, status)
-                worker.stopping.wait(0.0 if time.monotonic() - started > self.STEADY_SECONDS else 0.5)
-
-    def _hear(self, line: str) -> None:
-        try:
-            message = json.loads(line)
-        except ValueError:  # a child that is killed may end in the middle of a line
-            log.warning("the %s said a line that is no message", self._name)
-            return
-        try:
-            self._on_message(message)
-        except Exception:
-            log.exception("what the %s said was not taken", self._name)
 
 
 # -- addresses and connections --------------------------------------------------------------------
@@ -6490,59 +6308,6 @@ def write_all(out: io.FileIO, block: memoryview) -> None:
     """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
     while block:
         block = block[out.write(block) :]
-
-
-class OneWindow:
-    """One window at a time and home: who holds the lock listens, a later start knocks.
-
-    `knocked` is called, in a thread, when the program was started again.
-    """
-
-    def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
-        self._lock_path, self._door = home / "window.lock", home / "window.json"
-        self._knocked = knocked
-        self._lock: IO[bytes] | None = None
-        self._socket: Socket | None = None
-        self._worker: Worker | None = None
-        self._word = secrets.token_hex(16)
-
-    def open(self) -> bool:
-        """Be the one window; False where another is, which has then been told."""
-        self._lock = lock_file(self._lock_path)
-        if self._lock is None:
-            self._knock()
-            return False
-        self._socket = listen_tcp(("127.0.0.1", 0))
-        write_private(
-            self._door, json.dumps({"port": self._socket.getsockname()[1], "word": self._word}).encode()
-        )
-        self._worker = Worker("second-start", self._listen).start()
-        return True
-
-    def _knock(self) -> None:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            door = json.loads(self._door.read_bytes())
-            with socket.create_connection(("127.0.0.1", door["port"]), 2.0) as knock:
-                knock.sendall(door["word"].encode())
-
-    def _listen(self, worker: Worker) -> None:
-        assert self._socket is not None
-        while not worker.stopping.is_set():
-            with contextlib.suppress(OSError):
-                knock, _ = self._socket.accept()
-                with knock:
-                    knock.settimeout(2.0)
-                    if hmac.compare_digest(knock.recv(64), self._word.encode()):
-                        self._knocked()
-
-    def close(self) -> None:
-        """Let another be the one."""
-        if self._socket is not None and self._worker is not None:
-            self._worker.stop()
-            cut_off(self._socket)
-            self._worker.close()
-        if self._lock is not None:
-            self._lock.close()
 
 
 def cut_off(sock: Socket) -> None:
@@ -6583,12 +6348,12 @@ def listen_tcp(address: Address) -> Socket:
 
 def udp_port(address: Address, counters: Counters, patience: float = 0.0, *, sound: bool = False) -> UdpPort:
     """A UdpPort at `address`; Refused with one clear sentence when it stays taken for `patience` seconds."""
-    until = time.monotonic() + patience
+    until = monotonic() + patience
     while True:
         try:
             return UdpPort(address, counters, sound=sound)
         except OSError as error:
-            if time.monotonic() >= until:
+            if monotonic() >= until:
                 reason = f"The UDP port {address[1]} cannot be used: {error.strerror}."
                 raise Refused("port", reason) from None
         time.sleep(0.05)
@@ -6910,7 +6675,283 @@ class UdpPort:
 
 
 # ======================================================================================
-# [8] DISCOVERY - asking and answering on every interface
+# [12] PROCESS - child processes, one window, spoken cues
+# Uses: BASICS, TRUST, LINKS
+# ======================================================================================
+
+
+def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subprocess.Popen[str]:
+    """Start this same program in a hidden role; it ends when its standard input ends."""
+    environment = dict(os.environ)
+    if getattr(sys, "frozen", False):
+        command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
+    else:
+        here, python = Path(__file__).resolve(), sys.executable
+        base = getattr(sys, "_base_executable", python)
+        if sys.platform == "win32" and base != python:  # a venv's own would start that one in between
+            environment["__PYVENV_LAUNCHER__"], python = python, base
+        command = [python, "-m", here.stem]
+        environment["PYTHONSAFEPATH"] = "1"  # not what happens to lie where the user stands
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(here.parent), environment.get("PYTHONPATH")])
+        )
+    return subprocess.Popen(
+        [*command, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        encoding="utf-8",
+        pass_fds=(shared.fileno(),) if shared and sys.platform != "win32" else (),
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )
+
+
+def come_first() -> None:
+    """Ask that this process runs before others when there are many, where the system lets its user."""
+    if sys.platform == "win32":
+        this, above_normal = ctypes.c_void_p(-1), 0x8000
+        ctypes.windll.kernel32.SetPriorityClass(this, above_normal)
+    else:
+        with contextlib.suppress(OSError):
+            os.nice(-10)
+
+
+def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
+    """Close the child's standard input and wait for it; killed when it takes over `deadline`."""
+    with contextlib.suppress(OSError, ValueError):
+        cast(IO[str], process.stdin).close()
+    try:
+        return process.wait(deadline)
+    except subprocess.TimeoutExpired:
+        log.warning("the child %d did not end within %.1f s and is killed", process.pid, deadline)
+        process.kill()
+        return process.wait()
+    finally:
+        cast(IO[str], process.stdout).close()
+
+
+def voice_command(language: str) -> list[str]:
+    """The program that says its standard input aloud through the system's voice; empty where none is."""
+    if sys.platform == "win32":
+        script = (
+            "[Console]::InputEncoding = [Text.Encoding]::UTF8; Add-Type -AssemblyName System.Speech;"
+            "$voice = New-Object System.Speech.Synthesis.SpeechSynthesizer;"
+            f"try {{ $voice.SelectVoiceByHints('NotSet', 'NotSet', 0, '{language}') }} catch {{ }};"
+            "$voice.Speak([Console]::In.ReadToEnd())"
+        )
+        return ["powershell", "-NoProfile", "-NonInteractive", "-Command", script]
+    ways = (["say", "-f", "-"], ["spd-say", "-w", "-e", "-l", language], ["espeak-ng", "-v", language])
+    return next((way for way in ways if shutil.which(way[0])), [])
+
+
+class Voice:
+    """Says short lines through the system's voice, one after the other; silent where there is none."""
+
+    MOST_WAITING = 3  # older lines than these are not worth hearing any more
+    LONGEST = 20.0
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[str, str]] = deque(maxlen=self.MOST_WAITING)
+        self._news = threading.Event()
+        self._process: subprocess.Popen[str] | None = None
+        self._worker = Worker("voice", self._run, self._news.set)
+
+    def say(self, words: str, language: str) -> None:
+        """Say `words`, which are of `language` ("en"). Does not wait."""
+        self._lines.append((words, language))
+        self._news.set()
+        if not self._worker.started:
+            self._worker.start()
+
+    def _run(self, worker: Worker) -> None:
+        while not worker.stopping.is_set():
+            self._news.wait()
+            self._news.clear()
+            while self._lines and not worker.stopping.is_set():
+                self._speak(*self._lines.popleft())
+
+    def _speak(self, words: str, language: str) -> None:
+        command = voice_command(language)
+        if not command:
+            return
+        try:
+            self._process = process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                text=True, encoding="utf-8", creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )  # fmt: skip
+            try:
+                process.communicate(words, self.LONGEST)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+        except OSError as error:
+            log.info("the system's voice does not work: %s", error)
+
+    def close(self) -> None:
+        """Be silent at once."""
+        self._worker.stop()
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(OSError):
+                process.terminate()
+        self._worker.close()
+
+
+class ChildKeeper:
+    """Keeps a child in a hidden role running, and starts a new one when it dies; status 0 is no death.
+
+    It talks in lines of JSON: `first` is said to each new child, with what it needs to use the socket
+    `shared`; `on_message` gets what it says, on the thread that reads it.
+    """
+
+    STEADY_SECONDS = 3.0  # who lived that long is started again at once
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        first: Json,
+        on_message: Callable[[Json], None],
+        shared: Callable[[], Socket] | None = None,
+    ) -> None:
+        self._name = name
+        self._arguments = arguments
+        self._first = first
+        self._shared = shared
+        self._on_message = on_message
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._worker = Worker(f"reader-{name}", self._run, self._end_input)
+
+    def start(self) -> None:
+        """Start the child and the thread that reads what it says."""
+        self._worker.start()
+
+    def tell(self, message: Json) -> None:
+        """Say a line to the child; lost while there is none."""
+        with self._lock:
+            self._say(message)
+
+    def _say(self, message: Json) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if self._process and self._process.stdin:
+                self._process.stdin.write(json.dumps(message) + "\n")
+                self._process.stdin.flush()
+
+    def stop(self) -> None:
+        """Ask the child to end, and start no other; returns at once."""
+        self._worker.stop()
+
+    def close(self, deadline: float = 3.0) -> None:
+        """End the child, by the end of its standard input, and the thread; may be called twice.
+
+        A child that takes over `deadline` seconds is killed.
+        """
+        self._worker.close(deadline)
+        process = self._process
+        if process and process.poll() is None:
+            log.warning("the %s did not end within %.1f s and is killed", self._name, deadline)
+            process.kill()
+            self._worker.close(deadline)
+
+    def _end_input(self) -> None:
+        if not self._lock.acquire(timeout=0.5):
+            return  # somebody waits for a child that does not read: `close` will kill it
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                if self._process and self._process.stdin:
+                    self._process.stdin.close()
+        finally:
+            self._lock.release()
+
+    def _run(self, worker: Worker) -> None:
+        while not worker.stopping.is_set():
+            shared = self._shared() if self._shared else None
+            process = start_child(self._arguments, shared)
+            first = {**self._first, **(share_socket(shared, process.pid) if shared else {})}
+            with self._lock:
+                self._process = process
+                self._say(first)
+            if worker.stopping.is_set():
+                self._end_input()
+            started = monotonic()
+            for line in cast(IO[str], process.stdout):
+                self._hear(line)
+            status = end_child(process)
+            if status == 0:  # by itself, or told to
+                return
+            if not worker.stopping.is_set():
+                log.error("the %s ended with status %s and is started again", self._name, status)
+                worker.stopping.wait(0.0 if monotonic() - started > self.STEADY_SECONDS else 0.5)
+
+    def _hear(self, line: str) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:  # a child that is killed may end in the middle of a line
+            log.warning("the %s said a line that is no message", self._name)
+            return
+        try:
+            self._on_message(message)
+        except Exception:
+            log.exception("what the %s said was not taken", self._name)
+
+
+class OneWindow:
+    """One window at a time and home: who holds the lock listens, a later start knocks.
+
+    `knocked` is called, in a thread, when the program was started again.
+    """
+
+    def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
+        self._lock_path, self._door = home / "window.lock", home / "window.json"
+        self._knocked = knocked
+        self._lock: IO[bytes] | None = None
+        self._socket: Socket | None = None
+        self._worker: Worker | None = None
+        self._word = secrets.token_hex(16)
+
+    def open(self) -> bool:
+        """Be the one window; False where another is, which has then been told."""
+        self._lock = lock_file(self._lock_path)
+        if self._lock is None:
+            self._knock()
+            return False
+        self._socket = listen_tcp(("127.0.0.1", 0))
+        write_private(
+            self._door, json.dumps({"port": self._socket.getsockname()[1], "word": self._word}).encode()
+        )
+        self._worker = Worker("second-start", self._listen).start()
+        return True
+
+    def _knock(self) -> None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            door = json.loads(self._door.read_bytes())
+            with socket.create_connection(("127.0.0.1", door["port"]), 2.0) as knock:
+                knock.sendall(door["word"].encode())
+
+    def _listen(self, worker: Worker) -> None:
+        assert self._socket is not None
+        while not worker.stopping.is_set():
+            with contextlib.suppress(OSError):
+                knock, _ = self._socket.accept()
+                with knock:
+                    knock.settimeout(2.0)
+                    if hmac.compare_digest(knock.recv(64), self._word.encode()):
+                        self._knocked()
+
+    def close(self) -> None:
+        """Let another be the one."""
+        if self._socket is not None and self._worker is not None:
+            self._worker.stop()
+            cut_off(self._socket)
+            self._worker.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+# ======================================================================================
+# [13] DISCOVERY - asking and answering on every interface
 # Uses: BASICS, WIRE, LINKS
 # ======================================================================================
 
@@ -7307,7 +7348,7 @@ class DiscoveryResponder(DiscoveryLoop):
             except PeerFault as fault:
                 self.counters.add(fault.kind)
                 continue
-            if self._limit.admit(nonce, source[0], time.monotonic()):
+            if self._limit.admit(nonce, source[0], monotonic()):
                 self._send(self._ear, self._ad(nonce, len(data)), source)
             else:
                 self.counters.add("discovery_unanswered")
@@ -7526,7 +7567,7 @@ class MeetingFinder(DiscoveryLoop):
 
     def start(self) -> Loop:
         """Ask now, and go on asking until closed."""
-        self._started = time.monotonic()
+        self._started = monotonic()
         self._scan_at = self._started + QUIET
         self._hear_beacons()
         return super().start()
@@ -7534,17 +7575,17 @@ class MeetingFinder(DiscoveryLoop):
     def meetings(self) -> list[MeetingAd]:
         """The meetings of this protocol version heard within the last 6 s, the longest known first."""
         with self._changed:
-            return self._list.meetings(time.monotonic())
+            return self._list.meetings(monotonic())
 
     def other_versions(self) -> list[tuple[str, int]]:
         """Address and version of hosts that speak another version of the protocol."""
         with self._changed:
-            return self._list.other_versions(time.monotonic())
+            return self._list.other_versions(monotonic())
 
     def distrust(self, place: Address, fingerprint: str) -> None:
         """For a minute believe nothing from `place` about that host: another one answered there."""
         with self._changed:
-            self._list.distrust(place, fingerprint, time.monotonic())
+            self._list.distrust(place, fingerprint, monotonic())
 
     def hears_broadcasts(self, ad: MeetingAd) -> bool:
         """Whether the host of `ad` has answered a question to everybody, or sent a beacon."""
@@ -7553,7 +7594,7 @@ class MeetingFinder(DiscoveryLoop):
     def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
         """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
         with self._changed:
-            return self._changed.wait_for(lambda: predicate(self._list.meetings(time.monotonic())), timeout)
+            return self._changed.wait_for(lambda: predicate(self._list.meetings(monotonic())), timeout)
 
     def wait_settled(self, timeout: float) -> bool:
         """Wait until the first look is over: 1.5 s, and the scan if all were silent. Whether it is."""
@@ -7641,7 +7682,7 @@ class MeetingFinder(DiscoveryLoop):
             if not expected(nonce):
                 raise PeerFault("discovery_unasked")
             with self._changed:
-                self._list.note(fields, address, time.monotonic())
+                self._list.note(fields, address, monotonic())
                 if (nonce is None or self._nonces.get(nonce)) and len(self._reached) < SCAN_MOST:
                     self._reached.add(address)
                 self._changed.notify_all()
@@ -7674,20 +7715,19 @@ class MeetingFinder(DiscoveryLoop):
 
 
 # ======================================================================================
-# [9] DEVICES - camera, microphone, speaker, screen, codecs, and what stands in for each
-# Uses: BASICS, MEDIA
+# [14] DEVICES - camera, microphone, speaker, screen, codecs
+# Uses: BASICS, AUDIO
 #
-# Every device is opened by one function that takes the name used everywhere (COMMAND LINE): a real
-# device, a file or a pattern. All of them run in real time by the wall, stand-ins too. What cannot be
-# had, or is pulled out later, raises DeviceError with one sentence for the user. cv2, pyaudio and mss
-# are loaded at the first use. Nothing here sends, seals or mixes.
+# Real devices run in real time by the wall. What cannot be had, or is pulled out later, raises DeviceError
+# with one sentence for the user. cv2, pyaudio and mss are loaded at the first use. Nothing here sends, seals
+# or mixes.
 # ======================================================================================
 
 
 def _sleep_until(due: float) -> float:
-    """Sleep until `due` on time.perf_counter; returns by how many seconds it is late now."""
-    # perf_counter and sleep: on Windows monotonic and Event.wait step by 16 ms, a whole block
-    while (left := due - time.perf_counter()) > 0:
+    """Sleep until `due` on the one clock; returns by how many seconds it is late now."""
+    # sleep: on Windows Event.wait steps by 16 ms, a whole block
+    while (left := due - monotonic()) > 0:
         time.sleep(left)
     return -left
 
@@ -7817,6 +7857,839 @@ def qr_picture(text: str, size: int = 320) -> Picture:
     framed = cv2.copyMakeBorder(code, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=255)
     times = max(1, size // framed.shape[0])
     return cast(Picture, cv2.cvtColor(framed.repeat(times, 0).repeat(times, 1), cv2.COLOR_GRAY2BGR))
+
+
+# ---- Camera ------------------------------------------------------------------------
+
+
+class Camera(ABC):
+    """Pictures in real time; close() may come from another thread."""
+
+    @abstractmethod
+    def read(self, timeout: float) -> Picture:
+        """The newest picture (BGR, any size), once there is one that was not returned yet.
+
+        DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
+        """
+
+    def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
+        """How large and how often pictures are of use: a drawn one is drawn so, a device keeps its own.
+
+        From the thread that reads.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the camera; twice is harmless."""
+
+
+def forbidden() -> str:
+    """The end of a sentence about a device that cannot be opened: where privacy settings may be why."""
+    return "" if sys.platform == "linux" else ", or the privacy settings forbid it"
+
+
+def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
+    import cv2
+
+    # it tells about missing cameras on standard error
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # DirectShow opens at once where Media Foundation takes many seconds
+    backends = (cv2.CAP_DSHOW, cv2.CAP_MSMF) if sys.platform == "win32" else (cv2.CAP_ANY,)
+    for backend in backends:
+        capture = cv2.VideoCapture(index, backend)
+        if capture.isOpened():
+            # over USB 2 raw pictures of this size come at 5 to 10 fps, MJPG ones at 30
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+            capture.set(cv2.CAP_PROP_FPS, fps)
+            return capture
+        capture.release()
+    raise DeviceError(f"Camera {index} is not there, or another program is using it{forbidden()}.")
+
+
+class _CaptureCamera(Camera):
+    """A real camera: a thread reads it as it comes, so that nothing old waits in the driver.
+
+    `capture` is a cv2.VideoCapture, used and released by the thread alone; it ends at close() or
+    when the camera gives no more pictures.
+    """
+
+    _PATIENCE: Final = 10  # failed reads in a row; one alone is a damaged picture
+
+    def __init__(self, capture: Any, label: str, released: Callable[[], None] = lambda: None) -> None:
+        self._capture = capture
+        self._label = label
+        self._released = released
+        self._news = threading.Condition()
+        self._picture: Picture | None = None
+        self._reason = ""
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._thread.start()
+
+    def read(self, timeout: float) -> Picture:
+        with self._news:
+            self._news.wait_for(lambda: self._picture is not None or self._reason, timeout)
+            picture, self._picture = self._picture, None
+            if self._reason:
+                raise DeviceError(self._reason)
+            if picture is None:
+                raise DeviceError(f"{self._label} gives no pictures.")
+            return picture
+
+    def close(self) -> None:
+        self._end("The camera was closed.")
+        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._reason and failures < self._PATIENCE:
+            done, picture = self._capture.read()
+            if done:
+                failures = 0
+                with self._news:
+                    self._picture = picture
+                    self._news.notify_all()
+            else:
+                failures += 1
+                time.sleep(0.02)
+        self._capture.release()
+        self._released()
+        self._end(f"{self._label} was unplugged or taken by another program.")
+
+    def _end(self, reason: str) -> None:
+        with self._news:
+            self._reason = self._reason or reason
+            self._news.notify_all()
+
+
+class _Captures:
+    """The real cameras that this process has open: to open one a second time may stop the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[int] = set()
+
+    def open(self, index: int, size: tuple[int, int], fps: float) -> _CaptureCamera:
+        """Camera `index`; DeviceError where it cannot be had."""
+        with self._lock:
+            capture = _open_capture(index, size, fps)
+            self._open.add(index)
+        return _CaptureCamera(capture, f"Camera {index}", partial(self._open.discard, index))
+
+    def has(self, index: int) -> bool:
+        """Whether camera `index` is there and not another program's."""
+        with self._lock, contextlib.suppress(DeviceError):
+            if index not in self._open:
+                _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
+            return True
+        return False
+
+
+_captures: Final = _Captures()
+
+
+# ---- Sound: what microphone and speaker are ----------------------------------------
+
+
+class Microphone(ABC):
+    """Sound as it is captured, in real time; close() may come from another thread."""
+
+    @abstractmethod
+    def read(self) -> Samples:
+        """The next block: 256 samples, int16, mono, 16 kHz, once its last one has been captured.
+
+        DeviceError when the microphone is gone or closed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the microphone; twice is harmless."""
+
+
+class Speaker(ABC):
+    """Sound as it is heard, in real time; close() may come from another thread."""
+
+    @abstractmethod
+    def write(self, block: Samples) -> None:
+        """Play int16 mono samples at 16 kHz; returns when the next ones are needed: until then more may come.
+
+        DeviceError when the speaker is gone or closed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the speaker; twice is harmless."""
+
+
+class _BlockCutter:
+    """Cuts what `read` gives, in pieces of any size, into blocks of 256 samples."""
+
+    def __init__(self, read: Callable[[], Samples]) -> None:
+        self._read = read
+        self._kept: Samples = np.zeros(0, np.int16)
+
+    def next(self) -> Samples:
+        """The next block."""
+        while len(self._kept) < BLOCK:
+            self._kept = np.concatenate((self._kept, self._read()))
+        block, self._kept = self._kept[:BLOCK], self._kept[BLOCK:]
+        return block
+
+
+# ---- Sound: the sound cards --------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program without a console
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@dataclass(frozen=True, slots=True)
+class _SoundStream:
+    """An open PortAudio stream, at the device's own rate."""
+
+    stream: Any
+    label: str
+    rate: int
+    channels: int
+
+
+_SOUND_MENDS: Final = {
+    "win32": "pip install pyaudio, with Python 3.13 or older",
+    "darwin": "brew install portaudio, then pip install pyaudio",
+    "linux": "sudo apt install gcc python3-dev portaudio19-dev, then pip install pyaudio "
+    "(or uv run --with pyaudio connectsphere.py)",
+}
+
+
+class _SoundCards:
+    """PortAudio, one for the process: started for the first user, ended with the last.
+
+    It lists devices at its start only, so a headset plugged in while a stream is open is found by
+    its index after all are closed; and it may not be entered twice at a time, hence the lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._users = 0
+        self._audio: Any = None
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[Any]:
+        """The pyaudio.PyAudio, kept alive and to the caller alone inside the block."""
+        if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
+            raise DeviceError("The sound system of this computer does not answer.")
+        try:
+            self._acquire()
+            try:
+                yield self._audio
+            finally:
+                self._release()
+        finally:
+            self._lock.release()
+
+    def open(self, spec: str, kind: str) -> _SoundStream:
+        """A started stream of `kind` input or output for `spec` default or an index; else DeviceError."""
+        what = "microphone" if kind == "input" else "speaker"
+        with self.using() as audio:
+            candidates = self._find(audio, spec, kind)
+            for info in candidates:
+                for channels in (1, 2):
+                    with contextlib.suppress(OSError, ValueError):
+                        opened = self._start(audio, info, kind, channels)
+                        self._users += 1
+                        return opened
+        if not candidates:
+            raise DeviceError(
+                f"This computer has no {what}." if spec == "default" else f"There is no {what} number {spec}."
+            )
+        label = candidates[0]["name"]
+        raise DeviceError(f"The {what} “{label}” cannot be opened; another program may use it{forbidden()}.")
+
+    def close(self, opened: _SoundStream) -> None:
+        """Stop and close what open() gave."""
+        with self._lock:
+            with contextlib.suppress(OSError):  # it was pulled out
+                opened.stream.close()
+            self._release()
+
+    def names(self, kind: str) -> list[tuple[str, str]]:
+        """(spec, label) of each device of `kind` input or output; the default one first."""
+        with self.using() as audio:
+            default = self._find(audio, "default", kind)
+            if not default:
+                return []
+            own = [info for info in self._infos(audio, kind) if info["hostApi"] == default[0]["hostApi"]]
+        named = [(str(info["index"]), str(info["name"])) for info in own]
+        return [("default", f"Default ({default[0]['name']})"), *named]
+
+    def _infos(self, audio: Any, kind: str) -> list[dict[str, Any]]:
+        infos = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
+        return [info for info in infos if info[f"max{kind.title()}Channels"] > 0]
+
+    def _find(self, audio: Any, spec: str, kind: str) -> list[dict[str, Any]]:
+        """The devices to try for `spec`, best first."""
+        infos = self._infos(audio, kind)
+        if spec != "default":
+            return [info for info in infos if info["index"] == int(spec)]
+        apis = [audio.get_host_api_info_by_index(index) for index in range(audio.get_host_api_count())]
+        # on Windows the default interface, MME, cuts names and is 100 ms late: WASAPI first
+        apis.sort(key=lambda api: "WASAPI" not in api["name"])
+        defaults = [api[f"default{kind.title()}Device"] for api in apis]
+        return sorted((i for i in infos if i["index"] in defaults), key=lambda i: defaults.index(i["index"]))
+
+    def _start(self, audio: Any, info: dict[str, Any], kind: str, channels: int) -> _SoundStream:
+        rate = int(info["defaultSampleRate"])
+        stream = audio.open(
+            rate=rate,
+            channels=channels,
+            format=8,  # pyaudio.paInt16
+            # drivers hold about three of these; with 16 ms ones, playing ran dry on a busy computer
+            frames_per_buffer=round(rate * BLOCK_SECONDS * (1 if kind == "input" else 2)),
+            **{kind: True, f"{kind}_device_index": info["index"]},
+        )
+        return _SoundStream(stream, str(info["name"]), rate, channels)
+
+    def _acquire(self) -> None:
+        if not self._users:
+            try:
+                import pyaudio
+            except ImportError as fault:
+                mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
+                raise DeviceError(f"Sound needs the Python package PyAudio: {mend}.") from fault
+            with _silent_stderr():
+                self._audio = pyaudio.PyAudio()
+        self._users += 1
+
+    def _release(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._audio.terminate()
+            self._audio = None
+
+
+_sound_cards: Final = _SoundCards()
+
+
+class _SoundCardEnd(ABC):
+    """What a real microphone and a real speaker share: a thread that alone uses the stream.
+
+    It never pauses: left alone for 50 ms, a stream can stall for a second, and if it dies then, the next
+    call hangs. It ends at close() or when the device fails, and closes the stream.
+    """
+
+    _PATIENCE: Final = 5.0  # seconds; some need two to start
+
+    def __init__(self, opened: _SoundStream) -> None:
+        self._opened = opened
+        self._news = threading.Condition()
+        self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
+        self._reason = ""
+        self._thread = threading.Thread(target=self._run, name=f"sound-{opened.label}", daemon=True)
+
+    def close(self) -> None:
+        """Release the device; twice is harmless."""
+        self._end(f"“{self._opened.label}” was closed.")
+        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
+
+    @abstractmethod
+    def _turn(self) -> None:
+        """Pass one piece between the stream and _pieces; the thread's work."""
+
+    def _run(self) -> None:
+        try:
+            while not self._reason:
+                self._turn()
+        except OSError as fault:
+            log.info("%s: %s", self._opened.label, fault)
+            self._end(f"“{self._opened.label}” was unplugged or stopped working.")
+        _sound_cards.close(self._opened)
+
+    def _end(self, reason: str) -> None:
+        with self._news:
+            self._reason = self._reason or reason
+            self._news.notify_all()
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        """Wait until `ready`, with _news held; DeviceError when the device failed or does not answer."""
+        if not self._news.wait_for(lambda: ready() or bool(self._reason), self._PATIENCE):
+            self._reason = f"“{self._opened.label}” does not answer."
+        if self._reason:
+            raise DeviceError(self._reason)
+
+
+class _SoundCardMicrophone(_SoundCardEnd, Microphone):
+    """A microphone behind PortAudio."""
+
+    def __init__(self, opened: _SoundStream) -> None:
+        super().__init__(opened)
+        self._cutter = _BlockCutter(self._next_piece)
+        self._resampler = None if opened.rate == AUDIO_RATE else Resampler(opened.rate, AUDIO_RATE)
+        self._thread.start()
+
+    def read(self) -> Samples:
+        return self._cutter.next()
+
+    def _next_piece(self) -> Samples:
+        with self._news:
+            self._wait(lambda: bool(self._pieces))
+            return self._pieces.popleft()
+
+    def _turn(self) -> None:
+        rate, channels = self._opened.rate, self._opened.channels
+        data = self._opened.stream.read(round(rate * BLOCK_SECONDS), exception_on_overflow=False)
+        samples: Samples = np.frombuffer(data, np.int16)
+        if channels > 1:
+            samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
+        if self._resampler is not None:
+            samples = self._resampler.push(samples)
+        with self._news:
+            self._pieces.append(samples)
+            self._news.notify_all()
+
+
+class _SoundCardSpeaker(_SoundCardEnd, Speaker):
+    """A speaker behind PortAudio; what is not written in time is silence."""
+
+    def __init__(self, opened: _SoundStream) -> None:
+        super().__init__(opened)
+        self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
+        self._heard = False
+        self._has_room = False
+        self._thread.start()
+
+    def write(self, block: Samples) -> None:
+        with self._news:
+            self._wait(lambda: self._has_room)
+            self._has_room = False
+            self._pieces.append(block)
+            self._news.notify_all()
+            self._wait(lambda: self._has_room)
+
+    def _turn(self) -> None:
+        with self._news:
+            self._has_room = not self._pieces
+            self._news.notify_all()
+            # a late writer is waited for once; in silence the device alone sets the pace, or it would run dry
+            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS if self._heard else 0.0)
+            self._heard = bool(self._pieces)
+            samples = self._pieces.popleft() if self._heard else np.zeros(BLOCK, np.int16)
+        if self._resampler is not None:
+            samples = self._resampler.push(samples)
+        self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
+
+
+# ---- Screen: whose window is where -------------------------------------------------
+
+
+class _Rectangle(NamedTuple):
+    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def within(self, other: _Rectangle) -> _Rectangle:
+        """The part that lies in `other`; its width or height is 0 or less when there is none."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right = min(self.left + self.width, other.left + other.width)
+        bottom = min(self.top + self.height, other.top + other.height)
+        return _Rectangle(left, top, right - left, bottom - top)
+
+
+class _WindowSystem(ABC):
+    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+
+    @abstractmethod
+    def front(self) -> int:
+        """The window in front that is not this program's; DeviceError when there is none."""
+
+    @abstractmethod
+    def rectangle(self, window: int) -> _Rectangle | None:
+        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
+
+    @abstractmethod
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points on the desktop; None where that cannot be known."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection; twice is harmless."""
+
+
+class _NoWindowSystem(_WindowSystem):
+    """Where windows cannot be asked for: whole screens only."""
+
+    def front(self) -> int:
+        raise DeviceError("On this system a whole screen can be shared, not a single window.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        return None
+
+    def pointer(self) -> tuple[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class _WindowsDesktop(_WindowSystem):
+    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
+
+    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
+
+    def __init__(self) -> None:
+        # both calling conventions are the same on 64-bit Windows
+        self._user, self._dwm = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi")
+
+    def front(self) -> int:
+        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
+        while window and not self._suits(window):
+            window = self._user.GetWindow(window, self._NEXT)
+        if not window:
+            raise DeviceError("No other window is open.")
+        return int(window)
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        if not self._user.IsWindow(window):
+            raise DeviceError("The shared window was closed.")
+        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
+            return None
+        sides = (ctypes.c_long * 4)()
+        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
+            self._user.GetWindowRect(window, sides)
+        left, top, right, bottom = sides
+        return _Rectangle(left, top, right - left, bottom - top)
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = (ctypes.c_long * 2)()
+        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
+
+    def close(self) -> None:
+        pass
+
+    def _suits(self, window: int) -> bool:
+        owner, cloaked = ctypes.c_ulong(), ctypes.c_ulong()
+        self._user.GetWindowThreadProcessId(window, ctypes.byref(owner))
+        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
+        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, ctypes.byref(cloaked), 4)
+        return bool(
+            owner.value != os.getpid()
+            and not cloaked.value
+            and self._user.IsWindowVisible(window)
+            and not self._user.IsIconic(window)
+            and self._user.GetWindowTextLengthW(window)
+            and window != self._user.GetShellWindow()
+        )
+
+
+class _XCookie(ctypes.Structure):
+    """What xcb returns for a request, by value."""
+
+    _fields_ = (("sequence", ctypes.c_uint),)
+
+
+class _XDesktop(_WindowSystem):
+    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
+
+    _VIEWABLE: Final = 2
+
+    def __init__(self) -> None:
+        try:
+            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
+        except OSError as fault:
+            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
+        self._free = libc.free
+        self._xcb.xcb_connect.restype = ctypes.c_void_p
+        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
+        if self._xcb.xcb_connection_has_error(self._connection):
+            self.close()
+            raise DeviceError("There is no screen here that can be shared.")
+        self._root, self._low = self._read_setup()
+
+    def front(self) -> int:
+        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
+        if stacking:
+            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
+        else:  # no window manager
+            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
+            windows = [focus, *reversed(self._children(self._root))]
+        # a program's windows share the upper bits; Tk tells our process only after `wm client`
+        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
+        for window in windows:
+            if window & ~self._low not in ours and self._suits(window):
+                return window
+        raise DeviceError("No other window is open.")
+
+    def rectangle(self, window: int) -> _Rectangle | None:
+        about = self._ask("get_window_attributes", window)
+        if not about:
+            raise DeviceError("The shared window was closed.")
+        frame = self._outermost(window)
+        size = self._ask("get_geometry", frame)
+        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
+        if about[26] != self._VIEWABLE or not size or not place:
+            return None
+        left, top = struct.unpack_from("=hh", place, 12)
+        width, height = struct.unpack_from("=HH", size, 16)
+        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
+        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+
+    def pointer(self) -> tuple[int, int] | None:
+        reply = self._ask("query_pointer", self._root)
+        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
+
+    def close(self) -> None:
+        if self._connection:
+            self._xcb.xcb_disconnect(self._connection)
+            self._connection = ctypes.c_void_p()
+
+    def _read_setup(self) -> tuple[int, int]:
+        """The root window of the first screen and the mask of a program's own bits in window numbers."""
+        self._xcb.xcb_get_setup.restype = ctypes.c_void_p
+        setup = self._xcb.xcb_get_setup(self._connection)
+        head = ctypes.string_at(setup, 40)
+        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
+        root = ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
+        return self._word(root, 0), self._word(head, 16)
+
+    def _suits(self, window: int) -> bool:
+        about = self._ask("get_window_attributes", window)
+        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
+            return False
+        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
+        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
+        return not apart.intersection(kinds)
+
+    def _outermost(self, window: int) -> int:
+        """The ancestor of `window` that lies on the root: its frame, or itself."""
+        while tree := self._ask("query_tree", window):
+            parent = self._word(tree, 12)
+            if parent in (0, self._root):
+                break
+            window = parent
+        return window
+
+    def _children(self, window: int) -> tuple[int, ...]:
+        tree = self._ask("query_tree", window)
+        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
+
+    def _words(self, window: int, name: str) -> tuple[int, ...]:
+        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
+        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
+        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
+        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
+
+    def _atom(self, name: str) -> int:
+        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
+
+    def _word(self, reply: bytes, at: int) -> int:
+        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
+
+    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
+        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
+        if not self._connection:
+            return b""
+        send = getattr(self._xcb, f"xcb_{request}")
+        send.restype = _XCookie
+        receive = getattr(self._xcb, f"xcb_{request}_reply")
+        receive.restype = ctypes.c_void_p
+        reply = ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
+        if not reply:
+            return b""
+        length = struct.unpack("=I", ctypes.string_at(reply, 8)[4:])[0]
+        data = ctypes.string_at(reply, 32 + 4 * length)
+        self._free(reply)
+        return data
+
+
+def _open_window_system() -> _WindowSystem:
+    if sys.platform == "win32":
+        return _WindowsDesktop()
+    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
+
+
+# ---- Screen: what is shared --------------------------------------------------------
+
+
+class ScreenSource(ABC):
+    """What is shared: pictures of a screen, a window, a file or the test card. For one thread alone."""
+
+    @abstractmethod
+    def grab(self) -> Picture:
+        """The picture of now, without the mouse pointer: BGR; its size may differ from the last one's.
+
+        DeviceError when there is nothing to see any more (window closed, screen unplugged).
+        """
+
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the mouse points in the picture grabbed last; None if outside or if nobody can tell."""
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what was opened; twice is harmless."""
+
+
+class _Grabber:
+    """mss, opened anew every 2 s because it looks at the arrangement of the screens only once."""
+
+    _FRESH: Final = 2.0
+
+    def __init__(self) -> None:
+        self._mss: Any = None
+        self._raw = bytearray()
+        self._picture: Picture = np.zeros((0, 0, 3), np.uint8)
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Look at the screens anew."""
+        before, self._mss = self._mss, None
+        try:
+            import mss
+            from mss.exception import ScreenShotError
+        except ImportError as fault:
+            raise DeviceError("Sharing needs the Python package mss, which is not here.") from fault
+        try:
+            # the class has another name since version 10
+            self._mss = (getattr(mss, "MSS", None) or mss.mss)()
+            self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
+        except (OSError, ScreenShotError) as fault:
+            log.info("screen: %s", fault)
+            raise DeviceError("There is no screen here that can be shared.") from fault
+        finally:  # after the new one is open: a bare X server starts anew when its last client goes
+            self._shut(before)
+        self._opened = monotonic()
+
+    def screens(self) -> list[_Rectangle]:
+        """Each screen."""
+        self._refresh()
+        return self._areas[1:] or self._areas
+
+    def desktop(self) -> _Rectangle:
+        """All screens together."""
+        self._refresh()
+        return self._areas[0]
+
+    def grab(self, area: _Rectangle) -> Picture:
+        """What is seen in `area`: BGR; the very array of the call before where nothing has changed."""
+        import cv2
+        from mss.exception import ScreenShotError
+
+        try:
+            shot = self._mss.grab(area._asdict())
+        except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
+            log.info("screen: %s", fault)
+            raise DeviceError("The screen cannot be seen any more.") from fault
+        same_size = self._picture.shape[:2] == (shot.height, shot.width)
+        if not same_size or shot.raw != self._raw:
+            pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
+            self._raw, self._picture = shot.raw, cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
+        return self._picture
+
+    def close(self) -> None:
+        """Close mss."""
+        before, self._mss = self._mss, None
+        self._shut(before)
+
+    def _shut(self, before: Any) -> None:
+        if before is not None:
+            from mss.exception import ScreenShotError
+
+            with contextlib.suppress(ScreenShotError):  # the X server is gone
+                before.close()
+
+    def _refresh(self) -> None:
+        if monotonic() - self._opened > self._FRESH:
+            self.reopen()
+
+
+class _DesktopScreen(ScreenSource):
+    """Screen number `screen`, or for None the window now in front, wherever it moves.
+
+    Of a window it shows its place on the desktop, with whatever lies above it; while it is
+    minimised or outside, the last picture stays.
+    """
+
+    def __init__(self, screen: int | None) -> None:
+        self._screen = screen
+        self._picture: Picture | None = None
+        self._area = _Rectangle(0, 0, 0, 0)
+        with contextlib.ExitStack() as undo:
+            self._grabber = _Grabber()
+            undo.callback(self._grabber.close)
+            self._windows = _open_window_system()
+            undo.callback(self._windows.close)
+            self._window = self._windows.front() if screen is None else 0
+            first = self.grab()
+            # XWayland shows other programs nothing but black
+            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
+                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
+            undo.pop_all()
+
+    def grab(self) -> Picture:
+        try:
+            return self._grab()
+        except DeviceError:  # the screens were rearranged a moment ago
+            self._grabber.reopen()
+            return self._grab()
+
+    def pointer(self) -> tuple[int, int] | None:
+        at = self._windows.pointer()
+        if at is None or self._picture is None:
+            return None
+        x, y = at[0] - self._area.left, at[1] - self._area.top
+        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
+            return None
+        height, width = self._picture.shape[:2]
+        return x * width // self._area.width, y * height // self._area.height
+
+    def close(self) -> None:
+        self._grabber.close()
+        self._windows.close()
+
+    def _grab(self) -> Picture:
+        area = self._find_area()
+        if area is not None:
+            self._picture, self._area = self._grabber.grab(area), area
+        if self._picture is None:
+            raise DeviceError("The window in front is not visible.")
+        return self._picture
+
+    def _find_area(self) -> _Rectangle | None:
+        if self._screen is not None:
+            screens = self._grabber.screens()
+            if self._screen >= len(screens):
+                raise DeviceError(f"There is no screen {self._screen + 1} here.")
+            return screens[self._screen]
+        area = self._windows.rectangle(self._window)
+        if area is not None:
+            area = area.within(self._grabber.desktop())
+        return area if area is not None and area.width > 0 and area.height > 0 else None
+
+
+# ======================================================================================
+# [15] STAND-INS - test card, films, files, tones and voices that stand in for devices; opening by name
+# Uses: BASICS, AUDIO, VIDEO, DEVICES
+#
+# Every device is opened by one function that takes the name used everywhere (COMMAND LINE): a real device, a
+# file or a pattern. Stand-ins run in real time by the wall, too.
+# ======================================================================================
 
 
 # ---- Test card ---------------------------------------------------------------------
@@ -8079,30 +8952,6 @@ class TestCard:
         cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, self._line, cv2.LINE_AA)
 
 
-# ---- Camera ------------------------------------------------------------------------
-
-
-class Camera(ABC):
-    """Pictures in real time; close() may come from another thread."""
-
-    @abstractmethod
-    def read(self, timeout: float) -> Picture:
-        """The newest picture (BGR, any size), once there is one that was not returned yet.
-
-        DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
-        """
-
-    def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
-        """How large and how often pictures are of use: a drawn one is drawn so, a device keeps its own.
-
-        From the thread that reads.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the camera; twice is harmless."""
-
-
 class _FrameClock:
     """Numbers the frames of a stand-in by the wall: frame n is due n/fps after the first question."""
 
@@ -8111,14 +8960,14 @@ class _FrameClock:
         self._start: float | None = None
 
     def due(self, number: int) -> float:
-        """When frame `number` is due, on time.perf_counter."""
+        """When frame `number` is due."""
         if self._start is None:
-            self._start = time.perf_counter()
+            self._start = monotonic()
         return self._start + number / self.fps
 
     def newest(self) -> int:
         """The number of the newest frame that is due now."""
-        return int((time.perf_counter() - self.due(0)) * self.fps + 1e-6)
+        return int((monotonic() - self.due(0)) * self.fps + 1e-6)
 
 
 class _PacedCamera(Camera):
@@ -8134,8 +8983,8 @@ class _PacedCamera(Camera):
 
     def read(self, timeout: float) -> Picture:
         due = self._clock.due(self._next)
-        if due > time.perf_counter() + timeout:
-            _sleep_until(time.perf_counter() + timeout)
+        if due > monotonic() + timeout:
+            _sleep_until(monotonic() + timeout)
             raise DeviceError("The camera gave no picture in time.")
         _sleep_until(due)
         number = max(self._next, self._clock.newest())
@@ -8217,112 +9066,6 @@ class _VideoFile:
         return capture
 
 
-def forbidden() -> str:
-    """The end of a sentence about a device that cannot be opened: where privacy settings may be why."""
-    return "" if sys.platform == "linux" else ", or the privacy settings forbid it"
-
-
-def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
-    import cv2
-
-    # it tells about missing cameras on standard error
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    # DirectShow opens at once where Media Foundation takes many seconds
-    backends = (cv2.CAP_DSHOW, cv2.CAP_MSMF) if sys.platform == "win32" else (cv2.CAP_ANY,)
-    for backend in backends:
-        capture = cv2.VideoCapture(index, backend)
-        if capture.isOpened():
-            # over USB 2 raw pictures of this size come at 5 to 10 fps, MJPG ones at 30
-            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-            capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-            capture.set(cv2.CAP_PROP_FPS, fps)
-            return capture
-        capture.release()
-    raise DeviceError(f"Camera {index} is not there, or another program is using it{forbidden()}.")
-
-
-class _CaptureCamera(Camera):
-    """A real camera: a thread reads it as it comes, so that nothing old waits in the driver.
-
-    `capture` is a cv2.VideoCapture, used and released by the thread alone; it ends at close() or
-    when the camera gives no more pictures.
-    """
-
-    _PATIENCE: Final = 10  # failed reads in a row; one alone is a damaged picture
-
-    def __init__(self, capture: Any, label: str, released: Callable[[], None] = lambda: None) -> None:
-        self._capture = capture
-        self._label = label
-        self._released = released
-        self._news = threading.Condition()
-        self._picture: Picture | None = None
-        self._reason = ""
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
-
-    def read(self, timeout: float) -> Picture:
-        with self._news:
-            self._news.wait_for(lambda: self._picture is not None or self._reason, timeout)
-            picture, self._picture = self._picture, None
-            if self._reason:
-                raise DeviceError(self._reason)
-            if picture is None:
-                raise DeviceError(f"{self._label} gives no pictures.")
-            return picture
-
-    def close(self) -> None:
-        self._end("The camera was closed.")
-        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
-
-    def _run(self) -> None:
-        failures = 0
-        while not self._reason and failures < self._PATIENCE:
-            done, picture = self._capture.read()
-            if done:
-                failures = 0
-                with self._news:
-                    self._picture = picture
-                    self._news.notify_all()
-            else:
-                failures += 1
-                time.sleep(0.02)
-        self._capture.release()
-        self._released()
-        self._end(f"{self._label} was unplugged or taken by another program.")
-
-    def _end(self, reason: str) -> None:
-        with self._news:
-            self._reason = self._reason or reason
-            self._news.notify_all()
-
-
-class _Captures:
-    """The real cameras that this process has open: to open one a second time may stop the first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: set[int] = set()
-
-    def open(self, index: int, size: tuple[int, int], fps: float) -> _CaptureCamera:
-        """Camera `index`; DeviceError where it cannot be had."""
-        with self._lock:
-            capture = _open_capture(index, size, fps)
-            self._open.add(index)
-        return _CaptureCamera(capture, f"Camera {index}", partial(self._open.discard, index))
-
-    def has(self, index: int) -> bool:
-        """Whether camera `index` is there and not another program's."""
-        with self._lock, contextlib.suppress(DeviceError):
-            if index not in self._open:
-                _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
-            return True
-        return False
-
-
-_captures: Final = _Captures()
-
-
 def open_camera(
     spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
 ) -> Camera:
@@ -8341,54 +9084,6 @@ def open_camera(
     return _PacedCamera(video.fps, video.picture, video.close)
 
 
-# ---- Sound: what microphone and speaker are ----------------------------------------
-
-
-class Microphone(ABC):
-    """Sound as it is captured, in real time; close() may come from another thread."""
-
-    @abstractmethod
-    def read(self) -> Samples:
-        """The next block: 256 samples, int16, mono, 16 kHz, once its last one has been captured.
-
-        DeviceError when the microphone is gone or closed.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the microphone; twice is harmless."""
-
-
-class Speaker(ABC):
-    """Sound as it is heard, in real time; close() may come from another thread."""
-
-    @abstractmethod
-    def write(self, block: Samples) -> None:
-        """Play int16 mono samples at 16 kHz; returns when the next ones are needed: until then more may come.
-
-        DeviceError when the speaker is gone or closed.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the speaker; twice is harmless."""
-
-
-class _BlockCutter:
-    """Cuts what `read` gives, in pieces of any size, into blocks of 256 samples."""
-
-    def __init__(self, read: Callable[[], Samples]) -> None:
-        self._read = read
-        self._kept: Samples = np.zeros(0, np.int16)
-
-    def next(self) -> Samples:
-        """The next block."""
-        while len(self._kept) < BLOCK:
-            self._kept = np.concatenate((self._kept, self._read()))
-        block, self._kept = self._kept[:BLOCK], self._kept[BLOCK:]
-        return block
-
-
 # ---- Sound: files and tones that stand in ------------------------------------------
 
 
@@ -8405,7 +9100,7 @@ class _PacedMicrophone(Microphone):
 
     def read(self) -> Samples:
         if self._start is None:
-            self._start = time.perf_counter()
+            self._start = monotonic()
         block = self._cutter.next()
         self._count += 1
         late = _sleep_until(self._start + self._count * BLOCK_SECONDS)
@@ -8538,7 +9233,7 @@ class _PacedSpeaker(Speaker):
     _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
 
     def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
-        self._start = start + time.perf_counter() - time.monotonic()
+        self._start = start
         self._recorder = recorder
         self._at = 0
         self._closed = False
@@ -8623,262 +9318,6 @@ def _voice(number: int) -> Samples:
     return speech + pilot
 
 
-# ---- Sound: the sound cards --------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # a program without a console
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-@dataclass(frozen=True, slots=True)
-class _SoundStream:
-    """An open PortAudio stream, at the device's own rate."""
-
-    stream: Any
-    label: str
-    rate: int
-    channels: int
-
-
-_SOUND_MENDS: Final = {
-    "win32": "pip install pyaudio, with Python 3.13 or older",
-    "darwin": "brew install portaudio, then pip install pyaudio",
-    "linux": "sudo apt install gcc python3-dev portaudio19-dev, then pip install pyaudio "
-    "(or uv run --with pyaudio connectsphere.py)",
-}
-
-
-class _SoundCards:
-    """PortAudio, one for the process: started for the first user, ended with the last.
-
-    It lists devices at its start only, so a headset plugged in while a stream is open is found by
-    its index after all are closed; and it may not be entered twice at a time, hence the lock.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._users = 0
-        self._audio: Any = None
-
-    @contextlib.contextmanager
-    def using(self) -> Iterator[Any]:
-        """The pyaudio.PyAudio, kept alive and to the caller alone inside the block."""
-        if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
-            raise DeviceError("The sound system of this computer does not answer.")
-        try:
-            self._acquire()
-            try:
-                yield self._audio
-            finally:
-                self._release()
-        finally:
-            self._lock.release()
-
-    def open(self, spec: str, kind: str) -> _SoundStream:
-        """A started stream of `kind` input or output for `spec` default or an index; else DeviceError."""
-        what = "microphone" if kind == "input" else "speaker"
-        with self.using() as audio:
-            candidates = self._find(audio, spec, kind)
-            for info in candidates:
-                for channels in (1, 2):
-                    with contextlib.suppress(OSError, ValueError):
-                        opened = self._start(audio, info, kind, channels)
-                        self._users += 1
-                        return opened
-        if not candidates:
-            raise DeviceError(
-                f"This computer has no {what}." if spec == "default" else f"There is no {what} number {spec}."
-            )
-        label = candidates[0]["name"]
-        raise DeviceError(f"The {what} “{label}” cannot be opened; another program may use it{forbidden()}.")
-
-    def close(self, opened: _SoundStream) -> None:
-        """Stop and close what open() gave."""
-        with self._lock:
-            with contextlib.suppress(OSError):  # it was pulled out
-                opened.stream.close()
-            self._release()
-
-    def names(self, kind: str) -> list[tuple[str, str]]:
-        """(spec, label) of each device of `kind` input or output; the default one first."""
-        with self.using() as audio:
-            default = self._find(audio, "default", kind)
-            if not default:
-                return []
-            own = [info for info in self._infos(audio, kind) if info["hostApi"] == default[0]["hostApi"]]
-        named = [(str(info["index"]), str(info["name"])) for info in own]
-        return [("default", f"Default ({default[0]['name']})"), *named]
-
-    def _infos(self, audio: Any, kind: str) -> list[dict[str, Any]]:
-        infos = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
-        return [info for info in infos if info[f"max{kind.title()}Channels"] > 0]
-
-    def _find(self, audio: Any, spec: str, kind: str) -> list[dict[str, Any]]:
-        """The devices to try for `spec`, best first."""
-        infos = self._infos(audio, kind)
-        if spec != "default":
-            return [info for info in infos if info["index"] == int(spec)]
-        apis = [audio.get_host_api_info_by_index(index) for index in range(audio.get_host_api_count())]
-        # on Windows the default interface, MME, cuts names and is 100 ms late: WASAPI first
-        apis.sort(key=lambda api: "WASAPI" not in api["name"])
-        defaults = [api[f"default{kind.title()}Device"] for api in apis]
-        return sorted((i for i in infos if i["index"] in defaults), key=lambda i: defaults.index(i["index"]))
-
-    def _start(self, audio: Any, info: dict[str, Any], kind: str, channels: int) -> _SoundStream:
-        rate = int(info["defaultSampleRate"])
-        stream = audio.open(
-            rate=rate,
-            channels=channels,
-            format=8,  # pyaudio.paInt16
-            # drivers hold about three of these; with 16 ms ones, playing ran dry on a busy computer
-            frames_per_buffer=round(rate * BLOCK_SECONDS * (1 if kind == "input" else 2)),
-            **{kind: True, f"{kind}_device_index": info["index"]},
-        )
-        return _SoundStream(stream, str(info["name"]), rate, channels)
-
-    def _acquire(self) -> None:
-        if not self._users:
-            try:
-                import pyaudio
-            except ImportError as fault:
-                mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
-                raise DeviceError(f"Sound needs the Python package PyAudio: {mend}.") from fault
-            with _silent_stderr():
-                self._audio = pyaudio.PyAudio()
-        self._users += 1
-
-    def _release(self) -> None:
-        self._users -= 1
-        if not self._users:
-            self._audio.terminate()
-            self._audio = None
-
-
-_sound_cards: Final = _SoundCards()
-
-
-class _SoundCardEnd(ABC):
-    """What a real microphone and a real speaker share: a thread that alone uses the stream.
-
-    It never pauses: left alone for 50 ms, a stream can stall for a second, and if it dies then, the next
-    call hangs. It ends at close() or when the device fails, and closes the stream.
-    """
-
-    _PATIENCE: Final = 5.0  # seconds; some need two to start
-
-    def __init__(self, opened: _SoundStream) -> None:
-        self._opened = opened
-        self._news = threading.Condition()
-        self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
-        self._reason = ""
-        self._thread = threading.Thread(target=self._run, name=f"sound-{opened.label}", daemon=True)
-
-    def close(self) -> None:
-        """Release the device; twice is harmless."""
-        self._end(f"“{self._opened.label}” was closed.")
-        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
-
-    @abstractmethod
-    def _turn(self) -> None:
-        """Pass one piece between the stream and _pieces; the thread's work."""
-
-    def _run(self) -> None:
-        try:
-            while not self._reason:
-                self._turn()
-        except OSError as fault:
-            log.info("%s: %s", self._opened.label, fault)
-            self._end(f"“{self._opened.label}” was unplugged or stopped working.")
-        _sound_cards.close(self._opened)
-
-    def _end(self, reason: str) -> None:
-        with self._news:
-            self._reason = self._reason or reason
-            self._news.notify_all()
-
-    def _wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until `ready`, with _news held; DeviceError when the device failed or does not answer."""
-        if not self._news.wait_for(lambda: ready() or bool(self._reason), self._PATIENCE):
-            self._reason = f"“{self._opened.label}” does not answer."
-        if self._reason:
-            raise DeviceError(self._reason)
-
-
-class _SoundCardMicrophone(_SoundCardEnd, Microphone):
-    """A microphone behind PortAudio."""
-
-    def __init__(self, opened: _SoundStream) -> None:
-        super().__init__(opened)
-        self._cutter = _BlockCutter(self._next_piece)
-        self._resampler = None if opened.rate == AUDIO_RATE else Resampler(opened.rate, AUDIO_RATE)
-        self._thread.start()
-
-    def read(self) -> Samples:
-        return self._cutter.next()
-
-    def _next_piece(self) -> Samples:
-        with self._news:
-            self._wait(lambda: bool(self._pieces))
-            return self._pieces.popleft()
-
-    def _turn(self) -> None:
-        rate, channels = self._opened.rate, self._opened.channels
-        data = self._opened.stream.read(round(rate * BLOCK_SECONDS), exception_on_overflow=False)
-        samples: Samples = np.frombuffer(data, np.int16)
-        if channels > 1:
-            samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
-        if self._resampler is not None:
-            samples = self._resampler.push(samples)
-        with self._news:
-            self._pieces.append(samples)
-            self._news.notify_all()
-
-
-class _SoundCardSpeaker(_SoundCardEnd, Speaker):
-    """A speaker behind PortAudio; what is not written in time is silence."""
-
-    def __init__(self, opened: _SoundStream) -> None:
-        super().__init__(opened)
-        self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
-        self._heard = False
-        self._has_room = False
-        self._thread.start()
-
-    def write(self, block: Samples) -> None:
-        with self._news:
-            self._wait(lambda: self._has_room)
-            self._has_room = False
-            self._pieces.append(block)
-            self._news.notify_all()
-            self._wait(lambda: self._has_room)
-
-    def _turn(self) -> None:
-        with self._news:
-            self._has_room = not self._pieces
-            self._news.notify_all()
-            # a late writer is waited for once; in silence the device alone sets the pace, or it would run dry
-            self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS if self._heard else 0.0)
-            self._heard = bool(self._pieces)
-            samples = self._pieces.popleft() if self._heard else np.zeros(BLOCK, np.int16)
-        if self._resampler is not None:
-            samples = self._resampler.push(samples)
-        self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
-
-
 def open_microphone(spec: str) -> Microphone:
     """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
     if spec == "none":
@@ -8898,264 +9337,11 @@ def open_microphone(spec: str) -> Microphone:
 def open_speaker(spec: str, start: float) -> Speaker:
     """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
 
-    `start` is the time.monotonic() of sample 0; only the file and `none` count from there.
+    `start` is the monotonic() of sample 0; only the file and `none` count from there.
     """
     if spec == "default" or spec.isdecimal():
         return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
     return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
-
-
-# ---- Screen: whose window is where -------------------------------------------------
-
-
-class _Rectangle(NamedTuple):
-    """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def within(self, other: _Rectangle) -> _Rectangle:
-        """The part that lies in `other`; its width or height is 0 or less when there is none."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        right = min(self.left + self.width, other.left + other.width)
-        bottom = min(self.top + self.height, other.top + other.height)
-        return _Rectangle(left, top, right - left, bottom - top)
-
-
-class _WindowSystem(ABC):
-    """Asks the desktop for windows and the mouse; windows are its own numbers."""
-
-    @abstractmethod
-    def front(self) -> int:
-        """The window in front that is not this program's; DeviceError when there is none."""
-
-    @abstractmethod
-    def rectangle(self, window: int) -> _Rectangle | None:
-        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
-
-    @abstractmethod
-    def pointer(self) -> tuple[int, int] | None:
-        """Where the mouse points on the desktop; None where that cannot be known."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release the connection; twice is harmless."""
-
-
-class _NoWindowSystem(_WindowSystem):
-    """Where windows cannot be asked for: whole screens only."""
-
-    def front(self) -> int:
-        raise DeviceError("On this system a whole screen can be shared, not a single window.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        return None
-
-    def pointer(self) -> tuple[int, int] | None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-class _WindowsDesktop(_WindowSystem):
-    """Windows: user32, and the desktop window manager for the rectangle that is seen."""
-
-    _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
-
-    def __init__(self) -> None:
-        # both calling conventions are the same on 64-bit Windows
-        self._user, self._dwm = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi")
-
-    def front(self) -> int:
-        window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
-        while window and not self._suits(window):
-            window = self._user.GetWindow(window, self._NEXT)
-        if not window:
-            raise DeviceError("No other window is open.")
-        return int(window)
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        if not self._user.IsWindow(window):
-            raise DeviceError("The shared window was closed.")
-        if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
-            return None
-        sides = (ctypes.c_long * 4)()
-        if self._dwm.DwmGetWindowAttribute(window, self._BOUNDS, sides, 16):
-            self._user.GetWindowRect(window, sides)
-        left, top, right, bottom = sides
-        return _Rectangle(left, top, right - left, bottom - top)
-
-    def pointer(self) -> tuple[int, int] | None:
-        at = (ctypes.c_long * 2)()
-        return (at[0], at[1]) if self._user.GetCursorPos(at) else None
-
-    def close(self) -> None:
-        pass
-
-    def _suits(self, window: int) -> bool:
-        owner, cloaked = ctypes.c_ulong(), ctypes.c_ulong()
-        self._user.GetWindowThreadProcessId(window, ctypes.byref(owner))
-        # apps that were put to sleep and windows on other desktops are "visible", but cloaked
-        self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, ctypes.byref(cloaked), 4)
-        return bool(
-            owner.value != os.getpid()
-            and not cloaked.value
-            and self._user.IsWindowVisible(window)
-            and not self._user.IsIconic(window)
-            and self._user.GetWindowTextLengthW(window)
-            and window != self._user.GetShellWindow()
-        )
-
-
-class _XCookie(ctypes.Structure):
-    """What xcb returns for a request, by value."""
-
-    _fields_ = (("sequence", ctypes.c_uint),)
-
-
-class _XDesktop(_WindowSystem):
-    """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
-
-    _VIEWABLE: Final = 2
-
-    def __init__(self) -> None:
-        try:
-            self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
-        except OSError as fault:
-            raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
-        self._free = libc.free
-        self._xcb.xcb_connect.restype = ctypes.c_void_p
-        self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
-        if self._xcb.xcb_connection_has_error(self._connection):
-            self.close()
-            raise DeviceError("There is no screen here that can be shared.")
-        self._root, self._low = self._read_setup()
-
-    def front(self) -> int:
-        stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
-        if stacking:
-            windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
-        else:  # no window manager
-            focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
-            windows = [focus, *reversed(self._children(self._root))]
-        # a program's windows share the upper bits; Tk tells our process only after `wm client`
-        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
-        for window in windows:
-            if window & ~self._low not in ours and self._suits(window):
-                return window
-        raise DeviceError("No other window is open.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        about = self._ask("get_window_attributes", window)
-        if not about:
-            raise DeviceError("The shared window was closed.")
-        frame = self._outermost(window)
-        size = self._ask("get_geometry", frame)
-        place = self._ask("translate_coordinates", frame, self._root, 0, 0)
-        if about[26] != self._VIEWABLE or not size or not place:
-            return None
-        left, top = struct.unpack_from("=hh", place, 12)
-        width, height = struct.unpack_from("=HH", size, 16)
-        west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
-        return _Rectangle(left + west, top + north, width - west - east, height - north - south)
-
-    def pointer(self) -> tuple[int, int] | None:
-        reply = self._ask("query_pointer", self._root)
-        return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
-
-    def close(self) -> None:
-        if self._connection:
-            self._xcb.xcb_disconnect(self._connection)
-            self._connection = ctypes.c_void_p()
-
-    def _read_setup(self) -> tuple[int, int]:
-        """The root window of the first screen and the mask of a program's own bits in window numbers."""
-        self._xcb.xcb_get_setup.restype = ctypes.c_void_p
-        setup = self._xcb.xcb_get_setup(self._connection)
-        head = ctypes.string_at(setup, 40)
-        vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
-        root = ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
-        return self._word(root, 0), self._word(head, 16)
-
-    def _suits(self, window: int) -> bool:
-        about = self._ask("get_window_attributes", window)
-        if not about or about[26] != self._VIEWABLE or about[27]:  # the last: a menu or a hint
-            return False
-        kinds = self._words(window, "_NET_WM_WINDOW_TYPE")
-        apart = {self._atom(f"_NET_WM_WINDOW_TYPE_{kind}") for kind in ("DESKTOP", "DOCK")}
-        return not apart.intersection(kinds)
-
-    def _outermost(self, window: int) -> int:
-        """The ancestor of `window` that lies on the root: its frame, or itself."""
-        while tree := self._ask("query_tree", window):
-            parent = self._word(tree, 12)
-            if parent in (0, self._root):
-                break
-            window = parent
-        return window
-
-    def _children(self, window: int) -> tuple[int, ...]:
-        tree = self._ask("query_tree", window)
-        return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
-
-    def _words(self, window: int, name: str) -> tuple[int, ...]:
-        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
-        reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
-        count = self._word(reply, 16) if reply and reply[1] == 32 else 0
-        return struct.unpack_from(f"={count}I", reply, 32) if count else ()
-
-    def _atom(self, name: str) -> int:
-        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
-
-    def _word(self, reply: bytes, at: int) -> int:
-        return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
-
-    def _ask(self, request: str, *arguments: int | bytes) -> bytes:
-        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
-        if not self._connection:
-            return b""
-        send = getattr(self._xcb, f"xcb_{request}")
-        send.restype = _XCookie
-        receive = getattr(self._xcb, f"xcb_{request}_reply")
-        receive.restype = ctypes.c_void_p
-        reply = ctypes.c_void_p(receive(self._connection, send(self._connection, *arguments), None))
-        if not reply:
-            return b""
-        length = struct.unpack("=I", ctypes.string_at(reply, 8)[4:])[0]
-        data = ctypes.string_at(reply, 32 + 4 * length)
-        self._free(reply)
-        return data
-
-
-def _open_window_system() -> _WindowSystem:
-    if sys.platform == "win32":
-        return _WindowsDesktop()
-    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
-
-
-# ---- Screen: what is shared --------------------------------------------------------
-
-
-class ScreenSource(ABC):
-    """What is shared: pictures of a screen, a window, a file or the test card. For one thread alone."""
-
-    @abstractmethod
-    def grab(self) -> Picture:
-        """The picture of now, without the mouse pointer: BGR; its size may differ from the last one's.
-
-        DeviceError when there is nothing to see any more (window closed, screen unplugged).
-        """
-
-    def pointer(self) -> tuple[int, int] | None:
-        """Where the mouse points in the picture grabbed last; None if outside or if nobody can tell."""
-        return None
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release what was opened; twice is harmless."""
 
 
 class _PictureScreen(ScreenSource):
@@ -9171,143 +9357,6 @@ class _PictureScreen(ScreenSource):
 
     def close(self) -> None:
         self._close()
-
-
-class _Grabber:
-    """mss, opened anew every 2 s because it looks at the arrangement of the screens only once."""
-
-    _FRESH: Final = 2.0
-
-    def __init__(self) -> None:
-        self._mss: Any = None
-        self._raw = bytearray()
-        self._picture: Picture = np.zeros((0, 0, 3), np.uint8)
-        self.reopen()
-
-    def reopen(self) -> None:
-        """Look at the screens anew."""
-        before, self._mss = self._mss, None
-        try:
-            import mss
-            from mss.exception import ScreenShotError
-        except ImportError as fault:
-            raise DeviceError("Sharing needs the Python package mss, which is not here.") from fault
-        try:
-            # the class has another name since version 10
-            self._mss = (getattr(mss, "MSS", None) or mss.mss)()
-            self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
-        except (OSError, ScreenShotError) as fault:
-            log.info("screen: %s", fault)
-            raise DeviceError("There is no screen here that can be shared.") from fault
-        finally:  # after the new one is open: a bare X server starts anew when its last client goes
-            self._shut(before)
-        self._opened = time.perf_counter()
-
-    def screens(self) -> list[_Rectangle]:
-        """Each screen."""
-        self._refresh()
-        return self._areas[1:] or self._areas
-
-    def desktop(self) -> _Rectangle:
-        """All screens together."""
-        self._refresh()
-        return self._areas[0]
-
-    def grab(self, area: _Rectangle) -> Picture:
-        """What is seen in `area`: BGR; the very array of the call before where nothing has changed."""
-        import cv2
-        from mss.exception import ScreenShotError
-
-        try:
-            shot = self._mss.grab(area._asdict())
-        except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
-            log.info("screen: %s", fault)
-            raise DeviceError("The screen cannot be seen any more.") from fault
-        same_size = self._picture.shape[:2] == (shot.height, shot.width)
-        if not same_size or shot.raw != self._raw:
-            pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
-            self._raw, self._picture = shot.raw, cast(Picture, cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR))
-        return self._picture
-
-    def close(self) -> None:
-        """Close mss."""
-        before, self._mss = self._mss, None
-        self._shut(before)
-
-    def _shut(self, before: Any) -> None:
-        if before is not None:
-            from mss.exception import ScreenShotError
-
-            with contextlib.suppress(ScreenShotError):  # the X server is gone
-                before.close()
-
-    def _refresh(self) -> None:
-        if time.perf_counter() - self._opened > self._FRESH:
-            self.reopen()
-
-
-class _DesktopScreen(ScreenSource):
-    """Screen number `screen`, or for None the window now in front, wherever it moves.
-
-    Of a window it shows its place on the desktop, with whatever lies above it; while it is
-    minimised or outside, the last picture stays.
-    """
-
-    def __init__(self, screen: int | None) -> None:
-        self._screen = screen
-        self._picture: Picture | None = None
-        self._area = _Rectangle(0, 0, 0, 0)
-        with contextlib.ExitStack() as undo:
-            self._grabber = _Grabber()
-            undo.callback(self._grabber.close)
-            self._windows = _open_window_system()
-            undo.callback(self._windows.close)
-            self._window = self._windows.front() if screen is None else 0
-            first = self.grab()
-            # XWayland shows other programs nothing but black
-            if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
-                raise DeviceError("Wayland hides the screen from programs; sign in with Xorg to share it.")
-            undo.pop_all()
-
-    def grab(self) -> Picture:
-        try:
-            return self._grab()
-        except DeviceError:  # the screens were rearranged a moment ago
-            self._grabber.reopen()
-            return self._grab()
-
-    def pointer(self) -> tuple[int, int] | None:
-        at = self._windows.pointer()
-        if at is None or self._picture is None:
-            return None
-        x, y = at[0] - self._area.left, at[1] - self._area.top
-        if not (0 <= x < self._area.width and 0 <= y < self._area.height):
-            return None
-        height, width = self._picture.shape[:2]
-        return x * width // self._area.width, y * height // self._area.height
-
-    def close(self) -> None:
-        self._grabber.close()
-        self._windows.close()
-
-    def _grab(self) -> Picture:
-        area = self._find_area()
-        if area is not None:
-            self._picture, self._area = self._grabber.grab(area), area
-        if self._picture is None:
-            raise DeviceError("The window in front is not visible.")
-        return self._picture
-
-    def _find_area(self) -> _Rectangle | None:
-        if self._screen is not None:
-            screens = self._grabber.screens()
-            if self._screen >= len(screens):
-                raise DeviceError(f"There is no screen {self._screen + 1} here.")
-            return screens[self._screen]
-        area = self._windows.rectangle(self._window)
-        if area is not None:
-            area = area.within(self._grabber.desktop())
-        return area if area is not None and area.width > 0 and area.height > 0 else None
 
 
 def _load_picture(path: str) -> Picture:
@@ -9371,8 +9420,8 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 
 
 # ======================================================================================
-# [10] SERVER - the server role, and the mixer's process
-# Uses: BASICS, WIRE, MEDIA, ROOM, TRUST, LINKS, DISCOVERY
+# [16] RELAY - the media of the server: pictures forwarded, sound mixed
+# Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, ROOM, LINKS, PROCESS
 # ======================================================================================
 
 REPORT_SECONDS: Final = 1.0
@@ -9397,9 +9446,6 @@ class ServerOptions:
     largest_person: int = 8 << 30
     largest_meeting: int = 32 << 30
     free_disk: int = 1 << 30
-
-
-# -- the video relay: one thread, one socket ---------------------------------------------------------
 
 
 class RelayPeer:
@@ -9482,7 +9528,7 @@ class VideoRelay:
     def limit(self, pace: Pace) -> None:
         """How fast pictures may reach a receiver."""
         if pace.lossy:
-            self._be_careful(time.monotonic())
+            self._be_careful(monotonic())
         if pace.id in self._peers:
             self._egress.limit(pace.id, pace.rate)
             self._peers[pace.id].filling = pace.filling
@@ -9662,11 +9708,11 @@ class MixerProcess:
     def run(self) -> None:
         """Mix until told to end: a tick every 16 ms of absolute time, receiving in between."""
         self._say({"event": "ready"})
-        start = time.monotonic()
+        start = monotonic()
         reported = start
         while self._obey():
             due = start + self._tick * BLOCK_SECONDS
-            now = time.monotonic()
+            now = monotonic()
             if now < due:
                 if self._sleep(due - now):
                     self._receive()
@@ -9717,7 +9763,7 @@ class MixerProcess:
     def _receive(self) -> None:
         came = self._port.receive_each(256)
         self._came = (self._came[0] + len(came), self._came[1])
-        now = time.monotonic()
+        now = monotonic()
         for data, address in came:
             try:
                 self._on_datagram(data, address, now)
@@ -9813,6 +9859,12 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
     return 0
 
 
+# ======================================================================================
+# [17] SERVER - the server role: control, screen and files planes
+# Uses: BASICS, WIRE, TILES, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY
+# ======================================================================================
+
+
 # -- the screen plane -----------------------------------------------------------------------------------
 
 
@@ -9890,7 +9942,7 @@ class ScreenShareManager:
             self._pass_on()
 
         link.on_close, link.on_bytes = on_close, on_bytes
-        self._half_open.enter(link.evict, address, time.monotonic())
+        self._half_open.enter(link.evict, address, monotonic())
         link.begin()
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
@@ -9987,7 +10039,7 @@ class ScreenShareManager:
     def _on_viewer(self, peer: ScreenPeer, message: ScreenMessage) -> None:
         if not isinstance(message, Acknowledge):
             raise PeerFault("unexpected_message", type(message).__name__)
-        cast(TileFeed, peer.feed).acknowledge(time.monotonic())
+        cast(TileFeed, peer.feed).acknowledge(monotonic())
         peer.painted = (message.epoch, message.version)
         self._acknowledge()
 
@@ -10135,7 +10187,7 @@ class FileStore:
     def begin(self, sock: Socket, address: str) -> None:
         """Take over a connection that was accepted. The acceptor's thread."""
         connection = FileConnection(TlsStream(sock, self._context, server=True))
-        self._half_open.enter(connection.stream.abort, address, time.monotonic())
+        self._half_open.enter(connection.stream.abort, address, monotonic())
         with self._lock:
             full = len(self._connections) >= self.MOST_CONNECTIONS
             if not full:
@@ -10150,7 +10202,7 @@ class FileStore:
     def _run(self, connection: FileConnection, worker: Worker) -> None:
         stream = connection.stream
         try:
-            deadline = time.monotonic() + HANDSHAKE_SECONDS
+            deadline = monotonic() + HANDSHAKE_SECONDS
             stream.open(deadline)
             request = parse_message(stream.read_line(MAX_FILE_LINE, deadline), FILE_REQUESTS)
             stored = self._reactor.ask(lambda: self._redeem(connection, request))
@@ -10183,7 +10235,7 @@ class FileStore:
 
     def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
         """What the ticket is for. The reactor's thread."""
-        ticket = self._room.redeem(request["ticket"], "files", time.monotonic())
+        ticket = self._room.redeem(request["ticket"], "files", monotonic())
         offer = self._room.shelf.offers.get(ticket.file or "")
         if request["type"] != f"file_{ticket.direction}":
             raise PeerFault("bad_ticket")
@@ -10246,7 +10298,7 @@ class FileStore:
         if offset > stored.size:
             raise PeerFault("bad_offset")
         stream.send(encode_line({"size": stored.size, "sha256": stored.sha256, "offset": offset}))
-        if stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL) + b"\n" != FILE_READY:
+        if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" != FILE_READY:
             raise PeerFault("bad_answer")
         block = memoryview(bytearray(FILE_BLOCK))
         with stored.path.open("rb", buffering=0) as source:
@@ -10255,7 +10307,7 @@ class FileStore:
                 count = source.readinto(block)
                 stream.send(block[:count])
                 offset += count
-        if stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL) + b"\n" == FILE_DONE:
+        if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" == FILE_DONE:
             self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file)))
 
 
@@ -10405,15 +10457,13 @@ class Lobby:
                 f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
             )
             self.deny(session, "no_meeting", reason)
-        elif not self._may_arrive(session.address, time.monotonic()):
+        elif not self._may_arrive(session.address, monotonic()):
             self.deny(session, "not_allowed", "Too many came from your address; try again in a minute.")
         elif self._room.names.is_banned(clean_name(hello["name"]), session.address, token):
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
         elif not self._has_room(hello):
             self.deny(session, "not_allowed", "The meeting is full.")
-        elif (
-            self.is_host(hello) or not self._options.pin or self._room.names.claim(token, time.monotonic())[1]
-        ):
+        elif self.is_host(hello) or not self._options.pin or self._room.names.claim(token, monotonic())[1]:
             self._admit(session)
         elif hello.get("pin") is False:  # no try at it
             self.deny(session, "pin_required", "This meeting needs a PIN.")
@@ -10422,7 +10472,7 @@ class Lobby:
 
     def _has_room(self, hello: Json) -> bool:
         """Whether `hello` finds a place: those who may come back have theirs, the last is the host's."""
-        now, members = time.monotonic(), self._room.members
+        now, members = monotonic(), self._room.members
         _, kept = self._room.names.claim(hello.get("resume"), now)
         if kept or self.is_host(hello):
             return kept or len(members) < MAX_PEOPLE
@@ -10441,7 +10491,7 @@ class Lobby:
         """Start the PIN proof, or queue: guessing must not lock the class out."""
         if session.link.closed or session.stage not in ("hello", "waiting"):
             return
-        if self._gate.take(session.address, time.monotonic()):
+        if self._gate.take(session.address, monotonic()):
             self._waiting.pop(session.ask, None)
             self._begin_proof(session)
             return
@@ -10468,7 +10518,7 @@ class Lobby:
         self._asks += 1
         session.stage, session.ask = "waiting", self._asks
         self._waiting[session.ask] = session
-        if self._asking.take(time.monotonic()):
+        if self._asking.take(monotonic()):
             name = clean_name(session.hello["name"])
             self._tell_hosts({"type": "asks", "ask": session.ask, "name": name, "address": session.address})
 
@@ -10631,7 +10681,7 @@ class ConferenceServer:
         except Refused:
             self._close_ports()
             raise
-        self._keeper.recall(time.monotonic())
+        self._keeper.recall(monotonic())
         self._files.start()
         self._mixer.start()
         self._relay.loop.start()
@@ -10720,7 +10770,7 @@ class ConferenceServer:
                 if worker.stopping.is_set() or listener.fileno() < 0:
                     return
                 what = f"a connection could not be accepted: {error.strerror}"
-                self._note.note("accept", what, time.monotonic())
+                self._note.note("accept", what, monotonic())
                 worker.stopping.wait(0.1)
                 continue
             begin(sock, address[0])
@@ -10730,7 +10780,7 @@ class ConferenceServer:
 
     def _open_session(self, sock: Socket, address: str) -> None:
         link = TlsLink(self._reactor, sock, self._context, server=True)
-        session = ControlSession(link, address, heard=time.monotonic())
+        session = ControlSession(link, address, heard=monotonic())
         link.on_bytes = functools.partial(self._on_bytes, session)
         late = self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
 
@@ -10753,7 +10803,7 @@ class ConferenceServer:
 
     def _on_bytes(self, session: ControlSession, data: bytes) -> None:
         for line in session.lines.push(data):
-            session.heard = time.monotonic()
+            session.heard = monotonic()
             if not session.pace.take(session.heard):
                 raise PeerFault("flood", "lines")
             message: Json = {}
@@ -10788,7 +10838,7 @@ class ConferenceServer:
 
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
-        hello, now = session.hello, time.monotonic()
+        hello, now = session.hello, monotonic()
         role = "host" if self._lobby.is_host(hello) else "member"
         member, token, effects = self.room.join(
             hello["name"], role, session.address, hello.get("resume"), now
@@ -10841,7 +10891,7 @@ class ConferenceServer:
 
     def _on_member(self, session: ControlSession, message: Json) -> None:
         handler = self.message_handlers.get(message["type"])
-        now = time.monotonic()
+        now = monotonic()
         if handler:
             handler(session, message)
         else:
@@ -10871,7 +10921,7 @@ class ConferenceServer:
             return
         session.stage = "over"
         log.info("%s (%d): %s", self.room.members[session.id].name, session.id, reason)
-        self._apply(self.room.leave(session.id, reason, time.monotonic()))
+        self._apply(self.room.leave(session.id, reason, monotonic()))
         self._forget(session.id)
 
     def _forget(self, ident: int) -> None:
@@ -10884,7 +10934,7 @@ class ConferenceServer:
             relay.loop.post(lambda: relay.remove(ident))
 
     def _on_tick(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         self._keeper.touch(now)
         self._apply(self.room.tick(now))
         self._weigh()
@@ -10901,7 +10951,7 @@ class ConferenceServer:
 
         def tell() -> None:
             sizes, sent = dict(relay.sizes), relay.received()
-            self._reactor.post(lambda: self._apply(self.room.attention.weigh(sizes, sent, time.monotonic())))
+            self._reactor.post(lambda: self._apply(self.room.attention.weigh(sizes, sent, monotonic())))
 
         relay.loop.post(tell)
 
@@ -10919,7 +10969,7 @@ class ConferenceServer:
                 case Silence():
                     self._mixer.tell({"do": "mute", "id": effect.id, "on": effect.on})
                 case Keep():
-                    self._keeper.keep(effect.line, time.monotonic())
+                    self._keeper.keep(effect.line, monotonic())
                 case Expel():
                     self._expel(effect)
                 case MeetingOver():
@@ -10960,7 +11010,7 @@ class ConferenceServer:
 
     def _claim_screen(self, role: str, ticket: str) -> int:
         try:
-            found = self.room.redeem(ticket, "screen", time.monotonic())
+            found = self.room.redeem(ticket, "screen", monotonic())
             if found.direction != role:
                 raise PeerFault("bad_ticket", role)
         except PeerFault as fault:
@@ -10991,7 +11041,7 @@ class ConferenceServer:
         assert self._relay is not None
         relay = self._relay
         relay.loop.post(lambda: relay.put_first(loudest))
-        self._apply(self.room.attention.hear(loudest, time.monotonic()))
+        self._apply(self.room.attention.hear(loudest, monotonic()))
 
     def _bring_all(self) -> None:
         """A new mixer has started: it and everyone gets new audio keys."""
@@ -11033,15 +11083,9 @@ def serve(
 
 
 # ======================================================================================
-# [11] CLIENT - the client role without a window
-# Uses: BASICS, WIRE, MEDIA, CALL, TRUST, LINKS, DISCOVERY, DEVICES
+# [18] CLIENT MEDIA - one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
+# Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, LINKS, DEVICES, STAND-INS
 # ======================================================================================
-
-PING_SECONDS: Final = 1.0
-DEAD_SECONDS: Final = 3.5
-OTHER_CERTIFICATE: Final = "The host shows another certificate than before."
-PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
-CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
 COARSE_QUALITY: Final = 45  # two thirds of the bytes
@@ -11072,151 +11116,6 @@ class ClientOptions:
     accept_changed: bool = False
 
 
-# -- the control plane -----------------------------------------------------------------------------------
-
-
-class CommandConnection:
-    """One attempt at, and the life of, a control connection. Reactor's thread only.
-
-    `resume(fingerprint)` is the token for a host, asked once its certificate is known;
-    `on_message(message)` for everything from the welcome on; `on_closed(code, reason)` once.
-    """
-
-    def __init__(
-        self,
-        reactor: Loop,
-        options: ClientOptions,
-        resume: Callable[[str], str | None],
-        on_message: Callable[[Json], None],
-        on_closed: Callable[[str, str], None],
-    ) -> None:
-        self._reactor = reactor
-        self._options = options
-        self._resume = resume
-        self._on_message = on_message
-        self._on_closed = on_closed
-        self._lines = LineSplitter()
-        self._said: list[bytes] = []
-        self._proof: PinClient | None = None
-        self._proved = False
-        self._token: str | None = None
-        self._reason = ("", "")
-        self._timer: Timer | None = None
-        self.welcomed = False
-        self.heard = time.monotonic()
-        self.link: TlsLink | None = None
-
-    def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
-        """Connect, `patience` seconds at most, shake hands, say hello."""
-        address = (self._options.address, self._options.port)
-        link = connect_link(self._reactor, address, client_context(), self._options.bind)
-        link.on_open = self._opened
-        link.on_bytes = self._on_bytes
-        link.on_close = self._closed
-        self.link = link
-        self._timer = self._reactor.later(
-            2 * HANDSHAKE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
-        )
-        self._reactor.later(patience, lambda: None if link.connected else link.discard("timeout"))
-        link.begin(connected=False)
-
-    @property
-    def fingerprint(self) -> str:
-        """The host's fingerprint, once the handshake is done."""
-        return self.link.fingerprint if self.link else ""
-
-    def send(self, message: Json) -> None:
-        """Queue a message."""
-        line = encode_line(message)
-        if not self.welcomed:
-            self._said.append(line)
-        if self.link:
-            self.link.send(line)
-
-    def close(self, reason: str = "left") -> None:
-        """Send what is queued, then end."""
-        if self.link:
-            self.link.close(reason)
-
-    def refuse(self, code: str, reason: str) -> None:
-        """End the connection for a reason of ours."""
-        self._reason = (code, reason)
-        if self.link:
-            self.link.discard(code)
-
-    def _opened(self, link: TlsLink) -> None:
-        expected = self._options.fingerprint
-        if expected and not hmac.compare_digest(expected, link.fingerprint):
-            self.refuse("host_changed", OTHER_CERTIFICATE)
-            return
-        options = self._options
-        hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
-        self._token = self._resume(link.fingerprint)
-        if self._token:
-            hello["resume"] = self._token
-        elif options.pin and self._timer:  # a try at the PIN may have to wait for its turn
-            self._timer.cancel()
-            self._timer = self._reactor.later(
-                PIN_QUEUE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
-            )
-        if options.host_key:
-            hello["host_key"] = options.host_key
-        self.send(hello)
-
-    def _on_bytes(self, data: bytes) -> None:
-        for line in self._lines.push(data):
-            self.heard = time.monotonic()
-            message = parse_message(line, SERVER_MESSAGES)
-            if self.welcomed:
-                self._on_message(message)
-            else:
-                self._before_welcome(message, line + b"\n")
-            if self.link is None or self.link.closed:
-                return
-
-    def _before_welcome(self, message: Json, line: bytes) -> None:
-        kind = message["type"]
-        if kind == "denied":
-            self.refuse(message["code"], message["reason"])
-        elif kind == "pin" and self._proof is None:  # each proof would let a false host test one PIN
-            self._prove(bytes.fromhex(message["message"]), line)
-        elif kind == "pin_proof" and self._proof:
-            if not self._proof.check(bytes.fromhex(message["mac"])):
-                self.refuse("host_unproven", "The host does not know the PIN: this is not your meeting.")
-            self._proved = True
-        elif kind == "welcome":
-            self._on_welcome(message)
-        else:
-            raise PeerFault("unexpected_message", kind)
-
-    def _prove(self, peer_message: bytes, line: bytes) -> None:
-        if not self._options.pin:
-            self.refuse("pin_required", "This meeting needs a PIN.")
-            return
-        self._said.append(line)
-        self._proof = PinClient(self._options.pin, self.fingerprint)
-        self.send({"type": "pin", "message": self._proof.message.hex()})
-        mac = self._proof.finish(peer_message, b"".join(self._said))
-        self.send({"type": "pin_proof", "mac": mac.hex()})
-
-    def _on_welcome(self, message: Json) -> None:
-        spared = self._token is not None or bool(self._options.host_key and self._options.fingerprint)
-        if self._options.pin and not self._proved and not spared:
-            self.refuse("host_unproven", "The host did not prove that it knows the PIN.")
-            return
-        self.welcomed = True
-        self._on_message(message)
-
-    def _closed(self, reason: str) -> None:
-        if self._timer:
-            self._timer.cancel()
-        code, words = self._reason
-        tested = self._proof and not self.welcomed and not self._options.fingerprint
-        if not code and tested:  # who is not known may have tried a PIN, and gets no other try
-            code, words = "host_unproven", "The host broke off instead of proving that it knows the PIN."
-        self._on_closed(code, words or reason)
-
-
 # -- media: one path a UDP plane ---------------------------------------------------------------------------
 
 
@@ -11245,7 +11144,7 @@ class MediaPath:
             self.id = ident
             self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
         self.opener = Opener(bytes.fromhex(down))
-        self._started = self._next_bind = time.monotonic()
+        self._started = self._next_bind = monotonic()
         self._binds = 0
 
     def bind_due(self, now: float) -> float:
@@ -11373,7 +11272,7 @@ class VideoReceiver:
         number, path = layer << LAYER_SHIFT | self._numbers[layer], self.path
         with path.lock:
             sealed = path.sealer.seal(Kind.VIDEO, path.id, number, data, total)
-            self._sent.store(path.id, number, sealed, time.monotonic())
+            self._sent.store(path.id, number, sealed, monotonic())
             path.port.send_frame(self._layout.lay(path.id, number, sealed), tail=True)
 
     def forget(self, ident: int) -> None:
@@ -11473,7 +11372,7 @@ class AudioReceiver:
     def stats(self) -> Json:
         """The `stats` entry of what is heard; counts since joining, over interruptions."""
         with self.lock:
-            self._play_unheard(time.monotonic())
+            self._play_unheard(monotonic())
             return {"level_db": round(self.level_db, 1), **self._figures()}
 
     def _figures(self) -> dict[str, float]:
@@ -11516,12 +11415,12 @@ class AudioReceiver:
     def pull(self) -> Samples:
         """The next 16 ms to play; from the playing thread."""
         with self.lock:
-            return self._pull(time.monotonic())
+            return self._pull(monotonic())
 
     def play_to_nobody(self, start: float) -> None:
         """From `start` on nobody pulls; inf when somebody will again. From the playing thread."""
         with self.lock:
-            self._play_unheard(time.monotonic())
+            self._play_unheard(monotonic())
             self._unheard_from = start
 
     def _pull(self, now: float) -> Samples:
@@ -11674,14 +11573,14 @@ class CameraSender(DeviceThread):
 
     def look(self) -> tuple[int, Picture | None]:
         """(serial, newest own picture); from any thread."""
-        before, self._looked = self._looked, time.monotonic()
+        before, self._looked = self._looked, monotonic()
         if self._looked - before > self.LOOK_SECONDS:
             self._wake()
         return self._preview
 
     @property
     def _looked_at(self) -> bool:
-        return time.monotonic() - self._looked < self.LOOK_SECONDS
+        return monotonic() - self._looked < self.LOOK_SECONDS
 
     def encode(self, layers: dict[int, int], coarse: Sequence[int]) -> None:
         """What is wanted from now on: {layer: fps}, and which layers only short paths carry."""
@@ -11718,7 +11617,7 @@ class CameraSender(DeviceThread):
 
     def _capture(self, picture: Picture) -> None:
         self._preview = (self._preview[0] + 1, picture)
-        now = time.monotonic()
+        now = monotonic()
         due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
         for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
             picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
@@ -11763,7 +11662,7 @@ class MicrophoneSender(DeviceThread):
     @property
     def muted_speech(self) -> bool:
         """Whether somebody spoke into it just now although it is muted."""
-        return time.monotonic() - self._mistaken < self.MISTAKEN_SECONDS
+        return monotonic() - self._mistaken < self.MISTAKEN_SECONDS
 
     def _use(self) -> None:
         microphone = open_microphone(self._options.mic)
@@ -11796,7 +11695,7 @@ class MicrophoneSender(DeviceThread):
             samples = microphone.read()
             heard.append(level_db(samples) >= self.MISTAKEN_DB)
             if 2 * sum(heard) > self.MISTAKEN_BLOCKS:
-                self._mistaken = time.monotonic()
+                self._mistaken = monotonic()
 
     def _send_block(self, samples: Samples) -> None:
         self._seq += 1
@@ -11824,7 +11723,7 @@ class MediaManager:
         self._counters = counters
         self._on_device = on_device
         self._on_speaking = on_speaking
-        self._started = time.monotonic()
+        self._started = monotonic()
         self._layers: dict[int, int] = {}
         self._coarse: Sequence[int] = ()
         self._camera: CameraSender | None = None
@@ -11838,7 +11737,7 @@ class MediaManager:
 
     def start(self, welcome: Json) -> None:
         """Open both planes with the keys of `welcome`; from its moment on what is heard is played."""
-        self._started = time.monotonic()
+        self._started = monotonic()
         bind, video, audio = self._ways()
         glance = 0.0 if self._options.decode_all else GLANCE_SECONDS
         self.video = VideoReceiver(video, bind, welcome, self._counters, glance)
@@ -11849,7 +11748,7 @@ class MediaManager:
             self._options,
             self.audio.send_block,
             self._on_device,
-            lambda: int((time.monotonic() - self._started) / BLOCK_SECONDS),
+            lambda: int((monotonic() - self._started) / BLOCK_SECONDS),
         )
         self.video.loop.start()
         self.audio.loop.start()
@@ -11948,7 +11847,7 @@ class MediaManager:
 
     def _decode(self, stream: Stream) -> None:
         stream.queued = False
-        stream.looked = time.monotonic()
+        stream.looked = monotonic()
         serial, data = stream.newest
         try:
             picture = decode_picture(data)
@@ -11957,7 +11856,7 @@ class MediaManager:
             return
         latency = read_clock(picture, time.time())
         if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
-            stream.latency.append((time.monotonic(), latency))
+            stream.latency.append((monotonic(), latency))
         stream.picture, stream.decoded = picture, serial
 
     def choose(self, what: str, value: Any) -> None:
@@ -11975,7 +11874,7 @@ class MediaManager:
                 self._play_to_nobody(worker, start)
             else:
                 self._play(worker, self._options.speaker, start)
-            start = time.monotonic()
+            start = monotonic()
 
     def _play_to_nobody(self, worker: Worker, start: float) -> None:
         audio = cast(AudioReceiver, self.audio)
@@ -11994,12 +11893,12 @@ class MediaManager:
             except DeviceError as error:
                 self._on_device("speaker", "failed", error.reason)
                 speaker.close()
-                now = time.monotonic()
+                now = monotonic()
                 opened, speaker, pause, due = None, open_speaker("none", now), 1.0, now + 1.0
-            if opened is None and is_sound_card(spec) and time.monotonic() >= due:
-                opened = self._open_speaker(spec, time.monotonic(), again=True)
+            if opened is None and is_sound_card(spec) and monotonic() >= due:
+                opened = self._open_speaker(spec, monotonic(), again=True)
                 speaker, pause = opened or speaker, min(2 * pause, 10.0)
-                due = time.monotonic() + pause
+                due = monotonic() + pause
         speaker.close()
 
     def _open_speaker(self, spec: str, start: float, *, again: bool = False) -> Speaker | None:
@@ -12037,7 +11936,7 @@ class MediaManager:
         stream = video.streams.get(ident) if video else None
         if video is None or stream is None:
             return None
-        now = time.monotonic()
+        now = monotonic()
         fps, kbps = stream.rates(now)
         counts = video.counts(ident)
         return {
@@ -12062,13 +11961,19 @@ class MediaManager:
         if video is None or audio is None or not self.watched:
             return None
         with audio.lock:
-            return audio.watch.report(video.octets, video.pictures, video.incoming.lost, time.monotonic())
+            return audio.watch.report(video.octets, video.pictures, video.incoming.lost, monotonic())
 
     def udp(self) -> str:
         """Whether the media ports answer: ok or silent."""
-        recent = time.monotonic() - 2.5 * MediaPath.BIND_SECONDS
+        recent = monotonic() - 2.5 * MediaPath.BIND_SECONDS
         planes = (self.video, self.audio)
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
+
+
+# ======================================================================================
+# [19] CLIENT PLANES - the shared screen, and files
+# Uses: BASICS, WIRE, VIDEO, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
+# ======================================================================================
 
 
 # -- the screen plane ----------------------------------------------------------------------------------------
@@ -12199,7 +12104,7 @@ class ScreenViewer:
         self._put += size
         if self._put - self._taken > self.MOST_WAITING:
             raise PeerFault("screen_flood")
-        now = time.monotonic()
+        now = monotonic()
         self._arrivals.append((now, size))
         while self._arrivals[0][0] < now - RATE_SECONDS:
             self._arrivals.popleft()
@@ -12233,7 +12138,7 @@ class ScreenViewer:
 
     def stats(self) -> Json:
         """The `stats` entry: rates over 2 s, `updates` since joining."""
-        recent = time.monotonic() - RATE_SECONDS
+        recent = monotonic() - RATE_SECONDS
         delays = sorted(value for at, value in list(self._latency) if at >= recent)
         sizes = [size for at, size in list(self._arrivals) if at >= recent]
         return {
@@ -12289,7 +12194,7 @@ class ScreenViewer:
             changed = self._canvas.commit(commit)
             self._whole = True
             self._serial += changed
-        now = time.monotonic()
+        now = monotonic()
         if not changed:
             return
         self.updates += 1
@@ -12361,7 +12266,7 @@ class ScreenPresenter:
         """Most viewers have painted the oldest change under way."""
         if self.feed is None:
             return
-        now = time.monotonic()
+        now = monotonic()
         size, seconds = self.feed.acknowledge(now)
         self._updates += 1
         self._sent.append((now, size, seconds))
@@ -12373,7 +12278,7 @@ class ScreenPresenter:
 
     def stats(self) -> Json:
         """The `stats` entry of who shares; latency until most viewers have painted."""
-        recent = time.monotonic() - RATE_SECONDS
+        recent = monotonic() - RATE_SECONDS
         sent = [(size, seconds) for at, size, seconds in list(self._sent) if at >= recent]
         delays = sorted(seconds for _, seconds in sent)
         return {
@@ -12395,7 +12300,7 @@ class ScreenPresenter:
     def _run(self, worker: Worker) -> None:
         try:
             with contextlib.closing(open_screen(self._source)) as screen:
-                self._look(screen, time.monotonic())
+                self._look(screen, monotonic())
                 self.opened = True
                 self._reactor.post(self.on_open)
                 self._watch(worker, screen)
@@ -12406,10 +12311,10 @@ class ScreenPresenter:
     def _watch(self, worker: Worker, screen: ScreenSource) -> None:
         while not worker.stopping.is_set():
             self._ready.wait(1.0)
-            began = time.monotonic()
+            began = monotonic()
             if not worker.stopping.is_set():
                 self._look(screen, began)
-            busy = time.monotonic() - began
+            busy = monotonic() - began
             worker.stopping.wait(max(self._pause(began) - busy, busy / 4))
 
     def _pause(self, now: float) -> float:
@@ -12469,7 +12374,7 @@ class ScreenPresenter:
             codec = Codec.PNG if data.startswith(b"\x89PNG") else Codec.WEBP
             self._still.sent(x, y, w, h)
             yield Rectangle(epoch, self._version, x, y, w, h, codec, data)
-            if time.monotonic() - now > self.LOSSLESS_SECONDS:
+            if monotonic() - now > self.LOSSLESS_SECONDS:
                 return
 
     def _offer(self, messages: list[ScreenMessage], pointer: Pointer | None) -> None:
@@ -12668,32 +12573,7 @@ class ScreenPlane:
             self._on_error(code, reason)
 
 
-# -- commands ----------------------------------------------------------------------------------------------
-
-
-LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for the log, and what of them
-    "joined": ("id", "name", "address", "role"),
-    "denied": ("code", "reason"),
-    "reconnecting": ("reason",),
-    "reconnected": ("seconds",),
-    "device": ("what", "state", "reason"),
-    "left": ("reason",),
-    "ended": ("reason",),
-}
-PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at the next try
-MOST_SAID: Final = 1_000
-SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
-HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
 _Wanted = TypeVar("_Wanted")
-
-
-@dataclass(slots=True)
-class Said:
-    """What somebody said, until the server confirms it: it must be neither lost nor said twice."""
-
-    message: Json
-    link: CommandConnection | None = None  # over which it was sent last
-    at: float = 0.0
 
 
 def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
@@ -12702,16 +12582,6 @@ def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
     return value
-
-
-def wanted_text(command: Json) -> str:
-    """The `text` of a command; Refused when there is nothing to read in it or too much."""
-    text = wanted(command, "text", str)
-    if len(text) > MAX_CHAT:
-        raise Refused("too_large", f"A message has {MAX_CHAT} characters at most.")
-    if not clean_text(text):
-        raise Refused("bad_command", "The message is empty.")
-    return text
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -13029,7 +12899,7 @@ class FileTransfers:
 
     def _may_ask(self) -> bool:
         with self._lock:
-            return self._pace.take(time.monotonic())
+            return self._pace.take(monotonic())
 
     @contextlib.contextmanager
     def _connection(self, transfer: Transfer, **request: Any) -> Iterator[TlsStream]:
@@ -13041,7 +12911,7 @@ class FileTransfers:
         address = (options.address, Ports.at(options.port).files)
         with contextlib.closing(connect_stream(address, client_context(), options.bind)) as stream:
             transfer.hold(stream)
-            stream.open(time.monotonic() + HANDSHAKE_SECONDS)
+            stream.open(monotonic() + HANDSHAKE_SECONDS)
             if not hmac.compare_digest(stream.fingerprint, options.fingerprint):
                 raise Refused("host_changed", "Another computer answers in the host's place.")
             stream.send(encode_line({"type": f"file_{direction}", "ticket": ticket, **request}))
@@ -13069,10 +12939,10 @@ class FileTransfers:
             transfer.stopping.wait(min(2.0, 0.25 * 2**fruitless))
 
     def _line(self, stream: TlsStream) -> bytes:
-        return stream.read_line(MAX_FILE_LINE, time.monotonic() + stream.STALL)
+        return stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL)
 
     def _progress(self, transfer: Transfer) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if now - transfer.told < PROGRESS_SECONDS and transfer.done < transfer.size:
             return
         transfer.told = now
@@ -13217,6 +13087,198 @@ class FileTransfers:
             transfer.path = give_free_name(part, safe_file_name(transfer.name))
 
 
+# ======================================================================================
+# [20] CONTROLLER - control link, commands, events: the whole client without a window
+# Uses: BASICS, WIRE, BANDWIDTH, CALL, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, CLIENT MEDIA,
+# CLIENT PLANES
+# ======================================================================================
+
+PING_SECONDS: Final = 1.0
+DEAD_SECONDS: Final = 3.5
+OTHER_CERTIFICATE: Final = "The host shows another certificate than before."
+PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
+CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
+
+
+class CommandConnection:
+    """One attempt at, and the life of, a control connection. Reactor's thread only.
+
+    `resume(fingerprint)` is the token for a host, asked once its certificate is known;
+    `on_message(message)` for everything from the welcome on; `on_closed(code, reason)` once.
+    """
+
+    def __init__(
+        self,
+        reactor: Loop,
+        options: ClientOptions,
+        resume: Callable[[str], str | None],
+        on_message: Callable[[Json], None],
+        on_closed: Callable[[str, str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._resume = resume
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._lines = LineSplitter()
+        self._said: list[bytes] = []
+        self._proof: PinClient | None = None
+        self._proved = False
+        self._token: str | None = None
+        self._reason = ("", "")
+        self._timer: Timer | None = None
+        self.welcomed = False
+        self.heard = monotonic()
+        self.link: TlsLink | None = None
+
+    def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
+        """Connect, `patience` seconds at most, shake hands, say hello."""
+        address = (self._options.address, self._options.port)
+        link = connect_link(self._reactor, address, client_context(), self._options.bind)
+        link.on_open = self._opened
+        link.on_bytes = self._on_bytes
+        link.on_close = self._closed
+        self.link = link
+        self._timer = self._reactor.later(
+            2 * HANDSHAKE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
+        )
+        self._reactor.later(patience, lambda: None if link.connected else link.discard("timeout"))
+        link.begin(connected=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """The host's fingerprint, once the handshake is done."""
+        return self.link.fingerprint if self.link else ""
+
+    def send(self, message: Json) -> None:
+        """Queue a message."""
+        line = encode_line(message)
+        if not self.welcomed:
+            self._said.append(line)
+        if self.link:
+            self.link.send(line)
+
+    def close(self, reason: str = "left") -> None:
+        """Send what is queued, then end."""
+        if self.link:
+            self.link.close(reason)
+
+    def refuse(self, code: str, reason: str) -> None:
+        """End the connection for a reason of ours."""
+        self._reason = (code, reason)
+        if self.link:
+            self.link.discard(code)
+
+    def _opened(self, link: TlsLink) -> None:
+        expected = self._options.fingerprint
+        if expected and not hmac.compare_digest(expected, link.fingerprint):
+            self.refuse("host_changed", OTHER_CERTIFICATE)
+            return
+        options = self._options
+        hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
+        self._token = self._resume(link.fingerprint)
+        if self._token:
+            hello["resume"] = self._token
+        elif options.pin and self._timer:  # a try at the PIN may have to wait for its turn
+            self._timer.cancel()
+            self._timer = self._reactor.later(
+                PIN_QUEUE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
+            )
+        if options.host_key:
+            hello["host_key"] = options.host_key
+        self.send(hello)
+
+    def _on_bytes(self, data: bytes) -> None:
+        for line in self._lines.push(data):
+            self.heard = monotonic()
+            message = parse_message(line, SERVER_MESSAGES)
+            if self.welcomed:
+                self._on_message(message)
+            else:
+                self._before_welcome(message, line + b"\n")
+            if self.link is None or self.link.closed:
+                return
+
+    def _before_welcome(self, message: Json, line: bytes) -> None:
+        kind = message["type"]
+        if kind == "denied":
+            self.refuse(message["code"], message["reason"])
+        elif kind == "pin" and self._proof is None:  # each proof would let a false host test one PIN
+            self._prove(bytes.fromhex(message["message"]), line)
+        elif kind == "pin_proof" and self._proof:
+            if not self._proof.check(bytes.fromhex(message["mac"])):
+                self.refuse("host_unproven", "The host does not know the PIN: this is not your meeting.")
+            self._proved = True
+        elif kind == "welcome":
+            self._on_welcome(message)
+        else:
+            raise PeerFault("unexpected_message", kind)
+
+    def _prove(self, peer_message: bytes, line: bytes) -> None:
+        if not self._options.pin:
+            self.refuse("pin_required", "This meeting needs a PIN.")
+            return
+        self._said.append(line)
+        self._proof = PinClient(self._options.pin, self.fingerprint)
+        self.send({"type": "pin", "message": self._proof.message.hex()})
+        mac = self._proof.finish(peer_message, b"".join(self._said))
+        self.send({"type": "pin_proof", "mac": mac.hex()})
+
+    def _on_welcome(self, message: Json) -> None:
+        spared = self._token is not None or bool(self._options.host_key and self._options.fingerprint)
+        if self._options.pin and not self._proved and not spared:
+            self.refuse("host_unproven", "The host did not prove that it knows the PIN.")
+            return
+        self.welcomed = True
+        self._on_message(message)
+
+    def _closed(self, reason: str) -> None:
+        if self._timer:
+            self._timer.cancel()
+        code, words = self._reason
+        tested = self._proof and not self.welcomed and not self._options.fingerprint
+        if not code and tested:  # who is not known may have tried a PIN, and gets no other try
+            code, words = "host_unproven", "The host broke off instead of proving that it knows the PIN."
+        self._on_closed(code, words or reason)
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for the log, and what of them
+    "joined": ("id", "name", "address", "role"),
+    "denied": ("code", "reason"),
+    "reconnecting": ("reason",),
+    "reconnected": ("seconds",),
+    "device": ("what", "state", "reason"),
+    "left": ("reason",),
+    "ended": ("reason",),
+}
+PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at the next try
+MOST_SAID: Final = 1_000
+SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
+HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
+
+
+@dataclass(slots=True)
+class Said:
+    """What somebody said, until the server confirms it: it must be neither lost nor said twice."""
+
+    message: Json
+    link: CommandConnection | None = None  # over which it was sent last
+    at: float = 0.0
+
+
+def wanted_text(command: Json) -> str:
+    """The `text` of a command; Refused when there is nothing to read in it or too much."""
+    text = wanted(command, "text", str)
+    if len(text) > MAX_CHAT:
+        raise Refused("too_large", f"A message has {MAX_CHAT} characters at most.")
+    if not clean_text(text):
+        raise Refused("bad_command", "The message is empty.")
+    return text
+
+
 # -- the whole client without a window ------------------------------------------------------------
 
 
@@ -13289,7 +13351,7 @@ class Requests:
         """Send what was said, once over each link."""
         said, link = self._said.get(number), self._link()
         if said and link and said.link is not link:
-            said.link, said.at = link, time.monotonic()
+            said.link, said.at = link, monotonic()
             link.send(said.message)
 
     def _confirmed(self, number: int) -> None:
@@ -13384,7 +13446,7 @@ class MeetingController:
     def start(self, meeting: str = "") -> None:
         """Start joining; `meeting` is its id where discovery has told it."""
         self._meeting = meeting
-        self._try_until = time.monotonic() + 1.0
+        self._try_until = monotonic() + 1.0
         self._reactor.start()
         self._reactor.post(self._connect)
         self._reactor.post(lambda: self._reactor.every(PING_SECONDS, self._ping))
@@ -13500,7 +13562,7 @@ class MeetingController:
             return
         if self._lost_at or (self._link and self._link.welcomed):
             self._on_lost(code, reason)
-        elif not code and reason not in ("refused", "timeout") and time.monotonic() < self._try_until:
+        elif not code and reason not in ("refused", "timeout") and monotonic() < self._try_until:
             self._reactor.later(0.2 * self._tries, self._connect)
         else:
             self._finish("denied", 1, code=code or "no_meeting", reason=self._words(code, reason))
@@ -13513,7 +13575,7 @@ class MeetingController:
 
     def _on_lost(self, code: str, reason: str) -> None:
         """The link is gone: come back under the same name, or give up."""
-        now = time.monotonic()
+        now = monotonic()
         if not self._lost_at:
             self._lost_at = now
             if self._link:
@@ -13539,7 +13601,7 @@ class MeetingController:
         link = self._link
         if link is None or not link.welcomed or link.link is None or link.link.closed:
             return
-        now = time.monotonic()
+        now = monotonic()
         if now - self._pinged > 2 * PING_SECONDS:  # asleep: what the host said meanwhile is yet to be read
             link.heard = max(link.heard, now - DEAD_SECONDS + 2 * PING_SECONDS)
         self._pinged = now
@@ -13582,7 +13644,7 @@ class MeetingController:
             case "welcome":
                 self._on_welcome(message)
             case "pong":
-                self._delay = (time.monotonic() - message["t"]) * 1e3
+                self._delay = (monotonic() - message["t"]) * 1e3
             case "encode":
                 layers = {int(layer): fps for layer, fps in message["layers"].items()}
                 self.media.encode(layers, message.get("coarse", []))
@@ -13628,7 +13690,7 @@ class MeetingController:
         self._link.send({"type": "resumed"})
         back = self._lost_at
         if back:
-            self.emit("reconnected", seconds=round(time.monotonic() - back, 2))
+            self.emit("reconnected", seconds=round(monotonic() - back, 2))
             self.media.encode({})
             self.media.go_on(message)
         else:
@@ -13676,7 +13738,7 @@ class MeetingController:
             address=self.options.address,
             port=self.options.port,
             fingerprint=self.options.fingerprint,
-            since=time.monotonic(),
+            since=monotonic(),
         )
         keys = ("id", "name", "meeting", "title", "host", "role")
         told = {key: message[key] for key in keys}
@@ -14050,7 +14112,11 @@ def run_headless(
     return controller.status or 0
 
 
-# -- giving this app to others ----------------------------------------------------------------------------
+# ======================================================================================
+# [21] DOORS - giving this program to others
+# Uses: BASICS, DOCTOR, LINKS, DISCOVERY, DEVICES
+# ======================================================================================
+
 
 GIVE_RATE: Final = (
     6_000_000  # bytes a second for all together: half of a 100 Mbit/s line stays for the meeting
@@ -14147,7 +14213,7 @@ class _GiveServer(http.server.ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve one in a thread of its own."""
         self._open[request] = client_address[0]
-        self._silent[request] = time.monotonic()
+        self._silent[request] = monotonic()
         ask_for(Service.BACKGROUND, request)
         super().process_request(request, client_address)
 
@@ -14216,7 +14282,7 @@ class AppGiver:
         """Wait until `size` more bytes may go out; false when the offer has ended."""
         while not self._worker.stopping.is_set():
             with self._lock:
-                if self._bucket.take(time.monotonic(), size):
+                if self._bucket.take(monotonic(), size):
                     return True
             self._worker.stopping.wait(0.02)
         return False
@@ -14226,7 +14292,7 @@ class AppGiver:
         with self._server as server:
             while not worker.stopping.is_set():
                 server.handle_request()
-                server.cut_silent(time.monotonic())
+                server.cut_silent(monotonic())
             server.cut()
 
     def _cut(self) -> None:
@@ -14236,6 +14302,13 @@ class AppGiver:
     def close(self, deadline: float = 3.0) -> None:
         """End the offer, and what is being sent; may be called twice."""
         self._worker.close(deadline)
+
+
+# ======================================================================================
+# [22] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
+# Uses: BASICS, AUDIO, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, STAND-INS, CLIENT MEDIA,
+# CLIENT PLANES, CONTROLLER, DOORS
+# ======================================================================================
 
 
 # -- the doctor ------------------------------------------------------------------------------------------
@@ -14291,7 +14364,7 @@ def _try_mic(spec: str) -> None:
 
 def _try_speaker(spec: str) -> None:
     if spec == "default" or spec.isdecimal():  # a file would be written over
-        with contextlib.closing(open_speaker(spec, time.monotonic())) as speaker:
+        with contextlib.closing(open_speaker(spec, monotonic())) as speaker:
             speaker.write(SILENCE)
 
 
@@ -14418,7 +14491,7 @@ class Preview:
 def _play_test(spec: str, worker: Worker) -> None:
     """Three rising tones."""
     try:
-        speaker = open_speaker(spec, time.monotonic())
+        speaker = open_speaker(spec, monotonic())
     except DeviceError as error:
         log.warning("the speaker cannot be tested: %s", error)
         return
@@ -14470,7 +14543,7 @@ class Program:
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
         )
         self._finder.start()
-        self._started = time.monotonic()
+        self._started = monotonic()
 
     def find(self) -> Sequence[MeetingAd]:
         """The meetings heard of lately."""
@@ -14478,7 +14551,7 @@ class Program:
 
     def auto_join(self) -> MeetingAd | None:
         """The meeting that a plain start joins by itself, once that is decided; else None."""
-        if not self._look or time.monotonic() - self._started < DECIDE_SECONDS:
+        if not self._look or monotonic() - self._started < DECIDE_SECONDS:
             return None
         try:
             return choose_meeting(self._finder.meetings(), self._known, bool(self._options.pin))
@@ -14846,13 +14919,13 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
     """Watch and listen for 20 s; 0 when everyone was seen and heard throughout, else 1."""
     names = [crowd_name(number) for number in range(count)]
     watch = DemoWatch(controller, names)
-    until = time.monotonic() + DEMO_PATIENCE
-    while time.monotonic() < until and any(len(one) < count for one in watch.look()[:2]):
+    until = monotonic() + DEMO_PATIENCE
+    while monotonic() < until and any(len(one) < count for one in watch.look()[:2]):
         time.sleep(0.1)
     missed = 0
-    start = time.monotonic()
+    start = monotonic()
     for second in range(1, DEMO_SECONDS + 1):
-        time.sleep(max(0.0, start + second - time.monotonic()))
+        time.sleep(max(0.0, start + second - monotonic()))
         seen, heard, rates, delays = watch.look()
         missed += len(seen) < count or len(heard) < count
         say(demo_line(second, names, seen, heard, rates, delays))
@@ -14864,71 +14937,9 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 
 
 # ======================================================================================
-# [12] WIDGETS - palette, icons, tiles and small controls
-# Uses: BASICS, DEVICES
-#
-# Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
-# are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
+# [23] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
+# Uses: nothing
 # ======================================================================================
-
-
-Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
-
-
-@dataclass(frozen=True, slots=True)
-class Palette:
-    """The colours of everything, as #rrggbb; text on card is at least 7:1 in each palette."""
-
-    window: str = "#0D1015"
-    panel: str = "#14181F"
-    card: str = "#1B222B"
-    raised: str = "#252D38"
-    line: str = "#2A323D"
-    text: str = "#E9EEF4"
-    second: str = "#A3AFBD"
-    third: str = "#8492A1"
-    accent: str = "#356BDD"
-    accent_high: str = "#4A7DEB"
-    link: str = "#7FAAFF"
-    focus: str = "#4F8CFF"
-    chosen: str = "#222E45"
-    good: str = "#3DDC97"
-    warn: str = "#F5B454"
-    bad: str = "#F2555A"
-    bad_text: str = "#FF9A94"
-    on_accent: str = "#FFFFFF"
-    tile: str = "#1A2029"
-
-
-DARK: Final = Palette()
-LIGHT: Final = Palette(
-    window="#E9EDF2", panel="#F6F8FA", card="#FFFFFF", raised="#E3E8EE", line="#C9D1DA", text="#161C24",
-    second="#434F5C", third="#5A6673", accent="#2F62CF", accent_high="#2653B4", link="#2456C4",
-    focus="#2F6BF0",
-    chosen="#DCE7FD", good="#0E7A4B", warn="#8F5A00", bad="#CE2F36", bad_text="#B3232B", tile="#D5DCE4",
-)  # fmt: skip
-CONTRAST: Final = Palette(
-    window="#000000", panel="#000000", card="#0A0A0A", raised="#262626", line="#FFFFFF", text="#FFFFFF",
-    second="#F0F0F0", third="#E0E0E0", accent="#0047C2", accent_high="#0A5CF0", link="#8FC1FF",
-    focus="#FFE600",
-    chosen="#003080", good="#4DFFA6", warn="#FFD24D", bad="#D6002A", bad_text="#FF9EA6", tile="#141414",
-)  # fmt: skip
-PALETTES: Final = {"dark": DARK, "light": LIGHT, "contrast": CONTRAST}
-AVATARS: Final = (
-    ("#5B8DEF", "#3157C8"), ("#57B894", "#2C7F62"), ("#E0679B", "#A93A6E"), ("#B07CE8", "#7A45BC"),
-    ("#E8995B", "#B3652A"), ("#4FB3C9", "#25788C"), ("#D96C6C", "#A13D3D"), ("#8E9B4E", "#616C28"),
-)  # fmt: skip
-
-
-class Metrics:
-    """Sizes in logical pixels, multiplied once by the display's and the user's scale."""
-
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = max(0.75, min(4.0, scale))
-
-    def __call__(self, size: float) -> int:
-        """`size` logical pixels in real ones, at least 1 for anything above 0."""
-        return max(1, round(size * self.scale)) if size > 0 else round(size * self.scale)
 
 
 # What the user reads, a sentence a line: English | Spanish | French | Hindi.
@@ -15406,6 +15417,71 @@ def offered(language: str) -> bool:
     """Whether a language is ours and the toolkit here can shape its script."""
     ours = language in [code for code, _ in LANGUAGES]
     return ours and (language != "hi" or sys.platform in ("win32", "darwin"))
+
+
+# ======================================================================================
+# [24] DRAWING - palette, icons, emoji, fonts, avatars: pictures made with Pillow
+# Uses: nothing
+# ======================================================================================
+
+
+Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """The colours of everything, as #rrggbb; text on card is at least 7:1 in each palette."""
+
+    window: str = "#0D1015"
+    panel: str = "#14181F"
+    card: str = "#1B222B"
+    raised: str = "#252D38"
+    line: str = "#2A323D"
+    text: str = "#E9EEF4"
+    second: str = "#A3AFBD"
+    third: str = "#8492A1"
+    accent: str = "#356BDD"
+    accent_high: str = "#4A7DEB"
+    link: str = "#7FAAFF"
+    focus: str = "#4F8CFF"
+    chosen: str = "#222E45"
+    good: str = "#3DDC97"
+    warn: str = "#F5B454"
+    bad: str = "#F2555A"
+    bad_text: str = "#FF9A94"
+    on_accent: str = "#FFFFFF"
+    tile: str = "#1A2029"
+
+
+DARK: Final = Palette()
+LIGHT: Final = Palette(
+    window="#E9EDF2", panel="#F6F8FA", card="#FFFFFF", raised="#E3E8EE", line="#C9D1DA", text="#161C24",
+    second="#434F5C", third="#5A6673", accent="#2F62CF", accent_high="#2653B4", link="#2456C4",
+    focus="#2F6BF0",
+    chosen="#DCE7FD", good="#0E7A4B", warn="#8F5A00", bad="#CE2F36", bad_text="#B3232B", tile="#D5DCE4",
+)  # fmt: skip
+CONTRAST: Final = Palette(
+    window="#000000", panel="#000000", card="#0A0A0A", raised="#262626", line="#FFFFFF", text="#FFFFFF",
+    second="#F0F0F0", third="#E0E0E0", accent="#0047C2", accent_high="#0A5CF0", link="#8FC1FF",
+    focus="#FFE600",
+    chosen="#003080", good="#4DFFA6", warn="#FFD24D", bad="#D6002A", bad_text="#FF9EA6", tile="#141414",
+)  # fmt: skip
+PALETTES: Final = {"dark": DARK, "light": LIGHT, "contrast": CONTRAST}
+AVATARS: Final = (
+    ("#5B8DEF", "#3157C8"), ("#57B894", "#2C7F62"), ("#E0679B", "#A93A6E"), ("#B07CE8", "#7A45BC"),
+    ("#E8995B", "#B3652A"), ("#4FB3C9", "#25788C"), ("#D96C6C", "#A13D3D"), ("#8E9B4E", "#616C28"),
+)  # fmt: skip
+
+
+class Metrics:
+    """Sizes in logical pixels, multiplied once by the display's and the user's scale."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = max(0.75, min(4.0, scale))
+
+    def __call__(self, size: float) -> int:
+        """`size` logical pixels in real ones, at least 1 for anything above 0."""
+        return max(1, round(size * self.scale)) if size > 0 else round(size * self.scale)
 
 
 # Strokes on a 24 x 24 field: L line points, R rounded box x0 y0 x1 y1 radius, A arc box from to (degrees,
@@ -15950,6 +16026,15 @@ def plain(text: str) -> str:
 def draw_emoji(char: str, size: int) -> Image.Image:
     """One of our emoji as an RGBA picture of `size` pixels."""
     return draw_shapes(emoji_shapes()[char][1], 100, size)
+
+
+# ======================================================================================
+# [25] WIDGETS - small controls, lists, dialogs, painted tiles
+# Uses: BASICS, DEVICES, TEXTS, DRAWING
+#
+# Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
+# are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
+# ======================================================================================
 
 
 class Look:
@@ -17235,8 +17320,8 @@ class TilePainter:
 
 
 # ======================================================================================
-# [13] WINDOW - the window, which only arranges and reads snapshots
-# Uses: BASICS, MEDIA, CALL, TRUST, DISCOVERY, WIDGETS
+# [26] STAGE - video tiles, layouts, the shared screen, reactions, toasts
+# Uses: BASICS, CALL, DOCTOR, DISCOVERY, TEXTS, DRAWING, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
@@ -17403,9 +17488,6 @@ def size_words(size: float) -> str:
 def spaced_pin(pin: str) -> str:
     """A PIN in two halves, easy to read aloud."""
     return f"{pin[:3]} {pin[3:]}" if len(pin) == 6 else pin
-
-
-# -- the stage: tiles, layouts, reactions, toasts -------------------------------------
 
 
 def grid_boxes(count: int, width: int, height: int, gap: int) -> list[Box]:
@@ -17822,7 +17904,7 @@ class Stage(Painted):
         """Show the meeting as it is now."""
         plan, old = self.plan, self.plan.shot
         plan.shot = shot
-        moved = plan.hear(shot.speaking, time.monotonic())
+        moved = plan.hear(shot.speaking, monotonic())
         if old.presenter != shot.presenter:
             self.zoom.reset()
             plan.pinned = None if plan.pinned == "screen" else plan.pinned
@@ -18081,12 +18163,12 @@ class Reactions:
                 0, look.px(36), text=plain(name), font=look.font(11), fill="#FFFFFF", tags=("react",)
             ),
         )
-        self._floating.append((time.monotonic(), x, items, [photo, back]))
+        self._floating.append((monotonic(), x, items, [photo, back]))
         self.step()
 
     def step(self) -> None:
         """Move them on; called at every tick."""
-        now, canvas = time.monotonic(), self.stage.canvas
+        now, canvas = monotonic(), self.stage.canvas
         for one in list(self._floating):
             start, x, items, _ = one
             part = (now - start) / self.SECONDS
@@ -18103,6 +18185,12 @@ class Reactions:
         """Take all away."""
         self.stage.canvas.delete("react")
         self._floating.clear()
+
+
+# ======================================================================================
+# [27] PANELS - side bar, top bar, chat, attendees, files
+# Uses: BASICS, CALL, TEXTS, DRAWING, WIDGETS, STAGE
+# ======================================================================================
 
 
 # -- bars -----------------------------------------------------------------------------
@@ -19197,6 +19285,12 @@ class SidePanel:
         self.buttons["files"].show(text=f"{tr('Files')} {files}" if files else tr("Files"))
 
 
+# ======================================================================================
+# [28] DIALOGS - start window, check, invitation, sharing, settings
+# Uses: BASICS, CALL, DOCTOR, TRUST, DISCOVERY, TEXTS, DRAWING, WIDGETS, STAGE, PANELS
+# ======================================================================================
+
+
 # -- the start window -----------------------------------------------------------------
 
 
@@ -19358,7 +19452,7 @@ class BusyCard:
 
     def show(self, words: str) -> None:
         """Say `words` from now on."""
-        self.words, self._since = words, time.monotonic()
+        self.words, self._since = words, monotonic()
 
     def hide(self) -> None:
         """It is done."""
@@ -19370,7 +19464,7 @@ class BusyCard:
 
     def tick(self) -> None:
         """Turn the ring."""
-        spent = time.monotonic() - self._since
+        spent = monotonic() - self._since
         if not self.words or spent < 0.3:
             return
         look, px, p = self.look, self.look.px, self.look.palette
@@ -19418,7 +19512,7 @@ class StartView:
         self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
         self._busy = self._low = False
-        self._since = time.monotonic()
+        self._since = monotonic()
         px = look.px
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
         self._head()
@@ -19575,7 +19669,7 @@ class StartView:
         if (found, self.chosen) != self._listed:
             self._listed = (found, self.chosen)
             self._list(found)
-        self._offer_check(bool(self.trouble["text"]) or (not found and time.monotonic() - self._since > 6))
+        self._offer_check(bool(self.trouble["text"]) or (not found and monotonic() - self._since > 6))
         if not self._occupied() and (known := self.backend.auto_join()) is not None and self.name.value:
             self.chosen = known
             self._join()
@@ -20057,8 +20151,8 @@ class ShareDialog(Dialog):
             return
         if self._errand is not None:
             self._errand = None if self._errand.poll() else self._errand
-        elif time.monotonic() >= self._due:
-            self._due = time.monotonic() + self.SECONDS
+        elif monotonic() >= self._due:
+            self._due = monotonic() + self.SECONDS
             self._errand = Errand(self.backend.screens, self._looked)
         self._later(50, self._tick)
 
@@ -20317,6 +20411,17 @@ class SettingsDialog(Dialog):
             self.tile.close()
             self.tile = None
         super().close()
+
+
+def grabbed(root: tk.Tk) -> bool:
+    """Whether a dialog or a menu has the keyboard for itself."""
+    return bool(root.tk.call("grab", "current"))
+
+
+# ======================================================================================
+# [29] WINDOW - keys, the meeting's view, the loop that draws
+# Uses: BASICS, CALL, TEXTS, DRAWING, WIDGETS, STAGE, PANELS, DIALOGS
+# ======================================================================================
 
 
 # -- the meeting window ---------------------------------------------------------------
@@ -20776,7 +20881,7 @@ class MainAppView:
         self.talk = Talk(look.root, lambda on: self.act({"do": "mic", "on": on}))
         self.events = EventWords(self)
         self.actions, self.people = Actions(self), People(self)
-        self._started = time.monotonic()
+        self._started = monotonic()
         self._warned_muted = -math.inf
         self._settled = False  # the first minute is over
         self._panel_open = True
@@ -20832,12 +20937,12 @@ class MainAppView:
         if not self.frame.winfo_exists():
             return  # an event ended the meeting
         shot = self.controller.snapshot()
-        settled = time.monotonic() - self._started >= self.NEW_HOST_SECONDS
+        settled = monotonic() - self._started >= self.NEW_HOST_SECONDS
         if shot != self.shot or self.needs_render or settled != self._settled:
             self.needs_render, self._settled = False, settled
             self.shot = shot
             self._show(shot)
-        self.top.show(shot, self.stage.plan.layout, time.monotonic(), self.address)
+        self.top.show(shot, self.stage.plan.layout, monotonic(), self.address)
         veiled = self.dialog is not None and self.dialog.open
         self.stage.veiled = veiled
         seen = in_sight(self.stage.canvas)
@@ -20865,8 +20970,8 @@ class MainAppView:
         self.panel.count(len(shot.people), len(shot.files))
         self._notice(shot)
         self._border(shot)
-        if shot.muted_speech and time.monotonic() - self._warned_muted > 30 and not self.talk.on:
-            self._warned_muted = time.monotonic()
+        if shot.muted_speech and monotonic() - self._warned_muted > 30 and not self.talk.on:
+            self._warned_muted = monotonic()
             self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
 
     def _border(self, shot: Snapshot) -> None:
@@ -20991,11 +21096,6 @@ class MainAppView:
         self.reactions.clear()
         self.stage.close()
         self.frame.destroy()
-
-
-def grabbed(root: tk.Tk) -> bool:
-    """Whether a dialog or a menu has the keyboard for itself."""
-    return bool(root.tk.call("grab", "current"))
 
 
 class Keys:
@@ -21181,13 +21281,13 @@ class WindowLoop:
 
     def render_loop(self) -> None:
         """One tick, 30 times a second."""
-        begun = time.monotonic()
+        begun = monotonic()
         if not self._obey():
             return
         try:
             self._tick()
         finally:  # whatever went wrong, the next tick comes
-            spent = (time.monotonic() - begun) * 1000
+            spent = (monotonic() - begun) * 1000
             self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
 
     def _tick(self) -> None:
@@ -21255,8 +21355,9 @@ def run_window(app: AppBackend, begin: Callable[[], CallController] | None = Non
 
 
 # ======================================================================================
-# [14] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, CALL, TRUST, LINKS, DISCOVERY, SERVER, CLIENT, WINDOW
+# [30] COMMAND LINE - options, logging, the role table, main
+# Uses: BASICS, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER, CLIENT MEDIA, CONTROLLER, PROGRAM,
+# WINDOW
 # ======================================================================================
 
 
