@@ -1,4 +1,4 @@
-"""A minimal client of another kind, written from the section "Protocol" of README.md alone."""
+"""A minimal client of another kind, written from docs/protocol.md alone."""
 
 from __future__ import annotations
 

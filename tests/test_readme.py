@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from headless import ROOT
+from test_sections import SOURCE, Module
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -57,3 +58,12 @@ def test_headings() -> None:
 def test_pictures_and_files_named_exist() -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_each_name_stands_in_the_section_that_is_said() -> None:
+    module = Module(SOURCE.read_text(encoding="utf-8"))
+    rows = re.findall(r"^\| [^|]+ \| ([A-Z][A-Z, -]+) \| (`.+) \|$", README, re.MULTILINE)
+    assert len(rows) > 15
+    for sections, names in rows:
+        homes = {module.home[name].name for name in re.findall(r"`(\w+)`", names) if name in module.home}
+        assert homes == set(sections.split(", ")), names

@@ -1,4 +1,4 @@
-"""README's section "Protocol" is enough: a client written from it alone takes part in a real meeting."""
+"""docs/protocol.md is enough: a client written from it alone takes part in a real meeting."""
 
 from __future__ import annotations
 
