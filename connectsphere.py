@@ -14530,14 +14530,14 @@ class Program:
         self._home = home
         self._settings = Settings(home)
         self._known = KnownHosts(home)
-        self._preview = Preview(self.setting)
+        self.preview = Preview(self.setting)
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
         self._crowd: ChildKeeper | None = None
         self._giving = threading.Lock()
         self._giver: AppGiver | None = None
         self._given: GivenApp | None = None
-        self._voice = Voice()
+        self.voice = Voice()
         self._look = look  # a plain start joins by itself, once
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
@@ -14596,7 +14596,7 @@ class Program:
         """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
         meeting = self._controller is not None and self._controller.status is None
         options = self._chosen(self._options.name)
-        for what in self._preview.using():
+        for what in self.preview.using():
             setattr(options, what, "none")
         facts = examine(options, devices=not meeting)
         if self._hosted:
@@ -14672,7 +14672,7 @@ class Program:
         )
 
     def _enter(self, options: ClientOptions, meeting: str) -> MeetingController:
-        self._preview.run(False, False)
+        self.preview.run(False, False)
         controller = MeetingController(options, self._home)
         controller.start(meeting)
         first = controller.gui_queue.get()
@@ -14705,10 +14705,6 @@ class Program:
                 log.info("%s cannot be shared: %s", source, error)
         return found
 
-    def speak(self, words: str, language: str) -> None:
-        """Say a line aloud through the system's voice, where there is one. Does not wait."""
-        self._voice.say(words, language)
-
     def setting(self, key: str, default: Any) -> Any:
         """What was remembered under `key`; the command line's devices and name come first."""
         if key in self._options.given:
@@ -14721,7 +14717,7 @@ class Program:
         self._settings.set(key, value)
         if key in ("camera", "mic", "speaker", "volume") and self._controller:
             self._controller.choose(key, value)
-        self._preview.again(key)
+        self.preview.again(key)
 
     def try_volume(self, volume: float) -> None:
         """Hear the running meeting at `volume`, 0..1, without remembering it: that takes the disk."""
@@ -14731,18 +14727,6 @@ class Program:
     def downloads(self) -> Path:
         """The folder of what was received, absolute; it may not be there yet."""
         return downloads_folder(self._options.downloads).absolute()
-
-    def preview(self, camera: bool, mic: bool) -> None:
-        """Run the chosen camera and microphone for the preview only, or stop them. Does not wait."""
-        self._preview.run(camera, mic)
-
-    def preview_picture(self) -> tuple[int, Picture | None]:
-        """(serial, newest picture) of the previewing camera."""
-        return self._preview.picture
-
-    def preview_level(self) -> float:
-        """The previewing microphone's level, 0..1."""
-        return self._preview.level
 
     def test_speaker(self) -> None:
         """Play a short sound on the chosen speaker. Does not wait."""
@@ -14756,8 +14740,8 @@ class Program:
 
     def close(self) -> None:
         """End everything that was started."""
-        self._preview.run(False, False)
-        self._voice.close()
+        self.preview.run(False, False)
+        self.voice.close()
         self._finder.close()
         self.keep_app()
         if self._crowd:
@@ -17321,101 +17305,11 @@ class TilePainter:
 
 # ======================================================================================
 # [26] STAGE - video tiles, layouts, the shared screen, reactions, toasts
-# Uses: BASICS, CALL, DOCTOR, DISCOVERY, TEXTS, DRAWING, WIDGETS
+# Uses: BASICS, CALL, CONTROLLER, TEXTS, DRAWING, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
-# Leaves out: sockets and devices, which stand behind `AppBackend` and `CallController`.
+# Leaves out: sockets and devices, which stand behind `Program` and `MeetingController`.
 # ======================================================================================
-
-
-class CallController(Protocol):
-    """One participant's meeting; `MeetingController` is one. Nothing here waits."""
-
-    @property
-    def gui_queue(self) -> queue.SimpleQueue[Json]:
-        """The events of the headless interface, in order."""
-
-    def do(self, command: Json) -> None:
-        """One command of the headless interface."""
-
-    def snapshot(self) -> Snapshot:
-        """The meeting as it is now."""
-
-    def picture(self, key: int | str) -> tuple[int, Picture | None]:
-        """(serial, newest BGR picture) of a person's id, "self" or "screen"."""
-
-    def close(self, deadline: float = 3.0) -> None:
-        """End it; may take `deadline` seconds."""
-
-
-class AppBackend(Protocol):
-    """What the window needs of the program. `join`, `host`, `doctor` and `list_devices` run in threads."""
-
-    @property
-    def orders(self) -> queue.SimpleQueue[str]:
-        """What is asked of the window from outside: "close" it, or bring it to "front"."""
-
-    def find(self) -> Sequence[MeetingAd]:
-        """The meetings heard of lately."""
-
-    def auto_join(self) -> MeetingAd | None:
-        """The meeting that a plain start joins by itself, once that is decided; else None."""
-
-    def join(
-        self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False
-    ) -> CallController:
-        """Join; Refused says why not (code as in the headless interface)."""
-
-    def host(self, name: str, title: str, pin: str) -> CallController:
-        """Host a meeting and join it; pin "" = open, "auto" = six digits of the program's choice."""
-
-    def ways_in(self) -> Sequence[WayIn]:
-        """How others reach the meeting that is on, the likeliest first."""
-
-    def give_app(self) -> GivenApp:
-        """Offer this program to others' browsers; takes a moment. Refused where it cannot be."""
-
-    def keep_app(self) -> None:
-        """End that offer; takes a moment."""
-
-    def doctor(self) -> Diagnosis:
-        """What stands in the way here; takes some seconds."""
-
-    def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """(spec, words) of what can be chosen, by camera, mic and speaker."""
-
-    def screens(self) -> Sequence[tuple[str, str, Picture | None]]:
-        """(source, words, small picture of now) of what can be shared. Waits: for an `Errand`."""
-
-    def speak(self, words: str, language: str) -> None:
-        """Say a line aloud through the system's voice. Does not wait."""
-
-    def setting(self, key: str, default: Any) -> Any:
-        """What was remembered under `key`."""
-
-    def set_setting(self, key: str, value: Any) -> None:
-        """Remember; camera, mic, speaker and volume change in the running meeting too."""
-
-    def try_volume(self, volume: float) -> None:
-        """Hear the running meeting at `volume`, 0..1, without remembering it."""
-
-    def downloads(self) -> Path:
-        """The folder of what was received, absolute; it may not be there yet."""
-
-    def preview(self, camera: bool, mic: bool) -> None:
-        """Run the chosen camera and microphone for the preview only, or stop them. Does not wait."""
-
-    def preview_picture(self) -> tuple[int, Picture | None]:
-        """(serial, newest picture) of the previewing camera."""
-
-    def preview_level(self) -> float:
-        """The previewing microphone's level, 0..1."""
-
-    def test_speaker(self) -> None:
-        """Play a short sound on the chosen speaker. Does not wait."""
-
-    def close(self) -> None:
-        """End everything that the program started."""
 
 
 # What the system may ask the user at a moment, and what depends on the answer.
@@ -17913,7 +17807,7 @@ class Stage(Painted):
         if self.hover.under in self.tiles and old.quality != shot.quality:
             self.hover.show(self.tiles[self.hover.under])
 
-    def render(self, controller: CallController) -> bool:
+    def render(self, controller: MeetingController) -> bool:
         """Paste what was painted, and have painted what changed; whether anything did."""
         done = self.painter.take()
         for key, image in done.items():
@@ -19287,7 +19181,8 @@ class SidePanel:
 
 # ======================================================================================
 # [28] DIALOGS - start window, check, invitation, sharing, settings
-# Uses: BASICS, CALL, DOCTOR, TRUST, DISCOVERY, TEXTS, DRAWING, WIDGETS, STAGE, PANELS
+# Uses: BASICS, CALL, DOCTOR, TRUST, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
+# PANELS
 # ======================================================================================
 
 
@@ -19335,7 +19230,7 @@ class MeetingRow:
 class PreviewCard:
     """One's own camera and microphone before the meeting."""
 
-    def __init__(self, look: Look, parent: tk.Misc, backend: AppBackend, name: Callable[[], str]) -> None:
+    def __init__(self, look: Look, parent: tk.Misc, backend: Program, name: Callable[[], str]) -> None:
         self.look, self.backend, self.name = look, backend, name
         self.mic = self.camera = False
         self._tried = (False, False)  # camera and mic that the settings want as well
@@ -19375,11 +19270,11 @@ class PreviewCard:
     def run(self, camera: bool, mic: bool) -> None:
         """Let these be on for the settings, beside what is to be on at joining."""
         self._tried = (camera, mic)
-        self.backend.preview(self.camera or camera, self.mic or mic)
+        self.backend.preview.run(self.camera or camera, self.mic or mic)
 
     def now(self) -> tuple[float, int, Picture | None]:
         """(level, serial, picture) for the settings."""
-        return (self.backend.preview_level(), *self.backend.preview_picture())
+        return (self.backend.preview.level, *self.backend.preview.picture)
 
     def _show(self) -> None:
         """The picture, and over it the two round controls."""
@@ -19401,7 +19296,7 @@ class PreviewCard:
         """Show the newest picture."""
         if self._tile is None or not in_sight(self.stage.canvas):
             return
-        serial, picture = self.backend.preview_picture() if self.camera else (-1, None)
+        serial, picture = self.backend.preview.picture if self.camera else (-1, None)
         name = self.name()
         width, height = self._tile.width(), self._tile.height()
         if (serial, name, self.mic, width, height) != self._asked:
@@ -19417,7 +19312,7 @@ class PreviewCard:
 
     def close(self) -> None:
         """Stop the devices."""
-        self.backend.preview(camera=False, mic=False)
+        self.backend.preview.run(camera=False, mic=False)
         self.painter.close()
         self._tile = None
 
@@ -19499,8 +19394,8 @@ class StartView:
         self,
         look: Look,
         parent: tk.Misc,
-        backend: AppBackend,
-        entered: Callable[[CallController, bool, bool], None],
+        backend: Program,
+        entered: Callable[[MeetingController, bool, bool], None],
         restyle: Callable[[], None],
     ) -> None:
         self.look, self.backend, self.entered, self.restyle = look, backend, entered, restyle
@@ -19660,7 +19555,7 @@ class StartView:
             return
         self.busy.tick()
         self.preview.tick()
-        self.meter.show(self.backend.preview_level() if self.preview.mic else 0.0)
+        self.meter.show(self.backend.preview.level if self.preview.mic else 0.0)
         found = tuple(self.backend.find())
         if self.chosen not in found:
             same = [one for one in found if self.chosen and one.meeting == self.chosen.meeting]
@@ -19749,7 +19644,7 @@ class StartView:
             self._tried = to
             self.begin(lambda: self.backend.join(to.address, to.port, name, to.pin, accept), tr("Joining…"))
 
-    def begin(self, work: Callable[[], CallController], words: str) -> None:
+    def begin(self, work: Callable[[], MeetingController], words: str) -> None:
         """Join or host in an errand, saying `words` meanwhile."""
         if self._busy:
             return
@@ -19876,7 +19771,7 @@ class DoctorDialog(Dialog):
 
     ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
-    def __init__(self, look: Look, backend: AppBackend) -> None:
+    def __init__(self, look: Look, backend: Program) -> None:
         super().__init__(look, tr("Check this computer and network"), 620, 540)
         px = look.px
         self.busy = BusyCard(look, self.body)
@@ -20001,7 +19896,7 @@ class InvitationDialog(Dialog):
 class GiveDialog(Dialog):
     """This program for those who have none: where a browser finds it, and the sum to compare."""
 
-    def __init__(self, look: Look, backend: AppBackend) -> None:
+    def __init__(self, look: Look, backend: Program) -> None:
         super().__init__(look, tr("Give this app to others"), 700, 400)
         stop = partial(Errand, backend.keep_app, lambda *_: None)
         self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary", lambda: None)])
@@ -20055,19 +19950,33 @@ class GiveDialog(Dialog):
 # -- settings -------------------------------------------------------------------------
 
 
-class DevicePreview(Protocol):
-    """Camera and microphone as the settings show them."""
-
-    def run(self, camera: bool, mic: bool) -> None:
-        """Let these be on meanwhile, if they are not anyway."""
-
-    def now(self) -> tuple[float, int, Picture | None]:
-        """(level 0..1, serial, newest picture)."""
-
-
-def mirrored(backend: AppBackend) -> bool:
+def mirrored(backend: Program) -> bool:
     """Whether the own picture is shown as in a mirror: a test card is to be read instead."""
     return bool(backend.setting("mirror", True)) and backend.setting("camera", "0") != "pattern"
+
+
+class CallPreview:
+    """The devices of the meeting for the settings; those that are off there are tried out by nobody else."""
+
+    def __init__(self, backend: Program, controller: MeetingController) -> None:
+        self.preview, self.controller = backend.preview, controller
+
+    def _live(self) -> tuple[bool, bool, float]:
+        """(camera, mic, level of the mic) of oneself in the meeting."""
+        shot = self.controller.snapshot()
+        me = next((one for one in shot.people if one.id == shot.me), Person(0, shot.name))
+        return me.camera, me.mic, shot.mic_level
+
+    def run(self, camera: bool, mic: bool) -> None:
+        """Run what is wanted and not on in the meeting."""
+        camera_on, mic_on, _ = self._live()
+        self.preview.run(camera and not camera_on, mic and not mic_on)
+
+    def now(self) -> tuple[float, int, Picture | None]:
+        """(level, serial, picture) of the meeting's devices, else of those tried out."""
+        camera_on, mic_on, level = self._live()
+        picture = self.controller.picture("self") if camera_on else self.preview.picture
+        return (level if mic_on else self.preview.level, *picture)
 
 
 class PreviewTile:
@@ -20116,7 +20025,7 @@ class ShareDialog(Dialog):
     SECONDS: ClassVar = 1.0  # between two looks at the screens
     FILES: ClassVar = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
-    def __init__(self, look: Look, backend: AppBackend, share: Callable[[str], None]) -> None:
+    def __init__(self, look: Look, backend: Program, share: Callable[[str], None]) -> None:
         super().__init__(look, tr("Share your screen"), 620)
         self.backend, self.share = backend, share
         self.chosen = ""
@@ -20239,8 +20148,8 @@ class SettingsDialog(Dialog):
     def __init__(
         self,
         look: Look,
-        backend: AppBackend,
-        preview: DevicePreview,
+        backend: Program,
+        preview: PreviewCard | CallPreview,
         restyle: Callable[[], None],
         page: str = "audio",
     ) -> None:
@@ -20420,7 +20329,7 @@ def grabbed(root: tk.Tk) -> bool:
 
 # ======================================================================================
 # [29] WINDOW - keys, the meeting's view, the loop that draws
-# Uses: BASICS, CALL, TEXTS, DRAWING, WIDGETS, STAGE, PANELS, DIALOGS
+# Uses: BASICS, CALL, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE, PANELS, DIALOGS
 # ======================================================================================
 
 
@@ -20513,7 +20422,7 @@ class EventWords:
 
     def _cue(self, words: str) -> None:
         if self.view.backend.setting("spoken", False):
-            self.view.backend.speak(words, tr.language)
+            self.view.backend.voice.say(words, tr.language)
 
     def _note(self, words: str) -> None:
         self._cue(words)
@@ -20836,26 +20745,6 @@ class People:
         self.view.left("")
 
 
-class CallPreview:
-    """The devices of the meeting for the settings; those that are off there are tried out by nobody else."""
-
-    def __init__(self, view: MainAppView) -> None:
-        self.view = view
-
-    def run(self, camera: bool, mic: bool) -> None:
-        """Run what is wanted and not on in the meeting."""
-        me = self.view.actions.me()
-        self.view.backend.preview(camera and not me.camera, mic and not me.mic)
-
-    def now(self) -> tuple[float, int, Picture | None]:
-        """(level, serial, picture) of the meeting's devices, else of those tried out."""
-        view, me = self.view, self.view.actions.me()
-        level = view.shot.mic_level if me.mic else view.backend.preview_level()
-        if me.camera:
-            return (level, *view.controller.picture("self"))
-        return (level, *view.backend.preview_picture())
-
-
 class MainAppView:
     """The meeting window: arranges bars, stage and panel, reads snapshots, sends commands."""
 
@@ -20865,8 +20754,8 @@ class MainAppView:
         self,
         look: Look,
         parent: tk.Misc,
-        backend: AppBackend,
-        controller: CallController,
+        backend: Program,
+        controller: MeetingController,
         left: Callable[[str], None],
         restyle: Callable[[], None],
     ) -> None:
@@ -21088,7 +20977,11 @@ class MainAppView:
 
     def settings(self, page: str = "audio") -> None:
         """Open the settings."""
-        self.ask(SettingsDialog(self.look, self.backend, CallPreview(self), self.restyle, page))
+        self.ask(
+            SettingsDialog(
+                self.look, self.backend, CallPreview(self.backend, self.controller), self.restyle, page
+            )
+        )
 
     def close(self) -> None:
         """Take the window apart."""
@@ -21190,9 +21083,9 @@ class WindowLoop:
 
     FPS: ClassVar = 30
 
-    def __init__(self, backend: AppBackend, root: tk.Tk) -> None:
+    def __init__(self, backend: Program, root: tk.Tk) -> None:
         self.backend, self.root = backend, root
-        self.controller: CallController | None = None
+        self.controller: MeetingController | None = None
         self.view: MainAppView | None = None
         self.start: StartView | None = None
         self._closing: list[Errand] = []
@@ -21251,7 +21144,7 @@ class WindowLoop:
         self.start.frame.pack(fill="both", expand=True)
         self.start.trouble.configure(text=tr.said(trouble))
 
-    def enter(self, controller: CallController, mic: bool = False, camera: bool = False) -> None:
+    def enter(self, controller: MeetingController, mic: bool = False, camera: bool = False) -> None:
         """Show the meeting of `controller`, with the devices on that were on in the preview."""
         if self.start is not None:
             self.start.close()
@@ -21262,7 +21155,7 @@ class WindowLoop:
             if on:
                 controller.do({"do": what, "on": True})
 
-    def _enter(self, controller: CallController) -> None:
+    def _enter(self, controller: MeetingController) -> None:
         self.controller = controller
         self.view = MainAppView(self.look, self.root, self.backend, controller, self._left, self.restyle)
         self.view.frame.pack(fill="both", expand=True)
@@ -21322,7 +21215,7 @@ class WindowLoop:
         self.root.destroy()
 
 
-def run_window(app: AppBackend, begin: Callable[[], CallController] | None = None, address: str = "") -> int:
+def run_window(app: Program, begin: Callable[[], MeetingController] | None = None, address: str = "") -> int:
     """Show the window until it is closed; returns the exit status.
 
     It shows the start window at once, and the meeting that `begin` starts, or the one at `address`, when

@@ -193,6 +193,35 @@ def last(call: FakeController, do: str) -> Any:
     return next(iter(sent(call, do)[-1:]), None)
 
 
+class FakePreview:
+    """Camera and microphone of the start window."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls = calls
+
+    def run(self, camera: bool, mic: bool) -> None:
+        self.calls.append(("preview", camera, mic))
+
+    @property
+    def picture(self) -> tuple[int, cs.Picture | None]:
+        serial = int(time.monotonic() * 15)
+        return serial, card(6, (320, 180), serial % 8 / 4 * np.pi)
+
+    @property
+    def level(self) -> float:
+        return 0.4 + 0.2 * float(np.sin(time.monotonic() * 3))
+
+
+class FakeVoice:
+    """The system's voice."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls = calls
+
+    def say(self, words: str, language: str) -> None:
+        self.calls.append(("speak", words, language))
+
+
 class FakeBackend:
     """The program behind the start window."""
 
@@ -209,6 +238,7 @@ class FakeBackend:
         self.closed = False
         self.folder = Path("/no/such/folder")
         self.orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.preview, self.voice = FakePreview(self.calls), FakeVoice(self.calls)
 
     def find(self) -> Sequence[cs.MeetingAd]:
         return self.meetings
@@ -263,9 +293,6 @@ class FakeBackend:
         number = len(self.calls) % 4
         return [(f"screen:{n}", f"Screen {n + 1}", screen((number + n) % 4)) for n in range(2)]
 
-    def speak(self, words: str, language: str) -> None:
-        self.calls.append(("speak", words, language))
-
     def setting(self, key: str, default: Any) -> Any:
         return self.settings.get(key, default)
 
@@ -277,16 +304,6 @@ class FakeBackend:
 
     def downloads(self) -> Path:
         return self.folder
-
-    def preview(self, camera: bool, mic: bool) -> None:
-        self.calls.append(("preview", camera, mic))
-
-    def preview_picture(self) -> tuple[int, cs.Picture | None]:
-        serial = int(time.monotonic() * 15)
-        return serial, card(6, (320, 180), serial % 8 / 4 * np.pi)
-
-    def preview_level(self) -> float:
-        return 0.4 + 0.2 * float(np.sin(time.monotonic() * 3))
 
     def test_speaker(self) -> None:
         self.calls.append(("test_speaker",))

@@ -57,12 +57,12 @@ def test_devices_are_tried_unless_they_are_in_use(tmp_path: Path, monkeypatch: p
     options.given |= {"camera", "mic", "speaker"}
     with contextlib.closing(cs.Program(options, {}, tmp_path, look=False)) as program:
         assert tried() == {"camera", "microphone"}
-        program.preview(camera=True, mic=False)
+        program.preview.run(camera=True, mic=False)
         assert tried() == {"microphone"}
         options.camera = "/no/such/video.avi"
-        program.preview(camera=False, mic=False)
-        program.preview(camera=True, mic=False)
-        worker = program._preview._camera
+        program.preview.run(camera=False, mic=False)
+        program.preview.run(camera=True, mic=False)
+        worker = program.preview._camera
         assert worker
         worker.close()
         assert tried() == {"camera", "microphone"}, "a preview that failed uses nothing"
