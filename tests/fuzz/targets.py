@@ -5,6 +5,7 @@ A fault of the peer is no finding; anything else that is raised is.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 import tempfile
@@ -384,7 +385,8 @@ def _step(stage: Stage, dice: Any) -> None:
     elif what == 13 and stage.tickets:
         role = dice.PickValueInList(["presenter", "viewer"])
         ticket = dice.PickValueInList(stage.tickets)
-        stage.server._redeem_screen(role, ticket, lambda ident, refused: None)
+        with contextlib.suppress(cs.Refused):
+            stage.server._claim_screen(role, ticket)
     elif what == 14:
         for file in list(stage.server.room.shelf.offers):
             stage.server._apply(stage.server.room.file_whole(file))
