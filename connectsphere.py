@@ -5,7 +5,7 @@
 #   "numpy>=1.26",
 #   "opencv-python>=4.9",
 #   "pyaudio>=0.2.14; sys_platform == 'win32' and python_version < '3.14'",
-#   "mss>=9",
+#   "mss>=10.2",
 #   "Pillow>=10.3",
 #   "cryptography>=42",
 #   "spake2==0.9",
@@ -7824,6 +7824,12 @@ def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
     return cast(Picture, cv2.resize(picture, size, interpolation=method))
 
 
+def within_limit(picture: Picture) -> Picture:
+    """`picture`, shrunk if it is larger than a shared screen may be."""
+    over = picture.shape[1] > MAX_SCREEN[0] or picture.shape[0] > MAX_SCREEN[1]
+    return fit_picture(picture, MAX_SCREEN) if over else picture
+
+
 def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
     """`picture` stretched to exactly `size` (width, height), averaged over whole pixels first."""
     import cv2
@@ -8465,7 +8471,12 @@ class _XDesktop(_WindowSystem):
         setup = self._xcb.xcb_get_setup(self._connection)
         head = ctypes.string_at(setup, 40)
         vendor, formats = struct.unpack_from("=H", head, 24)[0], head[29]
-        root = ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 4)
+        root = ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 40)
+        if root[38] not in (24, 32):  # of 30 bits mss makes wrong colours, of others none
+            self.close()
+            raise DeviceError(
+                f"This screen has {root[38]}-bit colours, and only one of 24 bits can be shared."
+            )
         return self._word(root, 0), self._word(head, 16)
 
     def _suits(self, window: int) -> bool:
@@ -8550,6 +8561,7 @@ class _Grabber:
     """mss, opened anew every 2 s because it looks at the arrangement of the screens only once."""
 
     _FRESH: Final = 2.0
+    _by_xlib: ClassVar = False
 
     def __init__(self) -> None:
         self._mss: Any = None
@@ -8566,8 +8578,7 @@ class _Grabber:
         except ImportError as fault:
             raise DeviceError("Sharing needs the Python package mss, which is not here.") from fault
         try:
-            # the class has another name since version 10
-            self._mss = (getattr(mss, "MSS", None) or mss.mss)()
+            self._mss = self._open(mss)
             self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
         except (OSError, ScreenShotError) as fault:
             log.info("screen: %s", fault)
@@ -8575,6 +8586,18 @@ class _Grabber:
         finally:  # after the new one is open: a bare X server starts anew when its last client goes
             self._shut(before)
         self._opened = monotonic()
+
+    def _open(self, mss: Any) -> Any:
+        """mss by its own choice, else by Xlib, which takes Xvnc's screens, too."""
+        try:
+            if not _Grabber._by_xlib:
+                return mss.MSS()
+        except (OSError, mss.exception.ScreenShotError):
+            if sys.platform != "linux":
+                raise
+        opened = mss.MSS(backend="xlib")
+        _Grabber._by_xlib = True  # each try of the other way leaves a connection open
+        return opened
 
     def screens(self) -> list[_Rectangle]:
         """Each screen."""
@@ -8631,10 +8654,10 @@ class _DesktopScreen(ScreenSource):
         self._picture: Picture | None = None
         self._area = _Rectangle(0, 0, 0, 0)
         with contextlib.ExitStack() as undo:
-            self._grabber = _Grabber()
-            undo.callback(self._grabber.close)
             self._windows = _open_window_system()
             undo.callback(self._windows.close)
+            self._grabber = _Grabber()
+            undo.callback(self._grabber.close)
             self._window = self._windows.front() if screen is None else 0
             first = self.grab()
             # XWayland shows other programs nothing but black
@@ -9360,10 +9383,19 @@ class _PictureScreen(ScreenSource):
 
 
 def _load_picture(path: str) -> Picture:
+    """The user's own picture as every viewer shows it: turned as its camera says, what is clear white."""
+    from PIL import Image, ImageOps
+
     try:
-        return decode_picture(Path(path).read_bytes())
-    except (OSError, ValueError, PeerFault) as fault:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off, not scale
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
         raise DeviceError(f"The picture {path} cannot be read.") from fault
+    return within_limit(np.ascontiguousarray(np.asarray(picture)[..., 2::-1]))
 
 
 def open_screen(source: str) -> ScreenSource:
@@ -9383,16 +9415,16 @@ def open_screen(source: str) -> ScreenSource:
         still = _load_picture(source)
         return _PictureScreen(1.0, lambda number: still, lambda: None)
     video = _VideoFile(source, DEFAULT_FPS)
-    return _PictureScreen(video.fps, video.picture, video.close)
+    return _PictureScreen(video.fps, lambda number: within_limit(video.picture(number)), video.close)
 
 
 def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
-    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared."""
-    try:
-        with contextlib.closing(_Grabber()) as grabber:
-            areas = grabber.screens()
-    except DeviceError:
-        return []
+    """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared.
+
+    DeviceError where no screen can be seen.
+    """
+    with contextlib.closing(_open_window_system()), contextlib.closing(_Grabber()) as grabber:
+        areas = grabber.screens()
     found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
     return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
 
@@ -15234,6 +15266,7 @@ This computer has no {what}. | Este equipo no tiene {what}. | Cet ordinateur n'a
 The camera gave no picture in time. | La cámara no dio ninguna imagen a tiempo. | La caméra n'a donné aucune image à temps. | कैमरे ने समय पर चित्र नहीं दिया।
 The camera was closed. | La cámara se cerró. | La caméra a été fermée. | कैमरा बंद कर दिया गया।
 The sound system of this computer does not answer. | El sistema de sonido de este equipo no responde. | Le système audio de cet ordinateur ne répond pas. | इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
+This screen has {depth}-bit colours, and only one of 24 bits can be shared. | Esta pantalla tiene colores de {depth} bits y solo se puede compartir una de 24 bits. | Cet écran a des couleurs sur {depth} bits ; seul un écran de 24 bits peut être partagé. | इस स्क्रीन के रंग {depth} बिट के हैं; केवल 24 बिट वाली स्क्रीन साझा हो सकती है।
 There is no screen here that can be shared. | Aquí no hay pantalla que se pueda compartir. | Il n'y a pas d'écran à partager ici. | यहाँ साझा करने योग्य स्क्रीन नहीं है।
 The shared window was closed. | La ventana compartida se cerró. | La fenêtre partagée a été fermée. | साझा विंडो बंद हो गई।
 The screen cannot be seen any more. | La pantalla ya no se puede ver. | L'écran n'est plus visible. | स्क्रीन अब दिखाई नहीं देती।
@@ -20030,6 +20063,7 @@ class ShareDialog(Dialog):
         self.backend, self.share = backend, share
         self.chosen = ""
         self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
+        self.trouble = "There is no screen here that can be shared."
         px = look.px
         self.step = (px(self.THUMB[0] + 34), px(self.THUMB[1] + 58))
         self.sheet = Painted(look, self.body, self.width - px(54), self.step[1], focus=True)
@@ -20069,6 +20103,8 @@ class ShareDialog(Dialog):
         if not self.open:
             return
         self.found = found or ()
+        if isinstance(fault, Refused):
+            self.trouble = fault.reason
         sources = [source for source, _, _ in self.found]
         if self.chosen not in sources:
             self.chosen = next(iter(sources), "")
@@ -20079,8 +20115,8 @@ class ShareDialog(Dialog):
         sheet.wipe()
         if not self.found:
             looking = tr("Looking at your screens…")
-            words = looking if self.found is None else tr("There is no screen here that can be shared.")
-            sheet.text(px(10), px(20), words, 13, colour=p.second)
+            words = looking if self.found is None else tr.said(self.trouble)
+            sheet.text(px(10), px(20), words, 13, colour=p.second, room=self.width - px(74))
             return
         rows = -(-len(self.found) // 2)
         sheet.canvas.configure(height=self.step[1] * rows)

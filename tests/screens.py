@@ -25,9 +25,9 @@ root.mainloop()
 
 
 @contextlib.contextmanager
-def xvfb(size: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def xvfb(size: str, depth: int = 24) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A virtual screen of WIDTHxHEIGHT without a window manager: its name, for DISPLAY, and its process."""
-    command = ["Xvfb", "-displayfd", "1", "-screen", "0", f"{size}x24", "-nolisten", "tcp", "-noreset"]
+    command = ["Xvfb", "-displayfd", "1", "-screen", "0", f"{size}x{depth}", "-nolisten", "tcp", "-noreset"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None
         try:

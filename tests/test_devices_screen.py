@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import mss
+import mss.exception
 import numpy as np
 import pytest
 from pictures import counting
+from PIL import Image
 from screens import another_window, grabbed, xvfb
 from waiting import wait_until
 
@@ -143,7 +146,8 @@ def test_screen_that_goes_away_is_one_sentence(display: subprocess.Popen[str]) -
     with pytest.raises(cs.DeviceError):
         screen.grab()
     screen.close()
-    assert cs.list_screens() == []
+    with pytest.raises(cs.DeviceError):
+        cs.list_screens()
 
 
 @pytest.mark.parametrize("source", ["screen:0", "window"])
@@ -153,7 +157,8 @@ def test_no_display_is_one_sentence(source: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(cs.DeviceError, match=r"\.$"):
         cs.open_screen(source)
-    assert cs.list_screens() == []
+    with pytest.raises(cs.DeviceError, match=r"\.$"):
+        cs.list_screens()
 
 
 def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
@@ -171,6 +176,107 @@ def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
     wait_until(lambda: source.grab().mean() > 80)
     assert 0.25 < time.perf_counter() - start < 1.0
     source.close()
+
+
+# -- the user's own pictures: what a viewer program shows of them is what is shared
+
+
+def drawing(mode: str = "RGB", size: tuple[int, int] = (60, 90)) -> Image.Image:
+    """A black bar, high on a ground that is white, or clear where `mode` can be."""
+    clear = {"LA": (0, 0), "RGBA": (0, 0, 0, 0)}
+    ink = {"LA": (0, 255), "RGBA": (0, 0, 0, 255)}
+    picture = Image.new(mode, size, clear.get(mode, "white"))
+    picture.paste(ink.get(mode, "black"), (20, 10, 40, 30))
+    return picture
+
+
+UPRIGHT = np.asarray(drawing())[..., ::-1]
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_own_picture_is_turned_as_its_camera_says(kind: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo.{kind}"
+    drawing().transpose(TURNS[orientation]).save(path, exif=exif, quality=95)
+    shown = grabbed(str(path)).astype(int)
+    assert shown.shape == UPRIGHT.shape and abs(shown - UPRIGHT).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_what_is_clear_in_an_own_picture_is_white(mode: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"drawing.{kind}"
+    if mode == "P":
+        picture = drawing().convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+        picture.save(path, transparency=picture.getpixel((0, 0)), lossless=True)
+    else:
+        drawing(mode).save(path, lossless=True)
+    assert np.array_equal(grabbed(str(path)), UPRIGHT)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "I;16", "RGB"])
+def test_own_picture_of_any_depth_is_shown(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    if mode == "I;16":
+        Image.fromarray(np.asarray(drawing("L")).astype(np.uint16) * 257).save(path)
+    else:
+        drawing().convert(mode).save(path)
+    assert abs(grabbed(str(path)).astype(int) - UPRIGHT).mean() < 4
+
+
+@pytest.mark.parametrize("size", [(2_000, 4_321), (7_681, 30), (30, 20_000), (7_680, 4_320)])
+def test_picture_beyond_the_limit_is_shrunk_to_fit(size: tuple[int, int], tmp_path: Path) -> None:
+    drawing("L", size).save(tmp_path / "long.png")
+    height, width = grabbed(str(tmp_path / "long.png")).shape[:2]
+    assert width <= cs.MAX_SCREEN[0] and height <= cs.MAX_SCREEN[1]
+    assert (width, height) == size or width == cs.MAX_SCREEN[0] or height == cs.MAX_SCREEN[1]
+
+
+def test_film_beyond_the_limit_is_shrunk_to_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cs, "MAX_SCREEN", (200, 40))
+    shape = grabbed(str(counting(tmp_path / "a.avi"))).shape
+    assert shape[0] == 40 and shape[1] < 60
+
+
+# -- screens that are not of the usual depth
+
+
+class OnlyXlib:
+    """mss on a screen that its first choice refuses, as it does TigerVNC's."""
+
+    refused = 0
+
+    def __call__(self, backend: str = "default") -> object:
+        if backend != "xlib":
+            self.refused += 1
+            raise mss.exception.ScreenShotError("drawable's visual not found in screen's supported visuals")
+        return "by Xlib"
+
+
+def test_another_way_to_the_screen_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mss, "MSS", refusing := OnlyXlib())
+    monkeypatch.setattr(cs._Grabber, "_by_xlib", False)
+    opened = [cs._Grabber.__new__(cs._Grabber)._open(mss) for _ in range(3)]
+    assert opened == ["by Xlib"] * 3 and refusing.refused == 1
+
+
+@needs_x
+@pytest.mark.parametrize("depth", [16, 30])
+def test_depth_of_a_screen_that_cannot_be_shared_is_named(
+    depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with xvfb("320x200", depth) as (name, _):
+        monkeypatch.setenv("DISPLAY", name)
+        for look in (cs.list_screens, lambda: cs.open_screen("screen:0")):
+            with pytest.raises(cs.DeviceError, match=f"{depth}-bit"):
+                look()
 
 
 @pytest.mark.parametrize("source", ["screen:x", "/nowhere.mp4", "/nowhere.png", __file__])
