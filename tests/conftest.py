@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -61,6 +62,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     alone, long = (item.get_closest_marker(name) is not None for name in ("alone", "long"))
     with turn(alone, long):
         yield
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says how many tests this machine could not run, and why: a green run may hide them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason, count in Counter(str(report.longrepr[2]) for report in skipped).most_common():
+        terminalreporter.write_line(f"{count} not run here: {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture
