@@ -8114,7 +8114,7 @@ class _SoundCards:
         with self.using() as audio:
             candidates = self._find(audio, spec, kind)
             for info in candidates:
-                for channels in (1, 2):
+                for channels in self._channels(audio, info, kind):
                     with contextlib.suppress(OSError, ValueError):
                         opened = self._start(audio, info, kind, channels)
                         self._users += 1
@@ -8157,6 +8157,14 @@ class _SoundCards:
         apis.sort(key=lambda api: "WASAPI" not in api["name"])
         defaults = [api[f"default{kind.title()}Device"] for api in apis]
         return sorted((i for i in infos if i["index"] in defaults), key=lambda i: defaults.index(i["index"]))
+
+    def _channels(self, audio: Any, info: dict[str, Any], kind: str) -> list[int]:
+        """The counts of channels to try, best first."""
+        own = int(info[f"max{kind.title()}Channels"])
+        # Windows' shared mode takes the device's own count alone. PyAudio 0.2.14 opens a stereo device for
+        # mono all the same, but its blocking calls leave out the conversion: a tone is played twice as fast.
+        wasapi = "WASAPI" in audio.get_host_api_info_by_index(info["hostApi"])["name"]
+        return [own, 2, 1] if wasapi else [1, 2, own]
 
     def _start(self, audio: Any, info: dict[str, Any], kind: str, channels: int) -> _SoundStream:
         rate = int(info["defaultSampleRate"])

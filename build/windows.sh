@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Windows executables, made on Linux under Wine from package registries alone: build/dist/windows/connectsphere.exe
-# (one file) and build/dist/connectsphere-VERSION-windows.zip (a folder, starts faster), then a smoke test of both.
-# apt-get install wine wine64 gcc-mingw-w64-x86-64 unzip zip xvfb, and what build/linux.sh needs.
+# (one file) and build/dist/connectsphere-VERSION-windows.zip (a folder, starts faster), then a smoke test of both, and of sound.
+# apt-get install wine wine64 gcc-mingw-w64-x86-64 unzip zip xvfb pulseaudio pulseaudio-utils, and what build/linux.sh needs.
 # usage: [PYTHON=python3] build/windows.sh [--no-smoke]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -63,4 +63,5 @@ if [ "${1:-}" != --no-smoke ]; then
     for program in build/dist/windows/connectsphere.exe build/dist/windows/connectsphere-folder/connectsphere.exe; do
         build/work/venv/bin/python build/smoke.py "$program"
     done
+    build/work/venv/bin/python build/smoke_sound.py "$work/python/python.exe"
 fi

@@ -59,9 +59,17 @@ class VirtualSound:
             heard.append(np.frombuffer(data[: len(data) // 2 * 2], np.int16))
 
 
+def share_of_tone(samples: NDArray[np.int16], tone: float, rate: int) -> float:
+    """The share, 0 to 1, of the energy of `samples` within 6 Hz of `tone`, its first fifth left out."""
+    kept = samples[len(samples) // 5 :].astype(float)
+    energy = np.abs(np.fft.rfft(kept * np.hanning(len(kept)))) ** 2
+    near = np.abs(np.fft.rfftfreq(len(kept), 1 / rate) - tone) < 6
+    return float(energy[near].sum() / max(energy.sum(), 1.0))
+
+
 @contextlib.contextmanager
-def virtual_sound() -> Iterator[VirtualSound]:
-    """Start it in a directory of its own; ended by process id."""
+def virtual_sound(channels: int = 2) -> Iterator[VirtualSound]:
+    """Start it in a directory of its own, with devices of `channels`; ended by process id."""
     with tempfile.TemporaryDirectory(prefix="sound-") as directory:
         socket = f"{directory}/native"
         environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
@@ -69,8 +77,8 @@ def virtual_sound() -> Iterator[VirtualSound]:
         environment |= {"PULSE_SERVER": f"unix:{socket}", "PULSE_COOKIE": f"{directory}/cookie"}
         modules = (
             f"module-native-protocol-unix auth-anonymous=1 socket={socket}",
-            "module-null-sink sink_name=ears rate=48000",
-            "module-null-sink sink_name=mouth rate=48000",
+            f"module-null-sink sink_name=ears rate=48000 channels={channels}",
+            f"module-null-sink sink_name=mouth rate=48000 channels={channels}",
             "module-remap-source source_name=voice master=mouth.monitor",
         )
         command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
