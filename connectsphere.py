@@ -59,6 +59,7 @@ Threads, each named here; started by, may write, ends when:
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
     reader-*             PROCESS: reads what a child says (mixer, server), restarts it; ends with the child
+    writer-*             PROCESS: writes what a child is told, waiting for it to read; ends with the child
     mixer-orders         RELAY, mixer's process: standard input to the mixer's mailbox; ends with it
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
@@ -6680,22 +6681,30 @@ class UdpPort:
 # ======================================================================================
 
 
-def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subprocess.Popen[str]:
-    """Start this same program in a hidden role; it ends when its standard input ends."""
+def start_child(
+    arguments: Sequence[str], shared: Socket | None = None, *, outlives: bool = False
+) -> subprocess.Popen[str]:
+    """Start this same program in a hidden role, which hears of this one's end by that of its standard input.
+
+    One that `outlives` this program shares neither its terminal nor the folder that it was unpacked into.
+    """
     environment = dict(os.environ)
     if getattr(sys, "frozen", False):
         command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
+        if outlives:
+            environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
     else:
         here, python = Path(__file__).resolve(), sys.executable
         base = getattr(sys, "_base_executable", python)
         if sys.platform == "win32" and base != python:  # a venv's own would start that one in between
             environment["__PYVENV_LAUNCHER__"], python = python, base
-        command = [python, "-m", here.stem]
+        command = [python, str(here)] if "." in here.stem else [python, "-m", here.stem]
         environment["PYTHONSAFEPATH"] = "1"  # not what happens to lie where the user stands
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(here.parent), environment.get("PYTHONPATH")])
         )
-    return subprocess.Popen(
+    start = functools.partial(
+        subprocess.Popen[str],
         [*command, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -6703,8 +6712,13 @@ def start_child(arguments: Sequence[str], shared: Socket | None = None) -> subpr
         text=True,
         encoding="utf-8",
         pass_fds=(shared.fileno(),) if shared and sys.platform != "win32" else (),
-        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        start_new_session=outlives and sys.platform != "win32",
     )
+    flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # with a console of its own, which nobody closes
+    if outlives and sys.platform == "win32":
+        with contextlib.suppress(PermissionError):  # not every job lets its processes leave
+            return start(creationflags=flags | subprocess.CREATE_BREAKAWAY_FROM_JOB)
+    return start(creationflags=flags)
 
 
 def come_first() -> None:
@@ -6802,10 +6816,13 @@ class ChildKeeper:
     """Keeps a child in a hidden role running, and starts a new one when it dies; status 0 is no death.
 
     It talks in lines of JSON: `first` is said to each new child, with what it needs to use the socket
-    `shared`; `on_message` gets what it says, on the thread that reads it.
+    `shared`; `on_message` gets what it says, on the thread that reads it. `ending` is the line before the
+    end of its input. `gave_up` is called when five have died in a row, none of which worked for 3 s.
     """
 
     STEADY_SECONDS = 3.0  # who lived that long is started again at once
+    MOST_DEATHS = 5
+    MOST_UNANSWERED = (30, 4)  # signs of life, before and after its first word
 
     def __init__(
         self,
@@ -6814,37 +6831,50 @@ class ChildKeeper:
         first: Json,
         on_message: Callable[[Json], None],
         shared: Callable[[], Socket] | None = None,
+        *,
+        ending: str = "",
+        outlives: bool = False,
+        gave_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
-        self._arguments = arguments
         self._first = first
         self._shared = shared
         self._on_message = on_message
-        self._lock = threading.Lock()
+        self._ending = ending
+        self._gave_up = gave_up
+        self._start = functools.partial(start_child, arguments, outlives=outlives)
         self._process: subprocess.Popen[str] | None = None
-        self._worker = Worker(f"reader-{name}", self._run, self._end_input)
+        self._orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # of the child that is there
+        self._spoke = False
+        self._unanswered = 0
+        self._worker = Worker(f"reader-{name}", self._run, lambda: self._orders.put(None))
 
     def start(self) -> None:
-        """Start the child and the thread that reads what it says."""
+        """Start the child and the threads that read what it says and write what it is told."""
         self._worker.start()
 
     def tell(self, message: Json) -> None:
-        """Say a line to the child; lost while there is none."""
-        with self._lock:
-            self._say(message)
+        """Say a line to the child; lost while there is none. Never waits."""
+        self._orders.put(json.dumps(message))
 
-    def _say(self, message: Json) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if self._process and self._process.stdin:
-                self._process.stdin.write(json.dumps(message) + "\n")
-                self._process.stdin.flush()
+    def look(self) -> None:
+        """Once a second: ask the child for a sign of life, and kill one that gives none any more.
+
+        Questions are counted, not seconds, so that a computer which slept kills nobody.
+        """
+        self._unanswered += 1
+        process = self._process
+        if process and self._unanswered > self.MOST_UNANSWERED[self._spoke]:
+            log.error("the %s hangs and is killed", self._name)
+            process.kill()
+        self.tell({"do": "beat"})
 
     def stop(self) -> None:
         """Ask the child to end, and start no other; returns at once."""
         self._worker.stop()
 
     def close(self, deadline: float = 3.0) -> None:
-        """End the child, by the end of its standard input, and the thread; may be called twice.
+        """End the child, by the end of its standard input, and the threads; may be called twice.
 
         A child that takes over `deadline` seconds is killed.
         """
@@ -6855,37 +6885,48 @@ class ChildKeeper:
             process.kill()
             self._worker.close(deadline)
 
-    def _end_input(self) -> None:
-        if not self._lock.acquire(timeout=0.5):
-            return  # somebody waits for a child that does not read: `close` will kill it
-        try:
-            with contextlib.suppress(OSError, ValueError):
-                if self._process and self._process.stdin:
-                    self._process.stdin.close()
-        finally:
-            self._lock.release()
-
     def _run(self, worker: Worker) -> None:
+        deaths = 0
         while not worker.stopping.is_set():
-            shared = self._shared() if self._shared else None
-            process = start_child(self._arguments, shared)
-            first = {**self._first, **(share_socket(shared, process.pid) if shared else {})}
-            with self._lock:
-                self._process = process
-                self._say(first)
-            if worker.stopping.is_set():
-                self._end_input()
-            started = monotonic()
-            for line in cast(IO[str], process.stdout):
-                self._hear(line)
-            status = end_child(process)
+            started, status = monotonic(), self._live(worker)
             if status == 0:  # by itself, or told to
                 return
-            if not worker.stopping.is_set():
-                log.error("the %s ended with status %s and is started again", self._name, status)
-                worker.stopping.wait(0.0 if monotonic() - started > self.STEADY_SECONDS else 0.5)
+            steady = self._spoke and monotonic() - started > self.STEADY_SECONDS
+            deaths = 0 if steady else deaths + 1
+            if worker.stopping.is_set():
+                return
+            log.error("the %s ended with status %s", self._name, status)
+            if deaths >= self.MOST_DEATHS:
+                self._gave_up()
+                return
+            worker.stopping.wait(0.0 if steady else 0.5)
+
+    def _live(self, worker: Worker) -> int:
+        """The life of one child; its status."""
+        shared = self._shared() if self._shared else None
+        process = self._start(shared)
+        orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        orders.put(json.dumps({**self._first, **(share_socket(shared, process.pid) if shared else {})}))
+        self._process, self._orders, self._spoke, self._unanswered = process, orders, False, 0
+        if worker.stopping.is_set():
+            orders.put(None)
+        Worker(f"writer-{self._name}", lambda _: self._write(process, orders)).start()
+        for line in cast(IO[str], process.stdout):
+            self._hear(line)
+        orders.put(None)
+        return end_child(process)
+
+    def _write(self, process: subprocess.Popen[str], orders: queue.SimpleQueue[str | None]) -> None:
+        """What the child is told, which waits for it to read."""
+        stdin = cast(IO[str], process.stdin)
+        with contextlib.suppress(OSError, ValueError), stdin:
+            while (line := orders.get()) is not None:
+                stdin.write(line + "\n")
+                stdin.flush()
+            stdin.write(self._ending)
 
     def _hear(self, line: str) -> None:
+        self._spoke, self._unanswered = True, 0
         try:
             message = json.loads(line)
         except ValueError:  # a child that is killed may end in the middle of a line
@@ -9464,8 +9505,7 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, ROOM, LINKS, PROCESS
 # ======================================================================================
 
-REPORT_SECONDS: Final = 1.0
-ORPHAN_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
+LEFT_MIXER_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
 # where so many talk: seconds by which the mixer may misjudge when a block came
 GATHER: Final = ((40, 0.008), (5, 0.004))
@@ -9738,7 +9778,7 @@ class MixerProcess:
         self._tick = 0
         self._late_ticks = 0
         self._worst_lateness = 0.0
-        self._lateness: deque[float] = deque(maxlen=250)
+        self._lateness: deque[float] = deque([0.0], maxlen=250)
         self._came = (0, 0)  # datagrams in this tick and in the last
 
     def tell(self, message: Json | None) -> None:
@@ -9749,7 +9789,6 @@ class MixerProcess:
         """Mix until told to end: a tick every 16 ms of absolute time, receiving in between."""
         self._say({"event": "ready"})
         start = monotonic()
-        reported = start
         while self._obey():
             due = start + self._tick * BLOCK_SECONDS
             now = monotonic()
@@ -9764,9 +9803,6 @@ class MixerProcess:
             self._tick += 1
             if now - due > ASLEEP_SECONDS:
                 self._tick += int((now - due) / BLOCK_SECONDS)
-            if now - reported >= REPORT_SECONDS:
-                reported = now
-                self._report()
         self._port.close()
 
     def _sleep(self, left: float) -> bool:
@@ -9787,8 +9823,10 @@ class MixerProcess:
         return True
 
     def _do(self, message: Json) -> None:
-        ident = message["id"]
+        ident = message.get("id", 0)
         match message["do"]:
+            case "beat":
+                self._report()
             case "add":
                 up, down = bytes.fromhex(message["up"]), bytes.fromhex(message["down"])
                 self._peers[ident] = MixerPeer(ident, up, down)
@@ -9893,6 +9931,8 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
         for line in stdin:
             mixer.tell(json.loads(line))
         mixer.tell(None)
+        time.sleep(LEFT_MIXER_SECONDS / 2)
+        os._exit(1)  # it hangs, and holds the port of who comes next
 
     Worker("mixer-orders", listen).start()
     mixer.run()
@@ -10695,7 +10735,10 @@ class ConferenceServer:
         )
         self._relay: VideoRelay | None = None
         self._audio_port: UdpPort | None = None
-        self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket)
+        self._mixer = ChildKeeper(
+            "mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket, gave_up=self._mixer_failed
+        )
+        self.failure = ""  # why it cannot go on
         self.mixer_report: Json = {}
         self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
         self._acceptors: list[Worker] = []
@@ -10716,7 +10759,7 @@ class ConferenceServer:
             self._listeners = [listen_tcp((self._host, port)) for port in ports]
             self._relay = VideoRelay((self._host, self.ports.video), self.counters)
             self._audio_port = udp_port(
-                (self._host, self.ports.audio), self.counters, ORPHAN_SECONDS, sound=True
+                (self._host, self.ports.audio), self.counters, LEFT_MIXER_SECONDS, sound=True
             )
         except Refused:
             self._close_ports()
@@ -10727,6 +10770,7 @@ class ConferenceServer:
         self._relay.loop.start()
         self._reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
+        self._reactor.post(lambda: self._reactor.every(1.0, self._mixer.look))
         self._lobby.start()
         begin = (self._begin_control, self._screen.accept, self._files.begin)
         for listener, name, accept in zip(
@@ -11077,6 +11121,10 @@ class ConferenceServer:
                     log.info("the mixer was late by more than a tick %d times so far", late)
                 self.mixer_report = report
 
+    def _mixer_failed(self) -> None:
+        self.failure = self.reason = "The meeting's sound cannot be mixed on the host's computer."
+        self.over.set()
+
     def _hear(self, loudest: int) -> None:
         assert self._relay is not None
         relay = self._relay
@@ -11103,8 +11151,8 @@ def serve(
     stop: threading.Event,
     say: Callable[[Json], None],
     tell: Callable[[Json], None] = lambda message: None,
-) -> int:
-    """Run the server until `stop` or its end; says `serving` once all ports listen.
+) -> str:
+    """Run the server until `stop` or its end; says `serving` once all ports listen. Returns why it failed.
 
     `tell` is for a parent alone: {event "tried", addresses} of who did not come in, when that changes.
     """
@@ -11119,7 +11167,7 @@ def serve(
                 tell({"event": "tried", "addresses": told})
     finally:
         server.close(server.reason or "The host ended the meeting.")
-    return 0
+    return server.failure
 
 
 # ======================================================================================
@@ -15247,6 +15295,7 @@ That is not the PIN of this meeting. | Ese no es el PIN de esta reunión. | Ce n
 The host removed you from this meeting. | El anfitrión te quitó de esta reunión. | L'animateur vous a retiré de cette réunion. | होस्ट ने आपको इस मीटिंग से हटा दिया।
 The meeting is full. | La reunión está llena. | La réunion est complète. | मीटिंग भर चुकी है।
 The host does not answer. | El anfitrión no responde. | L'animateur ne répond pas. | होस्ट उत्तर नहीं दे रहा।
+The meeting's sound cannot be mixed on the host's computer. | El sonido de la reunión no se puede mezclar en el equipo del anfitrión. | Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur. | होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
 The host ended the meeting. | El anfitrión terminó la reunión. | L'animateur a terminé la réunion. | होस्ट ने मीटिंग समाप्त की।
 The meeting's server did not start. | El servidor de la reunión no arrancó. | Le serveur de la réunion n'a pas démarré. | मीटिंग का सर्वर शुरू नहीं हुआ।
 Another computer answers in the host's place. | Otro equipo responde en lugar del anfitrión. | Un autre ordinateur répond à la place de l'animateur. | होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
@@ -21607,7 +21656,9 @@ def role_serve(options: argparse.Namespace) -> int:
     home = home_directory()
     stop = threading.Event()
     on_stop_signals(stop.set)
-    return serve(server_options(options, home), load_identity(home), stop, say)
+    if failure := serve(server_options(options, home), load_identity(home), stop, say):
+        raise Refused("device", failure)
+    return 0
 
 
 def role_serve_child(options: argparse.Namespace) -> int:
@@ -21622,7 +21673,8 @@ def role_serve_child(options: argparse.Namespace) -> int:
 
     Worker("parent", wait_for_the_end).start()
     try:
-        return serve(ServerOptions(**first), load_identity(home_directory()), stop, say, say)
+        serve(ServerOptions(**first), load_identity(home_directory()), stop, say, say)
+        return 0  # whoever was in it has heard why
     except Refused as refused:
         say({"event": "failed", "time": time.time(), "reason": refused.reason})
         return 1  # the parent says it

@@ -86,6 +86,38 @@ def test_the_zipapp_runs_and_its_children_too(tmp_path: Path) -> None:
         assert one.close(30) == 0
 
 
+def test_a_script_whose_name_holds_a_dot_hosts_with_sound(tmp_path: Path) -> None:
+    script = tmp_path / "connectsphere-1.0.py"
+    script.write_bytes((ROOT / "connectsphere.py").read_bytes())
+    base = str(free_base())
+    quiet = ("--bind", HOME, "--camera", "none", "--speaker", "none")
+    args = ("--host", "--port", base, "--name", "Ana", "--mic", "tone", *quiet)
+    ana = Headless(args, tmp_path / "ana", program=(sys.executable, str(script)))
+    try:
+        ana.wait("joined", timeout=40)
+        ana.send(do="mic", on=True)
+        ben = Headless(
+            ("--join", f"{HOME}:{base}", "--name", "Ben", "--mic", "none", *quiet), tmp_path / "ben"
+        )
+        try:
+            ben.wait("speaking", timeout=40, name="Ana")
+        finally:
+            ben.close()
+    finally:
+        assert ana.close(30) == 0
+    assert ana.errors() == ""
+
+
+def test_a_mixer_that_cannot_start_is_said_in_one_sentence(without: Path, tmp_path: Path) -> None:
+    broken = "import os, sys\nif '--mixer' in sys.orig_argv: os._exit(3)\n"
+    (without / "sitecustomize.py").write_text(broken)
+    args = ("--serve", "--bind", HOME, "--port", str(free_base()))
+    one = Headless(args, tmp_path / "home", env={"PYTHONPATH": f"{without}{os.pathsep}{ROOT}"})
+    assert one.process.wait(40) == 1
+    one.close()
+    assert one.errors().count("The meeting's sound cannot be mixed on the host's computer.") == 1
+
+
 def test_the_script_names_what_the_package_needs() -> None:
     """`uv run connectsphere.py` and `pip install .` fetch the same."""
     header = (ROOT / "connectsphere.py").read_text(encoding="utf-8").split("# /// script\n")[1]

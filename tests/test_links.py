@@ -599,6 +599,8 @@ for line in sys.stdin:
         sys.exit(3)
     if message["do"] == "garble":
         print("no json", flush=True)
+    if message["do"] == "sulk":
+        sys.stdout.write = lambda text: None
     if message["do"] == "hang":
         while True:
             time.sleep(1)
@@ -612,14 +614,15 @@ class Keeper:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_text(CHILD)
 
-        def start(arguments: list[str], shared: object = None) -> subprocess.Popen[str]:
+        def start(arguments: list[str], shared: object = None, *, outlives: bool) -> subprocess.Popen[str]:
             return subprocess.Popen(
                 [sys.executable, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
 
         monkeypatch.setattr(connectsphere, "start_child", start)
         self.said: queue.Queue[Json] = queue.Queue()
-        self.keeper = ChildKeeper("test-child", [], {"hello": 1}, self._hear)
+        self.gave_up = threading.Event()
+        self.keeper = ChildKeeper("test-child", [], {"hello": 1}, self._hear, gave_up=self.gave_up.set)
         self.keeper.start()
         assert self.next() == {"event": "ready", "first": {"hello": 1}}
 
@@ -676,12 +679,38 @@ class TestChildKeeper:
         keeper.keeper.close(0.3)
         assert "is killed" in caplog.text
 
-    def test_one_that_does_not_listen_is_killed(self, keeper: Keeper) -> None:
+    def test_telling_one_that_does_not_listen_never_waits(self, keeper: Keeper) -> None:
         keeper.keeper.tell({"do": "hang"})
-        teller = threading.Thread(
-            target=lambda: [keeper.keeper.tell({"do": "x" * 1000}) for _ in range(1_000)]
-        )
-        teller.start()
+        start = time.monotonic()
+        for _ in range(1_000):
+            keeper.keeper.tell({"do": "x" * 1000})
+        assert time.monotonic() - start < 1.0, "over what a pipe holds"
         keeper.keeper.close(0.3)
-        teller.join(PATIENCE)
-        assert not teller.is_alive()
+
+    @pytest.mark.parametrize("how", ["hang", "sulk"])
+    def test_one_that_gives_no_sign_of_life_is_replaced(self, keeper: Keeper, how: str) -> None:
+        """How long the questions took does not matter: a computer may have slept."""
+        keeper.keeper.tell({"do": how})
+        if how == "hang":  # and what it was told is more than the pipe holds
+            keeper.keeper.tell({"do": "x" * 1_000_000})
+        while not keeper.said.empty():
+            keeper.next()
+        for _ in range(5):
+            keeper.keeper.look()
+        while keeper.next() != {"event": "ready", "first": {"hello": 1}}:
+            pass
+        keeper.keeper.tell({"do": "this"})
+        assert keeper.next()["do"] == "this"
+
+    def test_one_that_answers_is_left_alone(self, keeper: Keeper) -> None:
+        for _ in range(8):
+            keeper.keeper.look()
+            assert keeper.next() == {"event": "echo", "do": "beat"}
+
+    def test_five_deaths_in_a_row_are_the_end(self, keeper: Keeper) -> None:
+        for death in range(5):
+            keeper.keeper.tell({"do": "die"})
+            if death < 4:
+                assert keeper.next()["event"] == "ready"
+        assert keeper.gave_up.wait(PATIENCE)
+        assert keeper.said.empty()
