@@ -8382,6 +8382,13 @@ class _WindowSystem(ABC):
     def pointer(self) -> tuple[int, int] | None:
         """Where the mouse points on the desktop; None where that cannot be known."""
 
+    def own(self) -> list[tuple[_Rectangle, bool]]:
+        """This program's windows in sight (True) and those over them, from the lowest up.
+
+        None where the system keeps ours out of pictures, or cannot tell.
+        """
+        return []
+
     @abstractmethod
     def close(self) -> None:
         """Release the connection; twice is harmless."""
@@ -8475,6 +8482,8 @@ class _XDesktop(_WindowSystem):
         if self._xcb.xcb_connection_has_error(self._connection):
             self.close()
             raise DeviceError("There is no screen here that can be shared.")
+        self._atoms: dict[str, int] = {}
+        self._known: tuple[tuple[int, ...], set[int]] = ((), set())
         self._root, self._low = self._read_setup()
 
     def front(self) -> int:
@@ -8484,10 +8493,9 @@ class _XDesktop(_WindowSystem):
         else:  # no window manager
             focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
             windows = [focus, *reversed(self._children(self._root))]
-        # a program's windows share the upper bits; Tk tells our process only after `wm client`
-        ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
+        ours = self._ours(tuple(windows))
         for window in windows:
-            if window & ~self._low not in ours and self._suits(window):
+            if window not in ours and self._suits(window):
                 return window
         raise DeviceError("No other window is open.")
 
@@ -8509,6 +8517,18 @@ class _XDesktop(_WindowSystem):
         reply = self._ask("query_pointer", self._root)
         return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
 
+    def own(self) -> list[tuple[_Rectangle, bool]]:
+        managed, top = self._words(self._root, "_NET_CLIENT_LIST_STACKING"), self._children(self._root)
+        ours = self._ours(managed + top)  # at the top: menus, and without a window manager all
+        found: list[tuple[_Rectangle, bool]] = []
+        for window in managed + top if ours else ():
+            mine = window in ours
+            if mine or (found and window in (managed or top) and self._suits(window) and self._solid(window)):
+                with contextlib.suppress(DeviceError):  # it is gone
+                    place = None if self._away(window) else self.rectangle(window)
+                    found += [(place, mine)] if place else []
+        return found
+
     def close(self) -> None:
         if self._connection:
             self._xcb.xcb_disconnect(self._connection)
@@ -8527,6 +8547,26 @@ class _XDesktop(_WindowSystem):
                 f"This screen has {root[38]}-bit colours, and only one of 24 bits can be shared."
             )
         return self._word(root, 0), self._word(head, 16)
+
+    def _ours(self, windows: tuple[int, ...]) -> set[int]:
+        """Those of `windows` that are this program's."""
+        if windows != self._known[0]:
+            # a program's windows share the upper bits; Tk tells our process only after `wm client`
+            ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
+            self._known = (windows, {w for w in windows if w & ~self._low in ours})
+        return self._known[1]
+
+    def _away(self, window: int) -> bool:
+        """Whether it is minimised or on another desktop, where some window managers keep it mapped."""
+        desk, here = self._words(window, "_NET_WM_DESKTOP"), self._words(self._root, "_NET_CURRENT_DESKTOP")
+        elsewhere = bool(desk and here and desk[0] not in (*here, 0xFFFFFFFF))
+        return elsewhere or self._atom("_NET_WM_STATE_HIDDEN") in self._words(window, "_NET_WM_STATE")
+
+    def _solid(self, window: int) -> bool:
+        """Whether nothing shines through it, as far as it says."""
+        size = self._ask("get_geometry", window)
+        clear = size[1:2] == b" " and not self._words(window, "_NET_WM_OPAQUE_REGION")  # 32 bits: with alpha
+        return not (clear or self._words(window, "_NET_WM_WINDOW_OPACITY"))
 
     def _suits(self, window: int) -> bool:
         about = self._ask("get_window_attributes", window)
@@ -8556,7 +8596,9 @@ class _XDesktop(_WindowSystem):
         return struct.unpack_from(f"={count}I", reply, 32) if count else ()
 
     def _atom(self, name: str) -> int:
-        return self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
+        if name not in self._atoms:
+            self._atoms[name] = self._word(self._ask("intern_atom", 0, len(name), name.encode()), 8)
+        return self._atoms[name]
 
     def _word(self, reply: bytes, at: int) -> int:
         return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
@@ -8695,12 +8737,15 @@ class _DesktopScreen(ScreenSource):
     """Screen number `screen`, or for None the window now in front, wherever it moves.
 
     Of a window it shows its place on the desktop, with whatever lies above it; while it is
-    minimised or outside, the last picture stays.
+    minimised or outside, the last picture stays. This program's own windows are painted grey; while
+    they move the last picture stays, too: what they covered is not drawn yet.
     """
 
     def __init__(self, screen: int | None) -> None:
         self._screen = screen
         self._picture: Picture | None = None
+        self._seen: Picture | None = None  # before ours were painted over
+        self._cover = np.zeros((1, 1), np.bool_)
         self._area = _Rectangle(0, 0, 0, 0)
         with contextlib.ExitStack() as undo:
             self._windows = _open_window_system()
@@ -8737,11 +8782,29 @@ class _DesktopScreen(ScreenSource):
 
     def _grab(self) -> Picture:
         area = self._find_area()
-        if area is not None:
-            self._picture, self._area = self._grabber.grab(area), area
+        while area is not None:
+            seen, before = self._grabber.grab(area), self._cover
+            self._cover = self._covered(seen, area)
+            if np.array_equal(before, self._cover):
+                if seen is not self._seen:
+                    grey = np.where(before[..., None], np.uint8(128), seen) if before.any() else seen
+                    self._picture = within_limit(grey)
+                self._seen, self._area = seen, area
+            if self._picture is not None:
+                return self._picture
+            time.sleep(0.05)
         if self._picture is None:
             raise DeviceError("The window in front is not visible.")
         return self._picture
+
+    def _covered(self, seen: Picture, area: _Rectangle) -> NDArray[np.bool_]:
+        """Where in what is `seen` this program's windows are."""
+        own = self._windows.own()
+        cover = np.zeros(seen.shape[:2] if own else (1, 1), np.bool_)
+        for place, mine in own:
+            x, y = place.left - area.left, place.top - area.top
+            cover[max(0, y) : max(0, y + place.height), max(0, x) : max(0, x + place.width)] = mine
+        return cover
 
     def _find_area(self) -> _Rectangle | None:
         if self._screen is not None:
@@ -15017,6 +15080,7 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 # What the user reads, a sentence a line: English | Spanish | French | Hindi.
 TEXTS: Final = """
 Screen {number} | Pantalla {number} | Écran {number} | स्क्रीन {number}
+All that lies over it is seen, too. | También se ve todo lo que está encima. | On voit aussi tout ce qui est devant. | इसके ऊपर जो कुछ है, वह भी दिखता है।
 The window in front | La ventana de delante | La fenêtre au premier plan | सामने की विंडो
 Poor picture | Imagen mala | Image mauvaise | चित्र खराब
 Good picture | Imagen buena | Image bonne | चित्र अच्छा
@@ -20192,7 +20256,11 @@ class ShareDialog(Dialog):
         if picture is not None:
             job = TileJob(picture, *size, TileLook(fit=True), p, px.scale)
             sheet.image(x + px(12), y + px(12), ImageTk.PhotoImage(paint_tile(job, []), master=look.root))
-        sheet.text(x + px(14), y + tall - px(18), words, 13, bold=here, room=wide - px(28))
+        window = source == "window"
+        sheet.text(x + px(14), y + tall - px(25 if window else 18), words, 13, bold=here, room=wide - px(28))
+        if window:
+            seen = tr("All that lies over it is seen, too.")
+            sheet.text(x + px(14), y + tall - px(10), seen, 11, colour=p.second, room=wide - px(28))
         sheet.spot(f"share:{source}", (x, y, wide, tall), partial(self._pick, source))
 
     def _pick(self, source: str) -> None:
@@ -20655,6 +20723,7 @@ class Actions:
             self._choose_share()
 
     def _choose_share(self) -> None:
+        keep_private(self.view.look.root, True)
         self.view.ask(ShareDialog(self.view.look, self.view.backend, self._share))
 
     def _share(self, source: str) -> None:
@@ -21154,19 +21223,24 @@ class Keys:
 def dark_title(root: tk.Tk, dark: bool) -> None:
     """A dark title bar on Windows 10 and later."""
     if sys.platform == "win32":
-        import ctypes
-
         root.update_idletasks()
         value = ctypes.c_int(int(dark))
         window = ctypes.windll.user32.GetParent(root.winfo_id())
         ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
 
 
+def keep_private(root: tk.Tk, on: bool) -> None:
+    """On Windows: keep the window out of pictures of the screen. Elsewhere it is painted over in them."""
+    if sys.platform == "win32":
+        user = ctypes.windll.user32
+        window = user.GetParent(root.winfo_id())
+        if not user.SetWindowDisplayAffinity(window, 17 * on):  # WDA_EXCLUDEFROMCAPTURE
+            user.SetWindowDisplayAffinity(window, int(on))  # before Windows 10 2004: black
+
+
 def sharp_display() -> None:
     """Per-monitor DPI awareness on Windows, which must be set before the first window."""
     if sys.platform == "win32":
-        import ctypes
-
         with contextlib.suppress(AttributeError, OSError):
             ctypes.windll.shcore.SetProcessDpiAwareness(2)
 
@@ -21230,6 +21304,7 @@ class WindowLoop:
 
     def show_start(self, trouble: str) -> None:
         """Show the start window, with a reason why one is back."""
+        keep_private(self.root, False)
         if self.start is not None:
             self.start.close()
             self.start.frame.destroy()

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import mss
+import numpy as np
+
 import connectsphere as cs
 
 _WINDOW = """
@@ -49,6 +52,13 @@ def another_window(geometry: str, content: str) -> Iterator[subprocess.Popen[str
         yield process
         process.stdin.close()
         process.wait(5)
+
+
+def photographed() -> cs.Picture:
+    """All that stands on the screen, windows of this process included."""
+    with mss.MSS() as camera:
+        shot = camera.grab(camera.monitors[0])
+        return np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)[..., :3].copy()
 
 
 def grabbed(source: str = "screen:0") -> cs.Picture:

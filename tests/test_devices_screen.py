@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,97 @@ def test_own_windows_are_not_shared(display: object, open_window: Callable[..., 
     root = Path(cs.__file__).parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
     assert done.stdout == "(100, 200, 3)\n", done.stderr
+
+
+HIDING = """
+import json, threading, time, tkinter
+import cv2
+import connectsphere as cs
+
+MARK, frames, leaks, over = "#ff00ff", [], [], []
+
+def look():
+    screen = cs.open_screen("screen:0")
+    while not done.is_set():
+        picture = screen.grab()
+        if not frames or picture is not frames[-1]:
+            frames.append(picture)
+        leaks.append(cv2.countNonZero(cv2.inRange(picture, (195, 0, 195), (255, 60, 255))))
+        time.sleep(0.005)
+    screen.close()
+
+def step(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        root.update()
+        time.sleep(0.002)
+
+root = tkinter.Tk()
+root.wm_client("test")
+root.configure(bg=MARK)
+root.geometry("260x200+0+0")
+other = tkinter.Toplevel(root, bg=MARK)
+other.geometry("90x90+500+400")
+menu = tkinter.Menu(root, tearoff=0, bg=MARK, fg=MARK)
+for _ in range(4):
+    menu.add_command(label="private words")
+step(0.3)
+done = threading.Event()
+looking = threading.Thread(target=look)
+looking.start()
+for at in range(24):
+    for part in range(4):  # drawn quickly over the screen, at rest for a moment, and on
+        root.geometry(f"+{at * 97 % 500 + part * 9}+{at * 61 % 350 + part * 5}")
+        step(0.02)
+    step(0.1)
+    if at == 8:
+        menu.post(500, 50)
+    if at == 12:
+        menu.unpost()
+    if at == 16:
+        other.withdraw()
+root.geometry("+100+100")
+root.lift()
+step(0.5)
+grey = int((frames[-1] == 128).all(axis=2).sum())
+print(json.dumps({"leaks": max(leaks), "looks": len(leaks), "frames": len(frames), "grey": grey}), flush=True)
+input()  # now another program's window lies over ours
+step(0.5)
+print(json.dumps(frames[-1][160, 200].tolist()), flush=True)
+root.iconify() if ARGUMENT == "openbox" else root.withdraw()
+step(0.5)
+grey = int((frames[-1] == 128).all(axis=2).sum())
+done.set()
+looking.join()
+print(json.dumps({"leaks": max(leaks), "grey": grey}))
+"""
+
+
+@needs_x
+@pytest.mark.parametrize("manager", ["none", "openbox"])
+def test_no_shared_picture_shows_a_window_of_ours(
+    manager: str, display: object, open_window: Callable[..., object]
+) -> None:
+    """Wherever they go; what lies over them is shown, and nothing is grey where they are not."""
+    with contextlib.ExitStack() as stack:
+        if manager == "openbox":
+            if shutil.which(manager) is None:
+                pytest.skip("needs openbox")
+            keeper = stack.enter_context(subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL))
+            stack.callback(keeper.terminate)
+        command = [sys.executable, "-c", HIDING.replace("ARGUMENT", repr(manager))]
+        root = Path(cs.__file__).parent
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        ours = stack.enter_context(subprocess.Popen(command, cwd=root, text=True, **pipes))  # type: ignore[call-overload]
+        stack.callback(ours.kill)
+        told = json.loads(ours.stdout.readline())
+        assert told["leaks"] == 0 and told["looks"] > 200 and told["frames"] > 20
+        assert 260 * 200 <= told["grey"] < 300 * 260  # the frame that the manager draws is grey, too
+        open_window("120x120+150+120", "blue")
+        ours.stdin.write("\n")
+        ours.stdin.flush()
+        assert json.loads(ours.stdout.readline()) == [255, 0, 0]
+        assert json.loads(ours.stdout.readline()) == {"leaks": 0, "grey": 0}
 
 
 @needs_x

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 import tkinter as tk
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -812,3 +815,45 @@ def test_a_thousand_messages_stay_fluid(opened: Open) -> None:
         driver.view.chat.list.scroll(-300)
         driver.root.update()
     assert time.thread_time() - spent < 1.0  # 50 ms of the Tk thread a step, on a busy machine
+
+
+class FakeUser32:
+    """Windows' user32 before or after the version that can leave a window out of pictures."""
+
+    def __init__(self, newest: bool) -> None:
+        self.newest, self.affinity = newest, 0
+
+    def GetParent(self, window: int) -> int:  # noqa: N802
+        return window + 1
+
+    def SetWindowDisplayAffinity(self, window: int, how: int) -> bool:  # noqa: N802
+        right = window == 8 and (self.newest or how != 17)
+        self.affinity = how if right else self.affinity
+        return right
+
+
+@pytest.mark.parametrize("newest", [True, False])
+def test_windows_keeps_the_window_out_of_pictures(newest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = FakeUser32(newest)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(user32=user), raising=False)
+    root: Any = SimpleNamespace(winfo_id=lambda: 7)
+    cs.keep_private(root, True)
+    assert user.affinity == (17 if newest else 1)
+    cs.keep_private(root, False)
+    assert user.affinity == 0
+
+
+def test_the_window_is_private_from_the_share_dialog_until_the_meeting_is_left(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(cs, "keep_private", lambda root, on: told.append(on))
+    driver = opened()
+    driver.meet()
+    driver.key("s")
+    driver.until(lambda: driver.view.dialog, "the dialog")
+    assert told[-1] is True
+    driver.key("Escape")
+    driver.view.left("")
+    assert told[-1] is False

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from headless import Headless
-from screens import another_window, grabbed
+from screens import another_window, grabbed, photographed
 from test_window_controls import pick_file, press
 from test_window_meeting import LONG, Desk, Start, answered, desk, hosted, pupil, until
 from window_driver import Driver
@@ -39,7 +39,7 @@ def shown(driver: Driver, colour: str) -> int:
         getattr(canvas, f"winfo_{what}")() for what in ("rootx", "rooty", "width", "height")
     )
     wanted = np.array(cs.rgb(colour)[::-1], np.uint8)
-    return int((grabbed()[y : y + height, x : x + width] == wanted).all(axis=2).sum())
+    return int((photographed()[y : y + height, x : x + width] == wanted).all(axis=2).sum())
 
 
 def seen_screen(driver: Driver, one: Headless, path: Path) -> cs.Picture | None:
@@ -72,6 +72,18 @@ def test_sharing_from_the_window(
         )
 
     driver.until(exact, "the other program's window, to the pixel", LONG)
+
+    def only_grey(x: int, y: int) -> bool:
+        seen = seen_screen(driver, one, tmp_path / "seen.png")
+        assert seen is not None
+        seen[part] = 0
+        ours = seen[y : y + 720, x : x + 1280]
+        return bool((ours == 128).all()) and int(seen.any(axis=2).sum()) == 720 * 1280
+
+    assert only_grey(0, 0)  # the window itself: what is written there is nobody's
+    driver.root.geometry("+80+200")
+    driver.until(lambda: only_grey(80, 200), "it is moved", LONG)
+    driver.root.geometry("+0+0")
     driver.until(lambda: shown(driver, driver.view.look.palette.good) > 1_000, "the green border", LONG)
     driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
     stop = lambda: press(driver, driver.view.notice.frame, "Stop sharing")  # noqa: E731
@@ -95,7 +107,7 @@ def test_looking_on_in_the_window(desk: Callable[..., Desk], meeting: Start, tmp
     print_ = np.ascontiguousarray(page[435:465, 640:760])
 
     def to_the_pixel() -> bool:
-        seen = grabbed()
+        seen = photographed()
         _, _, (x, y), _ = cv2.minMaxLoc(
             cv2.matchTemplate(seen, print_, cv2.TM_SQDIFF)
         )  # found by Fourier: rounds
