@@ -1,0 +1,179 @@
+"""Whose turn it is on the control thread: the queue by itself, then a class and attackers at one address."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from headless import Headless
+from hypothesis import given
+from hypothesis import strategies as st
+from meetings import serve
+from member import HELLO, Member, tls
+
+import connectsphere as cs
+
+SAME = "127.0.0.66"  # the address that attackers and pupils have in common
+HEAVY = b'{"type":"ping","t":1,"x":[' + b",".join([b"[]"] * 21_700) + b"]}\n"
+COSTLY = b'{"type":"ping","t":1,"x":"' + b"\\u00e9" * 10_880 + b'"}\n'
+
+
+def served(
+    queue: cs.FairQueue, flows: list[cs.Flow], cost: Callable[[cs.Flow], float], turns: int
+) -> Counter[cs.Flow]:
+    """How much each flow got of so many turns, if all of them always want more."""
+    got: Counter[cs.Flow] = Counter()
+    for number, flow in enumerate(flows):
+        queue.add((number, flow), flow)
+    for _ in range(turns):
+        item, flow = queue.pop()
+        queue.charge(flow, cost(flow))
+        got[flow] += cost(flow)  # type: ignore[assignment]
+        queue.add(item, flow)
+    return got
+
+
+class TestFairQueue:
+    def test_many_names_of_one_address_have_the_share_of_one(self) -> None:
+        flows: list[cs.Flow] = [("in", "10.0.0.1", n) for n in range(24)] + [("in", "10.0.0.2", 99)]
+        got = served(cs.FairQueue({}), flows, lambda flow: 1.0, 4_800)
+        assert got["in", "10.0.0.2", 99] == pytest.approx(2_400, rel=0.02)
+
+    def test_costly_work_gets_fewer_turns(self) -> None:
+        flows: list[cs.Flow] = [("in", "a", 1), ("in", "b", 2)]
+        got = served(cs.FairQueue({}), flows, lambda flow: 8.0 if flow[1] == "a" else 0.5, 2_000)
+        assert got["in", "a", 1] == pytest.approx(got["in", "b", 2], rel=0.05)
+
+    def test_who_is_not_in_shares_a_tenth(self) -> None:
+        flows: list[cs.Flow] = [("outside", str(n), n) for n in range(50)] + [("in", "a", 1)]
+        got = served(cs.FairQueue({"outside": 0.1}), flows, lambda flow: 1.0, 5_500)
+        assert got["in", "a", 1] == pytest.approx(5_000, rel=0.02)
+
+    @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 3)), max_size=12))
+    def test_who_comes_after_a_pause_waits_for_one_turn_at_most(self, flows: list[cs.Flow]) -> None:
+        queue = cs.FairQueue({"a": 0.1})
+        greedy: list[cs.Flow] = [("b", "x", 0), *(flow for flow in flows if flow[:2] != ("b", "z"))]
+        served(queue, greedy, lambda flow: 1.0, 40)
+        queue.add("quiet", ("b", "z", 9))
+        first = []
+        for _ in range(2):
+            item, flow = queue.pop()
+            queue.charge(flow, 1.0)
+            first.append(item)
+        assert "quiet" in first
+
+    @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 2), st.integers(0, 2))))
+    def test_what_waits_is_what_was_added_and_not_discarded(
+        self, steps: list[tuple[bool, int, int, int]]
+    ) -> None:
+        queue, waiting = cs.FairQueue({}), set()
+        for add, item, address, person in steps:
+            if add:
+                queue.add(item, ("in", address, person))
+                waiting.add(item)
+            else:
+                queue.discard(item)
+                waiting.discard(item)
+        assert len(queue) == len(waiting)
+        assert {queue.pop()[0] for _ in range(len(waiting))} == waiting
+        assert not queue._below
+
+    def test_memory_is_bounded(self) -> None:
+        queue = cs.FairQueue({})
+        for number in range(20_000):
+            queue.add(number, ("in", number, number))
+            queue.charge(queue.pop()[1], 1.0)
+        assert len(queue._used) < 5_000 and len(queue._floor) < 10_000
+
+
+# -- behind one address --------------------------------------------------------------------------------
+
+
+def blank_lines(link: ssl.SSLSocket) -> None:
+    link.sendall(b"\n" * 16_000)
+
+
+def heavy_lines(link: ssl.SSLSocket) -> None:
+    link.sendall(HEAVY + COSTLY)
+
+
+def tiny_records(link: ssl.SSLSocket) -> None:
+    for octet in COSTLY[:2_000]:
+        link.sendall(bytes([octet]))
+
+
+class Attack:
+    """Eight connections of one address that pour for as long as they are let, and then come back."""
+
+    def __init__(self, base: int, pour: Callable[[ssl.SSLSocket], None], pin: bool, enters: bool) -> None:
+        self._hello = {**HELLO, "name": "Eve", "pin": pin}
+        self._base, self._pour, self._enters = base, pour, enters
+        self.over = threading.Event()
+        self.tries: Counter[str] = Counter()
+        self._threads = [threading.Thread(target=self._run) for _ in range(8)]
+
+    def _run(self) -> None:
+        while not self.over.is_set():
+            with contextlib.suppress(OSError), tls(self._base, 0, SAME) as link:
+                if self._enters:
+                    link.sendall(json.dumps(self._hello).encode() + b"\n")
+                self.tries["connections"] += 1
+                while not self.over.is_set():
+                    self._pour(link)
+                    self.tries["pours"] += 1
+            self.over.wait(0.05)
+
+    def __enter__(self) -> Attack:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@contextlib.contextmanager
+def pupil(base: int, name: str, **more: object) -> Iterator[Member]:
+    with tls(base, 0, SAME) as link:
+        one = Member(link, base)
+        one.enter(name=name, **more)
+        with contextlib.closing(one):
+            yield one
+
+
+def pong(one: Member) -> float:
+    """Seconds until the server answers."""
+    begun = time.monotonic()
+    one.say({"type": "ping", "t": begun})
+    one.hear("pong")
+    return time.monotonic() - begun
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("pour", [blank_lines, heavy_lines, tiny_records], ids=lambda pour: pour.__name__)
+@pytest.mark.parametrize("enters", [True, False], ids=["members", "strangers"])
+def test_twelve_and_an_attacker_behind_one_address(
+    meeting: Callable[..., Headless], pour: Callable[[ssl.SSLSocket], None], enters: bool
+) -> None:
+    _, base = serve(meeting)
+    with contextlib.ExitStack() as stack:
+        pupils = [stack.enter_context(pupil(base, f"Pupil {n}")) for n in range(12)]
+        attack = stack.enter_context(Attack(base, pour, False, enters))
+        pongs, joins = [], []
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            pongs += [pong(one) for one in pupils]
+            begun = time.monotonic()
+            with pupil(base, "Late"):
+                joins.append(time.monotonic() - begun)
+    print(f"pongs at most {max(pongs):.3f} s, joining {max(joins):.3f} s; {attack.tries}")
+    assert attack.tries["pours"] > 0
+    assert max(pongs) < 0.5 and max(joins) < 2.0
