@@ -180,10 +180,10 @@ if TYPE_CHECKING:
 
     from PIL import Image, ImageDraw, ImageFont, ImageTk
 
-# ======================================================================================
+# ==============================
 # [1] BASICS - limits, ports, settings, the error tree, loggers, names that other people give
 # Uses: nothing
-# ======================================================================================
+# ==============================
 
 VERSION: Final = "1.0.0"
 PROTOCOL: Final = 1
@@ -494,7 +494,7 @@ def skeleton(text: str) -> str:
     return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
 
 
-# -- file names ------------------------------------------------------------------------------
+# -- file names
 #
 # Names come from other people. What is left here is a name, never a path, that every platform takes,
 # that opens nothing and that no shell acts on when it merely lists the directory.
@@ -581,12 +581,12 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
     return f"{stem} ({number}){dot}{extension}"
 
 
-# ======================================================================================
+# ==============================
 # [2] WIRE - every byte that crosses the network, both ways
 # Uses: BASICS
-# ======================================================================================
+# ==============================
 
-# -- control: newline-delimited JSON -----------------------------------------------------
+# -- control: newline-delimited JSON
 
 Check: TypeAlias = Callable[[Any], Any]
 Shape: TypeAlias = Mapping[str, Check]
@@ -903,7 +903,7 @@ class LineSplitter:
         return lines
 
 
-# -- pictures: what may be given to a decoder ------------------------------------------------
+# -- pictures: what may be given to a decoder
 
 _JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
@@ -1015,7 +1015,7 @@ def fits_layer(size: tuple[int, int], layer: int) -> bool:
     return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
 
 
-# -- screen and files: length-prefixed messages --------------------------------------------
+# -- screen and files: length-prefixed messages
 #
 #   0        4
 #   +--------+------------------+
@@ -1071,7 +1071,7 @@ def parse_record(payload: bytes, shape: Shape) -> Json:
     return _shaped(parse_json(payload), shape)
 
 
-# -- files: one TLS connection a transfer --------------------------------------------------
+# -- files: one TLS connection a transfer
 #
 #   upload      client  {"type":"file_upload","ticket":T}\n
 #               server  READY offset\n          what it has already
@@ -1272,7 +1272,7 @@ def parse_screen(data: bytes) -> ScreenMessage:
     raise PeerFault("bad_screen", "kind")
 
 
-# -- UDP: sealed frames, blocks and small messages -----------------------------------------------
+# -- UDP: sealed frames, blocks and small messages
 #
 #   video    0        4          8       10      12
 #            +--------+----------+-------+-------+------------------------+
@@ -1443,7 +1443,7 @@ def parse_nack(data: bytes) -> Nack:
     return Nack(ident, number, bits)
 
 
-# -- which UDP address a client has ----------------------------------------------------------
+# -- which UDP address a client has
 
 
 class Binding:
@@ -1491,7 +1491,7 @@ class Binding:
         self.address = source
 
 
-# -- discovery: one JSON object a datagram ----------------------------------------------------------
+# -- discovery: one JSON object a datagram
 
 QUESTION_SIZE: Final = 512
 LONGEST_QUESTION: Final = 1_500
@@ -1558,10 +1558,10 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
     return fields.pop("nonce") or None, fields
 
 
-# ======================================================================================
+# ==============================
 # [3] AUDIO - jitter buffer, concealment, mixer, voice detection, resampling
 # Uses: BASICS
-# ======================================================================================
+# ==============================
 
 # A silent block is this very object, so that `is` can tell it.
 SILENCE: Final[Samples] = np.zeros(BLOCK, np.int16)
@@ -2162,10 +2162,10 @@ class Resampler:
         return weights
 
 
-# ======================================================================================
+# ==============================
 # [4] VIDEO - frames and their datagrams, reassembly, retransmission, the test card's clock
 # Uses: BASICS, WIRE
-# ======================================================================================
+# ==============================
 
 
 # The test card's clock: 8 bits marker, 24 bits milliseconds, 8 bits CRC as 2 x 20 cells, black 0, white 1.
@@ -2234,7 +2234,7 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
     return (age - CLOCK_SPAN if age >= CLOCK_SPAN // 2 else age) / 1000.0
 
 
-# -- video -----------------------------------------------------------------------------------
+# -- video
 #
 # Frames in, datagrams out, and back. A frame is kept as runs: stretches of its parts that came in order
 # in one buffer, so that a frame which one GRO read brought whole is never touched part by part.
@@ -2705,13 +2705,13 @@ class FrameThinner:
         return True
 
 
-# ======================================================================================
+# ==============================
 # [5] TILES - the shared screen as state
 # Uses: BASICS, WIRE
-# ======================================================================================
+# ==============================
 
 
-# -- tiles -----------------------------------------------------------------------------------
+# -- tiles
 #
 # The shared screen as state: a grid of 64-pixel tiles, each of which belongs to the newest rectangle that
 # covers it. A rectangle lives while it owns a tile, so there are never more rectangles than tiles. Lossless
@@ -3053,13 +3053,13 @@ class StillTiles:
         return first + STILL_AFTER if first < math.inf else None
 
 
-# ======================================================================================
+# ==============================
 # [6] BANDWIDTH - what a path carries, who gets which layer, when bytes leave
 # Uses: BASICS, VIDEO
-# ======================================================================================
+# ==============================
 
 
-# -- the path to a receiver -------------------------------------------------------------------
+# -- the path to a receiver
 #
 # The receiver measures (PathWatch), the server concludes (PathCapacity), for it alone sees all that goes
 # there. Sound is the clock: its blocks leave every 16 ms, so that how late they come is how long the
@@ -3576,10 +3576,10 @@ def fit_layers(
     return fits
 
 
-# ======================================================================================
+# ==============================
 # [7] ROOM - the server's truth: who is here, who may do what, who must receive what
 # Uses: BASICS, WIRE, BANDWIDTH
-# ======================================================================================
+# ==============================
 
 LINGER: Final = 2.0
 RESUME_SECONDS: Final = 600.0
@@ -4485,10 +4485,10 @@ class Room:
         return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, "reason": reason})]
 
 
-# ======================================================================================
+# ==============================
 # [8] CALL - one participant's picture of the meeting
 # Uses: BASICS
-# ======================================================================================
+# ==============================
 
 
 @dataclass(frozen=True, slots=True)
@@ -4806,10 +4806,10 @@ class StateManager:
         return []
 
 
-# ======================================================================================
+# ==============================
 # [9] DOCTOR - from what is known of this machine and network to one verdict and one next step
 # Uses: BASICS
-# ======================================================================================
+# ==============================
 
 
 class Place(NamedTuple):
@@ -5061,15 +5061,15 @@ def diagnose(facts: Facts) -> Diagnosis:
     return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
 
 
-# --------------------------------------------------------------------------------------
+# ------------------------------
 # The waterline. Above it: bytes and `now` come in, bytes and effects go out.
-# --------------------------------------------------------------------------------------
+# ------------------------------
 
 
-# ======================================================================================
+# ==============================
 # [10] TRUST - identity, known hosts, PIN proof, settings on disk
 # Uses: BASICS
-# ======================================================================================
+# ==============================
 
 
 def _usual_home() -> Path:
@@ -5665,14 +5665,14 @@ class Journal:
         self.delete()
 
 
-# ======================================================================================
+# ==============================
 # [11] LINKS - loops, TLS links, UDP ports, addresses, closing
 # Uses: BASICS, WIRE, VIDEO, TILES
-# ======================================================================================
+# ==============================
 
 Socket: TypeAlias = socket.socket
 
-# -- threads and their end ---------------------------------------------------------------------
+# -- threads and their end
 
 
 class Worker:
@@ -5725,7 +5725,7 @@ class Worker:
             log.warning("the thread %s did not end within %.1f s", self._thread.name, deadline)
 
 
-# -- TLS links, many to one thread -----------------------------------------------------------------
+# -- TLS links, many to one thread
 
 LINK_QUEUE: Final = 4 << 20
 HANDSHAKE_SECONDS: Final = 5.0
@@ -6401,7 +6401,7 @@ def shared_socket(told: Json) -> Socket:
     return socket.socket(fileno=told["fd"])
 
 
-# -- addresses and connections --------------------------------------------------------------------
+# -- addresses and connections
 
 
 def connect_link(
@@ -6577,7 +6577,7 @@ def local_address(toward: str) -> str:
             return "127.0.0.1"
 
 
-# -- UDP ---------------------------------------------------------------------------------------
+# -- UDP
 
 GSO_PARTS: Final = 58  # 64 kB, the most that one call takes on every kernel
 BUFFER: Final = 4 << 20
@@ -6800,10 +6800,10 @@ class UdpPort:
         return True
 
 
-# ======================================================================================
+# ==============================
 # [12] PROCESS - child processes, one window, spoken cues
 # Uses: BASICS, TRUST, LINKS
-# ======================================================================================
+# ==============================
 
 
 def start_child(
@@ -7116,10 +7116,10 @@ class OneWindow:
             self._lock.close()
 
 
-# ======================================================================================
+# ==============================
 # [13] DISCOVERY - asking and answering on every interface
 # Uses: BASICS, WIRE, LINKS
-# ======================================================================================
+# ==============================
 
 
 ROUNDS: Final = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
@@ -7876,14 +7876,14 @@ class MeetingFinder(DiscoveryLoop):
             self._changed.notify_all()
 
 
-# ======================================================================================
+# ==============================
 # [14] DEVICES - camera, microphone, speaker, screen, codecs
 # Uses: BASICS, AUDIO
 #
 # Real devices run in real time by the wall. What cannot be had, or is pulled out later, raises DeviceError
 # with one sentence for the user. cv2, pyaudio and mss are loaded at the first use. Nothing here sends, seals
 # or mixes.
-# ======================================================================================
+# ==============================
 
 
 def _sleep_until(due: float) -> float:
@@ -7894,7 +7894,7 @@ def _sleep_until(due: float) -> float:
     return -left
 
 
-# ---- Codecs ------------------------------------------------------------------------
+# ---- Codecs
 
 
 def load_codecs() -> None:
@@ -8027,7 +8027,7 @@ def qr_picture(text: str, size: int = 320) -> Picture:
     return cast(Picture, cv2.cvtColor(framed.repeat(times, 0).repeat(times, 1), cv2.COLOR_GRAY2BGR))
 
 
-# ---- Camera ------------------------------------------------------------------------
+# ---- Camera
 
 
 class Camera(ABC):
@@ -8157,7 +8157,7 @@ class _Captures:
 _captures: Final = _Captures()
 
 
-# ---- Sound: what microphone and speaker are ----------------------------------------
+# ---- Sound: what microphone and speaker are
 
 
 class Microphone(ABC):
@@ -8205,7 +8205,7 @@ class _BlockCutter:
         return block
 
 
-# ---- Sound: the sound cards --------------------------------------------------------
+# ---- Sound: the sound cards
 
 
 @contextlib.contextmanager
@@ -8469,7 +8469,7 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
         self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
 
 
-# ---- Screen: whose window is where -------------------------------------------------
+# ---- Screen: whose window is where
 
 
 class _Rectangle(NamedTuple):
@@ -8747,7 +8747,7 @@ def _open_window_system() -> _WindowSystem:
     return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
 
 
-# ---- Screen: what is shared --------------------------------------------------------
+# ---- Screen: what is shared
 
 
 class ScreenSource(ABC):
@@ -8939,16 +8939,16 @@ class _DesktopScreen(ScreenSource):
         return area if area is not None and area.width > 0 and area.height > 0 else None
 
 
-# ======================================================================================
+# ==============================
 # [15] STAND-INS - test card, films, files, tones and voices that stand in for devices; opening by name
 # Uses: BASICS, AUDIO, VIDEO, DEVICES
 #
 # Every device is opened by one function that takes the name used everywhere (COMMAND LINE): a real device, a
 # file or a pattern. Stand-ins run in real time by the wall, too.
-# ======================================================================================
+# ==============================
 
 
-# ---- Test card ---------------------------------------------------------------------
+# ---- Test card
 
 Colour: TypeAlias = tuple[int, int, int]  # blue, green, red
 
@@ -9340,7 +9340,7 @@ def open_camera(
     return _PacedCamera(video.fps, video.picture, video.close)
 
 
-# ---- Sound: files and tones that stand in ------------------------------------------
+# ---- Sound: files and tones that stand in
 
 
 class _PacedMicrophone(Microphone):
@@ -9523,7 +9523,7 @@ def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
     return np.rint(32_767 * 10 ** (peak_db / 20) * np.sin(2 * np.pi * turns)).astype(np.int16)
 
 
-# ---- Sound: voices for the demo ----------------------------------------------------
+# ---- Sound: voices for the demo
 
 
 _VOICE_SECONDS: Final = 12
@@ -9662,7 +9662,7 @@ def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
     return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
 
 
-# ---- What there is to choose from --------------------------------------------------
+# ---- What there is to choose from
 
 
 def _list_cameras() -> list[tuple[str, str]]:
@@ -9684,10 +9684,10 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-# ======================================================================================
+# ==============================
 # [16] RELAY - the media of the server: pictures forwarded, sound mixed
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, ROOM, LINKS, PROCESS
-# ======================================================================================
+# ==============================
 
 LEFT_MIXER_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
@@ -9934,7 +9934,7 @@ class VideoRelay:
         return due
 
 
-# -- the mixer: a process of its own -------------------------------------------------------------------
+# -- the mixer: a process of its own
 
 
 class MixerPeer:
@@ -10123,13 +10123,13 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
     return 0
 
 
-# ======================================================================================
+# ==============================
 # [17] SERVER - the server role: control, screen and files planes
 # Uses: BASICS, WIRE, TILES, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY
-# ======================================================================================
+# ==============================
 
 
-# -- the screen plane -----------------------------------------------------------------------------------
+# -- the screen plane
 
 
 @dataclass(eq=False)
@@ -10318,7 +10318,7 @@ class ScreenShareManager:
             self._presenter.link.send(encode_message(encode_screen(acknowledge)))
 
 
-# -- the files plane: one thread a connection ---------------------------------------------------------
+# -- the files plane: one thread a connection
 
 
 class StoredFile:
@@ -10577,7 +10577,7 @@ class FileStore:
             self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file)))
 
 
-# -- the control plane ----------------------------------------------------------------------------------
+# -- the control plane
 
 
 class PinGate:
@@ -11361,10 +11361,10 @@ def serve(
     return server.failure
 
 
-# ======================================================================================
+# ==============================
 # [18] CLIENT MEDIA - one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, LINKS, DEVICES, STAND-INS
-# ======================================================================================
+# ==============================
 RATE_SECONDS: Final = 2.0
 JPEG_QUALITY: Final = 72
 COARSE_QUALITY: Final = 45  # two thirds of the bytes
@@ -11395,7 +11395,7 @@ class ClientOptions:
     accept_changed: bool = False
 
 
-# -- media: one path a UDP plane ---------------------------------------------------------------------------
+# -- media: one path a UDP plane
 
 
 class MediaPath:
@@ -11715,7 +11715,7 @@ class AudioReceiver:
             self._unheard_from += BLOCK_SECONDS
 
 
-# -- media: capturing, encoding, decoding, playing -----------------------------------------------------------
+# -- media: capturing, encoding, decoding, playing
 
 
 def is_sound_card(spec: str) -> bool:
@@ -12249,13 +12249,13 @@ class MediaManager:
         return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
 
-# ======================================================================================
+# ==============================
 # [19] CLIENT PLANES - the shared screen, and files
 # Uses: BASICS, WIRE, VIDEO, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
-# ======================================================================================
+# ==============================
 
 
-# -- the screen plane ----------------------------------------------------------------------------------------
+# -- the screen plane
 
 SCREEN_RETRY: Final = 0.3
 Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
@@ -12863,7 +12863,7 @@ def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
     return value
 
 
-# -- files ------------------------------------------------------------------------------------------------
+# -- files
 
 MOVING_FILES: Final = 4
 PROGRESS_SECONDS: Final = 0.25
@@ -13366,11 +13366,11 @@ class FileTransfers:
             transfer.path = give_free_name(part, safe_file_name(transfer.name))
 
 
-# ======================================================================================
+# ==============================
 # [20] CONTROLLER - control link, commands, events: the whole client without a window
 # Uses: BASICS, WIRE, BANDWIDTH, CALL, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, CLIENT MEDIA,
 # CLIENT PLANES
-# ======================================================================================
+# ==============================
 
 PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 3.5
@@ -13521,7 +13521,7 @@ class CommandConnection:
         self._on_closed(code, words or reason)
 
 
-# -- commands ----------------------------------------------------------------------------------------------
+# -- commands
 
 
 LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for the log, and what of them
@@ -13558,7 +13558,7 @@ def wanted_text(command: Json) -> str:
     return text
 
 
-# -- the whole client without a window ------------------------------------------------------------
+# -- the whole client without a window
 
 
 def changed_words(known: KnownHost) -> str:
@@ -14230,7 +14230,7 @@ class MeetingController:
         return person
 
 
-# -- finding, hosting, and the headless interface --------------------------------------------------------
+# -- finding, hosting, and the headless interface
 
 DECIDE_SECONDS: Final = 0.4
 LAST_EVENTS: Final = frozenset({"left", "ended", "denied"})
@@ -14391,10 +14391,10 @@ def run_headless(
     return controller.status or 0
 
 
-# ======================================================================================
+# ==============================
 # [21] DOORS - giving this program to others
 # Uses: BASICS, DOCTOR, LINKS, DISCOVERY, DEVICES
-# ======================================================================================
+# ==============================
 
 
 GIVE_RATE: Final = (
@@ -14583,14 +14583,14 @@ class AppGiver:
         self._worker.close(deadline)
 
 
-# ======================================================================================
+# ==============================
 # [22] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
 # Uses: BASICS, AUDIO, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, STAND-INS, CLIENT MEDIA,
 # CLIENT PLANES, CONTROLLER, DOORS
-# ======================================================================================
+# ==============================
 
 
-# -- the doctor ------------------------------------------------------------------------------------------
+# -- the doctor
 
 DOCTOR_SEARCHES: Final = 12.0
 
@@ -14701,7 +14701,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
     )
 
 
-# -- what a window asks of the program ---------------------------------------------------------------
+# -- what a window asks of the program
 
 
 class Preview:
@@ -15030,7 +15030,7 @@ class Program:
         self._end_hosted()
 
 
-# -- a meeting of simulated participants -----------------------------------------------------------------
+# -- a meeting of simulated participants
 
 CROWD_NAMES: Final = (
     "Amira Hassan", "Jonas Weber", "Priya Nair", "Tomás García", "Zuri Okafor", "Mei Lin", "Oskar Lund",
@@ -15199,10 +15199,10 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
     return 0
 
 
-# ======================================================================================
+# ==============================
 # [23] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
 # Uses: nothing
-# ======================================================================================
+# ==============================
 
 
 # What the user reads, a sentence a line: English | Spanish | French | Hindi.
@@ -15685,10 +15685,10 @@ def offered(language: str) -> bool:
     return ours and (language != "hi" or sys.platform in ("win32", "darwin"))
 
 
-# ======================================================================================
+# ==============================
 # [24] DRAWING - palette, icons, emoji, fonts, avatars: pictures made with Pillow
 # Uses: nothing
-# ======================================================================================
+# ==============================
 
 
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
@@ -16294,13 +16294,13 @@ def draw_emoji(char: str, size: int) -> Image.Image:
     return draw_shapes(emoji_shapes()[char][1], 100, size)
 
 
-# ======================================================================================
+# ==============================
 # [25] WIDGETS - small controls, lists, dialogs, painted tiles
 # Uses: BASICS, DEVICES, TEXTS, DRAWING
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
 # are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
-# ======================================================================================
+# ==============================
 
 
 class Look:
@@ -17585,13 +17585,13 @@ class TilePainter:
         return known[1]
 
 
-# ======================================================================================
+# ==============================
 # [26] STAGE - video tiles, layouts, the shared screen, reactions, toasts
 # Uses: BASICS, CALL, CONTROLLER, TEXTS, DRAWING, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `Program` and `MeetingController`.
-# ======================================================================================
+# ==============================
 
 
 # What the system may ask the user at a moment, and what depends on the answer.
@@ -18363,13 +18363,13 @@ class Reactions:
         self._floating.clear()
 
 
-# ======================================================================================
+# ==============================
 # [27] PANELS - side bar, top bar, chat, attendees, files
 # Uses: BASICS, CALL, TEXTS, DRAWING, WIDGETS, STAGE
-# ======================================================================================
+# ==============================
 
 
-# -- bars -----------------------------------------------------------------------------
+# -- bars
 
 
 class SideBar:
@@ -18622,7 +18622,7 @@ class NoticeBar:
         self._now = None
 
 
-# -- the side panel -------------------------------------------------------------------
+# -- the side panel
 
 LINK: Final = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
 
@@ -19461,14 +19461,14 @@ class SidePanel:
         self.buttons["files"].show(text=f"{tr('Files')} {files}" if files else tr("Files"))
 
 
-# ======================================================================================
+# ==============================
 # [28] DIALOGS - start window, check, invitation, sharing, settings
 # Uses: BASICS, CALL, DOCTOR, TRUST, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
 # PANELS
-# ======================================================================================
+# ==============================
 
 
-# -- the start window -----------------------------------------------------------------
+# -- the start window
 
 
 @dataclass(frozen=True)
@@ -20229,7 +20229,7 @@ class GiveDialog(Dialog):
         self._words(words, 12, p.third)
 
 
-# -- settings -------------------------------------------------------------------------
+# -- settings
 
 
 def mirrored(backend: Program) -> bool:
@@ -20616,13 +20616,13 @@ def grabbed(root: tk.Tk) -> bool:
     return bool(root.tk.call("grab", "current"))
 
 
-# ======================================================================================
+# ==============================
 # [29] WINDOW - keys, the meeting's view, the loop that draws
 # Uses: BASICS, CALL, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE, PANELS, DIALOGS
-# ======================================================================================
+# ==============================
 
 
-# -- the meeting window ---------------------------------------------------------------
+# -- the meeting window
 
 
 class Talk:
@@ -21543,11 +21543,11 @@ def run_window(app: Program, begin: Callable[[], MeetingController] | None = Non
     return 0
 
 
-# ======================================================================================
+# ==============================
 # [30] COMMAND LINE - options, logging, the role table, main
 # Uses: BASICS, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER, CLIENT MEDIA, CONTROLLER, PROGRAM,
 # WINDOW
-# ======================================================================================
+# ==============================
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -21845,7 +21845,7 @@ def complain(error: object) -> None:
         print(f"connectsphere: {error}", file=sys.stderr)
 
 
-# -- roles: each takes the options and returns the exit status --------------------------------------------
+# -- roles: each takes the options and returns the exit status
 
 
 def role_mixer(options: argparse.Namespace) -> int:
