@@ -136,6 +136,7 @@ import threading
 import time
 import traceback
 import unicodedata
+import wave
 import webbrowser
 import zlib
 from abc import ABC, abstractmethod
@@ -818,6 +819,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "file_saved": {"file": _FILE_ID, "people": _COUNT},
     "audio_keys": {"up": _KEY, "down": _KEY},
     "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64)},
+    "host_away": {"seconds": _COUNT},
     "ended": {"reason": _REASON},
     "removed": {"reason": _REASON},
     "pong": {"t": _number(0, 2**53)},
@@ -2062,10 +2064,6 @@ class AudioMixer:
     def loudest(self) -> int:
         """Who is the loudest of all now, 0 for nobody."""
         return self._loudest.current
-
-    def levels(self) -> dict[int, float]:
-        """How loud everyone is, 0 (-60 dBFS and less) to 1 (full scale), even steps in decibels."""
-        return {id: max(0.0, 1.0 - self._level.get(id, VOICE_DB) / VOICE_DB) for id in self._buffers}
 
     def _silence(self, id: int) -> None:
         self._level.pop(id, None)
@@ -3583,6 +3581,8 @@ def fit_layers(
 
 LINGER: Final = 2.0
 RESUME_SECONDS: Final = 600.0
+EMPTY_SECONDS: Final = 120.0  # an orphan waits that long for anybody
+AWAY_NOTICES: Final = (1e9, 300, 60)  # seconds before its end at which everyone is told
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 HEADWAY: Final = 1.08  # frames leave that much faster than they come, or they would wait for one another
@@ -4485,6 +4485,35 @@ class Room:
         return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, "reason": reason})]
 
 
+class Orphan:
+    """When a server without its host's program ends: no host for `patience` seconds, nobody for 2 minutes.
+
+    Everyone is told at once, then 5 minutes and a minute before the end.
+    """
+
+    def __init__(self, patience: float, now: float) -> None:
+        self._patience = patience
+        self._hosted = self._peopled = now  # when a host, when anybody was in last
+        self._told = math.inf  # seconds left
+        self.alone = False  # its host's program may come back to it
+
+    def step(self, members: Mapping[int, Member], now: float) -> list[Effect]:
+        """Once in a while: what is to be told, or the end."""
+        roles = {member.role for member in members.values()}
+        self.alone = "host" not in roles
+        self._peopled = now if roles else self._peopled
+        if roles - {"member"}:
+            self._hosted, self._told = now, math.inf
+            return []
+        left = self._hosted + self._patience - now
+        if left <= 0 or now - self._peopled >= EMPTY_SECONDS:
+            return [MeetingOver("The host did not come back: the meeting is over.")]
+        if not any(left <= notice < self._told for notice in AWAY_NOTICES):
+            return []
+        self._told = left
+        return [Tell(tuple(members), {"type": "host_away", "seconds": math.ceil(left)})]
+
+
 # ==============================
 # [8] CALL - one participant's picture of the meeting
 # Uses: BASICS
@@ -5110,6 +5139,12 @@ def _temporary_beside(path: Path, content: bytes) -> Path:
     return temporary
 
 
+def write_all(out: io.FileIO, block: memoryview) -> None:
+    """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
+    while block:
+        block = block[out.write(block) :]
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Replace `path` at once and whole; OSError leaves what was there."""
     temporary = _temporary_beside(path, content)
@@ -5581,7 +5616,7 @@ class Journal:
         self._path = identity.key.parent / "journal" / f"{place}.sealed"
         self._secret = hashlib.sha256(b"connectsphere journal" + identity.key.read_bytes()).digest()
         self._seal = AESGCM(self._secret[:16])
-        self._file: IO[bytes] | None = None
+        self._file: io.FileIO | None = None
         self._records = 0
         self._size = 0
 
@@ -5627,7 +5662,7 @@ class Journal:
         if self._file is None:
             return False
         try:
-            self._file.write(self._sealed(record))
+            write_all(self._file, memoryview(self._sealed(record)))
         except OSError as error:
             self._fail(error)
         return self._size > self._MOST
@@ -6428,12 +6463,6 @@ def connect_stream(address: Address, context: ssl.SSLContext, source: str | None
     return TlsStream(sock, context, server=False)
 
 
-def write_all(out: io.FileIO, block: memoryview) -> None:
-    """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
-    while block:
-        block = block[out.write(block) :]
-
-
 def cut_off(sock: Socket) -> None:
     """End a socket that another thread may be waiting on."""
     with contextlib.suppress(OSError):
@@ -6638,14 +6667,6 @@ class UdpPort:
         """The local port."""
         return int(self._socket.getsockname()[1])
 
-    @property
-    def buffers(self) -> tuple[int, int]:
-        """Bytes of receive and send buffer that the system really gave."""
-        return (
-            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
-            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
-        )
-
     def fileno(self) -> int:
         """For a selector; -1 once closed."""
         return self._socket.fileno()
@@ -6844,6 +6865,56 @@ def start_child(
         with contextlib.suppress(PermissionError):  # not every job lets its processes leave
             return start(creationflags=flags | subprocess.CREATE_BREAKAWAY_FROM_JOB)
     return start(creationflags=flags)
+
+
+def let_go_of_output(*numbers: int) -> None:
+    """What this process writes to these file descriptors, its parent's, goes nowhere now."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in numbers:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+class RunningMeeting:
+    """`running.json`: the meeting that this home hosts, for the program that comes back to it.
+
+    It counts while its server holds the lock beside it. Who takes it away ends an orphan.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.path, self._lock_path = home / "running.json", home / "running.lock"
+        self._lock: IO[bytes] | None = None
+
+    def keep(self, facts: Json) -> bool:
+        """This process serves that meeting; False where another one serves."""
+        self._lock = self._lock or lock_file(self._lock_path)
+        if self._lock:
+            _save_json(self.path, {**facts, "pid": os.getpid(), "since": time.time()})
+        return bool(self._lock)
+
+    def served(self) -> bool:
+        """Whether a server still runs."""
+        lock = lock_file(self._lock_path)
+        if lock:
+            lock.close()
+        return not lock
+
+    def read(self) -> Json:
+        """What is kept; empty when its server runs no more."""
+        return _load_json(self.path) if self.served() else {}
+
+    def end(self) -> None:
+        """Have the orphan end, and wait for that."""
+        self.path.unlink(missing_ok=True)
+        until = monotonic() + 6.0
+        while self.served() and monotonic() < until:
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """This process serves it no more."""
+        if self._lock:
+            self.path.unlink(missing_ok=True)
+            self._lock.close()
 
 
 def come_first() -> None:
@@ -7064,54 +7135,37 @@ class ChildKeeper:
 
 
 class OneWindow:
-    """One window at a time and home: who holds the lock listens, a later start knocks.
+    """One window at a time and home: who holds the lock is it, a later start leaves a note beside that.
 
     `knocked` is called, in a thread, when the program was started again.
     """
 
     def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
-        self._lock_path, self._door = home / "window.lock", home / "window.json"
+        self._lock_path, self._note = home / "window.lock", home / "window.again"
         self._knocked = knocked
         self._lock: IO[bytes] | None = None
-        self._socket: Socket | None = None
-        self._worker: Worker | None = None
-        self._word = secrets.token_hex(16)
+        self._worker = Worker("second-start", self._listen)
 
     def open(self) -> bool:
         """Be the one window; False where another is, which has then been told."""
         self._lock = lock_file(self._lock_path)
-        if self._lock is None:
-            self._knock()
-            return False
-        self._socket = listen_tcp(("127.0.0.1", 0))
-        write_private(
-            self._door, json.dumps({"port": self._socket.getsockname()[1], "word": self._word}).encode()
-        )
-        self._worker = Worker("second-start", self._listen).start()
-        return True
-
-    def _knock(self) -> None:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            door = json.loads(self._door.read_bytes())
-            with socket.create_connection(("127.0.0.1", door["port"]), 2.0) as knock:
-                knock.sendall(door["word"].encode())
+        if self._lock is not None:
+            self._worker.start()
+            return True
+        with contextlib.suppress(OSError):
+            self._note.touch(0o600)
+        return False
 
     def _listen(self, worker: Worker) -> None:
-        assert self._socket is not None
-        while not worker.stopping.is_set():
+        self._note.unlink(missing_ok=True)  # of a start that nobody heard
+        while not worker.stopping.wait(0.2):
             with contextlib.suppress(OSError):
-                knock, _ = self._socket.accept()
-                with knock:
-                    knock.settimeout(2.0)
-                    if hmac.compare_digest(knock.recv(64), self._word.encode()):
-                        self._knocked()
+                self._note.unlink()
+                self._knocked()
 
     def close(self) -> None:
         """Let another be the one."""
-        if self._socket is not None and self._worker is not None:
-            self._worker.stop()
-            cut_off(self._socket)
-            self._worker.close()
+        self._worker.close()
         if self._lock is not None:
             self._lock.close()
 
@@ -9370,73 +9424,40 @@ class _PacedMicrophone(Microphone):
         self._closed = True
 
 
-def _riff_chunks(data: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """The chunks of a RIFF WAVE file by name; a size beyond the end (a stream's) means up to it."""
-    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WAVE":
-        raise ValueError("not RIFF WAVE")
-    chunks: dict[str, NDArray[np.uint8]] = {}
-    at = 12
-    while at + 8 <= len(data) and "data" not in chunks:
-        name, size = struct.unpack("<4sI", data[at : at + 8].tobytes())
-        chunks[name.decode("latin-1")] = data[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
-    return chunks
-
-
 class _WavFile:
-    """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits or float."""
+    """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits."""
 
     def __init__(self, path: str) -> None:
         try:
-            self._bytes = np.memmap(path, np.uint8, "r")
+            self._file = wave.open(path)  # noqa: SIM115 - closed with this object
         except FileNotFoundError as fault:
             raise DeviceError(f"There is no sound file {path}.") from fault
-        except (OSError, ValueError) as fault:
+        except OSError as fault:
             raise DeviceError(f"The sound file {path} cannot be read.") from fault
-        try:
-            self._find_sound()
-        except (KeyError, ValueError, struct.error) as fault:
+        except (wave.Error, EOFError, RuntimeError, struct.error) as fault:
             raise DeviceError(f"{path} is not a WAV file that can be played here.") from fault
-        self._at = 0
+        self._rate = self._file.getframerate()
+        # beyond, resampling would take all memory
+        if not 4_000 <= self._rate <= 384_000 or not self._file.readframes(1):
+            raise DeviceError(f"{path} is not a WAV file that can be played here.")
+        self._file.rewind()
         self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
 
     def read(self) -> Samples:
         """About 16 ms of it: int16, mono, 16 kHz."""
-        piece = self._sound[self._at : self._at + max(1, round(self._rate * BLOCK_SECONDS))]
-        self._at = (self._at + len(piece)) % len(self._sound)
-        mono = self._decode(piece)
-        return mono if self._resampler is None else self._resampler.push(mono)
-
-    def _find_sound(self) -> None:
-        """Sets _float, _rate, _channels and _sound: bytes of shape (frames, channels, width)."""
-        chunks = _riff_chunks(self._bytes)
-        about = chunks["fmt "]
-        kind, self._channels, self._rate, _, frame, bits = struct.unpack("<HHIIHH", about[:16].tobytes())
-        if kind == 0xFFFE:  # the true kind stands in the extension
-            (kind,) = struct.unpack("<H", about[24:26].tobytes())
-        width = (bits + 7) // 8
-        self._float = kind == 3
-        known = (1, 2, 3, 4) if kind == 1 else (4, 8) if self._float else ()
-        if width not in known or not self._channels or frame != self._channels * width:
-            raise ValueError(f"format {kind}, {bits} bits")
-        if not 4_000 <= self._rate <= 384_000:  # beyond, resampling would take all memory
-            raise ValueError(f"{self._rate} Hz")
-        frames = len(chunks["data"]) // frame
-        if not frames:
-            raise ValueError("no sound")
-        self._sound = chunks["data"][: frames * frame].reshape(frames, self._channels, width)
-
-    def _decode(self, piece: NDArray[np.uint8]) -> Samples:
-        width = piece.shape[2]
-        values: NDArray[Any]
-        if self._float:
-            values = np.ascontiguousarray(piece).view(f"<f{width}")[:, :, 0] * 32_768.0
-        elif width == 1:
-            values = (piece[:, :, 0].astype(np.int16) - 128) * 256
+        channels, width = self._file.getnchannels(), self._file.getsampwidth()
+        data = self._file.readframes(max(1, round(self._rate * BLOCK_SECONDS)))
+        if len(data) < channels * width:  # the end, or a file cut off
+            self._file.rewind()
+            return self.read()
+        frames = np.frombuffer(data, np.uint8)[: len(data) // (channels * width) * channels * width]
+        frames = frames.reshape(-1, channels, width)
+        if width == 1:
+            values = (frames[:, :, 0].astype(np.int16) - 128) * 256
         else:  # the two highest bytes
-            values = np.ascontiguousarray(piece[:, :, -2:]).view("<i2")[:, :, 0]
-        mono: Samples = np.clip(np.rint(values.mean(axis=1)), -32_768, 32_767).astype(np.int16)
-        return mono
+            values = np.ascontiguousarray(frames[:, :, -2:]).view("<i2")[:, :, 0]
+        mono: Samples = np.rint(values.mean(axis=1)).astype(np.int16)
+        return mono if self._resampler is None else self._resampler.push(mono)
 
 
 class _WavRecorder:
@@ -9710,6 +9731,7 @@ class ServerOptions:
     largest_person: int = 8 << 30
     largest_meeting: int = 32 << 30
     free_disk: int = 1 << 30
+    orphan_seconds: float = 0.0  # how long it waits for its host's program; 0: it ends with that
 
 
 class RelayPeer:
@@ -10011,6 +10033,8 @@ class MixerProcess:
         match message["do"]:
             case "beat":
                 self._report()
+            case "alone":
+                let_go_of_output(2)
             case "add":
                 up, down = bytes.fromhex(message["up"]), bytes.fromhex(message["down"])
                 self._peers[ident] = MixerPeer(ident, up, down)
@@ -10674,6 +10698,8 @@ class Lobby:
 
     def start(self) -> None:
         """Start the thread of the PIN's arithmetic."""
+        if self._options.pin:
+            importlib.import_module("spake2")  # a missing package is said now
         self._worker.start()
 
     def close(self, deadline: float = 1.0) -> None:
@@ -10790,8 +10816,12 @@ class Lobby:
     def _run(self, worker: Worker) -> None:
         """The arithmetic of SPAKE2, 7 ms a step, away from everything else."""
         while (job := self._jobs.get()) is not None:
-            with contextlib.suppress(PeerFault):  # an attempt that failed shows at its confirmation
+            try:
                 job()
+            except PeerFault:  # an attempt that failed shows at its confirmation
+                pass
+            except Exception:
+                log.exception("a proof of the PIN was not worked out")
 
     def _start_proof(self, session: ControlSession) -> None:
         proof = PinHost(self._options.pin, self._fingerprint)
@@ -10897,7 +10927,12 @@ class ConferenceServer:
         self.room.shelf.limits = Limits(
             options.largest_file, options.largest_person, options.largest_meeting, options.free_disk
         )
-        self._keeper = RoomKeeper(self.room, Journal(identity, options.base, options.bind), options.pin)
+        journal = Journal(identity, options.base, options.bind)
+        self._keeper = RoomKeeper(self.room, journal, options.pin)
+        self._pin_mark = journal.mark(options.pin)
+        self._running = RunningMeeting(identity.key.parent)
+        self._alone: bool | None = None  # as kept there
+        self._orphan: Orphan | None = None
         self.over = threading.Event()
         self.reason = ""
         self._context = server_context(identity)
@@ -10948,6 +10983,7 @@ class ConferenceServer:
             self._close_ports()
             raise
         self._keeper.recall(monotonic())
+        self._note_running(alone=False)
         self._files.start()
         self._mixer.start()
         self._relay.loop.start()
@@ -10978,9 +11014,31 @@ class ConferenceServer:
         for acceptor in self._acceptors:
             acceptor.close(1.0)
         self._keeper.close()
+        self._running.close()
         log.info("dropped and counted: %s", self.counters.snapshot())
         log.info("the mixer at the end: %s", self.mixer_report)
         self.over.set()
+
+    def abandon(self) -> None:
+        """The host's program is gone and said nothing of an end; from any thread."""
+        if self.options.orphan_seconds <= 0:
+            self.over.set()
+            return
+        log.warning("the host's program is gone; the meeting goes on")
+        let_go_of_output(1, 2)
+        self._mixer.tell({"do": "alone"})
+        self._reactor.post(self._begin_orphan)
+
+    def _begin_orphan(self) -> None:
+        self._orphan = Orphan(self.options.orphan_seconds, monotonic())
+
+    def _note_running(self, *, alone: bool) -> None:
+        """Have the host's program find this meeting, where that may come back."""
+        if self.options.orphan_seconds <= 0 or alone == self._alone:
+            return
+        facts = {"meeting": self.room.meeting, "bind": self.options.bind, "pin": self._pin_mark}
+        if self._running.keep({**self.place(), **facts, "alone": alone}):
+            self._alone = alone
 
     def _audio_socket(self) -> Socket:
         """The audio port, for the mixer's process: bound here, so that it stays when a mixer dies."""
@@ -11212,6 +11270,12 @@ class ConferenceServer:
         now = monotonic()
         self._keeper.touch(now)
         self._apply(self.room.tick(now))
+        if self._orphan:
+            self._apply(self._orphan.step(self.room.members, now))
+            if self._alone is None or self._running.path.exists():
+                self._note_running(alone=self._orphan.alone)
+            else:
+                self.over.set()
         self._weigh()
         self._files.tick(now)
         self._half_open.trim(now)
@@ -11337,17 +11401,15 @@ class ConferenceServer:
 
 
 def serve(
-    options: ServerOptions,
-    identity: Identity,
+    server: ConferenceServer,
     stop: threading.Event,
     say: Callable[[Json], None],
     tell: Callable[[Json], None] = lambda message: None,
 ) -> str:
-    """Run the server until `stop` or its end; says `serving` once all ports listen. Returns why it failed.
+    """Run `server` until `stop` or its end; says `serving` once all ports listen. Returns why it failed.
 
     `tell` is for a parent alone: {event "tried", addresses} of who did not come in, when that changes.
     """
-    server = ConferenceServer(options, identity)
     server.start()
     told: Sequence[str] = ()
     try:
@@ -13936,6 +13998,8 @@ class MeetingController:
                 self.emit("error", code=message["code"], reason=message["reason"])
             case "share_allowed":
                 self.emit("share_allowed")
+            case "host_away":
+                self.emit("host_away", seconds=message["seconds"])
             case "asks":
                 self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
             case "file_gone" if self.files.withdrawn(message):
@@ -14288,17 +14352,24 @@ def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> Mee
 
 
 class HostedMeeting:
-    """A server as a child of this program; started again when it dies."""
+    """A server as a child of this program, started again when it dies; or `running`, which outlived that."""
 
-    def __init__(self, options: Json) -> None:
-        self._options = options
+    def __init__(self, options: Json, running: Json | None = None) -> None:
+        self._options = {**options, "bind": running["bind"]} if running else options
         self._news: queue.SimpleQueue[Json] = queue.SimpleQueue()
-        self._serving: Json = {}
+        self._serving = running or {}
+        self._running = running
         self.tried: frozenset[str] = frozenset()  # the addresses of who did not come in
-        self._child = ChildKeeper("server", ["--serve-child"], options, self._hear)
+        self._child = ChildKeeper(
+            "server", ["--serve-child"], options, self._hear, ending="end",
+            outlives=options["orphan_seconds"] > 0,
+        )  # fmt: skip
 
     def start(self, deadline: float = 15.0) -> Json:
         """Start it; returns its `serving` event. Refused when it could not serve."""
+        if self._running:
+            keys = ("address", "port", "title", "fingerprint")
+            return {"event": "serving", "time": time.time(), **{key: self._running[key] for key in keys}}
         self._child.start()
         try:
             told = self._news.get(timeout=deadline)
@@ -14334,7 +14405,9 @@ class HostedMeeting:
         options.host_key = self._options["host_key"]
 
     def close(self) -> None:
-        """End the meeting and its server."""
+        """End the meeting and its server. Waits."""
+        if self._running:
+            RunningMeeting(home_directory()).end()
         self._child.close(6.0)
 
 
@@ -14789,6 +14862,20 @@ def _play_test(spec: str, worker: Worker) -> None:
 
 MOST_IN_CROWD: Final = 60
 CROWD_VOICES: Final = 8  # who talk in a window's demo: a larger class is muted but for a few
+
+
+def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port: int = 0) -> Json:
+    """This home's meeting whose window is gone, as who would host `title` with `pin` goes back to it.
+
+    {} where there is none, Refused where it is another one; None is any.
+    """
+    running = RunningMeeting(home).read()
+    if not running.get("alone") or port not in (0, running["port"]):
+        return {}
+    mark = Journal(load_identity(home), running["port"]).mark
+    if title not in (None, running["title"]) or (pin is not None and mark(clean_pin(pin)) != running["pin"]):
+        raise Refused("meeting_running", f"“{running['title']}” is still running: go back to it, or end it.")
+    return running
 
 
 class Program:
@@ -15488,6 +15575,8 @@ The host removed you from this meeting. | El anfitrión te quitó de esta reuni�
 The meeting is full. | La reunión está llena. | La réunion est complète. | मीटिंग भर चुकी है।
 The host does not answer. | El anfitrión no responde. | L'animateur ne répond pas. | होस्ट उत्तर नहीं दे रहा।
 The meeting's sound cannot be mixed on the host's computer. | El sonido de la reunión no se puede mezclar en el equipo del anfitrión. | Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur. | होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
+The host did not come back: the meeting is over. | El anfitrión no volvió: la reunión ha terminado. | L'animateur n'est pas revenu : la réunion est finie. | होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
+“{title}” is still running: go back to it, or end it. | «{title}» sigue en marcha: vuelve a ella o termínala. | « {title} » est toujours en cours : revenez-y, ou terminez-la. | “{title}” अभी चल रही है: उसमें लौटें, या उसे समाप्त करें।
 The host ended the meeting. | El anfitrión terminó la reunión. | L'animateur a terminé la réunion. | होस्ट ने मीटिंग समाप्त की।
 The meeting's server did not start. | El servidor de la reunión no arrancó. | Le serveur de la réunion n'a pas démarré. | मीटिंग का सर्वर शुरू नहीं हुआ।
 Another computer answers in the host's place. | Otro equipo responde en lugar del anfitrión. | Un autre ordinateur répond à la place de l'animateur. | होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
@@ -21606,6 +21695,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument(
         "--demo", nargs="?", type=int, const=6, metavar="N", help="a meeting of N (6) simulated participants"
     )
+    only.add_argument("--end", action="store_true", help="end your running meeting whose window is gone")
     only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
@@ -21623,6 +21713,10 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     for name, words in LIMIT_OPTIONS.items():
         parser.add_argument(name, type=parse_size, metavar="SIZE", help=f"host: {words}")
     parser.add_argument("--host-key", metavar="FILE", help="the secret that makes its holder the host")
+    parser.add_argument(
+        "--orphan-seconds", type=int, default=900, metavar="N",
+        help="host: how long the meeting waits for you when this program was killed (900; 0: it ends)",
+    )  # fmt: skip
     parser.add_argument("--new", action="store_true", help="open a window although one is open")
     parser.add_argument("--log", metavar="FILE", help="write the log there")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="log more")
@@ -21700,9 +21794,9 @@ class ReportHandler(logging.Handler):
         self._left -= 1
         try:
             path = self._write(self._text(record, error))
+            self._say(f"{APP_NAME} met an error of its own; a report that you can send is in {path}")
         except (OSError, ConnectSphereError):  # a disk that is full must not make it worse
             return
-        self._say(f"{APP_NAME} met an error of its own; a report that you can send is in {path}")
 
     def _write(self, text: str) -> Path:
         directory = self._directory()
@@ -21784,6 +21878,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
         base=options.port or DEFAULT_PORT,
         bind=options.bind,
         host_key=make_host_key(Path(key) if key else home / "host.key"),
+        orphan_seconds=0 if options.serve else options.orphan_seconds,
         **{key: value for key in limits if (value := getattr(options, key)) is not None},
     )
 
@@ -21859,27 +21954,34 @@ def role_serve(options: argparse.Namespace) -> int:
     home = home_directory()
     stop = threading.Event()
     on_stop_signals(stop.set)
-    if failure := serve(server_options(options, home), load_identity(home), stop, say):
+    if failure := serve(ConferenceServer(server_options(options, home), load_identity(home)), stop, say):
         raise Refused("device", failure)
     return 0
 
 
 def role_serve_child(options: argparse.Namespace) -> int:
-    """Hidden: the server of `--host`; ends when standard input ends."""
-    on_stop_signals(lambda: None)
+    """Hidden: the server of `--host`; ends when it is told so, and may outlive the window."""
     stop = threading.Event()
+    on_stop_signals(stop.set)
     first = json.loads(sys.stdin.readline() or "{}")
 
-    def wait_for_the_end(worker: Worker) -> None:
-        sys.stdin.read()
-        stop.set()
+    def tell(event: Json) -> None:
+        with contextlib.suppress(OSError):  # the parent died
+            say(event)
 
-    Worker("parent", wait_for_the_end).start()
+    def hear_parent(worker: Worker) -> None:
+        if "end" in map(str.strip, sys.stdin):
+            stop.set()
+        else:
+            server.abandon()
+
     try:
-        serve(ServerOptions(**first), load_identity(home_directory()), stop, say, say)
+        server = ConferenceServer(ServerOptions(**first), load_identity(home_directory()))
+        Worker("parent", hear_parent).start()
+        serve(server, stop, tell, tell)
         return 0  # whoever was in it has heard why
-    except Refused as refused:
-        say({"event": "failed", "time": time.time(), "reason": refused.reason})
+    except (Refused, ImportError) as error:
+        tell({"event": "failed", "time": time.time(), "reason": str(error)})
         return 1  # the parent says it
 
 
@@ -21917,19 +22019,40 @@ def show_window(
 
 
 def role_host(options: argparse.Namespace) -> int:
-    """Hosts and joins in one go."""
+    """Hosts and joins in one go, or goes back to the meeting that outlived its window."""
     home = home_directory()
     if not options.headless:
         return show_window(options, home, Program.host_as_told)
-    server = dataclasses.asdict(server_options(options, home))
+    try:
+        title = options.title and clean_name(options.title, MAX_TITLE)
+        running = own_meeting(home, title, options.pin, options.port or 0)
+    except Refused as refused:
+        raise denying(options, refused) from None
     chosen = client_options(options)
-    hosted = HostedMeeting({**server, "host_key": secrets.token_hex(32)})
+    hosted = HostedMeeting(dataclasses.asdict(server_options(options, home)), running)
     try:
         say(hosted.start())
         hosted.aim(chosen)
-        return run_headless(MeetingController(chosen, home), say, ending="end")
-    finally:
+        status = run_headless(MeetingController(chosen, home), say, ending="end")
+    except (Refused, SystemExit, KeyboardInterrupt):
         hosted.close()
+        raise
+    if not (running and status):
+        hosted.close()
+    return status
+
+
+def role_end(options: argparse.Namespace) -> int:
+    """Ends the meeting of this home whose window is gone."""
+    kept = RunningMeeting(home_directory())
+    running = kept.read()
+    if not running:
+        raise Refused("no_meeting", "No meeting of yours is running.")
+    if not running["alone"]:
+        raise Refused("meeting_running", f"“{running['title']}” is open on this computer: end it there.")
+    kept.end()
+    print(f"“{running['title']}” has ended.")
+    return 0
 
 
 def role_crowd(options: argparse.Namespace) -> int:
@@ -21941,7 +22064,7 @@ def role_crowd(options: argparse.Namespace) -> int:
 def role_demo(options: argparse.Namespace) -> int:
     """A meeting of simulated participants, on this machine alone unless `--bind` says otherwise."""
     options.bind = options.bind or "127.0.0.1"
-    options.title = options.title or "Demo"
+    options.title, options.orphan_seconds = options.title or "Demo", 0
     chosen_before = home_directory() / "settings.json"
     with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
         with contextlib.suppress(OSError):
@@ -22049,6 +22172,7 @@ ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "serve_child": role_serve_child,
     "serve": role_serve,
     "host": role_host,
+    "end": role_end,
     "join": role_join,
     "list": role_list,
     "doctor": role_doctor,

@@ -41,8 +41,8 @@ def free_base(address: str = "127.0.0.1") -> int:
 class Headless:
     """One participant in a process of its own, from the repository's root.
 
-    `args` come before `--headless`; `home` is its CONNECTSPHERE_HOME; `netns` names the network
-    namespace it lives in. Every event is kept in `events`, in order.
+    `args` come before `--headless`; a host's server ends with it unless they say otherwise. `home` is its
+    CONNECTSPHERE_HOME; `netns` names the network namespace it lives in. Every event is kept, in order.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Headless:
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
+        if "--host" in args and "--orphan-seconds" not in args:
+            args = (*args, "--orphan-seconds", "0")  # nothing may outlive its test
         self.args = tuple(args)
         self.events: list[Event] = []
         self.garbage: list[str] = []

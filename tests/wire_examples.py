@@ -92,6 +92,7 @@ SERVER: dict[str, dict[str, Any]] = {
     "file_gone": {"file": "00ff", "reason": "taken back", "ref": 3},
     "file_saved": {"file": "00ff", "people": 3},
     "audio_keys": {"up": KEY, "down": KEY},
+    "host_away": {"seconds": 900},
     "asks": {"ask": 1, "name": "Ben", "address": "10.0.0.7"},
     "ended": {"reason": "over"},
     "removed": {"reason": "bye"},
