@@ -1329,6 +1329,10 @@ class Sealer:
         if not 0 <= number <= 0xFFFFFFFF or number & self._mask <= self._last.get(lane, -1):
             raise SealError(f"number {number} has run out or would be used twice")
         self._last[lane] = number & self._mask
+        return self.again(kind, ident, number, payload, total)
+
+    def again(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
+        """The bytes that `seal` gave for these arguments. Never with another payload: that breaks the key."""
         return self._encrypt(
             _NONCE.pack(kind, ident, number), payload, _ADDITIONAL.pack(ident, number, total)
         )
@@ -2286,17 +2290,6 @@ class FrameLayout:
         return self._octets[:size]
 
 
-def frame_datagrams(ident: int, number: int, sealed: bytes) -> bytearray:
-    """All datagrams of a frame back to back, each of DATAGRAM bytes but for a shorter last.
-
-    ValueError when `sealed` is empty or larger than MAX_FRAME.
-    """
-    total = parts_of(len(sealed))
-    if not 1 <= total <= MAX_PARTS:
-        raise ValueError(f"a frame of {len(sealed)} bytes")
-    return bytearray(FrameLayout(total).lay(ident, number, sealed))
-
-
 class WholeFrame(NamedTuple):
     """A frame whose parts are all there; `first_at` is when the first sign of it came."""
 
@@ -2383,6 +2376,8 @@ class _OpenFrame:
     held: int = 0
     gap_at: float = math.inf
     ask_at: float = math.inf
+    asked: int = 0  # the parts of the first nack, until one of them came
+    asked_at: float = 0.0
     runs: dict[int, bytes] = field(default_factory=dict)
 
     def add(self, run: _Run) -> None:
@@ -2420,6 +2415,8 @@ class _OpenFrame:
             self.ask_at = now + TAIL_WAIT
 
     def ask(self, now: float, again_after: float) -> Nack:
+        if not self.rounds:
+            self.asked, self.asked_at = self.missing, now
         self.rounds += 1
         self.ask_at = now + again_after if self.rounds < NACK_ROUNDS else math.inf
         return Nack(self.id, self.number, self.missing)
@@ -2430,9 +2427,10 @@ class _Stream:
 
     def __init__(self) -> None:
         self.delivered = -1
-        self.lost = 0
+        self.lost = 0  # given up, or passed over by a later one that was delivered
+        self.passed = 0  # those of them that were given up since the last delivery
         self.repaired = 0
-        self.before = (-1, 0, 0)
+        self.before = (-1, 0, 0, 0)
         self.open: dict[int, _OpenFrame] = {}
         self.given_up: deque[int] = deque(maxlen=16)
 
@@ -2441,16 +2439,22 @@ class _Stream:
         return max(self.delivered, max(self.open, default=-1), max(self.given_up, default=-1))
 
     def deliver(self, number: int, repaired: bool = False) -> None:
-        self.before = (self.delivered, self.lost, self.repaired)
+        self.before = (self.delivered, self.lost, self.repaired, self.passed)
         if self.delivered >= 0:
-            self.lost += number - self.delivered - 1
+            self.lost += max(0, number - self.delivered - 1 - self.passed)
+        self.passed = 0
         self.repaired += repaired
         self.delivered = number
         self.given_up.clear()
 
+    def give_up(self, number: int) -> None:
+        self.given_up.append(number)
+        self.lost += 1
+        self.passed += 1
+
     def take_back(self) -> None:
         """Undo the last delivery, so that a forged number blocks nothing."""
-        self.delivered, self.lost, self.repaired = self.before
+        self.delivered, self.lost, self.repaired, self.passed = self.before
 
 
 class _Sender:
@@ -2463,16 +2467,25 @@ class Reassembler:
     """Collects the parts of frames, newest frame first, and says what to ask for again.
 
     `layered`: numbers carry the layer in their top two bits (upstream). Never raises on what a peer
-    sends: it is dropped and counted. `rtt` in seconds is the caller's to keep up to date.
+    sends: it is dropped and counted. What bears another id than `only`, if that is given, is dropped.
     """
 
-    def __init__(self, layered: bool, counters: Counters) -> None:
-        self.rtt = 0.0
-        self.lost = 0  # frames of all senders that will not come any more
+    def __init__(self, layered: bool, counters: Counters, only: int | None = None) -> None:
+        self.rtt = 0.0  # smoothed round-trip time in seconds, 0 while it is not known
+        self._only = only
         self._layer_shift = LAYER_SHIFT if layered else 32
         self._counters = counters
         self._senders: dict[int, _Sender] = {}
         self._due = math.inf
+
+    @property
+    def lost(self) -> int:
+        """Frames of all senders that will not come any more."""
+        return sum(stream.lost for one in self._senders.values() for stream in one.streams.values())
+
+    def note_rtt(self, seconds: float) -> None:
+        """Something went there and its answer came back in `seconds`: a bind or challenge, a nack."""
+        self.rtt += (min(seconds, FRAME_LIFE) - self.rtt) * (0.125 if self.rtt else 1.0)
 
     def push(self, datagram: bytes | memoryview, now: float) -> WholeFrame | None:
         """Take one datagram; the frame that it completes, if any."""
@@ -2544,6 +2557,9 @@ class Reassembler:
         self._senders.pop(ident, None)
 
     def _take(self, run: _Run, now: float) -> WholeFrame | None:
+        if self._only not in (None, run.id):
+            self._counters.add("unbound", run.length)
+            return None
         sender = self._sender(run.id)
         stream = sender.streams.setdefault(run.number >> self._layer_shift, _Stream())
         if run.number <= stream.delivered or run.number in stream.given_up:
@@ -2559,6 +2575,9 @@ class Reassembler:
         if frame.have & run.bits:
             return self._take_overlap(run, frame, now)
         self._make_room(sender, frame, len(run.chunks))
+        if frame.asked & run.bits:
+            self.note_rtt(now - frame.asked_at)
+            frame.asked = 0
         frame.add(run)
         sender.held += len(run.chunks)
         if frame.whole:
@@ -2587,7 +2606,6 @@ class Reassembler:
         if 0 <= newest < run.number:
             free = max(0, MAX_OPEN - 1 - len(stream.open))
             first = max(newest + 1, run.number - free)
-            self.lost += first - newest - 1
         if len(stream.open) >= MAX_OPEN:
             self._counters.add("video.crowded")
             self._give_up(sender, stream, next(iter(stream.open.values())))
@@ -2615,7 +2633,6 @@ class Reassembler:
         ended = [number for number in stream.open if number <= frame.number]
         for number in ended:
             sender.held -= stream.open.pop(number).held
-        self.lost += len(ended) - 1
         stream.deliver(frame.number, frame.rounds > 0)
         if frame.again:
             stream.given_up.append(frame.number)
@@ -2623,64 +2640,83 @@ class Reassembler:
 
     def _give_up(self, sender: _Sender, stream: _Stream, frame: _OpenFrame) -> None:
         sender.held -= stream.open.pop(frame.number).held
-        stream.given_up.append(frame.number)
-        self.lost += 1
+        stream.give_up(frame.number)
 
 
-@dataclass(slots=True)
-class _SentStream:
-    """The last frames of one stream, with when they were sent, and the bytes that may be sent again."""
+class _Sent:
+    """What one receiver was sent: {number: place in the cache}, and the bytes that may be sent again."""
 
-    frames: dict[int, tuple[float, bytes]] = field(default_factory=dict)
-    allowance: float = 0.0
+    def __init__(self) -> None:
+        self.places: dict[int, int] = {}
+        self.allowance = 0.0
 
 
-class SentFrames:
-    """The sealed frames sent of late, so that a nack is answered with the very same bytes."""
+class RetransmissionCache:
+    """The newest frames of one sender, kept once for all who receive them, each under numbers of its own."""
 
-    LIFE: Final = 0.25
-    KEPT: Final = 8  # of a stream: 250 ms at 30 a second, and twice what nacks ask for at 60
+    LIFE: Final = 0.25  # seconds
+    MOST: Final = 4 * 16  # that many are sent in LIFE of four layers at 60 a second
     SAVED: Final = 30  # frames of which the allowance is kept
 
     def __init__(self, budget: float = 0.25) -> None:
         self._budget = budget
-        self._streams: dict[int, _SentStream] = {}
+        self._frames: dict[int, tuple[float, bytes]] = {}  # place: when it was sent, and what
+        self._place = 0
+        self._receivers: dict[int, _Sent] = {}
 
-    def store(self, ident: int, number: int, sealed: bytes, now: float) -> None:
+    def store(self, frame: bytes, now: float) -> None:
         """Keep a frame as it is sent."""
-        stream = self._streams.get(ident)
-        if stream is None:
-            stream = self._streams[ident] = _SentStream()
-        earned = self._budget * len(sealed)
-        stream.allowance = min(stream.allowance + earned, self.SAVED * earned)
-        frames = stream.frames
-        frames[number] = (now, sealed)
-        if len(frames) > self.KEPT:
-            del frames[next(iter(frames))]
+        self._place += 1
+        self._frames[self._place] = (now, frame)
+        self.expire(now)
 
-    def resend(self, nack: Nack, now: float) -> list[memoryview]:
-        """The datagrams asked for; none when older than 250 ms or when they would bring the resends
-        over the budget: a share of what the stream itself has sent of late."""
-        stream = self._streams.get(nack.id, _SentStream())
-        sent_at, sealed = stream.frames.get(nack.number, (-math.inf, b""))
+    def note_sent(self, number: int, receiver: int = 0) -> None:
+        """The frame stored last goes to `receiver` as `number`."""
+        to = self._receivers.get(receiver)
+        if to is None:
+            to = self._receivers[receiver] = _Sent()
+        earned = self._budget * len(self._frames[self._place][1])
+        to.allowance = min(to.allowance + earned, self.SAVED * earned)
+        to.places[number] = self._place
+        oldest = next(iter(self._frames))
+        while to.places[first := next(iter(to.places))] < oldest:
+            del to.places[first]
+
+    def resend(
+        self, nack: Nack, now: float, seal: Callable[[int, bytes], bytes] | None = None, receiver: int = 0
+    ) -> list[bytes]:
+        """The datagrams asked for, the very same again; none when older than LIFE or when they would bring
+        the resends over the budget: a share of what that receiver was sent of late.
+
+        `seal(number, frame)` where frames are stored open: AES-GCM gives the same bytes for the same number.
+        """
+        to = self._receivers.get(receiver, _Sent())
+        sent_at, frame = self._frames.get(to.places.get(nack.number, 0), (-math.inf, b""))
         if now - sent_at > self.LIFE:
             return []
-        layout = frame_datagrams(nack.id, nack.number, sealed)
-        view = memoryview(layout)
-        asked = [
-            view[at : at + DATAGRAM]
-            for index, at in enumerate(range(0, len(layout), DATAGRAM))
-            if nack.bitmap >> index & 1
-        ]
-        size = sum(map(len, asked)) - len(asked) * VIDEO_HEADER.size
-        if size > stream.allowance:
+        sealed = seal(nack.number, frame) if seal else frame
+        total = parts_of(len(sealed))
+        asked = [index for index in range(total) if nack.bitmap >> index & 1]
+        chunks = [sealed[index * CHUNK : (index + 1) * CHUNK] for index in asked]
+        size = sum(map(len, chunks))
+        if size > to.allowance:
             return []
-        stream.allowance -= size
-        return asked
+        to.allowance -= size
+        return [
+            VIDEO_HEADER.pack(nack.id, nack.number, total, index) + chunk
+            for index, chunk in zip(asked, chunks, strict=True)
+        ]
 
-    def forget(self, ident: int) -> None:
-        """Drop what is kept of a stream that has ended."""
-        self._streams.pop(ident, None)
+    def expire(self, now: float) -> None:
+        """Let go of what is too old to be sent again."""
+        while self._frames and (
+            len(self._frames) > self.MOST or now - next(iter(self._frames.values()))[0] > self.LIFE
+        ):
+            del self._frames[next(iter(self._frames))]
+
+    def forget(self, receiver: int) -> None:
+        """Drop what is kept for a receiver that has left."""
+        self._receivers.pop(receiver, None)
 
 
 class FrameThinner:
@@ -3326,7 +3362,7 @@ class EgressScheduler:
         self._credit = 0.0
         self._at = -math.inf
 
-    def queue(self, receiver: int, priority: int, layout: bytearray, now: float, spread: float) -> None:
+    def queue(self, receiver: int, priority: int, layout: bytes, now: float, spread: float) -> None:
         """Take a frame's datagrams for `receiver`, to leave within `spread` seconds.
 
         `spread` is 0.9 of the frame interval. While a receiver's oldest frame has waited longer than an
@@ -3383,7 +3419,7 @@ class EgressScheduler:
         if lane is not None:
             lane.owed += size
 
-    def _queue_slowly(self, lane: _Lane, receiver: int, layout: bytearray, now: float) -> None:
+    def _queue_slowly(self, lane: _Lane, receiver: int, layout: bytes, now: float) -> None:
         lane.waiting.append(_Outgoing(receiver, memoryview(layout), 0, 0.0, math.inf, lane))
         lane.held += len(layout)
         self._speed_up(len(layout), min(lane.held / lane.rate, MAX_SPREAD), now)
@@ -9739,8 +9775,9 @@ class RelayPeer:
 
     def __init__(self, ident: int, up: bytes, down: bytes, counters: Counters) -> None:
         self.binding = Binding(ident, up, down, layered=True)
-        self.incoming = Reassembler(layered=True, counters=counters)
-        self.sent = SentFrames()
+        self.incoming = Reassembler(layered=True, counters=counters, only=ident)
+        self.sent = RetransmissionCache()
+        self.challenged = 0.0  # when
         self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
         self.thinners: dict[int, FrameThinner] = {}
         self.pace = TokenBucket(MAX_FPS * len(LAYERS), MAX_FPS * len(LAYERS))
@@ -9779,7 +9816,7 @@ class VideoRelay:
         self._mending: set[int] = set()  # senders with something open
         self._egress = EgressScheduler(counters)
         self._gauge = LinkGauge()
-        self._layout = FrameLayout(BURST_PARTS)
+        self._layout = FrameLayout(MAX_PARTS)
         self._first = 0
         self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
         self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
@@ -9854,19 +9891,30 @@ class VideoRelay:
         if kind == Kind.BIND:
             challenge = binding.on_bind(number, sealed, address, secrets.token_bytes(16))
             self._port.send(challenge, address)
+            peer.challenged = now
+            peer.sent.expire(now)
         elif kind == Kind.ANSWER:
             binding.on_answer(number, sealed, address)
+            peer.incoming.note_rtt(now - peer.challenged)
         elif kind == Kind.NACK:
             if binding.address != address:
                 raise PeerFault("unbound")
             nack = parse_nack(binding.opener.open(Kind.NACK, binding.id, number, sealed))
             if not self._egress.limited(binding.id):
                 self._be_careful(now)
-            for datagram in peer.sent.resend(nack, now):
+            for datagram in self._resend(peer, nack, now):
                 self._port.send(datagram, address)
                 self._egress.charge(binding.id, len(datagram))
         else:
             raise PeerFault("unknown_kind")
+
+    def _resend(self, peer: RelayPeer, nack: Nack, now: float) -> list[bytes]:
+        def seal(number: int, picture: bytes) -> bytes:
+            total = parts_of(len(picture) + TAG)
+            return peer.binding.sealer.again(Kind.VIDEO, nack.id, number, picture, total)
+
+        sender = self._peers.get(nack.id)
+        return sender.sent.resend(nack, now, seal, peer.binding.id) if sender else []
 
     def _on_frame(self, peer: RelayPeer, frame: WholeFrame, now: float) -> None:
         sender = peer.binding.id
@@ -9887,6 +9935,7 @@ class VideoRelay:
         peer.pictures += 1
         size = self.sizes.get((sender, layer), len(picture))
         self.sizes[sender, layer] = size + (len(picture) - size) / 8
+        peer.sent.store(picture, now)
         serves, total = peer.serves(layer, now), parts_of(len(picture) + TAG)
         for receiver, (asked, fps) in self._routes.get(sender, {}).items():
             other = self._peers.get(receiver)
@@ -9903,14 +9952,14 @@ class VideoRelay:
         number = peer.numbers[sender] = peer.numbers.get(sender, 0) + 1
         binding = peer.binding
         sealed = binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
-        peer.sent.store(sender, number, sealed, now)
+        self._peers[sender].sent.note_sent(number, binding.id)
         if self._gauge.room <= 0:
             self._gauge.look(self._port.held(), now)
         if self._gauge.room > 0 and self._egress.passes(binding.id, total):
             self._gauge.give(len(sealed), now)
             self._port.send_frame(self._layout.lay(sender, number, sealed), binding.address)
             return
-        layout = frame_datagrams(sender, number, sealed)
+        layout = bytes(self._layout.lay(sender, number, sealed))
         priority = 0 if sender == self._first else 1 + layer
         self._egress.queue(binding.id, priority, layout, now, 0.9 / fps)
         if peer.filling:
@@ -11475,6 +11524,7 @@ class MediaPath:
         self.port = port
         self.lock = threading.RLock()  # sealed and sent are one step: in between the keys would change
         self.answered = -math.inf  # when a challenge last came
+        self.rtt = 0.0  # seconds from the bind to it
         self._layered = layered
         self._number = 0
         self.rekey(ident, up, down)
@@ -11485,13 +11535,14 @@ class MediaPath:
             self.id = ident
             self.sealer = Sealer(bytes.fromhex(up), layered=self._layered)
         self.opener = Opener(bytes.fromhex(down))
-        self._started = self._next_bind = monotonic()
+        self._started = self._next_bind = self._bound = monotonic()
         self._binds = 0
 
     def bind_due(self, now: float) -> float:
         """Send a bind if one is due; returns when the next is."""
         if now >= self._next_bind:
             self._binds += 1
+            self._bound = now
             self.send_small(Kind.BIND, b"")
             self._next_bind = self._bind_after(now)
         return self._next_bind
@@ -11515,7 +11566,7 @@ class MediaPath:
             raise PeerFault("unknown_kind")
         payload = self.opener.open(kind, ident, number, data[VIDEO_HEADER.size :])
         if kind == Kind.CHALLENGE:
-            self.answered = now
+            self.answered, self.rtt = now, now - self._bound
             self.send_small(Kind.ANSWER, payload)
         return Kind(kind), payload
 
@@ -11583,7 +11634,7 @@ class VideoReceiver:
         self.fresh: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()  # what to decode; None is the end
         self._glance = glance
         self._counters = counters
-        self._sent = SentFrames()
+        self._sent = RetransmissionCache()
         self._layout = FrameLayout(MAX_PARTS)
         self._before: dict[int, StreamCounts] = {}  # what was counted with earlier keys
         self.octets = self.pictures = 0  # that came
@@ -11596,7 +11647,7 @@ class VideoReceiver:
         with self.path.lock:
             renew_port(self.loop, self.path, address, bind, self._counters)
             self.path.rekey(welcome["id"], welcome["video_up"], welcome["video_down"])
-            self._sent = SentFrames()
+            self._sent = RetransmissionCache()
 
     def counts(self, ident: int) -> StreamCounts:
         """Lost and repaired frames of a sender since joining, over interruptions; from any thread."""
@@ -11613,7 +11664,8 @@ class VideoReceiver:
         number, path = layer << LAYER_SHIFT | self._numbers[layer], self.path
         with path.lock:
             sealed = path.sealer.seal(Kind.VIDEO, path.id, number, data, total)
-            self._sent.store(path.id, number, sealed, monotonic())
+            self._sent.store(sealed, monotonic())
+            self._sent.note_sent(number)
             path.port.send_frame(self._layout.lay(path.id, number, sealed), tail=True)
 
     def forget(self, ident: int) -> None:
@@ -11632,10 +11684,12 @@ class VideoReceiver:
             raise PeerFault("short_datagram")
         if VIDEO_HEADER.unpack_from(buffer)[2] == 0:
             kind, payload = self.path.on_small(bytes(buffer[:segment]), now)
-            if kind == Kind.NACK:
-                with self.path.lock:
-                    for datagram in self._sent.resend(parse_nack(payload), now):
-                        self.path.port.send(datagram)
+            with self.path.lock:
+                for datagram in self._sent.resend(parse_nack(payload), now) if kind == Kind.NACK else ():
+                    self.path.port.send(datagram)
+                self._sent.expire(now)
+            if kind == Kind.CHALLENGE:
+                self.incoming.note_rtt(self.path.rtt)
             return
         self.octets += len(buffer)
         for frame in self.incoming.push_batch(buffer, segment, now):

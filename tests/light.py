@@ -25,6 +25,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
 import numpy as np  # noqa: E402 - found by the path above
+from pictures import frame_datagrams  # noqa: E402 - found by the path above
 from stranger import dial  # noqa: E402 - found by the path above
 
 import connectsphere as cs  # noqa: E402 - found by the path above
@@ -75,7 +76,7 @@ class Light:
         )
         self.incoming = cs.Reassembler(layered=False, counters=self.counters)
         self.watch = cs.PathWatch()
-        self.sent = cs.SentFrames()
+        self.sent = cs.RetransmissionCache()
         self.thinners: dict[int, cs.FrameThinner] = {}
         self.numbers = [0] * len(cs.LAYERS)
         self.pinged = 0.0
@@ -157,8 +158,9 @@ class Light:
         self.numbers[layer] += 1
         number, total = layer << cs.LAYER_SHIFT | self.numbers[layer], cs.parts_of(len(data) + cs.TAG)
         sealed = self.video.sealer.seal(cs.Kind.VIDEO, self.id, number, data, total)
-        layout = cs.frame_datagrams(self.id, number, sealed)
-        self.sent.store(self.id, number, sealed, time.monotonic())
+        layout = frame_datagrams(self.id, number, sealed)
+        self.sent.store(sealed, time.monotonic())
+        self.sent.note_sent(number)
         self.ports[0].send_frame(layout)
 
     def send_block(self, seq: int, samples: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from meetings import LOOPBACK
+from pictures import frame_datagrams
 
 import connectsphere as cs
 
@@ -119,12 +120,12 @@ class Member:
         sealed = self.sealers[plane].seal(kind, ident, self.smalls, payload)
         self.udp[plane].send(cs.small_message(kind, ident, self.smalls, sealed))
 
-    def frame(self, data: bytes, layer: int = 0) -> bytearray:
+    def frame(self, data: bytes, layer: int = 0) -> bytes:
         """A whole frame, sealed and cut, with the next number."""
         self.number += 1
         number, total = layer << cs.LAYER_SHIFT | self.number, cs.parts_of(len(data) + cs.TAG)
         sealed = self.sealers["video"].seal(cs.Kind.VIDEO, self.welcome["id"], number, data, total)
-        return cs.frame_datagrams(self.welcome["id"], number, sealed)
+        return frame_datagrams(self.welcome["id"], number, sealed)
 
     def send_frame(self, data: bytes, layer: int = 0) -> None:
         layout = self.frame(data, layer)

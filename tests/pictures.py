@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import connectsphere as cs
+
 Picture = NDArray[np.uint8]
+
+
+def frame_datagrams(ident: int, number: int, sealed: bytes) -> bytes:
+    """All datagrams of a frame back to back, each of DATAGRAM bytes but for a shorter last."""
+    total = cs.parts_of(len(sealed))
+    return bytes(cs.FrameLayout(total).lay(ident, number, sealed))
 
 
 def blurred(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import frame_datagrams
 
 from connectsphere import (
     BLOCK_SECONDS,
@@ -30,7 +31,6 @@ from connectsphere import (
     Room,
     Sizes,
     Tell,
-    frame_datagrams,
     share_out,
 )
 

@@ -26,6 +26,7 @@ import wire_examples
 from headless import free_base
 from meetings import LOOPBACK
 from member import HELLO, Member, jpeg, read_to_end, tls
+from pictures import frame_datagrams
 from waiting import wait_until
 
 import connectsphere as cs
@@ -324,7 +325,7 @@ def test_an_insider_cannot_send_anothers_picture(
         for number in range(5_001, 5_011):
             total = cs.parts_of(len(forged) + cs.TAG)
             sealed = eve.sealers["video"].seal(cs.Kind.VIDEO, hers, number, forged, total)
-            layout = bytes(cs.frame_datagrams(hers, number, sealed))
+            layout = bytes(frame_datagrams(hers, number, sealed))
             for at in range(0, len(layout), 1_112):
                 eve.udp["video"].send(layout[at : at + 1_112])
             merged = bytes(eve.frame(forged))[:12].ljust(1_112, b"x") + layout  # as the kernel may give them

@@ -30,6 +30,7 @@ from headless import Headless
 from lan import Lan
 from meetings import SILENT, Passage, serve, stats, switch, wav
 from numpy.typing import NDArray
+from pictures import frame_datagrams
 from sound import best_match
 from weather import BadWeather, Faults
 
@@ -271,14 +272,15 @@ class Hop:
     """A sender and who collects its pictures, over two such links, in simulated time."""
 
     def __init__(self, faults: Faults, seed: int) -> None:
-        self.sent, self.got = cs.SentFrames(), cs.Reassembler(layered=False, counters=cs.Counters())
+        self.sent, self.got = cs.RetransmissionCache(), cs.Reassembler(layered=False, counters=cs.Counters())
         self.watch, self.path = cs.PathWatch(), cs.PathCapacity()
         self._forth, self._back = BadLink(faults, seed), BadLink(faults, seed + 1)
         self._octets = self._pictures = 0
 
     def send(self, number: int, picture: bytes, now: float) -> None:
-        self.sent.store(1, number, picture, now)
-        layout = cs.frame_datagrams(1, number, picture)
+        self.sent.store(picture, now)
+        self.sent.note_sent(number)
+        layout = frame_datagrams(1, number, picture)
         for at in range(0, len(layout), cs.DATAGRAM):
             self._forth.send(bytes(layout[at : at + cs.DATAGRAM]), now)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from lan import Lan, needs_lan
+from pictures import frame_datagrams
 
 from connectsphere import (
     CHUNK,
@@ -24,7 +25,6 @@ from connectsphere import (
     Service,
     UdpPort,
     WholeFrame,
-    frame_datagrams,
 )
 
 HERE = "127.0.0.1"
@@ -165,7 +165,7 @@ port, there = cs.UdpPort(None, cs.Counters()), (sys.argv[1], 9)
 port.send(b"who has this address?", there)
 time.sleep(0.3)
 for number in range(5):
-    port.send_frame(cs.frame_datagrams(1, number, bytes(18 * cs.CHUNK)), there)
+    port.send_frame(cs.FrameLayout(18).lay(1, number, bytes(18 * cs.CHUNK)), there)
 held = port.held()
 time.sleep(0.5)
 print(held, port.held())

@@ -16,6 +16,7 @@ import pytest
 import wire_examples
 from hypothesis import given
 from hypothesis import strategies as st
+from pictures import frame_datagrams
 
 from connectsphere import (
     ALL_PARTS,
@@ -58,7 +59,6 @@ from connectsphere import (
     encode_nack,
     encode_screen,
     fits_layer,
-    frame_datagrams,
     jpeg_size,
     parse_answer,
     parse_json,

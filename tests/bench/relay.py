@@ -99,7 +99,7 @@ class Client:
     def __init__(self, ident: int, keys: tuple[str, str], server: cs.Address) -> None:
         self.port = cs.UdpPort(None, cs.Counters(), connect=server)
         self.path = cs.MediaPath(self.port, ident, *keys, layered=True)
-        self.sent = cs.SentFrames()
+        self.sent = cs.RetransmissionCache()
         self.incoming = cs.Reassembler(layered=False, counters=cs.Counters())
         self.number = 0
         self.sent_at: list[int] = []
@@ -113,8 +113,9 @@ class Client:
         whole, total = bytes(data), cs.parts_of(len(data) + cs.TAG)
         if sealed:
             whole = self.path.sealer.seal(cs.Kind.VIDEO, self.path.id, number, whole, total)
-        layout = cs.frame_datagrams(self.path.id, number, whole)
-        self.sent.store(self.path.id, number, whole, time.monotonic())
+        layout = cs.FrameLayout(total).lay(self.path.id, number, whole)
+        self.sent.store(whole, time.monotonic())
+        self.sent.note_sent(number)
         self.port.send_frame(layout)
 
     def on_small(self, data: bytes) -> None:
