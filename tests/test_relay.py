@@ -88,12 +88,10 @@ def meeting(count: int) -> Iterator[tuple[list[Watcher], cs.Counters]]:
 def test_each_watcher_gets_every_frame_in_order_under_its_own_seal(size: int) -> None:
     with meeting(6) as (people, counters):
         sent = [picture(LAYER, size + n) for n in range(12)]
-        for data in sent:
+        for count, data in enumerate(sent, 1):
             people[0].port.send_frame(people[0].layout(data))
-            for one in people:
-                one.turn()
-            time.sleep(1 / 30)
-        until(people, lambda: all(len(one.pictures) == len(sent) for one in people[1:]))
+            until(people, lambda count=count: all(len(one.pictures) == count for one in people[1:]))  # type: ignore[misc]
+            time.sleep(1 / 30)  # 60 a second may pass
         for one in people[1:]:
             assert [data for _, data in one.pictures] == sent
             assert [number for number, _ in one.pictures] == list(range(1, len(sent) + 1))
