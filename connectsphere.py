@@ -2748,8 +2748,8 @@ class FrameThinner:
 # -- tiles
 #
 # The shared screen as state: a grid of 64-pixel tiles, each of which belongs to the newest rectangle that
-# covers it. A rectangle lives while it owns a tile, so there are never more rectangles than tiles. Lossless
-# copies are kept beside the lossy ones, for a late viewer is to see everything at once and exactly later.
+# covers it. A rectangle lives while it owns a tile, so there are never more rectangles than tiles. A lossless
+# copy takes the place of the lossy one: for text it is the smaller of the two.
 # Paint order is the presenter's `version`, never the order of arrival (see TileCanvas).
 
 TILE: Final = 64
@@ -2775,24 +2775,16 @@ class _Places:
         self.versions = np.full((rows, columns), -1, np.int64)
         self.rectangles: dict[int, Rectangle] = {}
 
-    def put(
-        self, serial: int, rectangle: Rectangle, place: tuple[slice, slice], free: NDArray[np.bool_]
-    ) -> None:
-        """Give the rectangle the tiles of `place` where `free` and it is newer."""
-        won = free & (self.versions[place] < rectangle.version)
+    def put(self, serial: int, rectangle: Rectangle) -> None:
+        """Give the rectangle the tiles of its place where it is newer."""
+        place = _place_of(rectangle)
+        won = self.versions[place] < rectangle.version
         if not won.any():
             return
         self.rectangles[serial] = rectangle
-        self._hand_over(place, won, serial)
-        self.versions[place][won] = rectangle.version
-
-    def release(self, version: int, place: tuple[slice, slice]) -> None:
-        """Take the tiles of `place` from rectangles older than `version`."""
-        self._hand_over(place, self.versions[place] < version, 0)
-
-    def _hand_over(self, place: tuple[slice, slice], won: NDArray[np.bool_], serial: int) -> None:
         losers = np.unique(self.owners[place][won])
         self.owners[place][won] = serial
+        self.versions[place][won] = rectangle.version
         for loser in losers.tolist():
             if loser and not (self.owners == loser).any():
                 del self.rectangles[loser]
@@ -2803,8 +2795,7 @@ class TileCursor:
     """How far one viewer has got. `waiting` is the rest of the state it is being given, as of one commit."""
 
     epoch: int = -1
-    lossy: int = 0
-    lossless: int = 0
+    serial: int = 0
     version: int = 0
     commit_owed: bool = False
     waiting: deque[Rectangle] = field(default_factory=deque)
@@ -2837,7 +2828,7 @@ class TileTable:
 
     def __init__(self) -> None:
         self._geometry: Geometry | None = None
-        self._lossy = self._lossless = _Places(0, 0)
+        self._places = _Places(0, 0)
         self._pending: list[Rectangle] = []
         self._pending_tiles = 0
         self._serial = 0
@@ -2854,7 +2845,7 @@ class TileTable:
             raise PeerFault("bad_screen", "epoch")
         rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
         self._geometry = geometry
-        self._lossy, self._lossless = _Places(rows, columns), _Places(rows, columns)
+        self._places = _Places(rows, columns)
         self._pending, self._pending_tiles = [], 0
 
     def put(self, rectangle: Rectangle) -> None:
@@ -2869,7 +2860,7 @@ class TileTable:
             return
         _check_on_grid(rectangle, geometry)
         self._pending_tiles += _tiles_of(rectangle.width) * _tiles_of(rectangle.height)
-        if self._pending_tiles > 2 * self._lossy.owners.size:
+        if self._pending_tiles > 2 * self._places.owners.size:
             raise PeerFault("bad_screen", "too much without a commit")
         if len(rectangle.data) > PICTURE_HEAD + 4 * rectangle.width * rectangle.height:
             raise PeerFault("bad_screen", "more bytes than pixels")
@@ -2880,7 +2871,8 @@ class TileTable:
         if self._geometry is None or commit.epoch != self._geometry.epoch:
             return
         for rectangle in self._pending:
-            self._apply(rectangle)
+            self._serial += 1
+            self._places.put(self._serial, rectangle)
         self._version = max(self._version, commit.version)
         self._pending, self._pending_tiles = [], 0
 
@@ -2888,13 +2880,13 @@ class TileTable:
         """The next message for the viewer at `cursor`, which moves; None when it has everything.
 
         A change once begun is said to its commit, so nothing tears, but the next change starts from the
-        newest state: a slow viewer skips. Lossless copies come last, one to a commit.
+        newest state: a slow viewer skips.
         """
         geometry = self._geometry
         if geometry is None:
             return None
         if cursor.epoch != geometry.epoch:
-            cursor.epoch, cursor.lossy, cursor.lossless = geometry.epoch, 0, 0
+            cursor.epoch, cursor.serial = geometry.epoch, 0
             cursor.commit_owed = False
             cursor.waiting.clear()
             return geometry
@@ -2907,35 +2899,17 @@ class TileTable:
 
     def size(self) -> int:
         """Bytes held."""
-        places = (*self._lossy.rectangles.values(), *self._lossless.rectangles.values(), *self._pending)
-        return sum(len(rectangle.data) for rectangle in places)
+        return sum(len(one.data) for one in (*self._places.rectangles.values(), *self._pending))
 
     def _begin_change(self, cursor: TileCursor) -> bool:
-        for serial, rectangle in reversed(self._lossy.rectangles.items()):
-            if serial <= cursor.lossy:
+        for serial, rectangle in reversed(self._places.rectangles.items()):
+            if serial <= cursor.serial:
                 break
             cursor.waiting.appendleft(rectangle)
-        if cursor.waiting:
-            cursor.lossy = self._serial
-        else:
-            exact = next((s for s in self._lossless.rectangles if s > cursor.lossless), None)
-            if exact is None:
-                return False
-            cursor.lossless = exact
-            cursor.waiting.append(self._lossless.rectangles[exact])
-        cursor.version = self._version
-        cursor.commit_owed = True
+        if not cursor.waiting:
+            return False
+        cursor.serial, cursor.version, cursor.commit_owed = self._serial, self._version, True
         return True
-
-    def _apply(self, rectangle: Rectangle) -> None:
-        self._serial += 1
-        place = _place_of(rectangle)
-        if is_lossless(rectangle):
-            free = self._lossy.versions[place] < rectangle.version
-            self._lossless.put(self._serial, rectangle, place, free)
-        else:
-            self._lossy.put(self._serial, rectangle, place, np.ones_like(self._lossy.owners[place], np.bool_))
-            self._lossless.release(rectangle.version, place)
 
 
 class TileCanvas:
