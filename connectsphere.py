@@ -8973,134 +8973,14 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
-class _Pen:
-    """Draws into a BGR picture; places are (right of the middle, below the top) in heights of the picture."""
+def _oval(picture: Picture, middle: tuple[float, float], radii: tuple[float, float], colour: Colour) -> None:
+    """A filled ellipse; places are (right of the middle, below the top) in heights of the picture."""
+    import cv2
 
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
-        self._height, self._width = picture.shape[:2]
-
-    def _at(self, x: float, y: float) -> tuple[int, int]:
-        return round(self._width / 2 + x * self._height), round(y * self._height)
-
-    def oval(
-        self,
-        middle: tuple[float, float],
-        radii: tuple[float, float],
-        colour: Colour,
-        arc: tuple[int, int] = (0, 360),
-        filled: bool = True,
-    ) -> None:
-        """An ellipse or its outline, or the part that `arc` covers, in degrees clockwise from the right."""
-        import cv2
-
-        axes = round(radii[0] * self._height), round(radii[1] * self._height)
-        line = -1 if filled else max(1, round(0.008 * self._height))
-        cv2.ellipse(self._picture, self._at(*middle), axes, 0, *arc, colour, line, cv2.LINE_AA)
-
-    def shape(self, corners: Sequence[tuple[float, float]], colour: Colour) -> None:
-        """A filled polygon."""
-        import cv2
-
-        cv2.fillPoly(self._picture, [np.array([self._at(*one) for one in corners])], colour, cv2.LINE_AA)
-
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        """A filled rectangle."""
-        self.shape([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
-
-
-class _Portrait:
-    """A drawn person in a room; looks, clothes and room follow from the name."""
-
-    SKINS: Final = ((189, 213, 243), (140, 180, 226), (104, 150, 205), (72, 107, 158), (56, 80, 122))
-    HAIRS: Final = ((28, 24, 30), (38, 44, 78), (60, 110, 190), (24, 32, 58), (70, 80, 100), (20, 60, 120))
-    INK: Final = (40, 34, 36)
-    LIP: Final = (70, 60, 150)
-
-    def __init__(self, name: str) -> None:
-        self._dice = random.Random(name)
-        self.hue = self._dice.random()
-        self._skin, self._hair = self._dice.choice(self.SKINS), self._dice.choice(self.HAIRS)
-        self._shade: Colour = (self._skin[0] * 6 // 7, self._skin[1] * 6 // 7, self._skin[2] * 6 // 7)
-        self._shirt = _colour(self._dice.random(), 0.55, 0.62)
-        self._long, self._glasses = self._dice.random() < 0.5, self._dice.random() < 0.35
-        self._furnish = self._dice.choice((self._window, self._shelves, self._board))
-
-    def room(self, size: tuple[int, int], furnished: bool) -> Picture:
-        """What is behind the person, out of focus."""
-        import cv2
-
-        width, height = size
-        light, dark = np.array(_colour(self.hue, 0.28, 0.72)), np.array(_colour(self.hue, 0.38, 0.46))
-        down = np.linspace(0.0, 1.0, height)[:, None, None]
-        picture = (light * (1.0 - down) + dark * down).repeat(width, 1).astype(np.uint8)
-        if furnished:
-            self._furnish(_Pen(picture))
-        blur = max(3, width // 36 | 1)
-        return cast(Picture, cv2.GaussianBlur(picture, (blur, blur), 0))
-
-    def _window(self, pen: _Pen) -> None:
-        pane = _colour(self.hue, 0.08, 0.93)
-        for left in (0.34, 0.54):
-            for top in (0.10, 0.35):
-                pen.box(left, top, left + 0.185, top + 0.235, pane)
-
-    def _shelves(self, pen: _Pen) -> None:
-        for left in (-0.86, 0.38):
-            for bottom in (0.36, 0.66):
-                place = left
-                while place < left + 0.46:
-                    width, tall = self._dice.uniform(0.02, 0.05), self._dice.uniform(0.14, 0.22)
-                    cover = _colour(self._dice.random(), 0.42, 0.72)
-                    pen.box(place, bottom - tall, place + width, bottom, cover)
-                    place += width * 1.1
-                pen.box(left, bottom, left + 0.49, bottom + 0.025, _colour(self.hue, 0.35, 0.4))
-
-    def _board(self, pen: _Pen) -> None:
-        pen.box(-0.82, 0.24, -0.28, 0.66, (236, 238, 236))
-        heights = [(-0.74 + 0.1 * n, 0.62 - self._dice.uniform(0.05, 0.3)) for n in range(5)]
-        for x, top in heights:
-            pen.box(x, top, x + 0.06, 0.62, _colour(self.hue + 0.4, 0.5, 0.8))
-
-    def person(self, picture: Picture, phase: float) -> None:
-        """Draw the person into `picture`; swaying, blinking and talking repeat with `phase` 0..1."""
-        pen = _Pen(picture)
-        sway, nod = math.sin(2 * math.pi * phase), math.cos(4 * math.pi * phase)
-        middle = 0.02 * sway, 0.42 + 0.006 * nod
-        self._behind(pen, *middle)
-        self._body(pen, 0.007 * sway, *middle)
-        self._head(pen, *middle)
-        self._face(pen, *middle, blinking=0.4 < phase < 0.5, mouth=abs(math.sin(6 * math.pi * phase)))
-
-    def _behind(self, pen: _Pen, x: float, y: float) -> None:
-        if self._long:
-            pen.oval((x, y + 0.04), (0.20, 0.24), self._hair)
-            pen.box(x - 0.20, y + 0.02, x + 0.20, y + 0.30, self._hair)
-
-    def _body(self, pen: _Pen, lean: float, x: float, y: float) -> None:
-        pen.oval((lean, 1.0), (0.34, 0.31), self._shirt)
-        pen.box(x - 0.058, y + 0.10, x + 0.058, y + 0.30, self._shade)
-        pen.shape([(lean - 0.10, 0.71), (lean + 0.10, 0.71), (lean, 0.81)], self._shade)
-
-    def _head(self, pen: _Pen, x: float, y: float) -> None:
-        for side in (-1, 1):
-            pen.oval((x + side * 0.15, y + 0.02), (0.025, 0.04), self._shade)
-        pen.oval((x, y), (0.152, 0.19), self._skin)
-        if self._long:
-            pen.oval((x, y - 0.02), (0.172, 0.20), self._hair, (180, 360))
-            pen.oval((x + 0.02, y), (0.145, 0.105), self._skin, (180, 360))
-        else:
-            pen.oval((x, y - 0.05), (0.166, 0.16), self._hair, (180, 360))
-            pen.oval((x, y - 0.046), (0.14, 0.06), self._skin, (180, 360))
-
-    def _face(self, pen: _Pen, x: float, y: float, blinking: bool, mouth: float) -> None:
-        for side in (-0.063, 0.063):
-            pen.oval((x + side, y + 0.012), (0.016, 0.003 if blinking else 0.021), self.INK)
-            pen.oval((x + side, y - 0.018), (0.03, 0.02), self._hair, (205, 335), filled=False)
-            if self._glasses:
-                pen.oval((x + side, y + 0.012), (0.046, 0.044), self.INK, filled=False)
-        pen.oval((x, y + 0.055), (0.012, 0.009), self._shade, (0, 180), filled=False)
-        pen.oval((x, y + 0.095), (0.046, 0.012 + 0.026 * mouth), self.LIP, (0, 180))
+    height, width = picture.shape[:2]
+    place = round(width / 2 + middle[0] * height), round(middle[1] * height)
+    axes = round(radii[0] * height), round(radii[1] * height)
+    cv2.ellipse(picture, place, axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
 
 
 class TestCard:
@@ -9112,69 +8992,74 @@ class TestCard:
     __test__ = False  # pytest takes classes named Test... for tests
     TURN: Final = 4.0  # seconds after which the movement repeats
     PHASES: Final = 16
-    FINE: Final = 640  # pixels across: smaller ones are drawn so and shrunk
+    SKINS: Final = ((189, 213, 243), (140, 180, 226), (104, 150, 205), (72, 107, 158), (56, 80, 122))
+    HAIRS: Final = ((28, 24, 30), (38, 44, 78), (60, 110, 190), (24, 32, 58), (70, 80, 100), (20, 60, 120))
+    INK: Final = (40, 34, 36)
+    LIP: Final = (70, 60, 150)
     WORDS: Final = (
-        ("The water cycle", -0.8, 0.22, 0.075), ("Rain", 0.12, 0.62, 0.04), ("Clouds", 0.12, 0.26, 0.04),
-        ("Evaporation", 0.48, 0.62, 0.04),
-    )  # fmt: skip
+        ("The water cycle", -0.8, 0.22, 0.075),
+        ("Clouds", 0.12, 0.62, 0.04),
+        ("Sun", 0.6, 0.4, 0.04),
+    )
 
     def __init__(self, name: str, size: tuple[int, int], screen: bool = False) -> None:
         self.size = size
-        self._portrait = _Portrait(name)
-        # cv2 draws ASCII only
-        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
-        hue = self._portrait.hue
+        dice = random.Random(name)
+        hue = dice.random()
+        self._skin, self._hair = dice.choice(self.SKINS), dice.choice(self.HAIRS)
+        self._shirt = _colour(dice.random(), 0.55, 0.62)
         self._band = _colour(hue, 0.45, 0.33), _colour(hue, 0.16, 0.82)  # the clock as a pattern of a desk
-        self._room = self._portrait.room(size, furnished=not screen)
-        self._room[size[1] * 4 // 5 :] = self._band[0]
+        light, dark = np.array(_colour(hue, 0.28, 0.72)), np.array(_colour(hue, 0.38, 0.46))
+        down = np.linspace(0.0, 1.0, size[1])[:, None, None]
+        self._room: Picture = (light * (1.0 - down) + dark * down).repeat(size[0], 1).astype(np.uint8)
         if screen:
             self._draw_page()
+        self._room[size[1] * 4 // 5 :] = self._band[0]
+        # cv2 draws ASCII only
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
         self._clock_at = self._draw_label(plain[:24] or "?")
-        width, height = size
-        self._where = slice(height // 6, height), slice(width // 4, width - width // 4)
-        self._persons: dict[int, Picture] = {}
-        self._screen = screen
+        self._moving = self._draw_cloud if screen else self._draw_person
+        self._where = slice(size[1] // 6, size[1] * 4 // 5), slice(size[0] // 4, size[0] - size[0] // 4)
+        self._phases: dict[int, Picture] = {}
 
     def draw(self, now_unix: float) -> Picture:
         """The card at `now_unix` (unix seconds): BGR, uint8, (height, width, 3), a new array."""
         picture = self._room.copy()
         phase = int(now_unix % self.TURN / self.TURN * self.PHASES)
-        if self._screen:
-            self._draw_rain(_Pen(picture), now_unix % self.TURN / self.TURN)
-        else:
-            picture[self._where] = self._person(phase)
+        if phase not in self._phases:  # drawn once
+            self._moving(picture, phase / self.PHASES)
+            self._phases[phase] = picture[self._where].copy()
+        picture[self._where] = self._phases[phase]
         clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
         self._write(picture, clock, *self._clock_at)
         stamp_clock(picture, now_unix, *self._band)
         return picture
+
+    def _draw_person(self, picture: Picture, phase: float) -> None:
+        """Somebody who sways, blinks and talks, which repeats with `phase` 0..1."""
+        x, mouth = 0.02 * math.sin(2 * math.pi * phase), abs(math.sin(6 * math.pi * phase))
+        _oval(picture, (x / 3, 1.0), (0.34, 0.31), self._shirt)
+        _oval(picture, (x, 0.6), (0.06, 0.12), self._skin)
+        _oval(picture, (x, 0.37), (0.17, 0.18), self._hair)
+        _oval(picture, (x, 0.44), (0.15, 0.19), self._skin)
+        for side in (-0.063, 0.063):
+            _oval(picture, (x + side, 0.43), (0.016, 0.003 if 0.4 < phase < 0.5 else 0.021), self.INK)
+        _oval(picture, (x, 0.53), (0.046, 0.012 + 0.026 * mouth), self.LIP)
 
     def _draw_page(self) -> None:
         """What is shared instead: a page about the water cycle."""
         width, height = self.size
         self._room[:] = 252, 246, 238
         self._band = (150, 84, 30), (236, 205, 150)
-        pen = _Pen(self._room)
-        pen.shape([(-0.95, 0.8), (-0.55, 0.42), (-0.15, 0.8)], (152, 186, 150))
-        pen.shape([(-0.59, 0.8), (-0.25, 0.52), (0.09, 0.8)], (122, 160, 118))
-        pen.oval((0.68, 0.25), (0.085, 0.085), (80, 200, 255))
-        for x in (0.34, 0.42):
-            pen.box(x - 0.004, 0.5, x + 0.004, 0.77, (200, 150, 90))
-            pen.shape([(x - 0.02, 0.5), (x, 0.46), (x + 0.02, 0.5)], (200, 150, 90))
+        _oval(self._room, (0.68, 0.25), (0.085, 0.085), (80, 200, 255))
         for words, x, y, tall in self.WORDS:
             self._write(self._room, words, width / 2 + x * height, y * height, tall, (70, 52, 40))
-        self._room[height * 4 // 5 :] = self._band[0]
 
-    def _draw_rain(self, pen: _Pen, at: float) -> None:
-        """A cloud that comes and goes, and its rain."""
-        x, y = 0.14 * math.sin(2 * math.pi * at) - 0.22, 0.34
-        for n in range(9):
-            pen.oval(
-                (x + 0.045 * (n - 4), y + 0.06 + (0.31 * n + 3 * at) % 1 * 0.34),
-                (0.005, 0.014),
-                (220, 150, 60),
-            )
+    def _draw_cloud(self, picture: Picture, phase: float) -> None:
+        """A cloud that comes and goes."""
+        x, y = 0.14 * math.sin(2 * math.pi * phase) - 0.22, 0.34
         for right, down, wide in ((0.0, 0.0, 0.12), (-0.11, 0.03, 0.09), (0.12, 0.03, 0.1)):
-            pen.oval((x + right, y + down), (wide, 0.6 * wide), (214, 196, 184))
+            _oval(picture, (x + right, y + down), (wide, 0.6 * wide), (214, 196, 184))
 
     def _draw_label(self, name: str) -> tuple[float, float, float]:
         """The name at the upper edge, with room for the clock: (left, base, size) of that."""
@@ -9190,22 +9075,6 @@ class TestCard:
         self._write(self._room, name, left, 0.117 * height, scale * tall / height)
         (before, _), _ = cv2.getTextSize(f"{name}  ", cv2.FONT_HERSHEY_SIMPLEX, 1.0, line)
         return left + before * scale, 0.117 * height, scale * tall / height
-
-    def _person(self, phase: int) -> Picture:
-        """The part of the picture in which the person moves; drawn once."""
-        if phase not in self._persons:
-            self._persons[phase] = self._drawn(phase / self.PHASES)[self._where].copy()
-        return self._persons[phase]
-
-    def _drawn(self, phase: float) -> Picture:
-        import cv2
-
-        width, height = self.size
-        times = max(1, -(-self.FINE // width))
-        fine = cast(Picture, cv2.resize(self._room, (width * times, height * times)))
-        self._portrait.person(fine, phase)
-        fine[times * height * 4 // 5 :] = self._band[0]
-        return cast(Picture, cv2.resize(fine, self.size, interpolation=cv2.INTER_AREA))
 
     @property
     def _line(self) -> int:
@@ -15267,414 +15136,414 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 
 # What the user reads, a sentence a line: English | Spanish | French | Hindi.
 TEXTS: Final = """
-Screen {number} | Pantalla {number} | Écran {number} | स्क्रीन {number}
-All that lies over it is seen, too. | También se ve todo lo que está encima. | On voit aussi tout ce qui est devant. | इसके ऊपर जो कुछ है, वह भी दिखता है।
-The window in front | La ventana de delante | La fenêtre au premier plan | सामने की विंडो
-Poor picture | Imagen mala | Image mauvaise | चित्र खराब
-Good picture | Imagen buena | Image bonne | चित्र अच्छा
-{fps} pictures a second | {fps} imágenes por segundo | {fps} images par seconde | प्रति सेकंड {fps} चित्र
-Looking at your screens… | Mirando tus pantallas… | Recherche de vos écrans… | आपकी स्क्रीन देख रहे हैं…
-A picture or video… | Una imagen o un vídeo… | Une image ou une vidéo… | कोई चित्र या वीडियो…
-Pictures and videos | Imágenes y vídeos | Images et vidéos | चित्र और वीडियो
-All files | Todos los archivos | Tous les fichiers | सभी फ़ाइलें
-The host shows it | Lo muestra el anfitrión | L'animateur l'affiche | होस्ट इसे दिखाता है
-Say aloud who comes, goes, asks or shares | Decir en voz alta quién entra, sale, pregunta o comparte | Dire à voix haute qui entre, sort, demande ou partage | बोलकर बताएँ कौन आया, गया, पूछता या साझा करता है
-Show me as in a mirror | Verme como en un espejo | Me voir comme dans un miroir | मुझे दर्पण की तरह दिखाएँ
-Zoom the shared screen | Ampliar la pantalla compartida | Agrandir l'écran partagé | साझा स्क्रीन को बड़ा-छोटा करें
-Do what the newest notice offers | Hacer lo que ofrece el último aviso | Faire ce que propose le dernier avis | नवीनतम सूचना का काम करें
-Reconnecting… | Reconectando… | Reconnexion… | फिर से जुड़ रहे हैं…
-You | Tú | Vous | आप
-you | tú | vous | आप
-Your screen | Tu pantalla | Votre écran | आपकी स्क्रीन
-{name}'s screen | Pantalla de {name} | Écran de {name} | {name} की स्क्रीन
-{count} lost | {count} perdidas | {count} perdues | {count} खोए
-Pin | Fijar | Épingler | पिन करें
-Unpin | Soltar | Désépingler | पिन हटाएँ
-Leave | Salir | Quitter | बाहर जाएँ
-Leave the meeting | Salir de la reunión | Quitter la réunion | मीटिंग से बाहर जाएँ
-Settings | Ajustes | Réglages | सेटिंग्स
-Mute | Silenciar | Couper | म्यूट करें
-Unmute | Hablar | Parler | अनम्यूट करें
-Microphone on or off | Micrófono sí o no | Micro activé ou coupé | माइक चालू या बंद
-Start video | Iniciar vídeo | Caméra | वीडियो चालू
-Stop video | Parar vídeo | Arrêter | वीडियो बंद
-Camera on or off | Cámara sí o no | Caméra activée ou coupée | कैमरा चालू या बंद
-Share | Compartir | Partager | साझा करें
-Stop share | Parar | Arrêter | रोकें
-Share your screen | Compartir tu pantalla | Partager votre écran | अपनी स्क्रीन साझा करें
-Raise hand | Mano | Main | हाथ उठाएँ
-Lower hand | Bajar mano | Baisser | हाथ नीचे
-Raise or lower your hand | Levantar o bajar la mano | Lever ou baisser la main | हाथ उठाएँ या नीचे करें
-React | Reaccionar | Réagir | प्रतिक्रिया
-Send a reaction | Enviar una reacción | Envoyer une réaction | प्रतिक्रिया भेजें
-Chat | Chat | Chat | चैट
-Messages | Mensajes | Messages | संदेश
-Users | Personas | Personnes | लोग
-Who is here | Quién está aquí | Qui est là | यहाँ कौन है
-Host tools | Anfitrión | Animateur | होस्ट साधन
-Full screen | Pantalla completa | Plein écran | पूरी स्क्रीन
-Grid: everybody | Cuadrícula: todos | Grille : tout le monde | ग्रिड: सब लोग
-Speaker: who talks, large | Orador: quien habla, en grande | Orateur : qui parle, en grand | वक्ता: बोलने वाला बड़ा
-Focus: one picture only | Foco: una sola imagen | Focus : une seule image | फ़ोकस: केवल एक चित्र
-Connection to the host | Conexión con el anfitrión | Connexion à l'animateur | होस्ट से कनेक्शन
-Invite others: address, code and PIN | Invitar: dirección, código y PIN | Inviter : adresse, code et PIN | आमंत्रित करें: पता, कोड और PIN
-Encrypted on this network | Cifrado en esta red | Chiffré sur ce réseau | इस नेटवर्क पर एन्क्रिप्टेड
-Not encrypted | Sin cifrar | Non chiffré | एन्क्रिप्टेड नहीं
-Host | Anfitrión | Animateur | होस्ट
-Host: {name} | Anfitrión: {name} | Animateur : {name} | होस्ट: {name}
-Good | Buena | Bonne | अच्छा
-Fair | Regular | Moyenne | ठीक
-Poor | Mala | Faible | कमज़ोर
-No link | Sin red | Coupée | कनेक्शन नहीं
-Invite | Invitar | Inviter | आमंत्रण
-private to {name} | privado a {name} | en privé à {name} | {name} को निजी
-private | privado | privé | निजी
-Reply | Responder | Répondre | उत्तर दें
-Send | Enviar | Envoyer | भेजें
-Emoji | Emoji | Émoji | इमोजी
-Message everyone | Mensaje para todos | Message à tous | सबको संदेश
-To: Everyone | Para: Todos | À : Tous | प्रति: सब
-To: {name} | Para: {name} | À : {name} | प्रति: {name}
-Message {name} in private | Mensaje privado para {name} | Message privé à {name} | {name} को निजी संदेश
-Today | Hoy | Aujourd'hui | आज
-Copy | Copiar | Copier | कॉपी करें
-Answer in private | Responder en privado | Répondre en privé | निजी उत्तर दें
-sharing the screen | comparte la pantalla | partage l'écran | स्क्रीन साझा कर रहे हैं
-talking | habla | parle | बोल रहे हैं
-{name} waits to be let in | {name} espera para entrar | {name} attend d'entrer | {name} अंदर आने की प्रतीक्षा में हैं
-Let in | Admitir | Laisser entrer | अंदर आने दें
-Turn away | Rechazar | Refuser | मना करें
-Find a name | Buscar un nombre | Chercher un nom | नाम खोजें
-sending | enviando | envoi | भेजा जा रहा है
-receiving | recibiendo | réception | प्राप्त हो रहा है
-saved | guardado | enregistré | सहेजा गया
-declined | rechazado | refusé | अस्वीकृत
-a program: it may do harm | un programa: puede hacer daño | un programme : il peut nuire | एक प्रोग्राम: नुकसान पहुँचा सकता है
-no longer offered | ya no se ofrece | n'est plus proposé | अब उपलब्ध नहीं
-failed | falló | échec | विफल
-from you | de ti | de vous | आपकी ओर से
-from {name} | de {name} | de {name} | {name} की ओर से
-View Downloads | Ver descargas | Voir les téléchargements | डाउनलोड देखें
-No files yet | Aún no hay archivos | Pas encore de fichiers | अभी कोई फ़ाइल नहीं
-Cancel | Cancelar | Annuler | रद्द करें
-Show in folder | Ver en la carpeta | Voir le dossier | फ़ोल्डर में देखें
-Accept | Aceptar | Accepter | स्वीकारें
-Decline | Rechazar | Refuser | मना करें
-Download | Descargar | Télécharger | डाउनलोड
-Attendees | Asistentes | Présents | प्रतिभागी
-Files | Archivos | Fichiers | फ़ाइलें
-1 person | 1 persona | 1 personne | 1 व्यक्ति
-{count} people | {count} personas | {count} personnes | {count} लोग
-Another version of ConnectSphere: both need the same | Otra versión de ConnectSphere: ambos necesitan la misma | Autre version de ConnectSphere : il faut la même des deux côtés | ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
-Join with the microphone on | Entrar con el micrófono encendido | Entrer avec le micro activé | माइक चालू रखकर जुड़ें
-Join with the camera on | Entrar con la cámara encendida | Entrer avec la caméra activée | कैमरा चालू रखकर जुड़ें
-Speakers and a built-in microphone? Headphones stop echo for everyone. | ¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos. | Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde. | स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
-Speaker | Altavoz | Haut-parleur | स्पीकर
-Microphone | Micrófono | Microphone | माइक
-Camera | Cámara | Caméra | कैमरा
-Play a test | Probar | Tester | जाँच ध्वनि बजाएँ
-Default device | Predeterminado | Par défaut | डिफ़ॉल्ट उपकरण
-No camera | Sin cámara | Aucune caméra | कोई कैमरा नहीं
-No microphone | Sin micrófono | Aucun micro | कोई माइक नहीं
-No speaker | Sin altavoz | Aucun haut-parleur | कोई स्पीकर नहीं
-Test tone | Tono de prueba | Son d'essai | परीक्षण ध्वनि
-Test card | Carta de ajuste | Mire | परीक्षण चित्र
-Join a meeting | Unirse a una reunión | Rejoindre une réunion | मीटिंग में जुड़ें
-Meetings found on this network | Reuniones en esta red | Réunions sur ce réseau | इस नेटवर्क पर मिली मीटिंग
-Not working? Check this computer | ¿No funciona? Revisar este equipo | Ça ne marche pas ? Vérifier cet ordinateur | काम नहीं कर रहा? इस कंप्यूटर को जाँचें
-Join | Unirse | Rejoindre | जुड़ें
-Meeting PIN | PIN de la reunión | PIN de la réunion | मीटिंग PIN
-How others will see you | Cómo te verán los demás | Comme les autres vous verront | दूसरे आपको कैसे देखेंगे
-Your name | Tu nombre | Votre nom | आपका नाम
-Looking for meetings… | Buscando reuniones… | Recherche de réunions… | मीटिंग खोजी जा रही हैं…
-Type your name first. | Escribe primero tu nombre. | Écrivez d'abord votre nom. | पहले अपना नाम लिखें।
-No meeting was found yet. You can type its address. | Aún no se encontró ninguna reunión. Puedes escribir su dirección. | Aucune réunion trouvée pour l'instant. Vous pouvez écrire son adresse. | अभी कोई मीटिंग नहीं मिली। आप उसका पता लिख सकते हैं।
-Joining… | Entrando… | Connexion… | जुड़ रहे हैं…
-An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N. | Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N. | Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N. | पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
-This is not the computer you know | Este no es el equipo que conoces | Ce n'est pas l'ordinateur que vous connaissez | यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
-Another computer uses the name of a meeting that you joined before. | Otro equipo usa el nombre de una reunión a la que ya te uniste. | Un autre ordinateur utilise le nom d'une réunion déjà rejointe. | दूसरा कंप्यूटर उस मीटिंग का नाम ले रहा है जिसमें आप पहले जुड़े थे।
-Ask the teacher before you go on. | Pregunta al profesor antes de seguir. | Demandez au professeur avant de continuer. | आगे बढ़ने से पहले शिक्षक से पूछें।
-Join anyway | Unirse igualmente | Rejoindre quand même | फिर भी जुड़ें
-Do not join | No unirse | Ne pas rejoindre | न जुड़ें
-Type an address or code | Escribir dirección o código | Adresse ou code | पता या कोड लिखें
-PIN, if the meeting has one | PIN, si la reunión tiene uno | PIN, si la réunion en a un | PIN, यदि मीटिंग में हो
-Host a meeting | Crear una reunión | Créer une réunion | मीटिंग होस्ट करें
-Title | Título | Titre | शीर्षक
-What is it about? | ¿De qué trata? | De quoi s'agit-il ? | यह किस बारे में है?
-Ask for a PIN | Pedir un PIN | Demander un PIN | PIN माँगें
-{name}'s meeting | Reunión de {name} | Réunion de {name} | {name} की मीटिंग
-Starting the meeting… | Iniciando la reunión… | Démarrage de la réunion… | मीटिंग शुरू हो रही है…
-Start the meeting | Iniciar la reunión | Démarrer la réunion | मीटिंग शुरू करें
-Check this computer and network | Revisar este equipo y la red | Vérifier cet ordinateur et le réseau | इस कंप्यूटर और नेटवर्क की जाँच
-Looking at this computer and the network… | Revisando este equipo y la red… | Examen de cet ordinateur et du réseau… | कंप्यूटर और नेटवर्क की जाँच हो रही है…
-Done | Listo | Terminé | हो गया
-The check did not work. | La revisión no funcionó. | La vérification n'a pas fonctionné. | जाँच नहीं हो सकी।
-Cable {place}. | Cable {place}. | Câble {place}. | केबल {place}।
-Wi-Fi {place}. | Wi-Fi {place}. | Wi-Fi {place}. | वाई-फ़ाई {place}।
-VPN {place}. | VPN {place}. | VPN {place}. | VPN {place}।
-Virtual adapter {place}. | Adaptador virtual {place}. | Adaptateur virtuel {place}. | आभासी एडाप्टर {place}।
-The address that is used: {address}. | La dirección que se usa: {address}. | L'adresse utilisée : {address}. | उपयोग हो रहा पता: {address}।
-This computer is in {count} networks: {names}. | Este equipo está en {count} redes: {names}. | Cet ordinateur est dans {count} réseaux : {names}. | यह कंप्यूटर {count} नेटवर्क में है: {names}।
-Make sure that the host is in one of them, or leave the wrong one. | Comprueba que el anfitrión esté en una de ellas, o sal de la equivocada. | Vérifiez que l'animateur est dans l'un d'eux, ou quittez le mauvais. | देखें कि होस्ट इनमें से किसी में हो, या ग़लत नेटवर्क छोड़ें।
-{place}: nobody on this network gave this computer an address. | {place}: nadie en esta red dio una dirección a este equipo. | {place} : personne sur ce réseau n'a donné d'adresse à cet ordinateur. | {place}: इस नेटवर्क पर किसी ने इस कंप्यूटर को पता नहीं दिया।
-Connect all computers to the same router or hotspot, or wait a minute and look again. | Conecta todos los equipos al mismo router o punto de acceso, o espera un minuto y vuelve a mirar. | Connectez tous les ordinateurs au même routeur ou point d'accès, ou réessayez dans une minute. | सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें, या एक मिनट बाद फिर देखें।
-Plug in a cable, or join the room's Wi-Fi. | Conecta un cable o entra en la Wi-Fi de la sala. | Branchez un câble ou rejoignez le Wi-Fi de la salle. | केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
-A VPN is on ({place}): it may keep the room's network out. | Hay una VPN activa ({place}): puede excluir la red de la sala. | Un VPN est actif ({place}) : il peut exclure le réseau de la salle. | VPN चालू है ({place}): वह कमरे के नेटवर्क को बाहर रख सकता है।
-The host at {address} has another version (protocol {theirs}, here {here}). | El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}). | L'animateur à {address} a une autre version (protocole {theirs}, ici {here}). | {address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
-Use the same version on all computers: the host can give its own to others. | Usa la misma versión en todos los equipos: el anfitrión puede dar la suya. | Utilisez la même version partout : l'animateur peut donner la sienne. | सभी कंप्यूटरों पर एक ही संस्करण चलाएँ: होस्ट अपना दे सकता है।
-“{title}” by {host} at {address} answers. | “{title}” de {host} en {address} responde. | « {title} » de {host} à {address} répond. | {host} की “{title}” {address} पर उत्तर देती है।
-“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}. | Se ve “{title}” de {host}, pero el cortafuegos del anfitrión {address} bloquea su puerto TCP {port}. | « {title} » de {host} est visible, mais le pare-feu de l'animateur {address} bloque son port TCP {port}. | {host} की “{title}” दिखती है, पर होस्ट {address} का फ़ायरवॉल उसका TCP पोर्ट {port} रोकता है।
-The host must allow ConnectSphere in the firewall of {address}, for private networks too. | El anfitrión debe permitir ConnectSphere en el cortafuegos de {address}, también en redes privadas. | L'animateur doit autoriser ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés. | होस्ट को {address} के फ़ायरवॉल में ConnectSphere की अनुमति देनी होगी, निजी नेटवर्क के लिए भी।
-Allow ConnectSphere in this computer's firewall, or join by the host's address. | Permite ConnectSphere en el cortafuegos de este equipo, o entra por la dirección del anfitrión. | Autorisez ConnectSphere dans le pare-feu de cet ordinateur, ou rejoignez par l'adresse de l'animateur. | इस कंप्यूटर के फ़ायरवॉल में ConnectSphere की अनुमति दें, या होस्ट के पते से जुड़ें।
-The own broadcast was heard on {place}. | La difusión de este equipo se oyó en {place}. | La diffusion de cet ordinateur a été entendue sur {place}. | इस कंप्यूटर का प्रसारण {place} पर सुना गया।
-Broadcasts are blocked on {place}: the own was not heard. | Las difusiones están bloqueadas en {place}: la de este equipo no se oyó. | Les diffusions sont bloquées sur {place} : celle de cet ordinateur n'a pas été entendue. | {place} पर प्रसारण रुके हैं: इस कंप्यूटर का प्रसारण सुना नहीं गया।
-The meeting does not hear broadcasts: it was found only by trying every address. | La reunión no oye las difusiones: solo se encontró probando cada dirección. | La réunion n'entend pas les diffusions : elle n'a été trouvée qu'en essayant chaque adresse. | मीटिंग प्रसारण नहीं सुनती: वह हर पता आज़माने पर ही मिली।
-Join by the host's address, or have broadcasts (UDP 9000) allowed on this network. | Entra por la dirección del anfitrión, o haz que se permitan las difusiones (UDP 9000) en esta red. | Rejoignez par l'adresse de l'animateur, ou faites autoriser les diffusions (UDP 9000) sur ce réseau. | होस्ट के पते से जुड़ें, या इस नेटवर्क पर प्रसारण (UDP 9000) की अनुमति दिलाएँ।
-Computers looking for a meeting were heard: {addresses}. | Se oyeron equipos que buscan una reunión: {addresses}. | Des ordinateurs cherchant une réunion ont été entendus : {addresses}. | मीटिंग खोजते कंप्यूटर सुने गए: {addresses}।
-Another program on this computer holds {ports}: hosting there is impossible. | Otro programa de este equipo ocupa {ports}: ahí no se puede crear una reunión. | Un autre programme de cet ordinateur occupe {ports} : impossible d'y créer une réunion. | इस कंप्यूटर का दूसरा प्रोग्राम {ports} रखे है: वहाँ होस्ट करना संभव नहीं।
-End that program, or host with --port 9100. | Cierra ese programa, o crea la reunión con --port 9100. | Fermez ce programme, ou créez la réunion avec --port 9100. | वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
-Computers that tried to join and did not come in: {addresses}. | Equipos que intentaron entrar y no lo lograron: {addresses}. | Ordinateurs qui ont essayé d'entrer sans y parvenir : {addresses}. | कंप्यूटर जिन्होंने जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
-The firewall of this computer blocks connections to its own address {address}. | El cortafuegos de este equipo bloquea las conexiones a su propia dirección {address}. | Le pare-feu de cet ordinateur bloque les connexions à sa propre adresse {address}. | इस कंप्यूटर का फ़ायरवॉल उसके अपने पते {address} के कनेक्शन रोकता है।
-To host, allow ConnectSphere in the firewall (on Windows: for private networks). | Para crear reuniones, permite ConnectSphere en el cortafuegos (en Windows: redes privadas). | Pour créer une réunion, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés). | होस्ट करने के लिए फ़ायरवॉल में ConnectSphere की अनुमति दें (Windows पर: निजी नेटवर्क)।
-Other devices that answer on this network: {count}. | Otros dispositivos que responden en esta red: {count}. | Autres appareils qui répondent sur ce réseau : {count}. | इस नेटवर्क पर उत्तर देने वाले दूसरे उपकरण: {count}।
-Only the router answers on this network: it keeps devices apart, or no other computer is in it. | En esta red solo responde el router: separa los dispositivos, o no hay otro equipo en ella. | Seul le routeur répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est. | इस नेटवर्क पर केवल राउटर उत्तर देता है: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
-Nobody else answers on this network: it keeps devices apart, or no other computer is in it. | En esta red no responde nadie más: separa los dispositivos, o no hay otro equipo en ella. | Personne d'autre ne répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est. | इस नेटवर्क पर कोई और उत्तर नहीं देता: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
-Use a cable, or one phone's hotspot for everyone. | Usa un cable, o el punto de acceso de un teléfono para todos. | Utilisez un câble, ou le partage de connexion d'un téléphone pour tous. | केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
-You can take part without; or plug one in and choose it. | Puedes participar sin ella; o conecta una y elígela. | Vous pouvez participer sans ; ou branchez-en une et choisissez-la. | आप इसके बिना भाग ले सकते हैं; या एक लगाकर चुनें।
-Mend that or plug in a headset; without one you can still listen and write. | Arréglalo o conecta unos auriculares; sin ellos aún puedes escuchar y escribir. | Réparez cela ou branchez un casque ; sans lui vous pouvez encore écouter et écrire. | उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी सुन और लिख सकते हैं।
-Mend that or plug in a headset; without one you can still see and write. | Arréglalo o conecta unos auriculares; sin ellos aún puedes ver y escribir. | Réparez cela ou branchez un casque ; sans lui vous pouvez encore voir et écrire. | उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी देख और लिख सकते हैं।
-No camera: {trouble} | Sin cámara: {trouble} | Pas de caméra : {trouble} | कैमरा नहीं: {trouble}
-No microphone: {trouble} | Sin micrófono: {trouble} | Pas de micro : {trouble} | माइक्रोफ़ोन नहीं: {trouble}
-No speaker: {trouble} | Sin altavoz: {trouble} | Pas de haut-parleur : {trouble} | स्पीकर नहीं: {trouble}
-The camera works. | La cámara funciona. | La caméra fonctionne. | कैमरा काम करता है।
-The microphone works. | El micrófono funciona. | Le micro fonctionne. | माइक्रोफ़ोन काम करता है।
-The speaker works. | El altavoz funciona. | Le haut-parleur fonctionne. | स्पीकर काम करता है।
-{room} GB are free for files. | Hay {room} GB libres para archivos. | {room} Go sont libres pour les fichiers. | फ़ाइलों के लिए {room} GB खाली हैं।
-Delete something before files are sent. | Borra algo antes de enviar archivos. | Supprimez quelque chose avant d'envoyer des fichiers. | फ़ाइलें भेजने से पहले कुछ हटाएँ।
-Everything works: a meeting can be reached from this computer. | Todo funciona: desde este equipo se llega a una reunión. | Tout fonctionne : une réunion est joignable depuis cet ordinateur. | सब ठीक है: इस कंप्यूटर से मीटिंग तक पहुँचा जा सकता है।
-This computer and its network are ready, but no meeting was found. | Este equipo y su red están listos, pero no se encontró ninguna reunión. | Cet ordinateur et son réseau sont prêts, mais aucune réunion n'a été trouvée. | यह कंप्यूटर और नेटवर्क तैयार हैं, पर कोई मीटिंग नहीं मिली।
-Invite others | Invitar a otros | Inviter d'autres personnes | दूसरों को आमंत्रित करें
-This computer is in other networks, too. There they type: | Este equipo está también en otras redes. Allí escriben: | Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit : | यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
-Give this app to others | Dar esta aplicación a otros | Donner cette application à d'autres | यह ऐप दूसरों को दें
-Who has no ConnectSphere yet opens this address in a browser, or photographs the code: | Quien aún no tiene ConnectSphere abre esta dirección en un navegador o fotografía el código: | Qui n'a pas encore ConnectSphere ouvre cette adresse dans un navigateur ou photographie le code : | जिनके पास ConnectSphere नहीं है, वे यह पता ब्राउज़र में खोलें या कोड का फ़ोटो लें:
-Preparing it… | Preparando… | Préparation… | तैयार हो रहा है…
-SHA-256, to compare with the file that arrived: | SHA-256, para comparar con el archivo recibido: | SHA-256, à comparer avec le fichier reçu : | SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
-It is offered, slowly enough for the meeting, until you stop it or close the program. | Se ofrece, sin frenar la reunión, hasta que la detengas o cierres el programa. | Elle est proposée, sans gêner la réunion, jusqu'à ce que vous l'arrêtiez ou quittiez le programme. | यह मीटिंग को धीमा किए बिना दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
-Stop offering it | Dejar de ofrecerla | Ne plus la proposer | देना बंद करें
-This edition is a folder, which cannot be handed on as one file: copy the folder. | Esta edición es una carpeta y no puede darse como un solo archivo: copia la carpeta. | Cette édition est un dossier, qui ne peut être donné comme un seul fichier : copiez le dossier. | यह संस्करण एक फ़ोल्डर है, एक फ़ाइल के रूप में नहीं दिया जा सकता: फ़ोल्डर की प्रति बनाएँ।
-The app cannot be offered at {address}. | La aplicación no puede ofrecerse en {address}. | L'application ne peut être proposée à {address}. | ऐप {address} पर नहीं दिया जा सकता।
-Whoever starts ConnectSphere on this network finds the meeting. Else they type: | Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe: | Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir : | इस नेटवर्क पर ConnectSphere खोलने वाला मीटिंग पा लेता है। नहीं तो यह लिखें:
-Address | Dirección | Adresse | पता
-or the code | o el código | ou le code | या कोड
-Copy the invitation | Copiar la invitación | Copier l'invitation | आमंत्रण कॉपी करें
-Everybody in this meeting sees the same eight pictures here. Other pictures: another host. | Todos en esta reunión ven aquí las mismas ocho imágenes. Otras imágenes: otro anfitrión. | Chacun ici voit les mêmes huit images. D'autres images : un autre animateur. | इस मीटिंग में सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
-The camera is off | La cámara está apagada | La caméra est coupée | कैमरा बंद है
-Audio | Audio | Audio | ऑडियो
-Video | Vídeo | Vidéo | वीडियो
-Appearance | Aspecto | Apparence | रूप
-Shortcuts | Atajos | Raccourcis | शॉर्टकट
-Speaker volume | Volumen del altavoz | Volume du haut-parleur | स्पीकर की आवाज़
-Hold Space to talk | Mantener Espacio para hablar | Maintenir Espace pour parler | बोलने के लिए Space दबाए रखें
-Talk while you hold it | Hablar mientras la mantienes | Parler tant qu'elle est tenue | दबाए रखने तक बोलें
-Pin the picture under the mouse | Fijar la imagen bajo el ratón | Épingler l'image sous la souris | माउस के नीचे का चित्र पिन करें
-Grid, Speaker, Focus | Cuadrícula, Orador, Foco | Grille, Orateur, Focus | ग्रिड, वक्ता, फ़ोकस
-This list | Esta lista | Cette liste | यह सूची
-Leave, after asking | Salir, tras preguntar | Quitter, après confirmation | पूछकर बाहर जाएँ
-Colours | Colores | Couleurs | रंग
-Dark | Oscuro | Sombre | गहरा
-Light | Claro | Clair | हल्का
-High contrast | Alto contraste | Contraste élevé | अधिक कंट्रास्ट
-Size of everything | Tamaño de todo | Taille de l'affichage | हर चीज़ का आकार
-Language | Idioma | Langue | भाषा
-{name} wrote to you in private | {name} te escribió en privado | {name} vous a écrit en privé | {name} ने आपको निजी संदेश भेजा
-Answer | Responder | Répondre | उत्तर दें
-{name} joined | {name} entró | {name} est arrivé | {name} जुड़े
-{name} left | {name} salió | {name} est parti | {name} चले गए
-{name} raised a hand | {name} levantó la mano | {name} lève la main | {name} ने हाथ उठाया
-{name} offers {file} ({size}) | {name} ofrece {file} ({size}) | {name} propose {file} ({size}) | {name} ने {file} ({size}) भेजी है
-Look | Ver | Voir | देखें
-Saved: {name} | Guardado: {name} | Enregistré : {name} | सहेजा गया: {name}
-Show | Mostrar | Montrer | दिखाएँ
-The file did not arrive | El archivo no llegó | Le fichier n'est pas arrivé | फ़ाइल नहीं पहुँची
-{name} shares the screen | {name} comparte la pantalla | {name} partage l'écran | {name} स्क्रीन साझा कर रहे हैं
-A device does not work | Un dispositivo no funciona | Un appareil ne fonctionne pas | एक उपकरण काम नहीं कर रहा
-You may share your screen again | Puedes volver a compartir tu pantalla | Vous pouvez de nouveau partager votre écran | आप फिर से स्क्रीन साझा कर सकते हैं
-{name} muted you | {name} te silenció | {name} a coupé votre micro | {name} ने आपको म्यूट किया
-Connected again | Conectado de nuevo | De nouveau connecté | फिर से जुड़ गए
-The meeting has ended. | La reunión ha terminado. | La réunion est terminée. | मीटिंग समाप्त हो गई।
-You are muted | Estás silenciado | Votre micro est coupé | आप म्यूट हैं
-The connection was lost. Reconnecting… | Se perdió la conexión. Reconectando… | La connexion est perdue. Reconnexion… | कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
-Everyone sees your screen | Todos ven tu pantalla | Tout le monde voit votre écran | सबको आपकी स्क्रीन दिख रही है
-Stop sharing | Dejar de compartir | Arrêter le partage | साझा करना रोकें
-Hosted by {name}, new to this computer | Anfitrión {name}, nuevo para este equipo | Animée par {name}, nouveau pour cet ordinateur | होस्ट {name}, इस कंप्यूटर के लिए नए
-Page {page} of {pages} | Página {page} de {pages} | Page {page} sur {pages} | पृष्ठ {page} / {pages}
-Take over the screen? | ¿Tomar la pantalla? | Prendre l'écran ? | स्क्रीन अपने हाथ में लें?
-Somebody else is sharing now. | Otra persona está compartiendo. | Quelqu'un d'autre partage. | अभी कोई और साझा कर रहा है।
-Take over | Tomar | Prendre | लें
-Address: {address} | Dirección: {address} | Adresse : {address} | पता: {address}
-Code: {code} | Código: {code} | Code : {code} | कोड: {code}
-Copied: paste it where the others can read it | Copiado: pégalo donde los demás puedan leerlo | Copié : collez-le là où les autres peuvent le lire | कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
-Save the chat | Guardar el chat | Enregistrer le chat | चैट सहेजें
-The chat could not be saved: {reason} | No se pudo guardar el chat: {reason} | Le chat n'a pas pu être enregistré : {reason} | चैट सहेजी नहीं जा सकी: {reason}
-Send a file | Enviar un archivo | Envoyer un fichier | फ़ाइल भेजें
-Nothing was received yet | Aún no se recibió nada | Rien n'a encore été reçu | अभी कुछ नहीं मिला
-Write in private | Escribir en privado | Écrire en privé | निजी संदेश लिखें
-Allow to share the screen | Permitir compartir la pantalla | Autoriser le partage d'écran | स्क्रीन साझा करने दें
-Remove from the meeting… | Quitar de la reunión… | Retirer de la réunion… | मीटिंग से हटाएँ…
-Remove {name}? | ¿Quitar a {name}? | Retirer {name} ? | {name} को हटाएँ?
-They cannot come back into this meeting. | No podrá volver a esta reunión. | Cette personne ne pourra pas revenir. | वे इस मीटिंग में वापस नहीं आ सकेंगे।
-Remove | Quitar | Retirer | हटाएँ
-Mute all | Silenciar a todos | Couper tous les micros | सबको म्यूट करें
-Stop the shared screen | Parar la pantalla compartida | Arrêter l'écran partagé | साझा स्क्रीन रोकें
-End the meeting for all… | Terminar la reunión para todos… | Terminer la réunion pour tous… | सबके लिए मीटिंग समाप्त करें…
-Stay | Quedarse | Rester | रुकें
-End for all | Terminar para todos | Terminer pour tous | सबके लिए समाप्त
-Leave the meeting? | ¿Salir de la reunión? | Quitter la réunion ? | मीटिंग छोड़ें?
-You are the host. Others can go on without you, or the meeting ends for everybody. | Eres el anfitrión. Los demás pueden seguir sin ti, o la reunión termina para todos. | Vous animez. Les autres peuvent continuer sans vous, ou la réunion se termine pour tous. | आप होस्ट हैं। दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
-You can come back at any time while it goes on. | Puedes volver en cualquier momento mientras dure. | Vous pouvez revenir à tout moment tant qu'elle dure. | जब तक मीटिंग चले, आप कभी भी लौट सकते हैं।
-No meeting was found on this network. | No se encontró ninguna reunión en esta red. | Aucune réunion trouvée sur ce réseau. | इस नेटवर्क पर कोई मीटिंग नहीं मिली।
-No meeting was found. | No se encontró ninguna reunión. | Aucune réunion trouvée. | कोई मीटिंग नहीं मिली।
-Ask the host to start the meeting, or host one. | Pide al anfitrión que inicie la reunión, o crea una. | Demandez à l'animateur de démarrer la réunion, ou créez-en une. | होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
-Start ConnectSphere and join it. | Abre ConnectSphere y únete. | Lancez ConnectSphere et rejoignez-la. | ConnectSphere खोलें और जुड़ें।
-This computer is in no network. | Este equipo no está en ninguna red. | Cet ordinateur n'est sur aucun réseau. | यह कंप्यूटर किसी नेटवर्क में नहीं है।
-Switch the VPN off and look again. | Apaga la VPN y vuelve a mirar. | Coupez le VPN et réessayez. | VPN बंद करके फिर देखें।
-A meeting runs on this computer. | Hay una reunión en este equipo. | Une réunion tourne sur cet ordinateur. | इस कंप्यूटर पर एक मीटिंग चल रही है।
-The ports for hosting are free. | Los puertos para crear reuniones están libres. | Les ports pour animer sont libres. | होस्ट करने के पोर्ट खाली हैं।
-The host did not let you in. | El anfitrión no te dejó entrar. | L'animateur ne vous a pas laissé entrer. | होस्ट ने आपको अंदर नहीं आने दिया।
-Too many wrong PINs were tried; try again in a minute. | Demasiados PIN erróneos; inténtalo en un minuto. | Trop de PIN erronés ; réessayez dans une minute. | बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
-The PIN was not proved in time. | El PIN no se comprobó a tiempo. | Le PIN n'a pas été vérifié à temps. | PIN समय पर सत्यापित नहीं हुआ।
-That is not the PIN of this meeting. | Ese no es el PIN de esta reunión. | Ce n'est pas le PIN de cette réunion. | यह इस मीटिंग का PIN नहीं है।
-The host removed you from this meeting. | El anfitrión te quitó de esta reunión. | L'animateur vous a retiré de cette réunion. | होस्ट ने आपको इस मीटिंग से हटा दिया।
-The meeting is full. | La reunión está llena. | La réunion est complète. | मीटिंग भर चुकी है।
-The host does not answer. | El anfitrión no responde. | L'animateur ne répond pas. | होस्ट उत्तर नहीं दे रहा।
-The meeting's sound cannot be mixed on the host's computer. | El sonido de la reunión no se puede mezclar en el equipo del anfitrión. | Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur. | होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
-The host did not come back: the meeting is over. | El anfitrión no volvió: la reunión ha terminado. | L'animateur n'est pas revenu : la réunion est finie. | होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
-“{title}” is still running: go back to it, or end it. | «{title}» sigue en marcha: vuelve a ella o termínala. | « {title} » est toujours en cours : revenez-y, ou terminez-la. | “{title}” अभी चल रही है: उसमें लौटें, या उसे समाप्त करें।
-The host ended the meeting. | El anfitrión terminó la reunión. | L'animateur a terminé la réunion. | होस्ट ने मीटिंग समाप्त की।
-The meeting's server did not start. | El servidor de la reunión no arrancó. | Le serveur de la réunion n'a pas démarré. | मीटिंग का सर्वर शुरू नहीं हुआ।
-Another computer answers in the host's place. | Otro equipo responde en lugar del anfitrión. | Un autre ordinateur répond à la place de l'animateur. | होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
-Only the host may do that. | Solo el anfitrión puede hacerlo. | Seul l'animateur peut le faire. | यह केवल होस्ट कर सकता है।
-The host has to allow you to share again. | El anfitrión tiene que permitirte compartir otra vez. | L'animateur doit vous autoriser à partager de nouveau. | फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
-{name} is sharing already. | {name} ya está compartiendo. | {name} partage déjà. | {name} पहले से साझा कर रहे हैं।
-Nobody called {name} is in the meeting. | Nadie llamado {name} está en la reunión. | Personne ne s'appelle {name} dans cette réunion. | मीटिंग में {name} नाम का कोई नहीं है।
-That person is not here. | Esa persona no está aquí. | Cette personne n'est pas là. | वह व्यक्ति यहाँ नहीं है।
-That person cannot be removed. | No se puede quitar a esa persona. | Cette personne ne peut pas être retirée. | उस व्यक्ति को हटाया नहीं जा सकता।
-The address {host} cannot be found. | No se encuentra la dirección {host}. | L'adresse {host} est introuvable. | पता {host} नहीं मिला।
-The TCP port {port} cannot be used: {reason}. | El puerto TCP {port} no se puede usar: {reason}. | Le port TCP {port} est inutilisable : {reason}. | TCP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
-The host's port {port} for files does not answer. | El puerto {port} del anfitrión para archivos no responde. | Le port {port} de l'animateur pour les fichiers ne répond pas. | फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
-Camera {index} is not there, or another program is using it. | La cámara {index} no está, o la usa otro programa. | La caméra {index} est absente ou déjà utilisée. | कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
-The {what} “{label}” cannot be opened; another program may use it. | No se puede abrir “{label}” ({what}); quizá la usa otro programa. | Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être. | “{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
-Camera {index} is not there, or another program is using it, or the privacy settings forbid it. | La cámara {index} no está, o la usa otro programa, o la configuración de privacidad la prohíbe. | La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité. | कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है, या गोपनीयता सेटिंग उसे रोकती है।
-The {what} “{label}” cannot be opened; another program may use it, or the privacy settings forbid it. | No se puede abrir “{label}” ({what}); quizá la usa otro programa o la prohíbe la configuración de privacidad. | Impossible d'ouvrir « {label} » ({what}) ; déjà utilisé ou interdit par les réglages de confidentialité. | “{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है या गोपनीयता सेटिंग रोकती है।
-If Windows asks about its firewall, allow private networks: else nobody can join. | Si Windows pregunta por el cortafuegos, permite las redes privadas: si no, nadie podrá entrar. | Si Windows pose une question sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer. | यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
-If macOS asks about incoming connections, allow them: else nobody can join. | Si macOS pregunta por conexiones entrantes, permítelas: si no, nadie podrá entrar. | Si macOS pose une question sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer. | यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
-If macOS asks about the local network, allow it. | Si macOS pregunta por la red local, permítela. | Si macOS pose une question sur le réseau local, autorisez-le. | यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
-If macOS asks about the camera, allow it: else nobody sees you. | Si macOS pregunta por la cámara, permítela: si no, nadie te verá. | Si macOS pose une question sur la caméra, autorisez-la : sinon personne ne vous voit. | यदि macOS कैमरे के बारे में पूछे, तो अनुमति दें: वरना कोई आपको देख नहीं सकेगा।
-If macOS asks about the microphone, allow it: else nobody hears you. | Si macOS pregunta por el micrófono, permítelo: si no, nadie te oirá. | Si macOS pose une question sur le micro, autorisez-le : sinon personne ne vous entend. | यदि macOS माइक्रोफ़ोन के बारे में पूछे, तो अनुमति दें: वरना कोई आपको सुन नहीं सकेगा।
-No camera is chosen. | No hay ninguna cámara elegida. | Aucune caméra n'est choisie. | कोई कैमरा नहीं चुना गया।
-No microphone is chosen. | No hay ningún micrófono elegido. | Aucun micro n'est choisi. | कोई माइक नहीं चुना गया।
-This computer has no {what}. | Este equipo no tiene {what}. | Cet ordinateur n'a pas de {what}. | इस कंप्यूटर में {what} नहीं है।
-The camera gave no picture in time. | La cámara no dio ninguna imagen a tiempo. | La caméra n'a donné aucune image à temps. | कैमरे ने समय पर चित्र नहीं दिया।
-The camera was closed. | La cámara se cerró. | La caméra a été fermée. | कैमरा बंद कर दिया गया।
-The sound system of this computer does not answer. | El sistema de sonido de este equipo no responde. | Le système audio de cet ordinateur ne répond pas. | इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
-This screen has {depth}-bit colours, and only one of 24 bits can be shared. | Esta pantalla tiene colores de {depth} bits y solo se puede compartir una de 24 bits. | Cet écran a des couleurs sur {depth} bits ; seul un écran de 24 bits peut être partagé. | इस स्क्रीन के रंग {depth} बिट के हैं; केवल 24 बिट वाली स्क्रीन साझा हो सकती है।
-There is no screen here that can be shared. | Aquí no hay pantalla que se pueda compartir. | Il n'y a pas d'écran à partager ici. | यहाँ साझा करने योग्य स्क्रीन नहीं है।
-The shared window was closed. | La ventana compartida se cerró. | La fenêtre partagée a été fermée. | साझा विंडो बंद हो गई।
-The screen cannot be seen any more. | La pantalla ya no se puede ver. | L'écran n'est plus visible. | स्क्रीन अब दिखाई नहीं देती।
-Wayland hides the screen from programs; sign in with Xorg to share it. | Wayland oculta la pantalla a los programas; entra con Xorg para compartirla. | Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager. | Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
-The file did not arrive as it was offered. | El archivo no llegó como se ofreció. | Le fichier n'est pas arrivé tel qu'il était proposé. | फ़ाइल वैसी नहीं पहुँची जैसी दी गई थी।
-There is no such file. | No existe ese archivo. | Ce fichier n'existe pas. | ऐसी कोई फ़ाइल नहीं है।
-That file is not on offer. | Ese archivo no se ofrece. | Ce fichier n'est pas proposé. | वह फ़ाइल उपलब्ध नहीं है।
-That file is on its way already. | Ese archivo ya está en camino. | Ce fichier est déjà en route. | वह फ़ाइल पहले से आ रही है।
-{name} is larger than the host allows. | {name} es mayor de lo que permite el anfitrión. | {name} dépasse la taille permise. | {name} होस्ट की अनुमति से बड़ी है।
-{path} cannot be read: {reason}. | No se puede leer {path}: {reason}. | {path} est illisible : {reason}. | {path} पढ़ी नहीं जा सकी: {reason}।
-{path} is no file. | {path} no es un archivo. | {path} n'est pas un fichier. | {path} फ़ाइल नहीं है।
-Files cannot be saved in {folder}: {reason}. | No se pueden guardar archivos en {folder}: {reason}. | Impossible d'enregistrer dans {folder} : {reason}. | {folder} में फ़ाइलें सहेजी नहीं जा सकीं: {reason}।
-This meeting needs a PIN. | Esta reunión necesita un PIN. | Cette réunion demande un PIN. | इस मीटिंग के लिए PIN चाहिए।
-That was not understood: {fault}. | Eso no se entendió: {fault}. | Cela n'a pas été compris : {fault}. | यह समझ नहीं आया: {fault}।
-The host shows another certificate than before. | El anfitrión muestra un certificado distinto al de antes. | L'animateur présente un autre certificat qu'avant. | होस्ट पहले से अलग प्रमाणपत्र दिखा रहा है।
-“{title}” of {host} now comes from another computer than before: do not trust it unless the teacher says so. | “{title}” de {host} llega ahora desde otro equipo: no te fíes si el profesor no lo confirma. | « {title} » de {host} vient maintenant d'un autre ordinateur : ne vous y fiez pas sans l'accord du professeur. | {host} की “{title}” अब दूसरे कंप्यूटर से आ रही है: जब तक शिक्षक न कहें, भरोसा न करें।
-The host does not know the PIN: this is not your meeting. | El anfitrión no conoce el PIN: esta no es tu reunión. | L'animateur ne connaît pas le PIN : ce n'est pas votre réunion. | होस्ट को PIN नहीं पता: यह आपकी मीटिंग नहीं है।
-The host did not prove that it knows the PIN. | El anfitrión no demostró que conoce el PIN. | L'animateur n'a pas prouvé qu'il connaît le PIN. | होस्ट ने साबित नहीं किया कि उसे PIN पता है।
-The host broke off instead of proving that it knows the PIN. | El anfitrión cortó la conexión en vez de demostrar que conoce el PIN. | L'animateur a coupé la connexion au lieu de prouver qu'il connaît le PIN. | होस्ट ने PIN जानने का प्रमाण देने के बजाय कनेक्शन काट दिया।
-The screen comes from another computer than the meeting. | La pantalla viene de un equipo distinto al de la reunión. | L'écran vient d'un autre ordinateur que la réunion. | स्क्रीन मीटिंग के कंप्यूटर से नहीं, किसी दूसरे से आ रही है।
-The shared screen got lost. | Se perdió la pantalla compartida. | Le partage d'écran s'est interrompu. | साझा स्क्रीन का कनेक्शन टूट गया।
-No meeting answers at {address} ({reason}). | Ninguna reunión responde en {address} ({reason}). | Aucune réunion ne répond à {address} ({reason}). | {address} पर कोई मीटिंग उत्तर नहीं दे रही ({reason})।
-refused | conexión rechazada | connexion refusée | कनेक्शन अस्वीकृत
-timeout | sin respuesta | pas de réponse | कोई उत्तर नहीं
-unreachable | inaccesible | inaccessible | पहुँच से बाहर
-no_tls | no es ConnectSphere | ce n'est pas ConnectSphere | यह ConnectSphere नहीं है
-gone | conexión cortada | connexion coupée | कनेक्शन टूट गया
-The network cannot be used: {reason}. | No se puede usar la red: {reason}. | Le réseau est inutilisable : {reason}. | नेटवर्क उपयोग नहीं हो सकता: {reason}।
-The UDP port {port} cannot be used: {reason}. | El puerto UDP {port} no se puede usar: {reason}. | Le port UDP {port} est inutilisable : {reason}. | UDP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
-This meeting speaks protocol {theirs}, your program {here}: use the same version. | Esta reunión usa el protocolo {theirs}, tu programa el {here}: usa la misma versión. | Cette réunion utilise le protocole {theirs}, votre programme le {here} : prenez la même version. | यह मीटिंग प्रोटोकॉल {theirs} पर है, आपका प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
-{address} speaks protocol {theirs}, this program {here}: use the same version. | {address} usa el protocolo {theirs}, este programa el {here}: usa la misma versión. | {address} utilise le protocole {theirs}, ce programme le {here} : prenez la même version. | {address} प्रोटोकॉल {theirs} पर है, यह प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
-Too many came from your address; try again in a minute. | Demasiados intentos desde tu dirección; inténtalo en un minuto. | Trop de tentatives depuis votre adresse ; réessayez dans une minute. | आपके पते से बहुत सारे प्रयास हुए; एक मिनट बाद फिर कोशिश करें।
-You have joined from another connection. | Has entrado desde otra conexión. | Vous avez rejoint la réunion par une autre connexion. | आप दूसरे कनेक्शन से जुड़ गए हैं।
-You are not in the meeting any longer. | Ya no estás en la reunión. | Vous n'êtes plus dans la réunion. | आप अब मीटिंग में नहीं हैं।
-The host removed you from the meeting. | El anfitrión te quitó de la reunión. | L'animateur vous a retiré de la réunion. | होस्ट ने आपको मीटिंग से हटा दिया।
-The meeting is over. | La reunión ha terminado. | La réunion est terminée. | मीटिंग समाप्त हो चुकी है।
-Nobody of that name is in the meeting. | No hay nadie con ese nombre en la reunión. | Personne ne porte ce nom dans cette réunion. | मीटिंग में इस नाम का कोई नहीं है।
-A message has {count} characters at most. | Un mensaje puede tener {count} caracteres como máximo. | Un message a {count} caractères au plus. | संदेश में अधिकतम {count} अक्षर हो सकते हैं।
-That is too long. | Eso es demasiado largo. | C'est trop long. | यह बहुत लंबा है।
-Dropped: {fault}. | Descartado: {fault}. | Écarté : {fault}. | छोड़ दिया गया: {fault}।
-Dropped: that was too much at once. | Descartado: fue demasiado a la vez. | Écarté : c'était trop à la fois. | छोड़ दिया गया: एक साथ बहुत ज़्यादा था।
-That ticket is not valid, or not any longer. | Ese pase no es válido, o ya no lo es. | Ce ticket n'est pas valable, ou ne l'est plus. | वह टिकट मान्य नहीं है, या अब नहीं रहा।
-The file is not on offer any longer. | El archivo ya no se ofrece. | Le fichier n'est plus proposé. | फ़ाइल अब उपलब्ध नहीं है।
-The host's disk has no room for it. | No hay sitio para él en el disco del anfitrión. | Le disque de l'animateur n'a plus de place pour lui. | होस्ट की डिस्क पर इसके लिए जगह नहीं है।
-The file changed while it was sent. | El archivo cambió mientras se enviaba. | Le fichier a changé pendant l'envoi. | भेजते समय फ़ाइल बदल गई।
-The host is busy with other files. | El anfitrión está ocupado con otros archivos. | L'animateur est occupé par d'autres fichiers. | होस्ट दूसरी फ़ाइलों में व्यस्त है।
-The host refused the file: {word}. | El anfitrión rechazó el archivo: {word}. | L'animateur a refusé le fichier : {word}. | होस्ट ने फ़ाइल अस्वीकार की: {word}।
-Files may have {size} at most. | Un archivo puede tener {size} como máximo. | Un fichier ne peut pas dépasser {size}. | फ़ाइल अधिकतम {size} की हो सकती है।
-One person may offer {size} at most. | Cada persona puede ofrecer {size} como máximo. | Chaque personne peut proposer {size} au plus. | एक व्यक्ति अधिकतम {size} दे सकता है।
-One person may offer {count} files at most. | Cada persona puede ofrecer {count} archivos como máximo. | Chaque personne peut proposer {count} fichiers au plus. | एक व्यक्ति अधिकतम {count} फ़ाइलें दे सकता है।
-The meeting has no room for more files. | En la reunión no caben más archivos. | La réunion n'a plus de place pour d'autres fichiers. | मीटिंग में और फ़ाइलों के लिए जगह नहीं है।
-{name} left before the file was sent. | {name} salió antes de que se enviara el archivo. | {name} est parti avant l'envoi du fichier. | फ़ाइल भेजे जाने से पहले {name} चले गए।
-{name} declined the file. | {name} rechazó el archivo. | {name} a refusé le fichier. | {name} ने फ़ाइल लेने से मना किया।
-{name} took the file back. | {name} retiró el archivo. | {name} a retiré le fichier. | {name} ने फ़ाइल वापस ले ली।
-{name} was cancelled. | Se canceló {name}. | {name} a été annulé. | {name} रद्द कर दी गई।
-{name} is on its way already. | {name} ya está en camino. | {name} est déjà en route. | {name} पहले से भेजी जा रही है।
-That file is not yours. | Ese archivo no es tuyo. | Ce fichier n'est pas à vous. | वह फ़ाइल आपकी नहीं है।
-That file is not waiting for an answer. | Ese archivo no espera respuesta. | Ce fichier n'attend pas de réponse. | वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
-That file is neither yours nor on its way. | Ese archivo no es tuyo ni está en camino. | Ce fichier n'est ni à vous ni en route. | वह फ़ाइल न आपकी है, न रास्ते में है।
-The file cannot be saved: {reason}. | El archivo no se puede guardar: {reason}. | Le fichier ne peut pas être enregistré : {reason}. | फ़ाइल सहेजी नहीं जा सकी: {reason}।
-{name} cannot be saved: {reason}. | No se puede guardar {name}: {reason}. | {name} ne peut pas être enregistré : {reason}. | {name} सहेजी नहीं जा सकी: {reason}।
-Permission denied | permiso denegado | accès refusé | अनुमति नहीं है
-No space left on device | no queda espacio en el disco | il n'y a plus de place sur le disque | डिस्क पर जगह नहीं बची
-No such file or directory | ese archivo o carpeta no existe | ce fichier ou dossier n'existe pas | ऐसी फ़ाइल या फ़ोल्डर नहीं है
-Address already in use | ya está en uso | déjà utilisé | पहले से उपयोग में है
-Network is unreachable | no hay conexión de red | aucune connexion réseau | नेटवर्क कनेक्शन नहीं है
-microphone | micrófono | micro | माइक
-speaker | altavoz | haut-parleur | स्पीकर
-Camera {number} | Cámara {number} | Caméra {number} | कैमरा {number}
-Default ({name}) | Predeterminado ({name}) | Par défaut ({name}) | डिफ़ॉल्ट ({name})
-There is no {what} number {number}. | No hay ningún {what} con el número {number}. | Il n'y a pas de {what} numéro {number}. | {number} क्रमांक का {what} नहीं है।
-“{label}” was closed. | “{label}” se cerró. | « {label} » a été fermé. | “{label}” बंद कर दिया गया।
-“{label}” was unplugged or stopped working. | “{label}” se desconectó o dejó de funcionar. | « {label} » a été débranché ou ne marche plus. | “{label}” निकाल दिया गया या उसने काम करना बंद कर दिया।
-“{label}” does not answer. | “{label}” no responde. | « {label} » ne répond pas. | “{label}” उत्तर नहीं दे रहा।
-Camera {number} gives no pictures. | La cámara {number} no da imágenes. | La caméra {number} ne donne pas d'images. | कैमरा {number} चित्र नहीं दे रहा।
-Camera {number} was unplugged or taken by another program. | La cámara {number} se desconectó o la usa otro programa. | La caméra {number} a été débranchée ou prise par un autre programme. | कैमरा {number} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
-The microphone was closed. | El micrófono se cerró. | Le micro a été fermé. | माइक बंद कर दिया गया।
-The speaker was closed. | El altavoz se cerró. | Le haut-parleur a été fermé. | स्पीकर बंद कर दिया गया।
-Pictures need OpenCV, which cannot be loaded ({fault}): {mend}. | Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}. | Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}. | चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
-on Windows N, install the Media Feature Pack | en Windows N, instala el Media Feature Pack | sous Windows N, installez le Media Feature Pack | Windows N पर Media Feature Pack इंस्टॉल करें
-Sound needs the Python package PyAudio: {mend}. | El sonido necesita el paquete de Python PyAudio: {mend}. | Le son a besoin du paquet Python PyAudio : {mend}. | ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
-There is no video file {path}. | No existe el archivo de vídeo {path}. | Le fichier vidéo {path} n'existe pas. | वीडियो फ़ाइल {path} नहीं है।
-The video file {path} cannot be decoded. | El archivo de vídeo {path} no se puede descodificar. | Le fichier vidéo {path} ne peut pas être décodé. | वीडियो फ़ाइल {path} डिकोड नहीं हो सकी।
-The video file {path} has no pictures. | El archivo de vídeo {path} no tiene imágenes. | Le fichier vidéo {path} n'a pas d'images. | वीडियो फ़ाइल {path} में चित्र नहीं हैं।
-{path} is not a video file that can be played here. | {path} no es un vídeo que se pueda reproducir aquí. | {path} n'est pas une vidéo lisible ici. | {path} यहाँ चलने योग्य वीडियो फ़ाइल नहीं है।
-There is no sound file {path}. | No existe el archivo de sonido {path}. | Le fichier audio {path} n'existe pas. | ध्वनि फ़ाइल {path} नहीं है।
-The sound file {path} cannot be read. | El archivo de sonido {path} no se puede leer. | Le fichier audio {path} est illisible. | ध्वनि फ़ाइल {path} पढ़ी नहीं जा सकी।
-{path} is not a WAV file that can be played here. | {path} no es un archivo WAV que se pueda reproducir aquí. | {path} n'est pas un fichier WAV lisible ici. | {path} यहाँ चलने योग्य WAV फ़ाइल नहीं है।
-The sound cannot be recorded to {path}: {reason}. | El sonido no se puede grabar en {path}: {reason}. | Le son ne peut pas être enregistré dans {path} : {reason}. | ध्वनि {path} में रिकॉर्ड नहीं हो सकी: {reason}।
-The sound cannot be recorded any more: {reason}. | El sonido ya no se puede grabar: {reason}. | Le son ne peut plus être enregistré : {reason}. | ध्वनि अब रिकॉर्ड नहीं हो सकती: {reason}।
-On this system a whole screen can be shared, not a single window. | En este sistema se puede compartir una pantalla entera, no una sola ventana. | Sur ce système, on peut partager un écran entier, pas une seule fenêtre. | इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
-No other window is open. | No hay ninguna otra ventana abierta. | Aucune autre fenêtre n'est ouverte. | कोई दूसरी विंडो खुली नहीं है।
-The window in front is not visible. | La ventana de delante no se ve. | La fenêtre au premier plan n'est pas visible. | सामने की विंडो दिखाई नहीं दे रही।
-There is no screen {number} here. | Aquí no hay ninguna pantalla {number}. | Il n'y a pas d'écran {number} ici. | यहाँ स्क्रीन {number} नहीं है।
-The picture {path} cannot be read. | La imagen {path} no se puede leer. | L'image {path} est illisible. | चित्र {path} पढ़ा नहीं जा सका।
-The library libxcb is missing here: no screen can be shared. | Aquí falta la biblioteca libxcb: no se puede compartir ninguna pantalla. | La bibliothèque libxcb manque ici : aucun écran ne peut être partagé. | यहाँ libxcb लाइब्रेरी नहीं है: कोई स्क्रीन साझा नहीं हो सकती।
-Sharing needs the Python package mss, which is not here. | Para compartir hace falta el paquete de Python mss, que aquí no está. | Le partage a besoin du paquet Python mss, qui manque ici. | साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
+Screen {number}|Pantalla {number}|Écran {number}|स्क्रीन {number}
+All that lies over it is seen, too.|También se ve todo lo que está encima.|On voit aussi tout ce qui est devant.|इसके ऊपर जो कुछ है, वह भी दिखता है।
+The window in front|La ventana de delante|La fenêtre au premier plan|सामने की विंडो
+Poor picture|Imagen mala|Image mauvaise|चित्र खराब
+Good picture|Imagen buena|Image bonne|चित्र अच्छा
+{fps} pictures a second|{fps} imágenes por segundo|{fps} images par seconde|प्रति सेकंड {fps} चित्र
+Looking at your screens…|Mirando tus pantallas…|Recherche de vos écrans…|आपकी स्क्रीन देख रहे हैं…
+A picture or video…|Una imagen o un vídeo…|Une image ou une vidéo…|कोई चित्र या वीडियो…
+Pictures and videos|Imágenes y vídeos|Images et vidéos|चित्र और वीडियो
+All files|Todos los archivos|Tous les fichiers|सभी फ़ाइलें
+The host shows it|Lo muestra el anfitrión|L'animateur l'affiche|होस्ट इसे दिखाता है
+Say aloud who comes, goes, asks or shares|Decir en voz alta quién entra, sale, pregunta o comparte|Dire à voix haute qui entre, sort, demande ou partage|बोलकर बताएँ कौन आया, गया, पूछता या साझा करता है
+Show me as in a mirror|Verme como en un espejo|Me voir comme dans un miroir|मुझे दर्पण की तरह दिखाएँ
+Zoom the shared screen|Ampliar la pantalla compartida|Agrandir l'écran partagé|साझा स्क्रीन को बड़ा-छोटा करें
+Do what the newest notice offers|Hacer lo que ofrece el último aviso|Faire ce que propose le dernier avis|नवीनतम सूचना का काम करें
+Reconnecting…|Reconectando…|Reconnexion…|फिर से जुड़ रहे हैं…
+You|Tú|Vous|आप
+you|tú|vous|आप
+Your screen|Tu pantalla|Votre écran|आपकी स्क्रीन
+{name}'s screen|Pantalla de {name}|Écran de {name}|{name} की स्क्रीन
+{count} lost|{count} perdidas|{count} perdues|{count} खोए
+Pin|Fijar|Épingler|पिन करें
+Unpin|Soltar|Désépingler|पिन हटाएँ
+Leave|Salir|Quitter|बाहर जाएँ
+Leave the meeting|Salir de la reunión|Quitter la réunion|मीटिंग से बाहर जाएँ
+Settings|Ajustes|Réglages|सेटिंग्स
+Mute|Silenciar|Couper|म्यूट करें
+Unmute|Hablar|Parler|अनम्यूट करें
+Microphone on or off|Micrófono sí o no|Micro activé ou coupé|माइक चालू या बंद
+Start video|Iniciar vídeo|Caméra|वीडियो चालू
+Stop video|Parar vídeo|Arrêter|वीडियो बंद
+Camera on or off|Cámara sí o no|Caméra activée ou coupée|कैमरा चालू या बंद
+Share|Compartir|Partager|साझा करें
+Stop share|Parar|Arrêter|रोकें
+Share your screen|Compartir tu pantalla|Partager votre écran|अपनी स्क्रीन साझा करें
+Raise hand|Mano|Main|हाथ उठाएँ
+Lower hand|Bajar mano|Baisser|हाथ नीचे
+Raise or lower your hand|Levantar o bajar la mano|Lever ou baisser la main|हाथ उठाएँ या नीचे करें
+React|Reaccionar|Réagir|प्रतिक्रिया
+Send a reaction|Enviar una reacción|Envoyer une réaction|प्रतिक्रिया भेजें
+Chat|Chat|Chat|चैट
+Messages|Mensajes|Messages|संदेश
+Users|Personas|Personnes|लोग
+Who is here|Quién está aquí|Qui est là|यहाँ कौन है
+Host tools|Anfitrión|Animateur|होस्ट साधन
+Full screen|Pantalla completa|Plein écran|पूरी स्क्रीन
+Grid: everybody|Cuadrícula: todos|Grille : tout le monde|ग्रिड: सब लोग
+Speaker: who talks, large|Orador: quien habla, en grande|Orateur : qui parle, en grand|वक्ता: बोलने वाला बड़ा
+Focus: one picture only|Foco: una sola imagen|Focus : une seule image|फ़ोकस: केवल एक चित्र
+Connection to the host|Conexión con el anfitrión|Connexion à l'animateur|होस्ट से कनेक्शन
+Invite others: address, code and PIN|Invitar: dirección, código y PIN|Inviter : adresse, code et PIN|आमंत्रित करें: पता, कोड और PIN
+Encrypted on this network|Cifrado en esta red|Chiffré sur ce réseau|इस नेटवर्क पर एन्क्रिप्टेड
+Not encrypted|Sin cifrar|Non chiffré|एन्क्रिप्टेड नहीं
+Host|Anfitrión|Animateur|होस्ट
+Host: {name}|Anfitrión: {name}|Animateur : {name}|होस्ट: {name}
+Good|Buena|Bonne|अच्छा
+Fair|Regular|Moyenne|ठीक
+Poor|Mala|Faible|कमज़ोर
+No link|Sin red|Coupée|कनेक्शन नहीं
+Invite|Invitar|Inviter|आमंत्रण
+private to {name}|privado a {name}|en privé à {name}|{name} को निजी
+private|privado|privé|निजी
+Reply|Responder|Répondre|उत्तर दें
+Send|Enviar|Envoyer|भेजें
+Emoji|Emoji|Émoji|इमोजी
+Message everyone|Mensaje para todos|Message à tous|सबको संदेश
+To: Everyone|Para: Todos|À : Tous|प्रति: सब
+To: {name}|Para: {name}|À : {name}|प्रति: {name}
+Message {name} in private|Mensaje privado para {name}|Message privé à {name}|{name} को निजी संदेश
+Today|Hoy|Aujourd'hui|आज
+Copy|Copiar|Copier|कॉपी करें
+Answer in private|Responder en privado|Répondre en privé|निजी उत्तर दें
+sharing the screen|comparte la pantalla|partage l'écran|स्क्रीन साझा कर रहे हैं
+talking|habla|parle|बोल रहे हैं
+{name} waits to be let in|{name} espera para entrar|{name} attend d'entrer|{name} अंदर आने की प्रतीक्षा में हैं
+Let in|Admitir|Laisser entrer|अंदर आने दें
+Turn away|Rechazar|Refuser|मना करें
+Find a name|Buscar un nombre|Chercher un nom|नाम खोजें
+sending|enviando|envoi|भेजा जा रहा है
+receiving|recibiendo|réception|प्राप्त हो रहा है
+saved|guardado|enregistré|सहेजा गया
+declined|rechazado|refusé|अस्वीकृत
+a program: it may do harm|un programa: puede hacer daño|un programme : il peut nuire|एक प्रोग्राम: नुकसान पहुँचा सकता है
+no longer offered|ya no se ofrece|n'est plus proposé|अब उपलब्ध नहीं
+failed|falló|échec|विफल
+from you|de ti|de vous|आपकी ओर से
+from {name}|de {name}|de {name}|{name} की ओर से
+View Downloads|Ver descargas|Voir les téléchargements|डाउनलोड देखें
+No files yet|Aún no hay archivos|Pas encore de fichiers|अभी कोई फ़ाइल नहीं
+Cancel|Cancelar|Annuler|रद्द करें
+Show in folder|Ver en la carpeta|Voir le dossier|फ़ोल्डर में देखें
+Accept|Aceptar|Accepter|स्वीकारें
+Decline|Rechazar|Refuser|मना करें
+Download|Descargar|Télécharger|डाउनलोड
+Attendees|Asistentes|Présents|प्रतिभागी
+Files|Archivos|Fichiers|फ़ाइलें
+1 person|1 persona|1 personne|1 व्यक्ति
+{count} people|{count} personas|{count} personnes|{count} लोग
+Another version of ConnectSphere: both need the same|Otra versión de ConnectSphere: ambos necesitan la misma|Autre version de ConnectSphere : il faut la même des deux côtés|ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
+Join with the microphone on|Entrar con el micrófono encendido|Entrer avec le micro activé|माइक चालू रखकर जुड़ें
+Join with the camera on|Entrar con la cámara encendida|Entrer avec la caméra activée|कैमरा चालू रखकर जुड़ें
+Speakers and a built-in microphone? Headphones stop echo for everyone.|¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos.|Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde.|स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
+Speaker|Altavoz|Haut-parleur|स्पीकर
+Microphone|Micrófono|Microphone|माइक
+Camera|Cámara|Caméra|कैमरा
+Play a test|Probar|Tester|जाँच ध्वनि बजाएँ
+Default device|Predeterminado|Par défaut|डिफ़ॉल्ट उपकरण
+No camera|Sin cámara|Aucune caméra|कोई कैमरा नहीं
+No microphone|Sin micrófono|Aucun micro|कोई माइक नहीं
+No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
+Test tone|Tono de prueba|Son d'essai|परीक्षण ध्वनि
+Test card|Carta de ajuste|Mire|परीक्षण चित्र
+Join a meeting|Unirse a una reunión|Rejoindre une réunion|मीटिंग में जुड़ें
+Meetings found on this network|Reuniones en esta red|Réunions sur ce réseau|इस नेटवर्क पर मिली मीटिंग
+Not working? Check this computer|¿No funciona? Revisar este equipo|Ça ne marche pas ? Vérifier cet ordinateur|काम नहीं कर रहा? इस कंप्यूटर को जाँचें
+Join|Unirse|Rejoindre|जुड़ें
+Meeting PIN|PIN de la reunión|PIN de la réunion|मीटिंग PIN
+How others will see you|Cómo te verán los demás|Comme les autres vous verront|दूसरे आपको कैसे देखेंगे
+Your name|Tu nombre|Votre nom|आपका नाम
+Looking for meetings…|Buscando reuniones…|Recherche de réunions…|मीटिंग खोजी जा रही हैं…
+Type your name first.|Escribe primero tu nombre.|Écrivez d'abord votre nom.|पहले अपना नाम लिखें।
+No meeting was found yet. You can type its address.|Aún no se encontró ninguna reunión. Puedes escribir su dirección.|Aucune réunion trouvée pour l'instant. Vous pouvez écrire son adresse.|अभी कोई मीटिंग नहीं मिली। आप उसका पता लिख सकते हैं।
+Joining…|Entrando…|Connexion…|जुड़ रहे हैं…
+An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.|Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N.|Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N.|पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
+This is not the computer you know|Este no es el equipo que conoces|Ce n'est pas l'ordinateur que vous connaissez|यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
+Another computer uses the name of a meeting that you joined before.|Otro equipo usa el nombre de una reunión a la que ya te uniste.|Un autre ordinateur utilise le nom d'une réunion déjà rejointe.|दूसरा कंप्यूटर उस मीटिंग का नाम ले रहा है जिसमें आप पहले जुड़े थे।
+Ask the teacher before you go on.|Pregunta al profesor antes de seguir.|Demandez au professeur avant de continuer.|आगे बढ़ने से पहले शिक्षक से पूछें।
+Join anyway|Unirse igualmente|Rejoindre quand même|फिर भी जुड़ें
+Do not join|No unirse|Ne pas rejoindre|न जुड़ें
+Type an address or code|Escribir dirección o código|Adresse ou code|पता या कोड लिखें
+PIN, if the meeting has one|PIN, si la reunión tiene uno|PIN, si la réunion en a un|PIN, यदि मीटिंग में हो
+Host a meeting|Crear una reunión|Créer une réunion|मीटिंग होस्ट करें
+Title|Título|Titre|शीर्षक
+What is it about?|¿De qué trata?|De quoi s'agit-il ?|यह किस बारे में है?
+Ask for a PIN|Pedir un PIN|Demander un PIN|PIN माँगें
+{name}'s meeting|Reunión de {name}|Réunion de {name}|{name} की मीटिंग
+Starting the meeting…|Iniciando la reunión…|Démarrage de la réunion…|मीटिंग शुरू हो रही है…
+Start the meeting|Iniciar la reunión|Démarrer la réunion|मीटिंग शुरू करें
+Check this computer and network|Revisar este equipo y la red|Vérifier cet ordinateur et le réseau|इस कंप्यूटर और नेटवर्क की जाँच
+Looking at this computer and the network…|Revisando este equipo y la red…|Examen de cet ordinateur et du réseau…|कंप्यूटर और नेटवर्क की जाँच हो रही है…
+Done|Listo|Terminé|हो गया
+The check did not work.|La revisión no funcionó.|La vérification n'a pas fonctionné.|जाँच नहीं हो सकी।
+Cable {place}.|Cable {place}.|Câble {place}.|केबल {place}।
+Wi-Fi {place}.|Wi-Fi {place}.|Wi-Fi {place}.|वाई-फ़ाई {place}।
+VPN {place}.|VPN {place}.|VPN {place}.|VPN {place}।
+Virtual adapter {place}.|Adaptador virtual {place}.|Adaptateur virtuel {place}.|आभासी एडाप्टर {place}।
+The address that is used: {address}.|La dirección que se usa: {address}.|L'adresse utilisée : {address}.|उपयोग हो रहा पता: {address}।
+This computer is in {count} networks: {names}.|Este equipo está en {count} redes: {names}.|Cet ordinateur est dans {count} réseaux : {names}.|यह कंप्यूटर {count} नेटवर्क में है: {names}।
+Make sure that the host is in one of them, or leave the wrong one.|Comprueba que el anfitrión esté en una de ellas, o sal de la equivocada.|Vérifiez que l'animateur est dans l'un d'eux, ou quittez le mauvais.|देखें कि होस्ट इनमें से किसी में हो, या ग़लत नेटवर्क छोड़ें।
+{place}: nobody on this network gave this computer an address.|{place}: nadie en esta red dio una dirección a este equipo.|{place} : personne sur ce réseau n'a donné d'adresse à cet ordinateur.|{place}: इस नेटवर्क पर किसी ने इस कंप्यूटर को पता नहीं दिया।
+Connect all computers to the same router or hotspot, or wait a minute and look again.|Conecta todos los equipos al mismo router o punto de acceso, o espera un minuto y vuelve a mirar.|Connectez tous les ordinateurs au même routeur ou point d'accès, ou réessayez dans une minute.|सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें, या एक मिनट बाद फिर देखें।
+Plug in a cable, or join the room's Wi-Fi.|Conecta un cable o entra en la Wi-Fi de la sala.|Branchez un câble ou rejoignez le Wi-Fi de la salle.|केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
+A VPN is on ({place}): it may keep the room's network out.|Hay una VPN activa ({place}): puede excluir la red de la sala.|Un VPN est actif ({place}) : il peut exclure le réseau de la salle.|VPN चालू है ({place}): वह कमरे के नेटवर्क को बाहर रख सकता है।
+The host at {address} has another version (protocol {theirs}, here {here}).|El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}).|L'animateur à {address} a une autre version (protocole {theirs}, ici {here}).|{address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
+Use the same version on all computers: the host can give its own to others.|Usa la misma versión en todos los equipos: el anfitrión puede dar la suya.|Utilisez la même version partout : l'animateur peut donner la sienne.|सभी कंप्यूटरों पर एक ही संस्करण चलाएँ: होस्ट अपना दे सकता है।
+“{title}” by {host} at {address} answers.|“{title}” de {host} en {address} responde.|« {title} » de {host} à {address} répond.|{host} की “{title}” {address} पर उत्तर देती है।
+“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}.|Se ve “{title}” de {host}, pero el cortafuegos del anfitrión {address} bloquea su puerto TCP {port}.|« {title} » de {host} est visible, mais le pare-feu de l'animateur {address} bloque son port TCP {port}.|{host} की “{title}” दिखती है, पर होस्ट {address} का फ़ायरवॉल उसका TCP पोर्ट {port} रोकता है।
+The host must allow ConnectSphere in the firewall of {address}, for private networks too.|El anfitrión debe permitir ConnectSphere en el cortafuegos de {address}, también en redes privadas.|L'animateur doit autoriser ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés.|होस्ट को {address} के फ़ायरवॉल में ConnectSphere की अनुमति देनी होगी, निजी नेटवर्क के लिए भी।
+Allow ConnectSphere in this computer's firewall, or join by the host's address.|Permite ConnectSphere en el cortafuegos de este equipo, o entra por la dirección del anfitrión.|Autorisez ConnectSphere dans le pare-feu de cet ordinateur, ou rejoignez par l'adresse de l'animateur.|इस कंप्यूटर के फ़ायरवॉल में ConnectSphere की अनुमति दें, या होस्ट के पते से जुड़ें।
+The own broadcast was heard on {place}.|La difusión de este equipo se oyó en {place}.|La diffusion de cet ordinateur a été entendue sur {place}.|इस कंप्यूटर का प्रसारण {place} पर सुना गया।
+Broadcasts are blocked on {place}: the own was not heard.|Las difusiones están bloqueadas en {place}: la de este equipo no se oyó.|Les diffusions sont bloquées sur {place} : celle de cet ordinateur n'a pas été entendue.|{place} पर प्रसारण रुके हैं: इस कंप्यूटर का प्रसारण सुना नहीं गया।
+The meeting does not hear broadcasts: it was found only by trying every address.|La reunión no oye las difusiones: solo se encontró probando cada dirección.|La réunion n'entend pas les diffusions : elle n'a été trouvée qu'en essayant chaque adresse.|मीटिंग प्रसारण नहीं सुनती: वह हर पता आज़माने पर ही मिली।
+Join by the host's address, or have broadcasts (UDP 9000) allowed on this network.|Entra por la dirección del anfitrión, o haz que se permitan las difusiones (UDP 9000) en esta red.|Rejoignez par l'adresse de l'animateur, ou faites autoriser les diffusions (UDP 9000) sur ce réseau.|होस्ट के पते से जुड़ें, या इस नेटवर्क पर प्रसारण (UDP 9000) की अनुमति दिलाएँ।
+Computers looking for a meeting were heard: {addresses}.|Se oyeron equipos que buscan una reunión: {addresses}.|Des ordinateurs cherchant une réunion ont été entendus : {addresses}.|मीटिंग खोजते कंप्यूटर सुने गए: {addresses}।
+Another program on this computer holds {ports}: hosting there is impossible.|Otro programa de este equipo ocupa {ports}: ahí no se puede crear una reunión.|Un autre programme de cet ordinateur occupe {ports} : impossible d'y créer une réunion.|इस कंप्यूटर का दूसरा प्रोग्राम {ports} रखे है: वहाँ होस्ट करना संभव नहीं।
+End that program, or host with --port 9100.|Cierra ese programa, o crea la reunión con --port 9100.|Fermez ce programme, ou créez la réunion avec --port 9100.|वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
+Computers that tried to join and did not come in: {addresses}.|Equipos que intentaron entrar y no lo lograron: {addresses}.|Ordinateurs qui ont essayé d'entrer sans y parvenir : {addresses}.|कंप्यूटर जिन्होंने जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
+The firewall of this computer blocks connections to its own address {address}.|El cortafuegos de este equipo bloquea las conexiones a su propia dirección {address}.|Le pare-feu de cet ordinateur bloque les connexions à sa propre adresse {address}.|इस कंप्यूटर का फ़ायरवॉल उसके अपने पते {address} के कनेक्शन रोकता है।
+To host, allow ConnectSphere in the firewall (on Windows: for private networks).|Para crear reuniones, permite ConnectSphere en el cortafuegos (en Windows: redes privadas).|Pour créer une réunion, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés).|होस्ट करने के लिए फ़ायरवॉल में ConnectSphere की अनुमति दें (Windows पर: निजी नेटवर्क)।
+Other devices that answer on this network: {count}.|Otros dispositivos que responden en esta red: {count}.|Autres appareils qui répondent sur ce réseau : {count}.|इस नेटवर्क पर उत्तर देने वाले दूसरे उपकरण: {count}।
+Only the router answers on this network: it keeps devices apart, or no other computer is in it.|En esta red solo responde el router: separa los dispositivos, o no hay otro equipo en ella.|Seul le routeur répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.|इस नेटवर्क पर केवल राउटर उत्तर देता है: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
+Nobody else answers on this network: it keeps devices apart, or no other computer is in it.|En esta red no responde nadie más: separa los dispositivos, o no hay otro equipo en ella.|Personne d'autre ne répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.|इस नेटवर्क पर कोई और उत्तर नहीं देता: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
+Use a cable, or one phone's hotspot for everyone.|Usa un cable, o el punto de acceso de un teléfono para todos.|Utilisez un câble, ou le partage de connexion d'un téléphone pour tous.|केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
+You can take part without; or plug one in and choose it.|Puedes participar sin ella; o conecta una y elígela.|Vous pouvez participer sans ; ou branchez-en une et choisissez-la.|आप इसके बिना भाग ले सकते हैं; या एक लगाकर चुनें।
+Mend that or plug in a headset; without one you can still listen and write.|Arréglalo o conecta unos auriculares; sin ellos aún puedes escuchar y escribir.|Réparez cela ou branchez un casque ; sans lui vous pouvez encore écouter et écrire.|उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी सुन और लिख सकते हैं।
+Mend that or plug in a headset; without one you can still see and write.|Arréglalo o conecta unos auriculares; sin ellos aún puedes ver y escribir.|Réparez cela ou branchez un casque ; sans lui vous pouvez encore voir et écrire.|उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी देख और लिख सकते हैं।
+No camera: {trouble}|Sin cámara: {trouble}|Pas de caméra : {trouble}|कैमरा नहीं: {trouble}
+No microphone: {trouble}|Sin micrófono: {trouble}|Pas de micro : {trouble}|माइक्रोफ़ोन नहीं: {trouble}
+No speaker: {trouble}|Sin altavoz: {trouble}|Pas de haut-parleur : {trouble}|स्पीकर नहीं: {trouble}
+The camera works.|La cámara funciona.|La caméra fonctionne.|कैमरा काम करता है।
+The microphone works.|El micrófono funciona.|Le micro fonctionne.|माइक्रोफ़ोन काम करता है।
+The speaker works.|El altavoz funciona.|Le haut-parleur fonctionne.|स्पीकर काम करता है।
+{room} GB are free for files.|Hay {room} GB libres para archivos.|{room} Go sont libres pour les fichiers.|फ़ाइलों के लिए {room} GB खाली हैं।
+Delete something before files are sent.|Borra algo antes de enviar archivos.|Supprimez quelque chose avant d'envoyer des fichiers.|फ़ाइलें भेजने से पहले कुछ हटाएँ।
+Everything works: a meeting can be reached from this computer.|Todo funciona: desde este equipo se llega a una reunión.|Tout fonctionne : une réunion est joignable depuis cet ordinateur.|सब ठीक है: इस कंप्यूटर से मीटिंग तक पहुँचा जा सकता है।
+This computer and its network are ready, but no meeting was found.|Este equipo y su red están listos, pero no se encontró ninguna reunión.|Cet ordinateur et son réseau sont prêts, mais aucune réunion n'a été trouvée.|यह कंप्यूटर और नेटवर्क तैयार हैं, पर कोई मीटिंग नहीं मिली।
+Invite others|Invitar a otros|Inviter d'autres personnes|दूसरों को आमंत्रित करें
+This computer is in other networks, too. There they type:|Este equipo está también en otras redes. Allí escriben:|Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit :|यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
+Give this app to others|Dar esta aplicación a otros|Donner cette application à d'autres|यह ऐप दूसरों को दें
+Who has no ConnectSphere yet opens this address in a browser, or photographs the code:|Quien aún no tiene ConnectSphere abre esta dirección en un navegador o fotografía el código:|Qui n'a pas encore ConnectSphere ouvre cette adresse dans un navigateur ou photographie le code :|जिनके पास ConnectSphere नहीं है, वे यह पता ब्राउज़र में खोलें या कोड का फ़ोटो लें:
+Preparing it…|Preparando…|Préparation…|तैयार हो रहा है…
+SHA-256, to compare with the file that arrived:|SHA-256, para comparar con el archivo recibido:|SHA-256, à comparer avec le fichier reçu :|SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
+It is offered, slowly enough for the meeting, until you stop it or close the program.|Se ofrece, sin frenar la reunión, hasta que la detengas o cierres el programa.|Elle est proposée, sans gêner la réunion, jusqu'à ce que vous l'arrêtiez ou quittiez le programme.|यह मीटिंग को धीमा किए बिना दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
+Stop offering it|Dejar de ofrecerla|Ne plus la proposer|देना बंद करें
+This edition is a folder, which cannot be handed on as one file: copy the folder.|Esta edición es una carpeta y no puede darse como un solo archivo: copia la carpeta.|Cette édition est un dossier, qui ne peut être donné comme un seul fichier : copiez le dossier.|यह संस्करण एक फ़ोल्डर है, एक फ़ाइल के रूप में नहीं दिया जा सकता: फ़ोल्डर की प्रति बनाएँ।
+The app cannot be offered at {address}.|La aplicación no puede ofrecerse en {address}.|L'application ne peut être proposée à {address}.|ऐप {address} पर नहीं दिया जा सकता।
+Whoever starts ConnectSphere on this network finds the meeting. Else they type:|Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe:|Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir :|इस नेटवर्क पर ConnectSphere खोलने वाला मीटिंग पा लेता है। नहीं तो यह लिखें:
+Address|Dirección|Adresse|पता
+or the code|o el código|ou le code|या कोड
+Copy the invitation|Copiar la invitación|Copier l'invitation|आमंत्रण कॉपी करें
+Everybody in this meeting sees the same eight pictures here. Other pictures: another host.|Todos en esta reunión ven aquí las mismas ocho imágenes. Otras imágenes: otro anfitrión.|Chacun ici voit les mêmes huit images. D'autres images : un autre animateur.|इस मीटिंग में सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
+The camera is off|La cámara está apagada|La caméra est coupée|कैमरा बंद है
+Audio|Audio|Audio|ऑडियो
+Video|Vídeo|Vidéo|वीडियो
+Appearance|Aspecto|Apparence|रूप
+Shortcuts|Atajos|Raccourcis|शॉर्टकट
+Speaker volume|Volumen del altavoz|Volume du haut-parleur|स्पीकर की आवाज़
+Hold Space to talk|Mantener Espacio para hablar|Maintenir Espace pour parler|बोलने के लिए Space दबाए रखें
+Talk while you hold it|Hablar mientras la mantienes|Parler tant qu'elle est tenue|दबाए रखने तक बोलें
+Pin the picture under the mouse|Fijar la imagen bajo el ratón|Épingler l'image sous la souris|माउस के नीचे का चित्र पिन करें
+Grid, Speaker, Focus|Cuadrícula, Orador, Foco|Grille, Orateur, Focus|ग्रिड, वक्ता, फ़ोकस
+This list|Esta lista|Cette liste|यह सूची
+Leave, after asking|Salir, tras preguntar|Quitter, après confirmation|पूछकर बाहर जाएँ
+Colours|Colores|Couleurs|रंग
+Dark|Oscuro|Sombre|गहरा
+Light|Claro|Clair|हल्का
+High contrast|Alto contraste|Contraste élevé|अधिक कंट्रास्ट
+Size of everything|Tamaño de todo|Taille de l'affichage|हर चीज़ का आकार
+Language|Idioma|Langue|भाषा
+{name} wrote to you in private|{name} te escribió en privado|{name} vous a écrit en privé|{name} ने आपको निजी संदेश भेजा
+Answer|Responder|Répondre|उत्तर दें
+{name} joined|{name} entró|{name} est arrivé|{name} जुड़े
+{name} left|{name} salió|{name} est parti|{name} चले गए
+{name} raised a hand|{name} levantó la mano|{name} lève la main|{name} ने हाथ उठाया
+{name} offers {file} ({size})|{name} ofrece {file} ({size})|{name} propose {file} ({size})|{name} ने {file} ({size}) भेजी है
+Look|Ver|Voir|देखें
+Saved: {name}|Guardado: {name}|Enregistré : {name}|सहेजा गया: {name}
+Show|Mostrar|Montrer|दिखाएँ
+The file did not arrive|El archivo no llegó|Le fichier n'est pas arrivé|फ़ाइल नहीं पहुँची
+{name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
+A device does not work|Un dispositivo no funciona|Un appareil ne fonctionne pas|एक उपकरण काम नहीं कर रहा
+You may share your screen again|Puedes volver a compartir tu pantalla|Vous pouvez de nouveau partager votre écran|आप फिर से स्क्रीन साझा कर सकते हैं
+{name} muted you|{name} te silenció|{name} a coupé votre micro|{name} ने आपको म्यूट किया
+Connected again|Conectado de nuevo|De nouveau connecté|फिर से जुड़ गए
+The meeting has ended.|La reunión ha terminado.|La réunion est terminée.|मीटिंग समाप्त हो गई।
+You are muted|Estás silenciado|Votre micro est coupé|आप म्यूट हैं
+The connection was lost. Reconnecting…|Se perdió la conexión. Reconectando…|La connexion est perdue. Reconnexion…|कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
+Everyone sees your screen|Todos ven tu pantalla|Tout le monde voit votre écran|सबको आपकी स्क्रीन दिख रही है
+Stop sharing|Dejar de compartir|Arrêter le partage|साझा करना रोकें
+Hosted by {name}, new to this computer|Anfitrión {name}, nuevo para este equipo|Animée par {name}, nouveau pour cet ordinateur|होस्ट {name}, इस कंप्यूटर के लिए नए
+Page {page} of {pages}|Página {page} de {pages}|Page {page} sur {pages}|पृष्ठ {page} / {pages}
+Take over the screen?|¿Tomar la pantalla?|Prendre l'écran ?|स्क्रीन अपने हाथ में लें?
+Somebody else is sharing now.|Otra persona está compartiendo.|Quelqu'un d'autre partage.|अभी कोई और साझा कर रहा है।
+Take over|Tomar|Prendre|लें
+Address: {address}|Dirección: {address}|Adresse : {address}|पता: {address}
+Code: {code}|Código: {code}|Code : {code}|कोड: {code}
+Copied: paste it where the others can read it|Copiado: pégalo donde los demás puedan leerlo|Copié : collez-le là où les autres peuvent le lire|कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
+Save the chat|Guardar el chat|Enregistrer le chat|चैट सहेजें
+The chat could not be saved: {reason}|No se pudo guardar el chat: {reason}|Le chat n'a pas pu être enregistré : {reason}|चैट सहेजी नहीं जा सकी: {reason}
+Send a file|Enviar un archivo|Envoyer un fichier|फ़ाइल भेजें
+Nothing was received yet|Aún no se recibió nada|Rien n'a encore été reçu|अभी कुछ नहीं मिला
+Write in private|Escribir en privado|Écrire en privé|निजी संदेश लिखें
+Allow to share the screen|Permitir compartir la pantalla|Autoriser le partage d'écran|स्क्रीन साझा करने दें
+Remove from the meeting…|Quitar de la reunión…|Retirer de la réunion…|मीटिंग से हटाएँ…
+Remove {name}?|¿Quitar a {name}?|Retirer {name} ?|{name} को हटाएँ?
+They cannot come back into this meeting.|No podrá volver a esta reunión.|Cette personne ne pourra pas revenir.|वे इस मीटिंग में वापस नहीं आ सकेंगे।
+Remove|Quitar|Retirer|हटाएँ
+Mute all|Silenciar a todos|Couper tous les micros|सबको म्यूट करें
+Stop the shared screen|Parar la pantalla compartida|Arrêter l'écran partagé|साझा स्क्रीन रोकें
+End the meeting for all…|Terminar la reunión para todos…|Terminer la réunion pour tous…|सबके लिए मीटिंग समाप्त करें…
+Stay|Quedarse|Rester|रुकें
+End for all|Terminar para todos|Terminer pour tous|सबके लिए समाप्त
+Leave the meeting?|¿Salir de la reunión?|Quitter la réunion ?|मीटिंग छोड़ें?
+You are the host. Others can go on without you, or the meeting ends for everybody.|Eres el anfitrión. Los demás pueden seguir sin ti, o la reunión termina para todos.|Vous animez. Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.|आप होस्ट हैं। दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
+You can come back at any time while it goes on.|Puedes volver en cualquier momento mientras dure.|Vous pouvez revenir à tout moment tant qu'elle dure.|जब तक मीटिंग चले, आप कभी भी लौट सकते हैं।
+No meeting was found on this network.|No se encontró ninguna reunión en esta red.|Aucune réunion trouvée sur ce réseau.|इस नेटवर्क पर कोई मीटिंग नहीं मिली।
+No meeting was found.|No se encontró ninguna reunión.|Aucune réunion trouvée.|कोई मीटिंग नहीं मिली।
+Ask the host to start the meeting, or host one.|Pide al anfitrión que inicie la reunión, o crea una.|Demandez à l'animateur de démarrer la réunion, ou créez-en une.|होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
+Start ConnectSphere and join it.|Abre ConnectSphere y únete.|Lancez ConnectSphere et rejoignez-la.|ConnectSphere खोलें और जुड़ें।
+This computer is in no network.|Este equipo no está en ninguna red.|Cet ordinateur n'est sur aucun réseau.|यह कंप्यूटर किसी नेटवर्क में नहीं है।
+Switch the VPN off and look again.|Apaga la VPN y vuelve a mirar.|Coupez le VPN et réessayez.|VPN बंद करके फिर देखें।
+A meeting runs on this computer.|Hay una reunión en este equipo.|Une réunion tourne sur cet ordinateur.|इस कंप्यूटर पर एक मीटिंग चल रही है।
+The ports for hosting are free.|Los puertos para crear reuniones están libres.|Les ports pour animer sont libres.|होस्ट करने के पोर्ट खाली हैं।
+The host did not let you in.|El anfitrión no te dejó entrar.|L'animateur ne vous a pas laissé entrer.|होस्ट ने आपको अंदर नहीं आने दिया।
+Too many wrong PINs were tried; try again in a minute.|Demasiados PIN erróneos; inténtalo en un minuto.|Trop de PIN erronés ; réessayez dans une minute.|बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
+The PIN was not proved in time.|El PIN no se comprobó a tiempo.|Le PIN n'a pas été vérifié à temps.|PIN समय पर सत्यापित नहीं हुआ।
+That is not the PIN of this meeting.|Ese no es el PIN de esta reunión.|Ce n'est pas le PIN de cette réunion.|यह इस मीटिंग का PIN नहीं है।
+The host removed you from this meeting.|El anfitrión te quitó de esta reunión.|L'animateur vous a retiré de cette réunion.|होस्ट ने आपको इस मीटिंग से हटा दिया।
+The meeting is full.|La reunión está llena.|La réunion est complète.|मीटिंग भर चुकी है।
+The host does not answer.|El anfitrión no responde.|L'animateur ne répond pas.|होस्ट उत्तर नहीं दे रहा।
+The meeting's sound cannot be mixed on the host's computer.|El sonido de la reunión no se puede mezclar en el equipo del anfitrión.|Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur.|होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
+The host did not come back: the meeting is over.|El anfitrión no volvió: la reunión ha terminado.|L'animateur n'est pas revenu : la réunion est finie.|होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
+“{title}” is still running: go back to it, or end it.|«{title}» sigue en marcha: vuelve a ella o termínala.|« {title} » est toujours en cours : revenez-y, ou terminez-la.|“{title}” अभी चल रही है: उसमें लौटें, या उसे समाप्त करें।
+The host ended the meeting.|El anfitrión terminó la reunión.|L'animateur a terminé la réunion.|होस्ट ने मीटिंग समाप्त की।
+The meeting's server did not start.|El servidor de la reunión no arrancó.|Le serveur de la réunion n'a pas démarré.|मीटिंग का सर्वर शुरू नहीं हुआ।
+Another computer answers in the host's place.|Otro equipo responde en lugar del anfitrión.|Un autre ordinateur répond à la place de l'animateur.|होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
+Only the host may do that.|Solo el anfitrión puede hacerlo.|Seul l'animateur peut le faire.|यह केवल होस्ट कर सकता है।
+The host has to allow you to share again.|El anfitrión tiene que permitirte compartir otra vez.|L'animateur doit vous autoriser à partager de nouveau.|फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
+{name} is sharing already.|{name} ya está compartiendo.|{name} partage déjà.|{name} पहले से साझा कर रहे हैं।
+Nobody called {name} is in the meeting.|Nadie llamado {name} está en la reunión.|Personne ne s'appelle {name} dans cette réunion.|मीटिंग में {name} नाम का कोई नहीं है।
+That person is not here.|Esa persona no está aquí.|Cette personne n'est pas là.|वह व्यक्ति यहाँ नहीं है।
+That person cannot be removed.|No se puede quitar a esa persona.|Cette personne ne peut pas être retirée.|उस व्यक्ति को हटाया नहीं जा सकता।
+The address {host} cannot be found.|No se encuentra la dirección {host}.|L'adresse {host} est introuvable.|पता {host} नहीं मिला।
+The TCP port {port} cannot be used: {reason}.|El puerto TCP {port} no se puede usar: {reason}.|Le port TCP {port} est inutilisable : {reason}.|TCP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
+The host's port {port} for files does not answer.|El puerto {port} del anfitrión para archivos no responde.|Le port {port} de l'animateur pour les fichiers ne répond pas.|फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
+Camera {index} is not there, or another program is using it.|La cámara {index} no está, o la usa otro programa.|La caméra {index} est absente ou déjà utilisée.|कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
+The {what} “{label}” cannot be opened; another program may use it.|No se puede abrir “{label}” ({what}); quizá la usa otro programa.|Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être.|“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
+Camera {index} is not there, or another program is using it, or the privacy settings forbid it.|La cámara {index} no está, o la usa otro programa, o la configuración de privacidad la prohíbe.|La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.|कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है, या गोपनीयता सेटिंग उसे रोकती है।
+The {what} “{label}” cannot be opened; another program may use it, or the privacy settings forbid it.|No se puede abrir “{label}” ({what}); quizá la usa otro programa o la prohíbe la configuración de privacidad.|Impossible d'ouvrir « {label} » ({what}) ; déjà utilisé ou interdit par les réglages de confidentialité.|“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है या गोपनीयता सेटिंग रोकती है।
+If Windows asks about its firewall, allow private networks: else nobody can join.|Si Windows pregunta por el cortafuegos, permite las redes privadas: si no, nadie podrá entrar.|Si Windows pose une question sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer.|यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
+If macOS asks about incoming connections, allow them: else nobody can join.|Si macOS pregunta por conexiones entrantes, permítelas: si no, nadie podrá entrar.|Si macOS pose une question sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer.|यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
+If macOS asks about the local network, allow it.|Si macOS pregunta por la red local, permítela.|Si macOS pose une question sur le réseau local, autorisez-le.|यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
+If macOS asks about the camera, allow it: else nobody sees you.|Si macOS pregunta por la cámara, permítela: si no, nadie te verá.|Si macOS pose une question sur la caméra, autorisez-la : sinon personne ne vous voit.|यदि macOS कैमरे के बारे में पूछे, तो अनुमति दें: वरना कोई आपको देख नहीं सकेगा।
+If macOS asks about the microphone, allow it: else nobody hears you.|Si macOS pregunta por el micrófono, permítelo: si no, nadie te oirá.|Si macOS pose une question sur le micro, autorisez-le : sinon personne ne vous entend.|यदि macOS माइक्रोफ़ोन के बारे में पूछे, तो अनुमति दें: वरना कोई आपको सुन नहीं सकेगा।
+No camera is chosen.|No hay ninguna cámara elegida.|Aucune caméra n'est choisie.|कोई कैमरा नहीं चुना गया।
+No microphone is chosen.|No hay ningún micrófono elegido.|Aucun micro n'est choisi.|कोई माइक नहीं चुना गया।
+This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
+The camera gave no picture in time.|La cámara no dio ninguna imagen a tiempo.|La caméra n'a donné aucune image à temps.|कैमरे ने समय पर चित्र नहीं दिया।
+The camera was closed.|La cámara se cerró.|La caméra a été fermée.|कैमरा बंद कर दिया गया।
+The sound system of this computer does not answer.|El sistema de sonido de este equipo no responde.|Le système audio de cet ordinateur ne répond pas.|इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
+This screen has {depth}-bit colours, and only one of 24 bits can be shared.|Esta pantalla tiene colores de {depth} bits y solo se puede compartir una de 24 bits.|Cet écran a des couleurs sur {depth} bits ; seul un écran de 24 bits peut être partagé.|इस स्क्रीन के रंग {depth} बिट के हैं; केवल 24 बिट वाली स्क्रीन साझा हो सकती है।
+There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
+The shared window was closed.|La ventana compartida se cerró.|La fenêtre partagée a été fermée.|साझा विंडो बंद हो गई।
+The screen cannot be seen any more.|La pantalla ya no se puede ver.|L'écran n'est plus visible.|स्क्रीन अब दिखाई नहीं देती।
+Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
+The file did not arrive as it was offered.|El archivo no llegó como se ofreció.|Le fichier n'est pas arrivé tel qu'il était proposé.|फ़ाइल वैसी नहीं पहुँची जैसी दी गई थी।
+There is no such file.|No existe ese archivo.|Ce fichier n'existe pas.|ऐसी कोई फ़ाइल नहीं है।
+That file is not on offer.|Ese archivo no se ofrece.|Ce fichier n'est pas proposé.|वह फ़ाइल उपलब्ध नहीं है।
+That file is on its way already.|Ese archivo ya está en camino.|Ce fichier est déjà en route.|वह फ़ाइल पहले से आ रही है।
+{name} is larger than the host allows.|{name} es mayor de lo que permite el anfitrión.|{name} dépasse la taille permise.|{name} होस्ट की अनुमति से बड़ी है।
+{path} cannot be read: {reason}.|No se puede leer {path}: {reason}.|{path} est illisible : {reason}.|{path} पढ़ी नहीं जा सकी: {reason}।
+{path} is no file.|{path} no es un archivo.|{path} n'est pas un fichier.|{path} फ़ाइल नहीं है।
+Files cannot be saved in {folder}: {reason}.|No se pueden guardar archivos en {folder}: {reason}.|Impossible d'enregistrer dans {folder} : {reason}.|{folder} में फ़ाइलें सहेजी नहीं जा सकीं: {reason}।
+This meeting needs a PIN.|Esta reunión necesita un PIN.|Cette réunion demande un PIN.|इस मीटिंग के लिए PIN चाहिए।
+That was not understood: {fault}.|Eso no se entendió: {fault}.|Cela n'a pas été compris : {fault}.|यह समझ नहीं आया: {fault}।
+The host shows another certificate than before.|El anfitrión muestra un certificado distinto al de antes.|L'animateur présente un autre certificat qu'avant.|होस्ट पहले से अलग प्रमाणपत्र दिखा रहा है।
+“{title}” of {host} now comes from another computer than before: do not trust it unless the teacher says so.|“{title}” de {host} llega ahora desde otro equipo: no te fíes si el profesor no lo confirma.|« {title} » de {host} vient maintenant d'un autre ordinateur : ne vous y fiez pas sans l'accord du professeur.|{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है: जब तक शिक्षक न कहें, भरोसा न करें।
+The host does not know the PIN: this is not your meeting.|El anfitrión no conoce el PIN: esta no es tu reunión.|L'animateur ne connaît pas le PIN : ce n'est pas votre réunion.|होस्ट को PIN नहीं पता: यह आपकी मीटिंग नहीं है।
+The host did not prove that it knows the PIN.|El anfitrión no demostró que conoce el PIN.|L'animateur n'a pas prouvé qu'il connaît le PIN.|होस्ट ने साबित नहीं किया कि उसे PIN पता है।
+The host broke off instead of proving that it knows the PIN.|El anfitrión cortó la conexión en vez de demostrar que conoce el PIN.|L'animateur a coupé la connexion au lieu de prouver qu'il connaît le PIN.|होस्ट ने PIN जानने का प्रमाण देने के बजाय कनेक्शन काट दिया।
+The screen comes from another computer than the meeting.|La pantalla viene de un equipo distinto al de la reunión.|L'écran vient d'un autre ordinateur que la réunion.|स्क्रीन मीटिंग के कंप्यूटर से नहीं, किसी दूसरे से आ रही है।
+The shared screen got lost.|Se perdió la pantalla compartida.|Le partage d'écran s'est interrompu.|साझा स्क्रीन का कनेक्शन टूट गया।
+No meeting answers at {address} ({reason}).|Ninguna reunión responde en {address} ({reason}).|Aucune réunion ne répond à {address} ({reason}).|{address} पर कोई मीटिंग उत्तर नहीं दे रही ({reason})।
+refused|conexión rechazada|connexion refusée|कनेक्शन अस्वीकृत
+timeout|sin respuesta|pas de réponse|कोई उत्तर नहीं
+unreachable|inaccesible|inaccessible|पहुँच से बाहर
+no_tls|no es ConnectSphere|ce n'est pas ConnectSphere|यह ConnectSphere नहीं है
+gone|conexión cortada|connexion coupée|कनेक्शन टूट गया
+The network cannot be used: {reason}.|No se puede usar la red: {reason}.|Le réseau est inutilisable : {reason}.|नेटवर्क उपयोग नहीं हो सकता: {reason}।
+The UDP port {port} cannot be used: {reason}.|El puerto UDP {port} no se puede usar: {reason}.|Le port UDP {port} est inutilisable : {reason}.|UDP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
+This meeting speaks protocol {theirs}, your program {here}: use the same version.|Esta reunión usa el protocolo {theirs}, tu programa el {here}: usa la misma versión.|Cette réunion utilise le protocole {theirs}, votre programme le {here} : prenez la même version.|यह मीटिंग प्रोटोकॉल {theirs} पर है, आपका प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
+{address} speaks protocol {theirs}, this program {here}: use the same version.|{address} usa el protocolo {theirs}, este programa el {here}: usa la misma versión.|{address} utilise le protocole {theirs}, ce programme le {here} : prenez la même version.|{address} प्रोटोकॉल {theirs} पर है, यह प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
+Too many came from your address; try again in a minute.|Demasiados intentos desde tu dirección; inténtalo en un minuto.|Trop de tentatives depuis votre adresse ; réessayez dans une minute.|आपके पते से बहुत सारे प्रयास हुए; एक मिनट बाद फिर कोशिश करें।
+You have joined from another connection.|Has entrado desde otra conexión.|Vous avez rejoint la réunion par une autre connexion.|आप दूसरे कनेक्शन से जुड़ गए हैं।
+You are not in the meeting any longer.|Ya no estás en la reunión.|Vous n'êtes plus dans la réunion.|आप अब मीटिंग में नहीं हैं।
+The host removed you from the meeting.|El anfitrión te quitó de la reunión.|L'animateur vous a retiré de la réunion.|होस्ट ने आपको मीटिंग से हटा दिया।
+The meeting is over.|La reunión ha terminado.|La réunion est terminée.|मीटिंग समाप्त हो चुकी है।
+Nobody of that name is in the meeting.|No hay nadie con ese nombre en la reunión.|Personne ne porte ce nom dans cette réunion.|मीटिंग में इस नाम का कोई नहीं है।
+A message has {count} characters at most.|Un mensaje puede tener {count} caracteres como máximo.|Un message a {count} caractères au plus.|संदेश में अधिकतम {count} अक्षर हो सकते हैं।
+That is too long.|Eso es demasiado largo.|C'est trop long.|यह बहुत लंबा है।
+Dropped: {fault}.|Descartado: {fault}.|Écarté : {fault}.|छोड़ दिया गया: {fault}।
+Dropped: that was too much at once.|Descartado: fue demasiado a la vez.|Écarté : c'était trop à la fois.|छोड़ दिया गया: एक साथ बहुत ज़्यादा था।
+That ticket is not valid, or not any longer.|Ese pase no es válido, o ya no lo es.|Ce ticket n'est pas valable, ou ne l'est plus.|वह टिकट मान्य नहीं है, या अब नहीं रहा।
+The file is not on offer any longer.|El archivo ya no se ofrece.|Le fichier n'est plus proposé.|फ़ाइल अब उपलब्ध नहीं है।
+The host's disk has no room for it.|No hay sitio para él en el disco del anfitrión.|Le disque de l'animateur n'a plus de place pour lui.|होस्ट की डिस्क पर इसके लिए जगह नहीं है।
+The file changed while it was sent.|El archivo cambió mientras se enviaba.|Le fichier a changé pendant l'envoi.|भेजते समय फ़ाइल बदल गई।
+The host is busy with other files.|El anfitrión está ocupado con otros archivos.|L'animateur est occupé par d'autres fichiers.|होस्ट दूसरी फ़ाइलों में व्यस्त है।
+The host refused the file: {word}.|El anfitrión rechazó el archivo: {word}.|L'animateur a refusé le fichier : {word}.|होस्ट ने फ़ाइल अस्वीकार की: {word}।
+Files may have {size} at most.|Un archivo puede tener {size} como máximo.|Un fichier ne peut pas dépasser {size}.|फ़ाइल अधिकतम {size} की हो सकती है।
+One person may offer {size} at most.|Cada persona puede ofrecer {size} como máximo.|Chaque personne peut proposer {size} au plus.|एक व्यक्ति अधिकतम {size} दे सकता है।
+One person may offer {count} files at most.|Cada persona puede ofrecer {count} archivos como máximo.|Chaque personne peut proposer {count} fichiers au plus.|एक व्यक्ति अधिकतम {count} फ़ाइलें दे सकता है।
+The meeting has no room for more files.|En la reunión no caben más archivos.|La réunion n'a plus de place pour d'autres fichiers.|मीटिंग में और फ़ाइलों के लिए जगह नहीं है।
+{name} left before the file was sent.|{name} salió antes de que se enviara el archivo.|{name} est parti avant l'envoi du fichier.|फ़ाइल भेजे जाने से पहले {name} चले गए।
+{name} declined the file.|{name} rechazó el archivo.|{name} a refusé le fichier.|{name} ने फ़ाइल लेने से मना किया।
+{name} took the file back.|{name} retiró el archivo.|{name} a retiré le fichier.|{name} ने फ़ाइल वापस ले ली।
+{name} was cancelled.|Se canceló {name}.|{name} a été annulé.|{name} रद्द कर दी गई।
+{name} is on its way already.|{name} ya está en camino.|{name} est déjà en route.|{name} पहले से भेजी जा रही है।
+That file is not yours.|Ese archivo no es tuyo.|Ce fichier n'est pas à vous.|वह फ़ाइल आपकी नहीं है।
+That file is not waiting for an answer.|Ese archivo no espera respuesta.|Ce fichier n'attend pas de réponse.|वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
+That file is neither yours nor on its way.|Ese archivo no es tuyo ni está en camino.|Ce fichier n'est ni à vous ni en route.|वह फ़ाइल न आपकी है, न रास्ते में है।
+The file cannot be saved: {reason}.|El archivo no se puede guardar: {reason}.|Le fichier ne peut pas être enregistré : {reason}.|फ़ाइल सहेजी नहीं जा सकी: {reason}।
+{name} cannot be saved: {reason}.|No se puede guardar {name}: {reason}.|{name} ne peut pas être enregistré : {reason}.|{name} सहेजी नहीं जा सकी: {reason}।
+Permission denied|permiso denegado|accès refusé|अनुमति नहीं है
+No space left on device|no queda espacio en el disco|il n'y a plus de place sur le disque|डिस्क पर जगह नहीं बची
+No such file or directory|ese archivo o carpeta no existe|ce fichier ou dossier n'existe pas|ऐसी फ़ाइल या फ़ोल्डर नहीं है
+Address already in use|ya está en uso|déjà utilisé|पहले से उपयोग में है
+Network is unreachable|no hay conexión de red|aucune connexion réseau|नेटवर्क कनेक्शन नहीं है
+microphone|micrófono|micro|माइक
+speaker|altavoz|haut-parleur|स्पीकर
+Camera {number}|Cámara {number}|Caméra {number}|कैमरा {number}
+Default ({name})|Predeterminado ({name})|Par défaut ({name})|डिफ़ॉल्ट ({name})
+There is no {what} number {number}.|No hay ningún {what} con el número {number}.|Il n'y a pas de {what} numéro {number}.|{number} क्रमांक का {what} नहीं है।
+“{label}” was closed.|“{label}” se cerró.|« {label} » a été fermé.|“{label}” बंद कर दिया गया।
+“{label}” was unplugged or stopped working.|“{label}” se desconectó o dejó de funcionar.|« {label} » a été débranché ou ne marche plus.|“{label}” निकाल दिया गया या उसने काम करना बंद कर दिया।
+“{label}” does not answer.|“{label}” no responde.|« {label} » ne répond pas.|“{label}” उत्तर नहीं दे रहा।
+Camera {number} gives no pictures.|La cámara {number} no da imágenes.|La caméra {number} ne donne pas d'images.|कैमरा {number} चित्र नहीं दे रहा।
+Camera {number} was unplugged or taken by another program.|La cámara {number} se desconectó o la usa otro programa.|La caméra {number} a été débranchée ou prise par un autre programme.|कैमरा {number} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
+The microphone was closed.|El micrófono se cerró.|Le micro a été fermé.|माइक बंद कर दिया गया।
+The speaker was closed.|El altavoz se cerró.|Le haut-parleur a été fermé.|स्पीकर बंद कर दिया गया।
+Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.|Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}.|Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}.|चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
+on Windows N, install the Media Feature Pack|en Windows N, instala el Media Feature Pack|sous Windows N, installez le Media Feature Pack|Windows N पर Media Feature Pack इंस्टॉल करें
+Sound needs the Python package PyAudio: {mend}.|El sonido necesita el paquete de Python PyAudio: {mend}.|Le son a besoin du paquet Python PyAudio : {mend}.|ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
+There is no video file {path}.|No existe el archivo de vídeo {path}.|Le fichier vidéo {path} n'existe pas.|वीडियो फ़ाइल {path} नहीं है।
+The video file {path} cannot be decoded.|El archivo de vídeo {path} no se puede descodificar.|Le fichier vidéo {path} ne peut pas être décodé.|वीडियो फ़ाइल {path} डिकोड नहीं हो सकी।
+The video file {path} has no pictures.|El archivo de vídeo {path} no tiene imágenes.|Le fichier vidéo {path} n'a pas d'images.|वीडियो फ़ाइल {path} में चित्र नहीं हैं।
+{path} is not a video file that can be played here.|{path} no es un vídeo que se pueda reproducir aquí.|{path} n'est pas une vidéo lisible ici.|{path} यहाँ चलने योग्य वीडियो फ़ाइल नहीं है।
+There is no sound file {path}.|No existe el archivo de sonido {path}.|Le fichier audio {path} n'existe pas.|ध्वनि फ़ाइल {path} नहीं है।
+The sound file {path} cannot be read.|El archivo de sonido {path} no se puede leer.|Le fichier audio {path} est illisible.|ध्वनि फ़ाइल {path} पढ़ी नहीं जा सकी।
+{path} is not a WAV file that can be played here.|{path} no es un archivo WAV que se pueda reproducir aquí.|{path} n'est pas un fichier WAV lisible ici.|{path} यहाँ चलने योग्य WAV फ़ाइल नहीं है।
+The sound cannot be recorded to {path}: {reason}.|El sonido no se puede grabar en {path}: {reason}.|Le son ne peut pas être enregistré dans {path} : {reason}.|ध्वनि {path} में रिकॉर्ड नहीं हो सकी: {reason}।
+The sound cannot be recorded any more: {reason}.|El sonido ya no se puede grabar: {reason}.|Le son ne peut plus être enregistré : {reason}.|ध्वनि अब रिकॉर्ड नहीं हो सकती: {reason}।
+On this system a whole screen can be shared, not a single window.|En este sistema se puede compartir una pantalla entera, no una sola ventana.|Sur ce système, on peut partager un écran entier, pas une seule fenêtre.|इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
+No other window is open.|No hay ninguna otra ventana abierta.|Aucune autre fenêtre n'est ouverte.|कोई दूसरी विंडो खुली नहीं है।
+The window in front is not visible.|La ventana de delante no se ve.|La fenêtre au premier plan n'est pas visible.|सामने की विंडो दिखाई नहीं दे रही।
+There is no screen {number} here.|Aquí no hay ninguna pantalla {number}.|Il n'y a pas d'écran {number} ici.|यहाँ स्क्रीन {number} नहीं है।
+The picture {path} cannot be read.|La imagen {path} no se puede leer.|L'image {path} est illisible.|चित्र {path} पढ़ा नहीं जा सका।
+The library libxcb is missing here: no screen can be shared.|Aquí falta la biblioteca libxcb: no se puede compartir ninguna pantalla.|La bibliothèque libxcb manque ici : aucun écran ne peut être partagé.|यहाँ libxcb लाइब्रेरी नहीं है: कोई स्क्रीन साझा नहीं हो सकती।
+Sharing needs the Python package mss, which is not here.|Para compartir hace falta el paquete de Python mss, que aquí no está.|Le partage a besoin du paquet Python mss, qui manque ici.|साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
 """  # noqa: E501
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
 
@@ -15697,7 +15566,7 @@ class Translator:
         """Sentence by English sentence and language."""
         if not self._made:
             codes = [code for code, _ in LANGUAGES]
-            for english, *others in (line.split(" | ") for line in self._texts.strip().splitlines()):
+            for english, *others in (line.split("|") for line in self._texts.strip().splitlines()):
                 self._made[english] = dict(zip(codes, others, strict=True))
         return self._made
 
