@@ -87,7 +87,7 @@ Threads, each named here; started by, may write, ends when:
     resolver             LINKS: asks for the address of a name; ends with the answer
     voice                PROCESS: says cues aloud, from the first one on; ends by Voice.close
     second-start         PROCESS: hears that the program was started again; ends by OneWindow.close
-    window-errand        STAGE: one piece of work that may take long; ends with it
+    window-task          STAGE: one piece of work that may take long; ends with it
 """
 
 from __future__ import annotations
@@ -14720,6 +14720,28 @@ def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port
     return running
 
 
+class Joining:
+    """One try at coming in, hosting included; who gives it up is not in, or out again at once."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._controller: MeetingController | None = None
+
+    def start(self, controller: MeetingController, meeting: str) -> Json:
+        """Let `controller` join; returns its first event. Waits."""
+        self._controller = controller
+        if self.cancelled:
+            controller.do({"do": "leave"})
+        controller.start(meeting)
+        return controller.gui_queue.get()
+
+    def cancel(self) -> None:
+        """Give it up; from any thread, never waits."""
+        self.cancelled = True  # first, so that a controller which comes at this moment sees it
+        if self._controller:
+            self._controller.do({"do": "leave"})
+
+
 class Program:
     """The program behind the start window: finds, joins, hosts, remembers."""
 
@@ -14742,7 +14764,7 @@ class Program:
         self._hosted: HostedMeeting | None = None
         self._controller: MeetingController | None = None
         self._crowd: ChildKeeper | None = None
-        self._giving = threading.Lock()
+        self._giving, self._hosting = threading.Lock(), threading.Lock()
         self._giver: AppGiver | None = None
         self._given: GivenApp | None = None
         self.voice = Voice()
@@ -14767,7 +14789,13 @@ class Program:
             return None
 
     def join(
-        self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False
+        self,
+        address: str,
+        port: int,
+        name: str,
+        pin: str,
+        accept_changed_host: bool = False,
+        joining: Joining | None = None,
     ) -> MeetingController:
         """Join; Refused says why not, with the code of the headless interface. Waits."""
         self._look = False
@@ -14783,7 +14811,7 @@ class Program:
         if self._hosted and ads and self._hosted.is_at(ads[0]):
             self._hosted.aim(options)
         try:
-            return self._enter(options, ads[0].meeting if ads else "")
+            return self._enter(options, ads[0].meeting if ads else "", joining)
         except Refused as refused:
             if ads and refused.reason == OTHER_CERTIFICATE:
                 self._finder.distrust((address, port), ads[0].fingerprint)
@@ -14827,9 +14855,11 @@ class Program:
                 self._giver.close()
             self._giver = self._given = None
 
-    def demo(self, count: int, voices: int = MOST_IN_CROWD) -> MeetingController:
+    def demo(
+        self, count: int, voices: int = MOST_IN_CROWD, joining: Joining | None = None
+    ) -> MeetingController:
         """Host a meeting of `count` simulated participants, of whom `voices` talk, and join it. Waits."""
-        controller = self.host(str(self._server["host_name"]), self._server["title"], "")
+        controller = self.host(str(self._server["host_name"]), self._server["title"], "", joining)
         chosen = controller.options
         first = {
             "address": chosen.address,
@@ -14844,30 +14874,39 @@ class Program:
         self._crowd.start()
         return controller
 
-    def host_as_told(self) -> MeetingController:
+    def host_as_told(self, joining: Joining) -> MeetingController:
         """Host the meeting that the command line describes. Waits."""
-        return self.host(str(self._server["host_name"]), self._server["title"], self._server["pin"])
+        server = self._server
+        return self.host(str(server["host_name"]), server["title"], server["pin"], joining)
 
-    def host(self, name: str, title: str, pin: str) -> MeetingController:
+    def host(self, name: str, title: str, pin: str, joining: Joining | None = None) -> MeetingController:
         """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
         self._look = False
         if pin == "auto":
             pin = f"{secrets.randbelow(1_000_000):06d}"
         title = clean_name(title or self._server["title"], MAX_TITLE)
         key = secrets.token_hex(32)
-        self._end_hosted()
-        hosted = HostedMeeting(
-            {**self._server, "title": title, "host_name": clean_name(name), "pin": pin, "host_key": key}
-        )
-        try:
-            hosted.start()
-        except Refused:
-            hosted.close()
-            raise
-        self._hosted = hosted
+        with self._hosting:  # one that was given up has ended before the next one begins
+            self.end_hosted()
+            hosted = HostedMeeting(
+                {**self._server, "title": title, "host_name": clean_name(name), "pin": pin, "host_key": key}
+            )
+            try:
+                hosted.start()
+                self._hosted = hosted
+                return self.go_back(name, joining)
+            except Refused:
+                self._hosted = None
+                hosted.close()
+                raise
+
+    def go_back(self, name: str, joining: Joining | None = None) -> MeetingController:
+        """Join the meeting hosted here, as its host. Waits."""
+        if self._hosted is None:
+            raise Refused("no_meeting", "The meeting has ended.")
         options = self._chosen(name)
         self._hosted.aim(options)
-        return self._enter(options, "")
+        return self._enter(options, "", joining)
 
     def _chosen(self, name: str) -> ClientOptions:
         """The options for one meeting: the command line's, else what was chosen before."""
@@ -14879,12 +14918,12 @@ class Program:
             self._options, name=clean_name(name), decode_all=True, volume=volume, **chosen
         )
 
-    def _enter(self, options: ClientOptions, meeting: str) -> MeetingController:
+    def _enter(self, options: ClientOptions, meeting: str, joining: Joining | None) -> MeetingController:
         self.preview.run(False, False)
+        joining = joining or Joining()
         controller = MeetingController(options, self._home)
-        controller.start(meeting)
-        first = controller.gui_queue.get()
-        if first["event"] != "joined":
+        first = joining.start(controller, meeting)
+        if first["event"] != "joined" or joining.cancelled:
             controller.close()
             raise Refused(first.get("code", "no_meeting"), first.get("reason", ""))
         self._controller = controller
@@ -14941,7 +14980,8 @@ class Program:
         spec = str(self.setting("speaker", self._options.speaker))
         Worker("speaker-test", functools.partial(_play_test, spec)).start()
 
-    def _end_hosted(self) -> None:
+    def end_hosted(self) -> None:
+        """End the meeting hosted here for everybody. Waits."""
         if self._hosted:
             self._hosted.close()
             self._hosted = None
@@ -14956,7 +14996,7 @@ class Program:
             self._crowd.close()
         if self._controller:
             self._controller.close()
-        self._end_hosted()
+        self.end_hosted()
 
 
 # -- a meeting of simulated participants
@@ -17520,7 +17560,7 @@ class TilePainter:
 # [26] STAGE - video tiles, layouts, the shared screen, reactions, toasts
 # Uses: BASICS, CALL, CONTROLLER, TEXTS, DRAWING, WIDGETS
 #
-# Promises: one thread, which never waits; what takes long runs in `Errand` threads, answered through a queue.
+# Promises: one thread, which never waits; what takes long is given to `Tasks`, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `Program` and `MeetingController`.
 # ==============================
 
@@ -17540,35 +17580,41 @@ def system_asks(moment: str) -> str:
     return tr(SYSTEM_ASKS.get((sys.platform, moment), ""))
 
 
-class Errand:
-    """Work that may take long, in a thread of its own; `poll` brings its outcome back to the Tk thread."""
+class Tasks:
+    """Work that may take long, in threads; it belongs to the window, so no view that goes takes it along."""
 
-    def __init__(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], None]) -> None:
-        self._done = done
-        self._outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, args=(work,), name="window-errand", daemon=True)
-        self._thread.start()
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._ended: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 
-    def wait(self, deadline: float) -> None:
-        """Wait for the work, not for its owner to be told."""
-        self._thread.join(deadline)
+    def run(
+        self, work: Callable[[], Any], done: Callable[[Any, Exception | None], object] = lambda *_: None
+    ) -> None:
+        """Do `work` in a thread, then `done(result, fault)` on the Tk thread; a view may be gone by then."""
+        thread = threading.Thread(target=self._run, args=(work, done), name="window-task", daemon=True)
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        thread.start()
 
-    def _run(self, work: Callable[[], Any]) -> None:
+    def _run(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], object]) -> None:
+        outcome: tuple[Any, Exception | None]
         try:
-            self._outcome.put((work(), None))
+            outcome = work(), None
         except Exception as fault:  # the Tk thread shows every failure to the user
             if not isinstance(fault, Refused):
-                log.exception("the window's errand failed")
-            self._outcome.put((None, fault))
+                log.exception("the window's task failed")
+            outcome = None, fault
+        self._ended.put(partial(done, *outcome))
 
-    def poll(self) -> bool:
-        """Whether it has ended; tells its owner once."""
-        try:
-            result, fault = self._outcome.get_nowait()
-        except queue.Empty:
-            return False
-        self._done(result, fault)
-        return True
+    def poll(self) -> None:
+        """Tell what has ended."""
+        while not self._ended.empty():
+            self._ended.get()()
+
+    def finish(self, deadline: float) -> None:
+        """Wait for what is under way; nobody is told any more."""
+        until = monotonic() + deadline
+        for thread in self._threads:
+            thread.join(max(0.0, until - monotonic()))
 
 
 def clock(at: float) -> str:
@@ -19551,44 +19597,58 @@ class BusyCard:
 
     STEPS: ClassVar = 24
 
-    def __init__(self, look: Look, parent: tk.Misc) -> None:
-        self.look = look
+    def __init__(self, look: Look, parent: tk.Misc, cancel: Callable[[], object] | None = None) -> None:
+        self.look, self.cancel = look, cancel
         self.frame = look.frame(parent, look.palette.panel, "Overlay")
-        self.words = ""
+        self.frame.bind("<Destroy>", lambda _: self._rest())
+        self.words = self._timer = ""
         self._since = 0.0
         self._sheet: Painted | None = None
 
     def show(self, words: str) -> None:
         """Say `words` from now on."""
+        self.hide()
         self.words, self._since = words, monotonic()
+        self._timer = self.frame.after(300, self._turn)
 
     def hide(self) -> None:
         """It is done."""
-        self.words = ""
-        if self._sheet is not None:
-            self.frame.place_forget()
-            self._sheet.canvas.destroy()
-            self._sheet = None
+        self._rest()
+        self.words, self._sheet = "", None
+        self.frame.place_forget()
+        for child in self.frame.winfo_children():
+            child.destroy()
 
-    def tick(self) -> None:
+    def _rest(self) -> None:
+        if self._timer:
+            self.frame.after_cancel(self._timer)
+            self._timer = ""
+
+    def _build(self) -> Painted:
+        look, px = self.look, self.look.px
+        width = max(px(300), look.font(15, bold=True).measure(self.words) + px(72))
+        sheet = Painted(look, self.frame, width, px(148))
+        sheet.canvas.pack(padx=1, pady=1)
+        self.frame.configure(bg=look.palette.line)
+        if self.cancel:
+            foot = look.frame(self.frame, look.palette.panel)
+            foot.pack(fill="x", padx=1, pady=(0, 1))
+            Button(look, foot, self.cancel, tr("Cancel")).canvas.pack(pady=(0, px(20)))
+        self.frame.place(relx=0.5, rely=0.5, anchor="center")
+        self.frame.lift()
+        return sheet
+
+    def _turn(self) -> None:
         """Turn the ring."""
-        spent = monotonic() - self._since
-        if not self.words or spent < 0.3:
-            return
         look, px, p = self.look, self.look.px, self.look.palette
-        if self._sheet is None:
-            width = max(px(300), look.font(15, bold=True).measure(self.words) + px(72))
-            self._sheet = Painted(look, self.frame, width, px(148))
-            self._sheet.canvas.pack(padx=1, pady=1)
-            self.frame.configure(bg=p.line)
-            self.frame.place(relx=0.5, rely=0.5, anchor="center")
-            self.frame.lift()
-        sheet, width = self._sheet, int(self._sheet.canvas["width"])
-        step, size = int(spent * self.STEPS) % self.STEPS, px(44)
+        sheet = self._sheet = self._sheet or self._build()
+        width, size = int(sheet.canvas["width"]), px(44)
+        step = int((monotonic() - self._since) * self.STEPS) % self.STEPS
         ring = look.photo(("ring", size, step), lambda: draw_ring(size, p.focus, step / self.STEPS))
         sheet.wipe()
         sheet.image(width // 2, px(54), ring, "center")
         sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
+        self._timer = self.frame.after(1000 // self.STEPS, self._turn)
 
 
 class Attempt(NamedTuple):
@@ -19608,18 +19668,19 @@ class StartView:
         look: Look,
         parent: tk.Misc,
         backend: Program,
-        entered: Callable[[MeetingController, bool, bool], None],
+        tasks: Tasks,
+        begin: Callable[[Callable[[Joining], MeetingController], str], None],
+        cancel: Callable[[], None],
         restyle: Callable[[], None],
     ) -> None:
-        self.look, self.backend, self.entered, self.restyle = look, backend, entered, restyle
+        self.look, self.backend, self.tasks, self.begin, self.restyle = look, backend, tasks, begin, restyle
         self.frame = look.frame(parent)
         self.chosen: MeetingAd | None = None
         self.dialog: Dialog | None = None
         self._tried = Attempt("", 0, "", typed=False)
         self._typed_pin = ""  # beside a typed address, until it is refused
-        self._errands: list[Errand] = []
         self._listed: tuple[Any, ...] = ()
-        self._busy = self._low = False
+        self._low = False
         self._since = monotonic()
         px = look.px
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
@@ -19632,8 +19693,8 @@ class StartView:
         self.right.grid(row=1, column=1, sticky="nsew", padx=(px(28), px(44)), pady=(0, px(20)))
         self._build_right()
         self._build_left()
-        self.busy = BusyCard(look, self.frame)
-        self._errands.append(Errand(backend.list_devices, self._devices))
+        self.busy = BusyCard(look, self.frame, cancel)
+        tasks.run(backend.list_devices, self._devices)
 
     def _head(self) -> None:
         look, px = self.look, self.look.px
@@ -19664,10 +19725,10 @@ class StartView:
 
     def settings(self) -> None:
         """Open the settings."""
-        self.dialog = SettingsDialog(self.look, self.backend, self.preview, self.restyle)
+        self.dialog = SettingsDialog(self.look, self.backend, self.tasks, self.preview, self.restyle)
 
     def _check(self) -> None:
-        self.dialog = DoctorDialog(self.look, self.backend)
+        self.dialog = DoctorDialog(self.look, self.backend, self.tasks)
 
     def _build_left(self) -> None:
         look, px, left = self.look, self.look.px, self.left
@@ -19708,7 +19769,7 @@ class StartView:
 
     def _devices(self, found: Any, fault: Exception | None) -> None:
         for what, row in (("mic", self.mic), ("speaker", self.speaker)):
-            if fault is None and found.get(what):
+            if fault is None and found.get(what) and self.frame.winfo_exists():
                 row.choice.fill(
                     [(spec, tr.said(words)) for spec, words in found[what]],
                     self.backend.setting(what, found[what][0][0]),
@@ -19762,11 +19823,7 @@ class StartView:
         ]
 
     def tick(self) -> None:
-        """List what is found now, run the preview, bring errands home."""
-        self._errands = [errand for errand in self._errands if not errand.poll()]
-        if not self.frame.winfo_exists():
-            return
-        self.busy.tick()
+        """List what is found now, run the preview."""
         self.preview.tick()
         self.meter.show(self.backend.preview.level if self.preview.mic else 0.0)
         found = tuple(self.backend.find())
@@ -19785,7 +19842,7 @@ class StartView:
     def _occupied(self) -> bool:
         """Whether the user is at something, a half-typed name or PIN too: nothing happens by itself then."""
         renaming = self.name.value != self.backend.setting("name", "")
-        return self._busy or renaming or bool(self.pin.value) or grabbed(self.look.root)
+        return bool(self.busy.words) or renaming or bool(self.pin.value) or grabbed(self.look.root)
 
     def _offer_check(self, wanted: bool) -> None:
         """The way to the doctor, once nothing was found or something failed."""
@@ -19853,35 +19910,30 @@ class StartView:
 
     def _go(self, to: Attempt, accept: bool = False) -> None:
         name = self._named()
-        if name and not self._busy:
+        if name and not self.busy.words:
             self._tried = to
-            self.begin(lambda: self.backend.join(to.address, to.port, name, to.pin, accept), tr("Joining…"))
+            join = self.backend.join
+            self.begin(partial(join, to.address, to.port, name, to.pin, accept), "Joining…")
 
-    def begin(self, work: Callable[[], MeetingController], words: str) -> None:
-        """Join or host in an errand, saying `words` meanwhile."""
-        if self._busy:
-            return
-        self._busy = True
-        self.trouble.configure(text="")
-        self.join.show(text=words, enabled=False)
-        self.busy.show(words)
-        self._errands.append(Errand(work, self._came))
-
-    def finish(self, deadline: float) -> None:
-        """Wait for what is under way, so that nothing begins after the program's end."""
-        for errand in self._errands:
-            errand.wait(deadline)
-
-    def _came(self, controller: Any, fault: Exception | None) -> None:
-        self._busy = False
-        self.busy.hide()
-        self.join.show(text=tr("Join"), enabled=True)
-        if fault is None:
-            self.entered(controller, self.preview.mic, self.preview.camera)
-        elif isinstance(fault, Refused):
-            self.refused(fault.code, fault.reason)
+    def wait(self, words: str) -> None:
+        """Say that it is being joined or hosted; "" when that is over."""
+        self.join.show(text=words or tr("Join"), enabled=not words)
+        if words:
+            self.trouble.configure(text="")
+            self.busy.show(words)
         else:
-            self.refused("", str(fault) or type(fault).__name__)
+            self.busy.hide()
+
+    def resume(self, before: StartView) -> None:
+        """Go on where a window in another look stood."""
+        self.chosen, self._since = before.chosen, before._since
+        self._tried, self._typed_pin = before._tried, before._typed_pin
+        self.name.entry.delete(0, "end")
+        self.name.entry.insert(0, before.name.value)
+        self.pin.set(before.pin.value)
+        self.trouble.configure(text=before.trouble["text"])
+        self.preview.mic, self.preview.camera = before.preview.mic, before.preview.camera
+        self.preview.run(camera=False, mic=False)
 
     def refused(self, code: str, reason: str) -> None:
         """Say why it did not work; a changed host asks loudly."""
@@ -19966,7 +20018,7 @@ class StartView:
             dialog.close()  # it gives the keyboard back, before a missing name takes it
             if name := self._named():
                 what = words or tr("{name}'s meeting", name=name)
-                self.begin(lambda: self.backend.host(name, what, code), tr("Starting the meeting…"))
+                self.begin(partial(self.backend.host, name, what, code), "Starting the meeting…")
 
         title.entry.bind("<<Return>>", lambda _: read())
         self._answers(dialog, tr("Start the meeting"), read)
@@ -19984,7 +20036,7 @@ class DoctorDialog(Dialog):
 
     ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
-    def __init__(self, look: Look, backend: Program) -> None:
+    def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
         super().__init__(look, tr("Check this computer and network"), 620, 540)
         px = look.px
         self.busy = BusyCard(look, self.body)
@@ -19996,16 +20048,11 @@ class DoctorDialog(Dialog):
         self.buttons([(tr("Done"), "primary", lambda: None)])
         self.list = ListView(look, self.body)
         self.list.canvas.pack(fill="both", expand=True, padx=(px(24), px(12)))
-        self._errand: Errand | None = Errand(backend.doctor, self._found)
-        self._tick()
-
-    def _tick(self) -> None:
-        if self.open and self._errand is not None and not self._errand.poll():
-            self.busy.tick()
-            self._later(40, self._tick)
+        tasks.run(backend.doctor, self._found)
 
     def _found(self, found: Any, fault: Exception | None) -> None:
-        self._errand = None
+        if not self.open:
+            return
         self.busy.hide()
         if fault is not None:
             self.verdict.configure(text=tr("The check did not work."))
@@ -20109,22 +20156,17 @@ class InvitationDialog(Dialog):
 class GiveDialog(Dialog):
     """This program for those who have none: where a browser finds it, and the sum to compare."""
 
-    def __init__(self, look: Look, backend: Program) -> None:
+    def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
         super().__init__(look, tr("Give this app to others"), 700, 400)
-        stop = partial(Errand, backend.keep_app, lambda *_: None)
+        stop = partial(tasks.run, backend.keep_app)
         self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary", lambda: None)])
         self.busy = BusyCard(look, self.body)
         self.busy.show(tr("Preparing it…"))
-        self._errand: Errand | None = Errand(backend.give_app, self._given)
-        self._tick()
-
-    def _tick(self) -> None:
-        if self.open and self._errand is not None and not self._errand.poll():
-            self.busy.tick()
-            self.frame.after(40, self._tick)
+        tasks.run(backend.give_app, self._given)
 
     def _given(self, given: Any, fault: Exception | None) -> None:
-        self._errand = None
+        if not self.open:
+            return
         self.busy.hide()
         if fault is None:
             self._show(given)
@@ -20238,9 +20280,9 @@ class ShareDialog(Dialog):
     SECONDS: ClassVar = 1.0  # between two looks at the screens
     FILES: ClassVar = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
-    def __init__(self, look: Look, backend: Program, share: Callable[[str], None]) -> None:
+    def __init__(self, look: Look, backend: Program, tasks: Tasks, share: Callable[[str], None]) -> None:
         super().__init__(look, tr("Share your screen"), 620)
-        self.backend, self.share = backend, share
+        self.backend, self.tasks, self.share = backend, tasks, share
         self.chosen = ""
         self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
         self.trouble = "There is no screen here that can be shared."
@@ -20255,9 +20297,7 @@ class ShareDialog(Dialog):
             (tr("Share"), "primary", lambda: self.share(self.chosen) if self.chosen else None),
         ])  # fmt: skip
         self.first = self.sheet.canvas
-        self._due = 0.0
-        self._errand: Errand | None = None
-        self._tick()
+        self._look_again()
 
     def _bind(self) -> None:
         canvas = self.sheet.canvas
@@ -20268,20 +20308,14 @@ class ShareDialog(Dialog):
         for event in ("<FocusIn>", "<FocusOut>"):
             canvas.bind(event, lambda _: self._draw())
 
-    def _tick(self) -> None:
-        """Look at the screens again and again, for as long as the dialog stands."""
-        if not self.open:
-            return
-        if self._errand is not None:
-            self._errand = None if self._errand.poll() else self._errand
-        elif monotonic() >= self._due:
-            self._due = monotonic() + self.SECONDS
-            self._errand = Errand(self.backend.screens, self._looked)
-        self._later(50, self._tick)
+    def _look_again(self) -> None:
+        """Look at the screens, and again and again for as long as the dialog stands."""
+        self.tasks.run(self.backend.screens, self._looked)
 
     def _looked(self, found: Any, fault: Exception | None) -> None:
         if not self.open:
             return
+        self._later(round(self.SECONDS * 1000), self._look_again)
         self.found = found or ()
         if isinstance(fault, Refused):
             self.trouble = fault.reason
@@ -20369,6 +20403,7 @@ class SettingsDialog(Dialog):
         self,
         look: Look,
         backend: Program,
+        tasks: Tasks,
         preview: PreviewCard | CallPreview,
         restyle: Callable[[], None],
         page: str = "audio",
@@ -20394,12 +20429,12 @@ class SettingsDialog(Dialog):
         )
         self.page = look.frame(self.body, p.panel)
         self.page.pack(side="left", fill="both", expand=True, padx=px(28), pady=px(22))
-        self._errand: Errand | None = Errand(backend.list_devices, self._devices)
+        tasks.run(backend.list_devices, self._devices)
         self.choose(page)
         self._tick()
 
     def _devices(self, found: Any, fault: Exception | None) -> None:
-        if fault is None:
+        if fault is None and self.open:
             self.found = found
             self.choose(self.name)
 
@@ -20523,8 +20558,6 @@ class SettingsDialog(Dialog):
         """Meter and preview ten times a second, for as long as the dialog stands."""
         if not self.open:
             return
-        if self._errand is not None and self._errand.poll():
-            self._errand = None
         level, serial, picture = self.preview.now()
         if self.meter is not None:
             self.meter.show(level)
@@ -20783,7 +20816,7 @@ class Actions:
 
     def _choose_share(self) -> None:
         keep_private(self.view.look.root, True)
-        self.view.ask(ShareDialog(self.view.look, self.view.backend, self._share))
+        self.view.ask(ShareDialog(self.view.look, self.view.backend, self.view.tasks, self._share))
 
     def _share(self, source: str) -> None:
         if self.view.shot.presenter not in (0, self.view.shot.me):
@@ -20809,11 +20842,11 @@ class Actions:
 
     def check(self) -> None:
         """What stands between this computer and the meeting."""
-        self.view.ask(DoctorDialog(self.view.look, self.view.backend))
+        self.view.ask(DoctorDialog(self.view.look, self.view.backend, self.view.tasks))
 
     def give_app(self) -> None:
         """Offer this program to those who have none."""
-        self.view.ask(GiveDialog(self.view.look, self.view.backend))
+        self.view.ask(GiveDialog(self.view.look, self.view.backend, self.view.tasks))
 
     def copy_invitation(self) -> None:
         """Address, code and PIN, ready to be pasted."""
@@ -20976,11 +21009,12 @@ class MainAppView:
         look: Look,
         parent: tk.Misc,
         backend: Program,
+        tasks: Tasks,
         controller: MeetingController,
         left: Callable[[str], None],
         restyle: Callable[[], None],
     ) -> None:
-        self.look, self.backend, self.controller = look, backend, controller
+        self.look, self.backend, self.tasks, self.controller = look, backend, tasks, controller
         self.left, self.restyle = left, restyle
         self.address = backend.ways_in()[0].address
         self.frame = look.frame(parent)
@@ -21200,7 +21234,12 @@ class MainAppView:
         """Open the settings."""
         self.ask(
             SettingsDialog(
-                self.look, self.backend, CallPreview(self.backend, self.controller), self.restyle, page
+                self.look,
+                self.backend,
+                self.tasks,
+                CallPreview(self.backend, self.controller),
+                self.restyle,
+                page,
             )
         )
 
@@ -21314,12 +21353,14 @@ class WindowLoop:
         self.controller: MeetingController | None = None
         self.view: MainAppView | None = None
         self.start: StartView | None = None
-        self._closing: list[Errand] = []
+        self.tasks = Tasks()
+        self.joining: Joining | None = None
         self._after = ""
         root.title(APP_NAME)
         root.wm_client(platform.node())
         root.protocol("WM_DELETE_WINDOW", self.stop)
         root.bind("<Button-1>", self._unfocus, add="+")
+        root.bind_all("<Escape>", lambda _: self.cancel())
         self._style()
         Keys(root, lambda: self.view, lambda: bool(backend.setting("space_talk", True)))
         self._size()
@@ -21358,7 +21399,12 @@ class WindowLoop:
             self.view.resume(old)
             old.close()
         elif self.start is not None:
-            self.show_start("")
+            first = self.start
+            first.close()
+            self._new_start().resume(first)
+            if self.joining is not None:
+                self.start.wait(tr(self._words))
+            first.frame.destroy()
         before.forget()
 
     def show_start(self, trouble: str) -> None:
@@ -21367,9 +21413,43 @@ class WindowLoop:
         if self.start is not None:
             self.start.close()
             self.start.frame.destroy()
-        self.start = StartView(self.look, self.root, self.backend, self.enter, self.restyle)
+        self._new_start().trouble.configure(text=tr.said(trouble))
+
+    def _new_start(self) -> StartView:
+        self.start = StartView(
+            self.look, self.root, self.backend, self.tasks, self.begin, self.cancel, self.restyle
+        )
         self.start.frame.pack(fill="both", expand=True)
-        self.start.trouble.configure(text=tr.said(trouble))
+        return self.start
+
+    def begin(self, work: Callable[[Joining], MeetingController], words: str) -> None:
+        """Join or host, saying `words` meanwhile; it goes on whatever becomes of the view."""
+        if self.joining is None and self.start is not None:
+            self.joining, self._words = Joining(), words
+            self.start.wait(tr(words))
+            self.tasks.run(partial(work, self.joining), partial(self._came, self.joining))
+
+    def cancel(self) -> None:
+        """Give up what was begun."""
+        if self.joining is not None:
+            self.joining.cancel()
+            self.joining = None
+            if self.start is not None:
+                self.start.wait("")
+
+    def _came(self, joining: Joining, controller: MeetingController, fault: Exception | None) -> None:
+        if joining is not self.joining or self.start is None:
+            if fault is None:  # it came at the very moment at which it was given up
+                self.tasks.run(controller.close)
+            return
+        self.joining = None
+        self.start.wait("")
+        if fault is None:
+            self.enter(controller, self.start.preview.mic, self.start.preview.camera)
+        elif isinstance(fault, Refused):
+            self.start.refused(fault.code, fault.reason)
+        else:
+            self.start.refused("", str(fault) or type(fault).__name__)
 
     def enter(self, controller: MeetingController, mic: bool = False, camera: bool = False) -> None:
         """Show the meeting of `controller`, with the devices on that were on in the preview."""
@@ -21384,7 +21464,9 @@ class WindowLoop:
 
     def _enter(self, controller: MeetingController) -> None:
         self.controller = controller
-        self.view = MainAppView(self.look, self.root, self.backend, controller, self._left, self.restyle)
+        self.view = MainAppView(
+            self.look, self.root, self.backend, self.tasks, controller, self._left, self.restyle
+        )
         self.view.frame.pack(fill="both", expand=True)
         self.view.stage.canvas.focus_set()
 
@@ -21396,7 +21478,7 @@ class WindowLoop:
         if view.dialog is not None:
             view.dialog.close()
         view.close()
-        self._closing.append(Errand(controller.close, lambda *_: None))
+        self.tasks.run(controller.close)
         self.show_start(reason)
 
     def render_loop(self) -> None:
@@ -21411,7 +21493,7 @@ class WindowLoop:
             self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
 
     def _tick(self) -> None:
-        self._closing = [errand for errand in self._closing if not errand.poll()]
+        self.tasks.poll()
         if self.view is not None:
             self.view.tick()
         elif self.start is not None:
@@ -21430,6 +21512,7 @@ class WindowLoop:
 
     def stop(self) -> None:
         """Close the window; what runs behind it ends in `run_window`."""
+        self.cancel()
         if self._after:
             self.root.after_cancel(self._after)
             self._after = ""
@@ -21442,7 +21525,9 @@ class WindowLoop:
         self.root.destroy()
 
 
-def run_window(app: Program, begin: Callable[[], MeetingController] | None = None, address: str = "") -> int:
+def run_window(
+    app: Program, begin: Callable[[Joining], MeetingController] | None = None, address: str = ""
+) -> int:
     """Show the window until it is closed; returns the exit status.
 
     It shows the start window at once, and the meeting that `begin` starts, or the one at `address`, when
@@ -21458,18 +21543,16 @@ def run_window(app: Program, begin: Callable[[], MeetingController] | None = Non
         raise Refused("device", "There is no display for a window: use --headless.") from None
     root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
     loop = WindowLoop(app, root)
-    if loop.start is not None and begin is not None:
-        loop.start.begin(begin, tr("Starting the meeting…"))
+    if begin is not None:
+        loop.begin(begin, "Starting the meeting…")
     elif loop.start is not None and address:
         loop.start.join_at(address, "")
     root.mainloop()
-    start, last = loop.start, loop.controller
-    if start is not None:
-        start.finish(5.0)
-    if last is not None:
-        last.close()
+    loop.tasks.finish(5.0)
+    if loop.controller is not None:
+        loop.controller.close()
     app.close()
-    del loop, root, start, last
+    del loop, root
     gc.collect()  # Tk must end in the thread that made it, not in whichever collects next
     return 0
 
@@ -21841,7 +21924,7 @@ def need_display() -> None:
 def show_window(
     options: argparse.Namespace,
     home: Path,
-    begin: Callable[[Program], MeetingController] | None = None,
+    begin: Callable[[Program, Joining], MeetingController] | None = None,
     address: str = "",
 ) -> int:
     """The window, unless one is open; `begin` brings the meeting it is opened for, or it is at `address`."""
@@ -21913,7 +21996,11 @@ def role_demo(options: argparse.Namespace) -> int:
             shutil.copy(chosen_before, home)
         os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
         if has_display() and not options.headless:
-            return show_window(options, Path(home), lambda program: program.demo(options.demo, CROWD_VOICES))
+            return show_window(
+                options,
+                Path(home),
+                lambda program, joining: program.demo(options.demo, CROWD_VOICES, joining),
+            )
         server = dataclasses.asdict(server_options(options, Path(home)))
         chosen = client_options(options)
         print("There is no display: the demo says what it sees and hears.", flush=True)

@@ -247,7 +247,13 @@ class FakeBackend:
         return self.known
 
     def join(
-        self, address: str, port: int, name: str, pin: str, accept_changed_host: bool = False
+        self,
+        address: str,
+        port: int,
+        name: str,
+        pin: str,
+        accept_changed_host: bool = False,
+        joining: Any = None,
     ) -> FakeController:
         self.calls.append(("join", address, port, name, pin, accept_changed_host))
         if self.refusal is not None and not accept_changed_host:
@@ -255,7 +261,7 @@ class FakeBackend:
         self.controllers.append(FakeController(self.people))
         return self.controllers[-1]
 
-    def host(self, name: str, title: str, pin: str) -> FakeController:
+    def host(self, name: str, title: str, pin: str, joining: Any = None) -> FakeController:
         self.calls.append(("host", name, title, pin))
         self.controllers.append(FakeController(1, host=True, title=title))
         return self.controllers[-1]

@@ -491,7 +491,7 @@ def test_what_begins_the_window_is_said_and_its_failure_too(opened: Open) -> Non
         hold.wait(10)
         raise cs.Refused("no_meeting", "The host does not answer.")
 
-    driver.start.begin(fail, "Starting the meeting…")
+    driver.loop.begin(lambda _: fail(), "Starting the meeting…")
     driver.until(lambda: driver.start.busy.frame.winfo_ismapped(), "it says what goes on")
     hold.set()
     driver.until(lambda: driver.start.trouble["text"] == "The host does not answer.", "why it failed")

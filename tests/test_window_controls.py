@@ -774,7 +774,7 @@ def test_auto_join_waits_for_a_dialog(opened: Open, words: str) -> None:
 def test_a_dialog_does_not_outlive_the_start_window(opened: Open) -> None:
     driver = opened()
     come = threading.Event()
-    driver.start.begin(lambda: come.wait() and driver.backend.join("127.0.0.1", 9000, "Ana", ""), "Joining…")
+    driver.loop.begin(lambda _: come.wait() and driver.backend.join("127.0.0.1", 9000, "Ana", ""), "Joining…")
     driver.start.settings()
     driver.until(lambda: driver.root.grab_current(), "the settings")
     come.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
@@ -89,7 +90,9 @@ class Driver:
         return self.loop.start
 
     def close(self) -> None:
-        self.loop.stop()
+        with contextlib.suppress(tk.TclError):  # a test may have closed it
+            self.root.winfo_exists()
+            self.loop.stop()
         assert not self.faults, self.faults
 
     def type(self, text: str, *then: str) -> None:
