@@ -14861,15 +14861,9 @@ class Program:
         """Host a meeting of `count` simulated participants, of whom `voices` talk, and join it. Waits."""
         controller = self.host(str(self._server["host_name"]), self._server["title"], "", joining)
         chosen = controller.options
-        first = {
-            "address": chosen.address,
-            "port": chosen.port,
-            "fingerprint": chosen.fingerprint,
-            "bind": chosen.bind,
-            "count": count,
-            "voices": voices,
-            "share": True,
-        }
+        keys = ("address", "port", "fingerprint", "bind")
+        first = {key: getattr(chosen, key) for key in keys}
+        first |= {"count": count, "voices": voices, "share": True}
         self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
         self._crowd.start()
         return controller
@@ -16050,21 +16044,6 @@ def draw_avatar(name: str, size: int) -> Image.Image:
     at = (size - fonts().width(text, high, bold=True)) // 2
     fonts().write(ImageDraw.Draw(picture), at, size // 2, text, high, "#FFFFFF", bold=True)
     picture.putalpha(round_mask(size, size, size // 2))
-    return picture
-
-
-def draw_ring(size: int, colour: str, turn: float) -> Image.Image:
-    """A ring of `size` pixels that fades along its way, turned by a part of a whole turn."""
-    from PIL import Image
-
-    big = size * 3
-    y, x = np.mgrid[:big, :big] - (big - 1) / 2
-    along = (np.arctan2(y, x) / (2 * np.pi) - turn) % 1.0
-    radius = np.hypot(x, y) / big
-    alpha = np.where((radius > 0.38) & (radius < 0.5), along * 255, 0).astype(np.uint8)
-    mask = Image.fromarray(alpha, "L").resize((size, size), Image.Resampling.LANCZOS)
-    picture = Image.new("RGBA", (size, size), (*rgb(colour), 0))
-    picture.putalpha(mask)
     return picture
 
 
@@ -17585,30 +17564,33 @@ class Tasks:
 
     def __init__(self) -> None:
         self._threads: list[threading.Thread] = []
-        self._ended: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def run(
-        self, work: Callable[[], Any], done: Callable[[Any, Exception | None], object] = lambda *_: None
+        self,
+        work: Callable[[], Any],
+        done: Callable[[Any, Exception | None], object] = lambda *_: None,
+        of: tk.Misc | None = None,
     ) -> None:
-        """Do `work` in a thread, then `done(result, fault)` on the Tk thread; a view may be gone by then."""
-        thread = threading.Thread(target=self._run, args=(work, done), name="window-task", daemon=True)
+        """Do `work` in a thread, then `done(result, fault)` on the Tk thread, if `of` is still there then."""
+        thread = threading.Thread(target=self._run, args=(work, done, of), name="window-task", daemon=True)
         self._threads = [one for one in self._threads if one.is_alive()] + [thread]
         thread.start()
 
-    def _run(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], object]) -> None:
-        outcome: tuple[Any, Exception | None]
+    def _run(self, work: Callable[[], Any], *told: Any) -> None:
         try:
-            outcome = work(), None
+            self._ended.put((*told, work(), None))
         except Exception as fault:  # the Tk thread shows every failure to the user
             if not isinstance(fault, Refused):
                 log.exception("the window's task failed")
-            outcome = None, fault
-        self._ended.put(partial(done, *outcome))
+            self._ended.put((*told, None, fault))
 
     def poll(self) -> None:
         """Tell what has ended."""
         while not self._ended.empty():
-            self._ended.get()()
+            done, of, result, fault = self._ended.get()
+            if of is None or of.winfo_exists():
+                done(result, fault)
 
     def finish(self, deadline: float) -> None:
         """Wait for what is under way; nobody is told any more."""
@@ -19486,6 +19468,46 @@ class MeetingRow:
             view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center")
 
 
+def mirrored(backend: Program) -> bool:
+    """Whether the own picture is shown as in a mirror: a test card is to be read instead."""
+    return bool(backend.setting("mirror", True)) and backend.setting("camera", "0") != "pattern"
+
+
+class OwnPicture:
+    """The own camera's newest picture with what stands on it, painted in a thread."""
+
+    def __init__(self, look: Look) -> None:
+        self.look = look
+        self.painter = TilePainter(1)
+        self.photo: ImageTk.PhotoImage | None = None
+        self._asked: tuple[Any, ...] = ()
+
+    def resize(self, width: int, height: int) -> ImageTk.PhotoImage:
+        """The place of the picture from now on, in real pixels."""
+        from PIL import Image, ImageTk
+
+        image = Image.new("RGB", (width, height), self.look.palette.tile)
+        self.photo, self._asked = ImageTk.PhotoImage(image, master=self.look.root), ()
+        return self.photo
+
+    def show(self, serial: int, picture: Picture | None, looks: TileLook) -> None:
+        """Have it painted if it changed, and show what was painted."""
+        if self.photo is None:
+            return
+        size = (self.photo.width(), self.photo.height())
+        if (serial, looks) != self._asked:
+            self._asked = (serial, looks)
+            self.painter.submit("self", TileJob(picture, *size, looks, self.look.palette, self.look.px.scale))
+        for image in self.painter.take().values():
+            if image.size == size:
+                self.photo.paste(image)
+
+    def close(self) -> None:
+        """End its painter."""
+        self.painter.close()
+        self.photo = None
+
+
 class PreviewCard:
     """One's own camera and microphone before the meeting."""
 
@@ -19496,9 +19518,7 @@ class PreviewCard:
         px = look.px
         self.stage = Painted(look, parent, px(200), px(120), focus=True)  # it fills what there is
         self.at = "mic"  # the control that the keyboard works on
-        self.painter = TilePainter(1)
-        self._tile: ImageTk.PhotoImage | None = None
-        self._asked: tuple[Any, ...] = ()
+        self.own = OwnPicture(look)
         canvas = self.stage.canvas
         canvas.bind("<Configure>", lambda _: self._renew())
         for event in ("<FocusIn>", "<FocusOut>"):
@@ -19513,11 +19533,8 @@ class PreviewCard:
         self._show()
 
     def _renew(self) -> None:
-        from PIL import Image, ImageTk
-
-        size = (max(8, self.stage.canvas.winfo_width()), max(8, self.stage.canvas.winfo_height()))
-        self._tile = ImageTk.PhotoImage(Image.new("RGB", size, self.look.palette.tile), master=self.look.root)
-        self._asked = ()
+        canvas = self.stage.canvas
+        self.own.resize(max(8, canvas.winfo_width()), max(8, canvas.winfo_height()))
         self._show()
 
     def flip(self, what: str) -> None:
@@ -19539,9 +19556,9 @@ class PreviewCard:
         """The picture, and over it the two round controls."""
         stage, px = self.stage, self.look.px
         stage.wipe()
-        if self._tile is None:
+        if self.own.photo is None:
             return
-        stage.image(0, 0, self._tile)
+        stage.image(0, 0, self.own.photo)
         middle, y = stage.canvas.winfo_width() // 2, stage.canvas.winfo_height() - px(66)
         for what, x in (("mic", middle - px(60)), ("camera", middle + px(8))):
             on, here = bool(getattr(self, what)), what == self.at and has_focus(stage.canvas)
@@ -19553,27 +19570,16 @@ class PreviewCard:
 
     def tick(self) -> None:
         """Show the newest picture."""
-        if self._tile is None or not in_sight(self.stage.canvas):
-            return
-        serial, picture = self.backend.preview.picture if self.camera else (-1, None)
-        name = self.name()
-        width, height = self._tile.width(), self._tile.height()
-        if (serial, name, self.mic, width, height) != self._asked:
-            self._asked = (serial, name, self.mic, width, height)
-            mirror = mirrored(self.backend)
+        if in_sight(self.stage.canvas):
+            serial, picture = self.backend.preview.picture if self.camera else (-1, None)
+            name, mirror = self.name(), mirrored(self.backend)
             looks = TileLook(name=name, label=plain(name), muted=not self.mic, mirror=mirror)
-            self.painter.submit(
-                "self", TileJob(picture, width, height, looks, self.look.palette, self.look.px.scale)
-            )
-        for image in self.painter.take().values():
-            if image.size == (width, height):
-                self._tile.paste(image)
+            self.own.show(serial, picture, looks)
 
     def close(self) -> None:
         """Stop the devices."""
         self.backend.preview.run(camera=False, mic=False)
-        self.painter.close()
-        self._tile = None
+        self.own.close()
 
 
 class DeviceRow:
@@ -19594,8 +19600,6 @@ class DeviceRow:
 
 class BusyCard:
     """Says over everything what is going on; comes only when it takes longer than 0.3 s."""
-
-    STEPS: ClassVar = 24
 
     def __init__(self, look: Look, parent: tk.Misc, cancel: Callable[[], object] | None = None) -> None:
         self.look, self.cancel = look, cancel
@@ -19628,7 +19632,7 @@ class BusyCard:
         look, px = self.look, self.look.px
         width = max(px(300), look.font(15, bold=True).measure(self.words) + px(72))
         sheet = Painted(look, self.frame, width, px(148))
-        sheet.canvas.pack(padx=1, pady=1)
+        sheet.canvas.pack(padx=1, pady=(1, 0 if self.cancel else 1))
         self.frame.configure(bg=look.palette.line)
         if self.cancel:
             foot = look.frame(self.frame, look.palette.panel)
@@ -19640,24 +19644,16 @@ class BusyCard:
 
     def _turn(self) -> None:
         """Turn the ring."""
-        look, px, p = self.look, self.look.px, self.look.palette
+        px, p = self.look.px, self.look.palette
         sheet = self._sheet = self._sheet or self._build()
         width, size = int(sheet.canvas["width"]), px(44)
-        step = int((monotonic() - self._since) * self.STEPS) % self.STEPS
-        ring = look.photo(("ring", size, step), lambda: draw_ring(size, p.focus, step / self.STEPS))
+        x, y, turn = (width - size) // 2, px(32), (monotonic() - self._since) % 1.0
         sheet.wipe()
-        sheet.image(width // 2, px(54), ring, "center")
+        sheet.canvas.create_arc(
+            x, y, x + size, y + size, start=-360 * turn, extent=270, style="arc", width=px(5), outline=p.focus
+        )
         sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
-        self._timer = self.frame.after(1000 // self.STEPS, self._turn)
-
-
-class Attempt(NamedTuple):
-    """Where it is tried to join, and with which PIN; `typed`: an address typed, not a meeting of the list."""
-
-    address: str
-    port: int
-    pin: str
-    typed: bool
+        self._timer = self.frame.after(40, self._turn)
 
 
 class StartView:
@@ -19677,11 +19673,10 @@ class StartView:
         self.frame = look.frame(parent)
         self.chosen: MeetingAd | None = None
         self.dialog: Dialog | None = None
-        self._tried = Attempt("", 0, "", typed=False)
+        self._tried = ("", 0, "", False)  # address, port, PIN; whether the address was typed
         self._typed_pin = ""  # beside a typed address, until it is refused
         self._listed: tuple[Any, ...] = ()
         self._low = False
-        self._since = monotonic()
         px = look.px
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
         self._head()
@@ -19694,7 +19689,7 @@ class StartView:
         self._build_right()
         self._build_left()
         self.busy = BusyCard(look, self.frame, cancel)
-        tasks.run(backend.list_devices, self._devices)
+        tasks.run(backend.list_devices, self._devices, self.frame)
 
     def _head(self) -> None:
         look, px = self.look, self.look.px
@@ -19703,6 +19698,9 @@ class StartView:
         self.head.canvas.grid(row=0, column=0, sticky="ew")
         gear = Button(look, self.frame, self.settings, icon="gear", kind="ghost", tip="Settings")
         gear.canvas.grid(row=0, column=1, sticky="e", padx=px(44))
+        words = tr("Not working? Check this computer")
+        self.check = Button(look, self.frame, self._check, words, "shield", "link", height=36)
+        self.check.canvas.grid(row=0, column=1, sticky="w", padx=px(22))
 
     def _write_head(self, height: int) -> None:
         look, px, middle = self.look, self.look.px, height // 2
@@ -19769,7 +19767,7 @@ class StartView:
 
     def _devices(self, found: Any, fault: Exception | None) -> None:
         for what, row in (("mic", self.mic), ("speaker", self.speaker)):
-            if fault is None and found.get(what) and self.frame.winfo_exists():
+            if fault is None and found.get(what):
                 row.choice.fill(
                     [(spec, tr.said(words)) for spec, words in found[what]],
                     self.backend.setting(what, found[what][0][0]),
@@ -19788,15 +19786,13 @@ class StartView:
         Button(look, foot, self._ask_host, tr("Host a meeting"), kind="plain", height=36).canvas.pack(
             side="right"
         )
-        self.check = Button(
-            look, right, self._check, tr("Not working? Check this computer"), "shield", "link", height=36
-        )
         self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
         self.join.canvas.pack(side="bottom", fill="x", pady=(px(8), px(8)))
-        self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
-        self.trouble.pack(side="bottom", anchor="w")
-        self.pin_area = look.frame(right)
-        self.pin_area.pack(side="bottom", fill="x", pady=(px(12), px(8)))
+        place = look.frame(right)  # it is kept where no PIN is asked for: nothing moves by itself
+        place.configure(height=px(106))
+        place.pack_propagate(False)
+        place.pack(side="bottom", fill="x")
+        self.pin_area = look.frame(place)
         head = look.frame(self.pin_area)
         head.pack(fill="x", pady=(0, px(6)))
         look.label(head, tr("Meeting PIN"), 12, bold=True, colour=p.second).pack(side="left")
@@ -19815,11 +19811,14 @@ class StartView:
         self.name.canvas.pack(side="bottom", fill="x")
         yours = look.label(right, tr("Your name"), 12, bold=True, colour=p.second)
         yours.pack(side="bottom", anchor="w", pady=(px(14), px(6)))
+        # what comes, and how much of it, takes room from the list alone
+        self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
+        self.trouble.pack(side="bottom", anchor="w")
         self.list = ListView(look, right, gutter=0)
         self.list.canvas.pack(fill="both", expand=True)
         self._spare: list[tuple[tk.Label, dict[str, Any]]] = [
             (found, {"anchor": "w", "pady": (px(6), px(10)), "before": self.list.canvas}),
-            (yours, {"side": "bottom", "anchor": "w", "pady": (px(14), px(6)), "before": self.list.canvas}),
+            (yours, {"side": "bottom", "anchor": "w", "pady": (px(14), px(6)), "after": self.name.canvas}),
         ]
 
     def tick(self) -> None:
@@ -19834,7 +19833,6 @@ class StartView:
         if (found, self.chosen) != self._listed:
             self._listed = (found, self.chosen)
             self._list(found)
-        self._offer_check(bool(self.trouble["text"]) or (not found and monotonic() - self._since > 6))
         if not self._occupied() and (known := self.backend.auto_join()) is not None and self.name.value:
             self.chosen = known
             self._join()
@@ -19843,14 +19841,6 @@ class StartView:
         """Whether the user is at something, a half-typed name or PIN too: nothing happens by itself then."""
         renaming = self.name.value != self.backend.setting("name", "")
         return bool(self.busy.words) or renaming or bool(self.pin.value) or grabbed(self.look.root)
-
-    def _offer_check(self, wanted: bool) -> None:
-        """The way to the doctor, once nothing was found or something failed."""
-        canvas = self.check.canvas
-        if wanted and not canvas.winfo_manager():
-            canvas.pack(side="bottom", anchor="w", after=self.join.canvas)
-        elif not wanted and canvas.winfo_manager():
-            canvas.pack_forget()
 
     def _list(self, found: Sequence[MeetingAd]) -> None:
         rows: list[Row] = [
@@ -19864,9 +19854,7 @@ class StartView:
         notes = (tr("Looking for meetings…"), system_asks("find"))
         self.list.show(rows or [NoteRow(words) for words in notes if words])
         if self.chosen is not None and self.chosen.pin:
-            self.pin_area.pack(
-                side="bottom", fill="x", pady=(self.look.px(12), self.look.px(8)), before=self.name.canvas
-            )
+            self.pin_area.pack(fill="x", pady=(self.look.px(12), self.look.px(8)))
         else:
             self.pin_area.pack_forget()
 
@@ -19891,7 +19879,7 @@ class StartView:
             self.trouble.configure(text=tr("No meeting was found yet. You can type its address."))
         else:
             pin = self.pin.value if self.chosen.pin else ""
-            self._go(Attempt(self.chosen.address, self.chosen.port, pin, typed=False))
+            self._go(self.chosen.address, self.chosen.port, pin)
 
     def join_at(self, address: str, pin: str) -> None:
         """Join by a typed address, with :port or without; another try begins with what was typed."""
@@ -19903,17 +19891,16 @@ class StartView:
         except ValueError:
             place = ""
         if place:
-            self._go(Attempt(place, base, pin, typed=True))
+            self._go(place, base, pin, typed=True)
         else:
             words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
             self.trouble.configure(text=words)
 
-    def _go(self, to: Attempt, accept: bool = False) -> None:
+    def _go(self, address: str, port: int, pin: str, typed: bool = False, accept: bool = False) -> None:
         name = self._named()
         if name and not self.busy.words:
-            self._tried = to
-            join = self.backend.join
-            self.begin(partial(join, to.address, to.port, name, to.pin, accept), "Joining…")
+            self._tried = (address, port, pin, typed)
+            self.begin(partial(self.backend.join, address, port, name, pin, accept), "Joining…")
 
     def wait(self, words: str) -> None:
         """Say that it is being joined or hosted; "" when that is over."""
@@ -19926,7 +19913,7 @@ class StartView:
 
     def resume(self, before: StartView) -> None:
         """Go on where a window in another look stood."""
-        self.chosen, self._since = before.chosen, before._since
+        self.chosen = before.chosen
         self._tried, self._typed_pin = before._tried, before._typed_pin
         self.name.entry.delete(0, "end")
         self.name.entry.insert(0, before.name.value)
@@ -19945,12 +19932,12 @@ class StartView:
                 + tr("Another computer uses the name of a meeting that you joined before.")
                 + " "
                 + tr("Ask the teacher before you go on."),
-                (tr("Join anyway"), "plain", partial(self._go, self._tried, accept=True)),
+                (tr("Join anyway"), "plain", partial(self._go, *self._tried, accept=True)),
                 (tr("Do not join"), "primary", lambda: None),
             )  # fmt: skip
             return
         self.trouble.configure(text=tr.said(reason))
-        if code in ("wrong_pin", "pin_required") and self._tried.typed:
+        if code in ("wrong_pin", "pin_required") and self._tried[3]:
             self._typed_pin = ""
             self._ask_address(tr.said(reason))
         elif code in ("wrong_pin", "pin_required"):
@@ -20048,11 +20035,9 @@ class DoctorDialog(Dialog):
         self.buttons([(tr("Done"), "primary", lambda: None)])
         self.list = ListView(look, self.body)
         self.list.canvas.pack(fill="both", expand=True, padx=(px(24), px(12)))
-        tasks.run(backend.doctor, self._found)
+        tasks.run(backend.doctor, self._found, self.frame)
 
     def _found(self, found: Any, fault: Exception | None) -> None:
-        if not self.open:
-            return
         self.busy.hide()
         if fault is not None:
             self.verdict.configure(text=tr("The check did not work."))
@@ -20162,11 +20147,9 @@ class GiveDialog(Dialog):
         self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary", lambda: None)])
         self.busy = BusyCard(look, self.body)
         self.busy.show(tr("Preparing it…"))
-        tasks.run(backend.give_app, self._given)
+        tasks.run(backend.give_app, self._given, self.frame)
 
     def _given(self, given: Any, fault: Exception | None) -> None:
-        if not self.open:
-            return
         self.busy.hide()
         if fault is None:
             self._show(given)
@@ -20205,11 +20188,6 @@ class GiveDialog(Dialog):
 # -- settings
 
 
-def mirrored(backend: Program) -> bool:
-    """Whether the own picture is shown as in a mirror: a test card is to be read instead."""
-    return bool(backend.setting("mirror", True)) and backend.setting("camera", "0") != "pattern"
-
-
 class CallPreview:
     """The devices of the meeting for the settings; those that are off there are tried out by nobody else."""
 
@@ -20232,45 +20210,6 @@ class CallPreview:
         camera_on, mic_on, level = self._live()
         picture = self.controller.picture("self") if camera_on else self.preview.picture
         return (level if mic_on else self.preview.level, *picture)
-
-
-class PreviewTile:
-    """The own picture in the settings."""
-
-    def __init__(self, look: Look, parent: tk.Misc, mirrored: Callable[[], bool]) -> None:
-        from PIL import Image, ImageTk
-
-        tall = min(look.px(270), look.root.winfo_height() - look.px(290))  # the page's rest has room, too
-        self.look, self.size, self.mirrored = look, (tall * 16 // 9, tall), mirrored
-        self.painter = TilePainter(1)
-        self.sheet = Painted(look, parent, *self.size)
-        photo = ImageTk.PhotoImage(Image.new("RGB", self.size, look.palette.tile), master=look.root)
-        self.photo: ImageTk.PhotoImage | None = photo
-        self.sheet.image(0, 0, photo)
-        self.sheet.canvas.pack(anchor="w")
-        self._serial = -2
-
-    def show(self, serial: int, picture: Picture | None) -> None:
-        """Show the newest picture."""
-        if serial != self._serial:
-            self._serial = serial
-            words = "" if picture is not None else tr("The camera is off")
-            job = TileJob(
-                picture,
-                *self.size,
-                TileLook(name=tr("You"), mirror=self.mirrored(), note=words),
-                self.look.palette,
-                self.look.px.scale,
-            )
-            self.painter.submit("self", job)
-        for image in self.painter.take().values():
-            if self.photo is not None:
-                self.photo.paste(image)
-
-    def close(self) -> None:
-        """End its painter."""
-        self.painter.close()
-        self.photo = None
 
 
 class ShareDialog(Dialog):
@@ -20310,11 +20249,9 @@ class ShareDialog(Dialog):
 
     def _look_again(self) -> None:
         """Look at the screens, and again and again for as long as the dialog stands."""
-        self.tasks.run(self.backend.screens, self._looked)
+        self.tasks.run(self.backend.screens, self._looked, self.frame)
 
     def _looked(self, found: Any, fault: Exception | None) -> None:
-        if not self.open:
-            return
         self._later(round(self.SECONDS * 1000), self._look_again)
         self.found = found or ()
         if isinstance(fault, Refused):
@@ -20413,7 +20350,7 @@ class SettingsDialog(Dialog):
         px, p = look.px, look.palette
         self.found: Mapping[str, Sequence[tuple[str, str]]] = {}
         self.meter: Meter | None = None
-        self.tile: PreviewTile | None = None
+        self.tile: OwnPicture | None = None
         side = look.frame(self.body, p.window)
         side.pack(side="left", fill="y")
         look.label(side, tr("Settings"), 18, bold=True).pack(anchor="w", padx=px(22), pady=(px(22), px(16)))
@@ -20429,12 +20366,12 @@ class SettingsDialog(Dialog):
         )
         self.page = look.frame(self.body, p.panel)
         self.page.pack(side="left", fill="both", expand=True, padx=px(28), pady=px(22))
-        tasks.run(backend.list_devices, self._devices)
+        tasks.run(backend.list_devices, self._devices, self.frame)
         self.choose(page)
         self._tick()
 
     def _devices(self, found: Any, fault: Exception | None) -> None:
-        if fault is None and self.open:
+        if fault is None:
             self.found = found
             self.choose(self.name)
 
@@ -20505,36 +20442,27 @@ class SettingsDialog(Dialog):
     def _video(self) -> None:
         self._words("Camera")
         self._device("camera", self.page).canvas.pack(fill="x", pady=(0, self.look.px(14)))
-        self.tile = PreviewTile(self.look, self.page, partial(mirrored, self.backend))
+        look = self.look
+        tall = min(look.px(270), look.root.winfo_height() - look.px(290))  # the page's rest has room, too
+        self.tile, wide = OwnPicture(look), tall * 16 // 9
+        sheet = Painted(look, self.page, wide, tall)
+        sheet.image(0, 0, self.tile.resize(wide, tall))
+        sheet.canvas.pack(anchor="w")
         self._switch("Show me as in a mirror", "mirror", on=True)
 
+    def _style(self, words: str, key: str, options: Sequence[tuple[str, str]], value: str) -> None:
+        self._words(words)
+        choice = Choice(self.look, self.page, options, value, partial(self._restyled, key), self.look.px(300))
+        choice.canvas.pack(fill="x")
+
     def _appearance(self) -> None:
-        look, px = self.look, self.look.px
-        self._words("Colours")
+        backend = self.backend
         names = [("dark", tr("Dark")), ("light", tr("Light")), ("contrast", tr("High contrast"))]
-        Choice(
-            look,
-            self.page,
-            names,
-            self.backend.setting("palette", "dark"),
-            partial(self._restyled, "palette"),
-            px(300),
-        ).canvas.pack(fill="x")
-        self._words("Size of everything")
+        self._style("Colours", "palette", names, backend.setting("palette", "dark"))
         sizes = [(str(size), f"{size} %") for size in (100, 125, 150, 175, 200)]
-        Choice(
-            look,
-            self.page,
-            sizes,
-            str(self.backend.setting("scale", "100")),
-            partial(self._restyled, "scale"),
-            px(300),
-        ).canvas.pack(fill="x")
-        self._words("Language")
+        self._style("Size of everything", "scale", sizes, str(backend.setting("scale", "100")))
         tongues = [("en", "English"), *((code, words) for code, words in LANGUAGES if offered(code))]
-        Choice(
-            look, self.page, tongues, tr.language, partial(self._restyled, "language"), px(300)
-        ).canvas.pack(fill="x")
+        self._style("Language", "language", tongues, tr.language)
         self._switch("Say aloud who comes, goes, asks or shares", "spoken", on=False)
 
     def _restyled(self, key: str, value: str) -> None:
@@ -20562,7 +20490,9 @@ class SettingsDialog(Dialog):
         if self.meter is not None:
             self.meter.show(level)
         if self.tile is not None:
-            self.tile.show(serial, picture)
+            note = "" if picture is not None else tr("The camera is off")
+            looks = TileLook(name=tr("You"), mirror=mirrored(self.backend), note=note)
+            self.tile.show(serial, picture, looks)
         self._later(100, self._tick)
 
     def close(self) -> None:
@@ -20800,14 +20730,11 @@ class Actions:
         if self.view.shot.presenter and self.view.shot.presenter == self.view.shot.me:
             self.view.act({"do": "share", "on": False})
         elif self.view.shot.presenter and self.view.shot.role == "host":
-            self.view.ask(
-                ConfirmDialog(
-                    self.view.look,
-                    tr("Take over the screen?"),
-                    tr("Somebody else is sharing now."),
-                    (tr("Cancel"), "plain", lambda: None),
-                    (tr("Take over"), "primary", self._choose_share),
-                )
+            self.view.confirm(
+                tr("Take over the screen?"),
+                tr("Somebody else is sharing now."),
+                (tr("Cancel"), "plain", lambda: None),
+                (tr("Take over"), "primary", self._choose_share),
             )
         elif self.view.shot.presenter:
             self.view.toasts.add(tr("Somebody else is sharing now."), "share")
@@ -20938,15 +20865,12 @@ class People:
         self.view.chat.to(name)
 
     def _ask_remove(self, name: str) -> None:
-        self.view.ask(
-            ConfirmDialog(
-                self.view.look,
-                tr("Remove {name}?", name=plain(name)),
-                tr("They cannot come back into this meeting."),
-                (tr("Cancel"), "plain", lambda: None),
-                (tr("Remove"), "danger", partial(self.view.act, {"do": "remove", "who": name})),
-                first=tr("Cancel"),
-            )
+        self.view.confirm(
+            tr("Remove {name}?", name=plain(name)),
+            tr("They cannot come back into this meeting."),
+            (tr("Cancel"), "plain", lambda: None),
+            (tr("Remove"), "danger", partial(self.view.act, {"do": "remove", "who": name})),
+            first=tr("Cancel"),
         )
 
     def host_tools(self) -> None:
@@ -20971,26 +20895,20 @@ class People:
         stay = (tr("Stay"), "plain", lambda: None)
         if self.view.shot.role == "host":
             end = (tr("End for all"), "danger", partial(self.view.act, {"do": "end"}))
-            self.view.ask(
-                ConfirmDialog(
-                    self.view.look,
-                    tr("Leave the meeting?"),
-                    tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
-                    stay,
-                    (tr("Leave"), "plain", self.leave),
-                    end,
-                    first=tr("Leave"),
-                )
+            self.view.confirm(
+                tr("Leave the meeting?"),
+                tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
+                stay,
+                (tr("Leave"), "plain", self.leave),
+                end,
+                first=tr("Leave"),
             )
         else:
-            self.view.ask(
-                ConfirmDialog(
-                    self.view.look,
-                    tr("Leave the meeting?"),
-                    tr("You can come back at any time while it goes on."),
-                    stay,
-                    (tr("Leave"), "danger", self.leave),
-                )
+            self.view.confirm(
+                tr("Leave the meeting?"),
+                tr("You can come back at any time while it goes on."),
+                stay,
+                (tr("Leave"), "danger", self.leave),
             )
 
     def leave(self) -> None:
@@ -21229,6 +21147,10 @@ class MainAppView:
         if self.dialog is not None:
             self.dialog.close()
         self.dialog = dialog
+
+    def confirm(self, *words: Any, first: str = "") -> None:
+        """Ask a question, as `ConfirmDialog` does."""
+        self.ask(ConfirmDialog(self.look, *words, first=first))
 
     def settings(self, page: str = "audio") -> None:
         """Open the settings."""

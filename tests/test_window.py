@@ -403,7 +403,6 @@ def test_nothing_overlaps(opened: Open, size: str, settings: dict[str, str]) -> 
 def test_the_check_and_its_findings_do_not_overlap(opened: Open) -> None:
     driver = opened()
     driver.backend.meetings = []
-    driver.start._since -= 10
     driver.until(lambda: driver.start.check.canvas.winfo_ismapped(), "the way to the check")
     driver.click(driver.start.check.canvas)
     driver.until(lambda: driver.root.grab_current(), "the dialog")

@@ -60,7 +60,7 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
         driver.spot(start.preview.stage, f"preview:{what}")
         assert calls[-1] == ("preview", *on)
     driver.until(lambda: start.meter._lit > 0, "the level")
-    driver.until(lambda: start.preview._asked[0] > 0, "a picture")
+    driver.until(lambda: start.preview.own._asked[0] > 0, "a picture")
     press(driver, start.speaker.frame, "Play a test")
     assert ("test_speaker",) in calls
     driver.click(start.mic.choice.canvas)
@@ -857,3 +857,23 @@ def test_the_window_is_private_from_the_share_dialog_until_the_meeting_is_left(
     driver.key("Escape")
     driver.view.left("")
     assert told[-1] is False
+
+
+def test_nothing_on_the_start_window_moves_by_itself(opened: Open) -> None:
+    driver = opened("1366x768")
+    start = driver.start
+
+    def places() -> list[tuple[int, int]]:
+        driver.pump(0.1)
+        fixed = (start.name.entry, start.join.canvas, start.check.canvas, start.list.canvas)
+        return [(one.winfo_rootx(), one.winfo_rooty()) for one in fixed]
+
+    driver.backend.meetings = []
+    first = places()
+    for meetings in ([ad(pin=False)], [ad(pin=True)], [ad(), ad("m2", "Chess")], []):
+        driver.backend.meetings = meetings
+        driver.until(lambda meetings=meetings: start._listed[:1] == (tuple(meetings),), "the list")
+        assert places() == first, meetings
+    start.trouble.configure(text="The host does not answer.")
+    driver.pump(0.1)
+    assert places()[:2] == first[:2]
