@@ -7111,6 +7111,7 @@ class OneWindow:
         """Be the one window; False where another is, which has then been told."""
         self._lock = lock_file(self._lock_path)
         if self._lock is not None:
+            self._note.unlink(missing_ok=True)  # of a start that nobody heard
             self._worker.start()
             return True
         with contextlib.suppress(OSError):
@@ -7118,7 +7119,6 @@ class OneWindow:
         return False
 
     def _listen(self, worker: Worker) -> None:
-        self._note.unlink(missing_ok=True)  # of a start that nobody heard
         while not worker.stopping.wait(0.2):
             with contextlib.suppress(OSError):
                 self._note.unlink()
