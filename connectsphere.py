@@ -8998,8 +8998,8 @@ class TestCard:
     LIP: Final = (70, 60, 150)
     WORDS: Final = (
         ("The water cycle", -0.8, 0.22, 0.075),
-        ("Clouds", 0.12, 0.62, 0.04),
-        ("Sun", 0.6, 0.4, 0.04),
+        ("Cloud", -0.3, 0.54, 0.04),
+        ("Sun", 0.63, 0.4, 0.04),
     )
 
     def __init__(self, name: str, size: tuple[int, int], screen: bool = False) -> None:
@@ -9029,6 +9029,7 @@ class TestCard:
         if phase not in self._phases:  # drawn once
             self._moving(picture, phase / self.PHASES)
             self._phases[phase] = picture[self._where].copy()
+            picture = self._room.copy()
         picture[self._where] = self._phases[phase]
         clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
         self._write(picture, clock, *self._clock_at)
@@ -9266,9 +9267,10 @@ class _WavFile:
             raise DeviceError(f"The sound file {path} cannot be read.") from fault
         except (wave.Error, EOFError, RuntimeError, struct.error) as fault:
             raise DeviceError(f"{path} is not a WAV file that can be played here.") from fault
-        self._rate = self._file.getframerate()
+        self._rate, frame = self._file.getframerate(), self._file.getnchannels() * self._file.getsampwidth()
         # beyond, resampling would take all memory
-        if not 4_000 <= self._rate <= 384_000 or not self._file.readframes(1):
+        if not 4_000 <= self._rate <= 384_000 or len(self._file.readframes(1)) < frame:
+            self._file.close()
             raise DeviceError(f"{path} is not a WAV file that can be played here.")
         self._file.rewind()
         self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
