@@ -93,7 +93,6 @@ Threads, each named here; started by, may write, ends when:
 from __future__ import annotations
 
 import argparse
-import collections
 import colorsys
 import contextlib
 import ctypes
@@ -3228,28 +3227,35 @@ class PathCapacity:
 
 BURST_PARTS: Final = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
 BURST_GAP: Final = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
-PACED_RATE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s
-PACED_SECONDS: Final = 30.0
+LEAST_PACE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s: where there is little to send, why wait
+FREE_PACE: Final = 1e12  # bytes a second, at once: where no queue and no loss says that the way is narrow
+CAREFUL: Final = 30.0
 MAX_SPREAD: Final = 0.060
 MAX_BACKLOG: Final = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
 
 
-@dataclass(slots=True, eq=False)
-class _Frame:
-    lane: _Lane
-    view: memoryview  # what is still to leave
+@dataclass(slots=True)
+class _Outgoing:
+    receiver: int
+    view: memoryview
+    piece: int
+    gap: float
     stale_at: float
-    slow: bool  # queued for a receiver with a limit
+    lane: _Lane | None = None
+
+    def take(self) -> memoryview:
+        piece = self.lane.piece if self.lane else self.piece
+        taken, self.view = self.view[:piece], self.view[piece:]
+        return taken
 
 
 @dataclass(slots=True)
 class _Lane:
-    """What waits for one receiver: with a limit one frame after the other, at `rate` bytes a second."""
+    """The path to a receiver that has a limit: one frame after the other, at `rate` bytes a second."""
 
-    receiver: int
-    rate: float = math.inf
-    waiting: deque[_Frame] = field(default_factory=deque)
-    current: _Frame | None = None  # of a lane with a limit
+    rate: float
+    waiting: deque[_Outgoing] = field(default_factory=deque)
+    busy: bool = False
     held: int = 0  # bytes of frames that are still to leave
     owed: int = 0  # bytes that went by another way and are still to be waited for
     free_at: float = -math.inf
@@ -3260,11 +3266,11 @@ class _Lane:
         return max(1, int(min(BURST_PARTS, self.rate * BURST_GAP / DATAGRAM))) * DATAGRAM
 
 
-class SendBudget:
-    """Bytes that may leave at once, so that at most QUEUE seconds of data wait in the kernel's send queue
-    (SIOCOUTQ): sound that is queued behind them is delayed by no more.
+class LinkGauge:
+    """How much may leave the host at once: what its own link takes in QUEUE, so that sound waits no longer.
 
-    Where the system does not tell what it holds (0), that is MOST.
+    The system tells how much it still holds of what it was given (0 where it cannot). A queue further away
+    shows only by what is lost in it: then nothing leaves in bursts for a while.
     """
 
     QUEUE: Final = 0.002
@@ -3272,10 +3278,11 @@ class SendBudget:
     MOST: Final = 256 * 1024  # then the own socket is read again
 
     def __init__(self) -> None:
-        self.left = self.MOST
+        self.room = self.MOST  # bytes that may still be given to the system
         self._window = self.MOST
         self._total = 0  # bytes held when the queue was last judged, and given since
         self._since = self._given_at = -math.inf
+        self._careful_until = -math.inf
 
     def look(self, held: int, now: float) -> None:
         """The system holds `held` bytes of what it was given."""
@@ -3287,7 +3294,7 @@ class SendBudget:
             fits = int(max(0, self._total - held) * self.QUEUE / (now - self._since))
             self._window = min(self.MOST, max(self.LEAST, fits))
             self._total, self._since = held, now
-        self.left = max(0, self._window - held)
+        self.room = max(0, self._window - held)
 
     def give(self, size: int, now: float) -> None:
         """The system is given `size` bytes more."""
@@ -3295,73 +3302,80 @@ class SendBudget:
             self._since = now
         self._total += size
         self._given_at = now
-        self.left -= size
+        self.room -= size
+
+    def be_careful(self, now: float) -> None:
+        """Something was lost on the way."""
+        self._careful_until = now + CAREFUL
+
+    def pace(self, now: float) -> float:
+        """Bytes a second that may leave although there would be time."""
+        return LEAST_PACE if now < self._careful_until else FREE_PACE
 
 
-class Pacer:
-    """Decides when each datagram of pictures leaves the host.
+class EgressScheduler:
+    """Decides when each datagram leaves the host, so that receivers share it and switches keep up.
 
-    Usually everything leaves at once, as far as SendBudget allows: lower priorities first, receivers in
-    turn, frames of more than BURST_PARTS parts in pieces BURST_GAP apart. Paced mode, for PACED_SECONDS after
-    a loss, because a small buffer further away overflows in bursts: PACED_RATE in all, or what brings a frame
-    to everyone within its spread. A receiver with an estimate: one frame at a time at that rate, in small
-    pieces, so that sound finds no queue in front of it.
+    All that is queued flows at the pace at which it is out after its spread, or `least_pace`. A frame of up
+    to BURST_PARTS parts leaves in one piece, a larger one in even pieces BURST_GAP apart at most, and
+    once begun it goes on before others begin. Lower priorities first, receivers in turn. A receiver with a
+    limit gets one frame after the other, drop by drop, so that sound finds no queue in front of it.
     """
 
     def __init__(self, counters: Counters) -> None:
+        self.least_pace = LEAST_PACE
         self._counters = counters
         self._lanes: dict[int, _Lane] = {}
-        self._ready: list[tuple[int, int, int, _Frame]] = []  # heap by priority, turn, serial
-        self._begun: list[tuple[float, int, _Frame]] = []  # heap by when the next piece is due
+        self._waiting: dict[int, dict[int, deque[_Outgoing]]] = {}
+        self._begun: list[tuple[float, int, _Outgoing]] = []
         self._serial = 0
-        self._held = 0  # bytes for receivers without a limit
-        self._paced_until = self._at = -math.inf
-        self._pace, self._credit = PACED_RATE, 0.0  # bytes a second, and bytes that may leave by it
+        self._ends: list[list[float]] = []  # until when, what pace
+        self._newest_end = [-math.inf, 0.0]
+        self._pace = 0.0
+        self._credit = 0.0
+        self._at = -math.inf
 
     def queue(self, receiver: int, priority: int, layout: bytes, now: float, spread: float) -> None:
-        """Take a frame's datagrams for `receiver`, to leave within `spread` seconds in paced mode.
+        """Take a frame's datagrams for `receiver`, to leave within `spread` seconds.
 
         `spread` is 0.9 of the frame interval. While a receiver's oldest frame has waited longer than an
         interval it is dropped whole, and counted.
         """
-        self._earn(now)
-        lane = self._lanes.get(receiver)
-        if lane is None:
-            lane = self._lanes[receiver] = _Lane(receiver)
-        frame = _Frame(lane, memoryview(layout), now + spread / 0.9, lane.rate < math.inf)
-        lane.waiting.append(frame)
-        lane.held += len(layout)
-        if frame.slow:
-            if lane.current is None:
-                self._begin_next(lane, max(now, lane.free_at))
+        self._advance(now)
+        if not self._waiting and not self._begun:
+            self._credit = min(self._credit, 0.0)
+        if receiver in self._lanes:
+            self._queue_slowly(self._lanes[receiver], receiver, layout, now)
             return
-        if not self._held:
-            self._credit, self._pace = min(self._credit, 0.0), PACED_RATE
-        self._held += len(layout)
-        self._pace = max(self._pace, self._held / min(max(spread, 0.001), MAX_SPREAD))
-        self._serial += 1
-        heapq.heappush(self._ready, (priority, len(lane.waiting), self._serial, frame))
-        while len(lane.waiting) > 1 and now > lane.waiting[0].stale_at:
-            self._count_out(lane.waiting.popleft(), math.inf)
-            self._counters.add("egress.dropped")
+        parts = -(-len(layout) // DATAGRAM)
+        pieces = -(-parts // BURST_PARTS)
+        stale_at = now + spread / 0.9
+        spread = min(max(spread, 0.001), MAX_SPREAD)
+        piece = -(-parts // pieces) * DATAGRAM
+        frame = _Outgoing(receiver, memoryview(layout), piece, min(spread / pieces, BURST_GAP), stale_at)
+        receivers = self._waiting.setdefault(priority, {})
+        frames = receivers.get(receiver)
+        if frames is None:
+            receivers[receiver] = deque((frame,))
+        else:
+            frames.append(frame)
+            self._drop_stale(frames, now)
+        self._speed_up(len(layout), spread, now)
 
-    def passes(self, receiver: int, parts: int, now: float) -> bool:
+    def passes(self, receiver: int, parts: int) -> bool:
         """Whether a frame of `parts` datagrams for `receiver` need not be queued: it would leave at once."""
-        return parts <= BURST_PARTS and not (self._held or self.paced(now) or self.limited(receiver))
-
-    def paced(self, now: float) -> bool:
-        """Whether something was lost of late that was sent to a receiver without a limit."""
-        return now < self._paced_until
-
-    def note_loss(self, now: float) -> None:
-        """A receiver without a limit lost something."""
-        if not self.paced(now):
-            self._credit = 0.0
-        self._paced_until = now + PACED_SECONDS
+        return (
+            self.least_pace == FREE_PACE
+            and parts <= BURST_PARTS
+            and not (self._waiting or self._begun or receiver in self._lanes)
+        )
 
     def limit(self, receiver: int, rate: float) -> None:
         """Send `receiver` at most `rate` bytes a second from now on; infinity lifts it."""
-        self._lanes.setdefault(receiver, _Lane(receiver)).rate = rate
+        lane = self._lanes.setdefault(receiver, _Lane(rate))
+        lane.rate = rate
+        if rate == math.inf:
+            del self._lanes[receiver]
 
     def accepts(self, receiver: int, within: float = MAX_BACKLOG) -> bool:
         """Whether another frame for `receiver` would begin to leave `within` seconds."""
@@ -3370,88 +3384,122 @@ class Pacer:
 
     def limited(self, receiver: int) -> bool:
         """Whether `receiver` has a limit."""
-        return receiver in self._lanes and self._lanes[receiver].rate < math.inf
+        return receiver in self._lanes
 
     def charge(self, receiver: int, size: int) -> None:
         """`size` bytes went to `receiver` by another way."""
-        if self.limited(receiver):
-            self._lanes[receiver].owed += size
+        lane = self._lanes.get(receiver)
+        if lane is not None:
+            lane.owed += size
+
+    def _queue_slowly(self, lane: _Lane, receiver: int, layout: bytes, now: float) -> None:
+        lane.waiting.append(_Outgoing(receiver, memoryview(layout), 0, 0.0, math.inf, lane))
+        lane.held += len(layout)
+        self._speed_up(len(layout), min(lane.held / lane.rate, MAX_SPREAD), now)
+        if not lane.busy:
+            lane.busy = True
+            self._begin(max(now, lane.free_at), lane.waiting.popleft())
+
+    def _go_on(self, frame: _Outgoing, sent: int, now: float) -> None:
+        """A piece of `frame` has left: the rest of it, or the next on a slow path, is due a little later."""
+        lane = frame.lane
+        if lane is None:
+            if frame.view:
+                self._begin(now + frame.gap, frame)
+            return
+        lane.held -= sent
+        lane.free_at = max(lane.free_at, now - BURST_GAP) + sent / lane.rate
+        if frame.view:  # not so late that it seems lost
+            self._begin(min(lane.free_at, now + 2 * BURST_GAP), frame)
+            return
+        lane.free_at, lane.owed = lane.free_at + lane.owed / lane.rate, 0
+        lane.busy = bool(lane.waiting)
+        if lane.waiting:
+            self._begin(lane.free_at, lane.waiting.popleft())
+
+    def _speed_up(self, size: int, spread: float, now: float) -> None:
+        until, pace = now + spread, size / spread
+        self._pace += pace
+        if until == self._newest_end[0]:  # another receiver's copy of the same frame
+            self._newest_end[1] += pace
+        else:
+            self._newest_end = [until, pace]
+            heapq.heappush(self._ends, self._newest_end)
+
+    def _begin(self, at: float, frame: _Outgoing) -> None:
+        self._serial += 1
+        heapq.heappush(self._begun, (at, self._serial, frame))
 
     def due(self, now: float, budget: int) -> list[tuple[int, memoryview]]:
         """(receiver, datagrams back to back) to send now: until `budget` bytes are reached or passed."""
-        self._earn(now)
+        self._advance(now)
         leaving: list[tuple[int, memoryview]] = []
-        while budget > 0 and (self._credit >= 0.0 or not self.paced(now)):
-            frame = self._next(now)
+        while budget > 0 and self._credit >= 0.0:
+            frame = self._pick(now)
             if frame is None:
                 break
-            leaving.append((frame.lane.receiver, self._take(frame, now)))
-            budget -= len(leaving[-1][1])
+            piece = frame.take()
+            leaving.append((frame.receiver, piece))
+            budget -= len(piece)
+            self._credit -= len(piece)
+            self._go_on(frame, len(piece), now)
         return leaving
 
     def next_due(self) -> float | None:
         """When `due` should be asked next (as of the last call); None when nothing is queued."""
-        if not self._ready and not self._begun:
+        if not self._waiting and not self._begun:
             return None
-        at = self._at if self._ready else self._begun[0][0]
-        return max(at, self._at - min(0.0, self._credit) / self._pace) if self.paced(self._at) else at
+        ready = self._at if self._waiting else self._begun[0][0]
+        return max(ready, self._at + max(0.0, -self._credit) / max(self.least_pace, self._pace))
 
     def forget(self, receiver: int) -> None:
         """Drop what is queued for a receiver that has left."""
-        lane = self._lanes.pop(receiver, None)
-        if lane is None:
-            return
-        begun = [entry[2] for entry in self._begun if entry[2].lane is lane]
-        for frame in (*lane.waiting, *begun):
-            self._count_out(frame, math.inf)
-        lane.waiting.clear()
-        self._begun = [entry for entry in self._begun if entry[2].lane is not lane]
+        self._lanes.pop(receiver, None)
+        for priority in list(self._waiting):
+            self._waiting[priority].pop(receiver, None)
+            if not self._waiting[priority]:
+                del self._waiting[priority]
+        self._begun = [entry for entry in self._begun if entry[2].receiver != receiver]
         heapq.heapify(self._begun)
 
-    def _next(self, now: float) -> _Frame | None:
+    def _pick(self, now: float) -> _Outgoing | None:
         if self._begun and self._begun[0][0] <= now:
             return heapq.heappop(self._begun)[2]
-        while self._ready:
-            frame = heapq.heappop(self._ready)[3]
-            if frame in frame.lane.waiting:  # else it was dropped, or begun because there is a limit now
-                frame.lane.waiting.remove(frame)
-                return frame
-        return None
+        if not self._waiting:
+            return None
+        priority = min(self._waiting)
+        receivers = self._waiting[priority]
+        receiver, frames = next(iter(receivers.items()))
+        self._drop_stale(frames, now)
+        frame = frames.popleft()
+        del receivers[receiver]
+        if frames:
+            receivers[receiver] = frames
+        elif not receivers:
+            del self._waiting[priority]
+        return frame
 
-    def _take(self, frame: _Frame, now: float) -> memoryview:
-        """The next piece of `frame`; the rest of it, or the next on a slow path, is due a little later."""
-        lane = frame.lane
-        piece = self._count_out(frame, lane.piece)
-        self._credit -= len(piece)
-        lane.free_at = max(lane.free_at, now - BURST_GAP) + len(piece) / lane.rate
-        if frame.view:  # not so late that it seems lost
-            slow = frame is lane.current
-            self._begin(min(lane.free_at, now + 2 * BURST_GAP) if slow else now + BURST_GAP, frame)
-        elif frame is lane.current:
-            lane.free_at, lane.owed = lane.free_at + lane.owed / lane.rate, 0
-            self._begin_next(lane, lane.free_at)
-        return piece
+    def _drop_stale(self, frames: deque[_Outgoing], now: float) -> None:
+        while len(frames) > 1 and now > frames[0].stale_at:
+            frames.popleft()
+            self._counters.add("egress.dropped")
 
-    def _count_out(self, frame: _Frame, size: float) -> memoryview:
-        size = int(min(size, len(frame.view)))
-        piece, frame.view = frame.view[:size], frame.view[size:]
-        frame.lane.held -= size
-        self._held -= 0 if frame.slow else size
-        return piece
+    def _advance(self, now: float) -> None:
+        """Earn credit at the pace in force, piece by piece up to `now`."""
+        if now <= self._at:
+            return
+        while self._ends and self._ends[0][0] <= now:
+            until, pace = heapq.heappop(self._ends)
+            self._earn(until)
+            self._pace = self._pace - pace if self._ends else 0.0
+        self._earn(now)
 
-    def _begin_next(self, lane: _Lane, at: float) -> None:
-        lane.current = lane.waiting.popleft() if lane.waiting else None
-        if lane.current:
-            self._begin(at, lane.current)
-
-    def _begin(self, at: float, frame: _Frame) -> None:
-        self._serial += 1
-        heapq.heappush(self._begun, (at, self._serial, frame))
-
-    def _earn(self, now: float) -> None:
-        most = max(BURST_PARTS * DATAGRAM, self._pace * 0.010)
-        self._credit = min(most, self._credit + min(max(0.0, now - self._at), 1.0) * self._pace)
-        self._at = max(self._at, now)
+    def _earn(self, until: float) -> None:
+        pace = max(self.least_pace, self._pace)
+        most = max(BURST_PARTS * DATAGRAM, pace * 0.010)
+        elapsed = min(until - self._at, 1.0)
+        self._credit = min(most, self._credit + elapsed * pace)
+        self._at = until
 
 
 Share: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
@@ -4049,8 +4097,8 @@ class Room:
         self.attention = Attention(self.members)
         self.presenter = 0
         self.counter = 0
-        self.chat_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
-        self.private_lines: collections.deque[Json] = collections.deque(maxlen=HISTORY)
+        self.chat_lines: deque[Json] = deque(maxlen=HISTORY)
+        self.private_lines: deque[Json] = deque(maxlen=HISTORY)
         self.may_not_share: set[str] = set()  # names, so that reconnecting changes nothing
         self._token = token
         self._next_id = 1
@@ -5769,7 +5817,7 @@ class Loop:
         self.turns = FairQueue(SHARES)  # links with something to read
         self._on_due = on_due
         self._selector = selectors.DefaultSelector()
-        self._mail: collections.deque[Callable[[], None]] = collections.deque()
+        self._mail: deque[Callable[[], None]] = deque()
         self._timers: list[Timer] = []
         self._bell, self._button = socket.socketpair()  # ends a select from another thread
         for end in (self._bell, self._button):
@@ -5916,7 +5964,7 @@ class TlsLink:
         self._ready = False
         self._closing = ""
         self._all_said = False
-        self._queue: collections.deque[bytes] = collections.deque()
+        self._queue: deque[bytes] = deque()
         self._queued = 0
         self._pending = b""
         self._filling = False
@@ -6150,7 +6198,7 @@ class TileFeed:
         self._link = link
         self._table = table
         self._cursor = TileCursor()
-        self._under_way: collections.deque[tuple[int, float]] = collections.deque()
+        self._under_way: deque[tuple[int, float]] = deque()
         self._change = 0
         self._took = 0.0
         self._pointer: Pointer | None = None
@@ -6810,7 +6858,7 @@ def start_child(
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(here.parent), environment.get("PYTHONPATH")])
         )
-    start = functools.partial(
+    start = partial(
         subprocess.Popen[str],
         [*command, *arguments],
         stdin=subprocess.PIPE,
@@ -6999,7 +7047,7 @@ class ChildKeeper:
         self._on_message = on_message
         self._ending = ending
         self._gave_up = gave_up
-        self._start = functools.partial(start_child, arguments, outlives=outlives)
+        self._start = partial(start_child, arguments, outlives=outlives)
         self._process: subprocess.Popen[str] | None = None
         self._orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # of the child that is there
         self._spoke = False
@@ -7504,7 +7552,7 @@ class DiscoveryResponder(DiscoveryLoop):
                 )
             return
         self._ear = ear
-        self.watch(ear, selectors.EVENT_READ, functools.partial(self._answer, ear, None))
+        self.watch(ear, selectors.EVENT_READ, partial(self._answer, ear, None))
         if self._bind is not None:
             self._hear_broadcasts(interfaces_for(self._bind)[0])
 
@@ -7514,7 +7562,7 @@ class DiscoveryResponder(DiscoveryLoop):
             if broadcast != interface.address:
                 with contextlib.suppress(OSError):
                     ear = _udp_socket(broadcast, self._port, shared=True)
-                    self.watch(ear, selectors.EVENT_READ, functools.partial(self._answer, ear, interface))
+                    self.watch(ear, selectors.EVENT_READ, partial(self._answer, ear, interface))
 
     def _answer(self, ear: socket.socket, only: Interface | None, events: int) -> None:
         for data, source in self._datagrams(ear):
@@ -7561,7 +7609,7 @@ class BroadcastEar(DiscoveryLoop):
         for address in where:
             with contextlib.suppress(OSError):
                 ear = _udp_socket(address, port, shared=True)
-                self.watch(ear, selectors.EVENT_READ, functools.partial(self._hear, ear))
+                self.watch(ear, selectors.EVENT_READ, partial(self._hear, ear))
                 self.deaf = False
 
     def _hear(self, ear: socket.socket, events: int) -> None:
@@ -7695,7 +7743,7 @@ class _PortScan:
             tried.close()
             return
         self._trying[tried] = now + SCAN_PATIENCE
-        self._watch(tried, selectors.EVENT_WRITE, functools.partial(self._result, tried, address))
+        self._watch(tried, selectors.EVENT_WRITE, partial(self._result, tried, address))
 
     def _result(self, tried: socket.socket, address: str, events: int) -> None:
         if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
@@ -7814,7 +7862,7 @@ class MeetingFinder(DiscoveryLoop):
         for address in wanted - self._mouths.keys():
             with contextlib.suppress(OSError):
                 self._mouths[address] = mouth = _udp_socket(address, 0)
-                self.watch(mouth, selectors.EVENT_READ, functools.partial(self._hear_answer, mouth))
+                self.watch(mouth, selectors.EVENT_READ, partial(self._hear_answer, mouth))
 
     def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
         """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
@@ -7841,7 +7889,7 @@ class MeetingFinder(DiscoveryLoop):
         if sys.platform == "linux" and where:
             with contextlib.suppress(OSError):
                 ear = _udp_socket(where, self._port, shared=True)
-                self.watch(ear, selectors.EVENT_READ, functools.partial(self._hear_beacon, ear, only))
+                self.watch(ear, selectors.EVENT_READ, partial(self._hear_beacon, ear, only))
 
     def _hear_beacon(self, ear: socket.socket, only: Interface | None, events: int) -> None:
         for data, source in self._datagrams(ear):
@@ -9267,9 +9315,10 @@ class _WavFile:
             raise DeviceError(f"The sound file {path} cannot be read.") from fault
         except (wave.Error, EOFError, RuntimeError, struct.error) as fault:
             raise DeviceError(f"{path} is not a WAV file that can be played here.") from fault
-        self._rate, frame = self._file.getframerate(), self._file.getnchannels() * self._file.getsampwidth()
+        self._rate = self._file.getframerate()
+        self._frame = self._file.getnchannels() * self._file.getsampwidth()
         # beyond, resampling would take all memory
-        if not 4_000 <= self._rate <= 384_000 or len(self._file.readframes(1)) < frame:
+        if not 4_000 <= self._rate <= 384_000 or len(self._file.readframes(1)) < self._frame:
             self._file.close()
             raise DeviceError(f"{path} is not a WAV file that can be played here.")
         self._file.rewind()
@@ -9277,14 +9326,13 @@ class _WavFile:
 
     def read(self) -> Samples:
         """About 16 ms of it: int16, mono, 16 kHz."""
-        channels, width = self._file.getnchannels(), self._file.getsampwidth()
         data = self._file.readframes(max(1, round(self._rate * BLOCK_SECONDS)))
-        if len(data) < channels * width:  # the end, or a file cut off
+        if len(data) < self._frame:  # the end, or a file cut off
             self._file.rewind()
             return self.read()
-        frames = np.frombuffer(data, np.uint8)[: len(data) // (channels * width) * channels * width]
-        frames = frames.reshape(-1, channels, width)
-        if width == 1:
+        frames = np.frombuffer(data, np.uint8)[: len(data) // self._frame * self._frame]
+        frames = frames.reshape(-1, self._file.getnchannels(), self._file.getsampwidth())
+        if frames.shape[2] == 1:
             values = (frames[:, :, 0].astype(np.int16) - 128) * 256
         else:  # the two highest bytes
             values = np.ascontiguousarray(frames[:, :, -2:]).view("<i2")[:, :, 0]
@@ -9293,47 +9341,33 @@ class _WavFile:
 
 
 class _WavRecorder:
-    """A WAV file being written, 16 kHz mono 16-bit: valid after each second, and after close()."""
-
-    _HEADER: Final = 44
+    """A WAV file being written, 16 kHz mono 16-bit: valid after each block."""
 
     def __init__(self, path: str) -> None:
         try:
             self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
         except OSError as fault:
             raise DeviceError(f"The sound cannot be recorded to {path}: {fault.strerror}.") from fault
-        self._size = 0
-        self._saved = 0
-        self._save()
+        self._wav = wave.Wave_write(self._file)
+        self._wav.setparams((1, 2, AUDIO_RATE, 0, "NONE", ""))
+        self.write(0, np.zeros(0, np.int16))
 
     def write(self, at: int, samples: Samples) -> None:
         """Put `samples` where sample `at` belongs; a gap before it becomes silence."""
+        gap = at - self._wav.tell()
         try:
-            self._file.seek(self._HEADER + 2 * at)
-            self._file.write(samples.astype("<i2").tobytes())
-            self._size = 2 * (at + len(samples))
-            if self._size - self._saved >= 2 * AUDIO_RATE:
-                self._save()
+            self._wav.writeframes(bytes(2 * max(0, gap)) + samples[max(0, -gap) :].astype("<i2").tobytes())
+            self._file.flush()
         except OSError as fault:
             raise DeviceError(f"The sound cannot be recorded any more: {fault.strerror}.") from fault
 
     def close(self) -> None:
-        """Write the final sizes and close the file."""
+        """Close the file."""
         try:
-            self._save()
-            self._file.close()
+            with self._file:
+                self._wav.close()
         except OSError as fault:
             log.warning("the recording is incomplete: %s", fault)
-
-    def _save(self) -> None:
-        # the sizes end at what is written for sure: the sound goes out first
-        self._file.flush()
-        layout = ("<4sI4s4sIHHIIHH4sI", b"RIFF", min(36 + self._size, 2**32 - 1), b"WAVE", b"fmt ", 16)
-        about = (1, 1, AUDIO_RATE, 2 * AUDIO_RATE, 2, 16, b"data", min(self._size, 2**32 - 37))
-        self._file.seek(0)
-        self._file.write(struct.pack(*layout, *about))
-        self._file.flush()
-        self._saved = self._size
 
 
 class _PacedSpeaker(Speaker):
@@ -9610,8 +9644,8 @@ class VideoRelay:
         self._peers: dict[int, RelayPeer] = {}
         self._routes: dict[int, dict[int, tuple[int, int]]] = {}
         self._mending: set[int] = set()  # senders with something open
-        self._pacer = Pacer(counters)
-        self._budget = SendBudget()
+        self._egress = EgressScheduler(counters)
+        self._gauge = LinkGauge()
         self._layout = FrameLayout(MAX_PARTS)
         self._first = 0
         self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
@@ -9626,7 +9660,7 @@ class VideoRelay:
         self._peers.pop(ident, None)
         self._routes.pop(ident, None)
         self._mending.discard(ident)
-        self._pacer.forget(ident)
+        self._egress.forget(ident)
         for layer in range(len(LAYERS)):
             self.sizes.pop((ident, layer), None)
         for peer in self._peers.values():
@@ -9647,10 +9681,15 @@ class VideoRelay:
     def limit(self, pace: Pace) -> None:
         """How fast pictures may reach a receiver."""
         if pace.lossy:
-            self._pacer.note_loss(monotonic())
+            self._be_careful(monotonic())
         if pace.id in self._peers:
-            self._pacer.limit(pace.id, pace.rate)
+            self._egress.limit(pace.id, pace.rate)
             self._peers[pace.id].filling = pace.filling
+
+    def _be_careful(self, now: float) -> None:
+        """Somebody without a limit lost something."""
+        self._gauge.be_careful(now)
+        self._egress.least_pace = self._gauge.pace(now)
 
     def put_first(self, sender: int) -> None:
         """Pictures of `sender` go before all others."""
@@ -9691,11 +9730,11 @@ class VideoRelay:
             if binding.address != address:
                 raise PeerFault("unbound")
             nack = parse_nack(binding.opener.open(Kind.NACK, binding.id, number, sealed))
-            if not self._pacer.limited(binding.id):
-                self._pacer.note_loss(now)
+            if not self._egress.limited(binding.id):
+                self._be_careful(now)
             for datagram in self._resend(peer, nack, now):
                 self._port.send(datagram, address)
-                self._pacer.charge(binding.id, len(datagram))
+                self._egress.charge(binding.id, len(datagram))
         else:
             raise PeerFault("unknown_kind")
 
@@ -9732,7 +9771,7 @@ class VideoRelay:
             other = self._peers.get(receiver)
             if other is None or other.binding.address is None or asked not in serves:
                 continue
-            if self._pacer.limited(receiver) and (layer > asked or not self._pacer.accepts(receiver)):
+            if self._egress.limited(receiver) and (layer > asked or not self._egress.accepts(receiver)):
                 continue  # what fits is on its way
             if other.thinner(sender, fps).take(now):
                 self._forward(other, sender, layer, fps, picture, total, now)
@@ -9744,21 +9783,21 @@ class VideoRelay:
         binding = peer.binding
         sealed = binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
         self._peers[sender].sent.note_sent(number, binding.id)
-        if self._budget.left <= 0:
-            self._budget.look(self._port.held(), now)
-        if self._budget.left > 0 and self._pacer.passes(binding.id, total, now):
-            self._budget.give(len(sealed), now)
+        if self._gauge.room <= 0:
+            self._gauge.look(self._port.held(), now)
+        if self._gauge.room > 0 and self._egress.passes(binding.id, total):
+            self._gauge.give(len(sealed), now)
             self._port.send_frame(self._layout.lay(sender, number, sealed), binding.address)
             return
         layout = bytes(self._layout.lay(sender, number, sealed))
         priority = 0 if sender == self._first else 1 + layer
-        self._pacer.queue(binding.id, priority, layout, now, 0.9 / fps)
+        self._egress.queue(binding.id, priority, layout, now, 0.9 / fps)
         if peer.filling:
             peer.owed = min(peer.owed + len(layout) * peer.filling, len(layout))
             again = int(peer.owed / DATAGRAM) * DATAGRAM
-            if again and self._pacer.accepts(binding.id, MAX_BACKLOG / 2):
+            if again and self._egress.accepts(binding.id, MAX_BACKLOG / 2):
                 peer.owed -= again
-                self._pacer.queue(binding.id, priority, layout[:again], now, 0.9 / fps)
+                self._egress.queue(binding.id, priority, layout[:again], now, 0.9 / fps)
 
     def _on_due(self, now: float) -> float | None:
         due = self._send_due(now)
@@ -9770,16 +9809,17 @@ class VideoRelay:
 
     def _send_due(self, now: float) -> float | None:
         """Send what is due and what the link has room for; returns when to go on."""
-        if self._pacer.next_due() is None:
+        if self._egress.next_due() is None:
             return None
-        self._budget.look(self._port.held(), now)
-        busy, paced = self._budget.left == 0, self._pacer.paced(now)
-        for receiver, piece in self._pacer.due(now, self._budget.left):
+        self._gauge.look(self._port.held(), now)
+        self._egress.least_pace = self._gauge.pace(now)
+        busy, careful = self._gauge.room == 0, self._egress.least_pace < FREE_PACE
+        for receiver, piece in self._egress.due(now, self._gauge.room):
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
-                self._budget.give(len(piece), now)
-                self._port.send_frame(piece, address, tail=paced)
-        due = self._pacer.next_due()
+                self._gauge.give(len(piece), now)
+                self._port.send_frame(piece, address, tail=careful)
+        due = self._egress.next_due()
         return max(due, now + self.LOOK_AGAIN) if busy and due is not None else due
 
     def _ask_again(self, ident: int, now: float) -> float | None:
@@ -10034,7 +10074,7 @@ class ScreenShareManager:
         self._table = TileTable()
         self._presenter: ScreenPeer | None = None
         self._viewers: set[ScreenPeer] = set()
-        self._unsaid: collections.deque[Commit] = collections.deque()  # commits that few have painted yet
+        self._unsaid: deque[Commit] = deque()  # commits that few have painted yet
         self._pointer = Pointer(0, 0, False)
         self._moved = self._changed = False  # the pointer, the tiles; since the viewers were last told
 
@@ -10321,7 +10361,7 @@ class FileStore:
             full = len(self._connections) >= self.MOST_CONNECTIONS
             if not full:
                 self._connections.add(connection)
-                run = functools.partial(self._run, connection)
+                run = partial(self._run, connection)
                 connection.worker = Worker("file-server", run, connection.stream.abort).start()
         if full:
             self._counters.add("file_connections")
@@ -10450,7 +10490,7 @@ class PinGate:
     IN_ALL = 20
 
     def __init__(self) -> None:
-        self._started: collections.deque[tuple[float, str]] = collections.deque()
+        self._started: deque[tuple[float, str]] = deque()
 
     def take(self, address: str, now: float) -> bool:
         """Whether an attempt from `address` may start now; it counts until it succeeds."""
@@ -10627,7 +10667,7 @@ class Lobby:
 
     def _begin_proof(self, session: ControlSession) -> None:
         session.stage = "pin"
-        self._jobs.put(functools.partial(self._start_proof, session))
+        self._jobs.put(partial(self._start_proof, session))
         self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
 
     def _queue(self, session: ControlSession) -> None:
@@ -10834,7 +10874,7 @@ class ConferenceServer:
         for listener, name, accept in zip(
             self._listeners, ("control", "screen", "files"), begin, strict=True
         ):
-            run = functools.partial(self._run_acceptor, listener, accept)
+            run = partial(self._run_acceptor, listener, accept)
             self._acceptors.append(Worker(f"accept-{name}", run).start())
         self._responder.start()
 
@@ -10946,7 +10986,7 @@ class ConferenceServer:
         link = TlsLink(self._reactor, sock, self._context, server=True)
         link.flow = (OUTSIDE, address, id(link))
         session = ControlSession(link, address, heard=monotonic())
-        link.on_bytes = functools.partial(self._on_bytes, session)
+        link.on_bytes = partial(self._on_bytes, session)
         late = self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
 
         def on_close(reason: str) -> None:
@@ -11377,13 +11417,13 @@ class Stream:
     """What is received of one sender: newest picture, rates over 2 s, counts since joining."""
 
     def __init__(self) -> None:
-        self.arrivals: collections.deque[tuple[float, int]] = collections.deque()
+        self.arrivals: deque[tuple[float, int]] = deque()
         self.frames = 0
         self.newest = (0, b"")  # its serial, and the coded picture
         self.size = (0, 0)
         self.decoded = 0  # serial of the newest decoded picture
         self.picture: Picture | None = None
-        self.latency: collections.deque[tuple[float, float]] = collections.deque(maxlen=200)
+        self.latency: deque[tuple[float, float]] = deque(maxlen=200)
         self.looked = -math.inf
         self.queued = False  # for the decoder, which takes what is newest when its turn comes
 
@@ -12002,7 +12042,7 @@ class MediaManager:
         self.watched = streams
         if video:
             for ident in gone:
-                video.loop.post(functools.partial(video.forget, ident))
+                video.loop.post(partial(video.forget, ident))
 
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
         """(serial, newest picture) of a sender, or of the own camera for "self"."""
@@ -12277,8 +12317,8 @@ class ScreenViewer:
         self._before: Picture | None = None  # the last whole picture of another size
         self._put = self._taken = 0  # bytes of rectangles, by the reactor and by the decoder
         self._ends = self._ends_seen = 0  # of shares, likewise
-        self._arrivals: collections.deque[tuple[float, int]] = collections.deque()
-        self._latency: collections.deque[tuple[float, float]] = collections.deque(maxlen=200)
+        self._arrivals: deque[tuple[float, int]] = deque()
+        self._latency: deque[tuple[float, float]] = deque(maxlen=200)
         self._looked = -math.inf
         self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
         self._started = False
@@ -12420,7 +12460,7 @@ class ScreenPresenter:
         self._version = 0
         self._pointer = Pointer(0, 0, False)
         self._changed_at = 0.0
-        self._sent: collections.deque[tuple[float, int, float]] = collections.deque()
+        self._sent: deque[tuple[float, int, float]] = deque()
         self._updates = 0
         self._exact = False
         self._worker = Worker("presenter", self._run, self._ready.set)
@@ -12672,7 +12712,7 @@ class ScreenPlane:
     def _link_viewer(self) -> None:
         link = ScreenLink(self._reactor, self._options, "viewer")
         link.on_ready = self._viewer_ready
-        link.on_message = functools.partial(self._viewer.put, link)
+        link.on_message = partial(self._viewer.put, link)
         link.on_closed = lambda code, reason: self._viewer_closed(link)
         self._view_link = link
         link.begin(self._request)
@@ -13013,7 +13053,7 @@ class FileTransfers:
         with self._lock:
             while self._waiting and len(self._moving) < MOVING_FILES and not self._closed:
                 transfer = self._waiting.popleft()
-                worker = Worker("file-transfer", functools.partial(self._run, transfer))
+                worker = Worker("file-transfer", partial(self._run, transfer))
                 self._moving[transfer] = worker.start()
 
     def _stop(self, transfer: Transfer, code: str, reason: str) -> None:
@@ -13032,11 +13072,11 @@ class FileTransfers:
             else:
                 self._fetch(transfer)
         except Refused as refused:
-            self._reactor.post(functools.partial(self._ended, transfer, refused))
+            self._reactor.post(partial(self._ended, transfer, refused))
         except OSError as error:
-            self._reactor.post(functools.partial(self._ended, transfer, Refused("broken", f"{error}.")))
+            self._reactor.post(partial(self._ended, transfer, Refused("broken", f"{error}.")))
         else:
-            self._reactor.post(functools.partial(self._ended, transfer, None))
+            self._reactor.post(partial(self._ended, transfer, None))
 
     def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
         with self._lock:
@@ -13131,9 +13171,7 @@ class FileTransfers:
         if now - transfer.told < PROGRESS_SECONDS and transfer.done < transfer.size:
             return
         transfer.told = now
-        self._reactor.post(
-            functools.partial(self._tell_progress, transfer, transfer.done, transfer.rate(now))
-        )
+        self._reactor.post(partial(self._tell_progress, transfer, transfer.done, transfer.rate(now)))
 
     def _tell_progress(self, transfer: Transfer, done: int, rate: float) -> None:
         self._state.change_file(transfer.file, done=done, rate=rate)
@@ -13530,7 +13568,7 @@ class Requests:
                 heard.remove(text)
                 self._confirmed(number)
         for place, number in enumerate(self._said):
-            self._later(max(0.0, 0.1 * (place - 20)), functools.partial(self._say, number))
+            self._later(max(0.0, 0.1 * (place - 20)), partial(self._say, number))
 
     def _say(self, number: int) -> None:
         """Send what was said, once over each link."""
@@ -13809,7 +13847,7 @@ class MeetingController:
     def ask(self, message: Json, command: Json) -> None:
         """Send `message` for `command`; what answers it carries the command's `ref`."""
         if "ref" in command or message["type"] in SAID:
-            self.requests.make(message, functools.partial(self._on_answer, command.get("ref")))
+            self.requests.make(message, partial(self._on_answer, command.get("ref")))
         else:
             self.send(message)
 
@@ -14292,7 +14330,7 @@ def run_headless(
 
     `ending` is the command that the end of the input and SIGTERM mean.
     """
-    worker = Worker("commands", functools.partial(_read_commands, controller, {"do": ending}))
+    worker = Worker("commands", partial(_read_commands, controller, {"do": ending}))
     on_stop_signals(lambda: controller.do({"do": ending if worker.started else "leave"}))
     controller.start(meeting)
     event: Json = {"event": ""}
@@ -14770,7 +14808,7 @@ class Program:
         self._giver: AppGiver | None = None
         self._given: GivenApp | None = None
         self.voice = Voice()
-        self._look = look  # a plain start joins by itself, once
+        self._look = look and not self.lesson()  # a plain start joins by itself, once
         self._finder = MeetingFinder(
             options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
         )
@@ -14862,38 +14900,62 @@ class Program:
     ) -> MeetingController:
         """Host a meeting of `count` simulated participants, of whom `voices` talk, and join it. Waits."""
         controller = self.host(str(self._server["host_name"]), self._server["title"], "", joining)
-        chosen = controller.options
         keys = ("address", "port", "fingerprint", "bind")
-        first = {key: getattr(chosen, key) for key in keys}
-        first |= {"count": count, "voices": voices, "share": True}
+        place = {key: getattr(controller.options, key) for key in keys}
+        first = {"place": place, "count": count, "voices": voices, "share": True}
         self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
         self._crowd.start()
         return controller
 
-    def host_as_told(self, joining: Joining) -> MeetingController:
-        """Host the meeting that the command line describes. Waits."""
-        server = self._server
-        return self.host(str(server["host_name"]), server["title"], server["pin"], joining)
+    def lesson(self) -> str:
+        """Says that an own meeting goes on without its window; "" where none does."""
+        try:
+            own_meeting(self._home)
+        except Refused as refused:
+            return refused.reason
+        return ""
 
-    def host(self, name: str, title: str, pin: str, joining: Joining | None = None) -> MeetingController:
-        """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits."""
-        self._look = False
+    def resume(self, name: str, joining: Joining | None = None) -> MeetingController:
+        """Join that meeting as its host. Waits."""
+        return self.host_as_told(own_meeting(self._home, None), joining, name)
+
+    def host_as_told(
+        self, running: Json, joining: Joining | None = None, name: str = ""
+    ) -> MeetingController:
+        """Host the meeting that the command line describes, or go on with the one `running`. Waits."""
+        return self._host(name or str(self._server["host_name"]), {}, joining, running)
+
+    def host(
+        self, name: str, title: str, pin: str, joining: Joining | None = None, *, anew: bool = False
+    ) -> MeetingController:
+        """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits.
+
+        Refused while an own one goes on without its window, which ends when `anew`.
+        """
+        if anew and self.lesson():
+            RunningMeeting(self._home).end()
+        own_meeting(self._home)
         if pin == "auto":
             pin = f"{secrets.randbelow(1_000_000):06d}"
         title = clean_name(title or self._server["title"], MAX_TITLE)
-        key = secrets.token_hex(32)
+        return self._host(name, {"title": title, "host_name": clean_name(name), "pin": pin}, joining)
+
+    def _host(
+        self, name: str, changes: Json, joining: Joining | None, running: Json | None = None
+    ) -> MeetingController:
+        self._look = False
+        key = self._server["host_key"] or make_host_key(self._home / "host.key")
         with self._hosting:  # one that was given up has ended before the next one begins
             self.end_hosted()
-            hosted = HostedMeeting(
-                {**self._server, "title": title, "host_name": clean_name(name), "pin": pin, "host_key": key}
-            )
+            hosted = HostedMeeting({**self._server, **changes, "host_key": key}, running)
             try:
                 hosted.start()
                 self._hosted = hosted
                 return self.go_back(name, joining)
             except Refused:
                 self._hosted = None
-                hosted.close()
+                if not running:
+                    hosted.close()
                 raise
 
     def go_back(self, name: str, joining: Joining | None = None) -> MeetingController:
@@ -14974,7 +15036,7 @@ class Program:
     def test_speaker(self) -> None:
         """Play a short sound on the chosen speaker. Does not wait."""
         spec = str(self.setting("speaker", self._options.speaker))
-        Worker("speaker-test", functools.partial(_play_test, spec)).start()
+        Worker("speaker-test", partial(_play_test, spec)).start()
 
     def end_hosted(self) -> None:
         """End the meeting hosted here for everybody. Waits."""
@@ -15073,10 +15135,7 @@ class Crowd:
 def run_crowd(stdin: IO[str], home: Path) -> int:
     """The hidden role of the simulated participants' process; ends when standard input ends."""
     told = json.loads(stdin.readline() or "{}")
-    options = ClientOptions(
-        address=told["address"], port=told["port"], fingerprint=told["fingerprint"], bind=told["bind"]
-    )
-    crowd = Crowd(options, told["count"], told["voices"], home, share=told["share"])
+    crowd = Crowd(ClientOptions(**told["place"]), told["count"], told["voices"], home, share=told["share"])
     crowd.start()
     stdin.read()
     crowd.close()
@@ -15089,7 +15148,7 @@ class DemoWatch:
     def __init__(self, controller: MeetingController, names: Sequence[str]) -> None:
         self._controller = controller
         self._names = names
-        self._sound: collections.deque[Samples] = collections.deque(maxlen=AUDIO_RATE // BLOCK)
+        self._sound: deque[Samples] = deque(maxlen=AUDIO_RATE // BLOCK)
         controller.media.ear = self._sound.append
         streams = {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}
         controller.do({"do": "watch", "streams": streams})
@@ -15404,6 +15463,10 @@ The file did not arrive|El archivo no llegó|Le fichier n'est pas arrivé|फ़
 {name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
 A device does not work|Un dispositivo no funciona|Un appareil ne fonctionne pas|एक उपकरण काम नहीं कर रहा
 You may share your screen again|Puedes volver a compartir tu pantalla|Vous pouvez de nouveau partager votre écran|आप फिर से स्क्रीन साझा कर सकते हैं
+{name} is away|{name} no está|{name} est absent|{name} अभी यहाँ नहीं हैं
+Without its host the meeting ends in {minutes} min|Sin su anfitrión, la reunión termina en {minutes} min|Sans son animateur, la réunion se termine dans {minutes} min|होस्ट के बिना मीटिंग {minutes} मिनट में समाप्त होगी
+Back to my lesson|Volver a mi clase|Revenir à mon cours|मेरी कक्षा में लौटें
+End it and start anew|Terminarla y empezar otra|La terminer et recommencer|समाप्त करें और नई शुरू करें
 {name} muted you|{name} te silenció|{name} a coupé votre micro|{name} ने आपको म्यूट किया
 Connected again|Conectado de nuevo|De nouveau connecté|फिर से जुड़ गए
 The meeting has ended.|La reunión ha terminado.|La réunion est terminée.|मीटिंग समाप्त हो गई।
@@ -19678,7 +19741,7 @@ class StartView:
         self._tried = ("", 0, "", False)  # address, port, PIN; whether the address was typed
         self._typed_pin = ""  # beside a typed address, until it is refused
         self._listed: tuple[Any, ...] = ()
-        self._low = False
+        self._low = self._offered = False
         px = look.px
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
         self._head()
@@ -19835,6 +19898,9 @@ class StartView:
         if (found, self.chosen) != self._listed:
             self._listed = (found, self.chosen)
             self._list(found)
+        if not (self.busy.words or self._offered) and self.frame.winfo_viewable():
+            self._offered = True
+            self._offer_lesson(self.backend.lesson())
         if not self._occupied() and (known := self.backend.auto_join()) is not None and self.name.value:
             self.chosen = known
             self._join()
@@ -19843,6 +19909,19 @@ class StartView:
         """Whether the user is at something, a half-typed name or PIN too: nothing happens by itself then."""
         renaming = self.name.value != self.backend.setting("name", "")
         return bool(self.busy.words) or renaming or bool(self.pin.value) or grabbed(self.look.root)
+
+    def _offer_lesson(self, words: str) -> None:
+        """Where `words` say that an own meeting goes on without its window: back to it, or not."""
+        if words:
+            self.dialog = ConfirmDialog(
+                self.look, tr("Host a meeting"), tr.said(words),
+                (tr("End it and start anew"), "plain", partial(self._ask_host, anew=True)),
+                (tr("Back to my lesson"), "primary", self._resume),
+            )  # fmt: skip
+
+    def _resume(self) -> None:
+        if name := self._named():
+            self.begin(partial(self.backend.resume, name), "Joining…")
 
     def _list(self, found: Sequence[MeetingAd]) -> None:
         rows: list[Row] = [
@@ -19939,7 +20018,9 @@ class StartView:
             )  # fmt: skip
             return
         self.trouble.configure(text=tr.said(reason))
-        if code in ("wrong_pin", "pin_required") and self._tried[3]:
+        if code == "meeting_running":
+            self._offer_lesson(reason)
+        elif code in ("wrong_pin", "pin_required") and self._tried[3]:
             self._typed_pin = ""
             self._ask_address(tr.said(reason))
         elif code in ("wrong_pin", "pin_required"):
@@ -19979,7 +20060,7 @@ class StartView:
         Button(self.look, row, read, words, kind="primary").canvas.pack(side="right")
         Button(self.look, row, dialog.close, tr("Cancel")).canvas.pack(side="right", padx=self.look.px(10))
 
-    def _ask_host(self) -> None:
+    def _ask_host(self, anew: bool = False) -> None:
         look, px, p = self.look, self.look.px, self.look.palette
         dialog = self.dialog = Dialog(look, tr("Host a meeting"), 440)
         look.label(dialog.body, tr("Title"), 12, bold=True, colour=p.second).pack(
@@ -20007,7 +20088,7 @@ class StartView:
             dialog.close()  # it gives the keyboard back, before a missing name takes it
             if name := self._named():
                 what = words or tr("{name}'s meeting", name=name)
-                self.begin(partial(self.backend.host, name, what, code), "Starting the meeting…")
+                self.begin(partial(self.backend.host, name, what, code, anew=anew), "Starting the meeting…")
 
         title.entry.bind("<<Return>>", lambda _: read())
         self._answers(dialog, tr("Start the meeting"), read)
@@ -20668,6 +20749,10 @@ class EventWords:
     def _on_share_allowed(self, _: Json) -> None:
         self._tell(tr("You may share your screen again"), "share")
 
+    def _on_host_away(self, event: Json) -> None:
+        minutes = math.ceil(event["seconds"] / 60)
+        self._tell(tr("Without its host the meeting ends in {minutes} min", minutes=minutes), "warning")
+
     def _on_muted(self, event: Json) -> None:
         self._tell(tr("{name} muted you", name=event.get("by", "")), "mic")
 
@@ -21046,7 +21131,7 @@ class MainAppView:
             self.frame.configure(highlightthickness=thick, highlightbackground=colour, highlightcolor=colour)
 
     def _notice(self, shot: Snapshot) -> None:
-        """The one bar: reconnecting, sharing, or a host never seen before."""
+        """The one bar: reconnecting, sharing, no host here, or one never seen before."""
         if shot.link == "reconnecting":
             words, action, command = (
                 tr("The connection was lost. Reconnecting…"),
@@ -21055,6 +21140,8 @@ class MainAppView:
             )
         elif shot.presenter and shot.presenter == shot.me:
             words, action, command = tr("Everyone sees your screen"), tr("Stop sharing"), self.actions.share
+        elif all(one.role == "member" for one in shot.people):
+            words, action, command = tr("{name} is away", name=shot.host), tr("Leave"), self.people.leave
         elif shot.new_host and not self._settled and shot.role != "host":
             words, action, command = (
                 tr("Hosted by {name}, new to this computer", name=shot.host),
@@ -21548,28 +21635,29 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
     only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="with --list, --doctor: as JSON")
-    parser.add_argument("--headless", action="store_true", help="no window: commands in, events out, as JSON")
-    parser.add_argument("--name", help="your name")
-    parser.add_argument("--title", help="the meeting's title")
-    parser.add_argument("--pin", help="the meeting's PIN")
-    parser.add_argument("--port", type=int, metavar="BASE", help="the first port of the meeting (9000)")
-    parser.add_argument("--bind", metavar="ADDRESS", help="listen, look and answer only there")
-    parser.add_argument("--camera", metavar="CAMERA", help="none, pattern, 0, 1, … or a video file")
-    parser.add_argument("--mic", metavar="MIC", help="none, default, tone, an index or a WAV file")
-    parser.add_argument("--speaker", metavar="SPEAKER", help="none, default, an index or a WAV file to write")
-    parser.add_argument("--downloads", metavar="DIR", help="where accepted files go")
+    add = parser.add_argument
+    add("--json", action="store_true", help="with --list, --doctor: as JSON")
+    add("--headless", action="store_true", help="no window: commands in, events out, as JSON")
+    add("--name", help="your name")
+    add("--title", help="the meeting's title")
+    add("--pin", help="the meeting's PIN")
+    add("--port", type=int, metavar="BASE", help="the first port of the meeting (9000)")
+    add("--bind", metavar="ADDRESS", help="listen, look and answer only there")
+    add("--camera", metavar="CAMERA", help="none, pattern, 0, 1, … or a video file")
+    add("--mic", metavar="MIC", help="none, default, tone, an index or a WAV file")
+    add("--speaker", metavar="SPEAKER", help="none, default, an index or a WAV file to write")
+    add("--downloads", metavar="DIR", help="where accepted files go")
     for name, words in LIMIT_OPTIONS.items():
-        parser.add_argument(name, type=parse_size, metavar="SIZE", help=f"host: {words}")
-    parser.add_argument("--host-key", metavar="FILE", help="the secret that makes its holder the host")
-    parser.add_argument(
+        add(name, type=parse_size, metavar="SIZE", help=f"host: {words}")
+    add("--host-key", metavar="FILE", help="the secret that makes its holder the host")
+    add(
         "--orphan-seconds", type=int, default=900, metavar="N",
-        help="host: how long the meeting waits for you when this program was killed (900; 0: it ends)",
+        help="host: the meeting waits so long when this program was killed (900; 0: not)",
     )  # fmt: skip
-    parser.add_argument("--new", action="store_true", help="open a window although one is open")
-    parser.add_argument("--log", metavar="FILE", help="write the log there")
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="log more")
-    parser.add_argument("--version", action="version", version=f"{APP_NAME} {VERSION}")
+    add("--new", action="store_true", help="open a window although one is open")
+    add("--log", metavar="FILE", help="write the log there")
+    add("-v", "--verbose", action="count", default=0, help="log more")
+    add("--version", action="version", version=f"{APP_NAME} {VERSION}")
     options = parser.parse_args(arguments)
     _check_options(options)
     return options
@@ -21708,9 +21796,7 @@ def set_up_logging(options: argparse.Namespace) -> None:
             os.environ[LOG_VARIABLE] = str(Path(file).absolute())
     handler.setFormatter(OneLine())
     log.addHandler(handler)
-    log.addHandler(
-        ReportHandler(lambda: home_directory() / "reports", functools.partial(print, file=sys.stderr))
-    )
+    log.addHandler(ReportHandler(lambda: home_directory() / "reports", partial(print, file=sys.stderr)))
     log.setLevel(level)
     report_unhandled_errors()
 
@@ -21853,7 +21939,7 @@ def show_window(
 ) -> int:
     """The window, unless one is open; `begin` brings the meeting it is opened for, or it is at `address`."""
     need_display()
-    chosen, server = client_options(options), dataclasses.asdict(server_options(options, home))
+    chosen, server = client_options(options), asdict(server_options(options, home))
     orders: queue.SimpleQueue[str] = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
         if not options.new:
@@ -21870,15 +21956,16 @@ def show_window(
 def role_host(options: argparse.Namespace) -> int:
     """Hosts and joins in one go, or goes back to the meeting that outlived its window."""
     home = home_directory()
+    title = options.title and clean_name(options.title, MAX_TITLE)
+    before = partial(own_meeting, home, title, options.pin, options.port or 0)
     if not options.headless:
-        return show_window(options, home, Program.host_as_told)
+        return show_window(options, home, lambda program, joining: program.host_as_told(before(), joining))
     try:
-        title = options.title and clean_name(options.title, MAX_TITLE)
-        running = own_meeting(home, title, options.pin, options.port or 0)
+        running = before()
     except Refused as refused:
         raise denying(options, refused) from None
     chosen = client_options(options)
-    hosted = HostedMeeting(dataclasses.asdict(server_options(options, home)), running)
+    hosted = HostedMeeting(asdict(server_options(options, home)), running)
     try:
         say(hosted.start())
         hosted.aim(chosen)
@@ -21925,14 +22012,14 @@ def role_demo(options: argparse.Namespace) -> int:
                 Path(home),
                 lambda program, joining: program.demo(options.demo, CROWD_VOICES, joining),
             )
-        server = dataclasses.asdict(server_options(options, Path(home)))
+        server = asdict(server_options(options, Path(home)))
         chosen = client_options(options)
         print("There is no display: the demo says what it sees and hears.", flush=True)
         chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"
         chosen.given |= {"camera", "mic", "speaker"}
         program = Program(chosen, server, Path(home), look=False)
         try:
-            return run_demo(program.demo(options.demo), options.demo, functools.partial(print, flush=True))
+            return run_demo(program.demo(options.demo), options.demo, partial(print, flush=True))
         finally:
             program.close()
 

@@ -232,6 +232,7 @@ class FakeBackend:
             ad(), ad("m2", "Chess club", "Ms Brandt", address="192.168.1.33", people=6, pin=False),
         ]  # fmt: skip
         self.known: cs.MeetingAd | None = None
+        self.left_behind = ""
         self.refusal: cs.Refused | None = None
         self.calls: list[tuple[Any, ...]] = []
         self.controllers: list[FakeController] = []
@@ -261,7 +262,19 @@ class FakeBackend:
         self.controllers.append(FakeController(self.people))
         return self.controllers[-1]
 
-    def host(self, name: str, title: str, pin: str, joining: Any = None) -> FakeController:
+    def lesson(self) -> str:
+        return self.left_behind
+
+    def resume(self, name: str, joining: Any = None) -> FakeController:
+        self.calls.append(("resume", name))
+        self.controllers.append(FakeController(1, host=True))
+        return self.controllers[-1]
+
+    def host(
+        self, name: str, title: str, pin: str, joining: Any = None, *, anew: bool = False
+    ) -> FakeController:
+        if self.left_behind and not anew:
+            raise cs.Refused("meeting_running", self.left_behind)
         self.calls.append(("host", name, title, pin))
         self.controllers.append(FakeController(1, host=True, title=title))
         return self.controllers[-1]

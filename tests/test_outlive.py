@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,13 @@ def program(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def delay() -> float:
+    """By how much this machine, as busy as it is, starts a program later than one that does nothing else."""
+    start = time.monotonic()
+    program(ROOT, "--version")
+    return max(0.0, time.monotonic() - start - 0.5)
+
+
 def longest_gap(one: Headless, event: str, since: float) -> float:
     """The longest time between two of these events that `one` got after `since`, by time.time."""
     times = [since, *(seen["time"] for seen in one.seen(event) if seen["time"] > since)]
@@ -198,8 +206,8 @@ def test_a_lesson_goes_on_without_its_host_and_takes_her_back(
     dan.wait("chat", text="still here 19")
     cem.wait("uploaded", 30)
     assert [event["seconds"] for event in ben.seen("host_away")] == [900]
-    assert longest_gap(dan, "chat", died) < NOTICED
-    assert longest_gap(dan, "stats", died) < NOTICED
+    assert longest_gap(dan, "chat", died) < NOTICED + delay()
+    assert longest_gap(dan, "stats", died) < NOTICED + delay()
     after = stats(dan)
     assert after["screen"]["updates"] > before["screen"]["updates"]
     assert after["audio"]["received"] - before["audio"]["received"] > 0.9 * (time.time() - died - 1) / 0.016
@@ -207,7 +215,7 @@ def test_a_lesson_goes_on_without_its_host_and_takes_her_back(
     again = lesson("--title", "Maths", "--pin", "4711")
     back = again.wait("joined", timeout=40)
     print(f"the host was back {back['time'] - start:.1f} s after the start of her program")
-    assert back["time"] - start < BACK
+    assert back["time"] - start < BACK + 2 * delay()  # numpy, then OpenCV
     assert [back[key] for key in ("name", "meeting", "role")] == ["Ms Lee", first["meeting"], "host"]
     assert again.wait("chat", text="good morning")["history"]
     again.wait("file_offer", name="work.bin")
@@ -304,3 +312,47 @@ def test_a_closed_terminal_takes_nothing_along(tmp_path: Path, lesson: Hosts, me
     ben.wait("chat", text="on we go")
     cs.RunningMeeting(home).end()
     ben.wait("ended")
+
+
+# -- with a window ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("xdotool"), reason="needs Xvfb and xdotool")
+@pytest.mark.parametrize("again", ["--host", "plain"])
+def test_a_killed_window_comes_back_to_its_lesson(
+    again: str, display: str, tmp_path: Path, lesson: Hosts, meeting: Starts
+) -> None:
+    """Hosting the same again goes back at once; a plain start asks, and Return means yes."""
+    home, base = tmp_path / "teacher", free_base()
+    env = {**environment(home), "DISPLAY": display}
+    where = ("--bind", LOOPBACK, "--port", str(base), "--name", "Ms Lee", *SILENT)
+
+    def start(*args: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*PROGRAM, *args, *where], cwd=ROOT, env=env)
+
+    window = start("--host", "--title", "Maths", "--pin", "4711")
+    try:
+        wait_until(lambda: cs.RunningMeeting(home).read(), 40)
+        ben = join(meeting, base, "Ben", "--pin", "4711")
+        wait_until(lambda: ben.seen("users", users=lambda all: "Ms Lee" in [one["name"] for one in all]), 40)
+        window.kill()
+        window.wait()
+        ben.wait("host_away")
+        begun = time.time()
+        window = start("--host", "--title", "Maths", "--pin", "4711") if again == "--host" else start()
+
+        def back() -> bool:
+            if again == "plain":  # who presses too early presses again
+                subprocess.run(["xdotool", "key", "Return"], env=env, check=True)
+            return bool(ben.seen("join", name="Ms Lee", time=lambda at: at > begun))
+
+        wait_until(back, 40)
+        took = ben.seen("join", name="Ms Lee")[-1]["time"] - begun
+        print(f"the host was back {took:.1f} s after the start of her window")
+        assert took < BACK + 2 * delay()
+        window.terminate()
+        assert window.wait(20) == 0
+        ben.wait("ended")
+    finally:
+        window.kill()
+        window.wait()

@@ -170,7 +170,69 @@ def press(driver: Driver, parent: tk.Misc, words: str) -> None:
     driver.click(found()[0])
 
 
+# -- a lesson that goes on without its window ------------------------------------------
+
+STILL = "“Maths” is still running: go back to it, or end it."
+
+
+def offered(driver: Driver) -> None:
+    """Wait for the two ways on."""
+
+    def words() -> set[str]:
+        shown = [line for widget in walk(driver.root) for line in written(widget)]
+        return {*shown, *(one["text"] for one in walk(driver.root) if isinstance(one, tk.Label))}
+
+    driver.until(lambda: {STILL, "Back to my lesson", "End it and start anew"} <= words(), "the question")
+    driver.pump(0.1)
+
+
+def test_a_start_offers_the_way_back_to_the_own_lesson(opened: Open) -> None:
+    driver = opened()
+    driver.backend.left_behind = STILL
+    driver.loop.show_start("")
+    offered(driver)
+    driver.key("Return")
+    driver.until(lambda: driver.loop.view, "the meeting")
+    assert ("resume", "Zuri Okafor") in driver.backend.calls
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_hosting_another_lesson_ends_the_first_only_when_told_so(opened: Open, at_once: bool) -> None:
+    driver = opened(title="Chess")
+    driver.backend.left_behind = STILL
+    if at_once:
+        driver.loop.show_start("")
+    else:
+        press(driver, driver.start.right, "Host a meeting")
+        driver.until(lambda: driver.root.grab_current(), "the dialog")
+        driver.pump(0.1)
+        driver.key("Return")
+    offered(driver)
+    press(driver, driver.root, "End it and start anew")
+    driver.pump(0.2)
+    assert not [call for call in driver.backend.calls if call[0] == "host"]
+    driver.key("Return")
+    driver.until(lambda: driver.loop.view, "the meeting")
+    assert [call[:3] for call in driver.backend.calls if call[0] == "host"] == [
+        ("host", "Zuri Okafor", "Chess")
+    ]
+
+
 # -- bars -----------------------------------------------------------------------------
+
+
+def test_that_the_host_is_away_stays_to_be_read(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    everyone = call.snapshot().people
+    call.change(people=everyone[1:])
+    bar = driver.view.notice.frame
+    driver.until(bar.winfo_ismapped, "the bar")
+    assert "Mr Lewis is away" in [line for widget in walk(bar) for line in written(widget)]
+    call.gui_queue.put({"event": "host_away", "seconds": 300})
+    driver.until(lambda: driver.view.toasts._toasts, "the message")
+    call.change(people=everyone)
+    driver.until(lambda: not bar.winfo_ismapped(), "the host is back")
 
 
 def test_a_field_is_one_picture_however_long_one_types(opened: Open) -> None:
