@@ -8551,20 +8551,20 @@ class _Rectangle(NamedTuple):
         return _Rectangle(left, top, right - left, bottom - top)
 
 
-class _WindowSystem(ABC):
-    """Asks the desktop for windows and the mouse; windows are its own numbers."""
+class _WindowSystem:
+    """Asks the desktop for windows, which are its own numbers, and the mouse; this one knows of nothing."""
 
-    @abstractmethod
     def front(self) -> int:
         """The window in front that is not this program's; DeviceError when there is none."""
+        raise DeviceError("On this system a whole screen can be shared, not a single window.")
 
-    @abstractmethod
     def rectangle(self, window: int) -> _Rectangle | None:
         """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
+        return None
 
-    @abstractmethod
     def pointer(self) -> tuple[int, int] | None:
         """Where the mouse points on the desktop; None where that cannot be known."""
+        return None
 
     def own(self) -> list[tuple[_Rectangle, bool]]:
         """This program's windows in sight (True) and those over them, from the lowest up.
@@ -8573,25 +8573,12 @@ class _WindowSystem(ABC):
         """
         return []
 
-    @abstractmethod
+    def work_area(self, x: int, y: int) -> _Rectangle | None:
+        """What windows may fill there; None where that cannot be known."""
+        return None
+
     def close(self) -> None:
         """Release the connection; twice is harmless."""
-
-
-class _NoWindowSystem(_WindowSystem):
-    """Where windows cannot be asked for: whole screens only."""
-
-    def front(self) -> int:
-        raise DeviceError("On this system a whole screen can be shared, not a single window.")
-
-    def rectangle(self, window: int) -> _Rectangle | None:
-        return None
-
-    def pointer(self) -> tuple[int, int] | None:
-        return None
-
-    def close(self) -> None:
-        pass
 
 
 class _WindowsDesktop(_WindowSystem):
@@ -8626,8 +8613,13 @@ class _WindowsDesktop(_WindowSystem):
         at = (ctypes.c_long * 2)()
         return (at[0], at[1]) if self._user.GetCursorPos(at) else None
 
-    def close(self) -> None:
-        pass
+    def work_area(self, x: int, y: int) -> _Rectangle | None:
+        info, nearest = (ctypes.c_int32 * 10)(40), 2  # MONITORINFO: size, monitor, work area, flags
+        screen = self._user.MonitorFromPoint(ctypes.c_longlong(y << 32 | x & 0xFFFFFFFF), nearest)
+        if not self._user.GetMonitorInfoW(ctypes.c_void_p(screen), info):
+            return None
+        left, top, right, bottom = info[5:9]
+        return _Rectangle(left, top, right - left, bottom - top)
 
     def _suits(self, window: int) -> bool:
         owner, cloaked = ctypes.c_ulong(), ctypes.c_ulong()
@@ -8712,6 +8704,10 @@ class _XDesktop(_WindowSystem):
                     place = None if self._away(window) else self.rectangle(window)
                     found += [(place, mine)] if place else []
         return found
+
+    def work_area(self, x: int, y: int) -> _Rectangle | None:
+        area = self._words(self._root, "_NET_WORKAREA")
+        return _Rectangle(*area[:4]) if area else None
 
     def close(self) -> None:
         if self._connection:
@@ -8807,7 +8803,7 @@ class _XDesktop(_WindowSystem):
 def _open_window_system() -> _WindowSystem:
     if sys.platform == "win32":
         return _WindowsDesktop()
-    return _NoWindowSystem() if sys.platform == "darwin" else _XDesktop()
+    return _WindowSystem() if sys.platform == "darwin" else _XDesktop()
 
 
 # ---- Screen: what is shared
@@ -9000,6 +8996,17 @@ class _DesktopScreen(ScreenSource):
         if area is not None:
             area = area.within(self._grabber.desktop())
         return area if area is not None and area.width > 0 and area.height > 0 else None
+
+
+def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
+    """Left, top, width and height of what windows may fill of the screen nearest to a place, where known."""
+    here = _Rectangle(x, y, 1, 1)
+    try:
+        with contextlib.closing(_Grabber()) as grabber, contextlib.closing(_open_window_system()) as system:
+            nearest = max(grabber.screens(), key=lambda screen: min(here.within(screen)[2:]))
+            return nearest.within(system.work_area(x, y) or nearest)
+    except DeviceError:
+        return None
 
 
 # ==============================
@@ -17095,7 +17102,7 @@ class ListView(Painted):
     def __init__(
         self, look: Look, parent: tk.Misc, colour: str = "", stick: bool = False, gutter: float = 10
     ) -> None:
-        super().__init__(look, parent, look.px(100), look.px(100), colour, focus=True)
+        super().__init__(look, parent, look.px(100), look.px(64), colour, focus=True)
         self.gutter = look.px(gutter)
         self.rows: list[Any] = []
         self.stick = stick  # stay at the newest row while it is in sight
@@ -20595,9 +20602,8 @@ def grabbed(root: tk.Tk) -> bool:
 
 # ==============================
 # [29] WINDOW - keys, the meeting's view, the loop that draws
-# Uses: BASICS, CALL, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE, PANELS, DIALOGS
-# ==============================
-
+# Uses: BASICS, CALL, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE, PANELS, DIALOGS
+# =======================
 
 # -- the meeting window
 
@@ -21352,12 +21358,14 @@ def sharp_display() -> None:
     if sys.platform == "win32":
         with contextlib.suppress(AttributeError, OSError):
             ctypes.windll.shcore.SetProcessDpiAwareness(2)
+            ctypes.windll.shell32.SetCurrentProcessExplicitAppUserModelID(APP_NAME)
 
 
 class WindowLoop:
     """Owns the root window: start window or meeting window, and the one render loop."""
 
     FPS: ClassVar = 30
+    LEAST: ClassVar = 780, 450  # logical pixels in which everything has room
 
     def __init__(self, backend: Program, root: tk.Tk) -> None:
         self.backend, self.root = backend, root
@@ -21372,25 +21380,48 @@ class WindowLoop:
         root.protocol("WM_DELETE_WINDOW", self.stop)
         root.bind("<Button-1>", self._unfocus, add="+")
         root.bind_all("<Escape>", lambda _: self.cancel())
+        self._find_room()
         self._style()
+        signs: Any = [self.look.photo(("logo", n), partial(draw_logo, n)) for n in (16, 32, 48, 128)]
+        root.iconphoto(True, *signs)
         Keys(root, lambda: self.view, lambda: bool(backend.setting("space_talk", True)))
         self._size()
         self.show_start("")
         self.render_loop()
 
+    def _find_room(self) -> None:
+        """How large the window may be on the screen where it was, else where the mouse is."""
+        root, was = self.root, re.findall(r"-?\d+", self.backend.setting("window", ""))
+        self._was = [*map(int, was)] if len(was) == 4 else []
+        wide, tall, left, top = self._was or (1, 1, *root.winfo_pointerxy())
+        whole = (0, 0, root.winfo_screenwidth(), root.winfo_screenheight())
+        area = np.array(work_area(left + wide // 2, top + tall // 2) or whole)
+        if sys.platform == "darwin":
+            area += (0, 38, 0, -108)  # its menu, and that with its Dock
+        frame = root.winfo_fpixels("1i") * np.array((1 / 6, 5 / 12))  # the system's border and title bar
+        self._corner, self._room = area[:2], (area[2:] - frame).astype(int)
+
     def _size(self) -> None:
-        px, root = self.look.px, self.root
-        wide, tall = root.winfo_screenwidth(), root.winfo_screenheight()
-        root.minsize(min(px(760), wide), min(px(520), tall))
-        width, height = min(px(1280), wide), min(px(800), tall)
-        root.geometry(f"{width}x{height}+{(wide - width) // 2}+{(tall - height) // 2}")
+        """Place the window inside the work area; where it has no room, it fills that."""
+        px, root, corner = self.look.px, self.root, self._corner
+        wanted = self._was[:2] or [px(1280), px(800)]
+        size = np.minimum(wanted, self._room)
+        spare = self._room - size
+        left, top = np.clip(self._was[2:] or corner + spare // 2, corner, corner + spare)
+        root.minsize(*map(px, self.LEAST))
+        root.geometry(f"{size[0]}x{size[1]}+{left}+{top}")
+        if sys.platform != "linux" and (size < wanted).any():
+            root.state("zoomed")
+        elif (size < wanted).any():
+            root.attributes("-zoomed", True)
 
     def _style(self) -> None:
         backend, root = self.backend, self.root
         tr.language = backend.setting("language", system_language())
         palette = PALETTES.get(backend.setting("palette", "dark"), DARK)
         system = 1.0 if sys.platform.startswith("linux") else max(1.0, root.winfo_fpixels("1i") / 96)
-        self.look = Look(root, palette, system * float(backend.setting("scale", "100")) / 100)
+        wanted = system * float(backend.setting("scale", "100")) / 100
+        self.look = Look(root, palette, min(wanted, *np.divide(self._room, self.LEAST)))
         root.configure(bg=palette.window)
         dark_title(root, palette is not LIGHT)
 
@@ -21522,7 +21553,9 @@ class WindowLoop:
         return True
 
     def stop(self) -> None:
-        """Close the window; what runs behind it ends in `run_window`."""
+        """Close the window, whose place is remembered; what runs behind it ends in `run_window`."""
+        if self.root.winfo_width() > 1:  # it was shown
+            self.backend.set_setting("window", self.root.geometry())
         self.cancel()
         if self._after:
             self.root.after_cancel(self._after)

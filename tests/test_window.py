@@ -12,7 +12,6 @@ import shutil
 import threading
 import time
 import tkinter as tk
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 from fake_call import FakeBackend, FakeController, ad, last
 from hypothesis import example, given
 from hypothesis import strategies as st
-from window_driver import Open, opened, overlaps, walk
+from window_driver import Open, opened, overlaps, states, walk
 
 import connectsphere as cs
 
@@ -364,39 +363,7 @@ def test_settings_change_devices_and_palette(opened: Open) -> None:
 )
 def test_nothing_overlaps(opened: Open, size: str, settings: dict[str, str]) -> None:
     driver = opened(size, **settings)
-    driver.until(lambda: driver.start.list.rows, "the list")
-    for ask in (lambda: None, driver.start._ask_address, driver.start._ask_host, driver.start.settings):
-        ask()
-        driver.pump(0.12)
-        assert overlaps(driver.root) == [], ask
-        driver.key("Escape")
-    call = driver.meet(50, host=True, fingerprint="5a" * 32)
-    view = driver.view
-    states: list[tuple[str, Callable[[], object]]] = [
-        *((tab, lambda tab=tab: view.show_panel(tab)) for tab in ("messages", "attendees", "files")),
-        *((name, lambda name=name: view.set_layout(name)) for name in ("speaker", "focus", "grid")),
-        ("pinned", lambda: view.stage.pin(1)),
-        ("shared screen", lambda: call.change(presenter=3, new_host=True)),
-        ("reconnecting", lambda: call.change(link="reconnecting")),
-        ("live again", lambda: call.change(link="live", presenter=0)),
-        ("two toasts", lambda: [view.toasts.add(f"Toast {n}", "info", "Look", stays=True) for n in (1, 2)]),
-        ("leaving", view.people.ask_leave),
-        (
-            "removing",
-            lambda: view.people._ask_remove("Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander"),
-        ),
-        ("sharing", view.actions.share),
-        ("giving", view.actions.give_app),
-        ("invitation", view.actions.invite),
-        ("settings", view.settings),
-        *(
-            (page, lambda page=page: view.dialog.choose(page))  # type: ignore[union-attr]
-            for page in ("video", "look", "keys", "audio")
-        ),
-    ]
-    for name, go in states:
-        go()
-        driver.pump(0.12)
+    for name in states(driver):
         assert overlaps(driver.root) == [], name
 
 

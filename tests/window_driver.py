@@ -24,14 +24,18 @@ class Driver:
     """The window in this process, and a hand on its display."""
 
     def __init__(self, display: str, backend: Any, size: str = "1280x720") -> None:
+        """`size` "" leaves it where the program puts it."""
         self.display, self.backend = display, backend
         self.faults: list[BaseException] = []
         self.root = tk.Tk(screenName=display)
         self.root.report_callback_exception = lambda kind, fault, trace: self.faults.append(fault)
         self.loop = cs.WindowLoop(backend, self.root)
-        self.root.geometry(f"{size}+0+0")
-        self.hand("mousemove", "5", "5")
-        self.until(lambda: self.root.winfo_width() == int(size.partition("x")[0]), "the window has its size")
+        if size:
+            self.root.geometry(f"{size}+0+0")
+            self.hand("mousemove", "5", "5")
+            wide = int(size.partition("x")[0])
+            self.until(lambda: self.root.winfo_width() == wide, "the window has its size")
+        self.until(self.root.winfo_viewable, "the window")
         self.pump(0.05)
 
     def pump(self, seconds: float) -> None:
@@ -177,6 +181,44 @@ def overlaps(root: tk.Misc) -> list[str]:
         if isinstance(parent, tk.Canvas) and parent.winfo_viewable():
             found += crossing_words(parent)
     return found
+
+
+def states(driver: Driver) -> Iterator[str]:
+    """Go through the states of the window that show different controls; the name of each."""
+    driver.until(lambda: driver.start.list.rows, "the list")
+    for ask in (lambda: None, driver.start._ask_address, driver.start._ask_host, driver.start.settings):
+        ask()
+        driver.pump(0.12)
+        yield ask.__name__
+        driver.key("Escape")
+    call = driver.meet(50, host=True, fingerprint="5a" * 32)
+    view = driver.view
+    ways: list[tuple[str, Callable[[], object]]] = [
+        *((tab, lambda tab=tab: view.show_panel(tab)) for tab in ("messages", "attendees", "files")),
+        *((name, lambda name=name: view.set_layout(name)) for name in ("speaker", "focus", "grid")),
+        ("pinned", lambda: view.stage.pin(1)),
+        ("shared screen", lambda: call.change(presenter=3, new_host=True)),
+        ("reconnecting", lambda: call.change(link="reconnecting")),
+        ("live again", lambda: call.change(link="live", presenter=0)),
+        ("two toasts", lambda: [view.toasts.add(f"Toast {n}", "info", "Look", stays=True) for n in (1, 2)]),
+        ("leaving", view.people.ask_leave),
+        (
+            "removing",
+            lambda: view.people._ask_remove("Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander"),
+        ),
+        ("sharing", view.actions.share),
+        ("giving", view.actions.give_app),
+        ("invitation", view.actions.invite),
+        ("settings", view.settings),
+        *(
+            (page, lambda page=page: view.dialog.choose(page))  # type: ignore[union-attr]
+            for page in ("video", "look", "keys", "audio")
+        ),
+    ]
+    for name, go in ways:
+        go()
+        driver.pump(0.12)
+        yield name
 
 
 def crossing_words(canvas: tk.Canvas) -> list[str]:
