@@ -3227,35 +3227,28 @@ class PathCapacity:
 
 BURST_PARTS: Final = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
 BURST_GAP: Final = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
-LEAST_PACE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s: where there is little to send, why wait
-FREE_PACE: Final = 1e12  # bytes a second, at once: where no queue and no loss says that the way is narrow
-CAREFUL: Final = 30.0
+PACED_RATE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s
+PACED_SECONDS: Final = 30.0
 MAX_SPREAD: Final = 0.060
 MAX_BACKLOG: Final = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
 
 
-@dataclass(slots=True)
-class _Outgoing:
-    receiver: int
-    view: memoryview
-    piece: int
-    gap: float
+@dataclass(slots=True, eq=False)
+class _Frame:
+    lane: _Lane
+    view: memoryview  # what is still to leave
     stale_at: float
-    lane: _Lane | None = None
-
-    def take(self) -> memoryview:
-        piece = self.lane.piece if self.lane else self.piece
-        taken, self.view = self.view[:piece], self.view[piece:]
-        return taken
+    slow: bool  # queued for a receiver with a limit
 
 
 @dataclass(slots=True)
 class _Lane:
-    """The path to a receiver that has a limit: one frame after the other, at `rate` bytes a second."""
+    """What waits for one receiver: with a limit one frame after the other, at `rate` bytes a second."""
 
-    rate: float
-    waiting: deque[_Outgoing] = field(default_factory=deque)
-    busy: bool = False
+    receiver: int
+    rate: float = math.inf
+    waiting: deque[_Frame] = field(default_factory=deque)
+    current: _Frame | None = None  # of a lane with a limit
     held: int = 0  # bytes of frames that are still to leave
     owed: int = 0  # bytes that went by another way and are still to be waited for
     free_at: float = -math.inf
@@ -3266,11 +3259,11 @@ class _Lane:
         return max(1, int(min(BURST_PARTS, self.rate * BURST_GAP / DATAGRAM))) * DATAGRAM
 
 
-class LinkGauge:
-    """How much may leave the host at once: what its own link takes in QUEUE, so that sound waits no longer.
+class SendBudget:
+    """Bytes that may leave at once, so that at most QUEUE seconds of data wait in the kernel's send queue
+    (SIOCOUTQ): sound that is queued behind them is delayed by no more.
 
-    The system tells how much it still holds of what it was given (0 where it cannot). A queue further away
-    shows only by what is lost in it: then nothing leaves in bursts for a while.
+    Where the system does not tell what it holds (0), that is MOST.
     """
 
     QUEUE: Final = 0.002
@@ -3278,11 +3271,10 @@ class LinkGauge:
     MOST: Final = 256 * 1024  # then the own socket is read again
 
     def __init__(self) -> None:
-        self.room = self.MOST  # bytes that may still be given to the system
+        self.left = self.MOST
         self._window = self.MOST
         self._total = 0  # bytes held when the queue was last judged, and given since
         self._since = self._given_at = -math.inf
-        self._careful_until = -math.inf
 
     def look(self, held: int, now: float) -> None:
         """The system holds `held` bytes of what it was given."""
@@ -3294,7 +3286,7 @@ class LinkGauge:
             fits = int(max(0, self._total - held) * self.QUEUE / (now - self._since))
             self._window = min(self.MOST, max(self.LEAST, fits))
             self._total, self._since = held, now
-        self.room = max(0, self._window - held)
+        self.left = max(0, self._window - held)
 
     def give(self, size: int, now: float) -> None:
         """The system is given `size` bytes more."""
@@ -3302,80 +3294,73 @@ class LinkGauge:
             self._since = now
         self._total += size
         self._given_at = now
-        self.room -= size
-
-    def be_careful(self, now: float) -> None:
-        """Something was lost on the way."""
-        self._careful_until = now + CAREFUL
-
-    def pace(self, now: float) -> float:
-        """Bytes a second that may leave although there would be time."""
-        return LEAST_PACE if now < self._careful_until else FREE_PACE
+        self.left -= size
 
 
-class EgressScheduler:
-    """Decides when each datagram leaves the host, so that receivers share it and switches keep up.
+class Pacer:
+    """Decides when each datagram of pictures leaves the host.
 
-    All that is queued flows at the pace at which it is out after its spread, or `least_pace`. A frame of up
-    to BURST_PARTS parts leaves in one piece, a larger one in even pieces BURST_GAP apart at most, and
-    once begun it goes on before others begin. Lower priorities first, receivers in turn. A receiver with a
-    limit gets one frame after the other, drop by drop, so that sound finds no queue in front of it.
+    Usually everything leaves at once, as far as SendBudget allows: lower priorities first, receivers in
+    turn, frames of more than BURST_PARTS parts in pieces BURST_GAP apart. Paced mode, for PACED_SECONDS after
+    a loss, because a small buffer further away overflows in bursts: PACED_RATE in all, or what brings a frame
+    to everyone within its spread. A receiver with an estimate: one frame at a time at that rate, in small
+    pieces, so that sound finds no queue in front of it.
     """
 
     def __init__(self, counters: Counters) -> None:
-        self.least_pace = LEAST_PACE
         self._counters = counters
         self._lanes: dict[int, _Lane] = {}
-        self._waiting: dict[int, dict[int, deque[_Outgoing]]] = {}
-        self._begun: list[tuple[float, int, _Outgoing]] = []
+        self._ready: list[tuple[int, int, int, _Frame]] = []  # heap by priority, turn, serial
+        self._begun: list[tuple[float, int, _Frame]] = []  # heap by when the next piece is due
         self._serial = 0
-        self._ends: list[list[float]] = []  # until when, what pace
-        self._newest_end = [-math.inf, 0.0]
-        self._pace = 0.0
-        self._credit = 0.0
-        self._at = -math.inf
+        self._held = 0  # bytes for receivers without a limit
+        self._paced_until = self._at = -math.inf
+        self._pace, self._credit = PACED_RATE, 0.0  # bytes a second, and bytes that may leave by it
 
     def queue(self, receiver: int, priority: int, layout: bytes, now: float, spread: float) -> None:
-        """Take a frame's datagrams for `receiver`, to leave within `spread` seconds.
+        """Take a frame's datagrams for `receiver`, to leave within `spread` seconds in paced mode.
 
         `spread` is 0.9 of the frame interval. While a receiver's oldest frame has waited longer than an
         interval it is dropped whole, and counted.
         """
-        self._advance(now)
-        if not self._waiting and not self._begun:
-            self._credit = min(self._credit, 0.0)
-        if receiver in self._lanes:
-            self._queue_slowly(self._lanes[receiver], receiver, layout, now)
+        self._earn(now)
+        lane = self._lanes.get(receiver)
+        if lane is None:
+            lane = self._lanes[receiver] = _Lane(receiver)
+        frame = _Frame(lane, memoryview(layout), now + spread / 0.9, lane.rate < math.inf)
+        lane.waiting.append(frame)
+        lane.held += len(layout)
+        if frame.slow:
+            if lane.current is None:
+                self._begin_next(lane, max(now, lane.free_at))
             return
-        parts = -(-len(layout) // DATAGRAM)
-        pieces = -(-parts // BURST_PARTS)
-        stale_at = now + spread / 0.9
-        spread = min(max(spread, 0.001), MAX_SPREAD)
-        piece = -(-parts // pieces) * DATAGRAM
-        frame = _Outgoing(receiver, memoryview(layout), piece, min(spread / pieces, BURST_GAP), stale_at)
-        receivers = self._waiting.setdefault(priority, {})
-        frames = receivers.get(receiver)
-        if frames is None:
-            receivers[receiver] = deque((frame,))
-        else:
-            frames.append(frame)
-            self._drop_stale(frames, now)
-        self._speed_up(len(layout), spread, now)
+        if not self._held:
+            self._credit, self._pace = min(self._credit, 0.0), PACED_RATE
+        self._held += len(layout)
+        self._pace = max(self._pace, self._held / min(max(spread, 0.001), MAX_SPREAD))
+        self._serial += 1
+        heapq.heappush(self._ready, (priority, len(lane.waiting), self._serial, frame))
+        while len(lane.waiting) > 1 and now > lane.waiting[0].stale_at:
+            self._count_out(lane.waiting.popleft(), math.inf)
+            self._counters.add("egress.dropped")
 
-    def passes(self, receiver: int, parts: int) -> bool:
+    def passes(self, receiver: int, parts: int, now: float) -> bool:
         """Whether a frame of `parts` datagrams for `receiver` need not be queued: it would leave at once."""
-        return (
-            self.least_pace == FREE_PACE
-            and parts <= BURST_PARTS
-            and not (self._waiting or self._begun or receiver in self._lanes)
-        )
+        return parts <= BURST_PARTS and not (self._held or self.paced(now) or self.limited(receiver))
+
+    def paced(self, now: float) -> bool:
+        """Whether something was lost of late that was sent to a receiver without a limit."""
+        return now < self._paced_until
+
+    def note_loss(self, now: float) -> None:
+        """A receiver without a limit lost something."""
+        if not self.paced(now):
+            self._credit = 0.0
+        self._paced_until = now + PACED_SECONDS
 
     def limit(self, receiver: int, rate: float) -> None:
         """Send `receiver` at most `rate` bytes a second from now on; infinity lifts it."""
-        lane = self._lanes.setdefault(receiver, _Lane(rate))
-        lane.rate = rate
-        if rate == math.inf:
-            del self._lanes[receiver]
+        self._lanes.setdefault(receiver, _Lane(receiver)).rate = rate
 
     def accepts(self, receiver: int, within: float = MAX_BACKLOG) -> bool:
         """Whether another frame for `receiver` would begin to leave `within` seconds."""
@@ -3384,122 +3369,88 @@ class EgressScheduler:
 
     def limited(self, receiver: int) -> bool:
         """Whether `receiver` has a limit."""
-        return receiver in self._lanes
+        return receiver in self._lanes and self._lanes[receiver].rate < math.inf
 
     def charge(self, receiver: int, size: int) -> None:
         """`size` bytes went to `receiver` by another way."""
-        lane = self._lanes.get(receiver)
-        if lane is not None:
-            lane.owed += size
-
-    def _queue_slowly(self, lane: _Lane, receiver: int, layout: bytes, now: float) -> None:
-        lane.waiting.append(_Outgoing(receiver, memoryview(layout), 0, 0.0, math.inf, lane))
-        lane.held += len(layout)
-        self._speed_up(len(layout), min(lane.held / lane.rate, MAX_SPREAD), now)
-        if not lane.busy:
-            lane.busy = True
-            self._begin(max(now, lane.free_at), lane.waiting.popleft())
-
-    def _go_on(self, frame: _Outgoing, sent: int, now: float) -> None:
-        """A piece of `frame` has left: the rest of it, or the next on a slow path, is due a little later."""
-        lane = frame.lane
-        if lane is None:
-            if frame.view:
-                self._begin(now + frame.gap, frame)
-            return
-        lane.held -= sent
-        lane.free_at = max(lane.free_at, now - BURST_GAP) + sent / lane.rate
-        if frame.view:  # not so late that it seems lost
-            self._begin(min(lane.free_at, now + 2 * BURST_GAP), frame)
-            return
-        lane.free_at, lane.owed = lane.free_at + lane.owed / lane.rate, 0
-        lane.busy = bool(lane.waiting)
-        if lane.waiting:
-            self._begin(lane.free_at, lane.waiting.popleft())
-
-    def _speed_up(self, size: int, spread: float, now: float) -> None:
-        until, pace = now + spread, size / spread
-        self._pace += pace
-        if until == self._newest_end[0]:  # another receiver's copy of the same frame
-            self._newest_end[1] += pace
-        else:
-            self._newest_end = [until, pace]
-            heapq.heappush(self._ends, self._newest_end)
-
-    def _begin(self, at: float, frame: _Outgoing) -> None:
-        self._serial += 1
-        heapq.heappush(self._begun, (at, self._serial, frame))
+        if self.limited(receiver):
+            self._lanes[receiver].owed += size
 
     def due(self, now: float, budget: int) -> list[tuple[int, memoryview]]:
         """(receiver, datagrams back to back) to send now: until `budget` bytes are reached or passed."""
-        self._advance(now)
+        self._earn(now)
         leaving: list[tuple[int, memoryview]] = []
-        while budget > 0 and self._credit >= 0.0:
-            frame = self._pick(now)
+        while budget > 0 and (self._credit >= 0.0 or not self.paced(now)):
+            frame = self._next(now)
             if frame is None:
                 break
-            piece = frame.take()
-            leaving.append((frame.receiver, piece))
-            budget -= len(piece)
-            self._credit -= len(piece)
-            self._go_on(frame, len(piece), now)
+            leaving.append((frame.lane.receiver, self._take(frame, now)))
+            budget -= len(leaving[-1][1])
         return leaving
 
     def next_due(self) -> float | None:
         """When `due` should be asked next (as of the last call); None when nothing is queued."""
-        if not self._waiting and not self._begun:
+        if not self._ready and not self._begun:
             return None
-        ready = self._at if self._waiting else self._begun[0][0]
-        return max(ready, self._at + max(0.0, -self._credit) / max(self.least_pace, self._pace))
+        at = self._at if self._ready else self._begun[0][0]
+        return max(at, self._at - min(0.0, self._credit) / self._pace) if self.paced(self._at) else at
 
     def forget(self, receiver: int) -> None:
         """Drop what is queued for a receiver that has left."""
-        self._lanes.pop(receiver, None)
-        for priority in list(self._waiting):
-            self._waiting[priority].pop(receiver, None)
-            if not self._waiting[priority]:
-                del self._waiting[priority]
-        self._begun = [entry for entry in self._begun if entry[2].receiver != receiver]
+        lane = self._lanes.pop(receiver, None)
+        if lane is None:
+            return
+        begun = [entry[2] for entry in self._begun if entry[2].lane is lane]
+        for frame in (*lane.waiting, *begun):
+            self._count_out(frame, math.inf)
+        lane.waiting.clear()
+        self._begun = [entry for entry in self._begun if entry[2].lane is not lane]
         heapq.heapify(self._begun)
 
-    def _pick(self, now: float) -> _Outgoing | None:
+    def _next(self, now: float) -> _Frame | None:
         if self._begun and self._begun[0][0] <= now:
             return heapq.heappop(self._begun)[2]
-        if not self._waiting:
-            return None
-        priority = min(self._waiting)
-        receivers = self._waiting[priority]
-        receiver, frames = next(iter(receivers.items()))
-        self._drop_stale(frames, now)
-        frame = frames.popleft()
-        del receivers[receiver]
-        if frames:
-            receivers[receiver] = frames
-        elif not receivers:
-            del self._waiting[priority]
-        return frame
+        while self._ready:
+            frame = heapq.heappop(self._ready)[3]
+            if frame in frame.lane.waiting:  # else it was dropped, or begun because there is a limit now
+                frame.lane.waiting.remove(frame)
+                return frame
+        return None
 
-    def _drop_stale(self, frames: deque[_Outgoing], now: float) -> None:
-        while len(frames) > 1 and now > frames[0].stale_at:
-            frames.popleft()
-            self._counters.add("egress.dropped")
+    def _take(self, frame: _Frame, now: float) -> memoryview:
+        """The next piece of `frame`; the rest of it, or the next on a slow path, is due a little later."""
+        lane = frame.lane
+        piece = self._count_out(frame, lane.piece)
+        self._credit -= len(piece)
+        lane.free_at = max(lane.free_at, now - BURST_GAP) + len(piece) / lane.rate
+        if frame.view:  # not so late that it seems lost
+            slow = frame is lane.current
+            self._begin(min(lane.free_at, now + 2 * BURST_GAP) if slow else now + BURST_GAP, frame)
+        elif frame is lane.current:
+            lane.free_at, lane.owed = lane.free_at + lane.owed / lane.rate, 0
+            self._begin_next(lane, lane.free_at)
+        return piece
 
-    def _advance(self, now: float) -> None:
-        """Earn credit at the pace in force, piece by piece up to `now`."""
-        if now <= self._at:
-            return
-        while self._ends and self._ends[0][0] <= now:
-            until, pace = heapq.heappop(self._ends)
-            self._earn(until)
-            self._pace = self._pace - pace if self._ends else 0.0
-        self._earn(now)
+    def _count_out(self, frame: _Frame, size: float) -> memoryview:
+        size = int(min(size, len(frame.view)))
+        piece, frame.view = frame.view[:size], frame.view[size:]
+        frame.lane.held -= size
+        self._held -= 0 if frame.slow else size
+        return piece
 
-    def _earn(self, until: float) -> None:
-        pace = max(self.least_pace, self._pace)
-        most = max(BURST_PARTS * DATAGRAM, pace * 0.010)
-        elapsed = min(until - self._at, 1.0)
-        self._credit = min(most, self._credit + elapsed * pace)
-        self._at = until
+    def _begin_next(self, lane: _Lane, at: float) -> None:
+        lane.current = lane.waiting.popleft() if lane.waiting else None
+        if lane.current:
+            self._begin(at, lane.current)
+
+    def _begin(self, at: float, frame: _Frame) -> None:
+        self._serial += 1
+        heapq.heappush(self._begun, (at, self._serial, frame))
+
+    def _earn(self, now: float) -> None:
+        most = max(BURST_PARTS * DATAGRAM, self._pace * 0.010)
+        self._credit = min(most, self._credit + min(max(0.0, now - self._at), 1.0) * self._pace)
+        self._at = max(self._at, now)
 
 
 Share: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
@@ -9651,8 +9602,8 @@ class VideoRelay:
         self._peers: dict[int, RelayPeer] = {}
         self._routes: dict[int, dict[int, tuple[int, int]]] = {}
         self._mending: set[int] = set()  # senders with something open
-        self._egress = EgressScheduler(counters)
-        self._gauge = LinkGauge()
+        self._pacer = Pacer(counters)
+        self._budget = SendBudget()
         self._layout = FrameLayout(MAX_PARTS)
         self._first = 0
         self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
@@ -9667,7 +9618,7 @@ class VideoRelay:
         self._peers.pop(ident, None)
         self._routes.pop(ident, None)
         self._mending.discard(ident)
-        self._egress.forget(ident)
+        self._pacer.forget(ident)
         for layer in range(len(LAYERS)):
             self.sizes.pop((ident, layer), None)
         for peer in self._peers.values():
@@ -9688,15 +9639,10 @@ class VideoRelay:
     def limit(self, pace: Pace) -> None:
         """How fast pictures may reach a receiver."""
         if pace.lossy:
-            self._be_careful(monotonic())
+            self._pacer.note_loss(monotonic())
         if pace.id in self._peers:
-            self._egress.limit(pace.id, pace.rate)
+            self._pacer.limit(pace.id, pace.rate)
             self._peers[pace.id].filling = pace.filling
-
-    def _be_careful(self, now: float) -> None:
-        """Somebody without a limit lost something."""
-        self._gauge.be_careful(now)
-        self._egress.least_pace = self._gauge.pace(now)
 
     def put_first(self, sender: int) -> None:
         """Pictures of `sender` go before all others."""
@@ -9737,11 +9683,11 @@ class VideoRelay:
             if binding.address != address:
                 raise PeerFault("unbound")
             nack = parse_nack(binding.opener.open(Kind.NACK, binding.id, number, sealed))
-            if not self._egress.limited(binding.id):
-                self._be_careful(now)
+            if not self._pacer.limited(binding.id):
+                self._pacer.note_loss(now)
             for datagram in self._resend(peer, nack, now):
                 self._port.send(datagram, address)
-                self._egress.charge(binding.id, len(datagram))
+                self._pacer.charge(binding.id, len(datagram))
         else:
             raise PeerFault("unknown_kind")
 
@@ -9778,7 +9724,7 @@ class VideoRelay:
             other = self._peers.get(receiver)
             if other is None or other.binding.address is None or asked not in serves:
                 continue
-            if self._egress.limited(receiver) and (layer > asked or not self._egress.accepts(receiver)):
+            if self._pacer.limited(receiver) and (layer > asked or not self._pacer.accepts(receiver)):
                 continue  # what fits is on its way
             if other.thinner(sender, fps).take(now):
                 self._forward(other, sender, layer, fps, picture, total, now)
@@ -9790,21 +9736,21 @@ class VideoRelay:
         binding = peer.binding
         sealed = binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
         self._peers[sender].sent.note_sent(number, binding.id)
-        if self._gauge.room <= 0:
-            self._gauge.look(self._port.held(), now)
-        if self._gauge.room > 0 and self._egress.passes(binding.id, total):
-            self._gauge.give(len(sealed), now)
+        if self._budget.left <= 0:
+            self._budget.look(self._port.held(), now)
+        if self._budget.left > 0 and self._pacer.passes(binding.id, total, now):
+            self._budget.give(len(sealed), now)
             self._port.send_frame(self._layout.lay(sender, number, sealed), binding.address)
             return
         layout = bytes(self._layout.lay(sender, number, sealed))
         priority = 0 if sender == self._first else 1 + layer
-        self._egress.queue(binding.id, priority, layout, now, 0.9 / fps)
+        self._pacer.queue(binding.id, priority, layout, now, 0.9 / fps)
         if peer.filling:
             peer.owed = min(peer.owed + len(layout) * peer.filling, len(layout))
             again = int(peer.owed / DATAGRAM) * DATAGRAM
-            if again and self._egress.accepts(binding.id, MAX_BACKLOG / 2):
+            if again and self._pacer.accepts(binding.id, MAX_BACKLOG / 2):
                 peer.owed -= again
-                self._egress.queue(binding.id, priority, layout[:again], now, 0.9 / fps)
+                self._pacer.queue(binding.id, priority, layout[:again], now, 0.9 / fps)
 
     def _on_due(self, now: float) -> float | None:
         due = self._send_due(now)
@@ -9816,17 +9762,16 @@ class VideoRelay:
 
     def _send_due(self, now: float) -> float | None:
         """Send what is due and what the link has room for; returns when to go on."""
-        if self._egress.next_due() is None:
+        if self._pacer.next_due() is None:
             return None
-        self._gauge.look(self._port.held(), now)
-        self._egress.least_pace = self._gauge.pace(now)
-        busy, careful = self._gauge.room == 0, self._egress.least_pace < FREE_PACE
-        for receiver, piece in self._egress.due(now, self._gauge.room):
+        self._budget.look(self._port.held(), now)
+        busy, paced = self._budget.left == 0, self._pacer.paced(now)
+        for receiver, piece in self._pacer.due(now, self._budget.left):
             address = self._peers[receiver].binding.address if receiver in self._peers else None
             if address is not None:
-                self._gauge.give(len(piece), now)
-                self._port.send_frame(piece, address, tail=careful)
-        due = self._egress.next_due()
+                self._budget.give(len(piece), now)
+                self._port.send_frame(piece, address, tail=paced)
+        due = self._pacer.next_due()
         return max(due, now + self.LOOK_AGAIN) if busy and due is not None else due
 
     def _ask_again(self, ident: int, now: float) -> float | None:

@@ -22,8 +22,8 @@ from connectsphere import (
     LEAST_RATE,
     MAX_BACKLOG,
     Counters,
-    EgressScheduler,
     Pace,
+    Pacer,
     PathCapacity,
     PathWatch,
     Reassembler,
@@ -98,7 +98,7 @@ class Receiver:
         self.ids = {n: self.room.join(f"P{n}", "member", "10.0.0.8", None, self.now)[0].id for n in asked}
         self.link = Link(rate)
         self.link._at = self.now
-        self.egress = EgressScheduler(Counters())
+        self.pacer = Pacer(Counters())
         self.incoming = Reassembler(layered=False, counters=Counters())
         self.watch = PathWatch()
         self.coarse: dict[int, list[int]] = {}
@@ -117,7 +117,7 @@ class Receiver:
     def obey(self, effects: list[Any]) -> None:
         for effect in effects:
             if isinstance(effect, Pace):
-                self.egress.limit(effect.id, effect.rate)
+                self.pacer.limit(effect.id, effect.rate)
                 self.filling = effect.filling
                 self.warnings += effect.lossy
             elif isinstance(effect, Tell) and effect.message["type"] == "encode":
@@ -147,16 +147,16 @@ class Receiver:
             size = int(SIZES[layer] * (COARSE if layer in self.coarse.get(ident, []) else 1.0))
             seen = self.room.attention.sizes.seen
             seen[ident, layer] = (7 * seen.get((ident, layer), size) + size) / 8
-            if self.egress.accepts(self.me):
+            if self.pacer.accepts(self.me):
                 self.numbers[ident] += 1
                 layout = frame_datagrams(ident, self.numbers[ident], bytes(size))
-                self.egress.queue(self.me, 1 + layer, layout, self.now, 0.9 / fps)
+                self.pacer.queue(self.me, 1 + layer, layout, self.now, 0.9 / fps)
                 self.owed = min(self.owed + len(layout) * self.filling, len(layout))
                 again = int(self.owed / 1112) * 1112
-                if again and self.egress.accepts(self.me, MAX_BACKLOG / 2):
+                if again and self.pacer.accepts(self.me, MAX_BACKLOG / 2):
                     self.owed -= again
-                    self.egress.queue(self.me, 1 + layer, layout[:again], self.now, 0.9 / fps)
-        for _, piece in self.egress.due(self.now, 256 << 10):
+                    self.pacer.queue(self.me, 1 + layer, layout[:again], self.now, 0.9 / fps)
+        for _, piece in self.pacer.due(self.now, 256 << 10):
             for at in range(0, len(piece), 1112):
                 self.link.put(len(piece[at : at + 1112]) + 42, bytes(piece[at : at + 1112]))
         while self.now >= 100.0 + self.ticks * BLOCK_SECONDS:

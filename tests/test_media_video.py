@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 import tracemalloc
 from collections.abc import Iterator
@@ -21,9 +22,7 @@ from connectsphere import (
     CHUNK,
     DATAGRAM,
     FRAME_LIFE,
-    FREE_PACE,
     LAYER_SHIFT,
-    LEAST_PACE,
     MAX_FRAME,
     MAX_HELD,
     MAX_OPEN,
@@ -31,14 +30,14 @@ from connectsphere import (
     MAX_SENDERS,
     VIDEO_HEADER,
     Counters,
-    EgressScheduler,
     FrameThinner,
     Kind,
-    LinkGauge,
     Nack,
+    Pacer,
     Reassembler,
     RetransmissionCache,
     Sealer,
+    SendBudget,
     WholeFrame,
 )
 
@@ -574,7 +573,7 @@ def test_thinner_passes_every_frame_and_every_second_one() -> None:
 # -- egress -----------------------------------------------------------------------------------
 
 
-def play(scheduler: EgressScheduler, now: float, budget: int = 10**9) -> list[tuple[float, int, int]]:
+def play(scheduler: Pacer, now: float, budget: int = 10**9) -> list[tuple[float, int, int]]:
     """(time, receiver, bytes) of all that leaves until nothing is queued."""
     leaving = []
     while (due := scheduler.next_due()) is not None:
@@ -589,7 +588,7 @@ def layout_of(parts_wanted: int) -> bytes:
 
 
 def test_small_frame_leaves_at_once_in_one_piece() -> None:
-    scheduler = EgressScheduler(Counters())
+    scheduler = Pacer(Counters())
     layout = layout_of(19)
     scheduler.queue(1, 0, layout, 5.0, 0.06)
     ((receiver, view),) = scheduler.due(5.0, 10**9)
@@ -599,7 +598,8 @@ def test_small_frame_leaves_at_once_in_one_piece() -> None:
 
 
 def test_frames_of_thirty_receivers_are_spread_over_the_interval() -> None:
-    scheduler = EgressScheduler(Counters())
+    scheduler = Pacer(Counters())
+    scheduler.note_loss(5.0)
     for receiver in range(30):
         scheduler.queue(receiver, 0, layout_of(19), 5.0, 0.06)
     leaving = play(scheduler, 5.0)
@@ -611,7 +611,8 @@ def test_frames_of_thirty_receivers_are_spread_over_the_interval() -> None:
 
 
 def test_large_frames_leave_in_pieces_no_further_apart_than_a_tail_may_be() -> None:
-    scheduler = EgressScheduler(Counters())
+    scheduler = Pacer(Counters())
+    scheduler.note_loss(5.0)
     for receiver in range(10):
         scheduler.queue(receiver, 0, layout_of(170), 5.0, 0.06)
     leaving = play(scheduler, 5.0)
@@ -624,7 +625,7 @@ def test_large_frames_leave_in_pieces_no_further_apart_than_a_tail_may_be() -> N
 
 
 def test_pieces_of_a_frame_are_whole_datagrams_in_order() -> None:
-    scheduler = EgressScheduler(Counters())
+    scheduler = Pacer(Counters())
     layout = frame_datagrams(1, 1, sealed_of(100 * CHUNK + 7))
     scheduler.queue(1, 0, layout, 0.0, 0.06)
     pieces, now = [], 0.0
@@ -636,7 +637,7 @@ def test_pieces_of_a_frame_are_whole_datagrams_in_order() -> None:
 
 
 def test_priorities_go_first_and_receivers_take_turns() -> None:
-    scheduler = EgressScheduler(Counters())
+    scheduler = Pacer(Counters())
     for priority, receiver in [(2, 1), (2, 1), (2, 2), (1, 9), (0, 8)]:
         scheduler.queue(receiver, priority, layout_of(20), 1.0, 0.06)
     assert [receiver for _, receiver, _ in play(scheduler, 1.0)] == [8, 9, 1, 2, 1]
@@ -644,7 +645,7 @@ def test_priorities_go_first_and_receivers_take_turns() -> None:
 
 def test_receiver_that_lags_an_interval_loses_its_oldest_frame_whole() -> None:
     counters = Counters()
-    scheduler = EgressScheduler(counters)
+    scheduler = Pacer(counters)
     for turn in range(3):
         scheduler.queue(1, 0, layout_of(20 + turn), 1.0 + turn * 0.060, 0.06)
     assert counters.snapshot() == {"egress.dropped": 1}
@@ -652,13 +653,13 @@ def test_receiver_that_lags_an_interval_loses_its_oldest_frame_whole() -> None:
 
 
 def test_lone_late_frame_is_still_sent() -> None:
-    scheduler = EgressScheduler(Counters())
+    scheduler = Pacer(Counters())
     scheduler.queue(1, 0, layout_of(5), 1.0, 0.06)
     assert len(scheduler.due(3.0, 10**9)) == 1
 
 
 def test_budget_holds_and_the_rest_stays() -> None:
-    scheduler = EgressScheduler(Counters())
+    scheduler = Pacer(Counters())
     for receiver in range(5):
         scheduler.queue(receiver, 0, layout_of(10), 1.0, 0.001)
     first = scheduler.due(1.5, 15 * DATAGRAM)
@@ -667,7 +668,7 @@ def test_budget_holds_and_the_rest_stays() -> None:
 
 
 def test_receiver_that_left_is_sent_nothing() -> None:
-    scheduler = EgressScheduler(Counters())
+    scheduler = Pacer(Counters())
     scheduler.queue(1, 0, layout_of(100), 1.0, 0.06)
     scheduler.queue(2, 0, layout_of(5), 1.0, 0.06)
     assert scheduler.due(1.0, 1)[0][0] == 1
@@ -679,57 +680,86 @@ def test_receiver_that_left_is_sent_nothing() -> None:
 
 @pytest.mark.parametrize("megabits", [20, 100, 1_000])
 def test_a_busy_link_holds_little_and_is_not_left_idle(megabits: int) -> None:
-    gauge, rate, held, longest, gone = LinkGauge(), megabits * 125_000.0, 0.0, 0.0, 0.0
+    budget, rate, held, longest, gone = SendBudget(), megabits * 125_000.0, 0.0, 0.0, 0.0
     for tick in range(2_000):
         now = tick * 0.001
         leaves = min(held, rate * 0.001)
         held, gone = held - leaves, gone + leaves
-        gauge.look(int(held), now)
-        while gauge.room > 0:
-            gauge.give(20_000, now)
+        budget.look(int(held), now)
+        while budget.left > 0:
+            budget.give(20_000, now)
             held += 20_000
         longest = max(longest, held / rate) if tick > 100 else 0.0
-    assert longest <= LinkGauge.QUEUE + 0.001 + (20_000 + LinkGauge.LEAST) / rate
+    assert longest <= SendBudget.QUEUE + 0.001 + (20_000 + SendBudget.LEAST) / rate
     assert gone / 2.0 >= 0.9 * rate
 
 
 def test_a_link_that_holds_nothing_takes_all_at_once() -> None:
-    gauge = LinkGauge()
+    budget = SendBudget()
     for tick in range(100):
-        gauge.look(0, tick * 0.001)
-        assert gauge.room == LinkGauge.MOST
-        gauge.give(LinkGauge.MOST, tick * 0.001)
-        assert gauge.room == 0
+        budget.look(0, tick * 0.001)
+        assert budget.left == SendBudget.MOST
+        budget.give(SendBudget.MOST, tick * 0.001)
+        assert budget.left == 0
 
 
 def test_a_loss_ends_bursts_for_a_while() -> None:
-    gauge = LinkGauge()
-    assert gauge.pace(1.0) == FREE_PACE
-    gauge.be_careful(1.0)
-    assert gauge.pace(30.9) == LEAST_PACE
-    assert gauge.pace(31.1) == FREE_PACE
+    pacer = Pacer(Counters())
+    assert not pacer.paced(1.0)
+    pacer.note_loss(1.0)
+    assert pacer.paced(30.9) and not pacer.paced(31.1)
 
 
 def test_only_small_frames_on_a_free_way_pass_the_queue() -> None:
-    scheduler, small = EgressScheduler(Counters()), BURST_PARTS
-    assert not scheduler.passes(1, small)
-    scheduler.least_pace = FREE_PACE
-    assert scheduler.passes(1, small)
-    assert not scheduler.passes(1, small + 1)
-    scheduler.limit(1, 50_000.0)
-    assert not scheduler.passes(1, small)
-    scheduler.queue(2, 0, layout_of(19), 5.0, 0.06)
-    assert not scheduler.passes(2, small), "it would overtake what waits"
-    assert [receiver for _, receiver, _ in play(scheduler, 5.0)] == [2]
-    assert scheduler.passes(2, small)
+    pacer, small = Pacer(Counters()), BURST_PARTS
+    assert pacer.passes(1, small, 5.0)
+    assert not pacer.passes(1, small + 1, 5.0)
+    pacer.limit(1, 50_000.0)
+    assert not pacer.passes(1, small, 5.0)
+    assert pacer.passes(2, small, 5.0)
+    pacer.queue(2, 0, layout_of(19), 5.0, 0.06)
+    assert not pacer.passes(2, small, 5.0), "it would overtake what waits"
+    assert [receiver for _, receiver, _ in play(pacer, 5.0)] == [2]
+    assert pacer.passes(2, small, 6.0)
+    pacer.note_loss(6.0)
+    assert not pacer.passes(2, small, 6.1)
 
 
-def test_at_a_free_pace_all_leaves_at_once() -> None:
-    scheduler = EgressScheduler(Counters())
-    scheduler.least_pace = FREE_PACE
+def test_where_nothing_was_lost_all_leaves_at_once() -> None:
+    pacer = Pacer(Counters())
     for receiver in range(30):
-        scheduler.queue(receiver, 0, layout_of(19), 5.0, 0.06)
-    assert len(scheduler.due(5.0001, 10**9)) == 30
+        pacer.queue(receiver, 0, layout_of(19), 5.0, 0.06)
+    assert len(pacer.due(5.0001, 10**9)) == 30
+
+
+def test_what_left_before_a_loss_is_not_waited_for_after_it() -> None:
+    pacer = Pacer(Counters())
+    for receiver in range(100):
+        pacer.queue(receiver, 0, layout_of(29), 5.0, 0.06)
+    assert len(pacer.due(5.0, 10**9)) == 100
+    pacer.note_loss(5.001)
+    pacer.queue(1, 0, layout_of(29), 5.001, 0.06)
+    assert len(pacer.due(5.001, 10**9)) == 1
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+def test_a_limit_that_comes_and_goes_leaves_no_frame_behind(lifted: bool) -> None:
+    """Queued before it, under it and after it: all leave, at the rate while there is one."""
+    pacer = Pacer(Counters())
+    pacer.queue(1, 0, layout_of(60), 5.0, 0.06)
+    assert pacer.due(5.0, 1)
+    pacer.queue(1, 0, layout_of(20), 5.0, 0.06)
+    pacer.limit(1, 100_000.0)
+    for _ in range(2):
+        pacer.queue(1, 0, layout_of(20), 5.001, 0.06)
+    if lifted:
+        pacer.due(5.002, 10**9)
+        pacer.limit(1, math.inf)
+        pacer.queue(1, 0, layout_of(20), 5.003, 0.06)
+    leaving = play(pacer, 5.003)
+    assert leaving[-1][0] < (5.1 if lifted else 6.0)
+    assert lifted or leaving[-1][0] > 5.2
+    assert pacer.passes(1, 1, 7.0) == lifted and pacer.accepts(1, 0.001)
 
 
 queued = st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 120), st.floats(0, 0.1))
@@ -741,7 +771,7 @@ def test_all_that_is_queued_leaves_or_is_counted(
     frames: list[tuple[int, int, int, float]], budget: int
 ) -> None:
     counters, now, left = Counters(), 0.0, 0
-    scheduler = EgressScheduler(counters)
+    scheduler = Pacer(counters)
     for receiver, priority, count, later in frames:
         now += later
         scheduler.queue(receiver, priority, layout_of(count), now, 0.06)
