@@ -1451,7 +1451,7 @@ def parse_nack(data: bytes) -> Nack:
 # -- which UDP address a client has
 
 
-class Binding:
+class PathValidation:
     """The server's side of one client's UDP path on one plane.
 
     An address counts only after a sealed challenge sent there came back, and only from a
@@ -1630,7 +1630,7 @@ def _most_similar(old: NDArray[Any], new: NDArray[Any], low: int, high: int) -> 
     return low + int(np.argmax(score))
 
 
-class Concealment:
+class PacketLossConcealment:
     """What is heard in place of missing sound: the last pitch period again and again, fading within 60 ms."""
 
     def __init__(self, history: Samples | None) -> None:
@@ -1667,7 +1667,7 @@ class Concealment:
         return _to_int16(wave * np.maximum(0.0, 1.0 - index / FADE_OUT))
 
 
-class SlackWatch:
+class PlayoutDelay:
     """Watches how much time blocks had to spare, and says when the delay should change."""
 
     def __init__(self) -> None:
@@ -1762,8 +1762,8 @@ class JitterBuffer:
         self._plain = False  # nothing but the next block decides the next pull
         self._pending = SILENCE[:0]  # samples waiting in front of the next block
         self._tail = (SILENCE, SILENCE)  # the last two blocks handed out
-        self._concealment: Concealment | None = Concealment(None)
-        self._watch = SlackWatch()
+        self._concealment: PacketLossConcealment | None = PacketLossConcealment(None)
+        self._watch = PlayoutDelay()
         self._missed: deque[int] = deque(maxlen=DEEPEST)  # sequence numbers counted as lost
         self._received = self._lost = self._concealed = self._late = 0
         self.slips = 0  # how often the delay was changed
@@ -1844,7 +1844,7 @@ class JitterBuffer:
         self._paused = samples is None
         if samples is None:
             self._idle = True
-            self._concealment = Concealment(None)
+            self._concealment = PacketLossConcealment(None)
             return self._fade_out()
         self._watch.note(now - at)
         if self._concealment is not None:
@@ -1860,7 +1860,7 @@ class JitterBuffer:
 
     def _conceal(self) -> Samples:
         if self._concealment is None:
-            self._concealment = Concealment(np.concatenate((*self._tail, self._pending)))
+            self._concealment = PacketLossConcealment(np.concatenate((*self._tail, self._pending)))
         if self._concealment.spent:
             self._idle = True
         else:
@@ -1942,7 +1942,7 @@ class JitterBuffer:
         self._pending = SILENCE[:0]
         self._idle = True
         self._plain = False
-        self._concealment = Concealment(None)
+        self._concealment = PacketLossConcealment(None)
 
     def _wakes(self, now: float) -> bool:
         """Whether this pull has a block after silence; first makes the time line fit what has come."""
@@ -1967,7 +1967,7 @@ class JitterBuffer:
         self._watch.restart()
 
 
-class LoudestHold:
+class ActiveSpeaker:
     """Who is loudest, changed only for someone who stays loudest for 150 ms; 0 is nobody."""
 
     SECONDS: Final = 0.15
@@ -2005,8 +2005,8 @@ class AudioMixer:
         self._buffers: dict[int, JitterBuffer] = {}
         self._muted: set[int] = set()
         self._level: dict[int, float] = {}  # of who is audible, dBFS
-        self._loudest = LoudestHold()
-        self._runner_up = LoudestHold()  # the loudest of the others, for the loudest one's own ears
+        self._loudest = ActiveSpeaker()
+        self._runner_up = ActiveSpeaker()  # the loudest of the others, for the loudest one's own ears
 
     def add(self, id: int) -> None:
         """Let participant `id` (not 0) listen and speak; known ones stay as they are."""
@@ -2096,7 +2096,7 @@ class AudioMixer:
         return id if others.get(id, VOICE_DB) > VOICE_DB else 0
 
 
-class VoiceGate:
+class VoiceActivityDetector:
     """Tells blocks worth sending from silence; the end of speech hangs over, longer after longer speech."""
 
     HANGOVER: Final = 20  # blocks, 320 ms
@@ -2718,7 +2718,7 @@ class RetransmissionCache:
         self._receivers.pop(receiver, None)
 
 
-class FrameThinner:
+class FrameDropper:
     """Lets at most `fps` frames a second pass, evenly; a frame early by a quarter period still passes."""
 
     def __init__(self, fps: float) -> None:
@@ -2729,7 +2729,7 @@ class FrameThinner:
     def take(self, now: float) -> bool:
         """Whether the frame at `now` passes."""
         earned = self._level + (now - self._at) * self.fps
-        # what jitter held back is made up for, or two thinners in a row would lose a tenth
+        # what jitter held back is made up for, or two droppers in a row would lose a tenth
         self._level = min(earned, 2.5) if earned < math.inf else 1.0
         self._at = now
         if self.fps <= 0 or self._level < 0.75:
@@ -3066,38 +3066,62 @@ class StillTiles:
 # ==============================
 
 
-# -- the path to a receiver
+# -- estimator
 #
-# The receiver measures (PathWatch), the server concludes (PathCapacity), for it alone sees all that goes
-# there. Sound is the clock: its blocks leave every 16 ms, so that how late they come is how long the
-# queue in front of them is, which is what everyone hears first.
+# The receiver measures (ReceiverReport), the server concludes (BandwidthEstimator), for it alone sees all
+# that goes there. Sound is the clock: its blocks leave every 16 ms, so that how late they come is how long
+# the queue in front of them is, which is what everyone hears first.
+#
+#                        doubled, it would mean
+#   LAG_SAMPLES          blocks of sound; less jitter is taken for a queue, in silence one is seen later
+#   LAG_MEMORY           s; a drift of clocks of 0.1 ms a second shows as 3 ms of queue instead of 1.5
+#   REPORT_USUAL         s between reports; a path that is free again has its full rate some seconds later
+#   REPORT_URGENT        s; a path that shrinks is answered 0.25 s later: sound waits longer, once
+#   STIRRING             s of lasting delay; probes go on while there is a queue: sound 6 ms later
+#   QUEUED               s; without a probe a queue of 40 ms is not answered
+#   MUCH_LOST            share; a path that drops without a queue loses 10 % of its pictures for good
+#   LOST_BY_CHANCE       share; a path that is too short goes unnoticed until a third is lost
+#   LOSS_MEMORY          s; a loss counts longer: fewer cuts by chance, later ones on a short path
+#   LEAST_RATE           bytes/s; paths under 320 kbit/s stay overfull
+#   CUT_WAIT             s until a cut shows; a second cut comes later, a queue stays longer
+#   CUTS_IN_VAIN         then the queue is not ours: another's download halves our rate more often
+#   REST                 share of the capacity that is used for long (the doubled rest: 0.8)
+#   TRIED                times the capacity; probes (the doubled excess: 1.4) fill queues of 3 Mbit/s paths
+#   PROOF                times the capacity that shows that there is more; few probes succeed
+#   PROOF_SECONDS        s, more than a shaper's saved credit: coming back takes 3.5 s longer
+#   PROOF_LATEST         s until a probe counts without enough traffic; a small picture stays small longer
+#   CLIMB_AFTER          s of rest after a cut; coming back takes 4 s longer
+#   CLIMB                times a second while probing; the queue of a failed probe is longer
+#   CLIMB_FREELY         times a second after it: the full rate comes sooner, and an overshoot is larger
+#   STEP, LEAP           times what comes, with and without enough to send: as CLIMB_FREELY
+#   FORGET_AFTER         s without trouble until there is no limit any more; the last step up comes later
 
-LAG_SAMPLES: Final = 6  # blocks of sound that tell a queue from jitter
-LAG_MEMORY: Final = 15.0  # seconds after which the least lag is learnt anew, for clocks drift apart
-REPORT_SECONDS_USUAL: Final = 0.5
-REPORT_SECONDS_URGENT: Final = 0.25
-STIRRING: Final = 0.006  # a lasting delay that is worth a word
-QUEUED: Final = 0.020  # one that is a queue
-MUCH_LOST: Final = 0.05  # where the path is known to be short
-LOST_BY_CHANCE: Final = 0.15  # elsewhere: a bad radio loses that, a path that is too short far more
-LOSS_MEMORY: Final = 1.0  # seconds
-LEAST_RATE: Final = 20_000.0  # bytes a second that are tried on any path
-CUT_WAIT: Final = 0.6  # seconds until a cut shows in what is reported
-CUTS_IN_VAIN: Final = 3  # then the queue is not ours
-REST: Final = 0.9  # share of what a path carries that it is given for long
-TRIED: Final = 1.2  # what is tried of what it carried before; if that goes well, things have changed
+LAG_SAMPLES: Final = 6
+LAG_MEMORY: Final = 15.0
+REPORT_USUAL: Final = 0.5
+REPORT_URGENT: Final = 0.25
+STIRRING: Final = 0.006
+QUEUED: Final = 0.020
+MUCH_LOST: Final = 0.05
+LOST_BY_CHANCE: Final = 0.15
+LOSS_MEMORY: Final = 1.0
+LEAST_RATE: Final = 20_000.0
+CUT_WAIT: Final = 0.6
+CUTS_IN_VAIN: Final = 3
+REST: Final = 0.9
+TRIED: Final = 1.2
 PROOF: Final = 1.02
-PROOF_SECONDS: Final = 3.5  # more than the credit that a shaper has saved up
-PROOF_LATEST: Final = 11.0  # where there is not enough to send for a proof
+PROOF_SECONDS: Final = 3.5
+PROOF_LATEST: Final = 11.0
 CLIMB_AFTER: Final = 4.0
-CLIMB: Final = 1.1  # a second, up to TRIED
+CLIMB: Final = 1.1
 CLIMB_FREELY: Final = 1.8
-STEP: Final = 1.6  # times what comes that may be tried next
-LEAP: Final = 2.5  # ... where there was not enough to send: the next layer takes as much
+STEP: Final = 1.6
+LEAP: Final = 2.5
 FORGET_AFTER: Final = 30.0
 
 
-class PathWatch:
+class ReceiverReport:
     """How well things come: the share of pictures lost, how far sound lags, the bits that come through."""
 
     def __init__(self) -> None:
@@ -3119,7 +3143,7 @@ class PathWatch:
     def report(self, octets: int, pictures: int, lost: int, now: float) -> Json | None:
         """What to say of the time since the last report, None while there is no need; the counts run on."""
         took = now - self._at
-        if took < REPORT_SECONDS_URGENT:
+        if took < REPORT_URGENT:
             return None
         counts = (octets, pictures, lost)
         if took == math.inf:  # from now on
@@ -3127,7 +3151,7 @@ class PathWatch:
             return None
         came, whole, gone = (max(0, new - old) for new, old in zip(counts, self._before, strict=True))
         queue = self._queue(now)
-        if took < REPORT_SECONDS_USUAL and not gone and queue < STIRRING:
+        if took < REPORT_USUAL and not gone and queue < STIRRING:
             return None
         self._before, self._at = counts, now
         return {
@@ -3138,54 +3162,55 @@ class PathWatch:
 
     def _queue(self, now: float) -> float:
         """Seconds by which even the quickest of the newest blocks lagged behind the quickest of all."""
-        lags = [lag for at, lag in self._lags if now - at < REPORT_SECONDS_URGENT]
+        lags = [lag for at, lag in self._lags if now - at < REPORT_URGENT]
         if len(lags) < LAG_SAMPLES:  # silence: a few blocks a second
             lags = [lag for at, lag in list(self._lags)[-LAG_SAMPLES:] if now - at < 2.0]
         return min(lags) - min(self._least) if len(lags) >= LAG_SAMPLES else 0.0
 
 
-class PathCapacity:
+class BandwidthEstimator:
     """The bytes of video a second that a path may be given, from what its receiver reports.
 
-    No limit until more is lost than by chance, or a queue grows: then what came through is what the path
-    carries, and less than that goes there until the queue is gone. After a while more is tried, a little at
-    first.
+    No limit until more is lost than by chance, or a queue grows. Then what came through is the path's
+    capacity, and less than that is sent until the queue is gone (back-off). After CLIMB_AFTER more is tried
+    (probe): up to TRIED times the capacity, and beyond that once it came through for PROOF_SECONDS.
     """
 
     def __init__(self) -> None:
         self.rate = math.inf
-        self._carries = math.inf  # what came through when it was too much
+        self._capacity = math.inf  # bytes a second that came through when it was too much
         self._delay = self._loss = self._received = 0.0
-        self._lost = 0.0  # of late
+        self._lost = 0.0  # the share lost, over LOSS_MEMORY
         self._cut_at = self._at = -math.inf
         self._cuts = 0
-        self._trying = self._proven = False
+        self._probing = self._probed = False  # and whether the probe succeeded
         self._more_since = math.inf
 
     @property
-    def steady(self) -> float:
-        """What is known to go well; the rest of `rate` is only being tried."""
-        return min(self.rate, REST * self._carries) if self._trying else self.rate
+    def sure(self) -> float:
+        """What is known to go well; the rest of `rate` is a probe."""
+        return min(self.rate, REST * self._capacity) if self._probing else self.rate
 
-    def filling(self, used: float) -> float:
-        """The share by which what is sent, `used` bytes a second, falls short of what is to be tried."""
-        return max(0.0, min(1.0, self.rate / used - 1.0)) if self._trying and used > 0.0 else 0.0
+    def probe(self, used: float) -> float:
+        """0..1: traffic of `used` bytes a second is this much below the rate under test, so that share of
+        each frame is sent twice to load the path with what it is to be tested with."""
+        return max(0.0, min(1.0, self.rate / used - 1.0)) if self._probing and used > 0.0 else 0.0
 
     def report(self, loss: float, delay: float, received: float, now: float) -> None:
         """`loss` 0..1, `delay` in seconds of queue, `received` in bytes of video a second."""
         grows = delay > self._delay + 0.005
         lasts = min(delay, self._delay)
-        queued = lasts > (STIRRING if self._trying or self._proven else QUEUED) or delay > 5 * QUEUED
+        queued = lasts > (STIRRING if self._probing or self._probed else QUEUED) or delay > 5 * QUEUED
         fresh = now - self._cut_at < CUT_WAIT
         loses = self._loses(loss, received, now)
         self._loss, self._delay, self._received = loss, delay, received
         if loses or queued:
             if fresh and received > 0.7 * self.rate:
-                self._carries = self._judged(min(received, self._carries))  # a queue shows it exactly
+                self._capacity = self._at_least(min(received, self._capacity))  # a queue shows it exactly
             elif loses or grows or self._cuts < CUTS_IN_VAIN:
-                self._cut(received, delay, now)
+                self._back_off(received, delay, now)
         elif self.rate < math.inf:
-            self._go_on(received, now)
+            self._increase(received, now)
         self._at = now
 
     def _loses(self, loss: float, received: float, now: float) -> bool:
@@ -3196,34 +3221,327 @@ class PathCapacity:
             return much or min(loss, self._loss) > MUCH_LOST
         return self._lost > LOST_BY_CHANCE or (much and received < 0.4 * self._received)
 
-    def _cut(self, received: float, delay: float, now: float) -> None:
-        self._trying = self._proven = False
+    def _back_off(self, received: float, delay: float, now: float) -> None:
+        self._probing = self._probed = False
         self._more_since = math.inf
-        self._carries = self._judged(min(received, max(self.rate, self._carries)))
-        self.rate = max(LEAST_RATE, self._carries * max(0.4, REST - 2.0 * delay))
+        self._capacity = self._at_least(min(received, max(self.rate, self._capacity)))
+        self.rate = max(LEAST_RATE, self._capacity * max(0.4, REST - 2.0 * delay))
         self._cut_at = now
         self._cuts += 1
 
-    def _judged(self, carries: float) -> float:
-        """`carries`, but a moment's standstill of a busy machine is not what its path carries."""
-        return max(LEAST_RATE, carries if self._carries == math.inf else max(carries, 0.6 * self._carries))
+    def _at_least(self, capacity: float) -> float:
+        """A single measurement lowers the capacity by 40 % at most: a receiver that stalled for a moment
+        reports little without its path being slower."""
+        known = self._capacity
+        return max(LEAST_RATE, capacity if known == math.inf else max(capacity, 0.6 * known))
 
-    def _go_on(self, received: float, now: float) -> None:
-        """Nothing is wrong: back to what is carried, and after a while beyond it."""
+    def _increase(self, received: float, now: float) -> None:
+        """Nothing is wrong: back to the capacity, and after a while beyond it."""
         self._cuts = 0
-        self.rate = max(self.rate, REST * self._carries)
+        self.rate = max(self.rate, REST * self._capacity)
         since, elapsed = now - self._cut_at, min(1.0, now - self._at)
         if since > FORGET_AFTER:
-            self.rate, self._trying, self._proven = math.inf, False, False
-        elif self._proven:
+            self.rate, self._probing, self._probed = math.inf, False, False
+        elif self._probed:
             most = STEP if self._more_since < math.inf else LEAP
             self.rate = max(self.rate, min(self.rate * CLIMB_FREELY**elapsed, most * received))
         elif since > CLIMB_AFTER:
-            self.rate = max(self.rate, min(self.rate * CLIMB**elapsed, TRIED * self._carries))
-            self._more_since = min(self._more_since, now) if received > PROOF * self._carries else math.inf
-            self._proven = now - self._more_since > PROOF_SECONDS or since > PROOF_LATEST
-            self._trying = not self._proven
+            self.rate = max(self.rate, min(self.rate * CLIMB**elapsed, TRIED * self._capacity))
+            self._more_since = min(self._more_since, now) if received > PROOF * self._capacity else math.inf
+            self._probed = now - self._more_since > PROOF_SECONDS or since > PROOF_LATEST
+            self._probing = not self._probed
 
+
+# -- allocator
+
+LayerRate: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
+
+USUAL_SIZES: Final = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
+FRAME_SECONDS: Final = 0.1  # that one picture may take on a path
+LINGER: Final = 2.0  # seconds that a layer is still encoded after its last use
+HEADWAY: Final = 1.08  # pacing factor: frames leave that much faster than they come, or they would queue
+REPORT_LEAST: Final = 0.2  # seconds between two reports that count
+MOST_PIXELS: Final = 8 * 30 * 1_280 * 720  # a second that one may watch: eight in the largest layer
+
+
+class Reroute(NamedTuple):
+    """Who must receive pictures of `sender` has changed; see `LayerAllocator.routes`."""
+
+    sender: int
+
+
+class SetRate(NamedTuple):
+    """Send pictures to `id` at `rate` bytes a second at most; `probe` as `BandwidthEstimator.probe`.
+
+    `lossy`: a receiver without a limit lost frames, so the pacer must send in small bursts for a while.
+    """
+
+    id: int
+    rate: float
+    probe: float = 0.0
+    lossy: bool = False
+
+
+class Encode(NamedTuple):
+    """What `sender` must encode from now on: {layer: fps}, and which layers may be coded more coarsely."""
+
+    sender: int
+    layers: dict[int, int]
+    coarse: list[int]
+
+
+Allocation: TypeAlias = list[Reroute | SetRate | Encode]  # what has changed
+
+
+class Sizes:
+    """Bytes of a picture of each sender and layer: as seen of late, else judged by its other layers."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, int], float] = {}
+
+    def of(self, sender: int, layer: int) -> float:
+        """Bytes of a picture."""
+        known = [one for one in range(len(LAYERS)) if (sender, one) in self.seen]
+        if not known:
+            return USUAL_SIZES[layer]
+        near = min(known, key=lambda one: abs(one - layer))
+        return self.seen[sender, near] * USUAL_SIZES[layer] / USUAL_SIZES[near]
+
+
+def allocate(
+    path: BandwidthEstimator,
+    asked: Mapping[int, LayerRate],
+    held: Mapping[int, LayerRate],
+    sizes: Sizes,
+    first: int,
+) -> dict[int, LayerRate]:
+    """What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less, then as much
+    as is left for the speaker `first`, then for the larger tiles. `held` is what was had so far."""
+    if path.rate == math.inf:
+        return dict(asked)
+    order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
+    allocation: dict[int, LayerRate] = {}
+    left = path.rate
+    thirds = {sender: -(-fps // 3) for sender, (_, fps) in asked.items()}
+    thin = min(1.0, path.rate / max(1.0, sum(sizes.of(sender, 0) * fps for sender, fps in thirds.items())))
+    for sender in order:
+        least = (0, max(1, int(thirds[sender] * thin)))
+        if sizes.of(sender, 0) * least[1] <= left:
+            allocation[sender] = least
+            left -= sizes.of(sender, 0) * least[1]
+    for sender, least in list(allocation.items()):
+        left += sizes.of(sender, 0) * least[1]
+        best = _best_layer(sender, left, path, asked[sender], held.get(sender, (-1, 0)), sizes)
+        allocation[sender] = layer, fps = best or least
+        left -= sizes.of(sender, layer) * fps
+    return allocation
+
+
+def _best_layer(
+    sender: int, left: float, path: BandwidthEstimator, asked: LayerRate, held: LayerRate, sizes: Sizes
+) -> LayerRate | None:
+    """Highest layer for which at least half of the wanted fps fits into `left`, and how many fit.
+
+    To go up a layer it must fit with 25 % to spare and without the probed part of the rate: viewers notice
+    changes of size, not of fps.
+    """
+    for layer in range(asked[0], -1, -1):
+        size, half = sizes.of(sender, layer), (asked[1] + 1) // 2
+        fits = min(asked[1], int(left / size)) >= half and size <= path.rate * FRAME_SECONDS
+        if layer > held[0] >= 0:
+            fits = fits and left - (path.rate - path.sure) >= 1.25 * half * size
+        if fits:
+            fps = min(asked[1], int(left / size))
+            keeps = (layer, abs(fps - held[1])) == (held[0], 1) and size * held[1] <= 1.05 * left
+            return layer, held[1] if keeps and max(fps, held[1]) < asked[1] else fps
+    return None
+
+
+def fit_layers(
+    path: BandwidthEstimator, wanted: dict[int, int], held: Mapping[int, int], sizes: Sizes, sender: int
+) -> dict[int, int]:
+    """What of the layers wanted of `sender`, {layer: fps}, fits its own way up: the small ones first, for
+    most people see those; a larger one that does not fit becomes a smaller one."""
+    if path.rate == math.inf:
+        return wanted
+    fits: dict[int, int] = {}
+    left = path.rate
+    for layer, fps in sorted(wanted.items()):
+        before = max((one for one in held if one <= layer), default=-1)
+        had = (before, held.get(before, 0))
+        layer, fps = _best_layer(sender, left, path, (layer, fps), had, sizes) or (0, -(-fps // 3))
+        left -= sizes.of(sender, layer) * max(0, fps - fits.get(layer, 0))
+        fits[layer] = max(fps, fits.get(layer, 0))
+    return fits
+
+
+@dataclass(slots=True)
+class _Person:
+    """What one person wants to see, what it gets of that, and what its ways down and up carry."""
+
+    subscriptions: dict[int, LayerRate] = field(default_factory=dict)
+    allocation: dict[int, LayerRate] = field(default_factory=dict)
+    down: BandwidthEstimator = field(default_factory=BandwidthEstimator)
+    up: BandwidthEstimator = field(default_factory=BandwidthEstimator)
+    sent: ReceiverReport = field(default_factory=ReceiverReport)  # the relay's, of the way up
+    reported: float = -math.inf
+    coarse: bool = False  # its pictures may be coded at a lower quality
+    encodes: Encode = field(default_factory=lambda: Encode(0, {}, []))  # what it was told last
+
+
+class LayerAllocator:
+    """From estimates, subscriptions and sizes of pictures to layer and fps for each pair of people, and to
+    what each sender must encode for it. Every public step returns what has changed."""
+
+    def __init__(self) -> None:
+        self.sizes = Sizes()
+        self.people: dict[int, _Person] = {}
+        self._loudest = 0
+        self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
+
+    def join(self, ident: int) -> None:
+        """Somebody is here."""
+        self.people[ident] = _Person()
+
+    def leave(self, ident: int, now: float) -> Allocation:
+        """Somebody neither sees nor is seen any longer."""
+        person = self.people.pop(ident)
+        self._note_lingering(person.allocation, {}, now)
+        changes: Allocation = [Reroute(ident)]
+        for sender in person.allocation:
+            changes += self._encode(sender, now, Reroute(sender))
+        for other in self.people.values():
+            other.subscriptions.pop(ident, None)
+            other.allocation.pop(ident, None)
+        return changes
+
+    def subscribe(self, ident: int, wanted: Mapping[int, LayerRate], now: float) -> Allocation:
+        """`ident` wants to see these from now on, {sender: (layer, fps)}, and nobody else. What is too much
+        for one comes at the lowest layer: what it wants costs those who send it, too."""
+        left, kept = MOST_PIXELS, {}
+        for sender, (layer, fps) in wanted.items():
+            if sender not in self.people or sender == ident:
+                continue
+            pixels = LAYERS[layer][0] * LAYERS[layer][1] * fps
+            if pixels > left:
+                layer, fps, pixels = 0, min(fps, DEFAULT_FPS), 0
+            left -= pixels
+            kept[sender] = (layer, fps)
+        self.people[ident].subscriptions = kept
+        return self._allocate(ident, now)
+
+    def report(self, ident: int, message: Json, now: float) -> Allocation:
+        """How pictures come at `ident`: `loss` 0..1, `delay_ms` of queue, `kbps` of video that came."""
+        person = self.people[ident]
+        if "kbps" not in message or now - person.reported < REPORT_LEAST:
+            return []
+        person.reported, before = now, person.down.rate
+        person.down.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
+        if person.down.rate == before == math.inf:
+            return [SetRate(ident, math.inf, lossy=True)] if message["loss"] else []
+        changes = self._allocate(ident, now)  # also at the same rate: the pictures' sizes change
+        probe = person.down.probe(self._cost(person.allocation))
+        return [SetRate(ident, person.down.rate * HEADWAY, probe), *changes]
+
+    def weigh(
+        self, sizes: dict[tuple[int, int], float], sent: Mapping[int, tuple[int, int, int]], now: float
+    ) -> Allocation:
+        """How big pictures are, by sender and layer, and what has come of each sender so far: octets,
+        pictures, pictures that were lost on the way. Whose way up is short is asked for less."""
+        self.sizes.seen = sizes
+        changes: Allocation = []
+        for ident, counts in sent.items():
+            person = self.people.get(ident)
+            report = person.sent.report(*counts, now) if person else None
+            if person and report:
+                person.up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
+                changes += self._encode(ident, now)
+        return changes
+
+    def hear(self, loudest: int, now: float) -> Allocation:
+        """Somebody else is the loudest: on short paths this one comes first from now on."""
+        self._loudest = loudest
+        return [
+            change
+            for ident, person in self.people.items()
+            if loudest in person.subscriptions and person.down.rate < math.inf
+            for change in self._allocate(ident, now)
+        ]
+
+    def tick(self, now: float) -> Allocation:
+        """Layers whose time is over."""
+        over = [key for key, (_, until) in self._lingering.items() if until <= now]
+        for key in over:
+            del self._lingering[key]
+        senders = dict.fromkeys(sender for sender, _ in over)
+        return [change for sender in senders for change in self._encode(sender, now)]
+
+    def wanted_layers(self, sender: int, now: float) -> dict[int, int]:
+        """{layer: the highest rate anyone wants}; a layer stays LINGER after its last use."""
+        wanted: dict[int, int] = {}
+        for layer, fps in self.routes(sender).values():
+            wanted[layer] = max(fps, wanted.get(layer, 0))
+        for layer in range(len(LAYERS)):
+            fps, until = self._lingering.get((sender, layer), (0, 0.0))
+            if layer not in wanted and now < until:
+                wanted[layer] = fps
+        person = self.people[sender]
+        return fit_layers(person.up, wanted, person.encodes.layers, self.sizes, sender)
+
+    def routes(self, sender: int) -> dict[int, LayerRate]:
+        """{receiver: (layer, fps)} of everyone who receives `sender`."""
+        people = self.people.items() if sender in self.people else ()
+        return {ident: one.allocation[sender] for ident, one in people if sender in one.allocation}
+
+    def _cost(self, rates: Mapping[int, LayerRate]) -> float:
+        """Bytes a second."""
+        return sum(self.sizes.of(sender, layer) * fps for sender, (layer, fps) in rates.items())
+
+    def _allocate(self, ident: int, now: float) -> Allocation:
+        """Give somebody what it asked for, or what its path carries of that."""
+        person = self.people[ident]
+        before, was_coarse, wanted = person.allocation, person.coarse, person.subscriptions
+        person.allocation = allocate(person.down, wanted, before, self.sizes, self._loudest)
+        person.coarse = person.down.rate < (1.6 if was_coarse else 1.0) * self._cost(wanted)
+        self._note_lingering(before, person.allocation, now)
+        changes: Allocation = []
+        for sender in {**before, **person.allocation}:
+            if before.get(sender) != person.allocation.get(sender):
+                changes += self._encode(sender, now, Reroute(sender))
+            elif person.coarse != was_coarse:
+                changes += self._encode(sender, now)
+        return changes
+
+    def _note_lingering(
+        self, before: Mapping[int, LayerRate], after: Mapping[int, LayerRate], now: float
+    ) -> None:
+        for sender, (layer, fps) in before.items():
+            if after.get(sender, (None, 0))[0] != layer:
+                self._lingering[sender, layer] = (fps, now + LINGER)
+
+    def _encode(self, sender: int, now: float, *first: Reroute) -> Allocation:
+        """What `sender` must encode from now on, if that has changed."""
+        person = self.people.get(sender)
+        if person is None:
+            return list(first)
+        wanted = self.wanted_layers(sender, now)
+        told = Encode(sender, wanted, [one for one in self._coarse_layers(sender) if one in wanted])
+        if told[1:] == person.encodes[1:]:
+            return list(first)
+        person.encodes = told
+        return [*first, told]
+
+    def _coarse_layers(self, sender: int) -> list[int]:
+        """Layers that only short paths carry."""
+        if self.people[sender].up.rate < math.inf:
+            return list(range(len(LAYERS)))
+        fine: dict[int, bool] = {}
+        for receiver, (layer, _) in self.routes(sender).items():
+            fine[layer] = fine.get(layer, False) or not self.people[receiver].coarse
+        return sorted(layer for layer, is_fine in fine.items() if not is_fine)
+
+
+# -- pacer
 
 BURST_PARTS: Final = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
 BURST_GAP: Final = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
@@ -3453,100 +3771,16 @@ class Pacer:
         self._at = max(self._at, now)
 
 
-Share: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
-
-USUAL_SIZES: Final = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
-FRAME_SECONDS: Final = 0.1  # that one picture may take on a path
-
-
-class Sizes:
-    """Bytes of a picture of each sender and layer: as seen of late, else judged by its other layers."""
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[int, int], float] = {}
-
-    def of(self, sender: int, layer: int) -> float:
-        """Bytes of a picture."""
-        known = [one for one in range(len(LAYERS)) if (sender, one) in self.seen]
-        if not known:
-            return USUAL_SIZES[layer]
-        near = min(known, key=lambda one: abs(one - layer))
-        return self.seen[sender, near] * USUAL_SIZES[layer] / USUAL_SIZES[near]
-
-
-def share_out(
-    path: PathCapacity, asked: Mapping[int, Share], held: Mapping[int, Share], sizes: Sizes, first: int
-) -> dict[int, Share]:
-    """What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less, then as much
-    as is left for the speaker `first`, then for the larger tiles. `held` is what was had so far."""
-    if path.rate == math.inf:
-        return dict(asked)
-    order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
-    granted: dict[int, Share] = {}
-    left = path.rate
-    thirds = {sender: -(-fps // 3) for sender, (_, fps) in asked.items()}
-    thin = min(1.0, path.rate / max(1.0, sum(sizes.of(sender, 0) * fps for sender, fps in thirds.items())))
-    for sender in order:
-        least = (0, max(1, int(thirds[sender] * thin)))
-        if sizes.of(sender, 0) * least[1] <= left:
-            granted[sender] = least
-            left -= sizes.of(sender, 0) * least[1]
-    for sender, least in list(granted.items()):
-        left += sizes.of(sender, 0) * least[1]
-        best = _best_share(sender, left, path, asked[sender], held.get(sender, (-1, 0)), sizes)
-        granted[sender] = layer, fps = best or least
-        left -= sizes.of(sender, layer) * fps
-    return granted
-
-
-def _best_share(
-    sender: int, left: float, path: PathCapacity, asked: Share, held: Share, sizes: Sizes
-) -> Share | None:
-    """The best layer of which half of the rate fits, and its rate. A better one than `held` needs room to
-    spare, and that without what is only being tried: a rate may come and go, a size is seen to."""
-    for layer in range(asked[0], -1, -1):
-        size, half = sizes.of(sender, layer), (asked[1] + 1) // 2
-        fits = min(asked[1], int(left / size)) >= half and size <= path.rate * FRAME_SECONDS
-        if layer > held[0] >= 0:
-            fits = fits and left - (path.rate - path.steady) >= 1.25 * half * size
-        if fits:
-            fps = min(asked[1], int(left / size))
-            keeps = (layer, abs(fps - held[1])) == (held[0], 1) and size * held[1] <= 1.05 * left
-            return layer, held[1] if keeps and max(fps, held[1]) < asked[1] else fps
-    return None
-
-
-def fit_layers(
-    path: PathCapacity, wanted: dict[int, int], held: Mapping[int, int], sizes: Sizes, sender: int
-) -> dict[int, int]:
-    """What of the layers wanted of `sender`, {layer: fps}, fits its own way up: the small ones first, for
-    most people see those; a larger one that does not fit becomes a smaller one."""
-    if path.rate == math.inf:
-        return wanted
-    fits: dict[int, int] = {}
-    left = path.rate
-    for layer, fps in sorted(wanted.items()):
-        before = max((one for one in held if one <= layer), default=-1)
-        had = (before, held.get(before, 0))
-        layer, fps = _best_share(sender, left, path, (layer, fps), had, sizes) or (0, -(-fps // 3))
-        left -= sizes.of(sender, layer) * max(0, fps - fits.get(layer, 0))
-        fits[layer] = max(fps, fits.get(layer, 0))
-    return fits
-
-
 # ==============================
 # [7] ROOM - the server's truth: who is here, who may do what, who must receive what
 # Uses: BASICS, WIRE, BANDWIDTH
 # ==============================
 
-LINGER: Final = 2.0
 RESUME_SECONDS: Final = 600.0
 EMPTY_SECONDS: Final = 120.0  # an orphan waits that long for anybody
 AWAY_NOTICES: Final = (1e9, 300, 60)  # seconds before its end at which everyone is told
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
-HEADWAY: Final = 1.08  # frames leave that much faster than they come, or they would wait for one another
-REPORT_LEAST: Final = 0.2  # seconds between two reports that count
 HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
     "chat": (250, 1),
@@ -3558,7 +3792,6 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
     "other": (50, 10),
 }
 MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
-MOST_PIXELS: Final = 8 * 30 * 1_280 * 720  # a second that one may watch: eight in the largest layer
 MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
 
@@ -3582,24 +3815,6 @@ class Silence(NamedTuple):
 
     id: int
     on: bool
-
-
-class Reroute(NamedTuple):
-    """Effect: who must receive pictures of `sender` has changed; see `Room.routes`."""
-
-    sender: int
-
-
-class Pace(NamedTuple):
-    """Effect: pictures must reach `id` at `rate` bytes a second at most, a share `filling` of them twice.
-
-    Where `lossy`, something was lost although there is no limit: what leaves at one stroke must be small.
-    """
-
-    id: int
-    rate: float
-    filling: float = 0.0
-    lossy: bool = False
 
 
 class ShareStopped(NamedTuple):
@@ -3626,7 +3841,7 @@ class Keep(NamedTuple):
     line: Json | None
 
 
-Effect: TypeAlias = Tell | Expel | Silence | Reroute | Pace | ShareStopped | FileGone | MeetingOver | Keep
+Effect: TypeAlias = Tell | Expel | Silence | Reroute | SetRate | ShareStopped | FileGone | MeetingOver | Keep
 
 
 @dataclass(slots=True)
@@ -3653,13 +3868,6 @@ class Member:
     sharing: bool = False
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
-    watching: dict[int, Share] = field(default_factory=dict)  # what it asked for
-    granted: dict[int, Share] = field(default_factory=dict)  # what its path carries of that
-    path: PathCapacity = field(default_factory=PathCapacity)
-    way_up: PathCapacity = field(default_factory=PathCapacity)
-    sent: PathWatch = field(default_factory=PathWatch)
-    reported: float = -math.inf
-    coarse: bool = False  # its pictures may be coded at a lower quality
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
     def user(self) -> Json:
@@ -3866,171 +4074,6 @@ class FileShelf:
         return [offer for offer in unfinished if offer.owner not in names]
 
 
-class Attention:
-    """Who watches whom, what the paths carry of that, and what each sender must encode for it.
-
-    `members` is the room's own mapping of those who are here.
-    """
-
-    def __init__(self, members: Mapping[int, Member]) -> None:
-        self.sizes = Sizes()
-        self._members = members
-        self._loudest = 0
-        self._encodes: dict[int, tuple[dict[int, int], list[int]]] = {}
-        self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
-        self._encode_number = 0
-
-    def watch(self, member: Member, wanted: Mapping[int, Share], now: float) -> list[Effect]:
-        """`member` wants to see these from now on, {sender: (layer, fps)}, and nobody else."""
-        member.watching = self._affordable(
-            {i: choice for i, choice in wanted.items() if i in self._members and i != member.id}
-        )
-        return self._grant(member, now)
-
-    @staticmethod
-    def _affordable(wanted: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
-        """What is too much for one comes at the lowest layer: what it wants costs those who send it, too."""
-        left, kept = MOST_PIXELS, {}
-        for sender, (layer, fps) in wanted.items():
-            pixels = LAYERS[layer][0] * LAYERS[layer][1] * fps
-            if pixels > left:
-                layer, fps, pixels = 0, min(fps, DEFAULT_FPS), 0
-            left -= pixels
-            kept[sender] = (layer, fps)
-        return kept
-
-    def report(self, member: Member, message: Json, now: float) -> list[Effect]:
-        """How pictures come at `member`, as WIRE says it."""
-        if "kbps" not in message or now - member.reported < REPORT_LEAST:
-            return []
-        member.reported, before = now, member.path.rate
-        member.path.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
-        if member.path.rate == before == math.inf:
-            return [Pace(member.id, math.inf, lossy=True)] if message["loss"] else []
-        effects = self._grant(member, now)  # also at the same rate: the pictures' sizes change
-        used = self._cost(member.granted)
-        return [Pace(member.id, member.path.rate * HEADWAY, member.path.filling(used)), *effects]
-
-    def leave(self, member: Member, now: float) -> list[Effect]:
-        """`member`, who is out of `members` already, neither sees nor is seen any longer."""
-        self._note_lingering(member.granted, {}, now)
-        effects: list[Effect] = [Reroute(member.id)]
-        for sender in member.granted:
-            effects += self._encode(sender, now, Reroute(sender))
-        self._encodes.pop(member.id, None)
-        for other in self._members.values():
-            other.watching.pop(member.id, None)
-            other.granted.pop(member.id, None)
-        return effects
-
-    def tick(self, now: float) -> list[Effect]:
-        """Layers whose time is over."""
-        over = [key for key, (_, until) in self._lingering.items() if until <= now]
-        for key in over:
-            del self._lingering[key]
-        senders = dict.fromkeys(sender for sender, _ in over)
-        return [effect for sender in senders for effect in self._encode(sender, now)]
-
-    def _cost(self, shares: Mapping[int, Share]) -> float:
-        """Bytes a second."""
-        return sum(self.sizes.of(sender, layer) * fps for sender, (layer, fps) in shares.items())
-
-    def weigh(
-        self, sizes: dict[tuple[int, int], float], sent: Mapping[int, tuple[int, int, int]], now: float
-    ) -> list[Effect]:
-        """How big pictures are, by sender and layer, and what has come of each sender so far: octets,
-        pictures, pictures that were lost on the way. Whose way up is short is asked for less."""
-        self.sizes.seen = sizes
-        effects: list[Effect] = []
-        for ident, counts in sent.items():
-            member = self._members.get(ident)
-            report = member.sent.report(*counts, now) if member else None
-            if member and report:
-                member.way_up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
-                effects += self._encode(ident, now)
-        return effects
-
-    def hear(self, loudest: int, now: float) -> list[Effect]:
-        """Somebody else is the loudest: on short paths this one comes first from now on."""
-        self._loudest = loudest
-        return [
-            effect
-            for member in self._members.values()
-            if loudest in member.watching and member.path.rate < math.inf
-            for effect in self._grant(member, now)
-        ]
-
-    def _grant(self, member: Member, now: float) -> list[Effect]:
-        """Give a member what it asked for, or what its path carries of that."""
-        before, was_coarse = member.granted, member.coarse
-        member.granted = share_out(member.path, member.watching, before, self.sizes, self._loudest)
-        member.coarse = member.path.rate < (1.6 if was_coarse else 1.0) * self._cost(member.watching)
-        self._note_lingering(before, member.granted, now)
-        effects: list[Effect] = []
-        for sender in {**before, **member.granted}:
-            if before.get(sender) != member.granted.get(sender):
-                effects += self._encode(sender, now, Reroute(sender))
-            elif member.coarse != was_coarse:
-                effects += self._encode(sender, now)
-        return effects
-
-    def _note_lingering(
-        self, before: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]], now: float
-    ) -> None:
-        for sender, (layer, fps) in before.items():
-            if after.get(sender, (None, 0))[0] != layer:
-                self._lingering[sender, layer] = (fps, now + LINGER)
-
-    def _encode(self, sender: int, now: float, *first: Effect) -> list[Effect]:
-        """What `sender` must encode from now on, if that has changed."""
-        if sender not in self._members:
-            return list(first)
-        wanted = self.wanted_layers(sender, now)
-        coarse = [layer for layer in self._coarse_layers(sender) if layer in wanted]
-        if (wanted, coarse) == self._encodes.get(sender, ({}, [])):
-            return list(first)
-        self._encodes[sender] = wanted, coarse
-        self._encode_number += 1
-        layers = {str(layer): fps for layer, fps in sorted(wanted.items())}
-        message: Json = {"type": "encode", "n": self._encode_number, "layers": layers}
-        if coarse:
-            message["coarse"] = coarse
-        return [*first, Tell((sender,), message)]
-
-    def _coarse_layers(self, sender: int) -> list[int]:
-        """Layers that only short paths carry."""
-        if self._members[sender].way_up.rate < math.inf:
-            return list(range(len(LAYERS)))
-        fine: dict[int, bool] = {}
-        for member in self._members.values():
-            if sender in member.granted:
-                layer, _ = member.granted[sender]
-                fine[layer] = fine.get(layer, False) or not member.coarse
-        return sorted(layer for layer, is_fine in fine.items() if not is_fine)
-
-    def wanted_layers(self, sender: int, now: float) -> dict[int, int]:
-        """{layer: the highest rate anyone wants}; a layer stays 2 s after its last use."""
-        wanted: dict[int, int] = {}
-        for member in self._members.values():
-            layer, fps = member.granted.get(sender, (0, 0))
-            if fps:
-                wanted[layer] = max(fps, wanted.get(layer, 0))
-        for layer in range(len(LAYERS)):
-            fps, until = self._lingering.get((sender, layer), (0, 0.0))
-            if layer not in wanted and now < until:
-                wanted[layer] = fps
-        held, _ = self._encodes.get(sender, ({}, []))
-        return fit_layers(self._members[sender].way_up, wanted, held, self.sizes, sender)
-
-    def routes(self, sender: int) -> dict[int, tuple[int, int]]:
-        """{receiver: (layer, fps)} of everyone who receives `sender`."""
-        if sender not in self._members:
-            return {}
-        return {
-            member.id: member.granted[sender] for member in self._members.values() if sender in member.granted
-        }
-
-
 class Room:
     """Who is in the meeting, who may do what and who must receive what.
 
@@ -4045,7 +4088,7 @@ class Room:
         self.members: dict[int, Member] = {}
         self.names = NameRegister()
         self.shelf = FileShelf()
-        self.attention = Attention(self.members)
+        self.allocator = LayerAllocator()
         self.presenter = 0
         self.counter = 0
         self.chat_lines: deque[Json] = deque(maxlen=HISTORY)
@@ -4053,6 +4096,7 @@ class Room:
         self.may_not_share: set[str] = set()  # names, so that reconnecting changes nothing
         self._token = token
         self._next_id = 1
+        self._encodes = 0
         self._tickets: dict[str, Ticket] = {}
         self._handlers: dict[str, Callable[[Member, Json, float, float], list[Effect]]] = {
             "user_list": self._on_user_list,
@@ -4097,6 +4141,7 @@ class Room:
         self.names.take(name, member.old_token, member.token)
         everyone = tuple(self.members)
         self.members[member.id] = member
+        self.allocator.join(member.id)
         told = Tell(everyone, {"type": "join", "user": member.user()})
         return member, fresh, [*effects, Keep(None), told]
 
@@ -4113,7 +4158,7 @@ class Room:
         member = self.members.pop(ident)
         for token in filter(None, (member.token, member.old_token)):
             self.names.settle(token, reason, now)
-        effects += [Keep(None), *self.attention.leave(member, now)]
+        effects += [Keep(None), *self.allocated(self.allocator.leave(ident, now))]
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
@@ -4286,14 +4331,28 @@ class Room:
         wanted = {
             int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()
         }
-        return self.attention.watch(member, wanted, now)
+        return self.allocated(self.allocator.subscribe(member.id, wanted, now))
 
     def _on_report(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
-        return self.attention.report(member, message, now)
+        return self.allocated(self.allocator.report(member.id, message, now))
+
+    def allocated(self, changes: Allocation) -> list[Effect]:
+        """What the allocator has changed, as effects."""
+        effects: list[Effect] = []
+        for change in changes:
+            if isinstance(change, Encode):
+                self._encodes += 1
+                layers = {str(layer): fps for layer, fps in sorted(change.layers.items())}
+                message: Json = {"type": "encode", "n": self._encodes, "layers": layers}
+                coarse = {"coarse": change.coarse} if change.coarse else {}
+                effects.append(Tell((change.sender,), message | coarse))
+            else:
+                effects.append(change)
+        return effects
 
     def tick(self, now: float) -> list[Effect]:
         """Once in a while: layers whose time is over, tickets that have run out, files nobody will send."""
-        effects = self.attention.tick(now)
+        effects = self.allocated(self.allocator.tick(now))
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
         for offer in self.shelf.abandoned(partial(self.names.awaited, now)):
             effects += self.file_gone(offer.file, f"{offer.owner} left before the file was sent.")
@@ -9531,12 +9590,13 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 
 # ==============================
 # [16] RELAY - the media of the server: pictures forwarded, sound mixed
-# Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, ROOM, LINKS, PROCESS
+# Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, LINKS, PROCESS
 # ==============================
 
 LEFT_MIXER_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
-# where so many talk: seconds by which the mixer may misjudge when a block came
+# (datagrams a tick, seconds): where so many talk the socket is read that seldom instead of at each datagram,
+# which costs up to that much error in the times of arrival
 GATHER: Final = ((40, 0.008), (5, 0.004))
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
@@ -9562,30 +9622,28 @@ class RelayPeer:
     """One client on the video plane: its path, what it sends, what it is sent."""
 
     def __init__(self, ident: int, up: bytes, down: bytes, counters: Counters) -> None:
-        self.binding = Binding(ident, up, down, layered=True)
+        self.binding = PathValidation(ident, up, down, layered=True)
         self.incoming = Reassembler(layered=True, counters=counters, only=ident)
         self.sent = RetransmissionCache()
         self.challenged = 0.0  # when
         self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
-        self.thinners: dict[int, FrameThinner] = {}
+        self.droppers: dict[int, FrameDropper] = {}
         self.pace = TokenBucket(MAX_FPS * len(LAYERS), MAX_FPS * len(LAYERS))
         self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
-        self.filling = 0.0  # the share of each frame that is sent again, to learn whether more gets through
+        self.probe = 0.0  # the share of each frame that is sent twice
         self.owed = 0.0  # bytes of that which are still to come
         self.octets = self.pictures = 0  # that came
 
-    def thinner(self, sender: int, fps: int) -> FrameThinner:
-        """The thinner for pictures of `sender` at `fps`."""
-        known = self.thinners.get(sender)
+    def dropper(self, sender: int, fps: int) -> FrameDropper:
+        """The dropper for pictures of `sender` at `fps`."""
+        known = self.droppers.get(sender)
         if known is None or known.fps != fps:
-            known = self.thinners[sender] = FrameThinner(fps)
+            known = self.droppers[sender] = FrameDropper(fps)
         return known
 
     def serves(self, layer: int, now: float) -> range:
-        """Who asks for one of these layers is served by `layer`, which has just come.
-
-        One gets the best layer that is being sent at or below what one asked, else the lowest there is.
-        """
+        """Requested layers that `layer`, which has just come, satisfies: each viewer gets the highest live
+        layer at or below its request, else the lowest live one. Live: seen within 1.5 s."""
         alive = [one for one in range(len(LAYERS)) if now - self.fresh[one] < 1.5]
         lowest = 0 if layer == alive[0] else layer
         return range(lowest, min((one for one in alive if one > layer), default=len(LAYERS)))
@@ -9623,7 +9681,7 @@ class VideoRelay:
             self.sizes.pop((ident, layer), None)
         for peer in self._peers.values():
             peer.numbers.pop(ident, None)
-            peer.thinners.pop(ident, None)
+            peer.droppers.pop(ident, None)
             peer.sent.forget(ident)
 
     def route(self, sender: int, receivers: dict[int, tuple[int, int]]) -> None:
@@ -9636,13 +9694,13 @@ class VideoRelay:
             ident: (peer.octets, peer.pictures, peer.incoming.lost) for ident, peer in self._peers.items()
         }
 
-    def limit(self, pace: Pace) -> None:
+    def limit(self, pace: SetRate) -> None:
         """How fast pictures may reach a receiver."""
         if pace.lossy:
             self._pacer.note_loss(monotonic())
         if pace.id in self._peers:
             self._pacer.limit(pace.id, pace.rate)
-            self._peers[pace.id].filling = pace.filling
+            self._peers[pace.id].probe = pace.probe
 
     def put_first(self, sender: int) -> None:
         """Pictures of `sender` go before all others."""
@@ -9726,7 +9784,7 @@ class VideoRelay:
                 continue
             if self._pacer.limited(receiver) and (layer > asked or not self._pacer.accepts(receiver)):
                 continue  # what fits is on its way
-            if other.thinner(sender, fps).take(now):
+            if other.dropper(sender, fps).take(now):
                 self._forward(other, sender, layer, fps, picture, total, now)
 
     def _forward(
@@ -9745,8 +9803,8 @@ class VideoRelay:
         layout = bytes(self._layout.lay(sender, number, sealed))
         priority = 0 if sender == self._first else 1 + layer
         self._pacer.queue(binding.id, priority, layout, now, 0.9 / fps)
-        if peer.filling:
-            peer.owed = min(peer.owed + len(layout) * peer.filling, len(layout))
+        if peer.probe:
+            peer.owed = min(peer.owed + len(layout) * peer.probe, len(layout))
             again = int(peer.owed / DATAGRAM) * DATAGRAM
             if again and self._pacer.accepts(binding.id, MAX_BACKLOG / 2):
                 peer.owed -= again
@@ -9794,7 +9852,7 @@ class MixerPeer:
     """One client on the audio plane."""
 
     def __init__(self, ident: int, up: bytes, down: bytes) -> None:
-        self.binding = Binding(ident, up, down, layered=False)
+        self.binding = PathValidation(ident, up, down, layered=False)
         self.silent = 0  # ticks since the last sound that was sent to it
 
 
@@ -9980,7 +10038,7 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 
 # ==============================
 # [17] SERVER - the server role: control, screen and files planes
-# Uses: BASICS, WIRE, TILES, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY
+# Uses: BASICS, WIRE, TILES, BANDWIDTH, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY
 # ==============================
 
 
@@ -11120,8 +11178,10 @@ class ConferenceServer:
         relay = self._relay
 
         def tell() -> None:
-            sizes, sent = dict(relay.sizes), relay.received()
-            self._reactor.post(lambda: self._apply(self.room.attention.weigh(sizes, sent, monotonic())))
+            sizes, sent, allocator = dict(relay.sizes), relay.received(), self.room.allocator
+            self._reactor.post(
+                lambda: self._apply(self.room.allocated(allocator.weigh(sizes, sent, monotonic())))
+            )
 
         relay.loop.post(tell)
 
@@ -11134,7 +11194,7 @@ class ConferenceServer:
                     self._tell(effect)
                 case Reroute():
                     self._reroute(effect.sender)
-                case Pace():
+                case SetRate():
                     self._pace(effect)
                 case Silence():
                     self._mixer.tell({"do": "mute", "id": effect.id, "on": effect.on})
@@ -11159,10 +11219,10 @@ class ConferenceServer:
 
     def _reroute(self, sender: int) -> None:
         assert self._relay is not None
-        relay, routes = self._relay, self.room.attention.routes(sender)
+        relay, routes = self._relay, self.room.allocator.routes(sender)
         relay.loop.post(lambda: relay.route(sender, routes))
 
-    def _pace(self, pace: Pace) -> None:
+    def _pace(self, pace: SetRate) -> None:
         assert self._relay is not None
         relay = self._relay
         log.debug("to member %d at %.0f kbit/s", pace.id, pace.rate / 125)
@@ -11215,7 +11275,7 @@ class ConferenceServer:
         assert self._relay is not None
         relay = self._relay
         relay.loop.post(lambda: relay.put_first(loudest))
-        self._apply(self.room.attention.hear(loudest, monotonic()))
+        self._apply(self.room.allocated(self.room.allocator.hear(loudest, monotonic())))
 
     def _bring_all(self) -> None:
         """A new mixer has started: it and everyone gets new audio keys."""
@@ -11399,7 +11459,7 @@ class Stream:
         return round(recent[len(recent) // 2] * 1e3, 1) if recent else None
 
 
-class VideoReceiver:
+class VideoPlane:
     """The video plane: collects, repairs and opens others' frames on its loop's thread; sends own ones.
 
     Pictures of one sender are decoded `glance` seconds apart at least.
@@ -11500,7 +11560,7 @@ class VideoReceiver:
 JITTER_COUNTS: Final = ("received", "lost", "concealed", "late")
 
 
-class AudioReceiver:
+class AudioPlane:
     """The audio plane: what comes goes into the jitter buffer, from which the player pulls.
 
     Where nobody listens no thread wakes for each block: what would have been played by now is taken when
@@ -11523,7 +11583,7 @@ class AudioReceiver:
         self.lock = threading.Lock()
         self.jitter = JitterBuffer()
         self._before: dict[str, float] = {}  # what was counted with earlier keys
-        self.watch = PathWatch()
+        self.watch = ReceiverReport()
         self.level_db = -100.0
         self._counters = counters
         self._on_speaking = on_speaking
@@ -11544,7 +11604,7 @@ class AudioReceiver:
         with self.lock:
             self._before = self._figures()
             self.jitter = JitterBuffer()
-            self.watch = PathWatch()
+            self.watch = ReceiverReport()
 
     def stats(self) -> Json:
         """The `stats` entry of what is heard; counts since joining, over interruptions."""
@@ -11743,7 +11803,7 @@ class CameraSender(DeviceThread):
         super().__init__("camera", on_device, Worker("camera", self._run, self._wake))
         self._options = options
         self._send = send
-        self._layers: dict[int, FrameThinner] = {}
+        self._layers: dict[int, FrameDropper] = {}
         self._coarse: Sequence[int] = ()
         self._preview: tuple[int, Picture | None] = (0, None)
         self._looked = -math.inf
@@ -11763,7 +11823,7 @@ class CameraSender(DeviceThread):
         """What is wanted from now on: {layer: fps}, and which layers only short paths carry."""
         kept, self._coarse = self._layers, coarse
         self._layers = {
-            layer: kept[layer] if layer in kept and kept[layer].fps == fps else FrameThinner(fps)
+            layer: kept[layer] if layer in kept and kept[layer].fps == fps else FrameDropper(fps)
             for layer, fps in layers.items()
         }
         self._wake()
@@ -11783,7 +11843,7 @@ class CameraSender(DeviceThread):
     def _prefer(self, camera: Camera) -> None:
         """Have nothing drawn that nobody looks at; the own preview counts as a tile."""
         least = PREVIEW_LAYER if self._looked_at else 0
-        fps = max((thinner.fps for thinner in self._layers.values()), default=0.0)
+        fps = max((dropper.fps for dropper in self._layers.values()), default=0.0)
         camera.prefer(LAYERS[max([least, *self._layers])], max(fps, DEFAULT_FPS))
 
     def _rest(self) -> None:
@@ -11795,7 +11855,7 @@ class CameraSender(DeviceThread):
     def _capture(self, picture: Picture) -> None:
         self._preview = (self._preview[0] + 1, picture)
         now = monotonic()
-        due = [layer for layer, thinner in self._layers.items() if thinner.take(now)]
+        due = [layer for layer, dropper in self._layers.items() if dropper.take(now)]
         for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
             picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
             quality = COARSE_QUALITY if layer in self._coarse else JPEG_QUALITY
@@ -11831,7 +11891,7 @@ class MicrophoneSender(DeviceThread):
         self._send = send
         self._newest_number = newest_number
         self._seq = 0
-        self._gate = VoiceGate()
+        self._gate = VoiceActivityDetector()
         self._silent = 0
         self._mistaken = -math.inf
         self.level = 0.0
@@ -11907,8 +11967,8 @@ class MediaManager:
         self._microphone: MicrophoneSender | None = None
         self.watched: dict[int, int] = {}
         self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
-        self.video: VideoReceiver | None = None
-        self.audio: AudioReceiver | None = None
+        self.video: VideoPlane | None = None
+        self.audio: AudioPlane | None = None
         self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
         self._player = Worker("player", self._run_player)
 
@@ -11917,8 +11977,8 @@ class MediaManager:
         self._started = monotonic()
         bind, video, audio = self._ways()
         glance = 0.0 if self._options.decode_all else GLANCE_SECONDS
-        self.video = VideoReceiver(video, bind, welcome, self._counters, glance)
-        self.audio = AudioReceiver(audio, bind, welcome, self._counters, self._on_speaking)
+        self.video = VideoPlane(video, bind, welcome, self._counters, glance)
+        self.audio = AudioPlane(audio, bind, welcome, self._counters, self._on_speaking)
         self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
         self._camera.encode(self._layers, self._coarse)
         self._microphone = MicrophoneSender(
@@ -11939,7 +11999,7 @@ class MediaManager:
 
     def go_on(self, welcome: Json) -> None:
         """Go on with the keys of another welcome, after an interruption."""
-        video, audio = cast(VideoReceiver, self.video), cast(AudioReceiver, self.audio)
+        video, audio = cast(VideoPlane, self.video), cast(AudioPlane, self.audio)
         bind, to_video, to_audio = self._ways()
         video.loop.post(lambda: video.go_on(to_video, bind, welcome))
         audio.loop.post(lambda: audio.go_on(to_audio, bind, welcome))
@@ -12054,7 +12114,7 @@ class MediaManager:
             start = monotonic()
 
     def _play_to_nobody(self, worker: Worker, start: float) -> None:
-        audio = cast(AudioReceiver, self.audio)
+        audio = cast(AudioPlane, self.audio)
         audio.play_to_nobody(start)
         while self._options.speaker == "none" and self.ear is None and not worker.stopping.wait(0.25):
             pass
@@ -12091,7 +12151,7 @@ class MediaManager:
         return speaker
 
     def _next_block(self) -> Samples:
-        block = cast(AudioReceiver, self.audio).pull()
+        block = cast(AudioPlane, self.audio).pull()
         if self.ear:
             self.ear(block)
         volume = self._options.volume
@@ -13625,7 +13685,7 @@ class MeetingController:
         self._reactor.start()
         self._reactor.post(self._connect)
         self._reactor.post(lambda: self._reactor.every(PING_SECONDS, self._ping))
-        self._reactor.post(lambda: self._reactor.every(REPORT_SECONDS_URGENT, self._report_path))
+        self._reactor.post(lambda: self._reactor.every(REPORT_URGENT, self._report_path))
 
     def do(self, command: Json) -> None:
         """Carry out a command of the headless interface; never blocks."""

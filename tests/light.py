@@ -75,9 +75,9 @@ class Light:
             self.ports[1], self.id, welcome["audio_up"], welcome["audio_down"], layered=False
         )
         self.incoming = cs.Reassembler(layered=False, counters=self.counters)
-        self.watch = cs.PathWatch()
+        self.watch = cs.ReceiverReport()
         self.sent = cs.RetransmissionCache()
-        self.thinners: dict[int, cs.FrameThinner] = {}
+        self.droppers: dict[int, cs.FrameDropper] = {}
         self.numbers = [0] * len(cs.LAYERS)
         self.pinged = 0.0
         self.pictures = self.octets = self.datagrams = 0
@@ -99,9 +99,9 @@ class Light:
     def on_message(self, message: dict[str, Any]) -> None:
         if message["type"] == "audio_keys":
             self.audio.rekey(self.id, message["up"], message["down"])
-            self.watch = cs.PathWatch()
+            self.watch = cs.ReceiverReport()
         elif message["type"] == "encode":
-            self.thinners = {int(n): cs.FrameThinner(fps) for n, fps in message["layers"].items()}
+            self.droppers = {int(n): cs.FrameDropper(fps) for n, fps in message["layers"].items()}
 
     def on_video(self) -> None:
         for buffer, segment, _ in self.ports[0].receive(16):
@@ -150,7 +150,7 @@ class Light:
             self.say(type="report", **report)
 
     def send_pictures(self, pictures: list[bytes]) -> None:
-        for layer, thinner in self.thinners.items():
+        for layer, thinner in self.droppers.items():
             if thinner.take(time.monotonic()):
                 self.send_picture(pictures[layer], layer)
 

@@ -21,17 +21,17 @@ from connectsphere import (
     LAYERS,
     LEAST_RATE,
     MAX_BACKLOG,
+    BandwidthEstimator,
     Counters,
-    Pace,
     Pacer,
-    PathCapacity,
-    PathWatch,
     Reassembler,
+    ReceiverReport,
     Reroute,
     Room,
+    SetRate,
     Sizes,
     Tell,
-    share_out,
+    allocate,
 )
 
 SIZES = (4_000, 10_000, 30_000, 90_000)
@@ -100,12 +100,12 @@ class Receiver:
         self.link._at = self.now
         self.pacer = Pacer(Counters())
         self.incoming = Reassembler(layered=False, counters=Counters())
-        self.watch = PathWatch()
+        self.watch = ReceiverReport()
         self.coarse: dict[int, list[int]] = {}
         self.numbers = dict.fromkeys(self.ids.values(), 0)
         self.due = {ident: self.now + random.Random(ident).random() / 15 for ident in self.ids.values()}
         self.octets = self.pictures = self.ticks = self.warnings = 0
-        self.filling = self.owed = 0.0
+        self.probe = self.owed = 0.0
         self.delayed: list[tuple[float, int]] = []
         self.random = random.Random(7)
         streams = {str(self.ids[n]): {"layer": layer, "fps": fps} for n, (layer, fps) in asked.items()}
@@ -116,9 +116,9 @@ class Receiver:
 
     def obey(self, effects: list[Any]) -> None:
         for effect in effects:
-            if isinstance(effect, Pace):
+            if isinstance(effect, SetRate):
                 self.pacer.limit(effect.id, effect.rate)
-                self.filling = effect.filling
+                self.probe = effect.probe
                 self.warnings += effect.lossy
             elif isinstance(effect, Tell) and effect.message["type"] == "encode":
                 self.coarse[effect.to[0]] = effect.message.get("coarse", [])
@@ -138,20 +138,20 @@ class Receiver:
         return found
 
     def send(self) -> None:
-        granted = self.room.members[self.me].granted
+        allocation = self.room.allocator.people[self.me].allocation
         for ident, due in self.due.items():
-            if ident not in granted or self.now < due:
+            if ident not in allocation or self.now < due:
                 continue
-            layer, fps = granted[ident]
+            layer, fps = allocation[ident]
             self.due[ident] = max(due + 1 / fps, self.now)
             size = int(SIZES[layer] * (COARSE if layer in self.coarse.get(ident, []) else 1.0))
-            seen = self.room.attention.sizes.seen
+            seen = self.room.allocator.sizes.seen
             seen[ident, layer] = (7 * seen.get((ident, layer), size) + size) / 8
             if self.pacer.accepts(self.me):
                 self.numbers[ident] += 1
                 layout = frame_datagrams(ident, self.numbers[ident], bytes(size))
                 self.pacer.queue(self.me, 1 + layer, layout, self.now, 0.9 / fps)
-                self.owed = min(self.owed + len(layout) * self.filling, len(layout))
+                self.owed = min(self.owed + len(layout) * self.probe, len(layout))
                 again = int(self.owed / 1112) * 1112
                 if again and self.pacer.accepts(self.me, MAX_BACKLOG / 2):
                     self.owed -= again
@@ -179,7 +179,7 @@ class Receiver:
         report = self.watch.report(self.octets, self.pictures, self.incoming.lost, self.now)
         if report:
             self.say(type="report", **report)
-            found.shares.append(dict(self.room.members[self.me].granted))
+            found.shares.append(dict(self.room.allocator.people[self.me].allocation))
 
 
 HD = {1: (3, 15), 2: (2, 15)}
@@ -210,7 +210,7 @@ def test_a_path_that_shrinks_and_grows_again(megabits: float, jitter: float, sil
     free = one.run(15)
     assert one.warnings == warnings, "that a limit is gone is no loss"
     assert free[-1].frames >= 29 and not any(second.lost for second in free[1:])
-    assert free[-1].shares[-1] == one.room.members[one.me].watching
+    assert free[-1].shares[-1] == one.room.allocator.people[one.me].subscriptions
 
 
 def test_a_path_that_drops_what_is_too_much_without_a_queue() -> None:
@@ -228,11 +228,11 @@ def test_jitter_is_no_queue_and_loss_that_is_repaired_no_reason() -> None:
     for spoken in (0.03, 0.0):
         one = Receiver({1: (2, 15)}, jitter=spoken)
         one.run(30)
-        assert one.room.members[one.me].path.rate == math.inf
+        assert one.room.allocator.people[one.me].down.rate == math.inf
 
 
 def test_what_a_path_carries_is_found_from_any_reports() -> None:
-    path = PathCapacity()
+    path = BandwidthEstimator()
     path.report(0.0, 0.0, 1e6, 1.0)
     assert path.rate == math.inf
     path.report(0.5, 0.2, 400e3, 1.5)
@@ -242,7 +242,7 @@ def test_what_a_path_carries_is_found_from_any_reports() -> None:
 
 
 def test_a_queue_of_somebody_elses_is_not_fled_from_for_ever() -> None:
-    path, now = PathCapacity(), 1.0
+    path, now = BandwidthEstimator(), 1.0
     for _ in range(40):
         path.report(0.0, 0.08, min(1e6, path.rate), now)
         now += 0.5
@@ -254,12 +254,12 @@ reports = st.tuples(st.floats(0, 1), st.floats(-1e3, 1e3), st.floats(0, 1e10), s
 
 @given(st.lists(reports, max_size=40))
 def test_no_report_breaks_it(told: list[tuple[float, float, float, float]]) -> None:
-    path, now = PathCapacity(), 1.0
+    path, now = BandwidthEstimator(), 1.0
     for loss, delay, received, later in told:
         now += later
         path.report(loss, delay, received, now)
-        assert path.rate >= LEAST_RATE and LEAST_RATE * 0.9 <= path.steady <= path.rate
-        assert 0.0 <= path.filling(1e5) <= 1.0
+        assert path.rate >= LEAST_RATE and LEAST_RATE * 0.9 <= path.sure <= path.rate
+        assert 0.0 <= path.probe(1e5) <= 1.0
 
 
 shares = st.dictionaries(
@@ -271,29 +271,31 @@ shares = st.dictionaries(
 def test_what_is_shared_out_fits_and_was_asked_for(
     asked: dict[int, tuple[int, int]], held: dict[int, tuple[int, int]], rate: float, first: int
 ) -> None:
-    path, sizes = PathCapacity(), Sizes()
+    path, sizes = BandwidthEstimator(), Sizes()
     path.rate = rate
-    granted = share_out(path, asked, held, sizes, first)
-    assert set(granted) <= set(asked)
-    assert all(layer <= asked[who][0] and 1 <= fps <= asked[who][1] for who, (layer, fps) in granted.items())
-    assert sum(sizes.of(who, layer) * fps for who, (layer, fps) in granted.items()) <= 1.06 * rate
+    allocation = allocate(path, asked, held, sizes, first)
+    assert set(allocation) <= set(asked)
+    assert all(
+        layer <= asked[who][0] and 1 <= fps <= asked[who][1] for who, (layer, fps) in allocation.items()
+    )
+    assert sum(sizes.of(who, layer) * fps for who, (layer, fps) in allocation.items()) <= 1.06 * rate
     path.rate = math.inf
-    assert share_out(path, asked, held, sizes, first) == asked
+    assert allocate(path, asked, held, sizes, first) == asked
 
 
 def test_the_loudest_comes_first_then_the_larger_tile() -> None:
-    path = PathCapacity()
+    path = BandwidthEstimator()
     path.rate = 200e3
     asked = {1: (2, 15), 2: (2, 15), 3: (0, 15)}
-    by_nobody = share_out(path, asked, {}, Sizes(), 0)
-    by_two = share_out(path, asked, {}, Sizes(), 2)
+    by_nobody = allocate(path, asked, {}, Sizes(), 0)
+    by_two = allocate(path, asked, {}, Sizes(), 2)
     assert by_nobody[1] > by_nobody[2] and by_two[2] > by_two[1]
     assert by_nobody[3][0] == 0, "and everyone is seen"
     path.rate = 20e3
-    everyone = share_out(path, dict.fromkeys(range(6), (1, 15)), {}, Sizes(), 2)
+    everyone = allocate(path, dict.fromkeys(range(6), (1, 15)), {}, Sizes(), 2)
     assert len(everyone) == 6 and max(everyone, key=everyone.__getitem__) == 2, "if only once a second"
     path.rate = 4e3
-    assert list(share_out(path, asked, {}, Sizes(), 2)) == [2]
+    assert list(allocate(path, asked, {}, Sizes(), 2)) == [2]
 
 
 def room_of(*names: str) -> tuple[Room, list[int]]:
@@ -314,9 +316,9 @@ def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
     report = {"type": "report", "loss": 0.5, "delay_ms": 100.0, "kbps": 2500.0}
     assert coarse(room.handle(ben, report, 2.0, 0.0)) == [[2]]
     assert coarse(room.handle(cleo, watch, 3.0, 0.0)) == [[]]
-    before = room.attention.routes(ana)[cleo]
+    before = room.allocator.routes(ana)[cleo]
     room.handle(ben, report | {"kbps": 100.0}, 4.0, 0.0)
-    assert room.attention.routes(ana)[ben] < before == room.attention.routes(ana)[cleo] == (2, 15)
+    assert room.allocator.routes(ana)[ben] < before == room.allocator.routes(ana)[cleo] == (2, 15)
 
 
 def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() -> None:
@@ -335,15 +337,15 @@ def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() ->
         octets += int(0.5 * min(rate, carries))
         whole = round(0.5 * sum(asked.values()) * (share if share > 0.9 else 0.1))
         pictures, lost = pictures + whole, lost + round(0.5 * sum(asked.values())) - whole
-        room.attention.weigh(sizes, {ana: (octets, pictures, lost)}, now)
-        asked = room.attention.wanted_layers(ana, now)
+        room.allocator.weigh(sizes, {ana: (octets, pictures, lost)}, now)
+        asked = room.allocator.wanted_layers(ana, now)
         history.append((rate, asked))
         now += 0.5
     assert history[0][1] == {3: 15}
     assert max(rate for rate, _ in history[6:16]) <= carries * 1.3 and history[6][1] != {3: 15}
     assert all(rate <= 1.4 * 200e3 for rate, _ in history[6:16]), "what its way carries"
     assert history[-1][1] == {3: 15}, "and all of it again"
-    assert room.attention.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
+    assert room.allocator.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
 
 
 def test_who_speaks_is_served_first_from_then_on() -> None:
@@ -352,7 +354,7 @@ def test_who_speaks_is_served_first_from_then_on() -> None:
     room.handle(cleo, {"type": "watch", "streams": streams}, 1.0, 0.0)
     room.handle(cleo, {"type": "report", "loss": 0.5, "delay_ms": 0.0, "kbps": 2000.0}, 2.0, 0.0)
     for loudest, other in ((ben, ana), (ana, ben)):
-        effects = room.attention.hear(loudest, 3.0)
-        assert room.attention.routes(loudest)[cleo] > room.attention.routes(other)[cleo]
+        effects = room.allocator.hear(loudest, 3.0)
+        assert room.allocator.routes(loudest)[cleo] > room.allocator.routes(other)[cleo]
         assert {effect.sender for effect in effects if isinstance(effect, Reroute)} == {ana, ben}
-    assert room.attention.hear(cleo, 4.0) == []
+    assert room.allocator.hear(cleo, 4.0) == []

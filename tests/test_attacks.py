@@ -319,7 +319,7 @@ def test_an_insider_cannot_send_anothers_picture(
             one.bind("video")
         hers, own, relay = ana.welcome["id"], eve.welcome["id"], relay_of(server)
         ben.say({"type": "watch", "streams": {str(i): {"layer": 0, "fps": 60} for i in (hers, own)}})
-        wait_until(lambda: server.room.attention.routes(hers))
+        wait_until(lambda: server.room.allocator.routes(hers))
         forged = jpeg(160, 90)
         unbound = counted(server, "unbound")
         for number in range(5_001, 5_011):
@@ -360,7 +360,7 @@ def test_fragments_that_lie(server: cs.ConferenceServer, eve: Member) -> None:
             one.bind("video")
         ident = eve.welcome["id"]
         ben.say({"type": "watch", "streams": {str(ident): {"layer": 0, "fps": 60}}})
-        wait_until(lambda: server.room.attention.routes(ident))
+        wait_until(lambda: server.room.allocator.routes(ident))
         for n in range(3_000):
             total, index = dice.choice([(256, 255), (256, 1), (2, 1), (3, 0), (65_535, 9), (1, 0), (5, 7)])
             head = struct.pack(">IIHH", ident, dice.randrange(1_500), total, index)
@@ -777,9 +777,9 @@ def test_memory_and_descriptors_are_what_they_were(start: Start) -> None:
                 one.bind("video")
                 ident = one.welcome["id"]
                 ben.say({"type": "watch", "streams": {str(ident): {"layer": 0, "fps": 60}}})
-                wait_until(lambda ident=ident: server.room.attention.routes(ident))
+                wait_until(lambda ident=ident: server.room.allocator.routes(ident))
                 one.send_frame(jpeg(160, 90))
                 wait_until(lambda ident=ident: peer.numbers.get(ident))
         wait_until(lambda: not peer.numbers)
-        assert not peer.sent._streams and not peer.thinners
+        assert not peer.sent._streams and not peer.droppers
         wait_until(lambda: descriptors() <= begun)

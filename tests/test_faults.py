@@ -64,9 +64,9 @@ class Ledger:
 def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
     """Notes what the clients of this process send and receive."""
     ledger = Ledger()
-    send, put = cs.VideoReceiver.send_picture, cs.Stream.put
+    send, put = cs.VideoPlane.send_picture, cs.Stream.put
 
-    def noted_send(self: cs.VideoReceiver, layer: int, data: bytes) -> None:
+    def noted_send(self: cs.VideoPlane, layer: int, data: bytes) -> None:
         ledger.sent[hashlib.sha256(data).digest()] = (layer, time.monotonic())
         send(self, layer, data)
 
@@ -74,7 +74,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
         ledger.whole[id(self)][hashlib.sha256(data).digest()] = time.monotonic()
         put(self, data, size, now)
 
-    monkeypatch.setattr(cs.VideoReceiver, "send_picture", noted_send)
+    monkeypatch.setattr(cs.VideoPlane, "send_picture", noted_send)
     monkeypatch.setattr(cs.Stream, "put", noted_put)
     return ledger
 
@@ -273,7 +273,7 @@ class Hop:
 
     def __init__(self, faults: Faults, seed: int) -> None:
         self.sent, self.got = cs.RetransmissionCache(), cs.Reassembler(layered=False, counters=cs.Counters())
-        self.watch, self.path = cs.PathWatch(), cs.PathCapacity()
+        self.watch, self.path = cs.ReceiverReport(), cs.BandwidthEstimator()
         self._forth, self._back = BadLink(faults, seed), BadLink(faults, seed + 1)
         self._octets = self._pictures = 0
 
@@ -343,7 +343,7 @@ class Voice:
 
 def through_a_meeting(clean: NDArray[np.int16], faults: Faults, seed: int) -> NDArray[np.int16]:
     """What Ben hears of what Ana says, over two such links, in simulated time."""
-    mixer, ears, gate = cs.AudioMixer(), cs.JitterBuffer(), cs.VoiceGate()
+    mixer, ears, gate = cs.AudioMixer(), cs.JitterBuffer(), cs.VoiceActivityDetector()
     ana, ben = 1, 2
     for ident in (ana, ben):
         mixer.add(ident)

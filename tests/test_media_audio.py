@@ -445,7 +445,7 @@ def test_level_db() -> None:
 
 
 def test_the_gate_hangs_over_after_speech_and_less_after_a_click() -> None:
-    gate = cs.VoiceGate()
+    gate = cs.VoiceActivityDetector()
     assert not gate.is_voice(SILENCE)
     assert gate.is_voice(steady_tone(0))
     after_click = [gate.is_voice(SILENCE) for _ in range(30)]
@@ -457,9 +457,9 @@ def test_the_gate_hangs_over_after_speech_and_less_after_a_click() -> None:
 
 
 def test_a_quiet_tone_above_the_threshold_is_sent_and_noise_below_is_not() -> None:
-    gate = cs.VoiceGate()
+    gate = cs.VoiceActivityDetector()
     assert gate.is_voice(tone(0, BLOCK, 440.0, 60.0))
-    assert not cs.VoiceGate().is_voice(tone(0, BLOCK, 440.0, 30.0))
+    assert not cs.VoiceActivityDetector().is_voice(tone(0, BLOCK, 440.0, 30.0))
 
 
 # -- resampler
@@ -562,7 +562,7 @@ def test_no_card_no_time() -> None:
 def test_what_nobody_hears_is_counted_as_if_it_were_played_in_time(lags: list[float], lost: set[int]) -> None:
     key = bytes(16)
     welcome = {"id": 3, "audio_up": key.hex(), "audio_down": key.hex()}
-    audio = cs.AudioReceiver(("127.0.0.1", 9), None, welcome, cs.Counters(), lambda ident: None)
+    audio = cs.AudioPlane(("127.0.0.1", 9), None, welcome, cs.Counters(), lambda ident: None)
     sealer, start = cs.Sealer(key), time.monotonic() - 9.0
     arrivals = sorted((start + n * cs.BLOCK_SECONDS + lag, n) for n, lag in enumerate(lags) if n not in lost)
     sealed = {

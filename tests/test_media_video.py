@@ -30,7 +30,7 @@ from connectsphere import (
     MAX_SENDERS,
     VIDEO_HEADER,
     Counters,
-    FrameThinner,
+    FrameDropper,
     Kind,
     Nack,
     Pacer,
@@ -553,7 +553,7 @@ def test_what_is_kept_does_not_grow_with_the_receivers_and_not_with_time() -> No
 @pytest.mark.parametrize("source", [14.6, 15, 15.3, 30, 60])
 def test_thinner_passes_the_asked_rate_through_jitter(source: float) -> None:
     chance = random.Random(5)
-    thinner = FrameThinner(15)
+    thinner = FrameDropper(15)
     jitter = 0.2 / max(source, 15)
     seconds = 20
     times = [n / source + chance.uniform(-jitter, jitter) for n in range(int(seconds * source))]
@@ -564,10 +564,10 @@ def test_thinner_passes_the_asked_rate_through_jitter(source: float) -> None:
 
 
 def test_thinner_passes_every_frame_and_every_second_one() -> None:
-    same, half = FrameThinner(15), FrameThinner(15)
+    same, half = FrameDropper(15), FrameDropper(15)
     assert [same.take(n / 15) for n in range(150)] == [True] * 150
     assert [half.take(n / 30) for n in range(300)] == [True, False] * 150
-    assert not FrameThinner(0).take(1.0)
+    assert not FrameDropper(0).take(1.0)
 
 
 # -- egress -----------------------------------------------------------------------------------

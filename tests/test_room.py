@@ -80,6 +80,10 @@ class World:
     def leave(self, member: Member, reason: str = "left") -> list[Effect]:
         return self.note(self.room.leave(member.id, reason, self.now))
 
+    def subscriptions(self, member: Member) -> dict[int, tuple[int, int]]:
+        """{sender: (layer, fps)} that a member wants to see."""
+        return self.room.allocator.people[member.id].subscriptions
+
     def say(self, member: Member, kind: str, **fields: Any) -> list[Effect]:
         """What happens when `member` says it; rates are another matter."""
         member.buckets.clear()
@@ -438,7 +442,7 @@ class TestWatching:
         assert self.encoding(world, ana) == {"2": 30}
         watch(world, ben, (ana, 0, 5))
         assert self.encoding(world, ana) == {"0": 5, "2": 30}
-        assert world.room.attention.routes(ana.id) == {ben.id: (0, 5), cleo.id: (2, 30)}
+        assert world.room.allocator.routes(ana.id) == {ben.id: (0, 5), cleo.id: (2, 30)}
 
     def test_numbers_grow(self, world: World) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")
@@ -457,7 +461,7 @@ class TestWatching:
         ana, ben = world.join("Ana"), world.join("Ben")
         watch(world, ben, (ana, 1, 5))
         effects = watch(world, ben) if how == "watch" else world.leave(ben, how)
-        assert Reroute(ana.id) in effects and world.room.attention.routes(ana.id) == {}
+        assert Reroute(ana.id) in effects and world.room.allocator.routes(ana.id) == {}
         world.now += LINGER - 0.01
         assert world.note(world.room.tick(world.now)) == []
         assert self.encoding(world, ana) == {"1": 5}
@@ -479,10 +483,10 @@ class TestWatching:
         """Thirty people encode for whoever asks: what is too much comes at the lowest layer."""
         eve, *others = [world.join(f"Pupil {n}") for n in range(31)]
         world.say(eve, "watch", streams={str(one.id): {"layer": 3, "fps": 60} for one in others})
-        asked = [eve.watching[one.id] for one in others]
+        asked = [world.subscriptions(eve)[one.id] for one in others]
         assert asked == [(3, 60)] * 4 + [(0, 15)] * 26
         world.say(eve, "watch", streams={str(one.id): {"layer": 1, "fps": 15} for one in others})
-        assert set(eve.watching.values()) == {(1, 15)}, "a page of thirty is no trouble"
+        assert set(world.subscriptions(eve).values()) == {(1, 15)}, "a page of thirty is no trouble"
 
     def test_nobody_watches_oneself_or_nobody(self, world: World) -> None:
         ana = world.join("Ana")
@@ -492,13 +496,13 @@ class TestWatching:
             )
             == []
         )
-        assert ana.watching == {}
+        assert world.subscriptions(ana) == {}
 
     def test_a_sender_who_left_is_forgotten(self, world: World) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")
         watch(world, ben, (ana, 1, 5))
         assert Reroute(ana.id) in world.leave(ana)
-        assert ben.watching == {} and world.room.attention.routes(ana.id) == {}
+        assert world.subscriptions(ben) == {} and world.room.allocator.routes(ana.id) == {}
         world.now += 5
         assert world.room.tick(world.now) == []
 
@@ -948,7 +952,8 @@ class RoomMachine(RuleBasedStateMachine):
     def only_those_present_are_watched(self) -> None:
         room = self.world.room
         for member in room.members.values():
-            assert member.id not in member.watching and set(member.watching) <= set(room.members)
+            wanted = room.allocator.people[member.id].subscriptions
+            assert member.id not in wanted and set(wanted) <= set(room.members)
 
     @invariant()
     def senders_know_what_is_wanted(self) -> None:
@@ -956,8 +961,8 @@ class RoomMachine(RuleBasedStateMachine):
         for member in world.room.members.values():
             said = world.heard(member, "encode")
             known = {int(layer): fps for layer, fps in said[-1]["layers"].items()} if said else {}
-            wanted = {layer: 0 for layer, _ in world.room.attention.routes(member.id).values()}
-            for layer, fps in world.room.attention.routes(member.id).values():
+            wanted = {layer: 0 for layer, _ in world.room.allocator.routes(member.id).values()}
+            for layer, fps in world.room.allocator.routes(member.id).values():
                 wanted[layer] = max(wanted[layer], fps)
             assert {layer: known.get(layer) for layer in wanted} == wanted
 

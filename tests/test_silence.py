@@ -91,6 +91,6 @@ def test_a_microphone_sends_voice_and_says_silence_once_in_a_while(tmp_path: Pat
     finally:
         sender.close()
     with_voice = [seq for seq, size in sent if size and seq <= 250]
-    assert 58 <= len(with_voice) <= 60 + cs.VoiceGate.HANGOVER
-    assert max(with_voice) <= 60 + cs.VoiceGate.HANGOVER, "silence was sent as sound"
+    assert 58 <= len(with_voice) <= 60 + cs.VoiceActivityDetector.HANGOVER
+    assert max(with_voice) <= 60 + cs.VoiceActivityDetector.HANGOVER, "silence was sent as sound"
     assert 3 <= sum(not size for seq, size in sent if seq <= 250) <= 3 + 250 / 16

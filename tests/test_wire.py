@@ -34,7 +34,6 @@ from connectsphere import (
     TAG,
     VIDEO_HEADER,
     Acknowledge,
-    Binding,
     Codec,
     Commit,
     Geometry,
@@ -44,6 +43,7 @@ from connectsphere import (
     MessageSplitter,
     Nack,
     Opener,
+    PathValidation,
     PeerFault,
     Pointer,
     Rectangle,
@@ -305,7 +305,7 @@ class TestSealing:
 
 
 class Client:
-    """The other end of a Binding."""
+    """The other end of a PathValidation."""
 
     def __init__(self) -> None:
         self.sealer, self.opener, self.number = Sealer(KEY, layered=True), Opener(OTHER_KEY), 0
@@ -324,33 +324,33 @@ HERE, THERE = ("10.0.0.1", 1), ("10.0.0.2", 2)
 
 
 @pytest.fixture
-def binding() -> Binding:
-    return Binding(7, KEY, OTHER_KEY, layered=True)
+def binding() -> PathValidation:
+    return PathValidation(7, KEY, OTHER_KEY, layered=True)
 
 
 class TestBinding:
-    def test_an_answered_challenge_binds(self, binding: Binding) -> None:
+    def test_an_answered_challenge_binds(self, binding: PathValidation) -> None:
         client = Client()
         challenge = binding.on_bind(*client.small(Kind.BIND), HERE, b"token")
         assert binding.address is None, "a bind alone proves nothing"
         binding.on_answer(*client.answer(challenge), HERE)
         assert binding.address == HERE
 
-    def test_an_answer_from_elsewhere_does_not(self, binding: Binding) -> None:
+    def test_an_answer_from_elsewhere_does_not(self, binding: PathValidation) -> None:
         client = Client()
         challenge = binding.on_bind(*client.small(Kind.BIND), HERE, b"token")
         with pytest.raises(PeerFault, match="bad_answer"):
             binding.on_answer(*client.answer(challenge), THERE)
         assert binding.address is None
 
-    def test_a_replayed_bind_from_elsewhere_does_not(self, binding: Binding) -> None:
+    def test_a_replayed_bind_from_elsewhere_does_not(self, binding: PathValidation) -> None:
         client = Client()
         bind = client.small(Kind.BIND)
         binding.on_bind(*bind, HERE, b"token")
         with pytest.raises(PeerFault, match="replayed"):
             binding.on_bind(*bind, THERE, b"other")
 
-    def test_a_race_from_a_second_address_gains_nothing(self, binding: Binding) -> None:
+    def test_a_race_from_a_second_address_gains_nothing(self, binding: PathValidation) -> None:
         """Someone in the path is first with the bind and with the answer; the next bind settles it."""
         client = Client()
         stolen = client.small(Kind.BIND)
@@ -366,7 +366,7 @@ class TestBinding:
         binding.on_answer(*client.answer(binding.on_bind(*client.small(Kind.BIND), HERE, b"last")), HERE)
         assert binding.address == HERE
 
-    def test_only_a_higher_bind_moves_it(self, binding: Binding) -> None:
+    def test_only_a_higher_bind_moves_it(self, binding: PathValidation) -> None:
         client = Client()
         old, new = client.small(Kind.BIND), client.small(Kind.BIND)
         binding.on_answer(*client.answer(binding.on_bind(*new, HERE, b"t1")), HERE)
@@ -375,7 +375,7 @@ class TestBinding:
         binding.on_answer(*client.answer(binding.on_bind(*client.small(Kind.BIND), THERE, b"t3")), THERE)
         assert binding.address == THERE
 
-    def test_an_answer_to_an_older_bind_does_not_move_it_back(self, binding: Binding) -> None:
+    def test_an_answer_to_an_older_bind_does_not_move_it_back(self, binding: PathValidation) -> None:
         client = Client()
         old = binding.on_bind(*client.small(Kind.BIND), THERE, b"t1")
         new = binding.on_bind(*client.small(Kind.BIND), HERE, b"t2")
@@ -384,15 +384,15 @@ class TestBinding:
             binding.on_answer(*client.answer(old), THERE)
         assert binding.address == HERE
 
-    def test_few_challenges_are_remembered(self, binding: Binding) -> None:
+    def test_few_challenges_are_remembered(self, binding: PathValidation) -> None:
         client = Client()
         first = binding.on_bind(*client.small(Kind.BIND), HERE, b"token")
-        for port in range(Binding.MOST_PENDING):
+        for port in range(PathValidation.MOST_PENDING):
             binding.on_bind(*client.small(Kind.BIND), ("10.0.0.3", port), b"other")
         with pytest.raises(PeerFault, match="bad_answer"):
             binding.on_answer(*client.answer(first), HERE)
 
-    def test_binding_anew_pushes_nobody_out(self, binding: Binding) -> None:
+    def test_binding_anew_pushes_nobody_out(self, binding: PathValidation) -> None:
         client = Client()
         first = binding.on_bind(*client.small(Kind.BIND), HERE, b"here")
         for _ in range(10):
@@ -400,14 +400,14 @@ class TestBinding:
         binding.on_answer(*client.answer(first), HERE)
         assert binding.address == HERE
 
-    def test_another_key_binds_nothing(self, binding: Binding) -> None:
+    def test_another_key_binds_nothing(self, binding: PathValidation) -> None:
         sealed = Sealer(OTHER_KEY).seal(Kind.BIND, 7, 1, b"")
         with pytest.raises(PeerFault, match="unsealed"):
             binding.on_bind(1, sealed, HERE, b"token")
 
     @given(st.integers(0, 2**32 - 1), st.binary(max_size=64), st.booleans())
     def test_hostile_bytes(self, number: int, data: bytes, bind: bool) -> None:
-        one = Binding(7, KEY, OTHER_KEY, layered=True)
+        one = PathValidation(7, KEY, OTHER_KEY, layered=True)
         with pytest.raises(PeerFault):
             if bind:
                 one.on_bind(number, data, HERE, b"token")

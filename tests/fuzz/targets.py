@@ -188,7 +188,7 @@ def _forge(opener: cs.Opener, dice: Any, kind: int, ident: int, number: int, tex
 
 def _bind(dice: Any) -> None:
     """Binds and answers in any order, from two addresses: bound is who answered its own challenge."""
-    binding, client = cs.Binding(7, KEY, b"\1" * 16, layered=False), cs.Sealer(KEY)
+    binding, client = cs.PathValidation(7, KEY, b"\1" * 16, layered=False), cs.Sealer(KEY)
     challenged: dict[cs.Address, list[bytes]] = {}
     for number in range(1, 16):
         source = ("10.0.0.1", dice.ConsumeIntInRange(1, 2))
