@@ -20307,21 +20307,6 @@ class CallPreview:
         return (level if mic_on else self.preview.level, *picture)
 
 
-def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) -> str:
-    """What the system's dialog for a file gives; "" where that was cancelled, or `parent` has gone meanwhile.
-
-    It waits in a loop of its own, in which the meeting goes on, and may end.
-    """
-    from tkinter import TclError, filedialog
-
-    ask = filedialog.asksaveasfilename if save else filedialog.askopenfilename
-    try:
-        path = str(ask(parent=parent, title=title, **options) or "")
-        return path if parent.winfo_exists() else ""
-    except TclError:  # the window was closed
-        return ""
-
-
 class ShareDialog(Dialog):
     """What is to be shared: each screen, the window in front, or a file; with live pictures."""
 
@@ -20329,11 +20314,9 @@ class ShareDialog(Dialog):
     SECONDS: ClassVar = 1.0  # between two looks at the screens
     FILES: ClassVar = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
-    def __init__(
-        self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks, share: Callable[[str], None]
-    ) -> None:
+    def __init__(self, look: Look, backend: Program, tasks: Tasks, share: Callable[[str], None]) -> None:
         super().__init__(look, tr("Share your screen"), 620)
-        self.parent, self.backend, self.tasks, self.share = parent, backend, tasks, share
+        self.backend, self.tasks, self.share = backend, tasks, share
         self.chosen = ""
         self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
         self.trouble = "There is no screen here that can be shared."
@@ -20419,8 +20402,13 @@ class ShareDialog(Dialog):
             self._then(partial(self.share, self.chosen))
 
     def _choose_file(self) -> None:
+        from tkinter import filedialog
+
         kinds = [(tr("Pictures and videos"), self.FILES), (tr("All files"), "*")]
-        if path := asked_path(self.parent, tr("A picture or video…"), filetypes=kinds):
+        path = filedialog.askopenfilename(
+            parent=self.look.root, title=tr("A picture or video…"), filetypes=kinds
+        )
+        if path:
             self.share(path)
 
 
@@ -20853,8 +20841,7 @@ class Actions:
 
     def _choose_share(self) -> None:
         keep_private(self.view.look.root, True)
-        view = self.view
-        view.ask(ShareDialog(view.look, view.frame, view.backend, view.tasks, self._share))
+        self.view.ask(ShareDialog(self.view.look, self.view.backend, self.view.tasks, self._share))
 
     def _share(self, source: str) -> None:
         if self.view.shot.presenter not in (0, self.view.shot.me):
@@ -20895,9 +20882,13 @@ class Actions:
 
     def save_chat(self) -> None:
         """Choose a file and write the messages to it."""
+        from tkinter import filedialog
+
         name = f"{safe_file_name(self.view.shot.title)}.txt"
-        options = {"initialfile": name, "defaultextension": ".txt"}
-        if path := asked_path(self.view.frame, tr("Save the chat"), save=True, **options):
+        path = filedialog.asksaveasfilename(
+            parent=self.view.look.root, title=tr("Save the chat"), initialfile=name, defaultextension=".txt"
+        )
+        if path:
             self._write_chat(Path(path))
 
     def _write_chat(self, path: Path) -> None:
@@ -20915,7 +20906,10 @@ class Actions:
 
     def upload(self) -> None:
         """Choose a file and offer it."""
-        if path := asked_path(self.view.frame, tr("Send a file")):
+        from tkinter import filedialog
+
+        path = filedialog.askopenfilename(parent=self.view.look.root, title=tr("Send a file"))
+        if path:
             to = self.view.chat.composer.target.value
             self.view.act(
                 {"do": "upload", "path": path, **({"to": to} if to and self.view.reading() else {})}
@@ -20994,9 +20988,8 @@ class People:
             button.winfo_rootx() + button.winfo_width(), button.winfo_rooty()
         )
 
-    def ask_leave(self, closes: bool = False) -> None:
-        """Ask before leaving; a host may end it for all. `closes`: the window with it, unless it goes on."""
-        self.view.closes = closes
+    def ask_leave(self) -> None:
+        """Ask before leaving; a host may end it for all."""
         stay = (tr("Stay"), "plain", lambda: None)
         if self.view.shot.role == "host":
             end = (tr("End for all"), "danger", partial(self.view.act, {"do": "end"}))
@@ -21004,7 +20997,7 @@ class People:
                 tr("Leave the meeting?"),
                 tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
                 stay,
-                (tr("Leave"), "plain", partial(self.leave, stays=True)),
+                (tr("Leave"), "plain", self.leave),
                 end,
                 first=tr("Leave"),
             )
@@ -21016,9 +21009,8 @@ class People:
                 (tr("Leave"), "danger", self.leave),
             )
 
-    def leave(self, stays: bool = False) -> None:
-        """Leave at once; the window `stays` for a host, whose meeting goes on."""
-        self.view.closes &= not stays
+    def leave(self) -> None:
+        """Leave at once."""
         self.view.act({"do": "leave"})
         self.view.left("")
 
@@ -21052,7 +21044,6 @@ class MainAppView:
         self._started = monotonic()
         self._warned_muted = -math.inf
         self._settled = False  # the first minute is over
-        self.closes = False  # the window, too, when the meeting is left
         self._panel_open = True
         self._build()
         self.show_panel("messages")
@@ -21276,8 +21267,6 @@ class MainAppView:
 
     def close(self) -> None:
         """Take the window apart."""
-        if self.dialog is not None:
-            self.dialog.close()
         self.talk.cancel()
         self.reactions.clear()
         self.stage.close()
@@ -21393,7 +21382,7 @@ class WindowLoop:
         self._after = ""
         root.title(APP_NAME)
         root.wm_client(platform.node())
-        root.protocol("WM_DELETE_WINDOW", self.ask_close)
+        root.protocol("WM_DELETE_WINDOW", self.stop)
         root.bind("<Button-1>", self._unfocus, add="+")
         root.bind_all("<Escape>", lambda _: self.cancel())
         self._find_room()
@@ -21533,19 +21522,11 @@ class WindowLoop:
         if self.view is None or self.controller is None:
             return
         view, controller, self.view, self.controller = self.view, self.controller, None, None
+        if view.dialog is not None:
+            view.dialog.close()
         view.close()
         self.tasks.run(controller.close)
-        if view.closes:
-            self.backend.orders.put("close")
-        else:
-            self.show_start(reason)
-
-    def ask_close(self) -> None:
-        """The button of the title bar: who is in a meeting is asked as by Escape."""
-        if self.view is not None:
-            self.view.people.ask_leave(closes=True)
-        else:
-            self.stop()
+        self.show_start(reason)
 
     def render_loop(self) -> None:
         """One tick, 30 times a second."""
