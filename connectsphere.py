@@ -57,7 +57,6 @@ Threads, each named here; started by, may write, ends when:
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
     relay                RELAY: the video port, its peers and routes; ends by close
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
-    pin                  SERVER: SPAKE2's arithmetic for the lobby; ends by a None in its queue
     reader-*             PROCESS: reads what a child says (mixer, server), restarts it; ends with the child
     writer-*             PROCESS: writes what a child is told, waiting for it to read; ends with the child
     mixer-orders         RELAY, mixer's process: standard input to the mixer's mailbox; ends with it
@@ -164,7 +163,8 @@ from typing import (
 
 try:
     import numpy as np
-    from cryptography.exceptions import InvalidTag
+    from cryptography.exceptions import InvalidSignature, InvalidTag
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from numpy.typing import NDArray
 except ImportError as missing:
@@ -425,22 +425,28 @@ def clean_pin(text: str) -> str:
     return digits if digits.isdecimal() else text.strip()
 
 
+_BLANK: Final = re.compile(  # no letter of these shows, though none is of a category C: fillers, selectors
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2800\ufe00-\ufe0f\U0001d159\U000e0100-\U000e01ef]"
+)
+
+
 def clean_name(text: str, limit: int = MAX_NAME) -> str:
-    """A name safe to show anywhere: NFKC, no control, format or bidi characters.
+    """A name safe to show anywhere: NFKC, no control, format, bidi, ignorable or blank characters.
 
     At most 2 combining marks in a row, white space folded, 1 to `limit` characters;
-    what is left empty becomes "Guest".
+    what then shows nothing becomes "Guest".
     """
     kept: list[str] = []
     marks = 0
     for char in unicodedata.normalize("NFKC", text):
         category = unicodedata.category(char)
-        if category[0] == "C" or char in "\u2028\u2029":
+        if category[0] == "C" or _BLANK.match(char):
             continue
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if marks <= 2:
             kept.append(char)
-    return " ".join("".join(kept).split())[:limit].strip() or "Guest"
+    name = " ".join("".join(kept).split())[:limit].strip()
+    return name if any(unicodedata.category(char)[0] not in "MZ" for char in name) else "Guest"
 
 
 def clean_text(text: str, limit: int = MAX_CHAT) -> str:
@@ -452,35 +458,68 @@ def clean_text(text: str, limit: int = MAX_CHAT) -> str:
     ).strip()
 
 
-_LATIN_LOOKALIKES: Final = {  # after compatibility decomposition and case folding
-    "a": "\u0430\u03b1\u0251",
-    "b": "\u0432\u044c\u03b2",
-    "c": "\u0441",
-    "d": "\u0501\u0111",
-    "e": "\u0435\u0454\u03b5",
-    "g": "\u0261\u050d",
-    "h": "\u043d\u04bb\u03b7\u0570\u0127",
-    "j": "\u0458",
-    "k": "\u043a\u03ba",
-    "l": "1|i\u0131\u0456\u03b9\u0142\u04cf",
-    "m": "\u043c\u03bc",
-    "n": "\u043f\u03bd\u0578",
-    "o": "0\u043e\u03bf\u03c3\u0585\u00f8",
-    "p": "\u0440\u03c1",
-    "q": "\u051b",
-    "r": "\u0433",
-    "s": "\u0455",
-    "t": "\u0442\u03c4",
-    "u": "\u057d",
-    "v": "\u0475",
-    "w": "\u051d\u03c9",
-    "x": "\u0445\u03c7",
-    "y": "\u0443\u03c5",
-    "z": "\u03b6",
-}
-_SKELETON_LETTERS: Final = str.maketrans(
-    {lookalike: latin for latin, others in _LATIN_LOOKALIKES.items() for lookalike in others}
+_LOOKALIKES: Final = """
+2 ƧƻϨᒿ⨧ꙄꛯꝚ
+3 ƷȜЗҘӠ३૩ⲜⳄⳌꝪꞫ
+4 Ꮞᔯᔰ
+5 Ƽ
+6 ϬбᏮⳒⳓⳜ
+8 Ȣȣ৪੪
+9 ৭੧୨൭ⳊⳋꝮ
+a ɑΑαАаᎪᗅ⍶⍺ꓮ
+aa Ꜳꜳ
+ae ÆæӔӕ
+ao Ꜵꜵ
+au Ꜷꜷ
+av ꜸꜹꜺꜻ
+ay Ꜽꜽ
+b ƄΒβБВЬвьѢѣҌҍᏏᏴᑲᑳᑾᑿᒀᒁᒈᖯᗷⲂꓐꞴ
+c ¢ΣςСсҪҫငၚᏟ₡Ⲥⲥꓚꮯ
+d ÐƉԁᎠᏧᑯᑺᑻᒇᗞᗪ₫ꓒꓓ
+dz ʣ
+e ΕεЕеєҽҿᎬ℮⋿ⴹꓰꬲ
+f Ϝքᖴẝꓝꬵ
+g ƍԌԍցᏀᏳꓖ
+h ΗНнћҢһӇӉհᎻᏂᏲᕼⲎꓧꚕ
+j ͿϳЈјᎫᒍᒘᒙꓙ
+k ΚκКкҚҞᏦᛕ₭Ⲕꓗ
+l ƖǀɩΙιІіӀӏւ׀וןױا١ٳ۱ߊᎥᏞᒪᒶᒷᛁᵻᵼ∣⍳⍸⏽│ⲒⲓⳐⵏꓡꓲꙇꭵ
+ll ǁװ‖∥
+m ΜμϺМмӍᎷᗰᛖ₥Ⲙꓟ
+n ŋΝηпղոռⲚꓠ
+o ɵΘΟθοσϭОоѲѳӨөՕօסه٥ھہە۵ۿ߀०০੦૦ଠ୦௦౦೦ഠ൦๐໐တဝ၀თჿዐᎤᎾᏫ០ᴑ⊖⊝⍬ⲐⲑⲞⲟⴱⵁⵔ〇ꓳꬽꬾꭴꮎꮻ
+oe Œœ
+oo ٪⁒∞ꚘꚙꝎꝏ
+p þƿΡρϸРрᏢᑭᑶᑷᒆ⍴ⲢⲣⳎⳏꓑ
+q ԛգզⵕ
+r ƦгґғᎡᏒᖇᴦⲅꓣꭇꭈꮁ
+s ƽЅѕՏടᏕᏚꓢꮪ
+t ΤτТтҬᎢ₮⊤⍡⟙Ⲧꓔ
+ts ʦ
+u ɄʋυџՍսሀᏌᑌᑗᑘᑧᵾ∪⋃ꓴꞟꮜ
+ue ᵫ
+uo ꭣ
+v νѴѵט٧۷Ꮩᐯᐺᐻ∨⋁ⴸꓦꛟꮩ
+w ɯωшѡѽԜԝաᎳᏔ₩ⲽꓪꝡꮃ
+x ×ΧχХхҲᕁᕽ᙭᙮ᚷ╳⤫⤬⨯⨰ⲬⵝꓫꞳ
+y ¥ɣΥγУуҮүҰұყᎩᎽᶌⲨⲩꓬ
+z ΖζᏃꓜꮓ
+"""  # of Latin letters and digits, of Unicode's confusables.txt what NFKD, case and the names do not tell
+_LATIN_NAME: Final = re.compile(
+    "LATIN (?:SMALL LETTER|CAPITAL LETTER|LETTER SMALL CAPITAL)(?: DOTLESS| SCRIPT)? ([A-Z])(?: WITH .*)?$"
 )
+_LATIN_TWINS: Final = {"1": "l", "i": "l", "|": "l", "0": "o"}
+
+
+@lru_cache(4_096)
+def _latin(char: str) -> str:
+    """The letter that `char` looks like."""
+    if char.isascii():
+        return _LATIN_TWINS.get(char, char)
+    if (at := _LOOKALIKES.find(char)) >= 0:
+        return _LOOKALIKES[_LOOKALIKES.rindex("\n", 0, at) + 1 :].split(" ", 1)[0]
+    named = _LATIN_NAME.match(unicodedata.name(char, ""))
+    return _LATIN_TWINS.get(named[1].lower(), named[1].lower()) if named else char
 
 
 def skeleton(text: str) -> str:
@@ -488,10 +527,16 @@ def skeleton(text: str) -> str:
 
     Case, accents, spaces, punctuation and invisible characters do not count; look-alike letters are one.
     """
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    letters = "".join(char for char in folded.translate(_SKELETON_LETTERS) if char.isalnum())
+    seen = "".join(map(_latin, unicodedata.normalize("NFKD", text)))  # capitals look like others
+    folded = "".join(map(_latin, unicodedata.normalize("NFKD", seen.casefold())))
+    letters = "".join(char for char in folded if char.isalnum() and unicodedata.category(char) != "Lm")
     merged = letters.replace("rn", "m").replace("vv", "w")
     return merged or "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")
+
+
+def looks(text: str) -> frozenset[str]:
+    """What `text` looks like as it is and in small letters: names are confused that have one in common."""
+    return frozenset(filter(None, (skeleton(text), skeleton(text.casefold()))))
 
 
 # -- file names
@@ -710,6 +755,7 @@ _USER: Shape = {
     "camera": _flag,
     "hand": _TIME,
     "sharing": _flag,
+    "proof?": _record({"epoch": _COUNT, "nonce": _TOKEN, "signature": _hex(64)}),
 }
 _CHAT: Shape = {"n": _COUNT, "id": _ID, "from": _NAME, "text": _text(MAX_CHAT), "at": _TIME}
 _OFFER: Shape = {
@@ -723,7 +769,8 @@ _OFFER: Shape = {
 }
 
 CLIENT_MESSAGES: Mapping[str, Shape] = {
-    "hello": {"v": _COUNT, "name": _NAME, "pin?": _flag, "resume?": _TOKEN, "host_key?": _TOKEN},
+    "hello": {"v": _COUNT, "name": _NAME, "pin?": _flag, "resume?": _TOKEN, "host?": _TOKEN},
+    "proof": {"signature": _hex(64)},
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
     "user_list": {},
@@ -755,6 +802,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
     "cancel": {"file": _FILE_ID, "ref?": _REF},
     "mute": {"who": _either(_ID, _exactly("all")), "ref?": _REF},
     "remove": {"who": _ID, "ref?": _REF},
+    "unban": {"who": _NAME, "ref?": _REF},
     "take_over": {"ref?": _REF},
     "allow_share": {"who": _ID, "ref?": _REF},
     "admit": {"ask": _COUNT, "on": _flag, "ref?": _REF},
@@ -783,8 +831,11 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
         "files": _listing(_record(_OFFER), 1_000),
         "presenter": _ID,
         "largest_file": _COUNT,
+        "host_key?": _TOKEN,
         "pin?": _text(MAX_PIN),
     },
+    "prove": {"meeting": _hex(16), "epoch": _COUNT, "id": _ID, "nonce": _TOKEN},
+    "waiting": {},
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
     "denied": {"code": _text(32, "[a-z_]+"), "reason": _REASON},
@@ -817,7 +868,8 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "file_gone": {"file": _FILE_ID, "reason": _REASON, "ref?": _REF},
     "file_saved": {"file": _FILE_ID, "people": _COUNT},
     "audio_keys": {"up": _KEY, "down": _KEY},
-    "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64)},
+    "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64), "why?": _exactly("pin", "removed")},
+    "banned": {"names": _listing(_NAME, MAX_PEOPLE), "ref?": _REF},
     "host_away": {"seconds": _COUNT},
     "ended": {"reason": _REASON},
     "removed": {"reason": _REASON},
@@ -3781,7 +3833,7 @@ EMPTY_SECONDS: Final = 120.0  # an orphan waits that long for anybody
 AWAY_NOTICES: Final = (1e9, 300, 60)  # seconds before its end at which everyone is told
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
-HOST_ONLY: Final = frozenset({"mute", "remove", "take_over", "allow_share", "admit", "end"})
+HOST_ONLY: Final = frozenset({"mute", "remove", "unban", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
     "chat": (250, 1),
     "private_chat": (250, 1),
@@ -3792,6 +3844,11 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
     "other": (50, 10),
 }
 MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
+EPOCH: Final = 1  # which server of the meeting this is
+# words of the interface and of commands: nobody is called so
+RESERVED_NAMES: Final = (
+    "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
+)
 MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
 
@@ -3866,6 +3923,8 @@ class Member:
     camera: bool = False
     hand: float = 0.0
     sharing: bool = False
+    person: int = 0  # of its claim: what is private is bound to that
+    proof: Json = field(default_factory=dict)  # of the host's right, for everyone to check
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
@@ -3873,12 +3932,13 @@ class Member:
     def user(self) -> Json:
         """The member as a roster entry."""
         keys = ("id", "name", "role", "mic", "camera", "hand", "sharing")
-        return {key: getattr(self, key) for key in keys}
+        user = {key: getattr(self, key) for key in keys}
+        return {**user, "proof": self.proof} if self.proof else user
 
 
 @dataclass(slots=True)
 class Offer:
-    """A file on offer; `owner` is a name, so that it survives reconnecting."""
+    """A file on offer by a `person` to the person `to` or, with None, to all; they survive reconnecting."""
 
     file: str
     name: str
@@ -3886,7 +3946,8 @@ class Offer:
     sha256: str
     owner: str
     owner_id: int
-    to_name: str | None
+    person: int
+    to: int | None
     whole: bool = False
     saved: int = 0
 
@@ -3899,29 +3960,35 @@ class Offer:
             "sha256": self.sha256,
             "id": self.owner_id,
             "from": self.owner,
-            "private": self.to_name is not None,
+            "private": self.to is not None,
         }
 
-    def concerns(self, name: str) -> bool:
-        """Whether the person called `name` may have it."""
-        return self.to_name is None or name in (self.owner, self.to_name)
+    def concerns(self, person: int) -> bool:
+        """Whether `person` may have it."""
+        return self.to is None or person in (self.person, self.to)
 
-    def open_for(self, name: str, direction: str) -> bool:
-        """Whether the person called `name` may `upload` it, or `download` it once it is whole.
+    def open_for(self, person: int, direction: str) -> bool:
+        """Whether `person` may `upload` it, or `download` it once it is whole.
 
         Its owner may also ask for a whole one, whose DONE got lost: the server takes no byte more.
         """
         if direction == "upload":
-            return name == self.owner
-        return self.whole and self.concerns(name)
+            return person == self.person
+        return self.whole and self.concerns(person)
 
 
 @dataclass(slots=True)
 class Claim:
-    """What the holder of a resume token may have: its name, and its place without PIN until then."""
+    """Who the holder of a resume token is: its name, and its place without PIN until then.
+
+    `person` is the id that it had first; it is nobody else's.
+    """
 
     name: str
     until: float
+    person: int
+    address: str
+    removed: bool = False
 
 
 class Ticket(NamedTuple):
@@ -3947,89 +4014,127 @@ def digest(token: str) -> str:
 
 
 class NameRegister:
-    """Whose a name is for the whole meeting, what a resume token owns, and who was removed."""
+    """Who is who for the whole meeting: by resume token, by name, and who was removed.
 
-    def __init__(self) -> None:
+    The name of the `host` is the host's from the start, as are names that look like it.
+    """
+
+    def __init__(self, host: str = "") -> None:
         self.claims: dict[str, Claim] = {}  # by the SHA-256 of the resume token
-        self.owned: dict[str, int] = {}  # by skeleton: the number its next bearer may get
-        self._banned: set[str] = set()
-        self._buckets: dict[str, dict[str, TokenBucket]] = {}
+        words = RESERVED_NAMES.split()
+        names = [host, *words, *(host + word for word in words), *(word + host for word in words)]
+        self._reserved = frozenset().union(*map(looks, names))
+        self.owned = dict.fromkeys(self._reserved, 2)  # by look: the number its next bearer may get
+        self._buckets: dict[int, dict[str, TokenBucket]] = {}
+
+    def holder(self, token: str | None) -> Claim | None:
+        """The claim of a resume token, unless who had it was removed."""
+        claim = self.claims.get(digest(token)) if token else None
+        return None if claim is None or claim.removed else claim
 
     def claim(self, token: str | None, now: float) -> tuple[str | None, bool]:
         """(name that the resume token owns, whether it spares the PIN)."""
-        claim = self.claims.get(digest(token)) if token else None
+        claim = self.holder(token)
         return (claim.name, now < claim.until) if claim else (None, False)
+
+    def called(self, name: str) -> Claim | None:
+        """The claim of who is called `name`."""
+        return next((claim for claim in self.claims.values() if claim.name == name), None)
 
     def free(self, name: str) -> str:
         """`name`, with a number behind it where it, or what looks like it, is somebody's."""
         wanted, look = name, skeleton(name)
-        while skeleton(wanted) in self.owned:
+        while self.owned.keys() & looks(wanted):
             number = self.owned.get(look, 2)
             self.owned[look] = number + 1
             ending = f" ({number})"
             wanted = name[: MAX_NAME - len(ending)].rstrip() + ending
         return wanted
 
-    def take(self, name: str, old: str, new: str) -> None:
+    def take(self, name: str, old: str, new: str, person: int = 0, address: str = "") -> None:
         """`name` has come in with the token kept as `old` (or ""), and gets the one kept as `new`."""
         self.claims = {key: one for key, one in self.claims.items() if one.name != name or key == old}
-        self.claims[new] = Claim(name, math.inf)
-        self.owned.setdefault(skeleton(name), 2)
+        self.claims[new] = Claim(name, math.inf, person, address)
+        for look in looks(name):
+            self.owned.setdefault(look, 2)
 
-    def buckets(self, name: str) -> dict[str, TokenBucket]:
-        """The rates of who bears `name`: coming anew refills none."""
-        return self._buckets.setdefault(name, {})
+    def buckets(self, person: int) -> dict[str, TokenBucket]:
+        """The rates of `person`: coming anew refills none."""
+        return self._buckets.setdefault(person, {})
 
     def forget_the_long_gone(self, now: float) -> None:
-        """Bound what is kept of people who come and go: the names of those who went first are free again."""
-        if len(self.owned) < MOST_NAMES:
+        """Bound what is kept of people who come and go: those of the busiest address go first.
+
+        Their names are free again; what was private to them is nobody's.
+        """
+        if len(self.claims) < MOST_NAMES:
             return
-        gone = [token for token, claim in self.claims.items() if claim.until <= now]
-        for token in sorted(gone, key=lambda token: self.claims[token].until)[: MOST_NAMES // 2]:
-            del self.claims[token]
-        kept = {claim.name for claim in self.claims.values()}
-        looks = {skeleton(name) for name in kept}
-        self.owned = {look: number for look, number in self.owned.items() if look in looks}
-        self._buckets = {name: buckets for name, buckets in self._buckets.items() if name in kept}
+        crowd = Counter(claim.address for claim in self.claims.values())
+        gone = {key: one for key, one in self.claims.items() if one.until <= now and not one.removed}
+        order = sorted(gone, key=lambda key: (-crowd[gone[key].address], gone[key].until))
+        for key in order[: MOST_NAMES // 2]:
+            del self.claims[key]
+        kept = self._reserved.union(*(looks(claim.name) for claim in self.claims.values()))
+        self.owned = {look: number for look, number in self.owned.items() if look in kept}
+        people = {claim.person for claim in self.claims.values()}
+        self._buckets = {person: buckets for person, buckets in self._buckets.items() if person in people}
 
     def settle(self, token: str, reason: str, now: float) -> None:
         """Leaving keeps the name but not the place; losing the link keeps both for a while."""
-        claim = self.claims.get(token)
-        if reason == "removed":
-            self.claims.pop(token, None)
-        elif claim:
+        if claim := self.claims.get(token):
             claim.until = now + RESUME_SECONDS if reason in ("lost", "replaced") else now
 
-    def awaited(self, now: float) -> set[str]:
-        """The names of those who are here or may come back without PIN."""
-        return {claim.name for claim in self.claims.values() if now < claim.until}
+    def awaited(self, now: float) -> set[int]:
+        """Those who are here or may come back without PIN."""
+        return {claim.person for claim in self.claims.values() if now < claim.until}
 
-    def ban(self, token: str, name: str, address: str, machine: bool) -> None:
-        """Keep out who holds `token`, that name at that address, and with `machine` all from there."""
-        self._banned |= {token, f"{address}/{skeleton(name)}"}
-        if machine:
-            self._banned.add(address)
+    def ban(self, person: int) -> None:
+        """The claim of `person` holds no longer."""
+        for claim in self.claims.values():
+            claim.removed |= claim.person == person
 
-    def is_banned(self, name: str, address: str, token: str | None) -> bool:
-        """Whether this was removed by the host: the same token, machine, or name on a shared one."""
-        if token and digest(token) in self._banned:
-            return True
-        return address in self._banned or f"{address}/{skeleton(name)}" in self._banned
+    def unban(self, name: str) -> bool:
+        """Let who is called `name` come back; whether it was removed."""
+        found = [claim for claim in self.claims.values() if claim.removed and claim.name == name]
+        for claim in found:
+            claim.removed = False
+        return bool(found)
+
+    def removed(self) -> list[str]:
+        """The names of those who were removed."""
+        return sorted({claim.name for claim in self.claims.values() if claim.removed})[:MAX_PEOPLE]
+
+    def barred(self, address: str, token: str | None) -> str:
+        """What keeps a newcomer out: "" nothing, "removed", or "knock" where others share the address.
+
+        Who holds a claim is that person; who holds none may be who was removed from that address.
+        """
+        claim = self.claims.get(digest(token)) if token else None
+        if claim:
+            return "removed" if claim.removed else ""
+        there = [claim.removed for claim in self.claims.values() if claim.address == address]
+        if not any(there):
+            return ""
+        return "removed" if all(there) and not address.startswith("127.") else "knock"
 
     def kept(self, now: float) -> Json:
         """What a crash must not lose; tokens hashed, with the seconds that they spare the PIN."""
         claims = {
-            token: [claim.name, None if claim.until == math.inf else max(0.0, claim.until - now)]
+            token: {
+                **asdict(claim),
+                "until": None if claim.until == math.inf else max(0.0, claim.until - now),
+            }
             for token, claim in self.claims.items()
         }
-        return {"claims": claims, "names": dict(self.owned), "banned": sorted(self._banned)}
+        return {"claims": claims, "names": dict(self.owned)}
 
     def recall(self, kept: Json, away: float, now: float) -> None:
         """Go on with what was `kept` when the server died `away` seconds ago."""
-        for token, (name, left) in kept["claims"].items():
-            self.claims[token] = Claim(name, now + (RESUME_SECONDS if left is None else left - away))
-        self.owned = dict(kept["names"])
-        self._banned = set(kept["banned"])
+        for token, claim in kept["claims"].items():
+            left = claim["until"]
+            until = now + (RESUME_SECONDS if left is None else left - away)
+            self.claims[token] = Claim(**{**claim, "until": until})
+        self.owned |= kept["names"]
 
 
 class FileShelf:
@@ -4042,14 +4147,14 @@ class FileShelf:
     def unfinished(self, *facts: object) -> str | None:
         """The same offer, made before and not sent to its end: it goes on where it stopped."""
         for offer in self.offers.values():
-            same = (offer.name, offer.size, offer.sha256, offer.owner, offer.to_name) == facts
+            same = (offer.name, offer.size, offer.sha256, offer.person, offer.to) == facts
             if same and not offer.whole:
                 return offer.file
         return None
 
-    def too_large(self, owner: str, size: int) -> str:
-        """Why `owner` may not offer `size` more bytes, in words; empty if it may."""
-        own = [offer.size for offer in self.offers.values() if offer.owner == owner]
+    def too_large(self, person: int, size: int) -> str:
+        """Why `person` may not offer `size` more bytes, in words; empty if it may."""
+        own = [offer.size for offer in self.offers.values() if offer.person == person]
         total = sum(offer.size for offer in self.offers.values())
         if size > self.limits.file:
             return f"Files may have {_size_words(self.limits.file)} at most."
@@ -4061,17 +4166,17 @@ class FileShelf:
             return "The meeting has no room for more files."
         return ""
 
-    def shown_to(self, name: str) -> list[Json]:
-        """What the person called `name` may have now, as WIRE says it."""
-        return [o.message() for o in self.offers.values() if o.whole and o.concerns(name)]
+    def shown_to(self, person: int) -> list[Json]:
+        """What `person` may have now, as WIRE says it."""
+        return [o.message() for o in self.offers.values() if o.whole and o.concerns(person)]
 
-    def abandoned(self, awaited: Callable[[], set[str]]) -> list[Offer]:
+    def abandoned(self, awaited: Callable[[], set[int]]) -> list[Offer]:
         """What was not sent to its end by people who cannot come back to it."""
         unfinished = [offer for offer in self.offers.values() if not offer.whole]
         if not unfinished:
             return []
-        names = awaited()
-        return [offer for offer in unfinished if offer.owner not in names]
+        people = awaited()
+        return [offer for offer in unfinished if offer.person not in people]
 
 
 class Room:
@@ -4086,59 +4191,54 @@ class Room:
         self.host = host
         self.meeting = meeting
         self.members: dict[int, Member] = {}
-        self.names = NameRegister()
+        self.names = NameRegister(host)
         self.shelf = FileShelf()
         self.allocator = LayerAllocator()
         self.presenter = 0
         self.counter = 0
         self.chat_lines: deque[Json] = deque(maxlen=HISTORY)
         self.private_lines: deque[Json] = deque(maxlen=HISTORY)
-        self.may_not_share: set[str] = set()  # names, so that reconnecting changes nothing
+        self.may_not_share: set[int] = set()  # persons, so that reconnecting changes nothing
         self._token = token
         self._next_id = 1
         self._encodes = 0
+        self._now = self._clock = 0.0  # of the message that is handled
         self._tickets: dict[str, Ticket] = {}
-        self._handlers: dict[str, Callable[[Member, Json, float, float], list[Effect]]] = {
-            "user_list": self._on_user_list,
-            "chat": self._on_chat,
-            "private_chat": self._on_private_chat,
-            "reaction": self._on_reaction,
-            "hand": self._on_hand,
-            "mic": self._on_mic,
-            "video_start": self._on_video_start,
-            "video_stop": self._on_video_stop,
-            "watch": self._on_watch,
-            "report": self._on_report,
-            "ticket": self._on_ticket,
-            "file_offer": self._on_file_offer,
-            "decline": self._on_decline,
-            "cancel": self._on_cancel,
-            "mute": self._on_mute,
-            "remove": self._on_remove,
-            "take_over": self._on_take_over,
-            "allow_share": self._on_allow_share,
-            "resumed": self._on_resumed,
-            "end": self._on_end,
-        }
 
     # -- coming and going
 
+    def next_id(self) -> int:
+        """An id that nobody has had."""
+        self._next_id += 1
+        return self._next_id - 1
+
     def join(
-        self, name: str, role: str, address: str, token: str | None, now: float
+        self, name: str, role: str, address: str, token: str | None, now: float, proof: Json | None = None
     ) -> tuple[Member, str, list[Effect]]:
-        """Let someone in: (member, its new resume token, effects). Names are made unique."""
-        owned, _ = self.names.claim(token, now)
-        stale = self._named(owned) if owned else None
+        """Let someone in: (member, its new resume token, effects). Names are made unique.
+
+        The `proof` of the host's right holds the id for which it was made.
+        """
+        proof = dict(proof or {})
+        ident = proof.pop("id", 0) or self.next_id()
+        name = clean_name(name)
+        claim = self.names.holder(token)
+        if role == "host" and not claim and looks(name) & looks(self.host) and not self._named(self.host):
+            name, claim = self.host, self.names.called(self.host)  # hers, whatever became of her token
+        elif not claim:
+            name = self.names.free(name)
+        stale = self._present(claim.person) if claim else None
         effects = self._replace(stale, now) if stale else []
         self.names.forget_the_long_gone(now)
-        name = owned or self.names.free(clean_name(name))
-        member = Member(self._next_id, name, role, address, buckets=self.names.buckets(name))
-        self._next_id += 1
+        name, person = (claim.name, claim.person) if claim else (name, ident)
+        member = Member(
+            ident, name, role, address, buckets=self.names.buckets(person), person=person, proof=proof
+        )
         fresh = self._token(32)
         member.token = digest(fresh)
-        if token and owned:
+        if token and self.names.holder(token):
             member.old_token = digest(token)
-        self.names.take(name, member.old_token, member.token)
+        self.names.take(name, member.old_token, member.token, person, address)
         everyone = tuple(self.members)
         self.members[member.id] = member
         self.allocator.join(member.id)
@@ -4162,7 +4262,7 @@ class Room:
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
-    def _on_resumed(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_resumed(self, member: Member, message: Json) -> list[Effect]:
         self.names.claims.pop(member.old_token, None)
         member.old_token = ""
         return [Keep(None)]
@@ -4171,7 +4271,8 @@ class Room:
 
     def people(self, now: float) -> Json:
         """Names, tokens (hashed, with the seconds that they spare the PIN), who was removed, the next id."""
-        return {**self.names.kept(now), "next_id": self._next_id}
+        kept = {"next_id": self._next_id, "may_not_share": sorted(self.may_not_share)}
+        return {**self.names.kept(now), **kept}
 
     def recall(self, meeting: str, people: Json, lines: Sequence[Json], away: float, now: float) -> None:
         """Go on with a meeting whose server died `away` seconds ago, as kept in `people` and `lines`.
@@ -4181,14 +4282,16 @@ class Room:
         """
         self.meeting = meeting
         self.names.recall(people, away, now)
-        self._next_id = people["next_id"]
+        self._next_id, self.may_not_share = people["next_id"], set(people["may_not_share"])
         for line in lines:
             (self.private_lines if "to_name" in line else self.chat_lines).append(line)
         self.counter = max((line["n"] for line in lines), default=0) + NUMBER_GAP
 
     def welcome(self, member: Member) -> Json:
         """What a newcomer is told of the meeting; keys and tokens are added by the server."""
-        mine = [line for line in self.private_lines if member.name in (line["from"], line["to_name"])]
+        mine = [dict(line) for line in self.private_lines if member.person in line["between"]]
+        for line in mine:
+            del line["between"]
         return {
             "type": "welcome",
             "id": member.id,
@@ -4200,7 +4303,7 @@ class Room:
             "users": self.roster(),
             "chat": list(self.chat_lines),
             "private": mine,
-            "files": self.shelf.shown_to(member.name),
+            "files": self.shelf.shown_to(member.person),
             "presenter": self.presenter,
             "largest_file": self.shelf.limits.file,
         }
@@ -4215,6 +4318,12 @@ class Room:
     def _named(self, name: str) -> Member | None:
         return next((one for one in self.members.values() if one.name == name), None)
 
+    def _present(self, person: int) -> Member | None:
+        return next((one for one in self.members.values() if one.person == person), None)
+
+    def _tell_hosts(self, message: Json) -> Tell:
+        return Tell(tuple(one.id for one in self.members.values() if one.role == "host"), message)
+
     # -- messages
 
     def handle(self, ident: int, message: Json, now: float, clock: float) -> list[Effect]:
@@ -4228,10 +4337,11 @@ class Room:
         if kind in HOST_ONLY and member.role != "host":
             refused = self._error(member, "not_allowed", "Only the host may do that.")
             return self._numbered([refused], member, message)
-        handler = self._handlers.get(kind)
+        handler = getattr(self, f"_on_{kind}", None)
         if handler is None:
             raise PeerFault("unexpected_message", kind)
-        return self._numbered(handler(member, message, now, clock), member, message)
+        self._now, self._clock = now, clock
+        return self._numbered(handler(member, message), member, message)
 
     def _within_rate(self, member: Member, kind: str, now: float) -> bool:
         lane = kind if kind in RATES else "other"
@@ -4256,22 +4366,22 @@ class Room:
     def _error(self, member: Member, code: str, reason: str) -> Tell:
         return Tell((member.id,), {"type": "error", "code": code, "reason": reason})
 
-    def _on_user_list(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_user_list(self, member: Member, message: Json) -> list[Effect]:
         return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
 
-    def _line(self, member: Member, text: str, clock: float) -> Json:
+    def _line(self, member: Member, text: str) -> Json:
         self.counter += 1
-        return {"n": self.counter, "id": member.id, "from": member.name, "text": text, "at": clock}
+        return {"n": self.counter, "id": member.id, "from": member.name, "text": text, "at": self._clock}
 
-    def _on_chat(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_chat(self, member: Member, message: Json) -> list[Effect]:
         text = clean_text(message["text"])
         if not text:
             return []
-        line = self._line(member, text, clock)
+        line = self._line(member, text)
         self.chat_lines.append(line)
         return [Keep(line), self._tell_all({"type": "chat", **line})]
 
-    def _on_private_chat(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_private_chat(self, member: Member, message: Json) -> list[Effect]:
         text = clean_text(message["text"])
         other = self._named(message["to_name"])
         if other is None:
@@ -4279,12 +4389,13 @@ class Room:
             return [self._error(member, "no_such_person", reason)]
         if not text:
             return []
-        line = {**self._line(member, text, clock), "to_name": other.name}
-        self.private_lines.append(line)
+        line = {**self._line(member, text), "to_name": other.name}
         told = {"type": "private_chat", **line}
+        line = {**line, "between": [member.person, other.person]}
+        self.private_lines.append(line)
         return [Keep(line), Tell(tuple({member.id, other.id}), told)]
 
-    def _on_reaction(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_reaction(self, member: Member, message: Json) -> list[Effect]:
         emoji = clean_text(message["emoji"], 32)
         if not emoji:
             return []
@@ -4298,13 +4409,13 @@ class Room:
     def _changed(self, member: Member) -> Tell:
         return self._tell_all(self._state(member))
 
-    def _on_hand(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_hand(self, member: Member, message: Json) -> list[Effect]:
         if message["up"] == bool(member.hand):
             return [Tell((member.id,), self._state(member))]
-        member.hand = clock if message["up"] else 0.0
+        member.hand = self._clock if message["up"] else 0.0
         return [self._changed(member)]
 
-    def _on_mic(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_mic(self, member: Member, message: Json) -> list[Effect]:
         return self._set_mic(member, message["on"])
 
     def _set_mic(self, member: Member, on: bool) -> list[Effect]:
@@ -4313,28 +4424,24 @@ class Room:
         member.mic = on
         return [Silence(member.id, not on), self._changed(member)]
 
-    def _on_video_start(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
-        return self._set_camera(member, "video_start")
-
-    def _on_video_stop(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
-        return self._set_camera(member, "video_stop")
-
-    def _set_camera(self, member: Member, kind: str) -> list[Effect]:
-        on = kind == "video_start"
-        if member.camera == on:
+    def _on_video_start(self, member: Member, message: Json) -> list[Effect]:
+        kind = message["type"]
+        if member.camera == (kind == "video_start"):
             return []
-        member.camera = on
+        member.camera = not member.camera
         told = self._tell_all({"type": kind, "id": member.id, "name": member.name})
         return [told, self._changed(member)]
 
-    def _on_watch(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    _on_video_stop = _on_video_start
+
+    def _on_watch(self, member: Member, message: Json) -> list[Effect]:
         wanted = {
             int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()
         }
-        return self.allocated(self.allocator.subscribe(member.id, wanted, now))
+        return self.allocated(self.allocator.subscribe(member.id, wanted, self._now))
 
-    def _on_report(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
-        return self.allocated(self.allocator.report(member.id, message, now))
+    def _on_report(self, member: Member, message: Json) -> list[Effect]:
+        return self.allocated(self.allocator.report(member.id, message, self._now))
 
     def allocated(self, changes: Allocation) -> list[Effect]:
         """What the allocator has changed, as effects."""
@@ -4360,7 +4467,7 @@ class Room:
 
     # -- the host's tools
 
-    def _on_mute(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_mute(self, member: Member, message: Json) -> list[Effect]:
         everyone = message["who"] == "all"
         whom = [
             one
@@ -4374,44 +4481,52 @@ class Room:
             effects += [*self._set_mic(one, False), Tell((one.id,), {"type": "muted", "by": member.name})]
         return effects
 
-    def _on_remove(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_remove(self, member: Member, message: Json) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None or other.role == "host":
             return [self._error(member, "no_such_person", "That person cannot be removed.")]
-        machine = not other.address.startswith("127.") and other.address != member.address
-        self.names.ban(other.token, other.name, other.address, machine)
+        self.names.ban(other.person)
         gone = Expel(other.id, {"type": "removed", "reason": "The host removed you from the meeting."})
-        return [gone, *self.leave(other.id, "removed", now)]
+        return [gone, *self.leave(other.id, "removed", self._now), self._tell_hosts(self.banned())]
 
-    def _on_take_over(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def banned(self) -> Json:
+        """Who was removed, for hosts."""
+        return {"type": "banned", "names": self.names.removed()}
+
+    def _on_unban(self, member: Member, message: Json) -> list[Effect]:
+        if not self.names.unban(message["who"]):
+            return [self._error(member, "no_such_person", "That person is not here.")]
+        return [Keep(None), self._tell_hosts(self.banned())]
+
+    def _on_take_over(self, member: Member, message: Json) -> list[Effect]:
         former = self.members.get(self.presenter)
         if former is None or former.id == member.id:
             return []
-        self.may_not_share.add(former.name)
-        return self.share_stop(former.id)
+        self.may_not_share.add(former.person)
+        return [Keep(None), *self.share_stop(former.id)]
 
-    def _on_allow_share(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_allow_share(self, member: Member, message: Json) -> list[Effect]:
         other = self.members.get(message["who"])
         if other is None:
             return [self._error(member, "no_such_person", "That person is not here.")]
-        self.may_not_share.discard(other.name)
-        return [Tell((other.id,), {"type": "share_allowed"})]
+        self.may_not_share.discard(other.person)
+        return [Keep(None), Tell((other.id,), {"type": "share_allowed"})]
 
-    def _on_end(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_end(self, member: Member, message: Json) -> list[Effect]:
         return [MeetingOver("The host ended the meeting.")]
 
     # -- the other planes
 
-    def _on_ticket(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_ticket(self, member: Member, message: Json) -> list[Effect]:
         plane, direction, file = message["plane"], message["direction"], message.get("file")
         if (plane == "screen") != (direction in ("presenter", "viewer")):
             raise PeerFault("bad_ticket")
         if plane == "files":
             offer = self.shelf.offers.get(file or "")
-            if offer is None or not offer.open_for(member.name, direction):
+            if offer is None or not offer.open_for(member.person, direction):
                 return [self._error(member, "no_such_file", "That file is not on offer.")]
         ticket = self._token(16)
-        self._tickets[ticket] = Ticket(member.id, plane, direction, file, now + TICKET_SECONDS)
+        self._tickets[ticket] = Ticket(member.id, plane, direction, file, self._now + TICKET_SECONDS)
         answer: Json = {"type": "ticket", "ticket": ticket}
         if file:
             answer["file"] = file
@@ -4431,7 +4546,7 @@ class Room:
             raise Refused("not_allowed", "You are not in the meeting any longer.")
         if self.presenter and self.presenter != ident:
             raise Refused("share_busy", f"{self.members[self.presenter].name} is sharing already.")
-        if member.name in self.may_not_share:
+        if member.person in self.may_not_share:
             raise Refused("not_allowed", "The host has to allow you to share again.")
         self.presenter = ident
         member.sharing = True
@@ -4448,19 +4563,21 @@ class Room:
         told = self._tell_all({"type": "screen_stop", "id": ident, "name": member.name})
         return [ShareStopped(ident), told, self._changed(member)]
 
-    def _on_file_offer(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_file_offer(self, member: Member, message: Json) -> list[Effect]:
         to_name = message.get("to_name")
-        if to_name is not None and self._named(to_name) is None:
+        other = None if to_name is None else self._named(to_name)
+        if to_name is not None and other is None:
             reason = "Nobody of that name is in the meeting."
             return [self._error(member, "no_such_person", reason)]
-        facts = (message["name"], message["size"], message["sha256"], member.name)
-        file = self.shelf.unfinished(*facts, to_name)
+        facts = (message["name"], message["size"], message["sha256"])
+        between = (member.person, other.person if other else None)
+        file = self.shelf.unfinished(*facts, *between)
         if file is None:
-            reason = self.shelf.too_large(member.name, message["size"])
+            reason = self.shelf.too_large(member.person, message["size"])
             if reason:
                 return [self._error(member, "too_large", reason)]
             file = self._token(8)
-            self.shelf.offers[file] = Offer(file, *facts, member.id, to_name)
+            self.shelf.offers[file] = Offer(file, *facts, member.name, member.id, *between)
         return [Tell((member.id,), {"type": "file_ready", "file": file})]
 
     def file_whole(self, file: str) -> list[Effect]:
@@ -4469,28 +4586,28 @@ class Room:
         if offer is None or offer.whole:
             return []
         offer.whole = True
-        to = tuple(one.id for one in self.members.values() if offer.concerns(one.name))
+        to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
         return [Tell(to, {"type": "file_offer", **offer.message()})]
 
     def file_saved(self, file: str) -> list[Effect]:
         """Someone has the whole of `file`: its owner sees how many."""
         offer = self.shelf.offers.get(file)
-        owner = self._named(offer.owner) if offer else None
+        owner = self._present(offer.person) if offer else None
         if offer is None or owner is None:
             return []
         offer.saved += 1
         return [Tell((owner.id,), {"type": "file_saved", "file": file, "people": offer.saved})]
 
-    def _on_decline(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_decline(self, member: Member, message: Json) -> list[Effect]:
         """Only who offered a file to one person alone learns that it is not wanted."""
         offer = self.shelf.offers.get(message["file"])
-        if offer is None or offer.to_name != member.name or offer.owner == member.name:
+        if offer is None or offer.to != member.person or offer.person == member.person:
             return []
         return self.file_gone(offer.file, f"{member.name} declined the file.")
 
-    def _on_cancel(self, member: Member, message: Json, now: float, clock: float) -> list[Effect]:
+    def _on_cancel(self, member: Member, message: Json) -> list[Effect]:
         offer = self.shelf.offers.get(message["file"])
-        if offer is None or (offer.owner != member.name and member.role != "host"):
+        if offer is None or (offer.person != member.person and member.role != "host"):
             return [self._error(member, "no_such_file", "That file is not yours.")]
         return self.file_gone(offer.file, f"{member.name} took the file back.")
 
@@ -4499,8 +4616,8 @@ class Room:
         offer = self.shelf.offers.pop(file, None)
         if offer is None:
             return []
-        knows = offer.concerns if offer.whole else offer.owner.__eq__
-        to = tuple(one.id for one in self.members.values() if knows(one.name))
+        knows = offer.concerns if offer.whole else offer.person.__eq__
+        to = tuple(one.id for one in self.members.values() if knows(one.person))
         return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, "reason": reason})]
 
 
@@ -4624,6 +4741,8 @@ class Snapshot:
     encrypted: bool = True
     new_host: bool = False
     people: tuple[Person, ...] = ()
+    hosts: frozenset[str] = frozenset()  # the names of those seen as host in this meeting
+    banned: tuple[str, ...] = ()  # who was removed, for a host to see
     chat: tuple[ChatLine, ...] = ()
     files: tuple[FileEntry, ...] = ()
     largest_file: int = 0  # what the host allows, in bytes
@@ -4638,7 +4757,7 @@ class Snapshot:
 
 
 def _person(user: Json) -> Person:
-    return Person(**user)
+    return Person(**{key: value for key, value in user.items() if key != "proof"})
 
 
 class StateManager:
@@ -4680,14 +4799,14 @@ class StateManager:
     def _on_welcome(self, message: Json) -> list[Json]:
         if message["meeting"] != self.current.meeting:
             self.newest = 0
-            self.update(chat=(), files=())
+            self.update(chat=(), files=(), hosts=frozenset())
         same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
         known = {entry.file for entry in self.current.files}
         before = self.person(self.current.presenter)
+        self._take_people(_person(user) for user in message["users"])
         self.update(
             link="live",
             me=message["id"],
-            people=tuple(_person(user) for user in message["users"]),
             files=self._merged_files(message["files"]),
             pin=message.get("pin", self.current.pin),
             **{key: message[key] for key in same},
@@ -4713,15 +4832,24 @@ class StateManager:
         return {**{key: getattr(person, key) for key in keys}, "hand": bool(person.hand)}
 
     def _on_user_list(self, message: Json) -> list[Json]:
-        self.update(people=tuple(_person(user) for user in message["users"]))
+        self._take_people(_person(user) for user in message["users"])
         return [self.users()]
+
+    def _take_people(self, people: Iterable[Person]) -> None:
+        people = tuple(people)
+        hosts = {one.name for one in people if one.role == "host"}
+        self.update(people=people, hosts=self.current.hosts | hosts)
+
+    def _on_banned(self, message: Json) -> list[Json]:
+        self.update(banned=tuple(message["names"]))
+        return [{"event": "banned", "names": message["names"]}]
 
     def _on_join(self, message: Json) -> list[Json]:
         person = _person(message["user"])
         others = tuple(one for one in self.current.people if one.id != person.id)
         if len(others) >= 2 * MAX_PEOPLE:
             raise PeerFault("too_many_people")
-        self.update(people=(*others, person))
+        self._take_people((*others, person))
         return [{"event": "join", "id": person.id, "name": person.name}, self.users()]
 
     def _on_leave(self, message: Json) -> list[Json]:
@@ -4731,7 +4859,7 @@ class StateManager:
 
     def _on_state(self, message: Json) -> list[Json]:
         person = _person(message["user"])
-        self.update(people=tuple(person if one.id == person.id else one for one in self.current.people))
+        self._take_people(person if one.id == person.id else one for one in self.current.people)
         return [{"event": "state", **self._user(person)}]
 
     def _line(self, line: Json, to: str | None, *, history: bool = False) -> list[Json]:
@@ -5323,11 +5451,12 @@ class KnownHost:
     last_seen: float
     last_address: str = ""
     port: int = DEFAULT_PORT
+    host_key: str = ""  # the public one of its host's right
 
     @property
     def looks(self) -> frozenset[str]:
-        """How its title and name look (`skeleton`)."""
-        return frozenset(filter(None, (skeleton(self.title), skeleton(self.host))))
+        """How its title and name look."""
+        return looks(self.title) | looks(self.host)
 
 
 class KnownHosts:
@@ -5353,25 +5482,16 @@ class KnownHosts:
         with self._lock:
             return sorted(self._hosts.values(), key=lambda host: -host.last_seen)
 
-    def remember(
-        self, fingerprint: str, title: str, host: str, address: str = "", port: int = DEFAULT_PORT
-    ) -> KnownHost:
-        """Accept a host, or note what it is called and where it was seen now."""
+    def remember(self, fingerprint: str, title: str, host: str, address: str = "", **more: Any) -> KnownHost:
+        """Accept a host, or note what it is called and where it was seen now; `more` are fields of it."""
         if not is_fingerprint(fingerprint):
             raise ValueError("not a fingerprint")
         now = time.time()
         with self._lock:
             old = self._hosts.get(fingerprint)
             first, was_at = (old.first_seen, old.last_address) if old else (now, "")
-            known = KnownHost(
-                fingerprint,
-                clean_name(title, MAX_TITLE),
-                clean_name(host),
-                first,
-                now,
-                address or was_at,
-                port,
-            )
+            names = clean_name(title, MAX_TITLE), clean_name(host)
+            known = KnownHost(fingerprint, *names, first, now, address or was_at, **more)
             self._hosts[fingerprint] = known
             dropped = min(self._hosts.values(), key=lambda each: each.last_seen)
             if len(self._hosts) > self._MOST:
@@ -5411,6 +5531,7 @@ class KnownHosts:
                 float(value["last_seen"]),
                 str(value.get("last_address", "")),
                 int(value.get("port", DEFAULT_PORT)),
+                str(value.get("host_key", "")),
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -5451,35 +5572,82 @@ def load_host_key(path: Path) -> str:
     return key
 
 
-def make_host_key(path: Path) -> str:
-    """The secret that proves the host role, 64 hex digits: the one in `path`, or a new one put there.
+def make_host_key(file: str | Path = "") -> str:
+    """The secret behind the host's right, 64 hex digits: the one in `file`, or a new one put there.
 
-    Kept over restarts, so that the teacher's program stays the host. Raises ConnectSphereError.
+    Kept over restarts, so that the teacher's program stays the host. The program's own file is renewed where
+    it is damaged, and done without where it cannot be written; for another, ConnectSphereError.
     """
+    own, path = not file, Path(file or home_directory() / "host.key")
     try:
+        if own and path.exists() and not is_fingerprint(path.read_text("ascii", "replace").strip()):
+            log.warning("%s is damaged: a new host key is made", path)
+            path.replace(path.with_suffix(".damaged"))
         if not path.exists():
             _write_private_once(path, secrets.token_hex(32).encode() + b"\n")
         path.chmod(0o600)
     except OSError as error:
+        if own:
+            log.warning("the host key %s cannot be kept: %s", path, error)
+            return secrets.token_hex(32)
         raise ConnectSphereError(f"the host key {path} cannot be written: {error.strerror}") from error
     return load_host_key(path)
 
 
-class _PinProof:
-    """What both sides of the PIN proof share: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript))."""
+def host_statement(meeting: str, fingerprint: str, proof: Json) -> bytes:
+    """What the host signs: which id is its own there. At a server of another fingerprint it says nothing."""
+    numbers = struct.pack(">QI", proof["epoch"], proof["id"])
+    named = [bytes.fromhex(text) for text in (meeting, fingerprint, proof["nonce"])]
+    return b"".join((b"connectsphere/1 host\0", numbers, *named))
 
-    def __init__(self, side: Literal["SPAKE2_A", "SPAKE2_B"], pin: str, fingerprint: str) -> None:
+
+class HostRight:
+    """The host's right: an Ed25519 key derived from the `secret` of `make_host_key`, which never travels."""
+
+    def __init__(self, secret: str) -> None:
+        seed = hmac.digest(bytes.fromhex(secret), b"connectsphere/1 host key", "sha256")
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = self._key.public_key().public_bytes_raw().hex()
+
+    def prove(self, challenge: Json, fingerprint: str) -> str:
+        """The signature that a server with this `fingerprint` asks for, 128 hex digits."""
+        return self._key.sign(host_statement(challenge["meeting"], fingerprint, challenge)).hex()
+
+
+def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
+    """Whether the owner of the public `key` has signed the `proof` {id, epoch, nonce, signature} for that."""
+    try:
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+        public.verify(bytes.fromhex(proof["signature"]), host_statement(meeting, fingerprint, proof))
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+class _PinProof:
+    """One side of the PIN proof: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript)), the client's first.
+
+    About 7 ms each for making it and `finish`. `message` (33 bytes) goes to the other side. UsageError for an
+    empty PIN.
+    """
+
+    _SIDE: ClassVar[str]
+    _OTHER: ClassVar[bytes]
+
+    def __init__(self, pin: str, fingerprint: str) -> None:
         import spake2  # its groups take 60 ms, which a start without a PIN need not wait for
 
         secret = unicodedata.normalize("NFKC", pin).strip().encode()
         if not secret:
             raise UsageError("the PIN must not be empty")
         client, host = b"connectsphere/1 client", b"connectsphere/1 host" + fingerprint.encode()
-        self._spake = getattr(spake2, side)(secret, idA=client, idB=host)
+        self._spake = getattr(spake2, self._SIDE)(secret, idA=client, idB=host)
         self._macs: dict[bytes, bytes] = {}
+        self._proved = False
         self.message: bytes = self._spake.start()
 
-    def _agree(self, peer_message: bytes, transcript: bytes) -> None:
+    def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
+        """The client's confirmation (32 bytes); PeerFault("pin") for a message that is none."""
         if len(peer_message) != 33:
             raise PeerFault("pin", "a message of a wrong size")
         try:
@@ -5488,53 +5656,32 @@ class _PinProof:
             raise PeerFault("pin", f"{type(error).__name__}: {error}") from error
         digest = hashlib.sha256(transcript).digest()
         self._macs = {role: hmac.digest(key, role + digest, "sha256") for role in (b"client", b"host")}
+        return self._macs[b"client"]
 
-    def _mac(self, role: bytes) -> bytes:
-        if role not in self._macs:
+    def check(self, mac: bytes) -> bool:
+        """Whether the other's confirmation proves that it knows the PIN."""
+        if not self._macs:
             raise PeerFault("pin", "out of order")
-        return self._macs[role]
+        self._proved = hmac.compare_digest(self._macs[self._OTHER], mac)
+        return self._proved
 
 
 class PinClient(_PinProof):
-    """The client's side of the PIN proof: it confirms first. About 7 ms each for making it and `finish`.
+    """The client's side."""
 
-    `message` (33 bytes) goes to the host. UsageError for an empty PIN.
-    """
-
-    def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__("SPAKE2_A", pin, fingerprint)
-
-    def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
-        """The confirmation (32 bytes) to send; PeerFault("pin") for a message that is none."""
-        self._agree(peer_message, transcript)
-        return self._mac(b"client")
-
-    def check(self, mac: bytes) -> bool:
-        """Whether the host's confirmation proves that it knows the PIN."""
-        return hmac.compare_digest(self._mac(b"host"), mac)
+    _SIDE, _OTHER = "SPAKE2_A", b"host"
 
 
 class PinHost(_PinProof):
-    """The host's side of the PIN proof: it says nothing that depends on the PIN before `check` agreed."""
+    """The host's side: it says nothing that depends on the PIN before `check` agreed."""
 
-    def __init__(self, pin: str, fingerprint: str) -> None:
-        super().__init__("SPAKE2_B", pin, fingerprint)
-        self._proved = False
-
-    def finish(self, peer_message: bytes, transcript: bytes) -> None:
-        """Take the client's message; PeerFault("pin") when it is none."""
-        self._agree(peer_message, transcript)
-
-    def check(self, mac: bytes) -> bool:
-        """Whether the client's confirmation proves that it knows the PIN."""
-        self._proved = hmac.compare_digest(self._mac(b"client"), mac)
-        return self._proved
+    _SIDE, _OTHER = "SPAKE2_B", b"client"
 
     def mac(self) -> bytes:
         """The host's own confirmation (32 bytes); PeerFault("pin") before the client's was right."""
         if not self._proved:
             raise PeerFault("pin", "out of order")
-        return self._mac(b"host")
+        return self._macs[b"host"]
 
 
 def lock_file(path: Path) -> IO[bytes] | None:
@@ -9610,7 +9757,8 @@ class ServerOptions:
     pin: str = ""
     base: int = DEFAULT_PORT
     bind: str | None = None
-    host_key: str = ""
+    host_key: str = ""  # the public one of who is host
+    host_key_file: str = ""  # where its secret is; "": where the program keeps it
     largest_file: int = 2 << 30
     largest_person: int = 8 << 30
     largest_meeting: int = 32 << 30
@@ -10529,7 +10677,10 @@ ARRIVALS: Final = (300, 5)  # who may come from one address, likewise
 
 @dataclass(eq=False)
 class ControlSession:
-    """One control connection. stage: hello, waiting (for a free attempt), pin, in, over."""
+    """One control connection. stage: hello, host (proves that it is), waiting, pin, in, over.
+
+    It waits for a free attempt at the PIN or, with `why` "removed", for the host to let it in.
+    """
 
     link: TlsLink
     address: str
@@ -10541,10 +10692,17 @@ class ControlSession:
     proof: PinHost | None = None
     awaited: str = "pin"  # what its side of the PIN proof says next
     ask: int = 0
+    why: str = "pin"
+    right: Json = field(default_factory=dict)  # what the host was asked to sign, and its signature
     heard: float = 0.0
     pace: TokenBucket = field(default_factory=lambda: TokenBucket(*LINES))
     octets: TokenBucket = field(default_factory=lambda: TokenBucket(*OCTETS))
     keys: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def host(self) -> bool:
+        """Whether it has proved the host's right."""
+        return "signature" in self.right
 
     def send(self, message: Json) -> None:
         """Queue a message for this connection."""
@@ -10557,7 +10715,8 @@ class ControlSession:
 class Lobby:
     """Where a connection waits until it has said who it is and, where there is one, proved the PIN.
 
-    Everything on the control reactor's thread; the arithmetic of SPAKE2 has a thread of its own.
+    Everything on the control reactor's thread. The arithmetic of SPAKE2 takes 7 ms a step there, which counts
+    as the time of who wants it; a thread of its own would wait for the interpreter as long.
     """
 
     MOST_WAITING = 32
@@ -10582,18 +10741,6 @@ class Lobby:
         self._asks = 0
         self._asking = TokenBucket(self.MOST_WAITING, 0.1)
         self._arrivals = KeyedBuckets(*ARRIVALS)
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._worker = Worker("pin", self._run, lambda: self._jobs.put(None))
-
-    def start(self) -> None:
-        """Start the thread of the PIN's arithmetic."""
-        if self._options.pin:
-            importlib.import_module("spake2")  # a missing package is said now
-        self._worker.start()
-
-    def close(self, deadline: float = 1.0) -> None:
-        """End the thread."""
-        self._worker.close(deadline)
 
     def on_message(self, session: ControlSession, message: Json, line: bytes) -> None:
         """A message of someone who is not in yet; PeerFault when it is out of order."""
@@ -10601,6 +10748,8 @@ class Lobby:
         if session.stage == "hello" and kind == "hello":
             session.transcript.append(line + b"\n")
             self._on_hello(session, message)
+        elif session.stage == "host" and kind == "proof":
+            self._on_proof(session, message["signature"])
         elif session.stage == "pin" and kind == session.awaited and session.proof:
             self._on_pin(session, session.proof, message, line)
         else:
@@ -10621,21 +10770,15 @@ class Lobby:
         session = self._waiting.pop(ask, None)
         if session is None or session.stage != "waiting":
             return
-        if welcome and session.hello.get("pin"):
+        if welcome and session.hello.get("pin") and self._options.pin:
             self._begin_proof(session)  # it takes no host that does not prove the PIN
         elif welcome:
             self._admit(session)
         else:
             self.deny(session, "not_allowed", "The host did not let you in.")
 
-    def is_host(self, hello: Json) -> bool:
-        """Whether `hello` holds the host's secret."""
-        key = self._options.host_key
-        return bool(key) and hmac.compare_digest(hello.get("host_key", "").encode(), key.encode())
-
     def _on_hello(self, session: ControlSession, hello: Json) -> None:
         session.hello = hello
-        token = hello.get("resume")
         if hello["v"] != PROTOCOL:
             reason = (
                 f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
@@ -10643,22 +10786,46 @@ class Lobby:
             self.deny(session, "no_meeting", reason)
         elif not self._arrivals.take(session.address, monotonic()):
             self.deny(session, "not_allowed", "Too many came from your address; try again in a minute.")
-        elif self._room.names.is_banned(clean_name(hello["name"]), session.address, token):
+        elif self._options.host_key and hello.get("host") == self._options.host_key:
+            session.stage = "host"
+            session.right = {"epoch": EPOCH, "id": self._room.next_id(), "nonce": secrets.token_hex(32)}
+            session.send({"type": "prove", "meeting": self._room.meeting, **session.right})
+        else:
+            self._enter(session, hello)
+
+    def _on_proof(self, session: ControlSession, signature: str) -> None:
+        session.right["signature"] = signature
+        if is_host(self._options.host_key, self._room.meeting, self._fingerprint, session.right):
+            self._enter(session, session.hello)
+        else:
+            self.deny(session, "not_allowed", "Only the host may do that.")
+
+    def _enter(self, session: ControlSession, hello: Json) -> None:
+        """Let in whoever may come in at once; others have to prove the PIN or to wait for the host."""
+        token = hello.get("resume")
+        barred = "" if session.host else self._room.names.barred(session.address, token)
+        spared = self._room.names.claim(token, monotonic())[1] or (session.host and not hello.get("pin"))
+        if barred == "removed":
             self.deny(session, "not_allowed", "The host removed you from this meeting.")
-        elif not self._has_room(hello):
+        elif not self._has_room(session):
             self.deny(session, "not_allowed", "The meeting is full.")
-        elif self.is_host(hello) or not self._options.pin or self._room.names.claim(token, monotonic())[1]:
+        elif barred:
+            session.why = "removed"
+            self._queue(session)
+        elif spared or not self._options.pin:
             self._admit(session)
         elif hello.get("pin") is False:  # no try at it
             self.deny(session, "pin_required", "This meeting needs a PIN.")
+        elif session.host:  # it wants to see who answers; nobody's attempts may keep it out
+            self._begin_proof(session)
         else:
             self._ask_pin(session)
 
-    def _has_room(self, hello: Json) -> bool:
-        """Whether `hello` finds a place: those who may come back have theirs, the last is the host's."""
+    def _has_room(self, session: ControlSession) -> bool:
+        """Whether it finds a place: those who may come back have theirs, the last is the host's."""
         now, members = monotonic(), self._room.members
-        _, kept = self._room.names.claim(hello.get("resume"), now)
-        if kept or self.is_host(hello):
+        _, kept = self._room.names.claim(session.hello.get("resume"), now)
+        if kept or session.host:
             return kept or len(members) < MAX_PEOPLE
         hosted = any(member.role == "host" for member in members.values())
         return len(self._room.names.awaited(now)) < MAX_PEOPLE - (not hosted)
@@ -10676,9 +10843,9 @@ class Lobby:
         self._reactor.later(1.0, lambda: self._ask_pin(session))
 
     def _begin_proof(self, session: ControlSession) -> None:
-        session.stage = "pin"
-        self._jobs.put(partial(self._start_proof, session))
+        session.stage, session.proof = "pin", PinHost(self._options.pin, self._fingerprint)
         self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
+        session.send({"type": "pin", "message": session.proof.message.hex()})
 
     def _queue(self, session: ControlSession) -> None:
         """Have it wait; in a full queue somebody from where most wait makes way."""
@@ -10694,59 +10861,39 @@ class Lobby:
         self._asks += 1
         session.stage, session.ask = "waiting", self._asks
         self._waiting[session.ask] = session
+        if session.why != "pin":
+            session.send({"type": "waiting"})
         if self._asking.take(monotonic()):
-            name = clean_name(session.hello["name"])
-            self._tell_hosts({"type": "asks", "ask": session.ask, "name": name, "address": session.address})
+            self._tell_hosts(self._asks_of(session))
+
+    def waiting(self) -> list[Json]:
+        """Who waits, for a host who has just come."""
+        return [self._asks_of(session) for session in self._waiting.values()]
+
+    def _asks_of(self, session: ControlSession) -> Json:
+        name, address = clean_name(session.hello["name"]), session.address
+        return {"type": "asks", "ask": session.ask, "name": name, "address": address, "why": session.why}
 
     def _too_late(self, session: ControlSession) -> None:
         if session.stage == "pin":
             self.deny(session, "wrong_pin", "The PIN was not proved in time.")
 
-    def _run(self, worker: Worker) -> None:
-        """The arithmetic of SPAKE2, 7 ms a step, away from everything else."""
-        while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except PeerFault:  # an attempt that failed shows at its confirmation
-                pass
-            except Exception:
-                log.exception("a proof of the PIN was not worked out")
-
-    def _start_proof(self, session: ControlSession) -> None:
-        proof = PinHost(self._options.pin, self._fingerprint)
-
-        def say() -> None:
-            session.proof = proof
-            session.send({"type": "pin", "message": proof.message.hex()})
-
-        self._reactor.post(say)
-
     def _on_pin(self, session: ControlSession, proof: PinHost, message: Json, line: bytes) -> None:
         if message["type"] == "pin":
             session.awaited = "pin_proof"
             session.transcript.append(line + b"\n")
-            peer, said = bytes.fromhex(message["message"]), b"".join(session.transcript)
-            self._jobs.put(lambda: proof.finish(peer, said))
-        else:
-            session.awaited = ""
-            mac = bytes.fromhex(message["mac"])
-            self._jobs.put(lambda: self._judge(session, proof, mac))
-
-    def _judge(self, session: ControlSession, proof: PinHost, mac: bytes) -> None:
-        try:
-            answer = proof.mac() if proof.check(mac) else None
-        except PeerFault:
-            answer = None
-        self._reactor.post(lambda: self._judged(session, answer))
-
-    def _judged(self, session: ControlSession, answer: bytes | None) -> None:
-        if session.stage != "pin":
+            with contextlib.suppress(PeerFault):  # an attempt that failed shows at its confirmation
+                proof.finish(bytes.fromhex(message["message"]), b"".join(session.transcript))
             return
+        answer = None
+        with contextlib.suppress(PeerFault):
+            answer = proof.mac() if proof.check(bytes.fromhex(message["mac"])) else None
         if answer is None:
             self._reactor.counters.add("wrong_pin")
             self.deny(session, "wrong_pin", "That is not the PIN of this meeting.")
             return
-        self._gate.succeeded(session.address)
+        if not session.host:
+            self._gate.succeeded(session.address)
         session.send({"type": "pin_proof", "mac": answer.hex()})
         self._admit(session)
 
@@ -10763,7 +10910,7 @@ class RoomKeeper:
     def __init__(self, room: Room, journal: Journal, pin: str) -> None:
         self._room = room
         self._journal = journal
-        self._facts = {"title": room.title, "host": room.host, "pin": journal.mark(pin)}
+        self._facts = {"form": 2, "title": room.title, "host": room.host, "pin": journal.mark(pin)}
         self._touched = 0.0
 
     def recall(self, now: float) -> bool:
@@ -10872,6 +11019,8 @@ class ConferenceServer:
             self._close_ports()
             raise
         self._keeper.recall(monotonic())
+        if self.options.pin:
+            importlib.import_module("spake2")  # a missing package is said now
         self._note_running(alone=False)
         self._files.start()
         self._mixer.start()
@@ -10879,7 +11028,6 @@ class ConferenceServer:
         self._reactor.start()
         self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
         self._reactor.post(lambda: self._reactor.every(1.0, self._mixer.look))
-        self._lobby.start()
         begin = (self._begin_control, self._screen.accept, self._files.begin)
         for listener, name, accept in zip(
             self._listeners, ("control", "screen", "files"), begin, strict=True
@@ -10897,7 +11045,6 @@ class ConferenceServer:
         self._close_listeners()
         self._files.close(1.0)
         self._reactor.close(deadline / 2)
-        self._lobby.close(1.0)
         self._mixer.close(deadline / 2)
         self._close_ports()
         for acceptor in self._acceptors:
@@ -11010,7 +11157,7 @@ class ConferenceServer:
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
-        if session.stage == "hello":
+        if session.stage in ("hello", "host"):
             self.counters.add("handshake_timeout")
             session.link.discard("timeout")
 
@@ -11060,9 +11207,9 @@ class ConferenceServer:
     def _admit(self, session: ControlSession) -> None:
         """The welcome: identity, keys, what has been said so far."""
         hello, now = session.hello, monotonic()
-        role = "host" if self._lobby.is_host(hello) else "member"
+        role = "host" if session.host else "member"
         member, token, effects = self.room.join(
-            hello["name"], role, session.address, hello.get("resume"), now
+            hello["name"], role, session.address, hello.get("resume"), now, session.right
         )
         session.id, session.stage = member.id, "in"
         session.link.flow = ("in", session.address, member.id)
@@ -11076,10 +11223,14 @@ class ConferenceServer:
         self._sessions[member.id] = session
         keys = {name: key.hex() for name, key in session.keys.items()}
         welcome = {**self.room.welcome(member), **keys, "resume": token}
+        if self.options.host_key:
+            welcome["host_key"] = self.options.host_key
         if role == "host":
             welcome["pin"] = self.options.pin
         self._add_media(session)
         self._send(session, welcome)
+        for message in (self.room.banned(), *self._lobby.waiting()) if role == "host" else ():
+            session.send(message)
         log.info("%s (%d, %s) has joined from %s", member.name, member.id, role, session.address)
 
     def _send(self, session: ControlSession, message: Json) -> None:
@@ -13332,6 +13483,7 @@ PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 3.5
 OTHER_CERTIFICATE: Final = "The host shows another certificate than before."
 PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
+WAITING_SECONDS: Final = 600.0  # for the host to let one in
 CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 
 
@@ -13360,6 +13512,8 @@ class CommandConnection:
         self._proof: PinClient | None = None
         self._proved = False
         self._token: str | None = None
+        self._right = HostRight(options.host_key) if options.host_key else None
+        self._place = ("", "")  # the public key of who is host, the meeting
         self._reason = ("", "")
         self._timer: Timer | None = None
         self.welcomed = False
@@ -13414,19 +13568,25 @@ class CommandConnection:
         self._token = self._resume(link.fingerprint)
         if self._token:
             hello["resume"] = self._token
-        elif options.pin and self._timer:  # a try at the PIN may have to wait for its turn
-            self._timer.cancel()
-            self._timer = self._reactor.later(
-                PIN_QUEUE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
-            )
-        if options.host_key:
-            hello["host_key"] = options.host_key
+        elif options.pin:  # a try at the PIN may have to wait for its turn
+            self._wait(PIN_QUEUE_SECONDS)
+        if self._right:
+            hello["host"] = self._right.public
         self.send(hello)
+
+    def _wait(self, seconds: float) -> None:
+        """Have the welcome take its time."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._reactor.later(
+            seconds, lambda: None if self.welcomed or not self.link else self.link.discard("timeout")
+        )
 
     def _on_bytes(self, data: bytes) -> None:
         for line in self._lines.push(data):
             self.heard = monotonic()
             message = parse_message(line, SERVER_MESSAGES)
+            self._check_hosts(message)
             if self.welcomed:
                 self._on_message(message)
             else:
@@ -13438,6 +13598,12 @@ class CommandConnection:
         kind = message["type"]
         if kind == "denied":
             self.refuse(message["code"], message["reason"])
+        elif kind == "prove" and self._right and self.link:
+            signature = self._right.prove(message, self.fingerprint)
+            self.link.send(encode_line({"type": "proof", "signature": signature}))
+        elif kind == "waiting":
+            self._wait(WAITING_SECONDS)
+            self._on_message(message)
         elif kind == "pin" and self._proof is None:  # each proof would let a false host test one PIN
             self._prove(bytes.fromhex(message["message"]), line)
         elif kind == "pin_proof" and self._proof:
@@ -13448,6 +13614,20 @@ class CommandConnection:
             self._on_welcome(message)
         else:
             raise PeerFault("unexpected_message", kind)
+
+    def _check_hosts(self, message: Json) -> None:
+        """Nobody is a host whose signature for this very server is not there to be seen."""
+        if message["type"] == "welcome":
+            self._place = message.get("host_key", ""), message["meeting"]
+        users = message.get("users", [message["user"]] if "user" in message else [])
+        for user in users:
+            proof = user.get("proof")
+            signed = proof and is_host(*self._place, self.fingerprint, {**proof, "id": user["id"]})
+            if user["role"] == "host" and not signed:
+                user["role"] = "member"
+        if message["type"] == "welcome":
+            own = {user["id"]: user["role"] for user in users}
+            message["role"] = own.get(message["id"], "member")
 
     def _prove(self, peer_message: bytes, line: bytes) -> None:
         if not self._options.pin:
@@ -13460,8 +13640,7 @@ class CommandConnection:
         self.send({"type": "pin_proof", "mac": mac.hex()})
 
     def _on_welcome(self, message: Json) -> None:
-        spared = self._token is not None or bool(self._options.host_key and self._options.fingerprint)
-        if self._options.pin and not self._proved and not spared:
+        if self._options.pin and not self._proved and self._token is None:
             self.refuse("host_unproven", "The host did not prove that it knows the PIN.")
             return
         self.welcomed = True
@@ -13492,7 +13671,7 @@ LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for th
 PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at the next try
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
-HOST_COMMANDS: Final = frozenset({"mute", "remove", "take_over", "end", "allow_share", "admit"})
+HOST_COMMANDS: Final = frozenset({"mute", "remove", "unban", "take_over", "end", "allow_share", "admit"})
 
 
 @dataclass(slots=True)
@@ -13646,31 +13825,10 @@ class MeetingController:
         self.files = FileTransfers(
             options, self._reactor, self.state, self.emit, self.ask, self.requests.make
         )
-        self._commands = self._handlers()
-
-    def _handlers(self) -> Mapping[str, Callable[[Json], None]]:
-        """What carries out each command, by its name."""
-        return {
-            "chat": self._do_chat,
-            "private": self._do_private,
-            "react": self._do_react,
-            "hand": self._do_hand,
-            "mic": self._do_mic,
-            "camera": self._do_camera,
-            "watch": self._do_watch,
-            "share": self._do_share,
+        self._commands: Mapping[str, Callable[[Json], None]] = {  # besides the methods `_do_…`
             "watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
-            "upload": self.files.upload,
-            "download": self.files.download,
-            "decline": self.files.decline,
-            "cancel": self.files.cancel,
-            "snapshot": self._do_snapshot,
-            "users": self._do_users,
-            "stats": self._do_stats,
-            "mute": self._do_mute,
-            "remove": self._do_remove,
+            **{name: getattr(self.files, name) for name in ("upload", "download", "decline", "cancel")},
             "allow_share": self._do_remove,
-            "admit": self._do_admit,
             "take_over": self._do_host_tool,
             "end": self._do_host_tool,
             "leave": lambda command: self.leave("left", command.get("ref")),
@@ -13895,11 +14053,14 @@ class MeetingController:
             case "host_away":
                 self.emit("host_away", seconds=message["seconds"])
             case "asks":
-                self.emit("asks", ask=message["ask"], name=message["name"], address=message["address"])
+                self.emit("asks", **{key: message[key] for key in message if key != "type"})
+            case "waiting":
+                self.emit("waiting")
             case "file_gone" if self.files.withdrawn(message):
                 pass
-            case "ended" | "removed":
-                self._tokens.drop(self.options.fingerprint, self._meeting, self._asked_name)
+            case "ended" | "removed":  # who was removed may be let back as who it was
+                if kind == "ended":
+                    self._tokens.drop(self.options.fingerprint, self._meeting, self._asked_name)
                 self._finish("ended", 0, ref=self._end_ref, reason=message["reason"])
                 if self._link:
                     self._link.close("ended")
@@ -13966,7 +14127,8 @@ class MeetingController:
                 self._finish("denied", 1, code="host_changed", reason=changed_words(other))
                 self._link.close()
                 return False
-        self._known.remember(fingerprint, title, host, self.options.address, self.options.port)
+        at, more = self.options.address, {"port": self.options.port, "host_key": message.get("host_key", "")}
+        self._known.remember(fingerprint, title, host, at, **more)
         self.state.update(new_host=known is None)
         return True
 
@@ -14018,7 +14180,8 @@ class MeetingController:
             self._early.append(command)
             return
         try:
-            handler = self._commands.get(str(command.get("do")))
+            name = str(command.get("do"))
+            handler = self._commands.get(name) or getattr(self, f"_do_{name}", None)
             if handler is None:
                 raise Refused("bad_command", "There is no such command.")
             if command["do"] in HOST_COMMANDS and self.state.current.role != "host":
@@ -14169,6 +14332,9 @@ class MeetingController:
     def _do_remove(self, command: Json) -> None:
         self.ask({"type": command["do"], "who": self._person(command, "who").id}, command)
 
+    def _do_unban(self, command: Json) -> None:
+        self.ask({"type": "unban", "who": wanted(command, "who", str)}, command)
+
     def _do_admit(self, command: Json) -> None:
         ask, on = wanted(command, "ask", int), wanted(command, "on", bool)
         self.ask({"type": "admit", "ask": ask, "on": on}, command)
@@ -14250,6 +14416,8 @@ class HostedMeeting:
 
     def __init__(self, options: Json, running: Json | None = None) -> None:
         self._options = {**options, "bind": running["bind"]} if running else options
+        self._secret = make_host_key(options["host_key_file"])
+        options = {**options, "host_key": HostRight(self._secret).public}
         self._news: queue.SimpleQueue[Json] = queue.SimpleQueue()
         self._serving = running or {}
         self._running = running
@@ -14296,7 +14464,7 @@ class HostedMeeting:
         options.address = self._options["bind"] or "127.0.0.1"
         options.port = self._serving["port"]
         options.fingerprint = self._serving["fingerprint"]
-        options.host_key = self._options["host_key"]
+        options.host_key, options.pin = self._secret, ""  # its host need not ask it for the PIN
 
     def close(self) -> None:
         """End the meeting and its server. Waits."""
@@ -14785,7 +14953,9 @@ class Joining:
         if self.cancelled:
             controller.do({"do": "leave"})
         controller.start(meeting)
-        return controller.gui_queue.get()
+        while (first := controller.gui_queue.get())["event"] == "waiting":
+            log.info("the host has to let one in")
+        return first
 
     def cancel(self) -> None:
         """Give it up; from any thread, never waits."""
@@ -14956,10 +15126,9 @@ class Program:
         self, name: str, changes: Json, joining: Joining | None, running: Json | None = None
     ) -> MeetingController:
         self._look = False
-        key = self._server["host_key"] or make_host_key(self._home / "host.key")
         with self._hosting:  # one that was given up has ended before the next one begins
             self.end_hosted()
-            hosted = HostedMeeting({**self._server, **changes, "host_key": key}, running)
+            hosted = HostedMeeting({**self._server, **changes}, running)
             try:
                 hosted.start()
                 self._hosted = hosted
@@ -15317,6 +15486,9 @@ Copy|Copiar|Copier|कॉपी करें
 Answer in private|Responder en privado|Répondre en privé|निजी उत्तर दें
 sharing the screen|comparte la pantalla|partage l'écran|स्क्रीन साझा कर रहे हैं
 talking|habla|parle|बोल रहे हैं
+{name} waits: somebody there was removed|{name} espera: alguien de allí fue quitado|{name} attend : quelqu'un a été retiré de là|{name} प्रतीक्षा में: वहाँ से किसी को हटाया गया था
+Removed: {name}|Quitado: {name}|Retiré : {name}|हटाया गया: {name}
+Let back|Dejar volver|Laisser revenir|वापस आने दें
 {name} waits to be let in|{name} espera para entrar|{name} attend d'entrer|{name} अंदर आने की प्रतीक्षा में हैं
 Let in|Admitir|Laisser entrer|अंदर आने दें
 Turn away|Rechazar|Refuser|मना करें
@@ -18713,6 +18885,7 @@ class ChatRow:
 
     line: ChatLine
     first: bool
+    host: bool
     panel: ChatPanel = field(compare=False, hash=False)
 
     def _shape(self, view: ListView, width: int) -> tuple[list[str], int, int]:
@@ -18773,7 +18946,8 @@ class ChatRow:
         middle = y + px(14)
         at = clock(line.at)
         private = tr("private to {name}", name=line.to) if line.own else tr("private")
-        words = f"{tr('You')} · {at}" if line.own else at
+        who = tr("You") if line.own else tr("Host") if self.host else ""
+        words = f"{who} · {at}" if who else at
         if line.own:
             words = f"{private} · {words}" if line.to else words
             view.text(
@@ -18789,7 +18963,7 @@ class ChatRow:
         name = look.clip(plain(line.sender), look.font(13, bold=True), max(px(48), width - px(46) - rest))
         item = view.text(px(46), middle, name, 13, bold=True)
         x = view.canvas.bbox(item)[2] + gap
-        view.text(x, middle, words, 12, colour=p.third)
+        view.text(x, middle, words, 12, colour=p.link if self.host else p.third)
         if line.to:
             view.text(x + small.measure(words) + gap, middle, private, 12, colour=p.warn)
             view.spot(
@@ -19148,7 +19322,7 @@ class ChatPanel:
     def show(self, shot: Snapshot) -> None:
         """Show the messages of the snapshot."""
         self.composer.people([one.name for one in shot.people if one.id != shot.me])
-        seen = (len(shot.chat), shot.chat[-1:] and shot.chat[-1].n)
+        seen = (len(shot.chat), shot.chat[-1:] and shot.chat[-1].n, shot.hosts)
         if seen == self._seen:
             return
         self._seen = seen
@@ -19173,7 +19347,7 @@ class ChatPanel:
                 and (before.sender, before.to, before.own) == (line.sender, line.to, line.own)
                 and line.at - before.at < 180
             )
-            rows.append(ChatRow(line, not joined, self))
+            rows.append(ChatRow(line, not joined, line.sender in shot.hosts, self))
             before = line
         rows += [NoteRow(words) for _, words in notes]
         self.list.show(rows)
@@ -19256,13 +19430,26 @@ class PersonRow:
             view.image(x - px(52), middle, look.emoji("✋", 17), "e")
 
 
+def row_button(
+    view: ListView, name: str, x: int, y: int, words: str, command: Callable[[], object], main: bool
+) -> int:
+    """Draw a small button, strong if it is the `main` one; returns where the next one goes."""
+    look, px, p = view.look, view.look.px, view.look.palette
+    fill, colour = (p.accent, p.on_accent) if main else (p.raised, p.text)
+    room = look.font(12, bold=True).measure(words) + px(24)
+    view.spot(name, (x, y, room, px(30)), command)
+    view.image(x, y, look.box(room, px(30), 8, fill))
+    view.text(x + room // 2, y + px(15), words, 12, bold=True, colour=colour, anchor="center")
+    return x + room + px(8)
+
+
 @dataclass(frozen=True)
 class AskRow:
-    """Somebody who waits to be let in by the host."""
+    """Something to decide about somebody; `choices` are words and what they do."""
 
-    number: int
-    name: str
-    answer: Callable[[int, bool], None] = field(compare=False, hash=False)
+    key: str
+    words: str
+    choices: tuple[tuple[str, Callable[[], object]], ...] = field(compare=False, hash=False)
 
     def height(self, view: ListView, width: int) -> int:
         """Real pixels."""
@@ -19272,18 +19459,10 @@ class AskRow:
         """Draw it."""
         look, px, p = view.look, view.look.px, view.look.palette
         view.image(0, y, look.box(width, px(86), 12, p.card, p.warn, 1))
-        words = tr("{name} waits to be let in", name=self.name)
-        view.text(px(14), y + px(22), words, 13, bold=True, room=width - px(28))
+        view.text(px(14), y + px(22), self.words, 13, bold=True, room=width - px(28))
         x = px(14)
-        for on, label in ((True, tr("Let in")), (False, tr("Turn away"))):
-            room = look.font(12, bold=True).measure(label) + px(24)
-            view.spot(
-                f"ask{self.number}{on}", (x, y + px(44), room, px(30)), partial(self.answer, self.number, on)
-            )
-            view.image(x, y + px(44), look.box(room, px(30), 8, p.accent if on else p.raised))
-            colour = p.on_accent if on else p.text
-            view.text(x + room // 2, y + px(59), label, 12, bold=True, colour=colour, anchor="center")
-            x += room + px(8)
+        for at, (label, command) in enumerate(self.choices):
+            x = row_button(view, f"{self.key}{at}", x, y + px(44), label, command, main=not at)
 
 
 class AttendeesPanel:
@@ -19322,7 +19501,15 @@ class AttendeesPanel:
         people.sort(
             key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
         )
-        waiting: list[Row] = [AskRow(number, name, self._answer) for number, name in self.asks.items()]
+        waiting: list[Row] = [self._asking(number, words) for number, words in self.asks.items()]
+        gone = [
+            AskRow(
+                one,
+                tr("Removed: {name}", name=one),
+                ((tr("Let back"), partial(self.act, {"do": "unban", "who": one})),),
+            )
+            for one in shot.banned
+        ]
         self.list.show(
             [
                 *waiting,
@@ -19335,8 +19522,14 @@ class AttendeesPanel:
                     )
                     for one in people
                 ),
+                *gone,
             ]
         )
+
+    def _asking(self, number: int, words: str) -> AskRow:
+        answer = partial(self._answer, number)
+        choices = ((tr("Let in"), partial(answer, True)), (tr("Turn away"), partial(answer, False)))
+        return AskRow(f"ask{number}", words, choices)
 
     def _answer(self, number: int, on: bool) -> None:
         """Let somebody in, or turn them away."""
@@ -19378,20 +19571,8 @@ class FileRow:
             view.image(px(66), y + px(57), look.box(max(px(5), done // 3 * 3), px(5), 3, p.accent))
         x = px(66)
         for name, words, command in self.actions:
-            room = look.font(12, bold=True).measure(words) + px(24)
-            view.spot(f"{name}{one.file}", (x, y + px(66), room, px(30)), command)
             main = name in ("download", "open")
-            view.image(x, y + px(66), look.box(room, px(30), 8, p.accent if main else p.raised))
-            view.text(
-                x + room // 2,
-                y + px(81),
-                words,
-                12,
-                bold=True,
-                colour=p.on_accent if main else p.text,
-                anchor="center",
-            )
-            x += room + px(8)
+            x = row_button(view, f"{name}{one.file}", x, y + px(66), words, command, main=main)
 
     def _is_foreign_program(self) -> bool:
         return is_executable_name(self.entry.name) and not self.entry.own
@@ -20753,8 +20934,10 @@ class EventWords:
 
     def _on_asks(self, event: Json) -> None:
         view = self.view
-        view.attendees.asks[int(event["ask"])] = f"{event.get('name', '')} ({event.get('address', '')})"
-        words = tr("{name} waits to be let in", name=event.get("name", ""))
+        removed = event.get("why") == "removed"
+        why = "{name} waits: somebody there was removed" if removed else "{name} waits to be let in"
+        name = event.get("name", "") if removed else f"{event.get('name', '')} ({event.get('address', '')})"
+        view.attendees.asks[int(event["ask"])] = words = tr(why, name=name)
         self._tell(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
 
     def _on_share_allowed(self, _: Json) -> None:
@@ -21842,7 +22025,6 @@ def set_up_logging(options: argparse.Namespace) -> None:
 def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
     """What the server needs, from the command line."""
     name = clean_name(options.name) if options.name else own_name()
-    key = options.host_key
     limits = [name[2:].replace("-", "_") for name in LIMIT_OPTIONS]
     return ServerOptions(
         title=clean_name(options.title or f"{name}'s meeting", MAX_TITLE),
@@ -21850,7 +22032,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
         pin=clean_pin(options.pin or ""),
         base=options.port or DEFAULT_PORT,
         bind=options.bind,
-        host_key=make_host_key(Path(key) if key else home / "host.key"),
+        host_key_file=options.host_key or "",
         orphan_seconds=0 if options.serve else options.orphan_seconds,
         **{key: value for key in limits if (value := getattr(options, key)) is not None},
     )
@@ -21927,7 +22109,9 @@ def role_serve(options: argparse.Namespace) -> int:
     home = home_directory()
     stop = threading.Event()
     on_stop_signals(stop.set)
-    if failure := serve(ConferenceServer(server_options(options, home), load_identity(home)), stop, say):
+    chosen = server_options(options, home)
+    chosen.host_key = HostRight(make_host_key(chosen.host_key_file)).public
+    if failure := serve(ConferenceServer(chosen, load_identity(home)), stop, say):
         raise Refused("device", failure)
     return 0
 

@@ -66,10 +66,18 @@ class Member:
             if message["type"] == kind:
                 return dict(message)
 
-    def enter(self, **more: Any) -> None:
-        """Say hello, with more or other members, and be welcomed."""
+    def enter(self, host_key: str = "", **more: Any) -> None:
+        """Say hello, with more or other members, prove the host's right, and be welcomed."""
         self.lines = self.link.makefile("rb")
-        self.say(HELLO | more)
+        if host_key:
+            right = cs.HostRight(host_key)
+            self.say(HELLO | more | {"host": right.public})
+            certificate = self.link.getpeercert(binary_form=True)
+            assert certificate
+            signature = right.prove(self.hear("prove"), cs.certificate_fingerprint(certificate))
+            self.say({"type": "proof", "signature": signature})
+        else:
+            self.say(HELLO | more)
         self.welcome = self.hear("welcome")
 
     def ticket(self, **fields: Any) -> str:

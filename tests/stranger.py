@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from spake2 import SPAKE2_A
 
@@ -154,6 +155,19 @@ class Stranger:
         welcome: dict[str, Any] = json.loads(self.hear())
         assert welcome["type"] == "welcome"
         return welcome
+
+    def hosts(self) -> list[str]:
+        """The names of those who are host by their own signature; InvalidSignature for one who is not."""
+        found = []
+        for user in (user for user in self.welcome["users"] if user["role"] == "host"):
+            proof = user["proof"]
+            named = (self.welcome["meeting"], self.fingerprint, proof["nonce"])
+            signed = b"connectsphere/1 host\0" + struct.pack(">QI", proof["epoch"], user["id"])
+            signed += b"".join(map(bytes.fromhex, named))
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.welcome["host_key"]))
+            key.verify(bytes.fromhex(proof["signature"]), signed)
+            found.append(user["name"])
+        return found
 
     def until(self, what: Callable[[], Any], seconds: float = 20.0) -> Any:
         """Take part until `what()` is true; returns it."""

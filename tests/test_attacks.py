@@ -32,7 +32,8 @@ from waiting import wait_until
 import connectsphere as cs
 
 PIN = "482913"
-HOST_KEY = "5e" * 32
+SECRET = "5e" * 32
+HOST_KEY = cs.HostRight(SECRET).public
 SHA = "0" * 64
 TOO_MANY = "Too many came from your address; try again in a minute."
 Start = Callable[..., cs.ConferenceServer]
@@ -126,7 +127,7 @@ def on_the_thread(server: cs.ConferenceServer, call: Callable[[], Any]) -> Any:
 # -- every message, by everyone ---------------------------------------------------------------------
 
 KINDS = sorted(cs.CLIENT_MESSAGES)
-TO_JOIN = {"hello", "pin", "pin_proof"}
+TO_JOIN = {"hello", "proof", "pin", "pin_proof"}
 
 
 def said(kind: str) -> cs.Json:
@@ -191,7 +192,7 @@ def test_a_full_meeting_keeps_the_places_of_its_host_and_of_who_comes_back(
             assert answer(link) == {"type": "denied", "code": "not_allowed", "reason": "The meeting is full."}
         with member(server, "Ana", resume=ana.welcome["resume"]) as again:
             assert again.welcome["id"] == ana.welcome["id"] or again.welcome["name"] == "Ana"
-        with member(server, "Ms Lee", host_key=HOST_KEY) as host:
+        with member(server, "Ms Lee", host_key=SECRET) as host:
             assert host.welcome["role"] == "host"
 
 
@@ -199,7 +200,7 @@ def test_a_full_meeting_keeps_the_places_of_its_host_and_of_who_comes_back(
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_role_may_say(server: cs.ConferenceServer, role: str, kind: str) -> None:
     """A refusal is said and changes nothing; what is allowed is never called a bad command."""
-    key = {"host_key": HOST_KEY} if role == "host" else {}
+    key = {"host_key": SECRET} if role == "host" else {}
     with member(server, "Mallory", **key) as one, member(server, "Ana") as ana:
         assert one.welcome["role"] == role
         before = on_the_thread(server, server.room.roster)
@@ -220,6 +221,25 @@ def test_what_a_role_may_say(server: cs.ConferenceServer, role: str, kind: str) 
             assert on_the_thread(server, server.room.roster) == before
         ana.say({"type": "ping", "t": 1})
         ana.hear("pong")
+
+
+@pytest.mark.parametrize("forged", ["another server's", "an old one", "another's"])
+def test_a_signature_is_good_once_and_for_one_server(server: cs.ConferenceServer, forged: str) -> None:
+    """A server that passes the question on to the real host gets what is worth nothing anywhere else."""
+    right, here = cs.HostRight(SECRET), server.identity.fingerprint
+    with tls(server.options.base) as link, link.makefile("rb") as lines:
+        link.sendall(json.dumps(HELLO | {"host": HOST_KEY}).encode() + b"\n")
+        asked = json.loads(lines.readline())
+        signature = {
+            "another server's": right.prove(asked, "ab" * 32),
+            "an old one": right.prove({**asked, "nonce": "00" * 32}, here),
+            "another's": cs.HostRight("77" * 32).prove(asked, here),
+        }[forged]
+        link.sendall(json.dumps({"type": "proof", "signature": signature}).encode() + b"\n")
+        assert json.loads(lines.readline())["code"] == "not_allowed"
+    with tls(server.options.base) as link, link.makefile("rb") as lines:
+        link.sendall(json.dumps(HELLO | {"host": cs.HostRight("77" * 32).public}).encode() + b"\n")
+        assert json.loads(lines.readline())["role"] == "member"
 
 
 def test_nobody_uses_the_authority_of_another(server: cs.ConferenceServer, ana: Member, eve: Member) -> None:
@@ -413,7 +433,7 @@ def guess(server: cs.ConferenceServer, source: str, pin: str = "000000") -> ssl.
 def test_guesses_are_5_an_address_and_20_in_all_a_minute(start: Start) -> None:
     server = start(pin=PIN)
     with contextlib.ExitStack() as stack:
-        host = stack.enter_context(member(server, "Ana", host_key=HOST_KEY))
+        host = stack.enter_context(member(server, "Ana", host_key=SECRET))
         for n in range(1, 6):  # six from each of five addresses
             for _ in range(6):
                 stack.enter_context(contextlib.closing(guess(server, f"127.0.0.{n}")))
@@ -474,7 +494,7 @@ def test_who_is_admitted_by_hand_still_proves_the_pin_it_was_given(
     start: Start, pin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start(pin=PIN)
-    with member(server, "Ana", host_key=HOST_KEY) as host:
+    with member(server, "Ana", host_key=SECRET) as host:
         monkeypatch.setattr(cs.PinGate, "IN_ALL", 0)
         with contextlib.closing(guess(server, "127.0.0.8")) as ben:
             host.say({"type": "admit", "ask": host.hear("asks")["ask"], "on": True})
@@ -677,7 +697,7 @@ def test_coming_and_going_without_end_is_slowed_and_remembered_in_part(
         link.sendall(json.dumps(HELLO).encode() + b"\n")
         assert answer(link) == {"type": "denied", "code": "not_allowed", "reason": TOO_MANY}
     with member(server, "Ben"):
-        assert len(server.room.names.owned) == 21
+        assert len(server.room.names.claims) == 21
 
 
 class Exhausted(socket.socket):
@@ -750,7 +770,7 @@ def test_a_flood_of_pointers_is_no_flood_of_news(server: cs.ConferenceServer, ev
             target=lambda: contextlib.suppress(OSError).__enter__() or pour(link, points)
         )
         pouring.start()
-        host = stack.enter_context(member(server, "Host", host_key=HOST_KEY))
+        host = stack.enter_context(member(server, "Host", host_key=SECRET))
         begun = time.monotonic()
         host.say({"type": "take_over"})
         assert host.hear("screen_stop")["id"] == eve.welcome["id"]

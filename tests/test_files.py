@@ -277,7 +277,9 @@ class Meeting:
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
         self.base = free_base()
-        chosen = cs.ServerOptions(base=self.base, bind=LOOPBACK, host_key="ab" * 32, **options)
+        chosen = cs.ServerOptions(
+            base=self.base, bind=LOOPBACK, host_key=cs.HostRight("ab" * 32).public, **options
+        )
         self.server = cs.ConferenceServer(chosen, cs.load_identity(folder))
         self.server.start()
         self._open: list[Any] = []

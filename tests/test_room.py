@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from typing import Any
 
 import pytest
 import wire_examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -27,6 +29,7 @@ from connectsphere import (
     Expel,
     FileGone,
     Json,
+    Keep,
     MeetingOver,
     Member,
     PeerFault,
@@ -36,14 +39,17 @@ from connectsphere import (
     ShareStopped,
     Silence,
     Tell,
+    clean_name,
     encode_line,
+    looks,
+    parse_json,
     parse_message,
     skeleton,
 )
 
 SHA = "0" * 64
-IN_ROOM = [kind for kind in CLIENT_MESSAGES if kind in Room("", "", "", lambda n: "")._handlers]
-BY_SERVER = {"hello", "pin", "pin_proof", "admit", "leave", "ping"}
+IN_ROOM = [kind for kind in CLIENT_MESSAGES if hasattr(Room, f"_on_{kind}")]
+BY_SERVER = {"hello", "proof", "pin", "pin_proof", "admit", "leave", "ping"}
 
 
 class World:
@@ -162,6 +168,131 @@ class TestNames:
         assert world.room.names.owned[skeleton("Ana")] == 1_001, "no search from the start each time"
 
 
+IMITATIONS = [  # of "Frau Meier"
+    *(
+        "Frau Me\u0269er",
+        "Fra\u028b Meier",
+        "F\u1d26au Meier",
+        "Frau M\u0247i\u0247r",
+        "Fr\u1d8fu Meier",
+        "Frau M\uab32ier",
+    ),
+    *(
+        "Frau \u13b7eier",
+        "\ua4ddrau \ua4dfeier",
+        "Frau \u2c98eier",
+        "Frau Meier\u02bc",
+        "Frau\u3164Meier",
+        "Frau Meier\u2800",
+    ),
+    *(
+        "Frau Meier\uffa0",
+        "Frau\u1160 Meier",
+        "frau meier",
+        "FRAU MEIER",
+        "Frau \u039ceier",
+        "Fr\u0430u M\u0435i\u0435r",
+        "Frau Me1er",
+    ),
+    *(
+        "Frau Meier (Host)",
+        "Host: Frau Meier",
+        "Frau Meier \U0001d159",
+        "Frau Meier\U000e0101",
+        "Frau \uff2deier",
+        "Fra\u222a Meier",
+    ),
+]
+
+
+class TestTheHostsName:
+    @pytest.fixture
+    def world(self) -> World:
+        world = World()
+        world.room = Room("Physics", "Frau Meier", "ab" * 16, world.room._token)
+        return world
+
+    @pytest.mark.parametrize("name", ["Frau Meier", *IMITATIONS])
+    def test_is_the_hosts_before_she_comes(self, world: World, name: str) -> None:
+        assert world.join(name).name.endswith(" (2)")
+        assert world.join("Frau Meier", "host").name == "Frau Meier"
+        assert world.join("Frau Meier").name.startswith("Frau Meier (")
+
+    def test_and_once_she_is_gone(self, world: World) -> None:
+        host, eve = world.join("Frau Meier", "host"), world.join("Eve")
+        world.say(eve, "private_chat", to_name="Frau Meier", text="psst")
+        world.leave(host)
+        assert world.join("Frau Meier").name == "Frau Meier (2)"
+        back = world.join("Frau Meier", "host")
+        assert back.name == "Frau Meier", "the right gives her the name, whatever became of her token"
+        assert [line["text"] for line in world.room.welcome(back)["private"]] == ["psst"]
+        assert world.join("Frau Meier", "host").name == "Frau Meier (3)", "a second computer of hers"
+
+    @pytest.mark.parametrize(
+        "name", ["all", "Screen", "EVERYONE", "h\u043est", "Pantalla", "tous", "सभी", "A11"]
+    )
+    def test_words_of_the_interface_are_nobodys(self, world: World, name: str) -> None:
+        assert world.join(name).name.endswith(" (2)")
+
+    @given(name=st.text(max_size=40))
+    def test_any_name_shows_something_and_looks_like_nobodys(self, name: str) -> None:
+        world = World()
+        first, second = world.join(name).name, world.join(name).name
+        assert clean_name(first) == first and looks(first).isdisjoint(looks(second))
+        assert any(unicodedata.category(char)[0] in "LNPS" for char in first)
+
+
+def test_every_character_that_shows_nothing_is_left_out_of_names() -> None:
+    """Default_Ignorable_Code_Point of Unicode 17 and the blank ones besides."""
+    ignorable = [0xAD, 0x34F, 0x61C, *range(0x115F, 0x1161), *range(0x17B4, 0x17B6), *range(0x180B, 0x1810)]
+    ignorable += [
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+        0x3164,
+        0xFEFF,
+        0xFFA0,
+    ]
+    ignorable += [*range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFF9), *range(0x1BCA0, 0x1BCA4)]
+    ignorable += [*range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000), 0x2800, 0x2028, 0x3000, 0x1D159]
+    for char in map(chr, ignorable):
+        assert clean_name(char) == "Guest" and clean_name(f"A{char}na").replace(" ", "") == "Ana", ascii(char)
+
+
+def test_private_things_are_never_another_persons(
+    world: World, host: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even when a name is given again because too many have come and gone."""
+    monkeypatch.setattr(connectsphere, "MOST_NAMES", 20)
+    ana = world.join("Ana", address="10.0.0.5")
+    world.say(host, "private_chat", to_name="Ana", text="your mark")
+    file = world.offer(host, to_name="Ana")
+    world.room.file_whole(file)
+    world.leave(ana)
+    for n in range(100):
+        world.leave(world.join(f"Guest {n}", address="10.0.0.66"))
+    assert world.join("Ana", address="10.0.0.66").name == "Ana (2)", "the crowd's own names go first"
+    for n in range(100):
+        world.leave(world.join(f"Guest {n}", address=f"10.0.1.{n}"))
+    eve = world.join("Ana", address="10.0.0.66")
+    assert (
+        eve.name == "Ana" and not world.room.welcome(eve)["private"] and not world.room.welcome(eve)["files"]
+    )
+    world.say(eve, "ticket", plane="files", direction="download", file=file, ref=1)
+    assert world.told[eve.id][-1]["code"] == "no_such_file"
+
+
+def test_who_may_not_share_may_not_after_a_crash(world: World, host: Member) -> None:
+    ana = world.join("Ana")
+    world.room.share_start(ana.id)
+    assert isinstance(world.say(host, "take_over")[0], Keep)
+    again = Room("", "", "", lambda n: "0" * 2 * n)
+    again.recall("ab" * 16, parse_json(encode_line(world.room.people(2.0))), [], 1.0, 3.0)
+    back, _, _ = again.join("Ana", "member", "10.0.0.9", world.tokens[ana.id], 3.0)
+    with pytest.raises(Refused, match="allow"):
+        again.share_start(back.id)
+
+
 # ----------------------------------------------------------------------------------------- rights
 
 
@@ -261,7 +392,8 @@ class TestRates:
             world.now += 0.1
             world.leave(world.join(f"Guest {n}"))
         names = world.room.names
-        assert len(names.owned) <= 50 and len(names.claims) <= 50 and len(names._buckets) <= 50
+        assert len(names.owned) <= 50 + len(names._reserved)
+        assert len(names.claims) <= 50 and len(names._buckets) <= 50
         assert world.join("Guest 499").name == "Guest 499 (2)", "the last ones' names are still theirs"
         assert world.join("Guest 0").name == "Guest 0"
         assert world.join("Eve", token=world.tokens[ben.id]).name == "Ben", (
@@ -405,17 +537,41 @@ class TestRemoving:
     def test_and_stays_out(self, world: World, host: Member) -> None:
         room, ana = world.room, world.join("Ana", address="10.0.0.7")
         world.say(host, "remove", who=ana.id)
-        assert room.names.is_banned("Zoe", "10.0.0.7", None), "the same machine"
-        assert room.names.is_banned("Zoe", "10.0.0.8", world.tokens[ana.id]), "the same token"
+        assert room.names.barred("10.0.0.7", None) == "removed", "the same machine"
+        assert room.names.barred("10.0.0.8", world.tokens[ana.id]) == "removed", "the same token"
         assert room.names.claim(world.tokens[ana.id], world.now) == (None, False)
-        assert not room.names.is_banned("Ana", "10.0.0.8", None), "somebody else may be called so"
+        assert room.names.barred("10.0.0.8", None) == "", "somebody else"
+        assert world.join("Ana", address="10.0.0.8").name == "Ana (2)", "who is not called as the removed"
 
-    @pytest.mark.parametrize("shared", ["127.0.0.1", "10.0.0.1"])
-    def test_others_on_a_shared_machine_may_come(self, world: World, host: Member, shared: str) -> None:
-        ana = world.join("Ana", address=shared)
+    @pytest.mark.parametrize("shared", ["127.0.0.1", "10.0.0.1", "10.0.0.7"])
+    @pytest.mark.parametrize("reason", ["", "lost", "left"])
+    def test_others_on_a_shared_machine_knock_or_show_their_claim(
+        self, world: World, host: Member, shared: str, reason: str
+    ) -> None:
+        ana, ben = world.join("Ana", address=shared), world.join("Ben", address=shared)
+        if reason:
+            world.leave(ben, reason)
         world.say(host, "remove", who=ana.id)
-        assert world.room.names.is_banned("\u0410na ", shared, None), "the same name, by its look"
-        assert not world.room.names.is_banned("Ben", shared, None)
+        names = world.room.names
+        assert names.barred(shared, None) == names.barred(shared, "f" * 64) == "knock"
+        assert names.barred(shared, world.tokens[ben.id]) == ""
+        assert names.barred(shared, world.tokens[ana.id]) == "removed"
+
+    def test_the_host_takes_it_back(self, world: World, host: Member) -> None:
+        ana, ben = world.join("Ana", address="10.0.0.7"), world.join("Ben")
+        world.say(ana, "private_chat", to_name="Ms Lee", text="psst")
+        world.say(host, "remove", who=ana.id, ref=5)
+        assert world.heard(host, "banned")[-1]["names"] == ["Ana"] and not world.heard(ben, "banned")
+        world.say(host, "unban", who="Zoe")
+        assert world.told[host.id][-1]["code"] == "no_such_person"
+        world.say(host, "unban", who="Ana", ref=6)
+        assert world.heard(host, "banned")[-1] == {"type": "banned", "names": [], "ref": 6}
+        assert world.room.names.barred("10.0.0.7", None) == ""
+        assert world.room.names.claim(world.tokens[ana.id], world.now) == ("Ana", False)
+        again = world.join("x", token=world.tokens[ana.id])
+        assert again.name == "Ana" and [one["text"] for one in world.room.welcome(again)["private"]] == [
+            "psst"
+        ]
 
     def test_a_host_cannot_be_removed(self, world: World, host: Member) -> None:
         world.say(host, "remove", who=host.id)
@@ -849,7 +1005,7 @@ class RoomMachine(RuleBasedStateMachine):
             max_size=4,
         )
         choices = {
-            "who": ids | st.just("all") if kind == "mute" else ids,
+            "who": names if kind == "unban" else ids | st.just("all") if kind == "mute" else ids,
             "file": files,
             "to_name": names,
             "streams": streams,
@@ -910,7 +1066,7 @@ class RoomMachine(RuleBasedStateMachine):
             self.world.note(room.share_start(member.id))
             assert not busy
         except Refused:
-            assert busy or member.name in room.may_not_share
+            assert busy or member.person in room.may_not_share
 
     @rule(data=st.data(), plane=st.sampled_from(["screen", "files"]))
     def redeems(self, data: st.DataObject, plane: str) -> None:

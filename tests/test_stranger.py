@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from cryptography.exceptions import InvalidSignature
 from headless import Headless, free_base
 from stranger import Stranger, ask
 
@@ -163,3 +164,10 @@ def test_seeing_the_screen(host: Headless, stranger: Stranger) -> None:
                 canvas[y : y + h, x : x + w] = decoded(message[18:])
         assert (canvas.reshape(-1, 3).max(axis=1) > 0).mean() > 0.5, "most of it is painted"
         assert stranger.message(sock), "and it goes on after the acknowledge"
+
+
+def test_sees_for_itself_who_is_host(stranger: Stranger) -> None:
+    assert stranger.hosts() == ["Ms Lee"]
+    stranger.fingerprint = "ab" * 32  # as if another server had shown what was signed for this one
+    with pytest.raises(InvalidSignature):
+        stranger.hosts()

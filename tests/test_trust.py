@@ -199,7 +199,7 @@ class TestKnownHosts:
     def test_survive_a_restart(self, tmp_path: Path) -> None:
         known = cs.KnownHosts(tmp_path)
         assert known.get(HOST) is None
-        first = known.remember(HOST, "Maths", "Ana", "10.0.0.1", 9100)
+        first = known.remember(HOST, "Maths", "Ana", "10.0.0.1", port=9100)
         again = cs.KnownHosts(tmp_path)
         assert again.get(HOST) == first and again.all() == [first]
         later = again.remember(HOST, "Physics", "Ana")

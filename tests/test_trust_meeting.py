@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from false_hosts import Guesser, Impostor
 from headless import Event, Headless, free_base
-from meetings import LOOPBACK, Passage, enter, host, join, stats, switch
+from meetings import LOOPBACK, Passage, enter, host, join, serve, stats, switch
+from member import Member, tls
 
 import connectsphere as cs
 
@@ -91,6 +92,103 @@ def test_a_false_host_tests_one_pin_for_each_try_of_the_user(
 def test_an_open_twin_is_refused(meeting: Callable[..., Headless]) -> None:
     _, base = host(meeting)
     assert denied(enter(meeting, base, "Ben", "--pin", PIN)) == "host_unproven"
+
+
+class Replaying(cs.ConferenceServer):
+    """A modified server: whoever says so is the host there, by what another signed elsewhere."""
+
+    def pose_as(self, other: cs.ConferenceServer) -> cs.Json:
+        """As a server at which the host is in: the same meeting, id and proof; returns that id."""
+        host = next(one for one in other.room.members.values() if one.role == "host")
+        self.room.meeting, self.room._next_id = other.room.meeting, host.id
+        self._lobby._enter = lambda session, hello: self._admit(session)  # type: ignore[method-assign]
+        self._lobby._on_proof = self.believe  # type: ignore[method-assign]
+        self.logged = {**host.proof, "id": host.id}
+        return self.logged
+
+    def believe(self, session: cs.ControlSession, signature: str) -> None:
+        session.right = self.logged
+        self._admit(session)
+
+
+def test_a_host_is_believed_only_where_it_has_signed(
+    meeting: Callable[..., Headless], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "5e" * 32
+    (tmp_path / "key").write_text(secret)
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for kind in (cs.ConferenceServer, Replaying):
+            home = tmp_path / kind.__name__
+            home.mkdir()
+            options = cs.ServerOptions("Maths", "Frau Meier", base=free_base(), bind=LOOPBACK)
+            options.host_key = cs.HostRight(secret).public
+            servers.append(kind(options, cs.load_identity(home)))
+            servers[-1].start()
+            stack.callback(servers[-1].close)
+        honest, false = servers
+        assert isinstance(false, Replaying)
+        roles = {}
+        join(meeting, honest.options.base, "Frau Meier", "--host-key", str(tmp_path / "key"))
+        logged = false.pose_as(honest)
+        with tls(false.options.base) as link:
+            eve = Member(link, false.options.base)
+            eve.enter(name="Frau Meier", host_key=secret)
+            assert (eve.welcome["id"], eve.welcome["role"]) == (logged["id"], "host")
+            for server in servers:
+                ben = join(meeting, server.options.base, "Ben", home=tmp_path / f"ben{server.options.base}")
+                users = ben.wait("users")["users"]
+                roles[server] = {user["name"]: user["role"] for user in users}
+        assert roles[honest] == {"Frau Meier": "host", "Ben": "member"}
+        assert roles[false] == {"Frau Meier": "member", "Ben": "member"}
+
+
+def test_the_hosts_key_and_the_pin_together(meeting: Callable[..., Headless], tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("5e" * 32)
+    key = ("--host-key", str(tmp_path / "key"))
+    _, base = serve(meeting, "--name", "Frau Meier", "--pin", PIN, *key)
+    assert denied(enter(meeting, base, "Frau Meier", *key, "--pin", "000000")) == "wrong_pin"
+    for pin in ((), ("--pin", PIN)):
+        host = join(meeting, base, "Frau Meier", *key, *pin)
+        assert host.seen("joined")[0]["role"] == "host"
+        assert host.seen("joined")[0]["name"] == "Frau Meier"
+        assert host.close() == 0
+
+
+@pytest.mark.parametrize("damage", [b"", bytes(64), b"5e" * 20, "folder"])
+def test_a_damaged_host_key_keeps_nobody_out(
+    meeting: Callable[..., Headless], tmp_path: Path, damage: bytes | str
+) -> None:
+    path = tmp_path / "home" / "host.key"
+    path.mkdir(parents=True) if isinstance(damage, str) else path.parent.mkdir()
+    if isinstance(damage, bytes):
+        path.write_bytes(damage)
+    ana, base = host(meeting, home=path.parent)
+    assert ana.seen("joined")[0]["role"] == "host"
+    ben = join(meeting, base, "Ana", home=path.parent)
+    assert (ben.seen("joined")[0]["role"], ben.seen("joined")[0]["name"]) == ("member", "Ana (2)")
+
+
+def test_the_removed_knock_and_may_be_let_back(meeting: Callable[..., Headless], tmp_path: Path) -> None:
+    ana, base = host(meeting)
+    home = tmp_path / "ben"
+    ben = join(meeting, base, "Ben", home=home)
+    cara = join(meeting, base, "all")
+    ana.send({"do": "remove", "who": "Ben", "ref": 1})
+    ana.wait("banned", names=["Ben"])
+    assert ben.close() == 0
+    assert denied(enter(meeting, base, "Ben", home=home)) == "not_allowed", "its claim is known"
+    stranger = enter(meeting, base, "Zoe")
+    assert until_event(stranger)["event"] == "waiting"
+    asked = ana.wait("asks", name="Zoe", why="removed")
+    ana.send({"do": "admit", "ask": asked["ask"], "on": True, "ref": 2})
+    stranger.wait("joined")
+    cara.send({"do": "unban", "who": "Ben", "ref": 3})
+    assert cara.wait("error", ref=3)["code"] == "not_allowed"
+    ana.send({"do": "unban", "who": "Ben", "ref": 4})
+    assert ana.wait("banned", ref=4)["names"] == []
+    assert join(meeting, base, "Ben", home=home).seen("joined")[0]["name"] == "Ben"
+    assert cara.seen("joined")[0]["name"] == "all (2)", "no command can mean everyone by it"
 
 
 def test_a_known_title_under_another_certificate(meeting: Callable[..., Headless], tmp_path: Path) -> None:

@@ -489,9 +489,32 @@ def test_who_waits_is_let_in(opened: Open) -> None:
     call.gui_queue.put({"event": "asks", "ask": 4, "name": "Tim", "address": "192.168.1.9"})
     driver.until(lambda: driver.view.attendees.asks, "the question")
     driver.view.show_panel("attendees")
-    driver.spot(driver.view.attendees.list, "ask4True")
+    driver.spot(driver.view.attendees.list, "ask40")
     assert last(call, "admit") == {"do": "admit", "ask": 4, "on": True}
     assert not driver.view.attendees.asks
+
+
+def test_the_host_is_marked_in_the_chat_and_lets_the_removed_back(opened: Open) -> None:
+    driver = opened("1366x768")
+    call = driver.meet(3, host=True)
+    first = call.snapshot().people[0].name
+    line = cs.ChatLine(90, "Eve", "The lesson is over.", time.time())
+    said = (cs.ChatLine(91, first, "Page 42, please.", time.time()), line)
+    call.change(me=3, name="Ben", chat=said, hosts=frozenset({first}), banned=("Tim", "Zoe"))
+    driver.view.show_panel("messages")
+    driver.until(
+        lambda: len([row for row in driver.view.chat.list.rows if isinstance(row, cs.ChatRow)]) == 2, "lines"
+    )
+    canvas = driver.view.chat.list.canvas
+    marked = [canvas.itemcget(item, "text") for item in canvas.find_all() if canvas.type(item) == "text"]
+    assert [words.startswith("Host · ") for words in marked if " · " in words] == [True]
+    driver.view.show_panel("attendees")
+    call.gui_queue.put({"event": "asks", "ask": 7, "name": "Tom", "address": "10.0.0.9", "why": "removed"})
+    driver.until(lambda: driver.view.attendees.asks, "the question")
+    driver.pump(0.3)
+    assert "removed" in driver.view.attendees.asks[7]
+    driver.spot(driver.view.attendees.list, "Zoe0")
+    assert last(call, "unban") == {"do": "unban", "who": "Zoe"}
 
 
 def test_messages_are_selected_copied_and_saved(opened: Open, tmp_path: Path) -> None:

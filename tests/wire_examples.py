@@ -7,6 +7,7 @@ from typing import Any
 KEY = "000102030405060708090a0b0c0d0e0f"
 TOKEN = KEY * 2
 USER = {"id": 7, "name": "Ana", "role": "member", "mic": True, "camera": False, "hand": 0.0, "sharing": False}
+HOST = {**USER, "id": 1, "role": "host", "proof": {"epoch": 1, "nonce": TOKEN, "signature": TOKEN * 2}}
 CHAT = {"n": 3, "id": 7, "from": "Ana", "text": "Hi, all 👋", "at": 1_700_000_000.5}
 OFFER = {
     "file": "00ff",
@@ -19,9 +20,10 @@ OFFER = {
 }
 
 CLIENT: dict[str, dict[str, Any]] = {
-    "hello": {"v": 1, "name": "Ana", "pin": True, "resume": TOKEN, "host_key": TOKEN},
+    "hello": {"v": 1, "name": "Ana", "pin": True, "resume": TOKEN, "host": TOKEN},
     "pin": {"message": "41" + TOKEN},
     "pin_proof": {"mac": TOKEN},
+    "proof": {"signature": TOKEN * 2},
     "user_list": {},
     "chat": {"text": "Hello", "ref": 4},
     "private_chat": {"to_name": "Ben", "text": "psst", "ref": 4},
@@ -38,6 +40,7 @@ CLIENT: dict[str, dict[str, Any]] = {
     "cancel": {"file": "00ff", "ref": 4},
     "mute": {"who": "all", "ref": 4},
     "remove": {"who": 7, "ref": 4},
+    "unban": {"who": "Ben", "ref": 4},
     "take_over": {"ref": 4},
     "allow_share": {"who": 7, "ref": 4},
     "admit": {"ask": 1, "on": True, "ref": 4},
@@ -60,14 +63,17 @@ SERVER: dict[str, dict[str, Any]] = {
         "audio_up": KEY,
         "audio_down": KEY,
         "resume": TOKEN,
-        "users": [USER],
+        "users": [USER, HOST],
         "chat": [CHAT],
         "private": [{**CHAT, "to_name": "Ben"}],
         "files": [OFFER],
         "presenter": 0,
         "largest_file": 1 << 31,
+        "host_key": TOKEN,
         "pin": "123456",
     },
+    "prove": {"meeting": KEY, "epoch": 1, "id": 7, "nonce": TOKEN},
+    "waiting": {},
     "pin": {"message": "42" + TOKEN},
     "pin_proof": {"mac": TOKEN},
     "denied": {"code": "wrong_pin", "reason": "No."},
@@ -92,8 +98,9 @@ SERVER: dict[str, dict[str, Any]] = {
     "file_gone": {"file": "00ff", "reason": "taken back", "ref": 3},
     "file_saved": {"file": "00ff", "people": 3},
     "audio_keys": {"up": KEY, "down": KEY},
+    "asks": {"ask": 1, "name": "Ben", "address": "10.0.0.7", "why": "removed"},
+    "banned": {"names": ["Ben"], "ref": 4},
     "host_away": {"seconds": 900},
-    "asks": {"ask": 1, "name": "Ben", "address": "10.0.0.7"},
     "ended": {"reason": "over"},
     "removed": {"reason": "bye"},
     "pong": {"t": 12.5},

@@ -277,16 +277,15 @@ class Now:
 class Stage:
     """A server without sockets and threads, whose room can be emptied."""
 
-    HOST_KEY = "5e" * 32
+    RIGHT = cs.HostRight("5e" * 32)
 
     def __init__(self, pin: str) -> None:
         self._home = tempfile.TemporaryDirectory()
         identity = cs.load_identity(Path(self._home.name))
-        options = cs.ServerOptions(pin=pin, host_key=self.HOST_KEY, base=20_000, bind="127.0.0.1")
+        options = cs.ServerOptions(pin=pin, host_key=self.RIGHT.public, base=20_000, bind="127.0.0.1")
         self.server = cs.ConferenceServer(options, identity)
         relay = self.server._relay = cs.VideoRelay(("127.0.0.1", 0), self.server.counters)
         relay.loop = Now()  # type: ignore[assignment]
-        self.server._lobby._jobs = Now()  # type: ignore[assignment]
         self.sessions: list[cs.ControlSession] = []
         self.tickets: list[str] = []
         self.tokens: list[str] = []
@@ -344,7 +343,7 @@ class Stage:
             assert set(one.watching) <= set(room.members) - {one.id}
             session = self.server._sessions[one.id]
             assert session.stage == "in"
-            assert (one.role == "host") == (session.hello.get("host_key") == self.HOST_KEY)
+            assert (one.role == "host") == session.host
         assert len(self.server._lobby._waiting) <= cs.Lobby.MOST_WAITING
 
 
@@ -403,7 +402,7 @@ def _hello(stage: Stage, dice: Any) -> cs.Json:
     if extras & 1 and stage.tokens:
         hello["resume"] = dice.PickValueInList(stage.tokens)
     if extras & 6 == 6:
-        hello["host_key"] = Stage.HOST_KEY
+        hello["host"] = Stage.RIGHT.public
     if extras & 8:
         hello["pin"] = dice.ConsumeBool()
     return hello
