@@ -138,7 +138,7 @@ import wave
 import webbrowser
 import zlib
 from abc import ABC, abstractmethod
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -449,13 +449,19 @@ def clean_name(text: str, limit: int = MAX_NAME) -> str:
     return name if any(unicodedata.category(char)[0] not in "MZ" for char in name) else "Guest"
 
 
+def trimmed(text: str) -> str:
+    """`text` without blank lines around it; how far its first line is indented is meant, as in a program."""
+    return re.sub(r"\A\s*\n", "", text.rstrip())
+
+
 def clean_text(text: str, limit: int = MAX_CHAT) -> str:
     """Chat text without control or bidi characters; line breaks and joiners stay."""
-    return "".join(
+    kept = (
         char
         for char in unicodedata.normalize("NFC", text)[:limit]
         if char in "\n\t\u200c\u200d" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")
-    ).strip()
+    )
+    return trimmed("".join(kept))
 
 
 _LOOKALIKES: Final = """
@@ -15827,6 +15833,8 @@ There is no screen {number} here.|Aquí no hay ninguna pantalla {number}.|Il n'y
 The picture {path} cannot be read.|La imagen {path} no se puede leer.|L'image {path} est illisible.|चित्र {path} पढ़ा नहीं जा सका।
 The library libxcb is missing here: no screen can be shared.|Aquí falta la biblioteca libxcb: no se puede compartir ninguna pantalla.|La bibliothèque libxcb manque ici : aucun écran ne peut être partagé.|यहाँ libxcb लाइब्रेरी नहीं है: कोई स्क्रीन साझा नहीं हो सकती।
 Sharing needs the Python package mss, which is not here.|Para compartir hace falta el paquete de Python mss, que aquí no está.|Le partage a besoin du paquet Python mss, qui manque ici.|साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
+Show all|Mostrar todo|Tout afficher|सब दिखाएँ
+Show less|Mostrar menos|Réduire|कम दिखाएँ
 """  # noqa: E501
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
 
@@ -16041,6 +16049,23 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
+PAINTED_MAX: Final = 16_000  # pixels: X ends a program that shows it a picture of 32,768
+
+
+def clipped(text: str, room: float, measure: Callable[[str], float]) -> str:
+    """`text` as one line, shortened with an ellipsis where it is wider than `room` pixels.
+
+    Measures little more than what it keeps, however long the text is.
+    """
+    text, room, high = text.replace("\n", " "), min(room, PAINTED_MAX), 16
+    while high < len(text) and measure(text[:high]) <= room:
+        high *= 2
+    if high >= len(text) and measure(text) <= room:
+        return text
+    kept = bisect_right(range(1, high), room, key=lambda n: measure(text[:n] + "…"))
+    return text[:kept].rstrip() + "…"
+
+
 @lru_cache(maxsize=256)
 def round_mask(width: int, height: int, radius: int) -> Image.Image:
     """An "L" mask of a box with round corners, drawn large and shrunk."""
@@ -16063,6 +16088,7 @@ def rounded(width: int, height: int, radius: int, fill: str, outline: str = "", 
     """An RGBA box with round corners; `fill` may be "" for a bare outline."""
     from PIL import Image, ImageChops
 
+    width, height = min(width, PAINTED_MAX), min(height, PAINTED_MAX)
     outer = round_mask(width, height, radius)
     picture = Image.new("RGBA", (width, height), (*rgb(outline or fill), 0))
     if not (outline and line):
@@ -16236,14 +16262,7 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 
     def clip(self, text: str, size: int, room: int, bold: bool = False) -> str:
         """`text`, shortened with an ellipsis where it is wider than `room` pixels."""
-        if self.width(text, size, bold) <= room:
-            return text
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = self.width(text[:middle].rstrip() + "…", size, bold) <= room
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return text[:low].rstrip() + "…"
+        return clipped(text, room, lambda part: self.width(part, size, bold))
 
     def write(
         self,
@@ -16502,6 +16521,9 @@ def draw_emoji(char: str, size: int) -> Image.Image:
 # ==============================
 
 
+Anchor: TypeAlias = Literal["nw", "w", "center", "e", "ne", "n"]
+
+
 class Look:
     """What every control draws with: palette, scale, fonts and pictures; makes the Tk objects."""
 
@@ -16515,6 +16537,7 @@ class Look:
     )
 
     def __init__(self, root: tk.Tk, palette: Palette = DARK, scale: float = 1.0) -> None:
+        import tkinter as tk
         from tkinter import font
 
         self.root = root
@@ -16525,6 +16548,7 @@ class Look:
         self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
         self._menu: tk.Menu | None = None
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
+        self._keeper = tk.Canvas(root)  # a font that nothing shows is opened anew at each measuring
         self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
 
     def font(self, size: float = 13, bold: bool = False) -> tkfont.Font:
@@ -16536,6 +16560,7 @@ class Look:
             made = font.Font(self.root, family=self.family, size=-self.px(size), weight=weight)
             made.delete_font = False  # `forget` does it in the Tk thread, not the collector in any
             self._fonts[size, bold] = made
+            self._keeper.create_text(0, 0, font=made)
         return self._fonts[size, bold]
 
     def frame(self, parent: tk.Misc, colour: str = "", kind: str = "Frame") -> tk.Frame:
@@ -16551,8 +16576,8 @@ class Look:
         import tkinter as tk
 
         return tk.Canvas(
-            parent, width=width, height=height, bg=colour or self.palette.window, highlightthickness=0, bd=0,
-            takefocus=focus,
+            parent, width=min(width, PAINTED_MAX), height=min(height, PAINTED_MAX), highlightthickness=0,
+            bd=0, bg=colour or self.palette.window, takefocus=focus,
         )  # fmt: skip
 
     def label(
@@ -16567,11 +16592,12 @@ class Look:
         """A line of text on its parent's colour, wrapped at `width` real pixels."""
         import tkinter as tk
 
-        return tk.Label(
-            parent, text=text, font=self.font(size, bold), fg=colour or self.palette.text,
-            bg=str(parent["bg"]),
-            bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width,
+        label = tk.Label(
+            parent, font=self.font(size, bold), fg=colour or self.palette.text, bg=str(parent["bg"]),
+            bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width or PAINTED_MAX,
         )  # fmt: skip
+        self.say(label, text)
+        return label
 
     def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> ImageTk.PhotoImage:
         """The Tk picture for `key`, made once; who shows it keeps it alive."""
@@ -16588,6 +16614,7 @@ class Look:
     def forget(self) -> None:
         """Let all pictures and fonts go here in the Tk thread: they call Tk when they end."""
         self._photos.clear()
+        self._keeper.destroy()
         for font in self._fonts.values():
             self.root.tk.call("font", "delete", font.name)
         self._fonts.clear()
@@ -16634,13 +16661,19 @@ class Look:
 
     def clip(self, text: str, font: tkfont.Font, room: int) -> str:
         """`text`, shortened with an ellipsis where it is wider than `room` pixels."""
-        if font.measure(text) <= room:
-            return text
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if font.measure(text[:middle] + "…") <= room else (low, middle - 1)
-        return text[:low].rstrip() + "…"
+        return clipped(text, room, font.measure)
+
+    def write(
+        self, canvas: tk.Canvas, x: float, y: float, text: str, font: tkfont.Font, colour: str,
+        anchor: Anchor, room: int = PAINTED_MAX, tag: str = "",
+    ) -> int:  # fmt: skip
+        """Write one line on a canvas; all that Tk writes there comes through here."""
+        shown = self.clip(text, font, room)
+        return canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor, tags=(tag,))
+
+    def say(self, label: tk.Label, words: str) -> None:
+        """Let a label say `words`, or as much of them as a dialog has room for."""
+        label.configure(text="\n".join(plain(words)[:600].split("\n")[:20]))
 
     def menu(self, parent: tk.Misc, entries: Sequence[tuple[str, Callable[[], object]] | None]) -> tk.Menu:
         """A menu in the palette's colours, in place of the one before; None is a separator."""
@@ -16658,7 +16691,8 @@ class Look:
             if entry is None:
                 menu.add_separator()
             else:
-                menu.add_command(label="  " + entry[0] + "  ", command=entry[1])
+                words = self.clip(plain(entry[0]), self.font(13), self.px(480))
+                menu.add_command(label=f"  {words}  ", command=entry[1])
         return menu
 
 
@@ -16693,31 +16727,22 @@ class Painted:
         self.spots.clear()
         self._kept.clear()
 
-    def image(
-        self,
-        x: int,
-        y: int,
-        photo: ImageTk.PhotoImage,
-        anchor: Literal["nw", "w", "center", "e", "ne"] = "nw",
-    ) -> int:
+    def image(self, x: int, y: int, photo: ImageTk.PhotoImage, anchor: Anchor = "nw") -> int:
         """Show a picture."""
         self._kept.append(photo)
         return self.canvas.create_image(x, y, image=photo, anchor=anchor)
 
     def text(
         self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
-        room: int = 0,
-        anchor: Literal["nw", "w", "center", "e", "ne", "n"] = "w",
+        room: int = PAINTED_MAX, anchor: Anchor = "w",
     ) -> int:  # fmt: skip
         """Write one line, shortened to `room` real pixels; scripts that Tk cannot shape become pictures."""
         colour = colour or self.look.palette.text
         text = plain(text)
         if shaped(text) and anchor in ("nw", "w"):
-            photo = self.look.written(text, size, colour, room or 10_000, bold)
+            photo = self.look.written(text, size, colour, room, bold)
             return self.image(x, y, photo, "w" if anchor == "w" else "nw")
-        font = self.look.font(size, bold)
-        shown = self.look.clip(text, font, room) if room else text
-        return self.canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor)
+        return self.look.write(self.canvas, x, y, text, self.look.font(size, bold), colour, anchor, room)
 
     def spot(self, name: str, box: Box, command: Callable[[], object], low: bool = False) -> None:
         """Call `command` when `box` is clicked; the hand shows that it can be.
@@ -16876,13 +16901,9 @@ class Button(Painted):
             self.command()
 
     def show(
-        self,
-        text: str | None = None,
-        icon: str | None = None,
-        kind: str | None = None,
-        slash: bool | None = None,
-        enabled: bool | None = None,
-    ) -> None:
+        self, text: str | None = None, icon: str | None = None, kind: str | None = None,
+        slash: bool | None = None, enabled: bool | None = None,
+    ) -> None:  # fmt: skip
         """Change what the button shows; drawn only when something changed."""
         old = (self.words, self.icon_name, self.kind, self.slash, self.enabled)
         self.words = self.words if text is None else text
@@ -16942,15 +16963,9 @@ class BarButton(Button):
     """A button of the left bar: an icon in a box, words below where there is room, and an unread dot."""
 
     def __init__(
-        self,
-        look: Look,
-        parent: tk.Misc,
-        command: Callable[[], object],
-        text: str,
-        icon: str,
-        tip: str,
+        self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str, icon: str, tip: str,
         key: str = "",
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.tall, self.unread = 70, False
         super().__init__(look, parent, command, text, icon, "card", look.px(82), 70, tip, key)
 
@@ -16983,31 +16998,17 @@ class BarButton(Button):
                 middle + look.px(14), look.px(6), look.box(look.px(12), look.px(12), 6, p.bad, p.panel, 2)
             )
         if self.tall == 70:
-            words = p.bad_text if self.kind == "danger" else p.second
-            font = look.font(11)
-            self.text(
-                middle,
-                look.px(57),
-                look.clip(self.words, font, look.px(80)),
-                11,
-                colour=words,
-                anchor="center",
-            )
+            tone = p.bad_text if self.kind == "danger" else p.second
+            self.text(middle, look.px(57), self.words, 11, False, tone, look.px(80), "center")
 
 
 class Field(Painted):
     """A text field in a round box; `hint` stands in it while it is empty."""
 
     def __init__(
-        self,
-        look: Look,
-        parent: tk.Misc,
-        text: str = "",
-        hint: str = "",
-        width: int = 300,
-        height: float = 44,
-        enter: Callable[[], object] | None = None,
-    ) -> None:
+        self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", width: int = 300, height:
+        float = 44, enter: Callable[[], object] | None = None,
+    ) -> None:  # fmt: skip
         import tkinter as tk
 
         super().__init__(look, parent, width, look.px(height))
@@ -17216,16 +17217,9 @@ class Choice(Button):
     """A list of which one is chosen: shows it, and a menu of all at a click."""
 
     def __init__(
-        self,
-        look: Look,
-        parent: tk.Misc,
-        options: Sequence[tuple[str, str]],
-        value: str,
-        chosen: Callable[[str], object],
-        width: int,
-        height: float = 42,
-        caption: str = "",
-    ) -> None:
+        self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str, chosen:
+        Callable[[str], object], width: int, height: float = 42, caption: str = "",
+    ) -> None:  # fmt: skip
         self.options, self.value, self.chosen, self.caption = list(options), value, chosen, caption
         super().__init__(look, parent, self._open, " ", kind="card", width=width, height=height)
 
@@ -17235,7 +17229,7 @@ class Choice(Button):
         self.paint()
 
     def _open(self) -> None:
-        entries = [(plain(words), partial(self.pick, value)) for value, words in self.options]
+        entries = [(words, partial(self.pick, value)) for value, words in self.options]
         menu = self.look.menu(self.canvas, entries)
         menu.tk_popup(self.canvas.winfo_rootx(), self.canvas.winfo_rooty() + self.canvas.winfo_height())
 
@@ -17285,8 +17279,9 @@ class ListView(Painted):
         self.stick = stick  # stay at the newest row while it is in sight
         self.chosen_action = ""
         self._tops: list[int] = [0]
+        self._high: list[int] = []  # of each row; 0 until it is seen, then it is laid out
         self._heights: dict[tuple[Any, int], int] = {}
-        self._offset = 0
+        self._offset = self._anchor = 0  # the anchor is the row that stays where it is
         self._grip: int | None = None
         self._bind()
 
@@ -17310,27 +17305,50 @@ class ListView(Painted):
         canvas.bind("<B1-Motion>", self._pull, add="+")
         canvas.bind("<ButtonRelease-1>", lambda _: setattr(self, "_grip", None), add="+")
 
-    def show(self, rows: Sequence[Row], force: bool = False) -> None:
-        """Show these rows from now on."""
+    def show(self, rows: Sequence[Row], force: bool = False, keep: bool = False) -> None:
+        """Show these rows from now on; `keep` the place even at the end."""
         if rows == self.rows and not force:
             return
         at_end = self._offset >= self._tops[-1] - self.canvas.winfo_height() - self.look.px(30)
-        self.rows = list(rows)
-        self._measure()
-        if self.stick and at_end:
+        first, known, width = min(self._first, len(rows) - 1), self._heights, self.width
+        into = self._offset - self._tops[self._first]
+        self.rows, self._tops = list(rows), [0]
+        self._high = [known.get((row, width), 0) for row in rows]
+        self._heights = {(row, width): high for row, high in zip(rows, self._high, strict=True) if high}
+        if rows:
+            self._measure(first)
+            self._offset = min(self._tops[first] + into, self._tops[first + 1])
+        if self.stick and at_end and not keep:
             self._offset = self._tops[-1]
         self.scroll(0)
 
-    def _measure(self) -> None:
-        width = self.width
-        known = self._heights
-        self._heights = {}
-        tops = [0]
-        for row in self.rows:
-            key = (row, width)
-            high = self._heights[key] = known.get(key) or row.height(self, width)
-            tops.append(tops[-1] + high)
-        self._tops = tops
+    @property
+    def _first(self) -> int:
+        """The number of the uppermost row in sight."""
+        return max(0, bisect_right(self._tops, self._offset) - 1)
+
+    def _measure(self, at: int) -> None:
+        """Lay out a row. Those not yet seen count as high as the others are on average."""
+        row = self.rows[at]
+        self._high[at] = self._heights[row, self.width] = row.height(self, self.width)
+        laid = [high for high in self._high if high]
+        guess = sum(laid) // len(laid)
+        self._tops = [0, *itertools.accumulate(high or guess for high in self._high)]
+
+    def _settle(self) -> None:
+        """Lay out the rows that come in sight: a long list costs what is seen of it. The anchor stays."""
+        while True:
+            most = self._tops[-1] - self.canvas.winfo_height()
+            anchor = len(self.rows) if self.stick and self._offset >= most else self._anchor
+            self._offset = max(0, min(most, self._offset))
+            last = bisect_left(self._tops, self._offset + self.canvas.winfo_height())
+            new = [at for at in range(self._first, min(last, len(self.rows))) if not self._high[at]]
+            if not new:
+                return
+            anchor = min(anchor, len(self.rows)) if self._offset > 0 else 0
+            before = self._tops[anchor]
+            self._measure(new[-1] if self.stick else new[0])
+            self._offset += self._tops[anchor] - before
 
     @property
     def width(self) -> int:
@@ -17339,16 +17357,16 @@ class ListView(Painted):
 
     def scroll(self, by: int) -> None:
         """Move by `by` real pixels, within the rows."""
-        most = max(0, self._tops[-1] - self.canvas.winfo_height())
-        self._offset = max(0, min(most, self._offset + by))
+        self._anchor = bisect_left(self._tops, self._offset)
+        self._offset += by
+        self._settle()
         self.redraw()
 
     def redraw(self) -> None:
         """Draw the rows in sight."""
         self.wipe()
         tall, width = self.canvas.winfo_height(), self.width
-        first = max(0, bisect_right(self._tops, self._offset) - 1)
-        for at in range(first, len(self.rows)):
+        for at in range(self._first, len(self.rows)):
             y = self._tops[at] - self._offset
             if y > tall:
                 break
@@ -17493,13 +17511,9 @@ class ConfirmDialog(Dialog):
     """A question with its answers as (words, kind, command); Return gives `first`, else the last."""
 
     def __init__(
-        self,
-        look: Look,
-        title: str,
-        text: str,
-        *answers: tuple[str, str, Callable[[], object]],
+        self, look: Look, title: str, text: str, *answers: tuple[str, str, Callable[[], object]],
         first: str = "",
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(look, title, 460)
         words = look.label(self.body, text, 13, colour=look.palette.second, width=self.width - look.px(52))
         words.pack(anchor="w", padx=look.px(24))
@@ -18141,9 +18155,8 @@ class HoverButtons:
         self.stage.canvas.tag_raise("toast")
 
     def _say(self, x: int, y: int, words: str, size: int, colour: str) -> None:
-        self.stage.canvas.create_text(
-            x, y, text=words, font=self.stage.look.font(size), fill=colour, anchor="w", tags=("hover",)
-        )
+        look = self.stage.look
+        look.write(self.stage.canvas, x, y, words, look.font(size), colour, "w", tag="hover")
 
     def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
         self._photos.append(photo)
@@ -18498,14 +18511,10 @@ class ToastStack:
             else look.icon(icon, 20, p.bad_text if icon == "warning" else p.link)
         )
         self._put(x + px(14), y + px(12), shown, "toast")
-        canvas.create_text(
-            x + px(46), y + height // 2, text=words, font=font, fill=p.text, anchor="w", tags=("toast",)
-        )
+        look.write(canvas, x + px(46), y + height // 2, words, font, p.text, "w", tag="toast")
         if action:
             at = x + width - px(40)
-            canvas.create_text(
-                at, y + height // 2, text=action, font=bold, fill=p.link, anchor="e", tags=("toast",)
-            )
+            look.write(canvas, at, y + height // 2, action, bold, p.link, "e", tag="toast")
             act = partial(self._act, number, command)
             stage.spot(f"toast:{number}", (at - action_room, y, action_room + px(6), height), act)
         self._put(x + width - px(30), y + px(15), look.icon("close", 14, p.third), "toast")
@@ -18539,13 +18548,13 @@ class Reactions:
         canvas, look = self.stage.canvas, self.stage.look
         x = canvas.winfo_width() * (0.2 + 0.6 * random.random())
         photo = look.emoji(key, 44)
-        back = look.box(look.font(11).measure(plain(name)) + look.px(16), look.px(20), 8, "#14181F")
+        font, below = look.font(11), look.px(36)
+        name = look.clip(plain(name), font, look.px(200))
+        back = look.box(font.measure(name) + look.px(16), look.px(20), 8, "#14181F")
         items = (
             canvas.create_image(0, 0, image=photo, tags=("react",)),
-            canvas.create_image(0, look.px(36), image=back, tags=("react",)),
-            canvas.create_text(
-                0, look.px(36), text=plain(name), font=look.font(11), fill="#FFFFFF", tags=("react",)
-            ),
+            canvas.create_image(0, below, image=back, tags=("react",)),
+            look.write(canvas, 0, below, name, font, "#FFFFFF", "center", tag="react"),
         )
         self._floating.append((monotonic(), x, items, [photo, back]))
         self.step()
@@ -18835,24 +18844,30 @@ class NoticeBar:
 LINK: Final = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
 
 
+FOLD: Final = (20, 2_000)  # lines and characters that are shown of a longer message
+
+
 def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
-    """`text` in lines of at most `room` pixels; each of our emoji is `blank`, other emoji their :name:."""
-    text = EMOJI_PATTERN.sub(lambda found: blank if emoji_key(found[0]) else plain(found[0]), text)
+    """`text` in lines of at most `room` pixels; each of our emoji is `blank`, other emoji their :name:.
+
+    The time it takes grows as the text does: each character is measured once, no line is.
+    """
+    name, width = functools.cache(plain), functools.cache(font.measure)
+    text = EMOJI_PATTERN.sub(lambda found: blank if emoji_key(found[0]) else name(found[0]), text)
     lines: list[str] = []
-    for paragraph in text.expandtabs(4).split("\n"):
-        line = ""
+    for part in text.expandtabs(4).split("\n"):
+        part = part.rstrip(" ")
         # a line may break before and after an emoji, whose blank does not break itself
-        for word in re.findall(f"{blank} *|(?:(?!{blank})[^ ])+ *| +", paragraph):
-            if font.measure(line + word.rstrip(" ")) <= room:
-                line += word
-                continue
-            lines += [line.rstrip(" ")] if line.strip(" ") else []
-            line = word
-            while font.measure(line.rstrip(" ")) > room:
-                cut = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or font.measure(line[:n]) <= room)
-                lines.append(line[:cut])
-                line = line[cut:]
-        lines.append(line.rstrip(" "))
+        words = list(re.finditer(f"({blank}|(?:(?!{blank})[^ ])+| ) *", part))
+        bare, ends = [word.end(1) for word in words], [0, *(word.end() for word in words)]
+        at, edges = 0, [0, *itertools.accumulate(map(width, part))]
+        while edges[-1] - edges[at] > room:
+            fits = bisect_right(edges, edges[at] + room) - 1
+            end = ends[bisect_right(bare, fits)]
+            end = end if end > at else max(fits, at + 1)
+            lines += filter(None, [part[at:end].rstrip(" ")])
+            at = end
+        lines.append(part[at:])
     return lines
 
 
@@ -18868,48 +18883,42 @@ class NoteRow:
 
     def draw(self, view: ListView, y: int, width: int) -> None:
         """Draw it."""
-        view.text(
-            width // 2,
-            y + view.look.px(19),
-            self.words,
-            12,
-            colour=view.look.palette.third,
-            anchor="center",
-            room=width - view.look.px(30),
-        )
+        px, tone = view.look.px, view.look.palette.third
+        view.text(width // 2, y + px(19), self.words, 12, False, tone, width - px(30), "center")
 
 
 @dataclass(frozen=True)
 class ChatRow:
-    """A message in its bubble; `first` of its sender's group has picture, name and time above."""
+    """A message in its bubble; `first` of its sender's group has picture, name and time above.
+
+    A long one is folded until it is shown `whole`.
+    """
 
     line: ChatLine
     first: bool
     host: bool
+    whole: bool
     panel: ChatPanel = field(compare=False, hash=False)
 
-    def _shape(self, view: ListView, width: int) -> tuple[list[str], int, int]:
-        """Lines, text width and line height."""
+    def _shape(self, view: ListView, width: int) -> tuple[list[str], int, int, str]:
+        """Lines, text width, line height, and what folds or unfolds the message."""
         look = view.look
-        font = look.font(13)
         room = max(look.px(80), width - look.px(100 if not self.line.own else 76))
-        lines = wrapped(self.line.text, font, room, self.panel.blank)
-        if shaped(self.line.text):
-            wide = max(fonts().width(line, look.px(13)) for line in lines)
-        else:
-            wide = max(font.measure(line) for line in lines)
-        return lines, min(wide, room), max(font.metrics("linespace"), look.px(19))
+        lines, wide, more = self.panel.lines(self.line.text, room, self.whole)
+        action = tr("Show all") if more else tr("Show less") if self.whole else ""
+        wide = max(wide, look.font(13, bold=True).measure(action))
+        return lines, wide, max(look.font(13).metrics("linespace"), look.px(19)), action
 
     def height(self, view: ListView, width: int) -> int:
         """Real pixels."""
-        lines, _, step = self._shape(view, width)
-        return len(lines) * step + view.look.px(18 + 6 + (26 if self.first else 0))
+        lines, _, step, action = self._shape(view, width)
+        return (len(lines) + bool(action)) * step + view.look.px(18 + 6 + (26 if self.first else 0))
 
     def draw(self, view: ListView, y: int, width: int) -> None:
         """Draw head, bubble and words."""
-        look, px, p, line = view.look, view.look.px, view.look.palette, self.line
-        lines, wide, step = self._shape(view, width)
-        box_wide, box_tall = wide + px(26), len(lines) * step + px(18)
+        px, p, line = view.look.px, view.look.palette, self.line
+        lines, wide, step, action = self._shape(view, width)
+        box_wide, box_tall = wide + px(26), (len(lines) + bool(action)) * step + px(18)
         left = width - box_wide - px(8) if line.own else px(46)
         if self.first:
             self._head(view, y, width)
@@ -18917,29 +18926,40 @@ class ChatRow:
         fill = p.accent if line.own else p.card
         ring = p.focus if line.n in self.panel.picked else p.warn if line.to else ""
         if line.n in self.panel.picked:
-            view.image(0, y - px(3), look.box(width, box_tall + px(6), 6, p.chosen))
-        view.image(left, y, look.box(box_wide, box_tall, 13, fill, ring, 1))
-        colour = p.on_accent if line.own else p.text
+            self._box(view, 0, y - px(3), width, box_tall + px(6), 6, p.chosen)
+        self._box(view, left, y, box_wide, box_tall, 13, fill, ring)
+        left, y = left + px(13), y + px(9)
+        self._words(view, lines, left, y, step)
+        if action:
+            y += len(lines) * step
+            colour = p.on_accent if line.own else p.link
+            view.text(left, y + step // 2, action, 13, bold=True, colour=colour)
+            view.spot(f"fold{line.n}", (left, y, wide, step), partial(self.panel.fold, line.n))
+
+    def _box(
+        self, view: ListView, x: int, y: int, wide: int, tall: int, radius: int, fill: str, ring: str = ""
+    ) -> None:
+        """A box of any height, painted as far as it is in sight and a little more."""
+        cut = max(0, -y // 512 - 1) * 512
+        tall = min(tall - cut, (view.canvas.winfo_height() // 512 + 4) * 512)
+        view.image(x, y + cut, view.look.box(wide, tall, radius, fill, ring))
+
+    def _words(self, view: ListView, lines: list[str], x: int, y: int, step: int) -> None:
+        """The lines in sight."""
+        first = max(0, -y // step)
+        seen = range(first, min(len(lines), first + view.canvas.winfo_height() // step + 2))
+        look, line = view.look, self.line
+        colour = look.palette.on_accent if line.own else look.palette.text
         if shaped(line.text):
-            for at, words in enumerate(lines):
-                view.image(
-                    left + px(13),
-                    y + px(9) + at * step + step // 2,
-                    look.written(words, 13, colour, 10_000),
-                    "w",
-                )
+            for at in seen:
+                photo = look.written(lines[at], 13, colour, PAINTED_MAX)
+                view.image(x, y + at * step + step // 2, photo, "w")
             return
-        for at, words in enumerate(lines):
-            view.canvas.create_text(
-                left + px(13),
-                y + px(9) + at * step,
-                text=words,
-                font=look.font(13),
-                fill=colour,
-                anchor="nw",
-            )
-            self._links(view, words, left + px(13), y + px(9) + at * step, colour)
-        self._emoji(view, lines, left + px(13), y + px(9), step)
+        links = LINK.findall(line.text)
+        for at in seen:
+            look.write(view.canvas, x, y + at * step, lines[at], look.font(13), colour, "nw")
+            self._links(view, lines[at], links, x, y + at * step, colour)
+        self._emoji(view, lines, seen, x, y, step)
 
     def _head(self, view: ListView, y: int, width: int) -> None:
         look, px, p, line = view.look, view.look.px, view.look.palette, self.line
@@ -18950,9 +18970,7 @@ class ChatRow:
         words = f"{who} · {at}" if who else at
         if line.own:
             words = f"{private} · {words}" if line.to else words
-            view.text(
-                width - px(8), middle, plain(words), 12, colour=p.warn if line.to else p.third, anchor="e"
-            )
+            view.text(width - px(8), middle, words, 12, colour=p.warn if line.to else p.third, anchor="e")
             return
         view.image(px(4), y + px(26), look.avatar(line.sender, 32))
         small, strong, gap = look.font(12), look.font(12, bold=True), px(8)
@@ -18966,67 +18984,45 @@ class ChatRow:
         view.text(x, middle, words, 12, colour=p.link if self.host else p.third)
         if line.to:
             view.text(x + small.measure(words) + gap, middle, private, 12, colour=p.warn)
-            view.spot(
-                f"reply{line.n}",
-                (width - reply - px(14), y + px(3), reply + px(10), px(22)),
-                partial(self.panel.to, line.sender),
-            )
+            box = (width - reply - px(14), y + px(3), reply + px(10), px(22))
+            view.spot(f"reply{line.n}", box, partial(self.panel.to, line.sender))
             view.text(width - gap, middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
 
-    def _links(self, view: ListView, words: str, x: int, y: int, colour: str) -> None:
+    def _links(self, view: ListView, words: str, links: Sequence[str], x: int, y: int, colour: str) -> None:
         font = view.look.font(13)
         for found in LINK.finditer(words):
             start, end = x + font.measure(words[: found.start()]), x + font.measure(words[: found.end()])
             base = y + font.metrics("ascent") + 2
             view.canvas.create_line(start, base, end, base, fill=colour)
-            target = next(
-                (link for link in LINK.findall(self.line.text) if link.startswith(found[0])), found[0]
-            )
-            view.spot(
-                f"link{self.line.n}:{found.start()}",
-                (start, y, end - start, font.metrics("linespace")),
-                partial(webbrowser.open, target),
-            )
+            target = next((link for link in links if link.startswith(found[0])), found[0])
+            box = start, y, end - start, font.metrics("linespace")
+            view.spot(f"link{self.line.n}:{found.start()}", box, partial(webbrowser.open, target))
 
-    def _emoji(self, view: ListView, lines: Sequence[str], x: int, y: int, step: int) -> None:
+    def _emoji(self, view: ListView, lines: list[str], seen: range, x: int, y: int, step: int) -> None:
         """Our pictures where the blanks stand."""
         font, blank = view.look.font(13), self.panel.blank
         found = iter(key for hit in EMOJI_PATTERN.findall(self.line.text) if (key := emoji_key(hit)))
-        for at, words in enumerate(lines):
-            start = words.find(blank)
-            while start >= 0:
-                char = next(found, None)
-                if char is None:
-                    return
-                view.image(
-                    x + font.measure(words[:start]), y + at * step + step // 2, view.look.emoji(char, 18), "w"
-                )
-                start = words.find(blank, start + len(blank))
+        for at, words in enumerate(lines[: seen.stop]):
+            for hit in re.finditer(blank, words):
+                char = next(found, "")
+                if char and at in seen:
+                    left = x + font.measure(words[: hit.start()])
+                    view.image(left, y + at * step + step // 2, view.look.emoji(char, 18), "w")
 
 
 class EmojiPicker(Painted):
     """A card of our emoji beside a button; a click or Return picks one, Escape none."""
 
     def __init__(
-        self,
-        look: Look,
-        chars: Sequence[str],
-        picked: Callable[[str], object],
-        beside: tk.Widget,
+        self, look: Look, chars: Sequence[str], picked: Callable[[str], object], beside: tk.Widget,
         columns: int,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
         self.step = look.px(40)
         rows = -(-len(chars) // columns)
         self.holder = look.frame(look.root, look.palette.line, "Overlay")
-        super().__init__(
-            look,
-            self.holder,
-            columns * self.step + look.px(16),
-            rows * self.step + look.px(16),
-            look.palette.card,
-            focus=True,
-        )
+        wide, tall = columns * self.step + look.px(16), rows * self.step + look.px(16)
+        super().__init__(look, self.holder, wide, tall, look.palette.card, focus=True)
         self.canvas.pack(padx=1, pady=1)
         self._place(beside)
         self.canvas.bind("<Motion>", lambda event: self._move(self._find(event)))
@@ -19072,17 +19068,12 @@ class EmojiPicker(Painted):
 
     def _draw(self) -> None:
         self.wipe()
-        edge, _px = self.look.px(8), self.look.px
+        edge = self.look.px(8)
         for at, char in enumerate(self.chars):
             x, y = edge + at % self.columns * self.step, edge + at // self.columns * self.step
             if at == self.at:
-                self.image(
-                    x,
-                    y,
-                    self.look.box(
-                        self.step, self.step, 9, self.look.palette.raised, self.look.palette.focus, 2
-                    ),
-                )
+                p = self.look.palette
+                self.image(x, y, self.look.box(self.step, self.step, 9, p.raised, p.focus, 2))
             self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
 
     def _escape(self, _: object) -> str:
@@ -19100,13 +19091,9 @@ class Composer:
     """Where a message is written: To, text, emoji, a file, send."""
 
     def __init__(
-        self,
-        look: Look,
-        parent: tk.Misc,
-        send: Callable[[str, str], None],
-        attach: Callable[[], object],
-        save: Callable[[], object],
-    ) -> None:
+        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[],
+        object], save: Callable[[], object],
+    ) -> None:  # fmt: skip
         import tkinter as tk
 
         self.look, self.send = look, send
@@ -19167,24 +19154,15 @@ class Composer:
 
     def _hint(self) -> None:
         to = self.target.value
-        self.hint.configure(
-            text=self.look.clip(
-                plain(tr("Message {name} in private", name=to)), self.look.font(13), self.look.px(290)
-            )
-            if to
-            else tr("Message everyone")
-        )
+        words = tr("Message {name} in private", name=to) if to else tr("Message everyone")
+        self.hint.configure(text=self.look.clip(plain(words), self.look.font(13), self.look.px(290)))
         self._changed()
 
     def _changed(self) -> None:
         if not self.entry.winfo_exists():
             return
         self._no_raw_emoji()
-        if (
-            self.entry.get("1.0", "end-1c")
-            or self.entry.dump("1.0", "end", image=True)
-            or has_focus(self.entry)
-        ):
+        if self.text() or has_focus(self.entry):
             self.hint.place_forget()
         else:
             self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
@@ -19232,7 +19210,7 @@ class Composer:
 
     def submit(self) -> None:
         """Send what was written."""
-        text = self.text().strip()
+        text = trimmed(self.text())
         if text:
             self.send(text, self.target.value)
             self.entry.delete("1.0", "end")
@@ -19258,19 +19236,17 @@ class ChatPanel:
     """Messages, grouped by sender, and the composer."""
 
     def __init__(
-        self,
-        look: Look,
-        parent: tk.Misc,
-        act: Callable[[Json], None],
-        attach: Callable[[], object],
-        save: Callable[[], object],
-    ) -> None:
+        self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[],
+        object], save: Callable[[], object],
+    ) -> None:  # fmt: skip
         self.look, self.act = look, act
         self.picked: range = range(0)  # the numbers of the messages selected
         self._anchor = 0
         self.frame = look.frame(parent, look.palette.panel)
         one = max(1, look.font(13).measure("\u00a0"))
         self.blank = "\u00a0" * -(-look.px(20) // one)
+        self.lines = lru_cache(maxsize=100)(self._lines)
+        self._whole: set[int] = set()  # the numbers of the messages shown in full
         self.composer = Composer(look, self.frame, self._send, attach, save)
         self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
         self.list = ListView(look, self.frame, stick=True)
@@ -19314,6 +19290,24 @@ class ChatPanel:
             words = [rows[0].text] if len(rows) == 1 else map(chat_words, rows)
             copy_text(self.look.root, "\n".join(words))
 
+    def _lines(self, text: str, room: int, whole: bool) -> tuple[list[str], int, bool]:
+        """The lines shown of `text`, the pixels of the widest, and whether there are more of them."""
+        most, font = FOLD, self.look.font(13)
+        lines = wrapped(text if whole else text[: most[1]], font, room, self.blank)
+        more = not whole and (len(lines) > most[0] or len(text) > most[1])
+        lines = lines[: most[0]] if more else lines
+        measure = partial(fonts().width, size=self.look.px(13)) if shaped(text) else font.measure
+        return lines, min(room, max(map(measure, lines))), more
+
+    def fold(self, number: int) -> None:
+        """Show a message in full, or its beginning again."""
+        self._whole ^= {number}
+        rows = [
+            dataclasses.replace(row, whole=row.line.n in self._whole) if isinstance(row, ChatRow) else row
+            for row in self.list.rows
+        ]
+        self.list.show(rows, keep=True)
+
     def note(self, words: str, after: int) -> None:
         """A line of what happened, after message number `after`."""
         self._notes = [*self._notes[-199:], (after, words)]
@@ -19336,18 +19330,15 @@ class ChatPanel:
                 before = None
             today = time.strftime("%Y-%m-%d", time.localtime(line.at))
             if today != day:
-                rows.append(
-                    NoteRow(
-                        tr("Today") + " " + clock(line.at) if today == time.strftime("%Y-%m-%d") else today
-                    )
-                )
+                now = today == time.strftime("%Y-%m-%d")
+                rows.append(NoteRow(f"{tr('Today')} {clock(line.at)}" if now else today))
                 day, before = today, None
             joined = (
                 before is not None
                 and (before.sender, before.to, before.own) == (line.sender, line.to, line.own)
                 and line.at - before.at < 180
             )
-            rows.append(ChatRow(line, not joined, line.sender in shot.hosts, self))
+            rows.append(ChatRow(line, not joined, line.sender in shot.hosts, line.n in self._whole, self))
             before = line
         rows += [NoteRow(words) for _, words in notes]
         self.list.show(rows)
@@ -20134,7 +20125,7 @@ class StartView:
 
     def _choose(self, one: MeetingAd) -> None:
         self.chosen = one
-        self.trouble.configure(text="")
+        self.look.say(self.trouble, "")
         if one.pin:
             self.pin.canvas.focus_set()
 
@@ -20144,13 +20135,13 @@ class StartView:
         if name:
             self.backend.set_setting("name", name)
         else:
-            self.trouble.configure(text=tr("Type your name first."))
+            self.look.say(self.trouble, tr("Type your name first."))
             self.name.entry.focus_set()
         return name
 
     def _join(self) -> None:
         if self.chosen is None:
-            self.trouble.configure(text=tr("No meeting was found yet. You can type its address."))
+            self.look.say(self.trouble, tr("No meeting was found yet. You can type its address."))
         else:
             pin = self.pin.value if self.chosen.pin else ""
             self._go(self.chosen.address, self.chosen.port, pin)
@@ -20168,7 +20159,7 @@ class StartView:
             self._go(place, base, pin, typed=True)
         else:
             words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
-            self.trouble.configure(text=words)
+            self.look.say(self.trouble, words)
 
     def _go(self, address: str, port: int, pin: str, typed: bool = False, accept: bool = False) -> None:
         name = self._named()
@@ -20180,7 +20171,7 @@ class StartView:
         """Say that it is being joined or hosted; "" when that is over."""
         self.join.show(text=words or tr("Join"), enabled=not words)
         if words:
-            self.trouble.configure(text="")
+            self.look.say(self.trouble, "")
             self.busy.show(words)
         else:
             self.busy.hide()
@@ -20210,7 +20201,7 @@ class StartView:
                 (tr("Do not join"), "primary", lambda: None),
             )  # fmt: skip
             return
-        self.trouble.configure(text=tr.said(reason))
+        self.look.say(self.trouble, tr.said(reason))
         if code == "meeting_running":
             self._offer_lesson(reason)
         elif code in ("wrong_pin", "pin_required") and self._tried[3]:
@@ -20316,10 +20307,10 @@ class DoctorDialog(Dialog):
     def _found(self, found: Any, fault: Exception | None) -> None:
         self.busy.hide()
         if fault is not None:
-            self.verdict.configure(text=tr("The check did not work."))
+            self.look.say(self.verdict, tr("The check did not work."))
             return
-        self.verdict.configure(text=tr.said(found.verdict))
-        self.step.configure(text=tr.said(found.next_step))
+        self.look.say(self.verdict, tr.said(found.verdict))
+        self.look.say(self.step, tr.said(found.next_step))
         self.list.show([FindingRow(one) for one in found.findings])
 
 
