@@ -108,7 +108,6 @@ import http.server
 import importlib
 import io
 import ipaddress
-import itertools
 import json
 import locale
 import logging
@@ -4760,6 +4759,11 @@ class Snapshot:
     muted_speech: bool = False  # speaking while muted
     delay_ms: float = 0.0  # control round trip
     since: float = 0.0  # monotonic seconds at joining
+    wanted: Mapping[str, bool] = field(default_factory=dict)  # mic, camera, hand as last asked for here
+
+    def wants(self, what: str) -> bool:
+        """Whether mic, camera or hand is on, as far as this person decides."""
+        return self.wanted.get(what, any(one.id == self.me and getattr(one, what) for one in self.people))
 
 
 def _person(user: Json) -> Person:
@@ -13754,7 +13758,8 @@ class Requests:
         """What the server had long taken from the `lost` link and not confirmed, it refused."""
         for number, said in list(self._said.items()):
             if said.link is lost and lost.heard - said.at > DEAD_SECONDS:
-                self._confirmed(number)
+                reason = "The host does not answer."
+                self.answer({"type": "error", "code": "unreachable", "reason": reason, "ref": number})
 
     def say_again(self, lines: list[Json]) -> None:
         """Say what is not among the own new `lines`, at a pace that the server takes (`RATES`)."""
@@ -13810,6 +13815,7 @@ class MeetingController:
         self._watch: dict[str, tuple[int, int]] = {}
         self._watch_sent: Json = {}
         self._asked: dict[str, bool] = {}  # what each device was last told to be
+        self._wanted: dict[str, bool] = {}  # the same from the press on, and the hand until it is answered
         self._device_refs: dict[str, Any] = {}
         self._early: list[Json] | None = []
         self._finder: MeetingFinder | None = None
@@ -13853,6 +13859,9 @@ class MeetingController:
 
     def do(self, command: Json) -> None:
         """Carry out a command of the headless interface; never blocks."""
+        what, on = command.get("do"), command.get("on", command.get("up"))
+        if what in ("mic", "camera", "hand") and isinstance(on, bool):
+            self._wanted[what] = on
         self._reactor.post(lambda: self._carry_out(command))
 
     def choose(self, what: str, value: Any) -> None:
@@ -13866,6 +13875,7 @@ class MeetingController:
             mic_level=self.media.mic_level,
             muted_speech=self.media.muted_speech,
             delay_ms=self._delay,
+            wanted=dict(self._wanted),
         )
 
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
@@ -14039,6 +14049,8 @@ class MeetingController:
         kind = message["type"]
         if self.requests.answer(message):
             return
+        if kind == "state":  # unasked: the roster knows better
+            self._wanted.pop("hand", None)
         match kind:
             case "welcome":
                 self._on_welcome(message)
@@ -14159,7 +14171,7 @@ class MeetingController:
         self.state.update(devices=devices)
         on = state == "live"
         if state == "failed" and not self.media.tries_again(what):
-            self._asked[what] = False
+            self._asked[what] = self._wanted[what] = False
         ref = self._device_refs.pop(what, None) if on == self._asked.get(what) else None
         self.emit("device", ref, what=what, state=state, reason=reason)
         self._tell_state(what, on)
@@ -14212,7 +14224,8 @@ class MeetingController:
         self.ask({"type": "reaction", "emoji": emoji}, command)
 
     def _do_hand(self, command: Json) -> None:
-        self.ask({"type": "hand", "up": wanted(command, "up", bool)}, command)
+        self._wanted["hand"] = wanted(command, "up", bool)
+        self.ask({"type": "hand", "up": self._wanted["hand"]}, command)
 
     def _do_mic(self, command: Json) -> None:
         self._switch("mic", wanted(command, "on", bool), command)
@@ -14234,7 +14247,7 @@ class MeetingController:
     def _turn(self, what: str, on: bool) -> None:
         failed = self.state.current.devices.get(what, DeviceState()).state == "failed"
         if failed or on != self._asked.get(what, False):
-            self._asked[what] = on
+            self._asked[what] = self._wanted[what] = on
             (self.media.set_microphone if what == "mic" else self.media.set_camera)(on)
 
     def _do_watch(self, command: Json) -> None:
@@ -15486,7 +15499,6 @@ Emoji|Emoji|Émoji|इमोजी
 Message everyone|Mensaje para todos|Message à tous|सबको संदेश
 To: Everyone|Para: Todos|À : Tous|प्रति: सब
 To: {name}|Para: {name}|À : {name}|प्रति: {name}
-Message {name} in private|Mensaje privado para {name}|Message privé à {name}|{name} को निजी संदेश
 Today|Hoy|Aujourd'hui|आज
 Copy|Copiar|Copier|कॉपी करें
 Answer in private|Responder en privado|Répondre en privé|निजी उत्तर दें
@@ -15520,8 +15532,6 @@ Files|Archivos|Fichiers|फ़ाइलें
 1 person|1 persona|1 personne|1 व्यक्ति
 {count} people|{count} personas|{count} personnes|{count} लोग
 Another version of ConnectSphere: both need the same|Otra versión de ConnectSphere: ambos necesitan la misma|Autre version de ConnectSphere : il faut la même des deux côtés|ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
-Join with the microphone on|Entrar con el micrófono encendido|Entrer avec le micro activé|माइक चालू रखकर जुड़ें
-Join with the camera on|Entrar con la cámara encendida|Entrer avec la caméra activée|कैमरा चालू रखकर जुड़ें
 Speakers and a built-in microphone? Headphones stop echo for everyone.|¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos.|Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde.|स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
 Speaker|Altavoz|Haut-parleur|स्पीकर
 Microphone|Micrófono|Microphone|माइक
@@ -15835,6 +15845,7 @@ The library libxcb is missing here: no screen can be shared.|Aquí falta la bibl
 Sharing needs the Python package mss, which is not here.|Para compartir hace falta el paquete de Python mss, que aquí no está.|Le partage a besoin du paquet Python mss, qui manque ici.|साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
 Show all|Mostrar todo|Tout afficher|सब दिखाएँ
 Show less|Mostrar menos|Réduire|कम दिखाएँ
+{name} is not here now: nothing is sent.|{name} no está ahora: no se envía nada.|{name} est absent : rien n'est envoyé.|{name} अभी यहाँ नहीं: कुछ नहीं भेजा गया।
 """  # noqa: E501
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
 
@@ -16522,25 +16533,29 @@ def draw_emoji(char: str, size: int) -> Image.Image:
 
 
 Anchor: TypeAlias = Literal["nw", "w", "center", "e", "ne", "n"]
+AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
+KEYBOARD: Final = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
+
+
+def keyed(widget: AnyWidget) -> AnyWidget:
+    """`widget`, its keys heard by `Keys` first."""
+    widget.bindtags((KEYBOARD, *widget.bindtags()))
+    return widget
 
 
 class Look:
     """What every control draws with: palette, scale, fonts and pictures; makes the Tk objects."""
 
     FAMILIES: ClassVar = (
-        "Segoe UI Variable Text",
-        "Segoe UI",
-        "Inter",
-        "SF Pro Text",
-        "Noto Sans",
-        "DejaVu Sans",
-    )
+        "Segoe UI Variable Text", "Segoe UI", "Inter", "SF Pro Text", "Noto Sans", "DejaVu Sans",
+    )  # fmt: skip
 
     def __init__(self, root: tk.Tk, palette: Palette = DARK, scale: float = 1.0) -> None:
         import tkinter as tk
         from tkinter import font
 
         self.root = root
+        self.layers: list[Callable[[], object]] = []  # what closes each dialog or picker that stands
         root.event_add("<<Return>>", "<Return>", "<KP_Enter>")  # a keyboard has two such keys
         self.palette = palette
         self.px = Metrics(scale)
@@ -16567,7 +16582,12 @@ class Look:
         """A plain area; `kind` "Overlay" marks what may lie over others."""
         import tkinter as tk
 
-        return tk.Frame(parent, bg=colour or self.palette.window, class_=kind, highlightthickness=0)
+        return keyed(tk.Frame(parent, bg=colour or self.palette.window, class_=kind, highlightthickness=0))
+
+    def layer(self, frame: tk.Misc, close: Callable[[], object]) -> None:
+        """Escape calls `close` while no newer layer stands over `frame`."""
+        self.layers.append(close)
+        frame.bind("<Destroy>", lambda _: self.layers.remove(close), add="+")
 
     def canvas(
         self, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
@@ -16575,10 +16595,10 @@ class Look:
         """A canvas of `width` by `height` real pixels without borders."""
         import tkinter as tk
 
-        return tk.Canvas(
+        return keyed(tk.Canvas(
             parent, width=min(width, PAINTED_MAX), height=min(height, PAINTED_MAX), highlightthickness=0,
             bd=0, bg=colour or self.palette.window, takefocus=focus,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def label(
         self,
@@ -16682,11 +16702,11 @@ class Look:
         p = self.palette
         if self._menu is not None:
             self._menu.destroy()
-        self._menu = menu = tk.Menu(
+        self._menu = menu = keyed(tk.Menu(
             parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
             activeforeground=p.on_accent,
             bd=0, activeborderwidth=0, relief="flat", font=self.font(13),
-        )  # fmt: skip
+        ))  # fmt: skip
         for entry in entries:
             if entry is None:
                 menu.add_separator()
@@ -16720,6 +16740,11 @@ class Painted:
         self._listening = False
         self._kept: list[ImageTk.PhotoImage] = []
         self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
+
+    def on_focus(self, paint: Callable[[], object]) -> None:
+        """Paint anew when the keyboard comes or goes, and in another size."""
+        for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
+            self.canvas.bind(event, lambda _: paint(), add="+")
 
     def wipe(self) -> None:
         """Remove everything drawn."""
@@ -16838,9 +16863,11 @@ class Card(Painted):
         back = str(parent["bg"])
         super().__init__(look, parent, 10, 10, look.palette.card)
         self.radius, self.outline, self.back = radius, outline, back
-        self.canvas.bind("<Configure>", lambda event: self._draw(event.width, event.height))
+        self.canvas.bind("<Configure>", lambda _: self.paint())
 
-    def _draw(self, width: int, height: int) -> None:
+    def paint(self) -> None:
+        """Draw the area and its edge."""
+        width, height = self.canvas.winfo_width(), self.canvas.winfo_height()
         if width < 8 or height < 8:
             return
         self.wipe()
@@ -16877,10 +16904,9 @@ class Button(Painted):
         canvas.bind("<Leave>", lambda _: self._set(hot=False, down=False))
         canvas.bind("<Button-1>", lambda _: self._set(down=True))
         canvas.bind("<ButtonRelease-1>", self._released)
-        for key in ("<<Return>>", "<KeyRelease-space>"):
+        for key in ("<<Return>>", "<space>"):
             canvas.bind(key, lambda _: self.press())
-        for key in ("<FocusIn>", "<FocusOut>", "<Configure>"):
-            canvas.bind(key, lambda _: self.paint(), add="+")
+        self.on_focus(self.paint)
 
     def _set(self, hot: bool | None = None, down: bool | None = None) -> None:
         self.hot = self.hot if hot is None else hot
@@ -16905,13 +16931,10 @@ class Button(Painted):
         slash: bool | None = None, enabled: bool | None = None,
     ) -> None:  # fmt: skip
         """Change what the button shows; drawn only when something changed."""
-        old = (self.words, self.icon_name, self.kind, self.slash, self.enabled)
-        self.words = self.words if text is None else text
-        self.icon_name = self.icon_name if icon is None else icon
-        self.kind = self.kind if kind is None else kind
-        self.slash = self.slash if slash is None else slash
-        self.enabled = self.enabled if enabled is None else enabled
-        if old != (self.words, self.icon_name, self.kind, self.slash, self.enabled):
+        wish = {"words": text, "icon_name": icon, "kind": kind, "slash": slash, "enabled": enabled}
+        new = {name: value for name, value in wish.items() if value not in (None, getattr(self, name))}
+        if new:
+            vars(self).update(new)
             self.paint()
 
     def colours(self) -> tuple[str, str, str]:
@@ -16923,7 +16946,6 @@ class Button(Painted):
             "primary": (p.accent, p.accent_high, p.on_accent),
             "danger": (p.bad, p.bad, p.on_accent),
             "ghost": (back, p.raised, p.second),
-            "on": (p.raised, p.line, p.text),
             "link": (back, back, p.link),
             "warn": (p.raised, p.line, p.bad),
             "live": (p.good, p.good, p.window),
@@ -17014,10 +17036,10 @@ class Field(Painted):
         super().__init__(look, parent, width, look.px(height))
         p = look.palette
         self.hint = hint
-        self.entry = tk.Entry(
+        self.entry = keyed(tk.Entry(
             self.canvas, bg=p.card, fg=p.text, insertbackground=p.focus, selectbackground=p.accent, bd=0,
             selectforeground=p.on_accent, highlightthickness=0, font=look.font(14), relief="flat", width=4,
-        )  # fmt: skip
+        ))  # fmt: skip
         self.entry.insert(0, text)
         self._hint = tk.Label(
             self.canvas, text=hint, font=look.font(14), fg=p.third, bg=p.card, bd=0, padx=0, pady=0
@@ -17064,8 +17086,7 @@ class PinBoxes(Painted):
         self.canvas.bind("<<Return>>", lambda _: enter())
         self.canvas.bind("<<Paste>>", self._paste)
         self.canvas.bind("<Button-1>", lambda _: self.canvas.focus_set())
-        for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
-            self.canvas.bind(event, lambda _: self.paint(), add="+")
+        self.on_focus(self.paint)
 
     @property
     def value(self) -> str:
@@ -17146,10 +17167,9 @@ class Switch(Painted):
     def __init__(self, look: Look, parent: tk.Misc, on: bool, changed: Callable[[bool], object]) -> None:
         super().__init__(look, parent, look.px(46), look.px(28), focus=True)
         self.value, self.changed = on, changed
-        for event in ("<ButtonRelease-1>", "<<Return>>", "<KeyRelease-space>"):
+        for event in ("<ButtonRelease-1>", "<<Return>>", "<space>"):
             self.canvas.bind(event, lambda _: self.flip())
-        for event in ("<FocusIn>", "<FocusOut>"):
-            self.canvas.bind(event, lambda _: self.paint())
+        self.on_focus(self.paint)
         self.paint()
 
     def flip(self) -> None:
@@ -17183,8 +17203,7 @@ class Slider(Painted):
         self.canvas.bind("<ButtonRelease-1>", lambda _: self.chosen(self.value))
         self.canvas.bind("<Left>", lambda _: self._step(-0.05))
         self.canvas.bind("<Right>", lambda _: self._step(0.05))
-        for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
-            self.canvas.bind(event, lambda _: self.paint())
+        self.on_focus(self.paint)
 
     def _drag(self, event: tk.Event[tk.Canvas]) -> None:
         self.canvas.focus_set()
@@ -17217,10 +17236,11 @@ class Choice(Button):
     """A list of which one is chosen: shows it, and a menu of all at a click."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str, chosen:
-        Callable[[str], object], width: int, height: float = 42, caption: str = "",
+        self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str,
+        chosen: Callable[[str], object], width: int, height: float = 42, caption: str = "",
     ) -> None:  # fmt: skip
         self.options, self.value, self.chosen, self.caption = list(options), value, chosen, caption
+        self.faint = False  # what is chosen is not there now
         super().__init__(look, parent, self._open, " ", kind="card", width=width, height=height)
 
     def fill(self, options: Sequence[tuple[str, str]], value: str) -> None:
@@ -17230,8 +17250,13 @@ class Choice(Button):
 
     def _open(self) -> None:
         entries = [(words, partial(self.pick, value)) for value, words in self.options]
-        menu = self.look.menu(self.canvas, entries)
-        menu.tk_popup(self.canvas.winfo_rootx(), self.canvas.winfo_rooty() + self.canvas.winfo_height())
+        menu, canvas = self.look.menu(self.canvas, entries), self.canvas
+        menu.update_idletasks()  # it knows its size then
+        x, top, tall = canvas.winfo_rootx(), canvas.winfo_rooty(), menu.winfo_reqheight()
+        y = top + canvas.winfo_height()
+        if y + tall > canvas.winfo_screenheight():  # not under the pointer: a double click would choose
+            x, y = x - menu.winfo_reqwidth(), max(0, top - tall)
+        menu.tk_popup(x, y)
 
     def pick(self, value: str) -> None:
         """Choose `value` and tell."""
@@ -17241,6 +17266,7 @@ class Choice(Button):
 
     def _content(self, width: int, height: int, colour: str) -> None:
         words = next((words for value, words in self.options if value == self.value), self.value)
+        colour = self.look.palette.third if self.faint else colour
         if self.caption:  # in two lines; what opens the list stands elsewhere
             third, room = self.look.palette.third, width - self.look.px(10)
             self.text(self.look.px(6), height * 3 // 10, self.caption, 11, colour=third, room=room)
@@ -17442,8 +17468,9 @@ class Dialog:
         self.frame.place(relx=0.5, rely=0.5, anchor="center", width=self.width)
         if height:
             self.frame.place(height=min(px(height), look.root.winfo_height() - px(24)))
-        self.frame.bind("<Escape>", self._escape)
-        self.frame.bind("<Destroy>", lambda _: self._no_later())
+        self.back: Callable[[], object] = lambda: None  # who has the keyboard afterwards
+        look.layer(self.frame, self.close)
+        self.frame.bind("<Destroy>", lambda _: self._no_later(), add="+")
         self._later(1, self._take)
 
     def _take(self) -> None:
@@ -17452,18 +17479,6 @@ class Dialog:
         self.frame.lift()
         self.frame.grab_set()
         (self.first or self.frame).focus_set()
-        self._reach(self.frame)
-
-    def _reach(self, widget: tk.Misc) -> None:
-        """Escape closes from every control within."""
-        for child in widget.winfo_children():
-            child.bind("<Escape>", self._escape)
-            self._reach(child)
-
-    def _escape(self, _: object) -> str:
-        """Close, and let nobody else have the key."""
-        self.close()
-        return "break"
 
     def _later(self, milliseconds: int, command: Callable[[], object]) -> None:
         """Do it after that time unless the dialog is gone by then."""
@@ -17484,13 +17499,15 @@ class Dialog:
         if self.open:
             self.frame.grab_release()
             self.frame.destroy()
-            if self._before is not None and self._before.winfo_exists():
-                self._before.focus_set()
-            else:
-                self.look.root.focus_set()
+            before = self._before
+            (before if before is not None and before.winfo_exists() else self.look.root).focus_set()
+            self.back()
 
-    def buttons(self, entries: Sequence[tuple[str, str, Callable[[], object]]], first: str = "") -> None:
-        """A row of (words, kind, command) at the lower right; Return presses `first`, else the last."""
+    def buttons(self, entries: Sequence[tuple[str, str, Callable[[], object]]], first: str = "") -> Button:
+        """A row of (words, kind, command) at the lower right; Return presses `first`, else the last one.
+
+        Returns the last one's button.
+        """
         row = self.look.frame(self.body, self.look.palette.panel)
         row.pack(side="bottom", fill="x", padx=self.look.px(24), pady=(self.look.px(16), self.look.px(20)))
         made = [
@@ -17501,6 +17518,7 @@ class Dialog:
             button.canvas.pack(side="right", padx=(self.look.px(10), 0))
             if self.first is None or words == first:
                 self.first = button.canvas
+        return made[-1][1]
 
     def _then(self, command: Callable[[], object]) -> None:
         self.close()
@@ -18593,9 +18611,9 @@ class SideBar:
     """The left bar: what one does all the time."""
 
     ENTRIES: ClassVar = (
-        ("mic", "Unmute", "mic", "Microphone on or off", "M"),
-        ("camera", "Start video", "camera", "Camera on or off", "V"),
-        ("share", "Share", "share", "Share your screen", "S"),
+        ("mic", "Unmute", "mic", "Microphone on or off", "M, Ctrl+D"),
+        ("camera", "Start video", "camera", "Camera on or off", "V, Ctrl+E"),
+        ("share", "Share", "share", "Share your screen", "Ctrl+Shift+S"),
         ("hand", "Raise hand", "hand", "Raise or lower your hand", "H"),
         ("react", "React", "smile", "Send a reaction", "R"), ("chat", "Chat", "chat", "Messages", "C"),
         ("users", "Users", "users", "Who is here", "U"), ("host", "Host tools", "shield", "Host tools", ""),
@@ -18614,15 +18632,13 @@ class SideBar:
             self.buttons[name] = BarButton(look, self.frame, commands[name], tr(words), icon, tip, key)
             if name != "host":
                 self.buttons[name].canvas.pack(pady=px(1))
-        self.buttons["leave"] = BarButton(
-            look, self.frame, commands["leave"], tr("Leave"), "leave", "Leave the meeting", "Esc"
-        )
-        self.buttons["leave"].show(kind="danger")
-        self.buttons["settings"] = BarButton(
-            look, self.frame, commands["settings"], tr("Settings"), "gear", "Settings"
-        )
-        for name in ("leave", "settings"):
+        for name, words, icon, tip, key in (
+            ("leave", "Leave", "leave", "Leave the meeting", "Esc"),
+            ("settings", "Settings", "gear", "Settings", ""),
+        ):  # fmt: skip
+            self.buttons[name] = BarButton(look, self.frame, commands[name], tr(words), icon, tip, key)
             self.buttons[name].canvas.pack(side="bottom", pady=(px(1), px(8 if name == "leave" else 1)))
+        self.buttons["leave"].show(kind="danger")
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
 
     def _squeeze(self, height: int) -> None:
@@ -18645,18 +18661,19 @@ class SideBar:
         if me is None:
             return
         mic_failed = shot.devices.get("mic", DeviceState()).state == "failed"
-        mic = "live" if talking else "warn" if not me.mic else "card"
-        self.buttons["mic"].show(
-            text=tr("Mute") if me.mic else tr("Unmute"), slash=not me.mic or mic_failed, kind=mic
+        mic, camera, hand = map(shot.wants, ("mic", "camera", "hand"))  # what does not run yet is faint
+        kind = "live" if talking else "warn" if not mic else "card" if me.mic else "ghost"
+        self.buttons["mic"].show(tr("Mute") if mic else tr("Unmute"), kind=kind, slash=not mic or mic_failed)
+        kind = "warn" if not camera else "card" if me.camera else "ghost"
+        self.buttons["camera"].show(
+            tr("Stop video") if camera else tr("Start video"), kind=kind, slash=not camera
         )
-        video = tr("Stop video") if me.camera else tr("Start video")
-        self.buttons["camera"].show(text=video, slash=not me.camera, kind="card" if me.camera else "warn")
         sharing = shot.presenter == shot.me and shot.me > 0
         self.buttons["share"].show(
             text=tr("Stop share") if sharing else tr("Share"), kind="live" if sharing else "card"
         )
         self.buttons["hand"].show(
-            text=tr("Lower hand") if me.hand else tr("Raise hand"), kind="primary" if me.hand else "card"
+            text=tr("Lower hand") if hand else tr("Raise hand"), kind="primary" if hand else "card"
         )
 
 
@@ -18671,7 +18688,7 @@ class Pill(Painted):
         self._now: tuple[Any, ...] = ()
         self._tip = Tooltip(look, self.canvas, tip)
         if command:
-            for event in ("<ButtonRelease-1>", "<<Return>>", "<KeyRelease-space>"):
+            for event in ("<ButtonRelease-1>", "<<Return>>", "<space>"):
                 self.canvas.bind(event, lambda _: command())
             for event in ("<FocusIn>", "<FocusOut>"):
                 self.canvas.bind(event, lambda _: self._again(), add="+")
@@ -18732,14 +18749,7 @@ class TopBar:
         self.frame = look.frame(parent, p.panel)
         self.title = Painted(look, self.frame, px(100), px(58))
         self.full = Button(
-            look,
-            self.frame,
-            commands["full"],
-            icon="full",
-            kind="card",
-            height=36,
-            tip="Full screen",
-            key="F11",
+            look, self.frame, commands["full"], "", "full", "card", height=36, tip="Full screen", key="F11"
         )
         self.full.canvas.pack(side="right", padx=(px(8), px(16)), pady=px(11))
         group = Card(look, self.frame, 10).canvas
@@ -18985,7 +18995,7 @@ class ChatRow:
         if line.to:
             view.text(x + small.measure(words) + gap, middle, private, 12, colour=p.warn)
             box = (width - reply - px(14), y + px(3), reply + px(10), px(22))
-            view.spot(f"reply{line.n}", box, partial(self.panel.to, line.sender))
+            view.spot(f"reply{line.n}", box, partial(self.panel.composer.to, line.sender))
             view.text(width - gap, middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
 
     def _links(self, view: ListView, words: str, links: Sequence[str], x: int, y: int, colour: str) -> None:
@@ -19020,15 +19030,19 @@ class EmojiPicker(Painted):
         self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
         self.step = look.px(40)
         rows = -(-len(chars) // columns)
-        self.holder = look.frame(look.root, look.palette.line, "Overlay")
+        page: tk.Misc = beside
+        while page.master not in (None, look.root):
+            page = page.master
+        self.holder = look.frame(page, look.palette.line, "Overlay")  # it ends with the page
         wide, tall = columns * self.step + look.px(16), rows * self.step + look.px(16)
         super().__init__(look, self.holder, wide, tall, look.palette.card, focus=True)
+        look.layer(self.holder, self.close)
         self.canvas.pack(padx=1, pady=1)
         self._place(beside)
         self.canvas.bind("<Motion>", lambda event: self._move(self._find(event)))
         self.canvas.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
-        self.canvas.bind("<Escape>", self._escape)
         self.canvas.bind("<FocusOut>", lambda _: self.close())
+        self.canvas.bind("<Key>", lambda event: None if event.keysym == "Tab" else "break")  # no commands
         for key in ("<<Return>>", "<space>"):
             self.canvas.bind(key, lambda _: self._take(self.at))
         for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -columns), ("<Down>", columns)):
@@ -19068,18 +19082,12 @@ class EmojiPicker(Painted):
 
     def _draw(self) -> None:
         self.wipe()
-        edge = self.look.px(8)
+        edge, palette = self.look.px(8), self.look.palette
         for at, char in enumerate(self.chars):
             x, y = edge + at % self.columns * self.step, edge + at // self.columns * self.step
             if at == self.at:
-                p = self.look.palette
-                self.image(x, y, self.look.box(self.step, self.step, 9, p.raised, p.focus, 2))
+                self.image(x, y, self.look.box(self.step, self.step, 9, palette.raised, palette.focus, 2))
             self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
-
-    def _escape(self, _: object) -> str:
-        """Close, and let nobody else have the key."""
-        self.close()
-        return "break"
 
     def close(self) -> None:
         """Take it away."""
@@ -19091,47 +19099,40 @@ class Composer:
     """Where a message is written: To, text, emoji, a file, send."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[],
-        object], save: Callable[[], object],
+        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object],
+        save: Callable[[], object],
     ) -> None:  # fmt: skip
         import tkinter as tk
 
         self.look, self.send = look, send
         px, p = look.px, look.palette
-        self.frame = inner = Card(look, parent, 12, p.line).canvas
-        self.entry = tk.Text(
+        self.card = Card(look, parent, 12, p.line)
+        self.frame = inner = self.card.canvas
+        self.mark = look.label(inner, "", 12, bold=True, width=px(290))
+        self._names: Sequence[str] = ()
+        self._back: list[tuple[str, str]] = []  # refused, and the field was not free
+        self.entry = keyed(tk.Text(
             inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
             undo=True,
             highlightthickness=0, font=look.font(13), selectbackground=p.accent,
             selectforeground=p.on_accent, padx=px(12), pady=px(8),
-        )  # fmt: skip
+        ))  # fmt: skip
         self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
         row = look.frame(inner, p.card)
         row.pack(fill="x", padx=px(8), pady=(0, px(8)))
-        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", lambda _: self._hint(), px(90), 32)
+        self.target = Choice(look, row, [("", tr("To: Everyone"))], "", self.to, px(90), 32)
         self.target.text_size = 12
-        Button(
-            look,
-            row,
-            self.submit,
-            icon="send",
-            kind="primary",
-            width=px(44),
-            height=32,
-            tip="Send",
-            key="Enter",
-        ).canvas.pack(side="right")
-        for icon, tip, command in (
-            ("download", "Save the chat", save),
-            ("clip", "Send a file", attach),
-        ):
-            Button(look, row, command, icon=icon, kind="ghost", height=32, tip=tip).canvas.pack(
-                side="right", padx=(0, px(2))
-            )
+        go = Button(
+            look, row, self.submit, "", "send", "primary", width=px(44), height=32, tip="Send", key="Enter"
+        )
+        go.canvas.pack(side="right")
+        for icon, tip, command in (("download", "Save the chat", save), ("clip", "Send a file", attach)):
+            button = Button(look, row, command, "", icon, "ghost", height=32, tip=tip)
+            button.canvas.pack(side="right", padx=(0, px(2)))
         self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
         self.smile.canvas.pack(side="right")
         self.target.canvas.pack(side="left", fill="x", expand=True, padx=(0, px(4)))
-        self.hint = look.label(inner, tr("Message everyone"), 13, colour=p.third)
+        self.hint = look.label(inner, "", 13, colour=p.third)
         self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
         self._photos: list[ImageTk.PhotoImage] = []
         self.entry.bind("<<Return>>", lambda _: self._enter())
@@ -19145,17 +19146,41 @@ class Composer:
         self.entry.bind("<Destroy>", lambda _: self._photos.clear())
         self._hint()
 
+    @property
+    def here(self) -> bool:
+        """Whether whom it is written to can read it now."""
+        return self.target.value in ("", *self._names)
+
     def people(self, names: Sequence[str]) -> None:
-        """Who can be written to in private."""
-        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
-        if options != self.target.options:
-            self.target.fill(options, self.target.value if self.target.value in names else "")
+        """Who can be written to in private; who was chosen stays chosen, here or not."""
+        self._names, to = names, self.target.value
+        all_names = names if self.here else [*names, to]
+        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in all_names)]
+        if (options, self.target.faint) != (self.target.options, not self.here):
+            self.target.faint = not self.here
+            self.target.fill(options, to)
             self._hint()
 
-    def _hint(self) -> None:
-        to = self.target.value
-        words = tr("Message {name} in private", name=to) if to else tr("Message everyone")
-        self.hint.configure(text=self.look.clip(plain(words), self.look.font(13), self.look.px(290)))
+    def to(self, name: str) -> None:
+        """Write to `name` alone, though not here now, or to everyone where that is ""."""
+        self._aim(name)
+        self.entry.focus_set()
+
+    def _aim(self, name: str) -> None:
+        self.target.fill([], name)
+        self.people(self._names)
+
+    def _hint(self, refused: bool = False) -> None:
+        """Say in words and colour who will read it, and why it was not sent."""
+        to, p = self.target.value, self.look.palette
+        words = tr("private to {name}" if self.here else "{name} is not here now: nothing is sent.", name=to)
+        self.mark.configure(text=plain(words), fg=p.bad_text if refused else p.warn)
+        self.card.outline = p.warn if to else p.line
+        self.card.paint()
+        if to:
+            self.mark.pack(before=self.entry, anchor="w", padx=self.look.px(16), pady=(self.look.px(8), 0))
+        else:
+            self.mark.pack_forget()
         self._changed()
 
     def _changed(self) -> None:
@@ -19165,6 +19190,7 @@ class Composer:
         if self.text() or has_focus(self.entry):
             self.hint.place_forget()
         else:
+            self.hint.configure(text="" if self.target.value else tr("Message everyone"))
             self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
 
     def _no_raw_emoji(self) -> None:
@@ -19185,10 +19211,13 @@ class Composer:
         self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
 
     def resume(self, text: str, to: str) -> None:
-        """Go on with a draft, to `to` alone unless that is ""."""
-        self.target.fill([*self.target.options, *([(to, to)] if to else [])], to)
-        self.entry.insert("1.0", text)
-        self._hint()
+        """Go on with a draft, or one that was refused, to `to` alone unless that is ""."""
+        draft = self.text()
+        if draft and to != self.target.value:
+            self._back.append((text, to))  # it waits: two texts to two people are not mixed
+            return
+        self.entry.insert("1.0", text + ("\n" if draft else ""))
+        self._aim(to)
 
     def text(self) -> str:
         """What was written, pictures as their emoji again."""
@@ -19211,14 +19240,23 @@ class Composer:
     def submit(self) -> None:
         """Send what was written."""
         text = trimmed(self.text())
-        if text:
+        if text and not self.here:
+            self._hint(refused=True)
+        elif text:
             self.send(text, self.target.value)
             self.entry.delete("1.0", "end")
             self._photos.clear()
             self._changed()
+            if self._back:
+                self.resume(*self._back.pop())
 
     def _pick(self) -> None:
         EmojiPicker(self.look, tuple(emoji_shapes()), self._picked, self.smile.canvas, columns=8)
+
+    def type(self, char: str) -> None:
+        """Take a letter that was typed elsewhere, and the keyboard."""
+        self.entry.focus_set()
+        self.entry.tk.call("tk::TextInsert", self.entry, char)
 
     def _picked(self, char: str) -> None:
         self._insert(char)
@@ -19236,8 +19274,8 @@ class ChatPanel:
     """Messages, grouped by sender, and the composer."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[],
-        object], save: Callable[[], object],
+        self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[], object],
+        save: Callable[[], object],
     ) -> None:  # fmt: skip
         self.look, self.act = look, act
         self.picked: range = range(0)  # the numbers of the messages selected
@@ -19254,11 +19292,12 @@ class ChatPanel:
         self.list.canvas.bind("<Button-1>", self._pick, add="+")
         self.list.canvas.bind("<Shift-Button-1>", self._stretch, add="+")
         self.list.canvas.bind("<B1-Motion>", self._stretch, add="+")
-        self.list.canvas.bind("<Control-c>", lambda _: self.copy())
-        self.list.canvas.bind("<Control-a>", lambda _: self._pick_all())
+        self.list.canvas.bind("<<Copy>>", lambda _: self.copy())
+        self.list.canvas.bind("<<SelectAll>>", lambda _: self._pick_all())
         self.list.canvas.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
         self._notes: list[tuple[int, str]] = []
         self._seen: tuple[Any, ...] = ()
+        self._sent: dict[str, tuple[str, str]] = {}  # (text, to) by `ref`, until it is known to be said
 
     def _pick(self, event: tk.Event[tk.Canvas]) -> None:
         """A click selects a message, one beside them none."""
@@ -19315,7 +19354,9 @@ class ChatPanel:
 
     def show(self, shot: Snapshot) -> None:
         """Show the messages of the snapshot."""
-        self.composer.people([one.name for one in shot.people if one.id != shot.me])
+        others = [one for one in shot.people if one.id != shot.me]
+        others.sort(key=lambda one: (one.role != "host", one.name.casefold()))
+        self.composer.people([one.name for one in others])
         seen = (len(shot.chat), shot.chat[-1:] and shot.chat[-1].n, shot.hosts)
         if seen == self._seen:
             return
@@ -19345,17 +19386,21 @@ class ChatPanel:
 
     def resume(self, before: ChatPanel) -> None:
         """Go on with the notes and the draft of a panel that was built before."""
-        self._notes = before._notes
+        self._notes, self._sent = before._notes, before._sent
+        self.composer._back = before.composer._back
         self.composer.resume(before.composer.text(), before.composer.target.value)
 
-    def to(self, name: str) -> None:
-        """Write to one person in private."""
-        if any(value == name for value, _ in self.composer.target.options):
-            self.composer.target.pick(name)
-        self.composer.entry.focus_set()
-
     def _send(self, text: str, to: str) -> None:
-        self.act({"do": "private", "to": to, "text": text} if to else {"do": "chat", "text": text})
+        ref = secrets.token_hex(8)
+        self._sent[ref] = text, to
+        command = {"do": "private", "to": to} if to else {"do": "chat"}
+        self.act({**command, "text": text, "ref": ref})
+
+    def answered(self, event: Json) -> None:
+        """A message that was refused comes back into the field."""
+        sent = self._sent.pop(str(event.get("ref")), None)
+        if sent is not None and event.get("event") == "error":
+            self.composer.resume(*sent)
 
     def _menu(self, event: tk.Event[tk.Canvas]) -> None:
         """A right click on a message offers to copy or answer it."""
@@ -19367,7 +19412,7 @@ class ChatPanel:
             (tr("Copy"), partial(copy_text, self.look.root, line.text))
         ]
         if not line.own:
-            entries.append((tr("Answer in private"), partial(self.to, line.sender)))
+            entries.append((tr("Answer in private"), partial(self.composer.to, line.sender)))
         self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
 
 
@@ -19404,18 +19449,10 @@ class PersonRow:
             view.spot(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
             view.image(x - px(14), middle, look.icon("more", 18, p.second), "center")
         x -= px(34)
-        view.image(
-            x,
-            middle,
-            look.icon("camera", 17, p.second if one.camera else p.third, "" if one.camera else p.bad),
-            "e",
-        )
-        mic = look.icon(
-            "bars" if self.speaking else "mic",
-            17,
-            p.good if self.speaking else p.second,
-            "" if one.mic else p.bad,
-        )
+        off = "" if one.camera else p.bad
+        view.image(x, middle, look.icon("camera", 17, p.third if off else p.second, off), "e")
+        icon, colour = ("bars", p.good) if self.speaking else ("mic", p.second)
+        mic = look.icon(icon, 17, colour, "" if one.mic else p.bad)
         view.image(x - px(26), middle, mic, "e")
         if one.hand:
             view.image(x - px(52), middle, look.emoji("✋", 17), "e")
@@ -19492,30 +19529,15 @@ class AttendeesPanel:
         people.sort(
             key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
         )
-        waiting: list[Row] = [self._asking(number, words) for number, words in self.asks.items()]
-        gone = [
-            AskRow(
-                one,
-                tr("Removed: {name}", name=one),
-                ((tr("Let back"), partial(self.act, {"do": "unban", "who": one})),),
-            )
-            for one in shot.banned
+        rows: list[Row] = [self._asking(number, words) for number, words in self.asks.items()]
+        me, talks = shot.me, shot.speaking
+        rows += [
+            PersonRow(p, p.id == me, p.id == talks and p.mic, partial(self.menu_for, p.id)) for p in people
         ]
-        self.list.show(
-            [
-                *waiting,
-                *(
-                    PersonRow(
-                        one,
-                        one.id == shot.me,
-                        one.id == shot.speaking and one.mic,
-                        partial(self.menu_for, one.id),
-                    )
-                    for one in people
-                ),
-                *gone,
-            ]
-        )
+        for one in shot.banned:
+            back = (tr("Let back"), partial(self.act, {"do": "unban", "who": one}))
+            rows.append(AskRow(one, tr("Removed: {name}", name=one), (back,)))
+        self.list.show(rows)
 
     def _asking(self, number: int, words: str) -> AskRow:
         answer = partial(self._answer, number)
@@ -19774,7 +19796,7 @@ class PreviewCard:
             canvas.bind(event, lambda _: self._show())
         for key, what in (("<Left>", "mic"), ("<Right>", "camera")):
             canvas.bind(key, partial(self._walk, what))
-        for key in ("<<Return>>", "<KeyRelease-space>"):
+        for key in ("<<Return>>", "<space>"):
             canvas.bind(key, lambda _: self.flip(self.at))
 
     def _walk(self, what: str, _: object) -> None:
@@ -20497,11 +20519,12 @@ class ShareDialog(Dialog):
         self.sheet = Painted(look, self.body, self.width - px(54), self.step[1], focus=True)
         self.sheet.canvas.pack(padx=px(24))
         self._bind()
-        self.buttons([
+        self.go = self.buttons([
             (tr("A picture or video…"), "plain", self._choose_file),
             (tr("Cancel"), "plain", lambda: None),
-            (tr("Share"), "primary", lambda: self.share(self.chosen) if self.chosen else None),
+            (tr("Share"), "primary", lambda: self.share(self.chosen)),
         ])  # fmt: skip
+        self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
         self.first = self.sheet.canvas
         self._look_again()
 
@@ -20524,9 +20547,7 @@ class ShareDialog(Dialog):
         if isinstance(fault, Refused):
             self.trouble = fault.reason
         sources = [source for source, _, _ in self.found]
-        if self.chosen not in sources:
-            self.chosen = next(iter(sources), "")
-        self._draw()
+        self._pick(self.chosen if self.chosen in sources else "")
 
     def _draw(self) -> None:
         sheet, px, p = self.sheet, self.look.px, self.look.palette
@@ -20562,12 +20583,14 @@ class ShareDialog(Dialog):
 
     def _pick(self, source: str) -> None:
         self.chosen = source
+        self.go.show(enabled=bool(source))
         self._draw()
 
     def _walk(self, by: int, _: object) -> None:
         sources = [source for source, _, _ in self.found or ()]
-        if self.chosen in sources:
-            self._pick(sources[max(0, min(len(sources) - 1, sources.index(self.chosen) + by))])
+        if sources:
+            at = sources.index(self.chosen) + by if self.chosen else 0
+            self._pick(sources[max(0, min(len(sources) - 1, at))])
 
     def _go(self) -> None:
         if self.chosen:
@@ -20594,10 +20617,8 @@ class SettingsDialog(Dialog):
         ("keys", "Shortcuts", "keyboard"),
     )
     KEYS: ClassVar = (
-        ("M, Ctrl+D", "Microphone on or off"), ("Space", "Talk while you hold it"),
-        ("V, Ctrl+E", "Camera on or off"), ("S", "Share your screen"),
-        ("C", "Messages"), ("U", "Who is here"), ("H", "Raise or lower your hand"),
-        ("R", "Send a reaction"), ("P", "Pin the picture under the mouse"),
+        *((key, tip) for *_, tip, key in SideBar.ENTRIES if key),
+        ("Space", "Talk while you hold it"), ("P", "Pin the picture under the mouse"),
         ("1  2  3", "Grid, Speaker, Focus"), ("+  −  0", "Zoom the shared screen"),
         ("A", "Do what the newest notice offers"), ("F11", "Full screen"), ("?", "This list"),
         ("Esc", "Leave, after asking"),
@@ -20657,7 +20678,6 @@ class SettingsDialog(Dialog):
             tab.show(kind="plain" if key == name else "ghost")
         self.preview.run(camera=name == "video", mic=name == "audio")
         {"audio": self._audio, "video": self._video, "look": self._appearance, "keys": self._keys}[name]()
-        self._reach(self.page)
 
     def _words(self, text: str) -> None:
         label = self.look.label(self.page, tr(text), 12, colour=self.look.palette.second)
@@ -20827,6 +20847,7 @@ class EventWords:
 
     def take(self, event: Json) -> None:
         """Handle one event; those without a handler change the snapshot only."""
+        self.view.chat.answered(event)
         handler = getattr(self, "_on_" + str(event.get("event", "")), None)
         if handler is not None:
             handler(event)
@@ -20844,12 +20865,8 @@ class EventWords:
         self._on_chat(event)
         if event.get("from") != self.view.shot.name and not self.view.reading():
             name = str(event.get("from", ""))
-            self._tell(
-                tr("{name} wrote to you in private", name=name),
-                "chat",
-                tr("Answer"),
-                partial(self.view.people.write_to, name),
-            )
+            words = tr("{name} wrote to you in private", name=name)
+            self._tell(words, "chat", tr("Answer"), partial(self.view.people.write_to, name))
 
     def _on_join(self, event: Json) -> None:
         self._note(tr("{name} joined", name=plain(str(event.get("name", "")))))
@@ -20858,13 +20875,9 @@ class EventWords:
         self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
 
     def _tell(
-        self,
-        words: str,
-        icon: str,
-        action: str = "",
-        command: Callable[[], object] | None = None,
+        self, words: str, icon: str, action: str = "", command: Callable[[], object] | None = None,
         stays: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """A message over the stage, said aloud where that was chosen."""
         self.view.toasts.add(words, icon, action, command, stays)
         self._cue(words)
@@ -20912,13 +20925,8 @@ class EventWords:
 
     def _on_device(self, event: Json) -> None:
         if event.get("state") == "failed":
-            self._tell(
-                tr.said(str(event.get("reason") or tr("A device does not work"))),
-                "warning",
-                tr("Settings"),
-                self.view.settings,
-                stays=True,
-            )
+            words = tr.said(str(event.get("reason") or tr("A device does not work")))
+            self._tell(words, "warning", tr("Settings"), self.view.settings, stays=True)
 
     def _on_error(self, event: Json) -> None:
         self._tell(tr.said(str(event.get("reason", ""))), "warning", stays=True)
@@ -20976,7 +20984,7 @@ class Actions:
 
     def toggle(self, what: str) -> None:
         """Microphone or camera on or off; before the first time, what the system may ask."""
-        on = self.me().mic if what == "mic" else self.me().camera
+        on = self.view.controller.snapshot().wants(what)
         backend, told = self.view.backend, f"told_{what}"
         if not on and (asks := system_asks(what)) and not backend.setting(told, False):
             backend.set_setting(told, True)
@@ -20985,17 +20993,13 @@ class Actions:
 
     def hand(self) -> None:
         """Raise or lower one's hand."""
-        self.view.act({"do": "hand", "up": not self.me().hand})
+        self.view.act({"do": "hand", "up": not self.view.controller.snapshot().wants("hand")})
 
     def react(self) -> None:
         """Offer the reactions."""
-        EmojiPicker(
-            self.view.look,
-            REACTIONS,
-            lambda char: self.view.act({"do": "react", "emoji": char}),
-            self.view.side.buttons["react"].canvas,
-            6,
-        )
+        button = self.view.side.buttons["react"].canvas
+        send = lambda char: self.view.act({"do": "react", "emoji": char})  # noqa: E731
+        EmojiPicker(self.view.look, REACTIONS, send, button, 6)
 
     def share(self) -> None:
         """Start or stop sharing the screen; another's sharing is not interrupted."""
@@ -21025,14 +21029,18 @@ class Actions:
     def full_screen(self) -> None:
         """Fill the screen, or go back."""
         root = self.view.look.root
-        root.attributes("-fullscreen", not root.attributes("-fullscreen"))
+        self.view.full_last = not root.attributes("-fullscreen")
+        root.attributes("-fullscreen", self.view.full_last)
 
     def escape(self) -> None:
-        """Out of full screen first, then out of the meeting, after asking."""
-        if self.view.look.root.attributes("-fullscreen"):
+        """Close the panel or leave full screen, the later one first, then the meeting, after asking."""
+        view, full = self.view, self.view.look.root.attributes("-fullscreen")
+        if full and (view.full_last or not view.panel_open):
             self.full_screen()
+        elif view.panel_open:
+            view.flip_panel(view.tab)
         else:
-            self.view.people.ask_leave()
+            view.people.ask_leave()
 
     def invite(self) -> None:
         """Show how others come in."""
@@ -21082,12 +21090,10 @@ class Actions:
         """Choose a file and offer it."""
         from tkinter import filedialog
 
+        to = self.view.chat.composer.target.value if self.view.reading() else ""
         path = filedialog.askopenfilename(parent=self.view.look.root, title=tr("Send a file"))
         if path:
-            to = self.view.chat.composer.target.value
-            self.view.act(
-                {"do": "upload", "path": path, **({"to": to} if to and self.view.reading() else {})}
-            )
+            self.view.act({"do": "upload", "path": path, **({"to": to} if to else {})})
             self.view.show_panel("files")
 
     def show_folder(self, path: str) -> None:
@@ -21134,7 +21140,7 @@ class People:
     def write_to(self, name: str) -> None:
         """Open the messages with `name` as the one who reads them."""
         self.view.show_panel("messages")
-        self.view.chat.to(name)
+        self.view.chat.composer.to(name)
 
     def _ask_remove(self, name: str) -> None:
         self.view.confirm(
@@ -21218,21 +21224,22 @@ class MainAppView:
         self._started = monotonic()
         self._warned_muted = -math.inf
         self._settled = False  # the first minute is over
-        self._panel_open = True
+        self.panel_open, self.full_last = True, False  # which of the two came later
         self._build()
         self.show_panel("messages")
 
     def _build(self) -> None:
         look, px, frame = self.look, self.look.px, self.frame
-        commands: dict[str, Callable[[], object]] = {
+        self.commands = commands = dict[str, Callable[[], object]]({
             "mic": partial(self.actions.toggle, "mic"), "camera": partial(self.actions.toggle, "camera"),
             "share": self.actions.share, "hand": self.actions.hand,
             "react": self.actions.react, "chat": partial(self.flip_panel, "messages"),
             "users": partial(self.flip_panel, "attendees"),
             "host": self.people.host_tools, "leave": self.people.ask_leave, "settings": self.settings,
             "full": self.actions.full_screen, "invite": self.actions.invite,
+            "keys": partial(self.settings, "keys"),
             **{name: partial(self.set_layout, name) for name in ("grid", "speaker", "focus")},
-        }  # fmt: skip
+        })  # fmt: skip
         self.side = SideBar(look, frame, commands)
         self.top = TopBar(look, frame, commands)
         self.notice = NoticeBar(look, frame)
@@ -21241,6 +21248,7 @@ class MainAppView:
         self.stage.pages_changed = self._pages
         self.pager = Painted(look, frame, px(200), px(34))
         self.toasts, self.reactions = ToastStack(self.stage), Reactions(self.stage)
+        commands |= {"pin": self.stage.pin_under, "answer": self.toasts.answer}
         self.panel = SidePanel(look, frame, self.show_panel)
         self.chat = ChatPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.save_chat)
         self.attendees = AttendeesPanel(look, self.panel.frame, self.people.person_menu, self.act)
@@ -21353,18 +21361,12 @@ class MainAppView:
         x = px(30)
         for at in range(shown):
             here = at == min(stage.plan.page, shown - 1)
-            self.pager.image(
-                x, px(14), self.look.box(px(14 if here else 7), px(7), 4, p.focus if here else p.line)
-            )
+            dot = self.look.box(px(14 if here else 7), px(7), 4, p.focus if here else p.line)
+            self.pager.image(x, px(14), dot)
             x += px(22 if here else 15)
         self.pager.image(x + px(8), px(17), self.look.icon("right", 18, p.second), "center")
-        self.pager.text(
-            x + px(28),
-            px(17),
-            tr("Page {page} of {pages}", page=stage.plan.page + 1, pages=stage.plan.pages),
-            12,
-            colour=p.second,
-        )
+        words = tr("Page {page} of {pages}", page=stage.plan.page + 1, pages=stage.plan.pages)
+        self.pager.text(x + px(28), px(17), words, 12, colour=p.second)
         self.pager.spot("back", (0, 0, px(26), px(34)), partial(stage.turn, -1))
         self.pager.spot("on", (x, 0, px(200), px(34)), partial(stage.turn, 1))
 
@@ -21394,19 +21396,28 @@ class MainAppView:
 
     def show_panel(self, name: str) -> None:
         """Bring one page of the side panel to front, opening the panel."""
-        self._panel_open, self.tab = True, name
+        self.panel_open, self.tab = True, name
         self.panel.frame.grid(row=2, column=2, rowspan=2, sticky="ns", padx=(1, 0))
         self.panel.choose(name)
         if name == "messages":
             self.side.buttons["chat"].mark(unread=False)
+        self.full_last = False
         focus = focused(self.look.root)
-        if focus is not None and not focus.winfo_viewable():  # it would take in letters that nobody sees
-            self.stage.canvas.focus_set()
+        if not self.write() and focus is not None and not focus.winfo_viewable():
+            self.stage.canvas.focus_set()  # a hidden text would take in letters that nobody sees
+
+    def write(self) -> bool:
+        """Put the cursor into the message while the messages are in sight; whether they are."""
+        if self.reading():
+            if self.frame.winfo_ismapped():
+                self.frame.update_idletasks()  # Tk gives the keyboard at once only to what is in sight
+            self.chat.composer.entry.focus_set()
+        return self.reading()
 
     def flip_panel(self, name: str) -> None:
         """Show a page, or close the panel when it is the one shown."""
-        if self._panel_open and self.tab == name:
-            self._panel_open = False
+        if self.panel_open and self.tab == name:
+            self.panel_open = False
             self.panel.frame.grid_remove()
             self.stage.canvas.focus_set()
         else:
@@ -21414,13 +21425,13 @@ class MainAppView:
 
     def reading(self) -> bool:
         """Whether the messages are in sight."""
-        return self._panel_open and self.tab == "messages"
+        return self.panel_open and self.tab == "messages"
 
     def ask(self, dialog: Dialog) -> None:
         """Show a dialog in place of another."""
         if self.dialog is not None:
             self.dialog.close()
-        self.dialog = dialog
+        self.dialog, dialog.back = dialog, self.write
 
     def confirm(self, *words: Any, first: str = "") -> None:
         """Ask a question, as `ConfirmDialog` does."""
@@ -21447,71 +21458,124 @@ class MainAppView:
         self.frame.destroy()
 
 
+# Letters and digits of a US keyboard by their number in X11 (from 10 on) and in macOS.
+X_KEYS: Final = "1234567890    qwertyuiop    asdfghjkl     zxcvbnm"
+MAC_KEYS: Final = "asdfghzxcv bqweryt123465 97 80 ou ip lj k    nm"
+
+
+def modifiers(state: int) -> str:
+    """What is held with a key: "control", "alt" (or Super, Command), "sign" (AltGr, Option), or ""."""
+    if sys.platform == "win32":  # where AltGr is Ctrl and Alt
+        return ("", "control", "alt", "sign")[(state >> 2 & 1) + (state >> 16 & 2)]
+    alt, sign = (8, 16) if sys.platform == "darwin" else (8 | 64, 128)
+    return "alt" if state & alt else "control" if state & 4 else "sign" if state & sign else ""
+
+
+def key_names(event: tk.Event[tk.Misc]) -> tuple[str, ...]:
+    """What a key may mean: its sign, where that is not Latin its place on a US keyboard, and in the top row
+    the digit, with Shift or without."""
+    sign, code, place = event.keysym.lower(), event.keycode, ""
+    if sys.platform == "win32":
+        place = chr(code).lower() if code <= ord("Z") else ""
+    elif sys.platform == "darwin":
+        place = MAC_KEYS[(code >> 24 or code >> 16 & 63) :][:1]
+    elif code >= 10:
+        place = X_KEYS[code - 10 :][:1]
+    if place.isdigit():
+        return (sign,) if int(event.state) & 1 else (place, sign)
+    latin = len(sign) == 1 or (event.char.isprintable() and "" < event.char < "\u0250")
+    return (sign,) if latin else (sign, place)
+
+
 class Keys:
-    """The keyboard of the meeting; not while a text field has the focus, except Ctrl+D and Ctrl+E."""
+    """The keyboard: letters are commands only where no text is meant, a key that is held acts once, and
+    Escape closes the newest of what stands."""
 
     TEXTS: ClassVar = ("Entry", "Text", "TEntry")
     ZOOM: ClassVar = {"plus": 1.25, "kp_add": 1.25, "minus": 0.8, "kp_subtract": 0.8, "0": 0.0}
+    COMMANDS: ClassVar = {
+        "m": "mic", "v": "camera", "h": "hand", "r": "react", "c": "chat", "u": "users", "p": "pin",
+        "a": "answer", "1": "grid", "2": "speaker", "3": "focus", "f11": "full", "question": "keys",
+    }  # fmt: skip
+    EDIT: ClassVar = {
+        "a": "<<SelectAll>>", "c": "<<Copy>>", "v": "<<Paste>>", "x": "<<Cut>>", "z": "<<Undo>>",
+    }  # fmt: skip
+    PAUSE: ClassVar = 1100  # ms without a repetition after which a press is a new one
 
-    def __init__(
-        self, root: tk.Tk, view: Callable[[], MainAppView | None], wanted: Callable[[], bool]
-    ) -> None:
-        self.root, self.view, self.space_wanted = root, view, wanted
+    def __init__(self, root: tk.Tk, loop: WindowLoop, wanted: Callable[[], bool]) -> None:
+        self.root, self.loop, self.space_wanted = keyed(root), loop, wanted
+        self._last: dict[int, tuple[bool, int]] = {}  # by key code: pressed or released, when (ms)
+        self._again = False  # the key that is heard now is held
+        root.bind_class(KEYBOARD, "<KeyPress>", self._first)
+        root.bind_class(KEYBOARD, "<KeyRelease>", partial(self._heard, False))
         root.bind("<KeyPress>", self._press)
-        for kind, key in itertools.product(("Entry", "Text"), ("d", "e")):
-            # Tk's own meaning in a text field: delete a letter, go to the end of the line
-            root.bind_class(kind, f"<Control-{key}>", lambda _: None)
         root.bind("<KeyRelease-space>", self._release)
         root.bind("<FocusOut>", self._release)
 
-    def _free(self) -> bool:
-        """Whether letters are commands now."""
-        focus = focused(self.root)
-        return not grabbed(self.root) and (focus is None or focus.winfo_class() not in self.TEXTS)
+    def _heard(self, down: bool, event: tk.Event[tk.Misc]) -> bool:
+        """Whether a press repeats one: nothing was released since, or, in X11, at this very time."""
+        was_down, at = self._last.get(event.keycode, (False, -9))
+        self._last[event.keycode] = down, event.time
+        return event.time - at <= (1 if not was_down else self.PAUSE if sys.platform != "linux" else -1)
+
+    def _first(self, event: tk.Event[tk.Misc]) -> str | None:
+        """What a key does whoever has the keyboard; "break" keeps it from all others."""
+        view, key, state, char = self.loop.view, event.keysym, int(event.state), event.char
+        focus, chord, shift = focused(self.root), modifiers(state), bool(state & 1)
+        typing = focus is not None and focus.winfo_class() in self.TEXTS
+        self._again = self._heard(True, event)
+        talk, enter = key == "space" and not typing, key in ("Return", "KP_Enter") and not shift
+        if self._again and (talk or enter or key == "Escape"):
+            if talk and view is not None and view.talk.on:
+                view.talk.press()
+            return "break"
+        if key == "Escape" and event.widget.winfo_class() != "Menu":
+            for close in self.loop.look.layers[-1:] or ([view.actions.escape] if view else []):
+                close()
+            return "break"
+        if chord in ("control", "alt"):
+            return self._chord(event, chord, shift)
+        text = char not in ("", " ") and char.isprintable()
+        if not text or view is None or typing or grabbed(self.root) or not view.reading():
+            return None
+        view.chat.composer.type(char)
+        return "break"
+
+    def _chord(self, event: tk.Event[tk.Misc], chord: str, shift: bool) -> str | None:
+        """Ctrl (Command) with a letter, under every layout; nothing listens to Alt or Super."""
+        view, mac = self.loop.view, sys.platform == "darwin"
+        for name in key_names(event):
+            if name in self.EDIT and not shift and chord == ("alt" if mac else "control"):
+                event.widget.event_generate(self.EDIT[name])
+                return "break"
+            what = {"s": "share"}.get(name) if shift else {"d": "mic", "e": "camera"}.get(name)
+            if what and chord == "control" and view is not None and not grabbed(self.root):
+                if not self._again:
+                    view.commands[what]()
+                return "break"
+        return "break" if chord == "alt" and not mac else None
 
     def _press(self, event: tk.Event[tk.Misc]) -> None:
-        view = self.view()
-        command = sys.platform == "darwin" and int(event.state) & 8  # Cmd+V, Cmd+H and so on are the system's
-        if view is None or grabbed(self.root) or command:
+        """A key that no control has taken for itself."""
+        view, focus = self.loop.view, focused(self.root)
+        if view is None or grabbed(self.root) or modifiers(int(event.state)):
             return
-        control = bool(int(event.state) & 4)
-        if control and event.keysym.lower() in ("d", "e"):
-            view.actions.toggle("mic" if event.keysym.lower() == "d" else "camera")
-        elif not control and self._free():
-            self._command(view, event)
-        elif event.keysym == "Escape":
-            view.stage.canvas.focus_set()
-
-    def _command(self, view: MainAppView, event: tk.Event[tk.Misc]) -> None:
+        if focus is not None and focus.winfo_class() in self.TEXTS:
+            return
         if event.keysym == "space":
-            focus = focused(self.root)
-            if (
-                self.space_wanted()
-                and (focus in (None, self.root, view.stage.canvas))
-                and (view.talk.on or not view.actions.me().mic)
-            ):
+            talks = self.space_wanted() and focus in (None, self.root, view.stage.canvas)
+            if talks and (view.talk.on or not view.controller.snapshot().wants("mic")):
                 view.talk.press()
             return
-        actions: dict[str, Callable[[], object]] = {
-            "m": partial(view.actions.toggle, "mic"), "v": partial(view.actions.toggle, "camera"),
-            "s": view.actions.share,
-            "c": partial(view.flip_panel, "messages"),
-            "u": partial(view.flip_panel, "attendees"), "h": view.actions.hand, "r": view.actions.react,
-            "p": view.stage.pin_under, "a": view.toasts.answer,
-            **{key: partial(view.zoom, by) for key, by in self.ZOOM.items()},
-            "1": partial(view.set_layout, "grid"), "2": partial(view.set_layout, "speaker"),
-            "3": partial(view.set_layout, "focus"),
-            "f11": view.actions.full_screen, "question": partial(view.settings, "keys"),
-            "escape": view.actions.escape,
-        }  # fmt: skip
-        action = actions.get(event.keysym.lower())
-        if action is not None:
-            action()
+        name = next((one for one in key_names(event) if one in {**self.ZOOM, **self.COMMANDS}), "")
+        if name in self.ZOOM:
+            view.zoom(self.ZOOM[name])
+        elif name and not self._again:
+            view.commands[self.COMMANDS[name]]()
 
     def _release(self, _: object) -> None:
-        view = self.view()
-        if view is not None:
-            view.talk.release()
+        if self.loop.view is not None:
+            self.loop.view.talk.release()
 
 
 def dark_title(root: tk.Tk, dark: bool) -> None:
@@ -21563,7 +21627,7 @@ class WindowLoop:
         self._style()
         signs: Any = [self.look.photo(("logo", n), partial(draw_logo, n)) for n in (16, 32, 48, 128)]
         root.iconphoto(True, *signs)
-        Keys(root, lambda: self.view, lambda: bool(backend.setting("space_talk", True)))
+        Keys(root, self, lambda: bool(backend.setting("space_talk", True)))
         self._size()
         self.show_start("")
         self.render_loop()
@@ -21613,6 +21677,7 @@ class WindowLoop:
         """Build everything anew in the colours, size and language now chosen."""
         before = self.look
         self._style()
+        self.look.layers = before.layers
         controller = self.controller
         if controller is not None and self.view is not None:
             old = self.view

@@ -136,9 +136,12 @@ class FakeController:
         return serial, picture
 
     def do(self, command: cs.Json) -> None:
-        self.commands.append(command)
+        self.commands.append({key: value for key, value in command.items() if key != "ref"})
         me, shot = self._shot.me, self._shot
         match command:
+            case {"do": "chat" | "private", "text": text} if len(text) > cs.MAX_CHAT:
+                error = {"event": "error", "code": "bad_command", "reason": "That is too long."}
+                self.gui_queue.put({**error, "ref": command["ref"]})
             case {"do": "mic" | "camera" as what, "on": on}:
                 self.change_person(me, **{what: on})
             case {"do": "hand", "up": up}:
@@ -152,7 +155,9 @@ class FakeController:
                     len(shot.chat) + 1, shot.name, text, time.time(), command.get("to"), own=True
                 )
                 self.change(chat=(*shot.chat, line))
-                self.gui_queue.put({"event": kind, "from": shot.name, "text": text, "n": line.n})
+                self.gui_queue.put(
+                    {"event": kind, "from": shot.name, "text": text, "n": line.n, "ref": command["ref"]}
+                )
             case {"do": "decline" | "download" | "cancel" as what, "file": number}:
                 state = {"decline": "declined", "download": "downloading", "cancel": "offered"}[what]
                 self.change(

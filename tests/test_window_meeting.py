@@ -123,7 +123,7 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
     place = desk("Teacher")
     driver = hosted(place)
     one = pupil(meeting, driver, place.port)
-    side, key = driver.view.side.buttons, driver.key
+    side, key = driver.view.side.buttons, driver.command
     me = {"name": "Teacher"}
     driver.until(lambda: len(driver.view.shot.people) == 2, "the pupil in the window")
 
@@ -145,21 +145,19 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
         key("Return")
 
     answered(driver, one, react, "reaction", emoji="👍")
-    driver.click(driver.view.chat.composer.entry)
+    driver.view.show_panel("messages")
     answered(driver, one, lambda: driver.type("Good morning", "Return"), "chat", text="Good morning")
-    key("Escape")
     driver.view.people.write_to("Pupil")
     answered(driver, one, lambda: driver.type("only you", "Return"), "private", text="only you")
-    key("Escape")
 
     def share() -> None:
-        key("s")
+        key("ctrl+shift+s")
         driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
-        key("Return")
+        key("Right", "Return")
 
     answered(driver, one, share, "screen_start", **me)
     driver.until(lambda: driver.view.shot.presenter == driver.view.shot.me, "the own sharing")
-    answered(driver, one, lambda: key("s"), "screen_stop", **me)
+    answered(driver, one, lambda: key("ctrl+shift+s"), "screen_stop", **me)
 
     one.send(do="mic", on=True)
     driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "it talks", LONG)
@@ -174,7 +172,7 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
         driver.menu("Mute")
 
     answered(driver, one, mute_one, "muted", by="Teacher")
-    key("Escape")
+    key("Escape", "Escape")
     driver.until(lambda: driver.root.grab_current(), "the question")
     key("Tab")
     answered(driver, one, lambda: key("Return"), "ended")
@@ -196,7 +194,7 @@ def test_what_others_do_is_seen_by_the_host(
     driver.until(lambda: driver.view.stage.canvas.find_withtag("toast"), "the hand's message", LONG)
     one.send(do="react", emoji="🎉")
     driver.until(lambda: driver.view.stage.canvas.find_withtag("react"), "a floating reaction", LONG)
-    driver.key("u")
+    driver.command("u")
     one.send(do="chat", text="Which page?")
     driver.until(lambda: driver.view.side.buttons["chat"].unread, "the unread dot", LONG)
     driver.key("c")
@@ -237,7 +235,7 @@ def test_a_member_joins_by_address_and_leaves(desk: Callable[..., Desk], meeting
     assert not driver.view.side.buttons["host"].canvas.winfo_ismapped()
     host.send(do="chat", text="Welcome")
     driver.until(lambda: [line for line in driver.view.shot.chat if line.text == "Welcome"], "chat", LONG)
-    driver.key("Escape")
+    driver.command("Escape")
     driver.until(lambda: driver.root.grab_current(), "the question")
     answered(driver, host, lambda: driver.key("Return"), "leave", name="Ana")
     driver.until(lambda: driver.loop.start is not None, "the start window")
@@ -254,7 +252,7 @@ def test_speech_into_the_muted_microphone_is_noticed(desk: Callable[..., Desk]) 
     driver.pump(0.3)
     assert not told()  # never on yet: nobody listens
     for on in (True, False):
-        driver.key("m")
+        driver.command("m")
         driver.until(lambda on=on: driver.view.actions.me().mic is on, f"the microphone is {on}", LONG)  # type: ignore[misc]
     driver.until(told, "the notice", LONG)
 

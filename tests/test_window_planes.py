@@ -57,10 +57,10 @@ def test_sharing_from_the_window(
     driver = hosted(place)
     one = pupil(meeting, driver, place.port)
     me = {"name": "Teacher"}
-    answered(driver, one, lambda: driver.key("v"), "state", **me, camera=True)
-    driver.key("s")
+    answered(driver, one, lambda: driver.command("v"), "state", **me, camera=True)
+    driver.key("ctrl+shift+s")
     driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
-    answered(driver, one, lambda: driver.key("Return"), "screen_start", **me)
+    answered(driver, one, lambda: driver.key("Right", "Return"), "screen_start", **me)
     driver.until(lambda: one.seen("state", **me, sharing=True, camera=False), "the camera is off", LONG)
     x, y, width, height = MARK
     part = slice(y, y + height), slice(x, x + width)
@@ -115,7 +115,7 @@ def test_looking_on_in_the_window(desk: Callable[..., Desk], meeting: Start, tmp
 
     assert not to_the_pixel()  # it is fitted into the stage
     driver.click(driver.view.stage.canvas)
-    driver.key("0")
+    driver.command("0")
     driver.until(to_the_pixel, "one pixel is one pixel", LONG)
     answered(driver, one, lambda: one.send(do="share", on=False), "screen_stop")
     driver.until(lambda: "screen" not in driver.view.stage.tiles, "the stage is free", LONG)

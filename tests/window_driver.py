@@ -65,6 +65,12 @@ class Driver:
         self.hand("key", *keys)
         self.pump(0.08)
 
+    def command(self, *keys: str) -> None:
+        """Press keys that are commands: not while the messages are open, where letters are text."""
+        if self.view.reading():
+            self.key("Escape")
+        self.key(*keys)
+
     def click(self, widget: tk.Misc, x: int | None = None, y: int | None = None, button: int = 1) -> None:
         """Click a widget, in its middle or at a place within it."""
         self.root.update()
