@@ -108,6 +108,7 @@ import http.server
 import importlib
 import io
 import ipaddress
+import itertools
 import json
 import locale
 import logging
@@ -3954,7 +3955,7 @@ class Offer:
     person: int
     to: int | None
     whole: bool = False
-    saved: int = 0
+    saved: set[int] = field(default_factory=set)  # names of who have it
 
     def message(self) -> Json:
         """The offer as WIRE says it."""
@@ -4550,7 +4551,9 @@ class Room:
         if member is None:
             raise Refused("not_allowed", "You are not in the meeting any longer.")
         if self.presenter and self.presenter != ident:
-            raise Refused("share_busy", f"{self.members[self.presenter].name} is sharing already.")
+            who, taken = self.members[self.presenter].name, member.person in self.may_not_share
+            words = f"{who} took over the screen." if taken else f"{who} is sharing already."
+            raise Refused("share_busy", words)
         if member.person in self.may_not_share:
             raise Refused("not_allowed", "The host has to allow you to share again.")
         self.presenter = ident
@@ -4594,25 +4597,28 @@ class Room:
         to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
         return [Tell(to, {"type": "file_offer", **offer.message()})]
 
-    def file_saved(self, file: str) -> list[Effect]:
-        """Someone has the whole of `file`: its owner sees how many."""
-        offer = self.shelf.offers.get(file)
+    def file_saved(self, file: str, ident: int) -> list[Effect]:
+        """The member `ident` has the whole of `file`: its owner sees how many have it."""
+        offer, member = self.shelf.offers.get(file), self.members.get(ident)
         owner = self._present(offer.person) if offer else None
-        if offer is None or owner is None:
+        if offer is None or owner is None or member is None:
             return []
-        offer.saved += 1
-        return [Tell((owner.id,), {"type": "file_saved", "file": file, "people": offer.saved})]
+        offer.saved.add(member.person)
+        return [Tell((owner.id,), {"type": "file_saved", "file": file, "people": len(offer.saved)})]
 
     def _on_decline(self, member: Member, message: Json) -> list[Effect]:
         """Only who offered a file to one person alone learns that it is not wanted."""
         offer = self.shelf.offers.get(message["file"])
         if offer is None or offer.to != member.person or offer.person == member.person:
             return []
+        if member.role == "host":  # no slip of hers loses what was handed in
+            return [self._error(member, "not_allowed", "That file is not waiting for an answer.")]
         return self.file_gone(offer.file, f"{member.name} declined the file.")
 
     def _on_cancel(self, member: Member, message: Json) -> list[Effect]:
         offer = self.shelf.offers.get(message["file"])
-        if offer is None or (offer.person != member.person and member.role != "host"):
+        hosts = member.role == "host" and offer and offer.to != member.person
+        if offer is None or not (hosts or offer.person == member.person):
             return [self._error(member, "no_such_file", "That file is not yours.")]
         return self.file_gone(offer.file, f"{member.name} took the file back.")
 
@@ -4704,6 +4710,7 @@ class FileEntry:
     reason: str = ""
     sha256: str = ""
     people: int = 0  # how many have saved an own file
+    to: str = ""  # whom alone an own file is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -10547,7 +10554,7 @@ class FileStore:
             if connection.upload:
                 self._take_in(connection, stored)
             else:
-                self._hand_out(stream, stored, request["offset"])
+                self._hand_out(stream, stored, request["offset"], connection.member)
         except PeerFault as fault:
             self._counters.add(fault.kind)
         except Refused as refused:
@@ -10630,7 +10637,7 @@ class FileStore:
         if shutil.disk_usage(self._folder).free - size < self._room.shelf.limits.free_disk:
             raise Refused("too_large", FILE_FAULTS["too_large"])
 
-    def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int) -> None:
+    def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int, member: int) -> None:
         """A download."""
         if offset > stored.size:
             raise PeerFault("bad_offset")
@@ -10645,7 +10652,7 @@ class FileStore:
                 stream.send(block[:count])
                 offset += count
         if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" == FILE_DONE:
-            self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file)))
+            self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file, member)))
 
 
 # -- the control plane
@@ -12466,6 +12473,16 @@ class ScreenLink:
             self.on_closed(code, words or reason)
 
 
+def _screen_stats(updates: int, sizes: list[int], delays: list[float], exact: bool) -> Json:
+    """The `stats` entry of the screen: what came or went in the last 2 s, and how late."""
+    return {
+        "updates": updates,
+        "kbps": round(sum(sizes) * 8 / 1000 / RATE_SECONDS),
+        "latency_ms": round(sorted(delays)[len(delays) // 2] * 1e3, 1) if delays else None,
+        "exact": exact,
+    }
+
+
 class ScreenViewer:
     """What someone else shares: decoded and painted on a thread of its own, shown whole or not at all.
 
@@ -12537,14 +12554,10 @@ class ScreenViewer:
     def stats(self) -> Json:
         """The `stats` entry: rates over 2 s, `updates` since joining."""
         recent = monotonic() - RATE_SECONDS
-        delays = sorted(value for at, value in list(self._latency) if at >= recent)
+        delays = [value for at, value in list(self._latency) if at >= recent]
         sizes = [size for at, size in list(self._arrivals) if at >= recent]
-        return {
-            "updates": self.updates,
-            "kbps": round(sum(sizes) * 8 / 1000 / RATE_SECONDS),
-            "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
-            "exact": self._ends == self._ends_seen and self._canvas.exact,
-        }
+        exact = self._ends == self._ends_seen and self._canvas.exact
+        return _screen_stats(self.updates, sizes, delays, exact)
 
     def _copy(self, *, pointed: bool) -> Picture | None:
         if not self._whole:
@@ -12677,14 +12690,8 @@ class ScreenPresenter:
     def stats(self) -> Json:
         """The `stats` entry of who shares; latency until most viewers have painted."""
         recent = monotonic() - RATE_SECONDS
-        sent = [(size, seconds) for at, size, seconds in list(self._sent) if at >= recent]
-        delays = sorted(seconds for _, seconds in sent)
-        return {
-            "updates": self._updates,
-            "kbps": round(sum(size for size, _ in sent) * 8 / 1000 / RATE_SECONDS),
-            "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
-            "exact": self._exact,
-        }
+        sent = [one for one in list(self._sent) if one[0] >= recent]
+        return _screen_stats(self._updates, [one[1] for one in sent], [one[2] for one in sent], self._exact)
 
     def _follow(self, size: int, seconds: float) -> None:
         """The quality of big changes follows the time that they take."""
@@ -12992,7 +12999,7 @@ _LEFT_OVER: Final = 3_600.0  # a part untouched for so long belongs to a program
 
 
 def downloads_folder(chosen: str) -> Path:
-    """Where accepted files go: what was chosen, or ConferenceFiles among the user's downloads."""
+    """Where accepted files go: into what was chosen, or below ConferenceFiles in the user's downloads."""
     return Path(chosen) if chosen else _usual_downloads() / "ConferenceFiles"
 
 
@@ -13021,9 +13028,8 @@ def mark_as_downloaded(path: Path, platform: str = sys.platform) -> None:
             stream.write("[ZoneTransfer]\nZoneId=3\n")
 
 
-def give_free_name(temporary: Path, name: str) -> Path:
-    """Move `temporary` to `name`, or the next free one, in its folder; nothing is ever overwritten."""
-    folder = temporary.parent
+def give_free_name(temporary: Path, folder: Path, name: str) -> Path:
+    """Move `temporary` to `name`, or the next free one, in `folder`; nothing is ever overwritten."""
     while True:
         target = folder / unique_name(name, lambda one: os.path.lexists(folder / one))
         try:
@@ -13162,8 +13168,10 @@ class FileTransfers:
     def decline(self, command: Json) -> None:
         """Do without a file."""
         entry = self._entry(command)
-        if entry.state not in ("offered", "failed"):
-            raise Refused("bad_command", "That file is not waiting for an answer.")
+        kept = entry.private and self._state.current.role == "host"
+        if kept or entry.state not in ("offered", "failed"):
+            code = "not_allowed" if kept else "bad_command"
+            raise Refused(code, "That file is not waiting for an answer.")
         self._state.change_file(entry.file, state="declined")
         self._ask_for({"type": "decline", "file": entry.file}, {})
 
@@ -13239,17 +13247,14 @@ class FileTransfers:
             self._failed(transfer, Refused(code, reason))
 
     def _run(self, transfer: Transfer, worker: Worker) -> None:
+        failure: Refused | None = None
         try:
-            if transfer.upload:
-                self._push(transfer)
-            else:
-                self._fetch(transfer)
+            (self._push if transfer.upload else self._fetch)(transfer)
         except Refused as refused:
-            self._reactor.post(partial(self._ended, transfer, refused))
+            failure = refused
         except OSError as error:
-            self._reactor.post(partial(self._ended, transfer, Refused("broken", f"{error}.")))
-        else:
-            self._reactor.post(partial(self._ended, transfer, None))
+            failure = Refused("broken", f"{error}.")
+        self._reactor.post(partial(self._ended, transfer, failure))
 
     def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
         with self._lock:
@@ -13363,12 +13368,10 @@ class FileTransfers:
             try:
                 self._persist(transfer, lambda: self._send_bytes(transfer, source))
             except Refused:
-                self._reactor.post(lambda: self._take_back(transfer))
+                # what could not be sent to its end takes no room from others
+                gone = {"type": "cancel", "file": transfer.file}
+                self._reactor.post(lambda: self._request(gone, lambda answer: None))
                 raise
-
-    def _take_back(self, transfer: Transfer) -> None:
-        """What could not be sent to its end takes no room from others."""
-        self._request({"type": "cancel", "file": transfer.file}, lambda answer: None)
 
     def _offer(self, transfer: Transfer, source: io.FileIO) -> None:
         """A first pass over the file for its SHA-256; then it has a place at the host."""
@@ -13405,8 +13408,8 @@ class FileTransfers:
         if self._find(file):
             return False
         transfer.file = file
-        name, private = safe_file_name(transfer.name), transfer.command.get("to") is not None
-        entry = FileEntry(file, name, transfer.size, self._state.current.name, private, own=True)
+        name, to = safe_file_name(transfer.name), transfer.command.get("to") or ""
+        entry = FileEntry(file, name, transfer.size, self._state.current.name, bool(to), own=True, to=to)
         self._state.put_file(dataclasses.replace(entry, state="uploading", sha256=transfer.sha256))
         return True
 
@@ -13480,7 +13483,17 @@ class FileTransfers:
         with _locally("disk", f"{transfer.name} cannot be saved"):
             out.close()
             mark_as_downloaded(part)
-            transfer.path = give_free_name(part, safe_file_name(transfer.name))
+            folder = self._folder(transfer)
+            folder.mkdir(parents=True, exist_ok=True)
+            transfer.path = give_free_name(part, folder, safe_file_name(transfer.name))
+
+    def _folder(self, transfer: Transfer) -> Path:
+        """The folder that was chosen as it is; else one a lesson and in it one a sender."""
+        entry, title = self._state.file(transfer.file), self._state.current.title
+        if self._options.downloads or entry is None:
+            return self.folder
+        parts = (f"{title} {time.strftime('%Y-%m-%d')}", entry.sender)
+        return self.folder.joinpath(*(safe_file_name(re.sub(r"[/\\]", "-", part)) for part in parts))
 
 
 # ==============================
@@ -15518,7 +15531,6 @@ declined|rechazado|refusé|अस्वीकृत
 a program: it may do harm|un programa: puede hacer daño|un programme : il peut nuire|एक प्रोग्राम: नुकसान पहुँचा सकता है
 no longer offered|ya no se ofrece|n'est plus proposé|अब उपलब्ध नहीं
 failed|falló|échec|विफल
-from you|de ti|de vous|आपकी ओर से
 from {name}|de {name}|de {name}|{name} की ओर से
 View Downloads|Ver descargas|Voir les téléchargements|डाउनलोड देखें
 No files yet|Aún no hay archivos|Pas encore de fichiers|अभी कोई फ़ाइल नहीं
@@ -15677,7 +15689,6 @@ Stop sharing|Dejar de compartir|Arrêter le partage|साझा करना �
 Hosted by {name}, new to this computer|Anfitrión {name}, nuevo para este equipo|Animée par {name}, nouveau pour cet ordinateur|होस्ट {name}, इस कंप्यूटर के लिए नए
 Page {page} of {pages}|Página {page} de {pages}|Page {page} sur {pages}|पृष्ठ {page} / {pages}
 Take over the screen?|¿Tomar la pantalla?|Prendre l'écran ?|स्क्रीन अपने हाथ में लें?
-Somebody else is sharing now.|Otra persona está compartiendo.|Quelqu'un d'autre partage.|अभी कोई और साझा कर रहा है।
 Take over|Tomar|Prendre|लें
 Address: {address}|Dirección: {address}|Adresse : {address}|पता: {address}
 Code: {code}|Código: {code}|Code : {code}|कोड: {code}
@@ -15846,6 +15857,9 @@ Sharing needs the Python package mss, which is not here.|Para compartir hace fal
 Show all|Mostrar todo|Tout afficher|सब दिखाएँ
 Show less|Mostrar menos|Réduire|कम दिखाएँ
 {name} is not here now: nothing is sent.|{name} no está ahora: no se envía nada.|{name} est absent : rien n'est envoyé.|{name} अभी यहाँ नहीं: कुछ नहीं भेजा गया।
+{some} of {all} have it|{some} de {all} lo tienen|{some} sur {all} l'ont|{all} में से {some} के पास है
+Take back|Retirar|Retirer|वापस लें
+{name} took over the screen.|{name} ha tomado la pantalla.|{name} a pris l'écran.|{name} ने स्क्रीन ले ली।
 """  # noqa: E501
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
 
@@ -16738,6 +16752,7 @@ class Painted:
         self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
         self.spots: list[tuple[str, Box, Callable[[], object]]] = []
         self._listening = False
+        self._down = (-1, -1)
         self._kept: list[ImageTk.PhotoImage] = []
         self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
 
@@ -16770,12 +16785,13 @@ class Painted:
         return self.look.write(self.canvas, x, y, text, self.look.font(size, bold), colour, anchor, room)
 
     def spot(self, name: str, box: Box, command: Callable[[], object], low: bool = False) -> None:
-        """Call `command` when `box` is clicked; the hand shows that it can be.
+        """Call `command` when `box` is pressed and let go; the hand shows that it can be.
 
         Where two lie over each other the last one added wins, a `low` one never.
         """
         if not self._listening:
             self._listening = True
+            self.canvas.bind("<Button-1>", lambda at: setattr(self, "_down", (at.x, at.y)), add="+")
             self.canvas.bind("<ButtonRelease-1>", self._hit, add="+")
             self.canvas.bind("<Motion>", self._point, add="+")
         self.spots.insert(0 if low else len(self.spots), (name, box, command))
@@ -16795,7 +16811,7 @@ class Painted:
 
     def _hit(self, event: tk.Event[tk.Canvas]) -> None:
         command = self.spot_at(event.x, event.y)
-        if command is not None:
+        if command is not None and command is self.spot_at(*self._down):
             command()
 
     def _point(self, event: tk.Event[tk.Canvas]) -> None:
@@ -18451,7 +18467,9 @@ class Stage(Painted):
 
 
 class ToastStack:
-    """One-line messages over the stage: at most two, for 5 s, errors until dismissed; one action each."""
+    """One-line messages over the stage: at most two, one action each, for 5 s; errors for 15 s, or until
+    dismissed where there is something to do.
+    """
 
     MOST: ClassVar = 2
 
@@ -18476,10 +18494,12 @@ class ToastStack:
         self._count += 1
         number = self._count
         while len(self._toasts) >= self.MOST:  # what passes makes room before what stays
-            self.drop(next((one[0] for one in self._toasts if one[0] in self._timers), self._toasts[0][0]))
+            passing = (one[0] for one in self._toasts if one[0] in self._timers and one[2] != "warning")
+            self.drop(next(passing, self._toasts[0][0]))
         self._toasts.append((number, plain(words), icon, action, command))
-        if not stays:
-            self._timers[number] = self.stage.canvas.after(5000, partial(self.drop, number))
+        if not (stays and action):
+            due = 15_000 if stays else 5000
+            self._timers[number] = self.stage.canvas.after(due, partial(self.drop, number))
         self._draw()
         return number
 
@@ -19553,9 +19573,10 @@ class AttendeesPanel:
 
 @dataclass(frozen=True)
 class FileRow:
-    """One file: name, size, how far, and what can be done."""
+    """One file: name, from whom or to whom, size, how far, and what can be done."""
 
     entry: FileEntry
+    others: int
     actions: tuple[tuple[str, str, Callable[[], object]], ...] = field(compare=False, hash=False)
 
     def height(self, view: ListView, width: int) -> int:
@@ -19568,20 +19589,13 @@ class FileRow:
         view.image(px(2), y, look.box(width - px(4), self.height(view, width) - px(8), 12, p.card))
         view.image(px(14), y + px(14), look.box(px(40), px(40), 9, p.chosen))
         view.image(px(34), y + px(34), look.icon("file", 20, p.link), "center")
-        view.text(px(66), y + px(24), one.name, 13, bold=True, room=width - px(80))
-        view.text(
-            px(66),
-            y + px(45),
-            self._facts(),
-            11,
-            colour=p.bad_text if one.state == "failed" or self._is_foreign_program() else p.second,
-            room=width - px(80),
-        )
+        room, bad = max(px(5), width - px(80)), one.state == "failed" or self._is_foreign_program()
+        view.text(px(66), y + px(24), one.name, 13, bold=True, room=room)
+        view.text(px(66), y + px(45), self._facts(), 11, colour=p.bad_text if bad else p.second, room=room)
         if one.state in ("uploading", "downloading"):
-            full = width - px(80)
-            done = round(full * min(1.0, one.done / max(1, one.size)))
-            view.image(px(66), y + px(57), look.box(full, px(5), 3, p.line))
-            view.image(px(66), y + px(57), look.box(max(px(5), done // 3 * 3), px(5), 3, p.accent))
+            done = round(room * min(1.0, one.done / max(1, one.size))) // 3 * 3
+            for wide, colour in ((room, p.line), (max(px(5), done), p.accent)):
+                view.image(px(66), y + px(57), look.box(wide, px(5), 3, colour))
         x = px(66)
         for name, words, command in self.actions:
             main = name in ("download", "open")
@@ -19592,20 +19606,27 @@ class FileRow:
 
     def _facts(self) -> str:
         one = self.entry
-        words = {
+        whom = tr("from {name}", name=one.sender)
+        if one.own:
+            whom = tr("To: {name}", name=one.to) if one.to else "" if one.private else tr("To: Everyone")
+        if one.state in ("uploading", "downloading"):
+            facts = [whom, f"{self._state()} {100 * one.done // max(1, one.size)} %"]
+            if one.rate:
+                facts += [f"{size_words(one.rate)}/s", f"{(one.size - one.done) / one.rate:.0f} s"]
+        else:
+            harm = tr("a program: it may do harm") if self._is_foreign_program() else ""
+            private = tr("private") if one.private and not one.to else ""
+            facts = [whom, size_words(one.size), harm, self._state(), private]
+        return " · ".join(filter(None, facts))
+
+    def _state(self) -> str:
+        one, all_ = self.entry, 1 if self.entry.private else max(self.others, self.entry.people)
+        return {
             "uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"),
             "declined": tr("declined"),
             "failed": tr.said(one.reason) or tr("failed"), "gone": tr("no longer offered"),
-            "offered": tr("from you") if one.own else tr("from {name}", name=one.sender),
+            "offered": tr("{some} of {all} have it", some=one.people, all=all_) if one.own else "",
         }[one.state]  # fmt: skip
-        if one.state in ("uploading", "downloading"):
-            left = (one.size - one.done) / one.rate if one.rate else 0
-            more = (
-                f" · {size_words(one.rate)}/s" + (f" · {left:.0f} s" if left >= 1 else "") if one.rate else ""
-            )
-            return f"{words} {100 * one.done // max(1, one.size)} %{more}"
-        harm = f" · {tr('a program: it may do harm')}" if self._is_foreign_program() else ""
-        return f"{size_words(one.size)}{harm} · {words}" + (f" · {tr('private')}" if one.private else "")
 
 
 class FilesPanel:
@@ -19624,6 +19645,9 @@ class FilesPanel:
         self.frame = look.frame(parent, look.palette.panel)
         foot = look.frame(self.frame, look.palette.panel)
         foot.pack(side="bottom", fill="x", padx=px(14), pady=px(12))
+        self.picked = False
+        self.target = Choice(look, foot, [], "", lambda _: setattr(self, "picked", True), px(90), 36)
+        self.target.canvas.pack(fill="x", pady=(0, px(8)))
         Button(look, foot, upload, tr("Send a file"), "upload", "primary").canvas.pack(fill="x")
         Button(look, foot, lambda: view(""), tr("View Downloads"), "folder", "card").canvas.pack(
             fill="x", pady=(px(8), 0)
@@ -19632,11 +19656,20 @@ class FilesPanel:
         self.list.canvas.pack(fill="both", expand=True, padx=(px(12), px(4)))
 
     def show(self, shot: Snapshot) -> None:
-        """Show the files of the snapshot, newest first."""
-        rows: list[Row] = [FileRow(one, self._actions(one)) for one in reversed(shot.files)]
+        """Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
+        keeps = shot.role == "host"
+        usual = "" if keeps else next((one.name for one in shot.people if one.role == "host"), shot.host)
+        names = sorted({usual, *(one.name for one in shot.people if one.id != shot.me)} - {""}, key=str.lower)
+        options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
+        options.sort(key=lambda one: one[0] != usual)
+        value = self.target.value if self.picked else usual
+        if (options, value) != (self.target.options, self.target.value):
+            self.target.fill(options, value)
+        others = len(shot.people) - 1
+        rows: list[Row] = [FileRow(one, others, self._actions(one, keeps)) for one in reversed(shot.files)]
         self.list.show(rows or [NoteRow(tr("No files yet"))])
 
-    def _actions(self, one: FileEntry) -> tuple[tuple[str, str, Callable[[], object]], ...]:
+    def _actions(self, one: FileEntry, keeps: bool) -> tuple[tuple[str, str, Callable[[], object]], ...]:
         def order(verb: str) -> Callable[[], object]:
             return partial(self.act, {"do": verb, "file": one.file})
 
@@ -19644,12 +19677,15 @@ class FilesPanel:
             return (("cancel", tr("Cancel"), order("cancel")),)
         if one.state == "saved" and one.path:
             return (("open", tr("Show in folder"), partial(self.view, one.path)),)
+        if one.own and one.state == "offered":
+            return (("cancel", tr("Take back"), order("cancel")),)
         if one.own or one.state == "gone":
             return ()
         if one.state == "offered":
+            decline = ("decline", tr("Decline"), order("decline"))
             return (
                 ("download", tr("Accept"), order("download")),
-                ("decline", tr("Decline"), order("decline")),
+                *(() if keeps and one.private else [decline]),
             )
         return (("download", tr("Download"), order("download")),)
 
@@ -20501,6 +20537,21 @@ class CallPreview:
         return (level if mic_on else self.preview.level, *picture)
 
 
+def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) -> str:
+    """What the system's dialog for a file gives; "" where that was cancelled, or `parent` has gone meanwhile.
+
+    It waits in a loop of its own, in which the meeting goes on, and may end.
+    """
+    from tkinter import TclError, filedialog
+
+    ask = filedialog.asksaveasfilename if save else filedialog.askopenfilename
+    try:
+        path = str(ask(parent=parent, title=title, **options) or "")
+        return path if parent.winfo_exists() else ""
+    except TclError:  # the window was closed
+        return ""
+
+
 class ShareDialog(Dialog):
     """What is to be shared: each screen, the window in front, or a file; with live pictures."""
 
@@ -20508,9 +20559,11 @@ class ShareDialog(Dialog):
     SECONDS: ClassVar = 1.0  # between two looks at the screens
     FILES: ClassVar = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
-    def __init__(self, look: Look, backend: Program, tasks: Tasks, share: Callable[[str], None]) -> None:
+    def __init__(
+        self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks, share: Callable[[str], None]
+    ) -> None:
         super().__init__(look, tr("Share your screen"), 620)
-        self.backend, self.tasks, self.share = backend, tasks, share
+        self.parent, self.backend, self.tasks, self.share = parent, backend, tasks, share
         self.chosen = ""
         self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
         self.trouble = "There is no screen here that can be shared."
@@ -20574,11 +20627,9 @@ class ShareDialog(Dialog):
         if picture is not None:
             job = TileJob(picture, *size, TileLook(fit=True), p, px.scale)
             sheet.image(x + px(12), y + px(12), ImageTk.PhotoImage(paint_tile(job, []), master=look.root))
-        window = source == "window"
-        sheet.text(x + px(14), y + tall - px(25 if window else 18), words, 13, bold=here, room=wide - px(28))
-        if window:
-            seen = tr("All that lies over it is seen, too.")
-            sheet.text(x + px(14), y + tall - px(10), seen, 11, colour=p.second, room=wide - px(28))
+        note, room = tr("All that lies over it is seen, too.") if source == "window" else "", wide - px(28)
+        sheet.text(x + px(14), y + tall - px(25 if note else 18), words, 13, bold=here, room=room)
+        sheet.text(x + px(14), y + tall - px(10), note, 11, colour=p.second, room=room)
         sheet.spot(f"share:{source}", (x, y, wide, tall), partial(self._pick, source))
 
     def _pick(self, source: str) -> None:
@@ -20597,13 +20648,8 @@ class ShareDialog(Dialog):
             self._then(partial(self.share, self.chosen))
 
     def _choose_file(self) -> None:
-        from tkinter import filedialog
-
         kinds = [(tr("Pictures and videos"), self.FILES), (tr("All files"), "*")]
-        path = filedialog.askopenfilename(
-            parent=self.look.root, title=tr("A picture or video…"), filetypes=kinds
-        )
-        if path:
+        if path := asked_path(self.parent, tr("A picture or video…"), filetypes=kinds):
             self.share(path)
 
 
@@ -20917,7 +20963,11 @@ class EventWords:
         )
 
     def _on_file_failed(self, event: Json) -> None:
-        self._tell(tr.said(str(event.get("reason") or tr("The file did not arrive"))), "warning", stays=True)
+        words, gone = (
+            str(event.get("reason") or tr("The file did not arrive")),
+            event.get("code") == "no_such_file",
+        )
+        self._tell(tr.said(words), "file" if gone else "warning", stays=not gone)  # taken back: no error
 
     def _on_screen_start(self, event: Json) -> None:
         if event.get("id") != self.view.shot.me:
@@ -21008,18 +21058,24 @@ class Actions:
         elif self.view.shot.presenter and self.view.shot.role == "host":
             self.view.confirm(
                 tr("Take over the screen?"),
-                tr("Somebody else is sharing now."),
+                self._who_shares(),
                 (tr("Cancel"), "plain", lambda: None),
                 (tr("Take over"), "primary", self._choose_share),
             )
         elif self.view.shot.presenter:
-            self.view.toasts.add(tr("Somebody else is sharing now."), "share")
+            self.view.toasts.add(self._who_shares(), "share")
         else:
             self._choose_share()
 
+    def _who_shares(self) -> str:
+        shot = self.view.shot
+        names = (one.name for one in shot.people if one.id == shot.presenter)
+        return tr("{name} is sharing already.", name=plain(next(names, "?")))
+
     def _choose_share(self) -> None:
         keep_private(self.view.look.root, True)
-        self.view.ask(ShareDialog(self.view.look, self.view.backend, self.view.tasks, self._share))
+        view = self.view
+        view.ask(ShareDialog(view.look, view.frame, view.backend, view.tasks, self._share))
 
     def _share(self, source: str) -> None:
         if self.view.shot.presenter not in (0, self.view.shot.me):
@@ -21064,13 +21120,9 @@ class Actions:
 
     def save_chat(self) -> None:
         """Choose a file and write the messages to it."""
-        from tkinter import filedialog
-
         name = f"{safe_file_name(self.view.shot.title)}.txt"
-        path = filedialog.asksaveasfilename(
-            parent=self.view.look.root, title=tr("Save the chat"), initialfile=name, defaultextension=".txt"
-        )
-        if path:
+        options = {"initialfile": name, "defaultextension": ".txt"}
+        if path := asked_path(self.view.frame, tr("Save the chat"), save=True, **options):
             self._write_chat(Path(path))
 
     def _write_chat(self, path: Path) -> None:
@@ -21088,12 +21140,10 @@ class Actions:
 
     def upload(self) -> None:
         """Choose a file and offer it."""
-        from tkinter import filedialog
-
-        to = self.view.chat.composer.target.value if self.view.reading() else ""
-        path = filedialog.askopenfilename(parent=self.view.look.root, title=tr("Send a file"))
-        if path:
-            self.view.act({"do": "upload", "path": path, **({"to": to} if to else {})})
+        if path := asked_path(self.view.frame, tr("Send a file")):
+            view = self.view
+            to = (view.chat.composer if view.reading() else view.files).target.value
+            view.act({"do": "upload", "path": path, **({"to": to} if to else {})})
             self.view.show_panel("files")
 
     def show_folder(self, path: str) -> None:
@@ -21168,8 +21218,9 @@ class People:
             button.winfo_rootx() + button.winfo_width(), button.winfo_rooty()
         )
 
-    def ask_leave(self) -> None:
-        """Ask before leaving; a host may end it for all."""
+    def ask_leave(self, closes: bool = False) -> None:
+        """Ask before leaving; a host may end it for all. `closes`: the window with it, unless it goes on."""
+        self.view.closes = closes
         stay = (tr("Stay"), "plain", lambda: None)
         if self.view.shot.role == "host":
             end = (tr("End for all"), "danger", partial(self.view.act, {"do": "end"}))
@@ -21177,7 +21228,7 @@ class People:
                 tr("Leave the meeting?"),
                 tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
                 stay,
-                (tr("Leave"), "plain", self.leave),
+                (tr("Leave"), "plain", partial(self.leave, stays=True)),
                 end,
                 first=tr("Leave"),
             )
@@ -21189,8 +21240,9 @@ class People:
                 (tr("Leave"), "danger", self.leave),
             )
 
-    def leave(self) -> None:
-        """Leave at once."""
+    def leave(self, stays: bool = False) -> None:
+        """Leave at once; the window `stays` for a host, whose meeting goes on."""
+        self.view.closes &= not stays
         self.view.act({"do": "leave"})
         self.view.left("")
 
@@ -21224,6 +21276,7 @@ class MainAppView:
         self._started = monotonic()
         self._warned_muted = -math.inf
         self._settled = False  # the first minute is over
+        self.closes = False  # the window, too, when the meeting is left
         self.panel_open, self.full_last = True, False  # which of the two came later
         self._build()
         self.show_panel("messages")
@@ -21452,6 +21505,8 @@ class MainAppView:
 
     def close(self) -> None:
         """Take the window apart."""
+        if self.dialog is not None:
+            self.dialog.close()
         self.talk.cancel()
         self.reactions.clear()
         self.stage.close()
@@ -21620,7 +21675,7 @@ class WindowLoop:
         self._after = ""
         root.title(APP_NAME)
         root.wm_client(platform.node())
-        root.protocol("WM_DELETE_WINDOW", self.stop)
+        root.protocol("WM_DELETE_WINDOW", self.ask_close)
         root.bind("<Button-1>", self._unfocus, add="+")
         root.bind_all("<Escape>", lambda _: self.cancel())
         self._find_room()
@@ -21761,11 +21816,19 @@ class WindowLoop:
         if self.view is None or self.controller is None:
             return
         view, controller, self.view, self.controller = self.view, self.controller, None, None
-        if view.dialog is not None:
-            view.dialog.close()
         view.close()
         self.tasks.run(controller.close)
-        self.show_start(reason)
+        if view.closes:
+            self.backend.orders.put("close")
+        else:
+            self.show_start(reason)
+
+    def ask_close(self) -> None:
+        """The button of the title bar: who is in a meeting is asked as by Escape."""
+        if self.view is not None:
+            self.view.people.ask_leave(closes=True)
+        else:
+            self.stop()
 
     def render_loop(self) -> None:
         """One tick, 30 times a second."""

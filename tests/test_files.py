@@ -451,7 +451,7 @@ def test_a_free_name_is_never_one_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "a (2).txt").symlink_to(tmp_path / "nowhere")
     part = make(tmp_path, "part", 10)
     data = part.read_bytes()
-    assert cs.give_free_name(part, "a.txt") == tmp_path / "a (3).txt"
+    assert cs.give_free_name(part, tmp_path, "a.txt") == tmp_path / "a (3).txt"
     assert (tmp_path / "a (3).txt").read_bytes() == data
     assert (tmp_path / "a.txt").read_text() == "old"
     assert not part.exists()
@@ -469,7 +469,7 @@ def test_many_take_the_same_name_at_once(
     parts = [make(tmp_path, f".{number}.part", 100) for number in range(24)]
     contents = sorted(part.read_bytes() for part in parts)
     with ThreadPoolExecutor(24) as pool:
-        names = list(pool.map(lambda part: cs.give_free_name(part, "x.pdf"), parts))
+        names = list(pool.map(lambda part: cs.give_free_name(part, tmp_path, "x.pdf"), parts))
     assert len(set(names)) == 24
     assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == contents
 
@@ -490,6 +490,41 @@ def test_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "config" / "user-dirs.dirs").write_text('# x\nXDG_DOWNLOAD_DIR="$HOME/Elsewhere"\n')
     assert cs.downloads_folder("") == tmp_path / "Elsewhere" / "ConferenceFiles"
     assert cs.downloads_folder("/there") == Path("/there")
+
+
+NASTY = ("Lucía Fernández", "../../etc", "a/b\\c", "..", "CON", "x.exe", "Maths 7b: <new>", "ﷺ" * 32)
+
+
+@pytest.mark.parametrize("sender", NASTY)
+@pytest.mark.parametrize("title", ["Maths 7b", *NASTY[1:]])
+def test_the_path_of_what_was_saved_names_the_sender(
+    title: str, sender: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cs, "_usual_downloads", lambda: tmp_path)
+    state = cs.StateManager()
+    state.update(title=title)
+    state.put_file(cs.FileEntry("f1", "a.txt", 1, sender))
+    files = cs.FileTransfers(cs.ClientOptions("Ms Brandt"), *[state] * 5)  # type: ignore[arg-type]
+    files._state = state
+    folder = files._folder(cs.Transfer(False, {}, "f1", "a.txt"))
+    lesson, person = folder.relative_to(tmp_path / "ConferenceFiles").parts
+    assert lesson.startswith("Maths 7b") or title not in ("Maths 7b", NASTY[6])
+    assert len(lesson) >= 10 and person not in ("", ".", "..") and "/" not in person
+    folder.mkdir(parents=True)
+    assert folder.resolve().parent.parent == (tmp_path / "ConferenceFiles").resolve()
+    if sender == NASTY[0]:
+        assert person == sender and lesson.endswith(time.strftime("%Y-%m-%d"))
+
+
+def test_each_senders_files_are_together(server: Meeting, tmp_path: Path) -> None:
+    host, ana, bob = server.guest("Ms Brandt"), server.guest("Ana"), server.guest("Bob")
+    host.controller.options.downloads = ""
+    work = make(tmp_path, "work.txt", 5)
+    for pupil in (ana, bob, bob):
+        path = host.fetch(pupil.offer(work, to="Ms Brandt"))
+        assert path.parent.name == pupil.controller.state.current.name
+        assert path.parent.parent.parent == host.folder and path.read_bytes() == work.read_bytes()
+    assert sorted(path.name for path in path.parent.iterdir()) == ["work (2).txt", "work.txt"]
 
 
 @pytest.mark.parametrize(("chosen", "folder"), [("", "Elsewhere/ConferenceFiles"), ("got", "got")])

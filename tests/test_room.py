@@ -807,6 +807,16 @@ class TestSharing:
         world.say(host, "allow_share", who=again.id)
         assert world.heard(again, "share_allowed") and world.room.share_start(again.id)
 
+    def test_who_took_over_is_named(self, world: World, host: Member) -> None:
+        ana, ben = world.join("Ana"), world.join("Ben")
+        world.room.share_start(ana.id)
+        world.say(host, "take_over")
+        world.room.share_start(host.id)
+        for one, words in ((ana, "took over the screen."), (ben, "is sharing already.")):
+            with pytest.raises(Refused) as refused:
+                world.room.share_start(one.id)
+            assert (refused.value.code, refused.value.reason) == ("share_busy", f"{host.name} {words}")
+
     def test_taking_over_nothing(self, world: World, host: Member) -> None:
         assert world.say(host, "take_over") == []
         world.room.share_start(host.id)
@@ -910,6 +920,20 @@ class TestFiles:
         world.room.file_whole(public)
         assert world.say(ben, "decline", file=public) == []
 
+    @pytest.mark.parametrize("word", ["decline", "cancel"])
+    def test_what_was_handed_in_stays(self, word: str, world: World, host: Member) -> None:
+        """Whatever a host presses; her own offers, and those to everyone, she can take away."""
+        ana = world.join("Ana")
+        work = world.offer(ana, to_name=host.name)
+        own, public = world.offer(host, to_name="Ana"), world.offer(ana)
+        for file in (work, own, public):
+            world.room.file_whole(file)
+        assert not any(isinstance(effect, FileGone) for effect in world.say(host, word, file=work))
+        assert world.heard(host, "error") and work in world.room.shelf.offers
+        gone = [file for file in (own, public) if FileGone(file) in world.say(host, word, file=file)]
+        assert gone == ([own, public] if word == "cancel" else [])
+        assert FileGone(work) in world.say(ana, "cancel", file=work)
+
     def test_cancel(self, world: World, host: Member) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")
         file = world.offer(ana)
@@ -930,11 +954,12 @@ class TestFiles:
         ana, ben = world.join("Ana"), world.join("Ben")
         file = world.offer(ana)
         world.room.file_whole(file)
-        world.note(world.room.file_saved(file) + world.room.file_saved(file))
-        assert [m["people"] for m in world.heard(ana, "file_saved")] == [1, 2]
+        for who in (ben, ben, world.join("Cleo")):  # who takes it twice has it once
+            world.note(world.room.file_saved(file, who.id))
+        assert [m["people"] for m in world.heard(ana, "file_saved")] == [1, 1, 2]
         assert not world.heard(ben, "file_saved")
         world.leave(ana)
-        assert world.room.file_saved(file) == [] == world.room.file_saved("ffff")
+        assert world.room.file_saved(file, ben.id) == [] == world.room.file_saved("ffff", ben.id)
 
 
 # -------------------------------------------------------------------------------- anything at all

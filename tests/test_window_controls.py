@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import tkinter as tk
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -450,6 +452,31 @@ def toasts(driver: Driver) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize(("action", "stays", "due"), [("", False, 5), ("", True, 15), ("Look", True, 0)])
+def test_an_error_goes_unless_there_is_something_to_do(
+    opened: Open, action: str, stays: bool, due: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened()
+    driver.meet()
+    waits: list[int] = []
+    canvas = driver.view.stage.canvas
+    plain_after = canvas.after
+    monkeypatch.setattr(canvas, "after", lambda ms, *what: waits.append(ms) or plain_after(50, *what))
+    driver.view.toasts.add("It broke.", "warning", action, stays=stays)
+    assert waits == [due * 1000] * bool(due)
+    driver.pump(0.2)
+    assert toasts(driver) == ([] if due else ["It broke.", "Look"])
+
+
+def test_who_shares_is_named(opened: Open) -> None:
+    driver = opened()
+    driver.meet(host=False, presenter=3)
+    driver.key("s")
+    driver.until(lambda: toasts(driver), "the reason")
+    name = next(one.name for one in driver.view.shot.people if one.id == 3)
+    assert toasts(driver) == [f"{name} is sharing already."]
+
+
 def test_two_toasts_at_most_and_errors_stay(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
@@ -615,7 +642,7 @@ def test_files_are_declined_cancelled_and_shown(
     visited: list[str] = []
     monkeypatch.setattr(cs.webbrowser, "open", visited.append)
     driver.view.show_panel("files")
-    driver.spot(driver.view.files.list, "cancel")
+    driver.spot(driver.view.files.list, "cancelf2")
     assert last(call, "cancel") == {"do": "cancel", "file": "f2"}
     driver.spot(driver.view.files.list, "declinef1")
     assert last(call, "decline") == {"do": "decline", "file": "f1"}
@@ -629,6 +656,107 @@ def test_files_are_declined_cancelled_and_shown(
     call.change(files=(cs.FileEntry("f9", "a.txt", 3, "Bo", state="saved", path="in/a.txt"),))
     driver.spot(driver.view.files.list, "openf9")
     assert visited[-1] == saved.parent.as_uri()
+
+
+def facts(driver: Driver) -> list[str]:
+    """What the rows of the files say under the names, the oldest first."""
+    driver.pump(0.1)
+    return [row._facts() for row in reversed(driver.view.files.list.rows)]
+
+
+def actions(driver: Driver) -> list[str]:
+    driver.pump(0.1)
+    return [name for name, *_ in driver.view.files.list.spots]
+
+
+FROM = cs.FileEntry("f1", "a.pdf", 1024, "Amira Hassan", private=True)
+
+
+@pytest.mark.parametrize("state", ["offered", "downloading", "saved", "declined", "failed", "gone"])
+def test_the_senders_name_stays_in_the_row(opened: Open, state: str) -> None:
+    driver = opened()
+    call = driver.meet(host=True)
+    driver.view.show_panel("files")
+    call.change(files=(replace(FROM, state=state, path="a.pdf"),))
+    driver.until(lambda: len(driver.view.files.list.rows) == 1, "the file")
+    assert facts(driver)[0].startswith("from Amira Hassan · ")
+    assert "declinef1" not in actions(driver)  # handed in: no slip of a host loses it
+
+
+@pytest.mark.parametrize("state", ["offered", "uploading", "downloading", "saved", "failed"])
+def test_a_row_can_be_drawn_before_there_is_room(opened: Open, state: str) -> None:
+    driver = opened()
+    driver.meet()
+    row = cs.FileRow(replace(FROM, state=state, done=512), 8, ())
+    files = driver.view.files.list
+    row.draw(files, 0, files.look.px(60))  # what a list has until it is laid out
+
+
+def test_an_own_offer_says_whom_it_is_for_and_who_has_it(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(people=14, host=True)
+    driver.view.show_panel("files")
+    own = cs.FileEntry("f1", "a.pdf", 1024, call.snapshot().name, own=True, people=11)
+    private = replace(own, file="f2", private=True, to="Amira Hassan", people=0)
+    call.change(files=(own, private))
+    driver.until(lambda: len(driver.view.files.list.rows) == 2, "the files")
+    assert facts(driver) == [
+        "To: Everyone · 1 kB · 11 of 13 have it", "To: Amira Hassan · 1 kB · 0 of 1 have it"
+    ]  # fmt: skip
+    driver.spot(driver.view.files.list, "cancelf1")
+    assert last(call, "cancel") == {"do": "cancel", "file": "f1"}
+
+
+def test_what_is_let_go_elsewhere_does_nothing(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    driver.view.show_panel("files")
+    call.change(files=(cs.FileEntry("f1", "a.pdf", 1, "Bo"), cs.FileEntry("f2", "b.pdf", 1, "Bo")))
+    driver.until(lambda: len(driver.view.files.list.rows) == 2, "the files")
+    driver.pump(0.1)
+    canvas = driver.view.files.list.canvas
+    places = {
+        name: (canvas.winfo_rootx() + x + wide // 2, canvas.winfo_rooty() + y + tall // 2)
+        for name, (x, y, wide, tall), _ in driver.view.files.list.spots
+    }
+    before = len(call.commands)
+    for first, then in itertools.permutations(places, 2):
+        driver.hand("mousemove", *map(str, places[first]), "mousedown", "1")
+        driver.hand("mousemove", *map(str, places[then]), "mouseup", "1")
+        driver.pump(0.03)
+    assert len(call.commands) == before and len(places) == 4
+    driver.hand("mousemove", *map(str, places["downloadf2"]), "click", "1")
+    driver.until(lambda: len(call.commands) > before, "a click")
+    assert last(call, "download")["file"] == "f2"
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_whom_a_file_goes_to_stands_above_the_button(opened: Open, host: bool, tmp_path: Path) -> None:
+    """A pupil's goes to the host, not to everyone, until others are chosen; never to another by itself."""
+    driver = opened()
+    call = driver.meet(host=host)
+    path = tmp_path / "work.txt"
+    path.write_text("x")
+
+    def sent_to() -> object:
+        count = len(sent(call, "upload"))
+        driver.root.after(50, lambda: press(driver, driver.view.files.frame, "Send a file"))
+        pick_file(driver, path)
+        driver.until(lambda: len(sent(call, "upload")) > count, "it is sent")
+        return last(call, "upload").get("to")
+
+    driver.view.show_panel("files")
+    driver.pump(0.1)
+    usual = None if host else "Mr Lewis"
+    target = driver.view.files.target
+    assert target.options[0] == (usual or "", f"To: {usual or 'Everyone'}")
+    assert sent_to() == usual
+    target.pick("Amira Hassan")
+    call.change(people=tuple(one for one in driver.view.shot.people if one.name != "Amira Hassan"))
+    driver.pump(0.2)
+    assert sent_to() == "Amira Hassan"  # who is not here now: refused in words, not sent to others
+    target.pick("")
+    assert sent_to() is None
 
 
 # -- dialogs --------------------------------------------------------------------------

@@ -5,24 +5,31 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
+import subprocess
 import threading
+import time
+import tkinter as tk
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tkinter import filedialog
 from typing import Any
 
 import pytest
-from headless import Headless
-from meetings import join, serve
+from fake_call import last
+from headless import PROGRAM, ROOT, Headless, environment, free_base
+from meetings import LOOPBACK, SILENT, enter, join, serve
+from screens import xvfb
 from test_window_controls import press
-from test_window_meeting import Desk, Start, desk
+from test_window_meeting import Desk, Start, desk, is_button
 from waiting import wait_until
-from window_driver import Driver
+from window_driver import Driver, Open, opened, walk
 
 import connectsphere as cs
 
 if shutil.which("xdotool") is None:
     pytest.skip("needs xdotool", allow_module_level=True)
 
-__all__ = ["desk"]  # a fixture
+__all__ = ["desk", "opened"]  # fixtures
 
 
 class Door:
@@ -135,3 +142,150 @@ def test_who_closes_the_window_while_joining_is_not_in(door: Door, where: str) -
         door.place.driver.loop.stop()
     door.settle()
     wait_until(lambda: door.pupils() == 0)
+
+
+def press_x(driver: Driver) -> None:
+    """What a window manager asks for at the button of the title bar."""
+    driver.root.tk.eval(driver.root.protocol("WM_DELETE_WINDOW"))
+    driver.pump(0.1)
+
+
+def question(driver: Driver) -> str:
+    """The title of the dialog that has the keyboard."""
+    grabbed = driver.root.grab_current()
+    labels = [one for one in driver.root.winfo_children() if one is grabbed]
+    return next((str(one["text"]) for top in labels for one in walk(top) if isinstance(one, tk.Label)), "")
+
+
+def occupied(what: str, driver: Driver) -> None:
+    """The user is at something in the meeting."""
+    view = driver.view
+    doing: dict[str, Callable[[], object]] = {
+        "nothing": lambda: None,
+        "settings": view.settings,
+        "sharing": view.actions._choose_share,
+        "inviting": view.actions.invite,
+        "leaving": view.people.ask_leave,
+        "writing": view.chat.composer.entry.focus_set,
+    }
+    doing[what]()
+    driver.pump(0.1)
+
+
+@pytest.mark.parametrize("what", ["nothing", "settings", "sharing", "inviting", "leaving", "writing"])
+def test_the_title_bar_asks_what_escape_asks(opened: Open, what: str) -> None:
+    driver = opened()
+    call = driver.meet(host=True)
+    occupied(what, driver)
+    press_x(driver)
+    assert question(driver) == "Leave the meeting?"
+    assert driver.loop.view is not None and not call.commands[-1]["do"].startswith(("leave", "end"))
+    press(driver, driver.view.dialog.frame, "Stay")  # type: ignore[union-attr]
+    assert driver.root.grab_current() is None and driver.loop.view is not None
+
+
+def ended(driver: Driver) -> bool:
+    try:
+        return not driver.root.winfo_exists()
+    except tk.TclError:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("host", "answer", "closes"),
+    [(False, "Leave", True), (True, "End for all", True), (True, "Leave", False)],
+)
+def test_the_window_closes_with_the_meeting_unless_that_goes_on(
+    opened: Open, host: bool, answer: str, closes: bool
+) -> None:
+    driver = opened()
+    call = driver.meet(host=host)
+    press_x(driver)
+    button = next(w for w in walk(driver.view.dialog.frame) if is_button(w, answer))  # type: ignore[union-attr]
+    driver.hand("mousemove", *(str(at + 12) for at in (button.winfo_rootx(), button.winfo_rooty())))
+    driver.hand("click", "1")
+    with contextlib.suppress(tk.TclError):
+        driver.until(lambda: driver.loop.view is None, "the meeting is left")
+        driver.pump(0.2)
+    assert ended(driver) == closes
+    assert last(call, "end" if answer == "End for all" else "leave")
+
+
+def file_dialogs(driver: Driver) -> dict[str, Callable[[], object]]:
+    actions = driver.view.actions
+    share = cs.ShareDialog(
+        driver.loop.look, driver.view.frame, driver.backend, driver.loop.tasks, actions._share
+    )
+    share.close()
+    return {"upload": actions.upload, "save": actions.save_chat, "share": share._choose_file}
+
+
+@pytest.mark.parametrize("end", ["the meeting", "the window"])
+@pytest.mark.parametrize("what", ["upload", "save", "share"])
+def test_a_file_dialog_outlives_what_it_was_for(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str, end: str
+) -> None:
+    driver = opened()
+    call = driver.meet()
+    chosen = tmp_path / "chosen.txt"
+
+    def ask(**_: Any) -> str:  # the system's dialog, in whose own loop the meeting goes on
+        if end == "the window":
+            driver.loop.stop()
+        else:
+            call.gui_queue.put({"event": "ended", "reason": "The host ended the meeting."})
+            driver.until(lambda: driver.loop.view is None, "the end")
+        return str(chosen)
+
+    for name in ("askopenfilename", "asksaveasfilename"):
+        monkeypatch.setattr(filedialog, name, ask)
+    before = len(call.commands)
+    file_dialogs(driver)[what]()
+    assert not chosen.exists()
+    assert not [one for one in call.commands[before:] if one["do"] in ("upload", "share")]
+
+
+def test_closing_takes_every_dialog_along(opened: Open) -> None:
+    driver = opened()
+    driver.meet()
+    driver.view.settings("video")
+    driver.pump(0.2)
+    driver.loop.stop()
+    names = lambda: [one.name for one in threading.enumerate() if one.name.startswith("tile-painter")]  # noqa: E731
+    wait_until(lambda: not names())
+
+
+@pytest.mark.skipif(shutil.which("openbox") is None, reason="needs openbox")
+def test_the_button_of_a_real_title_bar_asks(meeting: Start, tmp_path: Path) -> None:
+    base = free_base()
+    with xvfb("1366x768") as (name, _), contextlib.ExitStack() as stack:
+        env = {**environment(tmp_path / "host"), "DISPLAY": name}
+        (tmp_path / "host").mkdir()
+
+        def run(*words: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.DEVNULL)
+            stack.callback(process.wait, 10)
+            stack.callback(process.terminate)
+            return process
+
+        def hand(*words: str) -> str:
+            done = subprocess.run(["xdotool", *words], env=env, check=False, text=True, capture_output=True)
+            return done.stdout
+
+        run("openbox")
+        window = run(
+            *PROGRAM, "--host", "--bind", LOOPBACK, "--port", str(base), "--name", "Teacher", *SILENT
+        )
+        wait_until(lambda: cs.tcp_answers((LOOPBACK, base)), 30)
+        pupil = enter(meeting, base, "Pupil")
+        pupil.wait("joined", timeout=30)
+        wait_until(lambda: hand("search", "--onlyvisible", "--name", "^ConnectSphere$"), 20)
+        wait_until(lambda: "Teacher" in str(pupil.seen("users")[-1:]), 20)
+        hand("key", "alt+F4")
+        time.sleep(1.5)
+        assert window.poll() is None and not pupil.seen("leave") and not pupil.seen("ended")
+        hand("key", "Return")  # Leave: the others go on
+        pupil.wait("leave", timeout=15, name="Teacher")
+        window.send_signal(signal.SIGTERM)  # the system's word is not questioned
+        pupil.wait("ended", timeout=15)
+        assert window.wait(10) == 0

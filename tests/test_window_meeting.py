@@ -41,6 +41,7 @@ class Desk:
     def close(self) -> None:
         controller = self.driver.loop.controller
         self.driver.close()
+        self.driver.loop.tasks.finish(10.0)
         if controller is not None:
             controller.close()
         self.program.close()

@@ -151,9 +151,15 @@ def test_files_both_ways(desk: Callable[..., Desk], meeting: Start, tmp_path: Pa
     driver.until(lambda: entry(driver, "tool.exe.blocked"), "the offer", LONG)
     row = driver.view.files.list.rows[0]
     assert "a program: it may do harm" in row._facts()  # type: ignore[attr-defined]
-    driver.spot(driver.view.files.list, "decline")
-    driver.until(lambda: one.seen("file_failed"), "it is not wanted", LONG)
-    assert "declined" in one.seen("file_failed")[0]["reason"]
+    assert not [name for name, *_ in driver.view.files.list.spots if name.startswith("decline")]
+    tool_id = entry(driver, "tool.exe.blocked").file
+    for word in ("decline", "cancel"):
+        driver.view.act({"do": word, "file": tool_id})
+    one.send(do="cancel", file=tool_id)
+    driver.until(lambda: entry(driver, "tool.exe.blocked").state == "gone", "its owner takes it back", LONG)
+    assert "Pupil took" in one.seen("file_failed")[0]["reason"]  # nothing else took it away
+    driver.spot(driver.view.files.list, f"cancel{file}")
+    driver.until(lambda: entry(driver, "paper.txt").state == "gone", "the host takes hers back", LONG)
 
     downloads = tmp_path / "window" / "downloads"
     for name in ("paper.txt", "paper (2).txt"):
