@@ -14443,6 +14443,20 @@ def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> Mee
         finder.wait_settled(0.1)
 
 
+def running_here(port: int, bind: str | None) -> str:
+    """Names the meeting at `port` of this computer, be it another account's; "" where none answers."""
+    own = {each.address for each in interfaces()}
+
+    def here(ads: Sequence[MeetingAd]) -> list[str]:
+        words = "“{0.title}” of {0.host} is running on this computer."
+        return [words.format(ad) for ad in ads if ad.port == port and ad.address in own]
+
+    with contextlib.closing(MeetingFinder(bind, [("127.0.0.1", port)], port)) as finder:
+        finder.start()
+        finder.wait(lambda ads: bool(here(ads)), 1.5)
+        return next(iter(here(finder.meetings())), "")
+
+
 class HostedMeeting:
     """A server as a child of this program, started again when it dies; or `running`, which outlived that."""
 
@@ -14470,7 +14484,8 @@ class HostedMeeting:
         except queue.Empty:
             raise Refused("no_meeting", "The meeting's server did not start.") from None
         if told["event"] != "serving":
-            raise Refused("no_meeting", told["reason"])
+            here = running_here(self._options["base"], self._options["bind"])
+            raise Refused("no_meeting", here or told["reason"])
         self._serving = told
         return told
 
@@ -15727,6 +15742,7 @@ The host removed you from this meeting.|El anfitrión te quitó de esta reunión
 The meeting is full.|La reunión está llena.|La réunion est complète.|मीटिंग भर चुकी है।
 The host does not answer.|El anfitrión no responde.|L'animateur ne répond pas.|होस्ट उत्तर नहीं दे रहा।
 The meeting's sound cannot be mixed on the host's computer.|El sonido de la reunión no se puede mezclar en el equipo del anfitrión.|Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur.|होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
+“{title}” of {host} is running on this computer.|«{title}» de {host} está en marcha en este equipo.|« {title} » de {host} est en cours sur cet ordinateur.|{host} की “{title}” इस कंप्यूटर पर चल रही है।
 The host did not come back: the meeting is over.|El anfitrión no volvió: la reunión ha terminado.|L'animateur n'est pas revenu : la réunion est finie.|होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
 “{title}” is still running: go back to it, or end it.|«{title}» sigue en marcha: vuelve a ella o termínala.|« {title} » est toujours en cours : revenez-y, ou terminez-la.|“{title}” अभी चल रही है: उसमें लौटें, या उसे समाप्त करें।
 The host ended the meeting.|El anfitrión terminó la reunión.|L'animateur a terminé la réunion.|होस्ट ने मीटिंग समाप्त की।
@@ -21676,6 +21692,8 @@ class WindowLoop:
         root.title(APP_NAME)
         root.wm_client(platform.node())
         root.protocol("WM_DELETE_WINDOW", self.ask_close)
+        if sys.platform == "win32":
+            root.protocol("WM_SAVE_YOURSELF", self.stop)  # log-off and shutdown
         root.bind("<Button-1>", self._unfocus, add="+")
         root.bind_all("<Escape>", lambda _: self.cancel())
         self._find_room()
@@ -22324,7 +22342,8 @@ def role_end(options: argparse.Namespace) -> int:
     kept = RunningMeeting(home_directory())
     running = kept.read()
     if not running:
-        raise Refused("no_meeting", "No meeting of yours is running.")
+        here = running_here(options.port or DEFAULT_PORT, options.bind)
+        raise Refused("no_meeting", here or "No meeting of yours is running.")
     if not running["alone"]:
         raise Refused("meeting_running", f"“{running['title']}” is open on this computer: end it there.")
     kept.end()

@@ -4,14 +4,17 @@ usage: smoke.py PROGRAM   (as root; an .exe runs under Wine, with the environmen
 
 The window is opened, looked at and closed. Then, on a LAN of three hosts, the built program hosts a meeting;
 ConnectSphere from source and another of it find that by broadcast and join. Films and voices cross between
-them all and are compared with what was sent, the voices one after another. At the end no process may be left.
+them all and are compared with what was sent, the voices one after another. The host's program is killed,
+and the meeting goes on. At the end no process may be left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,8 +29,9 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 import numpy as np  # noqa: E402
 import pictures  # noqa: E402
 import sound  # noqa: E402
-from headless import PROGRAM, Headless, environment  # noqa: E402
+from headless import PROGRAM, Headless, environment, free_base  # noqa: E402
 from lan import Lan  # noqa: E402
+from processes import child_in_role, children_of, told  # noqa: E402
 
 SECONDS = 2  # of voice, said again and again
 BOOT = 90.0  # Wine on a busy machine
@@ -254,6 +258,35 @@ def show(program: Program, folder: Path, shot: Path) -> float:
     return took
 
 
+def outlive(program: Program, folder: Path) -> None:
+    """The program of a host is killed: its meeting goes on, mixer and all, until its next start ends it."""
+    base = free_base()
+    options = ("--bind", "127.0.0.1", "--port", str(base), "--orphan-seconds", "900", *NO_DEVICES)
+    host = Headless(("--host", *options), folder, program=program.command)
+    pupil = None
+    try:
+        host.wait("joined", BOOT)
+        pupil = Headless(("--join", f"127.0.0.1:{base}", *NO_DEVICES, "--mic", "tone"), folder / "pupil")
+        pupil.wait("joined", BOOT)
+        for pid in (*children_of(host.process.pid), host.process.pid):  # of one file, its unpacker, too
+            if "--serve-child" not in told(Path(f"/proc/{pid}/cmdline")):
+                os.kill(pid, signal.SIGKILL)
+        pupil.wait("host_away", PATIENCE)
+        server = json.loads((folder / "running.json").read_bytes())["pid"]
+        os.kill(child_in_role(server, "--mixer"), signal.SIGKILL)
+        pupil.send(do="mic", on=True)
+        until = time.monotonic() + PATIENCE
+        while not pupil.seen("stats", audio=lambda audio: audio["received"] > 0):
+            assert time.monotonic() < until, "no sound from a new mixer"
+            pupil.send(do="stats")
+            time.sleep(0.5)
+        subprocess.run([*program.command, "--end"], env=environment(folder), check=True)
+        pupil.wait("ended", PATIENCE)
+    finally:
+        for one in filter(None, (pupil, host)):
+            one.close()
+
+
 def check(program: Program) -> None:
     """All checks of one program."""
     print(f"{program.path.name}: {program.path.stat().st_size / 1e6:.1f} MB", flush=True)
@@ -273,6 +306,9 @@ def check(program: Program) -> None:
         for at, cast in enumerate(casts):
             meet(cast, Path(folder) / f"meeting-{at}")
             program.settle()
+        if not program.wine:
+            outlive(program, Path(folder) / "outlive")
+            say("a meeting outlived its host's program")
     time.sleep(1)
     left = program.processes()
     assert not left, f"left running: {left}"

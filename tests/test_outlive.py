@@ -258,6 +258,20 @@ def test_another_lesson_has_to_wait_for_the_end_of_the_first(lesson: Hosts, meet
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
+def test_the_meeting_of_another_account_is_named_and_left_alone(
+    lesson: Hosts, meeting: Starts, tmp_path: Path
+) -> None:
+    ana = lesson("--title", "Maths")
+    ana.wait("joined", timeout=40)
+    where = ("--bind", LOOPBACK, "--port", str(base_of(ana)))
+    for role in (("--end",), ("--host", "--headless", "--name", "Mr Fox", *SILENT)):
+        done = program(tmp_path / "other", *role, *where)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "“Maths” of Ms Lee is running on this computer." in done.stderr
+    ana.send(do="users", ref=1)
+    ana.wait("users", ref=1)
+
+
 def test_an_end_that_is_spoken_is_an_end(lesson: Hosts, meeting: Starts) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         ana = lesson()
