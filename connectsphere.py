@@ -21156,6 +21156,7 @@ class Actions:
 
     def upload(self) -> None:
         """Choose a file and offer it."""
+        to = self.view.chat.composer.target.value if self.view.reading() else ""
         if path := asked_path(self.view.frame, tr("Send a file")):
             view = self.view
             to = (view.chat.composer if view.reading() else view.files).target.value
@@ -21601,8 +21602,7 @@ class Keys:
                 view.talk.press()
             return "break"
         if key == "Escape" and event.widget.winfo_class() != "Menu":
-            for close in self.loop.look.layers[-1:] or ([view.actions.escape] if view else []):
-                close()
+            (self.loop.look.layers or [view.actions.escape if view else self.loop.cancel])[-1]()
             return "break"
         if chord in ("control", "alt"):
             return self._chord(event, chord, shift)
@@ -21695,7 +21695,6 @@ class WindowLoop:
         if sys.platform == "win32":
             root.protocol("WM_SAVE_YOURSELF", self.stop)  # log-off and shutdown
         root.bind("<Button-1>", self._unfocus, add="+")
-        root.bind_all("<Escape>", lambda _: self.cancel())
         self._find_room()
         self._style()
         signs: Any = [self.look.photo(("logo", n), partial(draw_logo, n)) for n in (16, 32, 48, 128)]
