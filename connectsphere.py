@@ -4132,7 +4132,7 @@ class NameRegister:
             }
             for token, claim in self.claims.items()
         }
-        return {"claims": claims, "names": dict(self.owned)}
+        return {"claims": claims}
 
     def recall(self, kept: Json, away: float, now: float) -> None:
         """Go on with what was `kept` when the server died `away` seconds ago."""
@@ -4140,7 +4140,7 @@ class NameRegister:
             left = claim["until"]
             until = now + (RESUME_SECONDS if left is None else left - away)
             self.claims[token] = Claim(**{**claim, "until": until})
-        self.owned |= kept["names"]
+            self.owned |= dict.fromkeys(looks(claim["name"]), 2)
 
 
 class FileShelf:
@@ -10729,6 +10729,7 @@ class ControlSession:
         self.link.send(line)
 
 
+@dataclass(eq=False)
 class Lobby:
     """Where a connection waits until it has said who it is and, where there is one, proved the PIN.
 
@@ -10736,28 +10737,19 @@ class Lobby:
     as the time of who wants it; a thread of its own would wait for the interpreter as long.
     """
 
-    MOST_WAITING = 32
+    MOST_WAITING: ClassVar = 32
 
-    def __init__(
-        self,
-        options: ServerOptions,
-        fingerprint: str,
-        room: Room,
-        reactor: Loop,
-        admit: Callable[[ControlSession], None],
-        tell_hosts: Callable[[Json], None],
-    ) -> None:
-        self._options = options
-        self._fingerprint = fingerprint
-        self._room = room
-        self._reactor = reactor
-        self._admit = admit
-        self._tell_hosts = tell_hosts
-        self._gate = PinGate()
-        self._waiting: dict[int, ControlSession] = {}
-        self._asks = 0
-        self._asking = TokenBucket(self.MOST_WAITING, 0.1)
-        self._arrivals = KeyedBuckets(*ARRIVALS)
+    _options: ServerOptions
+    _fingerprint: str
+    _room: Room
+    _reactor: Loop
+    _admit: Callable[[ControlSession], None]
+    _tell_hosts: Callable[[Json], None]
+    _gate: PinGate = field(default_factory=PinGate)
+    _waiting: dict[int, ControlSession] = field(default_factory=dict)
+    _asks: int = 0
+    _asking: TokenBucket = field(default_factory=lambda: TokenBucket(Lobby.MOST_WAITING, 0.1))
+    _arrivals: KeyedBuckets = field(default_factory=lambda: KeyedBuckets(*ARRIVALS))
 
     def on_message(self, session: ControlSession, message: Json, line: bytes) -> None:
         """A message of someone who is not in yet; PeerFault when it is out of order."""
@@ -13649,8 +13641,7 @@ class CommandConnection:
             if user["role"] == "host" and not signed:
                 user["role"] = "member"
         if message["type"] == "welcome":
-            own = {user["id"]: user["role"] for user in users}
-            message["role"] = own.get(message["id"], "member")
+            message["role"] = {user["id"]: user["role"] for user in users}.get(message["id"], "member")
 
     def _prove(self, peer_message: bytes, line: bytes) -> None:
         if not self._options.pin:
