@@ -519,7 +519,6 @@ _LATIN_TWINS: Final = {"1": "l", "i": "l", "|": "l", "0": "o"}
 
 @lru_cache(4_096)
 def _latin(char: str) -> str:
-    """The letter that `char` looks like."""
     if char.isascii():
         return _LATIN_TWINS.get(char, char)
     if (at := _LOOKALIKES.find(char)) >= 0:
@@ -586,7 +585,6 @@ def _is_blocked_kind(name: str) -> bool:
 
 
 def _shorten(name: str) -> str:
-    """`name` in MAX_FILE_NAME bytes at most, its extension kept where that is of a sane length."""
     if len(name.encode()) <= MAX_FILE_NAME:
         return name
     stem, dot, extension = name.rpartition(".")
@@ -729,7 +727,6 @@ def _record(shape: Shape) -> Check:
 
 
 def _shaped(value: Json, shape: Shape) -> Json:
-    """The members of `value` that `shape` names, each checked; a name with `?` may be absent."""
     kept: Json = {}
     for name, check in shape.items():
         key = name.rstrip("?")
@@ -911,7 +908,6 @@ def _finite(text: str) -> float:
 
 
 def _shallow(value: Json) -> bool:
-    """Whether `value` is at most 8 objects and lists deep."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         inner = [one.values() if isinstance(one, dict) else one for one in level]
@@ -974,7 +970,6 @@ _LONG_SCAN: Final = 24 << 10
 
 
 def _one_scan(data: bytes, start: int) -> bool:
-    """Whether from `start` on there is entropy-coded data and, at the very end, EOI."""
     if data[-2:] != b"\xff\xd9":
         return False
     if len(data) - start > _LONG_SCAN:  # NumPy is faster there; what it cannot tell is a restart marker
@@ -986,7 +981,6 @@ def _one_scan(data: bytes, start: int) -> bool:
 
 
 def _frame_size(data: bytes, at: int) -> tuple[int, int]:
-    """(width, height) from a frame header: 8 bit, 3 components, at most the largest layer; else (0, 0)."""
     bits, height, width, components = _FRAME_HEADER.unpack_from(data, at)
     fits = 0 < width <= LAYERS[-1][0] and 0 < height <= LAYERS[-1][1]
     return (width, height) if fits and bits == 8 and components == 3 else (0, 0)
@@ -1671,14 +1665,12 @@ def _is_quiet(samples: Samples) -> bool:
 
 
 def _splice(old: NDArray[Any], new: Samples, at: int) -> Samples:
-    """`new` from `at` on, its first len(old) samples cross-faded from `old`."""
     ramp = (np.arange(len(old), dtype=np.float32) + 0.5) / len(old)
     blend = old * (1.0 - ramp) + new[at : at + len(old)] * ramp
     return np.concatenate((_to_int16(blend), new[at + len(old) :]))
 
 
 def _most_similar(old: NDArray[Any], new: NDArray[Any], low: int, high: int) -> int:
-    """The place in `new`, `low` to `high` inclusive, that looks most like `old`; the later of equals."""
     pattern = old.astype(np.float32)
     scope = new[low : high + len(old)].astype(np.float32)
     total = np.concatenate(([0.0], np.cumsum(scope.astype(np.float64) ** 2)))
@@ -1712,7 +1704,6 @@ class PacketLossConcealment:
 
     @property
     def spent(self) -> bool:
-        """Whether only silence is left."""
         return self._at >= FADE_OUT
 
     def take(self, count: int) -> Samples:
@@ -1874,7 +1865,6 @@ class JitterBuffer:
         }
 
     def _compose(self, now: float) -> Samples:
-        """The pull when something is out of the ordinary."""
         if self._idle and not self._wakes(now):
             self._next += 1
             return SILENCE
@@ -1891,7 +1881,6 @@ class JitterBuffer:
         return block
 
     def _fresh(self, now: float) -> Samples:
-        """The block whose turn it is, joined to what was heard before, or its concealment."""
         seq = self._next
         self._next += 1
         entry = self._blocks.pop(seq, None)
@@ -1926,7 +1915,6 @@ class JitterBuffer:
         return self._concealment.take(BLOCK)
 
     def _account(self, seq: int) -> None:
-        """Count what is passed over by playing `seq`."""
         passed = [old for old in self._blocks if old < seq]
         for old in passed:
             del self._blocks[old]
@@ -1946,14 +1934,12 @@ class JitterBuffer:
             self._watch.note_tight()
 
     def _catch_late(self, seq: int) -> None:
-        """Block `seq` is being concealed right now; if the delay must grow anyway, playing it does that."""
         self._watch.note_tight()
         if self._watch.wanted > 0:
             self._slipped(self._next - seq)
             self._next = seq
 
     def _fit(self) -> None:
-        """Change the delay as planned, if the moment is good; if it is quiet, drop what waits needlessly."""
         quiet = _is_quiet(self._pending)
         wanted = self._watch.wanted
         if wanted and (quiet or self._watch.due):
@@ -1965,7 +1951,6 @@ class JitterBuffer:
             self._pending = _splice(self._pending[:JOIN], self._pending, len(self._pending) - BLOCK)
 
     def _grow(self, quiet: bool) -> None:
-        """Repeat so much that this pull's block lasts for two pulls."""
         pattern = self._pending[:SPLICE]
         source = np.concatenate((*self._tail, self._pending))
         latest = len(self._pending)
@@ -1974,7 +1959,6 @@ class JitterBuffer:
         self._slipped(1)
 
     def _shrink(self, quiet: bool, blocks: int) -> None:
-        """Play the last of the next `blocks` blocks together with the present one."""
         last = self._next + blocks - 1
         final = self._blocks.get(last, (None, 0.0))[0]
         before = self._blocks.get(last - 1, (None, 0.0))[0] if blocks > 1 else self._pending[-BLOCK:]
@@ -1995,7 +1979,6 @@ class JitterBuffer:
         self._watch.moved(blocks)
 
     def _restart(self) -> None:
-        """Give up the time line: too much has piled up, or the sender has jumped."""
         self._blocks.clear()
         self._pending = SILENCE[:0]
         self._idle = True
@@ -2003,7 +1986,6 @@ class JitterBuffer:
         self._concealment = PacketLossConcealment(None)
 
     def _wakes(self, now: float) -> bool:
-        """Whether this pull has a block after silence; first makes the time line fit what has come."""
         if not self._blocks:
             return False
         first = min(self._blocks)
@@ -2140,7 +2122,6 @@ class AudioMixer:
         self._level = dict(zip(talkers, level.tolist(), strict=True))
 
     def _rank(self, now: float) -> tuple[int, int]:
-        """The loudest and the loudest but that one; 0 for nobody."""
         loudest = self._loudest.update(self._loudest_but(0), now)
         rival = self._loudest_but(loudest)
         if self._runner_up.current == loudest:
@@ -2212,7 +2193,6 @@ class Resampler:
 
     @classmethod
     def _make_kernel(cls, ratio: float, phases: int) -> NDArray[np.float32]:
-        """Shape (phases, taps): row p weighs the inputs around a place p/phases after one; each sums to 1."""
         half = math.ceil(cls.ZEROS / ratio)
         place = np.arange(1 - half, half + 1) - np.arange(phases)[:, None] / phases
         window = np.i0(7.0 * np.sqrt(np.maximum(0.0, 1.0 - (place / half) ** 2)))
@@ -2243,7 +2223,6 @@ def _crc8(data: bytes) -> int:
 
 
 def _clock_grid(height: int, width: int) -> tuple[float, float]:
-    """Size of a cell and top of the upper row, in pixels; multiples of 8 at 160x90."""
     cell = width / CLOCK_COLUMNS
     return cell, math.floor(height / cell - 2.0 + 1e-6) * cell
 
@@ -2316,7 +2295,6 @@ FRAME_LIFE: Final = 0.120
 
 
 def _headers(ident: int, number: int, total: int, first: int, count: int) -> bytes:
-    """The headers of parts `first` to `first + count - 1`, back to back."""
     same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
     return same + same.join(_INDEXES[first : first + count])
 
@@ -2378,7 +2356,6 @@ class _Run(NamedTuple):
         return ((1 << self.length) - 1) << self.first
 
     def well_formed(self) -> bool:
-        """Whether all parts are full but for the frame's last, which has at least one byte."""
         end = self.first + self.length
         if not 0 < end <= self.total <= MAX_PARTS:
             return False
@@ -2388,7 +2365,6 @@ class _Run(NamedTuple):
         )
 
     def singles(self) -> list[_Run]:
-        """The same parts, each as a run of its own."""
         return [
             self._replace(first=self.first + i, length=1, chunks=self.chunks[i * CHUNK : (i + 1) * CHUNK])
             for i in range(self.length)
@@ -2404,7 +2380,6 @@ def _parse_datagram(datagram: memoryview) -> _Run | None:
 
 
 def _parse_batch(buffer: memoryview, segment: int) -> _Run | None:
-    """`buffer` as one run if it is nothing else: one pass over the headers, one over the chunks."""
     if segment != DATAGRAM or len(buffer) < DATAGRAM:
         return None
     ident, number, total, first = VIDEO_HEADER.unpack_from(buffer)
@@ -2461,7 +2436,6 @@ class _OpenFrame:
         return b"".join(self.runs[first] for first in sorted(self.runs))
 
     def plan_first_ask(self, now: float, overtaken: bool) -> None:
-        """Set when the first nack is due, from what is missing; a later round has its own time."""
         if self.rounds:
             return
         if overtaken or self.have & (self.have + 1):
@@ -2492,7 +2466,6 @@ class _Stream:
         self.given_up: deque[int] = deque(maxlen=16)
 
     def newest(self) -> int:
-        """The highest number seen since the last delivery, -1 for none yet."""
         return max(self.delivered, max(self.open, default=-1), max(self.given_up, default=-1))
 
     def deliver(self, number: int, repaired: bool = False) -> None:
@@ -2510,7 +2483,6 @@ class _Stream:
         self.passed += 1
 
     def take_back(self) -> None:
-        """Undo the last delivery, so that a forged number blocks nothing."""
         self.delivered, self.lost, self.repaired, self.passed = self.before
 
 
@@ -2606,11 +2578,9 @@ class Reassembler:
         return StreamCounts(sum(s.lost for s in streams), sum(s.repaired for s in streams))
 
     def held(self, ident: int) -> int:
-        """Bytes of unfinished frames of `ident` in memory."""
         return self._senders[ident].held if ident in self._senders else 0
 
     def forget(self, ident: int) -> None:
-        """Drop everything about a sender that has left."""
         self._senders.pop(ident, None)
 
     def _take(self, run: _Run, now: float) -> WholeFrame | None:
@@ -2658,7 +2628,6 @@ class Reassembler:
         return sender
 
     def _open(self, sender: _Sender, stream: _Stream, run: _Run, now: float) -> _OpenFrame:
-        """Start collecting the run's frame, and the frames whose numbers it shows to be missing."""
         newest, first = stream.newest(), run.number
         if 0 <= newest < run.number:
             free = max(0, MAX_OPEN - 1 - len(stream.open))
@@ -2833,7 +2802,6 @@ class _Places:
         self.rectangles: dict[int, Rectangle] = {}
 
     def put(self, serial: int, rectangle: Rectangle) -> None:
-        """Give the rectangle the tiles of its place where it is newer."""
         place = _place_of(rectangle)
         won = self.versions[place] < rectangle.version
         if not won.any():
@@ -2869,7 +2837,6 @@ def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
 
 
 def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
-    """The rows and columns of tiles that the rectangle covers."""
     top, left = rectangle.y // TILE, rectangle.x // TILE
     return (
         slice(top, top + _tiles_of(rectangle.height)),
@@ -2893,7 +2860,6 @@ class TileTable:
 
     @property
     def geometry(self) -> Geometry | None:
-        """The geometry in force, None before the first."""
         return self._geometry
 
     def set_geometry(self, geometry: Geometry) -> None:
@@ -2955,7 +2921,6 @@ class TileTable:
         return cursor.waiting.popleft()
 
     def size(self) -> int:
-        """Bytes held."""
         return sum(len(one.data) for one in (*self._places.rectangles.values(), *self._pending))
 
     def _begin_change(self, cursor: TileCursor) -> bool:
@@ -3007,7 +2972,6 @@ class TileCanvas:
             self._paint_pending()
 
     def commit(self, commit: Commit) -> bool:
-        """Paint what was placed; whether the picture changed."""
         return commit.epoch == self.geometry.epoch and self._paint_pending()
 
     def _paint_pending(self) -> bool:
@@ -3019,7 +2983,6 @@ class TileCanvas:
 
     @property
     def exact(self) -> bool:
-        """Whether every place shows its lossless copy."""
         return self._exact.size > 0 and bool(self._exact.all())
 
     def _paint(self, rectangle: Rectangle, pixels: Picture) -> bool:
@@ -3070,7 +3033,6 @@ class TileDiffer:
 
 
 def _leading(flags: NDArray[np.bool_]) -> int:
-    """How many flags from the first on are set."""
     return len(flags) if flags.all() else int(flags.argmin())
 
 
@@ -3100,7 +3062,6 @@ class StillTiles:
         self._changed_at = np.full((rows, columns), np.inf)
 
     def changed(self, mask: NDArray[np.bool_], now: float) -> None:
-        """The tiles of `mask` changed at `now`."""
         self._changed_at[mask] = now
 
     def due(self, now: float) -> NDArray[np.bool_]:
@@ -3219,7 +3180,6 @@ class ReceiverReport:
         }
 
     def _queue(self, now: float) -> float:
-        """Seconds by which even the quickest of the newest blocks lagged behind the quickest of all."""
         lags = [lag for at, lag in self._lags if now - at < REPORT_URGENT]
         if len(lags) < LAG_SAMPLES:  # silence: a few blocks a second
             lags = [lag for at, lag in list(self._lags)[-LAG_SAMPLES:] if now - at < 2.0]
@@ -3294,7 +3254,6 @@ class BandwidthEstimator:
         return max(LEAST_RATE, capacity if known == math.inf else max(capacity, 0.6 * known))
 
     def _increase(self, received: float, now: float) -> None:
-        """Nothing is wrong: back to the capacity, and after a while beyond it."""
         self._cuts = 0
         self.rate = max(self.rate, REST * self._capacity)
         since, elapsed = now - self._cut_at, min(1.0, now - self._at)
@@ -3458,7 +3417,6 @@ class LayerAllocator:
         self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
 
     def join(self, ident: int) -> None:
-        """Somebody is here."""
         self.people[ident] = _Person()
 
     def leave(self, ident: int, now: float) -> Allocation:
@@ -3552,11 +3510,9 @@ class LayerAllocator:
         return {ident: one.allocation[sender] for ident, one in people if sender in one.allocation}
 
     def _cost(self, rates: Mapping[int, LayerRate]) -> float:
-        """Bytes a second."""
         return sum(self.sizes.of(sender, layer) * fps for sender, (layer, fps) in rates.items())
 
     def _allocate(self, ident: int, now: float) -> Allocation:
-        """Give somebody what it asked for, or what its path carries of that."""
         person = self.people[ident]
         before, was_coarse, wanted = person.allocation, person.coarse, person.subscriptions
         person.allocation = allocate(person.down, wanted, before, self.sizes, self._loudest)
@@ -3578,7 +3534,6 @@ class LayerAllocator:
                 self._lingering[sender, layer] = (fps, now + LINGER)
 
     def _encode(self, sender: int, now: float, *first: Reroute) -> Allocation:
-        """What `sender` must encode from now on, if that has changed."""
         person = self.people.get(sender)
         if person is None:
             return list(first)
@@ -3590,7 +3545,6 @@ class LayerAllocator:
         return [*first, told]
 
     def _coarse_layers(self, sender: int) -> list[int]:
-        """Layers that only short paths carry."""
         if self.people[sender].up.rate < math.inf:
             return list(range(len(LAYERS)))
         fine: dict[int, bool] = {}
@@ -3631,7 +3585,6 @@ class _Lane:
 
     @property
     def piece(self) -> int:
-        """Bytes that leave at once."""
         return max(1, int(min(BURST_PARTS, self.rate * BURST_GAP / DATAGRAM))) * DATAGRAM
 
 
@@ -3744,7 +3697,6 @@ class Pacer:
         return lane is None or lane.held < within * lane.rate
 
     def limited(self, receiver: int) -> bool:
-        """Whether `receiver` has a limit."""
         return receiver in self._lanes and self._lanes[receiver].rate < math.inf
 
     def charge(self, receiver: int, size: int) -> None:
@@ -3970,7 +3922,6 @@ class Offer:
         }
 
     def concerns(self, person: int) -> bool:
-        """Whether `person` may have it."""
         return self.to is None or person in (self.person, self.to)
 
     def open_for(self, person: int, direction: str) -> bool:
@@ -4008,7 +3959,6 @@ class Ticket(NamedTuple):
 
 
 def _size_words(octets: int) -> str:
-    """A size for people, in the largest binary unit of which there is a whole one."""
     units = ("bytes", "kB", "MB", "GB", "TB")
     step = min(len(units) - 1, max(0, octets.bit_length() - 1) // 10)
     return f"{octets / (1 << 10 * step):.4g} {units[step]}"
@@ -4044,7 +3994,6 @@ class NameRegister:
         return (claim.name, now < claim.until) if claim else (None, False)
 
     def called(self, name: str) -> Claim | None:
-        """The claim of who is called `name`."""
         return next((claim for claim in self.claims.values() if claim.name == name), None)
 
     def free(self, name: str) -> str:
@@ -4065,7 +4014,6 @@ class NameRegister:
             self.owned.setdefault(look, 2)
 
     def buckets(self, person: int) -> dict[str, TokenBucket]:
-        """The rates of `person`: coming anew refills none."""
         return self._buckets.setdefault(person, {})
 
     def forget_the_long_gone(self, now: float) -> None:
@@ -4107,7 +4055,6 @@ class NameRegister:
         return bool(found)
 
     def removed(self) -> list[str]:
-        """The names of those who were removed."""
         return sorted({claim.name for claim in self.claims.values() if claim.removed})[:MAX_PEOPLE]
 
     def barred(self, address: str, token: str | None) -> str:
@@ -4173,7 +4120,6 @@ class FileShelf:
         return ""
 
     def shown_to(self, person: int) -> list[Json]:
-        """What `person` may have now, as WIRE says it."""
         return [o.message() for o in self.offers.values() if o.whole and o.concerns(person)]
 
     def abandoned(self, awaited: Callable[[], set[int]]) -> list[Offer]:
@@ -4252,7 +4198,6 @@ class Room:
         return member, fresh, [*effects, Keep(None), told]
 
     def _replace(self, stale: Member, now: float) -> list[Effect]:
-        """End the session whose owner has come anew."""
         gone = {"type": "ended", "reason": "You have joined from another connection."}
         return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
 
@@ -4315,7 +4260,6 @@ class Room:
         }
 
     def roster(self) -> list[Json]:
-        """Everyone, in the order of joining."""
         return [member.user() for member in self.members.values()]
 
     def _tell_all(self, message: Json) -> Tell:
@@ -4356,7 +4300,6 @@ class Room:
         return member.buckets[lane].take(now)
 
     def _numbered(self, effects: list[Effect], member: Member, message: Json) -> list[Effect]:
-        """What `member` is told of its own `message` carries the number of that, if it has one."""
         if "ref" not in message:
             return effects
         numbered: list[Effect] = []
@@ -4496,7 +4439,6 @@ class Room:
         return [gone, *self.leave(other.id, "removed", self._now), self._tell_hosts(self.banned())]
 
     def banned(self) -> Json:
-        """Who was removed, for hosts."""
         return {"type": "banned", "names": self.names.removed()}
 
     def _on_unban(self, member: Member, message: Json) -> list[Effect]:
@@ -4607,7 +4549,6 @@ class Room:
         return [Tell((owner.id,), {"type": "file_saved", "file": file, "people": len(offer.saved)})]
 
     def _on_decline(self, member: Member, message: Json) -> list[Effect]:
-        """Only who offered a file to one person alone learns that it is not wanted."""
         offer = self.shelf.offers.get(message["file"])
         if offer is None or offer.to != member.person or offer.person == member.person:
             return []
@@ -4791,20 +4732,16 @@ class StateManager:
         self.newest = 0  # the highest message number seen, so that a reconnect doubles nothing
 
     def update(self, **changes: Any) -> None:
-        """Change fields of the snapshot."""
         self.current = dataclasses.replace(self.current, **changes)
 
     def person(self, ident: int) -> Person | None:
-        """The participant with this id."""
         return next((one for one in self.current.people if one.id == ident), None)
 
     def named(self, name: str) -> Person | None:
-        """The participant with this name."""
         return next((one for one in self.current.people if one.name == name), None)
 
     @property
     def me(self) -> Person | None:
-        """The participant's own entry."""
         return self.person(self.current.me)
 
     def apply(self, message: Json) -> list[Json]:
@@ -4841,7 +4778,6 @@ class StateManager:
         return events
 
     def users(self) -> Json:
-        """The event `users`: the roster as it is now."""
         return {"event": "users", "users": [self._user(one) for one in self.current.people]}
 
     def _user(self, person: Person) -> Json:
@@ -4940,14 +4876,12 @@ class StateManager:
         return dataclasses.replace(entry, sha256=offer["sha256"])
 
     def _merged_files(self, offers: list[Json]) -> tuple[FileEntry, ...]:
-        """What is on offer after a reconnect, and what is being sent or was saved here before it."""
         offered = [self._entry(offer) for offer in offers]
         ids = {entry.file for entry in offered}
         kept = [one for one in self.current.files if one.state in ("uploading", "downloading", "saved")]
         return (*(one for one in kept if one.file not in ids), *offered)
 
     def file(self, file: str) -> FileEntry | None:
-        """The file with this id."""
         return next((one for one in self.current.files if one.file == file), None)
 
     def put_file(self, entry: FileEntry) -> None:
@@ -5014,7 +4948,6 @@ class Place(NamedTuple):
 
     @property
     def words(self) -> str:
-        """For people."""
         return f"{self.name} {self.address}"
 
 
@@ -5108,7 +5041,6 @@ def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
 
 
 def _on_network(facts: Facts) -> Iterator[Finding]:
-    """The ways into networks, physical ones judged."""
     by_kind: dict[str, list[Place]] = {}
     for place in facts.places:
         by_kind.setdefault(place.kind, []).append(place)
@@ -5132,7 +5064,6 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
 
 
 def _on_meetings(facts: Facts) -> Iterator[Finding]:
-    """What is there to join, and what keeps this computer out."""
     for address, version in facts.other_versions:
         words = f"The host at {address} has another version (protocol {version}, here {facts.protocol})."
         cause = "" if any(seen.answers for seen in facts.meetings) else "other_version"
@@ -5157,7 +5088,6 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
 
 
 def _on_broadcast(facts: Facts) -> Iterator[Finding]:
-    """Whether a question to everybody gets out."""
     physical = [place for place in facts.places if place.kind in ("wired", "wireless")]
     step = "Allow ConnectSphere in this computer's firewall, or join by the host's address."
     for place in physical:
@@ -5176,7 +5106,6 @@ def _on_broadcast(facts: Facts) -> Iterator[Finding]:
 
 
 def _on_ports(facts: Facts) -> Iterator[Finding]:
-    """Whether this computer could host."""
     if facts.hosting:
         yield Finding("ports", "ok", "A meeting runs on this computer.")
     elif facts.taken:
@@ -5197,7 +5126,6 @@ def _on_ports(facts: Facts) -> Iterator[Finding]:
 
 
 def _on_neighbours(facts: Facts) -> Iterator[Finding]:
-    """Whether anybody but a router answers; where a meeting was seen it does not matter."""
     if facts.neighbours is None or not facts.used:
         return
     computers = facts.neighbours - facts.gateways
@@ -5212,7 +5140,6 @@ def _on_neighbours(facts: Facts) -> Iterator[Finding]:
 
 
 def _on_devices(facts: Facts) -> Iterator[Finding]:
-    """Camera, microphone, speaker, disk."""
     for topic, trouble, cause, step in (
         ("camera", facts.camera, "no_camera", "You can take part without; or plug one in and choose it."),
         (
@@ -5289,7 +5216,6 @@ def home_directory() -> Path:
 
 
 def _temporary_beside(path: Path, content: bytes) -> Path:
-    """A new file of the user alone, beside `path`, with `content` safely on the disk."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
@@ -5320,7 +5246,6 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _write_private_once(path: Path, content: bytes) -> None:
-    """Write `path` unless another program was faster: then that one's content stays."""
     temporary = _temporary_beside(path, content)
     try:
         path.hardlink_to(temporary)
@@ -5333,7 +5258,6 @@ def _write_private_once(path: Path, content: bytes) -> None:
 
 
 def _save_json(path: Path, value: Json) -> None:
-    """Save what may be lost without harm: a full or read-only disk is logged, not raised."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         write_private(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
@@ -5342,7 +5266,6 @@ def _save_json(path: Path, value: Json) -> None:
 
 
 def _load_json(path: Path) -> Json:
-    """The JSON object in `path`; empty where there is none or it is damaged."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -5386,7 +5309,6 @@ def client_context() -> ssl.SSLContext:
 
 
 def _read_identity(path: Path) -> Identity:
-    """The identity in `path`; ValueError when certificate and key are damaged or no pair."""
     pem = path.read_text("ascii")
     der = ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERTIFICATE") :].strip())
     identity = Identity(path, path, certificate_fingerprint(der))
@@ -5398,7 +5320,6 @@ def _read_identity(path: Path) -> Identity:
 
 
 def _new_identity() -> bytes:
-    """A P-256 key and its self-signed certificate, PEM. It never ends: clocks in schools are wrong."""
     from cryptography import x509  # a tenth of a second that only the first hosting needs
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -5472,7 +5393,6 @@ class KnownHost:
 
     @property
     def looks(self) -> frozenset[str]:
-        """How its title and name look."""
         return looks(self.title) | looks(self.host)
 
 
@@ -5664,7 +5584,6 @@ class _PinProof:
         self.message: bytes = self._spake.start()
 
     def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
-        """The client's confirmation (32 bytes); PeerFault("pin") for a message that is none."""
         if len(peer_message) != 33:
             raise PeerFault("pin", "a message of a wrong size")
         try:
@@ -5676,7 +5595,6 @@ class _PinProof:
         return self._macs[b"client"]
 
     def check(self, mac: bytes) -> bool:
-        """Whether the other's confirmation proves that it knows the PIN."""
         if not self._macs:
             raise PeerFault("pin", "out of order")
         self._proved = hmac.compare_digest(self._macs[self._OTHER], mac)
@@ -5913,12 +5831,10 @@ class Worker:
 
     @property
     def started(self) -> bool:
-        """Whether it was started."""
         return self._thread.ident is not None
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended yet."""
         return self._thread.is_alive()
 
     def _guarded(self) -> None:
@@ -5972,7 +5888,6 @@ class Timer:
         return self.at < other.at
 
     def cancel(self) -> None:
-        """Never make the call."""
         self.call = None
 
 
@@ -6092,7 +6007,6 @@ class Loop:
         self._take_turns()
 
     def _take_turns(self) -> None:
-        """Read links, those first that have used least of this thread's time."""
         began = at = monotonic()
         while self.turns and at - began < TURNS_SECONDS:
             link, flow = self.turns.pop()
@@ -6163,12 +6077,10 @@ class TlsLink:
 
     @property
     def local_address(self) -> str:
-        """The own IPv4 address of the connection."""
         return str(self.socket.getsockname()[0])
 
     @property
     def queued(self) -> int:
-        """Bytes that wait here to be sent."""
         return self._queued + len(self._pending)
 
     def send(self, data: bytes) -> None:
@@ -6329,7 +6241,6 @@ class TlsLink:
         self._watch(selectors.EVENT_READ)
 
     def _next_chunk(self) -> bytes:
-        """Up to a TLS record of queued bytes; `on_room` is asked when there are none."""
         if not self._queue and self.on_room and not self._closing:
             self._filling = True
             try:
@@ -6386,7 +6297,6 @@ class TileFeed:
         return between and len(self._under_way) < (2 if self._took < self.QUICK else 1)
 
     def update(self) -> None:
-        """The table has something new."""
         self._link.ask_room()
 
     def restart(self, table: TileTable) -> None:
@@ -6411,7 +6321,6 @@ class TileFeed:
         return size, self._took
 
     def _fill(self) -> None:
-        """Queue about one TLS record of what is newest."""
         room = SCREEN_UNSENT
         while room > 0 and (message := self._next()) is not None:
             data = encode_message(encode_screen(message))
@@ -6458,7 +6367,6 @@ class TlsStream:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the peer's certificate."""
         return hashlib.sha256(self._open_tls().getpeercert(binary_form=True) or b"").hexdigest()
 
     def read_line(self, limit: int, deadline: float) -> bytes:
@@ -6847,11 +6755,9 @@ class UdpPort:
 
     @property
     def port(self) -> int:
-        """The local port."""
         return int(self._socket.getsockname()[1])
 
     def fileno(self) -> int:
-        """For a selector; -1 once closed."""
         return self._socket.fileno()
 
     def send(self, datagram: _Octets, address: Address | None = None) -> bool:
@@ -6933,7 +6839,6 @@ class UdpPort:
 
     @property
     def socket(self) -> Socket:
-        """The socket itself, to be shared with a child."""
         return self._socket
 
     def wait(self, timeout: float) -> bool:
@@ -6941,7 +6846,6 @@ class UdpPort:
         return bool(select.select([self._socket], [], [], timeout)[0])
 
     def close(self) -> None:
-        """Give the port back. May be called twice."""
         self._socket.close()
 
     def _read(self, slot: memoryview) -> tuple[int, int, Address]:
@@ -7281,7 +7185,6 @@ class ChildKeeper:
             worker.stopping.wait(0.0 if steady else 0.5)
 
     def _live(self, worker: Worker) -> int:
-        """The life of one child; its status."""
         shared = self._shared() if self._shared else None
         process = self._start(shared)
         orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -7296,7 +7199,6 @@ class ChildKeeper:
         return end_child(process)
 
     def _write(self, process: subprocess.Popen[str], orders: queue.SimpleQueue[str | None]) -> None:
-        """What the child is told, which waits for it to read."""
         stdin = cast(IO[str], process.stdin)
         with contextlib.suppress(OSError, ValueError), stdin:
             while (line := orders.get()) is not None:
@@ -7427,12 +7329,10 @@ class Interface:
 
     @property
     def network(self) -> ipaddress.IPv4Network:
-        """The subnet it is in."""
         return ipaddress.IPv4Network((self.address, self.prefix), strict=False)
 
     @property
     def loopback(self) -> bool:
-        """Whether it leads to this machine only."""
         return ipaddress.IPv4Address(self.address).is_loopback
 
     @property
@@ -7468,7 +7368,6 @@ class _IfAddrs(ctypes.Structure):
 
 
 def _inet_bytes(pointer: int | None) -> bytes | None:
-    """The 4 address bytes of a `sockaddr_in`; None for another family."""
     if not pointer:
         return None
     raw = ctypes.string_at(pointer, 2)
@@ -7524,7 +7423,6 @@ def parse_adapters(table: bytes, base: int) -> dict[int, str]:
 
 
 def _windows_table(call: str) -> bytes:
-    """What one of Windows' calls of the form (table, size, sorted) gives."""
     if sys.platform != "win32":
         return b""
     table = ctypes.create_string_buffer(256 * 1024)
@@ -7614,7 +7512,6 @@ def plausible_interfaces(bind: str | None = None) -> list[Interface]:
 
 
 def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
-    """A non-blocking UDP socket that may broadcast; `shared`: other programs bind the same port, too."""
     port_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         port_socket.setblocking(False)
@@ -7638,7 +7535,6 @@ class DiscoveryLoop(Loop):
         watched.close()
 
     def _datagrams(self, port: socket.socket) -> Iterator[tuple[bytes, Address]]:
-        """What waits on `port`, at most 64 at a time."""
         for _ in range(64):
             try:
                 yield port.recvfrom(2_048)
@@ -7731,7 +7627,6 @@ class DiscoveryResponder(DiscoveryLoop):
             self._hear_broadcasts(interfaces_for(self._bind)[0])
 
     def _hear_broadcasts(self, interface: Interface) -> None:
-        """Where a socket bound to an address hears no broadcasts (Linux, macOS): sockets for them alone."""
         for broadcast in interface.broadcasts:
             if broadcast != interface.address:
                 with contextlib.suppress(OSError):
@@ -7856,7 +7751,6 @@ def _is_address(text: str) -> bool:
 
 
 def _way_to(own: Sequence[Interface], address: str) -> str:
-    """The own address from whose subnet `address` is reached; "" where it must be routed."""
     target = ipaddress.IPv4Address(address)
     return next((each.address for each in own if target in each.network), "")
 
@@ -8027,7 +7921,6 @@ class MeetingFinder(DiscoveryLoop):
             self._ask_directly(address)
 
     def _open_mouths(self) -> None:
-        """One socket an address, kept while the address is there; "" for what must be routed."""
         wanted = {interface.address for interface in self._interfaces} | (
             {""} if self._bind is None else set()
         )
@@ -8039,7 +7932,6 @@ class MeetingFinder(DiscoveryLoop):
                 self.watch(mouth, selectors.EVENT_READ, partial(self._hear_answer, mouth))
 
     def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
-        """One question from `mouth` to all `addresses`: whoever hears it twice answers once."""
         nonce = secrets.token_bytes(16)
         self._nonces[nonce.hex()] = everybody
         if len(self._nonces) > SCAN_MOST:
@@ -8089,7 +7981,6 @@ class MeetingFinder(DiscoveryLoop):
             self.counters.add(fault.kind)
 
     def _go_on_scanning(self, now: float) -> float:
-        """Start or go on with the scan; when it must be looked at again."""
         if self._scan is None:
             if now < self._scan_at:
                 return self._scan_at
@@ -8124,7 +8015,6 @@ class MeetingFinder(DiscoveryLoop):
 
 
 def _sleep_until(due: float) -> float:
-    """Sleep until `due` on the one clock; returns by how many seconds it is late now."""
     # sleep: on Windows Event.wait steps by 16 ms, a whole block
     while (left := due - monotonic()) > 0:
         time.sleep(left)
@@ -8376,14 +8266,12 @@ class _Captures:
         self._open: set[int] = set()
 
     def open(self, index: int, size: tuple[int, int], fps: float) -> _CaptureCamera:
-        """Camera `index`; DeviceError where it cannot be had."""
         with self._lock:
             capture = _open_capture(index, size, fps)
             self._open.add(index)
         return _CaptureCamera(capture, f"Camera {index}", partial(self._open.discard, index))
 
     def has(self, index: int) -> bool:
-        """Whether camera `index` is there and not another program's."""
         with self._lock, contextlib.suppress(DeviceError):
             if index not in self._open:
                 _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
@@ -8435,7 +8323,6 @@ class _BlockCutter:
         self._kept: Samples = np.zeros(0, np.int16)
 
     def next(self) -> Samples:
-        """The next block."""
         while len(self._kept) < BLOCK:
             self._kept = np.concatenate((self._kept, self._read()))
         block, self._kept = self._kept[:BLOCK], self._kept[BLOCK:]
@@ -8447,7 +8334,6 @@ class _BlockCutter:
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Hides what is written to file descriptor 2 meanwhile; for one thread at a time."""
     try:
         kept = os.dup(2)
     except OSError:  # a program without a console
@@ -8495,7 +8381,6 @@ class _SoundCards:
 
     @contextlib.contextmanager
     def using(self) -> Iterator[Any]:
-        """The pyaudio.PyAudio, kept alive and to the caller alone inside the block."""
         if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
             raise DeviceError("The sound system of this computer does not answer.")
         try:
@@ -8508,7 +8393,6 @@ class _SoundCards:
             self._lock.release()
 
     def open(self, spec: str, kind: str) -> _SoundStream:
-        """A started stream of `kind` input or output for `spec` default or an index; else DeviceError."""
         what = "microphone" if kind == "input" else "speaker"
         with self.using() as audio:
             candidates = self._find(audio, spec, kind)
@@ -8526,14 +8410,12 @@ class _SoundCards:
         raise DeviceError(f"The {what} “{label}” cannot be opened; another program may use it{forbidden()}.")
 
     def close(self, opened: _SoundStream) -> None:
-        """Stop and close what open() gave."""
         with self._lock:
             with contextlib.suppress(OSError):  # it was pulled out
                 opened.stream.close()
             self._release()
 
     def names(self, kind: str) -> list[tuple[str, str]]:
-        """(spec, label) of each device of `kind` input or output; the default one first."""
         with self.using() as audio:
             default = self._find(audio, "default", kind)
             if not default:
@@ -8547,7 +8429,6 @@ class _SoundCards:
         return [info for info in infos if info[f"max{kind.title()}Channels"] > 0]
 
     def _find(self, audio: Any, spec: str, kind: str) -> list[dict[str, Any]]:
-        """The devices to try for `spec`, best first."""
         infos = self._infos(audio, kind)
         if spec != "default":
             return [info for info in infos if info["index"] == int(spec)]
@@ -8558,7 +8439,6 @@ class _SoundCards:
         return sorted((i for i in infos if i["index"] in defaults), key=lambda i: defaults.index(i["index"]))
 
     def _channels(self, audio: Any, info: dict[str, Any], kind: str) -> list[int]:
-        """The counts of channels to try, best first."""
         own = int(info[f"max{kind.title()}Channels"])
         # Windows' shared mode takes the device's own count alone. PyAudio 0.2.14 opens a stereo device for
         # mono all the same, but its blocking calls leave out the conversion: a tone is played twice as fast.
@@ -8615,7 +8495,6 @@ class _SoundCardEnd(ABC):
         self._thread = threading.Thread(target=self._run, name=f"sound-{opened.label}", daemon=True)
 
     def close(self) -> None:
-        """Release the device; twice is harmless."""
         self._end(f"“{self._opened.label}” was closed.")
         self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
 
@@ -8638,7 +8517,6 @@ class _SoundCardEnd(ABC):
             self._news.notify_all()
 
     def _wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until `ready`, with _news held; DeviceError when the device failed or does not answer."""
         if not self._news.wait_for(lambda: ready() or bool(self._reason), self._PATIENCE):
             self._reason = f"“{self._opened.label}” does not answer."
         if self._reason:
@@ -8718,7 +8596,6 @@ class _Rectangle(NamedTuple):
     height: int
 
     def within(self, other: _Rectangle) -> _Rectangle:
-        """The part that lies in `other`; its width or height is 0 or less when there is none."""
         left, top = max(self.left, other.left), max(self.top, other.top)
         right = min(self.left + self.width, other.left + other.width)
         bottom = min(self.top + self.height, other.top + other.height)
@@ -8729,15 +8606,12 @@ class _WindowSystem:
     """Asks the desktop for windows, which are its own numbers, and the mouse; this one knows of nothing."""
 
     def front(self) -> int:
-        """The window in front that is not this program's; DeviceError when there is none."""
         raise DeviceError("On this system a whole screen can be shared, not a single window.")
 
     def rectangle(self, window: int) -> _Rectangle | None:
-        """Where it is, without its shadow; None while it is minimised, DeviceError when it is gone."""
         return None
 
     def pointer(self) -> tuple[int, int] | None:
-        """Where the mouse points on the desktop; None where that cannot be known."""
         return None
 
     def own(self) -> list[tuple[_Rectangle, bool]]:
@@ -8748,7 +8622,6 @@ class _WindowSystem:
         return []
 
     def work_area(self, x: int, y: int) -> _Rectangle | None:
-        """What windows may fill there; None where that cannot be known."""
         return None
 
     def close(self) -> None:
@@ -8889,7 +8762,6 @@ class _XDesktop(_WindowSystem):
             self._connection = ctypes.c_void_p()
 
     def _read_setup(self) -> tuple[int, int]:
-        """The root window of the first screen and the mask of a program's own bits in window numbers."""
         self._xcb.xcb_get_setup.restype = ctypes.c_void_p
         setup = self._xcb.xcb_get_setup(self._connection)
         head = ctypes.string_at(setup, 40)
@@ -8903,7 +8775,6 @@ class _XDesktop(_WindowSystem):
         return self._word(root, 0), self._word(head, 16)
 
     def _ours(self, windows: tuple[int, ...]) -> set[int]:
-        """Those of `windows` that are this program's."""
         if windows != self._known[0]:
             # a program's windows share the upper bits; Tk tells our process only after `wm client`
             ours = {w & ~self._low for w in windows if os.getpid() in self._words(w, "_NET_WM_PID")}
@@ -8911,13 +8782,11 @@ class _XDesktop(_WindowSystem):
         return self._known[1]
 
     def _away(self, window: int) -> bool:
-        """Whether it is minimised or on another desktop, where some window managers keep it mapped."""
         desk, here = self._words(window, "_NET_WM_DESKTOP"), self._words(self._root, "_NET_CURRENT_DESKTOP")
         elsewhere = bool(desk and here and desk[0] not in (*here, 0xFFFFFFFF))
         return elsewhere or self._atom("_NET_WM_STATE_HIDDEN") in self._words(window, "_NET_WM_STATE")
 
     def _solid(self, window: int) -> bool:
-        """Whether nothing shines through it, as far as it says."""
         size = self._ask("get_geometry", window)
         clear = size[1:2] == b" " and not self._words(window, "_NET_WM_OPAQUE_REGION")  # 32 bits: with alpha
         return not (clear or self._words(window, "_NET_WM_WINDOW_OPACITY"))
@@ -8931,7 +8800,6 @@ class _XDesktop(_WindowSystem):
         return not apart.intersection(kinds)
 
     def _outermost(self, window: int) -> int:
-        """The ancestor of `window` that lies on the root: its frame, or itself."""
         while tree := self._ask("query_tree", window):
             parent = self._word(tree, 12)
             if parent in (0, self._root):
@@ -8944,7 +8812,6 @@ class _XDesktop(_WindowSystem):
         return struct.unpack_from(f"={struct.unpack_from('=H', tree, 16)[0]}I", tree, 32) if tree else ()
 
     def _words(self, window: int, name: str) -> tuple[int, ...]:
-        """The property `name` of `window`: 32-bit numbers, none if it is not set."""
         reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 4_096)
         count = self._word(reply, 16) if reply and reply[1] == 32 else 0
         return struct.unpack_from(f"={count}I", reply, 32) if count else ()
@@ -8958,7 +8825,6 @@ class _XDesktop(_WindowSystem):
         return int(struct.unpack_from("=I", reply, at)[0]) if reply else 0
 
     def _ask(self, request: str, *arguments: int | bytes) -> bytes:
-        """The X server's reply as in the X11 protocol; empty if it refused: the window is gone."""
         if not self._connection:
             return b""
         send = getattr(self._xcb, f"xcb_{request}")
@@ -9015,7 +8881,6 @@ class _Grabber:
         self.reopen()
 
     def reopen(self) -> None:
-        """Look at the screens anew."""
         before, self._mss = self._mss, None
         try:
             import mss
@@ -9033,7 +8898,6 @@ class _Grabber:
         self._opened = monotonic()
 
     def _open(self, mss: Any) -> Any:
-        """mss by its own choice, else by Xlib, which takes Xvnc's screens, too."""
         try:
             if not _Grabber._by_xlib:
                 return mss.MSS()
@@ -9045,17 +8909,14 @@ class _Grabber:
         return opened
 
     def screens(self) -> list[_Rectangle]:
-        """Each screen."""
         self._refresh()
         return self._areas[1:] or self._areas
 
     def desktop(self) -> _Rectangle:
-        """All screens together."""
         self._refresh()
         return self._areas[0]
 
     def grab(self, area: _Rectangle) -> Picture:
-        """What is seen in `area`: BGR; the very array of the call before where nothing has changed."""
         import cv2
         from mss.exception import ScreenShotError
 
@@ -9071,7 +8932,6 @@ class _Grabber:
         return self._picture
 
     def close(self) -> None:
-        """Close mss."""
         before, self._mss = self._mss, None
         self._shut(before)
 
@@ -9152,7 +9012,6 @@ class _DesktopScreen(ScreenSource):
         return self._picture
 
     def _covered(self, seen: Picture, area: _Rectangle) -> NDArray[np.bool_]:
-        """Where in what is `seen` this program's windows are."""
         own = self._windows.own()
         cover = np.zeros(seen.shape[:2] if own else (1, 1), np.bool_)
         for place, mine in own:
@@ -9203,7 +9062,6 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 def _oval(picture: Picture, middle: tuple[float, float], radii: tuple[float, float], colour: Colour) -> None:
-    """A filled ellipse; places are (right of the middle, below the top) in heights of the picture."""
     import cv2
 
     height, width = picture.shape[:2]
@@ -9266,7 +9124,6 @@ class TestCard:
         return picture
 
     def _draw_person(self, picture: Picture, phase: float) -> None:
-        """Somebody who sways, blinks and talks, which repeats with `phase` 0..1."""
         x, mouth = 0.02 * math.sin(2 * math.pi * phase), abs(math.sin(6 * math.pi * phase))
         _oval(picture, (x / 3, 1.0), (0.34, 0.31), self._shirt)
         _oval(picture, (x, 0.6), (0.06, 0.12), self._skin)
@@ -9277,7 +9134,6 @@ class TestCard:
         _oval(picture, (x, 0.53), (0.046, 0.012 + 0.026 * mouth), self.LIP)
 
     def _draw_page(self) -> None:
-        """What is shared instead: a page about the water cycle."""
         width, height = self.size
         self._room[:] = 252, 246, 238
         self._band = (150, 84, 30), (236, 205, 150)
@@ -9286,13 +9142,11 @@ class TestCard:
             self._write(self._room, words, width / 2 + x * height, y * height, tall, (70, 52, 40))
 
     def _draw_cloud(self, picture: Picture, phase: float) -> None:
-        """A cloud that comes and goes."""
         x, y = 0.14 * math.sin(2 * math.pi * phase) - 0.22, 0.34
         for right, down, wide in ((0.0, 0.0, 0.12), (-0.11, 0.03, 0.09), (0.12, 0.03, 0.1)):
             _oval(picture, (x + right, y + down), (wide, 0.6 * wide), (214, 196, 184))
 
     def _draw_label(self, name: str) -> tuple[float, float, float]:
-        """The name at the upper edge, with room for the clock: (left, base, size) of that."""
         import cv2
 
         width, height = self.size
@@ -9314,7 +9168,6 @@ class TestCard:
         self, picture: Picture, text: str, left: float, base: float, tall: float,
         colour: Colour = (255, 255, 255),
     ) -> None:  # fmt: skip
-        """Text `tall` heights of the picture tall, with its lower left corner at that pixel."""
         import cv2
 
         (_, unit), _ = cv2.getTextSize("0", cv2.FONT_HERSHEY_SIMPLEX, 1.0, self._line)
@@ -9330,13 +9183,11 @@ class _FrameClock:
         self._start: float | None = None
 
     def due(self, number: int) -> float:
-        """When frame `number` is due."""
         if self._start is None:
             self._start = monotonic()
         return self._start + number / self.fps
 
     def newest(self) -> int:
-        """The number of the newest frame that is due now."""
         return int((monotonic() - self.due(0)) * self.fps + 1e-6)
 
 
@@ -9402,7 +9253,6 @@ class _VideoFile:
         self.fps = own if 0 < own <= 240 else fps
 
     def picture(self, number: int) -> Picture:
-        """Frame `number`, never before the last one asked for; those between are dropped."""
         if number - self._skipped - self._number > self._SLEPT * self.fps:
             self._skipped = number - self._number - 1
         while self._number < number - self._skipped:
@@ -9414,7 +9264,6 @@ class _VideoFile:
         return cast(Picture, picture)
 
     def close(self) -> None:
-        """Close the file."""
         self._capture.release()
 
     def _grab(self) -> None:
@@ -9506,7 +9355,6 @@ class _WavFile:
         self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
 
     def read(self) -> Samples:
-        """About 16 ms of it: int16, mono, 16 kHz."""
         data = self._file.readframes(max(1, round(self._rate * BLOCK_SECONDS)))
         if len(data) < self._frame:  # the end, or a file cut off
             self._file.rewind()
@@ -9534,7 +9382,6 @@ class _WavRecorder:
         self.write(0, np.zeros(0, np.int16))
 
     def write(self, at: int, samples: Samples) -> None:
-        """Put `samples` where sample `at` belongs; a gap before it becomes silence."""
         gap = at - self._wav.tell()
         try:
             self._wav.writeframes(bytes(2 * max(0, gap)) + samples[max(0, -gap) :].astype("<i2").tobytes())
@@ -9543,7 +9390,6 @@ class _WavRecorder:
             raise DeviceError(f"The sound cannot be recorded any more: {fault.strerror}.") from fault
 
     def close(self) -> None:
-        """Close the file."""
         try:
             with self._file:
                 self._wav.close()
@@ -9586,7 +9432,6 @@ class _PacedSpeaker(Speaker):
 
 
 def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
-    """A sine, its peak `peak_db` under full scale; loops without a seam for whole hz and seconds."""
     turns = hz * np.arange(int(seconds * AUDIO_RATE)) / AUDIO_RATE
     return np.rint(32_767 * 10 ** (peak_db / 20) * np.sin(2 * np.pi * turns)).astype(np.int16)
 
@@ -9604,7 +9449,6 @@ def voice_pilot_hz(number: int) -> float:
 
 
 def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
-    """A consonant's hiss, then a vowel: the harmonics of a gliding pitch, louder near three formants."""
     count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
     rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
     phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
@@ -9623,7 +9467,6 @@ def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
 
 
 def _voice(number: int) -> Samples:
-    """12 s to loop: phrases of syllables with pauses, of its own for each number, and its pilot."""
     random = np.random.default_rng(number)
     pitch = random.uniform(95.0, 230.0)
     sound = np.zeros(_VOICE_SECONDS * AUDIO_RATE)
@@ -9684,7 +9527,6 @@ class _PictureScreen(ScreenSource):
 
 
 def _load_picture(path: str) -> Picture:
-    """The user's own picture as every viewer shows it: turned as its camera says, what is clear white."""
     from PIL import Image, ImageOps
 
     try:
@@ -9850,7 +9692,6 @@ class VideoRelay:
             peer.sent.forget(ident)
 
     def route(self, sender: int, receivers: dict[int, tuple[int, int]]) -> None:
-        """Who receives pictures of `sender`: {receiver: (layer, fps)}."""
         self._routes[sender] = receivers
 
     def received(self) -> dict[int, tuple[int, int, int]]:
@@ -9868,7 +9709,6 @@ class VideoRelay:
             self._peers[pace.id].probe = pace.probe
 
     def put_first(self, sender: int) -> None:
-        """Pictures of `sender` go before all others."""
         self._first = sender
 
     def _on_datagrams(self, buffer: memoryview, segment: int, address: Address, now: float) -> None:
@@ -9984,7 +9824,6 @@ class VideoRelay:
         return due
 
     def _send_due(self, now: float) -> float | None:
-        """Send what is due and what the link has room for; returns when to go on."""
         if self._pacer.next_due() is None:
             return None
         self._budget.look(self._port.held(), now)
@@ -9998,7 +9837,6 @@ class VideoRelay:
         return max(due, now + self.LOOK_AGAIN) if busy and due is not None else due
 
     def _ask_again(self, ident: int, now: float) -> float | None:
-        """Ask a sender for what is missing; returns when to look again, None once all is whole."""
         peer = self._peers[ident]
         address = peer.binding.address
         if address is not None:
@@ -10254,15 +10092,12 @@ class ScreenShareManager:
         self._moved = self._changed = False  # the pointer, the tiles; since the viewers were last told
 
     def accept(self, sock: Socket, address: str) -> None:
-        """Take a fresh connection; from any thread."""
         self.reactor.post(lambda: self._open(sock, address))
 
     def stop(self, ident: int) -> None:
-        """Member `ident` may not present any longer."""
         self._end(ident, ("presenter",))
 
     def drop(self, ident: int) -> None:
-        """Member `ident` has left."""
         self._end(ident, ("presenter", "viewer"))
 
     # -- coming and going
@@ -10388,7 +10223,6 @@ class ScreenShareManager:
         self._acknowledge()
 
     def _acknowledge(self) -> None:
-        """Tell the presenter what most viewers have painted: it goes at their pace, not at the slowest's."""
         painted = sorted(viewer.painted for viewer in self._viewers)
         middle = painted[len(painted) // 2] if painted else (math.inf, math.inf)
         while self._presenter and self._unsaid and tuple(self._unsaid[0]) <= middle:
@@ -10424,7 +10258,6 @@ class StoredFile:
         self.have += len(block)
 
     def is_right(self) -> bool:
-        """Whether what came is what was declared."""
         return hmac.compare_digest(self._hash.hexdigest(), self.sha256)
 
 
@@ -10502,7 +10335,6 @@ class FileStore:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def forget(self, member: int) -> None:
-        """Cut the connections of a session that is over."""
         self._cut(lambda connection: connection.member == member)
 
     def remove(self, file: str) -> None:
@@ -10578,7 +10410,6 @@ class FileStore:
             self._delete_if_unused(stored)
 
     def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
-        """What the ticket is for. The reactor's thread."""
         ticket = self._room.redeem(request["ticket"], "files", monotonic())
         offer = self._room.shelf.offers.get(ticket.file or "")
         if request["type"] != f"file_{ticket.direction}":
@@ -10604,7 +10435,6 @@ class FileStore:
     # -- bytes; the connection's own thread
 
     def _take_in(self, connection: FileConnection, stored: StoredFile) -> None:
-        """An upload: whoever still sends the same file over an older connection makes way."""
         self._cut(lambda one: one.stored is stored and one.upload and one is not connection)
         if not stored.writing.acquire(timeout=HANDSHAKE_SECONDS):
             raise Refused("busy", FILE_FAULTS["busy"])
@@ -10638,7 +10468,6 @@ class FileStore:
             raise Refused("too_large", FILE_FAULTS["too_large"])
 
     def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int, member: int) -> None:
-        """A download."""
         if offset > stored.size:
             raise PeerFault("bad_offset")
         stream.send(encode_line({"size": stored.size, "sha256": stored.sha256, "offset": offset}))
@@ -10718,7 +10547,6 @@ class ControlSession:
 
     @property
     def host(self) -> bool:
-        """Whether it has proved the host's right."""
         return "signature" in self.right
 
     def send(self, message: Json) -> None:
@@ -10771,7 +10599,6 @@ class Lobby:
         session.link.close("denied")
 
     def forget(self, session: ControlSession) -> None:
-        """A connection is gone."""
         self._waiting.pop(session.ask, None)
 
     def settle(self, ask: int, welcome: bool) -> None:
@@ -10831,7 +10658,6 @@ class Lobby:
             self._ask_pin(session)
 
     def _has_room(self, session: ControlSession) -> bool:
-        """Whether it finds a place: those who may come back have theirs, the last is the host's."""
         now, members = monotonic(), self._room.members
         _, kept = self._room.names.claim(session.hello.get("resume"), now)
         if kept or session.host:
@@ -10840,7 +10666,6 @@ class Lobby:
         return len(self._room.names.awaited(now)) < MAX_PEOPLE - (not hosted)
 
     def _ask_pin(self, session: ControlSession) -> None:
-        """Start the PIN proof, or queue: guessing must not lock the class out."""
         if session.link.closed or session.stage not in ("hello", "waiting"):
             return
         if self._gate.take(session.address, monotonic()):
@@ -10857,7 +10682,6 @@ class Lobby:
         session.send({"type": "pin", "message": session.proof.message.hex()})
 
     def _queue(self, session: ControlSession) -> None:
-        """Have it wait; in a full queue somebody from where most wait makes way."""
         if len(self._waiting) >= self.MOST_WAITING:
             waiting = Counter(one.address for one in self._waiting.values())
             crowd, most = waiting.most_common(1)[0]
@@ -10876,7 +10700,6 @@ class Lobby:
             self._tell_hosts(self._asks_of(session))
 
     def waiting(self) -> list[Json]:
-        """Who waits, for a host who has just come."""
         return [self._asks_of(session) for session in self._waiting.values()]
 
     def _asks_of(self, session: ControlSession) -> Json:
@@ -10953,7 +10776,6 @@ class RoomKeeper:
             self._journal.touch()
 
     def close(self) -> None:
-        """The meeting is over."""
         self._journal.delete()
 
 
@@ -11078,7 +10900,6 @@ class ConferenceServer:
         self._orphan = Orphan(self.options.orphan_seconds, monotonic())
 
     def _note_running(self, *, alone: bool) -> None:
-        """Have the host's program find this meeting, where that may come back."""
         if self.options.orphan_seconds <= 0 or alone == self._alone:
             return
         facts = {"meeting": self.room.meeting, "bind": self.options.bind, "pin": self._pin_mark}
@@ -11086,7 +10907,6 @@ class ConferenceServer:
             self._alone = alone
 
     def _audio_socket(self) -> Socket:
-        """The audio port, for the mixer's process: bound here, so that it stays when a mixer dies."""
         return cast(UdpPort, self._audio_port).socket
 
     def _close_ports(self) -> None:
@@ -11117,7 +10937,6 @@ class ConferenceServer:
         }
 
     def _describe(self) -> Json:
-        """What discovery answers."""
         return {
             "version": PROTOCOL,
             "meeting": self.room.meeting,
@@ -11197,7 +11016,6 @@ class ConferenceServer:
                 return
 
     def _on_fault(self, session: ControlSession, fault: PeerFault, message: Json) -> None:
-        """Before the welcome a fault ends the connection; after it the message is dropped."""
         self.counters.add(fault.kind)
         what = f"dropped from {session.address}: {fault}"
         self._note.note(f"{session.address} {fault.kind}", what, session.heard)
@@ -11214,7 +11032,6 @@ class ConferenceServer:
         self._apply([Tell(tuple(hosts), message)])
 
     def _admit(self, session: ControlSession) -> None:
-        """The welcome: identity, keys, what has been said so far."""
         hello, now = session.hello, monotonic()
         role = "host" if session.host else "member"
         member, token, effects = self.room.join(
@@ -11243,7 +11060,6 @@ class ConferenceServer:
         log.info("%s (%d, %s) has joined from %s", member.name, member.id, role, session.address)
 
     def _send(self, session: ControlSession, message: Json) -> None:
-        """Send; a welcome too long for one line loses its oldest chat, then its files, offered behind it."""
         offers: list[Json] = []
         while True:
             try:
@@ -11333,7 +11149,6 @@ class ConferenceServer:
                 session.link.discard("silent")
 
     def _weigh(self) -> None:
-        """Have the room know what the relay has seen of pictures."""
         assert self._relay is not None
         relay = self._relay
 
@@ -11438,7 +11253,6 @@ class ConferenceServer:
         self._apply(self.room.allocated(self.room.allocator.hear(loudest, monotonic())))
 
     def _bring_all(self) -> None:
-        """A new mixer has started: it and everyone gets new audio keys."""
         for session in self._sessions.values():
             self._rekey(session)
 
@@ -11892,7 +11706,6 @@ class DeviceThread(ABC):
             self.turn(self._on)
 
     def close(self) -> None:
-        """Close the device and end the thread."""
         self._worker.close()
 
     def _wake(self) -> None:
@@ -11901,7 +11714,6 @@ class DeviceThread(ABC):
 
     @property
     def _going(self) -> bool:
-        """Whether the device is still to be as it was last found to be wanted."""
         return self._turns == self._done and not self._worker.stopping.is_set()
 
     def _run(self, worker: Worker) -> None:
@@ -11937,7 +11749,6 @@ class DeviceThread(ABC):
                     return
 
     def _live(self) -> None:
-        """For `_use`: the device works."""
         self._was_live = True
         self._on_device(self._what, "live", "")
 
@@ -12001,13 +11812,11 @@ class CameraSender(DeviceThread):
             self._preview = (self._preview[0] + 1, None)
 
     def _prefer(self, camera: Camera) -> None:
-        """Have nothing drawn that nobody looks at; the own preview counts as a tile."""
         least = PREVIEW_LAYER if self._looked_at else 0
         fps = max((dropper.fps for dropper in self._layers.values()), default=0.0)
         camera.prefer(LAYERS[max([least, *self._layers])], max(fps, DEFAULT_FPS))
 
     def _rest(self) -> None:
-        """While nobody looks, a picture a second is enough."""
         with self._news:
             if self._going and not self._layers and not self._looked_at:
                 self._news.wait(1.0)
@@ -12022,7 +11831,6 @@ class CameraSender(DeviceThread):
             self._send(layer, encode_to_fit(picture, quality))
 
     def _filled(self, picture: Picture, layer: int) -> int:
-        """The best layer up to `layer` that the picture's own size fills."""
         height, width = picture.shape[:2]
         while layer and width < LAYERS[layer][0] and height < LAYERS[layer][1]:
             layer -= 1
@@ -12077,7 +11885,6 @@ class MicrophoneSender(DeviceThread):
                 self._send(self._seq, b"")
 
     def _while_off(self) -> None:
-        """For a window: once it was on, notice who speaks into the muted microphone. Nothing is sent."""
         if not (self._was_live and self._options.decode_all):
             return
         try:
@@ -12153,7 +11960,6 @@ class MediaManager:
         self._player.start()
 
     def _ways(self) -> tuple[str | None, Address, Address]:
-        """(own address or None, the host's video and audio ports)."""
         host, ports = self._options.address, Ports.at(self._options.port)
         return self._options.bind, (host, ports.video), (host, ports.audio)
 
@@ -12264,7 +12070,6 @@ class MediaManager:
             device.renew()
 
     def _run_player(self, worker: Worker) -> None:
-        """Play what is heard, until stopped, on whatever speaker is chosen."""
         start = self._started
         while not worker.stopping.is_set():
             if self._options.speaker == "none" and self.ear is None:
@@ -12281,7 +12086,6 @@ class MediaManager:
         audio.play_to_nobody(math.inf)
 
     def _play(self, worker: Worker, spec: str, start: float) -> None:
-        """Play until another speaker is chosen; one that fails costs only itself, time goes on."""
         opened = self._open_speaker(spec, start)
         speaker, pause, due = opened or open_speaker("none", start), 1.0, start + 1.0
         while not worker.stopping.is_set() and self._options.speaker == spec:
@@ -12299,7 +12103,6 @@ class MediaManager:
         speaker.close()
 
     def _open_speaker(self, spec: str, start: float, *, again: bool = False) -> Speaker | None:
-        """The speaker, or None; what came of it is said, but not that it still fails."""
         try:
             speaker = open_speaker(spec, start)
         except DeviceError as error:
@@ -12319,12 +12122,10 @@ class MediaManager:
 
     @property
     def muted_speech(self) -> bool:
-        """Whether somebody spoke just now into the muted microphone."""
         return self._microphone is not None and self._microphone.muted_speech
 
     @property
     def mic_level(self) -> float:
-        """The live meter, 0..1."""
         return self._microphone.level if self._microphone else 0.0
 
     def video_stats(self, ident: int) -> Json | None:
@@ -12349,7 +12150,6 @@ class MediaManager:
         }
 
     def audio_stats(self) -> Json:
-        """The `stats` entry of what is heard."""
         return self.audio.stats() if self.audio else {}
 
     def path_report(self) -> Json | None:
@@ -12466,7 +12266,6 @@ class ScreenLink:
 
 
 def _screen_stats(updates: int, sizes: list[int], delays: list[float], exact: bool) -> Json:
-    """The `stats` entry of the screen: what came or went in the last 2 s, and how late."""
     return {
         "updates": updates,
         "kbps": round(sum(sizes) * 8 / 1000 / RATE_SECONDS),
@@ -12526,7 +12325,6 @@ class ScreenViewer:
         self._jobs.put((None, None))
 
     def close(self) -> None:
-        """End the thread; may be called twice."""
         self._worker.close()
 
     def picture(self) -> tuple[int, Picture | None]:
@@ -12644,15 +12442,12 @@ class ScreenPresenter:
         self._worker = Worker("presenter", self._run, self._ready.set)
 
     def start(self) -> None:
-        """Open the source and look at it."""
         self._worker.start()
 
     def stop(self) -> None:
-        """Ask the thread to end; returns at once."""
         self._worker.stop()
 
     def close(self) -> None:
-        """End the thread; may be called twice."""
         self._worker.close()
 
     def attach(self, link: TlsLink) -> None:
@@ -12662,7 +12457,6 @@ class ScreenPresenter:
         self._ready.set()
 
     def detach(self) -> None:
-        """The link is gone."""
         self.feed = None
 
     def acknowledge(self) -> None:
@@ -12686,7 +12480,6 @@ class ScreenPresenter:
         return _screen_stats(self._updates, [one[1] for one in sent], [one[2] for one in sent], self._exact)
 
     def _follow(self, size: int, seconds: float) -> None:
-        """The quality of big changes follows the time that they take."""
         if size < 1 << 15:
             return
         if seconds > self.SLOW:
@@ -12715,14 +12508,12 @@ class ScreenPresenter:
             worker.stopping.wait(max(self._pause(began) - busy, busy / 4))
 
     def _pause(self, now: float) -> float:
-        """Seconds from one look to the next."""
         due = self._still.next_due()
         if due is not None and due <= now:  # exact copies wait for their turn
             return 0.0
         return self.IDLE if now - self._changed_at > self.CALM_SECONDS else self.BUSY
 
     def _look(self, screen: ScreenSource, now: float) -> None:
-        """One look: what has changed goes out at once, what has been still for long enough exactly."""
         picture = screen.grab()
         geometry, pointer = self._geometry, self._pointed(screen)
         height, width = picture.shape[:2]
@@ -12748,7 +12539,6 @@ class ScreenPresenter:
             self._reactor.post(lambda: self._offer(messages, pointer))
 
     def _pointed(self, screen: ScreenSource) -> Pointer | None:
-        """The pointer, if it has moved."""
         at = screen.pointer()
         pointer = Pointer(at[0], at[1], True) if at else Pointer(0, 0, False)
         if pointer == self._pointer:
@@ -12763,7 +12553,6 @@ class ScreenPresenter:
             yield Rectangle(epoch, self._version, x, y, w, h, Codec.JPEG, data)
 
     def _lossless(self, picture: Picture, now: float) -> Iterator[Rectangle]:
-        """Exact copies of what has been still, for as long as there is time before the next look."""
         epoch, width, height = self._geometry
         due = self._still.due(now)
         for x, y, w, h in merge_rectangles(due, width, height) if due.any() else ():
@@ -12925,7 +12714,6 @@ class ScreenPlane:
 
     @property
     def sharing(self) -> bool:
-        """Whether something is shared, or about to be."""
         return self._presenter is not None
 
     def _link_presenter(self, presenter: ScreenPresenter) -> None:
@@ -12951,7 +12739,6 @@ class ScreenPlane:
         link.begin(self._request)
 
     def _presenter_closed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
-        """Come back with a new ticket, unless that was refused or does not help."""
         presenter.detach()
         self._share_link = None
         self._tries += 1
@@ -13038,7 +12825,6 @@ def give_free_name(temporary: Path, folder: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def _locally(code: str, what: str) -> Iterator[None]:
-    """What goes wrong with this machine's own files, told apart from a broken connection."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
@@ -13279,7 +13065,6 @@ class FileTransfers:
     # -- the way there; the transfer's own thread
 
     def _ask(self, transfer: Transfer, message: Json) -> Json:
-        """The answer to a message over the meeting's link, once that stands."""
         while self._state.current.link != "live" or not self._may_ask():
             transfer.stopping.wait(0.1)
             transfer.check()
@@ -13298,7 +13083,6 @@ class FileTransfers:
 
     @contextlib.contextmanager
     def _connection(self, transfer: Transfer, **request: Any) -> Iterator[TlsStream]:
-        """A connection to the host's files plane on which the transfer was asked for."""
         direction = "upload" if transfer.upload else "download"
         ask = {"type": "ticket", "plane": "files", "direction": direction, "file": transfer.file}
         ticket = self._ask(transfer, ask)["ticket"]
@@ -13313,7 +13097,6 @@ class FileTransfers:
             yield stream
 
     def _persist(self, transfer: Transfer, attempt: Callable[[], None]) -> None:
-        """Try until it is done; Refused when it was stopped, cannot be, or gets nowhere."""
         fruitless = 0
         while True:
             before = transfer.done
@@ -13366,7 +13149,6 @@ class FileTransfers:
                 raise
 
     def _offer(self, transfer: Transfer, source: io.FileIO) -> None:
-        """A first pass over the file for its SHA-256; then it has a place at the host."""
         transfer.name = transfer.path.name[:255]
         with _locally("bad_command", f"{transfer.path} cannot be read"):
             transfer.size = os.fstat(source.fileno()).st_size
@@ -13396,7 +13178,6 @@ class FileTransfers:
         return whole.hexdigest()
 
     def _begin_upload(self, transfer: Transfer, file: str) -> bool:
-        """Show it as being sent; False when the very same is being sent already. Reactor's thread."""
         if self._find(file):
             return False
         transfer.file = file
@@ -13440,7 +13221,6 @@ class FileTransfers:
                 part.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Make the folder; remove what programs left in it that were killed."""
         with _locally("disk", f"Files cannot be saved in {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             for old in self.folder.glob(f"{_PART}*.part"):
@@ -13448,7 +13228,6 @@ class FileTransfers:
                     old.unlink(missing_ok=True)
 
     def _receive_bytes(self, transfer: Transfer, out: io.FileIO, whole: hashlib._Hash) -> None:
-        """Take the bytes from where it stopped to the end, judge them, and give them their name."""
         block = memoryview(bytearray(FILE_BLOCK))
         with self._connection(transfer, offset=transfer.done) as stream:
             head = parse_file_head(self._line(stream))
@@ -13480,7 +13259,6 @@ class FileTransfers:
             transfer.path = give_free_name(part, folder, safe_file_name(transfer.name))
 
     def _folder(self, transfer: Transfer) -> Path:
-        """The folder that was chosen as it is; else one a lesson and in it one a sender."""
         entry, title = self._state.file(transfer.file), self._state.current.title
         if self._options.downloads or entry is None:
             return self.folder
@@ -13551,7 +13329,6 @@ class CommandConnection:
 
     @property
     def fingerprint(self) -> str:
-        """The host's fingerprint, once the handshake is done."""
         return self.link.fingerprint if self.link else ""
 
     def send(self, message: Json) -> None:
@@ -13590,7 +13367,6 @@ class CommandConnection:
         self.send(hello)
 
     def _wait(self, seconds: float) -> None:
-        """Have the welcome take its time."""
         if self._timer:
             self._timer.cancel()
         self._timer = self._reactor.later(
@@ -13631,7 +13407,6 @@ class CommandConnection:
             raise PeerFault("unexpected_message", kind)
 
     def _check_hosts(self, message: Json) -> None:
-        """Nobody is a host whose signature for this very server is not there to be seen."""
         if message["type"] == "welcome":
             self._place = message.get("host_key", ""), message["meeting"]
         users = message.get("users", [message["user"]] if "user" in message else [])
@@ -13777,7 +13552,6 @@ class Requests:
             self._later(max(0.0, 0.1 * (place - 20)), partial(self._say, number))
 
     def _say(self, number: int) -> None:
-        """Send what was said, once over each link."""
         said, link = self._said.get(number), self._link()
         if said and link and said.link is not link:
             said.link, said.at = link, monotonic()
@@ -13908,7 +13682,6 @@ class MeetingController:
             log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
 
     def _finish(self, event: str, status: int, **fields: Any) -> None:
-        """The last event. The status is that of the process."""
         if self.status is not None:
             return
         counters = self.counters.snapshot()
@@ -13946,13 +13719,11 @@ class MeetingController:
             self._on_closed("no_meeting", f"The network cannot be used: {error.strerror}.")
 
     def _resume_token(self, fingerprint: str) -> str | None:
-        """The token for the host that showed this certificate."""
         if self._token:
             return self._token  # the link has held the certificate to the one before
         return self._tokens.get(fingerprint, self._meeting, self._asked_name)
 
     def _aim_anew(self) -> None:
-        """While the host does not answer at its old address: go where discovery hears it."""
         ads = self._finder.meetings() if self._finder else []
         ours = [ad for ad in ads if ad.fingerprint == self.options.fingerprint]
         ours.sort(key=lambda ad: (ad.meeting != self._meeting, ad.address != self.options.address))
@@ -13987,7 +13758,6 @@ class MeetingController:
         return f"No meeting answers at {where} ({reason})."
 
     def _on_lost(self, code: str, reason: str) -> None:
-        """The link is gone: come back under the same name, or give up."""
         now = monotonic()
         if not self._lost_at:
             self._lost_at = now
@@ -14196,7 +13966,6 @@ class MeetingController:
     # -- commands
 
     def _carry_out(self, command: Json) -> None:
-        """Do `command`; what comes before the welcome waits for it."""
         ref = command.get("ref")
         if self._early is not None and command.get("do") != "leave":
             self._early.append(command)
@@ -14239,7 +14008,6 @@ class MeetingController:
         self._switch("camera", wanted(command, "on", bool), command)
 
     def _switch(self, what: str, on: bool, command: Json) -> None:
-        """Turn a device on or off; one that is so already is only reported."""
         state = self.state.current.devices.get(what, DeviceState()).state
         settled = on == self._asked.get(what, False) and on == (state == "live")
         if settled:
@@ -14269,7 +14037,6 @@ class MeetingController:
         self._send_watch()
 
     def _send_watch(self) -> None:
-        """Say who is watched, by today's ids; kept by name across reconnects."""
         people = self.state.current.people
         ids = {one.id: self._watch[one.name] for one in people if one.name in self._watch}
         ids.pop(self.state.current.me, None)
@@ -14297,7 +14064,6 @@ class MeetingController:
         self.emit("error", self._share_refs.pop("screen_start", None), code=code, reason=reason)
 
     def _sharing_changed(self, on: bool) -> None:
-        """The camera is off while sharing and comes back after."""
         if on:
             self._camera_back |= self._asked.get("camera", False)
             self._turn("camera", False)
@@ -14490,11 +14256,9 @@ class HostedMeeting:
 
     @property
     def address(self) -> str:
-        """Where others on the network find it."""
         return str(self._serving["address"])
 
     def is_at(self, ad: MeetingAd) -> bool:
-        """Whether it is this meeting that was found."""
         return (ad.fingerprint, ad.port) == (self._serving["fingerprint"], self._serving["port"])
 
     def aim(self, options: ClientOptions) -> None:
@@ -14525,7 +14289,6 @@ def _parsed_command(line: bytes) -> Json:
 
 
 def _read_commands(controller: MeetingController, ending: Json, worker: Worker) -> None:
-    """Lines from file descriptor 0, read raw: a blocked thread must not hold up the program's end."""
     lines = LineSplitter(1 << 20)
     while data := os.read(0, 1 << 16):
         try:
@@ -14615,7 +14378,6 @@ class _GiveHandler(http.server.BaseHTTPRequestHandler):
     timeout = GIVE_STALLED
 
     def do_GET(self) -> None:
-        """Send the page or the program."""
         self.server.has_asked(self.connection)
         giver = self.server.giver
         if self.path == "/":
@@ -14633,7 +14395,6 @@ class _GiveHandler(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def _head(self, kind: str, size: int) -> bool:
-        """Whether a body is to follow."""
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(size))
@@ -14641,7 +14402,6 @@ class _GiveHandler(http.server.BaseHTTPRequestHandler):
         return self.command == "GET"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """To the program's log."""
         log.info("given to %s: %s", self.address_string(), format % args)
 
 
@@ -14658,40 +14418,33 @@ class _GiveServer(http.server.ThreadingHTTPServer):
         super().__init__(address, _GiveHandler)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room for one more."""
         same = list(self._open.values()).count(client_address[0])
         return same < GIVE_TO_ONE and len(self._open) < GIVE_AT_ONCE
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve one in a thread of its own."""
         self._open[request] = client_address[0]
         self._silent[request] = monotonic()
         ask_for(Service.BACKGROUND, request)
         super().process_request(request, client_address)
 
     def close_request(self, request: Any) -> None:
-        """Let go of one."""
         self._open.pop(request, None)
         self._silent.pop(request, None)
         super().close_request(request)
 
     def has_asked(self, request: Socket) -> None:
-        """It may take its time from now on."""
         self._silent.pop(request, None)
 
     def cut_silent(self, now: float) -> None:
-        """End those who say their request too slowly, a byte at a time perhaps: they hold others' places."""
         for request, since in tuple(self._silent.items()):
             if now - since > GIVE_STALLED:
                 cut_off(request)
 
     def cut(self) -> None:
-        """End what is being sent, although the receiver may not read."""
         for request in tuple(self._open):
             cut_off(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log it: mostly somebody who went away."""
         log.info("giving the app to %s broke off: %s", client_address, sys.exc_info()[1])
 
 
@@ -14941,7 +14694,6 @@ class Preview:
 
 
 def _play_test(spec: str, worker: Worker) -> None:
-    """Three rising tones."""
     try:
         speaker = open_speaker(spec, monotonic())
     except DeviceError as error:
@@ -15036,7 +14788,6 @@ class Program:
         self._started = monotonic()
 
     def find(self) -> Sequence[MeetingAd]:
-        """The meetings heard of lately."""
         return self._finder.meetings()
 
     def auto_join(self) -> MeetingAd | None:
@@ -15136,7 +14887,6 @@ class Program:
         return ""
 
     def resume(self, name: str, joining: Joining | None = None) -> MeetingController:
-        """Join that meeting as its host. Waits."""
         return self.host_as_told(own_meeting(self._home, None), joining, name)
 
     def host_as_told(
@@ -15186,7 +14936,6 @@ class Program:
         return self._enter(options, "", joining)
 
     def _chosen(self, name: str) -> ClientOptions:
-        """The options for one meeting: the command line's, else what was chosen before."""
         chosen = {
             what: self.setting(what, getattr(self._options, what)) for what in ("camera", "mic", "speaker")
         }
@@ -15334,7 +15083,6 @@ class Crowd:
             person.close()
 
     def _run(self, worker: Worker) -> None:
-        """Every few seconds somebody does something; one shares a screen once all have been seen."""
         if self._share and not worker.stopping.wait(SHARE_AFTER):
             self._people[0].do({"do": "share", "on": True, "source": "pattern"})
         turn = 0
@@ -15392,7 +15140,6 @@ class DemoWatch:
         return seen, self._heard(), rates, delays
 
     def _heard(self) -> set[str]:
-        """Whose pilot tone stands at least 10 dB over its neighbourhood in the last second."""
         sound = np.concatenate([np.zeros(1, np.int16), *list(self._sound)]).astype(np.float64)
         spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), AUDIO_RATE))
         heard = set()
@@ -15911,7 +15658,6 @@ class Translator:
         return text
 
     def _find_patterns(self) -> list[tuple[re.Pattern[str], str]]:
-        """The sentences with places; those with the most words of their own first."""
         keys = [key for key in self.table if key.endswith((".", "}", ")")) and "{" in key]
         keys.sort(key=lambda key: len(re.sub(r"{\w+}", "", key)), reverse=True)
         for key in keys:
@@ -16007,54 +15753,54 @@ class Metrics:
 # Strokes on a 24 x 24 field: L line points, R rounded box x0 y0 x1 y1 radius, A arc box from to (degrees,
 # clockwise from 3 o'clock), C circle x y r, D filled circle x y r, P filled polygon.
 ICONS: Final = """
-mic: R 9 2.5 15 14 3 | A 5.5 4.5 18.5 17.5 8 172 | L 12 17.5 12 21 | L 9 21 15 21
-camera: R 2.5 6 15.5 18 3 | L 15.5 10.8 21.5 7.2 21.5 16.8 15.5 13.2
-share: R 2.5 3.5 21.5 16.5 2.5 | L 12 13.5 12 7 | L 9 9.5 12 6.8 15 9.5 | L 8 20.5 16 20.5 |
+mic: R 9 2.5 15 14 3|A 5.5 4.5 18.5 17.5 8 172|L 12 17.5 12 21|L 9 21 15 21
+camera: R 2.5 6 15.5 18 3|L 15.5 10.8 21.5 7.2 21.5 16.8 15.5 13.2
+share: R 2.5 3.5 21.5 16.5 2.5|L 12 13.5 12 7|L 9 9.5 12 6.8 15 9.5|L 8 20.5 16 20.5|
     L 12 16.5 12 20.5
-hand: L 7 13.5 7 7 | A 7 5.4 10.2 8.6 180 360 | L 10.2 11 10.2 4.6 | A 10.2 3 13.4 6.2 180 360 |
-    L 13.4 11 13.4 4.6 | A 13.4 3.8 16.6 7 180 360 | L 16.6 11.5 16.6 5.4 | A 16.6 6.4 19.8 9.6 180 360 |
-    L 19.8 8 19.8 15 | A 7.6 9.6 19.8 21.8 0 128 | L 9.9 20.5 7.6 18.6 3.6 13.4 |
-    A 3.1 10.9 5.9 13.7 130 290 | L 5.3 11.4 7 13.5
-smile: C 12 12 9 | D 8.8 9.8 1.1 | D 15.2 9.8 1.1 | A 7.8 8.4 16.2 16.6 20 160
-chat: L 8.5 17.5 4.5 20.5 4.5 16 | R 3 4 21 17.5 4
-users: C 9 8 3.6 | A 2.5 13.6 15.5 27 190 350 | A 13 4.4 20.2 11.6 270 450 | A 11.5 13.8 22 26 285 345
-gear: C 12 12 2.8 | C 12 12 6.6 | L 18.6 12 21.4 12 | L 16.7 16.7 18.6 18.6 | L 12 18.6 12 21.4 |
-    L 7.3 16.7 5.4 18.6 | L 5.4 12 2.6 12 | L 7.3 7.3 5.4 5.4 | L 12 5.4 12 2.6 | L 16.7 7.3 18.6 5.4
-leave: L 13 4 6 4 4 6 4 18 6 20 13 20 | L 9.5 12 20.5 12 | L 16.8 8.3 20.5 12 16.8 15.7
-grid: R 3.5 3.5 10.2 10.2 1.6 | R 13.8 3.5 20.5 10.2 1.6 | R 3.5 13.8 10.2 20.5 1.6 |
+hand: L 7 13.5 7 7|A 7 5.4 10.2 8.6 180 360|L 10.2 11 10.2 4.6|A 10.2 3 13.4 6.2 180 360|
+    L 13.4 11 13.4 4.6|A 13.4 3.8 16.6 7 180 360|L 16.6 11.5 16.6 5.4|A 16.6 6.4 19.8 9.6 180 360|
+    L 19.8 8 19.8 15|A 7.6 9.6 19.8 21.8 0 128|L 9.9 20.5 7.6 18.6 3.6 13.4|
+    A 3.1 10.9 5.9 13.7 130 290|L 5.3 11.4 7 13.5
+smile: C 12 12 9|D 8.8 9.8 1.1|D 15.2 9.8 1.1|A 7.8 8.4 16.2 16.6 20 160
+chat: L 8.5 17.5 4.5 20.5 4.5 16|R 3 4 21 17.5 4
+users: C 9 8 3.6|A 2.5 13.6 15.5 27 190 350|A 13 4.4 20.2 11.6 270 450|A 11.5 13.8 22 26 285 345
+gear: C 12 12 2.8|C 12 12 6.6|L 18.6 12 21.4 12|L 16.7 16.7 18.6 18.6|L 12 18.6 12 21.4|
+    L 7.3 16.7 5.4 18.6|L 5.4 12 2.6 12|L 7.3 7.3 5.4 5.4|L 12 5.4 12 2.6|L 16.7 7.3 18.6 5.4
+leave: L 13 4 6 4 4 6 4 18 6 20 13 20|L 9.5 12 20.5 12|L 16.8 8.3 20.5 12 16.8 15.7
+grid: R 3.5 3.5 10.2 10.2 1.6|R 13.8 3.5 20.5 10.2 1.6|R 3.5 13.8 10.2 20.5 1.6|
     R 13.8 13.8 20.5 20.5 1.6
-speaker: R 3 3.5 21 14.5 2.2 | R 3 17.8 7.4 20.8 1 | R 9.8 17.8 14.2 20.8 1 | R 16.6 17.8 21 20.8 1
-focus: R 3 4.5 21 19.5 2.5 | R 14.2 13.2 18.2 16.7 1
-full: L 3.5 9 3.5 3.5 9 3.5 | L 15 3.5 20.5 3.5 20.5 9 | L 20.5 15 20.5 20.5 15 20.5 |
+speaker: R 3 3.5 21 14.5 2.2|R 3 17.8 7.4 20.8 1|R 9.8 17.8 14.2 20.8 1|R 16.6 17.8 21 20.8 1
+focus: R 3 4.5 21 19.5 2.5|R 14.2 13.2 18.2 16.7 1
+full: L 3.5 9 3.5 3.5 9 3.5|L 15 3.5 20.5 3.5 20.5 9|L 20.5 15 20.5 20.5 15 20.5|
     L 9 20.5 3.5 20.5 3.5 15
-pin: L 9 3.5 15 3.5 | L 10 3.5 10 10.5 7 14.5 17 14.5 14 10.5 14 3.5 | L 12 14.5 12 21
-lock: R 5 10.5 19 21 2.2 | A 8 3 16 12 180 360 | L 8 7.5 8 10.5 | L 16 7.5 16 10.5 | D 12 15.7 1.3
-send: L 21 3 10.5 13.5 | L 21 3 14.4 21 10.5 13.5 3 9.6 21 3
-clip: L 20.5 11 12 19.5 | A 2.9 10.6 13.1 20.8 45 225 | L 4.4 12 12.4 4 | A 11.4 2.8 18.6 10 225 405 |
-    L 17.5 9 9.6 16.9 | A 6 13.1 10.3 17.4 45 225 | L 6.6 13.7 13.7 6.6
-file: L 14 3 6.5 3 5 4.5 5 19.5 6.5 21 17.5 21 19 19.5 19 8 14 3 | L 14 3 14 8 19 8
+pin: L 9 3.5 15 3.5|L 10 3.5 10 10.5 7 14.5 17 14.5 14 10.5 14 3.5|L 12 14.5 12 21
+lock: R 5 10.5 19 21 2.2|A 8 3 16 12 180 360|L 8 7.5 8 10.5|L 16 7.5 16 10.5|D 12 15.7 1.3
+send: L 21 3 10.5 13.5|L 21 3 14.4 21 10.5 13.5 3 9.6 21 3
+clip: L 20.5 11 12 19.5|A 2.9 10.6 13.1 20.8 45 225|L 4.4 12 12.4 4|A 11.4 2.8 18.6 10 225 405|
+    L 17.5 9 9.6 16.9|A 6 13.1 10.3 17.4 45 225|L 6.6 13.7 13.7 6.6
+file: L 14 3 6.5 3 5 4.5 5 19.5 6.5 21 17.5 21 19 19.5 19 8 14 3|L 14 3 14 8 19 8
 folder: L 3 18 3 6 4.5 4.5 9 4.5 11.5 7.5 19.5 7.5 21 9 21 18 19.5 19.5 4.5 19.5 3 18
-download: L 12 3.5 12 15 | L 7.5 10.7 12 15 16.5 10.7 | L 4 19.5 20 19.5
-upload: L 12 15.5 12 4 | L 7.5 8.3 12 4 16.5 8.3 | L 4 19.5 20 19.5
+download: L 12 3.5 12 15|L 7.5 10.7 12 15 16.5 10.7|L 4 19.5 20 19.5
+upload: L 12 15.5 12 4|L 7.5 8.3 12 4 16.5 8.3|L 4 19.5 20 19.5
 down: L 6.5 9.5 12 15 17.5 9.5
 left: L 14.5 6 8.5 12 14.5 18
 right: L 9.5 6 15.5 12 9.5 18
-close: L 6 6 18 18 | L 18 6 6 18
+close: L 6 6 18 18|L 18 6 6 18
 check: L 4.5 12.5 10 18 19.5 6.5
-plus: L 12 5 12 19 | L 5 12 19 12
+plus: L 12 5 12 19|L 5 12 19 12
 minus: L 5 12 19 12
-more: D 5 12 1.7 | D 12 12 1.7 | D 19 12 1.7
-volume: L 3.5 9.5 7 9.5 12 5 12 19 7 14.5 3.5 14.5 3.5 9.5 | A 10 7.5 17.5 16.5 310 410 |
+more: D 5 12 1.7|D 12 12 1.7|D 19 12 1.7
+volume: L 3.5 9.5 7 9.5 12 5 12 19 7 14.5 3.5 14.5 3.5 9.5|A 10 7.5 17.5 16.5 310 410|
     A 7.5 4 21 20 312 408
-keyboard: R 2.5 5.5 21.5 18.5 2.5 | D 6.5 10 1 | D 10.2 10 1 | D 13.8 10 1 | D 17.5 10 1 |
+keyboard: R 2.5 5.5 21.5 18.5 2.5|D 6.5 10 1|D 10.2 10 1|D 13.8 10 1|D 17.5 10 1|
     L 8 14.5 16 14.5
-person: C 12 7.5 4 | A 4 14 20 30 190 350
+person: C 12 7.5 4|A 4 14 20 30 190 350
 shield: L 12 3 19.5 5.8 19.5 11.5 17.5 16.5 12 21 6.5 16.5 4.5 11.5 4.5 5.8 12 3
-info: C 12 12 9 | L 12 11 12 16.5 | D 12 7.6 1.2
-warning: L 12 3.8 21.5 20 2.5 20 12 3.8 | L 12 10 12 14.3 | D 12 17.1 1.1
-bars: P 4 9 7.4 9 7.4 15 4 15 | P 10.3 5 13.7 5 13.7 19 10.3 19 | P 16.6 9 20 9 20 15 16.6 15
-reply: L 9 6 3.5 11.5 9 17 | L 3.5 11.5 15 11.5 19 13.5 20.5 18.5
-eye: A 2 4.5 22 24.5 205 335 | A 2 -0.5 22 19.5 25 155 | C 12 12 3
+info: C 12 12 9|L 12 11 12 16.5|D 12 7.6 1.2
+warning: L 12 3.8 21.5 20 2.5 20 12 3.8|L 12 10 12 14.3|D 12 17.1 1.1
+bars: P 4 9 7.4 9 7.4 15 4 15|P 10.3 5 13.7 5 13.7 19 10.3 19|P 16.6 9 20 9 20 15 16.6 15
+reply: L 9 6 3.5 11.5 9 17|L 3.5 11.5 15 11.5 19 13.5 20.5 18.5
+eye: A 2 4.5 22 24.5 205 335|A 2 -0.5 22 19.5 25 155|C 12 12 3
 """
 STROKE: Final = 1.75
 OVERSAMPLE: Final = 6
@@ -16153,7 +15899,7 @@ def shape_lines(text: str) -> dict[str, list[list[str]]]:
     """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
     joined = text.strip().replace("|\n    ", "| ")
     entries = (line.split(": ", 1) for line in joined.splitlines())
-    return {name: [step.split() for step in steps.split(" | ")] for name, steps in entries}
+    return {name: [step.split() for step in steps.split("|")] for name, steps in entries}
 
 
 Step: TypeAlias = tuple[str, str, float, tuple[float, ...]]  # kind, colour, width of the line, numbers
@@ -16244,7 +15990,6 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 
     @staticmethod
     def _find() -> dict[str, Path]:
-        """Every font file of the usual places by its name."""
         home = Path.home()
         places = [
             Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".local/share/fonts",
@@ -16289,7 +16034,6 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
         return found[::-1] if first in ("R", "AL") else found
 
     def width(self, text: str, size: int, bold: bool = False) -> int:
-        """How many pixels wide `text` is."""
         return math.ceil(sum(self.face(names, size).getlength(run) for run, names in self.runs(text, bold)))
 
     def clip(self, text: str, size: int, room: int, bold: bool = False) -> str:
@@ -16369,126 +16113,126 @@ def draw_logo(size: int) -> Image.Image:
 # Our own emoji on a 100 x 100 field: the steps of ICONS, each with its colour, lines with their width, too;
 # O filled ellipse box, F face eyes mouth (from the parts below).
 FACES: Final = """
-face: D E9A91F 50 52 45 | D FFCF47 50 49 44
-eyes dots: O 5B3A12 29 32 41 50 | O 5B3A12 59 32 71 50
-eyes glad: A 5B3A12 6 24 34 46 56 190 350 | A 5B3A12 6 54 34 76 56 190 350
-eyes shut: A 5B3A12 6 24 28 46 48 10 170 | A 5B3A12 6 54 28 76 48 10 170
-eyes wink: O 5B3A12 29 32 41 50 | A 5B3A12 6 54 34 76 56 190 350
-eyes wide: D FFFFFF 34 38 12 | D FFFFFF 66 38 12 | D 5B3A12 34 39 6 | D 5B3A12 66 39 6
-eyes love: D E8334A 28 35 8 | D E8334A 40 35 8 | P E8334A 20 38 48 38 34 54 | D E8334A 60 35 8 |
-    D E8334A 72 35 8 | P E8334A 52 38 80 38 66 54
+face: D E9A91F 50 52 45|D FFCF47 50 49 44
+eyes dots: O 5B3A12 29 32 41 50|O 5B3A12 59 32 71 50
+eyes glad: A 5B3A12 6 24 34 46 56 190 350|A 5B3A12 6 54 34 76 56 190 350
+eyes shut: A 5B3A12 6 24 28 46 48 10 170|A 5B3A12 6 54 28 76 48 10 170
+eyes wink: O 5B3A12 29 32 41 50|A 5B3A12 6 54 34 76 56 190 350
+eyes wide: D FFFFFF 34 38 12|D FFFFFF 66 38 12|D 5B3A12 34 39 6|D 5B3A12 66 39 6
+eyes love: D E8334A 28 35 8|D E8334A 40 35 8|P E8334A 20 38 48 38 34 54|D E8334A 60 35 8|
+    D E8334A 72 35 8|P E8334A 52 38 80 38 66 54
 eyes cool: P 23262B 12 32 88 32 84 52 58 52 52 40 48 40 42 52 16 52
-eyes up: O 5B3A12 29 26 41 42 | O 5B3A12 59 26 71 42 | L 5B3A12 4 56 20 74 16
+eyes up: O 5B3A12 29 26 41 42|O 5B3A12 59 26 71 42|L 5B3A12 4 56 20 74 16
 mouth smile: A 5B3A12 6 26 36 74 78 20 160
-mouth open: P 5B3A12 22 56 78 56 74 70 62 82 50 85 38 82 26 70 | O F2657A 36 72 64 90 | D FFCF47 50 96 11 |
+mouth open: P 5B3A12 22 56 78 56 74 70 62 82 50 85 38 82 26 70|O F2657A 36 72 64 90|D FFCF47 50 96 11|
     P FFFFFF 25 56 75 56 72 63 28 63
 mouth oh: O 5B3A12 38 58 62 84
 mouth sad: A 5B3A12 6 30 64 70 94 200 340
 mouth flat: L 5B3A12 6 32 68 68 68
-mouth kiss: A 5B3A12 5 42 58 58 69 270 450 | A 5B3A12 5 42 69 58 80 270 450
-mouth tongue: A 5B3A12 6 26 36 74 78 20 160 | O F2657A 46 70 68 94
+mouth kiss: A 5B3A12 5 42 58 58 69 270 450|A 5B3A12 5 42 69 58 80 270 450
+mouth tongue: A 5B3A12 6 26 36 74 78 20 160|O F2657A 46 70 68 94
 mouth wavy: L 5B3A12 6 30 72 40 66 50 72 60 66 70 72
 """
 EMOJI_SHAPES: Final = """
-👍 thumbs up: P FFC93C 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84 | D FFC93C 54 16 8 |
-    D FFC93C 84 50 9 | D FFC93C 82 64 9 | D FFC93C 80 80 8 | P 3F7BE0 10 44 26 44 26 88 10 88
-❤ heart: D E8334A 30 34 23 | D E8334A 70 34 23 | P E8334A 9 44 50 24 91 44 50 92
-👏 clapping hands: L D9982B 11 77 22 74 48 | L D9982B 11 66 15 65 48 | L D9982B 11 54 18 57 48 |
-    L D9982B 11 43 27 48 48 | L D9982B 11 91 45 74 61 | D D9982B 60 58 20 | L FFC93C 11 19 36 22 62 |
-    L FFC93C 11 30 29 31 62 | L FFC93C 11 42 32 39 62 | L FFC93C 11 53 41 48 62 | L FFC93C 11 5 59 22 75 |
-    D FFC93C 36 72 20 | L F5B454 4 12 10 18 20 | L F5B454 4 30 2 33 12 | L F5B454 4 4 26 12 31
-😂 tears of joy: F glad open | O 4FA8F5 4 46 22 70 | O 4FA8F5 78 46 96 70
+👍 thumbs up: P FFC93C 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84|D FFC93C 54 16 8|
+    D FFC93C 84 50 9|D FFC93C 82 64 9|D FFC93C 80 80 8|P 3F7BE0 10 44 26 44 26 88 10 88
+❤ heart: D E8334A 30 34 23|D E8334A 70 34 23|P E8334A 9 44 50 24 91 44 50 92
+👏 clapping hands: L D9982B 11 77 22 74 48|L D9982B 11 66 15 65 48|L D9982B 11 54 18 57 48|
+    L D9982B 11 43 27 48 48|L D9982B 11 91 45 74 61|D D9982B 60 58 20|L FFC93C 11 19 36 22 62|
+    L FFC93C 11 30 29 31 62|L FFC93C 11 42 32 39 62|L FFC93C 11 53 41 48 62|L FFC93C 11 5 59 22 75|
+    D FFC93C 36 72 20|L F5B454 4 12 10 18 20|L F5B454 4 30 2 33 12|L F5B454 4 4 26 12 31
+😂 tears of joy: F glad open|O 4FA8F5 4 46 22 70|O 4FA8F5 78 46 96 70
 😮 surprised: F dots oh
-🎉 party: P F5B454 8 94 30 36 66 72 | L E8334A 4 22 62 40 82 | L E8334A 4 16 78 24 88 |
-    L 4F8CFF 5 42 40 46 12 | L 3DDC97 5 56 52 88 22 | L E0679B 5 64 62 94 58 | D B07CE8 66 14 6 |
-    D F2555A 84 40 5 | D 4F8CFF 62 34 5 | D F5B454 26 16 5
-😢 crying: F dots sad | O 4FA8F5 58 54 72 78
-✋ raised hand: L FFC93C 13 30 24 34.2 56 | L FFC93C 13 44 16 44.8 56 | L FFC93C 13 58 19 55.2 56 |
-    L FFC93C 13 72 30 65.8 56 | L FFC93C 13 14 52 34 72 | D FFC93C 51 68 25 | L D9982B 2 37 44 37.4 50 |
-    L D9982B 2 51 36 50 50 | L D9982B 2 65 39 62.6 50
+🎉 party: P F5B454 8 94 30 36 66 72|L E8334A 4 22 62 40 82|L E8334A 4 16 78 24 88|
+    L 4F8CFF 5 42 40 46 12|L 3DDC97 5 56 52 88 22|L E0679B 5 64 62 94 58|D B07CE8 66 14 6|
+    D F2555A 84 40 5|D 4F8CFF 62 34 5|D F5B454 26 16 5
+😢 crying: F dots sad|O 4FA8F5 58 54 72 78
+✋ raised hand: L FFC93C 13 30 24 34.2 56|L FFC93C 13 44 16 44.8 56|L FFC93C 13 58 19 55.2 56|
+    L FFC93C 13 72 30 65.8 56|L FFC93C 13 14 52 34 72|D FFC93C 51 68 25|L D9982B 2 37 44 37.4 50|
+    L D9982B 2 51 36 50 50|L D9982B 2 65 39 62.6 50
 🙂 slight smile: F dots smile
-🤔 thinking: F up flat | D E9A91F 34 86 13 | L E9A91F 9 36 84 58 74
-🔥 fire: D F26B2A 50 62 33 | P F26B2A 19 56 34 34 36 46 54 4 66 32 74 26 82 54 | D FFC93C 50 74 19 |
+🤔 thinking: F up flat|D E9A91F 34 86 13|L E9A91F 9 36 84 58 74
+🔥 fire: D F26B2A 50 62 33|P F26B2A 19 56 34 34 36 46 54 4 66 32 74 26 82 54|D FFC93C 50 74 19|
     P FFC93C 33 66 50 36 67 66
-👎 thumbs down: P FFC93C 30 54 48 86 60 88 62 76 57 58 86 58 92 50 84 12 36 12 30 16 | D FFC93C 54 84 8 |
-    D FFC93C 84 50 9 | D FFC93C 82 36 9 | D FFC93C 80 20 8 | P 3F7BE0 10 12 26 12 26 56 10 56
+👎 thumbs down: P FFC93C 30 54 48 86 60 88 62 76 57 58 86 58 92 50 84 12 36 12 30 16|D FFC93C 54 84 8|
+    D FFC93C 84 50 9|D FFC93C 82 36 9|D FFC93C 80 20 8|P 3F7BE0 10 12 26 12 26 56 10 56
 😀 grinning: F dots open
 😄 laughing: F glad open
-😊 glad: F glad smile | D F7A072 20 62 8 | D F7A072 80 62 8
+😊 glad: F glad smile|D F7A072 20 62 8|D F7A072 80 62 8
 😉 winking: F wink smile
 😍 heart eyes: F love open
 😎 cool: F cool smile
 😐 neutral: F dots flat
 🙁 frowning: F dots sad
-😭 loudly crying: F shut oh | L 4FA8F5 10 33 50 33 86 | L 4FA8F5 10 67 50 67 86
-😴 sleeping: F shut oh | L 3F7BE0 5 68 8 86 8 68 26 86 26
+😭 loudly crying: F shut oh|L 4FA8F5 10 33 50 33 86|L 4FA8F5 10 67 50 67 86
+😴 sleeping: F shut oh|L 3F7BE0 5 68 8 86 8 68 26 86 26
 😛 tongue out: F dots tongue
 😗 kissing: F dots kiss
-😳 flushed: F wide flat | D F58A7A 20 62 8 | D F58A7A 80 62 8
+😳 flushed: F wide flat|D F58A7A 20 62 8|D F58A7A 80 62 8
 😱 screaming: F wide oh
 😕 confused: F dots wavy
-🧡 orange heart: D F28B2A 30 34 23 | D F28B2A 70 34 23 | P F28B2A 9 44 50 24 91 44 50 92
-💛 yellow heart: D F7C52E 30 34 23 | D F7C52E 70 34 23 | P F7C52E 9 44 50 24 91 44 50 92
-💚 green heart: D 38B26E 30 34 23 | D 38B26E 70 34 23 | P 38B26E 9 44 50 24 91 44 50 92
-💙 blue heart: D 3F7BE0 30 34 23 | D 3F7BE0 70 34 23 | P 3F7BE0 9 44 50 24 91 44 50 92
-💜 purple heart: D 8D5BD6 30 34 23 | D 8D5BD6 70 34 23 | P 8D5BD6 9 44 50 24 91 44 50 92
+🧡 orange heart: D F28B2A 30 34 23|D F28B2A 70 34 23|P F28B2A 9 44 50 24 91 44 50 92
+💛 yellow heart: D F7C52E 30 34 23|D F7C52E 70 34 23|P F7C52E 9 44 50 24 91 44 50 92
+💚 green heart: D 38B26E 30 34 23|D 38B26E 70 34 23|P 38B26E 9 44 50 24 91 44 50 92
+💙 blue heart: D 3F7BE0 30 34 23|D 3F7BE0 70 34 23|P 3F7BE0 9 44 50 24 91 44 50 92
+💜 purple heart: D 8D5BD6 30 34 23|D 8D5BD6 70 34 23|P 8D5BD6 9 44 50 24 91 44 50 92
 ⭐ star: P F7C52E 50 5 61.8 36.8 95.7 38.2 69 59.2 78.2 91.8 50 73 21.8 91.8 31 59.2 4.3 38.2 38.2 36.8
-✅ check mark: P 38B26E 10 10 90 10 90 90 10 90 | L FFFFFF 11 28 52 44 68 74 32
-❌ cross mark: L E8334A 15 18 18 82 82 | L E8334A 15 82 18 18 82
-❓ question mark: A E8334A 13 30 12 70 52 180 405 | L E8334A 13 64 46 50 58 50 68 | D E8334A 50 87 8
-❗ exclamation mark: L E8334A 15 50 14 50 62 | D E8334A 50 86 9
-💡 light bulb: D FFD75E 50 38 31 | P FFD75E 36 60 64 60 60 74 40 74 | L 8492A1 6 40 80 60 80 |
-    L 8492A1 6 44 90 56 90 | L C98A12 4 42 44 50 54 58 44
-🌞 sun: L F5A524 7 84 50 95 50 | L F5A524 7 74 74 81.8 81.8 | L F5A524 7 50 84 50 95 |
-    L F5A524 7 26 74 18.2 81.8 | L F5A524 7 16 50 5 50 | L F5A524 7 26 26 18.2 18.2 |
-    L F5A524 7 50 16 50 5 | L F5A524 7 74 26 81.8 18.2 | D FFCF47 50 50 27
+✅ check mark: P 38B26E 10 10 90 10 90 90 10 90|L FFFFFF 11 28 52 44 68 74 32
+❌ cross mark: L E8334A 15 18 18 82 82|L E8334A 15 82 18 18 82
+❓ question mark: A E8334A 13 30 12 70 52 180 405|L E8334A 13 64 46 50 58 50 68|D E8334A 50 87 8
+❗ exclamation mark: L E8334A 15 50 14 50 62|D E8334A 50 86 9
+💡 light bulb: D FFD75E 50 38 31|P FFD75E 36 60 64 60 60 74 40 74|L 8492A1 6 40 80 60 80|
+    L 8492A1 6 44 90 56 90|L C98A12 4 42 44 50 54 58 44
+🌞 sun: L F5A524 7 84 50 95 50|L F5A524 7 74 74 81.8 81.8|L F5A524 7 50 84 50 95|
+    L F5A524 7 26 74 18.2 81.8|L F5A524 7 16 50 5 50|L F5A524 7 26 26 18.2 18.2|
+    L F5A524 7 50 16 50 5|L F5A524 7 74 26 81.8 18.2|D FFCF47 50 50 27
 🌙 moon: P F7C52E 62 8 40 12 20 30 14 54 22 76 42 91 64 92 84 78 64 76 48 62 44 42 50 22
-🌈 rainbow: A E8334A 8 8 22 92 118 180 360 | A F28B2A 8 16 30 84 110 180 360 |
-    A F7C52E 8 24 38 76 102 180 360 | A 38B26E 8 32 46 68 94 180 360 | A 3F7BE0 8 40 54 60 86 180 360
-🌳 tree: P 8A5A2B 43 60 57 60 60 94 40 94 | D 3C9A4E 50 30 24 | D 3C9A4E 30 48 20 | D 3C9A4E 70 48 20
-🌸 flower: D F58AB0 50 25 19 | D F58AB0 73.8 42.3 19 | D F58AB0 64.7 70.2 19 | D F58AB0 35.3 70.2 19 |
-    D F58AB0 26.2 42.3 19 | D F7C52E 50 50 12
-🍎 apple: D E8334A 35 58 27 | D E8334A 65 58 27 | D E8334A 50 68 25 | L 8A5A2B 6 50 34 56 12 |
+🌈 rainbow: A E8334A 8 8 22 92 118 180 360|A F28B2A 8 16 30 84 110 180 360|
+    A F7C52E 8 24 38 76 102 180 360|A 38B26E 8 32 46 68 94 180 360|A 3F7BE0 8 40 54 60 86 180 360
+🌳 tree: P 8A5A2B 43 60 57 60 60 94 40 94|D 3C9A4E 50 30 24|D 3C9A4E 30 48 20|D 3C9A4E 70 48 20
+🌸 flower: D F58AB0 50 25 19|D F58AB0 73.8 42.3 19|D F58AB0 64.7 70.2 19|D F58AB0 35.3 70.2 19|
+    D F58AB0 26.2 42.3 19|D F7C52E 50 50 12
+🍎 apple: D E8334A 35 58 27|D E8334A 65 58 27|D E8334A 50 68 25|L 8A5A2B 6 50 34 56 12|
     O 3C9A4E 56 10 82 26
-📚 books: P E8334A 12 70 88 70 88 90 12 90 | P 3F7BE0 18 48 82 48 82 68 18 68 |
-    P 38B26E 10 26 78 26 78 46 10 46 | L FFFFFF 4 24 36 48 36 | L FFFFFF 4 30 58 54 58 |
+📚 books: P E8334A 12 70 88 70 88 90 12 90|P 3F7BE0 18 48 82 48 82 68 18 68|
+    P 38B26E 10 26 78 26 78 46 10 46|L FFFFFF 4 24 36 48 36|L FFFFFF 4 30 58 54 58|
     L FFFFFF 4 26 80 52 80
-✏ pencil: L F5B454 18 28 72 76 24 | P F7DDB0 12 88 20 66 34 80 | P 3A3A3A 12 88 15 79 21 85 |
+✏ pencil: L F5B454 18 28 72 76 24|P F7DDB0 12 88 20 66 34 80|P 3A3A3A 12 88 15 79 21 85|
     D F58AB0 78 22 10
-⚽ football: D F4F4F4 50 50 44 | P 23262B 50 34 66 46 60 64 40 64 34 46 | L 23262B 4 50 34 50 10 |
-    L 23262B 4 66 46 90 40 | L 23262B 4 60 64 76 84 | L 23262B 4 40 64 24 84 | L 23262B 4 34 46 10 40
-⏰ clock: D E8334A 50 54 38 | D FFFFFF 50 54 29 | L 23262B 5 50 34 50 54 64 62 | D E8334A 20 18 12 |
+⚽ football: D F4F4F4 50 50 44|P 23262B 50 34 66 46 60 64 40 64 34 46|L 23262B 4 50 34 50 10|
+    L 23262B 4 66 46 90 40|L 23262B 4 60 64 76 84|L 23262B 4 40 64 24 84|L 23262B 4 34 46 10 40
+⏰ clock: D E8334A 50 54 38|D FFFFFF 50 54 29|L 23262B 5 50 34 50 54 64 62|D E8334A 20 18 12|
     D E8334A 80 18 12
-🎵 music: L 4F8CFF 8 36 78 36 22 80 12 80 68 | D 4F8CFF 26 78 14 | D 4F8CFF 70 68 14
-🎨 palette: O D9A066 6 14 94 88 | D 14181F 68 66 9 | D E8334A 28 40 8 | D F7C52E 48 28 8 |
-    D 38B26E 70 36 8 | D 3F7BE0 26 62 8
-🎈 balloon: O E8334A 22 4 78 70 | P E8334A 44 68 56 68 50 76 | L 8492A1 3 50 76 46 84 54 96 |
+🎵 music: L 4F8CFF 8 36 78 36 22 80 12 80 68|D 4F8CFF 26 78 14|D 4F8CFF 70 68 14
+🎨 palette: O D9A066 6 14 94 88|D 14181F 68 66 9|D E8334A 28 40 8|D F7C52E 48 28 8|
+    D 38B26E 70 36 8|D 3F7BE0 26 62 8
+🎈 balloon: O E8334A 22 4 78 70|P E8334A 44 68 56 68 50 76|L 8492A1 3 50 76 46 84 54 96|
     O F58A96 34 16 46 32
-🎁 gift: P 3F7BE0 14 44 86 44 86 92 14 92 | P 5B8DEF 8 30 92 30 92 46 8 46 |
-    P F7C52E 44 30 56 30 56 92 44 92 | A F7C52E 6 26 8 50 32 90 370 | A F7C52E 6 50 8 74 32 170 450
-🔑 key: A F7C52E 13 8 30 48 70 0 360 | L F7C52E 12 48 50 92 50 | L F7C52E 10 74 50 74 70 |
+🎁 gift: P 3F7BE0 14 44 86 44 86 92 14 92|P 5B8DEF 8 30 92 30 92 46 8 46|
+    P F7C52E 44 30 56 30 56 92 44 92|A F7C52E 6 26 8 50 32 90 370|A F7C52E 6 50 8 74 32 170 450
+🔑 key: A F7C52E 13 8 30 48 70 0 360|L F7C52E 12 48 50 92 50|L F7C52E 10 74 50 74 70|
     L F7C52E 10 90 50 90 66
-🏆 trophy: A D9982B 6 10 14 40 48 60 280 | A D9982B 6 60 14 90 48 260 480 |
-    P F7C52E 26 8 74 8 70 44 56 60 44 60 30 44 | L D9982B 8 50 58 50 80 | L D9982B 10 32 88 68 88
-🚀 rocket: P E8334A 30 58 18 78 40 70 | P E8334A 58 70 76 84 70 60 | O E6EBF0 32 6 68 80 |
-    D 3F7BE0 50 36 10 | P F5A524 40 80 60 80 50 98
-💯 hundred: L E8334A 8 14 34 20 28 20 68 | A E8334A 8 32 30 54 66 0 360 | A E8334A 8 66 30 88 66 0 360 |
+🏆 trophy: A D9982B 6 10 14 40 48 60 280|A D9982B 6 60 14 90 48 260 480|
+    P F7C52E 26 8 74 8 70 44 56 60 44 60 30 44|L D9982B 8 50 58 50 80|L D9982B 10 32 88 68 88
+🚀 rocket: P E8334A 30 58 18 78 40 70|P E8334A 58 70 76 84 70 60|O E6EBF0 32 6 68 80|
+    D 3F7BE0 50 36 10|P F5A524 40 80 60 80 50 98
+💯 hundred: L E8334A 8 14 34 20 28 20 68|A E8334A 8 32 30 54 66 0 360|A E8334A 8 66 30 88 66 0 360|
     L E8334A 6 16 84 84 78
-👋 waving hand: L FFC93C 13 30 24 34.2 56 | L FFC93C 13 44 16 44.8 56 | L FFC93C 13 58 19 55.2 56 |
-    L FFC93C 13 72 30 65.8 56 | L FFC93C 13 14 52 34 72 | D FFC93C 51 68 25 | L D9982B 2 37 44 37.4 50 |
-    L D9982B 2 51 36 50 50 | L D9982B 2 65 39 62.6 50 | A 8492A1 4 2 2 30 30 180 270 |
+👋 waving hand: L FFC93C 13 30 24 34.2 56|L FFC93C 13 44 16 44.8 56|L FFC93C 13 58 19 55.2 56|
+    L FFC93C 13 72 30 65.8 56|L FFC93C 13 14 52 34 72|D FFC93C 51 68 25|L D9982B 2 37 44 37.4 50|
+    L D9982B 2 51 36 50 50|L D9982B 2 65 39 62.6 50|A 8492A1 4 2 2 30 30 180 270|
     A 8492A1 4 70 74 98 98 0 90
-👌 ok hand: L FFC93C 12 54 46 60 10 | L FFC93C 12 64 48 76 16 | L FFC93C 12 74 54 90 28 |
-    D FFC93C 64 68 22 | A FFC93C 11 16 34 54 72 0 360
-💪 strong: L FFC93C 24 24 20 28 62 | D FFC93C 34 20 15 | D FFC93C 64 62 26 | L FFC93C 26 30 76 66 76
-👀 eyes: O F4F4F4 6 20 46 80 | O F4F4F4 54 20 94 80 | D 23262B 32 54 11 | D 23262B 80 54 11
-☕ hot drink: P E6EBF0 14 38 70 38 64 84 20 84 | A E6EBF0 8 58 44 90 72 270 450 |
-    L 8492A1 4 30 28 34 20 30 12 | L 8492A1 4 50 28 54 20 50 12 | L C9D1DA 6 8 92 78 92
-🍰 cake: P F7DDB0 10 56 90 56 90 90 10 90 | P F58AB0 10 42 90 42 90 60 10 60 | D E8334A 50 32 12 |
+👌 ok hand: L FFC93C 12 54 46 60 10|L FFC93C 12 64 48 76 16|L FFC93C 12 74 54 90 28|
+    D FFC93C 64 68 22|A FFC93C 11 16 34 54 72 0 360
+💪 strong: L FFC93C 24 24 20 28 62|D FFC93C 34 20 15|D FFC93C 64 62 26|L FFC93C 26 30 76 66 76
+👀 eyes: O F4F4F4 6 20 46 80|O F4F4F4 54 20 94 80|D 23262B 32 54 11|D 23262B 80 54 11
+☕ hot drink: P E6EBF0 14 38 70 38 64 84 20 84|A E6EBF0 8 58 44 90 72 270 450|
+    L 8492A1 4 30 28 34 20 30 12|L 8492A1 4 50 28 54 20 50 12|L C9D1DA 6 8 92 78 92
+🍰 cake: P F7DDB0 10 56 90 56 90 90 10 90|P F58AB0 10 42 90 42 90 60 10 60|D E8334A 50 32 12|
     L F58AB0 6 12 74 88 74
-➕ plus: L 38B26E 16 50 16 50 84 | L 38B26E 16 16 50 84 50
-🐢 turtle: D 57B894 84 58 12 | L 57B894 12 30 66 26 80 | L 57B894 12 64 66 68 80 | L 57B894 8 20 64 6 70 |
-    P 38B26E 18 68 22 48 34 34 48 29 62 34 74 48 78 68 | D 23262B 88 55 3
+➕ plus: L 38B26E 16 50 16 50 84|L 38B26E 16 16 50 84 50
+🐢 turtle: D 57B894 84 58 12|L 57B894 12 30 66 26 80|L 57B894 12 64 66 68 80|L 57B894 8 20 64 6 70|
+    P 38B26E 18 68 22 48 34 34 48 29 62 34 74 48 78 68|D 23262B 88 55 3
 """
 
 
@@ -16804,7 +16548,6 @@ class Painted:
         self.spots.insert(0 if low else len(self.spots), (name, box, command))
 
     def cool(self, prefix: str) -> None:
-        """Forget the places whose names begin so."""
         self.spots = [spot for spot in self.spots if not spot[0].startswith(prefix)]
 
     def spot_at(self, x: int, y: int) -> Callable[[], object] | None:
@@ -16865,7 +16608,6 @@ class Tooltip:
         tip.canvas.place(x=x, y=y)
 
     def _place(self, width: int, height: int) -> tuple[int, int]:
-        """Beside what stands at the left edge, else below, always inside the window."""
         root, widget, gap = self.look.root, self.widget, self.look.px(6)
         x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
         wide, tall = widget.winfo_width(), widget.winfo_height()
@@ -17077,7 +16819,6 @@ class Field(Painted):
 
     @property
     def value(self) -> str:
-        """What stands in the field."""
         return self.entry.get().strip()
 
     def paint(self) -> None:
@@ -17113,7 +16854,6 @@ class PinBoxes(Painted):
 
     @property
     def value(self) -> str:
-        """The PIN that was typed."""
         return clean_pin(self._typed)
 
     def _key(self, event: tk.Event[tk.Canvas]) -> None:
@@ -17373,11 +17113,9 @@ class ListView(Painted):
 
     @property
     def _first(self) -> int:
-        """The number of the uppermost row in sight."""
         return max(0, bisect_right(self._tops, self._offset) - 1)
 
     def _measure(self, at: int) -> None:
-        """Lay out a row. Those not yet seen count as high as the others are on average."""
         row = self.rows[at]
         self._high[at] = self._heights[row, self.width] = row.height(self, self.width)
         laid = [high for high in self._high if high]
@@ -17401,7 +17139,6 @@ class ListView(Painted):
 
     @property
     def width(self) -> int:
-        """Real pixels for a row, without the scroll bar."""
         return max(self.look.px(60), self.canvas.winfo_width() - self.gutter)
 
     def scroll(self, by: int) -> None:
@@ -17504,7 +17241,6 @@ class Dialog:
         (self.first or self.frame).focus_set()
 
     def _later(self, milliseconds: int, command: Callable[[], object]) -> None:
-        """Do it after that time unless the dialog is gone by then."""
         self._timers[command] = self.frame.after(milliseconds, command)
 
     def _no_later(self) -> None:
@@ -17514,7 +17250,6 @@ class Dialog:
 
     @property
     def open(self) -> bool:
-        """Whether it is still on the screen."""
         return bool(self.frame.winfo_exists())
 
     def close(self) -> None:
@@ -17594,7 +17329,6 @@ class TileJob:
 
 
 def _covered(picture: Picture, size: tuple[int, int]) -> Picture:
-    """`picture` scaled to cover `size`, cut evenly."""
     tall, wide = picture.shape[:2]
     factor = max(size[0] / wide, size[1] / tall)
     keep = max(1, min(wide, round(size[0] / factor))), max(1, min(tall, round(size[1] / factor)))
@@ -17603,7 +17337,6 @@ def _covered(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def _fitted(picture: Picture, job: TileJob) -> Picture:
-    """`picture` whole inside the tile, or zoomed around a point of it."""
     zoom, x, y = job.look.view
     high, wide = picture.shape[:2]
     fit = min(job.width / wide, job.height / high)
@@ -17644,7 +17377,6 @@ TileMarks: TypeAlias = "list[tuple[int, int, Image.Image]]"
 
 
 def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
-    """The name at the lower left; returns where it ends."""
     from PIL import Image, ImageDraw
 
     look, gap, high = job.look, px(10 if job.height > px(130) else 6), px(28)
@@ -17699,7 +17431,6 @@ def _poor(over: Image.Image, px: Metrics, p: Palette, width: int) -> None:
 
 
 def _frame(over: Image.Image, job: TileJob, px: Metrics) -> None:
-    """Round corners in the window's colour, and the ring of who speaks or is chosen."""
     from PIL import Image, ImageChops
 
     look, p = job.look, job.palette
@@ -17713,7 +17444,6 @@ def _frame(over: Image.Image, job: TileJob, px: Metrics) -> None:
 
 
 def _patches(over: Image.Image, px: Metrics) -> TileMarks:
-    """The parts of an overlay that hold anything: four edges, and the middle where it is not empty."""
     wide, tall, top, foot, side = *over.size, px(46), px(66), px(14)
     if tall < top + foot + 8:
         return [(0, 0, over)]
@@ -17829,7 +17559,6 @@ class TilePainter:
                     self._wake.notify()
 
     def _overlay(self, key: Hashable, job: TileJob) -> TileMarks:
-        """The marks of this tile, drawn anew only when they changed."""
         same = (job.width, job.height, job.look, job.palette, job.scale, job.picture is None, tr.language)
         known = self._marks.get(key)
         if known is None or known[0] != same:
@@ -18098,7 +17827,6 @@ class Plan:
         return [(key, (x + px(16), y + px(16), w, h)) for key, (x, y, w, h) in zip(keys, boxes, strict=False)]
 
     def _main(self, order: Sequence[int | str]) -> int | str | None:
-        """Who has the large place, or None in a plain grid."""
         if self.pinned in order or (self.pinned == "screen" and self.shot.presenter):
             return self.pinned
         if self.shot.presenter:
@@ -18109,7 +17837,6 @@ class Plan:
         return self._speaker if self._speaker in others else next(iter(others), next(iter(order), None))
 
     def _paged(self, order: list[int | str], room: int) -> list[int | str]:
-        """The part of `order` on this page; oneself is on the first."""
         me = self.shot.me
         if me in order and len(order) > room > 1:
             order.remove(me)
@@ -18127,7 +17854,6 @@ class ScreenZoom:
         self._from = (0, 0, 0.0, 0.5, 0.5)
 
     def reset(self) -> None:
-        """Fit it again."""
         self.view = (0.0, 0.5, 0.5)
 
     def by(self, factor: float) -> None:
@@ -18136,7 +17862,6 @@ class ScreenZoom:
         self.view = (float(not zoom) if factor == 0 else max(0.1, min(8.0, (zoom or 0.6) * factor)), x, y)
 
     def grab(self, x: int, y: int) -> None:
-        """A drag begins there."""
         self._from = (x, y, *self.view)
 
     def drag(self, x: int, y: int, width: int, height: int) -> None:
@@ -18208,7 +17933,6 @@ class HoverButtons:
         return one is not None and self.stage.looks(one).poor
 
     def _facts(self, tile: VideoTile, right: int) -> None:
-        """Quality in words while the mouse rests on a tile: left of the buttons, which begin at `right`."""
         lines = self.facts(tile.key)
         look, px = self.stage.look, self.stage.look.px
         x, y, wide, tall = tile.box
@@ -18249,7 +17973,6 @@ class HoverButtons:
         self.stage.look.menu(self.stage.canvas, [pin, *self.stage.menu_for(key)]).tk_popup(x, y)
 
     def close(self) -> None:
-        """Let the pictures go while Tk still knows them."""
         self._photos.clear()
 
 
@@ -18321,7 +18044,6 @@ class Stage(Painted):
             self._watch()
 
     def _watch(self) -> None:
-        """Tell whose pictures are wanted: those in sight, at the size of their tile."""
         shot, tiles = self.plan.shot, self.tiles if self._in_sight else {}
         cameras = {one.id: one.name for one in shot.people if one.camera and one.id != shot.me}
         main = next(iter(tiles.values())).box[3] if tiles else 0
@@ -18669,7 +18391,6 @@ class SideBar:
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
 
     def _squeeze(self, height: int) -> None:
-        """Lower buttons without words, then no sign, in a low window."""
         px, count = self.look.px, len(self.buttons)
         tall = next((tall for tall in (70, 48) if px(72 + (tall + 2) * count) <= height), 42)
         for button in self.buttons.values():
@@ -18798,7 +18519,6 @@ class TopBar:
         self._narrow = False
 
     def _squeeze(self, width: int) -> None:
-        """A narrow window keeps people and layouts; quality goes into fewer words."""
         self._narrow = width < self.look.px(880)
 
     def show(self, shot: Snapshot, layout: str, now: float, address: str) -> None:
@@ -18872,7 +18592,6 @@ class NoticeBar:
         line.text(self.look.px(28), self.look.px(20), words, 13, room=room - self.look.px(28))
 
     def hide(self) -> None:
-        """Nothing to say."""
         self._now = None
 
 
@@ -18915,7 +18634,6 @@ class NoteRow:
     words: str
 
     def height(self, view: ListView, width: int) -> int:
-        """Real pixels."""
         return view.look.px(34)
 
     def draw(self, view: ListView, y: int, width: int) -> None:
@@ -18938,7 +18656,6 @@ class ChatRow:
     panel: ChatPanel = field(compare=False, hash=False)
 
     def _shape(self, view: ListView, width: int) -> tuple[list[str], int, int, str]:
-        """Lines, text width, line height, and what folds or unfolds the message."""
         look = view.look
         room = max(look.px(80), width - look.px(100 if not self.line.own else 76))
         lines, wide, more = self.panel.lines(self.line.text, room, self.whole)
@@ -18976,13 +18693,11 @@ class ChatRow:
     def _box(
         self, view: ListView, x: int, y: int, wide: int, tall: int, radius: int, fill: str, ring: str = ""
     ) -> None:
-        """A box of any height, painted as far as it is in sight and a little more."""
         cut = max(0, -y // 512 - 1) * 512
         tall = min(tall - cut, (view.canvas.winfo_height() // 512 + 4) * 512)
         view.image(x, y + cut, view.look.box(wide, tall, radius, fill, ring))
 
     def _words(self, view: ListView, lines: list[str], x: int, y: int, step: int) -> None:
-        """The lines in sight."""
         first = max(0, -y // step)
         seen = range(first, min(len(lines), first + view.canvas.winfo_height() // step + 2))
         look, line = view.look, self.line
@@ -19036,7 +18751,6 @@ class ChatRow:
             view.spot(f"link{self.line.n}:{found.start()}", box, partial(webbrowser.open, target))
 
     def _emoji(self, view: ListView, lines: list[str], seen: range, x: int, y: int, step: int) -> None:
-        """Our pictures where the blanks stand."""
         font, blank = view.look.font(13), self.panel.blank
         found = iter(key for hit in EMOJI_PATTERN.findall(self.line.text) if (key := emoji_key(hit)))
         for at, words in enumerate(lines[: seen.stop]):
@@ -19198,7 +18912,6 @@ class Composer:
         self.people(self._names)
 
     def _hint(self, refused: bool = False) -> None:
-        """Say in words and colour who will read it, and why it was not sent."""
         to, p = self.target.value, self.look.palette
         words = tr("private to {name}" if self.here else "{name} is not here now: nothing is sent.", name=to)
         self.mark.configure(text=plain(words), fg=p.bad_text if refused else p.warn)
@@ -19221,7 +18934,6 @@ class Composer:
             self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
 
     def _no_raw_emoji(self) -> None:
-        """Emoji typed or pasted become our pictures or their names: raw ones can crash X clients."""
         text = self.entry.get("1.0", "end-1c")
         for found in reversed(list(EMOJI_PATTERN.finditer(text))):
             start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
@@ -19259,7 +18971,6 @@ class Composer:
         return "break"
 
     def _move_on(self, widget: tk.Misc | None) -> str:
-        """Tab leaves the field: nobody is caught in it."""
         if widget is not None:
             widget.focus_set()
         return "break"
@@ -19327,14 +19038,12 @@ class ChatPanel:
         self._sent: dict[str, tuple[str, str]] = {}  # (text, to) by `ref`, until it is known to be said
 
     def _pick(self, event: tk.Event[tk.Canvas]) -> None:
-        """A click selects a message, one beside them none."""
         self.list.canvas.focus_set()
         row = self.list.row_at(event.y)
         self._anchor = row.line.n if isinstance(row, ChatRow) else 0
         self._select(range(self._anchor, self._anchor + 1) if self._anchor else range(0))
 
     def _stretch(self, event: tk.Event[tk.Canvas]) -> str:
-        """Dragging, or a click with Shift, selects all messages from the first one to this."""
         row = self.list.row_at(event.y)
         if isinstance(row, ChatRow) and self._anchor:
             low, high = sorted((self._anchor, row.line.n))
@@ -19357,7 +19066,6 @@ class ChatPanel:
             copy_text(self.look.root, "\n".join(words))
 
     def _lines(self, text: str, room: int, whole: bool) -> tuple[list[str], int, bool]:
-        """The lines shown of `text`, the pixels of the widest, and whether there are more of them."""
         most, font = FOLD, self.look.font(13)
         lines = wrapped(text if whole else text[: most[1]], font, room, self.blank)
         more = not whole and (len(lines) > most[0] or len(text) > most[1])
@@ -19430,7 +19138,6 @@ class ChatPanel:
             self.composer.resume(*sent)
 
     def _menu(self, event: tk.Event[tk.Canvas]) -> None:
-        """A right click on a message offers to copy or answer it."""
         row = self.list.row_at(event.y)
         if not isinstance(row, ChatRow):
             return
@@ -19453,7 +19160,6 @@ class PersonRow:
     menu: Callable[[], object] = field(compare=False, hash=False)
 
     def height(self, view: ListView, width: int) -> int:
-        """Real pixels."""
         return view.look.px(52)
 
     def draw(self, view: ListView, y: int, width: int) -> None:
@@ -19507,7 +19213,6 @@ class AskRow:
     choices: tuple[tuple[str, Callable[[], object]], ...] = field(compare=False, hash=False)
 
     def height(self, view: ListView, width: int) -> int:
-        """Real pixels."""
         return view.look.px(94)
 
     def draw(self, view: ListView, y: int, width: int) -> None:
@@ -19572,7 +19277,6 @@ class AttendeesPanel:
         return AskRow(f"ask{number}", words, choices)
 
     def _answer(self, number: int, on: bool) -> None:
-        """Let somebody in, or turn them away."""
         self.asks.pop(number, None)
         self.act({"do": "admit", "ask": number, "on": on})
         self.show(self._shot)
@@ -19587,7 +19291,6 @@ class FileRow:
     actions: tuple[tuple[str, str, Callable[[], object]], ...] = field(compare=False, hash=False)
 
     def height(self, view: ListView, width: int) -> int:
-        """Real pixels."""
         return view.look.px(70 + 34 * bool(self.actions) + 8)
 
     def draw(self, view: ListView, y: int, width: int) -> None:
@@ -19758,7 +19461,6 @@ class MeetingRow:
     choose: Callable[[], object] = field(compare=False, hash=False)
 
     def height(self, view: ListView, width: int) -> int:
-        """Real pixels."""
         return view.look.px(76)
 
     def draw(self, view: ListView, y: int, width: int) -> None:
@@ -19863,11 +19565,9 @@ class PreviewCard:
         self.backend.preview.run(self.camera or camera, self.mic or mic)
 
     def now(self) -> tuple[float, int, Picture | None]:
-        """(level, serial, picture) for the settings."""
         return (self.backend.preview.level, *self.backend.preview.picture)
 
     def _show(self) -> None:
-        """The picture, and over it the two round controls."""
         stage, px = self.stage, self.look.px
         stage.wipe()
         if self.own.photo is None:
@@ -19957,7 +19657,6 @@ class BusyCard:
         return sheet
 
     def _turn(self) -> None:
-        """Turn the ring."""
         px, p = self.look.px, self.look.palette
         sheet = self._sheet = self._sheet or self._build()
         width, size = int(sheet.canvas["width"]), px(44)
@@ -20023,7 +19722,6 @@ class StartView:
         self.head.text(px(92), middle, APP_NAME, 17, bold=True)
 
     def _squeeze(self, height: int) -> None:
-        """In a low window the list needs the room of what goes without saying."""
         px, low = self.look.px, height < self.look.px(600)
         if low == self._low:
             return
@@ -20036,7 +19734,6 @@ class StartView:
                 label.pack(options)
 
     def settings(self) -> None:
-        """Open the settings."""
         self.dialog = SettingsDialog(self.look, self.backend, self.tasks, self.preview, self.restyle)
 
     def _check(self) -> None:
@@ -20155,12 +19852,10 @@ class StartView:
             self._join()
 
     def _occupied(self) -> bool:
-        """Whether the user is at something, a half-typed name or PIN too: nothing happens by itself then."""
         renaming = self.name.value != self.backend.setting("name", "")
         return bool(self.busy.words) or renaming or bool(self.pin.value) or grabbed(self.look.root)
 
     def _offer_lesson(self, words: str) -> None:
-        """Where `words` say that an own meeting goes on without its window: back to it, or not."""
         if words:
             self.dialog = ConfirmDialog(
                 self.look, tr("Host a meeting"), tr.said(words),
@@ -20195,7 +19890,6 @@ class StartView:
             self.pin.canvas.focus_set()
 
     def _named(self) -> str:
-        """The name typed, remembered; "" and a hint when there is none."""
         name = self.name.value
         if name:
             self.backend.set_setting("name", name)
@@ -20277,7 +19971,6 @@ class StartView:
             self.pin.canvas.focus_set()
 
     def _ask_address(self, trouble: str = "") -> None:
-        """Ask for address and PIN, beginning with what was typed before; after `trouble` for another PIN."""
         look, px = self.look, self.look.px
         dialog = self.dialog = Dialog(look, tr("Type an address or code"), 440)
         address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(380))
@@ -20389,7 +20082,6 @@ class FindingRow:
         return wrapped(tr.said(self.found.words), view.look.font(13), width - view.look.px(40), " ")
 
     def height(self, view: ListView, width: int) -> int:
-        """Real pixels."""
         return view.look.px(16) + view.look.px(20) * len(self._lines(view, width))
 
     def draw(self, view: ListView, y: int, width: int) -> None:
@@ -20423,7 +20115,6 @@ class InvitationDialog(Dialog):
         self.buttons([(tr("Done"), "plain", lambda: None), (tr("Copy the invitation"), "primary", copy)])
 
     def _large(self, facts: Sequence[tuple[str, str]]) -> None:
-        """What is typed, to be read from the last row of a classroom."""
         look, px = self.look, self.look.px
         gap, room = px(36), self.width - px(54)
 
@@ -20440,7 +20131,6 @@ class InvitationDialog(Dialog):
         sheet.canvas.pack(anchor="w", padx=px(24))
 
     def _others(self, ways: Sequence[WayIn]) -> None:
-        """The computer's other interfaces."""
         look, px = self.look, self.look.px
         words = tr("This computer is in other networks, too. There they type:")
         look.label(self.body, words, 12, colour=look.palette.second).pack(
@@ -20527,7 +20217,6 @@ class CallPreview:
         self.preview, self.controller = backend.preview, controller
 
     def _live(self) -> tuple[bool, bool, float]:
-        """(camera, mic, level of the mic) of oneself in the meeting."""
         shot = self.controller.snapshot()
         me = next((one for one in shot.people if one.id == shot.me), Person(0, shot.name))
         return me.camera, me.mic, shot.mic_level
@@ -20598,7 +20287,6 @@ class ShareDialog(Dialog):
             canvas.bind(event, lambda _: self._draw())
 
     def _look_again(self) -> None:
-        """Look at the screens, and again and again for as long as the dialog stands."""
         self.tasks.run(self.backend.screens, self._looked, self.frame)
 
     def _looked(self, found: Any, fault: Exception | None) -> None:
@@ -20823,7 +20511,6 @@ class SettingsDialog(Dialog):
         sheet.canvas.pack(anchor="w")
 
     def _tick(self) -> None:
-        """Meter and preview ten times a second, for as long as the dialog stands."""
         if not self.open:
             return
         level, serial, picture = self.preview.now()
@@ -20931,7 +20618,6 @@ class EventWords:
         self, words: str, icon: str, action: str = "", command: Callable[[], object] | None = None,
         stays: bool = False,
     ) -> None:  # fmt: skip
-        """A message over the stage, said aloud where that was chosen."""
         self.view.toasts.add(words, icon, action, command, stays)
         self._cue(words)
 
@@ -21049,7 +20735,6 @@ class Actions:
         self.view.act({"do": what, "on": not on})
 
     def hand(self) -> None:
-        """Raise or lower one's hand."""
         self.view.act({"do": "hand", "up": not self.view.controller.snapshot().wants("hand")})
 
     def react(self) -> None:
@@ -21111,11 +20796,9 @@ class Actions:
         self.view.ask(InvitationDialog(self.view.look, self.view.shot, ways, self.copy_invitation))
 
     def check(self) -> None:
-        """What stands between this computer and the meeting."""
         self.view.ask(DoctorDialog(self.view.look, self.view.backend, self.view.tasks))
 
     def give_app(self) -> None:
-        """Offer this program to those who have none."""
         self.view.ask(GiveDialog(self.view.look, self.view.backend, self.view.tasks))
 
     def copy_invitation(self) -> None:
@@ -21378,14 +21061,12 @@ class MainAppView:
             self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
 
     def _border(self, shot: Snapshot) -> None:
-        """A green edge around everything while everyone sees the screen."""
         thick = self.look.px(3) if shot.presenter and shot.presenter == shot.me else 0
         if int(self.frame["highlightthickness"]) != thick:
             colour = self.look.palette.good
             self.frame.configure(highlightthickness=thick, highlightbackground=colour, highlightcolor=colour)
 
     def _notice(self, shot: Snapshot) -> None:
-        """The one bar: reconnecting, sharing, no host here, or one never seen before."""
         if shot.link == "reconnecting":
             words, action, command = (
                 tr("The connection was lost. Reconnecting…"),
@@ -21442,7 +21123,6 @@ class MainAppView:
         self.stage.plan.layout = before.stage.plan.layout
 
     def act(self, command: Json) -> None:
-        """Send one command of the headless interface."""
         self.controller.do(command)
 
     def set_layout(self, name: str) -> None:
@@ -21485,7 +21165,6 @@ class MainAppView:
             self.show_panel(name)
 
     def reading(self) -> bool:
-        """Whether the messages are in sight."""
         return self.panel_open and self.tab == "messages"
 
     def ask(self, dialog: Dialog) -> None:
@@ -21495,7 +21174,6 @@ class MainAppView:
         self.dialog, dialog.back = dialog, self.write
 
     def confirm(self, *words: Any, first: str = "") -> None:
-        """Ask a question, as `ConfirmDialog` does."""
         self.ask(ConfirmDialog(self.look, *words, first=first))
 
     def settings(self, page: str = "audio") -> None:
@@ -21576,13 +21254,11 @@ class Keys:
         root.bind("<FocusOut>", self._release)
 
     def _heard(self, down: bool, event: tk.Event[tk.Misc]) -> bool:
-        """Whether a press repeats one: nothing was released since, or, in X11, at this very time."""
         was_down, at = self._last.get(event.keycode, (False, -9))
         self._last[event.keycode] = down, event.time
         return event.time - at <= (1 if not was_down else self.PAUSE if sys.platform != "linux" else -1)
 
     def _first(self, event: tk.Event[tk.Misc]) -> str | None:
-        """What a key does whoever has the keyboard; "break" keeps it from all others."""
         view, key, state, char = self.loop.view, event.keysym, int(event.state), event.char
         focus, chord, shift = focused(self.root), modifiers(state), bool(state & 1)
         typing = focus is not None and focus.winfo_class() in self.TEXTS
@@ -21604,7 +21280,6 @@ class Keys:
         return "break"
 
     def _chord(self, event: tk.Event[tk.Misc], chord: str, shift: bool) -> str | None:
-        """Ctrl (Command) with a letter, under every layout; nothing listens to Alt or Super."""
         view, mac = self.loop.view, sys.platform == "darwin"
         for name in key_names(event):
             if name in self.EDIT and not shift and chord == ("alt" if mac else "control"):
@@ -21618,7 +21293,6 @@ class Keys:
         return "break" if chord == "alt" and not mac else None
 
     def _press(self, event: tk.Event[tk.Misc]) -> None:
-        """A key that no control has taken for itself."""
         view, focus = self.loop.view, focused(self.root)
         if view is None or grabbed(self.root) or modifiers(int(event.state)):
             return
@@ -21696,7 +21370,6 @@ class WindowLoop:
         self.render_loop()
 
     def _find_room(self) -> None:
-        """How large the window may be on the screen where it was, else where the mouse is."""
         root, was = self.root, re.findall(r"-?\d+", self.backend.setting("window", ""))
         self._was = [*map(int, was)] if len(was) == 4 else []
         wide, tall, left, top = self._was or (1, 1, *root.winfo_pointerxy())
@@ -21708,7 +21381,6 @@ class WindowLoop:
         self._corner, self._room = area[:2], (area[2:] - frame).astype(int)
 
     def _size(self) -> None:
-        """Place the window inside the work area; where it has no room, it fills that."""
         px, root, corner = self.look.px, self.root, self._corner
         wanted = self._was[:2] or [px(1280), px(800)]
         size = np.minimum(wanted, self._room)
@@ -21732,7 +21404,6 @@ class WindowLoop:
         dark_title(root, palette is not LIGHT)
 
     def _unfocus(self, event: tk.Event[tk.Misc]) -> None:
-        """A click on the pictures ends typing, so that letters are commands again."""
         if self.view is not None and event.widget is self.view.stage.canvas:
             self.view.stage.canvas.focus_set()
 
@@ -21820,7 +21491,6 @@ class WindowLoop:
         self.view.stage.canvas.focus_set()
 
     def _left(self, reason: str) -> None:
-        """Back to the start window; the controller closes in a thread."""
         if self.view is None or self.controller is None:
             return
         view, controller, self.view, self.controller = self.view, self.controller, None, None
@@ -21857,7 +21527,6 @@ class WindowLoop:
             self.start.tick()
 
     def _obey(self) -> bool:
-        """Do what is asked from outside; False when that was to close."""
         while not self.backend.orders.empty():
             if self.backend.orders.get() == "close":
                 self.stop()
