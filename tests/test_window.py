@@ -600,3 +600,33 @@ def test_plain_has_nothing_that_tk_chokes_on() -> None:
         cs.plain("Ana 👩‍👩‍👧 🇫🇷 👍🏽 ❤️ é 李")
         == "Ana :woman: :regional_indicator_symbol_letter_f: :thumbs_up: :heart: é 李"
     )
+
+
+def test_the_screen_stays_lit_while_others_are_in_sight(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lit: set[object] = set()
+
+    class Recorder:
+        """Stands in for Power."""
+
+        def need(self, what: str, owner: object, on: bool) -> None:
+            """Note who wants the display."""
+            assert what == "display"
+            (lit.add if on else lit.discard)(id(owner))
+
+    monkeypatch.setattr(cs, "power", Recorder())
+    driver = opened()
+    driver.pump(0.1)
+    assert not lit, "not for the start window"
+    call = driver.meet(3)
+    driver.until(lambda: lit, "cameras of others")
+    for number in range(9):
+        call.change_person(number, camera=False)
+    driver.until(lambda: not lit, "nobody shows anything")
+    call.change(presenter=2)
+    driver.until(lambda: lit, "another's screen")
+    driver.view.stage.see(False)
+    assert not driver.view.stage.shows_others, "not for a minimised window"
+    driver.loop._left("left")
+    assert not lit
