@@ -3771,7 +3771,7 @@ class Pacer:
         heapq.heappush(self._begun, (at, self._serial, frame))
 
     def _earn(self, now: float) -> None:
-        most = max(BURST_PARTS * DATAGRAM, self._pace * 0.032)
+        most = max(BURST_PARTS * DATAGRAM, self._pace * 0.036)  # two ticks of Windows and a little
         self._credit = min(most, self._credit + min(max(0.0, now - self._at), 1.0) * self._pace)
         self._at = max(self._at, now)
 
