@@ -140,7 +140,7 @@ import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -966,16 +966,11 @@ _PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _SEGMENT: Final = struct.Struct(">HH")
 _FRAME_HEADER: Final = struct.Struct(">BHHB")
-_LONG_SCAN: Final = 24 << 10
 
 
 def _one_scan(data: bytes, start: int) -> bool:
     if data[-2:] != b"\xff\xd9":
         return False
-    if len(data) - start > _LONG_SCAN:  # NumPy is faster there; what it cannot tell is a restart marker
-        octets = np.frombuffer(data, np.uint8, offset=start)
-        if np.count_nonzero(octets[1:][octets[:-1] == 0xFF]) == 1:
-            return True
     end = _JPEG_MARKER.search(data, start)
     return end is not None and end.end() == len(data)
 
@@ -1624,8 +1619,9 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 SILENCE: Final[Samples] = np.zeros(BLOCK, np.int16)
 
 # A block's slack is the time from its push to the pull that plays it, negative if it came too late.
-SLACK_LEAST: Final = 0.0005  # four blocks of a window below this: the delay grows by a block
-SLACK_MOST: Final = 0.0215  # all but three of two windows above this: it shrinks; the gap is for rest
+# Headroom (slack) = time of the pull - time of arrival, in seconds.
+SLACK_LEAST: Final = 0.0005  # 1 % of the last 5 s of blocks had less: 16 ms of delay more
+SLACK_MOST: Final = 0.0215  # 99 % of the last 10 s had more (a block, SLACK_AIMED, hysteresis): 16 ms less
 SLACK_AIMED: Final = 0.005  # at a start, and what shrinking leaves
 SLACK_WINDOW: Final = 312  # blocks, 5 s
 OUTLIERS: Final = 4  # the first count that is over 1 % of the window
@@ -1721,8 +1717,8 @@ class PlayoutDelay:
 
     def __init__(self) -> None:
         self.wanted = 0  # blocks of delay to add or, negative, to take away at a good moment
-        self._due = 0  # the value of `_taken` at which the moment is now
-        self._taken = 0
+        self._taken = 0  # pulls
+        self._due = 0  # a change waits for silence, but no longer than until that pull
         self._slack: deque[float] = deque(maxlen=SLACK_WINDOW)
         self._snug = deque([0] * OUTLIERS, OUTLIERS)  # `_taken` at the last slacks under SLACK_MOST
         self._tight: deque[int] = deque(maxlen=OUTLIERS)  # ... under SLACK_LEAST
@@ -2370,14 +2366,6 @@ class _Run(NamedTuple):
         ]
 
 
-def _parse_datagram(datagram: memoryview) -> _Run | None:
-    if len(datagram) < VIDEO_HEADER.size:
-        return None
-    ident, number, total, index = VIDEO_HEADER.unpack_from(datagram)
-    run = _Run(ident, number, total, index, 1, bytes(datagram[VIDEO_HEADER.size :]))
-    return run if run.well_formed() else None
-
-
 def _parse_batch(buffer: memoryview, segment: int) -> _Run | None:
     if segment != DATAGRAM or len(buffer) < DATAGRAM:
         return None
@@ -2495,10 +2483,10 @@ class Reassembler:
     """Collects the parts of frames, newest frame first, and says what to ask for again.
 
     `layered`: numbers carry the layer in their top two bits (upstream). Never raises on what a peer
-    sends: it is dropped and counted. What bears another id than `only`, if that is given, is dropped.
+    sends: it is dropped and counted. With `only`, parts of others are dropped before they are collected.
     """
 
-    def __init__(self, layered: bool, counters: Counters, only: int | None = None) -> None:
+    def __init__(self, layered: bool, counters: Counters, only: Collection[int] | None = None) -> None:
         self.rtt = 0.0  # smoothed round-trip time in seconds, 0 while it is not known
         self._only = only
         self._layer_shift = LAYER_SHIFT if layered else 32
@@ -2510,17 +2498,28 @@ class Reassembler:
     def lost(self) -> int:
         return sum(stream.lost for one in self._senders.values() for stream in one.streams.values())
 
+    def collect_only(self, ids: Collection[int]) -> None:
+        """Parts of others than `ids` are dropped from now on, and nothing of theirs is asked for again."""
+        self._only = ids
+        for ident, sender in self._senders.items():
+            if ident not in ids:
+                sender.held = 0
+                for stream in sender.streams.values():
+                    stream.open.clear()
+
     def note_rtt(self, seconds: float) -> None:
         """Something went there and its answer came back in `seconds`: a bind or challenge, a nack."""
         self.rtt += (min(seconds, FRAME_LIFE) - self.rtt) * (0.125 if self.rtt else 1.0)
 
     def push(self, datagram: bytes | memoryview, now: float) -> WholeFrame | None:
         """Take one datagram; the frame that it completes, if any."""
-        run = _parse_datagram(memoryview(datagram))
-        if run is None:
-            self._counters.add("video.malformed")
-            return None
-        return self._take(run, now)
+        if len(datagram) >= VIDEO_HEADER.size:
+            ident, number, total, index = VIDEO_HEADER.unpack_from(datagram)
+            run = _Run(ident, number, total, index, 1, bytes(datagram[VIDEO_HEADER.size :]))
+            if run.well_formed():
+                return self._take(run, now)
+        self._counters.add("video.malformed")
+        return None
 
     def push_batch(self, buffer: bytes | memoryview, segment: int, now: float) -> list[WholeFrame]:
         """Take a buffer of datagrams of `segment` bytes each (the last may be shorter), as GRO gives it."""
@@ -2582,8 +2581,8 @@ class Reassembler:
         self._senders.pop(ident, None)
 
     def _take(self, run: _Run, now: float) -> WholeFrame | None:
-        if self._only not in (None, run.id):
-            self._counters.add("unbound", run.length)
+        if self._only is not None and run.id not in self._only:
+            self._counters.add("video.unasked", run.length)
             return None
         sender = self._sender(run.id)
         stream = sender.streams.setdefault(run.number >> self._layer_shift, _Stream())
@@ -3087,53 +3086,31 @@ class StillTiles:
 # that goes there. Sound is the clock: its blocks leave every 16 ms, so that how late they come is how long
 # the queue in front of them is, which is what everyone hears first.
 #
-#                        doubled, it would mean
-#   LAG_SAMPLES          blocks of sound; less jitter is taken for a queue, in silence one is seen later
-#   LAG_MEMORY           s; a drift of clocks of 0.1 ms a second shows as 3 ms of queue instead of 1.5
-#   REPORT_USUAL         s between reports; a path that is free again has its full rate some seconds later
-#   REPORT_URGENT        s; a path that shrinks is answered 0.25 s later: sound waits longer, once
-#   STIRRING             s of lasting delay; probes go on while there is a queue: sound 6 ms later
-#   QUEUED               s; without a probe a queue of 40 ms is not answered
-#   MUCH_LOST            share; a path that drops without a queue loses 10 % of its pictures for good
-#   LOST_BY_CHANCE       share; a path that is too short goes unnoticed until a third is lost
-#   LOSS_MEMORY          s; a loss counts longer: fewer cuts by chance, later ones on a short path
-#   LEAST_RATE           bytes/s; paths under 320 kbit/s stay overfull
-#   CUT_WAIT             s until a cut shows; a second cut comes later, a queue stays longer
-#   CUTS_IN_VAIN         then the queue is not ours: another's download halves our rate more often
-#   REST                 share of the capacity that is used for long (the doubled rest: 0.8)
-#   TRIED                times the capacity; probes (the doubled excess: 1.4) fill queues of 3 Mbit/s paths
-#   PROOF                times the capacity that shows that there is more; few probes succeed
-#   PROOF_SECONDS        s, more than a shaper's saved credit: coming back takes 3.5 s longer
-#   PROOF_LATEST         s until a probe counts without enough traffic; a small picture stays small longer
-#   CLIMB_AFTER          s of rest after a cut; coming back takes 4 s longer
-#   CLIMB                times a second while probing; the queue of a failed probe is longer
-#   CLIMB_FREELY         times a second after it: the full rate comes sooner, and an overshoot is larger
-#   STEP, LEAP           times what comes, with and without enough to send: as CLIMB_FREELY
-#   FORGET_AFTER         s without trouble until there is no limit any more; the last step up comes later
-
-LAG_SAMPLES: Final = 6
-LAG_MEMORY: Final = 15.0
-REPORT_USUAL: Final = 0.5
-REPORT_URGENT: Final = 0.25
-STIRRING: Final = 0.006
-QUEUED: Final = 0.020
-MUCH_LOST: Final = 0.05
-LOST_BY_CHANCE: Final = 0.15
-LOSS_MEMORY: Final = 1.0
-LEAST_RATE: Final = 20_000.0
-CUT_WAIT: Final = 0.6
-CUTS_IN_VAIN: Final = 3
-REST: Final = 0.9
-TRIED: Final = 1.2
-PROOF: Final = 1.02
-PROOF_SECONDS: Final = 3.5
-PROOF_LATEST: Final = 11.0
-CLIMB_AFTER: Final = 4.0
-CLIMB: Final = 1.1
-CLIMB_FREELY: Final = 1.8
-STEP: Final = 1.6
-LEAP: Final = 2.5
-FORGET_AFTER: Final = 30.0
+# Behind each constant: what it is, then what doubling it (of a factor: what it is beyond 1) changes on the
+# 3 Mbit/s paths of tests/test_adaptation.py; where nothing is said, nothing.
+LAG_SAMPLES: Final = 6  # blocks that tell a queue from jitter: in silence 4.8 % are lost, not 3.4
+LAG_MEMORY: Final = 15.0  # s after which the least lag is learnt anew, for clocks drift apart
+REPORT_USUAL: Final = 0.5  # s: without a queue 2.3 % are lost, not 1.8
+REPORT_URGENT: Final = 0.25  # s: 3.9 % are lost, not 1.8; in silence 6.1 %, not 3.4
+STIRRING: Final = 0.006  # s of lasting delay that is worth a word, and that ends a probe
+QUEUED: Final = 0.020  # s of it that is a queue: one of 30 ms is left as it is
+MUCH_LOST: Final = 0.05  # share, where there is a limit: without a queue 3.6 % are lost, not 1.8
+LOST_BY_CHANCE: Final = 0.15  # share, elsewhere: a bad radio loses that, a path that is too short far more
+LOSS_MEMORY: Final = 1.0  # s
+LEAST_RATE: Final = 20_000.0  # bytes/s that are tried on any path
+CUT_WAIT: Final = 0.6  # s until a cut shows in what is reported
+CUTS_IN_VAIN: Final = 3  # then the queue is not ours
+REST: Final = 0.9  # of the capacity that is used for long: 78 % of the path are used, not 84
+TRIED: Final = 1.2  # times the capacity, a probe: without a queue 4.4 % are lost, not 1.8
+PROOF: Final = 1.02  # times the capacity shows that there is more
+PROOF_SECONDS: Final = 3.5  # more than the credit that a shaper has saved up: 59 % are used, not 64
+PROOF_LATEST: Final = 11.0  # s, where there is not enough to send for a proof
+CLIMB_AFTER: Final = 4.0  # s without trouble: without a queue 55 % are used, not 64
+CLIMB: Final = 1.1  # times a second, up to TRIED: the full rate is back in 3 s, not 6; 3.1 % lost, not 1.8
+CLIMB_FREELY: Final = 1.8  # times a second after a proof: 4.0 % are lost, not 1.8
+STEP: Final = 1.6  # times what comes may be tried next
+LEAP: Final = 2.5  # ... where there was not enough to send: the next layer takes as much
+FORGET_AFTER: Final = 30.0  # s without trouble, then there is no limit any more
 
 
 class ReceiverReport:
@@ -4294,6 +4271,7 @@ class Room:
         return member.buckets[lane].take(now)
 
     def _numbered(self, effects: list[Effect], member: Member, message: Json) -> list[Effect]:
+        """Copy the request's `ref` into what goes back to `member`, so that it can match the answers."""
         if "ref" not in message:
             return effects
         numbered: list[Effect] = []
@@ -9677,7 +9655,7 @@ class RelayPeer:
 
     def __init__(self, ident: int, up: bytes, down: bytes, counters: Counters) -> None:
         self.binding = PathValidation(ident, up, down, layered=True)
-        self.incoming = Reassembler(layered=True, counters=counters, only=ident)
+        self.incoming = Reassembler(layered=True, counters=counters, only={ident})
         self.sent = RetransmissionCache()
         self.challenged = 0.0  # when
         self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
@@ -11499,7 +11477,8 @@ class VideoPlane:
         self.path = MediaPath(port, welcome["id"], welcome["video_up"], welcome["video_down"], layered=True)
         self.loop = DatagramLoop("video", port, counters, self._on_datagrams, self._on_due)
         self.streams: dict[int, Stream] = {}
-        self.incoming = Reassembler(layered=False, counters=counters)
+        self._watched: Collection[int] = ()
+        self.incoming = Reassembler(layered=False, counters=counters, only=())
         self.fresh: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()  # what to decode; None is the end
         self._glance = glance
         self._counters = counters
@@ -11512,7 +11491,7 @@ class VideoPlane:
     def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
         """After an interruption: the keys of another welcome, from where this machine is now. Own thread."""
         self._before = {ident: self.counts(ident) for ident in list(self.streams)}
-        self.incoming = Reassembler(layered=False, counters=self._counters)
+        self.incoming = Reassembler(layered=False, counters=self._counters, only=self._watched)
         with self.path.lock:
             renew_port(self.loop, self.path, address, bind, self._counters)
             self.path.rekey(welcome["id"], welcome["video_up"], welcome["video_down"])
@@ -11537,8 +11516,13 @@ class VideoPlane:
             self._sent.note_sent(number)
             path.port.send_frame(self._layout.lay(path.id, number, sealed), tail=True)
 
-    def forget(self, ident: int) -> None:
-        self.streams.pop(ident, None)
+    def watch(self, idents: Collection[int]) -> None:
+        """Pictures of these are wanted, and no others. Who comes back has another id, so that what is late
+        of an earlier connection is neither collected nor asked for again."""
+        self._watched = idents
+        self.incoming.collect_only(idents)
+        for gone in set(self.streams).difference(idents):
+            del self.streams[gone]
 
     def _on_due(self, now: float) -> float | None:
         for nack in self.incoming.nacks(now):
@@ -11574,8 +11558,6 @@ class VideoPlane:
         self.pictures += 1
         stream = self.streams.get(frame.id)
         if stream is None:
-            if len(self.streams) >= MAX_SENDERS:
-                self.streams.pop(next(iter(self.streams)))
             stream = self.streams[frame.id] = Stream()
         stream.put(data, size, now)
         if not stream.queued and now - stream.looked >= self._glance:
@@ -11996,6 +11978,7 @@ class MediaManager:
         bind, video, audio = self._ways()
         glance = 0.0 if self._options.decode_all else GLANCE_SECONDS
         self.video = VideoPlane(video, bind, welcome, self._counters, glance)
+        self.video.watch(frozenset(self.watched))
         self.audio = AudioPlane(audio, bind, welcome, self._counters, self._on_speaking)
         self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
         self._camera.encode(self._layers, self._coarse)
@@ -12066,12 +12049,9 @@ class MediaManager:
 
     def watch(self, streams: dict[int, int]) -> None:
         """Whose pictures are wanted: {sender: layer}."""
-        video = self.video
-        gone = set(self.watched) - set(streams)
         self.watched = streams
-        if video:
-            for ident in gone:
-                video.loop.post(partial(video.forget, ident))
+        if self.video:
+            self.video.loop.post(partial(self.video.watch, frozenset(streams)))
 
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
         """(serial, newest picture) of a sender, or of the own camera for "self"."""

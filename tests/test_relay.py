@@ -143,7 +143,7 @@ def test_only_the_own_id_of_what_a_kernel_merged_is_collected() -> None:
         merged = b"".join(cs.VIDEO_HEADER.pack(ident, 1, 200, 0) + bytes(cs.CHUNK) for ident in ids)
         relay._on_datagrams(memoryview(merged), cs.DATAGRAM, here, 1.0)
         assert [peer.incoming.held(ident) for ident in (5, 1_000, 1_039)] == [cs.CHUNK, 0, 0]
-        assert counters.snapshot() == {"unbound": 40, "video.duplicate": 1}
+        assert counters.snapshot() == {"video.unasked": 40, "video.duplicate": 1}
 
 
 def test_both_ends_learn_the_round_trip_time_by_validating_the_path() -> None:
@@ -157,7 +157,7 @@ def test_both_ends_learn_the_round_trip_time_by_validating_the_path() -> None:
         path.on_small(challenge, began + 0.04)
         assert path.rtt == pytest.approx(0.04)
         sealer = cs.Sealer(bytes(16), layered=True)
-        with mock.patch.object(cs.secrets, "token_bytes", return_value=b"token"):
+        with mock.patch.object(secrets, "token_bytes", return_value=b"token"):
             for number, kind, at in ((1, cs.Kind.BIND, 1.0), (2, cs.Kind.ANSWER, 1.03)):
                 sealed = sealer.seal(kind, 5, number, b"token" if kind == cs.Kind.ANSWER else b"")
                 datagram = cs.small_message(kind, 5, number, sealed)
