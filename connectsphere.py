@@ -16622,7 +16622,9 @@ class Tooltip:
     def _show(self) -> None:
         self._due = ""
         look, px = self.look, self.look.px
-        words, room = tr(self.words), look.font(12, bold=True).measure(tr(self.words))
+        font = look.font(12, bold=True)
+        words = look.clip(tr(self.words), font, look.root.winfo_width() // 2)
+        room = font.measure(words)
         key_room = look.font(11).measure(self.key) + px(14) if self.key else 0
         width, height = room + px(20) + (key_room + px(8) if key_room else 0), px(32)
         tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
@@ -17122,20 +17124,22 @@ class ListView(Painted):
         canvas.bind("<B1-Motion>", self._pull, add="+")
         canvas.bind("<ButtonRelease-1>", lambda _: setattr(self, "_grip", None), add="+")
 
-    def show(self, rows: Sequence[Row], force: bool = False, keep: bool = False) -> None:
-        """Show these rows from now on; `keep` the place even at the end."""
+    def show(self, rows: Sequence[Row], force: bool = False, changed: Row | None = None) -> None:
+        """Show these rows from now on; the one that changed its height keeps its place."""
         if rows == self.rows and not force:
             return
         at_end = self._offset >= self._tops[-1] - self.canvas.winfo_height() - self.look.px(30)
         first, known, width = min(self._first, len(rows) - 1), self._heights, self.width
         into = self._offset - self._tops[self._first]
         self.rows, self._tops = list(rows), [0]
+        if changed is not None:
+            known[changed, width] = changed.height(self, width)
         self._high = [known.get((row, width), 0) for row in rows]
         self._heights = {(row, width): high for row, high in zip(rows, self._high, strict=True) if high}
         if rows:
             self._measure(first)
             self._offset = min(self._tops[first] + into, self._tops[first + 1])
-        if self.stick and at_end and not keep:
+        if self.stick and at_end and changed is None:
             self._offset = self._tops[-1]
         self.scroll(0)
 
@@ -18718,8 +18722,8 @@ class ChatRow:
         self._box(view, left, y, box_wide, box_tall, 13, fill, ring)
         left, y = left + px(13), y + px(9)
         self._words(view, lines, left, y, step)
-        if action:
-            y += len(lines) * step
+        y += len(lines) * step
+        if action and y < view.canvas.winfo_height():
             colour = p.on_accent if line.own else p.link
             view.text(left, y + step // 2, action, 13, bold=True, colour=colour)
             view.spot(f"fold{line.n}", (left, y, wide, step), partial(self.panel.fold, line.n))
@@ -19109,11 +19113,10 @@ class ChatPanel:
     def fold(self, number: int) -> None:
         """Show a message in full, or its beginning again."""
         self._whole ^= {number}
-        rows = [
-            dataclasses.replace(row, whole=row.line.n in self._whole) if isinstance(row, ChatRow) else row
-            for row in self.list.rows
-        ]
-        self.list.show(rows, keep=True)
+        rows = list(self.list.rows)
+        at = next(n for n, row in enumerate(rows) if isinstance(row, ChatRow) and row.line.n == number)
+        rows[at] = dataclasses.replace(rows[at], whole=number in self._whole)
+        self.list.show(rows, changed=rows[at])
 
     def note(self, words: str, after: int) -> None:
         """A line of what happened, after message number `after`."""

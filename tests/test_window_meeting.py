@@ -258,6 +258,38 @@ def test_speech_into_the_muted_microphone_is_noticed(desk: Callable[..., Desk]) 
     driver.until(told, "the notice", LONG)
 
 
+@pytest.mark.parametrize(("scale", "lines"), [("100", 1_724), ("200", 870)])
+def test_messages_of_many_lines_and_long_words_leave_the_window_alive(
+    scale: str, lines: int, desk: Callable[..., Desk], meeting: Start
+) -> None:
+    port, texts = free_base(), ["z\n" * (lines - 1) + "z", "y" * 3_999, "🦄" * 2_000]
+    host = head(meeting, port)
+    place = desk("Ana", port)
+    driver = place.driver
+    place.program.set_setting("scale", scale)
+    driver.loop.restyle()
+    until(driver, host, "joined")
+
+    def told(count: int) -> None:
+        for said in texts:
+            host.send(do="chat", text=said)
+        driver.until(lambda: len(driver.view.shot.chat) == count, "the messages", LONG)
+        answered(driver, host, lambda: driver.view.act({"do": "hand", "up": count == 6}), "state")
+
+    for said in texts:  # a newcomer is told them as history
+        host.send(do="chat", text=said)
+    until(driver, host, "chat", text=texts[-1])
+    driver.start.join_at(f"127.0.0.1:{port}", "482913")
+    driver.until(lambda: driver.loop.view is not None and driver.view.shot.chat, "the history", LONG)
+    told(6)
+    driver.view.flip_panel("messages")
+    told(9)
+    driver.view.show_panel("messages")
+    driver.spot(driver.view.chat.list, "fold")
+    driver.pump(0.2)
+    assert driver.view.controller.snapshot().link == "live"
+
+
 def test_a_wrong_pin_is_said_in_the_start_window(desk: Callable[..., Desk], meeting: Start) -> None:
     port = free_base()
     host = head(meeting, port)
