@@ -17158,13 +17158,13 @@ class ListView(Painted):
         """Lay out the rows that come in sight: a long list costs what is seen of it. The anchor stays."""
         while True:
             most = self._tops[-1] - self.canvas.winfo_height()
-            anchor = len(self.rows) if self.stick and self._offset >= most else self._anchor
+            end = self.stick and self._offset >= most
             self._offset = max(0, min(most, self._offset))
             last = bisect_left(self._tops, self._offset + self.canvas.winfo_height())
             new = [at for at in range(self._first, min(last, len(self.rows))) if not self._high[at]]
             if not new:
                 return
-            anchor = min(anchor, len(self.rows)) if self._offset > 0 else 0
+            anchor = len(self.rows) if end else min(self._anchor, len(self.rows)) if self._offset else 0
             before = self._tops[anchor]
             self._measure(new[-1] if self.stick else new[0])
             self._offset += self._tops[anchor] - before
@@ -18726,7 +18726,9 @@ class ChatRow:
         if action and y < view.canvas.winfo_height():
             colour = p.on_accent if line.own else p.link
             view.text(left, y + step // 2, action, 13, bold=True, colour=colour)
-            view.spot(f"fold{line.n}", (left, y, wide, step), partial(self.panel.fold, line.n))
+            view.spot(
+                f"fold{line.n}", (left - px(6), y, wide + px(12), step), partial(self.panel.fold, line.n)
+            )
 
     def _box(
         self, view: ListView, x: int, y: int, wide: int, tall: int, radius: int, fill: str, ring: str = ""
