@@ -16357,7 +16357,7 @@ class Look:
         self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
         self._menu: tk.Menu | None = None
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
-        self._keeper = tk.Canvas(root)  # a font that nothing shows is opened anew at each measuring
+        self._keeper = keyed(tk.Canvas(root))  # a font that nothing shows is opened anew at each measuring
         self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
 
     def font(self, size: float = 13, bold: bool = False) -> tkfont.Font:

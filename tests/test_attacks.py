@@ -801,5 +801,5 @@ def test_memory_and_descriptors_are_what_they_were(start: Start) -> None:
                 one.send_frame(jpeg(160, 90))
                 wait_until(lambda ident=ident: peer.numbers.get(ident))
         wait_until(lambda: not peer.numbers)
-        assert not peer.sent._streams and not peer.droppers
+        assert not peer.sent._receivers and not peer.droppers
         wait_until(lambda: descriptors() <= begun)

@@ -408,7 +408,7 @@ class TestChat:
     def test_all_get_it_the_sender_too(self, world: World) -> None:
         ana, ben = world.join("Ana"), world.join("Ben")
         world.say(ana, "chat", text=" hi\u202e ")
-        line = {"type": "chat", "n": 1, "id": ana.id, "from": "Ana", "text": "hi", "at": 1e9 + world.now}
+        line = {"type": "chat", "n": 1, "id": ana.id, "from": "Ana", "text": " hi", "at": 1e9 + world.now}
         assert world.heard(ana, "chat") == world.heard(ben, "chat") == [line]
 
     def test_numbers_grow_over_all_kinds(self, world: World) -> None:

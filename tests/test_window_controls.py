@@ -471,7 +471,7 @@ def test_an_error_goes_unless_there_is_something_to_do(
 def test_who_shares_is_named(opened: Open) -> None:
     driver = opened()
     driver.meet(host=False, presenter=3)
-    driver.key("s")
+    driver.key("ctrl+shift+s")
     driver.until(lambda: toasts(driver), "the reason")
     name = next(one.name for one in driver.view.shot.people if one.id == 3)
     assert toasts(driver) == [f"{name} is sharing already."]

@@ -298,7 +298,7 @@ class Stage:
         server._sessions.clear()
         server._lobby._waiting.clear()
         server._lobby._gate = cs.PinGate()
-        server._lobby._arrivals.clear()
+        server._lobby._arrivals = cs.KeyedBuckets(*cs.ARRIVALS)
         server._reactor._timers.clear()
         server._screen.reactor._mail.clear()
         server.over.clear()
