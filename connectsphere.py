@@ -16050,7 +16050,7 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
     def runs(self, text: str, bold: bool) -> list[tuple[str, tuple[str, ...]]]:
         """`text` in pieces of one font each, in the order they stand from left to right."""
         found: list[tuple[str, tuple[str, ...]]] = []
-        for char in text:
+        for char in re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text):  # Raqm fails at control characters
             names = (
                 self._names(char, bold)
                 if char.isalnum() or unicodedata.combining(char) or not found

@@ -340,7 +340,8 @@ class Stage:
         sharing = [one.id for one in room.members.values() if one.sharing]
         assert sharing == ([room.presenter] if room.presenter else [])
         for one in room.members.values():
-            assert set(one.watching) <= set(room.members) - {one.id}
+            watched = room.allocator.people[one.id].subscriptions
+            assert set(watched) <= set(room.members) - {one.id}
             session = self.server._sessions[one.id]
             assert session.stage == "in"
             assert (one.role == "host") == session.host
@@ -389,7 +390,7 @@ def _step(stage: Stage, dice: Any) -> None:
     elif what == 14:
         for file in list(stage.server.room.shelf.offers):
             stage.server._apply(stage.server.room.file_whole(file))
-            stage.server._apply(stage.server.room.file_saved(file))
+            stage.server._apply(stage.server.room.file_saved(file, session.id))
     else:
         stage.server._on_tick()
         stage.server._bring_all()
