@@ -310,6 +310,7 @@ def test_a_closed_terminal_takes_nothing_along(tmp_path: Path, lesson: Hosts, me
         [*PROGRAM, "--host", *where, "--name", "Ms Lee", *SILENT, "--headless"],
         cwd=ROOT, env=environment(home), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup would have it ignored
     )  # fmt: skip
     assert ana.stdin
     assert ana.stdout
