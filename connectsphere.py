@@ -9131,7 +9131,7 @@ class TestCard:
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
         self._clock_at = self._draw_label(plain[:24] or "?")
         self._moving = self._draw_cloud if screen else self._draw_person
-        self._where = slice(size[1] // 6, size[1] * 4 // 5), slice(size[0] // 4, size[0] - size[0] // 4)
+        self._where = slice(size[1] // 6, size[1] * 4 // 5), slice(size[0] // 6, size[0] - size[0] // 6)
         self._phases: dict[int, Picture] = {}
 
     def draw(self, now_unix: float) -> Picture:
