@@ -3879,7 +3879,7 @@ class Offer:
     person: int
     to: int | None
     whole: bool = False
-    saved: set[int] = field(default_factory=set)  # names of who have it
+    saved: set[int] = field(default_factory=set)  # the persons who have it
 
     def message(self) -> Json:
         """The offer as WIRE says it."""
