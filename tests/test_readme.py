@@ -43,7 +43,7 @@ def test_ci_runs_the_printed_test_line(tmp_path: Path) -> None:
 
 
 PARTS = (
-    "What it does", "Get it", "Try it", "Roles", "A lesson, on one page", "When it does not work", "Protocol",
+    "What it does", "Get it", "Try it", "Roles", "For teachers", "Protocol",
     "Where is it", "Figures", "Security", "Building it", "Contributing",
 )  # fmt: skip
 
@@ -55,9 +55,20 @@ def test_headings() -> None:
     assert [link for link in re.findall(r"\]\(#([^)]+)", README) if link not in anchors] == []
 
 
-def test_pictures_and_files_named_exist() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
-    assert [link for link in links if not (ROOT / link).exists()] == []
+PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_and_files_named_exist(page: Path) -> None:
+    links = [
+        link for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")) if "://" not in link
+    ]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_front_door_is_short() -> None:
+    assert len(README.splitlines()) <= 250
+    assert [page.name for page in PAGES[1:] if page.name not in README] == []
 
 
 def test_each_name_stands_in_the_section_that_is_said() -> None:

@@ -1,8 +1,7 @@
 """Figures by hand: python tests/bench NAME [ROUNDS [publish]], where NAME is a bench or `all`.
 
 Each bench runs the product and a reference in turn and prints a table; `all` runs them all (half an hour) and
-publishes: writes the table and the plot to docs/, the table to the README, too. On a machine where nothing
-else runs.
+publishes: writes the table and the plot to docs/. On a machine where nothing else runs.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def bench(name: str) -> Callable[[int], list[Row]]:
 
 
 def publish(found: dict[str, tuple[str, list[Row]]]) -> None:
-    """Put what was found beside what other benches found before, into docs/figures.* and the README."""
+    """Put what was found beside what other benches found before, into docs/figures.*."""
     kept = ROOT / "docs" / "figures.json"
     known: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     known |= {name: [where, [asdict(row) for row in rows]] for name, (where, rows) in found.items()}
@@ -49,11 +48,10 @@ def publish(found: dict[str, tuple[str, list[Row]]]) -> None:
     plot(rows, ROOT / "docs" / "figures.png")
     wheres = "\n".join(f"- {name}: {known[name][0]}" for name in BENCHES if name in known)
     text = f"{table(rows)}\n\nWhere, when and beside what load:\n\n{wheres}\n"
-    (ROOT / "docs" / "figures.md").write_text(f"# Figures\n\n{text}")
-    readme = ROOT / "README.md"
+    page = ROOT / "docs" / "figures.md"
     begin, end = "<!-- figures -->\n", "<!-- end of figures -->"
-    before, _, rest = readme.read_text().partition(begin)
-    readme.write_text(f"{before}{begin}{text}{end}{rest.partition(end)[2]}")
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}{text}{end}{rest.partition(end)[2]}")
 
 
 def main(name: str, rounds: int, keep: bool) -> None:
