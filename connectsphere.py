@@ -3528,6 +3528,7 @@ class LayerAllocator:
 # -- pacer
 
 BURST_PARTS: Final = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
+LATE_WAIT: Final = 0.036  # two ticks of Windows and a little: what is due meanwhile is made up for
 BURST_GAP: Final = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
 PACED_RATE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s
 PACED_SECONDS: Final = 30.0
@@ -3633,6 +3634,7 @@ class Pacer:
         lane.held += len(layout)
         if frame.slow:
             if lane.current is None:
+                lane.free_at = max(lane.free_at, now - BURST_GAP)
                 self._begin_next(lane, max(now, lane.free_at))
             return
         if not self._held:
@@ -3722,7 +3724,7 @@ class Pacer:
         lane = frame.lane
         piece = self._count_out(frame, lane.piece)
         self._credit -= len(piece)
-        lane.free_at = max(lane.free_at, now - BURST_GAP) + len(piece) / lane.rate
+        lane.free_at = max(lane.free_at, now - LATE_WAIT) + len(piece) / lane.rate
         if frame.view:  # not so late that it seems lost
             slow = frame is lane.current
             self._begin(min(lane.free_at, now + 2 * BURST_GAP) if slow else now + BURST_GAP, frame)
@@ -3748,7 +3750,7 @@ class Pacer:
         heapq.heappush(self._begun, (at, self._serial, frame))
 
     def _earn(self, now: float) -> None:
-        most = max(BURST_PARTS * DATAGRAM, self._pace * 0.036)  # two ticks of Windows and a little
+        most = max(BURST_PARTS * DATAGRAM, self._pace * LATE_WAIT)
         self._credit = min(most, self._credit + min(max(0.0, now - self._at), 1.0) * self._pace)
         self._at = max(self._at, now)
 

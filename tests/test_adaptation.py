@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import frame_datagrams
+from winsim import Windows
 
+import connectsphere
 from connectsphere import (
     BLOCK_SECONDS,
     LAYERS,
@@ -91,8 +93,10 @@ class Receiver:
         rate: float = 12.5e6,
         jitter: float = 0.0,
         silent: bool = False,
+        windows: Windows | None = None,
     ) -> None:
         self.now, self.jitter, self.silent = 100.0, jitter, silent
+        self.windows, self.wakes = windows, 0.0  # with waits as there; when the relay's wait ends
         self.room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
         self.me = self.room.join("Cleo", "member", "10.0.0.9", None, self.now)[0].id
         self.ids = {n: self.room.join(f"P{n}", "member", "10.0.0.8", None, self.now)[0].id for n in asked}
@@ -147,16 +151,17 @@ class Receiver:
             size = int(SIZES[layer] * (COARSE if layer in self.coarse.get(ident, []) else 1.0))
             seen = self.room.allocator.sizes.seen
             seen[ident, layer] = (7 * seen.get((ident, layer), size) + size) / 8
+            self.wakes = self.now  # what comes ends a wait
             if self.pacer.accepts(self.me):
                 self.numbers[ident] += 1
                 layout = frame_datagrams(ident, self.numbers[ident], bytes(size))
-                self.pacer.queue(self.me, 1 + layer, layout, self.now, 0.9 / fps)
+                self.pacer.queue(self.me, 1 + layer, layout, self.clock(), 0.9 / fps)
                 self.owed = min(self.owed + len(layout) * self.probe, len(layout))
                 again = int(self.owed / 1112) * 1112
                 if again and self.pacer.accepts(self.me, MAX_BACKLOG / 2):
                     self.owed -= again
-                    self.pacer.queue(self.me, 1 + layer, layout[:again], self.now, 0.9 / fps)
-        for _, piece in self.pacer.due(self.now, 256 << 10):
+                    self.pacer.queue(self.me, 1 + layer, layout[:again], self.clock(), 0.9 / fps)
+        for _, piece in self.pieces():
             for at in range(0, len(piece), 1112):
                 self.link.put(len(piece[at : at + 1112]) + 42, bytes(piece[at : at + 1112]))
         while self.now >= 100.0 + self.ticks * BLOCK_SECONDS:
@@ -164,19 +169,36 @@ class Receiver:
                 self.link.put(578, self.ticks)
             self.ticks += 1
 
+    def pieces(self) -> list[tuple[int, Any]]:
+        """What the relay sends, if it is awake."""
+        if self.now < self.wakes:
+            return []
+        pieces = list(self.pacer.due(self.clock(), 256 << 10))
+        due = self.pacer.next_due()
+        if self.windows and due is not None:
+            self.wakes = self.windows.until(due - self.now)
+        return pieces
+
+    def clock(self) -> float:
+        """The program's."""
+        if not self.windows:
+            return self.now
+        self.windows.now = self.now
+        return connectsphere.monotonic()
+
     def receive(self, found: Second) -> None:
         for what in self.link.take(self.now):
             if isinstance(what, int):
                 heapq.heappush(self.delayed, (self.now + self.random.uniform(0, self.jitter), what))
             else:
                 self.octets += len(what)
-                self.pictures += self.incoming.push(what, self.now) is not None
+                self.pictures += self.incoming.push(what, self.clock()) is not None
         while self.delayed and self.delayed[0][0] <= self.now:
             seq = heapq.heappop(self.delayed)[1]
-            self.watch.note_block(seq, self.now)
+            self.watch.note_block(seq, self.clock())
             found.audio.append(self.now - 100.0 - seq * BLOCK_SECONDS)
-        self.incoming.nacks(self.now)
-        report = self.watch.report(self.octets, self.pictures, self.incoming.lost, self.now)
+        self.incoming.nacks(self.clock())
+        report = self.watch.report(self.octets, self.pictures, self.incoming.lost, self.clock())
         if report:
             self.say(type="report", **report)
             found.shares.append(dict(self.room.allocator.people[self.me].allocation))
@@ -185,12 +207,30 @@ class Receiver:
 HD = {1: (3, 15), 2: (2, 15)}
 
 
+def on_windows(patch: pytest.MonkeyPatch, timers: str) -> Windows | None:
+    """An imitated one that grants fine timers, or refuses them."""
+    if not timers:
+        return None
+    windows = Windows(timers == "refused")
+    windows.install(patch).need("timers", windows, True)
+    return windows
+
+
 @pytest.mark.parametrize(
-    ("megabits", "jitter", "silent"),
-    [(2, 0.0, False), (3, 0.0, False), (6, 0.0, False), (3, 0.03, False), (3, 0.0, True)],
+    ("megabits", "jitter", "silent", "timers"),
+    [
+        (2, 0.0, False, ""),
+        (3, 0.0, False, "granted"),
+        (3, 0.0, False, "refused"),
+        (6, 0.0, False, ""),
+        (3, 0.03, False, "granted"),
+        (3, 0.0, True, ""),
+    ],
 )
-def test_a_path_that_shrinks_and_grows_again(megabits: float, jitter: float, silent: bool) -> None:
-    one = Receiver(HD, jitter=jitter, silent=silent)
+def test_a_path_that_shrinks_and_grows_again(
+    megabits: float, jitter: float, silent: bool, timers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Receiver(HD, jitter=jitter, silent=silent, windows=on_windows(monkeypatch, timers))
     full = one.run(3)[-1]
     assert full.frames == 30 and not full.lost
     one.link.set(megabits * 125e3)

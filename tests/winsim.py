@@ -1,4 +1,7 @@
-"""An imitated Windows in virtual time: until a process asks for 1 ms, its waits end with a tick of 15.6."""
+"""An imitated Windows in virtual time: until a process asks for 1 ms, its waits end with a tick of 15.6.
+
+Whatever waits is that coarse: sleep, select, Condition, locks. So is `time.monotonic`, asked or not.
+"""
 
 from __future__ import annotations
 
@@ -8,57 +11,91 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from clockwork import World
 
 import connectsphere as cs
 
 TICK = 1 / 64
+LEAST = 1e-5  # what nothing takes less than
 EXECUTION_SPEED, IGNORE_TIMER_RESOLUTION = 1, 4
 
 
 class Windows:
-    """Its clock, its waits, and the calls by which a process asks for finer ones and to stay awake.
+    """A process there: its clocks and waits, and the calls by which it asks for finer ones and to stay awake.
 
     `refuses`: whatever is asked for, waits stay coarse. `knows`: the throttling flags of this Windows.
     """
 
-    def __init__(self, refuses: bool = False, knows: int = EXECUTION_SPEED | IGNORE_TIMER_RESOLUTION) -> None:
-        self.refuses, self.knows = refuses, knows
-        self.now = 1.0
+    def __init__(
+        self,
+        refuses: bool = False,
+        knows: int = EXECUTION_SPEED | IGNORE_TIMER_RESOLUTION,
+        world: World | None = None,
+    ) -> None:
+        self.refuses, self.knows, self.world = refuses, knows, world or World()
         self.periods = 0
         self.unthrottled = 0
         self.requests: dict[tuple[int, int], int] = {}
         self.made = 0
+        self.always_fine = False  # on a system that knows no ticks
+        self.power = cs.Power("win32")
+
+    @property
+    def now(self) -> float:
+        """The fine clock."""
+        return self.world.now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self.world.now = now
 
     @property
     def fine(self) -> bool:
         """Whether waits are exact: asked for, and not ignored for a hidden window."""
-        return self.periods > 0 and self.unthrottled == self.knows and not self.refuses
+        asked = self.periods > 0 and self.unthrottled == self.knows
+        return self.always_fine or (asked and not self.refuses)
+
+    def until(self, seconds: float) -> float:
+        """When a wait of so many seconds ends."""
+        until = self.now + max(LEAST, seconds)
+        return until if self.fine or seconds <= 0 else math.ceil(until / TICK) * TICK
 
     def wait(self, seconds: float) -> None:
         """Let `seconds` pass, and more where the system has not been asked for fine timers."""
-        until = self.now + max(0.0, seconds)
-        self.now = until if self.fine or seconds <= 0 else math.ceil(until / TICK) * TICK
+        self.world.wait(self.until(seconds))
 
     def install(self, patch: pytest.MonkeyPatch) -> cs.Power:
-        """Put it under the program: clock, sleep, and the libraries that Power calls."""
-        patch.setattr(cs, "monotonic", lambda: self.now)
-        patch.setattr(cs.time, "sleep", self.wait)
+        """Put it under the program: clocks, waits, and the libraries that Power calls."""
+        world = self.world
+        world.install(patch)
+        world.system = self
+
+        def here() -> Windows:
+            system = world.here()
+            assert isinstance(system, Windows)
+            return system
+
+        def coarse() -> float:
+            return world.now if here().always_fine else math.floor(world.now / TICK) * TICK
+
+        patch.setattr(cs.time, "monotonic", coarse)
+
         libraries = {
             "winmm": SimpleNamespace(
-                timeBeginPeriod=lambda period: self.period(period, 1),
-                timeEndPeriod=lambda period: self.period(period, -1),
+                timeBeginPeriod=lambda period: here().period(period, 1),
+                timeEndPeriod=lambda period: here().period(period, -1),
             ),
             "kernel32": SimpleNamespace(
-                SetProcessInformation=self.throttle,
+                SetProcessInformation=lambda *arguments: here().throttle(*arguments),
                 PowerCreateRequest=Create(self),
-                PowerSetRequest=lambda handle, kind: self.ask(handle, kind, 1),
-                PowerClearRequest=lambda handle, kind: self.ask(handle, kind, -1),
+                PowerSetRequest=lambda handle, kind: here().ask(handle, kind, 1),
+                PowerClearRequest=lambda handle, kind: here().ask(handle, kind, -1),
             ),
         }
         patch.setattr(ctypes, "WinDLL", libraries.__getitem__, raising=False)
-        power = cs.Power("win32")
-        patch.setattr(cs, "power", power)
-        return power
+        need = SimpleNamespace(need=lambda *arguments: here().power.need(*arguments))
+        patch.setattr(cs, "power", need)
+        return self.power
 
     def period(self, period: int, by: int) -> None:
         """timeBeginPeriod and timeEndPeriod."""
