@@ -149,6 +149,7 @@ from pathlib import Path
 from typing import (
     IO,
     TYPE_CHECKING,
+    Annotated,
     Any,
     ClassVar,
     Final,
@@ -156,9 +157,11 @@ from typing import (
     NamedTuple,
     NoReturn,
     Protocol,
+    Self,
     TypeAlias,
     TypeVar,
     cast,
+    get_type_hints,
 )
 
 try:
@@ -749,27 +752,113 @@ _REF = _integer(0, 2**53)
 _FPS = _integer(1, MAX_FPS)
 _LAYER = _integer(0, len(LAYERS) - 1)
 _TIME = _number(0, 2**40)
+_ROLE = _exactly("host", "member")
+_VERSION = _integer(1, 1_000_000)
+_MEETING = _text(64, "[!-~]{1,64}")
 
-_USER: Shape = {
-    "id": _ID,
-    "name": _NAME,
-    "role": _exactly("host", "member"),
-    "mic": _flag,
-    "camera": _flag,
-    "hand": _TIME,
-    "sharing": _flag,
-    "proof?": _record({"epoch": _COUNT, "nonce": _TOKEN, "signature": _hex(64)}),
-}
-_CHAT: Shape = {"n": _COUNT, "id": _ID, "from": _NAME, "text": _text(MAX_CHAT), "at": _TIME}
-_OFFER: Shape = {
-    "file": _FILE_ID,
-    "name": _text(1024),
-    "size": _COUNT,
-    "sha256": _TOKEN,
-    "id": _ID,
-    "from": _NAME,
-    "private": _flag,
-}
+
+# -- records: what is known of a person, a line, a file on offer, a meeting
+
+Id: TypeAlias = Annotated[int, _ID]
+Count: TypeAlias = Annotated[int, _COUNT]
+Name: TypeAlias = Annotated[str, _NAME]
+Sender: TypeAlias = Annotated[str, _NAME, "from"]
+Flag: TypeAlias = Annotated[bool, _flag]
+Time: TypeAlias = Annotated[float, _TIME]
+Digest: TypeAlias = Annotated[str, _TOKEN]
+Proof: TypeAlias = Annotated[
+    Json, _record({"epoch": _COUNT, "nonce": _TOKEN, "signature": _hex(64)}), "proof?"
+]
+
+
+class Record:
+    """A dataclass that JSON is made of, and checked by: its fields `Annotated[type, check, key]`.
+
+    The key, else the field's name, ends in "?" where it is left out while empty. Other fields are in no JSON.
+    """
+
+    @classmethod
+    @functools.cache
+    def parts(cls) -> Mapping[str, tuple[str, Check]]:
+        """(key, check) by the name of the field."""
+        found: dict[str, tuple[str, Check]] = {}
+        for name, hint in get_type_hints(cls, include_extras=True).items():
+            if marks := getattr(hint, "__metadata__", ()):
+                found[name] = (*marks[1:], name)[0], marks[0]
+        return found
+
+    @classmethod
+    def shape(cls) -> Shape:
+        return dict(cls.parts().values())
+
+    @classmethod
+    def read(cls, value: Json, **more: Any) -> Self:
+        """The record of checked JSON, and `more` that is in none."""
+        keys = {name: key.rstrip("?") for name, (key, _) in cls.parts().items()}
+        return cls(**{name: value[key] for name, key in keys.items() if key in value}, **more)
+
+    def message(self) -> Json:
+        """Its JSON."""
+        said = {key: getattr(self, name) for name, (key, _) in self.parts().items()}
+        return {key.rstrip("?"): value for key, value in said.items() if value or key[-1] != "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class Person(Record):
+    """One participant, as the roster says."""
+
+    id: Id
+    name: Name
+    role: Annotated[str, _ROLE] = "member"
+    mic: Flag = False
+    camera: Flag = False
+    hand: Time = 0.0  # when the hand went up, unix seconds; 0 = down
+    sharing: Flag = False
+    proof: Proof = field(default_factory=dict)  # of the host's right, for everyone to check
+
+
+@dataclass(frozen=True, slots=True)
+class Line(Record):
+    """A line of chat."""
+
+    n: Count
+    sender: Sender
+    text: Annotated[str, _text(MAX_CHAT)]
+    at: Time
+    id: Id = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileOffer(Record):
+    """A file on offer; a `private` one is for one person alone."""
+
+    file: Annotated[str, _FILE_ID]
+    name: Annotated[str, _text(1024)]
+    size: Count
+    sender: Sender
+    private: Flag = False
+    sha256: Digest = ""
+    id: Id = 0  # the sender's
+
+
+@dataclass(frozen=True, slots=True)
+class Ad(Record):
+    """A meeting, as discovery says it."""
+
+    meeting: Annotated[str, _MEETING]
+    title: Name
+    host: Name
+    port: Annotated[int, _PORT]
+    people: Count
+    pin: Flag
+    locked: Flag
+    fingerprint: Digest
+    version: Annotated[int, _VERSION] = PROTOCOL
+
+
+_USER: Final = Person.shape()
+_LINE: Final = Line.shape()
+_PRIVATE_LINE: Final = {**_LINE, "to_name": _NAME}
 
 CLIENT_MESSAGES: Mapping[str, Shape] = {
     "hello": {"v": _COUNT, "name": _NAME, "pin?": _flag, "resume?": _TOKEN, "host?": _TOKEN},
@@ -819,7 +908,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "welcome": {
         "id": _ID,
         "name": _NAME,
-        "role": _exactly("host", "member"),
+        "role": _ROLE,
         "meeting": _hex(16),
         "title": _NAME,
         "host": _NAME,
@@ -829,9 +918,9 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
         "audio_down": _KEY,
         "resume": _TOKEN,
         "users": _listing(_record(_USER), MAX_PEOPLE),
-        "chat": _listing(_record(_CHAT), HISTORY),
-        "private": _listing(_record({**_CHAT, "to_name": _NAME}), HISTORY),
-        "files": _listing(_record(_OFFER), 1_000),
+        "chat": _listing(_record(_LINE), HISTORY),
+        "private": _listing(_record(_PRIVATE_LINE), HISTORY),
+        "files": _listing(_record(FileOffer.shape()), 1_000),
         "presenter": _ID,
         "largest_file": _COUNT,
         "host_key?": _TOKEN,
@@ -847,8 +936,8 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "join": {"user": _record(_USER)},
     "leave": {"id": _ID, "name": _NAME, "reason": _REASON, "ref?": _REF},
     "state": {"user": _record(_USER), "ref?": _REF},
-    "chat": {**_CHAT, "ref?": _REF},
-    "private_chat": {**_CHAT, "to_name": _NAME, "ref?": _REF},
+    "chat": {**_LINE, "ref?": _REF},
+    "private_chat": {**_PRIVATE_LINE, "ref?": _REF},
     "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32), "ref?": _REF},
     "video_start": {"id": _ID, "name": _NAME},
     "video_stop": {"id": _ID, "name": _NAME},
@@ -866,7 +955,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "screen_start": {"id": _ID, "name": _NAME},
     "screen_stop": {"id": _ID, "name": _NAME, "ref?": _REF},
     "share_allowed": {},
-    "file_offer": _OFFER,
+    "file_offer": FileOffer.shape(),
     "file_ready": {"ref": _REF, "file": _FILE_ID},
     "file_gone": {"file": _FILE_ID, "reason": _REASON, "ref?": _REF},
     "file_saved": {"file": _FILE_ID, "people": _COUNT},
@@ -1547,19 +1636,7 @@ class PathValidation:
 
 QUESTION_SIZE: Final = 512
 LONGEST_QUESTION: Final = 1_500
-_VERSION: Final = _integer(1, 1_000_000)
-_AD: Shape = {
-    "version": _VERSION,
-    "meeting": _text(64, "[!-~]{1,64}"),
-    "title": _NAME,
-    "host": _NAME,
-    "port": _PORT,
-    "people": _COUNT,
-    "pin": _flag,
-    "locked": _flag,
-    "fingerprint": _TOKEN,
-    "nonce": _either(_exactly(""), _hex(16)),
-}
+_ANSWER: Final = {**Ad.shape(), "nonce": _either(_exactly(""), _hex(16))}
 
 
 def discovery_question(nonce: bytes, version: int = PROTOCOL) -> bytes:
@@ -1606,7 +1683,7 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
     if value.get("connectsphere") != "answer":
         raise PeerFault("bad_answer")
     version = _shaped(value, {"version": _VERSION})["version"]
-    fields = _shaped(value, _AD if version == PROTOCOL else {"version": _VERSION, "nonce": _text(32)})
+    fields = _shaped(value, _ANSWER if version == PROTOCOL else {"version": _VERSION, "nonce": _text(32)})
     return fields.pop("nonce") or None, fields
 
 
@@ -3833,67 +3910,35 @@ class Keep(NamedTuple):
 Effect: TypeAlias = Tell | Expel | Silence | Reroute | SetRate | ShareStopped | FileGone | MeetingOver | Keep
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True)
 class Limits:
     """What the host allows, in bytes; `free_disk` must stay free."""
 
-    file: int = 2 << 30
-    person: int = 8 << 30
-    meeting: int = 32 << 30
+    largest_file: int = 2 << 30
+    largest_person: int = 8 << 30
+    largest_meeting: int = 32 << 30
     free_disk: int = 1 << 30
 
 
-@dataclass(slots=True)
-class Member:
-    """One person in the meeting, as the server knows it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member(Person):
+    """One person in the meeting, as the server knows it now."""
 
-    id: int
-    name: str
-    role: str
     address: str
-    mic: bool = False
-    camera: bool = False
-    hand: float = 0.0
-    sharing: bool = False
     person: int = 0  # of its claim: what is private is bound to that
-    proof: Json = field(default_factory=dict)  # of the host's right, for everyone to check
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
-    def user(self) -> Json:
-        """The member as a roster entry."""
-        keys = ("id", "name", "role", "mic", "camera", "hand", "sharing")
-        user = {key: getattr(self, key) for key in keys}
-        return {**user, "proof": self.proof} if self.proof else user
 
-
-@dataclass(slots=True)
-class Offer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer(FileOffer):
     """A file on offer by a `person` to the person `to` or, with None, to all; they survive reconnecting."""
 
-    file: str
-    name: str
-    size: int
-    sha256: str
-    owner: str
-    owner_id: int
     person: int
     to: int | None
     whole: bool = False
     saved: set[int] = field(default_factory=set)  # the persons who have it
-
-    def message(self) -> Json:
-        """The offer as WIRE says it."""
-        return {
-            "file": self.file,
-            "name": self.name,
-            "size": self.size,
-            "sha256": self.sha256,
-            "id": self.owner_id,
-            "from": self.owner,
-            "private": self.to is not None,
-        }
 
     def concerns(self, person: int) -> bool:
         return self.to is None or person in (self.person, self.to)
@@ -4082,13 +4127,13 @@ class FileShelf:
         """Why `person` may not offer `size` more bytes, in words; empty if it may."""
         own = [offer.size for offer in self.offers.values() if offer.person == person]
         total = sum(offer.size for offer in self.offers.values())
-        if size > self.limits.file:
-            return f"Files may have {_size_words(self.limits.file)} at most."
-        if sum(own) + size > self.limits.person:
-            return f"One person may offer {_size_words(self.limits.person)} at most."
+        if size > self.limits.largest_file:
+            return f"Files may have {_size_words(self.limits.largest_file)} at most."
+        if sum(own) + size > self.limits.largest_person:
+            return f"One person may offer {_size_words(self.limits.largest_person)} at most."
         if len(own) >= MOST_FILES_A_PERSON:
             return f"One person may offer {MOST_FILES_A_PERSON} files at most."
-        if total + size > self.limits.meeting or len(self.offers) >= MOST_FILES:
+        if total + size > self.limits.largest_meeting or len(self.offers) >= MOST_FILES:
             return "The meeting has no room for more files."
         return ""
 
@@ -4156,18 +4201,17 @@ class Room:
         effects = self._replace(stale, now) if stale else []
         self.names.forget_the_long_gone(now)
         name, person = (claim.name, claim.person) if claim else (name, ident)
-        member = Member(
-            ident, name, role, address, buckets=self.names.buckets(person), person=person, proof=proof
-        )
+        buckets = self.names.buckets(person)
         fresh = self._token(32)
-        member.token = digest(fresh)
-        if token and self.names.holder(token):
-            member.old_token = digest(token)
+        member = Member(
+            ident, name, role, proof=proof, address=address, person=person, buckets=buckets,
+            token=digest(fresh), old_token=digest(token) if token and self.names.holder(token) else "",
+        )  # fmt: skip
         self.names.take(name, member.old_token, member.token, person, address)
         everyone = tuple(self.members)
         self.members[member.id] = member
         self.allocator.join(member.id)
-        told = Tell(everyone, {"type": "join", "user": member.user()})
+        told = Tell(everyone, {"type": "join", "user": member.message()})
         return member, fresh, [*effects, Keep(None), told]
 
     def _replace(self, stale: Member, now: float) -> list[Effect]:
@@ -4188,7 +4232,7 @@ class Room:
 
     def _on_resumed(self, member: Member, message: Json) -> list[Effect]:
         self.names.claims.pop(member.old_token, None)
-        member.old_token = ""
+        self.members[member.id] = dataclasses.replace(member, old_token="")
         return [Keep(None)]
 
     # -- what is kept over a crash of the server
@@ -4229,11 +4273,11 @@ class Room:
             "private": mine,
             "files": self.shelf.shown_to(member.person),
             "presenter": self.presenter,
-            "largest_file": self.shelf.limits.file,
+            "largest_file": self.shelf.limits.largest_file,
         }
 
     def roster(self) -> list[Json]:
-        return [member.user() for member in self.members.values()]
+        return [member.message() for member in self.members.values()]
 
     def _tell_all(self, message: Json) -> Tell:
         return Tell(tuple(self.members), message)
@@ -4294,7 +4338,7 @@ class Room:
 
     def _line(self, member: Member, text: str) -> Json:
         self.counter += 1
-        return {"n": self.counter, "id": member.id, "from": member.name, "text": text, "at": self._clock}
+        return Line(self.counter, member.name, text, self._clock, member.id).message()
 
     def _on_chat(self, member: Member, message: Json) -> list[Effect]:
         text = clean_text(message["text"])
@@ -4327,16 +4371,16 @@ class Room:
         return [self._tell_all({"type": "reaction", **fields})]
 
     def _state(self, member: Member) -> Json:
-        return {"type": "state", "user": member.user()}
+        return {"type": "state", "user": member.message()}
 
-    def _changed(self, member: Member) -> Tell:
+    def _change(self, member: Member, **changes: Any) -> Tell:
+        member = self.members[member.id] = dataclasses.replace(member, **changes)
         return self._tell_all(self._state(member))
 
     def _on_hand(self, member: Member, message: Json) -> list[Effect]:
         if message["up"] == bool(member.hand):
             return [Tell((member.id,), self._state(member))]
-        member.hand = self._clock if message["up"] else 0.0
-        return [self._changed(member)]
+        return [self._change(member, hand=self._clock if message["up"] else 0.0)]
 
     def _on_mic(self, member: Member, message: Json) -> list[Effect]:
         return self._set_mic(member, message["on"])
@@ -4344,16 +4388,14 @@ class Room:
     def _set_mic(self, member: Member, on: bool) -> list[Effect]:
         if member.mic == on:
             return []
-        member.mic = on
-        return [Silence(member.id, not on), self._changed(member)]
+        return [Silence(member.id, not on), self._change(member, mic=on)]
 
     def _on_video_start(self, member: Member, message: Json) -> list[Effect]:
         kind = message["type"]
         if member.camera == (kind == "video_start"):
             return []
-        member.camera = not member.camera
         told = self._tell_all({"type": kind, "id": member.id, "name": member.name})
-        return [told, self._changed(member)]
+        return [told, self._change(member, camera=not member.camera)]
 
     _on_video_stop = _on_video_start
 
@@ -4385,7 +4427,7 @@ class Room:
         effects = self.allocated(self.allocator.tick(now))
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
         for offer in self.shelf.abandoned(partial(self.names.awaited, now)):
-            effects += self.file_gone(offer.file, f"{offer.owner} left before the file was sent.")
+            effects += self.file_gone(offer.file, f"{offer.sender} left before the file was sent.")
         return effects
 
     # -- the host's tools
@@ -4473,9 +4515,8 @@ class Room:
         if member.person in self.may_not_share:
             raise Refused("not_allowed", "The host has to allow you to share again.")
         self.presenter = ident
-        member.sharing = True
         told = self._tell_all({"type": "screen_start", "id": ident, "name": member.name})
-        return [told, self._changed(member)]
+        return [told, self._change(member, sharing=True)]
 
     def share_stop(self, ident: int) -> list[Effect]:
         """Free the screen, if `ident` has it."""
@@ -4483,9 +4524,8 @@ class Room:
             return []
         self.presenter = 0
         member = self.members[ident]
-        member.sharing = False
         told = self._tell_all({"type": "screen_stop", "id": ident, "name": member.name})
-        return [ShareStopped(ident), told, self._changed(member)]
+        return [ShareStopped(ident), told, self._change(member, sharing=False)]
 
     def _on_file_offer(self, member: Member, message: Json) -> list[Effect]:
         to_name = message.get("to_name")
@@ -4501,7 +4541,11 @@ class Room:
             if reason:
                 return [self._error(member, "too_large", reason)]
             file = self._token(8)
-            self.shelf.offers[file] = Offer(file, *facts, member.name, member.id, *between)
+            name, size, sha256 = facts
+            self.shelf.offers[file] = Offer(
+                file, name, size, member.name, other is not None, sha256, member.id,
+                person=between[0], to=between[1],
+            )  # fmt: skip
         return [Tell((member.id,), {"type": "file_ready", "file": file})]
 
     def file_whole(self, file: str) -> list[Effect]:
@@ -4509,7 +4553,7 @@ class Room:
         offer = self.shelf.offers.get(file)
         if offer is None or offer.whole:
             return []
-        offer.whole = True
+        self.shelf.offers[file] = dataclasses.replace(offer, whole=True)
         to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
         return [Tell(to, {"type": "file_offer", **offer.message()})]
 
@@ -4578,52 +4622,29 @@ class Orphan:
 
 # ==============================
 # [8] CALL - one participant's picture of the meeting
-# Uses: BASICS
+# Uses: BASICS, WIRE
 # ==============================
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """One participant, as the roster says."""
+class ChatLine(Line):
+    """A line as it is shown; `to` names the only other reader of a private one."""
 
-    id: int
-    name: str
-    role: str = "member"
-    mic: bool = False
-    camera: bool = False
-    hand: float = 0.0  # when the hand went up, unix seconds; 0 = down
-    sharing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ChatLine:
-    """One message; `to` names the only other reader of a private one."""
-
-    n: int
-    sender: str
-    text: str
-    at: float
     to: str | None = None
     own: bool = False
     history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class FileEntry:
-    """A file on offer. state: offered, uploading, downloading, saved, declined, failed, gone."""
+class FileEntry(FileOffer):
+    """A file, as it is shown. state: offered, uploading, downloading, saved, declined, failed, gone."""
 
-    file: str
-    name: str
-    size: int
-    sender: str
-    private: bool = False
     own: bool = False
     state: str = "offered"
     done: int = 0
     rate: float = 0.0  # bytes a second
     path: str | None = None
     reason: str = ""
-    sha256: str = ""
     people: int = 0  # how many have saved an own file
     to: str = ""  # whom alone an own file is for
 
@@ -4687,10 +4708,6 @@ class Snapshot:
         return self.wanted.get(what, any(one.id == self.me and getattr(one, what) for one in self.people))
 
 
-def _person(user: Json) -> Person:
-    return Person(**{key: value for key, value in user.items() if key != "proof"})
-
-
 class StateManager:
     """Keeps one participant's picture of the meeting and says what changed, as events.
 
@@ -4730,7 +4747,7 @@ class StateManager:
         same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
         known = {entry.file for entry in self.current.files}
         before = self.person(self.current.presenter)
-        self._take_people(_person(user) for user in message["users"])
+        self._take_people(map(Person.read, message["users"]))
         self.update(
             link="live",
             me=message["id"],
@@ -4754,11 +4771,10 @@ class StateManager:
         return {"event": "users", "users": [self._user(one) for one in self.current.people]}
 
     def _user(self, person: Person) -> Json:
-        keys = ("id", "name", "role", "mic", "camera", "sharing")
-        return {**{key: getattr(person, key) for key in keys}, "hand": bool(person.hand)}
+        return {**person.message(), "hand": bool(person.hand)}
 
     def _on_user_list(self, message: Json) -> list[Json]:
-        self._take_people(_person(user) for user in message["users"])
+        self._take_people(map(Person.read, message["users"]))
         return [self.users()]
 
     def _take_people(self, people: Iterable[Person]) -> None:
@@ -4771,7 +4787,7 @@ class StateManager:
         return [{"event": "banned", "names": message["names"]}]
 
     def _on_join(self, message: Json) -> list[Json]:
-        person = _person(message["user"])
+        person = Person.read(message["user"])
         others = tuple(one for one in self.current.people if one.id != person.id)
         if len(others) >= 2 * MAX_PEOPLE:
             raise PeerFault("too_many_people")
@@ -4784,7 +4800,7 @@ class StateManager:
         return [gone, self.users()]
 
     def _on_state(self, message: Json) -> list[Json]:
-        person = _person(message["user"])
+        person = Person.read(message["user"])
         self._take_people(person if one.id == person.id else one for one in self.current.people)
         return [{"event": "state", **self._user(person)}]
 
@@ -4792,8 +4808,7 @@ class StateManager:
         if line["n"] <= self.newest:
             return []
         self.newest = line["n"]
-        own = line["from"] == self.current.name
-        entry = ChatLine(line["n"], line["from"], line["text"], line["at"], to, own, history)
+        entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name, history=history)
         self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
         event: Json = {
             "event": "private" if to else "chat",
@@ -4844,9 +4859,7 @@ class StateManager:
         if known:
             return known
         own = offer["from"] == self.current.name
-        name = safe_file_name(offer["name"])
-        entry = FileEntry(offer["file"], name, offer["size"], offer["from"], offer["private"], own)
-        return dataclasses.replace(entry, sha256=offer["sha256"])
+        return FileEntry.read({**offer, "name": safe_file_name(offer["name"])}, own=own)
 
     def _merged_files(self, offers: list[Json]) -> tuple[FileEntry, ...]:
         offered = [self._entry(offer) for offer in offers]
@@ -4877,14 +4890,9 @@ class StateManager:
             self.put_file(dataclasses.replace(entry, **changes))
 
     def _offer_event(self, entry: FileEntry) -> Json:
-        return {
-            "event": "file_offer",
-            "file": entry.file,
-            "name": entry.name,
-            "size": entry.size,
-            "from": entry.sender,
-            "private": entry.private,
-        }
+        keys = ("file", "name", "size", "from", "private")
+        offer = entry.message()
+        return {"event": "file_offer", **{key: offer[key] for key in keys}}
 
     def _on_file_offer(self, message: Json) -> list[Json]:
         entry = self._entry(message)
@@ -6432,50 +6440,31 @@ class DatagramLoop(Loop):
 
 
 class HalfOpen:
-    """Who has connected and not yet said who it is: 128 in all, 8 an address once they dawdle.
+    """Who has connected and not yet said who it is, for 5 s at most: MOST in all.
 
-    A newcomer evicts the oldest. An address may burst over 8 for a second, because a bell sends
-    a whole class at once and several people may share one address. A connection is known by the
-    function that ends it from any thread.
+    For one more the oldest goes of the address that has most. A connection is known by the function that
+    ends it from any thread.
     """
 
     MOST = 128
-    MOST_AN_ADDRESS = 8
-    GRACE = 1.0
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._open: dict[Callable[[], None], tuple[str, float]] = {}
+        self._open: dict[Callable[[], None], str] = {}
         self._lock = threading.Lock()
 
-    def enter(self, end: Callable[[], None], address: str, now: float) -> None:
-        """Note a connection as half open, and end those that must go for it."""
+    def enter(self, end: Callable[[], None], address: str) -> None:
+        """Note a connection as half open, and end the one that must go for it."""
+        loser = None
         with self._lock:
-            mine = [other for other, (host, at) in self._open.items() if host == address]
-            old = [other for other in mine if now - self._open[other][1] > self.GRACE]
-            evicted = old[: max(0, len(mine) + 1 - self.MOST_AN_ADDRESS)]
-            rest = [other for other in self._open if other not in evicted]
-            evicted += rest[: max(0, len(rest) + 1 - self.MOST)]
-            self._open[end] = (address, now)
-        self._evict(evicted)
-
-    def _evict(self, ends: Sequence[Callable[[], None]]) -> None:
-        for end in ends:
-            with self._lock:
-                known = self._open.pop(end, None)
-            if known:
-                self._counters.add("half_open_evicted")
-                end()
-
-    def trim(self, now: float) -> None:
-        """End those over 8 of an address that have dawdled for long."""
-        with self._lock:
-            old: dict[str, list[Callable[[], None]]] = {}
-            for end, (host, at) in self._open.items():
-                if now - at > HANDSHAKE_SECONDS / 2:
-                    old.setdefault(host, []).append(end)
-            evicted = [end for mine in old.values() for end in mine[: -self.MOST_AN_ADDRESS]]
-        self._evict(evicted)
+            self._open[end] = address
+            if len(self._open) > self.MOST:
+                crowd = Counter(self._open.values()).most_common(1)[0][0]
+                loser = next(other for other, host in self._open.items() if host == crowd)
+                del self._open[loser]
+        if loser:
+            self._counters.add("half_open_evicted")
+            loser()
 
     def leave(self, end: Callable[[], None]) -> None:
         """It has said who it is, or is gone."""
@@ -7303,26 +7292,17 @@ SCAN_PATIENCE: Final = 0.4
 LIMITED_BROADCAST: Final = "255.255.255.255"
 
 
-@dataclass(frozen=True, slots=True)
-class MeetingAd:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeetingAd(Ad):
     """A meeting on the network; `address` is where its answer came from."""
 
-    meeting: str
-    title: str
-    host: str
     address: str
-    port: int
-    people: int
-    pin: bool
-    locked: bool
-    fingerprint: str
-    version: int
 
     @classmethod
     def of(cls, fields: Json, address: str) -> MeetingAd:
         """The ad in the checked fields of an answer from `address`, fit to be shown."""
         shown = {"title": clean_name(fields["title"], MAX_TITLE), "host": clean_name(fields["host"])}
-        return cls(**{**fields, **shown}, address=address)
+        return cls.read({**fields, **shown}, address=address)
 
 
 _KINDS: Final = {  # by what the systems call their interfaces, Windows by the adapter's description
@@ -9634,24 +9614,6 @@ GATHER: Final = ((40, 0.008), (5, 0.004))
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 
 
-@dataclass(slots=True)
-class ServerOptions:
-    """What the server role needs to know."""
-
-    title: str = "Meeting"
-    host_name: str = "Host"
-    pin: str = ""
-    base: int = DEFAULT_PORT
-    bind: str | None = None
-    host_key: str = ""  # the public one of who is host
-    host_key_file: str = ""  # where its secret is; "": where the program keeps it
-    largest_file: int = 2 << 30
-    largest_person: int = 8 << 30
-    largest_meeting: int = 32 << 30
-    free_disk: int = 1 << 30
-    orphan_seconds: float = 0.0  # how long it waits for its host's program; 0: it ends with that
-
-
 class RelayPeer:
     """One client on the video plane: its path, what it sends, what it is sent."""
 
@@ -10078,6 +10040,20 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 # ==============================
 
 
+@dataclass(slots=True)
+class ServerOptions(Limits):
+    """What the server role needs to know."""
+
+    title: str = "Meeting"
+    host_name: str = "Host"
+    pin: str = ""
+    base: int = DEFAULT_PORT
+    bind: str | None = None
+    host_key: str = ""  # the public one of who is host
+    host_key_file: str = ""  # where its secret is; "": where the program keeps it
+    orphan_seconds: float = 0.0  # how long it waits for its host's program; 0: it ends with that
+
+
 # -- the screen plane
 
 
@@ -10153,7 +10129,7 @@ class ScreenShareManager:
             self._pass_on()
 
         link.on_close, link.on_bytes = on_close, on_bytes
-        self._half_open.enter(link.evict, address, monotonic())
+        self._half_open.enter(link.evict, address)
         link.begin()
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
@@ -10396,7 +10372,7 @@ class FileStore:
     def begin(self, sock: Socket, address: str) -> None:
         """Take over a connection that was accepted. The acceptor's thread."""
         connection = FileConnection(TlsStream(sock, self._context, server=True))
-        self._half_open.enter(connection.stream.abort, address, monotonic())
+        self._half_open.enter(connection.stream.abort, address)
         with self._lock:
             full = len(self._connections) >= self.MOST_CONNECTIONS
             if not full:
@@ -10824,9 +10800,7 @@ class ConferenceServer:
         self.ports = Ports.at(options.base)
         self.counters = Counters()
         self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
-        self.room.shelf.limits = Limits(
-            options.largest_file, options.largest_person, options.largest_meeting, options.free_disk
-        )
+        self.room.shelf.limits = options
         journal = Journal(identity, options.base, options.bind)
         self._keeper = RoomKeeper(self.room, journal, options.pin)
         self._pin_mark = journal.mark(options.pin)
@@ -10970,17 +10944,9 @@ class ConferenceServer:
         }
 
     def _describe(self) -> Json:
-        return {
-            "version": PROTOCOL,
-            "meeting": self.room.meeting,
-            "title": self.room.title,
-            "host": self.room.host,
-            "port": self.ports.control,
-            "people": min(len(self.room.members), MAX_PEOPLE),
-            "pin": bool(self.options.pin),
-            "locked": False,
-            "fingerprint": self.identity.fingerprint,
-        }
+        room, people = self.room, min(len(self.room.members), MAX_PEOPLE)
+        mine = (room.meeting, room.title, room.host, self.ports.control, people, bool(self.options.pin))
+        return Ad(*mine, locked=False, fingerprint=self.identity.fingerprint).message()
 
     # -- accepting
 
@@ -11014,7 +10980,7 @@ class ConferenceServer:
 
         link.on_close = on_close
         link.limit = MAX_LINE
-        self._half_open.enter(link.evict, address, session.heard)
+        self._half_open.enter(link.evict, address)
         link.begin()
 
     def _too_late(self, session: ControlSession) -> None:
@@ -11176,7 +11142,6 @@ class ConferenceServer:
                 self.over.set()
         self._weigh()
         self._files.tick(now)
-        self._half_open.trim(now)
         for session in list(self._sessions.values()):
             if now - session.heard > SILENT_SECONDS:
                 session.link.discard("silent")
@@ -13444,7 +13409,7 @@ class CommandConnection:
             self._place = message.get("host_key", ""), message["meeting"]
         users = message.get("users", [message["user"]] if "user" in message else [])
         for user in users:
-            proof = user.get("proof")
+            proof = user.pop("proof", None)
             signed = proof and is_host(*self._place, self.fingerprint, {**proof, "id": user["id"]})
             if user["role"] == "host" and not signed:
                 user["role"] = "member"
@@ -17604,7 +17569,7 @@ class TilePainter:
 
 # ==============================
 # [26] STAGE - video tiles, layouts, the shared screen, reactions, toasts
-# Uses: BASICS, CALL, CONTROLLER, TEXTS, DRAWING, WIDGETS
+# Uses: BASICS, WIRE, CALL, CONTROLLER, TEXTS, DRAWING, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long is given to `Tasks`, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `Program` and `MeetingController`.
@@ -18389,7 +18354,7 @@ class Reactions:
 
 # ==============================
 # [27] PANELS - side bar, top bar, chat, attendees, files
-# Uses: BASICS, CALL, TEXTS, DRAWING, WIDGETS, STAGE
+# Uses: BASICS, WIRE, CALL, TEXTS, DRAWING, WIDGETS, STAGE
 # ==============================
 
 
@@ -19479,8 +19444,8 @@ class SidePanel:
 
 # ==============================
 # [28] DIALOGS - start window, check, invitation, sharing, settings
-# Uses: BASICS, CALL, DOCTOR, TRUST, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
-# PANELS
+# Uses: BASICS, WIRE, CALL, DOCTOR, TRUST, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
+# STAGE, PANELS
 # ==============================
 
 
@@ -20579,7 +20544,8 @@ def grabbed(root: tk.Tk) -> bool:
 
 # ==============================
 # [29] WINDOW - keys, the meeting's view, the loop that draws
-# Uses: BASICS, CALL, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE, PANELS, DIALOGS
+# Uses: BASICS, WIRE, CALL, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
+# PANELS, DIALOGS
 # =======================
 
 # -- the meeting window

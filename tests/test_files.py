@@ -412,7 +412,7 @@ def test_the_same_unfinished_offer_is_the_same_file() -> None:
 
 def test_limits_hold_for_file_person_and_meeting() -> None:
     registry = Registry()
-    registry.room.shelf.limits = cs.Limits(file=100, person=150, meeting=220)
+    registry.room.shelf.limits = cs.Limits(largest_file=100, largest_person=150, largest_meeting=220)
     assert registry.offer(registry.ana, "1", 101) == "too_large"
     for who, name, size in ((registry.ana, "2", 100), (registry.bob, "3", 100)):
         assert registry.offer(who, name, size) != "too_large"

@@ -532,11 +532,11 @@ class Crowd:
         self.half = HalfOpen(self.counters)
         self.ends: dict[int, Callable[[], None]] = {}
 
-    def enter(self, number: int, address: str, now: float) -> list[int]:
+    def enter(self, number: int, address: str) -> list[int]:
         """Who is ended for `number`."""
         before = len(self.ended)
         self.ends[number] = lambda: self.ended.append(number)
-        self.half.enter(self.ends[number], address, now)
+        self.half.enter(self.ends[number], address)
         return self.ended[before:]
 
 
@@ -544,44 +544,35 @@ class TestHalfOpen:
     def test_128_in_all(self) -> None:
         crowd = Crowd()
         for number in range(128):
-            assert crowd.enter(number, f"10.0.0.{number}", 0.0) == []
-        assert crowd.enter(128, "10.0.1.1", 0.0) == [0], "the oldest goes"
-        assert crowd.enter(129, "10.0.1.2", 0.0) == [1]
+            assert crowd.enter(number, f"10.0.0.{number}") == []
+        assert crowd.enter(128, "10.0.1.1") == [0], "the oldest goes"
+        assert crowd.enter(129, "10.0.1.2") == [1]
         assert crowd.counters.snapshot() == {"half_open_evicted": 2}
 
-    def test_8_an_address_once_they_dawdle(self) -> None:
+    def test_an_address_that_has_many_pays_for_itself(self) -> None:
         crowd = Crowd()
-        for number in range(30):
-            assert crowd.enter(number, "10.0.0.1", 0.0) == [], "a bell sends a whole class at once"
-        assert crowd.enter(30, "10.0.0.1", 1.5) == list(range(23))
-        assert crowd.enter(31, "10.0.0.2", 1.5) == [], "others are not touched"
-        assert crowd.enter(32, "10.0.0.1", 1.6) == [23]
-
-    def test_those_over_8_go_without_a_newcomer(self) -> None:
-        crowd = Crowd()
-        for number in range(20):
-            crowd.enter(number, "10.0.0.1", 0.0)
-        crowd.half.trim(2.4)
-        assert crowd.ended == []
-        crowd.half.trim(2.6)
-        assert crowd.ended == list(range(12))
+        assert crowd.enter(0, "10.0.0.2") == []
+        for number in range(1, 128):
+            assert crowd.enter(number, "10.0.0.1") == [], "a bell sends a whole class at once"
+        assert [crowd.enter(number, "10.0.0.1") for number in range(128, 131)] == [[1], [2], [3]]
+        assert crowd.enter(131, "10.0.0.2") == [4], "others are not touched"
 
     def test_who_has_said_who_it_is_counts_no_more(self) -> None:
         crowd = Crowd()
-        for number in range(8):
-            crowd.enter(number, "10.0.0.1", 0.0)
+        for number in range(128):
+            crowd.enter(number, "10.0.0.1")
         for _ in range(2):
             crowd.half.leave(crowd.ends[3])
-        assert crowd.enter(8, "10.0.0.1", 2.0) == []
-        assert crowd.enter(9, "10.0.0.1", 2.0) == [0]
+        assert crowd.enter(128, "10.0.0.1") == []
+        assert crowd.enter(129, "10.0.0.1") == [0]
 
     def test_a_link_is_evicted_from_any_thread(self, hub: Hub) -> None:
         half = HalfOpen(hub.counters)
         with socket.create_connection(hub.address) as sock:
             link = hub.accept()
-            half.enter(link.evict, HERE, 0.0)
-            for number in range(8):
-                half.enter(lambda number=number: None, HERE, 2.0)  # type: ignore[misc]
+            half.enter(link.evict, HERE)
+            for number in range(half.MOST):
+                half.enter(lambda number=number: None, HERE)  # type: ignore[misc]
             assert hub.closed.get(timeout=PATIENCE) == "evicted"
             sock.settimeout(PATIENCE)
             assert sock.recv(1) == b""

@@ -42,7 +42,7 @@ class Lesson:
 
     def roles(self, *roles: str) -> None:
         """These are in now."""
-        self.members = {n: cs.Member(n, f"P{n}", role, LOOPBACK) for n, role in enumerate(roles)}
+        self.members = {n: cs.Member(n, f"P{n}", role, address=LOOPBACK) for n, role in enumerate(roles)}
 
     def until(self, end: float) -> None:
         """Let it be `end`, or the meeting's end."""

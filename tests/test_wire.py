@@ -8,6 +8,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -34,18 +35,24 @@ from connectsphere import (
     TAG,
     VIDEO_HEADER,
     Acknowledge,
+    Ad,
     Codec,
     Commit,
+    FileOffer,
+    Flag,
     Geometry,
     Json,
     Kind,
+    Line,
     LineSplitter,
     MessageSplitter,
     Nack,
     Opener,
     PathValidation,
     PeerFault,
+    Person,
     Pointer,
+    Record,
     Rectangle,
     ReplayWindow,
     ScreenMessage,
@@ -980,3 +987,40 @@ class TestRunsOf:
     @given(st.binary(min_size=1, max_size=200), st.integers(1, 60))
     def test_nothing_is_lost(self, data: bytes, segment: int) -> None:
         assert b"".join(bytes(run) for run in runs_of(memoryview(data), segment)) == data
+
+
+# ---------------------------------------------------------------------------------------- records
+
+
+RECORDS: dict[type[Record], Json] = {
+    Person: wire_examples.HOST,
+    Line: wire_examples.CHAT,
+    FileOffer: wire_examples.OFFER,
+    Ad: AD,
+}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_record_is_its_message(record: type[Record]) -> None:
+    """What is declared of a person, a line, a file or a meeting goes there and back, all of it."""
+    example = RECORDS[record]
+    one = record.read(parse_json(encode_line(example)))
+    assert one.message() == example and record.read(one.message()) == one
+    assert {key.rstrip("?") for key in record.shape()} == set(example)
+
+
+def test_every_record_is_told_somewhere() -> None:
+    assert {one.__name__ for one in Record.__subclasses__()} <= {one.__name__ for one in RECORDS}
+
+
+def test_a_field_of_a_person_is_one_line() -> None:
+    """It is checked, said, kept in what a client knows, and told to the window and to scripts."""
+
+    @dataclass(frozen=True, slots=True)
+    class Away(Person):
+        away: Flag = False
+
+    assert "away" in Away.shape() and Away(1, "Ana", away=True).message()["away"]
+    with pytest.raises(PeerFault):
+        Away.shape()["away"](1)
+    assert Away.read({**Away(1, "Ana").message(), "away": True}).away
