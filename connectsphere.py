@@ -10683,7 +10683,7 @@ class Lobby:
             return
         if session.stage == "hello":
             self._queue(session)
-        self._reactor.later(1.0, lambda: self._ask_pin(session))
+        self._reactor.later(0.2, lambda: self._ask_pin(session))
 
     def _begin_proof(self, session: ControlSession) -> None:
         session.stage, session.proof = "pin", PinHost(self._options.pin, self._fingerprint)

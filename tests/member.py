@@ -66,19 +66,37 @@ class Member:
             if message["type"] == kind:
                 return dict(message)
 
-    def enter(self, host_key: str = "", **more: Any) -> None:
-        """Say hello, with more or other members, prove the host's right, and be welcomed."""
+    def enter(self, host_key: str = "", pin: str = "", **more: Any) -> None:
+        """Say hello, with more or other members, prove the host's right or the PIN, and be welcomed."""
         self.lines = self.link.makefile("rb")
-        if host_key:
+        if pin:
+            self._prove(pin, HELLO | more | {"pin": True})
+        elif host_key:
             right = cs.HostRight(host_key)
             self.say(HELLO | more | {"host": right.public})
-            certificate = self.link.getpeercert(binary_form=True)
-            assert certificate
-            signature = right.prove(self.hear("prove"), cs.certificate_fingerprint(certificate))
-            self.say({"type": "proof", "signature": signature})
+            self.say({"type": "proof", "signature": right.prove(self.hear("prove"), self.fingerprint)})
         else:
             self.say(HELLO | more)
         self.welcome = self.hear("welcome")
+
+    @property
+    def fingerprint(self) -> str:
+        """The server's."""
+        certificate = self.link.getpeercert(binary_form=True)
+        assert certificate
+        return cs.certificate_fingerprint(certificate)
+
+    def _prove(self, pin: str, hello: dict[str, Any]) -> None:
+        said = [json.dumps(hello).encode() + b"\n"]
+        self.say(said[0])
+        while json.loads(question := self.lines.readline())["type"] == "waiting":
+            pass  # for a free attempt
+        proof = cs.PinClient(pin, self.fingerprint)
+        said += [question, json.dumps({"type": "pin", "message": proof.message.hex()}).encode() + b"\n"]
+        self.say(said[-1])
+        mac = proof.finish(bytes.fromhex(json.loads(question)["message"]), b"".join(said))
+        self.say({"type": "pin_proof", "mac": mac.hex()})
+        assert proof.check(bytes.fromhex(self.hear("pin_proof")["mac"]))
 
     def ticket(self, **fields: Any) -> str:
         """A ticket for another plane."""

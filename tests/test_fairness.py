@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from headless import Headless
@@ -20,6 +23,7 @@ from member import HELLO, Member, tls
 import connectsphere as cs
 
 SAME = "127.0.0.66"  # the address that attackers and pupils have in common
+PIN = "482913"
 HEAVY = b'{"type":"ping","t":1,"x":[' + b",".join([b"[]"] * 21_700) + b"]}\n"
 COSTLY = b'{"type":"ping","t":1,"x":"' + b"\\u00e9" * 10_880 + b'"}\n'
 
@@ -111,9 +115,8 @@ def tiny_records(link: ssl.SSLSocket) -> None:
 class Attack:
     """Eight connections of one address that pour for as long as they are let, and then come back."""
 
-    def __init__(self, base: int, pour: Callable[[ssl.SSLSocket], None], pin: bool, enters: bool) -> None:
-        self._hello = {**HELLO, "name": "Eve", "pin": pin}
-        self._base, self._pour, self._enters = base, pour, enters
+    def __init__(self, base: int, pour: Callable[[ssl.SSLSocket], None], pin: str, enters: bool) -> None:
+        self._base, self._pour, self._pin, self._enters = base, pour, pin, enters
         self.over = threading.Event()
         self.tries: Counter[str] = Counter()
         self._threads = [threading.Thread(target=self._run) for _ in range(8)]
@@ -121,8 +124,10 @@ class Attack:
     def _run(self) -> None:
         while not self.over.is_set():
             with contextlib.suppress(OSError), tls(self._base, 0, SAME) as link:
-                if self._enters:
-                    link.sendall(json.dumps(self._hello).encode() + b"\n")
+                if self._enters and self._pin:
+                    Member(link, self._base).enter(name="Eve", pin=self._pin)
+                elif self._enters:
+                    link.sendall(json.dumps({**HELLO, "name": "Eve"}).encode() + b"\n")
                 self.tries["connections"] += 1
                 while not self.over.is_set():
                     self._pour(link)
@@ -141,10 +146,10 @@ class Attack:
 
 
 @contextlib.contextmanager
-def pupil(base: int, name: str, **more: object) -> Iterator[Member]:
-    with tls(base, 0, SAME) as link:
+def pupil(base: int, name: str, pin: str = "", source: str = SAME) -> Iterator[Member]:
+    with tls(base, 0, source) as link:
         one = Member(link, base)
-        one.enter(name=name, **more)
+        one.enter(name=name, pin=pin)
         with contextlib.closing(one):
             yield one
 
@@ -158,22 +163,66 @@ def pong(one: Member) -> float:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("pour", [blank_lines, heavy_lines, tiny_records], ids=lambda pour: pour.__name__)
-@pytest.mark.parametrize("enters", [True, False], ids=["members", "strangers"])
+@pytest.mark.parametrize(
+    ("pour", "enters", "pin"),
+    [
+        *(
+            (pour, enters, "")
+            for pour in (blank_lines, heavy_lines, tiny_records)
+            for enters in (True, False)
+        ),
+        (heavy_lines, True, PIN),
+        (blank_lines, False, PIN),
+    ],
+    ids=lambda given: getattr(given, "__name__", str(given)),
+)
 def test_twelve_and_an_attacker_behind_one_address(
-    meeting: Callable[..., Headless], pour: Callable[[ssl.SSLSocket], None], enters: bool
+    meeting: Callable[..., Headless], pour: Callable[[ssl.SSLSocket], None], enters: bool, pin: str
 ) -> None:
-    _, base = serve(meeting)
+    """The attacker `enters`, or pours before it says who it is; where there is a PIN a pupil knows it."""
+    _, base = serve(meeting, *(("--pin", pin) if pin else ()))
     with contextlib.ExitStack() as stack:
-        pupils = [stack.enter_context(pupil(base, f"Pupil {n}")) for n in range(12)]
-        attack = stack.enter_context(Attack(base, pour, False, enters))
+        pupils = [stack.enter_context(pupil(base, f"Pupil {n}", pin=pin)) for n in range(12)]
+        attack = stack.enter_context(Attack(base, pour, pin, enters))
         pongs, joins = [], []
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             pongs += [pong(one) for one in pupils]
             begun = time.monotonic()
-            with pupil(base, "Late"):
+            with pupil(base, "Late", pin=pin):
                 joins.append(time.monotonic() - begun)
     print(f"pongs at most {max(pongs):.3f} s, joining {max(joins):.3f} s; {attack.tries}")
     assert attack.tries["pours"] > 0
     assert max(pongs) < 0.5 and max(joins) < 2.0
+
+
+def thirty(base: int, addresses: int) -> None:
+    """Thirty come at once and prove the PIN, from so many addresses; says when each of them was in."""
+    begun = time.monotonic()
+
+    def come(number: int) -> float:
+        with pupil(base, f"Pupil {number}", PIN, f"127.0.1.{1 + number % addresses}"):
+            return time.monotonic() - begun
+
+    with ThreadPoolExecutor(30) as pool:
+        print(json.dumps(sorted(pool.map(come, range(30)))), flush=True)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("addresses", [30, 1], ids=["own addresses", "one address"])
+def test_thirty_prove_the_pin_at_once(meeting: Callable[..., Headless], addresses: int) -> None:
+    """Its arithmetic takes the control thread 15 ms for each of them, which those who are in hardly feel."""
+    _, base = serve(meeting, "--pin", PIN)
+    run = f"import sys; sys.path[:0] = {sys.path}; import test_fairness as it; it.thirty({base}, {addresses})"
+    with pupil(base, "Ana", PIN) as ana:
+        quiet = max(pong(ana) for _ in range(20))
+        with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True) as others:
+            pongs = [pong(ana)]
+            while others.poll() is None:
+                time.sleep(0.01)
+                pongs.append(pong(ana))
+            assert others.stdout
+            came = json.loads(others.stdout.read())
+    print(f"pongs at most {max(pongs):.3f} s (quiet {quiet:.3f}); in after {came[0]:.2f} to {came[-1]:.2f} s")
+    assert len(came) == 30 and came[-1] < 5.0
+    assert max(pongs) < 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import struct
 import time
@@ -14,7 +15,7 @@ import pytest
 from false_hosts import Guesser, Impostor
 from headless import Event, Headless, free_base
 from meetings import LOOPBACK, Passage, enter, host, join, serve, stats, switch
-from member import Member, tls
+from member import HELLO, Member, tls
 
 import connectsphere as cs
 
@@ -111,36 +112,85 @@ class Replaying(cs.ConferenceServer):
         self._admit(session)
 
 
-def test_a_host_is_believed_only_where_it_has_signed(
-    meeting: Callable[..., Headless], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = "5e" * 32
-    (tmp_path / "key").write_text(secret)
+SECRET = "5e" * 32
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[list[cs.ConferenceServer]]:
+    """Two honest servers and a modified one, all of the same host."""
+    found: list[cs.ConferenceServer] = []
     with contextlib.ExitStack() as stack:
-        servers = []
-        for kind in (cs.ConferenceServer, Replaying):
-            home = tmp_path / kind.__name__
+        for number, kind in enumerate((cs.ConferenceServer, cs.ConferenceServer, Replaying)):
+            home = tmp_path / f"server {number}"
             home.mkdir()
             options = cs.ServerOptions("Maths", "Frau Meier", base=free_base(), bind=LOOPBACK)
-            options.host_key = cs.HostRight(secret).public
-            servers.append(kind(options, cs.load_identity(home)))
-            servers[-1].start()
-            stack.callback(servers[-1].close)
-        honest, false = servers
-        assert isinstance(false, Replaying)
-        roles = {}
-        join(meeting, honest.options.base, "Frau Meier", "--host-key", str(tmp_path / "key"))
-        logged = false.pose_as(honest)
-        with tls(false.options.base) as link:
-            eve = Member(link, false.options.base)
-            eve.enter(name="Frau Meier", host_key=secret)
-            assert (eve.welcome["id"], eve.welcome["role"]) == (logged["id"], "host")
-            for server in servers:
-                ben = join(meeting, server.options.base, "Ben", home=tmp_path / f"ben{server.options.base}")
-                users = ben.wait("users")["users"]
-                roles[server] = {user["name"]: user["role"] for user in users}
-        assert roles[honest] == {"Frau Meier": "host", "Ben": "member"}
-        assert roles[false] == {"Frau Meier": "member", "Ben": "member"}
+            options.host_key = cs.HostRight(SECRET).public
+            found.append(kind(options, cs.load_identity(home)))
+            found[-1].start()
+            stack.callback(found[-1].close)
+        yield found
+
+
+def test_a_host_is_believed_only_where_it_has_signed(
+    meeting: Callable[..., Headless], tmp_path: Path, servers: list[cs.ConferenceServer]
+) -> None:
+    (tmp_path / "key").write_text(SECRET)
+    honest, _, false = servers
+    assert isinstance(false, Replaying)
+    roles = {}
+    join(meeting, honest.options.base, "Frau Meier", "--host-key", str(tmp_path / "key"))
+    logged = false.pose_as(honest)
+    with tls(false.options.base) as link:
+        eve = Member(link, false.options.base)
+        eve.enter(name="Frau Meier", host_key=SECRET)
+        assert (eve.welcome["id"], eve.welcome["role"]) == (logged["id"], "host")
+        for server in (honest, false):
+            ben = join(meeting, server.options.base, "Ben", home=tmp_path / f"ben{server.options.base}")
+            users = ben.wait("users")["users"]
+            roles[server] = {user["name"]: user["role"] for user in users}
+    assert roles[honest] == {"Frau Meier": "host", "Ben": "member"}
+    assert roles[false] == {"Frau Meier": "member", "Ben": "member"}
+
+
+def claims_host(server: cs.ConferenceServer, sign: Callable[[cs.Json, str], str]) -> cs.Json:
+    """What a server answers someone who says to be the host, with `sign(challenge, fingerprint)`."""
+    with tls(server.options.base) as link, link.makefile("rb") as lines:
+
+        def say(**message: object) -> cs.Json:
+            link.sendall(json.dumps(message).encode() + b"\n")
+            return dict(json.loads(lines.readline()))
+
+        challenge = say(**{**HELLO, "name": "Frau Meier", "host": cs.HostRight(SECRET).public})
+        certificate = link.getpeercert(binary_form=True)
+        assert challenge["type"] == "prove" and certificate
+        signature = sign(challenge, cs.certificate_fingerprint(certificate))
+        return say(type="proof", signature=signature)
+
+
+def test_what_a_server_heard_of_a_hosts_proof_opens_nothing(servers: list[cs.ConferenceServer]) -> None:
+    """It logs what was signed for it and for others, and hands on others' challenges to be signed for it."""
+    right, (honest, second, false) = cs.HostRight(SECRET), servers
+    heard: list[tuple[cs.Json, str]] = []
+
+    def genuine(challenge: cs.Json, fingerprint: str) -> str:
+        heard.append((challenge, right.prove(challenge, fingerprint)))
+        return heard[-1][1]
+
+    assert claims_host(honest, genuine)["role"] == "host"
+    assert isinstance(false, Replaying)
+    false.pose_as(honest)
+    assert claims_host(false, genuine)["role"] == "host"
+    for server in (honest, second):
+        for _, logged in heard:
+            assert claims_host(server, lambda *_, logged=logged: logged)["code"] == "not_allowed"
+        for seen in (false, second if server is honest else honest):
+            told = claims_host(
+                server, lambda asked, _, seen=seen: right.prove(asked, seen.identity.fingerprint)
+            )
+            assert told["code"] == "not_allowed", "signed by the host itself, for who stands in between"
+        assert claims_host(server, lambda asked, at: right.prove(heard[0][0], at))["code"] == "not_allowed"
+    for server in (honest, second):
+        assert all(member.role == "member" for member in server.room.members.values())
 
 
 def test_the_hosts_key_and_the_pin_together(meeting: Callable[..., Headless], tmp_path: Path) -> None:
