@@ -73,11 +73,10 @@ Threads, each named here; started by, may write, ends when:
     screen-decoder       CLIENT PLANES: from the first share on; paints tiles, owns the canvas; ends by close
     presenter            CLIENT PLANES: while sharing; owns the screen source, codes its tiles; ends by close
     camera               CLIENT MEDIA: while the camera is on, which it owns; encodes, seals, sends its layers
-    microphone           CLIENT MEDIA: while the microphone is on, which it owns; seals and sends its blocks
+    mic                  CLIENT MEDIA: while the microphone is on, which it owns; seals and sends its blocks
     file-transfer        CLIENT PLANES: one a moving file, which it reads or writes; ends with it
     commands             CONTROLLER: standard input to commands; a daemon that the process's end ends
-    preview-camera       PROGRAM: the start window's own picture; ends when the preview does
-    preview-microphone   PROGRAM: the start window's level; ends when the preview does
+    preview-*            PROGRAM: the start window's own picture and level; ends when the preview does
     speaker-test         PROGRAM: plays three tones, then ends
     crowd                PROGRAM: what simulated participants do, in the demo's child; ends by close
     sound-*              DEVICES: one an open sound card, owns its stream; ends by close
@@ -4704,6 +4703,9 @@ class Snapshot:
     since: float = 0.0  # monotonic seconds at joining
     wanted: Mapping[str, bool] = field(default_factory=dict)  # mic, camera, hand as last asked for here
 
+    def person(self, ident: object) -> Person | None:
+        return next((one for one in self.people if one.id == ident), None)
+
     def wants(self, what: str) -> bool:
         return self.wanted.get(what, any(one.id == self.me and getattr(one, what) for one in self.people))
 
@@ -4724,15 +4726,12 @@ class StateManager:
     def update(self, **changes: Any) -> None:
         self.current = dataclasses.replace(self.current, **changes)
 
-    def person(self, ident: int) -> Person | None:
-        return next((one for one in self.current.people if one.id == ident), None)
-
     def named(self, name: str) -> Person | None:
         return next((one for one in self.current.people if one.name == name), None)
 
     @property
     def me(self) -> Person | None:
-        return self.person(self.current.me)
+        return self.current.person(self.current.me)
 
     def apply(self, message: Json) -> list[Json]:
         """Take in a checked message of the server; returns the events of it, in order."""
@@ -4746,7 +4745,7 @@ class StateManager:
             self.update(chat=(), files=(), hosts=frozenset())
         same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
         known = {entry.file for entry in self.current.files}
-        before = self.person(self.current.presenter)
+        before = self.current.person(self.current.presenter)
         self._take_people(map(Person.read, message["users"]))
         self.update(
             link="live",
@@ -4763,7 +4762,7 @@ class StateManager:
         if before and before.id != message["presenter"]:
             events.append({"event": "screen_stop", "id": before.id, "name": before.name})
         if message["presenter"]:
-            name = getattr(self.person(message["presenter"]), "name", "")
+            name = getattr(self.current.person(message["presenter"]), "name", "")
             events.append({"event": "screen_start", "id": message["presenter"], "name": name})
         return events
 
@@ -4849,7 +4848,7 @@ class StateManager:
         if ident == self.current.speaking:
             return []
         self.update(speaking=ident)
-        person = self.person(ident)
+        person = self.current.person(ident)
         return [{"event": "speaking", "id": ident or None, "name": person.name if person else None}]
 
     # -- files
@@ -8164,6 +8163,9 @@ def qr_picture(text: str, size: int = 320) -> Picture:
 # ---- Camera
 
 
+HANDOVER_SECONDS: Final = 2.0  # for a device that its former user still has to let go
+
+
 class Camera(ABC):
     """Pictures in real time; close() may come from another thread."""
 
@@ -8210,23 +8212,38 @@ def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
     raise DeviceError(f"Camera {index} is not there, or another program is using it{forbidden()}.")
 
 
-class _CaptureCamera(Camera):
-    """A real camera: a thread reads it as it comes, so that nothing old waits in the driver.
+class _DriverThread(ABC):
+    """A thread that alone uses what a driver gave, and lets it go at close() or when it fails."""
 
-    `capture` is a cv2.VideoCapture, used and released by the thread alone; it ends at close() or
-    when the camera gives no more pictures.
-    """
+    def __init__(self, name: str, label: str) -> None:
+        self._label = label
+        self._news = threading.Condition()
+        self._reason = ""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def close(self) -> None:
+        self._end("The device was closed.")
+        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
+
+    @abstractmethod
+    def _run(self) -> None: ...
+
+    def _end(self, reason: str) -> None:
+        with self._news:
+            self._reason = self._reason or reason
+            self._news.notify_all()
+
+
+class _CaptureCamera(_DriverThread, Camera):
+    """A real camera, a cv2.VideoCapture: read as it comes, so that nothing old waits in the driver."""
 
     _PATIENCE: Final = 10  # failed reads in a row; one alone is a damaged picture
 
     def __init__(self, capture: Any, label: str, released: Callable[[], None] = lambda: None) -> None:
+        super().__init__("capture", label)
         self._capture = capture
-        self._label = label
         self._released = released
-        self._news = threading.Condition()
         self._picture: Picture | None = None
-        self._reason = ""
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self._thread.start()
 
     def read(self, timeout: float) -> Picture:
@@ -8238,10 +8255,6 @@ class _CaptureCamera(Camera):
             if picture is None:
                 raise DeviceError(f"{self._label} gives no pictures.")
             return picture
-
-    def close(self) -> None:
-        self._end("The camera was closed.")
-        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
 
     def _run(self) -> None:
         failures = 0
@@ -8259,27 +8272,28 @@ class _CaptureCamera(Camera):
         self._released()
         self._end(f"{self._label} was unplugged or taken by another program.")
 
-    def _end(self, reason: str) -> None:
-        with self._news:
-            self._reason = self._reason or reason
-            self._news.notify_all()
-
 
 class _Captures:
     """The real cameras that this process has open: to open one a second time may stop the first."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: set[int] = set()
+        self._news = threading.Condition()
+        self._open: list[int] = []
 
     def open(self, index: int, size: tuple[int, int], fps: float) -> _CaptureCamera:
-        with self._lock:
+        with self._news:
+            self._news.wait_for(lambda: index not in self._open, HANDOVER_SECONDS)
             capture = _open_capture(index, size, fps)
-            self._open.add(index)
-        return _CaptureCamera(capture, f"Camera {index}", partial(self._open.discard, index))
+            self._open.append(index)
+        return _CaptureCamera(capture, f"Camera {index}", partial(self._released, index))
+
+    def _released(self, index: int) -> None:
+        with self._news:
+            self._open.remove(index)
+            self._news.notify_all()
 
     def has(self, index: int) -> bool:
-        with self._lock, contextlib.suppress(DeviceError):
+        with self._news, contextlib.suppress(DeviceError):
             if index not in self._open:
                 _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
             return True
@@ -8382,7 +8396,7 @@ class _SoundCards:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Condition()
         self._users = 0
         self._audio: Any = None
 
@@ -8401,14 +8415,16 @@ class _SoundCards:
 
     def open(self, spec: str, kind: str) -> _SoundStream:
         what = "microphone" if kind == "input" else "speaker"
+        until = monotonic() + HANDOVER_SECONDS
         with self.using() as audio:
-            candidates = self._find(audio, spec, kind)
-            for info in candidates:
-                for channels in self._channels(audio, info, kind):
+            candidates, again = self._find(audio, spec, kind), True
+            while again:
+                for info, channels in [(i, n) for i in candidates for n in self._channels(audio, i, kind)]:
                     with contextlib.suppress(OSError, ValueError):
                         opened = self._start(audio, info, kind, channels)
                         self._users += 1
                         return opened
+                again = self._users > 1 and self._lock.wait(until - monotonic())  # for who closes another
         if not candidates:
             raise DeviceError(
                 f"This computer has no {what}." if spec == "default" else f"There is no {what} number {spec}."
@@ -8421,6 +8437,7 @@ class _SoundCards:
             with contextlib.suppress(OSError):  # it was pulled out
                 opened.stream.close()
             self._release()
+            self._lock.notify_all()
 
     def names(self, kind: str) -> list[tuple[str, str]]:
         with self.using() as audio:
@@ -8485,25 +8502,19 @@ class _SoundCards:
 _sound_cards: Final = _SoundCards()
 
 
-class _SoundCardEnd(ABC):
-    """What a real microphone and a real speaker share: a thread that alone uses the stream.
+class _SoundCardEnd(_DriverThread):
+    """What a real microphone and a real speaker share.
 
-    It never pauses: left alone for 50 ms, a stream can stall for a second, and if it dies then, the next
-    call hangs. It ends at close() or when the device fails, and closes the stream.
+    The thread never pauses: left alone for 50 ms, a stream can stall for a second, and if it dies then,
+    the next call hangs.
     """
 
     _PATIENCE: Final = 5.0  # seconds; some need two to start
 
     def __init__(self, opened: _SoundStream) -> None:
+        super().__init__(f"sound-{opened.label}", f"“{opened.label}”")
         self._opened = opened
-        self._news = threading.Condition()
         self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
-        self._reason = ""
-        self._thread = threading.Thread(target=self._run, name=f"sound-{opened.label}", daemon=True)
-
-    def close(self) -> None:
-        self._end(f"“{self._opened.label}” was closed.")
-        self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
 
     @abstractmethod
     def _turn(self) -> None:
@@ -8514,18 +8525,13 @@ class _SoundCardEnd(ABC):
             while not self._reason:
                 self._turn()
         except OSError as fault:
-            log.info("%s: %s", self._opened.label, fault)
-            self._end(f"“{self._opened.label}” was unplugged or stopped working.")
+            log.info("%s: %s", self._label, fault)
+            self._end(f"{self._label} was unplugged or stopped working.")
         _sound_cards.close(self._opened)
-
-    def _end(self, reason: str) -> None:
-        with self._news:
-            self._reason = self._reason or reason
-            self._news.notify_all()
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         if not self._news.wait_for(lambda: ready() or bool(self._reason), self._PATIENCE):
-            self._reason = f"“{self._opened.label}” does not answer."
+            self._reason = f"{self._label} does not answer."
         if self._reason:
             raise DeviceError(self._reason)
 
@@ -9218,7 +9224,7 @@ class _PacedCamera(Camera):
         number = max(self._next, self._clock.newest())
         with self._lock:
             if self._closed:
-                raise DeviceError("The camera was closed.")
+                raise DeviceError("The device was closed.")
             self._next = number + 1
             return self._picture(number)
 
@@ -9333,7 +9339,7 @@ class _PacedMicrophone(Microphone):
         if late > self._SLEPT:
             self._start += late
         if self._closed:
-            raise DeviceError("The microphone was closed.")
+            raise DeviceError("The device was closed.")
         return block
 
     def close(self) -> None:
@@ -9422,7 +9428,7 @@ class _PacedSpeaker(Speaker):
             self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
         with self._lock:
             if self._closed:
-                raise DeviceError("The speaker was closed.")
+                raise DeviceError("The device was closed.")
             if self._recorder is not None:
                 self._recorder.write(self._at, block)
         self._at += len(block)
@@ -11670,6 +11676,10 @@ def encode_to_fit(picture: Picture, quality: int) -> bytes:
         quality -= 15
 
 
+OnDevice = Callable[[str, str, str], None]  # what, state, reason
+Sends = Callable[[int, bytes], None]
+
+
 class DeviceThread(ABC):
     """A thread that opens a device when it is turned on and closes it when it is turned off.
 
@@ -11681,8 +11691,10 @@ class DeviceThread(ABC):
     _FIRST_PAUSE = 0.5
     _LONGEST_PAUSE = 10.0
 
-    def __init__(self, what: str, on_device: Callable[[str, str, str], None], worker: Worker) -> None:
-        self._what = what
+    def __init__(self, name: str, options: ClientOptions, send: Sends, on_device: OnDevice) -> None:
+        self._what = name
+        self._options = options
+        self._send = send
         self._on_device = on_device
         self.tries_again = False
         self._was_live = False
@@ -11690,7 +11702,7 @@ class DeviceThread(ABC):
         self._done = 0
         self._on = False
         self._news = threading.Condition()
-        self._worker = worker
+        self._worker = Worker(name, self._run, self._wake)
 
     def turn(self, on: bool) -> None:
         """Ask for the device on or off; returns at once."""
@@ -11766,15 +11778,8 @@ class CameraSender(DeviceThread):
 
     LOOK_SECONDS = 1.0  # that the preview is kept fresh after somebody looked at it
 
-    def __init__(
-        self,
-        options: ClientOptions,
-        send: Callable[[int, bytes], None],
-        on_device: Callable[[str, str, str], None],
-    ) -> None:
-        super().__init__("camera", on_device, Worker("camera", self._run, self._wake))
-        self._options = options
-        self._send = send
+    def __init__(self, options: ClientOptions, send: Sends, on_device: OnDevice) -> None:
+        super().__init__("camera", options, send, on_device)
         self._layers: dict[int, FrameDropper] = {}
         self._coarse: Sequence[int] = ()
         self._preview: tuple[int, Picture | None] = (0, None)
@@ -11851,13 +11856,11 @@ class MicrophoneSender(DeviceThread):
     def __init__(
         self,
         options: ClientOptions,
-        send: Callable[[int, bytes], None],
-        on_device: Callable[[str, str, str], None],
+        send: Sends,
+        on_device: OnDevice,
         newest_number: Callable[[], int],
     ) -> None:
-        super().__init__("mic", on_device, Worker("microphone", self._run, self._wake))
-        self._options = options
-        self._send = send
+        super().__init__("mic", options, send, on_device)
         self._newest_number = newest_number
         self._seq = 0
         self._gate = VoiceActivityDetector()
@@ -11920,7 +11923,7 @@ class MediaManager:
         self,
         options: ClientOptions,
         counters: Counters,
-        on_device: Callable[[str, str, str], None],
+        on_device: OnDevice,
         on_speaking: Callable[[int], None],
     ) -> None:
         self._options = options
@@ -14634,62 +14637,53 @@ class Preview:
 
     def __init__(self, settings: Callable[[str, str], str]) -> None:
         self._settings = settings
-        self._camera: Worker | None = None
-        self._microphone: Worker | None = None
+        self._workers: dict[str, Worker] = {}
+        self._turns = {what: threading.Lock() for what in ("camera", "mic")}
         self.picture: tuple[int, Picture | None] = (0, None)
         self.level = 0.0
 
     def run(self, camera: bool, mic: bool) -> None:
         """Run what is wanted, end what is not; never waits."""
-        if self._camera and not camera:
-            self._camera.stop()
-            self._camera, self.picture = None, (self.picture[0] + 1, None)
-        elif camera and not self._camera:
-            self._camera = Worker("preview-camera", self._watch).start()
-        if self._microphone and not mic:
-            self._microphone.stop()
-            self._microphone, self.level = None, 0.0
-        elif mic and not self._microphone:
-            self._microphone = Worker("preview-microphone", self._listen).start()
+        for what, wanted, use in (("camera", camera, self._watch), ("mic", mic, self._listen)):
+            if wanted and what not in self._workers:
+                self._workers[what] = Worker(f"preview-{what}", partial(self._use, what, use)).start()
+            elif not wanted and what in self._workers:
+                self._workers.pop(what).stop()
+                self.picture = (self.picture[0] + 1, self.picture[1] if camera else None)
+                self.level = self.level if mic else 0.0
 
     def using(self) -> list[str]:
         """Which of camera and mic it has open: not one that failed."""
-        workers = {"camera": self._camera, "mic": self._microphone}
-        return [what for what, worker in workers.items() if worker and worker.running]
+        return [what for what, worker in self._workers.items() if worker.running]
 
     def again(self, what: str) -> None:
         """Go on with the camera or mic that is chosen now, if it runs; never waits."""
-        camera, mic = self._camera is not None, self._microphone is not None
+        camera, mic = "camera" in self._workers, "mic" in self._workers
         self.run(camera and what != "camera", mic and what != "mic")
         self.run(camera, mic)
 
-    def _watch(self, worker: Worker) -> None:
+    def _use(self, what: str, use: Callable[[Worker], None], worker: Worker) -> None:
+        # one that is not wanted any more when its turn comes does not keep the next one waiting
+        mine = self._turns[what].acquire(timeout=HANDOVER_SECONDS)
         try:
-            camera = open_camera(self._settings("camera", "0"), self._settings("name", APP_NAME))
+            if not worker.stopping.is_set():
+                use(worker)
         except DeviceError as error:
             log.info("no preview: %s", error)
-            return
-        try:
+        finally:
+            if mine:
+                self._turns[what].release()
+
+    def _watch(self, worker: Worker) -> None:
+        name = self._settings("name", APP_NAME)
+        with contextlib.closing(open_camera(self._settings("camera", "0"), name)) as camera:
             while not worker.stopping.is_set():
                 self.picture = (self.picture[0] + 1, camera.read(2.0))
-        except DeviceError as error:
-            log.info("the preview ended: %s", error)
-        finally:
-            camera.close()
 
     def _listen(self, worker: Worker) -> None:
-        try:
-            microphone = open_microphone(self._settings("mic", "default"))
-        except DeviceError as error:
-            log.info("no level: %s", error)
-            return
-        try:
+        with contextlib.closing(open_microphone(self._settings("mic", "default"))) as microphone:
             while not worker.stopping.is_set():
                 self.level = loudness(microphone.read())
-        except DeviceError as error:
-            log.info("the level ended: %s", error)
-        finally:
-            microphone.close()
 
 
 def _play_test(spec: str, worker: Worker) -> None:
@@ -15506,7 +15500,7 @@ No camera is chosen.|No hay ninguna cámara elegida.|Aucune caméra n'est choisi
 No microphone is chosen.|No hay ningún micrófono elegido.|Aucun micro n'est choisi.|कोई माइक नहीं चुना गया।
 This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
 The camera gave no picture in time.|La cámara no dio ninguna imagen a tiempo.|La caméra n'a donné aucune image à temps.|कैमरे ने समय पर चित्र नहीं दिया।
-The camera was closed.|La cámara se cerró.|La caméra a été fermée.|कैमरा बंद कर दिया गया।
+The device was closed.|El dispositivo se cerró.|L'appareil a été fermé.|डिवाइस बंद कर दिया गया।
 The sound system of this computer does not answer.|El sistema de sonido de este equipo no responde.|Le système audio de cet ordinateur ne répond pas.|इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
 This screen has {depth}-bit colours, and only one of 24 bits can be shared.|Esta pantalla tiene colores de {depth} bits y solo se puede compartir una de 24 bits.|Cet écran a des couleurs sur {depth} bits ; seul un écran de 24 bits peut être partagé.|इस स्क्रीन के रंग {depth} बिट के हैं; केवल 24 बिट वाली स्क्रीन साझा हो सकती है।
 There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
@@ -15580,13 +15574,10 @@ speaker|altavoz|haut-parleur|स्पीकर
 Camera {number}|Cámara {number}|Caméra {number}|कैमरा {number}
 Default ({name})|Predeterminado ({name})|Par défaut ({name})|डिफ़ॉल्ट ({name})
 There is no {what} number {number}.|No hay ningún {what} con el número {number}.|Il n'y a pas de {what} numéro {number}.|{number} क्रमांक का {what} नहीं है।
-“{label}” was closed.|“{label}” se cerró.|« {label} » a été fermé.|“{label}” बंद कर दिया गया।
 “{label}” was unplugged or stopped working.|“{label}” se desconectó o dejó de funcionar.|« {label} » a été débranché ou ne marche plus.|“{label}” निकाल दिया गया या उसने काम करना बंद कर दिया।
 “{label}” does not answer.|“{label}” no responde.|« {label} » ne répond pas.|“{label}” उत्तर नहीं दे रहा।
 Camera {number} gives no pictures.|La cámara {number} no da imágenes.|La caméra {number} ne donne pas d'images.|कैमरा {number} चित्र नहीं दे रहा।
 Camera {number} was unplugged or taken by another program.|La cámara {number} se desconectó o la usa otro programa.|La caméra {number} a été débranchée ou prise par un autre programme.|कैमरा {number} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
-The microphone was closed.|El micrófono se cerró.|Le micro a été fermé.|माइक बंद कर दिया गया।
-The speaker was closed.|El altavoz se cerró.|Le haut-parleur a été fermé.|स्पीकर बंद कर दिया गया।
 Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.|Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}.|Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}.|चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
 on Windows N, install the Media Feature Pack|en Windows N, instala el Media Feature Pack|sous Windows N, installez le Media Feature Pack|Windows N पर Media Feature Pack इंस्टॉल करें
 Sound needs the Python package PyAudio: {mend}.|El sonido necesita el paquete de Python PyAudio: {mend}.|Le son a besoin du paquet Python PyAudio : {mend}.|ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
@@ -17928,7 +17919,7 @@ class HoverButtons:
         self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
 
     def _poor(self, key: int | str) -> bool:
-        one = next((one for one in self.stage.plan.shot.people if one.id == key), None)
+        one = self.stage.plan.shot.person(key)
         return one is not None and self.stage.looks(one).poor
 
     def _facts(self, tile: VideoTile, right: int) -> None:
@@ -18410,7 +18401,7 @@ class SideBar:
                 host.canvas.pack(after=self.buttons["users"].canvas, pady=self.look.px(1))
             else:
                 host.canvas.pack_forget()
-        me = next((one for one in shot.people if one.id == shot.me), None)
+        me = shot.person(shot.me)
         if me is None:
             return
         mic_failed = shot.devices.get("mic", DeviceState()).state == "failed"
@@ -18846,6 +18837,8 @@ class EmojiPicker(Painted):
 class Composer:
     """Where a message is written: To, text, emoji, a file, send."""
 
+    PICTURES = 200  # of emoji, further ones are boxes: Tk's time grows with the square of them
+
     def __init__(
         self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object],
         save: Callable[[], object],
@@ -18883,6 +18876,7 @@ class Composer:
         self.hint = look.label(inner, "", 13, colour=p.third)
         self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
         self._photos: list[ImageTk.PhotoImage] = []
+        self._boxes: dict[str, str] = {}  # what stands for an emoji, which is no letter of any language
         self.entry.bind("<<Return>>", lambda _: self._enter())
         self.entry.bind("<Shift-Return>", lambda _: None)
         self.entry.bind("<Tab>", lambda event: self._move_on(event.widget.tk_focusNext()))
@@ -18940,20 +18934,37 @@ class Composer:
             self.hint.place(in_=self.entry, x=self.look.px(12), y=self.look.px(8))
 
     def _no_raw_emoji(self) -> None:
-        text = self.entry.get("1.0", "end-1c")
-        for found in reversed(list(EMOJI_PATTERN.finditer(text))):
-            start, end = f"1.0+{found.start()}c", f"1.0+{found.end()}c"
-            self.entry.delete(start, end)
-            self._insert(found[0], start)
+        entry = self.entry
+        if not EMOJI_PATTERN.search(entry.get("1.0", "end-1c")):
+            return
+        before, after = self.text(end="insert"), self.text("insert")
+        entry.delete("1.0", "end")
+        self._photos.clear()
+        self._write(before)
+        cursor = entry.index("insert")
+        self._write(after)
+        entry.mark_set("insert", cursor)
+        entry.see("insert")
+        entry.edit_reset()  # it would undo words at wrong places
 
-    def _insert(self, char: str, at: str = "insert") -> None:
+    def _write(self, text: str) -> None:
+        room = max(1, self.PICTURES - len(self._photos))
+        *parts, rest = re.split(f"({EMOJI_PATTERN.pattern})", text, maxsplit=room)
+        for n, part in enumerate(parts):
+            (self._insert if n % 2 else partial(self.entry.insert, "insert"))(part)
+        self.entry.insert("insert", EMOJI_PATTERN.sub(lambda found: self._box(found[0]), rest))
+
+    def _box(self, char: str) -> str:
+        return self._boxes.setdefault(char, chr(0xE000 + len(self._boxes)))  # of the private use area
+
+    def _insert(self, char: str) -> None:
         key = emoji_key(char)
         if not key:
-            self.entry.insert(at, plain(char))
+            self.entry.insert("insert", plain(char))
             return
         photo = self.look.emoji(key, 18)
         self._photos.append(photo)
-        self.entry.image_create(at, image=str(photo), name=f"emoji{ord(key)}", padx=1)
+        self.entry.image_create("insert", image=str(photo), name=self._box(key), padx=1)
 
     def resume(self, text: str, to: str) -> None:
         """Go on with a draft, or one that was refused, to `to` alone unless that is ""."""
@@ -18964,13 +18975,11 @@ class Composer:
         self.entry.insert("1.0", text + ("\n" if draft else ""))
         self._aim(to)
 
-    def text(self) -> str:
-        """What was written, pictures as their emoji again."""
-        parts = self.entry.dump("1.0", "end-1c", text=True, image=True)
-        return "".join(
-            chr(int(re.sub(r"#\d+$", "", value).removeprefix("emoji"))) if kind == "image" else value
-            for kind, value, _ in parts
-        )
+    def text(self, start: str = "1.0", end: str = "end-1c") -> str:
+        """What was written, pictures and boxes as their emoji again."""
+        parts = self.entry.dump(start, end, text=True, image=True)
+        text = "".join(value[0] if kind == "image" else value for kind, value, _ in parts)
+        return text.translate({ord(box): char for char, box in self._boxes.items()})
 
     def _enter(self) -> str:
         self.submit()
@@ -20223,7 +20232,7 @@ class CallPreview:
 
     def _live(self) -> tuple[bool, bool, float]:
         shot = self.controller.snapshot()
-        me = next((one for one in shot.people if one.id == shot.me), Person(0, shot.name))
+        me = shot.person(shot.me) or Person(0, shot.name)
         return me.camera, me.mic, shot.mic_level
 
     def run(self, camera: bool, mic: bool) -> None:
@@ -20637,35 +20646,25 @@ class EventWords:
         self.view.chat.note(words, chat[-1].n if chat else 0)
 
     def _on_state(self, event: Json) -> None:
-        old = next((one for one in self.view.shot.people if one.id == event.get("id")), None)
+        old = self.view.shot.person(event.get("id"))
         if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
             self._tell(tr("{name} raised a hand", name=old.name), "✋")
 
     def _on_file_offer(self, event: Json) -> None:
         if event.get("from") == self.view.shot.name:
             return
-        words = tr(
-            "{name} offers {file} ({size})",
-            name=event.get("from"),
-            file=event.get("name"),
-            size=size_words(float(event.get("size", 0))),
-        )
+        size = size_words(float(event.get("size", 0)))
+        words = tr("{name} offers {file} ({size})", name=event.get("from"), file=event.get("name"), size=size)
         self._tell(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
 
     def _on_file_saved(self, event: Json) -> None:
         path = str(event.get("path", ""))
-        self._tell(
-            tr("Saved: {name}", name=Path(path).name),
-            "check",
-            tr("Show"),
-            partial(self.view.actions.show_folder, path),
-        )
+        show = partial(self.view.actions.show_folder, path)
+        self._tell(tr("Saved: {name}", name=Path(path).name), "check", tr("Show"), show)
 
     def _on_file_failed(self, event: Json) -> None:
-        words, gone = (
-            str(event.get("reason") or tr("The file did not arrive")),
-            event.get("code") == "no_such_file",
-        )
+        words = str(event.get("reason") or tr("The file did not arrive"))
+        gone = event.get("code") == "no_such_file"
         self._tell(tr.said(words), "file" if gone else "warning", stays=not gone)  # taken back: no error
 
     def _on_screen_start(self, event: Json) -> None:
@@ -20726,10 +20725,8 @@ class Actions:
 
     def me(self) -> Person:
         """Oneself as the roster says."""
-        return next(
-            (one for one in self.view.shot.people if one.id == self.view.shot.me),
-            Person(0, self.view.shot.name),
-        )
+        shot = self.view.shot
+        return shot.person(shot.me) or Person(0, shot.name)
 
     def toggle(self, what: str) -> None:
         """Microphone or camera on or off; before the first time, what the system may ask."""
@@ -20860,7 +20857,7 @@ class People:
 
     def person_entries(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
         """What can be done with a person, as menu entries."""
-        one = next((one for one in self.view.shot.people if one.id == key), None)
+        one = self.view.shot.person(key)
         if one is None or key == self.view.shot.me:
             return []
         entries: list[tuple[str, Callable[[], object]] | None] = [

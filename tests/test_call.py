@@ -66,8 +66,8 @@ class TestWelcome:
         now = state.current
         assert (now.link, now.me, now.name, now.title, now.pin) == ("live", 7, "Ana", "Algebra", "123456")
         assert now.people == (Person(**ANA), Person(**BEN))
-        assert state.me == state.named("Ana") == state.person(7)
-        assert state.person(99) is None is state.named("Zoe")
+        assert state.me == state.named("Ana") == state.current.person(7)
+        assert state.current.person(99) is None is state.named("Zoe")
 
     def test_users_as_the_headless_interface_says_them(self, state: StateManager) -> None:
         (users,) = state.apply({"type": "user_list", "users": [BEN]})
@@ -145,12 +145,12 @@ class TestMessages:
         assert len(state.current.people) == 3, "once, however often it is said"
         events = state.apply({"type": "leave", "id": 9, "name": "Zoe", "reason": "lost"})
         assert events[0] == {"event": "leave", "id": 9, "name": "Zoe", "reason": "lost"}
-        assert state.person(9) is None
+        assert state.current.person(9) is None
 
     def test_state(self, state: StateManager) -> None:
         (event,) = state.apply({"type": "state", "user": {**BEN, "hand": 0.0, "sharing": True}})
         assert (event["event"], event["hand"], event["sharing"]) == ("state", False, True)
-        assert state.person(8) == Person(**{**BEN, "hand": 0.0, "sharing": True})
+        assert state.current.person(8) == Person(**{**BEN, "hand": 0.0, "sharing": True})
         state.apply({"type": "state", "user": {**BEN, "id": 99}})
         assert len(state.current.people) == 2, "a stranger's state adds nobody"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shutil
 import statistics
 import time
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 from fake_call import FakeController
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from window_driver import Driver, Open, opened, walk
 
@@ -269,3 +271,44 @@ def test_who_pages_up_misses_nothing(opened: Open) -> None:
         assert before in seen(driver), "what stood above stands below"
     ends.update(words for words in seen(driver) if words.startswith("end"))
     assert len(ends) == 200
+
+
+EMOJI = st.sampled_from(["👍", "❤", "🦄", "👍🏽", "👩‍👩‍👧", "🇫🇷", "1️⃣", "𠀀"])
+
+
+def meant(text: str) -> str:
+    """What a message says into which `text` was pasted behind an emoji: of the first ones what is drawn."""
+    shown = itertools.chain([True] * (cs.Composer.PICTURES - 1), itertools.repeat(False))
+    said = lambda emoji: cs.emoji_key(emoji) or cs.plain(emoji)  # noqa: E731
+    return cs.EMOJI_PATTERN.sub(lambda found: said(found[0]) if next(shown) else found[0], text)
+
+
+def test_pasting_any_emoji_costs_little_and_loses_none(opened: Open, called: list[float]) -> None:
+    driver = opened("1366x768")
+    driver.meet(2).fps = 0
+    composer = driver.view.chat.composer
+    driver.click(composer.entry)
+
+    @settings(max_examples=12, report_multiple_bugs=False, suppress_health_check=list(HealthCheck))
+    @example(["👍"], 4_000)
+    @example(["🦄"], 4_000)
+    @example(["👍", "x", "❤", "🦄\n"], 2_000)
+    @given(st.lists(EMOJI | LETTERS, min_size=1, max_size=6), st.sampled_from([1, 30, 1_000]))
+    def pasted(parts: list[str], many: int) -> None:
+        text = ("".join(parts) * many)[:8_000]
+        assume(not re.search("[\0\r\ue000-\uf8ff]", text))  # these are no letters
+        composer.entry.delete("1.0", "end")
+        composer.entry.insert("1.0", "<👍>")
+        composer._changed()
+        composer.entry.mark_set("insert", "1.2")
+        driver.root.clipboard_clear()
+        driver.root.clipboard_append(text)
+        driver.root.update()
+        called.clear()
+        spent = cost(driver, partial(composer.entry.event_generate, "<<Paste>>"))
+        assert spent < 0.1 and max(called) < 0.05, (spent, max(called))
+        assert composer.text() == f"<👍{meant(text)}>"
+        assert composer.text("insert") == ">", "the cursor stands behind what was pasted"
+        assert not cs.EMOJI_PATTERN.search(composer.entry.get("1.0", "end"))
+
+    pasted()
