@@ -813,7 +813,7 @@ class Person(Record):
     camera: Flag = False
     hand: Time = 0.0  # when the hand went up, unix seconds; 0 = down
     sharing: Flag = False
-    proof: Proof = field(default_factory=dict)  # of the host's right, for everyone to check
+    proof: Proof = field(default_factory=dict, hash=False)  # of the host's right, for everyone to check
 
 
 @dataclass(frozen=True, slots=True)
