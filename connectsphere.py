@@ -137,7 +137,7 @@ import wave
 import webbrowser
 import zlib
 from abc import ABC, abstractmethod
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -179,6 +179,7 @@ except ImportError as missing:
 if TYPE_CHECKING:
     import tkinter as tk
     from tkinter import font as tkfont
+    from tkinter import ttk
 
     from PIL import Image, ImageDraw, ImageFont, ImageTk
 
@@ -16314,6 +16315,7 @@ class Look:
         installed = set(font.families(root))
         self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
         self._menu: tk.Menu | None = None
+        self._grip: ImageTk.PhotoImage | None = None
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
         self._keeper = keyed(tk.Canvas(root))  # a font that nothing shows is opened anew at each measuring
         self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
@@ -16386,6 +16388,7 @@ class Look:
     def forget(self) -> None:
         """Let all pictures and fonts go here in the Tk thread: they call Tk when they end."""
         self._photos.clear()
+        self._grip = None
         self._keeper.destroy()
         for font in self._fonts.values():
             self.root.tk.call("font", "delete", font.name)
@@ -16436,11 +16439,24 @@ class Look:
 
     def write(
         self, canvas: tk.Canvas, x: float, y: float, text: str, font: tkfont.Font, colour: str,
-        anchor: Anchor, room: int = PAINTED_MAX, tag: str = "",
+        anchor: Anchor, room: int = PAINTED_MAX, tags: tuple[str, ...] = (),
     ) -> int:  # fmt: skip
         """Write one line on a canvas; all that Tk writes there comes through here."""
         shown = self.clip(text, font, room)
-        return canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor, tags=(tag,))
+        return canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor, tags=tags)
+
+    def scrollbar(self, parent: tk.Misc, command: Callable[..., None]) -> ttk.Scrollbar:
+        """A slim upright bar, which shows nothing but its grip."""
+        from tkinter import ttk
+
+        style, back = ttk.Style(self.root), str(parent["bg"])
+        if self._grip is None:
+            self._grip = self.box(self.px(5), self.px(28), 2, self.palette.line)
+            style.element_create(f"{self._grip}.thumb", "image", self._grip, border=self.px(2))
+        name = f"{back}.{self._grip}.TScrollbar"
+        style.layout(name, [(f"{self._grip}.thumb", {"sticky": "nswe"})])
+        style.configure(name, background=back)
+        return keyed(ttk.Scrollbar(parent, command=command, style=name, takefocus=False))
 
     def say(self, label: tk.Label, words: str) -> None:
         """Let a label say `words`, or as much of them as a dialog has room for."""
@@ -16479,18 +16495,23 @@ def focused(root: tk.Misc) -> tk.Misc | None:
     return None
 
 
+def tags(name: str) -> tuple[str, str]:
+    """What an item called "toast:3" bears on a canvas: its name, and that of its group, "toast"."""
+    return name, name.partition(":")[0]
+
+
 class Painted:
-    """A canvas that keeps alive the pictures that it shows, until it is wiped or destroyed."""
+    """A canvas that keeps alive the pictures that it shows, until they are wiped or it is destroyed."""
 
     def __init__(
         self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
     ) -> None:
         self.look = look
         self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
-        self.spots: list[tuple[str, Box, Callable[[], object]]] = []
+        self.actions: dict[str, Callable[[], object]] = {}  # by the name of the item that offers it
         self._listening = False
-        self._down = (-1, -1)
-        self._kept: list[ImageTk.PhotoImage] = []
+        self._pressed = ""
+        self._kept: list[tuple[str, ImageTk.PhotoImage]] = []
         self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
 
     def on_focus(self, paint: Callable[[], object]) -> None:
@@ -16498,60 +16519,51 @@ class Painted:
         for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
             self.canvas.bind(event, lambda _: paint(), add="+")
 
-    def wipe(self) -> None:
-        """Remove everything drawn."""
-        self.canvas.delete("all")
-        self.spots.clear()
-        self._kept.clear()
+    def wipe(self, name: str = "all") -> None:
+        """Remove what is called so, or belongs to that group."""
+        self.canvas.delete(name)
+        self._kept = [one for one in self._kept if name not in ("all", *tags(one[0]))]
+        self.actions = {one: do for one, do in self.actions.items() if name not in ("all", *tags(one))}
 
-    def image(self, x: int, y: int, photo: ImageTk.PhotoImage, anchor: Anchor = "nw") -> int:
+    def image(self, x: int, y: int, photo: ImageTk.PhotoImage, anchor: Anchor = "nw", name: str = "") -> int:
         """Show a picture."""
-        self._kept.append(photo)
-        return self.canvas.create_image(x, y, image=photo, anchor=anchor)
+        self._kept.append((name, photo))
+        return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags(name))
 
     def text(
         self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
-        room: int = PAINTED_MAX, anchor: Anchor = "w",
+        room: int = PAINTED_MAX, anchor: Anchor = "w", name: str = "",
     ) -> int:  # fmt: skip
         """Write one line, shortened to `room` real pixels; scripts that Tk cannot shape become pictures."""
-        colour = colour or self.look.palette.text
-        text = plain(text)
-        if shaped(text) and anchor in ("nw", "w"):
-            photo = self.look.written(text, size, colour, room, bold)
-            return self.image(x, y, photo, "w" if anchor == "w" else "nw")
-        return self.look.write(self.canvas, x, y, text, self.look.font(size, bold), colour, anchor, room)
+        look, colour, text = self.look, colour or self.look.palette.text, plain(text)
+        if shaped(text) and len(text) > 1:
+            return self.image(x, y, look.written(text, size, colour, room, bold), anchor, name)
+        return look.write(self.canvas, x, y, text, look.font(size, bold), colour, anchor, room, tags(name))
 
-    def spot(self, name: str, box: Box, command: Callable[[], object], low: bool = False) -> None:
-        """Call `command` when `box` is pressed and let go; the hand shows that it can be.
-
-        Where two lie over each other the last one added wins, a `low` one never.
-        """
+    def spot(self, name: str, box: Box, command: Callable[[], object]) -> None:
+        """Call `command` when `box` is pressed and let go; the hand shows that it can be."""
         if not self._listening:
             self._listening = True
-            self.canvas.bind("<Button-1>", lambda at: setattr(self, "_down", (at.x, at.y)), add="+")
-            self.canvas.bind("<ButtonRelease-1>", self._hit, add="+")
+            self.canvas.bind("<Button-1>", lambda at: setattr(self, "_pressed", self.under(at)), add="+")
+            self.canvas.bind("<ButtonRelease-1>", self._let_go, add="+")
             self.canvas.bind("<Motion>", self._point, add="+")
-        self.spots.insert(0 if low else len(self.spots), (name, box, command))
+        x, y, wide, tall = box
+        self.canvas.create_rectangle(x, y, x + wide, y + tall, width=0, outline="", tags=tags(name))
+        self.actions[name] = command
 
-    def cool(self, prefix: str) -> None:
-        self.spots = [spot for spot in self.spots if not spot[0].startswith(prefix)]
+    def under(self, event: tk.Event[tk.Canvas]) -> str:
+        """The name of the uppermost item under the mouse that offers something, or ""."""
+        items = reversed(self.canvas.find_overlapping(event.x, event.y, event.x, event.y))
+        names = (name for item in items for name in self.canvas.gettags(item))
+        return next((name for name in names if name in self.actions), "")
 
-    def spot_at(self, x: int, y: int) -> Callable[[], object] | None:
-        """What a click there calls."""
-        found = (
-            command
-            for _, (left, top, wide, tall), command in reversed(self.spots)
-            if left <= x < left + wide and top <= y < top + tall
-        )
-        return next(found, None)
-
-    def _hit(self, event: tk.Event[tk.Canvas]) -> None:
-        command = self.spot_at(event.x, event.y)
-        if command is not None and command is self.spot_at(*self._down):
-            command()
+    def _let_go(self, event: tk.Event[tk.Canvas]) -> None:
+        name = self.under(event)
+        if name and name == self._pressed:
+            self.actions[name]()
 
     def _point(self, event: tk.Event[tk.Canvas]) -> None:
-        self.canvas.configure(cursor="hand2" if self.spot_at(event.x, event.y) else "")
+        self.canvas.configure(cursor="hand2" if self.under(event) else "")
 
 
 class Tooltip:
@@ -17034,98 +17046,85 @@ class Choice(Button):
 class Row(Protocol):
     """One entry of a `ListView`: hashable, and the same while it is equal."""
 
-    def height(self, view: ListView, width: int) -> int:
-        """Real pixels that it needs at this width."""
-
-    def draw(self, view: ListView, y: int, width: int) -> None:
-        """Draw it with its upper edge at `y`."""
+    def draw(self, view: ListView, y: int, width: int) -> int:
+        """Draw it with its upper edge at `y`; returns its height in real pixels."""
 
 
 class ListView(Painted):
-    """Rows of any height, of which only those in sight are drawn; so a thousand stay fluid.
+    """Rows of any height, of which only those in sight are drawn; so thousands stay fluid.
 
-    Rows offer actions with `spot`; arrows walk through them, Return presses the one ringed.
+    Its place is a row and where on the canvas that begins: what was never in sight has no height, and
+    nothing is painted far outside. Rows offer actions with `spot`; arrows walk through them, Return
+    presses the one ringed.
     """
 
     def __init__(
         self, look: Look, parent: tk.Misc, colour: str = "", stick: bool = False, gutter: float = 10
     ) -> None:
         super().__init__(look, parent, look.px(100), look.px(64), colour, focus=True)
+        self.bar = look.scrollbar(self.canvas, self.yview)
         self.gutter = look.px(gutter)
         self.rows: list[Any] = []
         self.stick = stick  # stay at the newest row while it is in sight
         self.chosen_action = ""
-        self._tops: list[int] = [0]
-        self._high: list[int] = []  # of each row; 0 until it is seen, then it is laid out
-        self._heights: dict[tuple[Any, int], int] = {}
-        self._offset = self._anchor = 0  # the anchor is the row that stays where it is
-        self._grip: int | None = None
+        self._at = self._y = 0  # the first row in sight, and its upper edge
+        self._edges: list[int] = []  # the lower edges of the rows in sight
+        self._ended = True  # the last row is in sight
+        self._heights: dict[tuple[Any, int], int] = {}  # by row and width
         self._bind()
 
     def _bind(self) -> None:
         canvas = self.canvas
-        canvas.bind("<Configure>", lambda _: self.show(self.rows, force=True))
+        canvas.bind("<Configure>", lambda _: self.show(self.rows, again=True))
         canvas.bind(
             "<MouseWheel>",
             lambda event: self.scroll(-event.delta // 2 if abs(event.delta) >= 60 else -event.delta * 20),
         )
-        canvas.bind("<Button-4>", lambda _: self.scroll(-self.look.px(60)))
-        canvas.bind("<Button-5>", lambda _: self.scroll(self.look.px(60)))
-        canvas.bind("<Prior>", lambda _: self.scroll(-canvas.winfo_height()))
-        canvas.bind("<Next>", lambda _: self.scroll(canvas.winfo_height()))
-        canvas.bind("<Down>", lambda _: self._walk(1))
-        canvas.bind("<Up>", lambda _: self._walk(-1))
-        canvas.bind("<<Return>>", lambda _: self._press())
-        canvas.bind("<FocusIn>", lambda _: self._walk(0))
+        for key, by in (("<Button-4>", -1), ("<Button-5>", 1)):
+            canvas.bind(key, lambda _, by=by: self.yview("scroll", by))  # type: ignore[misc]
+        for key, by in (("<Prior>", -1), ("<Next>", 1)):
+            canvas.bind(key, lambda _, by=by: self.yview("scroll", by, "pages"))  # type: ignore[misc]
+        for key, by in (("<Down>", 1), ("<Up>", -1), ("<FocusIn>", 0)):
+            canvas.bind(key, lambda _, by=by: self._walk(by))  # type: ignore[misc]
+        canvas.bind("<<Return>>", lambda _: self.actions.get(self.chosen_action, lambda: None)())
         canvas.bind("<FocusOut>", lambda _: self.redraw())
-        canvas.bind("<Button-1>", self._grab, add="+")
-        canvas.bind("<B1-Motion>", self._pull, add="+")
-        canvas.bind("<ButtonRelease-1>", lambda _: setattr(self, "_grip", None), add="+")
 
-    def show(self, rows: Sequence[Row], force: bool = False, changed: Row | None = None) -> None:
-        """Show these rows from now on; the one that changed its height keeps its place."""
-        if rows == self.rows and not force:
+    def show(self, rows: Sequence[Row], again: bool = False, stay: bool = False) -> None:
+        """Show these rows from now on, or `again`; `stay` where one has only changed its height."""
+        if rows == self.rows and not again:
             return
-        at_end = self._offset >= self._tops[-1] - self.canvas.winfo_height() - self.look.px(30)
-        first, known, width = min(self._first, len(rows) - 1), self._heights, self.width
-        into = self._offset - self._tops[self._first]
-        self.rows, self._tops = list(rows), [0]
-        if changed is not None:
-            known[changed, width] = changed.height(self, width)
-        self._high = [known.get((row, width), 0) for row in rows]
-        self._heights = {(row, width): high for row, high in zip(rows, self._high, strict=True) if high}
-        if rows:
-            self._measure(first)
-            self._offset = min(self._tops[first] + into, self._tops[first + 1])
-        if self.stick and at_end and changed is None:
-            self._offset = self._tops[-1]
-        self.scroll(0)
+        self.rows = list(rows)
+        if self.stick and self._ended and not stay:
+            self._at, self._y = len(rows), self.canvas.winfo_height()
+        else:
+            self._at = max(0, min(self._at, len(rows) - 1))
+            self._y = max(self._y, -self._high(self._at)) if rows else 0
+        self.redraw()
 
-    @property
-    def _first(self) -> int:
-        return max(0, bisect_right(self._tops, self._offset) - 1)
+    def _high(self, at: int) -> int:
+        key = self.rows[at], self.width
+        if key not in self._heights:  # it is drawn where nobody sees it
+            self._heights[key] = key[0].draw(self, self.canvas.winfo_height(), key[1])
+        return self._heights[key]
 
-    def _measure(self, at: int) -> None:
-        row = self.rows[at]
-        self._high[at] = self._heights[row, self.width] = row.height(self, self.width)
-        laid = [high for high in self._high if high]
-        guess = sum(laid) // len(laid)
-        self._tops = [0, *itertools.accumulate(high or guess for high in self._high)]
-
-    def _settle(self) -> None:
-        """Lay out the rows that come in sight: a long list costs what is seen of it. The anchor stays."""
-        while True:
-            most = self._tops[-1] - self.canvas.winfo_height()
-            end = self.stick and self._offset >= most
-            self._offset = max(0, min(most, self._offset))
-            last = bisect_left(self._tops, self._offset + self.canvas.winfo_height())
-            new = [at for at in range(self._first, min(last, len(self.rows))) if not self._high[at]]
-            if not new:
-                return
-            anchor = len(self.rows) if end else min(self._anchor, len(self.rows)) if self._offset else 0
-            before = self._tops[anchor]
-            self._measure(new[-1] if self.stick else new[0])
-            self._offset += self._tops[anchor] - before
+    def _settle(self, tall: int) -> None:
+        at, y, last, reach = self._at, self._y, len(self.rows) - 1, -1
+        while reach < tall:
+            while y > 0 and at > 0:
+                at -= 1
+                y -= self._high(at)
+            y = min(y, 0)
+            while at < last and y + self._high(at) <= 0:
+                y += self._high(at)
+                at += 1
+            reach, n = y, at
+            while n <= last and reach < tall:
+                reach += self._high(n)
+                n += 1
+            if at == 0 and y == 0:
+                break
+            y += max(0, tall - reach)
+        self._at, self._y = at, y
 
     @property
     def width(self) -> int:
@@ -17133,70 +17132,60 @@ class ListView(Painted):
 
     def scroll(self, by: int) -> None:
         """Move by `by` real pixels, within the rows."""
-        self._anchor = bisect_left(self._tops, self._offset)
-        self._offset += by
-        self._settle()
+        self._y -= by
         self.redraw()
+
+    def yview(self, how: str, by: float | str, what: str = "units") -> None:
+        """What a scroll bar asks of a widget, and where it stands is told as parts of the number of rows."""
+        if how == "scroll":
+            self.scroll(int(by) * (self.canvas.winfo_height() if what == "pages" else self.look.px(60)))
+        elif self.rows:
+            place = max(0.0, min(1.0, float(by))) * len(self.rows)
+            self._at = min(int(place), len(self.rows) - 1)
+            self._y = -round((place - self._at) * self._high(self._at))
+            self.redraw()
 
     def redraw(self) -> None:
         """Draw the rows in sight."""
-        self.wipe()
         tall, width = self.canvas.winfo_height(), self.width
-        for at in range(self._first, len(self.rows)):
-            y = self._tops[at] - self._offset
-            if y > tall:
+        if len(self._heights) > 2_000:
+            self._heights.clear()
+        self._settle(tall)
+        self.wipe()
+        y, self._edges = self._y, []
+        for row in itertools.islice(self.rows, self._at, None):
+            if y >= tall:
                 break
-            self.rows[at].draw(self, y, width)
-        self._bar(tall)
+            y += row.draw(self, y, width)
+            self._edges.append(y)
+        count, end = len(self.rows), self._at + len(self._edges)
+        self._ended = end == count and y <= tall + self.look.px(30)
+        if self._edges and (end < count or y > tall or self._at or self._y):
+            over = max(0, y - tall) / self._high(end - 1)
+            self.bar.set((self._at - self._y / self._high(self._at)) / count, (end - over) / count)
+            self.bar.place(relx=1, relheight=1, anchor="ne")
+        else:
+            self.bar.place_forget()
         self._ring()
-
-    def _bar(self, tall: int) -> None:
-        total, px = self._tops[-1], self.look.px
-        if total <= tall or tall < px(40):
-            return
-        size = max(px(28), tall * tall // total)
-        y = (tall - size) * self._offset // (total - tall)
-        bar = self.look.box(px(5), size // 4 * 4, 3, self.look.palette.line)
-        self.image(self.canvas.winfo_width() - px(1), y, bar, "ne")
-
-    def _grab(self, event: tk.Event[tk.Canvas]) -> None:
-        self._grip = event.y if event.x > self.canvas.winfo_width() - self.look.px(10) else None
-
-    def _pull(self, event: tk.Event[tk.Canvas]) -> None:
-        if self._grip is not None:
-            by = (event.y - self._grip) * self._tops[-1] // max(1, self.canvas.winfo_height())
-            self._grip = event.y
-            self.scroll(by)
 
     def row_at(self, y: int) -> Any:
         """The row at `y` on the screen, or None."""
-        at = bisect_right(self._tops, self._offset + y) - 1
-        return self.rows[at] if 0 <= at < len(self.rows) else None
+        at = self._at + bisect_right(self._edges, y)
+        return self.rows[at] if at < len(self.rows) else None
 
     def _walk(self, by: int) -> None:
-        names = [name for name, _, _ in self.spots]
-        if names:
-            at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
-            if not 0 <= at < len(names):
-                self.scroll(self.look.px(60) * by)
-                return
+        names = list(self.actions)
+        at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
+        if 0 <= at < len(names):
             self.chosen_action = names[at]
-        elif by:
-            self.scroll(self.look.px(60) * by)
-        self.redraw()
-
-    def _press(self) -> None:
-        for name, _, command in list(self.spots):
-            if name == self.chosen_action:
-                command()
-                return
+            self.redraw()
+        else:
+            self.yview("scroll", by)
 
     def _ring(self) -> None:
-        if not has_focus(self.canvas):
-            return
-        for name, (x, y, wide, tall), _ in self.spots:
-            if name == self.chosen_action:
-                self.image(x, y, self.look.box(wide, tall, 9, "", self.look.palette.focus, 2))
+        if has_focus(self.canvas) and self.chosen_action in self.actions:
+            x, y, right, foot = map(int, self.canvas.coords(self.chosen_action))
+            self.image(x, y, self.look.box(right - x, foot - y, 9, "", self.look.palette.focus, 2))
 
 
 class Dialog:
@@ -17873,13 +17862,11 @@ class HoverButtons:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.under: int | str | None = None
-        self._photos: list[ImageTk.PhotoImage] = []
 
     def show(self, tile: VideoTile | None) -> None:
         """Show the small buttons of the tile under the mouse."""
-        self.stage.canvas.delete("hover")
-        self.stage.cool("hover")
-        self._photos.clear()
+        stage = self.stage
+        stage.wipe("hover")
         self.under = tile.key if tile else None
         if tile is None or tile.box[2] < self.stage.look.px(110):
             return
@@ -17899,32 +17886,24 @@ class HoverButtons:
         if wide > px(230):
             rooms["pin"] += look.font(12).measure(words) + px(4)
         left = right - sum(rooms.values())
-        self._over(left, y + px(10), look.box(right - left, px(32), 9, "#14181F"))
+        stage.image(left, y + px(10), look.box(right - left, px(32), 9, "#14181F"), name="hover")
         for icon, command in icons:
             colour = "#7FAAFF" if icon == "pin" and pinned else "#FFFFFF"
-            self._over(left + px(9), y + px(17), look.icon(icon, 18, colour))
+            stage.image(left + px(9), y + px(17), look.icon(icon, 18, colour), name="hover")
             if rooms[icon] > px(36):
-                self._say(left + px(31), y + px(26), words, 12, colour)
-            self.stage.spot(f"hover:{icon}", (left, y + px(10), rooms[icon], px(32)), command, low=True)
+                stage.text(left + px(31), y + px(26), words, 12, colour=colour, name="hover")
+            stage.spot(f"hover:{icon}", (left, y + px(10), rooms[icon], px(32)), command)
             left += rooms[icon]
         self._facts(tile, right - sum(rooms.values()))
-        self.stage.canvas.tag_raise("toast")
-
-    def _say(self, x: int, y: int, words: str, size: int, colour: str) -> None:
-        look = self.stage.look
-        look.write(self.stage.canvas, x, y, words, look.font(size), colour, "w", tag="hover")
-
-    def _over(self, x: int, y: int, photo: ImageTk.PhotoImage) -> None:
-        self._photos.append(photo)
-        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=("hover",))
+        stage.canvas.tag_raise("toast")
 
     def _poor(self, key: int | str) -> bool:
         one = self.stage.plan.shot.person(key)
         return one is not None and self.stage.looks(one).poor
 
     def _facts(self, tile: VideoTile, right: int) -> None:
-        lines = self.facts(tile.key)
-        look, px = self.stage.look, self.stage.look.px
+        lines, stage = self.facts(tile.key), self.stage
+        look, px = stage.look, stage.look.px
         x, y, wide, tall = tile.box
         if not lines or tall < px(130):
             return
@@ -17933,9 +17912,11 @@ class HoverButtons:
             y += px(40)
         if width + px(20) > wide or y + px(20 + 17 * len(lines)) > tile.box[1] + tall - px(44):
             return
-        self._over(x + px(10), y + px(10), look.box(width, px(10 + 17 * len(lines)), 8, "#14181F"))
+        back = look.box(width, px(10 + 17 * len(lines)), 8, "#14181F")
+        stage.image(x + px(10), y + px(10), back, name="hover")
         for at, line in enumerate(lines):
-            self._say(x + px(19), y + px(23 + 17 * at), line, 11, "#FFFFFF" if at == 0 else "#C4CDD8")
+            colour = "#C4CDD8" if at else "#FFFFFF"
+            stage.text(x + px(19), y + px(23 + 17 * at), line, 11, colour=colour, name="hover")
 
     def facts(self, key: int | str | None) -> list[str]:
         """A picture's quality in a word, its size and rate, what was lost and how old it is."""
@@ -17961,9 +17942,6 @@ class HoverButtons:
             x, y = canvas.winfo_rootx() + left + wide // 2, canvas.winfo_rooty() + top + tall // 2
         pin = (tr("Unpin") if self.stage.plan.pinned == key else tr("Pin"), partial(self.stage.pin, key))
         self.stage.look.menu(self.stage.canvas, [pin, *self.stage.menu_for(key)]).tk_popup(x, y)
-
-    def close(self) -> None:
-        self._photos.clear()
 
 
 class Stage(Painted):
@@ -18149,7 +18127,7 @@ class Stage(Painted):
 
     def _twice(self, event: tk.Event[tk.Canvas]) -> None:
         key = self._tile_at(event)
-        if key is not None and self.spot_at(event.x, event.y) is None:
+        if key is not None and not self.under(event):
             self.pin(key)
 
     def _wheel(self, way: int) -> None:
@@ -18188,7 +18166,18 @@ class Stage(Painted):
         for tile in self.tiles.values():
             tile.remove()
         self.tiles.clear()
-        self.hover.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Toast:
+    """A message over the stage; `icon` is an icon's name or one of our emoji, `ends` is by `monotonic()`."""
+
+    number: int
+    words: str
+    icon: str
+    action: str
+    command: Callable[[], object]
+    ends: float
 
 
 class ToastStack:
@@ -18200,97 +18189,76 @@ class ToastStack:
 
     def __init__(self, stage: Painted) -> None:
         self.stage = stage
-        self._toasts: list[tuple[int, str, str, str, Callable[[], object] | None]] = []
-        self._photos: list[ImageTk.PhotoImage] = []
+        self._toasts: list[Toast] = []
         self._count = 0  # the newest one's number
-        self._timers: dict[int, str] = {}
         stage.canvas.bind("<Configure>", lambda _: self._draw(), add="+")
-        stage.canvas.bind("<Destroy>", lambda _: self._stop(), add="+")
 
     def add(
         self,
         words: str,
         icon: str = "info",
         action: str = "",
-        command: Callable[[], object] | None = None,
+        command: Callable[[], object] = lambda: None,
         stays: bool = False,
-    ) -> int:
-        """Show a message; `icon` is an icon's name or one of our emoji."""
+    ) -> None:
+        """Show a message."""
         self._count += 1
-        number = self._count
         while len(self._toasts) >= self.MOST:  # what passes makes room before what stays
-            passing = (one[0] for one in self._toasts if one[0] in self._timers and one[2] != "warning")
-            self.drop(next(passing, self._toasts[0][0]))
-        self._toasts.append((number, plain(words), icon, action, command))
-        if not (stays and action):
-            due = 15_000 if stays else 5000
-            self._timers[number] = self.stage.canvas.after(due, partial(self.drop, number))
+            passing = (one for one in self._toasts if one.ends < math.inf and one.icon != "warning")
+            self._toasts.remove(next(passing, self._toasts[0]))
+        ends = math.inf if stays and action else monotonic() + (15.0 if stays else 5.0)
+        self._toasts.append(Toast(self._count, plain(words), icon, action, command, ends))
         self._draw()
-        return number
 
     def answer(self) -> None:
         """Do what the newest message offers, by keyboard; one that offers nothing is taken away."""
         if self._toasts:
-            number, *_, command = self._toasts[-1]
-            self._act(number, command)
+            self._act(self._toasts[-1])
 
-    def drop(self, number: int) -> None:
-        """Take a message away."""
-        if number in self._timers:
-            self.stage.canvas.after_cancel(self._timers.pop(number))
-        self._toasts = [toast for toast in self._toasts if toast[0] != number]
+    def step(self) -> None:
+        """Take away what has been there long enough; called at every tick."""
+        for toast in [one for one in self._toasts if one.ends <= monotonic()]:
+            self._drop(toast)
+
+    def _drop(self, toast: Toast) -> None:
+        self._toasts.remove(toast)
         self._draw()
 
-    def _stop(self) -> None:
-        for timer in self._timers.values():
-            self.stage.canvas.after_cancel(timer)
-        self._timers.clear()
-        self._toasts.clear()
-        self._photos.clear()
+    def _act(self, toast: Toast) -> None:
+        self._drop(toast)
+        toast.command()
 
     def _draw(self) -> None:
-        self.stage.canvas.delete("toast")
-        self.stage.cool("toast")
-        self._photos.clear()
-        y = self.stage.look.px(20)
-        for toast in self._toasts:
-            self._one(y, *toast)
-            y += self.stage.look.px(54)
+        self.stage.wipe("toast")
+        for at, toast in enumerate(self._toasts):
+            self._one(self.stage.look.px(20 + 54 * at), toast)
 
-    def _one(
-        self, y: int, number: int, words: str, icon: str, action: str, command: Callable[[], object] | None
-    ) -> None:
-        stage, look = self.stage, self.stage.look
-        px, p, canvas = look.px, look.palette, stage.canvas
-        font, bold = look.font(13), look.font(13, bold=True)
-        action_room = bold.measure(action) + px(24) if action else 0
-        words = look.clip(words, font, canvas.winfo_width() - action_room - px(130))
+    def _one(self, y: int, toast: Toast) -> None:
+        stage, look, icon, action = self.stage, self.stage.look, toast.icon, toast.action
+        px, p, all_ = look.px, look.palette, stage.canvas.winfo_width()
+        font = look.font(13)
+        action_room = look.font(13, bold=True).measure(action) + px(24) if action else 0
+        words = look.clip(toast.words, font, all_ - action_room - px(130))
         width, height = font.measure(words) + action_room + px(92), px(44)
-        x = (canvas.winfo_width() - width) // 2
-        self._put(x - px(12), y - px(12), look.shadow_box(width, height, 11, p.raised, p.line), "toast")
+        x, middle = (all_ - width) // 2, y + height // 2
+        box = look.shadow_box(width, height, 11, p.raised, p.line)
+        stage.image(x - px(12), y - px(12), box, name="toast")
         shown = (
             look.emoji(icon, 20)
             if icon in emoji_shapes()
             else look.icon(icon, 20, p.bad_text if icon == "warning" else p.link)
         )
-        self._put(x + px(14), y + px(12), shown, "toast")
-        look.write(canvas, x + px(46), y + height // 2, words, font, p.text, "w", tag="toast")
+        stage.image(x + px(14), y + px(12), shown, name="toast")
+        stage.text(x + px(46), middle, words, name="toast")
         if action:
             at = x + width - px(40)
-            look.write(canvas, at, y + height // 2, action, bold, p.link, "e", tag="toast")
-            act = partial(self._act, number, command)
-            stage.spot(f"toast:{number}", (at - action_room, y, action_room + px(6), height), act)
-        self._put(x + width - px(30), y + px(15), look.icon("close", 14, p.third), "toast")
-        stage.spot(f"toast:x{number}", (x + width - px(34), y, px(34), height), partial(self.drop, number))
-
-    def _act(self, number: int, command: Callable[[], object] | None) -> None:
-        self.drop(number)
-        if command:
-            command()
-
-    def _put(self, x: int, y: int, photo: ImageTk.PhotoImage, tag: str) -> None:
-        self._photos.append(photo)
-        self.stage.canvas.create_image(x, y, image=photo, anchor="nw", tags=(tag,))
+            stage.text(at, middle, action, bold=True, colour=p.link, anchor="e", name="toast")
+            area = at - action_room, y, action_room + px(6), height
+            stage.spot(f"toast:{toast.number}", area, partial(self._act, toast))
+        stage.image(x + width - px(30), y + px(15), look.icon("close", 14, p.third), name="toast")
+        stage.spot(
+            f"toast:x{toast.number}", (x + width - px(34), y, px(34), height), partial(self._drop, toast)
+        )
 
 
 class Reactions:
@@ -18301,45 +18269,41 @@ class Reactions:
 
     def __init__(self, stage: Painted) -> None:
         self.stage = stage
-        self._floating: list[tuple[float, float, tuple[int, ...], list[ImageTk.PhotoImage]]] = []
+        self._count = 0
+        self._floating: dict[str, tuple[float, float]] = {}  # since when and where, by the items' name
 
     def add(self, char: str, name: str) -> None:
         """Let one rise."""
         key = emoji_key(char)
         if not key or len(self._floating) >= self.MOST:
             return
-        canvas, look = self.stage.canvas, self.stage.look
-        x = canvas.winfo_width() * (0.2 + 0.6 * random.random())
-        photo = look.emoji(key, 44)
-        font, below = look.font(11), look.px(36)
-        name = look.clip(plain(name), font, look.px(200))
-        back = look.box(font.measure(name) + look.px(16), look.px(20), 8, "#14181F")
-        items = (
-            canvas.create_image(0, 0, image=photo, tags=("react",)),
-            canvas.create_image(0, below, image=back, tags=("react",)),
-            look.write(canvas, 0, below, name, font, "#FFFFFF", "center", tag="react"),
-        )
-        self._floating.append((monotonic(), x, items, [photo, back]))
+        stage, look = self.stage, self.stage.look
+        self._count += 1
+        tag, room, below = f"react:{self._count}", look.px(200), look.px(36)
+        stage.image(0, 0, look.emoji(key, 44), "center", tag)
+        item = stage.text(0, below, name, 11, colour="#FFFFFF", room=room, anchor="center", name=tag)
+        left, _, right, _ = stage.canvas.bbox(item)
+        back = look.box(right - left + look.px(16), look.px(20), 8, "#14181F")
+        stage.canvas.tag_lower(stage.image(0, below, back, "center", tag), item)
+        self._floating[tag] = monotonic(), stage.canvas.winfo_width() * (0.2 + 0.6 * random.random())
         self.step()
 
     def step(self) -> None:
         """Move them on; called at every tick."""
-        now, canvas = monotonic(), self.stage.canvas
-        for one in list(self._floating):
-            start, x, items, _ = one
+        now, stage, half = monotonic(), self.stage, self.stage.look.px(22)
+        for tag, (start, x) in list(self._floating.items()):
             part = (now - start) / self.SECONDS
             if part >= 1:
-                canvas.delete(*items)
-                self._floating.remove(one)
+                stage.wipe(tag)
+                del self._floating[tag]
                 continue
-            y = canvas.winfo_height() * (0.92 - 0.8 * (1 - (1 - part) ** 2))
-            sway = self.stage.look.px(14) * math.sin(part * 7 + x)
-            for item, dy in zip(items, (0, self.stage.look.px(36), self.stage.look.px(36)), strict=True):
-                canvas.coords(item, x + sway, y + dy)
+            y = stage.canvas.winfo_height() * (0.92 - 0.8 * (1 - (1 - part) ** 2))
+            sway = stage.look.px(14) * math.sin(part * 7 + x)
+            stage.canvas.moveto(tag, round(x + sway) - half, round(y) - half)
 
     def clear(self) -> None:
         """Take all away."""
-        self.stage.canvas.delete("react")
+        self.stage.wipe("react")
         self._floating.clear()
 
 
@@ -18629,13 +18593,11 @@ class NoteRow:
 
     words: str
 
-    def height(self, view: ListView, width: int) -> int:
-        return view.look.px(34)
-
-    def draw(self, view: ListView, y: int, width: int) -> None:
+    def draw(self, view: ListView, y: int, width: int) -> int:
         """Draw it."""
         px, tone = view.look.px, view.look.palette.third
         view.text(width // 2, y + px(19), self.words, 12, False, tone, width - px(30), "center")
+        return px(34)
 
 
 @dataclass(frozen=True)
@@ -18651,42 +18613,34 @@ class ChatRow:
     whole: bool
     panel: ChatPanel = field(compare=False, hash=False)
 
-    def _shape(self, view: ListView, width: int) -> tuple[list[str], int, int, str]:
-        look = view.look
-        room = max(look.px(80), width - look.px(100 if not self.line.own else 76))
-        lines, wide, more = self.panel.lines(self.line.text, room, self.whole)
+    def draw(self, view: ListView, y: int, width: int) -> int:
+        """Draw head, bubble and words."""
+        look, px, p, line = view.look, view.look.px, view.look.palette, self.line
+        lines, wide, more = self.panel.lines(
+            line.text, max(px(80), width - px(76 if line.own else 100)), self.whole
+        )
         action = tr("Show all") if more else tr("Show less") if self.whole else ""
         wide = max(wide, look.font(13, bold=True).measure(action))
-        return lines, wide, max(look.font(13).metrics("linespace"), look.px(19)), action
-
-    def height(self, view: ListView, width: int) -> int:
-        """Real pixels."""
-        lines, _, step, action = self._shape(view, width)
-        return (len(lines) + bool(action)) * step + view.look.px(18 + 6 + (26 if self.first else 0))
-
-    def draw(self, view: ListView, y: int, width: int) -> None:
-        """Draw head, bubble and words."""
-        px, p, line = view.look.px, view.look.palette, self.line
-        lines, wide, step, action = self._shape(view, width)
-        box_wide, box_tall = wide + px(26), (len(lines) + bool(action)) * step + px(18)
-        left = width - box_wide - px(8) if line.own else px(46)
+        step = max(look.font(13).metrics("linespace"), px(19))
+        head, box_wide = px(26) if self.first else 0, wide + px(26)
+        box_tall = (len(lines) + bool(action)) * step + px(18)
+        left, top = width - box_wide - px(8) if line.own else px(46), y + head
         if self.first:
             self._head(view, y, width)
-            y += px(26)
         fill = p.accent if line.own else p.card
         ring = p.focus if line.n in self.panel.picked else p.warn if line.to else ""
         if line.n in self.panel.picked:
-            self._box(view, 0, y - px(3), width, box_tall + px(6), 6, p.chosen)
-        self._box(view, left, y, box_wide, box_tall, 13, fill, ring)
-        left, y = left + px(13), y + px(9)
-        self._words(view, lines, left, y, step)
-        y += len(lines) * step
-        if action and y < view.canvas.winfo_height():
+            self._box(view, 0, top - px(3), width, box_tall + px(6), 6, p.chosen)
+        self._box(view, left, top, box_wide, box_tall, 13, fill, ring)
+        left, top = left + px(13), top + px(9)
+        self._words(view, lines, left, top, step)
+        top += len(lines) * step
+        if action and top < view.canvas.winfo_height():
             colour = p.on_accent if line.own else p.link
-            view.text(left, y + step // 2, action, 13, bold=True, colour=colour)
-            view.spot(
-                f"fold{line.n}", (left - px(6), y, wide + px(12), step), partial(self.panel.fold, line.n)
-            )
+            view.text(left, top + step // 2, action, 13, bold=True, colour=colour)
+            box = left - px(6), top, wide + px(12), step
+            view.spot(f"fold{line.n}", box, partial(self.panel.fold, line.n))
+        return head + box_tall + px(6)
 
     def _box(
         self, view: ListView, x: int, y: int, wide: int, tall: int, radius: int, fill: str, ring: str = ""
@@ -19094,7 +19048,7 @@ class ChatPanel:
         rows = list(self.list.rows)
         at = next(n for n, row in enumerate(rows) if isinstance(row, ChatRow) and row.line.n == number)
         rows[at] = dataclasses.replace(rows[at], whole=number in self._whole)
-        self.list.show(rows, changed=rows[at])
+        self.list.show(rows, stay=True)
 
     def note(self, words: str, after: int) -> None:
         """A line of what happened, after message number `after`."""
@@ -19173,10 +19127,7 @@ class PersonRow:
     speaking: bool
     menu: Callable[[], object] = field(compare=False, hash=False)
 
-    def height(self, view: ListView, width: int) -> int:
-        return view.look.px(52)
-
-    def draw(self, view: ListView, y: int, width: int) -> None:
+    def draw(self, view: ListView, y: int, width: int) -> int:
         """Draw it."""
         look, px, p, one = view.look, view.look.px, view.look.palette, self.person
         middle = y + px(26)
@@ -19203,6 +19154,7 @@ class PersonRow:
         view.image(x - px(26), middle, mic, "e")
         if one.hand:
             view.image(x - px(52), middle, look.emoji("✋", 17), "e")
+        return px(52)
 
 
 def row_button(
@@ -19226,10 +19178,7 @@ class AskRow:
     words: str
     choices: tuple[tuple[str, Callable[[], object]], ...] = field(compare=False, hash=False)
 
-    def height(self, view: ListView, width: int) -> int:
-        return view.look.px(94)
-
-    def draw(self, view: ListView, y: int, width: int) -> None:
+    def draw(self, view: ListView, y: int, width: int) -> int:
         """Draw it."""
         look, px, p = view.look, view.look.px, view.look.palette
         view.image(0, y, look.box(width, px(86), 12, p.card, p.warn, 1))
@@ -19237,6 +19186,7 @@ class AskRow:
         x = px(14)
         for at, (label, command) in enumerate(self.choices):
             x = row_button(view, f"{self.key}{at}", x, y + px(44), label, command, main=not at)
+        return px(94)
 
 
 class AttendeesPanel:
@@ -19304,13 +19254,11 @@ class FileRow:
     others: int
     actions: tuple[tuple[str, str, Callable[[], object]], ...] = field(compare=False, hash=False)
 
-    def height(self, view: ListView, width: int) -> int:
-        return view.look.px(70 + 34 * bool(self.actions) + 8)
-
-    def draw(self, view: ListView, y: int, width: int) -> None:
+    def draw(self, view: ListView, y: int, width: int) -> int:
         """Draw it."""
         look, px, p, one = view.look, view.look.px, view.look.palette, self.entry
-        view.image(px(2), y, look.box(width - px(4), self.height(view, width) - px(8), 12, p.card))
+        tall = px(104 if self.actions else 70)
+        view.image(px(2), y, look.box(width - px(4), tall, 12, p.card))
         view.image(px(14), y + px(14), look.box(px(40), px(40), 9, p.chosen))
         view.image(px(34), y + px(34), look.icon("file", 20, p.link), "center")
         room, bad = max(px(5), width - px(80)), one.state == "failed" or self._is_foreign_program()
@@ -19324,6 +19272,7 @@ class FileRow:
         for name, words, command in self.actions:
             main = name in ("download", "open")
             x = row_button(view, f"{name}{one.file}", x, y + px(66), words, command, main=main)
+        return tall + px(8)
 
     def _is_foreign_program(self) -> bool:
         return is_executable_name(self.entry.name) and not self.entry.own
@@ -19474,10 +19423,7 @@ class MeetingRow:
     chosen: bool
     choose: Callable[[], object] = field(compare=False, hash=False)
 
-    def height(self, view: ListView, width: int) -> int:
-        return view.look.px(76)
-
-    def draw(self, view: ListView, y: int, width: int) -> None:
+    def draw(self, view: ListView, y: int, width: int) -> int:
         """Draw it."""
         look, px, p = view.look, view.look.px, view.look.palette
         view.spot(f"meeting:{self.place}", (0, y, width, px(66)), self.choose)
@@ -19496,6 +19442,7 @@ class MeetingRow:
         view.text(px(68), y + px(46), words, 12, colour=p.second, room=room)
         if self.pin:
             view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center")
+        return px(76)
 
 
 def mirrored(backend: Program) -> bool:
@@ -20092,20 +20039,16 @@ class FindingRow:
 
     found: Finding
 
-    def _lines(self, view: ListView, width: int) -> list[str]:
-        return wrapped(tr.said(self.found.words), view.look.font(13), width - view.look.px(40), " ")
-
-    def height(self, view: ListView, width: int) -> int:
-        return view.look.px(16) + view.look.px(20) * len(self._lines(view, width))
-
-    def draw(self, view: ListView, y: int, width: int) -> None:
+    def draw(self, view: ListView, y: int, width: int) -> int:
         """Draw it."""
         look, px, p = view.look, view.look.px, view.look.palette
         colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
         icon = DoctorDialog.ICONS.get(self.found.state, "info")
         view.image(px(10), y + px(18), look.icon(icon, 16, colour), "center")
-        for at, line in enumerate(self._lines(view, width)):
+        lines = wrapped(tr.said(self.found.words), look.font(13), width - px(40), " ")
+        for at, line in enumerate(lines):
             view.text(px(30), y + px(18) + px(20) * at, line, 13)
+        return px(16) + px(20) * len(lines)
 
 
 class InvitationDialog(Dialog):
@@ -20630,7 +20573,7 @@ class EventWords:
         self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
 
     def _tell(
-        self, words: str, icon: str, action: str = "", command: Callable[[], object] | None = None,
+        self, words: str, icon: str, action: str = "", command: Callable[[], object] = lambda: None,
         stays: bool = False,
     ) -> None:  # fmt: skip
         self.view.toasts.add(words, icon, action, command, stays)
@@ -21040,6 +20983,7 @@ class MainAppView:
         if seen:
             self.stage.render(self.controller)
         self.reactions.step()
+        self.toasts.step()
 
     def _drain(self) -> None:
         while True:

@@ -151,7 +151,7 @@ def test_files_both_ways(desk: Callable[..., Desk], meeting: Start, tmp_path: Pa
     driver.until(lambda: entry(driver, "tool.exe.blocked"), "the offer", LONG)
     row = driver.view.files.list.rows[0]
     assert "a program: it may do harm" in row._facts()  # type: ignore[attr-defined]
-    assert not [name for name, *_ in driver.view.files.list.spots if name.startswith("decline")]
+    assert not [name for name in driver.view.files.list.actions if name.startswith("decline")]
     tool_id = entry(driver, "tool.exe.blocked").file
     for word in ("decline", "cancel"):
         driver.view.act({"do": word, "file": tool_id})

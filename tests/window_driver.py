@@ -113,9 +113,8 @@ class Driver:
 
     def spot(self, view: Any, prefix: str) -> None:
         """Click a place of a painted list by the beginning of its name."""
-        self.until(lambda: [one for one in view.spots if one[0].startswith(prefix)], f"{prefix} in sight")
-        _, (x, y, wide, tall), _ = next(one for one in view.spots if one[0].startswith(prefix))
-        self.click(view.canvas, x + wide // 2, y + tall // 2)
+        self.until(lambda: [one for one in view.actions if one.startswith(prefix)], f"{prefix} in sight")
+        self.click(view.canvas, *middle(view, next(one for one in view.actions if one.startswith(prefix))))
 
     def menu(self, words: str) -> None:
         """Choose an entry of the menu that is open, by keyboard."""
@@ -142,6 +141,18 @@ class Driver:
 
 
 Open = Callable[..., Driver]
+
+
+def middle(view: cs.Painted, name: str) -> tuple[int, int]:
+    """Where on its canvas the middle of what is called so lies."""
+    left, top, right, foot = view.canvas.coords(name)
+    return int(left + right) // 2, int(top + foot) // 2
+
+
+def tops(view: cs.ListView) -> dict[Any, int]:
+    """The rows in sight and their upper edges."""
+    edges = [view._y, *view._edges]
+    return dict(zip(view.rows[view._at :], edges[:-1], strict=False))
 
 
 @pytest.fixture
