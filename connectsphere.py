@@ -9892,8 +9892,11 @@ class MixerProcess:
             due = start + self._tick * BLOCK_SECONDS
             now = monotonic()
             if now < due:
-                if self._sleep(due - now):
-                    self._receive()
+                if not self._sleep(due - now):
+                    continue
+                if not self._obey():  # first: a bind comes with the order to know it
+                    break
+                self._receive()
                 continue
             self._receive()
             self._note_lateness(now - due)
@@ -10983,7 +10986,8 @@ class ConferenceServer:
         def on_close(reason: str) -> None:
             late.cancel()
             self._half_open.leave(link.evict)
-            self._session_closed(session, reason)
+            # By post: telling others finds more dead links, which would end inside this one.
+            self._reactor.post(lambda: self._session_closed(session, reason))
 
         link.on_close = on_close
         link.limit = MAX_LINE

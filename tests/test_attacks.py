@@ -803,3 +803,27 @@ def test_memory_and_descriptors_are_what_they_were(start: Start) -> None:
         wait_until(lambda: not peer.numbers)
         assert not peer.sent._receivers and not peer.droppers
         wait_until(lambda: descriptors() <= begun)
+
+
+def test_a_whole_school_that_vanishes_at_once_leaves_nothing_behind(start: Start) -> None:
+    """Each goodbye meets the other dead links: no goodbye may be said from inside another."""
+    server = start()
+    with contextlib.ExitStack() as links:
+        for _ in range(150):
+            member = Member(links.enter_context(tls(server.options.base)), server.options.base)
+            member.enter()
+            links.callback(member.close)
+            member.link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert len(server.room.members) == 150
+        gone, held = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            held.set()
+            gone.wait(10)
+
+        server._reactor.post(hold)
+        assert held.wait(10)
+        links.pop_all().close()
+        gone.set()
+    wait_until(lambda: not server.room.members, 10.0)
+    wait_until(lambda: not server._sessions, 10.0)

@@ -341,3 +341,29 @@ def test_twenty_times_over_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert nack.id == ana.id and nack.number <= newest, f"turn {turn}: {nack} of before"
     print(f"seen and heard again after {statistics.median(took):.3f} s, at most {max(took):.3f} s")
     assert statistics.median(took) < BACK_WITHIN
+
+
+def test_the_first_bind_on_the_audio_plane_finds_its_owner() -> None:
+    """The newcomer's order stands in the mailbox when its bind wakes the mixer: orders are read first."""
+    mixer = cs.MixerProcess(None, lambda message: None)  # type: ignore[arg-type]
+    key = secrets.token_bytes(32).hex()
+    known: list[bool] = []
+
+    class Coming:
+        def wait(self, seconds: float) -> bool:
+            mixer.tell({"do": "add", "id": 7, "up": key, "down": key})
+            return True
+
+        def receive_each(self, most: int) -> list[Any]:
+            if not known and mixer._tick:
+                known.append(7 in mixer._peers)
+                mixer.tell(None)
+            return []
+
+        def close(self) -> None:
+            pass
+
+    mixer._port.close()
+    mixer._port = Coming()  # type: ignore[assignment]
+    mixer.run()
+    assert known == [True]
