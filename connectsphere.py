@@ -246,28 +246,137 @@ class ConnectSphereError(Exception):
     """The root of every error that this program raises on purpose."""
 
 
+class Words(str):
+    """A sentence of TEXTS in English that knows its `key` there and its `values`, for other languages."""
+
+    key: str
+    values: Mapping[str, object]
+
+    def __new__(cls, key: str, /, **values: object) -> Words:
+        words = super().__new__(cls, key.format(**values) if values else key)
+        words.key, words.values = key, values
+        return words
+
+
+def size_words(size: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit in ("B", "kB") else f"{size:.1f} {unit}"
+        size /= 1000
+    return ""
+
+
+# What a refusal says: code or code.why|sentence. A code's first line whose places it has values for counts.
+REFUSALS: Final = """
+bad_command|“{key}” is missing or of the wrong kind.
+bad_command|That was not understood: {fault}.
+bad_ticket|That ticket is not valid, or not any longer.
+busy|The host is busy with other files.
+elsewhere|You have joined from another connection.
+full|The meeting is full.
+host_gone|The host did not come back: the meeting is over.
+host_unproven|The host did not prove that it knows the PIN.
+no_meeting|No meeting was found on this network.
+no_mixer|The meeting's sound cannot be mixed on the host's computer.
+no_such_file|That file is not on offer.
+no_such_file.declined|{name} declined the file.
+no_such_file.left|{name} left before the file was sent.
+no_such_file.taken_back|{name} took the file back.
+no_such_person|Nobody called {name} is in the meeting.
+no_such_person|That person is not here.
+not_allowed|Only the host may do that.
+bad_command.handed_in|That file is not waiting for an answer.
+not_allowed.handed_in|That file is not waiting for an answer.
+not_allowed.host|That person cannot be removed.
+not_allowed.hurry|That was too much at once: try again in a minute.
+not_allowed.removed|The host removed you from the meeting.
+not_allowed.share|The host has to allow you to share again.
+not_allowed.turned_away|The host did not let you in.
+other_version|Another version of ConnectSphere: both need the same
+nothing_yet|There is no picture of {name} yet.
+over|The host ended the meeting.
+pin_required|This meeting needs a PIN.
+port|The {plane} port {port} cannot be used: {fault}.
+several_meetings|There are {count} meetings: choose one with --join.
+share_busy|{name} is sharing already.
+share_busy.taken|{name} took over the screen.
+too_large|Files may have {size} at most.
+too_large|A message has {count} characters at most.
+too_large|The meeting has no room for more files.
+too_large.person|One person may offer {size} at most.
+too_large.person|One person may offer {count} files at most.
+unreachable|The host does not answer.
+wrong_hash|The file changed while it was sent.
+wrong_pin|That is not the PIN of this meeting.
+wrong_pin.late|The PIN was not proved in time.
+wrong_pin.many|Too many wrong PINs were tried; try again in a minute.
+"""
+CODES: Final = tuple(line.split("|") for line in REFUSALS.split("\n")[1:-1])
+
+
+class Refused(ConnectSphereError):
+    """What cannot be had: `code` as in the headless interface, its `values`, and `reason`, a sentence.
+
+    `words` is a sentence of TEXTS with places for the values; without it, the code's own.
+    """
+
+    def __init__(self, code: str, words: str = "", **values: Any) -> None:
+        self.code, self.values = code, values
+        self.reason = (
+            words if isinstance(words, Words) else Words(words, **values) if words else self._sentence()
+        )
+        super().__init__(self.reason)
+
+    def _sentence(self) -> Words:
+        values = self.values.copy()
+        if "size" in values:
+            values["size"] = size_words(values["size"])
+        for wanted in (f"{self.code}.{values.get('why')}", self.code):
+            for code, words in CODES:
+                if code == wanted and values.keys() >= set(re.findall(r"{(\w+)}", words)):
+                    return Words(words, **values)
+        return Words("The host refused it: {code}.", code=self.code)  # of a later version
+
+    @property
+    def told(self) -> Json:
+        """`code` and values as members of a message."""
+        return {"code": self.code, **self.values}
+
+    @property
+    def event(self) -> Json:
+        """The same as members of an event, with the sentence."""
+        return {**self.told, "reason": self.reason}
+
+
 class PeerFault(ConnectSphereError):
     """A peer broke the protocol: what it sent is dropped and counted under `kind`."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
+        self.key = ""  # the member of the message in which it is
+
+    @property
+    def refused(self) -> Refused:
+        """What its peer is told."""
+        if self.kind == "flood":
+            return Refused("not_allowed", why="hurry")
+        if self.kind == "bad_ticket":
+            return Refused(self.kind)
+        return Refused("bad_command", fault=self.kind, **({"key": self.key} if self.key else {}))
 
 
-class Refused(ConnectSphereError):
-    """What a user asked for cannot be had; `code` as in the headless interface, one sentence."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
+def system_words(error: Exception) -> Words:
+    """What the system says of an error: TEXTS has the usual ones."""
+    return Words(getattr(error, "strerror", None) or str(error))
 
 
 class DeviceError(Refused):
     """A camera, microphone, speaker or screen that is missing, busy or was pulled out."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__("device", reason)
+    def __init__(self, words: str, **values: Any) -> None:
+        super().__init__("device", words, **values)
 
 
 class UsageError(ConnectSphereError):
@@ -734,9 +843,15 @@ def _shaped(value: Json, shape: Shape) -> Json:
     for name, check in shape.items():
         key = name.rstrip("?")
         if key in value:
-            kept[key] = check(value[key])
+            try:
+                kept[key] = check(value[key])
+            except PeerFault as fault:
+                fault.key = key
+                raise
         elif not name.endswith("?"):
-            raise PeerFault("bad_field", f"{key} is missing")
+            missing = PeerFault("bad_field", f"{key} is missing")
+            missing.key = key
+            raise missing
     return kept
 
 
@@ -745,6 +860,7 @@ _COUNT = _integer(0, 2**53)
 _NAME = _text(256)
 _PORT = _integer(1, 65_535)
 _REASON = _text(500)
+_CODE = _text(32, "[a-z0-9_]+")
 _KEY = _hex(16)
 _TOKEN = _hex(32)
 _FILE_ID = _text(32, "[0-9a-f]{1,32}")
@@ -860,6 +976,17 @@ _USER: Final = Person.shape()
 _LINE: Final = Line.shape()
 _PRIVATE_LINE: Final = {**_LINE, "to_name": _NAME}
 
+_VALUES: Shape = {  # of the sentence of a code, see REFUSALS
+    "why?": _CODE,
+    "name?": _NAME,
+    "key?": _text(64),
+    "fault?": _CODE,
+    "size?": _COUNT,
+    "count?": _COUNT,
+    "versions?": _listing(_COUNT, 16),
+}
+_REFUSAL: Shape = {"code": _CODE, **_VALUES}
+
 CLIENT_MESSAGES: Mapping[str, Shape] = {
     "hello": {"v": _COUNT, "name": _NAME, "pin?": _flag, "resume?": _TOKEN, "host?": _TOKEN},
     "proof": {"signature": _hex(64)},
@@ -930,8 +1057,8 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "waiting": {},
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
-    "denied": {"code": _text(32, "[a-z_]+"), "reason": _REASON},
-    "error": {"code": _text(32, "[a-z_]+"), "reason": _REASON, "ref?": _REF},
+    "denied": _REFUSAL,
+    "error": {**_REFUSAL, "ref?": _REF},
     "user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
     "join": {"user": _record(_USER)},
     "leave": {"id": _ID, "name": _NAME, "reason": _REASON, "ref?": _REF},
@@ -957,16 +1084,21 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "share_allowed": {},
     "file_offer": FileOffer.shape(),
     "file_ready": {"ref": _REF, "file": _FILE_ID},
-    "file_gone": {"file": _FILE_ID, "reason": _REASON, "ref?": _REF},
+    "file_gone": {"file": _FILE_ID, **_REFUSAL, "ref?": _REF},
     "file_saved": {"file": _FILE_ID, "people": _COUNT},
     "audio_keys": {"up": _KEY, "down": _KEY},
     "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64), "why?": _exactly("pin", "removed")},
     "banned": {"names": _listing(_NAME, MAX_PEOPLE), "ref?": _REF},
     "host_away": {"seconds": _COUNT},
-    "ended": {"reason": _REASON},
-    "removed": {"reason": _REASON},
+    "ended": _REFUSAL,
+    "removed": _REFUSAL,
     "pong": {"t": _number(0, 2**53)},
 }
+
+
+def refusal(message: Json) -> Refused:
+    """What the server refused by `message`."""
+    return Refused(message["code"], **{key: message[key] for key in message if f"{key}?" in _VALUES})
 
 
 def is_answer(message: Json) -> bool:
@@ -1191,11 +1323,7 @@ class MessageSplitter:
 
 
 SCREEN_HELLO: Final[Shape] = {"role": _exactly("presenter", "viewer"), "ticket": _hex(16)}
-SCREEN_ANSWER: Final[Shape] = {
-    "status": _exactly("ok", "denied"),
-    "code?": _text(32, "[a-z_]+"),
-    "reason?": _REASON,
-}
+SCREEN_ANSWER: Final[Shape] = {"status": _exactly("ok", "denied"), "code?": _CODE, **_VALUES}
 
 
 def encode_record(record: Json) -> bytes:
@@ -1226,12 +1354,6 @@ def parse_record(payload: bytes, shape: Shape) -> Json:
 MAX_FILE_LINE: Final = 1_024
 FILE_DONE: Final = b"DONE\n"
 FILE_READY: Final = b"READY\n"
-FILE_FAULTS: Final[Mapping[str, str]] = {
-    "no_such_file": "The file is not on offer any longer.",
-    "too_large": "The host's disk has no room for it.",
-    "wrong_hash": "The file changed while it was sent.",
-    "busy": "The host is busy with other files.",
-}
 FILE_REQUESTS: Final[Mapping[str, Shape]] = {
     "file_upload": {"ticket": _hex(16)},
     "file_download": {"ticket": _hex(16), "offset": _COUNT},
@@ -1246,7 +1368,7 @@ def file_ready(offset: int) -> bytes:
 
 
 def file_failed(code: str) -> bytes:
-    """The server's line that ends a transfer; `code` is one of FILE_FAULTS."""
+    """The server's line that ends a transfer."""
     return f"FAILED {code}\n".encode()
 
 
@@ -1257,8 +1379,7 @@ def parse_file_answer(line: bytes) -> int | None:
         raise PeerFault("bad_answer")
     offset, _, code = found.groups()
     if code is not None:
-        word = code.decode()
-        raise Refused(word, FILE_FAULTS.get(word, f"The host refused the file: {word}."))
+        raise Refused(code.decode())
     return None if offset is None else int(offset)
 
 
@@ -3896,9 +4017,9 @@ class FileGone(NamedTuple):
 
 
 class MeetingOver(NamedTuple):
-    """Effect: the host ended the meeting for all."""
+    """Effect: the meeting ends for all, by a code of REFUSALS."""
 
-    reason: str
+    code: str
 
 
 class Keep(NamedTuple):
@@ -3975,12 +4096,6 @@ class Ticket(NamedTuple):
     direction: str
     file: str | None
     until: float
-
-
-def _size_words(octets: int) -> str:
-    units = ("bytes", "kB", "MB", "GB", "TB")
-    step = min(len(units) - 1, max(0, octets.bit_length() - 1) // 10)
-    return f"{octets / (1 << 10 * step):.4g} {units[step]}"
 
 
 def digest(token: str) -> str:
@@ -4123,19 +4238,18 @@ class FileShelf:
                 return offer.file
         return None
 
-    def too_large(self, person: int, size: int) -> str:
-        """Why `person` may not offer `size` more bytes, in words; empty if it may."""
+    def check_room(self, person: int, size: int) -> None:
+        """Refused `too_large` where `person` may not offer `size` more bytes."""
         own = [offer.size for offer in self.offers.values() if offer.person == person]
         total = sum(offer.size for offer in self.offers.values())
         if size > self.limits.largest_file:
-            return f"Files may have {_size_words(self.limits.largest_file)} at most."
+            raise Refused("too_large", size=self.limits.largest_file)
         if sum(own) + size > self.limits.largest_person:
-            return f"One person may offer {_size_words(self.limits.largest_person)} at most."
+            raise Refused("too_large", why="person", size=self.limits.largest_person)
         if len(own) >= MOST_FILES_A_PERSON:
-            return f"One person may offer {MOST_FILES_A_PERSON} files at most."
+            raise Refused("too_large", why="person", count=MOST_FILES_A_PERSON)
         if total + size > self.limits.largest_meeting or len(self.offers) >= MOST_FILES:
-            return "The meeting has no room for more files."
-        return ""
+            raise Refused("too_large")
 
     def shown_to(self, person: int) -> list[Json]:
         return [o.message() for o in self.offers.values() if o.whole and o.concerns(person)]
@@ -4215,7 +4329,7 @@ class Room:
         return member, fresh, [*effects, Keep(None), told]
 
     def _replace(self, stale: Member, now: float) -> list[Effect]:
-        gone = {"type": "ended", "reason": "You have joined from another connection."}
+        gone = {"type": "ended", "code": "elsewhere"}
         return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
 
     def leave(self, ident: int, reason: str, now: float) -> list[Effect]:
@@ -4302,13 +4416,16 @@ class Room:
         if not self._within_rate(member, kind, now):
             raise PeerFault("flood", kind)
         if kind in HOST_ONLY and member.role != "host":
-            refused = self._error(member, "not_allowed", "Only the host may do that.")
-            return self._numbered([refused], member, message)
+            return self._numbered([self._error(member, Refused("not_allowed"))], member, message)
         handler = getattr(self, f"_on_{kind}", None)
         if handler is None:
             raise PeerFault("unexpected_message", kind)
         self._now, self._clock = now, clock
-        return self._numbered(handler(member, message), member, message)
+        try:
+            effects = handler(member, message)
+        except Refused as refused:
+            effects = [self._error(member, refused)]
+        return self._numbered(effects, member, message)
 
     def _within_rate(self, member: Member, kind: str, now: float) -> bool:
         lane = kind if kind in RATES else "other"
@@ -4330,32 +4447,40 @@ class Room:
             numbered += [Tell(others, effect.message)] if others else []
         return numbered
 
-    def _error(self, member: Member, code: str, reason: str) -> Tell:
-        return Tell((member.id,), {"type": "error", "code": code, "reason": reason})
+    def _error(self, member: Member, refused: Refused) -> Tell:
+        return Tell((member.id,), {"type": "error", **refused.told})
+
+    def _reach(self, name: str) -> Member:
+        member = self._named(name)
+        if member is None:
+            raise Refused("no_such_person", name=name)
+        return member
+
+    def _with_id(self, ident: int) -> Member:
+        if ident not in self.members:
+            raise Refused("no_such_person")
+        return self.members[ident]
 
     def _on_user_list(self, member: Member, message: Json) -> list[Effect]:
         return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
+
+    def _readable(self, message: Json, key: str, limit: int) -> str:
+        text = clean_text(message[key], limit)
+        if not text:
+            raise Refused("bad_command", key=key)
+        return text
 
     def _line(self, member: Member, text: str) -> Json:
         self.counter += 1
         return Line(self.counter, member.name, text, self._clock, member.id).message()
 
     def _on_chat(self, member: Member, message: Json) -> list[Effect]:
-        text = clean_text(message["text"])
-        if not text:
-            return []
-        line = self._line(member, text)
+        line = self._line(member, self._readable(message, "text", MAX_CHAT))
         self.chat_lines.append(line)
         return [Keep(line), self._tell_all({"type": "chat", **line})]
 
     def _on_private_chat(self, member: Member, message: Json) -> list[Effect]:
-        text = clean_text(message["text"])
-        other = self._named(message["to_name"])
-        if other is None:
-            reason = "Nobody of that name is in the meeting."
-            return [self._error(member, "no_such_person", reason)]
-        if not text:
-            return []
+        other, text = self._reach(message["to_name"]), self._readable(message, "text", MAX_CHAT)
         line = {**self._line(member, text), "to_name": other.name}
         told = {"type": "private_chat", **line}
         line = {**line, "between": [member.person, other.person]}
@@ -4363,9 +4488,7 @@ class Room:
         return [Keep(line), Tell(tuple({member.id, other.id}), told)]
 
     def _on_reaction(self, member: Member, message: Json) -> list[Effect]:
-        emoji = clean_text(message["emoji"], 32)
-        if not emoji:
-            return []
+        emoji = self._readable(message, "emoji", 32)
         self.counter += 1
         fields = {"n": self.counter, "id": member.id, "from": member.name, "emoji": emoji}
         return [self._tell_all({"type": "reaction", **fields})]
@@ -4427,31 +4550,26 @@ class Room:
         effects = self.allocated(self.allocator.tick(now))
         self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
         for offer in self.shelf.abandoned(partial(self.names.awaited, now)):
-            effects += self.file_gone(offer.file, f"{offer.sender} left before the file was sent.")
+            effects += self.file_gone(offer.file, Refused("no_such_file", why="left", name=offer.sender))
         return effects
 
     # -- the host's tools
 
     def _on_mute(self, member: Member, message: Json) -> list[Effect]:
         everyone = message["who"] == "all"
-        whom = [
-            one
-            for one in self.members.values()
-            if (one.id != member.id if everyone else one.id == message["who"])
-        ]
-        if not whom and not everyone:
-            return [self._error(member, "no_such_person", "That person is not here.")]
+        others = [one for one in self.members.values() if one.id != member.id]
+        whom = others if everyone else [self._with_id(message["who"])]
         effects: list[Effect] = []
         for one in whom:
             effects += [*self._set_mic(one, False), Tell((one.id,), {"type": "muted", "by": member.name})]
         return effects
 
     def _on_remove(self, member: Member, message: Json) -> list[Effect]:
-        other = self.members.get(message["who"])
-        if other is None or other.role == "host":
-            return [self._error(member, "no_such_person", "That person cannot be removed.")]
+        other = self._with_id(message["who"])
+        if other.role == "host":
+            raise Refused("not_allowed", why="host")
         self.names.ban(other.person)
-        gone = Expel(other.id, {"type": "removed", "reason": "The host removed you from the meeting."})
+        gone = Expel(other.id, {"type": "removed", "code": "not_allowed", "why": "removed"})
         return [gone, *self.leave(other.id, "removed", self._now), self._tell_hosts(self.banned())]
 
     def banned(self) -> Json:
@@ -4459,7 +4577,7 @@ class Room:
 
     def _on_unban(self, member: Member, message: Json) -> list[Effect]:
         if not self.names.unban(message["who"]):
-            return [self._error(member, "no_such_person", "That person is not here.")]
+            raise Refused("no_such_person", name=message["who"])
         return [Keep(None), self._tell_hosts(self.banned())]
 
     def _on_take_over(self, member: Member, message: Json) -> list[Effect]:
@@ -4470,14 +4588,12 @@ class Room:
         return [Keep(None), *self.share_stop(former.id)]
 
     def _on_allow_share(self, member: Member, message: Json) -> list[Effect]:
-        other = self.members.get(message["who"])
-        if other is None:
-            return [self._error(member, "no_such_person", "That person is not here.")]
+        other = self._with_id(message["who"])
         self.may_not_share.discard(other.person)
         return [Keep(None), Tell((other.id,), {"type": "share_allowed"})]
 
     def _on_end(self, member: Member, message: Json) -> list[Effect]:
-        return [MeetingOver("The host ended the meeting.")]
+        return [MeetingOver("over")]
 
     # -- the other planes
 
@@ -4488,7 +4604,7 @@ class Room:
         if plane == "files":
             offer = self.shelf.offers.get(file or "")
             if offer is None or not offer.open_for(member.person, direction):
-                return [self._error(member, "no_such_file", "That file is not on offer.")]
+                raise Refused("no_such_file")
         ticket = self._token(16)
         self._tickets[ticket] = Ticket(member.id, plane, direction, file, self._now + TICKET_SECONDS)
         answer: Json = {"type": "ticket", "ticket": ticket}
@@ -4507,13 +4623,12 @@ class Room:
         """Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
         member = self.members.get(ident)
         if member is None:
-            raise Refused("not_allowed", "You are not in the meeting any longer.")
+            raise Refused("bad_ticket")
         if self.presenter and self.presenter != ident:
-            who, taken = self.members[self.presenter].name, member.person in self.may_not_share
-            words = f"{who} took over the screen." if taken else f"{who} is sharing already."
-            raise Refused("share_busy", words)
+            taken = {"why": "taken"} if member.person in self.may_not_share else {}
+            raise Refused("share_busy", name=self.members[self.presenter].name, **taken)
         if member.person in self.may_not_share:
-            raise Refused("not_allowed", "The host has to allow you to share again.")
+            raise Refused("not_allowed", why="share")
         self.presenter = ident
         told = self._tell_all({"type": "screen_start", "id": ident, "name": member.name})
         return [told, self._change(member, sharing=True)]
@@ -4529,17 +4644,12 @@ class Room:
 
     def _on_file_offer(self, member: Member, message: Json) -> list[Effect]:
         to_name = message.get("to_name")
-        other = None if to_name is None else self._named(to_name)
-        if to_name is not None and other is None:
-            reason = "Nobody of that name is in the meeting."
-            return [self._error(member, "no_such_person", reason)]
+        other = None if to_name is None else self._reach(to_name)
         facts = (message["name"], message["size"], message["sha256"])
         between = (member.person, other.person if other else None)
         file = self.shelf.unfinished(*facts, *between)
         if file is None:
-            reason = self.shelf.too_large(member.person, message["size"])
-            if reason:
-                return [self._error(member, "too_large", reason)]
+            self.shelf.check_room(member.person, message["size"])
             file = self._token(8)
             name, size, sha256 = facts
             self.shelf.offers[file] = Offer(
@@ -4571,24 +4681,24 @@ class Room:
         if offer is None or offer.to != member.person or offer.person == member.person:
             return []
         if member.role == "host":  # no slip of hers loses what was handed in
-            return [self._error(member, "not_allowed", "That file is not waiting for an answer.")]
-        return self.file_gone(offer.file, f"{member.name} declined the file.")
+            raise Refused("not_allowed", why="handed_in")
+        return self.file_gone(offer.file, Refused("no_such_file", why="declined", name=member.name))
 
     def _on_cancel(self, member: Member, message: Json) -> list[Effect]:
         offer = self.shelf.offers.get(message["file"])
         hosts = member.role == "host" and offer and offer.to != member.person
         if offer is None or not (hosts or offer.person == member.person):
-            return [self._error(member, "no_such_file", "That file is not yours.")]
-        return self.file_gone(offer.file, f"{member.name} took the file back.")
+            raise Refused("no_such_file")
+        return self.file_gone(offer.file, Refused("no_such_file", why="taken_back", name=member.name))
 
-    def file_gone(self, file: str, reason: str) -> list[Effect]:
+    def file_gone(self, file: str, why: Refused) -> list[Effect]:
         """Withdraw `file`."""
         offer = self.shelf.offers.pop(file, None)
         if offer is None:
             return []
         knows = offer.concerns if offer.whole else offer.person.__eq__
         to = tuple(one.id for one in self.members.values() if knows(one.person))
-        return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, "reason": reason})]
+        return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, **why.told})]
 
 
 class Orphan:
@@ -4613,7 +4723,7 @@ class Orphan:
             return []
         left = self._hosted + self._patience - now
         if left <= 0 or now - self._peopled >= EMPTY_SECONDS:
-            return [MeetingOver("The host did not come back: the meeting is over.")]
+            return [MeetingOver("host_gone")]
         if not any(left <= notice < self._told for notice in AWAY_NOTICES):
             return []
         self._told = left
@@ -4903,11 +5013,11 @@ class StateManager:
         entry = self.file(message["file"])
         if entry is None or entry.state in ("saved", "failed", "gone"):
             return []
-        self.put_file(dataclasses.replace(entry, state="gone", reason=message["reason"]))
+        refused = refusal(message)
+        self.put_file(dataclasses.replace(entry, state="gone", reason=refused.reason))
         if entry.state == "declined":
             return []
-        failed = {"event": "file_failed", "file": entry.file, "code": "no_such_file"}
-        return [{**failed, "reason": message["reason"]}]
+        return [{"event": "file_failed", "file": entry.file, **refused.told, "reason": refused.reason}]
 
     def _on_file_saved(self, message: Json) -> list[Json]:
         self.change_file(message["file"], people=message["people"])
@@ -5007,14 +5117,17 @@ GRAVEST_FIRST: Final = (
     "no_network", "no_address", "other_version", "host_blocked", "port_taken", "broadcast_blocked",
     "self_blocked", "several_networks", "kept_apart", "vpn", "disk_full", "no_sound", "no_camera",
 )  # fmt: skip
-PLACE_WORDS: Final = {"wired": "Cable", "wireless": "Wi-Fi", "vpn": "VPN", "virtual": "Virtual adapter"}
+PLACE_WORDS: Final = {
+    "wired": "Cable {place}.", "wireless": "Wi-Fi {place}.", "vpn": "VPN {place}.",
+    "virtual": "Virtual adapter {place}.",
+}  # fmt: skip
 DISK_LEAST: Final = 200_000_000
 ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
 
 
 def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
     names = ", ".join(place.words for place in physical)
-    words = f"This computer is in {len(physical)} networks: {names}."
+    words = Words("This computer is in {count} networks: {names}.", count=len(physical), names=names)
     if facts.meetings:
         return Finding("network", "ok", words)
     step = "Make sure that the host is in one of them, or leave the wrong one."
@@ -5027,11 +5140,11 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
         by_kind.setdefault(place.kind, []).append(place)
     physical = by_kind.get("wired", []) + by_kind.get("wireless", [])
     for place in physical + by_kind.get("vpn", []) + by_kind.get("virtual", []):
-        yield Finding("network", "ok", f"{PLACE_WORDS[place.kind]} {place.words}.")
+        yield Finding("network", "ok", Words(PLACE_WORDS[place.kind], place=place.words))
     if len(facts.places) > 1:
-        yield Finding("network", "ok", f"The address that is used: {facts.used}.")
+        yield Finding("network", "ok", Words("The address that is used: {address}.", address=facts.used))
     for place in by_kind.get("unaddressed", []):
-        words = f"{place.words}: nobody on this network gave this computer an address."
+        words = Words("{place}: nobody on this network gave this computer an address.", place=place.words)
         step = "Connect all computers to the same router or hotspot, or wait a minute and look again."
         yield Finding("network", "warn", words, "" if physical else "no_address", step)
     if not facts.places:
@@ -5040,27 +5153,41 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
     if len(physical) > 1:
         yield _several_networks(facts, physical)
     if by_kind.get("vpn") and not facts.meetings:
-        words = f"A VPN is on ({by_kind['vpn'][0].words}): it may keep the room's network out."
+        words = Words(
+            "A VPN is on ({place}): it may keep the room's network out.", place=by_kind["vpn"][0].words
+        )
         yield Finding("network", "warn", words, "vpn", "Switch the VPN off and look again.")
 
 
 def _on_meetings(facts: Facts) -> Iterator[Finding]:
     for address, version in facts.other_versions:
-        words = f"The host at {address} has another version (protocol {version}, here {facts.protocol})."
+        words = Words(
+            "The host at {address} has another version (protocol {theirs}, here {here}).",
+            address=address,
+            theirs=version,
+            here=facts.protocol,
+        )
         cause = "" if any(seen.answers for seen in facts.meetings) else "other_version"
         step = "Use the same version on all computers: the host can give its own to others."
         yield Finding("meeting", "bad", words, cause, step)
     for seen in facts.meetings:
         if seen.answers:
-            words = f"“{seen.title}” by {seen.host} at {seen.address}:{seen.port} answers."
+            at = f"{seen.address}:{seen.port}"
+            words = Words(
+                "“{title}” by {host} at {address} answers.", title=seen.title, host=seen.host, address=at
+            )
             yield Finding("meeting", "ok", words)
             continue
-        words = (
-            f"“{seen.title}” by {seen.host} is seen, but the firewall of the host {seen.address} "
-            f"blocks its TCP port {seen.port}."
+        words = Words(
+            "“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}.",
+            title=seen.title,
+            host=seen.host,
+            address=seen.address,
+            port=seen.port,
         )
-        step = (
-            f"The host must allow ConnectSphere in the firewall of {seen.address}, for private networks too."
+        step = Words(
+            "The host must allow ConnectSphere in the firewall of {address}, for private networks too.",
+            address=seen.address,
         )
         cause = "" if any(other.answers for other in facts.meetings) else "host_blocked"
         yield Finding("meeting", "bad", words, cause, step)
@@ -5073,25 +5200,32 @@ def _on_broadcast(facts: Facts) -> Iterator[Finding]:
     step = "Allow ConnectSphere in this computer's firewall, or join by the host's address."
     for place in physical:
         if place.address in facts.heard:
-            yield Finding("broadcast", "ok", f"The own broadcast was heard on {place.words}.")
+            yield Finding(
+                "broadcast", "ok", Words("The own broadcast was heard on {place}.", place=place.words)
+            )
         else:
-            words = f"Broadcasts are blocked on {place.words}: the own was not heard."
+            words = Words("Broadcasts are blocked on {place}: the own was not heard.", place=place.words)
             yield Finding("broadcast", "bad", words, "broadcast_blocked", step)
     if facts.by_search:
-        words = "The meeting does not hear broadcasts: it was found only by trying every address."
+        unheard = "The meeting does not hear broadcasts: it was found only by trying every address."
         step = "Join by the host's address, or have broadcasts (UDP 9000) allowed on this network."
-        yield Finding("broadcast", "warn", words, "broadcast_blocked", step)
+        yield Finding("broadcast", "warn", unheard, "broadcast_blocked", step)
     if facts.asked_by:
         asking = ", ".join(sorted(facts.asked_by)[:5])
-        yield Finding("broadcast", "ok", f"Computers looking for a meeting were heard: {asking}.")
+        yield Finding(
+            "broadcast",
+            "ok",
+            Words("Computers looking for a meeting were heard: {addresses}.", addresses=asking),
+        )
 
 
 def _on_ports(facts: Facts) -> Iterator[Finding]:
     if facts.hosting:
         yield Finding("ports", "ok", "A meeting runs on this computer.")
     elif facts.taken:
-        words = (
-            f"Another program on this computer holds {', '.join(facts.taken)}: hosting there is impossible."
+        words = Words(
+            "Another program on this computer holds {ports}: hosting there is impossible.",
+            ports=", ".join(facts.taken),
         )
         step = "End that program, or host with --port 9100."
         yield Finding("ports", "bad", words, "port_taken", step)
@@ -5099,9 +5233,16 @@ def _on_ports(facts: Facts) -> Iterator[Finding]:
         yield Finding("ports", "ok", "The ports for hosting are free.")
     if facts.tried:
         trying = ", ".join(sorted(facts.tried)[:5])
-        yield Finding("ports", "warn", f"Computers that tried to join and did not come in: {trying}.")
+        yield Finding(
+            "ports",
+            "warn",
+            Words("Computers that tried to join and did not come in: {addresses}.", addresses=trying),
+        )
     if not facts.reachable:
-        words = f"The firewall of this computer blocks connections to its own address {facts.used}."
+        words = Words(
+            "The firewall of this computer blocks connections to its own address {address}.",
+            address=facts.used,
+        )
         step = "To host, allow ConnectSphere in the firewall (on Windows: for private networks)."
         yield Finding("ports", "bad", words, "self_blocked", step)
 
@@ -5112,7 +5253,9 @@ def _on_neighbours(facts: Facts) -> Iterator[Finding]:
     computers = facts.neighbours - facts.gateways
     if computers or facts.meetings or facts.other_versions:
         yield Finding(
-            "neighbours", "ok", f"Other devices that answer on this network: {len(facts.neighbours)}."
+            "neighbours",
+            "ok",
+            Words("Other devices that answer on this network: {count}.", count=len(facts.neighbours)),
         )
         return
     only = "Only the router answers" if facts.neighbours else "Nobody else answers"
@@ -5137,12 +5280,12 @@ def _on_devices(facts: Facts) -> Iterator[Finding]:
         ),
     ):
         if trouble:
-            yield Finding(topic, "warn", f"No {topic}: {trouble}", cause, step)
+            yield Finding(topic, "warn", Words(f"No {topic}: {{trouble}}", trouble=trouble), cause, step)
         elif trouble is not None:
             yield Finding(topic, "ok", f"The {topic} works.")
     if facts.disk_free is not None:
         full = facts.disk_free < DISK_LEAST
-        words = f"{facts.disk_free / 1e9:.1f} GB are free for files."
+        words = Words("{room} GB are free for files.", room=f"{facts.disk_free / 1000000000.0:.1f}")
         step = "Delete something before files are sent."
         yield Finding("disk", "warn", words, "disk_full", step) if full else Finding("disk", "ok", words)
 
@@ -6547,7 +6690,7 @@ def listen_tcp(address: Address, buffer: int | None = None) -> Socket:
         sock.listen(256)
     except OSError as error:
         sock.close()
-        raise Refused("port", f"The TCP port {address[1]} cannot be used: {error.strerror}.") from None
+        raise Refused("port", plane="TCP", port=address[1], fault=system_words(error)) from None
     return sock
 
 
@@ -6559,8 +6702,7 @@ def udp_port(address: Address, counters: Counters, patience: float = 0.0, *, sou
             return UdpPort(address, counters, sound=sound)
         except OSError as error:
             if monotonic() >= until:
-                reason = f"The UDP port {address[1]} cannot be used: {error.strerror}."
-                raise Refused("port", reason) from None
+                raise Refused("port", plane="UDP", port=address[1], fault=system_words(error)) from None
         time.sleep(0.05)
 
 
@@ -6633,7 +6775,7 @@ def resolve(host: str, patience: float = 5.0) -> str:
         with contextlib.suppress(queue.Empty):
             found = answer.get(timeout=patience)
     if found is None:
-        raise Refused("no_meeting", f"The address {host} cannot be found.")
+        raise Refused("no_meeting", "The address {host} cannot be found.", host=host)
     return found
 
 
@@ -8042,8 +8184,10 @@ def load_codecs() -> None:
     except ImportError as fault:
         mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
         if sys.platform == "win32":
-            mend = "on Windows N, install the Media Feature Pack"
-        raise DeviceError(f"Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.") from fault
+            mend = Words("on Windows N, install the Media Feature Pack")
+        raise DeviceError(
+            "Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.", fault=fault, mend=mend
+        ) from fault
     cv2.setNumThreads(1)  # pictures are small, and its own threads spin while they wait for work
     log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
@@ -8188,9 +8332,9 @@ class Camera(ABC):
         """Release the camera; twice is harmless."""
 
 
-def forbidden() -> str:
-    """The end of a sentence about a device that cannot be opened: where privacy settings may be why."""
-    return "" if sys.platform == "linux" else ", or the privacy settings forbid it"
+def or_forbidden(words: str) -> str:
+    """A sentence about a device that cannot be opened, where privacy settings may be why."""
+    return words if sys.platform == "linux" else f"{words[:-1]}, or the privacy settings forbid it."
 
 
 def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
@@ -8210,7 +8354,8 @@ def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
             capture.set(cv2.CAP_PROP_FPS, fps)
             return capture
         capture.release()
-    raise DeviceError(f"Camera {index} is not there, or another program is using it{forbidden()}.")
+    words = "Camera {index} is not there, or another program is using it."
+    raise DeviceError(or_forbidden(words), index=index)
 
 
 class _DriverThread(ABC):
@@ -8254,7 +8399,7 @@ class _CaptureCamera(_DriverThread, Camera):
             if self._reason:
                 raise DeviceError(self._reason)
             if picture is None:
-                raise DeviceError(f"{self._label} gives no pictures.")
+                raise DeviceError("{label} gives no pictures.", label=self._label)
             return picture
 
     def _run(self) -> None:
@@ -8271,7 +8416,7 @@ class _CaptureCamera(_DriverThread, Camera):
                 time.sleep(0.02)
         self._capture.release()
         self._released()
-        self._end(f"{self._label} was unplugged or taken by another program.")
+        self._end(Words("{label} was unplugged or taken by another program.", label=self._label))
 
 
 class _Captures:
@@ -8286,7 +8431,7 @@ class _Captures:
             self._news.wait_for(lambda: index not in self._open, HANDOVER_SECONDS)
             capture = _open_capture(index, size, fps)
             self._open.append(index)
-        return _CaptureCamera(capture, f"Camera {index}", partial(self._released, index))
+        return _CaptureCamera(capture, Words("Camera {number}", number=index), partial(self._released, index))
 
     def _released(self, index: int) -> None:
         with self._news:
@@ -8415,7 +8560,7 @@ class _SoundCards:
             self._lock.release()
 
     def open(self, spec: str, kind: str) -> _SoundStream:
-        what = "microphone" if kind == "input" else "speaker"
+        what = Words("microphone" if kind == "input" else "speaker")
         until = monotonic() + HANDOVER_SECONDS
         with self.using() as audio:
             candidates, again = self._find(audio, spec, kind), True
@@ -8428,10 +8573,13 @@ class _SoundCards:
                 again = self._users > 1 and self._lock.wait(until - monotonic())  # for who closes another
         if not candidates:
             raise DeviceError(
-                f"This computer has no {what}." if spec == "default" else f"There is no {what} number {spec}."
+                Words("This computer has no {what}.", what=what)
+                if spec == "default"
+                else Words("There is no {what} number {number}.", what=what, number=spec)
             )
         label = candidates[0]["name"]
-        raise DeviceError(f"The {what} “{label}” cannot be opened; another program may use it{forbidden()}.")
+        words = "The {what} “{label}” cannot be opened; another program may use it."
+        raise DeviceError(or_forbidden(words), what=what, label=label)
 
     def close(self, opened: _SoundStream) -> None:
         with self._lock:
@@ -8447,7 +8595,7 @@ class _SoundCards:
                 return []
             own = [info for info in self._infos(audio, kind) if info["hostApi"] == default[0]["hostApi"]]
         named = [(str(info["index"]), str(info["name"])) for info in own]
-        return [("default", f"Default ({default[0]['name']})"), *named]
+        return [("default", Words("Default ({name})", name=default[0]["name"])), *named]
 
     def _infos(self, audio: Any, kind: str) -> list[dict[str, Any]]:
         infos = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
@@ -8488,7 +8636,7 @@ class _SoundCards:
                 import pyaudio
             except ImportError as fault:
                 mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
-                raise DeviceError(f"Sound needs the Python package PyAudio: {mend}.") from fault
+                raise DeviceError("Sound needs the Python package PyAudio: {mend}.", mend=mend) from fault
             with _silent_stderr():
                 self._audio = pyaudio.PyAudio()
         self._users += 1
@@ -8513,7 +8661,7 @@ class _SoundCardEnd(_DriverThread):
     _PATIENCE: Final = 5.0  # seconds; some need two to start
 
     def __init__(self, opened: _SoundStream) -> None:
-        super().__init__(f"sound-{opened.label}", f"“{opened.label}”")
+        super().__init__(f"sound-{opened.label}", opened.label)
         self._opened = opened
         self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
 
@@ -8527,12 +8675,12 @@ class _SoundCardEnd(_DriverThread):
                 self._turn()
         except OSError as fault:
             log.info("%s: %s", self._label, fault)
-            self._end(f"{self._label} was unplugged or stopped working.")
+            self._end(Words("“{label}” was unplugged or stopped working.", label=self._label))
         _sound_cards.close(self._opened)
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         if not self._news.wait_for(lambda: ready() or bool(self._reason), self._PATIENCE):
-            self._reason = f"{self._label} does not answer."
+            self._reason = Words("“{label}” does not answer.", label=self._label)
         if self._reason:
             raise DeviceError(self._reason)
 
@@ -8784,7 +8932,7 @@ class _XDesktop(_WindowSystem):
         if root[38] not in (24, 32):  # of 30 bits mss makes wrong colours, of others none
             self.close()
             raise DeviceError(
-                f"This screen has {root[38]}-bit colours, and only one of 24 bits can be shared."
+                "This screen has {depth}-bit colours, and only one of 24 bits can be shared.", depth=root[38]
             )
         return self._word(root, 0), self._word(head, 16)
 
@@ -9037,7 +9185,7 @@ class _DesktopScreen(ScreenSource):
         if self._screen is not None:
             screens = self._grabber.screens()
             if self._screen >= len(screens):
-                raise DeviceError(f"There is no screen {self._screen + 1} here.")
+                raise DeviceError("There is no screen {number} here.", number=self._screen + 1)
             return screens[self._screen]
         area = self._windows.rectangle(self._window)
         if area is not None:
@@ -9258,7 +9406,7 @@ class _VideoFile:
 
     def __init__(self, path: str, fps: float) -> None:
         if not os.path.isfile(path):
-            raise DeviceError(f"There is no video file {path}.")
+            raise DeviceError("There is no video file {path}.", path=path)
         self._path = path
         self._number = -1
         self._skipped = 0
@@ -9274,7 +9422,7 @@ class _VideoFile:
             self._number += 1
         done, picture = self._capture.retrieve()
         if not done:
-            raise DeviceError(f"The video file {self._path} cannot be decoded.")
+            raise DeviceError("The video file {path} cannot be decoded.", path=self._path)
         return cast(Picture, picture)
 
     def close(self) -> None:
@@ -9287,7 +9435,7 @@ class _VideoFile:
         self._capture.release()
         self._capture = self._open()
         if not self._capture.grab():
-            raise DeviceError(f"The video file {self._path} has no pictures.")
+            raise DeviceError("The video file {path} has no pictures.", path=self._path)
 
     def _open(self) -> Any:
         import cv2
@@ -9295,7 +9443,7 @@ class _VideoFile:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         capture = cv2.VideoCapture(self._path)
         if not capture.isOpened():
-            raise DeviceError(f"{self._path} is not a video file that can be played here.")
+            raise DeviceError("{path} is not a video file that can be played here.", path=self._path)
         return capture
 
 
@@ -9354,17 +9502,17 @@ class _WavFile:
         try:
             self._file = wave.open(path)  # noqa: SIM115 - closed with this object
         except FileNotFoundError as fault:
-            raise DeviceError(f"There is no sound file {path}.") from fault
+            raise DeviceError("There is no sound file {path}.", path=path) from fault
         except OSError as fault:
-            raise DeviceError(f"The sound file {path} cannot be read.") from fault
+            raise DeviceError("The sound file {path} cannot be read.", path=path) from fault
         except (wave.Error, EOFError, RuntimeError, struct.error) as fault:
-            raise DeviceError(f"{path} is not a WAV file that can be played here.") from fault
+            raise DeviceError("{path} is not a WAV file that can be played here.", path=path) from fault
         self._rate = self._file.getframerate()
         self._frame = self._file.getnchannels() * self._file.getsampwidth()
         # beyond, resampling would take all memory
         if not 4_000 <= self._rate <= 384_000 or len(self._file.readframes(1)) < self._frame:
             self._file.close()
-            raise DeviceError(f"{path} is not a WAV file that can be played here.")
+            raise DeviceError("{path} is not a WAV file that can be played here.", path=path)
         self._file.rewind()
         self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
 
@@ -9390,7 +9538,9 @@ class _WavRecorder:
         try:
             self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
         except OSError as fault:
-            raise DeviceError(f"The sound cannot be recorded to {path}: {fault.strerror}.") from fault
+            raise DeviceError(
+                "The sound cannot be recorded to {path}: {fault}.", path=path, fault=system_words(fault)
+            ) from fault
         self._wav = wave.Wave_write(self._file)
         self._wav.setparams((1, 2, AUDIO_RATE, 0, "NONE", ""))
         self.write(0, np.zeros(0, np.int16))
@@ -9401,7 +9551,9 @@ class _WavRecorder:
             self._wav.writeframes(bytes(2 * max(0, gap)) + samples[max(0, -gap) :].astype("<i2").tobytes())
             self._file.flush()
         except OSError as fault:
-            raise DeviceError(f"The sound cannot be recorded any more: {fault.strerror}.") from fault
+            raise DeviceError(
+                "The sound cannot be recorded any more: {fault}.", fault=system_words(fault)
+            ) from fault
 
     def close(self) -> None:
         try:
@@ -9551,7 +9703,7 @@ def _load_picture(path: str) -> Picture:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
-        raise DeviceError(f"The picture {path} cannot be read.") from fault
+        raise DeviceError("The picture {path} cannot be read.", path=path) from fault
     return within_limit(np.ascontiguousarray(np.asarray(picture)[..., 2::-1]))
 
 
@@ -9582,7 +9734,10 @@ def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
     """
     with contextlib.closing(_open_window_system()), contextlib.closing(_Grabber()) as grabber:
         areas = grabber.screens()
-    found = [(f"screen:{n}", f"Screen {n + 1}", (area.width, area.height)) for n, area in enumerate(areas)]
+    found: list[tuple[str, str, tuple[int, int]]] = [
+        (f"screen:{n}", Words("Screen {number}", number=n + 1), (area.width, area.height))
+        for n, area in enumerate(areas)
+    ]
     return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
 
 
@@ -9596,7 +9751,9 @@ def _list_cameras() -> list[tuple[str, str]]:
         firsts = [node for node in nodes if (node / "index").read_text().strip() == "0"]
         return [(node.name.removeprefix("video"), (node / "name").read_text().strip()) for node in firsts]
     # one that is not had may be another program's, and the next be free
-    return [(str(index), f"Camera {index + 1}") for index in range(4) if _captures.has(index)]
+    return [
+        (str(index), Words("Camera {number}", number=index + 1)) for index in range(4) if _captures.has(index)
+    ]
 
 
 def list_devices() -> dict[str, list[tuple[str, str]]]:
@@ -10154,8 +10311,7 @@ class ScreenShareManager:
         try:
             peer.id = self._claim(hello["role"], hello["ticket"])
         except Refused as refused:
-            denied = {"status": "denied", "code": refused.code, "reason": refused.reason}
-            peer.link.send(encode_record(denied))
+            peer.link.send(encode_record({"status": "denied", **refused.told}))
             peer.link.close("denied")
             return
         peer.role = hello["role"]
@@ -10272,7 +10428,8 @@ class StoredFile:
         try:
             write_all(out, block)
         except OSError as error:
-            raise Refused("too_large", f"The file cannot be stored: {error.strerror}.") from None
+            log.warning("a file cannot be stored: %s", error)
+            raise Refused("too_large") from None
         self._hash.update(block)
         self.have += len(block)
 
@@ -10406,11 +10563,12 @@ class FileStore:
                 self._take_in(connection, stored)
             else:
                 self._hand_out(stream, stored, request["offset"], connection.member)
-        except PeerFault as fault:
-            self._counters.add(fault.kind)
-        except Refused as refused:
+        except (PeerFault, Refused) as fault:
+            if isinstance(fault, PeerFault):
+                self._counters.add(fault.kind)
+                fault = fault.refused
             with contextlib.suppress(OSError):
-                stream.send(file_failed(refused.code))
+                stream.send(file_failed(fault.code))
         except OSError as error:
             self._counters.add("file_connection_broken")
             log.info("a transfer broke: %s", error)
@@ -10435,11 +10593,11 @@ class FileStore:
             raise PeerFault("bad_ticket")
         upload = ticket.direction == "upload"
         if offer is None or not (upload or offer.whole):
-            raise Refused("no_such_file", FILE_FAULTS["no_such_file"])
+            raise Refused("no_such_file")
         with self._lock:
             moving = [one.member for one in self._connections if one.stored]
             if len(moving) >= self.MOST or moving.count(ticket.member) >= self.MOST_A_PERSON:
-                raise Refused("busy", FILE_FAULTS["busy"])
+                raise Refused("busy")
             connection.member, connection.upload = ticket.member, upload
             connection.stored = self._stored_file(offer)
             connection.stored.users += 1
@@ -10456,7 +10614,7 @@ class FileStore:
     def _take_in(self, connection: FileConnection, stored: StoredFile) -> None:
         self._cut(lambda one: one.stored is stored and one.upload and one is not connection)
         if not stored.writing.acquire(timeout=HANDSHAKE_SECONDS):
-            raise Refused("busy", FILE_FAULTS["busy"])
+            raise Refused("busy")
         try:
             self._require_room(stored.size - stored.have)
             connection.stream.send(file_ready(stored.have))
@@ -10468,8 +10626,8 @@ class FileStore:
             connection.stream.send(FILE_DONE)
             return
         connection.stream.send(file_failed("wrong_hash"))
-        reason = FILE_FAULTS["wrong_hash"]
-        self._reactor.ask(lambda: self._apply(self._room.file_gone(stored.file, reason)))
+        wrong = Refused("wrong_hash")
+        self._reactor.ask(lambda: self._apply(self._room.file_gone(stored.file, wrong)))
 
     def _receive(self, stream: TlsStream, stored: StoredFile) -> None:
         block = memoryview(bytearray(FILE_BLOCK))
@@ -10484,7 +10642,7 @@ class FileStore:
     def _require_room(self, size: int) -> None:
         assert self._folder is not None
         if shutil.disk_usage(self._folder).free - size < self._room.shelf.limits.free_disk:
-            raise Refused("too_large", FILE_FAULTS["too_large"])
+            raise Refused("too_large")
 
     def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int, member: int) -> None:
         if offset > stored.size:
@@ -10611,9 +10769,9 @@ class Lobby:
         else:
             raise PeerFault("unexpected_message", kind)
 
-    def deny(self, session: ControlSession, code: str, reason: str) -> None:
-        """Turn someone away, with a sentence."""
-        session.send({"type": "denied", "code": code, "reason": reason})
+    def deny(self, session: ControlSession, code: str, **values: Any) -> None:
+        """Turn someone away."""
+        session.send({"type": "denied", "code": code, **values})
         session.stage = "over"
         session.link.close("denied")
 
@@ -10630,17 +10788,14 @@ class Lobby:
         elif welcome:
             self._admit(session)
         else:
-            self.deny(session, "not_allowed", "The host did not let you in.")
+            self.deny(session, "not_allowed", why="turned_away")
 
     def _on_hello(self, session: ControlSession, hello: Json) -> None:
         session.hello = hello
         if hello["v"] != PROTOCOL:
-            reason = (
-                f"This meeting speaks protocol {PROTOCOL}, your program {hello['v']}: use the same version."
-            )
-            self.deny(session, "no_meeting", reason)
+            self.deny(session, "other_version", versions=[PROTOCOL])
         elif not self._arrivals.take(session.address, monotonic()):
-            self.deny(session, "not_allowed", "Too many came from your address; try again in a minute.")
+            self.deny(session, "not_allowed", why="hurry")
         elif self._options.host_key and hello.get("host") == self._options.host_key:
             session.stage = "host"
             session.right = {"epoch": EPOCH, "id": self._room.next_id(), "nonce": secrets.token_hex(32)}
@@ -10653,7 +10808,7 @@ class Lobby:
         if is_host(self._options.host_key, self._room.meeting, self._fingerprint, session.right):
             self._enter(session, session.hello)
         else:
-            self.deny(session, "not_allowed", "Only the host may do that.")
+            self.deny(session, "not_allowed")
 
     def _enter(self, session: ControlSession, hello: Json) -> None:
         """Let in whoever may come in at once; others have to prove the PIN or to wait for the host."""
@@ -10661,16 +10816,16 @@ class Lobby:
         barred = "" if session.host else self._room.names.barred(session.address, token)
         spared = self._room.names.claim(token, monotonic())[1] or (session.host and not hello.get("pin"))
         if barred == "removed":
-            self.deny(session, "not_allowed", "The host removed you from this meeting.")
+            self.deny(session, "not_allowed", why="removed")
         elif not self._has_room(session):
-            self.deny(session, "not_allowed", "The meeting is full.")
+            self.deny(session, "full")
         elif barred:
             session.why = "removed"
             self._queue(session)
         elif spared or not self._options.pin:
             self._admit(session)
         elif hello.get("pin") is False:  # no try at it
-            self.deny(session, "pin_required", "This meeting needs a PIN.")
+            self.deny(session, "pin_required")
         elif session.host:  # it wants to see who answers; nobody's attempts may keep it out
             self._begin_proof(session)
         else:
@@ -10707,7 +10862,7 @@ class Lobby:
             latest = [one for one in self._waiting.values() if one.address == crowd][-1]
             loser = latest if waiting[session.address] + 1 < most else session
             self._waiting.pop(loser.ask, None)
-            self.deny(loser, "wrong_pin", "Too many wrong PINs were tried; try again in a minute.")
+            self.deny(loser, "wrong_pin", why="many")
             if loser is session:
                 return
         self._asks += 1
@@ -10727,7 +10882,7 @@ class Lobby:
 
     def _too_late(self, session: ControlSession) -> None:
         if session.stage == "pin":
-            self.deny(session, "wrong_pin", "The PIN was not proved in time.")
+            self.deny(session, "wrong_pin", why="late")
 
     def _on_pin(self, session: ControlSession, proof: PinHost, message: Json, line: bytes) -> None:
         if message["type"] == "pin":
@@ -10741,7 +10896,7 @@ class Lobby:
             answer = proof.mac() if proof.check(bytes.fromhex(message["mac"])) else None
         if answer is None:
             self._reactor.counters.add("wrong_pin")
-            self.deny(session, "wrong_pin", "That is not the PIN of this meeting.")
+            self.deny(session, "wrong_pin")
             return
         if not session.host:
             self._gate.succeeded(session.address)
@@ -10818,7 +10973,7 @@ class ConferenceServer:
         self._alone: bool | None = None  # as kept there
         self._orphan: Orphan | None = None
         self.over = threading.Event()
-        self.reason = ""
+        self.why = "over"  # a code of REFUSALS
         self._context = server_context(identity)
         self._host = options.bind or "0.0.0.0"
         self._sessions: dict[int, ControlSession] = {}
@@ -10838,7 +10993,7 @@ class ConferenceServer:
         self._mixer = ChildKeeper(
             "mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket, gave_up=self._mixer_failed
         )
-        self.failure = ""  # why it cannot go on
+        self.failure = ""  # the code of why it cannot go on
         self.mixer_report: Json = {}
         self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
         self._acceptors: list[Worker] = []
@@ -10884,10 +11039,10 @@ class ConferenceServer:
             self._acceptors.append(Worker(f"accept-{name}", run).start())
         self._responder.start()
 
-    def close(self, reason: str = "The meeting is over.", deadline: float = 5.0) -> None:
-        """Tell everyone, then end everything within `deadline`; may be called twice."""
+    def close(self, code: str = "over", deadline: float = 5.0) -> None:
+        """Tell everyone why, then end everything within `deadline`; may be called twice."""
         self._responder.close(0.5)
-        self._reactor.post(lambda: self._say_goodbye(reason))
+        self._reactor.post(lambda: self._say_goodbye(code))
         for acceptor in self._acceptors:
             acceptor.stop()
         self._close_listeners()
@@ -10937,9 +11092,9 @@ class ConferenceServer:
         for listener in self._listeners:
             cut_off(listener)
 
-    def _say_goodbye(self, reason: str) -> None:
+    def _say_goodbye(self, code: str) -> None:
         for session in [*self._sessions.values()]:
-            session.send({"type": "ended", "reason": reason})
+            session.send({"type": "ended", "code": code})
             session.stage = "over"
             session.link.close("ended")
 
@@ -11030,11 +11185,9 @@ class ConferenceServer:
         what = f"dropped from {session.address}: {fault}"
         self._note.note(f"{session.address} {fault.kind}", what, session.heard)
         if session.stage != "in":
-            self._lobby.deny(session, "bad_command", f"That was not understood: {fault.kind}.")
+            self._lobby.deny(session, **fault.refused.told)
             return
-        error = {"type": "error", "code": "bad_command", "reason": f"Dropped: {fault.kind}."}
-        if fault.kind == "flood":
-            error |= {"code": "not_allowed", "reason": "Dropped: that was too much at once."}
+        error = {"type": "error", **fault.refused.told}
         session.send({**error, "ref": message["ref"]} if "ref" in message else error)
 
     def _tell_hosts(self, message: Json) -> None:
@@ -11116,7 +11269,7 @@ class ConferenceServer:
         if self.room.members[session.id].role == "host":
             self._lobby.settle(message["ask"], message["on"])
         else:
-            session.send({"type": "error", "code": "not_allowed", "reason": "Only the host may do that."})
+            session.send({"type": "error", "code": "not_allowed"})
 
     def _session_closed(self, session: ControlSession, reason: str) -> None:
         if not session.id:
@@ -11187,7 +11340,7 @@ class ConferenceServer:
                 case Expel():
                     self._expel(effect)
                 case MeetingOver():
-                    self.reason = effect.reason
+                    self.why = effect.code
                     self.over.set()
                 case ShareStopped():
                     self._screen.stop(effect.id)
@@ -11229,7 +11382,7 @@ class ConferenceServer:
                 raise PeerFault("bad_ticket", role)
         except PeerFault as fault:
             self.counters.add(fault.kind)
-            raise Refused("not_allowed", "That ticket is not valid, or not any longer.") from None
+            raise fault.refused from None
         if role == "presenter":
             self._apply(self.room.share_start(found.member))
         return found.member
@@ -11252,7 +11405,7 @@ class ConferenceServer:
                 self.mixer_report = report
 
     def _mixer_failed(self) -> None:
-        self.failure = self.reason = "The meeting's sound cannot be mixed on the host's computer."
+        self.failure = self.why = "no_mixer"
         self.over.set()
 
     def _hear(self, loudest: int) -> None:
@@ -11280,7 +11433,7 @@ def serve(
     say: Callable[[Json], None],
     tell: Callable[[Json], None] = lambda message: None,
 ) -> str:
-    """Run `server` until `stop` or its end; says `serving` once all ports listen. Returns why it failed.
+    """Run `server` until `stop` or its end; says `serving` once all ports listen. Returns a failure's code.
 
     `tell` is for a parent alone: {event "tried", addresses} of who did not come in, when that changes.
     """
@@ -11293,7 +11446,7 @@ def serve(
                 told = server.tried
                 tell({"event": "tried", "addresses": told})
     finally:
-        server.close(server.reason or "The host ended the meeting.")
+        server.close(server.why)
     return server.failure
 
 
@@ -12188,14 +12341,14 @@ Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
 class ScreenLink:
     """One connection of the screen plane, from asking for its ticket on. Reactor's thread only.
 
-    `on_ready()` once it is accepted, `on_message(message)`, `on_closed(code, reason)` once unless it was
-    closed from here; `code` is empty when it just broke.
+    `on_ready()` once it is accepted, `on_message(message)`, `on_closed(refused)` once unless it was
+    closed from here; its code is empty when it just broke.
     """
 
     def __init__(self, reactor: Loop, options: ClientOptions, role: str) -> None:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_message: Callable[[ScreenMessage], None] = lambda message: None
-        self.on_closed: Callable[[str, str], None] = lambda code, reason: None
+        self.on_closed: Callable[[Refused], None] = lambda refused: None
         self.link: TlsLink | None = None
         self._reactor = reactor
         self._options = options
@@ -12204,7 +12357,7 @@ class ScreenLink:
         self._ticket = ""
         self._accepted = False
         self._over = False
-        self._refused = ("", "")
+        self._refused: Refused | None = None
 
     def begin(self, request: Request) -> ScreenLink:
         """Ask for a ticket and connect with it."""
@@ -12227,7 +12380,7 @@ class ScreenLink:
             return
         if answer["type"] != "ticket":
             self._over = True
-            self.on_closed(answer["code"], answer["reason"])
+            self.on_closed(refusal(answer))
             return
         self._ticket = answer["ticket"]
         address = (self._options.address, Ports.at(self._options.port).screen)
@@ -12246,7 +12399,9 @@ class ScreenLink:
 
     def _opened(self, link: TlsLink) -> None:
         if not hmac.compare_digest(self._options.fingerprint, link.fingerprint):
-            self._refused = ("host_changed", "The screen comes from another computer than the meeting.")
+            self._refused = Refused(
+                "host_changed", "The screen comes from another computer than the meeting."
+            )
             link.discard("host_changed")
             return
         link.send(encode_record({"role": self._role, "ticket": self._ticket}))
@@ -12258,7 +12413,7 @@ class ScreenLink:
                 continue
             answer = parse_record(payload, SCREEN_ANSWER)
             if answer["status"] == "denied":
-                self._refused = (answer.get("code", "not_allowed"), answer.get("reason", ""))
+                self._refused = refusal({"code": "not_allowed", **answer})
                 cast(TlsLink, self.link).discard("denied")
                 return
             self._accepted = True
@@ -12267,8 +12422,7 @@ class ScreenLink:
     def _closed(self, reason: str) -> None:
         if not self._over:
             self._over = True
-            code, words = self._refused
-            self.on_closed(code, words or reason)
+            self.on_closed(self._refused or Refused("", reason))
 
 
 def _screen_stats(updates: int, sizes: list[int], delays: list[float], exact: bool) -> Json:
@@ -12415,7 +12569,7 @@ class ScreenViewer:
 class ScreenPresenter:
     """The presenting thread: grabs, finds what has changed, codes it. What is newest goes to the link.
 
-    `on_open()` once the source is there, `on_failed(reason)` when it is not or no longer; both on the
+    `on_open()` once the source is there, `on_failed(refused)` when it is not or no longer; both on the
     reactor's thread, which alone touches the table and the feed.
     """
 
@@ -12427,7 +12581,7 @@ class ScreenPresenter:
 
     def __init__(self, source: str, reactor: Loop) -> None:
         self.on_open: Callable[[], None] = lambda: None
-        self.on_failed: Callable[[str], None] = lambda reason: None
+        self.on_failed: Callable[[Refused], None] = lambda refused: None
         self.preview: tuple[int, Picture | None] = (0, None)
         self.opened = False
         self.feed: TileFeed | None = None
@@ -12501,8 +12655,7 @@ class ScreenPresenter:
                 self._reactor.post(self.on_open)
                 self._watch(worker, screen)
         except DeviceError as error:
-            reason = error.reason
-            self._reactor.post(lambda: self.on_failed(reason))
+            self._reactor.post(partial(self.on_failed, error))
 
     def _watch(self, worker: Worker, screen: ScreenSource) -> None:
         while not worker.stopping.is_set():
@@ -12590,7 +12743,7 @@ class ScreenPresenter:
 class ScreenPlane:
     """A participant's part in the screen plane: looks on while someone shares, or shares.
 
-    Reactor's thread, except `picture`, `newest`, `stats` and `close`. `on_error(code, reason)` when the
+    Reactor's thread, except `picture`, `newest`, `stats` and `close`. `on_error(refused)` when the
     own share could not begin or go on; `on_sharing(on)` when it begins and ends.
     """
 
@@ -12602,7 +12755,7 @@ class ScreenPlane:
         options: ClientOptions,
         counters: Counters,
         request: Request,
-        on_error: Callable[[str, str], None],
+        on_error: Callable[[Refused], None],
         on_sharing: Callable[[bool], None],
     ) -> None:
         self._reactor = reactor
@@ -12680,7 +12833,7 @@ class ScreenPlane:
         link = ScreenLink(self._reactor, self._options, "viewer")
         link.on_ready = self._viewer_ready
         link.on_message = partial(self._viewer.put, link)
-        link.on_closed = lambda code, reason: self._viewer_closed(link)
+        link.on_closed = lambda _: self._viewer_closed(link)
         self._view_link = link
         link.begin(self._request)
 
@@ -12703,7 +12856,7 @@ class ScreenPlane:
         self.stop_sharing()
         presenter = ScreenPresenter(source, self._reactor)
         presenter.on_open = lambda: self._link_presenter(presenter)
-        presenter.on_failed = lambda reason: self._failed(presenter, "device", reason)
+        presenter.on_failed = partial(self._failed, presenter)
         self._presenter = presenter
         self._tries = 0
         presenter.start()
@@ -12740,16 +12893,18 @@ class ScreenPlane:
             presenter.acknowledge()
 
         link.on_ready, link.on_message = on_ready, on_message
-        link.on_closed = lambda code, reason: self._presenter_closed(presenter, code, reason)
+        link.on_closed = partial(self._presenter_closed, presenter)
         self._share_link = link
         link.begin(self._request)
 
-    def _presenter_closed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
+    def _presenter_closed(self, presenter: ScreenPresenter, refused: Refused) -> None:
         presenter.detach()
         self._share_link = None
         self._tries += 1
-        if code or self._tries > self.RETRIES:
-            self._failed(presenter, code or "device", reason if code else "The shared screen got lost.")
+        if refused.code:
+            self._failed(presenter, refused)
+        elif self._tries > self.RETRIES:
+            self._failed(presenter, Refused("device", "The shared screen got lost."))
         else:
             self._reactor.later(SCREEN_RETRY, lambda: self._link_again(presenter))
 
@@ -12757,10 +12912,10 @@ class ScreenPlane:
         if self._share_link is None:
             self._link_presenter(presenter)
 
-    def _failed(self, presenter: ScreenPresenter, code: str, reason: str) -> None:
+    def _failed(self, presenter: ScreenPresenter, refused: Refused) -> None:
         if presenter is self._presenter:
             self.stop_sharing()
-            self._on_error(code, reason)
+            self._on_error(refused)
 
 
 _Wanted = TypeVar("_Wanted")
@@ -12770,7 +12925,7 @@ def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
     """The member `key` of a command; Refused `bad_command` when missing or of another type."""
     value = command.get(key)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise Refused("bad_command", f"“{key}” is missing or of the wrong kind.")
+        raise Refused("bad_command", key=key)
     return value
 
 
@@ -12830,11 +12985,16 @@ def give_free_name(temporary: Path, folder: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _locally(code: str, what: str) -> Iterator[None]:
+def _locally(code: str, words: str, path: object) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        raise Refused(code, f"{what}: {getattr(error, 'strerror', None) or error}.") from None
+        raise Refused(code, words, path=str(path), fault=system_words(error)) from None
+
+
+ON_ITS_WAY: Final = "{name} is on its way already."
+UNREAD: Final = "bad_command", "{path} cannot be read: {fault}."
+UNSAVED: Final = "disk", "{path} cannot be saved: {fault}."
 
 
 @dataclass(eq=False)
@@ -12856,9 +13016,9 @@ class Transfer:
     _stream: TlsStream | None = None
     _answer: Future[Json] | None = None
 
-    def stop(self, code: str, reason: str) -> None:
+    def stop(self, why: Refused) -> None:
         """End it for this reason, unless it is ending for another."""
-        self.ending = self.ending or Refused(code, reason)
+        self.ending = self.ending or why
         self.stopping.set()
         self.disconnect()
 
@@ -12890,7 +13050,7 @@ class Transfer:
             self.check()
             raise ConnectionAbortedError(errno.ECONNABORTED, "the link was lost") from None
         if message["type"] == "error":
-            raise Refused(message["code"], message["reason"])
+            raise refusal(message)
         return message
 
     def rate(self, now: float) -> float:
@@ -12935,16 +13095,16 @@ class FileTransfers:
         """Offer a file to everyone, or to one person."""
         path, to = wanted(command, "path", str), command.get("to")
         if to is not None and self._state.named(wanted(command, "to", str)) is None:
-            raise Refused("no_such_person", f"Nobody called {to} is in the meeting.")
+            raise Refused("no_such_person", name=to)
         self._add(Transfer(True, command, path=Path(path)))
 
     def download(self, command: Json) -> None:
         """Fetch a file that is on offer."""
         entry = self._entry(command)
         if entry.state == "gone":
-            raise Refused("no_such_file", FILE_FAULTS["no_such_file"])
+            raise Refused("no_such_file")
         if self._find(entry.file):
-            raise Refused("bad_command", "That file is on its way already.")
+            raise Refused("bad_command", ON_ITS_WAY, name=entry.name)
         self._state.change_file(entry.file, state="downloading", done=0, rate=0.0, reason="")
         facts = (entry.file, entry.name, entry.size, entry.sha256)
         self._add(Transfer(False, command, *facts))
@@ -12954,8 +13114,7 @@ class FileTransfers:
         entry = self._entry(command)
         kept = entry.private and self._state.current.role == "host"
         if kept or entry.state not in ("offered", "failed"):
-            code = "not_allowed" if kept else "bad_command"
-            raise Refused(code, "That file is not waiting for an answer.")
+            raise Refused("not_allowed" if kept else "bad_command", why="handed_in")
         self._state.change_file(entry.file, state="declined")
         self._ask_for({"type": "decline", "file": entry.file}, {})
 
@@ -12964,11 +13123,11 @@ class FileTransfers:
         entry = self._entry(command)
         transfer = self._find(entry.file)
         if transfer is None and not entry.own and self._state.current.role != "host":
-            raise Refused("no_such_file", "That file is neither yours nor on its way.")
+            raise Refused("no_such_file")
         if transfer is None or transfer.upload:  # of what moves, the transfer itself says how it ended
             self._ask_for({"type": "cancel", "file": entry.file}, {} if transfer else command)
         if transfer:
-            self._stop(transfer, "cancelled", f"{entry.name} was cancelled.")
+            self._stop(transfer, Refused("cancelled", "{name} was cancelled.", name=entry.name))
 
     # -- what happens to the meeting
 
@@ -12976,7 +13135,7 @@ class FileTransfers:
         """Whether a file that is gone was on its way: then its transfer says so once it has ended."""
         transfer = self._find(message["file"])
         if transfer:
-            self._stop(transfer, "no_such_file", message["reason"])
+            self._stop(transfer, refusal(message))
         return transfer is not None
 
     def disconnect(self) -> None:
@@ -12993,7 +13152,7 @@ class FileTransfers:
             self._waiting.clear()
             moving = dict(self._moving)
         for transfer in moving:
-            transfer.stop("cancelled", "The meeting is over.")
+            transfer.stop(Refused("cancelled", "The meeting has ended."))
         for worker in moving.values():
             worker.close(deadline)
 
@@ -13002,7 +13161,7 @@ class FileTransfers:
     def _entry(self, command: Json) -> FileEntry:
         entry = self._state.file(wanted(command, "file", str))
         if entry is None:
-            raise Refused("no_such_file", "There is no such file.")
+            raise Refused("no_such_file")
         return entry
 
     def _find(self, file: str) -> Transfer | None:
@@ -13021,14 +13180,14 @@ class FileTransfers:
                 worker = Worker("file-transfer", partial(self._run, transfer))
                 self._moving[transfer] = worker.start()
 
-    def _stop(self, transfer: Transfer, code: str, reason: str) -> None:
-        transfer.stop(code, reason)
+    def _stop(self, transfer: Transfer, why: Refused) -> None:
+        transfer.stop(why)
         with self._lock:
             waits = transfer in self._waiting
             if waits:
                 self._waiting.remove(transfer)
         if waits:
-            self._failed(transfer, Refused(code, reason))
+            self._failed(transfer, why)
 
     def _run(self, transfer: Transfer, worker: Worker) -> None:
         failure: Refused | None = None
@@ -13037,7 +13196,7 @@ class FileTransfers:
         except Refused as refused:
             failure = refused
         except OSError as error:
-            failure = Refused("broken", f"{error}.")
+            failure = Refused("broken", Words(f"{error}."))
         self._reactor.post(partial(self._ended, transfer, failure))
 
     def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
@@ -13055,15 +13214,14 @@ class FileTransfers:
         self._start_next()
 
     def _failed(self, transfer: Transfer, failure: Refused) -> None:
-        code, reason = failure.code, failure.reason
         if not transfer.file:
-            self._emit("error", transfer.command.get("ref"), code=code, reason=reason)
+            self._emit("error", transfer.command.get("ref"), **failure.event)
             return
-        state = "gone" if code == "no_such_file" else "failed"
-        if code == "cancelled":
+        state = "gone" if failure.code == "no_such_file" else "failed"
+        if failure.code == "cancelled":
             state = "gone" if transfer.upload else "offered"
-        self._state.change_file(transfer.file, state=state, reason=reason, rate=0.0)
-        self._tell(transfer, "file_failed", code=code, reason=reason)
+        self._state.change_file(transfer.file, state=state, reason=failure.reason, rate=0.0)
+        self._tell(transfer, "file_failed", **failure.event)
 
     def _tell(self, transfer: Transfer, event: str, **fields: Any) -> None:
         self._emit(event, transfer.command.get("ref"), file=transfer.file, **fields)
@@ -13111,7 +13269,7 @@ class FileTransfers:
                 return
             except Refused as refused:
                 transfer.check()
-                if refused.code != "busy":
+                if refused.code not in ("busy", "bad_ticket"):
                     raise
             except (OSError, PeerFault) as fault:
                 transfer.check()
@@ -13119,7 +13277,7 @@ class FileTransfers:
                 fruitless = fruitless + 1 if transfer.done <= before else 0
             if fruitless >= FRUITLESS_TRIES:
                 port = Ports.at(self._options.port).files
-                raise Refused("unreachable", f"The host's port {port} for files does not answer.")
+                raise Refused("unreachable", "The host's port {port} for files does not answer.", port=port)
             transfer.stopping.wait(min(2.0, 0.25 * 2**fruitless))
 
     def _line(self, stream: TlsStream) -> bytes:
@@ -13140,9 +13298,9 @@ class FileTransfers:
 
     def _push(self, transfer: Transfer) -> None:
         path = transfer.path
-        with _locally("bad_command", f"{path} cannot be read"):
+        with _locally(*UNREAD, path):
             if path.exists() and not path.is_file():
-                raise Refused("bad_command", f"{path} is no file.")
+                raise Refused("bad_command", "{path} is no file.", path=path)
             source = path.open("rb", buffering=0)
         with source:
             self._offer(transfer, source)
@@ -13156,11 +13314,11 @@ class FileTransfers:
 
     def _offer(self, transfer: Transfer, source: io.FileIO) -> None:
         transfer.name = transfer.path.name[:255]
-        with _locally("bad_command", f"{transfer.path} cannot be read"):
+        with _locally(*UNREAD, transfer.path):
             transfer.size = os.fstat(source.fileno()).st_size
             largest = self._state.current.largest_file
             if largest and transfer.size > largest:
-                raise Refused("too_large", f"{transfer.name} is larger than the host allows.")
+                raise Refused("too_large", size=largest)
             transfer.sha256 = self._hash(transfer, source)
         message = {"type": "file_offer", "name": transfer.name, "size": transfer.size}
         message |= {"sha256": transfer.sha256}
@@ -13168,13 +13326,13 @@ class FileTransfers:
             message["to_name"] = transfer.command["to"]
         file = self._place(transfer, message)
         if not self._reactor.ask(lambda: self._begin_upload(transfer, file)):
-            raise Refused("bad_command", f"{transfer.name} is on its way already.")
+            raise Refused("bad_command", ON_ITS_WAY, name=transfer.name)
 
     def _place(self, transfer: Transfer, message: Json) -> str:
         for _ in range(FRUITLESS_TRIES):
             with contextlib.suppress(OSError):
                 return str(self._ask(transfer, message)["file"])
-        raise Refused("unreachable", "The host does not answer.")
+        raise Refused("unreachable")
 
     def _hash(self, transfer: Transfer, source: io.FileIO) -> str:
         block, whole = memoryview(bytearray(FILE_BLOCK)), hashlib.sha256()
@@ -13201,10 +13359,10 @@ class FileTransfers:
             source.seek(offset)
             transfer.done = offset
             while transfer.done < transfer.size:
-                with _locally("bad_command", f"{transfer.path} cannot be read"):
+                with _locally(*UNREAD, transfer.path):
                     count = source.readinto(block)
                 if not count:
-                    raise Refused("wrong_hash", FILE_FAULTS["wrong_hash"])
+                    raise Refused("wrong_hash")
                 stream.send(block[: min(count, transfer.size - transfer.done)])
                 transfer.done = min(transfer.size, transfer.done + count)
                 self._progress(transfer)
@@ -13218,7 +13376,7 @@ class FileTransfers:
         part = self.folder / f"{_PART}{secrets.token_hex(8)}.part"
         whole = hashlib.sha256()
         try:
-            with _locally("disk", f"Files cannot be saved in {self.folder}"):
+            with _locally(*UNSAVED, self.folder):
                 out = part.open("xb", buffering=0)
             with out:
                 self._persist(transfer, lambda: self._receive_bytes(transfer, out, whole))
@@ -13227,7 +13385,7 @@ class FileTransfers:
                 part.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        with _locally("disk", f"Files cannot be saved in {self.folder}"):
+        with _locally(*UNSAVED, self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for old in self.folder.glob(f"{_PART}*.part"):
                 if time.time() - old.stat().st_mtime > _LEFT_OVER:
@@ -13243,7 +13401,7 @@ class FileTransfers:
             while transfer.done < transfer.size:
                 piece = block[: min(FILE_BLOCK, transfer.size - transfer.done)]
                 stream.fill(piece)
-                with _locally("disk", "The file cannot be saved"):
+                with _locally(*UNSAVED, transfer.name):
                     write_all(out, piece)
                 whole.update(piece)
                 transfer.done += len(piece)
@@ -13257,7 +13415,7 @@ class FileTransfers:
 
     def _keep(self, transfer: Transfer, out: io.FileIO) -> None:
         part = Path(str(out.name))
-        with _locally("disk", f"{transfer.name} cannot be saved"):
+        with _locally(*UNSAVED, transfer.name):
             out.close()
             mark_as_downloaded(part)
             folder = self._folder(transfer)
@@ -13290,7 +13448,8 @@ class CommandConnection:
     """One attempt at, and the life of, a control connection. Reactor's thread only.
 
     `resume(fingerprint)` is the token for a host, asked once its certificate is known;
-    `on_message(message)` for everything from the welcome on; `on_closed(code, reason)` once.
+    `on_message(message)` for everything from the welcome on; `on_closed(refused)` once, with code
+    "" where it just broke.
     """
 
     def __init__(
@@ -13299,7 +13458,7 @@ class CommandConnection:
         options: ClientOptions,
         resume: Callable[[str], str | None],
         on_message: Callable[[Json], None],
-        on_closed: Callable[[str, str], None],
+        on_closed: Callable[[Refused], None],
     ) -> None:
         self._reactor = reactor
         self._options = options
@@ -13313,7 +13472,7 @@ class CommandConnection:
         self._token: str | None = None
         self._right = HostRight(options.host_key) if options.host_key else None
         self._place = ("", "")  # the public key of who is host, the meeting
-        self._reason = ("", "")
+        self._refused: Refused | None = None
         self._timer: Timer | None = None
         self.welcomed = False
         self.heard = monotonic()
@@ -13350,16 +13509,16 @@ class CommandConnection:
         if self.link:
             self.link.close(reason)
 
-    def refuse(self, code: str, reason: str) -> None:
-        """End the connection for a reason of ours."""
-        self._reason = (code, reason)
+    def refuse(self, refused: Refused) -> None:
+        """End the connection for this reason."""
+        self._refused = refused
         if self.link:
-            self.link.discard(code)
+            self.link.discard(refused.code)
 
     def _opened(self, link: TlsLink) -> None:
         expected = self._options.fingerprint
         if expected and not hmac.compare_digest(expected, link.fingerprint):
-            self.refuse("host_changed", OTHER_CERTIFICATE)
+            self.refuse(Refused("host_changed", OTHER_CERTIFICATE))
             return
         options = self._options
         hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
@@ -13394,7 +13553,7 @@ class CommandConnection:
     def _before_welcome(self, message: Json, line: bytes) -> None:
         kind = message["type"]
         if kind == "denied":
-            self.refuse(message["code"], message["reason"])
+            self.refuse(refusal(message))
         elif kind == "prove" and self._right and self.link:
             signature = self._right.prove(message, self.fingerprint)
             self.link.send(encode_line({"type": "proof", "signature": signature}))
@@ -13405,7 +13564,8 @@ class CommandConnection:
             self._prove(bytes.fromhex(message["message"]), line)
         elif kind == "pin_proof" and self._proof:
             if not self._proof.check(bytes.fromhex(message["mac"])):
-                self.refuse("host_unproven", "The host does not know the PIN: this is not your meeting.")
+                words = "The host does not know the PIN: this is not your meeting."
+                self.refuse(Refused("host_unproven", words))
             self._proved = True
         elif kind == "welcome":
             self._on_welcome(message)
@@ -13426,7 +13586,7 @@ class CommandConnection:
 
     def _prove(self, peer_message: bytes, line: bytes) -> None:
         if not self._options.pin:
-            self.refuse("pin_required", "This meeting needs a PIN.")
+            self.refuse(Refused("pin_required"))
             return
         self._said.append(line)
         self._proof = PinClient(self._options.pin, self.fingerprint)
@@ -13436,7 +13596,7 @@ class CommandConnection:
 
     def _on_welcome(self, message: Json) -> None:
         if self._options.pin and not self._proved and self._token is None:
-            self.refuse("host_unproven", "The host did not prove that it knows the PIN.")
+            self.refuse(Refused("host_unproven"))
             return
         self.welcomed = True
         self._on_message(message)
@@ -13444,11 +13604,10 @@ class CommandConnection:
     def _closed(self, reason: str) -> None:
         if self._timer:
             self._timer.cancel()
-        code, words = self._reason
         tested = self._proof and not self.welcomed and not self._options.fingerprint
-        if not code and tested:  # who is not known may have tried a PIN, and gets no other try
-            code, words = "host_unproven", "The host broke off instead of proving that it knows the PIN."
-        self._on_closed(code, words or reason)
+        # who is not known may have tried a PIN, and gets no other try
+        broken = Refused("host_unproven") if tested else Refused("", Words(reason))
+        self._on_closed(self._refused or broken)
 
 
 # -- commands
@@ -13482,20 +13641,23 @@ def wanted_text(command: Json) -> str:
     """The `text` of a command; Refused when there is nothing to read in it or too much."""
     text = wanted(command, "text", str)
     if len(text) > MAX_CHAT:
-        raise Refused("too_large", f"A message has {MAX_CHAT} characters at most.")
+        raise Refused("too_large", count=MAX_CHAT)
     if not clean_text(text):
-        raise Refused("bad_command", "The message is empty.")
+        raise Refused("bad_command", key="text")
     return text
 
 
 # -- the whole client without a window
 
 
-def changed_words(known: KnownHost) -> str:
-    """The sentence for a known title or host that shows another certificate."""
-    return (
-        f"“{known.title}” of {known.host} now comes from another computer than before: "
-        "do not trust it unless the teacher says so."
+def changed_host(known: KnownHost) -> Refused:
+    """Of a known title or host that shows another certificate."""
+    return Refused(
+        "host_changed",
+        "“{title}” of {host} now comes from another computer than before: "
+        "do not trust it unless the teacher says so.",
+        title=known.title,
+        host=known.host,
     )
 
 
@@ -13543,8 +13705,7 @@ class Requests:
         """What the server had long taken from the `lost` link and not confirmed, it refused."""
         for number, said in list(self._said.items()):
             if said.link is lost and lost.heard - said.at > DEAD_SECONDS:
-                reason = "The host does not answer."
-                self.answer({"type": "error", "code": "unreachable", "reason": reason, "ref": number})
+                self.answer({"type": "error", "code": "unreachable", "ref": number})
 
     def say_again(self, lines: list[Json]) -> None:
         """Say what is not among the own new `lines`, at a pace that the server takes (`RATES`)."""
@@ -13722,7 +13883,8 @@ class MeetingController:
         try:
             self._link.begin(CONNECT_SECONDS if self._lost_at else HANDSHAKE_SECONDS)
         except OSError as error:
-            self._on_closed("no_meeting", f"The network cannot be used: {error.strerror}.")
+            words = "The network cannot be used: {fault}."
+            self._on_closed(Refused("no_meeting", words, fault=system_words(error)))
 
     def _resume_token(self, fingerprint: str) -> str | None:
         if self._token:
@@ -13747,35 +13909,36 @@ class MeetingController:
             self._finder.close()
             self._finder = None
 
-    def _on_closed(self, code: str, reason: str) -> None:
+    def _on_closed(self, refused: Refused) -> None:
         if self.status is not None:
             return
         if self._lost_at or (self._link and self._link.welcomed):
-            self._on_lost(code, reason)
-        elif not code and reason not in ("refused", "timeout") and monotonic() < self._try_until:
+            self._on_lost(refused)
+        elif (
+            not refused.code
+            and refused.reason not in ("refused", "timeout")
+            and monotonic() < self._try_until
+        ):
             self._reactor.later(0.2 * self._tries, self._connect)
         else:
-            self._finish("denied", 1, code=code or "no_meeting", reason=self._words(code, reason))
+            where = f"{self.options.address}:{self.options.port}"
+            words = "No meeting answers at {address} ({fault})."
+            silent = Refused("no_meeting", words, address=where, fault=refused.reason)
+            self._finish("denied", 1, **(refused if refused.code else silent).event)
 
-    def _words(self, code: str, reason: str) -> str:
-        if code:
-            return reason
-        where = f"{self.options.address}:{self.options.port}"
-        return f"No meeting answers at {where} ({reason})."
-
-    def _on_lost(self, code: str, reason: str) -> None:
+    def _on_lost(self, refused: Refused) -> None:
         now = monotonic()
         if not self._lost_at:
             self._lost_at = now
             if self._link:
                 self.requests.forget_dropped(self._link)
             self.files.disconnect()
-            self.state.update(link="reconnecting", reason=reason)
-            self.emit("reconnecting", reason=reason)
-        if code not in PASSING or now - self._lost_at > self.RETRY_SECONDS:
-            self._finish("ended", 0, reason=reason)
+            self.state.update(link="reconnecting", reason=refused.reason)
+            self.emit("reconnecting", reason=refused.reason)
+        if refused.code not in PASSING or now - self._lost_at > self.RETRY_SECONDS:
+            self._finish("ended", 0, **{**refused.event, "code": refused.code or "unreachable"})
             return
-        if self._finder and code == "host_changed":
+        if self._finder and refused.code == "host_changed":
             self._finder.distrust((self.options.address, self.options.port), self.options.fingerprint)
         if self._tries >= 2:
             self._look_for_host()
@@ -13819,7 +13982,7 @@ class MeetingController:
 
     def _on_answer(self, ref: Any, message: Json) -> None:
         if message["type"] == "error":
-            self.emit("error", ref, code=message["code"], reason=message["reason"])
+            self.emit("error", ref, **refusal(message).event)
         else:
             self._apply(message, ref)
 
@@ -13845,7 +14008,7 @@ class MeetingController:
                 self._turn("mic", False)
                 self.emit("muted", by=message["by"])
             case "error":
-                self.emit("error", code=message["code"], reason=message["reason"])
+                self.emit("error", **refusal(message).event)
             case "share_allowed":
                 self.emit("share_allowed")
             case "host_away":
@@ -13859,7 +14022,7 @@ class MeetingController:
             case "ended" | "removed":  # who was removed may be let back as who it was
                 if kind == "ended":
                     self._tokens.drop(self.options.fingerprint, self._meeting, self._asked_name)
-                self._finish("ended", 0, ref=self._end_ref, reason=message["reason"])
+                self._finish("ended", 0, ref=self._end_ref, **refusal(message).event)
                 if self._link:
                     self._link.close("ended")
             case _:
@@ -13924,7 +14087,7 @@ class MeetingController:
             other = self._known.imitated(fingerprint, title, host)
             if other:
                 self._link.send({"type": "leave"})
-                self._finish("denied", 1, code="host_changed", reason=changed_words(other))
+                self._finish("denied", 1, **changed_host(other).event)
                 self._link.close()
                 return False
         at, more = self.options.address, {"port": self.options.port, "host_key": message.get("host_key", "")}
@@ -13982,14 +14145,14 @@ class MeetingController:
             name = str(command.get("do"))
             handler = self._commands.get(name) or getattr(self, f"_do_{name}", None)
             if handler is None:
-                raise Refused("bad_command", "There is no such command.")
+                raise Refused("bad_command", key="do")
             if command["do"] in HOST_COMMANDS and self.state.current.role != "host":
-                raise Refused("not_allowed", "Only the host may do that.")
+                raise Refused("not_allowed")
             handler(command)
         except Refused as refused:
-            self.emit("error", ref, code=refused.code, reason=refused.reason)
-        except PeerFault:
-            self.emit("error", ref, code="bad_command", reason="That is too long.")
+            self.emit("error", ref, **refused.event)
+        except PeerFault as fault:
+            self.emit("error", ref, **fault.refused.event)
 
     def _do_chat(self, command: Json) -> None:
         self.ask({"type": "chat", "text": wanted_text(command)}, command)
@@ -14001,7 +14164,7 @@ class MeetingController:
     def _do_react(self, command: Json) -> None:
         emoji = wanted(command, "emoji", str)
         if len(emoji) > 32 or not clean_text(emoji):
-            raise Refused("bad_command", "An emoji is short.")
+            raise Refused("bad_command", key="emoji")
         self.ask({"type": "reaction", "emoji": emoji}, command)
 
     def _do_hand(self, command: Json) -> None:
@@ -14037,9 +14200,9 @@ class MeetingController:
             layer = choice.get("layer", 0) if isinstance(choice, dict) else -1
             fps = choice.get("fps", DEFAULT_FPS) if isinstance(choice, dict) else 0
             if type(layer) is not int or not 0 <= layer < len(LAYERS):
-                raise Refused("bad_command", "A layer is 0, 1, 2 or 3.")
+                raise Refused("bad_command", key="layer")
             if type(fps) not in (int, float) or not 1 <= fps <= MAX_FPS:
-                raise Refused("bad_command", f"A rate is between 1 and {MAX_FPS} pictures a second.")
+                raise Refused("bad_command", key="fps")
             chosen[name] = (layer, round(fps))
         self._watch = chosen
         self._send_watch()
@@ -14057,7 +14220,7 @@ class MeetingController:
     def _do_share(self, command: Json) -> None:
         on, source = wanted(command, "on", bool), command.get("source", "screen:0")
         if not isinstance(source, str) or not source:
-            raise Refused("bad_command", "The source is screen:N, window, pattern or a file.")
+            raise Refused("bad_command", key="source")
         current, ref = self.state.current, command.get("ref")
         if not on and not self.screen.sharing:
             self.emit("screen_stop", ref, id=current.me, name=current.name)
@@ -14068,8 +14231,8 @@ class MeetingController:
         else:
             self.screen.stop_sharing()
 
-    def _share_failed(self, code: str, reason: str) -> None:
-        self.emit("error", self._share_refs.pop("screen_start", None), code=code, reason=reason)
+    def _share_failed(self, refused: Refused) -> None:
+        self.emit("error", self._share_refs.pop("screen_start", None), **refused.event)
 
     def _sharing_changed(self, on: bool) -> None:
         if on:
@@ -14083,12 +14246,9 @@ class MeetingController:
         of, path = wanted(command, "of", str), wanted(command, "path", str)
         picture = self._newest(of)
         if picture is None:
-            raise Refused("nothing_yet", f"There is no picture of {of} yet.")
-        try:
+            raise Refused("nothing_yet", name=of)
+        with _locally("bad_command", UNSAVED[1], path):
             Path(path).write_bytes(encode_png(picture))
-        except (OSError, ValueError) as error:  # a name may hold what no name may
-            why = getattr(error, "strerror", None) or error
-            raise Refused("bad_command", f"{path} cannot be written: {why}.") from None
         height, width = picture.shape[:2]
         self.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
 
@@ -14099,7 +14259,7 @@ class MeetingController:
             return self.media.picture("self")[1]
         person = self.state.named(of)
         if person is None:
-            raise Refused("no_such_person", f"Nobody called {of} is in the meeting.")
+            raise Refused("no_such_person", name=of)
         return self.media.newest(person.id)
 
     def _do_users(self, command: Json) -> None:
@@ -14147,7 +14307,7 @@ class MeetingController:
         name = wanted(command, key, str)
         person = self.state.named(name)
         if person is None:
-            raise Refused("no_such_person", f"Nobody called {name} is in the meeting.")
+            raise Refused("no_such_person", name=name)
         return person
 
 
@@ -14162,26 +14322,19 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
     mine = [ad for ad in ads if known.get(ad.fingerprint)]
     candidates = mine or ([] if known.all() else list(ads))
     if len(candidates) > 1:
-        raise Refused("several_meetings", f"There are {len(candidates)} meetings: choose one with --join.")
+        raise Refused("several_meetings", count=len(candidates))
     if not candidates:
         for ad in ads:
             other = known.imitated(ad.fingerprint, ad.title, ad.host)
             if other:
-                raise Refused("host_changed", changed_words(other))
+                raise changed_host(other)
         if ads:
-            reason = (
-                f"“{ads[0].title}” at {ads[0].address} is hosted by someone new here: join it with --join."
-            )
-            raise Refused("no_meeting", reason)
-        raise Refused("no_meeting", "No meeting was found on this network.")
+            words = "“{title}” at {address} is hosted by someone new here: join it with --join."
+            raise Refused("no_meeting", words, title=ads[0].title, address=ads[0].address)
+        raise Refused("no_meeting")
     if candidates[0].pin and not has_pin:
         raise Refused("pin_required", "This meeting needs a PIN: give it with --pin.")
     return candidates[0]
-
-
-def other_version(address: str, version: int) -> str:
-    """What to say of a host that speaks another version."""
-    return f"{address} speaks protocol {version}, this program {PROTOCOL}: use the same version."
 
 
 def of_another_version(finder: MeetingFinder) -> Refused | None:
@@ -14189,7 +14342,7 @@ def of_another_version(finder: MeetingFinder) -> Refused | None:
     others = finder.other_versions()
     if not others or finder.meetings():
         return None
-    return Refused("no_meeting", other_version(*others[0]))
+    return Refused("other_version", versions=[others[0][1]])
 
 
 def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
@@ -14213,8 +14366,9 @@ def running_here(port: int, bind: str | None) -> str:
     own = {each.address for each in interfaces()}
 
     def here(ads: Sequence[MeetingAd]) -> list[str]:
-        words = "“{0.title}” of {0.host} is running on this computer."
-        return [words.format(ad) for ad in ads if ad.port == port and ad.address in own]
+        words = "“{title}” of {host} is running on this computer."
+        found = [ad for ad in ads if ad.port == port and ad.address in own]
+        return [Words(words, title=ad.title, host=ad.host) for ad in found]
 
     with contextlib.closing(MeetingFinder(bind, [("127.0.0.1", port)], port)) as finder:
         finder.start()
@@ -14250,7 +14404,7 @@ class HostedMeeting:
             raise Refused("no_meeting", "The meeting's server did not start.") from None
         if told["event"] != "serving":
             here = running_here(self._options["base"], self._options["bind"])
-            raise Refused("no_meeting", here or told["reason"])
+            raise Refused("no_meeting", here) if here else Refused(**told["refused"])
         self._serving = told
         return told
 
@@ -14327,8 +14481,6 @@ def run_headless(
         with contextlib.suppress(queue.Empty):  # a wait without end hears no Ctrl-C on Windows
             event = controller.gui_queue.get(timeout=0.5)
             say(event)
-            if event["event"] == "denied":
-                print(f"connectsphere: {event['reason']}", file=sys.stderr)
             if event["event"] == "joined":
                 worker.start()
     controller.close()
@@ -14486,7 +14638,7 @@ class AppGiver:
                 self._server = _GiveServer((self._bind or "", port), self)
                 break
         if self._server is None:
-            raise Refused("port", f"The app cannot be offered at {own}.")
+            raise Refused("port", "The app cannot be offered at {address}.", address=own)
         self.url = f"http://{own}:{self._server.server_address[1]}"
         self._worker.start()
         return GivenApp(self.url, self.name, self.size, self.sha256, qr_picture(self.url))
@@ -14724,7 +14876,9 @@ def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port
         return {}
     mark = Journal(load_identity(home), running["port"]).mark
     if title not in (None, running["title"]) or (pin is not None and mark(clean_pin(pin)) != running["pin"]):
-        raise Refused("meeting_running", f"“{running['title']}” is still running: go back to it, or end it.")
+        raise Refused(
+            "meeting_running", "“{title}” is still running: go back to it, or end it.", title=running["title"]
+        )
     return running
 
 
@@ -15188,7 +15342,7 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 
 # ==============================
 # [23] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
-# Uses: nothing
+# Uses: BASICS
 # ==============================
 
 
@@ -15421,6 +15575,7 @@ Answer|Responder|Répondre|उत्तर दें
 Look|Ver|Voir|देखें
 Saved: {name}|Guardado: {name}|Enregistré : {name}|सहेजा गया: {name}
 Show|Mostrar|Montrer|दिखाएँ
+“{key}” is missing or of the wrong kind.|“{key}” falta o no es del tipo correcto.|« {key} » manque ou n'est pas du bon type.|“{key}” नहीं है या सही प्रकार का नहीं है।
 The file did not arrive|El archivo no llegó|Le fichier n'est pas arrivé|फ़ाइल नहीं पहुँची
 {name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
 A device does not work|Un dispositivo no funciona|Un appareil ne fonctionne pas|एक उपकरण काम नहीं कर रहा
@@ -15444,7 +15599,7 @@ Address: {address}|Dirección: {address}|Adresse : {address}|पता: {address
 Code: {code}|Código: {code}|Code : {code}|कोड: {code}
 Copied: paste it where the others can read it|Copiado: pégalo donde los demás puedan leerlo|Copié : collez-le là où les autres peuvent le lire|कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
 Save the chat|Guardar el chat|Enregistrer le chat|चैट सहेजें
-The chat could not be saved: {reason}|No se pudo guardar el chat: {reason}|Le chat n'a pas pu être enregistré : {reason}|चैट सहेजी नहीं जा सकी: {reason}
+The chat could not be saved: {fault}|No se pudo guardar el chat: {fault}|Le chat n'a pas pu être enregistré : {fault}|चैट सहेजी नहीं जा सकी: {fault}
 Send a file|Enviar un archivo|Envoyer un fichier|फ़ाइल भेजें
 Nothing was received yet|Aún no se recibió nada|Rien n'a encore été reçu|अभी कुछ नहीं मिला
 Write in private|Escribir en privado|Écrire en privé|निजी संदेश लिखें
@@ -15473,7 +15628,6 @@ The host did not let you in.|El anfitrión no te dejó entrar.|L'animateur ne vo
 Too many wrong PINs were tried; try again in a minute.|Demasiados PIN erróneos; inténtalo en un minuto.|Trop de PIN erronés ; réessayez dans une minute.|बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
 The PIN was not proved in time.|El PIN no se comprobó a tiempo.|Le PIN n'a pas été vérifié à temps.|PIN समय पर सत्यापित नहीं हुआ।
 That is not the PIN of this meeting.|Ese no es el PIN de esta reunión.|Ce n'est pas le PIN de cette réunion.|यह इस मीटिंग का PIN नहीं है।
-The host removed you from this meeting.|El anfitrión te quitó de esta reunión.|L'animateur vous a retiré de cette réunion.|होस्ट ने आपको इस मीटिंग से हटा दिया।
 The meeting is full.|La reunión está llena.|La réunion est complète.|मीटिंग भर चुकी है।
 The host does not answer.|El anfitrión no responde.|L'animateur ne répond pas.|होस्ट उत्तर नहीं दे रहा।
 The meeting's sound cannot be mixed on the host's computer.|El sonido de la reunión no se puede mezclar en el equipo del anfitrión.|Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur.|होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
@@ -15490,7 +15644,7 @@ Nobody called {name} is in the meeting.|Nadie llamado {name} está en la reunió
 That person is not here.|Esa persona no está aquí.|Cette personne n'est pas là.|वह व्यक्ति यहाँ नहीं है।
 That person cannot be removed.|No se puede quitar a esa persona.|Cette personne ne peut pas être retirée.|उस व्यक्ति को हटाया नहीं जा सकता।
 The address {host} cannot be found.|No se encuentra la dirección {host}.|L'adresse {host} est introuvable.|पता {host} नहीं मिला।
-The TCP port {port} cannot be used: {reason}.|El puerto TCP {port} no se puede usar: {reason}.|Le port TCP {port} est inutilisable : {reason}.|TCP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
+The {plane} port {port} cannot be used: {fault}.|El puerto {plane} {port} no se puede usar: {fault}.|Le port {plane} {port} est inutilisable : {fault}.|{plane} पोर्ट {port} उपयोग नहीं हो सकता: {fault}।
 The host's port {port} for files does not answer.|El puerto {port} del anfitrión para archivos no responde.|Le port {port} de l'animateur pour les fichiers ne répond pas.|फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
 Camera {index} is not there, or another program is using it.|La cámara {index} no está, o la usa otro programa.|La caméra {index} est absente ou déjà utilisée.|कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
 The {what} “{label}” cannot be opened; another program may use it.|No se puede abrir “{label}” ({what}); quizá la usa otro programa.|Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être.|“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
@@ -15513,48 +15667,32 @@ The shared window was closed.|La ventana compartida se cerró.|La fenêtre parta
 The screen cannot be seen any more.|La pantalla ya no se puede ver.|L'écran n'est plus visible.|स्क्रीन अब दिखाई नहीं देती।
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
 The file did not arrive as it was offered.|El archivo no llegó como se ofreció.|Le fichier n'est pas arrivé tel qu'il était proposé.|फ़ाइल वैसी नहीं पहुँची जैसी दी गई थी।
-There is no such file.|No existe ese archivo.|Ce fichier n'existe pas.|ऐसी कोई फ़ाइल नहीं है।
 That file is not on offer.|Ese archivo no se ofrece.|Ce fichier n'est pas proposé.|वह फ़ाइल उपलब्ध नहीं है।
-That file is on its way already.|Ese archivo ya está en camino.|Ce fichier est déjà en route.|वह फ़ाइल पहले से आ रही है।
-{name} is larger than the host allows.|{name} es mayor de lo que permite el anfitrión.|{name} dépasse la taille permise.|{name} होस्ट की अनुमति से बड़ी है।
-{path} cannot be read: {reason}.|No se puede leer {path}: {reason}.|{path} est illisible : {reason}.|{path} पढ़ी नहीं जा सकी: {reason}।
+{path} cannot be read: {fault}.|No se puede leer {path}: {fault}.|{path} est illisible : {fault}.|{path} पढ़ी नहीं जा सकी: {fault}।
 {path} is no file.|{path} no es un archivo.|{path} n'est pas un fichier.|{path} फ़ाइल नहीं है।
-Files cannot be saved in {folder}: {reason}.|No se pueden guardar archivos en {folder}: {reason}.|Impossible d'enregistrer dans {folder} : {reason}.|{folder} में फ़ाइलें सहेजी नहीं जा सकीं: {reason}।
 This meeting needs a PIN.|Esta reunión necesita un PIN.|Cette réunion demande un PIN.|इस मीटिंग के लिए PIN चाहिए।
 That was not understood: {fault}.|Eso no se entendió: {fault}.|Cela n'a pas été compris : {fault}.|यह समझ नहीं आया: {fault}।
 The host shows another certificate than before.|El anfitrión muestra un certificado distinto al de antes.|L'animateur présente un autre certificat qu'avant.|होस्ट पहले से अलग प्रमाणपत्र दिखा रहा है।
 “{title}” of {host} now comes from another computer than before: do not trust it unless the teacher says so.|“{title}” de {host} llega ahora desde otro equipo: no te fíes si el profesor no lo confirma.|« {title} » de {host} vient maintenant d'un autre ordinateur : ne vous y fiez pas sans l'accord du professeur.|{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है: जब तक शिक्षक न कहें, भरोसा न करें।
 The host does not know the PIN: this is not your meeting.|El anfitrión no conoce el PIN: esta no es tu reunión.|L'animateur ne connaît pas le PIN : ce n'est pas votre réunion.|होस्ट को PIN नहीं पता: यह आपकी मीटिंग नहीं है।
 The host did not prove that it knows the PIN.|El anfitrión no demostró que conoce el PIN.|L'animateur n'a pas prouvé qu'il connaît le PIN.|होस्ट ने साबित नहीं किया कि उसे PIN पता है।
-The host broke off instead of proving that it knows the PIN.|El anfitrión cortó la conexión en vez de demostrar que conoce el PIN.|L'animateur a coupé la connexion au lieu de prouver qu'il connaît le PIN.|होस्ट ने PIN जानने का प्रमाण देने के बजाय कनेक्शन काट दिया।
 The screen comes from another computer than the meeting.|La pantalla viene de un equipo distinto al de la reunión.|L'écran vient d'un autre ordinateur que la réunion.|स्क्रीन मीटिंग के कंप्यूटर से नहीं, किसी दूसरे से आ रही है।
 The shared screen got lost.|Se perdió la pantalla compartida.|Le partage d'écran s'est interrompu.|साझा स्क्रीन का कनेक्शन टूट गया।
-No meeting answers at {address} ({reason}).|Ninguna reunión responde en {address} ({reason}).|Aucune réunion ne répond à {address} ({reason}).|{address} पर कोई मीटिंग उत्तर नहीं दे रही ({reason})।
+No meeting answers at {address} ({fault}).|Ninguna reunión responde en {address} ({fault}).|Aucune réunion ne répond à {address} ({fault}).|{address} पर कोई मीटिंग उत्तर नहीं दे रही ({fault})।
 refused|conexión rechazada|connexion refusée|कनेक्शन अस्वीकृत
 timeout|sin respuesta|pas de réponse|कोई उत्तर नहीं
 unreachable|inaccesible|inaccessible|पहुँच से बाहर
 no_tls|no es ConnectSphere|ce n'est pas ConnectSphere|यह ConnectSphere नहीं है
 gone|conexión cortada|connexion coupée|कनेक्शन टूट गया
-The network cannot be used: {reason}.|No se puede usar la red: {reason}.|Le réseau est inutilisable : {reason}.|नेटवर्क उपयोग नहीं हो सकता: {reason}।
-The UDP port {port} cannot be used: {reason}.|El puerto UDP {port} no se puede usar: {reason}.|Le port UDP {port} est inutilisable : {reason}.|UDP पोर्ट {port} उपयोग नहीं हो सकता: {reason}।
-This meeting speaks protocol {theirs}, your program {here}: use the same version.|Esta reunión usa el protocolo {theirs}, tu programa el {here}: usa la misma versión.|Cette réunion utilise le protocole {theirs}, votre programme le {here} : prenez la même version.|यह मीटिंग प्रोटोकॉल {theirs} पर है, आपका प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
-{address} speaks protocol {theirs}, this program {here}: use the same version.|{address} usa el protocolo {theirs}, este programa el {here}: usa la misma versión.|{address} utilise le protocole {theirs}, ce programme le {here} : prenez la même version.|{address} प्रोटोकॉल {theirs} पर है, यह प्रोग्राम {here} पर: एक ही संस्करण चलाएँ।
-Too many came from your address; try again in a minute.|Demasiados intentos desde tu dirección; inténtalo en un minuto.|Trop de tentatives depuis votre adresse ; réessayez dans une minute.|आपके पते से बहुत सारे प्रयास हुए; एक मिनट बाद फिर कोशिश करें।
+The network cannot be used: {fault}.|No se puede usar la red: {fault}.|Le réseau est inutilisable : {fault}.|नेटवर्क उपयोग नहीं हो सकता: {fault}।
+That was too much at once: try again in a minute.|Fue demasiado a la vez: inténtalo en un minuto.|C'était trop à la fois : réessayez dans une minute.|एक साथ बहुत ज़्यादा था: एक मिनट बाद फिर कोशिश करें।
 You have joined from another connection.|Has entrado desde otra conexión.|Vous avez rejoint la réunion par une autre connexion.|आप दूसरे कनेक्शन से जुड़ गए हैं।
-You are not in the meeting any longer.|Ya no estás en la reunión.|Vous n'êtes plus dans la réunion.|आप अब मीटिंग में नहीं हैं।
 The host removed you from the meeting.|El anfitrión te quitó de la reunión.|L'animateur vous a retiré de la réunion.|होस्ट ने आपको मीटिंग से हटा दिया।
-The meeting is over.|La reunión ha terminado.|La réunion est terminée.|मीटिंग समाप्त हो चुकी है।
-Nobody of that name is in the meeting.|No hay nadie con ese nombre en la reunión.|Personne ne porte ce nom dans cette réunion.|मीटिंग में इस नाम का कोई नहीं है।
 A message has {count} characters at most.|Un mensaje puede tener {count} caracteres como máximo.|Un message a {count} caractères au plus.|संदेश में अधिकतम {count} अक्षर हो सकते हैं।
-That is too long.|Eso es demasiado largo.|C'est trop long.|यह बहुत लंबा है।
-Dropped: {fault}.|Descartado: {fault}.|Écarté : {fault}.|छोड़ दिया गया: {fault}।
-Dropped: that was too much at once.|Descartado: fue demasiado a la vez.|Écarté : c'était trop à la fois.|छोड़ दिया गया: एक साथ बहुत ज़्यादा था।
 That ticket is not valid, or not any longer.|Ese pase no es válido, o ya no lo es.|Ce ticket n'est pas valable, ou ne l'est plus.|वह टिकट मान्य नहीं है, या अब नहीं रहा।
-The file is not on offer any longer.|El archivo ya no se ofrece.|Le fichier n'est plus proposé.|फ़ाइल अब उपलब्ध नहीं है।
-The host's disk has no room for it.|No hay sitio para él en el disco del anfitrión.|Le disque de l'animateur n'a plus de place pour lui.|होस्ट की डिस्क पर इसके लिए जगह नहीं है।
 The file changed while it was sent.|El archivo cambió mientras se enviaba.|Le fichier a changé pendant l'envoi.|भेजते समय फ़ाइल बदल गई।
 The host is busy with other files.|El anfitrión está ocupado con otros archivos.|L'animateur est occupé par d'autres fichiers.|होस्ट दूसरी फ़ाइलों में व्यस्त है।
-The host refused the file: {word}.|El anfitrión rechazó el archivo: {word}.|L'animateur a refusé le fichier : {word}.|होस्ट ने फ़ाइल अस्वीकार की: {word}।
+The host refused it: {code}.|El anfitrión lo rechazó: {code}.|L'animateur l'a refusé : {code}.|होस्ट ने मना किया: {code}।
 Files may have {size} at most.|Un archivo puede tener {size} como máximo.|Un fichier ne peut pas dépasser {size}.|फ़ाइल अधिकतम {size} की हो सकती है।
 One person may offer {size} at most.|Cada persona puede ofrecer {size} como máximo.|Chaque personne peut proposer {size} au plus.|एक व्यक्ति अधिकतम {size} दे सकता है।
 One person may offer {count} files at most.|Cada persona puede ofrecer {count} archivos como máximo.|Chaque personne peut proposer {count} fichiers au plus.|एक व्यक्ति अधिकतम {count} फ़ाइलें दे सकता है।
@@ -15564,11 +15702,8 @@ The meeting has no room for more files.|En la reunión no caben más archivos.|L
 {name} took the file back.|{name} retiró el archivo.|{name} a retiré le fichier.|{name} ने फ़ाइल वापस ले ली।
 {name} was cancelled.|Se canceló {name}.|{name} a été annulé.|{name} रद्द कर दी गई।
 {name} is on its way already.|{name} ya está en camino.|{name} est déjà en route.|{name} पहले से भेजी जा रही है।
-That file is not yours.|Ese archivo no es tuyo.|Ce fichier n'est pas à vous.|वह फ़ाइल आपकी नहीं है।
 That file is not waiting for an answer.|Ese archivo no espera respuesta.|Ce fichier n'attend pas de réponse.|वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
-That file is neither yours nor on its way.|Ese archivo no es tuyo ni está en camino.|Ce fichier n'est ni à vous ni en route.|वह फ़ाइल न आपकी है, न रास्ते में है।
-The file cannot be saved: {reason}.|El archivo no se puede guardar: {reason}.|Le fichier ne peut pas être enregistré : {reason}.|फ़ाइल सहेजी नहीं जा सकी: {reason}।
-{name} cannot be saved: {reason}.|No se puede guardar {name}: {reason}.|{name} ne peut pas être enregistré : {reason}.|{name} सहेजी नहीं जा सकी: {reason}।
+{path} cannot be saved: {fault}.|No se puede guardar {path}: {fault}.|{path} ne peut pas être enregistré : {fault}.|{path} सहेजी नहीं जा सकी: {fault}।
 Permission denied|permiso denegado|accès refusé|अनुमति नहीं है
 No space left on device|no queda espacio en el disco|il n'y a plus de place sur le disque|डिस्क पर जगह नहीं बची
 No such file or directory|ese archivo o carpeta no existe|ce fichier ou dossier n'existe pas|ऐसी फ़ाइल या फ़ोल्डर नहीं है
@@ -15581,8 +15716,8 @@ Default ({name})|Predeterminado ({name})|Par défaut ({name})|डिफ़ॉल
 There is no {what} number {number}.|No hay ningún {what} con el número {number}.|Il n'y a pas de {what} numéro {number}.|{number} क्रमांक का {what} नहीं है।
 “{label}” was unplugged or stopped working.|“{label}” se desconectó o dejó de funcionar.|« {label} » a été débranché ou ne marche plus.|“{label}” निकाल दिया गया या उसने काम करना बंद कर दिया।
 “{label}” does not answer.|“{label}” no responde.|« {label} » ne répond pas.|“{label}” उत्तर नहीं दे रहा।
-Camera {number} gives no pictures.|La cámara {number} no da imágenes.|La caméra {number} ne donne pas d'images.|कैमरा {number} चित्र नहीं दे रहा।
-Camera {number} was unplugged or taken by another program.|La cámara {number} se desconectó o la usa otro programa.|La caméra {number} a été débranchée ou prise par un autre programme.|कैमरा {number} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
+{label} gives no pictures.|{label} no da imágenes.|{label} ne donne pas d'images.|{label} चित्र नहीं दे रहा।
+{label} was unplugged or taken by another program.|{label} se desconectó o la usa otro programa.|{label} a été débranchée ou prise par un autre programme.|{label} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
 Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.|Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}.|Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}.|चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
 on Windows N, install the Media Feature Pack|en Windows N, instala el Media Feature Pack|sous Windows N, installez le Media Feature Pack|Windows N पर Media Feature Pack इंस्टॉल करें
 Sound needs the Python package PyAudio: {mend}.|El sonido necesita el paquete de Python PyAudio: {mend}.|Le son a besoin du paquet Python PyAudio : {mend}.|ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
@@ -15593,8 +15728,8 @@ The video file {path} has no pictures.|El archivo de vídeo {path} no tiene imá
 There is no sound file {path}.|No existe el archivo de sonido {path}.|Le fichier audio {path} n'existe pas.|ध्वनि फ़ाइल {path} नहीं है।
 The sound file {path} cannot be read.|El archivo de sonido {path} no se puede leer.|Le fichier audio {path} est illisible.|ध्वनि फ़ाइल {path} पढ़ी नहीं जा सकी।
 {path} is not a WAV file that can be played here.|{path} no es un archivo WAV que se pueda reproducir aquí.|{path} n'est pas un fichier WAV lisible ici.|{path} यहाँ चलने योग्य WAV फ़ाइल नहीं है।
-The sound cannot be recorded to {path}: {reason}.|El sonido no se puede grabar en {path}: {reason}.|Le son ne peut pas être enregistré dans {path} : {reason}.|ध्वनि {path} में रिकॉर्ड नहीं हो सकी: {reason}।
-The sound cannot be recorded any more: {reason}.|El sonido ya no se puede grabar: {reason}.|Le son ne peut plus être enregistré : {reason}.|ध्वनि अब रिकॉर्ड नहीं हो सकती: {reason}।
+The sound cannot be recorded to {path}: {fault}.|El sonido no se puede grabar en {path}: {fault}.|Le son ne peut pas être enregistré dans {path} : {fault}.|ध्वनि {path} में रिकॉर्ड नहीं हो सकी: {fault}।
+The sound cannot be recorded any more: {fault}.|El sonido ya no se puede grabar: {fault}.|Le son ne peut plus être enregistré : {fault}.|ध्वनि अब रिकॉर्ड नहीं हो सकती: {fault}।
 On this system a whole screen can be shared, not a single window.|En este sistema se puede compartir una pantalla entera, no una sola ventana.|Sur ce système, on peut partager un écran entier, pas une seule fenêtre.|इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
 No other window is open.|No hay ninguna otra ventana abierta.|Aucune autre fenêtre n'est ouverte.|कोई दूसरी विंडो खुली नहीं है।
 The window in front is not visible.|La ventana de delante no se ve.|La fenêtre au premier plan n'est pas visible.|सामने की विंडो दिखाई नहीं दे रही।
@@ -15615,14 +15750,9 @@ LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन�
 class Translator:
     """The user's language. The English sentence is its own key; what is missing stays English."""
 
-    OURS: ClassVar = frozenset(
-        {"reason", "trouble", "what", "mend"}
-    )  # places of words that are in the table, too
-
     def __init__(self, texts: str) -> None:
         self._texts = texts
         self._made: dict[str, dict[str, str]] = {}
-        self._patterns: list[tuple[re.Pattern[str], str]] = []
         self.language = "en"
 
     @property
@@ -15635,29 +15765,12 @@ class Translator:
         return self._made
 
     def __call__(self, text: str, **values: object) -> str:
-        """`text` in the user's language with `values` put in for its {names}."""
+        """`text` in the user's language with `values` put in for its {names}; Words bring their own."""
+        if isinstance(text, Words):
+            values, text = dict(text.values), text.key
         found = text if self.language == "en" else self.table.get(text, {}).get(self.language, text)
-        return found.format(**values) if values else found
-
-    def said(self, text: str) -> str:
-        """A whole sentence that came from below the window, its values recognised."""
-        if self.language == "en" or text in self.table:
-            return self(text)
-        for pattern, key in self._patterns or self._find_patterns():
-            if found := pattern.fullmatch(text):
-                parts = found.groupdict().items()
-                return self(
-                    key, **{name: self.said(part) if name in self.OURS else part for name, part in parts}
-                )
-        return text
-
-    def _find_patterns(self) -> list[tuple[re.Pattern[str], str]]:
-        keys = [key for key in self.table if key.endswith((".", "}", ")")) and "{" in key]
-        keys.sort(key=lambda key: len(re.sub(r"{\w+}", "", key)), reverse=True)
-        for key in keys:
-            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(key))
-            self._patterns.append((re.compile(pattern), key))
-        return self._patterns
+        said = {name: self(value) if isinstance(value, Words) else value for name, value in values.items()}
+        return found.format(**said) if said else found
 
 
 tr: Final = Translator(TEXTS)
@@ -17627,15 +17740,6 @@ def chat_words(line: ChatLine) -> str:
     return f"[{day} {clock(line.at)}] {line.sender}{to}: {line.text}"
 
 
-def size_words(size: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit in ("B", "kB") else f"{size:.1f} {unit}"
-        size /= 1000
-    return ""
-
-
 def spaced_pin(pin: str) -> str:
     """A PIN in two halves, easy to read aloud."""
     return f"{pin[:3]} {pin[3:]}" if len(pin) == 6 else pin
@@ -19301,7 +19405,7 @@ class FileRow:
         return {
             "uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"),
             "declined": tr("declined"),
-            "failed": tr.said(one.reason) or tr("failed"), "gone": tr("no longer offered"),
+            "failed": tr(one.reason) or tr("failed"), "gone": tr("no longer offered"),
             "offered": tr("{some} of {all} have it", some=one.people, all=all_) if one.own else "",
         }[one.state]  # fmt: skip
 
@@ -19745,7 +19849,7 @@ class StartView:
         for what, row in (("mic", self.mic), ("speaker", self.speaker)):
             if fault is None and found.get(what):
                 row.choice.fill(
-                    [(spec, tr.said(words)) for spec, words in found[what]],
+                    [(spec, tr(words)) for spec, words in found[what]],
                     self.backend.setting(what, found[what][0][0]),
                 )
 
@@ -19823,7 +19927,7 @@ class StartView:
     def _offer_lesson(self, words: str) -> None:
         if words:
             self.dialog = ConfirmDialog(
-                self.look, tr("Host a meeting"), tr.said(words),
+                self.look, tr("Host a meeting"), tr(words),
                 (tr("End it and start anew"), "plain", partial(self._ask_host, anew=True)),
                 (tr("Back to my lesson"), "primary", self._resume),
             )  # fmt: skip
@@ -19916,7 +20020,7 @@ class StartView:
         if code == "host_changed":
             self.dialog = ConfirmDialog(
                 self.look, tr("This is not the computer you know"),
-                tr.said(reason)
+                tr(reason)
                 + "\n\n"
                 + tr("Another computer uses the name of a meeting that you joined before.")
                 + " "
@@ -19925,12 +20029,12 @@ class StartView:
                 (tr("Do not join"), "primary", lambda: None),
             )  # fmt: skip
             return
-        self.look.say(self.trouble, tr.said(reason))
+        self.look.say(self.trouble, tr(reason))
         if code == "meeting_running":
             self._offer_lesson(reason)
         elif code in ("wrong_pin", "pin_required") and self._tried[3]:
             self._typed_pin = ""
-            self._ask_address(tr.said(reason))
+            self._ask_address(tr(reason))
         elif code in ("wrong_pin", "pin_required"):
             self.pin.set("")
             self.pin.canvas.focus_set()
@@ -20032,8 +20136,8 @@ class DoctorDialog(Dialog):
         if fault is not None:
             self.look.say(self.verdict, tr("The check did not work."))
             return
-        self.look.say(self.verdict, tr.said(found.verdict))
-        self.look.say(self.step, tr.said(found.next_step))
+        self.look.say(self.verdict, tr(found.verdict))
+        self.look.say(self.step, tr(found.next_step))
         self.list.show([FindingRow(one) for one in found.findings])
 
 
@@ -20049,7 +20153,7 @@ class FindingRow:
         colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
         icon = DoctorDialog.ICONS.get(self.found.state, "info")
         view.image(px(10), y + px(18), look.icon(icon, 16, colour), "center")
-        lines = wrapped(tr.said(self.found.words), look.font(13), width - px(40), " ")
+        lines = wrapped(tr(self.found.words), look.font(13), width - px(40), " ")
         for at, line in enumerate(lines):
             view.text(px(30), y + px(18) + px(20) * at, line, 13)
         return px(16) + px(20) * len(lines)
@@ -20137,7 +20241,7 @@ class GiveDialog(Dialog):
         if fault is None:
             self._show(given)
         else:
-            words = tr.said(fault.reason if isinstance(fault, Refused) else str(fault))
+            words = tr(fault.reason if isinstance(fault, Refused) else str(fault))
             self._words(words, 13, self.look.palette.bad_text)
 
     def _words(self, words: str, size: int, colour: str) -> None:
@@ -20263,14 +20367,14 @@ class ShareDialog(Dialog):
         sheet.wipe()
         if not self.found:
             looking = tr("Looking at your screens…")
-            words = looking if self.found is None else tr.said(self.trouble)
+            words = looking if self.found is None else tr(self.trouble)
             sheet.text(px(10), px(20), words, 13, colour=p.second, room=self.width - px(74))
             return
         rows = -(-len(self.found) // 2)
         sheet.canvas.configure(height=self.step[1] * rows)
         for at, (source, words, picture) in enumerate(self.found):
             x, y = at % 2 * self.step[0], at // 2 * self.step[1]
-            self._card(x, y, source, tr.said(words), picture)
+            self._card(x, y, source, tr(words), picture)
 
     def _card(self, x: int, y: int, source: str, words: str, picture: Picture | None) -> None:
         from PIL import ImageTk
@@ -20387,7 +20491,7 @@ class SettingsDialog(Dialog):
 
     def _device(self, what: str, parent: tk.Misc) -> Choice:
         found = self.found.get(what) or [("default", "Default device")]
-        options = [(spec, tr.said(words)) for spec, words in found]
+        options = [(spec, tr(words)) for spec, words in found]
         value = self.backend.setting(what, options[0][0])
         return Choice(
             self.look, parent, options, value, partial(self.backend.set_setting, what), self.look.px(300)
@@ -20610,9 +20714,9 @@ class EventWords:
         self._tell(tr("Saved: {name}", name=Path(path).name), "check", tr("Show"), show)
 
     def _on_file_failed(self, event: Json) -> None:
-        words = str(event.get("reason") or tr("The file did not arrive"))
+        words = event.get("reason") or "The file did not arrive"
         gone = event.get("code") == "no_such_file"
-        self._tell(tr.said(words), "file" if gone else "warning", stays=not gone)  # taken back: no error
+        self._tell(tr(words), "file" if gone else "warning", stays=not gone)  # taken back: no error
 
     def _on_screen_start(self, event: Json) -> None:
         if event.get("id") != self.view.shot.me:
@@ -20620,11 +20724,11 @@ class EventWords:
 
     def _on_device(self, event: Json) -> None:
         if event.get("state") == "failed":
-            words = tr.said(str(event.get("reason") or tr("A device does not work")))
+            words = tr(event.get("reason") or "A device does not work")
             self._tell(words, "warning", tr("Settings"), self.view.settings, stays=True)
 
     def _on_error(self, event: Json) -> None:
-        self._tell(tr.said(str(event.get("reason", ""))), "warning", stays=True)
+        self._tell(tr(event.get("reason", "")), "warning", stays=True)
 
     def _on_asks(self, event: Json) -> None:
         view = self.view
@@ -20651,15 +20755,15 @@ class EventWords:
         self._cue(tr("The connection was lost. Reconnecting…"))
 
     def _on_denied(self, event: Json) -> None:
-        self.view.left(str(event.get("reason", "")))
+        self.view.left(event.get("reason", ""))
 
     def _on_left(self, _: Json) -> None:
         self.view.left("")
 
     def _on_ended(self, event: Json) -> None:
-        reason = str(event.get("reason") or tr("The meeting has ended."))
+        reason = event.get("reason") or "The meeting has ended."
         # of a link that broke the reason is one word, for programs
-        words = tr.said(reason) if " " in reason else tr("The host does not answer.")
+        words = tr(reason) if " " in reason else tr("The host does not answer.")
         self._cue(words)
         self.view.left(words)
 
@@ -20772,7 +20876,7 @@ class Actions:
             )
         except OSError as error:
             self.view.toasts.add(
-                tr("The chat could not be saved: {reason}", reason=tr.said(error.strerror or str(error))),
+                tr("The chat could not be saved: {fault}", fault=system_words(error)),
                 "warning",
             )
         else:
@@ -21386,7 +21490,7 @@ class WindowLoop:
         if self.start is not None:
             self.start.close()
             self.start.frame.destroy()
-        self._new_start().trouble.configure(text=tr.said(trouble))
+        self._new_start().trouble.configure(text=tr(trouble))
 
     def _new_start(self) -> StartView:
         self.start = StartView(
@@ -21541,7 +21645,7 @@ def run_window(
 # ==============================
 # [30] COMMAND LINE - options, logging, the role table, main
 # Uses: BASICS, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER, CLIENT MEDIA, CONTROLLER, PROGRAM,
-# WINDOW
+# TEXTS, WINDOW
 # ==============================
 
 
@@ -21803,17 +21907,28 @@ def client_options(options: argparse.Namespace) -> ClientOptions:
     )
 
 
+def complain(error: object) -> None:
+    """One sentence on standard error; a windowed Windows program that has none shows it."""
+    error = tr(error.reason if isinstance(error, Refused) else str(error))
+    if sys.platform == "win32" and sys.stderr is None:
+        ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
+    else:
+        print(f"connectsphere: {error}", file=sys.stderr)
+
+
 def say(event: Json) -> None:
-    """One event as a line on standard output."""
-    sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
+    """One event as a line on standard output, its sentences in the user's language."""
+    told = {key: tr(value) if isinstance(value, Words) else value for key, value in event.items()}
+    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+    if event["event"] == "denied":
+        complain(event["reason"])
 
 
-def denying(options: argparse.Namespace, refused: Refused) -> Refused:
-    """What kept this program from joining, to raise; headless, it is an event first."""
-    if options.headless:
-        say({"event": "denied", "time": time.time(), "code": refused.code, "reason": refused.reason})
-    return refused
+def deny(refused: Refused) -> int:
+    """Say what kept this program from joining; the status."""
+    say({"event": "denied", "time": time.time(), **refused.event})
+    return 1
 
 
 def leave_early() -> None:
@@ -21836,14 +21951,6 @@ def prepare_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")
 
 
-def complain(error: object) -> None:
-    """One sentence on standard error; a windowed Windows program that has none shows it."""
-    if sys.platform == "win32" and sys.stderr is None:
-        ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
-    else:
-        print(f"connectsphere: {error}", file=sys.stderr)
-
-
 # -- roles: each takes the options and returns the exit status
 
 
@@ -21861,7 +21968,7 @@ def role_serve(options: argparse.Namespace) -> int:
     chosen = server_options(options, home)
     chosen.host_key = HostRight(make_host_key(chosen.host_key_file)).public
     if failure := serve(ConferenceServer(chosen, load_identity(home)), stop, say):
-        raise Refused("device", failure)
+        raise Refused(failure)
     return 0
 
 
@@ -21887,7 +21994,8 @@ def role_serve_child(options: argparse.Namespace) -> int:
         serve(server, stop, tell, tell)
         return 0  # whoever was in it has heard why
     except (Refused, ImportError) as error:
-        tell({"event": "failed", "time": time.time(), "reason": str(error)})
+        refused = error.told if isinstance(error, Refused) else {"code": "no_meeting", "words": str(error)}
+        tell({"event": "failed", "time": time.time(), "refused": refused})
         return 1  # the parent says it
 
 
@@ -21934,7 +22042,7 @@ def role_host(options: argparse.Namespace) -> int:
     try:
         running = before()
     except Refused as refused:
-        raise denying(options, refused) from None
+        return deny(refused)
     chosen = client_options(options)
     hosted = HostedMeeting(asdict(server_options(options, home)), running)
     try:
@@ -21957,7 +22065,8 @@ def role_end(options: argparse.Namespace) -> int:
         here = running_here(options.port or DEFAULT_PORT, options.bind)
         raise Refused("no_meeting", here or "No meeting of yours is running.")
     if not running["alone"]:
-        raise Refused("meeting_running", f"“{running['title']}” is open on this computer: end it there.")
+        words = "“{title}” is open on this computer: end it there."
+        raise Refused("meeting_running", words, title=running["title"])
     kept.end()
     print(f"“{running['title']}” has ended.")
     return 0
@@ -22011,7 +22120,7 @@ def role_join(options: argparse.Namespace) -> int:
     try:
         chosen.address = resolve(host)
     except Refused as refused:
-        raise denying(options, refused) from None
+        return deny(refused)
     return run_headless(MeetingController(chosen, home), say)
 
 
@@ -22039,7 +22148,7 @@ def role_list(options: argparse.Namespace) -> int:
         locked = ", PIN" if ad.pin else ""
         print(f"{ad.title} · {ad.host} · {ad.address}:{ad.port} · {ad.people} people{locked}")
     for address, version in others:
-        print(other_version(address, version))
+        print(f"{address}: {Refused('other_version').reason} ({version}).")
     if not ads and not others:
         print("No meeting was found on this network.")
     return 0
@@ -22070,7 +22179,7 @@ def role_find(options: argparse.Namespace) -> int:
     try:
         ad = find_meeting(finder, known, bool(chosen.pin))
     except Refused as refused:
-        raise denying(options, refused) from None
+        return deny(refused)
     finally:
         finder.close()
     chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint

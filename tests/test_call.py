@@ -189,12 +189,12 @@ class TestMessages:
         assert "/" not in event["name"] and event["private"]
         entry = state.file("00ff")
         assert isinstance(entry, FileEntry) and entry.state == "offered" and entry.name == event["name"]
-        events = state.apply({"type": "file_gone", "file": "00ff", "reason": "taken back"})
-        assert events == [
-            {"event": "file_failed", "file": "00ff", "code": "no_such_file", "reason": "taken back"}
-        ]
-        assert state.apply({"type": "file_gone", "file": "00ff", "reason": "again"}) == []
-        assert state.apply({"type": "file_gone", "file": "beef", "reason": "unknown"}) == []
+        gone = {"code": "no_such_file", "why": "taken_back", "name": "Ben"}
+        events = state.apply({"type": "file_gone", "file": "00ff", **gone})
+        words = "Ben took the file back."
+        assert events == [{"event": "file_failed", "file": "00ff", **gone, "reason": words}]
+        assert state.apply({"type": "file_gone", "file": "00ff", **gone}) == []
+        assert state.apply({"type": "file_gone", "file": "beef", **gone}) == []
 
     @pytest.mark.parametrize("kind", sorted(SERVER_MESSAGES))
     def test_every_message_is_taken(self, state: StateManager, kind: str) -> None:
@@ -228,7 +228,7 @@ def test_files_that_come_and_go_are_remembered_up_to_a_bound(state: StateManager
     for n in range(state.MOST_FILES + 500):
         state.apply({"type": "file_offer", **wire_examples.OFFER, "file": f"{n:x}"})
         if n % 10:
-            state.apply({"type": "file_gone", "file": f"{n:x}", "reason": "taken back"})
+            state.apply({"type": "file_gone", "file": f"{n:x}", "code": "no_such_file"})
     files = state.current.files
     assert len(files) == state.MOST_FILES
     assert sum(one.state == "offered" for one in files) == (state.MOST_FILES + 500) // 10

@@ -370,7 +370,7 @@ class TestOnLoopback:
         assert finder.other_versions() == [(HOME, 99)]
         assert finder.meetings() == []
         told = cs.of_another_version(finder)
-        assert told is not None and f"speaks protocol 99, this program {cs.PROTOCOL}" in told.reason
+        assert told is not None and told.told == {"code": "other_version", "versions": [99]}
 
     def test_settles(self, run: Run) -> None:
         began = time.monotonic()

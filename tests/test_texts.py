@@ -23,27 +23,19 @@ NO_WORDS = {
     "Fonts", "Esc", "Enter", "Space", "Return", "There is no display for a window: use --headless.",
 }  # fmt: skip
 SHOWN_OR_TOLD = {"WIDGETS", "WINDOW", "COMMAND LINE"}  # sections that translate themselves, or have no window
-# What a sentence from below the window looks like once its values are put in.
-WHOLE = re.compile(r"[A-Z“7].* .*\.", re.DOTALL)
-# What may stand for a value where the table knows the words themselves; for all others it is 7.
+# What a sentence from below the window looks like.
+WHOLE = re.compile(r"[A-Z“{].* .*\.", re.DOTALL)
+# What may stand for a value in words that are put together: the table has each of them.
 VALUES = {
-    "forbidden()": ("", ", or the privacy settings forbid it"),
-    "PLACE_WORDS[place.kind]": tuple(cs.PLACE_WORDS.values()),
+    "words[:-1]": tuple(key[:-1] for key in cs.tr.table if key.endswith("another program is using it.")),
     "only": ("Only the router answers", "Nobody else answers"),
     "topic": ("camera", "microphone", "speaker"),
-    "what": ("microphone", "speaker"),
-    "mend": ("on Windows N, install the Media Feature Pack",),
-    "self._label": ("Camera 7",),
 }
-# What no window shows: it answers commands that no window sends, or goes to the terminal or the log alone;
-# and what simulated people write.
+# What no window shows: it goes to the terminal or the log alone; and what simulated people write.
 UNSEEN = {
-    "“7” is missing or of the wrong kind.", "The message is empty.", "There is no such command.",
-    "An emoji is short.", "A layer is 0, 1, 2 or 3.", "A rate is between 1 and 7 pictures a second.",
-    "The source is screen:N, window, pattern or a file.", "There is no picture of 7 yet.",
-    "7 cannot be written: 7.", "There are 7 meetings: choose one with --join.",
-    "“7” at 7 is hosted by someone new here: join it with --join.",
-    "This meeting needs a PIN: give it with --pin.", "The file cannot be stored: 7.",
+    "There is no picture of {name} yet.", "There are {count} meetings: choose one with --join.",
+    "“{title}” at {address} is hosted by someone new here: join it with --join.",
+    "This meeting needs a PIN: give it with --pin.",
     "In 7 of 7 seconds somebody was not seen or not heard.", "All 7 were seen and heard throughout.",
     "Yes, and the sound is clear.", "I have a question about the clouds.", "Page 42, the water cycle.",
     "My drawing is ready.", "That was a good explanation.", "Then start it.",
@@ -84,7 +76,7 @@ def translated(tree: ast.AST) -> Iterator[str]:
     """The literals given to tr."""
     for node in ast.walk(tree):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-        if isinstance(node, ast.Call) and called in ("tr", "tr.said") and node.args:
+        if isinstance(node, ast.Call) and called == "tr" and node.args:
             yield from [one.value for one in node.args[:1] if isinstance(one, ast.Constant)]
 
 
@@ -103,7 +95,7 @@ def filled(node: ast.AST) -> Iterator[str]:
 
 
 def from_below(tree: ast.AST) -> Iterator[str]:
-    """The whole sentences in `tree` but for docstrings and what is logged, with values put in."""
+    """The whole sentences in `tree` but for docstrings and what is logged."""
     silent: set[int] = set()
     for node in ast.walk(tree):
         called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
@@ -113,11 +105,10 @@ def from_below(tree: ast.AST) -> Iterator[str]:
             silent |= {id(one) for one in ast.walk(node)}
         elif isinstance(node, ast.JoinedStr):
             silent |= {id(one) for one in node.values}
-        elif called == "_locally" and isinstance(node, ast.Call):  # it puts the system's reason behind
-            yield from (f"{words}: Permission denied." for words in filled(node.args[1]))
     for node in ast.walk(tree):
         if id(node) not in silent:
             yield from (words for words in filled(node) if WHOLE.fullmatch(words))
+    yield from (words for _, words in cs.CODES)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -168,52 +159,90 @@ def test_the_search_for_bypasses_can_fail() -> None:
     assert list(translated(tree)) == ["Who is here"]
 
 
-def test_a_sentence_from_below_is_recognised_with_its_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sentence_knows_itself_in_every_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = cs.Refused("share_busy", name="Ana")
+    assert (str(refused), refused.told) == ("Ana is sharing already.", {"code": "share_busy", "name": "Ana"})
     monkeypatch.setattr(cs.tr, "language", "es")
-    assert cs.tr.said("Ana is sharing already.") == "Ana ya está compartiendo."
-    assert cs.tr.said("The meeting is full.") == "La reunión está llena."
-    assert cs.tr.said("Nobody ever said this.") == "Nobody ever said this."
+    assert cs.tr(refused.reason) == "Ana ya está compartiendo."
+    assert cs.tr("The meeting is full.") == "La reunión está llena."
+    assert cs.tr("Nobody ever said this.") == "Nobody ever said this."
     assert cs.tr("{count} people", count=3) == "3 personas"
 
 
-def english_left(tree: ast.AST, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The sentences in `tree` that the table does not know: in Hindi none looks as it does in English."""
-    monkeypatch.setattr(cs.tr, "language", "hi")
-    return {words for words in from_below(tree) if cs.tr.said(words) == words}
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"code": "too_large", "size": 2_000_000_000}, "Files may have 2.0 GB at most."),
+        ({"code": "too_large", "count": 4_000}, "A message has 4000 characters at most."),
+        ({"code": "too_large"}, "The meeting has no room for more files."),
+        ({"code": "too_large", "why": "person", "count": 3}, "One person may offer 3 files at most."),
+        ({"code": "not_allowed", "why": "removed"}, "The host removed you from the meeting."),
+        ({"code": "not_allowed", "why": "unheard_of", "name": "{Ana}"}, "Only the host may do that."),
+        ({"code": "bad_command", "fault": "bad_field", "key": "up"}, "“up” is missing or of the wrong kind."),
+        ({"code": "bad_command", "fault": "bad_json"}, "That was not understood: bad_json."),
+        ({"code": "of_a_later_version", "name": "Ana"}, "The host refused it: of_a_later_version."),
+    ],
+)
+def test_a_code_and_its_values_are_a_sentence_whatever_version_says_them(
+    message: cs.Json, words: str
+) -> None:
+    assert cs.refusal({"type": "error", "ref": 7, **message}).event == {**message, "reason": words}
 
 
-def test_every_sentence_from_below_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+def english_left(tree: ast.AST) -> set[str]:
+    """The sentences in `tree` that the table does not know."""
+    return {words for words in from_below(tree) if words not in cs.tr.table}
+
+
+def test_every_sentence_from_below_is_translated() -> None:
     below = [section.body for section in MODULE.sections if section.name not in SHOWN_OR_TOLD]
-    tree = ast.Module([statement for body in below for statement in body], [])
-    assert english_left(tree, monkeypatch) == UNSEEN
+    assert english_left(ast.Module([statement for body in below for statement in body], [])) == UNSEEN
 
 
-def test_the_search_for_english_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_english_can_fail() -> None:
     told = ast.parse(
         'def f(self):\n    "Not this one."\n    log.info("Nor this one.")\n'
-        '    self.refuse("full", "The meeting is full.")\n'
-        '    raise DeviceError(f"Nobody {ever} said this.")\n    with _locally("disk", "Nor that"): pass\n'
+        '    self.refuse(Refused("full", "The meeting is full."))\n'
+        '    raise DeviceError(f"Nobody {ever} said this.")\n'
+        '    with _locally("disk", "{path} is not here."): pass\n'
     )
-    assert english_left(told, monkeypatch) == {"Nobody 7 said this.", "Nor that: Permission denied."}
+    assert english_left(told) == UNSEEN & {words for _, words in cs.CODES} | {
+        "Nobody 7 said this.",
+        "{path} is not here.",
+    }
 
 
 @pytest.mark.parametrize(
     ("words", "spanish"),
     [
-        ("This computer has no microphone.", "Este equipo no tiene micrófono."),
-        ("No speaker: This computer has no speaker.", "Sin altavoz: Este equipo no tiene altavoz."),
-        ("No meeting answers at 10.0.0.7:9000 (refused).", "10.0.0.7:9000 (conexión rechazada)."),
-        ("The file cannot be saved: No space left on device.", "no queda espacio en el disco."),
-        ("Default (Speaker)", "Predeterminado (Speaker)"),
-        ("Camera 2", "Cámara 2"),
-        ("Host is sharing already.", "Host ya está compartiendo."),
+        (cs.Words("This computer has no {what}.", what=cs.Words("microphone")), "no tiene micrófono."),
+        (
+            cs.Words(
+                "No speaker: {trouble}",
+                trouble=cs.Words("This computer has no {what}.", what=cs.Words("speaker")),
+            ),
+            "Sin altavoz: Este equipo no tiene altavoz.",
+        ),
+        (
+            cs.Words("No meeting answers at {address} ({fault}).", address="::1", fault=cs.Words("refused")),
+            "en ::1 (conexión rechazada).",
+        ),
+        (
+            cs.Refused(
+                "disk", cs.UNSAVED[1], path="a", fault=cs.system_words(OSError(28, "No space left on device"))
+            ).reason,
+            "guardar a: no queda espacio en el disco.",
+        ),
+        (cs.Words("Default ({name})", name="Speaker"), "Predeterminado (Speaker)"),
+        (cs.Words("Camera {number}", number=2), "Cámara 2"),
+        (cs.Refused("share_busy", name="Host").reason, "Host ya está compartiendo."),
     ],
 )
 def test_our_own_words_in_a_sentence_are_translated_too_but_names_are_not(
-    words: str, spanish: str, monkeypatch: pytest.MonkeyPatch
+    words: cs.Words, spanish: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cs.tr, "language", "es")
-    assert cs.tr.said(words).endswith(spanish)
+    assert cs.tr(words).endswith(spanish)
 
 
 @pytest.mark.parametrize(("value", "code"), [("fr_CH.UTF-8", "fr"), ("es", "es"), ("C", "en"), ("", "en")])

@@ -19,6 +19,17 @@ OFFER = {
     "private": True,
 }
 
+REFUSAL = {
+    "code": "not_allowed",
+    "why": "removed",
+    "name": "Ben",
+    "key": "text",
+    "fault": "bad_field",
+    "size": 1 << 31,
+    "count": 200,
+    "versions": [1],
+}
+
 CLIENT: dict[str, dict[str, Any]] = {
     "hello": {"v": 1, "name": "Ana", "pin": True, "resume": TOKEN, "host": TOKEN},
     "pin": {"message": "41" + TOKEN},
@@ -76,8 +87,8 @@ SERVER: dict[str, dict[str, Any]] = {
     "waiting": {},
     "pin": {"message": "42" + TOKEN},
     "pin_proof": {"mac": TOKEN},
-    "denied": {"code": "wrong_pin", "reason": "No."},
-    "error": {"code": "not_allowed", "reason": "No.", "ref": 1},
+    "denied": REFUSAL,
+    "error": {**REFUSAL, "ref": 1},
     "user_list": {"users": [USER]},
     "join": {"user": USER},
     "leave": {"id": 7, "name": "Ana", "reason": "left", "ref": 3},
@@ -95,13 +106,13 @@ SERVER: dict[str, dict[str, Any]] = {
     "share_allowed": {},
     "file_offer": OFFER,
     "file_ready": {"ref": 2, "file": "00ff"},
-    "file_gone": {"file": "00ff", "reason": "taken back", "ref": 3},
+    "file_gone": {"file": "00ff", **REFUSAL, "ref": 3},
     "file_saved": {"file": "00ff", "people": 3},
     "audio_keys": {"up": KEY, "down": KEY},
     "asks": {"ask": 1, "name": "Ben", "address": "10.0.0.7", "why": "removed"},
     "banned": {"names": ["Ben"], "ref": 4},
     "host_away": {"seconds": 900},
-    "ended": {"reason": "over"},
-    "removed": {"reason": "bye"},
+    "ended": REFUSAL,
+    "removed": REFUSAL,
     "pong": {"t": 12.5},
 }

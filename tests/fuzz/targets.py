@@ -120,7 +120,7 @@ def files(data: bytes) -> None:
             if record is not None:
                 (again,) = cs.MessageSplitter().push(cs.encode_record(record))
                 assert cs.parse_record(again, shape) == record
-    for code in cs.FILE_FAULTS:
+    for code, _ in cs.CODES:
         assert unless_refused(cs.parse_file_answer, cs.file_failed(code)[:-1]) is None
 
 
