@@ -4808,7 +4808,7 @@ class Snapshot:
     presenter: int = 0
     devices: Mapping[str, DeviceState] = field(default_factory=dict)  # camera, mic, speaker
     quality: Mapping[int, StreamQuality] = field(default_factory=dict)  # by person id
-    mic_level: float = 0.0  # 0..1, live meter
+    mic_level: float = field(default=0.0, compare=False)  # 0..1, live meter
     muted_speech: bool = False  # speaking while muted
     delay_ms: float = 0.0  # control round trip
     since: float = 0.0  # monotonic seconds at joining
@@ -12095,6 +12095,7 @@ class MediaManager:
         self._microphone: MicrophoneSender | None = None
         self.watched: dict[int, int] = {}
         self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
+        self.on_picture: Callable[[], Any] = lambda: None  # called by the decoder after each picture
         self.video: VideoPlane | None = None
         self.audio: AudioPlane | None = None
         self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
@@ -12220,6 +12221,7 @@ class MediaManager:
         if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
             stream.latency.append((monotonic(), latency))
         stream.picture, stream.decoded = picture, serial
+        self.on_picture()
 
     def choose(self, what: str, value: Any) -> None:
         """Go on with another camera, microphone, speaker, or at another volume."""
@@ -13821,6 +13823,10 @@ class MeetingController:
             delay_ms=self._delay,
             wanted=dict(self._wanted),
         )
+
+    def on_picture(self, call: Callable[[], object]) -> None:
+        """`call`, from now on and in the decoder's thread, whenever `picture` has something new."""
+        self.media.on_picture = call
 
     def picture(self, key: int | str) -> tuple[int, Picture | None]:
         return self.screen.picture() if key == "screen" else self.media.picture(key)
@@ -16420,11 +16426,13 @@ class Look:
         "Segoe UI Variable Text", "Segoe UI", "Inter", "SF Pro Text", "Noto Sans", "DejaVu Sans",
     )  # fmt: skip
 
-    def __init__(self, root: tk.Tk, palette: Palette = DARK, scale: float = 1.0) -> None:
+    PIXELS: ClassVar = 4_000_000  # of pictures that are kept although nobody shows them
+
+    def __init__(self, root: tk.Tk, painter: TilePainter, palette: Palette, scale: float) -> None:
         import tkinter as tk
         from tkinter import font
 
-        self.root = root
+        self.root, self.painter = root, painter
         self.layers: list[Callable[[], object]] = []  # what closes each dialog or picker that stands
         root.event_add("<<Return>>", "<Return>", "<KP_Enter>")  # a keyboard has two such keys
         self.palette = palette
@@ -16436,6 +16444,7 @@ class Look:
         self._fonts: dict[tuple[float, bool], tkfont.Font] = {}
         self._keeper = keyed(tk.Canvas(root))  # a font that nothing shows is opened anew at each measuring
         self._photos: OrderedDict[tuple[Any, ...], ImageTk.PhotoImage] = OrderedDict()
+        self._pixels = 0
 
     def font(self, size: float = 13, bold: bool = False) -> tkfont.Font:
         """The interface's font at `size` logical pixels."""
@@ -16497,9 +16506,11 @@ class Look:
         found = self._photos.pop(key, None)
         if found is None:
             found = ImageTk.PhotoImage(make(), master=self.root)
+            self._pixels += found.width() * found.height()
         self._photos[key] = found
-        while len(self._photos) > 600:
-            self._photos.popitem(last=False)
+        while self._pixels > self.PIXELS:
+            _, old = self._photos.popitem(last=False)
+            self._pixels -= old.width() * old.height()
         return found
 
     def forget(self) -> None:
@@ -17588,14 +17599,67 @@ def tile_marks(job: TileJob) -> TileMarks:
     return _patches(over, px)
 
 
+class PictureBox:
+    """A place on a canvas for pictures that change: a lasting PhotoImage, which a painter's thread fills.
+
+    The painter asks `source` for (serial, picture) itself, as soon as there may be something new.
+    """
+
+    def __init__(self, on: Painted, source: Callable[[], tuple[int, Picture | None]]) -> None:
+        self.look, self.canvas, self.source = on.look, on.canvas, source
+        self.box: Box = (0, 0, 0, 0)
+        self.job: TileJob | None = None  # all but the picture
+        self._live = False
+        self._photo: ImageTk.PhotoImage | None = None
+        self._item = self.canvas.create_image(0, 0, anchor="nw", tags="tile")
+        self.canvas.tag_lower(self._item)
+
+    def place(self, box: Box) -> None:
+        """Stand at `box` of the canvas, in real pixels."""
+        from PIL import Image, ImageTk
+
+        if box[2:] != self.box[2:]:
+            self.look.painter.forget(self)
+            blank = Image.new("RGB", box[2:], self.look.palette.tile)
+            self._photo = ImageTk.PhotoImage(blank, master=self.canvas)
+            self.canvas.itemconfigure(self._item, image=self._photo)
+        self.box = box
+        self.canvas.coords(self._item, box[:2])
+
+    def show(self, looks: TileLook, live: bool = True) -> None:
+        """Have it painted where marks, size or, if it is `live`, the source's picture have changed."""
+        look, (*_, wide, tall) = self.look, self.box
+        if wide >= 8 and tall >= 8:
+            self.job, self._live = TileJob(None, wide, tall, looks, look.palette, look.px.scale), live
+            if look.painter.painted.get(self) != (self.newest()[0], self.job):
+                look.painter.want(self)
+
+    def newest(self) -> tuple[int, Picture | None]:
+        """(serial, picture) to show now; (-1, None) is the avatar."""
+        serial, picture = self.source() if self._live else (-1, None)
+        return (-1 if picture is None else serial), picture
+
+    def paste(self, image: Image.Image) -> None:
+        """Show what was painted, unless it was for another size."""
+        if self._photo is not None and image.size == (self._photo.width(), self._photo.height()):
+            self._photo.paste(image)
+
+    def remove(self) -> None:
+        """Leave the canvas."""
+        self.look.painter.forget(self)
+        self.canvas.delete(self._item)
+        self._photo = None
+
+
 class TilePainter:
-    """Threads that paint tiles: the newest job of each tile wins, Tk only pastes what `take` returns."""
+    """Threads that paint what is new in the boxes of a window; Tk only pastes what `take` returns."""
 
     def __init__(self, workers: int = 2) -> None:
-        self._jobs: OrderedDict[Hashable, TileJob] = OrderedDict()
-        self._done: dict[Hashable, Image.Image] = {}
-        self._busy: set[Hashable] = set()
-        self._marks: dict[Hashable, tuple[tuple[Any, ...], TileMarks]] = {}
+        self.painted: dict[PictureBox, tuple[int, TileJob | None]] = {}  # serial and marks, by their box
+        self._fresh: dict[PictureBox, None] = {}  # those to look at
+        self._done: dict[PictureBox, Image.Image] = {}
+        self._busy: set[PictureBox] = set()
+        self._marks: dict[PictureBox, tuple[tuple[Any, ...], TileMarks]] = {}
         self._wake = threading.Condition()
         self._closed = False
         self._threads = [
@@ -17604,23 +17668,30 @@ class TilePainter:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, key: Hashable, job: TileJob) -> None:
-        """Paint `job` for the tile `key` in place of what waits for it."""
+    def want(self, box: PictureBox) -> None:
+        """Look at this one, and from now on at each `check`."""
         with self._wake:
-            self._jobs[key] = job
+            self.painted.setdefault(box, (-2, None))
+            self._fresh[box] = None
             self._wake.notify()
 
-    def take(self) -> dict[Hashable, Image.Image]:
-        """The tiles painted since the last call."""
+    def check(self) -> None:
+        """Look at all: somebody's picture has changed; for any thread."""
+        with self._wake:
+            self._fresh.update(dict.fromkeys(self.painted))
+            self._wake.notify()
+
+    def take(self) -> dict[PictureBox, Image.Image]:
+        """What was painted since the last call."""
         with self._wake:
             done, self._done = self._done, {}
         return done
 
-    def forget(self, key: Hashable) -> None:
-        """The tile is no longer shown."""
+    def forget(self, box: PictureBox) -> None:
+        """It is no longer shown, or not in this size."""
         with self._wake:
-            for store in (self._jobs, self._done, self._marks):
-                store.pop(key, None)
+            for store in (self.painted, self._fresh, self._done, self._marks):
+                store.pop(box, None)
 
     def close(self) -> None:
         """End the threads; each ends after the tile it paints."""
@@ -17630,37 +17701,47 @@ class TilePainter:
         for thread in self._threads:
             thread.join(5.0)  # cv2 aborts the process when a thread is in it at the end
 
-    def _next(self) -> tuple[Hashable, TileJob] | None:
+    def _next(self) -> PictureBox | None:
         with self._wake:
             while not self._closed:
-                key = next((key for key in self._jobs if key not in self._busy), None)
-                if key is not None:
-                    self._busy.add(key)
-                    return key, self._jobs.pop(key)
+                box = next((box for box in self._fresh if box not in self._busy), None)
+                if box is not None:
+                    self._busy.add(box)
+                    del self._fresh[box]
+                    return box
                 self._wake.wait()
         return None
 
     def _run(self) -> None:
-        while (work := self._next()) is not None:
-            key, job = work
+        while (box := self._next()) is not None:
             try:
-                image = paint_tile(job, self._overlay(key, job))
-                with self._wake:
-                    self._done[key] = image
+                self._paint(box)
             except Exception:  # one tile that cannot be painted must not stop the others
                 log.exception("a tile could not be painted")
             finally:
                 with self._wake:
-                    self._busy.discard(key)
+                    self._busy.discard(box)
                     self._wake.notify()
 
-    def _overlay(self, key: Hashable, job: TileJob) -> TileMarks:
+    def _paint(self, box: PictureBox) -> None:
+        job, (serial, picture) = box.job, box.newest()
+        with self._wake:
+            if job is None or self.painted.get(box) in (None, (serial, job)):
+                return
+            self.painted[box] = serial, job
+        job = dataclasses.replace(job, picture=picture)
+        image = paint_tile(job, self._overlay(box, job))
+        with self._wake:
+            if box in self.painted:
+                self._done[box] = image
+
+    def _overlay(self, box: PictureBox, job: TileJob) -> TileMarks:
         same = (job.width, job.height, job.look, job.palette, job.scale, job.picture is None, tr.language)
-        known = self._marks.get(key)
+        known = self._marks.get(box)
         if known is None or known[0] != same:
             known = (same, tile_marks(job))
             with self._wake:
-                self._marks[key] = known
+                self._marks[box] = known
         return known[1]
 
 
@@ -17789,63 +17870,6 @@ def layer_for(height: int) -> int:
     return next((layer for layer, (_, tall) in enumerate(LAYERS) if height <= tall * 1.15), len(LAYERS) - 1)
 
 
-class VideoTile:
-    """A person or the screen on the stage: a lasting PhotoImage, pasted into when it changed."""
-
-    def __init__(self, stage: Stage, key: int | str) -> None:
-        self.stage, self.key = stage, key
-        self.box: Box = (0, 0, 0, 0)
-        self.serial = -1
-        self.looks = TileLook()
-        self._photo: ImageTk.PhotoImage | None = None
-        self._item = 0
-        self._asked: tuple[Any, ...] = ()
-
-    def place(self, box: Box) -> None:
-        """Stand at `box` of the stage, in real pixels."""
-        if box == self.box:
-            return
-        resized = box[2:] != self.box[2:]
-        self.box = box
-        canvas = self.stage.canvas
-        if resized:
-            self._renew()
-        canvas.coords(self._item, box[0], box[1])
-
-    def _renew(self) -> None:
-        from PIL import Image, ImageTk
-
-        canvas, tag = self.stage.canvas, f"tile:{self.key}"
-        blank = Image.new("RGB", self.box[2:], self.stage.look.palette.tile)
-        self._photo = ImageTk.PhotoImage(blank, master=canvas)
-        if not self._item:
-            self._item = canvas.create_image(0, 0, anchor="nw", tags=("tile", tag))
-            canvas.tag_lower(tag)
-        canvas.itemconfigure(self._item, image=self._photo)
-        self._asked = ()
-
-    def update(self, looks: TileLook, serial: int, picture: Picture | None, painter: TilePainter) -> None:
-        """Have the tile painted where picture, marks or size changed."""
-        look = self.stage.look
-        asked = (serial if picture is not None else -1, looks, self.box[2:])
-        if asked == self._asked or self.box[2] < 8 or self.box[3] < 8:
-            return
-        self._asked = asked
-        painter.submit(
-            self.key, TileJob(picture, self.box[2], self.box[3], looks, look.palette, look.px.scale)
-        )
-
-    def paste(self, image: Image.Image) -> None:
-        """Show what a painter made, unless it was made for another size."""
-        if self._photo is not None and image.size == (self._photo.width(), self._photo.height()):
-            self._photo.paste(image)
-
-    def remove(self) -> None:
-        """Leave the stage."""
-        self.stage.canvas.delete(self._item)
-        self._photo = None
-
-
 class Plan:
     """Who stands where on a stage: layout, page, pin and speaker, and the boxes that follow from them."""
 
@@ -17971,24 +17995,19 @@ class HoverButtons:
         self.stage = stage
         self.under: int | str | None = None
 
-    def show(self, tile: VideoTile | None) -> None:
+    def show(self, key: int | str | None) -> None:
         """Show the small buttons of the tile under the mouse."""
-        stage = self.stage
+        stage, look, px, self.under = self.stage, self.stage.look, self.stage.look.px, key
         stage.wipe("hover")
-        self.under = tile.key if tile else None
-        if tile is None or tile.box[2] < self.stage.look.px(110):
+        if key is None or stage.tiles[key].box[2] < px(110):
             return
-        look, px, (x, y, wide, _) = self.stage.look, self.stage.look.px, tile.box
-        right = x + wide - px(10) - (px(42) if self._poor(tile.key) else 0)
-        icons = [("pin", lambda: self.stage.pin(tile.key)), ("more", lambda: self.menu(tile.key, None))]
-        if tile.key == "screen":
-            icons = [
-                ("minus", lambda: self.stage.zoom.by(1 / 1.25)),
-                ("focus", lambda: self.stage.zoom.by(0)),
-                ("plus", lambda: self.stage.zoom.by(1.25)),
-                *icons[:1],
-            ]
-        pinned = self.stage.plan.pinned == tile.key
+        x, y, wide, _ = stage.tiles[key].box
+        right = x + wide - px(10) - (px(42) if self._poor(key) else 0)
+        icons = [("pin", partial(stage.pin, key)), ("more", partial(self.menu, key, None))]
+        if key == "screen":
+            zooms = (("minus", 1 / 1.25), ("focus", 0), ("plus", 1.25))
+            icons = [*((icon, partial(stage.zoom.by, factor)) for icon, factor in zooms), *icons[:1]]
+        pinned = stage.plan.pinned == key
         words = tr("Unpin") if pinned else tr("Pin")
         rooms = {icon: px(36) for icon, _ in icons}
         if wide > px(230):
@@ -18002,23 +18021,24 @@ class HoverButtons:
                 stage.text(left + px(31), y + px(26), words, 12, colour=colour, name="hover")
             stage.spot(f"hover:{icon}", (left, y + px(10), rooms[icon], px(32)), command)
             left += rooms[icon]
-        self._facts(tile, right - sum(rooms.values()))
+        self._facts(key, right - sum(rooms.values()))
         stage.canvas.tag_raise("toast")
 
     def _poor(self, key: int | str) -> bool:
         one = self.stage.plan.shot.person(key)
         return one is not None and self.stage.looks(one).poor
 
-    def _facts(self, tile: VideoTile, right: int) -> None:
-        lines, stage = self.facts(tile.key), self.stage
+    def _facts(self, key: int | str, right: int) -> None:
+        lines, stage = self.facts(key), self.stage
         look, px = stage.look, stage.look.px
-        x, y, wide, tall = tile.box
+        x, top, wide, tall = stage.tiles[key].box
+        y = top
         if not lines or tall < px(130):
             return
         width = max(look.font(11).measure(line) for line in lines) + px(18)
         if x + px(10) + width > right:
             y += px(40)
-        if width + px(20) > wide or y + px(20 + 17 * len(lines)) > tile.box[1] + tall - px(44):
+        if width + px(20) > wide or y + px(20 + 17 * len(lines)) > top + tall - px(44):
             return
         back = look.box(width, px(10 + 17 * len(lines)), 8, "#14181F")
         stage.image(x + px(10), y + px(10), back, name="hover")
@@ -18055,12 +18075,11 @@ class HoverButtons:
 class Stage(Painted):
     """The canvas of tiles: layouts, pages, pinning, and what lies over them."""
 
-    def __init__(self, look: Look, parent: tk.Misc, act: Callable[[Json], None]) -> None:
+    def __init__(self, look: Look, parent: tk.Misc, controller: MeetingController) -> None:
         super().__init__(look, parent, look.px(200), look.px(150), look.palette.window, focus=True)
-        self.act = act
+        self.controller = controller
         self.plan, self.zoom, self.hover = Plan(look.px), ScreenZoom(), HoverButtons(self)
-        self.tiles: dict[int | str, VideoTile] = {}
-        self.painter = TilePainter()
+        self.tiles: dict[int | str, PictureBox] = {}
         self.veiled = False
         self.mirror = True  # the own picture, as people know it
         self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
@@ -18103,10 +18122,9 @@ class Stage(Painted):
         keys = {key for key, _ in arranged}
         for key in [key for key in self.tiles if key not in keys]:
             self.tiles.pop(key).remove()
-            self.painter.forget(key)
         for key, box in arranged:
             if key not in self.tiles:
-                self.tiles[key] = VideoTile(self, key)
+                self.tiles[key] = PictureBox(self, partial(self._picture, key))
             self.tiles[key].place(box)
         if self.hover.under not in keys:
             self.hover.show(None)
@@ -18136,11 +18154,11 @@ class Stage(Painted):
         }
         if wanted != self._watched:
             self._watched = wanted
-            self.act({"do": "watch", "streams": wanted})
+            self.controller.do({"do": "watch", "streams": wanted})
         screen = self._in_sight and ("screen" in tiles or not shot.presenter)
         if screen != self._watches_screen:
             self._watches_screen = screen
-            self.act({"do": "watch_screen", "on": screen})
+            self.controller.do({"do": "watch_screen", "on": screen})
 
     def show(self, shot: Snapshot) -> None:
         """Show the meeting as it is now."""
@@ -18153,25 +18171,19 @@ class Stage(Painted):
         if moved or (old.people, old.presenter, old.me) != (shot.people, shot.presenter, shot.me):
             self.arrange()
         if self.hover.under in self.tiles and old.quality != shot.quality:
-            self.hover.show(self.tiles[self.hover.under])
+            self.hover.show(self.hover.under)
 
-    def render(self, controller: MeetingController) -> bool:
-        """Paste what was painted, and have painted what changed; whether anything did."""
-        done = self.painter.take()
-        for key, image in done.items():
-            if key in self.tiles:
-                self.tiles[key].paste(image)
-        shot = self.plan.shot
-        by_id = {one.id: one for one in shot.people}
+    def _picture(self, key: int | str) -> tuple[int, Picture | None]:
+        return self.controller.picture("self" if key == self.plan.shot.me else key)
+
+    def render(self) -> None:
+        """Have painted what changed."""
+        people = {one.id: one for one in self.plan.shot.people}
         for key, tile in self.tiles.items():
-            source = "self" if key == shot.me else key
-            serial, picture = controller.picture(source)
-            if isinstance(key, int):
-                person = by_id[key]
-                tile.update(self.looks(person), serial, picture if person.camera else None, self.painter)
-            else:
-                tile.update(self._screen_looks(by_id), serial, picture, self.painter)
-        return bool(done)
+            if isinstance(key, str):
+                tile.show(self._screen_looks(people))
+            elif key in people:
+                tile.show(self.looks(people[key]), people[key].camera)
 
     def looks(self, one: Person) -> TileLook:
         """What stands on the tile of a person."""
@@ -18231,7 +18243,7 @@ class Stage(Painted):
     def _moved(self, event: tk.Event[tk.Canvas]) -> None:
         key = self._tile_at(event)
         if key != self.hover.under:
-            self.hover.show(None if key is None else self.tiles[key])
+            self.hover.show(key)
 
     def _twice(self, event: tk.Event[tk.Canvas]) -> None:
         key = self._tile_at(event)
@@ -18269,8 +18281,7 @@ class Stage(Painted):
             self.turn(by)
 
     def close(self) -> None:
-        """End the painters; let the pictures go while Tk still knows them."""
-        self.painter.close()
+        """Let the pictures go while Tk still knows them."""
         for tile in self.tiles.values():
             tile.remove()
         self.tiles.clear()
@@ -19558,41 +19569,6 @@ def mirrored(backend: Program) -> bool:
     return bool(backend.setting("mirror", True)) and backend.setting("camera", "0") != "pattern"
 
 
-class OwnPicture:
-    """The own camera's newest picture with what stands on it, painted in a thread."""
-
-    def __init__(self, look: Look) -> None:
-        self.look = look
-        self.painter = TilePainter(1)
-        self.photo: ImageTk.PhotoImage | None = None
-        self._asked: tuple[Any, ...] = ()
-
-    def resize(self, width: int, height: int) -> ImageTk.PhotoImage:
-        """The place of the picture from now on, in real pixels."""
-        from PIL import Image, ImageTk
-
-        image = Image.new("RGB", (width, height), self.look.palette.tile)
-        self.photo, self._asked = ImageTk.PhotoImage(image, master=self.look.root), ()
-        return self.photo
-
-    def show(self, serial: int, picture: Picture | None, looks: TileLook) -> None:
-        """Have it painted if it changed, and show what was painted."""
-        if self.photo is None:
-            return
-        size = (self.photo.width(), self.photo.height())
-        if (serial, looks) != self._asked:
-            self._asked = (serial, looks)
-            self.painter.submit("self", TileJob(picture, *size, looks, self.look.palette, self.look.px.scale))
-        for image in self.painter.take().values():
-            if image.size == size:
-                self.photo.paste(image)
-
-    def close(self) -> None:
-        """End its painter."""
-        self.painter.close()
-        self.photo = None
-
-
 class PreviewCard:
     """One's own camera and microphone before the meeting."""
 
@@ -19603,7 +19579,7 @@ class PreviewCard:
         px = look.px
         self.stage = Painted(look, parent, px(200), px(120), focus=True)  # it fills what there is
         self.at = "mic"  # the control that the keyboard works on
-        self.own = OwnPicture(look)
+        self.own = PictureBox(self.stage, lambda: self.backend.preview.picture)
         canvas = self.stage.canvas
         canvas.bind("<Configure>", lambda _: self._renew())
         for event in ("<FocusIn>", "<FocusOut>"):
@@ -19619,7 +19595,7 @@ class PreviewCard:
 
     def _renew(self) -> None:
         canvas = self.stage.canvas
-        self.own.resize(max(8, canvas.winfo_width()), max(8, canvas.winfo_height()))
+        self.own.place((0, 0, canvas.winfo_width(), canvas.winfo_height()))
         self._show()
 
     def flip(self, what: str) -> None:
@@ -19638,31 +19614,28 @@ class PreviewCard:
 
     def _show(self) -> None:
         stage, px = self.stage, self.look.px
-        stage.wipe()
-        if self.own.photo is None:
-            return
-        stage.image(0, 0, self.own.photo)
+        stage.wipe("preview")
         middle, y = stage.canvas.winfo_width() // 2, stage.canvas.winfo_height() - px(66)
         for what, x in (("mic", middle - px(60)), ("camera", middle + px(8))):
             on, here = bool(getattr(self, what)), what == self.at and has_focus(stage.canvas)
             fill, ring = "#14181F" if on else "#C93A42", self.look.palette.focus if here else "#3A4452"
-            stage.image(x, y, self.look.box(px(52), px(52), 26, fill, ring, 3 if here else 1))
+            disc = self.look.box(px(52), px(52), 26, fill, ring, 3 if here else 1)
+            stage.image(x, y, disc, name="preview")
             icon = self.look.icon(what, 22, "#FFFFFF", "" if on else "#FFFFFF")
-            stage.image(x + px(26), y + px(26), icon, "center")
+            stage.image(x + px(26), y + px(26), icon, "center", "preview")
             stage.spot(f"preview:{what}", (x, y, px(52), px(52)), partial(self.flip, what))
 
     def tick(self) -> None:
         """Show the newest picture."""
         if in_sight(self.stage.canvas):
-            serial, picture = self.backend.preview.picture if self.camera else (-1, None)
             name, mirror = self.name(), mirrored(self.backend)
             looks = TileLook(name=name, label=plain(name), muted=not self.mic, mirror=mirror)
-            self.own.show(serial, picture, looks)
+            self.own.show(looks, self.camera)
 
     def close(self) -> None:
         """Stop the devices."""
         self.backend.preview.run(camera=False, mic=False)
-        self.own.close()
+        self.own.remove()
 
 
 class DeviceRow:
@@ -20444,7 +20417,7 @@ class SettingsDialog(Dialog):
         px, p = look.px, look.palette
         self.found: Mapping[str, Sequence[tuple[str, str]]] = {}
         self.meter: Meter | None = None
-        self.tile: OwnPicture | None = None
+        self.tile: PictureBox | None = None
         side = look.frame(self.body, p.window)
         side.pack(side="left", fill="y")
         look.label(side, tr("Settings"), 18, bold=True).pack(anchor="w", padx=px(22), pady=(px(22), px(16)))
@@ -20474,7 +20447,7 @@ class SettingsDialog(Dialog):
         self.name = name
         self.meter = None
         if self.tile:
-            self.tile.close()
+            self.tile.remove()
             self.tile = None
         for child in self.page.winfo_children():
             child.destroy()
@@ -20537,9 +20510,9 @@ class SettingsDialog(Dialog):
         self._device("camera", self.page).canvas.pack(fill="x", pady=(0, self.look.px(14)))
         look = self.look
         tall = min(look.px(270), look.root.winfo_height() - look.px(290))  # the page's rest has room, too
-        self.tile, wide = OwnPicture(look), tall * 16 // 9
-        sheet = Painted(look, self.page, wide, tall)
-        sheet.image(0, 0, self.tile.resize(wide, tall))
+        sheet = Painted(look, self.page, tall * 16 // 9, tall)
+        self.tile = PictureBox(sheet, lambda: self.preview.now()[1:])
+        self.tile.place((0, 0, tall * 16 // 9, tall))
         sheet.canvas.pack(anchor="w")
         self._switch("Show me as in a mirror", "mirror", on=True)
 
@@ -20578,13 +20551,13 @@ class SettingsDialog(Dialog):
     def _tick(self) -> None:
         if not self.open:
             return
-        level, serial, picture = self.preview.now()
+        level, _, picture = self.preview.now()
         if self.meter is not None:
             self.meter.show(level)
         if self.tile is not None:
             note = "" if picture is not None else tr("The camera is off")
             looks = TileLook(name=tr("You"), mirror=mirrored(self.backend), note=note)
-            self.tile.show(serial, picture, looks)
+            self.tile.show(looks)
         self._later(100, self._tick)
 
     def close(self) -> None:
@@ -20592,7 +20565,7 @@ class SettingsDialog(Dialog):
         if self.open:
             self.preview.run(camera=False, mic=False)
         if self.tile:
-            self.tile.close()
+            self.tile.remove()
             self.tile = None
         super().close()
 
@@ -21041,7 +21014,7 @@ class MainAppView:
         self.side = SideBar(look, frame, commands)
         self.top = TopBar(look, frame, commands)
         self.notice = NoticeBar(look, frame)
-        self.stage = Stage(look, frame, self.act)
+        self.stage = Stage(look, frame, self.controller)
         self.stage.menu_for = self.people.person_entries
         self.stage.pages_changed = self._pages
         self.pager = Painted(look, frame, px(200), px(34))
@@ -21089,7 +21062,7 @@ class MainAppView:
         self.stage.see(seen)
         power.need("display", self, self.stage.shows_others)
         if seen:
-            self.stage.render(self.controller)
+            self.stage.render()
         self.reactions.step()
         self.toasts.step()
 
@@ -21401,6 +21374,7 @@ class WindowLoop:
     """Owns the root window: start window or meeting window, and the one render loop."""
 
     FPS: ClassVar = 30
+    PASTE: ClassVar = 12  # ms between two looks at what was painted
     LEAST: ClassVar = 780, 450  # logical pixels in which everything has room
 
     def __init__(self, backend: Program, root: tk.Tk) -> None:
@@ -21410,7 +21384,8 @@ class WindowLoop:
         self.start: StartView | None = None
         self.tasks = Tasks()
         self.joining: Joining | None = None
-        self._after = ""
+        self.painter = TilePainter()
+        self._after = self._pasting = ""
         root.title(APP_NAME)
         root.wm_client(platform.node())
         root.protocol("WM_DELETE_WINDOW", self.ask_close)
@@ -21425,6 +21400,7 @@ class WindowLoop:
         self._size()
         self.show_start("")
         self.render_loop()
+        self._paste()
 
     def _find_room(self) -> None:
         root, was = self.root, re.findall(r"-?\d+", self.backend.setting("window", ""))
@@ -21456,7 +21432,7 @@ class WindowLoop:
         palette = PALETTES.get(backend.setting("palette", "dark"), DARK)
         system = 1.0 if sys.platform.startswith("linux") else max(1.0, root.winfo_fpixels("1i") / 96)
         wanted = system * float(backend.setting("scale", "100")) / 100
-        self.look = Look(root, palette, min(wanted, *np.divide(self._room, self.LEAST)))
+        self.look = Look(root, self.painter, palette, min(wanted, *np.divide(self._room, self.LEAST)))
         root.configure(bg=palette.window)
         dark_title(root, palette is not LIGHT)
 
@@ -21541,6 +21517,7 @@ class WindowLoop:
 
     def _enter(self, controller: MeetingController) -> None:
         self.controller = controller
+        controller.on_picture(self.painter.check)
         self.view = MainAppView(
             self.look, self.root, self.backend, self.tasks, controller, self._left, self.restyle
         )
@@ -21576,6 +21553,11 @@ class WindowLoop:
             spent = (monotonic() - begun) * 1000
             self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
 
+    def _paste(self) -> None:
+        for box, image in self.painter.take().items():
+            box.paste(image)
+        self._pasting = self.root.after(self.PASTE, self._paste)
+
     def _tick(self) -> None:
         self.tasks.poll()
         if self.view is not None:
@@ -21598,14 +21580,15 @@ class WindowLoop:
         if self.root.winfo_width() > 1:  # it was shown
             self.backend.set_setting("window", self.root.geometry())
         self.cancel()
-        if self._after:
-            self.root.after_cancel(self._after)
-            self._after = ""
+        for timer in filter(None, (self._after, self._pasting)):
+            self.root.after_cancel(timer)
+        self._after = self._pasting = ""
         if self.view is not None:
             self.view.close()
             self.view = None
         if self.start is not None:
             self.start.close()
+        self.painter.close()
         self.look.forget()
         self.root.destroy()
 

@@ -10,7 +10,7 @@ import argparse
 import queue
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -115,6 +115,7 @@ class FakeController:
         self.commands: list[cs.Json] = []
         self.fps = 8.0
         self.closed = False
+        self.told: Callable[[], object] = lambda: None
 
     def snapshot(self) -> cs.Snapshot:
         return self._shot
@@ -127,6 +128,9 @@ class FakeController:
         """Let one person be different from now on."""
         people = tuple(replace(one, **changes) if one.id == number else one for one in self._shot.people)
         self.change(people=people)
+
+    def on_picture(self, call: Callable[[], object]) -> None:
+        self.told = call
 
     def picture(self, key: int | str) -> tuple[int, cs.Picture | None]:
         serial = int(time.monotonic() * self.fps)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_call import FakeBackend, FakeController, ad, last
+from fake_call import FakeBackend, FakeController, ad, card, last
 from hypothesis import example, given
 from hypothesis import strategies as st
 from window_driver import Open, opened, overlaps, states, tops, walk
@@ -226,6 +226,69 @@ def test_pictures_move_in_the_tiles(opened: Open) -> None:
     seen = look()
     driver.until(lambda: look() != seen, "another picture")
     assert driver.view.stage.tiles[1]._photo is photo
+
+
+def test_a_new_picture_waits_for_no_tick(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet()
+    call.fps = 1e-9
+    driver.pump(0.2)
+    driver.root.after_cancel(driver.loop._after)  # no tick comes any more
+    pasted: dict[cs.PictureBox, int] = dict.fromkeys(driver.view.stage.tiles.values(), 0)
+    for box in pasted:
+        box.paste = lambda image, box=box: pasted.update({box: pasted[box] + 1})  # type: ignore[method-assign]
+    seen = [key for key, box in driver.view.stage.tiles.items() if box._live]
+    for serial in (5, 6, 7):
+        call.picture = lambda key, n=serial: (n, card(1, (320, 180), n))  # type: ignore[method-assign]
+        call.told()
+        driver.until(lambda n=serial: sum(pasted.values()) == (n - 4) * len(seen), "each, once")  # type: ignore[misc]
+    assert {pasted[driver.view.stage.tiles[key]] for key in seen} == {3} and len(seen) < len(pasted)
+
+
+def test_a_tile_of_any_past_size_or_person_is_painted(opened: Open) -> None:
+    """Pictures are made for a place that may be another when they come; whoever has left is not painted."""
+    driver = opened("1280x720")
+    call = driver.meet()
+    call.fps = 1e-9
+    stage = driver.view.stage
+    for size in ("1280x720", "1000x500", "1280x720"):
+        driver.root.geometry(size)
+        driver.root.update()
+        driver.view.tick()
+    driver.until(lambda: not driver.loop.painter._fresh and not driver.loop.painter._busy, "painted")
+    driver.pump(0.1)
+    for key, box in stage.tiles.items():
+        photo = str(box._photo)
+        seen = {driver.root.tk.call(photo, "get", x, box.box[3] // 2) for x in range(20, box.box[2] - 20, 9)}
+        assert len(seen) > 1, key
+    stage.arrange = lambda: None  # type: ignore[method-assign]  # as in a window without room
+    call.change(people=call.snapshot().people[:2])
+    driver.view.tick()
+
+
+def test_a_voice_that_moves_the_meter_renews_no_panel(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = opened()
+    call = driver.meet()
+    driver.pump(0.1)
+    shown: list[object] = []
+    monkeypatch.setattr(driver.view, "_show", shown.append)
+    for level in (0.1, 0.5, 0.9):
+        call.change(mic_level=level)
+        driver.view.tick()
+    assert not shown
+    call.change(speaking=2)
+    driver.view.tick()
+    assert shown
+
+
+def test_what_is_drawn_for_a_size_that_was_is_given_back(opened: Open) -> None:
+    driver = opened()
+    look = driver.loop.look
+    for width in range(900, 1300, 5):
+        driver.root.geometry(f"{width}x{width // 2}")
+        driver.root.update()
+    pixels = sum(photo.width() * photo.height() for photo in look._photos.values())
+    assert pixels == look._pixels <= look.PIXELS < 5_000_000
 
 
 def test_host_leaves_or_ends(opened: Open) -> None:

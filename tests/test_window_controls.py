@@ -63,7 +63,7 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
         driver.spot(start.preview.stage, f"preview:{what}")
         assert calls[-1] == ("preview", *on)
     driver.until(lambda: start.meter._lit > 0, "the level")
-    driver.until(lambda: start.preview.own._asked[0] > 0, "a picture")
+    driver.until(lambda: driver.loop.painter.painted[start.preview.own][0] > 0, "a picture")
     press(driver, start.speaker.frame, "Play a test")
     assert ("test_speaker",) in calls
     driver.click(start.mic.choice.canvas)

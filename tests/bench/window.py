@@ -79,6 +79,7 @@ class Movie(FakeController):
             for key, layer in wanted.items():
                 film = self.film(key, layer)
                 self.pictures[key] = (number, cs.decode_picture(film[number % len(film)]))
+                self.told()
             number += 1
             due = max(due + 1 / self.rate, time.perf_counter() - 0.2)
             self.stop.wait(max(0.0, due - time.perf_counter()))
@@ -103,8 +104,8 @@ def timed(call: Movie) -> dict[str, float]:
     ticks, answers, busy = list[float](), list[float](), list[float]()
     tick = loop._tick
     loop._tick = lambda: (ticks.append(time.perf_counter()), tick())[1]  # type: ignore[method-assign, func-returns-value]
-    paste, pasted = cs.VideoTile.paste, list[int]()
-    cs.VideoTile.paste = lambda tile, image: (pasted.append(1), paste(tile, image))[1]  # type: ignore[method-assign, func-returns-value]
+    paste, pasted = cs.PictureBox.paste, list[int]()
+    cs.PictureBox.paste = lambda tile, image: (pasted.append(1), paste(tile, image))[1]  # type: ignore[method-assign, func-returns-value]
     loop.enter(call)
 
     def click() -> None:
