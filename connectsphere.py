@@ -42,7 +42,7 @@ Sections, in order; each uses only those above it that it names:
     [21] DOORS          giving this program to others
     [22] PROGRAM        the doctor's examination, the start window's preview, one program, a simulated class
     [23] TEXTS          what the user reads, a sentence a line: English | Español | Français | हिन्दी
-    [24] DRAWING        palette, icons, emoji, fonts, avatars: pictures made with Pillow
+    [24] DRAWING        palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
     [25] WIDGETS        small controls, lists, dialogs, painted tiles
     [26] STAGE          video tiles, layouts, the shared screen, reactions, toasts
     [27] PANELS         side bar, top bar, chat, attendees, files
@@ -15799,8 +15799,8 @@ def offered(language: str) -> bool:
 
 
 # ==============================
-# [24] DRAWING - palette, icons, emoji, fonts, avatars: pictures made with Pillow
-# Uses: nothing
+# [24] DRAWING - palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
+# Uses: BASICS, DEVICES, TEXTS
 # ==============================
 
 
@@ -16399,9 +16399,205 @@ def draw_emoji(char: str, size: int) -> Image.Image:
     return draw_shapes(emoji_shapes()[char][1], 100, size)
 
 
+@dataclass(frozen=True, slots=True)
+class TileLook:
+    """What stands on a tile beside the picture. `poor`: the network mark; `name` is what the avatar shows."""
+
+    name: str = ""
+    label: str = ""
+    muted: bool = False
+    speaking: bool = False
+    hand: bool = False
+    badge: str = ""
+    poor: bool = False
+    mirror: bool = False
+    fit: bool = False
+    dim: bool = False
+    chosen: bool = False
+    note: str = ""
+    border: str = ""
+    view: tuple[float, float, float] = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle, for a screen
+
+
+@dataclass(frozen=True, slots=True)
+class TileJob:
+    """A tile to paint: picture (BGR, any size) or None for the avatar, in real pixels."""
+
+    picture: Picture | None
+    width: int
+    height: int
+    look: TileLook
+    palette: Palette
+    scale: float
+
+
+def _covered(picture: Picture, size: tuple[int, int]) -> Picture:
+    tall, wide = picture.shape[:2]
+    factor = max(size[0] / wide, size[1] / tall)
+    keep = max(1, min(wide, round(size[0] / factor))), max(1, min(tall, round(size[1] / factor)))
+    left, top = (wide - keep[0]) // 2, (tall - keep[1]) // 2
+    return resampled(picture[top : top + keep[1], left : left + keep[0]], size)
+
+
+def _fitted(picture: Picture, job: TileJob) -> Picture:
+    zoom, x, y = job.look.view
+    high, wide = picture.shape[:2]
+    fit = min(job.width / wide, job.height / high)
+    zoom = max(zoom, fit) if zoom else fit
+    part = max(1, min(wide, round(job.width / zoom))), max(1, min(high, round(job.height / zoom)))
+    left = round(max(0.0, min(wide - part[0], x * wide - part[0] / 2)))
+    top = round(max(0.0, min(high - part[1], y * high - part[1] / 2)))
+    size = (max(1, min(job.width, round(part[0] * zoom))), max(1, min(job.height, round(part[1] * zoom))))
+    shown = resampled(picture[top : top + part[1], left : left + part[0]], size)
+    tile = np.empty((job.height, job.width, 3), np.uint8)
+    tile[:] = rgb(job.palette.window)[::-1]
+    at = (job.width - size[0]) // 2, (job.height - size[1]) // 2
+    tile[at[1] : at[1] + size[1], at[0] : at[0] + size[0]] = shown
+    return tile
+
+
+def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
+    """The whole tile as RGB, its corners in the window's colour."""
+    from PIL import Image
+
+    size = (job.width, job.height)
+    if job.picture is None:
+        tile = Image.new("RGB", size, job.palette.tile)
+        disc = draw_avatar(job.look.name or "?", max(24, round(min(job.width * 0.5, job.height * 0.42))))
+        over = round(10 * job.scale) if job.look.label and job.height < 150 * job.scale else 0
+        tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2 - over), disc)
+    else:
+        pixels = _fitted(job.picture, job) if job.look.fit else _covered(job.picture, size)
+        pixels = pixels[:, ::-1] if job.look.mirror else pixels
+        pixels = pixels // 3 if job.look.dim else pixels
+        tile = Image.frombuffer("RGB", size, np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
+    for x, y, patch in marks:
+        tile.paste(patch, (x, y), patch)
+    return tile
+
+
+TileMarks: TypeAlias = "list[tuple[int, int, Image.Image]]"
+
+
+def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
+    from PIL import Image, ImageDraw
+
+    look, gap, high = job.look, px(10 if job.height > px(130) else 6), px(28)
+    if not look.label or job.width < px(60):
+        return gap
+    badge = tr(look.badge).upper()
+    badge_room = fonts().width(badge, px(10), bold=True) + px(14) if badge else 0
+    room = job.width - 2 * gap - px(42) - badge_room - (px(42) if look.hand else 0)
+    name = fonts().clip(look.label, px(13), max(px(10), room))
+    width = fonts().width(name, px(13)) + px(40) + badge_room
+    y = job.height - gap - high
+    pill = rounded(width, high, px(8), "#0D1116")
+    pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
+    over.alpha_composite(pill, (gap, y))
+    icon = (
+        draw_icon("share", px(16), "#FFFFFF")
+        if look.fit
+        else draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
+        if look.muted
+        else draw_icon("bars" if look.speaking else "mic", px(16), "#3DDC97" if look.speaking else "#FFFFFF")
+    )
+    over.alpha_composite(icon, (gap + px(8), y + (high - icon.height) // 2))
+    draw = ImageDraw.Draw(over)
+    fonts().write(draw, gap + px(30), y + high // 2, name, px(13), "#FFFFFF")
+    if badge:
+        at = gap + width - badge_room - px(2)
+        over.alpha_composite(rounded(badge_room, px(18), px(4), "#356BDD"), (at - px(2), y + px(5)))
+        layer = Image.new("RGBA", over.size, (0, 0, 0, 0))
+        fonts().write(ImageDraw.Draw(layer), at + px(5), y + high // 2, badge, px(10), "#FFFFFF", bold=True)
+        over.alpha_composite(layer)
+    return gap + width + px(6)
+
+
+def _badge(over: Image.Image, px: Metrics, x: int, height: int, _: str) -> None:
+    gap = px(10 if height > px(130) else 6)
+    y = height - gap - px(28)
+    over.alpha_composite(rounded(px(36), px(28), px(8), "#14181F", "#F5B454", px(2)), (x, y))
+    over.alpha_composite(draw_emoji("✋", px(18)), (x + px(9), y + px(5)))
+
+
+def _poor(over: Image.Image, px: Metrics, p: Palette, width: int) -> None:
+    from PIL import ImageDraw
+
+    x, y = width - px(44), px(10)
+    over.alpha_composite(rounded(px(34), px(30), px(8), "#0D1116"), (x, y))
+    draw = ImageDraw.Draw(over)
+    for at, high in enumerate((6, 11, 16)):
+        left = x + px(8 + 7 * at)
+        draw.rectangle(
+            (left, y + px(23 - high), left + px(4), y + px(23)), fill=p.warn if at == 0 else "#5A6673"
+        )
+
+
+def _frame(over: Image.Image, job: TileJob, px: Metrics) -> None:
+    from PIL import Image, ImageChops
+
+    look, p = job.look, job.palette
+    outside = ImageChops.invert(round_mask(job.width, job.height, px(12)))
+    over.paste(Image.new("RGBA", over.size, (*rgb(p.window), 255)), (0, 0), outside)
+    ring = look.border or (p.focus if look.chosen else p.good if look.speaking else "")
+    if ring:
+        inner = rounded(job.width - 2 * px(3), job.height - 2 * px(3), px(10), "", p.window, px(2))
+        over.alpha_composite(inner, (px(3), px(3)))
+        over.alpha_composite(rounded(job.width, job.height, px(12), "", ring, px(3)))
+
+
+def _patches(over: Image.Image, px: Metrics) -> TileMarks:
+    wide, tall, top, foot, side = *over.size, px(46), px(66), px(14)
+    if tall < top + foot + 8:
+        return [(0, 0, over)]
+    boxes = [
+        (0, 0, wide, top),
+        (0, tall - foot, wide, tall),
+        (0, top, side, tall - foot),
+        (wide - side, top, wide, tall - foot),
+    ]
+    middle = over.crop((side, top, wide - side, tall - foot)).getchannel("A").getbbox()
+    if middle:
+        boxes.append((middle[0] + side, middle[1] + top, middle[2] + side, middle[3] + top))
+    return [(box[0], box[1], over.crop(box)) for box in boxes]
+
+
+def tile_marks(job: TileJob) -> TileMarks:
+    """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
+    from PIL import Image, ImageDraw
+
+    look, px, p = job.look, Metrics(job.scale), job.palette
+    over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
+    if job.height > px(110) and job.picture is not None and not look.fit:
+        shade = np.zeros((px(64), job.width, 4), np.uint8)
+        shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
+        over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
+    edge = _pill(over, job, px)
+    if look.hand:
+        _badge(over, px, edge, job.height, "hand")
+    if look.poor:
+        _poor(over, px, p, job.width)
+    if look.note:
+        width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
+        over.alpha_composite(
+            rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
+        )
+        fonts().write(
+            ImageDraw.Draw(over),
+            (job.width - width) // 2 + px(14),
+            job.height // 2,
+            fonts().clip(look.note, px(13), width - px(28), bold=True),
+            px(13),
+            "#FFFFFF",
+            bold=True,
+        )
+    _frame(over, job, px)
+    return _patches(over, px)
+
+
 # ==============================
 # [25] WIDGETS - small controls, lists, dialogs, painted tiles
-# Uses: BASICS, DEVICES, TEXTS, DRAWING
+# Uses: BASICS, TEXTS, DRAWING
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
 # are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
@@ -17401,202 +17597,6 @@ class ConfirmDialog(Dialog):
         words = look.label(self.body, text, 13, colour=look.palette.second, width=self.width - look.px(52))
         words.pack(anchor="w", padx=look.px(24))
         self.buttons(answers, first)
-
-
-@dataclass(frozen=True, slots=True)
-class TileLook:
-    """What stands on a tile beside the picture. `poor`: the network mark; `name` is what the avatar shows."""
-
-    name: str = ""
-    label: str = ""
-    muted: bool = False
-    speaking: bool = False
-    hand: bool = False
-    badge: str = ""
-    poor: bool = False
-    mirror: bool = False
-    fit: bool = False
-    dim: bool = False
-    chosen: bool = False
-    note: str = ""
-    border: str = ""
-    view: tuple[float, float, float] = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle, for a screen
-
-
-@dataclass(frozen=True, slots=True)
-class TileJob:
-    """A tile to paint: picture (BGR, any size) or None for the avatar, in real pixels."""
-
-    picture: Picture | None
-    width: int
-    height: int
-    look: TileLook
-    palette: Palette
-    scale: float
-
-
-def _covered(picture: Picture, size: tuple[int, int]) -> Picture:
-    tall, wide = picture.shape[:2]
-    factor = max(size[0] / wide, size[1] / tall)
-    keep = max(1, min(wide, round(size[0] / factor))), max(1, min(tall, round(size[1] / factor)))
-    left, top = (wide - keep[0]) // 2, (tall - keep[1]) // 2
-    return resampled(picture[top : top + keep[1], left : left + keep[0]], size)
-
-
-def _fitted(picture: Picture, job: TileJob) -> Picture:
-    zoom, x, y = job.look.view
-    high, wide = picture.shape[:2]
-    fit = min(job.width / wide, job.height / high)
-    zoom = max(zoom, fit) if zoom else fit
-    part = max(1, min(wide, round(job.width / zoom))), max(1, min(high, round(job.height / zoom)))
-    left = round(max(0.0, min(wide - part[0], x * wide - part[0] / 2)))
-    top = round(max(0.0, min(high - part[1], y * high - part[1] / 2)))
-    size = (max(1, min(job.width, round(part[0] * zoom))), max(1, min(job.height, round(part[1] * zoom))))
-    shown = resampled(picture[top : top + part[1], left : left + part[0]], size)
-    tile = np.empty((job.height, job.width, 3), np.uint8)
-    tile[:] = rgb(job.palette.window)[::-1]
-    at = (job.width - size[0]) // 2, (job.height - size[1]) // 2
-    tile[at[1] : at[1] + size[1], at[0] : at[0] + size[0]] = shown
-    return tile
-
-
-def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
-    """The whole tile as RGB, its corners in the window's colour."""
-    from PIL import Image
-
-    size = (job.width, job.height)
-    if job.picture is None:
-        tile = Image.new("RGB", size, job.palette.tile)
-        disc = draw_avatar(job.look.name or "?", max(24, round(min(job.width * 0.5, job.height * 0.42))))
-        over = round(10 * job.scale) if job.look.label and job.height < 150 * job.scale else 0
-        tile.paste(disc, ((job.width - disc.width) // 2, (job.height - disc.height) // 2 - over), disc)
-    else:
-        pixels = _fitted(job.picture, job) if job.look.fit else _covered(job.picture, size)
-        pixels = pixels[:, ::-1] if job.look.mirror else pixels
-        pixels = pixels // 3 if job.look.dim else pixels
-        tile = Image.frombuffer("RGB", size, np.ascontiguousarray(pixels), "raw", "BGR", 0, 1)
-    for x, y, patch in marks:
-        tile.paste(patch, (x, y), patch)
-    return tile
-
-
-TileMarks: TypeAlias = "list[tuple[int, int, Image.Image]]"
-
-
-def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
-    from PIL import Image, ImageDraw
-
-    look, gap, high = job.look, px(10 if job.height > px(130) else 6), px(28)
-    if not look.label or job.width < px(60):
-        return gap
-    badge = tr(look.badge).upper()
-    badge_room = fonts().width(badge, px(10), bold=True) + px(14) if badge else 0
-    room = job.width - 2 * gap - px(42) - badge_room - (px(42) if look.hand else 0)
-    name = fonts().clip(look.label, px(13), max(px(10), room))
-    width = fonts().width(name, px(13)) + px(40) + badge_room
-    y = job.height - gap - high
-    pill = rounded(width, high, px(8), "#0D1116")
-    pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
-    over.alpha_composite(pill, (gap, y))
-    icon = (
-        draw_icon("share", px(16), "#FFFFFF")
-        if look.fit
-        else draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
-        if look.muted
-        else draw_icon("bars" if look.speaking else "mic", px(16), "#3DDC97" if look.speaking else "#FFFFFF")
-    )
-    over.alpha_composite(icon, (gap + px(8), y + (high - icon.height) // 2))
-    draw = ImageDraw.Draw(over)
-    fonts().write(draw, gap + px(30), y + high // 2, name, px(13), "#FFFFFF")
-    if badge:
-        at = gap + width - badge_room - px(2)
-        over.alpha_composite(rounded(badge_room, px(18), px(4), "#356BDD"), (at - px(2), y + px(5)))
-        layer = Image.new("RGBA", over.size, (0, 0, 0, 0))
-        fonts().write(ImageDraw.Draw(layer), at + px(5), y + high // 2, badge, px(10), "#FFFFFF", bold=True)
-        over.alpha_composite(layer)
-    return gap + width + px(6)
-
-
-def _badge(over: Image.Image, px: Metrics, x: int, height: int, _: str) -> None:
-    gap = px(10 if height > px(130) else 6)
-    y = height - gap - px(28)
-    over.alpha_composite(rounded(px(36), px(28), px(8), "#14181F", "#F5B454", px(2)), (x, y))
-    over.alpha_composite(draw_emoji("✋", px(18)), (x + px(9), y + px(5)))
-
-
-def _poor(over: Image.Image, px: Metrics, p: Palette, width: int) -> None:
-    from PIL import ImageDraw
-
-    x, y = width - px(44), px(10)
-    over.alpha_composite(rounded(px(34), px(30), px(8), "#0D1116"), (x, y))
-    draw = ImageDraw.Draw(over)
-    for at, high in enumerate((6, 11, 16)):
-        left = x + px(8 + 7 * at)
-        draw.rectangle(
-            (left, y + px(23 - high), left + px(4), y + px(23)), fill=p.warn if at == 0 else "#5A6673"
-        )
-
-
-def _frame(over: Image.Image, job: TileJob, px: Metrics) -> None:
-    from PIL import Image, ImageChops
-
-    look, p = job.look, job.palette
-    outside = ImageChops.invert(round_mask(job.width, job.height, px(12)))
-    over.paste(Image.new("RGBA", over.size, (*rgb(p.window), 255)), (0, 0), outside)
-    ring = look.border or (p.focus if look.chosen else p.good if look.speaking else "")
-    if ring:
-        inner = rounded(job.width - 2 * px(3), job.height - 2 * px(3), px(10), "", p.window, px(2))
-        over.alpha_composite(inner, (px(3), px(3)))
-        over.alpha_composite(rounded(job.width, job.height, px(12), "", ring, px(3)))
-
-
-def _patches(over: Image.Image, px: Metrics) -> TileMarks:
-    wide, tall, top, foot, side = *over.size, px(46), px(66), px(14)
-    if tall < top + foot + 8:
-        return [(0, 0, over)]
-    boxes = [
-        (0, 0, wide, top),
-        (0, tall - foot, wide, tall),
-        (0, top, side, tall - foot),
-        (wide - side, top, wide, tall - foot),
-    ]
-    middle = over.crop((side, top, wide - side, tall - foot)).getchannel("A").getbbox()
-    if middle:
-        boxes.append((middle[0] + side, middle[1] + top, middle[2] + side, middle[3] + top))
-    return [(box[0], box[1], over.crop(box)) for box in boxes]
-
-
-def tile_marks(job: TileJob) -> TileMarks:
-    """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
-    from PIL import Image, ImageDraw
-
-    look, px, p = job.look, Metrics(job.scale), job.palette
-    over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
-    if job.height > px(110) and job.picture is not None and not look.fit:
-        shade = np.zeros((px(64), job.width, 4), np.uint8)
-        shade[..., 3] = np.linspace(0, 110, px(64)).astype(np.uint8)[:, None]
-        over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
-    edge = _pill(over, job, px)
-    if look.hand:
-        _badge(over, px, edge, job.height, "hand")
-    if look.poor:
-        _poor(over, px, p, job.width)
-    if look.note:
-        width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
-        over.alpha_composite(
-            rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
-        )
-        fonts().write(
-            ImageDraw.Draw(over),
-            (job.width - width) // 2 + px(14),
-            job.height // 2,
-            fonts().clip(look.note, px(13), width - px(28), bold=True),
-            px(13),
-            "#FFFFFF",
-            bold=True,
-        )
-    _frame(over, job, px)
-    return _patches(over, px)
 
 
 class PictureBox:
