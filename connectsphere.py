@@ -777,7 +777,7 @@ def _number(low: float, high: float) -> Check:
     def check(value: Any) -> float:
         if type(value) not in (int, float) or not low <= value <= high:
             raise PeerFault("bad_field", f"expected a number in {low}..{high}")
-        return float(value)
+        return cast(float, value)  # as it came: 0 is not 0.0 for everybody
 
     return check
 
@@ -987,16 +987,28 @@ _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
 }
 _REFUSAL: Shape = {"code": _CODE, **_VALUES}
 
+FEATURES: Final = ()  # what not every version 1 has and somebody may ask for; each side says its own
+_FEATURES = _listing(_text(32, "[a-z0-9_]+"), 32)
+
+
+# Each may carry `ref` too, either way.
 CLIENT_MESSAGES: Mapping[str, Shape] = {
-    "hello": {"v": _COUNT, "name": _NAME, "pin?": _flag, "resume?": _TOKEN, "host?": _TOKEN},
+    "hello": {
+        "v": _COUNT,
+        "name": _NAME,
+        "pin?": _flag,
+        "resume?": _TOKEN,
+        "host?": _TOKEN,
+        "features?": _FEATURES,
+    },
     "proof": {"signature": _hex(64)},
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
     "user_list": {},
-    "chat": {"text": _text(MAX_CHAT), "ref?": _REF},
-    "private_chat": {"to_name": _NAME, "text": _text(MAX_CHAT), "ref?": _REF},
-    "reaction": {"emoji": _text(32), "ref?": _REF},
-    "hand": {"up": _flag, "ref?": _REF},
+    "chat": {"text": _text(MAX_CHAT)},
+    "private_chat": {"to_name": _NAME, "text": _text(MAX_CHAT)},
+    "reaction": {"emoji": _text(32)},
+    "hand": {"up": _flag},
     "mic": {"on": _flag},
     "video_start": {},
     "video_stop": {},
@@ -1008,24 +1020,22 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
         "plane": _exactly("screen", "files"),
         "direction": _exactly("presenter", "viewer", "upload", "download"),
         "file?": _FILE_ID,
-        "ref": _REF,
     },
     "file_offer": {
         "name": _text(1024),
         "size": _COUNT,
         "sha256": _TOKEN,
         "to_name?": _NAME,
-        "ref": _REF,
     },
     "decline": {"file": _FILE_ID},
-    "cancel": {"file": _FILE_ID, "ref?": _REF},
-    "mute": {"who": _either(_ID, _exactly("all")), "ref?": _REF},
-    "remove": {"who": _ID, "ref?": _REF},
-    "unban": {"who": _NAME, "ref?": _REF},
-    "take_over": {"ref?": _REF},
-    "allow_share": {"who": _ID, "ref?": _REF},
-    "admit": {"ask": _COUNT, "on": _flag, "ref?": _REF},
-    "end": {"ref?": _REF},
+    "cancel": {"file": _FILE_ID},
+    "mute": {"who": _either(_ID, _exactly("all"))},
+    "remove": {"who": _ID},
+    "unban": {"who": _NAME},
+    "take_over": {},
+    "allow_share": {"who": _ID},
+    "admit": {"ask": _COUNT, "on": _flag},
+    "end": {},
     "leave": {},
     "resumed": {},
     "ping": {"t": _number(0, 2**53)},
@@ -1052,20 +1062,21 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
         "largest_file": _COUNT,
         "host_key?": _TOKEN,
         "pin?": _text(MAX_PIN),
+        "features?": _FEATURES,
     },
     "prove": {"meeting": _hex(16), "epoch": _COUNT, "id": _ID, "nonce": _TOKEN},
     "waiting": {},
     "pin": {"message": _hex(33)},
     "pin_proof": {"mac": _TOKEN},
     "denied": _REFUSAL,
-    "error": {**_REFUSAL, "ref?": _REF},
+    "error": {**_REFUSAL},
     "user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
     "join": {"user": _record(_USER)},
-    "leave": {"id": _ID, "name": _NAME, "reason": _REASON, "ref?": _REF},
-    "state": {"user": _record(_USER), "ref?": _REF},
-    "chat": {**_LINE, "ref?": _REF},
-    "private_chat": {**_PRIVATE_LINE, "ref?": _REF},
-    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32), "ref?": _REF},
+    "leave": {"id": _ID, "name": _NAME, "reason": _REASON},
+    "state": {"user": _record(_USER)},
+    "chat": {**_LINE},
+    "private_chat": {**_PRIVATE_LINE},
+    "reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32)},
     "video_start": {"id": _ID, "name": _NAME},
     "video_stop": {"id": _ID, "name": _NAME},
     "encode": {
@@ -1075,35 +1086,30 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     },
     "muted": {"by": _NAME},
     "ticket": {
-        "ref": _REF,
         "ticket": _hex(16),
         "file?": _FILE_ID,
     },
     "screen_start": {"id": _ID, "name": _NAME},
-    "screen_stop": {"id": _ID, "name": _NAME, "ref?": _REF},
+    "screen_stop": {"id": _ID, "name": _NAME},
     "share_allowed": {},
     "file_offer": FileOffer.shape(),
-    "file_ready": {"ref": _REF, "file": _FILE_ID},
-    "file_gone": {"file": _FILE_ID, **_REFUSAL, "ref?": _REF},
+    "file_ready": {"file": _FILE_ID},
+    "file_gone": {"file": _FILE_ID, **_REFUSAL},
     "file_saved": {"file": _FILE_ID, "people": _COUNT},
     "audio_keys": {"up": _KEY, "down": _KEY},
     "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64), "why?": _exactly("pin", "removed")},
-    "banned": {"names": _listing(_NAME, MAX_PEOPLE), "ref?": _REF},
+    "banned": {"names": _listing(_NAME, MAX_PEOPLE)},
     "host_away": {"seconds": _COUNT},
     "ended": _REFUSAL,
     "removed": _REFUSAL,
     "pong": {"t": _number(0, 2**53)},
+    "ok": {"n?": _COUNT},
 }
 
 
 def refusal(message: Json) -> Refused:
     """What the server refused by `message`."""
     return Refused(message["code"], **{key: message[key] for key in message if f"{key}?" in _VALUES})
-
-
-def is_answer(message: Json) -> bool:
-    """Whether a message of the server may carry the number of what it answers."""
-    return not SERVER_MESSAGES[message["type"]].keys().isdisjoint(("ref", "ref?"))
 
 
 def encode_line(message: Json) -> bytes:
@@ -1151,13 +1157,37 @@ def parse_json(data: bytes) -> Json:
     return value
 
 
+UNKNOWN: Final = "unknown_message"
+
+
+@contextlib.contextmanager
+def skipping(counters: Counters) -> Iterator[None]:
+    """What only a later version can mean is counted, and else nothing."""
+    try:
+        yield
+    except PeerFault as fault:
+        if fault.kind != UNKNOWN:
+            raise
+        counters.add(UNKNOWN)
+
+
+def check_version(hello: Json) -> None:
+    """Refused `other_version`, whatever else is in the first message of a plane."""
+    if hello.get("v", PROTOCOL) != PROTOCOL:
+        raise Refused("other_version", versions=[PROTOCOL])
+
+
 def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
     """The message in `line`, its members checked against `shapes[type]`; PeerFault otherwise."""
-    value = parse_json(line)
+    return check_message(parse_json(line), shapes)
+
+
+def check_message(value: Json, shapes: Mapping[str, Shape]) -> Json:
+    """The same of JSON that was parsed."""
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in shapes:
-        raise PeerFault("unknown_message")
-    return {"type": kind, **_shaped(value, shapes[kind])}
+        raise PeerFault(UNKNOWN)
+    return {"type": kind, **_shaped(value, {**shapes[kind], "ref?": _REF})}
 
 
 class LineSplitter:
@@ -1527,7 +1557,7 @@ def parse_screen(data: bytes) -> ScreenMessage:
             return Pointer(x, y, bool(shown))
     except struct.error:
         raise PeerFault("bad_screen", "length") from None
-    raise PeerFault("bad_screen", "kind")
+    raise PeerFault(UNKNOWN if kind else "bad_screen", "kind")
 
 
 # -- UDP: sealed frames, blocks and small messages
@@ -3963,6 +3993,20 @@ EMPTY_SECONDS: Final = 120.0  # an orphan waits that long for anybody
 AWAY_NOTICES: Final = (1e9, 300, 60)  # seconds before its end at which everyone is told
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
+ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are answered by `ok`
+    "user_list": "user_list",
+    "chat": "chat",
+    "private_chat": "private_chat",
+    "reaction": "reaction",
+    "hand": "state",
+    "ticket": "ticket",
+    "file_offer": "file_ready",
+    "cancel": "file_gone",
+    "unban": "banned",
+    "mute": "state",
+    "remove": "leave",
+    "take_over": "screen_stop",
+}
 HOST_ONLY: Final = frozenset({"mute", "remove", "unban", "take_over", "allow_share", "admit", "end"})
 RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
     "chat": (250, 1),
@@ -4049,6 +4093,7 @@ class Member(Person):
     person: int = 0  # of its claim: what is private is bound to that
     token: str = ""  # SHA-256 of the resume token
     old_token: str = ""
+    features: frozenset[str] = frozenset()
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
 
@@ -4297,7 +4342,14 @@ class Room:
         return self._next_id - 1
 
     def join(
-        self, name: str, role: str, address: str, token: str | None, now: float, proof: Json | None = None
+        self,
+        name: str,
+        role: str,
+        address: str,
+        token: str | None,
+        now: float,
+        proof: Json | None = None,
+        features: Iterable[str] = (),
     ) -> tuple[Member, str, list[Effect]]:
         """Let someone in: (member, its new resume token, effects). Names are made unique.
 
@@ -4320,6 +4372,7 @@ class Room:
         member = Member(
             ident, name, role, proof=proof, address=address, person=person, buckets=buckets,
             token=digest(fresh), old_token=digest(token) if token and self.names.holder(token) else "",
+            features=frozenset(features),
         )  # fmt: skip
         self.names.take(name, member.old_token, member.token, person, address)
         everyone = tuple(self.members)
@@ -4416,7 +4469,7 @@ class Room:
         if not self._within_rate(member, kind, now):
             raise PeerFault("flood", kind)
         if kind in HOST_ONLY and member.role != "host":
-            return self._numbered([self._error(member, Refused("not_allowed"))], member, message)
+            return self._answered([self._error(member, Refused("not_allowed"))], member, message)
         handler = getattr(self, f"_on_{kind}", None)
         if handler is None:
             raise PeerFault("unexpected_message", kind)
@@ -4425,7 +4478,7 @@ class Room:
             effects = handler(member, message)
         except Refused as refused:
             effects = [self._error(member, refused)]
-        return self._numbered(effects, member, message)
+        return self._answered(effects, member, message)
 
     def _within_rate(self, member: Member, kind: str, now: float) -> bool:
         lane = kind if kind in RATES else "other"
@@ -4433,19 +4486,17 @@ class Room:
             member.buckets[lane] = TokenBucket(*RATES[lane])
         return member.buckets[lane].take(now)
 
-    def _numbered(self, effects: list[Effect], member: Member, message: Json) -> list[Effect]:
-        """Copy the request's `ref` into what goes back to `member`, so that it can match the answers."""
+    def _answered(self, effects: list[Effect], member: Member, message: Json) -> list[Effect]:
+        """`effects` with exactly one answer to the request's `ref`: what it asks for, an error, or `ok`."""
         if "ref" not in message:
             return effects
-        numbered: list[Effect] = []
-        for effect in effects:
-            if not isinstance(effect, Tell) or member.id not in effect.to or not is_answer(effect.message):
-                numbered.append(effect)
-                continue
-            others = tuple(ident for ident in effect.to if ident != member.id)
-            numbered.append(Tell((member.id,), {**effect.message, "ref": message["ref"]}))
-            numbered += [Tell(others, effect.message)] if others else []
-        return numbered
+        ref, answers = {"ref": message["ref"]}, (ANSWERS.get(message["type"]), "error")
+        for at, effect in enumerate(effects):
+            if isinstance(effect, Tell) and member.id in effect.to and effect.message["type"] in answers:
+                others = tuple(ident for ident in effect.to if ident != member.id)
+                answer = [Tell((member.id,), {**effect.message, **ref}), Tell(others, effect.message)]
+                return [*effects[:at], *answer, *effects[at + 1 :]]
+        return [*effects, Tell((member.id,), {"type": "ok", **ref})]
 
     def _error(self, member: Member, refused: Refused) -> Tell:
         return Tell((member.id,), {"type": "error", **refused.told})
@@ -10292,7 +10343,8 @@ class ScreenShareManager:
 
         def on_bytes(data: bytes) -> None:
             for payload in peer.messages.push(data):
-                self._on_message(peer, payload)
+                with skipping(self.reactor.counters):
+                    self._on_message(peer, payload)
             self._pass_on()
 
         link.on_close, link.on_bytes = on_close, on_bytes
@@ -10305,10 +10357,12 @@ class ScreenShareManager:
         elif peer.role == "viewer":
             self._on_viewer(peer, parse_screen(payload))
         else:
-            self._on_hello(peer, parse_record(payload, SCREEN_HELLO))
+            self._on_hello(peer, parse_json(payload))
 
-    def _on_hello(self, peer: ScreenPeer, hello: Json) -> None:
+    def _on_hello(self, peer: ScreenPeer, said: Json) -> None:
         try:
+            check_version(said)
+            hello = _shaped(said, SCREEN_HELLO)
             peer.id = self._claim(hello["role"], hello["ticket"])
         except Refused as refused:
             peer.link.send(encode_record({"status": "denied", **refused.told}))
@@ -10556,7 +10610,9 @@ class FileStore:
         try:
             deadline = monotonic() + HANDSHAKE_SECONDS
             stream.open(deadline)
-            request = parse_message(stream.read_line(MAX_FILE_LINE, deadline), FILE_REQUESTS)
+            said = parse_json(stream.read_line(MAX_FILE_LINE, deadline))
+            check_version(said)
+            request = check_message(said, FILE_REQUESTS)
             stored = self._reactor.ask(lambda: self._redeem(connection, request))
             self._half_open.leave(stream.abort)
             if connection.upload:
@@ -10779,10 +10835,10 @@ class Lobby:
         self._waiting.pop(session.ask, None)
 
     def settle(self, ask: int, welcome: bool) -> None:
-        """The host lets in, or turns away, who has waited for a free attempt."""
+        """The host lets in, or turns away, who has waited; Refused where nobody does."""
         session = self._waiting.pop(ask, None)
         if session is None or session.stage != "waiting":
-            return
+            raise Refused("no_such_person")
         if welcome and session.hello.get("pin") and self._options.pin:
             self._begin_proof(session)  # it takes no host that does not prove the PIN
         elif welcome:
@@ -10792,9 +10848,7 @@ class Lobby:
 
     def _on_hello(self, session: ControlSession, hello: Json) -> None:
         session.hello = hello
-        if hello["v"] != PROTOCOL:
-            self.deny(session, "other_version", versions=[PROTOCOL])
-        elif not self._arrivals.take(session.address, monotonic()):
+        if not self._arrivals.take(session.address, monotonic()):
             self.deny(session, "not_allowed", why="hurry")
         elif self._options.host_key and hello.get("host") == self._options.host_key:
             session.stage = "host"
@@ -11165,30 +11219,45 @@ class ConferenceServer:
             session.heard = monotonic()
             if not session.pace.take(session.heard):
                 raise PeerFault("flood", "lines")
-            message: Json = {}
+            said: Json = {}
             try:
                 if sum(map(line.count, b",[{")) > MOST_VALUES:  # parsing these costs a hundred times as much
                     raise PeerFault("bad_json", "too many values")
-                message = parse_message(line, CLIENT_MESSAGES)
+                said = parse_json(line)
+                if session.stage == "hello":
+                    check_version(said)
+                message = check_message(said, CLIENT_MESSAGES)
                 if session.stage == "in":
                     self._on_member(session, message)
                 else:
                     self._half_open.leave(session.link.evict)
                     self._lobby.on_message(session, message, line)
             except PeerFault as fault:
-                self._on_fault(session, fault, message)
+                self._on_fault(session, fault, said)
+            except Refused as refused:
+                self._refuse(session, refused, said)
             if session.link.closed or session.stage == "over":
                 return
 
-    def _on_fault(self, session: ControlSession, fault: PeerFault, message: Json) -> None:
+    def _on_fault(self, session: ControlSession, fault: PeerFault, said: Json) -> None:
         self.counters.add(fault.kind)
         what = f"dropped from {session.address}: {fault}"
         self._note.note(f"{session.address} {fault.kind}", what, session.heard)
-        if session.stage != "in":
-            self._lobby.deny(session, **fault.refused.told)
-            return
-        error = {"type": "error", **fault.refused.told}
-        session.send({**error, "ref": message["ref"]} if "ref" in message else error)
+        if fault.kind != UNKNOWN or (session.stage == "in" and "ref" in said):  # of a later version
+            self._refuse(session, fault.refused, said)
+
+    def _refuse(self, session: ControlSession, refused: Refused, said: Json) -> None:
+        if session.stage == "in":
+            self._answer(session, said, {"type": "error", **refused.told})
+        else:
+            self._lobby.deny(session, **refused.told)
+
+    def _answer(self, session: ControlSession, said: Json, answer: Json) -> None:
+        """The one answer to what was `said`; `ok` only where it has a `ref`."""
+        with contextlib.suppress(PeerFault):
+            ref = _shaped(said, {"ref?": _REF})
+            if ref or answer["type"] != "ok":
+                session.send({**answer, **ref})
 
     def _tell_hosts(self, message: Json) -> None:
         hosts = [member.id for member in self.room.members.values() if member.role == "host"]
@@ -11198,7 +11267,13 @@ class ConferenceServer:
         hello, now = session.hello, monotonic()
         role = "host" if session.host else "member"
         member, token, effects = self.room.join(
-            hello["name"], role, session.address, hello.get("resume"), now, session.right
+            hello["name"],
+            role,
+            session.address,
+            hello.get("resume"),
+            now,
+            session.right,
+            hello.get("features", ()),
         )
         session.id, session.stage = member.id, "in"
         session.link.flow = ("in", session.address, member.id)
@@ -11211,7 +11286,7 @@ class ConferenceServer:
         self._apply(effects)  # kept before it is told
         self._sessions[member.id] = session
         keys = {name: key.hex() for name, key in session.keys.items()}
-        welcome = {**self.room.welcome(member), **keys, "resume": token}
+        welcome = {**self.room.welcome(member), **keys, "resume": token, "features": FEATURES}
         if self.options.host_key:
             welcome["host_key"] = self.options.host_key
         if role == "host":
@@ -11259,17 +11334,18 @@ class ConferenceServer:
             self._apply(self.room.handle(session.id, message, now, time.time()))
 
     def _on_ping(self, session: ControlSession, message: Json) -> None:
-        session.send({"type": "pong", "t": message["t"]})
+        self._answer(session, message, {"type": "pong", "t": message["t"]})
 
     def _on_leave(self, session: ControlSession, message: Json) -> None:
+        self._answer(session, message, {"type": "ok"})
         self._end_session(session, "left")
         session.link.close("left")
 
     def _on_admit(self, session: ControlSession, message: Json) -> None:
-        if self.room.members[session.id].role == "host":
-            self._lobby.settle(message["ask"], message["on"])
-        else:
-            session.send({"type": "error", "code": "not_allowed"})
+        if self.room.members[session.id].role != "host":
+            raise Refused("not_allowed")
+        self._lobby.settle(message["ask"], message["on"])
+        self._answer(session, message, {"type": "ok"})
 
     def _session_closed(self, session: ControlSession, reason: str) -> None:
         if not session.id:
@@ -12411,7 +12487,8 @@ class ScreenLink:
     def _on_bytes(self, data: bytes) -> None:
         for payload in self._messages.push(data):
             if self._accepted:
-                self.on_message(parse_screen(payload))
+                with skipping(self._reactor.counters):
+                    self.on_message(parse_screen(payload))
                 continue
             answer = parse_record(payload, SCREEN_ANSWER)
             if answer["status"] == "denied":
@@ -13524,6 +13601,7 @@ class CommandConnection:
             return
         options = self._options
         hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
+        hello["features"] = FEATURES
         self._token = self._resume(link.fingerprint)
         if self._token:
             hello["resume"] = self._token
@@ -13543,12 +13621,13 @@ class CommandConnection:
     def _on_bytes(self, data: bytes) -> None:
         for line in self._lines.push(data):
             self.heard = monotonic()
-            message = parse_message(line, SERVER_MESSAGES)
-            self._check_hosts(message)
-            if self.welcomed:
-                self._on_message(message)
-            else:
-                self._before_welcome(message, line + b"\n")
+            with skipping(self._reactor.counters):
+                message = parse_message(line, SERVER_MESSAGES)
+                self._check_hosts(message)
+                if self.welcomed:
+                    self._on_message(message)
+                else:
+                    self._before_welcome(message, line + b"\n")
             if self.link is None or self.link.closed:
                 return
 

@@ -12,18 +12,20 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+import wire_examples
 from conftest import Meeting
 from headless import Headless
 from meetings import LOOPBACK, join, serve, stats, switch
 from member import HELLO, SEED, Member, bombs, jpeg, noise, read_to_end, tls
 
 import connectsphere as cs
+from connectsphere import Json
 
 
 @dataclass
@@ -179,8 +181,8 @@ WRONG_MESSAGES: tuple[bytes | dict[str, Any], ...] = (
     b"[" * 20_000 + b"\n",
     b'{"type":"chat","text":NaN}\n',
     b'{"type":"ping","t":1e999}\n',
-    {"type": "dance"},
-    {"type": "welcome"},
+    {"type": "dance", "ref": 3},
+    {"type": "welcome", "ref": 2**53},
     {"type": "chat", "text": 7},
     {"type": "chat", "text": "x" * 5_000},
     {"type": "private_chat", "to_name": ["Ben"], "text": "x"},
@@ -209,6 +211,75 @@ def test_a_member_who_speaks_nonsense_is_answered_and_stays(lesson: Lesson, memb
     member.say({"type": "chat", "text": "I am still here"})
     lesson.ben.wait("chat", text="I am still here", **{"from": member.welcome["name"]})
     lesson.check_undisturbed()
+
+
+def answers(member: Member, said: Sequence[Json], last: int = 999_999) -> dict[Any, list[Json]]:
+    """What carried each `ref` by the time that all was answered."""
+    found: dict[Any, list[Json]] = {}
+    for message in said:
+        member.say(message)
+    member.say({"type": "ping", "t": 5, "ref": last})
+    while last not in found:
+        message = json.loads(member.lines.readline())
+        if "ref" in message:
+            found.setdefault(message["ref"], []).append(message)
+    return found
+
+
+def test_each_ref_gets_exactly_one_answer(lesson: Lesson, member: Member) -> None:
+    """Whatever is asked, in good order or not, allowed or not, and however often."""
+    asked: list[Json] = []
+    for kind, fields in wire_examples.CLIENT.items():
+        if kind in ("leave", "hello", "pin", "pin_proof", "proof"):
+            continue
+        good = {"type": kind, **fields}
+        asked += [good, *({**good, key: [[]]} for key in fields), {"type": kind}, good]
+    asked += [{"type": "dance"}, {"type": "chat", "text": "\u200b"}, {"type": "hello", "v": 2, "name": "T"}]
+    found = answers(member, [{**one, "ref": ref} for ref, one in enumerate(asked)])
+    assert set(found) == {*range(len(asked)), 999_999}
+    assert {len(one) for one in found.values()} == {1}
+    assert found[999_999] == [{"type": "pong", "t": 5, "ref": 999_999}]
+    member.say({"type": "leave", "ref": 7})
+    assert member.hear("ok") == {"type": "ok", "ref": 7}
+
+
+def test_what_only_a_later_version_can_mean_is_skipped(lesson: Lesson) -> None:
+    with tls(lesson.base) as link:
+        link.sendall(b'{"type":"dance"}\n')
+        one = Member(link, lesson.base)
+        one.enter(features=["webp", "of_a_later_version"], more={"a": 1})
+        assert one.welcome["features"] == list(cs.FEATURES)
+        found = answers(one, [{"type": "dance"}, {"type": "hand", "up": True, "ref": 5, "grace": 1}])
+        assert found[5][0]["type"] == "state"
+        one.say({"type": "ticket", "plane": "screen", "direction": "viewer", "ref": 6})
+        hello = {"v": 1, "role": "viewer", "ticket": one.hear("ticket")["ticket"], "more": 1}
+        with tls(lesson.base, 1) as screen:
+            screen.sendall(cs.encode_record(hello) + 3 * cs.encode_message(b"\xc8later"))
+            assert screen.recv(100) == cs.encode_record({"status": "ok"})
+            screen.settimeout(0.3)
+            with pytest.raises(TimeoutError):  # it stays open
+                screen.recv(100)
+        one.close()
+    lesson.check_undisturbed()
+
+
+@pytest.mark.parametrize(
+    "said", [{"v": 2, "who": "T"}, {"v": "x"}, {**HELLO, "v": 99}, {"v": [], "type": "file_upload"}]
+)
+def test_the_version_counts_before_all_else(lesson: Lesson, said: Json) -> None:
+    refused = {"code": "other_version", "versions": [cs.PROTOCOL]}
+    for plane, data, answer in (
+        (
+            0,
+            json.dumps(said).encode() + b"\n",
+            json.dumps({"type": "denied", **refused}, separators=(",", ":")).encode() + b"\n",
+        ),
+        (1, cs.encode_record(said), cs.encode_record({"status": "denied", **refused})),
+        (2, json.dumps(said).encode() + b"\n", b"FAILED other_version\n"),
+    ):
+        with tls(lesson.base, plane) as link:
+            link.sendall(data)
+            assert read_to_end(link) == answer
 
 
 def test_a_member_without_end_of_line_goes(lesson: Lesson, member: Member) -> None:
