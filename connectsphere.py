@@ -4843,11 +4843,8 @@ class Snapshot:
     meeting: str = ""
     title: str = ""
     host: str = ""
-    address: str = ""
-    port: int = DEFAULT_PORT
     pin: str = ""
     fingerprint: str = ""
-    encrypted: bool = True
     new_host: bool = False
     people: tuple[Person, ...] = ()
     hosts: frozenset[str] = frozenset()  # the names of those seen as host in this meeting
@@ -4962,8 +4959,10 @@ class StateManager:
 
     def _on_state(self, message: Json) -> list[Json]:
         person = Person.read(message["user"])
+        before = self.current.person(person.id)
         self._take_people(person if one.id == person.id else one for one in self.current.people)
-        return [{"event": "state", **self._user(person)}]
+        raised = bool(before and person.hand > before.hand)
+        return [{"event": "state", **self._user(person), "raised": raised}]
 
     def _line(self, line: Json, to: str | None, *, history: bool = False) -> list[Json]:
         if line["n"] <= self.newest:
@@ -13008,6 +13007,14 @@ def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
     return value
 
 
+def someone(state: StateManager, command: Json, key: str = "who") -> Person:
+    """Whom the member `key` of a command names; Refused `no_such_person` when nobody is called so."""
+    name = wanted(command, key, str)
+    if person := state.named(name):
+        return person
+    raise Refused("no_such_person", name=name)
+
+
 # -- files
 
 MOVING_FILES: Final = 4
@@ -13172,9 +13179,9 @@ class FileTransfers:
 
     def upload(self, command: Json) -> None:
         """Offer a file to everyone, or to one person."""
-        path, to = wanted(command, "path", str), command.get("to")
-        if to is not None and self._state.named(wanted(command, "to", str)) is None:
-            raise Refused("no_such_person", name=to)
+        path = wanted(command, "path", str)
+        if command.get("to") is not None:
+            someone(self._state, command, "to")
         self._add(Transfer(True, command, path=Path(path)))
 
     def download(self, command: Json) -> None:
@@ -13706,7 +13713,7 @@ LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for th
 PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at the next try
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
-HOST_COMMANDS: Final = frozenset({"mute", "remove", "unban", "take_over", "end", "allow_share", "admit"})
+PASSED_ON: Final = frozenset({"share_allowed", "host_away", "asks", "waiting"})  # they are events
 
 
 @dataclass(slots=True)
@@ -13718,14 +13725,50 @@ class Said:
     at: float = 0.0
 
 
-def wanted_text(command: Json) -> str:
-    """The `text` of a command; Refused when there is nothing to read in it or too much."""
+def _text_of(_: StateManager, command: Json) -> str:
     text = wanted(command, "text", str)
     if len(text) > MAX_CHAT:
         raise Refused("too_large", count=MAX_CHAT)
     if not clean_text(text):
         raise Refused("bad_command", key="text")
     return text
+
+
+def _emoji_of(_: StateManager, command: Json) -> str:
+    emoji = wanted(command, "emoji", str)
+    if len(emoji) > 32 or not clean_text(emoji):
+        raise Refused("bad_command", key="emoji")
+    return emoji
+
+
+def _id_of(state: StateManager, command: Json) -> int:
+    return someone(state, command).id
+
+
+def _id_or_all(state: StateManager, command: Json) -> int | str:
+    return "all" if command.get("who") == "all" else _id_of(state, command)
+
+
+def _name_of(state: StateManager, command: Json) -> str:
+    return someone(state, command, "to").name
+
+
+# What the server carries out, by command: its message's type, whether it is for the host alone, and the
+# message's members, each of a type or read from the command by a function.
+Reader: TypeAlias = type | Callable[[StateManager, Json], Any]
+PLAIN_COMMANDS: Final[Mapping[str, tuple[str, bool, Mapping[str, Reader]]]] = {
+    "chat": ("chat", False, {"text": _text_of}),
+    "private": ("private_chat", False, {"text": _text_of, "to_name": _name_of}),
+    "react": ("reaction", False, {"emoji": _emoji_of}),
+    "hand": ("hand", False, {"up": bool}),
+    "mute": ("mute", True, {"who": _id_or_all}),
+    "remove": ("remove", True, {"who": _id_of}),
+    "allow_share": ("allow_share", True, {"who": _id_of}),
+    "unban": ("unban", True, {"who": str}),
+    "admit": ("admit", True, {"ask": int, "on": bool}),
+    "take_over": ("take_over", True, {}),
+    "end": ("end", True, {}),
+}
 
 
 # -- the whole client without a window
@@ -13759,17 +13802,27 @@ class Requests:
         self._waiting: dict[int, Callable[[Json], None]] = {}
         self._answered: tuple[int, Callable[[Json], None]] = (0, lambda message: None)  # may go on
         self._said: dict[int, Said] = {}
+        self._hasty: set[int] = set()  # what is of no use any more once the link is lost
 
-    def make(self, message: Json, on_answer: Callable[[Json], None]) -> None:
-        """Send `message` with a number of its own; the answer or error with that number comes back."""
+    def make(self, message: Json, on_answer: Callable[[Json], None], waits: bool = True) -> None:
+        """Send `message` with a number of its own; the answer or error with that number comes back.
+
+        Where the link is lost the asker `waits` for the next one, else that is the answer.
+        """
         self._number += 1
         self._waiting[self._number] = on_answer
         numbered = {**message, "ref": self._number}
         if message["type"] in SAID and len(self._said) < MOST_SAID:
             self._said[self._number] = Said(numbered)
             self._say(self._number)
-        elif link := self._link():
+            return
+        link = self._link()
+        if link:
             link.send(numbered)
+        if not waits:
+            self._hasty.add(self._number)
+            if link is None:
+                self._fail(self._number)
 
     def answer(self, message: Json) -> bool:
         """Hand `message` to whoever asked for it; False if nobody did."""
@@ -13786,7 +13839,12 @@ class Requests:
         """What the server had long taken from the `lost` link and not confirmed, it refused."""
         for number, said in list(self._said.items()):
             if said.link is lost and lost.heard - said.at > DEAD_SECONDS:
-                self.answer({"type": "error", "code": "unreachable", "ref": number})
+                self._fail(number)
+        for number in list(self._hasty):
+            self._fail(number)
+
+    def _fail(self, number: int) -> None:
+        self.answer({"type": "error", "code": "unreachable", "ref": number})
 
     def say_again(self, lines: list[Json]) -> None:
         """Say what is not among the own new `lines`, at a pace that the server takes (`RATES`)."""
@@ -13807,6 +13865,7 @@ class Requests:
 
     def _confirmed(self, number: int) -> None:
         self._said.pop(number, None)
+        self._hasty.discard(number)
         self._waiting.pop(number, None)
 
 
@@ -13863,13 +13922,33 @@ class MeetingController:
         self.files = FileTransfers(
             options, self._reactor, self.state, self.emit, self.ask, self.requests.make
         )
-        self._commands: Mapping[str, Callable[[Json], None]] = {  # besides the methods `_do_…`
-            "watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
+        self._commands: Mapping[str, Callable[[Json], None]] = {
+            **dict.fromkeys(PLAIN_COMMANDS, self._tell_server),
             **{name: getattr(self.files, name) for name in ("upload", "download", "decline", "cancel")},
-            "allow_share": self._do_remove,
-            "take_over": self._do_host_tool,
-            "end": self._do_host_tool,
+            "end": self._end,
+            "mic": partial(self._switch, "mic"),
+            "camera": partial(self._switch, "camera"),
+            "share": self._share,
+            "watch": self._choose_streams,
+            "watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
+            "snapshot": self._save_picture,
+            "users": self._tell_users,
+            "stats": self._tell_stats,
             "leave": lambda command: self.leave("left", command.get("ref")),
+        }
+        self._answers: Mapping[str, Callable[[Json], object]] = {  # to the server's messages; else `_apply`
+            **dict.fromkeys(PASSED_ON, self._pass_on),
+            "welcome": self._on_welcome,
+            "pong": self._on_pong,
+            "encode": self._on_encode,
+            "audio_keys": lambda told: self.media.rekey_audio(
+                self.state.current.me, told["up"], told["down"]
+            ),
+            "muted": self._on_muted,
+            "file_gone": self._on_file_gone,
+            "error": self._on_error,
+            "ended": self._on_ended,
+            "removed": self._on_ended,
         }
 
     # -- life
@@ -14061,7 +14140,7 @@ class MeetingController:
     def ask(self, message: Json, command: Json) -> None:
         """Send `message` for `command`; what answers it carries the command's `ref`."""
         if "ref" in command or message["type"] in SAID:
-            self.requests.make(message, partial(self._on_answer, command.get("ref")))
+            self.requests.make(message, partial(self._on_answer, command.get("ref")), waits=False)
         else:
             self.send(message)
 
@@ -14079,39 +14158,36 @@ class MeetingController:
             return
         if kind == "state":  # unasked: the roster knows better
             self._wanted.pop("hand", None)
-        match kind:
-            case "welcome":
-                self._on_welcome(message)
-            case "pong":
-                self._delay = (monotonic() - message["t"]) * 1e3
-            case "encode":
-                layers = {int(layer): fps for layer, fps in message["layers"].items()}
-                self.media.encode(layers, message.get("coarse", []))
-            case "audio_keys":
-                self.media.rekey_audio(self.state.current.me, message["up"], message["down"])
-            case "muted":
-                self._turn("mic", False)
-                self.emit("muted", by=message["by"])
-            case "error":
-                self.emit("error", **refusal(message).event)
-            case "share_allowed":
-                self.emit("share_allowed")
-            case "host_away":
-                self.emit("host_away", seconds=message["seconds"])
-            case "asks":
-                self.emit("asks", **{key: message[key] for key in message if key != "type"})
-            case "waiting":
-                self.emit("waiting")
-            case "file_gone" if self.files.withdrawn(message):
-                pass
-            case "ended" | "removed":  # who was removed may be let back as who it was
-                if kind == "ended":
-                    self._tokens.drop(self.options.fingerprint, self._meeting, self._asked_name)
-                self._finish("ended", 0, ref=self._end_ref, **refusal(message).event)
-                if self._link:
-                    self._link.close("ended")
-            case _:
-                self._apply(message)
+        self._answers.get(kind, self._apply)(message)
+
+    def _pass_on(self, message: Json) -> None:
+        fields = {key: message[key] for key in message if key not in ("type", "ref")}
+        self.emit(message["type"], **fields)
+
+    def _on_error(self, message: Json) -> None:
+        self.emit("error", **refusal(message).event)
+
+    def _on_pong(self, message: Json) -> None:
+        self._delay = (monotonic() - message["t"]) * 1e3
+
+    def _on_encode(self, message: Json) -> None:
+        layers = {int(layer): fps for layer, fps in message["layers"].items()}
+        self.media.encode(layers, message.get("coarse", []))
+
+    def _on_muted(self, message: Json) -> None:
+        self._turn("mic", False)
+        self._pass_on(message)
+
+    def _on_file_gone(self, message: Json) -> None:
+        if not self.files.withdrawn(message):
+            self._apply(message)
+
+    def _on_ended(self, message: Json) -> None:
+        if message["type"] == "ended":  # who was removed may be let back as who it was
+            self._tokens.drop(self.options.fingerprint, self._meeting, self._asked_name)
+        self._finish("ended", 0, ref=self._end_ref, **refusal(message).event)
+        if self._link:
+            self._link.close("ended")
 
     def _apply(self, message: Json, ref: Any = None) -> None:
         for event in self.state.apply(message):
@@ -14135,6 +14211,7 @@ class MeetingController:
         self._tokens.put(fingerprint, self._meeting, self._asked_name, self._token)
         self._link.send({"type": "resumed"})
         back = self._lost_at
+        self.state.update(fingerprint=fingerprint)
         if back:
             self.emit("reconnected", seconds=round(monotonic() - back, 2))
             self.media.encode({})
@@ -14181,12 +14258,7 @@ class MeetingController:
         return True
 
     def _emit_joined(self, message: Json) -> None:
-        self.state.update(
-            address=self.options.address,
-            port=self.options.port,
-            fingerprint=self.options.fingerprint,
-            since=monotonic(),
-        )
+        self.state.update(since=monotonic())
         keys = ("id", "name", "meeting", "title", "host", "role")
         told = {key: message[key] for key in keys}
         self.emit("joined", **told, address=self.options.address, encrypted=True)
@@ -14228,10 +14300,10 @@ class MeetingController:
             return
         try:
             name = str(command.get("do"))
-            handler = self._commands.get(name) or getattr(self, f"_do_{name}", None)
+            handler = self._commands.get(name)
             if handler is None:
                 raise Refused("bad_command", key="do")
-            if command["do"] in HOST_COMMANDS and self.state.current.role != "host":
+            if PLAIN_COMMANDS.get(name, ("", False))[1] and self.state.current.role != "host":
                 raise Refused("not_allowed")
             handler(command)
         except Refused as refused:
@@ -14239,31 +14311,23 @@ class MeetingController:
         except PeerFault as fault:
             self.emit("error", ref, **fault.refused.event)
 
-    def _do_chat(self, command: Json) -> None:
-        self.ask({"type": "chat", "text": wanted_text(command)}, command)
+    def _tell_server(self, command: Json) -> None:
+        kind, _, members = PLAIN_COMMANDS[command["do"]]
+        message = {
+            key: wanted(command, key, read) if isinstance(read, type) else read(self.state, command)
+            for key, read in members.items()
+        }
+        self.ask({"type": kind, **message}, command)
 
-    def _do_private(self, command: Json) -> None:
-        text, name = wanted_text(command), self._person(command, "to").name
-        self.ask({"type": "private_chat", "to_name": name, "text": text}, command)
+    def _end(self, command: Json) -> None:
+        if self._lost_at:  # there is no server to tell
+            self.leave("left", command.get("ref"))
+        self._end_ref = command.get("ref")
+        self._tell_server(command)
 
-    def _do_react(self, command: Json) -> None:
-        emoji = wanted(command, "emoji", str)
-        if len(emoji) > 32 or not clean_text(emoji):
-            raise Refused("bad_command", key="emoji")
-        self.ask({"type": "reaction", "emoji": emoji}, command)
-
-    def _do_hand(self, command: Json) -> None:
-        self._wanted["hand"] = wanted(command, "up", bool)
-        self.ask({"type": "hand", "up": self._wanted["hand"]}, command)
-
-    def _do_mic(self, command: Json) -> None:
-        self._switch("mic", wanted(command, "on", bool), command)
-
-    def _do_camera(self, command: Json) -> None:
-        self._camera_back = False
-        self._switch("camera", wanted(command, "on", bool), command)
-
-    def _switch(self, what: str, on: bool, command: Json) -> None:
+    def _switch(self, what: str, command: Json) -> None:
+        on = wanted(command, "on", bool)
+        self._camera_back &= what != "camera"
         state = self.state.current.devices.get(what, DeviceState()).state
         settled = on == self._asked.get(what, False) and on == (state == "live")
         if settled:
@@ -14278,7 +14342,7 @@ class MeetingController:
             self._asked[what] = self._wanted[what] = on
             (self.media.set_microphone if what == "mic" else self.media.set_camera)(on)
 
-    def _do_watch(self, command: Json) -> None:
+    def _choose_streams(self, command: Json) -> None:
         streams = wanted(command, "streams", dict)
         chosen: dict[str, tuple[int, int]] = {}
         for name, choice in streams.items():
@@ -14302,7 +14366,7 @@ class MeetingController:
             self._watch_sent = streams
             self.send({"type": "watch", "streams": streams})
 
-    def _do_share(self, command: Json) -> None:
+    def _share(self, command: Json) -> None:
         on, source = wanted(command, "on", bool), command.get("source", "screen:0")
         if not isinstance(source, str) or not source:
             raise Refused("bad_command", key="source")
@@ -14327,9 +14391,9 @@ class MeetingController:
             self._camera_back = False
             self._turn("camera", True)
 
-    def _do_snapshot(self, command: Json) -> None:
+    def _save_picture(self, command: Json) -> None:
         of, path = wanted(command, "of", str), wanted(command, "path", str)
-        picture = self._newest(of)
+        picture = self._newest(command)
         if picture is None:
             raise Refused("nothing_yet", name=of)
         with _locally("bad_command", UNSAVED[1], path):
@@ -14337,21 +14401,18 @@ class MeetingController:
         height, width = picture.shape[:2]
         self.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
 
-    def _newest(self, of: str) -> Picture | None:
-        if of == "screen":
+    def _newest(self, command: Json) -> Picture | None:
+        if command["of"] == "screen":
             return self.screen.newest()
-        if of == self.state.current.name:
+        if command["of"] == self.state.current.name:
             return self.media.picture("self")[1]
-        person = self.state.named(of)
-        if person is None:
-            raise Refused("no_such_person", name=of)
-        return self.media.newest(person.id)
+        return self.media.newest(someone(self.state, command, "of").id)
 
-    def _do_users(self, command: Json) -> None:
+    def _tell_users(self, command: Json) -> None:
         event = self.state.users()
         self.emit(event.pop("event"), command.get("ref"), **event)
 
-    def _do_stats(self, command: Json) -> None:
+    def _tell_stats(self, command: Json) -> None:
         video = {
             one.name: figures
             for one in self.state.current.people
@@ -14366,34 +14427,6 @@ class MeetingController:
             udp=self.media.udp(),
             counters=self.counters.snapshot(),
         )
-
-    def _do_mute(self, command: Json) -> None:
-        who = "all" if command.get("who") == "all" else self._person(command, "who").id
-        self.ask({"type": "mute", "who": who}, command)
-
-    def _do_remove(self, command: Json) -> None:
-        self.ask({"type": command["do"], "who": self._person(command, "who").id}, command)
-
-    def _do_unban(self, command: Json) -> None:
-        self.ask({"type": "unban", "who": wanted(command, "who", str)}, command)
-
-    def _do_admit(self, command: Json) -> None:
-        ask, on = wanted(command, "ask", int), wanted(command, "on", bool)
-        self.ask({"type": "admit", "ask": ask, "on": on}, command)
-
-    def _do_host_tool(self, command: Json) -> None:
-        if command["do"] == "end" and self._lost_at:  # there is no server to tell
-            self.leave("left", command.get("ref"))
-        if command["do"] == "end":
-            self._end_ref = command.get("ref")
-        self.ask({"type": command["do"]}, command)
-
-    def _person(self, command: Json, key: str) -> Person:
-        name = wanted(command, key, str)
-        person = self.state.named(name)
-        if person is None:
-            raise Refused("no_such_person", name=name)
-        return person
 
 
 # -- finding, hosting, and the headless interface
@@ -15485,7 +15518,6 @@ Focus: one picture only|Foco: una sola imagen|Focus : une seule image|फ़ो�
 Connection to the host|Conexión con el anfitrión|Connexion à l'animateur|होस्ट से कनेक्शन
 Invite others: address, code and PIN|Invitar: dirección, código y PIN|Inviter : adresse, code et PIN|आमंत्रित करें: पता, कोड और PIN
 Encrypted on this network|Cifrado en esta red|Chiffré sur ce réseau|इस नेटवर्क पर एन्क्रिप्टेड
-Not encrypted|Sin cifrar|Non chiffré|एन्क्रिप्टेड नहीं
 Host|Anfitrión|Animateur|होस्ट
 Host: {name}|Anfitrión: {name}|Animateur : {name}|होस्ट: {name}
 Good|Buena|Bonne|अच्छा
@@ -15573,7 +15605,7 @@ Start the meeting|Iniciar la reunión|Démarrer la réunion|मीटिंग �
 Check this computer and network|Revisar este equipo y la red|Vérifier cet ordinateur et le réseau|इस कंप्यूटर और नेटवर्क की जाँच
 Looking at this computer and the network…|Revisando este equipo y la red…|Examen de cet ordinateur et du réseau…|कंप्यूटर और नेटवर्क की जाँच हो रही है…
 Done|Listo|Terminé|हो गया
-The check did not work.|La revisión no funcionó.|La vérification n'a pas fonctionné.|जाँच नहीं हो सकी।
+That did not work.|No funcionó.|Cela n'a pas fonctionné.|यह नहीं हो सका।
 Cable {place}.|Cable {place}.|Câble {place}.|केबल {place}।
 Wi-Fi {place}.|Wi-Fi {place}.|Wi-Fi {place}.|वाई-फ़ाई {place}।
 VPN {place}.|VPN {place}.|VPN {place}.|VPN {place}।
@@ -15642,9 +15674,7 @@ Speaker volume|Volumen del altavoz|Volume du haut-parleur|स्पीकर क
 Hold Space to talk|Mantener Espacio para hablar|Maintenir Espace pour parler|बोलने के लिए Space दबाए रखें
 Talk while you hold it|Hablar mientras la mantienes|Parler tant qu'elle est tenue|दबाए रखने तक बोलें
 Pin the picture under the mouse|Fijar la imagen bajo el ratón|Épingler l'image sous la souris|माउस के नीचे का चित्र पिन करें
-Grid, Speaker, Focus|Cuadrícula, Orador, Foco|Grille, Orateur, Focus|ग्रिड, वक्ता, फ़ोकस
 This list|Esta lista|Cette liste|यह सूची
-Leave, after asking|Salir, tras preguntar|Quitter, après confirmation|पूछकर बाहर जाएँ
 Colours|Colores|Couleurs|रंग
 Dark|Oscuro|Sombre|गहरा
 Light|Claro|Clair|हल्का
@@ -15656,20 +15686,18 @@ Answer|Responder|Répondre|उत्तर दें
 {name} joined|{name} entró|{name} est arrivé|{name} जुड़े
 {name} left|{name} salió|{name} est parti|{name} चले गए
 {name} raised a hand|{name} levantó la mano|{name} lève la main|{name} ने हाथ उठाया
-{name} offers {file} ({size})|{name} ofrece {file} ({size})|{name} propose {file} ({size})|{name} ने {file} ({size}) भेजी है
+{from} offers {name} ({size})|{from} ofrece {name} ({size})|{from} propose {name} ({size})|{from} ने {name} ({size}) भेजी है
 Look|Ver|Voir|देखें
 Saved: {name}|Guardado: {name}|Enregistré : {name}|सहेजा गया: {name}
 Show|Mostrar|Montrer|दिखाएँ
 “{key}” is missing or of the wrong kind.|“{key}” falta o no es del tipo correcto.|« {key} » manque ou n'est pas du bon type.|“{key}” नहीं है या सही प्रकार का नहीं है।
-The file did not arrive|El archivo no llegó|Le fichier n'est pas arrivé|फ़ाइल नहीं पहुँची
 {name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
-A device does not work|Un dispositivo no funciona|Un appareil ne fonctionne pas|एक उपकरण काम नहीं कर रहा
 You may share your screen again|Puedes volver a compartir tu pantalla|Vous pouvez de nouveau partager votre écran|आप फिर से स्क्रीन साझा कर सकते हैं
 {name} is away|{name} no está|{name} est absent|{name} अभी यहाँ नहीं हैं
 Without its host the meeting ends in {minutes} min|Sin su anfitrión, la reunión termina en {minutes} min|Sans son animateur, la réunion se termine dans {minutes} min|होस्ट के बिना मीटिंग {minutes} मिनट में समाप्त होगी
 Back to my lesson|Volver a mi clase|Revenir à mon cours|मेरी कक्षा में लौटें
 End it and start anew|Terminarla y empezar otra|La terminer et recommencer|समाप्त करें और नई शुरू करें
-{name} muted you|{name} te silenció|{name} a coupé votre micro|{name} ने आपको म्यूट किया
+{by} muted you|{by} te silenció|{by} a coupé votre micro|{by} ने आपको म्यूट किया
 Connected again|Conectado de nuevo|De nouveau connecté|फिर से जुड़ गए
 The meeting has ended.|La reunión ha terminado.|La réunion est terminée.|मीटिंग समाप्त हो गई।
 You are muted|Estás silenciado|Votre micro est coupé|आप म्यूट हैं
@@ -15849,7 +15877,7 @@ class Translator:
                 self._made[english] = dict(zip(codes, others, strict=True))
         return self._made
 
-    def __call__(self, text: str, **values: object) -> str:
+    def __call__(self, text: str, /, **values: object) -> str:
         """`text` in the user's language with `values` put in for its {names}; Words bring their own."""
         if isinstance(text, Words):
             values, text = dict(text.values), text.key
@@ -16469,7 +16497,7 @@ def plain(text: str) -> str:
         return ":" + spoken.replace(" ", "_") + ":"
 
     text = EMOJI_PATTERN.sub(name, text)
-    return "".join(char for char in text if ord(char) < 0x1F000 and char not in "\ufe0f\u200d\u20e3")
+    return re.sub("[\ufe0f\u200d\u20e3\U0001f000-\U0001ffff\U000e0000-\U0010ffff]", "", text)
 
 
 @lru_cache(maxsize=256)
@@ -17605,8 +17633,7 @@ class Dialog:
         self.body.pack(fill="both", expand=True, padx=px(1), pady=px(1))
         self.width = min(px(width), look.root.winfo_width() - px(24))
         if title:
-            head = look.label(self.body, title, 18, bold=True, width=self.width - px(52))
-            head.pack(anchor="w", padx=px(24), pady=(px(20), px(10)))
+            self.words(title, 18, p.text, 20, 10, bold=True)
         self.frame.place(relx=0.5, rely=0.5, anchor="center", width=self.width)
         if height:
             self.frame.place(height=min(px(height), look.root.winfo_height() - px(24)))
@@ -17614,6 +17641,17 @@ class Dialog:
         look.layer(self.frame, self.close)
         self.frame.bind("<Destroy>", lambda _: self._no_later(), add="+")
         self._later(1, self._take)
+
+    def words(
+        self, text: str, size: float = 12, colour: str = "", above: int = 0, below: int = 0,
+        bold: bool = False,
+    ) -> tk.Label:  # fmt: skip
+        """A paragraph below what is there, with room above and below it in logical pixels."""
+        look, px = self.look, self.look.px
+        tone = colour or look.palette.second
+        label = look.label(self.body, text, size, bold=bold, colour=tone, width=self.width - px(52))
+        label.pack(anchor="w", padx=px(24), pady=(px(above), px(below)))
+        return label
 
     def _take(self) -> None:
         if not self.frame.winfo_exists():
@@ -17673,8 +17711,7 @@ class ConfirmDialog(Dialog):
         first: str = "",
     ) -> None:  # fmt: skip
         super().__init__(look, title, 460)
-        words = look.label(self.body, text, 13, colour=look.palette.second, width=self.width - look.px(52))
-        words.pack(anchor="w", padx=look.px(24))
+        self.words(text, 13)
         self.buttons(answers, first)
 
 
@@ -18082,7 +18119,7 @@ class HoverButtons:
             return
         x, y, wide, _ = stage.tiles[key].box
         right = x + wide - px(10) - (px(42) if self._poor(key) else 0)
-        icons = [("pin", partial(stage.pin, key)), ("more", partial(self.menu, key, None))]
+        icons = [("pin", partial(stage.pin, key)), ("more", partial(self.menu, key))]
         if key == "screen":
             zooms = (("minus", 1 / 1.25), ("focus", 0), ("plus", 1.25))
             icons = [*((icon, partial(stage.zoom.by, factor)) for icon, factor in zooms), *icons[:1]]
@@ -18138,13 +18175,13 @@ class HoverButtons:
             more.append(f"{quality.latency_ms:.0f} ms")
         return [*lines, " · ".join(more)]
 
-    def menu(self, key: int | str | None, event: tk.Event[tk.Canvas] | None) -> None:
-        """What can be done with this person."""
+    def menu(self, key: int | str | None, by_key: bool = False) -> None:
+        """What can be done with this person, where the mouse is or `by_key` on the tile."""
         if not isinstance(key, int):
             return
         canvas = self.stage.canvas
-        x, y = (event.x_root, event.y_root) if event else (canvas.winfo_pointerx(), canvas.winfo_pointery())
-        if event is None and self.under != key:  # by keyboard
+        x, y = canvas.winfo_pointerxy()
+        if by_key and self.under != key:
             left, top, wide, tall = self.stage.tiles[key].box
             x, y = canvas.winfo_rootx() + left + wide // 2, canvas.winfo_rooty() + top + tall // 2
         pin = (tr("Unpin") if self.stage.plan.pinned == key else tr("Pin"), partial(self.stage.pin, key))
@@ -18175,7 +18212,7 @@ class Stage(Painted):
         canvas.bind("<Leave>", lambda _: self.hover.show(None))
         canvas.bind("<Motion>", self._moved)
         canvas.bind("<Double-Button-1>", self._twice)
-        canvas.bind("<Button-3>", lambda event: self.hover.menu(self._tile_at(event), event))
+        canvas.bind("<Button-3>", lambda event: self.hover.menu(self._tile_at(event)))
         canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
         canvas.bind("<Button-4>", lambda _: self._wheel(1))
         canvas.bind("<Button-5>", lambda _: self._wheel(-1))
@@ -18186,7 +18223,7 @@ class Stage(Painted):
         canvas.bind("<Prior>", lambda _: self.turn(-1))
         canvas.bind("<Next>", lambda _: self.turn(1))
         for key in ("<<Return>>", "<Menu>"):
-            canvas.bind(key, lambda _: self.hover.menu(self._last, None))
+            canvas.bind(key, lambda _: self.hover.menu(self._last, by_key=True))
         canvas.bind("<FocusOut>", lambda _: self._choose(None))
         canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
 
@@ -18511,22 +18548,92 @@ class Reactions:
 # ==============================
 
 
+# -- commands
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something to do in a meeting, wherever that is offered: by keys, on bars, in menus."""
+
+    keys: str  # as the user reads them
+    words: str  # on its button and in its menus
+    tip: str  # of its button, and among the shortcuts, where one without is listed with the one above
+    does: Callable[..., object]  # with the MainAppView, and in the menu of a person with the Person
+    where: str = "side"  # or foot, top; the menus host and person; attendees: below their list
+    icon: str = ""  # where it is not called as the command is
+    host: bool = False  # only the host may
+    when: Callable[[Snapshot], bool] = lambda _: True
+    apart: bool = False  # below a line in its menu
+    again: bool = False  # and again while its key is held
+
+    def may(self, shot: Snapshot) -> bool:
+        """Whether it can be done now, by whom this is."""
+        return self.when(shot) and (shot.role == "host" or not self.host)
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
+    "camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
+    "share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
+    "hand": Command("H", "Raise hand", "Raise or lower your hand", lambda v: v.actions.hand()),
+    "react": Command("R", "React", "Send a reaction", lambda v: v.actions.react(), icon="smile"),
+    "chat": Command("C", "Chat", "Messages", lambda v: v.flip_panel("messages")),
+    "users": Command("U", "Users", "Who is here", lambda v: v.flip_panel("attendees")),
+    "host": Command("", "Host tools", "Host tools", lambda v: v.actions.host_tools(), "side", "shield", True),
+    "mute_all": Command(
+        "", "Mute all", "", lambda v: v.act({"do": "mute", "who": "all"}), "host attendees", "mic", True
+    ),
+    "invite": Command(
+        "", "Invite others", "Invite others: address, code and PIN", lambda v: v.actions.invite(), "host"
+    ),
+    "give": Command("", "Give this app to others", "", lambda v: v.actions.give_app(), "host"),
+    "who": Command("", "Who is here", "", lambda v: v.show_panel("attendees"), "host"),
+    "stop": Command(
+        "", "Stop the shared screen", "", lambda v: v.act({"do": "take_over"}), "host", host=True,
+        when=lambda shot: shot.presenter not in (0, shot.me),
+    ),
+    "end": Command(
+        "", "End the meeting for all…", "", lambda v: v.actions.ask_leave(), "host", host=True, apart=True
+    ),
+    "write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
+    "mute": Command(
+        "", "Mute", "", lambda v, one: v.act({"do": "mute", "who": one.name}), "person", host=True, apart=True
+    ),
+    "allow": Command(
+        "", "Allow to share the screen", "", lambda v, one: v.act({"do": "allow_share", "who": one.name}),
+        "person", host=True,
+    ),
+    "remove": Command(
+        "", "Remove from the meeting…", "", lambda v, one: v.actions.ask_remove(one.name), "person", host=True
+    ),
+    "talk": Command("Space", "", "Talk while you hold it", lambda v: v.talk.press(), ""),
+    "pin": Command("P", "", "Pin the picture under the mouse", lambda v: v.stage.pin_under(), ""),
+    "grid": Command("1", "", "Grid: everybody", lambda v: v.set_layout("grid"), "top"),
+    "speaker": Command("2", "", "Speaker: who talks, large", lambda v: v.set_layout("speaker"), "top"),
+    "focus": Command("3", "", "Focus: one picture only", lambda v: v.set_layout("focus"), "top"),
+    "closer": Command("+", "", "Zoom the shared screen", lambda v: v.stage.zoom.by(1.25), "", again=True),
+    "farther": Command("−", "", "", lambda v: v.stage.zoom.by(0.8), "", again=True),
+    "fit": Command("0", "", "", lambda v: v.stage.zoom.by(0), ""),
+    "answer": Command("A", "", "Do what the newest notice offers", lambda v: v.toasts.answer(), ""),
+    "full": Command("F11", "", "Full screen", lambda v: v.actions.full_screen(), "top"),
+    "keys": Command("?", "", "This list", lambda v: v.settings("keys"), ""),
+    "leave": Command("Esc", "Leave", "Leave the meeting", lambda v: v.actions.ask_leave(), "foot"),
+    "settings": Command("", "Settings", "Settings", lambda v: v.settings(), "foot", "gear"),
+}  # fmt: skip
+
+
+def commands_at(where: str) -> dict[str, Command]:
+    """The commands that are offered there, by name."""
+    return {name: one for name, one in COMMANDS.items() if where in one.where.split()}
+
+
 # -- bars
 
 
 class SideBar:
     """The left bar: what one does all the time."""
 
-    ENTRIES: ClassVar = (
-        ("mic", "Unmute", "mic", "Microphone on or off", "M, Ctrl+D"),
-        ("camera", "Start video", "camera", "Camera on or off", "V, Ctrl+E"),
-        ("share", "Share", "share", "Share your screen", "Ctrl+Shift+S"),
-        ("hand", "Raise hand", "hand", "Raise or lower your hand", "H"),
-        ("react", "React", "smile", "Send a reaction", "R"), ("chat", "Chat", "chat", "Messages", "C"),
-        ("users", "Users", "users", "Who is here", "U"), ("host", "Host tools", "shield", "Host tools", ""),
-    )  # fmt: skip
-
-    def __init__(self, look: Look, parent: tk.Misc, commands: Mapping[str, Callable[[], object]]) -> None:
+    def __init__(self, look: Look, parent: tk.Misc, run: Callable[[str], object]) -> None:
         self.look = look
         px, p = look.px, look.palette
         self.frame = look.frame(parent, p.panel)
@@ -18535,16 +18642,11 @@ class SideBar:
         logo.canvas.pack()
         self.logo = logo.canvas
         self.buttons: dict[str, BarButton] = {}
-        for name, words, icon, tip, key in self.ENTRIES:
-            self.buttons[name] = BarButton(look, self.frame, commands[name], tr(words), icon, tip, key)
-            if name != "host":
-                self.buttons[name].canvas.pack(pady=px(1))
-        for name, words, icon, tip, key in (
-            ("leave", "Leave", "leave", "Leave the meeting", "Esc"),
-            ("settings", "Settings", "gear", "Settings", ""),
-        ):  # fmt: skip
-            self.buttons[name] = BarButton(look, self.frame, commands[name], tr(words), icon, tip, key)
-            self.buttons[name].canvas.pack(side="bottom", pady=(px(1), px(8 if name == "leave" else 1)))
+        self._offered: list[str] = []
+        for name, one in {**commands_at("side"), **commands_at("foot")}.items():
+            self.buttons[name] = BarButton(
+                look, self.frame, partial(run, name), tr(one.words), one.icon or name, one.tip, one.keys
+            )
         self.buttons["leave"].show(kind="danger")
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
 
@@ -18556,13 +18658,15 @@ class SideBar:
         self.logo.configure(height=px(1 if tall == 42 else 64))
 
     def show(self, shot: Snapshot, talking: bool) -> None:
-        """Show what is live, muted or raised, and the host's tools to the host."""
-        host = self.buttons["host"]
-        if (shot.role == "host") != bool(host.canvas.winfo_manager()):
-            if shot.role == "host":
-                host.canvas.pack(after=self.buttons["users"].canvas, pady=self.look.px(1))
-            else:
-                host.canvas.pack_forget()
+        """Show what is live, muted or raised, and what may be done."""
+        offered, px = [name for name in self.buttons if COMMANDS[name].may(shot)], self.look.px
+        if offered != self._offered:
+            self._offered = offered
+            for button in self.buttons.values():
+                button.canvas.pack_forget()
+            for name in offered:
+                side: Literal["top", "bottom"] = "bottom" if COMMANDS[name].where == "foot" else "top"
+                self.buttons[name].canvas.pack(side=side, pady=(px(1), px(8 if name == "leave" else 1)))
         me = shot.person(shot.me)
         if me is None:
             return
@@ -18643,37 +18747,31 @@ class Pill(Painted):
 class TopBar:
     """Title, address, encryption, time; PIN, quality, people, layouts."""
 
-    LAYOUTS: ClassVar = (
-        ("grid", "Grid: everybody"),
-        ("speaker", "Speaker: who talks, large"),
-        ("focus", "Focus: one picture only"),
-    )
-
-    def __init__(self, look: Look, parent: tk.Misc, commands: Mapping[str, Callable[[], object]]) -> None:
+    def __init__(self, look: Look, parent: tk.Misc, run: Callable[[str], object]) -> None:
         self.look = look
         px, p = look.px, look.palette
         self.frame = look.frame(parent, p.panel)
         self.title = Painted(look, self.frame, px(100), px(58))
-        self.full = Button(
-            look, self.frame, commands["full"], "", "full", "card", height=36, tip="Full screen", key="F11"
-        )
-        self.full.canvas.pack(side="right", padx=(px(8), px(16)), pady=px(11))
         group = Card(look, self.frame, 10).canvas
-        group.pack(side="right", padx=px(4))
         self.layouts: dict[str, Button] = {}
-        for name, tip in self.LAYOUTS:
-            button = Button(look, group, commands[name], icon=name, kind="ghost", height=32, tip=tip)
-            button.canvas.pack(side="left", padx=px(2), pady=px(2))
-            self.layouts[name] = button
-        self.people = Pill(look, self.frame, "Who is here", commands["users"])
+        for name, one in commands_at("top").items():
+            place, kind, height = (self.frame, "card", 36) if name == "full" else (group, "ghost", 32)
+            self.layouts[name] = Button(
+                look, place, partial(run, name), "", name, kind, height=height, tip=one.tip, key=one.keys
+            )
+            self.layouts[name].canvas.pack(side="left", padx=px(2), pady=px(2))
+        self.full = self.layouts.pop("full")
+        self.full.canvas.pack(side="right", padx=(px(8), px(16)), pady=px(11))
+        group.pack(side="right", padx=px(4))
+        self.people = Pill(look, self.frame, COMMANDS["users"].tip, partial(run, "users"))
         self.quality = Pill(look, self.frame, "Connection to the host")
-        self.pin = Pill(look, self.frame, "Invite others: address, code and PIN", commands["invite"])
+        self.pin = Pill(look, self.frame, COMMANDS["invite"].tip, partial(run, "invite"))
         for pill in (self.people, self.quality, self.pin):
             pill.canvas.pack(side="right", padx=px(4))
         self.title.canvas.pack(side="left", fill="both", expand=True, padx=(px(22), px(8)))
         self.title.canvas.bind("<Configure>", lambda _: self._write())
         self.frame.bind("<Configure>", lambda event: self._squeeze(event.width))
-        self._lines: tuple[str, str, bool] = ("", "", True)
+        self._lines = ("", "")
         self._narrow = False
 
     def _squeeze(self, width: int) -> None:
@@ -18684,25 +18782,18 @@ class TopBar:
         p = self.look.palette
         seconds = max(0, int(now - shot.since)) if shot.since else 0
         spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-        facts = [tr("Encrypted on this network") if shot.encrypted else tr("Not encrypted")]
-        facts += [address]
+        facts = [tr("Encrypted on this network"), address]
         facts += [tr("Host: {name}", name=shot.host)] if shot.host and not self._narrow else []
-        lines = (shot.title, "  ·  ".join([*facts, spent]), shot.encrypted)
+        lines = (shot.title, "  ·  ".join([*facts, spent]))
         if lines != self._lines:
             self._lines = lines
             self._write()
         self.people.show(str(len(shot.people)), "users")
-        words, bars, colour = (
-            (tr("Good"), 3, p.good)
-            if shot.delay_ms < 80
-            else (tr("Fair"), 2, p.warn)
-            if shot.delay_ms < 250
-            else (tr("Poor"), 1, p.bad)
-        )
-        if shot.link == "reconnecting":
-            words, bars, colour = tr("No link"), 1, p.bad
-        brief = self._narrow or shot.link == "reconnecting"
-        self.quality.show(words if brief else f"{words} · {shot.delay_ms:.0f} ms", colour=colour, bars=bars)
+        lost, delay = shot.link == "reconnecting", shot.delay_ms
+        bars = 1 if lost else 1 + (delay < 250) + (delay < 80)
+        words = tr("No link" if lost else ("Poor", "Fair", "Good")[bars - 1])
+        words += "" if lost or self._narrow else f" · {delay:.0f} ms"
+        self.quality.show(words, colour=(p.bad, p.warn, p.good)[bars - 1], bars=bars)
         if shot.pin:
             self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Invite"), lead="PIN")
         else:
@@ -18711,13 +18802,12 @@ class TopBar:
             button.show(kind="primary" if name == layout else "ghost")
 
     def _write(self) -> None:
-        title, facts, encrypted = self._lines
+        title, facts = self._lines
         look, px, p = self.look, self.look.px, self.look.palette
         room = self.title.canvas.winfo_width()
         self.title.wipe()
         self.title.text(0, px(20), title, 15, bold=True, room=room)
-        icon = look.icon("lock", 14, p.good) if encrypted else look.icon("warning", 14, p.bad)
-        self.title.image(0, px(41), icon, "w")
+        self.title.image(0, px(41), look.icon("lock", 14, p.good), "w")
         self.title.text(px(20), px(41), facts, 12, colour=p.second, room=room - px(20))
 
 
@@ -18729,10 +18819,10 @@ class NoticeBar:
         self.frame = look.frame(parent, look.palette.chosen)
         self._now: tuple[str, str] | None = None
 
-    def show(self, words: str, action: str, command: Callable[[], object], colour: str = "") -> bool:
-        """Show a line with one action; whether it changed."""
+    def show(self, words: str, action: str, command: Callable[[], object]) -> None:
+        """Show a line with one action."""
         if self._now == (words, action):
-            return False
+            return
         self._now = (words, action)
         look, px = self.look, self.look.px
         for child in self.frame.winfo_children():
@@ -18741,13 +18831,13 @@ class NoticeBar:
         button = Button(look, self.frame, command, action, kind="link", height=34)
         button.canvas.pack(side="right", padx=px(12), pady=px(3))
         line.canvas.pack(side="left", fill="both", expand=True, padx=(px(16), 0))
-        line.canvas.bind("<Configure>", lambda event: self._write(line, words, colour, event.width))
-        return True
+        line.canvas.bind("<Configure>", lambda event: self._write(line, words, event.width))
 
-    def _write(self, line: Painted, words: str, colour: str, room: int) -> None:
+    def _write(self, line: Painted, words: str, room: int) -> None:
+        look, px = self.look, self.look.px
         line.wipe()
-        line.image(0, self.look.px(20), self.look.icon("info", 18, colour or self.look.palette.link), "w")
-        line.text(self.look.px(28), self.look.px(20), words, 13, room=room - self.look.px(28))
+        line.image(0, px(20), look.icon("info", 18, look.palette.link), "w")
+        line.text(px(28), px(20), words, 13, room=room - px(28))
 
     def hide(self) -> None:
         self._now = None
@@ -19391,8 +19481,9 @@ class AttendeesPanel:
     """Who is here: raised hands first in their order, then the host, then by name."""
 
     def __init__(
-        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None]
-    ) -> None:
+        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None],
+        run: Callable[[str], object],
+    ) -> None:  # fmt: skip
         self.look, self.menu_for, self.act = look, menu_for, act
         self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
         px = look.px
@@ -19402,8 +19493,9 @@ class AttendeesPanel:
         self._shot = Snapshot()
         self.search.entry.bind("<KeyRelease>", self._search, add="+")
         self.tools = look.frame(self.frame, look.palette.panel)
-        mute_all = partial(act, {"do": "mute", "who": "all"})
-        Button(look, self.tools, mute_all, tr("Mute all"), "mic", height=38).canvas.pack(fill="x")
+        for name, one in commands_at("attendees").items():
+            button = Button(look, self.tools, partial(run, name), tr(one.words), one.icon or name, height=38)
+            button.canvas.pack(fill="x")
         self.list = ListView(look, self.frame)
         self.list.canvas.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
 
@@ -19717,6 +19809,9 @@ class PreviewCard:
         self.own.remove()
 
 
+AnyField = TypeVar("AnyField", bound="Field | PinBoxes")
+
+
 class DeviceRow:
     """A card with a device's kind and choice; something live is packed at the right of it."""
 
@@ -19788,6 +19883,42 @@ class BusyCard:
         )
         sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
         self._timer = self.frame.after(40, self._turn)
+
+
+class Form(Dialog):
+    """Fields one below the other; its button and Return close it and call `go` with what they hold."""
+
+    def __init__(self, look: Look, title: str, ok: str, go: Callable[..., object]) -> None:
+        super().__init__(look, title, 440)
+        self.go, self.fields = go, list[Any]()
+        self.buttons([(tr("Cancel"), "plain", lambda *_: None), (ok, "primary", go)])
+
+    def caption(self, words: str) -> None:
+        """Name the next field."""
+        self.words(words, above=14 * bool(self.fields), below=6, bold=True)
+
+    def add(self, made: AnyField) -> AnyField:
+        """`made` as the next field."""
+        made.canvas.pack(padx=self.look.px(24), fill="x")
+        self.fields.append(made)
+        return made
+
+    def enter(self) -> None:
+        self._then(self.go)
+
+    def _then(self, command: Callable[..., object]) -> None:
+        super()._then(partial(command, *[one.value for one in self.fields]))
+
+
+def switch_row(
+    look: Look, parent: tk.Misc, words: str, backend: Program, key: str, on: bool
+) -> tuple[tk.Frame, Switch]:
+    """A line with a switch for the setting `key`, which is `on` until somebody turns it."""
+    row = look.frame(parent, look.palette.panel)
+    look.label(row, words, 13).pack(side="left")
+    switch = Switch(look, row, bool(backend.setting(key, on)), partial(backend.set_setting, key))
+    switch.canvas.pack(side="right")
+    return row, switch
 
 
 class StartView:
@@ -20092,70 +20223,39 @@ class StartView:
             self.pin.canvas.focus_set()
 
     def _ask_address(self, trouble: str = "") -> None:
-        look, px = self.look, self.look.px
-        dialog = self.dialog = Dialog(look, tr("Type an address or code"), 440)
-        address = Field(look, dialog.body, self.backend.setting("address", ""), "192.168.1.20", px(380))
+        look, width = self.look, self.look.px(380)
+        form = self.dialog = Form(look, tr("Type an address or code"), tr("Join"), self.join_at)
+        known = self.backend.setting("address", "")
+        address = form.add(Field(look, form.body, known, "192.168.1.20", width, enter=form.enter))
         address.entry.select_range(0, "end")
-        address.canvas.pack(padx=px(24), fill="x")
-        look.label(
-            dialog.body, tr("PIN, if the meeting has one"), 12, bold=True, colour=look.palette.second
-        ).pack(anchor="w", padx=px(24), pady=(px(14), px(6)))
-        pin = PinBoxes(look, dialog.body, lambda: read())
+        form.caption(tr("PIN, if the meeting has one"))
+        pin = form.add(PinBoxes(look, form.body, form.enter))
         pin.set(self._typed_pin)
-        pin.canvas.configure(width=px(380))
-        pin.canvas.pack(padx=px(24), fill="x")
+        pin.canvas.configure(width=width)
         if trouble:
-            words = look.label(dialog.body, trouble, 13, colour=look.palette.bad_text, width=px(380))
-            words.pack(anchor="w", padx=px(24), pady=(px(14), 0))
-
-        def read() -> None:
-            typed = (address.value, pin.value)
-            dialog.close()
-            self.join_at(*typed)
-
-        address.entry.bind("<<Return>>", lambda _: read())
-        self._answers(dialog, tr("Join"), read)
-        dialog.first = pin.canvas if trouble else address.entry
-
-    def _answers(self, dialog: Dialog, words: str, read: Callable[[], None]) -> None:
-        row = self.look.frame(dialog.body, self.look.palette.panel)
-        row.pack(side="bottom", fill="x", padx=self.look.px(24), pady=self.look.px(20))
-        Button(self.look, row, read, words, kind="primary").canvas.pack(side="right")
-        Button(self.look, row, dialog.close, tr("Cancel")).canvas.pack(side="right", padx=self.look.px(10))
+            form.words(trouble, 13, look.palette.bad_text, above=14)
+        form.first = pin.canvas if trouble else address.entry
 
     def _ask_host(self, anew: bool = False) -> None:
-        look, px, p = self.look, self.look.px, self.look.palette
-        dialog = self.dialog = Dialog(look, tr("Host a meeting"), 440)
-        look.label(dialog.body, tr("Title"), 12, bold=True, colour=p.second).pack(
-            anchor="w", padx=px(24), pady=(0, px(6))
-        )
-        title = Field(look, dialog.body, self.backend.setting("title", ""), tr("What is it about?"), px(380))
-        title.canvas.pack(padx=px(24), fill="x")
-        row = look.frame(dialog.body, p.panel)
-        row.pack(fill="x", padx=px(24), pady=(px(16), 0))
-        look.label(row, tr("Ask for a PIN"), 13).pack(side="left")
-        pin = Switch(
-            look,
-            row,
-            bool(self.backend.setting("ask_pin", True)),
-            partial(self.backend.set_setting, "ask_pin"),
-        )
-        pin.canvas.pack(side="right")
+        look, backend = self.look, self.backend
+        go = partial(self._host, anew)
+        form = self.dialog = Form(look, tr("Host a meeting"), tr("Start the meeting"), go)
+        form.caption(tr("Title"))
+        known, hint = backend.setting("title", ""), tr("What is it about?")
+        title = form.add(Field(look, form.body, known, hint, look.px(380), enter=form.enter))
+        row, pin = switch_row(look, form.body, tr("Ask for a PIN"), backend, "ask_pin", on=True)
+        row.pack(fill="x", padx=look.px(24), pady=(look.px(16), 0))
+        form.fields.append(pin)
         if asks := system_asks("host"):
-            words = look.label(dialog.body, asks, 12, colour=p.second, width=px(380))
-            words.pack(anchor="w", padx=px(24), pady=(px(16), 0))
+            form.words(asks, above=16)
+        form.first = title.entry
 
-        def read() -> None:
-            words, code = title.value, "auto" if pin.value else ""
-            self.backend.set_setting("title", words)
-            dialog.close()  # it gives the keyboard back, before a missing name takes it
-            if name := self._named():
-                what = words or tr("{name}'s meeting", name=name)
-                self.begin(partial(self.backend.host, name, what, code, anew=anew), "Starting the meeting…")
-
-        title.entry.bind("<<Return>>", lambda _: read())
-        self._answers(dialog, tr("Start the meeting"), read)
-        dialog.first = title.entry
+    def _host(self, anew: bool, title: str, pin: bool) -> None:
+        self.backend.set_setting("title", title)
+        if name := self._named():
+            what = title or tr("{name}'s meeting", name=name)
+            host = partial(self.backend.host, name, what, "auto" if pin else "", anew=anew)
+            self.begin(host, "Starting the meeting…")
 
     def close(self) -> None:
         """Stop the preview, and take away a dialog that is open: its fields go with this window."""
@@ -20164,33 +20264,49 @@ class StartView:
         self.preview.close()
 
 
-class DoctorDialog(Dialog):
+class WorkDialog(Dialog):
+    """Says what it waits for until `work` is done, then gives its result to `show`, or tells what failed."""
+
+    def __init__(
+        self, look: Look, title: str, width: int, height: int, tasks: Tasks, words: str,
+        work: Callable[[], Any],
+    ) -> None:  # fmt: skip
+        super().__init__(look, title, width, height)
+        self.busy = BusyCard(look, self.body)
+        self.busy.show(words)
+        tasks.run(work, self._done, self.frame)
+
+    def _done(self, result: Any, fault: Exception | None) -> None:
+        self.busy.hide()
+        if fault is None:
+            self.show(result)
+        else:
+            words = fault.reason if isinstance(fault, Refused) else "That did not work."
+            self.words(tr(words), 13, self.look.palette.bad_text)
+
+    def show(self, result: Any) -> None:
+        """Show what came of it."""
+        raise NotImplementedError
+
+
+class DoctorDialog(WorkDialog):
     """What stands between this computer and a meeting: a verdict, the next step, all that was looked at."""
 
     ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
     def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
-        super().__init__(look, tr("Check this computer and network"), 620, 540)
-        px = look.px
-        self.busy = BusyCard(look, self.body)
-        self.busy.show(tr("Looking at this computer and the network…"))
-        self.verdict = look.label(self.body, "", 15, bold=True, width=self.width - px(52))
-        self.step = look.label(self.body, "", 13, colour=look.palette.second, width=self.width - px(52))
-        self.verdict.pack(anchor="w", padx=px(24))
-        self.step.pack(anchor="w", padx=px(24), pady=(px(6), px(12)))
+        title, words = tr("Check this computer and network"), tr("Looking at this computer and the network…")
+        super().__init__(look, title, 620, 540, tasks, words, backend.doctor)
         self.buttons([(tr("Done"), "primary", lambda: None)])
-        self.list = ListView(look, self.body)
-        self.list.canvas.pack(fill="both", expand=True, padx=(px(24), px(12)))
-        tasks.run(backend.doctor, self._found, self.frame)
 
-    def _found(self, found: Any, fault: Exception | None) -> None:
-        self.busy.hide()
-        if fault is not None:
-            self.look.say(self.verdict, tr("The check did not work."))
-            return
-        self.look.say(self.verdict, tr(found.verdict))
-        self.look.say(self.step, tr(found.next_step))
-        self.list.show([FindingRow(one) for one in found.findings])
+    def show(self, result: Diagnosis) -> None:
+        """Show what was found."""
+        px = self.look.px
+        self.verdict = self.words(tr(result.verdict), 15, self.look.palette.text, bold=True)
+        self.words(tr(result.next_step), 13, above=6, below=12)
+        self.list = ListView(self.look, self.body)
+        self.list.canvas.pack(fill="both", expand=True, padx=(px(24), px(12)))
+        self.list.show([FindingRow(one) for one in result.findings])
 
 
 @dataclass(frozen=True, slots=True)
@@ -20218,11 +20334,8 @@ class InvitationDialog(Dialog):
 
     def __init__(self, look: Look, shot: Snapshot, ways: Sequence[WayIn], copy: Callable[[], object]) -> None:
         super().__init__(look, tr("Invite others"), 760)
-        px, p = look.px, look.palette
         words = tr("Whoever starts ConnectSphere on this network finds the meeting. Else they type:")
-        look.label(self.body, words, 13, colour=p.second, width=self.width - px(52)).pack(
-            anchor="w", padx=px(24), pady=(0, px(10))
-        )
+        self.words(words, 13, below=10)
         facts = [(tr("Address"), ways[0].address), (tr("or the code"), ways[0].code)]
         self._large(facts + ([("PIN", spaced_pin(shot.pin))] if shot.pin else []))
         if ways[1:]:
@@ -20249,10 +20362,7 @@ class InvitationDialog(Dialog):
 
     def _others(self, ways: Sequence[WayIn]) -> None:
         look, px = self.look, self.look.px
-        words = tr("This computer is in other networks, too. There they type:")
-        look.label(self.body, words, 12, colour=look.palette.second).pack(
-            anchor="w", padx=px(24), pady=(px(14), px(4))
-        )
+        self.words(tr("This computer is in other networks, too. There they type:"), above=14, below=4)
         sheet = Painted(look, self.body, self.width - px(54), px(26) * len(ways))
         for at, way in enumerate(ways):
             y = px(26) * at + px(13)
@@ -20265,9 +20375,7 @@ class InvitationDialog(Dialog):
         words = tr(
             "Everybody in this meeting sees the same eight pictures here. Other pictures: another host."
         )
-        look.label(self.body, words, 12, colour=look.palette.second, width=self.width - px(52)).pack(
-            anchor="w", padx=px(24), pady=(px(14), px(8))
-        )
+        self.words(words, above=14, below=8)
         wide = (self.width - px(54)) // len(numbers)
         sheet = Painted(look, self.body, wide * len(numbers), px(48))
         pictures = tuple(emoji_shapes())
@@ -20277,51 +20385,40 @@ class InvitationDialog(Dialog):
         sheet.canvas.pack(anchor="w", padx=px(24))
 
 
-class GiveDialog(Dialog):
+class GiveDialog(WorkDialog):
     """This program for those who have none: where a browser finds it, and the sum to compare."""
 
     def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
-        super().__init__(look, tr("Give this app to others"), 700, 400)
+        title = tr("Give this app to others")
+        super().__init__(look, title, 700, 400, tasks, tr("Preparing it…"), backend.give_app)
         stop = partial(tasks.run, backend.keep_app)
         self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary", lambda: None)])
-        self.busy = BusyCard(look, self.body)
-        self.busy.show(tr("Preparing it…"))
-        tasks.run(backend.give_app, self._given, self.frame)
 
-    def _given(self, given: Any, fault: Exception | None) -> None:
-        self.busy.hide()
-        if fault is None:
-            self._show(given)
-        else:
-            words = tr(fault.reason if isinstance(fault, Refused) else str(fault))
-            self._words(words, 13, self.look.palette.bad_text)
-
-    def _words(self, words: str, size: int, colour: str) -> None:
-        label = self.look.label(self.body, words, size, colour=colour, width=self.width - self.look.px(52))
-        label.pack(anchor="w", padx=self.look.px(24), pady=(0, self.look.px(10)))
-
-    def _show(self, given: GivenApp) -> None:
+    def show(self, result: GivenApp) -> None:
+        """Show where it is found."""
         from PIL import Image
 
         look, px, p = self.look, self.look.px, self.look.palette
         words = tr("Who has no ConnectSphere yet opens this address in a browser, or photographs the code:")
-        self._words(words, 13, p.second)
+        self.words(words, 13, below=10)
         size, left = px(180), px(208)
         code = look.photo(
-            ("qr", given.url, size), lambda: Image.fromarray(given.qr[..., ::-1]).resize((size, size), 0)
+            ("qr", result.url, size), lambda: Image.fromarray(result.qr[..., ::-1]).resize((size, size), 0)
         )
         sheet = Painted(look, self.body, self.width - px(54), size)
         sheet.image(0, 0, code)
-        sheet.text(left, px(18), given.url, 22, bold=True, room=self.width - px(54) - left)
-        sheet.text(left, px(52), f"{given.name} · {size_words(given.size)} · {VERSION}", 13, colour=p.second)
+        sheet.text(left, px(18), result.url, 22, bold=True, room=self.width - px(54) - left)
+        sheet.text(
+            left, px(52), f"{result.name} · {size_words(result.size)} · {VERSION}", 13, colour=p.second
+        )
         sheet.text(left, px(84), tr("SHA-256, to compare with the file that arrived:"), 12, colour=p.third)
         for at in range(4):
-            line = given.sha256[16 * at : 16 * at + 16]
+            line = result.sha256[16 * at : 16 * at + 16]
             quads = "  ".join(line[n : n + 4] for n in range(0, 16, 4))
             sheet.text(left, px(106 + 20 * at), quads, 14)
         sheet.canvas.pack(anchor="w", padx=px(24), pady=(0, px(12)))
         words = tr("It is offered, slowly enough for the meeting, until you stop it or close the program.")
-        self._words(words, 12, p.third)
+        self.words(words, 12, p.third, below=10)
 
 
 # -- settings
@@ -20474,13 +20571,6 @@ class SettingsDialog(Dialog):
         ("look", "Appearance", "eye"),
         ("keys", "Shortcuts", "keyboard"),
     )
-    KEYS: ClassVar = (
-        *((key, tip) for *_, tip, key in SideBar.ENTRIES if key),
-        ("Space", "Talk while you hold it"), ("P", "Pin the picture under the mouse"),
-        ("1  2  3", "Grid, Speaker, Focus"), ("+  −  0", "Zoom the shared screen"),
-        ("A", "Do what the newest notice offers"), ("F11", "Full screen"), ("?", "This list"),
-        ("Esc", "Leave, after asking"),
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -20574,15 +20664,8 @@ class SettingsDialog(Dialog):
         self._switch("Hold Space to talk", "space_talk", on=True)
 
     def _switch(self, words: str, key: str, on: bool) -> None:
-        row = self.look.frame(self.page, self.look.palette.panel)
+        row, _ = switch_row(self.look, self.page, tr(words), self.backend, key, on)
         row.pack(fill="x", pady=(self.look.px(14), 0))
-        self.look.label(row, tr(words), 13).pack(side="left")
-        Switch(self.look, row, bool(self.backend.setting(key, on)), partial(self._set, key)).canvas.pack(
-            side="right"
-        )
-
-    def _set(self, key: str, value: Any) -> None:
-        self.backend.set_setting(key, value)
 
     def _video(self) -> None:
         self._words("Camera")
@@ -20617,9 +20700,15 @@ class SettingsDialog(Dialog):
 
     def _keys(self) -> None:
         look, px = self.look, self.look.px
-        step = min(px(30), (look.root.winfo_height() - px(124)) // len(self.KEYS))
-        sheet = Painted(look, self.page, px(480), step * len(self.KEYS))
-        for at, (keys, words) in enumerate(self.KEYS):
+        rows: list[list[str]] = []
+        for one in COMMANDS.values():
+            if one.tip and one.keys:
+                rows.append([one.keys, one.tip])
+            elif one.keys:
+                rows[-1][0] += f"  {one.keys}"
+        step = min(px(28), (look.root.winfo_height() - px(124)) // len(rows))
+        sheet = Painted(look, self.page, px(480), step * len(rows))
+        for at, (keys, words) in enumerate(rows):
             y = step * at + step // 2
             room = look.font(12, bold=True).measure(keys) + px(18)
             sheet.image(0, y - px(12), look.box(room, px(24), 6, look.palette.raised))
@@ -20700,18 +20789,49 @@ class Talk:
 class EventWords:
     """Turns events into toasts, dots, notes, spoken cues and floating reactions."""
 
+    # What others did, by event: a sentence for its fields, and the toast's icon; without one it is a note.
+    NOTICES: ClassVar = {
+        "join": ("{name} joined", ""),
+        "leave": ("{name} left", ""),
+        "state": ("{name} raised a hand", "✋"),
+        "screen_start": ("{name} shares the screen", "share"),
+        "share_allowed": ("You may share your screen again", "share"),
+        "muted": ("{by} muted you", "mic"),
+        "reconnected": ("Connected again", "check"),
+    }
+
     def __init__(self, view: MainAppView) -> None:
         self.view = view
+        self.handlers: Mapping[str, Callable[[Json], object]] = {
+            "reaction": lambda event: view.reactions.add(event["emoji"], event["from"]),
+            "chat": self._on_chat,
+            "private": self._on_private,
+            "file_offer": self._on_file_offer,
+            "file_saved": self._on_file_saved,
+            "file_failed": self._on_file_failed,
+            "device": self._on_device,
+            "error": lambda event: self._tell(tr(event["reason"]), "warning", stays=True),
+            "asks": self._on_asks,
+            "host_away": self._on_host_away,
+            "reconnecting": lambda _: self._cue(tr("The connection was lost. Reconnecting…")),
+            "denied": lambda event: view.left(event["reason"]),
+            "left": lambda _: view.left(""),
+            "ended": self._on_ended,
+        }
 
     def take(self, event: Json) -> None:
         """Handle one event; those without a handler change the snapshot only."""
         self.view.chat.answered(event)
-        handler = getattr(self, "_on_" + str(event.get("event", "")), None)
-        if handler is not None:
+        if handler := self.handlers.get(event["event"]):
             handler(event)
-
-    def _on_reaction(self, event: Json) -> None:
-        self.view.reactions.add(str(event.get("emoji", "")), str(event.get("from", "")))
+        elif event.get("id") == self.view.shot.me or not event.get("raised", True):
+            return
+        elif notice := self.NOTICES.get(event["event"]):
+            words = plain(tr(notice[0], **event))
+            if notice[1]:
+                self._tell(words, notice[1])
+            else:
+                self._note(words)
 
     def _on_chat(self, event: Json) -> None:
         view = self.view
@@ -20724,13 +20844,7 @@ class EventWords:
         if event.get("from") != self.view.shot.name and not self.view.reading():
             name = str(event.get("from", ""))
             words = tr("{name} wrote to you in private", name=name)
-            self._tell(words, "chat", tr("Answer"), partial(self.view.people.write_to, name))
-
-    def _on_join(self, event: Json) -> None:
-        self._note(tr("{name} joined", name=plain(str(event.get("name", "")))))
-
-    def _on_leave(self, event: Json) -> None:
-        self._note(tr("{name} left", name=plain(str(event.get("name", "")))))
+            self._tell(words, "chat", tr("Answer"), partial(self.view.actions.write_to, name))
 
     def _tell(
         self, words: str, icon: str, action: str = "", command: Callable[[], object] = lambda: None,
@@ -20748,39 +20862,22 @@ class EventWords:
         chat = self.view.controller.snapshot().chat
         self.view.chat.note(words, chat[-1].n if chat else 0)
 
-    def _on_state(self, event: Json) -> None:
-        old = self.view.shot.person(event.get("id"))
-        if old and event.get("hand") and not old.hand and old.id != self.view.shot.me:
-            self._tell(tr("{name} raised a hand", name=old.name), "✋")
-
     def _on_file_offer(self, event: Json) -> None:
-        if event.get("from") == self.view.shot.name:
-            return
-        size = size_words(float(event.get("size", 0)))
-        words = tr("{name} offers {file} ({size})", name=event.get("from"), file=event.get("name"), size=size)
-        self._tell(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
+        if event["from"] != self.view.shot.name:
+            words = tr("{from} offers {name} ({size})", **{**event, "size": size_words(event["size"])})
+            self._tell(words, "file", tr("Look"), partial(self.view.show_panel, "files"))
 
     def _on_file_saved(self, event: Json) -> None:
-        path = str(event.get("path", ""))
-        show = partial(self.view.actions.show_folder, path)
-        self._tell(tr("Saved: {name}", name=Path(path).name), "check", tr("Show"), show)
+        show = partial(self.view.actions.show_folder, event["path"])
+        self._tell(tr("Saved: {name}", name=Path(event["path"]).name), "check", tr("Show"), show)
 
     def _on_file_failed(self, event: Json) -> None:
-        words = event.get("reason") or "The file did not arrive"
-        gone = event.get("code") == "no_such_file"
-        self._tell(tr(words), "file" if gone else "warning", stays=not gone)  # taken back: no error
-
-    def _on_screen_start(self, event: Json) -> None:
-        if event.get("id") != self.view.shot.me:
-            self._tell(tr("{name} shares the screen", name=event.get("name")), "share")
+        gone = event["code"] == "no_such_file"  # taken back: no error
+        self._tell(tr(event["reason"]), "file" if gone else "warning", stays=not gone)
 
     def _on_device(self, event: Json) -> None:
-        if event.get("state") == "failed":
-            words = tr(event.get("reason") or "A device does not work")
-            self._tell(words, "warning", tr("Settings"), self.view.settings, stays=True)
-
-    def _on_error(self, event: Json) -> None:
-        self._tell(tr(event.get("reason", "")), "warning", stays=True)
+        if event["state"] == "failed":
+            self._tell(tr(event["reason"]), "warning", tr("Settings"), self.view.settings, stays=True)
 
     def _on_asks(self, event: Json) -> None:
         view = self.view
@@ -20790,38 +20887,20 @@ class EventWords:
         view.attendees.asks[int(event["ask"])] = words = tr(why, name=name)
         self._tell(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
 
-    def _on_share_allowed(self, _: Json) -> None:
-        self._tell(tr("You may share your screen again"), "share")
-
     def _on_host_away(self, event: Json) -> None:
         minutes = math.ceil(event["seconds"] / 60)
         self._tell(tr("Without its host the meeting ends in {minutes} min", minutes=minutes), "warning")
 
-    def _on_muted(self, event: Json) -> None:
-        self._tell(tr("{name} muted you", name=event.get("by", "")), "mic")
-
-    def _on_reconnected(self, _: Json) -> None:
-        self._tell(tr("Connected again"), "check")
-
-    def _on_reconnecting(self, _: Json) -> None:
-        self._cue(tr("The connection was lost. Reconnecting…"))
-
-    def _on_denied(self, event: Json) -> None:
-        self.view.left(event.get("reason", ""))
-
-    def _on_left(self, _: Json) -> None:
-        self.view.left("")
-
     def _on_ended(self, event: Json) -> None:
-        reason = event.get("reason") or "The meeting has ended."
         # of a link that broke the reason is one word, for programs
-        words = tr(reason) if " " in reason else tr("The host does not answer.")
+        reason = event["reason"] or "The meeting has ended."
+        words = tr(reason if " " in reason else "The host does not answer.")
         self._cue(words)
         self.view.left(words)
 
 
 class Actions:
-    """What everybody may do in a meeting, by button or key."""
+    """What may be done in a meeting, by button, key or menu."""
 
     def __init__(self, view: MainAppView) -> None:
         self.view = view
@@ -20833,37 +20912,36 @@ class Actions:
 
     def toggle(self, what: str) -> None:
         """Microphone or camera on or off; before the first time, what the system may ask."""
-        on = self.view.controller.snapshot().wants(what)
-        backend, told = self.view.backend, f"told_{what}"
-        if not on and (asks := system_asks(what)) and not backend.setting(told, False):
-            backend.set_setting(told, True)
-            self.view.toasts.add(asks, what)
-        self.view.act({"do": what, "on": not on})
+        view, told = self.view, f"told_{what}"
+        on = view.controller.snapshot().wants(what)
+        if not on and (asks := system_asks(what)) and not view.backend.setting(told, False):
+            view.backend.set_setting(told, True)
+            view.toasts.add(asks, what)
+        view.act({"do": what, "on": not on})
 
     def hand(self) -> None:
         self.view.act({"do": "hand", "up": not self.view.controller.snapshot().wants("hand")})
 
     def react(self) -> None:
         """Offer the reactions."""
-        button = self.view.side.buttons["react"].canvas
-        send = lambda char: self.view.act({"do": "react", "emoji": char})  # noqa: E731
-        EmojiPicker(self.view.look, REACTIONS, send, button, 6)
+        view = self.view
+        send = lambda char: view.act({"do": "react", "emoji": char})  # noqa: E731
+        EmojiPicker(view.look, REACTIONS, send, view.side.buttons["react"].canvas, 6)
 
     def share(self) -> None:
         """Start or stop sharing the screen; another's sharing is not interrupted."""
-        if self.view.shot.presenter and self.view.shot.presenter == self.view.shot.me:
-            self.view.act({"do": "share", "on": False})
-        elif self.view.shot.presenter and self.view.shot.role == "host":
-            self.view.confirm(
-                tr("Take over the screen?"),
-                self._who_shares(),
-                (tr("Cancel"), "plain", lambda: None),
-                (tr("Take over"), "primary", self._choose_share),
-            )
-        elif self.view.shot.presenter:
-            self.view.toasts.add(self._who_shares(), "share")
-        else:
+        view, shot = self.view, self.view.shot
+        if not shot.presenter:
             self._choose_share()
+        elif shot.presenter == shot.me:
+            view.act({"do": "share", "on": False})
+        elif shot.role == "host":
+            take = (tr("Take over"), "primary", self._choose_share)
+            view.confirm(
+                tr("Take over the screen?"), self._who_shares(), (tr("Cancel"), "plain", lambda: None), take
+            )
+        else:
+            view.toasts.add(self._who_shares(), "share")
 
     def _who_shares(self) -> str:
         shot = self.view.shot
@@ -20871,14 +20949,15 @@ class Actions:
         return tr("{name} is sharing already.", name=plain(next(names, "?")))
 
     def _choose_share(self) -> None:
-        keep_private(self.view.look.root, True)
         view = self.view
+        keep_private(view.look.root, True)
         view.ask(ShareDialog(view.look, view.frame, view.backend, view.tasks, self._share))
 
     def _share(self, source: str) -> None:
-        if self.view.shot.presenter not in (0, self.view.shot.me):
-            self.view.act({"do": "take_over"})
-        self.view.act({"do": "share", "on": True, "source": source})
+        view = self.view
+        if view.shot.presenter not in (0, view.shot.me):
+            view.act({"do": "take_over"})
+        view.act({"do": "share", "on": True, "source": source})
 
     def full_screen(self) -> None:
         """Fill the screen, or go back."""
@@ -20894,12 +20973,12 @@ class Actions:
         elif view.panel_open:
             view.flip_panel(view.tab)
         else:
-            view.people.ask_leave()
+            view.actions.ask_leave()
 
     def invite(self) -> None:
         """Show how others come in."""
-        ways = self.view.backend.ways_in()
-        self.view.ask(InvitationDialog(self.view.look, self.view.shot, ways, self.copy_invitation))
+        view = self.view
+        view.ask(InvitationDialog(view.look, view.shot, view.backend.ways_in(), self.copy_invitation))
 
     def check(self) -> None:
         self.view.ask(DoctorDialog(self.view.look, self.view.backend, self.view.tasks))
@@ -20922,26 +21001,21 @@ class Actions:
             self._write_chat(Path(path))
 
     def _write_chat(self, path: Path) -> None:
+        shot, toasts = self.view.shot, self.view.toasts
         try:
-            path.write_text(
-                "\n".join([self.view.shot.title, "", *map(chat_words, self.view.shot.chat), ""]), "utf-8"
-            )
+            path.write_text("\n".join([shot.title, "", *map(chat_words, shot.chat), ""]), "utf-8")
         except OSError as error:
-            self.view.toasts.add(
-                tr("The chat could not be saved: {fault}", fault=system_words(error)),
-                "warning",
-            )
+            toasts.add(tr("The chat could not be saved: {fault}", fault=system_words(error)), "warning")
         else:
-            self.view.toasts.add(tr("Saved: {name}", name=path.name), "check")
+            toasts.add(tr("Saved: {name}", name=path.name), "check")
 
     def upload(self) -> None:
         """Choose a file and offer it."""
-        to = self.view.chat.composer.target.value if self.view.reading() else ""
-        if path := asked_path(self.view.frame, tr("Send a file")):
-            view = self.view
+        view = self.view
+        if path := asked_path(view.frame, tr("Send a file")):
             to = (view.chat.composer if view.reading() else view.files).target.value
             view.act({"do": "upload", "path": path, **({"to": to} if to else {})})
-            self.view.show_panel("files")
+            view.show_panel("files")
 
     def show_folder(self, path: str) -> None:
         """Open the folder of what was received."""
@@ -20951,45 +21025,26 @@ class Actions:
         else:
             self.view.toasts.add(tr("Nothing was received yet"), "folder")
 
-
-class People:
-    """What can be done with the others, most of it by the host, and leaving them."""
-
-    def __init__(self, view: MainAppView) -> None:
-        self.view = view
-
-    def person_entries(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
+    def about(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
         """What can be done with a person, as menu entries."""
         one = self.view.shot.person(key)
-        if one is None or key == self.view.shot.me:
-            return []
-        entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Write in private"), partial(self.write_to, one.name))
-        ]
-        if self.view.shot.role == "host":
-            entries += [
-                None,
-                (tr("Mute"), partial(self.view.act, {"do": "mute", "who": one.name})),
-                (
-                    tr("Allow to share the screen"),
-                    partial(self.view.act, {"do": "allow_share", "who": one.name}),
-                ),
-                (tr("Remove from the meeting…"), partial(self._ask_remove, one.name)),
-            ]
-        return entries
+        return [] if one is None or key == self.view.shot.me else self._entries("person", one)
 
-    def person_menu(self, key: int) -> None:
-        """The menu of one attendee."""
-        root = self.view.look.root
-        entries = [(tr("Pin"), partial(self.view.stage.pin, key)), *self.person_entries(key)]
-        self.view.look.menu(root, entries).tk_popup(root.winfo_pointerx(), root.winfo_pointery())
+    def _entries(self, where: str, *about: Person) -> list[tuple[str, Callable[[], object]] | None]:
+        entries: list[tuple[str, Callable[[], object]] | None] = []
+        for one in commands_at(where).values():
+            if one.may(self.view.shot):
+                entries += [None] * one.apart
+                entries.append((tr(one.words), partial(one.does, self.view, *about)))
+        return entries
 
     def write_to(self, name: str) -> None:
         """Open the messages with `name` as the one who reads them."""
         self.view.show_panel("messages")
         self.view.chat.composer.to(name)
 
-    def _ask_remove(self, name: str) -> None:
+    def ask_remove(self, name: str) -> None:
+        """Ask before removing somebody."""
         self.view.confirm(
             tr("Remove {name}?", name=plain(name)),
             tr("They cannot come back into this meeting."),
@@ -21000,42 +21055,24 @@ class People:
 
     def host_tools(self) -> None:
         """The host's menu."""
-        others = self.view.shot.presenter not in (0, self.view.shot.me)
-        stop = (tr("Stop the shared screen"), partial(self.view.act, {"do": "take_over"}))
-        entries: list[tuple[str, Callable[[], object]] | None] = [
-            (tr("Mute all"), partial(self.view.act, {"do": "mute", "who": "all"})),
-            (tr("Invite others"), self.view.actions.invite),
-            (tr("Give this app to others"), self.view.actions.give_app),
-            (tr("Who is here"), partial(self.view.show_panel, "attendees")),
-            *([stop] if others else []),
-            None, (tr("End the meeting for all…"), self.ask_leave),
-        ]  # fmt: skip
         button = self.view.side.buttons["host"].canvas
-        self.view.look.menu(button, entries).tk_popup(
+        self.view.look.menu(button, self._entries("host")).tk_popup(
             button.winfo_rootx() + button.winfo_width(), button.winfo_rooty()
         )
 
     def ask_leave(self, closes: bool = False) -> None:
         """Ask before leaving; a host may end it for all. `closes`: the window with it, unless it goes on."""
-        self.view.closes = closes
+        view, title = self.view, tr("Leave the meeting?")
+        view.closes = closes
         stay = (tr("Stay"), "plain", lambda: None)
-        if self.view.shot.role == "host":
-            end = (tr("End for all"), "danger", partial(self.view.act, {"do": "end"}))
-            self.view.confirm(
-                tr("Leave the meeting?"),
-                tr("You are the host. Others can go on without you, or the meeting ends for everybody."),
-                stay,
-                (tr("Leave"), "plain", partial(self.leave, stays=True)),
-                end,
-                first=tr("Leave"),
-            )
+        if view.shot.role == "host":
+            words = tr("You are the host. Others can go on without you, or the meeting ends for everybody.")
+            leave = (tr("Leave"), "plain", partial(self.leave, stays=True))
+            end = (tr("End for all"), "danger", partial(view.act, {"do": "end"}))
+            view.confirm(title, words, stay, leave, end, first=tr("Leave"))
         else:
-            self.view.confirm(
-                tr("Leave the meeting?"),
-                tr("You can come back at any time while it goes on."),
-                stay,
-                (tr("Leave"), "danger", self.leave),
-            )
+            words = tr("You can come back at any time while it goes on.")
+            view.confirm(title, words, stay, (tr("Leave"), "danger", self.leave))
 
     def leave(self, stays: bool = False) -> None:
         """Leave at once; the window `stays` for a host, whose meeting goes on."""
@@ -21061,7 +21098,6 @@ class MainAppView:
     ) -> None:
         self.look, self.backend, self.tasks, self.controller = look, backend, tasks, controller
         self.left, self.restyle = left, restyle
-        self.address = backend.ways_in()[0].address
         self.frame = look.frame(parent)
         self.shot = controller.snapshot()
         self.needs_render = True
@@ -21069,8 +21105,9 @@ class MainAppView:
         self.dialog: Dialog | None = None
         self.talk = Talk(look.root, lambda on: self.act({"do": "mic", "on": on}))
         self.events = EventWords(self)
-        self.actions, self.people = Actions(self), People(self)
+        self.actions = Actions(self)
         self._started = monotonic()
+        self._readdress = -math.inf
         self._warned_muted = -math.inf
         self._settled = False  # the first minute is over
         self.closes = False  # the window, too, when the meeting is left
@@ -21080,36 +21117,24 @@ class MainAppView:
 
     def _build(self) -> None:
         look, px, frame = self.look, self.look.px, self.frame
-        self.commands = commands = dict[str, Callable[[], object]]({
-            "mic": partial(self.actions.toggle, "mic"), "camera": partial(self.actions.toggle, "camera"),
-            "share": self.actions.share, "hand": self.actions.hand,
-            "react": self.actions.react, "chat": partial(self.flip_panel, "messages"),
-            "users": partial(self.flip_panel, "attendees"),
-            "host": self.people.host_tools, "leave": self.people.ask_leave, "settings": self.settings,
-            "full": self.actions.full_screen, "invite": self.actions.invite,
-            "keys": partial(self.settings, "keys"),
-            **{name: partial(self.set_layout, name) for name in ("grid", "speaker", "focus")},
-        })  # fmt: skip
-        self.side = SideBar(look, frame, commands)
-        self.top = TopBar(look, frame, commands)
+        self.side = SideBar(look, frame, self.run)
+        self.top = TopBar(look, frame, self.run)
         self.notice = NoticeBar(look, frame)
         self.stage = Stage(look, frame, self.controller)
-        self.stage.menu_for = self.people.person_entries
+        self.stage.menu_for = self.actions.about
         self.stage.pages_changed = self._pages
         self.pager = Painted(look, frame, px(200), px(34))
         self.toasts, self.reactions = ToastStack(self.stage), Reactions(self.stage)
-        commands |= {"pin": self.stage.pin_under, "answer": self.toasts.answer}
         self.panel = SidePanel(look, frame, self.show_panel)
         self.chat = ChatPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.save_chat)
-        self.attendees = AttendeesPanel(look, self.panel.frame, self.people.person_menu, self.act)
+        menu = self.stage.hover.menu
+        self.attendees = AttendeesPanel(look, self.panel.frame, menu, self.act, self.run)
         self.files = FilesPanel(
             look, self.panel.frame, self.act, self.actions.upload, self.actions.show_folder
         )
         self.panel.pages = {
-            "messages": self.chat.frame,
-            "attendees": self.attendees.frame,
-            "files": self.files.frame,
-        }
+            "messages": self.chat.frame, "attendees": self.attendees.frame, "files": self.files.frame
+        }  # fmt: skip
         frame.columnconfigure(1, weight=1)
         frame.rowconfigure(2, weight=1)
         self.side.frame.grid(row=0, column=0, rowspan=4, sticky="ns", padx=(0, 1))
@@ -21134,9 +21159,11 @@ class MainAppView:
             self.needs_render, self._settled = False, settled
             self.shot = shot
             self._show(shot)
-        self.top.show(shot, self.stage.plan.layout, monotonic(), self.address)
-        veiled = self.dialog is not None and self.dialog.open
-        self.stage.veiled = veiled
+        now = monotonic()
+        if now >= self._readdress:  # the host may move, this computer may get another address
+            self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
+        self.top.show(shot, self.stage.plan.layout, now, self.address)
+        self.stage.veiled = self.dialog is not None and self.dialog.open
         seen = in_sight(self.stage.canvas)
         self.stage.see(seen)
         power.need("display", self, self.stage.shows_others)
@@ -21157,10 +21184,8 @@ class MainAppView:
     def _show(self, shot: Snapshot) -> None:
         self.side.show(shot, self.talk.on)
         self.stage.mirror = mirrored(self.backend)
-        self.stage.show(shot)
-        self.chat.show(shot)
-        self.attendees.show(shot)
-        self.files.show(shot)
+        for view in (self.stage, self.chat, self.attendees, self.files):
+            view.show(shot)
         self.panel.count(len(shot.people), len(shot.files))
         self._notice(shot)
         self._border(shot)
@@ -21175,22 +21200,17 @@ class MainAppView:
             self.frame.configure(highlightthickness=thick, highlightbackground=colour, highlightcolor=colour)
 
     def _notice(self, shot: Snapshot) -> None:
+        action, command = tr("Leave"), cast(Callable[[], object], self.actions.leave)
         if shot.link == "reconnecting":
-            words, action, command = (
-                tr("The connection was lost. Reconnecting…"),
-                tr("Not working? Check this computer"),
-                self.actions.check,
-            )
+            words = tr("The connection was lost. Reconnecting…")
+            action, command = tr("Not working? Check this computer"), self.actions.check
         elif shot.presenter and shot.presenter == shot.me:
-            words, action, command = tr("Everyone sees your screen"), tr("Stop sharing"), self.actions.share
+            words = tr("Everyone sees your screen")
+            action, command = tr("Stop sharing"), self.actions.share
         elif all(one.role == "member" for one in shot.people):
-            words, action, command = tr("{name} is away", name=shot.host), tr("Leave"), self.people.leave
+            words = tr("{name} is away", name=shot.host)
         elif shot.new_host and not self._settled and shot.role != "host":
-            words, action, command = (
-                tr("Hosted by {name}, new to this computer", name=shot.host),
-                tr("Leave"),
-                self.people.leave,
-            )
+            words = tr("Hosted by {name}, new to this computer", name=shot.host)
         else:
             self.notice.hide()
             self.notice.frame.grid_remove()
@@ -21238,10 +21258,10 @@ class MainAppView:
         self.stage.set_layout(name)
         self.needs_render = True
 
-    def zoom(self, by: float) -> None:
-        """Zoom the shared screen by a factor; 0 switches between fitting and 1:1."""
-        if self.shot.presenter:
-            self.stage.zoom.by(by)
+    def run(self, name: str) -> None:
+        """Do what one of COMMANDS says, if it may be done now."""
+        if COMMANDS[name].may(self.shot):
+            COMMANDS[name].does(self)
 
     def show_panel(self, name: str) -> None:
         """Bring one page of the side panel to front, opening the panel."""
@@ -21286,16 +21306,8 @@ class MainAppView:
 
     def settings(self, page: str = "audio") -> None:
         """Open the settings."""
-        self.ask(
-            SettingsDialog(
-                self.look,
-                self.backend,
-                self.tasks,
-                CallPreview(self.backend, self.controller),
-                self.restyle,
-                page,
-            )
-        )
+        preview = CallPreview(self.backend, self.controller)
+        self.ask(SettingsDialog(self.look, self.backend, self.tasks, preview, self.restyle, page))
 
     def close(self) -> None:
         """Take the window apart."""
@@ -21342,10 +21354,8 @@ class Keys:
     Escape closes the newest of what stands."""
 
     TEXTS: ClassVar = ("Entry", "Text", "TEntry")
-    ZOOM: ClassVar = {"plus": 1.25, "kp_add": 1.25, "minus": 0.8, "kp_subtract": 0.8, "0": 0.0}
-    COMMANDS: ClassVar = {
-        "m": "mic", "v": "camera", "h": "hand", "r": "react", "c": "chat", "u": "users", "p": "pin",
-        "a": "answer", "1": "grid", "2": "speaker", "3": "focus", "f11": "full", "question": "keys",
+    SIGNS: ClassVar = {
+        "plus": "+", "kp_add": "+", "minus": "−", "kp_subtract": "−", "question": "?",
     }  # fmt: skip
     EDIT: ClassVar = {
         "a": "<<SelectAll>>", "c": "<<Copy>>", "v": "<<Paste>>", "x": "<<Cut>>", "z": "<<Undo>>",
@@ -21354,6 +21364,8 @@ class Keys:
 
     def __init__(self, root: tk.Tk, loop: WindowLoop, wanted: Callable[[], bool]) -> None:
         self.root, self.loop, self.space_wanted = keyed(root), loop, wanted
+        self.commands = {key: name for name, one in COMMANDS.items() for key in one.keys.lower().split(", ")}
+        del self.commands[""]  # of those without keys
         self._last: dict[int, tuple[bool, int]] = {}  # by key code: pressed or released, when (ms)
         self._again = False  # the key that is heard now is held
         root.bind_class(KEYBOARD, "<KeyPress>", self._first)
@@ -21394,10 +21406,10 @@ class Keys:
             if name in self.EDIT and not shift and chord == ("alt" if mac else "control"):
                 event.widget.event_generate(self.EDIT[name])
                 return "break"
-            what = {"s": "share"}.get(name) if shift else {"d": "mic", "e": "camera"}.get(name)
+            what = self.commands.get(f"ctrl+{'shift+' * shift}{name}")
             if what and chord == "control" and view is not None and not grabbed(self.root):
                 if not self._again:
-                    view.commands[what]()
+                    view.run(what)
                 return "break"
         return "break" if chord == "alt" and not mac else None
 
@@ -21412,11 +21424,10 @@ class Keys:
             if talks and (view.talk.on or not view.controller.snapshot().wants("mic")):
                 view.talk.press()
             return
-        name = next((one for one in key_names(event) if one in {**self.ZOOM, **self.COMMANDS}), "")
-        if name in self.ZOOM:
-            view.zoom(self.ZOOM[name])
-        elif name and not self._again:
-            view.commands[self.COMMANDS[name]]()
+        keys = (self.SIGNS.get(key, key) for key in key_names(event))
+        name = next((self.commands[key] for key in keys if key in self.commands), "")
+        if name and (COMMANDS[name].again or not self._again):
+            view.run(name)
 
     def _release(self, _: object) -> None:
         if self.loop.view is not None:
@@ -21617,7 +21628,7 @@ class WindowLoop:
     def ask_close(self) -> None:
         """The button of the title bar: who is in a meeting is asked as by Escape."""
         if self.view is not None:
-            self.view.people.ask_leave(closes=True)
+            self.view.actions.ask_leave(closes=True)
         else:
             self.stop()
 

@@ -104,7 +104,7 @@ class FakeController:
         self._shot = replace(
             cs.Snapshot(
                 link="live", me=me, name=names[me - 1], role="host" if host else "member", meeting="m1",
-                title="Year 7 Science · The water cycle", host=names[0], address="192.168.1.20", pin="482913",
+                title="Year 7 Science · The water cycle", host=names[0], pin="482913",
                 people=tuple(roster), chat=tuple(chat), files=files, speaking=1, quality=quality,
                 delay_ms=12.0,
                 since=time.monotonic() - 1457,

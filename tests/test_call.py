@@ -151,6 +151,11 @@ class TestMessages:
         (event,) = state.apply({"type": "state", "user": {**BEN, "hand": 0.0, "sharing": True}})
         assert (event["event"], event["hand"], event["sharing"]) == ("state", False, True)
         assert state.current.person(8) == Person(**{**BEN, "hand": 0.0, "sharing": True})
+        told = [
+            state.apply({"type": "state", "user": {**BEN, "hand": hand, "mic": mic}})[0]["raised"]
+            for hand, mic in ((0.0, False), (5.0, False), (5.0, True), (0.0, True), (6.0, True))
+        ]
+        assert told == [False, True, False, False, True], "what changed stands in the event itself"
         state.apply({"type": "state", "user": {**BEN, "id": 99}})
         assert len(state.current.people) == 2, "a stranger's state adds nobody"
 

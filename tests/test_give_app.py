@@ -230,7 +230,7 @@ def canvases(driver: Driver) -> Iterator[tuple[Any, str]]:
 
 def test_the_host_offers_it_and_stops(window: Driver, program: cs.Program) -> None:
     """Off until asked for in the host's menu; what the dialog names is right; its button ends it."""
-    window.view.people.host_tools()
+    window.view.actions.host_tools()
     assert program._given is None
     menu = next(one for one in walk(window.root) if isinstance(one, tkinter.Menu))
     menu.invoke("*Give this app*")

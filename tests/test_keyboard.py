@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fake_call import FakeController, last, sent
 from test_window_meeting import Desk, desk, hosted
-from window_driver import Driver, Open, opened, walk
+from window_driver import Driver, Open, opened, walk, written
 
 import connectsphere as cs
 
@@ -368,6 +368,67 @@ def test_shortcuts_work_under_every_layout(opened: Open, layout: Callable[[str],
     driver.until(lambda: driver.root.clipboard_get() == "Priya", f"{name}: copied")
 
 
+NEW = "Find a name"  # any sentence of the table
+PLACES_OF_COMMANDS = ("side", "foot", "host", "person", "attendees", "")
+
+
+@pytest.mark.parametrize("host", [True, False])
+@pytest.mark.parametrize("where", PLACES_OF_COMMANDS)
+def test_a_new_command_is_one_row(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, where: str, host: bool
+) -> None:
+    """Its button or entry, its key, its tip and its line on the page of shortcuts; for the host alone."""
+    done: list[tuple[Any, ...]] = []
+    row = cs.Command("X", NEW, NEW, lambda view, *about: done.append(about), where, "eye", host=True)
+    monkeypatch.setattr(cs, "COMMANDS", {**cs.COMMANDS, "new": row})
+    driver = opened()
+    driver.meet(host=host)
+    view = driver.view
+    if where in ("side", "foot"):
+        button = view.side.buttons["new"]
+        assert (button.words, bool(button.canvas.winfo_ismapped())) == (NEW, host)
+    elif where == "host" and host:
+        view.actions.host_tools()
+        driver.menu(NEW)
+        assert done.pop() == ()
+    elif where == "person":
+        entries = dict(filter(None, view.actions.about(3)))
+        assert (NEW in entries) is host
+        if host:
+            entries[NEW]()
+            assert done.pop() == (view.shot.person(3),)
+    elif where == "attendees" and host:
+        view.show_panel("attendees")
+        driver.pump(0.1)
+        driver.button(view.attendees.tools, 1)
+        assert done.pop() == ()
+    driver.command("x")
+    assert done == ([()] if host and where != "person" else []) or where == "person"
+    view.settings("keys")
+    driver.pump(0.2)
+    page = [one for one in walk(view.dialog.frame) if isinstance(one, tk.Canvas)]  # type: ignore[union-attr]
+    assert any(NEW in written(one) and "X" in written(one) for one in page)
+
+
+def test_every_command_of_the_table_is_offered_and_can_be_done(opened: Open) -> None:
+    driver = opened()
+    call = driver.meet(host=True)
+    view, keys = driver.view, cs.Keys.SIGNS.values()
+    listed = [key for one in cs.COMMANDS.values() for key in one.keys.split(", ") if key]
+    assert len(listed) == len(set(listed)) and {*keys} <= {*listed}
+    assert all(one.keys or one.where for one in cs.COMMANDS.values()), "there is a way to each"
+    for name, one in cs.COMMANDS.items():
+        if name not in ("react", "talk", "invite", "give") and one.where != "person":
+            one.does(view)
+            driver.pump(0.05)
+            if view.dialog:
+                view.dialog.close()
+    for one in cs.commands_at("person").values():
+        one.does(view, view.shot.people[2])
+        driver.pump(0.05)
+    assert {"mute", "allow_share", "take_over", "mic", "hand"} <= {one["do"] for one in call.commands}
+
+
 @pytest.mark.parametrize(
     ("platform", "keysym", "char", "code", "state", "names"),
     [
@@ -416,7 +477,7 @@ def test_who_is_written_to_never_changes_by_itself(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
     composer, people = driver.view.chat.composer, call.snapshot().people
-    driver.view.people.write_to(AMIRA)
+    driver.view.actions.write_to(AMIRA)
     driver.type("my marks are a secret")
     call.change(people=tuple(one for one in people if one.name != AMIRA))
     driver.until(lambda: not composer.here, "she is away")
@@ -459,7 +520,7 @@ def test_what_was_refused_comes_back_into_the_field(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
     composer = driver.view.chat.composer
-    driver.view.people.write_to(AMIRA)
+    driver.view.actions.write_to(AMIRA)
     composer.entry.insert("1.0", "x" * 4_001)
     driver.key("Return")
     driver.until(lambda: len(composer.text()) == 4_001, "it is there again")

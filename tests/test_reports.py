@@ -228,7 +228,8 @@ def broken(tmp_path: Path) -> Iterator[Callable[[int], Headless]]:
 
     def start(base: int) -> Headless:
         code = (
-            f"{PREFACE}\ncs.MeetingController._do_react = lambda self, command: crash(command)\n"
+            f"{PREFACE}\nbroken = ('reaction', False, {{'emoji': lambda _, command: crash(command)}})\n"
+            "cs.PLAIN_COMMANDS['react'] = broken\n"
             "sys.exit(cs.main())"
         )
         arguments = ("--join", f"{LOOPBACK}:{base}", "--name", "Ben", *SILENT)

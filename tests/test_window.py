@@ -110,7 +110,7 @@ def test_command_keys_of_a_mac_are_the_systems(opened: Open, monkeypatch: pytest
 def test_private_message_goes_to_one(opened: Open) -> None:
     driver = opened()
     call = driver.meet()
-    driver.view.people.write_to("Jonas Weber")
+    driver.view.actions.write_to("Jonas Weber")
     driver.pump(0.2)
     driver.hand("type", "hello")
     driver.key("Return")
@@ -129,6 +129,22 @@ def test_raw_emoji_never_reach_tk(opened: Open) -> None:
     assert all(ord(char) < 0x1F000 for char in entry.get("1.0", "end"))
     driver.key("Return")
     assert last(call, "chat") == {"do": "chat", "text": "good 👍 dino :t-rex:"}
+
+
+@pytest.mark.parametrize("first", ["the event", "the snapshot"])
+@pytest.mark.parametrize(("raised", "who", "told"), [(True, 3, 1), (False, 3, 0), (True, 6, 0)])
+def test_a_raised_hand_is_told_whichever_comes_first(
+    opened: Open, first: str, raised: bool, who: int, told: int
+) -> None:
+    driver = opened()
+    call, view, said = driver.meet(), driver.view, list[str]()
+    view.toasts.add = lambda words, *_: said.append(words)  # type: ignore[method-assign]
+    event = {"event": "state", "id": who, "name": "Jonas Weber", "hand": True, "raised": raised}
+    steps = [lambda: call.gui_queue.put(event), lambda: call.change_person(who, hand=2.0)]
+    for step in steps if first == "the event" else steps[::-1]:
+        step()
+        view.tick()
+    assert said == ["Jonas Weber raised a hand"] * told
 
 
 def test_reaction_is_picked_by_keyboard_and_floats(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_another_look_leaves_the_joining_as_it_is(door: Door) -> None:
             driver.start.join_at(f"127.0.0.1:{door.port}", "")  # nothing: it is under way
         driver.until(lambda: driver.loop.view is not None, "the result comes to the new window")
         wait_until(lambda: door.pupils() == 1)
-        driver.view.people.leave()
+        driver.view.actions.leave()
         driver.pump(0.1)
         wait_until(lambda: door.pupils() == 0)
 
@@ -165,7 +165,7 @@ def occupied(what: str, driver: Driver) -> None:
         "settings": view.settings,
         "sharing": view.actions._choose_share,
         "inviting": view.actions.invite,
-        "leaving": view.people.ask_leave,
+        "leaving": view.actions.ask_leave,
         "writing": view.chat.composer.entry.focus_set,
     }
     doing[what]()

@@ -148,7 +148,7 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
     answered(driver, one, react, "reaction", emoji="👍")
     driver.view.show_panel("messages")
     answered(driver, one, lambda: driver.type("Good morning", "Return"), "chat", text="Good morning")
-    driver.view.people.write_to("Pupil")
+    driver.view.actions.write_to("Pupil")
     answered(driver, one, lambda: driver.type("only you", "Return"), "private", text="only you")
 
     def share() -> None:

@@ -218,10 +218,10 @@ def states(driver: Driver) -> Iterator[str]:
         ("reconnecting", lambda: call.change(link="reconnecting")),
         ("live again", lambda: call.change(link="live", presenter=0)),
         ("two toasts", lambda: [view.toasts.add(f"Toast {n}", "info", "Look", stays=True) for n in (1, 2)]),
-        ("leaving", view.people.ask_leave),
+        ("leaving", view.actions.ask_leave),
         (
             "removing",
-            lambda: view.people._ask_remove("Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander"),
+            lambda: view.actions.ask_remove("Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander"),
         ),
         ("sharing", view.actions.share),
         ("giving", view.actions.give_app),
