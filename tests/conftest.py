@@ -17,8 +17,9 @@ import pytest
 from headless import Headless
 from lan import Lan, why_not
 from leaks import Watch, adopt_orphans
+from meetings import QUIET_MACHINE
 from screens import xvfb
-from workers import apart, turn
+from workers import KINDS, apart, turn
 
 try:
     import tkinter
@@ -35,32 +36,40 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
     hypothesis.settings.register_profile("suite", deadline=None, max_examples=60)  # machines are busy
     hypothesis.settings.load_profile("suite")
+    config.addinivalue_line("markers", "long: takes long, so it begins early")
+    config.addinivalue_line("markers", "calm: its bounds are of time; beside it only its like run")
     config.addinivalue_line("markers", "alone: its bounds need the whole machine")
-    config.addinivalue_line("markers", "long: takes minutes")
     adopt_orphans()
     if hasattr(config, "workerinput"):
         apart()
 
 
+def kind(item: pytest.Item) -> str:
+    """Which tests may run beside it: see `turn`."""
+    marked = next((name for name in KINDS if item.get_closest_marker(name)), "other")
+    return "alone" if marked == "calm" and QUIET_MACHINE else marked
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Each worker gets an even stretch of the list: those that take minutes begin one each, those that need
-    the whole machine come last."""
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    long = [item for item in items if item.get_closest_marker("long")]
-    rest = [item for item in items if not item.get_closest_marker("long")]
-    rest.sort(key=lambda item: item.get_closest_marker("alone") is not None)
-    stretch = len(items) // workers
-    for place, n in sorted((n % workers * stretch + n // workers, n) for n in range(len(long))):
-        rest.insert(place, long[n])
-    items[:] = rest
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, then the others, then those that need a calm machine; workers take them in order."""
+    items.sort(key=lambda item: (KINDS.index(kind(item)), item.get_closest_marker("long") is None))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each worker takes the next of the list when it has ended one, whatever `--dist` says: so none waits for
+    a calm machine while there are others left."""
+    from xdist.scheduler import LoadScheduling
+
+    config.option.maxschedchunk = 1
+    return LoadScheduling(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A test marked `alone` waits for all others that run in this directory, and they for it."""
-    alone, long = (item.get_closest_marker(name) is not None for name in ("alone", "long"))
-    with turn(alone, long):
+    """Those of one kind run side by side, `alone` ones by themselves."""
+    with turn(kind(item)):
         yield
 
 

@@ -128,6 +128,11 @@ class Headless:
             self._taken.add(index)
             return self.events[index]
 
+    def forget(self) -> None:
+        """What came so far is returned no more: a shared meeting has a past."""
+        with self._changed:
+            self._taken.update(range(len(self.events)))
+
     def seen(self, event: str, **match: Any) -> list[Event]:
         """All events of this name so far whose fields match, returned before or not."""
         with self._changed:

@@ -547,7 +547,7 @@ class Slowloris:
             sock.close()
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.parametrize("source", [LOOPBACK, "127.0.0.7"], ids=["own address", "another address"])
 def test_200_half_open_connections_keep_nobody_out(server: cs.ConferenceServer, source: str) -> None:
     threads = threading.active_count()
@@ -568,7 +568,7 @@ def test_200_half_open_connections_keep_nobody_out(server: cs.ConferenceServer, 
     wait_until(lambda: threading.active_count() <= threads and not server._half_open._open)
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_handshakes_without_end_keep_nobody_out(server: cs.ConferenceServer) -> None:
     """Two who shake hands as fast as they can, and say nothing."""
     over, shaken = threading.Event(), Counter[str]()
@@ -613,7 +613,7 @@ def pour(link: ssl.SSLSocket, data: bytes) -> None:
         link.sendall(data)
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_a_flood_of_lines_costs_its_author_the_connection_and_nobody_else_time(
     server: cs.ConferenceServer, ana: Member, eve: Member
 ) -> None:
@@ -663,7 +663,7 @@ def much_talk(server: cs.ConferenceServer, end: Callable[[], bool]) -> Iterator[
                 thread.join()
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_one_who_never_reads_is_dropped_when_its_queue_is_full(start: Start) -> None:
     """Others' lines take as long as in the same talk without that one."""
     server = start()
@@ -753,7 +753,7 @@ def test_a_presenter_that_never_waits_is_stopped(
         wait_until(lambda: server.room.presenter == 0)
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_a_flood_of_pointers_is_no_flood_of_news(server: cs.ConferenceServer, eve: Member) -> None:
     """Thirty viewers hear where the pointer is, not where it was; the host can still stop it."""
     with contextlib.ExitStack() as stack:

@@ -137,6 +137,7 @@ def test_last_words_arrive_although_more_was_said(lesson: Lesson) -> None:
             assert json.loads(read_to_end(link))["type"] == "denied"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plane", [1, 2], ids=["screen", "files"])
 def test_nonsense_on_the_other_planes(lesson: Lesson, plane: int) -> None:
     for said in (

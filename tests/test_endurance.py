@@ -1,6 +1,6 @@
 """Twenty people for as long as there is time: nothing grows.
 
-Three minutes, or what CONNECTSPHERE_ENDURANCE_MINUTES says; tests/bench/endurance.py is for an hour.
+A minute, or what CONNECTSPHERE_ENDURANCE_MINUTES says; tests/bench/endurance.py is for an hour.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from endurance import endure, thirds
 from headless import Headless
 
-MINUTES = float(os.environ.get("CONNECTSPHERE_ENDURANCE_MINUTES", 3))
+MINUTES = float(os.environ.get("CONNECTSPHERE_ENDURANCE_MINUTES", 1))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process holds is read in /proc")

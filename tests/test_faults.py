@@ -159,7 +159,7 @@ def pictures(
 
 
 @needs_quiet
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.parametrize(
     ("loss", "least"), [(0.10, 0.92)] if not LONG else [(0.01, 0.985), (0.05, 0.97), (0.10, 0.92)]
 )
@@ -174,7 +174,7 @@ def test_lost_parts_are_asked_for_again(
 
 
 @needs_quiet
-@pytest.mark.alone
+@pytest.mark.calm
 def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, ledger: Ledger) -> None:
     faults = Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.02)
     shares, told = pictures(meeting, tmp_path, ledger, faults)
@@ -186,7 +186,7 @@ def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, le
         assert "bugs" not in one["counters"]
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 @needs_quiet
 def test_loss_between_two_machines(lan: Callable[[int], Lan], meeting: Starts) -> None:
     """The kernel of each namespace drops 5 % of what reaches it, which may be all that one call sent: the
@@ -393,7 +393,8 @@ def test_speech(tmp_path: Path, faults: Faults, least: float, seed: int) -> None
     assert steepest(heard) <= 1.1 * steepest(clean), "a click"
 
 
-@pytest.mark.alone
+@pytest.mark.long
+@pytest.mark.calm
 @pytest.mark.timeout(180)
 def test_speech_through_real_sockets(meeting: Starts, tmp_path: Path) -> None:
     """What else runs on the machine can only make it worse: of up to three hearings the best counts."""

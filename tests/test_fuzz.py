@@ -9,9 +9,10 @@ import sys
 
 import pytest
 from headless import ROOT
+from waiting import best_of
 
 pytest.importorskip("atheris")
-SECONDS = float(os.environ.get("CONNECTSPHERE_FUZZ_SECONDS", 40))
+SECONDS = float(os.environ.get("CONNECTSPHERE_FUZZ_SECONDS", 16))
 
 
 def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -20,15 +21,20 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(SECONDS * 2 + 120)
+@pytest.mark.timeout(SECONDS * 5 + 120)
 def test_nothing_is_found_and_nine_tenths_of_the_wire_are_reached() -> None:
-    done = fuzz("--seconds", str(SECONDS))
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    runs = re.findall(r"Done (\d+) runs", done.stdout)
-    assert len(runs) == 8 and min(map(int, runs)) > 20, "every target was run"
-    ran, of = map(int, re.findall(r"(\d+) of (\d+) lines of WIRE", done.stdout)[0])
-    assert ran >= 0.9 * of
+    seconds = iter((SECONDS, 3 * SECONDS))  # on a busy machine it comes to less in a time
+
+    def reached() -> bool:
+        done = fuzz("--seconds", str(next(seconds)))
+        print(done.stdout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        runs = re.findall(r"Done (\d+) runs", done.stdout)
+        ran, of = map(int, re.findall(r"(\d+) of (\d+) lines of WIRE", done.stdout)[0])
+        assert len(runs) == 8, "every target was run"
+        return min(map(int, runs)) > 20 and ran >= 0.9 * of
+
+    assert best_of(2, reached)
 
 
 @pytest.mark.timeout(120)

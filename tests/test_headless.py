@@ -367,8 +367,11 @@ def test_what_only_the_host_may_do(room: Class, command: dict[str, str]) -> None
 
 def test_the_host_mutes_one_and_all(room: Class) -> None:
     for who in ("Ben", "all"):
+        for one in (room.ana, room.ben, room.cara):
+            one.forget()
         switch(room.ben, "mic", True)
-        room.ana.wait("state", name="Ben", mic=True)
+        for one in (room.ana, room.cara):
+            one.wait("state", name="Ben", mic=True)
         room.ana.send({"do": "mute", "who": who})
         assert room.ben.wait("device", what="mic", state="off")
         assert room.cara.wait("state", name="Ben", mic=False)

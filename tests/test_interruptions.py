@@ -584,6 +584,7 @@ def test_a_client_that_crashed_comes_back_to_its_name_without_the_pin(meeting: S
 # -- sleep -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP here")
 @pytest.mark.parametrize("seconds", [3.0, 30.0 if LONG else 12.0])
 def test_a_laptop_that_slept(meeting: Starts, seconds: float) -> None:
@@ -627,6 +628,7 @@ def until_seen(one: Headless, name: str, patience: float) -> float:
     raise AssertionError(f"no picture of {name} within {patience} s")
 
 
+@pytest.mark.long
 @needs_proc
 def test_a_server_that_was_stopped_for_a_while(meeting: Starts) -> None:
     server, base = serve(meeting, "--title", "Physics")
@@ -667,6 +669,7 @@ def lan_meeting(meeting: Starts, lan: Lan) -> tuple[Headless, Headless]:
     return ana, ben
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seconds", [5.0, 20.0, *([120.0] if LONG else [])])
 def test_a_cable_that_was_out(lan: Callable[[int], Lan], meeting: Starts, seconds: float) -> None:

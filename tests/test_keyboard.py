@@ -144,6 +144,7 @@ SENTENCES = [  # by layout
 ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_any_sentence_after_anything_goes_to_that_person_and_does_nothing_else(
     opened: Open, layout: Callable[[str], None]
 ) -> None:

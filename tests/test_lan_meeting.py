@@ -85,7 +85,8 @@ def hosts(lan: Callable[[int], Lan]) -> Lan:
     return lan(3)
 
 
-@pytest.mark.alone
+@pytest.mark.long
+@pytest.mark.calm
 def test_the_first_meeting(hosts: Lan, meeting: Callable[..., Headless], tmp_path: Path) -> None:
     chosen = os.environ.get("CONNECTSPHERE_FILM")
     video = Path(chosen) if chosen else film(tmp_path / "film.avi", 16)
@@ -232,7 +233,8 @@ def test_an_address_that_nobody_has(hosts: Lan, meeting: Callable[..., Headless]
     assert time.monotonic() - one.started_at < 12
 
 
-@pytest.mark.alone
+@pytest.mark.long
+@pytest.mark.calm
 def test_found_and_joined_at_once(hosts: Lan, meeting: Callable[..., Headless], tmp_path: Path) -> None:
     """Plain starts with no address; the median of five warm ones. A busy machine gets more time."""
     quiet = (*SILENT, "--speaker", "none")

@@ -18,7 +18,7 @@ SLACK = 1.0 if QUIET_MACHINE else 8.0
 SECONDS = 20.0 if QUIET_MACHINE else 6.0
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_starting(meeting: Callable[..., Headless], tmp_path: Path) -> None:
     took = start_up(meeting, tmp_path, 5 if QUIET_MACHINE else 3)
     print(f"serving after {took['serve']:.2f} s, joined after {took['join']:.2f} s")
@@ -33,7 +33,7 @@ def told(what: str, delays: Sequence[float]) -> tuple[float, float]:
     return p50, p99
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 @pytest.mark.parametrize(
     ("jitter", "most_p50", "most_p99"), [(0.0, 0.060, 0.085), (0.03, 0.100, 0.140)], ids=["clean", "jitter"]
 )
@@ -53,7 +53,7 @@ def test_sound(
     assert min(delays) > 0.01, "sound cannot be heard before it was said"
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_pictures(lan: Callable[[int], Lan], meeting: Callable[..., Headless]) -> None:
     delays = picture_delays(on_lan(meeting, lan(2)), 5.0)
     p50, p99 = told("pictures", delays)

@@ -159,6 +159,7 @@ def test_concealment_fades_within_60_ms() -> None:
     assert run.buffer.stats()["concealed"] == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("drift", [200e-6, -200e-6])
 def test_an_hour_of_clock_drift_is_followed_without_clicks(drift: float) -> None:
     run = simulate(3_600.0, lateness=uniform(2 * MS), drift=drift)

@@ -176,6 +176,7 @@ def longest_gap(one: Headless, event: str, since: float) -> float:
     return max(after - before for before, after in itertools.pairwise(times))
 
 
+@pytest.mark.long
 def test_a_lesson_goes_on_without_its_host_and_takes_her_back(
     lesson: Hosts, meeting: Starts, tmp_path: Path
 ) -> None:

@@ -18,7 +18,8 @@ from short_path import ShortPath
 pytestmark = needs_lan
 
 
-@pytest.mark.alone
+@pytest.mark.long
+@pytest.mark.calm
 def test_a_receiver_behind_three_megabits(
     lan: Callable[[int], Lan], meeting: Callable[..., Headless], tmp_path: Path
 ) -> None:
@@ -35,7 +36,7 @@ def test_a_receiver_behind_three_megabits(
     assert figures.others_rate >= 0.97
 
 
-@pytest.mark.alone
+@pytest.mark.calm
 def test_thirty_receivers_behind_a_cap_of_the_host(
     lan: Callable[[int], Lan], meeting: Callable[..., Headless]
 ) -> None:

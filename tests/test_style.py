@@ -30,6 +30,7 @@ def complaints(command: list[str], **options: Any) -> str:
     return "" if run.returncode == 0 else run.stdout + run.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CHECKS)
 def test_clean(name: str) -> None:
     assert complaints(CHECKS[name]) == ""

@@ -281,6 +281,7 @@ def test_a_machine_in_the_middle_of_a_first_meeting_without_a_pin_shows_in_the_p
         assert cs.fingerprint_pictures(shown.fingerprint) != cs.fingerprint_pictures(real)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plane", [1, 2], ids=["screen", "files"])
 def test_the_other_planes_close_without_a_ticket(meeting: Callable[..., Headless], plane: int) -> None:
     ana, base = host(meeting)

@@ -74,6 +74,7 @@ def inside(box: Box, area: Box) -> bool:
     )
 
 
+@pytest.mark.long
 def test_it_comes_back_where_it_was_as_far_as_there_is_room(tmp_path: Path) -> None:
     with desktop("1366x768") as display:
         with placed(display, "stay", "{}") as window:

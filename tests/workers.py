@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
+KINDS = ("other", "calm", "alone")  # of tests, in the order in which they run
+HERE = Path(__file__).parent
 # what is locked, and nothing else to it
-GATE, ROOM, LONG = (
+GATE, ROOMS = (
     Path(__file__),
-    Path(__file__).with_name("conftest.py"),
-    Path(__file__).with_name("leaks.py"),
+    {kind: HERE / f"{name}.py" for kind, name in zip(KINDS, ("leaks", "waiting", "lan"), strict=True)},
 )
 
 
@@ -35,18 +36,23 @@ def outside() -> list[str]:
 
 
 @contextlib.contextmanager
-def turn(alone: bool = False, long: bool = False) -> Iterator[None]:
-    """Hold a place among the workers, or all places; who wants all is not overtaken, but first lets those
-    end that take minutes while the others go on."""
+def turn(kind: str) -> Iterator[None]:
+    """Hold a place among the workers: those of one kind run side by side, an `alone` one by itself.
+
+    Who waits until those of another kind have ended is not overtaken.
+    """
     if sys.platform == "win32":
         yield
         return
     import fcntl
 
-    with LONG.open() as minutes, GATE.open() as gate, ROOM.open() as room:
-        if alone or long:
-            fcntl.flock(minutes, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    with contextlib.ExitStack() as stack:
+        gate, *opened = (stack.enter_context(path.open()) for path in (GATE, *ROOMS.values()))
+        rooms = dict(zip(ROOMS, opened, strict=True))
         fcntl.flock(gate, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        for other in set(rooms) - {kind}:
+            fcntl.flock(rooms[other], fcntl.LOCK_EX)  # when it is empty
+            fcntl.flock(rooms[other], fcntl.LOCK_UN)
+        fcntl.flock(rooms[kind], fcntl.LOCK_EX if kind == "alone" else fcntl.LOCK_SH)
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield
