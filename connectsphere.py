@@ -55,6 +55,7 @@ Threads, each named here; started by, may write, ends when:
     main                 the window or the headless loop; Tk is touched by it alone
     control              SERVER: the room, control links; ends by ConferenceServer.close
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
+    journal              SERVER: what a crash must not lose, to the disk; ends by close
     relay                RELAY: the video port, its peers and routes; ends by close
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     reader-*             PROCESS: reads what a child says (mixer, server), restarts it; ends with the child
@@ -91,6 +92,7 @@ Threads, each named here; started by, may write, ends when:
 from __future__ import annotations
 
 import argparse
+import base64
 import colorsys
 import contextlib
 import ctypes
@@ -890,7 +892,8 @@ Proof: TypeAlias = Annotated[
 class Record:
     """A dataclass that JSON is made of, and checked by: its fields `Annotated[type, check, key]`.
 
-    The key, else the field's name, ends in "?" where it is left out while empty. Other fields are in no JSON.
+    The key, else the field's name, ends in "?" where it is left out while empty, in "!" where nobody is told:
+    it is `kept` by the server alone. Other fields are in no JSON.
     """
 
     @classmethod
@@ -904,19 +907,19 @@ class Record:
         return found
 
     @classmethod
-    def shape(cls) -> Shape:
-        return dict(cls.parts().values())
+    def shape(cls, *, kept: bool = False) -> Shape:
+        return {key.rstrip("!"): check for key, check in cls.parts().values() if kept or key[-1] != "!"}
 
     @classmethod
     def read(cls, value: Json, **more: Any) -> Self:
         """The record of checked JSON, and `more` that is in none."""
-        keys = {name: key.rstrip("?") for name, (key, _) in cls.parts().items()}
+        keys = {name: key.rstrip("?!") for name, (key, _) in cls.parts().items()}
         return cls(**{name: value[key] for name, key in keys.items() if key in value}, **more)
 
-    def message(self) -> Json:
-        """Its JSON."""
-        said = {key: getattr(self, name) for name, (key, _) in self.parts().items()}
-        return {key.rstrip("?"): value for key, value in said.items() if value or key[-1] != "?"}
+    def message(self, *, kept: bool = False) -> Json:
+        """Its JSON, as it is told or `kept`."""
+        said = {key: getattr(self, name) for name, (key, _) in self.parts().items() if kept or key[-1] != "!"}
+        return {key.rstrip("?!"): value for key, value in said.items() if value or key[-1] != "?"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -3471,6 +3474,7 @@ class BandwidthEstimator:
 
 # -- allocator
 
+Sizes: TypeAlias = Mapping[tuple[int, int], float]  # bytes of a picture, by sender and layer
 LayerRate: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
 
 USUAL_SIZES: Final = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
@@ -3510,19 +3514,13 @@ class Encode(NamedTuple):
 Allocation: TypeAlias = list[Reroute | SetRate | Encode]  # what has changed
 
 
-class Sizes:
-    """Bytes of a picture of each sender and layer: as seen of late, else judged by its other layers."""
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[int, int], float] = {}
-
-    def of(self, sender: int, layer: int) -> float:
-        """Bytes of a picture."""
-        known = [one for one in range(len(LAYERS)) if (sender, one) in self.seen]
-        if not known:
-            return USUAL_SIZES[layer]
-        near = min(known, key=lambda one: abs(one - layer))
-        return self.seen[sender, near] * USUAL_SIZES[layer] / USUAL_SIZES[near]
+def picture_size(seen: Sizes, sender: int, layer: int) -> float:
+    """Bytes of a picture of `sender`: as seen of late in that layer, else judged by its other layers."""
+    known = [one for one in range(len(LAYERS)) if (sender, one) in seen]
+    if not known:
+        return USUAL_SIZES[layer]
+    near = min(known, key=lambda one: abs(one - layer))
+    return seen[sender, near] * USUAL_SIZES[layer] / USUAL_SIZES[near]
 
 
 def allocate(
@@ -3540,17 +3538,19 @@ def allocate(
     allocation: dict[int, LayerRate] = {}
     left = path.rate
     thirds = {sender: -(-fps // 3) for sender, (_, fps) in asked.items()}
-    thin = min(1.0, path.rate / max(1.0, sum(sizes.of(sender, 0) * fps for sender, fps in thirds.items())))
+    thin = min(
+        1.0, path.rate / max(1.0, sum(picture_size(sizes, sender, 0) * fps for sender, fps in thirds.items()))
+    )
     for sender in order:
         least = (0, max(1, int(thirds[sender] * thin)))
-        if sizes.of(sender, 0) * least[1] <= left:
+        if picture_size(sizes, sender, 0) * least[1] <= left:
             allocation[sender] = least
-            left -= sizes.of(sender, 0) * least[1]
+            left -= picture_size(sizes, sender, 0) * least[1]
     for sender, least in list(allocation.items()):
-        left += sizes.of(sender, 0) * least[1]
+        left += picture_size(sizes, sender, 0) * least[1]
         best = _best_layer(sender, left, path, asked[sender], held.get(sender, (-1, 0)), sizes)
         allocation[sender] = layer, fps = best or least
-        left -= sizes.of(sender, layer) * fps
+        left -= picture_size(sizes, sender, layer) * fps
     return allocation
 
 
@@ -3563,7 +3563,7 @@ def _best_layer(
     changes of size, not of fps.
     """
     for layer in range(asked[0], -1, -1):
-        size, half = sizes.of(sender, layer), (asked[1] + 1) // 2
+        size, half = picture_size(sizes, sender, layer), (asked[1] + 1) // 2
         fits = min(asked[1], int(left / size)) >= half and size <= path.rate * FRAME_SECONDS
         if layer > held[0] >= 0:
             fits = fits and left - (path.rate - path.sure) >= 1.25 * half * size
@@ -3587,7 +3587,7 @@ def fit_layers(
         before = max((one for one in held if one <= layer), default=-1)
         had = (before, held.get(before, 0))
         layer, fps = _best_layer(sender, left, path, (layer, fps), had, sizes) or (0, -(-fps // 3))
-        left -= sizes.of(sender, layer) * max(0, fps - fits.get(layer, 0))
+        left -= picture_size(sizes, sender, layer) * max(0, fps - fits.get(layer, 0))
         fits[layer] = max(fps, fits.get(layer, 0))
     return fits
 
@@ -3611,7 +3611,7 @@ class LayerAllocator:
     what each sender must encode for it. Every public step returns what has changed."""
 
     def __init__(self) -> None:
-        self.sizes = Sizes()
+        self.sizes: Sizes = {}
         self.people: dict[int, _Person] = {}
         self._loudest = 0
         self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
@@ -3664,7 +3664,7 @@ class LayerAllocator:
     ) -> Allocation:
         """How big pictures are, by sender and layer, and what has come of each sender so far: octets,
         pictures, pictures that were lost on the way. Whose way up is short is asked for less."""
-        self.sizes.seen = sizes
+        self.sizes = sizes
         changes: Allocation = []
         for ident, counts in sent.items():
             person = self.people.get(ident)
@@ -3710,7 +3710,7 @@ class LayerAllocator:
         return {ident: one.allocation[sender] for ident, one in people if sender in one.allocation}
 
     def _cost(self, rates: Mapping[int, LayerRate]) -> float:
-        return sum(self.sizes.of(sender, layer) * fps for sender, (layer, fps) in rates.items())
+        return sum(picture_size(self.sizes, sender, layer) * fps for sender, (layer, fps) in rates.items())
 
     def _allocate(self, ident: int, now: float) -> Allocation:
         person = self.people[ident]
@@ -3994,6 +3994,7 @@ AWAY_NOTICES: Final = (1e9, 300, 60)  # seconds before its end at which everyone
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are answered by `ok`
+    "ping": "pong",
     "user_list": "user_list",
     "chat": "chat",
     "private_chat": "private_chat",
@@ -4015,6 +4016,7 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
     "file_offer": (64, 16),
     "ticket": (64, 16),
     "watch": (30, 10),
+    "ping": (250, 100),
     "other": (50, 10),
 }
 MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
@@ -4023,8 +4025,13 @@ EPOCH: Final = 1  # which server of the meeting this is
 RESERVED_NAMES: Final = (
     "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 )
+FOREVER: Final = 2.0**40
+LASTING: Final = ("hand",)  # what of a Person stays while its place is kept
 MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
+
+
+ROOM_FACTS: Final = ("meeting", "title", "host", "presenter", "counter", "newest_id")  # of what is exported
 
 
 class Tell(NamedTuple):
@@ -4035,7 +4042,7 @@ class Tell(NamedTuple):
 
 
 class Expel(NamedTuple):
-    """Effect: end the session of `id` after `message`."""
+    """Effect: end the session of `id`, after `message` if there is one."""
 
     id: int
     message: Json
@@ -4066,13 +4073,23 @@ class MeetingOver(NamedTuple):
     code: str
 
 
+class Admit(NamedTuple):
+    """Effect: let in (`on`), or turn away, who waits as number `ask`."""
+
+    ask: int
+    on: bool
+
+
 class Keep(NamedTuple):
-    """Effect: keep over a crash, before anyone is told, a line of chat or, with None, `Room.people`."""
+    """Effect: keep over a crash, before anyone is told, what is under `keys` in a part of `Room.export`."""
 
-    line: Json | None
+    part: str
+    keys: Collection[int | str]
 
 
-Effect: TypeAlias = Tell | Expel | Silence | Reroute | SetRate | ShareStopped | FileGone | MeetingOver | Keep
+Effect: TypeAlias = (
+    Tell | Expel | Admit | Silence | Reroute | SetRate | ShareStopped | FileGone | MeetingOver | Keep
+)
 
 
 @dataclass(kw_only=True)
@@ -4085,29 +4102,43 @@ class Limits:
     free_disk: int = 1 << 30
 
 
+_ADDRESS = _text(64)
+_PEOPLE = _listing(_ID, 1 << 16)
+_LASTING = _record({f"{name}?": Person.shape()[name] for name in LASTING})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member(Person):
     """One person in the meeting, as the server knows it now."""
 
-    address: str
-    person: int = 0  # of its claim: what is private is bound to that
-    token: str = ""  # SHA-256 of the resume token
-    old_token: str = ""
-    features: frozenset[str] = frozenset()
+    address: Annotated[str, _ADDRESS, "address!"]
+    person: Annotated[int, _ID, "person!"] = 0  # of its claim: what is private is bound to that
+    features: Annotated[list[str], _FEATURES, "features!"] = field(default_factory=list)
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer(FileOffer):
-    """A file on offer by a `person` to the person `to` or, with None, to all; they survive reconnecting."""
+class RoomLine(Line):
+    """A line of chat and, of a private one, who reads it."""
 
-    person: int
-    to: int | None
-    whole: bool = False
-    saved: set[int] = field(default_factory=set)  # the persons who have it
+    to: Annotated[str, _NAME, "to_name?"] = ""
+    between: Annotated[list[int], _PEOPLE, "between!"] = field(default_factory=list)
 
     def concerns(self, person: int) -> bool:
-        return self.to is None or person in (self.person, self.to)
+        return not self.between or person in self.between
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer(FileOffer):
+    """A file on offer by a `person` to the person `to` or, with 0, to all; they survive reconnecting."""
+
+    person: Annotated[int, _ID, "person!"]
+    to: Annotated[int, _ID, "to!"]
+    whole: Annotated[bool, _flag, "whole!"] = False
+    saved: Annotated[list[int], _PEOPLE, "saved!"] = field(default_factory=list)  # who has it
+
+    def concerns(self, person: int) -> bool:
+        return not self.to or person in (self.person, self.to)
 
     def open_for(self, person: int, direction: str) -> bool:
         """Whether `person` may `upload` it, or `download` it once it is whole.
@@ -4120,17 +4151,21 @@ class Offer(FileOffer):
 
 
 @dataclass(slots=True)
-class Claim:
-    """Who the holder of a resume token is: its name, and its place without PIN until then.
+class Claim(Record):
+    """A person: known by its resume tokens, called `name`, and spared the PIN `until` then.
 
     `person` is the id that it had first; it is nobody else's.
     """
 
-    name: str
-    until: float
-    person: int
-    address: str
-    removed: bool = False
+    person: Id
+    name: Name
+    address: Annotated[str, _ADDRESS]
+    tokens: Annotated[list[str], _listing(_TOKEN, 2)] = field(default_factory=list)  # SHA-256, newest last
+    until: Time = FOREVER
+    removed: Flag = False
+    may_share: Flag = True
+    lasting: Annotated[Json, _LASTING] = field(default_factory=dict)
+    buckets: dict[str, TokenBucket] = field(default_factory=dict)  # of its messages
 
 
 class Ticket(NamedTuple):
@@ -4155,16 +4190,19 @@ class NameRegister:
     """
 
     def __init__(self, host: str = "") -> None:
-        self.claims: dict[str, Claim] = {}  # by the SHA-256 of the resume token
+        self.people: dict[int, Claim] = {}
         words = RESERVED_NAMES.split()
         names = [host, *words, *(host + word for word in words), *(word + host for word in words)]
         self._reserved = frozenset().union(*map(looks, names))
         self.owned = dict.fromkeys(self._reserved, 2)  # by look: the number its next bearer may get
-        self._buckets: dict[int, dict[str, TokenBucket]] = {}
+
+    def known(self, token: str | None) -> Claim | None:
+        key = digest(token or "")
+        return next((claim for claim in self.people.values() if key in claim.tokens), None)
 
     def holder(self, token: str | None) -> Claim | None:
         """The claim of a resume token, unless who had it was removed."""
-        claim = self.claims.get(digest(token)) if token else None
+        claim = self.known(token)
         return None if claim is None or claim.removed else claim
 
     def claim(self, token: str | None, now: float) -> tuple[str | None, bool]:
@@ -4173,7 +4211,7 @@ class NameRegister:
         return (claim.name, now < claim.until) if claim else (None, False)
 
     def called(self, name: str) -> Claim | None:
-        return next((claim for claim in self.claims.values() if claim.name == name), None)
+        return next((claim for claim in self.people.values() if claim.name == name), None)
 
     def free(self, name: str) -> str:
         """`name`, with a number behind it where it, or what looks like it, is somebody's."""
@@ -4185,87 +4223,69 @@ class NameRegister:
             wanted = name[: MAX_NAME - len(ending)].rstrip() + ending
         return wanted
 
-    def take(self, name: str, old: str, new: str, person: int = 0, address: str = "") -> None:
-        """`name` has come in with the token kept as `old` (or ""), and gets the one kept as `new`."""
-        self.claims = {key: one for key, one in self.claims.items() if one.name != name or key == old}
-        self.claims[new] = Claim(name, math.inf, person, address)
-        for look in looks(name):
+    def take(self, claim: Claim, token: str | None, new: str) -> None:
+        """Who is of that claim has come in with `token`, and gets the token `new`."""
+        old = [key for key in claim.tokens if token and key == digest(token)]
+        claim.tokens, claim.until = [*old, digest(new)], FOREVER
+        self.own(claim)
+
+    def own(self, claim: Claim) -> None:
+        """The name is nobody else's from now on."""
+        self.people[claim.person] = claim
+        for look in looks(claim.name):
             self.owned.setdefault(look, 2)
 
-    def buckets(self, person: int) -> dict[str, TokenBucket]:
-        return self._buckets.setdefault(person, {})
-
-    def forget_the_long_gone(self, now: float) -> None:
+    def forget_the_long_gone(self, now: float) -> list[int]:
         """Bound what is kept of people who come and go: those of the busiest address go first.
 
         Their names are free again; what was private to them is nobody's.
         """
-        if len(self.claims) < MOST_NAMES:
-            return
-        crowd = Counter(claim.address for claim in self.claims.values())
-        gone = {key: one for key, one in self.claims.items() if one.until <= now and not one.removed}
-        order = sorted(gone, key=lambda key: (-crowd[gone[key].address], gone[key].until))
-        for key in order[: MOST_NAMES // 2]:
-            del self.claims[key]
-        kept = self._reserved.union(*(looks(claim.name) for claim in self.claims.values()))
+        if len(self.people) < MOST_NAMES:
+            return []
+        crowd = Counter(claim.address for claim in self.people.values())
+        gone = [one for one in self.people.values() if one.until <= now and not one.removed]
+        gone.sort(key=lambda claim: (-crowd[claim.address], claim.until))
+        forgotten = [claim.person for claim in gone[: MOST_NAMES // 2]]
+        for person in forgotten:
+            del self.people[person]
+        kept = self._reserved.union(*(looks(claim.name) for claim in self.people.values()))
         self.owned = {look: number for look, number in self.owned.items() if look in kept}
-        people = {claim.person for claim in self.claims.values()}
-        self._buckets = {person: buckets for person, buckets in self._buckets.items() if person in people}
+        return forgotten
 
-    def settle(self, token: str, reason: str, now: float) -> None:
+    def settle(self, member: Member, reason: str, now: float) -> None:
         """Leaving keeps the name but not the place; losing the link keeps both for a while."""
-        if claim := self.claims.get(token):
-            claim.until = now + RESUME_SECONDS if reason in ("lost", "replaced") else now
+        claim, stays = self.people[member.person], reason in ("lost", "replaced")
+        claim.until = now + RESUME_SECONDS if stays else now
+        claim.lasting = {name: getattr(member, name) for name in LASTING if stays}
 
     def awaited(self, now: float) -> set[int]:
-        return {claim.person for claim in self.claims.values() if now < claim.until}
+        return {claim.person for claim in self.people.values() if now < claim.until}
 
     def ban(self, person: int) -> None:
         """The claim of `person` holds no longer."""
-        for claim in self.claims.values():
-            claim.removed |= claim.person == person
+        self.people[person].removed = True
 
-    def unban(self, name: str) -> bool:
-        """Let who is called `name` come back; whether it was removed."""
-        found = [claim for claim in self.claims.values() if claim.removed and claim.name == name]
+    def unban(self, name: str) -> list[int]:
+        """Let who is called `name` come back; whoever was removed."""
+        found = [claim for claim in self.people.values() if claim.removed and claim.name == name]
         for claim in found:
             claim.removed = False
-        return bool(found)
+        return [claim.person for claim in found]
 
     def removed(self) -> list[str]:
-        return sorted({claim.name for claim in self.claims.values() if claim.removed})[:MAX_PEOPLE]
+        return sorted({claim.name for claim in self.people.values() if claim.removed})[:MAX_PEOPLE]
 
     def barred(self, address: str, token: str | None) -> str:
         """What keeps a newcomer out: "" nothing, "removed", or "knock" where others share the address.
 
         Who holds a claim is that person; who holds none may be who was removed from that address.
         """
-        claim = self.claims.get(digest(token)) if token else None
-        if claim:
+        if claim := self.known(token):
             return "removed" if claim.removed else ""
-        there = [claim.removed for claim in self.claims.values() if claim.address == address]
+        there = [claim.removed for claim in self.people.values() if claim.address == address]
         if not any(there):
             return ""
         return "removed" if all(there) and not address.startswith("127.") else "knock"
-
-    def kept(self, now: float) -> Json:
-        """What a crash must not lose; tokens hashed, with the seconds that they spare the PIN."""
-        claims = {
-            token: {
-                **asdict(claim),
-                "until": None if claim.until == math.inf else max(0.0, claim.until - now),
-            }
-            for token, claim in self.claims.items()
-        }
-        return {"claims": claims}
-
-    def recall(self, kept: Json, away: float, now: float) -> None:
-        """Go on with what was `kept` when the server died `away` seconds ago."""
-        for token, claim in kept["claims"].items():
-            left = claim["until"]
-            until = now + (RESUME_SECONDS if left is None else left - away)
-            self.claims[token] = Claim(**{**claim, "until": until})
-            self.owned |= dict.fromkeys(looks(claim["name"]), 2)
 
 
 class FileShelf:
@@ -4325,11 +4345,9 @@ class Room:
         self.allocator = LayerAllocator()
         self.presenter = 0
         self.counter = 0
-        self.chat_lines: deque[Json] = deque(maxlen=HISTORY)
-        self.private_lines: deque[Json] = deque(maxlen=HISTORY)
-        self.may_not_share: set[int] = set()  # persons, so that reconnecting changes nothing
+        self.newest_id = 0
+        self.lines: dict[int, RoomLine] = {}
         self._token = token
-        self._next_id = 1
         self._encodes = 0
         self._now = self._clock = 0.0  # of the message that is handled
         self._tickets: dict[str, Ticket] = {}
@@ -4338,8 +4356,8 @@ class Room:
 
     def next_id(self) -> int:
         """An id that nobody has had."""
-        self._next_id += 1
-        return self._next_id - 1
+        self.newest_id += 1
+        return self.newest_id
 
     def join(
         self,
@@ -4365,21 +4383,20 @@ class Room:
             name = self.names.free(name)
         stale = self._present(claim.person) if claim else None
         effects = self._replace(stale, now) if stale else []
-        self.names.forget_the_long_gone(now)
-        name, person = (claim.name, claim.person) if claim else (name, ident)
-        buckets = self.names.buckets(person)
-        fresh = self._token(32)
+        forgotten = self.names.forget_the_long_gone(now)
+        fresh, claim = self._token(32), claim or Claim(ident, name, address)
+        claim.address, person = address, claim.person
         member = Member(
-            ident, name, role, proof=proof, address=address, person=person, buckets=buckets,
-            token=digest(fresh), old_token=digest(token) if token and self.names.holder(token) else "",
-            features=frozenset(features),
+            ident, claim.name, role, proof=proof, address=address, person=person, buckets=claim.buckets,
+            features=list(features), **claim.lasting,
         )  # fmt: skip
-        self.names.take(name, member.old_token, member.token, person, address)
+        self.names.take(claim, token, fresh)
         everyone = tuple(self.members)
         self.members[member.id] = member
         self.allocator.join(member.id)
         told = Tell(everyone, {"type": "join", "user": member.message()})
-        return member, fresh, [*effects, Keep(None), told]
+        kept = [Keep("people", [person, *forgotten]), Keep("members", [ident])]
+        return member, fresh, [*effects, *kept, told]
 
     def _replace(self, stale: Member, now: float) -> list[Effect]:
         gone = {"type": "ended", "code": "elsewhere"}
@@ -4391,55 +4408,80 @@ class Room:
             return []
         effects = self.share_stop(ident)
         member = self.members.pop(ident)
-        for token in filter(None, (member.token, member.old_token)):
-            self.names.settle(token, reason, now)
-        effects += [Keep(None), *self.allocated(self.allocator.leave(ident, now))]
+        self.names.settle(member, reason, now)
+        effects += [
+            Keep("people", [member.person]),
+            Keep("members", [ident]),
+            *self.allocated(self.allocator.leave(ident, now)),
+        ]
         gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
         return [*effects, self._tell_all(gone)]
 
     def _on_resumed(self, member: Member, message: Json) -> list[Effect]:
-        self.names.claims.pop(member.old_token, None)
-        self.members[member.id] = dataclasses.replace(member, old_token="")
-        return [Keep(None)]
+        claim = self.names.people[member.person]
+        claim.tokens = claim.tokens[-1:]
+        return [Keep("people", [member.person])]
 
-    # -- what is kept over a crash of the server
+    # -- the room as JSON
 
-    def people(self, now: float) -> Json:
-        """Names, tokens (hashed, with the seconds that they spare the PIN), who was removed, the next id."""
-        kept = {"next_id": self._next_id, "may_not_share": sorted(self.may_not_share)}
-        return {**self.names.kept(now), **kept}
+    def _parts(self) -> Mapping[str, tuple[type[Record], dict[Any, Any]]]:
+        return {
+            "people": (Claim, self.names.people),
+            "members": (Member, self.members),
+            "lines": (RoomLine, self.lines),
+            "files": (Offer, self.shelf.offers),
+        }
 
-    def recall(self, meeting: str, people: Json, lines: Sequence[Json], away: float, now: float) -> None:
-        """Go on with a meeting whose server died `away` seconds ago, as kept in `people` and `lines`.
+    def export(self, now: float, clock: float, *changes: Keep) -> Json:
+        """What `load` needs: all of it or, for a journal, what has changed; null where something is gone."""
+        state: Json = {"now": now, "clock": clock, **{name: getattr(self, name) for name in ROOM_FACTS}}
+        parts = self._parts()
+        for part, keys in changes or [(part, records) for part, (_, records) in parts.items()]:
+            records = parts[part][1]
+            entries = {str(key): records[key].message(kept=True) if key in records else None for key in keys}
+            state[part] = {**state.get(part, {}), **entries}
+        return state
 
-        Who was in it has 10 minutes from `now` to come back without PIN. Numbers jump, because those of
-        reactions are not kept.
+    def load(self, state: Json, now: float, clock: float) -> None:
+        """Be the room that was exported as `state`, on a computer whose clocks say `now` and `clock`."""
+        for name in ROOM_FACTS:
+            setattr(self, name, state[name])
+        for part, (kind, records) in self._parts().items():
+            records.clear()
+            for key, entry in state[part].items():
+                if entry is not None:
+                    one = kind.read(_shaped(entry, kind.shape(kept=True)))
+                    records[key if part == "files" else int(key)] = one
+        for claim in self.names.people.values():
+            if claim.until < FOREVER:
+                claim.until += now - state["now"] - (clock - state["clock"])
+            self.names.own(claim)
+        for member in self.members.values():
+            self.allocator.join(member.id)
+
+    def outlive(self, now: float) -> None:
+        """Go on after the death of the server, with which every link and file is gone.
+
+        Numbers jump, for the last ones may not be kept. Who was in has 10 minutes to come back without PIN.
         """
-        self.meeting = meeting
-        self.names.recall(people, away, now)
-        self._next_id, self.may_not_share = people["next_id"], set(people["may_not_share"])
-        for line in lines:
-            (self.private_lines if "to_name" in line else self.chat_lines).append(line)
-        self.counter = max((line["n"] for line in lines), default=0) + NUMBER_GAP
+        self.shelf.offers.clear()
+        for ident in list(self.members):
+            self.leave(ident, "lost", now)
+        self.counter, self.newest_id = self.counter + NUMBER_GAP, self.newest_id + NUMBER_GAP
 
     def welcome(self, member: Member) -> Json:
         """What a newcomer is told of the meeting; keys and tokens are added by the server."""
-        mine = [dict(line) for line in self.private_lines if member.person in line["between"]]
-        for line in mine:
-            del line["between"]
+        mine = [line for line in self.lines.values() if line.concerns(member.person)]
         return {
             "type": "welcome",
             "id": member.id,
             "name": member.name,
             "role": member.role,
-            "meeting": self.meeting,
-            "title": self.title,
-            "host": self.host,
+            **{key: getattr(self, key) for key in ("meeting", "title", "host", "presenter")},
             "users": self.roster(),
-            "chat": list(self.chat_lines),
-            "private": mine,
+            "chat": [line.message() for line in mine if not line.between],
+            "private": [line.message() for line in mine if line.between],
             "files": self.shelf.shown_to(member.person),
-            "presenter": self.presenter,
             "largest_file": self.shelf.limits.largest_file,
         }
 
@@ -4496,7 +4538,7 @@ class Room:
                 others = tuple(ident for ident in effect.to if ident != member.id)
                 answer = [Tell((member.id,), {**effect.message, **ref}), Tell(others, effect.message)]
                 return [*effects[:at], *answer, *effects[at + 1 :]]
-        return [*effects, Tell((member.id,), {"type": "ok", **ref})]
+        return [Tell((member.id,), {"type": "ok", **ref}), *effects]
 
     def _error(self, member: Member, refused: Refused) -> Tell:
         return Tell((member.id,), {"type": "error", **refused.told})
@@ -4512,6 +4554,12 @@ class Room:
             raise Refused("no_such_person")
         return self.members[ident]
 
+    def _on_ping(self, member: Member, message: Json) -> list[Effect]:
+        return [Tell((member.id,), {"type": "pong", "t": message["t"]})]
+
+    def _on_leave(self, member: Member, message: Json) -> list[Effect]:
+        return [Expel(member.id, {}), *self.leave(member.id, "left", self._now)]
+
     def _on_user_list(self, member: Member, message: Json) -> list[Effect]:
         return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
 
@@ -4521,22 +4569,24 @@ class Room:
             raise Refused("bad_command", key=key)
         return text
 
-    def _line(self, member: Member, text: str) -> Json:
+    def _line(self, member: Member, text: str, other: Member | None = None) -> tuple[Keep, Json]:
         self.counter += 1
-        return Line(self.counter, member.name, text, self._clock, member.id).message()
+        private: Json = {"to": other.name, "between": [member.person, other.person]} if other else {}
+        line = RoomLine(self.counter, member.name, text, self._clock, member.id, **private)
+        alike = [one.n for one in self.lines.values() if bool(one.between) is bool(other)]
+        if len(alike) == HISTORY:
+            del self.lines[alike[0]]
+        self.lines[line.n] = line
+        return Keep("lines", [line.n, *alike[:1]]), line.message()
 
     def _on_chat(self, member: Member, message: Json) -> list[Effect]:
-        line = self._line(member, self._readable(message, "text", MAX_CHAT))
-        self.chat_lines.append(line)
-        return [Keep(line), self._tell_all({"type": "chat", **line})]
+        kept, line = self._line(member, self._readable(message, "text", MAX_CHAT))
+        return [kept, self._tell_all({"type": "chat", **line})]
 
     def _on_private_chat(self, member: Member, message: Json) -> list[Effect]:
         other, text = self._reach(message["to_name"]), self._readable(message, "text", MAX_CHAT)
-        line = {**self._line(member, text), "to_name": other.name}
-        told = {"type": "private_chat", **line}
-        line = {**line, "between": [member.person, other.person]}
-        self.private_lines.append(line)
-        return [Keep(line), Tell(tuple({member.id, other.id}), told)]
+        kept, line = self._line(member, text, other)
+        return [kept, Tell(tuple({member.id, other.id}), {"type": "private_chat", **line})]
 
     def _on_reaction(self, member: Member, message: Json) -> list[Effect]:
         emoji = self._readable(message, "emoji", 32)
@@ -4554,7 +4604,8 @@ class Room:
     def _on_hand(self, member: Member, message: Json) -> list[Effect]:
         if message["up"] == bool(member.hand):
             return [Tell((member.id,), self._state(member))]
-        return [self._change(member, hand=self._clock if message["up"] else 0.0)]
+        told = self._change(member, hand=self._clock if message["up"] else 0.0)
+        return [Keep("members", [member.id]), told]
 
     def _on_mic(self, member: Member, message: Json) -> list[Effect]:
         return self._set_mic(member, message["on"])
@@ -4627,21 +4678,27 @@ class Room:
         return {"type": "banned", "names": self.names.removed()}
 
     def _on_unban(self, member: Member, message: Json) -> list[Effect]:
-        if not self.names.unban(message["who"]):
+        people = self.names.unban(message["who"])
+        if not people:
             raise Refused("no_such_person", name=message["who"])
-        return [Keep(None), self._tell_hosts(self.banned())]
+        return [Keep("people", people), self._tell_hosts(self.banned())]
+
+    def _on_admit(self, member: Member, message: Json) -> list[Effect]:
+        return [Admit(message["ask"], message["on"])]
 
     def _on_take_over(self, member: Member, message: Json) -> list[Effect]:
         former = self.members.get(self.presenter)
         if former is None or former.id == member.id:
             return []
-        self.may_not_share.add(former.person)
-        return [Keep(None), *self.share_stop(former.id)]
+        return [self._let_share(former, False), *self.share_stop(former.id)]
+
+    def _let_share(self, member: Member, may: bool) -> Keep:
+        self.names.people[member.person].may_share = may
+        return Keep("people", [member.person])
 
     def _on_allow_share(self, member: Member, message: Json) -> list[Effect]:
         other = self._with_id(message["who"])
-        self.may_not_share.discard(other.person)
-        return [Keep(None), Tell((other.id,), {"type": "share_allowed"})]
+        return [self._let_share(other, True), Tell((other.id,), {"type": "share_allowed"})]
 
     def _on_end(self, member: Member, message: Json) -> list[Effect]:
         return [MeetingOver("over")]
@@ -4675,10 +4732,11 @@ class Room:
         member = self.members.get(ident)
         if member is None:
             raise Refused("bad_ticket")
+        may = self.names.people[member.person].may_share
         if self.presenter and self.presenter != ident:
-            taken = {"why": "taken"} if member.person in self.may_not_share else {}
+            taken = {} if may else {"why": "taken"}
             raise Refused("share_busy", name=self.members[self.presenter].name, **taken)
-        if member.person in self.may_not_share:
+        if not may:
             raise Refused("not_allowed", why="share")
         self.presenter = ident
         told = self._tell_all({"type": "screen_start", "id": ident, "name": member.name})
@@ -4697,7 +4755,7 @@ class Room:
         to_name = message.get("to_name")
         other = None if to_name is None else self._reach(to_name)
         facts = (message["name"], message["size"], message["sha256"])
-        between = (member.person, other.person if other else None)
+        between = (member.person, other.person if other else 0)
         file = self.shelf.unfinished(*facts, *between)
         if file is None:
             self.shelf.check_room(member.person, message["size"])
@@ -4707,7 +4765,7 @@ class Room:
                 file, name, size, member.name, other is not None, sha256, member.id,
                 person=between[0], to=between[1],
             )  # fmt: skip
-        return [Tell((member.id,), {"type": "file_ready", "file": file})]
+        return [Keep("files", [file]), Tell((member.id,), {"type": "file_ready", "file": file})]
 
     def file_whole(self, file: str) -> list[Effect]:
         """The upload of `file` is complete and verified: offer it."""
@@ -4716,7 +4774,7 @@ class Room:
             return []
         self.shelf.offers[file] = dataclasses.replace(offer, whole=True)
         to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
-        return [Tell(to, {"type": "file_offer", **offer.message()})]
+        return [Keep("files", [file]), Tell(to, {"type": "file_offer", **offer.message()})]
 
     def file_saved(self, file: str, ident: int) -> list[Effect]:
         """The member `ident` has the whole of `file`: its owner sees how many have it."""
@@ -4724,8 +4782,9 @@ class Room:
         owner = self._present(offer.person) if offer else None
         if offer is None or owner is None or member is None:
             return []
-        offer.saved.add(member.person)
-        return [Tell((owner.id,), {"type": "file_saved", "file": file, "people": len(offer.saved)})]
+        offer.saved[:] = {*offer.saved, member.person}
+        told = {"type": "file_saved", "file": file, "people": len(offer.saved)}
+        return [Keep("files", [file]), Tell((owner.id,), told)]
 
     def _on_decline(self, member: Member, message: Json) -> list[Effect]:
         offer = self.shelf.offers.get(message["file"])
@@ -4749,7 +4808,8 @@ class Room:
             return []
         knows = offer.concerns if offer.whole else offer.person.__eq__
         to = tuple(one.id for one in self.members.values() if knows(one.person))
-        return [FileGone(file), Tell(to, {"type": "file_gone", "file": file, **why.told})]
+        told = {"type": "file_gone", "file": file, **why.told}
+        return [Keep("files", [file]), FileGone(file), Tell(to, told)]
 
 
 class Orphan:
@@ -5872,88 +5932,70 @@ class ResumeTokens:
 
 
 class Journal:
-    """What a server keeps over its own death: JSON records, appended without waiting for the disk.
+    """What a server keeps over its own death: its state, then what changes of that, appended.
 
-    The control thread alone writes it, before anyone is told what it says: whatever was heard is in it. Each
-    record is sealed (length u32, nonce, AES-128-GCM with its place as additional data) under a key made from
-    the identity, because chat is among it: the file alone, in a backup or sent along, says nothing. A record
-    that the crash cut off, and all after it, does not count. It is private to the user and deleted at a clean
+    Each record is a line, sealed (Fernet) under a key made from the identity, because chat is among it: the
+    file alone, in a backup or sent along, says nothing; and from `facts`, so that no other meeting goes on
+    with it. A record that the crash cut off does not count. It is private to the user and deleted at a clean
     end. Where it cannot be written the meeting goes on without, and a crash begins a new one.
     """
 
-    _HEAD = struct.Struct(">I12s")
-    _PLACE = struct.Struct(">Q")
     _MOST = 4 << 20  # bytes, then it is written anew
 
-    def __init__(self, identity: Identity, port: int, bind: str | None = None) -> None:
+    def __init__(self, identity: Identity, port: int, bind: str | None = None, *facts: str) -> None:
+        from cryptography.fernet import Fernet  # only hosting needs it
+
         place = f"{bind}-{port}" if bind else str(port)
         self._path = identity.key.parent / "journal" / f"{place}.sealed"
-        self._secret = hashlib.sha256(b"connectsphere journal" + identity.key.read_bytes()).digest()
-        self._seal = AESGCM(self._secret[:16])
+        self._secret = hashlib.sha256(b"connectsphere journal 3" + identity.key.read_bytes()).digest()
+        self._seal = Fernet(base64.b64encode(bytes.fromhex(self.mark(json.dumps(facts)))))
         self._file: io.FileIO | None = None
-        self._records = 0
         self._size = 0
 
     def mark(self, text: str) -> str:
         """A keyed hash by which `text` is known again, so that it need not be kept."""
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
-    def read(self, clock: float) -> tuple[list[Json], float]:
-        """(records, seconds since it was last known to be alive); nothing when there is none."""
-        try:
-            away = max(0.0, clock - self._path.stat().st_mtime)
-            return list(self._opened(self._path.read_bytes())), away
-        except OSError:
-            return [], 0.0
+    def read(self) -> Json:
+        """The state that was written, with all that was appended; nothing when there is none."""
+        from cryptography.fernet import InvalidToken
 
-    def _opened(self, data: bytes) -> Iterator[Json]:
-        at = place = 0
-        while at + self._HEAD.size <= len(data):
-            length, nonce = self._HEAD.unpack_from(data, at)
-            at += self._HEAD.size
-            try:
-                record = self._seal.decrypt(nonce, data[at : at + length], self._PLACE.pack(place))
-            except InvalidTag:
-                log.info("the journal ends after %d records", place)
-                return
-            yield json.loads(record)
-            at, place = at + length, place + 1
+        state: Json = {}
+        with contextlib.suppress(OSError, InvalidToken):
+            for line in self._path.read_bytes().splitlines():
+                for key, value in json.loads(self._seal.decrypt(line)).items():
+                    state[key] = {**state.get(key, {}), **value} if isinstance(value, dict) else value
+        return state
 
-    def write(self, records: Sequence[Json]) -> None:
-        """Begin with `records`, in place of what was there."""
+    @property
+    def full(self) -> bool:
+        """Whether it is time to write all of the state anew."""
+        return self._size > self._MOST
+
+    def write(self, state: Json) -> None:
+        """Begin with `state`, in place of what was there."""
         self.close()
-        self._records = self._size = 0
-        whole = b"".join([self._sealed(record) for record in records])
+        self._size = 0
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            write_private(self._path, whole)
+            write_private(self._path, self._sealed(state))
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             self._fail(error)
 
-    def append(self, record: Json) -> bool:
-        """Add a record; whether it is time to begin anew."""
+    def append(self, changes: Json) -> None:
+        """Add what has changed of the state."""
         if self._file is None:
-            return False
+            return
         try:
-            write_all(self._file, memoryview(self._sealed(record)))
+            write_all(self._file, memoryview(self._sealed(changes)))
         except OSError as error:
             self._fail(error)
-        return self._size > self._MOST
 
     def _sealed(self, record: Json) -> bytes:
-        nonce = secrets.token_bytes(12)
-        text = json.dumps(record, ensure_ascii=False).encode()
-        sealed = self._seal.encrypt(nonce, text, self._PLACE.pack(self._records))
-        self._records += 1
-        self._size += self._HEAD.size + len(sealed)
-        return self._HEAD.pack(len(sealed), nonce) + sealed
-
-    def touch(self) -> None:
-        """Note that the meeting is alive."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.utime(self._path)
+        line = self._seal.encrypt(json.dumps(record, ensure_ascii=False).encode()) + b"\n"
+        self._size += len(line)
+        return line
 
     def delete(self) -> None:
         """The meeting is over: nothing of it stays. May be called twice."""
@@ -6633,7 +6675,7 @@ class DatagramLoop(Loop):
 
 
 class HalfOpen:
-    """Who has connected and not yet said who it is, for 5 s at most: MOST in all.
+    """Who has connected and not yet said who it is: MOST in all.
 
     For one more the oldest goes of the address that has most. A connection is known by the function that
     ends it from any thread.
@@ -6645,6 +6687,25 @@ class HalfOpen:
         self._counters = counters
         self._open: dict[Callable[[], None], str] = {}
         self._lock = threading.Lock()
+
+    def begin(self, link: TlsLink, address: str) -> None:
+        """Start a link, its callbacks set, that has HANDSHAKE_SECONDS to say who it is. Its loop's thread."""
+        closed = link.on_close
+
+        def late() -> None:
+            if link.evict in self._open:
+                self._counters.add("handshake_timeout")
+                link.discard("timeout")
+
+        def on_close(reason: str) -> None:
+            timer.cancel()
+            self.leave(link.evict)
+            closed(reason)
+
+        timer = link.reactor.later(HANDSHAKE_SECONDS, late)
+        link.flow, link.on_close = (OUTSIDE, address, id(link)), on_close
+        self.enter(link.evict, address)
+        link.begin()
 
     def enter(self, end: Callable[[], None], address: str) -> None:
         """Note a connection as half open, and end the one that must go for it."""
@@ -10331,14 +10392,7 @@ class ScreenShareManager:
     def _open(self, sock: Socket, address: str) -> None:
         keep_buffers_small(sock)
         link = TlsLink(self.reactor, sock, self._context, server=True)
-        link.flow = (OUTSIDE, address, id(link))
         peer = ScreenPeer(link, MessageSplitter(self.HELLO_LIMIT))
-        late = self.reactor.later(HANDSHAKE_SECONDS, lambda: None if peer.role else link.discard("timeout"))
-
-        def on_close(reason: str) -> None:
-            late.cancel()
-            self._half_open.leave(link.evict)
-            self._closed(peer)
 
         def on_bytes(data: bytes) -> None:
             for payload in peer.messages.push(data):
@@ -10346,9 +10400,8 @@ class ScreenShareManager:
                     self._on_message(peer, payload)
             self._pass_on()
 
-        link.on_close, link.on_bytes = on_close, on_bytes
-        self._half_open.enter(link.evict, address)
-        link.begin()
+        link.on_close, link.on_bytes = lambda reason: self._closed(peer), on_bytes
+        self._half_open.begin(link, address)
 
     def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
         if peer.role == "presenter":
@@ -10957,52 +11010,52 @@ class Lobby:
         self._admit(session)
 
 
-class RoomKeeper:
-    """Brings a room over the death of its server: what the journal needs, and what it gives back.
+class Keeper:
+    """Brings a room over the death of its server, by a journal on a thread of its own.
 
-    A meeting goes on if title, host, PIN and port are the same and it was alive within the last 10 minutes.
-    The PIN itself is not kept.
+    A meeting goes on that was alive within the last 10 minutes. The control thread waits for a disk that is
+    quick, so that what anyone was told is kept, and not for one that is slow.
     """
 
-    TOUCH_SECONDS = 20.0
+    PATIENCE = 0.05
+    ALIVE_SECONDS = 20.0  # at least so often it says that it is
 
-    def __init__(self, room: Room, journal: Journal, pin: str) -> None:
+    def __init__(self, room: Room, journal: Journal, counters: Counters) -> None:
         self._room = room
         self._journal = journal
-        self._facts = {"form": 2, "title": room.title, "host": room.host, "pin": journal.mark(pin)}
-        self._touched = 0.0
+        self._disk = Loop("journal", counters)
+        self._written = threading.Event()  # what was kept last
+        self._written.set()
+        self._kept = 0.0
 
-    def recall(self, now: float) -> bool:
-        """Go on with the meeting that the journal holds, if there is one; whether there was."""
-        records, away = self._journal.read(time.time())
-        first = records[0].get("meeting", {}) if records else {}
-        found = away <= RESUME_SECONDS and {key: first.get(key) for key in self._facts} == self._facts
-        if found:
-            people = [record["people"] for record in records if "people" in record]
-            lines = [record["line"] for record in records if "line" in record]
-            self._room.recall(first["id"], people[-1], lines, away, now)
+    def start(self) -> None:
+        """Go on with the meeting that the journal holds, if there is one, or begin one."""
+        now, clock, state = monotonic(), time.time(), self._journal.read()
+        away = clock - state.get("clock", 0.0)
+        if away <= RESUME_SECONDS:
+            self._room.load(state, now, clock)
+            self._room.outlive(now)
             log.warning("the meeting goes on after %.0f s without its server", away)
-        self._begin(now)
-        return found
+        self._journal.write(self._room.export(now, clock))
+        self._disk.start()
 
-    def _begin(self, now: float) -> None:
-        room = self._room
-        lines = sorted([*room.chat_lines, *room.private_lines], key=lambda line: int(line["n"]))
-        meeting = {"meeting": {"id": room.meeting, **self._facts}}
-        self._journal.write([meeting, {"people": room.people(now)}, *({"line": line} for line in lines)])
+    def keep(self, *changes: Keep) -> None:
+        """Keep what has changed or, without that, that the meeting is alive."""
+        self._kept, whole = monotonic(), self._journal.full
+        state = self._room.export(self._kept, time.time(), *() if whole else changes or [Keep("lines", ())])
+        self._disk.post(partial(self._journal.write if whole else self._journal.append, state))
+        quick, self._written = self._written.is_set(), threading.Event()
+        self._disk.post(self._written.set)
+        if quick:
+            self._written.wait(self.PATIENCE)
 
-    def keep(self, line: Json | None, now: float) -> None:
-        """Keep a line of chat or, with None, who is here."""
-        if self._journal.append({"people": self._room.people(now)} if line is None else {"line": line}):
-            self._begin(now)
-
-    def touch(self, now: float) -> None:
-        """Once in a while: the meeting is alive."""
-        if now - self._touched > self.TOUCH_SECONDS:
-            self._touched = now
-            self._journal.touch()
+    def tick(self) -> None:
+        if monotonic() - self._kept > self.ALIVE_SECONDS:
+            self.keep()
 
     def close(self) -> None:
+        """The meeting is over: nothing of it stays."""
+        self._disk.close(1.0)
         self._journal.delete()
 
 
@@ -11019,8 +11072,9 @@ class ConferenceServer:
         self.counters = Counters()
         self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
         self.room.shelf.limits = options
-        journal = Journal(identity, options.base, options.bind)
-        self._keeper = RoomKeeper(self.room, journal, options.pin)
+        facts = options.title, options.host_name, options.pin
+        journal = Journal(identity, options.base, options.bind, *facts)
+        self._keeper = Keeper(self.room, journal, self.counters)
         self._pin_mark = journal.mark(options.pin)
         self._running = RunningMeeting(identity.key.parent)
         self._alone: bool | None = None  # as kept there
@@ -11052,11 +11106,6 @@ class ConferenceServer:
         self._acceptors: list[Worker] = []
         self._listeners: list[Socket] = []
         self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
-        self.message_handlers: dict[str, Callable[[ControlSession, Json], None]] = {
-            "ping": self._on_ping,
-            "leave": self._on_leave,
-            "admit": self._on_admit,
-        }
 
     # -- life
 
@@ -11074,7 +11123,7 @@ class ConferenceServer:
         except Refused:
             self._close_ports()
             raise
-        self._keeper.recall(monotonic())
+        self._keeper.start()
         if self.options.pin:
             importlib.import_module("spake2")  # a missing package is said now
         self._note_running(alone=False)
@@ -11186,26 +11235,12 @@ class ConferenceServer:
 
     def _open_session(self, sock: Socket, address: str) -> None:
         link = TlsLink(self._reactor, sock, self._context, server=True)
-        link.flow = (OUTSIDE, address, id(link))
         session = ControlSession(link, address, heard=monotonic())
         link.on_bytes = partial(self._on_bytes, session)
-        late = self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
-
-        def on_close(reason: str) -> None:
-            late.cancel()
-            self._half_open.leave(link.evict)
-            # By post: telling others finds more dead links, which would end inside this one.
-            self._reactor.post(lambda: self._session_closed(session, reason))
-
-        link.on_close = on_close
+        # By post: telling others finds more dead links, which would end inside this one.
+        link.on_close = lambda reason: self._reactor.post(lambda: self._closed(session, reason))
         link.limit = MAX_LINE
-        self._half_open.enter(link.evict, address)
-        link.begin()
-
-    def _too_late(self, session: ControlSession) -> None:
-        if session.stage in ("hello", "host"):
-            self.counters.add("handshake_timeout")
-            session.link.discard("timeout")
+        self._half_open.begin(link, address)
 
     # -- messages
 
@@ -11227,10 +11262,11 @@ class ConferenceServer:
                     check_version(said)
                 message = check_message(said, CLIENT_MESSAGES)
                 if session.stage == "in":
-                    self._on_member(session, message)
+                    self._apply(self.room.handle(session.id, message, session.heard, time.time()))
                 else:
-                    self._half_open.leave(session.link.evict)
                     self._lobby.on_message(session, message, line)
+                    if session.stage not in ("hello", "host"):
+                        self._half_open.leave(session.link.evict)
             except PeerFault as fault:
                 self._on_fault(session, fault, said)
             except Refused as refused:
@@ -11324,41 +11360,15 @@ class ConferenceServer:
 
     # -- members
 
-    def _on_member(self, session: ControlSession, message: Json) -> None:
-        handler = self.message_handlers.get(message["type"])
-        now = monotonic()
-        if handler:
-            handler(session, message)
-        else:
-            self._apply(self.room.handle(session.id, message, now, time.time()))
-
-    def _on_ping(self, session: ControlSession, message: Json) -> None:
-        self._answer(session, message, {"type": "pong", "t": message["t"]})
-
-    def _on_leave(self, session: ControlSession, message: Json) -> None:
-        self._answer(session, message, {"type": "ok"})
-        self._end_session(session, "left")
-        session.link.close("left")
-
-    def _on_admit(self, session: ControlSession, message: Json) -> None:
-        if self.room.members[session.id].role != "host":
-            raise Refused("not_allowed")
-        self._lobby.settle(message["ask"], message["on"])
-        self._answer(session, message, {"type": "ok"})
-
-    def _session_closed(self, session: ControlSession, reason: str) -> None:
+    def _closed(self, session: ControlSession, reason: str) -> None:
         if not session.id:
             self.tried = (*(one for one in self.tried if one != session.address), session.address)[-64:]
         self._lobby.forget(session)
-        self._end_session(session, "lost")
-
-    def _end_session(self, session: ControlSession, reason: str) -> None:
-        if session.stage != "in":
-            return
-        session.stage = "over"
-        log.info("%s (%d): %s", self.room.members[session.id].name, session.id, reason)
-        self._apply(self.room.leave(session.id, reason, monotonic()))
-        self._forget(session.id)
+        if session.stage == "in":
+            session.stage = "over"
+            log.info("the link to member %d is lost: %s", session.id, reason)
+            self._apply(self.room.leave(session.id, "lost", monotonic()))
+            self._forget(session.id)
 
     def _forget(self, ident: int) -> None:
         self._sessions.pop(ident, None)
@@ -11371,7 +11381,7 @@ class ConferenceServer:
 
     def _on_tick(self) -> None:
         now = monotonic()
-        self._keeper.touch(now)
+        self._keeper.tick()
         self._apply(self.room.tick(now))
         if self._orphan:
             self._apply(self._orphan.step(self.room.members, now))
@@ -11400,6 +11410,8 @@ class ConferenceServer:
     # -- effects
 
     def _apply(self, effects: list[Effect]) -> None:
+        if changes := [effect for effect in effects if isinstance(effect, Keep)]:
+            self._keeper.keep(*changes)
         for effect in effects:
             match effect:
                 case Tell():
@@ -11410,10 +11422,10 @@ class ConferenceServer:
                     self._pace(effect)
                 case Silence():
                     self._mixer.tell({"do": "mute", "id": effect.id, "on": effect.on})
-                case Keep():
-                    self._keeper.keep(effect.line, monotonic())
                 case Expel():
                     self._expel(effect)
+                case Admit():
+                    self._lobby.settle(effect.ask, effect.on)
                 case MeetingOver():
                     self.why = effect.code
                     self.over.set()
@@ -11443,7 +11455,8 @@ class ConferenceServer:
     def _expel(self, effect: Expel) -> None:
         session = self._sessions.get(effect.id)
         if session:
-            session.send(effect.message)
+            if effect.message:
+                session.send(effect.message)
             session.stage = "over"
             session.link.close("removed")
             self._forget(effect.id)

@@ -31,9 +31,9 @@ from connectsphere import (
     Reroute,
     Room,
     SetRate,
-    Sizes,
     Tell,
     allocate,
+    picture_size,
 )
 
 SIZES = (4_000, 10_000, 30_000, 90_000)
@@ -149,7 +149,7 @@ class Receiver:
             layer, fps = allocation[ident]
             self.due[ident] = max(due + 1 / fps, self.now)
             size = int(SIZES[layer] * (COARSE if layer in self.coarse.get(ident, []) else 1.0))
-            seen = self.room.allocator.sizes.seen
+            seen = self.room.allocator.sizes
             seen[ident, layer] = (7 * seen.get((ident, layer), size) + size) / 8
             self.wakes = self.now  # what comes ends a wait
             if self.pacer.accepts(self.me):
@@ -311,31 +311,31 @@ shares = st.dictionaries(
 def test_what_is_shared_out_fits_and_was_asked_for(
     asked: dict[int, tuple[int, int]], held: dict[int, tuple[int, int]], rate: float, first: int
 ) -> None:
-    path, sizes = BandwidthEstimator(), Sizes()
+    path = BandwidthEstimator()
     path.rate = rate
-    allocation = allocate(path, asked, held, sizes, first)
+    allocation = allocate(path, asked, held, {}, first)
     assert set(allocation) <= set(asked)
     assert all(
         layer <= asked[who][0] and 1 <= fps <= asked[who][1] for who, (layer, fps) in allocation.items()
     )
-    assert sum(sizes.of(who, layer) * fps for who, (layer, fps) in allocation.items()) <= 1.06 * rate
+    assert sum(picture_size({}, who, layer) * fps for who, (layer, fps) in allocation.items()) <= 1.06 * rate
     path.rate = math.inf
-    assert allocate(path, asked, held, sizes, first) == asked
+    assert allocate(path, asked, held, {}, first) == asked
 
 
 def test_the_loudest_comes_first_then_the_larger_tile() -> None:
     path = BandwidthEstimator()
     path.rate = 200e3
     asked = {1: (2, 15), 2: (2, 15), 3: (0, 15)}
-    by_nobody = allocate(path, asked, {}, Sizes(), 0)
-    by_two = allocate(path, asked, {}, Sizes(), 2)
+    by_nobody = allocate(path, asked, {}, {}, 0)
+    by_two = allocate(path, asked, {}, {}, 2)
     assert by_nobody[1] > by_nobody[2] and by_two[2] > by_two[1]
     assert by_nobody[3][0] == 0, "and everyone is seen"
     path.rate = 20e3
-    everyone = allocate(path, dict.fromkeys(range(6), (1, 15)), {}, Sizes(), 2)
+    everyone = allocate(path, dict.fromkeys(range(6), (1, 15)), {}, {}, 2)
     assert len(everyone) == 6 and max(everyone, key=everyone.__getitem__) == 2, "if only once a second"
     path.rate = 4e3
-    assert list(allocate(path, asked, {}, Sizes(), 2)) == [2]
+    assert list(allocate(path, asked, {}, {}, 2)) == [2]
 
 
 def room_of(*names: str) -> tuple[Room, list[int]]:

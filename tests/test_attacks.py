@@ -696,7 +696,7 @@ def test_coming_and_going_without_end_is_slowed_and_remembered_in_part(
         link.sendall(json.dumps(HELLO).encode() + b"\n")
         assert answer(link) == {"type": "denied", "code": "not_allowed", "why": "hurry"}
     with member(server, "Ben"):
-        assert len(server.room.names.claims) == 21
+        assert len(server.room.names.people) == 21
 
 
 class Exhausted(socket.socket):
