@@ -4197,6 +4197,7 @@ class NameRegister:
         self.owned = dict.fromkeys(self._reserved, 2)  # by look: the number its next bearer may get
 
     def known(self, token: str | None) -> Claim | None:
+        """The claim of a resume token."""
         key = digest(token or "")
         return next((claim for claim in self.people.values() if key in claim.tokens), None)
 

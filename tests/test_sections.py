@@ -194,6 +194,7 @@ def annotation_names(statement: ast.AST) -> Iterator[str]:
                 elif (
                     isinstance(part, ast.Constant)
                     and isinstance(part.value, str)
+                    and part.value[-1:] not in "?!"  # the key of a Record's field
                     and "Literal" not in ast.unparse(note)
                 ):
                     yield from (n.id for n in ast.walk(ast.parse(part.value)) if isinstance(n, ast.Name))
