@@ -11051,6 +11051,7 @@ class Keeper:
             self._written.wait(self.PATIENCE)
 
     def tick(self) -> None:
+        """Once in a while."""
         if monotonic() - self._kept > self.ALIVE_SECONDS:
             self.keep()
 
