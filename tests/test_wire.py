@@ -1016,7 +1016,7 @@ def test_a_record_is_its_message(record: type[Record]) -> None:
 
 
 def test_what_is_kept_by_the_server_alone_is_in_no_message() -> None:
-    """Addresses, who reads a private line or has a file: marked where it is declared, and then nowhere else."""
+    """Addresses, who reads a private line or has a file: marked where declared, then nowhere else."""
     for kept, told in ((Member, Person), (RoomLine, Line), (Offer, FileOffer)):
         more = {key.rstrip("?") for key in kept.shape()} - {key.rstrip("?") for key in told.shape()}
         assert more <= {"to_name"} and len(kept.shape(kept=True)) > len(kept.shape())
