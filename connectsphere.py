@@ -7350,11 +7350,12 @@ class Voice:
 
 
 class ChildKeeper:
-  """Keeps a child in a hidden role running, and starts a new one when it dies; status 0 is no death.
+  """Keeps a child in a hidden role running, and starts a new one when it dies.
 
   It talks in lines of JSON: `first` is said to each new child, with what it needs to use the socket
   `shared`; `on_message` gets what it says, on the thread that reads it. `ending` is the line before the
-  end of its input. `gave_up` is called when five have died in a row, none of which worked for 3 s.
+  end of its input; who has one may end by itself, with status 0. `gave_up` is called when five have died
+  in a row, none of which worked for 3 s.
   """
 
   STEADY_SECONDS = 3.0  # who lived that long is started again at once
@@ -7424,7 +7425,7 @@ class ChildKeeper:
     deaths = 0
     while not worker.stopping.is_set():
       started, status = monotonic(), self._live(worker)
-      if status == 0:  # by itself, or told to
+      if status == 0 and self._ending:
         return
       steady = self._spoke and monotonic() - started > self.STEADY_SECONDS
       deaths = 0 if steady else deaths + 1

@@ -4,15 +4,14 @@ usage: smoke.py PROGRAM   (as root; an .exe runs under Wine, with the environmen
 
 The window is opened, looked at and closed. Then, on a LAN of three hosts, the built program hosts a meeting;
 ConnectSphere from source and another of it find that by broadcast and join. Films and voices cross between
-them all and are compared with what was sent, the voices one after another. The host's program is killed,
-and the meeting goes on. At the end no process may be left.
+them all and are compared with what was sent, the voices one after another. A host's program is killed, then
+its mixer: the meeting goes on, and is heard again within 2 s. At the end no process may be left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -31,7 +30,6 @@ import pictures  # noqa: E402
 import sound  # noqa: E402
 from headless import PROGRAM, Headless, environment, free_base  # noqa: E402
 from lan import Lan  # noqa: E402
-from processes import child_in_role, children_of, told  # noqa: E402
 
 SECONDS = 2  # of voice, said again and again
 BOOT = 90.0  # Wine on a busy machine
@@ -72,8 +70,15 @@ class Program:
     own = str(os.getpid())
     lines = [line.strip() for line in listed.stdout.splitlines()]
     names = (str(self.path), self.file(self.path))
-    lines = [line for line in lines if line.split()[0] != own and "smoke.py" not in line]
+    lines = [line for line in lines if line.split()[0] != own and "smoke" not in line]
     return [line for line in lines if any(name in line for name in names)]
+
+  def kill(self, role: str) -> None:
+    """Kill the processes that were started with this option, as a task manager does."""
+    found = [int(line.split()[0]) for line in self.processes() if role in line.split()]
+    assert found, f"none is {role}: {self.processes()}"
+    for pid in found:
+      os.kill(pid, signal.SIGKILL)
 
 
 class Source(Program):
@@ -257,32 +262,46 @@ def show(program: Program, folder: Path, shot: Path) -> float:
 
 
 def outlive(program: Program, folder: Path) -> None:
-  """The program of a host is killed: its meeting goes on, mixer and all, until its next start ends it."""
-  base = free_base()
+  """The program of a host is killed, then the mixer: its meeting goes on, until the next start ends it."""
+  base, heard = free_base(), folder / "heard.wav"
   options = ("--bind", "127.0.0.1", "--port", str(base), "--orphan-seconds", "900", *NO_DEVICES)
-  host = Headless(("--host", *options), folder, program=program.command)
-  pupil = None
-  try:
-    host.wait("joined", BOOT)
-    pupil = Headless(("--join", f"127.0.0.1:{base}", *NO_DEVICES, "--mic", "tone"), folder / "pupil")
-    pupil.wait("joined", BOOT)
-    for pid in (*children_of(host.process.pid), host.process.pid):  # of one file, its unpacker, too
-      if "--serve-child" not in told(Path(f"/proc/{pid}/cmdline")):
-        os.kill(pid, signal.SIGKILL)
-    pupil.wait("host_away", PATIENCE)
-    server = json.loads((folder / "running.json").read_bytes())["pid"]
-    os.kill(child_in_role(server, "--mixer"), signal.SIGKILL)
-    pupil.send(do="mic", on=True)
-    until = time.monotonic() + PATIENCE
-    while not pupil.seen("stats", audio=lambda audio: audio["received"] > 0):
-      assert time.monotonic() < until, "no sound from a new mixer"
-      pupil.send(do="stats")
-      time.sleep(0.5)
-    subprocess.run([*program.command, "--end"], env=environment(folder), check=True)
-    pupil.wait("ended", PATIENCE)
-  finally:
-    for one in filter(None, (pupil, host)):
-      one.close()
+  join = ("--join", f"127.0.0.1:{base}", *NO_DEVICES)
+  with contextlib.ExitStack() as ends:
+
+    def start(args: Sequence[str], home: str, of: Program) -> Headless:
+      one = Headless(args, folder / home, program=of.command)
+      ends.callback(one.close)
+      return one
+
+    def silence(since: float) -> float:
+      return sound.longest_silence(heard, since - joined, time.time() - joined - 0.5)
+
+    began = time.monotonic()
+    start(("--host", *options), "host", program).wait("joined", BOOT)
+    say(f"hosting after {time.monotonic() - began:.1f} s")
+    speaks = start((*join, "--name", "Ben", "--mic", "tone"), "ben", Source())
+    hears = start((*join, "--name", "Cleo", "--speaker", str(heard)), "cleo", Source())
+    joined = hears.wait("joined", BOOT)["time"]
+    speaks.wait("joined", BOOT)
+    speaks.send(do="mic", on=True)
+    hears.wait("speaking", PATIENCE, name="Ben")
+    time.sleep(1)
+    killed = time.time()
+    program.kill("--host")
+    hears.wait("host_away", PATIENCE)
+    time.sleep(2)
+    say(f"its program killed, the meeting was silent for {(gap := silence(killed)):.2f} s")
+    assert gap < 1.0
+    killed = time.time()
+    program.kill("--mixer")
+    time.sleep(4)
+    say(f"the mixer killed, it was silent for {(gap := silence(killed)):.2f} s")
+    assert 0.0 < gap < 2.0
+    subprocess.run(
+      [*program.command, "--end"], env=environment(folder / "host"), check=True, stdin=subprocess.PIPE
+    )
+    for one in (speaks, hears):
+      one.wait("ended", PATIENCE)
 
 
 def check(program: Program) -> None:
@@ -304,9 +323,8 @@ def check(program: Program) -> None:
     for at, cast in enumerate(casts):
       meet(cast, Path(folder) / f"meeting-{at}")
       program.settle()
-    if not program.wine:
-      outlive(program, Path(folder) / "outlive")
-      say("a meeting outlived its host's program")
+    outlive(program, Path(folder) / "outlive")
+    program.settle()
   time.sleep(1)
   left = program.processes()
   assert not left, f"left running: {left}"

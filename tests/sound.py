@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,15 @@ def speech_like(seconds: int, rate: int, seed: int = 1) -> NDArray[np.int16]:
   )
   sound = np.fft.irfft(spectrum, count) * loudness
   return (sound / np.abs(sound).max() * 12_000).astype(np.int16)
+
+
+def longest_silence(path: Path, start: float, end: float) -> float:
+  """Seconds of the longest silence in a WAV file of 16 kHz, mono, between two of its moments."""
+  with wave.open(str(path)) as file:
+    samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+  part = samples[int(start * 16_000) : int(end * 16_000)]
+  blocks = np.abs(part[: len(part) // 160 * 160].astype(int)).reshape(-1, 160).max(axis=1)
+  return float(np.diff([-1, *np.flatnonzero(blocks > 500), len(blocks)]).max() - 1) * 0.01
 
 
 def best_match(wanted: NDArray[np.int16], heard: NDArray[np.int16]) -> tuple[float, int]:

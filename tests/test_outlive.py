@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from headless import PROGRAM, ROOT, Headless, environment, free_base
 from meetings import LOOPBACK, SILENT, Starts, join, stats, switch
+from pictures import read_picture
+from sound import longest_silence
 from waiting import wait_until
 
 import connectsphere as cs
@@ -176,6 +178,35 @@ def longest_gap(one: Headless, event: str, since: float) -> float:
   return max(after - before for before, after in itertools.pairwise(times))
 
 
+class Witness:
+  """Someone who records what is heard, and looks at the clock in the newest picture of another."""
+
+  def __init__(self, meeting: Starts, base: int, name: str, pin: str, folder: Path) -> None:
+    self.heard, self.shot = folder / f"{name}.wav", folder / f"{name}.png"
+    self.one = join(meeting, base, name, "--pin", pin, "--speaker", str(self.heard))
+    self.joined = self.one.seen("joined")[0]["time"]
+    self.ages: list[float] = []
+
+  def watch(self, name: str) -> None:
+    """Look at that test card from now on; the first picture has come."""
+    self.of = name
+    self.one.send(do="watch", streams={name: {"layer": 2, "fps": 15}})
+    wait_until(lambda: stats(self.one)["video"].get(name, {}).get("width") == 640)
+    wait_until(lambda: self.silence(time.time() - 1.0) < 0.5)
+
+  def look(self) -> None:
+    ref = f"look {len(self.ages)}"
+    self.one.send(do="snapshot", of=self.of, path=str(self.shot), ref=ref)
+    came = self.one.wait("snapshot", ref=ref)["time"]
+    age = cs.read_clock(read_picture(self.shot), came)
+    assert age is not None
+    self.ages.append(age)
+
+  def silence(self, since: float) -> float:
+    """Seconds of the longest silence that was recorded since then."""
+    return longest_silence(self.heard, since - self.joined, time.time() - self.joined - 0.3)
+
+
 @pytest.mark.long
 def test_a_lesson_goes_on_without_its_host_and_takes_her_back(
   lesson: Hosts, meeting: Starts, tmp_path: Path
@@ -326,11 +357,42 @@ def test_a_closed_terminal_takes_nothing_along(tmp_path: Path, lesson: Hosts, me
   switch(ben, "mic", True)
   ben.send(do="chat", text="on we go")
   ben.wait("chat", text="on we go")
-  cs.RunningMeeting(home).end()
+  os.kill(cs.RunningMeeting(home).read()["pid"], signal.SIGINT)  # as SIGTERM does
   ben.wait("ended")
 
 
 # -- with a window ------------------------------------------------------------------------------------------
+
+
+def goes_on(meeting: Starts, base: int, ben: Headless, window: subprocess.Popen[bytes], folder: Path) -> None:
+  """The host's window is killed, a file is on its way and a pupil shares: none of the four has a gap."""
+  dan = join(meeting, base, "Dan", "--pin", "4711", "--camera", "pattern")
+  cem, eva = (Witness(meeting, base, name, "4711", folder) for name in ("Cem", "Eva"))
+  switch(ben, "mic", True)
+  switch(dan, "camera", True)
+  ben.send(do="share", on=True, source="pattern")
+  for one in (cem, eva):
+    one.watch("Dan")
+    one.one.wait("screen_start", name="Ben")
+  work = folder / "work.bin"
+  with work.open("wb") as file:
+    file.truncate(100 << 20)
+  dan.send(do="upload", path=str(work))
+  dan.wait("file_progress", 60)
+  before, died = stats(eva.one)["screen"]["updates"], time.time()
+  window.kill()
+  window.wait()
+  assert not dan.seen("uploaded"), "the file is on its way"
+  ben.wait("host_away")
+  while time.time() < died + 3:
+    for one in (cem, eva):
+      one.look()
+  for one in (cem, eva):
+    print(f"silence {one.silence(died):.2f} s, newest picture {max(one.ages):.2f} s old")
+    assert one.silence(died) < NOTICED + delay()
+    assert max(one.ages) < NOTICED + delay()
+  dan.wait("uploaded", 60)
+  assert stats(eva.one)["screen"]["updates"] > before
 
 
 @pytest.mark.skipif(not shutil.which("xdotool"), reason="needs Xvfb and xdotool")
@@ -349,11 +411,14 @@ def test_a_killed_window_comes_back_to_its_lesson(
   window = start("--host", "--title", "Maths", "--pin", "4711")
   try:
     wait_until(lambda: cs.RunningMeeting(home).read(), 40)
-    ben = join(meeting, base, "Ben", "--pin", "4711")
+    ben = join(meeting, base, "Ben", "--pin", "4711", "--mic", "tone")
     wait_until(lambda: ben.seen("users", users=lambda all: "Ms Lee" in [one["name"] for one in all]), 40)
-    window.kill()
-    window.wait()
-    ben.wait("host_away")
+    if again == "--host":
+      goes_on(meeting, base, ben, window, tmp_path)
+    else:
+      window.kill()
+      window.wait()
+      ben.wait("host_away")
     begun = time.time()
     window = start("--host", "--title", "Maths", "--pin", "4711") if again == "--host" else start()
 
