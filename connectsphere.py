@@ -9,6 +9,7 @@
 #   "Pillow>=10.3",
 #   "cryptography>=42",
 #   "spake2==0.9",
+#   "pywebrtc-audio>=0.2; platform_machine in 'x86_64 AMD64 aarch64 arm64' and python_version < '3.15'",
 # ]
 # ///
 """ConnectSphere: a video meeting for a LAN with no internet, in one file.
@@ -1016,6 +1017,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
   "watch": {
     "streams": _mapping(_text(10, "[0-9]{1,10}"), _record({"layer": _LAYER, "fps": _FPS}), MAX_PEOPLE)
   },
+  "volume": {"gains": _mapping(_text(10, "[0-9]{1,10}"), _number(0, 2), MAX_PEOPLE)},
   "report": {"loss": _number(0, 1), "delay_ms": _number(-1e6, 1e6), "kbps?": _number(0, 1e8)},
   "ticket": {
     "plane": _exactly("screen", "files"),
@@ -1864,16 +1866,19 @@ PITCH_LAGS: Final = (32, 256)  # samples, 500 to 62.5 Hz
 
 LEVEL_FLOOR: Final = -96.0
 VOICE_DB: Final = -60.0
+KNEE: Final = 24_000.0
 FULL_SCALE: Final = 32_768.0
 
 
 def level_db(samples: Samples) -> float:
   """The RMS level of int16 `samples` in dBFS, -96 (LEVEL_FLOOR) or more; an empty array is silence."""
-  if not len(samples):
-    return LEVEL_FLOOR
-  wave = samples.astype(np.float32)
-  power = float(wave @ wave) / (len(wave) * FULL_SCALE**2)
+  power = _power(samples)
   return max(LEVEL_FLOOR, 10.0 * math.log10(power)) if power else LEVEL_FLOOR
+
+
+def _power(samples: Samples) -> float:
+  wave = samples.astype(np.float32)
+  return float(wave @ wave) / (max(1, len(wave)) * FULL_SCALE**2)
 
 
 def _to_int16(wave: NDArray[Any]) -> Samples:
@@ -2257,14 +2262,26 @@ class Mix(NamedTuple):
   loudest: list[int]  # the id of whom this listener hears loudest, never its own; 0 with silence
 
 
+def _as_sent(wave: NDArray[Any]) -> Samples:
+  if wave.max() > 32_767.0 or wave.min() < -32_768.0:  # many at once: their peaks are bent, not cut off
+    over = np.maximum(np.abs(wave) - KNEE, 0.0) / (32_767.0 - KNEE)
+    wave = np.clip(wave, -KNEE, KNEE) + np.sign(wave) * np.tanh(over) * (32_767.0 - KNEE)
+  sent: Samples = wave.astype(">i2")
+  return sent
+
+
 class AudioMixer:
-  """Mixes for every listener all the others: the sum once, minus each one's own."""
+  """Mixes for every listener all the others: the sum once, minus each one's own.
+
+  Who wants somebody louder, softer or not at all gets a sum of one's own while that one speaks.
+  """
 
   INERTIA: Final = 0.75  # share of what was before in a speaker's level
 
   def __init__(self) -> None:
     self._buffers: dict[int, JitterBuffer] = {}
     self._muted: set[int] = set()
+    self._gains: dict[int, dict[int, float]] = {}  # {listener: {speaker: times}}
     self._level: dict[int, float] = {}  # of who is audible, dBFS
     self._loudest = ActiveSpeaker()
     self._runner_up = ActiveSpeaker()  # the loudest of the others, for the loudest one's own ears
@@ -2277,6 +2294,7 @@ class AudioMixer:
     """Forget `id`, if known."""
     self._buffers.pop(id, None)
     self._muted.discard(id)
+    self._gains.pop(id, None)
     self._silence(id)
 
   def mute(self, id: int, on: bool) -> None:
@@ -2287,6 +2305,11 @@ class AudioMixer:
       self._muted.add(id)
       self._buffers[id] = JitterBuffer()
       self._silence(id)
+
+  def set_gains(self, id: int, gains: dict[int, float]) -> None:
+    """Let `id`, if known, hear each speaker in `gains` that many times as loud, others as they are."""
+    if id in self._buffers:
+      self._gains[id] = gains
 
   def push(self, id: int, seq: int, samples: Samples | None, now: float) -> None:
     """Take a block of speaker `id` as JitterBuffer.push does; unknown and muted ones are ignored."""
@@ -2311,12 +2334,14 @@ class AudioMixer:
     if not talkers:
       return Mix(listeners, [None] * len(listeners), [0] * len(listeners))
     total = waves.sum(axis=0)
-    common = np.clip(total, -32_768.0, 32_767.0).astype(">i2")
-    others = total - waves
-    others = np.clip(others, -32_768.0, 32_767.0, out=others).astype(">i2")
-    own: dict[int, Samples | None] = dict(zip(talkers, others, strict=True))
+    own: dict[int, Samples | None] = dict(zip(talkers, _as_sent(total - waves), strict=True))
+    common = _as_sent(total)
     if len(talkers) == 1:
       own[talkers[0]] = None
+    for id, gains in self._gains.items():
+      if not gains.keys().isdisjoint(talkers):
+        times = np.array([0.0 if one == id else gains.get(one, 1.0) for one in talkers], np.float32)
+        own[id] = _as_sent(times @ waves) if times.any() else None
     mixed = [own.get(id, common) for id in listeners]
     heard = [
       0 if block is None else runner_up if id == loudest else loudest
@@ -2360,15 +2385,21 @@ class VoiceActivityDetector:
 
   HANGOVER: Final = 20  # blocks, 320 ms
   SHORTEST: Final = 5
+  LIKELY: Final = 0.25  # a fan has 0.2 at most
+  LOUD_DB: Final = -45.0
 
   def __init__(self, threshold_db: float = VOICE_DB) -> None:
     self._threshold = threshold_db
     self._spoken = 0
     self._left = 0
 
-  def is_voice(self, samples: Samples) -> bool:
-    """Whether the next block of a stream is to be sent."""
-    if level_db(samples) >= self._threshold:
+  def is_voice(self, samples: Samples, probability: float = 1.0) -> bool:
+    """Whether the next block of a stream is to be sent, which is speech by that `probability`.
+
+    A probability lags behind: what is loud is sent at once, for its first syllable's sake.
+    """
+    level = level_db(samples)
+    if level >= (self._threshold if probability >= self.LIKELY else self.LOUD_DB):
       self._spoken += 1
       self._left = max(self._left, min(self.HANGOVER, self.SHORTEST + self._spoken))
       return True
@@ -4042,11 +4073,10 @@ class Expel(NamedTuple):
   message: Json
 
 
-class Silence(NamedTuple):
-  """Effect: the mixer must drop (`on`) or let through what `id` says."""
+class ToMixer(NamedTuple):
+  """Effect: the mixer is given an `order`."""
 
-  id: int
-  on: bool
+  order: Json
 
 
 class ShareStopped(NamedTuple):
@@ -4082,7 +4112,7 @@ class Keep(NamedTuple):
 
 
 Effect: TypeAlias = (
-  Tell | Expel | Admit | Silence | Reroute | SetRate | ShareStopped | FileGone | MeetingOver | Keep
+  Tell | Expel | Admit | ToMixer | Reroute | SetRate | ShareStopped | FileGone | MeetingOver | Keep
 )
 
 
@@ -4608,7 +4638,7 @@ class Room:
   def _set_mic(self, member: Member, on: bool) -> list[Effect]:
     if member.mic == on:
       return []
-    return [Silence(member.id, not on), self._change(member, mic=on)]
+    return [ToMixer({"do": "mute", "id": member.id, "on": not on}), self._change(member, mic=on)]
 
   def _on_video_start(self, member: Member, message: Json) -> list[Effect]:
     kind = message["type"]
@@ -4622,6 +4652,9 @@ class Room:
   def _on_watch(self, member: Member, message: Json) -> list[Effect]:
     wanted = {int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()}
     return self.allocated(self.allocator.subscribe(member.id, wanted, self._now))
+
+  def _on_volume(self, member: Member, message: Json) -> list[Effect]:
+    return [ToMixer({"do": "gains", "id": member.id, "gains": message["gains"]})]
 
   def _on_report(self, member: Member, message: Json) -> list[Effect]:
     return self.allocated(self.allocator.report(member.id, message, self._now))
@@ -4914,6 +4947,7 @@ class Snapshot:
   delay_ms: float = 0.0  # control round trip
   since: float = 0.0  # monotonic seconds at joining
   wanted: Mapping[str, bool] = field(default_factory=dict)  # mic, camera, hand as last asked for here
+  gains: Mapping[str, float] = field(default_factory=dict)  # by name: how many times as loud, 0 to 2
 
   def person(self, ident: object) -> Person | None:
     return next((one for one in self.people if one.id == ident), None)
@@ -8835,6 +8869,115 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
     self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
 
 
+# ---- Sound: echo, noise and loudness
+
+
+class VoiceProcessor:
+  """Takes echo and noise out of what a microphone hears, and makes all voices as loud: pywebrtc-audio.
+
+  Each block that is given to the speaker is paired with one that was captured. An echo before its reference
+  is never found: of blocks that wait for long, as when captured sound was lost, all but one are dropped.
+  Without the package, blocks pass unchanged.
+  """
+
+  _FRAME: Final = 160  # samples: what the package takes
+  _AHEAD: Final = 128  # samples of silence in front: the least with which blocks never run dry
+  _PATIENCE: Final = 16  # blocks
+  _VOICE_SHARE: Final = 0.1  # of the power is left at least; of an echo or of noise it is less
+  _HOLD: Final = 30  # frames that a voice is taken to last
+
+  def __init__(self) -> None:
+    self._played: deque[Samples] = deque(maxlen=64)
+    self._waited: deque[int] = deque(maxlen=self._PATIENCE)  # how many did, at the last blocks
+    self._changed = True
+    self._near = self._far = self._clean = SILENCE[:0]
+    self._canceller: Any = None
+    self._gain: Any = None
+    self._captured = deque([0.0], 3)  # powers; the canceller is a frame and a half late
+    self._before = self._after = 0.0  # powers
+    self._hold = self._others = 0  # frames that this voice, or what the speaker plays, goes on
+    self.probability = 1.0  # that the last block was speech
+
+  def play(self, block: Samples) -> None:
+    """`block` is given to the speaker now. From the playing thread."""
+    self._played.append(block)
+
+  def change(self) -> None:
+    """Another device is used from now on: what was learnt is void. From any thread."""
+    self._changed = True
+
+  def begin(self) -> bool:
+    """The microphone starts now; whether blocks can be cleaned. With `process`, from one thread."""
+    self._played.clear()
+    self._waited.clear()
+    self._near = self._far = SILENCE[:0]
+    self._clean = SILENCE[: self._AHEAD]
+    if self._changed:
+      self._changed = False
+      self._try(self._make)
+    return self._canceller is not None
+
+  def process(self, block: Samples) -> Samples:
+    """What was captured 22 ms ago, cleaned, for the next 256 samples captured."""
+    if self._changed:
+      self.begin()
+    if self._canceller:
+      self._try(partial(self._add, block))
+    if not self._canceller:
+      return block
+    block, self._clean = self._clean[:BLOCK], self._clean[BLOCK:]
+    return block
+
+  def _try(self, work: Callable[[], None]) -> None:
+    try:
+      work()
+    except Exception as fault:  # noqa: BLE001 - whatever is wrong with the package, one is heard
+      log.warning("echo and noise stay in the sound: %s", str(fault))
+      self._canceller, self.probability = None, 1.0
+
+  def _make(self) -> None:
+    from pywebrtc_audio import AudioProcessor, GainController
+
+    self._gain = GainController(sample_rate=AUDIO_RATE, max_gain_db=21.0, headroom_db=12.0)
+    self._canceller = AudioProcessor(
+      sample_rate=AUDIO_RATE, echo_cancellation=True, noise_suppression=True, ns_level=1
+    )
+    self._process(SILENCE[: self._FRAME], SILENCE[: self._FRAME])
+
+  def _add(self, block: Samples) -> None:
+    near, far = np.concatenate((self._near, block)), np.concatenate((self._far, self._reference()))
+    whole = len(near) // self._FRAME * self._FRAME
+    self._near, self._far = near[whole:], far[whole:]
+    self.probability = 0.0
+    for at in range(0, whole, self._FRAME):
+      clean = self._process(near[at : at + self._FRAME], far[at : at + self._FRAME])
+      self._clean = np.concatenate((self._clean, clean))
+
+  def _reference(self) -> Samples:
+    self._waited.append(len(self._played))
+    if len(self._waited) == self._PATIENCE and (spare := min(self._waited) - 1) > 0:
+      for _ in range(spare):
+        self._played.popleft()
+      self._waited.clear()
+    return self._played.popleft() if self._played else SILENCE
+
+  def _process(self, near: Samples, far: Samples) -> Samples:
+    voice: Samples = self._canceller.process(near, far)
+    likely = self._canceller.speech_probability
+    self._captured.append(_power(near))
+    self._before += 0.3 * (max(self._captured) - self._before)
+    self._after += 0.3 * (_power(voice) - self._after)
+    own = self._after > self._VOICE_SHARE * self._before and likely > VoiceActivityDetector.LIKELY
+    self._hold = self._HOLD if own else max(0, self._hold - 1)
+    self._others = self._HOLD if level_db(far) > VOICE_DB else max(0, self._others - 1)
+    # how loud one is, is judged while others are silent: what is left of both is softer
+    louder: Samples = self._gain.process(voice, None if self._hold and not self._others else 0.0)
+    if not self._hold:  # what is left of an echo sounds like speech, too
+      return voice
+    self.probability = max(self.probability, likely)
+    return louder
+
+
 # ---- Screen: whose window is where
 
 
@@ -9557,13 +9700,53 @@ def open_camera(
 # ---- Sound: files and tones that stand in
 
 
+class Acoustics:
+  """A room with a small, overdriven loudspeaker: what is played in it is heard again, late and reflected.
+
+  Speech of -22 dBFS comes back at -28. Times are seconds of any one clock.
+  """
+
+  _TAPS: Final = 4_096
+  delay = 0.045  # seconds, of both devices
+
+  def __init__(self) -> None:
+    self._played: deque[tuple[float, Samples]] = deque(maxlen=128)
+    # the straight way, and reflections of which a thousandth is left after 0.4 s
+    self._echo = np.random.default_rng(1).normal(0.0, 0.009, self._TAPS)
+    self._echo *= 10.0 ** (np.arange(self._TAPS) / -2_133)
+    self._echo[0] = 0.6
+
+  def play(self, at: float, block: Samples) -> None:
+    """A loudspeaker sounds `block` from `at` on; several may."""
+    self._played.append((at, block))
+
+  def hear(self, voice: Samples, at: float) -> Samples:
+    """The 256 samples that a microphone hears from `at` on, where somebody says `voice`."""
+    start = (at - self.delay) * AUDIO_RATE - self._TAPS
+    sound = np.zeros(self._TAPS + BLOCK + 1)
+    for when, block in tuple(self._played):
+      place = round(when * AUDIO_RATE) - math.floor(start)
+      low, high = max(0, place), min(len(sound), place + len(block))
+      if low < high:
+        sound[low:high] += block[low - place : high - place]
+    driven = np.clip(np.tanh(sound / 16_384), -0.8, 0.8) * 16_384
+    late = start % 1.0
+    heard = np.convolve(driven[:-1] * (1 - late) + driven[1:] * late, self._echo, "valid")
+    return _to_int16(voice + heard[1:])
+
+
+_acoustics: Final = Acoustics()  # of the one room that all stand-ins of this process share
+
+
 class _PacedMicrophone(Microphone):
   """What stands in for a microphone; block k comes 16 ms * (k + 1) after the first read began."""
 
   _SLEPT: Final = 1.0  # seconds behind: the machine was suspended, it goes on instead of catching up
 
-  def __init__(self, read: Callable[[], Samples]) -> None:
+  def __init__(self, read: Callable[[], Samples], room: Acoustics | None = None) -> None:
     self._cutter = _BlockCutter(read)
+    self._room = room
+    self._pace = BLOCK_SECONDS * (1 - 100e-6 if room else 1)  # two sound cards never agree
     self._start: float | None = None
     self._count = 0
     self._closed = False
@@ -9573,12 +9756,13 @@ class _PacedMicrophone(Microphone):
       self._start = monotonic()
     block = self._cutter.next()
     self._count += 1
-    late = _sleep_until(self._start + self._count * BLOCK_SECONDS)
+    until = self._start + self._count * self._pace
+    late = _sleep_until(until)
     if late > self._SLEPT:
       self._start += late
     if self._closed:
       raise DeviceError("The device was closed.")
-    return block
+    return self._room.hear(block, until - self._pace) if self._room else block
 
   def close(self) -> None:
     self._closed = True
@@ -9673,6 +9857,7 @@ class _PacedSpeaker(Speaker):
         raise DeviceError("The device was closed.")
       if self._recorder is not None:
         self._recorder.write(self._at, block)
+    _acoustics.play(self._start + self._at / AUDIO_RATE, block)
     self._at += len(block)
     self._sleep()
 
@@ -9741,7 +9926,10 @@ def _voice(number: int) -> Samples:
 
 
 def open_microphone(spec: str) -> Microphone:
-  """The microphone `spec`: default, an index, tone, tone:HZ, voice:N or a WAV file; else DeviceError."""
+  """The microphone `spec`: default, an index, tone, tone:HZ, voice:N, FILE.wav or room:FILE.wav.
+
+  `room:` adds what stand-in speakers of this process play. DeviceError if it is not there.
+  """
   if spec == "none":
     raise DeviceError("No microphone is chosen.")
   if spec == "default" or spec.isdecimal():
@@ -9753,7 +9941,8 @@ def open_microphone(spec: str) -> Microphone:
   if kind == "voice" and argument.isdecimal():
     voice = _voice(int(argument))
     return _PacedMicrophone(lambda: voice)
-  return _PacedMicrophone(_WavFile(spec).read)
+  room = _acoustics if kind == "room" else None
+  return _PacedMicrophone(_WavFile(argument if room else spec).read, room)
 
 
 def open_speaker(spec: str, start: float) -> Speaker:
@@ -10185,6 +10374,8 @@ class MixerProcess:
         self._mixer.remove(ident)
       case "mute":
         self._mixer.mute(ident, message["on"])
+      case "gains":
+        self._mixer.set_gains(ident, {int(id): gain for id, gain in message["gains"].items()})
     power.need("timers", self, bool(self._peers))
 
   def _receive(self) -> None:
@@ -11391,8 +11582,8 @@ class ConferenceServer:
           self._reroute(effect.sender)
         case SetRate():
           self._pace(effect)
-        case Silence():
-          self._mixer.tell({"do": "mute", "id": effect.id, "on": effect.on})
+        case ToMixer():
+          self._mixer.tell(effect.order)
         case Expel():
           self._expel(effect)
         case Admit():
@@ -11514,6 +11705,7 @@ def serve(
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, LINKS, DEVICES, STAND-INS
 # ==============================
 RATE_SECONDS: Final = 2.0
+SOUNDS: Final = ("clear", "original")
 JPEG_QUALITY: Final = 72
 COARSE_QUALITY: Final = 45  # two thirds of the bytes
 CAMERA_FPS: Final = 30
@@ -11538,9 +11730,16 @@ class ClientOptions:
   host_key: str = ""
   fingerprint: str = ""
   volume: float = 1.0
+  sound: str = ""  # clear or original; else clear, but for a file or tone that is in no room
   given: set[str] = field(default_factory=set)  # what the command line said, which settings do not change
   decode_all: bool = False  # a window looks at every picture; without one, only what is asked for
   accept_changed: bool = False
+
+  @property
+  def clear(self) -> bool:
+    """Whether echo and noise are taken out of the voice."""
+    in_room = is_sound_card(self.mic) or self.mic.startswith("room:")
+    return self.sound == "clear" or (in_room and not self.sound)
 
 
 # -- media: one path a UDP plane
@@ -11978,9 +12177,9 @@ class DeviceThread(ABC):
         if not pause or self._news.wait_for(lambda: not self._going, pause):
           return
 
-  def _live(self) -> None:
+  def _live(self, advice: str = "") -> None:
     self._was_live = True
-    self._on_device(self._what, "live", "")
+    self._on_device(self._what, "live", advice)
 
   @abstractmethod
   def _use(self) -> None:
@@ -12076,8 +12275,12 @@ class MicrophoneSender(DeviceThread):
     send: Sends,
     on_device: OnDevice,
     newest_number: Callable[[], int],
+    voice: VoiceProcessor,
   ) -> None:
     super().__init__("mic", options, send, on_device)
+    self._voice = voice
+    self._clear = False
+    self._advised = False
     self._newest_number = newest_number
     self._seq = 0
     self._gate = VoiceActivityDetector()
@@ -12092,11 +12295,16 @@ class MicrophoneSender(DeviceThread):
   def _use(self) -> None:
     microphone = open_microphone(self._options.mic)
     self._seq = max(self._seq, self._newest_number())
+    self._clear = False
     try:
       self._send_block(microphone.read())
-      self._live()
+      if not self._was_live:
+        self._live()
       while self._going:
         self._send_block(microphone.read())
+    except DeviceError:
+      self._voice.change()  # what is there afterwards may be another
+      raise
     finally:
       microphone.close()
       self.level = 0.0
@@ -12123,8 +12331,15 @@ class MicrophoneSender(DeviceThread):
 
   def _send_block(self, samples: Samples) -> None:
     self._seq += 1
+    if self._options.clear != self._clear:
+      self._clear = not self._clear
+      if self._clear and not self._voice.begin() and not self._advised:
+        self._advised = True
+        self._live("Echo cannot be removed on this computer: use headphones.")
+    if self._clear:
+      samples = self._voice.process(samples)
     self.level = loudness(samples)
-    if self._gate.is_voice(samples):
+    if self._gate.is_voice(samples, self._voice.probability if self._clear else 1.0):
       self._silent = 0
       self._send(self._seq, samples.astype(">i2").tobytes())
       return
@@ -12155,6 +12370,7 @@ class MediaManager:
     self.watched: dict[int, int] = {}
     self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
     self.on_picture: Callable[[], Any] = lambda: None  # called by the decoder after each picture
+    self._voice = VoiceProcessor()
     self.video: VideoPlane | None = None
     self.audio: AudioPlane | None = None
     self._decoder = Worker("decoder", self._run_decoder, self._wake_decoder)
@@ -12175,6 +12391,7 @@ class MediaManager:
       self.audio.send_block,
       self._on_device,
       lambda: int((monotonic() - self._started) / BLOCK_SECONDS),
+      self._voice,
     )
     self.video.loop.start()
     self.audio.loop.start()
@@ -12283,8 +12500,10 @@ class MediaManager:
     self.on_picture()
 
   def choose(self, what: str, value: Any) -> None:
-    """Go on with another camera, microphone, speaker, or at another volume."""
+    """Go on with another camera, microphone, speaker, `sound`, or at another volume."""
     setattr(self._options, what, value)
+    if what == "mic":
+      self._voice.change()
     device = {"camera": self._camera, "mic": self._microphone}.get(what)
     if device:
       device.renew()
@@ -12292,16 +12511,21 @@ class MediaManager:
   def _run_player(self, worker: Worker) -> None:
     start = self._started
     while not worker.stopping.is_set():
-      if self._options.speaker == "none" and self.ear is None:
+      if self._unheard:
         self._play_to_nobody(worker, start)
       else:
         self._play(worker, self._options.speaker, start)
       start = monotonic()
 
+  @property
+  def _unheard(self) -> bool:
+    room = self._options.mic.startswith("room:")
+    return self._options.speaker == "none" and self.ear is None and not room
+
   def _play_to_nobody(self, worker: Worker, start: float) -> None:
     audio = cast(AudioPlane, self.audio)
     audio.play_to_nobody(start)
-    while self._options.speaker == "none" and self.ear is None and not worker.stopping.wait(0.25):
+    while self._unheard and not worker.stopping.wait(0.25):
       pass
     audio.play_to_nobody(math.inf)
 
@@ -12309,8 +12533,10 @@ class MediaManager:
     opened = self._open_speaker(spec, start)
     speaker, pause, due = opened or open_speaker("none", start), 1.0, start + 1.0
     while not worker.stopping.is_set() and self._options.speaker == spec:
+      block = self._next_block()
+      self._voice.play(block)
       try:
-        speaker.write(self._next_block())
+        speaker.write(block)
       except DeviceError as error:
         self._on_device("speaker", "failed", error.reason)
         speaker.close()
@@ -12329,6 +12555,7 @@ class MediaManager:
       if not again:
         self._on_device("speaker", "failed", error.reason)
       return None
+    self._voice.change()
     if spec != "none":
       self._on_device("speaker", "live", "")
     return speaker
@@ -13908,6 +14135,8 @@ class MeetingController:
       "camera": partial(self._switch, "camera"),
       "share": self._share,
       "watch": self._choose_streams,
+      "sound": self._choose_sound,
+      "volume": self._choose_volume,
       "watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
       "snapshot": self._save_picture,
       "users": self._tell_users,
@@ -13919,7 +14148,7 @@ class MeetingController:
       "welcome": self._on_welcome,
       "pong": self._on_pong,
       "encode": self._on_encode,
-      "audio_keys": lambda told: self.media.rekey_audio(self.state.current.me, told["up"], told["down"]),
+      "audio_keys": self._on_audio_keys,
       "muted": self._on_muted,
       "file_gone": self._on_file_gone,
       "error": self._on_error,
@@ -14146,6 +14375,10 @@ class MeetingController:
     layers = {int(layer): fps for layer, fps in message["layers"].items()}
     self.media.encode(layers, message.get("coarse", []))
 
+  def _on_audio_keys(self, message: Json) -> None:
+    self.media.rekey_audio(self.state.current.me, message["up"], message["down"])
+    self._send_gains()
+
   def _on_muted(self, message: Json) -> None:
     self._turn("mic", False)
     self._pass_on(message)
@@ -14171,6 +14404,7 @@ class MeetingController:
       power.need("timers", self, True)
       power.need("system", self, len(self.state.current.people) > 1)
       self._send_watch()
+      self._send_gains()
 
   def _on_welcome(self, message: Json) -> None:
     assert self._link is not None
@@ -14337,6 +14571,30 @@ class MeetingController:
     if streams != self._watch_sent:
       self._watch_sent = streams
       self.send({"type": "watch", "streams": streams})
+
+  def _choose_sound(self, command: Json) -> None:
+    if command.get("mode") not in SOUNDS:
+      raise Refused("bad_command", key="mode")
+    self.media.choose("sound", command["mode"])
+    self._answer_ok(command)
+
+  def _choose_volume(self, command: Json) -> None:
+    person, gain = someone(self.state, command, "who"), command.get("gain", -1)
+    if type(gain) not in (int, float) or not 0 <= gain <= 2:
+      raise Refused("bad_command", key="gain")
+    self.state.update(gains={**self.state.current.gains, person.name: gain})
+    self._send_gains()
+    self._answer_ok(command)
+
+  def _answer_ok(self, command: Json) -> None:
+    if "ref" in command:
+      self.emit("ok", command["ref"])
+
+  def _send_gains(self) -> None:
+    people, gains = self.state.current.people, self.state.current.gains
+    if gains:
+      chosen = {str(one.id): gains[one.name] for one in people if one.name in gains}
+      self.send({"type": "volume", "gains": chosen})
 
   def _share(self, command: Json) -> None:
     on, source = wanted(command, "on", bool), command.get("source", "screen:0")
@@ -15174,6 +15432,7 @@ class Program:
   def _chosen(self, name: str) -> ClientOptions:
     chosen = {what: self.setting(what, getattr(self._options, what)) for what in ("camera", "mic", "speaker")}
     volume = float(self.setting("volume", 0.8))
+    chosen["sound"] = self.setting("sound", "")
     return dataclasses.replace(self._options, name=clean_name(name), decode_all=True, volume=volume, **chosen)
 
   def _enter(self, options: ClientOptions, meeting: str, joining: Joining | None) -> MeetingController:
@@ -15214,14 +15473,19 @@ class Program:
     """What was remembered under `key`; the command line's devices and name come first."""
     if key in self._options.given:
       return getattr(self._options, key)
-    return self._settings.get(key, default or getattr(self._options, key, default))
+    return self._settings.get(self._kept_as(key), default or getattr(self._options, key, default))
+
+  def _kept_as(self, key: str) -> str:
+    return f"sound of {self.setting('mic', 'default')}" if key == "sound" else key
 
   def set_setting(self, key: str, value: Any) -> None:
-    """Remember; a device or the volume changes in the running meeting, too."""
+    """Remember; a device, the volume or the sound, which each microphone has its own of, changes in the
+    running meeting, too."""
     self._options.given.discard(key)
-    self._settings.set(key, value)
-    if key in ("camera", "mic", "speaker", "volume") and self._controller:
+    self._settings.set(self._kept_as(key), value)
+    if key in ("camera", "mic", "speaker", "volume", "sound") and self._controller:
       self._controller.choose(key, value)
+      self._controller.choose("sound", self.setting("sound", ""))
     self.preview.again(key)
 
   def try_volume(self, volume: float) -> None:
@@ -15631,6 +15895,11 @@ Video|Vídeo|Vidéo|वीडियो
 Appearance|Aspecto|Apparence|रूप
 Shortcuts|Atajos|Raccourcis|शॉर्टकट
 Speaker volume|Volumen del altavoz|Volume du haut-parleur|स्पीकर की आवाज़
+Clear voice: no echo, no noise (off for music)|Voz clara: sin eco ni ruido (no para música)|Voix claire : sans écho ni bruit (pas pour la musique)|साफ़ आवाज़: गूँज और शोर नहीं (संगीत के लिए बंद)
+Echo cannot be removed on this computer: use headphones.|En este equipo no se puede quitar el eco: usa auriculares.|L'écho ne peut pas être supprimé sur cet ordinateur : mettez un casque.|इस कंप्यूटर पर गूँज हटाई नहीं जा सकती: हेडफ़ोन लगाएँ।
+Louder for me|Más alto para mí|Plus fort pour moi|मेरे लिए तेज़
+Softer for me|Más bajo para mí|Moins fort pour moi|मेरे लिए धीमा
+Mute for me, or hear again|Silenciar para mí, o volver a oír|Couper pour moi, ou entendre à nouveau|मेरे लिए म्यूट, या फिर सुनें
 Hold Space to talk|Mantener Espacio para hablar|Maintenir Espace pour parler|बोलने के लिए Space दबाए रखें
 Talk while you hold it|Hablar mientras la mantienes|Parler tant qu'elle est tenue|दबाए रखने तक बोलें
 Pin the picture under the mouse|Fijar la imagen bajo el ratón|Épingler l'image sous la souris|माउस के नीचे का चित्र पिन करें
@@ -18530,6 +18799,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "", "End the meeting for all…", "", lambda v: v.actions.ask_leave(), "host", host=True, apart=True
     ),
     "write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
+    "louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
+    "softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
+    "unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
     "mute": Command(
         "", "Mute", "", lambda v, one: v.act({"do": "mute", "who": one.name}), "person", host=True, apart=True
     ),
@@ -19843,12 +20115,14 @@ class Form(Dialog):
 
 
 def switch_row(
-  look: Look, parent: tk.Misc, words: str, backend: Program, key: str, on: bool
-) -> tuple[tk.Frame, Switch]:
-  """A line with a switch for the setting `key`, which is `on` until somebody turns it."""
+    look: Look, parent: tk.Misc, words: str, backend: Program, key: str, on: bool,
+    values: tuple[Any, Any] = (False, True),
+) -> tuple[tk.Frame, Switch]:  # fmt: skip
+  """A line with a switch for the setting `key`, of two `values`; it is `on` until somebody turns it."""
   row = look.frame(parent, look.palette.panel)
   look.label(row, words, 13).pack(side="left")
-  switch = Switch(look, row, bool(backend.setting(key, on)), partial(backend.set_setting, key))
+  shown = backend.setting(key, values[on]) == values[1]
+  switch = Switch(look, row, shown, lambda on: backend.set_setting(key, values[on]))
   switch.canvas.pack(side="right")
   return row, switch
 
@@ -20563,16 +20837,16 @@ class SettingsDialog(Dialog):
     found = self.found.get(what) or [("default", "Default device")]
     options = [(spec, tr(words)) for spec, words in found]
     value = self.backend.setting(what, options[0][0])
-    return Choice(
-      self.look, parent, options, value, partial(self.backend.set_setting, what), self.look.px(300)
-    )
+    return Choice(self.look, parent, options, value, partial(self._set, what), self.look.px(300))
 
   def _audio(self) -> None:
     look, px = self.look, self.look.px
     self._words("Microphone")
     self._device("mic", self.page).canvas.pack(fill="x")
     self.meter = Meter(look, self.page, int((self.width - px(262)) / px.scale / 11), 11, 9)
-    self.meter.canvas.pack(anchor="w", pady=px(12))
+    self.meter.canvas.pack(anchor="w", pady=(px(12), 0))
+    words = "Clear voice: no echo, no noise (off for music)"
+    self.clear = self._switch(words, "sound", True, ("original", "clear"))
     self._words("Speaker")
     row = look.frame(self.page, look.palette.panel)
     row.pack(fill="x")
@@ -20591,9 +20865,16 @@ class SettingsDialog(Dialog):
     ).canvas.pack(fill="x")
     self._switch("Hold Space to talk", "space_talk", on=True)
 
-  def _switch(self, words: str, key: str, on: bool) -> None:
-    row, _ = switch_row(self.look, self.page, tr(words), self.backend, key, on)
+  def _switch(self, words: str, key: str, on: bool, *values: tuple[str, str]) -> Switch:
+    row, switch = switch_row(self.look, self.page, tr(words), self.backend, key, on, *values)
     row.pack(fill="x", pady=(self.look.px(14), 0))
+    return switch
+
+  def _set(self, key: str, value: Any) -> None:
+    self.backend.set_setting(key, value)
+    if key == "mic":  # each has its own sound
+      self.clear.value = self.backend.setting("sound", "clear") == "clear"
+      self.clear.paint()
 
   def _video(self) -> None:
     self._words("Camera")
@@ -20804,7 +21085,7 @@ class EventWords:
     self._tell(tr(event["reason"]), "file" if gone else "warning", stays=not gone)
 
   def _on_device(self, event: Json) -> None:
-    if event["state"] == "failed":
+    if event["reason"]:
       self._tell(tr(event["reason"]), "warning", tr("Settings"), self.view.settings, stays=True)
 
   def _on_asks(self, event: Json) -> None:
@@ -20965,6 +21246,12 @@ class Actions:
         entries += [None] * one.apart
         entries.append((tr(one.words), partial(one.does, self.view, *about)))
     return entries
+
+  def hear(self, one: Person, by: float = 0.0) -> None:
+    """Hear a person that much louder; without it, not at all or again."""
+    gain = self.view.shot.gains.get(one.name, 1.0)
+    gain = min(2.0, max(0.0, gain + by)) if by else float(not gain)
+    self.view.act({"do": "volume", "who": one.name, "gain": gain})
 
   def write_to(self, name: str) -> None:
     """Open the messages with `name` as the one who reads them."""
@@ -21717,8 +22004,9 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
   add("--port", type=int, metavar="BASE", help="the first port of the meeting (9000)")
   add("--bind", metavar="ADDRESS", help="listen, look and answer only there")
   add("--camera", metavar="CAMERA", help="none, pattern, 0, 1, … or a video file")
-  add("--mic", metavar="MIC", help="none, default, tone, an index or a WAV file")
+  add("--mic", metavar="MIC", help="none, default, tone, an index, a WAV file or room:FILE.wav")
   add("--speaker", metavar="SPEAKER", help="none, default, an index or a WAV file to write")
+  add("--sound", choices=SOUNDS, help="without echo and noise, or as it is (clear)")
   add("--downloads", metavar="DIR", help="where accepted files go")
   for name, words in LIMIT_OPTIONS.items():
     add(name, type=parse_size, metavar="SIZE", help=f"host: {words}")
@@ -21900,9 +22188,10 @@ def client_options(options: argparse.Namespace) -> ClientOptions:
     camera=options.camera or "0",
     mic=options.mic or "default",
     speaker=options.speaker or "default",
+    sound=options.sound or "",
     downloads=options.downloads or "",
     host_key=load_host_key(Path(options.host_key)) if options.host_key and not options.host else "",
-    given={what for what in ("name", "camera", "mic", "speaker") if getattr(options, what)},
+    given={what for what in ("name", "camera", "mic", "speaker", "sound") if getattr(options, what)},
   )
 
 

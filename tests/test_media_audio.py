@@ -312,12 +312,37 @@ def test_everyone_hears_the_others_and_never_itself() -> None:
     assert np.array_equal(block, sum(said[other] for other in said if other != id))
 
 
-def test_the_sum_is_clipped_and_not_wrapped() -> None:
+def test_the_sum_is_bent_and_neither_cut_off_nor_wrapped() -> None:
   sources = {id: voice(440.0, 30_000.0) for id in (1, 2, 3)}
   *_, mix = ticks(mixer_of(1, 2, 3), sources, 20)
   assert mix.blocks[0] is not None
-  assert mix.blocks[0].max() == 32_767
-  assert mix.blocks[0].min() == -32_768
+  said = 2 * voice(440.0, 30_000.0)(19).astype(int)
+  assert 32_000 < mix.blocks[0].max() < 32_767
+  assert (np.sign(mix.blocks[0]) == np.sign(said)).all()
+  assert (np.diff(mix.blocks[0][np.argsort(said)].astype(int)) >= 0).all(), "louder is louder"
+  quiet = np.abs(said) < cs.KNEE
+  assert np.array_equal(mix.blocks[0][quiet], said[quiet])
+
+
+def test_each_listener_hears_the_others_as_loud_as_it_wants() -> None:
+  sources = {1: voice(300.0), 2: voice(500.0), 3: voice(700.0)}
+  mixer = mixer_of(1, 2, 3, 4)
+  mixer.set_gains(1, {2: 0.0, 1: 2.0})
+  mixer.set_gains(4, {3: 2.0, 99: 0.5})
+  *_, mix = ticks(mixer, sources, 20)
+  said = {id: source(19).astype(int) for id, source in sources.items()}
+  wanted = {1: said[3], 2: said[1] + said[3], 3: said[1] + said[2], 4: said[1] + said[2] + 2 * said[3]}
+  for id, block in zip(mix.listeners, mix.blocks, strict=True):
+    assert block is not None
+    assert np.array_equal(block, wanted[id]), id
+  mixer.set_gains(4, {1: 0.0, 2: 0.0, 3: 0.0})
+  *_, mix = ticks(mixer, sources, 40, 20)
+  assert mix.blocks[3] is None, "nothing is left to be heard"
+  assert mix.loudest[3] == 0
+  mixer.remove(4)
+  mixer.add(4)
+  *_, mix = ticks(mixer, sources, 60, 40)
+  assert mix.blocks[3] is not None, "who comes anew has said nothing yet"
 
 
 def test_one_speaker_alone_hears_silence() -> None:

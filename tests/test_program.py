@@ -142,6 +142,18 @@ def test_a_volume_that_is_only_tried_is_not_remembered(program: cs.Program) -> N
   assert program.setting("volume", 0.8) == 0.5
 
 
+def test_each_microphone_remembers_its_sound(program: cs.Program) -> None:
+  controller = program.host("Ana", "Physics", "")
+  for mic, sound in (("tone", "clear"), ("tone:500", "original"), ("tone:600", "")):
+    program.set_setting("mic", mic)
+    if sound:
+      program.set_setting("sound", sound)
+  for mic, sound in (("tone", "clear"), ("tone:500", "original"), ("tone:600", "")):
+    program.set_setting("mic", mic)
+    assert program.setting("sound", "") == sound
+    until(lambda mic=mic, sound=sound: (controller.options.mic, controller.options.sound) == (mic, sound))  # type: ignore[misc]
+
+
 class Trap(FalseHost):
   """A host that hangs up."""
 

@@ -40,8 +40,8 @@ from connectsphere import (
   Room,
   SetRate,
   ShareStopped,
-  Silence,
   Tell,
+  ToMixer,
   clean_name,
   encode_line,
   looks,
@@ -548,9 +548,12 @@ class TestState:
   def test_mic(self, world: World) -> None:
     ana = world.join("Ana")
     effects = world.say(ana, "mic", on=True)
-    assert effects[0] == Silence(ana.id, False) and world.heard(ana, "state")[-1]["user"]["mic"]
+    assert (
+      effects[0] == ToMixer({"do": "mute", "id": ana.id, "on": False})
+      and world.heard(ana, "state")[-1]["user"]["mic"]
+    )
     assert world.say(ana, "mic", on=True) == []
-    assert world.say(ana, "mic", on=False)[0] == Silence(ana.id, True)
+    assert world.say(ana, "mic", on=False)[0] == ToMixer({"do": "mute", "id": ana.id, "on": True})
 
   def test_camera(self, world: World) -> None:
     ana, ben = world.join("Ana"), world.join("Ben")
@@ -574,7 +577,8 @@ class TestState:
       world.say(one, "mic", on=True)
     effects = world.say(host, "mute", who="all")
     assert [world.room.members[one.id].mic for one in people] == [True, False, False]
-    assert {e.id for e in effects if isinstance(e, Silence) and e.on} == {people[1].id, people[2].id}
+    silenced = [ToMixer({"do": "mute", "id": one.id, "on": True}) for one in people[1:]]
+    assert [effect for effect in effects if isinstance(effect, ToMixer)] == silenced
 
   def test_mute_nobody(self, world: World, host: Member) -> None:
     world.say(host, "mute", who=99)

@@ -29,6 +29,7 @@ OWNERS: dict[str, set[str]] = {
   "cryptography.exceptions": {"WIRE", "TRUST"},
   "cv2": {"DEVICES", "STAND-INS"},
   "pyaudio": {"DEVICES", "STAND-INS"},
+  "pywebrtc_audio": {"DEVICES"},
   "mss": {"DEVICES", "STAND-INS"},
   "wave": {"STAND-INS"},
   "tkinter": {"DRAWING", "WIDGETS", "STAGE", "PANELS", "DIALOGS", "WINDOW"},
@@ -41,7 +42,7 @@ WATERLINE = "DOCTOR"  # the last section above it
 BELOW_THE_WATERLINE = {
     "time", "datetime", "threading", "queue", "asyncio", "concurrent", "multiprocessing", "socket", "select",
     "selectors", "ssl", "os", "pathlib", "io", "tempfile", "shutil", "glob", "subprocess", "signal", "ctypes",
-    "fcntl", "cv2", "pyaudio", "mss", "wave", "PIL", "tkinter",
+    "fcntl", "cv2", "pyaudio", "pywebrtc_audio", "mss", "wave", "PIL", "tkinter",
     "builtins.open", "builtins.print", "builtins.input",
 }  # fmt: skip
 PURE_EXCEPTIONS = {"pathlib.PurePath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath"}

@@ -82,6 +82,7 @@ def test_a_microphone_sends_voice_and_says_silence_once_in_a_while(tmp_path: Pat
     lambda seq, block: sent.append((seq, len(block))),
     lambda *_: None,
     lambda: 0,
+    cs.VoiceProcessor(),
   )
   sender.turn(True)
   try:

@@ -394,6 +394,24 @@ def test_menus_of_a_tile(opened: Open) -> None:
   assert last(call, "remove") == {"do": "remove", "who": "Jonas Weber"}
 
 
+def test_how_loud_somebody_is_for_oneself(opened: Open) -> None:
+  driver = opened()
+  call = driver.meet()
+  driver.command("u")
+  for words, gains, wanted in (
+    ("Louder for me", {}, 1.5),
+    ("Louder for me", {"Amira Hassan": 2.0}, 2.0),
+    ("Softer for me", {"Amira Hassan": 0.5}, 0.0),
+    ("Mute for me, or hear again", {}, 0.0),
+    ("Mute for me, or hear again", {"Amira Hassan": 0.0}, 1.0),
+  ):
+    call.change(gains=gains)
+    driver.until(lambda gains=gains: driver.view.shot.gains == gains, "the volumes")  # type: ignore[misc]
+    driver.spot(driver.view.attendees.list, "more2")
+    driver.menu(words)
+    assert last(call, "volume") == {"do": "volume", "who": "Amira Hassan", "gain": wanted}
+
+
 def test_a_tile_is_chosen_pinned_and_asked_by_keyboard(opened: Open) -> None:
   driver = opened()
   driver.meet()
@@ -817,17 +835,25 @@ def test_every_control_of_the_settings(opened: Open) -> None:
     driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
     driver.menu(words)
 
+  def click(at: int) -> None:
+    driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
+
+  click(2)
+  assert settings["sound"] == "original", "for music"
+  assert not dialog.clear.value
+  settings.pop("sound")  # another microphone has a sound of its own
   choose(0, "No microphone")
-  choose(3, "No speaker")
+  assert dialog.clear.value
+  choose(4, "No speaker")
   assert (settings["mic"], settings["speaker"]) == ("none", "none")
   press(driver, page, "Play a test")
   assert ("test_speaker",) in driver.backend.calls
-  slider = [one for one in walk(page) if isinstance(one, tk.Canvas)][4]
+  slider = [one for one in walk(page) if isinstance(one, tk.Canvas)][5]
   driver.click(slider, 20)
   assert settings["volume"] < 0.1
   driver.key("Right")
   assert 0.05 <= settings["volume"] < 0.15
-  driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][5])
+  click(6)
   assert settings["space_talk"] is False
   press(driver, dialog.frame, "Video")
   choose(0, "Test card")

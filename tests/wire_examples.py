@@ -44,6 +44,7 @@ CLIENT: dict[str, dict[str, Any]] = {
   "video_start": {},
   "video_stop": {},
   "watch": {"streams": {"7": {"layer": 2, "fps": 15}}},
+  "volume": {"gains": {"7": 1.5}},
   "report": {"loss": 0.5, "delay_ms": 12.5, "kbps": 840.5},
   "ticket": {"plane": "files", "direction": "download", "file": "00ff"},
   "file_offer": {"name": "plan.pdf", "size": 123, "sha256": TOKEN, "to_name": "Ben"},
