@@ -274,10 +274,11 @@ def size_words(size: float) -> str:
 REFUSALS: Final = """
 bad_command|“{key}” is missing or of the wrong kind.
 bad_command|That was not understood: {fault}.
-bad_ticket|That ticket is not valid, or not any longer.
 busy|The host is busy with other files.
+cancelled|That was cancelled.
 elsewhere|You have joined from another connection.
 full|The meeting is full.
+host_changed|Another computer answers in the host's place.
 host_gone|The host did not come back: the meeting is over.
 host_unproven|The host did not prove that it knows the PIN.
 no_meeting|No meeting was found on this network.
@@ -291,7 +292,6 @@ no_such_person|That person is not here.
 not_allowed|Only the host may do that.
 bad_command.handed_in|That file is not waiting for an answer.
 not_allowed.handed_in|That file is not waiting for an answer.
-not_allowed.host|That person cannot be removed.
 not_allowed.hurry|That was too much at once: try again in a minute.
 not_allowed.removed|The host removed you from the meeting.
 not_allowed.share|The host has to allow you to share again.
@@ -371,6 +371,11 @@ class PeerFault(ConnectSphereError):
 def system_words(error: Exception) -> Words:
   """What the system says of an error: TEXTS has the usual ones."""
   return Words(getattr(error, "strerror", None) or str(error))
+
+
+UNREADABLE: Final = "{path} cannot be read: {fault}."
+UNWRITABLE: Final = "{path} cannot be saved: {fault}."
+UNPLAYABLE: Final = "{path} cannot be opened here: no file of the right kind."
 
 
 class DeviceError(Refused):
@@ -976,6 +981,7 @@ class Ad(Record):
 
 _USER: Final = Person.shape()
 _LINE: Final = Line.shape()
+_OWN: Final = {"ref?": _REF}  # what of an own line only its author is told, in the welcome
 _PRIVATE_LINE: Final = {**_LINE, "to_name": _NAME}
 
 _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
@@ -1058,8 +1064,8 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "audio_down": _KEY,
     "resume": _TOKEN,
     "users": _listing(_record(_USER), MAX_PEOPLE),
-    "chat": _listing(_record(_LINE), HISTORY),
-    "private": _listing(_record(_PRIVATE_LINE), HISTORY),
+    "chat": _listing(_record({**_LINE, **_OWN}), HISTORY),
+    "private": _listing(_record({**_PRIVATE_LINE, **_OWN}), HISTORY),
     "files": _listing(_record(FileOffer.shape()), 1_000),
     "presenter": _ID,
     "largest_file": _COUNT,
@@ -1106,7 +1112,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
   "ended": _REFUSAL,
   "removed": _REFUSAL,
   "pong": {"t": _number(0, 2**53)},
-  "ok": {"n?": _COUNT},
+  "ok": {},
 }
 
 
@@ -4147,9 +4153,15 @@ class RoomLine(Line):
 
   to: Annotated[str, _NAME, "to_name?"] = ""
   between: Annotated[list[int], _PEOPLE, "between!"] = field(default_factory=list)
+  person: Annotated[int, _ID, "person!"] = 0  # whose it is, and by what number
+  ref: Annotated[int, _integer(-1, 2**53), "ref!"] = -1
 
   def concerns(self, person: int) -> bool:
     return not self.between or person in self.between
+
+  def told(self, person: int) -> Json:
+    """Its JSON for one of those whom it concerns."""
+    return {**self.message(), **({"ref": self.ref} if self.person == person and self.ref >= 0 else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -4504,8 +4516,8 @@ class Room:
       "role": member.role,
       **{key: getattr(self, key) for key in ("meeting", "title", "host", "presenter")},
       "users": self.roster(),
-      "chat": [line.message() for line in mine if not line.between],
-      "private": [line.message() for line in mine if line.between],
+      "chat": [line.told(member.person) for line in mine if not line.between],
+      "private": [line.told(member.person) for line in mine if line.between],
       "files": self.shelf.shown_to(member.person),
       "largest_file": self.shelf.limits.largest_file,
     }
@@ -4541,8 +4553,10 @@ class Room:
     if handler is None:
       raise PeerFault("unexpected_message", kind)
     self._now, self._clock = now, clock
+    mark = member.person, message.get("ref")
     try:
-      effects = handler(member, message)
+      said = "text" in message and any(mark == (line.person, line.ref) for line in self.lines.values())
+      effects = [] if said else handler(member, message)  # nothing is said twice: `ok`
     except Refused as refused:
       effects = [self._error(member, refused)]
     return self._answered(effects, member, message)
@@ -4594,10 +4608,13 @@ class Room:
       raise Refused("bad_command", key=key)
     return text
 
-  def _line(self, member: Member, text: str, other: Member | None = None) -> tuple[Keep, Json]:
+  def _line(self, member: Member, message: Json, other: Member | None = None) -> tuple[Keep, Json]:
+    text, ref = self._readable(message, "text", MAX_CHAT), message.get("ref", -1)
     self.counter += 1
     private: Json = {"to": other.name, "between": [member.person, other.person]} if other else {}
-    line = RoomLine(self.counter, member.name, text, self._clock, member.id, **private)
+    line = RoomLine(
+      self.counter, member.name, text, self._clock, member.id, person=member.person, ref=ref, **private
+    )
     alike = [one.n for one in self.lines.values() if bool(one.between) is bool(other)]
     if len(alike) == HISTORY:
       del self.lines[alike[0]]
@@ -4605,12 +4622,12 @@ class Room:
     return Keep("lines", [line.n, *alike[:1]]), line.message()
 
   def _on_chat(self, member: Member, message: Json) -> list[Effect]:
-    kept, line = self._line(member, self._readable(message, "text", MAX_CHAT))
+    kept, line = self._line(member, message)
     return [kept, self._tell_all({"type": "chat", **line})]
 
   def _on_private_chat(self, member: Member, message: Json) -> list[Effect]:
-    other, text = self._reach(message["to_name"]), self._readable(message, "text", MAX_CHAT)
-    kept, line = self._line(member, text, other)
+    other = self._reach(message["to_name"])
+    kept, line = self._line(member, message, other)
     return [kept, Tell(tuple({member.id, other.id}), {"type": "private_chat", **line})]
 
   def _on_reaction(self, member: Member, message: Json) -> list[Effect]:
@@ -4695,7 +4712,7 @@ class Room:
   def _on_remove(self, member: Member, message: Json) -> list[Effect]:
     other = self._with_id(message["who"])
     if other.role == "host":
-      raise Refused("not_allowed", why="host")
+      raise Refused("no_such_person")
     self.names.ban(other.person)
     gone = Expel(other.id, {"type": "removed", "code": "not_allowed", "why": "removed"})
     return [gone, *self.leave(other.id, "removed", self._now), self._tell_hosts(self.banned())]
@@ -8455,6 +8472,9 @@ class Camera(ABC):
     """Release the camera; twice is harmless."""
 
 
+UNPLUGGED: Final = "“{label}” was unplugged, stopped working or was taken by another program."
+
+
 def or_forbidden(words: str) -> str:
   """A sentence about a device that cannot be opened, where privacy settings may be why."""
   return words if sys.platform == "linux" else f"{words[:-1]}, or the privacy settings forbid it."
@@ -8522,7 +8542,7 @@ class _CaptureCamera(_DriverThread, Camera):
       if self._reason:
         raise DeviceError(self._reason)
       if picture is None:
-        raise DeviceError("{label} gives no pictures.", label=self._label)
+        raise DeviceError("“{label}” does not answer.", label=self._label)
       return picture
 
   def _run(self) -> None:
@@ -8539,7 +8559,7 @@ class _CaptureCamera(_DriverThread, Camera):
         time.sleep(0.02)
     self._capture.release()
     self._released()
-    self._end(Words("{label} was unplugged or taken by another program.", label=self._label))
+    self._end(Words(UNPLUGGED, label=self._label))
 
 
 class _Captures:
@@ -8798,7 +8818,7 @@ class _SoundCardEnd(_DriverThread):
         self._turn()
     except OSError as fault:
       log.info("%s: %s", self._label, fault)
-      self._end(Words("“{label}” was unplugged or stopped working.", label=self._label))
+      self._end(Words(UNPLUGGED, label=self._label))
     _sound_cards.close(self._opened)
 
   def _wait(self, ready: Callable[[], bool]) -> None:
@@ -9318,7 +9338,7 @@ class _Grabber:
       shot = self._mss.grab(area._asdict())
     except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
       log.info("screen: %s", fault)
-      raise DeviceError("The screen cannot be seen any more.") from fault
+      raise DeviceError("There is no screen here that can be shared.") from fault
     same_size = self._picture.shape[:2] == (shot.height, shot.width)
     if not same_size or shot.raw != self._raw:
       pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
@@ -9638,7 +9658,7 @@ class _VideoFile:
 
   def __init__(self, path: str, fps: float) -> None:
     if not os.path.isfile(path):
-      raise DeviceError("There is no video file {path}.", path=path)
+      raise DeviceError(UNREADABLE, path=path, fault=Words(os.strerror(errno.ENOENT)))
     self._path = path
     self._number = -1
     self._skipped = 0
@@ -9654,7 +9674,7 @@ class _VideoFile:
       self._number += 1
     done, picture = self._capture.retrieve()
     if not done:
-      raise DeviceError("The video file {path} cannot be decoded.", path=self._path)
+      raise DeviceError(UNPLAYABLE, path=self._path)
     return cast(Picture, picture)
 
   def close(self) -> None:
@@ -9667,7 +9687,7 @@ class _VideoFile:
     self._capture.release()
     self._capture = self._open()
     if not self._capture.grab():
-      raise DeviceError("The video file {path} has no pictures.", path=self._path)
+      raise DeviceError(UNPLAYABLE, path=self._path)
 
   def _open(self) -> Any:
     import cv2
@@ -9675,7 +9695,7 @@ class _VideoFile:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     capture = cv2.VideoCapture(self._path)
     if not capture.isOpened():
-      raise DeviceError("{path} is not a video file that can be played here.", path=self._path)
+      raise DeviceError(UNPLAYABLE, path=self._path)
     return capture
 
 
@@ -9687,7 +9707,7 @@ def open_camera(
   `size` and `fps` are wishes to a real camera; a file keeps its own.
   """
   if spec == "none":
-    raise DeviceError("No camera is chosen.")
+    raise DeviceError("No camera")
   load_codecs()
   if spec == "pattern":
     return _CardCamera(name, size, fps)
@@ -9774,18 +9794,16 @@ class _WavFile:
   def __init__(self, path: str) -> None:
     try:
       self._file = wave.open(path)  # noqa: SIM115 - closed with this object
-    except FileNotFoundError as fault:
-      raise DeviceError("There is no sound file {path}.", path=path) from fault
     except OSError as fault:
-      raise DeviceError("The sound file {path} cannot be read.", path=path) from fault
+      raise DeviceError(UNREADABLE, path=path, fault=system_words(fault)) from fault
     except (wave.Error, EOFError, RuntimeError, struct.error) as fault:
-      raise DeviceError("{path} is not a WAV file that can be played here.", path=path) from fault
+      raise DeviceError(UNPLAYABLE, path=path) from fault
     self._rate = self._file.getframerate()
     self._frame = self._file.getnchannels() * self._file.getsampwidth()
     # beyond, resampling would take all memory
     if not 4_000 <= self._rate <= 384_000 or len(self._file.readframes(1)) < self._frame:
       self._file.close()
-      raise DeviceError("{path} is not a WAV file that can be played here.", path=path)
+      raise DeviceError(UNPLAYABLE, path=path)
     self._file.rewind()
     self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
 
@@ -9811,9 +9829,7 @@ class _WavRecorder:
     try:
       self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
     except OSError as fault:
-      raise DeviceError(
-        "The sound cannot be recorded to {path}: {fault}.", path=path, fault=system_words(fault)
-      ) from fault
+      raise DeviceError(UNWRITABLE, path=path, fault=system_words(fault)) from fault
     self._wav = wave.Wave_write(self._file)
     self._wav.setparams((1, 2, AUDIO_RATE, 0, "NONE", ""))
     self.write(0, np.zeros(0, np.int16))
@@ -9824,9 +9840,7 @@ class _WavRecorder:
       self._wav.writeframes(bytes(2 * max(0, gap)) + samples[max(0, -gap) :].astype("<i2").tobytes())
       self._file.flush()
     except OSError as fault:
-      raise DeviceError(
-        "The sound cannot be recorded any more: {fault}.", fault=system_words(fault)
-      ) from fault
+      raise DeviceError(UNWRITABLE, path=self._file.name, fault=system_words(fault)) from fault
 
   def close(self) -> None:
     try:
@@ -9931,7 +9945,7 @@ def open_microphone(spec: str) -> Microphone:
   `room:` adds what stand-in speakers of this process play. DeviceError if it is not there.
   """
   if spec == "none":
-    raise DeviceError("No microphone is chosen.")
+    raise DeviceError("No microphone")
   if spec == "default" or spec.isdecimal():
     return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
   kind, _, argument = spec.partition(":")
@@ -9981,7 +9995,7 @@ def _load_picture(path: str) -> Picture:
     picture = picture.convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
   except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
-    raise DeviceError("The picture {path} cannot be read.", path=path) from fault
+    raise DeviceError(UNPLAYABLE, path=path) from fault
   return within_limit(np.ascontiguousarray(np.asarray(picture)[..., 2::-1]))
 
 
@@ -12668,7 +12682,8 @@ class ScreenLink:
       return
     if answer["type"] != "ticket":
       self._over = True
-      self.on_closed(refusal(answer))
+      if answer["code"] != "unreachable":  # else a new one is made when the link is back
+        self.on_closed(refusal(answer))
       return
     self._ticket = answer["ticket"]
     address = (self._options.address, Ports.at(self._options.port).screen)
@@ -12685,7 +12700,7 @@ class ScreenLink:
 
   def _opened(self, link: TlsLink) -> None:
     if not hmac.compare_digest(self._options.fingerprint, link.fingerprint):
-      self._refused = Refused("host_changed", "The screen comes from another computer than the meeting.")
+      self._refused = Refused("host_changed")
       link.discard("host_changed")
       return
     link.send(encode_record({"role": self._role, "ticket": self._ticket}))
@@ -13286,8 +13301,8 @@ def _locally(code: str, words: str, path: object) -> Iterator[None]:
 
 
 ON_ITS_WAY: Final = "{name} is on its way already."
-UNREAD: Final = "bad_command", "{path} cannot be read: {fault}."
-UNSAVED: Final = "disk", "{path} cannot be saved: {fault}."
+UNREAD: Final = "bad_command", UNREADABLE
+UNSAVED: Final = "disk", UNWRITABLE
 
 
 @dataclass(eq=False)
@@ -13342,9 +13357,11 @@ class Transfer:
     except CancelledError:
       self.check()
       raise ConnectionAbortedError(errno.ECONNABORTED, "the link was lost") from None
-    if message["type"] == "error":
-      raise refusal(message)
-    return message
+    if message["type"] != "error":
+      return message
+    if message["code"] == "unreachable":
+      raise ConnectionAbortedError(errno.ECONNABORTED, "the link was lost")
+    raise refusal(message)
 
   def rate(self, now: float) -> float:
     """Bytes a second since the oldest mark, about 3 s ago; makes a new mark."""
@@ -13408,8 +13425,8 @@ class FileTransfers:
     kept = entry.private and self._state.current.role == "host"
     if kept or entry.state not in ("offered", "failed"):
       raise Refused("not_allowed" if kept else "bad_command", why="handed_in")
+    self._ask_for({"type": "decline", "file": entry.file}, command)
     self._state.change_file(entry.file, state="declined")
-    self._ask_for({"type": "decline", "file": entry.file}, {})
 
   def cancel(self, command: Json) -> None:
     """Stop a transfer, or take back what was offered."""
@@ -13417,10 +13434,11 @@ class FileTransfers:
     transfer = self._find(entry.file)
     if transfer is None and not entry.own and self._state.current.role != "host":
       raise Refused("no_such_file")
-    if transfer is None or transfer.upload:  # of what moves, the transfer itself says how it ended
-      self._ask_for({"type": "cancel", "file": entry.file}, {} if transfer else command)
-    if transfer:
-      self._stop(transfer, Refused("cancelled", "{name} was cancelled.", name=entry.name))
+    if transfer:  # it says itself how it ended, to the server too
+      self._stop(transfer, Refused("cancelled"))
+      self._emit("ok", command.get("ref"))
+    else:
+      self._ask_for({"type": "cancel", "file": entry.file}, command)
 
   # -- what happens to the meeting
 
@@ -13549,7 +13567,7 @@ class FileTransfers:
       transfer.hold(stream)
       stream.open(monotonic() + HANDSHAKE_SECONDS)
       if not hmac.compare_digest(stream.fingerprint, options.fingerprint):
-        raise Refused("host_changed", "Another computer answers in the host's place.")
+        raise Refused("host_changed")
       stream.send(encode_line({"type": f"file_{direction}", "ticket": ticket, **request}))
       yield stream
 
@@ -13700,7 +13718,7 @@ class FileTransfers:
         transfer.done += len(piece)
         self._progress(transfer)
       if not hmac.compare_digest(whole.hexdigest(), transfer.sha256):
-        raise Refused("wrong_hash", "The file did not arrive as it was offered.")
+        raise Refused("wrong_hash")
       transfer.check()
       self._keep(transfer, out)
       with contextlib.suppress(OSError):
@@ -13731,7 +13749,6 @@ class FileTransfers:
 
 PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 3.5
-OTHER_CERTIFICATE: Final = "The host shows another certificate than before."
 PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
 WAITING_SECONDS: Final = 600.0  # for the host to let one in
 CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
@@ -13811,7 +13828,7 @@ class CommandConnection:
   def _opened(self, link: TlsLink) -> None:
     expected = self._options.fingerprint
     if expected and not hmac.compare_digest(expected, link.fingerprint):
-      self.refuse(Refused("host_changed", OTHER_CERTIFICATE))
+      self.refuse(Refused("host_changed"))
       return
     options = self._options
     hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
@@ -13859,8 +13876,7 @@ class CommandConnection:
       self._prove(bytes.fromhex(message["message"]), line)
     elif kind == "pin_proof" and self._proof:
       if not self._proof.check(bytes.fromhex(message["mac"])):
-        words = "The host does not know the PIN: this is not your meeting."
-        self.refuse(Refused("host_unproven", words))
+        self.refuse(Refused("host_unproven"))
       self._proved = True
     elif kind == "welcome":
       self._on_welcome(message)
@@ -13921,6 +13937,7 @@ PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 PASSED_ON: Final = frozenset({"share_allowed", "host_away", "asks", "waiting"})  # they are events
+AT_ONCE: Final = frozenset({"watch", "watch_screen"})  # done by us: `ok` says so
 
 
 @dataclass(slots=True)
@@ -14005,62 +14022,43 @@ class Requests:
   ) -> None:
     self._link = link
     self._later = later
-    self._number = 0
+    self._number = secrets.randbelow(1 << 52)  # a number says the same to a server that forgot nothing
     self._waiting: dict[int, Callable[[Json], None]] = {}
-    self._answered: tuple[int, Callable[[Json], None]] = (0, lambda message: None)  # may go on
     self._said: dict[int, Said] = {}
-    self._hasty: set[int] = set()  # what is of no use any more once the link is lost
 
-  def make(self, message: Json, on_answer: Callable[[Json], None], waits: bool = True) -> None:
-    """Send `message` with a number of its own; the answer or error with that number comes back.
-
-    Where the link is lost the asker `waits` for the next one, else that is the answer.
-    """
+  def make(self, message: Json, on_answer: Callable[[Json], None]) -> None:
+    """Send `message` with a number of its own; the answer or error with that number comes back."""
     self._number += 1
     self._waiting[self._number] = on_answer
     numbered = {**message, "ref": self._number}
     if message["type"] in SAID and len(self._said) < MOST_SAID:
       self._said[self._number] = Said(numbered)
       self._say(self._number)
-      return
-    link = self._link()
-    if link:
+    elif link := self._link():
       link.send(numbered)
-    if not waits:
-      self._hasty.add(self._number)
-      if link is None:
-        self._fail(self._number)
 
   def answer(self, message: Json) -> bool:
     """Hand `message` to whoever asked for it; False if nobody did."""
-    number = message.get("ref", 0)
-    if number in self._waiting:
-      self._answered = number, self._waiting[number]
-      self._confirmed(number)
-    if not number or number != self._answered[0]:
-      return False
-    self._answered[1](message)
-    return True
+    call = self._waiting.pop(number := message.get("ref", -1), None)
+    self._said.pop(number, None)
+    if call:
+      call(message)
+    return call is not None
 
   def forget_dropped(self, lost: CommandConnection) -> None:
-    """What the server had long taken from the `lost` link and not confirmed, it refused."""
-    for number, said in list(self._said.items()):
-      if said.link is lost and lost.heard - said.at > DEAD_SECONDS:
-        self._fail(number)
-    for number in list(self._hasty):
-      self._fail(number)
+    """What was asked over the `lost` link has no answer; what was said is said again.
 
-  def _fail(self, number: int) -> None:
-    self.answer({"type": "error", "code": "unreachable", "ref": number})
+    But what the server had long taken and not confirmed, it refused.
+    """
+    for number in list(self._waiting):
+      said = self._said.get(number)
+      if said is None or (said.link is lost and lost.heard - said.at > DEAD_SECONDS):
+        self.answer({"type": "error", "code": "unreachable", "ref": number})
 
   def say_again(self, lines: list[Json]) -> None:
-    """Say what is not among the own new `lines`, at a pace that the server takes (`RATES`)."""
-    heard = [(line.get("to_name"), line["text"]) for line in lines]
-    for number, said in list(self._said.items()):
-      text = (said.message.get("to_name"), clean_text(said.message.get("text", "")))
-      if text in heard:
-        heard.remove(text)
-        self._confirmed(number)
+    """Say what is not among the `lines` of the welcome, at a pace that the server takes (`RATES`)."""
+    for line in lines:
+      self.answer({"type": "ok", "ref": line.get("ref", -1)})
     for place, number in enumerate(self._said):
       self._later(max(0.0, 0.1 * (place - 20)), partial(self._say, number))
 
@@ -14069,11 +14067,6 @@ class Requests:
     if said and link and said.link is not link:
       said.link, said.at = link, monotonic()
       link.send(said.message)
-
-  def _confirmed(self, number: int) -> None:
-    self._said.pop(number, None)
-    self._hasty.discard(number)
-    self._waiting.pop(number, None)
 
 
 class MeetingController:
@@ -14108,12 +14101,12 @@ class MeetingController:
     self._watch_sent: Json = {}
     self._asked: dict[str, bool] = {}  # what each device was last told to be
     self._wanted: dict[str, bool] = {}  # the same from the press on, and the hand until it is answered
-    self._device_refs: dict[str, Any] = {}
+    self._refs: list[Any] = []  # of the commands that have had no final answer
+    self._later: dict[str, list[Any]] = {}  # those that an event of a device or the own share answers
     self._early: list[Json] | None = []
     self._finder: MeetingFinder | None = None
     self._pinged = 0.0
     self._delay = 0.0
-    self._share_refs: dict[str, Any] = {}
     self._end_ref: Any = None
     self._camera_back = False  # when the own share ends
     self.requests = Requests(self._standing_link, self._reactor.later)
@@ -14207,12 +14200,14 @@ class MeetingController:
     self._tokens.close()
 
   def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
-    """Put an event on the queue."""
-    if self.status is not None:
+    """Put an event on the queue; the first with a command's `ref` is its final answer, others lack it."""
+    if self.status is not None or (event == "ok" and ref not in self._refs):
       return
     entry: Json = {"event": event, "time": time.time(), **fields}
-    if ref is not None:
+    if ref in self._refs:
       entry["ref"] = ref
+      if event != "file_progress":
+        self._refs.remove(ref)
     self.gui_queue.put(entry)
     if event in LOGGED:
       log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
@@ -14224,6 +14219,8 @@ class MeetingController:
     if counters:
       log.info("dropped and counted: %s", counters)
     self._end_looking()
+    for ref in [one for one in self._refs if one != fields.get("ref")]:
+      self.emit("error", ref, **Refused("no_meeting", "The meeting has ended.").event)
     self.emit(event, **fields)
     self.status = status
     self.screen.stop_sharing()
@@ -14298,6 +14295,7 @@ class MeetingController:
       if self._link:
         self.requests.forget_dropped(self._link)
       self.files.disconnect()
+      self._answer_later("screen_stop")
       self.state.update(link="reconnecting", reason=refused.reason)
       self.emit("reconnecting", reason=refused.reason)
     if refused.code not in PASSING or now - self._lost_at > self.RETRY_SECONDS:
@@ -14339,9 +14337,14 @@ class MeetingController:
     return self._link if self._link and self._link.welcomed and not self._lost_at else None
 
   def ask(self, message: Json, command: Json) -> None:
-    """Send `message` for `command`; what answers it carries the command's `ref`."""
+    """Send `message` for `command`; what answers it carries the command's `ref`.
+
+    Refused while there is no link, but what is said waits for one.
+    """
+    if message["type"] not in SAID and not self._standing_link():
+      raise Refused("unreachable")
     if "ref" in command or message["type"] in SAID:
-      self.requests.make(message, partial(self._on_answer, command.get("ref")), waits=False)
+      self.requests.make(message, partial(self._on_answer, command.get("ref")))
     else:
       self.send(message)
 
@@ -14350,6 +14353,7 @@ class MeetingController:
       self.emit("error", ref, **refusal(message).event)
     else:
       self._apply(message, ref)
+      self.emit("ok", ref)
 
   # -- what the server says
 
@@ -14396,9 +14400,11 @@ class MeetingController:
 
   def _apply(self, message: Json, ref: Any = None) -> None:
     for event in self.state.apply(message):
-      if event["event"] in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
-        event["ref"] = self._share_refs.pop(event["event"], None)
-      self.emit(event.pop("event"), event.pop("ref", ref), **event)
+      kind = event.pop("event")
+      if kind in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
+        self._answer_later(kind, **event)
+      else:
+        self.emit(kind, ref, **event)
     self.screen.follow(self.state.current.presenter, self.state.current.me)
     if message["type"] in ("join", "leave", "user_list", "welcome"):
       power.need("timers", self, True)
@@ -14431,7 +14437,6 @@ class MeetingController:
     self._end_looking()
     self._watch_sent = {}
     hand = self.state.me is not None and self.state.me.hand > 0
-    newest = self.state.newest
     self._apply(message)
     for what, device in self.state.current.devices.items():
       if device.state == "live":
@@ -14441,8 +14446,7 @@ class MeetingController:
       self._carry_out(command)
     if hand:
       self.send({"type": "hand", "up": True})
-    lines = [line for line in [*message["chat"], *message["private"]] if line["n"] > newest]
-    self.requests.say_again([line for line in lines if line["from"] == message["name"]])
+    self.requests.say_again([*message["chat"], *message["private"]])
 
   def _host_is_the_known_one(self, message: Json) -> bool:
     assert self._link is not None
@@ -14480,8 +14484,10 @@ class MeetingController:
     on = state == "live"
     if state == "failed" and not self.media.tries_again(what):
       self._asked[what] = self._wanted[what] = False
-    ref = self._device_refs.pop(what, None) if on == self._asked.get(what) else None
-    self.emit("device", ref, what=what, state=state, reason=reason)
+    if on == self._asked.get(what) or state == "failed":
+      self._answer_later("device", what, what=what, state=state, reason=reason)
+    else:
+      self.emit("device", what=what, state=state, reason=reason)
     self._tell_state(what, on)
 
   def _tell_state(self, what: str, on: bool) -> None:
@@ -14504,6 +14510,8 @@ class MeetingController:
     if self._early is not None and command.get("do") != "leave":
       self._early.append(command)
       return
+    if ref is not None:
+      self._refs.append(ref)
     try:
       name = str(command.get("do"))
       handler = self._commands.get(name)
@@ -14512,6 +14520,8 @@ class MeetingController:
       if PLAIN_COMMANDS.get(name, ("", False))[1] and self.state.current.role != "host":
         raise Refused("not_allowed")
       handler(command)
+      if name in AT_ONCE:
+        self.emit("ok", ref)
     except Refused as refused:
       self.emit("error", ref, **refused.event)
     except PeerFault as fault:
@@ -14529,7 +14539,7 @@ class MeetingController:
     if self._lost_at:  # there is no server to tell
       self.leave("left", command.get("ref"))
     self._end_ref = command.get("ref")
-    self._tell_server(command)
+    self._tell_server({**command, "ref": None})  # `ended` is its answer
 
   def _switch(self, what: str, command: Json) -> None:
     on = wanted(command, "on", bool)
@@ -14539,7 +14549,7 @@ class MeetingController:
     if settled:
       self.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
       return
-    self._device_refs[what] = command.get("ref")
+    self._later.setdefault(what, []).append(command.get("ref"))
     self._turn(what, on)
 
   def _turn(self, what: str, on: bool) -> None:
@@ -14561,6 +14571,8 @@ class MeetingController:
       chosen[name] = (layer, round(fps))
     self._watch = chosen
     self._send_watch()
+    if absent := [name for name in chosen if not self.state.named(name)]:
+      self.emit("ok", command.get("ref"), absent=absent)
 
   def _send_watch(self) -> None:
     people = self.state.current.people
@@ -14600,18 +14612,25 @@ class MeetingController:
     on, source = wanted(command, "on", bool), command.get("source", "screen:0")
     if not isinstance(source, str) or not source:
       raise Refused("bad_command", key="source")
-    current, ref = self.state.current, command.get("ref")
-    if not on and not self.screen.sharing:
-      self.emit("screen_stop", ref, id=current.me, name=current.name)
-      return
-    self._share_refs["screen_start" if on else "screen_stop"] = ref
+    kind, current = "screen_start" if on else "screen_stop", self.state.current
+    self._later.setdefault(kind, []).append(command.get("ref"))
     if on:
       self.screen.share(source)
-    else:
-      self.screen.stop_sharing()
+      return
+    self.screen.stop_sharing()
+    if self._later.get("screen_start"):
+      self._share_failed(Refused("cancelled"))
+    if self._lost_at or current.presenter != current.me:  # nobody saw it, or can be told
+      self._answer_later(kind, id=current.me, name=current.name)
 
   def _share_failed(self, refused: Refused) -> None:
-    self.emit("error", self._share_refs.pop("screen_start", None), **refused.event)
+    self._answer_later("error", "screen_start", **refused.event)
+
+  def _answer_later(self, event: str, waiting: str = "", **fields: Any) -> None:
+    """Emit `event`, without fields `ok`, as the answer to each command that was `waiting` for it."""
+    refs = [ref for ref in self._later.pop(waiting or event, []) if ref is not None]
+    for ref in refs or [None]:
+      self.emit(event if fields else "ok", ref, **fields)
 
   def _sharing_changed(self, on: bool) -> None:
     if on:
@@ -14681,7 +14700,7 @@ def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -
       raise Refused("no_meeting", words, title=ads[0].title, address=ads[0].address)
     raise Refused("no_meeting")
   if candidates[0].pin and not has_pin:
-    raise Refused("pin_required", "This meeting needs a PIN: give it with --pin.")
+    raise Refused("pin_required")
   return candidates[0]
 
 
@@ -14828,7 +14847,11 @@ def run_headless(
   while event["event"] not in LAST_EVENTS:
     with contextlib.suppress(queue.Empty):  # a wait without end hears no Ctrl-C on Windows
       event = controller.gui_queue.get(timeout=0.5)
-      say(event)
+      try:
+        say(event)
+      except OSError:  # nobody reads any more: `| head -1`
+        let_go_of_output(1)
+        controller.do({"do": ending})
       if event["event"] == "joined":
         worker.start()
   controller.close()
@@ -15320,7 +15343,7 @@ class Program:
     try:
       return self._enter(options, ads[0].meeting if ads else "", joining)
     except Refused as refused:
-      if ads and refused.reason == OTHER_CERTIFICATE:
+      if ads and refused.told == {"code": "host_changed"}:
         self._finder.distrust((address, port), ads[0].fingerprint)
       raise
 
@@ -15984,7 +16007,6 @@ The host has to allow you to share again.|El anfitrión tiene que permitirte com
 {name} is sharing already.|{name} ya está compartiendo.|{name} partage déjà.|{name} पहले से साझा कर रहे हैं।
 Nobody called {name} is in the meeting.|Nadie llamado {name} está en la reunión.|Personne ne s'appelle {name} dans cette réunion.|मीटिंग में {name} नाम का कोई नहीं है।
 That person is not here.|Esa persona no está aquí.|Cette personne n'est pas là.|वह व्यक्ति यहाँ नहीं है।
-That person cannot be removed.|No se puede quitar a esa persona.|Cette personne ne peut pas être retirée.|उस व्यक्ति को हटाया नहीं जा सकता।
 The address {host} cannot be found.|No se encuentra la dirección {host}.|L'adresse {host} est introuvable.|पता {host} नहीं मिला।
 The {plane} port {port} cannot be used: {fault}.|El puerto {plane} {port} no se puede usar: {fault}.|Le port {plane} {port} est inutilisable : {fault}.|{plane} पोर्ट {port} उपयोग नहीं हो सकता: {fault}।
 The host's port {port} for files does not answer.|El puerto {port} del anfitrión para archivos no responde.|Le port {port} de l'animateur pour les fichiers ne répond pas.|फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
@@ -15997,8 +16019,6 @@ If macOS asks about incoming connections, allow them: else nobody can join.|Si m
 If macOS asks about the local network, allow it.|Si macOS pregunta por la red local, permítela.|Si macOS pose une question sur le réseau local, autorisez-le.|यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
 If macOS asks about the camera, allow it: else nobody sees you.|Si macOS pregunta por la cámara, permítela: si no, nadie te verá.|Si macOS pose une question sur la caméra, autorisez-la : sinon personne ne vous voit.|यदि macOS कैमरे के बारे में पूछे, तो अनुमति दें: वरना कोई आपको देख नहीं सकेगा।
 If macOS asks about the microphone, allow it: else nobody hears you.|Si macOS pregunta por el micrófono, permítelo: si no, nadie te oirá.|Si macOS pose une question sur le micro, autorisez-le : sinon personne ne vous entend.|यदि macOS माइक्रोफ़ोन के बारे में पूछे, तो अनुमति दें: वरना कोई आपको सुन नहीं सकेगा।
-No camera is chosen.|No hay ninguna cámara elegida.|Aucune caméra n'est choisie.|कोई कैमरा नहीं चुना गया।
-No microphone is chosen.|No hay ningún micrófono elegido.|Aucun micro n'est choisi.|कोई माइक नहीं चुना गया।
 This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
 The camera gave no picture in time.|La cámara no dio ninguna imagen a tiempo.|La caméra n'a donné aucune image à temps.|कैमरे ने समय पर चित्र नहीं दिया।
 The device was closed.|El dispositivo se cerró.|L'appareil a été fermé.|डिवाइस बंद कर दिया गया।
@@ -16006,19 +16026,14 @@ The sound system of this computer does not answer.|El sistema de sonido de este 
 This screen has {depth}-bit colours, and only one of 24 bits can be shared.|Esta pantalla tiene colores de {depth} bits y solo se puede compartir una de 24 bits.|Cet écran a des couleurs sur {depth} bits ; seul un écran de 24 bits peut être partagé.|इस स्क्रीन के रंग {depth} बिट के हैं; केवल 24 बिट वाली स्क्रीन साझा हो सकती है।
 There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
 The shared window was closed.|La ventana compartida se cerró.|La fenêtre partagée a été fermée.|साझा विंडो बंद हो गई।
-The screen cannot be seen any more.|La pantalla ya no se puede ver.|L'écran n'est plus visible.|स्क्रीन अब दिखाई नहीं देती।
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
-The file did not arrive as it was offered.|El archivo no llegó como se ofreció.|Le fichier n'est pas arrivé tel qu'il était proposé.|फ़ाइल वैसी नहीं पहुँची जैसी दी गई थी।
 That file is not on offer.|Ese archivo no se ofrece.|Ce fichier n'est pas proposé.|वह फ़ाइल उपलब्ध नहीं है।
 {path} cannot be read: {fault}.|No se puede leer {path}: {fault}.|{path} est illisible : {fault}.|{path} पढ़ी नहीं जा सकी: {fault}।
 {path} is no file.|{path} no es un archivo.|{path} n'est pas un fichier.|{path} फ़ाइल नहीं है।
 This meeting needs a PIN.|Esta reunión necesita un PIN.|Cette réunion demande un PIN.|इस मीटिंग के लिए PIN चाहिए।
 That was not understood: {fault}.|Eso no se entendió: {fault}.|Cela n'a pas été compris : {fault}.|यह समझ नहीं आया: {fault}।
-The host shows another certificate than before.|El anfitrión muestra un certificado distinto al de antes.|L'animateur présente un autre certificat qu'avant.|होस्ट पहले से अलग प्रमाणपत्र दिखा रहा है।
 “{title}” of {host} now comes from another computer than before: do not trust it unless the teacher says so.|“{title}” de {host} llega ahora desde otro equipo: no te fíes si el profesor no lo confirma.|« {title} » de {host} vient maintenant d'un autre ordinateur : ne vous y fiez pas sans l'accord du professeur.|{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है: जब तक शिक्षक न कहें, भरोसा न करें।
-The host does not know the PIN: this is not your meeting.|El anfitrión no conoce el PIN: esta no es tu reunión.|L'animateur ne connaît pas le PIN : ce n'est pas votre réunion.|होस्ट को PIN नहीं पता: यह आपकी मीटिंग नहीं है।
 The host did not prove that it knows the PIN.|El anfitrión no demostró que conoce el PIN.|L'animateur n'a pas prouvé qu'il connaît le PIN.|होस्ट ने साबित नहीं किया कि उसे PIN पता है।
-The screen comes from another computer than the meeting.|La pantalla viene de un equipo distinto al de la reunión.|L'écran vient d'un autre ordinateur que la réunion.|स्क्रीन मीटिंग के कंप्यूटर से नहीं, किसी दूसरे से आ रही है।
 The shared screen got lost.|Se perdió la pantalla compartida.|Le partage d'écran s'est interrompu.|साझा स्क्रीन का कनेक्शन टूट गया।
 No meeting answers at {address} ({fault}).|Ninguna reunión responde en {address} ({fault}).|Aucune réunion ne répond à {address} ({fault}).|{address} पर कोई मीटिंग उत्तर नहीं दे रही ({fault})।
 refused|conexión rechazada|connexion refusée|कनेक्शन अस्वीकृत
@@ -16031,7 +16046,6 @@ That was too much at once: try again in a minute.|Fue demasiado a la vez: intén
 You have joined from another connection.|Has entrado desde otra conexión.|Vous avez rejoint la réunion par une autre connexion.|आप दूसरे कनेक्शन से जुड़ गए हैं।
 The host removed you from the meeting.|El anfitrión te quitó de la reunión.|L'animateur vous a retiré de la réunion.|होस्ट ने आपको मीटिंग से हटा दिया।
 A message has {count} characters at most.|Un mensaje puede tener {count} caracteres como máximo.|Un message a {count} caractères au plus.|संदेश में अधिकतम {count} अक्षर हो सकते हैं।
-That ticket is not valid, or not any longer.|Ese pase no es válido, o ya no lo es.|Ce ticket n'est pas valable, ou ne l'est plus.|वह टिकट मान्य नहीं है, या अब नहीं रहा।
 The file changed while it was sent.|El archivo cambió mientras se enviaba.|Le fichier a changé pendant l'envoi.|भेजते समय फ़ाइल बदल गई।
 The host is busy with other files.|El anfitrión está ocupado con otros archivos.|L'animateur est occupé par d'autres fichiers.|होस्ट दूसरी फ़ाइलों में व्यस्त है।
 The host refused it: {code}.|El anfitrión lo rechazó: {code}.|L'animateur l'a refusé : {code}.|होस्ट ने मना किया: {code}।
@@ -16042,7 +16056,7 @@ The meeting has no room for more files.|En la reunión no caben más archivos.|L
 {name} left before the file was sent.|{name} salió antes de que se enviara el archivo.|{name} est parti avant l'envoi du fichier.|फ़ाइल भेजे जाने से पहले {name} चले गए।
 {name} declined the file.|{name} rechazó el archivo.|{name} a refusé le fichier.|{name} ने फ़ाइल लेने से मना किया।
 {name} took the file back.|{name} retiró el archivo.|{name} a retiré le fichier.|{name} ने फ़ाइल वापस ले ली।
-{name} was cancelled.|Se canceló {name}.|{name} a été annulé.|{name} रद्द कर दी गई।
+That was cancelled.|Se canceló.|C'est annulé.|वह रद्द कर दिया गया।
 {name} is on its way already.|{name} ya está en camino.|{name} est déjà en route.|{name} पहले से भेजी जा रही है।
 That file is not waiting for an answer.|Ese archivo no espera respuesta.|Ce fichier n'attend pas de réponse.|वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
 {path} cannot be saved: {fault}.|No se puede guardar {path}: {fault}.|{path} ne peut pas être enregistré : {fault}.|{path} सहेजी नहीं जा सकी: {fault}।
@@ -16056,27 +16070,16 @@ speaker|altavoz|haut-parleur|स्पीकर
 Camera {number}|Cámara {number}|Caméra {number}|कैमरा {number}
 Default ({name})|Predeterminado ({name})|Par défaut ({name})|डिफ़ॉल्ट ({name})
 There is no {what} number {number}.|No hay ningún {what} con el número {number}.|Il n'y a pas de {what} numéro {number}.|{number} क्रमांक का {what} नहीं है।
-“{label}” was unplugged or stopped working.|“{label}” se desconectó o dejó de funcionar.|« {label} » a été débranché ou ne marche plus.|“{label}” निकाल दिया गया या उसने काम करना बंद कर दिया।
+“{label}” was unplugged, stopped working or was taken by another program.|“{label}” se desconectó, dejó de funcionar o la usa otro programa.|« {label} » a été débranché, ne marche plus ou est pris par un autre programme.|“{label}” निकाल दिया गया, बंद हो गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
 “{label}” does not answer.|“{label}” no responde.|« {label} » ne répond pas.|“{label}” उत्तर नहीं दे रहा।
-{label} gives no pictures.|{label} no da imágenes.|{label} ne donne pas d'images.|{label} चित्र नहीं दे रहा।
-{label} was unplugged or taken by another program.|{label} se desconectó o la usa otro programa.|{label} a été débranchée ou prise par un autre programme.|{label} निकाल दिया गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
 Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.|Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}.|Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}.|चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
 on Windows N, install the Media Feature Pack|en Windows N, instala el Media Feature Pack|sous Windows N, installez le Media Feature Pack|Windows N पर Media Feature Pack इंस्टॉल करें
 Sound needs the Python package PyAudio: {mend}.|El sonido necesita el paquete de Python PyAudio: {mend}.|Le son a besoin du paquet Python PyAudio : {mend}.|ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
-There is no video file {path}.|No existe el archivo de vídeo {path}.|Le fichier vidéo {path} n'existe pas.|वीडियो फ़ाइल {path} नहीं है।
-The video file {path} cannot be decoded.|El archivo de vídeo {path} no se puede descodificar.|Le fichier vidéo {path} ne peut pas être décodé.|वीडियो फ़ाइल {path} डिकोड नहीं हो सकी।
-The video file {path} has no pictures.|El archivo de vídeo {path} no tiene imágenes.|Le fichier vidéo {path} n'a pas d'images.|वीडियो फ़ाइल {path} में चित्र नहीं हैं।
-{path} is not a video file that can be played here.|{path} no es un vídeo que se pueda reproducir aquí.|{path} n'est pas une vidéo lisible ici.|{path} यहाँ चलने योग्य वीडियो फ़ाइल नहीं है।
-There is no sound file {path}.|No existe el archivo de sonido {path}.|Le fichier audio {path} n'existe pas.|ध्वनि फ़ाइल {path} नहीं है।
-The sound file {path} cannot be read.|El archivo de sonido {path} no se puede leer.|Le fichier audio {path} est illisible.|ध्वनि फ़ाइल {path} पढ़ी नहीं जा सकी।
-{path} is not a WAV file that can be played here.|{path} no es un archivo WAV que se pueda reproducir aquí.|{path} n'est pas un fichier WAV lisible ici.|{path} यहाँ चलने योग्य WAV फ़ाइल नहीं है।
-The sound cannot be recorded to {path}: {fault}.|El sonido no se puede grabar en {path}: {fault}.|Le son ne peut pas être enregistré dans {path} : {fault}.|ध्वनि {path} में रिकॉर्ड नहीं हो सकी: {fault}।
-The sound cannot be recorded any more: {fault}.|El sonido ya no se puede grabar: {fault}.|Le son ne peut plus être enregistré : {fault}.|ध्वनि अब रिकॉर्ड नहीं हो सकती: {fault}।
+{path} cannot be opened here: no file of the right kind.|{path} no se puede abrir aquí: no es un archivo del tipo adecuado.|{path} ne peut pas être ouvert ici : ce n'est pas un fichier du bon type.|{path} यहाँ नहीं खुल सकी: फ़ाइल सही प्रकार की नहीं है।
 On this system a whole screen can be shared, not a single window.|En este sistema se puede compartir una pantalla entera, no una sola ventana.|Sur ce système, on peut partager un écran entier, pas une seule fenêtre.|इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
 No other window is open.|No hay ninguna otra ventana abierta.|Aucune autre fenêtre n'est ouverte.|कोई दूसरी विंडो खुली नहीं है।
 The window in front is not visible.|La ventana de delante no se ve.|La fenêtre au premier plan n'est pas visible.|सामने की विंडो दिखाई नहीं दे रही।
 There is no screen {number} here.|Aquí no hay ninguna pantalla {number}.|Il n'y a pas d'écran {number} ici.|यहाँ स्क्रीन {number} नहीं है।
-The picture {path} cannot be read.|La imagen {path} no se puede leer.|L'image {path} est illisible.|चित्र {path} पढ़ा नहीं जा सका।
 The library libxcb is missing here: no screen can be shared.|Aquí falta la biblioteca libxcb: no se puede compartir ninguna pantalla.|La bibliothèque libxcb manque ici : aucun écran ne peut être partagé.|यहाँ libxcb लाइब्रेरी नहीं है: कोई स्क्रीन साझा नहीं हो सकती।
 Sharing needs the Python package mss, which is not here.|Para compartir hace falta el paquete de Python mss, que aquí no está.|Le partage a besoin du paquet Python mss, qui manque ici.|साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
 Show all|Mostrar todo|Tout afficher|सब दिखाएँ
@@ -22511,6 +22514,9 @@ def main() -> int:
   except (ConnectSphereError, ImportError) as error:  # a package, or one of its libraries, is missing
     complain(error)
     return 2 if isinstance(error, UsageError) else 1
+  except BrokenPipeError:  # who read what we print has gone
+    let_go_of_output(1)
+    return 0
   except KeyboardInterrupt:
     return 130
 

@@ -212,3 +212,28 @@ def test_what_lies_where_the_user_stands_is_not_run(tmp_path: Path, monkeypatch:
   child = connectsphere.start_child(["--version"])
   said, _ = child.communicate(timeout=30)
   assert (child.returncode, said.split()[-1]) == (0, connectsphere.VERSION)
+
+
+@pytest.mark.parametrize("role", ["--list", "--join", "--host"])
+def test_a_reader_who_goes_away_is_no_bug(role: str, tmp_path: Path) -> None:
+  """`| head -1` is the usual end of a reader: nothing is said of it, no report is written."""
+  port = str(free_base())
+  args = {
+    "--list": ["--list"],
+    "--join": ["--join", f"{LOOPBACK}:{port}", "--headless"],
+    "--host": ["--host", "--headless", "--orphan-seconds", "0", "--camera", "none", "--mic", "none"],
+  }[role]
+  where = ["--bind", ALONE if role == "--list" else LOOPBACK, "--port", port]
+  process = subprocess.Popen(
+        [*PROGRAM, *args, *where, "--speaker", "none"], cwd=ROOT, env=environment(tmp_path / "home"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+  assert process.stdout and process.stderr and process.stdin
+  if role == "--host":
+    process.stdout.readline()
+  process.stdout.close()
+  with process.stdin, process.stderr:
+    errors = process.stderr.read().decode()
+    assert process.wait(20) in (0, 1)
+  assert "bug" not in errors and "Traceback" not in errors and "BrokenPipe" not in errors
+  assert not list((tmp_path / "home").glob("**/*report*"))

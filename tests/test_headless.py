@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Meeting
-from headless import Headless, free_base
+from headless import Event, Headless, free_base
 from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch, wav
 from pictures import film, read_picture
 from sound import speech_like
@@ -58,6 +58,7 @@ CODES = {
     "bad_command", "pin_required", "wrong_pin", "host_unproven", "host_changed", "no_meeting",
     "several_meetings", "share_busy", "no_such_person", "no_such_file", "not_allowed", "device", "too_large",
     "nothing_yet",
+    "cancelled", "unreachable", "disk", "busy",
 }  # fmt: skip
 
 
@@ -114,6 +115,91 @@ def until(look: Callable[[], Any], good: Callable[[Any], object], timeout: float
     assert time.monotonic() < end, f"still {seen!r}"
     time.sleep(0.1)
   return seen
+
+
+# Each command in good order, and with members that are wrong; `ends` come last, for they end it.
+ASKED: dict[str, tuple[Event, ...]] = {
+    "chat": ({"text": "hi"}, {"text": " "}, {"text": 7}, {"text": "x" * 5_000}),
+    "private": ({"to": "Ben", "text": "psst"}, {"to": "Ghost", "text": "boo"}, {"to": "Ben", "text": "\t"}),
+    "react": ({"emoji": "🎉"}, {"emoji": "x" * 40}),
+    "hand": ({"up": True}, {"up": True}, {"up": "yes"}),
+    "mic": ({"on": True}, {"on": False}, {"on": True}, {"on": 1}),
+    "camera": ({"on": True}, {"on": False}, {}),
+    "share": (
+        {"on": True, "source": "pattern"}, {"on": True, "source": "nothing.png"}, {"on": False},
+        {"on": False}, {"on": True, "source": ""},
+    ),
+    "watch": ({"streams": {"Ana": {"layer": 0, "fps": 5}, "Ghost": {}}}, {"streams": {"Ana": 7}}, {}),
+    "watch_screen": ({"on": True}, {"on": 0}),
+    "upload": ({"path": __file__}, {"path": "/nowhere/at/all"}, {"path": __file__, "to": "Ghost"}, {}),
+    "download": ({"file": "00ff"}, {}),
+    "decline": ({"file": "00ff"}, {}),
+    "cancel": ({"file": "00ff"}, {}),
+    "snapshot": ({"of": "Ghost", "path": "x.png"}, {"of": "screen", "path": ""}, {}),
+    "users": ({},),
+    "stats": ({},),
+    "mute": ({"who": "all"}, {"who": "Ben"}, {"who": "Ghost"}, {}),
+    "remove": ({"who": "Ghost"}, {}),
+    "unban": ({"who": "Ghost"}, {}),
+    "allow_share": ({"who": "Ben"}, {"who": "Ghost"}),
+    "take_over": ({}, {}),
+    "admit": ({"ask": 99, "on": True}, {"ask": "x", "on": True}),
+    "dance": ({}, {"to": "the music"}),
+}  # fmt: skip
+
+
+def ask_all(one: Headless, mark: str) -> list[Any]:
+  """Give every command, each with a `ref` of its own; returns those."""
+  asked = [{"do": name, **members} for name, many in ASKED.items() for members in many]
+  refs: list[Any] = [[mark, n] for n in range(len(asked))]
+  for ref, command in zip(refs, asked, strict=True):
+    one.send({**command, "ref": ref})
+  return refs
+
+
+def check_answers(one: Headless, refs: list[Any], final: str) -> None:
+  """Each ref has, by the time of the event `final`, exactly one answer besides the progress of a file."""
+  one.wait(final, timeout=20)
+  one.process.wait(10)
+  events = [event for event in one.events if event["event"] != "file_progress"]
+  count = {json.dumps(ref): sum(event.get("ref") == ref for event in events) for ref in refs}
+  assert {ref for ref, n in count.items() if n != 1} == set()
+  assert one.events[-1]["event"] == final
+  check_events(one)
+
+
+def test_each_command_gets_exactly_one_final_answer(meeting: Callable[..., Headless]) -> None:
+  """In good order or not, allowed or not: for a host, and for a member with a camera."""
+  ana, base = host(meeting, "--camera", "pattern", "--mic", "tone")
+  ben = join(meeting, base, "Ben", "--camera", "pattern", "--mic", "tone")
+  asked = {one: ask_all(one, one.args[1]) for one in (ben, ana)}
+  ana.wait("stats")
+  for one, refs in asked.items():  # what was asked, not what the end flushes
+    until(lambda: {json.dumps(e.get("ref")) for e in one.events} >= {*map(json.dumps, refs)}, bool, 20.0)  # noqa: B023
+  assert next(e for e in ben.events if e.get("absent"))["absent"] == ["Ghost"]
+  for one, name, final in ((ben, "leave", "left"), (ana, "end", "ended")):
+    one.send({"do": name, "ref": name})
+    check_answers(one, [*asked[one], name], final)
+
+
+def test_each_command_is_answered_also_without_a_link(
+  passages: Callable[[int], Passage], meeting: Callable[..., Headless]
+) -> None:
+  _, base = host(meeting)
+  way = passages(base)
+  ben = join(meeting, base, "Ben", "--camera", "pattern", "--mic", "tone", at=way.at)
+  ben.send({"do": "upload", "path": __file__})
+  file = ben.wait("uploaded")["file"]
+  way.cut()
+  ben.wait("reconnecting")
+  refs = ask_all(ben, "lost")
+  ben.send({"do": "cancel", "file": file, "ref": "cancel"})
+  assert ben.wait("error", ref="cancel")["code"] == "unreachable"
+  way.mend()
+  ben.wait("reconnected", timeout=15)
+  more = ask_all(ben, "back")
+  ben.send({"do": "leave", "ref": "leave"})
+  check_answers(ben, [*refs, *more, "leave"], "left")
 
 
 def test_serving_then_joined_then_users(room: Class) -> None:
@@ -631,8 +717,7 @@ def test_a_cut_connection_comes_back(
   texts = [event["text"] for event in ben.seen("chat")]
   assert texts == ["before", "meanwhile", "said into the void"]
   back = ana.wait("join", name="Ben", id=lambda ident: ident != first["id"])
-  ana.wait("state", id=back["id"], hand=True)
-  ana.wait("state", id=back["id"], mic=True)
+  ana.wait("state", id=back["id"], hand=True, mic=True)
   later = stats(ben)
   assert later["audio"]["received"] >= before["audio"]["received"] > 0, "counters go on"
   frames = later["video"]["Ana"]["frames"]

@@ -491,6 +491,23 @@ class TestChat:
       assert world.told[ana.id][-1] == refused
     assert world.room.counter == 0 and not world.heard(ben, "chat")
 
+  def test_a_ref_says_a_thing_once(self, world: World) -> None:
+    """Also over a reconnect, and for each person alone; the welcome says which own lines were said."""
+    ana, ben = world.join("Ana"), world.join("Ben")
+    for one, text in ((ana, "hi"), (ana, "hi"), (ben, "hello"), (ana, "hi")):
+      world.say(one, "chat", text=text, ref=9)
+    world.say(ana, "private_chat", to_name="Ben", text="psst", ref=10)
+    world.leave(ana, "lost")
+    ana = world.join("Ana", token=world.tokens[ana.id])
+    world.say(ana, "private_chat", to_name="Ben", text="psst", ref=10)
+    assert world.told[ana.id][-1] == {"type": "ok", "ref": 10}
+    assert [line["text"] for line in world.heard(ben, "chat")] == ["hi", "hello"]
+    assert len(world.heard(ben, "private_chat")) == 1
+    refs = [(line["text"], line.get("ref")) for line in world.room.welcome(ana)["chat"]]
+    assert refs == [("hi", 9), ("hello", None)]
+    assert [line.get("ref") for line in world.room.welcome(ben)["private"]] == [None]
+    assert [line.get("ref") for line in world.room.welcome(ana)["private"]] == [10]
+
   def test_private_is_between_the_two(self, world: World, host: Member) -> None:
     ana, ben = world.join("Ana"), world.join("Ben")
     world.say(ana, "private_chat", to_name="Ben", text="psst", ref=4)
@@ -636,7 +653,7 @@ class TestRemoving:
   def test_a_host_cannot_be_removed(self, world: World, host: Member) -> None:
     world.say(host, "remove", who=host.id)
     assert host.id in world.room.members
-    assert world.told[host.id][-1] == {"type": "error", "code": "not_allowed", "why": "host"}
+    assert world.told[host.id][-1] == {"type": "error", "code": "no_such_person"}
 
 
 # ---------------------------------------------------------------------------------- who sees whom

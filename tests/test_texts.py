@@ -35,7 +35,6 @@ VALUES = {
 UNSEEN = {
     "There is no picture of {name} yet.", "There are {count} meetings: choose one with --join.",
     "“{title}” at {address} is hosted by someone new here: join it with --join.",
-    "This meeting needs a PIN: give it with --pin.",
     "In 7 of 7 seconds somebody was not seen or not heard.", "All 7 were seen and heard throughout.",
     "Yes, and the sound is clear.", "I have a question about the clouds.", "Page 42, the water cycle.",
     "My drawing is ready.", "That was a good explanation.", "Then start it.",

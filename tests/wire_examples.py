@@ -117,5 +117,5 @@ SERVER: dict[str, dict[str, Any]] = {
   "ended": REFUSAL,
   "removed": REFUSAL,
   "pong": {"t": 12},
-  "ok": {"n": 3},
+  "ok": {},
 }
