@@ -32,7 +32,7 @@ from headless import PROGRAM, Headless, environment, free_base  # noqa: E402
 from lan import Lan  # noqa: E402
 
 SECONDS = 2  # of voice, said again and again
-BOOT = 90.0  # Wine on a busy machine
+BOOT = 180.0  # Wine on a busy machine
 PIECE = 2_000  # samples of voice that must be whole: a busy machine's clock slips between them
 PATIENCE = 60.0
 ALIKE = 0.9
@@ -197,8 +197,10 @@ def screen() -> Iterator[str]:
   command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"]
   with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
     assert server.stdout is not None
-    yield f":{server.stdout.readline().strip()}"
-    server.terminate()
+    try:
+      yield f":{server.stdout.readline().strip()}"
+    finally:
+      server.terminate()
 
 
 class ClientMessage(ctypes.Structure):
@@ -252,10 +254,12 @@ def show(program: Program, folder: Path, shot: Path) -> float:
       search = ["xdotool", "search", "--onlyvisible", "--name", f"^{TITLE}$"]
       found = subprocess.run(search, env=env, capture_output=True, text=True).stdout.split("\n")[0]
     took = time.monotonic() - began
-    time.sleep(2)
-    subprocess.run(["import", "-window", "root", str(shot)], env=env, check=True)
-    colours = len(np.unique(pictures.read_picture(shot).reshape(-1, 3), axis=0))
-    assert colours > 100, f"the window shows {colours} colours only"
+    colours = 0
+    while colours <= 100:  # there before it is drawn
+      assert time.monotonic() - began < BOOT, f"the window shows {colours} colours only"
+      time.sleep(1)
+      subprocess.run(["import", "-window", "root", str(shot)], env=env, check=True)
+      colours = len(np.unique(pictures.read_picture(shot).reshape(-1, 3), axis=0))
     ask_to_close(display, int(found))
     window.wait(20)
   return took

