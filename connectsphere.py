@@ -13796,9 +13796,7 @@ class CommandConnection:
     link.on_bytes = self._on_bytes
     link.on_close = self._closed
     self.link = link
-    self._timer = self._reactor.later(
-      2 * HANDSHAKE_SECONDS, lambda: None if self.welcomed else link.discard("timeout")
-    )
+    self._wait(2 * HANDSHAKE_SECONDS)
     self._reactor.later(patience, lambda: None if link.connected else link.discard("timeout"))
     link.begin(connected=False)
 
@@ -19156,10 +19154,12 @@ class ChatRow:
         photo = look.written(lines[at], 13, colour, PAINTED_MAX)
         view.image(x, y + at * step + step // 2, photo, "w")
       return
-    links = LINK.findall(line.text)
-    for at in seen:
-      look.write(view.canvas, x, y + at * step, lines[at], look.font(13), colour, "nw")
-      self._links(view, lines[at], links, x, y + at * step, colour)
+    links = iter(LINK.findall(line.text))
+    for at, words in enumerate(lines[: seen.stop]):
+      whole = [(found, next(links, "")) for found in LINK.finditer(words)]
+      if at in seen:
+        look.write(view.canvas, x, y + at * step, words, look.font(13), colour, "nw")
+        self._links(view, f"link{line.n}:{at}", whole, x, y + at * step, colour)
     self._emoji(view, lines, seen, x, y, step)
 
   def _head(self, view: ListView, y: int, width: int) -> None:
@@ -19189,15 +19189,18 @@ class ChatRow:
       view.spot(f"reply{line.n}", box, partial(self.panel.composer.to, line.sender))
       view.text(width - gap, middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
 
-  def _links(self, view: ListView, words: str, links: Sequence[str], x: int, y: int, colour: str) -> None:
+  def _links(
+        self, view: ListView, name: str, links: Sequence[tuple[re.Match[str], str]], x: int, y: int,
+        colour: str,
+    ) -> None:  # fmt: skip
     font = view.look.font(13)
-    for found in LINK.finditer(words):
-      start, end = x + font.measure(words[: found.start()]), x + font.measure(words[: found.end()])
+    for found, whole in links:  # the line may hold its beginning alone
+      start, end = (x + font.measure(found.string[:at]) for at in found.span())
       base = y + font.metrics("ascent") + 2
       view.canvas.create_line(start, base, end, base, fill=colour)
-      target = next((link for link in links if link.startswith(found[0])), found[0])
+      target = whole if whole.startswith(found[0]) else found[0]
       box = start, y, end - start, font.metrics("linespace")
-      view.spot(f"link{self.line.n}:{found.start()}", box, partial(webbrowser.open, target))
+      view.spot(f"{name}:{found.start()}", box, partial(webbrowser.open, target))
 
   def _emoji(self, view: ListView, lines: list[str], seen: range, x: int, y: int, step: int) -> None:
     font, blank = view.look.font(13), self.panel.blank
@@ -19911,33 +19914,25 @@ class SidePanel:
 class MeetingRow:
   """A meeting found on the network."""
 
-  title: str
-  host: str
-  people: int
-  place: str
-  pin: bool
-  other_version: bool
+  ad: MeetingAd
   chosen: bool
   choose: Callable[[], object] = field(compare=False, hash=False)
 
   def draw(self, view: ListView, y: int, width: int) -> int:
     """Draw it."""
-    look, px, p = view.look, view.look.px, view.look.palette
-    view.spot(f"meeting:{self.place}", (0, y, width, px(66)), self.choose)
+    look, px, p, ad = view.look, view.look.px, view.look.palette, self.ad
+    view.spot(f"meeting:{ad.address}", (0, y, width, px(66)), self.choose)
     fill, ring = (p.chosen, p.focus) if self.chosen else (p.card, "")
     view.image(0, y, look.box(width, px(66), 12, fill, ring, 2))
-    view.image(px(14), y + px(13), look.avatar(self.host, 40))
+    view.image(px(14), y + px(13), look.avatar(ad.host, 40))
     room = width - px(68) - px(50)
-    view.text(px(68), y + px(24), self.title, 14, bold=True, room=room)
-    words = (
-      f"{self.host} · "
-      + (tr("1 person") if self.people == 1 else tr("{count} people", count=self.people))
-      + f" · {self.place}"
-    )
-    if self.other_version:
+    view.text(px(68), y + px(24), ad.title, 14, bold=True, room=room)
+    people = tr("1 person") if ad.people == 1 else tr("{count} people", count=ad.people)
+    words = f"{ad.host} · {people} · {ad.address}"
+    if ad.version != PROTOCOL:
       words = tr("Another version of ConnectSphere: both need the same")
     view.text(px(68), y + px(46), words, 12, colour=p.second, room=room)
-    if self.pin:
+    if ad.pin:
       view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center")
     return px(76)
 
@@ -20329,14 +20324,7 @@ class StartView:
       self.begin(partial(self.backend.resume, name), "Joining…")
 
   def _list(self, found: Sequence[MeetingAd]) -> None:
-    rows: list[Row] = [
-            MeetingRow(
-                one.title, one.host, one.people, one.address, one.pin, one.version != PROTOCOL,
-                one == self.chosen,
-                partial(self._choose, one),
-            )
-            for one in found
-        ]  # fmt: skip
+    rows: list[Row] = [MeetingRow(one, one == self.chosen, partial(self._choose, one)) for one in found]
     notes = (tr("Looking for meetings…"), system_asks("find"))
     self.list.show(rows or [NoteRow(words) for words in notes if words])
     if self.chosen is not None and self.chosen.pin:

@@ -9,6 +9,7 @@ import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from headless import Event, Headless, free_base
 from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch, wav
 from pictures import film, read_picture
 from sound import speech_like
+
+import connectsphere as cs
 
 EVENT_FIELDS = {
   "serving": {"address", "port", "title", "fingerprint"},
@@ -725,6 +728,42 @@ def test_a_cut_connection_comes_back(
   until(lambda: stats(ben)["video"]["Ana"]["frames"], lambda now: now >= frames + 10)
   ana.wait("speaking", id=back["id"])
   assert len(ben.seen("joined")) == 1
+
+
+def test_what_is_asked_while_the_link_is_lost_is_answered() -> None:
+  """Each numbered command: at once where there is no link, at its loss where it was under way."""
+  link: list[Any] = []
+  made = cs.Requests(lambda: link[-1] if link else None, lambda seconds, call: None)
+  told: list[tuple[str, str]] = []
+
+  def ask(name: str, **options: Any) -> None:
+    made.make({"type": name}, lambda message: told.append((name, message["code"])), **options)
+
+  ask("mute", waits=False)
+  assert told == [("mute", "unreachable")]
+  link.append(SimpleNamespace(send=lambda message: None, heard=0.0))
+  ask("remove", waits=False)
+  ask("ticket")
+  ask("hand", waits=False)
+  assert len(told) == 1
+  made.forget_dropped(link.pop())
+  assert told[1:] == [("remove", "unreachable")], "a ticket and what was said wait for the next link"
+
+
+def test_a_command_during_a_cut_has_its_answer(
+  passages: Callable[[int], Passage], meeting: Callable[..., Headless]
+) -> None:
+  _, base = host(meeting)
+  way = passages(base)
+  ben = join(meeting, base, "Ben", at=way.at)
+  way.cut()
+  ben.wait("reconnecting")
+  ben.send({"do": "upload", "path": __file__, "ref": "sent later"})
+  ben.send({"do": "private", "to": "Ana", "text": "kept", "ref": "kept"})
+  ben.send({"do": "hand", "up": True, "ref": "hand"})
+  way.mend()
+  for ref, event in (("kept", "private"), ("hand", "state"), ("sent later", "uploaded")):
+    ben.wait(event, ref=ref, timeout=15)
 
 
 def test_twice_cut_and_the_name_stays(

@@ -19,7 +19,7 @@ import pytest
 from fake_call import FakeBackend, FakeController, ad, card, last
 from hypothesis import example, given
 from hypothesis import strategies as st
-from window_driver import Open, opened, overlaps, states, tops, walk
+from window_driver import Open, opened, overlaps, states, tops, walk, written
 
 import connectsphere as cs
 
@@ -129,6 +129,26 @@ def test_raw_emoji_never_reach_tk(opened: Open) -> None:
   assert all(ord(char) < 0x1F000 for char in entry.get("1.0", "end"))
   driver.key("Return")
   assert last(call, "chat") == {"do": "chat", "text": "good 👍 dino :t-rex:"}
+
+
+@pytest.mark.parametrize("text", ["𠮷野家", "a 𪚥 b", "李 ok", "नमस्ते", "𝄞 note"])
+def test_letters_beyond_the_first_plane_are_shown(opened: Open, text: str) -> None:
+  assert cs.plain(text) == text and cs.plain(f"{text}\U000f0000\U000e0041\ufe0f") == text
+  driver = opened()
+  call = driver.meet()
+  call.change(chat=(cs.ChatLine(1, text, text, 0.0),))
+  view = driver.view.chat.list
+  if not cs.shaped(text):
+    driver.until(lambda: written(view.canvas).count(text) == 2, "the name and the words")
+
+
+def test_the_address_in_the_top_bar_is_the_present_one(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+  driver = opened()
+  driver.meet()
+  assert driver.view.top._lines[1].startswith("Encrypted on this network  ·  192.168.1.20")
+  moved = [cs.WayIn("10.9.8.7", "0T4N", "wlan0")]
+  monkeypatch.setattr(driver.backend, "ways_in", lambda: moved)
+  driver.until(lambda: "  ·  10.9.8.7  ·  " in driver.view.top._lines[1], "the new address", 8)
 
 
 @pytest.mark.parametrize("first", ["the event", "the snapshot"])

@@ -641,6 +641,29 @@ def test_links_open_and_private_lines_are_answered(opened: Open, monkeypatch: py
   assert driver.root.clipboard_get() == row.line.text
 
 
+LONG = "http://a.example/" + "way-" * 30 + "end"
+
+
+@pytest.mark.parametrize("links", [
+    ("http://a.example/xy", "http://a.example/x"), ("http://a.example/x", "http://a.example/xy"),
+    (LONG, LONG[:30]), (LONG[:30], LONG), (LONG[:30], LONG, LONG[:30]), (LONG[:40], "x", LONG[:41]),
+])  # fmt: skip
+def test_each_of_links_that_begin_alike_opens_itself(
+  opened: Open, monkeypatch: pytest.MonkeyPatch, links: tuple[str, ...]
+) -> None:
+  driver = opened()
+  call = driver.meet()
+  visited: list[str] = []
+  monkeypatch.setattr(cs.webbrowser, "open", visited.append)
+  line = cs.ChatLine(1, "Bo", "\n".join(links), call.snapshot().chat[-1].at)
+  call.change(chat=(line,))
+  view = driver.view.chat.list
+  driver.until(lambda: [name for name in view.actions if name.startswith("link1")], "the links")
+  for name in [name for name in view.actions if name.startswith("link1")]:
+    driver.spot(view, name)
+  assert visited == [one for one in links if one.startswith("http")]
+
+
 def test_a_private_line_is_answered_in_one_click(opened: Open) -> None:
   driver = opened()
   driver.meet()
