@@ -13935,7 +13935,11 @@ PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 PASSED_ON: Final = frozenset({"share_allowed", "host_away", "asks", "waiting"})  # they are events
-AT_ONCE: Final = frozenset({"watch", "watch_screen"})  # done by us: `ok` says so
+LATER: Final = (
+  frozenset(  # what is answered when it has come about; all else that the server is not asked: `ok`
+    {"mic", "camera", "share", "upload", "download", "decline", "cancel", "end"}
+  )
+)
 
 
 @dataclass(slots=True)
@@ -14518,7 +14522,7 @@ class MeetingController:
       if PLAIN_COMMANDS.get(name, ("", False))[1] and self.state.current.role != "host":
         raise Refused("not_allowed")
       handler(command)
-      if name in AT_ONCE:
+      if name not in LATER and name not in PLAIN_COMMANDS:
         self.emit("ok", ref)
     except Refused as refused:
       self.emit("error", ref, **refused.event)
@@ -14586,7 +14590,6 @@ class MeetingController:
     if command.get("mode") not in SOUNDS:
       raise Refused("bad_command", key="mode")
     self.media.choose("sound", command["mode"])
-    self._answer_ok(command)
 
   def _choose_volume(self, command: Json) -> None:
     person, gain = someone(self.state, command, "who"), command.get("gain", -1)
@@ -14594,11 +14597,6 @@ class MeetingController:
       raise Refused("bad_command", key="gain")
     self.state.update(gains={**self.state.current.gains, person.name: gain})
     self._send_gains()
-    self._answer_ok(command)
-
-  def _answer_ok(self, command: Json) -> None:
-    if "ref" in command:
-      self.emit("ok", command["ref"])
 
   def _send_gains(self) -> None:
     people, gains = self.state.current.people, self.state.current.gains

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Meeting
-from headless import Event, Headless, free_base
+from headless import ROOT, Event, Headless, free_base
 from meetings import LOOPBACK, SILENT, Passage, enter, host, join, serve, stats, switch, wav
 from pictures import film, read_picture
 from sound import speech_like
@@ -134,6 +134,8 @@ ASKED: dict[str, tuple[Event, ...]] = {
     ),
     "watch": ({"streams": {"Ana": {"layer": 0, "fps": 5}, "Ghost": {}}}, {"streams": {"Ana": 7}}, {}),
     "watch_screen": ({"on": True}, {"on": 0}),
+  "sound": ({"mode": "original"}, {"mode": "clear"}, {"mode": "loud"}),
+  "volume": ({"who": "Ben", "gain": 0.5}, {"who": "Ghost", "gain": 1}, {"who": "Ben", "gain": 9}),
     "upload": ({"path": __file__}, {"path": "/nowhere/at/all"}, {"path": __file__, "to": "Ghost"}, {}),
     "download": ({"file": "00ff"}, {}),
     "decline": ({"file": "00ff"}, {}),
@@ -149,6 +151,15 @@ ASKED: dict[str, tuple[Event, ...]] = {
     "admit": ({"ask": 99, "on": True}, {"ask": "x", "on": True}),
     "dance": ({}, {"to": "the music"}),
 }  # fmt: skip
+
+
+def test_every_command_is_asked(tmp_path: Path) -> None:
+  controller = cs.MeetingController(cs.ClientOptions(), tmp_path)
+  controller.close(0.1)
+  assert set(controller._commands) - {"leave", "end"} == set(ASKED) - {"dance"}
+  page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+  told = page[page.index("## The headless interface") :]
+  assert [name for name in controller._commands if f"`{name}`" not in told] == []
 
 
 def ask_all(one: Headless, mark: str) -> list[Any]:
