@@ -10943,7 +10943,8 @@ class FileStore:
     with stored.path.open("rb", buffering=0) as source:
       source.seek(offset)
       while offset < stored.size:
-        count = source.readinto(block)
+        if not (count := source.readinto(block)):
+          raise OSError("a stored file is shorter than it was")
         stream.send(block[:count])
         offset += count
     if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" == FILE_DONE:

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from headless import PATIENCE, Event, Headless, free_base, matches
@@ -819,6 +820,21 @@ def test_a_file_that_changes_while_it_is_sent(server: Meeting, tmp_path: Path) -
   assert ana.wait("file_failed")["code"] == "wrong_hash"
   wait_until(lambda: server.stored() == [])
   assert ana.seen("file_failed") == []
+
+
+def test_a_stored_file_that_is_shorter_than_it_was_ends_the_transfer(tmp_path: Path) -> None:
+  (path := tmp_path / "stored").write_bytes(bytes(1_000))
+  sent: list[int] = []
+
+  def send(data: bytes) -> None:
+    sent.append(len(data))
+    assert len(sent) < 100, "it goes on for ever"
+
+  stream = SimpleNamespace(send=send, read_line=lambda *_: b"READY", STALL=1.0)
+  stored = SimpleNamespace(path=path, size=2_000, sha256="00" * 32, file="x")
+  with pytest.raises(OSError, match="shorter"):
+    cs.FileStore._hand_out(cast(Any, None), cast(Any, stream), cast(Any, stored), 0, 1)
+  assert sum(sent[1:]) == 1_000
 
 
 def refused(tls: Any) -> bool:
