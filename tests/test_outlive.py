@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import json
@@ -101,6 +102,17 @@ def test_a_short_patience_is_told_as_it_is(patience: float, told: list[int]) -> 
   lesson.until(2_000)
   assert [seconds for _, seconds in lesson.told] == told
   assert lesson.over == patience
+
+
+def test_a_demo_and_a_server_alone_leave_no_orphan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+  monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path))
+  shown: list[argparse.Namespace] = []
+  monkeypatch.setattr(cs, "has_display", lambda: True)
+  monkeypatch.setattr(cs, "show_window", lambda options, *_: shown.append(options) or 0)
+  options = cs.parse_options(["--demo"])
+  assert cs.role_demo(options) == 0 and shown[0].orphan_seconds == 0
+  assert cs.server_options(cs.parse_options(["--serve"]), tmp_path).orphan_seconds == 0
+  assert cs.server_options(cs.parse_options(["--host"]), tmp_path).orphan_seconds == PATIENCE
 
 
 # -- what is kept for the program that comes back ---------------------------------------------------------
