@@ -96,6 +96,7 @@ import argparse
 import base64
 import colorsys
 import contextlib
+import copy
 import ctypes
 import dataclasses
 import enum
@@ -116,6 +117,7 @@ import locale
 import logging
 import logging.handlers
 import math
+import operator
 import os
 import platform
 import queue
@@ -16841,7 +16843,7 @@ def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
   return gap + width + px(6)
 
 
-def _badge(over: Image.Image, px: Metrics, x: int, height: int, _: str) -> None:
+def _badge(over: Image.Image, px: Metrics, x: int, height: int) -> None:
   gap = px(10 if height > px(130) else 6)
   y = height - gap - px(28)
   over.alpha_composite(rounded(px(36), px(28), px(8), "#14181F", "#F5B454", px(2)), (x, y))
@@ -16900,7 +16902,7 @@ def tile_marks(job: TileJob) -> TileMarks:
     over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
   edge = _pill(over, job, px)
   if look.hand:
-    _badge(over, px, edge, job.height, "hand")
+    _badge(over, px, edge, job.height)
   if look.poor:
     _poor(over, px, p, job.width)
   if look.note:
@@ -17931,20 +17933,23 @@ class PictureBox:
   def __init__(self, on: Painted, source: Callable[[], tuple[int, Picture | None]]) -> None:
     self.look, self.canvas, self.source = on.look, on.canvas, source
     self.box: Box = (0, 0, 0, 0)
-    self.job: TileJob | None = None  # all but the picture
+    self.busy, self.waits = threading.Lock(), False  # with a painter, or for one
+    self.painted: tuple[int, TileJob | None] = (-2, None)  # serial of the picture, and the rest
+    self._job: TileJob | None = None  # all but the picture
     self._live = False
+    self._marks: tuple[Any, TileMarks] = None, []  # and what they were drawn for
     self._photo: ImageTk.PhotoImage | None = None
     self._item = self.canvas.create_image(0, 0, anchor="nw", tags="tile")
     self.canvas.tag_lower(self._item)
+    self.look.painter.boxes.add(self)
 
   def place(self, box: Box) -> None:
     """Stand at `box` of the canvas, in real pixels."""
     from PIL import Image, ImageTk
 
     if box[2:] != self.box[2:]:
-      self.look.painter.forget(self)
       blank = Image.new("RGB", box[2:], self.look.palette.tile)
-      self._photo = ImageTk.PhotoImage(blank, master=self.canvas)
+      self._photo, self.painted = ImageTk.PhotoImage(blank, master=self.canvas), (-2, None)
       self.canvas.itemconfigure(self._item, image=self._photo)
     self.box = box
     self.canvas.coords(self._item, box[:2])
@@ -17953,14 +17958,24 @@ class PictureBox:
     """Have it painted where marks, size or, if it is `live`, the source's picture have changed."""
     look, (*_, wide, tall) = self.look, self.box
     if wide >= 8 and tall >= 8:
-      self.job, self._live = TileJob(None, wide, tall, looks, look.palette, look.px.scale), live
-      if look.painter.painted.get(self) != (self.newest()[0], self.job):
+      self._job, self._live = TileJob(None, wide, tall, looks, look.palette, look.px.scale), live
+      if self.painted != (self._newest()[0], self._job):
         look.painter.want(self)
 
-  def newest(self) -> tuple[int, Picture | None]:
-    """(serial, picture) to show now; (-1, None) is the avatar."""
+  def _newest(self) -> tuple[int, Picture | None]:
     serial, picture = self.source() if self._live else (-1, None)
-    return (-1 if picture is None else serial), picture
+    return (-1 if picture is None else serial), picture  # without one it is the avatar
+
+  def paint(self) -> Image.Image | None:
+    """What is to be seen now, if that has changed; in a painter's thread."""
+    job, (serial, picture) = self._job, self._newest()
+    if job is None or self.painted == (serial, job):
+      return None
+    self.painted = serial, job
+    job, same = dataclasses.replace(job, picture=picture), (job, picture is None, tr.language)
+    if self._marks[0] != same:
+      self._marks = same, tile_marks(job)
+    return paint_tile(job, self._marks[1])
 
   def paste(self, image: Image.Image) -> None:
     """Show what was painted, unless it was for another size."""
@@ -17969,22 +17984,18 @@ class PictureBox:
 
   def remove(self) -> None:
     """Leave the canvas."""
-    self.look.painter.forget(self)
+    self.look.painter.boxes.discard(self)
     self.canvas.delete(self._item)
     self._photo = None
 
 
 class TilePainter:
-  """Threads that paint what is new in the boxes of a window; Tk only pastes what `take` returns."""
+  """Threads that paint what is new in the boxes of a window; Tk only pastes it."""
 
   def __init__(self, workers: int = 2) -> None:
-    self.painted: dict[PictureBox, tuple[int, TileJob | None]] = {}  # serial and marks, by their box
-    self._fresh: dict[PictureBox, None] = {}  # those to look at
-    self._done: dict[PictureBox, Image.Image] = {}
-    self._busy: set[PictureBox] = set()
-    self._marks: dict[PictureBox, tuple[tuple[Any, ...], TileMarks]] = {}
-    self._wake = threading.Condition()
-    self._closed = False
+    self.boxes: set[PictureBox] = set()
+    self._fresh: queue.SimpleQueue[PictureBox | None] = queue.SimpleQueue()  # to look at; None is the end
+    self._done: queue.SimpleQueue[tuple[PictureBox, Image.Image]] = queue.SimpleQueue()
     self._threads = [
       threading.Thread(target=self._run, name=f"tile-painter-{n}", daemon=True) for n in range(workers)
     ]
@@ -17992,80 +18003,38 @@ class TilePainter:
       thread.start()
 
   def want(self, box: PictureBox) -> None:
-    """Look at this one, and from now on at each `check`."""
-    with self._wake:
-      self.painted.setdefault(box, (-2, None))
-      self._fresh[box] = None
-      self._wake.notify()
+    """Look at this one."""
+    if not box.waits:
+      box.waits = True
+      self._fresh.put(box)
 
   def check(self) -> None:
     """Look at all: somebody's picture has changed; for any thread."""
-    with self._wake:
-      self._fresh.update(dict.fromkeys(self.painted))
-      self._wake.notify()
+    for box in tuple(self.boxes):
+      self.want(box)
 
-  def take(self) -> dict[PictureBox, Image.Image]:
-    """What was painted since the last call."""
-    with self._wake:
-      done, self._done = self._done, {}
-    return done
-
-  def forget(self, box: PictureBox) -> None:
-    """It is no longer shown, or not in this size."""
-    with self._wake:
-      for store in (self.painted, self._fresh, self._done, self._marks):
-        store.pop(box, None)
+  def paste(self) -> None:
+    """Show what was painted since the last call."""
+    while not self._done.empty():
+      box, image = self._done.get()
+      box.paste(image)
 
   def close(self) -> None:
     """End the threads; each ends after the tile it paints."""
-    with self._wake:
-      self._closed = True
-      self._wake.notify_all()
+    for _ in self._threads:
+      self._fresh.put(None)
     for thread in self._threads:
       thread.join(5.0)  # cv2 aborts the process when a thread is in it at the end
 
-  def _next(self) -> PictureBox | None:
-    with self._wake:
-      while not self._closed:
-        box = next((box for box in self._fresh if box not in self._busy), None)
-        if box is not None:
-          self._busy.add(box)
-          del self._fresh[box]
-          return box
-        self._wake.wait()
-    return None
-
   def _run(self) -> None:
-    while (box := self._next()) is not None:
+    while (box := self._fresh.get()) is not None:
+      box.waits = False
       try:
-        self._paint(box)
+        with box.busy:
+          if image := box.paint():
+            self._done.put((box, image))
       except Exception:  # one tile that cannot be painted must not stop the others
         log.exception("a tile could not be painted")
-      finally:
-        with self._wake:
-          self._busy.discard(box)
-          self._wake.notify()
-
-  def _paint(self, box: PictureBox) -> None:
-    job, (serial, picture) = box.job, box.newest()
-    with self._wake:
-      if job is None or self.painted.get(box) in (None, (serial, job)):
-        return
-      self.painted[box] = serial, job
-    job = dataclasses.replace(job, picture=picture)
-    image = paint_tile(job, self._overlay(box, job))
-    with self._wake:
-      if box in self.painted:
-        self._done[box] = image
-
-  def _overlay(self, box: PictureBox, job: TileJob) -> TileMarks:
-    same = (job.width, job.height, job.look, job.palette, job.scale, job.picture is None, tr.language)
-    known = self._marks.get(box)
-    if known is None or known[0] != same:
-      known = (same, tile_marks(job))
-      with self._wake:
-        self._marks[box] = known
-    return known[1]
 
 
 # ==============================
@@ -19586,12 +19555,6 @@ class ChatPanel:
     rows += [NoteRow(words) for _, words in notes]
     self.list.show(rows)
 
-  def resume(self, before: ChatPanel) -> None:
-    """Go on with the notes and the draft of a panel that was built before."""
-    self._notes, self._sent = before._notes, before._sent
-    self.composer._back = before.composer._back
-    self.composer.resume(before.composer.text(), before.composer.target.value)
-
   def _send(self, text: str, to: str) -> None:
     ref = secrets.token_hex(8)
     self._sent[ref] = text, to
@@ -20037,19 +20000,17 @@ class BusyCard:
     self.frame = look.frame(parent, look.palette.panel, "Overlay")
     self.frame.bind("<Destroy>", lambda _: self._rest())
     self.words = self._timer = ""
-    self._since = 0.0
-    self._sheet: Painted | None = None
 
   def show(self, words: str) -> None:
     """Say `words` from now on."""
     self.hide()
-    self.words, self._since = words, monotonic()
-    self._timer = self.frame.after(300, self._turn)
+    self.words = words
+    self._timer = self.frame.after(300, self._build)
 
   def hide(self) -> None:
     """It is done."""
     self._rest()
-    self.words, self._sheet = "", None
+    self.words = ""
     self.frame.place_forget()
     for child in self.frame.winfo_children():
       child.destroy()
@@ -20059,31 +20020,26 @@ class BusyCard:
       self.frame.after_cancel(self._timer)
       self._timer = ""
 
-  def _build(self) -> Painted:
-    look, px = self.look, self.look.px
+  def _build(self) -> None:
+    look, px, p, size = self.look, self.look.px, self.look.palette, self.look.px(44)
     width = max(px(300), look.font(15, bold=True).measure(self.words) + px(72))
-    sheet = Painted(look, self.frame, width, px(148))
+    sheet, x = Painted(look, self.frame, width, px(148)), (width - size) // 2
+    sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
+    box = x, px(32), x + size, px(32) + size
+    arc = sheet.canvas.create_arc(box, extent=270, style="arc", width=px(5), outline=p.focus)
     sheet.canvas.pack(padx=1, pady=(1, 0 if self.cancel else 1))
-    self.frame.configure(bg=look.palette.line)
+    self.frame.configure(bg=p.line)
     if self.cancel:
-      foot = look.frame(self.frame, look.palette.panel)
+      foot = look.frame(self.frame, p.panel)
       foot.pack(fill="x", padx=1, pady=(0, 1))
       Button(look, foot, self.cancel, tr("Cancel")).canvas.pack(pady=(0, px(20)))
     self.frame.place(relx=0.5, rely=0.5, anchor="center")
     self.frame.lift()
-    return sheet
+    self._turn(sheet.canvas, arc)
 
-  def _turn(self) -> None:
-    px, p = self.look.px, self.look.palette
-    sheet = self._sheet = self._sheet or self._build()
-    width, size = int(sheet.canvas["width"]), px(44)
-    x, y, turn = (width - size) // 2, px(32), (monotonic() - self._since) % 1.0
-    sheet.wipe()
-    sheet.canvas.create_arc(
-      x, y, x + size, y + size, start=-360 * turn, extent=270, style="arc", width=px(5), outline=p.focus
-    )
-    sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
-    self._timer = self.frame.after(40, self._turn)
+  def _turn(self, canvas: tk.Canvas, arc: int) -> None:
+    canvas.itemconfigure(arc, start=-360 * (monotonic() % 1.0))
+    self._timer = self.frame.after(40, self._turn, canvas, arc)
 
 
 class Form(Dialog):
@@ -20135,7 +20091,7 @@ class StartView:
     tasks: Tasks,
     begin: Callable[[Callable[[Joining], MeetingController], str], None],
     cancel: Callable[[], None],
-    restyle: Callable[[], None],
+    restyle: Callable[[str], None],
   ) -> None:
     self.look, self.backend, self.tasks, self.begin, self.restyle = look, backend, tasks, begin, restyle
     self.frame = look.frame(parent)
@@ -20188,8 +20144,8 @@ class StartView:
       else:
         label.pack(options)
 
-  def settings(self) -> None:
-    self.dialog = SettingsDialog(self.look, self.backend, self.tasks, self.preview, self.restyle)
+  def settings(self, page: str = "audio") -> None:
+    self.dialog = SettingsDialog(self.look, self.backend, self.tasks, self.preview, self.restyle, page)
 
   def _check(self) -> None:
     self.dialog = DoctorDialog(self.look, self.backend, self.tasks)
@@ -20770,7 +20726,7 @@ class SettingsDialog(Dialog):
     backend: Program,
     tasks: Tasks,
     preview: PreviewCard | CallPreview,
-    restyle: Callable[[], None],
+    restyle: Callable[[str], None],
     page: str = "audio",
   ) -> None:
     super().__init__(look, "", 820, 560)
@@ -20895,7 +20851,7 @@ class SettingsDialog(Dialog):
   def _restyled(self, key: str, value: str) -> None:
     self.backend.set_setting(key, value)
     self.close()
-    self.restyle()
+    self.restyle(self.name)
 
   def _keys(self) -> None:
     look, px = self.look, self.look.px
@@ -21290,6 +21246,11 @@ class MainAppView:
   """The meeting window: arranges bars, stage and panel, reads snapshots, sends commands."""
 
   NEW_HOST_SECONDS: ClassVar = 60.0  # that a host never seen before is named for
+  STAYS: ClassVar = {  # what of its parts stays in another look
+        "stage": "plan zoom _last", "toasts": "_toasts _count", "attendees": "asks", "files": "picked",
+        "chat": "picked _anchor _notes _sent _whole", "chat.composer": "_back",
+        **dict.fromkeys(("chat.list", "attendees.list", "files.list"), "_at _y _ended chosen_action"),
+    }  # fmt: skip
 
   def __init__(
     self,
@@ -21299,7 +21260,7 @@ class MainAppView:
     tasks: Tasks,
     controller: MeetingController,
     left: Callable[[str], None],
-    restyle: Callable[[], None],
+    restyle: Callable[[str], None],
   ) -> None:
     self.look, self.backend, self.tasks, self.controller = look, backend, tasks, controller
     self.left, self.restyle = left, restyle
@@ -21445,13 +21406,28 @@ class MainAppView:
 
   # what the user does
 
-  def resume(self, before: MainAppView) -> None:
-    """Go on where a window in another look stood: draft, notes, page and layout."""
-    self._started, self.attendees.asks = before._started, before.attendees.asks
-    self.chat.resume(before.chat)
-    self.show_panel(before.tab)
-    self.stage.plan.pinned = before.stage.plan.pinned
-    self.stage.plan.layout = before.stage.plan.layout
+  def rebuild(self, look: Look) -> None:
+    """Show the same in another look: what is open, chosen, marked and written stays."""
+    old, focus = copy.copy(self), focused(look.root)
+    self.look, self.frame, self.needs_render = look, look.frame(look.root), True
+    self._build()
+    for part, names in self.STAYS.items():
+      new, before = operator.attrgetter(part)(self), operator.attrgetter(part)(old)
+      for name in names.split():
+        setattr(new, name, getattr(before, name))
+    self.stage.plan.px = look.px
+    self.chat.composer.resume(old.chat.composer.text(), old.chat.composer.target.value)
+    self.attendees.search.entry.insert(0, old.attendees.search.value)
+    self.files.target.fill(old.files.target.options, old.files.target.value)
+    old.close()
+    self.frame.pack(fill="both", expand=True)
+    self.show_panel(self.tab)
+    if not old.panel_open:
+      self.flip_panel(self.tab)
+    elif focus is old.stage.canvas:
+      self.stage.canvas.focus_set()
+    self.full_last = old.full_last
+    self.side.buttons["chat"].mark(old.side.buttons["chat"].unread)
 
   def act(self, command: Json) -> None:
     self.controller.do(command)
@@ -21733,17 +21709,13 @@ class WindowLoop:
     if self.view is not None and event.widget is self.view.stage.canvas:
       self.view.stage.canvas.focus_set()
 
-  def restyle(self) -> None:
-    """Build everything anew in the colours, size and language now chosen."""
+  def restyle(self, page: str = "") -> None:
+    """Build all anew in the colours, size and language now chosen, with that page of the settings."""
     before = self.look
     self._style()
     self.look.layers = before.layers
-    controller = self.controller
-    if controller is not None and self.view is not None:
-      old = self.view
-      self._enter(controller)
-      self.view.resume(old)
-      old.close()
+    if self.view is not None:
+      self.view.rebuild(self.look)
     elif self.start is not None:
       first = self.start
       first.close()
@@ -21752,6 +21724,8 @@ class WindowLoop:
         self.start.wait(tr(self._words))
       first.frame.destroy()
     before.forget()
+    if page and (view := self.view or self.start):
+      view.settings(page)
 
   def show_start(self, trouble: str) -> None:
     """Show the start window, with a reason why one is back."""
@@ -21847,8 +21821,7 @@ class WindowLoop:
       self._after = self.root.after(max(1, round(1000 / self.FPS - spent)), self.render_loop)
 
   def _paste(self) -> None:
-    for box, image in self.painter.take().items():
-      box.paste(image)
+    self.painter.paste()
     self._pasting = self.root.after(self.PASTE, self._paste)
 
   def _tick(self) -> None:

@@ -291,7 +291,7 @@ def test_a_tile_of_any_past_size_or_person_is_painted(opened: Open) -> None:
     driver.root.geometry(size)
     driver.root.update()
     driver.view.tick()
-  driver.until(lambda: not driver.loop.painter._fresh and not driver.loop.painter._busy, "painted")
+  driver.until(lambda: all(box.painted[1] for box in stage.tiles.values()), "painted")
   driver.pump(0.1)
   for key, box in stage.tiles.items():
     photo = str(box._photo)

@@ -63,7 +63,7 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
     driver.spot(start.preview.stage, f"preview:{what}")
     assert calls[-1] == ("preview", *on)
   driver.until(lambda: start.meter._lit > 0, "the level")
-  driver.until(lambda: driver.loop.painter.painted[start.preview.own][0] > 0, "a picture")
+  driver.until(lambda: start.preview.own.painted[0] > 0, "a picture")
   press(driver, start.speaker.frame, "Play a test")
   assert ("test_speaker",) in calls
   driver.click(start.mic.choice.canvas)
@@ -603,6 +603,87 @@ def test_the_composer(opened: Open, tmp_path: Path) -> None:
   driver.root.after(50, driver.view.actions.save_chat)
   pick_file(driver, tmp_path / "chat.txt")
   driver.until((tmp_path / "chat.txt").exists, "the saved chat")
+
+
+def standing(driver: Driver) -> dict[str, Any]:
+  """What is open, chosen, marked and written in a meeting."""
+  view, plan = driver.view, driver.view.stage.plan
+  return {
+        "panel": (view.panel_open, bool(view.panel.frame.winfo_ismapped()), view.tab),
+        "stage": (plan.layout, plan.page, plan.pinned, view.stage.zoom.view),
+        "toasts": toasts(driver)[:1], "unread": view.side.buttons["chat"].unread,
+        "draft": (view.chat.composer.text(), view.chat.composer.target.value),
+        "chat": (view.chat.picked, view.chat._whole, view.chat._notes),
+        "search": view.attendees.search.value, "asks": dict(view.attendees.asks),
+        "file goes to": view.files.target.value,
+        "lists": [one._at for one in (view.chat.list, view.attendees.list, view.files.list)],
+        "keyboard": str(driver.root.focus_get()).rpartition(".")[2].rstrip("0123456789"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tab", "what", "value"),
+    [
+        ("", "palette", "light"), ("messages", "language", "fr"), ("attendees", "scale", "125"),
+        ("files", "palette", "contrast"),
+    ],
+)  # fmt: skip
+def test_all_that_stood_stands_in_another_look(opened: Open, tab: str, what: str, value: str) -> None:
+  driver = opened("1366x768")
+  call = driver.meet(50, host=True)
+  view = driver.view
+  long = tuple(cs.ChatLine(n, "Bo", "word " * 400, time.time()) for n in range(20, 40))
+  call.change(chat=(*call.snapshot().chat, *long))
+  view.stage.turn(1)
+  view.actions.write_to("Priya Nair")
+  driver.type("half a thou")
+  driver.until(lambda: len(view.chat.list.rows) > 20, "the lines")
+  view.chat.fold(39)
+  view.chat.list.yview("moveto", 0.5)
+  view.chat._select(range(25, 27))
+  view.show_panel("attendees")
+  call.gui_queue.put({"event": "asks", "ask": 4, "name": "Tim", "address": "192.168.1.9"})
+  driver.click(view.attendees.search.entry)
+  driver.type("p")
+  driver.pump(0.1)
+  view.attendees.list.scroll(150)
+  view.show_panel("files")
+  driver.until(lambda: view.files.target.options, "whom a file may go to")
+  view.files.target.pick("Amira Hassan")
+  view.toasts.add("Bo is here", "info", "Look", lambda: driver.view.show_panel("messages"), stays=True)
+  view.show_panel(tab or "messages")
+  if not tab:
+    view.flip_panel("messages")
+  view.side.buttons["chat"].mark(unread=True)
+  driver.pump(0.2)
+  before = standing(driver)
+  assert before["unread"] and before["toasts"] and before["stage"][1] == 1
+  assert all(before["lists"][:2]) and not view.chat.list._ended
+  driver.backend.settings[what] = value
+  driver.loop.restyle()
+  driver.pump(0.2)
+  assert standing(driver) == before
+  driver.key("a" if tab != "messages" else "Escape", *("a" * (tab == "messages")))
+  assert driver.view.reading(), "what a notice offers is done in the window that is there now"
+  driver.loop.restyle()
+  driver.pump(0.1)
+  assert driver.view.reading() and "Bo is here" not in toasts(driver)
+
+
+def test_the_zoom_and_the_settings_stay_in_another_look(opened: Open) -> None:
+  driver = opened()
+  call = driver.meet(presenter=3)
+  driver.until(lambda: "screen" in driver.view.stage.tiles, "the screen")
+  driver.view.stage.zoom.view = (2.0, 0.3, 0.4)
+  for key, value in (("palette", "light"), ("scale", "125")):
+    driver.view.settings("look")
+    driver.view.dialog._restyled(key, value)  # type: ignore[union-attr]
+    driver.pump(0.1)
+    assert driver.view.stage.zoom.view == (2.0, 0.3, 0.4)
+    dialog = driver.view.dialog
+    assert isinstance(dialog, cs.SettingsDialog) and dialog.open and dialog.name == "look"
+  call.change(presenter=0)
+  driver.until(lambda: "screen" not in driver.view.stage.tiles, "it ends")
 
 
 def test_a_draft_outlives_the_panel_and_another_look(opened: Open) -> None:
