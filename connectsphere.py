@@ -21247,10 +21247,11 @@ class MainAppView:
 
   NEW_HOST_SECONDS: ClassVar = 60.0  # that a host never seen before is named for
   STAYS: ClassVar = {  # what of its parts stays in another look
-        "stage": "plan zoom _last", "toasts": "_toasts _count", "attendees": "asks", "files": "picked",
-        "chat": "picked _anchor _notes _sent _whole", "chat.composer": "_back",
-        **dict.fromkeys(("chat.list", "attendees.list", "files.list"), "_at _y _ended chosen_action"),
-    }  # fmt: skip
+    "stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("asks",),
+    "files": ("picked",), "chat": ("picked", "_anchor", "_notes", "_sent", "_whole"),
+    **dict.fromkeys(("chat.list", "attendees.list", "files.list"), ("_at", "_y", "_ended", "chosen_action")),
+    "chat.composer": ("_back",),
+  }  # fmt: skip
 
   def __init__(
     self,
@@ -21413,7 +21414,7 @@ class MainAppView:
     self._build()
     for part, names in self.STAYS.items():
       new, before = operator.attrgetter(part)(self), operator.attrgetter(part)(old)
-      for name in names.split():
+      for name in names:
         setattr(new, name, getattr(before, name))
     self.stage.plan.px = look.px
     self.chat.composer.resume(old.chat.composer.text(), old.chat.composer.target.value)
