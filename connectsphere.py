@@ -8995,7 +8995,7 @@ class VoiceProcessor:
     # how loud one is, is judged while others are silent: what is left of both is softer
     louder: Samples = self._gain.process(voice, None if self._hold and not self._others else 0.0)
     if not self._hold:  # what is left of an echo sounds like speech, too
-      return voice
+      return voice // 2 if self._others else voice
     self.probability = max(self.probability, likely)
     return louder
 

@@ -136,3 +136,17 @@ def understood(clean: Sound, heard: Sound) -> float:
   """STOI of what was `heard` of a clean voice, aligned."""
   late = lag(clean, heard)
   return float(stoi(clean[: len(clean) - late], heard[late:], RATE))
+
+
+def fall(heard: Sound, left: Sound, begin: float, end: float) -> float:
+  """By how many dB less is left of what was heard between two seconds, where that was audible."""
+  places = range(int(begin * RATE), int(end * RATE), 1_600)
+  pieces = [at for at in places if level(heard[at : at + 1_600]) > -45]
+  before = sum((heard[at : at + 1_600] ** 2).sum() for at in pieces)
+  after = sum((left[at + LAG : at + LAG + 1_600] ** 2).sum() for at in pieces)
+  return float(10 * np.log10(before / max(after, 1e-12)))
+
+
+def second(sound: Sound, begin: float, end: float) -> Sound:
+  """What is in `sound` between two seconds."""
+  return sound[int(begin * RATE) : int(end * RATE)]

@@ -18,6 +18,7 @@ from figures import ROOT, Row, machine, plot, table
 BENCHES: Final = {
   "relay": "relay:rows",
   "mixer": "mixer:rows",
+  "voice": "voice:rows",
   "growth": "growth:rows",
   "join": "latency:join_rows",
   "audio": "latency:audio_rows",
