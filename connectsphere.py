@@ -14754,9 +14754,9 @@ class HostedMeeting:
     self._running = running
     self.tried: frozenset[str] = frozenset()  # the addresses of who did not come in
     self._child = ChildKeeper(
-            "server", ["--serve-child"], options, self._hear, ending="end",
-            outlives=options["orphan_seconds"] > 0,
-        )  # fmt: skip
+      "server", ["--serve-child"], options, self._hear, ending="end",
+      outlives=options["orphan_seconds"] > 0,
+    )  # fmt: skip
 
   def start(self, deadline: float = 15.0) -> Json:
     """Start it; returns its `serving` event. Refused when it could not serve."""
@@ -18744,56 +18744,56 @@ class Command:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
-    "camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
-    "share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
-    "hand": Command("H", "Raise hand", "Raise or lower your hand", lambda v: v.actions.hand()),
-    "react": Command("R", "React", "Send a reaction", lambda v: v.actions.react(), icon="smile"),
-    "chat": Command("C", "Chat", "Messages", lambda v: v.flip_panel("messages")),
-    "users": Command("U", "Users", "Who is here", lambda v: v.flip_panel("attendees")),
-    "host": Command("", "Host tools", "Host tools", lambda v: v.actions.host_tools(), "side", "shield", True),
-    "mute_all": Command(
-        "", "Mute all", "", lambda v: v.act({"do": "mute", "who": "all"}), "host attendees", "mic", True
-    ),
-    "invite": Command(
-        "", "Invite others", "Invite others: address, code and PIN", lambda v: v.actions.invite(), "host"
-    ),
-    "give": Command("", "Give this app to others", "", lambda v: v.actions.give_app(), "host"),
-    "who": Command("", "Who is here", "", lambda v: v.show_panel("attendees"), "host"),
-    "stop": Command(
-        "", "Stop the shared screen", "", lambda v: v.act({"do": "take_over"}), "host", host=True,
-        when=lambda shot: shot.presenter not in (0, shot.me),
-    ),
-    "end": Command(
-        "", "End the meeting for all…", "", lambda v: v.actions.ask_leave(), "host", host=True, apart=True
-    ),
-    "write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
-    "louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
-    "softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
-    "unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
-    "mute": Command(
-        "", "Mute", "", lambda v, one: v.act({"do": "mute", "who": one.name}), "person", host=True, apart=True
-    ),
-    "allow": Command(
-        "", "Allow to share the screen", "", lambda v, one: v.act({"do": "allow_share", "who": one.name}),
-        "person", host=True,
-    ),
-    "remove": Command(
-        "", "Remove from the meeting…", "", lambda v, one: v.actions.ask_remove(one.name), "person", host=True
-    ),
-    "talk": Command("Space", "", "Talk while you hold it", lambda v: v.talk.press(), ""),
-    "pin": Command("P", "", "Pin the picture under the mouse", lambda v: v.stage.pin_under(), ""),
-    "grid": Command("1", "", "Grid: everybody", lambda v: v.set_layout("grid"), "top"),
-    "speaker": Command("2", "", "Speaker: who talks, large", lambda v: v.set_layout("speaker"), "top"),
-    "focus": Command("3", "", "Focus: one picture only", lambda v: v.set_layout("focus"), "top"),
-    "closer": Command("+", "", "Zoom the shared screen", lambda v: v.stage.zoom.by(1.25), "", again=True),
-    "farther": Command("−", "", "", lambda v: v.stage.zoom.by(0.8), "", again=True),
-    "fit": Command("0", "", "", lambda v: v.stage.zoom.by(0), ""),
-    "answer": Command("A", "", "Do what the newest notice offers", lambda v: v.toasts.answer(), ""),
-    "full": Command("F11", "", "Full screen", lambda v: v.actions.full_screen(), "top"),
-    "keys": Command("?", "", "This list", lambda v: v.settings("keys"), ""),
-    "leave": Command("Esc", "Leave", "Leave the meeting", lambda v: v.actions.ask_leave(), "foot"),
-    "settings": Command("", "Settings", "Settings", lambda v: v.settings(), "foot", "gear"),
+  "mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
+  "camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
+  "share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
+  "hand": Command("H", "Raise hand", "Raise or lower your hand", lambda v: v.actions.hand()),
+  "react": Command("R", "React", "Send a reaction", lambda v: v.actions.react(), icon="smile"),
+  "chat": Command("C", "Chat", "Messages", lambda v: v.flip_panel("messages")),
+  "users": Command("U", "Users", "Who is here", lambda v: v.flip_panel("attendees")),
+  "host": Command("", "Host tools", "Host tools", lambda v: v.actions.host_tools(), "side", "shield", True),
+  "mute_all": Command(
+    "", "Mute all", "", lambda v: v.act({"do": "mute", "who": "all"}), "host attendees", "mic", True
+  ),
+  "invite": Command(
+    "", "Invite others", "Invite others: address, code and PIN", lambda v: v.actions.invite(), "host"
+  ),
+  "give": Command("", "Give this app to others", "", lambda v: v.actions.give_app(), "host"),
+  "who": Command("", "Who is here", "", lambda v: v.show_panel("attendees"), "host"),
+  "stop": Command(
+    "", "Stop the shared screen", "", lambda v: v.act({"do": "take_over"}), "host", host=True,
+    when=lambda shot: shot.presenter not in (0, shot.me),
+  ),
+  "end": Command(
+    "", "End the meeting for all…", "", lambda v: v.actions.ask_leave(), "host", host=True, apart=True
+  ),
+  "write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
+  "louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
+  "softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
+  "unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
+  "mute": Command(
+    "", "Mute", "", lambda v, one: v.act({"do": "mute", "who": one.name}), "person", host=True, apart=True
+  ),
+  "allow": Command(
+    "", "Allow to share the screen", "", lambda v, one: v.act({"do": "allow_share", "who": one.name}),
+    "person", host=True,
+  ),
+  "remove": Command(
+    "", "Remove from the meeting…", "", lambda v, one: v.actions.ask_remove(one.name), "person", host=True
+  ),
+  "talk": Command("Space", "", "Talk while you hold it", lambda v: v.talk.press(), ""),
+  "pin": Command("P", "", "Pin the picture under the mouse", lambda v: v.stage.pin_under(), ""),
+  "grid": Command("1", "", "Grid: everybody", lambda v: v.set_layout("grid"), "top"),
+  "speaker": Command("2", "", "Speaker: who talks, large", lambda v: v.set_layout("speaker"), "top"),
+  "focus": Command("3", "", "Focus: one picture only", lambda v: v.set_layout("focus"), "top"),
+  "closer": Command("+", "", "Zoom the shared screen", lambda v: v.stage.zoom.by(1.25), "", again=True),
+  "farther": Command("−", "", "", lambda v: v.stage.zoom.by(0.8), "", again=True),
+  "fit": Command("0", "", "", lambda v: v.stage.zoom.by(0), ""),
+  "answer": Command("A", "", "Do what the newest notice offers", lambda v: v.toasts.answer(), ""),
+  "full": Command("F11", "", "Full screen", lambda v: v.actions.full_screen(), "top"),
+  "keys": Command("?", "", "This list", lambda v: v.settings("keys"), ""),
+  "leave": Command("Esc", "Leave", "Leave the meeting", lambda v: v.actions.ask_leave(), "foot"),
+  "settings": Command("", "Settings", "Settings", lambda v: v.settings(), "foot", "gear"),
 }  # fmt: skip
 
 
@@ -19158,9 +19158,9 @@ class ChatRow:
       view.text(width - gap, middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
 
   def _links(
-        self, view: ListView, name: str, links: Sequence[tuple[re.Match[str], str]], x: int, y: int,
-        colour: str,
-    ) -> None:  # fmt: skip
+    self, view: ListView, name: str, links: Sequence[tuple[re.Match[str], str]], x: int, y: int,
+    colour: str,
+  ) -> None:  # fmt: skip
     font = view.look.font(13)
     for found, whole in links:  # the line may hold its beginning alone
       start, end = (x + font.measure(found.string[:at]) for at in found.span())
@@ -19185,9 +19185,9 @@ class EmojiPicker(Painted):
   """A card of our emoji beside a button; a click or Return picks one, Escape none."""
 
   def __init__(
-        self, look: Look, chars: Sequence[str], picked: Callable[[str], object], beside: tk.Widget,
-        columns: int,
-    ) -> None:  # fmt: skip
+    self, look: Look, chars: Sequence[str], picked: Callable[[str], object], beside: tk.Widget,
+    columns: int,
+  ) -> None:  # fmt: skip
     self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
     self.step = look.px(40)
     rows = -(-len(chars) // columns)
@@ -19262,9 +19262,9 @@ class Composer:
   PICTURES = 200  # of emoji, further ones are boxes: Tk's time grows with the square of them
 
   def __init__(
-        self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object],
-        save: Callable[[], object],
-    ) -> None:  # fmt: skip
+    self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object],
+    save: Callable[[], object],
+  ) -> None:  # fmt: skip
     import tkinter as tk
 
     self.look, self.send = look, send
@@ -19275,11 +19275,11 @@ class Composer:
     self._names: Sequence[str] = ()
     self._back: list[tuple[str, str]] = []  # refused, and the field was not free
     self.entry = keyed(tk.Text(
-            inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
-            undo=True,
-            highlightthickness=0, font=look.font(13), selectbackground=p.accent,
-            selectforeground=p.on_accent, padx=px(12), pady=px(8),
-        ))  # fmt: skip
+      inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
+      undo=True,
+      highlightthickness=0, font=look.font(13), selectbackground=p.accent,
+      selectforeground=p.on_accent, padx=px(12), pady=px(8),
+    ))  # fmt: skip
     self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
     row = look.frame(inner, p.card)
     row.pack(fill="x", padx=px(8), pady=(0, px(8)))
@@ -19449,9 +19449,9 @@ class ChatPanel:
   """Messages, grouped by sender, and the composer."""
 
   def __init__(
-        self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[], object],
-        save: Callable[[], object],
-    ) -> None:  # fmt: skip
+    self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[], object],
+    save: Callable[[], object],
+  ) -> None:  # fmt: skip
     self.look, self.act = look, act
     self.picked: range = range(0)  # the numbers of the messages selected
     self._anchor = 0
@@ -19655,9 +19655,9 @@ class AttendeesPanel:
   """Who is here: raised hands first in their order, then the host, then by name."""
 
   def __init__(
-        self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None],
-        run: Callable[[str], object],
-    ) -> None:  # fmt: skip
+    self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None],
+    run: Callable[[str], object],
+  ) -> None:  # fmt: skip
     self.look, self.menu_for, self.act = look, menu_for, act
     self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
     px = look.px
@@ -19757,11 +19757,11 @@ class FileRow:
   def _state(self) -> str:
     one, all_ = self.entry, 1 if self.entry.private else max(self.others, self.entry.people)
     return {
-            "uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"),
-            "declined": tr("declined"),
-            "failed": tr(one.reason) or tr("failed"), "gone": tr("no longer offered"),
-            "offered": tr("{some} of {all} have it", some=one.people, all=all_) if one.own else "",
-        }[one.state]  # fmt: skip
+      "uploading": tr("sending"), "downloading": tr("receiving"), "saved": tr("saved"),
+      "declined": tr("declined"),
+      "failed": tr(one.reason) or tr("failed"), "gone": tr("no longer offered"),
+      "offered": tr("{some} of {all} have it", some=one.people, all=all_) if one.own else "",
+    }[one.state]  # fmt: skip
 
 
 class FilesPanel:
@@ -20068,8 +20068,8 @@ class Form(Dialog):
 
 
 def switch_row(
-    look: Look, parent: tk.Misc, words: str, backend: Program, key: str, on: bool,
-    values: tuple[Any, Any] = (False, True),
+  look: Look, parent: tk.Misc, words: str, backend: Program, key: str, on: bool,
+  values: tuple[Any, Any] = (False, True),
 ) -> tuple[tk.Frame, Switch]:  # fmt: skip
   """A line with a switch for the setting `key`, of two `values`; it is `on` until somebody turns it."""
   row = look.frame(parent, look.palette.panel)
@@ -20269,10 +20269,10 @@ class StartView:
   def _offer_lesson(self, words: str) -> None:
     if words:
       self.dialog = ConfirmDialog(
-                self.look, tr("Host a meeting"), tr(words),
-                (tr("End it and start anew"), "plain", partial(self._ask_host, anew=True)),
-                (tr("Back to my lesson"), "primary", self._resume),
-            )  # fmt: skip
+        self.look, tr("Host a meeting"), tr(words),
+        (tr("End it and start anew"), "plain", partial(self._ask_host, anew=True)),
+        (tr("Back to my lesson"), "primary", self._resume),
+      )  # fmt: skip
 
   def _resume(self) -> None:
     if name := self._named():
@@ -20354,15 +20354,15 @@ class StartView:
     """Say why it did not work; a changed host asks loudly."""
     if code == "host_changed":
       self.dialog = ConfirmDialog(
-                self.look, tr("This is not the computer you know"),
-                tr(reason)
-                + "\n\n"
-                + tr("Another computer uses the name of a meeting that you joined before.")
-                + " "
-                + tr("Ask the teacher before you go on."),
-                (tr("Join anyway"), "plain", partial(self._go, *self._tried, accept=True)),
-                (tr("Do not join"), "primary", lambda: None),
-            )  # fmt: skip
+        self.look, tr("This is not the computer you know"),
+        tr(reason)
+        + "\n\n"
+        + tr("Another computer uses the name of a meeting that you joined before.")
+        + " "
+        + tr("Ask the teacher before you go on."),
+        (tr("Join anyway"), "plain", partial(self._go, *self._tried, accept=True)),
+        (tr("Do not join"), "primary", lambda: None),
+      )  # fmt: skip
       return
     self.look.say(self.trouble, tr(reason))
     if code == "meeting_running":
@@ -20420,9 +20420,9 @@ class WorkDialog(Dialog):
   """Says what it waits for until `work` is done, then gives its result to `show`, or tells what failed."""
 
   def __init__(
-        self, look: Look, title: str, width: int, height: int, tasks: Tasks, words: str,
-        work: Callable[[], Any],
-    ) -> None:  # fmt: skip
+    self, look: Look, title: str, width: int, height: int, tasks: Tasks, words: str,
+    work: Callable[[], Any],
+  ) -> None:  # fmt: skip
     super().__init__(look, title, width, height)
     self.busy = BusyCard(look, self.body)
     self.busy.show(words)
@@ -20631,10 +20631,10 @@ class ShareDialog(Dialog):
     self.sheet.canvas.pack(padx=px(24))
     self._bind()
     self.go = self.buttons([
-            (tr("A picture or video…"), "plain", self._choose_file),
-            (tr("Cancel"), "plain", lambda: None),
-            (tr("Share"), "primary", lambda: self.share(self.chosen)),
-        ])  # fmt: skip
+      (tr("A picture or video…"), "plain", self._choose_file),
+      (tr("Cancel"), "plain", lambda: None),
+      (tr("Share"), "primary", lambda: self.share(self.chosen)),
+    ])  # fmt: skip
     self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
     self.first = self.sheet.canvas
     self._look_again()
@@ -21002,9 +21002,9 @@ class EventWords:
       self._tell(words, "chat", tr("Answer"), partial(self.view.actions.write_to, name))
 
   def _tell(
-        self, words: str, icon: str, action: str = "", command: Callable[[], object] = lambda: None,
-        stays: bool = False,
-    ) -> None:  # fmt: skip
+    self, words: str, icon: str, action: str = "", command: Callable[[], object] = lambda: None,
+    stays: bool = False,
+  ) -> None:  # fmt: skip
     self.view.toasts.add(words, icon, action, command, stays)
     self._cue(words)
 
@@ -21247,10 +21247,10 @@ class MainAppView:
 
   NEW_HOST_SECONDS: ClassVar = 60.0  # that a host never seen before is named for
   STAYS: ClassVar = {  # what of its parts stays in another look
-    "stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("asks",),
-    "files": ("picked",), "chat": ("picked", "_anchor", "_notes", "_sent", "_whole"),
-    **dict.fromkeys(("chat.list", "attendees.list", "files.list"), ("_at", "_y", "_ended", "chosen_action")),
-    "chat.composer": ("_back",),
+   "stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("asks",),
+   "files": ("picked",), "chat": ("picked", "_anchor", "_notes", "_sent", "_whole"),
+   **dict.fromkeys(("chat.list", "attendees.list", "files.list"), ("_at", "_y", "_ended", "chosen_action")),
+   "chat.composer": ("_back",),
   }  # fmt: skip
 
   def __init__(
@@ -21298,8 +21298,8 @@ class MainAppView:
     self.attendees = AttendeesPanel(look, self.panel.frame, menu, self.act, self.run)
     self.files = FilesPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.show_folder)
     self.panel.pages = {
-            "messages": self.chat.frame, "attendees": self.attendees.frame, "files": self.files.frame
-        }  # fmt: skip
+      "messages": self.chat.frame, "attendees": self.attendees.frame, "files": self.files.frame
+    }  # fmt: skip
     frame.columnconfigure(1, weight=1)
     frame.rowconfigure(2, weight=1)
     self.side.frame.grid(row=0, column=0, rowspan=4, sticky="ns", padx=(0, 1))
@@ -21535,11 +21535,11 @@ class Keys:
 
   TEXTS: ClassVar = ("Entry", "Text", "TEntry")
   SIGNS: ClassVar = {
-        "plus": "+", "kp_add": "+", "minus": "−", "kp_subtract": "−", "question": "?",
-    }  # fmt: skip
+    "plus": "+", "kp_add": "+", "minus": "−", "kp_subtract": "−", "question": "?",
+  }  # fmt: skip
   EDIT: ClassVar = {
-        "a": "<<SelectAll>>", "c": "<<Copy>>", "v": "<<Paste>>", "x": "<<Cut>>", "z": "<<Undo>>",
-    }  # fmt: skip
+    "a": "<<SelectAll>>", "c": "<<Copy>>", "v": "<<Paste>>", "x": "<<Cut>>", "z": "<<Undo>>",
+  }  # fmt: skip
   PAUSE: ClassVar = 1100  # ms without a repetition after which a press is a new one
 
   def __init__(self, root: tk.Tk, loop: WindowLoop, wanted: Callable[[], bool]) -> None:
