@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
 
 import spake2
+import wire_examples
 from headless import ROOT
 from spake2.parameters.ed25519 import ParamsEd25519
 
@@ -55,6 +57,12 @@ def test_every_code_is_told_and_none_besides() -> None:
 def test_every_message_is_told() -> None:
   words = set(re.findall(r"`([a-z_]+)`", PAGE)) | set(re.findall(r'"type":"([a-z_]+)"', PAGE))
   assert {*cs.CLIENT_MESSAGES, *cs.SERVER_MESSAGES} - words == set()
+
+
+def test_every_message_has_its_example() -> None:
+  lines = [json.loads(line) for line in section("Examples").splitlines() if line.startswith("{")]
+  examples = (*wire_examples.CLIENT.items(), *wire_examples.SERVER.items())
+  assert lines == [{"type": kind, **fields} for kind, fields in examples]
 
 
 def test_spake2_as_the_page_has_it() -> None:

@@ -120,7 +120,8 @@ def test_seeing_and_hearing(host: Headless, stranger: Stranger) -> None:
 def test_being_seen_and_heard(host: Headless, stranger: Stranger, tmp_path: Path) -> None:
   stranger.until(lambda: stranger.video.challenges and stranger.audio.challenges)
   stranger.say(type="video_start")
-  stranger.say(type="mic", on=True)
+  stranger.say(type="mic", on=True, ref=77)
+  stranger.until(lambda: stranger.heard("ok", ref=77))
   assert host.wait("video_start")["name"] == "Stranger"
   host.send(do="watch", streams={"Stranger": {"layer": 1, "fps": 10}})
   (encode,) = stranger.until(lambda: stranger.heard("encode"))
