@@ -4361,9 +4361,7 @@ class FileShelf:
   def abandoned(self, awaited: Callable[[], set[int]]) -> list[Offer]:
     """What was not sent to its end by people who cannot come back to it."""
     unfinished = [offer for offer in self.offers.values() if not offer.whole]
-    if not unfinished:
-      return []
-    people = awaited()
+    people = awaited() if unfinished else ()
     return [offer for offer in unfinished if offer.person not in people]
 
 
@@ -4579,7 +4577,8 @@ class Room:
         others = tuple(ident for ident in effect.to if ident != member.id)
         answer = [Tell((member.id,), {**effect.message, **ref}), Tell(others, effect.message)]
         return [*effects[:at], *answer, *effects[at + 1 :]]
-    return [Tell((member.id,), {"type": "ok", **ref}), *effects]
+    ok = [Tell((member.id,), {"type": "ok", **ref})]
+    return [*ok, *effects] if message["type"] == "leave" else [*effects, *ok]
 
   def _error(self, member: Member, refused: Refused) -> Tell:
     return Tell((member.id,), {"type": "error", **refused.told})
@@ -6609,7 +6608,7 @@ class TlsStream:
   def open(self, deadline: float) -> None:
     """Shake hands until the monotonic `deadline`."""
     self._handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    ask_for(Service.BACKGROUND, self._handle)
+    ask_for(LAST, self._handle)
     self._tls = self._context.wrap_socket(
       self._handle.dup(), server_side=self._server, do_handshake_on_connect=False
     )
@@ -6812,14 +6811,12 @@ def cut_off(sock: Socket) -> None:
   sock.close()
 
 
-class Service(enum.IntEnum):
-  """The byte that holds the DSCP: what switches and Wi-Fi access points let go first, and last."""
-
-  SOUND = 0xB8  # EF
-  BACKGROUND = 0x20  # CS1
+# The byte that holds the DSCP: what switches and Wi-Fi access points let go first, and last.
+FIRST: Final = 0xB8  # EF
+LAST: Final = 0x20  # CS1
 
 
-def ask_for(service: Service, sock: Socket) -> None:
+def ask_for(service: int, sock: Socket) -> None:
   """Mark what `sock` sends, where the system lets its user."""
   with contextlib.suppress(OSError):
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)
@@ -6992,7 +6989,7 @@ class UdpPort:
       self._gso = sys.platform == "linux"
       self._gro = sys.platform == "linux" and self._set_gro(not sound) and not sound
       if sound:
-        ask_for(Service.SOUND, self._socket)
+        ask_for(FIRST, self._socket)
       if bind is not None:
         self._socket.bind(bind)
       if connect is not None:
@@ -10518,13 +10515,21 @@ class ServerOptions(Limits):
 # -- the screen plane
 
 
+# What each role may say. A hello with a ticket makes a presenter or a viewer of who has connected.
+SCREEN_SAYS: Final[Mapping[str, tuple[type[ScreenMessage], ...]]] = {
+  "hello": (),
+  "presenter": (Geometry, Rectangle, Commit, Pointer),
+  "viewer": (Acknowledge,),
+}
+
+
 @dataclass(eq=False)
 class ScreenPeer:
-  """One connection of the screen plane. role: empty until its ticket is accepted."""
+  """One connection of the screen plane; its `role` is a key of SCREEN_SAYS."""
 
   link: TlsLink
   messages: MessageSplitter
-  role: str = ""
+  role: str = "hello"
   id: int = 0
   feed: TileFeed | None = None
   painted: tuple[int, int] = (-1, -1)  # epoch, version
@@ -10587,12 +10592,16 @@ class ScreenShareManager:
     self._half_open.begin(link, address)
 
   def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
-    if peer.role == "presenter":
-      self._on_presenter(peer, parse_screen(payload))
-    elif peer.role == "viewer":
-      self._on_viewer(peer, parse_screen(payload))
+    if peer.role == "hello":
+      self._on_hello(peer, parse_record(payload, SCREEN_HELLO))
+      return
+    message = parse_screen(payload)
+    if not isinstance(message, SCREEN_SAYS[peer.role]):
+      raise PeerFault("unexpected_message", type(message).__name__)
+    if isinstance(message, Acknowledge):
+      self._on_viewer(peer, message)
     else:
-      self._on_hello(peer, parse_json(payload))
+      self._on_presenter(message)
 
   def _on_hello(self, peer: ScreenPeer, said: Json) -> None:
     try:
@@ -10649,7 +10658,7 @@ class ScreenShareManager:
 
   # -- what they say
 
-  def _on_presenter(self, peer: ScreenPeer, message: ScreenMessage) -> None:
+  def _on_presenter(self, message: ScreenMessage) -> None:
     match message:
       case Geometry():
         self._table.set_geometry(message)
@@ -10664,8 +10673,6 @@ class ScreenShareManager:
       case Pointer():
         self._pointer = message
         self._moved = True
-      case Acknowledge():
-        raise PeerFault("unexpected_message", "acknowledge")
 
   def _pass_on(self) -> None:
     """Tell the viewers what is new, once for all that came together: a presenter may say it too often."""
@@ -10679,9 +10686,7 @@ class ScreenShareManager:
     if changed:
       self._acknowledge()
 
-  def _on_viewer(self, peer: ScreenPeer, message: ScreenMessage) -> None:
-    if not isinstance(message, Acknowledge):
-      raise PeerFault("unexpected_message", type(message).__name__)
+  def _on_viewer(self, peer: ScreenPeer, message: Acknowledge) -> None:
     cast(TileFeed, peer.feed).acknowledge(monotonic())
     peer.painted = (message.epoch, message.version)
     self._acknowledge()
@@ -10990,12 +10995,21 @@ MOST_VALUES: Final = 4_200  # of one line; a text of MAX_CHAT commas passes
 ARRIVALS: Final = (300, 5)  # who may come from one address, likewise
 
 
+# What may be said at each stage of a control connection, and where that, the host, or time may lead.
+STAGES: Final[Mapping[str, Mapping[str, str]]] = {
+  "hello": {"hello": "prove waiting pin in over"},
+  "prove": {"proof": "waiting pin in over"},  # that it is the host
+  "waiting": {"": "pin in over"},  # for a free attempt at the PIN, or for the host to let it in
+  "pin": {"pin": "confirm over"},
+  "confirm": {"pin_proof": "in over"},
+  "in": dict.fromkeys(CLIENT_MESSAGES, "over"),
+  "over": {"": "over"},
+}
+
+
 @dataclass(eq=False)
 class ControlSession:
-  """One control connection. stage: hello, host (proves that it is), waiting, pin, in, over.
-
-  It waits for a free attempt at the PIN or, with `why` "removed", for the host to let it in.
-  """
+  """One control connection, at a stage of STAGES; `why` it waits, "pin" or "removed", the host is told."""
 
   link: TlsLink
   address: str
@@ -11005,18 +11019,28 @@ class ControlSession:
   lines: LineSplitter = field(default_factory=LineSplitter)
   transcript: list[bytes] = field(default_factory=list)
   proof: PinHost | None = None
-  awaited: str = "pin"  # what its side of the PIN proof says next
   ask: int = 0
   why: str = "pin"
   right: Json = field(default_factory=dict)  # what the host was asked to sign, and its signature
   heard: float = 0.0
   pace: TokenBucket = field(default_factory=lambda: TokenBucket(*LINES))
   octets: TokenBucket = field(default_factory=lambda: TokenBucket(*OCTETS))
-  keys: dict[str, bytes] = field(default_factory=dict)
 
   @property
   def host(self) -> bool:
     return "signature" in self.right
+
+  def become(self, stage: str) -> None:
+    """Go on to a stage that the present one leads to."""
+    assert stage in " ".join(STAGES[self.stage].values()).split(), (self.stage, stage)
+    self.stage = stage
+
+  def end(self, reason: str, message: Json | None = None) -> None:
+    """Say a last `message`, if any, and close."""
+    if message:
+      self.send(message)
+    self.become("over")
+    self.link.close(reason)
 
   def send(self, message: Json) -> None:
     """Queue a message for this connection."""
@@ -11051,21 +11075,16 @@ class Lobby:
   def on_message(self, session: ControlSession, message: Json, line: bytes) -> None:
     """A message of someone who is not in yet; PeerFault when it is out of order."""
     kind = message["type"]
-    if session.stage == "hello" and kind == "hello":
-      session.transcript.append(line + b"\n")
-      self._on_hello(session, message)
-    elif session.stage == "host" and kind == "proof":
-      self._on_proof(session, message["signature"])
-    elif session.stage == "pin" and kind == session.awaited and session.proof:
-      self._on_pin(session, session.proof, message, line)
-    else:
+    if kind not in STAGES[session.stage]:
       raise PeerFault("unexpected_message", kind)
+    if kind in ("hello", "pin"):
+      session.transcript.append(line + b"\n")
+    handlers = {"hello": self._on_hello, "proof": self._on_proof, "pin": self._on_pin}
+    handlers.get(kind, self._on_pin_proof)(session, message)
 
   def deny(self, session: ControlSession, code: str, **values: Any) -> None:
     """Turn someone away."""
-    session.send({"type": "denied", "code": code, **values})
-    session.stage = "over"
-    session.link.close("denied")
+    session.end("denied", {"type": "denied", "code": code, **values})
 
   def forget(self, session: ControlSession) -> None:
     self._waiting.pop(session.ask, None)
@@ -11087,14 +11106,14 @@ class Lobby:
     if not self._arrivals.take(session.address, monotonic()):
       self.deny(session, "not_allowed", why="hurry")
     elif self._options.host_key and hello.get("host") == self._options.host_key:
-      session.stage = "host"
+      session.become("prove")
       session.right = {"epoch": EPOCH, "id": self._room.next_id(), "nonce": secrets.token_hex(32)}
       session.send({"type": "prove", "meeting": self._room.meeting, **session.right})
     else:
       self._enter(session, hello)
 
-  def _on_proof(self, session: ControlSession, signature: str) -> None:
-    session.right["signature"] = signature
+  def _on_proof(self, session: ControlSession, proof: Json) -> None:
+    session.right["signature"] = proof["signature"]
     if is_host(self._options.host_key, self._room.meeting, self._fingerprint, session.right):
       self._enter(session, session.hello)
     else:
@@ -11136,12 +11155,13 @@ class Lobby:
       self._waiting.pop(session.ask, None)
       self._begin_proof(session)
       return
-    if session.stage == "hello":
+    if session.stage != "waiting":
       self._queue(session)
     self._reactor.later(0.2, lambda: self._ask_pin(session))
 
   def _begin_proof(self, session: ControlSession) -> None:
-    session.stage, session.proof = "pin", PinHost(self._options.pin, self._fingerprint)
+    session.become("pin")
+    session.proof = PinHost(self._options.pin, self._fingerprint)
     self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
     session.send({"type": "pin", "message": session.proof.message.hex()})
 
@@ -11156,7 +11176,8 @@ class Lobby:
       if loser is session:
         return
     self._asks += 1
-    session.stage, session.ask = "waiting", self._asks
+    session.become("waiting")
+    session.ask = self._asks
     self._waiting[session.ask] = session
     if session.why != "pin":
       session.send({"type": "waiting"})
@@ -11171,17 +11192,16 @@ class Lobby:
     return {"type": "asks", "ask": session.ask, "name": name, "address": address, "why": session.why}
 
   def _too_late(self, session: ControlSession) -> None:
-    if session.stage == "pin":
+    if session.stage in ("pin", "confirm"):
       self.deny(session, "wrong_pin", why="late")
 
-  def _on_pin(self, session: ControlSession, proof: PinHost, message: Json, line: bytes) -> None:
-    if message["type"] == "pin":
-      session.awaited = "pin_proof"
-      session.transcript.append(line + b"\n")
-      with contextlib.suppress(PeerFault):  # an attempt that failed shows at its confirmation
-        proof.finish(bytes.fromhex(message["message"]), b"".join(session.transcript))
-      return
-    answer = None
+  def _on_pin(self, session: ControlSession, message: Json) -> None:
+    session.become("confirm")
+    with contextlib.suppress(PeerFault):  # an attempt that failed shows at its confirmation
+      cast(PinHost, session.proof).finish(bytes.fromhex(message["message"]), b"".join(session.transcript))
+
+  def _on_pin_proof(self, session: ControlSession, message: Json) -> None:
+    proof, answer = cast(PinHost, session.proof), None
     with contextlib.suppress(PeerFault):
       answer = proof.mac() if proof.check(bytes.fromhex(message["mac"])) else None
     if answer is None:
@@ -11192,6 +11212,112 @@ class Lobby:
       self._gate.succeeded(session.address)
     session.send({"type": "pin_proof", "mac": answer.hex()})
     self._admit(session)
+
+
+class ServerMedia:
+  """The media of the server: pictures forwarded by a thread, sound mixed by a process.
+
+  `apply` takes the room's effects; `failed()` where sound cannot be mixed. On the reactor's thread.
+  """
+
+  def __init__(
+    self, room: Room, reactor: Loop, apply: Callable[[list[Effect]], None], failed: Callable[[], None]
+  ) -> None:
+    self._room, self._reactor, self._apply = room, reactor, apply
+    self._port: UdpPort | None = None
+    self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._socket, gave_up=failed)
+    self.relay: VideoRelay | None = None
+    self.report: Json = {}  # the mixer's
+
+  def _socket(self) -> Socket:
+    return cast(UdpPort, self._port).socket
+
+  def bind(self, host: str, ports: Ports) -> None:
+    """Take both UDP ports; Refused when one is taken. Any thread."""
+    self.relay = VideoRelay((host, ports.video), self._reactor.counters)
+    self._port = udp_port((host, ports.audio), self._reactor.counters, LEFT_MIXER_SECONDS, sound=True)
+
+  def start(self) -> None:
+    """Start the thread and the process. Any thread."""
+    self._mixer.start()
+    cast(VideoRelay, self.relay).loop.start()
+    self._reactor.post(lambda: self._reactor.every(0.5, self._weigh))
+    self._reactor.post(lambda: self._reactor.every(1.0, self._mixer.look))
+
+  def close(self, deadline: float) -> None:
+    """End both, and free the ports; may be called twice. Any thread."""
+    self._mixer.close(deadline)
+    if self.relay:
+      self.relay.loop.close(1.0)
+    if self._port:
+      self._port.close()
+    log.info("the mixer at the end: %s", self.report)
+
+  def _to_relay(self, call: Callable[[VideoRelay], None]) -> None:
+    if relay := self.relay:
+      relay.loop.post(lambda: call(relay))
+
+  def tell_mixer(self, do: str, **more: Any) -> None:
+    self._mixer.tell({"do": do, **more})
+
+  def add(self, ident: int) -> Json:
+    """Take in a member; its keys."""
+    up, down = secrets.token_bytes(16), secrets.token_bytes(16)
+    self._to_relay(lambda relay: relay.add(ident, up, down))
+    sound = {f"audio_{way}": key for way, key in self._add_sound(ident).items()}
+    return {"video_up": up.hex(), "video_down": down.hex(), **sound}
+
+  def _add_sound(self, ident: int) -> Json:
+    keys = {"up": secrets.token_hex(16), "down": secrets.token_hex(16)}
+    self.tell_mixer("add", id=ident, **keys)
+    return keys
+
+  def remove(self, ident: int) -> None:
+    """A member is gone."""
+    self.tell_mixer("remove", id=ident)
+    self._to_relay(lambda relay: relay.remove(ident))
+
+  def bring_all(self) -> None:
+    """There is a new mixer: it needs everyone, under new keys."""
+    for member in list(self._room.members.values()):
+      keys = self._add_sound(member.id)
+      self.tell_mixer("mute", id=member.id, on=not member.mic)
+      self._apply([Tell((member.id,), {"type": "audio_keys", **keys})])
+
+  def _on_mixer(self, report: Json) -> None:
+    match report["event"]:
+      case "ready":
+        self._reactor.post(self.bring_all)
+      case "loudest":
+        self._reactor.post(lambda: self._hear(report["id"]))
+      case _:
+        late = report["late_ticks"]
+        if late != self.report.get("late_ticks", 0):
+          log.info("the mixer was late by more than a tick %d times so far", late)
+        self.report = report
+
+  def _hear(self, loudest: int) -> None:
+    self._to_relay(lambda relay: relay.put_first(loudest))
+    self._apply(self._room.allocated(self._room.allocator.hear(loudest, monotonic())))
+
+  def _weigh(self) -> None:
+    def tell(relay: VideoRelay) -> None:
+      sizes, sent, room = dict(relay.sizes), relay.received(), self._room
+      self._reactor.post(lambda: self._apply(room.allocated(room.allocator.weigh(sizes, sent, monotonic()))))
+
+    self._to_relay(tell)
+
+  def follow(self, effect: Reroute | SetRate | ToMixer) -> None:
+    """Do what the room has decided."""
+    match effect:
+      case ToMixer():
+        self._mixer.tell(effect.order)
+      case Reroute():
+        routes = self._room.allocator.routes(effect.sender)
+        self._to_relay(lambda relay: relay.route(effect.sender, routes))
+      case SetRate():
+        log.debug("to member %d at %.0f kbit/s", effect.id, effect.rate / 125)
+        self._to_relay(lambda relay: relay.limit(effect))
 
 
 class Keeper:
@@ -11278,13 +11404,8 @@ class ConferenceServer:
       self._reactor, identity, self._half_open, self._claim_screen, self._screen_released
     )
     self._files = FileStore(self.room, self._reactor, self._half_open, self._apply, identity, self.counters)
-    self._relay: VideoRelay | None = None
-    self._audio_port: UdpPort | None = None
-    self._mixer = ChildKeeper(
-      "mixer", ["--mixer"], {}, self._on_mixer, self._audio_socket, gave_up=self._mixer_failed
-    )
+    self.media = ServerMedia(self.room, self._reactor, self._apply, self._fail)
     self.failure = ""  # the code of why it cannot go on
-    self.mixer_report: Json = {}
     self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
     self._acceptors: list[Worker] = []
     self._listeners: list[Socket] = []
@@ -11299,23 +11420,19 @@ class ConferenceServer:
       control, *others = ports
       self._listeners = [listen_tcp((self._host, control), MAX_LINE)]
       self._listeners += [listen_tcp((self._host, port)) for port in others]
-      self._relay = VideoRelay((self._host, self.ports.video), self.counters)
-      self._audio_port = udp_port(
-        (self._host, self.ports.audio), self.counters, LEFT_MIXER_SECONDS, sound=True
-      )
+      self.media.bind(self._host, self.ports)
     except Refused:
-      self._close_ports()
+      self._close_listeners()
+      self.media.close(0.0)
       raise
     self._keeper.start()
     if self.options.pin:
       importlib.import_module("spake2")  # a missing package is said now
     self._note_running(alone=False)
     self._files.start()
-    self._mixer.start()
-    self._relay.loop.start()
+    self.media.start()
     self._reactor.start()
     self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
-    self._reactor.post(lambda: self._reactor.every(1.0, self._mixer.look))
     begin = (self._begin_control, self._screen.accept, self._files.begin)
     for listener, name, accept in zip(self._listeners, ("control", "screen", "files"), begin, strict=True):
       run = partial(self._run_acceptor, listener, accept)
@@ -11331,14 +11448,12 @@ class ConferenceServer:
     self._close_listeners()
     self._files.close(1.0)
     self._reactor.close(deadline / 2)
-    self._mixer.close(deadline / 2)
-    self._close_ports()
+    self.media.close(deadline / 2)
     for acceptor in self._acceptors:
       acceptor.close(1.0)
     self._keeper.close()
     self._running.close()
     log.info("dropped and counted: %s", self.counters.snapshot())
-    log.info("the mixer at the end: %s", self.mixer_report)
     self.over.set()
 
   def abandon(self) -> None:
@@ -11348,7 +11463,7 @@ class ConferenceServer:
       return
     log.warning("the host's program is gone; the meeting goes on")
     let_go_of_output(1, 2)
-    self._mixer.tell({"do": "alone"})
+    self.media.tell_mixer("alone")
     self._reactor.post(self._begin_orphan)
 
   def _begin_orphan(self) -> None:
@@ -11361,25 +11476,13 @@ class ConferenceServer:
     if self._running.keep({**self.place(), **facts, "alone": alone}):
       self._alone = alone
 
-  def _audio_socket(self) -> Socket:
-    return cast(UdpPort, self._audio_port).socket
-
-  def _close_ports(self) -> None:
-    self._close_listeners()
-    if self._relay:
-      self._relay.loop.close(1.0)
-    if self._audio_port:
-      self._audio_port.close()
-
   def _close_listeners(self) -> None:
     for listener in self._listeners:
       cut_off(listener)
 
   def _say_goodbye(self, code: str) -> None:
     for session in [*self._sessions.values()]:
-      session.send({"type": "ended", "code": code})
-      session.stage = "over"
-      session.link.close("ended")
+      session.end("ended", {"type": "ended", "code": code})
 
   def place(self) -> Json:
     """Where the meeting is, as the event `serving` says it."""
@@ -11428,7 +11531,7 @@ class ConferenceServer:
   def _on_bytes(self, session: ControlSession, data: bytes) -> None:
     if not session.octets.take(monotonic(), max(len(data), LEAST_READ)):
       raise PeerFault("flood", "octets")
-    if session.stage == "waiting":  # nobody asked it anything
+    if "" in STAGES[session.stage]:  # nobody asked it anything
       raise PeerFault("flood", "before the welcome")
     for line in session.lines.push(data):
       session.heard = monotonic()
@@ -11446,7 +11549,7 @@ class ConferenceServer:
           self._apply(self.room.handle(session.id, message, session.heard, time.time()))
         else:
           self._lobby.on_message(session, message, line)
-          if session.stage not in ("hello", "host"):
+          if session.stage not in ("hello", "prove"):
             self._half_open.leave(session.link.evict)
       except PeerFault as fault:
         self._on_fault(session, fault, said)
@@ -11491,23 +11594,20 @@ class ConferenceServer:
       session.right,
       hello.get("features", ()),
     )
-    session.id, session.stage = member.id, "in"
+    session.become("in")
+    session.id = member.id
     session.link.flow = ("in", session.address, member.id)
     self.tried = tuple(one for one in self.tried if one != session.address)
     session.link.limit = LINK_QUEUE
     session.proof, session.transcript = None, []
-    session.keys = {
-      name: secrets.token_bytes(16) for name in ("video_up", "video_down", "audio_up", "audio_down")
-    }
     self._apply(effects)  # kept before it is told
     self._sessions[member.id] = session
-    keys = {name: key.hex() for name, key in session.keys.items()}
+    keys = self.media.add(member.id)
     welcome = {**self.room.welcome(member), **keys, "resume": token, "features": FEATURES}
     if self.options.host_key:
       welcome["host_key"] = self.options.host_key
     if role == "host":
       welcome["pin"] = self.options.pin
-    self._add_media(session)
     self._send(session, welcome)
     for message in (self.room.banned(), *self._lobby.waiting()) if role == "host" else ():
       session.send(message)
@@ -11529,16 +11629,6 @@ class ConferenceServer:
     for offer in offers:
       session.send({"type": "file_offer", **offer})
 
-  def _add_media(self, session: ControlSession) -> None:
-    assert self._relay is not None
-    relay, keys, ident = self._relay, session.keys, session.id
-    relay.loop.post(lambda: relay.add(ident, keys["video_up"], keys["video_down"]))
-    self._add_audio(session)
-
-  def _add_audio(self, session: ControlSession) -> None:
-    up, down = session.keys["audio_up"].hex(), session.keys["audio_down"].hex()
-    self._mixer.tell({"do": "add", "id": session.id, "up": up, "down": down})
-
   # -- members
 
   def _closed(self, session: ControlSession, reason: str) -> None:
@@ -11546,7 +11636,7 @@ class ConferenceServer:
       self.tried = (*(one for one in self.tried if one != session.address), session.address)[-64:]
     self._lobby.forget(session)
     if session.stage == "in":
-      session.stage = "over"
+      session.become("over")
       log.info("the link to member %d is lost: %s", session.id, reason)
       self._apply(self.room.leave(session.id, "lost", monotonic()))
       self._forget(session.id)
@@ -11554,11 +11644,8 @@ class ConferenceServer:
   def _forget(self, ident: int) -> None:
     self._sessions.pop(ident, None)
     self._files.forget(ident)
-    self._mixer.tell({"do": "remove", "id": ident})
+    self.media.remove(ident)
     self._screen.drop(ident)
-    if self._relay:
-      relay = self._relay
-      relay.loop.post(lambda: relay.remove(ident))
 
   def _on_tick(self) -> None:
     now = monotonic()
@@ -11570,21 +11657,10 @@ class ConferenceServer:
         self._note_running(alone=self._orphan.alone)
       else:
         self.over.set()
-    self._weigh()
     self._files.tick(now)
     for session in list(self._sessions.values()):
       if now - session.heard > SILENT_SECONDS:
         session.link.discard("silent")
-
-  def _weigh(self) -> None:
-    assert self._relay is not None
-    relay = self._relay
-
-    def tell() -> None:
-      sizes, sent, allocator = dict(relay.sizes), relay.received(), self.room.allocator
-      self._reactor.post(lambda: self._apply(self.room.allocated(allocator.weigh(sizes, sent, monotonic()))))
-
-    relay.loop.post(tell)
 
   # -- effects
 
@@ -11595,12 +11671,8 @@ class ConferenceServer:
       match effect:
         case Tell():
           self._tell(effect)
-        case Reroute():
-          self._reroute(effect.sender)
-        case SetRate():
-          self._pace(effect)
-        case ToMixer():
-          self._mixer.tell(effect.order)
+        case Reroute() | SetRate() | ToMixer():
+          self.media.follow(effect)
         case Expel():
           self._expel(effect)
         case Admit():
@@ -11620,24 +11692,10 @@ class ConferenceServer:
       if session and session.stage == "in":
         session.link.send(line)
 
-  def _reroute(self, sender: int) -> None:
-    assert self._relay is not None
-    relay, routes = self._relay, self.room.allocator.routes(sender)
-    relay.loop.post(lambda: relay.route(sender, routes))
-
-  def _pace(self, pace: SetRate) -> None:
-    assert self._relay is not None
-    relay = self._relay
-    log.debug("to member %d at %.0f kbit/s", pace.id, pace.rate / 125)
-    relay.loop.post(lambda: relay.limit(pace))
-
   def _expel(self, effect: Expel) -> None:
     session = self._sessions.get(effect.id)
     if session:
-      if effect.message:
-        session.send(effect.message)
-      session.stage = "over"
-      session.link.close("removed")
+      session.end("removed", effect.message)
       self._forget(effect.id)
 
   # -- the screen plane
@@ -11657,41 +11715,9 @@ class ConferenceServer:
   def _screen_released(self, ident: int) -> None:
     self._apply(self.room.share_stop(ident))
 
-  # -- the mixer's process
-
-  def _on_mixer(self, report: Json) -> None:
-    match report["event"]:
-      case "ready":
-        self._reactor.post(self._bring_all)
-      case "loudest":
-        self._reactor.post(lambda: self._hear(report["id"]))
-      case _:
-        late = report["late_ticks"]
-        if late != self.mixer_report.get("late_ticks", 0):
-          log.info("the mixer was late by more than a tick %d times so far", late)
-        self.mixer_report = report
-
-  def _mixer_failed(self) -> None:
+  def _fail(self) -> None:
     self.failure = self.why = "no_mixer"
     self.over.set()
-
-  def _hear(self, loudest: int) -> None:
-    assert self._relay is not None
-    relay = self._relay
-    relay.loop.post(lambda: relay.put_first(loudest))
-    self._apply(self.room.allocated(self.room.allocator.hear(loudest, monotonic())))
-
-  def _bring_all(self) -> None:
-    for session in self._sessions.values():
-      self._rekey(session)
-
-  def _rekey(self, session: ControlSession) -> None:
-    session.keys["audio_up"] = secrets.token_bytes(16)
-    session.keys["audio_down"] = secrets.token_bytes(16)
-    self._add_audio(session)
-    self._mixer.tell({"do": "mute", "id": session.id, "on": not self.room.members[session.id].mic})
-    up, down = session.keys["audio_up"].hex(), session.keys["audio_down"].hex()
-    session.send({"type": "audio_keys", "up": up, "down": down})
 
 
 def serve(
@@ -14954,7 +14980,7 @@ class _GiveServer(http.server.ThreadingHTTPServer):
   def process_request(self, request: Any, client_address: Any) -> None:
     self._open[request] = client_address[0]
     self._silent[request] = monotonic()
-    ask_for(Service.BACKGROUND, request)
+    ask_for(LAST, request)
     super().process_request(request, client_address)
 
   def close_request(self, request: Any) -> None:

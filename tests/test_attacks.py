@@ -109,7 +109,7 @@ def counted(server: cs.ConferenceServer, kind: str) -> int:
 
 
 def mixed(server: cs.ConferenceServer, kind: str) -> int:
-  return int(server.mixer_report.get("counters", {}).get(kind, 0))
+  return int(server.media.report.get("counters", {}).get(kind, 0))
 
 
 def answer(link: ssl.SSLSocket) -> cs.Json:
@@ -304,8 +304,8 @@ def test_512_replayed_blocks_are_all_refused(server: cs.ConferenceServer, eve: M
 
 
 def relay_of(server: cs.ConferenceServer) -> cs.VideoRelay:
-  assert server._relay is not None
-  return server._relay
+  assert server.media.relay is not None
+  return server.media.relay
 
 
 def picture_to(receiver: Member, sender: int) -> list[bytes]:

@@ -284,8 +284,8 @@ class Stage:
     identity = cs.load_identity(Path(self._home.name))
     options = cs.ServerOptions(pin=pin, host_key=self.RIGHT.public, base=20_000, bind="127.0.0.1")
     self.server = cs.ConferenceServer(options, identity)
-    relay = self.server._relay = cs.VideoRelay(("127.0.0.1", 0), self.server.counters)
-    relay.loop = Now()  # type: ignore[assignment]
+    relay = self.server.media.relay = cs.VideoRelay(("127.0.0.1", 0), self.server.counters)
+    relay.loop = self.server._keeper._disk = Now()  # type: ignore[assignment]
     self.sessions: list[cs.ControlSession] = []
     self.tickets: list[str] = []
     self.tokens: list[str] = []
@@ -330,7 +330,7 @@ class Stage:
 
   def drop(self, session: cs.ControlSession) -> None:
     session.link.discard("broke")
-    self.server._session_closed(session, "broke")
+    self.server._closed(session, "broke")
 
   def check(self) -> None:
     room = self.server.room
@@ -393,7 +393,7 @@ def _step(stage: Stage, dice: Any) -> None:
       stage.server._apply(stage.server.room.file_saved(file, session.id))
   else:
     stage.server._on_tick()
-    stage.server._bring_all()
+    stage.server.media.bring_all()
 
 
 def _hello(stage: Stage, dice: Any) -> cs.Json:
