@@ -13776,6 +13776,12 @@ class FileTransfers:
 # CLIENT PLANES
 # ==============================
 
+LINK_STATES: Final[Mapping[str, str]] = {  # of a participant's link, as a Snapshot says it: where each leads
+  "joining": "live ended",
+  "live": "reconnecting ended",
+  "reconnecting": "live ended",
+  "ended": "",
+}
 PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 3.5
 PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
@@ -14115,7 +14121,7 @@ class MeetingController:
     self.gui_queue: queue.SimpleQueue[Json] = queue.SimpleQueue()
     self.counters = Counters()
     self.state = StateManager()
-    self.status: int | None = None
+    self.status: int | None = None  # of the process, once it has ended
     self._home = home
     self._known = KnownHosts(home)
     self._tokens = ResumeTokens(home)
@@ -14232,7 +14238,7 @@ class MeetingController:
 
   def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
     """Put an event on the queue; the first with a command's `ref` is its final answer, others lack it."""
-    if self.status is not None or (event == "ok" and ref not in self._refs):
+    if self._is("ended") or (event == "ok" and ref not in self._refs):
       return
     entry: Json = {"event": event, "time": time.time(), **fields}
     if ref in self._refs:
@@ -14244,7 +14250,7 @@ class MeetingController:
       log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
 
   def _finish(self, event: str, status: int, **fields: Any) -> None:
-    if self.status is not None:
+    if self._is("ended"):
       return
     counters = self.counters.snapshot()
     if counters:
@@ -14254,12 +14260,12 @@ class MeetingController:
       self.emit("error", ref, **Refused("no_meeting", "The meeting has ended.").event)
     self.emit(event, **fields)
     self.status = status
+    self._become("ended", reason=fields.get("reason", ""))
     self.screen.stop_sharing()
-    self.state.update(link="ended", reason=fields.get("reason", ""))
 
   def leave(self, reason: str, ref: Any = None) -> None:
     """Say goodbye and end. Reactor's thread."""
-    if self.status is not None:
+    if self._is("ended"):
       return
     if self._link and self._link.welcomed:
       self._link.send({"type": "leave"})
@@ -14269,8 +14275,15 @@ class MeetingController:
 
   # -- the link
 
+  def _is(self, link: str) -> bool:
+    return self.state.current.link == link
+
+  def _become(self, link: str, **facts: Any) -> None:
+    assert link in LINK_STATES[self.state.current.link].split(), (self.state.current.link, link)
+    self.state.update(link=link, **facts)
+
   def _connect(self) -> None:
-    if self.status is not None:
+    if self._is("ended"):
       return
     self._tries += 1
     self._aim_anew()
@@ -14278,7 +14291,7 @@ class MeetingController:
       self._reactor, self.options, self._resume_token, self._on_message, self._on_closed
     )
     try:
-      self._link.begin(CONNECT_SECONDS if self._lost_at else HANDSHAKE_SECONDS)
+      self._link.begin(CONNECT_SECONDS if self._is("reconnecting") else HANDSHAKE_SECONDS)
     except OSError as error:
       words = "The network cannot be used: {fault}."
       self._on_closed(Refused("no_meeting", words, fault=system_words(error)))
@@ -14307,9 +14320,9 @@ class MeetingController:
       self._finder = None
 
   def _on_closed(self, refused: Refused) -> None:
-    if self.status is not None:
+    if self._is("ended"):
       return
-    if self._lost_at or (self._link and self._link.welcomed):
+    if not self._is("joining"):
       self._on_lost(refused)
     elif not refused.code and refused.reason not in ("refused", "timeout") and monotonic() < self._try_until:
       self._reactor.later(0.2 * self._tries, self._connect)
@@ -14321,13 +14334,13 @@ class MeetingController:
 
   def _on_lost(self, refused: Refused) -> None:
     now = monotonic()
-    if not self._lost_at:
+    if self._is("live"):
       self._lost_at = now
+      self._become("reconnecting", reason=refused.reason)
       if self._link:
         self.requests.forget_dropped(self._link)
       self.files.disconnect()
       self._answer_later("screen_stop")
-      self.state.update(link="reconnecting", reason=refused.reason)
       self.emit("reconnecting", reason=refused.reason)
     if refused.code not in PASSING or now - self._lost_at > self.RETRY_SECONDS:
       self._finish("ended", 0, **{**refused.event, "code": refused.code or "unreachable"})
@@ -14365,7 +14378,7 @@ class MeetingController:
       link.send(message)
 
   def _standing_link(self) -> CommandConnection | None:
-    return self._link if self._link and self._link.welcomed and not self._lost_at else None
+    return self._link if self._is("live") else None
 
   def ask(self, message: Json, command: Json) -> None:
     """Send `message` for `command`; what answers it carries the command's `ref`.
@@ -14453,16 +14466,17 @@ class MeetingController:
     self._token, self._meeting = message["resume"], message["meeting"]
     self._tokens.put(fingerprint, self._meeting, self._asked_name, self._token)
     self._link.send({"type": "resumed"})
-    back = self._lost_at
+    back = self._is("reconnecting")
     self.state.update(fingerprint=fingerprint)
     if back:
-      self.emit("reconnected", seconds=round(monotonic() - back, 2))
+      self.emit("reconnected", seconds=round(monotonic() - self._lost_at, 2))
       self.media.encode({})
       self.media.go_on(message)
     else:
       self._emit_joined(message)
       self.media.start(message)
-    self._lost_at, self._tries = 0.0, 0
+    self._become("live")
+    self._tries = 0
     if back:
       self.screen.renew()
     self._end_looking()
@@ -14483,7 +14497,7 @@ class MeetingController:
     assert self._link is not None
     fingerprint = self._link.fingerprint
     title, host = message["title"], message["host"]
-    if self.options.host_key or self._lost_at:
+    if self.options.host_key or self._is("reconnecting"):
       return True
     known = self._known.get(fingerprint)
     if known is None and not self.options.accept_changed:
@@ -14567,7 +14581,7 @@ class MeetingController:
     self.ask({"type": kind, **message}, command)
 
   def _end(self, command: Json) -> None:
-    if self._lost_at:  # there is no server to tell
+    if self._is("reconnecting"):  # there is no server to tell
       self.leave("left", command.get("ref"))
     self._end_ref = command.get("ref")
     self._tell_server({**command, "ref": None})  # `ended` is its answer
@@ -14661,7 +14675,7 @@ class MeetingController:
     if on:
       self._camera_back |= self._asked.get("camera", False)
       self._turn("camera", False)
-    elif self._camera_back and self.status is None:
+    elif self._camera_back and not self._is("ended"):
       self._camera_back = False
       self._turn("camera", True)
 

@@ -73,7 +73,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 @pytest.fixture(scope="module")
 def server(kept: Start) -> cs.ConferenceServer:
   one = kept()
-  wait_until(lambda: one.mixer_report, 30.0)  # who joins before is given new audio keys
+  wait_until(lambda: one.media.report, 30.0)  # who joins before is given new audio keys
   return one
 
 

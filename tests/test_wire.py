@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import frame_datagrams
 
+import connectsphere
 from connectsphere import (
   ALL_PARTS,
   AUDIO_SIZES,
@@ -1011,3 +1014,52 @@ def test_a_field_of_a_person_is_one_line() -> None:
   with pytest.raises(PeerFault):
     Away.shape()["away"](1)
   assert Away.read({**Away(1, "Ana").message(), "away": True}).away
+
+
+# ------------------------------------------------------------------------------- transition tables
+
+
+def rows(head: str) -> dict[str, list[list[str]]]:
+  """The table of docs/protocol.md under `head`: the words of each row's cells, by those of the first."""
+  text = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text("utf-8")
+  table = text[text.index(head) :].splitlines()[2:]
+  lines = itertools.takewhile(lambda line: line.startswith("|"), table)
+  cells = [[re.findall(r"\w+", cell) for cell in line.split("|")[1:-1]] for line in lines]
+  return {first[0]: others for first, *others in cells}
+
+
+def test_the_stages_are_those_of_the_page() -> None:
+  said = rows("| stage | may be said | leads to |")
+  assert said.keys() == connectsphere.STAGES.keys()
+  for stage, after in connectsphere.STAGES.items():
+    kinds, leads = said[stage]
+    assert kinds == (["all", "below"] if stage == "in" else [kind for kind in after if kind])
+    assert {*leads, "over"} == {one for to in after.values() for one in to.split()}
+  roles = rows("| role | may be said |")
+  told = {role: [one.__name__ for one in kinds] for role, kinds in connectsphere.SCREEN_SAYS.items()}
+  assert {role: cells[0] for role, cells in roles.items()} == told
+
+
+@pytest.mark.parametrize("table", [connectsphere.LINK_STATES, {
+  stage: " ".join(after.values()) for stage, after in connectsphere.STAGES.items()
+}])  # fmt: skip
+def test_every_stage_is_reached_and_ends(table: Mapping[str, str]) -> None:
+  *others, last = table
+  first = others[0]
+  reached, before = {first}, set[str]()
+  while reached != before:
+    before, reached = reached, reached.union(*(table[stage].split() for stage in reached))
+  assert reached == set(table) and set(table[last].split()) <= {last}
+  assert all(last in table[stage].split() for stage in others)
+
+
+@pytest.mark.parametrize("stage", connectsphere.STAGES)
+@pytest.mark.parametrize("to", connectsphere.STAGES)
+def test_a_session_goes_where_the_table_leads(stage: str, to: str) -> None:
+  session = connectsphere.ControlSession(cast(Any, None), "10.0.0.1", stage)
+  if to in " ".join(connectsphere.STAGES[stage].values()).split():
+    session.become(to)
+    assert session.stage == to
+  else:
+    with pytest.raises(AssertionError):
+      session.become(to)
