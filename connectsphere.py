@@ -11336,6 +11336,7 @@ class Keeper:
     self._disk = Loop("journal", counters)
     self._written = threading.Event()  # what was kept last
     self._written.set()
+    self._missed = False  # something since then
     self._kept = 0.0
 
   def start(self) -> None:
@@ -11351,17 +11352,19 @@ class Keeper:
 
   def keep(self, *changes: Keep) -> None:
     """Keep what has changed or, without that, that the meeting is alive."""
-    self._kept, whole = monotonic(), self._journal.full
+    if not self._written.is_set():  # all of it, once the disk has done what it was given
+      self._missed = True
+      return
+    whole, self._missed, self._kept = self._missed or self._journal.full, False, monotonic()
     state = self._room.export(self._kept, time.time(), *() if whole else changes or [Keep("lines", ())])
+    self._written.clear()
     self._disk.post(partial(self._journal.write if whole else self._journal.append, state))
-    quick, self._written = self._written.is_set(), threading.Event()
     self._disk.post(self._written.set)
-    if quick:
-      self._written.wait(self.PATIENCE)
+    self._written.wait(self.PATIENCE)
 
   def tick(self) -> None:
     """Once in a while."""
-    if monotonic() - self._kept > self.ALIVE_SECONDS:
+    if self._missed or monotonic() - self._kept > self.ALIVE_SECONDS:
       self.keep()
 
   def close(self) -> None:
