@@ -14662,7 +14662,7 @@ class MeetingController:
     self.screen.stop_sharing()
     if self._later.get("screen_start"):
       self._share_failed(Refused("cancelled"))
-    if self._lost_at or current.presenter != current.me:  # nobody saw it, or can be told
+    if self._is("reconnecting") or current.presenter != current.me:  # nobody saw it, or can be told
       self._answer_later(kind, id=current.me, name=current.name)
 
   def _share_failed(self, refused: Refused) -> None:

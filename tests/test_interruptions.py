@@ -243,6 +243,8 @@ def test_a_journal_is_begun_anew_when_it_has_grown(identity: cs.Identity, keep: 
     ben.buckets.clear()
     say(room, keeper, ben.id, f"{n} {'x' * 3_000}")
   keeper._written.wait(10.0)
+  keeper.tick()
+  keeper._written.wait(10.0)
   assert journal_file(identity).stat().st_size < 6 << 20
   again = a_room()
   keep(again)
