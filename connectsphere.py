@@ -97,6 +97,7 @@ import base64
 import colorsys
 import contextlib
 import copy
+import csv
 import ctypes
 import dataclasses
 import enum
@@ -299,6 +300,15 @@ not_allowed.removed|The host removed you from the meeting.
 not_allowed.share|The host has to allow you to share again.
 not_allowed.turned_away|The host did not let you in.
 other_version|Another version of ConnectSphere: both need the same
+locked|The host lets nobody else in now.
+no_word|Microphones are off: raise your hand to get the word.
+not_permitted.camera|The host has turned cameras off.
+not_permitted.chat|The host has turned messages to everyone off.
+not_permitted.files|The host has turned files among pupils off.
+not_permitted.private|The host has turned messages among pupils off.
+not_permitted.react|The host has turned reactions off.
+not_permitted.share|The host has turned sharing off.
+not_permitted.work|Nothing is collected now.
 nothing_yet|There is no picture of {name} yet.
 over|The host ended the meeting.
 pin_required|This meeting needs a PIN.
@@ -876,9 +886,19 @@ _REF = _integer(0, 2**53)
 _FPS = _integer(1, MAX_FPS)
 _LAYER = _integer(0, len(LAYERS) - 1)
 _TIME = _number(0, 2**40)
-_ROLE = _exactly("host", "member")
+_ROLE = _exactly("host", "co-host", "member")
 _VERSION = _integer(1, 1_000_000)
 _MEETING = _text(64, "[!-~]{1,64}")
+_KIND = _exactly("", "sheet", "work")
+PERMITS: Final = ("mic", "camera", "chat", "private", "share", "react", "files")  # what members may do
+_WHAT = _exactly(*PERMITS)
+_PERMITS = _listing(_WHAT, len(PERMITS))
+DOORS: Final = ("open", "knock", "locked")
+_DOOR = _exactly(*DOORS)
+MOST_ANSWERS: Final = 5
+_INDEX = _integer(0, MOST_ANSWERS - 1)
+MOST_ROWS: Final = 250  # of attendance, in one message
+DAY_SECONDS: Final = 86_400
 
 
 # -- records: what is known of a person, a line, a file on offer, a meeting
@@ -964,6 +984,7 @@ class FileOffer(Record):
   private: Flag = False
   sha256: Digest = ""
   id: Id = 0  # the sender's
+  kind: Annotated[str, _KIND, "kind?"] = ""  # a sheet is handed out, work is handed in
 
 
 @dataclass(frozen=True, slots=True)
@@ -979,6 +1000,54 @@ class Ad(Record):
   locked: Flag
   fingerprint: Digest
   version: Annotated[int, _VERSION] = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class Rules(Record):
+  """What hosts have set for the class; for those in `exceptions` it is the other way round.
+
+  `word`, `spotlight`: who may speak although microphones are off, who is shown large to all.
+  """
+
+  off: Annotated[list[str], _PERMITS] = field(default_factory=list)
+  exceptions: Annotated[
+    Mapping[str, list[str]], _mapping(_WHAT, _listing(_NAME, MAX_PEOPLE), len(PERMITS))
+  ] = field(default_factory=dict)
+  word: Name = ""
+  spotlight: Name = ""
+  door: Annotated[str, _DOOR] = "open"
+  collecting: Name = ""  # the title of the work that is handed in now
+
+  def permits(self, what: str, name: str) -> bool:
+    """Whether the member called `name` may do `what` of PERMITS."""
+    spoken = what == "mic" and name == self.word != ""
+    return spoken or (what not in self.off) != (name in self.exceptions.get(what, ()))
+
+
+def not_permitted(what: str) -> Refused:
+  """The refusal of `what` of PERMITS."""
+  return Refused("no_word") if what == "mic" else Refused("not_permitted", why=what)
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Record):
+  """A quick question to the class; `counts` for hosts, for all once it is over. No answers: none asked."""
+
+  question: Annotated[str, _text(300)] = ""
+  answers: Annotated[list[str], _listing(_text(100), MOST_ANSWERS)] = field(default_factory=list)
+  counts: Annotated[Sequence[int], _listing(_COUNT, MOST_ANSWERS), "counts?"] = ()
+  own: Annotated[int, _integer(-1, MOST_ANSWERS - 1)] = -1  # one's own vote; -1: none
+
+
+@dataclass(frozen=True, slots=True)
+class Attended(Record):
+  """How somebody was here: unix seconds of coming and of going (0: is here), seconds in all, links lost."""
+
+  name: Name
+  came: Time
+  went: Time
+  seconds: Time
+  lost: Count
 
 
 _USER: Final = Person.shape()
@@ -1037,7 +1106,9 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
     "size": _COUNT,
     "sha256": _TOKEN,
     "to_name?": _NAME,
+    "kind?": _KIND,
   },
+  "opened": {"file": _FILE_ID},
   "decline": {"file": _FILE_ID},
   "cancel": {"file": _FILE_ID},
   "mute": {"who": _either(_ID, _exactly("all"))},
@@ -1045,6 +1116,21 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
   "unban": {"who": _NAME},
   "take_over": {},
   "allow_share": {"who": _ID},
+  "permit": {"what": _WHAT, "on": _flag, "who?": _ID},
+  "word": {"who": _ID},
+  "lower": {"who": _either(_ID, _exactly("all"))},
+  "door": {"mode": _DOOR},
+  "cohost": {"who": _ID, "on": _flag},
+  "spotlight": {"who": _ID},
+  "ask_share": {"who": _ID},
+  "agree": {"to": _exactly("share"), "yes": _flag},
+  "rename": {"name": _NAME, "who?": _ID},
+  "question": {"question": _text(300), "answers": _listing(_text(100), MOST_ANSWERS)},
+  "answer": {"index": _INDEX},
+  "close_question": {},
+  "timer": {"seconds": _integer(0, DAY_SECONDS)},
+  "collect": {"title": _NAME},
+  "attendance": {},
   "admit": {"ask": _COUNT, "on": _flag},
   "end": {},
   "leave": {},
@@ -1106,9 +1192,16 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
   "file_offer": FileOffer.shape(),
   "file_ready": {"file": _FILE_ID},
   "file_gone": {"file": _FILE_ID, **_REFUSAL},
-  "file_saved": {"file": _FILE_ID, "people": _COUNT},
+  "file_saved": {"file": _FILE_ID, "people": _COUNT, "name": _NAME, "opened": _flag},
   "audio_keys": {"up": _KEY, "down": _KEY},
-  "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64), "why?": _exactly("pin", "removed")},
+  "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64), "why?": _exactly("pin", "removed", "knock")},
+  "ask_gone": {"ask": _COUNT},
+  "rules": Rules.shape(),
+  "question": Question.shape(),
+  "timer": {"left": _number(0, DAY_SECONDS)},
+  "asked": {"to": _exactly("share"), "by": _NAME},
+  "agreed": {"to": _exactly("share"), "name": _NAME, "yes": _flag},
+  "attendance": {"rows": _listing(_record(Attended.shape()), MOST_ROWS)},
   "banned": {"names": _listing(_NAME, MAX_PEOPLE)},
   "host_away": {"seconds": _COUNT},
   "ended": _REFUSAL,
@@ -4040,8 +4133,17 @@ ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are 
   "mute": "state",
   "remove": "leave",
   "take_over": "screen_stop",
+  **dict.fromkeys(("permit", "word", "door", "spotlight", "collect"), "rules"),
+  **dict.fromkeys(("question", "answer", "close_question"), "question"),
+  **dict.fromkeys(("cohost", "rename"), "state"),
+  "timer": "timer",
+  "attendance": "attendance",
 }
-HOST_ONLY: Final = frozenset({"mute", "remove", "unban", "take_over", "allow_share", "admit", "end"})
+HOSTS_ALONE: Final = frozenset({"end", "cohost"})
+HOST_ONLY: Final = HOSTS_ALONE | {
+  "mute", "remove", "unban", "take_over", "allow_share", "admit", "permit", "word", "lower", "door",
+  "spotlight", "ask_share", "question", "close_question", "timer", "collect", "attendance",
+}  # fmt: skip
 RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
   "chat": (250, 1),
   "private_chat": (250, 1),
@@ -4106,7 +4208,7 @@ class MeetingOver(NamedTuple):
 
 
 class Admit(NamedTuple):
-  """Effect: let in (`on`), or turn away, who waits as number `ask`."""
+  """Effect: let in (`on`), or turn away, who waits as number `ask`; with 0 all who knock."""
 
   ask: int
   on: bool
@@ -4119,8 +4221,14 @@ class Keep(NamedTuple):
   keys: Collection[int | str]
 
 
+class Promoted(NamedTuple):
+  """Effect: `id` has become a co-host and is told what hosts know."""
+
+  id: int
+
+
 Effect: TypeAlias = (
-  Tell | Expel | Admit | ToMixer | Reroute | SetRate | ShareStopped | FileGone | MeetingOver | Keep
+  Promoted | Tell | Expel | Admit | ToMixer | Reroute | SetRate | ShareStopped | FileGone | MeetingOver | Keep
 )
 
 
@@ -4201,9 +4309,29 @@ class Claim(Record):
   tokens: Annotated[list[str], _listing(_TOKEN, 2)] = field(default_factory=list)  # SHA-256, newest last
   until: Time = FOREVER
   removed: Flag = False
-  may_share: Flag = True
+  exempt: Annotated[list[str], _PERMITS] = field(default_factory=list)  # of what is set for all
+  cohost: Flag = False
+  vote: Annotated[int, _integer(-1, MOST_ANSWERS - 1)] = -1
+  came: Time = 0.0  # at first; monotonic, as the next two
+  since: Time = 0.0  # in without a break; 0: is not here
+  went: Time = 0.0
+  stayed: Time = 0.0  # seconds before `since`
+  lost: Count = 0  # links
   lasting: Annotated[Json, _LASTING] = field(default_factory=dict)
   buckets: dict[str, TokenBucket] = field(default_factory=dict)  # of its messages
+
+
+@dataclass(slots=True)
+class Setting(Record):
+  """What hosts have set for the class; `word` and `spotlight` are persons, `ends` is the timer's."""
+
+  off: Annotated[list[str], _PERMITS] = field(default_factory=list)
+  word: Id = 0
+  spotlight: Id = 0
+  door: Annotated[str, _DOOR] = "open"
+  collecting: Name = ""
+  question: Annotated[Json, _record(Question.shape())] = field(default_factory=Question().message)
+  ends: Time = 0.0
 
 
 class Ticket(NamedTuple):
@@ -4294,7 +4422,10 @@ class NameRegister:
   def settle(self, member: Member, reason: str, now: float) -> None:
     """Leaving keeps the name but not the place; losing the link keeps both for a while."""
     claim, stays = self.people[member.person], reason in ("lost", "replaced")
+    now = round(now, 3)
     claim.until = now + RESUME_SECONDS if stays else now
+    claim.stayed, claim.went = claim.stayed + now - claim.since, now
+    claim.since, claim.lost = 0.0, claim.lost + (reason == "lost")
     claim.lasting = {name: getattr(member, name) for name in LASTING if stays}
 
   def awaited(self, now: float) -> set[int]:
@@ -4303,6 +4434,11 @@ class NameRegister:
   def ban(self, person: int) -> None:
     """The claim of `person` holds no longer."""
     self.people[person].removed = True
+
+  def name_of(self, person: int) -> str:
+    """What `person` is called; "" for the long gone."""
+    claim = self.people.get(person)
+    return claim.name if claim else ""
 
   def unban(self, name: str) -> list[int]:
     """Let who is called `name` come back; whoever was removed."""
@@ -4365,6 +4501,189 @@ class FileShelf:
     return [offer for offer in unfinished if offer.person not in people]
 
 
+class Classroom:
+  """What hosts set for the class, and what that lets whom do: a part of the room.
+
+  Of people it knows the persons, so that reconnecting changes nothing. Handlers give the room's effects.
+  """
+
+  def __init__(self, room: Room) -> None:
+    self._room = room
+
+  @property
+  def set(self) -> Setting:
+    """What is set now."""
+    return self._room.settings[1]
+
+  def handler(self, kind: str) -> Callable[[Member, Json], list[Effect]] | None:
+    """What carries out a message of this kind, if it is the class's."""
+    return getattr(self, f"_on_{kind}", None)
+
+  def may(self, member: Member, what: str) -> bool:
+    """Whether `member` may do `what` of PERMITS."""
+    if member.role != "member" or (what == "mic" and self.set.word == member.person):
+      return True
+    return (what not in self.set.off) != (what in self._room.names.people[member.person].exempt)
+
+  def require(self, member: Member, what: str) -> None:
+    """Refused unless `member` may do `what`."""
+    if not self.may(member, what):
+      raise not_permitted(what)
+
+  def rules(self) -> Json:
+    """What everyone is told, people by name."""
+    names, now = self._room.names, self.set
+    exceptions: dict[str, list[str]] = {}
+    for claim in names.people.values():
+      for what in claim.exempt:
+        exceptions.setdefault(what, []).append(claim.name)
+    shown = names.name_of(now.word), names.name_of(now.spotlight)
+    return {"type": "rules", **Rules(now.off, exceptions, *shown, now.door, now.collecting).message()}
+
+  def changed(self, *persons: int) -> list[Effect]:
+    """It is kept, with what is changed of these persons, and told."""
+    return [Keep("settings", [1]), Keep("people", persons), self._room.tell_all(self.rules())]
+
+  def greeting(self, member: Member, clock: float) -> list[Json]:
+    """What a newcomer is told beside the welcome."""
+    left = self.set.ends - clock
+    asked = [self._asked(member)] if self.set.question["answers"] else []
+    return [self.rules(), *asked, *([{"type": "timer", "left": left}] if left > 0 else [])]
+
+  def exempt(self, member: Member, what: str, on: bool) -> list[Effect]:
+    """Let this one do it or not, whatever is set for all."""
+    claim = self._room.names.people[member.person]
+    claim.exempt = sorted({*claim.exempt} - {what} | (set() if on == (what not in self.set.off) else {what}))
+    return self.changed(member.person)
+
+  def _on_permit(self, member: Member, message: Json) -> list[Effect]:
+    what, on = message["what"], message["on"]
+    if "who" in message:
+      changed = self.exempt(self._room.with_id(message["who"]), what, on)
+    else:
+      self.set.off = sorted({*self.set.off} - {what} | (set() if on else {what}))
+      exempt = [claim for claim in self._room.names.people.values() if what in claim.exempt]
+      for claim in exempt:
+        claim.exempt.remove(what)
+      changed = self.changed(*(claim.person for claim in exempt))
+    return [*self._hushed(member), *changed]
+
+  def _hushed(self, by: Member) -> list[Effect]:
+    on = [one for one in self._room.members.values() if one.mic and not self.may(one, "mic")]
+    return [effect for one in on for effect in self._room.mute(one, by)]
+
+  def _person(self, ident: int) -> int:
+    return self._room.with_id(ident).person if ident else 0
+
+  def _on_word(self, member: Member, message: Json) -> list[Effect]:
+    self.set.word = self._person(message["who"])
+    lowered = self._on_lower(member, message) if message["who"] else []
+    return [*lowered, *self._hushed(member), *self.changed()]
+
+  def _on_lower(self, member: Member, message: Json) -> list[Effect]:
+    everyone = list(self._room.members.values())
+    whom = everyone if message["who"] == "all" else [self._room.with_id(message["who"])]
+    up = [one for one in whom if one.hand]
+    return [Keep("members", [one.id for one in up]), *(self._room.change(one, hand=0.0) for one in up)]
+
+  def _on_door(self, member: Member, message: Json) -> list[Effect]:
+    self.set.door = message["mode"]
+    return [*self.changed(), *([Admit(0, True)] if message["mode"] == "open" else [])]
+
+  def _on_collect(self, member: Member, message: Json) -> list[Effect]:
+    self.set.collecting = clean_name(message["title"], MAX_TITLE) if message["title"] else ""
+    return self.changed()
+
+  def _on_spotlight(self, member: Member, message: Json) -> list[Effect]:
+    self.set.spotlight = self._person(message["who"])
+    return self.changed()
+
+  def _on_cohost(self, member: Member, message: Json) -> list[Effect]:
+    other, on = self._room.with_id(message["who"]), message["on"]
+    if other.role == "host":
+      raise Refused("not_allowed", why="host")
+    self._room.names.people[other.person].cohost = on
+    told = self._room.change(other, role="co-host" if on else "member")
+    kept = [Keep("people", [other.person]), Keep("members", [other.id])]
+    return [*kept, told, *([Promoted(other.id)] if on else self._hushed(member))]
+
+  def _on_ask_share(self, member: Member, message: Json) -> list[Effect]:
+    other = self._room.with_id(message["who"])
+    asked = Tell((other.id,), {"type": "asked", "to": "share", "by": member.name})
+    return [*self.exempt(other, "share", True), asked]
+
+  def _on_agree(self, member: Member, message: Json) -> list[Effect]:
+    """Who was asked answers; with a yes the screen is free for it."""
+    room, told = self._room, {"type": "agreed", "name": member.name, "to": message["to"]}
+    freed = message["yes"] and self.may(member, "share") and room.presenter not in (0, member.id)
+    stopped = room.share_stop(room.presenter) if freed else []
+    return [*stopped, room.tell_hosts({**told, "yes": message["yes"]})]
+
+  def _asked(self, member: Member, *, over: bool = False) -> Json:
+    question, people = Question.read(self.set.question), self._room.names.people
+    if over or member.role != "member":
+      votes = Counter(claim.vote for claim in people.values())
+      question = dataclasses.replace(question, counts=[votes[n] for n in range(len(question.answers))])
+    return {"type": "question", **question.message(), "own": people[member.person].vote}
+
+  def _ask(self, question: Question) -> list[Effect]:
+    voted = [claim for claim in self._room.names.people.values() if claim.vote >= 0]
+    for claim in voted:
+      claim.vote = -1
+    self.set.question = question.message()
+    kept = [Keep("settings", [1]), Keep("people", [claim.person for claim in voted])]
+    return [*kept, *(Tell((one.id,), self._asked(one)) for one in self._room.members.values())]
+
+  def _on_question(self, member: Member, message: Json) -> list[Effect]:
+    answers = [clean_text(answer, 100) for answer in message["answers"]]
+    question = clean_text(message["question"], 300)
+    if len(answers) < 2 or not all(answers) or not question:
+      raise Refused("bad_command", key="answers")
+    return self._ask(Question(question, answers))
+
+  def _on_answer(self, member: Member, message: Json) -> list[Effect]:
+    if message["index"] >= len(self.set.question["answers"]):
+      raise Refused("bad_command", key="index")
+    self._room.names.people[member.person].vote = message["index"]
+    told = [one for one in self._room.members.values() if one.role != "member" or one.id == member.id]
+    return [Keep("people", [member.person]), *(Tell((one.id,), self._asked(one)) for one in told)]
+
+  def _on_close_question(self, member: Member, message: Json) -> list[Effect]:
+    if not self.set.question["answers"]:
+      return []
+    results = [Tell((one.id,), self._asked(one, over=True)) for one in self._room.members.values()]
+    return [*results, *self._ask(Question())]
+
+  def _on_timer(self, member: Member, message: Json) -> list[Effect]:
+    seconds = message["seconds"]
+    self.set.ends = self._room.clock + seconds if seconds else 0.0
+    return [Keep("settings", [1]), self._room.tell_all({"type": "timer", "left": seconds})]
+
+  def _on_rename(self, member: Member, message: Json) -> list[Effect]:
+    """Oneself or, for hosts, somebody else."""
+    room, name = self._room, clean_name(message["name"])
+    other = room.with_id(message.get("who", member.id))
+    if other.id != member.id and member.role == "member":
+      raise Refused("not_allowed")
+    claim = room.names.people[other.person]
+    hers = other.role == "host" and looks(name) & looks(room.host)
+    claim.name = name if hers or name == claim.name else room.names.free(name)
+    room.names.own(claim)
+    kept = [Keep("people", [other.person]), Keep("members", [other.id])]
+    return [*kept, room.change(other, name=claim.name), room.tell_all(self.rules())]
+
+  def _on_attendance(self, member: Member, message: Json) -> list[Effect]:
+    now, clock = self._room.now, self._room.clock
+    rows = [
+      Attended(
+        claim.name, clock - now + claim.came, 0.0 if claim.since else clock - now + claim.went,
+        claim.stayed + (now - claim.since if claim.since else 0.0), claim.lost,
+      ).message()
+      for claim in sorted(self._room.names.people.values(), key=lambda claim: claim.came)
+    ]  # fmt: skip
+    return [Tell((member.id,), {"type": "attendance", "rows": rows[:MOST_ROWS]})]
+
+
 class Room:
   """Who is in the meeting, who may do what and who must receive what.
 
@@ -4384,9 +4703,11 @@ class Room:
     self.counter = 0
     self.newest_id = 0
     self.lines: dict[int, RoomLine] = {}
+    self.settings = {1: Setting()}
+    self.classroom = Classroom(self)
     self._token = token
     self._encodes = 0
-    self._now = self._clock = 0.0  # of the message that is handled
+    self.now = self.clock = 0.0  # of the message that is handled
     self._tickets: dict[str, Ticket] = {}
 
   # -- coming and going
@@ -4423,11 +4744,14 @@ class Room:
     forgotten = self.names.forget_the_long_gone(now)
     fresh, claim = self._token(32), claim or Claim(ident, name, address)
     claim.address, person = address, claim.person
+    role = "co-host" if claim.cohost and role == "member" else role
     member = Member(
             ident, claim.name, role, proof=proof, address=address, person=person, buckets=claim.buckets,
             features=list(features), **claim.lasting,
         )  # fmt: skip
     self.names.take(claim, token, fresh)
+    claim.since = round(now, 3)
+    claim.came = claim.came or claim.since
     everyone = tuple(self.members)
     self.members[member.id] = member
     self.allocator.join(member.id)
@@ -4452,7 +4776,7 @@ class Room:
       *self.allocated(self.allocator.leave(ident, now)),
     ]
     gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
-    return [*effects, self._tell_all(gone)]
+    return [*effects, self.tell_all(gone)]
 
   def _on_resumed(self, member: Member, message: Json) -> list[Effect]:
     claim = self.names.people[member.person]
@@ -4467,6 +4791,7 @@ class Room:
       "members": (Member, self.members),
       "lines": (RoomLine, self.lines),
       "files": (Offer, self.shelf.offers),
+      "settings": (Setting, self.settings),
     }
 
   def export(self, now: float, clock: float, *changes: Keep) -> Json:
@@ -4490,8 +4815,9 @@ class Room:
           one = kind.read(_shaped(entry, kind.shape(kept=True)))
           records[key if part == "files" else int(key)] = one
     for claim in self.names.people.values():
-      if claim.until < FOREVER:
-        claim.until += now - state["now"] - (clock - state["clock"])
+      for name in ("until", "came", "since", "went"):
+        if 0 < (at := getattr(claim, name)) < FOREVER:
+          setattr(claim, name, round(at + (now - state["now"]) - (clock - state["clock"]), 3))
       self.names.own(claim)
     for member in self.members.values():
       self.allocator.join(member.id)
@@ -4525,7 +4851,8 @@ class Room:
   def roster(self) -> list[Json]:
     return [member.message() for member in self.members.values()]
 
-  def _tell_all(self, message: Json) -> Tell:
+  def tell_all(self, message: Json) -> Tell:
+    """To everyone who is in."""
     return Tell(tuple(self.members), message)
 
   def _named(self, name: str) -> Member | None:
@@ -4534,8 +4861,9 @@ class Room:
   def _present(self, person: int) -> Member | None:
     return next((one for one in self.members.values() if one.person == person), None)
 
-  def _tell_hosts(self, message: Json) -> Tell:
-    return Tell(tuple(one.id for one in self.members.values() if one.role == "host"), message)
+  def tell_hosts(self, message: Json) -> Tell:
+    """To hosts and co-hosts."""
+    return Tell(tuple(one.id for one in self.members.values() if one.role != "member"), message)
 
   # -- messages
 
@@ -4547,12 +4875,12 @@ class Room:
     kind = message["type"]
     if not self._within_rate(member, kind, now):
       raise PeerFault("flood", kind)
-    if kind in HOST_ONLY and member.role != "host":
+    if (member.role == "member" and kind in HOST_ONLY) or (member.role != "host" and kind in HOSTS_ALONE):
       return self._answered([self._error(member, Refused("not_allowed"))], member, message)
-    handler = getattr(self, f"_on_{kind}", None)
+    handler = getattr(self, f"_on_{kind}", self.classroom.handler(kind))
     if handler is None:
       raise PeerFault("unexpected_message", kind)
-    self._now, self._clock = now, clock
+    self.now, self.clock = now, clock
     mark = member.person, message.get("ref")
     try:
       said = "text" in message and any(mark == (line.person, line.ref) for line in self.lines.values())
@@ -4589,7 +4917,8 @@ class Room:
       raise Refused("no_such_person", name=name)
     return member
 
-  def _with_id(self, ident: int) -> Member:
+  def with_id(self, ident: int) -> Member:
+    """Who has that id; Refused where nobody does."""
     if ident not in self.members:
       raise Refused("no_such_person")
     return self.members[ident]
@@ -4598,7 +4927,7 @@ class Room:
     return [Tell((member.id,), {"type": "pong", "t": message["t"]})]
 
   def _on_leave(self, member: Member, message: Json) -> list[Effect]:
-    return [Expel(member.id, {}), *self.leave(member.id, "left", self._now)]
+    return [Expel(member.id, {}), *self.leave(member.id, "left", self.now)]
 
   def _on_user_list(self, member: Member, message: Json) -> list[Effect]:
     return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
@@ -4614,7 +4943,7 @@ class Room:
     self.counter += 1
     private: Json = {"to": other.name, "between": [member.person, other.person]} if other else {}
     line = RoomLine(
-      self.counter, member.name, text, self._clock, member.id, person=member.person, ref=ref, **private
+      self.counter, member.name, text, self.clock, member.id, person=member.person, ref=ref, **private
     )
     alike = [one.n for one in self.lines.values() if bool(one.between) is bool(other)]
     if len(alike) == HISTORY:
@@ -4623,59 +4952,68 @@ class Room:
     return Keep("lines", [line.n, *alike[:1]]), line.message()
 
   def _on_chat(self, member: Member, message: Json) -> list[Effect]:
+    self.classroom.require(member, "chat")
     kept, line = self._line(member, message)
-    return [kept, self._tell_all({"type": "chat", **line})]
+    return [kept, self.tell_all({"type": "chat", **line})]
 
   def _on_private_chat(self, member: Member, message: Json) -> list[Effect]:
     other = self._reach(message["to_name"])
+    if other.role == "member":
+      self.classroom.require(member, "private")
     kept, line = self._line(member, message, other)
     return [kept, Tell(tuple({member.id, other.id}), {"type": "private_chat", **line})]
 
   def _on_reaction(self, member: Member, message: Json) -> list[Effect]:
     emoji = self._readable(message, "emoji", 32)
+    self.classroom.require(member, "react")
     self.counter += 1
     fields = {"n": self.counter, "id": member.id, "from": member.name, "emoji": emoji}
-    return [self._tell_all({"type": "reaction", **fields})]
+    return [self.tell_all({"type": "reaction", **fields})]
 
   def _state(self, member: Member) -> Json:
     return {"type": "state", "user": member.message()}
 
-  def _change(self, member: Member, **changes: Any) -> Tell:
+  def change(self, member: Member, **changes: Any) -> Tell:
+    """Change what the roster says of somebody, and tell it."""
     member = self.members[member.id] = dataclasses.replace(member, **changes)
-    return self._tell_all(self._state(member))
+    return self.tell_all(self._state(member))
 
   def _on_hand(self, member: Member, message: Json) -> list[Effect]:
     if message["up"] == bool(member.hand):
       return [Tell((member.id,), self._state(member))]
-    told = self._change(member, hand=self._clock if message["up"] else 0.0)
+    told = self.change(member, hand=self.clock if message["up"] else 0.0)
     return [Keep("members", [member.id]), told]
 
   def _on_mic(self, member: Member, message: Json) -> list[Effect]:
+    if message["on"]:
+      self.classroom.require(member, "mic")
     return self._set_mic(member, message["on"])
 
   def _set_mic(self, member: Member, on: bool) -> list[Effect]:
     if member.mic == on:
       return []
-    return [ToMixer({"do": "mute", "id": member.id, "on": not on}), self._change(member, mic=on)]
+    return [ToMixer({"do": "mute", "id": member.id, "on": not on}), self.change(member, mic=on)]
 
   def _on_video_start(self, member: Member, message: Json) -> list[Effect]:
     kind = message["type"]
     if member.camera == (kind == "video_start"):
       return []
-    told = self._tell_all({"type": kind, "id": member.id, "name": member.name})
-    return [told, self._change(member, camera=not member.camera)]
+    if not member.camera:
+      self.classroom.require(member, "camera")
+    told = self.tell_all({"type": kind, "id": member.id, "name": member.name})
+    return [told, self.change(member, camera=not member.camera)]
 
   _on_video_stop = _on_video_start
 
   def _on_watch(self, member: Member, message: Json) -> list[Effect]:
     wanted = {int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()}
-    return self.allocated(self.allocator.subscribe(member.id, wanted, self._now))
+    return self.allocated(self.allocator.subscribe(member.id, wanted, self.now))
 
   def _on_volume(self, member: Member, message: Json) -> list[Effect]:
     return [ToMixer({"do": "gains", "id": member.id, "gains": message["gains"]})]
 
   def _on_report(self, member: Member, message: Json) -> list[Effect]:
-    return self.allocated(self.allocator.report(member.id, message, self._now))
+    return self.allocated(self.allocator.report(member.id, message, self.now))
 
   def allocated(self, changes: Allocation) -> list[Effect]:
     """What the allocator has changed, as effects."""
@@ -4704,19 +5042,20 @@ class Room:
   def _on_mute(self, member: Member, message: Json) -> list[Effect]:
     everyone = message["who"] == "all"
     others = [one for one in self.members.values() if one.id != member.id]
-    whom = others if everyone else [self._with_id(message["who"])]
-    effects: list[Effect] = []
-    for one in whom:
-      effects += [*self._set_mic(one, False), Tell((one.id,), {"type": "muted", "by": member.name})]
-    return effects
+    whom = others if everyone else [self.with_id(message["who"])]
+    return [effect for one in whom for effect in self.mute(one, member)]
+
+  def mute(self, one: Member, by: Member) -> list[Effect]:
+    """Turn somebody's microphone off."""
+    return [*self._set_mic(one, False), Tell((one.id,), {"type": "muted", "by": by.name})]
 
   def _on_remove(self, member: Member, message: Json) -> list[Effect]:
-    other = self._with_id(message["who"])
-    if other.role == "host":
+    other = self.with_id(message["who"])
+    if other.role == "host" or other.id == member.id:
       raise Refused("no_such_person")
     self.names.ban(other.person)
     gone = Expel(other.id, {"type": "removed", "code": "not_allowed", "why": "removed"})
-    return [gone, *self.leave(other.id, "removed", self._now), self._tell_hosts(self.banned())]
+    return [gone, *self.leave(other.id, "removed", self.now), self.tell_hosts(self.banned())]
 
   def banned(self) -> Json:
     return {"type": "banned", "names": self.names.removed()}
@@ -4725,7 +5064,7 @@ class Room:
     people = self.names.unban(message["who"])
     if not people:
       raise Refused("no_such_person", name=message["who"])
-    return [Keep("people", people), self._tell_hosts(self.banned())]
+    return [Keep("people", people), self.tell_hosts(self.banned())]
 
   def _on_admit(self, member: Member, message: Json) -> list[Effect]:
     return [Admit(message["ask"], message["on"])]
@@ -4734,15 +5073,11 @@ class Room:
     former = self.members.get(self.presenter)
     if former is None or former.id == member.id:
       return []
-    return [self._let_share(former, False), *self.share_stop(former.id)]
-
-  def _let_share(self, member: Member, may: bool) -> Keep:
-    self.names.people[member.person].may_share = may
-    return Keep("people", [member.person])
+    return [*self.classroom.exempt(former, "share", False), *self.share_stop(former.id)]
 
   def _on_allow_share(self, member: Member, message: Json) -> list[Effect]:
-    other = self._with_id(message["who"])
-    return [self._let_share(other, True), Tell((other.id,), {"type": "share_allowed"})]
+    other = self.with_id(message["who"])
+    return [*self.classroom.exempt(other, "share", True), Tell((other.id,), {"type": "share_allowed"})]
 
   def _on_end(self, member: Member, message: Json) -> list[Effect]:
     return [MeetingOver("over")]
@@ -4758,7 +5093,7 @@ class Room:
       if offer is None or not offer.open_for(member.person, direction):
         raise Refused("no_such_file")
     ticket = self._token(16)
-    self._tickets[ticket] = Ticket(member.id, plane, direction, file, self._now + TICKET_SECONDS)
+    self._tickets[ticket] = Ticket(member.id, plane, direction, file, self.now + TICKET_SECONDS)
     answer: Json = {"type": "ticket", "ticket": ticket}
     if file:
       answer["file"] = file
@@ -4776,15 +5111,17 @@ class Room:
     member = self.members.get(ident)
     if member is None:
       raise Refused("bad_ticket")
-    may = self.names.people[member.person].may_share
+    may = self.classroom.may(member, "share")
     if self.presenter and self.presenter != ident:
       taken = {} if may else {"why": "taken"}
       raise Refused("share_busy", name=self.members[self.presenter].name, **taken)
+    if not may and "share" in self.classroom.set.off:
+      self.classroom.require(member, "share")
     if not may:
       raise Refused("not_allowed", why="share")
     self.presenter = ident
-    told = self._tell_all({"type": "screen_start", "id": ident, "name": member.name})
-    return [told, self._change(member, sharing=True)]
+    told = self.tell_all({"type": "screen_start", "id": ident, "name": member.name})
+    return [told, self.change(member, sharing=True)]
 
   def share_stop(self, ident: int) -> list[Effect]:
     """Free the screen, if `ident` has it."""
@@ -4792,12 +5129,17 @@ class Room:
       return []
     self.presenter = 0
     member = self.members[ident]
-    told = self._tell_all({"type": "screen_stop", "id": ident, "name": member.name})
-    return [ShareStopped(ident), told, self._change(member, sharing=False)]
+    told = self.tell_all({"type": "screen_stop", "id": ident, "name": member.name})
+    return [ShareStopped(ident), told, self.change(member, sharing=False)]
 
   def _on_file_offer(self, member: Member, message: Json) -> list[Effect]:
-    to_name = message.get("to_name")
+    kind = message.get("kind", "")
+    if kind and not (self.classroom.set.collecting if kind == "work" else member.role != "member"):
+      raise Refused("not_permitted", why=kind)
+    to_name = self.host if kind == "work" else message.get("to_name")
     other = None if to_name is None else self._reach(to_name)
+    if other is None or other.role == "member":
+      self.classroom.require(member, "files")
     facts = (message["name"], message["size"], message["sha256"])
     between = (member.person, other.person if other else 0)
     file = self.shelf.unfinished(*facts, *between)
@@ -4806,7 +5148,7 @@ class Room:
       file = self._token(8)
       name, size, sha256 = facts
       self.shelf.offers[file] = Offer(
-                file, name, size, member.name, other is not None, sha256, member.id,
+                file, name, size, member.name, other is not None, sha256, member.id, kind,
                 person=between[0], to=between[1],
             )  # fmt: skip
     return [Keep("files", [file]), Tell((member.id,), {"type": "file_ready", "file": file})]
@@ -4820,15 +5162,20 @@ class Room:
     to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
     return [Keep("files", [file]), Tell(to, {"type": "file_offer", **offer.message()})]
 
-  def file_saved(self, file: str, ident: int) -> list[Effect]:
-    """The member `ident` has the whole of `file`: its owner sees how many have it."""
+  def file_saved(self, file: str, ident: int, *, opened: bool = False) -> list[Effect]:
+    """The member `ident` has the whole of `file`, or has `opened` it: its owner sees who, and how many."""
     offer, member = self.shelf.offers.get(file), self.members.get(ident)
     owner = self._present(offer.person) if offer else None
     if offer is None or owner is None or member is None:
       return []
     offer.saved[:] = {*offer.saved, member.person}
-    told = {"type": "file_saved", "file": file, "people": len(offer.saved)}
-    return [Keep("files", [file]), Tell((owner.id,), told)]
+    told = {"type": "file_saved", "file": file, "people": len(offer.saved), "name": member.name}
+    return [Keep("files", [file]), Tell((owner.id,), {**told, "opened": opened})]
+
+  def _on_opened(self, member: Member, message: Json) -> list[Effect]:
+    offer = self.shelf.offers.get(message["file"])
+    saved = offer is not None and member.person in offer.saved
+    return self.file_saved(message["file"], member.id, opened=True) if saved else []
 
   def _on_decline(self, member: Member, message: Json) -> list[Effect]:
     offer = self.shelf.offers.get(message["file"])
@@ -4966,6 +5313,19 @@ class Snapshot:
   since: float = 0.0  # monotonic seconds at joining
   wanted: Mapping[str, bool] = field(default_factory=dict)  # mic, camera, hand as last asked for here
   gains: Mapping[str, float] = field(default_factory=dict)  # by name: how many times as loud, 0 to 2
+  rules: Rules = field(default_factory=Rules)
+  question: Question = field(default_factory=Question)
+  timer: float = 0.0  # monotonic seconds at its end
+  asks: Mapping[int, str] = field(default_factory=dict)  # the names of who waits, by number
+
+  @property
+  def leads(self) -> bool:
+    """Whether this is a host or co-host."""
+    return self.role != "member"
+
+  def may(self, what: str) -> bool:
+    """Whether one may do `what` of PERMITS oneself."""
+    return self.leads or self.rules.permits(what, self.name)
 
   def person(self, ident: object) -> Person | None:
     return next((one for one in self.people if one.id == ident), None)
@@ -4986,6 +5346,7 @@ class StateManager:
   def __init__(self) -> None:
     self.current = Snapshot()
     self.newest = 0  # the highest message number seen, so that a reconnect doubles nothing
+    self._permissions: Json = {}  # as last told
 
   def update(self, **changes: Any) -> None:
     self.current = dataclasses.replace(self.current, **changes)
@@ -5007,6 +5368,7 @@ class StateManager:
     if message["meeting"] != self.current.meeting:
       self.newest = 0
       self.update(chat=(), files=(), hosts=frozenset())
+    self.update(asks={})
     same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
     known = {entry.file for entry in self.current.files}
     before = self.current.person(self.current.presenter)
@@ -5045,6 +5407,39 @@ class StateManager:
     hosts = {one.name for one in people if one.role == "host"}
     self.update(people=people, hosts=self.current.hosts | hosts)
 
+  def _on_rules(self, message: Json) -> list[Json]:
+    old, new = self.current.rules, Rules.read(message)
+    self.update(rules=new)
+    what = {what: what not in new.off for what in PERMITS}
+    permissions = {"what": what, "exceptions": new.exceptions, "word": new.word or None}
+    events: list[Json] = []
+    if permissions != self._permissions:
+      events.append({"event": "permissions", **permissions})
+    self._permissions = permissions
+    if new.door != old.door:
+      events.append({"event": "door", "mode": new.door})
+    if new.collecting != old.collecting:
+      events.append({"event": "collecting", "title": new.collecting or None})
+    if new.spotlight != old.spotlight:
+      ident = getattr(self.named(new.spotlight), "id", None)
+      events.append({"event": "spotlight", "id": ident, "name": new.spotlight or None})
+    return events
+
+  def _on_question(self, message: Json) -> list[Json]:
+    asked = Question.read(message)
+    self.update(question=asked)
+    told = {"question": asked.question or None, "answers": asked.answers, "counts": asked.counts or None}
+    return [{"event": "question", **told, "own": None if asked.own < 0 else asked.own}]
+
+  def _on_asks(self, message: Json) -> list[Json]:
+    self.update(asks={**self.current.asks, message["ask"]: message["name"]})
+    told = {"n": message["ask"], "address": message["address"], "why": message.get("why", "pin")}
+    return [{"event": "knock", "name": message["name"], **told}]
+
+  def _on_ask_gone(self, message: Json) -> list[Json]:
+    self.update(asks={n: name for n, name in self.current.asks.items() if n != message["ask"]})
+    return [{"event": "knock_gone", "n": message["ask"]}]
+
   def _on_banned(self, message: Json) -> list[Json]:
     self.update(banned=tuple(message["names"]))
     return [{"event": "banned", "names": message["names"]}]
@@ -5066,6 +5461,8 @@ class StateManager:
     person = Person.read(message["user"])
     before = self.current.person(person.id)
     self._take_people(person if one.id == person.id else one for one in self.current.people)
+    if person.id == self.current.me:
+      self.update(name=person.name, role=person.role)
     raised = bool(before and person.hand > before.hand)
     return [{"event": "state", **self._user(person), "raised": raised}]
 
@@ -5175,7 +5572,13 @@ class StateManager:
     return [{"event": "file_failed", "file": entry.file, **refused.told, "reason": refused.reason}]
 
   def _on_file_saved(self, message: Json) -> list[Json]:
+    entry = self.file(message["file"])
     self.change_file(message["file"], people=message["people"])
+    if entry and entry.kind == "work":
+      return [{"event": "handed_in", "file": entry.file}]
+    if entry and entry.kind == "sheet":
+      state = {"name": message["name"], "has": True, "opened": message["opened"]}
+      return [{"event": "handed_out", "file": entry.file, **state}]
     return []
 
 
@@ -11021,6 +11424,7 @@ class ControlSession:
   proof: PinHost | None = None
   ask: int = 0
   why: str = "pin"
+  let_in: bool = False  # by the host's own word
   right: Json = field(default_factory=dict)  # what the host was asked to sign, and its signature
   heard: float = 0.0
   pace: TokenBucket = field(default_factory=lambda: TokenBucket(*LINES))
@@ -11087,14 +11491,23 @@ class Lobby:
     session.end("denied", {"type": "denied", "code": code, **values})
 
   def forget(self, session: ControlSession) -> None:
-    self._waiting.pop(session.ask, None)
+    """It waits no longer."""
+    if self._waiting.pop(session.ask, None):
+      self._tell_hosts({"type": "ask_gone", "ask": session.ask})
+
+  def open_door(self) -> None:
+    """Who knocks comes in."""
+    for ask in [ask for ask, session in self._waiting.items() if session.why == "knock"]:
+      self.settle(ask, True)
 
   def settle(self, ask: int, welcome: bool) -> None:
     """The host lets in, or turns away, who has waited; Refused where nobody does."""
-    session = self._waiting.pop(ask, None)
+    session = self._waiting.get(ask)
     if session is None or session.stage != "waiting":
       raise Refused("no_such_person")
-    if welcome and session.hello.get("pin") and self._options.pin:
+    self.forget(session)
+    session.let_in = welcome
+    if welcome and session.why != "knock" and session.hello.get("pin") and self._options.pin:
       self._begin_proof(session)  # it takes no host that does not prove the PIN
     elif welcome:
       self._admit(session)
@@ -11132,13 +11545,25 @@ class Lobby:
       session.why = "removed"
       self._queue(session)
     elif spared or not self._options.pin:
-      self._admit(session)
+      self._at_door(session)
     elif hello.get("pin") is False:  # no try at it
       self.deny(session, "pin_required")
     elif session.host:  # it wants to see who answers; nobody's attempts may keep it out
       self._begin_proof(session)
     else:
       self._ask_pin(session)
+
+  def _at_door(self, session: ControlSession) -> None:
+    """In, if the door is open; who comes back or was let in does not knock."""
+    door = self._room.classroom.set.door
+    known = self._room.names.holder(session.hello.get("resume"))
+    if door == "open" or session.host or session.let_in or known:
+      self._admit(session)
+    elif door == "locked":
+      self.deny(session, "locked")
+    else:
+      session.why = "knock"
+      self._queue(session)
 
   def _has_room(self, session: ControlSession) -> bool:
     now, members = monotonic(), self._room.members
@@ -11152,7 +11577,7 @@ class Lobby:
     if session.link.closed or session.stage not in ("hello", "waiting"):
       return
     if self._gate.take(session.address, monotonic()):
-      self._waiting.pop(session.ask, None)
+      self.forget(session)
       self._begin_proof(session)
       return
     if session.stage != "waiting":
@@ -11171,7 +11596,7 @@ class Lobby:
       crowd, most = waiting.most_common(1)[0]
       latest = [one for one in self._waiting.values() if one.address == crowd][-1]
       loser = latest if waiting[session.address] + 1 < most else session
-      self._waiting.pop(loser.ask, None)
+      self.forget(loser)
       self.deny(loser, "wrong_pin", why="many")
       if loser is session:
         return
@@ -11211,7 +11636,7 @@ class Lobby:
     if not session.host:
       self._gate.succeeded(session.address)
     session.send({"type": "pin_proof", "mac": answer.hex()})
-    self._admit(session)
+    self._at_door(session)
 
 
 class ServerMedia:
@@ -11500,7 +11925,9 @@ class ConferenceServer:
   def _describe(self) -> Json:
     room, people = self.room, min(len(self.room.members), MAX_PEOPLE)
     mine = (room.meeting, room.title, room.host, self.ports.control, people, bool(self.options.pin))
-    return Ad(*mine, locked=False, fingerprint=self.identity.fingerprint).message()
+    return Ad(
+      *mine, locked=room.classroom.set.door == "locked", fingerprint=self.identity.fingerprint
+    ).message()
 
   # -- accepting
 
@@ -11582,8 +12009,7 @@ class ConferenceServer:
         session.send({**answer, **ref})
 
   def _tell_hosts(self, message: Json) -> None:
-    hosts = [member.id for member in self.room.members.values() if member.role == "host"]
-    self._apply([Tell(tuple(hosts), message)])
+    self._apply([self.room.tell_hosts(message)])
 
   def _admit(self, session: ControlSession) -> None:
     hello, now = session.hello, monotonic()
@@ -11612,9 +12038,15 @@ class ConferenceServer:
     if role == "host":
       welcome["pin"] = self.options.pin
     self._send(session, welcome)
-    for message in (self.room.banned(), *self._lobby.waiting()) if role == "host" else ():
+    for message in self.room.classroom.greeting(member, time.time()):
       session.send(message)
+    self._tell_leader(member)
     log.info("%s (%d, %s) has joined from %s", member.name, member.id, role, session.address)
+
+  def _tell_leader(self, member: Member) -> None:
+    """What only hosts and co-hosts are told, once they are."""
+    for message in (self.room.banned(), *self._lobby.waiting()) if member.role != "member" else ():
+      self._sessions[member.id].send(message)
 
   def _send(self, session: ControlSession, message: Json) -> None:
     offers: list[Json] = []
@@ -11678,8 +12110,12 @@ class ConferenceServer:
           self.media.follow(effect)
         case Expel():
           self._expel(effect)
+        case Admit(ask=0):
+          self._lobby.open_door()
         case Admit():
           self._lobby.settle(effect.ask, effect.on)
+        case Promoted():
+          self._tell_leader(self.room.members[effect.id])
         case MeetingOver():
           self.why = effect.code
           self.over.set()
@@ -13440,6 +13876,22 @@ class FileTransfers:
       someone(self._state, command, "to")
     self._add(Transfer(True, command, path=Path(path)))
 
+  def hand_out(self, command: Json) -> None:
+    """Give a sheet to everyone, whose programs take it by themselves."""
+    self.upload({**command, "kind": "sheet", "to": None})
+
+  def hand_in(self, command: Json) -> None:
+    """Give work to the host, who collects it."""
+    if not self._state.current.rules.collecting:
+      raise Refused("not_permitted", why="work")
+    self.upload({**command, "kind": "work", "to": self._state.current.host})
+
+  def take_by_itself(self, file: str) -> None:
+    """Fetch a sheet or handed-in work that has come: nobody is asked."""
+    entry = self._state.file(file)
+    if entry and entry.kind and not entry.own and entry.state == "offered":
+      self.download({"file": file})
+
   def download(self, command: Json) -> None:
     """Fetch a file that is on offer."""
     entry = self._entry(command)
@@ -13554,6 +14006,10 @@ class FileTransfers:
       path = str(transfer.path)
       self._state.change_file(transfer.file, state="saved", path=path, done=transfer.size, rate=0.0)
       self._tell(transfer, "file_saved", path=path, sha256=transfer.sha256)
+      entry = self._state.file(transfer.file)
+      if entry and entry.kind == "work":
+        facts = {"from": entry.sender, "path": path, "sha256": transfer.sha256}
+        self._emit("hand_in", file=entry.file, **facts)
     self._start_next()
 
   def _failed(self, transfer: Transfer, failure: Refused) -> None:
@@ -13667,6 +14123,7 @@ class FileTransfers:
     message |= {"sha256": transfer.sha256}
     if transfer.command.get("to") is not None:
       message["to_name"] = transfer.command["to"]
+    message["kind"] = transfer.command.get("kind", "")
     file = self._place(transfer, message)
     if not self._reactor.ask(lambda: self._begin_upload(transfer, file)):
       raise Refused("bad_command", ON_ITS_WAY, name=transfer.name)
@@ -13690,7 +14147,8 @@ class FileTransfers:
     transfer.file = file
     name, to = safe_file_name(transfer.name), transfer.command.get("to") or ""
     entry = FileEntry(file, name, transfer.size, self._state.current.name, bool(to), own=True, to=to)
-    self._state.put_file(dataclasses.replace(entry, state="uploading", sha256=transfer.sha256))
+    facts = {"sha256": transfer.sha256, "kind": transfer.command.get("kind", "")}
+    self._state.put_file(dataclasses.replace(entry, state="uploading", **facts))
     return True
 
   def _send_bytes(self, transfer: Transfer, source: io.FileIO) -> None:
@@ -13767,7 +14225,7 @@ class FileTransfers:
 
   def _folder(self, transfer: Transfer) -> Path:
     entry, title = self._state.file(transfer.file), self._state.current.title
-    if self._options.downloads or entry is None:
+    if entry is None or (self._options.downloads and entry.kind != "work"):
       return self.folder
     parts = (f"{title} {time.strftime('%Y-%m-%d')}", entry.sender)
     return self.folder.joinpath(*(safe_file_name(re.sub(r"[/\\]", "-", part)) for part in parts))
@@ -13972,12 +14430,11 @@ LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for th
 PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at the next try
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
-PASSED_ON: Final = frozenset({"share_allowed", "host_away", "asks", "waiting"})  # they are events
-LATER: Final = (
-  frozenset(  # what is answered when it has come about; all else that the server is not asked: `ok`
-    {"mic", "camera", "share", "upload", "download", "decline", "cancel", "end"}
-  )
-)
+PASSED_ON: Final = frozenset({"share_allowed", "host_away", "asked", "agreed", "waiting"})  # they are events
+LEADS_TOO: Final = {"admit": "leads", "attendance": "leads", "hand_out": "leads"}
+FILE_COMMANDS: Final = ("upload", "download", "decline", "cancel", "hand_out", "hand_in")
+# What is answered when it has come about; all else that the server is not asked: `ok`.
+LATER: Final = frozenset({"mic", "camera", "share", "end", "admit", "agree", "attendance", *FILE_COMMANDS})
 
 
 @dataclass(slots=True)
@@ -14017,21 +14474,57 @@ def _name_of(state: StateManager, command: Json) -> str:
   return someone(state, command, "to").name
 
 
-# What the server carries out, by command: its message's type, whether it is for the host alone, and the
-# message's members, each of a type or read from the command by a function.
+def _id_or_none(state: StateManager, command: Json) -> int:
+  key = "to" if command["do"] == "word" else "who"
+  return 0 if command.get(key, 0) is None else someone(state, command, key).id
+
+
+def _title_of(_: StateManager, command: Json) -> str:
+  return wanted(command, "title", str) if wanted(command, "open", bool) else ""
+
+
+def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
+  """A table for spreadsheets: UTF-8 with the mark by which Excel knows it, times of this computer."""
+  began = min((row.came for row in rows), default=0.0)
+  with path.open("w", encoding="utf-8-sig", newline="") as out:
+    table = csv.writer(out)
+    table.writerow(["name", "came", "went", "minutes", "late", "lost"])
+    for row in rows:
+      times = [time.strftime("%H:%M:%S", time.localtime(at)) if at else "" for at in (row.came, row.went)]
+      name = f"'{row.name}" if row.name[:1] in "=+-@" else row.name  # no formula of somebody's making
+      minutes, late = round(row.seconds / 60, 1), round((row.came - began) / 60, 1)
+      table.writerow([name, *times, minutes, late, row.lost])
+
+
+# What the server carries out, by command: its message's type, who may (all, who leads, the host), and the
+# message's members, each of a type or read from the command by a function; "?" where it may be missing.
 Reader: TypeAlias = type | Callable[[StateManager, Json], Any]
-PLAIN_COMMANDS: Final[Mapping[str, tuple[str, bool, Mapping[str, Reader]]]] = {
-  "chat": ("chat", False, {"text": _text_of}),
-  "private": ("private_chat", False, {"text": _text_of, "to_name": _name_of}),
-  "react": ("reaction", False, {"emoji": _emoji_of}),
-  "hand": ("hand", False, {"up": bool}),
-  "mute": ("mute", True, {"who": _id_or_all}),
-  "remove": ("remove", True, {"who": _id_of}),
-  "allow_share": ("allow_share", True, {"who": _id_of}),
-  "unban": ("unban", True, {"who": str}),
-  "admit": ("admit", True, {"ask": int, "on": bool}),
-  "take_over": ("take_over", True, {}),
-  "end": ("end", True, {}),
+PLAIN_COMMANDS: Final[Mapping[str, tuple[str, str, Mapping[str, Reader]]]] = {
+  "chat": ("chat", "", {"text": _text_of}),
+  "private": ("private_chat", "", {"text": _text_of, "to_name": _name_of}),
+  "react": ("reaction", "", {"emoji": _emoji_of}),
+  "hand": ("hand", "", {"up": bool}),
+  "mute": ("mute", "leads", {"who": _id_or_all}),
+  "remove": ("remove", "leads", {"who": _id_of}),
+  "allow_share": ("allow_share", "leads", {"who": _id_of}),
+  "unban": ("unban", "leads", {"who": str}),
+  "take_over": ("take_over", "leads", {}),
+  "end": ("end", "host", {}),
+  "permit": ("permit", "leads", {"what": str, "on": bool, "who?": _id_of}),
+  "word": ("word", "leads", {"who": _id_or_none}),
+  "lower": ("lower", "leads", {"who": _id_or_all}),
+  "door": ("door", "leads", {"mode": str}),
+  "cohost": ("cohost", "host", {"who": _id_of, "on": bool}),
+  "spotlight": ("spotlight", "leads", {"who": _id_or_none}),
+  "ask_share": ("ask_share", "leads", {"who": _id_of}),
+  "agree": ("agree", "", {"to": str, "yes": bool}),
+  "rename": ("rename", "", {"name": str, "who?": _id_of}),
+  "ask": ("question", "leads", {"question": str, "answers": list}),
+  "answer": ("answer", "", {"index": int}),
+  "close_question": ("close_question", "leads", {}),
+  "timer": ("timer", "leads", {"seconds": int}),
+  "collect": ("collect", "leads", {"title": _title_of}),
+  "opened": ("opened", "", {"file": str}),
 }
 
 
@@ -14162,7 +14655,10 @@ class MeetingController:
     self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.ask, self.requests.make)
     self._commands: Mapping[str, Callable[[Json], None]] = {
       **dict.fromkeys(PLAIN_COMMANDS, self._tell_server),
-      **{name: getattr(self.files, name) for name in ("upload", "download", "decline", "cancel")},
+      **{name: getattr(self.files, name) for name in FILE_COMMANDS},
+      "admit": self._admit,
+      "agree": self._agree,
+      "attendance": self._save_attendance,
       "end": self._end,
       "mic": partial(self._switch, "mic"),
       "camera": partial(self._switch, "camera"),
@@ -14184,6 +14680,7 @@ class MeetingController:
       "audio_keys": self._on_audio_keys,
       "muted": self._on_muted,
       "file_gone": self._on_file_gone,
+      "file_offer": self._on_file_offer,
       "error": self._on_error,
       "ended": self._on_ended,
       "removed": self._on_ended,
@@ -14417,6 +14914,9 @@ class MeetingController:
     self.emit(message["type"], **fields)
 
   def _on_error(self, message: Json) -> None:
+    for what in ("mic", "camera"):  # turned on here just as the host turned it off
+      if message["code"] in ("no_word", "not_permitted") and not self.state.current.may(what):
+        self._turn(what, False)
     self.emit("error", **refusal(message).event)
 
   def _on_pong(self, message: Json) -> None:
@@ -14438,6 +14938,10 @@ class MeetingController:
     if not self.files.withdrawn(message):
       self._apply(message)
 
+  def _on_file_offer(self, message: Json) -> None:
+    self._apply(message)
+    self.files.take_by_itself(message["file"])
+
   def _on_ended(self, message: Json) -> None:
     if message["type"] == "ended":  # who was removed may be let back as who it was
       self._tokens.drop(self.options.fingerprint, self._meeting, self._asked_name)
@@ -14446,6 +14950,11 @@ class MeetingController:
       self._link.close("ended")
 
   def _apply(self, message: Json, ref: Any = None) -> None:
+    if message["type"] == "timer":
+      self._count_down(message["left"], ref)
+    if message["type"] == "state" and (known := self.state.current.person(message["user"]["id"])):
+      name = message["user"]["name"]  # who is called otherwise now is watched on
+      self._watch = {name if one == known.name else one: what for one, what in self._watch.items()}
     for event in self.state.apply(message):
       kind = event.pop("event")
       if kind in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
@@ -14565,7 +15074,8 @@ class MeetingController:
       handler = self._commands.get(name)
       if handler is None:
         raise Refused("bad_command", key="do")
-      if PLAIN_COMMANDS.get(name, ("", False))[1] and self.state.current.role != "host":
+      right, role = PLAIN_COMMANDS.get(name, ("", LEADS_TOO.get(name, "")))[1], self.state.current.role
+      if role not in {"": (role,), "leads": ("host", "co-host"), "host": ("host",)}[right]:
         raise Refused("not_allowed")
       handler(command)
       if name not in LATER and name not in PLAIN_COMMANDS:
@@ -14578,10 +15088,55 @@ class MeetingController:
   def _tell_server(self, command: Json) -> None:
     kind, _, members = PLAIN_COMMANDS[command["do"]]
     message = {
-      key: wanted(command, key, read) if isinstance(read, type) else read(self.state, command)
+      key.rstrip("?"): wanted(command, key, read) if isinstance(read, type) else read(self.state, command)
       for key, read in members.items()
+      if key[-1] != "?" or key[:-1] in command
     }
     self.ask({"type": kind, **message}, command)
+
+  def _admit(self, command: Json) -> None:
+    who, on = command.get("who"), wanted(command, "yes", bool)
+    asks = [n for n, name in self.state.current.asks.items() if n == command.get("n") or who in (name, "all")]
+    if not asks:
+      raise Refused("no_such_person")
+    for number in asks[1:] if who == "all" else ():
+      self.send({"type": "admit", "ask": number, "on": on})
+    self.ask({"type": "admit", "ask": asks[0], "on": on}, command)
+
+  def _agree(self, command: Json) -> None:
+    self._tell_server(command)
+    if command["yes"]:
+      self._share({"source": command.get("source", "screen:0"), "on": True})
+
+  def _count_down(self, left: float, ref: Any = None) -> None:
+    """Say what is left of the timer: now, every 10 s, and at its end."""
+    ends = monotonic() + left if left else 0.0
+    self.state.update(timer=ends)
+
+    def tell(ref: Any = None) -> None:
+      if self.state.current.timer != ends or self.status is not None:
+        return
+      rest = max(0.0, ends - monotonic()) if ends else 0.0
+      self.emit("timer", ref, seconds=math.ceil(rest - 0.1))
+      if rest:
+        self._reactor.later(rest % 10 or 10.0, tell)
+
+    tell(ref)
+
+  def _save_attendance(self, command: Json) -> None:
+    path, ref = Path(wanted(command, "path", str)), command.get("ref")
+
+    def write(message: Json) -> None:
+      refused = refusal(message) if message["type"] == "error" else None
+      try:
+        if not refused:
+          write_attendance(path, [Attended.read(row) for row in message["rows"]])
+      except (OSError, ValueError) as error:
+        words = Words("{path} cannot be written: {fault}.", path=path, fault=system_words(error))
+        refused = Refused("bad_command", words)
+      self.emit("error", ref, **refused.event) if refused else self.emit("ok", ref)
+
+    self.requests.make({"type": "attendance"}, write)
 
   def _end(self, command: Json) -> None:
     if self._is("reconnecting"):  # there is no server to tell
@@ -14591,6 +15146,9 @@ class MeetingController:
 
   def _switch(self, what: str, command: Json) -> None:
     on = wanted(command, "on", bool)
+    if on and not self.state.current.may(what):
+      self._wanted[what] = False
+      raise not_permitted(what)
     self._camera_back &= what != "camera"
     state = self.state.current.devices.get(what, DeviceState()).state
     settled = on == self._asked.get(what, False) and on == (state == "live")
@@ -16045,6 +16603,16 @@ The host ended the meeting.|El anfitrión terminó la reunión.|L'animateur a te
 The meeting's server did not start.|El servidor de la reunión no arrancó.|Le serveur de la réunion n'a pas démarré.|मीटिंग का सर्वर शुरू नहीं हुआ।
 Another computer answers in the host's place.|Otro equipo responde en lugar del anfitrión.|Un autre ordinateur répond à la place de l'animateur.|होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
 Only the host may do that.|Solo el anfitrión puede hacerlo.|Seul l'animateur peut le faire.|यह केवल होस्ट कर सकता है।
+The host lets nobody else in now.|El anfitrión no deja entrar a nadie más ahora.|L'animateur ne laisse plus entrer personne pour l'instant.|होस्ट अभी किसी और को अंदर नहीं आने दे रहा।
+Microphones are off: raise your hand to get the word.|Los micrófonos están apagados: levanta la mano para pedir la palabra.|Les micros sont coupés : levez la main pour avoir la parole.|माइक बंद हैं: बोलने के लिए हाथ उठाएँ।
+The host has turned cameras off.|El anfitrión ha desactivado las cámaras.|L'animateur a désactivé les caméras.|होस्ट ने कैमरे बंद कर दिए हैं।
+The host has turned messages to everyone off.|El anfitrión ha desactivado los mensajes para todos.|L'animateur a désactivé les messages à tous.|होस्ट ने सबको संदेश भेजना बंद कर दिया है।
+The host has turned files among pupils off.|El anfitrión ha desactivado los archivos entre alumnos.|L'animateur a désactivé les fichiers entre élèves.|होस्ट ने छात्रों के बीच फ़ाइलें बंद कर दी हैं।
+The host has turned messages among pupils off.|El anfitrión ha desactivado los mensajes entre alumnos.|L'animateur a désactivé les messages entre élèves.|होस्ट ने छात्रों के बीच संदेश बंद कर दिए हैं।
+The host has turned reactions off.|El anfitrión ha desactivado las reacciones.|L'animateur a désactivé les réactions.|होस्ट ने प्रतिक्रियाएँ बंद कर दी हैं।
+The host has turned sharing off.|El anfitrión ha desactivado compartir la pantalla.|L'animateur a désactivé le partage d'écran.|होस्ट ने स्क्रीन साझा करना बंद कर दिया है।
+Nothing is collected now.|Ahora no se recoge nada.|Rien n'est ramassé en ce moment.|अभी कुछ इकट्ठा नहीं किया जा रहा है।
+{path} cannot be written: {fault}.|No se puede escribir {path}: {fault}.|Impossible d'écrire {path} : {fault}.|{path} लिखी नहीं जा सकती: {fault}।
 The host has to allow you to share again.|El anfitrión tiene que permitirte compartir otra vez.|L'animateur doit vous autoriser à partager de nouveau.|फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
 {name} is sharing already.|{name} ya está compartiendo.|{name} partage déjà.|{name} पहले से साझा कर रहे हैं।
 Nobody called {name} is in the meeting.|Nadie llamado {name} está en la reunión.|Personne ne s'appelle {name} dans cette réunion.|मीटिंग में {name} नाम का कोई नहीं है।
@@ -19747,7 +20315,7 @@ class AttendeesPanel:
 
   def _answer(self, number: int, on: bool) -> None:
     self.asks.pop(number, None)
-    self.act({"do": "admit", "ask": number, "on": on})
+    self.act({"do": "admit", "n": number, "yes": on})
     self.show(self._shot)
 
 
@@ -21009,7 +21577,8 @@ class EventWords:
       "file_failed": self._on_file_failed,
       "device": self._on_device,
       "error": lambda event: self._tell(tr(event["reason"]), "warning", stays=True),
-      "asks": self._on_asks,
+      "knock": self._on_knock,
+      "knock_gone": lambda event: self.view.attendees.asks.pop(event["n"], None),
       "host_away": self._on_host_away,
       "reconnecting": lambda _: self._cue(tr("The connection was lost. Reconnecting…")),
       "denied": lambda event: view.left(event["reason"]),
@@ -21077,12 +21646,12 @@ class EventWords:
     if event["reason"]:
       self._tell(tr(event["reason"]), "warning", tr("Settings"), self.view.settings, stays=True)
 
-  def _on_asks(self, event: Json) -> None:
+  def _on_knock(self, event: Json) -> None:
     view = self.view
     removed = event.get("why") == "removed"
     why = "{name} waits: somebody there was removed" if removed else "{name} waits to be let in"
     name = event.get("name", "") if removed else f"{event.get('name', '')} ({event.get('address', '')})"
-    view.attendees.asks[int(event["ask"])] = words = tr(why, name=name)
+    view.attendees.asks[int(event["n"])] = words = tr(why, name=name)
     self._tell(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
 
   def _on_host_away(self, event: Json) -> None:

@@ -616,8 +616,8 @@ def test_removed_means_out(meeting: Callable[..., Headless]) -> None:
   for name, home in (("BEN", None), ("Anders", ben.home)):  # others share this address: they may knock
     again = enter(meeting, base, name, home=home)
     again.wait("waiting")
-    asked = ana.wait("asks", name=name)
-    ana.send({"do": "admit", "ask": asked["ask"], "on": False})
+    ana.wait("knock", name=name)
+    ana.send({"do": "admit", "who": name, "yes": False})
     assert again.wait("denied", timeout=12)["code"] == "not_allowed"
   ana.send({"do": "remove", "who": "Ana", "ref": "self"})
   assert ana.wait("error", ref="self")["code"] in ("not_allowed", "no_such_person")

@@ -17,16 +17,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import connectsphere
 from connectsphere import (
   CLIENT_MESSAGES,
+  DOORS,
   HISTORY,
   HOST_ONLY,
+  HOSTS_ALONE,
   LINGER,
   MAX_LINE,
   MAX_NAME,
   MAX_PEOPLE,
+  PERMITS,
   RATES,
   RESUME_SECONDS,
   SERVER_MESSAGES,
   TICKET_SECONDS,
+  Classroom,
   Effect,
   Expel,
   FileGone,
@@ -51,7 +55,9 @@ from connectsphere import (
 )
 
 SHA = "0" * 64
-IN_ROOM = [kind for kind in CLIENT_MESSAGES if hasattr(Room, f"_on_{kind}")]
+IN_ROOM = [
+  kind for kind in CLIENT_MESSAGES if hasattr(Room, f"_on_{kind}") or hasattr(Classroom, f"_on_{kind}")
+]
 BY_SERVER = {"hello", "proof", "pin", "pin_proof"}
 
 
@@ -107,7 +113,7 @@ class World:
     """{sender: (layer, fps)} that a member wants to see."""
     return self.room.allocator.people[member.id].subscriptions
 
-  def say(self, member: Member, kind: str, **fields: Any) -> list[Effect]:
+  def say(self, member: Member, kind: str, /, **fields: Any) -> list[Effect]:
     """What happens when `member` says it; rates are another matter."""
     member.buckets.clear()
     line = encode_line({"type": kind, **fields})[:-1]
@@ -1099,7 +1105,7 @@ class RoomMachine(RuleBasedStateMachine):
   @rule(data=st.data())
   def says_something(self, data: st.DataObject) -> None:
     world, member = self.world, self.pick(data)
-    kind = data.draw(st.sampled_from(sorted(set(CLIENT_MESSAGES) - {"end"})))
+    kind = data.draw(st.sampled_from(sorted(set(CLIENT_MESSAGES) - {"end", "rename"})))
     ids = st.sampled_from([one.id for one in world.room.members.values()]) | st.integers(0, 99)
     files = st.sampled_from(["00ff", *world.room.shelf.offers])
     names = st.sampled_from([one.name for one in world.room.members.values()]) | st.just("Zoe")
@@ -1109,7 +1115,9 @@ class RoomMachine(RuleBasedStateMachine):
       max_size=4,
     )
     choices = {
-      "who": names if kind == "unban" else ids | st.just("all") if kind == "mute" else ids,
+      "who": names if kind == "unban" else ids | st.just("all") if kind in ("mute", "lower") else ids,
+      "what": st.sampled_from(PERMITS),
+      "mode": st.sampled_from(DOORS),
       "file": files,
       "to_name": names,
       "streams": streams,
@@ -1132,7 +1140,7 @@ class RoomMachine(RuleBasedStateMachine):
       assert fault.kind in ("unexpected_message", "bad_ticket")
       assert world.room.roster() == before
       return
-    if kind in HOST_ONLY and role != "host":
+    if (kind in HOST_ONLY and role == "member") or (kind in HOSTS_ALONE and role != "host"):
       assert [effect.message["code"] for effect in effects] == ["not_allowed"]
     assert world.room.counter - numbered == (
       kind in ("chat", "private_chat", "reaction") and "error" not in said(effects)
@@ -1197,7 +1205,7 @@ class RoomMachine(RuleBasedStateMachine):
       self.world.note(room.share_start(member.id))
       assert not busy
     except Refused:
-      assert busy or not room.names.people[member.person].may_share
+      assert busy or not room.classroom.may(member, "share")
 
   @rule(data=st.data(), plane=st.sampled_from(["screen", "files"]))
   def redeems(self, data: st.DataObject, plane: str) -> None:

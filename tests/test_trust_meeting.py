@@ -66,8 +66,8 @@ def test_guessing_a_pin_is_slow_and_locks_nobody_out(meeting: Callable[..., Head
   wrong = [enter(meeting, base, f"Eve {n}", "--pin", f"00000{n}") for n in range(5)]
   assert {denied(one) for one in wrong} == {"wrong_pin"}
   waiting = enter(meeting, base, "Ben", "--pin", PIN)
-  asked = ana.wait("asks", name="Ben")
-  ana.send({"do": "admit", "ask": asked["ask"], "on": True, "ref": 1})
+  ana.wait("knock", name="Ben")
+  ana.send({"do": "admit", "who": "Ben", "yes": True, "ref": 1})
   came = until_event(waiting)
   assert came["event"] == "joined", "the PIN is proved, only not counted"
 
@@ -229,8 +229,8 @@ def test_the_removed_knock_and_may_be_let_back(meeting: Callable[..., Headless],
   assert denied(enter(meeting, base, "Ben", home=home)) == "not_allowed", "its claim is known"
   stranger = enter(meeting, base, "Zoe")
   assert until_event(stranger)["event"] == "waiting"
-  asked = ana.wait("asks", name="Zoe", why="removed")
-  ana.send({"do": "admit", "ask": asked["ask"], "on": True, "ref": 2})
+  ana.wait("knock", name="Zoe", why="removed")
+  ana.send({"do": "admit", "who": "Zoe", "yes": True, "ref": 2})
   stranger.wait("joined")
   cara.send({"do": "unban", "who": "Ben", "ref": 3})
   assert cara.wait("error", ref=3)["code"] == "not_allowed"

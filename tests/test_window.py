@@ -586,11 +586,11 @@ def test_a_window_opened_for_an_address_joins_there(display: str, monkeypatch: p
 def test_who_waits_is_let_in(opened: Open) -> None:
   driver = opened()
   call = driver.meet(host=True)
-  call.gui_queue.put({"event": "asks", "ask": 4, "name": "Tim", "address": "192.168.1.9"})
+  call.gui_queue.put({"event": "knock", "n": 4, "name": "Tim", "address": "192.168.1.9"})
   driver.until(lambda: driver.view.attendees.asks, "the question")
   driver.view.show_panel("attendees")
   driver.spot(driver.view.attendees.list, "ask40")
-  assert last(call, "admit") == {"do": "admit", "ask": 4, "on": True}
+  assert last(call, "admit") == {"do": "admit", "n": 4, "yes": True}
   assert not driver.view.attendees.asks
 
 
@@ -609,7 +609,7 @@ def test_the_host_is_marked_in_the_chat_and_lets_the_removed_back(opened: Open) 
   marked = [canvas.itemcget(item, "text") for item in canvas.find_all() if canvas.type(item) == "text"]
   assert [words.startswith("Host · ") for words in marked if " · " in words] == [True]
   driver.view.show_panel("attendees")
-  call.gui_queue.put({"event": "asks", "ask": 7, "name": "Tom", "address": "10.0.0.9", "why": "removed"})
+  call.gui_queue.put({"event": "knock", "n": 7, "name": "Tom", "address": "10.0.0.9", "why": "removed"})
   driver.until(lambda: driver.view.attendees.asks, "the question")
   driver.pump(0.3)
   assert "removed" in driver.view.attendees.asks[7]

@@ -39,6 +39,7 @@ from connectsphere import (
   VIDEO_HEADER,
   Acknowledge,
   Ad,
+  Attended,
   Codec,
   Commit,
   FileOffer,
@@ -57,10 +58,12 @@ from connectsphere import (
   PeerFault,
   Person,
   Pointer,
+  Question,
   Record,
   Rectangle,
   ReplayWindow,
   RoomLine,
+  Rules,
   ScreenMessage,
   Sealer,
   SealError,
@@ -980,6 +983,9 @@ class TestRunsOf:
 
 
 RECORDS: dict[type[Record], Json] = {
+  Rules: wire_examples.SERVER["rules"],
+  Question: wire_examples.SERVER["question"],
+  Attended: wire_examples.SERVER["attendance"]["rows"][0],
   Person: wire_examples.HOST,
   Line: wire_examples.CHAT,
   FileOffer: wire_examples.OFFER,
