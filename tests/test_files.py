@@ -391,7 +391,9 @@ class Registry:
     self.bob, _, _ = self.room.join("Bob", "member", "10.0.0.2", None, 0.0)
 
   def say(self, who: cs.Member, **message: Any) -> list[cs.Effect]:
-    return self.room.handle(who.id, message, 1.0, 1.0)
+    """What happens, but for what is kept over a crash."""
+    effects = self.room.handle(who.id, message, 1.0, 1.0)
+    return [effect for effect in effects if not isinstance(effect, cs.Keep)]
 
   def offer(self, who: cs.Member, name: str = "a.pdf", size: int = 10, **more: Any) -> str:
     effects = self.say(who, type="file_offer", name=name, size=size, sha256="0" * 64, ref=1, **more)
