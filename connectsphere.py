@@ -10996,7 +10996,7 @@ class ScreenShareManager:
 
   def _on_message(self, peer: ScreenPeer, payload: bytes) -> None:
     if peer.role == "hello":
-      self._on_hello(peer, parse_record(payload, SCREEN_HELLO))
+      self._on_hello(peer, parse_json(payload))
       return
     message = parse_screen(payload)
     if not isinstance(message, SCREEN_SAYS[peer.role]):
