@@ -74,7 +74,7 @@ class Told:
     self.sender: cs.CameraSender | cs.MicrophoneSender = (
       cs.CameraSender(OPTIONS, sends, tells)
       if what == "camera"
-      else cs.MicrophoneSender(OPTIONS, sends, tells, lambda: 0)
+      else cs.MicrophoneSender(OPTIONS, sends, tells, lambda: 0, cs.VoiceProcessor())
     )
 
   def live(self) -> bool:
