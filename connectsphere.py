@@ -4152,6 +4152,7 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
   "ticket": (64, 16),
   "watch": (30, 10),
   "ping": (250, 100),
+  "leave": (2, 1),
   "other": (50, 10),
 }
 MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then

@@ -61,7 +61,7 @@ CODES = {
     "bad_command", "pin_required", "wrong_pin", "host_unproven", "host_changed", "no_meeting",
     "several_meetings", "share_busy", "no_such_person", "no_such_file", "not_allowed", "device", "too_large",
     "nothing_yet",
-    "cancelled", "unreachable", "disk", "busy",
+    "cancelled", "unreachable", "disk", "busy", "not_permitted", "no_word",
 }  # fmt: skip
 
 
@@ -149,7 +149,7 @@ ASKED: dict[str, tuple[Event, ...]] = {
     "allow_share": ({"who": "Ben"}, {"who": "Ghost"}),
     "take_over": ({}, {}),
     "admit": ({"who": "Ghost", "yes": True}, {"who": "all", "yes": "x"}),
-    "permit": ({"what": "chat", "on": True}, {"what": "chat", "on": False, "who": "Ghost"}, {"what": "x", "on": True}),
+    "permit": ({"what": "chat", "on": True}, {"what": "mic", "on": False, "who": "Ghost"}, {"what": 7}),
     "word": ({"to": "Ben"}, {"to": None}, {"to": "Ghost"}, {}),
     "lower": ({"who": "all"}, {"who": "Ben"}, {"who": 7}),
     "door": ({"mode": "open"}, {"mode": "ajar"}, {}),
