@@ -16574,6 +16574,50 @@ Remove from the meeting…|Quitar de la reunión…|Retirer de la réunion…|�
 Remove {name}?|¿Quitar a {name}?|Retirer {name} ?|{name} को हटाएँ?
 They cannot come back into this meeting.|No podrá volver a esta reunión.|Cette personne ne pourra pas revenir.|वे इस मीटिंग में वापस नहीं आ सकेंगे।
 Remove|Quitar|Retirer|हटाएँ
+Keep microphones off|Mantener micrófonos apagados|Garder les micros coupés|माइक बंद रखें
+Let everyone unmute|Permitir activar el micrófono|Laisser activer les micros|सबको अनम्यूट करने दें
+Lower all hands|Bajar todas las manos|Baisser toutes les mains|सब हाथ नीचे करें
+What pupils may do…|Qué pueden hacer los alumnos…|Ce que les élèves peuvent faire…|छात्र क्या कर सकते हैं…
+Cameras|Cámaras|Caméras|कैमरे
+Messages to all|Mensajes a todos|Messages à tous|सबको संदेश
+Reactions|Reacciones|Réactions|प्रतिक्रियाएँ
+Messages among pupils|Mensajes entre alumnos|Messages entre élèves|छात्रों के बीच संदेश
+Sharing|Compartir|Partage|साझा करना
+Quick question…|Pregunta rápida…|Question rapide…|त्वरित प्रश्न…
+Quick question|Pregunta rápida|Question rapide|त्वरित प्रश्न
+Ask everyone|Preguntar a todos|Demander à tous|सबसे पूछें
+Question|Pregunta|Question|प्रश्न
+Answers, with / between them|Respuestas, separadas por /|Réponses, séparées par /|उत्तर, बीच में / लगाकर
+Show the answers to all|Mostrar las respuestas a todos|Montrer les réponses à tous|उत्तर सबको दिखाएँ
+Countdown…|Cuenta atrás…|Compte à rebours…|उलटी गिनती…
+{minutes} min|{minutes} min|{minutes} min|{minutes} मिनट
+Time is up|Se acabó el tiempo|Le temps est écoulé|समय समाप्त
+{time} left|Quedan {time}|Reste {time}|{time} शेष
+Hand out a file…|Repartir un archivo…|Distribuer un fichier…|फ़ाइल बाँटें…
+Collect work…|Recoger trabajos…|Ramasser les travaux…|काम इकट्ठा करें…
+Collect work|Recoger trabajos|Ramasser les travaux|काम इकट्ठा करें
+Collect|Recoger|Ramasser|इकट्ठा करें
+What is handed in?|¿Qué se entrega?|Que rend-on ?|क्या जमा करना है?
+Stop collecting|Dejar de recoger|Arrêter de ramasser|इकट्ठा करना बंद करें
+To be handed in: {title}|Para entregar: {title}|À rendre : {title}|जमा करना है: {title}
+Hand in|Entregar|Rendre|जमा करें
+Your work was handed in|Tu trabajo se ha entregado|Votre travail a été rendu|आपका काम जमा हो गया
+Save the list of who was here…|Guardar la lista de asistencia…|Enregistrer la liste des présents…|उपस्थिति सूची सहेजें…
+Who was here|Quién estuvo|Qui était là|कौन उपस्थित था
+Newcomers knock|Los nuevos llaman a la puerta|Les nouveaux frappent|नए लोग दस्तक दें
+Let nobody else in|No dejar entrar a nadie más|Ne plus laisser entrer|किसी और को न आने दें
+Open the door|Abrir la puerta|Ouvrir la porte|दरवाज़ा खोलें
+Give the word|Dar la palabra|Donner la parole|बोलने का मौका दें
+Take the word back|Retirar la palabra|Reprendre la parole|बोलने का मौका वापस लें
+You have the word|Tienes la palabra|Vous avez la parole|आपकी बारी है
+Show to everyone|Mostrar a todos|Montrer à tous|सबको दिखाएँ
+Stop showing to everyone|Dejar de mostrar a todos|Ne plus montrer à tous|सबको दिखाना बंद करें
+Ask to show the screen|Pedir que muestre la pantalla|Demander de montrer l'écran|स्क्रीन दिखाने को कहें
+{by} asks you to show your screen to everyone|{by} te pide mostrar tu pantalla a todos|{by} vous demande de montrer votre écran à tous|{by} चाहते हैं कि आप स्क्रीन सबको दिखाएँ
+Co-host, or no longer|Coanfitrión, o ya no|Co-animateur, ou plus|सह-होस्ट, या अब नहीं
+Rename…|Cambiar el nombre…|Renommer…|नाम बदलें…
+Rename|Cambiar el nombre|Renommer|नाम बदलें
+New name|Nombre nuevo|Nouveau nom|नया नाम
 Mute all|Silenciar a todos|Couper tous les micros|सबको म्यूट करें
 Stop the shared screen|Parar la pantalla compartida|Arrêter l'écran partagé|साझा स्क्रीन रोकें
 End the meeting for all…|Terminar la reunión para todos…|Terminer la réunion pour tous…|सबके लिए मीटिंग समाप्त करें…
@@ -18846,6 +18890,9 @@ class Plan:
       return self.pinned
     if self.shot.presenter:
       return "screen"
+    shown = next((one.id for one in self.shot.people if one.name == self.shot.rules.spotlight), None)
+    if shown in order and shown != self.shot.me:
+      return shown
     if self.layout == "grid":
       return None
     others = [key for key in order if key != self.shot.me]
@@ -19345,14 +19392,14 @@ class Command:
   does: Callable[..., object]  # with the MainAppView, and in the menu of a person with the Person
   where: str = "side"  # or foot, top; the menus host and person; attendees: below their list
   icon: str = ""  # where it is not called as the command is
-  host: bool = False  # only the host may
+  host: bool = False  # only hosts and co-hosts may
   when: Callable[[Snapshot], bool] = lambda _: True
   apart: bool = False  # below a line in its menu
   again: bool = False  # and again while its key is held
 
   def may(self, shot: Snapshot) -> bool:
     """Whether it can be done now, by whom this is."""
-    return self.when(shot) and (shot.role == "host" or not self.host)
+    return self.when(shot) and (shot.leads or not self.host)
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
@@ -19376,8 +19423,54 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "", "Stop the shared screen", "", lambda v: v.act({"do": "take_over"}), "host", host=True,
     when=lambda shot: shot.presenter not in (0, shot.me),
   ),
+  "quiet": Command(
+    "", "Keep microphones off", "", lambda v: v.act({"do": "permit", "what": "mic", "on": False}),
+    "host attendees", host=True, when=lambda shot: "mic" not in shot.rules.off, apart=True,
+  ),
+  "loose": Command(
+    "", "Let everyone unmute", "", lambda v: v.act({"do": "permit", "what": "mic", "on": True}),
+    "host attendees", host=True, when=lambda shot: "mic" in shot.rules.off, apart=True,
+  ),
+  "lower": Command(
+    "", "Lower all hands", "", lambda v: v.act({"do": "lower", "who": "all"}), "host attendees", host=True,
+    when=lambda shot: any(one.hand for one in shot.people),
+  ),
+  "pupils": Command("", "What pupils may do…", "", lambda v: v.actions.ask_permits(), "host", host=True),
+  "question": Command("", "Quick question…", "", lambda v: v.actions.ask_class(), "host", host=True),
+  "answers": Command(
+    "", "Show the answers to all", "", lambda v: v.act({"do": "close_question"}), "host", host=True,
+    when=lambda shot: bool(shot.question.answers),
+  ),
+  "timer": Command("", "Countdown…", "", lambda v: v.actions.ask_timer(), "host", host=True),
+  "hand_out": Command(
+    "", "Hand out a file…", "", lambda v: v.actions.hand_file("hand_out"), "host", host=True, apart=True
+  ),
+  "collect": Command(
+    "", "Collect work…", "", lambda v: v.actions.ask_collect(), "host", host=True,
+    when=lambda shot: not shot.rules.collecting,
+  ),
+  "collected": Command(
+    "", "Stop collecting", "", lambda v: v.act({"do": "collect", "open": False}), "host", host=True,
+    when=lambda shot: bool(shot.rules.collecting),
+  ),
+  "list": Command(
+    "", "Save the list of who was here…", "", lambda v: v.actions.save_list(), "host", host=True
+  ),
+  "knock": Command(
+    "", "Newcomers knock", "", lambda v: v.act({"do": "door", "mode": "knock"}), "host", host=True,
+    when=lambda shot: shot.rules.door != "knock", apart=True,
+  ),
+  "shut": Command(
+    "", "Let nobody else in", "", lambda v: v.act({"do": "door", "mode": "locked"}), "host", host=True,
+    when=lambda shot: shot.rules.door != "locked",
+  ),
+  "open": Command(
+    "", "Open the door", "", lambda v: v.act({"do": "door", "mode": "open"}), "host", host=True,
+    when=lambda shot: shot.rules.door != "open",
+  ),
   "end": Command(
-    "", "End the meeting for all…", "", lambda v: v.actions.ask_leave(), "host", host=True, apart=True
+    "", "End the meeting for all…", "", lambda v: v.actions.ask_leave(), "host", host=True, apart=True,
+    when=lambda shot: shot.role == "host",
   ),
   "write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
   "louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
@@ -19386,6 +19479,31 @@ COMMANDS: Final[Mapping[str, Command]] = {
   "mute": Command(
     "", "Mute", "", lambda v, one: v.act({"do": "mute", "who": one.name}), "person", host=True, apart=True
   ),
+  "word": Command(
+    "", "Give the word", "", lambda v, one: v.act({"do": "word", "to": one.name}), "person", host=True
+  ),
+  "unword": Command(
+    "", "Take the word back", "", lambda v, one: v.act({"do": "word", "to": None}), "person", host=True,
+    when=lambda shot: bool(shot.rules.word),
+  ),
+  "show": Command(
+    "", "Show to everyone", "", lambda v, one: v.act({"do": "spotlight", "who": one.name}), "person",
+    host=True,
+  ),
+  "unshow": Command(
+    "", "Stop showing to everyone", "", lambda v, one: v.act({"do": "spotlight", "who": None}), "person",
+    host=True, when=lambda shot: bool(shot.rules.spotlight),
+  ),
+  "ask_share": Command(
+    "", "Ask to show the screen", "", lambda v, one: v.act({"do": "ask_share", "who": one.name}), "person",
+    host=True,
+  ),
+  "cohost": Command(
+    "", "Co-host, or no longer", "",
+    lambda v, one: v.act({"do": "cohost", "who": one.name, "on": one.role == "member"}),
+    "person", host=True, when=lambda shot: shot.role == "host",
+  ),
+  "rename": Command("", "Rename…", "", lambda v, one: v.actions.ask_name(one.name), "person", host=True),
   "allow": Command(
     "", "Allow to share the screen", "", lambda v, one: v.act({"do": "allow_share", "who": one.name}),
     "person", host=True,
@@ -20291,8 +20409,8 @@ class AttendeesPanel:
   def show(self, shot: Snapshot) -> None:
     """Show the people of the snapshot."""
     self._shot = shot
-    if (shot.role == "host") != bool(self.tools.winfo_manager()):
-      if shot.role == "host":
+    if shot.leads != bool(self.tools.winfo_manager()):
+      if shot.leads:
         self.tools.pack(side="bottom", fill="x", padx=self.look.px(14), pady=self.look.px(12))
       else:
         self.tools.pack_forget()
@@ -20404,7 +20522,7 @@ class FilesPanel:
 
   def show(self, shot: Snapshot) -> None:
     """Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
-    keeps = shot.role == "host"
+    keeps = shot.leads
     usual = "" if keeps else next((one.name for one in shot.people if one.role == "host"), shot.host)
     names = sorted({usual, *(one.name for one in shot.people if one.id != shot.me)} - {""}, key=str.lower)
     options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
@@ -21564,11 +21682,13 @@ class EventWords:
     "screen_start": ("{name} shares the screen", "share"),
     "share_allowed": ("You may share your screen again", "share"),
     "muted": ("{by} muted you", "mic"),
+    "handed_in": ("Your work was handed in", "check"),
     "reconnected": ("Connected again", "check"),
   }
 
   def __init__(self, view: MainAppView) -> None:
     self.view = view
+    self._permissions: Json = {}  # as last told
     self.handlers: Mapping[str, Callable[[Json], object]] = {
       "reaction": lambda event: view.reactions.add(event["emoji"], event["from"]),
       "chat": self._on_chat,
@@ -21581,6 +21701,11 @@ class EventWords:
       "knock": self._on_knock,
       "knock_gone": lambda event: self.view.attendees.asks.pop(event["n"], None),
       "host_away": self._on_host_away,
+      "permissions": self._on_permissions,
+      "asked": self._on_asked,
+      "question": self._on_question,
+      "collecting": self._on_collecting,
+      "timer": self._on_timer,
       "reconnecting": lambda _: self._cue(tr("The connection was lost. Reconnecting…")),
       "denied": lambda event: view.left(event["reason"]),
       "left": lambda _: view.left(""),
@@ -21600,6 +21725,43 @@ class EventWords:
         self._tell(words, notice[1])
       else:
         self._note(words)
+
+  def _on_permissions(self, event: Json) -> None:
+    shot, old = self.view.shot, self._permissions
+    self._permissions = event
+    if shot.leads:
+      return
+    if event["word"] == shot.name != old.get("word"):
+      unmute = partial(self.view.act, {"do": "mic", "on": True})
+      self._tell(tr("You have the word"), "mic", tr("Unmute"), unmute, stays=True)
+    elif not event["what"]["mic"] and old.get("what", {}).get("mic", True):
+      self._tell(tr("Microphones are off: raise your hand to get the word."), "mic")
+
+  def _on_asked(self, event: Json) -> None:
+    words = tr("{by} asks you to show your screen to everyone", by=event["by"])
+    agree = partial(self.view.act, {"do": "agree", "to": "share", "yes": True})
+    self._tell(words, "share", tr("Share"), agree, stays=True)
+
+  def _on_question(self, event: Json) -> None:
+    if counts := event["counts"]:
+      results = [f"{answer}: {count}" for answer, count in zip(event["answers"], counts, strict=False)]
+      self._note(plain(" · ".join([event["question"], *results])))
+    elif event["answers"] and event["own"] is None and not self.view.shot.leads:
+      self._tell(
+        plain(event["question"]), "chat", tr("Answer"), self.view.actions.answer_question, stays=True
+      )
+
+  def _on_collecting(self, event: Json) -> None:
+    if event["title"] and not self.view.shot.leads:
+      hand_in = partial(self.view.actions.hand_file, "hand_in")
+      self._tell(
+        tr("To be handed in: {title}", title=event["title"]), "upload", tr("Hand in"), hand_in, stays=True
+      )
+
+  def _on_timer(self, event: Json) -> None:
+    seconds = event["seconds"]
+    left = tr("Time is up") if not seconds else tr("{time} left", time=f"{seconds // 60}:{seconds % 60:02}")
+    self.view.toasts.add(left, "check")
 
   def _on_chat(self, event: Json) -> None:
     view = self.view
@@ -21784,6 +21946,79 @@ class Actions:
       to = (view.chat.composer if view.reading() else view.files).target.value
       view.act({"do": "upload", "path": path, **({"to": to} if to else {})})
       view.show_panel("files")
+
+  def hand_file(self, what: str) -> None:
+    """Choose a file to `hand_out` or to `hand_in`."""
+    if path := asked_path(self.view.frame, tr("Send a file")):
+      self.view.act({"do": what, "path": path})
+      self.view.show_panel("files")
+
+  def save_list(self) -> None:
+    """Choose a file and have the list of who was here written to it."""
+    name = f"{safe_file_name(self.view.shot.title)}.csv"
+    options = {"initialfile": name, "defaultextension": ".csv"}
+    if path := asked_path(self.view.frame, tr("Who was here"), save=True, **options):
+      self.view.act({"do": "attendance", "path": path})
+
+  def _form(self, title: str, ok: str, go: Callable[..., object], *captions: str) -> None:
+    look = self.view.look
+    form = self.view.dialog = Form(look, tr(title), tr(ok), go)
+    for words in captions:
+      form.caption(tr(words))
+      form.add(Field(look, form.body))
+    form.fields[0].focus()
+
+  def ask_class(self) -> None:
+    """A quick question to everyone."""
+
+    def ask(question: str, answers: str) -> None:
+      choices = [one.strip() for one in answers.split("/") if one.strip()]
+      self.view.act({"do": "ask", "question": question, "answers": choices[:MOST_ANSWERS]})
+
+    self._form("Quick question", "Ask everyone", ask, "Question", "Answers, with / between them")
+
+  def ask_collect(self) -> None:
+    """What is to be handed in."""
+
+    def collect(title: str) -> None:
+      self.view.act({"do": "collect", "open": True, "title": title or self.view.shot.title})
+
+    self._form("Collect work", "Collect", collect, "What is handed in?")
+
+  def ask_name(self, name: str) -> None:
+    """Another name for somebody."""
+    who = {} if name == self.view.shot.name else {"who": name}
+    self._form(
+      "Rename", "Rename", lambda new: self.view.act({"do": "rename", "name": new, **who}), "New name"
+    )
+
+  def _choose(self, choices: Sequence[tuple[str, Json]]) -> None:
+    root, act = self.view.look.root, self.view.act
+    entries = [(words, partial(act, command)) for words, command in choices]
+    menu = self.view.look.menu(self.view.frame, [*entries])
+    menu.tk_popup(root.winfo_pointerx(), root.winfo_pointery())
+
+  def ask_timer(self) -> None:
+    """How long everyone has; 0 ends it."""
+    starts = [(tr("{minutes} min", minutes=n), {"do": "timer", "seconds": 60 * n}) for n in (1, 5, 10, 0)]
+    self._choose(starts)
+
+  def ask_permits(self) -> None:
+    """Turn off, or on again, what pupils may do."""
+    off = self.view.shot.rules.off
+    words = {
+      "camera": "Cameras", "chat": "Messages to all", "private": "Messages among pupils",
+      "share": "Sharing", "react": "Reactions", "files": "Files",
+    }  # fmt: skip
+    self._choose([
+      (f"{'✗' if what in off else '✓'} {tr(name)}", {"do": "permit", "what": what, "on": what in off})
+      for what, name in words.items()
+    ])  # fmt: skip
+
+  def answer_question(self) -> None:
+    """Choose one of the answers to the host's question."""
+    answers = self.view.shot.question.answers
+    self._choose([(plain(one), {"do": "answer", "index": index}) for index, one in enumerate(answers)])
 
   def show_folder(self, path: str) -> None:
     """Open the folder of what was received."""
