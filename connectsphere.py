@@ -10110,7 +10110,7 @@ def open_camera(
   `size` and `fps` are wishes to a real camera; a file keeps its own.
   """
   if spec == "none":
-    raise DeviceError("No camera")
+    raise DeviceError("No camera is chosen.")
   load_codecs()
   if spec == "pattern":
     return _CardCamera(name, size, fps)
@@ -10348,7 +10348,7 @@ def open_microphone(spec: str) -> Microphone:
   `room:` adds what stand-in speakers of this process play. DeviceError if it is not there.
   """
   if spec == "none":
-    raise DeviceError("No microphone")
+    raise DeviceError("No microphone is chosen.")
   if spec == "default" or spec.isdecimal():
     return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
   kind, _, argument = spec.partition(":")
@@ -12135,6 +12135,7 @@ class ConferenceServer:
   def _expel(self, effect: Expel) -> None:
     session = self._sessions.get(effect.id)
     if session:
+      log.info("member %d is out: %s", effect.id, effect.message.get("type", "left"))
       session.end("removed", effect.message)
       self._forget(effect.id)
 
@@ -16419,6 +16420,8 @@ Microphone|Micrófono|Microphone|माइक
 Camera|Cámara|Caméra|कैमरा
 Play a test|Probar|Tester|जाँच ध्वनि बजाएँ
 Default device|Predeterminado|Par défaut|डिफ़ॉल्ट उपकरण
+No camera is chosen.|No se ha elegido cámara.|Aucune caméra n'est choisie.|कोई कैमरा नहीं चुना गया।
+No microphone is chosen.|No se ha elegido micrófono.|Aucun micro n'est choisi.|कोई माइक नहीं चुना गया।
 No camera|Sin cámara|Aucune caméra|कोई कैमरा नहीं
 No microphone|Sin micrófono|Aucun micro|कोई माइक नहीं
 No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
@@ -19425,14 +19428,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
   ),
   "quiet": Command(
     "", "Keep microphones off", "", lambda v: v.act({"do": "permit", "what": "mic", "on": False}),
-    "host attendees", host=True, when=lambda shot: "mic" not in shot.rules.off, apart=True,
+    "host", host=True, when=lambda shot: "mic" not in shot.rules.off, apart=True,
   ),
   "loose": Command(
     "", "Let everyone unmute", "", lambda v: v.act({"do": "permit", "what": "mic", "on": True}),
-    "host attendees", host=True, when=lambda shot: "mic" in shot.rules.off, apart=True,
+    "host", host=True, when=lambda shot: "mic" in shot.rules.off, apart=True,
   ),
   "lower": Command(
-    "", "Lower all hands", "", lambda v: v.act({"do": "lower", "who": "all"}), "host attendees", host=True,
+    "", "Lower all hands", "", lambda v: v.act({"do": "lower", "who": "all"}), "host", host=True,
     when=lambda shot: any(one.hand for one in shot.people),
   ),
   "pupils": Command("", "What pupils may do…", "", lambda v: v.actions.ask_permits(), "host", host=True),
@@ -21966,7 +21969,7 @@ class Actions:
     for words in captions:
       form.caption(tr(words))
       form.add(Field(look, form.body))
-    form.fields[0].focus()
+    form.fields[0].entry.focus_set()
 
   def ask_class(self) -> None:
     """A quick question to everyone."""

@@ -308,7 +308,7 @@ class Gadget(cs.DeviceThread):
   def __init__(self, fates: list[str]) -> None:
     self.told: list[tuple[str, str]] = []
     self.changed = threading.Condition()
-    super().__init__("mic", self._tell, cs.Worker("gadget", self._run, self._wake))
+    super().__init__("mic", cs.ClientOptions(), lambda *_: None, self._tell)
     self.fates = iter(fates)
     self.uses = 0
 

@@ -99,7 +99,7 @@ def test_the_logs_of_a_meeting_tell_facts_and_no_secrets(
   told = {path.name: path.read_text() for path in log.parent.iterdir()}
   assert {"host.txt", "host.txt.server", "host.txt.mixer", "ben.txt"} == set(told)
   assert "Ben (2, member) has joined from 127.0.0.1" in told["host.txt.server"]
-  assert "Ben (2): left" in told["host.txt.server"]
+  assert "member 2 is out: left" in told["host.txt.server"]
   assert "dropped and counted" in told["host.txt.server"]
   assert "the mixer at the end" in told["host.txt.server"]
   assert "joined: " in told["ben.txt"] and "left: " in told["ben.txt"]
@@ -125,7 +125,7 @@ def test_a_peer_cannot_flood_the_log(meeting: Callable[..., Headless], tmp_path:
   server.process.wait(8)
   lines = log.read_text().splitlines()
   assert len([line for line in lines if "dropped from" in line]) == 1
-  assert ": 30" in lines[-2]
+  assert any(": 30" in line for line in lines[-2:])
   assert "\x1b" not in log.read_text()
 
 

@@ -987,7 +987,7 @@ def test_the_volume_is_heard_on_the_way_and_remembered_where_it_stays(
   dialog = driver.view.dialog
   assert isinstance(dialog, cs.SettingsDialog)
   driver.until(lambda: dialog.found and driver.root.grab_current(), "the settings")
-  slider = [one for one in walk(dialog.page) if isinstance(one, tk.Canvas)][4]
+  slider = [one for one in walk(dialog.page) if isinstance(one, tk.Canvas)][5]
   driver.root.update()
   x, y = slider.winfo_rootx() + 100, slider.winfo_rooty() + 10
   driver.hand("mousemove", str(x), str(y), "mousedown", "1")
