@@ -4424,7 +4424,7 @@ class NameRegister:
     """Leaving keeps the name but not the place; losing the link keeps both for a while."""
     claim, stays = self.people[member.person], reason in ("lost", "replaced")
     now = round(now, 3)
-    claim.until = now + RESUME_SECONDS if stays else now
+    claim.until = round(now + RESUME_SECONDS, 3) if stays else now
     claim.stayed, claim.went = claim.stayed + now - claim.since, now
     claim.since, claim.lost = 0.0, claim.lost + (reason == "lost")
     claim.lasting = {name: getattr(member, name) for name in LASTING if stays}
@@ -4602,7 +4602,7 @@ class Classroom:
   def _on_cohost(self, member: Member, message: Json) -> list[Effect]:
     other, on = self._room.with_id(message["who"]), message["on"]
     if other.role == "host":
-      raise Refused("not_allowed", why="host")
+      raise Refused("no_such_person")
     self._room.names.people[other.person].cohost = on
     told = self._room.change(other, role="co-host" if on else "member")
     kept = [Keep("people", [other.person]), Keep("members", [other.id])]

@@ -174,6 +174,7 @@ def history(text: str) -> tuple[cs.ChatLine, ...]:
   )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("scale", ["100", "200"])
 def test_a_history_costs_what_is_seen_of_it(scale: str, opened: Open, called: list[float]) -> None:
   driver = opened("1600x1000", scale=scale)

@@ -445,6 +445,7 @@ def test_microphone_to_speaker_takes_at_most_60_ms() -> None:
   assert max(medians) <= 60 * MS
 
 
+@pytest.mark.alone
 def test_500_speakers_at_once_are_mixed_in_a_fraction_of_a_tick() -> None:
   ids = range(1, 501)
   mixer = mixer_of(*ids)

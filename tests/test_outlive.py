@@ -408,6 +408,7 @@ def goes_on(meeting: Starts, base: int, ben: Headless, window: subprocess.Popen[
 
 
 @pytest.mark.skipif(not shutil.which("xdotool"), reason="needs Xvfb and xdotool")
+@pytest.mark.alone
 @pytest.mark.parametrize("again", ["--host", "plain"])
 def test_a_killed_window_comes_back_to_its_lesson(
   again: str, display: str, tmp_path: Path, lesson: Hosts, meeting: Starts

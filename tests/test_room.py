@@ -1157,6 +1157,7 @@ class RoomMachine(RuleBasedStateMachine):
   def the_server_dies(self) -> None:
     world = self.world
     world.room = after_a_crash(world, world.kept)
+    self.world.room._token = self.world.token  # which counts all that is given
     world.kept = world.exported()
     world.told.clear()
 

@@ -1021,6 +1021,7 @@ def test_tab_reaches_everything_with_a_visible_focus(opened: Open) -> None:
   assert {str(one) for one in wanted} <= reached
 
 
+@pytest.mark.calm
 @pytest.mark.parametrize(
   ("typed", "pin"), [("soleil2026", "soleil2026"), ("482 913", "482913"), ("dans l'eau", "dans l'eau")]
 )
