@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from fake_call import FakeController, last, sent
 from test_window_meeting import Desk, desk, hosted
+from waiting import best_of
 from window_driver import Driver, Open, opened, walk, written
 
 import connectsphere as cs
@@ -37,7 +38,8 @@ def layout(display: str) -> Iterator[Callable[[str], None]]:
   """Chooses the keyboard's layout."""
 
   def choose(name: str) -> None:
-    subprocess.run(["setxkbmap", "-display", display, name], check=True)
+    change = ["setxkbmap", "-display", display, name]
+    assert best_of(5, lambda: subprocess.run(change, check=False).returncode == 0)  # it races the X server
 
   yield choose
   choose("us")
