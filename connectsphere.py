@@ -13501,12 +13501,13 @@ class ScreenPresenter:
           self._table.put(message)
         case Commit():
           self._table.commit(message)
-    if self.feed is None:
+    feed = self.feed  # sending may find the link lost, which takes it away
+    if feed is None:
       return
     if pointer:
-      self.feed.point(pointer)
-    self.feed.update()
-    if self.feed.ready:
+      feed.point(pointer)
+    feed.update()
+    if feed.ready:
       self._ready.set()
 
 

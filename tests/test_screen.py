@@ -12,6 +12,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -650,3 +651,23 @@ def test_a_window_is_followed_and_may_change_its_size(
     wait_until(lambda: screen_stats(call.host)["updates"] > 0, 8)
     wait_until(seen, 10)
   assert os.environ["DISPLAY"] == display
+
+
+def test_a_link_that_is_lost_while_something_is_offered_is_no_bug() -> None:
+  """Sending finds it closed, and what comes of that takes the feed away in the middle."""
+  presenter = object.__new__(cs.ScreenPresenter)
+  presenter._table, presenter._ready = cs.TileTable(), threading.Event()
+
+  class Feed:
+    ready = True
+
+    def update(self) -> None:
+      presenter.feed = None
+
+    point = lambda self, pointer: self.update()  # noqa: E731
+
+  for pointer in (None, cs.Pointer(1, 2, True)):
+    presenter.feed = Feed()  # type: ignore[assignment]
+    presenter._ready.clear()
+    presenter._offer([], pointer)
+    assert presenter._ready.is_set()
