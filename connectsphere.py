@@ -910,6 +910,7 @@ Sender: TypeAlias = Annotated[str, _NAME, "from"]
 Flag: TypeAlias = Annotated[bool, _flag]
 Time: TypeAlias = Annotated[float, _TIME]
 Digest: TypeAlias = Annotated[str, _TOKEN]
+Vote: TypeAlias = Annotated[int, _integer(-1, MOST_ANSWERS - 1)]  # the place of an answer; -1: none
 Proof: TypeAlias = Annotated[
   Json, _record({"epoch": _COUNT, "nonce": _TOKEN, "signature": _hex(64)}), "proof?"
 ]
@@ -961,6 +962,11 @@ class Person(Record):
   sharing: Flag = False
   proof: Proof = field(default_factory=dict, hash=False)  # of the host's right, for everyone to check
 
+  @property
+  def leads(self) -> bool:
+    """Whether this is a host or co-host."""
+    return self.role != "member"
+
 
 @dataclass(frozen=True, slots=True)
 class Line(Record):
@@ -1002,6 +1008,11 @@ class Ad(Record):
   version: Annotated[int, _VERSION] = PROTOCOL
 
 
+def permitted(what: str, off: Collection[str], exempt: bool, has_word: bool) -> bool:
+  """Whether a member may do `what` of PERMITS: the rule for all, its exceptions, and the word."""
+  return (what == "mic" and has_word) or (what not in off) != exempt
+
+
 @dataclass(frozen=True, slots=True)
 class Rules(Record):
   """What hosts have set for the class; for those in `exceptions` it is the other way round.
@@ -1020,8 +1031,7 @@ class Rules(Record):
 
   def permits(self, what: str, name: str) -> bool:
     """Whether the member called `name` may do `what` of PERMITS."""
-    spoken = what == "mic" and name == self.word != ""
-    return spoken or (what not in self.off) != (name in self.exceptions.get(what, ()))
+    return permitted(what, self.off, name in self.exceptions.get(what, ()), name == self.word != "")
 
 
 def not_permitted(what: str) -> Refused:
@@ -1036,7 +1046,7 @@ class Question(Record):
   question: Annotated[str, _text(300)] = ""
   answers: Annotated[list[str], _listing(_text(100), MOST_ANSWERS)] = field(default_factory=list)
   counts: Annotated[Sequence[int], _listing(_COUNT, MOST_ANSWERS), "counts?"] = ()
-  own: Annotated[int, _integer(-1, MOST_ANSWERS - 1)] = -1  # one's own vote; -1: none
+  own: Vote = -1  # one's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -1137,6 +1147,18 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
   "resumed": {},
   "ping": {"t": _number(0, 2**53)},
 }
+
+HOSTS_ALONE: Final = frozenset({"end", "cohost"})
+HOST_ONLY: Final = HOSTS_ALONE | {
+  "mute", "remove", "unban", "take_over", "allow_share", "admit", "permit", "word", "lower", "door",
+  "spotlight", "ask_share", "question", "close_question", "timer", "collect", "attendance",
+}  # fmt: skip
+
+
+def may_say(role: str, kind: str) -> bool:
+  """Whether that role may say such a message: some are for host and co-hosts, some for the host alone."""
+  return role == "host" or kind not in (HOSTS_ALONE if role == "co-host" else HOST_ONLY)
+
 
 SERVER_MESSAGES: Mapping[str, Shape] = {
   "welcome": {
@@ -4139,11 +4161,6 @@ ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are 
   "timer": "timer",
   "attendance": "attendance",
 }
-HOSTS_ALONE: Final = frozenset({"end", "cohost"})
-HOST_ONLY: Final = HOSTS_ALONE | {
-  "mute", "remove", "unban", "take_over", "allow_share", "admit", "permit", "word", "lower", "door",
-  "spotlight", "ask_share", "question", "close_question", "timer", "collect", "attendance",
-}  # fmt: skip
 RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
   "chat": (250, 1),
   "private_chat": (250, 1),
@@ -4312,7 +4329,7 @@ class Claim(Record):
   removed: Flag = False
   exempt: Annotated[list[str], _PERMITS] = field(default_factory=list)  # of what is set for all
   cohost: Flag = False
-  vote: Annotated[int, _integer(-1, MOST_ANSWERS - 1)] = -1
+  vote: Vote = -1
   came: Time = 0.0  # at first; monotonic, as the next two
   since: Time = 0.0  # in without a break; 0: is not here
   went: Time = 0.0
@@ -4502,6 +4519,10 @@ class FileShelf:
     return [offer for offer in unfinished if offer.person not in people]
 
 
+def _turned(values: Iterable[str], value: str, on: bool) -> list[str]:
+  return sorted({*values} - {value} | ({value} if on else set()))
+
+
 class Classroom:
   """What hosts set for the class, and what that lets whom do: a part of the room.
 
@@ -4522,9 +4543,8 @@ class Classroom:
 
   def may(self, member: Member, what: str) -> bool:
     """Whether `member` may do `what` of PERMITS."""
-    if member.role != "member" or (what == "mic" and self.set.word == member.person):
-      return True
-    return (what not in self.set.off) != (what in self._room.names.people[member.person].exempt)
+    exempt, has_word = self._room.names.people[member.person].exempt, self.set.word == member.person
+    return member.leads or permitted(what, self.set.off, what in exempt, has_word)
 
   def require(self, member: Member, what: str) -> None:
     """Refused unless `member` may do `what`."""
@@ -4548,13 +4568,13 @@ class Classroom:
   def greeting(self, member: Member, clock: float) -> list[Json]:
     """What a newcomer is told beside the welcome."""
     left = self.set.ends - clock
-    asked = [self._asked(member)] if self.set.question["answers"] else []
+    asked = [told for _, told in self._asked([member])] if self.set.question["answers"] else []
     return [self.rules(), *asked, *([{"type": "timer", "left": left}] if left > 0 else [])]
 
   def exempt(self, member: Member, what: str, on: bool) -> list[Effect]:
     """Let this one do it or not, whatever is set for all."""
     claim = self._room.names.people[member.person]
-    claim.exempt = sorted({*claim.exempt} - {what} | (set() if on == (what not in self.set.off) else {what}))
+    claim.exempt = _turned(claim.exempt, what, on == (what in self.set.off))
     return self.changed(member.person)
 
   def _on_permit(self, member: Member, message: Json) -> list[Effect]:
@@ -4562,7 +4582,7 @@ class Classroom:
     if "who" in message:
       changed = self.exempt(self._room.with_id(message["who"]), what, on)
     else:
-      self.set.off = sorted({*self.set.off} - {what} | (set() if on else {what}))
+      self.set.off = _turned(self.set.off, what, not on)
       exempt = [claim for claim in self._room.names.people.values() if what in claim.exempt]
       for claim in exempt:
         claim.exempt.remove(what)
@@ -4582,9 +4602,7 @@ class Classroom:
     return [*lowered, *self._hushed(member), *self.changed()]
 
   def _on_lower(self, member: Member, message: Json) -> list[Effect]:
-    everyone = list(self._room.members.values())
-    whom = everyone if message["who"] == "all" else [self._room.with_id(message["who"])]
-    up = [one for one in whom if one.hand]
+    up = [one for one in self._room.whom(message["who"]) if one.hand]
     return [Keep("members", [one.id for one in up]), *(self._room.change(one, hand=0.0) for one in up)]
 
   def _on_door(self, member: Member, message: Json) -> list[Effect]:
@@ -4620,12 +4638,19 @@ class Classroom:
     stopped = room.share_stop(room.presenter) if freed else []
     return [*stopped, room.tell_hosts({**told, "yes": message["yes"]})]
 
-  def _asked(self, member: Member, *, over: bool = False) -> Json:
-    question, people = Question.read(self.set.question), self._room.names.people
-    if over or member.role != "member":
-      votes = Counter(claim.vote for claim in people.values())
-      question = dataclasses.replace(question, counts=[votes[n] for n in range(len(question.answers))])
-    return {"type": "question", **question.message(), "own": people[member.person].vote}
+  def _asked(self, members: Iterable[Member], *, over: bool = False) -> list[tuple[int, Json]]:
+    """(id, the question as it is told) of each: hosts are told how many chose what, all once it is over."""
+    question, people = self.set.question, self._room.names.people
+    votes = Counter(claim.vote for claim in people.values())
+    counts = {"counts": [votes[n] for n in range(len(question["answers"]))]} if question["answers"] else {}
+    told = {"type": "question", **question}
+    return [
+      (one.id, told | {"own": people[one.person].vote} | (counts if over or one.leads else {}))
+      for one in members
+    ]
+
+  def _tell_question(self, members: Iterable[Member], *, over: bool = False) -> list[Effect]:
+    return [Tell((ident,), told) for ident, told in self._asked(members, over=over)]
 
   def _ask(self, question: Question) -> list[Effect]:
     voted = [claim for claim in self._room.names.people.values() if claim.vote >= 0]
@@ -4633,7 +4658,7 @@ class Classroom:
       claim.vote = -1
     self.set.question = question.message()
     kept = [Keep("settings", [1]), Keep("people", [claim.person for claim in voted])]
-    return [*kept, *(Tell((one.id,), self._asked(one)) for one in self._room.members.values())]
+    return [*kept, *self._tell_question(self._room.members.values())]
 
   def _on_question(self, member: Member, message: Json) -> list[Effect]:
     answers = [clean_text(answer, 100) for answer in message["answers"]]
@@ -4646,13 +4671,13 @@ class Classroom:
     if message["index"] >= len(self.set.question["answers"]):
       raise Refused("bad_command", key="index")
     self._room.names.people[member.person].vote = message["index"]
-    told = [one for one in self._room.members.values() if one.role != "member" or one.id == member.id]
-    return [Keep("people", [member.person]), *(Tell((one.id,), self._asked(one)) for one in told)]
+    told = [one for one in self._room.members.values() if one.leads or one.id == member.id]
+    return [Keep("people", [member.person]), *self._tell_question(told)]
 
   def _on_close_question(self, member: Member, message: Json) -> list[Effect]:
     if not self.set.question["answers"]:
       return []
-    results = [Tell((one.id,), self._asked(one, over=True)) for one in self._room.members.values()]
+    results = self._tell_question(self._room.members.values(), over=True)
     return [*results, *self._ask(Question())]
 
   def _on_timer(self, member: Member, message: Json) -> list[Effect]:
@@ -4664,7 +4689,7 @@ class Classroom:
     """Oneself or, for hosts, somebody else."""
     room, name = self._room, clean_name(message["name"])
     other = room.with_id(message.get("who", member.id))
-    if other.id != member.id and member.role == "member":
+    if other.id != member.id and not member.leads:
       raise Refused("not_allowed")
     claim = room.names.people[other.person]
     hers = other.role == "host" and looks(name) & looks(room.host)
@@ -4864,7 +4889,7 @@ class Room:
 
   def tell_hosts(self, message: Json) -> Tell:
     """To hosts and co-hosts."""
-    return Tell(tuple(one.id for one in self.members.values() if one.role != "member"), message)
+    return Tell(tuple(one.id for one in self.members.values() if one.leads), message)
 
   # -- messages
 
@@ -4876,7 +4901,7 @@ class Room:
     kind = message["type"]
     if not self._within_rate(member, kind, now):
       raise PeerFault("flood", kind)
-    if (member.role == "member" and kind in HOST_ONLY) or (member.role != "host" and kind in HOSTS_ALONE):
+    if not may_say(member.role, kind):
       return self._answered([self._error(member, Refused("not_allowed"))], member, message)
     handler = getattr(self, f"_on_{kind}", self.classroom.handler(kind))
     if handler is None:
@@ -4917,6 +4942,10 @@ class Room:
     if member is None:
       raise Refused("no_such_person", name=name)
     return member
+
+  def whom(self, who: int | str) -> list[Member]:
+    """Everybody for "all", else who has that id; Refused where nobody does."""
+    return [*self.members.values()] if who == "all" else [self.with_id(cast(int, who))]
 
   def with_id(self, ident: int) -> Member:
     """Who has that id; Refused where nobody does."""
@@ -4959,7 +4988,7 @@ class Room:
 
   def _on_private_chat(self, member: Member, message: Json) -> list[Effect]:
     other = self._reach(message["to_name"])
-    if other.role == "member":
+    if not other.leads:
       self.classroom.require(member, "private")
     kept, line = self._line(member, message, other)
     return [kept, Tell(tuple({member.id, other.id}), {"type": "private_chat", **line})]
@@ -5041,9 +5070,7 @@ class Room:
   # -- the host's tools
 
   def _on_mute(self, member: Member, message: Json) -> list[Effect]:
-    everyone = message["who"] == "all"
-    others = [one for one in self.members.values() if one.id != member.id]
-    whom = others if everyone else [self.with_id(message["who"])]
+    whom = [one for one in self.whom(message["who"]) if message["who"] != "all" or one.id != member.id]
     return [effect for one in whom for effect in self.mute(one, member)]
 
   def mute(self, one: Member, by: Member) -> list[Effect]:
@@ -5116,10 +5143,9 @@ class Room:
     if self.presenter and self.presenter != ident:
       taken = {} if may else {"why": "taken"}
       raise Refused("share_busy", name=self.members[self.presenter].name, **taken)
-    if not may and "share" in self.classroom.set.off:
-      self.classroom.require(member, "share")
     if not may:
-      raise Refused("not_allowed", why="share")
+      off = "share" in self.classroom.set.off
+      raise not_permitted("share") if off else Refused("not_allowed", why="share")
     self.presenter = ident
     told = self.tell_all({"type": "screen_start", "id": ident, "name": member.name})
     return [told, self.change(member, sharing=True)]
@@ -5135,11 +5161,11 @@ class Room:
 
   def _on_file_offer(self, member: Member, message: Json) -> list[Effect]:
     kind = message.get("kind", "")
-    if kind and not (self.classroom.set.collecting if kind == "work" else member.role != "member"):
+    if kind and not (self.classroom.set.collecting if kind == "work" else member.leads):
       raise Refused("not_permitted", why=kind)
     to_name = self.host if kind == "work" else message.get("to_name")
     other = None if to_name is None else self._reach(to_name)
-    if other is None or other.role == "member":
+    if other is None or not other.leads:
       self.classroom.require(member, "files")
     facts = (message["name"], message["size"], message["sha256"])
     between = (member.person, other.person if other else 0)
@@ -5182,13 +5208,13 @@ class Room:
     offer = self.shelf.offers.get(message["file"])
     if offer is None or offer.to != member.person or offer.person == member.person:
       return []
-    if member.role == "host":  # no slip of hers loses what was handed in
+    if member.leads:  # no slip of hers loses what was handed in
       raise Refused("not_allowed", why="handed_in")
     return self.file_gone(offer.file, Refused("no_such_file", why="declined", name=member.name))
 
   def _on_cancel(self, member: Member, message: Json) -> list[Effect]:
     offer = self.shelf.offers.get(message["file"])
-    hosts = member.role == "host" and offer and offer.to != member.person
+    hosts = member.leads and offer and offer.to != member.person
     if offer is None or not (hosts or offer.person == member.person):
       raise Refused("no_such_file")
     return self.file_gone(offer.file, Refused("no_such_file", why="taken_back", name=member.name))
@@ -12046,7 +12072,7 @@ class ConferenceServer:
 
   def _tell_leader(self, member: Member) -> None:
     """What only hosts and co-hosts are told, once they are."""
-    for message in (self.room.banned(), *self._lobby.waiting()) if member.role != "member" else ():
+    for message in (self.room.banned(), *self._lobby.waiting()) if member.leads else ():
       self._sessions[member.id].send(message)
 
   def _send(self, session: ControlSession, message: Json) -> None:
@@ -13881,6 +13907,8 @@ class FileTransfers:
 
   def hand_out(self, command: Json) -> None:
     """Give a sheet to everyone, whose programs take it by themselves."""
+    if not self._state.current.leads:
+      raise Refused("not_allowed")
     self.upload({**command, "kind": "sheet", "to": None})
 
   def hand_in(self, command: Json) -> None:
@@ -13909,7 +13937,7 @@ class FileTransfers:
   def decline(self, command: Json) -> None:
     """Do without a file."""
     entry = self._entry(command)
-    kept = entry.private and self._state.current.role == "host"
+    kept = entry.private and self._state.current.leads
     if kept or entry.state not in ("offered", "failed"):
       raise Refused("not_allowed" if kept else "bad_command", why="handed_in")
     self._ask_for({"type": "decline", "file": entry.file}, command)
@@ -13919,7 +13947,7 @@ class FileTransfers:
     """Stop a transfer, or take back what was offered."""
     entry = self._entry(command)
     transfer = self._find(entry.file)
-    if transfer is None and not entry.own and self._state.current.role != "host":
+    if transfer is None and not entry.own and not self._state.current.leads:
       raise Refused("no_such_file")
     if transfer:  # it says itself how it ended, to the server too
       self._stop(transfer, Refused("cancelled"))
@@ -14434,7 +14462,6 @@ PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 PASSED_ON: Final = frozenset({"share_allowed", "host_away", "asked", "agreed", "waiting"})  # they are events
-LEADS_TOO: Final = {"admit": "leads", "attendance": "leads", "hand_out": "leads"}
 FILE_COMMANDS: Final = ("upload", "download", "decline", "cancel", "hand_out", "hand_in")
 # What is answered when it has come about; all else that the server is not asked: `ok`.
 LATER: Final = frozenset({"mic", "camera", "share", "end", "admit", "agree", "attendance", *FILE_COMMANDS})
@@ -14499,35 +14526,35 @@ def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
       table.writerow([name, *times, minutes, late, row.lost])
 
 
-# What the server carries out, by command: its message's type, who may (all, who leads, the host), and the
-# message's members, each of a type or read from the command by a function; "?" where it may be missing.
+# What the server carries out, by command: its message's type and members, each of a type or read from the
+# command by a function; "?" where it may be missing.
 Reader: TypeAlias = type | Callable[[StateManager, Json], Any]
-PLAIN_COMMANDS: Final[Mapping[str, tuple[str, str, Mapping[str, Reader]]]] = {
-  "chat": ("chat", "", {"text": _text_of}),
-  "private": ("private_chat", "", {"text": _text_of, "to_name": _name_of}),
-  "react": ("reaction", "", {"emoji": _emoji_of}),
-  "hand": ("hand", "", {"up": bool}),
-  "mute": ("mute", "leads", {"who": _id_or_all}),
-  "remove": ("remove", "leads", {"who": _id_of}),
-  "allow_share": ("allow_share", "leads", {"who": _id_of}),
-  "unban": ("unban", "leads", {"who": str}),
-  "take_over": ("take_over", "leads", {}),
-  "end": ("end", "host", {}),
-  "permit": ("permit", "leads", {"what": str, "on": bool, "who?": _id_of}),
-  "word": ("word", "leads", {"who": _id_or_none}),
-  "lower": ("lower", "leads", {"who": _id_or_all}),
-  "door": ("door", "leads", {"mode": str}),
-  "cohost": ("cohost", "host", {"who": _id_of, "on": bool}),
-  "spotlight": ("spotlight", "leads", {"who": _id_or_none}),
-  "ask_share": ("ask_share", "leads", {"who": _id_of}),
-  "agree": ("agree", "", {"to": str, "yes": bool}),
-  "rename": ("rename", "", {"name": str, "who?": _id_of}),
-  "ask": ("question", "leads", {"question": str, "answers": list}),
-  "answer": ("answer", "", {"index": int}),
-  "close_question": ("close_question", "leads", {}),
-  "timer": ("timer", "leads", {"seconds": int}),
-  "collect": ("collect", "leads", {"title": _title_of}),
-  "opened": ("opened", "", {"file": str}),
+PLAIN_COMMANDS: Final[Mapping[str, tuple[str, Mapping[str, Reader]]]] = {
+  "chat": ("chat", {"text": _text_of}),
+  "private": ("private_chat", {"text": _text_of, "to_name": _name_of}),
+  "react": ("reaction", {"emoji": _emoji_of}),
+  "hand": ("hand", {"up": bool}),
+  "mute": ("mute", {"who": _id_or_all}),
+  "remove": ("remove", {"who": _id_of}),
+  "allow_share": ("allow_share", {"who": _id_of}),
+  "unban": ("unban", {"who": str}),
+  "take_over": ("take_over", {}),
+  "end": ("end", {}),
+  "permit": ("permit", {"what": str, "on": bool, "who?": _id_of}),
+  "word": ("word", {"who": _id_or_none}),
+  "lower": ("lower", {"who": _id_or_all}),
+  "door": ("door", {"mode": str}),
+  "cohost": ("cohost", {"who": _id_of, "on": bool}),
+  "spotlight": ("spotlight", {"who": _id_or_none}),
+  "ask_share": ("ask_share", {"who": _id_of}),
+  "agree": ("agree", {"to": str, "yes": bool}),
+  "rename": ("rename", {"name": str, "who?": _id_of}),
+  "ask": ("question", {"question": str, "answers": list}),
+  "answer": ("answer", {"index": int}),
+  "close_question": ("close_question", {}),
+  "timer": ("timer", {"seconds": int}),
+  "collect": ("collect", {"title": _title_of}),
+  "opened": ("opened", {"file": str}),
 }
 
 
@@ -14917,9 +14944,9 @@ class MeetingController:
     self.emit(message["type"], **fields)
 
   def _on_error(self, message: Json) -> None:
-    for what in ("mic", "camera"):  # turned on here just as the host turned it off
-      if message["code"] in ("no_word", "not_permitted") and not self.state.current.may(what):
-        self._turn(what, False)
+    what = "mic" if message["code"] == "no_word" else message.get("why")
+    if what in ("mic", "camera"):  # turned on here just as the host turned it off
+      self._turn(what, False)
     self.emit("error", **refusal(message).event)
 
   def _on_pong(self, message: Json) -> None:
@@ -15077,8 +15104,7 @@ class MeetingController:
       handler = self._commands.get(name)
       if handler is None:
         raise Refused("bad_command", key="do")
-      right, role = PLAIN_COMMANDS.get(name, ("", LEADS_TOO.get(name, "")))[1], self.state.current.role
-      if role not in {"": (role,), "leads": ("host", "co-host"), "host": ("host",)}[right]:
+      if not may_say(self.state.current.role, PLAIN_COMMANDS.get(name, (name,))[0]):
         raise Refused("not_allowed")
       handler(command)
       if name not in LATER and name not in PLAIN_COMMANDS:
@@ -15089,7 +15115,7 @@ class MeetingController:
       self.emit("error", ref, **fault.refused.event)
 
   def _tell_server(self, command: Json) -> None:
-    kind, _, members = PLAIN_COMMANDS[command["do"]]
+    kind, members = PLAIN_COMMANDS[command["do"]]
     message = {
       key.rstrip("?"): wanted(command, key, read) if isinstance(read, type) else read(self.state, command)
       for key, read in members.items()

@@ -138,6 +138,22 @@ def test_a_cohost_has_all_rights_but_two(lesson: Lesson) -> None:
   assert lesson.member("Bea").role == "member"
 
 
+def test_a_cohost_keeps_what_is_handed_in_and_takes_back_what_is_not_meant(lesson: Lesson) -> None:
+  def offered(name: str, **fields: Any) -> str:
+    lesson.say(name, "file_offer", name="a.txt", size=1, sha256=SHA, ref=1, **fields)
+    return str(lesson.world.heard(lesson.member(name), "file_ready")[-1]["file"])
+
+  shelf = lesson.world.room.shelf.offers
+  work = offered("Ana", to_name="Bea")
+  lesson.say("Bea", "decline", file=work)
+  assert work in shelf and lesson.world.heard(lesson.member("Bea"), "error")[-1]["code"] == "not_allowed"
+  joke = offered("Cleo")
+  lesson.say("Ana", "cancel", file=joke)
+  assert joke in shelf
+  lesson.say("Bea", "cancel", file=joke)
+  assert joke not in shelf
+
+
 def test_a_question_takes_one_vote_a_person(lesson: Lesson) -> None:
   lesson.say("Ms Lee", "question", question="Ready?", answers=["yes", "no"])
   for name, index in (("Ana", 0), ("Ana", 1), ("Cleo", 1)):
