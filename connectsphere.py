@@ -2875,7 +2875,8 @@ class Reassembler:
 
   @property
   def lost(self) -> int:
-    return sum(stream.lost for one in self._senders.values() for stream in one.streams.values())
+    senders = list(self._senders.values())  # at one stroke: it is read from other threads, too
+    return sum(stream.lost for one in senders for stream in list(one.streams.values()))
 
   def collect_only(self, ids: Collection[int]) -> None:
     """Parts of others than `ids` are dropped from now on, and nothing of theirs is asked for again."""
@@ -11776,15 +11777,19 @@ class Keeper:
   """Brings a room over the death of its server, by a journal on a thread of its own.
 
   A meeting goes on that was alive within the last 10 minutes. The control thread waits for a disk that is
-  quick, so that what anyone was told is kept, and not for one that is slow.
+  quick, so that what anyone was told is kept, and not for one that is slow: what that missed is kept once
+  it is free. `post` has something called on the control thread.
   """
 
-  PATIENCE = 0.05
+  PATIENCE = 0.25  # s: a busy machine's disk is no slow one
   ALIVE_SECONDS = 20.0  # at least so often it says that it is
 
-  def __init__(self, room: Room, journal: Journal, counters: Counters) -> None:
+  def __init__(
+    self, room: Room, journal: Journal, counters: Counters, post: Callable[[Callable[[], None]], object]
+  ) -> None:
     self._room = room
     self._journal = journal
+    self._post = post
     self._disk = Loop("journal", counters)
     self._written = threading.Event()  # what was kept last
     self._written.set()
@@ -11811,8 +11816,14 @@ class Keeper:
     state = self._room.export(self._kept, time.time(), *() if whole else changes or [Keep("lines", ())])
     self._written.clear()
     self._disk.post(partial(self._journal.write if whole else self._journal.append, state))
-    self._disk.post(self._written.set)
+    self._disk.post(self._done)
     self._written.wait(self.PATIENCE)
+
+  def _done(self) -> None:
+    """The disk has what it was given. The journal's thread."""
+    self._written.set()
+    if self._missed:
+      self._post(self.tick)
 
   def tick(self) -> None:
     """Once in a while."""
@@ -11840,7 +11851,7 @@ class ConferenceServer:
     self.room.shelf.limits = options
     facts = options.title, options.host_name, options.pin
     journal = Journal(identity, options.base, options.bind, *facts)
-    self._keeper = Keeper(self.room, journal, self.counters)
+    self._keeper = Keeper(self.room, journal, self.counters, lambda call: self._reactor.post(call))
     self._pin_mark = journal.mark(options.pin)
     self._running = RunningMeeting(identity.key.parent)
     self._alone: bool | None = None  # as kept there

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import math
 import random
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import frame_datagrams
 
+import connectsphere
 from connectsphere import (
   ALL_PARTS,
   BURST_GAP,
@@ -189,6 +191,26 @@ def test_gap_in_the_numbers_is_lost_and_counted_once() -> None:
     feed(reassembler, [bytes(frame_datagrams(1, number, b"x"))], 0.0)
   assert reassembler.counts(1).lost == 3
   assert reassembler.counts(2).lost == 0
+
+
+def test_what_is_lost_is_counted_while_senders_come_and_go() -> None:
+  """The report is made by another thread than the one that collects."""
+  reassembler, over = Reassembler(False, Counters()), threading.Event()
+
+  def come_and_go() -> None:
+    for ident in itertools.cycle(range(64)):
+      reassembler._sender(ident).streams[0] = connectsphere._Stream()
+      reassembler.forget(ident - 32)
+      if over.is_set():
+        return
+
+  coming = threading.Thread(target=come_and_go)
+  coming.start()
+  try:
+    assert not any(reassembler.lost for _ in range(3_000))
+  finally:
+    over.set()
+    coming.join()
 
 
 def test_a_frame_that_is_given_up_or_passed_over_is_lost_once() -> None:
