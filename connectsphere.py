@@ -2875,6 +2875,7 @@ class Reassembler:
 
   @property
   def lost(self) -> int:
+    """Frames so far. From any thread."""
     senders = list(self._senders.values())  # at one stroke: it is read from other threads, too
     return sum(stream.lost for one in senders for stream in list(one.streams.values()))
 
