@@ -141,7 +141,6 @@ import traceback
 import unicodedata
 import wave
 import webbrowser
-import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
@@ -529,24 +528,6 @@ class FairQueue:
       waiting = {part for parts in self._below.values() for part in parts}
       self._used = {part: used for part, used in self._used.items() if part in waiting}
       self._floor = {part: used for part, used in self._floor.items() if part in self._below}
-
-
-class RunningNote:
-  """Logs a repeated fault once per kind and minute, so that a peer cannot flood the log."""
-
-  def __init__(self, logger: logging.Logger, most: int = 256) -> None:
-    self._logger = logger
-    self._most = most
-    self._seen: dict[str, float] = {}
-
-  def note(self, kind: str, text: str, now: float) -> None:
-    """Log `text` unless `kind` was logged within the last minute."""
-    if now - self._seen.get(kind, -math.inf) < 60.0:
-      return
-    if len(self._seen) >= self._most:
-      self._seen.clear()
-    self._seen[kind] = now
-    self._logger.warning("%s", text)
 
 
 def clean_pin(text: str) -> str:
@@ -1339,8 +1320,6 @@ class LineSplitter:
 
 _JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-_PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
-_PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _SEGMENT: Final = struct.Struct(">HH")
 _FRAME_HEADER: Final = struct.Struct(">BHHB")
 
@@ -1380,43 +1359,6 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     else:
       break
   raise PeerFault("bad_picture", "not a baseline JPEG")
-
-
-_PNG_CHANNELS: Final = {0: 1, 2: 3, 6: 4}  # by kind of colour
-
-
-def png_size(data: bytes) -> tuple[int, int]:
-  """(width, height) of an 8-bit PNG of nothing but its pixels, not interlaced, no palette; else PeerFault.
-
-  What it unpacks to is counted, too: a decoder would unpack a thousand times as much before it says so.
-  """
-  if len(data) < 45 or data[:16] != _PNG_START or data[-12:] != _PNG_END:
-    raise PeerFault("bad_picture", "no PNG")
-  width, height, bits, colour, *rest = struct.unpack_from(">IIBBBBB", data, 16)
-  if bits != 8 or colour not in _PNG_CHANNELS or rest != [0, 0, 0]:
-    raise PeerFault("bad_picture", "PNG of a kind that is not used")
-  at, packed = 33, []
-  while data[at + 4 : at + 8] == b"IDAT":
-    length = int.from_bytes(data[at : at + 4], "big")
-    packed.append(data[at + 8 : at + 8 + length])
-    at += 12 + length
-  if at != len(data) - 12:
-    raise PeerFault("bad_picture", "PNG with other chunks")
-  if not _unpacks_to(b"".join(packed), int(height * (1 + width * _PNG_CHANNELS[colour]))):
-    raise PeerFault("bad_picture", "PNG of more or less than its pixels")
-  return int(width), int(height)
-
-
-def _unpacks_to(packed: bytes, size: int) -> bool:
-  """Whether `packed` is a zlib stream of exactly `size` bytes; what is too large for a rectangle is not."""
-  if size > MAX_MESSAGE:
-    return False
-  unpacker = zlib.decompressobj()
-  try:
-    whole = len(unpacker.decompress(packed, size + 1)) == size
-  except zlib.error:
-    return False
-  return whole and unpacker.eof and not unpacker.unused_data
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
@@ -1545,21 +1487,10 @@ def parse_file_head(line: bytes) -> Json:
   raise PeerFault("bad_answer", "no head")
 
 
-class ScreenKind(enum.IntEnum):
-  """The first byte of a screen message."""
-
-  GEOMETRY = 1
-  RECTANGLE = 2
-  COMMIT = 3
-  POINTER = 4
-  ACKNOWLEDGE = 5
-
-
 class Codec(enum.IntEnum):
-  """How a rectangle's bytes are coded. JPEG is the lossy one."""
+  """How a rectangle's bytes are coded: JPEG loses, WEBP is exact."""
 
   JPEG = 1
-  PNG = 2
   WEBP = 3
 
 
@@ -1572,10 +1503,7 @@ class Codec(enum.IntEnum):
 # Each commit is acknowledged, in order: by a viewer when it has painted it, by the server to the presenter
 # when most viewers have.
 
-_GEOMETRY: Final = struct.Struct(">BIHH")
-_RECTANGLE: Final = struct.Struct(">BIIHHHHB")
-_COMMIT: Final = struct.Struct(">BII")
-_POINTER: Final = struct.Struct(">BHHB")
+MAX_RECTANGLE: Final = 256  # pixels each way
 
 
 class Geometry(NamedTuple):
@@ -1624,64 +1552,58 @@ class Acknowledge(NamedTuple):
 ScreenMessage: TypeAlias = Geometry | Rectangle | Commit | Pointer | Acknowledge
 
 
-def encode_screen(message: ScreenMessage) -> bytes:
-  """One screen message as its bytes, without the length."""
-  match message:
-    case Geometry():
-      return _GEOMETRY.pack(ScreenKind.GEOMETRY, *message)
-    case Rectangle():
-      return _RECTANGLE.pack(ScreenKind.RECTANGLE, *message[:7]) + message.data
-    case Commit():
-      return _COMMIT.pack(ScreenKind.COMMIT, *message)
-    case Pointer():
-      return _POINTER.pack(ScreenKind.POINTER, *message)
-    case Acknowledge():
-      return _COMMIT.pack(ScreenKind.ACKNOWLEDGE, *message)
-
-
-_SIZE_READERS: Final[Mapping[int, Callable[[bytes], tuple[int, int]]]] = {
-  Codec.JPEG: jpeg_size,
-  Codec.PNG: png_size,
-  Codec.WEBP: webp_size,
+_SCREEN_LAYOUTS: Final[Mapping[int, tuple[type[ScreenMessage], struct.Struct]]] = {
+  1: (Geometry, struct.Struct(">BIHH")),
+  2: (Rectangle, struct.Struct(">BIIHHHHB")),
+  3: (Commit, struct.Struct(">BII")),
+  4: (Pointer, struct.Struct(">BHH?")),
+  5: (Acknowledge, struct.Struct(">BII")),
 }
 
 
-def _checked_rectangle(rectangle: Rectangle) -> Rectangle:
-  x, y, width, height = rectangle[2:6]
-  if not (0 < width <= 256 and 0 < height <= 256):
-    raise PeerFault("bad_screen", "rectangle")
-  if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
-    raise PeerFault("bad_screen", "place")
-  reader = _SIZE_READERS.get(rectangle.codec)
-  if reader is None or reader(rectangle.data) != (width, height):
-    raise PeerFault("bad_picture", "size")
-  return rectangle
+def encode_screen(message: ScreenMessage) -> bytes:
+  """One screen message as its bytes, without the length."""
+  kind = next(kind for kind, (made, _) in _SCREEN_LAYOUTS.items() if made is type(message))
+  layout = _SCREEN_LAYOUTS[kind][1]
+  if isinstance(message, Rectangle):
+    return layout.pack(kind, *message[:-1]) + message.data
+  return layout.pack(kind, *message)
+
+
+_SIZE_READERS: Final = {int(Codec.JPEG): jpeg_size, int(Codec.WEBP): webp_size}
+
+
+def _fault_of(message: ScreenMessage) -> str:
+  match message:
+    case Geometry(_, width, height) if not (0 < width <= MAX_SCREEN[0] and 0 < height <= MAX_SCREEN[1]):
+      return "size"
+    case Rectangle(_, _, x, y, width, height):
+      if not (0 < width <= MAX_RECTANGLE and 0 < height <= MAX_RECTANGLE):
+        return "rectangle"
+      if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
+        return "place"
+      reader = _SIZE_READERS.get(message.codec)
+      if reader is None or reader(message.data) != (width, height):
+        raise PeerFault("bad_picture", "size")
+  return ""
 
 
 def parse_screen(data: bytes) -> ScreenMessage:
-  """The screen message in `data`; PeerFault when its sizes lie. Rectangles are checked for
-  their place and their picture's own header, so that it is safe to decode them."""
-  kind = data[0] if data else 0
+  """The screen message in `data`; PeerFault when its sizes lie.
+
+  Of a rectangle the place and the picture's own header are checked, so that it is safe to decode.
+  """
+  if not data or data[0] not in _SCREEN_LAYOUTS:
+    raise PeerFault(UNKNOWN if data[:1] > b"\0" else "bad_screen", "kind")
+  made, layout = _SCREEN_LAYOUTS[data[0]]
+  rest = [data[layout.size :]] if made is Rectangle else []
   try:
-    if kind == ScreenKind.RECTANGLE:
-      _, epoch, version, x, y, width, height, codec = _RECTANGLE.unpack_from(data)
-      picture = data[_RECTANGLE.size :]
-      return _checked_rectangle(Rectangle(epoch, version, x, y, width, height, codec, picture))
-    if kind == ScreenKind.GEOMETRY:
-      geometry = Geometry(*_GEOMETRY.unpack(data)[1:])
-      if not (0 < geometry.width <= MAX_SCREEN[0] and 0 < geometry.height <= MAX_SCREEN[1]):
-        raise PeerFault("bad_screen", "size")
-      return geometry
-    if kind == ScreenKind.COMMIT:
-      return Commit(*_COMMIT.unpack(data)[1:])
-    if kind == ScreenKind.ACKNOWLEDGE:
-      return Acknowledge(*_COMMIT.unpack(data)[1:])
-    if kind == ScreenKind.POINTER:
-      _, x, y, shown = _POINTER.unpack(data)
-      return Pointer(x, y, bool(shown))
+    message = made(*layout.unpack(data[: layout.size] if rest else data)[1:], *rest)
   except struct.error:
     raise PeerFault("bad_screen", "length") from None
-  raise PeerFault(UNKNOWN if kind else "bad_screen", "kind")
+  if fault := _fault_of(message):
+    raise PeerFault("bad_screen", fault)
+  return message
 
 
 # -- UDP: sealed frames, blocks and small messages
@@ -3156,18 +3078,12 @@ class FrameDropper:
 # Paint order is the presenter's `version`, never the order of arrival (see TileCanvas).
 
 TILE: Final = 64
-MAX_RECTANGLE: Final = 256
 STILL_AFTER: Final = 0.3
 PICTURE_HEAD: Final = 4_096  # what a coded rectangle may have beyond its pixels
 
 
 def _tiles_of(size: int) -> int:
   return -(-size // TILE)
-
-
-def is_lossless(rectangle: Rectangle) -> bool:
-  """Whether the rectangle shows its place exactly."""
-  return rectangle.codec != Codec.JPEG
 
 
 class _Places:
@@ -3371,7 +3287,7 @@ class TileCanvas:
       y, x = top + row * TILE, left + column * TILE
       self.picture[y : y + part.shape[0], x : x + part.shape[1]] = part
     self._versions[place][newer] = rectangle.version
-    self._exact[place][newer] = is_lossless(rectangle)
+    self._exact[place][newer] = rectangle.codec != Codec.JPEG
     return bool(newer.any())
 
 
@@ -8771,26 +8687,19 @@ def encode_jpeg(picture: Picture, quality: int) -> bytes:
 
 
 def encode_png(picture: Picture) -> bytes:
-  """A BGR picture as PNG, without loss, made for speed rather than size."""
+  """A BGR picture as PNG, made for speed rather than size."""
   import cv2
 
   return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def encode_lossless(picture: Picture) -> bytes:
-  """A BGR picture without loss: PNG or WebP, whichever is smaller where that can be had in time."""
-  import cv2
+  """A BGR picture as WebP without loss, made for speed: OpenCV takes ten times as long for a photograph."""
+  from PIL import Image
 
-  def webp() -> bytes:
-    return cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
-
-  sample = np.ascontiguousarray(picture[::8, ::8]).reshape(-1, 3).astype(np.uint32)
-  if len(np.unique(sample @ np.array([1, 256, 65_536], np.uint32))) < 128:  # text, drawings: always WebP
-    return webp()
-  png = encode_png(picture)
-  if len(png) > picture.nbytes // 3:  # a photograph: WebP takes ten times as long to gain a tenth
-    return png
-  return min(webp(), png, key=len)
+  coded = io.BytesIO()
+  Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).save(coded, "WEBP", lossless=True, method=0)
+  return coded.getvalue()
 
 
 def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
@@ -11863,7 +11772,7 @@ class ConferenceServer:
     self._host = options.bind or "0.0.0.0"
     self._sessions: dict[int, ControlSession] = {}
     self._half_open = HalfOpen(self.counters)
-    self._note = RunningNote(log)
+    self._warnings = KeyedBuckets(1, 1 / 60)  # a repeated fault is logged once a minute
     self._reactor = Loop("control", self.counters)
     fingerprint = identity.fingerprint
     self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
@@ -11977,8 +11886,8 @@ class ConferenceServer:
       except OSError as error:
         if worker.stopping.is_set() or listener.fileno() < 0:
           return
-        what = f"a connection could not be accepted: {error.strerror}"
-        self._note.note("accept", what, monotonic())
+        if self._warnings.take("accept", monotonic()):
+          log.warning("a connection could not be accepted: %s", error.strerror)
         worker.stopping.wait(0.1)
         continue
       begin(sock, address[0])
@@ -12029,8 +11938,8 @@ class ConferenceServer:
 
   def _on_fault(self, session: ControlSession, fault: PeerFault, said: Json) -> None:
     self.counters.add(fault.kind)
-    what = f"dropped from {session.address}: {fault}"
-    self._note.note(f"{session.address} {fault.kind}", what, session.heard)
+    if self._warnings.take((session.address, fault.kind), session.heard):
+      log.warning("dropped from %s: %s", session.address, fault)
     if fault.kind != UNKNOWN or (session.stage == "in" and "ref" in said):  # of a later version
       self._refuse(session, fault.refused, said)
 
@@ -13524,9 +13433,8 @@ class ScreenPresenter:
     due = self._still.due(now)
     for x, y, w, h in merge_rectangles(due, width, height) if due.any() else ():
       data = encode_lossless(picture[y : y + h, x : x + w])
-      codec = Codec.PNG if data.startswith(b"\x89PNG") else Codec.WEBP
       self._still.sent(x, y, w, h)
-      yield Rectangle(epoch, self._version, x, y, w, h, codec, data)
+      yield Rectangle(epoch, self._version, x, y, w, h, Codec.WEBP, data)
       if monotonic() - now > self.LOSSLESS_SECONDS:
         return
 

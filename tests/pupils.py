@@ -73,9 +73,9 @@ class Pupil(Light):
       while data := self.screen.recv(65_536):
         self.screen_octets += len(data)
         for message in self.messages.push(data):
-          if message[0] == cs.ScreenKind.COMMIT:
+          if message[0] == 3:
             self.commits += 1
-            self.screen.sendall(struct.pack(">IB", 9, cs.ScreenKind.ACKNOWLEDGE) + message[1:9])
+            self.screen.sendall(struct.pack(">IB", 9, 5) + message[1:9])
 
   def take_turn(self, now: float) -> None:
     if self.fps and now >= self.next_picture:

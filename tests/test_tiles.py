@@ -27,7 +27,6 @@ from connectsphere import (
   TileTable,
   encode_jpeg,
   encode_lossless,
-  encode_png,
   merge_rectangles,
 )
 
@@ -182,7 +181,7 @@ def test_every_viewer_ends_with_the_presenters_picture(seed: int) -> None:
   for _ in range(30):
     presenter.draw(chance)
     if chance.random() < 0.3:
-      presenter.say(np.array([[chance.random() < 0.3 for _ in range(6)] for _ in range(5)]), Codec.PNG)
+      presenter.say(np.array([[chance.random() < 0.3 for _ in range(6)] for _ in range(5)]), Codec.WEBP)
     relay.take(presenter.table, chance.randrange(20))
     for speed, viewer in enumerate(viewers, 2):
       viewer.take(relay.table, chance.randrange(4**speed // 3))
@@ -191,7 +190,7 @@ def test_every_viewer_ends_with_the_presenters_picture(seed: int) -> None:
     viewer.take(relay.table)
     assert (viewer.canvas.picture == presenter.picture).all()
   assert not viewers[0].canvas.exact
-  presenter.say(np.ones((5, 6), bool), Codec.PNG)
+  presenter.say(np.ones((5, 6), bool), Codec.WEBP)
   relay.take(presenter.table)
   viewers[0].take(relay.table)
   assert viewers[0].canvas.exact
@@ -227,7 +226,7 @@ def test_rectangles_count_from_the_commit_on() -> None:
 def test_a_late_viewer_is_given_the_newest_of_each_place_whether_lossless_or_not() -> None:
   table, cursor = TileTable(), TileCursor()
   table.set_geometry(GEOMETRY)
-  exact = [rectangle(10 + i, x=i * TILE, codec=Codec.PNG) for i in range(3)]
+  exact = [rectangle(10 + i, x=i * TILE, codec=Codec.WEBP) for i in range(3)]
   for message in [*exact, rectangle(1), rectangle(2, x=TILE), rectangle(3, x=2 * TILE)]:
     table.put(message)
   table.commit(Commit(1, 12))
@@ -244,7 +243,7 @@ def test_lossless_copy_that_arrives_after_a_newer_change_is_not_taken() -> None:
   table, cursor = TileTable(), TileCursor()
   table.set_geometry(GEOMETRY)
   table.put(rectangle(12))
-  table.put(rectangle(10, codec=Codec.PNG))
+  table.put(rectangle(10, codec=Codec.WEBP))
   table.commit(Commit(1, 12))
   said = [table.since(cursor) for _ in range(4)]
   assert [m.version for m in said if isinstance(m, Rectangle)] == [12]
@@ -273,7 +272,7 @@ def test_canvas_never_covers_newer_with_older() -> None:
   canvas.set_geometry(GEOMETRY)
   new, old = noise(1, TILE, TILE), noise(2, 2 * TILE, TILE)
   canvas.place(rectangle(9), new)
-  canvas.place(rectangle(5, w=2 * TILE, codec=Codec.PNG), old)
+  canvas.place(rectangle(5, w=2 * TILE, codec=Codec.WEBP), old)
   assert not canvas.picture.any()
   assert canvas.commit(Commit(1, 9))
   assert (canvas.picture[:TILE, :TILE] == new).all()
@@ -317,7 +316,7 @@ def test_a_whole_screen_of_the_largest_bytes_is_bounded() -> None:
 @pytest.mark.parametrize("size", [1, 7, TILE, MAX_RECTANGLE])
 def test_noise_in_every_codec_is_within_the_bound(size: int) -> None:
   noise = np.random.default_rng(1).integers(0, 256, (size, size, 3)).astype(np.uint8)
-  for data in (encode_jpeg(noise, 95), encode_png(noise), encode_lossless(noise)):
+  for data in (encode_jpeg(noise, 95), encode_lossless(noise)):
     assert len(data) <= PICTURE_HEAD + 4 * size * size
 
 
