@@ -864,6 +864,8 @@ _KEY = _hex(16)
 _TOKEN = _hex(32)
 _FILE_ID = _text(32, "[0-9a-f]{1,32}")
 _REF = _integer(0, 2**53)
+MOST_EPOCHS: Final = 1 << 12  # servers of one meeting, one after the other
+_EPOCH = _integer(1, MOST_EPOCHS - 1)
 _FPS = _integer(1, MAX_FPS)
 _LAYER = _integer(0, len(LAYERS) - 1)
 _TIME = _number(0, 2**40)
@@ -1160,6 +1162,8 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "files": _listing(_record(FileOffer.shape()), 1_000),
     "presenter": _ID,
     "largest_file": _COUNT,
+    "epoch": _EPOCH,
+    "served_by": _NAME,
     "host_key?": _TOKEN,
     "pin?": _text(MAX_PIN),
     "features?": _FEATURES,
@@ -4091,7 +4095,8 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
   "other": (50, 10),
 }
 MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
-EPOCH: Final = 1  # which server of the meeting this is
+# ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
+ID_SHIFT, LINE_SHIFT = 20, 32
 # words of the interface and of commands: nobody is called so
 RESERVED_NAMES: Final = (
   "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
@@ -4102,7 +4107,9 @@ MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
 
 
-ROOM_FACTS: Final = ("meeting", "title", "host", "presenter", "counter", "newest_id")  # of what is exported
+WELCOMING: Final = ("meeting", "title", "host", "presenter", "epoch", "served_by")
+# of what is exported
+ROOM_FACTS: Final = (*WELCOMING, "counter", "newest_id")
 
 
 class Tell(NamedTuple):
@@ -4646,6 +4653,8 @@ class Room:
     self.presenter = 0
     self.counter = 0
     self.newest_id = 0
+    self.epoch = 1  # which server of the meeting this is
+    self.served_by = host  # at whose computer
     self.lines: dict[int, RoomLine] = {}
     self.settings = {1: Setting()}
     self.classroom = Classroom(self)
@@ -4655,6 +4664,11 @@ class Room:
     self._tickets: dict[str, Ticket] = {}
 
   # -- coming and going
+
+  def begin_epoch(self, epoch: int) -> None:
+    """Be the server of that number: its ids and line numbers are nobody else's."""
+    self.epoch = epoch
+    self.newest_id, self.counter = (epoch - 1) << ID_SHIFT, (epoch - 1) << LINE_SHIFT
 
   def next_id(self) -> int:
     """An id that nobody has had."""
@@ -4784,7 +4798,7 @@ class Room:
       "id": member.id,
       "name": member.name,
       "role": member.role,
-      **{key: getattr(self, key) for key in ("meeting", "title", "host", "presenter")},
+      **{key: getattr(self, key) for key in WELCOMING},
       "users": self.roster(),
       "chat": [line.told(member.person) for line in mine if not line.between],
       "private": [line.told(member.person) for line in mine if line.between],
@@ -5239,6 +5253,8 @@ class Snapshot:
   meeting: str = ""
   title: str = ""
   host: str = ""
+  epoch: int = 1
+  served_by: str = ""  # at whose computer the meeting is
   pin: str = ""
   fingerprint: str = ""
   new_host: bool = False
@@ -5290,7 +5306,7 @@ class StateManager:
 
   def __init__(self) -> None:
     self.current = Snapshot()
-    self.newest = 0  # the highest message number seen, so that a reconnect doubles nothing
+    self._seen: set[int] = set()  # the numbers of lines, so that a reconnect doubles nothing
     self._permissions: Json = {}  # as last told
 
   def update(self, **changes: Any) -> None:
@@ -5311,10 +5327,10 @@ class StateManager:
 
   def _on_welcome(self, message: Json) -> list[Json]:
     if message["meeting"] != self.current.meeting:
-      self.newest = 0
+      self._seen.clear()
       self.update(chat=(), files=(), hosts=frozenset())
     self.update(asks={})
-    same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file")
+    same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file", "epoch", "served_by")
     known = {entry.file for entry in self.current.files}
     before = self.current.person(self.current.presenter)
     self._take_people(map(Person.read, message["users"]))
@@ -5412,9 +5428,11 @@ class StateManager:
     return [{"event": "state", **self._user(person), "raised": raised}]
 
   def _line(self, line: Json, to: str | None, *, history: bool = False) -> list[Json]:
-    if line["n"] <= self.newest:
+    if line["n"] in self._seen:
       return []
-    self.newest = line["n"]
+    if len(self._seen) > 4 * self.MOST_LINES:
+      self._seen = {one.n for one in self.current.chat}
+    self._seen.add(line["n"])
     entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name, history=history)
     self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
     event: Json = {
@@ -6334,7 +6352,7 @@ class Journal:
 
     place = f"{bind}-{port}" if bind else str(port)
     self._path = identity.key.parent / "journal" / f"{place}.sealed"
-    self._secret = hashlib.sha256(b"connectsphere journal 3" + identity.key.read_bytes()).digest()
+    self._secret = hashlib.sha256(b"connectsphere journal 4" + identity.key.read_bytes()).digest()
     self._seal = Fernet(base64.b64encode(bytes.fromhex(self.mark(json.dumps(facts)))))
     self._file: io.FileIO | None = None
     self._size = 0
@@ -11458,7 +11476,7 @@ class Lobby:
       self.deny(session, "not_allowed", why="hurry")
     elif self._options.host_key and hello.get("host") == self._options.host_key:
       session.become("prove")
-      session.right = {"epoch": EPOCH, "id": self._room.next_id(), "nonce": secrets.token_hex(32)}
+      session.right = {"epoch": self._room.epoch, "id": self._room.next_id(), "nonce": secrets.token_hex(32)}
       session.send({"type": "prove", "meeting": self._room.meeting, **session.right})
     else:
       self._enter(session, hello)
@@ -14931,7 +14949,8 @@ class MeetingController:
     back = self._is("reconnecting")
     self.state.update(fingerprint=fingerprint)
     if back:
-      self.emit("reconnected", seconds=round(monotonic() - self._lost_at, 2))
+      where = {key: message[key] for key in ("epoch", "served_by")}
+      self.emit("reconnected", seconds=round(monotonic() - self._lost_at, 2), **where)
       self.media.encode({})
       self.media.go_on(message)
     else:
@@ -14976,7 +14995,7 @@ class MeetingController:
 
   def _emit_joined(self, message: Json) -> None:
     self.state.update(since=monotonic())
-    keys = ("id", "name", "meeting", "title", "host", "role")
+    keys = ("id", "name", "meeting", "title", "host", "role", "epoch", "served_by")
     told = {key: message[key] for key in keys}
     self.emit("joined", **told, address=self.options.address, encrypted=True)
 

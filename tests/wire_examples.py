@@ -98,6 +98,8 @@ SERVER: dict[str, dict[str, Any]] = {
     "files": [OFFER],
     "presenter": 0,
     "largest_file": 1 << 31,
+    "epoch": 1,
+    "served_by": "Ms Lee",
     "host_key": TOKEN,
     "pin": "123456",
     "features": ["webp"],
