@@ -252,7 +252,7 @@ class ConnectSphereError(Exception):
 
 
 class Words(str):
-  """A sentence of TEXTS in English that knows its `key` there and its `values`, for other languages."""
+  """An English sentence that knows its `key` in TEXTS and its `values`, so that it can be translated."""
 
   key: str
   values: Mapping[str, object]
@@ -332,7 +332,7 @@ CODES: Final = tuple(line.split("|") for line in REFUSALS.split("\n")[1:-1])
 class Refused(ConnectSphereError):
   """What cannot be had: `code` as in the headless interface, its `values`, and `reason`, a sentence.
 
-  `words` is a sentence of TEXTS with places for the values; without it, the code's own.
+  `words` is a sentence of TEXTS with places for the values; without it, the code's own sentence is taken.
   """
 
   def __init__(self, code: str, words: str = "", **values: Any) -> None:
@@ -357,7 +357,7 @@ class Refused(ConnectSphereError):
 
   @property
   def event(self) -> Json:
-    """The same as members of an event, with the sentence."""
+    """`told` and the sentence, as members of an event."""
     return {**self.told, "reason": self.reason}
 
 
@@ -397,27 +397,27 @@ class DeviceError(Refused):
 
 
 class UsageError(ConnectSphereError):
-  """Options that make no sense together: one sentence on standard error, status 2."""
+  """Options that make no sense together: said on standard error, status 2."""
 
 
 class SealError(ConnectSphereError):
-  """A number would repeat or run out under its key: reconnect for a fresh one."""
+  """A number would repeat or run out under its key."""
 
 
 class Counters:
-  """Counts of what was dropped, by name; cheap, and safe from any thread."""
+  """Counts by name, of what was dropped and the like; any thread."""
 
   def __init__(self) -> None:
     self._counts: Counter[str] = Counter()
     self._lock = threading.Lock()
 
   def add(self, name: str, amount: int = 1) -> None:
-    """Add `amount` to the counter `name`."""
+    """Count `name`."""
     with self._lock:
       self._counts[name] += amount
 
   def snapshot(self) -> dict[str, int]:
-    """A copy of all counters."""
+    """All counts of now."""
     with self._lock:
       return dict(self._counts)
 
@@ -450,7 +450,7 @@ class KeyedBuckets:
     self._each: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
   def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
-    """Whether `amount` may pass for `key` at `now`; if so it is taken."""
+    """`TokenBucket.take` of that key."""
     bucket = self._each.setdefault(key, TokenBucket(self._burst, self._rate))
     self._each.move_to_end(key)
     if len(self._each) > self._most:
@@ -462,11 +462,10 @@ Flow: TypeAlias = tuple[Hashable, Hashable, Hashable]  # group, address, person
 
 
 class FairQueue:
-  """Who is served next: at each level of the flows whoever has used least (start-time fair queueing, 1996).
+  """Who is served next: at each level whoever has used least (start-time fair queueing, 1996).
 
-  A flow that comes after a pause starts level with the one in service: a pause earns nothing, and who asks
-  for little waits for one other at most, however many others ask for much. `weights` share a level; who has
-  none has 1. Pure: what was served has cost what `charge` says, in any unit.
+  A flow that comes after a pause starts level with the one in service: a pause earns nothing. `weights`
+  share a level, 1 where none is given. `charge` says what serving has cost, in any unit.
   """
 
   _REMEMBERED = 4_096
@@ -495,7 +494,7 @@ class FairQueue:
         self._used[part] = max(self._used.get(part, 0.0), self._floor.get(parent, 0.0))
 
   def discard(self, item: Hashable) -> None:
-    """It waits no longer."""
+    """`item` waits no longer."""
     flow = self._flows.pop(item, None)
     if flow is None:
       return
@@ -520,7 +519,7 @@ class FairQueue:
     return item, flow
 
   def charge(self, flow: Flow, cost: float) -> None:
-    """`flow` has used `cost`."""
+    """Serving `flow` has cost that much."""
     for depth in range(1, len(flow) + 1):
       part = flow[:depth]
       self._used[part] = self._used.get(part, 0.0) + cost / self._weights.get(str(part[-1]), 1.0)
@@ -531,7 +530,7 @@ class FairQueue:
 
 
 def clean_pin(text: str) -> str:
-  """A PIN as it counts: digits without the gaps in which they are read, anything else trimmed."""
+  """A PIN as it counts: of digits the spaces between them are left out."""
   digits = "".join(text.split())
   return digits if digits.isdecimal() else text.strip()
 
@@ -544,8 +543,7 @@ _BLANK: Final = re.compile(  # no letter of these shows, though none is of a cat
 def clean_name(text: str, limit: int = MAX_NAME) -> str:
   """A name safe to show anywhere: NFKC, no control, format, bidi, ignorable or blank characters.
 
-  At most 2 combining marks in a row, white space folded, 1 to `limit` characters;
-  what then shows nothing becomes "Guest".
+  At most 2 combining marks in a row, white space folded, 1 to `limit` characters; else "Guest".
   """
   kept: list[str] = []
   marks = 0
@@ -561,7 +559,7 @@ def clean_name(text: str, limit: int = MAX_NAME) -> str:
 
 
 def trimmed(text: str) -> str:
-  """`text` without blank lines around it; how far its first line is indented is meant, as in a program."""
+  """`text` without blank lines around it; its first line stays indented, as in a program."""
   return re.sub(r"\A\s*\n", "", text.rstrip())
 
 
@@ -641,7 +639,7 @@ def _latin(char: str) -> str:
 def skeleton(text: str) -> str:
   """What `text` looks like at a glance: equal for names that a reader would confuse.
 
-  Case, accents, spaces, punctuation and invisible characters do not count; look-alike letters are one.
+  Case, accents, spaces, punctuation and invisible characters do not count.
   """
   seen = "".join(map(_latin, unicodedata.normalize("NFKD", text)))  # capitals look like others
   folded = "".join(map(_latin, unicodedata.normalize("NFKD", seen.casefold())))
@@ -651,7 +649,7 @@ def skeleton(text: str) -> str:
 
 
 def looks(text: str) -> frozenset[str]:
-  """What `text` looks like as it is and in small letters: names are confused that have one in common."""
+  """The skeletons of `text` and of its small letters: names that have one in common are confused."""
   return frozenset(filter(None, (skeleton(text), skeleton(text.casefold()))))
 
 
@@ -706,11 +704,10 @@ def _shorten(name: str) -> str:
 
 
 def safe_file_name(text: str) -> str:
-  """A file name made of `text`, whoever wrote it: its last component, without control, format or
-  bidi characters, device names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
+  """A file name made of `text`: its last component, without control, format or bidi characters, device
+  names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
 
-  Kinds that run, or that a shell acts on when it lists them, get ".blocked" appended. Applied twice it
-  changes nothing.
+  Kinds that run, or that a shell acts on when it lists them, get ".blocked"; twice changes nothing.
   """
   last = re.split(r"[/\\]", text.rstrip("/\\ "))[-1]
   shown = "".join(" " if c.isspace() else c for c in last)
@@ -723,7 +720,7 @@ def safe_file_name(text: str) -> str:
 
 
 def is_executable_name(name: str) -> bool:
-  """Whether a file of this name, or of this name before it was blocked, is a program on some platform."""
+  """Whether a file of this name, blocked or not, is a program on some platform."""
   extension = _extension(name.removesuffix(BLOCKED))
   return extension in _EXECUTABLE or _CLASS_ID.fullmatch(extension) is not None
 
@@ -902,8 +899,8 @@ Proof: TypeAlias = Annotated[
 class Record:
   """A dataclass that JSON is made of, and checked by: its fields `Annotated[type, check, key]`.
 
-  The key, else the field's name, ends in "?" where it is left out while empty, in "!" where nobody is told:
-  it is `kept` by the server alone. Other fields are in no JSON.
+  The key is the field's name if none is given. It ends in "?" where it is left out while empty, in "!"
+  where only the server keeps it and nobody is told. Other fields are in no JSON.
   """
 
   @classmethod
@@ -964,7 +961,7 @@ class Line(Record):
 
 @dataclass(frozen=True, slots=True)
 class FileOffer(Record):
-  """A file on offer; a `private` one is for one person alone."""
+  """A file on offer, to everyone or to one person alone (`private`)."""
 
   file: Annotated[str, _FILE_ID]
   name: Annotated[str, _text(1024)]
@@ -1000,7 +997,7 @@ def permitted(what: str, off: Collection[str], exempt: bool, has_word: bool) -> 
 class Rules(Record):
   """What hosts have set for the class; for those in `exceptions` it is the other way round.
 
-  `word`, `spotlight`: who may speak although microphones are off, who is shown large to all.
+  `word`: who may speak although microphones are off; `spotlight`: who is shown large to all.
   """
 
   off: Annotated[list[str], _PERMITS] = field(default_factory=list)
@@ -1013,7 +1010,6 @@ class Rules(Record):
   collecting: Name = ""  # the title of the work that is handed in now
 
   def permits(self, what: str, name: str) -> bool:
-    """Whether the member called `name` may do `what` of PERMITS."""
     return permitted(what, self.off, name in self.exceptions.get(what, ()), name == self.word != "")
 
 
@@ -1034,7 +1030,7 @@ class Question(Record):
 
 @dataclass(frozen=True, slots=True)
 class Attended(Record):
-  """How somebody was here: unix seconds of coming and of going (0: is here), seconds in all, links lost."""
+  """How long somebody was here: came and went in unix seconds (0: is here), seconds in all, links lost."""
 
   name: Name
   came: Time
@@ -1139,7 +1135,7 @@ HOST_ONLY: Final = HOSTS_ALONE | {
 
 
 def may_say(role: str, kind: str) -> bool:
-  """Whether that role may say such a message: some are for host and co-hosts, some for the host alone."""
+  """Whether that role may send such a message: some are for hosts and co-hosts, some for the host alone."""
   return role == "host" or kind not in (HOSTS_ALONE if role == "co-host" else HOST_ONLY)
 
 
@@ -1273,7 +1269,7 @@ UNKNOWN: Final = "unknown_message"
 
 @contextlib.contextmanager
 def skipping(counters: Counters) -> Iterator[None]:
-  """What only a later version can mean is counted, and else nothing."""
+  """Count messages that only a later version knows, and pass over them."""
   try:
     yield
   except PeerFault as fault:
@@ -1283,7 +1279,7 @@ def skipping(counters: Counters) -> Iterator[None]:
 
 
 def check_version(hello: Json) -> None:
-  """Refused `other_version`, whatever else is in the first message of a plane."""
+  """Refused `other_version` for the first message of a peer that has one, whatever else is in it."""
   if hello.get("v", PROTOCOL) != PROTOCOL:
     raise Refused("other_version", versions=[PROTOCOL])
 
@@ -1294,7 +1290,7 @@ def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
 
 
 def check_message(value: Json, shapes: Mapping[str, Shape]) -> Json:
-  """The same of JSON that was parsed."""
+  """`parse_message` of JSON that was parsed before."""
   kind = value.get("type")
   if not isinstance(kind, str) or kind not in shapes:
     raise PeerFault(UNKNOWN)
@@ -1302,7 +1298,7 @@ def check_message(value: Json, shapes: Mapping[str, Shape]) -> Json:
 
 
 class LineSplitter:
-  """Cuts a byte stream into lines of at most 64 KiB, their ends included."""
+  """Cuts a byte stream into lines of at most 64 KiB."""
 
   def __init__(self, limit: int = MAX_LINE) -> None:
     self._limit = limit
@@ -1342,7 +1338,7 @@ def _frame_size(data: bytes, at: int) -> tuple[int, int]:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
-  """(width, height) of a baseline JPEG, at most the largest layer: SOF0, 8 bit, 3 components, one scan.
+  """(width, height) of a baseline JPEG of one scan, 8 bit, 3 components, at most the largest layer.
 
   PeerFault for anything else.
   """
@@ -1379,7 +1375,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def fits_layer(size: tuple[int, int], layer: int) -> bool:
-  """Whether a picture of `size` is one of `layer`: it fills the layer's box in one direction."""
+  """Whether a picture of `size` fills the box of `layer` in one direction."""
   box = LAYERS[layer]
   return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
 
@@ -1427,12 +1423,12 @@ SCREEN_ANSWER: Final[Shape] = {"status": _exactly("ok", "denied"), "code?": _COD
 
 
 def encode_record(record: Json) -> bytes:
-  """JSON as a length-prefixed message: what comes before the bytes of screen and files."""
+  """JSON as a length-prefixed message."""
   return encode_message(json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
 
 
 def parse_record(payload: bytes, shape: Shape) -> Json:
-  """The JSON in `payload`, checked; PeerFault when it is not of `shape`."""
+  """The JSON in `payload`; PeerFault when it is not of `shape`."""
   return _shaped(parse_json(payload), shape)
 
 
@@ -1511,7 +1507,7 @@ MAX_RECTANGLE: Final = 256  # pixels each way
 
 
 class Geometry(NamedTuple):
-  """A new picture of `width` x `height`; everything of earlier epochs is void."""
+  """A new picture of this size; everything of earlier epochs is void."""
 
   epoch: int
   width: int
@@ -1519,7 +1515,7 @@ class Geometry(NamedTuple):
 
 
 class Rectangle(NamedTuple):
-  """One place of the shared screen as of `version`, coded."""
+  """The coded pixels of one place as of `version`."""
 
   epoch: int
   version: int
@@ -1532,14 +1528,14 @@ class Rectangle(NamedTuple):
 
 
 class Commit(NamedTuple):
-  """All rectangles up to `version` have been said: paint."""
+  """All rectangles up to `version` were sent: paint."""
 
   epoch: int
   version: int
 
 
 class Pointer(NamedTuple):
-  """Where the presenter's mouse pointer is."""
+  """Where the presenter's mouse points."""
 
   x: int
   y: int
@@ -1566,7 +1562,7 @@ _SCREEN_LAYOUTS: Final[Mapping[int, tuple[type[ScreenMessage], struct.Struct]]] 
 
 
 def encode_screen(message: ScreenMessage) -> bytes:
-  """One screen message as its bytes, without the length."""
+  """A screen message as bytes, without the length."""
   kind = next(kind for kind, (made, _) in _SCREEN_LAYOUTS.items() if made is type(message))
   layout = _SCREEN_LAYOUTS[kind][1]
   if isinstance(message, Rectangle):
@@ -1649,9 +1645,9 @@ class Kind(enum.IntEnum):
 
 
 class Sealer:
-  """AES-128-GCM under one key for one direction of one plane.
+  """AES-128-GCM under one key, for one direction of one plane.
 
-  `layered`: numbers carry a layer in their top two bits and count for each layer alone.
+  `layered`: the top two bits of a number are its layer, and each layer counts for itself.
   """
 
   def __init__(self, key: bytes, *, layered: bool = False) -> None:
@@ -1668,12 +1664,12 @@ class Sealer:
     return self.again(kind, ident, number, payload, total)
 
   def again(self, kind: int, ident: int, number: int, payload: bytes, total: int = 0) -> bytes:
-    """The bytes that `seal` gave for these arguments. Never with another payload: that breaks the key."""
+    """What `seal` gave for these arguments. Never with another payload: that breaks the key."""
     return self._encrypt(_NONCE.pack(kind, ident, number), payload, _ADDITIONAL.pack(ident, number, total))
 
 
 class ReplayWindow:
-  """Which of the last 512 numbers were seen; anything older counts as seen."""
+  """Which of the last 512 numbers were seen; older ones count as seen."""
 
   __slots__ = ("_bits", "_top")
 
@@ -1682,7 +1678,7 @@ class ReplayWindow:
     self._bits = 0
 
   def accept(self, number: int) -> bool:
-    """True the first time that `number` comes, while it is inside the window."""
+    """True the first time that `number` comes within the window."""
     if number > self._top:
       shift = number - self._top
       self._bits = (self._bits << shift | 1) & _WINDOW_BITS if shift < REPLAY_WINDOW else 1
@@ -1696,7 +1692,7 @@ class ReplayWindow:
 
 
 class Opener:
-  """The other end of a Sealer: opens, then judges replay."""
+  """Opens what a Sealer has sealed, then judges replay."""
 
   def __init__(self, key: bytes, *, layered: bool = False) -> None:
     self._decrypt = AESGCM(key).decrypt
@@ -1726,12 +1722,12 @@ def parts_of(size: int) -> int:
 
 
 def small_message(kind: Kind, ident: int, number: int, sealed: bytes) -> bytes:
-  """A bind, challenge, answer or nack as a datagram of either UDP plane."""
+  """A bind, challenge, answer or nack as a datagram."""
   return VIDEO_HEADER.pack(ident, number, 0, kind) + sealed
 
 
 def runs_of(buffer: memoryview, segment: int) -> list[memoryview]:
-  """What a kernel has merged, taken apart: parts of frames stay together, small messages stand alone.
+  """Takes apart what the kernel has merged: parts of frames stay together, small messages stand alone.
 
   All datagrams in `buffer` have `segment` bytes but the last, which may be shorter.
   """
@@ -1748,7 +1744,7 @@ def runs_of(buffer: memoryview, segment: int) -> list[memoryview]:
 
 
 def audio_datagram(ident: int, seq: int, sealed: bytes) -> bytes:
-  """A sealed audio block as a datagram."""
+  """A sealed block as a datagram."""
   return AUDIO_HEADER.pack(ident, seq) + sealed
 
 
@@ -1759,7 +1755,7 @@ ALL_PARTS: Final = (1 << MAX_PARTS) - 1
 
 
 class Nack(NamedTuple):
-  """A request for missing parts; bit i of `bitmap` asks for part i, ALL_PARTS for the frame."""
+  """A request for missing parts: bit i of `bitmap` is part i, ALL_PARTS the frame."""
 
   id: int
   number: int
@@ -1767,13 +1763,13 @@ class Nack(NamedTuple):
 
 
 def encode_nack(nack: Nack) -> bytes:
-  """The payload of a nack, 40 bytes."""
+  """The payload of a nack."""
   mirrored = int(f"{nack.bitmap:0{MAX_PARTS}b}"[::-1], 2)
   return _NACK.pack(nack.id, nack.number, mirrored.to_bytes(32, "big"))
 
 
 def parse_nack(data: bytes) -> Nack:
-  """The nack in `data`; PeerFault when it is of another length or asks for nothing."""
+  """PeerFault when it is of another length or asks for nothing."""
   if len(data) != _NACK.size:
     raise PeerFault("bad_nack")
   ident, number, bitmap = _NACK.unpack(data)
@@ -1789,8 +1785,7 @@ def parse_nack(data: bytes) -> Nack:
 class PathValidation:
   """The server's side of one client's UDP path on one plane.
 
-  An address counts only after a sealed challenge sent there came back, and only from a
-  higher bind number than any before.
+  An address counts once a sealed challenge sent there came back, for a bind number higher than any before.
   """
 
   MOST_PENDING = 4
@@ -1805,13 +1800,13 @@ class PathValidation:
     self._pending: dict[tuple[str, int], tuple[bytes, int]] = {}
 
   def small(self, kind: Kind, payload: bytes) -> bytes:
-    """A small message to this client, as a datagram."""
+    """A small message to this client."""
     self._down_number += 1
     sealed = self.sealer.seal(kind, self.id, self._down_number, payload)
     return small_message(kind, self.id, self._down_number, sealed)
 
   def on_bind(self, number: int, sealed: bytes, source: tuple[str, int], token: bytes) -> bytes:
-    """The challenge for `source`, which claims to be this client; PeerFault when forged or old."""
+    """The challenge for `source`, which says it is this client; PeerFault when forged or old."""
     self.opener.open(Kind.BIND, self.id, number, sealed)
     if number <= self._number:
       raise PeerFault("old_bind")
@@ -1821,7 +1816,7 @@ class PathValidation:
     return self.small(Kind.CHALLENGE, token)
 
   def on_answer(self, number: int, sealed: bytes, source: tuple[str, int]) -> None:
-    """Bind `source`, if this is its challenge come back; PeerFault otherwise."""
+    """Bind `source` if this is its challenge come back; else PeerFault."""
     payload = self.opener.open(Kind.ANSWER, self.id, number, sealed)
     token, bind_number = self._pending.get(source, (b"", -1))
     if not token or not hmac.compare_digest(token, payload) or bind_number <= self._number:
@@ -1856,9 +1851,9 @@ def parse_question(data: bytes) -> tuple[str, int]:
 
 
 def discovery_answer(nonce: str, fields: Json, limit: int = QUESTION_SIZE) -> bytes:
-  """An answer of at most `limit` bytes to the question `nonce`, empty for a beacon.
+  """An answer of at most `limit` bytes to the question `nonce`, "" for a beacon.
 
-  Title and host name are cut where they do not fit; ValueError when the rest does not.
+  Title and host name are cut to fit; ValueError when the rest does not.
   """
   answer: Json = {"connectsphere": "answer", "nonce": nonce, **fields}
   while True:
@@ -1874,7 +1869,7 @@ def discovery_answer(nonce: str, fields: Json, limit: int = QUESTION_SIZE) -> by
 def parse_answer(data: bytes) -> tuple[str | None, Json]:
   """(nonce or None for a beacon, fields) of an answer; PeerFault for anything else.
 
-  The answer of another protocol version is held to its version alone.
+  Of another protocol version only the version is checked.
   """
   if len(data) > LONGEST_QUESTION:
     raise PeerFault("bad_answer", "size")
@@ -3091,7 +3086,7 @@ def _tiles_of(size: int) -> int:
 
 
 class _Places:
-  """Who owns each tile: rectangles by serial number, in the order in which they came."""
+  """Who owns each tile: rectangles by serial number, in order of arrival."""
 
   def __init__(self, rows: int, columns: int) -> None:
     self.owners = np.zeros((rows, columns), np.int64)
@@ -3114,7 +3109,7 @@ class _Places:
 
 @dataclass(slots=True)
 class TileCursor:
-  """How far one viewer has got. `waiting` is the rest of the state it is being given, as of one commit."""
+  """How far a viewer has got; `waiting` is what it still has to be sent up to one commit."""
 
   epoch: int = -1
   serial: int = 0
@@ -3142,9 +3137,9 @@ def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
 
 
 class TileTable:
-  """The newest bytes of each place of the shared screen, for the server and the presenter alike.
+  """The newest bytes of each place of the shared screen, for server and presenter.
 
-  Rectangles count from the next `commit` on, all at once, so that no viewer is given half a change.
+  Rectangles count from the next `commit` on, all at once: nobody is sent half a change.
   """
 
   def __init__(self) -> None:
@@ -3171,7 +3166,7 @@ class TileTable:
   def put(self, rectangle: Rectangle) -> None:
     """Take a rectangle for the next commit; one of an earlier epoch is ignored.
 
-    PeerFault when it is off the grid or when one commit would hold far more than a screen.
+    PeerFault when it is off the grid, or too much comes without a commit.
     """
     geometry = self._geometry
     if geometry is None or rectangle.epoch > geometry.epoch:
@@ -3199,8 +3194,8 @@ class TileTable:
   def since(self, cursor: TileCursor) -> Geometry | Rectangle | Commit | None:
     """The next message for the viewer at `cursor`, which moves; None when it has everything.
 
-    A change once begun is said to its commit, so nothing tears, but the next change starts from the
-    newest state: a slow viewer skips.
+    A change once begun is sent to its commit, so that nothing tears; the next begins with the newest state:
+    a slow viewer skips.
     """
     geometry = self._geometry
     if geometry is None:
@@ -3234,7 +3229,7 @@ class TileTable:
 class TileCanvas:
   """A viewer's picture: what is placed shows at the next commit, and nothing older covers newer.
 
-  Where far more than a screen is laid over itself it shows as it comes, or memory would not do.
+  Beyond MOST_SCREENS of rectangles it shows without a commit, to bound memory.
   """
 
   MOST_SCREENS = 4  # that wait for their commit
@@ -3296,14 +3291,14 @@ class TileCanvas:
 
 
 class TileDiffer:
-  """Finds the tiles that changed since the picture before."""
+  """Finds the tiles that changed since the last picture."""
 
   def __init__(self) -> None:
     self._shape: tuple[int, ...] = ()
     self._before = self._now = np.zeros((0, 0), np.uint64)
 
   def changed(self, picture: Picture) -> NDArray[np.bool_]:
-    """(rows, columns) of tiles, true where a pixel differs; all true for a first or resized picture.
+    """(rows, columns) of tiles, true where a pixel differs, or all when it is of another size.
 
     `picture`: height x width x 3 or 4 bytes; it is copied.
     """
@@ -3336,8 +3331,7 @@ def _leading(flags: NDArray[np.bool_]) -> int:
 def merge_rectangles(
   mask: NDArray[np.bool_], width: int, height: int, most: int = MAX_RECTANGLE
 ) -> list[tuple[int, int, int, int]]:
-  """The set tiles of `mask` as few rectangles (x, y, w, h) in pixels, disjoint, `most` pixels at most
-  each way, cut at the picture's edges."""
+  """The set tiles of `mask` as few disjoint rectangles (x, y, w, h) in pixels, `most` pixels each way."""
   left = mask.copy()
   limit = most // TILE
   found: list[tuple[int, int, int, int]] = []
@@ -3353,7 +3347,7 @@ def merge_rectangles(
 
 
 class StillTiles:
-  """Which tiles have not changed for 0.3 s and still owe their lossless copy."""
+  """Which tiles have not changed for 0.3 s and were not sent lossless since."""
 
   def __init__(self, rows: int, columns: int) -> None:
     self._changed_at = np.full((rows, columns), np.inf)
@@ -3365,12 +3359,12 @@ class StillTiles:
     return self._changed_at <= now - STILL_AFTER
 
   def sent(self, x: int, y: int, width: int, height: int) -> None:
-    """The lossless copy of this rectangle, in pixels, is on its way."""
+    """These pixels were sent lossless."""
     rows = slice(y // TILE, _tiles_of(y + height))
     self._changed_at[rows, x // TILE : _tiles_of(x + width)] = np.inf
 
   def next_due(self) -> float | None:
-    """When a tile will have been still for long enough; None when none owes a copy."""
+    """When the next tile will have been still for long enough, if any."""
     first = float(self._changed_at.min(initial=np.inf))
     return first + STILL_AFTER if first < math.inf else None
 
@@ -5564,7 +5558,7 @@ class Place(NamedTuple):
 
 
 class WayIn(NamedTuple):
-  """By what others reach a meeting: address or short code, with the port unless it is the usual one."""
+  """How others reach a meeting: address or short code, with the port unless it is the usual one."""
 
   address: str
   code: str
@@ -5572,7 +5566,7 @@ class WayIn(NamedTuple):
 
 
 class GivenApp(NamedTuple):
-  """This program as it is offered to browsers: the address to open, what comes, its SHA-256 in hex."""
+  """This program as it is offered to browsers."""
 
   url: str
   name: str
@@ -5582,7 +5576,7 @@ class GivenApp(NamedTuple):
 
 
 class Sighting(NamedTuple):
-  """A meeting that was seen; `answers`: its port can be reached."""
+  """A meeting that was seen; `answers`: its port accepts connections."""
 
   title: str
   host: str
@@ -5593,7 +5587,7 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-  """What the doctor found out. Devices: "" is working, None was not asked, else what is wrong."""
+  """What the doctor found out. Devices: "" works, None was not asked, else what is wrong."""
 
   protocol: int = PROTOCOL
   places: tuple[Place, ...] = ()
@@ -5626,7 +5620,7 @@ class Finding(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-  """The verdict, one next step, and all findings; `causes` are the causes found, the gravest first."""
+  """The verdict, one next step, and all findings; `causes` with the gravest first."""
 
   verdict: str
   next_step: str
@@ -5641,168 +5635,141 @@ GRAVEST_FIRST: Final = (
 PLACE_WORDS: Final = {
     "wired": "Cable {place}.", "wireless": "Wi-Fi {place}.", "vpn": "VPN {place}.",
     "virtual": "Virtual adapter {place}.",
+    "unaddressed": "{place}: nobody on this network gave this computer an address.",
 }  # fmt: skip
 DISK_LEAST: Final = 200_000_000
 ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
 
 
-def _several_networks(facts: Facts, physical: Sequence[Place]) -> Finding:
-  names = ", ".join(place.words for place in physical)
-  words = Words("This computer is in {count} networks: {names}.", count=len(physical), names=names)
-  if facts.meetings:
-    return Finding("network", "ok", words)
-  step = "Make sure that the host is in one of them, or leave the wrong one."
-  return Finding("network", "warn", words, "several_networks", step)
+def _find(topic: str, state: str, words: str, cause: str = "", step: str = "", **values: object) -> Finding:
+  return Finding(topic, state, Words(words, **values), cause, Words(step, **values))
 
 
 def _on_network(facts: Facts) -> Iterator[Finding]:
-  by_kind: dict[str, list[Place]] = {}
-  for place in facts.places:
-    by_kind.setdefault(place.kind, []).append(place)
-  physical = by_kind.get("wired", []) + by_kind.get("wireless", [])
-  for place in physical + by_kind.get("vpn", []) + by_kind.get("virtual", []):
-    yield Finding("network", "ok", Words(PLACE_WORDS[place.kind], place=place.words))
+  by_kind = {kind: [one.words for one in facts.places if one.kind == kind] for kind in PLACE_WORDS}
+  physical = by_kind["wired"] + by_kind["wireless"]
+  for kind, places in by_kind.items():
+    for place in places if kind != "unaddressed" else ():
+      yield _find("network", "ok", PLACE_WORDS[kind], place=place)
   if len(facts.places) > 1:
-    yield Finding("network", "ok", Words("The address that is used: {address}.", address=facts.used))
-  for place in by_kind.get("unaddressed", []):
-    words = Words("{place}: nobody on this network gave this computer an address.", place=place.words)
-    step = "Connect all computers to the same router or hotspot, or wait a minute and look again."
-    yield Finding("network", "warn", words, "" if physical else "no_address", step)
+    yield _find("network", "ok", "The address that is used: {address}.", address=facts.used)
+  step = "Connect all computers to the same router or hotspot, or wait a minute and look again."
+  for place in by_kind["unaddressed"]:
+    cause = "" if physical else "no_address"
+    yield _find("network", "warn", PLACE_WORDS["unaddressed"], cause, step, place=place)
   if not facts.places:
     step = "Plug in a cable, or join the room's Wi-Fi."
-    yield Finding("network", "bad", "This computer is in no network.", "no_network", step)
+    yield _find("network", "bad", "This computer is in no network.", "no_network", step)
   if len(physical) > 1:
-    yield _several_networks(facts, physical)
-  if by_kind.get("vpn") and not facts.meetings:
-    words = Words("A VPN is on ({place}): it may keep the room's network out.", place=by_kind["vpn"][0].words)
-    yield Finding("network", "warn", words, "vpn", "Switch the VPN off and look again.")
+    words = "This computer is in {count} networks: {names}."
+    step = "Make sure that the host is in one of them, or leave the wrong one."
+    state, *wrong = ("ok",) if facts.meetings else ("warn", "several_networks", step)
+    yield _find("network", state, words, *wrong, count=len(physical), names=", ".join(physical))
+  if by_kind["vpn"] and not facts.meetings:
+    words = "A VPN is on ({place}): it may keep the room's network out."
+    yield _find(
+      "network", "warn", words, "vpn", "Switch the VPN off and look again.", place=by_kind["vpn"][0]
+    )
 
 
 def _on_meetings(facts: Facts) -> Iterator[Finding]:
+  works = any(seen.answers for seen in facts.meetings)  # then another that does not is no cause
   for address, version in facts.other_versions:
-    words = Words(
+    yield _find(
+      "meeting",
+      "bad",
       "The host at {address} has another version (protocol {theirs}, here {here}).",
+      "" if works else "other_version",
+      "Use the same version on all computers: the host can give its own to others.",
       address=address,
       theirs=version,
       here=facts.protocol,
     )
-    cause = "" if any(seen.answers for seen in facts.meetings) else "other_version"
-    step = "Use the same version on all computers: the host can give its own to others."
-    yield Finding("meeting", "bad", words, cause, step)
   for seen in facts.meetings:
     if seen.answers:
       at = f"{seen.address}:{seen.port}"
-      words = Words("“{title}” by {host} at {address} answers.", title=seen.title, host=seen.host, address=at)
-      yield Finding("meeting", "ok", words)
+      words = "“{title}” by {host} at {address} answers."
+      yield _find("meeting", "ok", words, title=seen.title, host=seen.host, address=at)
       continue
-    words = Words(
+    yield _find(
+      "meeting",
+      "bad",
       "“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}.",
-      title=seen.title,
-      host=seen.host,
-      address=seen.address,
-      port=seen.port,
-    )
-    step = Words(
+      "" if works else "host_blocked",
       "The host must allow ConnectSphere in the firewall of {address}, for private networks too.",
-      address=seen.address,
+      **seen._asdict(),
     )
-    cause = "" if any(other.answers for other in facts.meetings) else "host_blocked"
-    yield Finding("meeting", "bad", words, cause, step)
   if not facts.meetings and not facts.other_versions:
-    yield Finding("meeting", "warn", "No meeting was found.")
+    yield _find("meeting", "warn", "No meeting was found.")
 
 
 def _on_broadcast(facts: Facts) -> Iterator[Finding]:
-  physical = [place for place in facts.places if place.kind in ("wired", "wireless")]
   step = "Allow ConnectSphere in this computer's firewall, or join by the host's address."
-  for place in physical:
-    if place.address in facts.heard:
-      yield Finding("broadcast", "ok", Words("The own broadcast was heard on {place}.", place=place.words))
-    else:
-      words = Words("Broadcasts are blocked on {place}: the own was not heard.", place=place.words)
-      yield Finding("broadcast", "bad", words, "broadcast_blocked", step)
+  for place in facts.places:
+    if place.kind in ("wired", "wireless"):
+      if place.address in facts.heard:
+        yield _find("broadcast", "ok", "The own broadcast was heard on {place}.", place=place.words)
+      else:
+        words = "Broadcasts are blocked on {place}: the own was not heard."
+        yield _find("broadcast", "bad", words, "broadcast_blocked", step, place=place.words)
   if facts.by_search:
-    unheard = "The meeting does not hear broadcasts: it was found only by trying every address."
+    words = "The meeting does not hear broadcasts: it was found only by trying every address."
     step = "Join by the host's address, or have broadcasts (UDP 9000) allowed on this network."
-    yield Finding("broadcast", "warn", unheard, "broadcast_blocked", step)
+    yield _find("broadcast", "warn", words, "broadcast_blocked", step)
   if facts.asked_by:
-    asking = ", ".join(sorted(facts.asked_by)[:5])
-    yield Finding(
-      "broadcast",
-      "ok",
-      Words("Computers looking for a meeting were heard: {addresses}.", addresses=asking),
-    )
+    words = "Computers looking for a meeting were heard: {addresses}."
+    yield _find("broadcast", "ok", words, addresses=", ".join(sorted(facts.asked_by)[:5]))
 
 
 def _on_ports(facts: Facts) -> Iterator[Finding]:
   if facts.hosting:
-    yield Finding("ports", "ok", "A meeting runs on this computer.")
+    yield _find("ports", "ok", "A meeting runs on this computer.")
   elif facts.taken:
-    words = Words(
-      "Another program on this computer holds {ports}: hosting there is impossible.",
-      ports=", ".join(facts.taken),
-    )
+    words = "Another program on this computer holds {ports}: hosting there is impossible."
     step = "End that program, or host with --port 9100."
-    yield Finding("ports", "bad", words, "port_taken", step)
+    yield _find("ports", "bad", words, "port_taken", step, ports=", ".join(facts.taken))
   else:
-    yield Finding("ports", "ok", "The ports for hosting are free.")
+    yield _find("ports", "ok", "The ports for hosting are free.")
   if facts.tried:
-    trying = ", ".join(sorted(facts.tried)[:5])
-    yield Finding(
-      "ports",
-      "warn",
-      Words("Computers that tried to join and did not come in: {addresses}.", addresses=trying),
-    )
+    words = "Computers that tried to join and did not come in: {addresses}."
+    yield _find("ports", "warn", words, addresses=", ".join(sorted(facts.tried)[:5]))
   if not facts.reachable:
-    words = Words(
-      "The firewall of this computer blocks connections to its own address {address}.",
-      address=facts.used,
-    )
+    words = "The firewall of this computer blocks connections to its own address {address}."
     step = "To host, allow ConnectSphere in the firewall (on Windows: for private networks)."
-    yield Finding("ports", "bad", words, "self_blocked", step)
+    yield _find("ports", "bad", words, "self_blocked", step, address=facts.used)
 
 
 def _on_neighbours(facts: Facts) -> Iterator[Finding]:
   if facts.neighbours is None or not facts.used:
     return
-  computers = facts.neighbours - facts.gateways
-  if computers or facts.meetings or facts.other_versions:
-    yield Finding(
-      "neighbours",
-      "ok",
-      Words("Other devices that answer on this network: {count}.", count=len(facts.neighbours)),
-    )
+  if facts.neighbours - facts.gateways or facts.meetings or facts.other_versions:
+    words = "Other devices that answer on this network: {count}."
+    yield _find("neighbours", "ok", words, count=len(facts.neighbours))
     return
   only = "Only the router answers" if facts.neighbours else "Nobody else answers"
   words = f"{only} on this network: it keeps devices apart, or no other computer is in it."
-  yield Finding("neighbours", "bad", words, "kept_apart", ANOTHER_WAY)
+  yield _find("neighbours", "bad", words, "kept_apart", ANOTHER_WAY)
 
 
 def _on_devices(facts: Facts) -> Iterator[Finding]:
-  for topic, trouble, cause, step in (
-    ("camera", facts.camera, "no_camera", "You can take part without; or plug one in and choose it."),
+  for topic, trouble, step in (
+    ("camera", facts.camera, "You can take part without; or plug one in and choose it."),
     (
       "microphone",
       facts.mic,
-      "no_sound",
       "Mend that or plug in a headset; without one you can still listen and write.",
     ),
-    (
-      "speaker",
-      facts.speaker,
-      "no_sound",
-      "Mend that or plug in a headset; without one you can still see and write.",
-    ),
+    ("speaker", facts.speaker, "Mend that or plug in a headset; without one you can still see and write."),
   ):
     if trouble:
-      yield Finding(topic, "warn", Words(f"No {topic}: {{trouble}}", trouble=trouble), cause, step)
+      cause = "no_camera" if topic == "camera" else "no_sound"
+      yield _find(topic, "warn", f"No {topic}: {{trouble}}", cause, step, trouble=trouble)
     elif trouble is not None:
-      yield Finding(topic, "ok", f"The {topic} works.")
+      yield _find(topic, "ok", f"The {topic} works.")
   if facts.disk_free is not None:
-    full = facts.disk_free < DISK_LEAST
-    words = Words("{room} GB are free for files.", room=f"{facts.disk_free / 1000000000.0:.1f}")
-    step = "Delete something before files are sent."
-    yield Finding("disk", "warn", words, "disk_full", step) if full else Finding("disk", "ok", words)
+    full = ("disk_full", "Delete something before files are sent.") if facts.disk_free < DISK_LEAST else ()
+    words, room = "{room} GB are free for files.", f"{facts.disk_free / 1e9:.1f}"
+    yield _find("disk", "warn" if full else "ok", words, *full, room=room)
 
 
 def diagnose(facts: Facts) -> Diagnosis:
@@ -10260,41 +10227,25 @@ def voice_pilot_hz(number: int) -> float:
   return 6_000.0 + 25.0 * (number % 64)
 
 
-def _syllable(random: np.random.Generator, pitch: float) -> NDArray[np.float64]:
-  count = int(random.uniform(0.13, 0.30) * AUDIO_RATE)
-  rise = np.linspace(random.uniform(0.95, 1.15), random.uniform(0.85, 1.05), count)
-  phase = 2 * np.pi * np.cumsum(pitch * rise) / AUDIO_RATE
-  formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
-  vowel = np.zeros(count)
-  for harmonic in range(1, int(4_000 / pitch)):
-    hz = harmonic * pitch
-    near = 1.0 / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)
-    vowel += float((near * (1.0, 0.6, 0.3)).sum() + 0.02) / math.sqrt(harmonic) * np.sin(harmonic * phase)
-  vowel *= np.minimum(1.0, np.minimum(np.arange(count), np.arange(count)[::-1]) / (0.03 * AUDIO_RATE))
-  spectrum = np.fft.rfft(random.normal(size=1_024))
-  spectrum[int(5_000 / AUDIO_RATE * 1_024) :] = 0.0  # the pilots' band stays free
-  hiss = np.fft.irfft(spectrum) * np.hanning(1_024) * random.uniform(0.05, 0.3)
-  vowel[:1_024] += hiss
-  return vowel
-
-
 def _voice(number: int) -> Samples:
+  """Sentences of 3 to 8 syllables, each a vowel's harmonics that rise and fall, with pauses between them."""
   random = np.random.default_rng(number)
-  pitch = random.uniform(95.0, 230.0)
+  pitch, time = random.uniform(95.0, 230.0), np.arange(int(0.2 * AUDIO_RATE)) / AUDIO_RATE
+  hz = pitch * np.arange(1, int(4_000 / pitch))[:, None]
+  bend = time - 0.4 * time**2  # seconds: the pitch falls by a sixth
   sound = np.zeros(_VOICE_SECONDS * AUDIO_RATE)
   at = random.uniform(0.0, 1.5)
-  while at < _VOICE_SECONDS - 0.5:
+  while at < _VOICE_SECONDS - 2.5:
     for _ in range(random.integers(3, 9)):
-      syllable = _syllable(random, pitch)
-      begin = int(at * AUDIO_RATE)
-      room = sound[begin : begin + len(syllable)]
-      room += syllable[: len(room)]
-      at += len(syllable) / AUDIO_RATE + random.choice((0.0, 0.02, 0.08))
+      formants = np.array(_VOWELS[random.integers(len(_VOWELS))]) * (1.0 + (pitch - 150.0) / 800.0)
+      loud = (np.array((1.0, 0.6, 0.3)) / (1.0 + ((hz - formants) / (60.0 + 0.06 * formants)) ** 2)).sum(1)
+      vowel = (loud[:, None] * np.sin(2 * np.pi * hz * bend)).sum(0) * np.hanning(len(time))
+      start = int(at * AUDIO_RATE)
+      sound[start : start + len(vowel)] += vowel
+      at += random.choice((0.18, 0.24, 0.3))
     at += random.uniform(0.5, 2.5)
-  loudest = np.abs(sound).max()
-  pilot = _tone(voice_pilot_hz(number), _VOICE_SECONDS, -40.0)
-  speech: Samples = np.rint(sound / loudest * 10_000).astype(np.int16)
-  return speech + pilot
+  speech: Samples = np.rint(sound / np.abs(sound).max() * 10_000).astype(np.int16)
+  return speech + _tone(voice_pilot_hz(number), _VOICE_SECONDS, -40.0)
 
 
 def open_microphone(spec: str) -> Microphone:
