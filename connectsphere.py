@@ -272,61 +272,56 @@ def size_words(size: float) -> str:
   return ""
 
 
-# What a refusal says: code or code.why|sentence. A code's first line whose places it has values for counts.
+# What a refusal says: code or code.why|the sentence as in TEXTS, in English alone where no window shows it or
+# it stands above. A code's first line whose places it has values for counts.
 REFUSALS: Final = """
-bad_command|“{key}” is missing or of the wrong kind.
-bad_command|That was not understood: {fault}.
-busy|The host is busy with other files.
-cancelled|That was cancelled.
-elsewhere|You have joined from another connection.
-full|The meeting is full.
-host_changed|Another computer answers in the host's place.
-host_gone|The host did not come back: the meeting is over.
-host_unproven|The host did not prove that it knows the PIN.
-no_meeting|No meeting was found on this network.
-no_mixer|The meeting's sound cannot be mixed on the host's computer.
-no_such_file|That file is not on offer.
-no_such_file.declined|{name} declined the file.
-no_such_file.left|{name} left before the file was sent.
-no_such_file.taken_back|{name} took the file back.
-no_such_person|Nobody called {name} is in the meeting.
-no_such_person|That person is not here.
-not_allowed|Only the host may do that.
-bad_command.handed_in|That file is not waiting for an answer.
+bad_command|“{key}” is missing or of the wrong kind.|“{key}” falta o no es del tipo correcto.|« {key} » manque ou n'est pas du bon type.|“{key}” नहीं है या सही प्रकार का नहीं है।
+bad_command|That was not understood: {fault}.|Eso no se entendió: {fault}.|Cela n'a pas été compris : {fault}.|यह समझ नहीं आया: {fault}।
+busy|The host is busy with other files.|El anfitrión está ocupado con otros archivos.|L'animateur est occupé par d'autres fichiers.|होस्ट दूसरी फ़ाइलों में व्यस्त है।
+cancelled|That was cancelled.|Se canceló.|C'est annulé.|वह रद्द कर दिया गया।
+elsewhere|You have joined from another connection.|Has entrado desde otra conexión.|Vous avez rejoint la réunion par une autre connexion.|आप दूसरे कनेक्शन से जुड़ गए हैं।
+full|The meeting is full.|La reunión está llena.|La réunion est complète.|मीटिंग भर चुकी है।
+host_changed|Another computer answers in the host's place.|Otro equipo responde en lugar del anfitrión.|Un autre ordinateur répond à la place de l'animateur.|होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
+host_gone|The host did not come back: the meeting is over.|El anfitrión no volvió: la reunión ha terminado.|L'animateur n'est pas revenu : la réunion est finie.|होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
+host_unproven|The host did not prove that it knows the PIN.|El anfitrión no demostró que conoce el PIN.|L'animateur n'a pas prouvé qu'il connaît le PIN.|होस्ट ने साबित नहीं किया कि उसे PIN पता है।
+no_meeting|No meeting was found on this network.|No se encontró ninguna reunión en esta red.|Aucune réunion trouvée sur ce réseau.|इस नेटवर्क पर कोई मीटिंग नहीं मिली।
+no_mixer|The meeting's sound cannot be mixed on the host's computer.|El sonido de la reunión no se puede mezclar en el equipo del anfitrión.|Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur.|होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
+no_such_file|That file is not on offer.|Ese archivo no se ofrece.|Ce fichier n'est pas proposé.|वह फ़ाइल उपलब्ध नहीं है।
+no_such_file.declined|{name} declined the file.|{name} rechazó el archivo.|{name} a refusé le fichier.|{name} ने फ़ाइल लेने से मना किया।
+no_such_file.left|{name} left before the file was sent.|{name} salió antes de que se enviara el archivo.|{name} est parti avant l'envoi du fichier.|फ़ाइल भेजे जाने से पहले {name} चले गए।
+no_such_file.taken_back|{name} took the file back.|{name} retiró el archivo.|{name} a retiré le fichier.|{name} ने फ़ाइल वापस ले ली।
+no_such_person|Nobody called {name} is in the meeting.|Nadie llamado {name} está en la reunión.|Personne ne s'appelle {name} dans cette réunion.|मीटिंग में {name} नाम का कोई नहीं है।
+no_such_person|That person is not here.|Esa persona no está aquí.|Cette personne n'est pas là.|वह व्यक्ति यहाँ नहीं है।
+not_allowed|Only the host may do that.|Solo el anfitrión puede hacerlo.|Seul l'animateur peut le faire.|यह केवल होस्ट कर सकता है।
+bad_command.handed_in|That file is not waiting for an answer.|Ese archivo no espera respuesta.|Ce fichier n'attend pas de réponse.|वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
 not_allowed.handed_in|That file is not waiting for an answer.
-not_allowed.hurry|That was too much at once: try again in a minute.
-not_allowed.removed|The host removed you from the meeting.
-not_allowed.share|The host has to allow you to share again.
-not_allowed.turned_away|The host did not let you in.
-other_version|Another version of ConnectSphere: both need the same
-locked|The host lets nobody else in now.
-no_word|Microphones are off: raise your hand to get the word.
-not_permitted.camera|The host has turned cameras off.
-not_permitted.chat|The host has turned messages to everyone off.
-not_permitted.files|The host has turned files among pupils off.
-not_permitted.private|The host has turned messages among pupils off.
-not_permitted.react|The host has turned reactions off.
-not_permitted.share|The host has turned sharing off.
-not_permitted.work|Nothing is collected now.
+not_allowed.hurry|That was too much at once: try again in a minute.|Fue demasiado a la vez: inténtalo en un minuto.|C'était trop à la fois : réessayez dans une minute.|एक साथ बहुत ज़्यादा था: एक मिनट बाद फिर कोशिश करें।
+not_allowed.removed|The host removed you from the meeting.|El anfitrión te quitó de la reunión.|L'animateur vous a retiré de la réunion.|होस्ट ने आपको मीटिंग से हटा दिया।
+not_allowed.share|The host has to allow you to share again.|El anfitrión tiene que permitirte compartir otra vez.|L'animateur doit vous autoriser à partager de nouveau.|फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
+not_allowed.turned_away|The host did not let you in.|El anfitrión no te dejó entrar.|L'animateur ne vous a pas laissé entrer.|होस्ट ने आपको अंदर नहीं आने दिया।
+other_version|Another version of ConnectSphere: both need the same|Otra versión de ConnectSphere: ambos necesitan la misma|Autre version de ConnectSphere : il faut la même des deux côtés|ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
+locked|The host lets nobody else in now.|El anfitrión no deja entrar a nadie más ahora.|L'animateur ne laisse plus entrer personne pour l'instant.|होस्ट अभी किसी और को अंदर नहीं आने दे रहा।
+no_word|Microphones are off: raise your hand to get the word.|Los micrófonos están apagados: levanta la mano para pedir la palabra.|Les micros sont coupés : levez la main pour avoir la parole.|माइक बंद हैं: बोलने के लिए हाथ उठाएँ।
+not_permitted|The host has turned this off.|El anfitrión lo ha desactivado.|L'animateur a désactivé cela.|होस्ट ने इसे बंद कर दिया है।
+not_permitted.work|Nothing is collected now.|Ahora no se recoge nada.|Rien n'est ramassé en ce moment.|अभी कुछ इकट्ठा नहीं किया जा रहा है।
 nothing_yet|There is no picture of {name} yet.
-over|The host ended the meeting.
-pin_required|This meeting needs a PIN.
-port|The {plane} port {port} cannot be used: {fault}.
+over|The host ended the meeting.|El anfitrión terminó la reunión.|L'animateur a terminé la réunion.|होस्ट ने मीटिंग समाप्त की।
+pin_required|This meeting needs a PIN.|Esta reunión necesita un PIN.|Cette réunion demande un PIN.|इस मीटिंग के लिए PIN चाहिए।
+port|The {plane} port {port} cannot be used: {fault}.|El puerto {plane} {port} no se puede usar: {fault}.|Le port {plane} {port} est inutilisable : {fault}.|{plane} पोर्ट {port} उपयोग नहीं हो सकता: {fault}।
 several_meetings|There are {count} meetings: choose one with --join.
-share_busy|{name} is sharing already.
-share_busy.taken|{name} took over the screen.
-too_large|Files may have {size} at most.
-too_large|A message has {count} characters at most.
-too_large|The meeting has no room for more files.
-too_large.person|One person may offer {size} at most.
-too_large.person|One person may offer {count} files at most.
-unreachable|The host does not answer.
-wrong_hash|The file changed while it was sent.
-wrong_pin|That is not the PIN of this meeting.
-wrong_pin.late|The PIN was not proved in time.
-wrong_pin.many|Too many wrong PINs were tried; try again in a minute.
-"""
-CODES: Final = tuple(line.split("|") for line in REFUSALS.split("\n")[1:-1])
+share_busy|{name} is sharing already.|{name} ya está compartiendo.|{name} partage déjà.|{name} पहले से साझा कर रहे हैं।
+share_busy.taken|{name} took over the screen.|{name} ha tomado la pantalla.|{name} a pris l'écran.|{name} ने स्क्रीन ले ली।
+too_large|Files may have {size} at most.|Un archivo puede tener {size} como máximo.|Un fichier ne peut pas dépasser {size}.|फ़ाइल अधिकतम {size} की हो सकती है।
+too_large|A message has {count} characters at most.|Un mensaje puede tener {count} caracteres como máximo.|Un message a {count} caractères au plus.|संदेश में अधिकतम {count} अक्षर हो सकते हैं।
+too_large|The meeting has no room for more files.|En la reunión no caben más archivos.|La réunion n'a plus de place pour d'autres fichiers.|मीटिंग में और फ़ाइलों के लिए जगह नहीं है।
+too_large.person|One person may offer {size} at most.|Cada persona puede ofrecer {size} como máximo.|Chaque personne peut proposer {size} au plus.|एक व्यक्ति अधिकतम {size} दे सकता है।
+too_large.person|One person may offer {count} files at most.|Cada persona puede ofrecer {count} archivos como máximo.|Chaque personne peut proposer {count} fichiers au plus.|एक व्यक्ति अधिकतम {count} फ़ाइलें दे सकता है।
+unreachable|The host does not answer.|El anfitrión no responde.|L'animateur ne répond pas.|होस्ट उत्तर नहीं दे रहा।
+wrong_hash|The file changed while it was sent.|El archivo cambió mientras se enviaba.|Le fichier a changé pendant l'envoi.|भेजते समय फ़ाइल बदल गई।
+wrong_pin|That is not the PIN of this meeting.|Ese no es el PIN de esta reunión.|Ce n'est pas le PIN de cette réunion.|यह इस मीटिंग का PIN नहीं है।
+wrong_pin.many|Too many wrong PINs were tried; try again in a minute.|Demasiados PIN erróneos; inténtalo en un minuto.|Trop de PIN erronés ; réessayez dans une minute.|बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
+"""  # noqa: E501
+CODES: Final = tuple(line.split("|")[:2] for line in REFUSALS.split("\n")[1:-1])
 
 
 class Refused(ConnectSphereError):
@@ -5700,7 +5695,7 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
       **seen._asdict(),
     )
   if not facts.meetings and not facts.other_versions:
-    yield _find("meeting", "warn", "No meeting was found.")
+    yield _find("meeting", "warn", "No meeting was found on this network.")
 
 
 def _on_broadcast(facts: Facts) -> Iterator[Finding]:
@@ -5746,26 +5741,20 @@ def _on_neighbours(facts: Facts) -> Iterator[Finding]:
     words = "Other devices that answer on this network: {count}."
     yield _find("neighbours", "ok", words, count=len(facts.neighbours))
     return
-  only = "Only the router answers" if facts.neighbours else "Nobody else answers"
-  words = f"{only} on this network: it keeps devices apart, or no other computer is in it."
+  words = "No other computer answers on this network: there is none, or it keeps devices apart."
   yield _find("neighbours", "bad", words, "kept_apart", ANOTHER_WAY)
 
 
 def _on_devices(facts: Facts) -> Iterator[Finding]:
-  for topic, trouble, step in (
-    ("camera", facts.camera, "You can take part without; or plug one in and choose it."),
-    (
-      "microphone",
-      facts.mic,
-      "Mend that or plug in a headset; without one you can still listen and write.",
-    ),
-    ("speaker", facts.speaker, "Mend that or plug in a headset; without one you can still see and write."),
-  ):
+  step = "You can take part without it; or mend it, or plug in another."
+  devices = ("Camera", facts.camera), ("Microphone", facts.mic), ("Speaker", facts.speaker)
+  for name, trouble in devices:
+    topic, cause = name.lower(), "no_camera" if name == "Camera" else "no_sound"
     if trouble:
-      cause = "no_camera" if topic == "camera" else "no_sound"
-      yield _find(topic, "warn", f"No {topic}: {{trouble}}", cause, step, trouble=trouble)
+      what = Words(f"No {topic}")
+      yield _find(topic, "warn", "{what}: {trouble}", cause, step, what=what, trouble=trouble)
     elif trouble is not None:
-      yield _find(topic, "ok", f"The {topic} works.")
+      yield _find(topic, "ok", "{what}: it works.", what=Words(name))
   if facts.disk_free is not None:
     full = ("disk_full", "Delete something before files are sent.") if facts.disk_free < DISK_LEAST else ()
     words, room = "{room} GB are free for files.", f"{facts.disk_free / 1e9:.1f}"
@@ -8800,11 +8789,6 @@ class Camera(ABC):
 UNPLUGGED: Final = "“{label}” was unplugged, stopped working or was taken by another program."
 
 
-def or_forbidden(words: str) -> str:
-  """A sentence about a device that cannot be opened, where privacy settings may be why."""
-  return words if sys.platform == "linux" else f"{words[:-1]}, or the privacy settings forbid it."
-
-
 def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
   import cv2
 
@@ -8822,8 +8806,8 @@ def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
       capture.set(cv2.CAP_PROP_FPS, fps)
       return capture
     capture.release()
-  words = "Camera {index} is not there, or another program is using it."
-  raise DeviceError(or_forbidden(words), index=index)
+  words = "Camera {index} is missing, used by another program or forbidden by the privacy settings."
+  raise DeviceError(words, index=index)
 
 
 class _DriverThread(ABC):
@@ -9046,8 +9030,8 @@ class _SoundCards:
         else Words("There is no {what} number {number}.", what=what, number=spec)
       )
     label = candidates[0]["name"]
-    words = "The {what} “{label}” cannot be opened; another program may use it."
-    raise DeviceError(or_forbidden(words), what=what, label=label)
+    words = "The {what} “{label}” is used by another program or forbidden by the privacy settings."
+    raise DeviceError(words, what=what, label=label)
 
   def close(self, opened: _SoundStream) -> None:
     with self._lock:
@@ -14454,8 +14438,7 @@ def changed_host(known: KnownHost) -> Refused:
   """Of a known title or host that shows another certificate."""
   return Refused(
     "host_changed",
-    "“{title}” of {host} now comes from another computer than before: "
-    "do not trust it unless the teacher says so.",
+    "“{title}” of {host} now comes from another computer than before.",
     title=known.title,
     host=known.host,
   )
@@ -15051,7 +15034,7 @@ class MeetingController:
         if not refused:
           write_attendance(path, [Attended.read(row) for row in message["rows"]])
       except (OSError, ValueError) as error:
-        words = Words("{path} cannot be written: {fault}.", path=path, fault=system_words(error))
+        words = Words(UNWRITABLE, path=path, fault=system_words(error))
         refused = Refused("bad_command", words)
       self.emit("error", ref, **refused.event) if refused else self.emit("ok", ref)
 
@@ -16230,15 +16213,11 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 # ==============================
 
 
-# What the user reads, a sentence a line: English | Spanish | French | Hindi.
+# Beside those of REFUSALS.
 TEXTS: Final = """
 Screen {number}|Pantalla {number}|Écran {number}|स्क्रीन {number}
 All that lies over it is seen, too.|También se ve todo lo que está encima.|On voit aussi tout ce qui est devant.|इसके ऊपर जो कुछ है, वह भी दिखता है।
 The window in front|La ventana de delante|La fenêtre au premier plan|सामने की विंडो
-Poor picture|Imagen mala|Image mauvaise|चित्र खराब
-Good picture|Imagen buena|Image bonne|चित्र अच्छा
-{fps} pictures a second|{fps} imágenes por segundo|{fps} images par seconde|प्रति सेकंड {fps} चित्र
-Looking at your screens…|Mirando tus pantallas…|Recherche de vos écrans…|आपकी स्क्रीन देख रहे हैं…
 A picture or video…|Una imagen o un vídeo…|Une image ou une vidéo…|कोई चित्र या वीडियो…
 Pictures and videos|Imágenes y vídeos|Images et vidéos|चित्र और वीडियो
 All files|Todos los archivos|Tous les fichiers|सभी फ़ाइलें
@@ -16293,7 +16272,6 @@ No link|Sin red|Coupée|कनेक्शन नहीं
 Invite|Invitar|Inviter|आमंत्रण
 private to {name}|privado a {name}|en privé à {name}|{name} को निजी
 private|privado|privé|निजी
-Reply|Responder|Répondre|उत्तर दें
 Send|Enviar|Envoyer|भेजें
 Emoji|Emoji|Émoji|इमोजी
 Message everyone|Mensaje para todos|Message à tous|सबको संदेश
@@ -16330,7 +16308,6 @@ Attendees|Asistentes|Présents|प्रतिभागी
 Files|Archivos|Fichiers|फ़ाइलें
 1 person|1 persona|1 personne|1 व्यक्ति
 {count} people|{count} personas|{count} personnes|{count} लोग
-Another version of ConnectSphere: both need the same|Otra versión de ConnectSphere: ambos necesitan la misma|Autre version de ConnectSphere : il faut la même des deux côtés|ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
 Speakers and a built-in microphone? Headphones stop echo for everyone.|¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos.|Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde.|स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
 Speaker|Altavoz|Haut-parleur|स्पीकर
 Microphone|Micrófono|Microphone|माइक
@@ -16357,7 +16334,6 @@ No meeting was found yet. You can type its address.|Aún no se encontró ninguna
 Joining…|Entrando…|Connexion…|जुड़ रहे हैं…
 An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.|Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N.|Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N.|पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
 This is not the computer you know|Este no es el equipo que conoces|Ce n'est pas l'ordinateur que vous connaissez|यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
-Another computer uses the name of a meeting that you joined before.|Otro equipo usa el nombre de una reunión a la que ya te uniste.|Un autre ordinateur utilise le nom d'une réunion déjà rejointe.|दूसरा कंप्यूटर उस मीटिंग का नाम ले रहा है जिसमें आप पहले जुड़े थे।
 Ask the teacher before you go on.|Pregunta al profesor antes de seguir.|Demandez au professeur avant de continuer.|आगे बढ़ने से पहले शिक्षक से पूछें।
 Join anyway|Unirse igualmente|Rejoindre quand même|फिर भी जुड़ें
 Do not join|No unirse|Ne pas rejoindre|न जुड़ें
@@ -16371,7 +16347,6 @@ Ask for a PIN|Pedir un PIN|Demander un PIN|PIN माँगें
 Starting the meeting…|Iniciando la reunión…|Démarrage de la réunion…|मीटिंग शुरू हो रही है…
 Start the meeting|Iniciar la reunión|Démarrer la réunion|मीटिंग शुरू करें
 Check this computer and network|Revisar este equipo y la red|Vérifier cet ordinateur et le réseau|इस कंप्यूटर और नेटवर्क की जाँच
-Looking at this computer and the network…|Revisando este equipo y la red…|Examen de cet ordinateur et du réseau…|कंप्यूटर और नेटवर्क की जाँच हो रही है…
 Done|Listo|Terminé|हो गया
 That did not work.|No funcionó.|Cela n'a pas fonctionné.|यह नहीं हो सका।
 Cable {place}.|Cable {place}.|Câble {place}.|केबल {place}।
@@ -16402,18 +16377,10 @@ Computers that tried to join and did not come in: {addresses}.|Equipos que inten
 The firewall of this computer blocks connections to its own address {address}.|El cortafuegos de este equipo bloquea las conexiones a su propia dirección {address}.|Le pare-feu de cet ordinateur bloque les connexions à sa propre adresse {address}.|इस कंप्यूटर का फ़ायरवॉल उसके अपने पते {address} के कनेक्शन रोकता है।
 To host, allow ConnectSphere in the firewall (on Windows: for private networks).|Para crear reuniones, permite ConnectSphere en el cortafuegos (en Windows: redes privadas).|Pour créer une réunion, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés).|होस्ट करने के लिए फ़ायरवॉल में ConnectSphere की अनुमति दें (Windows पर: निजी नेटवर्क)।
 Other devices that answer on this network: {count}.|Otros dispositivos que responden en esta red: {count}.|Autres appareils qui répondent sur ce réseau : {count}.|इस नेटवर्क पर उत्तर देने वाले दूसरे उपकरण: {count}।
-Only the router answers on this network: it keeps devices apart, or no other computer is in it.|En esta red solo responde el router: separa los dispositivos, o no hay otro equipo en ella.|Seul le routeur répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.|इस नेटवर्क पर केवल राउटर उत्तर देता है: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
-Nobody else answers on this network: it keeps devices apart, or no other computer is in it.|En esta red no responde nadie más: separa los dispositivos, o no hay otro equipo en ella.|Personne d'autre ne répond sur ce réseau : il isole les appareils, ou aucun autre ordinateur n'y est.|इस नेटवर्क पर कोई और उत्तर नहीं देता: वह उपकरणों को अलग रखता है, या दूसरा कंप्यूटर नहीं है।
+No other computer answers on this network: there is none, or it keeps devices apart.|Ningún otro equipo responde en esta red: no hay otro, o separa los dispositivos.|Aucun autre ordinateur ne répond sur ce réseau : il n'y en a pas, ou il isole les appareils.|इस नेटवर्क पर कोई दूसरा कंप्यूटर उत्तर नहीं देता: कोई है नहीं, या वह उपकरणों को अलग रखता है।
 Use a cable, or one phone's hotspot for everyone.|Usa un cable, o el punto de acceso de un teléfono para todos.|Utilisez un câble, ou le partage de connexion d'un téléphone pour tous.|केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
-You can take part without; or plug one in and choose it.|Puedes participar sin ella; o conecta una y elígela.|Vous pouvez participer sans ; ou branchez-en une et choisissez-la.|आप इसके बिना भाग ले सकते हैं; या एक लगाकर चुनें।
-Mend that or plug in a headset; without one you can still listen and write.|Arréglalo o conecta unos auriculares; sin ellos aún puedes escuchar y escribir.|Réparez cela ou branchez un casque ; sans lui vous pouvez encore écouter et écrire.|उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी सुन और लिख सकते हैं।
-Mend that or plug in a headset; without one you can still see and write.|Arréglalo o conecta unos auriculares; sin ellos aún puedes ver y escribir.|Réparez cela ou branchez un casque ; sans lui vous pouvez encore voir et écrire.|उसे ठीक करें या हेडसेट लगाएँ; इसके बिना भी देख और लिख सकते हैं।
-No camera: {trouble}|Sin cámara: {trouble}|Pas de caméra : {trouble}|कैमरा नहीं: {trouble}
-No microphone: {trouble}|Sin micrófono: {trouble}|Pas de micro : {trouble}|माइक्रोफ़ोन नहीं: {trouble}
-No speaker: {trouble}|Sin altavoz: {trouble}|Pas de haut-parleur : {trouble}|स्पीकर नहीं: {trouble}
-The camera works.|La cámara funciona.|La caméra fonctionne.|कैमरा काम करता है।
-The microphone works.|El micrófono funciona.|Le micro fonctionne.|माइक्रोफ़ोन काम करता है।
-The speaker works.|El altavoz funciona.|Le haut-parleur fonctionne.|स्पीकर काम करता है।
+You can take part without it; or mend it, or plug in another.|Puedes participar sin él; o arréglalo, o conecta otro.|Vous pouvez participer sans ; ou réparez-le, ou branchez-en un autre.|आप इसके बिना भाग ले सकते हैं; या इसे ठीक करें, या दूसरा लगाएँ।
+{what}: it works.|{what}: funciona.|{what} : tout va bien.|{what}: काम करता है।
 {room} GB are free for files.|Hay {room} GB libres para archivos.|{room} Go sont libres pour les fichiers.|फ़ाइलों के लिए {room} GB खाली हैं।
 Delete something before files are sent.|Borra algo antes de enviar archivos.|Supprimez quelque chose avant d'envoyer des fichiers.|फ़ाइलें भेजने से पहले कुछ हटाएँ।
 Everything works: a meeting can be reached from this computer.|Todo funciona: desde este equipo se llega a una reunión.|Tout fonctionne : une réunion est joignable depuis cet ordinateur.|सब ठीक है: इस कंप्यूटर से मीटिंग तक पहुँचा जा सकता है।
@@ -16422,9 +16389,9 @@ Invite others|Invitar a otros|Inviter d'autres personnes|दूसरों क�
 This computer is in other networks, too. There they type:|Este equipo está también en otras redes. Allí escriben:|Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit :|यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
 Give this app to others|Dar esta aplicación a otros|Donner cette application à d'autres|यह ऐप दूसरों को दें
 Who has no ConnectSphere yet opens this address in a browser, or photographs the code:|Quien aún no tiene ConnectSphere abre esta dirección en un navegador o fotografía el código:|Qui n'a pas encore ConnectSphere ouvre cette adresse dans un navigateur ou photographie le code :|जिनके पास ConnectSphere नहीं है, वे यह पता ब्राउज़र में खोलें या कोड का फ़ोटो लें:
-Preparing it…|Preparando…|Préparation…|तैयार हो रहा है…
+One moment…|Un momento…|Un instant…|एक क्षण…
 SHA-256, to compare with the file that arrived:|SHA-256, para comparar con el archivo recibido:|SHA-256, à comparer avec le fichier reçu :|SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
-It is offered, slowly enough for the meeting, until you stop it or close the program.|Se ofrece, sin frenar la reunión, hasta que la detengas o cierres el programa.|Elle est proposée, sans gêner la réunion, jusqu'à ce que vous l'arrêtiez ou quittiez le programme.|यह मीटिंग को धीमा किए बिना दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
+It is offered until you stop it or close the program.|Se ofrece hasta que la detengas o cierres el programa.|Elle est proposée jusqu'à ce que vous l'arrêtiez ou quittiez le programme.|यह तब तक दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
 Stop offering it|Dejar de ofrecerla|Ne plus la proposer|देना बंद करें
 This edition is a folder, which cannot be handed on as one file: copy the folder.|Esta edición es una carpeta y no puede darse como un solo archivo: copia la carpeta.|Cette édition est un dossier, qui ne peut être donné comme un seul fichier : copiez le dossier.|यह संस्करण एक फ़ोल्डर है, एक फ़ाइल के रूप में नहीं दिया जा सकता: फ़ोल्डर की प्रति बनाएँ।
 The app cannot be offered at {address}.|La aplicación no puede ofrecerse en {address}.|L'application ne peut être proposée à {address}.|ऐप {address} पर नहीं दिया जा सकता।
@@ -16462,8 +16429,6 @@ Answer|Responder|Répondre|उत्तर दें
 {from} offers {name} ({size})|{from} ofrece {name} ({size})|{from} propose {name} ({size})|{from} ने {name} ({size}) भेजी है
 Look|Ver|Voir|देखें
 Saved: {name}|Guardado: {name}|Enregistré : {name}|सहेजा गया: {name}
-Show|Mostrar|Montrer|दिखाएँ
-“{key}” is missing or of the wrong kind.|“{key}” falta o no es del tipo correcto.|« {key} » manque ou n'est pas du bon type.|“{key}” नहीं है या सही प्रकार का नहीं है।
 {name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
 You may share your screen again|Puedes volver a compartir tu pantalla|Vous pouvez de nouveau partager votre écran|आप फिर से स्क्रीन साझा कर सकते हैं
 {name} is away|{name} no está|{name} est absent|{name} अभी यहाँ नहीं हैं
@@ -16485,7 +16450,6 @@ Address: {address}|Dirección: {address}|Adresse : {address}|पता: {address
 Code: {code}|Código: {code}|Code : {code}|कोड: {code}
 Copied: paste it where the others can read it|Copiado: pégalo donde los demás puedan leerlo|Copié : collez-le là où les autres peuvent le lire|कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
 Save the chat|Guardar el chat|Enregistrer le chat|चैट सहेजें
-The chat could not be saved: {fault}|No se pudo guardar el chat: {fault}|Le chat n'a pas pu être enregistré : {fault}|चैट सहेजी नहीं जा सकी: {fault}
 Send a file|Enviar un archivo|Envoyer un fichier|फ़ाइल भेजें
 Nothing was received yet|Aún no se recibió nada|Rien n'a encore été reçu|अभी कुछ नहीं मिला
 Write in private|Escribir en privado|Écrire en privé|निजी संदेश लिखें
@@ -16504,18 +16468,15 @@ Reactions|Reacciones|Réactions|प्रतिक्रियाएँ
 Messages among pupils|Mensajes entre alumnos|Messages entre élèves|छात्रों के बीच संदेश
 Sharing|Compartir|Partage|साझा करना
 Quick question…|Pregunta rápida…|Question rapide…|त्वरित प्रश्न…
-Quick question|Pregunta rápida|Question rapide|त्वरित प्रश्न
 Ask everyone|Preguntar a todos|Demander à tous|सबसे पूछें
 Question|Pregunta|Question|प्रश्न
 Answers, with / between them|Respuestas, separadas por /|Réponses, séparées par /|उत्तर, बीच में / लगाकर
 Show the answers to all|Mostrar las respuestas a todos|Montrer les réponses à tous|उत्तर सबको दिखाएँ
 Countdown…|Cuenta atrás…|Compte à rebours…|उलटी गिनती…
-{minutes} min|{minutes} min|{minutes} min|{minutes} मिनट
 Time is up|Se acabó el tiempo|Le temps est écoulé|समय समाप्त
 {time} left|Quedan {time}|Reste {time}|{time} शेष
 Hand out a file…|Repartir un archivo…|Distribuer un fichier…|फ़ाइल बाँटें…
 Collect work…|Recoger trabajos…|Ramasser les travaux…|काम इकट्ठा करें…
-Collect work|Recoger trabajos|Ramasser les travaux|काम इकट्ठा करें
 Collect|Recoger|Ramasser|इकट्ठा करें
 What is handed in?|¿Qué se entrega?|Que rend-on ?|क्या जमा करना है?
 Stop collecting|Dejar de recoger|Arrêter de ramasser|इकट्ठा करना बंद करें
@@ -16536,7 +16497,6 @@ Ask to show the screen|Pedir que muestre la pantalla|Demander de montrer l'écra
 {by} asks you to show your screen to everyone|{by} te pide mostrar tu pantalla a todos|{by} vous demande de montrer votre écran à tous|{by} चाहते हैं कि आप स्क्रीन सबको दिखाएँ
 Co-host, or no longer|Coanfitrión, o ya no|Co-animateur, ou plus|सह-होस्ट, या अब नहीं
 Rename…|Cambiar el nombre…|Renommer…|नाम बदलें…
-Rename|Cambiar el nombre|Renommer|नाम बदलें
 New name|Nombre nuevo|Nouveau nom|नया नाम
 Mute all|Silenciar a todos|Couper tous les micros|सबको म्यूट करें
 Stop the shared screen|Parar la pantalla compartida|Arrêter l'écran partagé|साझा स्क्रीन रोकें
@@ -16546,54 +16506,23 @@ End for all|Terminar para todos|Terminer pour tous|सबके लिए सम
 Leave the meeting?|¿Salir de la reunión?|Quitter la réunion ?|मीटिंग छोड़ें?
 You are the host. Others can go on without you, or the meeting ends for everybody.|Eres el anfitrión. Los demás pueden seguir sin ti, o la reunión termina para todos.|Vous animez. Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.|आप होस्ट हैं। दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
 You can come back at any time while it goes on.|Puedes volver en cualquier momento mientras dure.|Vous pouvez revenir à tout moment tant qu'elle dure.|जब तक मीटिंग चले, आप कभी भी लौट सकते हैं।
-No meeting was found on this network.|No se encontró ninguna reunión en esta red.|Aucune réunion trouvée sur ce réseau.|इस नेटवर्क पर कोई मीटिंग नहीं मिली।
-No meeting was found.|No se encontró ninguna reunión.|Aucune réunion trouvée.|कोई मीटिंग नहीं मिली।
 Ask the host to start the meeting, or host one.|Pide al anfitrión que inicie la reunión, o crea una.|Demandez à l'animateur de démarrer la réunion, ou créez-en une.|होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
 Start ConnectSphere and join it.|Abre ConnectSphere y únete.|Lancez ConnectSphere et rejoignez-la.|ConnectSphere खोलें और जुड़ें।
 This computer is in no network.|Este equipo no está en ninguna red.|Cet ordinateur n'est sur aucun réseau.|यह कंप्यूटर किसी नेटवर्क में नहीं है।
 Switch the VPN off and look again.|Apaga la VPN y vuelve a mirar.|Coupez le VPN et réessayez.|VPN बंद करके फिर देखें।
 A meeting runs on this computer.|Hay una reunión en este equipo.|Une réunion tourne sur cet ordinateur.|इस कंप्यूटर पर एक मीटिंग चल रही है।
 The ports for hosting are free.|Los puertos para crear reuniones están libres.|Les ports pour animer sont libres.|होस्ट करने के पोर्ट खाली हैं।
-The host did not let you in.|El anfitrión no te dejó entrar.|L'animateur ne vous a pas laissé entrer.|होस्ट ने आपको अंदर नहीं आने दिया।
-Too many wrong PINs were tried; try again in a minute.|Demasiados PIN erróneos; inténtalo en un minuto.|Trop de PIN erronés ; réessayez dans une minute.|बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
-The PIN was not proved in time.|El PIN no se comprobó a tiempo.|Le PIN n'a pas été vérifié à temps.|PIN समय पर सत्यापित नहीं हुआ।
-That is not the PIN of this meeting.|Ese no es el PIN de esta reunión.|Ce n'est pas le PIN de cette réunion.|यह इस मीटिंग का PIN नहीं है।
-The meeting is full.|La reunión está llena.|La réunion est complète.|मीटिंग भर चुकी है।
-The host does not answer.|El anfitrión no responde.|L'animateur ne répond pas.|होस्ट उत्तर नहीं दे रहा।
-The meeting's sound cannot be mixed on the host's computer.|El sonido de la reunión no se puede mezclar en el equipo del anfitrión.|Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur.|होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
 “{title}” of {host} is running on this computer.|«{title}» de {host} está en marcha en este equipo.|« {title} » de {host} est en cours sur cet ordinateur.|{host} की “{title}” इस कंप्यूटर पर चल रही है।
-The host did not come back: the meeting is over.|El anfitrión no volvió: la reunión ha terminado.|L'animateur n'est pas revenu : la réunion est finie.|होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
 “{title}” is still running: go back to it, or end it.|«{title}» sigue en marcha: vuelve a ella o termínala.|« {title} » est toujours en cours : revenez-y, ou terminez-la.|“{title}” अभी चल रही है: उसमें लौटें, या उसे समाप्त करें।
-The host ended the meeting.|El anfitrión terminó la reunión.|L'animateur a terminé la réunion.|होस्ट ने मीटिंग समाप्त की।
 The meeting's server did not start.|El servidor de la reunión no arrancó.|Le serveur de la réunion n'a pas démarré.|मीटिंग का सर्वर शुरू नहीं हुआ।
-Another computer answers in the host's place.|Otro equipo responde en lugar del anfitrión.|Un autre ordinateur répond à la place de l'animateur.|होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
-Only the host may do that.|Solo el anfitrión puede hacerlo.|Seul l'animateur peut le faire.|यह केवल होस्ट कर सकता है।
-The host lets nobody else in now.|El anfitrión no deja entrar a nadie más ahora.|L'animateur ne laisse plus entrer personne pour l'instant.|होस्ट अभी किसी और को अंदर नहीं आने दे रहा।
-Microphones are off: raise your hand to get the word.|Los micrófonos están apagados: levanta la mano para pedir la palabra.|Les micros sont coupés : levez la main pour avoir la parole.|माइक बंद हैं: बोलने के लिए हाथ उठाएँ।
-The host has turned cameras off.|El anfitrión ha desactivado las cámaras.|L'animateur a désactivé les caméras.|होस्ट ने कैमरे बंद कर दिए हैं।
-The host has turned messages to everyone off.|El anfitrión ha desactivado los mensajes para todos.|L'animateur a désactivé les messages à tous.|होस्ट ने सबको संदेश भेजना बंद कर दिया है।
-The host has turned files among pupils off.|El anfitrión ha desactivado los archivos entre alumnos.|L'animateur a désactivé les fichiers entre élèves.|होस्ट ने छात्रों के बीच फ़ाइलें बंद कर दी हैं।
-The host has turned messages among pupils off.|El anfitrión ha desactivado los mensajes entre alumnos.|L'animateur a désactivé les messages entre élèves.|होस्ट ने छात्रों के बीच संदेश बंद कर दिए हैं।
-The host has turned reactions off.|El anfitrión ha desactivado las reacciones.|L'animateur a désactivé les réactions.|होस्ट ने प्रतिक्रियाएँ बंद कर दी हैं।
-The host has turned sharing off.|El anfitrión ha desactivado compartir la pantalla.|L'animateur a désactivé le partage d'écran.|होस्ट ने स्क्रीन साझा करना बंद कर दिया है।
-Nothing is collected now.|Ahora no se recoge nada.|Rien n'est ramassé en ce moment.|अभी कुछ इकट्ठा नहीं किया जा रहा है।
-{path} cannot be written: {fault}.|No se puede escribir {path}: {fault}.|Impossible d'écrire {path} : {fault}.|{path} लिखी नहीं जा सकती: {fault}।
-The host has to allow you to share again.|El anfitrión tiene que permitirte compartir otra vez.|L'animateur doit vous autoriser à partager de nouveau.|फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
-{name} is sharing already.|{name} ya está compartiendo.|{name} partage déjà.|{name} पहले से साझा कर रहे हैं।
-Nobody called {name} is in the meeting.|Nadie llamado {name} está en la reunión.|Personne ne s'appelle {name} dans cette réunion.|मीटिंग में {name} नाम का कोई नहीं है।
-That person is not here.|Esa persona no está aquí.|Cette personne n'est pas là.|वह व्यक्ति यहाँ नहीं है।
 The address {host} cannot be found.|No se encuentra la dirección {host}.|L'adresse {host} est introuvable.|पता {host} नहीं मिला।
-The {plane} port {port} cannot be used: {fault}.|El puerto {plane} {port} no se puede usar: {fault}.|Le port {plane} {port} est inutilisable : {fault}.|{plane} पोर्ट {port} उपयोग नहीं हो सकता: {fault}।
 The host's port {port} for files does not answer.|El puerto {port} del anfitrión para archivos no responde.|Le port {port} de l'animateur pour les fichiers ne répond pas.|फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
-Camera {index} is not there, or another program is using it.|La cámara {index} no está, o la usa otro programa.|La caméra {index} est absente ou déjà utilisée.|कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
-The {what} “{label}” cannot be opened; another program may use it.|No se puede abrir “{label}” ({what}); quizá la usa otro programa.|Impossible d'ouvrir « {label} » ({what}) ; un autre programme l'utilise peut-être.|“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है।
-Camera {index} is not there, or another program is using it, or the privacy settings forbid it.|La cámara {index} no está, o la usa otro programa, o la configuración de privacidad la prohíbe.|La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.|कैमरा {index} नहीं है, या दूसरा प्रोग्राम उसे उपयोग कर रहा है, या गोपनीयता सेटिंग उसे रोकती है।
-The {what} “{label}” cannot be opened; another program may use it, or the privacy settings forbid it.|No se puede abrir “{label}” ({what}); quizá la usa otro programa o la prohíbe la configuración de privacidad.|Impossible d'ouvrir « {label} » ({what}) ; déjà utilisé ou interdit par les réglages de confidentialité.|“{label}” ({what}) नहीं खुल सका; शायद दूसरा प्रोग्राम उपयोग कर रहा है या गोपनीयता सेटिंग रोकती है।
+Camera {index} is missing, used by another program or forbidden by the privacy settings.|La cámara {index} no está, la usa otro programa o la prohíbe la configuración de privacidad.|La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.|कैमरा {index} नहीं है, दूसरा प्रोग्राम उसे उपयोग कर रहा है, या गोपनीयता सेटिंग रोकती है।
+The {what} “{label}” is used by another program or forbidden by the privacy settings.|Otro programa usa “{label}” ({what}), o lo prohíbe la configuración de privacidad.|« {label} » ({what}) est déjà utilisé ou interdit par les réglages de confidentialité.|“{label}” ({what}) दूसरा प्रोग्राम उपयोग कर रहा है, या गोपनीयता सेटिंग रोकती है।
 If Windows asks about its firewall, allow private networks: else nobody can join.|Si Windows pregunta por el cortafuegos, permite las redes privadas: si no, nadie podrá entrar.|Si Windows pose une question sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer.|यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
 If macOS asks about incoming connections, allow them: else nobody can join.|Si macOS pregunta por conexiones entrantes, permítelas: si no, nadie podrá entrar.|Si macOS pose une question sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer.|यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
 If macOS asks about the local network, allow it.|Si macOS pregunta por la red local, permítela.|Si macOS pose une question sur le réseau local, autorisez-le.|यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
-If macOS asks about the camera, allow it: else nobody sees you.|Si macOS pregunta por la cámara, permítela: si no, nadie te verá.|Si macOS pose une question sur la caméra, autorisez-la : sinon personne ne vous voit.|यदि macOS कैमरे के बारे में पूछे, तो अनुमति दें: वरना कोई आपको देख नहीं सकेगा।
-If macOS asks about the microphone, allow it: else nobody hears you.|Si macOS pregunta por el micrófono, permítelo: si no, nadie te oirá.|Si macOS pose une question sur le micro, autorisez-le : sinon personne ne vous entend.|यदि macOS माइक्रोफ़ोन के बारे में पूछे, तो अनुमति दें: वरना कोई आपको सुन नहीं सकेगा।
+If macOS asks about camera or microphone, allow it.|Si macOS pregunta por la cámara o el micrófono, permítelo.|Si macOS pose une question sur la caméra ou le micro, autorisez-le.|यदि macOS कैमरे या माइक के बारे में पूछे, तो अनुमति दें।
 This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
 The camera gave no picture in time.|La cámara no dio ninguna imagen a tiempo.|La caméra n'a donné aucune image à temps.|कैमरे ने समय पर चित्र नहीं दिया।
 The device was closed.|El dispositivo se cerró.|L'appareil a été fermé.|डिवाइस बंद कर दिया गया।
@@ -16602,13 +16531,9 @@ This screen has {depth}-bit colours, and only one of 24 bits can be shared.|Esta
 There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
 The shared window was closed.|La ventana compartida se cerró.|La fenêtre partagée a été fermée.|साझा विंडो बंद हो गई।
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
-That file is not on offer.|Ese archivo no se ofrece.|Ce fichier n'est pas proposé.|वह फ़ाइल उपलब्ध नहीं है।
 {path} cannot be read: {fault}.|No se puede leer {path}: {fault}.|{path} est illisible : {fault}.|{path} पढ़ी नहीं जा सकी: {fault}।
 {path} is no file.|{path} no es un archivo.|{path} n'est pas un fichier.|{path} फ़ाइल नहीं है।
-This meeting needs a PIN.|Esta reunión necesita un PIN.|Cette réunion demande un PIN.|इस मीटिंग के लिए PIN चाहिए।
-That was not understood: {fault}.|Eso no se entendió: {fault}.|Cela n'a pas été compris : {fault}.|यह समझ नहीं आया: {fault}।
-“{title}” of {host} now comes from another computer than before: do not trust it unless the teacher says so.|“{title}” de {host} llega ahora desde otro equipo: no te fíes si el profesor no lo confirma.|« {title} » de {host} vient maintenant d'un autre ordinateur : ne vous y fiez pas sans l'accord du professeur.|{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है: जब तक शिक्षक न कहें, भरोसा न करें।
-The host did not prove that it knows the PIN.|El anfitrión no demostró que conoce el PIN.|L'animateur n'a pas prouvé qu'il connaît le PIN.|होस्ट ने साबित नहीं किया कि उसे PIN पता है।
+“{title}” of {host} now comes from another computer than before.|“{title}” de {host} llega ahora desde otro equipo.|« {title} » de {host} vient maintenant d'un autre ordinateur.|{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है।
 The shared screen got lost.|Se perdió la pantalla compartida.|Le partage d'écran s'est interrompu.|साझा स्क्रीन का कनेक्शन टूट गया।
 No meeting answers at {address} ({fault}).|Ninguna reunión responde en {address} ({fault}).|Aucune réunion ne répond à {address} ({fault}).|{address} पर कोई मीटिंग उत्तर नहीं दे रही ({fault})।
 refused|conexión rechazada|connexion refusée|कनेक्शन अस्वीकृत
@@ -16617,23 +16542,8 @@ unreachable|inaccesible|inaccessible|पहुँच से बाहर
 no_tls|no es ConnectSphere|ce n'est pas ConnectSphere|यह ConnectSphere नहीं है
 gone|conexión cortada|connexion coupée|कनेक्शन टूट गया
 The network cannot be used: {fault}.|No se puede usar la red: {fault}.|Le réseau est inutilisable : {fault}.|नेटवर्क उपयोग नहीं हो सकता: {fault}।
-That was too much at once: try again in a minute.|Fue demasiado a la vez: inténtalo en un minuto.|C'était trop à la fois : réessayez dans une minute.|एक साथ बहुत ज़्यादा था: एक मिनट बाद फिर कोशिश करें।
-You have joined from another connection.|Has entrado desde otra conexión.|Vous avez rejoint la réunion par une autre connexion.|आप दूसरे कनेक्शन से जुड़ गए हैं।
-The host removed you from the meeting.|El anfitrión te quitó de la reunión.|L'animateur vous a retiré de la réunion.|होस्ट ने आपको मीटिंग से हटा दिया।
-A message has {count} characters at most.|Un mensaje puede tener {count} caracteres como máximo.|Un message a {count} caractères au plus.|संदेश में अधिकतम {count} अक्षर हो सकते हैं।
-The file changed while it was sent.|El archivo cambió mientras se enviaba.|Le fichier a changé pendant l'envoi.|भेजते समय फ़ाइल बदल गई।
-The host is busy with other files.|El anfitrión está ocupado con otros archivos.|L'animateur est occupé par d'autres fichiers.|होस्ट दूसरी फ़ाइलों में व्यस्त है।
 The host refused it: {code}.|El anfitrión lo rechazó: {code}.|L'animateur l'a refusé : {code}.|होस्ट ने मना किया: {code}।
-Files may have {size} at most.|Un archivo puede tener {size} como máximo.|Un fichier ne peut pas dépasser {size}.|फ़ाइल अधिकतम {size} की हो सकती है।
-One person may offer {size} at most.|Cada persona puede ofrecer {size} como máximo.|Chaque personne peut proposer {size} au plus.|एक व्यक्ति अधिकतम {size} दे सकता है।
-One person may offer {count} files at most.|Cada persona puede ofrecer {count} archivos como máximo.|Chaque personne peut proposer {count} fichiers au plus.|एक व्यक्ति अधिकतम {count} फ़ाइलें दे सकता है।
-The meeting has no room for more files.|En la reunión no caben más archivos.|La réunion n'a plus de place pour d'autres fichiers.|मीटिंग में और फ़ाइलों के लिए जगह नहीं है।
-{name} left before the file was sent.|{name} salió antes de que se enviara el archivo.|{name} est parti avant l'envoi du fichier.|फ़ाइल भेजे जाने से पहले {name} चले गए।
-{name} declined the file.|{name} rechazó el archivo.|{name} a refusé le fichier.|{name} ने फ़ाइल लेने से मना किया।
-{name} took the file back.|{name} retiró el archivo.|{name} a retiré le fichier.|{name} ने फ़ाइल वापस ले ली।
-That was cancelled.|Se canceló.|C'est annulé.|वह रद्द कर दिया गया।
 {name} is on its way already.|{name} ya está en camino.|{name} est déjà en route.|{name} पहले से भेजी जा रही है।
-That file is not waiting for an answer.|Ese archivo no espera respuesta.|Ce fichier n'attend pas de réponse.|वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
 {path} cannot be saved: {fault}.|No se puede guardar {path}: {fault}.|{path} ne peut pas être enregistré : {fault}.|{path} सहेजी नहीं जा सकी: {fault}।
 Permission denied|permiso denegado|accès refusé|अनुमति नहीं है
 No space left on device|no queda espacio en el disco|il n'y a plus de place sur le disque|डिस्क पर जगह नहीं बची
@@ -16662,7 +16572,6 @@ Show less|Mostrar menos|Réduire|कम दिखाएँ
 {name} is not here now: nothing is sent.|{name} no está ahora: no se envía nada.|{name} est absent : rien n'est envoyé.|{name} अभी यहाँ नहीं: कुछ नहीं भेजा गया।
 {some} of {all} have it|{some} de {all} lo tienen|{some} sur {all} l'ont|{all} में से {some} के पास है
 Take back|Retirar|Retirer|वापस लें
-{name} took over the screen.|{name} ha tomado la pantalla.|{name} a pris l'écran.|{name} ने स्क्रीन ले ली।
 """  # noqa: E501
 LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
 
@@ -16670,19 +16579,14 @@ LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन�
 class Translator:
   """The user's language. The English sentence is its own key; what is missing stays English."""
 
-  def __init__(self, texts: str) -> None:
-    self._texts = texts
-    self._made: dict[str, dict[str, str]] = {}
-    self.language = "en"
+  language = "en"
 
-  @property
+  @functools.cached_property
   def table(self) -> Mapping[str, Mapping[str, str]]:
     """Sentence by English sentence and language."""
-    if not self._made:
-      codes = [code for code, _ in LANGUAGES]
-      for english, *others in (line.split("|") for line in self._texts.strip().splitlines()):
-        self._made[english] = dict(zip(codes, others, strict=True))
-    return self._made
+    lines = [line.partition("|")[2] for line in REFUSALS.split("\n")] + TEXTS.split("\n")
+    codes, rows = [code for code, _ in LANGUAGES], (line.split("|") for line in lines)
+    return {english: dict(zip(codes, others, strict=True)) for english, *others in rows if others}
 
   def __call__(self, text: str, /, **values: object) -> str:
     """`text` in the user's language with `values` put in for its {names}; Words bring their own."""
@@ -16693,7 +16597,7 @@ class Translator:
     return found.format(**said) if said else found
 
 
-tr: Final = Translator(TEXTS)
+tr: Final = Translator()
 
 
 def system_language() -> str:
@@ -18627,8 +18531,8 @@ SYSTEM_ASKS: Final[Mapping[tuple[str, str], str]] = {
   ("win32", "host"): "If Windows asks about its firewall, allow private networks: else nobody can join.",
   ("darwin", "host"): "If macOS asks about incoming connections, allow them: else nobody can join.",
   ("darwin", "find"): "If macOS asks about the local network, allow it.",
-  ("darwin", "camera"): "If macOS asks about the camera, allow it: else nobody sees you.",
-  ("darwin", "mic"): "If macOS asks about the microphone, allow it: else nobody hears you.",
+  ("darwin", "camera"): "If macOS asks about camera or microphone, allow it.",
+  ("darwin", "mic"): "If macOS asks about camera or microphone, allow it.",
 }
 
 
@@ -18922,9 +18826,9 @@ class HoverButtons:
     quality = self.stage.plan.shot.quality.get(key) if isinstance(key, int) else None
     if quality is None or not quality.fps:
       return []
-    lines = [tr("Poor picture") if poor_picture(quality) else tr("Good picture")]
+    lines = [tr("Poor") if poor_picture(quality) else tr("Good")]
     lines.append(f"{quality.width}×{quality.height}")
-    lines.append(tr("{fps} pictures a second", fps=round(quality.fps)))
+    lines.append(f"{quality.fps:.0f} fps")
     more = [tr("{count} lost", count=quality.lost_frames)]
     if quality.latency_ms is not None:
       more.append(f"{quality.latency_ms:.0f} ms")
@@ -19793,7 +19697,7 @@ class ChatRow:
       return
     view.image(px(4), y + px(26), look.avatar(line.sender, 32))
     small, strong, gap = look.font(12), look.font(12, bold=True), px(8)
-    reply = strong.measure(tr("Reply"))
+    reply = strong.measure(tr("Answer"))
     rest = small.measure(words) + 2 * gap
     if line.to:
       rest += small.measure(private) + reply + 2 * gap
@@ -19805,7 +19709,7 @@ class ChatRow:
       view.text(x + small.measure(words) + gap, middle, private, 12, colour=p.warn)
       box = (width - reply - px(14), y + px(3), reply + px(10), px(22))
       view.spot(f"reply{line.n}", box, partial(self.panel.composer.to, line.sender))
-      view.text(width - gap, middle, tr("Reply"), 12, bold=True, colour=p.link, anchor="e")
+      view.text(width - gap, middle, tr("Answer"), 12, bold=True, colour=p.link, anchor="e")
 
   def _links(
     self, view: ListView, name: str, links: Sequence[tuple[re.Match[str], str]], x: int, y: int,
@@ -21005,11 +20909,7 @@ class StartView:
     if code == "host_changed":
       self.dialog = ConfirmDialog(
         self.look, tr("This is not the computer you know"),
-        tr(reason)
-        + "\n\n"
-        + tr("Another computer uses the name of a meeting that you joined before.")
-        + " "
-        + tr("Ask the teacher before you go on."),
+        f"{tr(reason)}\n\n{tr('Ask the teacher before you go on.')}",
         (tr("Join anyway"), "plain", partial(self._go, *self._tried, accept=True)),
         (tr("Do not join"), "primary", lambda: None),
       )  # fmt: skip
@@ -21097,7 +20997,7 @@ class DoctorDialog(WorkDialog):
   ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
   def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
-    title, words = tr("Check this computer and network"), tr("Looking at this computer and the network…")
+    title, words = tr("Check this computer and network"), tr("One moment…")
     super().__init__(look, title, 620, 540, tasks, words, backend.doctor)
     self.buttons([(tr("Done"), "primary", lambda: None)])
 
@@ -21190,7 +21090,7 @@ class GiveDialog(WorkDialog):
 
   def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
     title = tr("Give this app to others")
-    super().__init__(look, title, 700, 400, tasks, tr("Preparing it…"), backend.give_app)
+    super().__init__(look, title, 700, 400, tasks, tr("One moment…"), backend.give_app)
     stop = partial(tasks.run, backend.keep_app)
     self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary", lambda: None)])
 
@@ -21215,7 +21115,7 @@ class GiveDialog(WorkDialog):
       quads = "  ".join(line[n : n + 4] for n in range(0, 16, 4))
       sheet.text(left, px(106 + 20 * at), quads, 14)
     sheet.canvas.pack(anchor="w", padx=px(24), pady=(0, px(12)))
-    words = tr("It is offered, slowly enough for the meeting, until you stop it or close the program.")
+    words = tr("It is offered until you stop it or close the program.")
     self.words(words, 12, p.third, below=10)
 
 
@@ -21313,7 +21213,7 @@ class ShareDialog(Dialog):
     sheet, px, p = self.sheet, self.look.px, self.look.palette
     sheet.wipe()
     if not self.found:
-      looking = tr("Looking at your screens…")
+      looking = tr("One moment…")
       words = looking if self.found is None else tr(self.trouble)
       sheet.text(px(10), px(20), words, 13, colour=p.second, room=self.width - px(74))
       return
@@ -21719,7 +21619,7 @@ class EventWords:
 
   def _on_file_saved(self, event: Json) -> None:
     show = partial(self.view.actions.show_folder, event["path"])
-    self._tell(tr("Saved: {name}", name=Path(event["path"]).name), "check", tr("Show"), show)
+    self._tell(tr("Saved: {name}", name=Path(event["path"]).name), "check", tr("Look"), show)
 
   def _on_file_failed(self, event: Json) -> None:
     gone = event["code"] == "no_such_file"  # taken back: no error
@@ -21855,7 +21755,7 @@ class Actions:
     try:
       path.write_text("\n".join([shot.title, "", *map(chat_words, shot.chat), ""]), "utf-8")
     except OSError as error:
-      toasts.add(tr("The chat could not be saved: {fault}", fault=system_words(error)), "warning")
+      toasts.add(tr(UNWRITABLE, path=path, fault=system_words(error)), "warning")
     else:
       toasts.add(tr("Saved: {name}", name=path.name), "check")
 
@@ -21882,7 +21782,7 @@ class Actions:
 
   def _form(self, title: str, ok: str, go: Callable[..., object], *captions: str) -> None:
     look = self.view.look
-    form = self.view.dialog = Form(look, tr(title), tr(ok), go)
+    form = self.view.dialog = Form(look, tr(title).rstrip("…"), tr(ok).rstrip("…"), go)
     for words in captions:
       form.caption(tr(words))
       form.add(Field(look, form.body))
@@ -21895,7 +21795,7 @@ class Actions:
       choices = [one.strip() for one in answers.split("/") if one.strip()]
       self.view.act({"do": "ask", "question": question, "answers": choices[:MOST_ANSWERS]})
 
-    self._form("Quick question", "Ask everyone", ask, "Question", "Answers, with / between them")
+    self._form("Quick question…", "Ask everyone", ask, "Question", "Answers, with / between them")
 
   def ask_collect(self) -> None:
     """What is to be handed in."""
@@ -21903,13 +21803,13 @@ class Actions:
     def collect(title: str) -> None:
       self.view.act({"do": "collect", "open": True, "title": title or self.view.shot.title})
 
-    self._form("Collect work", "Collect", collect, "What is handed in?")
+    self._form("Collect work…", "Collect", collect, "What is handed in?")
 
   def ask_name(self, name: str) -> None:
     """Another name for somebody."""
     who = {} if name == self.view.shot.name else {"who": name}
     self._form(
-      "Rename", "Rename", lambda new: self.view.act({"do": "rename", "name": new, **who}), "New name"
+      "Rename…", "Rename…", lambda new: self.view.act({"do": "rename", "name": new, **who}), "New name"
     )
 
   def _choose(self, choices: Sequence[tuple[str, Json]]) -> None:
@@ -21920,7 +21820,7 @@ class Actions:
 
   def ask_timer(self) -> None:
     """How long everyone has; 0 ends it."""
-    starts = [(tr("{minutes} min", minutes=n), {"do": "timer", "seconds": 60 * n}) for n in (1, 5, 10, 0)]
+    starts = [(f"{n} min", {"do": "timer", "seconds": 60 * n}) for n in (1, 5, 10, 0)]
     self._choose(starts)
 
   def ask_permits(self) -> None:

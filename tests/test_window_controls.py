@@ -369,7 +369,7 @@ def test_hovering_shows_quality_and_pins(opened: Open) -> None:
   over(driver, 2)
   said = [stage.canvas.itemcget(item, "text") for item in stage.canvas.find_withtag("hover")
             if stage.canvas.type(item) == "text"]  # fmt: skip
-  assert said == ["Pin", "Good picture", "640×360", "15 pictures a second", "3 lost · 42 ms"]
+  assert said == ["Pin", "Good", "640×360", "15 fps", "3 lost · 42 ms"]
   driver.spot(stage, "hover:pin")
   assert stage.plan.layout == "focus" and list(stage.tiles) == [2]
   over(driver, 2)
