@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_call import ad, last, sent
-from window_driver import Driver, Open, middle, opened, overlaps, tops, walk, written
+from window_driver import PATIENCE, Driver, Open, middle, opened, overlaps, tops, walk, written
 
 import connectsphere as cs
 
@@ -30,15 +30,25 @@ __all__ = ["opened"]  # a fixture
 
 
 def pick_file(driver: Driver, path: Path) -> None:
-  """Type a path into Tk's own file dialog, which waits in a loop of its own: the keys come from timers."""
+  """Type a path into Tk's own file dialog once it stands.
 
-  def write() -> None:
-    words = f"sleep 0.4; xdotool key ctrl+slash; xdotool type --delay 1 '{path}'; xdotool key Return"
-    tools.append(subprocess.Popen(["sh", "-c", words], env={**os.environ, "DISPLAY": driver.display}))
-
+  It waits in a loop of its own, in which only timers run: they type, and close what was not answered.
+  """
+  words = f"xdotool key ctrl+slash; xdotool type --delay 1 '{path}'; xdotool key Return"
   tools: list[subprocess.Popen[bytes]] = []
-  driver.root.after(100, write)
-  driver.until(lambda: tools and tools[0].poll() is not None, "the path is typed")
+  end = time.monotonic() + PATIENCE
+
+  def step() -> None:
+    if time.monotonic() > end:
+      driver.root.tk.call("set", "::tk::Priv(selectFilePath)", "")
+      return
+    if not tools and "__tk_filedialog" in str(driver.root.tk.call("focus")):
+      tools.append(subprocess.Popen(["sh", "-c", words], env={**os.environ, "DISPLAY": driver.display}))
+    if not tools or tools[0].poll() is None or "__tk_filedialog" in str(driver.root.tk.call("focus")):
+      driver.root.after(50, step)
+
+  driver.root.after(50, step)
+  driver.until(lambda: tools and tools[0].poll() is not None, "the path is typed", PATIENCE + 1)
   driver.pump(0.2)
 
 
