@@ -204,6 +204,7 @@ BLOCK: Final = 256
 BLOCK_SECONDS: Final = BLOCK / AUDIO_RATE
 DEFAULT_FPS: Final = 15
 MAX_FPS: Final = 60
+SPARING_FPS: Final = 12  # of a large picture that is calm, where many are in
 
 LAYERS: Final = ((160, 90), (320, 180), (640, 360), (1280, 720))
 CHUNK: Final = 1_100
@@ -5219,7 +5220,7 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class StreamQuality:
-  """One received video stream over the last 2 s."""
+  """One received video stream over the last 2 s; `lively`: much of it moves."""
 
   layer: int = 0
   fps: float = 0.0
@@ -5228,6 +5229,7 @@ class StreamQuality:
   kbps: float = 0.0
   lost_frames: int = 0
   latency_ms: float | None = None
+  lively: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -12086,11 +12088,12 @@ def serve(
 
 # ==============================
 # [18] CLIENT MEDIA - one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
-# Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, LINKS, DEVICES, STAND-INS
+# Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, CALL, LINKS, DEVICES, STAND-INS
 # ==============================
 RATE_SECONDS: Final = 2.0
 SOUNDS: Final = ("clear", "original")
 JPEG_QUALITY: Final = 72
+SPARING_QUALITY: Final = 65  # of large pictures, at SPARING_FPS or less: where many share a network
 COARSE_QUALITY: Final = 45  # two thirds of the bytes
 CAMERA_FPS: Final = 30
 PREVIEW_LAYER: Final = 2  # as large as the own preview is shown
@@ -12203,6 +12206,27 @@ def renew_port(
   loop.use(path.port)
 
 
+class Motion:
+  """Tells a lively picture, where much moves from each to the next, from a calm one."""
+
+  CHANGED: ClassVar = 24  # levels: beyond noise and coding
+  LIVELY, CALM = 0.12, 0.06  # shares of the picture that change; in between it stays as it was
+
+  def __init__(self) -> None:
+    self.lively = False
+    self._share = 0.0  # over the last second
+    self._before = np.zeros((0, 0), np.int16)
+
+  def look(self, picture: Picture) -> None:
+    """See the next picture, BGR."""
+    seen = picture[::8, ::8, 1].astype(np.int16)
+    if seen.shape == self._before.shape:
+      changed = np.mean(np.abs(seen - self._before) > self.CHANGED)
+      self._share += (float(changed) - self._share) / DEFAULT_FPS
+      self.lively = self._share > (self.CALM if self.lively else self.LIVELY)
+    self._before = seen
+
+
 class Stream:
   """What is received of one sender: newest picture, rates over 2 s, counts since joining."""
 
@@ -12213,8 +12237,10 @@ class Stream:
     self.size = (0, 0)
     self.decoded = 0  # serial of the newest decoded picture
     self.picture: Picture | None = None
+    self.motion = Motion()
     self.latency: deque[tuple[float, float]] = deque(maxlen=200)
     self.looked = -math.inf
+    self.told_lost = 0  # pictures that a window was told of
     self.queued = False  # for the decoder, which takes what is newest when its turn comes
 
   def put(self, data: bytes, size: tuple[int, int], now: float) -> None:
@@ -12633,8 +12659,13 @@ class CameraSender(DeviceThread):
     due = [layer for layer, dropper in self._layers.items() if dropper.take(now)]
     for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
       picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
-      quality = COARSE_QUALITY if layer in self._coarse else JPEG_QUALITY
-      self._send(layer, encode_to_fit(picture, quality))
+      self._send(layer, encode_to_fit(picture, self._quality(layer)))
+
+  def _quality(self, layer: int) -> int:
+    if layer in self._coarse:
+      return COARSE_QUALITY
+    sparing = layer >= PREVIEW_LAYER and layer in self._layers and self._layers[layer].fps <= SPARING_FPS
+    return SPARING_QUALITY if sparing else JPEG_QUALITY
 
   def _filled(self, picture: Picture, layer: int) -> int:
     height, width = picture.shape[:2]
@@ -12880,6 +12911,8 @@ class MediaManager:
     latency = read_clock(picture, time.time())
     if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
       stream.latency.append((monotonic(), latency))
+    if self._options.decode_all:
+      stream.motion.look(picture)
     stream.picture, stream.decoded = picture, serial
     self.on_picture()
 
@@ -12979,6 +13012,16 @@ class MediaManager:
       "repaired": counts.repaired,
       "latency_ms": stream.delay_ms(now),
     }
+
+  def quality(self, ident: int) -> StreamQuality:
+    """What a window says of a sender's pictures; those lost are since the last call."""
+    told, video = self.video_stats(ident), self.video
+    if not told or not video or ident not in video.streams:
+      return StreamQuality()
+    stream, lost = video.streams[ident], told["lost_frames"]
+    since, stream.told_lost = lost - stream.told_lost, lost
+    told |= {"lost_frames": since, "lively": stream.motion.lively}
+    return StreamQuality(**{key: told[key] for key in StreamQuality.__match_args__})
 
   def audio_stats(self) -> Json:
     return self.audio.stats() if self.audio else {}
@@ -14766,6 +14809,8 @@ class MeetingController:
     if now - self._pinged > 2 * PING_SECONDS:  # asleep: what the host said meanwhile is yet to be read
       link.heard = max(link.heard, now - DEAD_SECONDS + 2 * PING_SECONDS)
     self._pinged = now
+    if self.options.decode_all:
+      self.state.update(quality={ident: self.media.quality(ident) for ident in self.media.watched})
     if now - link.heard > DEAD_SECONDS:
       link.link.discard("silent")
     elif not is_own_address(link.link.local_address):
@@ -16223,6 +16268,7 @@ Pictures and videos|Imágenes y vídeos|Images et vidéos|चित्र और
 All files|Todos los archivos|Tous les fichiers|सभी फ़ाइलें
 The host shows it|Lo muestra el anfitrión|L'animateur l'affiche|होस्ट इसे दिखाता है
 Say aloud who comes, goes, asks or shares|Decir en voz alta quién entra, sale, pregunta o comparte|Dire à voix haute qui entre, sort, demande ou partage|बोलकर बताएँ कौन आया, गया, पूछता या साझा करता है
+Best picture (by cable, not by Wi-Fi)|Mejor imagen (por cable, no por wifi)|Meilleure image (par câble, pas en Wi-Fi)|सबसे अच्छा चित्र (केबल से, Wi-Fi से नहीं)
 Show me as in a mirror|Verme como en un espejo|Me voir comme dans un miroir|मुझे दर्पण की तरह दिखाएँ
 Zoom the shared screen|Ampliar la pantalla compartida|Agrandir l'écran partagé|साझा स्क्रीन को बड़ा-छोटा करें
 Do what the newest notice offers|Hacer lo que ofrece el último aviso|Faire ce que propose le dernier avis|नवीनतम सूचना का काम करें
@@ -18637,9 +18683,32 @@ def in_sight(widget: tk.Misc) -> bool:
   return bool(widget.winfo_viewable()) and widget.winfo_toplevel().state() != "iconic"
 
 
-def layer_for(height: int) -> int:
-  """The layer whose pictures fill a tile of `height` real pixels without visible blur."""
-  return next((layer for layer, (_, tall) in enumerate(LAYERS) if height <= tall * 1.15), len(LAYERS) - 1)
+# Pictures a second of each small tile, where that many are shown at most.
+SMALL_RATES: Final = ((6, DEFAULT_FPS), (12, 8), (MAX_PEOPLE, 5))
+CROWD: Final = 12  # people; where more are in, a calm large picture comes at SPARING_FPS
+SPOKE_SECONDS: Final = 3.0  # that who has spoken is still shown at the full rate
+
+
+def layer_for(height: int, best: bool = False) -> int:
+  """The layer for a tile of `height` real pixels: pictures are stretched 1.5 times, 1.15 where `best`."""
+  most = 1.15 if best else 1.5
+  return next((layer for layer, (_, tall) in enumerate(LAYERS) if height <= tall * most), len(LAYERS) - 1)
+
+
+def picture_wishes(
+  tall: Mapping[int, int], large: object, spoke: Collection[int], calm: bool, best: bool
+) -> dict[int, Json]:
+  """What to watch of those in sight, {id: height of the tile}: the rates that the eye needs.
+
+  `large` is who has the large place; `calm`: nothing moves fast there, and many are in.
+  """
+  small = next(fps for most, fps in SMALL_RATES if len(tall) <= most)
+  fps = dict.fromkeys(tall, small) | dict.fromkeys(spoke, DEFAULT_FPS)
+  fps[cast(int, large)] = SPARING_FPS if calm else DEFAULT_FPS
+  return {
+    key: {"layer": layer_for(height, best), "fps": DEFAULT_FPS if best else fps[key]}
+    for key, height in tall.items()
+  }
 
 
 class Plan:
@@ -18651,13 +18720,20 @@ class Plan:
     self.px = px
     self.layout, self.page, self.pages = "grid", 0, 1
     self.pinned: int | str | None = None
+    self.large: int | str | None = None  # who or what has the large place
     self.size = (0, 0)
     self.shot = Snapshot()
     self._speaker = 0
     self._speaker_since = 0.0
+    self._spoke: dict[int, float] = {}  # when each was last heard
+
+  def spoke(self, now: float) -> list[int]:
+    """Who has spoken of late."""
+    return [one for one, at in self._spoke.items() if now - at < SPOKE_SECONDS]
 
   def hear(self, speaking: int, now: float) -> bool:
     """Follow who speaks, not too fast; whether the large place may change by that."""
+    self._spoke[speaking] = now
     if speaking in (0, self._speaker, self.shot.me) or now - self._speaker_since <= self.HOLD:
       return False
     self._speaker, self._speaker_since = speaking, now
@@ -18695,7 +18771,7 @@ class Plan:
     px, gap = self.px, self.px(12)
     width, height = self.size[0] - 2 * px(16), self.size[1] - 2 * px(16)
     order: list[int | str] = [one.id for one in self.people()]
-    main = self._main(order)
+    main = self.large = self._main(order)
     if main is not None and main in order:
       order.remove(main)
     room = self.per_page() if main is None else (0 if self.layout == "focus" else self._strip_room())
@@ -18758,9 +18834,9 @@ class ScreenZoom:
       self.view = (zoom, max(0.0, min(1.0, cx)), max(0.0, min(1.0, cy)))
 
 
-def poor_picture(quality: StreamQuality) -> bool:
-  """Whether somebody's picture suffers from the network."""
-  return 0 < quality.fps < 6 or quality.lost_frames > 8
+def poor_picture(quality: StreamQuality, asked: Json) -> bool:
+  """Whether somebody's picture, `asked` for so, suffers from the network."""
+  return 0 < quality.fps < 0.4 * asked.get("fps", DEFAULT_FPS) or quality.lost_frames > 8
 
 
 class HoverButtons:
@@ -18824,9 +18900,9 @@ class HoverButtons:
   def facts(self, key: int | str | None) -> list[str]:
     """A picture's quality in a word, its size and rate, what was lost and how old it is."""
     quality = self.stage.plan.shot.quality.get(key) if isinstance(key, int) else None
-    if quality is None or not quality.fps:
+    if key is None or quality is None or not quality.fps:
       return []
-    lines = [tr("Poor") if poor_picture(quality) else tr("Good")]
+    lines = [tr("Poor") if self._poor(key) else tr("Good")]
     lines.append(f"{quality.width}×{quality.height}")
     lines.append(f"{quality.fps:.0f} fps")
     more = [tr("{count} lost", count=quality.lost_frames)]
@@ -18857,6 +18933,7 @@ class Stage(Painted):
     self.tiles: dict[int | str, PictureBox] = {}
     self.veiled = False
     self.mirror = True  # the own picture, as people know it
+    self.best = False  # as good as a cable carries it
     self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
     self.pages_changed: Callable[[], None] = lambda: None
     self._last: int | str | None = None
@@ -18919,14 +18996,13 @@ class Stage(Painted):
     return bool(self._watched) or (self._watches_screen and shot.presenter not in (0, shot.me))
 
   def _watch(self) -> None:
-    shot, tiles = self.plan.shot, self.tiles if self._in_sight else {}
+    plan, shot, tiles = self.plan, self.plan.shot, self.tiles if self._in_sight else {}
     cameras = {one.id: one.name for one in shot.people if one.camera and one.id != shot.me}
-    main = next(iter(tiles.values())).box[3] if tiles else 0
-    wanted = {
-      cameras[key]: {"layer": layer_for(tile.box[3]), "fps": 15 if tile.box[3] * 3 > main else 8}
-      for key, tile in tiles.items()
-      if isinstance(key, int) and key in cameras
-    }
+    tall = {key: tile.box[3] for key, tile in tiles.items() if isinstance(key, int) and key in cameras}
+    quality = shot.quality.get(cast(int, plan.large), StreamQuality())
+    calm = len(shot.people) > CROWD and not quality.lively
+    wishes = picture_wishes(tall, plan.large, plan.spoke(monotonic()), calm, self.best)
+    wanted = {cameras[key]: wish for key, wish in wishes.items()}
     if wanted != self._watched:
       self._watched = wanted
       self.controller.do({"do": "watch", "streams": wanted})
@@ -18945,6 +19021,8 @@ class Stage(Painted):
       plan.pinned = None if plan.pinned == "screen" else plan.pinned
     if moved or (old.people, old.presenter, old.me) != (shot.people, shot.presenter, shot.me):
       self.arrange()
+    else:
+      self._watch()
     if self.hover.under in self.tiles and old.quality != shot.quality:
       self.hover.show(self.hover.under)
 
@@ -18964,7 +19042,8 @@ class Stage(Painted):
     """What stands on the tile of a person."""
     shot, quality = self.plan.shot, self.plan.shot.quality.get(one.id)
     own = one.id == shot.me
-    poor = quality is not None and one.camera and poor_picture(quality)
+    asked = self._watched.get(one.name, {})
+    poor = quality is not None and one.camera and poor_picture(quality, asked)
     note = (
       tr("Reconnecting…") if shot.link == "reconnecting" and next(iter(self.tiles), None) == one.id else ""
     )
@@ -21376,12 +21455,13 @@ class SettingsDialog(Dialog):
     self._words("Camera")
     self._device("camera", self.page).canvas.pack(fill="x", pady=(0, self.look.px(14)))
     look = self.look
-    tall = min(look.px(270), look.root.winfo_height() - look.px(290))  # the page's rest has room, too
+    tall = min(look.px(270), look.root.winfo_height() - look.px(340))  # the page's rest has room, too
     sheet = Painted(look, self.page, tall * 16 // 9, tall)
     self.tile = PictureBox(sheet, lambda: self.preview.now()[1:])
     self.tile.place((0, 0, tall * 16 // 9, tall))
     sheet.canvas.pack(anchor="w")
     self._switch("Show me as in a mirror", "mirror", on=True)
+    self._switch("Best picture (by cable, not by Wi-Fi)", "best_picture", on=False)
 
   def _style(self, words: str, key: str, options: Sequence[tuple[str, str]], value: str) -> None:
     self._words(words)
@@ -22017,6 +22097,7 @@ class MainAppView:
   def _show(self, shot: Snapshot) -> None:
     self.side.show(shot, self.talk.on)
     self.stage.mirror = mirrored(self.backend)
+    self.stage.best = bool(self.backend.setting("best_picture", False))
     for view in (self.stage, self.chat, self.attendees, self.files):
       view.show(shot)
     self.panel.count(len(shot.people), len(shot.files))

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 from headless import Headless
 from meetings import Passage, enter, serve, stats, switch
@@ -16,6 +17,7 @@ from meetings import Passage, enter, serve, stats, switch
 import connectsphere as cs
 
 Starts = Callable[..., Headless]
+WELCOME = {"id": 3, "video_up": "00" * 16, "video_down": "11" * 16}  # of nobody
 
 
 class Traffic:
@@ -129,3 +131,73 @@ def test_the_own_preview_is_fresh_for_who_looks_and_rests_for_nobody() -> None:
     assert not sent, "and goes nowhere"
   finally:
     camera.close()
+
+
+@pytest.mark.parametrize("shown", [1, 6, 7, 12, 13, 40])
+@pytest.mark.parametrize("calm", [False, True])
+@pytest.mark.parametrize("spoke", [set(), {2}, {2, 3, 99}])
+def test_a_window_asks_for_the_rates_that_the_eye_needs(shown: int, calm: bool, spoke: set[int]) -> None:
+  tall = {1: 500, **dict.fromkeys(range(2, shown + 1), 112)}
+  wishes = cs.picture_wishes(tall, 1, spoke, calm, False)
+  small = 15 if shown <= 6 else 8 if shown <= 12 else 5
+  assert wishes == {
+    ident: {"layer": 2 if ident == 1 else 0, "fps": (12 if calm else 15) if ident == 1 else fps}
+    for ident in tall
+    for fps in [15 if ident in spoke else small]
+  }
+  best = cs.picture_wishes(tall, 1, spoke, calm, True)
+  assert {one["fps"] for one in best.values()} == {15} and best[1]["layer"] == 3
+  assert all(cs.picture_wishes(tall, "screen", spoke, calm, False)[n]["fps"] in (15, small) for n in tall)
+
+
+@pytest.mark.parametrize("best, most", [(False, 1.5), (True, 1.15)])
+def test_a_layer_serves_tiles_up_to_its_height_and_somewhat_more(best: bool, most: float) -> None:
+  for layer, (_, height) in enumerate(cs.LAYERS):
+    assert cs.layer_for(int(height * most), best) == layer
+    assert cs.layer_for(int(height * most) + 1, best) == min(layer + 1, len(cs.LAYERS) - 1)
+  assert cs.layer_for(217) == 1, "a tile of a maximised window of 1920x1080"
+
+
+def test_a_lively_picture_is_told_from_a_calm_one() -> None:
+  random = np.random.default_rng(3)
+  room = random.integers(0, 256, (360, 900, 3), np.uint8)
+
+  def seen(shift: Callable[[int], int], part: slice, noise: float, pictures: int = 45) -> bool:
+    for number in range(pictures):
+      picture = room[:, :640].astype(float)
+      picture[part] = np.roll(room, shift(number), 1)[part][:, :640]
+      motion.look((picture + random.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8))
+    return motion.lively
+
+  head, all_of_it = slice(340, 360), slice(0, 360)
+  motion = cs.Motion()
+  assert not seen(lambda n: 0, all_of_it, 6.0), "noise is no motion"
+  assert not seen(lambda n: 3 * n, head, 3.0), "nor is a head that moves"
+  assert seen(lambda n: 5 * n, all_of_it, 3.0), "a camera that is carried about is"
+  assert seen(lambda n: 5 * n, slice(0, 40), 3.0), "and for as long as much goes on moving"
+  assert not seen(lambda n: 0, all_of_it, 3.0)
+
+
+@pytest.mark.parametrize(
+  "layer, fps, quality", [(0, 5, 72), (1, 12, 72), (2, 15, 72), (2, 12, 65), (3, 8, 65)]
+)
+def test_large_pictures_at_a_sparing_rate_have_fewer_bytes(layer: int, fps: int, quality: int) -> None:
+  camera = cs.CameraSender(cs.ClientOptions(), lambda *_: None, lambda *_: None)
+  camera.encode({layer: fps}, ())
+  assert camera._quality(layer) == quality
+  camera.encode({layer: fps}, [layer])
+  assert camera._quality(layer) == cs.COARSE_QUALITY
+
+
+def test_a_window_is_told_how_good_pictures_are() -> None:
+  media = cs.MediaManager(cs.ClientOptions(decode_all=True), cs.Counters(), lambda *_: None, lambda _: None)
+  media.video = video = cs.VideoPlane(("127.0.0.1", 9), None, WELCOME, cs.Counters(), 0.0)
+  with contextlib.closing(video.loop):
+    stream = video.streams[4] = cs.Stream()
+    for lost in (3, 5):
+      for _ in range(20):
+        stream.put(b"x" * 500, (640, 360), cs.monotonic())
+      video._before[4] = cs.StreamCounts(lost, 0)
+      quality = media.quality(4)
+    assert quality == cs.StreamQuality(2, quality.fps, 640, 360, quality.kbps, 2) and quality.fps >= 10
+    assert media.quality(5) == cs.StreamQuality()

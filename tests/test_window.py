@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import itertools
 import queue
 import re
 import resource
@@ -189,10 +190,41 @@ def test_watch_asks_for_what_is_in_sight(opened: Open) -> None:
   assert all(wish["fps"] == 15 and wish["layer"] in (1, 2) for wish in streams.values())
   driver.command("2")
   driver.until(
-    lambda: any(w["layer"] == 3 for w in last(call, "watch")["streams"].values()), "a large speaker"
+    lambda: any(w["layer"] == 2 for w in last(call, "watch")["streams"].values()), "a large speaker"
   )
   driver.key("3")
   driver.until(lambda: len(last(call, "watch")["streams"]) == 1, "only one in focus")
+
+
+def test_a_class_is_shown_at_the_rates_that_the_eye_needs(opened: Open) -> None:
+  driver = opened()
+  call = driver.meet(30)
+  names = {one.id: one.name for one in call.snapshot().people}
+  for number in names:
+    call.change_person(number, camera=True)
+  driver.root.geometry("1366x768")
+  loud, beat = names[3], itertools.count(1)
+
+  def asked() -> dict[str, int]:
+    call.change(delay_ms=float(next(beat)))  # as the meeting says each second
+    return {name: wish["fps"] for name, wish in last(call, "watch")["streams"].items()}
+
+  def is_now(rates: dict[str, int], others: int) -> bool:
+    now = asked()
+    return len(now) > 6 and now == dict.fromkeys(now, others) | rates
+
+  call.change(speaking=3)
+  driver.until(lambda: is_now({loud: 15}, 8), "who speaks moves smoothly")
+  call.change(speaking=0)
+  driver.until(lambda: is_now({}, 8), "and for a while after that")
+  driver.command("2")
+  driver.until(lambda: cs.SPARING_FPS in asked().values(), "the large one, calm, in a class")
+  large = driver.view.stage.plan.large
+  assert isinstance(large, int)
+  call.change(quality={large: cs.StreamQuality(lively=True)})
+  driver.until(lambda: asked()[names[large]] == 15, "somebody who moves fast")
+  driver.backend.set_setting("best_picture", True)
+  driver.until(lambda: is_now({}, 15), "all that a cable carries")
 
 
 def test_a_window_that_nobody_sees_asks_for_nothing_and_paints_nothing(opened: Open) -> None:

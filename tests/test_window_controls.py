@@ -972,8 +972,9 @@ def test_every_control_of_the_settings(opened: Open) -> None:
   press(driver, dialog.frame, "Video")
   choose(0, "Test card")
   assert settings["camera"] == "pattern" and not cs.mirrored(driver.backend)
-  driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][-1])
-  assert settings["mirror"] is False
+  click(-2)
+  click(-1)
+  assert settings["mirror"] is False and settings["best_picture"] is True
   press(driver, dialog.frame, "Shortcuts")
   press(driver, dialog.frame, "Appearance")
   choose(1, "125 %")
