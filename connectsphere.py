@@ -745,39 +745,36 @@ Check: TypeAlias = Callable[[Any], Any]
 Shape: TypeAlias = Mapping[str, Check]
 
 
-def _text(limit: int, pattern: str | None = None) -> Check:
-  matches = re.compile(pattern).fullmatch if pattern else None
-
-  def check(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > limit or (matches and not matches(value)):
-      raise PeerFault("bad_field", f"expected a text of at most {limit}")
+def _that(holds: Callable[[Any], bool], expected: str) -> Check:
+  def check(value: Any) -> Any:
+    if not holds(value):
+      raise PeerFault("bad_field", f"expected {expected}")
     return value
 
   return check
+
+
+def _text(limit: int, pattern: str = "(?s:.*)") -> Check:
+  fits = re.compile(pattern).fullmatch
+  return _that(
+    lambda text: isinstance(text, str) and len(text) <= limit and fits(text) is not None,
+    f"a text of at most {limit}",
+  )
 
 
 def _integer(low: int, high: int) -> Check:
-  def check(value: Any) -> int:
-    if type(value) is not int or not low <= value <= high:
-      raise PeerFault("bad_field", f"expected an integer in {low}..{high}")
-    return value
-
-  return check
+  return _that(lambda one: type(one) is int and low <= one <= high, f"an integer in {low}..{high}")
 
 
-def _number(low: float, high: float) -> Check:
-  def check(value: Any) -> float:
-    if type(value) not in (int, float) or not low <= value <= high:
-      raise PeerFault("bad_field", f"expected a number in {low}..{high}")
-    return cast(float, value)  # as it came: 0 is not 0.0 for everybody
-
-  return check
+def _number(low: float, high: float) -> Check:  # passed as it came: 0 is not 0.0 for everybody
+  return _that(lambda one: type(one) in (int, float) and low <= one <= high, f"a number in {low}..{high}")
 
 
-def _flag(value: Any) -> bool:
-  if type(value) is not bool:
-    raise PeerFault("bad_field", "expected true or false")
-  return value
+def _exactly(*values: str) -> Check:
+  return _that(lambda value: isinstance(value, str) and value in values, "one of the known values")
+
+
+_flag = _that(lambda value: type(value) is bool, "true or false")
 
 
 def _hex(octets: int) -> Check:
@@ -790,15 +787,6 @@ def _either(*checks: Check) -> Check:
       with contextlib.suppress(PeerFault):
         return one(value)
     raise PeerFault("bad_field", "no alternative fits")
-
-  return check
-
-
-def _exactly(*values: Any) -> Check:
-  def check(value: Any) -> Any:
-    if not isinstance(value, (str, int, type(None))) or isinstance(value, bool) or value not in values:
-      raise PeerFault("bad_field", "not one of the known values")
-    return value
 
   return check
 
@@ -834,24 +822,20 @@ def _shaped(value: Json, shape: Shape) -> Json:
   kept: Json = {}
   for name, check in shape.items():
     key = name.rstrip("?")
-    if key in value:
-      try:
+    try:
+      if key in value:
         kept[key] = check(value[key])
-      except PeerFault as fault:
-        fault.key = key
-        raise
-    elif not name.endswith("?"):
-      missing = PeerFault("bad_field", f"{key} is missing")
-      missing.key = key
-      raise missing
+      elif not name.endswith("?"):
+        raise PeerFault("bad_field", f"{key} is missing")
+    except PeerFault as fault:
+      fault.key = key
+      raise
   return kept
 
 
 _ID = _integer(0, 2**32 - 1)
 _COUNT = _integer(0, 2**53)
 _NAME = _text(256)
-_PORT = _integer(1, 65_535)
-_REASON = _text(500)
 _CODE = _text(32, "[a-z0-9_]+")
 _KEY = _hex(16)
 _TOKEN = _hex(32)
@@ -872,7 +856,6 @@ _PERMITS = _listing(_WHAT, len(PERMITS))
 DOORS: Final = ("open", "knock", "locked")
 _DOOR = _exactly(*DOORS)
 MOST_ANSWERS: Final = 5
-_INDEX = _integer(0, MOST_ANSWERS - 1)
 MOST_ROWS: Final = 250  # of attendance, in one message
 DAY_SECONDS: Final = 86_400
 
@@ -976,7 +959,7 @@ class Ad(Record):
   meeting: Annotated[str, _MEETING]
   title: Name
   host: Name
-  port: Annotated[int, _PORT]
+  port: Annotated[int, _integer(1, 65_535)]
   people: Count
   pin: Flag
   locked: Flag
@@ -1111,7 +1094,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
   "agree": {"to": _exactly("share"), "yes": _flag},
   "rename": {"name": _NAME, "who?": _ID},
   "question": {"question": _text(300), "answers": _listing(_text(100), MOST_ANSWERS)},
-  "answer": {"index": _INDEX},
+  "answer": {"index": _integer(0, MOST_ANSWERS - 1)},
   "close_question": {},
   "timer": {"seconds": _integer(0, DAY_SECONDS)},
   "collect": {"title": _NAME},
@@ -1168,7 +1151,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
   "error": {**_REFUSAL},
   "user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
   "join": {"user": _record(_USER)},
-  "leave": {"id": _ID, "name": _NAME, "reason": _REASON},
+  "leave": {"id": _ID, "name": _NAME, "reason": _text(500)},
   "state": {"user": _record(_USER)},
   "chat": {**_LINE},
   "private_chat": {**_PRIVATE_LINE},
@@ -3139,24 +3122,19 @@ class TileTable:
   """
 
   def __init__(self) -> None:
-    self._geometry: Geometry | None = None
+    self.geometry: Geometry | None = None
     self._places = _Places(0, 0)
     self._pending: list[Rectangle] = []
     self._pending_tiles = 0
     self._serial = 0
     self._version = 0
 
-  @property
-  def geometry(self) -> Geometry | None:
-    return self._geometry
-
   def set_geometry(self, geometry: Geometry) -> None:
     """Start a new epoch; PeerFault unless it is higher than the last."""
-    if self._geometry and geometry.epoch <= self._geometry.epoch:
+    if self.geometry and geometry.epoch <= self.geometry.epoch:
       raise PeerFault("bad_screen", "epoch")
-    rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
-    self._geometry = geometry
-    self._places = _Places(rows, columns)
+    self.geometry = geometry
+    self._places = _Places(_tiles_of(geometry.height), _tiles_of(geometry.width))
     self._pending, self._pending_tiles = [], 0
 
   def put(self, rectangle: Rectangle) -> None:
@@ -3164,7 +3142,7 @@ class TileTable:
 
     PeerFault when it is off the grid, or too much comes without a commit.
     """
-    geometry = self._geometry
+    geometry = self.geometry
     if geometry is None or rectangle.epoch > geometry.epoch:
       raise PeerFault("bad_screen", "epoch")
     if rectangle.epoch < geometry.epoch:
@@ -3179,7 +3157,7 @@ class TileTable:
 
   def commit(self, commit: Commit) -> None:
     """Make the rectangles since the last commit the state."""
-    if self._geometry is None or commit.epoch != self._geometry.epoch:
+    if self.geometry is None or commit.epoch != self.geometry.epoch:
       return
     for rectangle in self._pending:
       self._serial += 1
@@ -3193,7 +3171,7 @@ class TileTable:
     A change once begun is sent to its commit, so that nothing tears; the next begins with the newest state:
     a slow viewer skips.
     """
-    geometry = self._geometry
+    geometry = self.geometry
     if geometry is None:
       return None
     if cursor.epoch != geometry.epoch:
@@ -3231,21 +3209,17 @@ class TileCanvas:
   MOST_SCREENS = 4  # that wait for their commit
 
   def __init__(self) -> None:
-    self.geometry = Geometry(-1, 0, 0)
-    self.picture: Picture = np.zeros((0, 0, 3), np.uint8)
-    self._versions = np.zeros((0, 0), np.int64)
-    self._exact = np.zeros((0, 0), np.bool_)
-    self._pending: list[tuple[Rectangle, Picture]] = []
-    self._held = 0  # bytes in it
+    self.set_geometry(Geometry(-1, 0, 0))
 
   def set_geometry(self, geometry: Geometry) -> None:
     """Start with an empty picture of a new size."""
     rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
     self.geometry = geometry
-    self.picture = np.zeros((geometry.height, geometry.width, 3), np.uint8)
+    self.picture: Picture = np.zeros((geometry.height, geometry.width, 3), np.uint8)
     self._versions = np.full((rows, columns), -1, np.int64)
     self._exact = np.zeros((rows, columns), np.bool_)
-    self._pending, self._held = [], 0
+    self._pending: list[tuple[Rectangle, Picture]] = []
+    self._held = 0  # bytes in it
 
   def place(self, rectangle: Rectangle, pixels: Picture) -> None:
     """Keep decoded BGR `pixels` for the next commit; PeerFault when they do not fit the screen."""
@@ -3263,11 +3237,9 @@ class TileCanvas:
     return commit.epoch == self.geometry.epoch and self._paint_pending()
 
   def _paint_pending(self) -> bool:
-    changed = False
-    for rectangle, pixels in self._pending:
-      changed |= self._paint(rectangle, pixels)
+    changed = [self._paint(*pending) for pending in self._pending]
     self._pending, self._held = [], 0
-    return changed
+    return any(changed)
 
   @property
   def exact(self) -> bool:
@@ -3300,7 +3272,9 @@ class TileDiffer:
     """
     fresh = picture.shape != self._shape
     if fresh:
-      self._resize(picture.shape)
+      self._shape = picture.shape
+      words = _tiles_of(picture.shape[1]) * TILE * picture.shape[2] // 8
+      self._before, self._now = np.zeros((2, picture.shape[0], words), np.uint64)
     height, width, depth = picture.shape
     rows = self._now.view(np.uint8)
     rows[:height, : width * depth] = picture.reshape(height, width * depth)
@@ -3312,12 +3286,6 @@ class TileDiffer:
         mask[row] = bits.reshape(mask.shape[1], -1).any(axis=1)
     self._before, self._now = self._now, self._before
     return mask
-
-  def _resize(self, shape: tuple[int, ...]) -> None:
-    self._shape = shape
-    words = _tiles_of(shape[1]) * TILE * shape[2] // 8
-    self._before = np.zeros((shape[0], words), np.uint64)
-    self._now = np.zeros((shape[0], words), np.uint64)
 
 
 def _leading(flags: NDArray[np.bool_]) -> int:
@@ -5798,10 +5766,10 @@ def _usual_home() -> Path:
 
 
 def home_directory() -> Path:
-  """Where identity, known hosts, tokens and settings are kept: made if missing, open to the user alone.
+  """Where identity, known hosts, tokens and settings are kept: made if missing, for the user alone.
 
-  `CONNECTSPHERE_HOME` moves it. A directory that was there keeps its mode: each file in it is private by
-  itself. Raises ConnectSphereError where it cannot be made.
+  `CONNECTSPHERE_HOME` moves it. One that was there keeps its mode: each file in it is private by itself.
+  ConnectSphereError where it cannot be made.
   """
   chosen = os.environ.get("CONNECTSPHERE_HOME")
   home = Path(chosen).absolute() if chosen else _usual_home()
@@ -5827,13 +5795,13 @@ def _temporary_beside(path: Path, content: bytes) -> Path:
 
 
 def write_all(out: io.FileIO, block: memoryview) -> None:
-  """Write all of `block`: unbuffered, because what a buffer cannot write it tries again at closing."""
+  """Write all of `block`; unbuffered, since a buffer tries again at closing what it could not write."""
   while block:
     block = block[out.write(block) :]
 
 
 def write_private(path: Path, content: bytes) -> None:
-  """Replace `path` at once and whole; OSError leaves what was there."""
+  """Replace `path` whole; OSError leaves what was there."""
   temporary = _temporary_beside(path, content)
   try:
     temporary.replace(path)
@@ -5875,7 +5843,7 @@ def _load_json(path: Path) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-  """The host's certificate and private key (PEM; one file may hold both) and its SHA-256 fingerprint."""
+  """The host's certificate and private key (PEM) and the certificate's SHA-256."""
 
   certificate: Path
   key: Path
@@ -5897,7 +5865,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
 
 
 def client_context() -> ssl.SSLContext:
-  """TLS 1.3 that accepts any certificate: the caller judges the fingerprint before it says anything."""
+  """TLS 1.3 that accepts any certificate: the caller checks the fingerprint before it says anything."""
   context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
   context.minimum_version = ssl.TLSVersion.TLSv1_3
   context.check_hostname = False
@@ -5942,7 +5910,7 @@ def _new_identity() -> bytes:
 def load_identity(home: Path) -> Identity:
   """This user's identity as a host, made at the first hosting; programs that start together agree on one.
 
-  A damaged one is set aside and replaced. Raises ConnectSphereError where nothing can be kept.
+  A damaged one is set aside. ConnectSphereError where nothing can be kept.
   """
   path = home / "identity.pem"
   try:
@@ -5963,7 +5931,7 @@ def load_identity(home: Path) -> Identity:
 def fingerprint_pictures(fingerprint: str) -> tuple[int, ...]:
   """The eight pictures (0..63) by which people compare `fingerprint`.
 
-  They hold only 48 of its bits, so a slow hash makes searching for a look-alike certificate dear.
+  They hold 48 of its bits: a slow hash makes it dear to search for a certificate that looks the same.
   """
   digest = hashlib.pbkdf2_hmac("sha256", bytes.fromhex(fingerprint), b"connectsphere pictures", 20_000)
   bits = int.from_bytes(digest[:6], "big")
@@ -5977,7 +5945,7 @@ def is_fingerprint(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class KnownHost:
-  """A host that was accepted before; times in unix seconds, address and port where it was last."""
+  """A host that was accepted before; times in unix seconds."""
 
   fingerprint: str
   title: str
@@ -5994,10 +5962,7 @@ class KnownHost:
 
 
 class KnownHosts:
-  """The hosts this user accepted, by fingerprint: one private file each, so that programs do not collide.
-
-  At most 256: the one longest unseen makes room.
-  """
+  """The hosts that this user accepted: a file each, so that programs do not collide; 256 at most."""
 
   _MOST = 256
 
@@ -6007,17 +5972,17 @@ class KnownHosts:
     self._hosts = {host.fingerprint: host for host in self._read()}
 
   def get(self, fingerprint: str) -> KnownHost | None:
-    """The host of that fingerprint, if it was accepted before."""
+    """The host of that fingerprint, if known."""
     with self._lock:
       return self._hosts.get(fingerprint)
 
   def all(self) -> list[KnownHost]:
-    """All known hosts, the one seen last first."""
+    """The one seen last first."""
     with self._lock:
       return sorted(self._hosts.values(), key=lambda host: -host.last_seen)
 
   def remember(self, fingerprint: str, title: str, host: str, address: str = "", **more: Any) -> KnownHost:
-    """Accept a host, or note what it is called and where it was seen now; `more` are fields of it."""
+    """Accept a host, or note what it is called and where it is now; `more` are fields of it."""
     if not is_fingerprint(fingerprint):
       raise ValueError("not a fingerprint")
     now = time.time()
@@ -6038,7 +6003,7 @@ class KnownHosts:
   def imitated(self, fingerprint: str, title: str, host: str) -> KnownHost | None:
     """The known host that `title` or `host` under another fingerprint could be taken for.
 
-    What this fingerprint was called already when it was accepted is its own and imitates nobody.
+    What this fingerprint was called when it was accepted imitates nobody.
     """
     asked = KnownHost(fingerprint, title, host, 0.0, 0.0).looks
     own = self.get(fingerprint)
@@ -6075,7 +6040,7 @@ _Setting = TypeVar("_Setting")
 
 
 class Settings:
-  """The user's settings: a JSON object on disk, saved whole at each change; damaged means defaults."""
+  """The user's settings: a JSON object on disk; where it is damaged, the defaults."""
 
   def __init__(self, home: Path) -> None:
     self._path = home / "settings.json"
@@ -6089,7 +6054,7 @@ class Settings:
     return value if type(value) is type(default) else default
 
   def set(self, key: str, value: object) -> None:
-    """Keep a JSON `value`; what another program has set meanwhile stays."""
+    """Keep a JSON `value`; what another program has set stays."""
     with self._lock:
       self._values = self._values | _load_json(self._path) | {key: value}
       _save_json(self._path, self._values)
@@ -6109,8 +6074,8 @@ def load_host_key(path: Path) -> str:
 def make_host_key(file: str | Path = "") -> str:
   """The secret behind the host's right, 64 hex digits: the one in `file`, or a new one put there.
 
-  Kept over restarts, so that the teacher's program stays the host. The program's own file is renewed where
-  it is damaged, and done without where it cannot be written; for another, ConnectSphereError.
+  The program's own file is renewed where it is damaged, and done without where it cannot be written; for
+  another file, ConnectSphereError.
   """
   own, path = not file, Path(file or home_directory() / "host.key")
   try:
@@ -6129,14 +6094,14 @@ def make_host_key(file: str | Path = "") -> str:
 
 
 def host_statement(meeting: str, fingerprint: str, proof: Json) -> bytes:
-  """What the host signs: which id is its own there. At a server of another fingerprint it says nothing."""
+  """What the host signs: which id is its own, at the server of that fingerprint alone."""
   numbers = struct.pack(">QI", proof["epoch"], proof["id"])
   named = [bytes.fromhex(text) for text in (meeting, fingerprint, proof["nonce"])]
   return b"".join((b"connectsphere/1 host\0", numbers, *named))
 
 
 class HostRight:
-  """The host's right: an Ed25519 key derived from the `secret` of `make_host_key`, which never travels."""
+  """The host's right: an Ed25519 key made from the `secret` of `make_host_key`, which never travels."""
 
   def __init__(self, secret: str) -> None:
     seed = hmac.digest(bytes.fromhex(secret), b"connectsphere/1 host key", "sha256")
@@ -6148,7 +6113,7 @@ class HostRight:
 
 
 def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
-  """Whether the owner of the public `key` has signed the `proof` {id, epoch, nonce, signature} for that."""
+  """Whether `proof` {id, epoch, nonce, signature} was signed with the private half of `key`."""
   try:
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
     public.verify(bytes.fromhex(proof["signature"]), host_statement(meeting, fingerprint, proof))
@@ -6160,8 +6125,7 @@ def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 class _PinProof:
   """One side of the PIN proof: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript)), the client's first.
 
-  About 7 ms each for making it and `finish`. `message` (33 bytes) goes to the other side. UsageError for an
-  empty PIN.
+  Takes 7 ms to make and 7 to `finish`. `message` (33 bytes) is for the other side.
   """
 
   _SIDE: ClassVar[str]
@@ -6204,19 +6168,19 @@ class PinClient(_PinProof):
 
 
 class PinHost(_PinProof):
-  """The host's side: it says nothing that depends on the PIN before `check` agreed."""
+  """Says nothing that depends on the PIN before `check` agreed."""
 
   _SIDE, _OTHER = "SPAKE2_B", b"client"
 
   def mac(self) -> bytes:
-    """The host's own confirmation (32 bytes); PeerFault("pin") before the client's was right."""
+    """The host's confirmation (32 bytes); PeerFault("pin") before the client's was right."""
     if not self._proved:
       raise PeerFault("pin", "out of order")
     return self._macs[b"host"]
 
 
 def lock_file(path: Path) -> IO[bytes] | None:
-  """`path` opened and locked for this program alone, until closed; None while another holds it."""
+  """`path`, opened and locked until closed; None while another program holds it."""
   try:
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
   except OSError:
@@ -6237,10 +6201,10 @@ def lock_file(path: Path) -> IO[bytes] | None:
 
 
 class ResumeTokens:
-  """The client's resume tokens, kept over a crash. Each running program has a slot of its own.
+  """The client's resume tokens, kept over a crash.
 
-  The slot's lock ends with its program: one started again finds its tokens, while a second one running
-  beside it never takes the first one's place in a meeting. Without a free slot nothing is kept.
+  Each running program locks a slot: started again it finds its tokens, and a second one beside it never
+  takes the first one's place in a meeting. Without a free slot nothing is kept.
   """
 
   _SLOTS = 64
@@ -6259,7 +6223,7 @@ class ResumeTokens:
     self._tokens = _load_json(self._path) if self._path else {}
 
   def get(self, fingerprint: str, meeting: str, name: str) -> str | None:
-    """The token for that host, meeting and own name; the host's newest where `meeting` is not known."""
+    """The token for that host, meeting and name; the host's newest where `meeting` is not known."""
     if not meeting:
       ours = [key for key in self._tokens if key.startswith(json.dumps([fingerprint])[:-1])]
       named = [key for key in ours if json.loads(key)[2:] == [name]]
@@ -6275,12 +6239,12 @@ class ResumeTokens:
     self._save()
 
   def drop(self, fingerprint: str, meeting: str, name: str) -> None:
-    """Forget the token: the meeting was left, or its host does not take it."""
+    """Forget the token: the meeting was left, or its host refuses it."""
     if self._tokens.pop(self._key(fingerprint, meeting, name), None) is not None:
       self._save()
 
   def close(self) -> None:
-    """Free the slot; what is kept stays. May be called twice."""
+    """Free the slot; what is kept stays."""
     if self._lock is not None:
       self._lock.close()
     self._lock = self._path = None
@@ -6295,12 +6259,11 @@ class ResumeTokens:
 
 
 class Journal:
-  """What a server keeps over its own death: its state, then what changes of that, appended.
+  """What a server keeps over its own death: its state, then what changes of it, a sealed line a record.
 
-  Each record is a line, sealed (Fernet) under a key made from the identity, because chat is among it: the
-  file alone, in a backup or sent along, says nothing; and from `facts`, so that no other meeting goes on
-  with it. A record that the crash cut off does not count. It is private to the user and deleted at a clean
-  end. Where it cannot be written the meeting goes on without, and a crash begins a new one.
+  Sealed (Fernet), because chat is in it: under a key of the identity and of `facts`, so that no other
+  meeting goes on with it. A record that the crash cut off does not count. Deleted at a clean end. Where it
+  cannot be written, the meeting goes on without.
   """
 
   _MOST = 4 << 20  # bytes, then it is written anew
@@ -6316,11 +6279,11 @@ class Journal:
     self._size = 0
 
   def mark(self, text: str) -> str:
-    """A keyed hash by which `text` is known again, so that it need not be kept."""
+    """A keyed hash by which `text` is known again."""
     return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
   def read(self) -> Json:
-    """The state that was written, with all that was appended; nothing when there is none."""
+    """The state with all that was appended to it; {} when there is none."""
     from cryptography.fernet import InvalidToken
 
     state: Json = {}
@@ -6332,11 +6295,10 @@ class Journal:
 
   @property
   def full(self) -> bool:
-    """Whether it is time to write all of the state anew."""
     return self._size > self._MOST
 
   def write(self, state: Json) -> None:
-    """Begin with `state`, in place of what was there."""
+    """Begin anew with `state`."""
     self.close()
     self._size = 0
     try:
@@ -6347,7 +6309,7 @@ class Journal:
       self._fail(error)
 
   def append(self, changes: Json) -> None:
-    """Add what has changed of the state."""
+    """Add what has changed."""
     if self._file is None:
       return
     try:
@@ -6361,13 +6323,13 @@ class Journal:
     return line
 
   def delete(self) -> None:
-    """The meeting is over: nothing of it stays. May be called twice."""
+    """The meeting is over: nothing of it stays."""
     self.close()
     with contextlib.suppress(OSError):
       self._path.unlink(missing_ok=True)
 
   def close(self) -> None:
-    """Write no more; what is kept stays. May be called twice."""
+    """Write no more; what is kept stays."""
     if self._file is not None:
       self._file.close()
       self._file = None
@@ -6388,10 +6350,9 @@ Socket: TypeAlias = socket.socket
 
 
 class Worker:
-  """A named thread that ends when told to, within a deadline, and logs our own bugs.
+  """A named thread that ends when told to, and logs our own bugs.
 
-  `run` is called with the worker; it returns soon after `stopping` is set. `wake` is called
-  once at closing, to end a wait.
+  `run(worker)` returns soon after `stopping` is set; `wake` is called at closing, to end a wait.
   """
 
   def __init__(self, name: str, run: Callable[[Worker], None], wake: Callable[[], None] | None = None):
@@ -6420,13 +6381,13 @@ class Worker:
       log.exception("the thread %s ended by a bug", self._thread.name)
 
   def stop(self) -> None:
-    """Ask the thread to end; returns at once."""
+    """Ask the thread to end."""
     self.stopping.set()
     if self._wake:
       self._wake()
 
   def close(self, deadline: float = 3.0) -> None:
-    """Stop and wait at most `deadline` seconds; may be called twice and from the thread itself."""
+    """Stop and wait at most `deadline` seconds; twice is harmless, also from the thread itself."""
     self.stop()
     if not self.started or self._thread is threading.current_thread():
       return
@@ -6452,7 +6413,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Timer:
-  """A call that a Loop makes later; `cancel` from its thread."""
+  """A call that a Loop makes later."""
 
   __slots__ = ("at", "call")
 
@@ -6468,10 +6429,10 @@ class Timer:
 
 
 class Loop:
-  """A thread that owns what it watches: first what was posted to it, then what is ready, then what is due.
+  """A thread that owns what it watches: first what was posted, then what is ready, then what is due.
 
-  Everyone else says `post`. Callbacks run on this thread and must not block; a PeerFault is counted.
-  `on_due(now)` does what is due and returns when the next is, or None.
+  Callbacks run on this thread and must not block; a PeerFault is counted. `on_due(now)` does what is due and
+  returns when the next is, or None. Other threads may `post`, `ask`, `start` and `close`.
   """
 
   def __init__(
@@ -6496,12 +6457,12 @@ class Loop:
     return self
 
   def post(self, call: Callable[[], None]) -> None:
-    """Have `call` made on the loop's thread; from any thread, never blocks."""
+    """Have `call` made on the loop's thread; never blocks."""
     self._mail.append(call)
     self._wake()
 
   def ask(self, call: Callable[[], _Answer], patience: float = 5.0) -> _Answer:
-    """What `call` returns or raises on the loop's thread; TimeoutError if too late."""
+    """What `call` returns or raises on the loop's thread; TimeoutError if that takes over `patience` s."""
     answer: Future[_Answer] = Future()
 
     def run() -> None:
@@ -6514,13 +6475,13 @@ class Loop:
     return answer.result(patience)
 
   def later(self, delay: float, call: Callable[[], None]) -> Timer:
-    """Have `call` made after `delay` seconds. Loop's thread only."""
+    """Have `call` made after `delay` seconds."""
     timer = Timer(monotonic() + delay, call)
     heapq.heappush(self._timers, timer)
     return timer
 
   def every(self, interval: float, call: Callable[[], None]) -> None:
-    """Have `call` made each `interval` seconds until the loop closes."""
+    """Have `call` made each `interval` seconds."""
 
     def again() -> None:
       self.later(interval, again)
@@ -6529,7 +6490,7 @@ class Loop:
     self.later(interval, again)
 
   def watch(self, what: Any, events: int, call: Callable[[int], object] | None = None) -> None:
-    """Have `call(events)` made when `what` is ready for `events`, or leave it when 0."""
+    """Have `call(events)` made when `what` is ready for `events`; 0 ends that."""
     known = what in self._selector.get_map()
     if events:
       (self._selector.modify if known else self._selector.register)(what, events, call)
@@ -6537,7 +6498,7 @@ class Loop:
       self._selector.unregister(what)
 
   def close(self, deadline: float = 3.0) -> None:
-    """Say what is still queued, close all that is watched, end the thread; may be called twice."""
+    """Send what is still queued, close all that is watched, end the thread; twice is harmless."""
     self.post(self._close_links)
     self._worker.close(deadline)
     if not self._worker.started:
@@ -6602,10 +6563,10 @@ class Loop:
 
 
 class TlsLink:
-  """A TLS connection inside a Loop; every method on the reactor's thread.
+  """A TLS connection inside a Loop; every method on the loop's thread.
 
-  `on_open(link)` once the handshake is done, `on_bytes(data)`, `on_room()` whenever the
-  queue is empty and the kernel takes more, `on_close(reason)` once, at the end.
+  `on_open(link)` after the handshake, `on_bytes(data)`, `on_room()` whenever the queue is empty and the
+  kernel takes more, `on_close(reason)` once, at the end.
   """
 
   def __init__(self, reactor: Loop, sock: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
@@ -6638,7 +6599,7 @@ class TlsLink:
     self.reactor.watch(self.socket, events, self.on_events)
 
   def begin(self, *, connected: bool = True) -> TlsLink:
-    """Start the handshake, after the TCP connection stands; 5 s for both."""
+    """Start the handshake; TCP and TLS together have 5 s."""
     self.reactor.links.add(self)
     self._timer = self.reactor.later(HANDSHAKE_SECONDS, lambda: self.discard("timeout"))
     self._watch(selectors.EVENT_READ if connected else selectors.EVENT_WRITE)
@@ -6670,12 +6631,12 @@ class TlsLink:
       self._flush()
 
   def ask_room(self) -> None:
-    """Have `on_room` called once there is room."""
+    """Have `on_room` called when there is room."""
     if self._ready and not self.closed:
       self._flush()
 
   def close(self, reason: str) -> None:
-    """Send what is queued and end once the other side has, after at most 3 s."""
+    """Send what is queued and end when the other side has ended, after at most 3 s."""
     if self.closed or self._closing:
       return
     self._closing = reason
@@ -6705,7 +6666,7 @@ class TlsLink:
     self.reactor.post(lambda: self.discard("evicted"))
 
   def on_events(self, events: int) -> None:
-    """What the selector saw. For the reactor only."""
+    """What the selector saw."""
     if self.closed:
       return
     if events & selectors.EVENT_READ or not self._ready:
@@ -6717,7 +6678,7 @@ class TlsLink:
     self.reactor.turns.add(self, self.flow)
 
   def take_turn(self) -> None:
-    """Shake hands or read, within the bounds of one turn. For the reactor only."""
+    """Shake hands or read, within the bounds of one turn."""
     try:
       (self._receive if self._ready else self._shake_hands)()
     except PeerFault as fault:
@@ -6835,7 +6796,7 @@ SCREEN_UNSENT: Final = 16 << 10
 
 
 def keep_buffers_small(sock: socket.socket) -> None:
-  """Let the kernel hold little that is not sent yet, so that what is sent next is the newest."""
+  """Let the kernel hold little that is not sent yet, so that what is sent next is new."""
   with contextlib.suppress(OSError):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SCREEN_BUFFER)
   option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
@@ -6845,10 +6806,10 @@ def keep_buffers_small(sock: socket.socket) -> None:
 
 
 class TileFeed:
-  """Gives one peer what is newest in a TileTable, as fast as it takes and paints it. Reactor's thread only.
+  """Sends one peer what is newest in a TileTable, as fast as it paints. Loop's thread only.
 
-  A change is begun only when the one before is acknowledged, or one earlier where that is quick: so nothing
-  piles up in kernels, in the network or before a slow decoder either.
+  A change is begun when the one before is acknowledged, or one earlier where that is quick: nothing piles up
+  in the kernel, the network or a slow decoder.
   """
 
   QUICK = 0.15  # seconds from a commit to its acknowledgement
@@ -6874,7 +6835,7 @@ class TileFeed:
     self._link.ask_room()
 
   def restart(self, table: TileTable) -> None:
-    """Go on with another table, from its beginning."""
+    """Go on with another table."""
     self._table = table
     self._cursor = TileCursor()
     self._change = 0
@@ -6886,7 +6847,7 @@ class TileFeed:
     self._link.ask_room()
 
   def acknowledge(self, now: float) -> tuple[int, float]:
-    """The oldest change under way was painted: (its bytes, seconds that took). PeerFault if none is."""
+    """The oldest change under way was painted: (its bytes, seconds it took). PeerFault if none is."""
     if not self._under_way:
       raise PeerFault("bad_screen", "acknowledged too much")
     size, said = self._under_way.popleft()
@@ -6915,7 +6876,7 @@ class TileFeed:
 
 
 class TlsStream:
-  """A blocking TLS connection that one thread owns; only `abort` may come from others.
+  """A blocking TLS connection of one thread; only `abort` may come from others.
 
   OSError when it breaks or stalls, PeerFault for an endless line.
   """
@@ -6930,7 +6891,7 @@ class TlsStream:
     self._tls: ssl.SSLSocket | None = None
 
   def open(self, deadline: float) -> None:
-    """Shake hands until the monotonic `deadline`."""
+    """Shake hands until `deadline`."""
     self._handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     ask_for(LAST, self._handle)
     self._tls = self._context.wrap_socket(
@@ -6944,7 +6905,7 @@ class TlsStream:
     return hashlib.sha256(self._open_tls().getpeercert(binary_form=True) or b"").hexdigest()
 
   def read_line(self, limit: int, deadline: float) -> bytes:
-    """The next line without its end; not a byte more is taken, for raw bytes may follow."""
+    """The next line without its end; not a byte more is read, for raw bytes may follow."""
     tls, line = self._open_tls(), bytearray()
     while not line.endswith(b"\n"):
       self._allow(deadline)
@@ -6957,7 +6918,7 @@ class TlsStream:
     return bytes(line[:-1])
 
   def fill(self, block: memoryview) -> None:
-    """Receive exactly as many bytes as `block` holds."""
+    """Receive until `block` is full."""
     tls, filled = self._open_tls(), 0
     until = self._start_block()
     while filled < len(block):
@@ -6976,7 +6937,7 @@ class TlsStream:
       self._judge_pace(until)
 
   def abort(self) -> None:
-    """End the connection: whoever waits on it gets an OSError."""
+    """Whoever waits on it gets an OSError."""
     with contextlib.suppress(OSError):
       self._handle.shutdown(socket.SHUT_RDWR)
 
@@ -7003,11 +6964,8 @@ class TlsStream:
       raise TimeoutError(errno.ETIMEDOUT, "too slow")
 
 
-_Result = TypeVar("_Result")
-
-
 class DatagramLoop(Loop):
-  """A loop that owns a UDP port; `on_datagrams(buffer, segment, address, now)` is called for what comes."""
+  """A loop that owns a UDP port; `on_datagrams(buffer, segment, address, now)` gets what comes."""
 
   def __init__(
     self,
@@ -7023,7 +6981,7 @@ class DatagramLoop(Loop):
     self.watch(port, selectors.EVENT_READ, self._read)
 
   def use(self, port: UdpPort) -> None:
-    """Go on with another port in place of the old one, which is closed. Own thread."""
+    """Go on with another port; the old one is closed. Own thread."""
     self.watch(self.port, 0)
     self.port.close()
     self.port = port
@@ -7036,10 +6994,9 @@ class DatagramLoop(Loop):
 
 
 class HalfOpen:
-  """Who has connected and not yet said who it is: MOST in all.
+  """Who has connected and not yet said who it is, MOST in all.
 
-  For one more the oldest goes of the address that has most. A connection is known by the function that
-  ends it from any thread.
+  For one more, the oldest of the address that has most is ended, by a function that any thread may call.
   """
 
   MOST = 128
@@ -7050,7 +7007,7 @@ class HalfOpen:
     self._lock = threading.Lock()
 
   def begin(self, link: TlsLink, address: str) -> None:
-    """Start a link, its callbacks set, that has HANDSHAKE_SECONDS to say who it is. Its loop's thread."""
+    """Start a link, its callbacks set, that has HANDSHAKE_SECONDS to say who it is. Loop's thread."""
     closed = link.on_close
 
     def late() -> None:
@@ -7069,7 +7026,7 @@ class HalfOpen:
     link.begin()
 
   def enter(self, end: Callable[[], None], address: str) -> None:
-    """Note a connection as half open, and end the one that must go for it."""
+    """Note a connection, and end the one that must go for it."""
     loser = None
     with self._lock:
       self._open[end] = address
@@ -7088,14 +7045,14 @@ class HalfOpen:
 
 
 def share_socket(sock: Socket, child: int) -> Json:
-  """What a child needs to use `sock`, which it was started with, as its own."""
+  """What the child `child` needs to use `sock`, with which it was started."""
   if sys.platform == "win32":
     return {"share": sock.share(child).hex()}
   return {"fd": sock.fileno()}
 
 
 def shared_socket(told: Json) -> Socket:
-  """The parent's socket, from what `share_socket` said. In the child."""
+  """The parent's socket, from `share_socket`."""
   if sys.platform == "win32":
     return socket.fromshare(bytes.fromhex(told["share"]))
   return socket.socket(fileno=told["fd"])
@@ -7107,7 +7064,7 @@ def shared_socket(told: Json) -> Socket:
 def connect_link(
   reactor: Loop, address: tuple[str, int], context: ssl.SSLContext, source: str | None = None
 ) -> TlsLink:
-  """Begin connecting to `address`; set the callbacks right away, on the reactor's thread."""
+  """Begin connecting to `address`; set the callbacks right away, on the loop's thread."""
   sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
   sock.setblocking(False)
   try:
@@ -7123,7 +7080,7 @@ def connect_link(
 
 
 def connect_stream(address: Address, context: ssl.SSLContext, source: str | None = None) -> TlsStream:
-  """A TlsStream to `address`, connected within 5 s and not yet open; OSError otherwise."""
+  """A TlsStream to `address`, connected within 5 s and not yet open."""
   sock = socket.create_connection(address, HANDSHAKE_SECONDS, (source, 0) if source else None)
   return TlsStream(sock, context, server=False)
 
@@ -7141,7 +7098,7 @@ LAST: Final = 0x20  # CS1
 
 
 def ask_for(service: int, sock: Socket) -> None:
-  """Mark what `sock` sends, where the system lets its user."""
+  """Mark what `sock` sends, where the system allows it."""
   with contextlib.suppress(OSError):
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)
 
@@ -7165,7 +7122,7 @@ def listen_tcp(address: Address, buffer: int | None = None) -> Socket:
 
 
 def udp_port(address: Address, counters: Counters, patience: float = 0.0, *, sound: bool = False) -> UdpPort:
-  """A UdpPort at `address`; Refused with one clear sentence when it stays taken for `patience` seconds."""
+  """A UdpPort at `address`; Refused when it stays taken for `patience` seconds."""
   until = monotonic() + patience
   while True:
     try:
@@ -7193,7 +7150,7 @@ _CODED: Final = ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/1
 
 
 def address_code(address: str) -> str:
-  """A code to type for the IPv4 address: 4 to 8 letters and digits; a wrong or swapped one shows."""
+  """A code to type for an IPv4 address: 4 to 8 letters and digits; a typing mistake shows."""
   at, start = ipaddress.IPv4Address(address), 0
   for network in map(ipaddress.IPv4Network, _CODED):
     if at in network:
@@ -7208,7 +7165,7 @@ def address_code(address: str) -> str:
 
 
 def code_address(code: str) -> str | None:
-  """The IPv4 address that the code stands for; None when it is no code. Case and hyphens do not matter."""
+  """The IPv4 address of a code; None when it is no code. Case and hyphens do not matter."""
   text = code.upper().replace("-", "").translate(str.maketrans("OIL", "011"))
   if not 4 <= len(text) <= 8 or set(text) - set(CODE_LETTERS):
     return None
@@ -7223,7 +7180,7 @@ def code_address(code: str) -> str | None:
 
 
 def with_port(place: str, port: int) -> str:
-  """`place` as it is typed: the usual port need not be said."""
+  """`place` as it is typed: without the usual port."""
   return place if port == DEFAULT_PORT else f"{place}:{port}"
 
 
@@ -7248,7 +7205,7 @@ def resolve(host: str, patience: float = 5.0) -> str:
 
 
 def tcp_answers(address: Address, patience: float = 1.5) -> bool:
-  """Whether a TCP connection to `address` is accepted within `patience` seconds."""
+  """Whether `address` accepts a TCP connection within `patience` seconds."""
   try:
     socket.create_connection(address, patience).close()
   except OSError:
@@ -7257,7 +7214,7 @@ def tcp_answers(address: Address, patience: float = 1.5) -> bool:
 
 
 def local_address(toward: str) -> str:
-  """The own IPv4 address that is used toward `toward`, or 127.0.0.1; nothing is sent."""
+  """The own IPv4 address toward `toward`, or 127.0.0.1; nothing is sent."""
   with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
     try:
       probe.connect((toward, 9))
@@ -7287,12 +7244,11 @@ _Octets: TypeAlias = bytes | bytearray | memoryview
 
 
 class UdpPort:
-  """A non-blocking UDP socket that sends a frame, and reads one, in as few calls as the kernel allows.
+  """A non-blocking UDP socket that sends and reads a frame in as few calls as the kernel allows.
 
-  Nothing that the network does raises: full buffers, vanished peers and missing routes are counted as
-  `udp.full`, `udp.reset` and `udp.error`. OSError when the address cannot be bound. A socket that was
-  bound elsewhere can be adopted. A port for `sound` asks the network to let it go first, and its
-  datagrams come one by one; else those of one sender may come as one buffer.
+  Nothing that the network does raises: it is counted as `udp.full`, `udp.reset` and `udp.error`. OSError when
+  `bind` cannot be had. `adopt` is a socket that was bound elsewhere. Where it is not for `sound`, datagrams
+  of one sender may come as one buffer.
   """
 
   def __init__(
@@ -7330,7 +7286,7 @@ class UdpPort:
     return self._socket.fileno()
 
   def send(self, datagram: _Octets, address: Address | None = None) -> bool:
-    """Send one datagram, to the connected peer if `address` is None; whether the system took it."""
+    """Send a datagram, to the connected peer if `address` is None; whether the system took it."""
     try:
       if address is None:
         self._socket.send(datagram)
@@ -7343,10 +7299,10 @@ class UdpPort:
       return self._again(error, self._socket.sendto, datagram, address)
 
   def send_frame(self, layout: _Octets, address: Address | None = None, tail: bool = False) -> bool:
-    """Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the
-    buffer was full and the rest of the frame was dropped.
+    """Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the buffer
+    was full and the rest was dropped.
 
-    With `tail` the last one goes by itself: it tells of the others where they are lost at one stroke.
+    With `tail` the last one goes by itself: where the others are lost at one stroke, it tells of them.
     """
     view = memoryview(layout)
     last = (len(view) - 1) // DATAGRAM * DATAGRAM
@@ -7360,7 +7316,7 @@ class UdpPort:
     )
 
   def held(self) -> int:
-    """Bytes of what was sent that have not left this machine; 0 where the system does not say."""
+    """Bytes that were sent and have not left this machine; 0 where the system does not say."""
     if sys.platform != "linux":
       return 0
     import fcntl
@@ -7371,7 +7327,7 @@ class UdpPort:
       return 0
 
   def receive(self, most: int) -> list[tuple[memoryview, int, Address]]:
-    """Up to `most` buffers that have come: (datagrams back to back, size of each, from whom).
+    """Up to `most` buffers: (datagrams back to back, size of each, from whom).
 
     The last datagram of a buffer may be shorter. The views hold until the next call.
     """
@@ -7395,7 +7351,7 @@ class UdpPort:
     return received
 
   def receive_each(self, most: int) -> list[tuple[bytes, Address]]:
-    """Up to `most` datagrams that have come, and from whom; for a port where none are joined."""
+    """Up to `most` datagrams, and from whom; for a port where none are joined."""
     received: list[tuple[bytes, Address]] = []
     for _ in range(most):
       try:
@@ -7442,8 +7398,9 @@ class UdpPort:
     )
 
   def _again(self, error: OSError, send: Callable[..., int], *what: object) -> bool:
-    """Whether `send`, which failed, works after all: a connected socket may first report what became
-    of an earlier datagram."""
+    """Whether `send` works at a second try: a connected socket first reports what became of an earlier
+    datagram.
+    """
     self._count(error)
     if not isinstance(error, ConnectionError):
       return False
@@ -7485,9 +7442,9 @@ class UdpPort:
 def start_child(
   arguments: Sequence[str], shared: Socket | None = None, *, outlives: bool = False
 ) -> subprocess.Popen[str]:
-  """Start this same program in a hidden role, which hears of this one's end by that of its standard input.
+  """Start this program in a hidden role; it ends by the end of its standard input.
 
-  One that `outlives` this program shares neither its terminal nor the folder that it was unpacked into.
+  One that `outlives` this program shares neither its terminal nor the folder it was unpacked into.
   """
   environment = dict(os.environ)
   if getattr(sys, "frozen", False):
@@ -7523,7 +7480,7 @@ def start_child(
 
 
 def let_go_of_output(*numbers: int) -> None:
-  """What this process writes to these file descriptors, its parent's, goes nowhere now."""
+  """What this process writes to these file descriptors goes nowhere now."""
   nowhere = os.open(os.devnull, os.O_WRONLY)
   for number in numbers:
     os.dup2(nowhere, number)
@@ -7533,7 +7490,7 @@ def let_go_of_output(*numbers: int) -> None:
 class RunningMeeting:
   """`running.json`: the meeting that this home hosts, for the program that comes back to it.
 
-  It counts while its server holds the lock beside it. Who takes it away ends an orphan.
+  It counts while its server holds the lock beside it. Whoever deletes it ends an orphan.
   """
 
   def __init__(self, home: Path) -> None:
@@ -7541,7 +7498,7 @@ class RunningMeeting:
     self._lock: IO[bytes] | None = None
 
   def keep(self, facts: Json) -> bool:
-    """This process serves that meeting; False where another one serves."""
+    """This process serves that meeting; False where another one does."""
     self._lock = self._lock or lock_file(self._lock_path)
     if self._lock:
       _save_json(self.path, {**facts, "pid": os.getpid(), "since": time.time()})
@@ -7558,7 +7515,7 @@ class RunningMeeting:
     return _load_json(self.path) if self.served() else {}
 
   def end(self) -> None:
-    """Have the orphan end, and wait for that."""
+    """End the orphan, and wait for that."""
     self.path.unlink(missing_ok=True)
     until = monotonic() + 6.0
     while self.served() and monotonic() < until:
@@ -7572,7 +7529,7 @@ class RunningMeeting:
 
 
 def come_first() -> None:
-  """Ask that this process runs before others when there are many, where the system lets its user."""
+  """Ask that this process runs before others, where the system lets its user."""
   if sys.platform == "win32":
     this, above_normal = ctypes.c_void_p(-1), 0x8000
     ctypes.windll.kernel32.SetPriorityClass(this, above_normal)
@@ -7582,10 +7539,10 @@ def come_first() -> None:
 
 
 class Power:
-  """What this process asks of the system while somebody in it needs that; given back after the last.
+  """What this process asks of the system while some `owner` needs it; any thread.
 
-  "timers": waits end within 1 ms, not with the system's tick of 15.6 ms, in a hidden window, too;
-  "system": the computer does not sleep; "display": the screen stays lit. Any thread.
+  "timers": waits end within 1 ms, not with the system's tick of 15.6 ms, also in a hidden window;
+  "system": the computer does not sleep; "display": the screen stays lit.
   """
 
   def __init__(self, system: str = sys.platform) -> None:
@@ -7618,7 +7575,7 @@ class Power:
         return
 
   def _wake(self, what: str, on: bool) -> None:
-    """By a power request: unlike SetThreadExecutionState it belongs to no thread."""
+    """A power request: unlike SetThreadExecutionState it belongs to no thread."""
     windows: Any = ctypes
     kernel = windows.WinDLL("kernel32")
     if what not in self._held:
@@ -7643,7 +7600,7 @@ power: Final = Power()
 
 
 def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
-  """Close the child's standard input and wait for it; killed when it takes over `deadline`."""
+  """Close the child's standard input and wait; it is killed after `deadline` seconds."""
   with contextlib.suppress(OSError, ValueError):
     cast(IO[str], process.stdin).close()
   try:
@@ -7657,7 +7614,7 @@ def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
 
 
 def voice_command(language: str) -> list[str]:
-  """The program that says its standard input aloud through the system's voice; empty where none is."""
+  """The program that says its standard input aloud; empty where there is none."""
   if sys.platform == "win32":
     script = (
       "[Console]::InputEncoding = [Text.Encoding]::UTF8; Add-Type -AssemblyName System.Speech;"
@@ -7671,7 +7628,7 @@ def voice_command(language: str) -> list[str]:
 
 
 class Voice:
-  """Says short lines through the system's voice, one after the other; silent where there is none."""
+  """Says short lines through the system's voice, one after the other."""
 
   MOST_WAITING = 3  # older lines than these are not worth hearing any more
   LONGEST = 20.0
@@ -7726,10 +7683,9 @@ class Voice:
 class ChildKeeper:
   """Keeps a child in a hidden role running, and starts a new one when it dies.
 
-  It talks in lines of JSON: `first` is said to each new child, with what it needs to use the socket
-  `shared`; `on_message` gets what it says, on the thread that reads it. `ending` is the line before the
-  end of its input; who has one may end by itself, with status 0. `gave_up` is called when five have died
-  in a row, none of which worked for 3 s.
+  It is told lines of JSON: `first` to each new child, with what it needs to use the socket `shared`;
+  `on_message` gets its lines, on the thread that reads them. `ending` is its last line; a child that has one
+  may end by itself, with status 0. `gave_up` is called when five in a row died within 3 s.
   """
 
   STEADY_SECONDS = 3.0  # who lived that long is started again at once
@@ -7762,14 +7718,13 @@ class ChildKeeper:
     self._worker = Worker(f"reader-{name}", self._run, lambda: self._orders.put(None))
 
   def start(self) -> None:
-    """Start the child and the threads that read what it says and write what it is told."""
     self._worker.start()
 
   def tell(self, message: Json) -> None:
     self._orders.put(json.dumps(message))
 
   def look(self) -> None:
-    """Once a second: ask the child for a sign of life, and kill one that gives none any more.
+    """Once a second: ask the child for a sign of life, and kill one that gives none.
 
     Questions are counted, not seconds, so that a computer which slept kills nobody.
     """
@@ -7784,10 +7739,7 @@ class ChildKeeper:
     self._worker.stop()
 
   def close(self, deadline: float = 3.0) -> None:
-    """End the child, by the end of its standard input, and the threads; may be called twice.
-
-    A child that takes over `deadline` seconds is killed.
-    """
+    """End the child, which is killed after `deadline` seconds, and the threads; twice is harmless."""
     self._worker.close(deadline)
     process = self._process
     if process and process.poll() is None:
@@ -7847,10 +7799,7 @@ class ChildKeeper:
 
 
 class OneWindow:
-  """One window at a time and home: who holds the lock is it, a later start leaves a note beside that.
-
-  `knocked` is called, in a thread, when the program was started again.
-  """
+  """One window at a time and home: it holds a lock; a later start leaves a note, and `knocked` is called."""
 
   def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
     self._lock_path, self._note = home / "window.lock", home / "window.again"
@@ -7859,7 +7808,7 @@ class OneWindow:
     self._worker = Worker("second-start", self._listen)
 
   def open(self) -> bool:
-    """Be the one window; False where another is, which has then been told."""
+    """Be the one window; False where another is, which is then told."""
     self._lock = lock_file(self._lock_path)
     if self._lock is not None:
       self._note.unlink(missing_ok=True)  # of a start that nobody heard
@@ -7905,13 +7854,13 @@ LIMITED_BROADCAST: Final = "255.255.255.255"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeetingAd(Ad):
-  """A meeting on the network; `address` is where its answer came from."""
+  """A meeting on the network, and the address that answered."""
 
   address: str
 
   @classmethod
   def of(cls, fields: Json, address: str) -> MeetingAd:
-    """The ad in the checked fields of an answer from `address`, fit to be shown."""
+    """The ad in the checked fields of an answer, fit to be shown."""
     shown = {"title": clean_name(fields["title"], MAX_TITLE), "host": clean_name(fields["host"])}
     return cls.read({**fields, **shown}, address=address)
 
@@ -7930,7 +7879,7 @@ _KINDS: Final = {  # by what the systems call their interfaces, Windows by the a
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-  """An IPv4 address of this machine; `broadcast` is its directed broadcast address, empty without one."""
+  """An IPv4 address of this machine and its directed broadcast address ("": none)."""
 
   name: str
   address: str
@@ -8012,7 +7961,7 @@ def _posix_interfaces() -> list[Interface]:
 def parse_address_table(table: bytes, names: Mapping[int, str] | None = None) -> list[Interface]:
   """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …).
 
-  `names` are the adapters' by index; one without is called by its index.
+  `names` are the adapters' by index.
   """
   (rows,) = struct.unpack_from("<I", table)
   found = []
@@ -8024,7 +7973,7 @@ def parse_address_table(table: bytes, names: Mapping[int, str] | None = None) ->
 
 
 def parse_adapters(table: bytes, base: int) -> dict[int, str]:
-  """Index and description in a 64-bit Windows chain of IP_ADAPTER_INFO that lies at the address `base`."""
+  """Index and description in a 64-bit Windows chain of IP_ADAPTER_INFO at the address `base`."""
   names, at = {}, 0
   while 0 <= at <= len(table) - 424:
     (after,) = struct.unpack_from("<Q", table, at)
@@ -8086,7 +8035,7 @@ def parse_neighbour_table(table: bytes) -> set[str]:
 
 
 def neighbours(own: Sequence[Interface]) -> frozenset[str] | None:
-  """Who has answered this machine lately in the subnets of `own`; None where the system does not say."""
+  """Who has answered this machine lately in the subnets of `own`; None where nobody can tell."""
   try:
     if sys.platform == "win32":
       found = parse_neighbour_table(_windows_table("GetIpNetTable"))
@@ -8121,7 +8070,7 @@ def interfaces_for(bind: str | None) -> list[Interface]:
 
 
 def plausible_interfaces(bind: str | None = None) -> list[Interface]:
-  """Where others on the LAN may reach this machine: physical interfaces first, never loopback."""
+  """Where others may reach this machine: physical interfaces first, never loopback."""
   order = ("wired", "wireless", "unaddressed", "virtual", "vpn")
   found = [each for each in interfaces_for(bind) if each.kind in order]
   return sorted(found, key=lambda each: order.index(each.kind))
@@ -8167,7 +8116,7 @@ class DiscoveryLoop(Loop):
 
 
 class AnswerLimit:
-  """Which questions are answered: one answer a nonce, 5 a second and address, 300 a second in all."""
+  """One answer a nonce, 5 a second and address, 300 a second in all."""
 
   _REMEMBERED = 1_024
 
@@ -8177,7 +8126,7 @@ class AnswerLimit:
     self._nonces: OrderedDict[str, None] = OrderedDict()
 
   def admit(self, nonce: str, address: str, now: float) -> bool:
-    """Whether the question `nonce` from `address` gets an answer at `now`."""
+    """Whether that question is answered."""
     if nonce in self._nonces:
       return False
     if not (self._each.take(address, now) and self._all.take(now)):
@@ -8189,10 +8138,10 @@ class AnswerLimit:
 
 
 class DiscoveryResponder(DiscoveryLoop):
-  """Makes the meeting visible: answers questions by unicast at once, and sends a beacon every 2 s.
+  """Makes the meeting visible: answers questions by unicast, and sends a beacon every 2 s.
 
-  `describe` gives the answer's fields (of MeetingAd, without address) and is called by the responder's
-  thread. With `bind` only that address listens and sends. A port that cannot be had is tried again.
+  `describe` gives the answer's fields (of Ad), in this thread. With `bind` only that address listens and
+  sends. A port that cannot be had is tried again.
   """
 
   def __init__(
@@ -8213,7 +8162,7 @@ class DiscoveryResponder(DiscoveryLoop):
     self._beacon_at = -math.inf
 
   def start(self) -> Loop:
-    """Listen and start; a port that cannot be had is a warning, not the end."""
+    """Listen and start."""
     self._listen()
     return super().start()
 
@@ -8279,8 +8228,8 @@ class DiscoveryResponder(DiscoveryLoop):
 class BroadcastEar(DiscoveryLoop):
   """Hears who asks on the LAN, this machine included, without taking questions from a host on it.
 
-  `heard` grows while it runs: where questions and beacons came from; `asking`: questions alone. Only Linux
-  can bind a socket to the broadcast addresses alone; elsewhere it is one on all addresses, unless `shy`.
+  `heard`: where questions and beacons came from; `asking`: questions alone. Only Linux can bind a socket to
+  the broadcast addresses alone; elsewhere it is on all addresses, unless `shy`.
   """
 
   def __init__(self, own: Sequence[Interface], *, shy: bool, port: int = DISCOVERY_PORT) -> None:
@@ -8305,7 +8254,7 @@ class BroadcastEar(DiscoveryLoop):
 
 
 class MeetingList:
-  """What was heard of meetings, forgotten after 6 s; at most 32, 8 an address. Pure: time is given."""
+  """What was heard of meetings, forgotten after 6 s; at most 32, 8 an address."""
 
   def __init__(self) -> None:
     self._found: dict[tuple[str, str], tuple[MeetingAd, float]] = {}
@@ -8313,9 +8262,9 @@ class MeetingList:
     self._false: dict[tuple[str, int, str], float] = {}  # until when: address, port, fingerprint
 
   def note(self, fields: Json, address: str, now: float) -> None:
-    """Take the answer `fields` from `address`; PeerFault when it is wrong or one too many.
+    """Take an answer; PeerFault when it is wrong or one too many.
 
-    A host with several addresses keeps the one heard first, as long as that one is heard.
+    A host with several addresses keeps the one heard first while that is heard.
     """
     if fields["version"] != PROTOCOL:
       if address in self._others or len(self._others) < MOST_ADS:
@@ -8333,7 +8282,7 @@ class MeetingList:
       self._found[key] = (ad, now)
 
   def distrust(self, place: Address, fingerprint: str, now: float) -> None:
-    """At `place` another host answered: what comes from there took the place of the true answer."""
+    """Another host answered at `place`: believe no answer that names it for this one."""
     self._found = {
       key: heard
       for key, heard in self._found.items()
@@ -8349,11 +8298,11 @@ class MeetingList:
     self._others = {key: other for key, other in self._others.items() if other[1] >= oldest}
 
   def meetings(self, now: float) -> list[MeetingAd]:
-    """The meetings of this protocol version heard within 6 s, the longest known first."""
+    """Those of this protocol version, the longest known first."""
     return [ad for ad, at in self._found.values() if at >= now - AD_EXPIRES]
 
   def other_versions(self, now: float) -> list[tuple[str, int]]:
-    """Address and version of hosts that speak another version of the protocol."""
+    """Address and version of other hosts."""
     return [(address, version) for address, (version, at) in self._others.items() if at >= now - AD_EXPIRES]
 
 
@@ -8438,11 +8387,10 @@ class _PortScan:
 
 
 class MeetingFinder(DiscoveryLoop):
-  """Looks for meetings on every interface, or with `bind` on that address only, until closed.
+  """Looks for meetings on every interface, or with `bind` on that address only; any thread.
 
-  `known` are the addresses of hosts met before: asked directly, so that they are found where no broadcast
-  gets through. After 1.5 s of silence a scan for `base_port` in the own subnets goes on in the background.
-  All methods may be called from any thread.
+  `known` hosts are asked directly, too, where no broadcast may get through. After 1.5 s of silence the own
+  subnets are scanned for `base_port`.
   """
 
   def __init__(
@@ -8473,19 +8421,19 @@ class MeetingFinder(DiscoveryLoop):
     self._scan_at = 0.0
 
   def start(self) -> Loop:
-    """Ask now, and go on asking until closed."""
+    """Ask now, and go on until closed."""
     self._started = monotonic()
     self._scan_at = self._started + QUIET
     self._hear_beacons()
     return super().start()
 
   def meetings(self) -> list[MeetingAd]:
-    """The meetings of this protocol version heard within the last 6 s, the longest known first."""
+    """Those of this protocol version heard within 6 s, the longest known first."""
     with self._changed:
       return self._list.meetings(monotonic())
 
   def other_versions(self) -> list[tuple[str, int]]:
-    """Address and version of hosts that speak another version of the protocol."""
+    """Address and version of hosts of another version."""
     with self._changed:
       return self._list.other_versions(monotonic())
 
@@ -8495,7 +8443,6 @@ class MeetingFinder(DiscoveryLoop):
       self._list.distrust(place, fingerprint, monotonic())
 
   def hears_broadcasts(self, ad: MeetingAd) -> bool:
-    """Whether the host of `ad` has answered a question to everybody, or sent a beacon."""
     return ad.address in self._reached
 
   def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
@@ -8509,7 +8456,7 @@ class MeetingFinder(DiscoveryLoop):
       return self._changed.wait_for(lambda: self._settled, timeout)
 
   def close(self, deadline: float = 1.0) -> None:
-    """End the thread, within `deadline` seconds; may be called twice."""
+    """End the thread; twice is harmless."""
     super().close(deadline)
     with self._changed:
       self._changed.notify_all()
@@ -8560,7 +8507,7 @@ class MeetingFinder(DiscoveryLoop):
   def _hear_beacons(self) -> None:
     """Beacons, where a socket can be bound to the broadcast address alone (Linux).
 
-    A wildcard socket would take questions from a host on this machine, and raise a firewall's prompt.
+    One on all addresses would take questions from a host on this machine, and raise a firewall's prompt.
     """
     only = interfaces_for(self._bind)[0] if self._bind else None
     where = only.broadcast if only else LIMITED_BROADCAST
@@ -8637,7 +8584,7 @@ def _sleep_until(due: float) -> float:
 
 
 def load_codecs() -> None:
-  """Load what pictures need: a loading library stops every thread for up to 0.1 s, so do it in time.
+  """Load OpenCV in time: loading stops every thread for up to 0.1 s.
 
   DeviceError says what is missing and how to mend it.
   """
@@ -8692,7 +8639,7 @@ def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
 def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
   """The BGR picture in `data`, its sides divided by `reduce` (1, 2 or 4); PeerFault if it is none.
 
-  The caller has checked kind and size before (WIRE): a small file can unpack to gigabytes.
+  Kind and size were checked before (WIRE): a small file can unpack to gigabytes.
   """
   import cv2
 
@@ -8708,7 +8655,7 @@ def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
 
 
 def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
-  """`picture` shrunk or enlarged until it fills `box` (width, height) in one direction, aspect kept."""
+  """`picture` scaled until it fills `box` (width, height) in one direction."""
   import cv2
 
   height, width = picture.shape[:2]
@@ -8727,7 +8674,7 @@ def within_limit(picture: Picture) -> Picture:
 
 
 def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
-  """`picture` stretched to exactly `size` (width, height), averaged over whole pixels first."""
+  """`picture` stretched to `size` (width, height), averaged over whole pixels first."""
   import cv2
 
   high, wide = picture.shape[:2]
@@ -8739,7 +8686,7 @@ def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def scale(picture: Picture, size: tuple[int, int]) -> Picture:
-  """`picture` at exactly `size` (width, height): aspect kept, black bars; itself if it fits already."""
+  """`picture` at `size` (width, height), with black bars; itself if it fits already."""
   fitted = fit_picture(picture, size)
   height, width = fitted.shape[:2]
   if (width, height) == size:
@@ -8751,7 +8698,7 @@ def scale(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def qr_picture(text: str, size: int = 320) -> Picture:
-  """The QR code of `text`, about `size` pixels square, with the white border that readers need."""
+  """The QR code of `text`, about `size` pixels square, its white border included."""
   load_codecs()
   import cv2
 
@@ -8772,20 +8719,17 @@ class Camera(ABC):
 
   @abstractmethod
   def read(self, timeout: float) -> Picture:
-    """The newest picture (BGR, any size), once there is one that was not returned yet.
+    """The newest picture (BGR, any size) that was not returned yet.
 
     DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
     """
 
   def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
-    """How large and how often pictures are of use: a drawn one is drawn so, a device keeps its own.
-
-    From the thread that reads.
-    """
+    """How large and how often pictures are of use, to one that can adapt. From the thread that reads."""
 
   @abstractmethod
   def close(self) -> None:
-    """Release the camera; twice is harmless."""
+    """Release it; twice is harmless."""
 
 
 UNPLUGGED: Final = "“{label}” was unplugged, stopped working or was taken by another program."
@@ -8813,7 +8757,7 @@ def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
 
 
 class _DriverThread(ABC):
-  """A thread that alone uses what a driver gave, and lets it go at close() or when it fails."""
+  """A thread that alone uses what a driver gave, and releases it at close() or when it fails."""
 
   def __init__(self, name: str, label: str) -> None:
     self._label = label
@@ -8835,7 +8779,7 @@ class _DriverThread(ABC):
 
 
 class _CaptureCamera(_DriverThread, Camera):
-  """A real camera, a cv2.VideoCapture: read as it comes, so that nothing old waits in the driver."""
+  """A cv2.VideoCapture, read all the time, so that nothing old waits in the driver."""
 
   _PATIENCE: Final = 10  # failed reads in a row; one alone is a damaged picture
 
@@ -8874,7 +8818,7 @@ class _CaptureCamera(_DriverThread, Camera):
 
 
 class _Captures:
-  """The real cameras that this process has open: to open one a second time may stop the first."""
+  """The real cameras that are open here: to open one a second time may stop the first."""
 
   def __init__(self) -> None:
     self._news = threading.Condition()
@@ -8907,37 +8851,37 @@ _captures: Final = _Captures()
 
 
 class Microphone(ABC):
-  """Sound as it is captured, in real time; close() may come from another thread."""
+  """Sound as it is captured; close() may come from another thread."""
 
   @abstractmethod
   def read(self) -> Samples:
-    """The next block: 256 samples, int16, mono, 16 kHz, once its last one has been captured.
+    """The next 256 samples, int16, mono, 16 kHz, once the last of them has been captured.
 
     DeviceError when the microphone is gone or closed.
     """
 
   @abstractmethod
   def close(self) -> None:
-    """Release the microphone; twice is harmless."""
+    """Release it; twice is harmless."""
 
 
 class Speaker(ABC):
-  """Sound as it is heard, in real time; close() may come from another thread."""
+  """Sound as it is heard; close() may come from another thread."""
 
   @abstractmethod
   def write(self, block: Samples) -> None:
-    """Play int16 mono samples at 16 kHz; returns when the next ones are needed: until then more may come.
+    """Play int16 mono samples at 16 kHz; returns when the next ones are needed.
 
     DeviceError when the speaker is gone or closed.
     """
 
   @abstractmethod
   def close(self) -> None:
-    """Release the speaker; twice is harmless."""
+    """Release it; twice is harmless."""
 
 
 class _BlockCutter:
-  """Cuts what `read` gives, in pieces of any size, into blocks of 256 samples."""
+  """Cuts pieces of any size into blocks of 256 samples."""
 
   def __init__(self, read: Callable[[], Samples]) -> None:
     self._read = read
@@ -8972,8 +8916,6 @@ def _silent_stderr() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _SoundStream:
-  """An open PortAudio stream, at the device's own rate."""
-
   stream: Any
   label: str
   rate: int
@@ -8989,10 +8931,9 @@ _SOUND_MENDS: Final = {
 
 
 class _SoundCards:
-  """PortAudio, one for the process: started for the first user, ended with the last.
+  """PortAudio, started for the first user and ended with the last: it lists devices at its start only.
 
-  It lists devices at its start only, so a headset plugged in while a stream is open is found by
-  its index after all are closed; and it may not be entered twice at a time, hence the lock.
+  It may not be entered twice at a time, hence the lock.
   """
 
   def __init__(self) -> None:
@@ -9108,8 +9049,8 @@ _sound_cards: Final = _SoundCards()
 class _SoundCardEnd(_DriverThread):
   """What a real microphone and a real speaker share.
 
-  The thread never pauses: left alone for 50 ms, a stream can stall for a second, and if it dies then,
-  the next call hangs.
+  The thread never pauses: left alone for 50 ms a stream can stall for a second, and if it dies then, the next
+  call hangs.
   """
 
   _PATIENCE: Final = 5.0  # seconds; some need two to start
@@ -9120,8 +9061,7 @@ class _SoundCardEnd(_DriverThread):
     self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
 
   @abstractmethod
-  def _turn(self) -> None:
-    """Pass one piece between the stream and _pieces; the thread's work."""
+  def _turn(self) -> None: ...
 
   def _run(self) -> None:
     try:
@@ -9140,8 +9080,6 @@ class _SoundCardEnd(_DriverThread):
 
 
 class _SoundCardMicrophone(_SoundCardEnd, Microphone):
-  """A microphone behind PortAudio."""
-
   def __init__(self, opened: _SoundStream) -> None:
     super().__init__(opened)
     self._cutter = _BlockCutter(self._next_piece)
@@ -9170,7 +9108,7 @@ class _SoundCardMicrophone(_SoundCardEnd, Microphone):
 
 
 class _SoundCardSpeaker(_SoundCardEnd, Speaker):
-  """A speaker behind PortAudio; what is not written in time is silence."""
+  """What is not written in time is silence."""
 
   def __init__(self, opened: _SoundStream) -> None:
     super().__init__(opened)
@@ -9204,11 +9142,11 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 
 
 class VoiceProcessor:
-  """Takes echo and noise out of what a microphone hears, and makes all voices as loud: pywebrtc-audio.
+  """Takes echo and noise out of a microphone's sound, and makes all voices as loud: pywebrtc-audio.
 
-  Each block that is given to the speaker is paired with one that was captured. An echo before its reference
-  is never found: of blocks that wait for long, as when captured sound was lost, all but one are dropped.
-  Without the package, blocks pass unchanged.
+  Each block that is played is paired with one that was captured. An echo before its reference is never found:
+  of played blocks that wait for long, as when captured sound was lost, all but one are dropped. Without the
+  package, blocks pass unchanged.
   """
 
   _FRAME: Final = 160  # samples: what the package takes
@@ -9234,11 +9172,11 @@ class VoiceProcessor:
     self._played.append(block)
 
   def change(self) -> None:
-    """Another device is used from now on: what was learnt is void. From any thread."""
+    """Another device is used from now on: forget what was learnt. Any thread."""
     self._changed = True
 
   def begin(self) -> bool:
-    """The microphone starts now; whether blocks can be cleaned. With `process`, from one thread."""
+    """The microphone starts; whether blocks can be cleaned. From one thread, with `process`."""
     self._played.clear()
     self._waited.clear()
     self._near = self._far = SILENCE[:0]
@@ -9249,7 +9187,7 @@ class VoiceProcessor:
     return self._canceller is not None
 
   def process(self, block: Samples) -> Samples:
-    """What was captured 22 ms ago, cleaned, for the next 256 samples captured."""
+    """The next 256 samples captured, for those of 22 ms ago, cleaned."""
     if self._changed:
       self.begin()
     if self._canceller:
@@ -9313,7 +9251,7 @@ class VoiceProcessor:
 
 
 class _Rectangle(NamedTuple):
-  """A part of the desktop, in its own units (pixels, on macOS points); top left may be negative."""
+  """A part of the desktop in pixels, on macOS points; left and top may be negative."""
 
   left: int
   top: int
@@ -9328,7 +9266,7 @@ class _Rectangle(NamedTuple):
 
 
 class _WindowSystem:
-  """Asks the desktop for windows, which are its own numbers, and the mouse; this one knows of nothing."""
+  """Asks the desktop for windows (numbers) and the mouse; this one knows of nothing."""
 
   def front(self) -> int:
     raise DeviceError("On this system a whole screen can be shared, not a single window.")
@@ -9340,7 +9278,7 @@ class _WindowSystem:
     return None
 
   def own(self) -> list[tuple[_Rectangle, bool]]:
-    """This program's windows in sight (True) and those over them, from the lowest up.
+    """This program's windows in sight (True) and those over them (False), from the lowest up.
 
     None where the system keeps ours out of pictures, or cannot tell.
     """
@@ -9350,12 +9288,10 @@ class _WindowSystem:
     return None
 
   def close(self) -> None:
-    """Release the connection; twice is harmless."""
+    """Twice is harmless."""
 
 
 class _WindowsDesktop(_WindowSystem):
-  """Windows: user32, and the desktop window manager for the rectangle that is seen."""
-
   _NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
 
   def __init__(self) -> None:
@@ -9409,13 +9345,13 @@ class _WindowsDesktop(_WindowSystem):
 
 
 class _XCookie(ctypes.Structure):
-  """What xcb returns for a request, by value."""
+  """What xcb returns for a request."""
 
   _fields_ = (("sequence", ctypes.c_uint),)
 
 
 class _XDesktop(_WindowSystem):
-  """X11 through libxcb: unlike Xlib, it has no error handler that would be shared with Tk."""
+  """X11 through libxcb: Xlib has an error handler, which would be shared with Tk."""
 
   _VIEWABLE: Final = 2
 
@@ -9575,26 +9511,26 @@ def _open_window_system() -> _WindowSystem:
 
 
 class ScreenSource(ABC):
-  """What is shared: pictures of a screen, a window, a file or the test card. For one thread alone."""
+  """What is shared: a screen, a window, a file or the test card. For one thread alone."""
 
   @abstractmethod
   def grab(self) -> Picture:
-    """The picture of now, without the mouse pointer: BGR; its size may differ from the last one's.
+    """The picture of now, without the mouse pointer: BGR, of any size.
 
-    DeviceError when there is nothing to see any more (window closed, screen unplugged).
+    DeviceError when the window was closed, the screen unplugged and the like.
     """
 
   def pointer(self) -> tuple[int, int] | None:
-    """Where the mouse points in the picture grabbed last; None if outside or if nobody can tell."""
+    """Where the mouse is in the picture grabbed last; None if outside or unknown."""
     return None
 
   @abstractmethod
   def close(self) -> None:
-    """Release what was opened; twice is harmless."""
+    """Release it; twice is harmless."""
 
 
 class _Grabber:
-  """mss, opened anew every 2 s because it looks at the arrangement of the screens only once."""
+  """mss, opened anew every 2 s: it looks at the arrangement of the screens at its start only."""
 
   _FRESH: Final = 2.0
   _by_xlib: ClassVar = False
@@ -9675,9 +9611,9 @@ class _Grabber:
 class _DesktopScreen(ScreenSource):
   """Screen number `screen`, or for None the window now in front, wherever it moves.
 
-  Of a window it shows its place on the desktop, with whatever lies above it; while it is
-  minimised or outside, the last picture stays. This program's own windows are painted grey; while
-  they move the last picture stays, too: what they covered is not drawn yet.
+  Of a window it shows its place on the desktop, with whatever lies above it; while it is minimised or outside
+  the last picture stays. This program's own windows are painted grey; while they move the last picture stays,
+  too: what they covered is not drawn yet.
   """
 
   def __init__(self, screen: int | None) -> None:
@@ -9757,7 +9693,7 @@ class _DesktopScreen(ScreenSource):
 
 
 def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
-  """Left, top, width and height of what windows may fill of the screen nearest to a place, where known."""
+  """Left, top, width and height of what windows may fill of the screen nearest to a place."""
   here = _Rectangle(x, y, 1, 1)
   try:
     with contextlib.closing(_Grabber()) as grabber, contextlib.closing(_open_window_system()) as system:
@@ -9796,7 +9732,7 @@ def _oval(picture: Picture, middle: tuple[float, float], radii: tuple[float, flo
 
 
 class TestCard:
-  """A moving picture that stands in for a camera: someone drawn, the name, a clock to read.
+  """A moving picture that stands in for a camera: a face, the name, a clock to read.
 
   For a screen it is a page with a moving cloud instead.
   """
@@ -9807,12 +9743,6 @@ class TestCard:
   SKINS: Final = ((189, 213, 243), (140, 180, 226), (104, 150, 205), (72, 107, 158), (56, 80, 122))
   HAIRS: Final = ((28, 24, 30), (38, 44, 78), (60, 110, 190), (24, 32, 58), (70, 80, 100), (20, 60, 120))
   INK: Final = (40, 34, 36)
-  LIP: Final = (70, 60, 150)
-  WORDS: Final = (
-    ("The water cycle", -0.8, 0.22, 0.075),
-    ("Cloud", -0.3, 0.54, 0.04),
-    ("Sun", 0.63, 0.4, 0.04),
-  )
 
   def __init__(self, name: str, size: tuple[int, int], screen: bool = False) -> None:
     self.size = size
@@ -9821,16 +9751,16 @@ class TestCard:
     self._skin, self._hair = dice.choice(self.SKINS), dice.choice(self.HAIRS)
     self._shirt = _colour(dice.random(), 0.55, 0.62)
     self._band = _colour(hue, 0.45, 0.33), _colour(hue, 0.16, 0.82)  # the clock as a pattern of a desk
-    light, dark = np.array(_colour(hue, 0.28, 0.72)), np.array(_colour(hue, 0.38, 0.46))
-    down = np.linspace(0.0, 1.0, size[1])[:, None, None]
-    self._room: Picture = (light * (1.0 - down) + dark * down).repeat(size[0], 1).astype(np.uint8)
-    if screen:
-      self._draw_page()
+    wall = (252, 246, 238) if screen else _colour(hue, 0.33, 0.6)
+    self._room: Picture = np.full((size[1], size[0], 3), wall, np.uint8)
     self._room[size[1] * 4 // 5 :] = self._band[0]
+    if screen:
+      for words, x, y, tall in (("The water cycle", 0.09, 0.22, 0.075), ("Cloud", 0.6, 0.54, 0.04)):
+        self._write(self._room, words, x, y, tall, self.INK)
     # cv2 draws ASCII only
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
-    self._clock_at = self._draw_label(plain[:24] or "?")
-    self._moving = self._draw_cloud if screen else self._draw_person
+    self._name = plain[:24] or "?"
+    self._move = self._draw_cloud if screen else self._draw_person
     self._where = slice(size[1] // 6, size[1] * 4 // 5), slice(size[0] // 6, size[0] - size[0] // 6)
     self._phases: dict[int, Picture] = {}
 
@@ -9839,12 +9769,12 @@ class TestCard:
     picture = self._room.copy()
     phase = int(now_unix % self.TURN / self.TURN * self.PHASES)
     if phase not in self._phases:  # drawn once
-      self._moving(picture, phase / self.PHASES)
-      self._phases[phase] = picture[self._where].copy()
-      picture = self._room.copy()
+      moved = self._room.copy()
+      self._move(moved, phase / self.PHASES)
+      self._phases[phase] = moved[self._where].copy()
     picture[self._where] = self._phases[phase]
     clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
-    self._write(picture, clock, *self._clock_at)
+    self._write(picture, f"{self._name}  {clock}", 0.09, 0.11, 0.044, self.INK)
     stamp_clock(picture, now_unix, *self._band)
     return picture
 
@@ -9856,52 +9786,26 @@ class TestCard:
     _oval(picture, (x, 0.44), (0.15, 0.19), self._skin)
     for side in (-0.063, 0.063):
       _oval(picture, (x + side, 0.43), (0.016, 0.003 if 0.4 < phase < 0.5 else 0.021), self.INK)
-    _oval(picture, (x, 0.53), (0.046, 0.012 + 0.026 * mouth), self.LIP)
-
-  def _draw_page(self) -> None:
-    width, height = self.size
-    self._room[:] = 252, 246, 238
-    self._band = (150, 84, 30), (236, 205, 150)
-    _oval(self._room, (0.68, 0.25), (0.085, 0.085), (80, 200, 255))
-    for words, x, y, tall in self.WORDS:
-      self._write(self._room, words, width / 2 + x * height, y * height, tall, (70, 52, 40))
+    _oval(picture, (x, 0.53), (0.046, 0.012 + 0.026 * mouth), (70, 60, 150))
 
   def _draw_cloud(self, picture: Picture, phase: float) -> None:
-    x, y = 0.14 * math.sin(2 * math.pi * phase) - 0.22, 0.34
-    for right, down, wide in ((0.0, 0.0, 0.12), (-0.11, 0.03, 0.09), (0.12, 0.03, 0.1)):
-      _oval(picture, (x + right, y + down), (wide, 0.6 * wide), (214, 196, 184))
-
-  def _draw_label(self, name: str) -> tuple[float, float, float]:
-    import cv2
-
-    width, height = self.size
-    whole, line = f"{name}  00:00:00.0 UTC", self._line
-    (unit, tall), _ = cv2.getTextSize(whole, cv2.FONT_HERSHEY_SIMPLEX, 1.0, line)
-    scale = min(0.66 * width / unit, 0.044 * height / tall)
-    left, pad = round((width - unit * scale) / 2), height // 40
-    pill = self._room[round(0.06 * height) : round(0.14 * height), left - pad : width - left + pad]
-    pill //= 3
-    self._write(self._room, name, left, 0.117 * height, scale * tall / height)
-    (before, _), _ = cv2.getTextSize(f"{name}  ", cv2.FONT_HERSHEY_SIMPLEX, 1.0, line)
-    return left + before * scale, 0.117 * height, scale * tall / height
-
-  @property
-  def _line(self) -> int:
-    return max(1, self.size[1] // 300)
+    x = 0.14 * math.sin(2 * math.pi * phase)
+    for right, down, wide in ((0.0, 0.34, 0.12), (-0.11, 0.37, 0.09), (0.12, 0.37, 0.1)):
+      _oval(picture, (x + right, down), (wide, 0.6 * wide), (214, 196, 184))
 
   def _write(
-        self, picture: Picture, text: str, left: float, base: float, tall: float,
-        colour: Colour = (255, 255, 255),
+        self, picture: Picture, text: str, left: float, base: float, tall: float, colour: Colour
     ) -> None:  # fmt: skip
+    """Places and sizes are shares of the height."""
     import cv2
 
-    (_, unit), _ = cv2.getTextSize("0", cv2.FONT_HERSHEY_SIMPLEX, 1.0, self._line)
-    where, scale = (round(left), round(base)), tall * self.size[1] / unit
-    cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, self._line, cv2.LINE_AA)
+    height, line = self.size[1], max(1, self.size[1] // 300)
+    at = round(left * height), round(base * height)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, tall * height / 22, colour, line, cv2.LINE_AA)
 
 
 class _FrameClock:
-  """Numbers the frames of a stand-in by the wall: frame n is due n/fps after the first question."""
+  """Frame n is due n/fps seconds after the first question."""
 
   def __init__(self, fps: float) -> None:
     self.fps = fps
@@ -9948,7 +9852,7 @@ class _PacedCamera(Camera):
 
 
 class _CardCamera(_PacedCamera):
-  """The moving test card, drawn as large and as often as is of use."""
+  """The test card, drawn as large and as often as is of use."""
 
   def __init__(self, name: str, size: tuple[int, int], fps: float) -> None:
     super().__init__(fps, lambda number: self._card.draw(time.time()), lambda: None)
@@ -10015,7 +9919,7 @@ def open_camera(
 ) -> Camera:
   """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
 
-  `size` and `fps` are wishes to a real camera; a file keeps its own.
+  `size` and `fps` are wishes to a real camera.
   """
   if spec == "none":
     raise DeviceError("No camera is chosen.")
@@ -10032,7 +9936,7 @@ def open_camera(
 
 
 class Acoustics:
-  """A room with a small, overdriven loudspeaker: what is played in it is heard again, late and reflected.
+  """A room with a small, overdriven loudspeaker: what is played there is heard again, late and reflected.
 
   Speech of -22 dBFS comes back at -28. Times are seconds of any one clock.
   """
@@ -10048,11 +9952,11 @@ class Acoustics:
     self._echo[0] = 0.6
 
   def play(self, at: float, block: Samples) -> None:
-    """A loudspeaker sounds `block` from `at` on; several may."""
+    """A loudspeaker sounds `block` from `at` on."""
     self._played.append((at, block))
 
   def hear(self, voice: Samples, at: float) -> Samples:
-    """The 256 samples that a microphone hears from `at` on, where somebody says `voice`."""
+    """The 256 samples that a microphone hears from `at` on while somebody says `voice`."""
     start = (at - self.delay) * AUDIO_RATE - self._TAPS
     sound = np.zeros(self._TAPS + BLOCK + 1)
     for when, block in tuple(self._played):
@@ -10070,7 +9974,7 @@ _acoustics: Final = Acoustics()  # of the one room that all stand-ins of this pr
 
 
 class _PacedMicrophone(Microphone):
-  """What stands in for a microphone; block k comes 16 ms * (k + 1) after the first read began."""
+  """What stands in for a microphone; block k comes 16 ms * (k + 1) after the first read."""
 
   _SLEPT: Final = 1.0  # seconds behind: the machine was suspended, it goes on instead of catching up
 
@@ -10100,7 +10004,7 @@ class _PacedMicrophone(Microphone):
 
 
 class _WavFile:
-  """The sound of a WAV file in a loop: any rate and channels, PCM of 8 to 32 bits."""
+  """A WAV file in a loop: any rate and channels, PCM of 8 to 32 bits."""
 
   def __init__(self, path: str) -> None:
     try:
@@ -10134,7 +10038,7 @@ class _WavFile:
 
 
 class _WavRecorder:
-  """A WAV file being written, 16 kHz mono 16-bit: valid after each block."""
+  """A WAV file, 16 kHz mono 16-bit, valid after each block."""
 
   def __init__(self, path: str) -> None:
     try:
@@ -10162,7 +10066,7 @@ class _WavRecorder:
 
 
 class _PacedSpeaker(Speaker):
-  """What stands in for a speaker: sample k is heard at start + k / 16000, by `recorder` or nobody."""
+  """Sample k is heard at start + k / 16000, by `recorder` or nobody."""
 
   _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
 
@@ -10209,7 +10113,7 @@ _VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570,
 
 
 def voice_pilot_hz(number: int) -> float:
-  """The tone under `voice:number`, above all speech; 25 Hz apart, different for 64 in a row."""
+  """The tone under `voice:number`, above all speech; of 64 in a row each has its own."""
   return 6_000.0 + 25.0 * (number % 64)
 
 
@@ -10237,7 +10141,7 @@ def _voice(number: int) -> Samples:
 def open_microphone(spec: str) -> Microphone:
   """The microphone `spec`: default, an index, tone, tone:HZ, voice:N, FILE.wav or room:FILE.wav.
 
-  `room:` adds what stand-in speakers of this process play. DeviceError if it is not there.
+  `room:` adds what stand-in speakers of this process play.
   """
   if spec == "none":
     raise DeviceError("No microphone is chosen.")
@@ -10255,9 +10159,9 @@ def open_microphone(spec: str) -> Microphone:
 
 
 def open_speaker(spec: str, start: float) -> Speaker:
-  """The speaker `spec`: none (heard by nobody), default, an index, or a WAV file; else DeviceError.
+  """The speaker `spec`: none, default, an index, or a WAV file; else DeviceError.
 
-  `start` is the monotonic() of sample 0; only the file and `none` count from there.
+  `start` is the monotonic() of sample 0 of a stand-in.
   """
   if spec == "default" or spec.isdecimal():
     return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
@@ -10265,8 +10169,6 @@ def open_speaker(spec: str, start: float) -> Speaker:
 
 
 class _PictureScreen(ScreenSource):
-  """What stands in for a screen: `picture(n)` draws or decodes frame n."""
-
   def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]) -> None:
     self._clock = _FrameClock(fps)
     self._picture = picture
@@ -10295,10 +10197,7 @@ def _load_picture(path: str) -> Picture:
 
 
 def open_screen(source: str) -> ScreenSource:
-  """The source screen:N, window (the one in front that is not ours), pattern, or a video or picture file.
-
-  DeviceError with one sentence where it cannot be had.
-  """
+  """The source screen:N, window (the one in front that is not ours), pattern, a video or a picture file."""
   if source == "pattern":
     card = TestCard("Shared screen", LAYERS[-1], screen=True)
     return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
@@ -10315,7 +10214,7 @@ def open_screen(source: str) -> ScreenSource:
 
 
 def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
-  """(source, label, (width, height)) to choose from; a window's size is (0, 0): known once it is shared.
+  """(source, label, (width, height)) to choose from; (0, 0) for a window.
 
   DeviceError where no screen can be seen.
   """
@@ -10344,7 +10243,7 @@ def _list_cameras() -> list[tuple[str, str]]:
 
 
 def list_devices() -> dict[str, list[tuple[str, str]]]:
-  """(spec, label) of the real devices here, by "camera", "mic" and "speaker"; empty where none is."""
+  """(spec, label) of the real devices here, by "camera", "mic" and "speaker"."""
   found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
   with contextlib.suppress(DeviceError):
     found["mic"] = _sound_cards.names("input")
@@ -15433,7 +15332,7 @@ def own_program() -> tuple[Path, str]:
 
 
 def give_page(name: str, size: int) -> bytes:
-  """The page that offers the program; its sum stands in the host's window alone, which none can forge."""
+  """The page that offers the program; its SHA-256 stands in the host's window alone, which none can forge."""
   run = {".exe": "Then start it.", ".py": f"Then: <code>uv run {name}</code>"}.get(
     Path(name).suffix, f"Then: <code>chmod +x {name}; ./{name}</code>"
   )
@@ -15449,7 +15348,7 @@ a{{display:inline-block;padding:.7em 1.4em;background:#2563eb;color:#fff;border-
 
 
 class _GiveHandler(http.server.BaseHTTPRequestHandler):
-  """Answers for one browser; knows the page and the program, nothing else."""
+  """Answers one browser: with the page or the program."""
 
   server: _GiveServer
   server_version, sys_version = APP_NAME, ""
@@ -15484,7 +15383,7 @@ class _GiveHandler(http.server.BaseHTTPRequestHandler):
 
 
 class _GiveServer(http.server.ThreadingHTTPServer):
-  """Takes at most GIVE_AT_ONCE at a time; a broken transfer is no error of ours."""
+  """Takes at most GIVE_AT_ONCE at a time."""
 
   daemon_threads = False  # so that closing waits for them
   timeout = 0.2  # how long it waits for a request before it looks whether it is to end
@@ -15527,10 +15426,7 @@ class _GiveServer(http.server.ThreadingHTTPServer):
 
 
 class AppGiver:
-  """Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting.
-
-  `url` is for people, `sha256` for the host's own window; both are there once started.
-  """
+  """Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting."""
 
   def __init__(self, bind: str | None = None, *, rate: int = GIVE_RATE, port: int = DEFAULT_PORT + 3) -> None:
     self.path, self.name = own_program()
@@ -15545,7 +15441,7 @@ class AppGiver:
     self._worker = Worker("app-giver", self._serve, self._cut)
 
   def start(self) -> GivenApp:
-    """Offer it from now on. Takes a moment; Refused when it cannot be."""
+    """Offer it from now on; Refused when it cannot be. Takes a moment."""
     with self.path.open("rb") as file:
       self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
@@ -15597,7 +15493,7 @@ DOCTOR_SEARCHES: Final = 12.0
 
 
 def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
-  """The ports of a meeting that cannot be had now, as "TCP 9000"; a running meeting holds them, too."""
+  """The ports of a meeting that cannot be had now, as "TCP 9000"."""
   ports, host, taken = Ports.at(base), bind or "0.0.0.0", []
   for port in ports:
     kind = "UDP" if port in (ports.video, ports.audio) else "TCP"
@@ -15612,7 +15508,7 @@ def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
 
 
 def own_address_answers(address: Address) -> bool:
-  """Whether a connection to the own LAN address is accepted, by who listens there or by ourselves."""
+  """Whether the own LAN address accepts a connection."""
   try:
     with listen_tcp(address):
       return tcp_answers(address)
@@ -15626,7 +15522,7 @@ def sighting(ad: MeetingAd) -> Sighting:
 
 
 def disk_free(downloads: str) -> int | None:
-  """Bytes that are free where accepted files go; None where that cannot be said."""
+  """Bytes that are free where accepted files go, if known."""
   with contextlib.suppress(OSError):
     return shutil.disk_usage(downloads or Path.home()).free
   return None
@@ -15649,7 +15545,7 @@ def _try_speaker(spec: str) -> None:
 
 
 def device_troubles(options: ClientOptions) -> Json:
-  """What is wrong with the chosen camera, mic and speaker: "" nothing; what is `none` is left out."""
+  """What is wrong with the chosen camera, mic and speaker, "": nothing; without what is `none`."""
   tries: dict[str, Callable[[str], None]] = {
     "camera": _try_camera,
     "mic": _try_mic,
@@ -15669,7 +15565,7 @@ def device_troubles(options: ClientOptions) -> Json:
 
 
 def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
-  """Look at this machine and its network for 2 to 12 s; `devices` False leaves camera and sound alone."""
+  """Look at this machine and its network for 2 to 12 s; unless `devices`, camera and sound are left alone."""
   own = plausible_interfaces(options.bind)
   ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
   finder = MeetingFinder(options.bind, (), options.port)
@@ -15706,7 +15602,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 
 
 class Preview:
-  """Camera and microphone before the meeting, seen and heard by nobody else."""
+  """Camera and microphone before the meeting, seen and heard by nobody else. Never waits."""
 
   def __init__(self, settings: Callable[[str, str], str]) -> None:
     self._settings = settings
@@ -15716,7 +15612,7 @@ class Preview:
     self.level = 0.0
 
   def run(self, camera: bool, mic: bool) -> None:
-    """Run what is wanted, end what is not; never waits."""
+    """Run what is wanted, end what is not."""
     for what, wanted, use in (("camera", camera, self._watch), ("mic", mic, self._listen)):
       if wanted and what not in self._workers:
         self._workers[what] = Worker(f"preview-{what}", partial(self._use, what, use)).start()
@@ -15726,11 +15622,11 @@ class Preview:
         self.level = self.level if mic else 0.0
 
   def using(self) -> list[str]:
-    """Which of camera and mic it has open: not one that failed."""
+    """Which of camera and mic it has open."""
     return [what for what, worker in self._workers.items() if worker.running]
 
   def again(self, what: str) -> None:
-    """Go on with the camera or mic that is chosen now, if it runs; never waits."""
+    """Go on with the camera or mic that is chosen now, if it runs."""
     camera, mic = "camera" in self._workers, "mic" in self._workers
     self.run(camera and what != "camera", mic and what != "mic")
     self.run(camera, mic)
@@ -15781,9 +15677,9 @@ CROWD_VOICES: Final = 8  # who talk in a window's demo: a larger class is muted 
 
 
 def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port: int = 0) -> Json:
-  """This home's meeting whose window is gone, as who would host `title` with `pin` goes back to it.
+  """This home's meeting whose window is gone, for who would host `title` with `pin`; {} if there is none.
 
-  {} where there is none, Refused where it is another one; None is any.
+  Refused where it is another one; None is any.
   """
   running = RunningMeeting(home).read()
   if not running.get("alone") or port not in (0, running["port"]):
@@ -15797,14 +15693,14 @@ def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port
 
 
 class Joining:
-  """One try at coming in, hosting included; who gives it up is not in, or out again at once."""
+  """One try at coming in; who gives it up is not in, or out again at once."""
 
   def __init__(self) -> None:
     self.cancelled = False
     self._controller: MeetingController | None = None
 
   def start(self, controller: MeetingController, meeting: str) -> Json:
-    """Let `controller` join; returns its first event. Waits."""
+    """Let `controller` join; its first event. Waits."""
     self._controller = controller
     if self.cancelled:
       controller.do({"do": "leave"})
@@ -15814,14 +15710,14 @@ class Joining:
     return first
 
   def cancel(self) -> None:
-    """Give it up; from any thread, never waits."""
+    """Give it up; any thread."""
     self.cancelled = True  # first, so that a controller which comes at this moment sees it
     if self._controller:
       self._controller.do({"do": "leave"})
 
 
 class Program:
-  """The program behind the start window: finds, joins, hosts, remembers."""
+  """The program behind the start window: finds, joins, hosts, remembers. All but `find` may wait."""
 
   def __init__(
     self,
@@ -15857,7 +15753,7 @@ class Program:
     return self._finder.meetings()
 
   def auto_join(self) -> MeetingAd | None:
-    """The meeting that a plain start joins by itself, once that is decided; else None."""
+    """The meeting that a plain start joins by itself, once that is decided."""
     if not self._look or monotonic() - self._started < DECIDE_SECONDS:
       return None
     try:
@@ -15874,7 +15770,7 @@ class Program:
     accept_changed_host: bool = False,
     joining: Joining | None = None,
   ) -> MeetingController:
-    """Join; Refused says why not, with the code of the headless interface. Waits."""
+    """Join; Refused says why not."""
     self._look = False
     ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
     options = dataclasses.replace(
@@ -15895,7 +15791,7 @@ class Program:
       raise
 
   def ways_in(self) -> Sequence[WayIn]:
-    """How others reach the meeting that is on, the likeliest first."""
+    """How others reach the meeting, the likeliest way first."""
     options = self._controller.options if self._controller else self._options
     hosted = self._hosted if options.host_key else None
     own = {each.address: each.name for each in plausible_interfaces(options.bind)} if hosted else {}
@@ -15906,7 +15802,7 @@ class Program:
     ]
 
   def doctor(self) -> Diagnosis:
-    """What stands in the way; takes some seconds. Devices are left alone while something uses them."""
+    """What stands in the way. Devices are left alone while something uses them."""
     meeting = self._controller is not None and self._controller.status is None
     options = self._chosen(self._options.name)
     for what in self.preview.using():
@@ -15918,7 +15814,7 @@ class Program:
     return diagnose(facts)
 
   def give_app(self) -> GivenApp:
-    """Offer this program to others. Takes a moment; Refused where it cannot be."""
+    """Offer this program to others; Refused where it cannot be."""
     with self._giving:
       if self._given is None:
         self._giver = AppGiver(self._options.bind)
@@ -15926,7 +15822,7 @@ class Program:
       return self._given
 
   def keep_app(self) -> None:
-    """End the offer of `give_app`. Waits."""
+    """End the offer of `give_app`."""
     with self._giving:
       if self._giver:
         self._giver.close()
@@ -15935,7 +15831,7 @@ class Program:
   def demo(
     self, count: int, voices: int = MOST_IN_CROWD, joining: Joining | None = None
   ) -> MeetingController:
-    """Host a meeting of `count` simulated participants, of whom `voices` talk, and join it. Waits."""
+    """Host a meeting of `count` simulated participants, of whom `voices` talk, and join it."""
     controller = self.host(str(self._server["host_name"]), self._server["title"], "", joining)
     keys = ("address", "port", "fingerprint", "bind")
     place = {key: getattr(controller.options, key) for key in keys}
@@ -15945,7 +15841,7 @@ class Program:
     return controller
 
   def lesson(self) -> str:
-    """Says that an own meeting goes on without its window; "" where none does."""
+    """Says that an own meeting goes on without its window, or ""."""
     try:
       own_meeting(self._home)
     except Refused as refused:
@@ -15956,15 +15852,15 @@ class Program:
     return self.host_as_told(own_meeting(self._home, None), joining, name)
 
   def host_as_told(self, running: Json, joining: Joining | None = None, name: str = "") -> MeetingController:
-    """Host the meeting that the command line describes, or go on with the one `running`. Waits."""
+    """Host the meeting that the command line describes, or go on with the one `running`."""
     return self._host(name or str(self._server["host_name"]), {}, joining, running)
 
   def host(
     self, name: str, title: str, pin: str, joining: Joining | None = None, *, anew: bool = False
   ) -> MeetingController:
-    """Host a meeting and join it; `pin` "" is open, "auto" six digits. Waits.
+    """Host a meeting and join it; `pin` "" is open, "auto" six digits.
 
-    Refused while an own one goes on without its window, which ends when `anew`.
+    Refused while an own one goes on without its window, unless `anew`, which ends that.
     """
     if anew and self.lesson():
       RunningMeeting(self._home).end()
@@ -15992,7 +15888,7 @@ class Program:
         raise
 
   def go_back(self, name: str, joining: Joining | None = None) -> MeetingController:
-    """Join the meeting hosted here, as its host. Waits."""
+    """Join the meeting hosted here, as its host."""
     if self._hosted is None:
       raise Refused("no_meeting", "The meeting has ended.")
     options = self._chosen(name)
@@ -16017,7 +15913,7 @@ class Program:
     return controller
 
   def list_devices(self) -> Mapping[str, Sequence[tuple[str, str]]]:
-    """(spec, words) of what can be chosen, by camera, mic and speaker."""
+    """(spec, words) to choose from, by camera, mic and speaker."""
     found = list_devices()
     for what, none in (("camera", "No camera"), ("mic", "No microphone"), ("speaker", "No speaker")):
       chosen = str(self.setting(what, getattr(self._options, what)))
@@ -16029,7 +15925,7 @@ class Program:
     return found
 
   def screens(self) -> Sequence[tuple[str, str, Picture | None]]:
-    """(source, words, small picture) of what can be shared now; what cannot be seen is left out."""
+    """(source, words, small picture) of what can be shared now."""
     found: list[tuple[str, str, Picture | None]] = []
     for source, words, _ in list_screens():
       try:
@@ -16049,8 +15945,7 @@ class Program:
     return f"sound of {self.setting('mic', 'default')}" if key == "sound" else key
 
   def set_setting(self, key: str, value: Any) -> None:
-    """Remember; a device, the volume or the sound, which each microphone has its own of, changes in the
-    running meeting, too."""
+    """Remember, and change the meeting's device, volume or sound; each microphone has a sound of its own."""
     self._options.given.discard(key)
     self._settings.set(self._kept_as(key), value)
     if key in ("camera", "mic", "speaker", "volume", "sound") and self._controller:
@@ -16059,7 +15954,7 @@ class Program:
     self.preview.again(key)
 
   def try_volume(self, volume: float) -> None:
-    """Hear the running meeting at `volume`, 0..1, without remembering it: that takes the disk."""
+    """Hear the running meeting at `volume`, 0..1, without remembering it."""
     if self._controller:
       self._controller.choose("volume", volume)
 
@@ -16072,7 +15967,7 @@ class Program:
     Worker("speaker-test", partial(_play_test, spec)).start()
 
   def end_hosted(self) -> None:
-    """End the meeting hosted here for everybody. Waits."""
+    """End the meeting hosted here for everybody."""
     if self._hosted:
       self._hosted.close()
       self._hosted = None
@@ -16115,7 +16010,7 @@ def crowd_name(number: int) -> str:
 
 
 class Crowd:
-  """Simulated participants over real sockets: each a client with a test card and a voice of its own."""
+  """Simulated participants over real sockets, each with a test card and a voice of its own."""
 
   def __init__(self, options: ClientOptions, count: int, voices: int, home: Path, *, share: bool) -> None:
     self._voices = voices
@@ -16131,7 +16026,7 @@ class Crowd:
     self._worker = Worker("crowd", self._run)
 
   def start(self) -> None:
-    """Let them join, switch on their devices and behave like a class."""
+    """Let them join and behave like a class."""
     for number, person in enumerate(self._people):
       person.start()
       person.do({"do": "watch_screen", "on": False})  # nobody is there to see it
@@ -16163,7 +16058,7 @@ class Crowd:
 
 
 def run_crowd(stdin: IO[str], home: Path) -> int:
-  """The hidden role of the simulated participants' process; ends when standard input ends."""
+  """Hidden role: the simulated participants; ends when standard input ends."""
   told = json.loads(stdin.readline() or "{}")
   crowd = Crowd(ClientOptions(**told["place"]), told["count"], told["voices"], home, share=told["share"])
   crowd.start()
@@ -16173,7 +16068,7 @@ def run_crowd(stdin: IO[str], home: Path) -> int:
 
 
 class DemoWatch:
-  """Sees and hears everyone by decoding: each one's clock in the picture, each one's tone in the mix."""
+  """Sees each one's clock in the picture and hears each one's tone in the mix, by decoding."""
 
   def __init__(self, controller: MeetingController, names: Sequence[str]) -> None:
     self._controller = controller
@@ -16186,7 +16081,7 @@ class DemoWatch:
   def look(self) -> tuple[set[str], set[str], list[float], list[float]]:
     """(who is seen, who is heard, rates, delays in ms) over the last second or two.
 
-    Who shares a screen has the camera off meanwhile, and is seen by the clock on that screen.
+    Who shares a screen is seen by the clock on that.
     """
     seen, rates, delays = set[str](), [], []
     for person in self._controller.snapshot().people:
@@ -22649,7 +22544,7 @@ def run_window(
 
 
 class OneSentenceParser(argparse.ArgumentParser):
-  """Says what is wrong in one sentence, with status 2."""
+  """Says what is wrong in one sentence."""
 
   def error(self, message: str) -> NoReturn:
     """Raise UsageError instead of printing the usage."""
@@ -22753,13 +22648,13 @@ def where_raised(error: BaseException) -> list[tuple[str, int, str]]:
 
 
 def kind_of(error: BaseException) -> str:
-  """The type of an error, and the system's number where it has one: its own words may quote a secret."""
+  """The type of an error and the system's number: its own words may quote a secret."""
   number = f" {error.errno}" if isinstance(error, OSError) else ""
   return f"{type(error).__name__}{number}"
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
-  """An error and what it came of, latest first."""
+  """An error and its causes."""
   chain = [error]
   while (before := chain[-1].__cause__ or chain[-1].__context__) and before not in chain:
     chain.append(before)
@@ -22773,7 +22668,7 @@ class OneLine(logging.Formatter):
     super().__init__("%(asctime)s %(levelname)s %(threadName)s %(message)s")
 
   def format(self, record: logging.LogRecord) -> str:
-    """The record as one line; of an exception its type and the last calls."""
+    """The record as a line; of an exception its type and the last calls."""
     text = f"{self.formatTime(record)} {record.levelname} {record.threadName} {record.getMessage()}"
     error = record.exc_info[1] if record.exc_info else None
     if error:
@@ -22783,10 +22678,7 @@ class OneLine(logging.Formatter):
 
 
 class ReportHandler(logging.Handler):
-  """Leaves a report of each bug that a user can send: types and places, never values or words.
-
-  At most 5 a run; the newest 20 are kept.
-  """
+  """Leaves a report of each bug that a user can send: types and places, never values or words."""
 
   MOST_A_RUN = 5
   MOST_KEPT = 20
@@ -22833,7 +22725,7 @@ class ReportHandler(logging.Handler):
 
 
 def report_unhandled_errors() -> None:
-  """Have errors that nobody handles, of any thread, logged and reported instead of printed."""
+  """Have errors that nobody handles, of any thread, logged and reported."""
 
   def unhandled(error: BaseException | None, thread: str) -> None:
     if error is not None and not isinstance(error, SystemExit | KeyboardInterrupt):
@@ -22847,7 +22739,7 @@ LOG_VARIABLE: Final = "CONNECTSPHERE_LOG"  # a parent's log file, for its childr
 
 
 def inherited_log(options: argparse.Namespace) -> str:
-  """The log file of a child in a hidden role, whose parent has one."""
+  """The log file of a child whose parent has one."""
   role = "server" if options.serve_child else "mixer" if options.mixer else "crowd" if options.crowd else ""
   parent = os.environ.get(LOG_VARIABLE, "")
   return f"{parent}.{role}" if role and parent else ""
@@ -22856,7 +22748,7 @@ def inherited_log(options: argparse.Namespace) -> str:
 def set_up_logging(options: argparse.Namespace) -> None:
   """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB.
 
-  A child of this program writes a file of its own beside it: FILE.server, FILE.mixer or FILE.crowd.
+  A child writes a file of its own beside it: FILE.server, FILE.mixer or FILE.crowd.
   """
   file = options.log or inherited_log(options)
   level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(file), 2)]
@@ -22909,7 +22801,7 @@ def client_options(options: argparse.Namespace) -> ClientOptions:
 
 
 def complain(error: object) -> None:
-  """One sentence on standard error; a windowed Windows program that has none shows it."""
+  """One sentence on standard error, or in a box where a windowed Windows program has none."""
   error = tr(error.reason if isinstance(error, Refused) else str(error))
   if sys.platform == "win32" and sys.stderr is None:
     ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
@@ -22918,7 +22810,7 @@ def complain(error: object) -> None:
 
 
 def say(event: Json) -> None:
-  """One event as a line on standard output, its sentences in the user's language."""
+  """An event as a line on standard output, its sentences in the user's language."""
   told = {key: tr(value) if isinstance(value, Words) else value for key, value in event.items()}
   sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
   sys.stdout.flush()
@@ -22939,7 +22831,7 @@ def leave_early() -> None:
 
 
 def prepare_streams() -> None:
-  """UTF-8 in and out everywhere; a windowed Windows program takes the console it was started from."""
+  """UTF-8 in and out; a windowed Windows program takes the console it was started from."""
   if sys.platform == "win32" and sys.stdout is None and ctypes.windll.kernel32.AttachConsole(-1):
     for name, console, mode in (
       ("stdin", "CONIN$", "r"),
@@ -22974,7 +22866,7 @@ def role_serve(options: argparse.Namespace) -> int:
 
 
 def role_serve_child(options: argparse.Namespace) -> int:
-  """Hidden: the server of `--host`; ends when it is told so, and may outlive the window."""
+  """Hidden: the server of `--host`; may outlive the window."""
   stop = threading.Event()
   on_stop_signals(stop.set)
   first = json.loads(sys.stdin.readline() or "{}")
@@ -23017,7 +22909,7 @@ def show_window(
   begin: Callable[[Program, Joining], MeetingController] | None = None,
   address: str = "",
 ) -> int:
-  """The window, unless one is open; `begin` brings the meeting it is opened for, or it is at `address`."""
+  """The window, unless one is open; `begin` brings its meeting, or that is at `address`."""
   need_display()
   chosen, server = client_options(options), asdict(server_options(options, home))
   orders: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -23034,7 +22926,7 @@ def show_window(
 
 
 def role_host(options: argparse.Namespace) -> int:
-  """Hosts and joins in one go, or goes back to the meeting that outlived its window."""
+  """Hosts and joins, or goes back to the meeting that outlived its window."""
   home = home_directory()
   title = options.title and clean_name(options.title, MAX_TITLE)
   before = partial(own_meeting, home, title, options.pin, options.port or 0)
