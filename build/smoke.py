@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +30,7 @@ import pictures  # noqa: E402
 import sound  # noqa: E402
 from headless import PROGRAM, Headless, environment, free_base  # noqa: E402
 from lan import Lan  # noqa: E402
+from screens import xvfb  # noqa: E402
 
 SECONDS = 2  # of voice, said again and again
 BOOT = 180.0  # Wine on a busy machine
@@ -191,18 +192,6 @@ def meet(cast: Sequence[Program], folder: Path) -> None:
       side.speak(others)
 
 
-@contextlib.contextmanager
-def screen() -> Iterator[str]:
-  """A virtual screen of its own."""
-  command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"]
-  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-    assert server.stdout is not None
-    try:
-      yield f":{server.stdout.readline().strip()}"
-    finally:
-      server.terminate()
-
-
 class ClientMessage(ctypes.Structure):
   """XClientMessageEvent, padded to the size of an XEvent."""
 
@@ -236,7 +225,7 @@ def ask_to_close(display: str, window: int) -> None:
 
 def show(program: Program, folder: Path, shot: Path) -> float:
   """Open the window, photograph it and close it; the seconds until it was there."""
-  with Lan(1) as lan, screen() as display, contextlib.ExitStack() as ends:
+  with Lan(1) as lan, xvfb("1600x1000") as (display, _), contextlib.ExitStack() as ends:
     env = environment(folder, {"DISPLAY": display})
     began = time.monotonic()
     window = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import subprocess
@@ -31,16 +32,27 @@ root.mainloop()
 """
 
 
+DISPLAYS = itertools.count(os.getpid())
+
+
 @contextlib.contextmanager
 def xvfb(size: str, depth: int = 24) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-  """A virtual screen of WIDTHxHEIGHT without a window manager: its name, for DISPLAY, and its process."""
-  command = ["Xvfb", "-displayfd", "1", "-screen", "0", f"{size}x{depth}", "-nolisten", "tcp", "-noreset"]
-  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-    assert server.stdout is not None
-    try:
-      yield f":{server.stdout.readline().strip()}", server
-    finally:
-      server.terminate()
+  """A virtual screen of WIDTHxHEIGHT without a window manager: its name, for DISPLAY, and its process.
+
+  Its number is chosen here: an Xvfb that ends removes the socket of the one that has just taken its number,
+  which is then unreachable from other network namespaces.
+  """
+  for number in DISPLAYS:
+    command = ["Xvfb", f":{100 + number % 50_000}", "-displayfd", "1", "-screen", "0", f"{size}x{depth}"]
+    command += ["-nolisten", "tcp", "-noreset"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+      assert server.stdout is not None
+      try:
+        if name := server.stdout.readline().strip():
+          yield f":{name}", server
+          return
+      finally:
+        server.terminate()
 
 
 @contextlib.contextmanager
