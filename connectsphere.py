@@ -3096,6 +3096,11 @@ class TileCursor:
   commit_owed: bool = False
   waiting: deque[Rectangle] = field(default_factory=deque)
 
+  @property
+  def within(self) -> bool:
+    """Whether a change was begun and not sent to its end."""
+    return bool(self.waiting) or self.commit_owed
+
 
 def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
   for start, size, whole in (
@@ -5843,10 +5848,9 @@ def _load_json(path: Path) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-  """The host's certificate and private key (PEM) and the certificate's SHA-256."""
+  """The host's certificate and private key, in one PEM file, and the SHA-256 of the certificate."""
 
-  certificate: Path
-  key: Path
+  path: Path
   fingerprint: str
 
 
@@ -5860,7 +5864,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
   context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
   context.minimum_version = ssl.TLSVersion.TLSv1_3
   context.num_tickets = 0
-  context.load_cert_chain(identity.certificate, identity.key)
+  context.load_cert_chain(identity.path)
   return context
 
 
@@ -5876,7 +5880,7 @@ def client_context() -> ssl.SSLContext:
 def _read_identity(path: Path) -> Identity:
   pem = path.read_text("ascii")
   der = ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERTIFICATE") :].strip())
-  identity = Identity(path, path, certificate_fingerprint(der))
+  identity = Identity(path, certificate_fingerprint(der))
   try:
     server_context(identity)
   except ssl.SSLError as error:
@@ -6000,6 +6004,10 @@ class KnownHosts:
     _save_json(self._path(fingerprint), asdict(known))
     return known
 
+  def places(self) -> list[Address]:
+    """Where they were last, the one seen last first."""
+    return [(host.last_address, host.port) for host in self.all()]
+
   def imitated(self, fingerprint: str, title: str, host: str) -> KnownHost | None:
     """The known host that `title` or `host` under another fingerprint could be taken for.
 
@@ -6015,25 +6023,19 @@ class KnownHosts:
     return self._directory / f"{fingerprint}.json"
 
   def _read(self) -> Iterator[KnownHost]:
-    for path in sorted(self._directory.glob("*.json")):
-      if is_fingerprint(path.stem) and (known := self._parse(path.stem, _load_json(path))):
-        yield known
-
-  @staticmethod
-  def _parse(fingerprint: str, value: Json) -> KnownHost | None:
-    try:
-      return KnownHost(
-        fingerprint,
-        clean_name(str(value["title"]), MAX_TITLE),
-        clean_name(str(value["host"])),
-        float(value["first_seen"]),
-        float(value["last_seen"]),
-        str(value.get("last_address", "")),
-        int(value.get("port", DEFAULT_PORT)),
-        str(value.get("host_key", "")),
-      )
-    except (KeyError, TypeError, ValueError):
-      return None
+    for path in filter(lambda path: is_fingerprint(path.stem), sorted(self._directory.glob("*.json"))):
+      value = _load_json(path)
+      with contextlib.suppress(KeyError, TypeError, ValueError):
+        yield KnownHost(
+          path.stem,
+          clean_name(str(value["title"]), MAX_TITLE),
+          clean_name(str(value["host"])),
+          float(value["first_seen"]),
+          float(value["last_seen"]),
+          str(value.get("last_address", "")),
+          int(value.get("port", DEFAULT_PORT)),
+          str(value.get("host_key", "")),
+        )
 
 
 _Setting = TypeVar("_Setting")
@@ -6272,8 +6274,8 @@ class Journal:
     from cryptography.fernet import Fernet  # only hosting needs it
 
     place = f"{bind}-{port}" if bind else str(port)
-    self._path = identity.key.parent / "journal" / f"{place}.sealed"
-    self._secret = hashlib.sha256(b"connectsphere journal 4" + identity.key.read_bytes()).digest()
+    self._path = identity.path.parent / "journal" / f"{place}.sealed"
+    self._secret = hashlib.sha256(b"connectsphere journal 4" + identity.path.read_bytes()).digest()
     self._seal = Fernet(base64.b64encode(bytes.fromhex(self.mark(json.dumps(facts)))))
     self._file: io.FileIO | None = None
     self._size = 0
@@ -6412,17 +6414,12 @@ SHARES: Final = {OUTSIDE: 0.1}
 _Answer = TypeVar("_Answer")
 
 
+@dataclass(order=True, slots=True)
 class Timer:
   """A call that a Loop makes later."""
 
-  __slots__ = ("at", "call")
-
-  def __init__(self, at: float, call: Callable[[], None]) -> None:
-    self.at = at
-    self.call: Callable[[], None] | None = call
-
-  def __lt__(self, other: Timer) -> bool:
-    return self.at < other.at
+  at: float
+  call: Callable[[], None] | None = field(compare=False)
 
   def cancel(self) -> None:
     self.call = None
@@ -6690,8 +6687,7 @@ class TlsLink:
   def _shake_hands(self) -> None:
     try:
       if self._tls is None:
-        code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
+        if code := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
           raise OSError(code, os.strerror(code))
         self._wrap()
       assert self._tls is not None
@@ -6799,10 +6795,8 @@ def keep_buffers_small(sock: socket.socket) -> None:
   """Let the kernel hold little that is not sent yet, so that what is sent next is new."""
   with contextlib.suppress(OSError):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SCREEN_BUFFER)
-  option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-  if option is not None:
-    with contextlib.suppress(OSError):
-      sock.setsockopt(socket.IPPROTO_TCP, option, SCREEN_UNSENT)
+  with contextlib.suppress(AttributeError, OSError):  # not every system has it
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SCREEN_UNSENT)
 
 
 class TileFeed:
@@ -6828,8 +6822,7 @@ class TileFeed:
   @property
   def ready(self) -> bool:
     """Whether a change could be begun now."""
-    between = not self._cursor.waiting and not self._cursor.commit_owed
-    return between and len(self._under_way) < (2 if self._took < self.QUICK else 1)
+    return not self._cursor.within and len(self._under_way) < (2 if self._took < self.QUICK else 1)
 
   def update(self) -> None:
     self._link.ask_room()
@@ -6871,8 +6864,7 @@ class TileFeed:
       pointer, self._pointer = self._pointer, None
       return pointer
     fresh = self._table.geometry is not None and self._table.geometry.epoch != self._cursor.epoch
-    mid_change = bool(self._cursor.waiting) or self._cursor.commit_owed
-    return self._table.since(self._cursor) if fresh or mid_change or self.ready else None
+    return self._table.since(self._cursor) if fresh or self._cursor.within or self.ready else None
 
 
 class TlsStream:
@@ -7154,7 +7146,7 @@ def address_code(address: str) -> str:
   at, start = ipaddress.IPv4Address(address), 0
   for network in map(ipaddress.IPv4Network, _CODED):
     if at in network:
-      number = start + int(at) - int(network.network_address)
+      number = start + int(at) - int(network[0])
       break
     start += network.num_addresses
   coded, text = number * _CODE_CHECK + 1, ""
@@ -7228,7 +7220,6 @@ def local_address(toward: str) -> str:
 GSO_PARTS: Final = 58  # 64 kB, the most that one call takes on every kernel
 BUFFER: Final = 4 << 20
 LARGEST_READ: Final = 65_536
-LARGEST_DATAGRAM: Final = 2_048
 READ_AT_ONCE: Final = 16 * 1024  # bytes after which what came is worked on: mostly a frame
 _UDP_SEGMENT: Final = 103  # Linux: let the kernel cut one buffer into datagrams (GSO)
 _UDP_GRO: Final = 104  # Linux: let the kernel join datagrams of one sender into one buffer
@@ -7267,7 +7258,7 @@ class UdpPort:
       self._socket.setblocking(False)
       self._enlarge_buffers()
       self._gso = sys.platform == "linux"
-      self._gro = sys.platform == "linux" and self._set_gro(not sound) and not sound
+      self._gro = self._gso and not sound and self._set_gro()
       if sound:
         ask_for(FIRST, self._socket)
       if bind is not None:
@@ -7287,16 +7278,14 @@ class UdpPort:
 
   def send(self, datagram: _Octets, address: Address | None = None) -> bool:
     """Send a datagram, to the connected peer if `address` is None; whether the system took it."""
+    send = (
+      partial(self._socket.sendto, datagram, address) if address else partial(self._socket.send, datagram)
+    )
     try:
-      if address is None:
-        self._socket.send(datagram)
-      else:
-        self._socket.sendto(datagram, address)
+      send()
       return True
     except OSError as error:
-      if address is None:
-        return self._again(error, self._socket.send, datagram)
-      return self._again(error, self._socket.sendto, datagram, address)
+      return self._again(error, send)
 
   def send_frame(self, layout: _Octets, address: Address | None = None, tail: bool = False) -> bool:
     """Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the buffer
@@ -7308,8 +7297,6 @@ class UdpPort:
     last = (len(view) - 1) // DATAGRAM * DATAGRAM
     if tail and last > 0:
       return self.send_frame(view[:last], address) and self._send_batch(view[last:], address)
-    if len(view) <= _MOST_AT_ONCE:
-      return self._send_batch(view, address)
     return all(
       self._send_batch(view[start : start + _MOST_AT_ONCE], address)
       for start in range(0, len(view), _MOST_AT_ONCE)
@@ -7355,7 +7342,7 @@ class UdpPort:
     received: list[tuple[bytes, Address]] = []
     for _ in range(most):
       try:
-        received.append(self._socket.recvfrom(LARGEST_DATAGRAM))
+        received.append(self._socket.recvfrom(2_048))
       except OSError as error:
         if error.errno in _FULL:
           break
@@ -7384,12 +7371,13 @@ class UdpPort:
 
   def _send_batch(self, batch: memoryview, address: Address | None) -> bool:
     if self._gso and len(batch) > DATAGRAM:
+      send = partial(self._socket.sendmsg, (batch,), _CUT, 0, address)
       try:
-        self._socket.sendmsg((batch,), _CUT, 0, address)
+        send()
         return True
       except OSError as error:
         if error.errno not in _NO_GSO:
-          return self._again(error, self._socket.sendmsg, (batch,), _CUT, 0, address)
+          return self._again(error, send)
         log.info("the system cannot cut datagrams here (%s): sent one by one from now on", error)
         self._counters.add("udp.no_gso")
         self._gso = False
@@ -7397,7 +7385,7 @@ class UdpPort:
       self.send(batch[start : start + DATAGRAM], address) for start in range(0, len(batch), DATAGRAM)
     )
 
-  def _again(self, error: OSError, send: Callable[..., int], *what: object) -> bool:
+  def _again(self, error: OSError, send: Callable[[], int]) -> bool:
     """Whether `send` works at a second try: a connected socket first reports what became of an earlier
     datagram.
     """
@@ -7405,7 +7393,7 @@ class UdpPort:
     if not isinstance(error, ConnectionError):
       return False
     try:
-      send(*what)
+      send()
       return True
     except OSError as another:
       self._count(another)
@@ -7425,9 +7413,9 @@ class UdpPort:
         with contextlib.suppress(OSError):  # beyond the system's limit, where it is allowed
           self._socket.setsockopt(socket.SOL_SOCKET, force, BUFFER)
 
-  def _set_gro(self, on: bool) -> bool:
+  def _set_gro(self) -> bool:
     try:
-      self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, on)
+      self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
     except OSError:
       return False
     return True
@@ -7879,24 +7867,25 @@ _KINDS: Final = {  # by what the systems call their interfaces, Windows by the a
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-  """An IPv4 address of this machine and its directed broadcast address ("": none)."""
+  """An IPv4 address of this machine."""
 
   name: str
   address: str
   prefix: int
-  broadcast: str
 
   @classmethod
   def of(cls, name: str, address: bytes, mask: bytes) -> Interface:
     """From address and netmask, 4 bytes each."""
-    prefix = int.from_bytes(mask, "big").bit_count()
-    network = ipaddress.IPv4Network((address, prefix), strict=False)
-    broadcast = str(network.broadcast_address) if prefix < 31 else ""
-    return cls(name, str(ipaddress.IPv4Address(address)), prefix, broadcast)
+    return cls(name, str(ipaddress.IPv4Address(address)), int.from_bytes(mask, "big").bit_count())
 
   @property
   def network(self) -> ipaddress.IPv4Network:
     return ipaddress.IPv4Network((self.address, self.prefix), strict=False)
+
+  @property
+  def broadcast(self) -> str:
+    """The directed broadcast address; "" where there is none."""
+    return str(self.network.broadcast_address) if self.prefix < 31 else ""
 
   @property
   def loopback(self) -> bool:
@@ -7958,29 +7947,27 @@ def _posix_interfaces() -> list[Interface]:
   return found
 
 
+def _rows(table: bytes, layout: str) -> Iterator[tuple[Any, ...]]:
+  """The rows of 24 bytes in a table of Windows, whose count is in front."""
+  count = min(int.from_bytes(table[:4], "little"), (len(table) - 4) // 24)
+  return struct.iter_unpack(layout, table[4 : 4 + 24 * count])
+
+
 def parse_address_table(table: bytes, names: Mapping[int, str] | None = None) -> list[Interface]:
   """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …).
 
   `names` are the adapters' by index.
   """
-  (rows,) = struct.unpack_from("<I", table)
-  found = []
-  for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
-    address, index, mask = struct.unpack_from("<4sI4s", table, start)
-    if any(address):
-      found.append(Interface.of((names or {}).get(index, str(index)), address, mask))
-  return found
+  rows = _rows(table, "<4sI4s12x")
+  return [Interface.of((names or {}).get(n, str(n)), at, mask) for at, n, mask in rows if any(at)]
 
 
 def parse_adapters(table: bytes, base: int) -> dict[int, str]:
   """Index and description in a 64-bit Windows chain of IP_ADAPTER_INFO at the address `base`."""
   names, at = {}, 0
   while 0 <= at <= len(table) - 424:
-    (after,) = struct.unpack_from("<Q", table, at)
-    (index,) = struct.unpack_from("<I", table, at + 416)
-    names[index] = (
-      table[at + 272 : at + 404].split(b"\0")[0].decode("mbcs" if os.name == "nt" else "ascii", "replace")
-    )
+    after, name, index = struct.unpack_from("<Q264x132s12xI", table, at)
+    names[index] = name.split(b"\0")[0].decode("mbcs" if os.name == "nt" else "ascii", "replace")
     if after <= base + at:  # the end; a chain that goes back would never end
       break
     at = after - base
@@ -8025,13 +8012,8 @@ def parse_arp(text: str) -> set[str]:
 
 def parse_neighbour_table(table: bytes) -> set[str]:
   """The addresses that answered, in a Windows MIB_IPNETTABLE: count, then rows of 24 bytes."""
-  (rows,) = struct.unpack_from("<I", table)
-  found = set()
-  for start in range(4, 4 + 24 * min(rows, (len(table) - 4) // 24), 24):
-    length, address, kind = struct.unpack_from("<4xI8x4sI", table, start)
-    if length and kind == 3:  # dynamic
-      found.add(str(ipaddress.IPv4Address(address)))
-  return found
+  rows = _rows(table, "<4xI8x4sI")
+  return {str(ipaddress.IPv4Address(at)) for length, at, kind in rows if length and kind == 3}  # dynamic
 
 
 def neighbours(own: Sequence[Interface]) -> frozenset[str] | None:
@@ -8064,9 +8046,7 @@ def interfaces_for(bind: str | None) -> list[Interface]:
   for each in interfaces():
     if each.address == bind:
       return [each]
-  if ipaddress.IPv4Address(bind).is_loopback:
-    return [Interface("loopback", bind, 8, "127.255.255.255")]
-  return [Interface("", bind, 32, "")]
+  return [Interface("", bind, 8 if ipaddress.IPv4Address(bind).is_loopback else 32)]
 
 
 def plausible_interfaces(bind: str | None = None) -> list[Interface]:
@@ -8095,7 +8075,8 @@ def _udp_socket(address: str, port: int, shared: bool = False) -> socket.socket:
 class DiscoveryLoop(Loop):
   """A loop for small datagrams on several sockets."""
 
-  def _drop(self, watched: socket.socket) -> None:
+  def drop(self, watched: socket.socket) -> None:
+    """Watch it no longer, and close it."""
     self.watch(watched, 0)
     watched.close()
 
@@ -8342,15 +8323,10 @@ class _PortScan:
   """Tries TCP `targets`, 50 at once; `opened` is told each address where somebody listens."""
 
   def __init__(
-    self,
-    targets: list[tuple[str, str, int]],
-    watch: Callable[[socket.socket, int, Callable[[int], None]], None],
-    drop: Callable[[socket.socket], None],
-    opened: Callable[[str], None],
+    self, loop: DiscoveryLoop, targets: list[tuple[str, str, int]], opened: Callable[[str], None]
   ) -> None:
+    self._loop = loop
     self._targets = targets[::-1]
-    self._watch = watch
-    self._drop = drop
     self._opened = opened
     self._trying: dict[socket.socket, float] = {}
 
@@ -8374,7 +8350,7 @@ class _PortScan:
       tried.close()
       return
     self._trying[tried] = now + SCAN_PATIENCE
-    self._watch(tried, selectors.EVENT_WRITE, partial(self._result, tried, address))
+    self._loop.watch(tried, selectors.EVENT_WRITE, partial(self._result, tried, address))
 
   def _result(self, tried: socket.socket, address: str, events: int) -> None:
     if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
@@ -8383,7 +8359,7 @@ class _PortScan:
 
   def _end(self, tried: socket.socket) -> None:
     del self._trying[tried]
-    self._drop(tried)
+    self._loop.drop(tried)
 
 
 class MeetingFinder(DiscoveryLoop):
@@ -8484,7 +8460,7 @@ class MeetingFinder(DiscoveryLoop):
   def _open_mouths(self) -> None:
     wanted = {interface.address for interface in self._interfaces} | ({""} if self._bind is None else set())
     for gone in self._mouths.keys() - wanted:
-      self._drop(self._mouths.pop(gone))
+      self.drop(self._mouths.pop(gone))
     for address in wanted - self._mouths.keys():
       with contextlib.suppress(OSError):
         self._mouths[address] = mouth = _udp_socket(address, 0)
@@ -8495,7 +8471,7 @@ class MeetingFinder(DiscoveryLoop):
     self._nonces[nonce.hex()] = everybody
     if len(self._nonces) > SCAN_MOST:
       self._nonces.popitem(last=False)
-    question = discovery_question(nonce, PROTOCOL)
+    question = discovery_question(nonce)
     for address in addresses:
       self._send(self._mouths[mouth], question, (address, self._port))
 
@@ -8549,7 +8525,7 @@ class MeetingFinder(DiscoveryLoop):
         return self._scan_at
       targets = scan_targets(self._interfaces, self._known, self._base_port)
       reachable = [target for target in targets if target[0] in self._mouths]
-      self._scan = _PortScan(reachable, self.watch, self._drop, self._ask_directly)
+      self._scan = _PortScan(self, reachable, self._ask_directly)
     due = self._scan.step(now)
     if due is None:
       self._scan = None
@@ -11617,7 +11593,7 @@ class ConferenceServer:
     journal = Journal(identity, options.base, options.bind, *facts)
     self._keeper = Keeper(self.room, journal, self.counters, lambda call: self._reactor.post(call))
     self._pin_mark = journal.mark(options.pin)
-    self._running = RunningMeeting(identity.key.parent)
+    self._running = RunningMeeting(identity.path.parent)
     self._alone: bool | None = None  # as kept there
     self._orphan: Orphan | None = None
     self.over = threading.Event()
@@ -15743,9 +15719,7 @@ class Program:
     self._given: GivenApp | None = None
     self.voice = Voice()
     self._look = look and not self.lesson()  # a plain start joins by itself, once
-    self._finder = MeetingFinder(
-      options.bind, [(one.last_address, one.port) for one in self._known.all()], options.port
-    )
+    self._finder = MeetingFinder(options.bind, self._known.places(), options.port)
     self._finder.start()
     self._started = monotonic()
 
@@ -23025,7 +22999,7 @@ def listed(ad: MeetingAd) -> Json:
 
 def role_list(options: argparse.Namespace) -> int:
   """Prints the meetings on the LAN."""
-  known = [(host.last_address, host.port) for host in KnownHosts(home_directory()).all()]
+  known = KnownHosts(home_directory()).places()
   finder = MeetingFinder(options.bind, known, options.port or DEFAULT_PORT)
   finder.start()
   try:
@@ -23067,7 +23041,7 @@ def role_find(options: argparse.Namespace) -> int:
     return show_window(options, home)
   chosen = client_options(options)
   known = KnownHosts(home)
-  finder = MeetingFinder(options.bind, [(one.last_address, one.port) for one in known.all()], chosen.port)
+  finder = MeetingFinder(options.bind, known.places(), chosen.port)
   finder.start()
   try:
     ad = find_meeting(finder, known, bool(chosen.pin))

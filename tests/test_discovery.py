@@ -207,8 +207,8 @@ class TestInterfaces:
     for index, (address, mask) in enumerate(rows):
       table += socket.inet_aton(address) + struct.pack("<I", index) + socket.inet_aton(mask) + bytes(12)
     assert cs.parse_address_table(table.ljust(65_536, b"\0")) == [
-      cs.Interface("0", "127.0.0.1", 8, "127.255.255.255"),
-      cs.Interface("1", "10.9.8.7", 20, "10.9.15.255"),
+      cs.Interface("0", "127.0.0.1", 8),
+      cs.Interface("1", "10.9.8.7", 20),
     ]
 
   def test_only_the_bound_one(self) -> None:
@@ -227,7 +227,7 @@ class TestInterfaces:
 
 
 class TestScanTargets:
-  lan = cs.Interface("eth0", "10.0.0.9", 24, "10.0.0.255")
+  lan = cs.Interface("eth0", "10.0.0.9", 24)
 
   def test_known_first_then_gateway_then_the_subnet_once(self) -> None:
     targets = cs.scan_targets([self.lan], [("10.0.0.77", 9100), ("10.5.0.1", 9000)], 9000)
@@ -242,13 +242,13 @@ class TestScanTargets:
     assert cs.scan_targets([self.lan], [], 9000) != cs.scan_targets([self.lan], [], 9000)
 
   def test_at_most_1024_small_nets_first(self) -> None:
-    big = cs.Interface("docker0", "172.17.0.1", 16, "172.17.255.255")
+    big = cs.Interface("docker0", "172.17.0.1", 16)
     targets = cs.scan_targets([big, self.lan], [], 9000)
     assert len(targets) == 1024
     assert len([own for own, _, _ in targets if own == self.lan.address]) == 253
 
   def test_never_loopback(self) -> None:
-    loopback = cs.Interface("lo", "127.0.0.1", 8, "127.255.255.255")
+    loopback = cs.Interface("lo", "127.0.0.1", 8)
     assert cs.scan_targets([loopback], [("127.0.0.1", 9000)], 9000) == []
 
 

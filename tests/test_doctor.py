@@ -168,7 +168,7 @@ def test_the_own_meeting_holds_its_ports() -> None:
   ],
 )
 def test_kinds_of_interfaces(name: str, address: str, kind: str) -> None:
-  assert cs.Interface(name, address, 24, "").kind == kind
+  assert cs.Interface(name, address, 24).kind == kind
 
 
 def test_physical_interfaces_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_physical_interfaces_come_first(monkeypatch: pytest.MonkeyPatch) -> None
     "wlan0": "10.0.0.5",
     "eth0": "10.1.0.5",
   }
-  found = [cs.Interface(name, address, 24, "") for name, address in names.items()]
+  found = [cs.Interface(name, address, 24) for name, address in names.items()]
   monkeypatch.setattr(cs, "interfaces", lambda: found)
   assert [each.name for each in cs.plausible_interfaces()] == ["eth0", "wlan0", "docker0", "tun0"]
 
@@ -365,7 +365,7 @@ def test_taken_ports() -> None:
 def test_the_ear_does_not_take_a_hosts_questions() -> None:
   """A host on the same machine still hears a question that is sent to its address alone."""
   home = "127.91.3.4"
-  interface = cs.Interface("lo", home, 8, "127.255.255.255")
+  interface = cs.Interface("lo", home, 8)
   ear = cs.BroadcastEar([interface], shy=False)
   ear.start()
   with socket.socket(type=socket.SOCK_DGRAM) as host, socket.socket(type=socket.SOCK_DGRAM) as asking:

@@ -267,7 +267,7 @@ def test_a_folder_cannot_be_given(unpacked: str, whole: bool, monkeypatch: pytes
 def test_a_host_names_every_way_in(monkeypatch: pytest.MonkeyPatch, program: cs.Program) -> None:
   """Physical interfaces first; a port that is not the usual one belongs to address and code."""
   names = {"docker0": "172.17.0.1", "wlan0": "10.0.0.5", "eth0": "192.168.1.20"}
-  found = [cs.Interface(name, address, 24, "") for name, address in names.items()]
+  found = [cs.Interface(name, address, 24) for name, address in names.items()]
   monkeypatch.setattr(cs, "interfaces", lambda: found)
   monkeypatch.setattr(program, "_hosted", types.SimpleNamespace(address="10.0.0.5", close=lambda: None))
   options = program._options

@@ -145,7 +145,7 @@ MORE = {"counter": 2, "lines": {"2": {"text": "two"}}}
 
 
 def journal_file(identity: cs.Identity) -> Path:
-  return identity.key.parent / "journal" / "9000.sealed"
+  return identity.path.parent / "journal" / "9000.sealed"
 
 
 def written(identity: cs.Identity, *more: dict[str, Any]) -> cs.Journal:
@@ -207,7 +207,7 @@ def test_a_changed_or_foreign_journal_is_not_believed(identity: cs.Identity, tmp
 def test_a_disk_that_fails_costs_the_journal_only(
   identity: cs.Identity, caplog: pytest.LogCaptureFixture
 ) -> None:
-  (identity.key.parent / "journal").write_text("in the way")
+  (identity.path.parent / "journal").write_text("in the way")
   journal = written(identity, MORE)
   assert "not kept over a crash" in caplog.text
   journal.delete()

@@ -81,7 +81,7 @@ class TestIdentity:
   @posix
   def test_is_private(self, tmp_path: Path) -> None:
     identity = cs.load_identity(tmp_path)
-    identity.key.chmod(0o644)
+    identity.path.chmod(0o644)
     assert mode(cs.load_identity(tmp_path).key) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["identity.pem"]
 
