@@ -149,7 +149,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import (
   IO,
   TYPE_CHECKING,
@@ -670,23 +670,17 @@ _EXECUTABLE: Final = frozenset(
     vhdx vxd workflow ws wsc wsf wsh xbap xll zsh action appx appxbundle
     """.split()  # noqa: SIM905 - a word a line would hide the list
 )
-_ACTED_ON: Final = frozenset(
+_ACTED_ON: Final = frozenset(  # by extension, or by whole name
   """
     contact desklink desktop desktopthemepack deskthemepack diagcab directory fileloc inetloc library-ms
     lnk mad maf mag mam maq mar mas mat mau mav maw mda mapimail searchconnector-ms search-ms scf
-    settingcontent-ms theme themepack url webloc website
+    settingcontent-ms theme themepack url webloc website desktop.ini autorun.inf thumbs.db folder.htt
     """.split()  # noqa: SIM905 - a word a line would hide the list
 )
-_ACTED_ON_NAMES: Final = frozenset(["desktop.ini", "autorun.inf", "thumbs.db", "folder.htt"])
 
 
 def _extension(name: str) -> str:
   return name.rpartition(".")[2].strip().casefold() if "." in name else ""
-
-
-def _is_blocked_kind(name: str) -> bool:
-  acted_on = _extension(name) in _ACTED_ON or name.casefold() in _ACTED_ON_NAMES
-  return acted_on or is_executable_name(name)
 
 
 def _shorten(name: str) -> str:
@@ -711,8 +705,8 @@ def safe_file_name(text: str) -> str:
   name = " ".join(unicodedata.normalize("NFC", kept).translate(_FORBIDDEN).split()).strip(". ")
   core = name.removesuffix(BLOCKED).rstrip(". ") or "file"
   core = _shorten("_" + core if _DEVICE.match(core) else core)
-  blocked = name.endswith(BLOCKED) or _is_blocked_kind(core)
-  return core + BLOCKED if blocked else core
+  acted_on = not _ACTED_ON.isdisjoint((_extension(core), core.casefold()))
+  return core + BLOCKED if acted_on or name.endswith(BLOCKED) or is_executable_name(core) else core
 
 
 def is_executable_name(name: str) -> bool:
@@ -723,15 +717,9 @@ def is_executable_name(name: str) -> bool:
 
 def unique_name(name: str, exists: Callable[[str], bool]) -> str:
   """`name`, or the first of "name (2).ext", "name (3).ext" ... that does not exist."""
-  if not exists(name):
-    return name
-  stem, dot, extension = name.rpartition(".")
-  if not stem:
-    stem, dot, extension = name, "", ""
-  number = 2
-  while exists(f"{stem} ({number}){dot}{extension}"):
-    number += 1
-  return f"{stem} ({number}){dot}{extension}"
+  stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+  others = (f"{stem} ({number}){suffix}" for number in itertools.count(2))
+  return next(one for one in itertools.chain([name], others) if not exists(one))
 
 
 # ==============================
@@ -1473,14 +1461,8 @@ class Codec(enum.IntEnum):
   WEBP = 3
 
 
-#   GEOMETRY     | 1 | epoch u32 | w u16 | h u16 |
-#   RECTANGLE    | 2 | epoch u32 | version u32 | x u16 | y u16 | w u16 | h u16 | codec u8 | bytes ...
-#   COMMIT       | 3 | epoch u32 | version u32 |
-#   POINTER      | 4 | x u16 | y u16 | shown u8 |
-#   ACKNOWLEDGE  | 5 | epoch u32 | version u32 |
-#
-# Each commit is acknowledged, in order: by a viewer when it has painted it, by the server to the presenter
-# when most viewers have.
+# A message is its kind in one byte and its members; see _SCREEN_LAYOUTS. Each commit is acknowledged,
+# in order: by a viewer when it has painted it, by the server to the presenter when most viewers have.
 
 MAX_RECTANGLE: Final = 256  # pixels each way
 
@@ -3048,12 +3030,8 @@ class FrameDropper:
 # ==============================
 
 
-# -- tiles
-#
-# The shared screen as state: a grid of 64-pixel tiles, each of which belongs to the newest rectangle that
-# covers it. A rectangle lives while it owns a tile, so there are never more rectangles than tiles. A lossless
-# copy takes the place of the lossy one: for text it is the smaller of the two.
-# Paint order is the presenter's `version`, never the order of arrival (see TileCanvas).
+# A grid of 64-pixel tiles, each of which belongs to the newest rectangle that covers it; a rectangle lives
+# while it owns a tile. Newest is by the presenter's `version`, never by the order of arrival.
 
 TILE: Final = 64
 STILL_AFTER: Final = 0.3
@@ -8080,14 +8058,24 @@ class DiscoveryLoop(Loop):
     self.watch(watched, 0)
     watched.close()
 
-  def _datagrams(self, port: socket.socket) -> Iterator[tuple[bytes, Address]]:
+  def listen(
+    self, address: str, port: int, hear: Callable[[bytes, Address], None], *, shared: bool = False
+  ) -> socket.socket:
+    """Have `hear(datagram, source)` called for what comes there; OSError where it cannot be had."""
+    ear = _udp_socket(address, port, shared)
+    self.watch(ear, selectors.EVENT_READ, lambda events: self._receive(ear, hear))
+    return ear
+
+  def _receive(self, ear: socket.socket, hear: Callable[[bytes, Address], None]) -> None:
     for _ in range(64):
       try:
-        yield port.recvfrom(2_048)
+        data, source = ear.recvfrom(2_048)
       except BlockingIOError:
         return
       except OSError:  # Windows: somebody we answered is gone
         self.counters.add("discovery_receive_error")
+      else:
+        self._safely(hear, data, source)
 
   def _send(self, port: socket.socket, data: bytes, address: Address) -> None:
     try:
@@ -8099,23 +8087,15 @@ class DiscoveryLoop(Loop):
 class AnswerLimit:
   """One answer a nonce, 5 a second and address, 300 a second in all."""
 
-  _REMEMBERED = 1_024
-
   def __init__(self) -> None:
     self._all = TokenBucket(300, 300)
     self._each = KeyedBuckets(5, 5)
-    self._nonces: OrderedDict[str, None] = OrderedDict()
+    self._nonces = KeyedBuckets(1, 0)
 
   def admit(self, nonce: str, address: str, now: float) -> bool:
     """Whether that question is answered."""
-    if nonce in self._nonces:
-      return False
-    if not (self._each.take(address, now) and self._all.take(now)):
-      return False
-    self._nonces[nonce] = None
-    if len(self._nonces) > self._REMEMBERED:
-      self._nonces.popitem(last=False)
-    return True
+    fresh = self._nonces.take(nonce, now)
+    return fresh and self._each.take(address, now) and self._all.take(now)
 
 
 class DiscoveryResponder(DiscoveryLoop):
@@ -8157,7 +8137,7 @@ class DiscoveryResponder(DiscoveryLoop):
 
   def _listen(self) -> None:
     try:
-      ear = _udp_socket(self._bind or "", self._port, shared=True)
+      self._ear = self.listen(self._bind or "", self._port, self._answer, shared=True)
     except OSError as error:
       if not self._warned:
         self._warned = True
@@ -8167,31 +8147,20 @@ class DiscoveryResponder(DiscoveryLoop):
           error.strerror,
         )
       return
-    self._ear = ear
-    self.watch(ear, selectors.EVENT_READ, partial(self._answer, ear, None))
-    if self._bind is not None:
-      self._hear_broadcasts(interfaces_for(self._bind)[0])
-
-  def _hear_broadcasts(self, interface: Interface) -> None:
-    for broadcast in interface.broadcasts:
-      if broadcast != interface.address:
+    own = interfaces_for(self._bind)[0] if self._bind else None
+    for broadcast in own.broadcasts if own else ():
+      if own and broadcast != own.address:
+        near = partial(self._answer, only=own)
         with contextlib.suppress(OSError):
-          ear = _udp_socket(broadcast, self._port, shared=True)
-          self.watch(ear, selectors.EVENT_READ, partial(self._answer, ear, interface))
+          self.listen(broadcast, self._port, near, shared=True)
 
-  def _answer(self, ear: socket.socket, only: Interface | None, events: int) -> None:
-    for data, source in self._datagrams(ear):
-      if len(data) < QUESTION_SIZE or self._ear is None or (only and not only.near(source[0])):
-        continue
-      try:
-        nonce, _ = parse_question(data)
-      except PeerFault as fault:
-        self.counters.add(fault.kind)
-        continue
-      if self._limit.admit(nonce, source[0], monotonic()):
-        self._send(self._ear, self._ad(nonce, len(data)), source)
-      else:
-        self.counters.add("discovery_unanswered")
+  def _answer(self, data: bytes, source: Address, only: Interface | None = None) -> None:
+    if len(data) < QUESTION_SIZE or self._ear is None or (only and not only.near(source[0])):
+      return
+    nonce, _ = parse_question(data)
+    if not self._limit.admit(nonce, source[0], monotonic()):
+      raise PeerFault("discovery_unanswered")
+    self._send(self._ear, self._ad(nonce, len(data)), source)
 
   def _send_beacon(self) -> None:
     beacon = self._ad("", QUESTION_SIZE - 1)
@@ -8223,15 +8192,13 @@ class BroadcastEar(DiscoveryLoop):
       where = set() if shy else {""}
     for address in where:
       with contextlib.suppress(OSError):
-        ear = _udp_socket(address, port, shared=True)
-        self.watch(ear, selectors.EVENT_READ, partial(self._hear, ear))
+        self.listen(address, port, self._hear, shared=True)
         self.deaf = False
 
-  def _hear(self, ear: socket.socket, events: int) -> None:
-    for data, source in self._datagrams(ear):
-      self.heard.add(source[0])
-      if len(data) >= QUESTION_SIZE:
-        self.asking.add(source[0])
+  def _hear(self, data: bytes, source: Address) -> None:
+    self.heard.add(source[0])
+    if len(data) >= QUESTION_SIZE:
+      self.asking.add(source[0])
 
 
 class MeetingList:
@@ -8463,8 +8430,7 @@ class MeetingFinder(DiscoveryLoop):
       self.drop(self._mouths.pop(gone))
     for address in wanted - self._mouths.keys():
       with contextlib.suppress(OSError):
-        self._mouths[address] = mouth = _udp_socket(address, 0)
-        self.watch(mouth, selectors.EVENT_READ, partial(self._hear_answer, mouth))
+        self._mouths[address] = self.listen(address, 0, self._hear_answer)
 
   def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
     nonce = secrets.token_bytes(16)
@@ -8489,31 +8455,25 @@ class MeetingFinder(DiscoveryLoop):
     where = only.broadcast if only else LIMITED_BROADCAST
     if sys.platform == "linux" and where:
       with contextlib.suppress(OSError):
-        ear = _udp_socket(where, self._port, shared=True)
-        self.watch(ear, selectors.EVENT_READ, partial(self._hear_beacon, ear, only))
+        self.listen(where, self._port, partial(self._hear_beacon, only), shared=True)
 
-  def _hear_beacon(self, ear: socket.socket, only: Interface | None, events: int) -> None:
-    for data, source in self._datagrams(ear):
-      is_question = len(data) >= QUESTION_SIZE
-      if not is_question and (only is None or only.near(source[0])):
-        self._take(data, source[0], lambda nonce: nonce is None)
+  def _hear_beacon(self, only: Interface | None, data: bytes, source: Address) -> None:
+    is_question = len(data) >= QUESTION_SIZE
+    if not is_question and (only is None or only.near(source[0])):
+      self._take(data, source[0], lambda nonce: nonce is None)
 
-  def _hear_answer(self, mouth: socket.socket, events: int) -> None:
-    for data, source in self._datagrams(mouth):
-      self._take(data, source[0], self._nonces.__contains__)
+  def _hear_answer(self, data: bytes, source: Address) -> None:
+    self._take(data, source[0], self._nonces.__contains__)
 
   def _take(self, data: bytes, address: str, expected: Callable[[str | None], bool]) -> None:
-    try:
-      nonce, fields = parse_answer(data)
-      if not expected(nonce):
-        raise PeerFault("discovery_unasked")
-      with self._changed:
-        self._list.note(fields, address, monotonic())
-        if (nonce is None or self._nonces.get(nonce)) and len(self._reached) < SCAN_MOST:
-          self._reached.add(address)
-        self._changed.notify_all()
-    except PeerFault as fault:
-      self.counters.add(fault.kind)
+    nonce, fields = parse_answer(data)
+    if not expected(nonce):
+      raise PeerFault("discovery_unasked")
+    with self._changed:
+      self._list.note(fields, address, monotonic())
+      if (nonce is None or self._nonces.get(nonce)) and len(self._reached) < SCAN_MOST:
+        self._reached.add(address)
+      self._changed.notify_all()
 
   def _go_on_scanning(self, now: float) -> float:
     if self._scan is None:
@@ -9505,6 +9465,19 @@ class ScreenSource(ABC):
     """Release it; twice is harmless."""
 
 
+@contextlib.contextmanager
+def _seeing() -> Iterator[Any]:
+  try:
+    import mss
+  except ImportError as fault:
+    raise DeviceError("Sharing needs the Python package mss, which is not here.") from fault
+  try:
+    yield mss
+  except (OSError, mss.exception.ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
+    log.info("screen: %s", fault)
+    raise DeviceError("There is no screen here that can be shared.") from fault
+
+
 class _Grabber:
   """mss, opened anew every 2 s: it looks at the arrangement of the screens at its start only."""
 
@@ -9520,16 +9493,9 @@ class _Grabber:
   def reopen(self) -> None:
     before, self._mss = self._mss, None
     try:
-      import mss
-      from mss.exception import ScreenShotError
-    except ImportError as fault:
-      raise DeviceError("Sharing needs the Python package mss, which is not here.") from fault
-    try:
-      self._mss = self._open(mss)
-      self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
-    except (OSError, ScreenShotError) as fault:
-      log.info("screen: %s", fault)
-      raise DeviceError("There is no screen here that can be shared.") from fault
+      with _seeing() as mss:
+        self._mss = self._open(mss)
+        self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
     finally:  # after the new one is open: a bare X server starts anew when its last client goes
       self._shut(before)
     self._opened = monotonic()
@@ -9555,13 +9521,9 @@ class _Grabber:
 
   def grab(self, area: _Rectangle) -> Picture:
     import cv2
-    from mss.exception import ScreenShotError
 
-    try:
+    with _seeing():
       shot = self._mss.grab(area._asdict())
-    except (OSError, ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
-      log.info("screen: %s", fault)
-      raise DeviceError("There is no screen here that can be shared.") from fault
     same_size = self._picture.shape[:2] == (shot.height, shot.width)
     if not same_size or shot.raw != self._raw:
       pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
@@ -9574,9 +9536,7 @@ class _Grabber:
 
   def _shut(self, before: Any) -> None:
     if before is not None:
-      from mss.exception import ScreenShotError
-
-      with contextlib.suppress(ScreenShotError):  # the X server is gone
+      with contextlib.suppress(DeviceError), _seeing():
         before.close()
 
   def _refresh(self) -> None:
@@ -15504,37 +15464,25 @@ def disk_free(downloads: str) -> int | None:
   return None
 
 
-def _try_camera(spec: str) -> None:
-  with contextlib.closing(open_camera(spec, APP_NAME)) as camera:
-    camera.read(3.0)
-
-
-def _try_mic(spec: str) -> None:
-  with contextlib.closing(open_microphone(spec)) as microphone:
-    microphone.read()
-
-
-def _try_speaker(spec: str) -> None:
-  if spec == "default" or spec.isdecimal():  # a file would be written over
+def _try_device(what: str, spec: str) -> None:
+  if what == "camera":
+    with contextlib.closing(open_camera(spec, APP_NAME)) as camera:
+      camera.read(3.0)
+  elif what == "mic":
+    with contextlib.closing(open_microphone(spec)) as microphone:
+      microphone.read()
+  elif spec == "default" or spec.isdecimal():  # a file would be written over
     with contextlib.closing(open_speaker(spec, monotonic())) as speaker:
       speaker.write(SILENCE)
 
 
 def device_troubles(options: ClientOptions) -> Json:
   """What is wrong with the chosen camera, mic and speaker, "": nothing; without what is `none`."""
-  tries: dict[str, Callable[[str], None]] = {
-    "camera": _try_camera,
-    "mic": _try_mic,
-    "speaker": _try_speaker,
-  }
-  troubles = {}
-  for what, attempt in tries.items():
-    spec = getattr(options, what)
-    if spec == "none":
-      continue
+  chosen = {what: getattr(options, what) for what in ("camera", "mic", "speaker")}
+  troubles = {what: "" for what, spec in chosen.items() if spec != "none"}
+  for what in troubles:
     try:
-      attempt(spec)
-      troubles[what] = ""
+      _try_device(what, chosen[what])
     except DeviceError as error:
       troubles[what] = error.reason
   return troubles
@@ -23001,13 +22949,10 @@ def role_list(options: argparse.Namespace) -> int:
   """Prints the meetings on the LAN."""
   known = KnownHosts(home_directory()).places()
   finder = MeetingFinder(options.bind, known, options.port or DEFAULT_PORT)
-  finder.start()
-  try:
+  with contextlib.closing(finder):
+    finder.start()
     finder.wait_settled(10.0)
-    ads = finder.meetings()
-    others = finder.other_versions()
-  finally:
-    finder.close()
+    ads, others = finder.meetings(), finder.other_versions()
   if options.json:
     print(json.dumps([listed(ad) for ad in ads], ensure_ascii=False))
     return 0

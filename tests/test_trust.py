@@ -82,14 +82,14 @@ class TestIdentity:
   def test_is_private(self, tmp_path: Path) -> None:
     identity = cs.load_identity(tmp_path)
     identity.path.chmod(0o644)
-    assert mode(cs.load_identity(tmp_path).key) == 0o600
+    assert mode(cs.load_identity(tmp_path).path) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["identity.pem"]
 
   @pytest.mark.parametrize("damage", [b"", b"rubbish", "half"])
   def test_damaged_is_set_aside(self, tmp_path: Path, damage: bytes | str) -> None:
     old = cs.load_identity(tmp_path)
-    content = old.key.read_bytes()
-    old.key.write_bytes(content[: len(content) // 2] if isinstance(damage, str) else damage)
+    content = old.path.read_bytes()
+    old.path.write_bytes(content[: len(content) // 2] if isinstance(damage, str) else damage)
     new = cs.load_identity(tmp_path)
     assert new.fingerprint != old.fingerprint
     assert (tmp_path / "identity.damaged").exists()
@@ -99,8 +99,8 @@ class TestIdentity:
     (tmp_path / "b").mkdir()
     one, two = cs.load_identity(tmp_path / "a"), cs.load_identity(tmp_path / "b")
     marker = "-----BEGIN CERTIFICATE"
-    key = one.key.read_text().split(marker)[0]
-    one.key.write_text(key + marker + two.key.read_text().split(marker)[1])
+    key = one.path.read_text().split(marker)[0]
+    one.path.write_text(key + marker + two.path.read_text().split(marker)[1])
     assert cs.load_identity(tmp_path / "a").fingerprint not in (one.fingerprint, two.fingerprint)
 
   def test_programs_that_start_together_agree(self, tmp_path: Path) -> None:
