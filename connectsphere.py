@@ -7236,7 +7236,7 @@ class UdpPort:
       self._socket.setblocking(False)
       self._enlarge_buffers()
       self._gso = sys.platform == "linux"
-      self._gro = self._gso and not sound and self._set_gro()
+      self._gro = self._gso and self._set_gro(not sound) and not sound
       if sound:
         ask_for(FIRST, self._socket)
       if bind is not None:
@@ -7391,9 +7391,9 @@ class UdpPort:
         with contextlib.suppress(OSError):  # beyond the system's limit, where it is allowed
           self._socket.setsockopt(socket.SOL_SOCKET, force, BUFFER)
 
-  def _set_gro(self) -> bool:
+  def _set_gro(self, on: bool) -> bool:
     try:
-      self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+      self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, on)
     except OSError:
       return False
     return True
