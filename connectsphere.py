@@ -266,11 +266,11 @@ class Words(str):
 
 def size_words(size: float) -> str:
   """Bytes as people say them."""
-  for unit in ("B", "kB", "MB", "GB"):
-    if size < 1000 or unit == "GB":
-      return f"{size:.0f} {unit}" if unit in ("B", "kB") else f"{size:.1f} {unit}"
+  for unit, digits in (("B", 0), ("kB", 0), ("MB", 1)):
+    if size < 1000:
+      return f"{size:.{digits}f} {unit}"
     size /= 1000
-  return ""
+  return f"{size:.1f} GB"
 
 
 # What a refusal says: code or code.why|the sentence as in TEXTS, in English alone where no window shows it or
@@ -6204,17 +6204,16 @@ class ResumeTokens:
 
   def get(self, fingerprint: str, meeting: str, name: str) -> str | None:
     """The token for that host, meeting and name; the host's newest where `meeting` is not known."""
-    if not meeting:
-      ours = [key for key in self._tokens if key.startswith(json.dumps([fingerprint])[:-1])]
-      named = [key for key in ours if json.loads(key)[2:] == [name]]
-      return self._tokens[named[-1]] if named else None
-    token = self._tokens.get(self._key(fingerprint, meeting, name))
-    return token if isinstance(token, str) else None
+    for key in reversed(self._tokens):
+      if key == self._key(fingerprint, meeting or json.loads(key)[1], name):
+        return str(self._tokens[key])
+    return None
 
   def put(self, fingerprint: str, meeting: str, name: str, token: str) -> None:
     """Keep `token` in place of its predecessor."""
     key = self._key(fingerprint, meeting, name)
-    self._tokens = {old: value for old, value in self._tokens.items() if old != key} | {key: token}
+    self._tokens.pop(key, None)  # the newest is the last
+    self._tokens[key] = token
     self._tokens = dict(list(self._tokens.items())[-self._MOST :])
     self._save()
 
@@ -15246,9 +15245,7 @@ def run_headless(
 # ==============================
 
 
-GIVE_RATE: Final = (
-  6_000_000  # bytes a second for all together: half of a 100 Mbit/s line stays for the meeting
-)
+GIVE_RATE: Final = 6_000_000  # bytes a second in all: half of a 100 Mbit/s line stays for the meeting
 GIVE_PIECE: Final = 32 * 1024
 GIVE_AT_ONCE: Final = 64
 GIVE_TO_ONE: Final = 8  # connections of one address at once
@@ -15434,10 +15431,7 @@ def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
   for port in ports:
     kind = "UDP" if port in (ports.video, ports.audio) else "TCP"
     try:
-      if kind == "TCP":
-        listen_tcp((host, port)).close()
-      else:
-        udp_port((host, port), Counters()).close()
+      (listen_tcp((host, port)) if kind == "TCP" else udp_port((host, port), Counters())).close()
     except Refused:
       taken.append(f"{kind} {port}")
   return tuple(taken)
@@ -15450,18 +15444,6 @@ def own_address_answers(address: Address) -> bool:
       return tcp_answers(address)
   except Refused:
     return tcp_answers(address)
-
-
-def sighting(ad: MeetingAd) -> Sighting:
-  """The meeting `ad`, and whether its port answers."""
-  return Sighting(ad.title, ad.host, ad.address, ad.port, tcp_answers((ad.address, ad.port)))
-
-
-def disk_free(downloads: str) -> int | None:
-  """Bytes that are free where accepted files go, if known."""
-  with contextlib.suppress(OSError):
-    return shutil.disk_usage(downloads or Path.home()).free
-  return None
 
 
 def _try_device(what: str, spec: str) -> None:
@@ -15504,6 +15486,9 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
   used = local_address(away[0].address) if away else next((each.address for each in own), "")
   hosting = len(away) < len(ads)
   physical = [each for each in own if each.kind in ("wired", "wireless")]
+  free = None
+  with contextlib.suppress(OSError):
+    free = shutil.disk_usage(options.downloads or Path.home()).free
   return Facts(
     places=tuple(Place(each.name, each.address, each.kind) for each in own),
     used=used,
@@ -15512,12 +15497,14 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
     taken=(*taken, f"UDP {DISCOVERY_PORT}") if ear.deaf else taken,
     hosting=hosting,
     reachable=not used or own_address_answers((used, options.port)),
-    meetings=tuple(sighting(ad) for ad in ads),
+    meetings=tuple(
+      Sighting(ad.title, ad.host, ad.address, ad.port, tcp_answers((ad.address, ad.port))) for ad in ads
+    ),
     by_search=bool(away) and not any(map(finder.hears_broadcasts, away)),
     other_versions=tuple(others),
     neighbours=neighbours(physical),
     gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
-    disk_free=disk_free(options.downloads),
+    disk_free=free,
     **(device_troubles(options) if devices else {}),
   )
 
@@ -15581,19 +15568,13 @@ class Preview:
 
 def _play_test(spec: str, worker: Worker) -> None:
   try:
-    speaker = open_speaker(spec, monotonic())
+    with contextlib.closing(open_speaker(spec, monotonic())) as speaker:
+      for hertz in (440.0, 554.4, 659.3):
+        sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(12 * BLOCK)
+        for block in np.split((sound * 9_000).astype(np.int16), 12):
+          speaker.write(block)
   except DeviceError as error:
     log.warning("the speaker cannot be tested: %s", error)
-    return
-  try:
-    for hertz in (440.0, 554.4, 659.3):
-      sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(12 * BLOCK)
-      for block in np.split((sound * 9_000).astype(np.int16), 12):
-        speaker.write(block)
-  except DeviceError as error:
-    log.warning("the speaker failed at its test: %s", error)
-  finally:
-    speaker.close()
 
 
 MOST_IN_CROWD: Final = 60
@@ -15912,7 +15893,6 @@ class Program:
 CROWD_NAMES: Final = (
     "Amira Hassan", "Jonas Weber", "Priya Nair", "Tomás García", "Zuri Okafor", "Mei Lin", "Oskar Lund",
     "Fatima Zahra", "Noah Becker", "Chloé Martin", "Ravi Patel", "Hana Sato", "Luca Romano", "Sofia Novak",
-    "Kwame Mensah", "Ingrid Berg", "Diego Silva", "Anya Petrova", "Samir Khan", "Ella Brown", "Yusuf Demir",
 )  # fmt: skip
 CROWD_LINES: Final = (
     "Good morning!", "Can everyone see my picture?", "Yes, and the sound is clear.", "Which page are we on?",
@@ -16000,8 +15980,8 @@ class DemoWatch:
     streams = {name: {"layer": 1, "fps": DEFAULT_FPS} for name in names}
     controller.do({"do": "watch", "streams": streams})
 
-  def look(self) -> tuple[set[str], set[str], list[float], list[float]]:
-    """(who is seen, who is heard, rates, delays in ms) over the last second or two.
+  def look(self) -> tuple[set[str], set[str], str]:
+    """(who is seen, who is heard, rate and delay in words) over the last second or two.
 
     Who shares a screen is seen by the clock on that.
     """
@@ -16017,7 +15997,8 @@ class DemoWatch:
       delays.append(figures["latency_ms"])
       if not person.sharing:
         rates.append(figures["fps"])
-    return seen, self._heard(), rates, delays
+    rate = f"{np.mean(rates or [0.0]):.1f} pictures a second"
+    return seen, self._heard(), rate + (f", {np.median(delays):.0f} ms" if delays else "")
 
   def _heard(self) -> set[str]:
     sound = np.concatenate([np.zeros(1, np.int16), *list(self._sound)]).astype(np.float64)
@@ -16031,23 +16012,6 @@ class DemoWatch:
     return heard
 
 
-def demo_line(
-  second: int,
-  names: Sequence[str],
-  seen: set[str],
-  heard: set[str],
-  rates: Sequence[float],
-  delays: Sequence[float],
-) -> str:
-  """One second of the demo, for a reader."""
-  rate = sum(rates) / len(rates) if rates else 0.0
-  line = f"{second:2d} s  seen {len(seen)}/{len(names)}, heard {len(heard)}/{len(names)}"
-  line += f", {rate:.1f} pictures a second"
-  line += f", {sorted(delays)[len(delays) // 2]:.0f} ms" if delays else ""
-  missing = [name for name in names if name not in seen or name not in heard]
-  return line + (f"  missing: {', '.join(missing[:4])}" if missing else "")
-
-
 def run_demo(controller: MeetingController, count: int, say: Callable[[str], None]) -> int:
   """Watch and listen for 20 s; 0 when everyone was seen and heard throughout, else 1."""
   names = [crowd_name(number) for number in range(count)]
@@ -16059,9 +16023,11 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
   start = monotonic()
   for second in range(1, DEMO_SECONDS + 1):
     time.sleep(max(0.0, start + second - monotonic()))
-    seen, heard, rates, delays = watch.look()
-    missed += len(seen) < count or len(heard) < count
-    say(demo_line(second, names, seen, heard, rates, delays))
+    seen, heard, figures = watch.look()
+    missing = [name for name in names if name not in seen & heard]
+    missed += bool(missing)
+    line = f"{second:2d} s  seen {len(seen)}/{count}, heard {len(heard)}/{count}, {figures}"
+    say(line + (f"  missing: {', '.join(missing[:4])}" if missing else ""))
   if missed:
     say(f"In {missed} of {DEMO_SECONDS} seconds somebody was not seen or not heard.")
     return 1
@@ -22480,16 +22446,19 @@ def _check_options(options: argparse.Namespace) -> None:
       options.bind = None
   except ValueError as error:
     raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
-  if options.pin is not None and not options.pin.strip():
-    raise UsageError("The PIN must not be empty.")
-  if options.pin is not None and len(options.pin.strip()) > MAX_PIN:
-    raise UsageError(f"A PIN has {MAX_PIN} characters at most.")
-  if options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD:
-    raise UsageError(f"A demo has 1 to {MOST_IN_CROWD} participants.")
-  if options.join is not None and not options.join.partition(":")[0]:
-    raise UsageError("--join needs an address.")
-  if options.json and not (options.list or options.doctor):
-    raise UsageError("--json goes with --list and --doctor.")
+  pin = "a" if options.pin is None else options.pin.strip()
+  for wrong, words in (
+    (not pin, "The PIN must not be empty."),
+    (len(pin) > MAX_PIN, f"A PIN has {MAX_PIN} characters at most."),
+    (
+      options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD,
+      f"A demo has 1 to {MOST_IN_CROWD} participants.",
+    ),
+    (options.join is not None and not options.join.partition(":")[0], "--join needs an address."),
+    (options.json and not (options.list or options.doctor), "--json goes with --list and --doctor."),
+  ):
+    if wrong:
+      raise UsageError(words)
 
 
 LIMIT_OPTIONS: Final[Mapping[str, str]] = {
@@ -22819,12 +22788,6 @@ def has_display() -> bool:
   return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def need_display() -> None:
-  """Refused where no window can be shown, before anything is started."""
-  if not has_display():
-    raise Refused("device", "There is no display for a window: use --headless.")
-
-
 def show_window(
   options: argparse.Namespace,
   home: Path,
@@ -22832,7 +22795,8 @@ def show_window(
   address: str = "",
 ) -> int:
   """The window, unless one is open; `begin` brings its meeting, or that is at `address`."""
-  need_display()
+  if not has_display():
+    raise Refused("device", "There is no display for a window: use --headless.")
   chosen, server = client_options(options), asdict(server_options(options, home))
   orders: queue.SimpleQueue[str] = queue.SimpleQueue()
   with contextlib.ExitStack() as stack:
@@ -22939,12 +22903,6 @@ def role_join(options: argparse.Namespace) -> int:
   return run_headless(MeetingController(chosen, home), say)
 
 
-def listed(ad: MeetingAd) -> Json:
-  """A meeting as `--list --json` prints it."""
-  keys = ("title", "host", "address", "port", "people", "pin", "fingerprint", "version")
-  return {key: getattr(ad, key) for key in keys}
-
-
 def role_list(options: argparse.Namespace) -> int:
   """Prints the meetings on the LAN."""
   known = KnownHosts(home_directory()).places()
@@ -22954,7 +22912,8 @@ def role_list(options: argparse.Namespace) -> int:
     finder.wait_settled(10.0)
     ads, others = finder.meetings(), finder.other_versions()
   if options.json:
-    print(json.dumps([listed(ad) for ad in ads], ensure_ascii=False))
+    keys = ("title", "host", "address", "port", "people", "pin", "fingerprint", "version")
+    print(json.dumps([{key: getattr(ad, key) for key in keys} for ad in ads], ensure_ascii=False))
     return 0
   for ad in ads:
     locked = ", PIN" if ad.pin else ""
