@@ -422,15 +422,12 @@ class TokenBucket:
   """A rate limit: `burst` at once, refilled at `rate` a second. Time is an argument."""
 
   def __init__(self, burst: float, rate: float) -> None:
-    self._burst = burst
-    self._rate = rate
-    self._level = burst
-    self._at = -math.inf
+    self._burst, self._rate = burst, rate
+    self._level, self._at = burst, 0.0
 
   def take(self, now: float, amount: float = 1.0) -> bool:
     """Whether `amount` may pass at `now`; if so it is taken."""
-    if self._at > -math.inf:
-      self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+    self._level = min(self._burst, self._level + (now - self._at) * self._rate)
     self._at = now
     if self._level < amount:
       return False
@@ -3042,28 +3039,6 @@ def _tiles_of(size: int) -> int:
   return -(-size // TILE)
 
 
-class _Places:
-  """Who owns each tile: rectangles by serial number, in order of arrival."""
-
-  def __init__(self, rows: int, columns: int) -> None:
-    self.owners = np.zeros((rows, columns), np.int64)
-    self.versions = np.full((rows, columns), -1, np.int64)
-    self.rectangles: dict[int, Rectangle] = {}
-
-  def put(self, serial: int, rectangle: Rectangle) -> None:
-    place = _place_of(rectangle)
-    won = self.versions[place] < rectangle.version
-    if not won.any():
-      return
-    self.rectangles[serial] = rectangle
-    losers = np.unique(self.owners[place][won])
-    self.owners[place][won] = serial
-    self.versions[place][won] = rectangle.version
-    for loser in losers.tolist():
-      if loser and not (self.owners == loser).any():
-        del self.rectangles[loser]
-
-
 @dataclass(slots=True)
 class TileCursor:
   """How far a viewer has got; `waiting` is what it still has to be sent up to one commit."""
@@ -3105,34 +3080,36 @@ class TileTable:
   """
 
   def __init__(self) -> None:
-    self.geometry: Geometry | None = None
-    self._places = _Places(0, 0)
-    self._pending: list[Rectangle] = []
-    self._pending_tiles = 0
-    self._serial = 0
-    self._version = 0
+    self._serial = self._version = 0
+    self._begin(Geometry(-1, 0, 0))
 
   def set_geometry(self, geometry: Geometry) -> None:
     """Start a new epoch; PeerFault unless it is higher than the last."""
-    if self.geometry and geometry.epoch <= self.geometry.epoch:
+    if geometry.epoch <= self.geometry.epoch:
       raise PeerFault("bad_screen", "epoch")
+    self._begin(geometry)
+
+  def _begin(self, geometry: Geometry) -> None:
     self.geometry = geometry
-    self._places = _Places(_tiles_of(geometry.height), _tiles_of(geometry.width))
-    self._pending, self._pending_tiles = [], 0
+    rows, columns = _tiles_of(geometry.height), _tiles_of(geometry.width)
+    self._owners = np.zeros((rows, columns), np.int64)  # by serial number, 0: none yet
+    self._versions = np.full((rows, columns), -1, np.int64)
+    self._rectangles: dict[int, Rectangle] = {}  # by serial number, in order of arrival
+    self._pending: list[Rectangle] = []
+    self._pending_tiles = 0
 
   def put(self, rectangle: Rectangle) -> None:
     """Take a rectangle for the next commit; one of an earlier epoch is ignored.
 
     PeerFault when it is off the grid, or too much comes without a commit.
     """
-    geometry = self.geometry
-    if geometry is None or rectangle.epoch > geometry.epoch:
+    if rectangle.epoch > self.geometry.epoch:
       raise PeerFault("bad_screen", "epoch")
-    if rectangle.epoch < geometry.epoch:
+    if rectangle.epoch < self.geometry.epoch:
       return
-    _check_on_grid(rectangle, geometry)
+    _check_on_grid(rectangle, self.geometry)
     self._pending_tiles += _tiles_of(rectangle.width) * _tiles_of(rectangle.height)
-    if self._pending_tiles > 2 * self._places.owners.size:
+    if self._pending_tiles > 2 * self._owners.size:
       raise PeerFault("bad_screen", "too much without a commit")
     if len(rectangle.data) > PICTURE_HEAD + 4 * rectangle.width * rectangle.height:
       raise PeerFault("bad_screen", "more bytes than pixels")
@@ -3140,13 +3117,26 @@ class TileTable:
 
   def commit(self, commit: Commit) -> None:
     """Make the rectangles since the last commit the state."""
-    if self.geometry is None or commit.epoch != self.geometry.epoch:
+    if commit.epoch != self.geometry.epoch:
       return
     for rectangle in self._pending:
-      self._serial += 1
-      self._places.put(self._serial, rectangle)
+      self._own(rectangle)
     self._version = max(self._version, commit.version)
     self._pending, self._pending_tiles = [], 0
+
+  def _own(self, rectangle: Rectangle) -> None:
+    place = _place_of(rectangle)
+    won = self._versions[place] < rectangle.version
+    if not won.any():
+      return
+    self._serial += 1
+    self._rectangles[self._serial] = rectangle
+    losers = np.unique(self._owners[place][won])
+    self._owners[place][won] = self._serial
+    self._versions[place][won] = rectangle.version
+    for loser in losers.tolist():
+      if loser and not (self._owners == loser).any():
+        del self._rectangles[loser]
 
   def since(self, cursor: TileCursor) -> Geometry | Rectangle | Commit | None:
     """The next message for the viewer at `cursor`, which moves; None when it has everything.
@@ -3154,26 +3144,23 @@ class TileTable:
     A change once begun is sent to its commit, so that nothing tears; the next begins with the newest state:
     a slow viewer skips.
     """
-    geometry = self.geometry
-    if geometry is None:
-      return None
-    if cursor.epoch != geometry.epoch:
-      cursor.epoch, cursor.serial = geometry.epoch, 0
+    if cursor.epoch != self.geometry.epoch:
+      cursor.epoch, cursor.serial = self.geometry.epoch, 0
       cursor.commit_owed = False
       cursor.waiting.clear()
-      return geometry
+      return self.geometry
     if not cursor.waiting and cursor.commit_owed:
       cursor.commit_owed = False
-      return Commit(geometry.epoch, cursor.version)
+      return Commit(cursor.epoch, cursor.version)
     if not cursor.waiting and not self._begin_change(cursor):
       return None
     return cursor.waiting.popleft()
 
   def size(self) -> int:
-    return sum(len(one.data) for one in (*self._places.rectangles.values(), *self._pending))
+    return sum(len(one.data) for one in (*self._rectangles.values(), *self._pending))
 
   def _begin_change(self, cursor: TileCursor) -> bool:
-    for serial, rectangle in reversed(self._places.rectangles.items()):
+    for serial, rectangle in reversed(self._rectangles.items()):
       if serial <= cursor.serial:
         break
       cursor.waiting.appendleft(rectangle)
@@ -6381,7 +6368,7 @@ LINK_QUEUE: Final = 4 << 20
 HANDSHAKE_SECONDS: Final = 5.0
 CLOSING_SECONDS: Final = 3.0
 TURN_RECORDS: Final = 64  # what one link may send before the others' turn
-TURN_BYTES: Final = 16_384  # what one link may receive before the others' turn: one full TLS record
+TLS_RECORD: Final = 16_384  # bytes: the longest, and what one link may receive before the others' turn
 TURN_READS: Final = 16
 TURNS_SECONDS: Final = 0.004  # how long links are read before mail and timers have theirs
 OUTSIDE: Final = "outside"  # the group of those who are not in yet
@@ -6563,9 +6550,7 @@ class TlsLink:
     self._ready = False
     self._closing = ""
     self._all_said = False
-    self._queue: deque[bytes] = deque()
-    self._queued = 0
-    self._pending = b""
+    self._unsent = bytearray()
     self._filling = False
     self._timer: Timer | None = None
 
@@ -6591,14 +6576,13 @@ class TlsLink:
 
   @property
   def queued(self) -> int:
-    return self._queued + len(self._pending)
+    return len(self._unsent)
 
   def send(self, data: bytes) -> None:
     """Queue `data`; a peer that leaves more than `limit` bytes unread is dropped."""
     if self.closed or self._closing:
       return
-    self._queue.append(data)
-    self._queued += len(data)
+    self._unsent += data
     if self.queued > self.limit:
       self.discard("slow")
     elif self._ready and not self._filling:
@@ -6625,8 +6609,7 @@ class TlsLink:
     if self.closed:
       return
     self.closed = True
-    self._queue.clear()
-    self._queued, self._pending = 0, b""
+    self._unsent.clear()
     if self._timer:
       self._timer.cancel()
     self.reactor.links.discard(self)
@@ -6716,7 +6699,7 @@ class TlsLink:
       taken += len(data)
       if self.closed:
         return
-      if taken >= TURN_BYTES:
+      if taken >= TLS_RECORD:
         break
     self._await_turn()
 
@@ -6730,15 +6713,19 @@ class TlsLink:
 
   def _write_queue(self) -> None:
     for _ in range(TURN_RECORDS):
-      if not self._pending:
-        self._pending = self._next_chunk()
+      if not self._unsent and self.on_room and not self._closing:
+        self._filling = True
+        try:
+          self.on_room()
+        finally:
+          self._filling = False
       if self.closed:
         return
-      if not self._pending:
+      if not self._unsent:
         self._all_sent()
         return
-      sent = self.socket.send(self._pending)
-      self._pending = self._pending[sent:]
+      # what waits for the kernel may be longer at the next try, never shorter
+      del self._unsent[: self.socket.send(self._unsent[:TLS_RECORD])]
     self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
 
   def _all_sent(self) -> None:
@@ -6747,21 +6734,6 @@ class TlsLink:
       self._all_said = True
       self.socket.shutdown(socket.SHUT_WR)
     self._watch(selectors.EVENT_READ)
-
-  def _next_chunk(self) -> bytes:
-    if not self._queue and self.on_room and not self._closing:
-      self._filling = True
-      try:
-        self.on_room()
-      finally:
-        self._filling = False
-    chunk = bytearray()
-    while self._queue and len(chunk) + len(self._queue[0]) <= 16_384:
-      chunk += self._queue.popleft()
-    if not chunk and self._queue:
-      chunk += self._queue.popleft()
-    self._queued -= len(chunk)
-    return bytes(chunk)
 
 
 SCREEN_BUFFER: Final = 128 << 10
@@ -6837,10 +6809,10 @@ class TileFeed:
         self._change = 0
 
   def _next(self) -> ScreenMessage | None:
-    if self._pointer is not None and self._table.geometry is not None:
+    if self._pointer is not None and self._table.geometry.epoch >= 0:
       pointer, self._pointer = self._pointer, None
       return pointer
-    fresh = self._table.geometry is not None and self._table.geometry.epoch != self._cursor.epoch
+    fresh = self._table.geometry.epoch != self._cursor.epoch
     return self._table.since(self._cursor) if fresh or self._cursor.within or self.ready else None
 
 
@@ -7297,21 +7269,21 @@ class UdpPort:
     """
     received: list[tuple[memoryview, int, Address]] = []
     at = 0
-    while len(received) < most and at < READ_AT_ONCE:
+    for _ in range(most):
+      if at >= READ_AT_ONCE:
+        break
       try:
         size, segment, address = self._read(self._buffer[at : at + LARGEST_READ])
       except OSError as error:
         if error.errno in _FULL:
           break
         self._count(error)
-        most -= 1
         continue
-      if size == 0:  # anyone can send that; nobody who takes buffers apart should have to think of it
+      if size:
+        received.append((self._buffer[at : at + size], segment, address))
+        at += size
+      else:  # anyone can send that; nobody who takes buffers apart should have to think of it
         self._counters.add("short_datagram")
-        most -= 1
-        continue
-      received.append((self._buffer[at : at + size], segment, address))
-      at += size
     return received
 
   def receive_each(self, most: int) -> list[tuple[bytes, Address]]:
@@ -8012,7 +7984,7 @@ def own_address(bind: str | None) -> str | None:
   try:
     address = ipaddress.IPv4Address(bind)
   except ValueError as error:
-    raise UsageError(f"{bind} is no IPv4 address") from error
+    raise UsageError(f"{bind} is no IPv4 address.") from error
   return None if address.is_unspecified else str(address)
 
 
@@ -15799,9 +15771,8 @@ class Program:
     return self._enter(options, "", joining)
 
   def _chosen(self, name: str) -> ClientOptions:
-    chosen = {what: self.setting(what, getattr(self._options, what)) for what in ("camera", "mic", "speaker")}
+    chosen = {what: self.setting(what, "") for what in ("camera", "mic", "speaker", "sound")}
     volume = float(self.setting("volume", 0.8))
-    chosen["sound"] = self.setting("sound", "")
     return dataclasses.replace(self._options, name=clean_name(name), decode_all=True, volume=volume, **chosen)
 
   def _enter(self, options: ClientOptions, meeting: str, joining: Joining | None) -> MeetingController:
@@ -15819,7 +15790,7 @@ class Program:
     """(spec, words) to choose from, by camera, mic and speaker."""
     found = list_devices()
     for what, none in (("camera", "No camera"), ("mic", "No microphone"), ("speaker", "No speaker")):
-      chosen = str(self.setting(what, getattr(self._options, what)))
+      chosen = str(self.setting(what, ""))
       known = {spec for spec, _ in found[what]}
       if chosen not in {*known, "none"}:
         words = {"pattern": "Test card", "tone": "Test tone"}.get(chosen, chosen)
@@ -15866,7 +15837,7 @@ class Program:
 
   def test_speaker(self) -> None:
     """Play a short sound on the chosen speaker. Does not wait."""
-    spec = str(self.setting("speaker", self._options.speaker))
+    spec = str(self.setting("speaker", ""))
     Worker("speaker-test", partial(_play_test, spec)).start()
 
   def end_hosted(self) -> None:
@@ -22442,10 +22413,9 @@ class OneSentenceParser(argparse.ArgumentParser):
 def _check_options(options: argparse.Namespace) -> None:
   try:
     Ports.at(options.port if options.port is not None else DEFAULT_PORT)
-    if options.bind and ipaddress.IPv4Address(options.bind).is_unspecified:
-      options.bind = None
   except ValueError as error:
     raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
+  options.bind = own_address(options.bind)
   pin = "a" if options.pin is None else options.pin.strip()
   for wrong, words in (
     (not pin, "The PIN must not be empty."),
