@@ -111,7 +111,6 @@ import hmac
 import http.server
 import importlib
 import io
-import ipaddress
 import itertools
 import json
 import locale
@@ -126,7 +125,6 @@ import random
 import re
 import secrets
 import select
-import selectors
 import shutil
 import signal
 import socket
@@ -142,14 +140,18 @@ import unicodedata
 import wave
 import webbrowser
 from abc import ABC, abstractmethod
+from argparse import Namespace
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path, PurePosixPath
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import (
   IO,
   TYPE_CHECKING,
@@ -253,7 +255,7 @@ class ConnectSphereError(Exception):
 
 
 class Words(str):
-  """An English sentence that knows its `key` in TEXTS and its `values`, so that it can be translated."""
+  """An English sentence of TEXTS with its `key` there and its `values`, to be translated."""
 
   key: str
   values: Mapping[str, object]
@@ -326,9 +328,9 @@ CODES: Final = tuple(line.split("|")[:2] for line in REFUSALS.split("\n")[1:-1])
 
 
 class Refused(ConnectSphereError):
-  """What cannot be had: `code` as in the headless interface, its `values`, and `reason`, a sentence.
+  """What cannot be had: `code` and `values` as in the headless interface, and `reason`, a sentence.
 
-  `words` is a sentence of TEXTS with places for the values; without it, the code's own sentence is taken.
+  `words` is a sentence of TEXTS with places for the values; "" takes the code's own.
   """
 
   def __init__(self, code: str, words: str = "", **values: Any) -> None:
@@ -386,14 +388,14 @@ UNPLAYABLE: Final = "{path} cannot be opened here: no file of the right kind."
 
 
 class DeviceError(Refused):
-  """A camera, microphone, speaker or screen that is missing, busy or was pulled out."""
+  """A camera, microphone, speaker or screen that is missing, busy or unplugged."""
 
   def __init__(self, words: str, **values: Any) -> None:
     super().__init__("device", words, **values)
 
 
 class UsageError(ConnectSphereError):
-  """Options that make no sense together: said on standard error, status 2."""
+  """Options that make no sense together: status 2."""
 
 
 class SealError(ConnectSphereError):
@@ -401,7 +403,7 @@ class SealError(ConnectSphereError):
 
 
 class Counters:
-  """Counts by name, of what was dropped and the like; any thread."""
+  """Counts by name; any thread."""
 
   def __init__(self) -> None:
     self._counts: Counter[str] = Counter()
@@ -419,7 +421,7 @@ class Counters:
 
 
 class TokenBucket:
-  """A rate limit: `burst` at once, refilled at `rate` a second. Time is an argument."""
+  """A rate limit: `burst` at once, refilled at `rate` a second."""
 
   def __init__(self, burst: float, rate: float) -> None:
     self._burst, self._rate = burst, rate
@@ -436,7 +438,7 @@ class TokenBucket:
 
 
 class KeyedBuckets:
-  """A `TokenBucket` for each key, of the `most` keys that were asked for last."""
+  """A `TokenBucket` a key, of the `most` keys used last."""
 
   def __init__(self, burst: float, rate: float, most: int = 1_024) -> None:
     self._burst, self._rate, self._most = burst, rate, most
@@ -458,7 +460,7 @@ class FairQueue:
   """Who is served next: at each level whoever has used least (start-time fair queueing, 1996).
 
   A flow that comes after a pause starts level with the one in service: a pause earns nothing. `weights`
-  share a level, 1 where none is given. `charge` says what serving has cost, in any unit.
+  share a level, 1 by default.
   """
 
   _REMEMBERED = 4_096
@@ -500,7 +502,7 @@ class FairQueue:
       gone = flow[:depth]
 
   def pop(self) -> tuple[Any, Flow]:
-    """The item whose turn it is, and its flow; of one flow the first that came."""
+    """The item whose turn it is, and its flow; of one flow the oldest."""
     part: tuple[Hashable, ...] = ()
     while len(part) < 3:
       best = min(self._below[part], key=self._used.__getitem__)
@@ -523,7 +525,7 @@ class FairQueue:
 
 
 def clean_pin(text: str) -> str:
-  """A PIN as it counts: of digits the spaces between them are left out."""
+  """A PIN as it counts: of digits without the spaces between them."""
   digits = "".join(text.split())
   return digits if digits.isdecimal() else text.strip()
 
@@ -534,7 +536,7 @@ _BLANK: Final = re.compile(  # no letter of these shows, though none is of a cat
 
 
 def clean_name(text: str, limit: int = MAX_NAME) -> str:
-  """A name safe to show anywhere: NFKC, no control, format, bidi, ignorable or blank characters.
+  """A name safe to show: NFKC, no control, format, bidi, ignorable or blank characters.
 
   At most 2 combining marks in a row, white space folded, 1 to `limit` characters; else "Guest".
   """
@@ -552,7 +554,7 @@ def clean_name(text: str, limit: int = MAX_NAME) -> str:
 
 
 def trimmed(text: str) -> str:
-  """`text` without blank lines around it; its first line stays indented, as in a program."""
+  """`text` without blank lines around it; its first line stays indented."""
   return re.sub(r"\A\s*\n", "", text.rstrip())
 
 
@@ -691,8 +693,8 @@ def _shorten(name: str) -> str:
 
 
 def safe_file_name(text: str) -> str:
-  """A file name made of `text`: its last component, without control, format or bidi characters, device
-  names, streams, or dots and spaces at its ends; at most MAX_FILE_NAME bytes.
+  """The last component of `text`, without control, format or bidi characters, device names, streams, or
+  dots and spaces at its ends; at most MAX_FILE_NAME bytes.
 
   Kinds that run, or that a shell acts on when it lists them, get ".blocked"; twice changes nothing.
   """
@@ -769,7 +771,7 @@ def _hex(octets: int) -> Check:
 def _either(*checks: Check) -> Check:
   def check(value: Any) -> Any:
     for one in checks:
-      with contextlib.suppress(PeerFault):
+      with suppress(PeerFault):
         return one(value)
     raise PeerFault("bad_field", "no alternative fits")
 
@@ -863,8 +865,8 @@ Proof: TypeAlias = Annotated[
 class Record:
   """A dataclass that JSON is made of, and checked by: its fields `Annotated[type, check, key]`.
 
-  The key is the field's name if none is given. It ends in "?" where it is left out while empty, in "!"
-  where only the server keeps it and nobody is told. Other fields are in no JSON.
+  The key, by default the field's name, ends in "?" where it is left out while empty, in "!" where the server
+  keeps it and tells nobody. Other fields are in no JSON.
   """
 
   @classmethod
@@ -883,7 +885,7 @@ class Record:
 
   @classmethod
   def read(cls, value: Json, **more: Any) -> Self:
-    """The record of checked JSON, and `more` that is in none."""
+    """The record of checked JSON, and `more` fields."""
     keys = {name: key.rstrip("?!") for name, (key, _) in cls.parts().items()}
     return cls(**{name: value[key] for name, key in keys.items() if key in value}, **more)
 
@@ -895,7 +897,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Person(Record):
-  """One participant, as the roster says."""
+  """One participant, as in the roster."""
 
   id: Id
   name: Name
@@ -984,7 +986,7 @@ def not_permitted(what: str) -> Refused:
 
 @dataclass(frozen=True, slots=True)
 class Question(Record):
-  """A quick question to the class; `counts` for hosts, for all once it is over. No answers: none asked."""
+  """A quick question to the class, "": none. `counts` are for hosts, and for all once it is over."""
 
   question: Annotated[str, _text(300)] = ""
   answers: Annotated[list[str], _listing(_text(100), MOST_ANSWERS)] = field(default_factory=list)
@@ -1099,7 +1101,7 @@ HOST_ONLY: Final = HOSTS_ALONE | {
 
 
 def may_say(role: str, kind: str) -> bool:
-  """Whether that role may send such a message: some are for hosts and co-hosts, some for the host alone."""
+  """Whether that role may send such a message."""
   return role == "host" or kind not in (HOSTS_ALONE if role == "co-host" else HOST_ONLY)
 
 
@@ -1184,7 +1186,7 @@ def refusal(message: Json) -> Refused:
 
 
 def encode_line(message: Json) -> bytes:
-  """`message` as one line of JSON; ValueError for NaN, PeerFault when over 64 KiB."""
+  """`message` as a line of JSON; ValueError for NaN, PeerFault when over 64 KiB."""
   line = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
   data = line.encode("utf-8", "replace") + b"\n"
   if len(data) > MAX_LINE:
@@ -1216,7 +1218,7 @@ def _shallow(value: Json) -> bool:
 
 
 def parse_json(data: bytes) -> Json:
-  """An object of strict JSON: finite numbers, no lone surrogates, at most 8 deep; PeerFault otherwise."""
+  """An object of strict JSON: finite numbers, no lone surrogates, at most 8 deep; else PeerFault."""
   try:
     value = json.loads(data.decode("utf-8"), parse_float=_finite, parse_constant=_no_constant)
     if not isinstance(value, dict) or not _shallow(value):
@@ -1231,9 +1233,9 @@ def parse_json(data: bytes) -> Json:
 UNKNOWN: Final = "unknown_message"
 
 
-@contextlib.contextmanager
+@contextmanager
 def skipping(counters: Counters) -> Iterator[None]:
-  """Count messages that only a later version knows, and pass over them."""
+  """Count and pass over messages that only a later version knows."""
   try:
     yield
   except PeerFault as fault:
@@ -1243,18 +1245,18 @@ def skipping(counters: Counters) -> Iterator[None]:
 
 
 def check_version(hello: Json) -> None:
-  """Refused `other_version` for the first message of a peer that has one, whatever else is in it."""
+  """Refused `other_version` where a first message says another one."""
   if hello.get("v", PROTOCOL) != PROTOCOL:
     raise Refused("other_version", versions=[PROTOCOL])
 
 
 def parse_message(line: bytes, shapes: Mapping[str, Shape]) -> Json:
-  """The message in `line`, its members checked against `shapes[type]`; PeerFault otherwise."""
+  """The message in `line`, its members checked against `shapes[type]`; else PeerFault."""
   return check_message(parse_json(line), shapes)
 
 
 def check_message(value: Json, shapes: Mapping[str, Shape]) -> Json:
-  """`parse_message` of JSON that was parsed before."""
+  """`parse_message` of parsed JSON."""
   kind = value.get("type")
   if not isinstance(kind, str) or kind not in shapes:
     raise PeerFault(UNKNOWN)
@@ -1304,7 +1306,7 @@ def _frame_size(data: bytes, at: int) -> tuple[int, int]:
 def jpeg_size(data: bytes) -> tuple[int, int]:
   """(width, height) of a baseline JPEG of one scan, 8 bit, 3 components, at most the largest layer.
 
-  PeerFault for anything else.
+  Else PeerFault.
   """
   if data[:2] != b"\xff\xd8":
     raise PeerFault("bad_picture", "no JPEG")
@@ -1326,7 +1328,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-  """(width, height) of a lossless WebP made of the one chunk VP8L; else PeerFault."""
+  """(width, height) of a lossless WebP of the one chunk VP8L; else PeerFault."""
   if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
     raise PeerFault("bad_picture", "no lossless WebP")
   chunk = int.from_bytes(data[16:20], "little")
@@ -1433,7 +1435,7 @@ def file_failed(code: str) -> bytes:
 
 
 def parse_file_answer(line: bytes) -> int | None:
-  """The offset of READY, None for DONE; Refused for FAILED, PeerFault for anything else."""
+  """The offset of READY, None for DONE; Refused for FAILED, else PeerFault."""
   found = _FILE_ANSWER.fullmatch(line)
   if found is None:
     raise PeerFault("bad_answer")
@@ -1444,7 +1446,7 @@ def parse_file_answer(line: bytes) -> int | None:
 
 
 def parse_file_head(line: bytes) -> Json:
-  """{size, sha256, offset} of a download; Refused for FAILED, PeerFault for anything else."""
+  """{size, sha256, offset} of a download; Refused for FAILED, else PeerFault."""
   if line.startswith(b"{"):
     return _shaped(parse_json(line), _FILE_HEAD)
   parse_file_answer(line)
@@ -1549,7 +1551,7 @@ def _fault_of(message: ScreenMessage) -> str:
 def parse_screen(data: bytes) -> ScreenMessage:
   """The screen message in `data`; PeerFault when its sizes lie.
 
-  Of a rectangle the place and the picture's own header are checked, so that it is safe to decode.
+  Of a rectangle the place and the picture's own header are checked: it is safe to decode.
   """
   if not data or data[0] not in _SCREEN_LAYOUTS:
     raise PeerFault(UNKNOWN if data[:1] > b"\0" else "bad_screen", "kind")
@@ -1687,7 +1689,7 @@ def small_message(kind: Kind, ident: int, number: int, sealed: bytes) -> bytes:
 def runs_of(buffer: memoryview, segment: int) -> list[memoryview]:
   """Takes apart what the kernel has merged: parts of frames stay together, small messages stand alone.
 
-  All datagrams in `buffer` have `segment` bytes but the last, which may be shorter.
+  All datagrams in `buffer` have `segment` bytes; the last may be shorter.
   """
 
   def is_small(at: int) -> bool:
@@ -1727,7 +1729,7 @@ def encode_nack(nack: Nack) -> bytes:
 
 
 def parse_nack(data: bytes) -> Nack:
-  """PeerFault when it is of another length or asks for nothing."""
+  """The nack in `data`; else PeerFault."""
   if len(data) != _NACK.size:
     raise PeerFault("bad_nack")
   ident, number, bitmap = _NACK.unpack(data)
@@ -1743,7 +1745,7 @@ def parse_nack(data: bytes) -> Nack:
 class PathValidation:
   """The server's side of one client's UDP path on one plane.
 
-  An address counts once a sealed challenge sent there came back, for a bind number higher than any before.
+  An address counts once a sealed challenge sent there came back, for a higher bind number than before.
   """
 
   MOST_PENDING = 4
@@ -1764,7 +1766,7 @@ class PathValidation:
     return small_message(kind, self.id, self._down_number, sealed)
 
   def on_bind(self, number: int, sealed: bytes, source: tuple[str, int], token: bytes) -> bytes:
-    """The challenge for `source`, which says it is this client; PeerFault when forged or old."""
+    """The challenge for `source`; PeerFault when forged or old."""
     self.opener.open(Kind.BIND, self.id, number, sealed)
     if number <= self._number:
       raise PeerFault("old_bind")
@@ -1792,13 +1794,13 @@ _ANSWER: Final = {**Ad.shape(), "nonce": _either(_exactly(""), _hex(16))}
 
 
 def discovery_question(nonce: bytes, version: int = PROTOCOL) -> bytes:
-  """A question of 512 bytes, so that no answer is larger than what asked for it."""
+  """A question of 512 bytes: no answer is larger than what asked for it."""
   text = json.dumps({"connectsphere": "question", "version": version, "nonce": nonce.hex()})
   return text.encode().ljust(QUESTION_SIZE)
 
 
 def parse_question(data: bytes) -> tuple[str, int]:
-  """(nonce, version) of a question; PeerFault for anything else, shorter or far too long."""
+  """(nonce, version) of a question; PeerFault for anything else."""
   if not QUESTION_SIZE <= len(data) <= LONGEST_QUESTION:
     raise PeerFault("bad_question", "size")
   value = parse_json(data)
@@ -1811,7 +1813,7 @@ def parse_question(data: bytes) -> tuple[str, int]:
 def discovery_answer(nonce: str, fields: Json, limit: int = QUESTION_SIZE) -> bytes:
   """An answer of at most `limit` bytes to the question `nonce`, "" for a beacon.
 
-  Title and host name are cut to fit; ValueError when the rest does not.
+  Title and host name are cut to fit.
   """
   answer: Json = {"connectsphere": "answer", "nonce": nonce, **fields}
   while True:
@@ -1825,7 +1827,7 @@ def discovery_answer(nonce: str, fields: Json, limit: int = QUESTION_SIZE) -> by
 
 
 def parse_answer(data: bytes) -> tuple[str | None, Json]:
-  """(nonce or None for a beacon, fields) of an answer; PeerFault for anything else.
+  """(nonce or None for a beacon, fields) of an answer; else PeerFault.
 
   Of another protocol version only the version is checked.
   """
@@ -3076,7 +3078,7 @@ def _place_of(rectangle: Rectangle) -> tuple[slice, slice]:
 class TileTable:
   """The newest bytes of each place of the shared screen, for server and presenter.
 
-  Rectangles count from the next `commit` on, all at once: nobody is sent half a change.
+  Rectangles count from the next `commit` on: nobody is sent half a change.
   """
 
   def __init__(self) -> None:
@@ -3141,8 +3143,7 @@ class TileTable:
   def since(self, cursor: TileCursor) -> Geometry | Rectangle | Commit | None:
     """The next message for the viewer at `cursor`, which moves; None when it has everything.
 
-    A change once begun is sent to its commit, so that nothing tears; the next begins with the newest state:
-    a slow viewer skips.
+    A change once begun is sent to its commit; the next begins with the newest state: a slow viewer skips.
     """
     if cursor.epoch != self.geometry.epoch:
       cursor.epoch, cursor.serial = self.geometry.epoch, 0
@@ -3173,7 +3174,7 @@ class TileTable:
 class TileCanvas:
   """A viewer's picture: what is placed shows at the next commit, and nothing older covers newer.
 
-  Beyond MOST_SCREENS of rectangles it shows without a commit, to bound memory.
+  Beyond MOST_SCREENS of rectangles it shows without one, to bound memory.
   """
 
   MOST_SCREENS = 4  # that wait for their commit
@@ -3236,7 +3237,7 @@ class TileDiffer:
     self._before = self._now = np.zeros((0, 0), np.uint64)
 
   def changed(self, picture: Picture) -> NDArray[np.bool_]:
-    """(rows, columns) of tiles, true where a pixel differs, or all when it is of another size.
+    """(rows, columns) of tiles, true where a pixel differs, or all when the size does.
 
     `picture`: height x width x 3 or 4 bytes; it is copied.
     """
@@ -3298,7 +3299,7 @@ class StillTiles:
     self._changed_at[rows, x // TILE : _tiles_of(x + width)] = np.inf
 
   def next_due(self) -> float | None:
-    """When the next tile will have been still for long enough, if any."""
+    """When the next tile will have been still for long enough."""
     first = float(self._changed_at.min(initial=np.inf))
     return first + STILL_AFTER if first < math.inf else None
 
@@ -5493,7 +5494,7 @@ class Place(NamedTuple):
 
 
 class WayIn(NamedTuple):
-  """How others reach a meeting: address or short code, with the port unless it is the usual one."""
+  """How others reach a meeting: address or short code, with an unusual port."""
 
   address: str
   code: str
@@ -5545,7 +5546,7 @@ class Facts:
 
 
 class Finding(NamedTuple):
-  """One thing looked at: `state` is ok, warn or bad. One with a `cause` may become the verdict."""
+  """One thing looked at: `state` is ok, warn or bad. A `cause` may become the verdict."""
 
   topic: str
   state: str
@@ -5738,8 +5739,7 @@ def _usual_home() -> Path:
 def home_directory() -> Path:
   """Where identity, known hosts, tokens and settings are kept: made if missing, for the user alone.
 
-  `CONNECTSPHERE_HOME` moves it. One that was there keeps its mode: each file in it is private by itself.
-  ConnectSphereError where it cannot be made.
+  `CONNECTSPHERE_HOME` moves it. One that was there keeps its mode.
   """
   chosen = os.environ.get("CONNECTSPHERE_HOME")
   home = Path(chosen).absolute() if chosen else _usual_home()
@@ -5765,7 +5765,7 @@ def _temporary_beside(path: Path, content: bytes) -> Path:
 
 
 def write_all(out: io.FileIO, block: memoryview) -> None:
-  """Write all of `block`; unbuffered, since a buffer tries again at closing what it could not write."""
+  """Write all of `block`; unbuffered: a buffer tries again at closing what it could not write."""
   while block:
     block = block[out.write(block) :]
 
@@ -5825,7 +5825,7 @@ def certificate_fingerprint(der: bytes) -> str:
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
-  """TLS 1.3 with the host's own certificate. No session tickets: nothing is resumed below hello."""
+  """TLS 1.3 with the host's own certificate, without session tickets."""
   context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
   context.minimum_version = ssl.TLSVersion.TLSv1_3
   context.num_tickets = 0
@@ -5834,7 +5834,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
 
 
 def client_context() -> ssl.SSLContext:
-  """TLS 1.3 that accepts any certificate: the caller checks the fingerprint before it says anything."""
+  """TLS 1.3 that accepts any certificate: the caller checks the fingerprint."""
   context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
   context.minimum_version = ssl.TLSVersion.TLSv1_3
   context.check_hostname = False
@@ -5879,7 +5879,7 @@ def _new_identity() -> bytes:
 def load_identity(home: Path) -> Identity:
   """This user's identity as a host, made at the first hosting; programs that start together agree on one.
 
-  A damaged one is set aside. ConnectSphereError where nothing can be kept.
+  A damaged one is set aside.
   """
   path = home / "identity.pem"
   try:
@@ -5900,7 +5900,7 @@ def load_identity(home: Path) -> Identity:
 def fingerprint_pictures(fingerprint: str) -> tuple[int, ...]:
   """The eight pictures (0..63) by which people compare `fingerprint`.
 
-  They hold 48 of its bits: a slow hash makes it dear to search for a certificate that looks the same.
+  They hold 48 bits: a slow hash makes it dear to find a certificate that looks the same.
   """
   digest = hashlib.pbkdf2_hmac("sha256", bytes.fromhex(fingerprint), b"connectsphere pictures", 20_000)
   bits = int.from_bytes(digest[:6], "big")
@@ -5931,7 +5931,7 @@ class KnownHost:
 
 
 class KnownHosts:
-  """The hosts that this user accepted: a file each, so that programs do not collide; 256 at most."""
+  """The hosts that this user accepted: a file each, so that programs do not collide."""
 
   _MOST = 256
 
@@ -5964,7 +5964,7 @@ class KnownHosts:
       dropped = min(self._hosts.values(), key=lambda each: each.last_seen)
       if len(self._hosts) > self._MOST:
         del self._hosts[dropped.fingerprint]
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
           self._path(dropped.fingerprint).unlink()
     _save_json(self._path(fingerprint), asdict(known))
     return known
@@ -5990,7 +5990,7 @@ class KnownHosts:
   def _read(self) -> Iterator[KnownHost]:
     for path in filter(lambda path: is_fingerprint(path.stem), sorted(self._directory.glob("*.json"))):
       value = _load_json(path)
-      with contextlib.suppress(KeyError, TypeError, ValueError):
+      with suppress(KeyError, TypeError, ValueError):
         yield KnownHost(
           path.stem,
           clean_name(str(value["title"]), MAX_TITLE),
@@ -6028,7 +6028,7 @@ class Settings:
 
 
 def load_host_key(path: Path) -> str:
-  """The host key in `path`; ConnectSphereError when there is none or it is damaged."""
+  """The host key in `path`; ConnectSphereError when there is none."""
   try:
     key = path.read_text("ascii").strip()
   except (OSError, ValueError) as error:
@@ -6041,8 +6041,7 @@ def load_host_key(path: Path) -> str:
 def make_host_key(file: str | Path = "") -> str:
   """The secret behind the host's right, 64 hex digits: the one in `file`, or a new one put there.
 
-  The program's own file is renewed where it is damaged, and done without where it cannot be written; for
-  another file, ConnectSphereError.
+  The program's own file is renewed where it is damaged, and done without where it cannot be written.
   """
   own, path = not file, Path(file or home_directory() / "host.key")
   try:
@@ -6092,7 +6091,7 @@ def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 class _PinProof:
   """One side of the PIN proof: SPAKE2, then HMAC-SHA256(K, role + SHA-256(transcript)), the client's first.
 
-  Takes 7 ms to make and 7 to `finish`. `message` (33 bytes) is for the other side.
+  Takes 14 ms. `message` (33 bytes) is for the other side.
   """
 
   _SIDE: ClassVar[str]
@@ -6135,7 +6134,7 @@ class PinClient(_PinProof):
 
 
 class PinHost(_PinProof):
-  """Says nothing that depends on the PIN before `check` agreed."""
+  """The host's side: says nothing that depends on the PIN before `check` agreed."""
 
   _SIDE, _OTHER = "SPAKE2_B", b"client"
 
@@ -6171,7 +6170,7 @@ class ResumeTokens:
   """The client's resume tokens, kept over a crash.
 
   Each running program locks a slot: started again it finds its tokens, and a second one beside it never
-  takes the first one's place in a meeting. Without a free slot nothing is kept.
+  takes the first one's place. Without a free slot nothing is kept.
   """
 
   _SLOTS = 64
@@ -6181,7 +6180,7 @@ class ResumeTokens:
     self._lock: IO[bytes] | None = None
     self._path: Path | None = None
     directory = home / "resume"
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       directory.mkdir(mode=0o700, exist_ok=True)
     for slot in range(self._SLOTS):
       if (lock := lock_file(directory / f"{slot}.lock")) is not None:
@@ -6205,7 +6204,7 @@ class ResumeTokens:
     self._save()
 
   def drop(self, fingerprint: str, meeting: str, name: str) -> None:
-    """Forget the token: the meeting was left, or its host refuses it."""
+    """Forget the token."""
     if self._tokens.pop(self._key(fingerprint, meeting, name), None) is not None:
       self._save()
 
@@ -6253,7 +6252,7 @@ class Journal:
     from cryptography.fernet import InvalidToken
 
     state: Json = {}
-    with contextlib.suppress(OSError, InvalidToken):
+    with suppress(OSError, InvalidToken):
       for line in self._path.read_bytes().splitlines():
         for key, value in json.loads(self._seal.decrypt(line)).items():
           state[key] = {**state.get(key, {}), **value} if isinstance(value, dict) else value
@@ -6291,7 +6290,7 @@ class Journal:
   def delete(self) -> None:
     """The meeting is over: nothing of it stays."""
     self.close()
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       self._path.unlink(missing_ok=True)
 
   def close(self) -> None:
@@ -6318,7 +6317,7 @@ Socket: TypeAlias = socket.socket
 class Worker:
   """A named thread that ends when told to, and logs our own bugs.
 
-  `run(worker)` returns soon after `stopping` is set; `wake` is called at closing, to end a wait.
+  `run(worker)` returns soon after `stopping` is set; `wake` ends a wait.
   """
 
   def __init__(self, name: str, run: Callable[[Worker], None], wake: Callable[[], None] | None = None):
@@ -6353,7 +6352,7 @@ class Worker:
       self._wake()
 
   def close(self, deadline: float = 3.0) -> None:
-    """Stop and wait at most `deadline` seconds; twice is harmless, also from the thread itself."""
+    """Stop and wait at most `deadline` seconds; also from the thread itself."""
     self.stop()
     if not self.started or self._thread is threading.current_thread():
       return
@@ -6392,8 +6391,8 @@ class Timer:
 class Loop:
   """A thread that owns what it watches: first what was posted, then what is ready, then what is due.
 
-  Callbacks run on this thread and must not block; a PeerFault is counted. `on_due(now)` does what is due and
-  returns when the next is, or None. Other threads may `post`, `ask`, `start` and `close`.
+  Callbacks must not block; a PeerFault is counted. `on_due(now)` returns when the next is due. Other threads
+  may `post`, `ask`, `start` and `close`.
   """
 
   def __init__(
@@ -6403,13 +6402,13 @@ class Loop:
     self.links: set[TlsLink] = set()  # are closed with the loop
     self.turns = FairQueue(SHARES)  # links with something to read
     self._on_due = on_due
-    self._selector = selectors.DefaultSelector()
+    self._selector = DefaultSelector()
     self._mail: deque[Callable[[], None]] = deque()
     self._timers: list[Timer] = []
     self._bell, self._button = socket.socketpair()  # ends a select from another thread
     for end in (self._bell, self._button):
       end.setblocking(False)
-    self.watch(self._bell, selectors.EVENT_READ, lambda events: self._bell.recv(4096))
+    self.watch(self._bell, EVENT_READ, lambda events: self._bell.recv(4096))
     self._worker = Worker(name, self._run, self._wake)
 
   def start(self) -> Loop:
@@ -6459,7 +6458,7 @@ class Loop:
       self._selector.unregister(what)
 
   def close(self, deadline: float = 3.0) -> None:
-    """Send what is still queued, close all that is watched, end the thread; twice is harmless."""
+    """Send what is queued, close all that is watched, end the thread."""
     self.post(self._close_links)
     self._worker.close(deadline)
     if not self._worker.started:
@@ -6470,7 +6469,7 @@ class Loop:
       link.close("closing")
 
   def _wake(self) -> None:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       self._button.send(b"\0")
 
   def _free(self) -> None:
@@ -6526,13 +6525,13 @@ class Loop:
 class TlsLink:
   """A TLS connection inside a Loop; every method on the loop's thread.
 
-  `on_open(link)` after the handshake, `on_bytes(data)`, `on_room()` whenever the queue is empty and the
-  kernel takes more, `on_close(reason)` once, at the end.
+  `on_open(link)` after the handshake, `on_bytes(data)`, `on_room()` when all is sent and the kernel takes
+  more, `on_close(reason)` once.
   """
 
   def __init__(self, reactor: Loop, sock: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
     sock.setblocking(False)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     self.reactor = reactor
     self.socket = sock
@@ -6561,7 +6560,7 @@ class TlsLink:
     """Start the handshake; TCP and TLS together have 5 s."""
     self.reactor.links.add(self)
     self._timer = self.reactor.later(HANDSHAKE_SECONDS, lambda: self.discard("timeout"))
-    self._watch(selectors.EVENT_READ if connected else selectors.EVENT_WRITE)
+    self._watch(EVENT_READ if connected else EVENT_WRITE)
     if connected:
       self._await_turn()
     return self
@@ -6594,7 +6593,7 @@ class TlsLink:
       self._flush()
 
   def close(self, reason: str) -> None:
-    """Send what is queued and end when the other side has ended, after at most 3 s."""
+    """Send what is queued and end when the other side has, after 3 s at most."""
     if self.closed or self._closing:
       return
     self._closing = reason
@@ -6615,7 +6614,7 @@ class TlsLink:
     self.reactor.links.discard(self)
     self.reactor.turns.discard(self)
     self._watch(0)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       self.socket.close()
     self.on_close(self._closing or reason)
 
@@ -6626,9 +6625,9 @@ class TlsLink:
     """What the selector saw."""
     if self.closed:
       return
-    if events & selectors.EVENT_READ or not self._ready:
+    if events & EVENT_READ or not self._ready:
       self._await_turn()
-    if events & selectors.EVENT_WRITE and self._ready:
+    if events & EVENT_WRITE and self._ready:
       self._flush()
 
   def _await_turn(self) -> None:
@@ -6653,9 +6652,9 @@ class TlsLink:
       assert self._tls is not None
       self._tls.do_handshake()
     except ssl.SSLWantReadError:
-      self._watch(selectors.EVENT_READ)
+      self._watch(EVENT_READ)
     except ssl.SSLWantWriteError:
-      self._watch(selectors.EVENT_WRITE)
+      self._watch(EVENT_WRITE)
     except OSError as error:
       refused = "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
       self.discard("no_tls" if self.connected else refused)
@@ -6669,7 +6668,7 @@ class TlsLink:
       self.socket, server_side=self._server, do_handshake_on_connect=False
     )
     self.socket = self._tls
-    self._watch(selectors.EVENT_READ)
+    self._watch(EVENT_READ)
 
   def _opened(self) -> None:
     assert self._tls is not None
@@ -6678,7 +6677,7 @@ class TlsLink:
       self._timer.cancel()
     if not self._server:
       self.fingerprint = hashlib.sha256(self._tls.getpeercert(binary_form=True) or b"").hexdigest()
-    self._watch(selectors.EVENT_READ)
+    self._watch(EVENT_READ)
     self.on_open(self)
     if not self.closed:
       self._await_turn()
@@ -6707,7 +6706,7 @@ class TlsLink:
     try:
       self._write_queue()
     except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-      self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+      self._watch(EVENT_READ | EVENT_WRITE)
     except OSError as error:
       self.discard(type(error).__name__)
 
@@ -6726,14 +6725,14 @@ class TlsLink:
         return
       # what waits for the kernel may be longer at the next try, never shorter
       del self._unsent[: self.socket.send(self._unsent[:TLS_RECORD])]
-    self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+    self._watch(EVENT_READ | EVENT_WRITE)
 
   def _all_sent(self) -> None:
     if self._closing and not self._all_said:
       # closed at once, what came and was not read would reset the connection: last words are lost
       self._all_said = True
       self.socket.shutdown(socket.SHUT_WR)
-    self._watch(selectors.EVENT_READ)
+    self._watch(EVENT_READ)
 
 
 SCREEN_BUFFER: Final = 128 << 10
@@ -6741,10 +6740,10 @@ SCREEN_UNSENT: Final = 16 << 10
 
 
 def keep_buffers_small(sock: socket.socket) -> None:
-  """Let the kernel hold little that is not sent yet, so that what is sent next is new."""
-  with contextlib.suppress(OSError):
+  """Let the kernel hold little, so that what is sent next is new."""
+  with suppress(OSError):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SCREEN_BUFFER)
-  with contextlib.suppress(AttributeError, OSError):  # not every system has it
+  with suppress(AttributeError, OSError):  # not every system has it
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SCREEN_UNSENT)
 
 
@@ -6752,7 +6751,7 @@ class TileFeed:
   """Sends one peer what is newest in a TileTable, as fast as it paints. Loop's thread only.
 
   A change is begun when the one before is acknowledged, or one earlier where that is quick: nothing piles up
-  in the kernel, the network or a slow decoder.
+  in kernel, network or decoder.
   """
 
   QUICK = 0.15  # seconds from a commit to its acknowledgement
@@ -6879,7 +6878,7 @@ class TlsStream:
 
   def abort(self) -> None:
     """Whoever waits on it gets an OSError."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       self._handle.shutdown(socket.SHUT_RDWR)
 
   def close(self) -> None:
@@ -6919,14 +6918,14 @@ class DatagramLoop(Loop):
     super().__init__(name, counters, on_due)
     self.port = port
     self._on_datagrams = on_datagrams
-    self.watch(port, selectors.EVENT_READ, self._read)
+    self.watch(port, EVENT_READ, self._read)
 
   def use(self, port: UdpPort) -> None:
     """Go on with another port; the old one is closed. Own thread."""
     self.watch(self.port, 0)
     self.port.close()
     self.port = port
-    self.watch(port, selectors.EVENT_READ, self._read)
+    self.watch(port, EVENT_READ, self._read)
 
   def _read(self, events: int) -> None:
     for buffer, segment, address in self.port.receive(64):
@@ -6937,7 +6936,7 @@ class DatagramLoop(Loop):
 class HalfOpen:
   """Who has connected and not yet said who it is, MOST in all.
 
-  For one more, the oldest of the address that has most is ended, by a function that any thread may call.
+  For one more, the oldest of the address that has most is ended, by its function `end`.
   """
 
   MOST = 128
@@ -7028,7 +7027,7 @@ def connect_stream(address: Address, context: ssl.SSLContext, source: str | None
 
 def cut_off(sock: Socket) -> None:
   """End a socket that another thread may be waiting on."""
-  with contextlib.suppress(OSError):
+  with suppress(OSError):
     sock.shutdown(socket.SHUT_RDWR)
   sock.close()
 
@@ -7040,12 +7039,12 @@ LAST: Final = 0x20  # CS1
 
 def ask_for(service: int, sock: Socket) -> None:
   """Mark what `sock` sends, where the system allows it."""
-  with contextlib.suppress(OSError):
+  with suppress(OSError):
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)
 
 
 def listen_tcp(address: Address, buffer: int | None = None) -> Socket:
-  """A listening socket whose connections hold `buffer` unread bytes; Refused when the port is taken."""
+  """A listening socket whose connections hold `buffer` unread bytes; Refused when it is taken."""
   sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
   try:
     if sys.platform == "win32":
@@ -7092,8 +7091,8 @@ _CODED: Final = ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/1
 
 def address_code(address: str) -> str:
   """A code to type for an IPv4 address: 4 to 8 letters and digits; a typing mistake shows."""
-  at, start = ipaddress.IPv4Address(address), 0
-  for network in map(ipaddress.IPv4Network, _CODED):
+  at, start = IPv4Address(address), 0
+  for network in map(IPv4Network, _CODED):
     if at in network:
       number = start + int(at) - int(network[0])
       break
@@ -7113,7 +7112,7 @@ def code_address(code: str) -> str | None:
   number, check = divmod(functools.reduce(lambda n, c: n * 32 + CODE_LETTERS.index(c), text, 0), _CODE_CHECK)
   if check != 1:
     return None
-  for network in map(ipaddress.IPv4Network, _CODED):
+  for network in map(IPv4Network, _CODED):
     if number < network.num_addresses:
       return str(network[number])
     number -= network.num_addresses
@@ -7138,7 +7137,7 @@ def resolve(host: str, patience: float = 5.0) -> str:
         answer.put(None)
 
     Worker("resolver", ask).start()  # a name server that does not answer is asked for half a minute
-    with contextlib.suppress(queue.Empty):
+    with suppress(queue.Empty):
       found = answer.get(timeout=patience)
   if found is None:
     raise Refused("no_meeting", "The address {host} cannot be found.", host=host)
@@ -7186,9 +7185,8 @@ _Octets: TypeAlias = bytes | bytearray | memoryview
 class UdpPort:
   """A non-blocking UDP socket that sends and reads a frame in as few calls as the kernel allows.
 
-  Nothing that the network does raises: it is counted as `udp.full`, `udp.reset` and `udp.error`. OSError when
-  `bind` cannot be had. `adopt` is a socket that was bound elsewhere. Where it is not for `sound`, datagrams
-  of one sender may come as one buffer.
+  What the network does is counted: `udp.full`, `udp.reset`, `udp.error`. OSError when `bind` cannot be had.
+  `adopt` is a socket that was bound elsewhere. Except for `sound`, datagrams of one sender may come as one.
   """
 
   def __init__(
@@ -7356,10 +7354,10 @@ class UdpPort:
 
   def _enlarge_buffers(self) -> None:
     for option, force in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
       if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # beyond the system's limit, where it is allowed
+        with suppress(OSError):  # beyond the system's limit, where it is allowed
           self._socket.setsockopt(socket.SOL_SOCKET, force, BUFFER)
 
   def _set_gro(self, on: bool) -> bool:
@@ -7379,9 +7377,9 @@ class UdpPort:
 def start_child(
   arguments: Sequence[str], shared: Socket | None = None, *, outlives: bool = False
 ) -> subprocess.Popen[str]:
-  """Start this program in a hidden role; it ends by the end of its standard input.
+  """Start this program in a hidden role.
 
-  One that `outlives` this program shares neither its terminal nor the folder it was unpacked into.
+  One that `outlives` this one shares neither its terminal nor the folder it was unpacked into.
   """
   environment = dict(os.environ)
   if getattr(sys, "frozen", False):
@@ -7411,7 +7409,7 @@ def start_child(
   )
   flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # with a console of its own, which nobody closes
   if outlives and sys.platform == "win32":
-    with contextlib.suppress(PermissionError):  # not every job lets its processes leave
+    with suppress(PermissionError):  # not every job lets its processes leave
       return start(creationflags=flags | subprocess.CREATE_BREAKAWAY_FROM_JOB)
   return start(creationflags=flags)
 
@@ -7427,7 +7425,7 @@ def let_go_of_output(*numbers: int) -> None:
 class RunningMeeting:
   """`running.json`: the meeting that this home hosts, for the program that comes back to it.
 
-  It counts while its server holds the lock beside it. Whoever deletes it ends an orphan.
+  It counts while its server holds the lock beside it; whoever deletes it ends an orphan.
   """
 
   def __init__(self, home: Path) -> None:
@@ -7471,15 +7469,15 @@ def come_first() -> None:
     this, above_normal = ctypes.c_void_p(-1), 0x8000
     ctypes.windll.kernel32.SetPriorityClass(this, above_normal)
   else:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       os.nice(-10)
 
 
 class Power:
   """What this process asks of the system while some `owner` needs it; any thread.
 
-  "timers": waits end within 1 ms, not with the system's tick of 15.6 ms, also in a hidden window;
-  "system": the computer does not sleep; "display": the screen stays lit.
+  "timers": waits end within 1 ms, not with the system's tick of 15.6 ms; "system": the computer does not
+  sleep; "display": the screen stays lit.
   """
 
   def __init__(self, system: str = sys.platform) -> None:
@@ -7496,7 +7494,7 @@ class Power:
       (owners.add if on else owners.discard)(id(owner))
       if bool(owners) == before:
         return
-      with contextlib.suppress(AttributeError, OSError):  # the system is older than that
+      with suppress(AttributeError, OSError):  # the system is older than that
         if self._system == "win32":
           (self._hasten if what == "timers" else self._wake)(what, on)
         elif self._system == "darwin" and what != "timers":
@@ -7538,7 +7536,7 @@ power: Final = Power()
 
 def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
   """Close the child's standard input and wait; it is killed after `deadline` seconds."""
-  with contextlib.suppress(OSError, ValueError):
+  with suppress(OSError, ValueError):
     cast(IO[str], process.stdin).close()
   try:
     return process.wait(deadline)
@@ -7612,7 +7610,7 @@ class Voice:
     self._worker.stop()
     process = self._process
     if process is not None:
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         process.terminate()
     self._worker.close()
 
@@ -7622,7 +7620,7 @@ class ChildKeeper:
 
   It is told lines of JSON: `first` to each new child, with what it needs to use the socket `shared`;
   `on_message` gets its lines, on the thread that reads them. `ending` is its last line; a child that has one
-  may end by itself, with status 0. `gave_up` is called when five in a row died within 3 s.
+  may end by itself. `gave_up` is called when five in a row died within 3 s.
   """
 
   STEADY_SECONDS = 3.0  # who lived that long is started again at once
@@ -7716,7 +7714,7 @@ class ChildKeeper:
 
   def _write(self, process: subprocess.Popen[str], orders: queue.SimpleQueue[str | None]) -> None:
     stdin = cast(IO[str], process.stdin)
-    with contextlib.suppress(OSError, ValueError), stdin:
+    with suppress(OSError, ValueError), stdin:
       while (line := orders.get()) is not None:
         stdin.write(line + "\n")
         stdin.flush()
@@ -7736,7 +7734,7 @@ class ChildKeeper:
 
 
 class OneWindow:
-  """One window at a time and home: it holds a lock; a later start leaves a note, and `knocked` is called."""
+  """One window at a time and home: it holds a lock; a later start leaves a note, which calls `knocked`."""
 
   def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
     self._lock_path, self._note = home / "window.lock", home / "window.again"
@@ -7745,19 +7743,19 @@ class OneWindow:
     self._worker = Worker("second-start", self._listen)
 
   def open(self) -> bool:
-    """Be the one window; False where another is, which is then told."""
+    """Be the one window; False where another is, which is told."""
     self._lock = lock_file(self._lock_path)
     if self._lock is not None:
       self._note.unlink(missing_ok=True)  # of a start that nobody heard
       self._worker.start()
       return True
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       self._note.touch(0o600)
     return False
 
   def _listen(self, worker: Worker) -> None:
     while not worker.stopping.wait(0.2):
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         self._note.unlink()
         self._knocked()
 
@@ -7825,11 +7823,11 @@ class Interface:
   @classmethod
   def of(cls, name: str, address: bytes, mask: bytes) -> Interface:
     """From address and netmask, 4 bytes each."""
-    return cls(name, str(ipaddress.IPv4Address(address)), int.from_bytes(mask, "big").bit_count())
+    return cls(name, str(IPv4Address(address)), int.from_bytes(mask, "big").bit_count())
 
   @property
-  def network(self) -> ipaddress.IPv4Network:
-    return ipaddress.IPv4Network((self.address, self.prefix), strict=False)
+  def network(self) -> IPv4Network:
+    return IPv4Network((self.address, self.prefix), strict=False)
 
   @property
   def broadcast(self) -> str:
@@ -7838,20 +7836,20 @@ class Interface:
 
   @property
   def loopback(self) -> bool:
-    return ipaddress.IPv4Address(self.address).is_loopback
+    return IPv4Address(self.address).is_loopback
 
   @property
   def kind(self) -> str:
     """wired, wireless, virtual, vpn, unaddressed (169.254.…) or loopback, by address and name."""
     if self.loopback:
       return "loopback"
-    if ipaddress.IPv4Address(self.address).is_link_local:
+    if IPv4Address(self.address).is_link_local:
       return "unaddressed"
     return next((kind for kind, names in _KINDS.items() if names.search(self.name)), "wired")
 
   def near(self, address: str) -> bool:
     """Whether a broadcast from `address` came this way; each loopback address is a world of its own."""
-    return address == self.address if self.loopback else ipaddress.IPv4Address(address) in self.network
+    return address == self.address if self.loopback else IPv4Address(address) in self.network
 
   @property
   def broadcasts(self) -> list[str]:
@@ -7903,10 +7901,7 @@ def _rows(table: bytes, layout: str) -> Iterator[tuple[Any, ...]]:
 
 
 def parse_address_table(table: bytes, names: Mapping[int, str] | None = None) -> list[Interface]:
-  """The interfaces in a Windows MIB_IPADDRTABLE: count, then rows of 24 bytes (address, index, mask, …).
-
-  `names` are the adapters' by index.
-  """
+  """The interfaces in a Windows MIB_IPADDRTABLE, rows of 24 bytes; `names` by their index."""
   rows = _rows(table, "<4sI4s12x")
   return [Interface.of((names or {}).get(n, str(n)), at, mask) for at, n, mask in rows if any(at)]
 
@@ -7944,7 +7939,7 @@ def _windows_interfaces() -> list[Interface]:
 
 
 def interfaces() -> list[Interface]:
-  """The IPv4 addresses of this machine that are up, loopback first; empty if the system does not say."""
+  """The IPv4 addresses of this machine that are up, loopback first."""
   try:
     found = _windows_interfaces() if sys.platform == "win32" else _posix_interfaces()
   except (OSError, AttributeError) as error:
@@ -7962,7 +7957,7 @@ def parse_arp(text: str) -> set[str]:
 def parse_neighbour_table(table: bytes) -> set[str]:
   """The addresses that answered, in a Windows MIB_IPNETTABLE: count, then rows of 24 bytes."""
   rows = _rows(table, "<4xI8x4sI")
-  return {str(ipaddress.IPv4Address(at)) for length, at, kind in rows if length and kind == 3}  # dynamic
+  return {str(IPv4Address(at)) for length, at, kind in rows if length and kind == 3}  # dynamic
 
 
 def neighbours(own: Sequence[Interface]) -> frozenset[str] | None:
@@ -7982,20 +7977,20 @@ def own_address(bind: str | None) -> str | None:
   if bind is None:
     return None
   try:
-    address = ipaddress.IPv4Address(bind)
+    address = IPv4Address(bind)
   except ValueError as error:
     raise UsageError(f"{bind} is no IPv4 address.") from error
   return None if address.is_unspecified else str(address)
 
 
 def interfaces_for(bind: str | None) -> list[Interface]:
-  """All interfaces, or with `bind` only that address (any 127.x.y.z will do)."""
+  """All interfaces, or only `bind` (any 127.x.y.z will do)."""
   if bind is None:
     return interfaces()
   for each in interfaces():
     if each.address == bind:
       return [each]
-  return [Interface("", bind, 8 if ipaddress.IPv4Address(bind).is_loopback else 32)]
+  return [Interface("", bind, 8 if IPv4Address(bind).is_loopback else 32)]
 
 
 def plausible_interfaces(bind: str | None = None) -> list[Interface]:
@@ -8034,7 +8029,7 @@ class DiscoveryLoop(Loop):
   ) -> socket.socket:
     """Have `hear(datagram, source)` called for what comes there; OSError where it cannot be had."""
     ear = _udp_socket(address, port, shared)
-    self.watch(ear, selectors.EVENT_READ, lambda events: self._receive(ear, hear))
+    self.watch(ear, EVENT_READ, lambda events: self._receive(ear, hear))
     return ear
 
   def _receive(self, ear: socket.socket, hear: Callable[[bytes, Address], None]) -> None:
@@ -8122,7 +8117,7 @@ class DiscoveryResponder(DiscoveryLoop):
     for broadcast in own.broadcasts if own else ():
       if own and broadcast != own.address:
         near = partial(self._answer, only=own)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
           self.listen(broadcast, self._port, near, shared=True)
 
   def _answer(self, data: bytes, source: Address, only: Interface | None = None) -> None:
@@ -8138,7 +8133,7 @@ class DiscoveryResponder(DiscoveryLoop):
     for interface in interfaces_for(self._bind):
       if interface.loopback and self._bind is None:
         continue
-      with contextlib.suppress(OSError), _udp_socket(interface.address, 0) as mouth:
+      with suppress(OSError), _udp_socket(interface.address, 0) as mouth:
         for broadcast in interface.broadcasts:
           self._send(mouth, beacon, (broadcast, self._port))
 
@@ -8149,8 +8144,8 @@ class DiscoveryResponder(DiscoveryLoop):
 class BroadcastEar(DiscoveryLoop):
   """Hears who asks on the LAN, this machine included, without taking questions from a host on it.
 
-  `heard`: where questions and beacons came from; `asking`: questions alone. Only Linux can bind a socket to
-  the broadcast addresses alone; elsewhere it is on all addresses, unless `shy`.
+  `heard`: where questions and beacons came from; `asking`: questions alone. Only on Linux can a socket be
+  bound to the broadcast addresses alone; elsewhere it is on all addresses, unless `shy`.
   """
 
   def __init__(self, own: Sequence[Interface], *, shy: bool, port: int = DISCOVERY_PORT) -> None:
@@ -8162,7 +8157,7 @@ class BroadcastEar(DiscoveryLoop):
     if sys.platform != "linux":
       where = set() if shy else {""}
     for address in where:
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         self.listen(address, port, self._hear, shared=True)
         self.deaf = False
 
@@ -8173,7 +8168,7 @@ class BroadcastEar(DiscoveryLoop):
 
 
 class MeetingList:
-  """What was heard of meetings, forgotten after 6 s; at most 32, 8 an address."""
+  """What was heard of meetings within 6 s; at most 32, 8 an address."""
 
   def __init__(self) -> None:
     self._found: dict[tuple[str, str], tuple[MeetingAd, float]] = {}
@@ -8227,13 +8222,13 @@ class MeetingList:
 
 def _is_address(text: str) -> bool:
   try:
-    return bool(ipaddress.IPv4Address(text))
+    return bool(IPv4Address(text))
   except ValueError:
     return False
 
 
 def _way_to(own: Sequence[Interface], address: str) -> str:
-  target = ipaddress.IPv4Address(address)
+  target = IPv4Address(address)
   return next((each.address for each in own if target in each.network), "")
 
 
@@ -8241,14 +8236,14 @@ def scan_targets(own: Sequence[Interface], known: Sequence[Address], port: int) 
   """Where to look for a host that no broadcast reaches: (own address, address, port), at most 1,024.
 
   Known hosts, then the usual places of a gateway, then the subnets in random order, small ones first; of a
-  big one the 1,024 addresses around the own.
+  big one the addresses around the own.
   """
   targets = [(_way_to(own, address), address, own_port) for address, own_port in known]
   gateways, rest = [], []
   for each in sorted(own, key=lambda interface: -interface.prefix):
     if each.loopback or each.prefix > 30:
       continue
-    block = ipaddress.IPv4Network((each.address, max(each.prefix, 22)), strict=False)
+    block = IPv4Network((each.address, max(each.prefix, 22)), strict=False)
     hosts = [str(host) for host in block.hosts() if str(host) != each.address]
     gateways += [(each.address, str(host), port) for host in (each.network[1], each.network[-2])]
     rest += [(each.address, host, port) for host in random.sample(hosts, len(hosts))]
@@ -8288,7 +8283,7 @@ class _PortScan:
       tried.close()
       return
     self._trying[tried] = now + SCAN_PATIENCE
-    self._loop.watch(tried, selectors.EVENT_WRITE, partial(self._result, tried, address))
+    self._loop.watch(tried, EVENT_WRITE, partial(self._result, tried, address))
 
   def _result(self, tried: socket.socket, address: str, events: int) -> None:
     if tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
@@ -8303,8 +8298,7 @@ class _PortScan:
 class MeetingFinder(DiscoveryLoop):
   """Looks for meetings on every interface, or with `bind` on that address only; any thread.
 
-  `known` hosts are asked directly, too, where no broadcast may get through. After 1.5 s of silence the own
-  subnets are scanned for `base_port`.
+  `known` hosts are asked directly, too. After 1.5 s of silence the own subnets are scanned for `base_port`.
   """
 
   def __init__(
@@ -8360,12 +8354,12 @@ class MeetingFinder(DiscoveryLoop):
     return ad.address in self._reached
 
   def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
-    """Wait until `predicate(meetings())` is true, at most `timeout` seconds; whether it is."""
+    """Wait at most `timeout` seconds until `predicate(meetings())`; whether it is true."""
     with self._changed:
       return self._changed.wait_for(lambda: predicate(self._list.meetings(monotonic())), timeout)
 
   def wait_settled(self, timeout: float) -> bool:
-    """Wait until the first look is over: 1.5 s, and the scan if all were silent. Whether it is."""
+    """Wait until the first look is over: 1.5 s, and the scan if all were silent; whether it is."""
     with self._changed:
       return self._changed.wait_for(lambda: self._settled, timeout)
 
@@ -8400,7 +8394,7 @@ class MeetingFinder(DiscoveryLoop):
     for gone in self._mouths.keys() - wanted:
       self.drop(self._mouths.pop(gone))
     for address in wanted - self._mouths.keys():
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         self._mouths[address] = self.listen(address, 0, self._hear_answer)
 
   def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
@@ -8425,7 +8419,7 @@ class MeetingFinder(DiscoveryLoop):
     only = interfaces_for(self._bind)[0] if self._bind else None
     where = only.broadcast if only else LIMITED_BROADCAST
     if sys.platform == "linux" and where:
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         self.listen(where, self._port, partial(self._hear_beacon, only), shared=True)
 
   def _hear_beacon(self, only: Interface | None, data: bytes, source: Address) -> None:
@@ -8744,7 +8738,7 @@ class _Captures:
       self._news.notify_all()
 
   def has(self, index: int) -> bool:
-    with self._news, contextlib.suppress(DeviceError):
+    with self._news, suppress(DeviceError):
       if index not in self._open:
         _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
       return True
@@ -8804,7 +8798,7 @@ class _BlockCutter:
 # ---- Sound: the sound cards
 
 
-@contextlib.contextmanager
+@contextmanager
 def _silent_stderr() -> Iterator[None]:
   try:
     kept = os.dup(2)
@@ -8848,7 +8842,7 @@ class _SoundCards:
     self._users = 0
     self._audio: Any = None
 
-  @contextlib.contextmanager
+  @contextmanager
   def using(self) -> Iterator[Any]:
     if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
       raise DeviceError("The sound system of this computer does not answer.")
@@ -8868,7 +8862,7 @@ class _SoundCards:
       candidates, again = self._find(audio, spec, kind), True
       while again:
         for info, channels in [(i, n) for i in candidates for n in self._channels(audio, i, kind)]:
-          with contextlib.suppress(OSError, ValueError):
+          with suppress(OSError, ValueError):
             opened = self._start(audio, info, kind, channels)
             self._users += 1
             return opened
@@ -8885,7 +8879,7 @@ class _SoundCards:
 
   def close(self, opened: _SoundStream) -> None:
     with self._lock:
-      with contextlib.suppress(OSError):  # it was pulled out
+      with suppress(OSError):  # it was pulled out
         opened.stream.close()
       self._release()
       self._lock.notify_all()
@@ -9315,7 +9309,7 @@ class _XDesktop(_WindowSystem):
     for window in managed + top if ours else ():
       mine = window in ours
       if mine or (found and window in (managed or top) and self._suits(window) and self._solid(window)):
-        with contextlib.suppress(DeviceError):  # it is gone
+        with suppress(DeviceError):  # it is gone
           place = None if self._away(window) else self.rectangle(window)
           found += [(place, mine)] if place else []
     return found
@@ -9436,7 +9430,7 @@ class ScreenSource(ABC):
     """Release it; twice is harmless."""
 
 
-@contextlib.contextmanager
+@contextmanager
 def _seeing() -> Iterator[Any]:
   try:
     import mss
@@ -9507,7 +9501,7 @@ class _Grabber:
 
   def _shut(self, before: Any) -> None:
     if before is not None:
-      with contextlib.suppress(DeviceError), _seeing():
+      with suppress(DeviceError), _seeing():
         before.close()
 
   def _refresh(self) -> None:
@@ -9529,7 +9523,7 @@ class _DesktopScreen(ScreenSource):
     self._seen: Picture | None = None  # before ours were painted over
     self._cover = np.zeros((1, 1), np.bool_)
     self._area = _Rectangle(0, 0, 0, 0)
-    with contextlib.ExitStack() as undo:
+    with ExitStack() as undo:
       self._windows = _open_window_system()
       undo.callback(self._windows.close)
       self._grabber = _Grabber()
@@ -9603,7 +9597,7 @@ def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
   """Left, top, width and height of what windows may fill of the screen nearest to a place."""
   here = _Rectangle(x, y, 1, 1)
   try:
-    with contextlib.closing(_Grabber()) as grabber, contextlib.closing(_open_window_system()) as system:
+    with closing(_Grabber()) as grabber, closing(_open_window_system()) as system:
       nearest = max(grabber.screens(), key=lambda screen: min(here.within(screen)[2:]))
       return nearest.within(system.work_area(x, y) or nearest)
   except DeviceError:
@@ -10125,7 +10119,7 @@ def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
 
   DeviceError where no screen can be seen.
   """
-  with contextlib.closing(_open_window_system()), contextlib.closing(_Grabber()) as grabber:
+  with closing(_open_window_system()), closing(_Grabber()) as grabber:
     areas = grabber.screens()
   found: list[tuple[str, str, tuple[int, int]]] = [
     (f"screen:{n}", Words("Screen {number}", number=n + 1), (area.width, area.height))
@@ -10152,7 +10146,7 @@ def _list_cameras() -> list[tuple[str, str]]:
 def list_devices() -> dict[str, list[tuple[str, str]]]:
   """(spec, label) of the real devices here, by "camera", "mic" and "speaker"."""
   found: dict[str, list[tuple[str, str]]] = {"camera": _list_cameras(), "mic": [], "speaker": []}
-  with contextlib.suppress(DeviceError):
+  with suppress(DeviceError):
     found["mic"] = _sound_cards.names("input")
     found["speaker"] = _sound_cards.names("output")
   return found
@@ -15351,7 +15345,7 @@ class AppGiver:
       self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
     for port in (self._port, 0):
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         self._server = _GiveServer((self._bind or "", port), self)
         break
     if self._server is None:
@@ -15420,13 +15414,13 @@ def own_address_answers(address: Address) -> bool:
 
 def _try_device(what: str, spec: str) -> None:
   if what == "camera":
-    with contextlib.closing(open_camera(spec, APP_NAME)) as camera:
+    with closing(open_camera(spec, APP_NAME)) as camera:
       camera.read(3.0)
   elif what == "mic":
-    with contextlib.closing(open_microphone(spec)) as microphone:
+    with closing(open_microphone(spec)) as microphone:
       microphone.read()
   elif spec == "default" or spec.isdecimal():  # a file would be written over
-    with contextlib.closing(open_speaker(spec, monotonic())) as speaker:
+    with closing(open_speaker(spec, monotonic())) as speaker:
       speaker.write(SILENCE)
 
 
@@ -15447,7 +15441,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
   own = plausible_interfaces(options.bind)
   ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
   finder = MeetingFinder(options.bind, (), options.port)
-  with contextlib.closing(ear), contextlib.closing(finder):
+  with closing(ear), closing(finder):
     ear.start()
     finder.start()
     finder.wait_settled(DOCTOR_SEARCHES)
@@ -15459,7 +15453,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
   hosting = len(away) < len(ads)
   physical = [each for each in own if each.kind in ("wired", "wireless")]
   free = None
-  with contextlib.suppress(OSError):
+  with suppress(OSError):
     free = shutil.disk_usage(options.downloads or Path.home()).free
   return Facts(
     places=tuple(Place(each.name, each.address, each.kind) for each in own),
@@ -15528,19 +15522,19 @@ class Preview:
 
   def _watch(self, worker: Worker) -> None:
     name = self._settings("name", APP_NAME)
-    with contextlib.closing(open_camera(self._settings("camera", "0"), name)) as camera:
+    with closing(open_camera(self._settings("camera", "0"), name)) as camera:
       while not worker.stopping.is_set():
         self.picture = (self.picture[0] + 1, camera.read(2.0))
 
   def _listen(self, worker: Worker) -> None:
-    with contextlib.closing(open_microphone(self._settings("mic", "default"))) as microphone:
+    with closing(open_microphone(self._settings("mic", "default"))) as microphone:
       while not worker.stopping.is_set():
         self.level = loudness(microphone.read())
 
 
 def _play_test(spec: str, worker: Worker) -> None:
   try:
-    with contextlib.closing(open_speaker(spec, monotonic())) as speaker:
+    with closing(open_speaker(spec, monotonic())) as speaker:
       for hertz in (440.0, 554.4, 659.3):
         sound = np.sin(np.arange(12 * BLOCK) * (2 * math.pi * hertz / AUDIO_RATE)) * np.hanning(12 * BLOCK)
         for block in np.split((sound * 9_000).astype(np.int16), 12):
@@ -15803,7 +15797,7 @@ class Program:
     found: list[tuple[str, str, Picture | None]] = []
     for source, words, _ in list_screens():
       try:
-        with contextlib.closing(open_screen(source)) as screen:
+        with closing(open_screen(source)) as screen:
           found.append((source, words, fit_picture(screen.grab(), LAYERS[1])))
       except DeviceError as error:
         log.info("%s cannot be shared: %s", source, error)
@@ -22410,7 +22404,7 @@ class OneSentenceParser(argparse.ArgumentParser):
     raise UsageError(message[:1].upper() + message[1:] + ".")
 
 
-def _check_options(options: argparse.Namespace) -> None:
+def _check_options(options: Namespace) -> None:
   try:
     Ports.at(options.port if options.port is not None else DEFAULT_PORT)
   except ValueError as error:
@@ -22447,7 +22441,7 @@ def parse_size(text: str) -> int:
   return int(float(found[1]) * (1 << 10 * " kmgt".index(found[2].lower() or " ")))
 
 
-def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+def parse_options(arguments: Sequence[str]) -> Namespace:
   """The options of COMMANDS; UsageError for wrong ones."""
   parser = OneSentenceParser(prog="connectsphere", description=__doc__.splitlines()[0], allow_abbrev=False)
   roles = parser.add_argument_group("roles (without one: find the meeting and join it)")
@@ -22599,14 +22593,14 @@ def report_unhandled_errors() -> None:
 LOG_VARIABLE: Final = "CONNECTSPHERE_LOG"  # a parent's log file, for its children
 
 
-def inherited_log(options: argparse.Namespace) -> str:
+def inherited_log(options: Namespace) -> str:
   """The log file of a child whose parent has one."""
   role = "server" if options.serve_child else "mixer" if options.mixer else "crowd" if options.crowd else ""
   parent = os.environ.get(LOG_VARIABLE, "")
   return f"{parent}.{role}" if role and parent else ""
 
 
-def set_up_logging(options: argparse.Namespace) -> None:
+def set_up_logging(options: Namespace) -> None:
   """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB.
 
   A child writes a file of its own beside it: FILE.server, FILE.mixer or FILE.crowd.
@@ -22628,7 +22622,7 @@ def set_up_logging(options: argparse.Namespace) -> None:
   report_unhandled_errors()
 
 
-def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
+def server_options(options: Namespace, home: Path) -> ServerOptions:
   """What the server needs, from the command line."""
   name = clean_name(options.name) if options.name else own_name()
   limits = [name[2:].replace("-", "_") for name in LIMIT_OPTIONS]
@@ -22644,7 +22638,7 @@ def server_options(options: argparse.Namespace, home: Path) -> ServerOptions:
   )
 
 
-def client_options(options: argparse.Namespace) -> ClientOptions:
+def client_options(options: Namespace) -> ClientOptions:
   """What a participant needs, from the command line."""
   return ClientOptions(
     name=clean_name(options.name) if options.name else own_name(),
@@ -22708,13 +22702,13 @@ def prepare_streams() -> None:
 # -- roles: each takes the options and returns the exit status
 
 
-def role_mixer(options: argparse.Namespace) -> int:
+def role_mixer(options: Namespace) -> int:
   """Hidden: the mixer's process."""
   on_stop_signals(lambda: None)  # it ends with its parent, by standard input
   return run_mixer(sys.stdin, sys.stdout)
 
 
-def role_serve(options: argparse.Namespace) -> int:
+def role_serve(options: Namespace) -> int:
   """The server alone."""
   home = home_directory()
   stop = threading.Event()
@@ -22726,14 +22720,14 @@ def role_serve(options: argparse.Namespace) -> int:
   return 0
 
 
-def role_serve_child(options: argparse.Namespace) -> int:
+def role_serve_child(options: Namespace) -> int:
   """Hidden: the server of `--host`; may outlive the window."""
   stop = threading.Event()
   on_stop_signals(stop.set)
   first = json.loads(sys.stdin.readline() or "{}")
 
   def tell(event: Json) -> None:
-    with contextlib.suppress(OSError):  # the parent died
+    with suppress(OSError):  # the parent died
       say(event)
 
   def hear_parent(worker: Worker) -> None:
@@ -22759,7 +22753,7 @@ def has_display() -> bool:
 
 
 def show_window(
-  options: argparse.Namespace,
+  options: Namespace,
   home: Path,
   begin: Callable[[Program, Joining], MeetingController] | None = None,
   address: str = "",
@@ -22769,7 +22763,7 @@ def show_window(
     raise Refused("device", "There is no display for a window: use --headless.")
   chosen, server = client_options(options), asdict(server_options(options, home))
   orders: queue.SimpleQueue[str] = queue.SimpleQueue()
-  with contextlib.ExitStack() as stack:
+  with ExitStack() as stack:
     if not options.new:
       only = OneWindow(home, partial(orders.put, "front"))
       stack.callback(only.close)
@@ -22781,7 +22775,7 @@ def show_window(
     return run_window(program, begin and partial(begin, program), address)
 
 
-def role_host(options: argparse.Namespace) -> int:
+def role_host(options: Namespace) -> int:
   """Hosts and joins, or goes back to the meeting that outlived its window."""
   home = home_directory()
   title = options.title and clean_name(options.title, MAX_TITLE)
@@ -22806,7 +22800,7 @@ def role_host(options: argparse.Namespace) -> int:
   return status
 
 
-def role_end(options: argparse.Namespace) -> int:
+def role_end(options: Namespace) -> int:
   """Ends the meeting of this home whose window is gone."""
   kept = RunningMeeting(home_directory())
   running = kept.read()
@@ -22821,19 +22815,19 @@ def role_end(options: argparse.Namespace) -> int:
   return 0
 
 
-def role_crowd(options: argparse.Namespace) -> int:
+def role_crowd(options: Namespace) -> int:
   """Hidden: the simulated participants of `--demo`."""
   on_stop_signals(lambda: None)
   return run_crowd(sys.stdin, home_directory())
 
 
-def role_demo(options: argparse.Namespace) -> int:
+def role_demo(options: Namespace) -> int:
   """A meeting of simulated participants, on this machine alone unless `--bind` says otherwise."""
   options.bind = options.bind or "127.0.0.1"
   options.title, options.orphan_seconds = options.title or "Demo", 0
   chosen_before = home_directory() / "settings.json"
   with tempfile.TemporaryDirectory(prefix="connectsphere-") as home:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
       shutil.copy(chosen_before, home)
     os.environ["CONNECTSPHERE_HOME"] = home  # a demo leaves no trace in the user's own
     if has_display() and not options.headless:
@@ -22854,7 +22848,7 @@ def role_demo(options: argparse.Namespace) -> int:
       program.close()
 
 
-def role_join(options: argparse.Namespace) -> int:
+def role_join(options: Namespace) -> int:
   """Joins by address."""
   host, _, port = options.join.partition(":")
   chosen = client_options(options)
@@ -22873,11 +22867,11 @@ def role_join(options: argparse.Namespace) -> int:
   return run_headless(MeetingController(chosen, home), say)
 
 
-def role_list(options: argparse.Namespace) -> int:
+def role_list(options: Namespace) -> int:
   """Prints the meetings on the LAN."""
   known = KnownHosts(home_directory()).places()
   finder = MeetingFinder(options.bind, known, options.port or DEFAULT_PORT)
-  with contextlib.closing(finder):
+  with closing(finder):
     finder.start()
     finder.wait_settled(10.0)
     ads, others = finder.meetings(), finder.other_versions()
@@ -22895,7 +22889,7 @@ def role_list(options: argparse.Namespace) -> int:
   return 0
 
 
-def role_doctor(options: argparse.Namespace) -> int:
+def role_doctor(options: Namespace) -> int:
   """Checks this machine and its network."""
   found = diagnose(examine(client_options(options)))
   if options.json:
@@ -22908,7 +22902,7 @@ def role_doctor(options: argparse.Namespace) -> int:
   return 0
 
 
-def role_find(options: argparse.Namespace) -> int:
+def role_find(options: Namespace) -> int:
   """Finds the meeting and joins it."""
   home = home_directory()
   if not options.headless:
@@ -22927,7 +22921,7 @@ def role_find(options: argparse.Namespace) -> int:
   return run_headless(MeetingController(chosen, home), say, meeting=ad.meeting)
 
 
-ROLES: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+ROLES: Final[Mapping[str, Callable[[Namespace], int]]] = {
   "mixer": role_mixer,
   "crowd": role_crowd,
   "demo": role_demo,
