@@ -16479,29 +16479,25 @@ class Metrics:
 ICONS: Final = """
 mic: R 9 2.5 15 14 3|A 5.5 4.5 18.5 17.5 8 172|L 12 17.5 12 21|L 9 21 15 21
 camera: R 2.5 6 15.5 18 3|L 15.5 10.8 21.5 7.2 21.5 16.8 15.5 13.2
-share: R 2.5 3.5 21.5 16.5 2.5|L 12 13.5 12 7|L 9 9.5 12 6.8 15 9.5|L 8 20.5 16 20.5|
-    L 12 16.5 12 20.5
-hand: L 7 13.5 7 7|A 7 5.4 10.2 8.6 180 360|L 10.2 11 10.2 4.6|A 10.2 3 13.4 6.2 180 360|
-    L 13.4 11 13.4 4.6|A 13.4 3.8 16.6 7 180 360|L 16.6 11.5 16.6 5.4|A 16.6 6.4 19.8 9.6 180 360|
-    L 19.8 8 19.8 15|A 7.6 9.6 19.8 21.8 0 128|L 9.9 20.5 7.6 18.6 3.6 13.4|
-    A 3.1 10.9 5.9 13.7 130 290|L 5.3 11.4 7 13.5
+share: R 2.5 3.5 21.5 16.5 2.5|L 12 13.5 12 7|L 9 9.5 12 6.8 15 9.5|L 8 20.5 16 20.5|L 12 16.5 12 20.5
+hand: L 7 13.5 7 7|A 7 5.4 10.2 8.6 180 360|L 10.2 11 10.2 4.6|A 10.2 3 13.4 6.2 180 360|L 13.4 11 13.4
+  4.6|A 13.4 3.8 16.6 7 180 360|L 16.6 11.5 16.6 5.4|A 16.6 6.4 19.8 9.6 180 360|L 19.8 8 19.8 15|A 7.6 9.6
+  19.8 21.8 0 128|L 9.9 20.5 7.6 18.6 3.6 13.4|A 3.1 10.9 5.9 13.7 130 290|L 5.3 11.4 7 13.5
 smile: C 12 12 9|D 8.8 9.8 1.1|D 15.2 9.8 1.1|A 7.8 8.4 16.2 16.6 20 160
 chat: L 8.5 17.5 4.5 20.5 4.5 16|R 3 4 21 17.5 4
 users: C 9 8 3.6|A 2.5 13.6 15.5 27 190 350|A 13 4.4 20.2 11.6 270 450|A 11.5 13.8 22 26 285 345
-gear: C 12 12 2.8|C 12 12 6.6|L 18.6 12 21.4 12|L 16.7 16.7 18.6 18.6|L 12 18.6 12 21.4|
-    L 7.3 16.7 5.4 18.6|L 5.4 12 2.6 12|L 7.3 7.3 5.4 5.4|L 12 5.4 12 2.6|L 16.7 7.3 18.6 5.4
+gear: C 12 12 2.8|C 12 12 6.6|L 18.6 12 21.4 12|L 16.7 16.7 18.6 18.6|L 12 18.6 12 21.4|L 7.3 16.7 5.4
+  18.6|L 5.4 12 2.6 12|L 7.3 7.3 5.4 5.4|L 12 5.4 12 2.6|L 16.7 7.3 18.6 5.4
 leave: L 13 4 6 4 4 6 4 18 6 20 13 20|L 9.5 12 20.5 12|L 16.8 8.3 20.5 12 16.8 15.7
-grid: R 3.5 3.5 10.2 10.2 1.6|R 13.8 3.5 20.5 10.2 1.6|R 3.5 13.8 10.2 20.5 1.6|
-    R 13.8 13.8 20.5 20.5 1.6
+grid: R 3.5 3.5 10.2 10.2 1.6|R 13.8 3.5 20.5 10.2 1.6|R 3.5 13.8 10.2 20.5 1.6|R 13.8 13.8 20.5 20.5 1.6
 speaker: R 3 3.5 21 14.5 2.2|R 3 17.8 7.4 20.8 1|R 9.8 17.8 14.2 20.8 1|R 16.6 17.8 21 20.8 1
 focus: R 3 4.5 21 19.5 2.5|R 14.2 13.2 18.2 16.7 1
-full: L 3.5 9 3.5 3.5 9 3.5|L 15 3.5 20.5 3.5 20.5 9|L 20.5 15 20.5 20.5 15 20.5|
-    L 9 20.5 3.5 20.5 3.5 15
+full: L 3.5 9 3.5 3.5 9 3.5|L 15 3.5 20.5 3.5 20.5 9|L 20.5 15 20.5 20.5 15 20.5|L 9 20.5 3.5 20.5 3.5 15
 pin: L 9 3.5 15 3.5|L 10 3.5 10 10.5 7 14.5 17 14.5 14 10.5 14 3.5|L 12 14.5 12 21
 lock: R 5 10.5 19 21 2.2|A 8 3 16 12 180 360|L 8 7.5 8 10.5|L 16 7.5 16 10.5|D 12 15.7 1.3
 send: L 21 3 10.5 13.5|L 21 3 14.4 21 10.5 13.5 3 9.6 21 3
-clip: L 20.5 11 12 19.5|A 2.9 10.6 13.1 20.8 45 225|L 4.4 12 12.4 4|A 11.4 2.8 18.6 10 225 405|
-    L 17.5 9 9.6 16.9|A 6 13.1 10.3 17.4 45 225|L 6.6 13.7 13.7 6.6
+clip: L 20.5 11 12 19.5|A 2.9 10.6 13.1 20.8 45 225|L 4.4 12 12.4 4|A 11.4 2.8 18.6 10 225 405|L 17.5 9 9.6
+  16.9|A 6 13.1 10.3 17.4 45 225|L 6.6 13.7 13.7 6.6
 file: L 14 3 6.5 3 5 4.5 5 19.5 6.5 21 17.5 21 19 19.5 19 8 14 3|L 14 3 14 8 19 8
 folder: L 3 18 3 6 4.5 4.5 9 4.5 11.5 7.5 19.5 7.5 21 9 21 18 19.5 19.5 4.5 19.5 3 18
 download: L 12 3.5 12 15|L 7.5 10.7 12 15 16.5 10.7|L 4 19.5 20 19.5
@@ -16514,16 +16510,13 @@ check: L 4.5 12.5 10 18 19.5 6.5
 plus: L 12 5 12 19|L 5 12 19 12
 minus: L 5 12 19 12
 more: D 5 12 1.7|D 12 12 1.7|D 19 12 1.7
-volume: L 3.5 9.5 7 9.5 12 5 12 19 7 14.5 3.5 14.5 3.5 9.5|A 10 7.5 17.5 16.5 310 410|
-    A 7.5 4 21 20 312 408
-keyboard: R 2.5 5.5 21.5 18.5 2.5|D 6.5 10 1|D 10.2 10 1|D 13.8 10 1|D 17.5 10 1|
-    L 8 14.5 16 14.5
+volume: L 3.5 9.5 7 9.5 12 5 12 19 7 14.5 3.5 14.5 3.5 9.5|A 10 7.5 17.5 16.5 310 410|A 7.5 4 21 20 312 408
+keyboard: R 2.5 5.5 21.5 18.5 2.5|D 6.5 10 1|D 10.2 10 1|D 13.8 10 1|D 17.5 10 1|L 8 14.5 16 14.5
 person: C 12 7.5 4|A 4 14 20 30 190 350
 shield: L 12 3 19.5 5.8 19.5 11.5 17.5 16.5 12 21 6.5 16.5 4.5 11.5 4.5 5.8 12 3
 info: C 12 12 9|L 12 11 12 16.5|D 12 7.6 1.2
 warning: L 12 3.8 21.5 20 2.5 20 12 3.8|L 12 10 12 14.3|D 12 17.1 1.1
 bars: P 4 9 7.4 9 7.4 15 4 15|P 10.3 5 13.7 5 13.7 19 10.3 19|P 16.6 9 20 9 20 15 16.6 15
-reply: L 9 6 3.5 11.5 9 17|L 3.5 11.5 15 11.5 19 13.5 20.5 18.5
 eye: A 2 4.5 22 24.5 205 335|A 2 -0.5 22 19.5 25 155|C 12 12 3
 """
 STROKE: Final = 1.75
@@ -16619,8 +16612,7 @@ def shadowed(picture: Image.Image, blur: int, strength: int = 150) -> Image.Imag
 @lru_cache(maxsize=4)
 def shape_lines(text: str) -> dict[str, list[list[str]]]:
   """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
-  joined = text.strip().replace("|\n    ", "| ")
-  entries = (line.split(": ", 1) for line in joined.splitlines())
+  entries = (line.split(": ", 1) for line in text.strip().replace("\n  ", " ").splitlines())
   return {name: [step.split() for step in steps.split("|")] for name, steps in entries}
 
 
@@ -16825,150 +16817,134 @@ def draw_logo(size: int) -> Image.Image:
   return small
 
 
-# Our own emoji on a 100 x 100 field: the steps of ICONS, each with its colour, lines with their width, too;
-# O filled ellipse box, F face eyes mouth (from the parts below).
+# Our own emoji on a field of 100 x 100: the steps of ICONS, each with its colour (see `colours`), lines with
+# their width, too; commas part several of a kind. O filled ellipse box, F face with these parts, U parts.
 FACES: Final = """
-face: D E9A91F 50 52 45|D FFCF47 50 49 44
-eyes dots: O 5B3A12 29 32 41 50|O 5B3A12 59 32 71 50
-eyes glad: A 5B3A12 6 24 34 46 56 190 350|A 5B3A12 6 54 34 76 56 190 350
-eyes shut: A 5B3A12 6 24 28 46 48 10 170|A 5B3A12 6 54 28 76 48 10 170
-eyes wink: O 5B3A12 29 32 41 50|A 5B3A12 6 54 34 76 56 190 350
-eyes wide: D FFFFFF 34 38 12|D FFFFFF 66 38 12|D 5B3A12 34 39 6|D 5B3A12 66 39 6
-eyes love: D E8334A 28 35 8|D E8334A 40 35 8|P E8334A 20 38 48 38 34 54|D E8334A 60 35 8|
-    D E8334A 72 35 8|P E8334A 52 38 80 38 66 54
-eyes cool: P 23262B 12 32 88 32 84 52 58 52 52 40 48 40 42 52 16 52
-eyes up: O 5B3A12 29 26 41 42|O 5B3A12 59 26 71 42|L 5B3A12 4 56 20 74 16
-mouth smile: A 5B3A12 6 26 36 74 78 20 160
-mouth open: P 5B3A12 22 56 78 56 74 70 62 82 50 85 38 82 26 70|O F2657A 36 72 64 90|D FFCF47 50 96 11|
-    P FFFFFF 25 56 75 56 72 63 28 63
-mouth oh: O 5B3A12 38 58 62 84
-mouth sad: A 5B3A12 6 30 64 70 94 200 340
-mouth flat: L 5B3A12 6 32 68 68 68
-mouth kiss: A 5B3A12 5 42 58 58 69 270 450|A 5B3A12 5 42 69 58 80 270 450
-mouth tongue: A 5B3A12 6 26 36 74 78 20 160|O F2657A 46 70 68 94
-mouth wavy: L 5B3A12 6 30 72 40 66 50 72 60 66 70 72
+colours: y FFC93C|r E8334A|n 5B3A12|s D9982B|g F7C52E|b 3F7BE0|k 23262B|e 38B26E|o F5A524|w FFFFFF|p
+  F58AB0|a 8492A1|m F5B454|t 4FA8F5|i 4F8CFF|c F28B2A|l 3C9A4E|u 57B894|h E9A91F|v 8D5BD6|f FFCF47|x
+  F4F4F4|z E6EBF0
+hand: L y 13 30 24 34.2 56, 44 16 44.8 56, 58 19 55.2 56, 72 30 65.8 56, 14 52 34 72|D y 51 68 25|L s 2 37
+  44 37.4 50, 51 36 50 50, 65 39 62.6 50
+face: D h 50 52 45|D f 50 49 44
+dots: O n 29 32 41 50, 59 32 71 50
+glad: A n 6 24 34 46 56 190 350, 54 34 76 56 190 350
+shut: A n 6 24 28 46 48 10 170, 54 28 76 48 10 170
+wink: O n 29 32 41 50|A n 6 54 34 76 56 190 350
+wide: D w 34 38 12, 66 38 12|D n 34 39 6, 66 39 6
+love: D r 28 35 8, 40 35 8|P r 20 38 48 38 34 54|D r 60 35 8, 72 35 8|P r 52 38 80 38 66 54
+cool: P k 12 32 88 32 84 52 58 52 52 40 48 40 42 52 16 52
+up: O n 29 26 41 42, 59 26 71 42|L n 4 56 20 74 16
+smile: A n 6 26 36 74 78 20 160
+open: P n 22 56 78 56 74 70 62 82 50 85 38 82 26 70|O F2657A 36 72 64 90|D f 50 96 11|P w 25 56 75 56 72 63
+  28 63
+oh: O n 38 58 62 84
+sad: A n 6 30 64 70 94 200 340
+flat: L n 6 32 68 68 68
+kiss: A n 5 42 58 58 69 270 450, 42 69 58 80 270 450
+tongue: A n 6 26 36 74 78 20 160|O F2657A 46 70 68 94
+wavy: L n 6 30 72 40 66 50 72 60 66 70 72
 """
 EMOJI_SHAPES: Final = """
-👍 thumbs up: P FFC93C 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84|D FFC93C 54 16 8|
-    D FFC93C 84 50 9|D FFC93C 82 64 9|D FFC93C 80 80 8|P 3F7BE0 10 44 26 44 26 88 10 88
-❤ heart: D E8334A 30 34 23|D E8334A 70 34 23|P E8334A 9 44 50 24 91 44 50 92
-👏 clapping hands: L D9982B 11 77 22 74 48|L D9982B 11 66 15 65 48|L D9982B 11 54 18 57 48|
-    L D9982B 11 43 27 48 48|L D9982B 11 91 45 74 61|D D9982B 60 58 20|L FFC93C 11 19 36 22 62|
-    L FFC93C 11 30 29 31 62|L FFC93C 11 42 32 39 62|L FFC93C 11 53 41 48 62|L FFC93C 11 5 59 22 75|
-    D FFC93C 36 72 20|L F5B454 4 12 10 18 20|L F5B454 4 30 2 33 12|L F5B454 4 4 26 12 31
-😂 tears of joy: F glad open|O 4FA8F5 4 46 22 70|O 4FA8F5 78 46 96 70
+👍 thumbs up: P y 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84|D y 54 16 8, 84 50 9, 82 64 9,
+  80 80 8|P b 10 44 26 44 26 88 10 88
+❤ heart: D r 30 34 23, 70 34 23|P r 9 44 50 24 91 44 50 92
+👏 clapping hands: L s 11 77 22 74 48, 66 15 65 48, 54 18 57 48, 43 27 48 48, 91 45 74 61|D s 60 58 20|L y 11
+  19 36 22 62, 30 29 31 62, 42 32 39 62, 53 41 48 62, 5 59 22 75|D y 36 72 20|L m 4 12 10 18 20, 30 2 33 12,
+  4 26 12 31
+😂 tears of joy: F glad open|O t 4 46 22 70, 78 46 96 70
 😮 surprised: F dots oh
-🎉 party: P F5B454 8 94 30 36 66 72|L E8334A 4 22 62 40 82|L E8334A 4 16 78 24 88|
-    L 4F8CFF 5 42 40 46 12|L 3DDC97 5 56 52 88 22|L E0679B 5 64 62 94 58|D B07CE8 66 14 6|
-    D F2555A 84 40 5|D 4F8CFF 62 34 5|D F5B454 26 16 5
-😢 crying: F dots sad|O 4FA8F5 58 54 72 78
-✋ raised hand: L FFC93C 13 30 24 34.2 56|L FFC93C 13 44 16 44.8 56|L FFC93C 13 58 19 55.2 56|
-    L FFC93C 13 72 30 65.8 56|L FFC93C 13 14 52 34 72|D FFC93C 51 68 25|L D9982B 2 37 44 37.4 50|
-    L D9982B 2 51 36 50 50|L D9982B 2 65 39 62.6 50
+🎉 party: P m 8 94 30 36 66 72|L r 4 22 62 40 82, 16 78 24 88|L i 5 42 40 46 12|L 3DDC97 5 56 52 88 22|L
+  E0679B 5 64 62 94 58|D B07CE8 66 14 6|D F2555A 84 40 5|D i 62 34 5|D m 26 16 5
+😢 crying: F dots sad|O t 58 54 72 78
+✋ raised hand: U hand
 🙂 slight smile: F dots smile
-🤔 thinking: F up flat|D E9A91F 34 86 13|L E9A91F 9 36 84 58 74
-🔥 fire: D F26B2A 50 62 33|P F26B2A 19 56 34 34 36 46 54 4 66 32 74 26 82 54|D FFC93C 50 74 19|
-    P FFC93C 33 66 50 36 67 66
-👎 thumbs down: P FFC93C 30 54 48 86 60 88 62 76 57 58 86 58 92 50 84 12 36 12 30 16|D FFC93C 54 84 8|
-    D FFC93C 84 50 9|D FFC93C 82 36 9|D FFC93C 80 20 8|P 3F7BE0 10 12 26 12 26 56 10 56
+🤔 thinking: F up flat|D h 34 86 13|L h 9 36 84 58 74
+🔥 fire: D F26B2A 50 62 33|P F26B2A 19 56 34 34 36 46 54 4 66 32 74 26 82 54|D y 50 74 19|P y 33 66 50 36 67
+  66
+👎 thumbs down: P y 30 54 48 86 60 88 62 76 57 58 86 58 92 50 84 12 36 12 30 16|D y 54 84 8, 84 50 9, 82 36
+  9, 80 20 8|P b 10 12 26 12 26 56 10 56
 😀 grinning: F dots open
 😄 laughing: F glad open
-😊 glad: F glad smile|D F7A072 20 62 8|D F7A072 80 62 8
+😊 glad: F glad smile|D F7A072 20 62 8, 80 62 8
 😉 winking: F wink smile
 😍 heart eyes: F love open
 😎 cool: F cool smile
 😐 neutral: F dots flat
 🙁 frowning: F dots sad
-😭 loudly crying: F shut oh|L 4FA8F5 10 33 50 33 86|L 4FA8F5 10 67 50 67 86
-😴 sleeping: F shut oh|L 3F7BE0 5 68 8 86 8 68 26 86 26
+😭 loudly crying: F shut oh|L t 10 33 50 33 86, 67 50 67 86
+😴 sleeping: F shut oh|L b 5 68 8 86 8 68 26 86 26
 😛 tongue out: F dots tongue
 😗 kissing: F dots kiss
-😳 flushed: F wide flat|D F58A7A 20 62 8|D F58A7A 80 62 8
+😳 flushed: F wide flat|D F58A7A 20 62 8, 80 62 8
 😱 screaming: F wide oh
 😕 confused: F dots wavy
-🧡 orange heart: D F28B2A 30 34 23|D F28B2A 70 34 23|P F28B2A 9 44 50 24 91 44 50 92
-💛 yellow heart: D F7C52E 30 34 23|D F7C52E 70 34 23|P F7C52E 9 44 50 24 91 44 50 92
-💚 green heart: D 38B26E 30 34 23|D 38B26E 70 34 23|P 38B26E 9 44 50 24 91 44 50 92
-💙 blue heart: D 3F7BE0 30 34 23|D 3F7BE0 70 34 23|P 3F7BE0 9 44 50 24 91 44 50 92
-💜 purple heart: D 8D5BD6 30 34 23|D 8D5BD6 70 34 23|P 8D5BD6 9 44 50 24 91 44 50 92
-⭐ star: P F7C52E 50 5 61.8 36.8 95.7 38.2 69 59.2 78.2 91.8 50 73 21.8 91.8 31 59.2 4.3 38.2 38.2 36.8
-✅ check mark: P 38B26E 10 10 90 10 90 90 10 90|L FFFFFF 11 28 52 44 68 74 32
-❌ cross mark: L E8334A 15 18 18 82 82|L E8334A 15 82 18 18 82
-❓ question mark: A E8334A 13 30 12 70 52 180 405|L E8334A 13 64 46 50 58 50 68|D E8334A 50 87 8
-❗ exclamation mark: L E8334A 15 50 14 50 62|D E8334A 50 86 9
-💡 light bulb: D FFD75E 50 38 31|P FFD75E 36 60 64 60 60 74 40 74|L 8492A1 6 40 80 60 80|
-    L 8492A1 6 44 90 56 90|L C98A12 4 42 44 50 54 58 44
-🌞 sun: L F5A524 7 84 50 95 50|L F5A524 7 74 74 81.8 81.8|L F5A524 7 50 84 50 95|
-    L F5A524 7 26 74 18.2 81.8|L F5A524 7 16 50 5 50|L F5A524 7 26 26 18.2 18.2|
-    L F5A524 7 50 16 50 5|L F5A524 7 74 26 81.8 18.2|D FFCF47 50 50 27
-🌙 moon: P F7C52E 62 8 40 12 20 30 14 54 22 76 42 91 64 92 84 78 64 76 48 62 44 42 50 22
-🌈 rainbow: A E8334A 8 8 22 92 118 180 360|A F28B2A 8 16 30 84 110 180 360|
-    A F7C52E 8 24 38 76 102 180 360|A 38B26E 8 32 46 68 94 180 360|A 3F7BE0 8 40 54 60 86 180 360
-🌳 tree: P 8A5A2B 43 60 57 60 60 94 40 94|D 3C9A4E 50 30 24|D 3C9A4E 30 48 20|D 3C9A4E 70 48 20
-🌸 flower: D F58AB0 50 25 19|D F58AB0 73.8 42.3 19|D F58AB0 64.7 70.2 19|D F58AB0 35.3 70.2 19|
-    D F58AB0 26.2 42.3 19|D F7C52E 50 50 12
-🍎 apple: D E8334A 35 58 27|D E8334A 65 58 27|D E8334A 50 68 25|L 8A5A2B 6 50 34 56 12|
-    O 3C9A4E 56 10 82 26
-📚 books: P E8334A 12 70 88 70 88 90 12 90|P 3F7BE0 18 48 82 48 82 68 18 68|
-    P 38B26E 10 26 78 26 78 46 10 46|L FFFFFF 4 24 36 48 36|L FFFFFF 4 30 58 54 58|
-    L FFFFFF 4 26 80 52 80
-✏ pencil: L F5B454 18 28 72 76 24|P F7DDB0 12 88 20 66 34 80|P 3A3A3A 12 88 15 79 21 85|
-    D F58AB0 78 22 10
-⚽ football: D F4F4F4 50 50 44|P 23262B 50 34 66 46 60 64 40 64 34 46|L 23262B 4 50 34 50 10|
-    L 23262B 4 66 46 90 40|L 23262B 4 60 64 76 84|L 23262B 4 40 64 24 84|L 23262B 4 34 46 10 40
-⏰ clock: D E8334A 50 54 38|D FFFFFF 50 54 29|L 23262B 5 50 34 50 54 64 62|D E8334A 20 18 12|
-    D E8334A 80 18 12
-🎵 music: L 4F8CFF 8 36 78 36 22 80 12 80 68|D 4F8CFF 26 78 14|D 4F8CFF 70 68 14
-🎨 palette: O D9A066 6 14 94 88|D 14181F 68 66 9|D E8334A 28 40 8|D F7C52E 48 28 8|
-    D 38B26E 70 36 8|D 3F7BE0 26 62 8
-🎈 balloon: O E8334A 22 4 78 70|P E8334A 44 68 56 68 50 76|L 8492A1 3 50 76 46 84 54 96|
-    O F58A96 34 16 46 32
-🎁 gift: P 3F7BE0 14 44 86 44 86 92 14 92|P 5B8DEF 8 30 92 30 92 46 8 46|
-    P F7C52E 44 30 56 30 56 92 44 92|A F7C52E 6 26 8 50 32 90 370|A F7C52E 6 50 8 74 32 170 450
-🔑 key: A F7C52E 13 8 30 48 70 0 360|L F7C52E 12 48 50 92 50|L F7C52E 10 74 50 74 70|
-    L F7C52E 10 90 50 90 66
-🏆 trophy: A D9982B 6 10 14 40 48 60 280|A D9982B 6 60 14 90 48 260 480|
-    P F7C52E 26 8 74 8 70 44 56 60 44 60 30 44|L D9982B 8 50 58 50 80|L D9982B 10 32 88 68 88
-🚀 rocket: P E8334A 30 58 18 78 40 70|P E8334A 58 70 76 84 70 60|O E6EBF0 32 6 68 80|
-    D 3F7BE0 50 36 10|P F5A524 40 80 60 80 50 98
-💯 hundred: L E8334A 8 14 34 20 28 20 68|A E8334A 8 32 30 54 66 0 360|A E8334A 8 66 30 88 66 0 360|
-    L E8334A 6 16 84 84 78
-👋 waving hand: L FFC93C 13 30 24 34.2 56|L FFC93C 13 44 16 44.8 56|L FFC93C 13 58 19 55.2 56|
-    L FFC93C 13 72 30 65.8 56|L FFC93C 13 14 52 34 72|D FFC93C 51 68 25|L D9982B 2 37 44 37.4 50|
-    L D9982B 2 51 36 50 50|L D9982B 2 65 39 62.6 50|A 8492A1 4 2 2 30 30 180 270|
-    A 8492A1 4 70 74 98 98 0 90
-👌 ok hand: L FFC93C 12 54 46 60 10|L FFC93C 12 64 48 76 16|L FFC93C 12 74 54 90 28|
-    D FFC93C 64 68 22|A FFC93C 11 16 34 54 72 0 360
-💪 strong: L FFC93C 24 24 20 28 62|D FFC93C 34 20 15|D FFC93C 64 62 26|L FFC93C 26 30 76 66 76
-👀 eyes: O F4F4F4 6 20 46 80|O F4F4F4 54 20 94 80|D 23262B 32 54 11|D 23262B 80 54 11
-☕ hot drink: P E6EBF0 14 38 70 38 64 84 20 84|A E6EBF0 8 58 44 90 72 270 450|
-    L 8492A1 4 30 28 34 20 30 12|L 8492A1 4 50 28 54 20 50 12|L C9D1DA 6 8 92 78 92
-🍰 cake: P F7DDB0 10 56 90 56 90 90 10 90|P F58AB0 10 42 90 42 90 60 10 60|D E8334A 50 32 12|
-    L F58AB0 6 12 74 88 74
-➕ plus: L 38B26E 16 50 16 50 84|L 38B26E 16 16 50 84 50
-🐢 turtle: D 57B894 84 58 12|L 57B894 12 30 66 26 80|L 57B894 12 64 66 68 80|L 57B894 8 20 64 6 70|
-    P 38B26E 18 68 22 48 34 34 48 29 62 34 74 48 78 68|D 23262B 88 55 3
+🧡 orange heart: D c 30 34 23, 70 34 23|P c 9 44 50 24 91 44 50 92
+💛 yellow heart: D g 30 34 23, 70 34 23|P g 9 44 50 24 91 44 50 92
+💚 green heart: D e 30 34 23, 70 34 23|P e 9 44 50 24 91 44 50 92
+💙 blue heart: D b 30 34 23, 70 34 23|P b 9 44 50 24 91 44 50 92
+💜 purple heart: D v 30 34 23, 70 34 23|P v 9 44 50 24 91 44 50 92
+⭐ star: P g 50 5 61.8 36.8 95.7 38.2 69 59.2 78.2 91.8 50 73 21.8 91.8 31 59.2 4.3 38.2 38.2 36.8
+✅ check mark: P e 10 10 90 10 90 90 10 90|L w 11 28 52 44 68 74 32
+❌ cross mark: L r 15 18 18 82 82, 82 18 18 82
+❓ question mark: A r 13 30 12 70 52 180 405|L r 13 64 46 50 58 50 68|D r 50 87 8
+❗ exclamation mark: L r 15 50 14 50 62|D r 50 86 9
+💡 light bulb: D FFD75E 50 38 31|P FFD75E 36 60 64 60 60 74 40 74|L a 6 40 80 60 80, 44 90 56 90|L C98A12 4
+  42 44 50 54 58 44
+🌞 sun: L o 7 84 50 95 50, 74 74 81.8 81.8, 50 84 50 95, 26 74 18.2 81.8, 16 50 5 50, 26 26 18.2 18.2, 50 16
+  50 5, 74 26 81.8 18.2|D f 50 50 27
+🌙 moon: P g 62 8 40 12 20 30 14 54 22 76 42 91 64 92 84 78 64 76 48 62 44 42 50 22
+🌈 rainbow: A r 8 8 22 92 118 180 360|A c 8 16 30 84 110 180 360|A g 8 24 38 76 102 180 360|A e 8 32 46 68 94
+  180 360|A b 8 40 54 60 86 180 360
+🌳 tree: P 8A5A2B 43 60 57 60 60 94 40 94|D l 50 30 24, 30 48 20, 70 48 20
+🌸 flower: D p 50 25 19, 73.8 42.3 19, 64.7 70.2 19, 35.3 70.2 19, 26.2 42.3 19|D g 50 50 12
+🍎 apple: D r 35 58 27, 65 58 27, 50 68 25|L 8A5A2B 6 50 34 56 12|O l 56 10 82 26
+📚 books: P r 12 70 88 70 88 90 12 90|P b 18 48 82 48 82 68 18 68|P e 10 26 78 26 78 46 10 46|L w 4 24 36 48
+  36, 30 58 54 58, 26 80 52 80
+✏ pencil: L m 18 28 72 76 24|P F7DDB0 12 88 20 66 34 80|P 3A3A3A 12 88 15 79 21 85|D p 78 22 10
+⚽ football: D x 50 50 44|P k 50 34 66 46 60 64 40 64 34 46|L k 4 50 34 50 10, 66 46 90 40, 60 64 76 84, 40
+  64 24 84, 34 46 10 40
+⏰ clock: D r 50 54 38|D w 50 54 29|L k 5 50 34 50 54 64 62|D r 20 18 12, 80 18 12
+🎵 music: L i 8 36 78 36 22 80 12 80 68|D i 26 78 14, 70 68 14
+🎨 palette: O D9A066 6 14 94 88|D 14181F 68 66 9|D r 28 40 8|D g 48 28 8|D e 70 36 8|D b 26 62 8
+🎈 balloon: O r 22 4 78 70|P r 44 68 56 68 50 76|L a 3 50 76 46 84 54 96|O F58A96 34 16 46 32
+🎁 gift: P b 14 44 86 44 86 92 14 92|P 5B8DEF 8 30 92 30 92 46 8 46|P g 44 30 56 30 56 92 44 92|A g 6 26 8 50
+  32 90 370, 50 8 74 32 170 450
+🔑 key: A g 13 8 30 48 70 0 360|L g 12 48 50 92 50|L g 10 74 50 74 70, 90 50 90 66
+🏆 trophy: A s 6 10 14 40 48 60 280, 60 14 90 48 260 480|P g 26 8 74 8 70 44 56 60 44 60 30 44|L s 8 50 58 50
+  80|L s 10 32 88 68 88
+🚀 rocket: P r 30 58 18 78 40 70, 58 70 76 84 70 60|O z 32 6 68 80|D b 50 36 10|P o 40 80 60 80 50 98
+💯 hundred: L r 8 14 34 20 28 20 68|A r 8 32 30 54 66 0 360, 66 30 88 66 0 360|L r 6 16 84 84 78
+👋 waving hand: U hand|A a 4 2 2 30 30 180 270, 70 74 98 98 0 90
+👌 ok hand: L y 12 54 46 60 10, 64 48 76 16, 74 54 90 28|D y 64 68 22|A y 11 16 34 54 72 0 360
+💪 strong: L y 24 24 20 28 62|D y 34 20 15, 64 62 26|L y 26 30 76 66 76
+👀 eyes: O x 6 20 46 80, 54 20 94 80|D k 32 54 11, 80 54 11
+☕ hot drink: P z 14 38 70 38 64 84 20 84|A z 8 58 44 90 72 270 450|L a 4 30 28 34 20 30 12, 50 28 54 20 50
+  12|L C9D1DA 6 8 92 78 92
+🍰 cake: P F7DDB0 10 56 90 56 90 90 10 90|P p 10 42 90 42 90 60 10 60|D r 50 32 12|L p 6 12 74 88 74
+➕ plus: L e 16 50 16 50 84, 16 50 84 50
+🐢 turtle: D u 84 58 12|L u 12 30 66 26 80, 64 66 68 80|L u 8 20 64 6 70|P e 18 68 22 48 34 34 48 29 62 34 74
+  48 78 68|D k 88 55 3
 """
-
-
-def _step(kind: str, colour: str, *numbers: str) -> Step:
-  stroke, *rest = (0.0, *map(float, numbers)) if kind in "DOP" else map(float, numbers)
-  return kind, "#" + colour, stroke, tuple(rest)
 
 
 @lru_cache(maxsize=1)
 def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
   """The name and the steps of each of our emoji."""
-  parts = {name: [_step(*step) for step in steps] for name, steps in shape_lines(FACES).items()}
-  found: dict[str, tuple[str, list[Step]]] = {}
-  for head, steps in shape_lines(EMOJI_SHAPES).items():
-    char, name = head.split(" ", 1)
-    drawn: list[Step] = []
+  parts = shape_lines(FACES)
+  colours = dict(parts["colours"])
+
+  def drawn(steps: list[list[str]]) -> Iterator[Step]:
     for kind, *words in steps:
-      face = ("face", f"eyes {words[0]}", f"mouth {words[-1]}") if kind == "F" else ()
-      drawn += [step for part in face for step in parts[part]] or [_step(kind, *words)]
-    found[char] = (name, drawn)
-  return found
+      if kind in "FU":
+        for part in ["face", *words] if kind == "F" else words:
+          yield from drawn(parts[part])
+        continue
+      colour, *numbers = words
+      stroke = 0.0 if kind in "DOP" else float(numbers.pop(0))
+      for one in " ".join(numbers).split(","):
+        yield kind, "#" + colours.get(colour, colour), stroke, tuple(map(float, one.split()))
+
+  return {head[0]: (head[2:], [*drawn(steps)]) for head, steps in shape_lines(EMOJI_SHAPES).items()}
 
 
 REACTIONS: Final = ("👍", "❤", "👏", "😂", "😮", "🎉", "😢", "🙂", "🤔", "🔥", "👎", "👋")
