@@ -183,12 +183,29 @@ except ImportError as missing:
     "spake2==0.9, and for sound pyaudio."
   ) from None
 
+
+class Lazy:
+  """A module that is imported where it is first used: a server needs neither Tk nor Pillow."""
+
+  def __init__(self, name: str) -> None:
+    self._name = name
+
+  def __getattr__(self, part: str) -> Any:
+    return getattr(importlib.import_module(self._name), part)
+
+
 if TYPE_CHECKING:
   import tkinter as tk
+  from tkinter import filedialog, ttk
   from tkinter import font as tkfont
-  from tkinter import ttk
 
-  from PIL import Image, ImageDraw, ImageFont, ImageTk
+  from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageTk
+else:
+  tk, tkfont, ttk = Lazy("tkinter"), Lazy("tkinter.font"), Lazy("tkinter.ttk")
+  filedialog = Lazy("tkinter.filedialog")
+  Image, ImageChops, ImageDraw = Lazy("PIL.Image"), Lazy("PIL.ImageChops"), Lazy("PIL.ImageDraw")
+  ImageFilter, ImageFont = Lazy("PIL.ImageFilter"), Lazy("PIL.ImageFont")
+  ImageOps, ImageTk = Lazy("PIL.ImageOps"), Lazy("PIL.ImageTk")
 
 # ==============================
 # [1] BASICS - limits, ports, settings, the error tree, loggers, names that other people give
@@ -8519,8 +8536,6 @@ def encode_png(picture: Picture) -> bytes:
 
 def encode_lossless(picture: Picture) -> bytes:
   """A BGR picture as WebP without loss, made for speed: OpenCV takes ten times as long for a photograph."""
-  from PIL import Image
-
   coded = io.BytesIO()
   Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).save(coded, "WEBP", lossless=True, method=0)
   return coded.getvalue()
@@ -10083,8 +10098,6 @@ class _PictureScreen(ScreenSource):
 
 
 def _load_picture(path: str) -> Picture:
-  from PIL import Image, ImageOps
-
   try:
     with Image.open(path) as file:
       picture = ImageOps.exif_transpose(file)
@@ -16564,8 +16577,6 @@ def clipped(text: str, room: float, measure: Callable[[str], float]) -> str:
 @lru_cache(maxsize=256)
 def round_mask(width: int, height: int, radius: int) -> Image.Image:
   """An "L" mask of a box with round corners, drawn large and shrunk."""
-  from PIL import Image, ImageDraw
-
   radius = max(0, min(radius, width // 2, height // 2))
   mask = Image.new("L", (width, height), 255)
   if not radius:
@@ -16581,8 +16592,6 @@ def round_mask(width: int, height: int, radius: int) -> Image.Image:
 
 def rounded(width: int, height: int, radius: int, fill: str, outline: str = "", line: int = 0) -> Image.Image:
   """An RGBA box with round corners; `fill` may be "" for a bare outline."""
-  from PIL import Image, ImageChops
-
   width, height = min(width, PAINTED_MAX), min(height, PAINTED_MAX)
   outer = round_mask(width, height, radius)
   picture = Image.new("RGBA", (width, height), (*rgb(outline or fill), 0))
@@ -16599,8 +16608,6 @@ def rounded(width: int, height: int, radius: int, fill: str, outline: str = "", 
 
 def shadowed(picture: Image.Image, blur: int, strength: int = 150) -> Image.Image:
   """`picture` over its own soft shadow, larger by `blur` on every side."""
-  from PIL import Image, ImageFilter
-
   big = Image.new("RGBA", (picture.width + 2 * blur, picture.height + 2 * blur), (0, 0, 0, 0))
   alpha = Image.new("L", big.size, 0)
   alpha.paste(picture.getchannel("A").point(lambda value: value * strength // 255), (blur, blur + blur // 4))
@@ -16619,21 +16626,14 @@ def shape_lines(text: str) -> dict[str, list[list[str]]]:
 Step: TypeAlias = tuple[str, str, float, tuple[float, ...]]  # kind, colour, width of the line, numbers
 
 
-def _arc(box: Sequence[float], start: float, end: float) -> list[float]:
-  x, y, wide, tall = (
-    (box[0] + box[2]) / 2,
-    (box[1] + box[3]) / 2,
-    (box[2] - box[0]) / 2,
-    (box[3] - box[1]) / 2,
-  )
+def _arc(x0: float, y0: float, x1: float, y1: float, start: float, end: float) -> list[float]:
   angles = np.radians(np.linspace(start, end, max(8, round((end - start) / 6)) + 1))
-  return np.stack((x + wide * np.cos(angles), y + tall * np.sin(angles)), 1).ravel().tolist()
+  middle, reach = np.array((x0 + x1, y0 + y1)) / 2, np.array((x1 - x0, y1 - y0)) / 2
+  return (middle + reach * np.stack((np.cos(angles), np.sin(angles)), 1)).ravel().tolist()
 
 
 def draw_shapes(steps: Iterable[Step], field_: float, size: int) -> Image.Image:
   """`steps`, on a field of `field_` units, as an RGBA picture of `size` pixels. Lines have round ends."""
-  from PIL import Image, ImageDraw
-
   unit = size * OVERSAMPLE / field_
   picture = Image.new("RGBA", (size * OVERSAMPLE,) * 2, (0, 0, 0, 0))
   draw = ImageDraw.Draw(picture)
@@ -16645,15 +16645,13 @@ def draw_shapes(steps: Iterable[Step], field_: float, size: int) -> Image.Image:
       draw.ellipse(at, fill=colour)
     elif kind in "CD":
       x, y, reach = at[0], at[1], at[2] + (half if kind == "C" else 0)
-      box = (x - reach, y - reach, x + reach, y + reach)
-      draw.ellipse(
-        box, fill=colour if kind == "D" else None, outline=colour, width=width if kind == "C" else 0
-      )
+      filled = {"fill": colour} if kind == "D" else {"outline": colour, "width": width}
+      draw.ellipse((x - reach, y - reach, x + reach, y + reach), **filled)
     elif kind == "R":
       box = (at[0] - half, at[1] - half, at[2] + half, at[3] + half)
       draw.rounded_rectangle(box, at[4] + half, outline=colour, width=width)
     else:
-      points = at if kind == "L" else _arc(at, *numbers[4:])
+      points = at if kind == "L" else _arc(*at[:4], *numbers[4:])
       draw.line(points, fill=colour, width=width)
       for x, y in zip(points[::2], points[1::2], strict=True):
         draw.ellipse((x - half, y - half, x + half, y + half), fill=colour)
@@ -16714,14 +16712,11 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 
   def face(self, names: tuple[str, ...], size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The first of `names` that this computer has, at `size` pixels."""
-    from PIL import ImageFont
-
     with self._lock:
       if (names, size) not in self._open:
         path = next((self._files[name] for name in names if name in self._files), None)
-        self._open[names, size] = (
-          ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
-        )
+        made = ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)
+        self._open[names, size] = made
       return self._open[names, size]
 
   def _names(self, char: str, bold: bool) -> tuple[str, ...]:
@@ -16733,11 +16728,8 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
     """`text` in pieces of one font each, in the order they stand from left to right."""
     found: list[tuple[str, tuple[str, ...]]] = []
     for char in re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text):  # Raqm fails at control characters
-      names = (
-        self._names(char, bold)
-        if char.isalnum() or unicodedata.combining(char) or not found
-        else found[-1][1]
-      )
+      decides = char.isalnum() or unicodedata.combining(char) or not found
+      names = self._names(char, bold) if decides else found[-1][1]
       if found and found[-1][1] == names:
         found[-1] = (found[-1][0] + char, names)
       else:
@@ -16751,30 +16743,15 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
   def clip(self, text: str, size: int, room: int, bold: bool = False) -> str:
     return clipped(text, room, lambda part: self.width(part, size, bold))
 
-  def write(
-    self,
-    draw: ImageDraw.ImageDraw,
-    x: int,
-    middle: int,
-    text: str,
-    size: int,
-    colour: str,
-    bold: bool = False,
-  ) -> None:
-    """Write `text` from `x`, its capitals centred on the line `middle`."""
-    at = float(x)
-    for run, names in self.runs(text, bold):
-      face = self.face(names, size)
-      draw.text((at, middle + size * 0.36), run, fill=colour, font=face, anchor="ls")
-      at += face.getlength(run)
-
   def line(self, text: str, size: int, colour: str, room: int, bold: bool = False) -> Image.Image:
-    """One line of text as an RGBA picture of its own, at most `room` wide."""
-    from PIL import Image, ImageDraw
-
+    """One line of text as an RGBA picture of its own, at most `room` wide, its capitals in the middle."""
     text = self.clip(text, size, room, bold)
     picture = Image.new("RGBA", (max(1, self.width(text, size, bold)), round(size * 1.6)), (*rgb(colour), 0))
-    self.write(ImageDraw.Draw(picture), 0, picture.height // 2, text, size, colour, bold)
+    draw, at = ImageDraw.Draw(picture), 0.0
+    for run, names in self.runs(text, bold):
+      face = self.face(names, size)
+      draw.text((at, picture.height // 2 + size * 0.36), run, fill=colour, font=face, anchor="ls")
+      at += face.getlength(run)
     return picture
 
 
@@ -16787,15 +16764,12 @@ def fonts() -> Fonts:
 @lru_cache(maxsize=256)
 def draw_avatar(name: str, size: int) -> Image.Image:
   """A round picture of `size` pixels with the initials of `name`."""
-  from PIL import Image, ImageDraw
-
   top, bottom = (rgb(colour) for colour in avatar_colours(name))
   ramp = np.linspace(0, 1, size)[:, None, None]
   rows = np.broadcast_to(np.array(top) * (1 - ramp) + np.array(bottom) * ramp, (size, size, 3))
   picture = Image.fromarray(np.ascontiguousarray(rows.astype(np.uint8)), "RGB").convert("RGBA")
-  text, high = initials(name), round(size * 0.38)
-  at = (size - fonts().width(text, high, bold=True)) // 2
-  fonts().write(ImageDraw.Draw(picture), at, size // 2, text, high, "#FFFFFF", bold=True)
+  text = fonts().line(initials(name), round(size * 0.38), "#FFFFFF", size, bold=True)
+  picture.alpha_composite(text, ((size - text.width) // 2, (size - text.height) // 2))
   picture.putalpha(round_mask(size, size, size // 2))
   return picture
 
@@ -16803,8 +16777,6 @@ def draw_avatar(name: str, size: int) -> Image.Image:
 @lru_cache(maxsize=8)
 def draw_logo(size: int) -> Image.Image:
   """The program's sign: an open ring around a dot on a blue and violet field."""
-  from PIL import Image, ImageDraw
-
   big = size * OVERSAMPLE
   ramp = np.add.outer(np.linspace(0, 0.5, big), np.linspace(0, 0.5, big))[..., None]
   field_ = np.array(rgb("#4F8CFF")) * (1 - ramp) + np.array(rgb("#6A3DE8")) * ramp
@@ -17038,8 +17010,6 @@ def _fitted(picture: Picture, job: TileJob) -> Picture:
 
 def paint_tile(job: TileJob, marks: TileMarks) -> Image.Image:
   """The whole tile as RGB, its corners in the window's colour."""
-  from PIL import Image
-
   size = (job.width, job.height)
   if job.picture is None:
     tile = Image.new("RGB", size, job.palette.tile)
@@ -17060,60 +17030,45 @@ TileMarks: TypeAlias = "list[tuple[int, int, Image.Image]]"
 
 
 def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
-  from PIL import Image, ImageDraw
-
   look, gap, high = job.look, px(10 if job.height > px(130) else 6), px(28)
   if not look.label or job.width < px(60):
     return gap
-  badge = tr(look.badge).upper()
-  badge_room = fonts().width(badge, px(10), bold=True) + px(14) if badge else 0
+  badge = fonts().line(tr(look.badge).upper(), px(10), "#FFFFFF", job.width, bold=True)
+  badge_room = badge.width + px(14) if look.badge else 0
   room = job.width - 2 * gap - px(42) - badge_room - (px(42) if look.hand else 0)
-  name = fonts().clip(look.label, px(13), max(px(10), room))
-  width = fonts().width(name, px(13)) + px(40) + badge_room
-  y = job.height - gap - high
+  name = fonts().line(look.label, px(13), "#FFFFFF", max(px(10), room))
+  width, y = name.width + px(40) + badge_room, job.height - gap - high
   pill = rounded(width, high, px(8), "#0D1116")
   pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
   over.alpha_composite(pill, (gap, y))
-  icon = (
-    draw_icon("share", px(16), "#FFFFFF")
-    if look.fit
-    else draw_icon("mic", px(16), "#FF6B70", "#FF6B70")
-    if look.muted
-    else draw_icon("bars" if look.speaking else "mic", px(16), "#3DDC97" if look.speaking else "#FFFFFF")
-  )
+  sound = ("bars", "#3DDC97") if look.speaking else ("mic", "#FFFFFF")
+  kind = ("share", "#FFFFFF") if look.fit else ("mic", "#FF6B70", "#FF6B70") if look.muted else sound
+  icon = draw_icon(kind[0], px(16), *kind[1:])
   over.alpha_composite(icon, (gap + px(8), y + (high - icon.height) // 2))
-  draw = ImageDraw.Draw(over)
-  fonts().write(draw, gap + px(30), y + high // 2, name, px(13), "#FFFFFF")
-  if badge:
+  over.alpha_composite(name, (gap + px(30), y + (high - name.height) // 2))
+  if look.badge:
     at = gap + width - badge_room - px(2)
     over.alpha_composite(rounded(badge_room, px(18), px(4), "#356BDD"), (at - px(2), y + px(5)))
-    layer = Image.new("RGBA", over.size, (0, 0, 0, 0))
-    fonts().write(ImageDraw.Draw(layer), at + px(5), y + high // 2, badge, px(10), "#FFFFFF", bold=True)
-    over.alpha_composite(layer)
+    over.alpha_composite(badge, (at + px(5), y + (high - badge.height) // 2))
   return gap + width + px(6)
 
 
-def _badge(over: Image.Image, px: Metrics, x: int, height: int) -> None:
-  gap = px(10 if height > px(130) else 6)
-  y = height - gap - px(28)
+def _hand(over: Image.Image, px: Metrics, x: int) -> None:
+  y = over.height - px(10 if over.height > px(130) else 6) - px(28)
   over.alpha_composite(rounded(px(36), px(28), px(8), "#14181F", "#F5B454", px(2)), (x, y))
   over.alpha_composite(draw_emoji("✋", px(18)), (x + px(9), y + px(5)))
 
 
-def _poor(over: Image.Image, px: Metrics, p: Palette, width: int) -> None:
-  from PIL import ImageDraw
-
-  x, y = width - px(44), px(10)
+def _poor(over: Image.Image, px: Metrics, warn: str) -> None:
+  x, y = over.width - px(44), px(10)
   over.alpha_composite(rounded(px(34), px(30), px(8), "#0D1116"), (x, y))
   draw = ImageDraw.Draw(over)
-  for at, high in enumerate((6, 11, 16)):
-    left = x + px(8 + 7 * at)
-    draw.rectangle((left, y + px(23 - high), left + px(4), y + px(23)), fill=p.warn if at == 0 else "#5A6673")
+  for at, high, colour in ((8, 6, warn), (15, 11, "#5A6673"), (22, 16, "#5A6673")):
+    left = x + px(at)
+    draw.rectangle((left, y + px(23 - high), left + px(4), y + px(23)), fill=colour)
 
 
 def _frame(over: Image.Image, job: TileJob, px: Metrics) -> None:
-  from PIL import Image, ImageChops
-
   look, p = job.look, job.palette
   outside = ImageChops.invert(round_mask(job.width, job.height, px(12)))
   over.paste(Image.new("RGBA", over.size, (*rgb(p.window), 255)), (0, 0), outside)
@@ -17128,13 +17083,9 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
   wide, tall, top, foot, side = *over.size, px(46), px(66), px(14)
   if tall < top + foot + 8:
     return [(0, 0, over)]
-  boxes = [
-    (0, 0, wide, top),
-    (0, tall - foot, wide, tall),
-    (0, top, side, tall - foot),
-    (wide - side, top, wide, tall - foot),
-  ]
-  middle = over.crop((side, top, wide - side, tall - foot)).getchannel("A").getbbox()
+  low, right = tall - foot, wide - side
+  boxes = [(0, 0, wide, top), (0, low, wide, tall), (0, top, side, low), (right, top, wide, low)]
+  middle = over.crop((side, top, right, low)).getchannel("A").getbbox()
   if middle:
     boxes.append((middle[0] + side, middle[1] + top, middle[2] + side, middle[3] + top))
   return [(box[0], box[1], over.crop(box)) for box in boxes]
@@ -17142,9 +17093,7 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
 
 def tile_marks(job: TileJob) -> TileMarks:
   """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
-  from PIL import Image, ImageDraw
-
-  look, px, p = job.look, Metrics(job.scale), job.palette
+  look, px = job.look, Metrics(job.scale)
   over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
   if job.height > px(110) and job.picture is not None and not look.fit:
     shade = np.zeros((px(64), job.width, 4), np.uint8)
@@ -17152,23 +17101,14 @@ def tile_marks(job: TileJob) -> TileMarks:
     over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
   edge = _pill(over, job, px)
   if look.hand:
-    _badge(over, px, edge, job.height)
+    _hand(over, px, edge)
   if look.poor:
-    _poor(over, px, p, job.width)
+    _poor(over, px, job.palette.warn)
   if look.note:
-    width = min(job.width - px(20), fonts().width(look.note, px(13), bold=True) + px(28))
-    over.alpha_composite(
-      rounded(width, px(34), px(9), "#10141A"), ((job.width - width) // 2, (job.height - px(34)) // 2)
-    )
-    fonts().write(
-      ImageDraw.Draw(over),
-      (job.width - width) // 2 + px(14),
-      job.height // 2,
-      fonts().clip(look.note, px(13), width - px(28), bold=True),
-      px(13),
-      "#FFFFFF",
-      bold=True,
-    )
+    note = fonts().line(look.note, px(13), "#FFFFFF", job.width - px(48), bold=True)
+    box = rounded(note.width + px(28), px(34), px(9), "#10141A")
+    box.alpha_composite(note, (px(14), (box.height - note.height) // 2))
+    over.alpha_composite(box, ((job.width - box.width) // 2, (job.height - box.height) // 2))
   _frame(over, job, px)
   return _patches(over, px)
 
@@ -17203,15 +17143,12 @@ class Look:
   PIXELS: ClassVar = 4_000_000  # of pictures that are kept although nobody shows them
 
   def __init__(self, root: tk.Tk, painter: TilePainter, palette: Palette, scale: float) -> None:
-    import tkinter as tk
-    from tkinter import font
-
     self.root, self.painter = root, painter
     self.layers: list[Callable[[], object]] = []  # what closes each dialog or picker that stands
     root.event_add("<<Return>>", "<Return>", "<KP_Enter>")  # a keyboard has two such keys
     self.palette = palette
     self.px = Metrics(scale)
-    installed = set(font.families(root))
+    installed = set(tkfont.families(root))
     self.family = next((name for name in self.FAMILIES if name in installed), "TkDefaultFont")
     self._menu: tk.Menu | None = None
     self._grip: ImageTk.PhotoImage | None = None
@@ -17222,11 +17159,9 @@ class Look:
 
   def font(self, size: float = 13, bold: bool = False) -> tkfont.Font:
     """The interface's font at `size` logical pixels."""
-    from tkinter import font
-
     if (size, bold) not in self._fonts:
       weight: Literal["bold", "normal"] = "bold" if bold else "normal"
-      made = font.Font(self.root, family=self.family, size=-self.px(size), weight=weight)
+      made = tkfont.Font(self.root, family=self.family, size=-self.px(size), weight=weight)
       made.delete_font = False  # `forget` does it in the Tk thread, not the collector in any
       self._fonts[size, bold] = made
       self._keeper.create_text(0, 0, font=made)
@@ -17234,8 +17169,6 @@ class Look:
 
   def frame(self, parent: tk.Misc, colour: str = "", kind: str = "Frame") -> tk.Frame:
     """A plain area; `kind` "Overlay" marks what may lie over others."""
-    import tkinter as tk
-
     return keyed(tk.Frame(parent, bg=colour or self.palette.window, class_=kind, highlightthickness=0))
 
   def layer(self, frame: tk.Misc, close: Callable[[], object]) -> None:
@@ -17247,8 +17180,6 @@ class Look:
     self, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
   ) -> tk.Canvas:
     """A canvas of `width` by `height` real pixels without borders."""
-    import tkinter as tk
-
     return keyed(tk.Canvas(
             parent, width=min(width, PAINTED_MAX), height=min(height, PAINTED_MAX), highlightthickness=0,
             bd=0, bg=colour or self.palette.window, takefocus=focus,
@@ -17264,8 +17195,6 @@ class Look:
     width: int = 0,
   ) -> tk.Label:
     """A line of text on its parent's colour, wrapped at `width` real pixels."""
-    import tkinter as tk
-
     label = tk.Label(
             parent, font=self.font(size, bold), fg=colour or self.palette.text, bg=str(parent["bg"]),
             bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width or PAINTED_MAX,
@@ -17275,8 +17204,6 @@ class Look:
 
   def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> ImageTk.PhotoImage:
     """The Tk picture for `key`, made once; who shows it keeps it alive."""
-    from PIL import ImageTk
-
     found = self._photos.pop(key, None)
     if found is None:
       found = ImageTk.PhotoImage(make(), master=self.root)
@@ -17345,8 +17272,6 @@ class Look:
 
   def scrollbar(self, parent: tk.Misc, command: Callable[..., None]) -> ttk.Scrollbar:
     """A slim upright bar, which shows nothing but its grip."""
-    from tkinter import ttk
-
     style, back = ttk.Style(self.root), str(parent["bg"])
     if self._grip is None:
       self._grip = self.box(self.px(5), self.px(28), 2, self.palette.line)
@@ -17362,8 +17287,6 @@ class Look:
 
   def menu(self, parent: tk.Misc, entries: Sequence[tuple[str, Callable[[], object]] | None]) -> tk.Menu:
     """A menu in the palette's colours, in place of the one before; None is a separator."""
-    import tkinter as tk
-
     p = self.palette
     if self._menu is not None:
       self._menu.destroy()
@@ -17688,8 +17611,6 @@ class Field(Painted):
         self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", width: int = 300, height:
         float = 44, enter: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
-    import tkinter as tk
-
     super().__init__(look, parent, width, look.px(height))
     p = look.palette
     self.hint = hint
@@ -17752,8 +17673,6 @@ class PinBoxes(Painted):
     self.set(self._typed[:-1] if event.keysym == "BackSpace" else self._typed + event.char)
 
   def _paste(self, _: object) -> None:
-    import tkinter as tk
-
     try:
       self.set(self.canvas.clipboard_get())
     except tk.TclError:
@@ -18195,8 +18114,6 @@ class PictureBox:
 
   def place(self, box: Box) -> None:
     """Stand at `box` of the canvas, in real pixels."""
-    from PIL import Image, ImageTk
-
     if box[2:] != self.box[2:]:
       blank = Image.new("RGB", box[2:], self.look.palette.tile)
       self._photo, self.painted = ImageTk.PhotoImage(blank, master=self.canvas), (-2, None)
@@ -19622,8 +19539,6 @@ class Composer:
     self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object],
     save: Callable[[], object],
   ) -> None:  # fmt: skip
-    import tkinter as tk
-
     self.look, self.send = look, send
     px, p = look.px, look.palette
     self.card = Card(look, parent, 12, p.line)
@@ -20899,8 +20814,6 @@ class GiveDialog(WorkDialog):
 
   def show(self, result: GivenApp) -> None:
     """Show where it is found."""
-    from PIL import Image
-
     look, px, p = self.look, self.look.px, self.look.palette
     words = tr("Who has no ConnectSphere yet opens this address in a browser, or photographs the code:")
     self.words(words, 13, below=10)
@@ -20953,13 +20866,11 @@ def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) 
 
   It waits in a loop of its own, in which the meeting goes on, and may end.
   """
-  from tkinter import TclError, filedialog
-
   ask = filedialog.asksaveasfilename if save else filedialog.askopenfilename
   try:
     path = str(ask(parent=parent, title=title, **options) or "")
     return path if parent.winfo_exists() else ""
-  except TclError:  # the window was closed
+  except tk.TclError:  # the window was closed
     return ""
 
 
@@ -21027,8 +20938,6 @@ class ShareDialog(Dialog):
       self._card(x, y, source, tr(words), picture)
 
   def _card(self, x: int, y: int, source: str, words: str, picture: Picture | None) -> None:
-    from PIL import ImageTk
-
     sheet, look, px, p = self.sheet, self.look, self.look.px, self.look.palette
     wide, tall, here = self.step[0] - px(10), self.step[1] - px(10), source == self.chosen
     ring = p.focus if here else ""
@@ -22341,8 +22250,6 @@ def run_window(
   It shows the start window at once, and the meeting that `begin` starts, or the one at `address`, when
   that has come. Refused without a display.
   """
-  import tkinter as tk
-
   sharp_display()
   try:
     root = tk.Tk(className=APP_NAME)
