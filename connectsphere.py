@@ -5633,7 +5633,7 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
       "bad",
       "The host at {address} has another version (protocol {theirs}, here {here}).",
       "" if works else "other_version",
-      "Use the same version on all computers: the host can give its own to others.",
+      "The host can give its version to others.",
       address=address,
       theirs=version,
       here=facts.protocol,
@@ -5657,7 +5657,7 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
 
 
 def _on_broadcast(facts: Facts) -> Iterator[Finding]:
-  step = "Allow ConnectSphere in this computer's firewall, or join by the host's address."
+  step = "Join by the host's address, or allow broadcasts (UDP 9000) in firewall and network."
   for place in facts.places:
     if place.kind in ("wired", "wireless"):
       if place.address in facts.heard:
@@ -5667,7 +5667,6 @@ def _on_broadcast(facts: Facts) -> Iterator[Finding]:
         yield _find("broadcast", "bad", words, "broadcast_blocked", step, place=place.words)
   if facts.by_search:
     words = "The meeting does not hear broadcasts: it was found only by trying every address."
-    step = "Join by the host's address, or have broadcasts (UDP 9000) allowed on this network."
     yield _find("broadcast", "warn", words, "broadcast_blocked", step)
   if facts.asked_by:
     words = "Computers looking for a meeting were heard: {addresses}."
@@ -8860,7 +8859,7 @@ class _SoundCards:
   @contextmanager
   def using(self) -> Iterator[Any]:
     if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
-      raise DeviceError("The sound system of this computer does not answer.")
+      raise DeviceError("“{label}” does not answer.", label=Words("Audio"))
     try:
       self._acquire()
       try:
@@ -9224,7 +9223,7 @@ class _WindowsDesktop(_WindowSystem):
 
   def rectangle(self, window: int) -> _Rectangle | None:
     if not self._user.IsWindow(window):
-      raise DeviceError("The shared window was closed.")
+      raise DeviceError("The shared screen got lost.")
     if self._user.IsIconic(window) or not self._user.IsWindowVisible(window):
       return None
     sides = (ctypes.c_long * 4)()
@@ -9275,7 +9274,7 @@ class _XDesktop(_WindowSystem):
     try:
       self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
     except OSError as fault:
-      raise DeviceError("The library libxcb is missing here: no screen can be shared.") from fault
+      raise DeviceError("Sharing needs {what}, which is missing here.", what="libxcb") from fault
     self._free = libc.free
     self._xcb.xcb_connect.restype = ctypes.c_void_p
     self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
@@ -9302,7 +9301,7 @@ class _XDesktop(_WindowSystem):
   def rectangle(self, window: int) -> _Rectangle | None:
     about = self._ask("get_window_attributes", window)
     if not about:
-      raise DeviceError("The shared window was closed.")
+      raise DeviceError("The shared screen got lost.")
     frame = self._outermost(window)
     size = self._ask("get_geometry", frame)
     place = self._ask("translate_coordinates", frame, self._root, 0, 0)
@@ -9450,7 +9449,7 @@ def _seeing() -> Iterator[Any]:
   try:
     import mss
   except ImportError as fault:
-    raise DeviceError("Sharing needs the Python package mss, which is not here.") from fault
+    raise DeviceError("Sharing needs {what}, which is missing here.", what="mss") from fault
   try:
     yield mss
   except (OSError, mss.exception.ScreenShotError, AssertionError) as fault:  # the last: the X server is gone
@@ -9585,7 +9584,7 @@ class _DesktopScreen(ScreenSource):
         return self._picture
       time.sleep(0.05)
     if self._picture is None:
-      raise DeviceError("The window in front is not visible.")
+      raise DeviceError("No other window is open.")
     return self._picture
 
   def _covered(self, seen: Picture, area: _Rectangle) -> NDArray[np.bool_]:
@@ -9751,7 +9750,7 @@ class _PacedCamera(Camera):
     due = self._clock.due(self._next)
     if due > monotonic() + timeout:
       _sleep_until(monotonic() + timeout)
-      raise DeviceError("The camera gave no picture in time.")
+      raise DeviceError("“{label}” does not answer.", label=Words("Camera"))
     _sleep_until(due)
     number = max(self._next, self._clock.newest())
     with self._lock:
@@ -9838,7 +9837,7 @@ def open_camera(
   `size` and `fps` are wishes to a real camera.
   """
   if spec == "none":
-    raise DeviceError("No camera is chosen.")
+    raise DeviceError("No camera")
   load_codecs()
   if spec == "pattern":
     return _CardCamera(name, size, fps)
@@ -10060,7 +10059,7 @@ def open_microphone(spec: str) -> Microphone:
   `room:` adds what stand-in speakers of this process play.
   """
   if spec == "none":
-    raise DeviceError("No microphone is chosen.")
+    raise DeviceError("No microphone")
   if spec == "default" or spec.isdecimal():
     return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
   kind, _, argument = spec.partition(":")
@@ -12866,6 +12865,7 @@ SCREEN_RETRY: Final = 0.3
 Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
 
 
+@dataclass(eq=False)
 class ScreenLink:
   """One connection of the screen plane, from asking for its ticket on. Reactor's thread only.
 
@@ -12873,19 +12873,18 @@ class ScreenLink:
   closed from here; its code is empty when it just broke.
   """
 
-  def __init__(self, reactor: Loop, options: ClientOptions, role: str) -> None:
-    self.on_ready: Callable[[], None] = lambda: None
-    self.on_message: Callable[[ScreenMessage], None] = lambda message: None
-    self.on_closed: Callable[[Refused], None] = lambda refused: None
-    self.link: TlsLink | None = None
-    self._reactor = reactor
-    self._options = options
-    self._role = role
-    self._messages = MessageSplitter()
-    self._ticket = ""
-    self._accepted = False
-    self._over = False
-    self._refused: Refused | None = None
+  _reactor: Loop
+  _options: ClientOptions
+  _role: str
+  on_ready: Callable[[], None] = lambda: None
+  on_message: Callable[[ScreenMessage], None] = lambda message: None
+  on_closed: Callable[[Refused], None] = lambda refused: None
+  link: TlsLink | None = None
+  _messages: MessageSplitter = field(default_factory=MessageSplitter)
+  _ticket: str = ""
+  _accepted: bool = False
+  _over: bool = False
+  _refused: Refused | None = None
 
   def begin(self, request: Request) -> ScreenLink:
     """Ask for a ticket and connect with it."""
@@ -12951,11 +12950,13 @@ class ScreenLink:
       self.on_closed(self._refused or Refused("", reason))
 
 
-def _screen_stats(updates: int, sizes: list[int], delays: list[float], exact: bool) -> Json:
+def _screen_stats(updates: int, exact: bool, rows: Sequence[tuple[float, int, float | None]]) -> Json:
+  recent = [row for row in rows if row[0] >= monotonic() - RATE_SECONDS]
+  delays = sorted(delay for *_, delay in recent if delay is not None)
   return {
     "updates": updates,
-    "kbps": round(sum(sizes) * 8 / 1000 / RATE_SECONDS),
-    "latency_ms": round(sorted(delays)[len(delays) // 2] * 1e3, 1) if delays else None,
+    "kbps": round(sum(size for _, size, _ in recent) * 8 / 1000 / RATE_SECONDS),
+    "latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
     "exact": exact,
   }
 
@@ -12973,8 +12974,7 @@ class ScreenViewer:
     self.updates = 0
     self._reactor = reactor
     self._counters = counters
-    self._jobs: queue.SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]
-    self._jobs = queue.SimpleQueue()
+    self._jobs = queue.SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]()
     self._lock = threading.Lock()  # of what follows, up to the serial
     self._canvas = TileCanvas()
     self._whole = False
@@ -12984,8 +12984,9 @@ class ScreenViewer:
     self._before: Picture | None = None  # the last whole picture of another size
     self._put = self._taken = 0  # bytes of rectangles, by the reactor and by the decoder
     self._ends = self._ends_seen = 0  # of shares, likewise
-    self._arrivals: deque[tuple[float, int]] = deque()
-    self._latency: deque[tuple[float, float]] = deque(maxlen=200)
+    # when, bytes of a rectangle, seconds from its capture
+    self._arrivals: deque[tuple[float, int, float | None]] = deque()
+    self._latency: deque[tuple[float, int, float | None]] = deque(maxlen=200)
     self._looked = -math.inf
     self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
     self._started = False
@@ -12997,7 +12998,7 @@ class ScreenViewer:
     if self._put - self._taken > self.MOST_WAITING:
       raise PeerFault("screen_flood")
     now = monotonic()
-    self._arrivals.append((now, size))
+    self._arrivals.append((now, size, None))
     while self._arrivals[0][0] < now - RATE_SECONDS:
       self._arrivals.popleft()
     if not self._started:
@@ -13029,11 +13030,8 @@ class ScreenViewer:
 
   def stats(self) -> Json:
     """The `stats` entry: rates over 2 s, `updates` since joining."""
-    recent = monotonic() - RATE_SECONDS
-    delays = [value for at, value in list(self._latency) if at >= recent]
-    sizes = [size for at, size in list(self._arrivals) if at >= recent]
     exact = self._ends == self._ends_seen and self._canvas.exact
-    return _screen_stats(self.updates, sizes, delays, exact)
+    return _screen_stats(self.updates, exact, [*self._arrivals, *self._latency])
 
   def _copy(self, *, pointed: bool) -> Picture | None:
     if not self._whole:
@@ -13089,7 +13087,7 @@ class ScreenViewer:
       self._looked = now
       latency = read_clock(self._canvas.picture, time.time())
       if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
-        self._latency.append((now, latency))
+        self._latency.append((now, 0, latency))
 
 
 class ScreenPresenter:
@@ -13122,7 +13120,7 @@ class ScreenPresenter:
     self._version = 0
     self._pointer = Pointer(0, 0, False)
     self._changed_at = 0.0
-    self._sent: deque[tuple[float, int, float]] = deque()
+    self._sent: deque[tuple[float, int, float | None]] = deque()
     self._updates = 0
     self._exact = False
     self._worker = Worker("presenter", self._run, self._ready.set)
@@ -13161,9 +13159,7 @@ class ScreenPresenter:
 
   def stats(self) -> Json:
     """The `stats` entry of who shares; latency until most viewers have painted."""
-    recent = monotonic() - RATE_SECONDS
-    sent = [one for one in list(self._sent) if one[0] >= recent]
-    return _screen_stats(self._updates, [one[1] for one in sent], [one[2] for one in sent], self._exact)
+    return _screen_stats(self._updates, self._exact, [*self._sent])
 
   def _follow(self, size: int, seconds: float) -> None:
     if size < 1 << 15:
@@ -13266,6 +13262,7 @@ class ScreenPresenter:
       self._ready.set()
 
 
+@dataclass(eq=False)
 class ScreenPlane:
   """A participant's part in the screen plane: looks on while someone shares, or shares.
 
@@ -13275,27 +13272,21 @@ class ScreenPlane:
 
   RETRIES = 5
 
-  def __init__(
-    self,
-    reactor: Loop,
-    options: ClientOptions,
-    counters: Counters,
-    request: Request,
-    on_error: Callable[[Refused], None],
-    on_sharing: Callable[[bool], None],
-  ) -> None:
-    self._reactor = reactor
-    self._options = options
-    self._request = request
-    self._on_error = on_error
-    self._on_sharing = on_sharing
-    self._viewer = ScreenViewer(reactor, counters)
-    self._presenter: ScreenPresenter | None = None
-    self._view_link: ScreenLink | None = None
-    self._share_link: ScreenLink | None = None
-    self._watching = True
-    self._who = 0
-    self._tries = 0
+  _reactor: Loop
+  _options: ClientOptions
+  _counters: Counters
+  _request: Request
+  _on_error: Callable[[Refused], None]
+  _on_sharing: Callable[[bool], None]
+  _presenter: ScreenPresenter | None = None
+  _view_link: ScreenLink | None = None
+  _share_link: ScreenLink | None = None
+  _watching: bool = True
+  _who: int = 0
+  _tries: int = 0
+
+  def __post_init__(self) -> None:
+    self._viewer = ScreenViewer(self._reactor, self._counters)
 
   # -- for any thread
 
@@ -13311,8 +13302,7 @@ class ScreenPlane:
 
   def stats(self) -> Json:
     """The entry `screen` of `stats`."""
-    presenter = self._presenter
-    return presenter.stats() if presenter else self._viewer.stats()
+    return (self._presenter or self._viewer).stats()
 
   def close(self) -> None:
     """End the threads; after the reactor."""
@@ -13357,7 +13347,7 @@ class ScreenPlane:
 
   def _link_viewer(self) -> None:
     link = ScreenLink(self._reactor, self._options, "viewer")
-    link.on_ready = self._viewer_ready
+    link.on_ready = lambda: setattr(self, "_tries", 0)
     link.on_message = partial(self._viewer.put, link)
     link.on_closed = lambda _: self._viewer_closed(link)
     self._view_link = link
@@ -13371,9 +13361,6 @@ class ScreenPlane:
 
     self._tries += 1
     self._reactor.later(min(2.0, SCREEN_RETRY * self._tries), again)
-
-  def _viewer_ready(self) -> None:
-    self._tries = 0
 
   # -- sharing
 
@@ -13596,6 +13583,7 @@ class Transfer:
     return max(0.0, (self.done - before) / (now - then)) if now > then else 0.0
 
 
+@dataclass(eq=False)
 class FileTransfers:
   """The files plane of a participant: four files move at a time, each in a thread of its own.
 
@@ -13603,27 +13591,20 @@ class FileTransfers:
   Commands and what is told run on the reactor's thread.
   """
 
-  def __init__(
-    self,
-    options: ClientOptions,
-    reactor: Loop,
-    state: StateManager,
-    emit: Callable[..., None],
-    ask: Callable[[Json, Json], None],
-    request: Callable[[Json, Callable[[Json], None]], None],
-  ) -> None:
-    self.folder = downloads_folder(options.downloads)
-    self._options = options
-    self._reactor = reactor
-    self._state = state
-    self._emit = emit
-    self._ask_for = ask
-    self._request = request
-    self._pace = TokenBucket(32, 8)  # what the server takes from one person, and less
-    self._lock = threading.Lock()
-    self._waiting: deque[Transfer] = deque()
-    self._moving: dict[Transfer, Worker] = {}
-    self._closed = False
+  _options: ClientOptions
+  _reactor: Loop
+  _state: StateManager
+  _emit: Callable[..., None]
+  _ask_for: Callable[[Json, Json], None]
+  _request: Request
+  _pace: TokenBucket = field(default_factory=lambda: TokenBucket(32, 8))  # what the server takes, and less
+  _lock: threading.Lock = field(default_factory=threading.Lock)
+  _waiting: deque[Transfer] = field(default_factory=deque)
+  _moving: dict[Transfer, Worker] = field(default_factory=dict)
+  _closed: bool = False
+
+  def __post_init__(self) -> None:
+    self.folder = downloads_folder(self._options.downloads)
 
   # -- commands
 
@@ -13660,8 +13641,7 @@ class FileTransfers:
     if self._find(entry.file):
       raise Refused("bad_command", ON_ITS_WAY, name=entry.name)
     self._state.change_file(entry.file, state="downloading", done=0, rate=0.0, reason="")
-    facts = (entry.file, entry.name, entry.size, entry.sha256)
-    self._add(Transfer(False, command, *facts))
+    self._add(Transfer(False, command, entry.file, entry.name, entry.size, entry.sha256))
 
   def decline(self, command: Json) -> None:
     """Do without a file."""
@@ -13879,12 +13859,10 @@ class FileTransfers:
       if largest and transfer.size > largest:
         raise Refused("too_large", size=largest)
       transfer.sha256 = self._hash(transfer, source)
-    message = {"type": "file_offer", "name": transfer.name, "size": transfer.size}
-    message |= {"sha256": transfer.sha256}
+    message = {"type": "file_offer", "name": transfer.name, "size": transfer.size, "sha256": transfer.sha256}
     if transfer.command.get("to") is not None:
       message["to_name"] = transfer.command["to"]
-    message["kind"] = transfer.command.get("kind", "")
-    file = self._place(transfer, message)
+    file = self._place(transfer, {**message, "kind": transfer.command.get("kind", "")})
     if not self._reactor.ask(lambda: self._begin_upload(transfer, file)):
       raise Refused("bad_command", ON_ITS_WAY, name=transfer.name)
 
@@ -13906,9 +13884,9 @@ class FileTransfers:
       return False
     transfer.file = file
     name, to = safe_file_name(transfer.name), transfer.command.get("to") or ""
-    entry = FileEntry(file, name, transfer.size, self._state.current.name, bool(to), own=True, to=to)
-    facts = {"sha256": transfer.sha256, "kind": transfer.command.get("kind", "")}
-    self._state.put_file(dataclasses.replace(entry, state="uploading", **facts))
+    facts = {"sha256": transfer.sha256, "kind": transfer.command.get("kind", ""), "state": "uploading"}
+    sender = self._state.current.name
+    self._state.put_file(FileEntry(file, name, transfer.size, sender, bool(to), own=True, to=to, **facts))
     return True
 
   def _send_bytes(self, transfer: Transfer, source: io.FileIO) -> None:
@@ -14010,6 +13988,7 @@ WAITING_SECONDS: Final = 600.0  # for the host to let one in
 CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
 
 
+@dataclass(eq=False)
 class CommandConnection:
   """One attempt at, and the life of, a control connection. Reactor's thread only.
 
@@ -14018,31 +13997,25 @@ class CommandConnection:
   "" where it just broke.
   """
 
-  def __init__(
-    self,
-    reactor: Loop,
-    options: ClientOptions,
-    resume: Callable[[str], str | None],
-    on_message: Callable[[Json], None],
-    on_closed: Callable[[Refused], None],
-  ) -> None:
-    self._reactor = reactor
-    self._options = options
-    self._resume = resume
-    self._on_message = on_message
-    self._on_closed = on_closed
-    self._lines = LineSplitter()
-    self._said: list[bytes] = []
-    self._proof: PinClient | None = None
-    self._proved = False
-    self._token: str | None = None
-    self._right = HostRight(options.host_key) if options.host_key else None
-    self._place = ("", "")  # the public key of who is host, the meeting
-    self._refused: Refused | None = None
-    self._timer: Timer | None = None
-    self.welcomed = False
-    self.heard = monotonic()
-    self.link: TlsLink | None = None
+  _reactor: Loop
+  _options: ClientOptions
+  _resume: Callable[[str], str | None]
+  _on_message: Callable[[Json], None]
+  _on_closed: Callable[[Refused], None]
+  _lines: LineSplitter = field(default_factory=LineSplitter)
+  _said: list[bytes] = field(default_factory=list)
+  _proof: PinClient | None = None
+  _proved: bool = False
+  _token: str | None = None
+  _place: tuple[str, str] = ("", "")  # the public key of who is host, the meeting
+  _refused: Refused | None = None
+  _timer: Timer | None = None
+  welcomed: bool = False
+  heard: float = field(default_factory=monotonic)
+  link: TlsLink | None = None
+
+  def __post_init__(self) -> None:
+    self._right = HostRight(self._options.host_key) if self._options.host_key else None
 
   def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
     """Connect, `patience` seconds at most, shake hands, say hello."""
@@ -14300,22 +14273,19 @@ def changed_host(known: KnownHost) -> Refused:
   )
 
 
+@dataclass(eq=False)
 class Requests:
   """What the server was asked, by number, and what was said to others until the server confirms it.
 
   `link()` is the one that stands, if any; `later(seconds, call)` calls back. Reactor's thread.
   """
 
-  def __init__(
-    self,
-    link: Callable[[], CommandConnection | None],
-    later: Callable[[float, Callable[[], None]], object],
-  ) -> None:
-    self._link = link
-    self._later = later
-    self._number = secrets.randbelow(1 << 52)  # a number says the same to a server that forgot nothing
-    self._waiting: dict[int, Callable[[Json], None]] = {}
-    self._said: dict[int, Said] = {}
+  _link: Callable[[], CommandConnection | None]
+  _later: Callable[[float, Callable[[], None]], object]
+  # a number says the same to a server that forgot nothing
+  _number: int = field(default_factory=lambda: secrets.randbelow(1 << 52))
+  _waiting: dict[int, Callable[[Json], None]] = field(default_factory=dict)
+  _said: dict[int, Said] = field(default_factory=dict)
 
   def make(self, message: Json, on_answer: Callable[[Json], None]) -> None:
     """Send `message` with a number of its own; the answer or error with that number comes back."""
@@ -16121,8 +16091,6 @@ Microphone|Micrófono|Microphone|माइक
 Camera|Cámara|Caméra|कैमरा
 Play a test|Probar|Tester|जाँच ध्वनि बजाएँ
 Default device|Predeterminado|Par défaut|डिफ़ॉल्ट उपकरण
-No camera is chosen.|No se ha elegido cámara.|Aucune caméra n'est choisie.|कोई कैमरा नहीं चुना गया।
-No microphone is chosen.|No se ha elegido micrófono.|Aucun micro n'est choisi.|कोई माइक नहीं चुना गया।
 No camera|Sin cámara|Aucune caméra|कोई कैमरा नहीं
 No microphone|Sin micrófono|Aucun micro|कोई माइक नहीं
 No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
@@ -16137,7 +16105,6 @@ How others will see you|Cómo te verán los demás|Comme les autres vous verront
 Your name|Tu nombre|Votre nom|आपका नाम
 Looking for meetings…|Buscando reuniones…|Recherche de réunions…|मीटिंग खोजी जा रही हैं…
 Type your name first.|Escribe primero tu nombre.|Écrivez d'abord votre nom.|पहले अपना नाम लिखें।
-No meeting was found yet. You can type its address.|Aún no se encontró ninguna reunión. Puedes escribir su dirección.|Aucune réunion trouvée pour l'instant. Vous pouvez écrire son adresse.|अभी कोई मीटिंग नहीं मिली। आप उसका पता लिख सकते हैं।
 Joining…|Entrando…|Connexion…|जुड़ रहे हैं…
 An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.|Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N.|Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N.|पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
 This is not the computer you know|Este no es el equipo que conoces|Ce n'est pas l'ordinateur que vous connaissez|यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
@@ -16168,15 +16135,14 @@ Connect all computers to the same router or hotspot, or wait a minute and look a
 Plug in a cable, or join the room's Wi-Fi.|Conecta un cable o entra en la Wi-Fi de la sala.|Branchez un câble ou rejoignez le Wi-Fi de la salle.|केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
 A VPN is on ({place}): it may keep the room's network out.|Hay una VPN activa ({place}): puede excluir la red de la sala.|Un VPN est actif ({place}) : il peut exclure le réseau de la salle.|VPN चालू है ({place}): वह कमरे के नेटवर्क को बाहर रख सकता है।
 The host at {address} has another version (protocol {theirs}, here {here}).|El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}).|L'animateur à {address} a une autre version (protocole {theirs}, ici {here}).|{address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
-Use the same version on all computers: the host can give its own to others.|Usa la misma versión en todos los equipos: el anfitrión puede dar la suya.|Utilisez la même version partout : l'animateur peut donner la sienne.|सभी कंप्यूटरों पर एक ही संस्करण चलाएँ: होस्ट अपना दे सकता है।
+The host can give its version to others.|El anfitrión puede dar su versión a los demás.|L'animateur peut donner sa version aux autres.|होस्ट अपना संस्करण दूसरों को दे सकता है।
 “{title}” by {host} at {address} answers.|“{title}” de {host} en {address} responde.|« {title} » de {host} à {address} répond.|{host} की “{title}” {address} पर उत्तर देती है।
 “{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}.|Se ve “{title}” de {host}, pero el cortafuegos del anfitrión {address} bloquea su puerto TCP {port}.|« {title} » de {host} est visible, mais le pare-feu de l'animateur {address} bloque son port TCP {port}.|{host} की “{title}” दिखती है, पर होस्ट {address} का फ़ायरवॉल उसका TCP पोर्ट {port} रोकता है।
 The host must allow ConnectSphere in the firewall of {address}, for private networks too.|El anfitrión debe permitir ConnectSphere en el cortafuegos de {address}, también en redes privadas.|L'animateur doit autoriser ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés.|होस्ट को {address} के फ़ायरवॉल में ConnectSphere की अनुमति देनी होगी, निजी नेटवर्क के लिए भी।
-Allow ConnectSphere in this computer's firewall, or join by the host's address.|Permite ConnectSphere en el cortafuegos de este equipo, o entra por la dirección del anfitrión.|Autorisez ConnectSphere dans le pare-feu de cet ordinateur, ou rejoignez par l'adresse de l'animateur.|इस कंप्यूटर के फ़ायरवॉल में ConnectSphere की अनुमति दें, या होस्ट के पते से जुड़ें।
 The own broadcast was heard on {place}.|La difusión de este equipo se oyó en {place}.|La diffusion de cet ordinateur a été entendue sur {place}.|इस कंप्यूटर का प्रसारण {place} पर सुना गया।
 Broadcasts are blocked on {place}: the own was not heard.|Las difusiones están bloqueadas en {place}: la de este equipo no se oyó.|Les diffusions sont bloquées sur {place} : celle de cet ordinateur n'a pas été entendue.|{place} पर प्रसारण रुके हैं: इस कंप्यूटर का प्रसारण सुना नहीं गया।
 The meeting does not hear broadcasts: it was found only by trying every address.|La reunión no oye las difusiones: solo se encontró probando cada dirección.|La réunion n'entend pas les diffusions : elle n'a été trouvée qu'en essayant chaque adresse.|मीटिंग प्रसारण नहीं सुनती: वह हर पता आज़माने पर ही मिली।
-Join by the host's address, or have broadcasts (UDP 9000) allowed on this network.|Entra por la dirección del anfitrión, o haz que se permitan las difusiones (UDP 9000) en esta red.|Rejoignez par l'adresse de l'animateur, ou faites autoriser les diffusions (UDP 9000) sur ce réseau.|होस्ट के पते से जुड़ें, या इस नेटवर्क पर प्रसारण (UDP 9000) की अनुमति दिलाएँ।
+Join by the host's address, or allow broadcasts (UDP 9000) in firewall and network.|Entra por la dirección del anfitrión, o permite las difusiones (UDP 9000) en el cortafuegos y la red.|Rejoignez par l'adresse de l'animateur, ou autorisez les diffusions (UDP 9000) dans le pare-feu et le réseau.|होस्ट के पते से जुड़ें, या फ़ायरवॉल और नेटवर्क में प्रसारण (UDP 9000) की अनुमति दें।
 Computers looking for a meeting were heard: {addresses}.|Se oyeron equipos que buscan una reunión: {addresses}.|Des ordinateurs cherchant une réunion ont été entendus : {addresses}.|मीटिंग खोजते कंप्यूटर सुने गए: {addresses}।
 Another program on this computer holds {ports}: hosting there is impossible.|Otro programa de este equipo ocupa {ports}: ahí no se puede crear una reunión.|Un autre programme de cet ordinateur occupe {ports} : impossible d'y créer une réunion.|इस कंप्यूटर का दूसरा प्रोग्राम {ports} रखे है: वहाँ होस्ट करना संभव नहीं।
 End that program, or host with --port 9100.|Cierra ese programa, o crea la reunión con --port 9100.|Fermez ce programme, ou créez la réunion avec --port 9100.|वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
@@ -16331,12 +16297,9 @@ If macOS asks about incoming connections, allow them: else nobody can join.|Si m
 If macOS asks about the local network, allow it.|Si macOS pregunta por la red local, permítela.|Si macOS pose une question sur le réseau local, autorisez-le.|यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
 If macOS asks about camera or microphone, allow it.|Si macOS pregunta por la cámara o el micrófono, permítelo.|Si macOS pose une question sur la caméra ou le micro, autorisez-le.|यदि macOS कैमरे या माइक के बारे में पूछे, तो अनुमति दें।
 This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
-The camera gave no picture in time.|La cámara no dio ninguna imagen a tiempo.|La caméra n'a donné aucune image à temps.|कैमरे ने समय पर चित्र नहीं दिया।
 The device was closed.|El dispositivo se cerró.|L'appareil a été fermé.|डिवाइस बंद कर दिया गया।
-The sound system of this computer does not answer.|El sistema de sonido de este equipo no responde.|Le système audio de cet ordinateur ne répond pas.|इस कंप्यूटर का ध्वनि तंत्र उत्तर नहीं दे रहा।
 This screen has {depth}-bit colours, and only one of 24 bits can be shared.|Esta pantalla tiene colores de {depth} bits y solo se puede compartir una de 24 bits.|Cet écran a des couleurs sur {depth} bits ; seul un écran de 24 bits peut être partagé.|इस स्क्रीन के रंग {depth} बिट के हैं; केवल 24 बिट वाली स्क्रीन साझा हो सकती है।
 There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
-The shared window was closed.|La ventana compartida se cerró.|La fenêtre partagée a été fermée.|साझा विंडो बंद हो गई।
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
 {path} cannot be read: {fault}.|No se puede leer {path}: {fault}.|{path} est illisible : {fault}.|{path} पढ़ी नहीं जा सकी: {fault}।
 {path} is no file.|{path} no es un archivo.|{path} n'est pas un fichier.|{path} फ़ाइल नहीं है।
@@ -16370,10 +16333,8 @@ Sound needs the Python package PyAudio: {mend}.|El sonido necesita el paquete de
 {path} cannot be opened here: no file of the right kind.|{path} no se puede abrir aquí: no es un archivo del tipo adecuado.|{path} ne peut pas être ouvert ici : ce n'est pas un fichier du bon type.|{path} यहाँ नहीं खुल सकी: फ़ाइल सही प्रकार की नहीं है।
 On this system a whole screen can be shared, not a single window.|En este sistema se puede compartir una pantalla entera, no una sola ventana.|Sur ce système, on peut partager un écran entier, pas une seule fenêtre.|इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
 No other window is open.|No hay ninguna otra ventana abierta.|Aucune autre fenêtre n'est ouverte.|कोई दूसरी विंडो खुली नहीं है।
-The window in front is not visible.|La ventana de delante no se ve.|La fenêtre au premier plan n'est pas visible.|सामने की विंडो दिखाई नहीं दे रही।
 There is no screen {number} here.|Aquí no hay ninguna pantalla {number}.|Il n'y a pas d'écran {number} ici.|यहाँ स्क्रीन {number} नहीं है।
-The library libxcb is missing here: no screen can be shared.|Aquí falta la biblioteca libxcb: no se puede compartir ninguna pantalla.|La bibliothèque libxcb manque ici : aucun écran ne peut être partagé.|यहाँ libxcb लाइब्रेरी नहीं है: कोई स्क्रीन साझा नहीं हो सकती।
-Sharing needs the Python package mss, which is not here.|Para compartir hace falta el paquete de Python mss, que aquí no está.|Le partage a besoin du paquet Python mss, qui manque ici.|साझा करने के लिए Python पैकेज mss चाहिए, जो यहाँ नहीं है।
+Sharing needs {what}, which is missing here.|Para compartir hace falta {what}, que aquí no está.|Le partage a besoin de {what}, qui manque ici.|साझा करने के लिए {what} चाहिए, जो यहाँ नहीं है।
 Show all|Mostrar todo|Tout afficher|सब दिखाएँ
 Show less|Mostrar menos|Réduire|कम दिखाएँ
 {name} is not here now: nothing is sent.|{name} no está ahora: no se envía nada.|{name} est absent : rien n'est envoyé.|{name} अभी यहाँ नहीं: कुछ नहीं भेजा गया।
@@ -16606,11 +16567,12 @@ def rounded(width: int, height: int, radius: int, fill: str, outline: str = "", 
   return picture
 
 
-def shadowed(picture: Image.Image, blur: int, strength: int = 150) -> Image.Image:
-  """`picture` over its own soft shadow, larger by `blur` on every side."""
-  big = Image.new("RGBA", (picture.width + 2 * blur, picture.height + 2 * blur), (0, 0, 0, 0))
+def shadowed(width: int, height: int, *box: Any) -> Image.Image:
+  """A `rounded` box over its own soft shadow, larger on every side by as much as its corners are round."""
+  blur, picture = box[0], rounded(width, height, *box)
+  big = Image.new("RGBA", (width + 2 * blur, height + 2 * blur), (0, 0, 0, 0))
   alpha = Image.new("L", big.size, 0)
-  alpha.paste(picture.getchannel("A").point(lambda value: value * strength // 255), (blur, blur + blur // 4))
+  alpha.paste(picture.getchannel("A").point(lambda value: value * 150 // 255), (blur, blur + blur // 4))
   big.putalpha(alpha.filter(ImageFilter.GaussianBlur(blur / 2.2)))
   big.alpha_composite(picture, (blur, blur))
   return big
@@ -16629,7 +16591,8 @@ Step: TypeAlias = tuple[str, str, float, tuple[float, ...]]  # kind, colour, wid
 def _arc(x0: float, y0: float, x1: float, y1: float, start: float, end: float) -> list[float]:
   angles = np.radians(np.linspace(start, end, max(8, round((end - start) / 6)) + 1))
   middle, reach = np.array((x0 + x1, y0 + y1)) / 2, np.array((x1 - x0, y1 - y0)) / 2
-  return (middle + reach * np.stack((np.cos(angles), np.sin(angles)), 1)).ravel().tolist()
+  points: list[float] = (middle + reach * np.stack((np.cos(angles), np.sin(angles)), 1)).ravel().tolist()
+  return points
 
 
 def draw_shapes(steps: Iterable[Step], field_: float, size: int) -> Image.Image:
@@ -17186,13 +17149,7 @@ class Look:
         ))  # fmt: skip
 
   def label(
-    self,
-    parent: tk.Misc,
-    text: str,
-    size: float = 13,
-    bold: bool = False,
-    colour: str = "",
-    width: int = 0,
+    self, parent: tk.Misc, text: str, size: float = 13, bold: bool = False, colour: str = "", width: int = 0
   ) -> tk.Label:
     """A line of text on its parent's colour, wrapped at `width` real pixels."""
     label = tk.Label(
@@ -17202,13 +17159,13 @@ class Look:
     self.say(label, text)
     return label
 
-  def photo(self, key: tuple[Any, ...], make: Callable[[], Image.Image]) -> ImageTk.PhotoImage:
-    """The Tk picture for `key`, made once; who shows it keeps it alive."""
-    found = self._photos.pop(key, None)
+  def photo(self, draw: Callable[..., Image.Image], *values: Any) -> ImageTk.PhotoImage:
+    """What `draw` makes of `values`, drawn once; who shows it keeps it alive."""
+    found = self._photos.pop((draw, values), None)
     if found is None:
-      found = ImageTk.PhotoImage(make(), master=self.root)
+      found = ImageTk.PhotoImage(draw(*values), master=self.root)
       self._pixels += found.width() * found.height()
-    self._photos[key] = found
+    self._photos[draw, values] = found
     while self._pixels > self.PIXELS:
       _, old = self._photos.popitem(last=False)
       self._pixels -= old.width() * old.height()
@@ -17224,40 +17181,24 @@ class Look:
     self._fonts.clear()
 
   def icon(self, name: str, size: float = 20, colour: str = "", slash: str = "") -> ImageTk.PhotoImage:
-    """An icon of `size` logical pixels."""
-    colour, real = colour or self.palette.text, self.px(size)
-    return self.photo(("icon", name, real, colour, slash), lambda: draw_icon(name, real, colour, slash))
+    return self.photo(draw_icon, name, self.px(size), colour or self.palette.text, slash)
 
   def box(
-    self, width: int, height: int, radius: float, fill: str, outline: str = "", line: float = 1
-  ) -> ImageTk.PhotoImage:
+    self, width: int, height: int, radius: float, fill: str, outline: str = "", line: float = 1,
+    draw: Callable[..., Image.Image] = rounded,
+  ) -> ImageTk.PhotoImage:  # fmt: skip
     """A box with round corners; width and height in real pixels."""
-    r, thick = self.px(radius), self.px(line) if outline else 0
-    key = ("box", width, height, r, fill, outline, thick)
-    return self.photo(key, lambda: rounded(width, height, r, fill, outline, thick))
-
-  def shadow_box(self, width: int, height: int, radius: float, fill: str, outline: str) -> ImageTk.PhotoImage:
-    """A box over its own shadow, 12 logical pixels wider on every side."""
-    key = ("shadow", width, height, radius, fill, outline)
-    return self.photo(
-      key,
-      lambda: shadowed(rounded(width, height, self.px(radius), fill, outline, self.px(1)), self.px(12)),
-    )
+    thick = self.px(line) if outline else 0
+    return self.photo(draw, width, height, self.px(radius), fill, outline, thick)
 
   def avatar(self, name: str, size: float) -> ImageTk.PhotoImage:
-    """Initials in a disc of `size` logical pixels."""
-    real = self.px(size)
-    return self.photo(("avatar", name, real), lambda: draw_avatar(name, real))
+    return self.photo(draw_avatar, name, self.px(size))
 
   def emoji(self, char: str, size: float) -> ImageTk.PhotoImage:
-    """One of our emoji at `size` logical pixels."""
-    real = self.px(size)
-    return self.photo(("emoji", char, real), lambda: draw_emoji(char, real))
+    return self.photo(draw_emoji, char, self.px(size))
 
   def written(self, text: str, size: float, colour: str, room: int, bold: bool = False) -> ImageTk.PhotoImage:
-    """A line of text in any script as a picture."""
-    key = ("line", text, size, colour, room, bold)
-    return self.photo(key, lambda: fonts().line(text, self.px(size), colour, room, bold))
+    return self.photo(fonts().line, text, self.px(size), colour, room, bold)
 
   def clip(self, text: str, font: tkfont.Font, room: int) -> str:
     return clipped(text, room, font.measure)
@@ -17339,6 +17280,11 @@ class Painted:
     """Paint anew when the keyboard comes or goes, and in another size."""
     for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
       self.canvas.bind(event, lambda _: paint(), add="+")
+
+  def pack(self, **options: Any) -> Self:
+    """As a widget's own, and returns this."""
+    self.canvas.pack(**options)
+    return self
 
   def wipe(self, name: str = "all") -> None:
     """Remove what is called so, or belongs to that group."""
@@ -17433,10 +17379,8 @@ class Tooltip:
     if x < self.look.px(40):
       x, y = x + wide + gap, y + (tall - height) // 2
     else:
-      x, y = (
-        x + (wide - width) // 2,
-        y + tall + gap if y + tall + gap + height < root.winfo_height() else y - height - gap,
-      )
+      below = y + tall + gap
+      x, y = x + (wide - width) // 2, below if below + height < root.winfo_height() else y - height - gap
     return max(0, min(x, root.winfo_width() - width)), max(0, y)
 
 
@@ -17490,9 +17434,8 @@ class Button(Painted):
       canvas.bind(key, lambda _: self.press())
     self.on_focus(self.paint)
 
-  def _set(self, hot: bool | None = None, down: bool | None = None) -> None:
-    self.hot = self.hot if hot is None else hot
-    self.down = self.down if down is None else down
+  def _set(self, **states: bool) -> None:
+    vars(self).update(states)
     self.paint()
 
   def _released(self, event: tk.Event[tk.Canvas]) -> None:
@@ -17619,9 +17562,8 @@ class Field(Painted):
             selectforeground=p.on_accent, highlightthickness=0, font=look.font(14), relief="flat", width=4,
         ))  # fmt: skip
     self.entry.insert(0, text)
-    self._hint = tk.Label(
-      self.canvas, text=hint, font=look.font(14), fg=p.third, bg=p.card, bd=0, padx=0, pady=0
-    )
+    self._hint = look.label(self.canvas, hint, 14, colour=p.third)
+    self._hint.configure(bg=p.card)
     self._hint.bind("<Button-1>", lambda _: self.entry.focus_set())
     for event in ("<FocusIn>", "<FocusOut>", "<KeyRelease>"):
       self.entry.bind(event, lambda _: self.paint(), add="+")
@@ -17701,9 +17643,8 @@ class PinBoxes(Painted):
       if at < len(shown):
         self.text(x + wide // 2, height // 2, shown[at], size, bold=True, anchor="center", room=wide)
       elif here:
-        self.canvas.create_line(
-          x + wide // 2, px(16), x + wide // 2, height - px(16), fill=p.focus, width=px(2)
-        )
+        middle = x + wide // 2
+        self.canvas.create_line(middle, px(16), middle, height - px(16), fill=p.focus, width=px(2))
 
 
 class Meter(Painted):
@@ -17726,11 +17667,8 @@ class Meter(Painted):
     look, p = self.look, self.look.palette
     for at in range(self.bars):
       colour = p.raised if at >= lit else (p.warn if at >= self.bars * 0.72 else p.good)
-      self.image(
-        look.px(at * self.step),
-        0,
-        look.box(look.px(self.step * 0.55), int(self.canvas["height"]), 3, colour),
-      )
+      box = look.box(look.px(self.step * 0.55), int(self.canvas["height"]), 3, colour)
+      self.image(look.px(at * self.step), 0, box)
 
 
 class Switch(Painted):
@@ -17838,18 +17776,14 @@ class Choice(Button):
 
   def _content(self, width: int, height: int, colour: str) -> None:
     words = next((words for value, words in self.options if value == self.value), self.value)
-    colour = self.look.palette.third if self.faint else colour
+    px, p, size = self.look.px, self.look.palette, self.text_size
+    colour = p.third if self.faint else colour
     if self.caption:  # in two lines; what opens the list stands elsewhere
-      third, room = self.look.palette.third, width - self.look.px(10)
-      self.text(self.look.px(6), height * 3 // 10, self.caption, 11, colour=third, room=room)
-      self.text(self.look.px(6), height * 7 // 10, words, self.text_size, colour=colour, room=room)
+      self.text(px(6), height * 3 // 10, self.caption, 11, colour=p.third, room=width - px(10))
+      self.text(px(6), height * 7 // 10, words, size, colour=colour, room=width - px(10))
       return
-    self.text(
-      self.look.px(14), height // 2, words, self.text_size, colour=colour, room=width - self.look.px(44)
-    )
-    self.image(
-      width - self.look.px(12), height // 2, self.look.icon("down", 16, self.look.palette.second), "e"
-    )
+    self.text(px(14), height // 2, words, size, colour=colour, room=width - px(44))
+    self.image(width - px(12), height // 2, self.look.icon("down", 16, p.second), "e")
 
 
 class Row(Protocol):
@@ -17889,12 +17823,16 @@ class ListView(Painted):
       "<MouseWheel>",
       lambda event: self.scroll(-event.delta // 2 if abs(event.delta) >= 60 else -event.delta * 20),
     )
-    for key, by in (("<Button-4>", -1), ("<Button-5>", 1)):
-      canvas.bind(key, lambda _, by=by: self.yview("scroll", by))  # type: ignore[misc]
-    for key, by in (("<Prior>", -1), ("<Next>", 1)):
-      canvas.bind(key, lambda _, by=by: self.yview("scroll", by, "pages"))  # type: ignore[misc]
+    moves = (
+      ("<Button-4>", -1, "units"),
+      ("<Button-5>", 1, "units"),
+      ("<Prior>", -1, "pages"),
+      ("<Next>", 1, "pages"),
+    )
+    for key, by, what in moves:
+      canvas.bind(key, partial(self.yview, "scroll", by, what))
     for key, by in (("<Down>", 1), ("<Up>", -1), ("<FocusIn>", 0)):
-      canvas.bind(key, lambda _, by=by: self._walk(by))  # type: ignore[misc]
+      canvas.bind(key, partial(self._walk, by))
     canvas.bind("<<Return>>", lambda _: self.actions.get(self.chosen_action, lambda: None)())
     canvas.bind("<FocusOut>", lambda _: self.redraw())
 
@@ -17944,7 +17882,7 @@ class ListView(Painted):
     self._y -= by
     self.redraw()
 
-  def yview(self, how: str, by: float | str, what: str = "units") -> None:
+  def yview(self, how: str, by: float | str, what: str = "units", _: object = None) -> None:
     """What a scroll bar asks of a widget, and where it stands is told as parts of the number of rows."""
     if how == "scroll":
       self.scroll(int(by) * (self.canvas.winfo_height() if what == "pages" else self.look.px(60)))
@@ -17982,7 +17920,7 @@ class ListView(Painted):
     at = self._at + bisect_right(self._edges, y)
     return self.rows[at] if at < len(self.rows) else None
 
-  def _walk(self, by: int) -> None:
+  def _walk(self, by: int, _: object) -> None:
     names = list(self.actions)
     at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
     if 0 <= at < len(names):
@@ -18398,10 +18336,7 @@ class Plan:
 
   def per_page(self) -> int:
     """How many tiles the grid holds at once; small windows hold fewer."""
-    width, height = (
-      self.size[0] / self.px.scale,
-      self.size[1] / self.px.scale,
-    )
+    width, height = (size / self.px.scale for size in self.size)
     return max(1, min(5, int(width // 230))) * max(1, min(3, int(height // 150)))
 
   def _strip_room(self) -> int:
@@ -18601,7 +18536,7 @@ class Stage(Painted):
     canvas.bind("<Next>", lambda _: self.turn(1))
     for key in ("<<Return>>", "<Menu>"):
       canvas.bind(key, lambda _: self.hover.menu(self._last, by_key=True))
-    canvas.bind("<FocusOut>", lambda _: self._choose(None))
+    canvas.bind("<FocusOut>", lambda _: setattr(self, "_last", None))
     canvas.bind("<<TraverseIn>>", partial(self._walk, 0))
 
   # what is seen
@@ -18683,28 +18618,23 @@ class Stage(Painted):
     """What stands on the tile of a person."""
     shot, quality = self.plan.shot, self.plan.shot.quality.get(one.id)
     own = one.id == shot.me
-    asked = self._watched.get(one.name, {})
+    asked, lost = self._watched.get(one.name, {}), shot.link == "reconnecting"
     poor = quality is not None and one.camera and poor_picture(quality, asked)
-    note = (
-      tr("Reconnecting…") if shot.link == "reconnecting" and next(iter(self.tiles), None) == one.id else ""
-    )
+    note = tr("Reconnecting…") if lost and next(iter(self.tiles), None) == one.id else ""
     return TileLook(
             name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
             speaking=one.id == shot.speaking and one.mic, hand=bool(one.hand),
             badge="Host" if one.role == "host" else "", poor=poor, mirror=own and self.mirror,
-            dim=shot.link == "reconnecting" or self.veiled, chosen=self._last == one.id, note=note,
+            dim=lost or self.veiled, chosen=self._last == one.id, note=note,
         )  # fmt: skip
 
   def _screen_looks(self, people: Mapping[int, Person]) -> TileLook:
     shot = self.plan.shot
-    who = people.get(shot.presenter)
-    own = shot.presenter == shot.me
+    name, own = getattr(people.get(shot.presenter), "name", ""), shot.presenter == shot.me
+    label = tr("Your screen") if own else tr("{name}'s screen", name=name)
     return TileLook(
-            name=who.name if who else "",
-            label=tr("Your screen") if own else tr("{name}'s screen", name=who.name if who else ""),
-            fit=True, dim=shot.link == "reconnecting" or self.veiled, view=self.zoom.view,
-            chosen=self._last == "screen",
-            border=self.look.palette.good if own else "",
+            name=name, label=label, fit=True, dim=shot.link == "reconnecting" or self.veiled,
+            view=self.zoom.view, chosen=self._last == "screen", border=self.look.palette.good if own else "",
         )  # fmt: skip
 
   # what the user does to it
@@ -18760,16 +18690,13 @@ class Stage(Painted):
         return key
     return None
 
-  def _choose(self, key: int | str | None) -> None:
-    self._last = key
-
   def _walk(self, by: int, _: object = None) -> None:
     keys = list(self.tiles)
     if not keys:
       return
     at = keys.index(self._last) + by if self._last in keys else 0
     if 0 <= at < len(keys):
-      self._choose(keys[at])
+      self._last = keys[at]
     else:
       self.turn(by)
 
@@ -18853,13 +18780,10 @@ class ToastStack:
     words = look.clip(toast.words, font, all_ - action_room - px(130))
     width, height = font.measure(words) + action_room + px(92), px(44)
     x, middle = (all_ - width) // 2, y + height // 2
-    box = look.shadow_box(width, height, 11, p.raised, p.line)
+    box = look.box(width, height, 12, p.raised, p.line, draw=shadowed)
     stage.image(x - px(12), y - px(12), box, name="toast")
-    shown = (
-      look.emoji(icon, 20)
-      if icon in emoji_shapes()
-      else look.icon(icon, 20, p.bad_text if icon == "warning" else p.link)
-    )
+    colour = p.bad_text if icon == "warning" else p.link
+    shown = look.emoji(icon, 20) if icon in emoji_shapes() else look.icon(icon, 20, colour)
     stage.image(x + px(14), y + px(12), shown, name="toast")
     stage.text(x + px(46), middle, words, name="toast")
     if action:
@@ -19087,7 +19011,7 @@ class SideBar:
     px, p = look.px, look.palette
     self.frame = look.frame(parent, p.panel)
     logo = Painted(look, self.frame, px(82), px(64))
-    logo.image(px(41), px(32), look.photo(("logo", px(38)), lambda: draw_logo(px(38))), "center")
+    logo.image(px(41), px(32), look.photo(draw_logo, px(38)), "center")
     logo.canvas.pack()
     self.logo = logo.canvas
     self.buttons: dict[str, BarButton] = {}
@@ -20187,10 +20111,8 @@ class PreviewCard:
     self.stage = Painted(look, parent, px(200), px(120), focus=True)  # it fills what there is
     self.at = "mic"  # the control that the keyboard works on
     self.own = PictureBox(self.stage, lambda: self.backend.preview.picture)
+    self.stage.on_focus(self._show)
     canvas = self.stage.canvas
-    canvas.bind("<Configure>", lambda _: self._renew())
-    for event in ("<FocusIn>", "<FocusOut>"):
-      canvas.bind(event, lambda _: self._show())
     for key, what in (("<Left>", "mic"), ("<Right>", "camera")):
       canvas.bind(key, partial(self._walk, what))
     for key in ("<<Return>>", "<space>"):
@@ -20198,11 +20120,6 @@ class PreviewCard:
 
   def _walk(self, what: str, _: object) -> None:
     self.at = what
-    self._show()
-
-  def _renew(self) -> None:
-    canvas = self.stage.canvas
-    self.own.place((0, 0, canvas.winfo_width(), canvas.winfo_height()))
     self._show()
 
   def flip(self, what: str) -> None:
@@ -20221,8 +20138,10 @@ class PreviewCard:
 
   def _show(self) -> None:
     stage, px = self.stage, self.look.px
+    width, height = stage.canvas.winfo_width(), stage.canvas.winfo_height()
+    self.own.place((0, 0, width, height))
     stage.wipe("preview")
-    middle, y = stage.canvas.winfo_width() // 2, stage.canvas.winfo_height() - px(66)
+    middle, y = width // 2, height - px(66)
     for what, x in (("mic", middle - px(60)), ("camera", middle + px(8))):
       on, here = bool(getattr(self, what)), what == self.at and has_focus(stage.canvas)
       fill, ring = "#14181F" if on else "#C93A42", self.look.palette.focus if here else "#3A4452"
@@ -20254,14 +20173,13 @@ class DeviceRow:
   def __init__(self, look: Look, parent: tk.Misc, icon: str, choice: Callable[[tk.Misc], Choice]) -> None:
     px, p = look.px, look.palette
     self.frame = Card(look, parent).canvas
-    head = Painted(look, self.frame, px(36), px(44))
+    head = Painted(look, self.frame, px(36), px(44)).pack(side="left", padx=(px(10), px(4)), pady=px(5))
     head.image(px(20), px(22), look.icon(icon, 19, p.second), "center")
-    head.canvas.pack(side="left", padx=(px(10), px(4)), pady=px(5))
     self.choice = choice(self.frame)
     more = Button(look, self.frame, self.choice.press, icon="down", kind="ghost", height=36)
+    more.pack(side="right", padx=px(8))
     more.canvas.configure(takefocus=False)  # the choice itself is reached by Tab
-    more.canvas.pack(side="right", padx=px(8))
-    self.choice.canvas.pack(side="left", fill="x", expand=True, pady=px(5))
+    self.choice.pack(side="left", fill="x", expand=True, pady=px(5))
 
 
 class BusyCard:
@@ -20299,12 +20217,12 @@ class BusyCard:
     sheet.text(width // 2, px(112), self.words, 15, bold=True, anchor="center", room=width - px(40))
     box = x, px(32), x + size, px(32) + size
     arc = sheet.canvas.create_arc(box, extent=270, style="arc", width=px(5), outline=p.focus)
-    sheet.canvas.pack(padx=1, pady=(1, 0 if self.cancel else 1))
+    sheet.pack(padx=1, pady=(1, 0 if self.cancel else 1))
     self.frame.configure(bg=p.line)
     if self.cancel:
       foot = look.frame(self.frame, p.panel)
       foot.pack(fill="x", padx=1, pady=(0, 1))
-      Button(look, foot, self.cancel, tr("Cancel")).canvas.pack(pady=(0, px(20)))
+      Button(look, foot, self.cancel, tr("Cancel")).pack(pady=(0, px(20)))
     self.frame.place(relx=0.5, rely=0.5, anchor="center")
     self.frame.lift()
     self._turn(sheet.canvas, arc)
@@ -20328,7 +20246,7 @@ class Form(Dialog):
 
   def add(self, made: AnyField) -> AnyField:
     """`made` as the next field."""
-    made.canvas.pack(padx=self.look.px(24), fill="x")
+    made.pack(padx=self.look.px(24), fill="x")
     self.fields.append(made)
     return made
 
@@ -20347,9 +20265,7 @@ def switch_row(
   row = look.frame(parent, look.palette.panel)
   look.label(row, words, 13).pack(side="left")
   shown = backend.setting(key, values[on]) == values[1]
-  switch = Switch(look, row, shown, lambda on: backend.set_setting(key, values[on]))
-  switch.canvas.pack(side="right")
-  return row, switch
+  return row, Switch(look, row, shown, lambda on: backend.set_setting(key, values[on])).pack(side="right")
 
 
 class StartView:
@@ -20401,7 +20317,7 @@ class StartView:
   def _write_head(self, height: int) -> None:
     look, px, middle = self.look, self.look.px, height // 2
     self.head.wipe()
-    self.head.image(px(44), middle, look.photo(("logo", px(36)), lambda: draw_logo(px(36))), "w")
+    self.head.image(px(44), middle, look.photo(draw_logo, px(36)), "w")
     self.head.text(px(92), middle, APP_NAME, 17, bold=True)
 
   def _squeeze(self, height: int) -> None:
@@ -20410,11 +20326,8 @@ class StartView:
       return
     self._low = low
     self.head.canvas.configure(height=px(50 if low else 84))
-    for label, options in self._spare:
-      if low:
-        label.pack_forget()
-      else:
-        label.pack(options)
+    for label in self._spare:
+      (label.grid_remove if low else label.grid)()
 
   def settings(self, page: str = "audio") -> None:
     self.dialog = SettingsDialog(self.look, self.backend, self.tasks, self.preview, self.restyle, page)
@@ -20424,96 +20337,71 @@ class StartView:
 
   def _build_left(self) -> None:
     look, px, left = self.look, self.look.px, self.left
-    hint = look.label(
-      left,
-      tr("Speakers and a built-in microphone? Headphones stop echo for everyone."),
-      12,
-      colour=look.palette.third,
-      width=px(480),
-    )
+    words = tr("Speakers and a built-in microphone? Headphones stop echo for everyone.")
+    hint = look.label(left, words, 12, colour=look.palette.third, width=px(480))
     hint.pack(side="bottom", anchor="w", pady=(px(8), 0))
     left.bind("<Configure>", lambda event: hint.configure(wraplength=event.width))
     self.speaker = DeviceRow(look, left, "volume", partial(self._choice, "speaker", "Speaker"))
-    test = Button(
-      look, self.speaker.frame, self.backend.test_speaker, tr("Play a test"), kind="plain", height=36
-    )
-    test.canvas.pack(side="right", padx=px(4))
+    test = Button(look, self.speaker.frame, self.backend.test_speaker, tr("Play a test"), height=36)
+    test.pack(side="right", padx=px(4))
     self.speaker.frame.pack(side="bottom", fill="x", pady=(px(10), 0))
     self.mic = DeviceRow(look, left, "mic", partial(self._choice, "mic", "Microphone"))
-    self.meter = Meter(look, self.mic.frame)
-    self.meter.canvas.pack(side="right", padx=px(10))
+    self.meter = Meter(look, self.mic.frame).pack(side="right", padx=px(10))
     self.mic.frame.pack(side="bottom", fill="x", pady=(px(14), 0))
     self.preview = PreviewCard(look, left, self.backend, lambda: self.name.value or tr("You"))
-    self.preview.stage.canvas.pack(fill="both", expand=True)
+    self.preview.stage.pack(fill="both", expand=True)
 
   def _choice(self, what: str, caption: str, parent: tk.Misc) -> Choice:
     value = self.backend.setting(what, "default")
-    return Choice(
-      self.look,
-      parent,
-      [(value, tr("Default device"))],
-      value,
-      partial(self.backend.set_setting, what),
-      self.look.px(60),
-      44,
-      tr(caption),
-    )
+    options, chosen = [(value, tr("Default device"))], partial(self.backend.set_setting, what)
+    return Choice(self.look, parent, options, value, chosen, self.look.px(60), 44, tr(caption))
 
   def _devices(self, found: Any, fault: Exception | None) -> None:
     for what, row in (("mic", self.mic), ("speaker", self.speaker)):
       if fault is None and found.get(what):
-        row.choice.fill(
-          [(spec, tr(words)) for spec, words in found[what]],
-          self.backend.setting(what, found[what][0][0]),
-        )
+        options = [(spec, tr(words)) for spec, words in found[what]]
+        row.choice.fill(options, self.backend.setting(what, options[0][0]))
 
   def _build_right(self) -> None:
     look, px, p, right = self.look, self.look.px, self.look.palette, self.right
-    look.label(right, tr("Join a meeting"), 26, bold=True).pack(anchor="w")
+    rows = itertools.count()
+
+    def put(widget: tk.Misc, sticky: str = "ew", above: int = 0, below: int = 0) -> None:
+      widget.grid(row=next(rows), sticky=sticky, pady=(px(above), px(below)))  # type: ignore[attr-defined]
+
+    put(look.label(right, tr("Join a meeting"), 26, bold=True), "w")
     found = look.label(right, tr("Meetings found on this network"), 13, colour=p.second)
-    found.pack(anchor="w", pady=(px(6), px(10)))
-    foot = look.frame(right)
-    foot.pack(side="bottom", fill="x", pady=(px(8), 0))
-    Button(look, foot, self._ask_address, tr("Type an address or code"), kind="link", height=36).canvas.pack(
-      side="left"
-    )
-    Button(look, foot, self._ask_host, tr("Host a meeting"), kind="plain", height=36).canvas.pack(
-      side="right"
-    )
-    self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
-    self.join.canvas.pack(side="bottom", fill="x", pady=(px(8), px(8)))
+    put(found, "w", 6, 10)
+    self.list = ListView(look, right, gutter=0)  # what comes, and how much of it, takes room from it alone
+    put(self.list.canvas, "nsew")
+    right.rowconfigure(2, weight=1)
+    right.columnconfigure(0, weight=1)
+    self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
+    put(self.trouble, "w")
+    yours = look.label(right, tr("Your name"), 12, bold=True, colour=p.second)
+    put(yours, "w", 14, 6)
+    name, hint = self.backend.setting("name", ""), tr("How others will see you")
+    self.name = Field(look, right, name, hint, px(200), enter=self._join)
+    put(self.name.canvas)
+    self._spare = found, yours  # where the window is low
     place = look.frame(right)  # it is kept where no PIN is asked for: nothing moves by itself
     place.configure(height=px(106))
     place.pack_propagate(False)
-    place.pack(side="bottom", fill="x")
+    put(place)
     self.pin_area = look.frame(place)
     head = look.frame(self.pin_area)
     head.pack(fill="x", pady=(0, px(6)))
     look.label(head, tr("Meeting PIN"), 12, bold=True, colour=p.second).pack(side="left")
     look.label(head, tr("The host shows it"), 12, colour=p.third).pack(side="right")
-    self.pin = PinBoxes(look, self.pin_area, self._join)
+    self.pin = PinBoxes(look, self.pin_area, self._join).pack(fill="x")
     self.pin.canvas.configure(width=px(300))  # it fills what there is
-    self.pin.canvas.pack(fill="x")
-    self.name = Field(
-      look,
-      right,
-      self.backend.setting("name", ""),
-      tr("How others will see you"),
-      px(200),
-      enter=self._join,
-    )
-    self.name.canvas.pack(side="bottom", fill="x")
-    yours = look.label(right, tr("Your name"), 12, bold=True, colour=p.second)
-    yours.pack(side="bottom", anchor="w", pady=(px(14), px(6)))
-    # what comes, and how much of it, takes room from the list alone
-    self.trouble = look.label(right, "", 13, colour=p.bad_text, width=px(420))
-    self.trouble.pack(side="bottom", anchor="w")
-    self.list = ListView(look, right, gutter=0)
-    self.list.canvas.pack(fill="both", expand=True)
-    self._spare: list[tuple[tk.Label, dict[str, Any]]] = [
-      (found, {"anchor": "w", "pady": (px(6), px(10)), "before": self.list.canvas}),
-      (yours, {"side": "bottom", "anchor": "w", "pady": (px(14), px(6)), "after": self.name.canvas}),
-    ]
+    self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
+    put(self.join.canvas, above=8, below=8)
+    foot = look.frame(right)
+    put(foot, above=8)
+    by_hand = tr("Type an address or code")
+    Button(look, foot, self._ask_address, by_hand, kind="link", height=36).pack(side="left")
+    Button(look, foot, self._ask_host, tr("Host a meeting"), height=36).pack(side="right")
 
   def tick(self) -> None:
     """List what is found now, run the preview."""
@@ -20576,7 +20464,7 @@ class StartView:
 
   def _join(self) -> None:
     if self.chosen is None:
-      self.look.say(self.trouble, tr("No meeting was found yet. You can type its address."))
+      self.look.say(self.trouble, tr("No meeting was found on this network."))
     else:
       pin = self.pin.value if self.chosen.pin else ""
       self._go(self.chosen.address, self.chosen.port, pin)
@@ -20724,8 +20612,7 @@ class DoctorDialog(WorkDialog):
     px = self.look.px
     self.verdict = self.words(tr(result.verdict), 15, self.look.palette.text, bold=True)
     self.words(tr(result.next_step), 13, above=6, below=12)
-    self.list = ListView(self.look, self.body)
-    self.list.canvas.pack(fill="both", expand=True, padx=(px(24), px(12)))
+    self.list = ListView(self.look, self.body).pack(fill="both", expand=True, padx=(px(24), px(12)))
     self.list.show([FindingRow(one) for one in result.findings])
 
 
@@ -20778,7 +20665,7 @@ class InvitationDialog(Dialog):
       sheet.text(x, px(10), label, 12, colour=look.palette.third)
       sheet.text(x, px(28) + px(size) // 2, value, size, bold=True)
       x += wide
-    sheet.canvas.pack(anchor="w", padx=px(24))
+    sheet.pack(anchor="w", padx=px(24))
 
   def _others(self, ways: Sequence[WayIn]) -> None:
     look, px = self.look, self.look.px
@@ -20788,7 +20675,7 @@ class InvitationDialog(Dialog):
       y = px(26) * at + px(13)
       sheet.text(0, y, f"{way.address}   {way.code}", 15, bold=True)
       sheet.text(px(330), y, way.network, 12, colour=look.palette.third, room=self.width - px(390))
-    sheet.canvas.pack(anchor="w", padx=px(24))
+    sheet.pack(anchor="w", padx=px(24))
 
   def _pictures(self, numbers: Sequence[int]) -> None:
     look, px = self.look, self.look.px
@@ -20800,7 +20687,7 @@ class InvitationDialog(Dialog):
     for at, number in enumerate(numbers):
       char = pictures[number]
       sheet.image(wide * at + wide // 2, px(24), look.emoji(char, 40), "center")
-    sheet.canvas.pack(anchor="w", padx=px(24))
+    sheet.pack(anchor="w", padx=px(24))
 
 
 class GiveDialog(WorkDialog):
@@ -20818,11 +20705,9 @@ class GiveDialog(WorkDialog):
     words = tr("Who has no ConnectSphere yet opens this address in a browser, or photographs the code:")
     self.words(words, 13, below=10)
     size, left = px(180), px(208)
-    code = look.photo(
-      ("qr", result.url, size), lambda: Image.fromarray(result.qr[..., ::-1]).resize((size, size), 0)
-    )
+    code = Image.fromarray(result.qr[..., ::-1]).resize((size, size), 0)
     sheet = Painted(look, self.body, self.width - px(54), size)
-    sheet.image(0, 0, code)
+    sheet.image(0, 0, ImageTk.PhotoImage(code, master=look.root))
     sheet.text(left, px(18), result.url, 22, bold=True, room=self.width - px(54) - left)
     sheet.text(left, px(52), f"{result.name} · {size_words(result.size)} · {VERSION}", 13, colour=p.second)
     sheet.text(left, px(84), tr("SHA-256, to compare with the file that arrived:"), 12, colour=p.third)
@@ -20830,7 +20715,7 @@ class GiveDialog(WorkDialog):
       line = result.sha256[16 * at : 16 * at + 16]
       quads = "  ".join(line[n : n + 4] for n in range(0, 16, 4))
       sheet.text(left, px(106 + 20 * at), quads, 14)
-    sheet.canvas.pack(anchor="w", padx=px(24), pady=(0, px(12)))
+    sheet.pack(anchor="w", padx=px(24), pady=(0, px(12)))
     words = tr("It is offered until you stop it or close the program.")
     self.words(words, 12, p.third, below=10)
 
@@ -20891,8 +20776,7 @@ class ShareDialog(Dialog):
     self.trouble = "There is no screen here that can be shared."
     px = look.px
     self.step = (px(self.THUMB[0] + 34), px(self.THUMB[1] + 58))
-    self.sheet = Painted(look, self.body, self.width - px(54), self.step[1], focus=True)
-    self.sheet.canvas.pack(padx=px(24))
+    self.sheet = Painted(look, self.body, self.width - px(54), self.step[1], focus=True).pack(padx=px(24))
     self._bind()
     self.go = self.buttons([
       (tr("A picture or video…"), "plain", self._choose_file),
@@ -20909,8 +20793,7 @@ class ShareDialog(Dialog):
     canvas.bind("<Double-Button-1>", lambda _: self._go())
     for key, by in (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1)):
       canvas.bind(key, partial(self._walk, by))
-    for event in ("<FocusIn>", "<FocusOut>"):
-      canvas.bind(event, lambda _: self._draw())
+    self.sheet.on_focus(self._draw)
 
   def _look_again(self) -> None:
     self.tasks.run(self.backend.screens, self._looked, self.frame)
@@ -21006,10 +20889,9 @@ class SettingsDialog(Dialog):
     }
     for tab in self.tabs.values():
       tab.left = True
-      tab.canvas.pack(padx=px(12), pady=px(3))
-    Button(look, side, self.close, tr("Done"), kind="primary", width=px(176)).canvas.pack(
-      side="bottom", padx=px(12), pady=px(20)
-    )
+      tab.pack(padx=px(12), pady=px(3))
+    done = Button(look, side, self.close, tr("Done"), kind="primary", width=px(176))
+    done.pack(side="bottom", padx=px(12), pady=px(20))
     self.page = look.frame(self.body, p.panel)
     self.page.pack(side="left", fill="both", expand=True, padx=px(28), pady=px(22))
     tasks.run(backend.list_devices, self._devices, self.frame)
@@ -21025,9 +20907,7 @@ class SettingsDialog(Dialog):
     """Show one page."""
     self.name = name
     self.meter = None
-    if self.tile:
-      self.tile.remove()
-      self.tile = None
+    self._no_tile()
     for child in self.page.winfo_children():
       child.destroy()
     words = next(words for key, words, _ in self.PAGES if key == name)
@@ -21050,27 +20930,20 @@ class SettingsDialog(Dialog):
   def _audio(self) -> None:
     look, px = self.look, self.look.px
     self._words("Microphone")
-    self._device("mic", self.page).canvas.pack(fill="x")
-    self.meter = Meter(look, self.page, int((self.width - px(262)) / px.scale / 11), 11, 9)
-    self.meter.canvas.pack(anchor="w", pady=(px(12), 0))
+    self._device("mic", self.page).pack(fill="x")
+    bars = int((self.width - px(262)) / px.scale / 11)
+    self.meter = Meter(look, self.page, bars, 11, 9).pack(anchor="w", pady=(px(12), 0))
     words = "Clear voice: no echo, no noise (off for music)"
     self.clear = self._switch(words, "sound", True, ("original", "clear"))
     self._words("Speaker")
     row = look.frame(self.page, look.palette.panel)
     row.pack(fill="x")
-    Button(look, row, self.backend.test_speaker, tr("Play a test"), height=42).canvas.pack(
-      side="right", padx=(px(10), 0)
-    )
-    self._device("speaker", row).canvas.pack(side="left", fill="x", expand=True)
+    test = Button(look, row, self.backend.test_speaker, tr("Play a test"), height=42)
+    test.pack(side="right", padx=(px(10), 0))
+    self._device("speaker", row).pack(side="left", fill="x", expand=True)
     self._words("Speaker volume")
-    Slider(
-      look,
-      self.page,
-      float(self.backend.setting("volume", 0.8)),
-      self.backend.try_volume,
-      partial(self.backend.set_setting, "volume"),
-      px(400),
-    ).canvas.pack(fill="x")
+    volume, chosen = float(self.backend.setting("volume", 0.8)), partial(self.backend.set_setting, "volume")
+    Slider(look, self.page, volume, self.backend.try_volume, chosen, px(400)).pack(fill="x")
     self._switch("Hold Space to talk", "space_talk", on=True)
 
   def _switch(self, words: str, key: str, on: bool, *values: tuple[str, str]) -> Switch:
@@ -21086,20 +20959,19 @@ class SettingsDialog(Dialog):
 
   def _video(self) -> None:
     self._words("Camera")
-    self._device("camera", self.page).canvas.pack(fill="x", pady=(0, self.look.px(14)))
+    self._device("camera", self.page).pack(fill="x", pady=(0, self.look.px(14)))
     look = self.look
     tall = min(look.px(270), look.root.winfo_height() - look.px(340))  # the page's rest has room, too
-    sheet = Painted(look, self.page, tall * 16 // 9, tall)
+    sheet = Painted(look, self.page, tall * 16 // 9, tall).pack(anchor="w")
     self.tile = PictureBox(sheet, lambda: self.preview.now()[1:])
     self.tile.place((0, 0, tall * 16 // 9, tall))
-    sheet.canvas.pack(anchor="w")
     self._switch("Show me as in a mirror", "mirror", on=True)
     self._switch("Best picture (by cable, not by Wi-Fi)", "best_picture", on=False)
 
   def _style(self, words: str, key: str, options: Sequence[tuple[str, str]], value: str) -> None:
     self._words(words)
-    choice = Choice(self.look, self.page, options, value, partial(self._restyled, key), self.look.px(300))
-    choice.canvas.pack(fill="x")
+    chosen = partial(self._restyled, key)
+    Choice(self.look, self.page, options, value, chosen, self.look.px(300)).pack(fill="x")
 
   def _appearance(self) -> None:
     backend = self.backend
@@ -21150,10 +21022,13 @@ class SettingsDialog(Dialog):
     """Take it away; devices that ran for it alone stop."""
     if self.open:
       self.preview.run(camera=False, mic=False)
+    self._no_tile()
+    super().close()
+
+  def _no_tile(self) -> None:
     if self.tile:
       self.tile.remove()
       self.tile = None
-    super().close()
 
 
 def grabbed(root: tk.Tk) -> bool:
@@ -22046,7 +21921,7 @@ class WindowLoop:
     root.bind("<Button-1>", self._unfocus, add="+")
     self._find_room()
     self._style()
-    signs: Any = [self.look.photo(("logo", n), partial(draw_logo, n)) for n in (16, 32, 48, 128)]
+    signs: Any = [self.look.photo(draw_logo, n) for n in (16, 32, 48, 128)]
     root.iconphoto(True, *signs)
     Keys(root, self, lambda: bool(backend.setting("space_talk", True)))
     self._size()
