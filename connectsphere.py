@@ -223,6 +223,7 @@ BLOCK: Final = 256
 BLOCK_SECONDS: Final = BLOCK / AUDIO_RATE
 DEFAULT_FPS: Final = 15
 MAX_FPS: Final = 60
+SMALL_LAYER: Final = 1  # layers up to this one are small pictures
 SPARING_FPS: Final = 12  # of a large picture that is calm, where many are in
 
 LAYERS: Final = ((160, 90), (320, 180), (640, 360), (1280, 720))
@@ -1038,7 +1039,9 @@ _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
 }
 _REFUSAL: Shape = {"code": _CODE, **_VALUES}
 
-FEATURES: Final = ()  # what not every version 1 has and somebody may ask for; each side says its own
+FEATURES: Final = (
+  "sound_pairs",
+)  # what not every version 1 has and somebody may ask for; each side says its own
 _FEATURES = _listing(_text(32, "[a-z0-9_]+"), 32)
 
 
@@ -1604,6 +1607,7 @@ _NONCE: Final = struct.Struct(">B3xII")
 _ADDITIONAL: Final = struct.Struct(">IIH")
 TAG: Final = 16
 AUDIO_SIZES: Final = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG + 2 * BLOCK])
+AUDIO_PAIR: Final = AUDIO_HEADER.size + TAG + 4 * BLOCK  # two blocks, downstream, numbered by the first
 LAYER_SHIFT: Final = 30
 COUNTER_MASK: Final = (1 << LAYER_SHIFT) - 1
 REPLAY_WINDOW: Final = 512
@@ -2963,23 +2967,26 @@ class RetransmissionCache:
   def __init__(self, budget: float = 0.25) -> None:
     self._budget = budget
     self._frames: dict[int, tuple[float, bytes]] = {}  # place: when it was sent, and what
-    self._place = 0
+    self.place = 0  # of the frame stored last
     self._receivers: dict[int, _Sent] = {}
 
   def store(self, frame: bytes, now: float) -> None:
     """Keep a frame as it is sent."""
-    self._place += 1
-    self._frames[self._place] = (now, frame)
+    self.place += 1
+    self._frames[self.place] = (now, frame)
     self.expire(now)
 
-  def note_sent(self, number: int, receiver: int = 0) -> None:
-    """The frame stored last goes to `receiver` as `number`."""
+  def note_sent(self, number: int, receiver: int = 0, place: int = 0) -> None:
+    """The frame stored last, or at `place`, goes to `receiver` as `number`."""
+    place = place or self.place
+    if place not in self._frames:  # it waited for too long
+      return
     to = self._receivers.get(receiver)
     if to is None:
       to = self._receivers[receiver] = _Sent()
-    earned = self._budget * len(self._frames[self._place][1])
+    earned = self._budget * len(self._frames[place][1])
     to.allowance = min(to.allowance + earned, self.SAVED * earned)
-    to.places[number] = self._place
+    to.places[number] = place
     oldest = next(iter(self._frames))
     while to.places[first := next(iter(to.places))] < oldest:
       del to.places[first]
@@ -6921,7 +6928,12 @@ class TlsStream:
 
 
 class DatagramLoop(Loop):
-  """A loop that owns a UDP port; `on_datagrams(buffer, segment, address, now)` gets what comes."""
+  """A loop that owns a UDP port; `on_datagrams(buffer, segment, address, now)` gets what comes.
+
+  With `gather` it is read that seldom and then until nothing is left: waking up costs more than all else.
+  """
+
+  _MOST_READS: Final = 16  # then what is due has its turn
 
   def __init__(
     self,
@@ -6930,9 +6942,11 @@ class DatagramLoop(Loop):
     counters: Counters,
     on_datagrams: Callable[[memoryview, int, Address, float], None],
     on_due: Callable[[float], float | None],
+    gather: float = 0.0,
   ) -> None:
     super().__init__(name, counters, on_due)
     self.port = port
+    self._gather, self._read_at = gather, -math.inf  # seconds between two reads at least
     self._on_datagrams = on_datagrams
     self.watch(port, EVENT_READ, self._read)
 
@@ -6944,9 +6958,17 @@ class DatagramLoop(Loop):
     self.watch(port, EVENT_READ, self._read)
 
   def _read(self, events: int) -> None:
-    for buffer, segment, address in self.port.receive(64):
-      for run in runs_of(buffer, segment):
-        self._safely(self._on_datagrams, run, segment, address, monotonic())
+    rest = self._gather - (monotonic() - self._read_at)
+    if rest > 0.0:
+      time.sleep(rest)
+    for _ in range(self._MOST_READS if self._gather else 1):
+      came = self.port.receive(64)
+      for buffer, segment, address in came:
+        for run in runs_of(buffer, segment):
+          self._safely(self._on_datagrams, run, segment, address, monotonic())
+      if not came:
+        break
+    self._read_at = monotonic()
 
 
 class HalfOpen:
@@ -10174,7 +10196,14 @@ SILENT_SECONDS: Final = 10.0
 # (datagrams a tick, seconds): where so many talk the socket is read that seldom instead of at each datagram,
 # which costs up to that much error in the times of arrival
 GATHER: Final = ((40, 0.008), (5, 0.004))
+FEW_LISTENERS: Final = 15  # are sent each block by itself, which comes 16 ms sooner
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
+
+
+RELAY_GATHER: Final = 0.002
+# Small pictures below the full rate wait for others for the same receiver: on a Wi-Fi each transmission costs
+# as much as a kilobyte, and an access point puts together what comes at one stroke.
+TOGETHER: Final = 0.040  # seconds
 
 
 class RelayPeer:
@@ -10187,6 +10216,8 @@ class RelayPeer:
     self.challenged = 0.0  # when
     self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
     self.droppers: dict[int, FrameDropper] = {}
+    self.waiting: dict[int, _Waiting] = {}  # small pictures that leave together, by sender
+    self.leave_at = math.inf
     self.pace = TokenBucket(MAX_FPS * len(LAYERS), MAX_FPS * len(LAYERS))
     self.fresh: list[float] = [-math.inf] * len(LAYERS)  # when each layer last sent a frame
     self.probe = 0.0  # the share of each frame that is sent twice
@@ -10207,6 +10238,21 @@ class RelayPeer:
     lowest = 0 if layer == alive[0] else layer
     return range(lowest, min((one for one in alive if one > layer), default=len(LAYERS)))
 
+  def gather(self, sender: int, picture: _Waiting, now: float) -> None:
+    """Have a picture of `sender` wait; each receiver has its own moment, or all would be busy at once."""
+    if not self.waiting:
+      self.leave_at = now + TOGETHER - (now - self.binding.id * 0.618 * TOGETHER) % TOGETHER
+    self.waiting[sender] = picture
+
+
+class _Waiting(NamedTuple):
+  """A picture that is about to be forwarded, and its place among those that may be sent again."""
+
+  layer: int
+  fps: int
+  picture: bytes
+  place: int
+
 
 class VideoRelay:
   """Collects frames, opens them, and sends each receiver the frame once, sealed for it."""
@@ -10219,12 +10265,13 @@ class VideoRelay:
     self._peers: dict[int, RelayPeer] = {}
     self._routes: dict[int, dict[int, tuple[int, int]]] = {}
     self._mending: set[int] = set()  # senders with something open
+    self._gathering: set[int] = set()  # receivers for whom something waits
     self._pacer = Pacer(counters)
     self._budget = SendBudget()
     self._layout = FrameLayout(MAX_PARTS)
     self._first = 0
     self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
-    self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due)
+    self.loop = DatagramLoop("relay", self._port, counters, self._on_datagrams, self._on_due, RELAY_GATHER)
 
   def add(self, ident: int, up: bytes, down: bytes) -> None:
     """A client with its two keys. Relay's thread only, like all below."""
@@ -10237,6 +10284,7 @@ class VideoRelay:
     self._stay_awake()
     self._routes.pop(ident, None)
     self._mending.discard(ident)
+    self._gathering.discard(ident)
     self._pacer.forget(ident)
     for layer in range(len(LAYERS)):
       self.sizes.pop((ident, layer), None)
@@ -10338,23 +10386,36 @@ class VideoRelay:
     size = self.sizes.get((sender, layer), len(picture))
     self.sizes[sender, layer] = size + (len(picture) - size) / 8
     peer.sent.store(picture, now)
-    serves, total = peer.serves(layer, now), parts_of(len(picture) + TAG)
+    serves = peer.serves(layer, now)
     for receiver, (asked, fps) in self._routes.get(sender, {}).items():
       other = self._peers.get(receiver)
       if other is None or other.binding.address is None or asked not in serves:
         continue
       if self._pacer.limited(receiver) and (layer > asked or not self._pacer.accepts(receiver)):
         continue  # what fits is on its way
-      if other.dropper(sender, fps).take(now):
-        self._forward(other, sender, layer, fps, picture, total, now)
+      if not other.dropper(sender, fps).take(now):
+        continue
+      if layer <= SMALL_LAYER and fps < DEFAULT_FPS and not self._pacer.limited(receiver):
+        other.gather(sender, _Waiting(layer, fps, picture, peer.sent.place), now)
+        self._gathering.add(receiver)
+      else:
+        self._forward(other, sender, _Waiting(layer, fps, picture, peer.sent.place), now)
+        self._send_waiting(other, now)
 
-  def _forward(
-    self, peer: RelayPeer, sender: int, layer: int, fps: int, picture: bytes, total: int, now: float
-  ) -> None:
+  def _send_waiting(self, peer: RelayPeer, now: float) -> None:
+    waiting, peer.waiting, peer.leave_at = peer.waiting, {}, math.inf
+    self._gathering.discard(peer.binding.id)
+    for sender, picture in waiting.items():
+      if sender in self._peers and peer.binding.address is not None:
+        self._forward(peer, sender, picture, now)
+
+  def _forward(self, peer: RelayPeer, sender: int, what: _Waiting, now: float) -> None:
+    layer, fps, picture, place = what
+    total = parts_of(len(picture) + TAG)
     number = peer.numbers[sender] = peer.numbers.get(sender, 0) + 1
     binding = peer.binding
     sealed = binding.sealer.seal(Kind.VIDEO, sender, number, picture, total)
-    self._peers[sender].sent.note_sent(number, binding.id)
+    self._peers[sender].sent.note_sent(number, binding.id, place)
     if self._budget.left <= 0:
       self._budget.look(self._port.held(), now)
     if self._budget.left > 0 and self._pacer.passes(binding.id, total, now):
@@ -10372,12 +10433,14 @@ class VideoRelay:
         self._pacer.queue(binding.id, priority, layout[:again], now, 0.9 / fps)
 
   def _on_due(self, now: float) -> float | None:
-    due = self._send_due(now)
-    for ident in tuple(self._mending):
-      again = self._ask_again(ident, now)
-      if again is not None:
-        due = again if due is None else min(due, again)
-    return due
+    for ident in tuple(self._gathering):
+      if self._peers[ident].leave_at <= now:
+        self._send_waiting(self._peers[ident], now)
+    times = [self._peers[ident].leave_at for ident in self._gathering]
+    times += [again for ident in tuple(self._mending) if (again := self._ask_again(ident, now)) is not None]
+    if (due := self._send_due(now)) is not None:
+      times.append(due)
+    return min(times, default=None)
 
   def _send_due(self, now: float) -> float | None:
     if self._pacer.next_due() is None:
@@ -10408,11 +10471,13 @@ class VideoRelay:
 
 
 class MixerPeer:
-  """One client on the audio plane."""
+  """One client on the audio plane; `pairs`: it takes two blocks in one datagram."""
 
-  def __init__(self, ident: int, up: bytes, down: bytes) -> None:
+  def __init__(self, ident: int, up: bytes, down: bytes, pairs: bool) -> None:
     self.binding = PathValidation(ident, up, down, layered=False)
     self.silent = 0  # ticks since the last sound that was sent to it
+    self.pairs = pairs
+    self.waiting: tuple[int, int, bytes] | None = None  # the first block of a pair: loudest, tick, octets
 
 
 class MixerProcess:
@@ -10487,7 +10552,7 @@ class MixerProcess:
         let_go_of_output(2)
       case "add":
         up, down = bytes.fromhex(message["up"]), bytes.fromhex(message["down"])
-        self._peers[ident] = MixerPeer(ident, up, down)
+        self._peers[ident] = MixerPeer(ident, up, down, message.get("pairs", False))
         self._mixer.add(ident)
         self._mixer.mute(ident, True)
       case "remove":
@@ -10554,10 +10619,27 @@ class MixerProcess:
       block = mix.blocks[row] if loudest else None
       peer.silent = 0 if block is not None else peer.silent + 1
       if block is None and peer.silent > 3 and peer.silent % 16:
-        continue
-      payload = b"" if block is None else block.tobytes()
-      sealed = peer.binding.sealer.seal(Kind.AUDIO, loudest, self._tick, payload)
-      self._port.send(audio_datagram(loudest, self._tick, sealed), peer.binding.address)
+        continue  # nothing waits any longer: the first silent ticks were told
+      self._say_to(peer, loudest, b"" if block is None else block.tobytes())
+
+  def _say_to(self, peer: MixerPeer, loudest: int, block: bytes) -> None:
+    """This tick's block, or with the one before in one datagram: half the transmissions of a Wi-Fi."""
+    first, peer.waiting = peer.waiting, None
+    if block and first is None and self._in_pairs(peer):
+      peer.waiting = loudest, self._tick, block
+    elif first and block:
+      self._send(peer, loudest, first[1], first[2] + block)
+    else:
+      if first:
+        self._send(peer, *first)
+      self._send(peer, loudest, self._tick, block)
+
+  def _in_pairs(self, peer: MixerPeer) -> bool:
+    return peer.pairs and len(self._peers) > FEW_LISTENERS and (self._tick + peer.binding.id) % 2 == 0
+
+  def _send(self, peer: MixerPeer, loudest: int, number: int, payload: bytes) -> None:
+    sealed = peer.binding.sealer.seal(Kind.AUDIO, loudest, number, payload)
+    self._port.send(audio_datagram(loudest, number, sealed), cast(Address, peer.binding.address))
 
   def _report(self) -> None:
     bound = [ident for ident, peer in self._peers.items() if peer.binding.address]
@@ -11399,7 +11481,8 @@ class ServerMedia:
 
   def _add_sound(self, ident: int) -> Json:
     keys = {"up": secrets.token_hex(16), "down": secrets.token_hex(16)}
-    self.tell_mixer("add", id=ident, **keys)
+    pairs = "sound_pairs" in self._room.members[ident].features
+    self.tell_mixer("add", id=ident, pairs=pairs, **keys)
     return keys
 
   def remove(self, ident: int) -> None:
@@ -12250,18 +12333,19 @@ class AudioPlane:
         self._counters.add(fault.kind)
 
   def _on_datagram(self, data: bytes, now: float) -> None:
-    if len(data) not in AUDIO_SIZES:
+    if len(data) not in AUDIO_SIZES and len(data) != AUDIO_PAIR:
       if len(data) < VIDEO_HEADER.size:
         raise PeerFault("short_datagram")
       self.path.on_small(data, now)
       return
     loudest, seq = AUDIO_HEADER.unpack_from(data)
-    block = self.path.opener.open(Kind.AUDIO, loudest, seq, data[AUDIO_HEADER.size :])
-    samples = np.frombuffer(block, ">i2").astype(np.int16) if block else None
+    blocks = self.path.opener.open(Kind.AUDIO, loudest, seq, data[AUDIO_HEADER.size :])
+    samples = np.frombuffer(blocks, ">i2").astype(np.int16).reshape(-1, BLOCK)
     with self.lock:
       self._play_unheard(now)
-      self.jitter.push(seq, samples, now)
-      self.watch.note_block(seq, now)
+      for number, block in enumerate(samples if blocks else [None], seq):
+        self.jitter.push(number, block, now)
+        self.watch.note_block(number, now)
     if seq > self._newest:
       self._newest = seq
       if loudest != self._speaking:

@@ -31,6 +31,7 @@ from stranger import dial  # noqa: E402 - found by the path above
 import connectsphere as cs  # noqa: E402 - found by the path above
 
 FPS, LAYER = 15, 2
+PAIR = max(cs.AUDIO_SIZES) + 2 * cs.BLOCK  # two blocks
 SHARES = (0.12, 0.35, 1.0)  # of SIZE, by layer
 STAMP = 35  # SO_TIMESTAMPNS of Linux: when a datagram came, however late this process reads it
 TIME = struct.Struct("@ll")
@@ -52,7 +53,7 @@ class Light:
   def __init__(self, address: str, base: int, name: str) -> None:
     self.link, _ = dial((address, base))
     self.rest = b""
-    self.say(type="hello", v=1, name=name, pin=False)
+    self.say(type="hello", v=1, name=name, pin=False, features=list(cs.FEATURES))
     while b"\n" not in self.rest:
       self.rest += self.link.recv(65_536)
     line, _, self.rest = self.rest.partition(b"\n")
@@ -125,16 +126,17 @@ class Light:
       while True:
         data, control, _, _ = self.ports[1].socket.recvmsg(2048, 128)
         stamps = [TIME.unpack_from(value) for _, kind, value in control if kind == STAMP]
-        if len(data) not in cs.AUDIO_SIZES:
+        if len(data) not in (*cs.AUDIO_SIZES, PAIR):
           self.audio.on_small(data, time.monotonic())
           continue
         loudest, seq = cs.AUDIO_HEADER.unpack_from(data)
         with contextlib.suppress(cs.PeerFault):
           self.audio.opener.open(cs.Kind.AUDIO, loudest, seq, data[cs.AUDIO_HEADER.size :])
           at = stamps[0][0] - STARTED + stamps[0][1] / 1e9
-          self.lags.append(at - seq * cs.BLOCK_SECONDS)
-          self.blocks.append(seq)
-          self.watch.note_block(seq, at)
+          for number in range(seq, seq + 1 + (len(data) == PAIR)):
+            self.lags.append(at - number * cs.BLOCK_SECONDS)
+            self.blocks.append(number)
+            self.watch.note_block(number, at)
 
   def due(self, now: float) -> None:
     self.video.bind_due(now)

@@ -289,7 +289,7 @@ class LightPupils:
     self._process = subprocess.Popen(
       [sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    self.answer()
+    self.ports: dict[str, list[int]] = self.answer()["ports"]  # local ones: video, audio, control
 
   def say(self, line: str) -> None:
     """Give one command."""
@@ -311,14 +311,30 @@ class LightPupils:
     self._process.stdout.close()
 
 
-def hold_lesson(meeting: Starts, people: int, seconds: float) -> LessonFigures:
-  """Everyone watches 9 at layer 0 and the teacher at layer 2, 15 a second; three talk, one shares a screen.
+Asked = dict[str, tuple[int, int]]  # of whom: layer, pictures a second
+
+
+def at_full_rate(thumbnails: Sequence[str], teacher: str) -> Asked:
+  """Nine at layer 0 and the teacher at layer 2, 15 a second."""
+  return {**dict.fromkeys(thumbnails, (0, 15)), **({teacher: (2, 15)} if teacher else {})}
+
+
+def hold_lesson(
+  meeting: Starts,
+  people: int,
+  seconds: float,
+  asks: Callable[[Sequence[str], str], Asked] = at_full_rate,
+  camera: str = "pattern",
+  meanwhile: Callable[[int, dict[str, list[int]]], contextlib.AbstractContextManager[object]] | None = None,
+) -> LessonFigures:
+  """Everyone watches 9 and the teacher as `asks` says; three talk, one shares a screen.
 
   Teacher, the one who shares and one more are whole clients; the others open the seals without decoding.
+  `meanwhile` is entered with the base port and the local ports of each of those, {name: [video, audio, ...]}.
   """
   server, base = serve(meeting, "-v")
   names = ["Teacher", "Sharer", "Talker", *(f"L{n:02}" for n in range(people - 3))]
-  whole = [join(meeting, base, name, "--camera", "pattern", "--mic", "tone") for name in names[:3]]
+  whole = [join(meeting, base, name, "--camera", camera, "--mic", "tone") for name in names[:3]]
   half = 3 + (people - 3) // 2
   with contextlib.ExitStack() as stack:
     light = [
@@ -327,16 +343,16 @@ def hold_lesson(meeting: Starts, people: int, seconds: float) -> LessonFigures:
     ]
     seen = names[2:]  # of whom everyone has nine on the page
     wanted = {
-      name: {
-        **{seen[(number - 2 + k) % len(seen)]: 0 for k in range(1, min(10, len(seen)))},
-        **({"Teacher": 2} if number else {}),
-      }
+      name: asks(
+        [seen[(number - 2 + k) % len(seen)] for k in range(1, min(10, len(seen)))],
+        "Teacher" if number else "",
+      )
       for number, name in enumerate(names)
     }
     for crowd in light:
       crowd.say("watch " + json.dumps(wanted))
     for one, name in zip(whole, names, strict=False):
-      streams = {other: {"layer": layer, "fps": 15} for other, layer in wanted[name].items()}
+      streams = {other: {"layer": layer, "fps": fps} for other, (layer, fps) in wanted[name].items()}
       one.send({"do": "watch", "streams": streams})
       switch(one, "mic", True)
       if name != "Sharer":
@@ -346,11 +362,13 @@ def hold_lesson(meeting: Starts, people: int, seconds: float) -> LessonFigures:
     for crowd in light:
       crowd.say("view")
     time.sleep(5.0)
-    return _lesson(server, whole, light, people, seconds)
+    ports = {name: found for crowd in light for name, found in crowd.ports.items()}
+    with meanwhile(base, ports) if meanwhile else contextlib.nullcontext():
+      return _lesson(server, whole, light, wanted, seconds)
 
 
 def _lesson(
-  server: Headless, whole: list[Headless], light: list[LightPupils], people: int, seconds: float
+  server: Headless, whole: list[Headless], light: list[LightPupils], wanted: dict[str, Asked], seconds: float
 ) -> LessonFigures:
   pid = server.process.pid
   (mixer,) = children_of(pid)
@@ -365,9 +383,9 @@ def _lesson(
   rates = [rate for crowd in told for rate in crowd["rates"]]
   lost, blocks, due = (sum(crowd[key] for crowd in told) for key in ("lost", "blocks", "blocks_due"))
   gone = due - blocks
-  for old, new in zip(before, after, strict=True):
+  for old, new, asked in zip(before, after, wanted.values(), strict=False):
     figures = new["video"].items()
-    rates += [(now["frames"] - old["video"][name]["frames"]) / took / 15 for name, now in figures]
+    rates += [(now["frames"] - old["video"][name]["frames"]) / took / asked[name][1] for name, now in figures]
     lost += sum(now["lost_frames"] - old["video"][name]["lost_frames"] for name, now in figures)
     gone += new["audio"]["lost"] - old["audio"]["lost"]
     due += round(took / 0.016)
@@ -379,7 +397,7 @@ def _lesson(
   server.process.send_signal(signal.SIGTERM)
   server.process.wait(15)
   return LessonFigures(
-    people,
+    len(wanted),
     round(took, 1),
     round(relay_cores + mixer_cores, 3),
     round(mixer_cores, 3),

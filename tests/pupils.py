@@ -2,8 +2,9 @@
 
     python tests/pupils.py ADDRESS BASE NAME ...
 
-Says {"ready": true} once all are in. A line "watch JSON" says who watches what: {NAME: {NAME: LAYER}}; "view"
-opens the shared screen for all; "measure SECONDS" is answered by a line of figures of that time.
+Says {"ready": true, "ports": {NAME: [VIDEO, AUDIO, CONTROL]}} once all are in. A line "watch JSON" says who
+watches what: {NAME: {NAME: [LAYER, FPS]}}; "view" opens the shared screen for all; "measure SECONDS" is
+answered by a line of figures of that time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
 from light import FPS, Light  # noqa: E402 - found by the path above
+from pictures import as_filmed  # noqa: E402 - found by the path above
 from stranger import dial  # noqa: E402 - found by the path above
 
 import connectsphere as cs  # noqa: E402 - found by the path above
@@ -37,8 +39,9 @@ class Pupil(Light):
     super().__init__(address, base, name)
     self.name = name
     card = cs.TestCard(name, cs.LAYERS[0])
-    self.cards = [cs.encode_jpeg(card.draw(time.time() + n / 4), 72) for n in range(CARDS)]
+    self.cards = [cs.encode_jpeg(as_filmed(card.draw(time.time() + n / 4), n), 72) for n in range(CARDS)]
     self.ids: dict[str, int] = {}
+    self.asked: dict[int, int] = {}  # pictures a second, by sender
     self.fps = 0  # of layer 0, as far as anyone wants it
     self.next_picture = 0.0
     self.turn = 0
@@ -117,9 +120,9 @@ class Pupils:
       case "watch":
         wanted = json.loads(rest)
         for one in self.everyone:
-          streams = {
-            str(one.ids[name]): {"layer": layer, "fps": FPS} for name, layer in wanted[one.name].items()
-          }
+          asked = {one.ids[name]: wish for name, wish in wanted[one.name].items()}
+          one.asked = {ident: fps for ident, (_, fps) in asked.items()}
+          streams = {str(ident): {"layer": layer, "fps": fps} for ident, (layer, fps) in asked.items()}
           one.say(type="watch", streams=streams)
       case "view":
         for one in self.everyone:
@@ -142,7 +145,7 @@ class Pupils:
     took = time.monotonic() - began
     rates, lost, commits = [], 0, []
     for one, (seen, gone, painted) in zip(self.everyone, before, strict=True):
-      rates += [(count - seen[ident]) / took / FPS for ident, count in one.seen.items()]
+      rates += [(count - seen[ident]) / took / one.asked[ident] for ident, count in one.seen.items()]
       lost += one.incoming.lost - gone
       commits.append((one.commits - painted) / took)
     return {
@@ -167,7 +170,10 @@ def main(address: str, base: int, names: list[str]) -> None:
   """As the head of this file says."""
   pupils = Pupils(address, base, names)
   pupils.run(1.0)
-  print(json.dumps({"ready": True}), flush=True)
+  ports = {
+    one.name: [*(port.port for port in one.ports), one.link.getsockname()[1]] for one in pupils.everyone
+  }
+  print(json.dumps({"ready": True, "ports": ports}), flush=True)
   commands: queue.SimpleQueue[str] = queue.SimpleQueue()
 
   def read() -> None:

@@ -136,7 +136,7 @@ class Stranger:
     return line + b"\n"
 
   def join(self, name: str, pin: str) -> dict[str, Any]:
-    said = self.say(type="hello", v=1, name=name, pin=True, features=[])
+    said = self.say(type="hello", v=1, name=name, pin=True, features=["sound_pairs"])
     heard = self.hear()
     question = json.loads(heard)
     assert question["type"] == "pin", question
@@ -218,11 +218,14 @@ class Stranger:
       del self.parts[ident, number]
 
   def on_audio(self, data: bytes) -> None:
-    if len(data) not in (24, 536):
+    if len(data) not in (24, 536, 1048):
       self.audio.on_small(data)
       return
     ident, number = struct.unpack_from(">II", data)
-    self.blocks.append((ident, number, opened(self.audio.down, AUDIO, ident, number, data[8:])))
+    sound = opened(self.audio.down, AUDIO, ident, number, data[8:])
+    self.blocks += [
+      (ident, number + n, sound[at : at + 512]) for n, at in enumerate((0, *range(512, len(sound), 512)))
+    ]
 
   def heard(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
     return [m for m in self.messages if m["type"] == kind and fields.items() <= m.items()]

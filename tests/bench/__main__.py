@@ -25,6 +25,7 @@ BENCHES: Final = {
   "video": "latency:video_rows",
   "class": "class:rows",
   "lesson": "lesson:rows",
+  "air": "air:rows",
   "capped": "capped:rows",
   "crowded": "crowded:rows",
   "screen": "screen:rows",
