@@ -5389,16 +5389,9 @@ class StateManager:
     self._seen.add(line["n"])
     entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name, history=history)
     self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
-    event: Json = {
-      "event": "private" if to else "chat",
-      "from": line["from"],
-      "text": line["text"],
-      "n": line["n"],
-      "to": to,
-    }
-    if history:
-      event["history"] = True
-    return [event]
+    event: Json = {"event": "private" if to else "chat", "from": line["from"], "text": line["text"]}
+    event |= {"n": line["n"], "to": to}
+    return [{**event, "history": True} if history else event]
 
   def _on_chat(self, message: Json) -> list[Json]:
     return self._line(message, None)
@@ -13660,6 +13653,14 @@ class Transfer:
       raise ConnectionAbortedError(errno.ECONNABORTED, "the link was lost")
     raise refusal(message)
 
+  def hash(self, source: io.FileIO) -> str:
+    """The SHA-256 of what it sends."""
+    block, whole = memoryview(bytearray(FILE_BLOCK)), hashlib.sha256()
+    while count := source.readinto(block):
+      self.check()
+      whole.update(block[:count])
+    return whole.hexdigest()
+
   def rate(self, now: float) -> float:
     """Bytes a second since the oldest mark, about 3 s ago; makes a new mark."""
     self.marks.append((now, self.done))
@@ -13942,7 +13943,7 @@ class FileTransfers:
       largest = self._state.current.largest_file
       if largest and transfer.size > largest:
         raise Refused("too_large", size=largest)
-      transfer.sha256 = self._hash(transfer, source)
+      transfer.sha256 = transfer.hash(source)
     message = {"type": "file_offer", "name": transfer.name, "size": transfer.size, "sha256": transfer.sha256}
     if transfer.command.get("to") is not None:
       message["to_name"] = transfer.command["to"]
@@ -13955,13 +13956,6 @@ class FileTransfers:
       with contextlib.suppress(OSError):
         return str(self._ask(transfer, message)["file"])
     raise Refused("unreachable")
-
-  def _hash(self, transfer: Transfer, source: io.FileIO) -> str:
-    block, whole = memoryview(bytearray(FILE_BLOCK)), hashlib.sha256()
-    while count := source.readinto(block):
-      transfer.check()
-      whole.update(block[:count])
-    return whole.hexdigest()
 
   def _begin_upload(self, transfer: Transfer, file: str) -> bool:
     if self._find(file):
@@ -14312,35 +14306,36 @@ def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
       table.writerow([name, *times, minutes, late, row.lost])
 
 
-# What the server carries out, by command: its message's type and members, each of a type or read from the
-# command by a function; "?" where it may be missing.
+# What the server carries out, by command: the members of its message, each of a type or read by a function;
+# "?" where it may be missing. The message's type is the command's name, but for these.
+MESSAGE_TYPES: Final = {"private": "private_chat", "react": "reaction", "ask": "question"}
 Reader: TypeAlias = type | Callable[[StateManager, Json], Any]
-PLAIN_COMMANDS: Final[Mapping[str, tuple[str, Mapping[str, Reader]]]] = {
-  "chat": ("chat", {"text": _text_of}),
-  "private": ("private_chat", {"text": _text_of, "to_name": _name_of}),
-  "react": ("reaction", {"emoji": _emoji_of}),
-  "hand": ("hand", {"up": bool}),
-  "mute": ("mute", {"who": _id_or_all}),
-  "remove": ("remove", {"who": _id_of}),
-  "allow_share": ("allow_share", {"who": _id_of}),
-  "unban": ("unban", {"who": str}),
-  "take_over": ("take_over", {}),
-  "end": ("end", {}),
-  "permit": ("permit", {"what": str, "on": bool, "who?": _id_of}),
-  "word": ("word", {"who": _id_or_none}),
-  "lower": ("lower", {"who": _id_or_all}),
-  "door": ("door", {"mode": str}),
-  "cohost": ("cohost", {"who": _id_of, "on": bool}),
-  "spotlight": ("spotlight", {"who": _id_or_none}),
-  "ask_share": ("ask_share", {"who": _id_of}),
-  "agree": ("agree", {"to": str, "yes": bool}),
-  "rename": ("rename", {"name": str, "who?": _id_of}),
-  "ask": ("question", {"question": str, "answers": list}),
-  "answer": ("answer", {"index": int}),
-  "close_question": ("close_question", {}),
-  "timer": ("timer", {"seconds": int}),
-  "collect": ("collect", {"title": _title_of}),
-  "opened": ("opened", {"file": str}),
+PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
+  "chat": {"text": _text_of},
+  "private": {"text": _text_of, "to_name": _name_of},
+  "react": {"emoji": _emoji_of},
+  "hand": {"up": bool},
+  "mute": {"who": _id_or_all},
+  "remove": {"who": _id_of},
+  "allow_share": {"who": _id_of},
+  "unban": {"who": str},
+  "take_over": {},
+  "end": {},
+  "permit": {"what": str, "on": bool, "who?": _id_of},
+  "word": {"who": _id_or_none},
+  "lower": {"who": _id_or_all},
+  "door": {"mode": str},
+  "cohost": {"who": _id_of, "on": bool},
+  "spotlight": {"who": _id_or_none},
+  "ask_share": {"who": _id_of},
+  "agree": {"to": str, "yes": bool},
+  "rename": {"name": str, "who?": _id_of},
+  "ask": {"question": str, "answers": list},
+  "answer": {"index": int},
+  "close_question": {},
+  "timer": {"seconds": int},
+  "collect": {"title": _title_of},
+  "opened": {"file": str},
 }
 
 
@@ -14436,9 +14431,7 @@ class MeetingController:
     self._reactor = Loop("client", self.counters)
     self._link: CommandConnection | None = None
     self._tries = 0
-    self._try_until = (
-      0.0  # for who has not yet joined: a try lasts 10 s without a PIN, and 12 s are all there is
-    )
+    self._try_until = 0.0  # for the first join, which has to be decided within 12 s
     self._lost_at = 0.0
     self._meeting = ""
     self._token: str | None = None
@@ -14456,14 +14449,8 @@ class MeetingController:
     self._camera_back = False  # when the own share ends
     self.requests = Requests(self._standing_link, self._reactor.later)
     self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
-    self.screen = ScreenPlane(
-      self._reactor,
-      options,
-      self.counters,
-      self.requests.make,
-      self._share_failed,
-      self._sharing_changed,
-    )
+    told = self._share_failed, self._sharing_changed
+    self.screen = ScreenPlane(self._reactor, options, self.counters, self.requests.make, *told)
     self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.ask, self.requests.make)
     self._commands: Mapping[str, Callable[[Json], None]] = {
       **dict.fromkeys(PLAIN_COMMANDS, self._tell_server),
@@ -14599,9 +14586,8 @@ class MeetingController:
       return
     self._tries += 1
     self._aim_anew()
-    self._link = CommandConnection(
-      self._reactor, self.options, self._resume_token, self._on_message, self._on_closed
-    )
+    told = self._resume_token, self._on_message, self._on_closed
+    self._link = CommandConnection(self._reactor, self.options, *told)
     try:
       self._link.begin(CONNECT_SECONDS if self._is("reconnecting") else HANDSHAKE_SECONDS)
     except OSError as error:
@@ -14869,11 +14855,11 @@ class MeetingController:
       self.send({"type": "video_start" if on else "video_stop"})
 
   def _speaking_changed(self, ident: int) -> None:
-    def apply() -> None:
-      for event in self.state.speaking(ident):
-        self.emit(event.pop("event"), **event)
+    self._reactor.post(lambda: self._emit_all(self.state.speaking(ident)))
 
-    self._reactor.post(apply)
+  def _emit_all(self, events: list[Json], ref: Any = None) -> None:
+    for event in events:
+      self.emit(event.pop("event"), ref, **event)
 
   # -- commands
 
@@ -14889,7 +14875,7 @@ class MeetingController:
       handler = self._commands.get(name)
       if handler is None:
         raise Refused("bad_command", key="do")
-      if not may_say(self.state.current.role, PLAIN_COMMANDS.get(name, (name,))[0]):
+      if not may_say(self.state.current.role, MESSAGE_TYPES.get(name, name)):
         raise Refused("not_allowed")
       handler(command)
       if name not in LATER and name not in PLAIN_COMMANDS:
@@ -14900,13 +14886,13 @@ class MeetingController:
       self.emit("error", ref, **fault.refused.event)
 
   def _tell_server(self, command: Json) -> None:
-    kind, members = PLAIN_COMMANDS[command["do"]]
+    name = command["do"]
     message = {
       key.rstrip("?"): wanted(command, key, read) if isinstance(read, type) else read(self.state, command)
-      for key, read in members.items()
+      for key, read in PLAIN_COMMANDS[name].items()
       if key[-1] != "?" or key[:-1] in command
     }
-    self.ask({"type": kind, **message}, command)
+    self.ask({"type": MESSAGE_TYPES.get(name, name), **message}, command)
 
   def _admit(self, command: Json) -> None:
     who, on = command.get("who"), wanted(command, "yes", bool)
@@ -15072,24 +15058,13 @@ class MeetingController:
     return self.media.newest(someone(self.state, command, "of").id)
 
   def _tell_users(self, command: Json) -> None:
-    event = self.state.users()
-    self.emit(event.pop("event"), command.get("ref"), **event)
+    self._emit_all([self.state.users()], command.get("ref"))
 
   def _tell_stats(self, command: Json) -> None:
-    video = {
-      one.name: figures
-      for one in self.state.current.people
-      if (figures := self.media.video_stats(one.id)) is not None
-    }
-    self.emit(
-      "stats",
-      command.get("ref"),
-      video=video,
-      audio=self.media.audio_stats(),
-      screen=self.screen.stats(),
-      udp=self.media.udp(),
-      counters=self.counters.snapshot(),
-    )
+    people, media = self.state.current.people, self.media
+    video = {one.name: figures for one in people if (figures := media.video_stats(one.id)) is not None}
+    told = {"audio": media.audio_stats(), "screen": self.screen.stats(), "udp": media.udp()}
+    self.emit("stats", command.get("ref"), video=video, **told, counters=self.counters.snapshot())
 
 
 # -- finding, hosting, and the headless interface
@@ -16125,7 +16100,6 @@ Connection to the host|Conexión con el anfitrión|Connexion à l'animateur|ह�
 Invite others: address, code and PIN|Invitar: dirección, código y PIN|Inviter : adresse, code et PIN|आमंत्रित करें: पता, कोड और PIN
 Encrypted on this network|Cifrado en esta red|Chiffré sur ce réseau|इस नेटवर्क पर एन्क्रिप्टेड
 Host|Anfitrión|Animateur|होस्ट
-Host: {name}|Anfitrión: {name}|Animateur : {name}|होस्ट: {name}
 Good|Buena|Bonne|अच्छा
 Fair|Regular|Moyenne|ठीक
 Poor|Mala|Faible|कमज़ोर
@@ -16140,7 +16114,6 @@ To: Everyone|Para: Todos|À : Tous|प्रति: सब
 To: {name}|Para: {name}|À : {name}|प्रति: {name}
 Today|Hoy|Aujourd'hui|आज
 Copy|Copiar|Copier|कॉपी करें
-Answer in private|Responder en privado|Répondre en privé|निजी उत्तर दें
 sharing the screen|comparte la pantalla|partage l'écran|स्क्रीन साझा कर रहे हैं
 talking|habla|parle|बोल रहे हैं
 {name} waits: somebody there was removed|{name} espera: alguien de allí fue quitado|{name} attend : quelqu'un a été retiré de là|{name} प्रतीक्षा में: वहाँ से किसी को हटाया गया था
@@ -16148,7 +16121,6 @@ Removed: {name}|Quitado: {name}|Retiré : {name}|हटाया गया: {nam
 Let back|Dejar volver|Laisser revenir|वापस आने दें
 {name} waits to be let in|{name} espera para entrar|{name} attend d'entrer|{name} अंदर आने की प्रतीक्षा में हैं
 Let in|Admitir|Laisser entrer|अंदर आने दें
-Turn away|Rechazar|Refuser|मना करें
 Find a name|Buscar un nombre|Chercher un nom|नाम खोजें
 sending|enviando|envoi|भेजा जा रहा है
 receiving|recibiendo|réception|प्राप्त हो रहा है
@@ -16301,14 +16273,10 @@ Everyone sees your screen|Todos ven tu pantalla|Tout le monde voit votre écran|
 Stop sharing|Dejar de compartir|Arrêter le partage|साझा करना रोकें
 Hosted by {name}, new to this computer|Anfitrión {name}, nuevo para este equipo|Animée par {name}, nouveau pour cet ordinateur|होस्ट {name}, इस कंप्यूटर के लिए नए
 Page {page} of {pages}|Página {page} de {pages}|Page {page} sur {pages}|पृष्ठ {page} / {pages}
-Take over the screen?|¿Tomar la pantalla?|Prendre l'écran ?|स्क्रीन अपने हाथ में लें?
 Take over|Tomar|Prendre|लें
-Address: {address}|Dirección: {address}|Adresse : {address}|पता: {address}
-Code: {code}|Código: {code}|Code : {code}|कोड: {code}
 Copied: paste it where the others can read it|Copiado: pégalo donde los demás puedan leerlo|Copié : collez-le là où les autres peuvent le lire|कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
 Save the chat|Guardar el chat|Enregistrer le chat|चैट सहेजें
 Send a file|Enviar un archivo|Envoyer un fichier|फ़ाइल भेजें
-Nothing was received yet|Aún no se recibió nada|Rien n'a encore été reçu|अभी कुछ नहीं मिला
 Write in private|Escribir en privado|Écrire en privé|निजी संदेश लिखें
 Allow to share the screen|Permitir compartir la pantalla|Autoriser le partage d'écran|स्क्रीन साझा करने दें
 Remove from the meeting…|Quitar de la reunión…|Retirer de la réunion…|मीटिंग से हटाएँ…
@@ -16751,10 +16719,10 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
   def _find() -> dict[str, Path]:
     home = Path.home()
     places = [
-            Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".local/share/fonts",
-            Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", Path("/System/Library/Fonts"),
-            Path("/Library/Fonts"),
-        ]  # fmt: skip
+      Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), home / ".local/share/fonts",
+      Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", Path("/System/Library/Fonts"),
+      Path("/Library/Fonts"),
+    ]  # fmt: skip
     return {name: Path(at) / name for place in places for at, _, names in os.walk(place) for name in names}
 
   def face(self, names: tuple[str, ...], size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -17184,8 +17152,8 @@ class Look:
   """What every control draws with: palette, scale, fonts and pictures; makes the Tk objects."""
 
   FAMILIES: ClassVar = (
-        "Segoe UI Variable Text", "Segoe UI", "Inter", "SF Pro Text", "Noto Sans", "DejaVu Sans",
-    )  # fmt: skip
+    "Segoe UI Variable Text", "Segoe UI", "Inter", "SF Pro Text", "Noto Sans", "DejaVu Sans",
+  )  # fmt: skip
 
   PIXELS: ClassVar = 4_000_000  # of pictures that are kept although nobody shows them
 
@@ -17228,18 +17196,18 @@ class Look:
   ) -> tk.Canvas:
     """A canvas of `width` by `height` real pixels without borders."""
     return keyed(tk.Canvas(
-            parent, width=min(width, PAINTED_MAX), height=min(height, PAINTED_MAX), highlightthickness=0,
-            bd=0, bg=colour or self.palette.window, takefocus=focus,
-        ))  # fmt: skip
+      parent, width=min(width, PAINTED_MAX), height=min(height, PAINTED_MAX), highlightthickness=0,
+      bd=0, bg=colour or self.palette.window, takefocus=focus,
+    ))  # fmt: skip
 
   def label(
     self, parent: tk.Misc, text: str, size: float = 13, bold: bool = False, colour: str = "", width: int = 0
   ) -> tk.Label:
     """A line of text on its parent's colour, wrapped at `width` real pixels."""
     label = tk.Label(
-            parent, font=self.font(size, bold), fg=colour or self.palette.text, bg=str(parent["bg"]),
-            bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width or PAINTED_MAX,
-        )  # fmt: skip
+      parent, font=self.font(size, bold), fg=colour or self.palette.text, bg=str(parent["bg"]),
+      bd=0, padx=0, pady=0, anchor="w", justify="left", wraplength=width or PAINTED_MAX,
+    )  # fmt: skip
     self.say(label, text)
     return label
 
@@ -17288,9 +17256,9 @@ class Look:
     return clipped(text, room, font.measure)
 
   def write(
-        self, canvas: tk.Canvas, x: float, y: float, text: str, font: tkfont.Font, colour: str,
-        anchor: Anchor, room: int = PAINTED_MAX, tags: tuple[str, ...] = (),
-    ) -> int:  # fmt: skip
+    self, canvas: tk.Canvas, x: float, y: float, text: str, font: tkfont.Font, colour: str,
+    anchor: Anchor, room: int = PAINTED_MAX, tags: tuple[str, ...] = (),
+  ) -> int:  # fmt: skip
     """Write one line on a canvas; all that Tk writes there comes through here."""
     shown = self.clip(text, font, room)
     return canvas.create_text(x, y, text=shown, font=font, fill=colour, anchor=anchor, tags=tags)
@@ -17316,10 +17284,10 @@ class Look:
     if self._menu is not None:
       self._menu.destroy()
     self._menu = menu = keyed(tk.Menu(
-            parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
-            activeforeground=p.on_accent,
-            bd=0, activeborderwidth=0, relief="flat", font=self.font(13),
-        ))  # fmt: skip
+      parent, tearoff=False, bg=p.card, fg=p.text, activebackground=p.accent,
+      activeforeground=p.on_accent,
+      bd=0, activeborderwidth=0, relief="flat", font=self.font(13),
+    ))  # fmt: skip
     for entry in entries:
       if entry is None:
         menu.add_separator()
@@ -17382,9 +17350,9 @@ class Painted:
     return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags(name))
 
   def text(
-        self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
-        room: int = PAINTED_MAX, anchor: Anchor = "w", name: str = "",
-    ) -> int:  # fmt: skip
+    self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
+    room: int = PAINTED_MAX, anchor: Anchor = "w", name: str = "",
+  ) -> int:  # fmt: skip
     """Write one line, shortened to `room` real pixels; scripts that Tk cannot shape become pictures."""
     look, colour, text = self.look, colour or self.look.palette.text, plain(text)
     if shaped(text) and len(text) > 1:
@@ -17492,10 +17460,10 @@ class Button(Painted):
   """A button with round corners: text, icon or both; mouse, Return and Space press it."""
 
   def __init__(
-        self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str = "", icon: str = "",
-        kind: str = "plain", width: int = 0, height: float = 40, tip: str = "", key: str = "",
-        size: float = 13,
-    ) -> None:  # fmt: skip
+    self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str = "", icon: str = "",
+    kind: str = "plain", width: int = 0, height: float = 40, tip: str = "", key: str = "",
+    size: float = 13,
+  ) -> None:  # fmt: skip
     self.text_size = size
     self.words, self.icon_name, self.kind = text, icon, kind
     self.command, self.enabled, self.hot, self.down, self.slash = command, True, False, False, False
@@ -17536,9 +17504,9 @@ class Button(Painted):
       self.command()
 
   def show(
-        self, text: str | None = None, icon: str | None = None, kind: str | None = None,
-        slash: bool | None = None, enabled: bool | None = None,
-    ) -> None:  # fmt: skip
+    self, text: str | None = None, icon: str | None = None, kind: str | None = None,
+    slash: bool | None = None, enabled: bool | None = None,
+  ) -> None:  # fmt: skip
     """Change what the button shows; drawn only when something changed."""
     wish = {"words": text, "icon_name": icon, "kind": kind, "slash": slash, "enabled": enabled}
     new = {name: value for name, value in wish.items() if value not in (None, getattr(self, name))}
@@ -17594,9 +17562,9 @@ class BarButton(Button):
   """A button of the left bar: an icon in a box, words below where there is room, and an unread dot."""
 
   def __init__(
-        self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str, icon: str, tip: str,
-        key: str = "",
-    ) -> None:  # fmt: skip
+    self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str, icon: str, tip: str,
+    key: str = "",
+  ) -> None:  # fmt: skip
     self.tall, self.unread = 70, False
     super().__init__(look, parent, command, text, icon, "card", look.px(82), 70, tip, key)
 
@@ -17635,16 +17603,16 @@ class Field(Painted):
   """A text field in a round box; `hint` stands in it while it is empty."""
 
   def __init__(
-        self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", width: int = 300, height:
-        float = 44, enter: Callable[[], object] | None = None,
-    ) -> None:  # fmt: skip
+    self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", width: int = 300, height:
+    float = 44, enter: Callable[[], object] | None = None,
+  ) -> None:  # fmt: skip
     super().__init__(look, parent, width, look.px(height))
     p = look.palette
     self.hint = hint
     self.entry = keyed(tk.Entry(
-            self.canvas, bg=p.card, fg=p.text, insertbackground=p.focus, selectbackground=p.accent, bd=0,
-            selectforeground=p.on_accent, highlightthickness=0, font=look.font(14), relief="flat", width=4,
-        ))  # fmt: skip
+      self.canvas, bg=p.card, fg=p.text, insertbackground=p.focus, selectbackground=p.accent, bd=0,
+      selectforeground=p.on_accent, highlightthickness=0, font=look.font(14), relief="flat", width=4,
+    ))  # fmt: skip
     self.entry.insert(0, text)
     self._hint = look.label(self.canvas, hint, 14, colour=p.third)
     self._hint.configure(bg=p.card)
@@ -17787,9 +17755,9 @@ class Slider(Painted):
   """A value from 0 to 1, by mouse and arrows: `passing` hears each on the way, `chosen` where it stays."""
 
   def __init__(
-        self, look: Look, parent: tk.Misc, value: float, passing: Callable[[float], object],
-        chosen: Callable[[float], object], width: int,
-    ) -> None:  # fmt: skip
+    self, look: Look, parent: tk.Misc, value: float, passing: Callable[[float], object],
+    chosen: Callable[[float], object], width: int,
+  ) -> None:  # fmt: skip
     super().__init__(look, parent, width, look.px(26), focus=True)
     self.value, self.passing, self.chosen = value, passing, chosen
     self.canvas.bind("<Button-1>", self._drag)
@@ -17830,9 +17798,9 @@ class Choice(Button):
   """A list of which one is chosen: shows it, and a menu of all at a click."""
 
   def __init__(
-        self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str,
-        chosen: Callable[[str], object], width: int, height: float = 42, caption: str = "",
-    ) -> None:  # fmt: skip
+    self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str,
+    chosen: Callable[[str], object], width: int, height: float = 42, caption: str = "",
+  ) -> None:  # fmt: skip
     self.options, self.value, self.chosen, self.caption = list(options), value, chosen, caption
     self.faint = False  # what is chosen is not there now
     super().__init__(look, parent, self._open, " ", kind="card", width=width, height=height)
@@ -18043,9 +18011,9 @@ class Dialog:
     self._later(1, self._take)
 
   def words(
-        self, text: str, size: float = 12, colour: str = "", above: int = 0, below: int = 0,
-        bold: bool = False,
-    ) -> tk.Label:  # fmt: skip
+    self, text: str, size: float = 12, colour: str = "", above: int = 0, below: int = 0,
+    bold: bool = False,
+  ) -> tk.Label:  # fmt: skip
     """A paragraph below what is there, with room above and below it in logical pixels."""
     look, px = self.look, self.look.px
     tone = colour or look.palette.second
@@ -18107,9 +18075,9 @@ class ConfirmDialog(Dialog):
   """A question with its answers as (words, kind, command); Return gives `first`, else the last."""
 
   def __init__(
-        self, look: Look, title: str, text: str, *answers: tuple[str, str, Callable[[], object]],
-        first: str = "",
-    ) -> None:  # fmt: skip
+    self, look: Look, title: str, text: str, *answers: tuple[str, str, Callable[[], object]],
+    first: str = "",
+  ) -> None:  # fmt: skip
     super().__init__(look, title, 460)
     self.words(text, 13)
     self.buttons(answers, first)
@@ -18706,20 +18674,20 @@ class Stage(Painted):
     poor = quality is not None and one.camera and poor_picture(quality, asked)
     note = tr("Reconnecting…") if lost and next(iter(self.tiles), None) == one.id else ""
     return TileLook(
-            name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
-            speaking=one.id == shot.speaking and one.mic, hand=bool(one.hand),
-            badge="Host" if one.role == "host" else "", poor=poor, mirror=own and self.mirror,
-            dim=lost or self.veiled, chosen=self._last == one.id, note=note,
-        )  # fmt: skip
+      name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
+      speaking=one.id == shot.speaking and one.mic, hand=bool(one.hand),
+      badge="Host" if one.role == "host" else "", poor=poor, mirror=own and self.mirror,
+      dim=lost or self.veiled, chosen=self._last == one.id, note=note,
+    )  # fmt: skip
 
   def _screen_looks(self, people: Mapping[int, Person]) -> TileLook:
     shot = self.plan.shot
     name, own = getattr(people.get(shot.presenter), "name", ""), shot.presenter == shot.me
     label = tr("Your screen") if own else tr("{name}'s screen", name=name)
     return TileLook(
-            name=name, label=label, fit=True, dim=shot.link == "reconnecting" or self.veiled,
-            view=self.zoom.view, chosen=self._last == "screen", border=self.look.palette.good if own else "",
-        )  # fmt: skip
+      name=name, label=label, fit=True, dim=shot.link == "reconnecting" or self.veiled,
+      view=self.zoom.view, chosen=self._last == "screen", border=self.look.palette.good if own else "",
+    )  # fmt: skip
 
   # what the user does to it
 
@@ -19240,7 +19208,7 @@ class TopBar:
     seconds = max(0, int(now - shot.since)) if shot.since else 0
     spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     facts = [tr("Encrypted on this network"), address]
-    facts += [tr("Host: {name}", name=shot.host)] if shot.host and not self._narrow else []
+    facts += [f"{tr('Host')}: {shot.host}"] if shot.host and not self._narrow else []
     lines = (shot.title, "  ·  ".join([*facts, spent]))
     if lines != self._lines:
       self._lines = lines
@@ -19856,7 +19824,7 @@ class ChatPanel:
       (tr("Copy"), partial(copy_text, self.look.root, line.text))
     ]
     if not line.own:
-      entries.append((tr("Answer in private"), partial(self.composer.to, line.sender)))
+      entries.append((tr("Write in private"), partial(self.composer.to, line.sender)))
     self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
 
 
@@ -19979,7 +19947,7 @@ class AttendeesPanel:
 
   def _asking(self, number: int, words: str) -> AskRow:
     answer = partial(self._answer, number)
-    choices = ((tr("Let in"), partial(answer, True)), (tr("Turn away"), partial(answer, False)))
+    choices = ((tr("Let in"), partial(answer, True)), (tr("Decline"), partial(answer, False)))
     return AskRow(f"ask{number}", words, choices)
 
   def _answer(self, number: int, on: bool) -> None:
@@ -21359,9 +21327,7 @@ class Actions:
       view.act({"do": "share", "on": False})
     elif shot.role == "host":
       take = (tr("Take over"), "primary", self._choose_share)
-      view.confirm(
-        tr("Take over the screen?"), self._who_shares(), (tr("Cancel"), "plain", lambda: None), take
-      )
+      view.confirm(tr("Take over"), self._who_shares(), (tr("Cancel"), "plain", lambda: None), take)
     else:
       view.toasts.add(self._who_shares(), "share")
 
@@ -21411,7 +21377,7 @@ class Actions:
   def copy_invitation(self) -> None:
     """Address, code and PIN, ready to be pasted."""
     shot, way = self.view.shot, self.view.backend.ways_in()[0]
-    words = [shot.title, tr("Address: {address}", address=way.address), tr("Code: {code}", code=way.code)]
+    words = [shot.title, f"{tr('Address')}: {way.address}", f"{tr('or the code')}: {way.code}"]
     copy_text(self.view.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
     self.view.toasts.add(tr("Copied: paste it where the others can read it"), "check")
 
@@ -21518,7 +21484,7 @@ class Actions:
     if folder.is_dir():
       webbrowser.open(folder.as_uri())
     else:
-      self.view.toasts.add(tr("Nothing was received yet"), "folder")
+      self.view.toasts.add(tr("No files yet"), "folder")
 
   def about(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
     """What can be done with a person, as menu entries."""
