@@ -306,7 +306,7 @@ host_changed|Another computer answers in the host's place.|Otro equipo responde 
 host_gone|The host did not come back: the meeting is over.|El anfitrión no volvió: la reunión ha terminado.|L'animateur n'est pas revenu : la réunion est finie.|होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
 host_unproven|The host did not prove that it knows the PIN.|El anfitrión no demostró que conoce el PIN.|L'animateur n'a pas prouvé qu'il connaît le PIN.|होस्ट ने साबित नहीं किया कि उसे PIN पता है।
 no_meeting|No meeting was found on this network.|No se encontró ninguna reunión en esta red.|Aucune réunion trouvée sur ce réseau.|इस नेटवर्क पर कोई मीटिंग नहीं मिली।
-no_mixer|The meeting's sound cannot be mixed on the host's computer.|El sonido de la reunión no se puede mezclar en el equipo del anfitrión.|Le son de la réunion ne peut pas être mixé sur l'ordinateur de l'animateur.|होस्ट के कंप्यूटर पर मीटिंग की आवाज़ मिलाई नहीं जा सकी।
+no_mixer|The host's computer cannot mix the sound.|El equipo del anfitrión no puede mezclar el sonido.|L'ordinateur de l'animateur ne peut pas mixer le son.|होस्ट का कंप्यूटर आवाज़ नहीं मिला सकता।
 no_such_file|That file is not on offer.|Ese archivo no se ofrece.|Ce fichier n'est pas proposé.|वह फ़ाइल उपलब्ध नहीं है।
 no_such_file.declined|{name} declined the file.|{name} rechazó el archivo.|{name} a refusé le fichier.|{name} ने फ़ाइल लेने से मना किया।
 no_such_file.left|{name} left before the file was sent.|{name} salió antes de que se enviara el archivo.|{name} est parti avant l'envoi du fichier.|फ़ाइल भेजे जाने से पहले {name} चले गए।
@@ -402,7 +402,7 @@ def system_words(error: Exception) -> Words:
 
 UNREADABLE: Final = "{path} cannot be read: {fault}."
 UNWRITABLE: Final = "{path} cannot be saved: {fault}."
-UNPLAYABLE: Final = "{path} cannot be opened here: no file of the right kind."
+UNPLAYABLE: Final = "{path} is of the wrong kind."
 
 
 class DeviceError(Refused):
@@ -5588,7 +5588,7 @@ GRAVEST_FIRST: Final = (
 PLACE_WORDS: Final = {
     "wired": "Cable {place}.", "wireless": "Wi-Fi {place}.", "vpn": "VPN {place}.",
     "virtual": "Virtual adapter {place}.",
-    "unaddressed": "{place}: nobody on this network gave this computer an address.",
+    "unaddressed": "{place}: this network gave no address.",
 }  # fmt: skip
 DISK_LEAST: Final = 200_000_000
 ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
@@ -5606,7 +5606,7 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
       yield _find("network", "ok", PLACE_WORDS[kind], place=place)
   if len(facts.places) > 1:
     yield _find("network", "ok", "The address that is used: {address}.", address=facts.used)
-  step = "Connect all computers to the same router or hotspot, or wait a minute and look again."
+  step = "Connect all computers to the same router or hotspot."
   for place in by_kind["unaddressed"]:
     cause = "" if physical else "no_address"
     yield _find("network", "warn", PLACE_WORDS["unaddressed"], cause, step, place=place)
@@ -5615,7 +5615,7 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
     yield _find("network", "bad", "This computer is in no network.", "no_network", step)
   if len(physical) > 1:
     words = "This computer is in {count} networks: {names}."
-    step = "Make sure that the host is in one of them, or leave the wrong one."
+    step = "The host must be in one of them."
     state, *wrong = ("ok",) if facts.meetings else ("warn", "several_networks", step)
     yield _find("network", state, words, *wrong, count=len(physical), names=", ".join(physical))
   if by_kind["vpn"] and not facts.meetings:
@@ -5647,9 +5647,9 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
     yield _find(
       "meeting",
       "bad",
-      "“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}.",
+      "The firewall of the host {address} blocks port {port} of “{title}”.",
       "" if works else "host_blocked",
-      "The host must allow ConnectSphere in the firewall of {address}, for private networks too.",
+      "Allow ConnectSphere in the firewall of {address}, for private networks too.",
       **seen._asdict(),
     )
   if not facts.meetings and not facts.other_versions:
@@ -5661,15 +5661,15 @@ def _on_broadcast(facts: Facts) -> Iterator[Finding]:
   for place in facts.places:
     if place.kind in ("wired", "wireless"):
       if place.address in facts.heard:
-        yield _find("broadcast", "ok", "The own broadcast was heard on {place}.", place=place.words)
+        yield _find("broadcast", "ok", "Broadcasts are heard on {place}.", place=place.words)
       else:
-        words = "Broadcasts are blocked on {place}: the own was not heard."
+        words = "Broadcasts are blocked on {place}."
         yield _find("broadcast", "bad", words, "broadcast_blocked", step, place=place.words)
   if facts.by_search:
-    words = "The meeting does not hear broadcasts: it was found only by trying every address."
+    words = "The meeting does not hear broadcasts."
     yield _find("broadcast", "warn", words, "broadcast_blocked", step)
   if facts.asked_by:
-    words = "Computers looking for a meeting were heard: {addresses}."
+    words = "Looking for a meeting: {addresses}."
     yield _find("broadcast", "ok", words, addresses=", ".join(sorted(facts.asked_by)[:5]))
 
 
@@ -5677,17 +5677,17 @@ def _on_ports(facts: Facts) -> Iterator[Finding]:
   if facts.hosting:
     yield _find("ports", "ok", "A meeting runs on this computer.")
   elif facts.taken:
-    words = "Another program on this computer holds {ports}: hosting there is impossible."
+    words = "Another program holds {ports}."
     step = "End that program, or host with --port 9100."
     yield _find("ports", "bad", words, "port_taken", step, ports=", ".join(facts.taken))
   else:
     yield _find("ports", "ok", "The ports for hosting are free.")
   if facts.tried:
-    words = "Computers that tried to join and did not come in: {addresses}."
+    words = "Tried to join and did not come in: {addresses}."
     yield _find("ports", "warn", words, addresses=", ".join(sorted(facts.tried)[:5]))
   if not facts.reachable:
-    words = "The firewall of this computer blocks connections to its own address {address}."
-    step = "To host, allow ConnectSphere in the firewall (on Windows: for private networks)."
+    words = "The firewall of this computer blocks its own address {address}."
+    step = "Allow ConnectSphere in the firewall of {address}, for private networks too."
     yield _find("ports", "bad", words, "self_blocked", step, address=facts.used)
 
 
@@ -5727,7 +5727,7 @@ def diagnose(facts: Facts) -> Diagnosis:
   if grave:
     return Diagnosis(grave[0].words, grave[0].next_step, causes, findings)
   if facts.hosting or facts.meetings:
-    verdict = "Everything works: a meeting can be reached from this computer."
+    verdict = "Everything works."
     return Diagnosis(verdict, "Start ConnectSphere and join it.", causes, findings)
   verdict = "This computer and its network are ready, but no meeting was found."
   return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
@@ -8527,9 +8527,7 @@ def load_codecs() -> None:
     mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
     if sys.platform == "win32":
       mend = Words("on Windows N, install the Media Feature Pack")
-    raise DeviceError(
-      "Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.", fault=fault, mend=mend
-    ) from fault
+    raise DeviceError("OpenCV cannot be loaded ({fault}): {mend}.", fault=fault, mend=mend) from fault
   cv2.setNumThreads(1)  # pictures are small, and its own threads spin while they wait for work
   log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
@@ -8682,7 +8680,7 @@ def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
       capture.set(cv2.CAP_PROP_FPS, fps)
       return capture
     capture.release()
-  words = "Camera {index} is missing, used by another program or forbidden by the privacy settings."
+  words = "Camera {index} is missing, in use or forbidden by the privacy settings."
   raise DeviceError(words, index=index)
 
 
@@ -8903,7 +8901,7 @@ class _SoundCards:
         else Words("There is no {what} number {number}.", what=what, number=spec)
       )
     label = candidates[0]["name"]
-    words = "The {what} “{label}” is used by another program or forbidden by the privacy settings."
+    words = "The {what} “{label}” is in use or forbidden by the privacy settings."
     raise DeviceError(words, what=what, label=label)
 
   def close(self, opened: _SoundStream) -> None:
@@ -9199,7 +9197,7 @@ class _WindowSystem:
   """Asks the desktop for windows (numbers) and the mouse; this one knows of nothing."""
 
   def front(self) -> int:
-    raise DeviceError("On this system a whole screen can be shared, not a single window.")
+    raise DeviceError("Here a whole screen can be shared, not a window.")
 
   def rectangle(self, window: int) -> _Rectangle | None:
     return None
@@ -9360,9 +9358,7 @@ class _XDesktop(_WindowSystem):
     root = ctypes.string_at(setup + 40 + (vendor + 3) // 4 * 4 + 8 * formats, 40)
     if root[38] not in (24, 32):  # of 30 bits mss makes wrong colours, of others none
       self.close()
-      raise DeviceError(
-        "This screen has {depth}-bit colours, and only one of 24 bits can be shared.", depth=root[38]
-      )
+      raise DeviceError("A screen of {depth}-bit colours cannot be shared, only one of 24.", depth=root[38])
     return self._word(root, 0), self._word(head, 16)
 
   def _ours(self, windows: tuple[int, ...]) -> set[int]:
@@ -15264,7 +15260,7 @@ def own_program() -> tuple[Path, str]:
   """This program as a file to hand on, and its name for others; Refused where it is a folder."""
   here = Path(sys.executable if getattr(sys, "frozen", False) else __file__).resolve()
   if getattr(sys, "frozen", False) and not Path(getattr(sys, "_MEIPASS", "")).name.startswith("_MEI"):
-    reason = "This edition is a folder, which cannot be handed on as one file: copy the folder."
+    reason = "This edition is a folder: copy the folder to hand it on."
     raise Refused("not_allowed", reason)
   if here.parent.is_file():  # inside a zipapp
     here = here.parent
@@ -15599,9 +15595,7 @@ def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port
     return {}
   mark = Journal(load_identity(home), running["port"]).mark
   if title not in (None, running["title"]) or (pin is not None and mark(clean_pin(pin)) != running["pin"]):
-    raise Refused(
-      "meeting_running", "“{title}” is still running: go back to it, or end it.", title=running["title"]
-    )
+    raise Refused("meeting_running", "“{title}” is still running.", title=running["title"])
   return running
 
 
@@ -16057,7 +16051,7 @@ A picture or video…|Una imagen o un vídeo…|Une image ou une vidéo…|क�
 Pictures and videos|Imágenes y vídeos|Images et vidéos|चित्र और वीडियो
 All files|Todos los archivos|Tous les fichiers|सभी फ़ाइलें
 The host shows it|Lo muestra el anfitrión|L'animateur l'affiche|होस्ट इसे दिखाता है
-Say aloud who comes, goes, asks or shares|Decir en voz alta quién entra, sale, pregunta o comparte|Dire à voix haute qui entre, sort, demande ou partage|बोलकर बताएँ कौन आया, गया, पूछता या साझा करता है
+Say aloud what happens|Decir en voz alta lo que pasa|Dire à voix haute ce qui se passe|जो हो रहा है उसे बोलकर बताएँ
 Best picture (by cable, not by Wi-Fi)|Mejor imagen (por cable, no por wifi)|Meilleure image (par câble, pas en Wi-Fi)|सबसे अच्छा चित्र (केबल से, Wi-Fi से नहीं)
 Show me as in a mirror|Verme como en un espejo|Me voir comme dans un miroir|मुझे दर्पण की तरह दिखाएँ
 Zoom the shared screen|Ampliar la pantalla compartida|Agrandir l'écran partagé|साझा स्क्रीन को बड़ा-छोटा करें
@@ -16141,7 +16135,7 @@ Attendees|Asistentes|Présents|प्रतिभागी
 Files|Archivos|Fichiers|फ़ाइलें
 1 person|1 persona|1 personne|1 व्यक्ति
 {count} people|{count} personas|{count} personnes|{count} लोग
-Speakers and a built-in microphone? Headphones stop echo for everyone.|¿Altavoces y micrófono integrado? Unos auriculares evitan el eco a todos.|Haut-parleurs et micro intégré ? Un casque évite l'écho à tout le monde.|स्पीकर और अंतर्निहित माइक? हेडफ़ोन सबके लिए गूँज रोकते हैं।
+Headphones stop echo for everyone.|Unos auriculares evitan el eco a todos.|Un casque évite l'écho à tout le monde.|हेडफ़ोन सबके लिए गूँज रोकते हैं।
 Speaker|Altavoz|Haut-parleur|स्पीकर
 Microphone|Micrófono|Microphone|माइक
 Camera|Cámara|Caméra|कैमरा
@@ -16185,26 +16179,25 @@ VPN {place}.|VPN {place}.|VPN {place}.|VPN {place}।
 Virtual adapter {place}.|Adaptador virtual {place}.|Adaptateur virtuel {place}.|आभासी एडाप्टर {place}।
 The address that is used: {address}.|La dirección que se usa: {address}.|L'adresse utilisée : {address}.|उपयोग हो रहा पता: {address}।
 This computer is in {count} networks: {names}.|Este equipo está en {count} redes: {names}.|Cet ordinateur est dans {count} réseaux : {names}.|यह कंप्यूटर {count} नेटवर्क में है: {names}।
-Make sure that the host is in one of them, or leave the wrong one.|Comprueba que el anfitrión esté en una de ellas, o sal de la equivocada.|Vérifiez que l'animateur est dans l'un d'eux, ou quittez le mauvais.|देखें कि होस्ट इनमें से किसी में हो, या ग़लत नेटवर्क छोड़ें।
-{place}: nobody on this network gave this computer an address.|{place}: nadie en esta red dio una dirección a este equipo.|{place} : personne sur ce réseau n'a donné d'adresse à cet ordinateur.|{place}: इस नेटवर्क पर किसी ने इस कंप्यूटर को पता नहीं दिया।
-Connect all computers to the same router or hotspot, or wait a minute and look again.|Conecta todos los equipos al mismo router o punto de acceso, o espera un minuto y vuelve a mirar.|Connectez tous les ordinateurs au même routeur ou point d'accès, ou réessayez dans une minute.|सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें, या एक मिनट बाद फिर देखें।
+The host must be in one of them.|El anfitrión debe estar en una de ellas.|L'animateur doit être dans l'un d'eux.|होस्ट इनमें से किसी में होना चाहिए।
+{place}: this network gave no address.|{place}: esta red no dio ninguna dirección.|{place} : ce réseau n'a pas donné d'adresse.|{place}: इस नेटवर्क ने पता नहीं दिया।
+Connect all computers to the same router or hotspot.|Conecta todos los equipos al mismo router o punto de acceso.|Connectez tous les ordinateurs au même routeur ou point d'accès.|सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें।
 Plug in a cable, or join the room's Wi-Fi.|Conecta un cable o entra en la Wi-Fi de la sala.|Branchez un câble ou rejoignez le Wi-Fi de la salle.|केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
 A VPN is on ({place}): it may keep the room's network out.|Hay una VPN activa ({place}): puede excluir la red de la sala.|Un VPN est actif ({place}) : il peut exclure le réseau de la salle.|VPN चालू है ({place}): वह कमरे के नेटवर्क को बाहर रख सकता है।
 The host at {address} has another version (protocol {theirs}, here {here}).|El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}).|L'animateur à {address} a une autre version (protocole {theirs}, ici {here}).|{address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
 The host can give its version to others.|El anfitrión puede dar su versión a los demás.|L'animateur peut donner sa version aux autres.|होस्ट अपना संस्करण दूसरों को दे सकता है।
 “{title}” by {host} at {address} answers.|“{title}” de {host} en {address} responde.|« {title} » de {host} à {address} répond.|{host} की “{title}” {address} पर उत्तर देती है।
-“{title}” by {host} is seen, but the firewall of the host {address} blocks its TCP port {port}.|Se ve “{title}” de {host}, pero el cortafuegos del anfitrión {address} bloquea su puerto TCP {port}.|« {title} » de {host} est visible, mais le pare-feu de l'animateur {address} bloque son port TCP {port}.|{host} की “{title}” दिखती है, पर होस्ट {address} का फ़ायरवॉल उसका TCP पोर्ट {port} रोकता है।
-The host must allow ConnectSphere in the firewall of {address}, for private networks too.|El anfitrión debe permitir ConnectSphere en el cortafuegos de {address}, también en redes privadas.|L'animateur doit autoriser ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés.|होस्ट को {address} के फ़ायरवॉल में ConnectSphere की अनुमति देनी होगी, निजी नेटवर्क के लिए भी।
-The own broadcast was heard on {place}.|La difusión de este equipo se oyó en {place}.|La diffusion de cet ordinateur a été entendue sur {place}.|इस कंप्यूटर का प्रसारण {place} पर सुना गया।
-Broadcasts are blocked on {place}: the own was not heard.|Las difusiones están bloqueadas en {place}: la de este equipo no se oyó.|Les diffusions sont bloquées sur {place} : celle de cet ordinateur n'a pas été entendue.|{place} पर प्रसारण रुके हैं: इस कंप्यूटर का प्रसारण सुना नहीं गया।
-The meeting does not hear broadcasts: it was found only by trying every address.|La reunión no oye las difusiones: solo se encontró probando cada dirección.|La réunion n'entend pas les diffusions : elle n'a été trouvée qu'en essayant chaque adresse.|मीटिंग प्रसारण नहीं सुनती: वह हर पता आज़माने पर ही मिली।
+The firewall of the host {address} blocks port {port} of “{title}”.|El cortafuegos del anfitrión {address} bloquea el puerto {port} de “{title}”.|Le pare-feu de l'animateur {address} bloque le port {port} de « {title} ».|होस्ट {address} का फ़ायरवॉल “{title}” का पोर्ट {port} रोकता है।
+Allow ConnectSphere in the firewall of {address}, for private networks too.|Permite ConnectSphere en el cortafuegos de {address}, también en redes privadas.|Autorisez ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés.|{address} के फ़ायरवॉल में ConnectSphere की अनुमति दें, निजी नेटवर्क के लिए भी।
+Broadcasts are heard on {place}.|Las difusiones se oyen en {place}.|Les diffusions s'entendent sur {place}.|{place} पर प्रसारण सुने जाते हैं।
+Broadcasts are blocked on {place}.|Las difusiones están bloqueadas en {place}.|Les diffusions sont bloquées sur {place}.|{place} पर प्रसारण रुके हैं।
+The meeting does not hear broadcasts.|La reunión no oye las difusiones.|La réunion n'entend pas les diffusions.|मीटिंग प्रसारण नहीं सुनती।
 Join by the host's address, or allow broadcasts (UDP 9000) in firewall and network.|Entra por la dirección del anfitrión, o permite las difusiones (UDP 9000) en el cortafuegos y la red.|Rejoignez par l'adresse de l'animateur, ou autorisez les diffusions (UDP 9000) dans le pare-feu et le réseau.|होस्ट के पते से जुड़ें, या फ़ायरवॉल और नेटवर्क में प्रसारण (UDP 9000) की अनुमति दें।
-Computers looking for a meeting were heard: {addresses}.|Se oyeron equipos que buscan una reunión: {addresses}.|Des ordinateurs cherchant une réunion ont été entendus : {addresses}.|मीटिंग खोजते कंप्यूटर सुने गए: {addresses}।
-Another program on this computer holds {ports}: hosting there is impossible.|Otro programa de este equipo ocupa {ports}: ahí no se puede crear una reunión.|Un autre programme de cet ordinateur occupe {ports} : impossible d'y créer une réunion.|इस कंप्यूटर का दूसरा प्रोग्राम {ports} रखे है: वहाँ होस्ट करना संभव नहीं।
+Looking for a meeting: {addresses}.|Buscan una reunión: {addresses}.|Cherchent une réunion : {addresses}.|मीटिंग खोज रहे हैं: {addresses}।
+Another program holds {ports}.|Otro programa ocupa {ports}.|Un autre programme occupe {ports}.|दूसरा प्रोग्राम {ports} रखे है।
 End that program, or host with --port 9100.|Cierra ese programa, o crea la reunión con --port 9100.|Fermez ce programme, ou créez la réunion avec --port 9100.|वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
-Computers that tried to join and did not come in: {addresses}.|Equipos que intentaron entrar y no lo lograron: {addresses}.|Ordinateurs qui ont essayé d'entrer sans y parvenir : {addresses}.|कंप्यूटर जिन्होंने जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
-The firewall of this computer blocks connections to its own address {address}.|El cortafuegos de este equipo bloquea las conexiones a su propia dirección {address}.|Le pare-feu de cet ordinateur bloque les connexions à sa propre adresse {address}.|इस कंप्यूटर का फ़ायरवॉल उसके अपने पते {address} के कनेक्शन रोकता है।
-To host, allow ConnectSphere in the firewall (on Windows: for private networks).|Para crear reuniones, permite ConnectSphere en el cortafuegos (en Windows: redes privadas).|Pour créer une réunion, autorisez ConnectSphere dans le pare-feu (sous Windows : réseaux privés).|होस्ट करने के लिए फ़ायरवॉल में ConnectSphere की अनुमति दें (Windows पर: निजी नेटवर्क)।
+Tried to join and did not come in: {addresses}.|Intentaron entrar y no lo lograron: {addresses}.|Ont essayé d'entrer sans y parvenir : {addresses}.|जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
+The firewall of this computer blocks its own address {address}.|El cortafuegos de este equipo bloquea su propia dirección {address}.|Le pare-feu de cet ordinateur bloque sa propre adresse {address}.|इस कंप्यूटर का फ़ायरवॉल उसका अपना पता {address} रोकता है।
 Other devices that answer on this network: {count}.|Otros dispositivos que responden en esta red: {count}.|Autres appareils qui répondent sur ce réseau : {count}.|इस नेटवर्क पर उत्तर देने वाले दूसरे उपकरण: {count}।
 No other computer answers on this network: there is none, or it keeps devices apart.|Ningún otro equipo responde en esta red: no hay otro, o separa los dispositivos.|Aucun autre ordinateur ne répond sur ce réseau : il n'y en a pas, ou il isole les appareils.|इस नेटवर्क पर कोई दूसरा कंप्यूटर उत्तर नहीं देता: कोई है नहीं, या वह उपकरणों को अलग रखता है।
 Use a cable, or one phone's hotspot for everyone.|Usa un cable, o el punto de acceso de un teléfono para todos.|Utilisez un câble, ou le partage de connexion d'un téléphone pour tous.|केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
@@ -16212,7 +16205,7 @@ You can take part without it; or mend it, or plug in another.|Puedes participar 
 {what}: it works.|{what}: funciona.|{what} : tout va bien.|{what}: काम करता है।
 {room} GB are free for files.|Hay {room} GB libres para archivos.|{room} Go sont libres pour les fichiers.|फ़ाइलों के लिए {room} GB खाली हैं।
 Delete something before files are sent.|Borra algo antes de enviar archivos.|Supprimez quelque chose avant d'envoyer des fichiers.|फ़ाइलें भेजने से पहले कुछ हटाएँ।
-Everything works: a meeting can be reached from this computer.|Todo funciona: desde este equipo se llega a una reunión.|Tout fonctionne : une réunion est joignable depuis cet ordinateur.|सब ठीक है: इस कंप्यूटर से मीटिंग तक पहुँचा जा सकता है।
+Everything works.|Todo funciona.|Tout fonctionne.|सब ठीक है।
 This computer and its network are ready, but no meeting was found.|Este equipo y su red están listos, pero no se encontró ninguna reunión.|Cet ordinateur et son réseau sont prêts, mais aucune réunion n'a été trouvée.|यह कंप्यूटर और नेटवर्क तैयार हैं, पर कोई मीटिंग नहीं मिली।
 Invite others|Invitar a otros|Inviter d'autres personnes|दूसरों को आमंत्रित करें
 This computer is in other networks, too. There they type:|Este equipo está también en otras redes. Allí escriben:|Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit :|यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
@@ -16222,7 +16215,7 @@ One moment…|Un momento…|Un instant…|एक क्षण…
 SHA-256, to compare with the file that arrived:|SHA-256, para comparar con el archivo recibido:|SHA-256, à comparer avec le fichier reçu :|SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
 It is offered until you stop it or close the program.|Se ofrece hasta que la detengas o cierres el programa.|Elle est proposée jusqu'à ce que vous l'arrêtiez ou quittiez le programme.|यह तब तक दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
 Stop offering it|Dejar de ofrecerla|Ne plus la proposer|देना बंद करें
-This edition is a folder, which cannot be handed on as one file: copy the folder.|Esta edición es una carpeta y no puede darse como un solo archivo: copia la carpeta.|Cette édition est un dossier, qui ne peut être donné comme un seul fichier : copiez le dossier.|यह संस्करण एक फ़ोल्डर है, एक फ़ाइल के रूप में नहीं दिया जा सकता: फ़ोल्डर की प्रति बनाएँ।
+This edition is a folder: copy the folder to hand it on.|Esta edición es una carpeta: cópiala para darla.|Cette édition est un dossier : copiez-le pour la donner.|यह संस्करण एक फ़ोल्डर है: देने के लिए उसकी प्रति बनाएँ।
 The app cannot be offered at {address}.|La aplicación no puede ofrecerse en {address}.|L'application ne peut être proposée à {address}.|ऐप {address} पर नहीं दिया जा सकता।
 Whoever starts ConnectSphere on this network finds the meeting. Else they type:|Quien abra ConnectSphere en esta red encuentra la reunión. Si no, escribe:|Qui lance ConnectSphere sur ce réseau trouve la réunion. Sinon, saisir :|इस नेटवर्क पर ConnectSphere खोलने वाला मीटिंग पा लेता है। नहीं तो यह लिखें:
 Address|Dirección|Adresse|पता
@@ -16274,7 +16267,7 @@ Stop sharing|Dejar de compartir|Arrêter le partage|साझा करना �
 Hosted by {name}, new to this computer|Anfitrión {name}, nuevo para este equipo|Animée par {name}, nouveau pour cet ordinateur|होस्ट {name}, इस कंप्यूटर के लिए नए
 Page {page} of {pages}|Página {page} de {pages}|Page {page} sur {pages}|पृष्ठ {page} / {pages}
 Take over|Tomar|Prendre|लें
-Copied: paste it where the others can read it|Copiado: pégalo donde los demás puedan leerlo|Copié : collez-le là où les autres peuvent le lire|कॉपी हुआ: इसे वहाँ चिपकाएँ जहाँ दूसरे पढ़ सकें
+Copied: paste it for the others|Copiado: pégalo para los demás|Copié : collez-le pour les autres|कॉपी हुआ: दूसरों के लिए चिपकाएँ
 Save the chat|Guardar el chat|Enregistrer le chat|चैट सहेजें
 Send a file|Enviar un archivo|Envoyer un fichier|फ़ाइल भेजें
 Write in private|Escribir en privado|Écrire en privé|निजी संदेश लिखें
@@ -16329,8 +16322,8 @@ End the meeting for all…|Terminar la reunión para todos…|Terminer la réuni
 Stay|Quedarse|Rester|रुकें
 End for all|Terminar para todos|Terminer pour tous|सबके लिए समाप्त
 Leave the meeting?|¿Salir de la reunión?|Quitter la réunion ?|मीटिंग छोड़ें?
-You are the host. Others can go on without you, or the meeting ends for everybody.|Eres el anfitrión. Los demás pueden seguir sin ti, o la reunión termina para todos.|Vous animez. Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.|आप होस्ट हैं। दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
-You can come back at any time while it goes on.|Puedes volver en cualquier momento mientras dure.|Vous pouvez revenir à tout moment tant qu'elle dure.|जब तक मीटिंग चले, आप कभी भी लौट सकते हैं।
+Others can go on without you, or the meeting ends for all.|Los demás pueden seguir sin ti, o la reunión termina para todos.|Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.|दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
+You can come back at any time.|Puedes volver en cualquier momento.|Vous pouvez revenir à tout moment.|आप कभी भी लौट सकते हैं।
 Ask the host to start the meeting, or host one.|Pide al anfitrión que inicie la reunión, o crea una.|Demandez à l'animateur de démarrer la réunion, ou créez-en une.|होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
 Start ConnectSphere and join it.|Abre ConnectSphere y únete.|Lancez ConnectSphere et rejoignez-la.|ConnectSphere खोलें और जुड़ें।
 This computer is in no network.|Este equipo no está en ninguna red.|Cet ordinateur n'est sur aucun réseau.|यह कंप्यूटर किसी नेटवर्क में नहीं है।
@@ -16338,19 +16331,19 @@ Switch the VPN off and look again.|Apaga la VPN y vuelve a mirar.|Coupez le VPN 
 A meeting runs on this computer.|Hay una reunión en este equipo.|Une réunion tourne sur cet ordinateur.|इस कंप्यूटर पर एक मीटिंग चल रही है।
 The ports for hosting are free.|Los puertos para crear reuniones están libres.|Les ports pour animer sont libres.|होस्ट करने के पोर्ट खाली हैं।
 “{title}” of {host} is running on this computer.|«{title}» de {host} está en marcha en este equipo.|« {title} » de {host} est en cours sur cet ordinateur.|{host} की “{title}” इस कंप्यूटर पर चल रही है।
-“{title}” is still running: go back to it, or end it.|«{title}» sigue en marcha: vuelve a ella o termínala.|« {title} » est toujours en cours : revenez-y, ou terminez-la.|“{title}” अभी चल रही है: उसमें लौटें, या उसे समाप्त करें।
+“{title}” is still running.|“{title}” sigue en marcha.|« {title} » est toujours en cours.|“{title}” अभी चल रही है।
 The meeting's server did not start.|El servidor de la reunión no arrancó.|Le serveur de la réunion n'a pas démarré.|मीटिंग का सर्वर शुरू नहीं हुआ।
 The address {host} cannot be found.|No se encuentra la dirección {host}.|L'adresse {host} est introuvable.|पता {host} नहीं मिला।
 The host's port {port} for files does not answer.|El puerto {port} del anfitrión para archivos no responde.|Le port {port} de l'animateur pour les fichiers ne répond pas.|फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
-Camera {index} is missing, used by another program or forbidden by the privacy settings.|La cámara {index} no está, la usa otro programa o la prohíbe la configuración de privacidad.|La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.|कैमरा {index} नहीं है, दूसरा प्रोग्राम उसे उपयोग कर रहा है, या गोपनीयता सेटिंग रोकती है।
-The {what} “{label}” is used by another program or forbidden by the privacy settings.|Otro programa usa “{label}” ({what}), o lo prohíbe la configuración de privacidad.|« {label} » ({what}) est déjà utilisé ou interdit par les réglages de confidentialité.|“{label}” ({what}) दूसरा प्रोग्राम उपयोग कर रहा है, या गोपनीयता सेटिंग रोकती है।
+Camera {index} is missing, in use or forbidden by the privacy settings.|La cámara {index} no está, está en uso o la prohíbe la configuración de privacidad.|La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.|कैमरा {index} नहीं है, उपयोग में है या गोपनीयता सेटिंग रोकती है।
+The {what} “{label}” is in use or forbidden by the privacy settings.|“{label}” ({what}) está en uso o lo prohíbe la configuración de privacidad.|« {label} » ({what}) est déjà utilisé ou interdit par les réglages de confidentialité.|“{label}” ({what}) उपयोग में है या गोपनीयता सेटिंग रोकती है।
 If Windows asks about its firewall, allow private networks: else nobody can join.|Si Windows pregunta por el cortafuegos, permite las redes privadas: si no, nadie podrá entrar.|Si Windows pose une question sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer.|यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
-If macOS asks about incoming connections, allow them: else nobody can join.|Si macOS pregunta por conexiones entrantes, permítelas: si no, nadie podrá entrar.|Si macOS pose une question sur les connexions entrantes, autorisez-les : sinon personne ne peut entrer.|यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
+If macOS asks about incoming connections, allow them.|Si macOS pregunta por conexiones entrantes, permítelas.|Si macOS interroge sur les connexions entrantes, autorisez-les.|यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें।
 If macOS asks about the local network, allow it.|Si macOS pregunta por la red local, permítela.|Si macOS pose une question sur le réseau local, autorisez-le.|यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
 If macOS asks about camera or microphone, allow it.|Si macOS pregunta por la cámara o el micrófono, permítelo.|Si macOS pose une question sur la caméra ou le micro, autorisez-le.|यदि macOS कैमरे या माइक के बारे में पूछे, तो अनुमति दें।
 This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
 The device was closed.|El dispositivo se cerró.|L'appareil a été fermé.|डिवाइस बंद कर दिया गया।
-This screen has {depth}-bit colours, and only one of 24 bits can be shared.|Esta pantalla tiene colores de {depth} bits y solo se puede compartir una de 24 bits.|Cet écran a des couleurs sur {depth} bits ; seul un écran de 24 bits peut être partagé.|इस स्क्रीन के रंग {depth} बिट के हैं; केवल 24 बिट वाली स्क्रीन साझा हो सकती है।
+A screen of {depth}-bit colours cannot be shared, only one of 24.|Una pantalla de {depth} bits no se puede compartir, solo de 24.|Un écran de {depth} bits ne peut être partagé, seulement de 24.|{depth} बिट की स्क्रीन साझा नहीं हो सकती, केवल 24 बिट की।
 There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
 {path} cannot be read: {fault}.|No se puede leer {path}: {fault}.|{path} est illisible : {fault}.|{path} पढ़ी नहीं जा सकी: {fault}।
@@ -16379,11 +16372,11 @@ Default ({name})|Predeterminado ({name})|Par défaut ({name})|डिफ़ॉल
 There is no {what} number {number}.|No hay ningún {what} con el número {number}.|Il n'y a pas de {what} numéro {number}.|{number} क्रमांक का {what} नहीं है।
 “{label}” was unplugged, stopped working or was taken by another program.|“{label}” se desconectó, dejó de funcionar o la usa otro programa.|« {label} » a été débranché, ne marche plus ou est pris par un autre programme.|“{label}” निकाल दिया गया, बंद हो गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
 “{label}” does not answer.|“{label}” no responde.|« {label} » ne répond pas.|“{label}” उत्तर नहीं दे रहा।
-Pictures need OpenCV, which cannot be loaded ({fault}): {mend}.|Las imágenes necesitan OpenCV, que no se puede cargar ({fault}): {mend}.|Les images ont besoin d'OpenCV, qui ne peut pas être chargé ({fault}) : {mend}.|चित्रों के लिए OpenCV चाहिए, जो लोड नहीं हो सका ({fault}): {mend}।
+OpenCV cannot be loaded ({fault}): {mend}.|No se puede cargar OpenCV ({fault}): {mend}.|OpenCV ne peut pas être chargé ({fault}) : {mend}.|OpenCV लोड नहीं हो सका ({fault}): {mend}।
 on Windows N, install the Media Feature Pack|en Windows N, instala el Media Feature Pack|sous Windows N, installez le Media Feature Pack|Windows N पर Media Feature Pack इंस्टॉल करें
 Sound needs the Python package PyAudio: {mend}.|El sonido necesita el paquete de Python PyAudio: {mend}.|Le son a besoin du paquet Python PyAudio : {mend}.|ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
-{path} cannot be opened here: no file of the right kind.|{path} no se puede abrir aquí: no es un archivo del tipo adecuado.|{path} ne peut pas être ouvert ici : ce n'est pas un fichier du bon type.|{path} यहाँ नहीं खुल सकी: फ़ाइल सही प्रकार की नहीं है।
-On this system a whole screen can be shared, not a single window.|En este sistema se puede compartir una pantalla entera, no una sola ventana.|Sur ce système, on peut partager un écran entier, pas une seule fenêtre.|इस सिस्टम पर पूरी स्क्रीन साझा हो सकती है, अकेली विंडो नहीं।
+{path} is of the wrong kind.|{path} es de un tipo equivocado.|{path} est d'un mauvais type.|{path} सही प्रकार की नहीं है।
+Here a whole screen can be shared, not a window.|Aquí se puede compartir una pantalla, no una ventana.|Ici, on peut partager un écran, pas une fenêtre.|यहाँ पूरी स्क्रीन साझा हो सकती है, विंडो नहीं।
 No other window is open.|No hay ninguna otra ventana abierta.|Aucune autre fenêtre n'est ouverte.|कोई दूसरी विंडो खुली नहीं है।
 There is no screen {number} here.|Aquí no hay ninguna pantalla {number}.|Il n'y a pas d'écran {number} ici.|यहाँ स्क्रीन {number} नहीं है।
 Sharing needs {what}, which is missing here.|Para compartir hace falta {what}, que aquí no está.|Le partage a besoin de {what}, qui manque ici.|साझा करने के लिए {what} चाहिए, जो यहाँ नहीं है।
@@ -18206,7 +18199,7 @@ class TilePainter:
 # What the system may ask the user at a moment, and what depends on the answer.
 SYSTEM_ASKS: Final[Mapping[tuple[str, str], str]] = {
   ("win32", "host"): "If Windows asks about its firewall, allow private networks: else nobody can join.",
-  ("darwin", "host"): "If macOS asks about incoming connections, allow them: else nobody can join.",
+  ("darwin", "host"): "If macOS asks about incoming connections, allow them.",
   ("darwin", "find"): "If macOS asks about the local network, allow it.",
   ("darwin", "camera"): "If macOS asks about camera or microphone, allow it.",
   ("darwin", "mic"): "If macOS asks about camera or microphone, allow it.",
@@ -20389,7 +20382,7 @@ class StartView:
 
   def _build_left(self) -> None:
     look, px, left = self.look, self.look.px, self.left
-    words = tr("Speakers and a built-in microphone? Headphones stop echo for everyone.")
+    words = tr("Headphones stop echo for everyone.")
     hint = look.label(left, words, 12, colour=look.palette.third, width=px(480))
     hint.pack(side="bottom", anchor="w", pady=(px(8), 0))
     left.bind("<Configure>", lambda event: hint.configure(wraplength=event.width))
@@ -21033,7 +21026,7 @@ class SettingsDialog(Dialog):
     self._style("Size of everything", "scale", sizes, str(backend.setting("scale", "100")))
     tongues = [("en", "English"), *((code, words) for code, words in LANGUAGES if offered(code))]
     self._style("Language", "language", tongues, tr.language)
-    self._switch("Say aloud who comes, goes, asks or shares", "spoken", on=False)
+    self._switch("Say aloud what happens", "spoken", on=False)
 
   def _restyled(self, key: str, value: str) -> None:
     self.backend.set_setting(key, value)
@@ -21379,7 +21372,7 @@ class Actions:
     shot, way = self.view.shot, self.view.backend.ways_in()[0]
     words = [shot.title, f"{tr('Address')}: {way.address}", f"{tr('or the code')}: {way.code}"]
     copy_text(self.view.look.root, "\n".join([*words, f"PIN: {shot.pin}"] if shot.pin else words))
-    self.view.toasts.add(tr("Copied: paste it where the others can read it"), "check")
+    self.view.toasts.add(tr("Copied: paste it for the others"), "check")
 
   def save_chat(self) -> None:
     """Choose a file and write the messages to it."""
@@ -21533,12 +21526,12 @@ class Actions:
     view.closes = closes
     stay = (tr("Stay"), "plain", lambda: None)
     if view.shot.role == "host":
-      words = tr("You are the host. Others can go on without you, or the meeting ends for everybody.")
+      words = tr("Others can go on without you, or the meeting ends for all.")
       leave = (tr("Leave"), "plain", partial(self.leave, stays=True))
       end = (tr("End for all"), "danger", partial(view.act, {"do": "end"}))
       view.confirm(title, words, stay, leave, end, first=tr("Leave"))
     else:
-      words = tr("You can come back at any time while it goes on.")
+      words = tr("You can come back at any time.")
       view.confirm(title, words, stay, (tr("Leave"), "danger", self.leave))
 
   def leave(self, stays: bool = False) -> None:

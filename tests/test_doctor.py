@@ -80,7 +80,7 @@ CAUSES: list[tuple[str, cs.Facts, dict[str, Any], str]] = [
     "10.78.0.2",
   ),
   ("broadcast_blocked", ALONE, {"heard": frozenset()}, "Broadcasts are blocked"),
-  ("broadcast_blocked", GOOD, {"by_search": True}, "trying every address"),
+  ("broadcast_blocked", GOOD, {"by_search": True}, "does not hear broadcasts"),
   (
     "host_blocked",
     GOOD,

@@ -185,7 +185,7 @@ def press(driver: Driver, parent: tk.Misc, words: str) -> None:
 
 # -- a lesson that goes on without its window ------------------------------------------
 
-STILL = "“Maths” is still running: go back to it, or end it."
+STILL = "“Maths” is still running."
 
 
 def offered(driver: Driver) -> None:
