@@ -6022,6 +6022,25 @@ class KnownHosts:
 _Setting = TypeVar("_Setting")
 
 
+# What a user may set, and what holds until then; None: what the program was started with (ClientOptions).
+SETTINGS: Final[Mapping[str, Any]] = {
+  **dict.fromkeys(("name", "address", "camera", "mic", "speaker", "sound")),
+  "title": "",
+  "ask_pin": True,
+  "volume": 0.8,  # 0..1
+  "space_talk": True,
+  "mirror": True,
+  "best_picture": False,
+  "spoken": False,
+  "palette": "dark",
+  "scale": "100",  # %
+  "language": "",  # the system's
+  "window": "",  # its geometry, as Tk writes it
+  "told_mic": False,  # that the system will ask
+  "told_camera": False,
+}
+
+
 class Settings:
   """The user's settings: a JSON object on disk; where it is damaged, the defaults."""
 
@@ -15519,7 +15538,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 class Preview:
   """Camera and microphone before the meeting, seen and heard by nobody else. Never waits."""
 
-  def __init__(self, settings: Callable[[str, str], str]) -> None:
+  def __init__(self, settings: Callable[[str], str]) -> None:
     self._settings = settings
     self._workers: dict[str, Worker] = {}
     self._turns = {what: threading.Lock() for what in ("camera", "mic")}
@@ -15559,13 +15578,13 @@ class Preview:
         self._turns[what].release()
 
   def _watch(self, worker: Worker) -> None:
-    name = self._settings("name", APP_NAME)
-    with closing(open_camera(self._settings("camera", "0"), name)) as camera:
+    name = self._settings("name") or APP_NAME
+    with closing(open_camera(self._settings("camera"), name)) as camera:
       while not worker.stopping.is_set():
         self.picture = (self.picture[0] + 1, camera.read(2.0))
 
   def _listen(self, worker: Worker) -> None:
-    with closing(open_microphone(self._settings("mic", "default"))) as microphone:
+    with closing(open_microphone(self._settings("mic"))) as microphone:
       while not worker.stopping.is_set():
         self.level = loudness(microphone.read())
 
@@ -15801,9 +15820,8 @@ class Program:
     return self._enter(options, "", joining)
 
   def _chosen(self, name: str) -> ClientOptions:
-    chosen = {what: self.setting(what, "") for what in ("camera", "mic", "speaker", "sound")}
-    volume = float(self.setting("volume", 0.8))
-    return dataclasses.replace(self._options, name=clean_name(name), decode_all=True, volume=volume, **chosen)
+    chosen = {key: self.setting(key) for key in ("camera", "mic", "speaker", "volume", "sound")}
+    return dataclasses.replace(self._options, name=clean_name(name), decode_all=True, **chosen)
 
   def _enter(self, options: ClientOptions, meeting: str, joining: Joining | None) -> MeetingController:
     self.preview.run(False, False)
@@ -15820,7 +15838,7 @@ class Program:
     """(spec, words) to choose from, by camera, mic and speaker."""
     found = list_devices()
     for what, none in (("camera", "No camera"), ("mic", "No microphone"), ("speaker", "No speaker")):
-      chosen = str(self.setting(what, ""))
+      chosen = self.setting(what)
       known = {spec for spec, _ in found[what]}
       if chosen not in {*known, "none"}:
         words = {"pattern": "Test card", "tone": "Test tone"}.get(chosen, chosen)
@@ -15839,14 +15857,15 @@ class Program:
         log.info("%s cannot be shared: %s", source, error)
     return found
 
-  def setting(self, key: str, default: Any) -> Any:
-    """What was remembered under `key`; the command line's devices and name come first."""
-    if key in self._options.given:
-      return getattr(self._options, key)
-    return self._settings.get(self._kept_as(key), default or getattr(self._options, key, default))
+  def setting(self, key: str) -> Any:
+    """What holds for `key` of SETTINGS: the command line's, else the user's choice, else the default."""
+    default = SETTINGS[key]
+    if default is None:
+      default = getattr(self._options, key)
+    return default if key in self._options.given else self._settings.get(self._kept_as(key), default)
 
   def _kept_as(self, key: str) -> str:
-    return f"sound of {self.setting('mic', 'default')}" if key == "sound" else key
+    return f"sound of {self.setting('mic')}" if key == "sound" else key
 
   def set_setting(self, key: str, value: Any) -> None:
     """Remember, and change the meeting's device, volume or sound; each microphone has a sound of its own."""
@@ -15854,7 +15873,7 @@ class Program:
     self._settings.set(self._kept_as(key), value)
     if key in ("camera", "mic", "speaker", "volume", "sound") and self._controller:
       self._controller.choose(key, value)
-      self._controller.choose("sound", self.setting("sound", ""))
+      self._controller.choose("sound", self.setting("sound"))
     self.preview.again(key)
 
   def try_volume(self, volume: float) -> None:
@@ -15867,8 +15886,7 @@ class Program:
 
   def test_speaker(self) -> None:
     """Play a short sound on the chosen speaker. Does not wait."""
-    spec = str(self.setting("speaker", ""))
-    Worker("speaker-test", partial(_play_test, spec)).start()
+    Worker("speaker-test", partial(_play_test, self.setting("speaker"))).start()
 
   def end_hosted(self) -> None:
     """End the meeting hosted here for everybody."""
@@ -20142,7 +20160,7 @@ class MeetingRow:
 
 def mirrored(backend: Program) -> bool:
   """Whether the own picture is shown as in a mirror: a test card is to be read instead."""
-  return bool(backend.setting("mirror", True)) and backend.setting("camera", "0") != "pattern"
+  return bool(backend.setting("mirror")) and backend.setting("camera") != "pattern"
 
 
 class PreviewCard:
@@ -20303,13 +20321,12 @@ class Form(Dialog):
 
 
 def switch_row(
-  look: Look, parent: tk.Misc, words: str, backend: Program, key: str, on: bool,
-  values: tuple[Any, Any] = (False, True),
-) -> tuple[tk.Frame, Switch]:  # fmt: skip
-  """A line with a switch for the setting `key`, of two `values`; it is `on` until somebody turns it."""
+  look: Look, parent: tk.Misc, words: str, backend: Program, key: str, values: tuple[Any, Any] = (False, True)
+) -> tuple[tk.Frame, Switch]:
+  """A line with a switch for the setting `key`, of two `values`; "" (nothing was chosen) is on."""
   row = look.frame(parent, look.palette.panel)
   look.label(row, words, 13).pack(side="left")
-  shown = backend.setting(key, values[on]) == values[1]
+  shown = backend.setting(key) in (values[1], "")
   return row, Switch(look, row, shown, lambda on: backend.set_setting(key, values[on])).pack(side="right")
 
 
@@ -20397,7 +20414,7 @@ class StartView:
     self.preview.stage.pack(fill="both", expand=True)
 
   def _choice(self, what: str, caption: str, parent: tk.Misc) -> Choice:
-    value = self.backend.setting(what, "default")
+    value = self.backend.setting(what)
     options, chosen = [(value, tr("Default device"))], partial(self.backend.set_setting, what)
     return Choice(self.look, parent, options, value, chosen, self.look.px(60), 44, tr(caption))
 
@@ -20405,7 +20422,7 @@ class StartView:
     for what, row in (("mic", self.mic), ("speaker", self.speaker)):
       if fault is None and found.get(what):
         options = [(spec, tr(words)) for spec, words in found[what]]
-        row.choice.fill(options, self.backend.setting(what, options[0][0]))
+        row.choice.fill(options, self.backend.setting(what))
 
   def _build_right(self) -> None:
     look, px, p, right = self.look, self.look.px, self.look.palette, self.right
@@ -20425,7 +20442,7 @@ class StartView:
     put(self.trouble, "w")
     yours = look.label(right, tr("Your name"), 12, bold=True, colour=p.second)
     put(yours, "w", 14, 6)
-    name, hint = self.backend.setting("name", ""), tr("How others will see you")
+    name, hint = self.backend.setting("name"), tr("How others will see you")
     self.name = Field(look, right, name, hint, px(200), enter=self._join)
     put(self.name.canvas)
     self._spare = found, yours  # where the window is low
@@ -20468,7 +20485,7 @@ class StartView:
       self._join()
 
   def _occupied(self) -> bool:
-    renaming = self.name.value != self.backend.setting("name", "")
+    renaming = self.name.value != self.backend.setting("name")
     return bool(self.busy.words) or renaming or bool(self.pin.value) or grabbed(self.look.root)
 
   def _offer_lesson(self, words: str) -> None:
@@ -20578,7 +20595,7 @@ class StartView:
   def _ask_address(self, trouble: str = "") -> None:
     look, width = self.look, self.look.px(380)
     form = self.dialog = Form(look, tr("Type an address or code"), tr("Join"), self.join_at)
-    known = self.backend.setting("address", "")
+    known = self.backend.setting("address")
     address = form.add(Field(look, form.body, known, "192.168.1.20", width, enter=form.enter))
     address.entry.select_range(0, "end")
     form.caption(tr("PIN, if the meeting has one"))
@@ -20594,9 +20611,9 @@ class StartView:
     go = partial(self._host, anew)
     form = self.dialog = Form(look, tr("Host a meeting"), tr("Start the meeting"), go)
     form.caption(tr("Title"))
-    known, hint = backend.setting("title", ""), tr("What is it about?")
+    known, hint = backend.setting("title"), tr("What is it about?")
     title = form.add(Field(look, form.body, known, hint, look.px(380), enter=form.enter))
-    row, pin = switch_row(look, form.body, tr("Ask for a PIN"), backend, "ask_pin", on=True)
+    row, pin = switch_row(look, form.body, tr("Ask for a PIN"), backend, "ask_pin")
     row.pack(fill="x", padx=look.px(24), pady=(look.px(16), 0))
     form.fields.append(pin)
     if asks := system_asks("host"):
@@ -20969,8 +20986,9 @@ class SettingsDialog(Dialog):
   def _device(self, what: str, parent: tk.Misc) -> Choice:
     found = self.found.get(what) or [("default", "Default device")]
     options = [(spec, tr(words)) for spec, words in found]
-    value = self.backend.setting(what, options[0][0])
-    return Choice(self.look, parent, options, value, partial(self._set, what), self.look.px(300))
+    return Choice(
+      self.look, parent, options, self.backend.setting(what), partial(self._set, what), self.look.px(300)
+    )
 
   def _audio(self) -> None:
     look, px = self.look, self.look.px
@@ -20979,7 +20997,7 @@ class SettingsDialog(Dialog):
     bars = int((self.width - px(262)) / px.scale / 11)
     self.meter = Meter(look, self.page, bars, 11, 9).pack(anchor="w", pady=(px(12), 0))
     words = "Clear voice: no echo, no noise (off for music)"
-    self.clear = self._switch(words, "sound", True, ("original", "clear"))
+    self.clear = self._switch(words, "sound", ("original", "clear"))
     self._words("Speaker")
     row = look.frame(self.page, look.palette.panel)
     row.pack(fill="x")
@@ -20987,19 +21005,19 @@ class SettingsDialog(Dialog):
     test.pack(side="right", padx=(px(10), 0))
     self._device("speaker", row).pack(side="left", fill="x", expand=True)
     self._words("Speaker volume")
-    volume, chosen = float(self.backend.setting("volume", 0.8)), partial(self.backend.set_setting, "volume")
+    volume, chosen = self.backend.setting("volume"), partial(self.backend.set_setting, "volume")
     Slider(look, self.page, volume, self.backend.try_volume, chosen, px(400)).pack(fill="x")
-    self._switch("Hold Space to talk", "space_talk", on=True)
+    self._switch("Hold Space to talk", "space_talk")
 
-  def _switch(self, words: str, key: str, on: bool, *values: tuple[str, str]) -> Switch:
-    row, switch = switch_row(self.look, self.page, tr(words), self.backend, key, on, *values)
+  def _switch(self, words: str, key: str, *values: tuple[str, str]) -> Switch:
+    row, switch = switch_row(self.look, self.page, tr(words), self.backend, key, *values)
     row.pack(fill="x", pady=(self.look.px(14), 0))
     return switch
 
   def _set(self, key: str, value: Any) -> None:
     self.backend.set_setting(key, value)
     if key == "mic":  # each has its own sound
-      self.clear.value = self.backend.setting("sound", "clear") == "clear"
+      self.clear.value = self.backend.setting("sound") != "original"
       self.clear.paint()
 
   def _video(self) -> None:
@@ -21010,8 +21028,8 @@ class SettingsDialog(Dialog):
     sheet = Painted(look, self.page, tall * 16 // 9, tall).pack(anchor="w")
     self.tile = PictureBox(sheet, lambda: self.preview.now()[1:])
     self.tile.place((0, 0, tall * 16 // 9, tall))
-    self._switch("Show me as in a mirror", "mirror", on=True)
-    self._switch("Best picture (by cable, not by Wi-Fi)", "best_picture", on=False)
+    self._switch("Show me as in a mirror", "mirror")
+    self._switch("Best picture (by cable, not by Wi-Fi)", "best_picture")
 
   def _style(self, words: str, key: str, options: Sequence[tuple[str, str]], value: str) -> None:
     self._words(words)
@@ -21021,12 +21039,12 @@ class SettingsDialog(Dialog):
   def _appearance(self) -> None:
     backend = self.backend
     names = [("dark", tr("Dark")), ("light", tr("Light")), ("contrast", tr("High contrast"))]
-    self._style("Colours", "palette", names, backend.setting("palette", "dark"))
+    self._style("Colours", "palette", names, backend.setting("palette"))
     sizes = [(str(size), f"{size} %") for size in (100, 125, 150, 175, 200)]
-    self._style("Size of everything", "scale", sizes, str(backend.setting("scale", "100")))
+    self._style("Size of everything", "scale", sizes, backend.setting("scale"))
     tongues = [("en", "English"), *((code, words) for code, words in LANGUAGES if offered(code))]
     self._style("Language", "language", tongues, tr.language)
-    self._switch("Say aloud what happens", "spoken", on=False)
+    self._switch("Say aloud what happens", "spoken")
 
   def _restyled(self, key: str, value: str) -> None:
     self.backend.set_setting(key, value)
@@ -21237,7 +21255,7 @@ class EventWords:
     self._cue(words)
 
   def _cue(self, words: str) -> None:
-    if self.view.backend.setting("spoken", False):
+    if self.view.backend.setting("spoken"):
       self.view.backend.voice.say(words, tr.language)
 
   def _note(self, words: str) -> None:
@@ -21297,7 +21315,7 @@ class Actions:
     """Microphone or camera on or off; before the first time, what the system may ask."""
     view, told = self.view, f"told_{what}"
     on = view.controller.snapshot().wants(what)
-    if not on and (asks := system_asks(what)) and not view.backend.setting(told, False):
+    if not on and (asks := system_asks(what)) and not view.backend.setting(told):
       view.backend.set_setting(told, True)
       view.toasts.add(asks, what)
     view.act({"do": what, "on": not on})
@@ -21648,7 +21666,7 @@ class MainAppView:
   def _show(self, shot: Snapshot) -> None:
     self.side.show(shot, self.talk.on)
     self.stage.mirror = mirrored(self.backend)
-    self.stage.best = bool(self.backend.setting("best_picture", False))
+    self.stage.best = self.backend.setting("best_picture")
     for view in (self.stage, self.chat, self.attendees, self.files):
       view.show(shot)
     self.panel.count(len(shot.people), len(shot.files))
@@ -21966,14 +21984,14 @@ class WindowLoop:
     self._style()
     signs: Any = [self.look.photo(draw_logo, n) for n in (16, 32, 48, 128)]
     root.iconphoto(True, *signs)
-    Keys(root, self, lambda: bool(backend.setting("space_talk", True)))
+    Keys(root, self, lambda: bool(backend.setting("space_talk")))
     self._size()
     self.show_start("")
     self.render_loop()
     self._paste()
 
   def _find_room(self) -> None:
-    root, was = self.root, re.findall(r"-?\d+", self.backend.setting("window", ""))
+    root, was = self.root, re.findall(r"-?\d+", self.backend.setting("window"))
     self._was = [*map(int, was)] if len(was) == 4 else []
     wide, tall, left, top = self._was or (1, 1, *root.winfo_pointerxy())
     whole = (0, 0, root.winfo_screenwidth(), root.winfo_screenheight())
@@ -21998,10 +22016,10 @@ class WindowLoop:
 
   def _style(self) -> None:
     backend, root = self.backend, self.root
-    tr.language = backend.setting("language", system_language())
-    palette = PALETTES.get(backend.setting("palette", "dark"), DARK)
+    tr.language = backend.setting("language") or system_language()
+    palette = PALETTES.get(backend.setting("palette"), DARK)
     system = 1.0 if sys.platform.startswith("linux") else max(1.0, root.winfo_fpixels("1i") / 96)
-    wanted = system * float(backend.setting("scale", "100")) / 100
+    wanted = system * float(backend.setting("scale")) / 100
     self.look = Look(root, self.painter, palette, min(wanted, *np.divide(self._room, self.LEAST)))
     root.configure(bg=palette.window)
     dark_title(root, palette is not LIGHT)

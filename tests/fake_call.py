@@ -313,8 +313,9 @@ class FakeBackend:
     number = len(self.calls) % 4
     return [(f"screen:{n}", f"Screen {n + 1}", screen((number + n) % 4)) for n in range(2)]
 
-  def setting(self, key: str, default: Any) -> Any:
-    return self.settings.get(key, default)
+  def setting(self, key: str) -> Any:
+    default = cs.SETTINGS[key]
+    return self.settings.get(key, getattr(cs.ClientOptions(), key) if default is None else default)
 
   def set_setting(self, key: str, value: Any) -> None:
     self.settings[key] = value

@@ -18,7 +18,7 @@ SENTENCE = re.compile(r"[A-Z]?[a-z]+[ ,'].*[a-z].*|[A-Z][a-z]+[.…!?]?")
 NO_WORDS = {
     "Overlay", "Frame", "Entry", "Text", "TEntry", "Menu", "Segoe UI Variable Text", "Segoe UI", "Inter",
     "SF Pro Text", "Noto Sans", "DejaVu Sans", "TkDefaultFont", "Downloads", "ConferenceFiles", "Escape",
-    "English", "Host",
+    "English", "Host", "host attendees",
     "Fonts", "Esc", "Enter", "Space", "Return", "There is no display for a window: use --headless.",
 }  # fmt: skip
 SHOWN_OR_TOLD = {"WIDGETS", "WINDOW", "COMMAND LINE"}  # sections that translate themselves, or have no window
@@ -36,11 +36,12 @@ MODULE = Module(SOURCE.read_text("utf-8"))
 
 
 def window_nodes() -> Iterator[ast.AST]:
-  """The functions and classes of WIDGETS and WINDOW; tables of shapes and of texts are left out."""
+  """The functions and classes of the window's sections, and the table of commands; no other table."""
   for section in MODULE.sections:
-    if section.name in ("WIDGETS", "WINDOW"):
+    if section.name in ("DRAWING", "WIDGETS", "STAGE", "PANELS", "DIALOGS", "WINDOW"):
       for statement in section.body:
-        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        words = isinstance(statement, ast.FunctionDef | ast.ClassDef)
+        if words or (isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "COMMANDS"):
           yield statement
 
 
