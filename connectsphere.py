@@ -3340,20 +3340,22 @@ class StillTiles:
 # that goes there. Sound is the clock: its blocks leave every 16 ms, so that how late they come is how long
 # the queue in front of them is, which is what everyone hears first.
 #
-# Behind each constant: what it is, then what doubling it (of a factor: what it is beyond 1) changes on the
-# 3 Mbit/s paths of tests/test_adaptation.py; where nothing is said, nothing.
+# Behind each constant: what it is: then what doubling it changes on the 3 Mbit/s paths of
+# tests/test_adaptation.py; nothing where nothing is said. Of a factor like 1.2, its 0.2 is doubled.
 LAG_SAMPLES: Final = 6  # blocks that tell a queue from jitter: in silence 4.8 % are lost, not 3.4
 LAG_MEMORY: Final = 15.0  # s after which the least lag is learnt anew, for clocks drift apart
-REPORT_USUAL: Final = 0.5  # s: without a queue 2.3 % are lost, not 1.8
-REPORT_URGENT: Final = 0.25  # s: 3.9 % are lost, not 1.8; in silence 6.1 %, not 3.4
-STIRRING: Final = 0.006  # s of lasting delay that is worth a word, and that ends a probe
-QUEUED: Final = 0.020  # s of it that is a queue: one of 30 ms is left as it is
+REPORT_USUAL: Final = 0.5  # s between reports: without a queue 2.3 % are lost, not 1.8
+REPORT_URGENT: Final = (
+  0.25  # s between them after a loss or in a queue: 3.9 % are lost, not 1.8; in silence 6.1 %, not 3.4
+)
+STIRRING: Final = 0.006  # s of lasting delay from which reports are urgent, and which end a probe
+QUEUED: Final = 0.020  # s of lasting delay that count as a queue: one of 30 ms is left as it is
 MUCH_LOST: Final = 0.05  # share, where there is a limit: without a queue 3.6 % are lost, not 1.8
 LOST_BY_CHANCE: Final = 0.15  # share, elsewhere: a bad radio loses that, a path that is too short far more
-LOSS_MEMORY: Final = 1.0  # s
+LOSS_MEMORY: Final = 1.0  # s over which losses are averaged
 LEAST_RATE: Final = 20_000.0  # bytes/s that are tried on any path
 CUT_WAIT: Final = 0.6  # s until a cut shows in what is reported
-CUTS_IN_VAIN: Final = 3  # then the queue is not ours
+CUTS_IN_VAIN: Final = 3  # cuts after which a steady queue is left alone: other traffic makes it
 REST: Final = 0.9  # of the capacity that is used for long: 78 % of the path are used, not 84
 TRIED: Final = 1.2  # times the capacity, a probe: without a queue 4.4 % are lost, not 1.8
 PROOF: Final = 1.02  # times the capacity shows that there is more
@@ -4013,7 +4015,7 @@ class Pacer:
 
 RESUME_SECONDS: Final = 600.0
 EMPTY_SECONDS: Final = 120.0  # an orphan waits that long for anybody
-AWAY_NOTICES: Final = (1e9, 300, 60)  # seconds before its end at which everyone is told
+AWAY_NOTICES: Final = (1e9, 300, 60)  # everyone is told at once, and so many seconds before its end
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are answered by `ok`
@@ -4055,13 +4057,13 @@ RESERVED_NAMES: Final = (
   "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 )
 FOREVER: Final = 2.0**40
-LASTING: Final = ("hand",)  # what of a Person stays while its place is kept
+LASTING: Final = ("hand",)  # fields of a Person that are still so when it comes back
 MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
 
 
 WELCOMING: Final = ("meeting", "title", "host", "presenter", "epoch", "served_by")
-# of what is exported
+# The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
 ROOM_FACTS: Final = (*WELCOMING, "counter", "newest_id")
 
 
@@ -4705,6 +4707,11 @@ class Room:
       "settings": (Setting, self.settings),
     }
 
+  def form(self) -> list[str]:
+    """The names of all that `export` holds: a journal of another form is another program version's."""
+    kinds = {part: kind.shape(kept=True) for part, (kind, _) in self._parts().items()}
+    return [*ROOM_FACTS, *(f"{part}.{name}" for part, names in kinds.items() for name in names)]
+
   def export(self, now: float, clock: float, *changes: Keep) -> Json:
     """What `load` needs: all of it or, for a journal, what has changed; null where something is gone."""
     state: Json = {"now": now, "clock": clock, **{name: getattr(self, name) for name in ROOM_FACTS}}
@@ -4779,7 +4786,10 @@ class Room:
   # -- messages
 
   def handle(self, ident: int, message: Json, now: float, clock: float) -> list[Effect]:
-    """The effects of a checked `message` from member `ident`; its rights and rate are checked."""
+    """The effects of a checked `message` from member `ident`, by `_on_TYPE` here or in Classroom.
+
+    Rate and rights are looked at before.
+    """
     member = self.members.get(ident)
     if member is None:
       return []
@@ -6273,7 +6283,7 @@ class Journal:
 
     place = f"{bind}-{port}" if bind else str(port)
     self._path = identity.path.parent / "journal" / f"{place}.sealed"
-    self._secret = hashlib.sha256(b"connectsphere journal 4" + identity.path.read_bytes()).digest()
+    self._secret = hashlib.sha256(b"connectsphere journal" + identity.path.read_bytes()).digest()
     self._seal = Fernet(base64.b64encode(bytes.fromhex(self.mark(json.dumps(facts)))))
     self._file: io.FileIO | None = None
     self._size = 0
@@ -7082,7 +7092,7 @@ def cut_off(sock: Socket) -> None:
   sock.close()
 
 
-# The byte that holds the DSCP: what switches and Wi-Fi access points let go first, and last.
+# The byte of IP that holds the DSCP: EF (sound) leaves switches and access points first, CS1 (files) last.
 FIRST: Final = 0xB8  # EF
 LAST: Final = 0x20  # CS1
 
@@ -10201,8 +10211,8 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 
 LEFT_MIXER_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
-# (datagrams a tick, seconds): where so many talk the socket is read that seldom instead of at each datagram,
-# which costs up to that much error in the times of arrival
+# (datagrams a tick, seconds): where so many talk, the mixer reads its socket once in so many seconds instead
+# of at each datagram, which saves wake-ups and makes times of arrival wrong by up to that much
 GATHER: Final = ((40, 0.008), (5, 0.004))
 FEW_LISTENERS: Final = 15  # are sent each block by itself, which comes 16 ms sooner
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
@@ -10240,8 +10250,11 @@ class RelayPeer:
     return known
 
   def serves(self, layer: int, now: float) -> range:
-    """Requested layers that `layer`, which has just come, satisfies: each viewer gets the highest live
-    layer at or below its request, else the lowest live one. Live: seen within 1.5 s."""
+    """The layers asked for that a picture of `layer`, which has just come, is sent to.
+
+    A viewer gets the highest live layer at or below the one that LayerAllocator granted, else the lowest
+    live one. Live: seen within 1.5 s.
+    """
     alive = [one for one in range(len(LAYERS)) if now - self.fresh[one] < 1.5]
     lowest = 0 if layer == alive[0] else layer
     return range(lowest, min((one for one in alive if one > layer), default=len(LAYERS)))
@@ -10742,7 +10755,7 @@ class ScreenShareManager:
 
   HELLO_LIMIT = 4_096
   VIEWER_LIMIT = 64
-  MOST_UNSAID = 16  # a presenter begins a third change only when the first is painted
+  MOST_UNSAID = 16  # unacknowledged changes that are a flood; an honest presenter has 2
 
   def __init__(
     self,
@@ -11549,7 +11562,7 @@ class Keeper:
   it is free. `post` has something called on the control thread.
   """
 
-  PATIENCE = 0.25  # s: a busy machine's disk is no slow one
+  PATIENCE = 0.25  # s that control waits for the disk, which is quicker even on a busy machine
   ALIVE_SECONDS = 20.0  # at least so often it says that it is
 
   def __init__(
@@ -11618,7 +11631,7 @@ class ConferenceServer:
     self.room = Room(options.title, options.host_name, secrets.token_hex(16), secrets.token_hex)
     self.room.shelf.limits = options
     facts = options.title, options.host_name, options.pin
-    journal = Journal(identity, options.base, options.bind, *facts)
+    journal = Journal(identity, options.base, options.bind, *facts, *self.room.form())
     self._keeper = Keeper(self.room, journal, self.counters, lambda call: self._reactor.post(call))
     self._pin_mark = journal.mark(options.pin)
     self._running = RunningMeeting(identity.path.parent)
@@ -11757,7 +11770,7 @@ class ConferenceServer:
     link = TlsLink(self._reactor, sock, self._context, server=True)
     session = ControlSession(link, address, heard=monotonic())
     link.on_bytes = partial(self._on_bytes, session)
-    # By post: telling others finds more dead links, which would end inside this one.
+    # By post: a departure is told to others, whose dead links are found then; a hundred would nest too deep.
     link.on_close = lambda reason: self._reactor.post(lambda: self._closed(session, reason))
     link.limit = MAX_LINE
     self._half_open.begin(link, address)
@@ -12581,7 +12594,7 @@ class CameraSender(DeviceThread):
 class MicrophoneSender(DeviceThread):
   """The microphone's thread: blocks with a voice in them go out, silence is said once in a while.
 
-  `newest_number()` is that of the last block, of this microphone or not: they count time.
+  Blocks are numbered by time, whether they are sent or not; `newest_number()` is the last one's.
   """
 
   MISTAKEN_DB = -40.0
@@ -13420,7 +13433,7 @@ class ScreenPlane:
   def renew(self) -> None:
     """The control link is back: every connection of the plane needs a new ticket."""
     self._stop_viewing()
-    self._who = -1  # what the welcome says is news
+    self._who = -1  # nobody: so that whoever the welcome names is linked to anew
     if self._presenter and self._presenter.opened:
       self._tries = 0
       self._link_presenter(self._presenter)
@@ -14376,7 +14389,7 @@ class Requests:
 
   _link: Callable[[], CommandConnection | None]
   _later: Callable[[float, Callable[[], None]], object]
-  # a number says the same to a server that forgot nothing
+  # not from 0: a server takes a known number for a repetition
   _number: int = field(default_factory=lambda: secrets.randbelow(1 << 52))
   _waiting: dict[int, Callable[[Json], None]] = field(default_factory=dict)
   _said: dict[int, Said] = field(default_factory=dict)
@@ -14403,7 +14416,7 @@ class Requests:
   def forget_dropped(self, lost: CommandConnection) -> None:
     """What was asked over the `lost` link has no answer; what was said is said again.
 
-    But what the server had long taken and not confirmed, it refused.
+    Not what the server heard of DEAD_SECONDS before the loss: it would have confirmed it, so it refused it.
     """
     for number in list(self._waiting):
       said = self._said.get(number)
@@ -14730,7 +14743,7 @@ class MeetingController:
 
   def _on_error(self, message: Json) -> None:
     what = "mic" if message["code"] == "no_word" else message.get("why")
-    if what in ("mic", "camera"):  # turned on here just as the host turned it off
+    if what in ("mic", "camera"):  # it was opened while the right to it was taken
       self._turn(what, False)
     self.emit("error", **refusal(message).event)
 
@@ -15117,7 +15130,7 @@ def of_another_version(finder: MeetingFinder) -> Refused | None:
 
 
 def find_meeting(finder: MeetingFinder, known: KnownHosts, has_pin: bool) -> MeetingAd:
-  """The meeting to join without asking (DESIGN 5); Refused where there is none or too much.
+  """The meeting to join without asking; Refused where there is none or too much.
 
   Decided 0.4 s after the first question; while nothing fits, again until the scan is over.
   """

@@ -849,6 +849,16 @@ class TestResuming:
     world.leave(ana, "lost")
     assert world.tokens[ana.id] not in json.dumps(world.room.export(0.0, 0.0))
 
+  def test_the_form_names_all_that_is_exported(self, world: World) -> None:
+    """So that no server reads the journal of a version that kept something else."""
+    world.say(world.join("Ana"), "chat", text="Hello")
+    kept = set()
+    for part, records in world.room.export(0.0, 0.0).items():
+      names = {name for entry in records.values() for name in entry} if isinstance(records, dict) else ()
+      kept |= {f"{part}.{name}" for name in names} if isinstance(records, dict) else {part}
+    assert {"people.person", "lines.text", "members.name"} <= kept
+    assert kept - {"now", "clock"} <= set(world.room.form())
+
 
 # ------------------------------------------------------------------------------------- the screen
 
