@@ -232,13 +232,13 @@ MAX_PARTS: Final = 256
 MAX_FRAME: Final = CHUNK * MAX_PARTS
 MAX_LINE: Final = 64 * 1024
 MAX_SCREEN: Final = (7680, 4320)
-FILE_BLOCK: Final = 256 << 10  # bytes of a file that are read, hashed and written at once
+FILE_BLOCK: Final = 256 << 10  # bytes of a file handled at once
 MAX_NAME: Final = 32
 MAX_TITLE: Final = 64
 MAX_PIN: Final = 64
 MAX_CHAT: Final = 4_000
 HISTORY: Final = 200
-MAX_PEOPLE: Final = 250  # so that the roster fits one line, whatever the names
+MAX_PEOPLE: Final = 250  # the roster fits one line, whatever the names
 
 Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
@@ -536,7 +536,7 @@ class FairQueue:
     for depth in range(1, len(flow) + 1):
       part = flow[:depth]
       self._used[part] = self._used.get(part, 0.0) + cost / self._weights.get(str(part[-1]), 1.0)
-    if len(self._used) > self._REMEMBERED:  # who was forgotten starts at the floor, as who comes anew
+    if len(self._used) > self._REMEMBERED:  # who was forgotten starts anew
       waiting = {part for parts in self._below.values() for part in parts}
       self._used = {part: used for part, used in self._used.items() if part in waiting}
       self._floor = {part: used for part, used in self._floor.items() if part in self._below}
@@ -548,7 +548,7 @@ def clean_pin(text: str) -> str:
   return digits if digits.isdecimal() else text.strip()
 
 
-_BLANK: Final = re.compile(  # no letter of these shows, though none is of a category C: fillers, selectors
+_BLANK: Final = re.compile(  # fillers and selectors that show nothing, though not of a category C
   "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2800\ufe00-\ufe0f\U0001d159\U000e0100-\U000e01ef]"
 )
 
@@ -632,7 +632,7 @@ w ɯωшѡѽԜԝաᎳᏔ₩ⲽꓪꝡꮃ
 x ×ΧχХхҲᕁᕽ᙭᙮ᚷ╳⤫⤬⨯⨰ⲬⵝꓫꞳ
 y ¥ɣΥγУуҮүҰұყᎩᎽᶌⲨⲩꓬ
 z ΖζᏃꓜꮓ
-"""  # of Latin letters and digits, of Unicode's confusables.txt what NFKD, case and the names do not tell
+"""  # from Unicode's confusables.txt, without what NFKD, case and names tell
 _LATIN_NAME: Final = re.compile(
   "LATIN (?:SMALL LETTER|CAPITAL LETTER|LETTER SMALL CAPITAL)(?: DOTLESS| SCRIPT)? ([A-Z])(?: WITH .*)?$"
 )
@@ -771,7 +771,7 @@ def _integer(low: int, high: int) -> Check:
   return _that(lambda one: type(one) is int and low <= one <= high, f"an integer in {low}..{high}")
 
 
-def _number(low: float, high: float) -> Check:  # passed as it came: 0 is not 0.0 for everybody
+def _number(low: float, high: float) -> Check:  # as it came: 0 is not 0.0 for everybody
   return _that(lambda one: type(one) in (int, float) and low <= one <= high, f"a number in {low}..{high}")
 
 
@@ -797,30 +797,18 @@ def _either(*checks: Check) -> Check:
 
 
 def _listing(of: Check, most: int) -> Check:
-  def check(value: Any) -> list[Any]:
-    if not isinstance(value, list) or len(value) > most:
-      raise PeerFault("bad_field", f"expected a list of at most {most}")
-    return [of(item) for item in value]
-
-  return check
+  listed = _that(lambda value: isinstance(value, list) and len(value) <= most, f"a list of at most {most}")
+  return lambda value: [of(item) for item in listed(value)]
 
 
 def _mapping(key: Check, of: Check, most: int) -> Check:
-  def check(value: Any) -> dict[Any, Any]:
-    if not isinstance(value, dict) or len(value) > most:
-      raise PeerFault("bad_field", f"expected an object of at most {most} members")
-    return {key(name): of(item) for name, item in value.items()}
-
-  return check
+  mapped = _that(lambda value: isinstance(value, dict) and len(value) <= most, f"at most {most} members")
+  return lambda value: {key(name): of(item) for name, item in mapped(value).items()}
 
 
 def _record(shape: Shape) -> Check:
-  def check(value: Any) -> Json:
-    if not isinstance(value, dict):
-      raise PeerFault("bad_field", "expected an object")
-    return _shaped(value, shape)
-
-  return check
+  mapped = _that(lambda value: isinstance(value, dict), "an object")
+  return lambda value: _shaped(mapped(value), shape)
 
 
 def _shaped(value: Json, shape: Shape) -> Json:
@@ -922,7 +910,7 @@ class Person(Record):
   role: Annotated[str, _ROLE] = "member"
   mic: Flag = False
   camera: Flag = False
-  hand: Time = 0.0  # when the hand went up, unix seconds; 0 = down
+  hand: Time = 0.0  # unix seconds when the hand went up; 0: down
   sharing: Flag = False
   proof: Proof = field(default_factory=dict, hash=False)  # of the host's right, for everyone to check
 
@@ -1025,7 +1013,7 @@ class Attended(Record):
 
 _USER: Final = Person.shape()
 _LINE: Final = Line.shape()
-_OWN: Final = {"ref?": _REF}  # what of an own line only its author is told, in the welcome
+_OWN: Final = {"ref?": _REF}  # only its author is told
 _PRIVATE_LINE: Final = {**_LINE, "to_name": _NAME}
 
 _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
@@ -1308,6 +1296,7 @@ _JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _SEGMENT: Final = struct.Struct(">HH")
 _FRAME_HEADER: Final = struct.Struct(">BHHB")
+_WEBP: Final = struct.Struct("<4sI8sIBI")
 
 
 def _one_scan(data: bytes, start: int) -> bool:
@@ -1349,14 +1338,12 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 def webp_size(data: bytes) -> tuple[int, int]:
   """(width, height) of a lossless WebP of the one chunk VP8L; else PeerFault."""
-  if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F:
+  if len(data) < _WEBP.size:
     raise PeerFault("bad_picture", "no lossless WebP")
-  chunk = int.from_bytes(data[16:20], "little")
-  if int.from_bytes(data[4:8], "little") + 8 != len(data) or 20 + chunk + chunk % 2 != len(data):
-    raise PeerFault("bad_picture", "WebP of another length")
-  bits = int.from_bytes(data[21:25], "little")
-  if bits >> 29:
-    raise PeerFault("bad_picture", "WebP of another version")
+  riff, size, kind, chunk, mark, bits = _WEBP.unpack_from(data)
+  whole = size + 8 == len(data) == 20 + chunk + chunk % 2
+  if not whole or (riff, kind, mark, bits >> 29) != (b"RIFF", b"WEBPVP8L", 0x2F, 0):
+    raise PeerFault("bad_picture", "no lossless WebP")
   return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
@@ -1743,10 +1730,13 @@ class Nack(NamedTuple):
   bitmap: int
 
 
+def _mirrored(bits: int) -> int:
+  return int(f"{bits:0{MAX_PARTS}b}"[::-1], 2)
+
+
 def encode_nack(nack: Nack) -> bytes:
   """The payload of a nack."""
-  mirrored = int(f"{nack.bitmap:0{MAX_PARTS}b}"[::-1], 2)
-  return _NACK.pack(nack.id, nack.number, mirrored.to_bytes(32, "big"))
+  return _NACK.pack(nack.id, nack.number, _mirrored(nack.bitmap).to_bytes(32, "big"))
 
 
 def parse_nack(data: bytes) -> Nack:
@@ -1754,10 +1744,9 @@ def parse_nack(data: bytes) -> Nack:
   if len(data) != _NACK.size:
     raise PeerFault("bad_nack")
   ident, number, bitmap = _NACK.unpack(data)
-  bits = int(f"{int.from_bytes(bitmap, 'big'):0{MAX_PARTS}b}"[::-1], 2)
-  if not bits:
+  if not any(bitmap):
     raise PeerFault("bad_nack")
-  return Nack(ident, number, bits)
+  return Nack(ident, number, _mirrored(int.from_bytes(bitmap, "big")))
 
 
 # -- which UDP address a client has
@@ -3275,7 +3264,7 @@ class TileDiffer:
     rows[:height, : width * depth] = picture.reshape(height, width * depth)
     mask = np.ones((_tiles_of(height), _tiles_of(width)), np.bool_)
     if not fresh:
-      for row in range(mask.shape[0]):  # band by band: what is compared stays in the cache
+      for row in range(mask.shape[0]):  # a band at a time stays in the cache
         band = slice(row * TILE, (row + 1) * TILE)
         bits = np.bitwise_or.reduce(self._now[band] ^ self._before[band], axis=0)
         mask[row] = bits.reshape(mask.shape[1], -1).any(axis=1)
@@ -3287,12 +3276,10 @@ def _leading(flags: NDArray[np.bool_]) -> int:
   return len(flags) if flags.all() else int(flags.argmin())
 
 
-def merge_rectangles(
-  mask: NDArray[np.bool_], width: int, height: int, most: int = MAX_RECTANGLE
-) -> list[tuple[int, int, int, int]]:
-  """The set tiles of `mask` as few disjoint rectangles (x, y, w, h) in pixels, `most` pixels each way."""
+def merge_rectangles(mask: NDArray[np.bool_], width: int, height: int) -> list[tuple[int, int, int, int]]:
+  """The set tiles of `mask` as few disjoint rectangles (x, y, w, h) in pixels."""
   left = mask.copy()
-  limit = most // TILE
+  limit = MAX_RECTANGLE // TILE
   found: list[tuple[int, int, int, int]] = []
   for row, column in np.argwhere(mask).tolist():
     if not left[row, column]:
@@ -5554,9 +5541,9 @@ class Facts:
 
   protocol: int = PROTOCOL
   places: tuple[Place, ...] = ()
-  used: str = ""  # the own address toward the meeting, or the likeliest
+  used: str = ""  # the own address toward the meeting
   heard: frozenset[str] = frozenset()  # own addresses whose broadcast came back
-  taken: tuple[str, ...] = ()  # "TCP 9000": the meeting's ports that another program holds
+  taken: tuple[str, ...] = ()  # ports that another program holds, "TCP 9000"
   hosting: bool = False  # a meeting of this computer answers
   reachable: bool = True  # the own LAN address accepts a connection
   meetings: tuple[Sighting, ...] = ()
@@ -5565,7 +5552,7 @@ class Facts:
   neighbours: frozenset[str] | None = None  # who else is there; None: not known
   gateways: frozenset[str] = frozenset()  # where a router usually is
   asked_by: frozenset[str] = frozenset()  # who was heard looking for a meeting
-  tried: frozenset[str] = frozenset()  # who connected to the meeting hosted here and did not come in
+  tried: frozenset[str] = frozenset()  # who connected here and did not come in
   camera: str | None = None
   mic: str | None = None
   speaker: str | None = None
@@ -5801,9 +5788,8 @@ def write_private(path: Path, content: bytes) -> None:
   temporary = _temporary_beside(path, content)
   try:
     temporary.replace(path)
-  except OSError:
+  finally:
     temporary.unlink(missing_ok=True)
-    raise
 
 
 def _write_private_once(path: Path, content: bytes) -> None:
@@ -5880,7 +5866,7 @@ def _read_identity(path: Path) -> Identity:
 
 
 def _new_identity() -> bytes:
-  from cryptography import x509  # a tenth of a second that only the first hosting needs
+  from cryptography import x509  # takes a tenth of a second
   from cryptography.hazmat.primitives import hashes, serialization
   from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -5967,9 +5953,7 @@ class KnownHosts:
     self._hosts = {host.fingerprint: host for host in self._read()}
 
   def get(self, fingerprint: str) -> KnownHost | None:
-    """The host of that fingerprint, if known."""
-    with self._lock:
-      return self._hosts.get(fingerprint)
+    return self._hosts.get(fingerprint)
 
   def all(self) -> list[KnownHost]:
     """The one seen last first."""
@@ -6061,8 +6045,7 @@ class Settings:
 
   def get(self, key: str, default: _Setting) -> _Setting:
     """The value of `key`, or `default` where it is missing or of another type."""
-    with self._lock:
-      value = self._values.get(key)
+    value = self._values.get(key)
     return value if type(value) is type(default) else default
 
   def set(self, key: str, value: object) -> None:
@@ -6143,7 +6126,7 @@ class _PinProof:
   _OTHER: ClassVar[bytes]
 
   def __init__(self, pin: str, fingerprint: str) -> None:
-    import spake2  # its groups take 60 ms, which a start without a PIN need not wait for
+    import spake2  # takes 60 ms
 
     secret = unicodedata.normalize("NFKC", pin).strip().encode()
     if not secret:
@@ -6159,7 +6142,7 @@ class _PinProof:
       raise PeerFault("pin", "a message of a wrong size")
     try:
       key = self._spake.finish(peer_message)
-    except Exception as error:  # the library raises whatever its arithmetic meets
+    except Exception as error:  # whatever its arithmetic meets
       raise PeerFault("pin", f"{type(error).__name__}: {error}") from error
     digest = hashlib.sha256(transcript).digest()
     self._macs = {role: hmac.digest(key, role + digest, "sha256") for role in (b"client", b"host")}
@@ -6365,10 +6348,9 @@ class Worker:
   `run(worker)` returns soon after `stopping` is set; `wake` ends a wait.
   """
 
-  def __init__(self, name: str, run: Callable[[Worker], None], wake: Callable[[], None] | None = None):
+  def __init__(self, name: str, run: Callable[[Worker], None], wake: Callable[[], None] = lambda: None):
     self.stopping = threading.Event()
-    self._run = run
-    self._wake = wake
+    self._run, self._wake = run, wake
     self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
 
   def start(self) -> Worker:
@@ -6393,8 +6375,7 @@ class Worker:
   def stop(self) -> None:
     """Ask the thread to end."""
     self.stopping.set()
-    if self._wake:
-      self._wake()
+    self._wake()
 
   def close(self, deadline: float = 3.0) -> None:
     """Stop and wait at most `deadline` seconds; also from the thread itself."""
@@ -6414,7 +6395,7 @@ CLOSING_SECONDS: Final = 3.0
 TURN_RECORDS: Final = 64  # what one link may send before the others' turn
 TLS_RECORD: Final = 16_384  # bytes: the longest, and what one link may receive before the others' turn
 TURN_READS: Final = 16
-TURNS_SECONDS: Final = 0.004  # how long links are read before mail and timers have theirs
+TURNS_SECONDS: Final = 0.004  # seconds before mail and timers have theirs
 OUTSIDE: Final = "outside"  # the group of those who are not in yet
 SHARES: Final = {OUTSIDE: 0.1}
 
@@ -6690,11 +6671,7 @@ class TlsLink:
 
   def _shake_hands(self) -> None:
     try:
-      if self._tls is None:
-        if code := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-          raise OSError(code, os.strerror(code))
-        self._wrap()
-      assert self._tls is not None
+      self._tls = self._tls or self._wrap()
       self._tls.do_handshake()
     except ssl.SSLWantReadError:
       self._watch(EVENT_READ)
@@ -6704,24 +6681,24 @@ class TlsLink:
       refused = "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
       self.discard("no_tls" if self.connected else refused)
     else:
-      self._opened()
+      self._opened(self._tls)
 
-  def _wrap(self) -> None:
+  def _wrap(self) -> ssl.SSLSocket:
+    if code := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+      raise OSError(code, os.strerror(code))
     self._watch(0)
-    self.socket.getpeername()  # one that is gone fails here: wrap_socket would lose it unclosed
-    self._tls = self._context.wrap_socket(
-      self.socket, server_side=self._server, do_handshake_on_connect=False
-    )
-    self.socket = self._tls
+    self.socket.getpeername()  # fails where it is gone: wrap_socket would lose it unclosed
+    tls = self._context.wrap_socket(self.socket, server_side=self._server, do_handshake_on_connect=False)
+    self.socket = tls
     self._watch(EVENT_READ)
+    return tls
 
-  def _opened(self) -> None:
-    assert self._tls is not None
+  def _opened(self, tls: ssl.SSLSocket) -> None:
     self._ready = True
     if self._timer:
       self._timer.cancel()
     if not self._server:
-      self.fingerprint = hashlib.sha256(self._tls.getpeercert(binary_form=True) or b"").hexdigest()
+      self.fingerprint = hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
     self._watch(EVENT_READ)
     self.on_open(self)
     if not self.closed:
@@ -6870,7 +6847,7 @@ class TlsStream:
   SLOWEST = 60.0  # seconds for one block: who is slower holds up a place for others
 
   def __init__(self, sock: Socket, context: ssl.SSLContext, *, server: bool) -> None:
-    self._handle = sock  # the same connection; shutting it down never touches the TLS object
+    self._handle = sock  # shutting it down does not touch the TLS object
     self._context = context
     self._server = server
     self._tls: ssl.SSLSocket | None = None
@@ -7184,7 +7161,7 @@ def with_port(place: str, port: int) -> str:
   return place if port == DEFAULT_PORT else f"{place}:{port}"
 
 
-def resolve(host: str, patience: float = 5.0) -> str:
+def resolve(host: str) -> str:
   """The IPv4 address of `host`: a name, an address or its code; Refused when there is none in time."""
   found = code_address(host)
   if found is None:
@@ -7198,16 +7175,16 @@ def resolve(host: str, patience: float = 5.0) -> str:
 
     Worker("resolver", ask).start()  # a name server that does not answer is asked for half a minute
     with suppress(queue.Empty):
-      found = answer.get(timeout=patience)
+      found = answer.get(timeout=5.0)
   if found is None:
     raise Refused("no_meeting", "The address {host} cannot be found.", host=host)
   return found
 
 
-def tcp_answers(address: Address, patience: float = 1.5) -> bool:
-  """Whether `address` accepts a TCP connection within `patience` seconds."""
+def tcp_answers(address: Address) -> bool:
+  """Whether `address` accepts a TCP connection within 1.5 s."""
   try:
-    socket.create_connection(address, patience).close()
+    socket.create_connection(address, 1.5).close()
   except OSError:
     return False
   return True
@@ -7229,8 +7206,8 @@ GSO_PARTS: Final = 58  # 64 kB, the most that one call takes on every kernel
 BUFFER: Final = 4 << 20
 LARGEST_READ: Final = 65_536
 READ_AT_ONCE: Final = 16 * 1024  # bytes after which what came is worked on: mostly a frame
-_UDP_SEGMENT: Final = 103  # Linux: let the kernel cut one buffer into datagrams (GSO)
-_UDP_GRO: Final = 104  # Linux: let the kernel join datagrams of one sender into one buffer
+_UDP_SEGMENT: Final = 103  # Linux: the kernel cuts a buffer into datagrams (GSO)
+_UDP_GRO: Final = 104  # Linux: the kernel joins datagrams of one sender
 _HELD: Final = 0x5411  # SIOCOUTQ
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
@@ -7340,7 +7317,7 @@ class UdpPort:
       if size:
         received.append((self._buffer[at : at + size], segment, address))
         at += size
-      else:  # anyone can send that; nobody who takes buffers apart should have to think of it
+      else:  # anyone can send that
         self._counters.add("short_datagram")
     return received
 
@@ -7443,7 +7420,7 @@ def start_child(
   """
   environment = dict(os.environ)
   if getattr(sys, "frozen", False):
-    command = [sys.executable]  # uses what its parent unpacked, and is one process with one id
+    command = [sys.executable]  # uses what its parent unpacked
     if outlives:
       environment["PYINSTALLER_RESET_ENVIRONMENT"] = "1"
   else:
@@ -7452,7 +7429,7 @@ def start_child(
     if sys.platform == "win32" and base != python:  # a venv's own would start that one in between
       environment["__PYVENV_LAUNCHER__"], python = python, base
     command = [python, str(here)] if "." in here.stem else [python, "-m", here.stem]
-    environment["PYTHONSAFEPATH"] = "1"  # not what happens to lie where the user stands
+    environment["PYTHONSAFEPATH"] = "1"  # not modules of the working directory
     environment["PYTHONPATH"] = os.pathsep.join(
       filter(None, [str(here.parent), environment.get("PYTHONPATH")])
     )
@@ -7564,7 +7541,7 @@ class Power:
     windows: Any = ctypes
     multimedia = windows.WinDLL("winmm")
     (multimedia.timeBeginPeriod if on else multimedia.timeEndPeriod)(1)
-    for mask in (5, 1):  # no slower execution, and no ignored timers, which Windows 10 does not know
+    for mask in (5, 1):  # no slower execution, no ignored timers; the latter is new in Windows 11
       state = (ctypes.c_uint32 * 3)(1, mask if on else 0, 0)  # PROCESS_POWER_THROTTLING_STATE
       if windows.WinDLL("kernel32").SetProcessInformation(ctypes.c_void_p(-1), 4, state, 12):
         return
@@ -7594,14 +7571,14 @@ class Power:
 power: Final = Power()
 
 
-def end_child(process: subprocess.Popen[str], deadline: float = 3.0) -> int:
-  """Close the child's standard input and wait; it is killed after `deadline` seconds."""
+def end_child(process: subprocess.Popen[str]) -> int:
+  """Close the child's standard input and wait; it is killed after 3 s."""
   with suppress(OSError, ValueError):
     cast(IO[str], process.stdin).close()
   try:
-    return process.wait(deadline)
+    return process.wait(3.0)
   except subprocess.TimeoutExpired:
-    log.warning("the child %d did not end within %.1f s and is killed", process.pid, deadline)
+    log.warning("the child %d did not end within 3 s and is killed", process.pid)
     process.kill()
     return process.wait()
   finally:
@@ -7625,7 +7602,7 @@ def voice_command(language: str) -> list[str]:
 class Voice:
   """Says short lines through the system's voice, one after the other."""
 
-  MOST_WAITING = 3  # older lines than these are not worth hearing any more
+  MOST_WAITING = 3  # older lines are not worth hearing
   LONGEST = 20.0
 
   def __init__(self) -> None:
@@ -7784,7 +7761,7 @@ class ChildKeeper:
     self._spoke, self._unanswered = True, 0
     try:
       message = json.loads(line)
-    except ValueError:  # a child that is killed may end in the middle of a line
+    except ValueError:  # it was killed within a line
       log.warning("the %s said a line that is no message", self._name)
       return
     try:
@@ -7838,7 +7815,7 @@ BEACON_EVERY: Final = 2.0
 AD_EXPIRES: Final = 6.0
 MOST_ADS: Final = 32
 FALSE_EXPIRES: Final = 60.0  # seconds; by then its address may be somebody else's
-MOST_ADS_OF_ONE: Final = 8  # from one address: inventions of one computer hide nobody's meeting
+MOST_ADS_OF_ONE: Final = 8  # of one address, which hides nobody's meeting
 QUIET: Final = 1.5
 SCAN_AGAIN: Final = 30.0
 SCAN_MOST: Final = 1_024
@@ -7860,7 +7837,7 @@ class MeetingAd(Ad):
     return cls.read({**fields, **shown}, address=address)
 
 
-_KINDS: Final = {  # by what the systems call their interfaces, Windows by the adapter's description
+_KINDS: Final = {  # by name, on Windows by the adapter's description
   "vpn": re.compile(
     r"^(tun|tap|ppp|wg|utun|ipsec|zt|tailscale|nordlynx|proton)|VPN|WireGuard|Wintun|TAP-|Tailscale"
     r"|ZeroTier|AnyConnect|Fortinet"
@@ -7972,7 +7949,7 @@ def parse_adapters(table: bytes, base: int) -> dict[int, str]:
   while 0 <= at <= len(table) - 424:
     after, name, index = struct.unpack_from("<Q264x132s12xI", table, at)
     names[index] = name.split(b"\0")[0].decode("mbcs" if os.name == "nt" else "ascii", "replace")
-    if after <= base + at:  # the end; a chain that goes back would never end
+    if after <= base + at:  # the end, or a chain that goes back
       break
     at = after - base
   return names
@@ -8106,7 +8083,7 @@ class DiscoveryLoop(Loop):
   def _send(self, port: socket.socket, data: bytes, address: Address) -> None:
     try:
       port.sendto(data, address)
-    except OSError:  # this way is closed; the others are tried all the same
+    except OSError:  # the other ways are tried all the same
       self.counters.add("discovery_send_error")
 
 
@@ -8208,7 +8185,7 @@ class BroadcastEar(DiscoveryLoop):
   bound to the broadcast addresses alone; elsewhere it is on all addresses, unless `shy`.
   """
 
-  def __init__(self, own: Sequence[Interface], *, shy: bool, port: int = DISCOVERY_PORT) -> None:
+  def __init__(self, own: Sequence[Interface], *, shy: bool) -> None:
     super().__init__("broadcast-ear", Counters())
     self.asking: set[str] = set()
     self.heard: set[str] = set()
@@ -8218,7 +8195,7 @@ class BroadcastEar(DiscoveryLoop):
       where = set() if shy else {""}
     for address in where:
       with suppress(OSError):
-        self.listen(address, port, self._hear, shared=True)
+        self.listen(address, DISCOVERY_PORT, self._hear, shared=True)
         self.deaf = False
 
   def _hear(self, data: bytes, source: Address) -> None:
@@ -8545,12 +8522,9 @@ def _sleep_until(due: float) -> float:
 
 
 def load_codecs() -> None:
-  """Load OpenCV in time: loading stops every thread for up to 0.1 s.
-
-  DeviceError says what is missing and how to mend it.
-  """
+  """Load OpenCV in time: it stops every thread for up to 0.1 s. DeviceError says how to mend it."""
   try:
-    # the statement hands a half-made module to who waited for another thread's import that failed
+    # not by the statement: after another thread's failed import it gives a half-made module
     cv2 = importlib.import_module("cv2")
   except ImportError as fault:
     mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
@@ -8593,17 +8567,17 @@ def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
   cv2.polylines(picture, points, True, (0, 0, 0), max(1, round(size)), cv2.LINE_AA)
 
 
-def decode_picture(data: bytes | memoryview, reduce: int = 1) -> Picture:
-  """The BGR picture in `data`, its sides divided by `reduce` (1, 2 or 4); PeerFault if it is none.
+def decode_picture(data: bytes | memoryview) -> Picture:
+  """The BGR picture in `data`; else PeerFault.
 
   Kind and size were checked before (WIRE): a small file can unpack to gigabytes.
   """
   import cv2
 
-  modes = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
   try:
     # a turned picture would not have the size that was checked
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), modes[reduce] | cv2.IMREAD_IGNORE_ORIENTATION)
+    mode = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
   except cv2.error as fault:
     raise PeerFault("picture", str(fault)) from fault
   if picture is None:
@@ -8654,21 +8628,21 @@ def scale(picture: Picture, size: tuple[int, int]) -> Picture:
   return boxed
 
 
-def qr_picture(text: str, size: int = 320) -> Picture:
-  """The QR code of `text`, about `size` pixels square, its white border included."""
+def qr_picture(text: str) -> Picture:
+  """The QR code of `text`, about 320 pixels square, its white border included."""
   load_codecs()
   import cv2
 
   code = cv2.QRCodeEncoder.create().encode(text)
   framed = cv2.copyMakeBorder(code, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=255)
-  times = max(1, size // framed.shape[0])
+  times = max(1, 320 // framed.shape[0])
   return cast(Picture, cv2.cvtColor(framed.repeat(times, 0).repeat(times, 1), cv2.COLOR_GRAY2BGR))
 
 
 # ---- Camera
 
 
-HANDOVER_SECONDS: Final = 2.0  # for a device that its former user still has to let go
+HANDOVER_SECONDS: Final = 2.0  # until the former user of a device lets it go
 
 
 class Camera(ABC):
@@ -8678,11 +8652,11 @@ class Camera(ABC):
   def read(self, timeout: float) -> Picture:
     """The newest picture (BGR, any size) that was not returned yet.
 
-    DeviceError when none came within `timeout` seconds, and when the camera is gone or closed.
+    DeviceError when none came within `timeout` seconds, and at the end.
     """
 
   def prefer(self, size: tuple[int, int], fps: float) -> None:  # noqa: B027 - most cannot adapt
-    """How large and how often pictures are of use, to one that can adapt. From the thread that reads."""
+    """How large and how often pictures are of use. From the thread that reads."""
 
   @abstractmethod
   def close(self) -> None:
@@ -8692,20 +8666,20 @@ class Camera(ABC):
 UNPLUGGED: Final = "“{label}” was unplugged, stopped working or was taken by another program."
 
 
-def _open_capture(index: int, size: tuple[int, int], fps: float) -> Any:
+def _open_capture(index: int, fps: float) -> Any:
   import cv2
 
   # it tells about missing cameras on standard error
   cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-  # DirectShow opens at once where Media Foundation takes many seconds
+  # DirectShow opens at once, Media Foundation takes seconds
   backends = (cv2.CAP_DSHOW, cv2.CAP_MSMF) if sys.platform == "win32" else (cv2.CAP_ANY,)
   for backend in backends:
     capture = cv2.VideoCapture(index, backend)
     if capture.isOpened():
-      # over USB 2 raw pictures of this size come at 5 to 10 fps, MJPG ones at 30
+      # raw pictures of this size come at 5 to 10 fps over USB 2, MJPG at 30
       capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-      capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-      capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+      capture.set(cv2.CAP_PROP_FRAME_WIDTH, LAYERS[-1][0])
+      capture.set(cv2.CAP_PROP_FRAME_HEIGHT, LAYERS[-1][1])
       capture.set(cv2.CAP_PROP_FPS, fps)
       return capture
     capture.release()
@@ -8724,7 +8698,7 @@ class _DriverThread(ABC):
 
   def close(self) -> None:
     self._end("The device was closed.")
-    self._thread.join(2.0)  # a driver that hangs must not hang the program: the thread is a daemon
+    self._thread.join(2.0)  # a driver may hang: the thread is a daemon
 
   @abstractmethod
   def _run(self) -> None: ...
@@ -8736,9 +8710,9 @@ class _DriverThread(ABC):
 
 
 class _CaptureCamera(_DriverThread, Camera):
-  """A cv2.VideoCapture, read all the time, so that nothing old waits in the driver."""
+  """A cv2.VideoCapture, read all the time: nothing old waits in the driver."""
 
-  _PATIENCE: Final = 10  # failed reads in a row; one alone is a damaged picture
+  _PATIENCE = 10  # failed reads in a row
 
   def __init__(self, capture: Any, label: str, released: Callable[[], None] = lambda: None) -> None:
     super().__init__("capture", label)
@@ -8781,10 +8755,10 @@ class _Captures:
     self._news = threading.Condition()
     self._open: list[int] = []
 
-  def open(self, index: int, size: tuple[int, int], fps: float) -> _CaptureCamera:
+  def open(self, index: int, fps: float) -> _CaptureCamera:
     with self._news:
       self._news.wait_for(lambda: index not in self._open, HANDOVER_SECONDS)
-      capture = _open_capture(index, size, fps)
+      capture = _open_capture(index, fps)
       self._open.append(index)
     return _CaptureCamera(capture, Words("Camera {number}", number=index), partial(self._released, index))
 
@@ -8796,7 +8770,7 @@ class _Captures:
   def has(self, index: int) -> bool:
     with self._news, suppress(DeviceError):
       if index not in self._open:
-        _open_capture(index, LAYERS[-1], DEFAULT_FPS).release()
+        _open_capture(index, DEFAULT_FPS).release()
       return True
     return False
 
@@ -8812,10 +8786,7 @@ class Microphone(ABC):
 
   @abstractmethod
   def read(self) -> Samples:
-    """The next 256 samples, int16, mono, 16 kHz, once the last of them has been captured.
-
-    DeviceError when the microphone is gone or closed.
-    """
+    """The next 256 samples, int16, mono, 16 kHz, once captured; DeviceError at the end."""
 
   @abstractmethod
   def close(self) -> None:
@@ -8827,10 +8798,7 @@ class Speaker(ABC):
 
   @abstractmethod
   def write(self, block: Samples) -> None:
-    """Play int16 mono samples at 16 kHz; returns when the next ones are needed.
-
-    DeviceError when the speaker is gone or closed.
-    """
+    """Play int16 mono samples at 16 kHz; returns when the next ones are needed. DeviceError at the end."""
 
   @abstractmethod
   def close(self) -> None:
@@ -8888,7 +8856,7 @@ _SOUND_MENDS: Final = {
 
 
 class _SoundCards:
-  """PortAudio, started for the first user and ended with the last: it lists devices at its start only.
+  """PortAudio, started for the first user and ended with the last: it lists devices only then.
 
   It may not be entered twice at a time, hence the lock.
   """
@@ -8900,7 +8868,7 @@ class _SoundCards:
 
   @contextmanager
   def using(self) -> Iterator[Any]:
-    if not self._lock.acquire(timeout=5.0):  # a dead driver can hold on to the thread that closes it
+    if not self._lock.acquire(timeout=5.0):  # a dead driver hangs in closing
       raise DeviceError("“{label}” does not answer.", label=Words("Audio"))
     try:
       self._acquire()
@@ -8924,11 +8892,8 @@ class _SoundCards:
             return opened
         again = self._users > 1 and self._lock.wait(until - monotonic())  # for who closes another
     if not candidates:
-      raise DeviceError(
-        Words("This computer has no {what}.", what=what)
-        if spec == "default"
-        else Words("There is no {what} number {number}.", what=what, number=spec)
-      )
+      none = "This computer has no {what}." if spec == "default" else "There is no {what} number {number}."
+      raise DeviceError(Words(none, what=what, number=spec))
     label = candidates[0]["name"]
     words = "The {what} “{label}” is in use or forbidden by the privacy settings."
     raise DeviceError(words, what=what, label=label)
@@ -8976,7 +8941,7 @@ class _SoundCards:
       rate=rate,
       channels=channels,
       format=8,  # pyaudio.paInt16
-      # drivers hold about three of these; with 16 ms ones, playing ran dry on a busy computer
+      # drivers hold about three: of 16 ms, playing ran dry on a busy computer
       frames_per_buffer=round(rate * BLOCK_SECONDS * (1 if kind == "input" else 2)),
       **{kind: True, f"{kind}_device_index": info["index"]},
     )
@@ -9006,11 +8971,10 @@ _sound_cards: Final = _SoundCards()
 class _SoundCardEnd(_DriverThread):
   """What a real microphone and a real speaker share.
 
-  The thread never pauses: left alone for 50 ms a stream can stall for a second, and if it dies then, the next
-  call hangs.
+  The thread never pauses: left alone for 50 ms a stream can stall, and if it dies then, the next call hangs.
   """
 
-  _PATIENCE: Final = 5.0  # seconds; some need two to start
+  _PATIENCE = 5.0  # seconds; some need two to start
 
   def __init__(self, opened: _SoundStream) -> None:
     super().__init__(f"sound-{opened.label}", opened.label)
@@ -9106,11 +9070,11 @@ class VoiceProcessor:
   package, blocks pass unchanged.
   """
 
-  _FRAME: Final = 160  # samples: what the package takes
-  _AHEAD: Final = 128  # samples of silence in front: the least with which blocks never run dry
-  _PATIENCE: Final = 16  # blocks
-  _VOICE_SHARE: Final = 0.1  # of the power is left at least; of an echo or of noise it is less
-  _HOLD: Final = 30  # frames that a voice is taken to last
+  _FRAME = 160  # samples: what the package takes
+  _AHEAD = 128  # samples in front, so that blocks never run dry
+  _PATIENCE = 16  # blocks
+  _VOICE_SHARE = 0.1  # of the power is left at least; of an echo or of noise it is less
+  _HOLD = 30  # frames that a voice is taken to last
 
   def __init__(self) -> None:
     self._played: deque[Samples] = deque(maxlen=64)
@@ -9196,7 +9160,7 @@ class VoiceProcessor:
     own = self._after > self._VOICE_SHARE * self._before and likely > VoiceActivityDetector.LIKELY
     self._hold = self._HOLD if own else max(0, self._hold - 1)
     self._others = self._HOLD if level_db(far) > VOICE_DB else max(0, self._others - 1)
-    # how loud one is, is judged while others are silent: what is left of both is softer
+    # judged while others are silent: what is left of both is softer
     louder: Samples = self._gain.process(voice, None if self._hold and not self._others else 0.0)
     if not self._hold:  # what is left of an echo sounds like speech, too
       return voice // 2 if self._others else voice
@@ -9208,7 +9172,7 @@ class VoiceProcessor:
 
 
 class _Rectangle(NamedTuple):
-  """A part of the desktop in pixels, on macOS points; left and top may be negative."""
+  """A part of the desktop in pixels, on macOS points."""
 
   left: int
   top: int
@@ -9289,7 +9253,7 @@ class _WindowsDesktop(_WindowSystem):
   def _suits(self, window: int) -> bool:
     owner, cloaked = ctypes.c_ulong(), ctypes.c_ulong()
     self._user.GetWindowThreadProcessId(window, ctypes.byref(owner))
-    # apps that were put to sleep and windows on other desktops are "visible", but cloaked
+    # sleeping apps and windows on other desktops are "visible", but cloaked
     self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, ctypes.byref(cloaked), 4)
     return bool(
       owner.value != os.getpid()
@@ -9310,7 +9274,7 @@ class _XCookie(ctypes.Structure):
 class _XDesktop(_WindowSystem):
   """X11 through libxcb: Xlib has an error handler, which would be shared with Tk."""
 
-  _VIEWABLE: Final = 2
+  _VIEWABLE = 2
 
   def __init__(self) -> None:
     try:
@@ -9470,10 +9434,7 @@ class ScreenSource(ABC):
 
   @abstractmethod
   def grab(self) -> Picture:
-    """The picture of now, without the mouse pointer: BGR, of any size.
-
-    DeviceError when the window was closed, the screen unplugged and the like.
-    """
+    """The picture of now, without the mouse pointer: BGR, of any size. DeviceError at the end."""
 
   def pointer(self) -> tuple[int, int] | None:
     """Where the mouse is in the picture grabbed last; None if outside or unknown."""
@@ -9500,7 +9461,7 @@ def _seeing() -> Iterator[Any]:
 class _Grabber:
   """mss, opened anew every 2 s: it looks at the arrangement of the screens at its start only."""
 
-  _FRESH: Final = 2.0
+  _FRESH = 2.0
   _by_xlib: ClassVar = False
 
   def __init__(self) -> None:
@@ -9515,7 +9476,7 @@ class _Grabber:
       with _seeing() as mss:
         self._mss = self._open(mss)
         self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
-    finally:  # after the new one is open: a bare X server starts anew when its last client goes
+    finally:  # after the new one is open: without clients a bare X server starts anew
       self._shut(before)
     self._opened = monotonic()
 
@@ -9527,7 +9488,7 @@ class _Grabber:
       if sys.platform != "linux":
         raise
     opened = mss.MSS(backend="xlib")
-    _Grabber._by_xlib = True  # each try of the other way leaves a connection open
+    _Grabber._by_xlib = True  # each try otherwise leaves a connection open
     return opened
 
   def screens(self) -> list[_Rectangle]:
@@ -9567,8 +9528,8 @@ class _DesktopScreen(ScreenSource):
   """Screen number `screen`, or for None the window now in front, wherever it moves.
 
   Of a window it shows its place on the desktop, with whatever lies above it; while it is minimised or outside
-  the last picture stays. This program's own windows are painted grey; while they move the last picture stays,
-  too: what they covered is not drawn yet.
+  the last picture stays. Own windows are painted grey; while they move the last picture stays: what they
+  covered is not drawn yet.
   """
 
   def __init__(self, screen: int | None) -> None:
@@ -9592,7 +9553,7 @@ class _DesktopScreen(ScreenSource):
   def grab(self) -> Picture:
     try:
       return self._grab()
-    except DeviceError:  # the screens were rearranged a moment ago
+    except DeviceError:  # the screens were rearranged
       self._grabber.reopen()
       return self._grab()
 
@@ -9687,17 +9648,17 @@ def _oval(picture: Picture, middle: tuple[float, float], radii: tuple[float, flo
 
 
 class TestCard:
-  """A moving picture that stands in for a camera: a face, the name, a clock to read.
+  """A moving picture that stands in for a camera: a face, the name, a clock.
 
   For a screen it is a page with a moving cloud instead.
   """
 
   __test__ = False  # pytest takes classes named Test... for tests
-  TURN: Final = 4.0  # seconds after which the movement repeats
-  PHASES: Final = 16
-  SKINS: Final = ((189, 213, 243), (140, 180, 226), (104, 150, 205), (72, 107, 158), (56, 80, 122))
-  HAIRS: Final = ((28, 24, 30), (38, 44, 78), (60, 110, 190), (24, 32, 58), (70, 80, 100), (20, 60, 120))
-  INK: Final = (40, 34, 36)
+  TURN = 4.0  # seconds after which the movement repeats
+  PHASES = 16
+  SKINS = ((189, 213, 243), (140, 180, 226), (104, 150, 205), (72, 107, 158), (56, 80, 122))
+  HAIRS = ((28, 24, 30), (38, 44, 78), (60, 110, 190), (24, 32, 58), (70, 80, 100), (20, 60, 120))
+  INK = (40, 34, 36)
 
   def __init__(self, name: str, size: tuple[int, int], screen: bool = False) -> None:
     self.size = size
@@ -9809,10 +9770,10 @@ class _PacedCamera(Camera):
 class _CardCamera(_PacedCamera):
   """The test card, drawn as large and as often as is of use."""
 
-  def __init__(self, name: str, size: tuple[int, int], fps: float) -> None:
+  def __init__(self, name: str, fps: float) -> None:
     super().__init__(fps, lambda number: self._card.draw(time.time()), lambda: None)
     self._name = name
-    self._card = TestCard(name, size)
+    self._card = TestCard(name, LAYERS[-1])
 
   def prefer(self, size: tuple[int, int], fps: float) -> None:
     if size != self._card.size:
@@ -9824,7 +9785,7 @@ class _CardCamera(_PacedCamera):
 class _VideoFile:
   """A video file read forward in a loop; frames are numbered on over the loops."""
 
-  _SLEPT: Final = 5.0  # seconds behind: the machine was suspended, it goes on instead of catching up
+  _SLEPT = 5.0  # seconds behind: the machine slept, so do not catch up
 
   def __init__(self, path: str, fps: float) -> None:
     if not os.path.isfile(path):
@@ -9853,7 +9814,7 @@ class _VideoFile:
   def _grab(self) -> None:
     if self._capture.grab():
       return
-    # opened anew instead of wound back: not every container can seek
+    # not every container can seek
     self._capture.release()
     self._capture = self._open()
     if not self._capture.grab():
@@ -9869,20 +9830,18 @@ class _VideoFile:
     return capture
 
 
-def open_camera(
-  spec: str, name: str, size: tuple[int, int] = (1280, 720), fps: float = DEFAULT_FPS
-) -> Camera:
-  """The camera `spec`: pattern (with `name` on the card), an index, or a video file; else DeviceError.
+def open_camera(spec: str, name: str, fps: float = DEFAULT_FPS) -> Camera:
+  """The camera `spec`: pattern (with `name` on the card), an index, or a video file.
 
-  `size` and `fps` are wishes to a real camera.
+  `fps` is a wish to a real camera.
   """
   if spec == "none":
     raise DeviceError("No camera")
   load_codecs()
   if spec == "pattern":
-    return _CardCamera(name, size, fps)
+    return _CardCamera(name, fps)
   if spec.isdecimal():
-    return _captures.open(int(spec), size, fps)
+    return _captures.open(int(spec), fps)
   video = _VideoFile(spec, fps)
   return _PacedCamera(video.fps, video.picture, video.close)
 
@@ -9893,15 +9852,15 @@ def open_camera(
 class Acoustics:
   """A room with a small, overdriven loudspeaker: what is played there is heard again, late and reflected.
 
-  Speech of -22 dBFS comes back at -28. Times are seconds of any one clock.
+  Speech of -22 dBFS comes back at -28. Times are seconds.
   """
 
-  _TAPS: Final = 4_096
+  _TAPS = 4_096
   delay = 0.045  # seconds, of both devices
 
   def __init__(self) -> None:
     self._played: deque[tuple[float, Samples]] = deque(maxlen=128)
-    # the straight way, and reflections of which a thousandth is left after 0.4 s
+    # direct sound, and reflections 60 dB down after 0.4 s
     self._echo = np.random.default_rng(1).normal(0.0, 0.009, self._TAPS)
     self._echo *= 10.0 ** (np.arange(self._TAPS) / -2_133)
     self._echo[0] = 0.6
@@ -9925,13 +9884,13 @@ class Acoustics:
     return _to_int16(voice + heard[1:])
 
 
-_acoustics: Final = Acoustics()  # of the one room that all stand-ins of this process share
+_acoustics: Final = Acoustics()  # the one room of this process
 
 
 class _PacedMicrophone(Microphone):
   """What stands in for a microphone; block k comes 16 ms * (k + 1) after the first read."""
 
-  _SLEPT: Final = 1.0  # seconds behind: the machine was suspended, it goes on instead of catching up
+  _SLEPT = 1.0  # seconds behind: the machine slept, so do not catch up
 
   def __init__(self, read: Callable[[], Samples], room: Acoustics | None = None) -> None:
     self._cutter = _BlockCutter(read)
@@ -10023,7 +9982,7 @@ class _WavRecorder:
 class _PacedSpeaker(Speaker):
   """Sample k is heard at start + k / 16000, by `recorder` or nobody."""
 
-  _BUFFER: Final = 0.1  # seconds; a writer this late still finds sound playing, as with a real device
+  _BUFFER = 0.1  # seconds that a writer may be late, as with a real device
 
   def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
     self._start = start
@@ -10114,9 +10073,9 @@ def open_microphone(spec: str) -> Microphone:
 
 
 def open_speaker(spec: str, start: float) -> Speaker:
-  """The speaker `spec`: none, default, an index, or a WAV file; else DeviceError.
+  """The speaker `spec`: none, default, an index, or a WAV file.
 
-  `start` is the monotonic() of sample 0 of a stand-in.
+  `start` is the monotonic() of a stand-in's sample 0.
   """
   if spec == "default" or spec.isdecimal():
     return _SoundCardSpeaker(_sound_cards.open(spec, "output"))
@@ -10140,7 +10099,7 @@ def _load_picture(path: str) -> Picture:
   try:
     with Image.open(path) as file:
       picture = ImageOps.exif_transpose(file)
-    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off, not scale
+    if picture.mode.startswith("I"):  # 16 bits of grey: Pillow would cut off, not scale
       picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     picture = picture.convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -10167,10 +10126,7 @@ def open_screen(source: str) -> ScreenSource:
 
 
 def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
-  """(source, label, (width, height)) to choose from; (0, 0) for a window.
-
-  DeviceError where no screen can be seen.
-  """
+  """(source, label, (width, height)) to choose from; (0, 0) for a window."""
   with closing(_open_window_system()), closing(_Grabber()) as grabber:
     areas = grabber.screens()
   found: list[tuple[str, str, tuple[int, int]]] = [
@@ -10186,10 +10142,10 @@ def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
 def _list_cameras() -> list[tuple[str, str]]:
   if sys.platform == "linux":
     nodes = sorted(Path("/sys/class/video4linux").glob("video*"), key=lambda node: (len(node.name), node))
-    # a camera's further nodes carry its metadata, not pictures
+    # further nodes of a camera carry metadata
     firsts = [node for node in nodes if (node / "index").read_text().strip() == "0"]
     return [(node.name.removeprefix("video"), (node / "name").read_text().strip()) for node in firsts]
-  # one that is not had may be another program's, and the next be free
+  # one may be another program's, and the next be free
   return [
     (str(index), Words("Camera {number}", number=index + 1)) for index in range(4) if _captures.has(index)
   ]
@@ -12290,7 +12246,7 @@ class AudioPlane:
   the next one comes or the figures are asked for, each at its own time, so that the figures are the same.
   """
 
-  _SLEPT: Final = 10.0  # seconds behind: the machine was suspended, it goes on instead of catching up
+  _SLEPT: Final = 10.0  # seconds behind: the machine slept, so do not catch up
 
   def __init__(
     self,
@@ -15355,12 +15311,12 @@ class _GiveServer(http.server.ThreadingHTTPServer):
   """Takes at most GIVE_AT_ONCE at a time."""
 
   daemon_threads = False  # so that closing waits for them
-  timeout = 0.2  # how long it waits for a request before it looks whether it is to end
+  timeout = 0.2  # seconds until it looks whether it is to end
 
   def __init__(self, address: Address, giver: AppGiver) -> None:
     self.giver = giver
     self._open: dict[Socket, str] = {}  # where each comes from
-    self._silent: dict[Socket, float] = {}  # who has not asked for anything, since when
+    self._silent: dict[Socket, float] = {}  # since when one has asked for nothing
     super().__init__(address, _GiveHandler)
 
   def verify_request(self, request: Any, client_address: Any) -> bool:
@@ -15462,7 +15418,7 @@ DOCTOR_SEARCHES: Final = 12.0
 
 
 def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
-  """The ports of a meeting that cannot be had now, as "TCP 9000"."""
+  """The ports of a meeting that cannot be had, as "TCP 9000"."""
   ports, host, taken = Ports.at(base), bind or "0.0.0.0", []
   for port in ports:
     kind = "UDP" if port in (ports.video, ports.audio) else "TCP"
@@ -15495,7 +15451,7 @@ def _try_device(what: str, spec: str) -> None:
 
 
 def device_troubles(options: ClientOptions) -> Json:
-  """What is wrong with the chosen camera, mic and speaker, "": nothing; without what is `none`."""
+  """What is wrong with the chosen camera, mic and speaker, "": nothing."""
   chosen = {what: getattr(options, what) for what in ("camera", "mic", "speaker")}
   troubles = {what: "" for what, spec in chosen.items() if spec != "none"}
   for what in troubles:
@@ -15507,7 +15463,7 @@ def device_troubles(options: ClientOptions) -> Json:
 
 
 def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
-  """Look at this machine and its network for 2 to 12 s; unless `devices`, camera and sound are left alone."""
+  """Look at this machine and its network for 2 to 12 s; camera and sound only where `devices`."""
   own = plausible_interfaces(options.bind)
   ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
   finder = MeetingFinder(options.bind, (), options.port)
@@ -15579,7 +15535,7 @@ class Preview:
     self.run(camera, mic)
 
   def _use(self, what: str, use: Callable[[Worker], None], worker: Worker) -> None:
-    # one that is not wanted any more when its turn comes does not keep the next one waiting
+    # one that is wanted no longer does not keep the next waiting
     mine = self._turns[what].acquire(timeout=HANDOVER_SECONDS)
     try:
       if not worker.stopping.is_set():
@@ -15614,11 +15570,11 @@ def _play_test(spec: str, worker: Worker) -> None:
 
 
 MOST_IN_CROWD: Final = 60
-CROWD_VOICES: Final = 8  # who talk in a window's demo: a larger class is muted but for a few
+CROWD_VOICES: Final = 8  # who talk in a window's demo
 
 
 def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port: int = 0) -> Json:
-  """This home's meeting whose window is gone, for who would host `title` with `pin`; {} if there is none.
+  """This home's meeting whose window is gone, for who would host `title` with `pin`, or {}.
 
   Refused where it is another one; None is any.
   """
@@ -15632,7 +15588,7 @@ def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port
 
 
 class Joining:
-  """One try at coming in; who gives it up is not in, or out again at once."""
+  """One try at coming in, which may be given up."""
 
   def __init__(self) -> None:
     self.cancelled = False
@@ -15650,7 +15606,7 @@ class Joining:
 
   def cancel(self) -> None:
     """Give it up; any thread."""
-    self.cancelled = True  # first, so that a controller which comes at this moment sees it
+    self.cancelled = True  # first: `start` looks at it last
     if self._controller:
       self._controller.do({"do": "leave"})
 
@@ -15690,7 +15646,7 @@ class Program:
     return self._finder.meetings()
 
   def auto_join(self) -> MeetingAd | None:
-    """The meeting that a plain start joins by itself, once that is decided."""
+    """The meeting that a plain start joins by itself, once decided."""
     if not self._look or monotonic() - self._started < DECIDE_SECONDS:
       return None
     try:
@@ -15797,7 +15753,7 @@ class Program:
   ) -> MeetingController:
     """Host a meeting and join it; `pin` "" is open, "auto" six digits.
 
-    Refused while an own one goes on without its window, unless `anew`, which ends that.
+    Refused while an own one goes on, unless `anew`, which ends that.
     """
     if anew and self.lesson():
       RunningMeeting(self._home).end()
@@ -15811,7 +15767,7 @@ class Program:
     self, name: str, changes: Json, joining: Joining | None, running: Json | None = None
   ) -> MeetingController:
     self._look = False
-    with self._hosting:  # one that was given up has ended before the next one begins
+    with self._hosting:  # the one before has ended first
       self.end_hosted()
       hosted = HostedMeeting({**self._server, **changes}, running)
       try:
@@ -15944,7 +15900,7 @@ def crowd_name(number: int) -> str:
 
 
 class Crowd:
-  """Simulated participants over real sockets, each with a test card and a voice of its own."""
+  """Simulated participants over real sockets, with test cards and voices."""
 
   def __init__(self, options: ClientOptions, count: int, voices: int, home: Path, *, share: bool) -> None:
     self._voices = voices
@@ -16002,7 +15958,7 @@ def run_crowd(stdin: IO[str], home: Path) -> int:
 
 
 class DemoWatch:
-  """Sees each one's clock in the picture and hears each one's tone in the mix, by decoding."""
+  """Sees each one's clock in the picture and hears each one's tone in the mix."""
 
   def __init__(self, controller: MeetingController, names: Sequence[str]) -> None:
     self._controller = controller
@@ -16013,10 +15969,7 @@ class DemoWatch:
     controller.do({"do": "watch", "streams": streams})
 
   def look(self) -> tuple[set[str], set[str], str]:
-    """(who is seen, who is heard, rate and delay in words) over the last second or two.
-
-    Who shares a screen is seen by the clock on that.
-    """
+    """(who is seen, who is heard, rate and delay in words) over the last second or two."""
     seen, rates, delays = set[str](), [], []
     for person in self._controller.snapshot().people:
       if person.sharing:
@@ -16045,7 +15998,7 @@ class DemoWatch:
 
 
 def run_demo(controller: MeetingController, count: int, say: Callable[[str], None]) -> int:
-  """Watch and listen for 20 s; 0 when everyone was seen and heard throughout, else 1."""
+  """Watch and listen for 20 s; 0 when everyone was seen and heard throughout."""
   names = [crowd_name(number) for number in range(count)]
   watch = DemoWatch(controller, names)
   until = monotonic() + DEMO_PATIENCE
@@ -22329,7 +22282,7 @@ def own_name() -> str:
 
 
 def where_raised(error: BaseException) -> list[tuple[str, int, str]]:
-  """(file, line, function) of each call that led to `error`, outermost first."""
+  """(file, line, function) of each call that led to `error`."""
   frames = traceback.extract_tb(error.__traceback__)
   return [(Path(frame.filename).name, frame.lineno or 0, frame.name) for frame in frames]
 
@@ -22349,7 +22302,7 @@ def chain_of(error: BaseException) -> list[BaseException]:
 
 
 class OneLine(logging.Formatter):
-  """A fact a line: what peers put into it cannot break the line or reach the terminal."""
+  """A fact a line: what peers put into it cannot break it or reach the terminal."""
 
   def __init__(self) -> None:
     super().__init__("%(asctime)s %(levelname)s %(threadName)s %(message)s")
@@ -22385,7 +22338,7 @@ class ReportHandler(logging.Handler):
     try:
       path = self._write(self._text(record, error))
       self._say(f"{APP_NAME} met an error of its own; a report that you can send is in {path}")
-    except (OSError, ConnectSphereError):  # a disk that is full must not make it worse
+    except (OSError, ConnectSphereError):  # the disk may be full
       return
 
   def _write(self, text: str) -> Path:
@@ -22435,7 +22388,7 @@ def inherited_log(options: Namespace) -> str:
 def set_up_logging(options: Namespace) -> None:
   """The log goes to standard error, or to `--log FILE`, which tells more and rotates at 1 MB.
 
-  A child writes a file of its own beside it: FILE.server, FILE.mixer or FILE.crowd.
+  A child writes FILE.server, FILE.mixer or FILE.crowd.
   """
   file = options.log or inherited_log(options)
   level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose + bool(file), 2)]
@@ -22774,8 +22727,8 @@ def run(arguments: Sequence[str]) -> int:
     on_stop_signals(leave_early)
   set_up_logging(options)
   sys.setswitchinterval(0.0005)
-  os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for children: threads for what nothing here needs
-  gc.freeze()  # what stands now stays: to look through it again would stop every thread for 20 ms
+  os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for children, too
+  gc.freeze()  # to look through what stands now stops every thread for 20 ms
   role = next(
     (role for name, role in ROLES.items() if getattr(options, name) not in (None, False)), role_find
   )
@@ -22787,7 +22740,7 @@ def main() -> int:
   try:
     prepare_streams()
     return run(sys.argv[1:])
-  except (ConnectSphereError, ImportError) as error:  # a package, or one of its libraries, is missing
+  except (ConnectSphereError, ImportError) as error:  # something is missing
     complain(error)
     return 2 if isinstance(error, UsageError) else 1
   except BrokenPipeError:  # who read what we print has gone

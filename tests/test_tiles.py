@@ -68,16 +68,13 @@ def test_differ_takes_a_part_of_a_larger_array() -> None:
   assert not differ.changed(picture[10:200, 20:300]).any()
 
 
-@given(
-  cells=st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=5, max_size=5),
-  most=st.sampled_from([64, 128, 256]),
-)
-def test_merged_rectangles_cover_the_mask_exactly(cells: list[list[bool]], most: int) -> None:
+@given(cells=st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=5, max_size=5))
+def test_merged_rectangles_cover_the_mask_exactly(cells: list[list[bool]]) -> None:
   mask = np.array(cells)
   covered = np.zeros((HEIGHT, WIDTH), int)
-  for x, y, width, height in merge_rectangles(mask, WIDTH, HEIGHT, most):
-    assert 0 < width <= most
-    assert 0 < height <= most
+  for x, y, width, height in merge_rectangles(mask, WIDTH, HEIGHT):
+    assert 0 < width <= MAX_RECTANGLE
+    assert 0 < height <= MAX_RECTANGLE
     covered[y : y + height, x : x + width] += 1
   expected = np.kron(mask, np.ones((TILE, TILE), int))[:HEIGHT, :WIDTH]
   assert (covered == expected).all()
