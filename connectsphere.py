@@ -1074,7 +1074,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
   "opened": {"file": _FILE_ID},
   "decline": {"file": _FILE_ID},
   "cancel": {"file": _FILE_ID},
-  "mute": {"who": _either(_ID, _exactly("all"))},
+  "mute": {"who": _either(_ID, _exactly("all")), "what?": _exactly("mic", "camera")},
   "remove": {"who": _ID},
   "unban": {"who": _NAME},
   "take_over": {},
@@ -1158,7 +1158,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
     "layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS)),
     "coarse?": _listing(_LAYER, len(LAYERS)),
   },
-  "muted": {"by": _NAME},
+  "muted": {"by": _NAME, "what?": _exactly("camera")},
   "ticket": {
     "ticket": _hex(16),
     "file?": _FILE_ID,
@@ -4953,7 +4953,13 @@ class Room:
 
   def _on_mute(self, member: Member, message: Json) -> list[Effect]:
     whom = [one for one in self.whom(message["who"]) if message["who"] != "all" or one.id != member.id]
-    return [effect for one in whom for effect in self.mute(one, member)]
+    stop = self._stop_camera if message.get("what") == "camera" else self.mute
+    return [effect for one in whom for effect in stop(one, member)]
+
+  def _stop_camera(self, one: Member, by: Member) -> list[Effect]:
+    stopped = self._on_video_stop(one, {"type": "video_stop"})
+    told = {"type": "muted", "by": by.name, "what": "camera"}
+    return [*stopped, Tell((one.id,), told)] if stopped else []
 
   def mute(self, one: Member, by: Member) -> list[Effect]:
     """Turn somebody's microphone off."""
@@ -5238,6 +5244,11 @@ class Snapshot:
   def may(self, what: str) -> bool:
     """Whether one may do `what` of PERMITS oneself."""
     return self.leads or self.rules.permits(what, self.name)
+
+  @property
+  def hands(self) -> list[Person]:
+    """Whose hands are up, in their order."""
+    return sorted((one for one in self.people if one.hand), key=lambda one: one.hand)
 
   def person(self, ident: object) -> Person | None:
     return next((one for one in self.people if one.id == ident), None)
@@ -14299,7 +14310,7 @@ PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
   "private": {"text": _text_of, "to_name": _name_of},
   "react": {"emoji": _emoji_of},
   "hand": {"up": bool},
-  "mute": {"who": _id_or_all},
+  "mute": {"who": _id_or_all, "what?": str},
   "remove": {"who": _id_of},
   "allow_share": {"who": _id_of},
   "unban": {"who": str},
@@ -14715,7 +14726,7 @@ class MeetingController:
     self._send_gains()
 
   def _on_muted(self, message: Json) -> None:
-    self._turn("mic", False)
+    self._turn(message.get("what", "mic"), False)
     self._pass_on(message)
 
   def _on_file_gone(self, message: Json) -> None:
@@ -16069,7 +16080,7 @@ Chat|Chat|Chat|चैट
 Messages|Mensajes|Messages|संदेश
 Users|Personas|Personnes|लोग
 Who is here|Quién está aquí|Qui est là|यहाँ कौन है
-Host tools|Anfitrión|Animateur|होस्ट साधन
+Class|Clase|Classe|कक्षा
 Full screen|Pantalla completa|Plein écran|पूरी स्क्रीन
 Grid: everybody|Cuadrícula: todos|Grille : tout le monde|ग्रिड: सब लोग
 Speaker: who talks, large|Orador: quien habla, en grande|Orateur : qui parle, en grand|वक्ता: बोलने वाला बड़ा
@@ -16261,22 +16272,24 @@ Remove {name}?|¿Quitar a {name}?|Retirer {name} ?|{name} को हटाएँ
 They cannot come back into this meeting.|No podrá volver a esta reunión.|Cette personne ne pourra pas revenir.|वे इस मीटिंग में वापस नहीं आ सकेंगे।
 Remove|Quitar|Retirer|हटाएँ
 Keep microphones off|Mantener micrófonos apagados|Garder les micros coupés|माइक बंद रखें
-Let everyone unmute|Permitir activar el micrófono|Laisser activer les micros|सबको अनम्यूट करने दें
+{count} muted|{count} silenciados|{count} micros coupés|{count} म्यूट
 Lower all hands|Bajar todas las manos|Baisser toutes les mains|सब हाथ नीचे करें
-What pupils may do…|Qué pueden hacer los alumnos…|Ce que les élèves peuvent faire…|छात्र क्या कर सकते हैं…
-Cameras|Cámaras|Caméras|कैमरे
-Messages to all|Mensajes a todos|Messages à tous|सबको संदेश
-Reactions|Reacciones|Réactions|प्रतिक्रियाएँ
-Messages among pupils|Mensajes entre alumnos|Messages entre élèves|छात्रों के बीच संदेश
-Sharing|Compartir|Partage|साझा करना
+Pupils may|Los alumnos pueden|Les élèves peuvent|छात्र कर सकते हैं
+unmute themselves|activar su micrófono|activer leur micro|माइक चालू
+turn on their camera|encender su cámara|allumer leur caméra|कैमरा चालू
+write to everyone|escribir a todos|écrire à tous|सबको संदेश
+send reactions|enviar reacciones|envoyer des réactions|प्रतिक्रियाएँ
+write to each other|escribirse entre sí|s'écrire entre eux|आपस में संदेश
+share their screen|compartir su pantalla|partager leur écran|स्क्रीन साझा
+send files to each other|enviarse archivos|s'envoyer des fichiers|आपस में फ़ाइलें
 Quick question…|Pregunta rápida…|Question rapide…|त्वरित प्रश्न…
 Ask everyone|Preguntar a todos|Demander à tous|सबसे पूछें
 Question|Pregunta|Question|प्रश्न
 Answers, with / between them|Respuestas, separadas por /|Réponses, séparées par /|उत्तर, बीच में / लगाकर
 Show the answers to all|Mostrar las respuestas a todos|Montrer les réponses à tous|उत्तर सबको दिखाएँ
-Countdown…|Cuenta atrás…|Compte à rebours…|उलटी गिनती…
+Countdown|Cuenta atrás|Compte à rebours|उलटी गिनती
 Time is up|Se acabó el tiempo|Le temps est écoulé|समय समाप्त
-{time} left|Quedan {time}|Reste {time}|{time} शेष
+Stop all cameras|Parar todas las cámaras|Arrêter les caméras|सब कैमरे बंद करें
 Hand out a file…|Repartir un archivo…|Distribuer un fichier…|फ़ाइल बाँटें…
 Collect work…|Recoger trabajos…|Ramasser les travaux…|काम इकट्ठा करें…
 Collect|Recoger|Ramasser|इकट्ठा करें
@@ -16287,9 +16300,19 @@ Hand in|Entregar|Rendre|जमा करें
 Your work was handed in|Tu trabajo se ha entregado|Votre travail a été rendu|आपका काम जमा हो गया
 Save the list of who was here…|Guardar la lista de asistencia…|Enregistrer la liste des présents…|उपस्थिति सूची सहेजें…
 Who was here|Quién estuvo|Qui était là|कौन उपस्थित था
-Newcomers knock|Los nuevos llaman a la puerta|Les nouveaux frappent|नए लोग दस्तक दें
-Let nobody else in|No dejar entrar a nadie más|Ne plus laisser entrer|किसी और को न आने दें
-Open the door|Abrir la puerta|Ouvrir la porte|दरवाज़ा खोलें
+They knock|Llaman|Ils frappent|दस्तक दें
+Closed|Cerrada|Fermée|बंद
+Open|Abierta|Ouverte|खुला
+Door|Puerta|Porte|दरवाज़ा
+Lesson|Clase|Cours|पाठ
+Give the word to the next hand|Dar la palabra a la siguiente mano|Donner la parole à la main suivante|अगले हाथ को मौका दें
+has the word|tiene la palabra|a la parole|बोल रहे हैं
+{count} hands|{count} manos|{count} mains|{count} हाथ
+Ask to speak|Pedir la palabra|Demander|बोलना चाहूँ
+Your hand is up: number {number}|Tu mano está levantada: número {number}|Votre main est levée : numéro {number}|आपका हाथ उठा है: क्रमांक {number}
+Only with the word|Solo con la palabra|Parole sur demande|केवल मौका मिलने पर
+Everyone sees {name}|Todos ven a {name}|Tous voient {name}|सब {name} को देख रहे हैं
+{by} turned your camera off|{by} apagó tu cámara|{by} a coupé votre caméra|{by} ने आपका कैमरा बंद किया
 Give the word|Dar la palabra|Donner la parole|बोलने का मौका दें
 Take the word back|Retirar la palabra|Reprendre la parole|बोलने का मौका वापस लें
 You have the word|Tienes la palabra|Vous avez la parole|आपकी बारी है
@@ -16520,6 +16543,8 @@ shield: L 12 3 19.5 5.8 19.5 11.5 17.5 16.5 12 21 6.5 16.5 4.5 11.5 4.5 5.8 12 3
 info: C 12 12 9|L 12 11 12 16.5|D 12 7.6 1.2
 warning: L 12 3.8 21.5 20 2.5 20 12 3.8|L 12 10 12 14.3|D 12 17.1 1.1
 bars: P 4 9 7.4 9 7.4 15 4 15|P 10.3 5 13.7 5 13.7 19 10.3 19|P 16.6 9 20 9 20 15 16.6 15
+clock: C 12 12 9|L 12 6.5 12 12 15.5 14
+star: L 12 3 14.6 8.9 21 9.5 16.2 13.7 17.6 20 12 16.7 6.4 20 7.8 13.7 3 9.5 9.4 8.9 12 3
 eye: A 2 4.5 22 24.5 205 335|A 2 -0.5 22 19.5 25 155|C 12 12 3
 """
 STROKE: Final = 1.75
@@ -16951,7 +16976,8 @@ class TileLook:
   label: str = ""
   muted: bool = False
   speaking: bool = False
-  hand: bool = False
+  hand: int = 0  # its place in the queue of raised hands, from 1 on
+  star: bool = False  # shown large to everyone
   badge: str = ""
   poor: bool = False
   mirror: bool = False
@@ -17027,14 +17053,14 @@ def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
     return gap
   badge = fonts().line(tr(look.badge).upper(), px(10), "#FFFFFF", job.width, bold=True)
   badge_room = badge.width + px(14) if look.badge else 0
-  room = job.width - 2 * gap - px(42) - badge_room - (px(42) if look.hand else 0)
+  room = job.width - 2 * gap - px(42) - badge_room - (px(52) if look.hand else 0)
   name = fonts().line(look.label, px(13), "#FFFFFF", max(px(10), room))
   width, y = name.width + px(40) + badge_room, job.height - gap - high
   pill = rounded(width, high, px(8), "#0D1116")
   pill.putalpha(pill.getchannel("A").point(lambda value: value * 205 // 255))
   over.alpha_composite(pill, (gap, y))
-  sound = ("bars", "#3DDC97") if look.speaking else ("mic", "#FFFFFF")
-  kind = ("share", "#FFFFFF") if look.fit else ("mic", "#FF6B70", "#FF6B70") if look.muted else sound
+  sound = "bars #3DDC97" if look.speaking else "mic #FF6B70 #FF6B70" if look.muted else "mic #FFFFFF"
+  kind = ("share #FFFFFF" if look.fit else "star #F5B454" if look.star else sound).split()
   icon = draw_icon(kind[0], px(16), *kind[1:])
   over.alpha_composite(icon, (gap + px(8), y + (high - icon.height) // 2))
   over.alpha_composite(name, (gap + px(30), y + (high - name.height) // 2))
@@ -17045,10 +17071,12 @@ def _pill(over: Image.Image, job: TileJob, px: Metrics) -> int:
   return gap + width + px(6)
 
 
-def _hand(over: Image.Image, px: Metrics, x: int) -> None:
+def _hand(over: Image.Image, px: Metrics, x: int, number: int) -> None:
   y = over.height - px(10 if over.height > px(130) else 6) - px(28)
-  over.alpha_composite(rounded(px(36), px(28), px(8), "#14181F", "#F5B454", px(2)), (x, y))
-  over.alpha_composite(draw_emoji("✋", px(18)), (x + px(9), y + px(5)))
+  over.alpha_composite(rounded(px(46), px(28), px(8), "#14181F", "#F5B454", px(2)), (x, y))
+  over.alpha_composite(draw_emoji("✋", px(18)), (x + px(6), y + px(5)))
+  written = fonts().line(str(number), px(12), "#FFFFFF", px(18), bold=True)
+  over.alpha_composite(written, (x + px(27), y + (px(28) - written.height) // 2))
 
 
 def _poor(over: Image.Image, px: Metrics, warn: str) -> None:
@@ -17093,7 +17121,7 @@ def tile_marks(job: TileJob) -> TileMarks:
     over.alpha_composite(Image.fromarray(shade, "RGBA"), (0, job.height - px(64)))
   edge = _pill(over, job, px)
   if look.hand:
-    _hand(over, px, edge)
+    _hand(over, px, edge, look.hand)
   if look.poor:
     _poor(over, px, job.palette.warn)
   if look.note:
@@ -17449,8 +17477,7 @@ class Button(Painted):
     super().__init__(look, parent, width or (need if text else look.px(height)), look.px(height), focus=True)
     self.left = False  # words at the left edge instead of the middle
     self._listen()
-    if tip:
-      Tooltip(look, self.canvas, tip, key)
+    self.tip = Tooltip(look, self.canvas, tip, key) if tip else None
     self.paint()
 
   def _listen(self) -> None:
@@ -17536,13 +17563,16 @@ class Button(Painted):
 
 
 class BarButton(Button):
-  """A button of the left bar: an icon in a box, words below where there is room, and an unread dot."""
+  """A button of the left bar: an icon in a box, words below where there is room, a dot or number of news.
+
+  A `wordy` one has words in its box where there is no room below.
+  """
 
   def __init__(
     self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str, icon: str, tip: str,
     key: str = "",
   ) -> None:  # fmt: skip
-    self.tall, self.unread = 70, False
+    self.tall, self.unread, self.wordy, self.locked, self._free = 70, 0, False, "", tip
     super().__init__(look, parent, command, text, icon, "card", look.px(82), 70, tip, key)
 
   def squeeze(self, height: int) -> None:
@@ -17552,10 +17582,16 @@ class BarButton(Button):
       self.canvas.configure(height=self.look.px(height))
       self.paint()
 
-  def mark(self, unread: bool) -> None:
-    """Show or hide the dot of something unread."""
+  def mark(self, unread: int) -> None:
+    """Show or hide the dot of something unread, or how many there are if that is more than True."""
     if unread != self.unread:
       self.unread = unread
+      self.paint()
+
+  def lock(self, why: str) -> None:
+    """Show that it may not be used, and in the tooltip why; or with "" that it may."""
+    if self.tip and why != self.locked:
+      self.locked, self.tip.words = why, why or self._free
       self.paint()
 
   def paint(self) -> None:
@@ -17567,10 +17603,19 @@ class BarButton(Button):
     focused = has_focus(self.canvas) if self.canvas.winfo_ismapped() else False
     box = look.box(wide, tall, 12, high if self.hot else fill, p.focus if focused else "", 2)
     self.image(middle - wide // 2, look.px(2), box)
-    icon = look.icon(self.icon_name, 21, colour, p.bad if self.slash else "")
-    self.image(middle, look.px(2) + tall // 2, icon, "center")
-    if self.unread:
+    if self.wordy and self.tall < 70:
+      self.text(middle, look.px(2) + tall // 2, self.words, 12, True, colour, wide, "center")
+    else:
+      icon = look.icon(self.icon_name, 21, p.third if self.locked else colour, p.bad if self.slash else "")
+      self.image(middle, look.px(2) + tall // 2, icon, "center")
+    if self.locked:
+      self.image(middle + look.px(10), tall - look.px(14), look.icon("lock", 15, p.warn))
+    if self.unread is True:
       self.image(middle + look.px(14), look.px(6), look.box(look.px(12), look.px(12), 6, p.bad, p.panel, 2))
+    elif self.unread:
+      self.image(middle + look.px(8), look.px(3), look.box(look.px(20), look.px(18), 9, p.warn))
+      at = middle + look.px(18), look.px(12)
+      self.text(*at, str(self.unread), 11, True, p.window, look.px(18), "center")
     if self.tall == 70:
       tone = p.bad_text if self.kind == "danger" else p.second
       self.text(middle, look.px(57), self.words, 11, False, tone, look.px(80), "center")
@@ -17700,6 +17745,15 @@ class Meter(Painted):
       self.image(look.px(at * self.step), 0, box)
 
 
+def draw_switch(to: Painted, x: int, y: int, on: bool, ring: str = "", name: str = "") -> None:
+  """A switch: the knob's side says the state, not the colour alone."""
+  look, p, px = to.look, to.look.palette, to.look.px
+  to.image(x, y, look.box(px(46), px(28), 14, p.panel, ring, 2), name=name)
+  fill, edge, knob = (p.accent, p.accent, p.on_accent) if on else (p.panel, p.third, p.third)
+  to.image(x + px(3), y + px(3), look.box(px(40), px(22), 11, fill, edge, 2), name=name)
+  to.image(x + px(24 if on else 7), y + px(7), look.box(px(14), px(14), 7, knob), name=name)
+
+
 class Switch(Painted):
   """A switch that is on or off."""
 
@@ -17718,14 +17772,9 @@ class Switch(Painted):
     self.changed(self.value)
 
   def paint(self) -> None:
-    """Draw the switch: the knob's side says the state, not the colour alone."""
+    """Draw it."""
     self.wipe()
-    look, p, px = self.look, self.look.palette, self.look.px
-    ring = p.focus if has_focus(self.canvas) else ""
-    fill = p.accent if self.value else p.line
-    self.image(0, 0, look.box(px(46), px(28), 14, p.panel, ring, 2))
-    self.image(px(3), px(3), look.box(px(40), px(22), 11, fill))
-    self.image(px(23) if self.value else px(5), px(5), look.box(px(18), px(18), 9, p.on_accent))
+    draw_switch(self, 0, 0, self.value, self.look.palette.focus if has_focus(self.canvas) else "")
 
 
 class Slider(Painted):
@@ -17862,7 +17911,8 @@ class ListView(Painted):
       canvas.bind(key, partial(self.yview, "scroll", by, what))
     for key, by in (("<Down>", 1), ("<Up>", -1), ("<FocusIn>", 0)):
       canvas.bind(key, partial(self._walk, by))
-    canvas.bind("<<Return>>", lambda _: self.actions.get(self.chosen_action, lambda: None)())
+    for key in ("<<Return>>", "<space>"):
+      canvas.bind(key, lambda _: self.actions.get(self.chosen_action, lambda: None)())
     canvas.bind("<FocusOut>", lambda _: self.redraw())
 
   def show(self, rows: Sequence[Row], again: bool = False, stay: bool = False) -> None:
@@ -18572,9 +18622,10 @@ class Stage(Painted):
 
   def arrange(self) -> None:
     """Put every tile where it belongs now and say whom we watch."""
-    if self.canvas.winfo_width() < 40:
+    size = self.canvas.winfo_width(), self.canvas.winfo_height()
+    if min(size) < 64:  # it is not laid out yet
       return
-    self.plan.size = (self.canvas.winfo_width(), self.canvas.winfo_height())
+    self.plan.size = size
     arranged = self.plan.boxes()
     keys = {key for key, _ in arranged}
     for key in [key for key in self.tiles if key not in keys]:
@@ -18652,7 +18703,8 @@ class Stage(Painted):
     note = tr("Reconnecting…") if lost and next(iter(self.tiles), None) == one.id else ""
     return TileLook(
       name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
-      speaking=one.id == shot.speaking and one.mic, hand=bool(one.hand),
+      speaking=one.id == shot.speaking and one.mic,
+      hand=shot.hands.index(one) + 1 if one.hand else 0, star=one.name == shot.rules.spotlight,
       badge="Host" if one.role == "host" else "", poor=poor, mirror=own and self.mirror,
       dim=lost or self.veiled, chosen=self._last == one.id, note=note,
     )  # fmt: skip
@@ -18887,7 +18939,7 @@ class Command:
   words: str  # on its button and in its menus
   tip: str  # of its button, and among the shortcuts, where one without is listed with the one above
   does: Callable[..., object]  # with the MainAppView, and in the menu of a person with the Person
-  where: str = "side"  # or foot, top; the menus host and person; attendees: below their list
+  where: str = "side"  # or foot, top; quiet, class: on the card of the class; the menu person; attendees
   icon: str = ""  # where it is not called as the command is
   host: bool = False  # only hosts and co-hosts may
   when: Callable[[Snapshot], bool] = lambda _: True
@@ -18899,6 +18951,23 @@ class Command:
     return self.when(shot) and (shot.leads or not self.host)
 
 
+class Told:
+  """Gives the command `do`, with the name of the person whose menu it is in as its `key`."""
+
+  def __init__(self, do: str, key: str = "who", **more: Any) -> None:
+    self.do, self.key, self.more = do, key, more
+
+  def __call__(self, view: Any, *about: Person) -> None:
+    view.act({"do": self.do, **({self.key: about[0].name} if about else {}), **self.more})
+
+
+class Hosts(Command):
+  """A command of hosts and co-hosts without a key."""
+
+  def __init__(self, words: str, does: Callable[..., object], where: str = "person", **more: Any) -> None:
+    super().__init__("", words, "", does, where, host=True, **more)
+
+
 COMMANDS: Final[Mapping[str, Command]] = {
   "mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
   "camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
@@ -18907,107 +18976,65 @@ COMMANDS: Final[Mapping[str, Command]] = {
   "react": Command("R", "React", "Send a reaction", lambda v: v.actions.react(), icon="smile"),
   "chat": Command("C", "Chat", "Messages", lambda v: v.flip_panel("messages")),
   "users": Command("U", "Users", "Who is here", lambda v: v.flip_panel("attendees")),
-  "host": Command("", "Host tools", "Host tools", lambda v: v.actions.host_tools(), "side", "shield", True),
-  "mute_all": Command(
-    "", "Mute all", "", lambda v: v.act({"do": "mute", "who": "all"}), "host attendees", "mic", True
-  ),
-  "invite": Command(
-    "", "Invite others", "Invite others: address, code and PIN", lambda v: v.actions.invite(), "host"
-  ),
-  "give": Command("", "Give this app to others", "", lambda v: v.actions.give_app(), "host"),
-  "who": Command("", "Who is here", "", lambda v: v.show_panel("attendees"), "host"),
-  "stop": Command(
-    "", "Stop the shared screen", "", lambda v: v.act({"do": "take_over"}), "host", host=True,
+  "host": Command("", "Class", "Class", lambda v: v.flip_class(), "side", "shield", True),
+  "mute_all": Command("", "Mute all", "", lambda v: v.actions.mute_all(), "quiet attendees", "mic", True),
+  "still": Hosts("Stop all cameras", Told("mute", who="all", what="camera"), "quiet"),
+  "stop": Hosts(
+    "Stop the shared screen", Told("take_over"), "quiet",
     when=lambda shot: shot.presenter not in (0, shot.me),
   ),
-  "quiet": Command(
-    "", "Keep microphones off", "", lambda v: v.act({"do": "permit", "what": "mic", "on": False}),
-    "host", host=True, when=lambda shot: "mic" not in shot.rules.off, apart=True,
+  "lower": Hosts("Lower all hands", Told("lower", who="all"), "quiet", when=lambda shot: bool(shot.hands)),
+  "next": Command(
+    "N", "Give the word", "Give the word to the next hand", lambda v: v.actions.give_word(), "", host=True,
+    when=lambda shot: bool(shot.hands),
   ),
-  "loose": Command(
-    "", "Let everyone unmute", "", lambda v: v.act({"do": "permit", "what": "mic", "on": True}),
-    "host", host=True, when=lambda shot: "mic" in shot.rules.off, apart=True,
+  "invite": Command(
+    "", "Invite others", "Invite others: address, code and PIN", lambda v: v.actions.invite(), "class"
   ),
-  "lower": Command(
-    "", "Lower all hands", "", lambda v: v.act({"do": "lower", "who": "all"}), "host", host=True,
-    when=lambda shot: any(one.hand for one in shot.people),
-  ),
-  "pupils": Command("", "What pupils may do…", "", lambda v: v.actions.ask_permits(), "host", host=True),
-  "question": Command("", "Quick question…", "", lambda v: v.actions.ask_class(), "host", host=True),
-  "answers": Command(
-    "", "Show the answers to all", "", lambda v: v.act({"do": "close_question"}), "host", host=True,
+  "give": Command("", "Give this app to others", "", lambda v: v.actions.give_app(), "class"),
+  "question": Hosts("Quick question…", lambda v: v.actions.ask_class(), "class"),
+  "answers": Hosts(
+    "Show the answers to all", Told("close_question"), "class",
     when=lambda shot: bool(shot.question.answers),
   ),
-  "timer": Command("", "Countdown…", "", lambda v: v.actions.ask_timer(), "host", host=True),
-  "hand_out": Command(
-    "", "Hand out a file…", "", lambda v: v.actions.hand_file("hand_out"), "host", host=True, apart=True
-  ),
-  "collect": Command(
-    "", "Collect work…", "", lambda v: v.actions.ask_collect(), "host", host=True,
+  "hand_out": Hosts("Hand out a file…", lambda v: v.actions.hand_file("hand_out"), "class"),
+  "collect": Hosts(
+    "Collect work…", lambda v: v.actions.ask_collect(), "class",
     when=lambda shot: not shot.rules.collecting,
   ),
-  "collected": Command(
-    "", "Stop collecting", "", lambda v: v.act({"do": "collect", "open": False}), "host", host=True,
+  "collected": Hosts(
+    "Stop collecting", Told("collect", open=False), "class",
     when=lambda shot: bool(shot.rules.collecting),
   ),
-  "list": Command(
-    "", "Save the list of who was here…", "", lambda v: v.actions.save_list(), "host", host=True
-  ),
-  "knock": Command(
-    "", "Newcomers knock", "", lambda v: v.act({"do": "door", "mode": "knock"}), "host", host=True,
-    when=lambda shot: shot.rules.door != "knock", apart=True,
-  ),
-  "shut": Command(
-    "", "Let nobody else in", "", lambda v: v.act({"do": "door", "mode": "locked"}), "host", host=True,
-    when=lambda shot: shot.rules.door != "locked",
-  ),
-  "open": Command(
-    "", "Open the door", "", lambda v: v.act({"do": "door", "mode": "open"}), "host", host=True,
-    when=lambda shot: shot.rules.door != "open",
-  ),
-  "end": Command(
-    "", "End the meeting for all…", "", lambda v: v.actions.ask_leave(), "host", host=True, apart=True,
+  "list": Hosts("Save the list of who was here…", lambda v: v.actions.save_list(), "class"),
+  "end": Hosts(
+    "End the meeting for all…", lambda v: v.actions.ask_leave(), "class",
     when=lambda shot: shot.role == "host",
   ),
   "write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
   "louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
   "softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
   "unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
-  "mute": Command(
-    "", "Mute", "", lambda v, one: v.act({"do": "mute", "who": one.name}), "person", host=True, apart=True
+  "mute": Hosts("Mute", Told("mute"), apart=True),
+  "word": Hosts("Give the word", Told("word", "to")),
+  "unword": Hosts(
+    "Take the word back", Told("word", "to", to=None), when=lambda shot: bool(shot.rules.word)
   ),
-  "word": Command(
-    "", "Give the word", "", lambda v, one: v.act({"do": "word", "to": one.name}), "person", host=True
+  "show": Hosts("Show to everyone", Told("spotlight")),
+  "unshow": Hosts(
+    "Stop showing to everyone", Told("spotlight", who=None), when=lambda shot: bool(shot.rules.spotlight)
   ),
-  "unword": Command(
-    "", "Take the word back", "", lambda v, one: v.act({"do": "word", "to": None}), "person", host=True,
-    when=lambda shot: bool(shot.rules.word),
+  "ask_share": Hosts("Ask to show the screen", Told("ask_share")),
+  "cohost": Hosts(
+    "Co-host, or no longer", lambda v, one: Told("cohost", on=one.role == "member")(v, one),
+    when=lambda shot: shot.role == "host",
   ),
-  "show": Command(
-    "", "Show to everyone", "", lambda v, one: v.act({"do": "spotlight", "who": one.name}), "person",
-    host=True,
+  "rename": Hosts("Rename…", lambda v, one: v.actions.ask_name(one.name)),
+  "allow": Hosts(
+    "Allow to share the screen", Told("allow_share"),
+    when=lambda shot: "share" in (*shot.rules.off, *shot.rules.exceptions),
   ),
-  "unshow": Command(
-    "", "Stop showing to everyone", "", lambda v, one: v.act({"do": "spotlight", "who": None}), "person",
-    host=True, when=lambda shot: bool(shot.rules.spotlight),
-  ),
-  "ask_share": Command(
-    "", "Ask to show the screen", "", lambda v, one: v.act({"do": "ask_share", "who": one.name}), "person",
-    host=True,
-  ),
-  "cohost": Command(
-    "", "Co-host, or no longer", "",
-    lambda v, one: v.act({"do": "cohost", "who": one.name, "on": one.role == "member"}),
-    "person", host=True, when=lambda shot: shot.role == "host",
-  ),
-  "rename": Command("", "Rename…", "", lambda v, one: v.actions.ask_name(one.name), "person", host=True),
-  "allow": Command(
-    "", "Allow to share the screen", "", lambda v, one: v.act({"do": "allow_share", "who": one.name}),
-    "person", host=True,
-  ),
-  "remove": Command(
-    "", "Remove from the meeting…", "", lambda v, one: v.actions.ask_remove(one.name), "person", host=True
-  ),
+  "remove": Hosts("Remove from the meeting…", lambda v, one: v.actions.ask_remove(one.name)),
   "talk": Command("Space", "", "Talk while you hold it", lambda v: v.talk.press(), ""),
   "pin": Command("P", "", "Pin the picture under the mouse", lambda v: v.stage.pin_under(), ""),
   "grid": Command("1", "", "Grid: everybody", lambda v: v.set_layout("grid"), "top"),
@@ -19050,6 +19077,7 @@ class SideBar:
         look, self.frame, partial(run, name), tr(one.words), one.icon or name, one.tip, one.keys
       )
     self.buttons["leave"].show(kind="danger")
+    self.buttons["host"].wordy = True
     self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
 
   def _squeeze(self, height: int) -> None:
@@ -19075,7 +19103,11 @@ class SideBar:
     mic_failed = shot.devices.get("mic", DeviceState()).state == "failed"
     mic, camera, hand = map(shot.wants, ("mic", "camera", "hand"))  # what does not run yet is faint
     kind = "live" if talking else "warn" if not mic else "card" if me.mic else "ghost"
-    self.buttons["mic"].show(tr("Mute") if mic else tr("Unmute"), kind=kind, slash=not mic or mic_failed)
+    for what in ("mic", "camera", "share", "react"):
+      self.buttons[what].lock("" if shot.may(what) else not_permitted(what).reason)
+    words = tr("Mute") if mic else tr("Unmute") if shot.may("mic") else tr("Ask to speak")
+    self.buttons["mic"].show(words, kind=kind, slash=not mic or mic_failed)
+    self.buttons["users"].mark(len(shot.hands))
     kind = "warn" if not camera else "card" if me.camera else "ghost"
     self.buttons["camera"].show(
       tr("Stop video") if camera else tr("Start video"), kind=kind, slash=not camera
@@ -19146,11 +19178,24 @@ class Pill(Painted):
       self.text(x + bold.measure(words) + px(10), middle, link, 12, bold=True, colour=p.link)
 
 
-class TopBar:
-  """Title, address, encryption, time; PIN, quality, people, layouts."""
+def in_place(one: Painted) -> bool:
+  """Whether it is among what its parent shows."""
+  return bool(one.canvas.winfo_manager())
 
-  def __init__(self, look: Look, parent: tk.Misc, run: Callable[[str], object]) -> None:
-    self.look = look
+
+class TopBar:
+  """Title, address, encryption, time; what is set for the class, PIN, quality, people, layouts."""
+
+  STATES: ClassVar[Mapping[str, tuple[str, Json]]] = {  # its tip, and how a host ends it
+    "quiet": ("Only with the word", {"do": "permit", "what": "mic", "on": True}),
+    "star": ("Show to everyone", {"do": "spotlight", "who": None}),
+    "timer": ("Countdown", {"do": "timer", "seconds": 0}),
+  }
+
+  def __init__(
+    self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[[Json], None]
+  ) -> None:
+    self.look, self.act = look, act
     px, p = look.px, look.palette
     self.frame = look.frame(parent, p.panel)
     self.title = Painted(look, self.frame, px(100), px(58))
@@ -19170,6 +19215,11 @@ class TopBar:
     self.pin = Pill(look, self.frame, COMMANDS["invite"].tip, partial(run, "invite"))
     for pill in (self.people, self.quality, self.pin):
       pill.canvas.pack(side="right", padx=px(4))
+    self._leads = False
+    self.states = {
+      name: Pill(look, self.frame, tip, partial(self._end, command))
+      for name, (tip, command) in self.STATES.items()
+    }
     self.title.canvas.pack(side="left", fill="both", expand=True, padx=(px(22), px(8)))
     self.title.canvas.bind("<Configure>", lambda _: self._write())
     self.frame.bind("<Configure>", lambda event: self._squeeze(event.width))
@@ -19177,7 +19227,30 @@ class TopBar:
     self._narrow = False
 
   def _squeeze(self, width: int) -> None:
-    self._narrow = width < self.look.px(880)
+    self._narrow = width < self.look.px(880 + 160 * sum(map(in_place, self.states.values())))
+
+  def _end(self, command: Json) -> None:
+    if self._leads:
+      self.act(command)
+
+  def _states(self, shot: Snapshot, now: float) -> None:
+    self._leads, star = shot.leads, shot.rules.spotlight
+    left = max(0, math.ceil(shot.timer - now)) if shot.timer else 0
+    words = {
+      "quiet": ("lock", tr("Only with the word"), "mic" in shot.rules.off),
+      "star": ("star", tr("Everyone sees {name}", name=tr("You") if star == shot.name else star), star),
+      "timer": ("clock", f"{left // 60}:{left % 60:02}", left),
+    }
+    for name, pill in self.states.items():
+      icon, said, on = words[name]
+      said = "" if self._narrow and name != "timer" else self.look.clip(said, self.look.font(13), 190)
+      pill.show(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
+      if bool(on) != in_place(pill):
+        if on:
+          pill.canvas.pack(side="right", padx=self.look.px(4), before=self.title.canvas)
+        else:
+          pill.canvas.pack_forget()
+        self._squeeze(self.frame.winfo_width())
 
   def show(self, shot: Snapshot, layout: str, now: float, address: str) -> None:
     """Show the meeting as it is at `now` (monotonic seconds); others find it at `address`."""
@@ -19190,6 +19263,7 @@ class TopBar:
     if lines != self._lines:
       self._lines = lines
       self._write()
+    self._states(shot, now)
     self.people.show(str(len(shot.people)), "users")
     lost, delay = shot.link == "reconnecting", shot.delay_ms
     bars = 1 if lost else 1 + (delay < 250) + (delay < 80)
@@ -19213,26 +19287,40 @@ class TopBar:
     self.title.text(px(20), px(41), facts, 12, colour=p.second, room=room - px(20))
 
 
+Choices: TypeAlias = Sequence[tuple[str, Callable[[], object]]]  # words, and what they do
+
+
 class NoticeBar:
-  """One line between top bar and stage that stays while something is so."""
+  """Lines between top bar and stage that stay while something is so, each with what can be done."""
+
+  MOST: ClassVar = 2
 
   def __init__(self, look: Look, parent: tk.Misc) -> None:
     self.look = look
-    self.frame = look.frame(parent, look.palette.chosen)
-    self._now: tuple[str, str] | None = None
+    self.frame = look.frame(parent, look.palette.window)
+    self._now: list[Any] = []
 
-  def show(self, words: str, action: str, command: Callable[[], object]) -> None:
-    """Show a line with one action."""
-    if self._now == (words, action):
-      return
-    self._now = (words, action)
+  def show(self, lines: Sequence[tuple[str, str, Choices]]) -> bool:
+    """Show the first lines of (words, kind of its buttons, choices); whether there is any."""
+    now = [(words, kind, [one for one, _ in choices]) for words, kind, choices in lines]
+    if self._now != now:
+      self._now = now
+      for child in self.frame.winfo_children():
+        child.destroy()
+      for line in lines[: self.MOST]:
+        self._line(*line)
+    return bool(lines)
+
+  def _line(self, words: str, kind: str, choices: Choices) -> None:
     look, px = self.look, self.look.px
-    for child in self.frame.winfo_children():
-      child.destroy()
-    line = Painted(look, self.frame, px(200), px(40))
-    button = Button(look, self.frame, command, action, kind="link", height=34)
-    button.canvas.pack(side="right", padx=px(12), pady=px(3))
-    line.canvas.pack(side="left", fill="both", expand=True, padx=(px(16), 0))
+    row = look.frame(self.frame, look.palette.chosen)
+    row.pack(fill="x", pady=(0, 1))
+    for said, command in reversed(choices):
+      said = look.clip(said, look.font(13, bold=True), px(200 if len(choices) > 1 else 400))
+      button = Button(look, row, command, said, kind=kind, height=34)
+      button.canvas.pack(side="right", padx=(0, px(12)), pady=px(3))
+    line = Painted(look, row, px(60), px(40))
+    line.canvas.pack(side="left", fill="both", expand=True, padx=(px(16), px(8)))
     line.canvas.bind("<Configure>", lambda event: self._write(line, words, event.width))
 
   def _write(self, line: Painted, words: str, room: int) -> None:
@@ -19240,9 +19328,6 @@ class NoticeBar:
     line.wipe()
     line.image(0, px(20), look.icon("info", 18, look.palette.link), "w")
     line.text(px(28), px(20), words, 13, room=room - px(28))
-
-  def hide(self) -> None:
-    self._now = None
 
 
 # -- the side panel
@@ -19496,8 +19581,9 @@ class Composer:
     px, p = look.px, look.palette
     self.card = Card(look, parent, 12, p.line)
     self.frame = inner = self.card.canvas
-    self.mark = look.label(inner, "", 12, bold=True, width=px(290))
+    self.mark = look.label(inner, "", 12, bold=True, width=px(250))
     self._names: Sequence[str] = ()
+    self._all = True  # everyone can be written to
     self._back: list[tuple[str, str]] = []  # refused, and the field was not free
     self.entry = keyed(tk.Text(
       inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
@@ -19539,11 +19625,18 @@ class Composer:
   def here(self) -> bool:
     return self.target.value in ("", *self._names)
 
-  def people(self, names: Sequence[str]) -> None:
-    """Who can be written to in private; who was chosen stays chosen, here or not."""
-    self._names, to = names, self.target.value
+  def people(self, names: Sequence[str], to_all: bool = True) -> None:
+    """Who can be written to in private; who was chosen stays chosen, here or not.
+
+    Not `to_all`: everyone cannot be written to, and who was not chosen is the first.
+    """
+    changed, self._names, self._all = to_all != self._all, names, to_all
+    if changed:
+      self._aim("" if to_all else next(iter(names), ""))
+    to = self.target.value
     all_names = names if self.here else [*names, to]
-    options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in all_names)]
+    options = [("", tr("To: Everyone"))] if to_all else []
+    options += [(name, tr("To: {name}", name=name)) for name in all_names]
     if (options, self.target.faint) != (self.target.options, not self.here):
       self.target.faint = not self.here
       self.target.fill(options, to)
@@ -19556,7 +19649,7 @@ class Composer:
 
   def _aim(self, name: str) -> None:
     self.target.fill([], name)
-    self.people(self._names)
+    self.people(self._names, self._all)
 
   def _hint(self, refused: bool = False) -> None:
     to, p = self.target.value, self.look.palette
@@ -19750,9 +19843,9 @@ class ChatPanel:
 
   def show(self, shot: Snapshot) -> None:
     """Show the messages of the snapshot."""
-    others = [one for one in shot.people if one.id != shot.me]
+    others = [one for one in shot.people if one.id != shot.me and (one.leads or shot.may("private"))]
     others.sort(key=lambda one: (one.role != "host", one.name.casefold()))
-    self.composer.people([one.name for one in others])
+    self.composer.people([one.name for one in others], shot.may("chat"))
     seen = (len(shot.chat), shot.chat[-1:] and shot.chat[-1].n, shot.hosts)
     if seen == self._seen:
       return
@@ -19813,6 +19906,8 @@ class PersonRow:
   own: bool
   speaking: bool
   menu: Callable[[], object] = field(compare=False, hash=False)
+  facts: tuple[str, ...] = ()
+  choices: tuple[tuple[str, Callable[[], object]], ...] = field(default=(), compare=False, hash=False)
 
   def draw(self, view: ListView, y: int, width: int) -> int:
     """Draw it."""
@@ -19821,9 +19916,10 @@ class PersonRow:
     view.image(px(4), y + px(8), look.avatar(one.name, 36))
     words = one.name + (f" ({tr('you')})" if self.own else "")
     parts = (
-      ([tr("Host")] if one.role == "host" else [])
-      + ([tr("sharing the screen")] if one.sharing else [])
-      + ([tr("talking")] if self.speaking else [])
+      *([tr("Host")] if one.role == "host" else []),
+      *([tr("sharing the screen")] if one.sharing else []),
+      *([tr("talking")] if self.speaking else []),
+      *self.facts,
     )
     room = width - px(52) - px(110)
     view.text(px(52), middle - (px(9) if parts else 0), words, 13, bold=True, room=room)
@@ -19841,7 +19937,10 @@ class PersonRow:
     view.image(x - px(26), middle, mic, "e")
     if one.hand:
       view.image(x - px(52), middle, look.emoji("✋", 17), "e")
-    return px(52)
+    x = px(52)
+    for at, (label, command) in enumerate(self.choices):
+      x = row_button(view, f"hand{one.id}:{at}", x, y + px(50), label, command, main=not at)
+    return px(88 if self.choices else 52)
 
 
 def row_button(
@@ -19857,23 +19956,33 @@ def row_button(
   return x + room + px(8)
 
 
-@dataclass(frozen=True)
-class AskRow:
-  """Something to decide about somebody; `choices` are words and what they do."""
+@dataclass(frozen=True, slots=True)
+class FlowRow:
+  """Words, and below them buttons in as many lines as they need: `run` is told the name of one pressed.
 
-  key: str
+  What `waits` to be decided has a bar at its left.
+  """
+
   words: str
-  choices: tuple[tuple[str, Callable[[], object]], ...] = field(compare=False, hash=False)
+  buttons: tuple[tuple[str, str, bool], ...] = ()  # name, words, strong
+  run: Callable[[str], object] = field(default=str, compare=False, hash=False)
+  waits: bool = False
 
   def draw(self, view: ListView, y: int, width: int) -> int:
     """Draw it."""
-    look, px, p = view.look, view.look.px, view.look.palette
-    view.image(0, y, look.box(width, px(86), 12, p.card, p.warn, 1))
-    view.text(px(14), y + px(22), self.words, 13, bold=True, room=width - px(28))
-    x = px(14)
-    for at, (label, command) in enumerate(self.choices):
-      x = row_button(view, f"{self.key}{at}", x, y + px(44), label, command, main=not at)
-    return px(94)
+    px, top = view.look.px, y
+    left = x = px(12) * self.waits
+    if self.waits:
+      view.canvas.create_rectangle(0, y + px(4), px(4), y + px(62), fill=view.look.palette.warn, width=0)
+    if self.words:
+      view.text(left, y + px(16), self.words, 13, bold=True, room=width - left)
+      y += px(32)
+    for name, words, strong in self.buttons:
+      room = view.look.font(12, bold=True).measure(words) + px(24)
+      if x > left and x + room > width:
+        x, y = left, y + px(36)
+      x = row_button(view, name, x, y, words, partial(self.run, name), strong)
+    return y + px(38) * bool(self.buttons) - top
 
 
 class AttendeesPanel:
@@ -19883,7 +19992,7 @@ class AttendeesPanel:
     self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None],
     run: Callable[[str], object],
   ) -> None:  # fmt: skip
-    self.look, self.menu_for, self.act = look, menu_for, act
+    self.look, self.menu_for, self.act, self.run = look, menu_for, act, run
     self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
     px = look.px
     self.frame = look.frame(parent, look.palette.panel)
@@ -19915,19 +20024,41 @@ class AttendeesPanel:
       key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
     )
     rows: list[Row] = [self._asking(number, words) for number, words in self.asks.items()]
-    me, talks = shot.me, shot.speaking
-    rows += [PersonRow(p, p.id == me, p.id == talks and p.mic, partial(self.menu_for, p.id)) for p in people]
-    for one in shot.banned:
-      back = (tr("Let back"), partial(self.act, {"do": "unban", "who": one}))
-      rows.append(AskRow(one, tr("Removed: {name}", name=one), (back,)))
+    hands = shot.hands
+    if hands and shot.leads:
+      words = tr("{count} hands", count=len(hands))
+      rows.append(FlowRow(words, (("lower", tr("Lower all hands"), False),), self.run))
+    rows += [self._person(one, hands) for one in people]
+    for name in shot.banned:
+      rows.append(FlowRow(tr("Removed: {name}", name=name), ((name, tr("Let back"), False),), self._let_back))
     self.list.show(rows)
 
-  def _asking(self, number: int, words: str) -> AskRow:
-    answer = partial(self._answer, number)
-    choices = ((tr("Let in"), partial(answer, True)), (tr("Decline"), partial(answer, False)))
-    return AskRow(f"ask{number}", words, choices)
+  def _let_back(self, name: str) -> None:
+    self.act({"do": "unban", "who": name})
 
-  def _answer(self, number: int, on: bool) -> None:
+  def _person(self, one: Person, hands: list[Person]) -> PersonRow:
+    shot, facts, choices = self._shot, list[str](), list[tuple[str, Callable[[], object]]]()
+    if one.hand:
+      waited = max(0, int(time.time() - one.hand))
+      facts.append(f"{hands.index(one) + 1} · {waited // 60}:{waited % 60:02}")
+      if shot.leads:
+        word, lower = {"do": "word", "to": one.name}, {"do": "lower", "who": one.name}
+        choices = [
+          (tr("Give the word"), partial(self.act, word)),
+          (tr("Lower hand"), partial(self.act, lower)),
+        ]
+    if one.name == shot.rules.word:
+      facts.append(tr("has the word"))
+    talks = one.id == shot.speaking and one.mic
+    menu = partial(self.menu_for, one.id)
+    return PersonRow(one, one.id == shot.me, talks, menu, tuple(facts), tuple(choices))
+
+  def _asking(self, number: int, words: str) -> FlowRow:
+    choices = ((f"ask{number}:1", tr("Let in"), True), (f"ask{number}:0", tr("Decline"), False))
+    return FlowRow(words, choices, self._answer, waits=True)
+
+  def _answer(self, name: str) -> None:
+    number, on = int(name[3:-2]), name[-1] == "1"
     self.asks.pop(number, None)
     self.act({"do": "admit", "n": number, "yes": on})
     self.show(self._shot)
@@ -20883,6 +21014,109 @@ class ShareDialog(Dialog):
       self.share(path)
 
 
+@dataclass(frozen=True, slots=True)
+class SwitchRow:
+  """What is on or off for the class."""
+
+  name: str
+  words: str
+  on: bool
+  flip: Callable[[], object] = field(compare=False, hash=False)
+
+  def draw(self, view: ListView, y: int, width: int) -> int:
+    """Draw it."""
+    px = view.look.px
+    view.text(px(8), y + px(15), self.words, 13, room=width - px(64))
+    draw_switch(view, width - px(48), y + px(1), self.on)
+    view.spot(self.name, (0, y, width, px(30)), self.flip)
+    return px(32)
+
+
+@dataclass(frozen=True, slots=True)
+class BarRow:
+  """How many of all have given an answer."""
+
+  words: str
+  count: int
+  all_: int
+
+  def draw(self, view: ListView, y: int, width: int) -> int:
+    """Draw it."""
+    px, p = view.look.px, view.look.palette
+    view.text(0, y + px(11), self.words, 13, room=width - px(40))
+    view.text(width, y + px(11), str(self.count), 13, bold=True, anchor="e")
+    for wide, colour in ((width, p.raised), (width * self.count // max(1, self.all_), p.accent)):
+      view.canvas.create_rectangle(0, y + px(23), wide, y + px(31), fill=colour, width=0)
+    return px(40)
+
+
+class ClassCard:
+  """What a host does for the whole class: a card beside the left bar, until it is closed."""
+
+  PUPILS: ClassVar = {  # what they may, by PERMITS
+    "mic": "unmute themselves", "camera": "turn on their camera", "share": "share their screen",
+    "chat": "write to everyone", "private": "write to each other", "react": "send reactions",
+    "files": "send files to each other",
+  }  # fmt: skip
+  DOORS: ClassVar = {"open": "Open", "knock": "They knock", "locked": "Closed"}
+  MINUTES: ClassVar = (1, 2, 5, 10)
+
+  def __init__(
+    self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[[Json], None],
+    close: Callable[[], object],
+  ) -> None:  # fmt: skip
+    self.look, self.act, self.run, self.parent = look, act, run, parent
+    px, p = look.px, look.palette
+    self.frame = look.frame(parent, p.third, "Overlay")
+    body = look.frame(self.frame, p.panel)
+    body.pack(fill="both", expand=True, padx=1, pady=1)
+    head = look.frame(body, p.panel)
+    head.pack(fill="x", padx=(px(14), px(8)), pady=px(6))
+    look.label(head, tr("Class"), 16, bold=True).pack(side="left")
+    Button(look, head, close, icon="close", kind="ghost", height=32).canvas.pack(side="right")
+    self.list = ListView(look, body)
+    self.list.canvas.pack(fill="both", expand=True, padx=(px(14), px(4)), pady=(0, px(8)))
+    look.layer(self.frame, close)
+    self.list.canvas.bind("<Configure>", lambda _: self._fit(), add="+")
+
+  def show(self, shot: Snapshot) -> None:
+    """Show how things are set now."""
+    self.list.show(list(self._rows(shot)))
+    self._fit()
+
+  def _fit(self) -> None:
+    px, room = self.look.px, self.parent.winfo_height() - self.look.px(16)
+    need = sum(map(self.list._high, range(len(self.list.rows)))) + px(54)
+    self.frame.place(x=px(88), y=px(8), width=px(360), height=min(room, need))
+    self.frame.lift()
+
+  def _rows(self, shot: Snapshot) -> Iterator[Row]:
+    off, asked = shot.rules.off, shot.question
+    yield self._offered("", "quiet", shot)
+    yield FlowRow(tr("Pupils may"))
+    for what, words in self.PUPILS.items():
+      flip = partial(self.act, {"do": "permit", "what": what, "on": what in off})
+      yield SwitchRow(what, tr(words), what not in off, flip)
+    door = ((f"door:{mode}", tr(words), mode == shot.rules.door) for mode, words in self.DOORS.items())
+    yield FlowRow(tr("Door"), tuple(door), self._set)
+    times = ((f"timer:{60 * n}", f"{n} min", False) for n in self.MINUTES)
+    yield FlowRow(tr("Countdown"), tuple(times), self._set)
+    if asked.answers:
+      answered = sum(asked.counts)
+      yield FlowRow(f"{plain(asked.question)} · {answered} / {len(shot.people) - 1}")
+      for words, count in zip(asked.answers, asked.counts, strict=False):
+        yield BarRow(plain(words), count, answered)
+    yield self._offered(tr("Lesson"), "class", shot)
+
+  def _offered(self, words: str, where: str, shot: Snapshot) -> FlowRow:
+    may = {name: one for name, one in commands_at(where).items() if one.may(shot)}
+    return FlowRow(words, tuple((name, tr(one.words), False) for name, one in may.items()), self.run)
+
+  def _set(self, name: str) -> None:
+    what, _, value = name.partition(":")
+    self.act({"do": "door", "mode": value} if what == "door" else {"do": "timer", "seconds": int(value)})
+
+
 class SettingsDialog(Dialog):
   """Devices, look, language and keys; what is chosen holds at once and is remembered."""
 
@@ -21025,7 +21259,7 @@ class SettingsDialog(Dialog):
         rows.append([one.keys, one.tip])
       elif one.keys:
         rows[-1][0] += f"  {one.keys}"
-    step = min(px(28), (look.root.winfo_height() - px(124)) // len(rows))
+    step = min(px(26), (look.root.winfo_height() - px(124)) // len(rows))
     sheet = Painted(look, self.page, px(480), step * len(rows))
     for at, (keys, words) in enumerate(rows):
       y = step * at + step // 2
@@ -21119,6 +21353,7 @@ class EventWords:
     "screen_start": ("{name} shares the screen", "share"),
     "share_allowed": ("You may share your screen again", "share"),
     "muted": ("{by} muted you", "mic"),
+    "stilled": ("{by} turned your camera off", "camera"),
     "handed_in": ("Your work was handed in", "check"),
     "reconnected": ("Connected again", "check"),
   }
@@ -21152,13 +21387,17 @@ class EventWords:
   def take(self, event: Json) -> None:
     """Handle one event; those without a handler change the snapshot only."""
     self.view.chat.answered(event)
+    event = {**event, "event": "stilled"} if event.get("what") == "camera" and "by" in event else event
     if handler := self.handlers.get(event["event"]):
       handler(event)
     elif event.get("id") == self.view.shot.me or not event.get("raised", True):
       return
     elif notice := self.NOTICES.get(event["event"]):
-      words = plain(tr(notice[0], **event))
-      if notice[1]:
+      words, view = plain(tr(notice[0], **event)), self.view
+      if notice[1] == "✋" and view.shot.leads:
+        give = partial(view.act, {"do": "word", "to": event["name"]})
+        self._tell(words, notice[1], tr("Give the word"), give)
+      elif notice[1]:
         self._tell(words, notice[1])
       else:
         self._note(words)
@@ -21169,8 +21408,7 @@ class EventWords:
     if shot.leads:
       return
     if event["word"] == shot.name != old.get("word"):
-      unmute = partial(self.view.act, {"do": "mic", "on": True})
-      self._tell(tr("You have the word"), "mic", tr("Unmute"), unmute, stays=True)
+      self._cue(tr("You have the word"))
     elif not event["what"]["mic"] and old.get("what", {}).get("mic", True):
       self._tell(tr("Microphones are off: raise your hand to get the word."), "mic")
 
@@ -21180,25 +21418,20 @@ class EventWords:
     self._tell(words, "share", tr("Share"), agree, stays=True)
 
   def _on_question(self, event: Json) -> None:
-    if counts := event["counts"]:
+    if (counts := event["counts"]) and not self.view.shot.leads:
       results = [f"{answer}: {count}" for answer, count in zip(event["answers"], counts, strict=False)]
-      self._note(plain(" · ".join([event["question"], *results])))
-    elif event["answers"] and event["own"] is None and not self.view.shot.leads:
-      self._tell(
-        plain(event["question"]), "chat", tr("Answer"), self.view.actions.answer_question, stays=True
-      )
+      words = plain(" · ".join([event["question"], *results]))
+      self._note(words)
+      self._tell(words, "chat", stays=True)
 
   def _on_collecting(self, event: Json) -> None:
-    if event["title"] and not self.view.shot.leads:
-      hand_in = partial(self.view.actions.hand_file, "hand_in")
-      self._tell(
-        tr("To be handed in: {title}", title=event["title"]), "upload", tr("Hand in"), hand_in, stays=True
-      )
+    if event["title"]:
+      self._cue(tr("To be handed in: {title}", title=event["title"]))
 
   def _on_timer(self, event: Json) -> None:
-    seconds = event["seconds"]
-    left = tr("Time is up") if not seconds else tr("{time} left", time=f"{seconds // 60}:{seconds % 60:02}")
-    self.view.toasts.add(left, "check")
+    if not event["seconds"] and abs(self.view.shot.timer - monotonic()) < 2:  # at its end, not ended before
+      self._tell(tr("Time is up"), "clock")
+      self.view.backend.test_speaker()
 
   def _on_chat(self, event: Json) -> None:
     view = self.view
@@ -21279,12 +21512,42 @@ class Actions:
 
   def toggle(self, what: str) -> None:
     """Microphone or camera on or off; before the first time, what the system may ask."""
-    view, told = self.view, f"told_{what}"
-    on = view.controller.snapshot().wants(what)
+    view, told, shot = self.view, f"told_{what}", self.view.controller.snapshot()
+    on = shot.wants(what)
+    if not on and not shot.may(what):
+      if what == "mic" and not shot.wants("hand"):
+        self.hand()
+      self.refuse(what)
+      return
     if not on and (asks := system_asks(what)) and not view.backend.setting(told):
       view.backend.set_setting(told, True)
       view.toasts.add(asks, what)
     view.act({"do": what, "on": not on})
+
+  def refuse(self, what: str) -> None:
+    """Say why `what` of PERMITS is locked."""
+    shot = self.view.controller.snapshot()
+    number = next((n for n, one in enumerate(shot.hands, 1) if one.id == shot.me), 0)
+    queued = what == "mic" and number
+    words = (
+      tr("Your hand is up: number {number}", number=number) if queued else tr(not_permitted(what).reason)
+    )
+    self.view.toasts.add(words, "lock")
+
+  def mute_all(self) -> None:
+    """Turn all microphones off, and offer to keep them so."""
+    view, shot = self.view, self.view.shot
+    count = sum(one.mic and one.id != shot.me for one in shot.people)
+    view.act({"do": "mute", "who": "all"})
+    keep = partial(view.act, {"do": "permit", "what": "mic", "on": False})
+    if "mic" in shot.rules.off:
+      view.toasts.add(tr("{count} muted", count=count), "mic")
+    else:
+      view.toasts.add(tr("{count} muted", count=count), "mic", tr("Keep microphones off"), keep)
+
+  def give_word(self) -> None:
+    """Let the next hand speak."""
+    self.view.act({"do": "word", "to": self.view.shot.hands[0].name})
 
   def hand(self) -> None:
     self.view.act({"do": "hand", "up": not self.view.controller.snapshot().wants("hand")})
@@ -21292,16 +21555,21 @@ class Actions:
   def react(self) -> None:
     """Offer the reactions."""
     view = self.view
+    if not view.shot.may("react"):
+      self.refuse("react")
+      return
     send = lambda char: view.act({"do": "react", "emoji": char})  # noqa: E731
     EmojiPicker(view.look, REACTIONS, send, view.side.buttons["react"].canvas, 6)
 
   def share(self) -> None:
     """Start or stop sharing the screen; another's sharing is not interrupted."""
     view, shot = self.view, self.view.shot
-    if not shot.presenter:
-      self._choose_share()
-    elif shot.presenter == shot.me:
+    if shot.presenter == shot.me != 0:
       view.act({"do": "share", "on": False})
+    elif not shot.may("share"):
+      self.refuse("share")
+    elif not shot.presenter:
+      self._choose_share()
     elif shot.role == "host":
       take = (tr("Take over"), "primary", self._choose_share)
       view.confirm(tr("Take over"), self._who_shares(), (tr("Cancel"), "plain", lambda: None), take)
@@ -21400,15 +21668,16 @@ class Actions:
     form = self.view.dialog = Form(look, tr(title).rstrip("…"), tr(ok).rstrip("…"), go)
     for words in captions:
       form.caption(tr(words))
-      form.add(Field(look, form.body))
-    form.fields[0].entry.focus_set()
+      form.add(Field(look, form.body, enter=form.enter))
+    form.first = form.fields[0].entry
 
   def ask_class(self) -> None:
     """A quick question to everyone."""
 
     def ask(question: str, answers: str) -> None:
       choices = [one.strip() for one in answers.split("/") if one.strip()]
-      self.view.act({"do": "ask", "question": question, "answers": choices[:MOST_ANSWERS]})
+      choices = choices if len(choices) > 1 else ["✓", "✗"]
+      self.view.act({"do": "ask", "question": question or "?", "answers": choices[:MOST_ANSWERS]})
 
     self._form("Quick question…", "Ask everyone", ask, "Question", "Answers, with / between them")
 
@@ -21426,34 +21695,6 @@ class Actions:
     self._form(
       "Rename…", "Rename…", lambda new: self.view.act({"do": "rename", "name": new, **who}), "New name"
     )
-
-  def _choose(self, choices: Sequence[tuple[str, Json]]) -> None:
-    root, act = self.view.look.root, self.view.act
-    entries = [(words, partial(act, command)) for words, command in choices]
-    menu = self.view.look.menu(self.view.frame, [*entries])
-    menu.tk_popup(root.winfo_pointerx(), root.winfo_pointery())
-
-  def ask_timer(self) -> None:
-    """How long everyone has; 0 ends it."""
-    starts = [(f"{n} min", {"do": "timer", "seconds": 60 * n}) for n in (1, 5, 10, 0)]
-    self._choose(starts)
-
-  def ask_permits(self) -> None:
-    """Turn off, or on again, what pupils may do."""
-    off = self.view.shot.rules.off
-    words = {
-      "camera": "Cameras", "chat": "Messages to all", "private": "Messages among pupils",
-      "share": "Sharing", "react": "Reactions", "files": "Files",
-    }  # fmt: skip
-    self._choose([
-      (f"{'✗' if what in off else '✓'} {tr(name)}", {"do": "permit", "what": what, "on": what in off})
-      for what, name in words.items()
-    ])  # fmt: skip
-
-  def answer_question(self) -> None:
-    """Choose one of the answers to the host's question."""
-    answers = self.view.shot.question.answers
-    self._choose([(plain(one), {"do": "answer", "index": index}) for index, one in enumerate(answers)])
 
   def show_folder(self, path: str) -> None:
     """Open the folder of what was received."""
@@ -21495,13 +21736,6 @@ class Actions:
       (tr("Cancel"), "plain", lambda: None),
       (tr("Remove"), "danger", partial(self.view.act, {"do": "remove", "who": name})),
       first=tr("Cancel"),
-    )
-
-  def host_tools(self) -> None:
-    """The host's menu."""
-    button = self.view.side.buttons["host"].canvas
-    self.view.look.menu(button, self._entries("host")).tk_popup(
-      button.winfo_rootx() + button.winfo_width(), button.winfo_rooty()
     )
 
   def ask_leave(self, closes: bool = False) -> None:
@@ -21553,6 +21787,8 @@ class MainAppView:
     self.needs_render = True
     self.tab = "messages"
     self.dialog: Dialog | None = None
+    self.card: ClassCard | None = None
+    self._second = 0
     self.talk = Talk(look.root, lambda on: self.act({"do": "mic", "on": on}))
     self.events = EventWords(self)
     self.actions = Actions(self)
@@ -21568,7 +21804,7 @@ class MainAppView:
   def _build(self) -> None:
     look, px, frame = self.look, self.look.px, self.frame
     self.side = SideBar(look, frame, self.run)
-    self.top = TopBar(look, frame, self.run)
+    self.top = TopBar(look, frame, self.run, self.act)
     self.notice = NoticeBar(look, frame)
     self.stage = Stage(look, frame, self.controller)
     self.stage.menu_for = self.actions.about
@@ -21611,6 +21847,9 @@ class MainAppView:
     if now >= self._readdress:  # the host may move, this computer may get another address
       self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
     self.top.show(shot, self.stage.plan.layout, now, self.address)
+    if shot.hands and int(now) != self._second:
+      self._second = int(now)
+      self.attendees.show(shot)
     self.stage.veiled = self.dialog is not None and self.dialog.open
     seen = in_sight(self.stage.canvas)
     self.stage.see(seen)
@@ -21636,6 +21875,10 @@ class MainAppView:
     for view in (self.stage, self.chat, self.attendees, self.files):
       view.show(shot)
     self.panel.count(len(shot.people), len(shot.files))
+    if self.card and shot.leads:
+      self.card.show(shot)
+    elif self.card:
+      self.flip_class()
     self._notice(shot)
     self._border(shot)
     if shot.muted_speech and monotonic() - self._warned_muted > 30 and not self.talk.on:
@@ -21649,23 +21892,35 @@ class MainAppView:
       self.frame.configure(highlightthickness=thick, highlightbackground=colour, highlightcolor=colour)
 
   def _notice(self, shot: Snapshot) -> None:
-    action, command = tr("Leave"), cast(Callable[[], object], self.actions.leave)
+    if self.notice.show([(words, kind, choices) for words, kind, *choices in self._lines(shot)]):
+      self.notice.frame.grid(row=1, column=1, columnspan=2, sticky="ew")
+    else:
+      self.notice.frame.grid_remove()
+
+  def _lines(self, shot: Snapshot) -> Iterator[tuple[Any, ...]]:
+    asked, rules, actions = shot.question, shot.rules, self.actions
+    leave = tr("Leave"), actions.leave
     if shot.link == "reconnecting":
       words = tr("The connection was lost. Reconnecting…")
-      action, command = tr("Not working? Check this computer"), self.actions.check
+      yield words, "link", (tr("Not working? Check this computer"), actions.check)
     elif shot.presenter and shot.presenter == shot.me:
-      words = tr("Everyone sees your screen")
-      action, command = tr("Stop sharing"), self.actions.share
+      yield tr("Everyone sees your screen"), "link", (tr("Stop sharing"), actions.share)
     elif all(one.role == "member" for one in shot.people):
-      words = tr("{name} is away", name=shot.host)
-    elif shot.new_host and not self._settled and shot.role != "host":
-      words = tr("Hosted by {name}, new to this computer", name=shot.host)
-    else:
-      self.notice.hide()
-      self.notice.frame.grid_remove()
-      return
-    self.notice.show(words, action, command)
-    self.notice.frame.grid(row=1, column=1, columnspan=2, sticky="ew", pady=(0, 1))
+      yield tr("{name} is away", name=shot.host), "link", leave
+    if not shot.leads and rules.word == shot.name:
+      words = tr("Mute") if shot.wants("mic") else tr("Unmute")
+      yield tr("You have the word"), "primary", (words, partial(actions.toggle, "mic"))
+    if not shot.leads and asked.answers:
+      choices = [
+        (f"{'● ' * (asked.own == n)}{plain(answer)}", partial(self.act, {"do": "answer", "index": n}))
+        for n, answer in enumerate(asked.answers)
+      ]
+      yield plain(asked.question), "primary", *choices
+    if not shot.leads and rules.collecting:
+      words = tr("To be handed in: {title}", title=rules.collecting)
+      yield words, "primary", (tr("Hand in"), partial(actions.hand_file, "hand_in"))
+    if shot.new_host and not self._settled and shot.role != "host":
+      yield tr("Hosted by {name}, new to this computer", name=shot.host), "link", leave
 
   def _pages(self) -> None:
     stage, px, p = self.stage, self.look.px, self.look.palette
@@ -21712,6 +21967,9 @@ class MainAppView:
     elif focus is old.stage.canvas:
       self.stage.canvas.focus_set()
     self.full_last = old.full_last
+    if self.card:
+      self.card = None
+      self.flip_class()
     self.side.buttons["chat"].mark(old.side.buttons["chat"].unread)
 
   def act(self, command: Json) -> None:
@@ -21726,6 +21984,18 @@ class MainAppView:
     """Do what one of COMMANDS says, if it may be done now."""
     if COMMANDS[name].may(self.shot):
       COMMANDS[name].does(self)
+
+  def flip_class(self) -> None:
+    """Show the card of the class, or take it away."""
+    if self.card:
+      card, self.card = self.card, None
+      card.frame.destroy()
+      if not self.write():
+        self.stage.canvas.focus_set()
+    else:
+      self.card = ClassCard(self.look, self.frame, self.run, self.act, self.flip_class)
+      self.card.show(self.shot)
+      self.card.list.canvas.focus_set()
 
   def show_panel(self, name: str) -> None:
     """Bring one page of the side panel to front, opening the panel."""

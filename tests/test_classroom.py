@@ -117,6 +117,15 @@ def test_the_word(lesson: Lesson) -> None:
   assert lesson.rules("Ana")["word"] == "" and lesson.tries("Cleo", "mic") == "no_word"
 
 
+def test_cameras_are_stopped_but_may_start_again(lesson: Lesson) -> None:
+  for name in ("Ana", "Cleo"):
+    lesson.say(name, "video_start")
+  lesson.say("Ms Lee", "mute", who="all", what="camera")
+  assert not any(lesson.member(name).camera for name in ("Ana", "Cleo"))
+  lesson.say("Ana", "video_start")
+  assert lesson.member("Ana").camera and not lesson.member("Cleo").camera
+
+
 def test_hands_are_lowered(lesson: Lesson) -> None:
   for name in ("Ana", "Cleo"):
     lesson.say(name, "hand", up=True)

@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import socket
 import time
-import tkinter
 import types
 import urllib.error
 import urllib.request
@@ -230,10 +229,10 @@ def canvases(driver: Driver) -> Iterator[tuple[Any, str]]:
 
 def test_the_host_offers_it_and_stops(window: Driver, program: cs.Program) -> None:
   """Off until asked for in the host's menu; what the dialog names is right; its button ends it."""
-  window.view.actions.host_tools()
+  window.view.flip_class()
   assert program._given is None
-  menu = next(one for one in walk(window.root) if isinstance(one, tkinter.Menu))
-  menu.invoke("*Give this app*")
+  assert window.view.card is not None
+  window.spot(window.view.card.list, "give")
   window.until(lambda: any("http://" in said for _, said in canvases(window)), "the address")
   given = program.give_app()  # asked again, it is the same
   said = next(said for _, said in canvases(window) if given.url in said)

@@ -372,7 +372,7 @@ def test_shortcuts_work_under_every_layout(opened: Open, layout: Callable[[str],
 
 
 NEW = "Find a name"  # any sentence of the table
-PLACES_OF_COMMANDS = ("side", "foot", "host", "person", "attendees", "")
+PLACES_OF_COMMANDS = ("side", "foot", "class", "person", "attendees", "")
 
 
 @pytest.mark.parametrize("host", [True, False])
@@ -390,10 +390,12 @@ def test_a_new_command_is_one_row(
   if where in ("side", "foot"):
     button = view.side.buttons["new"]
     assert (button.words, bool(button.canvas.winfo_ismapped())) == (NEW, host)
-  elif where == "host" and host:
-    view.actions.host_tools()
-    driver.menu(NEW)
+  elif where == "class" and host:
+    view.flip_class()
+    assert view.card is not None
+    driver.spot(view.card.list, "new")
     assert done.pop() == ()
+    driver.key("Escape")
   elif where == "person":
     entries = dict(filter(None, view.actions.about(3)))
     assert (NEW in entries) is host

@@ -113,8 +113,14 @@ class Driver:
 
   def spot(self, view: Any, prefix: str) -> None:
     """Click a place of a painted list by the beginning of its name."""
-    self.until(lambda: [one for one in view.actions if one.startswith(prefix)], f"{prefix} in sight")
-    self.click(view.canvas, *middle(view, next(one for one in view.actions if one.startswith(prefix))))
+    found = lambda: next((one for one in view.actions if one.startswith(prefix)), "")  # noqa: E731
+    if isinstance(view, cs.ListView):
+      self.pump(0.05)  # it is laid out then
+      self.until(lambda: found() or view._ended or view.scroll(40), f"{prefix} in sight")
+    self.until(found, f"{prefix} in sight")
+    if isinstance(view, cs.ListView) and middle(view, found())[1] > view.canvas.winfo_height() - 20:
+      view.scroll(60)
+    self.click(view.canvas, *middle(view, found()))
 
   def menu(self, words: str) -> None:
     """Choose an entry of the menu that is open, by keyboard."""
@@ -224,6 +230,7 @@ def states(driver: Driver) -> Iterator[str]:
       lambda: view.actions.ask_remove("Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander"),
     ),
     ("sharing", view.actions.share),
+    ("the class", view.flip_class),
     ("giving", view.actions.give_app),
     ("invitation", view.actions.invite),
     ("settings", view.settings),
