@@ -980,6 +980,7 @@ class Rules(Record):
   spotlight: Name = ""
   door: Annotated[str, _DOOR] = "open"
   collecting: Name = ""  # the title of the work that is handed in now
+  one_room: Annotated[bool, _flag, "one_room?"] = False
 
   def permits(self, what: str, name: str) -> bool:
     return permitted(what, self.off, name in self.exceptions.get(what, ()), name == self.word != "")
@@ -1085,6 +1086,9 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
   "door": {"mode": _DOOR},
   "cohost": {"who": _ID, "on": _flag},
   "spotlight": {"who": _ID},
+  "one_room": {"on": _flag},
+  "room": {"same": _ID},
+  "early": {},
   "ask_share": {"who": _ID},
   "agree": {"to": _exactly("share"), "yes": _flag},
   "rename": {"name": _NAME, "who?": _ID},
@@ -1105,6 +1109,7 @@ HOSTS_ALONE: Final = frozenset({"end", "cohost"})
 HOST_ONLY: Final = HOSTS_ALONE | {
   "mute", "remove", "unban", "take_over", "allow_share", "admit", "permit", "word", "lower", "door",
   "spotlight", "ask_share", "question", "close_question", "timer", "collect", "attendance",
+  "one_room",
 }  # fmt: skip
 
 
@@ -1174,6 +1179,8 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
   "asks": {"ask": _COUNT, "name": _NAME, "address": _text(64), "why?": _exactly("pin", "removed", "knock")},
   "ask_gone": {"ask": _COUNT},
   "rules": Rules.shape(),
+  "listen": {},
+  "rooms": {"groups": _listing(_listing(_ID, MAX_PEOPLE), MAX_PEOPLE)},
   "question": Question.shape(),
   "timer": {"left": _number(0, DAY_SECONDS)},
   "asked": {"to": _exactly("share"), "by": _NAME},
@@ -2247,6 +2254,186 @@ class JitterBuffer:
     self._watch.restart()
 
 
+ENVELOPE_BLOCKS: Final = 156  # 2.5 s
+ENVELOPE_MEAN: Final = 31  # blocks, whose mean is taken off the middle one: what is left are syllables
+BAND_EDGES: Final = (4, 5, 6, 7, 8, 10, 12, 15, 17, 21, 25, 30, 36, 44, 53, 63, 76, 92, 110)  # of 62.5 Hz
+NO_BANDS: Final = np.array([-3.0] * 18 + [LEVEL_FLOOR], np.float32)
+VOICED: Final = 20  # blocks with a voice that are enough to judge
+
+
+def bands_of(waves: NDArray[Any]) -> NDArray[np.float32]:
+  """Of each block, a row: logarithms of the power in bands and, in the last column, the level in dBFS."""
+  power = np.abs(np.fft.rfft(waves * (np.hanning(BLOCK) / FULL_SCALE))) ** 2
+  level = 10.0 * np.log10(power.sum(axis=1, keepdims=True) / 12_288 + 1e-9)
+  bands = np.log10(np.add.reduceat(power, BAND_EDGES, axis=1)[:, :-1] + 1e-3)
+  return np.hstack((bands, level), dtype=np.float32)
+
+
+def syllables(sounds: Iterable[Sequence[NDArray[np.float32]]]) -> NDArray[np.float32]:
+  """[sound, block, band]: how much more than around there is in it, where the sound has a voice, else 0.
+
+  That is 10 dB above its own noise: the comfort noise of all echo cancellers is the same. Of each sound
+  the last ENVELOPE_BLOCKS rows of `bands_of` are given.
+  """
+  rows, half = np.array([[*one] for one in sounds]), ENVELOPE_MEAN // 2
+  total = np.cumsum(np.pad(rows, ((0, 0), (1, 0), (0, 0))), axis=1)
+  waves = rows[:, half:-half] - (total[:, ENVELOPE_MEAN:] - total[:, :-ENVELOPE_MEAN]) / ENVELOPE_MEAN
+  level = rows[:, half:-half, -1:]
+  noise = np.where(rows[:, :, -1:] > -90.0, rows[:, :, -1:], 0.0).min(axis=1, keepdims=True)
+  voices: NDArray[np.float32] = waves[:, :, :-1] * (level > np.maximum(-58.0, noise + 10.0))
+  return voices
+
+
+def alike(voices: NDArray[np.float32], lag: int) -> NDArray[np.float32]:
+  """How like sound a is to sound b `lag` blocks later, [a, b], -1 to 1."""
+  count, blocks, _ = voices.shape
+  early, late = voices[:, : blocks - lag].reshape(count, -1), voices[:, lag:].reshape(count, -1)
+  powers = np.outer((early**2).sum(axis=1), (late**2).sum(axis=1))
+  return (early @ late.T / np.sqrt(powers + 1e-6)).astype(np.float32)
+
+
+class HeardBefore:
+  """Tells whether a microphone hears in its room what the network is yet to bring.
+
+  Meanwhile nothing is played: the own loudspeaker would be louder than a neighbour's voice.
+  """
+
+  LAGS: Final = 24  # blocks: the longest way over the network
+  BLOCKS: Final = 110  # 1.8 s
+  LIKE: Final = 0.45  # in one room 0.63 to 0.79, in no other over 0.23
+
+  def __init__(self, blocks: int = 0) -> None:
+    self._left = self._mute = blocks
+    self._heard, self._mixed = (deque([NO_BANDS] * ENVELOPE_BLOCKS, ENVELOPE_BLOCKS) for _ in range(2))
+
+  def begin(self) -> None:
+    """Listen from now on. From any thread."""
+    self.__init__(self.BLOCKS)  # type: ignore[misc]
+
+  def play(self, block: Samples) -> Samples:
+    """The next block of the mix; what is played of it. From the playing thread."""
+    if not self._mute:
+      return block
+    self._mute -= 1
+    self._mixed.append(bands_of(block[None])[0])
+    return SILENCE
+
+  def hear(self, block: Samples) -> bool:
+    """The next block captured; whether what the mix brings was heard before, once that is known."""
+    if not self._left:
+      return False
+    self._heard.append(bands_of(block[None])[0])
+    self._left -= 1
+    if self._left:
+      return False
+    voices = syllables((self._heard, self._mixed))
+    scores = [float(alike(voices, lag)[0, 1]) for lag in range(self.LAGS)]
+    return voices.any(axis=2).sum(axis=1).min() >= VOICED and max(scores) > max(self.LIKE, scores[0])
+
+
+class RoomFinder:
+  """Finds who shares a room, among those with a microphone on.
+
+  Whose microphones hear the same are asked to listen; a room is theirs who then hear `early` what the
+  network is yet to bring. A loudspeaker that leaks makes microphones alike, too, but its side trails,
+  whoever speaks: between two that share a room the lag stays.
+  """
+
+  EVERY: Final = 16  # blocks
+  LAGS: Final = 8  # blocks
+  LIKE: Final = 0.45
+  ALSO: Final = 0.35
+  MOST: Final = 40  # talkers: no room has so many
+  NEAR: Final = 4  # blocks that two devices may differ by; a loudspeaker that leaks trails by more
+  UNLIKE: Final = 0.2
+  AGAINST: Final = 48  # judgements, 12 s of a voice that is not heard, after which one is elsewhere
+  PATIENCE: Final = 190  # blocks, 3 s, until two are asked again; twice as long each time
+
+  def __init__(self) -> None:
+    self.news: list[Json] = []  # for the server
+    self._rows: dict[int, deque[NDArray[np.float32]]] = {}
+    self._at = 0
+    self._work: Iterator[None] = iter(())
+    self._asked: dict[tuple[int, int], tuple[int, int]] = {}  # when, in blocks, and how often
+    self._suspected: list[tuple[int, int]] = []  # who were asked last, and when
+    self._listening = -self.PATIENCE
+    self._early: dict[int, int] = {}  # when
+    self._trails: dict[tuple[int, int], int] = {}  # (louder, other): by how many blocks the other is later
+    self._against: Counter[tuple[int, int]] = Counter()  # judgements, by (who is heard, who does not hear)
+
+  def note_early(self, id: int) -> None:
+    """A client that listened has heard before."""
+    self._early[id] = self._at
+    for pair in self._suspected:
+      if id in pair and min(self._early.get(one, -1) for one in pair) >= self._listening:
+        self._tell(*pair, True)
+
+  def _tell(self, one: int, other: int, same: bool) -> None:
+    self.news.append({"event": "room", "id": one, "other": other, "same": same})
+
+  def push(
+    self, talkers: list[int], waves: NDArray[Any], open: Iterable[int], rooms: Mapping[int, Collection[int]]
+  ) -> None:
+    """The next block of who talks, among those with an `open` microphone, some of whom share `rooms`."""
+    if len(talkers) > self.MOST:
+      return
+    rows = dict(zip(talkers, bands_of(waves), strict=True))
+    nothing = [NO_BANDS] * ENVELOPE_BLOCKS
+    self._rows = {id: self._rows.get(id) or deque(nothing, ENVELOPE_BLOCKS) for id in open}
+    for id, sound in self._rows.items():
+      sound.append(rows.get(id, NO_BANDS))
+    self._at += 1
+    if self._at % self.EVERY == 0:
+      self._work = self._judge(rooms)
+    next(self._work, None)
+
+  def _judge(self, rooms: Mapping[int, Collection[int]]) -> Iterator[None]:
+    ids = [*self._rows]
+    if len(ids) < 2:
+      return
+    voices = syllables(self._rows.values())
+    voiced = voices.any(axis=2).sum(axis=1)
+    scores: list[NDArray[np.float32]] = []
+    for lag in range(self.LAGS):
+      scores.append(alike(voices, lag))
+      yield  # a lag a tick: nobody's sound waits for it
+    both = np.array(scores + [like.T for like in scores[1:]])  # b after a, then a after b
+    best, lags = both.max(axis=0), both.argmax(axis=0)
+    suspects, likes = set[int](), list[tuple[int, int]]()
+    for a, b in itertools.permutations(range(len(ids)), 2):
+      if voiced[a] >= max(VOICED, voiced[b] + (a > b)):
+        pair, like, lag = (ids[a], ids[b]), float(best[a, b]), int(lags[a, b])
+        if ids[b] in rooms.get(ids[a], ()):
+          self._oppose(pair, like)
+        elif like > self.ALSO:
+          likes.append(pair)
+          suspects.update(
+            pair if self._suspects(pair, like, lag if lag < self.LAGS else self.LAGS - 1 - lag) else ()
+          )
+    if suspects:
+      self._suspected, self._listening = [pair for pair in likes if suspects.intersection(pair)], self._at
+      self.news.append({"event": "listen", "ids": sorted(set().union(*self._suspected))})
+
+  def _oppose(self, pair: tuple[int, int], like: float) -> None:
+    self._against[pair] = self._against[pair] + 1 if like < self.UNLIKE else 0
+    if self._against[pair] > self.AGAINST:
+      self._against[pair] = 0
+      self._tell(pair[1], pair[0], False)
+
+  def _suspects(self, pair: tuple[int, int], like: float, lag: int) -> bool:
+    if like < self.LIKE:
+      return False
+    self._trails[pair] = lag
+    back = self._trails.get(pair[::-1], -lag if abs(lag) < self.NEAR else 99)
+    key = min(pair), max(pair)
+    when, times = self._asked.get(key, (-self.PATIENCE, 0))
+    busy = self._at - self._listening < HeardBefore.BLOCKS + 40
+    if busy or abs(lag + back) > 1 or self._at - when < self.PATIENCE << max(0, times - 1):
+      return False
+    self._asked[key] = self._at, min(times + 1, 5)
+    return True
+
+
 class ActiveSpeaker:
   """Who is loudest, changed only for someone who stays loudest for 150 ms; 0 is nobody."""
 
@@ -2284,8 +2471,45 @@ def _as_sent(wave: NDArray[Any]) -> Samples:
   return sent
 
 
+class NearestMicrophone:
+  """Of each room only the nearest microphone, which is the loudest, goes through to others.
+
+  Another takes over at once where it was silent, else once it has been clearly louder for a while.
+  """
+
+  CLEARLY_DB: Final = 4.0
+
+  def __init__(self) -> None:
+    self.rooms: dict[int, list[int]] = {}  # by member
+    self.shut: set[int] = set()  # talkers who do not go through
+    self._free: Collection[int] = ()
+    self._nearest: dict[int, ActiveSpeaker] = {}  # by the first of a room
+    self._weights: dict[int, float] = {}  # of the last block
+
+  def order(self, groups: list[list[int]], free: Collection[int]) -> None:
+    """Each group shares a room from now on; `free` ones always go through."""
+    self.rooms = {id: group for group in groups for id in group}
+    self._free = free
+    self._nearest = {group[0]: ActiveSpeaker() for group in groups}
+
+  def pass_on(self, levels: dict[int, float], waves: NDArray[np.float32], now: float) -> None:
+    """Fade those talkers of `levels`, in dB, out of `waves`, row by row, whom a nearer one outweighs."""
+    self.shut = {id for id in levels if id in self.rooms} - {*self._free}
+    for first, nearest in self._nearest.items():
+      there = {id: levels[id] for id in self.rooms[first] if id in levels}
+      if nearest.current in there:
+        there[nearest.current] += self.CLEARLY_DB
+      else:
+        nearest.current = 0
+      self.shut.discard(nearest.update(max(there, key=there.__getitem__, default=0), now))
+    before, self._weights = self._weights, {id: float(id not in self.shut) for id in levels}
+    for row, (id, weight) in enumerate(self._weights.items()):
+      if weight + (old := before.get(id, weight)) < 2.0:
+        waves[row] *= np.linspace(old, weight, BLOCK, dtype=np.float32)
+
+
 class AudioMixer:
-  """Mixes for every listener all the others: the sum once, minus each one's own.
+  """Mixes for every listener all the others: the sum once, minus each one's own and those of its room.
 
   Who wants somebody louder, softer or not at all gets a sum of one's own while that one speaks.
   """
@@ -2293,6 +2517,8 @@ class AudioMixer:
   INERTIA: Final = 0.75  # share of what was before in a speaker's level
 
   def __init__(self) -> None:
+    self.nearest = NearestMicrophone()
+    self.finder = RoomFinder()
     self._buffers: dict[int, JitterBuffer] = {}
     self._muted: set[int] = set()
     self._gains: dict[int, dict[int, float]] = {}  # {listener: {speaker: times}}
@@ -2344,24 +2570,37 @@ class AudioMixer:
     # in float32 sums are exact up to 512 voices, and are used as they are to measure
     waves = np.concatenate([SILENCE[:0], *blocks], dtype=np.float32).reshape(-1, BLOCK)
     self._measure(talkers, waves)
+    self.finder.push(talkers, waves, self._buffers.keys() - self._muted, self.nearest.rooms)
+    self.nearest.pass_on(self._level, waves, now)
     loudest, runner_up = self._rank(now)
     if not talkers:
       return Mix(listeners, [None] * len(listeners), [0] * len(listeners))
-    total = waves.sum(axis=0)
-    own: dict[int, Samples | None] = dict(zip(talkers, _as_sent(total - waves), strict=True))
-    common = _as_sent(total)
-    if len(talkers) == 1:
-      own[talkers[0]] = None
-    for id, gains in self._gains.items():
-      if not gains.keys().isdisjoint(talkers):
-        times = np.array([0.0 if one == id else gains.get(one, 1.0) for one in talkers], np.float32)
-        own[id] = _as_sent(times @ waves) if times.any() else None
+    own = self._without(talkers, waves)
+    common = _as_sent(waves.sum(axis=0))
+    rooms = self.nearest.rooms
     mixed = [own.get(id, common) for id in listeners]
     heard = [
-      0 if block is None else runner_up if id == loudest else loudest
+      0 if block is None
+      else self._loudest_but(*rooms[id]) if loudest in rooms.get(id, ())
+      else runner_up if id == loudest else loudest
       for id, block in zip(listeners, mixed, strict=True)
-    ]
+    ]  # fmt: skip
     return Mix(listeners, mixed, heard)
+
+  def _without(self, talkers: list[int], waves: NDArray[np.float32]) -> dict[int, Samples | None]:
+    total, rooms = waves.sum(axis=0), self.nearest.rooms
+    own: dict[int, Samples | None] = dict(zip(talkers, _as_sent(total - waves), strict=True))
+    if len(talkers) == 1:
+      own[talkers[0]] = None
+    for first in {group[0] for group in rooms.values()}:
+      others = [row for row, one in enumerate(talkers) if one not in rooms[first]]
+      own.update(dict.fromkeys(rooms[first], _as_sent(waves[others].sum(axis=0)) if others else None))
+    for id, gains in self._gains.items():
+      if not gains.keys().isdisjoint(talkers):
+        there = rooms.get(id, [id])
+        times = np.array([0.0 if one in there else gains.get(one, 1.0) for one in talkers], np.float32)
+        own[id] = _as_sent(times @ waves) if times.any() else None
+    return own
 
   @property
   def loudest(self) -> int:
@@ -2381,15 +2620,15 @@ class AudioMixer:
     self._level = dict(zip(talkers, level.tolist(), strict=True))
 
   def _rank(self, now: float) -> tuple[int, int]:
-    loudest = self._loudest.update(self._loudest_but(0), now)
+    loudest = self._loudest.update(self._loudest_but(), now)
     rival = self._loudest_but(loudest)
     if self._runner_up.current == loudest:
       self._runner_up.current = 0
     return loudest, self._runner_up.update(rival, now)
 
-  def _loudest_but(self, one: int) -> int:
-    others = dict(self._level)
-    others.pop(one, None)
+  def _loudest_but(self, *ones: int) -> int:
+    unheard = self.nearest.shut.union(ones)
+    others = {id: level for id, level in self._level.items() if id not in unheard}
     id = max(others, key=others.__getitem__, default=0)
     return id if others.get(id, VOICE_DB) > VOICE_DB else 0
 
@@ -4019,7 +4258,8 @@ ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are 
   "mute": "state",
   "remove": "leave",
   "take_over": "screen_stop",
-  **dict.fromkeys(("permit", "word", "door", "spotlight", "collect"), "rules"),
+  **dict.fromkeys(("permit", "word", "door", "spotlight", "collect", "one_room"), "rules"),
+  "room": "rooms",
   **dict.fromkeys(("question", "answer", "close_question"), "question"),
   **dict.fromkeys(("cohost", "rename"), "state"),
   "timer": "timer",
@@ -4044,6 +4284,7 @@ RESERVED_NAMES: Final = (
   "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 )
 FOREVER: Final = 2.0**40
+REGROUPING: Final = ("room", "one_room", "word", "spotlight", "cohost")
 LASTING: Final = ("hand",)  # fields of a Person that are still so when it comes back
 MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
@@ -4196,6 +4437,7 @@ class Claim(Record):
   removed: Flag = False
   exempt: Annotated[list[str], _PERMITS] = field(default_factory=list)  # of what is set for all
   cohost: Flag = False
+  room: Annotated[int, _integer(-1, 2**32)] = -1  # in whose it says it is; 0: nobody's, -1: says nothing
   vote: Vote = -1
   came: Time = 0.0  # at first; monotonic, as the next two
   since: Time = 0.0  # in without a break; 0: is not here
@@ -4208,7 +4450,10 @@ class Claim(Record):
 
 @dataclass(slots=True)
 class Setting(Record):
-  """What hosts have set for the class; `word` and `spotlight` are persons, `ends` is the timer's."""
+  """What hosts have set for the class; `word` and `spotlight` are persons, `ends` is the timer's.
+
+  `found` are the persons who were found to share a room, room by room.
+  """
 
   off: Annotated[list[str], _PERMITS] = field(default_factory=list)
   word: Id = 0
@@ -4217,6 +4462,8 @@ class Setting(Record):
   collecting: Name = ""
   question: Annotated[Json, _record(Question.shape())] = field(default_factory=Question().message)
   ends: Time = 0.0
+  one_room: Flag = False
+  found: Annotated[list[list[int]], _listing(_PEOPLE, 1 << 12)] = field(default_factory=list)  # persons
 
 
 class Ticket(NamedTuple):
@@ -4398,6 +4645,7 @@ class Classroom:
 
   def __init__(self, room: Room) -> None:
     self._room = room
+    self.grouped: Json = {"do": "rooms", "groups": [], "free": []}
 
   @property
   def set(self) -> Setting:
@@ -4426,7 +4674,8 @@ class Classroom:
       for what in claim.exempt:
         exceptions.setdefault(what, []).append(claim.name)
     shown = names.name_of(now.word), names.name_of(now.spotlight)
-    return {"type": "rules", **Rules(now.off, exceptions, *shown, now.door, now.collecting).message()}
+    rules = Rules(now.off, exceptions, *shown, now.door, now.collecting, now.one_room)
+    return {"type": "rules", **rules.message()}
 
   def changed(self, *persons: int) -> list[Effect]:
     """It is kept, with what is changed of these persons, and told."""
@@ -4436,7 +4685,8 @@ class Classroom:
     """What a newcomer is told beside the welcome."""
     left = self.set.ends - clock
     asked = [told for _, told in self._asked([member])] if self.set.question["answers"] else []
-    return [self.rules(), *asked, *([{"type": "timer", "left": left}] if left > 0 else [])]
+    rooms = [{"type": "rooms", "groups": groups}] if (groups := self.grouped["groups"]) else []
+    return [self.rules(), *asked, *rooms, *([{"type": "timer", "left": left}] if left > 0 else [])]
 
   def exempt(self, member: Member, what: str, on: bool) -> list[Effect]:
     """Let this one do it or not, whatever is set for all."""
@@ -4483,6 +4733,63 @@ class Classroom:
   def _on_spotlight(self, member: Member, message: Json) -> list[Effect]:
     self.set.spotlight = self._person(message["who"])
     return self.changed()
+
+  def _on_one_room(self, member: Member, message: Json) -> list[Effect]:
+    self.set.one_room = message["on"]
+    return self.changed()
+
+  def _on_room(self, member: Member, message: Json) -> list[Effect]:
+    """With whom one is in one room; with oneself: as others say or find."""
+    person = self._person(message["same"])
+    self._room.names.people[member.person].room = -1 if person == member.person else person
+    return [Keep("people", [member.person])]
+
+  def _on_early(self, member: Member, message: Json) -> list[Effect]:
+    return [ToMixer({"do": "early", "id": member.id})]
+
+  def note_found(self, report: Json) -> list[Effect]:
+    """The mixer asks some to listen, or has found that `one` shares the room of `other`, or does not."""
+    if report["event"] == "listen":
+      return [Tell(tuple(report["ids"]), {"type": "listen"})]
+    here, groups, one, other = self._room.members, self.set.found, report["id"], report["other"]
+    if one not in here or other not in here:
+      return []
+    pair = {here[one].person, here[other].person}
+    mixed = [group for group in groups if pair.intersection(group)]
+    kept = [group for group in groups if group not in mixed]
+    if report["same"]:
+      kept.append(sorted(pair.union(*mixed)))
+    else:
+      kept += [sorted({*group} - {here[one].person}) for group in mixed]
+    self.set.found = [group for group in kept if len(group) > 1]
+    return [Keep("settings", [1]), *self.regroup()]
+
+  def regroup(self) -> list[Effect]:
+    """What follows where it has changed who shares a room, or whom nobody there may silence."""
+    before, self.grouped = self.grouped, self._group()
+    if before == self.grouped:
+      return []
+    told = {"type": "rooms", "groups": self.grouped["groups"]}
+    tell = [self._room.tell_all(told)] if before["groups"] != told["groups"] else []
+    return [*tell, ToMixer(self.grouped)]
+
+  def _group(self) -> Json:
+    """The mixer's order: `groups` of ids that share a room, and who is `free` of what others say there.
+
+    What a person says of itself counts before the host's switch, and that before what was found.
+    """
+    claims, now = self._room.names.people, self.set
+    here = {one.person: one for one in self._room.members.values()}
+    says = {person: claims[person].room for person in here}
+    rooms = {person: {person} for person in here}
+    rest = {person for person, word in says.items() if word < 0}
+    found = [rest] if now.one_room else [rest.intersection(group) for group in now.found]
+    for group in [*found, *({person, word} for person, word in says.items() if says.get(word))]:
+      merged = set().union(*(rooms[person] for person in group))
+      rooms.update(dict.fromkeys(merged, merged))
+    groups = sorted({tuple(sorted(here[one].id for one in room)) for room in rooms.values() if len(room) > 1})
+    free = [one.id for one in here.values() if one.leads or one.person in (now.word, now.spotlight)]
+    return {"do": "rooms", "groups": [*map(list, groups)], "free": [] if now.one_room or not groups else free}
 
   def _on_cohost(self, member: Member, message: Json) -> list[Effect]:
     other, on = self._room.with_id(message["who"]), message["on"]
@@ -4657,7 +4964,11 @@ class Room:
     self.allocator.join(member.id)
     told = Tell(everyone, {"type": "join", "user": member.message()})
     kept = [Keep("people", [person, *forgotten]), Keep("members", [ident])]
-    return member, fresh, [*effects, *kept, told]
+    regrouped = [
+      effect._replace(to=everyone) if isinstance(effect, Tell) else effect  # the newcomer has no welcome yet
+      for effect in self.classroom.regroup()
+    ]
+    return member, fresh, [*effects, *kept, told, *regrouped]
 
   def _replace(self, stale: Member, now: float) -> list[Effect]:
     gone = {"type": "ended", "code": "elsewhere"}
@@ -4676,7 +4987,7 @@ class Room:
       *self.allocated(self.allocator.leave(ident, now)),
     ]
     gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
-    return [*effects, self.tell_all(gone)]
+    return [*effects, self.tell_all(gone), *self.classroom.regroup()]
 
   def _on_resumed(self, member: Member, message: Json) -> list[Effect]:
     claim = self.names.people[member.person]
@@ -4793,6 +5104,7 @@ class Room:
     try:
       said = "text" in message and any(mark == (line.person, line.ref) for line in self.lines.values())
       effects = [] if said else handler(member, message)  # nothing is said twice: `ok`
+      effects += self.classroom.regroup() if kind in REGROUPING else []
     except Refused as refused:
       effects = [self._error(member, refused)]
     return self._answered(effects, member, message)
@@ -5232,6 +5544,7 @@ class Snapshot:
   wanted: Mapping[str, bool] = field(default_factory=dict)  # mic, camera, hand as last asked for here
   gains: Mapping[str, float] = field(default_factory=dict)  # by name: how many times as loud, 0 to 2
   rules: Rules = field(default_factory=Rules)
+  rooms: Sequence[Sequence[int]] = ()  # ids of those who hear one another through the air, room by room
   question: Question = field(default_factory=Question)
   timer: float = 0.0  # monotonic seconds at its end
   asks: Mapping[int, str] = field(default_factory=dict)  # the names of who waits, by number
@@ -5252,6 +5565,11 @@ class Snapshot:
 
   def person(self, ident: object) -> Person | None:
     return next((one for one in self.people if one.id == ident), None)
+
+  @property
+  def around(self) -> Sequence[int]:
+    """The ids of those in one's own room, oneself among them; none where one is alone."""
+    return next((room for room in self.rooms if self.me in room), ())
 
   def wants(self, what: str) -> bool:
     return self.wanted.get(what, any(one.id == self.me and getattr(one, what) for one in self.people))
@@ -5303,7 +5621,7 @@ class StateManager:
       pin=message.get("pin", self.current.pin),
       **{key: message[key] for key in same},
     )
-    events = [self.users()]
+    events = [self.users(), *self._on_rooms({"groups": []})]
     lines = [*message["chat"], *message["private"]]
     for line in sorted(lines, key=lambda line: int(line["n"])):
       events += self._line(line, line.get("to_name"), history=True)
@@ -5347,6 +5665,11 @@ class StateManager:
       ident = getattr(self.named(new.spotlight), "id", None)
       events.append({"event": "spotlight", "id": ident, "name": new.spotlight or None})
     return events
+
+  def _on_rooms(self, message: Json) -> list[Json]:
+    before, groups = self.current.rooms, message["groups"]
+    self.update(rooms=groups)
+    return [{"event": "rooms", "groups": groups}] if [*before] != groups else []
 
   def _on_question(self, message: Json) -> list[Json]:
     asked = Question.read(message)
@@ -10548,6 +10871,10 @@ class MixerProcess:
         self._mixer.remove(ident)
       case "mute":
         self._mixer.mute(ident, message["on"])
+      case "rooms":
+        self._mixer.nearest.order(message["groups"], message["free"])
+      case "early":
+        self._mixer.finder.note_early(ident)
       case "gains":
         self._mixer.set_gains(ident, {int(id): gain for id, gain in message["gains"].items()})
     power.need("timers", self, bool(self._peers))
@@ -10599,6 +10926,8 @@ class MixerProcess:
     mix = self._mixer.tick(now)
     if self._mixer.loudest != before:
       self._say({"event": "loudest", "id": self._mixer.loudest})
+    while self._mixer.finder.news:
+      self._say(self._mixer.finder.news.pop(0))
     for row, ident in enumerate(mix.listeners):
       peer = self._peers[ident]
       if peer.binding.address is None:
@@ -11481,19 +11810,20 @@ class ServerMedia:
   def bring_all(self) -> None:
     """There is a new mixer: it needs everyone, under new keys."""
     for member in list(self._room.members.values()):
-      keys = self._add_sound(member.id)
+      self._apply([Tell((member.id,), {"type": "audio_keys", **self._add_sound(member.id)})])
       self.tell_mixer("mute", id=member.id, on=not member.mic)
-      self._apply([Tell((member.id,), {"type": "audio_keys", **keys})])
+    self._mixer.tell(self._room.classroom.grouped)
 
   def _on_mixer(self, report: Json) -> None:
     match report["event"]:
       case "ready":
         self._reactor.post(self.bring_all)
+      case "room" | "listen":
+        self._reactor.post(lambda: self._apply(self._room.classroom.note_found(report)))
       case "loudest":
         self._reactor.post(lambda: self._hear(report["id"]))
       case _:
-        late = report["late_ticks"]
-        if late != self.report.get("late_ticks", 0):
+        if (late := report["late_ticks"]) != self.report.get("late_ticks", 0):
           log.info("the mixer was late by more than a tick %d times so far", late)
         self.report = report
 
@@ -12006,10 +12336,14 @@ class ClientOptions:
   accept_changed: bool = False
 
   @property
+  def in_room(self) -> bool:
+    """Whether the microphone hears what sounds around it: no file or tone does."""
+    return is_sound_card(self.mic) or self.mic.startswith("room:")
+
+  @property
   def clear(self) -> bool:
     """Whether echo and noise are taken out of the voice."""
-    in_room = is_sound_card(self.mic) or self.mic.startswith("room:")
-    return self.sound == "clear" or (in_room and not self.sound)
+    return self.sound == "clear" or (self.in_room and not self.sound)
 
 
 # -- media: one path a UDP plane
@@ -12567,6 +12901,7 @@ class MicrophoneSender(DeviceThread):
   MISTAKEN_DB = -40.0
   MISTAKEN_BLOCKS = 60  # a second, of which more than half must be loud: no cough, no click
   MISTAKEN_SECONDS = 2.0
+  UNKNOWN = 188  # blocks, 3 s, in which it may turn out that others in the room hear them: 6 dB less
 
   def __init__(
     self,
@@ -12575,9 +12910,13 @@ class MicrophoneSender(DeviceThread):
     on_device: OnDevice,
     newest_number: Callable[[], int],
     voice: VoiceProcessor,
+    on_early: Callable[[], object] = lambda: None,
   ) -> None:
     super().__init__("mic", options, send, on_device)
     self._voice = voice
+    self._on_early = on_early
+    self.ear = HeardBefore()
+    self._unknown = self.UNKNOWN
     self._clear = False
     self._advised = False
     self._newest_number = newest_number
@@ -12630,6 +12969,8 @@ class MicrophoneSender(DeviceThread):
 
   def _send_block(self, samples: Samples) -> None:
     self._seq += 1
+    if self.ear.hear(samples):
+      self._on_early()
     if self._options.clear != self._clear:
       self._clear = not self._clear
       if self._clear and not self._voice.begin() and not self._advised:
@@ -12637,6 +12978,9 @@ class MicrophoneSender(DeviceThread):
         self._live("Echo cannot be removed on this computer: use headphones.")
     if self._clear:
       samples = self._voice.process(samples)
+      if self._unknown > 0 and self._options.in_room:
+        self._unknown -= 1
+        samples = (samples * np.linspace(0.5, 0.5 if self._unknown else 1.0, BLOCK)).astype(np.int16)
     self.level = loudness(samples)
     if self._gate.is_voice(samples, self._voice.probability if self._clear else 1.0):
       self._silent = 0
@@ -12669,6 +13013,7 @@ class MediaManager:
     self.watched: dict[int, int] = {}
     self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
     self.on_picture: Callable[[], Any] = lambda: None  # called by the decoder after each picture
+    self.on_early: Callable[[], Any] = lambda: None  # by the microphone, which heard what is yet to be played
     self._voice = VoiceProcessor()
     self.video: VideoPlane | None = None
     self.audio: AudioPlane | None = None
@@ -12691,6 +13036,7 @@ class MediaManager:
       self._on_device,
       lambda: int((monotonic() - self._started) / BLOCK_SECONDS),
       self._voice,
+      self.on_early,
     )
     self.video.loop.start()
     self.audio.loop.start()
@@ -12865,12 +13211,18 @@ class MediaManager:
     block = cast(AudioPlane, self.audio).pull()
     if self.ear:
       self.ear(block)
+    block = cast(MicrophoneSender, self._microphone).ear.play(block)
     volume = self._options.volume
     return block if volume == 1.0 else (block * volume).astype(np.int16)
 
   @property
   def muted_speech(self) -> bool:
     return self._microphone is not None and self._microphone.muted_speech
+
+  def listen(self) -> None:
+    """Say by `on_early` whether the microphone hears what is yet to be played."""
+    if self._microphone:
+      self._microphone.ear.begin()
 
   @property
   def mic_level(self) -> float:
@@ -14280,7 +14632,7 @@ def _name_of(state: StateManager, command: Json) -> str:
 
 
 def _id_or_none(state: StateManager, command: Json) -> int:
-  key = "to" if command["do"] == "word" else "who"
+  key = {"word": "to", "room": "same"}.get(command["do"], "who")
   return 0 if command.get(key, 0) is None else someone(state, command, key).id
 
 
@@ -14322,6 +14674,8 @@ PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
   "door": {"mode": str},
   "cohost": {"who": _id_of, "on": bool},
   "spotlight": {"who": _id_or_none},
+  "one_room": {"on": bool},
+  "room": {"same": _id_or_none},
   "ask_share": {"who": _id_of},
   "agree": {"to": str, "yes": bool},
   "rename": {"name": str, "who?": _id_of},
@@ -14444,6 +14798,7 @@ class MeetingController:
     self._camera_back = False  # when the own share ends
     self.requests = Requests(self._standing_link, self._reactor.later)
     self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
+    self.media.on_early = lambda: self._reactor.post(lambda: self.send({"type": "early"}))
     told = self._share_failed, self._sharing_changed
     self.screen = ScreenPlane(self._reactor, options, self.counters, self.requests.make, *told)
     self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.ask, self.requests.make)
@@ -14473,6 +14828,7 @@ class MeetingController:
       "encode": self._on_encode,
       "audio_keys": self._on_audio_keys,
       "muted": self._on_muted,
+      "listen": lambda message: self.media.listen(),
       "file_gone": self._on_file_gone,
       "file_offer": self._on_file_offer,
       "error": self._on_error,

@@ -207,6 +207,8 @@ class_message = st.one_of(
               st.sampled_from(cs.PERMITS), st.booleans(), st.integers(0, 5)),
     st.builds(lambda who: ("word", {"who": who}), st.integers(0, 5)),
     st.builds(lambda who: ("spotlight", {"who": who}), st.integers(0, 5)),
+    st.builds(lambda on: ("one_room", {"on": on}), st.booleans()),
+    st.builds(lambda same: ("room", {"same": same}), st.integers(0, 5)),
     st.builds(lambda mode: ("door", {"mode": mode}), st.sampled_from(cs.DOORS)),
     st.builds(lambda who, on: ("cohost", {"who": who, "on": on}), st.integers(0, 5), st.booleans()),
     st.just(("question", {"question": "Ready?", "answers": ["yes", "no"]})),

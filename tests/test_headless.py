@@ -155,6 +155,8 @@ ASKED: dict[str, tuple[Event, ...]] = {
     "door": ({"mode": "open"}, {"mode": "ajar"}, {}),
     "cohost": ({"who": "Ben", "on": False}, {"who": "Ghost", "on": True}, {}),
     "spotlight": ({"who": "Ben"}, {"who": None}, {"who": 7}),
+    "one_room": ({"on": True}, {"on": False}, {"on": "yes"}),
+    "room": ({"same": "Ben"}, {"same": None}, {"same": "Ana"}, {"same": "Ghost"}, {"same": 7}),
     "ask_share": ({"who": "Ben"}, {"who": "Ghost"}),
     "agree": ({"to": "share", "yes": False}, {"to": "dance", "yes": True}, {}),
     "rename": ({"name": "Anna"}, {"name": "Ana"}, {"name": 7}, {"name": "Zoe", "who": "Ghost"}),
