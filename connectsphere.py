@@ -316,11 +316,11 @@ no_such_person|That person is not here.|Esa persona no está aquí.|Cette person
 not_allowed|Only the host may do that.|Solo el anfitrión puede hacerlo.|Seul l'animateur peut le faire.|यह केवल होस्ट कर सकता है।
 bad_command.handed_in|That file is not waiting for an answer.|Ese archivo no espera respuesta.|Ce fichier n'attend pas de réponse.|वह फ़ाइल उत्तर की प्रतीक्षा में नहीं है।
 not_allowed.handed_in|That file is not waiting for an answer.
-not_allowed.hurry|That was too much at once: try again in a minute.|Fue demasiado a la vez: inténtalo en un minuto.|C'était trop à la fois : réessayez dans une minute.|एक साथ बहुत ज़्यादा था: एक मिनट बाद फिर कोशिश करें।
+not_allowed.hurry|Too many tries: wait a minute.|Demasiados intentos: espera un minuto.|Trop d'essais : attendez une minute.|बहुत ज़्यादा प्रयास: एक मिनट रुकें।
 not_allowed.removed|The host removed you from the meeting.|El anfitrión te quitó de la reunión.|L'animateur vous a retiré de la réunion.|होस्ट ने आपको मीटिंग से हटा दिया।
-not_allowed.share|The host has to allow you to share again.|El anfitrión tiene que permitirte compartir otra vez.|L'animateur doit vous autoriser à partager de nouveau.|फिर से साझा करने के लिए होस्ट की अनुमति चाहिए।
+not_allowed.share|The host must allow you to share.|El anfitrión debe permitirte compartir.|L'animateur doit vous autoriser à partager.|साझा करने के लिए होस्ट की अनुमति चाहिए।
 not_allowed.turned_away|The host did not let you in.|El anfitrión no te dejó entrar.|L'animateur ne vous a pas laissé entrer.|होस्ट ने आपको अंदर नहीं आने दिया।
-other_version|Another version of ConnectSphere: both need the same|Otra versión de ConnectSphere: ambos necesitan la misma|Autre version de ConnectSphere : il faut la même des deux côtés|ConnectSphere का दूसरा संस्करण: दोनों को एक ही चाहिए
+other_version|Another version of ConnectSphere|Otra versión de ConnectSphere|Autre version de ConnectSphere|ConnectSphere का दूसरा संस्करण
 locked|The host lets nobody else in now.|El anfitrión no deja entrar a nadie más ahora.|L'animateur ne laisse plus entrer personne pour l'instant.|होस्ट अभी किसी और को अंदर नहीं आने दे रहा।
 no_word|Microphones are off: raise your hand to get the word.|Los micrófonos están apagados: levanta la mano para pedir la palabra.|Les micros sont coupés : levez la main pour avoir la parole.|माइक बंद हैं: बोलने के लिए हाथ उठाएँ।
 not_permitted|The host has turned this off.|El anfitrión lo ha desactivado.|L'animateur a désactivé cela.|होस्ट ने इसे बंद कर दिया है।
@@ -340,7 +340,7 @@ too_large.person|One person may offer {count} files at most.|Cada persona puede 
 unreachable|The host does not answer.|El anfitrión no responde.|L'animateur ne répond pas.|होस्ट उत्तर नहीं दे रहा।
 wrong_hash|The file changed while it was sent.|El archivo cambió mientras se enviaba.|Le fichier a changé pendant l'envoi.|भेजते समय फ़ाइल बदल गई।
 wrong_pin|That is not the PIN of this meeting.|Ese no es el PIN de esta reunión.|Ce n'est pas le PIN de cette réunion.|यह इस मीटिंग का PIN नहीं है।
-wrong_pin.many|Too many wrong PINs were tried; try again in a minute.|Demasiados PIN erróneos; inténtalo en un minuto.|Trop de PIN erronés ; réessayez dans une minute.|बहुत बार ग़लत PIN; एक मिनट बाद फिर कोशिश करें।
+wrong_pin.many|Too many tries: wait a minute.
 """  # noqa: E501
 CODES: Final = tuple(line.split("|")[:2] for line in REFUSALS.split("\n")[1:-1])
 
@@ -5922,7 +5922,6 @@ PLACE_WORDS: Final = {
     "unaddressed": "{place}: this network gave no address.",
 }  # fmt: skip
 DISK_LEAST: Final = 200_000_000
-ANOTHER_WAY: Final = "Use a cable, or one phone's hotspot for everyone."
 
 
 def _find(topic: str, state: str, words: str, cause: str = "", step: str = "", **values: object) -> Finding:
@@ -6026,11 +6025,12 @@ def _on_neighbours(facts: Facts) -> Iterator[Finding]:
   if facts.neighbours is None or not facts.used:
     return
   if facts.neighbours - facts.gateways or facts.meetings or facts.other_versions:
-    words = "Other devices that answer on this network: {count}."
+    words = "Devices that answer: {count}."
     yield _find("neighbours", "ok", words, count=len(facts.neighbours))
     return
   words = "No other computer answers on this network: there is none, or it keeps devices apart."
-  yield _find("neighbours", "bad", words, "kept_apart", ANOTHER_WAY)
+  step = "Connect all computers to the same router or hotspot."
+  yield _find("neighbours", "bad", words, "kept_apart", step)
 
 
 def _on_devices(facts: Facts) -> Iterator[Finding]:
@@ -6060,7 +6060,7 @@ def diagnose(facts: Facts) -> Diagnosis:
   if facts.hosting or facts.meetings:
     verdict = "Everything works."
     return Diagnosis(verdict, "Start ConnectSphere and join it.", causes, findings)
-  verdict = "This computer and its network are ready, but no meeting was found."
+  verdict = "Ready, but no meeting was found."
   return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
 
 
@@ -12975,7 +12975,7 @@ class MicrophoneSender(DeviceThread):
       self._clear = not self._clear
       if self._clear and not self._voice.begin() and not self._advised:
         self._advised = True
-        self._live("Echo cannot be removed on this computer: use headphones.")
+        self._live("Headphones stop echo for everyone.")
     if self._clear:
       samples = self._voice.process(samples)
       if self._unknown > 0 and self._options.in_room:
@@ -16507,7 +16507,7 @@ Your name|Tu nombre|Votre nom|आपका नाम
 Looking for meetings…|Buscando reuniones…|Recherche de réunions…|मीटिंग खोजी जा रही हैं…
 Type your name first.|Escribe primero tu nombre.|Écrivez d'abord votre nom.|पहले अपना नाम लिखें।
 Joining…|Entrando…|Connexion…|जुड़ रहे हैं…
-An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.|Una dirección es como 192.168.1.20 o 192.168.1.20:9000, un código como 0T4N.|Une adresse ressemble à 192.168.1.20 ou 192.168.1.20:9000, un code à 0T4N.|पता 192.168.1.20 या 192.168.1.20:9000 जैसा होता है, कोड 0T4N जैसा।
+An address looks like 192.168.1.20, a code like 0T4N.|Una dirección es como 192.168.1.20, un código como 0T4N.|Une adresse ressemble à 192.168.1.20, un code à 0T4N.|पता 192.168.1.20 जैसा होता है, कोड 0T4N जैसा।
 This is not the computer you know|Este no es el equipo que conoces|Ce n'est pas l'ordinateur que vous connaissez|यह वह कंप्यूटर नहीं है जिसे आप जानते हैं
 Ask the teacher before you go on.|Pregunta al profesor antes de seguir.|Demandez au professeur avant de continuer.|आगे बढ़ने से पहले शिक्षक से पूछें।
 Join anyway|Unirse igualmente|Rejoindre quand même|फिर भी जुड़ें
@@ -16549,15 +16549,14 @@ Another program holds {ports}.|Otro programa ocupa {ports}.|Un autre programme o
 End that program, or host with --port 9100.|Cierra ese programa, o crea la reunión con --port 9100.|Fermez ce programme, ou créez la réunion avec --port 9100.|वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
 Tried to join and did not come in: {addresses}.|Intentaron entrar y no lo lograron: {addresses}.|Ont essayé d'entrer sans y parvenir : {addresses}.|जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
 The firewall of this computer blocks its own address {address}.|El cortafuegos de este equipo bloquea su propia dirección {address}.|Le pare-feu de cet ordinateur bloque sa propre adresse {address}.|इस कंप्यूटर का फ़ायरवॉल उसका अपना पता {address} रोकता है।
-Other devices that answer on this network: {count}.|Otros dispositivos que responden en esta red: {count}.|Autres appareils qui répondent sur ce réseau : {count}.|इस नेटवर्क पर उत्तर देने वाले दूसरे उपकरण: {count}।
+Devices that answer: {count}.|Dispositivos que responden: {count}.|Appareils qui répondent : {count}.|उत्तर देने वाले उपकरण: {count}।
 No other computer answers on this network: there is none, or it keeps devices apart.|Ningún otro equipo responde en esta red: no hay otro, o separa los dispositivos.|Aucun autre ordinateur ne répond sur ce réseau : il n'y en a pas, ou il isole les appareils.|इस नेटवर्क पर कोई दूसरा कंप्यूटर उत्तर नहीं देता: कोई है नहीं, या वह उपकरणों को अलग रखता है।
-Use a cable, or one phone's hotspot for everyone.|Usa un cable, o el punto de acceso de un teléfono para todos.|Utilisez un câble, ou le partage de connexion d'un téléphone pour tous.|केबल लगाएँ, या सबके लिए एक फ़ोन का हॉटस्पॉट।
 You can take part without it; or mend it, or plug in another.|Puedes participar sin él; o arréglalo, o conecta otro.|Vous pouvez participer sans ; ou réparez-le, ou branchez-en un autre.|आप इसके बिना भाग ले सकते हैं; या इसे ठीक करें, या दूसरा लगाएँ।
 {what}: it works.|{what}: funciona.|{what} : tout va bien.|{what}: काम करता है।
 {room} GB are free for files.|Hay {room} GB libres para archivos.|{room} Go sont libres pour les fichiers.|फ़ाइलों के लिए {room} GB खाली हैं।
 Delete something before files are sent.|Borra algo antes de enviar archivos.|Supprimez quelque chose avant d'envoyer des fichiers.|फ़ाइलें भेजने से पहले कुछ हटाएँ।
 Everything works.|Todo funciona.|Tout fonctionne.|सब ठीक है।
-This computer and its network are ready, but no meeting was found.|Este equipo y su red están listos, pero no se encontró ninguna reunión.|Cet ordinateur et son réseau sont prêts, mais aucune réunion n'a été trouvée.|यह कंप्यूटर और नेटवर्क तैयार हैं, पर कोई मीटिंग नहीं मिली।
+Ready, but no meeting was found.|Todo listo, pero no hay ninguna reunión.|Tout est prêt, mais aucune réunion n'a été trouvée.|सब तैयार है, पर कोई मीटिंग नहीं मिली।
 Invite others|Invitar a otros|Inviter d'autres personnes|दूसरों को आमंत्रित करें
 This computer is in other networks, too. There they type:|Este equipo está también en otras redes. Allí escriben:|Cet ordinateur est aussi dans d'autres réseaux. Là, on saisit :|यह कंप्यूटर दूसरे नेटवर्क में भी है। वहाँ यह लिखें:
 Give this app to others|Dar esta aplicación a otros|Donner cette application à d'autres|यह ऐप दूसरों को दें
@@ -16572,7 +16571,7 @@ Whoever starts ConnectSphere on this network finds the meeting. Else they type:|
 Address|Dirección|Adresse|पता
 or the code|o el código|ou le code|या कोड
 Copy the invitation|Copiar la invitación|Copier l'invitation|आमंत्रण कॉपी करें
-Everybody in this meeting sees the same eight pictures here. Other pictures: another host.|Todos en esta reunión ven aquí las mismas ocho imágenes. Otras imágenes: otro anfitrión.|Chacun ici voit les mêmes huit images. D'autres images : un autre animateur.|इस मीटिंग में सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
+Everybody sees these eight pictures. Other pictures: another host.|Todos ven estas ocho imágenes. Otras imágenes: otro anfitrión.|Chacun voit ces huit images. D'autres images : un autre animateur.|सबको यही आठ चित्र दिखते हैं। दूसरे चित्र: दूसरा होस्ट।
 The camera is off|La cámara está apagada|La caméra est coupée|कैमरा बंद है
 Audio|Audio|Audio|ऑडियो
 Video|Vídeo|Vidéo|वीडियो
@@ -16580,7 +16579,6 @@ Appearance|Aspecto|Apparence|रूप
 Shortcuts|Atajos|Raccourcis|शॉर्टकट
 Speaker volume|Volumen del altavoz|Volume du haut-parleur|स्पीकर की आवाज़
 Clear voice: no echo, no noise (off for music)|Voz clara: sin eco ni ruido (no para música)|Voix claire : sans écho ni bruit (pas pour la musique)|साफ़ आवाज़: गूँज और शोर नहीं (संगीत के लिए बंद)
-Echo cannot be removed on this computer: use headphones.|En este equipo no se puede quitar el eco: usa auriculares.|L'écho ne peut pas être supprimé sur cet ordinateur : mettez un casque.|इस कंप्यूटर पर गूँज हटाई नहीं जा सकती: हेडफ़ोन लगाएँ।
 Louder for me|Más alto para mí|Plus fort pour moi|मेरे लिए तेज़
 Softer for me|Más bajo para mí|Moins fort pour moi|मेरे लिए धीमा
 Mute for me, or hear again|Silenciar para mí, o volver a oír|Couper pour moi, ou entendre à nouveau|मेरे लिए म्यूट, या फिर सुनें
@@ -18404,6 +18402,12 @@ class Dialog:
     label.pack(anchor="w", padx=px(24), pady=(px(above), px(below)))
     return label
 
+  def sheet(self, height: int, below: float = 0, focus: bool = False) -> Painted:
+    """A place to draw on below what is there, `height` real pixels high."""
+    px, wide = self.look.px, self.width - self.look.px(54)
+    made = Painted(self.look, self.body, wide, height, focus=focus)
+    return made.pack(anchor="w", padx=px(24), pady=(0, px(below)))
+
   def _take(self) -> None:
     if not self.frame.winfo_exists():
       return
@@ -18788,9 +18792,7 @@ class Plan:
     room = self.per_page() if main is None else (0 if self.layout == "focus" else self._strip_room())
     order = self._paged(order, room)
     keys = order if main is None else [main, *order]
-    if main is not None and self.layout == "focus":
-      boxes = [(0, 0, width, height)]
-    elif main is not None:
+    if main is not None:
       boxes = stage_boxes(len(keys), width, height, gap, min(px(112), height // 4))
     else:
       boxes = grid_boxes(len(keys), width, height, gap)
@@ -19353,7 +19355,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "Show the answers to all", Told("close_question"), "class",
     when=lambda shot: bool(shot.question.answers),
   ),
-  "hand_out": Hosts("Hand out a file…", lambda v: v.actions.hand_file("hand_out"), "class"),
+  "hand_out": Hosts("Hand out a file…", lambda v: v.actions.upload("hand_out"), "class"),
   "collect": Hosts(
     "Collect work…", lambda v: v.actions.ask_collect(), "class",
     when=lambda shot: not shot.rules.collecting,
@@ -20604,7 +20606,7 @@ class MeetingRow:
     people = tr("1 person") if ad.people == 1 else tr("{count} people", count=ad.people)
     words = f"{ad.host} · {people} · {ad.address}"
     if ad.version != PROTOCOL:
-      words = tr("Another version of ConnectSphere: both need the same")
+      words = tr("Another version of ConnectSphere")
     view.text(px(68), y + px(46), words, 12, colour=p.second, room=room)
     if ad.pin:
       view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center")
@@ -20996,7 +20998,7 @@ class StartView:
     if place:
       self._go(place, base, pin, typed=True)
     else:
-      words = tr("An address looks like 192.168.1.20 or 192.168.1.20:9000, a code like 0T4N.")
+      words = tr("An address looks like 192.168.1.20, a code like 0T4N.")
       self.look.say(self.trouble, words)
 
   def _go(self, address: str, port: int, pin: str, typed: bool = False, accept: bool = False) -> None:
@@ -21175,34 +21177,30 @@ class InvitationDialog(Dialog):
       return [max(small.measure(label), big.measure(value)) + gap for label, value in facts]
 
     size = next((size for size in self.SIZES if sum(widths(size)) - gap <= room), self.SIZES[-1])
-    sheet, x = Painted(look, self.body, room, px(36) + px(size)), 0
+    sheet, x = self.sheet(px(36) + px(size)), 0
     for (label, value), wide in zip(facts, widths(size), strict=True):
       sheet.text(x, px(10), label, 12, colour=look.palette.third)
       sheet.text(x, px(28) + px(size) // 2, value, size, bold=True)
       x += wide
-    sheet.pack(anchor="w", padx=px(24))
 
   def _others(self, ways: Sequence[WayIn]) -> None:
     look, px = self.look, self.look.px
     self.words(tr("This computer is in other networks, too. There they type:"), above=14, below=4)
-    sheet = Painted(look, self.body, self.width - px(54), px(26) * len(ways))
+    sheet = self.sheet(px(26) * len(ways))
     for at, way in enumerate(ways):
       y = px(26) * at + px(13)
       sheet.text(0, y, f"{way.address}   {way.code}", 15, bold=True)
       sheet.text(px(330), y, way.network, 12, colour=look.palette.third, room=self.width - px(390))
-    sheet.pack(anchor="w", padx=px(24))
 
   def _pictures(self, numbers: Sequence[int]) -> None:
     look, px = self.look, self.look.px
-    words = tr("Everybody in this meeting sees the same eight pictures here. Other pictures: another host.")
+    words = tr("Everybody sees these eight pictures. Other pictures: another host.")
     self.words(words, above=14, below=8)
-    wide = (self.width - px(54)) // len(numbers)
-    sheet = Painted(look, self.body, wide * len(numbers), px(48))
+    wide, sheet = (self.width - px(54)) // len(numbers), self.sheet(px(48))
     pictures = tuple(emoji_shapes())
     for at, number in enumerate(numbers):
-      char = pictures[number]
-      sheet.image(wide * at + wide // 2, px(24), look.emoji(char, 40), "center")
-    sheet.pack(anchor="w", padx=px(24))
+      picture = look.emoji(pictures[number], 40)
+      sheet.image(wide * at + wide // 2, px(24), picture, "center")
 
 
 class GiveDialog(WorkDialog):
@@ -21221,7 +21219,7 @@ class GiveDialog(WorkDialog):
     self.words(words, 13, below=10)
     size, left = px(180), px(208)
     code = Image.fromarray(result.qr[..., ::-1]).resize((size, size), 0)
-    sheet = Painted(look, self.body, self.width - px(54), size)
+    sheet = self.sheet(size, below=12)
     sheet.image(0, 0, ImageTk.PhotoImage(code, master=look.root))
     sheet.text(left, px(18), result.url, 22, bold=True, room=self.width - px(54) - left)
     sheet.text(left, px(52), f"{result.name} · {size_words(result.size)} · {VERSION}", 13, colour=p.second)
@@ -21230,7 +21228,6 @@ class GiveDialog(WorkDialog):
       line = result.sha256[16 * at : 16 * at + 16]
       quads = "  ".join(line[n : n + 4] for n in range(0, 16, 4))
       sheet.text(left, px(106 + 20 * at), quads, 14)
-    sheet.pack(anchor="w", padx=px(24), pady=(0, px(12)))
     words = tr("It is offered until you stop it or close the program.")
     self.words(words, 12, p.third, below=10)
 
@@ -21291,7 +21288,7 @@ class ShareDialog(Dialog):
     self.trouble = "There is no screen here that can be shared."
     px = look.px
     self.step = (px(self.THUMB[0] + 34), px(self.THUMB[1] + 58))
-    self.sheet = Painted(look, self.body, self.width - px(54), self.step[1], focus=True).pack(padx=px(24))
+    self.cards = self.sheet(self.step[1], focus=True)
     self._bind()
     self.go = self.buttons([
       (tr("A picture or video…"), "plain", self._choose_file),
@@ -21299,16 +21296,16 @@ class ShareDialog(Dialog):
       (tr("Share"), "primary", lambda: self.share(self.chosen)),
     ])  # fmt: skip
     self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
-    self.first = self.sheet.canvas
+    self.first = self.cards.canvas
     self._look_again()
 
   def _bind(self) -> None:
-    canvas = self.sheet.canvas
+    canvas = self.cards.canvas
     canvas.bind("<<Return>>", lambda _: self._go())
     canvas.bind("<Double-Button-1>", lambda _: self._go())
     for key, by in (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1)):
       canvas.bind(key, partial(self._walk, by))
-    self.sheet.on_focus(self._draw)
+    self.cards.on_focus(self._draw)
 
   def _look_again(self) -> None:
     self.tasks.run(self.backend.screens, self._looked, self.frame)
@@ -21322,7 +21319,7 @@ class ShareDialog(Dialog):
     self._pick(self.chosen if self.chosen in sources else "")
 
   def _draw(self) -> None:
-    sheet, px, p = self.sheet, self.look.px, self.look.palette
+    sheet, px, p = self.cards, self.look.px, self.look.palette
     sheet.wipe()
     if not self.found:
       looking = tr("One moment…")
@@ -21336,7 +21333,7 @@ class ShareDialog(Dialog):
       self._card(x, y, source, tr(words), picture)
 
   def _card(self, x: int, y: int, source: str, words: str, picture: Picture | None) -> None:
-    sheet, look, px, p = self.sheet, self.look, self.look.px, self.look.palette
+    sheet, look, px, p = self.cards, self.look, self.look.px, self.look.palette
     wide, tall, here = self.step[0] - px(10), self.step[1] - px(10), source == self.chosen
     ring = p.focus if here else ""
     sheet.image(x, y, look.box(wide, tall, 12, p.chosen if here else p.card, ring, 3 if here else 1))
@@ -21998,19 +21995,13 @@ class Actions:
     else:
       toasts.add(tr("Saved: {name}", name=path.name), "check")
 
-  def upload(self) -> None:
-    """Choose a file and offer it."""
+  def upload(self, what: str = "upload") -> None:
+    """Choose a file to offer, or to `hand_out` or to `hand_in`."""
     view = self.view
     if path := asked_path(view.frame, tr("Send a file")):
-      to = (view.chat.composer if view.reading() else view.files).target.value
-      view.act({"do": "upload", "path": path, **({"to": to} if to else {})})
+      to = (view.chat.composer if view.reading() else view.files).target.value if what == "upload" else ""
+      view.act({"do": what, "path": path, **({"to": to} if to else {})})
       view.show_panel("files")
-
-  def hand_file(self, what: str) -> None:
-    """Choose a file to `hand_out` or to `hand_in`."""
-    if path := asked_path(self.view.frame, tr("Send a file")):
-      self.view.act({"do": what, "path": path})
-      self.view.show_panel("files")
 
   def save_list(self) -> None:
     """Choose a file and have the list of who was here written to it."""
@@ -22274,7 +22265,7 @@ class MainAppView:
       yield plain(asked.question), "primary", *choices
     if not shot.leads and rules.collecting:
       words = tr("To be handed in: {title}", title=rules.collecting)
-      yield words, "primary", (tr("Hand in"), partial(actions.hand_file, "hand_in"))
+      yield words, "primary", (tr("Hand in"), partial(actions.upload, "hand_in"))
     if shot.new_host and not self._settled and shot.role != "host":
       yield tr("Hosted by {name}, new to this computer", name=shot.host), "link", leave
 

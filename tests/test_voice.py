@@ -35,7 +35,7 @@ from voices import (
 
 import connectsphere as cs
 
-ADVICE = "Echo cannot be removed on this computer: use headphones."
+ADVICE = "Headphones stop echo for everyone."
 
 
 @pytest.fixture(scope="module")

@@ -911,7 +911,7 @@ def test_the_share_picker(opened: Open, tmp_path: Path) -> None:
   driver.key("ctrl+shift+s")
   driver.until(lambda: not driver.view.shot.presenter, "stopped")
   dialog = picker()
-  driver.spot(dialog.sheet, "share:screen:1")
+  driver.spot(dialog.cards, "share:screen:1")
   press(driver, dialog.frame, "Share")
   assert [c["source"] for c in sent(call, "share") if c["on"]] == ["screen:1", "screen:1"]
   driver.key("ctrl+shift+s")
