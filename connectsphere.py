@@ -5467,7 +5467,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class ChatLine(Line):
-  """A line as it is shown; `to` names the only other reader of a private one."""
+  """A chat line; `to` is the reader of a private one."""
 
   to: str | None = None
   own: bool = False
@@ -5528,7 +5528,7 @@ class Snapshot:
   fingerprint: str = ""
   new_host: bool = False
   people: tuple[Person, ...] = ()
-  hosts: frozenset[str] = frozenset()  # the names of those seen as host in this meeting
+  hosts: frozenset[str] = frozenset()  # who was seen as host
   banned: tuple[str, ...] = ()  # who was removed, for a host to see
   chat: tuple[ChatLine, ...] = ()
   files: tuple[FileEntry, ...] = ()
@@ -5576,9 +5576,9 @@ class Snapshot:
 
 
 class StateManager:
-  """Keeps one participant's picture of the meeting and says what changed, as events.
+  """One participant's picture of the meeting; says what changed, as events.
 
-  `current` is an immutable snapshot: one thread applies messages, any thread may read it.
+  One thread applies messages; any thread may read `current`.
   """
 
   MOST_LINES = 5_000
@@ -5600,7 +5600,7 @@ class StateManager:
     return self.current.person(self.current.me)
 
   def apply(self, message: Json) -> list[Json]:
-    """Take in a checked message of the server; returns the events of it, in order."""
+    """Take in a checked message of the server; returns its events."""
     handler = getattr(self, f"_on_{message['type']}", None)
     events: list[Json] = handler(message) if handler else []
     return events
@@ -13291,7 +13291,7 @@ Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
 
 @dataclass(eq=False)
 class ScreenLink:
-  """One connection of the screen plane, from asking for its ticket on. Reactor's thread only.
+  """A connection of the screen plane, from asking for its ticket on. Reactor's thread only.
 
   `on_ready()` once it is accepted, `on_message(message)`, `on_closed(refused)` once unless it was
   closed from here; its code is empty when it just broke.
@@ -13386,7 +13386,7 @@ def _screen_stats(updates: int, exact: bool, rows: Sequence[tuple[float, int, fl
 
 
 class ScreenViewer:
-  """What someone else shares: decoded and painted on a thread of its own, shown whole or not at all.
+  """What someone else shares, decoded on a thread of its own; pictures are shown only when whole.
 
   `put` and `clear` belong to the reactor's thread; pictures and figures may be asked for from any.
   """
@@ -13515,10 +13515,10 @@ class ScreenViewer:
 
 
 class ScreenPresenter:
-  """The presenting thread: grabs, finds what has changed, codes it. What is newest goes to the link.
+  """The presenting thread: grabs the screen, finds and codes what has changed.
 
-  `on_open()` once the source is there, `on_failed(refused)` when it is not or no longer; both on the
-  reactor's thread, which alone touches the table and the feed.
+  `on_open()` once the source is open, `on_failed(refused)` when it fails; both on the reactor's thread,
+  which alone touches the table and the feed.
   """
 
   BUSY, IDLE = 1 / 20, 1 / 12  # seconds from one look to the next while things change, and when not
@@ -13688,7 +13688,7 @@ class ScreenPresenter:
 
 @dataclass(eq=False)
 class ScreenPlane:
-  """A participant's part in the screen plane: looks on while someone shares, or shares.
+  """A participant's part in the screen plane: looks on or shares.
 
   Reactor's thread, except `picture`, `newest`, `stats` and `close`. `on_error(refused)` when the
   own share could not begin or go on; `on_sharing(on)` when it begins and ends.
@@ -13859,7 +13859,7 @@ _Wanted = TypeVar("_Wanted")
 
 
 def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
-  """The member `key` of a command; Refused `bad_command` when missing or of another type."""
+  """The member `key` of a command; Refused when it is missing or of another type."""
   value = command.get(key)
   if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
     raise Refused("bad_command", key=key)
@@ -13867,7 +13867,7 @@ def wanted(command: Json, key: str, kind: type[_Wanted]) -> _Wanted:
 
 
 def someone(state: StateManager, command: Json, key: str = "who") -> Person:
-  """Whom the member `key` of a command names; Refused `no_such_person` when nobody is called so."""
+  """Whom the member `key` of a command names; Refused when nobody is called so."""
   name = wanted(command, key, str)
   if person := state.named(name):
     return person
@@ -13880,11 +13880,11 @@ MOVING_FILES: Final = 4
 PROGRESS_SECONDS: Final = 0.25
 FRUITLESS_TRIES: Final = 6
 _PART: Final = ".connectsphere-"
-_LEFT_OVER: Final = 3_600.0  # a part untouched for so long belongs to a program that was killed
+_LEFT_OVER: Final = 3_600.0  # seconds: a part untouched for so long was left by a killed program
 
 
 def downloads_folder(chosen: str) -> Path:
-  """Where accepted files go: into what was chosen, or below ConferenceFiles in the user's downloads."""
+  """Where accepted files go: `chosen`, or ConferenceFiles in the user's downloads."""
   return Path(chosen) if chosen else _usual_downloads() / "ConferenceFiles"
 
 
@@ -13907,14 +13907,14 @@ def _usual_downloads() -> Path:
 
 
 def mark_as_downloaded(path: Path, platform: str = sys.platform) -> None:
-  """Tell Windows that `path` came from the network, so that it warns before it opens it."""
+  """Have Windows warn before it opens `path`, which came from the network."""
   if platform == "win32":
     with contextlib.suppress(OSError), open(f"{path}:Zone.Identifier", "w", encoding="ascii") as stream:
       stream.write("[ZoneTransfer]\nZoneId=3\n")
 
 
 def give_free_name(temporary: Path, folder: Path, name: str) -> Path:
-  """Move `temporary` to `name`, or the next free one, in `folder`; nothing is ever overwritten."""
+  """Move `temporary` to `name` in `folder`, or the next free name: nothing is overwritten."""
   while True:
     target = folder / unique_name(name, lambda one: os.path.lexists(folder / one))
     try:
@@ -13944,7 +13944,7 @@ UNSAVED: Final = "disk", UNWRITABLE
 
 @dataclass(eq=False)
 class Transfer:
-  """One file on its way. Its thread moves the bytes; `stop` ends it early, from any thread."""
+  """A file on its way; its own thread moves it, any thread may `stop` it."""
 
   upload: bool
   command: Json
@@ -13968,7 +13968,7 @@ class Transfer:
     self.disconnect()
 
   def disconnect(self) -> None:
-    """Break the connection; the transfer goes on over another one unless it was stopped."""
+    """Break the connection; unless it was stopped, the transfer goes on over another."""
     stream, answer = self._stream, self._answer
     if stream:
       stream.abort()
@@ -14017,10 +14017,9 @@ class Transfer:
 
 @dataclass(eq=False)
 class FileTransfers:
-  """The files plane of a participant: four files move at a time, each in a thread of its own.
+  """The files plane of a participant: four files move at a time, each in its own thread.
 
-  A file whose connection breaks goes on where it stopped, as long as the meeting can come back.
-  Commands and what is told run on the reactor's thread.
+  A file whose connection breaks goes on where it stopped. Commands run on the reactor's thread.
   """
 
   _options: ClientOptions
@@ -14099,21 +14098,21 @@ class FileTransfers:
   # -- what happens to the meeting
 
   def withdrawn(self, message: Json) -> bool:
-    """Whether a file that is gone was on its way: then its transfer says so once it has ended."""
+    """Whether a file that is gone was on its way; if so, its transfer tells."""
     transfer = self._find(message["file"])
     if transfer:
       self._stop(transfer, refusal(message))
     return transfer is not None
 
   def disconnect(self) -> None:
-    """The meeting's link is lost: connections of its session are of no more use."""
+    """The meeting's link is lost, and with it the session of these connections."""
     with self._lock:
       moving = list(self._moving)
     for transfer in moving:
       transfer.disconnect()
 
   def close(self, deadline: float = 3.0) -> None:
-    """Stop every transfer and remove what is not whole; may be called twice, from any thread."""
+    """Stop every transfer, remove what is not whole; any thread may, twice too."""
     with self._lock:
       self._closed = True
       self._waiting.clear()
@@ -14278,7 +14277,7 @@ class FileTransfers:
       try:
         self._persist(transfer, lambda: self._send_bytes(transfer, source))
       except Refused:
-        # what could not be sent to its end takes no room from others
+        # half a file takes no room from others
         gone = {"type": "cancel", "file": transfer.file}
         self._reactor.post(lambda: self._request(gone, lambda answer: None))
         raise
@@ -14400,7 +14399,7 @@ class FileTransfers:
 # CLIENT PLANES
 # ==============================
 
-LINK_STATES: Final[Mapping[str, str]] = {  # of a participant's link, as a Snapshot says it: where each leads
+LINK_STATES: Final[Mapping[str, str]] = {  # of a participant's link: where each leads
   "joining": "live ended",
   "live": "reconnecting ended",
   "reconnecting": "live ended",
@@ -14596,7 +14595,7 @@ LATER: Final = frozenset({"mic", "camera", "share", "end", "admit", "agree", "at
 
 @dataclass(slots=True)
 class Said:
-  """What somebody said, until the server confirms it: it must be neither lost nor said twice."""
+  """What was said, until the server confirms it: neither lost nor said twice."""
 
   message: Json
   link: CommandConnection | None = None  # over which it was sent last
@@ -14641,7 +14640,7 @@ def _title_of(_: StateManager, command: Json) -> str:
 
 
 def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
-  """A table for spreadsheets: UTF-8 with the mark by which Excel knows it, times of this computer."""
+  """A table for spreadsheets in UTF-8 with the mark that Excel wants; times are local."""
   began = min((row.came for row in rows), default=0.0)
   with path.open("w", encoding="utf-8-sig", newline="") as out:
     table = csv.writer(out)
@@ -14703,9 +14702,9 @@ def changed_host(known: KnownHost) -> Refused:
 
 @dataclass(eq=False)
 class Requests:
-  """What the server was asked, by number, and what was said to others until the server confirms it.
+  """What the server was asked, by number, and what was said until the server confirms it.
 
-  `link()` is the one that stands, if any; `later(seconds, call)` calls back. Reactor's thread.
+  `link()` is the standing link, if any; `later(seconds, call)` calls back. Reactor's thread.
   """
 
   _link: Callable[[], CommandConnection | None]
@@ -14716,7 +14715,7 @@ class Requests:
   _said: dict[int, Said] = field(default_factory=dict)
 
   def make(self, message: Json, on_answer: Callable[[Json], None]) -> None:
-    """Send `message` with a number of its own; the answer or error with that number comes back."""
+    """Send `message` with a number; the answer or error with that number comes back."""
     self._number += 1
     self._waiting[self._number] = on_answer
     numbered = {**message, "ref": self._number}
@@ -14759,7 +14758,7 @@ class Requests:
 
 
 class MeetingController:
-  """A participant: takes the commands of the headless interface, gives its events and snapshots.
+  """A participant: takes headless commands, gives events and snapshots.
 
   `gui_queue` holds the events in order; after `left`, `ended` or `denied` nothing more comes.
   Everything happens on the reactor's thread; `do` may be called from any.
@@ -14868,7 +14867,7 @@ class MeetingController:
     )
 
   def on_picture(self, call: Callable[[], object]) -> None:
-    """`call`, from now on and in the decoder's thread, whenever `picture` has something new."""
+    """Have the decoder's thread `call` whenever `picture` has something new."""
     self.media.on_picture = call
 
   def picture(self, key: int | str) -> tuple[int, Picture | None]:
@@ -14887,7 +14886,7 @@ class MeetingController:
     self._tokens.close()
 
   def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
-    """Put an event on the queue; the first with a command's `ref` is its final answer, others lack it."""
+    """Put an event on the queue; only the final answer to a command carries its `ref`."""
     if self._is("ended") or (event == "ok" and ref not in self._refs):
       return
     entry: Json = {"event": event, "time": time.time(), **fields}
@@ -15378,7 +15377,7 @@ class MeetingController:
     self._answer_later("error", "screen_start", **refused.event)
 
   def _answer_later(self, event: str, waiting: str = "", **fields: Any) -> None:
-    """Emit `event`, without fields `ok`, as the answer to each command that was `waiting` for it."""
+    """Answer each command that was `waiting` with `event`, or `ok` where there are no fields."""
     refs = [ref for ref in self._later.pop(waiting or event, []) if ref is not None]
     for ref in refs or [None]:
       self.emit(event if fields else "ok", ref, **fields)
@@ -15484,7 +15483,7 @@ def running_here(port: int, bind: str | None) -> str:
 
 
 class HostedMeeting:
-  """A server as a child of this program, started again when it dies; or `running`, which outlived that."""
+  """A server as a child, started again when it dies; or `running`, which outlived its program."""
 
   def __init__(self, options: Json, running: Json | None = None) -> None:
     self._options = {**options, "bind": running["bind"]} if running else options
@@ -15576,7 +15575,7 @@ def _read_commands(controller: MeetingController, ending: Json, worker: Worker) 
 def run_headless(
   controller: MeetingController, say: Callable[[Json], None], *, meeting: str = "", ending: str = "leave"
 ) -> int:
-  """The whole client without a window: events out, commands from standard input in once joined.
+  """The client without a window: events out; once joined, commands from standard input.
 
   `ending` is the command that the end of the input and SIGTERM mean.
   """
@@ -16751,7 +16750,7 @@ LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन�
 
 
 class Translator:
-  """The user's language. The English sentence is its own key; what is missing stays English."""
+  """The user's language; English sentences are the keys, and stand for what is missing."""
 
   language = "en"
 
@@ -16763,7 +16762,7 @@ class Translator:
     return {english: dict(zip(codes, others, strict=True)) for english, *others in rows if others}
 
   def __call__(self, text: str, /, **values: object) -> str:
-    """`text` in the user's language with `values` put in for its {names}; Words bring their own."""
+    """`text` in the user's language, its {names} filled with `values`; Words bring their own."""
     if isinstance(text, Words):
       values, text = dict(text.values), text.key
     found = text if self.language == "en" else self.table.get(text, {}).get(self.language, text)
@@ -16801,7 +16800,7 @@ Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-  """The colours of everything, as #rrggbb; text on card is at least 7:1 in each palette."""
+  """The colours, as #rrggbb; text on card is at least 7:1 in each palette."""
 
   window: str = "#0D1015"
   panel: str = "#14181F"
@@ -16906,7 +16905,7 @@ OVERSAMPLE: Final = 6
 
 
 def shaped(text: str) -> bool:
-  """Whether `text` needs right-to-left order or joining, which Tk does not do on every system."""
+  """Whether `text` needs right-to-left order or joining, which not every Tk does."""
   return any(0x590 <= ord(char) <= 0x109F or 0xFB1D <= ord(char) <= 0xFEFC for char in text)
 
 
@@ -16930,10 +16929,7 @@ PAINTED_MAX: Final = 16_000  # pixels: X ends a program that shows it a picture 
 
 
 def clipped(text: str, room: float, measure: Callable[[str], float]) -> str:
-  """`text` as one line, shortened with an ellipsis where it is wider than `room` pixels.
-
-  Measures little more than what it keeps, however long the text is.
-  """
+  """`text` as one line, cut with an ellipsis at `room` pixels; measures little more than what it keeps."""
   text, room, high = text.replace("\n", " "), min(room, PAINTED_MAX), 16
   while high < len(text) and measure(text[:high]) <= room:
     high *= 2
@@ -16976,7 +16972,7 @@ def rounded(width: int, height: int, radius: int, fill: str, outline: str = "", 
 
 
 def shadowed(width: int, height: int, *box: Any) -> Image.Image:
-  """A `rounded` box over its own soft shadow, larger on every side by as much as its corners are round."""
+  """A `rounded` box over its shadow, larger on every side by its corners' radius."""
   blur, picture = box[0], rounded(width, height, *box)
   big = Image.new("RGBA", (width + 2 * blur, height + 2 * blur), (0, 0, 0, 0))
   alpha = Image.new("L", big.size, 0)
@@ -16988,7 +16984,7 @@ def shadowed(width: int, height: int, *box: Any) -> Image.Image:
 
 @lru_cache(maxsize=4)
 def shape_lines(text: str) -> dict[str, list[list[str]]]:
-  """A table of shapes: `name: step | step`, its steps in words; indented lines go on with the one above."""
+  """A table of shapes, `name: step|step`; indented lines go on with the one above."""
   entries = (line.split(": ", 1) for line in text.strip().replace("\n  ", " ").splitlines())
   return {name: [step.split() for step in steps.split("|")] for name, steps in entries}
 
@@ -17004,7 +17000,7 @@ def _arc(x0: float, y0: float, x1: float, y1: float, start: float, end: float) -
 
 
 def draw_shapes(steps: Iterable[Step], field_: float, size: int) -> Image.Image:
-  """`steps`, on a field of `field_` units, as an RGBA picture of `size` pixels. Lines have round ends."""
+  """`steps` on a field of `field_` units as an RGBA picture of `size` pixels; lines have round ends."""
   unit = size * OVERSAMPLE / field_
   picture = Image.new("RGBA", (size * OVERSAMPLE,) * 2, (0, 0, 0, 0))
   draw = ImageDraw.Draw(picture)
@@ -17040,7 +17036,7 @@ def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image
 
 
 class Fonts:
-  """Font files for what Pillow writes: the interface's face, and one for each script that it lacks."""
+  """Font files for what Pillow writes: the interface's, and one for each script that it lacks."""
 
   SCRIPTS: ClassVar = """
 0590-05FF NotoSansHebrew-Regular.ttf segoeui.ttf ArialHB.ttc DejaVuSans.ttf
@@ -17115,7 +17111,7 @@ FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
     return clipped(text, room, lambda part: self.width(part, size, bold))
 
   def line(self, text: str, size: int, colour: str, room: int, bold: bool = False) -> Image.Image:
-    """One line of text as an RGBA picture of its own, at most `room` wide, its capitals in the middle."""
+    """A line of text as an RGBA picture, at most `room` wide, its capitals in the middle."""
     text = self.clip(text, size, room, bold)
     picture = Image.new("RGBA", (max(1, self.width(text, size, bold)), round(size * 1.6)), (*rgb(colour), 0))
     draw, at = ImageDraw.Draw(picture), 0.0
@@ -17147,7 +17143,7 @@ def draw_avatar(name: str, size: int) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def draw_logo(size: int) -> Image.Image:
-  """The program's sign: an open ring around a dot on a blue and violet field."""
+  """An open ring around a dot on a blue and violet field."""
   big = size * OVERSAMPLE
   ramp = np.add.outer(np.linspace(0, 0.5, big), np.linspace(0, 0.5, big))[..., None]
   field_ = np.array(rgb("#4F8CFF")) * (1 - ramp) + np.array(rgb("#6A3DE8")) * ramp
@@ -17300,12 +17296,12 @@ EMOJI_PATTERN: Final = re.compile(
 
 
 def emoji_key(found: str) -> str:
-  """The emoji that we can draw for one of its variants (skin tone, presentation); "" when none."""
+  """The emoji of ours for any variant (skin tone, presentation) of it, or ""."""
   return next((char for char in found[:1] if char in emoji_shapes()), "")
 
 
 def plain(text: str) -> str:
-  """`text` safe for Tk: every emoji as :its name:, nothing that a font or an X client could choke on."""
+  """`text` safe for Tk: emoji as :their_name:, nothing that a font or an X client chokes on."""
 
   def name(found: re.Match[str]) -> str:
     key = emoji_key(found[0])
@@ -17324,7 +17320,7 @@ def draw_emoji(char: str, size: int) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class TileLook:
-  """What stands on a tile beside the picture. `poor`: the network mark; `name` is what the avatar shows."""
+  """What stands on a tile; `poor` is the network mark, `name` is for the avatar."""
 
   name: str = ""
   label: str = ""
@@ -17345,7 +17341,7 @@ class TileLook:
 
 @dataclass(frozen=True, slots=True)
 class TileJob:
-  """A tile to paint: picture (BGR, any size) or None for the avatar, in real pixels."""
+  """A tile to paint, in real pixels: its picture (BGR, any size) or None for the avatar."""
 
   picture: Picture | None
   width: int
@@ -17466,7 +17462,7 @@ def _patches(over: Image.Image, px: Metrics) -> TileMarks:
 
 
 def tile_marks(job: TileJob) -> TileMarks:
-  """Corners, ring, name pill, hand and network mark as small patches to lay over a tile."""
+  """Corners, ring, name, hand and network mark as small patches over a tile."""
   look, px = job.look, Metrics(job.scale)
   over = Image.new("RGBA", (job.width, job.height), (0, 0, 0, 0))
   if job.height > px(110) and job.picture is not None and not look.fit:
@@ -17583,7 +17579,7 @@ class Look:
     return found
 
   def forget(self) -> None:
-    """Let all pictures and fonts go here in the Tk thread: they call Tk when they end."""
+    """Let pictures and fonts go in the Tk thread: they call Tk when they end."""
     self._photos.clear()
     self._grip = None
     self._keeper.destroy()
@@ -17662,19 +17658,19 @@ def has_focus(widget: tk.Misc) -> bool:
 
 
 def focused(root: tk.Misc) -> tk.Misc | None:
-  """Who has the keyboard; None too where Tk's own file dialog has it, which tkinter does not know."""
+  """Who has the keyboard; None for Tk's file dialog, which tkinter does not know."""
   with contextlib.suppress(KeyError):
     return root.focus_get()
   return None
 
 
 def tags(name: str) -> tuple[str, str]:
-  """What an item called "toast:3" bears on a canvas: its name, and that of its group, "toast"."""
+  """The tags of an item called "toast:3": its name, and its group's, "toast"."""
   return name, name.partition(":")[0]
 
 
 class Painted:
-  """A canvas that keeps alive the pictures that it shows, until they are wiped or it is destroyed."""
+  """A canvas that keeps alive the pictures that it shows."""
 
   def __init__(
     self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
@@ -17719,7 +17715,7 @@ class Painted:
     return look.write(self.canvas, x, y, text, look.font(size, bold), colour, anchor, room, tags(name))
 
   def spot(self, name: str, box: Box, command: Callable[[], object]) -> None:
-    """Call `command` when `box` is pressed and let go; the hand shows that it can be."""
+    """Call `command` when `box` is clicked; the mouse is a hand there."""
     if not self._listening:
       self._listening = True
       self.canvas.bind("<Button-1>", lambda at: setattr(self, "_pressed", self.under(at)), add="+")
@@ -17730,7 +17726,7 @@ class Painted:
     self.actions[name] = command
 
   def under(self, event: tk.Event[tk.Canvas]) -> str:
-    """The name of the uppermost item under the mouse that offers something, or ""."""
+    """The name of the topmost item under the mouse that offers something, or ""."""
     items = reversed(self.canvas.find_overlapping(event.x, event.y, event.x, event.y))
     names = (name for item in items for name in self.canvas.gettags(item))
     return next((name for name in names if name in self.actions), "")
@@ -17745,7 +17741,7 @@ class Painted:
 
 
 class Tooltip:
-  """Words and key of a control, half a second after the mouse came to rest on it."""
+  """Words and key of a control on which the mouse rests for half a second."""
 
   def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
     self.look, self.widget, self.words, self.key = look, widget, words, key
@@ -17816,7 +17812,7 @@ class Card(Painted):
 
 
 class Button(Painted):
-  """A button with round corners: text, icon or both; mouse, Return and Space press it."""
+  """A button: text, icon or both; mouse, Return and Space press it."""
 
   def __init__(
     self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str = "", icon: str = "",
@@ -18022,7 +18018,7 @@ class Field(Painted):
 
 
 class PinBoxes(Painted):
-  """A box for each character of a PIN, six at least: keys and pasting fill them, Backspace empties them."""
+  """A box for each character of a PIN, six at least."""
 
   BOXES: ClassVar = (6, 12)  # at least, and at most: of a longer PIN the end is shown
 
@@ -18132,7 +18128,7 @@ class Switch(Painted):
 
 
 class Slider(Painted):
-  """A value from 0 to 1, by mouse and arrows: `passing` hears each on the way, `chosen` where it stays."""
+  """A value from 0 to 1: `passing` hears each on the way, `chosen` where it stays."""
 
   def __init__(
     self, look: Look, parent: tk.Misc, value: float, passing: Callable[[float], object],
@@ -18210,7 +18206,7 @@ class Choice(Button):
     words = next((words for value, words in self.options if value == self.value), self.value)
     px, p, size = self.look.px, self.look.palette, self.text_size
     colour = p.third if self.faint else colour
-    if self.caption:  # in two lines; what opens the list stands elsewhere
+    if self.caption:  # in two lines
       self.text(px(6), height * 3 // 10, self.caption, 11, colour=p.third, room=width - px(10))
       self.text(px(6), height * 7 // 10, words, size, colour=colour, room=width - px(10))
       return
@@ -18226,11 +18222,10 @@ class Row(Protocol):
 
 
 class ListView(Painted):
-  """Rows of any height, of which only those in sight are drawn; so thousands stay fluid.
+  """Rows of any height; only those in sight are drawn, so that thousands stay fluid.
 
-  Its place is a row and where on the canvas that begins: what was never in sight has no height, and
-  nothing is painted far outside. Rows offer actions with `spot`; arrows walk through them, Return
-  presses the one ringed.
+  Its place is a row and where that begins: heights are known only of rows that were in sight. Rows offer
+  actions with `spot`; arrows walk through them, Return presses the one ringed.
   """
 
   def __init__(
@@ -18316,7 +18311,7 @@ class ListView(Painted):
     self.redraw()
 
   def yview(self, how: str, by: float | str, what: str = "units", _: object = None) -> None:
-    """What a scroll bar asks of a widget, and where it stands is told as parts of the number of rows."""
+    """What a scroll bar asks of a widget; places are parts of the number of rows."""
     if how == "scroll":
       self.scroll(int(by) * (self.canvas.winfo_height() if what == "pages" else self.look.px(60)))
     elif self.rows:
@@ -18369,7 +18364,7 @@ class ListView(Painted):
 
 
 class Dialog:
-  """A card in the middle of the window that has the keyboard until it is closed; Escape closes it."""
+  """A card in the middle that has the keyboard until it is closed, by Escape too."""
 
   def __init__(self, look: Look, title: str, width: float, height: float = 0) -> None:
     self.look = look
@@ -18471,9 +18466,9 @@ class ConfirmDialog(Dialog):
 
 
 class PictureBox:
-  """A place on a canvas for pictures that change: a lasting PhotoImage, which a painter's thread fills.
+  """A place on a canvas for pictures that change, filled by a painter's thread.
 
-  The painter asks `source` for (serial, picture) itself, as soon as there may be something new.
+  The painter asks `source` for (serial, picture) when there may be something new.
   """
 
   def __init__(self, on: Painted, source: Callable[[], tuple[int, Picture | None]]) -> None:
@@ -18499,7 +18494,7 @@ class PictureBox:
     self.canvas.coords(self._item, box[:2])
 
   def show(self, looks: TileLook, live: bool = True) -> None:
-    """Have it painted where marks, size or, if it is `live`, the source's picture have changed."""
+    """Have it painted if marks, size or, where `live`, the source's picture have changed."""
     look, (*_, wide, tall) = self.look, self.box
     if wide >= 8 and tall >= 8:
       self._job, self._live = TileJob(None, wide, tall, looks, look.palette, look.px.scale), live
@@ -18606,7 +18601,7 @@ def system_asks(moment: str) -> str:
 
 
 class Tasks:
-  """Work that may take long, in threads; it belongs to the window, so no view that goes takes it along."""
+  """Work that may take long, in threads; it belongs to the window and outlives views."""
 
   def __init__(self) -> None:
     self._threads: list[threading.Thread] = []
@@ -18618,7 +18613,7 @@ class Tasks:
     done: Callable[[Any, Exception | None], object] = lambda *_: None,
     of: tk.Misc | None = None,
   ) -> None:
-    """Do `work` in a thread, then `done(result, fault)` on the Tk thread, if `of` is still there then."""
+    """Do `work` in a thread, then `done(result, fault)` on the Tk thread if `of` still exists."""
     thread = threading.Thread(target=self._run, args=(work, done, of), name="window-task", daemon=True)
     self._threads = [one for one in self._threads if one.is_alive()] + [thread]
     thread.start()
@@ -18750,7 +18745,7 @@ class Plan:
     return [one for one, at in self._spoke.items() if now - at < SPOKE_SECONDS]
 
   def hear(self, speaking: int, now: float) -> bool:
-    """Follow who speaks, not too fast; whether the large place may change by that."""
+    """Follow who speaks, not too fast; whether the large place may change."""
     self._spoke[speaking] = now
     if speaking in (0, self._speaker, self.shot.me) or now - self._speaker_since <= self.HOLD:
       return False
@@ -19159,9 +19154,7 @@ class Toast:
 
 
 class ToastStack:
-  """One-line messages over the stage: at most two, one action each, for 5 s; errors for 15 s, or until
-  dismissed where there is something to do.
-  """
+  """Messages over the stage: at most two, for 5 s; errors for 15 s, or until dismissed."""
 
   MOST: ClassVar = 2
 
@@ -19189,7 +19182,7 @@ class ToastStack:
     self._draw()
 
   def answer(self) -> None:
-    """Do what the newest message offers, by keyboard; one that offers nothing is taken away."""
+    """Do what the newest message offers; take it away where it offers nothing."""
     if self._toasts:
       self._act(self._toasts[-1])
 
@@ -20686,7 +20679,7 @@ AnyField = TypeVar("AnyField", bound="Field | PinBoxes")
 
 
 class DeviceRow:
-  """A card with a device's kind and choice; something live is packed at the right of it."""
+  """A card with a device's kind and choice; more may be packed at the right."""
 
   def __init__(self, look: Look, parent: tk.Misc, icon: str, choice: Callable[[tk.Misc], Choice]) -> None:
     px, p = look.px, look.palette
@@ -20701,7 +20694,7 @@ class DeviceRow:
 
 
 class BusyCard:
-  """Says over everything what is going on; comes only when it takes longer than 0.3 s."""
+  """Says over everything what is going on, if it takes longer than 0.3 s."""
 
   def __init__(self, look: Look, parent: tk.Misc, cancel: Callable[[], object] | None = None) -> None:
     self.look, self.cancel = look, cancel
@@ -20751,7 +20744,7 @@ class BusyCard:
 
 
 class Form(Dialog):
-  """Fields one below the other; its button and Return close it and call `go` with what they hold."""
+  """Fields one below the other; its button and Return call `go` with what they hold."""
 
   def __init__(self, look: Look, title: str, ok: str, go: Callable[..., object]) -> None:
     super().__init__(look, title, 440)
@@ -20987,7 +20980,7 @@ class StartView:
       self._go(self.chosen.address, self.chosen.port, pin)
 
   def join_at(self, address: str, pin: str) -> None:
-    """Join by a typed address, with :port or without; another try begins with what was typed."""
+    """Join by a typed address, with :port or without."""
     self.backend.set_setting("address", address.strip())
     self._typed_pin = pin
     place, _, port = address.strip().partition(":")
@@ -21083,14 +21076,14 @@ class StartView:
       self.begin(host, "Starting the meeting…")
 
   def close(self) -> None:
-    """Stop the preview, and take away a dialog that is open: its fields go with this window."""
+    """Stop the preview and close an open dialog, whose fields go with this window."""
     if self.dialog is not None:
       self.dialog.close()
     self.preview.close()
 
 
 class WorkDialog(Dialog):
-  """Says what it waits for until `work` is done, then gives its result to `show`, or tells what failed."""
+  """Waits until `work` is done, then gives its result to `show`, or tells what failed."""
 
   def __init__(
     self, look: Look, title: str, width: int, height: int, tasks: Tasks, words: str,
@@ -21115,7 +21108,7 @@ class WorkDialog(Dialog):
 
 
 class DoctorDialog(WorkDialog):
-  """What stands between this computer and a meeting: a verdict, the next step, all that was looked at."""
+  """What stands between this computer and a meeting: verdict, next step, findings."""
 
   ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
@@ -21152,7 +21145,7 @@ class FindingRow:
 
 
 class InvitationDialog(Dialog):
-  """How others come in: address, code, PIN; and the pictures by which they know the right host."""
+  """How others come in: address, code, PIN, and the pictures that show the right host."""
 
   SIZES: ClassVar = (36, 30, 24, 18)  # of the letters, as large as there is room for
 
@@ -21204,7 +21197,7 @@ class InvitationDialog(Dialog):
 
 
 class GiveDialog(WorkDialog):
-  """This program for those who have none: where a browser finds it, and the sum to compare."""
+  """Where a browser finds this program, and the sum to compare."""
 
   def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
     title = tr("Give this app to others")
@@ -21236,7 +21229,7 @@ class GiveDialog(WorkDialog):
 
 
 class CallPreview:
-  """The devices of the meeting for the settings; those that are off there are tried out by nobody else."""
+  """The meeting's devices for the settings; those that are off there are tried here."""
 
   def __init__(self, backend: Program, controller: MeetingController) -> None:
     self.preview, self.controller = backend.preview, controller
@@ -21259,7 +21252,7 @@ class CallPreview:
 
 
 def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) -> str:
-  """What the system's dialog for a file gives; "" where that was cancelled, or `parent` has gone meanwhile.
+  """The file chosen in the system's dialog; "" if cancelled, or `parent` has gone meanwhile.
 
   It waits in a loop of its own, in which the meeting goes on, and may end.
   """
@@ -21272,7 +21265,7 @@ def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) 
 
 
 class ShareDialog(Dialog):
-  """What is to be shared: each screen, the window in front, or a file; with live pictures."""
+  """What to share: a screen, the window in front, or a file; with live pictures."""
 
   THUMB: ClassVar = (248, 140)
   SECONDS: ClassVar = 1.0  # between two looks at the screens
@@ -21471,7 +21464,7 @@ class ClassCard:
 
 
 class SettingsDialog(Dialog):
-  """Devices, look, language and keys; what is chosen holds at once and is remembered."""
+  """Devices, look, language, keys; what is chosen holds at once."""
 
   PAGES: ClassVar = (
     ("audio", "Audio", "mic"),
