@@ -13937,6 +13937,18 @@ def _locally(code: str, words: str, path: object) -> Iterator[None]:
     raise Refused(code, words, path=str(path), fault=system_words(error)) from None
 
 
+def _line(stream: TlsStream) -> bytes:
+  return stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL)
+
+
+def _sweep(folder: Path) -> None:
+  with _locally(*UNSAVED, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"{_PART}*.part"):
+      if time.time() - old.stat().st_mtime > _LEFT_OVER:
+        old.unlink(missing_ok=True)
+
+
 ON_ITS_WAY: Final = "{name} is on its way already."
 UNREAD: Final = "bad_command", UNREADABLE
 UNSAVED: Final = "disk", UNWRITABLE
@@ -14250,9 +14262,6 @@ class FileTransfers:
         raise Refused("unreachable", "The host's port {port} for files does not answer.", port=port)
       transfer.stopping.wait(min(2.0, 0.25 * 2**fruitless))
 
-  def _line(self, stream: TlsStream) -> bytes:
-    return stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL)
-
   def _progress(self, transfer: Transfer) -> None:
     now = monotonic()
     if now - transfer.told < PROGRESS_SECONDS and transfer.done < transfer.size:
@@ -14316,7 +14325,7 @@ class FileTransfers:
   def _send_bytes(self, transfer: Transfer, source: io.FileIO) -> None:
     block = memoryview(bytearray(FILE_BLOCK))
     with self._connection(transfer) as stream:
-      offset = parse_file_answer(self._line(stream))
+      offset = parse_file_answer(_line(stream))
       if offset is None or offset > transfer.size:
         raise PeerFault("bad_answer")
       source.seek(offset)
@@ -14329,13 +14338,13 @@ class FileTransfers:
         stream.send(block[: min(count, transfer.size - transfer.done)])
         transfer.done = min(transfer.size, transfer.done + count)
         self._progress(transfer)
-      if parse_file_answer(self._line(stream)) is not None:
+      if parse_file_answer(_line(stream)) is not None:
         raise PeerFault("bad_answer")
 
   # -- fetching
 
   def _fetch(self, transfer: Transfer) -> None:
-    self._sweep()
+    _sweep(self.folder)
     part = self.folder / f"{_PART}{secrets.token_hex(8)}.part"
     whole = hashlib.sha256()
     try:
@@ -14347,17 +14356,10 @@ class FileTransfers:
       with contextlib.suppress(OSError):
         part.unlink(missing_ok=True)
 
-  def _sweep(self) -> None:
-    with _locally(*UNSAVED, self.folder):
-      self.folder.mkdir(parents=True, exist_ok=True)
-      for old in self.folder.glob(f"{_PART}*.part"):
-        if time.time() - old.stat().st_mtime > _LEFT_OVER:
-          old.unlink(missing_ok=True)
-
   def _receive_bytes(self, transfer: Transfer, out: io.FileIO, whole: hashlib._Hash) -> None:
     block = memoryview(bytearray(FILE_BLOCK))
     with self._connection(transfer, offset=transfer.done) as stream:
-      head = parse_file_head(self._line(stream))
+      head = parse_file_head(_line(stream))
       if head != {"size": transfer.size, "sha256": transfer.sha256, "offset": transfer.done}:
         raise PeerFault("bad_answer", "another file")
       stream.send(FILE_READY)
