@@ -3,11 +3,11 @@
 # requires-python = ">=3.11"
 # dependencies = [
 #   "numpy>=1.26",
-#   "opencv-python>=4.9",
+#   "opencv-python>=4.9,!=4.10.*,!=4.11.*",
 #   "pyaudio>=0.2.14; sys_platform == 'win32' and python_version < '3.14'",
 #   "mss>=10.2",
-#   "Pillow>=10.3",
-#   "cryptography>=42",
+#   "Pillow>=10.3,!=11.2.*",
+#   "cryptography>=44.0.1",
 #   "spake2==0.9",
 #   "pywebrtc-audio>=0.2; platform_machine in 'x86_64 AMD64 aarch64 arm64' and python_version < '3.15'",
 # ]
@@ -93,6 +93,7 @@ Threads, each named here; started by, may write, ends when:
 from __future__ import annotations
 
 import argparse
+import atexit
 import base64
 import colorsys
 import contextlib
@@ -109,7 +110,7 @@ import hashlib
 import heapq
 import hmac
 import http.server
-import importlib
+import importlib.metadata
 import io
 import itertools
 import json
@@ -128,6 +129,7 @@ import select
 import shutil
 import signal
 import socket
+import socketserver
 import ssl
 import struct
 import subprocess
@@ -462,6 +464,9 @@ class KeyedBuckets:
     self._burst, self._rate, self._most = burst, rate, most
     self._each: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
+  def __contains__(self, key: Hashable) -> bool:
+    return key in self._each
+
   def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
     """`TokenBucket.take` of that key."""
     bucket = self._each.setdefault(key, TokenBucket(self._burst, self._rate))
@@ -542,10 +547,22 @@ class FairQueue:
       self._floor = {part: used for part, used in self._floor.items() if part in self._below}
 
 
+def as_typed(text: str) -> str:
+  """What somebody typed or pasted in one form: NFKC, trimmed, 0 to 9 for the digits of any script."""
+  kept = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+  return "".join(str(unicodedata.decimal(char, char)) for char in kept).strip()
+
+
 def clean_pin(text: str) -> str:
-  """A PIN as it counts: of digits without the spaces between them."""
-  digits = "".join(text.split())
-  return digits if digits.isdecimal() else text.strip()
+  """A PIN as it counts: digits without the gaps and dashes between them, anything else trimmed."""
+  pin = as_typed(text)
+  digits = re.sub(r"[\s\-\u2010-\u2015\u2212]", "", pin)
+  return digits if digits.isdecimal() else pin
+
+
+def harmless(text: str) -> str:
+  """`text` for a terminal, which nothing in it controls. JSON stays the same."""
+  return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 _BLANK: Final = re.compile(  # fillers and selectors that show nothing, though not of a category C
@@ -680,11 +697,13 @@ _DEVICE: Final = re.compile(
 _CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
 _EXECUTABLE: Final = frozenset(
   """
-    appimage app application appref-ms bash bat btm bundle chm cmd com command cpl csh deb dll dmg
-    dylib elf exe fish gadget hlp hta inf ins iso isp img jar job jnlp js jse ksh mpkg mjs msc msh msh1
-    msh2 msi msix msixbundle msp mst ocx pif pkg pl ps1 ps1xml ps2 psc1 psc2 psd1 psm1 py pyc pyo pyw pyz
-    pyzw rb reg rgs rpm run scpt scptd scr sct sh shb so sys tcsh terminal tool vb vbe vbs vbscript vhd
-    vhdx vxd workflow ws wsc wsf wsh xbap xll zsh action appx appxbundle
+    accde ade adp ahk appimage app appinstaller application applescript appref-ms au3 bash bat btm bundle
+    cdxml chm class cmd com command cpl csh deb dll dmg dylib egg elf exe fish flatpakref flatpakrepo gadget
+    gem hlp hta inf ins iso isp img jar jmod job jnlp js jse kdelnk ksh mobileconfig mpkg mjs msc msh msh1
+    msh2 msi msix msixbundle msp mst msu nsi ocx osax pif pkg pl prefpane ps1 ps1xml ps2 psc1 psc2 psd1 psm1
+    pssc py pyc pyd pyo pyw pyz pyzw rb rdp reg rgs rpm run saver scpt scptd scr sct service sh shb snap so
+    sys tcsh terminal tool vb vbe vbs vbscript vhd vhdx vsix vxd war whl workflow ws wsb wsc wsf wsh xbap xll
+    zsh action appx appxbundle
     """.split()  # noqa: SIM905 - a word a line would hide the list
 )
 _ACTED_ON: Final = frozenset(  # by extension, or by whole name
@@ -828,7 +847,8 @@ def _shaped(value: Json, shape: Shape) -> Json:
 
 _ID = _integer(0, 2**32 - 1)
 _COUNT = _integer(0, 2**53)
-_NAME = _text(256)
+_TYPED = _text(256)
+_NAME = _text(256, r"[^\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*")
 _CODE = _text(32, "[a-z0-9_]+")
 _KEY = _hex(16)
 _TOKEN = _hex(32)
@@ -1038,7 +1058,7 @@ _FEATURES = _listing(_text(32, "[a-z0-9_]+"), 32)
 CLIENT_MESSAGES: Mapping[str, Shape] = {
   "hello": {
     "v": _COUNT,
-    "name": _NAME,
+    "name": _TYPED,
     "pin?": _flag,
     "resume?": _TOKEN,
     "host?": _TOKEN,
@@ -1091,12 +1111,12 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
   "early": {},
   "ask_share": {"who": _ID},
   "agree": {"to": _exactly("share"), "yes": _flag},
-  "rename": {"name": _NAME, "who?": _ID},
+  "rename": {"name": _TYPED, "who?": _ID},
   "question": {"question": _text(300), "answers": _listing(_text(100), MOST_ANSWERS)},
   "answer": {"index": _integer(0, MOST_ANSWERS - 1)},
   "close_question": {},
   "timer": {"seconds": _integer(0, DAY_SECONDS)},
-  "collect": {"title": _NAME},
+  "collect": {"title": _TYPED},
   "attendance": {},
   "admit": {"ask": _COUNT, "on": _flag},
   "end": {},
@@ -1299,6 +1319,7 @@ class LineSplitter:
 
 # -- pictures: what may be given to a decoder
 
+PICTURE_HEAD: Final = 4_096  # what a coded picture may have beyond its pixels
 _JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _SEGMENT: Final = struct.Struct(">HH")
@@ -1354,10 +1375,11 @@ def webp_size(data: bytes) -> tuple[int, int]:
   return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
-def fits_layer(size: tuple[int, int], layer: int) -> bool:
-  """Whether a picture of `size` fills the box of `layer` in one direction."""
-  box = LAYERS[layer]
-  return (size[0] == box[0] and 0 < size[1] <= box[1]) or (size[1] == box[1] and 0 < size[0] <= box[0])
+def fits_layer(size: tuple[int, int], layer: int, octets: int = 0) -> bool:
+  """Whether a picture fills the box of `layer` in one direction, with no more octets than it can use."""
+  (width, height), box = size, LAYERS[layer]
+  fills = (width == box[0] and 0 < height <= box[1]) or (height == box[1] and 0 < width <= box[0])
+  return fills and octets <= PICTURE_HEAD + 1.5 * width * height
 
 
 # -- screen and files: length-prefixed messages
@@ -3286,7 +3308,6 @@ class FrameDropper:
 
 TILE: Final = 64
 STILL_AFTER: Final = 0.3
-PICTURE_HEAD: Final = 4_096  # what a coded rectangle may have beyond its pixels
 
 
 def _tiles_of(size: int) -> int:
@@ -3333,6 +3354,8 @@ class TileTable:
   Rectangles count from the next `commit` on: nobody is sent half a change.
   """
 
+  MOST = 96 << 20  # bytes in all: a photograph of MAX_SCREEN
+
   def __init__(self) -> None:
     self._serial = self._version = 0
     self._begin(Geometry(-1, 0, 0))
@@ -3350,7 +3373,7 @@ class TileTable:
     self._versions = np.full((rows, columns), -1, np.int64)
     self._rectangles: dict[int, Rectangle] = {}  # by serial number, in order of arrival
     self._pending: list[Rectangle] = []
-    self._pending_tiles = 0
+    self._size = self._pending_tiles = 0
 
   def put(self, rectangle: Rectangle) -> None:
     """Take a rectangle for the next commit; one of an earlier epoch is ignored.
@@ -3365,9 +3388,11 @@ class TileTable:
     self._pending_tiles += _tiles_of(rectangle.width) * _tiles_of(rectangle.height)
     if self._pending_tiles > 2 * self._owners.size:
       raise PeerFault("bad_screen", "too much without a commit")
-    if len(rectangle.data) > PICTURE_HEAD + 4 * rectangle.width * rectangle.height:
+    size = len(rectangle.data)
+    if size > PICTURE_HEAD + 4 * rectangle.width * rectangle.height or self._size + size > self.MOST:
       raise PeerFault("bad_screen", "more bytes than pixels")
     self._pending.append(rectangle)
+    self._size += size
 
   def commit(self, commit: Commit) -> None:
     """Make the rectangles since the last commit the state."""
@@ -3382,6 +3407,7 @@ class TileTable:
     place = _place_of(rectangle)
     won = self._versions[place] < rectangle.version
     if not won.any():
+      self._size -= len(rectangle.data)
       return
     self._serial += 1
     self._rectangles[self._serial] = rectangle
@@ -3390,7 +3416,7 @@ class TileTable:
     self._versions[place][won] = rectangle.version
     for loser in losers.tolist():
       if loser and not (self._owners == loser).any():
-        del self._rectangles[loser]
+        self._size -= len(self._rectangles.pop(loser).data)
 
   def since(self, cursor: TileCursor) -> Geometry | Rectangle | Commit | None:
     """The next message for the viewer at `cursor`, which moves; None when it has everything.
@@ -3410,7 +3436,7 @@ class TileTable:
     return cursor.waiting.popleft()
 
   def size(self) -> int:
-    return sum(len(one.data) for one in (*self._rectangles.values(), *self._pending))
+    return self._size
 
   def _begin_change(self, cursor: TileCursor) -> bool:
     for serial, rectangle in reversed(self._rectangles.items()):
@@ -4276,6 +4302,7 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
   "leave": (2, 1),
   "other": (50, 10),
 }
+TEXT_OCTETS: Final = (1 << 20, 1 << 15)  # of chat from one address, likewise: everyone is told them
 MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
 # ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
 ID_SHIFT, LINE_SHIFT = 20, 32
@@ -4563,6 +4590,13 @@ class NameRegister:
   def awaited(self, now: float) -> set[int]:
     return {claim.person for claim in self.people.values() if now < claim.until}
 
+  def give_way(self, now: float, most: int) -> None:
+    """Keep places for the lost as far as `most` in all go round: the busiest address loses its own first."""
+    while len(self.awaited(now)) > most:
+      lost = [claim for claim in self.people.values() if now < claim.until < FOREVER]
+      crowd = Counter(claim.address for claim in lost).most_common(1)[0][0]
+      next(claim for claim in lost if claim.address == crowd).until = now
+
   def ban(self, person: int) -> None:
     """The claim of `person` holds no longer."""
     self.people[person].removed = True
@@ -4610,17 +4644,20 @@ class FileShelf:
         return offer.file
     return None
 
-  def check_room(self, person: int, size: int) -> None:
-    """Refused `too_large` where `person` may not offer `size` more bytes."""
+  def check_room(self, person: int, size: int, *, leads: bool = False) -> None:
+    """Refused `too_large` where `person` may not offer `size` more bytes; who `leads` always has room.
+
+    What has not come takes none from others.
+    """
     own = [offer.size for offer in self.offers.values() if offer.person == person]
-    total = sum(offer.size for offer in self.offers.values())
+    whole = [offer.size for offer in self.offers.values() if offer.whole]
     if size > self.limits.largest_file:
       raise Refused("too_large", size=self.limits.largest_file)
     if sum(own) + size > self.limits.largest_person:
       raise Refused("too_large", why="person", size=self.limits.largest_person)
     if len(own) >= MOST_FILES_A_PERSON:
       raise Refused("too_large", why="person", count=MOST_FILES_A_PERSON)
-    if total + size > self.limits.largest_meeting or len(self.offers) >= MOST_FILES:
+    if not leads and (sum(whole) + size > self.limits.largest_meeting or len(whole) >= MOST_FILES):
       raise Refused("too_large")
 
   def shown_to(self, person: int) -> list[Json]:
@@ -4910,7 +4947,9 @@ class Room:
     self._token = token
     self._encodes = 0
     self.now = self.clock = 0.0  # of the message that is handled
+    self._taken = -math.inf  # when a leader took the screen over
     self._tickets: dict[str, Ticket] = {}
+    self._texts = KeyedBuckets(*TEXT_OCTETS)
 
   # -- coming and going
 
@@ -5094,6 +5133,8 @@ class Room:
     kind = message["type"]
     if not self._within_rate(member, kind, now):
       raise PeerFault("flood", kind)
+    if not self._texts.take(member.address, now, len(message.get("text", "").encode())):
+      raise PeerFault("flood", "octets of chat")
     if not may_say(member.role, kind):
       return self._answered([self._error(member, Refused("not_allowed"))], member, message)
     handler = getattr(self, f"_on_{kind}", self.classroom.handler(kind))
@@ -5301,6 +5342,8 @@ class Room:
     former = self.members.get(self.presenter)
     if former is None or former.id == member.id:
       return []
+    self._taken = self.now
+    self._tickets = {key: one for key, one in self._tickets.items() if one.direction != "presenter"}
     return [*self.classroom.exempt(former, "share", False), *self.share_stop(former.id)]
 
   def _on_allow_share(self, member: Member, message: Json) -> list[Effect]:
@@ -5316,6 +5359,9 @@ class Room:
     plane, direction, file = message["plane"], message["direction"], message.get("file")
     if (plane == "screen") != (direction in ("presenter", "viewer")):
       raise PeerFault("bad_ticket")
+    taken = self.now < self._taken + TICKET_SECONDS and not member.leads
+    if direction == "presenter" and taken and self.classroom.may(member, "share"):
+      raise Refused("share_busy", name=self.host)
     if plane == "files":
       offer = self.shelf.offers.get(file or "")
       if offer is None or not offer.open_for(member.person, direction):
@@ -5371,7 +5417,7 @@ class Room:
     between = (member.person, other.person if other else 0)
     file = self.shelf.unfinished(*facts, *between)
     if file is None:
-      self.shelf.check_room(member.person, message["size"])
+      self.shelf.check_room(member.person, message["size"], leads=member.leads)
       file = self._token(8)
       name, size, sha256 = facts
       self.shelf.offers[file] = Offer(
@@ -5979,7 +6025,7 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
       "bad",
       "The firewall of the host {address} blocks port {port} of “{title}”.",
       "" if works else "host_blocked",
-      "Allow ConnectSphere in the firewall of {address}, for private networks too.",
+      "Allow ConnectSphere in the firewall of {address}, for public networks too.",
       **seen._asdict(),
     )
   if not facts.meetings and not facts.other_versions:
@@ -6017,7 +6063,7 @@ def _on_ports(facts: Facts) -> Iterator[Finding]:
     yield _find("ports", "warn", words, addresses=", ".join(sorted(facts.tried)[:5]))
   if not facts.reachable:
     words = "The firewall of this computer blocks its own address {address}."
-    step = "Allow ConnectSphere in the firewall of {address}, for private networks too."
+    step = "Allow ConnectSphere in the firewall of {address}, for public networks too."
     yield _find("ports", "bad", words, "self_blocked", step, address=facts.used)
 
 
@@ -6086,15 +6132,32 @@ def _usual_home() -> Path:
 def home_directory() -> Path:
   """Where identity, known hosts, tokens and settings are kept: made if missing, for the user alone.
 
-  `CONNECTSPHERE_HOME` moves it. One that was there keeps its mode.
+  `CONNECTSPHERE_HOME` moves it. One that was there keeps its mode. Where it cannot be made, what is kept
+  lasts as long as this program.
   """
   chosen = os.environ.get("CONNECTSPHERE_HOME")
-  home = Path(chosen).absolute() if chosen else _usual_home()
   try:
+    home = Path(chosen).absolute() if chosen else _usual_home()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
   except OSError as error:
-    raise ConnectSphereError(f"{home} cannot be used for settings: {error.strerror}") from error
+    log.warning("nothing can be kept: %s", error)
+    home = Path(tempfile.mkdtemp(prefix=APP_NAME.lower()))
+    os.environ["CONNECTSPHERE_HOME"] = str(home)  # for children, too
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+  remove_left_over(home)
   return home
+
+
+SHELF: Final = "connectsphere-files-"  # what the folders of files on offer are called
+LEFT_OVER: Final = 600.0  # s: what nobody has touched for so long was left by a server that was killed
+
+
+def remove_left_over(home: Path) -> None:
+  """Remove journals and folders of files that killed servers left."""
+  for old in (*home.glob("journal/*.sealed"), *home.glob(f"{SHELF}*")):
+    with suppress(OSError):
+      if time.time() - old.stat().st_mtime > LEFT_OVER:
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def _temporary_beside(path: Path, content: bytes) -> Path:
@@ -6155,6 +6218,9 @@ def _load_json(path: Path) -> Json:
     log.warning("%s is ignored: %s", path, error)
     return {}
   return value if isinstance(value, dict) else {}
+
+
+TLS_LIBRARY: Final = ssl.OPENSSL_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -6505,6 +6571,36 @@ class PinHost(_PinProof):
     if not self._proved:
       raise PeerFault("pin", "out of order")
     return self._macs[b"host"]
+
+
+class PinGate:
+  """Counts PIN attempts when they start: 5 failures a minute and address, 20 a minute in all.
+
+  Half of these are for addresses without a failure: who guesses must not lock out the class.
+  """
+
+  PER_ADDRESS = 5
+  IN_ALL = 20
+
+  def __init__(self) -> None:
+    self._started: deque[tuple[float, str]] = deque()
+
+  def take(self, address: str, now: float) -> bool:
+    """Whether an attempt from `address` may start now; it counts until it is given back."""
+    while self._started and self._started[0][0] < now - 60.0:
+      self._started.popleft()
+    mine = sum(1 for _, other in self._started if other == address)
+    if mine >= self.PER_ADDRESS or len(self._started) >= self.IN_ALL // (2 if mine else 1):
+      return False
+    self._started.append((now, address))
+    return True
+
+  def give_back(self, address: str) -> None:
+    """The latest attempt from `address` knew the PIN, or ended without a guess: it does not count."""
+    for entry in reversed(self._started):
+      if entry[1] == address:
+        self._started.remove(entry)
+        return
 
 
 def lock_file(path: Path) -> IO[bytes] | None:
@@ -7495,10 +7591,25 @@ def with_port(place: str, port: int) -> str:
   return place if port == DEFAULT_PORT else f"{place}:{port}"
 
 
+def typed_place(text: str, port: int = DEFAULT_PORT) -> tuple[str, int]:
+  """(host, port) of an address as people type it, with `port` where it has none; ValueError for none."""
+  host, _, own = as_typed(text).partition(":")
+  host = re.sub(r"(?<=\d) *, *(?=\d)", ".", host).strip()  # number pads of half of Europe have a comma
+  if not host:
+    raise ValueError("no address")
+  return host, Ports.at(int(own or port)).control
+
+
 def resolve(host: str) -> str:
-  """The IPv4 address of `host`: a name, an address or its code; Refused when there is none in time."""
-  found = code_address(host)
-  if found is None:
+  """The IPv4 address of `host`: an address in decimal, a name or, where nobody is called so, a code.
+
+  Refused when there is none in time.
+  """
+  numbers, found = host.lower().split("."), code_address(host)
+  if all(re.fullmatch(r"\d+|0x[0-9a-f]*", number) for number in numbers):  # resolvers read octal and worse
+    with suppress(ValueError):
+      found = found or str(IPv4Address(".".join(str(int(number)) for number in numbers)))
+  else:
     answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def ask(worker: Worker) -> None:
@@ -7509,7 +7620,7 @@ def resolve(host: str) -> str:
 
     Worker("resolver", ask).start()  # a name server that does not answer is asked for half a minute
     with suppress(queue.Empty):
-      found = answer.get(timeout=5.0)
+      found = answer.get(timeout=1.0 if found else 5.0) or found
   if found is None:
     raise Refused("no_meeting", "The address {host} cannot be found.", host=host)
   return found
@@ -8105,24 +8216,31 @@ class ChildKeeper:
 
 
 class OneWindow:
-  """One window at a time and home: it holds a lock; a later start leaves a note, which calls `knocked`."""
+  """One window for a home and screen: it holds a lock; a later start leaves a note, `knocked` is called."""
 
   def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
-    self._lock_path, self._note = home / "window.lock", home / "window.again"
+    seat = [platform.node(), *map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "SESSIONNAME"))]
+    name = f"window-{hashlib.sha256(str(seat).encode()).hexdigest()[:8]}"
+    self._lock_path, self._note = home / f"{name}.lock", home / f"{name}.again"
     self._knocked = knocked
     self._lock: IO[bytes] | None = None
     self._worker = Worker("second-start", self._listen)
 
   def open(self) -> bool:
-    """Be the one window; False where another is, which is told."""
+    """Be the one window; False where another is, which has then been told and has heard it."""
     self._lock = lock_file(self._lock_path)
     if self._lock is not None:
       self._note.unlink(missing_ok=True)  # of a start that nobody heard
       self._worker.start()
       return True
-    with suppress(OSError):
+    try:
       self._note.touch(0o600)
-    return False
+      until = monotonic() + 2.0
+      while self._note.exists() and monotonic() < until:
+        time.sleep(0.05)
+      return self._note.exists()
+    except OSError:
+      return True  # nobody can be told
 
   def _listen(self, worker: Worker) -> None:
     while not worker.stopping.wait(0.2):
@@ -8422,17 +8540,17 @@ class DiscoveryLoop(Loop):
 
 
 class AnswerLimit:
-  """One answer a nonce, 5 a second and address, 300 a second in all."""
+  """One answer a nonce, 5 a second and address; 200 a second in all, and 100 to addresses that come anew."""
 
   def __init__(self) -> None:
-    self._all = TokenBucket(300, 300)
+    self._all, self._new = TokenBucket(200, 200), TokenBucket(100, 100)
     self._each = KeyedBuckets(5, 5)
     self._nonces = KeyedBuckets(1, 0)
 
   def admit(self, nonce: str, address: str, now: float) -> bool:
     """Whether that question is answered."""
-    fresh = self._nonces.take(nonce, now)
-    return fresh and self._each.take(address, now) and self._all.take(now)
+    fresh, lane = self._nonces.take(nonce, now), self._all if address in self._each else self._new
+    return fresh and self._each.take(address, now) and lane.take(now)
 
 
 class DiscoveryResponder(DiscoveryLoop):
@@ -8539,9 +8657,13 @@ class BroadcastEar(DiscoveryLoop):
 
 
 class MeetingList:
-  """What was heard of meetings within 6 s; at most 32, 8 an address."""
+  """What was heard of meetings within 6 s; at most 32, 8 an address.
 
-  def __init__(self) -> None:
+  Those of hosts at `known` addresses always have a place.
+  """
+
+  def __init__(self, known: Collection[str] = ()) -> None:
+    self._known = known
     self._found: dict[tuple[str, str], tuple[MeetingAd, float]] = {}
     self._others: dict[str, tuple[int, float]] = {}
     self._false: dict[tuple[str, int, str], float] = {}  # until when: address, port, fingerprint
@@ -8561,7 +8683,8 @@ class MeetingList:
     key = (ad.fingerprint, ad.meeting)
     old, at = self._found.get(key, (None, now))
     of_one = sum(other.address == address for other, _ in self._found.values())
-    if old is None and (len(self._found) >= MOST_ADS or of_one >= MOST_ADS_OF_ONE):
+    full = len(self._found) >= MOST_ADS and address not in self._known
+    if old is None and (full or of_one >= MOST_ADS_OF_ONE):
       raise PeerFault("discovery_too_many")
     if old is None or old.address == ad.address or now - at > AD_EXPIRES / 2:
       self._found[key] = (ad, now)
@@ -8691,7 +8814,7 @@ class MeetingFinder(DiscoveryLoop):
     self._interfaces: list[Interface] = []
     self._nonces: OrderedDict[str, bool] = OrderedDict()  # of the questions; true: to everybody
     self._reached: set[str] = set()
-    self._list = MeetingList()
+    self._list = MeetingList({address for address, _ in self._known})
     self._changed = threading.Condition()
     self._settled = False
     self._started = 0.0
@@ -9001,6 +9124,8 @@ UNPLUGGED: Final = "“{label}” was unplugged, stopped working or was taken by
 
 
 def _open_capture(index: int, fps: float) -> Any:
+  # macOS asks by itself, which OpenCV cannot do from this thread
+  os.environ.setdefault("OPENCV_AVFOUNDATION_SKIP_AUTH", "1")
   import cv2
 
   # it tells about missing cameras on standard error
@@ -9011,10 +9136,13 @@ def _open_capture(index: int, fps: float) -> Any:
     capture = cv2.VideoCapture(index, backend)
     if capture.isOpened():
       # raw pictures of this size come at 5 to 10 fps over USB 2, MJPG at 30
-      capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+      mjpg = cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")
+      capture.set(*mjpg)
       capture.set(cv2.CAP_PROP_FRAME_WIDTH, LAYERS[-1][0])
       capture.set(cv2.CAP_PROP_FRAME_HEIGHT, LAYERS[-1][1])
       capture.set(cv2.CAP_PROP_FPS, fps)
+      if sys.platform == "win32":  # DirectShow forgets it at each other wish
+        capture.set(*mjpg)
       return capture
     capture.release()
   words = "Camera {index} is missing, in use or forbidden by the privacy settings."
@@ -9189,6 +9317,14 @@ _SOUND_MENDS: Final = {
 }
 
 
+def _utf8(name: Any) -> str:
+  """A device's name: PyAudio takes PortAudio's UTF-8 for the system's code page."""
+  try:
+    return str(name.encode(locale.getpreferredencoding(False)).decode("utf-8"))
+  except UnicodeError:
+    return str(name)
+
+
 class _SoundCards:
   """PortAudio, started for the first user and ended with the last: it lists devices only then.
 
@@ -9250,7 +9386,7 @@ class _SoundCards:
 
   def _infos(self, audio: Any, kind: str) -> list[dict[str, Any]]:
     infos = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
-    return [info for info in infos if info[f"max{kind.title()}Channels"] > 0]
+    return [info | {"name": _utf8(info["name"])} for info in infos if info[f"max{kind.title()}Channels"] > 0]
 
   def _find(self, audio: Any, spec: str, kind: str) -> list[dict[str, Any]]:
     infos = self._infos(audio, kind)
@@ -9592,6 +9728,7 @@ class _WindowsDesktop(_WindowSystem):
     return bool(
       owner.value != os.getpid()
       and not cloaked.value
+      and not self._user.GetWindowLongW(window, -20) & 0x080000A0  # drivers' overlays: no window to click on
       and self._user.IsWindowVisible(window)
       and not self._user.IsIconic(window)
       and self._user.GetWindowTextLengthW(window)
@@ -9808,6 +9945,8 @@ class _Grabber:
     before, self._mss = self._mss, None
     try:
       with _seeing() as mss:
+        if sys.platform == "win32":  # else the pointer flickers
+          importlib.import_module("mss.windows.gdi").CAPTUREBLT = 0
         self._mss = self._open(mss)
         self._areas = [_Rectangle(*(m[k] for k in _Rectangle._fields)) for m in self._mss.monitors]
     finally:  # after the new one is open: without clients a bare X server starts anew
@@ -9836,8 +9975,13 @@ class _Grabber:
   def grab(self, area: _Rectangle) -> Picture:
     import cv2
 
-    with _seeing():
-      shot = self._mss.grab(area._asdict())
+    try:
+      with _seeing():
+        shot = self._mss.grab(area._asdict())
+    except DeviceError:
+      if sys.platform != "win32" or self._picture.shape[:2] != area[3:1:-1]:
+        raise
+      return self._picture  # while Windows asks for leave, or is locked, nobody may look
     same_size = self._picture.shape[:2] == (shot.height, shot.width)
     if not same_size or shot.raw != self._raw:
       pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
@@ -10690,7 +10834,7 @@ class VideoRelay:
       if peer.incoming.retry(frame):
         self._mending.add(sender)
       raise
-    if not fits_layer(jpeg_size(picture), layer):
+    if not fits_layer(jpeg_size(picture), layer, len(picture)):
       raise PeerFault("bad_picture", "not its layer's size")
     peer.fresh[layer] = now
     peer.pictures += 1
@@ -11040,6 +11184,7 @@ class ScreenPeer:
   id: int = 0
   feed: TileFeed | None = None
   painted: tuple[int, int] = (-1, -1)  # epoch, version
+  sizes: TokenBucket = field(default_factory=lambda: TokenBucket(60, 30))  # a dragged window's edge: 20/s
 
 
 class ScreenShareManager:
@@ -11108,6 +11253,8 @@ class ScreenShareManager:
     if isinstance(message, Acknowledge):
       self._on_viewer(peer, message)
     else:
+      if isinstance(message, Geometry) and not peer.sizes.take(monotonic()):
+        raise PeerFault("flood", "geometry")
       self._on_presenter(message)
 
   def _on_hello(self, peer: ScreenPeer, said: Json) -> None:
@@ -11243,10 +11390,13 @@ class FileConnection:
   """One connection of the files plane; who and what it is for is known once its ticket is redeemed."""
 
   stream: TlsStream
+  address: str
   worker: Worker | None = None
   member: int = 0
   stored: StoredFile | None = None
   upload: bool = False
+  idle: float = 0.0  # since when no byte of the file has moved; inf: one has
+  yields: bool = False  # its place is another's
 
 
 class FileStore:
@@ -11256,12 +11406,9 @@ class FileStore:
   its own for the bytes. An upload that broke goes on where it stopped.
   """
 
-  MOST = 64  # transfers at once; who comes later is told to come again
+  MOST = 64  # transfers at once: for one more who has not begun makes way, or the busiest address
   MOST_A_PERSON = 8
-  MOST_CONNECTIONS = 256
-  PREFIX = "connectsphere-files-"
   HEARTBEAT = 60.0
-  LEFT_OVER = 600.0  # a folder without heartbeat for so long belongs to a server that was killed
 
   def __init__(
     self,
@@ -11277,8 +11424,9 @@ class FileStore:
     self._half_open = half_open
     self._apply = apply
     self._context = server_context(identity)
+    self._home = identity.path.parent
     self._counters = counters
-    self._folder: Path | None = None
+    self._folder: Path | None = None  # none: no disk takes any file
     self._beat = -math.inf
     self._lock = threading.Lock()
     self._connections: set[FileConnection] = set()
@@ -11287,18 +11435,17 @@ class FileStore:
   # -- life; the reactor's thread unless said otherwise
 
   def start(self) -> None:
-    """Make the folder, and remove those that killed servers left. Any thread."""
-    for old in Path(tempfile.gettempdir()).glob(f"{self.PREFIX}*"):
-      with contextlib.suppress(OSError):
-        if time.time() - old.stat().st_mtime > self.LEFT_OVER:
-          shutil.rmtree(old)
-    self._folder = Path(tempfile.mkdtemp(prefix=self.PREFIX))
+    """Make the folder: in the home, whose disk is private and no memory, else a temporary one. Any thread."""
+    for place in (self._home, None):
+      with suppress(OSError):
+        self._folder = Path(tempfile.mkdtemp(prefix=SHELF, dir=place))
+        return
 
   def tick(self, now: float) -> None:
     """Show that the folder is in use."""
     if self._folder and now - self._beat > self.HEARTBEAT:
       self._beat = now
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         os.utime(self._folder)
 
   def close(self, deadline: float = 2.0) -> None:
@@ -11339,18 +11486,12 @@ class FileStore:
 
   def begin(self, sock: Socket, address: str) -> None:
     """Take over a connection that was accepted. The acceptor's thread."""
-    connection = FileConnection(TlsStream(sock, self._context, server=True))
+    connection = FileConnection(TlsStream(sock, self._context, server=True), address)
     self._half_open.enter(connection.stream.abort, address)
     with self._lock:
-      full = len(self._connections) >= self.MOST_CONNECTIONS
-      if not full:
-        self._connections.add(connection)
-        run = partial(self._run, connection)
-        connection.worker = Worker("file-server", run, connection.stream.abort).start()
-    if full:
-      self._counters.add("file_connections")
-      self._half_open.leave(connection.stream.abort)
-      connection.stream.close()
+      self._connections.add(connection)
+      run = partial(self._run, connection)
+      connection.worker = Worker("file-server", run, connection.stream.abort).start()
 
   def _run(self, connection: FileConnection, worker: Worker) -> None:
     stream = connection.stream
@@ -11365,12 +11506,12 @@ class FileStore:
       if connection.upload:
         self._take_in(connection, stored)
       else:
-        self._hand_out(stream, stored, request["offset"], connection.member)
+        self._hand_out(connection, stored, request["offset"])
     except (PeerFault, Refused) as fault:
       if isinstance(fault, PeerFault):
         self._counters.add(fault.kind)
         fault = fault.refused
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         stream.send(file_failed(fault.code))
     except OSError as error:
       self._counters.add("file_connection_broken")
@@ -11398,17 +11539,29 @@ class FileStore:
     if offer is None or not (upload or offer.whole):
       raise Refused("no_such_file")
     with self._lock:
-      moving = [one.member for one in self._connections if one.stored]
-      if len(moving) >= self.MOST or moving.count(ticket.member) >= self.MOST_A_PERSON:
+      moving = [one for one in self._connections if one.stored and not one.yields]
+      if [one.member for one in moving].count(ticket.member) >= self.MOST_A_PERSON:
         raise Refused("busy")
-      connection.member, connection.upload = ticket.member, upload
+      if len(moving) >= self.MOST:
+        self._make_way(moving, connection.address, self._room.members[ticket.member].leads)
+      connection.member, connection.upload, connection.idle = ticket.member, upload, monotonic()
       connection.stored = self._stored_file(offer)
       connection.stored.users += 1
     return connection.stored
 
+  def _make_way(self, moving: list[FileConnection], address: str, leads: bool) -> None:
+    crowd = Counter(one.address for one in moving)
+    loser = min(moving, key=lambda one: (one.idle, -crowd[one.address]))
+    if not leads and loser.idle == math.inf and crowd[loser.address] <= crowd[address] + 1:
+      raise Refused("busy")
+    loser.yields = True
+    loser.stream.abort()
+
   def _stored_file(self, offer: Offer) -> StoredFile:
+    if self._folder is None:
+      raise Refused("too_large")
     if offer.file not in self._stored:
-      assert self._folder is not None
+      self._folder.mkdir(0o700, exist_ok=True)  # somebody may have swept a temporary one
       self._stored[offer.file] = StoredFile(self._folder / offer.file, offer)
     return self._stored[offer.file]
 
@@ -11421,7 +11574,7 @@ class FileStore:
     try:
       self._require_room(stored.size - stored.have)
       connection.stream.send(file_ready(stored.have))
-      self._receive(connection.stream, stored)
+      self._receive(connection, stored)
     finally:
       stored.writing.release()
     if stored.is_right():
@@ -11432,27 +11585,29 @@ class FileStore:
     wrong = Refused("wrong_hash")
     self._reactor.ask(lambda: self._apply(self._room.file_gone(stored.file, wrong)))
 
-  def _receive(self, stream: TlsStream, stored: StoredFile) -> None:
+  def _receive(self, connection: FileConnection, stored: StoredFile) -> None:
     block = memoryview(bytearray(FILE_BLOCK))
     with stored.path.open("r+b", buffering=0) as out:
       out.seek(stored.have)
       while stored.have < stored.size:
         part = block[: min(FILE_BLOCK, stored.size - stored.have)]
-        stream.fill(part)
+        connection.stream.fill(part)
+        connection.idle = math.inf
         self._require_room(len(part))
         stored.append(out, part)
 
   def _require_room(self, size: int) -> None:
-    assert self._folder is not None
-    if shutil.disk_usage(self._folder).free - size < self._room.shelf.limits.free_disk:
+    if shutil.disk_usage(cast(Path, self._folder)).free - size < self._room.shelf.limits.free_disk:
       raise Refused("too_large")
 
-  def _hand_out(self, stream: TlsStream, stored: StoredFile, offset: int, member: int) -> None:
+  def _hand_out(self, connection: FileConnection, stored: StoredFile, offset: int) -> None:
+    stream = connection.stream
     if offset > stored.size:
       raise PeerFault("bad_offset")
     stream.send(encode_line({"size": stored.size, "sha256": stored.sha256, "offset": offset}))
     if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" != FILE_READY:
       raise PeerFault("bad_answer")
+    connection.idle = math.inf
     block = memoryview(bytearray(FILE_BLOCK))
     with stored.path.open("rb", buffering=0) as source:
       source.seek(offset)
@@ -11462,37 +11617,10 @@ class FileStore:
         stream.send(block[:count])
         offset += count
     if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" == FILE_DONE:
-      self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file, member)))
+      self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file, connection.member)))
 
 
 # -- the control plane
-
-
-class PinGate:
-  """Counts PIN attempts when they start: 5 failures a minute and address, 20 a minute in all."""
-
-  PER_ADDRESS = 5
-  IN_ALL = 20
-
-  def __init__(self) -> None:
-    self._started: deque[tuple[float, str]] = deque()
-
-  def take(self, address: str, now: float) -> bool:
-    """Whether an attempt from `address` may start now; it counts until it succeeds."""
-    while self._started and self._started[0][0] < now - 60.0:
-      self._started.popleft()
-    mine = sum(1 for _, other in self._started if other == address)
-    if mine >= self.PER_ADDRESS or len(self._started) >= self.IN_ALL:
-      return False
-    self._started.append((now, address))
-    return True
-
-  def succeeded(self, address: str) -> None:
-    """The latest attempt from `address` knew the PIN: it does not count."""
-    for entry in reversed(self._started):
-      if entry[1] == address:
-        self._started.remove(entry)
-        return
 
 
 LINES: Final = (1_000, 100)  # what one connection may say at once, and a second on the long run
@@ -11528,6 +11656,7 @@ class ControlSession:
   proof: PinHost | None = None
   ask: int = 0
   why: str = "pin"
+  tries: bool = False  # holds one of PinGate's attempts
   let_in: bool = False  # by the host's own word
   right: Json = field(default_factory=dict)  # what the host was asked to sign, and its signature
   heard: float = 0.0
@@ -11567,6 +11696,7 @@ class Lobby:
   """
 
   MOST_WAITING: ClassVar = 32
+  PATIENCE: ClassVar = 70.0  # s, for an attempt: failures count for 60
 
   _options: ServerOptions
   _fingerprint: str
@@ -11577,7 +11707,7 @@ class Lobby:
   _gate: PinGate = field(default_factory=PinGate)
   _waiting: dict[int, ControlSession] = field(default_factory=dict)
   _asks: int = 0
-  _asking: TokenBucket = field(default_factory=lambda: TokenBucket(Lobby.MOST_WAITING, 0.1))
+  _asking: TokenBucket = field(default_factory=lambda: TokenBucket(Lobby.MOST_WAITING, 8))
   _arrivals: KeyedBuckets = field(default_factory=lambda: KeyedBuckets(*ARRIVALS))
 
   def on_message(self, session: ControlSession, message: Json, line: bytes) -> None:
@@ -11592,12 +11722,19 @@ class Lobby:
 
   def deny(self, session: ControlSession, code: str, **values: Any) -> None:
     """Turn someone away."""
+    self._give_back(session)
     session.end("denied", {"type": "denied", "code": code, **values})
 
   def forget(self, session: ControlSession) -> None:
     """It waits no longer."""
+    self._give_back(session)
     if self._waiting.pop(session.ask, None):
       self._tell_hosts({"type": "ask_gone", "ask": session.ask})
+
+  def _give_back(self, session: ControlSession) -> None:
+    if session.tries:
+      session.tries = False
+      self._gate.give_back(session.address)
 
   def open_door(self) -> None:
     """Who knocks comes in."""
@@ -11674,18 +11811,25 @@ class Lobby:
     _, kept = self._room.names.claim(session.hello.get("resume"), now)
     if kept or session.host:
       return kept or len(members) < MAX_PEOPLE
-    hosted = any(member.role == "host" for member in members.values())
-    return len(self._room.names.awaited(now)) < MAX_PEOPLE - (not hosted)
+    most = MAX_PEOPLE - all(member.role != "host" for member in members.values())
+    if len(members) < most:
+      self._room.names.give_way(now, most - 1)
+    return len(members) < most
 
   def _ask_pin(self, session: ControlSession) -> None:
     if session.link.closed or session.stage not in ("hello", "waiting"):
       return
     if self._gate.take(session.address, monotonic()):
       self.forget(session)
+      session.tries = True
       self._begin_proof(session)
       return
     if session.stage != "waiting":
       self._queue(session)
+    elif monotonic() - session.heard > self.PATIENCE:
+      self.forget(session)
+      self.deny(session, "wrong_pin", why="many")
+      return
     self._reactor.later(0.2, lambda: self._ask_pin(session))
 
   def _begin_proof(self, session: ControlSession) -> None:
@@ -11734,11 +11878,11 @@ class Lobby:
     with contextlib.suppress(PeerFault):
       answer = proof.mac() if proof.check(bytes.fromhex(message["mac"])) else None
     if answer is None:
+      session.tries = False  # it was a guess
       self._reactor.counters.add("wrong_pin")
       self.deny(session, "wrong_pin")
       return
-    if not session.host:
-      self._gate.succeeded(session.address)
+    self._give_back(session)
     session.send({"type": "pin_proof", "mac": answer.hex()})
     self._at_door(session)
 
@@ -12734,6 +12878,7 @@ class DeviceThread(ABC):
 
   _FIRST_PAUSE = 0.5
   _LONGEST_PAUSE = 10.0
+  _STEADY = 30.0  # who fails sooner than that is tried ever more rarely
 
   def __init__(self, name: str, options: ClientOptions, send: Sends, on_device: OnDevice) -> None:
     self._what = name
@@ -12742,6 +12887,7 @@ class DeviceThread(ABC):
     self._on_device = on_device
     self.tries_again = False
     self._was_live = False
+    self._live_at = -math.inf
     self._turns = 0
     self._done = 0
     self._on = False
@@ -12795,7 +12941,8 @@ class DeviceThread(ABC):
         self._use()
         return
       except DeviceError as error:
-        pause = self._FIRST_PAUSE if self._was_live else min(2 * pause, self._LONGEST_PAUSE)
+        steady = self._was_live and (not pause or monotonic() - self._live_at > self._STEADY)
+        pause = self._FIRST_PAUSE if steady else min(2 * pause, self._LONGEST_PAUSE)
         told, self.tries_again = self.tries_again and not self._was_live, pause > 0
         with self._news:
           self._on = self._on and not (self._going and not pause)  # nobody waits for it any longer
@@ -12806,7 +12953,7 @@ class DeviceThread(ABC):
           return
 
   def _live(self, advice: str = "") -> None:
-    self._was_live = True
+    self._was_live, self._live_at = True, monotonic()
     self._on_device(self._what, "live", advice)
 
   @abstractmethod
@@ -12815,6 +12962,9 @@ class DeviceThread(ABC):
 
   def _while_off(self) -> None:  # noqa: B027 - most devices rest
     """What is done with the device while it is off, until it is not `_going` any more."""
+
+
+FIRST_PICTURE: Final = 5.0  # seconds that a camera may take for it
 
 
 class CameraSender(DeviceThread):
@@ -12852,11 +13002,14 @@ class CameraSender(DeviceThread):
   def _use(self) -> None:
     camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
     try:
+      self._prefer(camera)
+      picture = camera.read(FIRST_PICTURE)  # many open and give nothing: others are not told of those
       self._live()
       while self._going:
-        self._prefer(camera)
-        self._capture(camera.read(2.0))
+        self._capture(picture)
         self._rest()
+        self._prefer(camera)
+        picture = camera.read(2.0)
     finally:
       camera.close()
       self._preview = (self._preview[0] + 1, None)
@@ -12924,6 +13077,7 @@ class MicrophoneSender(DeviceThread):
     self._gate = VoiceActivityDetector()
     self._silent = 0
     self._mistaken = -math.inf
+    self._offset = 0.0  # constant part of what is heard, which is no voice
     self.level = 0.0
 
   @property
@@ -12962,13 +13116,18 @@ class MicrophoneSender(DeviceThread):
   def _hear_mistakes(self, microphone: Microphone) -> None:
     heard: deque[bool] = deque([False] * self.MISTAKEN_BLOCKS, self.MISTAKEN_BLOCKS)
     while self._going:
-      samples = microphone.read()
+      samples = self._without_offset(microphone.read())
       heard.append(level_db(samples) >= self.MISTAKEN_DB)
       if 2 * sum(heard) > self.MISTAKEN_BLOCKS:
         self._mistaken = monotonic()
 
+  def _without_offset(self, samples: Samples) -> Samples:
+    self._offset += (float(samples.mean()) - self._offset) / 32  # of half a second: less than any voice
+    return _to_int16(samples - self._offset)
+
   def _send_block(self, samples: Samples) -> None:
     self._seq += 1
+    samples = self._without_offset(samples)
     if self.ear.hear(samples):
       self._on_early()
     if self._options.clear != self._clear:
@@ -13391,7 +13550,8 @@ class ScreenViewer:
   `put` and `clear` belong to the reactor's thread; pictures and figures may be asked for from any.
   """
 
-  MOST_WAITING = 64 << 20
+  MOST_WAITING = 64 << 20  # bytes; each message counts as EACH more
+  EACH = 512
   LOOK_SECONDS = 0.1  # how often the test card's clock is looked for
 
   def __init__(self, reactor: Loop, counters: Counters) -> None:
@@ -13418,9 +13578,9 @@ class ScreenViewer:
   def put(self, link: ScreenLink, message: ScreenMessage) -> None:
     """Take a message; PeerFault when far more comes than was acknowledged."""
     size = len(message.data) if isinstance(message, Rectangle) else 0
-    self._put += size
-    if self._put - self._taken > self.MOST_WAITING:
+    if self._put + size - self._taken > self.MOST_WAITING:
       raise PeerFault("screen_flood")
+    self._put += size + self.EACH
     now = monotonic()
     self._arrivals.append((now, size, None))
     while self._arrivals[0][0] < now - RATE_SECONDS:
@@ -13474,6 +13634,7 @@ class ScreenViewer:
         self._counters.add(fault.kind)
 
   def _take(self, link: ScreenLink | None, message: ScreenMessage | None) -> None:
+    self._taken += self.EACH if message else 0
     match message:
       case Rectangle():
         self._taken += len(message.data)
@@ -13907,7 +14068,10 @@ def _usual_downloads() -> Path:
 
 
 def mark_as_downloaded(path: Path, platform: str = sys.platform) -> None:
-  """Have Windows warn before it opens `path`, which came from the network."""
+  """Have Windows and macOS warn before they open `path`, which came from the network."""
+  if platform == "darwin":  # the others follow Apple's own: flags, time, who fetched it
+    mark = f"0081;{int(time.time()):x};{APP_NAME};".encode()
+    ctypes.CDLL(None).setxattr(os.fsencode(path), b"com.apple.quarantine", mark, len(mark), 0, 0)
   if platform == "win32":
     with contextlib.suppress(OSError), open(f"{path}:Zone.Identifier", "w", encoding="ascii") as stream:
       stream.write("[ZoneTransfer]\nZoneId=3\n")
@@ -13919,17 +14083,19 @@ def give_free_name(temporary: Path, folder: Path, name: str) -> Path:
     target = folder / unique_name(name, lambda one: os.path.lexists(folder / one))
     try:
       target.hardlink_to(temporary)
-      temporary.unlink()
-      return target
     except FileExistsError:
       continue
     except OSError:  # a file system without hard links
       with contextlib.suppress(FileExistsError):
         target.open("xb").close()
         return temporary.replace(target)
+      continue
+    with suppress(OSError):  # who looks into it, a virus scanner, may hold it: it goes later
+      temporary.unlink()
+    return target
 
 
-@contextlib.contextmanager
+@contextmanager
 def _locally(code: str, words: str, path: object) -> Iterator[None]:
   try:
     yield
@@ -14227,7 +14393,7 @@ class FileTransfers:
     with self._lock:
       return self._pace.take(monotonic())
 
-  @contextlib.contextmanager
+  @contextmanager
   def _connection(self, transfer: Transfer, **request: Any) -> Iterator[TlsStream]:
     direction = "upload" if transfer.upload else "download"
     ask = {"type": "ticket", "plane": "files", "direction": direction, "file": transfer.file}
@@ -14308,7 +14474,7 @@ class FileTransfers:
 
   def _place(self, transfer: Transfer, message: Json) -> str:
     for _ in range(FRUITLESS_TRIES):
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         return str(self._ask(transfer, message)["file"])
     raise Refused("unreachable")
 
@@ -14353,7 +14519,7 @@ class FileTransfers:
       with out:
         self._persist(transfer, lambda: self._receive_bytes(transfer, out, whole))
     finally:
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         part.unlink(missing_ok=True)
 
   def _receive_bytes(self, transfer: Transfer, out: io.FileIO, whole: hashlib._Hash) -> None:
@@ -14375,7 +14541,7 @@ class FileTransfers:
         raise Refused("wrong_hash")
       transfer.check()
       self._keep(transfer, out)
-      with contextlib.suppress(OSError):
+      with suppress(OSError):
         stream.send(FILE_DONE)
 
   def _keep(self, transfer: Transfer, out: io.FileIO) -> None:
@@ -14407,6 +14573,7 @@ LINK_STATES: Final[Mapping[str, str]] = {  # of a participant's link: where each
   "reconnecting": "live ended",
   "ended": "",
 }
+FIRST_MESSAGES: Final = frozenset({"welcome", "denied", "prove", "waiting", "pin", "pin_proof"})
 PING_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 3.5
 PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
@@ -14508,7 +14675,7 @@ class CommandConnection:
       with skipping(self._reactor.counters):
         message = parse_message(line, SERVER_MESSAGES)
         self._check_hosts(message)
-        if self.welcomed:
+        if self.welcomed and message["type"] not in FIRST_MESSAGES:
           self._on_message(message)
         else:
           self._before_welcome(message, line + b"\n")
@@ -14517,6 +14684,8 @@ class CommandConnection:
 
   def _before_welcome(self, message: Json, line: bytes) -> None:
     kind = message["type"]
+    if self.welcomed:
+      raise PeerFault("unexpected_message", kind)
     if kind == "denied":
       self.refuse(refusal(message))
     elif kind == "prove" and self._right and self.link:
@@ -15687,9 +15856,21 @@ class _GiveServer(http.server.ThreadingHTTPServer):
     self._silent: dict[Socket, float] = {}  # since when one has asked for nothing
     super().__init__(address, _GiveHandler)
 
+  def server_bind(self) -> None:
+    socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server for the own name, 10 s long
+
   def verify_request(self, request: Any, client_address: Any) -> bool:
-    same = list(self._open.values()).count(client_address[0])
-    return same < GIVE_TO_ONE and len(self._open) < GIVE_AT_ONCE
+    here = self._open.copy()
+    hosts = Counter(here.values())
+    same = hosts[client_address[0]]
+    if same < GIVE_TO_ONE and len(here) >= GIVE_AT_ONCE:  # the busiest address makes way
+      crowd, most = hosts.most_common(1)[0]
+      if same + 1 >= most:
+        return False
+      loser = [one for one in here if here[one] == crowd][-1]
+      self._open.pop(loser, None)
+      cut_off(loser)
+    return same < GIVE_TO_ONE
 
   def process_request(self, request: Any, client_address: Any) -> None:
     self._open[request] = client_address[0]
@@ -16036,7 +16217,7 @@ class Program:
     ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
     options = dataclasses.replace(
       self._chosen(name),
-      address=code_address(address) or resolve(address),
+      address=resolve(address),
       port=port,
       pin=pin or self._options.pin,
       fingerprint=ads[0].fingerprint if ads and not accept_changed_host else "",
@@ -16540,7 +16721,7 @@ The host at {address} has another version (protocol {theirs}, here {here}).|El a
 The host can give its version to others.|El anfitrión puede dar su versión a los demás.|L'animateur peut donner sa version aux autres.|होस्ट अपना संस्करण दूसरों को दे सकता है।
 “{title}” by {host} at {address} answers.|“{title}” de {host} en {address} responde.|« {title} » de {host} à {address} répond.|{host} की “{title}” {address} पर उत्तर देती है।
 The firewall of the host {address} blocks port {port} of “{title}”.|El cortafuegos del anfitrión {address} bloquea el puerto {port} de “{title}”.|Le pare-feu de l'animateur {address} bloque le port {port} de « {title} ».|होस्ट {address} का फ़ायरवॉल “{title}” का पोर्ट {port} रोकता है।
-Allow ConnectSphere in the firewall of {address}, for private networks too.|Permite ConnectSphere en el cortafuegos de {address}, también en redes privadas.|Autorisez ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux privés.|{address} के फ़ायरवॉल में ConnectSphere की अनुमति दें, निजी नेटवर्क के लिए भी।
+Allow ConnectSphere in the firewall of {address}, for public networks too.|Permite ConnectSphere en el cortafuegos de {address}, también en redes públicas.|Autorisez ConnectSphere dans le pare-feu de {address}, aussi pour les réseaux publics.|{address} के फ़ायरवॉल में ConnectSphere की अनुमति दें, सार्वजनिक नेटवर्क के लिए भी।
 Broadcasts are heard on {place}.|Las difusiones se oyen en {place}.|Les diffusions s'entendent sur {place}.|{place} पर प्रसारण सुने जाते हैं।
 Broadcasts are blocked on {place}.|Las difusiones están bloqueadas en {place}.|Les diffusions sont bloquées sur {place}.|{place} पर प्रसारण रुके हैं।
 The meeting does not hear broadcasts.|La reunión no oye las difusiones.|La réunion n'entend pas les diffusions.|मीटिंग प्रसारण नहीं सुनती।
@@ -16699,7 +16880,7 @@ The address {host} cannot be found.|No se encuentra la dirección {host}.|L'adre
 The host's port {port} for files does not answer.|El puerto {port} del anfitrión para archivos no responde.|Le port {port} de l'animateur pour les fichiers ne répond pas.|फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
 Camera {index} is missing, in use or forbidden by the privacy settings.|La cámara {index} no está, está en uso o la prohíbe la configuración de privacidad.|La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.|कैमरा {index} नहीं है, उपयोग में है या गोपनीयता सेटिंग रोकती है।
 The {what} “{label}” is in use or forbidden by the privacy settings.|“{label}” ({what}) está en uso o lo prohíbe la configuración de privacidad.|« {label} » ({what}) est déjà utilisé ou interdit par les réglages de confidentialité.|“{label}” ({what}) उपयोग में है या गोपनीयता सेटिंग रोकती है।
-If Windows asks about its firewall, allow private networks: else nobody can join.|Si Windows pregunta por el cortafuegos, permite las redes privadas: si no, nadie podrá entrar.|Si Windows pose une question sur le pare-feu, autorisez les réseaux privés : sinon personne ne peut entrer.|यदि Windows फ़ायरवॉल के बारे में पूछे, तो निजी नेटवर्क की अनुमति दें: वरना कोई जुड़ नहीं सकेगा।
+If Windows asks about its firewall, tick both kinds of network: else nobody can join.|Si Windows pregunta por el cortafuegos, marca ambos tipos de red: si no, nadie podrá entrar.|Si Windows pose une question sur le pare-feu, cochez les deux types de réseau : sinon personne ne peut entrer.|यदि Windows फ़ायरवॉल के बारे में पूछे, तो दोनों तरह के नेटवर्क चुनें: वरना कोई जुड़ नहीं सकेगा।
 If macOS asks about incoming connections, allow them.|Si macOS pregunta por conexiones entrantes, permítelas.|Si macOS interroge sur les connexions entrantes, autorisez-les.|यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें।
 If macOS asks about the local network, allow it.|Si macOS pregunta por la red local, permítela.|Si macOS pose une question sur le réseau local, autorisez-le.|यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
 If macOS asks about camera or microphone, allow it.|Si macOS pregunta por la cámara o el micrófono, permítelo.|Si macOS pose une question sur la caméra ou le micro, autorisez-le.|यदि macOS कैमरे या माइक के बारे में पूछे, तो अनुमति दें।
@@ -18589,7 +18770,7 @@ class TilePainter:
 
 # What the system may ask the user at a moment, and what depends on the answer.
 SYSTEM_ASKS: Final[Mapping[tuple[str, str], str]] = {
-  ("win32", "host"): "If Windows asks about its firewall, allow private networks: else nobody can join.",
+  ("win32", "host"): "If Windows asks about its firewall, tick both kinds of network: else nobody can join.",
   ("darwin", "host"): "If macOS asks about incoming connections, allow them.",
   ("darwin", "find"): "If macOS asks about the local network, allow it.",
   ("darwin", "camera"): "If macOS asks about camera or microphone, allow it.",
@@ -19715,6 +19896,12 @@ def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
   return lines
 
 
+def link_at(found: re.Match[str], links: Iterable[str], below: Iterable[str]) -> str:
+  """What a click on `found` in a wrapped line opens: what is shown there and, of a cut one, `below`."""
+  rest = found[0] + ("".join(below) if found.end() == len(found.string) else "")
+  return max((one for one in links if one.startswith(found[0]) and rest.startswith(one)), key=len)
+
+
 @dataclass(frozen=True, slots=True)
 class NoteRow:
   """A line of small print in the middle of the list."""
@@ -19787,12 +19974,11 @@ class ChatRow:
         photo = look.written(lines[at], 13, colour, PAINTED_MAX)
         view.image(x, y + at * step + step // 2, photo, "w")
       return
-    links = iter(LINK.findall(line.text))
-    for at, words in enumerate(lines[: seen.stop]):
-      whole = [(found, next(links, "")) for found in LINK.finditer(words)]
-      if at in seen:
-        look.write(view.canvas, x, y + at * step, words, look.font(13), colour, "nw")
-        self._links(view, f"link{line.n}:{at}", whole, x, y + at * step, colour)
+    links = LINK.findall(line.text)
+    for at in seen:
+      look.write(view.canvas, x, y + at * step, lines[at], look.font(13), colour, "nw")
+      whole = [(one, link_at(one, links, lines[at + 1 :])) for one in LINK.finditer(lines[at])]
+      self._links(view, f"link{line.n}:{at}", whole, x, y + at * step, colour)
     self._emoji(view, lines, seen, x, y, step)
 
   def _head(self, view: ListView, y: int, width: int) -> None:
@@ -19831,9 +20017,8 @@ class ChatRow:
       start, end = (x + font.measure(found.string[:at]) for at in found.span())
       base = y + font.metrics("ascent") + 2
       view.canvas.create_line(start, base, end, base, fill=colour)
-      target = whole if whole.startswith(found[0]) else found[0]
       box = start, y, end - start, font.metrics("linespace")
-      view.spot(f"{name}:{found.start()}", box, partial(webbrowser.open, target))
+      view.spot(f"{name}:{found.start()}", box, partial(webbrowser.open, whole))
 
   def _emoji(self, view: ListView, lines: list[str], seen: range, x: int, y: int, step: int) -> None:
     font, blank = view.look.font(13), self.panel.blank
@@ -20573,7 +20758,7 @@ class SidePanel:
 
 # ==============================
 # [28] DIALOGS - start window, check, invitation, sharing, settings
-# Uses: BASICS, WIRE, CALL, DOCTOR, TRUST, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
+# Uses: BASICS, WIRE, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
 # STAGE, PANELS
 # ==============================
 
@@ -20985,14 +21170,9 @@ class StartView:
     """Join by a typed address, with :port or without."""
     self.backend.set_setting("address", address.strip())
     self._typed_pin = pin
-    place, _, port = address.strip().partition(":")
     try:
-      base = Ports.at(int(port or DEFAULT_PORT)).control
+      self._go(*typed_place(address), pin, typed=True)
     except ValueError:
-      place = ""
-    if place:
-      self._go(place, base, pin, typed=True)
-    else:
       words = tr("An address looks like 192.168.1.20, a code like 0T4N.")
       self.look.say(self.trouble, words)
 
@@ -22042,7 +22222,7 @@ class Actions:
     """Open the folder of what was received."""
     folder = Path(path).absolute().parent if path else self.view.backend.downloads()
     if folder.is_dir():
-      webbrowser.open(folder.as_uri())
+      getattr(os, "startfile", lambda path: webbrowser.open(path.as_uri()))(folder)
     else:
       self.view.toasts.add(tr("No files yet"), "folder")
 
@@ -22510,6 +22690,16 @@ class Keys:
       self.loop.view.talk.release()
 
 
+def xft_dpi() -> float:
+  """What the desktop has set in X's resources; Tk tells it to a program called Xft alone."""
+  import tkinter as tk
+
+  probe: Any = tk.Tk(className="xft")
+  dpi = float(probe.option_get("dpi", "dpi") or 96)
+  probe.destroy()
+  return dpi
+
+
 def dark_title(root: tk.Tk, dark: bool) -> None:
   """A dark title bar on Windows 10 and later."""
   if sys.platform == "win32":
@@ -22596,7 +22786,8 @@ class WindowLoop:
     backend, root = self.backend, self.root
     tr.language = backend.setting("language") or system_language()
     palette = PALETTES.get(backend.setting("palette"), DARK)
-    system = 1.0 if sys.platform.startswith("linux") else max(1.0, root.winfo_fpixels("1i") / 96)
+    linux = sys.platform == "linux"  # whose X server says 96 whatever is set
+    system = max(1.0, (xft_dpi() if linux else root.winfo_fpixels("1i")) / 96)
     wanted = system * float(backend.setting("scale")) / 100
     self.look = Look(root, self.painter, palette, min(wanted, *np.divide(self._room, self.LEAST)))
     root.configure(bg=palette.window)
@@ -22801,11 +22992,22 @@ class OneSentenceParser(argparse.ArgumentParser):
     raise UsageError(message[:1].upper() + message[1:] + ".")
 
 
+def first_line(file: str) -> str:
+  """The first line of `file` or, with "-", of standard input, of which no byte more is read."""
+  try:
+    with open(0 if file == "-" else file, "rb", buffering=0, closefd=file != "-") as source:
+      return source.readline(MAX_LINE).decode("utf-8-sig", "replace")
+  except OSError as error:
+    raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
+
+
 def _check_options(options: Namespace) -> None:
   try:
     Ports.at(options.port if options.port is not None else DEFAULT_PORT)
   except ValueError as error:
     raise UsageError(str(error)[:1].upper() + str(error)[1:] + ".") from None
+  if options.pin_file is not None:
+    options.pin = first_line(options.pin_file)
   options.bind = own_address(options.bind)
   pin = "a" if options.pin is None else options.pin.strip()
   for wrong, words in (
@@ -22815,7 +23017,6 @@ def _check_options(options: Namespace) -> None:
       options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD,
       f"A demo has 1 to {MOST_IN_CROWD} participants.",
     ),
-    (options.join is not None and not options.join.partition(":")[0], "--join needs an address."),
     (options.json and not (options.list or options.doctor), "--json goes with --list and --doctor."),
   ):
     if wrong:
@@ -22860,7 +23061,9 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
   add("--headless", action="store_true", help="no window: commands in, events out, as JSON")
   add("--name", help="your name")
   add("--title", help="the meeting's title")
-  add("--pin", help="the meeting's PIN")
+  pin = parser.add_mutually_exclusive_group().add_argument
+  pin("--pin", help="the meeting's PIN; others who use this computer can see it")
+  pin("--pin-file", metavar="FILE", help="the PIN is its first line, or with - that of standard input")
   add("--port", type=int, metavar="BASE", help="the first port of the meeting (9000)")
   add("--bind", metavar="ADDRESS", help="listen, look and answer only there")
   add("--camera", metavar="CAMERA", help="none, pattern, 0, 1, … or a video file")
@@ -22878,10 +23081,24 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
   add("--new", action="store_true", help="open a window although one is open")
   add("--log", metavar="FILE", help="write the log there")
   add("-v", "--verbose", action="count", default=0, help="log more")
-  add("--version", action="version", version=f"{APP_NAME} {VERSION}")
+  add("--version", action="store_true", help="this version; with -v what is inside, too")
   options = parser.parse_args(arguments)
   _check_options(options)
   return options
+
+
+INSIDE: Final = "numpy opencv-python-headless pillow cryptography mss pyaudio pywebrtc-audio spake2"
+
+
+def role_version(options: Namespace) -> int:
+  """Prints this version and, with -v, of what is inside: holes are published by version."""
+  print(APP_NAME, VERSION)
+  if options.verbose:
+    print("Python", platform.python_version(), TLS_LIBRARY)
+    for one in importlib.metadata.distributions():
+      if one.name.lower() in INSIDE:
+        print(one.name, one.version)
+  return 0
 
 
 def own_name() -> str:
@@ -22926,7 +23143,17 @@ class OneLine(logging.Formatter):
     if error:
       calls = " > ".join(f"{name}:{line}" for _, line, name in where_raised(error)[-6:])
       text += f" | Traceback: {kind_of(error)} in {calls}"
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return harmless(text)
+
+
+class PrivateLog(logging.handlers.RotatingFileHandler):
+  """A log file that its owner alone reads."""
+
+  def _open(self) -> io.TextIOWrapper:
+    stream = super()._open()
+    with suppress(OSError):
+      os.chmod(self.baseFilename, 0o600)
+    return stream
 
 
 class ReportHandler(logging.Handler):
@@ -23007,7 +23234,7 @@ def set_up_logging(options: Namespace) -> None:
   handler: logging.Handler = logging.StreamHandler()
   if file:
     try:
-      handler = logging.handlers.RotatingFileHandler(file, maxBytes=1 << 20, backupCount=2)
+      handler = PrivateLog(file, maxBytes=1 << 20, backupCount=2, encoding="utf-8", errors="replace")
     except OSError as error:
       raise UsageError(f"The log {file} cannot be written: {error.strerror}.") from None
     if options.log:
@@ -23058,13 +23285,13 @@ def complain(error: object) -> None:
   if sys.platform == "win32" and sys.stderr is None:
     ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
   else:
-    print(f"connectsphere: {error}", file=sys.stderr)
+    print(f"connectsphere: {harmless(str(error))}", file=sys.stderr)
 
 
 def say(event: Json) -> None:
   """An event as a line on standard output, its sentences in the user's language."""
   told = {key: tr(value) if isinstance(value, Words) else value for key, value in event.items()}
-  sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+  sys.stdout.write(harmless(json.dumps(told, ensure_ascii=False)) + "\n")
   sys.stdout.flush()
   if event["event"] == "denied":
     complain(event["reason"])
@@ -23082,15 +23309,34 @@ def leave_early() -> None:
   raise SystemExit(0)
 
 
+def _take_console() -> bool:
+  windll: Any = ctypes.windll  # type: ignore[attr-defined,unused-ignore]
+  if windll.kernel32.AttachConsole(-1):
+    return True
+  facts = (ctypes.c_void_p * 6)()  # PROCESS_BASIC_INFORMATION; the last is who started it
+  parent = ctypes.c_void_p(windll.kernel32.OpenProcess(0x1000, False, os.getppid()))
+  windll.ntdll.NtQueryInformationProcess(parent, 0, facts, ctypes.sizeof(facts), None)
+  return bool(
+    facts[5] and windll.kernel32.AttachConsole(facts[5])
+  )  # the parent was a one-file program's start
+
+
 def prepare_streams() -> None:
-  """UTF-8 in and out; a windowed Windows program takes the console it was started from."""
-  if sys.platform == "win32" and sys.stdout is None and ctypes.windll.kernel32.AttachConsole(-1):
+  """UTF-8 in and out; a windowed Windows program takes the console it was started from.
+
+  Who has no streams, or no home, has empty ones.
+  """
+  if os.path.expanduser("~") == "~":  # no account and no HOME
+    os.environ["HOME"] = tempfile.gettempdir()
+  if sys.platform == "win32" and sys.stdout is None and _take_console():
     for name, console, mode in (
       ("stdin", "CONIN$", "r"),
       ("stdout", "CONOUT$", "w"),
       ("stderr", "CONOUT$", "w"),
     ):
       setattr(sys, name, open(console, mode))  # noqa: SIM115 - open until the end
+  sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - this and the next are file descriptors 0 and 1
+  sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
   for stream in (sys.stdin, sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(encoding="utf-8", errors="replace")
@@ -23189,7 +23435,7 @@ def role_host(options: Namespace) -> int:
     say(hosted.start())
     hosted.aim(chosen)
     status = run_headless(MeetingController(chosen, home), say, ending="end")
-  except (Refused, SystemExit, KeyboardInterrupt):
+  except (Refused, SystemExit, KeyboardInterrupt, OSError):
     hosted.close()
     raise
   if not (running and status):
@@ -23247,11 +23493,9 @@ def role_demo(options: Namespace) -> int:
 
 def role_join(options: Namespace) -> int:
   """Joins by address."""
-  host, _, port = options.join.partition(":")
   chosen = client_options(options)
   try:
-    chosen.port = int(port) if port else chosen.port
-    Ports.at(chosen.port)
+    host, chosen.port = typed_place(options.join, chosen.port)
   except ValueError:
     raise UsageError(f"{options.join} is no address.") from None
   home = home_directory()
@@ -23321,6 +23565,7 @@ def role_find(options: Namespace) -> int:
 ROLES: Final[Mapping[str, Callable[[Namespace], int]]] = {
   "mixer": role_mixer,
   "crowd": role_crowd,
+  "version": role_version,
   "demo": role_demo,
   "serve_child": role_serve_child,
   "serve": role_serve,
@@ -23347,17 +23592,28 @@ def run(arguments: Sequence[str]) -> int:
   return role(options)
 
 
+def unheard(error: OSError) -> int:
+  """The status where who read what we print has gone, or it is written to a full disk; else the error."""
+  if error.errno not in (errno.EPIPE, errno.ENOSPC):
+    raise error
+  let_go_of_output(1)
+  if error.errno == errno.ENOSPC:
+    complain(Words("{fault}.", fault=error.strerror))
+  return int(error.errno == errno.ENOSPC)
+
+
 def main() -> int:
   """Run the role that the command line names; returns the exit status."""
   try:
     prepare_streams()
-    return run(sys.argv[1:])
+    with ExitStack() as stack:
+      stack.callback(sys.stdout.flush)  # what cannot be said shows here
+      return run(sys.argv[1:])
   except (ConnectSphereError, ImportError) as error:  # something is missing
     complain(error)
     return 2 if isinstance(error, UsageError) else 1
-  except BrokenPipeError:  # who read what we print has gone
-    let_go_of_output(1)
-    return 0
+  except OSError as error:
+    return unheard(error)
   except KeyboardInterrupt:
     return 130
 

@@ -429,16 +429,21 @@ def guess(server: cs.ConferenceServer, source: str, pin: str = "000000") -> ssl.
 
 
 def test_guesses_are_5_an_address_and_20_in_all_a_minute(start: Start) -> None:
+  """Half of them are for addresses that have not failed."""
   server = start(pin=PIN)
+  gate = server._lobby._gate
   with contextlib.ExitStack() as stack:
     host = stack.enter_context(member(server, "Ana", host_key=SECRET))
-    for n in range(1, 6):  # six from each of five addresses
+    for n in (1, 2):
       for _ in range(6):
         stack.enter_context(contextlib.closing(guess(server, f"127.0.0.{n}")))
-    asked = [host.hear("asks")["address"] for _ in range(10)]
-    started = Counter(address for _, address in server._lobby._gate._started)
+      wait_until(lambda n=n: len(gate._started) == 5 * n)  # type: ignore[misc]
+    for n in range(3, 15):
+      stack.enter_context(contextlib.closing(guess(server, f"127.0.0.{n}")))
+    asked = [host.hear("asks")["address"] for _ in range(4)]
+    started = Counter(address for _, address in gate._started)
     assert started.total() == 20 and max(started.values()) == 5
-    assert Counter(asked) + started == Counter({f"127.0.0.{n}": 6 for n in range(1, 6)})
+    assert Counter(asked) + started == Counter({f"127.0.0.{n}": 6 if n < 3 else 1 for n in range(1, 15)})
 
 
 def test_the_queue_for_a_free_attempt_is_no_ones_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -675,6 +680,7 @@ def test_one_who_never_reads_is_dropped_when_its_queue_is_full(
 ) -> None:
   """Others' lines take as long as in the same talk without that one."""
   monkeypatch.setattr(cs, "SILENT_SECONDS", 60.0)  # it does not go for its silence
+  monkeypatch.setattr(cs, "TEXT_OCTETS", (1 << 30, 0))  # many addresses talk
   server = start()
   with member(server, "Ana") as ana, member(server, "Deaf") as deaf:
     deaf.link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)

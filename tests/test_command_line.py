@@ -193,7 +193,7 @@ def test_importing_loads_no_camera_sound_or_window_library() -> None:
 
 @pytest.mark.parametrize(
   ("given", "counts"),
-  [("482 913", "482913"), (" sol 26 ", "sol 26"), ("12 apples", "12 apples"), ("٤٨ ٢", "٤٨٢")],
+  [("482 913", "482913"), (" sol 26 ", "sol 26"), ("12 apples", "12 apples"), ("٤٨ ٢", "482")],
 )
 def test_a_pin_is_given_as_it_is_read(given: str, counts: str) -> None:
   options = connectsphere.parse_options(["--join", LOOPBACK, "--pin", given])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -11,6 +12,7 @@ import os
 import queue
 import re
 import selectors
+import shutil
 import socket
 import tempfile
 import threading
@@ -419,7 +421,9 @@ def test_limits_hold_for_file_person_and_meeting() -> None:
   registry.room.shelf.limits = cs.Limits(largest_file=100, largest_person=150, largest_meeting=220)
   assert registry.offer(registry.ana, "1", 101) == "too_large"
   for who, name, size in ((registry.ana, "2", 100), (registry.bob, "3", 100)):
-    assert registry.offer(who, name, size) != "too_large"
+    file = registry.offer(who, name, size)
+    assert file != "too_large"
+    registry.room.file_whole(file)  # what never comes takes no room
   assert registry.offer(registry.ana, "4", 51) == "too_large"
   assert registry.offer(registry.ana, "5", 21) == "too_large"
   assert registry.offer(registry.ana, "6", 20) != "too_large"
@@ -834,8 +838,9 @@ def test_a_stored_file_that_is_shorter_than_it_was_ends_the_transfer(tmp_path: P
 
   stream = SimpleNamespace(send=send, read_line=lambda *_: b"READY", STALL=1.0)
   stored = SimpleNamespace(path=path, size=2_000, sha256="00" * 32, file="x")
+  connection = cs.FileConnection(cast(Any, stream), LOOPBACK)
   with pytest.raises(OSError, match="shorter"):
-    cs.FileStore._hand_out(cast(Any, None), cast(Any, stream), cast(Any, stored), 0, 1)
+    cs.FileStore._hand_out(cast(Any, None), connection, cast(Any, stored), 0)
   assert sum(sent[1:]) == 1_000
 
 
@@ -928,20 +933,59 @@ def test_thirty_fetch_the_same_file_at_once(server: Meeting, tmp_path: Path) -> 
     assert {hashlib.sha256(one.result().read_bytes()).digest() for one in saved} == {wanted}
 
 
-def test_leftovers_of_a_killed_server_go(start: Callable[..., Meeting], tmp_path: Path) -> None:
-  old, live = tmp_path / "connectsphere-files-old", tmp_path / "connectsphere-files-live"
-  for folder in (old, live):
-    folder.mkdir()
-  os.utime(old, (0, 0))
+def test_leftovers_of_a_killed_server_go(
+  start: Callable[..., Meeting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """At any start, whatever that is for: folders of files, and journals of any port."""
+  monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path))
+  (tmp_path / "journal").mkdir()
+  old = [tmp_path / "connectsphere-files-old", tmp_path / "journal" / "9005.sealed"]
+  live = [tmp_path / "connectsphere-files-live", tmp_path / "journal" / "9010.sealed"]
+  for one in (old, live):
+    one[0].mkdir()
+    (one[0] / "x").write_text("x")
+    one[1].write_text("x")
+  for path in old:
+    os.utime(path, (0, 0))
+  cs.home_directory()
+  assert not any(path.exists() for path in old)
+  assert all(path.exists() for path in live)
+  shutil.rmtree(live[0])
   meeting = start()
-  assert not old.exists()
-  assert live.exists()
-  live.rmdir()
   (store,) = tmp_path.glob("connectsphere-files-*")
   assert store.stat().st_mode & 0o777 == 0o700
   os.utime(store, (0, 0))
   meeting.server._files.tick(time.monotonic() + 100)
   assert store.stat().st_mtime > time.time() - 60
+
+
+def test_where_no_file_can_be_stored_the_meeting_runs(
+  start: Callable[..., Meeting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """And who offers one hears that there is no room."""
+
+  def full(*_: object, **__: object) -> str:
+    raise OSError(errno.ENOSPC, "full")
+
+  monkeypatch.setattr(tempfile, "mkdtemp", full)
+  meeting = start()
+  ana = meeting.guest("Ana")
+  path = tmp_path / "a.txt"
+  path.write_text("x")
+  ana.send(do="upload", path=str(path))
+  assert ana.wait("file_failed")["code"] == "too_large"
+
+
+def test_a_temporary_folder_that_was_swept_is_made_again(
+  start: Callable[..., Meeting], tmp_path: Path
+) -> None:
+  meeting = start()
+  shutil.rmtree(meeting.server._files._folder)
+  ana = meeting.guest("Ana")
+  path = tmp_path / "a.txt"
+  path.write_text("x")
+  ana.send(do="upload", path=str(path))
+  ana.wait("uploaded")
 
 
 # -- the program itself --------------------------------------------------------------------------------

@@ -975,6 +975,8 @@ class TestFiles:
     for who, size in ((ana, 11), (ana, 10), (ana, 10), (ana, 10), (ben, 10), (ana, 5), (ben, 10)):
       effects = world.say(who, "file_offer", name=f"{len(refused)}", size=size, sha256=SHA, ref=1)
       refused.append(effects[-1].message.get("code") == "too_large")
+      if not refused[-1]:
+        world.room.file_whole(effects[-1].message["file"])
     assert refused == [True, False, False, True, False, True, True]
 
   def test_nobody_fills_the_shelf_alone(self, world: World) -> None:

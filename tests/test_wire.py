@@ -865,7 +865,11 @@ class TestDiscovery:
       with pytest.raises(PeerFault):
         parse_question(bad)
 
-  @given(st.text(max_size=64), st.text(max_size=64), st.integers(450, 512))
+  @given(
+    st.text(max_size=64).map(connectsphere.clean_name),
+    st.text(max_size=64).map(connectsphere.clean_name),
+    st.integers(450, 512),
+  )
   def test_an_answer_never_outgrows_its_question(self, title: str, host: str, limit: int) -> None:
     data = discovery_answer(KEY.hex(), {**AD, "title": title, "host": host}, limit)
     assert len(data) <= limit
