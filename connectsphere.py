@@ -10314,7 +10314,7 @@ def open_camera(spec: str, name: str, fps: float = DEFAULT_FPS) -> Camera:
   `fps` is a wish to a real camera.
   """
   if spec == "none":
-    raise DeviceError("No camera")
+    raise DeviceError("Nothing is chosen.")
   load_codecs()
   if spec == "pattern":
     return _CardCamera(name, fps)
@@ -10536,7 +10536,7 @@ def open_microphone(spec: str) -> Microphone:
   `room:` adds what stand-in speakers of this process play.
   """
   if spec == "none":
-    raise DeviceError("No microphone")
+    raise DeviceError("Nothing is chosen.")
   if spec == "default" or spec.isdecimal():
     return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
   kind, _, argument = spec.partition(":")
@@ -16676,6 +16676,7 @@ Play a test|Probar|Tester|जाँच ध्वनि बजाएँ
 Default device|Predeterminado|Par défaut|डिफ़ॉल्ट उपकरण
 No camera|Sin cámara|Aucune caméra|कोई कैमरा नहीं
 No microphone|Sin micrófono|Aucun micro|कोई माइक नहीं
+Nothing is chosen.|No se ha elegido nada.|Rien n'est choisi.|कुछ नहीं चुना गया।
 No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
 Test tone|Tono de prueba|Son d'essai|परीक्षण ध्वनि
 Test card|Carta de ajuste|Mire|परीक्षण चित्र

@@ -107,7 +107,7 @@ def test_window_in_front_is_followed_until_it_closes(
     try:
       source.grab()
     except cs.DeviceError as fault:
-      return "closed" in fault.reason
+      return "lost" in fault.reason
     return False
 
   wait_until(closed)
