@@ -13864,8 +13864,7 @@ class ScreenPlane:
   _on_error: Callable[[Refused], None]
   _on_sharing: Callable[[bool], None]
   _presenter: ScreenPresenter | None = None
-  _view_link: ScreenLink | None = None
-  _share_link: ScreenLink | None = None
+  _links: dict[str, ScreenLink] = field(default_factory=dict)  # by role
   _watching: bool = True
   _who: int = 0
   _tries: int = 0
@@ -13907,41 +13906,40 @@ class ScreenPlane:
     who = 0 if presenter == me else presenter
     if who != self._who:
       self._who = who
-      self._stop_viewing()
+      self._unlink("viewer")
       self._update()
 
   def renew(self) -> None:
     """The control link is back: every connection of the plane needs a new ticket."""
-    self._stop_viewing()
+    self._unlink("viewer")
     self._who = -1  # nobody: so that whoever the welcome names is linked to anew
     if self._presenter and self._presenter.opened:
       self._tries = 0
       self._link_presenter(self._presenter)
 
   def _update(self) -> None:
-    if self._watching and self._who and self._view_link is None:
-      self._link_viewer()
-    elif not (self._watching and self._who):
-      self._stop_viewing()
+    if not (self._watching and self._who):
+      self._unlink("viewer")
       self._viewer.clear()
+    elif "viewer" not in self._links:
+      link = self._link("viewer")
+      link.on_ready = lambda: setattr(self, "_tries", 0)
+      link.on_message = partial(self._viewer.put, link)
+      link.on_closed = lambda _: self._viewer_closed(link)
+      link.begin(self._request)
 
-  def _stop_viewing(self) -> None:
-    if self._view_link:
-      self._view_link.close()
-      self._view_link = None
+  def _link(self, role: str) -> ScreenLink:
+    self._unlink(role)
+    return self._links.setdefault(role, ScreenLink(self._reactor, self._options, role))
 
-  def _link_viewer(self) -> None:
-    link = ScreenLink(self._reactor, self._options, "viewer")
-    link.on_ready = lambda: setattr(self, "_tries", 0)
-    link.on_message = partial(self._viewer.put, link)
-    link.on_closed = lambda _: self._viewer_closed(link)
-    self._view_link = link
-    link.begin(self._request)
+  def _unlink(self, role: str) -> None:
+    if link := self._links.pop(role, None):
+      link.close()
 
   def _viewer_closed(self, link: ScreenLink) -> None:
     def again() -> None:
-      if link is self._view_link:
-        self._view_link = None
+      if link is self._links.get("viewer"):
+        self._unlink("viewer")
         self._update()
 
     self._tries += 1
@@ -13962,9 +13960,7 @@ class ScreenPlane:
   def stop_sharing(self) -> None:
     """Stop the own share, if there is one."""
     presenter, self._presenter = self._presenter, None
-    if self._share_link:
-      self._share_link.close()
-      self._share_link = None
+    self._unlink("presenter")
     if presenter:
       presenter.stop()
       self._on_sharing(False)
@@ -13976,10 +13972,8 @@ class ScreenPlane:
   def _link_presenter(self, presenter: ScreenPresenter) -> None:
     if presenter is not self._presenter:
       return
-    if self._share_link:
-      self._share_link.close()
     presenter.detach()
-    link = ScreenLink(self._reactor, self._options, "presenter")
+    link = self._link("presenter")
 
     def on_ready() -> None:
       presenter.attach(cast(TlsLink, link.link))
@@ -13992,12 +13986,11 @@ class ScreenPlane:
 
     link.on_ready, link.on_message = on_ready, on_message
     link.on_closed = partial(self._presenter_closed, presenter)
-    self._share_link = link
     link.begin(self._request)
 
   def _presenter_closed(self, presenter: ScreenPresenter, refused: Refused) -> None:
     presenter.detach()
-    self._share_link = None
+    self._links.pop("presenter", None)
     self._tries += 1
     if refused.code:
       self._failed(presenter, refused)
@@ -14007,7 +14000,7 @@ class ScreenPlane:
       self._reactor.later(SCREEN_RETRY, lambda: self._link_again(presenter))
 
   def _link_again(self, presenter: ScreenPresenter) -> None:
-    if self._share_link is None:
+    if "presenter" not in self._links:
       self._link_presenter(presenter)
 
   def _failed(self, presenter: ScreenPresenter, refused: Refused) -> None:
