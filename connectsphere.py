@@ -304,6 +304,7 @@ busy|The host is busy with other files.|El anfitrión está ocupado con otros ar
 cancelled|That was cancelled.|Se canceló.|C'est annulé.|वह रद्द कर दिया गया।
 elsewhere|You have joined from another connection.|Has entrado desde otra conexión.|Vous avez rejoint la réunion par une autre connexion.|आप दूसरे कनेक्शन से जुड़ गए हैं।
 full|The meeting is full.|La reunión está llena.|La réunion est complète.|मीटिंग भर चुकी है।
+host_changed|“{title}” of {host} now comes from another computer than before.|“{title}” de {host} llega ahora desde otro equipo.|« {title} » de {host} vient maintenant d'un autre ordinateur.|{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है।
 host_changed|Another computer answers in the host's place.|Otro equipo responde en lugar del anfitrión.|Un autre ordinateur répond à la place de l'animateur.|होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
 host_gone|The host did not come back: the meeting is over.|El anfitrión no volvió: la reunión ha terminado.|L'animateur n'est pas revenu : la réunion est finie.|होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
 host_unproven|The host did not prove that it knows the PIN.|El anfitrión no demostró que conoce el PIN.|L'animateur n'a pas prouvé qu'il connaît le PIN.|होस्ट ने साबित नहीं किया कि उसे PIN पता है।
@@ -5987,7 +5988,7 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
     cause = "" if physical else "no_address"
     yield _find("network", "warn", PLACE_WORDS["unaddressed"], cause, step, place=place)
   if not facts.places:
-    step = "Plug in a cable, or join the room's Wi-Fi."
+    step = "Connect all computers to the same router or hotspot."
     yield _find("network", "bad", "This computer is in no network.", "no_network", step)
   if len(physical) > 1:
     words = "This computer is in {count} networks: {names}."
@@ -9120,6 +9121,7 @@ class Camera(ABC):
     """Release it; twice is harmless."""
 
 
+UNOPENED: Final = "{what} “{label}”: missing, in use or forbidden by the privacy settings."
 UNPLUGGED: Final = "“{label}” was unplugged, stopped working or was taken by another program."
 
 
@@ -9145,8 +9147,7 @@ def _open_capture(index: int, fps: float) -> Any:
         capture.set(*mjpg)
       return capture
     capture.release()
-  words = "Camera {index} is missing, in use or forbidden by the privacy settings."
-  raise DeviceError(words, index=index)
+  raise DeviceError(UNOPENED, what=Words("Camera"), label=index)
 
 
 class _DriverThread(ABC):
@@ -9365,8 +9366,7 @@ class _SoundCards:
       none = "This computer has no {what}." if spec == "default" else "There is no {what} number {number}."
       raise DeviceError(Words(none, what=what, number=spec))
     label = candidates[0]["name"]
-    words = "The {what} “{label}” is in use or forbidden by the privacy settings."
-    raise DeviceError(words, what=what, label=label)
+    raise DeviceError(UNOPENED, what=what, label=label)
 
   def close(self, opened: _SoundStream) -> None:
     with self._lock:
@@ -14856,12 +14856,7 @@ PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
 
 def changed_host(known: KnownHost) -> Refused:
   """Of a known title or host that shows another certificate."""
-  return Refused(
-    "host_changed",
-    "“{title}” of {host} now comes from another computer than before.",
-    title=known.title,
-    host=known.host,
-  )
+  return Refused("host_changed", title=known.title, host=known.host)
 
 
 @dataclass(eq=False)
@@ -16709,7 +16704,6 @@ This computer is in {count} networks: {names}.|Este equipo está en {count} rede
 The host must be in one of them.|El anfitrión debe estar en una de ellas.|L'animateur doit être dans l'un d'eux.|होस्ट इनमें से किसी में होना चाहिए।
 {place}: this network gave no address.|{place}: esta red no dio ninguna dirección.|{place} : ce réseau n'a pas donné d'adresse.|{place}: इस नेटवर्क ने पता नहीं दिया।
 Connect all computers to the same router or hotspot.|Conecta todos los equipos al mismo router o punto de acceso.|Connectez tous les ordinateurs au même routeur ou point d'accès.|सभी कंप्यूटर एक ही राउटर या हॉटस्पॉट से जोड़ें।
-Plug in a cable, or join the room's Wi-Fi.|Conecta un cable o entra en la Wi-Fi de la sala.|Branchez un câble ou rejoignez le Wi-Fi de la salle.|केबल लगाएँ, या कमरे के वाई-फ़ाई से जुड़ें।
 A VPN is on ({place}): it may keep the room's network out.|Hay una VPN activa ({place}): puede excluir la red de la sala.|Un VPN est actif ({place}) : il peut exclure le réseau de la salle.|VPN चालू है ({place}): वह कमरे के नेटवर्क को बाहर रख सकता है।
 The host at {address} has another version (protocol {theirs}, here {here}).|El anfitrión en {address} tiene otra versión (protocolo {theirs}, aquí {here}).|L'animateur à {address} a une autre version (protocole {theirs}, ici {here}).|{address} पर होस्ट का संस्करण अलग है (प्रोटोकॉल {theirs}, यहाँ {here})।
 The host can give its version to others.|El anfitrión puede dar su versión a los demás.|L'animateur peut donner sa version aux autres.|होस्ट अपना संस्करण दूसरों को दे सकता है।
@@ -16738,7 +16732,6 @@ This computer is in other networks, too. There they type:|Este equipo está tamb
 Give this app to others|Dar esta aplicación a otros|Donner cette application à d'autres|यह ऐप दूसरों को दें
 Who has no ConnectSphere yet opens this address in a browser, or photographs the code:|Quien aún no tiene ConnectSphere abre esta dirección en un navegador o fotografía el código:|Qui n'a pas encore ConnectSphere ouvre cette adresse dans un navigateur ou photographie le code :|जिनके पास ConnectSphere नहीं है, वे यह पता ब्राउज़र में खोलें या कोड का फ़ोटो लें:
 One moment…|Un momento…|Un instant…|एक क्षण…
-SHA-256, to compare with the file that arrived:|SHA-256, para comparar con el archivo recibido:|SHA-256, à comparer avec le fichier reçu :|SHA-256, मिली हुई फ़ाइल से मिलाने के लिए:
 It is offered until you stop it or close the program.|Se ofrece hasta que la detengas o cierres el programa.|Elle est proposée jusqu'à ce que vous l'arrêtiez ou quittiez le programme.|यह तब तक दी जाती है, जब तक आप न रोकें या प्रोग्राम बंद न करें।
 Stop offering it|Dejar de ofrecerla|Ne plus la proposer|देना बंद करें
 This edition is a folder: copy the folder to hand it on.|Esta edición es una carpeta: cópiala para darla.|Cette édition est un dossier : copiez-le pour la donner.|यह संस्करण एक फ़ोल्डर है: देने के लिए उसकी प्रति बनाएँ।
@@ -16872,12 +16865,9 @@ The ports for hosting are free.|Los puertos para crear reuniones están libres.|
 The meeting's server did not start.|El servidor de la reunión no arrancó.|Le serveur de la réunion n'a pas démarré.|मीटिंग का सर्वर शुरू नहीं हुआ।
 The address {host} cannot be found.|No se encuentra la dirección {host}.|L'adresse {host} est introuvable.|पता {host} नहीं मिला।
 The host's port {port} for files does not answer.|El puerto {port} del anfitrión para archivos no responde.|Le port {port} de l'animateur pour les fichiers ne répond pas.|फ़ाइलों के लिए होस्ट का पोर्ट {port} उत्तर नहीं दे रहा।
-Camera {index} is missing, in use or forbidden by the privacy settings.|La cámara {index} no está, está en uso o la prohíbe la configuración de privacidad.|La caméra {index} est absente, déjà utilisée ou interdite par les réglages de confidentialité.|कैमरा {index} नहीं है, उपयोग में है या गोपनीयता सेटिंग रोकती है।
-The {what} “{label}” is in use or forbidden by the privacy settings.|“{label}” ({what}) está en uso o lo prohíbe la configuración de privacidad.|« {label} » ({what}) est déjà utilisé ou interdit par les réglages de confidentialité.|“{label}” ({what}) उपयोग में है या गोपनीयता सेटिंग रोकती है।
+{what} “{label}”: missing, in use or forbidden by the privacy settings.|{what} “{label}”: no está, está en uso o lo prohíbe la configuración de privacidad.|{what} « {label} » : absent, déjà utilisé ou interdit par les réglages de confidentialité.|{what} “{label}”: नहीं है, उपयोग में है या गोपनीयता सेटिंग रोकती है।
 If Windows asks about its firewall, tick both kinds of network: else nobody can join.|Si Windows pregunta por el cortafuegos, marca ambos tipos de red: si no, nadie podrá entrar.|Si Windows pose une question sur le pare-feu, cochez les deux types de réseau : sinon personne ne peut entrer.|यदि Windows फ़ायरवॉल के बारे में पूछे, तो दोनों तरह के नेटवर्क चुनें: वरना कोई जुड़ नहीं सकेगा।
-If macOS asks about incoming connections, allow them.|Si macOS pregunta por conexiones entrantes, permítelas.|Si macOS interroge sur les connexions entrantes, autorisez-les.|यदि macOS आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें।
-If macOS asks about the local network, allow it.|Si macOS pregunta por la red local, permítela.|Si macOS pose une question sur le réseau local, autorisez-le.|यदि macOS स्थानीय नेटवर्क के बारे में पूछे, तो अनुमति दें।
-If macOS asks about camera or microphone, allow it.|Si macOS pregunta por la cámara o el micrófono, permítelo.|Si macOS pose une question sur la caméra ou le micro, autorisez-le.|यदि macOS कैमरे या माइक के बारे में पूछे, तो अनुमति दें।
+If macOS asks about camera, microphone, network or incoming connections, allow it.|Si macOS pregunta por cámara, micrófono, red o conexiones entrantes, permítelo.|Si macOS interroge sur caméra, micro, réseau ou connexions entrantes, autorisez-le.|यदि macOS कैमरे, माइक, नेटवर्क या आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें।
 This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
 The device was closed.|El dispositivo se cerró.|L'appareil a été fermé.|डिवाइस बंद कर दिया गया।
 A screen of {depth}-bit colours cannot be shared, only one of 24.|Una pantalla de {depth} bits no se puede compartir, solo de 24.|Un écran de {depth} bits ne peut être partagé, seulement de 24.|{depth} बिट की स्क्रीन साझा नहीं हो सकती, केवल 24 बिट की।
@@ -16885,7 +16875,6 @@ There is no screen here that can be shared.|Aquí no hay pantalla que se pueda c
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
 {path} cannot be read: {fault}.|No se puede leer {path}: {fault}.|{path} est illisible : {fault}.|{path} पढ़ी नहीं जा सकी: {fault}।
 {path} is no file.|{path} no es un archivo.|{path} n'est pas un fichier.|{path} फ़ाइल नहीं है।
-“{title}” of {host} now comes from another computer than before.|“{title}” de {host} llega ahora desde otro equipo.|« {title} » de {host} vient maintenant d'un autre ordinateur.|{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है।
 The shared screen got lost.|Se perdió la pantalla compartida.|Le partage d'écran s'est interrompu.|साझा स्क्रीन का कनेक्शन टूट गया।
 No meeting answers at {address} ({fault}).|Ninguna reunión responde en {address} ({fault}).|Aucune réunion ne répond à {address} ({fault}).|{address} पर कोई मीटिंग उत्तर नहीं दे रही ({fault})।
 refused|conexión rechazada|connexion refusée|कनेक्शन अस्वीकृत
@@ -18762,19 +18751,17 @@ class TilePainter:
 # ==============================
 
 
-# What the system may ask the user at a moment, and what depends on the answer.
-SYSTEM_ASKS: Final[Mapping[tuple[str, str], str]] = {
-  ("win32", "host"): "If Windows asks about its firewall, tick both kinds of network: else nobody can join.",
-  ("darwin", "host"): "If macOS asks about incoming connections, allow them.",
-  ("darwin", "find"): "If macOS asks about the local network, allow it.",
-  ("darwin", "camera"): "If macOS asks about camera or microphone, allow it.",
-  ("darwin", "mic"): "If macOS asks about camera or microphone, allow it.",
+# What the system may ask the user: Windows when a meeting is hosted, macOS whenever something is first used.
+SYSTEM_ASKS: Final = {
+  "win32": "If Windows asks about its firewall, tick both kinds of network: else nobody can join.",
+  "darwin": "If macOS asks about camera, microphone, network or incoming connections, allow it.",
 }
 
 
 def system_asks(moment: str) -> str:
   """The sentence for the moment host, find, camera or mic; "" where this system asks nothing then."""
-  return tr(SYSTEM_ASKS.get((sys.platform, moment), ""))
+  asks = sys.platform == "darwin" or moment == "host"
+  return tr(SYSTEM_ASKS.get(sys.platform, "")) if asks else ""
 
 
 class Tasks:
@@ -21392,7 +21379,7 @@ class GiveDialog(WorkDialog):
     sheet.image(0, 0, ImageTk.PhotoImage(code, master=look.root))
     sheet.text(left, px(18), result.url, 22, bold=True, room=self.width - px(54) - left)
     sheet.text(left, px(52), f"{result.name} · {size_words(result.size)} · {VERSION}", 13, colour=p.second)
-    sheet.text(left, px(84), tr("SHA-256, to compare with the file that arrived:"), 12, colour=p.third)
+    sheet.text(left, px(84), "SHA-256", 12, colour=p.third)
     for at in range(4):
       line = result.sha256[16 * at : 16 * at + 16]
       quads = "  ".join(line[n : n + 4] for n in range(0, 16, 4))
