@@ -17854,6 +17854,10 @@ class Painted:
     for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
       self.canvas.bind(event, lambda _: paint(), add="+")
 
+  @property
+  def ring(self) -> str:
+    return self.look.palette.focus if has_focus(self.canvas) else ""
+
   def pack(self, **options: Any) -> Self:
     """As a widget's own, and returns this."""
     self.canvas.pack(**options)
@@ -18058,9 +18062,7 @@ class Button(Painted):
     self.wipe()
     width, height = self.size()
     fill, high, colour = self.colours()
-    focused = has_focus(self.canvas) if self.canvas.winfo_ismapped() else False
-    ring = self.look.palette.focus if focused else ""
-    self.image(0, 0, self.look.box(width, height, 10, high if self.hot else fill, ring, 2))
+    self.image(0, 0, self.look.box(width, height, 10, high if self.hot else fill, self.ring, 2))
     self._content(width, height, colour if self.enabled else self.look.palette.third)
 
   def _content(self, width: int, height: int, colour: str) -> None:
@@ -18116,8 +18118,7 @@ class BarButton(Button):
     look, p = self.look, self.look.palette
     fill, high, colour = self.colours()
     wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
-    focused = has_focus(self.canvas) if self.canvas.winfo_ismapped() else False
-    box = look.box(wide, tall, 12, high if self.hot else fill, p.focus if focused else "", 2)
+    box = look.box(wide, tall, 12, high if self.hot else fill, self.ring, 2)
     self.image(middle - wide // 2, look.px(2), box)
     if self.wordy and self.tall < 70:
       self.text(middle, look.px(2) + tall // 2, self.words, 12, True, colour, wide, "center")
@@ -18290,7 +18291,7 @@ class Switch(Painted):
   def paint(self) -> None:
     """Draw it."""
     self.wipe()
-    draw_switch(self, 0, 0, self.value, self.look.palette.focus if has_focus(self.canvas) else "")
+    draw_switch(self, 0, 0, self.value, self.ring)
 
 
 class Slider(Painted):
@@ -18331,7 +18332,7 @@ class Slider(Painted):
     at = px(12) + round((width - px(24)) * self.value)
     self.image(px(2), px(11), look.box(width - px(4), px(4), 2, p.line))
     self.image(px(2), px(11), look.box(max(px(5), at), px(4), 2, p.accent))
-    ring = p.text if has_focus(self.canvas) else p.focus
+    ring = p.text if self.ring else p.focus
     self.image(at, px(13), look.box(px(20), px(20), 10, ring), "center")
     self.image(at, px(13), look.box(px(12), px(12), 6, p.on_accent), "center")
 
@@ -19673,8 +19674,7 @@ class Pill(Painted):
     width = px(22) + lead_room + image_room + bold.measure(words) + link_room
     self.wipe()
     self.canvas.configure(width=width)
-    ring = p.focus if has_focus(self.canvas) else ""
-    self.image(0, 0, look.box(width, px(36), 9, p.card, ring, 2))
+    self.image(0, 0, look.box(width, px(36), 9, p.card, self.ring, 2))
     x, middle = px(11), px(18)
     if lead:
       self.text(x, middle, lead, 11, bold=True, colour=p.third)
