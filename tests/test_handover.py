@@ -25,7 +25,7 @@ class Driver:
     self.held = threading.Lock()
     self.opened = 0
 
-  def open(self, index: int, size: tuple[int, int], fps: float) -> Driver:
+  def open(self, index: int, fps: float) -> Driver:
     """It, or what a driver says of a camera that is in use."""
     if not self.held.acquire(blocking=False):
       raise cs.DeviceError("Camera 0 is not there, or another program is using it.")
