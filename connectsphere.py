@@ -465,9 +465,6 @@ class KeyedBuckets:
     self._burst, self._rate, self._most = burst, rate, most
     self._each: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
-  def __contains__(self, key: Hashable) -> bool:
-    return key in self._each
-
   def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
     """`TokenBucket.take` of that key."""
     bucket = self._each.setdefault(key, TokenBucket(self._burst, self._rate))
@@ -8541,17 +8538,18 @@ class DiscoveryLoop(Loop):
 
 
 class AnswerLimit:
-  """One answer a nonce, 5 a second and address; 200 a second in all, and 100 to addresses that come anew."""
+  """One answer a nonce, 5 a second and address, 300 in all: 200 for those who ask as seldom as clients."""
 
   def __init__(self) -> None:
-    self._all, self._new = TokenBucket(200, 200), TokenBucket(100, 100)
-    self._each = KeyedBuckets(5, 5)
+    self._all, self._kept = TokenBucket(100, 100), TokenBucket(200, 200)
+    self._each, self._seldom = KeyedBuckets(5, 5), KeyedBuckets(1, 0.6)
     self._nonces = KeyedBuckets(1, 0)
 
   def admit(self, nonce: str, address: str, now: float) -> bool:
     """Whether that question is answered."""
-    fresh, lane = self._nonces.take(nonce, now), self._all if address in self._each else self._new
-    return fresh and self._each.take(address, now) and lane.take(now)
+    if not (self._nonces.take(nonce, now) and self._each.take(address, now)):
+      return False
+    return (self._seldom.take(address, now) and self._kept.take(now)) or self._all.take(now)
 
 
 class DiscoveryResponder(DiscoveryLoop):
@@ -19877,10 +19875,10 @@ def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
   return lines
 
 
-def link_at(found: re.Match[str], links: Iterable[str], below: Iterable[str]) -> str:
-  """What a click on `found` in a wrapped line opens: what is shown there and, of a cut one, `below`."""
-  rest = found[0] + ("".join(below) if found.end() == len(found.string) else "")
-  return max((one for one in links if one.startswith(found[0]) and rest.startswith(one)), key=len)
+def link_at(hit: re.Match[str], links: Iterable[str], below: Iterable[str]) -> str:
+  """What a click on `hit` in a wrapped line opens: what is shown there and, of a cut one, `below`."""
+  rest = hit[0] + ("".join(below) if hit.end() == len(hit.string) else "")
+  return max([hit[0], *(one for one in links if one.startswith(hit[0]) and rest.startswith(one))], key=len)
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,14 +241,15 @@ def test_inventions_keep_no_known_host_out() -> None:
   assert [ad.title for ad in heard.meetings(1.2)][-1] == "Meeting 99"
 
 
-def test_many_who_ask_leave_answers_for_who_comes_anew() -> None:
-  limit, answered = cs.AnswerLimit(), 0
+def test_many_who_ask_all_the_time_leave_answers_for_those_who_ask_as_the_program_does() -> None:
+  limit, answered, asked = cs.AnswerLimit(), 0, 0
   for tick in range(1_000):
     for k in range(10):
       limit.admit(f"{tick} {k}", f"10.0.{(tick * 10 + k) % 200}.1", tick / 100)
-    if tick % 25 == 0:
-      answered += limit.admit(f"honest {tick}", f"10.9.{tick % 250}.{tick // 250}", tick / 100)
-  assert answered == 40
+    if tick % 4 == 0:  # fifty pupils, each every two seconds
+      asked += tick > 200
+      answered += tick > 200 and limit.admit(f"honest {tick}", f"10.9.0.{tick // 4 % 50}", tick / 100)
+  assert answered == asked
 
 
 # -- chat, screen and pictures: bytes

@@ -120,6 +120,22 @@ def test_names_of_a_host_are_as_clean_as_a_servers(char: str) -> None:
   assert cs.check_message(hello, cs.CLIENT_MESSAGES)["name"] == hello["name"]
 
 
+@pytest.mark.parametrize("width", range(6, 60))
+def test_a_click_opens_what_is_shown(width: int) -> None:
+  """Links that begin alike, wherever a narrow window cuts them."""
+  text = (
+    "https://school.example.evil.net/login https://school.example https://school.example/🦄/x (https://b.c)"
+  )
+  links = cs.LINK.findall(text)
+  lines = [text[at : at + width].replace("🦄", "   ") for at in range(0, len(text), width)]
+  for at, line in enumerate(lines):
+    for found in cs.LINK.finditer(line):
+      target = cs.link_at(found, links, lines[at + 1 :])
+      shown = line[found.start() :] + "".join(lines[at + 1 :])
+      assert shown.startswith(target)
+      assert target == found[0] or (found.end() == len(line) and target in links)
+
+
 # -- any message in any order
 
 ODD = (
