@@ -2275,25 +2275,24 @@ class JitterBuffer:
 
 
 ENVELOPE_BLOCKS: Final = 156  # 2.5 s
-ENVELOPE_MEAN: Final = 31  # blocks, whose mean is taken off the middle one: what is left are syllables
+ENVELOPE_MEAN: Final = 31  # blocks whose mean is taken off
 BAND_EDGES: Final = (4, 5, 6, 7, 8, 10, 12, 15, 17, 21, 25, 30, 36, 44, 53, 63, 76, 92, 110)  # of 62.5 Hz
 NO_BANDS: Final = np.array([-3.0] * 18 + [LEVEL_FLOOR], np.float32)
-VOICED: Final = 20  # blocks with a voice that are enough to judge
+VOICED: Final = 20  # blocks with a voice suffice
 
 
 def bands_of(waves: NDArray[Any]) -> NDArray[np.float32]:
-  """Of each block, a row: logarithms of the power in bands and, in the last column, the level in dBFS."""
+  """A row a block: logarithms of the power in bands, then the level in dBFS."""
   power = np.abs(np.fft.rfft(waves * (np.hanning(BLOCK) / FULL_SCALE))) ** 2
-  level = 10.0 * np.log10(power.sum(axis=1, keepdims=True) / 12_288 + 1e-9)
-  bands = np.log10(np.add.reduceat(power, BAND_EDGES, axis=1)[:, :-1] + 1e-3)
-  return np.hstack((bands, level), dtype=np.float32)
+  rows = np.log10(np.add.reduceat(power, BAND_EDGES, axis=1) + 1e-3, dtype=np.float32)
+  rows[:, -1] = 10.0 * np.log10(power.sum(axis=1) / 12_288 + 1e-9)
+  return rows
 
 
 def syllables(sounds: Iterable[Sequence[NDArray[np.float32]]]) -> NDArray[np.float32]:
-  """[sound, block, band]: how much more than around there is in it, where the sound has a voice, else 0.
+  """[sound, block, band]: how much louder than around, where there is a voice, else 0.
 
-  That is 10 dB above its own noise: the comfort noise of all echo cancellers is the same. Of each sound
-  the last ENVELOPE_BLOCKS rows of `bands_of` are given.
+  A voice is 10 dB above its noise: the comfort noise of all echo cancellers is the same.
   """
   rows, half = np.array([[*one] for one in sounds]), ENVELOPE_MEAN // 2
   total = np.cumsum(np.pad(rows, ((0, 0), (1, 0), (0, 0))), axis=1)
@@ -2308,27 +2307,30 @@ def alike(voices: NDArray[np.float32], lag: int) -> NDArray[np.float32]:
   """How like sound a is to sound b `lag` blocks later, [a, b], -1 to 1."""
   count, blocks, _ = voices.shape
   early, late = voices[:, : blocks - lag].reshape(count, -1), voices[:, lag:].reshape(count, -1)
-  powers = np.outer((early**2).sum(axis=1), (late**2).sum(axis=1))
-  return (early @ late.T / np.sqrt(powers + 1e-6)).astype(np.float32)
+  powers = np.outer(np.linalg.norm(early, axis=1), np.linalg.norm(late, axis=1))
+  return (early @ late.T / (powers + 1e-3)).astype(np.float32)
 
 
 class HeardBefore:
   """Tells whether a microphone hears in its room what the network is yet to bring.
 
-  Meanwhile nothing is played: the own loudspeaker would be louder than a neighbour's voice.
+  Meanwhile nothing is played: the own loudspeaker is louder than a neighbour.
   """
 
   LAGS: Final = 24  # blocks: the longest way over the network
   BLOCKS: Final = 110  # 1.8 s
-  LIKE: Final = 0.45  # in one room 0.63 to 0.79, in no other over 0.23
+  LIKE: Final = 0.35  # in one room 0.46 to 0.77, in no other over 0.23
 
-  def __init__(self, blocks: int = 0) -> None:
-    self._left = self._mute = blocks
-    self._heard, self._mixed = (deque([NO_BANDS] * ENVELOPE_BLOCKS, ENVELOPE_BLOCKS) for _ in range(2))
+  def __init__(self) -> None:
+    self.on_early: Callable[[], object] = lambda: None  # it was so
+    self._left = self._mute = 0
+    self._heard, self._mixed = (deque([NO_BANDS], ENVELOPE_BLOCKS) for _ in range(2))
 
   def begin(self) -> None:
-    """Listen from now on. From any thread."""
-    self.__init__(self.BLOCKS)  # type: ignore[misc]
+    """Listen from now on."""
+    self._heard.extend([NO_BANDS] * ENVELOPE_BLOCKS)
+    self._mixed.extend(self._heard)
+    self._left = self._mute = self.BLOCKS
 
   def play(self, block: Samples) -> Samples:
     """The next block of the mix; what is played of it. From the playing thread."""
@@ -2338,119 +2340,95 @@ class HeardBefore:
     self._mixed.append(bands_of(block[None])[0])
     return SILENCE
 
-  def hear(self, block: Samples) -> bool:
-    """The next block captured; whether what the mix brings was heard before, once that is known."""
+  def hear(self, block: Samples) -> None:
+    """The next block captured."""
     if not self._left:
-      return False
+      return
     self._heard.append(bands_of(block[None])[0])
     self._left -= 1
-    if self._left:
-      return False
-    voices = syllables((self._heard, self._mixed))
-    scores = [float(alike(voices, lag)[0, 1]) for lag in range(self.LAGS)]
-    return voices.any(axis=2).sum(axis=1).min() >= VOICED and max(scores) > max(self.LIKE, scores[0])
+    if not self._left:
+      voices = syllables((self._heard, self._mixed))
+      scores = [alike(voices, lag)[0, 1] for lag in range(self.LAGS)]
+      if voices.any(axis=2).sum(axis=1).min() >= VOICED and max(scores) > max(self.LIKE, scores[0]):
+        self.on_early()
 
 
 class RoomFinder:
-  """Finds who shares a room, among those with a microphone on.
+  """Finds who shares a room: who hears the same and, asked to listen, what is yet to come."""
 
-  Whose microphones hear the same are asked to listen; a room is theirs who then hear `early` what the
-  network is yet to bring. A loudspeaker that leaks makes microphones alike, too, but its side trails,
-  whoever speaks: between two that share a room the lag stays.
-  """
-
-  EVERY: Final = 16  # blocks
-  LAGS: Final = 8  # blocks
-  LIKE: Final = 0.45
-  ALSO: Final = 0.35
-  MOST: Final = 40  # talkers: no room has so many
-  NEAR: Final = 4  # blocks that two devices may differ by; a loudspeaker that leaks trails by more
+  EVERY: Final = 25  # blocks
+  LAGS: Final = 4  # blocks, by which two devices may differ: a loudspeaker that leaks trails by more
+  LIKE: Final = 0.4
   UNLIKE: Final = 0.2
-  AGAINST: Final = 48  # judgements, 12 s of a voice that is not heard, after which one is elsewhere
-  PATIENCE: Final = 190  # blocks, 3 s, until two are asked again; twice as long each time
+  MOST: Final = 40  # talkers
+  AT_ONCE: Final = 12  # are compared with each other
+  AGAINST: Final = 30  # judgements, 12 s of a voice that is not heard
+  PATIENCE: Final = 190  # blocks until two are asked again, twice as many each time
 
   def __init__(self) -> None:
-    self.news: list[Json] = []  # for the server
+    self.news: list[Json] = []
     self._rows: dict[int, deque[NDArray[np.float32]]] = {}
-    self._at = 0
+    self._at = self._busy = 0  # now, and until when they listen, in blocks
     self._work: Iterator[None] = iter(())
-    self._asked: dict[tuple[int, int], tuple[int, int]] = {}  # when, in blocks, and how often
-    self._suspected: list[tuple[int, int]] = []  # who were asked last, and when
-    self._listening = -self.PATIENCE
-    self._early: dict[int, int] = {}  # when
-    self._trails: dict[tuple[int, int], int] = {}  # (louder, other): by how many blocks the other is later
-    self._against: Counter[tuple[int, int]] = Counter()  # judgements, by (who is heard, who does not hear)
+    self._asked: dict[frozenset[int], tuple[int, int]] = {}  # when next, and how long then
+    self._suspected: list[tuple[int, int]] = []  # of those who listen
+    self._early: set[int] = set()
+    self._against: Counter[tuple[int, int]] = Counter()  # by (who is heard, who does not hear)
 
   def note_early(self, id: int) -> None:
     """A client that listened has heard before."""
-    self._early[id] = self._at
+    self._early.add(id)
     for pair in self._suspected:
-      if id in pair and min(self._early.get(one, -1) for one in pair) >= self._listening:
-        self._tell(*pair, True)
-
-  def _tell(self, one: int, other: int, same: bool) -> None:
-    self.news.append({"event": "room", "id": one, "other": other, "same": same})
+      if id in pair and self._early.issuperset(pair):
+        self.news.append({"event": "room", "ids": pair, "same": True})
 
   def push(
     self, talkers: list[int], waves: NDArray[Any], open: Iterable[int], rooms: Mapping[int, Collection[int]]
   ) -> None:
-    """The next block of who talks, among those with an `open` microphone, some of whom share `rooms`."""
-    if len(talkers) > self.MOST:
-      return
-    rows = dict(zip(talkers, bands_of(waves), strict=True))
-    nothing = [NO_BANDS] * ENVELOPE_BLOCKS
-    self._rows = {id: self._rows.get(id) or deque(nothing, ENVELOPE_BLOCKS) for id in open}
+    """The next block of who talks, of those with an `open` microphone."""
+    rows = dict(zip(talkers, bands_of(waves[: self.MOST]), strict=False))
+    self._rows = {
+      id: self._rows.get(id) or deque([NO_BANDS] * ENVELOPE_BLOCKS, ENVELOPE_BLOCKS) for id in open
+    }
     for id, sound in self._rows.items():
       sound.append(rows.get(id, NO_BANDS))
     self._at += 1
-    if self._at % self.EVERY == 0:
+    if self._at % self.EVERY == 0 and len(self._rows) > 1:
       self._work = self._judge(rooms)
     next(self._work, None)
 
   def _judge(self, rooms: Mapping[int, Collection[int]]) -> Iterator[None]:
-    ids = [*self._rows]
-    if len(ids) < 2:
-      return
-    voices = syllables(self._rows.values())
+    ids = random.sample([*self._rows], min(len(self._rows), self.AT_ONCE))
+    voices = syllables(self._rows[id] for id in ids)
     voiced = voices.any(axis=2).sum(axis=1)
-    scores: list[NDArray[np.float32]] = []
+    best = np.zeros((len(ids), len(ids)))
     for lag in range(self.LAGS):
-      scores.append(alike(voices, lag))
+      like = alike(voices, lag)
+      best = np.maximum(best, np.maximum(like, like.T))
       yield  # a lag a tick: nobody's sound waits for it
-    both = np.array(scores + [like.T for like in scores[1:]])  # b after a, then a after b
-    best, lags = both.max(axis=0), both.argmax(axis=0)
     suspects, likes = set[int](), list[tuple[int, int]]()
-    for a, b in itertools.permutations(range(len(ids)), 2):
-      if voiced[a] >= max(VOICED, voiced[b] + (a > b)):
-        pair, like, lag = (ids[a], ids[b]), float(best[a, b]), int(lags[a, b])
-        if ids[b] in rooms.get(ids[a], ()):
-          self._oppose(pair, like)
-        elif like > self.ALSO:
-          likes.append(pair)
-          suspects.update(
-            pair if self._suspects(pair, like, lag if lag < self.LAGS else self.LAGS - 1 - lag) else ()
-          )
+    for a, b in itertools.combinations(np.argsort(-voiced), 2):
+      pair = ids[a], ids[b]
+      if voiced[a] < VOICED:
+        break
+      if pair[1] in rooms.get(pair[0], ()):
+        self._against[pair] = self._against[pair] + 1 if best[a, b] < self.UNLIKE else 0
+        if self._against[pair] > self.AGAINST:
+          del self._against[pair]
+          self.news.append({"event": "room", "ids": pair[::-1], "same": False})
+      elif best[a, b] > self.LIKE:
+        likes.append(pair)
+        suspects.update(pair if self._may_ask(pair) else ())
     if suspects:
-      self._suspected, self._listening = [pair for pair in likes if suspects.intersection(pair)], self._at
+      self._busy, self._early = self._at + HeardBefore.BLOCKS + 40, set()
+      self._suspected = [pair for pair in likes if suspects.intersection(pair)]
       self.news.append({"event": "listen", "ids": sorted(set().union(*self._suspected))})
 
-  def _oppose(self, pair: tuple[int, int], like: float) -> None:
-    self._against[pair] = self._against[pair] + 1 if like < self.UNLIKE else 0
-    if self._against[pair] > self.AGAINST:
-      self._against[pair] = 0
-      self._tell(pair[1], pair[0], False)
-
-  def _suspects(self, pair: tuple[int, int], like: float, lag: int) -> bool:
-    if like < self.LIKE:
+  def _may_ask(self, pair: tuple[int, int]) -> bool:
+    when, wait = self._asked.get(frozenset(pair), (0, self.PATIENCE))
+    if self._at < max(when, self._busy):
       return False
-    self._trails[pair] = lag
-    back = self._trails.get(pair[::-1], -lag if abs(lag) < self.NEAR else 99)
-    key = min(pair), max(pair)
-    when, times = self._asked.get(key, (-self.PATIENCE, 0))
-    busy = self._at - self._listening < HeardBefore.BLOCKS + 40
-    if busy or abs(lag + back) > 1 or self._at - when < self.PATIENCE << max(0, times - 1):
-      return False
-    self._asked[key] = self._at, min(times + 1, 5)
+    self._asked[frozenset(pair)] = self._at + wait, min(2 * wait, 6_000)
     return True
 
 
@@ -2492,9 +2470,9 @@ def _as_sent(wave: NDArray[Any]) -> Samples:
 
 
 class NearestMicrophone:
-  """Of each room only the nearest microphone, which is the loudest, goes through to others.
+  """Of each room only the loudest microphone goes through to others.
 
-  Another takes over at once where it was silent, else once it has been clearly louder for a while.
+  Another takes over at once where that is silent, else once it has been clearly louder for a while.
   """
 
   CLEARLY_DB: Final = 4.0
@@ -2504,16 +2482,16 @@ class NearestMicrophone:
     self.shut: set[int] = set()  # talkers who do not go through
     self._free: Collection[int] = ()
     self._nearest: dict[int, ActiveSpeaker] = {}  # by the first of a room
-    self._weights: dict[int, float] = {}  # of the last block
+    self._weights: dict[int, float] = {}
 
   def order(self, groups: list[list[int]], free: Collection[int]) -> None:
-    """Each group shares a room from now on; `free` ones always go through."""
+    """Each group shares a room; `free` ones always go through."""
     self.rooms = {id: group for group in groups for id in group}
     self._free = free
     self._nearest = {group[0]: ActiveSpeaker() for group in groups}
 
   def pass_on(self, levels: dict[int, float], waves: NDArray[np.float32], now: float) -> None:
-    """Fade those talkers of `levels`, in dB, out of `waves`, row by row, whom a nearer one outweighs."""
+    """Fade the others of `levels`, in dB, out of `waves`, a row each."""
     self.shut = {id for id in levels if id in self.rooms} - {*self._free}
     for first, nearest in self._nearest.items():
       there = {id: levels[id] for id in self.rooms[first] if id in levels}
@@ -2529,7 +2507,7 @@ class NearestMicrophone:
 
 
 class AudioMixer:
-  """Mixes for every listener all the others: the sum once, minus each one's own and those of its room.
+  """Mixes for every listener all but those of its room: the sum once, minus theirs.
 
   Who wants somebody louder, softer or not at all gets a sum of one's own while that one speaks.
   """
@@ -4309,7 +4287,6 @@ RESERVED_NAMES: Final = (
   "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 )
 FOREVER: Final = 2.0**40
-REGROUPING: Final = ("room", "one_room", "word", "spotlight", "cohost")
 LASTING: Final = ("hand",)  # fields of a Person that are still so when it comes back
 MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
@@ -4475,10 +4452,7 @@ class Claim(Record):
 
 @dataclass(slots=True)
 class Setting(Record):
-  """What hosts have set for the class; `word` and `spotlight` are persons, `ends` is the timer's.
-
-  `found` are the persons who were found to share a room, room by room.
-  """
+  """What hosts have set for the class; `word`, `spotlight`, `found` are persons, `ends` is the timer's."""
 
   off: Annotated[list[str], _PERMITS] = field(default_factory=list)
   word: Id = 0
@@ -4488,7 +4462,7 @@ class Setting(Record):
   question: Annotated[Json, _record(Question.shape())] = field(default_factory=Question().message)
   ends: Time = 0.0
   one_room: Flag = False
-  found: Annotated[list[list[int]], _listing(_PEOPLE, 1 << 12)] = field(default_factory=list)  # persons
+  found: Annotated[list[list[int]], _listing(_PEOPLE, 2_000)] = field(default_factory=list)
 
 
 class Ticket(NamedTuple):
@@ -4774,7 +4748,7 @@ class Classroom:
     return self.changed()
 
   def _on_room(self, member: Member, message: Json) -> list[Effect]:
-    """With whom one is in one room; with oneself: as others say or find."""
+    """In whose room one is; in one's own: as others say or find."""
     person = self._person(message["same"])
     self._room.names.people[member.person].room = -1 if person == member.person else person
     return [Keep("people", [member.person])]
@@ -4783,36 +4757,26 @@ class Classroom:
     return [ToMixer({"do": "early", "id": member.id})]
 
   def note_found(self, report: Json) -> list[Effect]:
-    """The mixer asks some to listen, or has found that `one` shares the room of `other`, or does not."""
+    """The mixer asks some to listen, or found that one is in the room of another, or is not."""
     if report["event"] == "listen":
       return [Tell(tuple(report["ids"]), {"type": "listen"})]
-    here, groups, one, other = self._room.members, self.set.found, report["id"], report["other"]
-    if one not in here or other not in here:
-      return []
-    pair = {here[one].person, here[other].person}
-    mixed = [group for group in groups if pair.intersection(group)]
-    kept = [group for group in groups if group not in mixed]
-    if report["same"]:
-      kept.append(sorted(pair.union(*mixed)))
-    else:
-      kept += [sorted({*group} - {here[one].person}) for group in mixed]
-    self.set.found = [group for group in kept if len(group) > 1]
+    pair = [self._room.members[id].person for id in report["ids"] if id in self._room.members]
+    if len(pair) == 2:
+      found = [two for two in self.set.found if report["same"] or pair[0] not in two]
+      self.set.found = [*found, *[pair][: report["same"]]][-2_000:]
     return [Keep("settings", [1]), *self.regroup()]
 
-  def regroup(self) -> list[Effect]:
-    """What follows where it has changed who shares a room, or whom nobody there may silence."""
+  def regroup(self, to: tuple[int, ...] = ()) -> list[Effect]:
+    """What follows where rooms have changed, or who is free; told to these, or all."""
     before, self.grouped = self.grouped, self._group()
     if before == self.grouped:
       return []
     told = {"type": "rooms", "groups": self.grouped["groups"]}
-    tell = [self._room.tell_all(told)] if before["groups"] != told["groups"] else []
-    return [*tell, ToMixer(self.grouped)]
+    tell = Tell(to or tuple(self._room.members), told)
+    return [*[tell][before["groups"] == told["groups"] :], ToMixer(self.grouped)]
 
   def _group(self) -> Json:
-    """The mixer's order: `groups` of ids that share a room, and who is `free` of what others say there.
-
-    What a person says of itself counts before the host's switch, and that before what was found.
-    """
+    """The mixer's order. What one says of oneself is before the host's switch, and that before finding."""
     claims, now = self._room.names.people, self.set
     here = {one.person: one for one in self._room.members.values()}
     says = {person: claims[person].room for person in here}
@@ -5001,11 +4965,7 @@ class Room:
     self.allocator.join(member.id)
     told = Tell(everyone, {"type": "join", "user": member.message()})
     kept = [Keep("people", [person, *forgotten]), Keep("members", [ident])]
-    regrouped = [
-      effect._replace(to=everyone) if isinstance(effect, Tell) else effect  # the newcomer has no welcome yet
-      for effect in self.classroom.regroup()
-    ]
-    return member, fresh, [*effects, *kept, told, *regrouped]
+    return member, fresh, [*effects, *kept, told, *self.classroom.regroup(everyone)]
 
   def _replace(self, stale: Member, now: float) -> list[Effect]:
     gone = {"type": "ended", "code": "elsewhere"}
@@ -5143,7 +5103,8 @@ class Room:
     try:
       said = "text" in message and any(mark == (line.person, line.ref) for line in self.lines.values())
       effects = [] if said else handler(member, message)  # nothing is said twice: `ok`
-      effects += self.classroom.regroup() if kind in REGROUPING else []
+      if kind in ("room", "one_room", "word", "spotlight", "cohost"):
+        effects += self.classroom.regroup()
     except Refused as refused:
       effects = [self._error(member, refused)]
     return self._answered(effects, member, message)
@@ -5582,13 +5543,15 @@ class Snapshot:
   devices: Mapping[str, DeviceState] = field(default_factory=dict)  # camera, mic, speaker
   quality: Mapping[int, StreamQuality] = field(default_factory=dict)  # by person id
   mic_level: float = field(default=0.0, compare=False)  # 0..1, live meter
+  # the level as heard, as sent, and whether an echo is left
+  sound: tuple[float, float, bool] = field(default=(0.0, 0.0, False), compare=False)
   muted_speech: bool = False  # speaking while muted
   delay_ms: float = 0.0  # control round trip
   since: float = 0.0  # monotonic seconds at joining
   wanted: Mapping[str, bool] = field(default_factory=dict)  # mic, camera, hand as last asked for here
   gains: Mapping[str, float] = field(default_factory=dict)  # by name: how many times as loud, 0 to 2
   rules: Rules = field(default_factory=Rules)
-  rooms: Sequence[Sequence[int]] = ()  # ids of those who hear one another through the air, room by room
+  rooms: Sequence[Sequence[int]] = ()  # ids, room by room
   question: Question = field(default_factory=Question)
   timer: float = 0.0  # monotonic seconds at its end
   asks: Mapping[int, str] = field(default_factory=dict)  # the names of who waits, by number
@@ -5612,7 +5575,7 @@ class Snapshot:
 
   @property
   def around(self) -> Sequence[int]:
-    """The ids of those in one's own room, oneself among them; none where one is alone."""
+    """The ids of those in one's own room, with oneself."""
     return next((room for room in self.rooms if self.me in room), ())
 
   def wants(self, what: str) -> bool:
@@ -9555,6 +9518,7 @@ class VoiceProcessor:
     self._before = self._after = 0.0  # powers
     self._hold = self._others = 0  # frames that this voice, or what the speaker plays, goes on
     self.probability = 1.0  # that the last block was speech
+    self.echo = 0.0  # the share of others' speech that is heard again
 
   def play(self, block: Samples) -> None:
     """`block` is given to the speaker now. From the playing thread."""
@@ -9627,6 +9591,8 @@ class VoiceProcessor:
     self._after += 0.3 * (_power(voice) - self._after)
     own = self._after > self._VOICE_SHARE * self._before and likely > VoiceActivityDetector.LIKELY
     self._hold = self._HOLD if own else max(0, self._hold - 1)
+    if self._others:  # over 10 s
+      self.echo += 0.001 * (float(self._hold > 0 or self._after > 1e-5) - self.echo)
     self._others = self._HOLD if level_db(far) > VOICE_DB else max(0, self._others - 1)
     # judged while others are silent: what is left of both is softer
     louder: Samples = self._gain.process(voice, None if self._hold and not self._others else 0.0)
@@ -12479,7 +12445,7 @@ class ClientOptions:
 
   @property
   def in_room(self) -> bool:
-    """Whether the microphone hears what sounds around it: no file or tone does."""
+    """Whether the microphone hears the room: no file or tone does."""
     return is_sound_card(self.mic) or self.mic.startswith("room:")
 
   @property
@@ -13052,7 +13018,6 @@ class MicrophoneSender(DeviceThread):
   MISTAKEN_DB = -40.0
   MISTAKEN_BLOCKS = 60  # a second, of which more than half must be loud: no cough, no click
   MISTAKEN_SECONDS = 2.0
-  UNKNOWN = 188  # blocks, 3 s, in which it may turn out that others in the room hear them: 6 dB less
 
   def __init__(
     self,
@@ -13061,13 +13026,12 @@ class MicrophoneSender(DeviceThread):
     on_device: OnDevice,
     newest_number: Callable[[], int],
     voice: VoiceProcessor,
-    on_early: Callable[[], object] = lambda: None,
+    air: HeardBefore | None = None,
   ) -> None:
     super().__init__("mic", options, send, on_device)
     self._voice = voice
-    self._on_early = on_early
-    self.ear = HeardBefore()
-    self._unknown = self.UNKNOWN
+    self._air = air or HeardBefore()
+    self._unknown = 188  # blocks, 3 s, until its room is known: they have 6 dB less
     self._clear = False
     self._advised = False
     self._newest_number = newest_number
@@ -13076,7 +13040,7 @@ class MicrophoneSender(DeviceThread):
     self._silent = 0
     self._mistaken = -math.inf
     self._offset = 0.0  # constant part of what is heard, which is no voice
-    self.level = 0.0
+    self.level = self.captured = 0.0
 
   @property
   def muted_speech(self) -> bool:
@@ -13097,7 +13061,7 @@ class MicrophoneSender(DeviceThread):
       raise
     finally:
       microphone.close()
-      self.level = 0.0
+      self.level = self.captured = 0.0
       for _ in range(3):
         self._seq += 1
         self._send(self._seq, b"")
@@ -13126,8 +13090,8 @@ class MicrophoneSender(DeviceThread):
   def _send_block(self, samples: Samples) -> None:
     self._seq += 1
     samples = self._without_offset(samples)
-    if self.ear.hear(samples):
-      self._on_early()
+    self._air.hear(samples)
+    self.captured = loudness(samples)
     if self._options.clear != self._clear:
       self._clear = not self._clear
       if self._clear and not self._voice.begin() and not self._advised:
@@ -13170,7 +13134,7 @@ class MediaManager:
     self.watched: dict[int, int] = {}
     self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
     self.on_picture: Callable[[], Any] = lambda: None  # called by the decoder after each picture
-    self.on_early: Callable[[], Any] = lambda: None  # by the microphone, which heard what is yet to be played
+    self.air = HeardBefore()
     self._voice = VoiceProcessor()
     self.video: VideoPlane | None = None
     self.audio: AudioPlane | None = None
@@ -13193,7 +13157,7 @@ class MediaManager:
       self._on_device,
       lambda: int((monotonic() - self._started) / BLOCK_SECONDS),
       self._voice,
-      self.on_early,
+      self.air,
     )
     self.video.loop.start()
     self.audio.loop.start()
@@ -13368,7 +13332,7 @@ class MediaManager:
     block = cast(AudioPlane, self.audio).pull()
     if self.ear:
       self.ear(block)
-    block = cast(MicrophoneSender, self._microphone).ear.play(block)
+    block = self.air.play(block)
     volume = self._options.volume
     return block if volume == 1.0 else (block * volume).astype(np.int16)
 
@@ -13376,14 +13340,15 @@ class MediaManager:
   def muted_speech(self) -> bool:
     return self._microphone is not None and self._microphone.muted_speech
 
-  def listen(self) -> None:
-    """Say by `on_early` whether the microphone hears what is yet to be played."""
-    if self._microphone:
-      self._microphone.ear.begin()
-
   @property
   def mic_level(self) -> float:
     return self._microphone.level if self._microphone else 0.0
+
+  @property
+  def sound(self) -> tuple[float, float, bool]:
+    """As `Snapshot.sound`."""
+    captured = self._microphone.captured if self._microphone else 0.0
+    return captured, self.mic_level, self._voice.echo > 0.5
 
   def video_stats(self, ident: int) -> Json | None:
     """The `stats` entry of a sender."""
@@ -14954,7 +14919,7 @@ class MeetingController:
     self._camera_back = False  # when the own share ends
     self.requests = Requests(self._standing_link, self._reactor.later)
     self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
-    self.media.on_early = lambda: self._reactor.post(lambda: self.send({"type": "early"}))
+    self.media.air.on_early = lambda: self._reactor.post(lambda: self.send({"type": "early"}))
     told = self._share_failed, self._sharing_changed
     self.screen = ScreenPlane(self._reactor, options, self.counters, self.requests.make, *told)
     self.files = FileTransfers(options, self._reactor, self.state, self.emit, self.ask, self.requests.make)
@@ -14984,7 +14949,7 @@ class MeetingController:
       "encode": self._on_encode,
       "audio_keys": self._on_audio_keys,
       "muted": self._on_muted,
-      "listen": lambda message: self.media.listen(),
+      "listen": lambda message: self.media.air.begin(),
       "file_gone": self._on_file_gone,
       "file_offer": self._on_file_offer,
       "error": self._on_error,
@@ -15018,6 +14983,7 @@ class MeetingController:
     return dataclasses.replace(
       self.state.current,
       mic_level=self.media.mic_level,
+      sound=self.media.sound,
       muted_speech=self.media.muted_speech,
       delay_ms=self._delay,
       wanted=dict(self._wanted),
@@ -16834,6 +16800,10 @@ Your hand is up: number {number}|Tu mano está levantada: número {number}|Votre
 Only with the word|Solo con la palabra|Parole sur demande|केवल मौका मिलने पर
 Everyone sees {name}|Todos ven a {name}|Tous voient {name}|सब {name} को देख रहे हैं
 {by} turned your camera off|{by} apagó tu cámara|{by} a coupé votre caméra|{by} ने आपका कैमरा बंद किया
+We are all in one room|Estamos todos en una sala|Nous sommes tous dans une même salle|हम सब एक कमरे में हैं
+In my room, or not|En mi sala, o no|Dans ma salle, ou non|मेरे कमरे में, या नहीं
+Not in my room|No en mi sala|Pas dans ma salle|मेरे कमरे में नहीं
+heard through the air|se oye por el aire|entendu dans la salle|सीधे कमरे में
 Give the word|Dar la palabra|Donner la parole|बोलने का मौका दें
 Take the word back|Retirar la palabra|Reprendre la parole|बोलने का मौका वापस लें
 You have the word|Tienes la palabra|Vous avez la parole|आपकी बारी है
@@ -19529,6 +19499,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
   "louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
   "softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
   "unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
+  "near": Command("", "In my room, or not", "", lambda v, one: v.actions.sit(one), "person"),
   "mute": Hosts("Mute", Told("mute"), apart=True),
   "word": Hosts("Give the word", Told("word", "to")),
   "unword": Hosts(
@@ -20564,8 +20535,8 @@ class AttendeesPanel:
           (tr("Give the word"), partial(self.act, word)),
           (tr("Lower hand"), partial(self.act, lower)),
         ]
-    if one.name == shot.rules.word:
-      facts.append(tr("has the word"))
+    facts += [tr("has the word")] * (one.name == shot.rules.word)
+    facts += [tr("heard through the air")] * (one.id in shot.around and one.id != shot.me)
     talks = one.id == shot.speaking and one.mic
     menu = partial(self.menu_for, one.id)
     return PersonRow(one, one.id == shot.me, talks, menu, tuple(facts), tuple(choices))
@@ -20810,8 +20781,8 @@ class PreviewCard:
     self._tried = (camera, mic)
     self.backend.preview.run(self.camera or camera, self.mic or mic)
 
-  def now(self) -> tuple[float, int, Picture | None]:
-    return (self.backend.preview.level, *self.backend.preview.picture)
+  def now(self) -> tuple[tuple[float, float, bool], int, Picture | None]:
+    return ((self.backend.preview.level, 0.0, False), *self.backend.preview.picture)
 
   def _show(self) -> None:
     stage, px = self.stage, self.look.px
@@ -21395,21 +21366,21 @@ class CallPreview:
   def __init__(self, backend: Program, controller: MeetingController) -> None:
     self.preview, self.controller = backend.preview, controller
 
-  def _live(self) -> tuple[bool, bool, float]:
+  def _live(self) -> tuple[bool, bool, tuple[float, float, bool]]:
     shot = self.controller.snapshot()
     me = shot.person(shot.me) or Person(0, shot.name)
-    return me.camera, me.mic, shot.mic_level
+    return me.camera, me.mic, shot.sound
 
   def run(self, camera: bool, mic: bool) -> None:
     """Run what is wanted and not on in the meeting."""
     camera_on, mic_on, _ = self._live()
     self.preview.run(camera and not camera_on, mic and not mic_on)
 
-  def now(self) -> tuple[float, int, Picture | None]:
-    """(level, serial, picture) of the meeting's devices, else of those tried out."""
-    camera_on, mic_on, level = self._live()
+  def now(self) -> tuple[tuple[float, float, bool], int, Picture | None]:
+    """(`Snapshot.sound`, serial, picture) of the meeting's devices, else of those tried out."""
+    camera_on, mic_on, sound = self._live()
     picture = self.controller.picture("self") if camera_on else self.preview.picture
-    return (level if mic_on else self.preview.level, *picture)
+    return (sound if mic_on else (self.preview.level, 0.0, False), *picture)
 
 
 def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) -> str:
@@ -21606,6 +21577,9 @@ class ClassCard:
       yield SwitchRow(what, tr(words), what not in off, flip)
     door = ((f"door:{mode}", tr(words), mode == shot.rules.door) for mode, words in self.DOORS.items())
     yield FlowRow(tr("Door"), tuple(door), self._set)
+    here = shot.rules.one_room
+    flip = partial(self.act, {"do": "one_room", "on": not here})
+    yield SwitchRow("one_room", tr("We are all in one room"), here, flip)
     times = ((f"timer:{60 * n}", f"{n} min", False) for n in self.MINUTES)
     yield FlowRow(tr("Countdown"), tuple(times), self._set)
     if asked.answers:
@@ -21647,7 +21621,7 @@ class SettingsDialog(Dialog):
     self.backend, self.preview, self.restyle = backend, preview, restyle
     px, p = look.px, look.palette
     self.found: Mapping[str, Sequence[tuple[str, str]]] = {}
-    self.meter: Meter | None = None
+    self.meters: list[Meter] = []  # as heard, as sent
     self.tile: PictureBox | None = None
     side = look.frame(self.body, p.window)
     side.pack(side="left", fill="y")
@@ -21675,7 +21649,7 @@ class SettingsDialog(Dialog):
   def choose(self, name: str) -> None:
     """Show one page."""
     self.name = name
-    self.meter = None
+    self.meters = []
     self._no_tile()
     for child in self.page.winfo_children():
       child.destroy()
@@ -21702,7 +21676,9 @@ class SettingsDialog(Dialog):
     self._words("Microphone")
     self._device("mic", self.page).pack(fill="x")
     bars = int((self.width - px(262)) / px.scale / 11)
-    self.meter = Meter(look, self.page, bars, 11, 9).pack(anchor="w", pady=(px(12), 0))
+    self.meters = [Meter(look, self.page, bars, 11, 9).pack(anchor="w", pady=(px(8), 0)) for _ in range(2)]
+    self.advice = look.label(self.page, "", 12)
+    self.advice.pack(anchor="w", pady=(px(4), 0))
     words = "Clear voice: no echo, no noise (off for music)"
     self.clear = self._switch(words, "sound", ("original", "clear"))
     self._words("Speaker")
@@ -21779,9 +21755,11 @@ class SettingsDialog(Dialog):
   def _tick(self) -> None:
     if not self.open:
       return
-    level, _, picture = self.preview.now()
-    if self.meter is not None:
-      self.meter.show(level)
+    (*levels, leaks), _, picture = self.preview.now()
+    for meter, level in zip(self.meters, levels, strict=False):
+      meter.show(level)
+    if self.meters:
+      self.look.say(self.advice, tr("Headphones stop echo for everyone.") if leaks else "")
     if self.tile is not None:
       note = "" if picture is not None else tr("The camera is off")
       looks = TileLook(name=tr("You"), mirror=mirrored(self.backend), note=note)
@@ -21868,6 +21846,7 @@ class EventWords:
   def __init__(self, view: MainAppView) -> None:
     self.view = view
     self._permissions: Json = {}  # as last told
+    self._around: set[str] = set()
     self.handlers: Mapping[str, Callable[[Json], object]] = {
       "reaction": lambda event: view.reactions.add(event["emoji"], event["from"]),
       "chat": self._on_chat,
@@ -21881,6 +21860,7 @@ class EventWords:
       "knock_gone": lambda event: self.view.attendees.asks.pop(event["n"], None),
       "host_away": self._on_host_away,
       "permissions": self._on_permissions,
+      "rooms": self._on_rooms,
       "asked": self._on_asked,
       "question": self._on_question,
       "collecting": self._on_collecting,
@@ -21918,6 +21898,14 @@ class EventWords:
       self._cue(tr("You have the word"))
     elif not event["what"]["mic"] and old.get("what", {}).get("mic", True):
       self._tell(tr("Microphones are off: raise your hand to get the word."), "mic")
+
+  def _on_rooms(self, _: Json) -> None:
+    shot, known = self.view.controller.snapshot(), self._around
+    self._around = {one.name for one in shot.people if one.id in shot.around and one.id != shot.me}
+    if new := sorted(self._around - known):
+      leave = partial(self.view.act, {"do": "room", "same": None})
+      words = plain(f"{', '.join(new[:3])}: {tr('heard through the air')}")
+      self._tell(words, "person", tr("Not in my room"), leave, stays=True)
 
   def _on_asked(self, event: Json) -> None:
     words = tr("{by} asks you to show your screen to everyone", by=event["by"])
@@ -22223,6 +22211,10 @@ class Actions:
     gain = self.view.shot.gains.get(one.name, 1.0)
     gain = min(2.0, max(0.0, gain + by)) if by else float(not gain)
     self.view.act({"do": "volume", "who": one.name, "gain": gain})
+
+  def sit(self, one: Person) -> None:
+    """Sit with a person, or not."""
+    self.view.act({"do": "room", "same": None if one.id in self.view.shot.around else one.name})
 
   def write_to(self, name: str) -> None:
     """Open the messages with `name` as the one who reads them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +70,16 @@ class School:
     parts = np.concatenate(
       (ways.reshape(count, count, PARTS, BLOCK), np.zeros((count, count, PARTS, BLOCK))), -1
     )
-    self._ways = np.fft.rfft(parts).transpose(2, 3, 0, 1).astype(np.complex64)
-    self._past = np.zeros((PARTS, BLOCK + 1, count), np.complex64)
+    ways = np.fft.rfft(parts).transpose(3, 0, 2, 1)  # frequency, microphone, part, speaker
+    self._ways = ways.reshape(BLOCK + 1, count, -1).astype(np.complex64)
+    self._past = np.zeros((BLOCK + 1, PARTS, count), np.complex64)
     self._last = np.zeros((count, BLOCK))
     self.mixer = cs.AudioMixer()
     for ident in self.ids:
       self.mixer.add(ident)
     self.ears = [cs.HeardBefore() for _ in laptops]
+    for ident, ear in zip(self.ids, self.ears, strict=True):
+      ear.on_early = partial(self.mixer.finder.note_early, ident)
     self.voices = [cs.VoiceProcessor() for _ in laptops]
     for voice in self.voices:
       voice.begin()
@@ -84,12 +88,10 @@ class School:
     self.played: deque[list[cs.Samples]] = deque([[cs.SILENCE] * count] * 12, 12)
     self.groups: list[set[int]] = []
     self.log: list[tuple[float, str]] = []
-    self.told = [0] * count
     self.at = 0
     self.waiting: list[tuple[float, int, int, cs.Samples | None]] = []
     self.heard = np.zeros((count, size), np.int16)
     self.microphones = np.zeros((count, size), np.float32)
-    self.trace: Callable[[int, int], None] = lambda ident, block: None
     self.free: list[int] = []
     self.automatic = True
 
@@ -98,10 +100,10 @@ class School:
     return range(1, len(self.laptops) + 1)
 
   def _air(self, speakers: NDArray[np.float64]) -> Sound:
-    self._past[1:] = self._past[:-1]
-    self._past[0] = np.fft.rfft(np.concatenate((self._last, speakers), axis=1)).T
+    self._past[:, 1:] = self._past[:, :-1]
+    self._past[:, 0] = np.fft.rfft(np.concatenate((self._last, speakers), axis=1)).T
     self._last = speakers
-    spectrum = np.einsum("pfij,pfj->if", self._ways, self._past, optimize=True)
+    spectrum = (self._ways @ self._past.reshape(BLOCK + 1, -1, 1))[:, :, 0].T
     return np.fft.irfft(spectrum, axis=1)[:, BLOCK:]
 
   def step(self) -> None:
@@ -118,10 +120,7 @@ class School:
     self.microphones[:, piece] = captured
     self.heard[:, piece] = pulled
     for i, one in enumerate(self.laptops):
-      if self.ears[i].hear(captured[i]):
-        self.told[i] += 1
-        self.mixer.finder.note_early(i + 1)
-        self.trace(i + 1, k)
+      self.ears[i].hear(captured[i])
       self.voices[i].play(pulled[i])
       block = self.voices[i].process(captured[i]) if one.clear else captured[i]
       voice = self.gates[i].is_voice(block, self.voices[i].probability if one.clear else 1.0)
@@ -134,7 +133,7 @@ class School:
     self.mixes.append([cs.SILENCE if b is None else b.astype(np.int16) for b in mix.blocks])
     for news in self.mixer.finder.news:
       if news["event"] == "room":
-        self.note(news["id"], news["other"], news["same"])
+        self.note(*news["ids"], news["same"])
       else:
         self.log.append((round(self.at * cs.BLOCK_SECONDS, 2), f"listen {news['ids']}"))
         for ident in news["ids"]:

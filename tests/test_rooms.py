@@ -16,9 +16,12 @@ from headless import Headless
 from meetings import host, join, wav
 from test_classroom import Lesson
 from test_room import World
-from voices import BLOCK, RATE, Sound, level, noise, samples, speech
+from voices import BLOCK, RATE, Sound, echo_of, level, noise, samples, speech
+from window_driver import Open, opened
 
 import connectsphere as cs
+
+__all__ = ["opened"]  # a fixture
 
 # ------------------------------------------------------------------- the server: who says what
 
@@ -37,7 +40,7 @@ class Seats(Lesson):
     ]
 
   def find(self, one: str, other: str, same: bool = True) -> None:
-    report = {"event": "room", "id": self.ident(one), "other": self.ident(other), "same": same}
+    report = {"event": "room", "ids": [self.ident(one), self.ident(other)], "same": same}
     self.world.note(self.world.room.classroom.note_found(report))
 
   def same(self, name: str, other: str | None) -> None:
@@ -79,12 +82,15 @@ def test_found_rooms_merge_and_who_is_found_elsewhere_leaves_them(seats: Seats) 
   seats.find("Bea", "Ms Lee")
   seats.find("Ana", "Bea")
   assert seats.groups() == ["ABCM"]
+  seats.find("Bea", "Cleo")
   seats.find("Ana", "Cleo", False)
   assert seats.groups() == ["BCM"]
   seats.world.leave(seats.member("Cleo"))
   assert seats.groups() == ["BM"]
-  ghost = {"event": "room", "id": seats.ident("Bea"), "other": 999, "same": True}
-  assert seats.world.room.classroom.note_found(ghost) == []
+  seats.world.note(
+    seats.world.room.classroom.note_found({"event": "room", "ids": [seats.ident("Bea"), 999], "same": True})
+  )
+  assert seats.groups() == ["BM"]
 
 
 def test_rooms_outlive_reconnecting_and_a_crash_and_newcomers_are_told(seats: Seats) -> None:
@@ -287,7 +293,7 @@ def test_a_room_lapses_when_one_does_not_hear_the_other_and_not_in_silence() -> 
     )
     told += [(k * cs.BLOCK_SECONDS, news) for news in finder.news]
     finder.news.clear()
-  assert told[0][1] == {"event": "room", "id": 2, "other": 1, "same": False}
+  assert told[0][1] == {"event": "room", "ids": (2, 1), "same": False}
   assert 60 + 10 < told[0][0] < 60 + 18
 
 
@@ -340,3 +346,67 @@ def test_a_real_meeting_finds_its_room_and_the_people_in_it_have_the_last_word(
   assert cara.wait("rooms", groups=[others])
   ben.send({"do": "room", "same": "Cara", "ref": "I, too"})
   assert ben.wait("rooms", ref="I, too")["groups"] == [sorted([people[ben], *others])]
+
+
+# ------------------------------------------------------------------- one's own microphone, and the window
+
+
+def test_a_new_microphone_is_softer_until_its_room_is_known_but_no_file(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  sent: list[bytes] = []
+  said = steady(-26, 1)
+  for mic, soft in (("default", True), ("a.wav", False)):
+    sender = cs.MicrophoneSender(
+      cs.ClientOptions(mic=mic, sound="clear"),
+      lambda _, block: sent.append(block),
+      lambda *_: None,
+      lambda: 0,
+      cs.VoiceProcessor(),
+    )
+    monkeypatch.setattr(sender._voice, "process", lambda block: block)
+    sent.clear()
+    for _ in range(250):
+      sender._send_block(said)
+    levels = [level(np.frombuffer(block, ">i2").astype(np.int16)) for block in sent]
+    assert levels[170] - levels[249] == pytest.approx(-6 if soft else 0, abs=0.2)
+    assert levels[190] == pytest.approx(levels[249], abs=0.2), "3 s at most"
+
+
+@pytest.mark.parametrize(("late", "leaks"), [(0.045, False), (0.75, True)])
+def test_headphones_are_advised_only_where_an_echo_is_left(late: float, leaks: bool) -> None:
+  """Beyond half a second the canceller does not find it."""
+  far = samples(speech(0, 14, 3, -22))
+  voice, heard = (
+    cs.VoiceProcessor(),
+    samples(echo_of(far, delay=late) + noise(len(far) // BLOCK * BLOCK, -62)),
+  )
+  assert voice.begin()
+  for at in range(0, len(heard) - BLOCK, BLOCK):
+    voice.play(far[at : at + BLOCK])
+    voice.process(heard[at : at + BLOCK])
+  assert (voice.echo > 0.5) == leaks
+
+
+def test_the_window_says_whom_one_hears_through_the_air_and_takes_a_no(opened: Open) -> None:
+  driver = opened()
+  call = driver.meet(5, host=True)
+  me, other, *_ = (one.id for one in call.snapshot().people)
+  call.change(rooms=[[me, other]])
+  call.gui_queue.put({"event": "rooms", "groups": [[me, other]], "time": 0})
+  view = driver.view
+  driver.until(lambda: view.toasts._toasts, "the notice")
+  assert "Amira Hassan" in view.toasts._toasts[-1].words
+  view.show_panel("attendees")
+  driver.until(lambda: view.attendees.list.rows, "the people")
+  facts = {row.person.id: row.facts for row in view.attendees.list.rows if isinstance(row, cs.PersonRow)}
+  assert "heard through the air" in facts[other] and not (facts[me] or facts[3])
+  view.toasts.answer()
+  assert call.commands[-1] == {"do": "room", "same": None}
+  for key, same in ((other, None), (3, call.snapshot().people[2].name)):
+    dict(entry for entry in view.actions.about(key) if entry)["In my room, or not"]()
+    assert call.commands[-1] == {"do": "room", "same": same}
+  view.flip_class()
+  (switch,) = [row for row in view.card.list.rows if isinstance(row, cs.SwitchRow) and row.name == "one_room"]
+  switch.flip()
+  assert call.commands[-1] == {"do": "one_room", "on": True}

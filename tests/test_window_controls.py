@@ -951,22 +951,22 @@ def test_every_control_of_the_settings(opened: Open) -> None:
   def click(at: int) -> None:
     driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
 
-  click(2)
+  click(3)
   assert settings["sound"] == "original", "for music"
   assert not dialog.clear.value
   settings.pop("sound")  # another microphone has a sound of its own
   choose(0, "No microphone")
   assert dialog.clear.value
-  choose(4, "No speaker")
+  choose(5, "No speaker")
   assert (settings["mic"], settings["speaker"]) == ("none", "none")
   press(driver, page, "Play a test")
   assert ("test_speaker",) in driver.backend.calls
-  slider = [one for one in walk(page) if isinstance(one, tk.Canvas)][5]
+  slider = [one for one in walk(page) if isinstance(one, tk.Canvas)][6]
   driver.click(slider, 20)
   assert settings["volume"] < 0.1
   driver.key("Right")
   assert 0.05 <= settings["volume"] < 0.15
-  click(6)
+  click(7)
   assert settings["space_talk"] is False
   press(driver, dialog.frame, "Video")
   choose(0, "Test card")
@@ -997,7 +997,7 @@ def test_the_volume_is_heard_on_the_way_and_remembered_where_it_stays(
   dialog = driver.view.dialog
   assert isinstance(dialog, cs.SettingsDialog)
   driver.until(lambda: dialog.found and driver.root.grab_current(), "the settings")
-  slider = [one for one in walk(dialog.page) if isinstance(one, tk.Canvas)][5]
+  slider = [one for one in walk(dialog.page) if isinstance(one, tk.Canvas)][6]
   driver.root.update()
   x, y = slider.winfo_rootx() + 100, slider.winfo_rooty() + 10
   driver.hand("mousemove", str(x), str(y), "mousedown", "1")

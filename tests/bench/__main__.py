@@ -19,6 +19,7 @@ BENCHES: Final = {
   "relay": "relay:rows",
   "mixer": "mixer:rows",
   "voice": "voice:rows",
+  "rooms": "rooms:rows",
   "growth": "growth:rows",
   "join": "latency:join_rows",
   "audio": "latency:audio_rows",
