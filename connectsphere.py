@@ -144,7 +144,7 @@ import webbrowser
 from abc import ABC, abstractmethod
 from argparse import Namespace
 from bisect import bisect_right
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -1434,18 +1434,12 @@ def parse_record(payload: bytes, shape: Shape) -> Json:
 
 # -- files: one TLS connection a transfer
 #
-#   upload      client  {"type":"file_upload","ticket":T}\n
-#               server  READY offset\n          what it has already
-#               client  size - offset bytes
-#               server  DONE\n                  whole, and of the SHA-256 that was declared
+#   upload      client {"type":"file_upload","ticket":T}   server READY offset   client bytes from there on
+#               server DONE: whole, and of the SHA-256 that was declared
+#   download    client {"type":"file_download","ticket":T,"offset":N}
+#               server {"size":S,"sha256":H,"offset":N}   client READY   server bytes   client DONE: saved
 #
-#   download    client  {"type":"file_download","ticket":T,"offset":N}\n
-#               server  {"size":S,"sha256":H,"offset":N}\n
-#               client  READY\n
-#               server  size - offset bytes
-#               client  DONE\n                  saved; a client that only closes is not counted
-#
-#   Instead of any of its lines the server may say   FAILED code\n   and close.
+#   Instead of any of its lines the server may say FAILED code, and close.
 
 MAX_FILE_LINE: Final = 1_024
 FILE_DONE: Final = b"DONE\n"
@@ -1602,14 +1596,9 @@ def parse_screen(data: bytes) -> ScreenMessage:
 
 # -- UDP: sealed frames, blocks and small messages
 #
-#   video    0        4          8       10      12
-#            +--------+----------+-------+-------+------------------------+
-#            | id u32 | frame_id | total | index | chunk, <= 1,100 bytes  |
-#            +--------+----------+-------+-------+------------------------+
-#   small    | id u32 | number   |   0   | kind  | sealed, one datagram   |   (both UDP planes)
-#            +--------+----------+-------+-------+------------------------+
-#   audio    | id u32 | seq u32  | sealed block of 512 bytes, or of none: silence from here |
-#            +--------+----------+----------------------------------------------------------+
+#   video    | id u32 | frame_id u32 | total u16 | index u16 | chunk, <= 1,100 bytes |
+#   small    | id u32 | number u32   | 0 u16     | kind u16  | sealed, one datagram  |   (both UDP planes)
+#   audio    | id u32 | seq u32 | sealed block of 512 bytes, or of none: silence from here |
 #
 #   nonce    | kind u8 | 0 0 0 | id u32 | number u32 |        additional data  | id | number | total |
 #
@@ -7909,8 +7898,7 @@ class RunningMeeting:
 def come_first() -> None:
   """Ask that this process runs before others, where the system lets its user."""
   if sys.platform == "win32":
-    this, above_normal = ctypes.c_void_p(-1), 0x8000
-    ctypes.windll.kernel32.SetPriorityClass(this, above_normal)
+    ctypes.windll.kernel32.SetPriorityClass(ctypes.c_void_p(-1), 0x8000)  # this process, above normal
   else:
     with suppress(OSError):
       os.nice(-10)
@@ -7926,7 +7914,7 @@ class Power:
   def __init__(self, system: str = sys.platform) -> None:
     self._system = system
     self._lock = threading.Lock()
-    self._owners: dict[str, set[int]] = {"timers": set(), "system": set(), "display": set()}
+    self._owners: dict[str, set[int]] = defaultdict(set)
     self._held: dict[str, Any] = {}  # what keeps system or display awake
 
   def need(self, what: str, owner: object, on: bool) -> None:
@@ -8924,9 +8912,8 @@ class MeetingFinder(DiscoveryLoop):
 # [14] DEVICES - camera, microphone, speaker, screen, codecs
 # Uses: BASICS, AUDIO
 #
-# Real devices run in real time by the wall. What cannot be had, or is pulled out later, raises DeviceError
-# with one sentence for the user. cv2, pyaudio and mss are loaded at the first use. Nothing here sends, seals
-# or mixes.
+# What cannot be had, or is unplugged later, raises DeviceError with one sentence for the user. cv2, pyaudio
+# and mss are loaded at the first use.
 # ==============================
 
 
@@ -10065,8 +10052,8 @@ def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
 # [15] STAND-INS - test card, films, files, tones and voices that stand in for devices; opening by name
 # Uses: BASICS, AUDIO, VIDEO, DEVICES
 #
-# Every device is opened by one function that takes the name used everywhere (COMMAND LINE): a real device, a
-# file or a pattern. Stand-ins run in real time by the wall, too.
+# Every device is opened by a function that takes its name as in COMMAND LINE: a real device, a file or a
+# pattern. Stand-ins run in real time, too.
 # ==============================
 
 
@@ -16229,7 +16216,7 @@ class Program:
     controller = self.host(str(self._server["host_name"]), self._server["title"], "", joining)
     keys = ("address", "port", "fingerprint", "bind")
     place = {key: getattr(controller.options, key) for key in keys}
-    first = {"place": place, "count": count, "voices": voices, "share": True}
+    first = {"place": place, "count": count, "voices": voices}
     self._crowd = ChildKeeper("crowd", ["--crowd"], first, lambda message: None)
     self._crowd.start()
     return controller
@@ -16308,12 +16295,11 @@ class Program:
     """(spec, words) to choose from, by camera, mic and speaker."""
     found = list_devices()
     for what, none in (("camera", "No camera"), ("mic", "No microphone"), ("speaker", "No speaker")):
+      found[what].append(("none", none))
       chosen = self.setting(what)
-      known = {spec for spec, _ in found[what]}
-      if chosen not in {*known, "none"}:
+      if chosen not in dict(found[what]):
         words = {"pattern": "Test card", "tone": "Test tone"}.get(chosen, chosen)
-        found[what] = [*found[what], (chosen, words)]
-      found[what] = [*found[what], ("none", none)]
+        found[what].insert(-1, (chosen, words))
     return found
 
   def screens(self) -> Sequence[tuple[str, str, Picture | None]]:
@@ -16385,8 +16371,7 @@ CROWD_NAMES: Final = (
 )  # fmt: skip
 CROWD_LINES: Final = (
     "Good morning!", "Can everyone see my picture?", "Yes, and the sound is clear.", "Which page are we on?",
-    "Page 42, the water cycle.", "Thank you!", "I have a question about the clouds.", "Is it due on Friday?",
-    "My drawing is ready.", "That was a good explanation.",
+    "Page 42, the water cycle.", "Thank you!", "I have a question about the clouds.",
 )  # fmt: skip
 DEMO_SECONDS: Final = 20
 SHARE_AFTER: Final = 12.0
@@ -16403,7 +16388,7 @@ def crowd_name(number: int) -> str:
 class Crowd:
   """Simulated participants over real sockets, with test cards and voices."""
 
-  def __init__(self, options: ClientOptions, count: int, voices: int, home: Path, *, share: bool) -> None:
+  def __init__(self, options: ClientOptions, count: int, voices: int, home: Path) -> None:
     self._voices = voices
     self._people = [
       MeetingController(
@@ -16412,7 +16397,6 @@ class Crowd:
       )
       for n in range(count)
     ]
-    self._share = share
     self._random = random.Random(count)
     self._worker = Worker("crowd", self._run)
 
@@ -16432,7 +16416,7 @@ class Crowd:
       person.close()
 
   def _run(self, worker: Worker) -> None:
-    if self._share and not worker.stopping.wait(SHARE_AFTER):
+    if not worker.stopping.wait(SHARE_AFTER):
       self._people[0].do({"do": "share", "on": True, "source": "pattern"})
     turn = 0
     while not worker.stopping.wait(self._random.uniform(1.5, 4.0)):
@@ -16451,7 +16435,7 @@ class Crowd:
 def run_crowd(stdin: IO[str], home: Path) -> int:
   """Hidden role: the simulated participants; ends when standard input ends."""
   told = json.loads(stdin.readline() or "{}")
-  crowd = Crowd(ClientOptions(**told["place"]), told["count"], told["voices"], home, share=told["share"])
+  crowd = Crowd(ClientOptions(**told["place"]), told["count"], told["voices"], home)
   crowd.start()
   stdin.read()
   crowd.close()
@@ -16505,8 +16489,7 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
   until = monotonic() + DEMO_PATIENCE
   while monotonic() < until and any(len(one) < count for one in watch.look()[:2]):
     time.sleep(0.1)
-  missed = 0
-  start = monotonic()
+  missed, start = 0, monotonic()
   for second in range(1, DEMO_SECONDS + 1):
     time.sleep(max(0.0, start + second - monotonic()))
     seen, heard, figures = watch.look()
@@ -23104,9 +23087,6 @@ def chain_of(error: BaseException) -> list[BaseException]:
 class OneLine(logging.Formatter):
   """A fact a line: what peers put into it cannot break it or reach the terminal."""
 
-  def __init__(self) -> None:
-    super().__init__("%(asctime)s %(levelname)s %(threadName)s %(message)s")
-
   def format(self, record: logging.LogRecord) -> str:
     """The record as a line; of an exception its type and the last calls."""
     text = f"{self.formatTime(record)} {record.levelname} {record.threadName} {record.getMessage()}"
@@ -23217,7 +23197,7 @@ def set_up_logging(options: Namespace) -> None:
   report_unhandled_errors()
 
 
-def server_options(options: Namespace, home: Path) -> ServerOptions:
+def server_options(options: Namespace) -> ServerOptions:
   """What the server needs, from the command line."""
   name = clean_name(options.name) if options.name else own_name()
   limits = [name[2:].replace("-", "_") for name in LIMIT_OPTIONS]
@@ -23327,7 +23307,7 @@ def role_serve(options: Namespace) -> int:
   home = home_directory()
   stop = threading.Event()
   on_stop_signals(stop.set)
-  chosen = server_options(options, home)
+  chosen = server_options(options)
   chosen.host_key = HostRight(make_host_key(chosen.host_key_file)).public
   if failure := serve(ConferenceServer(chosen, load_identity(home)), stop, say):
     raise Refused(failure)
@@ -23375,7 +23355,7 @@ def show_window(
   """The window, unless one is open; `begin` brings its meeting, or that is at `address`."""
   if not has_display():
     raise Refused("device", "There is no display for a window: use --headless.")
-  chosen, server = client_options(options), asdict(server_options(options, home))
+  chosen, server = client_options(options), asdict(server_options(options))
   orders: queue.SimpleQueue[str] = queue.SimpleQueue()
   with ExitStack() as stack:
     if not options.new:
@@ -23401,7 +23381,7 @@ def role_host(options: Namespace) -> int:
   except Refused as refused:
     return deny(refused)
   chosen = client_options(options)
-  hosted = HostedMeeting(asdict(server_options(options, home)), running)
+  hosted = HostedMeeting(asdict(server_options(options)), running)
   try:
     say(hosted.start())
     hosted.aim(chosen)
@@ -23450,7 +23430,7 @@ def role_demo(options: Namespace) -> int:
         Path(home),
         lambda program, joining: program.demo(options.demo, CROWD_VOICES, joining),
       )
-    server = asdict(server_options(options, Path(home)))
+    server = asdict(server_options(options))
     chosen = client_options(options)
     print("There is no display: the demo says what it sees and hears.", flush=True)
     chosen.camera, chosen.mic, chosen.speaker = "none", "none", "none"

@@ -160,12 +160,12 @@ class World:
           [reads] if world.timed(seconds, lambda: any(one.held_back for one in reads)) else [[]]
         )
       },
-      selectors: {"DefaultSelector": type("Selector", (Selector, OfWorld), {})},
       queue: {"SimpleQueue": type("SimpleQueue", (SimpleQueue, OfWorld), {})},
       socket: {"socketpair": lambda: (Bell(bell := []), Bell(bell))},
     }
     for module, names in stands_in.items():
       patch.setattr(cs, module.__name__, SimpleNamespace(**{**vars(module), **names}))
+    patch.setattr(cs, "DefaultSelector", type("Selector", (Selector, OfWorld), {}))
     for name in ("UdpPort", "udp_port"):
       patch.setattr(cs, name, type("Port", (Port, OfWorld), {}))
 

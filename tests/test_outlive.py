@@ -111,8 +111,8 @@ def test_a_demo_and_a_server_alone_leave_no_orphan(monkeypatch: pytest.MonkeyPat
   monkeypatch.setattr(cs, "show_window", lambda options, *_: shown.append(options) or 0)
   options = cs.parse_options(["--demo"])
   assert cs.role_demo(options) == 0 and shown[0].orphan_seconds == 0
-  assert cs.server_options(cs.parse_options(["--serve"]), tmp_path).orphan_seconds == 0
-  assert cs.server_options(cs.parse_options(["--host"]), tmp_path).orphan_seconds == PATIENCE
+  assert cs.server_options(cs.parse_options(["--serve"])).orphan_seconds == 0
+  assert cs.server_options(cs.parse_options(["--host"])).orphan_seconds == PATIENCE
 
 
 # -- what is kept for the program that comes back ---------------------------------------------------------

@@ -30,7 +30,7 @@ UNSEEN = {
     "“{title}” at {address} is hosted by someone new here: join it with --join.",
     "In 7 of 7 seconds somebody was not seen or not heard.", "All 7 were seen and heard throughout.",
     "Yes, and the sound is clear.", "I have a question about the clouds.", "Page 42, the water cycle.",
-    "My drawing is ready.", "That was a good explanation.", "Then start it.",
+    "Then start it.",
 }  # fmt: skip
 MODULE = Module(SOURCE.read_text("utf-8"))
 
