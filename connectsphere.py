@@ -961,6 +961,8 @@ class FileOffer(Record):
   sha256: Digest = ""
   id: Id = 0  # the sender's
   kind: Annotated[str, _KIND, "kind?"] = ""  # a sheet is handed out, work is handed in
+  task: Annotated[str, _NAME, "task?"] = ""  # the title under which work was collected
+  at: Annotated[float, _TIME, "at?"] = 0.0  # unix seconds at which work was handed in
 
 
 @dataclass(frozen=True, slots=True)
@@ -1115,6 +1117,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
   "close_question": {},
   "timer": {"seconds": _integer(0, DAY_SECONDS)},
   "collect": {"title": _TYPED},
+  "remind": {},
   "attendance": {},
   "admit": {"ask": _COUNT, "on": _flag},
   "end": {},
@@ -1127,7 +1130,7 @@ HOSTS_ALONE: Final = frozenset({"end", "cohost"})
 HOST_ONLY: Final = HOSTS_ALONE | {
   "mute", "remove", "unban", "take_over", "allow_share", "admit", "permit", "word", "lower", "door",
   "spotlight", "ask_share", "question", "close_question", "timer", "collect", "attendance",
-  "one_room",
+  "one_room", "remind",
 }  # fmt: skip
 
 
@@ -1201,7 +1204,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
   "rooms": {"groups": _listing(_listing(_ID, MAX_PEOPLE), MAX_PEOPLE)},
   "question": Question.shape(),
   "timer": {"left": _number(0, DAY_SECONDS)},
-  "asked": {"to": _exactly("share"), "by": _NAME},
+  "asked": {"to": _exactly("share", "work"), "by": _NAME},
   "agreed": {"to": _exactly("share"), "name": _NAME, "yes": _flag},
   "attendance": {"rows": _listing(_record(Attended.shape()), MOST_ROWS)},
   "banned": {"names": _listing(_NAME, MAX_PEOPLE)},
@@ -4600,7 +4603,7 @@ class FileShelf:
   def unfinished(self, *facts: object) -> str | None:
     """The same offer, made before and not sent to its end: it goes on where it stopped."""
     for offer in self.offers.values():
-      same = (offer.name, offer.size, offer.sha256, offer.person, offer.to) == facts
+      same = (offer.name, offer.size, offer.sha256, offer.task, offer.person, offer.to) == facts
       if same and not offer.whole:
         return offer.file
     return None
@@ -4727,6 +4730,14 @@ class Classroom:
   def _on_collect(self, member: Member, message: Json) -> list[Effect]:
     self.set.collecting = clean_name(message["title"], MAX_TITLE) if message["title"] else ""
     return self.changed()
+
+  def _on_remind(self, member: Member, message: Json) -> list[Effect]:
+    """Who has not handed in what is collected is asked again."""
+    title, offers = self.set.collecting, self._room.shelf.offers.values()
+    done = {offer.person for offer in offers if offer.kind == "work" and offer.task == title}
+    late = [one for one in self._room.members.values() if not one.leads and one.person not in done]
+    asked = {"type": "asked", "to": "work", "by": member.name}
+    return [Tell(tuple(one.id for one in late), asked)] if title else []
 
   def _on_spotlight(self, member: Member, message: Json) -> list[Effect]:
     self.set.spotlight = self._person(message["who"])
@@ -5361,15 +5372,17 @@ class Room:
     other = None if to_name is None else self._reach(to_name)
     if other is None or not other.leads:
       self.classroom.require(member, "files")
+    task = self.classroom.set.collecting * (kind == "work")
     facts = (message["name"], message["size"], message["sha256"])
     between = (member.person, other.person if other else 0)
-    file = self.shelf.unfinished(*facts, *between)
+    file = self.shelf.unfinished(*facts, task, *between)
     if file is None:
       self.shelf.check_room(member.person, message["size"], leads=member.leads)
       file = self._token(8)
       name, size, sha256 = facts
       self.shelf.offers[file] = Offer(
                 file, name, size, member.name, other is not None, sha256, member.id, kind,
+                task, self.clock * bool(task),
                 person=between[0], to=between[1],
             )  # fmt: skip
     return [Keep("files", [file]), Tell((member.id,), {"type": "file_ready", "file": file})]
@@ -5558,6 +5571,12 @@ class Snapshot:
   def hands(self) -> list[Person]:
     """Whose hands are up, in their order."""
     return sorted((one for one in self.people if one.hand), key=lambda one: one.hand)
+
+  @property
+  def handed_in(self) -> set[str]:
+    """The names of those who have handed in what is collected now."""
+    work = (one for one in self.files if one.kind == "work" and one.state not in ("failed", "gone"))
+    return {one.sender for one in work if one.task == self.rules.collecting}
 
   def person(self, ident: object) -> Person | None:
     return next((one for one in self.people if one.id == ident), None)
@@ -14426,7 +14445,10 @@ class FileTransfers:
       return False
     transfer.file = file
     name, to = safe_file_name(transfer.name), transfer.command.get("to") or ""
-    facts = {"sha256": transfer.sha256, "kind": transfer.command.get("kind", ""), "state": "uploading"}
+    kind = transfer.command.get("kind", "")
+    facts = {"sha256": transfer.sha256, "kind": kind, "state": "uploading"}
+    if kind == "work":
+      facts |= {"task": self._state.current.rules.collecting, "at": time.time()}
     sender = self._state.current.name
     self._state.put_file(FileEntry(file, name, transfer.size, sender, bool(to), own=True, to=to, **facts))
     return True
@@ -14797,6 +14819,7 @@ PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
   "close_question": {},
   "timer": {"seconds": int},
   "collect": {"title": _title_of},
+  "remind": {},
   "opened": {"file": str},
 }
 
@@ -16775,6 +16798,10 @@ Closed|Cerrada|Fermée|बंद
 Open|Abierta|Ouverte|खुला
 Door|Puerta|Porte|दरवाज़ा
 Lesson|Clase|Cours|पाठ
+Remind them|Recordárselo|Leur rappeler|याद दिलाएँ
+Replace|Reemplazar|Remplacer|बदलें
+Missing: {names}|Faltan: {names}|Manquent : {names}|बाकी: {names}
+Everyone has handed in|Todos han entregado|Tous ont rendu|सबने जमा किया
 Give the word to the next hand|Dar la palabra a la siguiente mano|Donner la parole à la main suivante|अगले हाथ को मौका दें
 has the word|tiene la palabra|a la parole|बोल रहे हैं
 {count} hands|{count} manos|{count} mains|{count} हाथ
@@ -18583,6 +18610,81 @@ class ConfirmDialog(Dialog):
     self.buttons(answers, first)
 
 
+class EmojiPicker(Painted):
+  """A card of our emoji beside a button; a click or Return picks one, Escape none."""
+
+  def __init__(
+    self, look: Look, chars: Sequence[str], picked: Callable[[str], object], beside: tk.Widget,
+    columns: int,
+  ) -> None:  # fmt: skip
+    self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
+    self.step = look.px(40)
+    rows = -(-len(chars) // columns)
+    page: tk.Misc = beside
+    while page.master not in (None, look.root):
+      page = page.master
+    self.holder = look.frame(page, look.palette.line, "Overlay")  # it ends with the page
+    wide, tall = columns * self.step + look.px(16), rows * self.step + look.px(16)
+    super().__init__(look, self.holder, wide, tall, look.palette.card, focus=True)
+    look.layer(self.holder, self.close)
+    self.canvas.pack(padx=1, pady=1)
+    self._place(beside)
+    self.canvas.bind("<Motion>", lambda event: self._move(self._find(event)))
+    self.canvas.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
+    self.canvas.bind("<FocusOut>", lambda _: self.close())
+    self.canvas.bind("<Key>", lambda event: None if event.keysym == "Tab" else "break")  # no commands
+    for key in ("<<Return>>", "<space>"):
+      self.canvas.bind(key, lambda _: self._take(self.at))
+    for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -columns), ("<Down>", columns)):
+      self.canvas.bind(key, lambda _, by=by: self._move(self.at + by))  # type: ignore[misc]
+    self._draw()
+    self.canvas.focus_set()
+
+  def _place(self, beside: tk.Widget) -> None:
+    root, gap = self.look.root, self.look.px(8)
+    wide, tall = int(self.canvas["width"]) + 2, int(self.canvas["height"]) + 2
+    x, y = beside.winfo_rootx() - root.winfo_rootx(), beside.winfo_rooty() - root.winfo_rooty()
+    if x < self.look.px(100):
+      x, y = x + beside.winfo_width() + gap, y
+    else:
+      x, y = x + beside.winfo_width() - wide, y - tall - gap
+    self.holder.place(
+      x=max(gap, min(x, root.winfo_width() - wide - gap)),
+      y=max(gap, min(y, root.winfo_height() - tall - gap)),
+    )
+    self.holder.lift()
+
+  def _find(self, event: tk.Event[tk.Canvas]) -> int:
+    edge = self.look.px(8)
+    return (event.y - edge) // self.step * self.columns + min(
+      self.columns - 1, max(0, (event.x - edge) // self.step)
+    )
+
+  def _move(self, at: int) -> None:
+    if 0 <= at < len(self.chars) and at != self.at:
+      self.at = at
+      self._draw()
+
+  def _take(self, at: int) -> None:
+    if 0 <= at < len(self.chars):
+      self.close()
+      self.picked(self.chars[at])
+
+  def _draw(self) -> None:
+    self.wipe()
+    edge, palette = self.look.px(8), self.look.palette
+    for at, char in enumerate(self.chars):
+      x, y = edge + at % self.columns * self.step, edge + at // self.columns * self.step
+      if at == self.at:
+        self.image(x, y, self.look.box(self.step, self.step, 9, palette.raised, palette.focus, 2))
+      self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
+
+  def close(self) -> None:
+    """Take it away."""
+    if self.holder.winfo_exists():
+      self.holder.destroy()
+
+
 class PictureBox:
   """A place on a canvas for pictures that change, filled by a painter's thread.
 
@@ -19464,20 +19566,23 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "Show the answers to all", Told("close_question"), "class",
     when=lambda shot: bool(shot.question.answers),
   ),
-  "hand_out": Hosts("Hand out a file…", lambda v: v.actions.upload("hand_out"), "class"),
+  "hand_out": Hosts("Hand out a file…", lambda v: v.actions.upload("hand_out"), "class files"),
   "collect": Hosts(
-    "Collect work…", lambda v: v.actions.ask_collect(), "class",
+    "Collect work…", lambda v: v.actions.ask_collect(), "class files",
     when=lambda shot: not shot.rules.collecting,
   ),
   "collected": Hosts(
-    "Stop collecting", Told("collect", open=False), "class",
+    "Stop collecting", Told("collect", open=False), "class work",
     when=lambda shot: bool(shot.rules.collecting),
   ),
+  "remind": Hosts("Remind them", Told("remind"), "work"),
+  "folder": Hosts("Show in folder", lambda v: v.files.open_work(), "work"),
   "list": Hosts("Save the list of who was here…", lambda v: v.actions.save_list(), "class"),
   "end": Hosts(
     "End the meeting for all…", lambda v: v.actions.ask_leave(), "class",
     when=lambda shot: shot.role == "host",
   ),
+  "hand_in": Command("", "Hand in", "", lambda v: v.actions.upload("hand_in"), "bar"),
   "write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
   "louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
   "softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
@@ -19964,81 +20069,6 @@ class ChatRow:
           view.image(left, y + at * step + step // 2, view.look.emoji(char, 18), "w")
 
 
-class EmojiPicker(Painted):
-  """A card of our emoji beside a button; a click or Return picks one, Escape none."""
-
-  def __init__(
-    self, look: Look, chars: Sequence[str], picked: Callable[[str], object], beside: tk.Widget,
-    columns: int,
-  ) -> None:  # fmt: skip
-    self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
-    self.step = look.px(40)
-    rows = -(-len(chars) // columns)
-    page: tk.Misc = beside
-    while page.master not in (None, look.root):
-      page = page.master
-    self.holder = look.frame(page, look.palette.line, "Overlay")  # it ends with the page
-    wide, tall = columns * self.step + look.px(16), rows * self.step + look.px(16)
-    super().__init__(look, self.holder, wide, tall, look.palette.card, focus=True)
-    look.layer(self.holder, self.close)
-    self.canvas.pack(padx=1, pady=1)
-    self._place(beside)
-    self.canvas.bind("<Motion>", lambda event: self._move(self._find(event)))
-    self.canvas.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
-    self.canvas.bind("<FocusOut>", lambda _: self.close())
-    self.canvas.bind("<Key>", lambda event: None if event.keysym == "Tab" else "break")  # no commands
-    for key in ("<<Return>>", "<space>"):
-      self.canvas.bind(key, lambda _: self._take(self.at))
-    for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -columns), ("<Down>", columns)):
-      self.canvas.bind(key, lambda _, by=by: self._move(self.at + by))  # type: ignore[misc]
-    self._draw()
-    self.canvas.focus_set()
-
-  def _place(self, beside: tk.Widget) -> None:
-    root, gap = self.look.root, self.look.px(8)
-    wide, tall = int(self.canvas["width"]) + 2, int(self.canvas["height"]) + 2
-    x, y = beside.winfo_rootx() - root.winfo_rootx(), beside.winfo_rooty() - root.winfo_rooty()
-    if x < self.look.px(100):
-      x, y = x + beside.winfo_width() + gap, y
-    else:
-      x, y = x + beside.winfo_width() - wide, y - tall - gap
-    self.holder.place(
-      x=max(gap, min(x, root.winfo_width() - wide - gap)),
-      y=max(gap, min(y, root.winfo_height() - tall - gap)),
-    )
-    self.holder.lift()
-
-  def _find(self, event: tk.Event[tk.Canvas]) -> int:
-    edge = self.look.px(8)
-    return (event.y - edge) // self.step * self.columns + min(
-      self.columns - 1, max(0, (event.x - edge) // self.step)
-    )
-
-  def _move(self, at: int) -> None:
-    if 0 <= at < len(self.chars) and at != self.at:
-      self.at = at
-      self._draw()
-
-  def _take(self, at: int) -> None:
-    if 0 <= at < len(self.chars):
-      self.close()
-      self.picked(self.chars[at])
-
-  def _draw(self) -> None:
-    self.wipe()
-    edge, palette = self.look.px(8), self.look.palette
-    for at, char in enumerate(self.chars):
-      x, y = edge + at % self.columns * self.step, edge + at // self.columns * self.step
-      if at == self.at:
-        self.image(x, y, self.look.box(self.step, self.step, 9, palette.raised, palette.focus, 2))
-      self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
-
-  def close(self) -> None:
-    """Take it away."""
-    if self.holder.winfo_exists():
-      self.holder.destroy()
-
-
 class Composer:
   """Where a message is written: To, text, emoji, a file, send."""
 
@@ -20456,6 +20486,30 @@ class FlowRow:
     return y + px(38) * bool(self.buttons) - top
 
 
+@dataclass(frozen=True, slots=True)
+class BarRow:
+  """How many of all have given an answer."""
+
+  words: str
+  count: int
+  all_: int
+
+  def draw(self, view: ListView, y: int, width: int) -> int:
+    """Draw it."""
+    px, p = view.look.px, view.look.palette
+    view.text(0, y + px(11), self.words, 13, room=width - px(70))
+    view.text(width, y + px(11), f"{self.count} / {self.all_}", 13, bold=True, anchor="e")
+    for wide, colour in ((width, p.raised), (width * self.count // max(1, self.all_), p.accent)):
+      view.canvas.create_rectangle(0, y + px(23), wide, y + px(31), fill=colour, width=0)
+    return px(40)
+
+
+def offered_row(words: str, where: str, shot: Snapshot, run: Callable[[str], object]) -> FlowRow:
+  """The commands that are offered at `where` and can be done now, below these words."""
+  may = {name: one for name, one in commands_at(where).items() if one.may(shot)}
+  return FlowRow(words, tuple((name, tr(one.words), False) for name, one in may.items()), run)
+
+
 class AttendeesPanel:
   """Who is here: raised hands first in their order, then the host, then by name."""
 
@@ -20578,7 +20632,8 @@ class FileRow:
     else:
       harm = tr("a program: it may do harm") if self._is_foreign_program() else ""
       private = tr("private") if one.private and not one.to else ""
-      facts = [whom, size_words(one.size), harm, self._state(), private]
+      handed = f"✓ {clock(one.at)}" if one.at else ""
+      facts = [whom, handed, size_words(one.size), harm, self._state(), private]
     return " · ".join(filter(None, facts))
 
   def _state(self) -> str:
@@ -20601,8 +20656,10 @@ class FilesPanel:
     act: Callable[[Json], None],
     upload: Callable[[], object],
     view: Callable[[str], object],
+    run: Callable[[str], object],
   ) -> None:
-    self.look, self.act, self.view = look, act, view
+    self.look, self.act, self.view, self.run = look, act, view, run
+    self._shot = Snapshot()
     px = look.px
     self.frame = look.frame(parent, look.palette.panel)
     foot = look.frame(self.frame, look.palette.panel)
@@ -20628,8 +20685,29 @@ class FilesPanel:
     if (options, value) != (self.target.options, self.target.value):
       self.target.fill(options, value)
     others = len(shot.people) - 1
-    rows: list[Row] = [FileRow(one, others, self._actions(one, keeps)) for one in reversed(shot.files)]
-    self.list.show(rows or [NoteRow(tr("No files yet"))])
+    self._shot, rows = shot, list(self._work(shot))
+    rows += [FileRow(one, others, self._actions(one, keeps)) for one in reversed(shot.files)]
+    self.list.show(rows if shot.files else [*rows, NoteRow(tr("No files yet"))])
+
+  def _work(self, shot: Snapshot) -> Iterator[Row]:
+    title, done = shot.rules.collecting, shot.handed_in
+    if title and shot.leads:
+      late = [one.name for one in shot.people if not one.leads and one.name not in done]
+      words = tr("Missing: {names}", names=", ".join(late)) if late else tr("Everyone has handed in")
+      yield BarRow(plain(title), len(done), len(done) + len(late))
+      yield offered_row(words, "work", shot, self.run)
+    elif title:
+      mine = shot.name in done
+      words = tr("Replace") if mine else tr("Hand in")
+      yield FlowRow(tr("To be handed in: {title}", title=title), (("hand_in", words, not mine),), self.run)
+    if shot.leads:
+      yield offered_row("", "files", shot, self.run)
+
+  def open_work(self) -> None:
+    """Open the folder with the pupils' folders of what was handed in."""
+    paths = (one.path for one in reversed(self._shot.files) if one.kind == "work" and one.path)
+    path = next(paths, "")
+    self.view(path and str(Path(path).parent))
 
   def _actions(self, one: FileEntry, keeps: bool) -> tuple[tuple[str, str, Callable[[], object]], ...]:
     def order(verb: str) -> Callable[[], object]:
@@ -21493,24 +21571,6 @@ class SwitchRow:
     return px(32)
 
 
-@dataclass(frozen=True, slots=True)
-class BarRow:
-  """How many of all have given an answer."""
-
-  words: str
-  count: int
-  all_: int
-
-  def draw(self, view: ListView, y: int, width: int) -> int:
-    """Draw it."""
-    px, p = view.look.px, view.look.palette
-    view.text(0, y + px(11), self.words, 13, room=width - px(40))
-    view.text(width, y + px(11), str(self.count), 13, bold=True, anchor="e")
-    for wide, colour in ((width, p.raised), (width * self.count // max(1, self.all_), p.accent)):
-      view.canvas.create_rectangle(0, y + px(23), wide, y + px(31), fill=colour, width=0)
-    return px(40)
-
-
 class ClassCard:
   """What a host does for the whole class: a card beside the left bar, until it is closed."""
 
@@ -21553,7 +21613,7 @@ class ClassCard:
 
   def _rows(self, shot: Snapshot) -> Iterator[Row]:
     off, asked = shot.rules.off, shot.question
-    yield self._offered("", "quiet", shot)
+    yield offered_row("", "quiet", shot, self.run)
     yield FlowRow(tr("Pupils may"))
     for what, words in self.PUPILS.items():
       flip = partial(self.act, {"do": "permit", "what": what, "on": what in off})
@@ -21570,11 +21630,7 @@ class ClassCard:
       yield FlowRow(f"{plain(asked.question)} · {answered} / {len(shot.people) - 1}")
       for words, count in zip(asked.answers, asked.counts, strict=False):
         yield BarRow(plain(words), count, answered)
-    yield self._offered(tr("Lesson"), "class", shot)
-
-  def _offered(self, words: str, where: str, shot: Snapshot) -> FlowRow:
-    may = {name: one for name, one in commands_at(where).items() if one.may(shot)}
-    return FlowRow(words, tuple((name, tr(one.words), False) for name, one in may.items()), self.run)
+    yield offered_row(tr("Lesson"), "class", shot, self.run)
 
   def _set(self, name: str) -> None:
     what, _, value = name.partition(":")
@@ -21891,6 +21947,10 @@ class EventWords:
       self._tell(words, "person", tr("Not in my room"), leave, stays=True)
 
   def _on_asked(self, event: Json) -> None:
+    if event["to"] == "work":
+      words = tr("To be handed in: {title}", title=self.view.shot.rules.collecting)
+      self._tell(words, "upload", tr("Hand in"), partial(self.view.run, "hand_in"), stays=True)
+      return
     words = tr("{by} asks you to show your screen to everyone", by=event["by"])
     agree = partial(self.view.act, {"do": "agree", "to": "share", "yes": True})
     self._tell(words, "share", tr("Share"), agree, stays=True)
@@ -22291,7 +22351,9 @@ class MainAppView:
     self.chat = ChatPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.save_chat)
     menu = self.stage.hover.menu
     self.attendees = AttendeesPanel(look, self.panel.frame, menu, self.act, self.run)
-    self.files = FilesPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.show_folder)
+    self.files = FilesPanel(
+      look, self.panel.frame, self.act, self.actions.upload, self.actions.show_folder, self.run
+    )
     self.panel.pages = {
       "messages": self.chat.frame, "attendees": self.attendees.frame, "files": self.files.frame
     }  # fmt: skip
@@ -22392,7 +22454,7 @@ class MainAppView:
         for n, answer in enumerate(asked.answers)
       ]
       yield plain(asked.question), "primary", *choices
-    if not shot.leads and rules.collecting:
+    if not shot.leads and rules.collecting and shot.name not in shot.handed_in:
       words = tr("To be handed in: {title}", title=rules.collecting)
       yield words, "primary", (tr("Hand in"), partial(actions.upload, "hand_in"))
     if shot.new_host and not self._settled and shot.role != "host":

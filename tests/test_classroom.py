@@ -126,6 +126,22 @@ def test_cameras_are_stopped_but_may_start_again(lesson: Lesson) -> None:
   assert lesson.member("Ana").camera and not lesson.member("Cleo").camera
 
 
+def test_who_has_not_handed_in_is_reminded(lesson: Lesson) -> None:
+  def reminded() -> set[str]:
+    told = [one for one in lesson.say("Ms Lee", "remind") if isinstance(one, cs.Tell)]
+    ids = {ident for one in told if one.message["type"] == "asked" for ident in one.to}
+    return {one.name for one in lesson.world.room.members.values() if one.id in ids}
+
+  assert not reminded(), "nothing is collected"
+  for title in ("Sheet 1", "Sheet 2"):  # what was handed in for one is none for the other
+    lesson.say("Ms Lee", "collect", title=title)
+    assert reminded() == {"Ana", "Cleo"}
+    lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
+    assert reminded() == {"Cleo"}
+    offer = [*lesson.world.room.shelf.offers.values()][-1]
+    assert (offer.task, offer.at) == (title, lesson.world.room.clock)
+
+
 def test_hands_are_lowered(lesson: Lesson) -> None:
   for name in ("Ana", "Cleo"):
     lesson.say(name, "hand", up=True)

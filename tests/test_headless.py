@@ -165,6 +165,7 @@ ASKED: dict[str, tuple[Event, ...]] = {
     "close_question": ({}, {}),
     "timer": ({"seconds": 0}, {"seconds": -1}, {}),
     "collect": ({"open": True, "title": "Sums"}, {"open": False}, {}),
+    "remind": ({}, {}),
     "opened": ({"file": "00ff"}, {}),
     "attendance": ({"path": "/nowhere/at/all.csv"}, {}),
     "hand_out": ({"path": "/nowhere/at/all"}, {}),

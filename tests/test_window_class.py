@@ -280,6 +280,56 @@ def test_a_quick_question_needs_no_answers(opened: Open, answers: str) -> None:
   assert last(call, "ask") == {"do": "ask", "question": "Understood?", "answers": wanted}
 
 
+def work(sender: str, number: int, title: str = "Sheet 3", **more: Any) -> cs.FileEntry:
+  """What somebody has handed in."""
+  at = time.time()
+  return cs.FileEntry(f"a{number}", "sheet.odt", 9_000, sender, True, kind="work", task=title, at=at, **more)
+
+
+def test_a_host_sees_who_has_handed_in_and_reminds_the_others(opened: Open) -> None:
+  driver = opened("1366x768")
+  call = driver.meet(5, host=True)
+  visited: list[str] = []
+  driver.view.files.view = visited.append  # type: ignore[method-assign, assignment]
+  rules(driver, call, collecting="Sheet 3")
+  path = "ConferenceFiles/Maths 7b/Amira Hassan/sheet.odt"
+  done = work("Amira Hassan", 1, state="saved", path=path)
+  call.change(files=(work("Jonas Weber", 2, "Sheet 2"), done))
+  driver.view.show_panel("files")
+  rows = driver.view.files.list
+  driver.until(lambda: rows.rows[0] == cs.BarRow("Sheet 3", 1, 4), "the bar")
+  assert rows.rows[1].words == "Missing: Jonas Weber, Priya Nair, Tomás García", "of Sheet 2 is none of 3"
+  for name, command in (("remind", {"do": "remind"}), ("collected", {"do": "collect", "open": False})):
+    driver.spot(rows, name)
+    assert call.commands[-1] == command
+  driver.spot(rows, "folder")
+  assert visited == ["ConferenceFiles/Maths 7b/Amira Hassan"]  # whose parent is shown
+  facts = [row._facts() for row in rows.rows if isinstance(row, cs.FileRow) and row.entry == done]
+  assert facts[0].startswith(f"from Amira Hassan · ✓ {cs.clock(done.at)} · 9 kB")
+  call.change(files=tuple(work(one.name, one.id) for one in call.snapshot().people[1:]))
+  driver.until(lambda: rows.rows[1].words == "Everyone has handed in", "all")
+
+
+def test_a_pupil_hands_in_until_it_is_done_and_may_replace_it(
+  opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  driver = opened()
+  call = driver.meet()
+  monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "/tmp/work.odt")
+  driver.view.show_panel("files")
+  rules(driver, call, collecting="Sheet 3")
+  assert driver.view.notice.frame.winfo_ismapped()
+  driver.spot(driver.view.files.list, "hand_in")
+  assert last(call, "hand_in") == {"do": "hand_in", "path": "/tmp/work.odt"}
+  call.change(files=(work(call.snapshot().name, 1, own=True),))
+  driver.until(lambda: not driver.view.notice.frame.winfo_ismapped(), "it is done")
+  assert driver.view.files.list.rows[0].buttons == (("hand_in", "Replace", False),)
+  call.gui_queue.put({"event": "asked", "to": "work", "by": "Mr Lewis"})
+  driver.until(lambda: driver.view.toasts._toasts, "the reminder")
+  driver.command("a")
+  assert len(sent(call, "hand_in")) == 2
+
+
 LONG = cs.Question("Which of these fractions is the larger one, and why is it?", ["five eighths"] * 5)
 
 

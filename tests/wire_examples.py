@@ -18,6 +18,8 @@ OFFER = {
   "from": "Ana",
   "private": True,
   "kind": "work",
+  "task": "Fractions",
+  "at": 1780000000.5,
 }
 
 REFUSAL = {
@@ -73,6 +75,7 @@ CLIENT: dict[str, dict[str, Any]] = {
   "answer": {"index": 1},
   "close_question": {},
   "timer": {"seconds": 300},
+  "remind": {},
   "collect": {"title": "Fractions"},
   "attendance": {},
   "admit": {"ask": 1, "on": True},
