@@ -33,257 +33,257 @@ LARGEST = 500_000
 
 
 class Desktop:
-  """A display with one program on it, and whoever else was started for the picture."""
+	"""A display with one program on it, and whoever else was started for the picture."""
 
-  def __init__(self, directory: Path, size: tuple[int, int], settings: dict[str, Any]) -> None:
-    self.size, self.directory = size, directory
-    self.started: list[subprocess.Popen[str]] = []
-    width, height = size
-    self.server = subprocess.Popen(
-            ["Xvfb", "-displayfd", "1", "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-    assert self.server.stdout is not None
-    self.home = directory / "home"
-    self.home.mkdir(exist_ok=True)
-    (self.home / "settings.json").write_text(json.dumps(settings))
-    self.environment = {
-            **os.environ, "DISPLAY": f":{self.server.stdout.readline().strip()}", "XCURSOR_SIZE": "1",
-            "CONNECTSPHERE_HOME": str(self.home), "LANG": "C.UTF-8",
-        }  # fmt: skip
+	def __init__(self, directory: Path, size: tuple[int, int], settings: dict[str, Any]) -> None:
+		self.size, self.directory = size, directory
+		self.started: list[subprocess.Popen[str]] = []
+		width, height = size
+		self.server = subprocess.Popen(
+			["Xvfb", "-displayfd", "1", "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"],
+			stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+		)  # fmt: skip
+		assert self.server.stdout is not None
+		self.home = directory / "home"
+		self.home.mkdir(exist_ok=True)
+		(self.home / "settings.json").write_text(json.dumps(settings))
+		self.environment = {
+			**os.environ, "DISPLAY": f":{self.server.stdout.readline().strip()}", "XCURSOR_SIZE": "1",
+			"CONNECTSPHERE_HOME": str(self.home), "LANG": "C.UTF-8",
+		}  # fmt: skip
 
-  def run(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-    """Start the program."""
-    process = subprocess.Popen([*PROGRAM, *words], env=self.environment, text=True, **options)
-    self.started.append(process)
-    return process
+	def run(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+		"""Start the program."""
+		process = subprocess.Popen([*PROGRAM, *words], env=self.environment, text=True, **options)
+		self.started.append(process)
+		return process
 
-  def window(self, *words: str, deadline: float = 60.0) -> None:
-    """Start the program and wait until its window fills the display."""
-    self.run(*words)
-    end = time.monotonic() + deadline
-    while not self.hand("search", "--onlyvisible", "--class", "connectsphere").strip():
-      assert time.monotonic() < end, "no window"
-      time.sleep(0.2)
+	def window(self, *words: str, deadline: float = 60.0) -> None:
+		"""Start the program and wait until its window fills the display."""
+		self.run(*words)
+		end = time.monotonic() + deadline
+		while not self.hand("search", "--onlyvisible", "--class", "connectsphere").strip():
+			assert time.monotonic() < end, "no window"
+			time.sleep(0.2)
 
-  def hand(self, *words: str) -> str:
-    """One xdotool command; returns what it printed."""
-    return subprocess.run(
-      ["xdotool", *words], env=self.environment, capture_output=True, text=True, check=False
-    ).stdout
+	def hand(self, *words: str) -> str:
+		"""One xdotool command; returns what it printed."""
+		return subprocess.run(
+			["xdotool", *words], env=self.environment, capture_output=True, text=True, check=False
+		).stdout
 
-  def click(self, x: int, y: int) -> None:
-    """Click at a place of the display; negative values count from the right and the lower edge."""
-    width, height = self.size
-    self.hand("mousemove", str(x % width), str(y % height))
-    time.sleep(0.3)
-    self.hand("click", "1")
-    time.sleep(0.5)
+	def click(self, x: int, y: int) -> None:
+		"""Click at a place of the display; negative values count from the right and the lower edge."""
+		width, height = self.size
+		self.hand("mousemove", str(x % width), str(y % height))
+		time.sleep(0.3)
+		self.hand("click", "1")
+		time.sleep(0.5)
 
-  def member(self, name: str, *commands: dict[str, Any], port: int = PORT) -> None:
-    """One more participant without a window, who does `commands` and stays."""
-    words = ["--join", f"127.0.0.1:{port}", "--headless", "--name", name]
-    other = self.run(
-      *words,
-      "--camera",
-      "pattern",
-      "--speaker",
-      "none",
-      stdin=subprocess.PIPE,
-      stdout=subprocess.DEVNULL,
-    )
-    assert other.stdin is not None
-    for command in commands:
-      other.stdin.write(json.dumps(command) + "\n")
-    other.stdin.flush()
+	def member(self, name: str, *commands: dict[str, Any], port: int = PORT) -> None:
+		"""One more participant without a window, who does `commands` and stays."""
+		words = ["--join", f"127.0.0.1:{port}", "--headless", "--name", name]
+		other = self.run(
+			*words,
+			"--camera",
+			"pattern",
+			"--speaker",
+			"none",
+			stdin=subprocess.PIPE,
+			stdout=subprocess.DEVNULL,
+		)
+		assert other.stdin is not None
+		for command in commands:
+			other.stdin.write(json.dumps(command) + "\n")
+		other.stdin.flush()
 
-  def picture(self, path: Path) -> None:
-    """The display as a PNG of few colours; the pointer is not on it."""
-    self.hand("mousemove", str(self.size[0]), str(self.size[1] // 2))
-    time.sleep(0.7)
-    shot = self.directory / "shot.png"
-    subprocess.run(["import", "-window", "root", str(shot)], env=self.environment, check=True)
-    with Image.open(shot) as image:
-      whole = image.convert("RGB")
-    whole.save(path, optimize=True)
-    if path.stat().st_size > LARGEST:  # fewer colours, spread so that no shade turns into bands
-      colours = whole.quantize(256, Image.Quantize.MEDIANCUT)
-      whole.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
-    print(f"{path.name}  {path.stat().st_size} bytes", flush=True)
+	def picture(self, path: Path) -> None:
+		"""The display as a PNG of few colours; the pointer is not on it."""
+		self.hand("mousemove", str(self.size[0]), str(self.size[1] // 2))
+		time.sleep(0.7)
+		shot = self.directory / "shot.png"
+		subprocess.run(["import", "-window", "root", str(shot)], env=self.environment, check=True)
+		with Image.open(shot) as image:
+			whole = image.convert("RGB")
+		whole.save(path, optimize=True)
+		if path.stat().st_size > LARGEST:  # fewer colours, spread so that no shade turns into bands
+			colours = whole.quantize(256, Image.Quantize.MEDIANCUT)
+			whole.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+		print(f"{path.name}  {path.stat().st_size} bytes", flush=True)
 
-  def close(self) -> None:
-    """End everybody, the display last."""
-    for process in reversed(self.started):
-      process.terminate()
-    for process in self.started:
-      process.wait(20)
-      if process.stdin:
-        process.stdin.close()
-    self.server.terminate()
-    self.server.wait(10)
-    assert self.server.stdout is not None
-    self.server.stdout.close()
+	def close(self) -> None:
+		"""End everybody, the display last."""
+		for process in reversed(self.started):
+			process.terminate()
+		for process in self.started:
+			process.wait(20)
+			if process.stdin:
+				process.stdin.close()
+		self.server.terminate()
+		self.server.wait(10)
+		assert self.server.stdout is not None
+		self.server.stdout.close()
 
 
 @contextlib.contextmanager
 def desktop(size: tuple[int, int] = (1280, 800), **settings: Any) -> Iterator[Desktop]:
-  """A display of its own, with these settings remembered."""
-  with tempfile.TemporaryDirectory(prefix="screenshots-") as directory:
-    made = Desktop(Path(directory), size, settings)
-    try:
-      yield made
-    finally:
-      made.close()
+	"""A display of its own, with these settings remembered."""
+	with tempfile.TemporaryDirectory(prefix="screenshots-") as directory:
+		made = Desktop(Path(directory), size, settings)
+		try:
+			yield made
+		finally:
+			made.close()
 
 
 def demo(screen: Desktop, people: int, wait: float, *more: str) -> None:
-  """A demo of `people` with a teacher's name and picture, `wait` seconds old."""
-  screen.window(
-        "--demo", str(people), "--port", str(PORT), "--name", "Ms Brandt", "--camera", "pattern",
-        "--mic", "tone", "--speaker", "none", "--title", "Year 7 Science · The water cycle",
-        "--new", *more,
-    )  # fmt: skip
-  time.sleep(wait)
-  screen.hand("mousemove", str(screen.size[0] // 2), str(screen.size[1] // 2))
-  screen.hand("key", "v")
+	"""A demo of `people` with a teacher's name and picture, `wait` seconds old."""
+	screen.window(
+		"--demo", str(people), "--port", str(PORT), "--name", "Ms Brandt", "--camera", "pattern",
+		"--mic", "tone", "--speaker", "none", "--title", "Year 7 Science · The water cycle",
+		"--new", *more,
+	)  # fmt: skip
+	time.sleep(wait)
+	screen.hand("mousemove", str(screen.size[0] // 2), str(screen.size[1] // 2))
+	screen.hand("key", "v")
 
 
 def stop_share(screen: Desktop) -> None:
-  """The host ends the share of the crowd, so that the grid is to be seen."""
-  screen.click(40, 608)
-  screen.hand("key", "Down", "Down", "Down", "Down", "Down", "Return")
-  time.sleep(2.5)
+	"""The host ends the share of the crowd, so that the grid is to be seen."""
+	screen.click(40, 608)
+	screen.hand("key", "Down", "Down", "Down", "Down", "Down", "Return")
+	time.sleep(2.5)
 
 
 def say(screen: Desktop) -> None:
-  """Chat of more people, with emoji, a link and a file."""
-  with tempfile.NamedTemporaryFile("wb", suffix=".pdf", dir=screen.directory, delete=False) as file:
-    file.write(os.urandom(1_240_000))
-  path = Path(file.name).with_name("water-cycle.pdf")
-  Path(file.name).rename(path)
-  notes = path.with_name("homework for Friday.odt")
-  notes.write_bytes(os.urandom(24_000))
-  screen.member("Leyla Aydın", {"do": "upload", "path": str(path)}, {"do": "upload", "path": str(notes)},
-                  {"do": "chat", "text": "My drawing is done 🎨"},
-                  {"do": "private", "to": "Ms Brandt", "text": "May I present mine next?"},
-                  {"do": "chat", "text": "It is like https://water.example/cycle 👍"},
-                  {"do": "camera", "on": True})  # fmt: skip
+	"""Chat of more people, with emoji, a link and a file."""
+	with tempfile.NamedTemporaryFile("wb", suffix=".pdf", dir=screen.directory, delete=False) as file:
+		file.write(os.urandom(1_240_000))
+	path = Path(file.name).with_name("water-cycle.pdf")
+	Path(file.name).rename(path)
+	notes = path.with_name("homework for Friday.odt")
+	notes.write_bytes(os.urandom(24_000))
+	screen.member("Leyla Aydın", {"do": "upload", "path": str(path)}, {"do": "upload", "path": str(notes)},
+		{"do": "chat", "text": "My drawing is done 🎨"},
+		{"do": "private", "to": "Ms Brandt", "text": "May I present mine next?"},
+		{"do": "chat", "text": "It is like https://water.example/cycle 👍"},
+		{"do": "camera", "on": True})  # fmt: skip
 
 
 def started(out: Path) -> None:
-  """The start window with a meeting found, preview and level running."""
-  with desktop(name="Zuri Okafor") as screen:
-    screen.run("--serve", "--port", str(PORT), "--bind", "127.0.0.1", "--pin", PIN,
-                   "--title", "Year 7 Science", "--name", "Ms Brandt", stdout=subprocess.DEVNULL)  # fmt: skip
-    screen.window("--port", str(PORT), "--bind", "127.0.0.1", "--camera", "pattern", "--mic", "tone",
-                      "--speaker", "none")  # fmt: skip
-    time.sleep(6)
-    screen.click(358, 585)
-    screen.click(426, 585)
-    screen.click(-400, 616)
-    screen.hand("type", "4829")
-    time.sleep(1.5)
-    screen.picture(out / "start.png")
+	"""The start window with a meeting found, preview and level running."""
+	with desktop(name="Zuri Okafor") as screen:
+		screen.run("--serve", "--port", str(PORT), "--bind", "127.0.0.1", "--pin", PIN,
+			"--title", "Year 7 Science", "--name", "Ms Brandt", stdout=subprocess.DEVNULL)  # fmt: skip
+		screen.window("--port", str(PORT), "--bind", "127.0.0.1", "--camera", "pattern", "--mic", "tone",
+			"--speaker", "none")  # fmt: skip
+		time.sleep(6)
+		screen.click(358, 585)
+		screen.click(426, 585)
+		screen.click(-400, 616)
+		screen.hand("type", "4829")
+		time.sleep(1.5)
+		screen.picture(out / "start.png")
 
 
 def meeting(out: Path) -> None:
-  """Everything that a meeting of nine shows, one state after the other."""
-  with desktop() as screen:
-    demo(screen, 7, 9)
-    say(screen)
-    time.sleep(14)
-    screen.picture(out / "screen.png")
-    stop_share(screen)
-    time.sleep(6)
-    screen.picture(out / "meeting.png")
-    screen.click(-58, 95)
-    screen.picture(out / "files.png")
-    screen.hand("key", "u")
-    screen.picture(out / "attendees.png")
-    screen.hand("key", "c")
-    screen.click(500, 400)
-    time.sleep(8)
-    screen.picture(out / "chat.png")
-    screen.hand("key", "2")
-    time.sleep(2)
-    screen.picture(out / "speaker.png")
-    screen.hand("key", "1")
-    time.sleep(1)
-    screen.hand("mousemove", "250", "200")
-    time.sleep(0.5)
-    screen.hand("key", "p")
-    time.sleep(2)
-    screen.picture(out / "focus.png")
-    screen.click(40, -126)
-    time.sleep(1)
-    screen.picture(out / "settings.png")
-    screen.hand("key", "Escape")
-    time.sleep(0.5)
-    screen.hand("key", "s")
-    time.sleep(2)
-    screen.picture(out / "share.png")
+	"""Everything that a meeting of nine shows, one state after the other."""
+	with desktop() as screen:
+		demo(screen, 7, 9)
+		say(screen)
+		time.sleep(14)
+		screen.picture(out / "screen.png")
+		stop_share(screen)
+		time.sleep(6)
+		screen.picture(out / "meeting.png")
+		screen.click(-58, 95)
+		screen.picture(out / "files.png")
+		screen.hand("key", "u")
+		screen.picture(out / "attendees.png")
+		screen.hand("key", "c")
+		screen.click(500, 400)
+		time.sleep(8)
+		screen.picture(out / "chat.png")
+		screen.hand("key", "2")
+		time.sleep(2)
+		screen.picture(out / "speaker.png")
+		screen.hand("key", "1")
+		time.sleep(1)
+		screen.hand("mousemove", "250", "200")
+		time.sleep(0.5)
+		screen.hand("key", "p")
+		time.sleep(2)
+		screen.picture(out / "focus.png")
+		screen.click(40, -126)
+		time.sleep(1)
+		screen.picture(out / "settings.png")
+		screen.hand("key", "Escape")
+		time.sleep(0.5)
+		screen.hand("key", "s")
+		time.sleep(2)
+		screen.picture(out / "share.png")
 
 
 def variants(name: str, size: tuple[int, int], **settings: Any) -> Callable[[Path], None]:
-  """A grid in another look or size."""
+	"""A grid in another look or size."""
 
-  def take(out: Path) -> None:
-    with desktop(size, **settings) as screen:
-      demo(screen, 7, 9)
-      time.sleep(2)
-      screen.picture(out / f"{name}.png")
+	def take(out: Path) -> None:
+		with desktop(size, **settings) as screen:
+			demo(screen, 7, 9)
+			time.sleep(2)
+			screen.picture(out / f"{name}.png")
 
-  return take
+	return take
 
 
 def fifty(out: Path) -> None:
-  """A meeting of fifty, on pages."""
-  with desktop() as screen:
-    demo(screen, 49, 40)
-    screen.hand("key", "u")
-    stop_share(screen)
-    time.sleep(12)
-    screen.picture(out / "fifty.png")
+	"""A meeting of fifty, on pages."""
+	with desktop() as screen:
+		demo(screen, 49, 40)
+		screen.hand("key", "u")
+		stop_share(screen)
+		time.sleep(12)
+		screen.picture(out / "fifty.png")
 
 
 def names(out: Path) -> None:
-  """Names from right to left, and names of 40 characters."""
-  with desktop() as screen:
-    demo(screen, 3, 8)
-    for name in (
-            "محمد عبد الله", "שרה כהן", "Maximiliana Wolfeschlegelsteinhausenberg", "अनन्या शर्मा",
-        ):  # fmt: skip
-      screen.member(name, {"do": "chat", "text": f"👋 {name}"}, {"do": "camera", "on": name.isascii()})
-    time.sleep(9)
-    screen.hand("key", "u")
-    stop_share(screen)
-    time.sleep(7)
-    screen.picture(out / "names.png")
+	"""Names from right to left, and names of 40 characters."""
+	with desktop() as screen:
+		demo(screen, 3, 8)
+		for name in (
+			"محمد عبد الله", "שרה כהן", "Maximiliana Wolfeschlegelsteinhausenberg", "अनन्या शर्मा",
+		):  # fmt: skip
+			screen.member(name, {"do": "chat", "text": f"👋 {name}"}, {"do": "camera", "on": name.isascii()})
+		time.sleep(9)
+		screen.hand("key", "u")
+		stop_share(screen)
+		time.sleep(7)
+		screen.picture(out / "names.png")
 
 
 SHOTS: dict[str, Callable[[Path], None]] = {
-  "start": started,
-  "meeting": meeting,
-  "light": variants("light", (1280, 800), palette="light"),
-  "small": variants("small", (1024, 600)),
-  "double": variants("double", (2560, 1600), scale="200"),
-  "fifty": fifty,
-  "names": names,
+	"start": started,
+	"meeting": meeting,
+	"light": variants("light", (1280, 800), palette="light"),
+	"small": variants("small", (1024, 600)),
+	"double": variants("double", (2560, 1600), scale="200"),
+	"fifty": fifty,
+	"names": names,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Take the named groups of pictures, or all."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-  parser.add_argument("shots", nargs="*", metavar="NAME", help=", ".join(SHOTS))
-  parser.add_argument("--out", type=Path, default=ROOT / "docs")
-  options = parser.parse_args(arguments)
-  options.out.mkdir(exist_ok=True)
-  apart()  # no meeting of anybody else in the pictures
-  for name in options.shots or SHOTS:
-    SHOTS[name](options.out)
-  return 0
+	"""Take the named groups of pictures, or all."""
+	parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+	parser.add_argument("shots", nargs="*", metavar="NAME", help=", ".join(SHOTS))
+	parser.add_argument("--out", type=Path, default=ROOT / "docs")
+	options = parser.parse_args(arguments)
+	options.out.mkdir(exist_ok=True)
+	apart()  # no meeting of anybody else in the pictures
+	for name in options.shots or SHOTS:
+		SHOTS[name](options.out)
+	return 0
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+	sys.exit(main())

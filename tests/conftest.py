@@ -22,151 +22,151 @@ from screens import xvfb
 from workers import KINDS, apart, turn
 
 try:
-  import tkinter
+	import tkinter
 except ImportError:
-  tkinter = None  # type: ignore[assignment]
+	tkinter = None  # type: ignore[assignment]
 
 TkErrors = list[BaseException]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-  """A descriptor closed by the collector and a thread that dies of an exception fail their test."""
-  config.addinivalue_line("filterwarnings", "error::ResourceWarning")
-  config.addinivalue_line("filterwarnings", "error::pytest.PytestUnraisableExceptionWarning")
-  config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
-  hypothesis.settings.register_profile("suite", deadline=None, max_examples=60)  # machines are busy
-  hypothesis.settings.load_profile("suite")
-  config.addinivalue_line("markers", "long: takes long, so it begins early")
-  config.addinivalue_line("markers", "calm: its bounds are of time; beside it only its like run")
-  config.addinivalue_line("markers", "alone: its bounds need the whole machine")
-  adopt_orphans()
-  if hasattr(config, "workerinput"):
-    apart()
+	"""A descriptor closed by the collector and a thread that dies of an exception fail their test."""
+	config.addinivalue_line("filterwarnings", "error::ResourceWarning")
+	config.addinivalue_line("filterwarnings", "error::pytest.PytestUnraisableExceptionWarning")
+	config.addinivalue_line("filterwarnings", "error::pytest.PytestUnhandledThreadExceptionWarning")
+	hypothesis.settings.register_profile("suite", deadline=None, max_examples=60)  # machines are busy
+	hypothesis.settings.load_profile("suite")
+	config.addinivalue_line("markers", "long: takes long, so it begins early")
+	config.addinivalue_line("markers", "calm: its bounds are of time; beside it only its like run")
+	config.addinivalue_line("markers", "alone: its bounds need the whole machine")
+	adopt_orphans()
+	if hasattr(config, "workerinput"):
+		apart()
 
 
 def kind(item: pytest.Item) -> str:
-  """Which tests may run beside it: see `turn`."""
-  marked = next((name for name in KINDS if item.get_closest_marker(name)), "other")
-  return "alone" if marked == "calm" and QUIET_MACHINE else marked
+	"""Which tests may run beside it: see `turn`."""
+	marked = next((name for name in KINDS if item.get_closest_marker(name)), "other")
+	return "alone" if marked == "calm" and QUIET_MACHINE else marked
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-  """The longest first, then the others, then those that need a calm machine; workers take them in order."""
-  items.sort(key=lambda item: (KINDS.index(kind(item)), item.get_closest_marker("long") is None))
+	"""The longest first, then the others, then those that need a calm machine; workers take them in order."""
+	items.sort(key=lambda item: (KINDS.index(kind(item)), item.get_closest_marker("long") is None))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-  """Each worker takes the next of the list when it has ended one, whatever `--dist` says: so none waits for
-  a calm machine while there are others left."""
-  from xdist.scheduler import LoadScheduling
+	"""Each worker takes the next of the list when it has ended one, whatever `--dist` says: so none waits for
+	a calm machine while there are others left."""
+	from xdist.scheduler import LoadScheduling
 
-  config.option.maxschedchunk = 1
-  return LoadScheduling(config, log)
+	config.option.maxschedchunk = 1
+	return LoadScheduling(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-  """Those of one kind run side by side, `alone` ones by themselves."""
-  with turn(kind(item)):
-    yield
+	"""Those of one kind run side by side, `alone` ones by themselves."""
+	with turn(kind(item)):
+		yield
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-  """Says how many tests this machine could not run, and why: a green run may hide them."""
-  skipped = terminalreporter.stats.get("skipped", [])
-  for reason, count in Counter(str(report.longrepr[2]) for report in skipped).most_common():
-    terminalreporter.write_line(f"{count} not run here: {reason.removeprefix('Skipped: ')}")
+	"""Says how many tests this machine could not run, and why: a green run may hide them."""
+	skipped = terminalreporter.stats.get("skipped", [])
+	for reason, count in Counter(str(report.longrepr[2]) for report in skipped).most_common():
+		terminalreporter.write_line(f"{count} not run here: {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture
 def tk_errors() -> TkErrors:
-  """Errors of Tk callbacks in this test; what is in it at the end fails the test (a test may clear it)."""
-  return []
+	"""Errors of Tk callbacks in this test; what is in it at the end fails the test (a test may clear it)."""
+	return []
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(tk_errors: TkErrors, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-  """Fails the test that left a thread, process or descriptor behind, or whose Tk callbacks raised."""
+	"""Fails the test that left a thread, process or descriptor behind, or whose Tk callbacks raised."""
 
-  def collect(_: object, kind: type, value: BaseException, trace: TracebackType | None) -> None:
-    tk_errors.append(value)
+	def collect(_: object, kind: type, value: BaseException, trace: TracebackType | None) -> None:
+		tk_errors.append(value)
 
-  if tkinter is not None:
-    monkeypatch.setattr("tkinter.Tk.report_callback_exception", collect)
-  watch = Watch()
-  yield
-  leaks = watch.settle()
-  assert not tk_errors, f"Tk callbacks raised: {tk_errors!r}"
-  assert not leaks, "left behind:\n  " + "\n  ".join(leaks)
+	if tkinter is not None:
+		monkeypatch.setattr("tkinter.Tk.report_callback_exception", collect)
+	watch = Watch()
+	yield
+	leaks = watch.settle()
+	assert not tk_errors, f"Tk callbacks raised: {tk_errors!r}"
+	assert not leaks, "left behind:\n  " + "\n  ".join(leaks)
 
 
 @pytest.fixture(scope="session")
 def display() -> Iterator[str]:
-  """A virtual screen of 1600x1000, also in DISPLAY; Tk keeps one connection to it until the end."""
-  tkinter = pytest.importorskip("tkinter")
-  if shutil.which("Xvfb") is None:
-    pytest.skip("Xvfb is not installed")
-  with xvfb("1600x1000") as (name, _), pytest.MonkeyPatch.context() as patch:
-    patch.setenv("DISPLAY", name)
-    root = tkinter.Tk()
-    root.update()  # Tcl's notifier and the connection stand before the first test counts
-    root.destroy()
-    yield name
+	"""A virtual screen of 1600x1000, also in DISPLAY; Tk keeps one connection to it until the end."""
+	tkinter = pytest.importorskip("tkinter")
+	if shutil.which("Xvfb") is None:
+		pytest.skip("Xvfb is not installed")
+	with xvfb("1600x1000") as (name, _), pytest.MonkeyPatch.context() as patch:
+		patch.setenv("DISPLAY", name)
+		root = tkinter.Tk()
+		root.update()  # Tcl's notifier and the connection stand before the first test counts
+		root.destroy()
+		yield name
 
 
 class Meeting:
-  """Starts participants as processes of their own and ends each of them by its process id."""
+	"""Starts participants as processes of their own and ends each of them by its process id."""
 
-  def __init__(self, directory: Path) -> None:
-    self._directory = directory
-    self._started: list[Headless] = []
+	def __init__(self, directory: Path) -> None:
+		self._directory = directory
+		self._started: list[Headless] = []
 
-  def __call__(
-    self,
-    *args: str,
-    home: Path | None = None,
-    netns: str | None = None,
-    env: Mapping[str, str] | None = None,
-    **options: Any,
-  ) -> Headless:
-    """One more participant; without `home` it gets one of its own."""
-    home = home or self._directory / f"home-{len(self._started) + 1}"
-    one = Headless(args, home, netns=netns, env=env, **options)
-    self._started.append(one)
-    return one
+	def __call__(
+		self,
+		*args: str,
+		home: Path | None = None,
+		netns: str | None = None,
+		env: Mapping[str, str] | None = None,
+		**options: Any,
+	) -> Headless:
+		"""One more participant; without `home` it gets one of its own."""
+		home = home or self._directory / f"home-{len(self._started) + 1}"
+		one = Headless(args, home, netns=netns, env=env, **options)
+		self._started.append(one)
+		return one
 
-  def close(self) -> None:
-    """Ends everyone at once, last come first gone, and shows what each said on standard error."""
-    with ThreadPoolExecutor(max(1, len(self._started))) as pool:
-      for one in reversed(self._started):
-        one.ask_to_end()
-      list(pool.map(Headless.close, reversed(self._started)))
-    for one in self._started:
-      print(f"--- {one}\n{one.errors()}", file=sys.stderr)
-    for one in self._started:
-      assert "Traceback" not in one.errors(), f"{one} printed a traceback"
-      assert not one.garbage, f"{one} printed what is no event: {one.garbage}"
+	def close(self) -> None:
+		"""Ends everyone at once, last come first gone, and shows what each said on standard error."""
+		with ThreadPoolExecutor(max(1, len(self._started))) as pool:
+			for one in reversed(self._started):
+				one.ask_to_end()
+			list(pool.map(Headless.close, reversed(self._started)))
+		for one in self._started:
+			print(f"--- {one}\n{one.errors()}", file=sys.stderr)
+		for one in self._started:
+			assert "Traceback" not in one.errors(), f"{one} printed a traceback"
+			assert not one.garbage, f"{one} printed what is no event: {one.garbage}"
 
 
 @pytest.fixture
 def meeting(tmp_path: Path) -> Iterator[Callable[..., Headless]]:
-  """A factory of `Headless` participants; all are ended with the test."""
-  started = Meeting(tmp_path)
-  with contextlib.closing(started):
-    yield started
+	"""A factory of `Headless` participants; all are ended with the test."""
+	started = Meeting(tmp_path)
+	with contextlib.closing(started):
+		yield started
 
 
 @pytest.fixture(scope="session")
 def namespaces() -> None:
-  """Skips where the machine cannot have network namespaces."""
-  if reason := why_not():
-    pytest.skip(reason)
+	"""Skips where the machine cannot have network namespaces."""
+	if reason := why_not():
+		pytest.skip(reason)
 
 
 @pytest.fixture
 def lan(namespaces: None) -> Iterator[Callable[[int], Lan]]:
-  """A factory of LANs of network namespaces; asked for before `meeting`, it goes after it."""
-  with contextlib.ExitStack() as stack:
-    yield lambda hosts: stack.enter_context(Lan(hosts))
+	"""A factory of LANs of network namespaces; asked for before `meeting`, it goes after it."""
+	with contextlib.ExitStack() as stack:
+		yield lambda hosts: stack.enter_context(Lan(hosts))

@@ -18,13 +18,13 @@ from weather import BadWeather, Faults  # noqa: E402 - found by the path above
 
 
 def main(host: str, base: int, at: str, jitter: float) -> None:
-  """As the head of this file says."""
-  weather = BadWeather(Faults(jitter=jitter))
-  Passage(base, at, carry=weather.carry, target=host, one_way=True)
-  weather.begin()
-  print("stands", flush=True)
-  threading.Event().wait()
+	"""As the head of this file says."""
+	weather = BadWeather(Faults(jitter=jitter))
+	Passage(base, at, carry=weather.carry, target=host, one_way=True)
+	weather.begin()
+	print("stands", flush=True)
+	threading.Event().wait()
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
+	main(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))

@@ -29,22 +29,22 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def why_not() -> str:
-  """Why this machine cannot hold a `Lan`; empty if it can."""
-  if not sys.platform.startswith("linux"):
-    return "network namespaces exist on Linux only"
-  if os.geteuid() != 0:
-    return "network namespaces need root"
-  missing = [tool for tool in ("ip", "tc", "nft") if shutil.which(tool) is None]
-  if missing:
-    return f"not installed: {', '.join(missing)} (packages iproute2 and nftables)"
-  probe = f"probe{secrets.token_hex(4)}"
-  made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
-  if made.returncode:
-    return f"namespaces are not allowed here: {made.stderr.strip()}"
-  # in a plain chroot one can be made, but nothing runs in it
-  used = subprocess.run(["ip", "netns", "exec", probe, "true"], capture_output=True, text=True)
-  subprocess.run(["ip", "netns", "del", probe], check=True, capture_output=True)
-  return f"namespaces cannot be used here: {used.stderr.strip()}" if used.returncode else ""
+	"""Why this machine cannot hold a `Lan`; empty if it can."""
+	if not sys.platform.startswith("linux"):
+		return "network namespaces exist on Linux only"
+	if os.geteuid() != 0:
+		return "network namespaces need root"
+	missing = [tool for tool in ("ip", "tc", "nft") if shutil.which(tool) is None]
+	if missing:
+		return f"not installed: {', '.join(missing)} (packages iproute2 and nftables)"
+	probe = f"probe{secrets.token_hex(4)}"
+	made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
+	if made.returncode:
+		return f"namespaces are not allowed here: {made.stderr.strip()}"
+	# in a plain chroot one can be made, but nothing runs in it
+	used = subprocess.run(["ip", "netns", "exec", probe, "true"], capture_output=True, text=True)
+	subprocess.run(["ip", "netns", "del", probe], check=True, capture_output=True)
+	return f"namespaces cannot be used here: {used.stderr.strip()}" if used.returncode else ""
 
 
 _WHY_NOT = why_not()
@@ -52,152 +52,152 @@ needs_lan = pytest.mark.skipif(bool(_WHY_NOT), reason=_WHY_NOT or "a LAN can be 
 
 
 class Lan:
-  """`hosts` namespaces on one switch; those in `second` have another interface on another switch."""
+	"""`hosts` namespaces on one switch; those in `second` have another interface on another switch."""
 
-  def __init__(self, hosts: int, second: Collection[int] = ()) -> None:
-    self.hosts = range(1, hosts + 1)
-    self._tag = f"cs{os.getpid():x}{secrets.token_hex(3)}"
-    self._second = frozenset(second)
-    self._made: list[str] = []
-    self._started: list[subprocess.Popen[Any]] = []
+	def __init__(self, hosts: int, second: Collection[int] = ()) -> None:
+		self.hosts = range(1, hosts + 1)
+		self._tag = f"cs{os.getpid():x}{secrets.token_hex(3)}"
+		self._second = frozenset(second)
+		self._made: list[str] = []
+		self._started: list[subprocess.Popen[Any]] = []
 
-  def __enter__(self) -> Lan:
-    try:
-      self._build()
-    except BaseException:
-      self.close()
-      raise
-    return self
+	def __enter__(self) -> Lan:
+		try:
+			self._build()
+		except BaseException:
+			self.close()
+			raise
+		return self
 
-  def __exit__(
-    self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-  ) -> None:
-    self.close()
+	def __exit__(
+		self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+	) -> None:
+		self.close()
 
-  def address(self, host: int, interface: int = 0) -> str:
-    """The IPv4 address of `host` on `eth0` or, with `interface` 1, on `eth1`."""
-    return f"10.{77 + interface}.0.{host}"
+	def address(self, host: int, interface: int = 0) -> str:
+		"""The IPv4 address of `host` on `eth0` or, with `interface` 1, on `eth1`."""
+		return f"10.{77 + interface}.0.{host}"
 
-  def namespace(self, host: int) -> str:
-    """The network namespace that is `host`."""
-    return f"{self._tag}-h{host}"
+	def namespace(self, host: int) -> str:
+		"""The network namespace that is `host`."""
+		return f"{self._tag}-h{host}"
 
-  def run(self, host: int, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run `command` on `host` to its end; its output is captured, a failure raises."""
-    options = {"check": True, "capture_output": True, "text": True, "timeout": 60} | options
-    return subprocess.run(self._on(host, command), **options)
+	def run(self, host: int, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+		"""Run `command` on `host` to its end; its output is captured, a failure raises."""
+		options = {"check": True, "capture_output": True, "text": True, "timeout": 60} | options
+		return subprocess.run(self._on(host, command), **options)
 
-  def popen(self, host: int, *command: str, **options: Any) -> subprocess.Popen[Any]:
-    """Start `command` on `host`; what still runs when the LAN is closed is killed."""
-    process = subprocess.Popen(self._on(host, command), **options)
-    self._started.append(process)
-    return process
+	def popen(self, host: int, *command: str, **options: Any) -> subprocess.Popen[Any]:
+		"""Start `command` on `host`; what still runs when the LAN is closed is killed."""
+		process = subprocess.Popen(self._on(host, command), **options)
+		self._started.append(process)
+		return process
 
-  def python(self, host: int, code: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start a Python program on `host` that can import the project; text pipes both ways."""
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True} | options
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | options.pop("env", {})
-    return self.popen(host, sys.executable, "-c", code, *arguments, env=environment, **options)
+	def python(self, host: int, code: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+		"""Start a Python program on `host` that can import the project; text pipes both ways."""
+		options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True} | options
+		environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | options.pop("env", {})
+		return self.popen(host, sys.executable, "-c", code, *arguments, env=environment, **options)
 
-  def loss(self, host: int, percent: float) -> None:
-    """Drop `percent` of the UDP datagrams that reach `host`, at random; 0 ends it."""
-    self.run(host, "nft", "add table ip loss; delete table ip loss")
-    if percent > 0:
-      share = "" if percent >= 100 else f"numgen random mod 10000 < {round(percent * 100)}"
-      self.rules(host, "loss", f"type filter hook input priority 0; meta l4proto udp {share} drop;")
+	def loss(self, host: int, percent: float) -> None:
+		"""Drop `percent` of the UDP datagrams that reach `host`, at random; 0 ends it."""
+		self.run(host, "nft", "add table ip loss; delete table ip loss")
+		if percent > 0:
+			share = "" if percent >= 100 else f"numgen random mod 10000 < {round(percent * 100)}"
+			self.rules(host, "loss", f"type filter hook input priority 0; meta l4proto udp {share} drop;")
 
-  def block_broadcast(self, host: int, limited_only: bool = False) -> None:
-    """Drop what `host` broadcasts; with `limited_only` just 255.255.255.255, as some switches do."""
-    what = "ip daddr 255.255.255.255" if limited_only else "fib daddr type broadcast"
-    self.rules(host, "quiet", f"type filter hook output priority 0; {what} drop;")
+	def block_broadcast(self, host: int, limited_only: bool = False) -> None:
+		"""Drop what `host` broadcasts; with `limited_only` just 255.255.255.255, as some switches do."""
+		what = "ip daddr 255.255.255.255" if limited_only else "fib daddr type broadcast"
+		self.rules(host, "quiet", f"type filter hook output priority 0; {what} drop;")
 
-  def isolate(self, host: int, interface: int = 0) -> None:
-    """Keep `host` apart from the other isolated ones, as a guest Wi-Fi does."""
-    self._ip(f"-n {self._hub} link set h{host}e{interface} type bridge_slave isolated on")
+	def isolate(self, host: int, interface: int = 0) -> None:
+		"""Keep `host` apart from the other isolated ones, as a guest Wi-Fi does."""
+		self._ip(f"-n {self._hub} link set h{host}e{interface} type bridge_slave isolated on")
 
-  def rules(self, host: int, name: str, chain: str) -> None:
-    """Add an nftables table `name` with one `chain` on `host`."""
-    self.run(host, "nft", f"table ip {name} {{ chain only {{ {chain} }}; }}")
+	def rules(self, host: int, name: str, chain: str) -> None:
+		"""Add an nftables table `name` with one `chain` on `host`."""
+		self.run(host, "nft", f"table ip {name} {{ chain only {{ {chain} }}; }}")
 
-  def cap(self, host: int, rate: str, interface: int = 0) -> None:
-    """Limit what `host` sends to `rate`, for example "20mbit"."""
-    shape = f"tc qdisc replace dev eth{interface} root tbf rate {rate} burst 64k latency 50ms"
-    self.run(host, *shape.split())
+	def cap(self, host: int, rate: str, interface: int = 0) -> None:
+		"""Limit what `host` sends to `rate`, for example "20mbit"."""
+		shape = f"tc qdisc replace dev eth{interface} root tbf rate {rate} burst 64k latency 50ms"
+		self.run(host, *shape.split())
 
-  def passed(self, host: int, interface: int = 0) -> tuple[int, int]:
-    """Datagrams that the cap of `host` has let through, and dropped."""
-    said = self.run(host, "tc", "-s", "qdisc", "show", "dev", f"eth{interface}").stdout
-    found = re.search(r"(\d+) pkt \(dropped (\d+)", said)
-    assert found, said
-    return int(found[1]), int(found[2])
+	def passed(self, host: int, interface: int = 0) -> tuple[int, int]:
+		"""Datagrams that the cap of `host` has let through, and dropped."""
+		said = self.run(host, "tc", "-s", "qdisc", "show", "dev", f"eth{interface}").stdout
+		found = re.search(r"(\d+) pkt \(dropped (\d+)", said)
+		assert found, said
+		return int(found[1]), int(found[2])
 
-  def cap_down(self, host: int, rate: str, interface: int = 0) -> None:
-    """Limit what reaches `host` to `rate`; an empty one ends it."""
-    port = f"dev h{host}e{interface} root"
-    shape = f"replace {port} tbf rate {rate} burst 64k latency 50ms" if rate else f"del {port}"
-    done = subprocess.run(f"tc -n {self._hub} qdisc {shape}".split(), capture_output=True, text=True)
-    if done.returncode:
-      raise RuntimeError(f"tc: {done.stderr.strip()}")
+	def cap_down(self, host: int, rate: str, interface: int = 0) -> None:
+		"""Limit what reaches `host` to `rate`; an empty one ends it."""
+		port = f"dev h{host}e{interface} root"
+		shape = f"replace {port} tbf rate {rate} burst 64k latency 50ms" if rate else f"del {port}"
+		done = subprocess.run(f"tc -n {self._hub} qdisc {shape}".split(), capture_output=True, text=True)
+		if done.returncode:
+			raise RuntimeError(f"tc: {done.stderr.strip()}")
 
-  def cut(self, host: int, interface: int = 0) -> None:
-    """Pull the cable of `host` out of the switch."""
-    self._ip(f"-n {self._hub} link set h{host}e{interface} down")
+	def cut(self, host: int, interface: int = 0) -> None:
+		"""Pull the cable of `host` out of the switch."""
+		self._ip(f"-n {self._hub} link set h{host}e{interface} down")
 
-  def mend(self, host: int, interface: int = 0) -> None:
-    """Plug the cable of `host` in again."""
-    self._ip(f"-n {self._hub} link set h{host}e{interface} up")
+	def mend(self, host: int, interface: int = 0) -> None:
+		"""Plug the cable of `host` in again."""
+		self._ip(f"-n {self._hub} link set h{host}e{interface} up")
 
-  def close(self) -> None:
-    """Kill what still runs on the hosts and remove them; may be called twice."""
-    for name in self._made:
-      running = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
-      for pid in running.stdout.split():
-        with contextlib.suppress(ProcessLookupError):
-          os.kill(int(pid), signal.SIGKILL)
-    for process in self._started:
-      process.kill()
-      process.wait(10)
-      for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-          with contextlib.suppress(OSError):
-            pipe.close()
-    for name in self._made:
-      subprocess.run(["ip", "netns", "del", name], capture_output=True)
-    self._made.clear()
-    self._started.clear()
+	def close(self) -> None:
+		"""Kill what still runs on the hosts and remove them; may be called twice."""
+		for name in self._made:
+			running = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
+			for pid in running.stdout.split():
+				with contextlib.suppress(ProcessLookupError):
+					os.kill(int(pid), signal.SIGKILL)
+		for process in self._started:
+			process.kill()
+			process.wait(10)
+			for pipe in (process.stdin, process.stdout, process.stderr):
+				if pipe is not None:
+					with contextlib.suppress(OSError):
+						pipe.close()
+		for name in self._made:
+			subprocess.run(["ip", "netns", "del", name], capture_output=True)
+		self._made.clear()
+		self._started.clear()
 
-  @property
-  def _hub(self) -> str:
-    return f"{self._tag}-hub"
+	@property
+	def _hub(self) -> str:
+		return f"{self._tag}-hub"
 
-  def _build(self) -> None:
-    self._add_namespace(self._hub)
-    for switch in (0, 1):
-      self._ip(f"-n {self._hub} link add br{switch} type bridge")
-      self._ip(f"-n {self._hub} link set br{switch} up")
-    for host in self.hosts:
-      self._add_namespace(self.namespace(host))
-      self._plug(host, 0)
-      if host in self._second:
-        self._plug(host, 1)
+	def _build(self) -> None:
+		self._add_namespace(self._hub)
+		for switch in (0, 1):
+			self._ip(f"-n {self._hub} link add br{switch} type bridge")
+			self._ip(f"-n {self._hub} link set br{switch} up")
+		for host in self.hosts:
+			self._add_namespace(self.namespace(host))
+			self._plug(host, 0)
+			if host in self._second:
+				self._plug(host, 1)
 
-  def _add_namespace(self, name: str) -> None:
-    self._ip(f"netns add {name}")
-    self._made.append(name)
-    self._ip(f"-n {name} link set lo up")
+	def _add_namespace(self, name: str) -> None:
+		self._ip(f"netns add {name}")
+		self._made.append(name)
+		self._ip(f"-n {name} link set lo up")
 
-  def _plug(self, host: int, interface: int) -> None:
-    space, device, port = self.namespace(host), f"eth{interface}", f"h{host}e{interface}"
-    self._ip(f"-n {space} link add {device} type veth peer name {port} netns {self._hub}")
-    self._ip(f"-n {self._hub} link set {port} master br{interface} up")
-    self._ip(f"-n {space} addr add {self.address(host, interface)}/24 broadcast + dev {device}")
-    self._ip(f"-n {space} link set {device} up")
+	def _plug(self, host: int, interface: int) -> None:
+		space, device, port = self.namespace(host), f"eth{interface}", f"h{host}e{interface}"
+		self._ip(f"-n {space} link add {device} type veth peer name {port} netns {self._hub}")
+		self._ip(f"-n {self._hub} link set {port} master br{interface} up")
+		self._ip(f"-n {space} addr add {self.address(host, interface)}/24 broadcast + dev {device}")
+		self._ip(f"-n {space} link set {device} up")
 
-  def _on(self, host: int, command: tuple[str, ...]) -> list[str]:
-    return ["ip", "netns", "exec", self.namespace(host), *command]
+	def _on(self, host: int, command: tuple[str, ...]) -> list[str]:
+		return ["ip", "netns", "exec", self.namespace(host), *command]
 
-  @staticmethod
-  def _ip(arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True)
-    if done.returncode:
-      raise RuntimeError(f"ip {arguments}: {done.stderr.strip()}")
+	@staticmethod
+	def _ip(arguments: str) -> None:
+		done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True)
+		if done.returncode:
+			raise RuntimeError(f"ip {arguments}: {done.stderr.strip()}")

@@ -19,68 +19,70 @@ HARMLESS = ("/dev/null", "/dev/urandom", "/dev/random", "/proc/", "/usr/share/zo
 
 
 def adopt_orphans() -> None:
-  """On Linux make grandchildren whose parent ended children of this process, so that they are seen."""
-  if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	"""On Linux make grandchildren whose parent ended children of this process, so that they are seen."""
+	if sys.platform == "linux":
+		ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children() -> dict[int, str]:
-  """Process ids of the live children, with their command lines."""
-  found: dict[int, str] = {}
-  for listing in Path("/proc/self/task").glob("*/children"):
-    with contextlib.suppress(OSError):
-      for pid in map(int, listing.read_text().split()):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        if state != "Z":
-          words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-          found[pid] = b" ".join(words).decode(errors="replace").strip()
-  return found
+	"""Process ids of the live children, with their command lines."""
+	found: dict[int, str] = {}
+	for listing in Path("/proc/self/task").glob("*/children"):
+		with contextlib.suppress(OSError):
+			for pid in map(int, listing.read_text().split()):
+				state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+				if state != "Z":
+					words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+					found[pid] = b" ".join(words).decode(errors="replace").strip()
+	return found
 
 
 def descriptors() -> dict[int, str]:
-  """Open file descriptors and what they are, on Linux; elsewhere nothing."""
-  found: dict[int, str] = {}
-  for link in Path("/proc/self/fd").glob("*"):
-    with contextlib.suppress(OSError):
-      target = os.readlink(link)
-      if not target.startswith(HARMLESS):
-        found[int(link.name)] = target
-  return found
+	"""Open file descriptors and what they are, on Linux; elsewhere nothing."""
+	found: dict[int, str] = {}
+	for link in Path("/proc/self/fd").glob("*"):
+		with contextlib.suppress(OSError):
+			target = os.readlink(link)
+			if not target.startswith(HARMLESS):
+				found[int(link.name)] = target
+	return found
 
 
 class Watch:
-  """Compares what runs and what is open with what was so at its making."""
+	"""Compares what runs and what is open with what was so at its making."""
 
-  def __init__(self) -> None:
-    self._threads = set(threading.enumerate())
-    self._children = set(children())
-    self._descriptors = descriptors()
+	def __init__(self) -> None:
+		self._threads = set(threading.enumerate())
+		self._children = set(children())
+		self._descriptors = descriptors()
 
-  def leaks(self) -> list[str]:
-    """What is there now and was not then, in words."""
-    return [*self._new_threads(), *self._new_children().values(), *self._new_descriptors()]
+	def leaks(self) -> list[str]:
+		"""What is there now and was not then, in words."""
+		return [*self._new_threads(), *self._new_children().values(), *self._new_descriptors()]
 
-  def settle(self, grace: float = GRACE) -> list[str]:
-    """The leaks that remain after at most `grace` seconds; leaked children are then killed."""
-    until = time.monotonic() + grace
-    while leaks := self.leaks():
-      gc.collect()  # what only a cycle holds is no leak; its ResourceWarning is an error anyway
-      if time.monotonic() > until:
-        break
-      time.sleep(0.02)
-    for pid in self._new_children():
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    return leaks
+	def settle(self, grace: float = GRACE) -> list[str]:
+		"""The leaks that remain after at most `grace` seconds; leaked children are then killed."""
+		until = time.monotonic() + grace
+		while leaks := self.leaks():
+			gc.collect()  # what only a cycle holds is no leak; its ResourceWarning is an error anyway
+			if time.monotonic() > until:
+				break
+			time.sleep(0.02)
+		for pid in self._new_children():
+			with contextlib.suppress(ProcessLookupError):
+				os.kill(pid, signal.SIGKILL)
+		return leaks
 
-  def _new_threads(self) -> Iterator[str]:
-    for thread in set(threading.enumerate()) - self._threads:
-      yield f"thread {thread.name}{' (daemon)' if thread.daemon else ''}"
+	def _new_threads(self) -> Iterator[str]:
+		for thread in set(threading.enumerate()) - self._threads:
+			yield f"thread {thread.name}{' (daemon)' if thread.daemon else ''}"
 
-  def _new_children(self) -> dict[int, str]:
-    return {pid: f"process {pid}: {words}" for pid, words in children().items() if pid not in self._children}
+	def _new_children(self) -> dict[int, str]:
+		return {
+			pid: f"process {pid}: {words}" for pid, words in children().items() if pid not in self._children
+		}
 
-  def _new_descriptors(self) -> Iterator[str]:
-    for number, target in descriptors().items():
-      if self._descriptors.get(number) != target:
-        yield f"file descriptor {number}: {target}"
+	def _new_descriptors(self) -> Iterator[str]:
+		for number, target in descriptors().items():
+			if self._descriptors.get(number) != target:
+				yield f"file descriptor {number}: {target}"

@@ -21,293 +21,303 @@ WELCOME = {"id": 1, "audio_up": "00" * 16, "audio_down": "00" * 16}
 
 
 def steady(station: int, every: float, octets: int, start: float = 0.0, sound: bool = False) -> list[Packet]:
-  """A second of packets."""
-  return [Packet(start + n * every, station, octets, sound) for n in range(int(1 / every))]
+	"""A second of packets."""
+	return [Packet(start + n * every, station, octets, sound) for n in range(int(1 / every))]
 
 
 class TestTheModel:
-  def test_a_stroke_costs_its_overhead_and_its_bytes(self) -> None:
-    one = [Packet(0.0, 1, 6_500)]
-    assert wifi.airtime(one, 65.0) == pytest.approx(150e-6 + 800e-6)
-    assert wifi.airtime(one * 2, 65.0) == pytest.approx(150e-6 + 1600e-6), "aggregated"
-    apart = [Packet(0.0, 1, 6_500), Packet(0.0, 2, 6_500), Packet(0.01, 1, 6_500)]
-    assert wifi.airtime(apart, 65.0) == pytest.approx(3 * 950e-6)
+	def test_a_stroke_costs_its_overhead_and_its_bytes(self) -> None:
+		one = [Packet(0.0, 1, 6_500)]
+		assert wifi.airtime(one, 65.0) == pytest.approx(150e-6 + 800e-6)
+		assert wifi.airtime(one * 2, 65.0) == pytest.approx(150e-6 + 1600e-6), "aggregated"
+		apart = [Packet(0.0, 1, 6_500), Packet(0.0, 2, 6_500), Packet(0.01, 1, 6_500)]
+		assert wifi.airtime(apart, 65.0) == pytest.approx(3 * 950e-6)
 
-  def test_an_aggregate_ends_where_it_is_full(self) -> None:
-    assert len(wifi.strokes([Packet(0.0, 1, 40_000)] * 3)) == 3
+	def test_an_aggregate_ends_where_it_is_full(self) -> None:
+		assert len(wifi.strokes([Packet(0.0, 1, 40_000)] * 3)) == 3
 
-  def test_a_host_on_the_same_wifi_takes_the_air_twice_in_fewer_strokes(self) -> None:
-    packets = [Packet(0.0, station, 1_000) for station in range(30)]
-    assert len(wifi.strokes(wifi.crossing_twice(packets))) == 31
+	def test_a_host_on_the_same_wifi_takes_the_air_twice_in_fewer_strokes(self) -> None:
+		packets = [Packet(0.0, station, 1_000) for station in range(30)]
+		assert len(wifi.strokes(wifi.crossing_twice(packets))) == 31
 
-  def test_an_idle_medium_delays_by_the_transmission_alone(self) -> None:
-    carried = AccessPoint(65.0).carry([Packet(0.5, 1, 6_500)])
-    assert carried.delays[0][1] == pytest.approx(950e-6) and not carried.lost
+	def test_an_idle_medium_delays_by_the_transmission_alone(self) -> None:
+		carried = AccessPoint(65.0).carry([Packet(0.5, 1, 6_500)])
+		assert carried.delays[0][1] == pytest.approx(950e-6) and not carried.lost
 
-  def test_a_full_medium_aggregates_what_waits_and_then_loses_it(self) -> None:
-    carried = AccessPoint(65.0).carry([one for n in range(30) for one in steady(n, 0.01, 5_000)])
-    assert carried.airtime > 1.2 and carried.lost
+	def test_a_full_medium_aggregates_what_waits_and_then_loses_it(self) -> None:
+		carried = AccessPoint(65.0).carry([one for n in range(30) for one in steady(n, 0.01, 5_000)])
+		assert carried.airtime > 1.2 and carried.lost
 
-  def test_sound_does_not_wait_for_pictures(self) -> None:
-    pictures = [one for n in range(8) for one in steady(n, 0.02, 16_000)]
-    sound = steady(9, 0.016, 536, 0.003, sound=True)
-    carried = AccessPoint(65.0).carry([*pictures, *sound])
-    worst = max(delay for packet, delay in carried.delays if packet.sound)
-    assert worst < 0.009, "one aggregate that has begun"
-    assert not [one for one in carried.lost if one.sound]
+	def test_sound_does_not_wait_for_pictures(self) -> None:
+		pictures = [one for n in range(8) for one in steady(n, 0.02, 16_000)]
+		sound = steady(9, 0.016, 536, 0.003, sound=True)
+		carried = AccessPoint(65.0).carry([*pictures, *sound])
+		worst = max(delay for packet, delay in carried.delays if packet.sound)
+		assert worst < 0.009, "one aggregate that has begun"
+		assert not [one for one in carried.lost if one.sound]
 
-  def test_what_fails_is_repeated_the_same_with_the_same_seed(self) -> None:
-    packets = steady(1, 0.01, 1_000)
-    runs = [AccessPoint(65.0, fails=0.2, seed=seed).carry(packets).airtime for seed in (1, 1, 2)]
-    assert runs[0] == runs[1] != runs[2]
-    assert runs[0] > 1.1 * AccessPoint(65.0).carry(packets).airtime
+	def test_what_fails_is_repeated_the_same_with_the_same_seed(self) -> None:
+		packets = steady(1, 0.01, 1_000)
+		runs = [AccessPoint(65.0, fails=0.2, seed=seed).carry(packets).airtime for seed in (1, 1, 2)]
+		assert runs[0] == runs[1] != runs[2]
+		assert runs[0] > 1.1 * AccessPoint(65.0).carry(packets).airtime
 
 
 # -- what the program sends, on a clock of the test's own
 
 
 class Wire:
-  """In place of a UDP port: notes what leaves, when and for whom."""
+	"""In place of a UDP port: notes what leaves, when and for whom."""
 
-  now: ClassVar = 0.0
+	now: ClassVar = 0.0
 
-  def __init__(self, *_: Any, **__: Any) -> None:
-    self.sent: list[tuple[float, cs.Address, bytes]] = []
+	def __init__(self, *_: Any, **__: Any) -> None:
+		self.sent: list[tuple[float, cs.Address, bytes]] = []
 
-  def send(self, datagram: Any, address: cs.Address) -> bool:
-    self.sent.append((Wire.now, address, bytes(datagram)))
-    return True
+	def send(self, datagram: Any, address: cs.Address) -> bool:
+		self.sent.append((Wire.now, address, bytes(datagram)))
+		return True
 
-  def send_frame(self, layout: Any, address: cs.Address, tail: bool = False) -> bool:
-    return self.send(layout, address)
+	def send_frame(self, layout: Any, address: cs.Address, tail: bool = False) -> bool:
+		return self.send(layout, address)
 
-  def held(self) -> int:
-    return 0
+	def held(self) -> int:
+		return 0
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-  monkeypatch.setattr(cs, "UdpPort", Wire)
-  monkeypatch.setattr(cs, "DatagramLoop", lambda *_: None)
+	monkeypatch.setattr(cs, "UdpPort", Wire)
+	monkeypatch.setattr(cs, "DatagramLoop", lambda *_: None)
 
 
 def where(ident: int) -> cs.Address:
-  return ("10.0.0.1", ident)
+	return ("10.0.0.1", ident)
 
 
 class Relay:
-  """The relay of so many people, each of whom may have sent pictures."""
+	"""The relay of so many people, each of whom may have sent pictures."""
 
-  def __init__(self, people: int) -> None:
-    self.relay = cs.VideoRelay(("10.0.0.1", 1), cs.Counters())
-    self.sealers = {ident: cs.Sealer(bytes(16), layered=True) for ident in range(1, people + 1)}
-    for ident in self.sealers:
-      self.relay.add(ident, bytes(16), bytes(16))
-      self.relay._peers[ident].binding.address = where(ident)
-    self.numbers = dict.fromkeys(self.sealers, 0)
+	def __init__(self, people: int) -> None:
+		self.relay = cs.VideoRelay(("10.0.0.1", 1), cs.Counters())
+		self.sealers = {ident: cs.Sealer(bytes(16), layered=True) for ident in range(1, people + 1)}
+		for ident in self.sealers:
+			self.relay.add(ident, bytes(16), bytes(16))
+			self.relay._peers[ident].binding.address = where(ident)
+		self.numbers = dict.fromkeys(self.sealers, 0)
 
-  @property
-  def sent(self) -> list[tuple[float, cs.Address, bytes]]:
-    return cast(Wire, self.relay._port).sent
+	@property
+	def sent(self) -> list[tuple[float, cs.Address, bytes]]:
+		return cast(Wire, self.relay._port).sent
 
-  def show(self, ident: int, layer: int, data: bytes, now: float) -> None:
-    """A picture of somebody comes."""
-    self.pass_time(now)
-    self.numbers[ident] += 1
-    number, total = layer << cs.LAYER_SHIFT | self.numbers[ident], cs.parts_of(len(data) + cs.TAG)
-    sealed = self.sealers[ident].seal(cs.Kind.VIDEO, ident, number, data, total)
-    self.relay._on_frame(self.relay._peers[ident], cs.WholeFrame(ident, number, sealed, now), now)
+	def show(self, ident: int, layer: int, data: bytes, now: float) -> None:
+		"""A picture of somebody comes."""
+		self.pass_time(now)
+		self.numbers[ident] += 1
+		number, total = layer << cs.LAYER_SHIFT | self.numbers[ident], cs.parts_of(len(data) + cs.TAG)
+		sealed = self.sealers[ident].seal(cs.Kind.VIDEO, ident, number, data, total)
+		self.relay._on_frame(self.relay._peers[ident], cs.WholeFrame(ident, number, sealed, now), now)
 
-  def pass_time(self, now: float) -> None:
-    """What is due until then."""
-    while (due := self.relay._on_due(Wire.now)) is not None and due <= now:
-      Wire.now = max(Wire.now, due)
-    Wire.now = now
+	def pass_time(self, now: float) -> None:
+		"""What is due until then."""
+		while (due := self.relay._on_due(Wire.now)) is not None and due <= now:
+			Wire.now = max(Wire.now, due)
+		Wire.now = now
 
-  def opened(self, ident: int) -> list[tuple[float, int, int, bytes]]:
-    """What somebody has got: (when, of whom, number, picture)."""
-    found, opener = [], cs.Opener(bytes(16))
-    for at, address, layout in self.sent:
-      if address == where(ident):
-        incoming = cs.Reassembler(layered=False, counters=cs.Counters())
-        (frame,) = incoming.push_batch(layout, cs.DATAGRAM, at)
-        total = cs.parts_of(len(frame.sealed))
-        data = opener.open(cs.Kind.VIDEO, frame.id, frame.number, frame.sealed, total)
-        found.append((at, frame.id, frame.number, data))
-    return found
+	def opened(self, ident: int) -> list[tuple[float, int, int, bytes]]:
+		"""What somebody has got: (when, of whom, number, picture)."""
+		found, opener = [], cs.Opener(bytes(16))
+		for at, address, layout in self.sent:
+			if address == where(ident):
+				incoming = cs.Reassembler(layered=False, counters=cs.Counters())
+				(frame,) = incoming.push_batch(layout, cs.DATAGRAM, at)
+				total = cs.parts_of(len(frame.sealed))
+				data = opener.open(cs.Kind.VIDEO, frame.id, frame.number, frame.sealed, total)
+				found.append((at, frame.id, frame.number, data))
+		return found
 
 
 @pytest.fixture(scope="module")
 def pictures() -> dict[int, bytes]:
-  """One of each layer, as large as they usually are."""
-  return {layer: picture(layer, cs.USUAL_SIZES[layer]) for layer in range(3)}
+	"""One of each layer, as large as they usually are."""
+	return {layer: picture(layer, cs.USUAL_SIZES[layer]) for layer in range(3)}
 
 
 class TestSmallPictures:
-  @given(st.lists(st.tuples(st.integers(2, 6), st.floats(0, 0.06)), max_size=40), st.sampled_from([5, 8, 14]))
-  def test_each_leaves_soon_and_in_order_whatever_comes_when(
-    self, pictures: dict[int, bytes], come: list[tuple[int, float]], fps: int
-  ) -> None:
-    Wire.now = now = 100.0
-    relay = Relay(6)
-    for sender in range(2, 7):
-      relay.relay.route(sender, {1: (0, fps)})
-    shown: dict[int, list[float]] = {}
-    for sender, pause in come:
-      now += pause
-      relay.show(sender, 0, pictures[0], now)
-      shown.setdefault(sender, []).append(now)
-    relay.pass_time(now + 1.0)
-    numbers: dict[int, list[int]] = {}
-    for at, sender, number, data in relay.opened(1):
-      assert data == pictures[0]
-      assert any(0.0 <= at - one <= cs.TOGETHER + 1e-6 for one in shown[sender]), "it waited too long"
-      numbers.setdefault(sender, []).append(number)
-    assert all(found == list(range(1, len(found) + 1)) for found in numbers.values())
-    assert set(numbers) == set(shown), "somebody is not seen"
-    moments = {at for at, *_ in relay.opened(1)}
-    assert len(moments) <= (now - 100.0) / cs.TOGETHER + 2, "they do not leave together"
+	@given(
+		st.lists(st.tuples(st.integers(2, 6), st.floats(0, 0.06)), max_size=40), st.sampled_from([5, 8, 14])
+	)
+	def test_each_leaves_soon_and_in_order_whatever_comes_when(
+		self, pictures: dict[int, bytes], come: list[tuple[int, float]], fps: int
+	) -> None:
+		Wire.now = now = 100.0
+		relay = Relay(6)
+		for sender in range(2, 7):
+			relay.relay.route(sender, {1: (0, fps)})
+		shown: dict[int, list[float]] = {}
+		for sender, pause in come:
+			now += pause
+			relay.show(sender, 0, pictures[0], now)
+			shown.setdefault(sender, []).append(now)
+		relay.pass_time(now + 1.0)
+		numbers: dict[int, list[int]] = {}
+		for at, sender, number, data in relay.opened(1):
+			assert data == pictures[0]
+			assert any(0.0 <= at - one <= cs.TOGETHER + 1e-6 for one in shown[sender]), "it waited too long"
+			numbers.setdefault(sender, []).append(number)
+		assert all(found == list(range(1, len(found) + 1)) for found in numbers.values())
+		assert set(numbers) == set(shown), "somebody is not seen"
+		moments = {at for at, *_ in relay.opened(1)}
+		assert len(moments) <= (now - 100.0) / cs.TOGETHER + 2, "they do not leave together"
 
-  def test_at_the_full_rate_nothing_waits_and_what_waits_goes_along(self, pictures: dict[int, bytes]) -> None:
-    Wire.now = 100.0
-    relay = Relay(4)
-    relay.relay.route(2, {1: (0, 8)})
-    relay.relay.route(3, {1: (0, 15)})
-    relay.relay.route(4, {1: (2, 12)})
-    relay.show(3, 0, pictures[0], 100.0)
-    assert [one[:2] for one in relay.opened(1)] == [(100.0, 3)]
-    for step, (sender, layer) in enumerate(((3, 0), (4, 2)), 1):
-      at = 100.0 + step
-      moment = relay.relay._peers[1]
-      relay.show(2, 0, pictures[0], at)
-      relay.show(sender, layer, pictures[layer], at + 1e-4)
-      assert [one[1] for one in relay.opened(1)[-2:]] == [sender, 2] and not moment.waiting
+	def test_at_the_full_rate_nothing_waits_and_what_waits_goes_along(
+		self, pictures: dict[int, bytes]
+	) -> None:
+		Wire.now = 100.0
+		relay = Relay(4)
+		relay.relay.route(2, {1: (0, 8)})
+		relay.relay.route(3, {1: (0, 15)})
+		relay.relay.route(4, {1: (2, 12)})
+		relay.show(3, 0, pictures[0], 100.0)
+		assert [one[:2] for one in relay.opened(1)] == [(100.0, 3)]
+		for step, (sender, layer) in enumerate(((3, 0), (4, 2)), 1):
+			at = 100.0 + step
+			moment = relay.relay._peers[1]
+			relay.show(2, 0, pictures[0], at)
+			relay.show(sender, layer, pictures[layer], at + 1e-4)
+			assert [one[1] for one in relay.opened(1)[-2:]] == [sender, 2] and not moment.waiting
 
-  def test_what_waited_is_sent_again_where_it_is_lost(self, pictures: dict[int, bytes]) -> None:
-    Wire.now = 100.0
-    relay = Relay(2)
-    relay.relay.route(2, {1: (0, 8)})
-    for step in range(5):  # enough for a resend to be allowed
-      relay.show(2, 0, pictures[0], 100.001 + step / 8)
-      relay.show(2, 1, pictures[1], 100.002 + step / 8)  # stored after it, for somebody else
-    relay.pass_time(100.6)
-    number = relay.opened(1)[-1][2]
-    again = relay.relay._resend(relay.relay._peers[1], cs.Nack(2, number, cs.ALL_PARTS), 100.6)
-    assert number == 5 and b"".join(again) == relay.sent[-1][2]
+	def test_what_waited_is_sent_again_where_it_is_lost(self, pictures: dict[int, bytes]) -> None:
+		Wire.now = 100.0
+		relay = Relay(2)
+		relay.relay.route(2, {1: (0, 8)})
+		for step in range(5):  # enough for a resend to be allowed
+			relay.show(2, 0, pictures[0], 100.001 + step / 8)
+			relay.show(2, 1, pictures[1], 100.002 + step / 8)  # stored after it, for somebody else
+		relay.pass_time(100.6)
+		number = relay.opened(1)[-1][2]
+		again = relay.relay._resend(relay.relay._peers[1], cs.Nack(2, number, cs.ALL_PARTS), 100.6)
+		assert number == 5 and b"".join(again) == relay.sent[-1][2]
 
-  def test_who_leaves_takes_what_waits_along(self, pictures: dict[int, bytes]) -> None:
-    for gone in (1, 2):
-      Wire.now = 100.0
-      relay = Relay(3)
-      relay.relay.route(2, {1: (0, 8)})
-      relay.show(2, 0, pictures[0], 100.001)
-      relay.relay.remove(gone)
-      relay.pass_time(101.0)
-      assert not relay.sent
+	def test_who_leaves_takes_what_waits_along(self, pictures: dict[int, bytes]) -> None:
+		for gone in (1, 2):
+			Wire.now = 100.0
+			relay = Relay(3)
+			relay.relay.route(2, {1: (0, 8)})
+			relay.show(2, 0, pictures[0], 100.001)
+			relay.relay.remove(gone)
+			relay.pass_time(101.0)
+			assert not relay.sent
 
 
 class Mixer:
-  """The mixer of so many who listen, of whom `talks` says whether anyone does."""
+	"""The mixer of so many who listen, of whom `talks` says whether anyone does."""
 
-  def __init__(self, people: int, pairs: bool) -> None:
-    self.mixer = cs.MixerProcess(None, lambda _: None)  # type: ignore[arg-type]
-    self.openers = {ident: cs.Opener(bytes(16)) for ident in range(1, people + 1)}
-    for ident in self.openers:
-      self.mixer._do({"do": "add", "id": ident, "up": "00" * 16, "down": "00" * 16, "pairs": pairs})
-      self.mixer._peers[ident].binding.address = where(ident)
-    self.mixer._mixer = self  # type: ignore[assignment]
-    self.loudest = 0
+	def __init__(self, people: int, pairs: bool) -> None:
+		self.mixer = cs.MixerProcess(None, lambda _: None)  # type: ignore[arg-type]
+		self.openers = {ident: cs.Opener(bytes(16)) for ident in range(1, people + 1)}
+		for ident in self.openers:
+			self.mixer._do({"do": "add", "id": ident, "up": "00" * 16, "down": "00" * 16, "pairs": pairs})
+			self.mixer._peers[ident].binding.address = where(ident)
+		self.mixer._mixer = self  # type: ignore[assignment]
+		self.loudest = 0
 
-  def tick(self, now: float) -> cs.Mix:
-    """The next 16 ms: a block that tells its number."""
-    ids = list(self.openers)
-    block = np.full(cs.BLOCK, self.mixer._tick, ">i2") if self.loudest else None
-    return cs.Mix(ids, [block] * len(ids), [self.loudest] * len(ids))
+	def tick(self, now: float) -> cs.Mix:
+		"""The next 16 ms: a block that tells its number."""
+		ids = list(self.openers)
+		block = np.full(cs.BLOCK, self.mixer._tick, ">i2") if self.loudest else None
+		return cs.Mix(ids, [block] * len(ids), [self.loudest] * len(ids))
 
-  def run(self, talks: Sequence[bool], start: float = 0.0) -> None:
-    for number, on in enumerate(talks):
-      self.loudest, Wire.now = 99 * on, start + number * cs.BLOCK_SECONDS
-      self.mixer._mix(Wire.now)
-      self.mixer._tick += 1
+	def run(self, talks: Sequence[bool], start: float = 0.0) -> None:
+		for number, on in enumerate(talks):
+			self.loudest, Wire.now = 99 * on, start + number * cs.BLOCK_SECONDS
+			self.mixer._mix(Wire.now)
+			self.mixer._tick += 1
 
-  def heard(self, ident: int) -> list[tuple[int, bytes]]:
-    """What somebody has got: numbers and blocks."""
-    found = []
-    for _, address, data in cast(Wire, self.mixer._port).sent:
-      if address == where(ident):
-        loudest, number = cs.AUDIO_HEADER.unpack_from(data)
-        blocks = self.openers[ident].open(cs.Kind.AUDIO, loudest, number, data[cs.AUDIO_HEADER.size :])
-        cut = range(0, max(1, len(blocks)), 2 * cs.BLOCK)
-        found += [(number + n, blocks[at : at + 2 * cs.BLOCK]) for n, at in enumerate(cut)]
-    return found
+	def heard(self, ident: int) -> list[tuple[int, bytes]]:
+		"""What somebody has got: numbers and blocks."""
+		found = []
+		for _, address, data in cast(Wire, self.mixer._port).sent:
+			if address == where(ident):
+				loudest, number = cs.AUDIO_HEADER.unpack_from(data)
+				blocks = self.openers[ident].open(
+					cs.Kind.AUDIO, loudest, number, data[cs.AUDIO_HEADER.size :]
+				)
+				cut = range(0, max(1, len(blocks)), 2 * cs.BLOCK)
+				found += [(number + n, blocks[at : at + 2 * cs.BLOCK]) for n, at in enumerate(cut)]
+		return found
 
 
 class TestSoundInPairs:
-  @given(st.lists(st.booleans(), max_size=80))
-  def test_the_same_is_heard_in_pairs_as_one_by_one(self, talks: list[bool]) -> None:
-    people = cs.FEW_LISTENERS + 2
-    alone, paired = Mixer(people, pairs=False), Mixer(people, pairs=True)
-    talks = [*talks, False]
-    for mixer in (alone, paired):
-      mixer.run(talks)
-    for ident in (1, 2):
-      assert paired.heard(ident) == alone.heard(ident)
+	@given(st.lists(st.booleans(), max_size=80))
+	def test_the_same_is_heard_in_pairs_as_one_by_one(self, talks: list[bool]) -> None:
+		people = cs.FEW_LISTENERS + 2
+		alone, paired = Mixer(people, pairs=False), Mixer(people, pairs=True)
+		talks = [*talks, False]
+		for mixer in (alone, paired):
+			mixer.run(talks)
+		for ident in (1, 2):
+			assert paired.heard(ident) == alone.heard(ident)
 
-  @pytest.mark.parametrize("people", [cs.FEW_LISTENERS, cs.FEW_LISTENERS + 1])
-  @pytest.mark.parametrize("pairs", [False, True])
-  def test_pairs_are_for_many_who_know_them(self, people: int, pairs: bool) -> None:
-    mixer = Mixer(people, pairs)
-    mixer.run([True] * 101 + [False])
-    sizes = [len(data) for _, address, data in cast(Wire, mixer.mixer._port).sent if address == where(1)]
-    assert sizes.count(cs.AUDIO_PAIR) == (50 if pairs and people > cs.FEW_LISTENERS else 0)
+	@pytest.mark.parametrize("people", [cs.FEW_LISTENERS, cs.FEW_LISTENERS + 1])
+	@pytest.mark.parametrize("pairs", [False, True])
+	def test_pairs_are_for_many_who_know_them(self, people: int, pairs: bool) -> None:
+		mixer = Mixer(people, pairs)
+		mixer.run([True] * 101 + [False])
+		sizes = [len(data) for _, address, data in cast(Wire, mixer.mixer._port).sent if address == where(1)]
+		assert sizes.count(cs.AUDIO_PAIR) == (50 if pairs and people > cs.FEW_LISTENERS else 0)
 
-  @pytest.mark.parametrize("pairs", [False, True])
-  def test_a_listener_is_hardly_later_for_it(self, pairs: bool) -> None:
-    mixer = Mixer(cs.FEW_LISTENERS + 1, pairs)
-    mixer.run([True] * 600)
-    plane = cs.AudioPlane(("10.0.0.1", 1), None, WELCOME, cs.Counters(), lambda _: None)
-    played: dict[int, float] = {}
-    come = [one for one in cast(Wire, mixer.mixer._port).sent if one[1] == where(1)]
-    for number in range(600):
-      now = number * cs.BLOCK_SECONDS + 0.008
-      while come and come[0][0] <= now:
-        plane._on_datagram(come[0][2], come.pop(0)[0])
-      with plane.lock:
-        played.setdefault(int(plane._pull(now)[128]), now)
-    delays = [now - block * cs.BLOCK_SECONDS for block, now in played.items() if block > 100]
-    assert len(delays) > 400 and plane.stats()["lost"] == 0
-    assert statistics.median(delays) < (0.045 if pairs else 0.030)
+	@pytest.mark.parametrize("pairs", [False, True])
+	def test_a_listener_is_hardly_later_for_it(self, pairs: bool) -> None:
+		mixer = Mixer(cs.FEW_LISTENERS + 1, pairs)
+		mixer.run([True] * 600)
+		plane = cs.AudioPlane(("10.0.0.1", 1), None, WELCOME, cs.Counters(), lambda _: None)
+		played: dict[int, float] = {}
+		come = [one for one in cast(Wire, mixer.mixer._port).sent if one[1] == where(1)]
+		for number in range(600):
+			now = number * cs.BLOCK_SECONDS + 0.008
+			while come and come[0][0] <= now:
+				plane._on_datagram(come[0][2], come.pop(0)[0])
+			with plane.lock:
+				played.setdefault(int(plane._pull(now)[128]), now)
+		delays = [now - block * cs.BLOCK_SECONDS for block, now in played.items() if block > 100]
+		assert len(delays) > 400 and plane.stats()["lost"] == 0
+		assert statistics.median(delays) < (0.045 if pairs else 0.030)
 
 
 def lesson(people: int, pictures: dict[int, bytes], sparing: bool) -> list[Packet]:
-  """Two seconds of what a host sends: nine small pictures, the teacher large, and who speaks."""
-  random, relay, mixer = Random(5), Relay(people), Mixer(people, pairs=sparing)
-  small, speaker, large = (8, 15, 12) if sparing else (15, 15, 15)
-  rates = {1: large, 2: speaker, **dict.fromkeys(range(3, people + 1), small)}
-  for sender, fps in rates.items():
-    seen = {viewer: (2 * (sender == 1), fps) for viewer in rates if sender <= 2 or (sender - viewer) % 28 < 8}
-    relay.relay.route(sender, {viewer: wish for viewer, wish in seen.items() if viewer != sender})
-  shows = [
-    (100.0 + random.random() / fps + n / fps, sender) for sender, fps in rates.items() for n in range(2 * fps)
-  ]
-  Wire.now = 100.0
-  for at, sender in sorted(shows):
-    relay.show(sender, 2 * (sender == 1), pictures[2 * (sender == 1)], at)
-  relay.pass_time(102.1)
-  mixer.run([True] * 125, 100.0)
-  ports = ((relay.relay._port, False), (mixer.mixer._port, True))
-  return [
-    Packet(at, address[1], len(data), sound)
-    for port, sound in ports
-    for at, address, data in cast(Wire, port).sent
-  ]
+	"""Two seconds of what a host sends: nine small pictures, the teacher large, and who speaks."""
+	random, relay, mixer = Random(5), Relay(people), Mixer(people, pairs=sparing)
+	small, speaker, large = (8, 15, 12) if sparing else (15, 15, 15)
+	rates = {1: large, 2: speaker, **dict.fromkeys(range(3, people + 1), small)}
+	for sender, fps in rates.items():
+		seen = {
+			viewer: (2 * (sender == 1), fps) for viewer in rates if sender <= 2 or (sender - viewer) % 28 < 8
+		}
+		relay.relay.route(sender, {viewer: wish for viewer, wish in seen.items() if viewer != sender})
+	shows = [
+		(100.0 + random.random() / fps + n / fps, sender)
+		for sender, fps in rates.items()
+		for n in range(2 * fps)
+	]
+	Wire.now = 100.0
+	for at, sender in sorted(shows):
+		relay.show(sender, 2 * (sender == 1), pictures[2 * (sender == 1)], at)
+	relay.pass_time(102.1)
+	mixer.run([True] * 125, 100.0)
+	ports = ((relay.relay._port, False), (mixer.mixer._port, True))
+	return [
+		Packet(at, address[1], len(data), sound)
+		for port, sound in ports
+		for at, address, data in cast(Wire, port).sent
+	]
 
 
 def test_a_class_takes_half_the_air_and_sound_comes_in_time(pictures: dict[int, bytes]) -> None:
-  before, now = (lesson(30, pictures, sparing) for sparing in (False, True))
-  mine = [packet for packet in now if packet.station == 9]
-  assert len(wifi.strokes(mine)) / 2 <= 90, "strokes a second for one viewer"
-  assert wifi.airtime(now, 65.0) <= 0.65 * wifi.airtime(before, 65.0)
-  carried = AccessPoint(300.0, fails=0.1).carry(now)
-  sound = sorted(delay for packet, delay in carried.delays if packet.sound)
-  assert not carried.lost and sound[int(0.99 * len(sound))] <= 0.040
+	before, now = (lesson(30, pictures, sparing) for sparing in (False, True))
+	mine = [packet for packet in now if packet.station == 9]
+	assert len(wifi.strokes(mine)) / 2 <= 90, "strokes a second for one viewer"
+	assert wifi.airtime(now, 65.0) <= 0.65 * wifi.airtime(before, 65.0)
+	carried = AccessPoint(300.0, fails=0.1).carry(now)
+	sound = sorted(delay for packet, delay in carried.delays if packet.sound)
+	assert not carried.lost and sound[int(0.99 * len(sound))] <= 0.040

@@ -19,15 +19,15 @@ LONG = 1_800
 @pytest.mark.timeout(LONG)
 @pytest.mark.skipif(not os.environ.get("CONNECTSPHERE_BUILD"), reason="CONNECTSPHERE_BUILD is not set")
 def test_the_linux_executables_work() -> None:
-  """build/linux.sh ends with a meeting of each executable, a window, and no process left."""
-  built = subprocess.run(
-    [*outside(), ROOT / "build" / "linux.sh", "--no-archive"],
-    env={**os.environ, "PYTHON": sys.executable, "PYINSTALLER_ZLIB_COMPRESSION_LEVEL": "1"},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    timeout=LONG - 10,
-  )
-  print(built.stdout)
-  assert built.returncode == 0
-  assert built.stdout.count("connectsphere works") == 2
+	"""build/linux.sh ends with a meeting of each executable, a window, and no process left."""
+	built = subprocess.run(
+		[*outside(), ROOT / "build" / "linux.sh", "--no-archive"],
+		env={**os.environ, "PYTHON": sys.executable, "PYINSTALLER_ZLIB_COMPRESSION_LEVEL": "1"},
+		stdout=subprocess.PIPE,
+		stderr=subprocess.STDOUT,
+		text=True,
+		timeout=LONG - 10,
+	)
+	print(built.stdout)
+	assert built.returncode == 0
+	assert built.stdout.count("connectsphere works") == 2

@@ -21,14 +21,14 @@ ALONE = 0.3  # cores
 @pytest.mark.alone
 @pytest.mark.timeout(400)
 def test_a_class(meeting: Callable[..., Headless]) -> None:
-  figures = hold_class(meeting, PEOPLE, SECONDS)
-  print(figures)
-  alone = QUIET_MACHINE or figures.others <= ALONE
-  assert figures.dropped == 0
-  assert max(figures.growth, figures.client_growth) <= (0.05 if alone else 0.3)
-  if not alone:
-    return
-  assert figures.streams == PEOPLE * 7
-  assert figures.worst_rate >= 0.9
-  assert figures.concealed <= 0.005
-  assert figures.late_ticks <= (0.001 if SECONDS >= 30 else 0.01)
+	figures = hold_class(meeting, PEOPLE, SECONDS)
+	print(figures)
+	alone = QUIET_MACHINE or figures.others <= ALONE
+	assert figures.dropped == 0
+	assert max(figures.growth, figures.client_growth) <= (0.05 if alone else 0.3)
+	if not alone:
+		return
+	assert figures.streams == PEOPLE * 7
+	assert figures.worst_rate >= 0.9
+	assert figures.concealed <= 0.005
+	assert figures.late_ticks <= (0.001 if SECONDS >= 30 else 0.01)

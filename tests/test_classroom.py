@@ -19,53 +19,55 @@ from waiting import wait_until
 import connectsphere as cs
 
 ACTS: dict[str, tuple[str, dict[str, Any]]] = {  # what a member does that needs the permission
-  "mic": ("mic", {"on": True}),
-  "camera": ("video_start", {}),
-  "chat": ("chat", {"text": "hello"}),
-  "private": ("private_chat", {"to_name": "Cleo", "text": "hello"}),
-  "react": ("reaction", {"emoji": "👍"}),
-  "files": ("file_offer", {"name": "a.txt", "size": 1, "sha256": SHA, "ref": 1}),
+	"mic": ("mic", {"on": True}),
+	"camera": ("video_start", {}),
+	"chat": ("chat", {"text": "hello"}),
+	"private": ("private_chat", {"to_name": "Cleo", "text": "hello"}),
+	"react": ("reaction", {"emoji": "👍"}),
+	"files": ("file_offer", {"name": "a.txt", "size": 1, "sha256": SHA, "ref": 1}),
 }
 
 
 class Lesson:
-  """A host, a co-host and two members."""
+	"""A host, a co-host and two members."""
 
-  def __init__(self) -> None:
-    self.world = World()
-    self.host = self.world.join("Ms Lee", "host", "10.0.0.1")
-    self.people = {name: self.world.join(name) for name in ("Bea", "Ana", "Cleo")}
-    self.say("Ms Lee", "cohost", who=self.member("Bea").id, on=True)
+	def __init__(self) -> None:
+		self.world = World()
+		self.host = self.world.join("Ms Lee", "host", "10.0.0.1")
+		self.people = {name: self.world.join(name) for name in ("Bea", "Ana", "Cleo")}
+		self.say("Ms Lee", "cohost", who=self.member("Bea").id, on=True)
 
-  def member(self, name: str) -> cs.Member:
-    return next(one for one in self.world.room.members.values() if one.name == name)
+	def member(self, name: str) -> cs.Member:
+		return next(one for one in self.world.room.members.values() if one.name == name)
 
-  def say(self, name: str, kind: str, /, **fields: Any) -> list[cs.Effect]:
-    return self.world.say(self.member(name), kind, **fields)
+	def say(self, name: str, kind: str, /, **fields: Any) -> list[cs.Effect]:
+		return self.world.say(self.member(name), kind, **fields)
 
-  def tries(self, name: str, what: str) -> str:
-    """The code with which it is refused; "" when it is done."""
-    if what == "share":
-      try:
-        self.world.note(self.world.room.share_start(self.member(name).id))
-      except cs.Refused as refused:
-        return refused.code
-      self.world.note(self.world.room.share_stop(self.member(name).id))
-      return ""
-    kind, fields = ACTS[what]
-    effects = self.say(name, kind, **fields)
-    said = [one.message for one in effects if isinstance(one, cs.Tell)]
-    if what in ("mic", "camera"):  # off again, for the next try
-      self.say(name, "mic" if what == "mic" else "video_stop", **({"on": False} if what == "mic" else {}))
-    return next((message["code"] for message in said if message["type"] == "error"), "")
+	def tries(self, name: str, what: str) -> str:
+		"""The code with which it is refused; "" when it is done."""
+		if what == "share":
+			try:
+				self.world.note(self.world.room.share_start(self.member(name).id))
+			except cs.Refused as refused:
+				return refused.code
+			self.world.note(self.world.room.share_stop(self.member(name).id))
+			return ""
+		kind, fields = ACTS[what]
+		effects = self.say(name, kind, **fields)
+		said = [one.message for one in effects if isinstance(one, cs.Tell)]
+		if what in ("mic", "camera"):  # off again, for the next try
+			self.say(
+				name, "mic" if what == "mic" else "video_stop", **({"on": False} if what == "mic" else {})
+			)
+		return next((message["code"] for message in said if message["type"] == "error"), "")
 
-  def rules(self, name: str) -> cs.Json:
-    return self.world.heard(self.member(name), "rules")[-1]
+	def rules(self, name: str) -> cs.Json:
+		return self.world.heard(self.member(name), "rules")[-1]
 
 
 @pytest.fixture
 def lesson() -> Lesson:
-  return Lesson()
+	return Lesson()
 
 
 REFUSED = {what: "no_word" if what == "mic" else "not_permitted" for what in cs.PERMITS}
@@ -73,188 +75,188 @@ REFUSED = {what: "no_word" if what == "mic" else "not_permitted" for what in cs.
 
 @pytest.mark.parametrize("what", cs.PERMITS)
 def test_what_is_off_is_refused_to_members_alone(lesson: Lesson, what: str) -> None:
-  assert lesson.tries("Ana", what) == ""
-  lesson.say("Bea", "permit", what=what, on=False)
-  assert {name: lesson.tries(name, what) for name in ("Ms Lee", "Bea", "Ana")} == {
-        "Ms Lee": "", "Bea": "", "Ana": REFUSED[what]
-    }  # fmt: skip
-  assert lesson.rules("Ana")["off"] == [what]
-  lesson.say("Ms Lee", "permit", what=what, on=True, who=lesson.member("Ana").id)
-  assert lesson.rules("Cleo")["exceptions"] == {what: ["Ana"]}
-  assert (lesson.tries("Ana", what), lesson.tries("Cleo", what)) == (
-    "",
-    REFUSED[what],
-  )
-  lesson.say("Ms Lee", "permit", what=what, on=True)
-  assert lesson.rules("Ana")["exceptions"] == {} and lesson.tries("Ana", what) == ""
+	assert lesson.tries("Ana", what) == ""
+	lesson.say("Bea", "permit", what=what, on=False)
+	assert {name: lesson.tries(name, what) for name in ("Ms Lee", "Bea", "Ana")} == {
+		"Ms Lee": "", "Bea": "", "Ana": REFUSED[what]
+	}  # fmt: skip
+	assert lesson.rules("Ana")["off"] == [what]
+	lesson.say("Ms Lee", "permit", what=what, on=True, who=lesson.member("Ana").id)
+	assert lesson.rules("Cleo")["exceptions"] == {what: ["Ana"]}
+	assert (lesson.tries("Ana", what), lesson.tries("Cleo", what)) == (
+		"",
+		REFUSED[what],
+	)
+	lesson.say("Ms Lee", "permit", what=what, on=True)
+	assert lesson.rules("Ana")["exceptions"] == {} and lesson.tries("Ana", what) == ""
 
 
 def test_to_a_host_one_can_always_write_and_hand_in(lesson: Lesson) -> None:
-  for what in cs.PERMITS:
-    lesson.say("Ms Lee", "permit", what=what, on=False)
-  for teacher in ("Ms Lee", "Bea"):
-    lesson.say("Ana", "private_chat", to_name=teacher, text="I do not understand")
-    lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, ref=1, to_name=teacher)
-  assert not lesson.world.heard(lesson.member("Ana"), "error")
-  assert len(lesson.world.heard(lesson.member("Ms Lee"), "private_chat")) == 1
+	for what in cs.PERMITS:
+		lesson.say("Ms Lee", "permit", what=what, on=False)
+	for teacher in ("Ms Lee", "Bea"):
+		lesson.say("Ana", "private_chat", to_name=teacher, text="I do not understand")
+		lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, ref=1, to_name=teacher)
+	assert not lesson.world.heard(lesson.member("Ana"), "error")
+	assert len(lesson.world.heard(lesson.member("Ms Lee"), "private_chat")) == 1
 
 
 def test_the_word(lesson: Lesson) -> None:
-  for name in ("Ms Lee", "Bea", "Ana", "Cleo"):
-    lesson.say(name, "mic", on=True)
-  effects = lesson.say("Ms Lee", "permit", what="mic", on=False)
-  quiet = {one.order["id"] for one in effects if isinstance(one, cs.ToMixer) and one.order["on"]}
-  assert quiet == {lesson.member("Ana").id, lesson.member("Cleo").id}, "hosts go on speaking"
-  lesson.say("Ana", "hand", up=True)
-  lesson.say("Ms Lee", "word", who=lesson.member("Ana").id)
-  assert lesson.rules("Ana")["word"] == "Ana" and lesson.member("Ana").hand == 0
-  assert lesson.tries("Ana", "mic") == "" and lesson.tries("Cleo", "mic") == "no_word"
-  lesson.say("Ana", "mic", on=True)
-  effects = lesson.say("Bea", "word", who=lesson.member("Cleo").id)
-  muted = {"do": "mute", "id": lesson.member("Ana").id, "on": True}
-  assert cs.ToMixer(muted) in effects, "the word passes on"
-  lesson.say("Bea", "word", who=0)
-  assert lesson.rules("Ana")["word"] == "" and lesson.tries("Cleo", "mic") == "no_word"
+	for name in ("Ms Lee", "Bea", "Ana", "Cleo"):
+		lesson.say(name, "mic", on=True)
+	effects = lesson.say("Ms Lee", "permit", what="mic", on=False)
+	quiet = {one.order["id"] for one in effects if isinstance(one, cs.ToMixer) and one.order["on"]}
+	assert quiet == {lesson.member("Ana").id, lesson.member("Cleo").id}, "hosts go on speaking"
+	lesson.say("Ana", "hand", up=True)
+	lesson.say("Ms Lee", "word", who=lesson.member("Ana").id)
+	assert lesson.rules("Ana")["word"] == "Ana" and lesson.member("Ana").hand == 0
+	assert lesson.tries("Ana", "mic") == "" and lesson.tries("Cleo", "mic") == "no_word"
+	lesson.say("Ana", "mic", on=True)
+	effects = lesson.say("Bea", "word", who=lesson.member("Cleo").id)
+	muted = {"do": "mute", "id": lesson.member("Ana").id, "on": True}
+	assert cs.ToMixer(muted) in effects, "the word passes on"
+	lesson.say("Bea", "word", who=0)
+	assert lesson.rules("Ana")["word"] == "" and lesson.tries("Cleo", "mic") == "no_word"
 
 
 def test_cameras_are_stopped_but_may_start_again(lesson: Lesson) -> None:
-  for name in ("Ana", "Cleo"):
-    lesson.say(name, "video_start")
-  lesson.say("Ms Lee", "mute", who="all", what="camera")
-  assert not any(lesson.member(name).camera for name in ("Ana", "Cleo"))
-  lesson.say("Ana", "video_start")
-  assert lesson.member("Ana").camera and not lesson.member("Cleo").camera
+	for name in ("Ana", "Cleo"):
+		lesson.say(name, "video_start")
+	lesson.say("Ms Lee", "mute", who="all", what="camera")
+	assert not any(lesson.member(name).camera for name in ("Ana", "Cleo"))
+	lesson.say("Ana", "video_start")
+	assert lesson.member("Ana").camera and not lesson.member("Cleo").camera
 
 
 def test_who_has_not_handed_in_is_reminded(lesson: Lesson) -> None:
-  def reminded() -> set[str]:
-    told = [one for one in lesson.say("Ms Lee", "remind") if isinstance(one, cs.Tell)]
-    ids = {ident for one in told if one.message["type"] == "asked" for ident in one.to}
-    return {one.name for one in lesson.world.room.members.values() if one.id in ids}
+	def reminded() -> set[str]:
+		told = [one for one in lesson.say("Ms Lee", "remind") if isinstance(one, cs.Tell)]
+		ids = {ident for one in told if one.message["type"] == "asked" for ident in one.to}
+		return {one.name for one in lesson.world.room.members.values() if one.id in ids}
 
-  assert not reminded(), "nothing is collected"
-  for title in ("Sheet 1", "Sheet 2"):  # what was handed in for one is none for the other
-    lesson.say("Ms Lee", "collect", title=title)
-    assert reminded() == {"Ana", "Cleo"}
-    lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
-    assert reminded() == {"Cleo"}
-    offer = [*lesson.world.room.shelf.offers.values()][-1]
-    assert (offer.task, offer.at) == (title, lesson.world.room.clock)
+	assert not reminded(), "nothing is collected"
+	for title in ("Sheet 1", "Sheet 2"):  # what was handed in for one is none for the other
+		lesson.say("Ms Lee", "collect", title=title)
+		assert reminded() == {"Ana", "Cleo"}
+		lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
+		assert reminded() == {"Cleo"}
+		offer = [*lesson.world.room.shelf.offers.values()][-1]
+		assert (offer.task, offer.at) == (title, lesson.world.room.clock)
 
 
 def test_hands_are_lowered(lesson: Lesson) -> None:
-  for name in ("Ana", "Cleo"):
-    lesson.say(name, "hand", up=True)
-  lesson.say("Bea", "lower", who=lesson.member("Ana").id)
-  assert not lesson.member("Ana").hand and lesson.member("Cleo").hand
-  lesson.say("Ana", "hand", up=True)
-  lesson.say("Ms Lee", "lower", who="all")
-  assert not any(one.hand for one in lesson.world.room.members.values())
+	for name in ("Ana", "Cleo"):
+		lesson.say(name, "hand", up=True)
+	lesson.say("Bea", "lower", who=lesson.member("Ana").id)
+	assert not lesson.member("Ana").hand and lesson.member("Cleo").hand
+	lesson.say("Ana", "hand", up=True)
+	lesson.say("Ms Lee", "lower", who="all")
+	assert not any(one.hand for one in lesson.world.room.members.values())
 
 
 def test_a_cohost_has_all_rights_but_two(lesson: Lesson) -> None:
-  for kind in ("end", "cohost"):
-    fields = {"who": lesson.member("Ana").id, "on": True} if kind == "cohost" else {}
-    lesson.say("Bea", kind, **fields)
-    assert lesson.world.heard(lesson.member("Bea"), "error")[-1]["code"] == "not_allowed"
-  lesson.say("Bea", "remove", who=lesson.host.id)
-  assert "Ms Lee" in {one.name for one in lesson.world.room.members.values()}
-  lesson.say("Ms Lee", "cohost", who=lesson.member("Bea").id, on=False)
-  assert lesson.member("Bea").role == "member"
+	for kind in ("end", "cohost"):
+		fields = {"who": lesson.member("Ana").id, "on": True} if kind == "cohost" else {}
+		lesson.say("Bea", kind, **fields)
+		assert lesson.world.heard(lesson.member("Bea"), "error")[-1]["code"] == "not_allowed"
+	lesson.say("Bea", "remove", who=lesson.host.id)
+	assert "Ms Lee" in {one.name for one in lesson.world.room.members.values()}
+	lesson.say("Ms Lee", "cohost", who=lesson.member("Bea").id, on=False)
+	assert lesson.member("Bea").role == "member"
 
 
 def test_a_cohost_keeps_what_is_handed_in_and_takes_back_what_is_not_meant(lesson: Lesson) -> None:
-  def offered(name: str, **fields: Any) -> str:
-    lesson.say(name, "file_offer", name="a.txt", size=1, sha256=SHA, ref=1, **fields)
-    return str(lesson.world.heard(lesson.member(name), "file_ready")[-1]["file"])
+	def offered(name: str, **fields: Any) -> str:
+		lesson.say(name, "file_offer", name="a.txt", size=1, sha256=SHA, ref=1, **fields)
+		return str(lesson.world.heard(lesson.member(name), "file_ready")[-1]["file"])
 
-  shelf = lesson.world.room.shelf.offers
-  work = offered("Ana", to_name="Bea")
-  lesson.say("Bea", "decline", file=work)
-  assert work in shelf and lesson.world.heard(lesson.member("Bea"), "error")[-1]["code"] == "not_allowed"
-  joke = offered("Cleo")
-  lesson.say("Ana", "cancel", file=joke)
-  assert joke in shelf
-  lesson.say("Bea", "cancel", file=joke)
-  assert joke not in shelf
+	shelf = lesson.world.room.shelf.offers
+	work = offered("Ana", to_name="Bea")
+	lesson.say("Bea", "decline", file=work)
+	assert work in shelf and lesson.world.heard(lesson.member("Bea"), "error")[-1]["code"] == "not_allowed"
+	joke = offered("Cleo")
+	lesson.say("Ana", "cancel", file=joke)
+	assert joke in shelf
+	lesson.say("Bea", "cancel", file=joke)
+	assert joke not in shelf
 
 
 def test_a_question_takes_one_vote_a_person(lesson: Lesson) -> None:
-  lesson.say("Ms Lee", "question", question="Ready?", answers=["yes", "no"])
-  for name, index in (("Ana", 0), ("Ana", 1), ("Cleo", 1)):
-    lesson.say(name, "answer", index=index)
-  assert lesson.world.heard(lesson.host, "question")[-1]["counts"] == [0, 2]
-  assert "counts" not in lesson.world.heard(lesson.member("Ana"), "question")[-1]
-  assert lesson.world.heard(lesson.member("Ana"), "question")[-1]["own"] == 1
-  lesson.say("Bea", "close_question")
-  closed, none = lesson.world.heard(lesson.member("Ana"), "question")[-2:]
-  assert closed["counts"] == [0, 2] and none["answers"] == []
-  lesson.say("Ana", "answer", index=0)
-  assert lesson.world.heard(lesson.member("Ana"), "error")[-1]["code"] == "bad_command"
+	lesson.say("Ms Lee", "question", question="Ready?", answers=["yes", "no"])
+	for name, index in (("Ana", 0), ("Ana", 1), ("Cleo", 1)):
+		lesson.say(name, "answer", index=index)
+	assert lesson.world.heard(lesson.host, "question")[-1]["counts"] == [0, 2]
+	assert "counts" not in lesson.world.heard(lesson.member("Ana"), "question")[-1]
+	assert lesson.world.heard(lesson.member("Ana"), "question")[-1]["own"] == 1
+	lesson.say("Bea", "close_question")
+	closed, none = lesson.world.heard(lesson.member("Ana"), "question")[-2:]
+	assert closed["counts"] == [0, 2] and none["answers"] == []
+	lesson.say("Ana", "answer", index=0)
+	assert lesson.world.heard(lesson.member("Ana"), "error")[-1]["code"] == "bad_command"
 
 
 def test_a_name_is_changed_for_good(lesson: Lesson) -> None:
-  token = lesson.world.tokens[lesson.member("Ana").id]
-  lesson.say("Ana", "rename", name="Ana María")
-  lesson.say("Cleo", "rename", name="Zoe", who=lesson.member("Ana María").id)
-  assert lesson.world.heard(lesson.member("Cleo"), "error")[-1]["code"] == "not_allowed"
-  lesson.say("Cleo", "rename", name="Ms Lee")
-  assert "Ms Lee (2)" in {one.name for one in lesson.world.room.members.values()}
-  lesson.world.leave(lesson.member("Ana María"), "lost")
-  assert lesson.world.join("Ana", token=token).name == "Ana María"
+	token = lesson.world.tokens[lesson.member("Ana").id]
+	lesson.say("Ana", "rename", name="Ana María")
+	lesson.say("Cleo", "rename", name="Zoe", who=lesson.member("Ana María").id)
+	assert lesson.world.heard(lesson.member("Cleo"), "error")[-1]["code"] == "not_allowed"
+	lesson.say("Cleo", "rename", name="Ms Lee")
+	assert "Ms Lee (2)" in {one.name for one in lesson.world.room.members.values()}
+	lesson.world.leave(lesson.member("Ana María"), "lost")
+	assert lesson.world.join("Ana", token=token).name == "Ana María"
 
 
 def test_who_was_here(lesson: Lesson) -> None:
-  world, token = lesson.world, lesson.world.tokens[lesson.member("Ana").id]
-  world.now += 600
-  world.leave(lesson.member("Ana"), "lost")
-  world.now += 60
-  world.join("Ana", token=token)
-  world.now += 300
-  world.leave(lesson.member("Cleo"))
-  lesson.say("Bea", "attendance", ref=3)
-  rows = {row["name"]: row for row in world.heard(lesson.member("Bea"), "attendance")[-1]["rows"]}
-  assert (rows["Ana"]["seconds"], rows["Ana"]["lost"], rows["Ana"]["went"]) == (900, 1, 0)
-  assert (rows["Cleo"]["seconds"], rows["Cleo"]["went"] - rows["Cleo"]["came"]) == (960, 960)
+	world, token = lesson.world, lesson.world.tokens[lesson.member("Ana").id]
+	world.now += 600
+	world.leave(lesson.member("Ana"), "lost")
+	world.now += 60
+	world.join("Ana", token=token)
+	world.now += 300
+	world.leave(lesson.member("Cleo"))
+	lesson.say("Bea", "attendance", ref=3)
+	rows = {row["name"]: row for row in world.heard(lesson.member("Bea"), "attendance")[-1]["rows"]}
+	assert (rows["Ana"]["seconds"], rows["Ana"]["lost"], rows["Ana"]["went"]) == (900, 1, 0)
+	assert (rows["Cleo"]["seconds"], rows["Cleo"]["went"] - rows["Cleo"]["came"]) == (960, 960)
 
 
 class_message = st.one_of(
-    st.builds(lambda what, on, who: ("permit", {"what": what, "on": on, **({"who": who} if who else {})}),
-              st.sampled_from(cs.PERMITS), st.booleans(), st.integers(0, 5)),
-    st.builds(lambda who: ("word", {"who": who}), st.integers(0, 5)),
-    st.builds(lambda who: ("spotlight", {"who": who}), st.integers(0, 5)),
-    st.builds(lambda on: ("one_room", {"on": on}), st.booleans()),
-    st.builds(lambda same: ("room", {"same": same}), st.integers(0, 5)),
-    st.builds(lambda mode: ("door", {"mode": mode}), st.sampled_from(cs.DOORS)),
-    st.builds(lambda who, on: ("cohost", {"who": who, "on": on}), st.integers(0, 5), st.booleans()),
-    st.just(("question", {"question": "Ready?", "answers": ["yes", "no"]})),
-    st.builds(lambda index: ("answer", {"index": index}), st.integers(0, 2)),
+	st.builds(lambda what, on, who: ("permit", {"what": what, "on": on, **({"who": who} if who else {})}),
+		st.sampled_from(cs.PERMITS), st.booleans(), st.integers(0, 5)),
+	st.builds(lambda who: ("word", {"who": who}), st.integers(0, 5)),
+	st.builds(lambda who: ("spotlight", {"who": who}), st.integers(0, 5)),
+	st.builds(lambda on: ("one_room", {"on": on}), st.booleans()),
+	st.builds(lambda same: ("room", {"same": same}), st.integers(0, 5)),
+	st.builds(lambda mode: ("door", {"mode": mode}), st.sampled_from(cs.DOORS)),
+	st.builds(lambda who, on: ("cohost", {"who": who, "on": on}), st.integers(0, 5), st.booleans()),
+	st.just(("question", {"question": "Ready?", "answers": ["yes", "no"]})),
+	st.builds(lambda index: ("answer", {"index": index}), st.integers(0, 2)),
 )  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(class_message, max_size=12))
 def test_rights_are_what_the_rules_say_and_outlive_a_crash(
-  messages: list[tuple[str, dict[str, Any]]],
+	messages: list[tuple[str, dict[str, Any]]],
 ) -> None:
-  """For every state: refused or done as everyone is told; a room that was kept and loaded says the same."""
-  lesson = Lesson()
-  for kind, fields in messages:
-    lesson.say("Ms Lee", kind, **fields)
-  rules = cs.Rules.read(lesson.world.room.classroom.rules())
-  for name in ("Bea", "Ana", "Cleo"):
-    member = lesson.member(name)
-    for what in cs.PERMITS:
-      allowed = member.role != "member" or rules.permits(what, name)
-      assert lesson.world.room.classroom.may(member, what) == allowed
-      if not (what == "private" and lesson.member("Cleo").role != "member"):
-        assert (lesson.tries(name, what) == "") == allowed, (name, what)
-  now = lesson.world.now
-  kept = json.loads(json.dumps(lesson.world.room.export(now, 1e9 + now)))
-  again = World()
-  again.room.load(kept, now + 50, 1e9 + now + 50)
-  assert again.room.classroom.rules() == lesson.world.room.classroom.rules()
-  assert again.room.export(now + 50, 1e9 + now + 50)["settings"] == kept["settings"]
+	"""For every state: refused or done as everyone is told; a room that was kept and loaded says the same."""
+	lesson = Lesson()
+	for kind, fields in messages:
+		lesson.say("Ms Lee", kind, **fields)
+	rules = cs.Rules.read(lesson.world.room.classroom.rules())
+	for name in ("Bea", "Ana", "Cleo"):
+		member = lesson.member(name)
+		for what in cs.PERMITS:
+			allowed = member.role != "member" or rules.permits(what, name)
+			assert lesson.world.room.classroom.may(member, what) == allowed
+			if not (what == "private" and lesson.member("Cleo").role != "member"):
+				assert (lesson.tries(name, what) == "") == allowed, (name, what)
+	now = lesson.world.now
+	kept = json.loads(json.dumps(lesson.world.room.export(now, 1e9 + now)))
+	again = World()
+	again.room.load(kept, now + 50, 1e9 + now + 50)
+	assert again.room.classroom.rules() == lesson.world.room.classroom.rules()
+	assert again.room.export(now + 50, 1e9 + now + 50)["settings"] == kept["settings"]
 
 
 # ------------------------------------------------------------------- the same through programs
@@ -262,96 +264,96 @@ def test_rights_are_what_the_rules_say_and_outlive_a_crash(
 
 @pytest.fixture
 def lesson_of_three(meeting: Starts) -> tuple[Headless, Headless, Headless, int]:
-  host, base = hosted(meeting, name="Ms Lee")
-  return host, join(meeting, base, "Ana"), join(meeting, base, "Ben"), base
+	host, base = hosted(meeting, name="Ms Lee")
+	return host, join(meeting, base, "Ana"), join(meeting, base, "Ben"), base
 
 
 def test_a_lesson_by_commands(
-  lesson_of_three: tuple[Headless, Headless, Headless, int], tmp_path: Path
+	lesson_of_three: tuple[Headless, Headless, Headless, int], tmp_path: Path
 ) -> None:
-  host, ana, ben, _ = lesson_of_three
-  assert ana.wait("permissions")["what"] == dict.fromkeys(cs.PERMITS, True)
-  host.send({"do": "permit", "what": "mic", "on": False, "ref": 1})
-  assert host.wait("permissions", ref=1)["what"]["mic"] is False
-  ana.wait("permissions", what={**dict.fromkeys(cs.PERMITS, True), "mic": False})
-  ana.send({"do": "mic", "on": True, "ref": 2})
-  assert ana.wait("error", ref=2)["code"] == "no_word"
-  ana.send({"do": "permit", "what": "mic", "on": True, "ref": 3})
-  assert ana.wait("error", ref=3)["code"] == "not_allowed"
-  ana.send({"do": "hand", "up": True})
-  host.wait("state", name="Ana", hand=True)
-  host.send({"do": "word", "to": "Ana"})
-  assert ana.wait("permissions", word="Ana")
-  host.wait("state", name="Ana", hand=False)
-  host.send({"do": "cohost", "who": "Ben", "on": True})
-  ben.wait("state", name="Ben", role="co-host")
-  ben.send({"do": "spotlight", "who": "Ana"})
-  assert ana.wait("spotlight")["name"] == "Ana"
-  host.send({"do": "ask", "question": "Ready?", "answers": ["yes", "no"]})
-  assert ana.wait("question")["answers"] == ["yes", "no"]
-  ana.send({"do": "answer", "index": 1})
-  assert host.wait("question", counts=[0, 1])
-  host.send({"do": "close_question"})
-  assert ana.wait("question", counts=[0, 1])["own"] == 1
-  assert ana.wait("question", question=None)
-  ben.send({"do": "timer", "seconds": 2})
-  assert [ana.wait("timer")["seconds"], ana.wait("timer", timeout=6)["seconds"]] == [2, 0]
-  ana.send({"do": "rename", "name": "Ana María"})
-  host.wait("state", name="Ana María")
-  table = tmp_path / "who.csv"
-  host.send({"do": "attendance", "path": str(table), "ref": 9})
-  host.wait("ok", ref=9)
-  assert table.read_bytes().startswith("\ufeffname,".encode()) and "Ana María" in table.read_text("utf-8")
+	host, ana, ben, _ = lesson_of_three
+	assert ana.wait("permissions")["what"] == dict.fromkeys(cs.PERMITS, True)
+	host.send({"do": "permit", "what": "mic", "on": False, "ref": 1})
+	assert host.wait("permissions", ref=1)["what"]["mic"] is False
+	ana.wait("permissions", what={**dict.fromkeys(cs.PERMITS, True), "mic": False})
+	ana.send({"do": "mic", "on": True, "ref": 2})
+	assert ana.wait("error", ref=2)["code"] == "no_word"
+	ana.send({"do": "permit", "what": "mic", "on": True, "ref": 3})
+	assert ana.wait("error", ref=3)["code"] == "not_allowed"
+	ana.send({"do": "hand", "up": True})
+	host.wait("state", name="Ana", hand=True)
+	host.send({"do": "word", "to": "Ana"})
+	assert ana.wait("permissions", word="Ana")
+	host.wait("state", name="Ana", hand=False)
+	host.send({"do": "cohost", "who": "Ben", "on": True})
+	ben.wait("state", name="Ben", role="co-host")
+	ben.send({"do": "spotlight", "who": "Ana"})
+	assert ana.wait("spotlight")["name"] == "Ana"
+	host.send({"do": "ask", "question": "Ready?", "answers": ["yes", "no"]})
+	assert ana.wait("question")["answers"] == ["yes", "no"]
+	ana.send({"do": "answer", "index": 1})
+	assert host.wait("question", counts=[0, 1])
+	host.send({"do": "close_question"})
+	assert ana.wait("question", counts=[0, 1])["own"] == 1
+	assert ana.wait("question", question=None)
+	ben.send({"do": "timer", "seconds": 2})
+	assert [ana.wait("timer")["seconds"], ana.wait("timer", timeout=6)["seconds"]] == [2, 0]
+	ana.send({"do": "rename", "name": "Ana María"})
+	host.wait("state", name="Ana María")
+	table = tmp_path / "who.csv"
+	host.send({"do": "attendance", "path": str(table), "ref": 9})
+	host.wait("ok", ref=9)
+	assert table.read_bytes().startswith("\ufeffname,".encode()) and "Ana María" in table.read_text("utf-8")
 
 
 def test_the_door(lesson_of_three: tuple[Headless, Headless, Headless, int], meeting: Starts) -> None:
-  host, _, _, base = lesson_of_three
-  host.send({"do": "door", "mode": "knock"})
-  host.wait("door", mode="knock")
-  cleo = enter(meeting, base, "Cleo")
-  cleo.wait("waiting")
-  knock = host.wait("knock", name="Cleo")
-  host.send({"do": "admit", "who": "Cleo", "yes": True})
-  cleo.wait("joined")
-  host.wait("knock_gone", n=knock["n"])
-  dan = enter(meeting, base, "Dan")
-  dan.wait("waiting")
-  host.send({"do": "admit", "who": "all", "yes": False})
-  assert dan.wait("denied")["code"] == "not_allowed"
-  host.send({"do": "door", "mode": "locked"})
-  host.wait("door", mode="locked")
-  assert enter(meeting, base, "Eve").wait("denied")["code"] == "locked"
+	host, _, _, base = lesson_of_three
+	host.send({"do": "door", "mode": "knock"})
+	host.wait("door", mode="knock")
+	cleo = enter(meeting, base, "Cleo")
+	cleo.wait("waiting")
+	knock = host.wait("knock", name="Cleo")
+	host.send({"do": "admit", "who": "Cleo", "yes": True})
+	cleo.wait("joined")
+	host.wait("knock_gone", n=knock["n"])
+	dan = enter(meeting, base, "Dan")
+	dan.wait("waiting")
+	host.send({"do": "admit", "who": "all", "yes": False})
+	assert dan.wait("denied")["code"] == "not_allowed"
+	host.send({"do": "door", "mode": "locked"})
+	host.wait("door", mode="locked")
+	assert enter(meeting, base, "Eve").wait("denied")["code"] == "locked"
 
 
 def test_a_sheet_goes_out_and_work_comes_in(meeting: Starts, tmp_path: Path) -> None:
-  sheet, work = tmp_path / "sheet.pdf", tmp_path / "work.pdf"
-  sheet.write_bytes(b"exercise 3")
-  work.write_bytes(b"solved")
-  host, base = hosted(meeting, "--downloads", str(tmp_path / "hers"), name="Ms Lee")
-  ana = join(meeting, base, "Ana", "--downloads", str(tmp_path / "anas"))
-  ana.send({"do": "hand_in", "path": str(work), "ref": 1})
-  assert ana.wait("error", ref=1)["code"] == "not_permitted"
-  ana.send({"do": "hand_out", "path": str(work), "ref": 2})
-  assert ana.wait("error", ref=2)["code"] == "not_allowed"
-  host.send({"do": "hand_out", "path": str(sheet)})
-  assert Path(ana.wait("file_saved")["path"]).read_bytes() == b"exercise 3"
-  given = host.wait("handed_out")
-  assert (given["name"], given["has"], given["opened"]) == ("Ana", True, False)
-  ana.send({"do": "opened", "file": given["file"]})
-  host.wait("handed_out", name="Ana", opened=True)
-  host.send({"do": "collect", "open": True, "title": "Fractions"})
-  assert ana.wait("collecting")["title"] == "Fractions"
+	sheet, work = tmp_path / "sheet.pdf", tmp_path / "work.pdf"
+	sheet.write_bytes(b"exercise 3")
+	work.write_bytes(b"solved")
+	host, base = hosted(meeting, "--downloads", str(tmp_path / "hers"), name="Ms Lee")
+	ana = join(meeting, base, "Ana", "--downloads", str(tmp_path / "anas"))
+	ana.send({"do": "hand_in", "path": str(work), "ref": 1})
+	assert ana.wait("error", ref=1)["code"] == "not_permitted"
+	ana.send({"do": "hand_out", "path": str(work), "ref": 2})
+	assert ana.wait("error", ref=2)["code"] == "not_allowed"
+	host.send({"do": "hand_out", "path": str(sheet)})
+	assert Path(ana.wait("file_saved")["path"]).read_bytes() == b"exercise 3"
+	given = host.wait("handed_out")
+	assert (given["name"], given["has"], given["opened"]) == ("Ana", True, False)
+	ana.send({"do": "opened", "file": given["file"]})
+	host.wait("handed_out", name="Ana", opened=True)
+	host.send({"do": "collect", "open": True, "title": "Fractions"})
+	assert ana.wait("collecting")["title"] == "Fractions"
 
-  def handed(times: int) -> bool:
-    return len(host.seen("hand_in")) == times == len(ana.seen("handed_in"))
+	def handed(times: int) -> bool:
+		return len(host.seen("hand_in")) == times == len(ana.seen("handed_in"))
 
-  paths = []
-  for number in (1, 2):
-    ana.send({"do": "hand_in", "path": str(work)})
-    wait_until(partial(handed, number))
-    paths.append(Path(host.seen("hand_in")[-1]["path"]))
-    work.write_bytes(b"solved again")
-  assert [path.read_bytes() for path in paths] == [b"solved", b"solved again"], "kept beside the first"
-  assert {path.parent.name for path in paths} == {"Ana"}
-  host.send({"do": "collect", "open": False})
-  ana.wait("collecting", title=None)
+	paths = []
+	for number in (1, 2):
+		ana.send({"do": "hand_in", "path": str(work)})
+		wait_until(partial(handed, number))
+		paths.append(Path(host.seen("hand_in")[-1]["path"]))
+		work.write_bytes(b"solved again")
+	assert [path.read_bytes() for path in paths] == [b"solved", b"solved again"], "kept beside the first"
+	assert {path.parent.name for path in paths} == {"Ana"}
+	host.send({"do": "collect", "open": False})
+	ana.wait("collecting", title=None)

@@ -21,183 +21,183 @@ WELCOME = {"id": 3, "video_up": "00" * 16, "video_down": "11" * 16}  # of nobody
 
 
 class Traffic:
-  """Datagrams of pictures that pass, by direction and whose picture it is."""
+	"""Datagrams of pictures that pass, by direction and whose picture it is."""
 
-  def __init__(self) -> None:
-    self._seen: Counter[tuple[str, int]] = Counter()
-    self._lock = threading.Lock()
+	def __init__(self) -> None:
+		self._seen: Counter[tuple[str, int]] = Counter()
+		self._lock = threading.Lock()
 
-  def tap(self, plane: str, upstream: bool, data: bytes) -> None:
-    ident, _, total = struct.unpack_from(">IIH", data) if plane == "video" else (0, 0, 0)
-    if total:
-      with self._lock:
-        self._seen["up" if upstream else "down", ident] += 1
+	def tap(self, plane: str, upstream: bool, data: bytes) -> None:
+		ident, _, total = struct.unpack_from(">IIH", data) if plane == "video" else (0, 0, 0)
+		if total:
+			with self._lock:
+				self._seen["up" if upstream else "down", ident] += 1
 
-  def during(self, seconds: float) -> Counter[tuple[str, int]]:
-    """What passes in the next seconds."""
-    with self._lock:
-      self._seen.clear()
-    time.sleep(seconds)
-    with self._lock:
-      return Counter(self._seen)
+	def during(self, seconds: float) -> Counter[tuple[str, int]]:
+		"""What passes in the next seconds."""
+		with self._lock:
+			self._seen.clear()
+		time.sleep(seconds)
+		with self._lock:
+			return Counter(self._seen)
 
 
 @pytest.fixture
 def traffic() -> Traffic:
-  return Traffic()
+	return Traffic()
 
 
 @pytest.fixture
 def way(meeting: Starts, traffic: Traffic) -> Iterator[tuple[Passage, int]]:
-  """A way to a meeting on which pictures are counted, and its base port."""
-  _, base = serve(meeting)
-  with contextlib.closing(Passage(base, tap=traffic.tap)) as passage:
-    yield passage, base
+	"""A way to a meeting on which pictures are counted, and its base port."""
+	_, base = serve(meeting)
+	with contextlib.closing(Passage(base, tap=traffic.tap)) as passage:
+		yield passage, base
 
 
 def test_pictures_travel_only_to_who_looks(
-  meeting: Starts, traffic: Traffic, way: tuple[Passage, int]
+	meeting: Starts, traffic: Traffic, way: tuple[Passage, int]
 ) -> None:
-  passage, base = way
-  ana, ben, cleo = (
-    enter(meeting, base, name, "--camera", camera, at=passage.at)
-    for name, camera in (("Ana", "pattern"), ("Ben", "none"), ("Cleo", "none"))
-  )
-  me = ana.wait("joined", timeout=40)["id"]
-  for one in (ben, cleo):
-    one.wait("joined", timeout=40)
-  switch(ana, "camera", True)
-  assert not traffic.during(1.0), "a camera that nobody looks at sends nothing"
-  ben.send({"do": "watch", "streams": {"Ana": {"layer": 0, "fps": 10}}})
-  wait_for_pictures(ben, "Ana")
-  seen = traffic.during(1.0)
-  assert seen["up", me] >= 10 and seen["down", me] <= 1.5 * seen["up", me], "to one of the two"
-  assert stats(cleo)["video"] == {}
-  ben.send({"do": "watch", "streams": {}})
-  time.sleep(0.3)
-  assert not traffic.during(0.5)["down", me], "who has stopped looking is sent nothing"
-  time.sleep(cs.LINGER)
-  assert not traffic.during(0.5), "and a layer ends with its last looker"
+	passage, base = way
+	ana, ben, cleo = (
+		enter(meeting, base, name, "--camera", camera, at=passage.at)
+		for name, camera in (("Ana", "pattern"), ("Ben", "none"), ("Cleo", "none"))
+	)
+	me = ana.wait("joined", timeout=40)["id"]
+	for one in (ben, cleo):
+		one.wait("joined", timeout=40)
+	switch(ana, "camera", True)
+	assert not traffic.during(1.0), "a camera that nobody looks at sends nothing"
+	ben.send({"do": "watch", "streams": {"Ana": {"layer": 0, "fps": 10}}})
+	wait_for_pictures(ben, "Ana")
+	seen = traffic.during(1.0)
+	assert seen["up", me] >= 10 and seen["down", me] <= 1.5 * seen["up", me], "to one of the two"
+	assert stats(cleo)["video"] == {}
+	ben.send({"do": "watch", "streams": {}})
+	time.sleep(0.3)
+	assert not traffic.during(0.5)["down", me], "who has stopped looking is sent nothing"
+	time.sleep(cs.LINGER)
+	assert not traffic.during(0.5), "and a layer ends with its last looker"
 
 
 def wait_for_pictures(one: Headless, name: str) -> None:
-  """Until pictures of `name` come."""
-  until = time.monotonic() + 10
-  while not stats(one)["video"].get(name, {}).get("frames"):
-    assert time.monotonic() < until, f"no picture of {name}"
-    time.sleep(0.05)
+	"""Until pictures of `name` come."""
+	until = time.monotonic() + 10
+	while not stats(one)["video"].get(name, {}).get("frames"):
+		assert time.monotonic() < until, f"no picture of {name}"
+		time.sleep(0.05)
 
 
 def test_a_smaller_tile_asks_for_smaller_pictures(
-  meeting: Starts, traffic: Traffic, way: tuple[Passage, int]
+	meeting: Starts, traffic: Traffic, way: tuple[Passage, int]
 ) -> None:
-  passage, base = way
-  ana = enter(meeting, base, "Ana", "--camera", "pattern", at=passage.at)
-  ben = enter(meeting, base, "Ben", at=passage.at)
-  ana.wait("joined", timeout=40)
-  ben.wait("joined", timeout=40)
-  switch(ana, "camera", True)
-  for layer, fps in ((2, 15), (0, 5)):
-    ben.send({"do": "watch", "streams": {"Ana": {"layer": layer, "fps": fps}}})
-    until = time.monotonic() + 15
-    while (figures := stats(ben)["video"].get("Ana", {})).get("layer") != layer or not (
-      0.7 * fps <= figures["fps"] <= 1.3 * fps
-    ):
-      assert time.monotonic() < until, figures
-      time.sleep(0.1)
+	passage, base = way
+	ana = enter(meeting, base, "Ana", "--camera", "pattern", at=passage.at)
+	ben = enter(meeting, base, "Ben", at=passage.at)
+	ana.wait("joined", timeout=40)
+	ben.wait("joined", timeout=40)
+	switch(ana, "camera", True)
+	for layer, fps in ((2, 15), (0, 5)):
+		ben.send({"do": "watch", "streams": {"Ana": {"layer": layer, "fps": fps}}})
+		until = time.monotonic() + 15
+		while (figures := stats(ben)["video"].get("Ana", {})).get("layer") != layer or not (
+			0.7 * fps <= figures["fps"] <= 1.3 * fps
+		):
+			assert time.monotonic() < until, figures
+			time.sleep(0.1)
 
 
 def test_the_own_preview_is_fresh_for_who_looks_and_rests_for_nobody() -> None:
-  live, sent = threading.Event(), []
-  camera = cs.CameraSender(
-    cs.ClientOptions(camera="pattern", decode_all=True),
-    lambda layer, data: sent.append(layer),
-    lambda what, state, reason: live.set(),
-  )
-  try:
-    camera.turn(True)
-    assert live.wait(10)
-    time.sleep(1.2)
-    before = camera._preview[0]
-    time.sleep(2.0)
-    assert camera._preview[0] - before <= 3, "one a second"
-    until, seen = time.monotonic() + 10, set()
-    while len(seen) < 20:
-      assert time.monotonic() < until
-      serial, picture = camera.look()
-      seen.add(serial)
-      time.sleep(0.02)
-    assert picture is not None and picture.shape[1] >= cs.LAYERS[cs.PREVIEW_LAYER][0]
-    assert not sent, "and goes nowhere"
-  finally:
-    camera.close()
+	live, sent = threading.Event(), []
+	camera = cs.CameraSender(
+		cs.ClientOptions(camera="pattern", decode_all=True),
+		lambda layer, data: sent.append(layer),
+		lambda what, state, reason: live.set(),
+	)
+	try:
+		camera.turn(True)
+		assert live.wait(10)
+		time.sleep(1.2)
+		before = camera._preview[0]
+		time.sleep(2.0)
+		assert camera._preview[0] - before <= 3, "one a second"
+		until, seen = time.monotonic() + 10, set()
+		while len(seen) < 20:
+			assert time.monotonic() < until
+			serial, picture = camera.look()
+			seen.add(serial)
+			time.sleep(0.02)
+		assert picture is not None and picture.shape[1] >= cs.LAYERS[cs.PREVIEW_LAYER][0]
+		assert not sent, "and goes nowhere"
+	finally:
+		camera.close()
 
 
 @pytest.mark.parametrize("shown", [1, 6, 7, 12, 13, 40])
 @pytest.mark.parametrize("calm", [False, True])
 @pytest.mark.parametrize("spoke", [set(), {2}, {2, 3, 99}])
 def test_a_window_asks_for_the_rates_that_the_eye_needs(shown: int, calm: bool, spoke: set[int]) -> None:
-  tall = {1: 500, **dict.fromkeys(range(2, shown + 1), 112)}
-  wishes = cs.picture_wishes(tall, 1, spoke, calm, False)
-  small = 15 if shown <= 6 else 8 if shown <= 12 else 5
-  assert wishes == {
-    ident: {"layer": 2 if ident == 1 else 0, "fps": (12 if calm else 15) if ident == 1 else fps}
-    for ident in tall
-    for fps in [15 if ident in spoke else small]
-  }
-  best = cs.picture_wishes(tall, 1, spoke, calm, True)
-  assert {one["fps"] for one in best.values()} == {15} and best[1]["layer"] == 3
-  assert all(cs.picture_wishes(tall, "screen", spoke, calm, False)[n]["fps"] in (15, small) for n in tall)
+	tall = {1: 500, **dict.fromkeys(range(2, shown + 1), 112)}
+	wishes = cs.picture_wishes(tall, 1, spoke, calm, False)
+	small = 15 if shown <= 6 else 8 if shown <= 12 else 5
+	assert wishes == {
+		ident: {"layer": 2 if ident == 1 else 0, "fps": (12 if calm else 15) if ident == 1 else fps}
+		for ident in tall
+		for fps in [15 if ident in spoke else small]
+	}
+	best = cs.picture_wishes(tall, 1, spoke, calm, True)
+	assert {one["fps"] for one in best.values()} == {15} and best[1]["layer"] == 3
+	assert all(cs.picture_wishes(tall, "screen", spoke, calm, False)[n]["fps"] in (15, small) for n in tall)
 
 
 @pytest.mark.parametrize("best, most", [(False, 1.5), (True, 1.15)])
 def test_a_layer_serves_tiles_up_to_its_height_and_somewhat_more(best: bool, most: float) -> None:
-  for layer, (_, height) in enumerate(cs.LAYERS):
-    assert cs.layer_for(int(height * most), best) == layer
-    assert cs.layer_for(int(height * most) + 1, best) == min(layer + 1, len(cs.LAYERS) - 1)
-  assert cs.layer_for(217) == 1, "a tile of a maximised window of 1920x1080"
+	for layer, (_, height) in enumerate(cs.LAYERS):
+		assert cs.layer_for(int(height * most), best) == layer
+		assert cs.layer_for(int(height * most) + 1, best) == min(layer + 1, len(cs.LAYERS) - 1)
+	assert cs.layer_for(217) == 1, "a tile of a maximised window of 1920x1080"
 
 
 def test_a_lively_picture_is_told_from_a_calm_one() -> None:
-  random = np.random.default_rng(3)
-  room = random.integers(0, 256, (360, 900, 3), np.uint8)
+	random = np.random.default_rng(3)
+	room = random.integers(0, 256, (360, 900, 3), np.uint8)
 
-  def seen(shift: Callable[[int], int], part: slice, noise: float, pictures: int = 45) -> bool:
-    for number in range(pictures):
-      picture = room[:, :640].astype(float)
-      picture[part] = np.roll(room, shift(number), 1)[part][:, :640]
-      motion.look((picture + random.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8))
-    return motion.lively
+	def seen(shift: Callable[[int], int], part: slice, noise: float, pictures: int = 45) -> bool:
+		for number in range(pictures):
+			picture = room[:, :640].astype(float)
+			picture[part] = np.roll(room, shift(number), 1)[part][:, :640]
+			motion.look((picture + random.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8))
+		return motion.lively
 
-  head, all_of_it = slice(340, 360), slice(0, 360)
-  motion = cs.Motion()
-  assert not seen(lambda n: 0, all_of_it, 6.0), "noise is no motion"
-  assert not seen(lambda n: 3 * n, head, 3.0), "nor is a head that moves"
-  assert seen(lambda n: 5 * n, all_of_it, 3.0), "a camera that is carried about is"
-  assert seen(lambda n: 5 * n, slice(0, 40), 3.0), "and for as long as much goes on moving"
-  assert not seen(lambda n: 0, all_of_it, 3.0)
+	head, all_of_it = slice(340, 360), slice(0, 360)
+	motion = cs.Motion()
+	assert not seen(lambda n: 0, all_of_it, 6.0), "noise is no motion"
+	assert not seen(lambda n: 3 * n, head, 3.0), "nor is a head that moves"
+	assert seen(lambda n: 5 * n, all_of_it, 3.0), "a camera that is carried about is"
+	assert seen(lambda n: 5 * n, slice(0, 40), 3.0), "and for as long as much goes on moving"
+	assert not seen(lambda n: 0, all_of_it, 3.0)
 
 
 @pytest.mark.parametrize(
-  "layer, fps, quality", [(0, 5, 72), (1, 12, 72), (2, 15, 72), (2, 12, 65), (3, 8, 65)]
+	"layer, fps, quality", [(0, 5, 72), (1, 12, 72), (2, 15, 72), (2, 12, 65), (3, 8, 65)]
 )
 def test_large_pictures_at_a_sparing_rate_have_fewer_bytes(layer: int, fps: int, quality: int) -> None:
-  camera = cs.CameraSender(cs.ClientOptions(), lambda *_: None, lambda *_: None)
-  camera.encode({layer: fps}, ())
-  assert camera._quality(layer) == quality
-  camera.encode({layer: fps}, [layer])
-  assert camera._quality(layer) == cs.COARSE_QUALITY
+	camera = cs.CameraSender(cs.ClientOptions(), lambda *_: None, lambda *_: None)
+	camera.encode({layer: fps}, ())
+	assert camera._quality(layer) == quality
+	camera.encode({layer: fps}, [layer])
+	assert camera._quality(layer) == cs.COARSE_QUALITY
 
 
 def test_a_window_is_told_how_good_pictures_are() -> None:
-  media = cs.MediaManager(cs.ClientOptions(decode_all=True), cs.Counters(), lambda *_: None, lambda _: None)
-  media.video = video = cs.VideoPlane(("127.0.0.1", 9), None, WELCOME, cs.Counters(), 0.0)
-  with contextlib.closing(video.loop):
-    stream = video.streams[4] = cs.Stream()
-    for lost in (3, 5):
-      for _ in range(20):
-        stream.put(b"x" * 500, (640, 360), cs.monotonic())
-      video._before[4] = cs.StreamCounts(lost, 0)
-      quality = media.quality(4)
-    assert quality == cs.StreamQuality(2, quality.fps, 640, 360, quality.kbps, 2) and quality.fps >= 10
-    assert media.quality(5) == cs.StreamQuality()
+	media = cs.MediaManager(cs.ClientOptions(decode_all=True), cs.Counters(), lambda *_: None, lambda _: None)
+	media.video = video = cs.VideoPlane(("127.0.0.1", 9), None, WELCOME, cs.Counters(), 0.0)
+	with contextlib.closing(video.loop):
+		stream = video.streams[4] = cs.Stream()
+		for lost in (3, 5):
+			for _ in range(20):
+				stream.put(b"x" * 500, (640, 360), cs.monotonic())
+			video._before[4] = cs.StreamCounts(lost, 0)
+			quality = media.quality(4)
+		assert quality == cs.StreamQuality(2, quality.fps, 640, 360, quality.kbps, 2) and quality.fps >= 10
+		assert media.quality(5) == cs.StreamQuality()

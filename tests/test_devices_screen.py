@@ -29,89 +29,89 @@ needs_x = pytest.mark.skipif(bool(absent), reason=f"needs {', '.join(absent)}")
 
 @pytest.fixture
 def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
-  """An X server of the test's own, 800x600, without a window manager."""
-  pytest.importorskip("tkinter")
-  monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
-  with xvfb("800x600") as (name, server):
-    monkeypatch.setenv("DISPLAY", name)
-    yield server
+	"""An X server of the test's own, 800x600, without a window manager."""
+	pytest.importorskip("tkinter")
+	monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
+	with xvfb("800x600") as (name, server):
+		monkeypatch.setenv("DISPLAY", name)
+		yield server
 
 
 @pytest.fixture
 def open_window() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-  """Opens windows of another process: geometry, colour."""
-  with contextlib.ExitStack() as stack:
+	"""Opens windows of another process: geometry, colour."""
+	with contextlib.ExitStack() as stack:
 
-    def start(geometry: str, colour: str) -> subprocess.Popen[str]:
-      content = f'root.configure(background="{colour}"); root.title("{colour}")'
-      return stack.enter_context(another_window(geometry, content))
+		def start(geometry: str, colour: str) -> subprocess.Popen[str]:
+			content = f'root.configure(background="{colour}"); root.title("{colour}")'
+			return stack.enter_context(another_window(geometry, content))
 
-    yield start
+		yield start
 
 
 def xdotool(*words: str) -> str:
-  return subprocess.run(["xdotool", *words], check=True, capture_output=True, text=True, timeout=10).stdout
+	return subprocess.run(["xdotool", *words], check=True, capture_output=True, text=True, timeout=10).stdout
 
 
 RED = [0, 0, 255]
 
 
 def all_red(picture: cs.Picture) -> bool:
-  return bool((picture == RED).all())
+	return bool((picture == RED).all())
 
 
 @needs_x
 def test_whole_screen_and_pointer(display: object, open_window: Callable[..., object]) -> None:
-  assert cs.list_screens() == [
-    ("screen:0", "Screen 1", (800, 600)),
-    ("window", "The window in front", (0, 0)),
-  ]
-  open_window("200x100+50+60", "red")
-  screen = cs.open_screen("screen:0")
-  wait_until(lambda: all_red(screen.grab()[60:160, 50:250]))
-  picture = screen.grab()
-  assert picture.shape == (600, 800, 3) and not picture[:60].any() and not picture[:, 250:].any()
-  xdotool("mousemove", "123", "45")
-  assert screen.pointer() == (123, 45)
-  screen.close()
-  screen.close()
+	assert cs.list_screens() == [
+		("screen:0", "Screen 1", (800, 600)),
+		("window", "The window in front", (0, 0)),
+	]
+	open_window("200x100+50+60", "red")
+	screen = cs.open_screen("screen:0")
+	wait_until(lambda: all_red(screen.grab()[60:160, 50:250]))
+	picture = screen.grab()
+	assert picture.shape == (600, 800, 3) and not picture[:60].any() and not picture[:, 250:].any()
+	xdotool("mousemove", "123", "45")
+	assert screen.pointer() == (123, 45)
+	screen.close()
+	screen.close()
 
 
 @needs_x
 def test_window_in_front_is_followed_until_it_closes(
-  display: object, open_window: Callable[..., object]
+	display: object, open_window: Callable[..., object]
 ) -> None:
-  open_window("300x300+10+10", "blue")
-  front = open_window("200x100+50+60", "red")
-  wait_until(lambda: all_red(grabbed()[60:160, 50:250]))
-  source = cs.open_screen("window")
-  assert source.grab().shape == (100, 200, 3) and all_red(source.grab())
-  number = xdotool("search", "--name", "^red$").split()[-1]
-  xdotool("windowmove", "--sync", number, "420", "333")
-  wait_until(lambda: all_red(source.grab()))
-  xdotool("mousemove", "430", "335")
-  assert source.pointer() == (10, 2)
-  xdotool("mousemove", "5", "5")
-  assert source.pointer() is None
-  xdotool("windowsize", "--sync", number, "240", "120")
-  wait_until(lambda: source.grab().shape == (120, 240, 3))
-  xdotool("windowmove", "--sync", number, "700", "333")
-  wait_until(lambda: source.grab().shape == (120, 100, 3))
-  xdotool("windowunmap", "--sync", number)
-  assert source.grab().shape == (120, 100, 3), "a minimised window's last picture stays"
-  assert isinstance(front, subprocess.Popen)
-  front.kill()
-  front.wait(10)
+	open_window("300x300+10+10", "blue")
+	front = open_window("200x100+50+60", "red")
+	wait_until(lambda: all_red(grabbed()[60:160, 50:250]))
+	source = cs.open_screen("window")
+	assert source.grab().shape == (100, 200, 3) and all_red(source.grab())
+	number = xdotool("search", "--name", "^red$").split()[-1]
+	xdotool("windowmove", "--sync", number, "420", "333")
+	wait_until(lambda: all_red(source.grab()))
+	xdotool("mousemove", "430", "335")
+	assert source.pointer() == (10, 2)
+	xdotool("mousemove", "5", "5")
+	assert source.pointer() is None
+	xdotool("windowsize", "--sync", number, "240", "120")
+	wait_until(lambda: source.grab().shape == (120, 240, 3))
+	xdotool("windowmove", "--sync", number, "700", "333")
+	wait_until(lambda: source.grab().shape == (120, 100, 3))
+	xdotool("windowunmap", "--sync", number)
+	assert source.grab().shape == (120, 100, 3), "a minimised window's last picture stays"
+	assert isinstance(front, subprocess.Popen)
+	front.kill()
+	front.wait(10)
 
-  def closed() -> bool:
-    try:
-      source.grab()
-    except cs.DeviceError as fault:
-      return "lost" in fault.reason
-    return False
+	def closed() -> bool:
+		try:
+			source.grab()
+		except cs.DeviceError as fault:
+			return "lost" in fault.reason
+		return False
 
-  wait_until(closed)
-  source.close()
+	wait_until(closed)
+	source.close()
 
 
 OWN = """
@@ -127,14 +127,14 @@ print(connectsphere.open_screen("window").grab().shape)
 
 @needs_x
 def test_own_windows_are_not_shared(display: object, open_window: Callable[..., object]) -> None:
-  with pytest.raises(cs.DeviceError, match="No other window"):
-    cs.open_screen("window")
-  open_window("200x100+50+60", "red")
-  wait_until(lambda: all_red(grabbed()[60:160, 50:250]))
-  command = [sys.executable, "-c", OWN]
-  root = Path(cs.__file__).parent
-  done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
-  assert done.stdout == "(100, 200, 3)\n", done.stderr
+	with pytest.raises(cs.DeviceError, match="No other window"):
+		cs.open_screen("window")
+	open_window("200x100+50+60", "red")
+	wait_until(lambda: all_red(grabbed()[60:160, 50:250]))
+	command = [sys.executable, "-c", OWN]
+	root = Path(cs.__file__).parent
+	done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+	assert done.stdout == "(100, 200, 3)\n", done.stderr
 
 
 HIDING = """
@@ -204,174 +204,174 @@ print(json.dumps({"leaks": max(leaks), "grey": grey}))
 @needs_x
 @pytest.mark.parametrize("manager", ["none", "openbox"])
 def test_no_shared_picture_shows_a_window_of_ours(
-  manager: str, display: object, open_window: Callable[..., object]
+	manager: str, display: object, open_window: Callable[..., object]
 ) -> None:
-  """Wherever they go; what lies over them is shown, and nothing is grey where they are not."""
-  with contextlib.ExitStack() as stack:
-    if manager == "openbox":
-      if shutil.which(manager) is None:
-        pytest.skip("needs openbox")
-      keeper = stack.enter_context(subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL))
-      stack.callback(keeper.terminate)
-    command = [sys.executable, "-c", HIDING.replace("ARGUMENT", repr(manager))]
-    root = Path(cs.__file__).parent
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    ours = stack.enter_context(subprocess.Popen(command, cwd=root, text=True, **pipes))  # type: ignore[call-overload]
-    stack.callback(ours.kill)
-    told = json.loads(ours.stdout.readline())
-    assert told["leaks"] == 0 and told["looks"] > 200 and told["frames"] > 20
-    assert 260 * 200 <= told["grey"] < 300 * 260  # the frame that the manager draws is grey, too
-    open_window("120x120+150+120", "blue")
-    ours.stdin.write("\n")
-    ours.stdin.flush()
-    assert json.loads(ours.stdout.readline()) == [255, 0, 0]
-    assert json.loads(ours.stdout.readline()) == {"leaks": 0, "grey": 0}
+	"""Wherever they go; what lies over them is shown, and nothing is grey where they are not."""
+	with contextlib.ExitStack() as stack:
+		if manager == "openbox":
+			if shutil.which(manager) is None:
+				pytest.skip("needs openbox")
+			keeper = stack.enter_context(subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL))
+			stack.callback(keeper.terminate)
+		command = [sys.executable, "-c", HIDING.replace("ARGUMENT", repr(manager))]
+		root = Path(cs.__file__).parent
+		pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+		ours = stack.enter_context(subprocess.Popen(command, cwd=root, text=True, **pipes))  # type: ignore[call-overload]
+		stack.callback(ours.kill)
+		told = json.loads(ours.stdout.readline())
+		assert told["leaks"] == 0 and told["looks"] > 200 and told["frames"] > 20
+		assert 260 * 200 <= told["grey"] < 300 * 260  # the frame that the manager draws is grey, too
+		open_window("120x120+150+120", "blue")
+		ours.stdin.write("\n")
+		ours.stdin.flush()
+		assert json.loads(ours.stdout.readline()) == [255, 0, 0]
+		assert json.loads(ours.stdout.readline()) == {"leaks": 0, "grey": 0}
 
 
 @needs_x
 def test_screen_that_goes_away_is_one_sentence(display: subprocess.Popen[str]) -> None:
-  screen = cs.open_screen("screen:0")
-  with pytest.raises(cs.DeviceError, match="no screen 2"):
-    cs.open_screen("screen:1")
-  display.terminate()
-  display.wait(10)
-  with pytest.raises(cs.DeviceError):
-    screen.grab()
-  screen.close()
-  with pytest.raises(cs.DeviceError):
-    cs.list_screens()
+	screen = cs.open_screen("screen:0")
+	with pytest.raises(cs.DeviceError, match="no screen 2"):
+		cs.open_screen("screen:1")
+	display.terminate()
+	display.wait(10)
+	with pytest.raises(cs.DeviceError):
+		screen.grab()
+	screen.close()
+	with pytest.raises(cs.DeviceError):
+		cs.list_screens()
 
 
 @pytest.mark.parametrize("source", ["screen:0", "window"])
 def test_no_display_is_one_sentence(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-  if sys.platform != "linux":
-    pytest.skip("only X11 can be without a display")
-  monkeypatch.delenv("DISPLAY", raising=False)
-  with pytest.raises(cs.DeviceError, match=r"\.$"):
-    cs.open_screen(source)
-  with pytest.raises(cs.DeviceError, match=r"\.$"):
-    cs.list_screens()
+	if sys.platform != "linux":
+		pytest.skip("only X11 can be without a display")
+	monkeypatch.delenv("DISPLAY", raising=False)
+	with pytest.raises(cs.DeviceError, match=r"\.$"):
+		cs.open_screen(source)
+	with pytest.raises(cs.DeviceError, match=r"\.$"):
+		cs.list_screens()
 
 
 def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
-  card = cs.open_screen("pattern")
-  first = card.grab()
-  time.sleep(0.05)
-  assert first.shape == (720, 1280, 3) and (first != card.grab()).any() and card.pointer() is None
-  card.close()
-  slide = np.random.default_rng(1).integers(0, 256, (30, 50, 3), np.uint8)
-  (tmp_path / "é.png").write_bytes(cs.encode_png(slide))
-  assert np.array_equal(grabbed(str(tmp_path / "é.png")), slide)
-  source = cs.open_screen(str(counting(tmp_path / "a.avi")))
-  start = time.perf_counter()
-  assert source.grab().mean() < 4
-  wait_until(lambda: source.grab().mean() > 80)
-  assert 0.25 < time.perf_counter() - start < 1.0
-  source.close()
+	card = cs.open_screen("pattern")
+	first = card.grab()
+	time.sleep(0.05)
+	assert first.shape == (720, 1280, 3) and (first != card.grab()).any() and card.pointer() is None
+	card.close()
+	slide = np.random.default_rng(1).integers(0, 256, (30, 50, 3), np.uint8)
+	(tmp_path / "é.png").write_bytes(cs.encode_png(slide))
+	assert np.array_equal(grabbed(str(tmp_path / "é.png")), slide)
+	source = cs.open_screen(str(counting(tmp_path / "a.avi")))
+	start = time.perf_counter()
+	assert source.grab().mean() < 4
+	wait_until(lambda: source.grab().mean() > 80)
+	assert 0.25 < time.perf_counter() - start < 1.0
+	source.close()
 
 
 # -- the user's own pictures: what a viewer program shows of them is what is shared
 
 
 def drawing(mode: str = "RGB", size: tuple[int, int] = (60, 90)) -> Image.Image:
-  """A black bar, high on a ground that is white, or clear where `mode` can be."""
-  clear = {"LA": (0, 0), "RGBA": (0, 0, 0, 0)}
-  ink = {"LA": (0, 255), "RGBA": (0, 0, 0, 255)}
-  picture = Image.new(mode, size, clear.get(mode, "white"))
-  picture.paste(ink.get(mode, "black"), (20, 10, 40, 30))
-  return picture
+	"""A black bar, high on a ground that is white, or clear where `mode` can be."""
+	clear = {"LA": (0, 0), "RGBA": (0, 0, 0, 0)}
+	ink = {"LA": (0, 255), "RGBA": (0, 0, 0, 255)}
+	picture = Image.new(mode, size, clear.get(mode, "white"))
+	picture.paste(ink.get(mode, "black"), (20, 10, 40, 30))
+	return picture
 
 
 UPRIGHT = np.asarray(drawing())[..., ::-1]
 TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
+	2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+	5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+	8: Image.Transpose.ROTATE_270,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
 @pytest.mark.parametrize("orientation", TURNS)
 def test_own_picture_is_turned_as_its_camera_says(kind: str, orientation: int, tmp_path: Path) -> None:
-  exif = Image.Exif()
-  exif[0x0112] = orientation
-  path = tmp_path / f"photo.{kind}"
-  drawing().transpose(TURNS[orientation]).save(path, exif=exif, quality=95)
-  shown = grabbed(str(path)).astype(int)
-  assert shown.shape == UPRIGHT.shape and abs(shown - UPRIGHT).mean() < 4
+	exif = Image.Exif()
+	exif[0x0112] = orientation
+	path = tmp_path / f"photo.{kind}"
+	drawing().transpose(TURNS[orientation]).save(path, exif=exif, quality=95)
+	shown = grabbed(str(path)).astype(int)
+	assert shown.shape == UPRIGHT.shape and abs(shown - UPRIGHT).mean() < 4
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_what_is_clear_in_an_own_picture_is_white(mode: str, kind: str, tmp_path: Path) -> None:
-  path = tmp_path / f"drawing.{kind}"
-  if mode == "P":
-    picture = drawing().convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
-    picture.save(path, transparency=picture.getpixel((0, 0)), lossless=True)
-  else:
-    drawing(mode).save(path, lossless=True)
-  assert np.array_equal(grabbed(str(path)), UPRIGHT)
+	path = tmp_path / f"drawing.{kind}"
+	if mode == "P":
+		picture = drawing().convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+		picture.save(path, transparency=picture.getpixel((0, 0)), lossless=True)
+	else:
+		drawing(mode).save(path, lossless=True)
+	assert np.array_equal(grabbed(str(path)), UPRIGHT)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "CMYK", "I;16", "RGB"])
 def test_own_picture_of_any_depth_is_shown(mode: str, tmp_path: Path) -> None:
-  path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-  if mode == "I;16":
-    Image.fromarray(np.asarray(drawing("L")).astype(np.uint16) * 257).save(path)
-  else:
-    drawing().convert(mode).save(path)
-  assert abs(grabbed(str(path)).astype(int) - UPRIGHT).mean() < 4
+	path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+	if mode == "I;16":
+		Image.fromarray(np.asarray(drawing("L")).astype(np.uint16) * 257).save(path)
+	else:
+		drawing().convert(mode).save(path)
+	assert abs(grabbed(str(path)).astype(int) - UPRIGHT).mean() < 4
 
 
 @pytest.mark.parametrize("size", [(2_000, 4_321), (7_681, 30), (30, 20_000), (7_680, 4_320)])
 def test_picture_beyond_the_limit_is_shrunk_to_fit(size: tuple[int, int], tmp_path: Path) -> None:
-  drawing("L", size).save(tmp_path / "long.png")
-  height, width = grabbed(str(tmp_path / "long.png")).shape[:2]
-  assert width <= cs.MAX_SCREEN[0] and height <= cs.MAX_SCREEN[1]
-  assert (width, height) == size or width == cs.MAX_SCREEN[0] or height == cs.MAX_SCREEN[1]
+	drawing("L", size).save(tmp_path / "long.png")
+	height, width = grabbed(str(tmp_path / "long.png")).shape[:2]
+	assert width <= cs.MAX_SCREEN[0] and height <= cs.MAX_SCREEN[1]
+	assert (width, height) == size or width == cs.MAX_SCREEN[0] or height == cs.MAX_SCREEN[1]
 
 
 def test_film_beyond_the_limit_is_shrunk_to_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-  monkeypatch.setattr(cs, "MAX_SCREEN", (200, 40))
-  shape = grabbed(str(counting(tmp_path / "a.avi"))).shape
-  assert shape[0] == 40 and shape[1] < 60
+	monkeypatch.setattr(cs, "MAX_SCREEN", (200, 40))
+	shape = grabbed(str(counting(tmp_path / "a.avi"))).shape
+	assert shape[0] == 40 and shape[1] < 60
 
 
 # -- screens that are not of the usual depth
 
 
 class OnlyXlib:
-  """mss on a screen that its first choice refuses, as it does TigerVNC's."""
+	"""mss on a screen that its first choice refuses, as it does TigerVNC's."""
 
-  refused = 0
+	refused = 0
 
-  def __call__(self, backend: str = "default") -> object:
-    if backend != "xlib":
-      self.refused += 1
-      raise mss.exception.ScreenShotError("drawable's visual not found in screen's supported visuals")
-    return "by Xlib"
+	def __call__(self, backend: str = "default") -> object:
+		if backend != "xlib":
+			self.refused += 1
+			raise mss.exception.ScreenShotError("drawable's visual not found in screen's supported visuals")
+		return "by Xlib"
 
 
 def test_another_way_to_the_screen_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-  monkeypatch.setattr(mss, "MSS", refusing := OnlyXlib())
-  monkeypatch.setattr(cs._Grabber, "_by_xlib", False)
-  opened = [cs._Grabber.__new__(cs._Grabber)._open(mss) for _ in range(3)]
-  assert opened == ["by Xlib"] * 3 and refusing.refused == 1
+	monkeypatch.setattr(mss, "MSS", refusing := OnlyXlib())
+	monkeypatch.setattr(cs._Grabber, "_by_xlib", False)
+	opened = [cs._Grabber.__new__(cs._Grabber)._open(mss) for _ in range(3)]
+	assert opened == ["by Xlib"] * 3 and refusing.refused == 1
 
 
 @needs_x
 @pytest.mark.parametrize("depth", [16, 30])
 def test_depth_of_a_screen_that_cannot_be_shared_is_named(
-  depth: int, monkeypatch: pytest.MonkeyPatch
+	depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  with xvfb("320x200", depth) as (name, _):
-    monkeypatch.setenv("DISPLAY", name)
-    for look in (cs.list_screens, lambda: cs.open_screen("screen:0")):
-      with pytest.raises(cs.DeviceError, match=f"{depth}-bit"):
-        look()
+	with xvfb("320x200", depth) as (name, _):
+		monkeypatch.setenv("DISPLAY", name)
+		for look in (cs.list_screens, lambda: cs.open_screen("screen:0")):
+			with pytest.raises(cs.DeviceError, match=f"{depth}-bit"):
+				look()
 
 
 @pytest.mark.parametrize("source", ["screen:x", "/nowhere.mp4", "/nowhere.png", __file__])
 def test_wrong_source_is_one_sentence(source: str) -> None:
-  with pytest.raises(cs.DeviceError, match=r"\.$"):
-    cs.open_screen(source)
+	with pytest.raises(cs.DeviceError, match=r"\.$"):
+		cs.open_screen(source)

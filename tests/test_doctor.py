@@ -22,202 +22,204 @@ import connectsphere as cs
 HERE = cs.Place("eth0", "10.77.0.2", "wired")
 THERE = cs.Sighting("Maths", "Ana", "10.77.0.1", 9000, True)
 GOOD = cs.Facts(
-  places=(HERE,),
-  used=HERE.address,
-  heard=frozenset({HERE.address, "10.78.0.2"}),
-  meetings=(THERE,),
-  neighbours=frozenset({"10.77.0.1"}),
-  gateways=frozenset({"10.77.0.1", "10.77.0.254"}),
-  camera="",
-  mic="",
-  speaker="",
-  disk_free=10**11,
+	places=(HERE,),
+	used=HERE.address,
+	heard=frozenset({HERE.address, "10.78.0.2"}),
+	meetings=(THERE,),
+	neighbours=frozenset({"10.77.0.1"}),
+	gateways=frozenset({"10.77.0.1", "10.77.0.254"}),
+	camera="",
+	mic="",
+	speaker="",
+	disk_free=10**11,
 )
 ALONE = dataclasses.replace(GOOD, meetings=(), neighbours=frozenset({"10.77.0.1", "10.77.0.7"}))
 
 
 def test_all_is_well() -> None:
-  found = cs.diagnose(GOOD)
-  assert found.causes == ()
-  assert {finding.state for finding in found.findings} == {"ok"}
-  assert "Everything works" in found.verdict
-  assert "no meeting was found" in cs.diagnose(ALONE).verdict
+	found = cs.diagnose(GOOD)
+	assert found.causes == ()
+	assert {finding.state for finding in found.findings} == {"ok"}
+	assert "Everything works" in found.verdict
+	assert "no meeting was found" in cs.diagnose(ALONE).verdict
 
 
 def test_devices_are_tried_unless_they_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-  def examine(options: cs.ClientOptions, *, devices: bool) -> cs.Facts:
-    nothing = dict.fromkeys(("camera", "mic", "speaker"))
-    return dataclasses.replace(GOOD, **{**nothing, **(cs.device_troubles(options) if devices else {})})
+	def examine(options: cs.ClientOptions, *, devices: bool) -> cs.Facts:
+		nothing = dict.fromkeys(("camera", "mic", "speaker"))
+		return dataclasses.replace(GOOD, **{**nothing, **(cs.device_troubles(options) if devices else {})})
 
-  def tried() -> set[str]:
-    return {finding.topic for finding in program.doctor().findings} & {"camera", "microphone"}
+	def tried() -> set[str]:
+		return {finding.topic for finding in program.doctor().findings} & {"camera", "microphone"}
 
-  monkeypatch.setattr(cs, "examine", examine)  # without the seconds that it looks at the network
-  options = cs.ClientOptions("Ana", bind="127.0.0.1", camera="pattern", mic="tone", speaker="none")
-  options.given |= {"camera", "mic", "speaker"}
-  with contextlib.closing(cs.Program(options, {}, tmp_path, look=False)) as program:
-    assert tried() == {"camera", "microphone"}
-    program.preview.run(camera=True, mic=False)
-    assert tried() == {"microphone"}
-    options.camera = "/no/such/video.avi"
-    program.preview.run(camera=False, mic=False)
-    program.preview.run(camera=True, mic=False)
-    program.preview._workers["camera"].close()
-    assert tried() == {"camera", "microphone"}, "a preview that failed uses nothing"
-    controller = program._controller = cs.MeetingController(options, tmp_path)
-    assert tried() == set()
-    controller.status = 0
-    assert tried() == {"camera", "microphone"}, "the meeting is over"
+	monkeypatch.setattr(cs, "examine", examine)  # without the seconds that it looks at the network
+	options = cs.ClientOptions("Ana", bind="127.0.0.1", camera="pattern", mic="tone", speaker="none")
+	options.given |= {"camera", "mic", "speaker"}
+	with contextlib.closing(cs.Program(options, {}, tmp_path, look=False)) as program:
+		assert tried() == {"camera", "microphone"}
+		program.preview.run(camera=True, mic=False)
+		assert tried() == {"microphone"}
+		options.camera = "/no/such/video.avi"
+		program.preview.run(camera=False, mic=False)
+		program.preview.run(camera=True, mic=False)
+		program.preview._workers["camera"].close()
+		assert tried() == {"camera", "microphone"}, "a preview that failed uses nothing"
+		controller = program._controller = cs.MeetingController(options, tmp_path)
+		assert tried() == set()
+		controller.status = 0
+		assert tried() == {"camera", "microphone"}, "the meeting is over"
 
 
 CAUSES: list[tuple[str, cs.Facts, dict[str, Any], str]] = [
-  ("no_network", ALONE, {"places": (), "used": ""}, "no network"),
-  ("no_address", ALONE, {"places": (cs.Place("eth0", "169.254.7.8", "unaddressed"),)}, "169.254.7.8"),
-  (
-    "several_networks",
-    ALONE,
-    {"places": (HERE, cs.Place("wlan0", "10.78.0.2", "wireless"))},
-    "10.78.0.2",
-  ),
-  ("broadcast_blocked", ALONE, {"heard": frozenset()}, "Broadcasts are blocked"),
-  ("broadcast_blocked", GOOD, {"by_search": True}, "does not hear broadcasts"),
-  (
-    "host_blocked",
-    GOOD,
-    {"meetings": (THERE._replace(answers=False),)},
-    "firewall of the host 10.77.0.1",
-  ),
-  ("kept_apart", ALONE, {"neighbours": frozenset({"10.77.0.1"})}, "keeps devices apart"),
-  ("kept_apart", ALONE, {"neighbours": frozenset()}, "keeps devices apart"),
-  ("other_version", ALONE, {"other_versions": (("10.77.0.9", 7),)}, "protocol 7"),
-  ("port_taken", ALONE, {"taken": ("TCP 9000", "UDP 11000")}, "TCP 9000, UDP 11000"),
-  ("self_blocked", ALONE, {"reachable": False}, "firewall of this computer"),
-  ("vpn", ALONE, {"places": (HERE, cs.Place("tun0", "10.8.0.2", "vpn"))}, "tun0"),
-  ("no_camera", GOOD, {"camera": "Camera 0 is not there."}, "No camera"),
-  ("no_sound", GOOD, {"mic": "This computer has no microphone."}, "No microphone"),
-  ("no_sound", GOOD, {"speaker": "This computer has no speaker."}, "No speaker"),
-  ("disk_full", GOOD, {"disk_free": 10**7}, "0.0 GB"),
+	("no_network", ALONE, {"places": (), "used": ""}, "no network"),
+	("no_address", ALONE, {"places": (cs.Place("eth0", "169.254.7.8", "unaddressed"),)}, "169.254.7.8"),
+	(
+		"several_networks",
+		ALONE,
+		{"places": (HERE, cs.Place("wlan0", "10.78.0.2", "wireless"))},
+		"10.78.0.2",
+	),
+	("broadcast_blocked", ALONE, {"heard": frozenset()}, "Broadcasts are blocked"),
+	("broadcast_blocked", GOOD, {"by_search": True}, "does not hear broadcasts"),
+	(
+		"host_blocked",
+		GOOD,
+		{"meetings": (THERE._replace(answers=False),)},
+		"firewall of the host 10.77.0.1",
+	),
+	("kept_apart", ALONE, {"neighbours": frozenset({"10.77.0.1"})}, "keeps devices apart"),
+	("kept_apart", ALONE, {"neighbours": frozenset()}, "keeps devices apart"),
+	("other_version", ALONE, {"other_versions": (("10.77.0.9", 7),)}, "protocol 7"),
+	("port_taken", ALONE, {"taken": ("TCP 9000", "UDP 11000")}, "TCP 9000, UDP 11000"),
+	("self_blocked", ALONE, {"reachable": False}, "firewall of this computer"),
+	("vpn", ALONE, {"places": (HERE, cs.Place("tun0", "10.8.0.2", "vpn"))}, "tun0"),
+	("no_camera", GOOD, {"camera": "Camera 0 is not there."}, "No camera"),
+	("no_sound", GOOD, {"mic": "This computer has no microphone."}, "No microphone"),
+	("no_sound", GOOD, {"speaker": "This computer has no speaker."}, "No speaker"),
+	("disk_full", GOOD, {"disk_free": 10**7}, "0.0 GB"),
 ]
 
 
 @pytest.mark.parametrize(("cause", "base", "change", "words"), CAUSES)
 def test_one_cause(cause: str, base: cs.Facts, change: dict[str, Any], words: str) -> None:
-  found = cs.diagnose(dataclasses.replace(base, **change))
-  assert found.causes == (cause,)
-  assert words in found.verdict
-  assert found.next_step.endswith(".")
+	found = cs.diagnose(dataclasses.replace(base, **change))
+	assert found.causes == (cause,)
+	assert words in found.verdict
+	assert found.next_step.endswith(".")
 
 
 def said(facts: cs.Facts) -> Iterator[str]:
-  """All that the doctor says about the facts."""
-  found = cs.diagnose(facts)
-  yield from (found.verdict, found.next_step)
-  for finding in found.findings:
-    yield from filter(None, (finding.words, finding.next_step))
+	"""All that the doctor says about the facts."""
+	found = cs.diagnose(facts)
+	yield from (found.verdict, found.next_step)
+	for finding in found.findings:
+		yield from filter(None, (finding.words, finding.next_step))
 
 
 def test_all_that_it_says_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
-  more: dict[str, Any] = {
-    "places": (HERE, cs.Place("docker0", "172.17.0.1", "virtual"), cs.Place("w", "10.9.0.1", "wireless")),
-    "asked_by": frozenset({"10.77.0.3"}),
-    "tried": frozenset({"10.77.0.4"}),
-    "hosting": True,
-  }
-  all_facts = [GOOD, ALONE, dataclasses.replace(GOOD, **more)]
-  all_facts += [dataclasses.replace(base, **change) for _, base, change, _ in CAUSES]
-  monkeypatch.setattr(cs.tr, "language", "hi")
-  assert {words for facts in all_facts for words in said(facts) if cs.tr(words) == words} == set()
+	more: dict[str, Any] = {
+		"places": (HERE, cs.Place("docker0", "172.17.0.1", "virtual"), cs.Place("w", "10.9.0.1", "wireless")),
+		"asked_by": frozenset({"10.77.0.3"}),
+		"tried": frozenset({"10.77.0.4"}),
+		"hosting": True,
+	}
+	all_facts = [GOOD, ALONE, dataclasses.replace(GOOD, **more)]
+	all_facts += [dataclasses.replace(base, **change) for _, base, change, _ in CAUSES]
+	monkeypatch.setattr(cs.tr, "language", "hi")
+	assert {words for facts in all_facts for words in said(facts) if cs.tr(words) == words} == set()
 
 
 def test_the_gravest_cause_is_the_verdict() -> None:
-  facts = dataclasses.replace(ALONE, camera="none", taken=("TCP 9000",), heard=frozenset())
-  assert cs.diagnose(facts).causes == ("port_taken", "broadcast_blocked", "no_camera")
+	facts = dataclasses.replace(ALONE, camera="none", taken=("TCP 9000",), heard=frozenset())
+	assert cs.diagnose(facts).causes == ("port_taken", "broadcast_blocked", "no_camera")
 
 
 def test_another_meeting_that_answers_is_enough() -> None:
-  """One host behind a firewall, or of another version, is told but is no verdict beside one that works."""
-  facts = dataclasses.replace(
-    GOOD, meetings=(THERE, THERE._replace(answers=False)), other_versions=(("10.77.0.9", 2),)
-  )
-  found = cs.diagnose(facts)
-  assert found.causes == ()
-  assert [finding.state for finding in found.findings if finding.topic == "meeting"] == ["bad", "ok", "bad"]
+	"""One host behind a firewall, or of another version, is told but is no verdict beside one that works."""
+	facts = dataclasses.replace(
+		GOOD, meetings=(THERE, THERE._replace(answers=False)), other_versions=(("10.77.0.9", 2),)
+	)
+	found = cs.diagnose(facts)
+	assert found.causes == ()
+	assert [finding.state for finding in found.findings if finding.topic == "meeting"] == ["bad", "ok", "bad"]
 
 
 def test_the_own_meeting_holds_its_ports() -> None:
-  found = cs.diagnose(dataclasses.replace(ALONE, hosting=True, taken=("TCP 9000",)))
-  assert found.causes == ()
+	found = cs.diagnose(dataclasses.replace(ALONE, hosting=True, taken=("TCP 9000",)))
+	assert found.causes == ()
 
 
 @pytest.mark.parametrize(
-  ("name", "address", "kind"),
-  [
-    ("eth0", "192.168.1.2", "wired"),
-    ("enp3s0", "192.168.1.2", "wired"),
-    ("wlp2s0", "192.168.1.2", "wireless"),
-    ("Intel(R) Wi-Fi 6 AX201", "192.168.1.2", "wireless"),
-    ("Realtek PCIe GbE Family Controller", "192.168.1.2", "wired"),
-    ("tun0", "10.8.0.2", "vpn"),
-    ("WireGuard Tunnel", "10.8.0.2", "vpn"),
-    ("TAP-Windows Adapter V9", "10.8.0.2", "vpn"),
-    ("docker0", "172.17.0.1", "virtual"),
-    ("Hyper-V Virtual Ethernet Adapter", "172.20.0.1", "virtual"),
-    ("VirtualBox Host-Only Ethernet Adapter", "192.168.56.1", "virtual"),
-    ("eth0", "169.254.3.4", "unaddressed"),
-    ("lo", "127.0.0.1", "loopback"),
-  ],
+	("name", "address", "kind"),
+	[
+		("eth0", "192.168.1.2", "wired"),
+		("enp3s0", "192.168.1.2", "wired"),
+		("wlp2s0", "192.168.1.2", "wireless"),
+		("Intel(R) Wi-Fi 6 AX201", "192.168.1.2", "wireless"),
+		("Realtek PCIe GbE Family Controller", "192.168.1.2", "wired"),
+		("tun0", "10.8.0.2", "vpn"),
+		("WireGuard Tunnel", "10.8.0.2", "vpn"),
+		("TAP-Windows Adapter V9", "10.8.0.2", "vpn"),
+		("docker0", "172.17.0.1", "virtual"),
+		("Hyper-V Virtual Ethernet Adapter", "172.20.0.1", "virtual"),
+		("VirtualBox Host-Only Ethernet Adapter", "192.168.56.1", "virtual"),
+		("eth0", "169.254.3.4", "unaddressed"),
+		("lo", "127.0.0.1", "loopback"),
+	],
 )
 def test_kinds_of_interfaces(name: str, address: str, kind: str) -> None:
-  assert cs.Interface(name, address, 24).kind == kind
+	assert cs.Interface(name, address, 24).kind == kind
 
 
 def test_physical_interfaces_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
-  names = {
-    "lo": "127.0.0.1",
-    "tun0": "10.8.0.2",
-    "docker0": "172.17.0.1",
-    "wlan0": "10.0.0.5",
-    "eth0": "10.1.0.5",
-  }
-  found = [cs.Interface(name, address, 24) for name, address in names.items()]
-  monkeypatch.setattr(cs, "interfaces", lambda: found)
-  assert [each.name for each in cs.plausible_interfaces()] == ["eth0", "wlan0", "docker0", "tun0"]
+	names = {
+		"lo": "127.0.0.1",
+		"tun0": "10.8.0.2",
+		"docker0": "172.17.0.1",
+		"wlan0": "10.0.0.5",
+		"eth0": "10.1.0.5",
+	}
+	found = [cs.Interface(name, address, 24) for name, address in names.items()]
+	monkeypatch.setattr(cs, "interfaces", lambda: found)
+	assert [each.name for each in cs.plausible_interfaces()] == ["eth0", "wlan0", "docker0", "tun0"]
 
 
 def test_neighbours_of_linux() -> None:
-  table = (
-    "IP address       HW type     Flags       HW address            Mask     Device\n"
-    "10.77.0.1        0x1         0x2         aa:bb:cc:dd:ee:ff     *        eth0\n"
-    "10.77.0.9        0x1         0x0         00:00:00:00:00:00     *        eth0\n"
-  )
-  assert cs.parse_arp(table) == {"10.77.0.1"}
+	table = (
+		"IP address       HW type     Flags       HW address            Mask     Device\n"
+		"10.77.0.1        0x1         0x2         aa:bb:cc:dd:ee:ff     *        eth0\n"
+		"10.77.0.9        0x1         0x0         00:00:00:00:00:00     *        eth0\n"
+	)
+	assert cs.parse_arp(table) == {"10.77.0.1"}
 
 
 def test_neighbours_of_windows() -> None:
-  def row(address: str, length: int, kind: int) -> bytes:
-    return struct.pack("<II8s4sI", 7, length, b"\1" * length, socket.inet_aton(address), kind)
+	def row(address: str, length: int, kind: int) -> bytes:
+		return struct.pack("<II8s4sI", 7, length, b"\1" * length, socket.inet_aton(address), kind)
 
-  rows = [row("10.77.0.1", 6, 3), row("10.77.0.9", 6, 2), row("10.77.0.8", 0, 3), row("224.0.0.22", 6, 4)]
-  table = struct.pack("<I", len(rows)) + b"".join(rows)
-  assert cs.parse_neighbour_table(table + bytes(100)) == {"10.77.0.1"}
-  assert cs.parse_neighbour_table(struct.pack("<I", 99) + rows[0]) == {"10.77.0.1"}
+	rows = [row("10.77.0.1", 6, 3), row("10.77.0.9", 6, 2), row("10.77.0.8", 0, 3), row("224.0.0.22", 6, 4)]
+	table = struct.pack("<I", len(rows)) + b"".join(rows)
+	assert cs.parse_neighbour_table(table + bytes(100)) == {"10.77.0.1"}
+	assert cs.parse_neighbour_table(struct.pack("<I", 99) + rows[0]) == {"10.77.0.1"}
 
 
 def test_names_of_windows_adapters() -> None:
-  base = 1 << 32
-  size = 704  # of IP_ADAPTER_INFO
+	base = 1 << 32
+	size = 704  # of IP_ADAPTER_INFO
 
-  def adapter(index: int, name: bytes, after: int) -> bytes:
-    raw = struct.pack("<QI260s132sI8sI", after, 0, b"{guid}", name, 6, b"", index)
-    return raw.ljust(size, b"\0")
+	def adapter(index: int, name: bytes, after: int) -> bytes:
+		raw = struct.pack("<QI260s132sI8sI", after, 0, b"{guid}", name, 6, b"", index)
+		return raw.ljust(size, b"\0")
 
-  table = adapter(4, b"Wi-Fi 6", base + size) + adapter(9, b"Hyper-V", 0)
-  assert cs.parse_adapters(table, base) == {4: "Wi-Fi 6", 9: "Hyper-V"}
-  assert cs.parse_adapters(adapter(4, b"x", base), base) == {4: "x"}  # a chain that goes back ends
-  addresses = struct.pack("<I4sI4s12x", 1, socket.inet_aton("10.0.0.5"), 4, socket.inet_aton("255.255.255.0"))
-  assert [each.name for each in cs.parse_address_table(addresses, cs.parse_adapters(table, base))] == [
-    "Wi-Fi 6"
-  ]
+	table = adapter(4, b"Wi-Fi 6", base + size) + adapter(9, b"Hyper-V", 0)
+	assert cs.parse_adapters(table, base) == {4: "Wi-Fi 6", 9: "Hyper-V"}
+	assert cs.parse_adapters(adapter(4, b"x", base), base) == {4: "x"}  # a chain that goes back ends
+	addresses = struct.pack(
+		"<I4sI4s12x", 1, socket.inet_aton("10.0.0.5"), 4, socket.inet_aton("255.255.255.0")
+	)
+	assert [each.name for each in cs.parse_address_table(addresses, cs.parse_adapters(table, base))] == [
+		"Wi-Fi 6"
+	]
 
 
 # ---------------------------------------------------------------------------------- on real networks
@@ -245,152 +247,152 @@ Examine = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def lan() -> Iterator[Lan]:
-  with Lan(3, second=[3]) as made:
-    yield made
+	with Lan(3, second=[3]) as made:
+		yield made
 
 
 @pytest.fixture
 def examine(lan: Lan, tmp_path: Path) -> Examine:
-  """Runs the doctor on a host; its answer."""
+	"""Runs the doctor on a host; its answer."""
 
-  def examine(host: int, *options: str) -> dict[str, Any]:
-    home = {"CONNECTSPHERE_HOME": str(tmp_path / "home"), "PULSE_SERVER": f"unix:{tmp_path}/silent"}
-    process = lan.python(host, EXAMINE, *(options or DEVICES), env=home)
-    said, _ = process.communicate(timeout=40)
-    assert process.returncode == 0
-    answer: dict[str, Any] = json.loads(said)
-    return answer
+	def examine(host: int, *options: str) -> dict[str, Any]:
+		home = {"CONNECTSPHERE_HOME": str(tmp_path / "home"), "PULSE_SERVER": f"unix:{tmp_path}/silent"}
+		process = lan.python(host, EXAMINE, *(options or DEVICES), env=home)
+		said, _ = process.communicate(timeout=40)
+		assert process.returncode == 0
+		answer: dict[str, Any] = json.loads(said)
+		return answer
 
-  return examine
+	return examine
 
 
 def start_host(lan: Lan, host: int, version: int = cs.PROTOCOL) -> None:
-  """A meeting that answers, and whose port accepts."""
-  process = lan.python(host, HOST, str(version))
-  assert process.stdout is not None
-  assert process.stdout.readline() == "up\n"
+	"""A meeting that answers, and whose port accepts."""
+	process = lan.python(host, HOST, str(version))
+	assert process.stdout is not None
+	assert process.stdout.readline() == "up\n"
 
 
 @needs_lan
 class TestOnRealNetworks:
-  def test_all_is_well(self, lan: Lan, examine: Examine) -> None:
-    start_host(lan, 1)
-    answer = examine(2)
-    assert answer["causes"] == []
-    assert {finding["state"] for finding in answer["findings"]} == {"ok"}
+	def test_all_is_well(self, lan: Lan, examine: Examine) -> None:
+		start_host(lan, 1)
+		answer = examine(2)
+		assert answer["causes"] == []
+		assert {finding["state"] for finding in answer["findings"]} == {"ok"}
 
-  def test_no_network(self, lan: Lan, examine: Examine) -> None:
-    lan.run(2, "ip", "link", "set", "eth0", "down")
-    assert examine(2)["causes"] == ["no_network"]
+	def test_no_network(self, lan: Lan, examine: Examine) -> None:
+		lan.run(2, "ip", "link", "set", "eth0", "down")
+		assert examine(2)["causes"] == ["no_network"]
 
-  def test_two_interfaces(self, lan: Lan, examine: Examine) -> None:
-    answer = examine(3)
-    assert answer["causes"][0] == "several_networks"
-    assert "10.77.0.3" in answer["verdict"]
-    assert "10.78.0.3" in answer["verdict"]
+	def test_two_interfaces(self, lan: Lan, examine: Examine) -> None:
+		answer = examine(3)
+		assert answer["causes"][0] == "several_networks"
+		assert "10.77.0.3" in answer["verdict"]
+		assert "10.78.0.3" in answer["verdict"]
 
-  def test_broadcast_blocked_here(self, lan: Lan, examine: Examine) -> None:
-    lan.block_broadcast(2)
-    assert examine(2)["causes"][0] == "broadcast_blocked"
+	def test_broadcast_blocked_here(self, lan: Lan, examine: Examine) -> None:
+		lan.block_broadcast(2)
+		assert examine(2)["causes"][0] == "broadcast_blocked"
 
-  def test_broadcast_blocked_on_the_way(self, lan: Lan, examine: Examine) -> None:
-    """The own broadcast is heard, yet the host hears none: it is found by trying addresses."""
-    start_host(lan, 1)
-    lan.block_broadcast(1)
-    lan.rules(1, "deaf", "type filter hook prerouting priority -300; fib daddr type broadcast drop;")
-    answer = examine(2)
-    assert answer["causes"] == ["broadcast_blocked"]
-    assert "10.77.0.1:9000 answers" in str(answer["findings"])
+	def test_broadcast_blocked_on_the_way(self, lan: Lan, examine: Examine) -> None:
+		"""The own broadcast is heard, yet the host hears none: it is found by trying addresses."""
+		start_host(lan, 1)
+		lan.block_broadcast(1)
+		lan.rules(1, "deaf", "type filter hook prerouting priority -300; fib daddr type broadcast drop;")
+		answer = examine(2)
+		assert answer["causes"] == ["broadcast_blocked"]
+		assert "10.77.0.1:9000 answers" in str(answer["findings"])
 
-  def test_host_port_blocked(self, lan: Lan, examine: Examine) -> None:
-    start_host(lan, 1)
-    lan.rules(1, "wall", "type filter hook input priority 0; tcp dport 9000 drop;")
-    answer = examine(2)
-    assert answer["causes"] == ["host_blocked"]
-    assert "10.77.0.1" in answer["next_step"]
+	def test_host_port_blocked(self, lan: Lan, examine: Examine) -> None:
+		start_host(lan, 1)
+		lan.rules(1, "wall", "type filter hook input priority 0; tcp dport 9000 drop;")
+		answer = examine(2)
+		assert answer["causes"] == ["host_blocked"]
+		assert "10.77.0.1" in answer["next_step"]
 
-  @pytest.mark.parametrize("router", [True, False])
-  def test_clients_kept_apart(self, lan: Lan, examine: Examine, router: bool) -> None:
-    start_host(lan, 3)
-    for host in (2, 3) if router else (1, 2, 3):
-      lan.isolate(host)
-    answer = examine(2)
-    assert answer["causes"] == ["kept_apart"]
-    assert "keeps devices apart" in answer["verdict"]
+	@pytest.mark.parametrize("router", [True, False])
+	def test_clients_kept_apart(self, lan: Lan, examine: Examine, router: bool) -> None:
+		start_host(lan, 3)
+		for host in (2, 3) if router else (1, 2, 3):
+			lan.isolate(host)
+		answer = examine(2)
+		assert answer["causes"] == ["kept_apart"]
+		assert "keeps devices apart" in answer["verdict"]
 
-  def test_other_version(self, lan: Lan, examine: Examine) -> None:
-    start_host(lan, 1, cs.PROTOCOL + 1)
-    answer = examine(2)
-    assert answer["causes"] == ["other_version"]
-    assert "10.77.0.1" in answer["verdict"]
+	def test_other_version(self, lan: Lan, examine: Examine) -> None:
+		start_host(lan, 1, cs.PROTOCOL + 1)
+		answer = examine(2)
+		assert answer["causes"] == ["other_version"]
+		assert "10.77.0.1" in answer["verdict"]
 
-  def test_port_taken(self, lan: Lan, examine: Examine) -> None:
-    start_host(lan, 1)
-    thief = lan.python(2, "import socket; s = socket.create_server(('', 9001)); print('up'); input()")
-    assert thief.stdout is not None
-    assert thief.stdout.readline() == "up\n"
-    answer = examine(2)
-    assert answer["causes"] == ["port_taken"]
-    assert "TCP 9001" in answer["verdict"]
+	def test_port_taken(self, lan: Lan, examine: Examine) -> None:
+		start_host(lan, 1)
+		thief = lan.python(2, "import socket; s = socket.create_server(('', 9001)); print('up'); input()")
+		assert thief.stdout is not None
+		assert thief.stdout.readline() == "up\n"
+		answer = examine(2)
+		assert answer["causes"] == ["port_taken"]
+		assert "TCP 9001" in answer["verdict"]
 
-  def test_own_firewall(self, lan: Lan, examine: Examine) -> None:
-    start_host(lan, 1)
-    lan.rules(2, "wall", "type filter hook input priority 0; tcp dport 9000 drop;")
-    assert examine(2)["causes"] == ["self_blocked"]
+	def test_own_firewall(self, lan: Lan, examine: Examine) -> None:
+		start_host(lan, 1)
+		lan.rules(2, "wall", "type filter hook input priority 0; tcp dport 9000 drop;")
+		assert examine(2)["causes"] == ["self_blocked"]
 
-  def test_no_camera(self, lan: Lan, examine: Examine) -> None:
-    start_host(lan, 1)
-    missing = "17" if Path("/dev/video0").exists() else "0"
-    answer = examine(2, "--camera", missing, "--mic", "tone", "--speaker", "none")
-    assert answer["causes"] == ["no_camera"]
+	def test_no_camera(self, lan: Lan, examine: Examine) -> None:
+		start_host(lan, 1)
+		missing = "17" if Path("/dev/video0").exists() else "0"
+		answer = examine(2, "--camera", missing, "--mic", "tone", "--speaker", "none")
+		assert answer["causes"] == ["no_camera"]
 
-  def test_no_sound_card(self, lan: Lan, examine: Examine) -> None:
-    start_host(lan, 1)
-    sound = ("97", "98") if list(Path("/dev").glob("snd/pcm*")) else ("default", "default")
-    answer = examine(2, "--camera", "none", "--mic", sound[0], "--speaker", sound[1])
-    assert answer["causes"] == ["no_sound"]
-    topics = {finding["topic"] for finding in answer["findings"] if finding["cause"]}
-    assert topics == {"microphone", "speaker"}
+	def test_no_sound_card(self, lan: Lan, examine: Examine) -> None:
+		start_host(lan, 1)
+		sound = ("97", "98") if list(Path("/dev").glob("snd/pcm*")) else ("default", "default")
+		answer = examine(2, "--camera", "none", "--mic", sound[0], "--speaker", sound[1])
+		assert answer["causes"] == ["no_sound"]
+		topics = {finding["topic"] for finding in answer["findings"] if finding["cause"]}
+		assert topics == {"microphone", "speaker"}
 
 
 def test_taken_ports() -> None:
-  base = free_base()
-  assert cs.taken_ports(base, "127.0.0.1") == ()
-  with socket.create_server(("127.0.0.1", base + 2)), socket.socket(type=socket.SOCK_DGRAM) as udp:
-    udp.bind(("127.0.0.1", base + 1_000))
-    assert cs.taken_ports(base, "127.0.0.1") == (f"TCP {base + 2}", f"UDP {base + 1_000}")
+	base = free_base()
+	assert cs.taken_ports(base, "127.0.0.1") == ()
+	with socket.create_server(("127.0.0.1", base + 2)), socket.socket(type=socket.SOCK_DGRAM) as udp:
+		udp.bind(("127.0.0.1", base + 1_000))
+		assert cs.taken_ports(base, "127.0.0.1") == (f"TCP {base + 2}", f"UDP {base + 1_000}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="broadcast sockets on Linux only")
 def test_the_ear_does_not_take_a_hosts_questions() -> None:
-  """A host on the same machine still hears a question that is sent to its address alone."""
-  home = "127.91.3.4"
-  interface = cs.Interface("lo", home, 8)
-  ear = cs.BroadcastEar([interface], shy=False)
-  ear.start()
-  with socket.socket(type=socket.SOCK_DGRAM) as host, socket.socket(type=socket.SOCK_DGRAM) as asking:
-    host.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    host.bind((home, cs.DISCOVERY_PORT))
-    host.settimeout(2)
-    asking.sendto(cs.discovery_question(bytes(16)), (home, cs.DISCOVERY_PORT))
-    assert len(host.recv(2_048)) == cs.QUESTION_SIZE
-  ear.close()
-  assert home not in ear.heard
+	"""A host on the same machine still hears a question that is sent to its address alone."""
+	home = "127.91.3.4"
+	interface = cs.Interface("lo", home, 8)
+	ear = cs.BroadcastEar([interface], shy=False)
+	ear.start()
+	with socket.socket(type=socket.SOCK_DGRAM) as host, socket.socket(type=socket.SOCK_DGRAM) as asking:
+		host.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+		host.bind((home, cs.DISCOVERY_PORT))
+		host.settimeout(2)
+		asking.sendto(cs.discovery_question(bytes(16)), (home, cs.DISCOVERY_PORT))
+		assert len(host.recv(2_048)) == cs.QUESTION_SIZE
+	ear.close()
+	assert home not in ear.heard
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="every 127.x.y.z is this machine on Linux only")
 def test_the_host_knows_who_did_not_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-  """Someone who connects and goes is named to the host; once in the meeting, no more."""
-  monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path / "host"))
-  home, guest, base = "127.0.0.1", "127.0.0.5", free_base()
-  options = cs.ServerOptions("Maths", "Ana", pin="123456", base=base, bind=home)
-  with contextlib.closing(cs.HostedMeeting(dataclasses.asdict(options))) as hosted:
-    hosted.start()
-    socket.create_connection((home, base), source_address=(guest, 0)).close()
-    wait_until(lambda: hosted.tried == {guest})
-    silent = ("--camera", "none", "--mic", "none", "--speaker", "none")
-    args = ("--join", f"{home}:{base}", "--pin", "123456", "--bind", guest, *silent)
-    one = Headless(args, tmp_path / "guest")
-    one.wait("joined", 40)
-    wait_until(lambda: not hosted.tried)
-    one.close()
+	"""Someone who connects and goes is named to the host; once in the meeting, no more."""
+	monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path / "host"))
+	home, guest, base = "127.0.0.1", "127.0.0.5", free_base()
+	options = cs.ServerOptions("Maths", "Ana", pin="123456", base=base, bind=home)
+	with contextlib.closing(cs.HostedMeeting(dataclasses.asdict(options))) as hosted:
+		hosted.start()
+		socket.create_connection((home, base), source_address=(guest, 0)).close()
+		wait_until(lambda: hosted.tried == {guest})
+		silent = ("--camera", "none", "--mic", "none", "--speaker", "none")
+		args = ("--join", f"{home}:{base}", "--pin", "123456", "--bind", guest, *silent)
+		one = Headless(args, tmp_path / "guest")
+		one.wait("joined", 40)
+		wait_until(lambda: not hosted.tried)
+		one.close()

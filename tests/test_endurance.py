@@ -21,15 +21,15 @@ MINUTES = float(os.environ.get("CONNECTSPHERE_ENDURANCE_MINUTES", 1))
 @pytest.mark.long
 @pytest.mark.timeout(MINUTES * 60 + 240)
 def test_nothing_grows(meeting: Callable[..., Headless], tmp_path: Path) -> None:
-  figures = endure(meeting, tmp_path, MINUTES * 60)
-  print("\n".join(figures.lines()))
-  assert figures.joins and figures.files and figures.shares and figures.frames and figures.lost
-  for name, level in figures.levels.items():
-    first, last = thirds(level.megabytes)
-    assert name == "test" or last <= 1.05 * first + 5, f"memory of the {name}: {level.megabytes}"
-    first, last = thirds(level.threads)
-    assert last <= first + 4, f"threads of the {name}: {level.threads}"
-    first, last = thirds(level.descriptors)
-    assert last <= first + 8, f"descriptors of the {name}: {level.descriptors}"
-  first, last = thirds(figures.chat_ms)
-  assert last <= 2 * first + 50, f"chat: {figures.chat_ms}"
+	figures = endure(meeting, tmp_path, MINUTES * 60)
+	print("\n".join(figures.lines()))
+	assert figures.joins and figures.files and figures.shares and figures.frames and figures.lost
+	for name, level in figures.levels.items():
+		first, last = thirds(level.megabytes)
+		assert name == "test" or last <= 1.05 * first + 5, f"memory of the {name}: {level.megabytes}"
+		first, last = thirds(level.threads)
+		assert last <= first + 4, f"threads of the {name}: {level.threads}"
+		first, last = thirds(level.descriptors)
+		assert last <= first + 8, f"descriptors of the {name}: {level.descriptors}"
+	first, last = thirds(figures.chat_ms)
+	assert last <= 2 * first + 50, f"chat: {figures.chat_ms}"

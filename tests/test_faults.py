@@ -47,379 +47,380 @@ IN_TIME = 0.2
 
 @dataclass
 class Ledger:
-  """When each coded picture was sent, and when each receiver had it whole."""
+	"""When each coded picture was sent, and when each receiver had it whole."""
 
-  sent: dict[bytes, tuple[int, float]] = field(default_factory=dict)
-  whole: dict[int, dict[bytes, float]] = field(default_factory=lambda: defaultdict(dict))
+	sent: dict[bytes, tuple[int, float]] = field(default_factory=dict)
+	whole: dict[int, dict[bytes, float]] = field(default_factory=lambda: defaultdict(dict))
 
-  def share_in_time(self, receiver: int, layer: int, since: float, until: float) -> tuple[float, int]:
-    """(share of the layer's pictures whole within 200 ms, pictures)."""
-    wanted = [key for key, (of, at) in self.sent.items() if of == layer and since <= at <= until]
-    got = self.whole[receiver]
-    delays = [got.get(key, math.inf) - self.sent[key][1] for key in wanted]
-    return sum(delay <= IN_TIME for delay in delays) / max(1, len(wanted)), len(wanted)
+	def share_in_time(self, receiver: int, layer: int, since: float, until: float) -> tuple[float, int]:
+		"""(share of the layer's pictures whole within 200 ms, pictures)."""
+		wanted = [key for key, (of, at) in self.sent.items() if of == layer and since <= at <= until]
+		got = self.whole[receiver]
+		delays = [got.get(key, math.inf) - self.sent[key][1] for key in wanted]
+		return sum(delay <= IN_TIME for delay in delays) / max(1, len(wanted)), len(wanted)
 
 
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
-  """Notes what the clients of this process send and receive."""
-  ledger = Ledger()
-  send, put = cs.VideoPlane.send_picture, cs.Stream.put
+	"""Notes what the clients of this process send and receive."""
+	ledger = Ledger()
+	send, put = cs.VideoPlane.send_picture, cs.Stream.put
 
-  def noted_send(self: cs.VideoPlane, layer: int, data: bytes) -> None:
-    ledger.sent[hashlib.sha256(data).digest()] = (layer, time.monotonic())
-    send(self, layer, data)
+	def noted_send(self: cs.VideoPlane, layer: int, data: bytes) -> None:
+		ledger.sent[hashlib.sha256(data).digest()] = (layer, time.monotonic())
+		send(self, layer, data)
 
-  def noted_put(self: cs.Stream, data: bytes, size: tuple[int, int], now: float) -> None:
-    ledger.whole[id(self)][hashlib.sha256(data).digest()] = time.monotonic()
-    put(self, data, size, now)
+	def noted_put(self: cs.Stream, data: bytes, size: tuple[int, int], now: float) -> None:
+		ledger.whole[id(self)][hashlib.sha256(data).digest()] = time.monotonic()
+		put(self, data, size, now)
 
-  monkeypatch.setattr(cs.VideoPlane, "send_picture", noted_send)
-  monkeypatch.setattr(cs.Stream, "put", noted_put)
-  return ledger
+	monkeypatch.setattr(cs.VideoPlane, "send_picture", noted_send)
+	monkeypatch.setattr(cs.Stream, "put", noted_put)
+	return ledger
 
 
 @contextlib.contextmanager
 def people(
-  meeting: Starts, tmp_path: Path, faults: Faults, names: Sequence[str], **devices: str
+	meeting: Starts, tmp_path: Path, faults: Faults, names: Sequence[str], **devices: str
 ) -> Iterator[tuple[BadWeather, list[cs.MeetingController]]]:
-  """Clients of this process in one meeting, each behind a link that `faults` spoil."""
-  _, base = serve(meeting)
-  weather = BadWeather(faults)
-  passage = Passage(base, AT, carry=weather.carry)
-  clients = []
-  try:
-    for name in names:
-      home = tmp_path / name
-      home.mkdir()
-      spoken = {"camera": "none", "mic": "none", "speaker": "none", **devices}
-      if name != names[0]:
-        spoken |= {"camera": "none", "mic": "none", "speaker": str(tmp_path / f"{name}.wav")}
-      clients.append(cs.MeetingController(cs.ClientOptions(name, "", AT, base, **spoken), home))
-      clients[-1].start()
-      wait_for(clients[-1], "joined")
-    yield weather, clients
-  finally:
-    for client in clients:
-      client.close()
-    passage.close()
-    weather.close()
+	"""Clients of this process in one meeting, each behind a link that `faults` spoil."""
+	_, base = serve(meeting)
+	weather = BadWeather(faults)
+	passage = Passage(base, AT, carry=weather.carry)
+	clients = []
+	try:
+		for name in names:
+			home = tmp_path / name
+			home.mkdir()
+			spoken = {"camera": "none", "mic": "none", "speaker": "none", **devices}
+			if name != names[0]:
+				spoken |= {"camera": "none", "mic": "none", "speaker": str(tmp_path / f"{name}.wav")}
+			clients.append(cs.MeetingController(cs.ClientOptions(name, "", AT, base, **spoken), home))
+			clients[-1].start()
+			wait_for(clients[-1], "joined")
+		yield weather, clients
+	finally:
+		for client in clients:
+			client.close()
+		passage.close()
+		weather.close()
 
 
 def wait_for(client: cs.MeetingController, event: str, patience: float = 20.0, **match: Any) -> cs.Json:
-  until = time.monotonic() + patience
-  while True:
-    told: cs.Json = client.gui_queue.get(timeout=max(0.01, until - time.monotonic()))
-    if told["event"] == event and all(told[key] == value for key, value in match.items()):
-      return told
+	until = time.monotonic() + patience
+	while True:
+		told: cs.Json = client.gui_queue.get(timeout=max(0.01, until - time.monotonic()))
+		if told["event"] == event and all(told[key] == value for key, value in match.items()):
+			return told
 
 
 def within_chance(share: float, count: int, least: float) -> bool:
-  """Whether a `share` of `count` is no proof that less than `least` is usual: seen once in 10,000 runs."""
-  good = round(share * count)
-  seldom = sum(math.comb(count, n) * least**n * (1.0 - least) ** (count - n) for n in range(good + 1))
-  return seldom > 1e-4
+	"""Whether a `share` of `count` is no proof that less than `least` is usual: seen once in 10,000 runs."""
+	good = round(share * count)
+	seldom = sum(math.comb(count, n) * least**n * (1.0 - least) ** (count - n) for n in range(good + 1))
+	return seldom > 1e-4
 
 
 def stats_of(client: cs.MeetingController) -> cs.Json:
-  client.do({"do": "stats"})
-  return wait_for(client, "stats")
+	client.do({"do": "stats"})
+	return wait_for(client, "stats")
 
 
 # -- pictures ------------------------------------------------------------------------------------------
 
 
 def pictures(
-  meeting: Starts, tmp_path: Path, ledger: Ledger, faults: Faults
+	meeting: Starts, tmp_path: Path, ledger: Ledger, faults: Faults
 ) -> tuple[list[tuple[float, int]], list[cs.Json]]:
-  """[(share in time, pictures) of layers 0, 1, 2] and their receivers' stats, at 15 a second."""
-  with people(meeting, tmp_path, faults, ("Ana", "Ben", "Cara", "Dan"), camera="pattern") as (
-    weather,
-    all_,
-  ):
-    ana, *receivers = all_
-    ana.do({"do": "camera", "on": True})
-    wait_for(ana, "device", what="camera", state="live")
-    for layer, receiver in enumerate(receivers):
-      receiver.do({"do": "watch", "streams": {"Ana": {"layer": layer, "fps": 15}}})
-    time.sleep(1.5)  # layers settle
-    weather.begin()
-    since = time.monotonic()
-    time.sleep(SECONDS)
-    until = time.monotonic()
-    time.sleep(0.5)
-    told = [stats_of(receiver) for receiver in receivers]
-    shares = []
-    for layer, receiver in enumerate(receivers):
-      assert receiver.media.video is not None
-      (stream,) = receiver.media.video.streams.values()
-      shares.append(ledger.share_in_time(id(stream), layer, since, until))
-    print(f"{faults}: whole within 200 ms, by layer: {[f'{share:.1%} of {n}' for share, n in shares]}")
-    return shares, told
+	"""[(share in time, pictures) of layers 0, 1, 2] and their receivers' stats, at 15 a second."""
+	with people(meeting, tmp_path, faults, ("Ana", "Ben", "Cara", "Dan"), camera="pattern") as (
+		weather,
+		all_,
+	):
+		ana, *receivers = all_
+		ana.do({"do": "camera", "on": True})
+		wait_for(ana, "device", what="camera", state="live")
+		for layer, receiver in enumerate(receivers):
+			receiver.do({"do": "watch", "streams": {"Ana": {"layer": layer, "fps": 15}}})
+		time.sleep(1.5)  # layers settle
+		weather.begin()
+		since = time.monotonic()
+		time.sleep(SECONDS)
+		until = time.monotonic()
+		time.sleep(0.5)
+		told = [stats_of(receiver) for receiver in receivers]
+		shares = []
+		for layer, receiver in enumerate(receivers):
+			assert receiver.media.video is not None
+			(stream,) = receiver.media.video.streams.values()
+			shares.append(ledger.share_in_time(id(stream), layer, since, until))
+		print(f"{faults}: whole within 200 ms, by layer: {[f'{share:.1%} of {n}' for share, n in shares]}")
+		return shares, told
 
 
 @needs_quiet
 @pytest.mark.calm
 @pytest.mark.parametrize(
-  ("loss", "least"), [(0.10, 0.92)] if not LONG else [(0.01, 0.985), (0.05, 0.97), (0.10, 0.92)]
+	("loss", "least"), [(0.10, 0.92)] if not LONG else [(0.01, 0.985), (0.05, 0.97), (0.10, 0.92)]
 )
 def test_lost_parts_are_asked_for_again(
-  meeting: Starts, tmp_path: Path, ledger: Ledger, loss: float, least: float
+	meeting: Starts, tmp_path: Path, ledger: Ledger, loss: float, least: float
 ) -> None:
-  """On real sockets, too, as well as chance lets it."""
-  shares, told = pictures(meeting, tmp_path, ledger, Faults(loss))
-  assert all(count >= 10 * SECONDS for _, count in shares)
-  assert all(within_chance(share, count, least) for share, count in shares)
-  assert sum(one["video"]["Ana"]["repaired"] for one in told) > 0
+	"""On real sockets, too, as well as chance lets it."""
+	shares, told = pictures(meeting, tmp_path, ledger, Faults(loss))
+	assert all(count >= 10 * SECONDS for _, count in shares)
+	assert all(within_chance(share, count, least) for share, count in shares)
+	assert sum(one["video"]["Ana"]["repaired"] for one in told) > 0
 
 
 @needs_quiet
 @pytest.mark.calm
 def test_pictures_through_everything_at_once(meeting: Starts, tmp_path: Path, ledger: Ledger) -> None:
-  faults = Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.02)
-  shares, told = pictures(meeting, tmp_path, ledger, faults)
-  assert shares[0][0] >= 0.25  # every datagram up to 60 ms late, twice: most asking again is in vain
-  assert min(share for share, _ in shares) > 0.05
-  for one in told:
-    assert one["udp"] == "ok"
-    assert one["counters"], "what was dropped is counted"
-    assert "bugs" not in one["counters"]
+	faults = Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.02)
+	shares, told = pictures(meeting, tmp_path, ledger, faults)
+	assert shares[0][0] >= 0.25  # every datagram up to 60 ms late, twice: most asking again is in vain
+	assert min(share for share, _ in shares) > 0.05
+	for one in told:
+		assert one["udp"] == "ok"
+		assert one["counters"], "what was dropped is counted"
+		assert "bugs" not in one["counters"]
 
 
 @pytest.mark.calm
 @needs_quiet
 def test_loss_between_two_machines(lan: Callable[[int], Lan], meeting: Starts) -> None:
-  """The kernel of each namespace drops 5 % of what reaches it, which may be all that one call sent: the
-  last datagram, which goes by itself, tells of the others."""
-  net = lan(2)
-  ana = meeting("--host", "--name", "Ana", *SILENT, "--camera", "pattern", netns=net.namespace(1))
-  ana.wait("joined", timeout=40)
-  ben = meeting("--join", net.address(1), "--name", "Ben", *SILENT, netns=net.namespace(2))
-  ben.wait("joined", timeout=40)
-  switch(ana, "camera", True)
-  ben.send(do="watch", streams={"Ana": {"layer": 2, "fps": 15}})
-  ben.wait("video_start", name="Ana")
-  time.sleep(3.0)  # the layer comes
-  for host in (1, 2):
-    net.loss(host, 5)
-  before = stats(ben)["video"]["Ana"]
-  time.sleep(SECONDS)
-  after = stats(ben)["video"]["Ana"]
-  frames, lost, repaired = (after[key] - before[key] for key in ("frames", "lost_frames", "repaired"))
-  print(f"layer {after['layer']}: {frames} whole, {repaired} of them repaired, {lost} lost")
-  assert frames >= 0.7 * 15 * SECONDS
-  assert lost <= 0.05 * (frames + lost)
+	"""The kernel of each namespace drops 5 % of what reaches it, which may be all that one call sent: the
+	last datagram, which goes by itself, tells of the others."""
+	net = lan(2)
+	ana = meeting("--host", "--name", "Ana", *SILENT, "--camera", "pattern", netns=net.namespace(1))
+	ana.wait("joined", timeout=40)
+	ben = meeting("--join", net.address(1), "--name", "Ben", *SILENT, netns=net.namespace(2))
+	ben.wait("joined", timeout=40)
+	switch(ana, "camera", True)
+	ben.send(do="watch", streams={"Ana": {"layer": 2, "fps": 15}})
+	ben.wait("video_start", name="Ana")
+	time.sleep(3.0)  # the layer comes
+	for host in (1, 2):
+		net.loss(host, 5)
+	before = stats(ben)["video"]["Ana"]
+	time.sleep(SECONDS)
+	after = stats(ben)["video"]["Ana"]
+	frames, lost, repaired = (after[key] - before[key] for key in ("frames", "lost_frames", "repaired"))
+	print(f"layer {after['layer']}: {frames} whole, {repaired} of them repaired, {lost} lost")
+	assert frames >= 0.7 * 15 * SECONDS
+	assert lost <= 0.05 * (frames + lost)
 
 
 # -- speech --------------------------------------------------------------------------------------------
 
 
 def speech(path: Path) -> NDArray[np.int16]:
-  """Ten seconds of speech at 16 kHz, also in a file."""
-  if shutil.which("espeak-ng"):
-    words = (
-      "The quick brown fox jumps over the lazy dog, while seven wizards make toxic brew for the queen. " * 3
-    )
-    raw = path.with_suffix(".raw.wav")
-    subprocess.run(["espeak-ng", "-s", "150", "-w", str(raw), words], check=True)
-    with wave.open(str(raw)) as file:
-      rate = file.getframerate()
-      samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
-    samples = cs.Resampler(rate, 16_000).push(samples)
-  else:
-    samples = cs._voice(1)
-  samples = np.resize(samples, 160_000).astype(np.int16)
-  wav(path, samples)
-  return samples
+	"""Ten seconds of speech at 16 kHz, also in a file."""
+	if shutil.which("espeak-ng"):
+		words = (
+			"The quick brown fox jumps over the lazy dog, while seven wizards make toxic brew for the queen. "
+			* 3
+		)
+		raw = path.with_suffix(".raw.wav")
+		subprocess.run(["espeak-ng", "-s", "150", "-w", str(raw), words], check=True)
+		with wave.open(str(raw)) as file:
+			rate = file.getframerate()
+			samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
+		samples = cs.Resampler(rate, 16_000).push(samples)
+	else:
+		samples = cs._voice(1)
+	samples = np.resize(samples, 160_000).astype(np.int16)
+	wav(path, samples)
+	return samples
 
 
 def aligned(clean: NDArray[np.int16], heard: NDArray[np.int16]) -> NDArray[np.float64]:
-  """What was heard of each second of `clean`: the jitter buffer may shift time, which is no distortion."""
-  pieces = []
-  for second in clean.reshape(-1, 16_000):
-    _, at = best_match(second, heard)
-    pieces.append(np.resize(heard[at : at + 16_000], 16_000))
-  return np.concatenate(pieces).astype(float)
+	"""What was heard of each second of `clean`: the jitter buffer may shift time, which is no distortion."""
+	pieces = []
+	for second in clean.reshape(-1, 16_000):
+		_, at = best_match(second, heard)
+		pieces.append(np.resize(heard[at : at + 16_000], 16_000))
+	return np.concatenate(pieces).astype(float)
 
 
 def steepest(sound: NDArray[Any]) -> float:
-  return float(np.abs(np.diff(sound.astype(float))).max())
+	return float(np.abs(np.diff(sound.astype(float))).max())
 
 
 class BadLink:
-  """A link in simulated time: what is sent at a moment arrives later, twice or never."""
+	"""A link in simulated time: what is sent at a moment arrives later, twice or never."""
 
-  def __init__(self, faults: Faults, seed: int) -> None:
-    self._faults, self._random = faults, random.Random(seed)
-    self._late: list[tuple[float, int, Any]] = []
-    self._order = itertools.count()
+	def __init__(self, faults: Faults, seed: int) -> None:
+		self._faults, self._random = faults, random.Random(seed)
+		self._late: list[tuple[float, int, Any]] = []
+		self._order = itertools.count()
 
-  def send(self, what: Any, now: float) -> None:
-    if self._random.random() < self._faults.loss + self._faults.corrupt:  # what is changed does not open
-      return
-    for _ in range(1 + (self._random.random() < self._faults.duplicate)):
-      at = now + 0.001 + self._random.uniform(0.0, self._faults.jitter)
-      heapq.heappush(self._late, (at, next(self._order), what))
+	def send(self, what: Any, now: float) -> None:
+		if self._random.random() < self._faults.loss + self._faults.corrupt:  # what is changed does not open
+			return
+		for _ in range(1 + (self._random.random() < self._faults.duplicate)):
+			at = now + 0.001 + self._random.uniform(0.0, self._faults.jitter)
+			heapq.heappush(self._late, (at, next(self._order), what))
 
-  def arrived(self, now: float) -> Iterator[tuple[float, Any]]:
-    while self._late and self._late[0][0] <= now:
-      at, _, what = heapq.heappop(self._late)
-      yield at, what
+	def arrived(self, now: float) -> Iterator[tuple[float, Any]]:
+		while self._late and self._late[0][0] <= now:
+			at, _, what = heapq.heappop(self._late)
+			yield at, what
 
 
 class Hop:
-  """A sender and who collects its pictures, over two such links, in simulated time."""
+	"""A sender and who collects its pictures, over two such links, in simulated time."""
 
-  def __init__(self, faults: Faults, seed: int) -> None:
-    self.sent, self.got = cs.RetransmissionCache(), cs.Reassembler(layered=False, counters=cs.Counters())
-    self.watch, self.path = cs.ReceiverReport(), cs.BandwidthEstimator()
-    self._forth, self._back = BadLink(faults, seed), BadLink(faults, seed + 1)
-    self._octets = self._pictures = 0
+	def __init__(self, faults: Faults, seed: int) -> None:
+		self.sent, self.got = cs.RetransmissionCache(), cs.Reassembler(layered=False, counters=cs.Counters())
+		self.watch, self.path = cs.ReceiverReport(), cs.BandwidthEstimator()
+		self._forth, self._back = BadLink(faults, seed), BadLink(faults, seed + 1)
+		self._octets = self._pictures = 0
 
-  def send(self, number: int, picture: bytes, now: float) -> None:
-    self.sent.store(picture, now)
-    self.sent.note_sent(number)
-    layout = frame_datagrams(1, number, picture)
-    for at in range(0, len(layout), cs.DATAGRAM):
-      self._forth.send(bytes(layout[at : at + cs.DATAGRAM]), now)
+	def send(self, number: int, picture: bytes, now: float) -> None:
+		self.sent.store(picture, now)
+		self.sent.note_sent(number)
+		layout = frame_datagrams(1, number, picture)
+		for at in range(0, len(layout), cs.DATAGRAM):
+			self._forth.send(bytes(layout[at : at + cs.DATAGRAM]), now)
 
-  def say(self, block: int, now: float) -> None:
-    self._forth.send(block, now)
+	def say(self, block: int, now: float) -> None:
+		self._forth.send(block, now)
 
-  def arrived(self, now: float) -> Iterator[cs.WholeFrame]:
-    for at, nack in self._back.arrived(now):
-      for datagram in self.sent.resend(nack, at):
-        self._forth.send(bytes(datagram), at)
-    for at, what in self._forth.arrived(now):
-      if isinstance(what, int):
-        self.watch.note_block(what, at)
-        continue
-      self._octets += len(what)
-      frame = self.got.push(what, at)
-      if frame:
-        self._pictures += 1
-        yield frame
-    for nack in self.got.nacks(now):
-      self._back.send(nack, now)
-    report = self.watch.report(self._octets, self._pictures, self.got.lost, now)
-    if report:
-      self.path.report(report["loss"], report["delay_ms"] / 1e3, report["kbps"] * 125.0, now)
+	def arrived(self, now: float) -> Iterator[cs.WholeFrame]:
+		for at, nack in self._back.arrived(now):
+			for datagram in self.sent.resend(nack, at):
+				self._forth.send(bytes(datagram), at)
+		for at, what in self._forth.arrived(now):
+			if isinstance(what, int):
+				self.watch.note_block(what, at)
+				continue
+			self._octets += len(what)
+			frame = self.got.push(what, at)
+			if frame:
+				self._pictures += 1
+				yield frame
+		for nack in self.got.nacks(now):
+			self._back.send(nack, now)
+		report = self.watch.report(self._octets, self._pictures, self.got.lost, now)
+		if report:
+			self.path.report(report["loss"], report["delay_ms"] / 1e3, report["kbps"] * 125.0, now)
 
 
 @pytest.mark.parametrize("size", [3_000, 8_000, 40_000])
 @pytest.mark.parametrize(("loss", "least"), [(0.01, 0.995), (0.05, 0.97), (0.10, 0.92)])
 def test_pictures_over_two_bad_links(loss: float, least: float, size: int) -> None:
-  """Two minutes: what is lost by chance is repaired in time, and nobody takes it for a short path."""
-  up, down = Hop(Faults(loss), 1), Hop(Faults(loss), 3)
-  pictures, steps, in_time, held = 1_800, 121_000, 0, 0
-  for step in range(steps):
-    now = step / 1e3
-    number, phase = divmod(step * 15, 1_000)
-    if phase < 15 and number < pictures:
-      up.send(number, bytes(size), now)
-    if step % 16 == 0:
-      up.say(step // 16, now)
-      down.say(step // 16, now)
-    for frame in up.arrived(now):
-      down.send(frame.number, frame.sealed, now)
-    in_time += sum(now - frame.number / 15 <= IN_TIME for frame in down.arrived(now))
-    held += up.path.rate == down.path.rate == math.inf
-  print(f"{loss:.0%} of {size} bytes: {in_time / pictures:.1%} in time; no limit for {held / steps:.0%}")
-  assert in_time >= least * pictures
-  assert held == steps
+	"""Two minutes: what is lost by chance is repaired in time, and nobody takes it for a short path."""
+	up, down = Hop(Faults(loss), 1), Hop(Faults(loss), 3)
+	pictures, steps, in_time, held = 1_800, 121_000, 0, 0
+	for step in range(steps):
+		now = step / 1e3
+		number, phase = divmod(step * 15, 1_000)
+		if phase < 15 and number < pictures:
+			up.send(number, bytes(size), now)
+		if step % 16 == 0:
+			up.say(step // 16, now)
+			down.say(step // 16, now)
+		for frame in up.arrived(now):
+			down.send(frame.number, frame.sealed, now)
+		in_time += sum(now - frame.number / 15 <= IN_TIME for frame in down.arrived(now))
+		held += up.path.rate == down.path.rate == math.inf
+	print(f"{loss:.0%} of {size} bytes: {in_time / pictures:.1%} in time; no limit for {held / steps:.0%}")
+	assert in_time >= least * pictures
+	assert held == steps
 
 
 class Voice:
-  """What leaves a microphone or a mixer: of silence the first three blocks and then every 16th are said."""
+	"""What leaves a microphone or a mixer: of silence the first three blocks and then every 16th are said."""
 
-  def __init__(self) -> None:
-    self._silent = 0
+	def __init__(self) -> None:
+		self._silent = 0
 
-  def said(self, block: NDArray[np.int16] | None) -> bool:
-    self._silent = 0 if block is not None else self._silent + 1
-    return self._silent <= 3 or self._silent % 16 == 0
+	def said(self, block: NDArray[np.int16] | None) -> bool:
+		self._silent = 0 if block is not None else self._silent + 1
+		return self._silent <= 3 or self._silent % 16 == 0
 
 
 def through_a_meeting(clean: NDArray[np.int16], faults: Faults, seed: int) -> NDArray[np.int16]:
-  """What Ben hears of what Ana says, over two such links, in simulated time."""
-  mixer, ears, gate = cs.AudioMixer(), cs.JitterBuffer(), cs.VoiceActivityDetector()
-  ana, ben = 1, 2
-  for ident in (ana, ben):
-    mixer.add(ident)
-    mixer.mute(ident, False)
-  up, down = BadLink(faults, seed), BadLink(faults, seed + 1)
-  mouth, mixed, heard = Voice(), Voice(), []
-  for number, block in enumerate([*clean.reshape(-1, cs.BLOCK), *np.zeros((60, cs.BLOCK), np.int16)]):
-    now = number * cs.BLOCK_SECONDS
-    spoken = block if gate.is_voice(block) else None
-    if mouth.said(spoken):
-      up.send((number, spoken), now)
-    for at, (seq, samples) in up.arrived(now + 0.005):
-      mixer.push(ana, seq, samples, at)
-    mix = mixer.tick(now + 0.005)
-    row = list(mix.listeners).index(ben)
-    out = mix.blocks[row].copy() if mix.loudest[row] else None
-    if mixed.said(out):
-      down.send((number, out), now + 0.005)
-    for at, (seq, samples) in down.arrived(now + 0.011):
-      ears.push(seq, samples, at)
-    heard.append(ears.pull(now + 0.011))
-  return np.concatenate(heard)
+	"""What Ben hears of what Ana says, over two such links, in simulated time."""
+	mixer, ears, gate = cs.AudioMixer(), cs.JitterBuffer(), cs.VoiceActivityDetector()
+	ana, ben = 1, 2
+	for ident in (ana, ben):
+		mixer.add(ident)
+		mixer.mute(ident, False)
+	up, down = BadLink(faults, seed), BadLink(faults, seed + 1)
+	mouth, mixed, heard = Voice(), Voice(), []
+	for number, block in enumerate([*clean.reshape(-1, cs.BLOCK), *np.zeros((60, cs.BLOCK), np.int16)]):
+		now = number * cs.BLOCK_SECONDS
+		spoken = block if gate.is_voice(block) else None
+		if mouth.said(spoken):
+			up.send((number, spoken), now)
+		for at, (seq, samples) in up.arrived(now + 0.005):
+			mixer.push(ana, seq, samples, at)
+		mix = mixer.tick(now + 0.005)
+		row = list(mix.listeners).index(ben)
+		out = mix.blocks[row].copy() if mix.loudest[row] else None
+		if mixed.said(out):
+			down.send((number, out), now + 0.005)
+		for at, (seq, samples) in down.arrived(now + 0.011):
+			ears.push(seq, samples, at)
+		heard.append(ears.pull(now + 0.011))
+	return np.concatenate(heard)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(
-  ("faults", "least"),
-  [
-    (Faults(), 0.99),
-    (Faults(loss=0.01), 0.97),
-    (Faults(loss=0.05), 0.93),
-    (Faults(loss=0.10), 0.90),
-    (Faults(jitter=0.06), 0.97),
-    (Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.01), 0.92),
-  ],
-  ids=str,
+	("faults", "least"),
+	[
+		(Faults(), 0.99),
+		(Faults(loss=0.01), 0.97),
+		(Faults(loss=0.05), 0.93),
+		(Faults(loss=0.10), 0.90),
+		(Faults(jitter=0.06), 0.97),
+		(Faults(loss=0.05, jitter=0.06, duplicate=0.05, corrupt=0.01), 0.92),
+	],
+	ids=str,
 )
 def test_speech(tmp_path: Path, faults: Faults, least: float, seed: int) -> None:
-  pystoi = pytest.importorskip("pystoi")
-  clean = speech(tmp_path / "speech.wav")
-  heard = through_a_meeting(clean, faults, 10 * seed)
-  middle = clean[16_000:-16_000]  # the buffers find their size in the first second
-  score = float(pystoi.stoi(middle.astype(float), aligned(middle, heard), 16_000))
-  print(f"{faults}: STOI {score:.3f}, steepest {steepest(heard):.0f} of {steepest(clean):.0f}")
-  assert score >= least
-  assert np.abs(heard.astype(int)).max() <= 1.05 * np.abs(clean.astype(int)).max()
-  assert steepest(heard) <= 1.1 * steepest(clean), "a click"
+	pystoi = pytest.importorskip("pystoi")
+	clean = speech(tmp_path / "speech.wav")
+	heard = through_a_meeting(clean, faults, 10 * seed)
+	middle = clean[16_000:-16_000]  # the buffers find their size in the first second
+	score = float(pystoi.stoi(middle.astype(float), aligned(middle, heard), 16_000))
+	print(f"{faults}: STOI {score:.3f}, steepest {steepest(heard):.0f} of {steepest(clean):.0f}")
+	assert score >= least
+	assert np.abs(heard.astype(int)).max() <= 1.05 * np.abs(clean.astype(int)).max()
+	assert steepest(heard) <= 1.1 * steepest(clean), "a click"
 
 
 @pytest.mark.long
 @pytest.mark.calm
 @pytest.mark.timeout(180)
 def test_speech_through_real_sockets(meeting: Starts, tmp_path: Path) -> None:
-  """What else runs on the machine can only make it worse: of up to three hearings the best counts."""
-  clean = speech(tmp_path / "speech.wav")
-  faults, mic = Faults(loss=0.05), str(tmp_path / "speech.wav")
-  with people(meeting, tmp_path, faults, ("Ana", "Ben"), mic=mic) as (weather, (ana, ben)):
-    weather.begin()
-    ana.do({"do": "mic", "on": True})
-    wait_for(ana, "device", what="mic", state="live")
-    since, scores = 0, [0.0]
-    while len(scores) <= 3 and max(scores) < 0.85:
-      # the file is said in a loop: twice its length holds all of it once
-      time.sleep(12.0 if not since else 2 * len(clean) / 16_000)
-      figures = stats_of(ben)["audio"]
-      with wave.open(str(tmp_path / "Ben.wav")) as file:
-        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
-      scores.append(intelligible(clean[16_000:-16_000], heard[since:]))
-      print(f"{faults}, real sockets: STOI {scores[-1]:.3f}, {figures}")
-      assert steepest(heard[since:]) <= 1.1 * steepest(np.tile(clean, 2)), "a click"
-      since = len(heard)
-  assert max(scores) >= 0.85
+	"""What else runs on the machine can only make it worse: of up to three hearings the best counts."""
+	clean = speech(tmp_path / "speech.wav")
+	faults, mic = Faults(loss=0.05), str(tmp_path / "speech.wav")
+	with people(meeting, tmp_path, faults, ("Ana", "Ben"), mic=mic) as (weather, (ana, ben)):
+		weather.begin()
+		ana.do({"do": "mic", "on": True})
+		wait_for(ana, "device", what="mic", state="live")
+		since, scores = 0, [0.0]
+		while len(scores) <= 3 and max(scores) < 0.85:
+			# the file is said in a loop: twice its length holds all of it once
+			time.sleep(12.0 if not since else 2 * len(clean) / 16_000)
+			figures = stats_of(ben)["audio"]
+			with wave.open(str(tmp_path / "Ben.wav")) as file:
+				heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
+			scores.append(intelligible(clean[16_000:-16_000], heard[since:]))
+			print(f"{faults}, real sockets: STOI {scores[-1]:.3f}, {figures}")
+			assert steepest(heard[since:]) <= 1.1 * steepest(np.tile(clean, 2)), "a click"
+			since = len(heard)
+	assert max(scores) >= 0.85
 
 
 def intelligible(said: NDArray[np.int16], heard: NDArray[np.int16]) -> float:
-  """The STOI of the middle two of four quarters: one dropout of a busy machine spoils one of them."""
-  pystoi = pytest.importorskip("pystoi")
-  pairs = zip(np.split(said.astype(float), 4), np.split(aligned(said, heard), 4), strict=True)
-  scores = sorted(float(pystoi.stoi(piece, got, 16_000)) for piece, got in pairs)
-  return (scores[1] + scores[2]) / 2
+	"""The STOI of the middle two of four quarters: one dropout of a busy machine spoils one of them."""
+	pystoi = pytest.importorskip("pystoi")
+	pairs = zip(np.split(said.astype(float), 4), np.split(aligned(said, heard), 4), strict=True)
+	scores = sorted(float(pystoi.stoi(piece, got, 16_000)) for piece, got in pairs)
+	return (scores[1] + scores[2]) / 2

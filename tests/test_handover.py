@@ -18,143 +18,143 @@ OPTIONS = cs.ClientOptions("Ana", camera="0", mic="default", decode_all=True)
 
 
 class Driver:
-  """A camera of which there is one, and whose release takes a while."""
+	"""A camera of which there is one, and whose release takes a while."""
 
-  def __init__(self, release: float) -> None:
-    self.seconds = release
-    self.held = threading.Lock()
-    self.opened = 0
+	def __init__(self, release: float) -> None:
+		self.seconds = release
+		self.held = threading.Lock()
+		self.opened = 0
 
-  def open(self, index: int, fps: float) -> Driver:
-    """It, or what a driver says of a camera that is in use."""
-    if not self.held.acquire(blocking=False):
-      raise cs.DeviceError("Camera 0 is not there, or another program is using it.")
-    self.opened += 1
-    return self
+	def open(self, index: int, fps: float) -> Driver:
+		"""It, or what a driver says of a camera that is in use."""
+		if not self.held.acquire(blocking=False):
+			raise cs.DeviceError("Camera 0 is not there, or another program is using it.")
+		self.opened += 1
+		return self
 
-  def read(self) -> tuple[bool, cs.Picture]:
-    """A picture, thirty a second."""
-    time.sleep(1 / 30)
-    return True, np.zeros((9, 16, 3), np.uint8)
+	def read(self) -> tuple[bool, cs.Picture]:
+		"""A picture, thirty a second."""
+		time.sleep(1 / 30)
+		return True, np.zeros((9, 16, 3), np.uint8)
 
-  def release(self) -> None:
-    """Let it go."""
-    time.sleep(self.seconds)
-    self.held.release()
+	def release(self) -> None:
+		"""Let it go."""
+		time.sleep(self.seconds)
+		self.held.release()
 
 
 class OwnCards(Cards):
-  """A card that lends itself to one stream at a time, and whose closing takes a while."""
+	"""A card that lends itself to one stream at a time, and whose closing takes a while."""
 
-  release = 0.0
-  taken = False
+	release = 0.0
+	taken = False
 
-  def open(self, channels: int, rate: int, **more: object) -> Card:
-    """The stream, or that the card is in use."""
-    if self.taken:
-      raise OSError(-9985, "Device unavailable")
-    card = super().open(channels, rate, **more)
-    self.taken = True
-    self.blocks.release(1_000)
-    card.close = self.let_go  # type: ignore[method-assign]
-    return card
+	def open(self, channels: int, rate: int, **more: object) -> Card:
+		"""The stream, or that the card is in use."""
+		if self.taken:
+			raise OSError(-9985, "Device unavailable")
+		card = super().open(channels, rate, **more)
+		self.taken = True
+		self.blocks.release(1_000)
+		card.close = self.let_go  # type: ignore[method-assign]
+		return card
 
-  def let_go(self) -> None:
-    """What closing its stream comes to."""
-    time.sleep(self.release)
-    self.taken = False
+	def let_go(self) -> None:
+		"""What closing its stream comes to."""
+		time.sleep(self.release)
+		self.taken = False
 
 
 class Told:
-  """A sender of the meeting, and what it said of its device."""
+	"""A sender of the meeting, and what it said of its device."""
 
-  def __init__(self, what: str) -> None:
-    self.states: list[str] = []
-    sends, tells = lambda number, data: None, lambda what, state, reason: self.states.append(state)
-    self.sender: cs.CameraSender | cs.MicrophoneSender = (
-      cs.CameraSender(OPTIONS, sends, tells)
-      if what == "camera"
-      else cs.MicrophoneSender(OPTIONS, sends, tells, lambda: 0, cs.VoiceProcessor())
-    )
+	def __init__(self, what: str) -> None:
+		self.states: list[str] = []
+		sends, tells = lambda number, data: None, lambda what, state, reason: self.states.append(state)
+		self.sender: cs.CameraSender | cs.MicrophoneSender = (
+			cs.CameraSender(OPTIONS, sends, tells)
+			if what == "camera"
+			else cs.MicrophoneSender(OPTIONS, sends, tells, lambda: 0, cs.VoiceProcessor())
+		)
 
-  def live(self) -> bool:
-    """Whether it has come to that; a failure is none that is told."""
-    assert "failed" not in self.states
-    return self.states[-1:] == ["live"]
+	def live(self) -> bool:
+		"""Whether it has come to that; a failure is none that is told."""
+		assert "failed" not in self.states
+		return self.states[-1:] == ["live"]
 
 
 @pytest.fixture(params=["camera", "mic"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], str]:
-  """Install a device of which there is one, and which takes so many seconds to be let go; its kind."""
+	"""Install a device of which there is one, and which takes so many seconds to be let go; its kind."""
 
-  def install(release: float) -> str:
-    driver, made = Driver(release), OwnCards("Windows WASAPI", 1, lambda n: n == 1)
-    made.release = release
-    monkeypatch.setattr(cs, "_open_capture", driver.open)
-    monkeypatch.setitem(sys.modules, "pyaudio", made.module)
-    return str(request.param)
+	def install(release: float) -> str:
+		driver, made = Driver(release), OwnCards("Windows WASAPI", 1, lambda n: n == 1)
+		made.release = release
+		monkeypatch.setattr(cs, "_open_capture", driver.open)
+		monkeypatch.setitem(sys.modules, "pyaudio", made.module)
+		return str(request.param)
 
-  return install
+	return install
 
 
 def previewed(what: str) -> cs.Preview:
-  """A preview that shows it, or moves a level."""
-  preview = cs.Preview({"camera": "0", "mic": "default", "name": "Ana"}.__getitem__)
-  run(preview, what)
-  wait_until(lambda: seen(preview, what), what="the preview")
-  return preview
+	"""A preview that shows it, or moves a level."""
+	preview = cs.Preview({"camera": "0", "mic": "default", "name": "Ana"}.__getitem__)
+	run(preview, what)
+	wait_until(lambda: seen(preview, what), what="the preview")
+	return preview
 
 
 def run(preview: cs.Preview, what: str) -> None:
-  preview.run(what == "camera", what == "mic")
+	preview.run(what == "camera", what == "mic")
 
 
 def seen(preview: cs.Preview, what: str) -> bool:
-  return bool(preview.picture[1] is not None if what == "camera" else preview.level)
+	return bool(preview.picture[1] is not None if what == "camera" else preview.level)
 
 
 def at_once(act: Callable[[], object]) -> None:
-  """Do it; whoever asks never waits."""
-  began = time.thread_time(), time.monotonic()
-  act()
-  assert time.thread_time() - began[0] < 0.05 and time.monotonic() - began[1] < 0.3
+	"""Do it; whoever asks never waits."""
+	began = time.thread_time(), time.monotonic()
+	act()
+	assert time.thread_time() - began[0] < 0.05 and time.monotonic() - began[1] < 0.3
 
 
 @pytest.mark.parametrize("release", [0.4, 1.5])
 def test_from_the_start_window_to_the_meeting_and_back(
-  device: Callable[[float], str], release: float
+	device: Callable[[float], str], release: float
 ) -> None:
-  what = device(release)
-  preview, meeting = previewed(what), Told(what)
-  at_once(lambda: preview.run(False, False))
-  at_once(lambda: meeting.sender.turn(True))
-  wait_until(meeting.live, what="the meeting's")
-  meeting.sender.turn(False)
-  at_once(lambda: run(preview, what))
-  wait_until(lambda: seen(preview, what), what="the preview again")
-  preview.run(False, False)
-  meeting.sender.close()
+	what = device(release)
+	preview, meeting = previewed(what), Told(what)
+	at_once(lambda: preview.run(False, False))
+	at_once(lambda: meeting.sender.turn(True))
+	wait_until(meeting.live, what="the meeting's")
+	meeting.sender.turn(False)
+	at_once(lambda: run(preview, what))
+	wait_until(lambda: seen(preview, what), what="the preview again")
+	preview.run(False, False)
+	meeting.sender.close()
 
 
 def test_who_changes_the_mind_several_times_has_it_in_the_end(device: Callable[[float], str]) -> None:
-  what = device(0.8)
-  preview, meeting = previewed(what), Told(what)
-  for _ in range(3):
-    at_once(lambda: preview.again(what))
-    time.sleep(0.05)
-  at_once(lambda: preview.run(False, False))
-  at_once(lambda: meeting.sender.turn(True))
-  wait_until(meeting.live, what="the meeting's")
-  meeting.sender.close()
+	what = device(0.8)
+	preview, meeting = previewed(what), Told(what)
+	for _ in range(3):
+		at_once(lambda: preview.again(what))
+		time.sleep(0.05)
+	at_once(lambda: preview.run(False, False))
+	at_once(lambda: meeting.sender.turn(True))
+	wait_until(meeting.live, what="the meeting's")
+	meeting.sender.close()
 
 
 @pytest.mark.parametrize("device", ["camera"], indirect=True)  # the sound system is one for all devices
 def test_one_that_is_not_let_go_is_not_waited_for(device: Callable[[float], str]) -> None:
-  what = device(4.0)
-  preview, meeting = previewed(what), Told(what)
-  preview.run(False, False)
-  began = time.monotonic()
-  meeting.sender.turn(True)
-  wait_until(lambda: meeting.states == ["failed"], what="that it cannot be had")
-  assert time.monotonic() - began < 3.5
-  meeting.sender.close()
+	what = device(4.0)
+	preview, meeting = previewed(what), Told(what)
+	preview.run(False, False)
+	began = time.monotonic()
+	meeting.sender.turn(True)
+	wait_until(lambda: meeting.states == ["failed"], what="that it cannot be had")
+	assert time.monotonic() - began < 3.5
+	meeting.sender.close()

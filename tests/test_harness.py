@@ -35,84 +35,84 @@ time.sleep(60)
 
 @pytest.fixture
 def echo(meeting: Callable[..., Headless]) -> Headless:
-  return meeting("--name", "Ana", program=(sys.executable, "-c", ECHO))
+	return meeting("--name", "Ana", program=(sys.executable, "-c", ECHO))
 
 
 def test_events_are_waited_for_and_returned_once(echo: Headless) -> None:
-  assert echo.wait("joined", id=7)["home"] == str(echo.home)
-  echo.send({"do": "chat", "text": "é"})
-  echo.send(do="users")
-  assert echo.wait("echo", command=lambda c: c["do"] == "users")["command"] == {"do": "users"}
-  assert echo.wait("echo")["command"] == {"do": "chat", "text": "é"}
-  with pytest.raises(AssertionError, match=r"not within 0\.05 s"):
-    echo.wait("echo", timeout=0.05)
-  assert len(echo.seen("echo")) == 2
+	assert echo.wait("joined", id=7)["home"] == str(echo.home)
+	echo.send({"do": "chat", "text": "é"})
+	echo.send(do="users")
+	assert echo.wait("echo", command=lambda c: c["do"] == "users")["command"] == {"do": "users"}
+	assert echo.wait("echo")["command"] == {"do": "chat", "text": "é"}
+	with pytest.raises(AssertionError, match=r"not within 0\.05 s"):
+		echo.wait("echo", timeout=0.05)
+	assert len(echo.seen("echo")) == 2
 
 
 def test_an_end_without_the_event_says_so_at_once(echo: Headless) -> None:
-  echo.hang_up()
-  started = time.monotonic()
-  with pytest.raises(AssertionError, match=r"(?s)no nothing.*\"left\".*bye"):
-    echo.wait("nothing", timeout=30)
-  assert time.monotonic() - started < 5
-  assert echo.close() == 0
-  assert echo.close() == 0
+	echo.hang_up()
+	started = time.monotonic()
+	with pytest.raises(AssertionError, match=r"(?s)no nothing.*\"left\".*bye"):
+		echo.wait("nothing", timeout=30)
+	assert time.monotonic() - started < 5
+	assert echo.close() == 0
+	assert echo.close() == 0
 
 
 def test_who_does_not_leave_is_killed(tmp_path: Path) -> None:
-  one = Headless([], tmp_path, program=(sys.executable, "-c", STUBBORN))
-  assert one.close(timeout=0.3) < 0
-  assert one.garbage == ["{}\n"]
+	one = Headless([], tmp_path, program=(sys.executable, "-c", STUBBORN))
+	assert one.close(timeout=0.3) < 0
+	assert one.garbage == ["{}\n"]
 
 
 def test_a_leaked_thread_is_named_and_its_end_awaited() -> None:
-  watch, go = Watch(), threading.Event()
-  thread = threading.Thread(target=go.wait, name="forgotten")
-  thread.start()
-  assert watch.settle(0.05) == ["thread forgotten"]
-  threading.Timer(0.1, go.set).start()
-  assert watch.settle() == []
+	watch, go = Watch(), threading.Event()
+	thread = threading.Thread(target=go.wait, name="forgotten")
+	thread.start()
+	assert watch.settle(0.05) == ["thread forgotten"]
+	threading.Timer(0.1, go.set).start()
+	assert watch.settle() == []
 
 
 def test_a_leaked_descriptor_is_named() -> None:
-  watch = Watch()
-  with socket.socket() as left:
-    assert [leak.startswith(f"file descriptor {left.fileno()}: socket") for leak in watch.settle(0.05)] == [
-      True
-    ]
-  assert watch.settle() == []
+	watch = Watch()
+	with socket.socket() as left:
+		assert [
+			leak.startswith(f"file descriptor {left.fileno()}: socket") for leak in watch.settle(0.05)
+		] == [True]
+	assert watch.settle() == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_leaked_child_is_named_and_killed() -> None:
-  watch = Watch()
-  with subprocess.Popen(["sleep", "60"]) as child:
-    while not children().get(child.pid):  # its words stand a moment after Popen returns
-      time.sleep(0.001)
-    assert watch.settle(0.05) == [f"process {child.pid}: sleep 60"]
-    assert child.wait(2) == -9
-  assert watch.settle() == []
+	watch = Watch()
+	with subprocess.Popen(["sleep", "60"]) as child:
+		while not children().get(child.pid):  # its words stand a moment after Popen returns
+			time.sleep(0.001)
+		assert watch.settle(0.05) == [f"process {child.pid}: sleep 60"]
+		assert child.wait(2) == -9
+	assert watch.settle() == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_grandchild_that_outlives_its_parent_is_seen() -> None:
-  watch = Watch()
-  orphan = int(
-    subprocess.run(["sh", "-c", "sleep 60 >&- 2>&- & echo $!"], capture_output=True, check=True).stdout
-  )
-  assert watch.settle(0.05) == [f"process {orphan}: sleep 60"]
-  assert os.waitpid(orphan, 0)[1] == 9
+	watch = Watch()
+	orphan = int(
+		subprocess.run(["sh", "-c", "sleep 60 >&- 2>&- & echo $!"], capture_output=True, check=True).stdout
+	)
+	assert watch.settle(0.05) == [f"process {orphan}: sleep 60"]
+	assert os.waitpid(orphan, 0)[1] == 9
 
 
 def test_an_error_in_a_tk_callback_is_collected(display: str, tk_errors: list[BaseException]) -> None:
-  tkinter = pytest.importorskip("tkinter")
-  root = tkinter.Tk()
-  root.after_idle(lambda: 1 / 0)
-  root.after(20, root.quit)
-  root.mainloop()
-  root.destroy()
-  assert [type(error) for error in tk_errors] == [ZeroDivisionError]
-  tk_errors.clear()
+	tkinter = pytest.importorskip("tkinter")
+	root = tkinter.Tk()
+	root.after_idle(lambda: 1 / 0)
+	root.after(20, root.quit)
+	root.mainloop()
+	root.destroy()
+	assert [type(error) for error in tk_errors] == [ZeroDivisionError]
+	tk_errors.clear()
 
 
 ASK = """
@@ -136,23 +136,23 @@ while True:
 
 
 def test_hosts_of_a_lan_hear_broadcasts_without_a_route(
-  lan: Callable[[int], Lan], meeting: Callable[..., Headless]
+	lan: Callable[[int], Lan], meeting: Callable[..., Headless]
 ) -> None:
-  hosts = lan(2)
-  listener = meeting(netns=hosts.namespace(1), program=(sys.executable, "-c", LISTEN))
-  listener.wait("serving")
-  assert hosts.run(2, "ip", "route", "show", "default").stdout == ""
-  hosts.run(2, sys.executable, "-c", ASK, "open")
-  assert listener.wait("asked")["by"] == hosts.address(2)
-  hosts.loss(1, 100)
-  hosts.run(2, sys.executable, "-c", ASK, "lost")
-  hosts.loss(1, 0)
-  hosts.run(2, sys.executable, "-c", ASK, "mended")
-  assert listener.wait("asked")["word"] == "mended"
+	hosts = lan(2)
+	listener = meeting(netns=hosts.namespace(1), program=(sys.executable, "-c", LISTEN))
+	listener.wait("serving")
+	assert hosts.run(2, "ip", "route", "show", "default").stdout == ""
+	hosts.run(2, sys.executable, "-c", ASK, "open")
+	assert listener.wait("asked")["by"] == hosts.address(2)
+	hosts.loss(1, 100)
+	hosts.run(2, sys.executable, "-c", ASK, "lost")
+	hosts.loss(1, 0)
+	hosts.run(2, sys.executable, "-c", ASK, "mended")
+	assert listener.wait("asked")["word"] == "mended"
 
 
 def test_a_free_base_has_five_free_ports() -> None:
-  base = free_base()
-  with socket.socket() as control, socket.socket(type=socket.SOCK_DGRAM) as audio:
-    control.bind(("127.0.0.1", base))
-    audio.bind(("127.0.0.1", base + 2_000))
+	base = free_base()
+	with socket.socket() as control, socket.socket(type=socket.SOCK_DGRAM) as audio:
+		control.bind(("127.0.0.1", base))
+		audio.bind(("127.0.0.1", base + 2_000))

@@ -23,690 +23,690 @@ from sound import speech_like
 import connectsphere as cs
 
 EVENT_FIELDS = {
-  "serving": {"address", "port", "title", "fingerprint"},
-  "joined": {"id", "name", "meeting", "title", "address", "host", "encrypted", "role"},
-  "users": {"users"},
-  "join": {"id", "name"},
-  "leave": {"id", "name"},
-  "state": {"id", "name", "mic", "camera", "hand", "sharing", "role"},
-  "device": {"what", "state", "reason"},
-  "video_start": {"id", "name"},
-  "video_stop": {"id", "name"},
-  "speaking": {"id", "name"},
-  "chat": {"from", "text", "n", "to"},
-  "private": {"from", "text", "n", "to"},
-  "reaction": {"from", "emoji", "n", "to"},
-  "snapshot": {"of", "path", "width", "height"},
-  "stats": {"video", "audio", "screen", "udp", "counters"},
-  "screen_start": {"id", "name"},
-  "screen_stop": {"id", "name"},
-  "file_offer": {"file", "name", "size", "from", "private"},
-  "file_progress": {"file", "bytes", "size"},
-  "file_saved": {"file", "path", "sha256"},
-  "file_failed": {"file", "code", "reason"},
-  "uploaded": {"file", "name"},
-  "error": {"code", "reason"},
-  "denied": {"code", "reason"},
-  "reconnecting": {"reason"},
-  "reconnected": {"seconds"},
-  "left": {"reason"},
-  "ended": {"reason"},
+	"serving": {"address", "port", "title", "fingerprint"},
+	"joined": {"id", "name", "meeting", "title", "address", "host", "encrypted", "role"},
+	"users": {"users"},
+	"join": {"id", "name"},
+	"leave": {"id", "name"},
+	"state": {"id", "name", "mic", "camera", "hand", "sharing", "role"},
+	"device": {"what", "state", "reason"},
+	"video_start": {"id", "name"},
+	"video_stop": {"id", "name"},
+	"speaking": {"id", "name"},
+	"chat": {"from", "text", "n", "to"},
+	"private": {"from", "text", "n", "to"},
+	"reaction": {"from", "emoji", "n", "to"},
+	"snapshot": {"of", "path", "width", "height"},
+	"stats": {"video", "audio", "screen", "udp", "counters"},
+	"screen_start": {"id", "name"},
+	"screen_stop": {"id", "name"},
+	"file_offer": {"file", "name", "size", "from", "private"},
+	"file_progress": {"file", "bytes", "size"},
+	"file_saved": {"file", "path", "sha256"},
+	"file_failed": {"file", "code", "reason"},
+	"uploaded": {"file", "name"},
+	"error": {"code", "reason"},
+	"denied": {"code", "reason"},
+	"reconnecting": {"reason"},
+	"reconnected": {"seconds"},
+	"left": {"reason"},
+	"ended": {"reason"},
 }
 USER_FIELDS = {"id", "name", "role", "mic", "camera", "hand", "sharing"}
 VIDEO_FIELDS = {
-    "layer", "fps", "width", "height", "kbps", "frames", "lost_frames", "repaired", "latency_ms",
+	"layer", "fps", "width", "height", "kbps", "frames", "lost_frames", "repaired", "latency_ms",
 }  # fmt: skip
 AUDIO_FIELDS = {"level_db", "jitter_ms", "buffer_ms", "received", "lost", "concealed", "late"}
 CODES = {
-    "bad_command", "pin_required", "wrong_pin", "host_unproven", "host_changed", "no_meeting",
-    "several_meetings", "share_busy", "no_such_person", "no_such_file", "not_allowed", "device", "too_large",
-    "nothing_yet",
-    "cancelled", "unreachable", "disk", "busy", "not_permitted", "no_word",
+	"bad_command", "pin_required", "wrong_pin", "host_unproven", "host_changed", "no_meeting",
+	"several_meetings", "share_busy", "no_such_person", "no_such_file", "not_allowed", "device", "too_large",
+	"nothing_yet",
+	"cancelled", "unreachable", "disk", "busy", "not_permitted", "no_word",
 }  # fmt: skip
 
 
 @dataclass
 class Class:
-  """One meeting that the tests of this module share; each leaves it as it found it."""
+	"""One meeting that the tests of this module share; each leaves it as it found it."""
 
-  base: int
-  ana: Headless
-  ben: Headless
-  cara: Headless
-  directory: Path
+	base: int
+	ana: Headless
+	ben: Headless
+	cara: Headless
+	directory: Path
 
-  @property
-  def everyone(self) -> tuple[Headless, Headless, Headless]:
-    return self.ana, self.ben, self.cara
+	@property
+	def everyone(self) -> tuple[Headless, Headless, Headless]:
+		return self.ana, self.ben, self.cara
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Class]:
-  directory = tmp_path_factory.mktemp("class")
-  started = Meeting(directory)
-  try:
-    speech = wav(directory / "speech.wav", speech_like(6, 16_000))
-    video = film(directory / "film.avi", 6)
-    devices = ("--camera", str(video), "--mic", str(speech), "--speaker", str(directory / "ana.wav"))
-    ana, base = host(started, *devices, "--title", "Physics")
-    ben = join(started, base, "Ben", "--camera", "pattern", "--mic", "tone")
-    cara = join(started, base, "Cara", "--speaker", str(directory / "cara.wav"))
-    for one in (ana, ben):
-      one.wait("join", name="Cara")
-    yield Class(base, ana, ben, cara, directory)
-  finally:
-    started.close()
+	directory = tmp_path_factory.mktemp("class")
+	started = Meeting(directory)
+	try:
+		speech = wav(directory / "speech.wav", speech_like(6, 16_000))
+		video = film(directory / "film.avi", 6)
+		devices = ("--camera", str(video), "--mic", str(speech), "--speaker", str(directory / "ana.wav"))
+		ana, base = host(started, *devices, "--title", "Physics")
+		ben = join(started, base, "Ben", "--camera", "pattern", "--mic", "tone")
+		cara = join(started, base, "Cara", "--speaker", str(directory / "cara.wav"))
+		for one in (ana, ben):
+			one.wait("join", name="Cara")
+		yield Class(base, ana, ben, cara, directory)
+	finally:
+		started.close()
 
 
 def check_events(one: Headless) -> None:
-  """Every event so far has the fields of its kind, and every error a known code."""
-  for event in one.events:
-    missing = EVENT_FIELDS.get(event["event"], set()) - set(event)
-    assert not missing, f"{event} lacks {missing}"
-    if event["event"] in ("error", "denied"):
-      assert event["code"] in CODES, event
-      assert len(event["reason"].split()) >= 3, event
-    for user in event.get("users", ()):
-      assert set(user) >= USER_FIELDS
-      assert all(type(user[key]) is bool for key in ("mic", "camera", "hand", "sharing"))
+	"""Every event so far has the fields of its kind, and every error a known code."""
+	for event in one.events:
+		missing = EVENT_FIELDS.get(event["event"], set()) - set(event)
+		assert not missing, f"{event} lacks {missing}"
+		if event["event"] in ("error", "denied"):
+			assert event["code"] in CODES, event
+			assert len(event["reason"].split()) >= 3, event
+		for user in event.get("users", ()):
+			assert set(user) >= USER_FIELDS
+			assert all(type(user[key]) is bool for key in ("mic", "camera", "hand", "sharing"))
 
 
 def until(look: Callable[[], Any], good: Callable[[Any], object], timeout: float = 10.0) -> Any:
-  """What `look` gives once it is `good`; AssertionError with the last of it when it never is."""
-  end = time.monotonic() + timeout
-  while not good(seen := look()):
-    assert time.monotonic() < end, f"still {seen!r}"
-    time.sleep(0.1)
-  return seen
+	"""What `look` gives once it is `good`; AssertionError with the last of it when it never is."""
+	end = time.monotonic() + timeout
+	while not good(seen := look()):
+		assert time.monotonic() < end, f"still {seen!r}"
+		time.sleep(0.1)
+	return seen
 
 
 # Each command in good order, and with members that are wrong; `ends` come last, for they end it.
 ASKED: dict[str, tuple[Event, ...]] = {
-    "chat": ({"text": "hi"}, {"text": " "}, {"text": 7}, {"text": "x" * 5_000}),
-    "private": ({"to": "Ben", "text": "psst"}, {"to": "Ghost", "text": "boo"}, {"to": "Ben", "text": "\t"}),
-    "react": ({"emoji": "🎉"}, {"emoji": "x" * 40}),
-    "hand": ({"up": True}, {"up": True}, {"up": "yes"}),
-    "mic": ({"on": True}, {"on": False}, {"on": True}, {"on": 1}),
-    "camera": ({"on": True}, {"on": False}, {}),
-    "share": (
-        {"on": True, "source": "pattern"}, {"on": True, "source": "nothing.png"}, {"on": False},
-        {"on": False}, {"on": True, "source": ""},
-    ),
-    "watch": ({"streams": {"Ana": {"layer": 0, "fps": 5}, "Ghost": {}}}, {"streams": {"Ana": 7}}, {}),
-    "watch_screen": ({"on": True}, {"on": 0}),
-  "sound": ({"mode": "original"}, {"mode": "clear"}, {"mode": "loud"}),
-  "volume": ({"who": "Ben", "gain": 0.5}, {"who": "Ghost", "gain": 1}, {"who": "Ben", "gain": 9}),
-    "upload": ({"path": __file__}, {"path": "/nowhere/at/all"}, {"path": __file__, "to": "Ghost"}, {}),
-    "download": ({"file": "00ff"}, {}),
-    "decline": ({"file": "00ff"}, {}),
-    "cancel": ({"file": "00ff"}, {}),
-    "snapshot": ({"of": "Ghost", "path": "x.png"}, {"of": "screen", "path": ""}, {}),
-    "users": ({},),
-    "stats": ({},),
-    "mute": ({"who": "all"}, {"who": "Ben"}, {"who": "Ghost"}, {}),
-    "remove": ({"who": "Ghost"}, {}),
-    "unban": ({"who": "Ghost"}, {}),
-    "allow_share": ({"who": "Ben"}, {"who": "Ghost"}),
-    "take_over": ({}, {}),
-    "admit": ({"who": "Ghost", "yes": True}, {"who": "all", "yes": "x"}),
-    "permit": ({"what": "chat", "on": True}, {"what": "mic", "on": False, "who": "Ghost"}, {"what": 7}),
-    "word": ({"to": "Ben"}, {"to": None}, {"to": "Ghost"}, {}),
-    "lower": ({"who": "all"}, {"who": "Ben"}, {"who": 7}),
-    "door": ({"mode": "open"}, {"mode": "ajar"}, {}),
-    "cohost": ({"who": "Ben", "on": False}, {"who": "Ghost", "on": True}, {}),
-    "spotlight": ({"who": "Ben"}, {"who": None}, {"who": 7}),
-    "one_room": ({"on": True}, {"on": False}, {"on": "yes"}),
-    "room": ({"same": "Ben"}, {"same": None}, {"same": "Ana"}, {"same": "Ghost"}, {"same": 7}),
-    "ask_share": ({"who": "Ben"}, {"who": "Ghost"}),
-    "agree": ({"to": "share", "yes": False}, {"to": "dance", "yes": True}, {}),
-    "rename": ({"name": "Anna"}, {"name": "Ana"}, {"name": 7}, {"name": "Zoe", "who": "Ghost"}),
-    "ask": ({"question": "Ready?", "answers": ["yes", "no"]}, {"question": "", "answers": ["yes"]}, {}),
-    "answer": ({"index": 0}, {"index": 9}, {}),
-    "close_question": ({}, {}),
-    "timer": ({"seconds": 0}, {"seconds": -1}, {}),
-    "collect": ({"open": True, "title": "Sums"}, {"open": False}, {}),
-    "remind": ({}, {}),
-    "opened": ({"file": "00ff"}, {}),
-    "attendance": ({"path": "/nowhere/at/all.csv"}, {}),
-    "hand_out": ({"path": "/nowhere/at/all"}, {}),
-    "hand_in": ({"path": "/nowhere/at/all"}, {}),
-    "dance": ({}, {"to": "the music"}),
+	"chat": ({"text": "hi"}, {"text": " "}, {"text": 7}, {"text": "x" * 5_000}),
+	"private": ({"to": "Ben", "text": "psst"}, {"to": "Ghost", "text": "boo"}, {"to": "Ben", "text": "\t"}),
+	"react": ({"emoji": "🎉"}, {"emoji": "x" * 40}),
+	"hand": ({"up": True}, {"up": True}, {"up": "yes"}),
+	"mic": ({"on": True}, {"on": False}, {"on": True}, {"on": 1}),
+	"camera": ({"on": True}, {"on": False}, {}),
+	"share": (
+		{"on": True, "source": "pattern"}, {"on": True, "source": "nothing.png"}, {"on": False},
+		{"on": False}, {"on": True, "source": ""},
+	),
+	"watch": ({"streams": {"Ana": {"layer": 0, "fps": 5}, "Ghost": {}}}, {"streams": {"Ana": 7}}, {}),
+	"watch_screen": ({"on": True}, {"on": 0}),
+	"sound": ({"mode": "original"}, {"mode": "clear"}, {"mode": "loud"}),
+	"volume": ({"who": "Ben", "gain": 0.5}, {"who": "Ghost", "gain": 1}, {"who": "Ben", "gain": 9}),
+	"upload": ({"path": __file__}, {"path": "/nowhere/at/all"}, {"path": __file__, "to": "Ghost"}, {}),
+	"download": ({"file": "00ff"}, {}),
+	"decline": ({"file": "00ff"}, {}),
+	"cancel": ({"file": "00ff"}, {}),
+	"snapshot": ({"of": "Ghost", "path": "x.png"}, {"of": "screen", "path": ""}, {}),
+	"users": ({},),
+	"stats": ({},),
+	"mute": ({"who": "all"}, {"who": "Ben"}, {"who": "Ghost"}, {}),
+	"remove": ({"who": "Ghost"}, {}),
+	"unban": ({"who": "Ghost"}, {}),
+	"allow_share": ({"who": "Ben"}, {"who": "Ghost"}),
+	"take_over": ({}, {}),
+	"admit": ({"who": "Ghost", "yes": True}, {"who": "all", "yes": "x"}),
+	"permit": ({"what": "chat", "on": True}, {"what": "mic", "on": False, "who": "Ghost"}, {"what": 7}),
+	"word": ({"to": "Ben"}, {"to": None}, {"to": "Ghost"}, {}),
+	"lower": ({"who": "all"}, {"who": "Ben"}, {"who": 7}),
+	"door": ({"mode": "open"}, {"mode": "ajar"}, {}),
+	"cohost": ({"who": "Ben", "on": False}, {"who": "Ghost", "on": True}, {}),
+	"spotlight": ({"who": "Ben"}, {"who": None}, {"who": 7}),
+	"one_room": ({"on": True}, {"on": False}, {"on": "yes"}),
+	"room": ({"same": "Ben"}, {"same": None}, {"same": "Ana"}, {"same": "Ghost"}, {"same": 7}),
+	"ask_share": ({"who": "Ben"}, {"who": "Ghost"}),
+	"agree": ({"to": "share", "yes": False}, {"to": "dance", "yes": True}, {}),
+	"rename": ({"name": "Anna"}, {"name": "Ana"}, {"name": 7}, {"name": "Zoe", "who": "Ghost"}),
+	"ask": ({"question": "Ready?", "answers": ["yes", "no"]}, {"question": "", "answers": ["yes"]}, {}),
+	"answer": ({"index": 0}, {"index": 9}, {}),
+	"close_question": ({}, {}),
+	"timer": ({"seconds": 0}, {"seconds": -1}, {}),
+	"collect": ({"open": True, "title": "Sums"}, {"open": False}, {}),
+	"remind": ({}, {}),
+	"opened": ({"file": "00ff"}, {}),
+	"attendance": ({"path": "/nowhere/at/all.csv"}, {}),
+	"hand_out": ({"path": "/nowhere/at/all"}, {}),
+	"hand_in": ({"path": "/nowhere/at/all"}, {}),
+	"dance": ({}, {"to": "the music"}),
 }  # fmt: skip
 
 
 def test_every_command_is_asked(tmp_path: Path) -> None:
-  controller = cs.MeetingController(cs.ClientOptions(), tmp_path)
-  controller.close(0.1)
-  assert set(controller._commands) - {"leave", "end"} == set(ASKED) - {"dance"}
-  page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
-  told = page[page.index("## The headless interface") :]
-  assert [name for name in controller._commands if f"`{name}`" not in told] == []
+	controller = cs.MeetingController(cs.ClientOptions(), tmp_path)
+	controller.close(0.1)
+	assert set(controller._commands) - {"leave", "end"} == set(ASKED) - {"dance"}
+	page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+	told = page[page.index("## The headless interface") :]
+	assert [name for name in controller._commands if f"`{name}`" not in told] == []
 
 
 def ask_all(one: Headless, mark: str) -> list[Any]:
-  """Give every command, each with a `ref` of its own; returns those."""
-  asked = [{"do": name, **members} for name, many in ASKED.items() for members in many]
-  refs: list[Any] = [[mark, n] for n in range(len(asked))]
-  for ref, command in zip(refs, asked, strict=True):
-    one.send({**command, "ref": ref})
-  return refs
+	"""Give every command, each with a `ref` of its own; returns those."""
+	asked = [{"do": name, **members} for name, many in ASKED.items() for members in many]
+	refs: list[Any] = [[mark, n] for n in range(len(asked))]
+	for ref, command in zip(refs, asked, strict=True):
+		one.send({**command, "ref": ref})
+	return refs
 
 
 def check_answers(one: Headless, refs: list[Any], final: str) -> None:
-  """Each ref has, by the time of the event `final`, exactly one answer besides the progress of a file."""
-  one.wait(final, timeout=20)
-  one.process.wait(10)
-  events = [event for event in one.events if event["event"] != "file_progress"]
-  count = {json.dumps(ref): sum(event.get("ref") == ref for event in events) for ref in refs}
-  assert {ref for ref, n in count.items() if n != 1} == set()
-  assert one.events[-1]["event"] == final
-  check_events(one)
+	"""Each ref has, by the time of the event `final`, exactly one answer besides the progress of a file."""
+	one.wait(final, timeout=20)
+	one.process.wait(10)
+	events = [event for event in one.events if event["event"] != "file_progress"]
+	count = {json.dumps(ref): sum(event.get("ref") == ref for event in events) for ref in refs}
+	assert {ref for ref, n in count.items() if n != 1} == set()
+	assert one.events[-1]["event"] == final
+	check_events(one)
 
 
 def test_each_command_gets_exactly_one_final_answer(meeting: Callable[..., Headless]) -> None:
-  """In good order or not, allowed or not: for a host, and for a member with a camera."""
-  ana, base = host(meeting, "--camera", "pattern", "--mic", "tone")
-  ben = join(meeting, base, "Ben", "--camera", "pattern", "--mic", "tone")
-  asked = {one: ask_all(one, one.args[1]) for one in (ben, ana)}
-  ana.wait("stats")
-  for one, refs in asked.items():  # what was asked, not what the end flushes
-    until(lambda: {json.dumps(e.get("ref")) for e in one.events} >= {*map(json.dumps, refs)}, bool, 20.0)  # noqa: B023
-  assert next(e for e in ben.events if e.get("absent"))["absent"] == ["Ghost"]
-  for one, name, final in ((ben, "leave", "left"), (ana, "end", "ended")):
-    one.send({"do": name, "ref": name})
-    check_answers(one, [*asked[one], name], final)
+	"""In good order or not, allowed or not: for a host, and for a member with a camera."""
+	ana, base = host(meeting, "--camera", "pattern", "--mic", "tone")
+	ben = join(meeting, base, "Ben", "--camera", "pattern", "--mic", "tone")
+	asked = {one: ask_all(one, one.args[1]) for one in (ben, ana)}
+	ana.wait("stats")
+	for one, refs in asked.items():  # what was asked, not what the end flushes
+		until(lambda: {json.dumps(e.get("ref")) for e in one.events} >= {*map(json.dumps, refs)}, bool, 20.0)  # noqa: B023
+	assert next(e for e in ben.events if e.get("absent"))["absent"] == ["Ghost"]
+	for one, name, final in ((ben, "leave", "left"), (ana, "end", "ended")):
+		one.send({"do": name, "ref": name})
+		check_answers(one, [*asked[one], name], final)
 
 
 def test_each_command_is_answered_also_without_a_link(
-  passages: Callable[[int], Passage], meeting: Callable[..., Headless]
+	passages: Callable[[int], Passage], meeting: Callable[..., Headless]
 ) -> None:
-  _, base = host(meeting)
-  way = passages(base)
-  ben = join(meeting, base, "Ben", "--camera", "pattern", "--mic", "tone", at=way.at)
-  ben.send({"do": "upload", "path": __file__})
-  file = ben.wait("uploaded")["file"]
-  way.cut()
-  ben.wait("reconnecting")
-  refs = ask_all(ben, "lost")
-  ben.send({"do": "cancel", "file": file, "ref": "cancel"})
-  assert ben.wait("error", ref="cancel")["code"] == "unreachable"
-  way.mend()
-  ben.wait("reconnected", timeout=15)
-  more = ask_all(ben, "back")
-  ben.send({"do": "leave", "ref": "leave"})
-  check_answers(ben, [*refs, *more, "leave"], "left")
+	_, base = host(meeting)
+	way = passages(base)
+	ben = join(meeting, base, "Ben", "--camera", "pattern", "--mic", "tone", at=way.at)
+	ben.send({"do": "upload", "path": __file__})
+	file = ben.wait("uploaded")["file"]
+	way.cut()
+	ben.wait("reconnecting")
+	refs = ask_all(ben, "lost")
+	ben.send({"do": "cancel", "file": file, "ref": "cancel"})
+	assert ben.wait("error", ref="cancel")["code"] == "unreachable"
+	way.mend()
+	ben.wait("reconnected", timeout=15)
+	more = ask_all(ben, "back")
+	ben.send({"do": "leave", "ref": "leave"})
+	check_answers(ben, [*refs, *more, "leave"], "left")
 
 
 def test_serving_then_joined_then_users(room: Class) -> None:
-  names = [event["event"] for event in room.ana.events]
-  assert names[:3] == ["serving", "joined", "users"]
-  serving, joined = room.ana.events[:2]
-  assert (serving["address"], serving["port"], serving["title"]) == (LOOPBACK, room.base, "Physics")
-  assert len(bytes.fromhex(serving["fingerprint"])) == 32
-  assert type(joined["id"]) is int
-  assert (joined["name"], joined["role"], joined["encrypted"]) == ("Ana", "host", True)
-  assert [event["event"] for event in room.ben.events[:2]] == ["joined", "users"]
-  mine = room.ben.events[0]
-  assert (mine["title"], mine["address"], mine["host"], mine["role"]) == (
-    "Physics",
-    LOOPBACK,
-    "Ana",
-    "member",
-  )
-  assert mine["meeting"] == joined["meeting"]
-  assert {user["name"]: user["role"] for user in room.ben.events[1]["users"]} == {
-    "Ana": "host",
-    "Ben": "member",
-  }
+	names = [event["event"] for event in room.ana.events]
+	assert names[:3] == ["serving", "joined", "users"]
+	serving, joined = room.ana.events[:2]
+	assert (serving["address"], serving["port"], serving["title"]) == (LOOPBACK, room.base, "Physics")
+	assert len(bytes.fromhex(serving["fingerprint"])) == 32
+	assert type(joined["id"]) is int
+	assert (joined["name"], joined["role"], joined["encrypted"]) == ("Ana", "host", True)
+	assert [event["event"] for event in room.ben.events[:2]] == ["joined", "users"]
+	mine = room.ben.events[0]
+	assert (mine["title"], mine["address"], mine["host"], mine["role"]) == (
+		"Physics",
+		LOOPBACK,
+		"Ana",
+		"member",
+	)
+	assert mine["meeting"] == joined["meeting"]
+	assert {user["name"]: user["role"] for user in room.ben.events[1]["users"]} == {
+		"Ana": "host",
+		"Ben": "member",
+	}
 
 
 def test_times_are_unix_seconds(room: Class) -> None:
-  assert all(abs(event["time"] - time.time()) < 300 for one in room.everyone for event in one.events)
+	assert all(abs(event["time"] - time.time()) < 300 for one in room.everyone for event in one.events)
 
 
 def test_users_is_answered_and_told_at_every_change(room: Class) -> None:
-  room.ben.send({"do": "users", "ref": "who"})
-  users = room.ben.wait("users", ref="who")["users"]
-  assert [(user["name"], user["role"]) for user in users] == [
-    ("Ana", "host"),
-    ("Ben", "member"),
-    ("Cara", "member"),
-  ]
-  assert room.ana.wait("users", users=lambda all: len(all) == 3)
+	room.ben.send({"do": "users", "ref": "who"})
+	users = room.ben.wait("users", ref="who")["users"]
+	assert [(user["name"], user["role"]) for user in users] == [
+		("Ana", "host"),
+		("Ben", "member"),
+		("Cara", "member"),
+	]
+	assert room.ana.wait("users", users=lambda all: len(all) == 3)
 
 
 @pytest.mark.parametrize("ref", ["a text", 7, {"deep": [1]}, 0, False])
 def test_chat_reaches_all_and_only_its_sender_gets_the_ref(room: Class, ref: object) -> None:
-  text = f"Grüße, {ref}! 👋\nsecond line"
-  room.ben.send({"do": "chat", "text": text, "ref": ref})
-  told = [one.wait("chat", text=text) for one in room.everyone]
-  assert {event["from"] for event in told} == {"Ben"}
-  assert len({event["n"] for event in told}) == 1
-  assert told[1]["ref"] == ref
-  assert "ref" not in told[0] and "ref" not in told[2]
+	text = f"Grüße, {ref}! 👋\nsecond line"
+	room.ben.send({"do": "chat", "text": text, "ref": ref})
+	told = [one.wait("chat", text=text) for one in room.everyone]
+	assert {event["from"] for event in told} == {"Ben"}
+	assert len({event["n"] for event in told}) == 1
+	assert told[1]["ref"] == ref
+	assert "ref" not in told[0] and "ref" not in told[2]
 
 
 def test_message_numbers_rise(room: Class) -> None:
-  for text in ("one", "two", "three"):
-    room.cara.send({"do": "chat", "text": f"number {text}"})
-  numbers = [room.ana.wait("chat", text=f"number {text}")["n"] for text in ("one", "two", "three")]
-  assert numbers == sorted(set(numbers))
+	for text in ("one", "two", "three"):
+		room.cara.send({"do": "chat", "text": f"number {text}"})
+	numbers = [room.ana.wait("chat", text=f"number {text}")["n"] for text in ("one", "two", "three")]
+	assert numbers == sorted(set(numbers))
 
 
 def test_private_is_for_the_two(room: Class) -> None:
-  room.ben.send({"do": "private", "to": "Ana", "text": "psst", "ref": 5})
-  mine = room.ben.wait("private", text="psst")
-  theirs = room.ana.wait("private", text="psst")
-  assert (mine["from"], mine["to"], mine["ref"]) == ("Ben", "Ana", 5)
-  assert (theirs["from"], theirs["to"], theirs.get("ref")) == ("Ben", "Ana", None)
-  room.ben.send({"do": "chat", "text": "after the whisper"})
-  room.cara.wait("chat", text="after the whisper")
-  assert not room.cara.seen("private", text="psst")
-  assert not [e for one in room.everyone for e in one.seen("chat", text="psst")]
+	room.ben.send({"do": "private", "to": "Ana", "text": "psst", "ref": 5})
+	mine = room.ben.wait("private", text="psst")
+	theirs = room.ana.wait("private", text="psst")
+	assert (mine["from"], mine["to"], mine["ref"]) == ("Ben", "Ana", 5)
+	assert (theirs["from"], theirs["to"], theirs.get("ref")) == ("Ben", "Ana", None)
+	room.ben.send({"do": "chat", "text": "after the whisper"})
+	room.cara.wait("chat", text="after the whisper")
+	assert not room.cara.seen("private", text="psst")
+	assert not [e for one in room.everyone for e in one.seen("chat", text="psst")]
 
 
 def test_reactions_and_hands(room: Class) -> None:
-  room.cara.send({"do": "react", "emoji": "👍🏽", "ref": "r"})
-  assert room.cara.wait("reaction", ref="r")["emoji"] == "👍🏽"
-  assert room.ana.wait("reaction", emoji="👍🏽")["from"] == "Cara"
-  for up in (True, False):
-    room.cara.send({"do": "hand", "up": up, "ref": up})
-    assert room.cara.wait("state", ref=up)["hand"] is up
-    assert room.ben.wait("state", name="Cara", hand=up)["role"] == "member"
-  room.cara.send({"do": "hand", "up": False, "ref": "again"})
-  assert room.cara.wait("state", ref="again")["hand"] is False
+	room.cara.send({"do": "react", "emoji": "👍🏽", "ref": "r"})
+	assert room.cara.wait("reaction", ref="r")["emoji"] == "👍🏽"
+	assert room.ana.wait("reaction", emoji="👍🏽")["from"] == "Cara"
+	for up in (True, False):
+		room.cara.send({"do": "hand", "up": up, "ref": up})
+		assert room.cara.wait("state", ref=up)["hand"] is up
+		assert room.ben.wait("state", name="Cara", hand=up)["role"] == "member"
+	room.cara.send({"do": "hand", "up": False, "ref": "again"})
+	assert room.cara.wait("state", ref="again")["hand"] is False
 
 
 def test_a_microphone(room: Class) -> None:
-  room.ben.send({"do": "mic", "on": True, "ref": "on"})
-  assert room.ben.wait("device", ref="on")["state"] == "live"
-  assert room.ana.wait("state", name="Ben", mic=True)
-  assert room.ben.wait("state", name="Ben", mic=True)
-  assert room.ana.wait("speaking", name="Ben")["id"] == room.ben.seen("joined")[0]["id"]
-  room.cara.wait("speaking", name="Ben")
-  audio = until(lambda: stats(room.cara)["audio"], lambda audio: audio["level_db"] > -30)
-  assert set(audio) >= AUDIO_FIELDS
-  assert audio["level_db"] < -15
-  room.ben.send({"do": "mic", "on": False, "ref": "off"})
-  assert room.ben.wait("device", ref="off")["state"] == "off"
-  assert room.ana.wait("state", name="Ben", mic=False)
-  assert room.ana.wait("speaking", name=None, id=None)
+	room.ben.send({"do": "mic", "on": True, "ref": "on"})
+	assert room.ben.wait("device", ref="on")["state"] == "live"
+	assert room.ana.wait("state", name="Ben", mic=True)
+	assert room.ben.wait("state", name="Ben", mic=True)
+	assert room.ana.wait("speaking", name="Ben")["id"] == room.ben.seen("joined")[0]["id"]
+	room.cara.wait("speaking", name="Ben")
+	audio = until(lambda: stats(room.cara)["audio"], lambda audio: audio["level_db"] > -30)
+	assert set(audio) >= AUDIO_FIELDS
+	assert audio["level_db"] < -15
+	room.ben.send({"do": "mic", "on": False, "ref": "off"})
+	assert room.ben.wait("device", ref="off")["state"] == "off"
+	assert room.ana.wait("state", name="Ben", mic=False)
+	assert room.ana.wait("speaking", name=None, id=None)
 
 
 def test_a_microphone_switched_faster_than_it_opens(room: Class) -> None:
-  for n in range(6):
-    room.ben.send({"do": "mic", "on": n % 2 == 0, "ref": n})
-  room.ben.send({"do": "mic", "on": False, "ref": "last"})
-  room.ben.wait("device", ref="last", state="off")
-  room.ben.send({"do": "mic", "on": True})
-  room.ben.send({"do": "mic", "on": True, "ref": "twice"})
-  room.ben.wait("device", ref="twice", state="live")
-  room.cara.wait("speaking", name="Ben")
-  switch(room.ben, "mic", False)
-  room.ben.send({"do": "users", "ref": "end"})
-  users = {user["name"]: user for user in room.ben.wait("users", ref="end")["users"]}
-  assert set(users["Ben"]) >= USER_FIELDS
-  room.cara.wait("speaking", name=None)
-  assert not stats(room.ben)["counters"].get("bugs")
+	for n in range(6):
+		room.ben.send({"do": "mic", "on": n % 2 == 0, "ref": n})
+	room.ben.send({"do": "mic", "on": False, "ref": "last"})
+	room.ben.wait("device", ref="last", state="off")
+	room.ben.send({"do": "mic", "on": True})
+	room.ben.send({"do": "mic", "on": True, "ref": "twice"})
+	room.ben.wait("device", ref="twice", state="live")
+	room.cara.wait("speaking", name="Ben")
+	switch(room.ben, "mic", False)
+	room.ben.send({"do": "users", "ref": "end"})
+	users = {user["name"]: user for user in room.ben.wait("users", ref="end")["users"]}
+	assert set(users["Ben"]) >= USER_FIELDS
+	room.cara.wait("speaking", name=None)
+	assert not stats(room.ben)["counters"].get("bugs")
 
 
 def test_a_camera_watched_and_photographed(room: Class) -> None:
-  picture = room.directory / "of-ana.png"
-  room.ben.send({"do": "snapshot", "of": "Ana", "path": str(picture), "ref": 1})
-  assert room.ben.wait("error", ref=1)["code"] == "nothing_yet"
-  room.ana.send({"do": "camera", "on": True, "ref": 2})
-  assert room.ana.wait("device", ref=2)["state"] == "live"
-  room.ben.wait("video_start", name="Ana")
-  room.ben.wait("state", name="Ana", camera=True)
-  for layer, size in ((2, (640, 360)), (0, (160, 90)), (1, (320, 180))):
-    room.ben.send({"do": "watch", "streams": {"Ana": {"layer": layer, "fps": 10}}})
-    seen = wait_for_layer(room.ben, "Ana", layer)
-    assert set(seen) >= VIDEO_FIELDS
-    assert (seen["width"], seen["height"], seen["latency_ms"]) == (*size, None)
-    room.ben.send({"do": "snapshot", "of": "Ana", "path": str(picture), "ref": ("s", layer)})
-    taken = room.ben.wait("snapshot", ref=["s", layer])
-    assert (taken["of"], taken["path"], taken["width"], taken["height"]) == ("Ana", str(picture), *size)
-    assert read_picture(picture).shape == (size[1], size[0], 3)
-  room.ben.send({"do": "watch", "streams": {}})
-  switch(room.ana, "camera", False)
-  room.ben.wait("video_stop", name="Ana")
-  room.ben.wait("state", name="Ana", camera=False)
+	picture = room.directory / "of-ana.png"
+	room.ben.send({"do": "snapshot", "of": "Ana", "path": str(picture), "ref": 1})
+	assert room.ben.wait("error", ref=1)["code"] == "nothing_yet"
+	room.ana.send({"do": "camera", "on": True, "ref": 2})
+	assert room.ana.wait("device", ref=2)["state"] == "live"
+	room.ben.wait("video_start", name="Ana")
+	room.ben.wait("state", name="Ana", camera=True)
+	for layer, size in ((2, (640, 360)), (0, (160, 90)), (1, (320, 180))):
+		room.ben.send({"do": "watch", "streams": {"Ana": {"layer": layer, "fps": 10}}})
+		seen = wait_for_layer(room.ben, "Ana", layer)
+		assert set(seen) >= VIDEO_FIELDS
+		assert (seen["width"], seen["height"], seen["latency_ms"]) == (*size, None)
+		room.ben.send({"do": "snapshot", "of": "Ana", "path": str(picture), "ref": ("s", layer)})
+		taken = room.ben.wait("snapshot", ref=["s", layer])
+		assert (taken["of"], taken["path"], taken["width"], taken["height"]) == ("Ana", str(picture), *size)
+		assert read_picture(picture).shape == (size[1], size[0], 3)
+	room.ben.send({"do": "watch", "streams": {}})
+	switch(room.ana, "camera", False)
+	room.ben.wait("video_stop", name="Ana")
+	room.ben.wait("state", name="Ana", camera=False)
 
 
 def wait_for_layer(one: Headless, name: str, layer: int) -> dict[str, object]:
-  """The `stats` of a stream once it shows `layer`."""
-  return dict(
-    until(
-      lambda: stats(one)["video"].get(name),
-      lambda seen: seen and seen["layer"] == layer and seen["fps"] > 0,
-    )
-  )
+	"""The `stats` of a stream once it shows `layer`."""
+	return dict(
+		until(
+			lambda: stats(one)["video"].get(name),
+			lambda seen: seen and seen["layer"] == layer and seen["fps"] > 0,
+		)
+	)
 
 
 def test_the_own_picture_needs_no_watcher(room: Class) -> None:
-  switch(room.ben, "camera", True)
-  path = room.directory / "self.png"
-  ask = {"do": "snapshot", "of": "Ben", "path": str(path), "ref": "self"}
-  taken = until(lambda: (room.ben.send(ask), room.ben.seen("snapshot", ref="self"))[1], len)[0]
-  assert read_picture(path).shape == (taken["height"], taken["width"], 3)
-  switch(room.ben, "camera", False)
+	switch(room.ben, "camera", True)
+	path = room.directory / "self.png"
+	ask = {"do": "snapshot", "of": "Ben", "path": str(path), "ref": "self"}
+	taken = until(lambda: (room.ben.send(ask), room.ben.seen("snapshot", ref="self"))[1], len)[0]
+	assert read_picture(path).shape == (taken["height"], taken["width"], 3)
+	switch(room.ben, "camera", False)
 
 
 def test_a_test_card_tells_its_delay(room: Class) -> None:
-  switch(room.ben, "camera", True)
-  room.cara.send({"do": "watch", "streams": {"Ben": {"layer": 1, "fps": 15}, "Nobody": {"layer": 0}}})
-  delay = until(
-    lambda: stats(room.cara)["video"].get("Ben", {}).get("latency_ms"), lambda delay: delay is not None
-  )
-  assert 0 < delay < 2_000
-  assert stats(room.cara)["udp"] == "ok"
-  room.cara.send({"do": "watch", "streams": {}})
-  switch(room.ben, "camera", False)
+	switch(room.ben, "camera", True)
+	room.cara.send({"do": "watch", "streams": {"Ben": {"layer": 1, "fps": 15}, "Nobody": {"layer": 0}}})
+	delay = until(
+		lambda: stats(room.cara)["video"].get("Ben", {}).get("latency_ms"), lambda delay: delay is not None
+	)
+	assert 0 < delay < 2_000
+	assert stats(room.cara)["udp"] == "ok"
+	room.cara.send({"do": "watch", "streams": {}})
+	switch(room.ben, "camera", False)
 
 
 BAD_LINES: tuple[bytes, ...] = (
-  b"not json",
-  b"[]",
-  b'"chat"',
-  b"null",
-  b"{}",
-  b'{"do":"dance"}',
-  b'{"do":7}',
-  b'{"do":["chat"]}',
-  b'{"do":"chat"}',
-  b'{"do":"chat","text":7}',
-  b'{"do":"chat","text":"  \\n "}',
-  b'{"do":"chat","text":NaN}',
-  b'{"do":"chat","text":"\\ud800"}',
-  b'{"do":"private","text":"x"}',
-  b'{"do":"react","emoji":""}',
-  b'{"do":"react","emoji":"' + b"x" * 40 + b'"}',
-  b'{"do":"hand","up":1}',
-  b'{"do":"mic","on":"yes"}',
-  b'{"do":"camera"}',
-  b'{"do":"watch"}',
-  b'{"do":"watch","streams":[]}',
-  b'{"do":"watch","streams":{"Ana":{"layer":4}}}',
-  b'{"do":"watch","streams":{"Ana":{"layer":0,"fps":0}}}',
-  b'{"do":"watch","streams":{"Ana":{"layer":0,"fps":1e9}}}',
-  b'{"do":"watch","streams":{"Ana":7}}',
-  b'{"do":"snapshot","of":"Ana"}',
-  b"\xff\xfe\x00",
-  b"[" * 100_000,
-  b'{"a":' * 100_000,
-  b"x" * 2_000_000,
+	b"not json",
+	b"[]",
+	b'"chat"',
+	b"null",
+	b"{}",
+	b'{"do":"dance"}',
+	b'{"do":7}',
+	b'{"do":["chat"]}',
+	b'{"do":"chat"}',
+	b'{"do":"chat","text":7}',
+	b'{"do":"chat","text":"  \\n "}',
+	b'{"do":"chat","text":NaN}',
+	b'{"do":"chat","text":"\\ud800"}',
+	b'{"do":"private","text":"x"}',
+	b'{"do":"react","emoji":""}',
+	b'{"do":"react","emoji":"' + b"x" * 40 + b'"}',
+	b'{"do":"hand","up":1}',
+	b'{"do":"mic","on":"yes"}',
+	b'{"do":"camera"}',
+	b'{"do":"watch"}',
+	b'{"do":"watch","streams":[]}',
+	b'{"do":"watch","streams":{"Ana":{"layer":4}}}',
+	b'{"do":"watch","streams":{"Ana":{"layer":0,"fps":0}}}',
+	b'{"do":"watch","streams":{"Ana":{"layer":0,"fps":1e9}}}',
+	b'{"do":"watch","streams":{"Ana":7}}',
+	b'{"do":"snapshot","of":"Ana"}',
+	b"\xff\xfe\x00",
+	b"[" * 100_000,
+	b'{"a":' * 100_000,
+	b"x" * 2_000_000,
 )
 
 
 @pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: repr(line[:40]))
 def test_a_bad_line_never_ends_the_session(room: Class, line: bytes) -> None:
-  before = len(room.cara.seen("error"))
-  room.cara.send_raw(line + b"\n")
-  room.cara.send({"do": "users", "ref": repr(line[:40])})
-  room.cara.wait("users", ref=repr(line[:40]))
-  answered = room.cara.seen("error")[before:]
-  assert answered and {event["code"] for event in answered} == {"bad_command"}
+	before = len(room.cara.seen("error"))
+	room.cara.send_raw(line + b"\n")
+	room.cara.send({"do": "users", "ref": repr(line[:40])})
+	room.cara.wait("users", ref=repr(line[:40]))
+	answered = room.cara.seen("error")[before:]
+	assert answered and {event["code"] for event in answered} == {"bad_command"}
 
 
 def test_a_bad_command_carries_its_ref(room: Class) -> None:
-  room.cara.send({"do": "dance", "ref": "tango"})
-  assert room.cara.wait("error", ref="tango")["code"] == "bad_command"
-  room.cara.send({"do": "chat", "text": "x" * 5_000, "ref": "long"})
-  assert room.cara.wait("error", ref="long")["code"] == "too_large"
+	room.cara.send({"do": "dance", "ref": "tango"})
+	assert room.cara.wait("error", ref="tango")["code"] == "bad_command"
+	room.cara.send({"do": "chat", "text": "x" * 5_000, "ref": "long"})
+	assert room.cara.wait("error", ref="long")["code"] == "too_large"
 
 
 def test_who_is_not_there(room: Class) -> None:
-  for command in (
-    {"do": "private", "to": "Nobody", "text": "hm"},
-    {"do": "snapshot", "of": "Nobody", "path": str(room.directory / "nobody.png")},
-  ):
-    room.cara.send({**command, "ref": command["do"]})
-    assert room.cara.wait("error", ref=command["do"])["code"] == "no_such_person"
-  for command in ({"do": "mute", "who": "Nobody"}, {"do": "remove", "who": "Nobody"}):
-    room.ana.send({**command, "ref": command["do"]})
-    assert room.ana.wait("error", ref=command["do"])["code"] == "no_such_person"
-  room.cara.send({"do": "snapshot", "of": "screen", "path": "x.png", "ref": "screen"})
-  assert room.cara.wait("error", ref="screen")["code"] == "nothing_yet"
+	for command in (
+		{"do": "private", "to": "Nobody", "text": "hm"},
+		{"do": "snapshot", "of": "Nobody", "path": str(room.directory / "nobody.png")},
+	):
+		room.cara.send({**command, "ref": command["do"]})
+		assert room.cara.wait("error", ref=command["do"])["code"] == "no_such_person"
+	for command in ({"do": "mute", "who": "Nobody"}, {"do": "remove", "who": "Nobody"}):
+		room.ana.send({**command, "ref": command["do"]})
+		assert room.ana.wait("error", ref=command["do"])["code"] == "no_such_person"
+	room.cara.send({"do": "snapshot", "of": "screen", "path": "x.png", "ref": "screen"})
+	assert room.cara.wait("error", ref="screen")["code"] == "nothing_yet"
 
 
 @pytest.mark.parametrize(
-  "command",
-  [
-    {"do": "mute", "who": "Ana"},
-    {"do": "mute", "who": "all"},
-    {"do": "remove", "who": "Ana"},
-    {"do": "take_over"},
-    {"do": "end"},
-  ],
-  ids=str,
+	"command",
+	[
+		{"do": "mute", "who": "Ana"},
+		{"do": "mute", "who": "all"},
+		{"do": "remove", "who": "Ana"},
+		{"do": "take_over"},
+		{"do": "end"},
+	],
+	ids=str,
 )
 def test_what_only_the_host_may_do(room: Class, command: dict[str, str]) -> None:
-  ref = json.dumps(command)
-  room.ben.send({**command, "ref": ref})
-  assert room.ben.wait("error", ref=ref)["code"] == "not_allowed"
+	ref = json.dumps(command)
+	room.ben.send({**command, "ref": ref})
+	assert room.ben.wait("error", ref=ref)["code"] == "not_allowed"
 
 
 def test_the_host_mutes_one_and_all(room: Class) -> None:
-  for who in ("Ben", "all"):
-    for one in (room.ana, room.ben, room.cara):
-      one.forget()
-    switch(room.ben, "mic", True)
-    for one in (room.ana, room.cara):
-      one.wait("state", name="Ben", mic=True)
-    room.ana.send({"do": "mute", "who": who})
-    assert room.ben.wait("device", what="mic", state="off")
-    assert room.cara.wait("state", name="Ben", mic=False)
-    room.ana.wait("state", name="Ben", mic=False)
-  switch(room.ben, "mic", True)
-  switch(room.ben, "mic", False)
+	for who in ("Ben", "all"):
+		for one in (room.ana, room.ben, room.cara):
+			one.forget()
+		switch(room.ben, "mic", True)
+		for one in (room.ana, room.cara):
+			one.wait("state", name="Ben", mic=True)
+		room.ana.send({"do": "mute", "who": who})
+		assert room.ben.wait("device", what="mic", state="off")
+		assert room.cara.wait("state", name="Ben", mic=False)
+		room.ana.wait("state", name="Ben", mic=False)
+	switch(room.ben, "mic", True)
+	switch(room.ben, "mic", False)
 
 
 def test_many_lines_at_once_are_all_said(room: Class) -> None:
-  room.ben.send_raw(b"".join(b'{"do":"chat","text":"burst %d"}\n' % n for n in range(210)))
-  room.cara.wait("chat", text="burst 209")
-  said = [event["text"] for event in room.cara.seen("chat") if event["text"].startswith("burst ")]
-  assert said == [f"burst {n}" for n in range(210)]
+	room.ben.send_raw(b"".join(b'{"do":"chat","text":"burst %d"}\n' % n for n in range(210)))
+	room.cara.wait("chat", text="burst 209")
+	said = [event["text"] for event in room.cara.seen("chat") if event["text"].startswith("burst ")]
+	assert said == [f"burst {n}" for n in range(210)]
 
 
 def test_a_late_joiner_gets_the_history(room: Class, tmp_path: Path) -> None:
-  room.cara.send_raw(b"".join(b'{"do":"chat","text":"early %d"}\n' % n for n in range(210)))
-  room.ben.wait("chat", text="early 209")
-  room.cara.send({"do": "private", "to": "Ben", "text": "not for the late"})
-  room.ben.wait("private", text="not for the late")
-  late = Meeting(tmp_path)
-  try:
-    dan = join(late, room.base, "Dan")
-    dan.send({"do": "chat", "text": "hello"})
-    dan.wait("chat", text="hello")
-    old = dan.seen("chat", history=True)
-    numbers = [event["n"] for event in old]
-    assert len(old) == 200
-    assert numbers == sorted(set(numbers))
-    assert old[-1]["text"] == "early 209"
-    assert [event["event"] for event in dan.events[:3]] == ["joined", "users", "chat"]
-    assert "history" not in dan.seen("chat", text="hello")[0]
-    assert not dan.seen("private")
-  finally:
-    late.close()
-  room.ana.wait("leave", name="Dan")
+	room.cara.send_raw(b"".join(b'{"do":"chat","text":"early %d"}\n' % n for n in range(210)))
+	room.ben.wait("chat", text="early 209")
+	room.cara.send({"do": "private", "to": "Ben", "text": "not for the late"})
+	room.ben.wait("private", text="not for the late")
+	late = Meeting(tmp_path)
+	try:
+		dan = join(late, room.base, "Dan")
+		dan.send({"do": "chat", "text": "hello"})
+		dan.wait("chat", text="hello")
+		old = dan.seen("chat", history=True)
+		numbers = [event["n"] for event in old]
+		assert len(old) == 200
+		assert numbers == sorted(set(numbers))
+		assert old[-1]["text"] == "early 209"
+		assert [event["event"] for event in dan.events[:3]] == ["joined", "users", "chat"]
+		assert "history" not in dan.seen("chat", text="hello")[0]
+		assert not dan.seen("private")
+	finally:
+		late.close()
+	room.ana.wait("leave", name="Dan")
 
 
 def test_names_are_made_unique(room: Class, meeting: Callable[..., Headless]) -> None:
-  second = join(meeting, room.base, "Ben")
-  assert second.seen("joined")[0]["name"] == "Ben (2)"
-  third = join(meeting, room.base, "\u202eBEN\n ")
-  assert third.seen("joined")[0]["name"] == "BEN (3)"
-  for one in (second, third):
-    assert one.close() == 0
-  room.ana.wait("leave", name="BEN (3)")
+	second = join(meeting, room.base, "Ben")
+	assert second.seen("joined")[0]["name"] == "Ben (2)"
+	third = join(meeting, room.base, "\u202eBEN\n ")
+	assert third.seen("joined")[0]["name"] == "BEN (3)"
+	for one in (second, third):
+		assert one.close() == 0
+	room.ana.wait("leave", name="BEN (3)")
 
 
 def test_devices_that_are_missing(room: Class, meeting: Callable[..., Headless]) -> None:
-  gone = ("--camera", "9", "--mic", "missing.wav", "--speaker", "/no/such/directory/x.wav")
-  eve = join(meeting, room.base, "Eve", *gone)
-  assert len(eve.wait("device", what="speaker", state="failed")["reason"].split()) > 3
-  for what in ("camera", "mic"):
-    for ref in (f"{what} 1", f"{what} 2"):
-      eve.send({"do": what, "on": True, "ref": ref})
-      failed = eve.wait("device", ref=ref)
-      assert (failed["state"], failed["what"]) == ("failed", what)
-      assert len(failed["reason"].split()) > 3
-    eve.send({"do": what, "on": False, "ref": f"{what} off"})
-    assert eve.wait("device", ref=f"{what} off")["state"] == "off"
-  eve.send({"do": "chat", "text": "still here"})
-  room.ana.wait("chat", text="still here")
-  assert not room.ana.seen("state", name="Eve", camera=True)
-  assert eve.close() == 0
-  check_events(eve)
+	gone = ("--camera", "9", "--mic", "missing.wav", "--speaker", "/no/such/directory/x.wav")
+	eve = join(meeting, room.base, "Eve", *gone)
+	assert len(eve.wait("device", what="speaker", state="failed")["reason"].split()) > 3
+	for what in ("camera", "mic"):
+		for ref in (f"{what} 1", f"{what} 2"):
+			eve.send({"do": what, "on": True, "ref": ref})
+			failed = eve.wait("device", ref=ref)
+			assert (failed["state"], failed["what"]) == ("failed", what)
+			assert len(failed["reason"].split()) > 3
+		eve.send({"do": what, "on": False, "ref": f"{what} off"})
+		assert eve.wait("device", ref=f"{what} off")["state"] == "off"
+	eve.send({"do": "chat", "text": "still here"})
+	room.ana.wait("chat", text="still here")
+	assert not room.ana.seen("state", name="Eve", camera=True)
+	assert eve.close() == 0
+	check_events(eve)
 
 
 def test_what_the_speaker_hears(room: Class) -> None:
-  """Sample 0 at `joined`; the header is valid while the meeting goes on."""
-  path = room.directory / "cara.wav"
-  joined = room.cara.seen("joined")[0]["time"]
-  started = switch(room.ben, "mic", True)["time"]
-  came = room.cara.wait("speaking", name="Ben", time=lambda at: at > started - 0.1)["time"]
-  time.sleep(1.5)
-  ended = switch(room.ben, "mic", False)["time"]
-  room.cara.wait("speaking", name=None, time=lambda at: at > ended - 0.1)
-  time.sleep(1.2)
-  with wave.open(str(path)) as file:
-    assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
-    heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(float)
-  assert -0.05 < time.time() - joined - len(heard) / 16_000 < 1.5  # a block is written as it begins
-  blocks = np.abs(heard[: len(heard) // 256 * 256]).reshape(-1, 256).max(axis=1) > 1_000
-  since = int((started - joined) / 0.016)
-  onset = (since + int(np.argmax(blocks[since:]))) * 0.016 + joined
-  assert abs(onset - came) < 0.3
-  said = (ended - started) / 0.016
-  assert 0.7 * said < blocks[since:].sum() < said + 40
+	"""Sample 0 at `joined`; the header is valid while the meeting goes on."""
+	path = room.directory / "cara.wav"
+	joined = room.cara.seen("joined")[0]["time"]
+	started = switch(room.ben, "mic", True)["time"]
+	came = room.cara.wait("speaking", name="Ben", time=lambda at: at > started - 0.1)["time"]
+	time.sleep(1.5)
+	ended = switch(room.ben, "mic", False)["time"]
+	room.cara.wait("speaking", name=None, time=lambda at: at > ended - 0.1)
+	time.sleep(1.2)
+	with wave.open(str(path)) as file:
+		assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
+		heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(float)
+	assert -0.05 < time.time() - joined - len(heard) / 16_000 < 1.5  # a block is written as it begins
+	blocks = np.abs(heard[: len(heard) // 256 * 256]).reshape(-1, 256).max(axis=1) > 1_000
+	since = int((started - joined) / 0.016)
+	onset = (since + int(np.argmax(blocks[since:]))) * 0.016 + joined
+	assert abs(onset - came) < 0.3
+	said = (ended - started) / 0.016
+	assert 0.7 * said < blocks[since:].sum() < said + 40
 
 
 def test_every_event_so_far_was_in_order(room: Class) -> None:
-  for one in room.everyone:
-    check_events(one)
-    assert "Traceback" not in one.errors()
-    assert not stats(one)["counters"].get("bugs")
+	for one in room.everyone:
+		check_events(one)
+		assert "Traceback" not in one.errors()
+		assert not stats(one)["counters"].get("bugs")
 
 
 # -- meetings that end -----------------------------------------------------------------------------------
 
 
 def test_what_the_host_does_answers_its_command(meeting: Callable[..., Headless], tmp_path: Path) -> None:
-  """Events that answer a command carry its `ref`, also those that everyone gets."""
-  ana, base = host(meeting)
-  ben = join(meeting, base, "Ben", "--mic", "tone", "--downloads", str(tmp_path / "got"))
-  switch(ben, "mic", True)
-  ben.send({"do": "share", "on": True, "source": "pattern", "ref": "mine"})
-  assert ben.wait("screen_start", ref="mine")["name"] == "Ben"
-  ana.wait("screen_start", name="Ben")
-  ana.wait("state", name="Ben", mic=True)
-  (tmp_path / "a.txt").write_text("hello")
-  ana.send({"do": "upload", "path": str(tmp_path / "a.txt"), "ref": "up"})
-  assert ana.wait("file_progress", ref="up")["size"] == 5
-  file = ana.wait("uploaded", ref="up")["file"]
-  ben.wait("file_offer", file=file)
-  ben.send({"do": "download", "file": file, "ref": "down"})
-  assert Path(ben.wait("file_saved", ref="down")["path"]).read_text() == "hello"
-  for command, answer in (
-    ({"do": "mute", "who": "Ben"}, "state"),
-    ({"do": "take_over"}, "screen_stop"),
-    ({"do": "cancel", "file": file}, "file_failed"),
-    ({"do": "remove", "who": "Ben"}, "leave"),
-    ({"do": "end"}, "ended"),
-  ):
-    ana.send({**command, "ref": command["do"]})
-    told = ana.wait(answer, ref=command["do"])
-    assert told.get("name", "Ben") == ("Ana" if answer == "file_failed" else "Ben")
-  anas = ("up", "mute", "take_over", "cancel", "remove", "end")
-  assert not [event for event in ben.events if event.get("ref") in anas]
-  for one in (ana, ben):
-    check_events(one)
+	"""Events that answer a command carry its `ref`, also those that everyone gets."""
+	ana, base = host(meeting)
+	ben = join(meeting, base, "Ben", "--mic", "tone", "--downloads", str(tmp_path / "got"))
+	switch(ben, "mic", True)
+	ben.send({"do": "share", "on": True, "source": "pattern", "ref": "mine"})
+	assert ben.wait("screen_start", ref="mine")["name"] == "Ben"
+	ana.wait("screen_start", name="Ben")
+	ana.wait("state", name="Ben", mic=True)
+	(tmp_path / "a.txt").write_text("hello")
+	ana.send({"do": "upload", "path": str(tmp_path / "a.txt"), "ref": "up"})
+	assert ana.wait("file_progress", ref="up")["size"] == 5
+	file = ana.wait("uploaded", ref="up")["file"]
+	ben.wait("file_offer", file=file)
+	ben.send({"do": "download", "file": file, "ref": "down"})
+	assert Path(ben.wait("file_saved", ref="down")["path"]).read_text() == "hello"
+	for command, answer in (
+		({"do": "mute", "who": "Ben"}, "state"),
+		({"do": "take_over"}, "screen_stop"),
+		({"do": "cancel", "file": file}, "file_failed"),
+		({"do": "remove", "who": "Ben"}, "leave"),
+		({"do": "end"}, "ended"),
+	):
+		ana.send({**command, "ref": command["do"]})
+		told = ana.wait(answer, ref=command["do"])
+		assert told.get("name", "Ben") == ("Ana" if answer == "file_failed" else "Ben")
+	anas = ("up", "mute", "take_over", "cancel", "remove", "end")
+	assert not [event for event in ben.events if event.get("ref") in anas]
+	for one in (ana, ben):
+		check_events(one)
 
 
 def test_removed_means_out(meeting: Callable[..., Headless]) -> None:
-  ana, base = host(meeting)
-  ben = join(meeting, base, "Ben")
-  ana.wait("join", name="Ben")
-  ana.send({"do": "remove", "who": "Ben"})
-  assert ben.wait("ended")["reason"]
-  assert ben.process.wait(5) == 0
-  assert ben.events[-1]["event"] == "ended"
-  ana.wait("leave", name="Ben")
-  again = enter(meeting, base, "Ben", home=ben.home)
-  assert again.wait("denied", timeout=12)["code"] == "not_allowed"
-  assert again.process.wait(5) == 1
-  for name, home in (("BEN", None), ("Anders", ben.home)):  # others share this address: they may knock
-    again = enter(meeting, base, name, home=home)
-    again.wait("waiting")
-    ana.wait("knock", name=name)
-    ana.send({"do": "admit", "who": name, "yes": False})
-    assert again.wait("denied", timeout=12)["code"] == "not_allowed"
-  ana.send({"do": "remove", "who": "Ana", "ref": "self"})
-  assert ana.wait("error", ref="self")["code"] in ("not_allowed", "no_such_person")
+	ana, base = host(meeting)
+	ben = join(meeting, base, "Ben")
+	ana.wait("join", name="Ben")
+	ana.send({"do": "remove", "who": "Ben"})
+	assert ben.wait("ended")["reason"]
+	assert ben.process.wait(5) == 0
+	assert ben.events[-1]["event"] == "ended"
+	ana.wait("leave", name="Ben")
+	again = enter(meeting, base, "Ben", home=ben.home)
+	assert again.wait("denied", timeout=12)["code"] == "not_allowed"
+	assert again.process.wait(5) == 1
+	for name, home in (("BEN", None), ("Anders", ben.home)):  # others share this address: they may knock
+		again = enter(meeting, base, name, home=home)
+		again.wait("waiting")
+		ana.wait("knock", name=name)
+		ana.send({"do": "admit", "who": name, "yes": False})
+		assert again.wait("denied", timeout=12)["code"] == "not_allowed"
+	ana.send({"do": "remove", "who": "Ana", "ref": "self"})
+	assert ana.wait("error", ref="self")["code"] in ("not_allowed", "no_such_person")
 
 
 def test_end_of_input_and_leave(meeting: Callable[..., Headless]) -> None:
-  ana, base = host(meeting)
-  ben, cara, dan = (join(meeting, base, name) for name in ("Ben", "Cara", "Dan"))
-  ben.hang_up()
-  cara.process.send_signal(signal.SIGTERM)
-  dan.send({"do": "leave", "ref": "bye"})
-  for one in (ben, cara, dan):
-    assert one.wait("left")["reason"]
-    assert one.process.wait(5) == 0
-    assert one.events[-1]["event"] == "left"
-    ana.wait("leave", name=one.seen("joined")[0]["name"])
-  assert dan.events[-1]["ref"] == "bye"
+	ana, base = host(meeting)
+	ben, cara, dan = (join(meeting, base, name) for name in ("Ben", "Cara", "Dan"))
+	ben.hang_up()
+	cara.process.send_signal(signal.SIGTERM)
+	dan.send({"do": "leave", "ref": "bye"})
+	for one in (ben, cara, dan):
+		assert one.wait("left")["reason"]
+		assert one.process.wait(5) == 0
+		assert one.events[-1]["event"] == "left"
+		ana.wait("leave", name=one.seen("joined")[0]["name"])
+	assert dan.events[-1]["ref"] == "bye"
 
 
 @pytest.mark.parametrize("how", ["end of input", "SIGTERM", "end"])
 def test_the_host_ends_it_for_all(meeting: Callable[..., Headless], how: str) -> None:
-  ana, base = host(meeting)
-  ben = join(meeting, base, "Ben")
-  if how == "end":
-    ana.send({"do": "end"})
-  elif how == "SIGTERM":
-    ana.process.send_signal(signal.SIGTERM)
-  else:
-    ana.hang_up()
-  for one in (ana, ben):
-    assert one.wait("ended")["reason"]
-    assert one.process.wait(8) == 0
-    assert one.events[-1]["event"] == "ended"
-  assert ben.seen("reconnecting") == []
+	ana, base = host(meeting)
+	ben = join(meeting, base, "Ben")
+	if how == "end":
+		ana.send({"do": "end"})
+	elif how == "SIGTERM":
+		ana.process.send_signal(signal.SIGTERM)
+	else:
+		ana.hang_up()
+	for one in (ana, ben):
+		assert one.wait("ended")["reason"]
+		assert one.process.wait(8) == 0
+		assert one.events[-1]["event"] == "ended"
+	assert ben.seen("reconnecting") == []
 
 
 def test_commands_piped_in_before_it_has_joined(meeting: Callable[..., Headless]) -> None:
-  base = free_base()
-  where = ("--bind", LOOPBACK, "--port", str(base))
-  ana = meeting("--host", *where, "--name", "Ana", *SILENT)
-  ana.send({"do": "chat", "text": "early"})
-  ana.send_raw(b'{"do":"chat","text":"last, without an end of line"}')
-  ana.hang_up()
-  assert ana.wait("ended", timeout=40)
-  assert ana.process.wait(5) == 0
-  assert [e["text"] for e in ana.seen("chat")] == ["early", "last, without an end of line"]
+	base = free_base()
+	where = ("--bind", LOOPBACK, "--port", str(base))
+	ana = meeting("--host", *where, "--name", "Ana", *SILENT)
+	ana.send({"do": "chat", "text": "early"})
+	ana.send_raw(b'{"do":"chat","text":"last, without an end of line"}')
+	ana.hang_up()
+	assert ana.wait("ended", timeout=40)
+	assert ana.process.wait(5) == 0
+	assert [e["text"] for e in ana.seen("chat")] == ["early", "last, without an end of line"]
 
 
 def test_a_server_alone(meeting: Callable[..., Headless], tmp_path: Path) -> None:
-  server, base = serve(meeting, "--title", "Alone", "--name", "Lab")
-  server.hang_up()
-  key = str(server.home / "host.key")
-  teacher = join(meeting, base, "Ana", "--host-key", key)
-  assert (teacher.seen("joined")[0]["role"], teacher.seen("joined")[0]["title"]) == ("host", "Alone")
-  ben = join(meeting, base, "Ben")
-  teacher.wait("join", name="Ben")
-  teacher.send({"do": "remove", "who": "Ben"})
-  ben.wait("ended")
-  teacher.send({"do": "unban", "who": "Ben"})
-  teacher.wait("banned", names=[])
-  teacher.hang_up()
-  assert teacher.wait("left")
-  cara = join(meeting, base, "Cara")  # only `--host` takes the meeting along
-  server.process.send_signal(signal.SIGTERM)
-  cara.wait("ended")
-  assert server.process.wait(8) == 0
+	server, base = serve(meeting, "--title", "Alone", "--name", "Lab")
+	server.hang_up()
+	key = str(server.home / "host.key")
+	teacher = join(meeting, base, "Ana", "--host-key", key)
+	assert (teacher.seen("joined")[0]["role"], teacher.seen("joined")[0]["title"]) == ("host", "Alone")
+	ben = join(meeting, base, "Ben")
+	teacher.wait("join", name="Ben")
+	teacher.send({"do": "remove", "who": "Ben"})
+	ben.wait("ended")
+	teacher.send({"do": "unban", "who": "Ben"})
+	teacher.wait("banned", names=[])
+	teacher.hang_up()
+	assert teacher.wait("left")
+	cara = join(meeting, base, "Cara")  # only `--host` takes the meeting along
+	server.process.send_signal(signal.SIGTERM)
+	cara.wait("ended")
+	assert server.process.wait(8) == 0
 
 
 # -- meetings that are interrupted ------------------------------------------------------------------------
@@ -714,108 +714,108 @@ def test_a_server_alone(meeting: Callable[..., Headless], tmp_path: Path) -> Non
 
 @pytest.fixture
 def passages() -> Iterator[Callable[[int], Passage]]:
-  made: list[Passage] = []
+	made: list[Passage] = []
 
-  def make(base: int) -> Passage:
-    made.append(Passage(base))
-    return made[-1]
+	def make(base: int) -> Passage:
+		made.append(Passage(base))
+		return made[-1]
 
-  yield make
-  for one in made:
-    one.close()
+	yield make
+	for one in made:
+		one.close()
 
 
 def test_a_cut_connection_comes_back(
-  passages: Callable[[int], Passage], meeting: Callable[..., Headless]
+	passages: Callable[[int], Passage], meeting: Callable[..., Headless]
 ) -> None:
-  ana, base = host(meeting, "--camera", "pattern", "--mic", "tone")
-  way = passages(base)
-  ben = join(meeting, base, "Ben", "--mic", "tone", at=way.at)
-  switch(ana, "camera", True)
-  ben.send({"do": "watch", "streams": {"Ana": {"layer": 0, "fps": 10}}})
-  ben.send({"do": "hand", "up": True})
-  switch(ben, "mic", True)
-  ana.wait("speaking", name="Ben")
-  wait_for_layer(ben, "Ana", 0)
-  first = ben.seen("joined")[0]
-  ana.send({"do": "chat", "text": "before"})
-  ben.wait("chat", text="before")
-  before = stats(ben)
-  way.cut()
-  assert ben.wait("reconnecting")["reason"]
-  ana.wait("leave", name="Ben")
-  ana.send({"do": "chat", "text": "meanwhile"})
-  ana.wait("chat", text="meanwhile")
-  ben.send({"do": "chat", "text": "said into the void", "ref": "void"})
-  way.mend()
-  assert 0 < ben.wait("reconnected", timeout=15)["seconds"] < 15
-  assert ben.wait("chat", text="said into the void")["ref"] == "void"
-  ana.wait("chat", text="said into the void")
-  texts = [event["text"] for event in ben.seen("chat")]
-  assert texts == ["before", "meanwhile", "said into the void"]
-  back = ana.wait("join", name="Ben", id=lambda ident: ident != first["id"])
-  ana.wait("state", id=back["id"], hand=True, mic=True)
-  later = stats(ben)
-  assert later["audio"]["received"] >= before["audio"]["received"] > 0, "counters go on"
-  frames = later["video"]["Ana"]["frames"]
-  assert frames >= before["video"]["Ana"]["frames"]
-  until(lambda: stats(ben)["video"]["Ana"]["frames"], lambda now: now >= frames + 10)
-  ana.wait("speaking", id=back["id"])
-  assert len(ben.seen("joined")) == 1
+	ana, base = host(meeting, "--camera", "pattern", "--mic", "tone")
+	way = passages(base)
+	ben = join(meeting, base, "Ben", "--mic", "tone", at=way.at)
+	switch(ana, "camera", True)
+	ben.send({"do": "watch", "streams": {"Ana": {"layer": 0, "fps": 10}}})
+	ben.send({"do": "hand", "up": True})
+	switch(ben, "mic", True)
+	ana.wait("speaking", name="Ben")
+	wait_for_layer(ben, "Ana", 0)
+	first = ben.seen("joined")[0]
+	ana.send({"do": "chat", "text": "before"})
+	ben.wait("chat", text="before")
+	before = stats(ben)
+	way.cut()
+	assert ben.wait("reconnecting")["reason"]
+	ana.wait("leave", name="Ben")
+	ana.send({"do": "chat", "text": "meanwhile"})
+	ana.wait("chat", text="meanwhile")
+	ben.send({"do": "chat", "text": "said into the void", "ref": "void"})
+	way.mend()
+	assert 0 < ben.wait("reconnected", timeout=15)["seconds"] < 15
+	assert ben.wait("chat", text="said into the void")["ref"] == "void"
+	ana.wait("chat", text="said into the void")
+	texts = [event["text"] for event in ben.seen("chat")]
+	assert texts == ["before", "meanwhile", "said into the void"]
+	back = ana.wait("join", name="Ben", id=lambda ident: ident != first["id"])
+	ana.wait("state", id=back["id"], hand=True, mic=True)
+	later = stats(ben)
+	assert later["audio"]["received"] >= before["audio"]["received"] > 0, "counters go on"
+	frames = later["video"]["Ana"]["frames"]
+	assert frames >= before["video"]["Ana"]["frames"]
+	until(lambda: stats(ben)["video"]["Ana"]["frames"], lambda now: now >= frames + 10)
+	ana.wait("speaking", id=back["id"])
+	assert len(ben.seen("joined")) == 1
 
 
 def test_what_is_asked_while_the_link_is_lost_is_answered() -> None:
-  """Each numbered command that was under way is, when its link is lost."""
-  link: list[Any] = []
-  made = cs.Requests(lambda: link[-1] if link else None, lambda seconds, call: None)
-  told: list[tuple[str, str]] = []
+	"""Each numbered command that was under way is, when its link is lost."""
+	link: list[Any] = []
+	made = cs.Requests(lambda: link[-1] if link else None, lambda seconds, call: None)
+	told: list[tuple[str, str]] = []
 
-  def ask(name: str) -> None:
-    made.make({"type": name}, lambda message: told.append((name, message["code"])))
+	def ask(name: str) -> None:
+		made.make({"type": name}, lambda message: told.append((name, message["code"])))
 
-  link.append(SimpleNamespace(send=lambda message: None, heard=0.0))
-  ask("remove")
-  ask("hand")
-  assert not told
-  made.forget_dropped(link.pop())
-  assert told == [("remove", "unreachable")], "what was said waits for the next link"
+	link.append(SimpleNamespace(send=lambda message: None, heard=0.0))
+	ask("remove")
+	ask("hand")
+	assert not told
+	made.forget_dropped(link.pop())
+	assert told == [("remove", "unreachable")], "what was said waits for the next link"
 
 
 def test_a_command_during_a_cut_has_its_answer(
-  passages: Callable[[int], Passage], meeting: Callable[..., Headless]
+	passages: Callable[[int], Passage], meeting: Callable[..., Headless]
 ) -> None:
-  _, base = host(meeting)
-  way = passages(base)
-  ben = join(meeting, base, "Ben", at=way.at)
-  way.cut()
-  ben.wait("reconnecting")
-  ben.send({"do": "upload", "path": __file__, "ref": "sent later"})
-  ben.send({"do": "private", "to": "Ana", "text": "kept", "ref": "kept"})
-  ben.send({"do": "hand", "up": True, "ref": "hand"})
-  way.mend()
-  for ref, event in (("kept", "private"), ("hand", "state"), ("sent later", "uploaded")):
-    ben.wait(event, ref=ref, timeout=15)
+	_, base = host(meeting)
+	way = passages(base)
+	ben = join(meeting, base, "Ben", at=way.at)
+	way.cut()
+	ben.wait("reconnecting")
+	ben.send({"do": "upload", "path": __file__, "ref": "sent later"})
+	ben.send({"do": "private", "to": "Ana", "text": "kept", "ref": "kept"})
+	ben.send({"do": "hand", "up": True, "ref": "hand"})
+	way.mend()
+	for ref, event in (("kept", "private"), ("hand", "state"), ("sent later", "uploaded")):
+		ben.wait(event, ref=ref, timeout=15)
 
 
 def test_twice_cut_and_the_name_stays(
-  passages: Callable[[int], Passage], meeting: Callable[..., Headless]
+	passages: Callable[[int], Passage], meeting: Callable[..., Headless]
 ) -> None:
-  ana, base = host(meeting)
-  way = passages(base)
-  ben = join(meeting, base, "Ben", at=way.at)
-  for _ in range(2):
-    way.cut()
-    ben.wait("reconnecting")
-    way.mend()
-    ben.wait("reconnected", timeout=15)
-    ana.wait("join", name="Ben")
-  ben.send({"do": "users", "ref": 1})
-  assert sorted(u["name"] for u in ben.wait("users", ref=1)["users"]) == ["Ana", "Ben"]
+	ana, base = host(meeting)
+	way = passages(base)
+	ben = join(meeting, base, "Ben", at=way.at)
+	for _ in range(2):
+		way.cut()
+		ben.wait("reconnecting")
+		way.mend()
+		ben.wait("reconnected", timeout=15)
+		ana.wait("join", name="Ben")
+	ben.send({"do": "users", "ref": 1})
+	assert sorted(u["name"] for u in ben.wait("users", ref=1)["users"]) == ["Ana", "Ben"]
 
 
 def test_nobody_to_join(meeting: Callable[..., Headless]) -> None:
-  started = time.monotonic()
-  lost = enter(meeting, free_base(), "Ben")
-  assert lost.wait("denied", timeout=12)["code"] == "no_meeting"
-  assert lost.process.wait(5) == 1
-  assert time.monotonic() - started < 12
+	started = time.monotonic()
+	lost = enter(meeting, free_base(), "Ben")
+	assert lost.wait("denied", timeout=12)["code"] == "no_meeting"
+	assert lost.process.wait(5) == 1
+	assert time.monotonic() - started < 12

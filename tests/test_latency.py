@@ -20,43 +20,43 @@ SECONDS = 20.0 if QUIET_MACHINE else 6.0
 
 @pytest.mark.calm
 def test_starting(meeting: Callable[..., Headless], tmp_path: Path) -> None:
-  took = start_up(meeting, tmp_path, 5 if QUIET_MACHINE else 3)
-  print(f"serving after {took['serve']:.2f} s, joined after {took['join']:.2f} s")
-  assert took["serve"] <= 0.8 * SLACK
-  assert took["join"] <= 1.0 * SLACK
+	took = start_up(meeting, tmp_path, 5 if QUIET_MACHINE else 3)
+	print(f"serving after {took['serve']:.2f} s, joined after {took['join']:.2f} s")
+	assert took["serve"] <= 0.8 * SLACK
+	assert took["join"] <= 1.0 * SLACK
 
 
 def told(what: str, delays: Sequence[float]) -> tuple[float, float]:
-  """p50 and p99, also printed."""
-  p50, p99 = percentile(delays, 0.5), percentile(delays, 0.99)
-  print(f"{what}: {len(delays)} delays, p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms")
-  return p50, p99
+	"""p50 and p99, also printed."""
+	p50, p99 = percentile(delays, 0.5), percentile(delays, 0.99)
+	print(f"{what}: {len(delays)} delays, p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms")
+	return p50, p99
 
 
 @pytest.mark.calm
 @pytest.mark.parametrize(
-  ("jitter", "most_p50", "most_p99"), [(0.0, 0.060, 0.085), (0.03, 0.100, 0.140)], ids=["clean", "jitter"]
+	("jitter", "most_p50", "most_p99"), [(0.0, 0.060, 0.085), (0.03, 0.100, 0.140)], ids=["clean", "jitter"]
 )
 def test_sound(
-  lan: Callable[[int], Lan],
-  meeting: Callable[..., Headless],
-  tmp_path: Path,
-  jitter: float,
-  most_p50: float,
-  most_p99: float,
+	lan: Callable[[int], Lan],
+	meeting: Callable[..., Headless],
+	tmp_path: Path,
+	jitter: float,
+	most_p50: float,
+	most_p99: float,
 ) -> None:
-  delays = sound_delays(on_lan(meeting, lan(3), jitter), tmp_path, SECONDS)
-  p50, p99 = told("sound", delays)
-  assert len(delays) >= SECONDS
-  assert p50 <= (most_p50 if QUIET_MACHINE else 0.3)
-  assert p99 <= (most_p99 if QUIET_MACHINE else 0.5)
-  assert min(delays) > 0.01, "sound cannot be heard before it was said"
+	delays = sound_delays(on_lan(meeting, lan(3), jitter), tmp_path, SECONDS)
+	p50, p99 = told("sound", delays)
+	assert len(delays) >= SECONDS
+	assert p50 <= (most_p50 if QUIET_MACHINE else 0.3)
+	assert p99 <= (most_p99 if QUIET_MACHINE else 0.5)
+	assert min(delays) > 0.01, "sound cannot be heard before it was said"
 
 
 @pytest.mark.calm
 def test_pictures(lan: Callable[[int], Lan], meeting: Callable[..., Headless]) -> None:
-  delays = picture_delays(on_lan(meeting, lan(2)), 5.0)
-  p50, p99 = told("pictures", delays)
-  assert len(delays) >= 5
-  assert p50 <= 0.060 * SLACK
-  assert p99 <= 0.150 * SLACK
+	delays = picture_delays(on_lan(meeting, lan(2)), 5.0)
+	p50, p99 = told("pictures", delays)
+	assert len(delays) >= 5
+	assert p50 <= 0.060 * SLACK
+	assert p99 <= 0.150 * SLACK

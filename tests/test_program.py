@@ -23,161 +23,161 @@ until = partial(wait_until, seconds=15.0)
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[cs.Program]:
-  """The program of Ana, who hosts at this machine's loopback."""
-  home = tmp_path / "ana"
-  home.mkdir()
-  monkeypatch.setenv("CONNECTSPHERE_HOME", str(home))
-  base = free_base()
-  options = cs.ClientOptions(
-        name="Ana", port=base, bind=HERE, camera="pattern", mic="tone", speaker="none",
-        given={"name", "camera", "mic", "speaker"},
-    )  # fmt: skip
-  server = cs.dataclasses.asdict(cs.ServerOptions(host_name="Ana", base=base, bind=HERE))
-  with contextlib.closing(cs.Program(options, server, home, look=False)) as made:
-    yield made
+	"""The program of Ana, who hosts at this machine's loopback."""
+	home = tmp_path / "ana"
+	home.mkdir()
+	monkeypatch.setenv("CONNECTSPHERE_HOME", str(home))
+	base = free_base()
+	options = cs.ClientOptions(
+		name="Ana", port=base, bind=HERE, camera="pattern", mic="tone", speaker="none",
+		given={"name", "camera", "mic", "speaker"},
+	)  # fmt: skip
+	server = cs.dataclasses.asdict(cs.ServerOptions(host_name="Ana", base=base, bind=HERE))
+	with contextlib.closing(cs.Program(options, server, home, look=False)) as made:
+		yield made
 
 
 def heard(controller: cs.MeetingController, event: str, **match: Any) -> cs.Json:
-  """The next such event."""
-  while True:
-    told: cs.Json = controller.gui_queue.get(timeout=15)
-    if told["event"] == event and all(told[key] == value for key, value in match.items()):
-      return told
+	"""The next such event."""
+	while True:
+		told: cs.Json = controller.gui_queue.get(timeout=15)
+		if told["event"] == event and all(told[key] == value for key, value in match.items()):
+			return told
 
 
 def leave(controller: cs.MeetingController) -> None:
-  controller.do({"do": "leave"})
-  heard(controller, "left")
-  controller.close()
+	controller.do({"do": "leave"})
+	heard(controller, "left")
+	controller.close()
 
 
 def heard_of(program: cs.Program, title: str) -> list[cs.MeetingAd]:
-  return [ad for ad in program.find() if ad.title == title]
+	return [ad for ad in program.find() if ad.title == title]
 
 
 def found(program: cs.Program, title: str) -> cs.MeetingAd:
-  until(lambda: heard_of(program, title))
-  return heard_of(program, title)[0]
+	until(lambda: heard_of(program, title))
+	return heard_of(program, title)[0]
 
 
 def test_a_meeting_that_its_host_ended_is_over(program: cs.Program) -> None:
-  controller = program.host("Ana", "Physics", "")
-  assert program._hosted is not None
-  keeper = program._hosted._child
-  started = keeper._process
-  controller.do({"do": "end"})
-  heard(controller, "ended")
-  until(lambda: not keeper._worker._thread.is_alive())
-  assert keeper._process is started, "nobody started another"
-  assert started is not None and started.returncode == 0
-  assert not cs.tcp_answers((HERE, controller.options.port))
+	controller = program.host("Ana", "Physics", "")
+	assert program._hosted is not None
+	keeper = program._hosted._child
+	started = keeper._process
+	controller.do({"do": "end"})
+	heard(controller, "ended")
+	until(lambda: not keeper._worker._thread.is_alive())
+	assert keeper._process is started, "nobody started another"
+	assert started is not None and started.returncode == 0
+	assert not cs.tcp_answers((HERE, controller.options.port))
 
 
 def test_a_host_who_comes_back_through_the_list_is_the_host(program: cs.Program) -> None:
-  first = program.host("Ana", "Physics", "")
-  leave(first)
-  ad = found(program, "Physics")
-  second = program.join(ad.address, ad.port, "Ana", "")
-  until(lambda: second.state.current.role == "host")
+	first = program.host("Ana", "Physics", "")
+	leave(first)
+	ad = found(program, "Physics")
+	second = program.join(ad.address, ad.port, "Ana", "")
+	until(lambda: second.state.current.role == "host")
 
 
 def test_hosting_that_failed_leaves_the_list_as_it_was(
-  program: cs.Program, meeting: Callable[..., Headless]
+	program: cs.Program, meeting: Callable[..., Headless]
 ) -> None:
-  _, base = serve(meeting, "--title", "Chess")
-  program._server["base"] = base
-  with pytest.raises(cs.Refused, match="is running on this computer"):
-    program.host("Ana", "Physics", "")
-  ad = found(program, "Chess")
-  joined = program.join(ad.address, ad.port, "Ana", "")
-  until(lambda: joined.state.current.title == "Chess")
+	_, base = serve(meeting, "--title", "Chess")
+	program._server["base"] = base
+	with pytest.raises(cs.Refused, match="is running on this computer"):
+		program.host("Ana", "Physics", "")
+	ad = found(program, "Chess")
+	joined = program.join(ad.address, ad.port, "Ana", "")
+	until(lambda: joined.state.current.title == "Chess")
 
 
 def test_who_hosted_before_invites_to_the_meeting_that_is_on(
-  program: cs.Program, meeting: Callable[..., Headless]
+	program: cs.Program, meeting: Callable[..., Headless]
 ) -> None:
-  first = program.host("Ana", "Physics", "")
-  assert {way.address for way in program.ways_in()} == {f"{HERE}:{first.options.port}"}
-  leave(first)
-  _, base = serve(meeting, "--title", "Chess")
-  second = program.join(HERE, base, "Ana", "")
-  until(lambda: second.state.current.title == "Chess")
-  assert {way.address for way in program.ways_in()} == {f"{HERE}:{base}"}
+	first = program.host("Ana", "Physics", "")
+	assert {way.address for way in program.ways_in()} == {f"{HERE}:{first.options.port}"}
+	leave(first)
+	_, base = serve(meeting, "--title", "Chess")
+	second = program.join(HERE, base, "Ana", "")
+	until(lambda: second.state.current.title == "Chess")
+	assert {way.address for way in program.ways_in()} == {f"{HERE}:{base}"}
 
 
 @pytest.mark.parametrize(("what", "other"), [("mic", "tone"), ("camera", "pattern")])
 def test_choosing_a_device_turns_none_on(program: cs.Program, what: str, other: str) -> None:
-  controller = program.host("Ana", "Physics", "")
-  for on, state in ((True, "live"), (False, "off")):
-    controller.do({"do": what, "on": on})
-    heard(controller, "device", what=what, state=state)
-  program.set_setting(what, other)
-  assert heard(controller, "device", what=what)["state"] == "off"
-  controller.do({"do": what, "on": True})
-  heard(controller, "device", what=what, state="live")
-  program.set_setting(what, other)
-  heard(controller, "device", what=what, state="live")
-  controller.do({"do": what, "on": False})
-  heard(controller, "device", what=what, state="off")
+	controller = program.host("Ana", "Physics", "")
+	for on, state in ((True, "live"), (False, "off")):
+		controller.do({"do": what, "on": on})
+		heard(controller, "device", what=what, state=state)
+	program.set_setting(what, other)
+	assert heard(controller, "device", what=what)["state"] == "off"
+	controller.do({"do": what, "on": True})
+	heard(controller, "device", what=what, state="live")
+	program.set_setting(what, other)
+	heard(controller, "device", what=what, state="live")
+	controller.do({"do": what, "on": False})
+	heard(controller, "device", what=what, state="off")
 
 
 def test_choosing_another_after_one_failed_turns_none_on(program: cs.Program) -> None:
-  controller = program.host("Ana", "Physics", "")
-  program.set_setting("mic", "97")
-  controller.do({"do": "mic", "on": True})
-  heard(controller, "device", what="mic", state="failed")
-  program.set_setting("mic", "tone")
-  assert heard(controller, "device", what="mic")["state"] == "off"
-  controller.do({"do": "mic", "on": True})
-  heard(controller, "device", what="mic", state="live")
+	controller = program.host("Ana", "Physics", "")
+	program.set_setting("mic", "97")
+	controller.do({"do": "mic", "on": True})
+	heard(controller, "device", what="mic", state="failed")
+	program.set_setting("mic", "tone")
+	assert heard(controller, "device", what="mic")["state"] == "off"
+	controller.do({"do": "mic", "on": True})
+	heard(controller, "device", what="mic", state="live")
 
 
 def test_a_volume_that_is_only_tried_is_not_remembered(program: cs.Program) -> None:
-  controller = program.host("Ana", "Physics", "")
-  program.try_volume(0.25)
-  until(lambda: controller.options.volume == 0.25)
-  assert program.setting("volume") == 0.8
-  program.set_setting("volume", 0.5)
-  until(lambda: controller.options.volume == 0.5)
-  assert program.setting("volume") == 0.5
+	controller = program.host("Ana", "Physics", "")
+	program.try_volume(0.25)
+	until(lambda: controller.options.volume == 0.25)
+	assert program.setting("volume") == 0.8
+	program.set_setting("volume", 0.5)
+	until(lambda: controller.options.volume == 0.5)
+	assert program.setting("volume") == 0.5
 
 
 def test_each_microphone_remembers_its_sound(program: cs.Program) -> None:
-  controller = program.host("Ana", "Physics", "")
-  for mic, sound in (("tone", "clear"), ("tone:500", "original"), ("tone:600", "")):
-    program.set_setting("mic", mic)
-    if sound:
-      program.set_setting("sound", sound)
-  for mic, sound in (("tone", "clear"), ("tone:500", "original"), ("tone:600", "")):
-    program.set_setting("mic", mic)
-    assert program.setting("sound") == sound
-    until(lambda mic=mic, sound=sound: (controller.options.mic, controller.options.sound) == (mic, sound))  # type: ignore[misc]
+	controller = program.host("Ana", "Physics", "")
+	for mic, sound in (("tone", "clear"), ("tone:500", "original"), ("tone:600", "")):
+		program.set_setting("mic", mic)
+		if sound:
+			program.set_setting("sound", sound)
+	for mic, sound in (("tone", "clear"), ("tone:500", "original"), ("tone:600", "")):
+		program.set_setting("mic", mic)
+		assert program.setting("sound") == sound
+		until(lambda mic=mic, sound=sound: (controller.options.mic, controller.options.sound) == (mic, sound))  # type: ignore[misc]
 
 
 class Trap(FalseHost):
-  """A host that hangs up."""
+	"""A host that hangs up."""
 
-  def serve(self, near: ssl.SSLSocket) -> None:
-    """Nothing."""
+	def serve(self, near: ssl.SSLSocket) -> None:
+		"""Nothing."""
 
 
 def test_who_announces_anothers_meeting_keeps_nobody_out_for_long(
-  program: cs.Program, meeting: Callable[..., Headless], tmp_path: Path
+	program: cs.Program, meeting: Callable[..., Headless], tmp_path: Path
 ) -> None:
-  """Heard first, it is believed; once another host answers there, the true one is."""
-  teacher, base = serve(meeting, "--title", "Physics")
-  told = cs.dataclasses.asdict(found(program, "Physics"))
-  del told["address"]
-  teacher.process.kill()
-  until(lambda: not heard_of(program, "Physics"))
-  with contextlib.closing(Trap(tmp_path)) as trap:
-    liar = cs.DiscoveryResponder(lambda: told | {"port": trap.port, "nonce": ""}, HERE)
-    liar.start()
-    with contextlib.closing(liar):
-      assert found(program, "Physics").port == trap.port
-      with pytest.raises(cs.Refused) as refused:
-        program.join(HERE, trap.port, "Ana", "")
-      assert refused.value.code == "host_changed"
-      assert not heard_of(program, "Physics")
-      serve(meeting, "--title", "Physics", home=teacher.home, base=base)
-      assert found(program, "Physics").port == base
+	"""Heard first, it is believed; once another host answers there, the true one is."""
+	teacher, base = serve(meeting, "--title", "Physics")
+	told = cs.dataclasses.asdict(found(program, "Physics"))
+	del told["address"]
+	teacher.process.kill()
+	until(lambda: not heard_of(program, "Physics"))
+	with contextlib.closing(Trap(tmp_path)) as trap:
+		liar = cs.DiscoveryResponder(lambda: told | {"port": trap.port, "nonce": ""}, HERE)
+		liar.start()
+		with contextlib.closing(liar):
+			assert found(program, "Physics").port == trap.port
+			with pytest.raises(cs.Refused) as refused:
+				program.join(HERE, trap.port, "Ana", "")
+			assert refused.value.code == "host_changed"
+			assert not heard_of(program, "Physics")
+			serve(meeting, "--title", "Physics", home=teacher.home, base=base)
+			assert found(program, "Physics").port == base

@@ -16,318 +16,320 @@ __all__ = ["opened"]  # a fixture
 
 
 def rules(driver: Driver, call: FakeController, **changes: Any) -> None:
-  """Let these be the rules, in the window too."""
-  call.change(rules=cs.Rules(**changes))
-  driver.until(lambda: driver.view.shot.rules == cs.Rules(**changes), "the rules")
-  driver.pump(0.1)
+	"""Let these be the rules, in the window too."""
+	call.change(rules=cs.Rules(**changes))
+	driver.until(lambda: driver.view.shot.rules == cs.Rules(**changes), "the rules")
+	driver.pump(0.1)
 
 
 def raise_hands(driver: Driver, call: FakeController, *numbers: int) -> None:
-  """Let them raise their hands one after the other, 40 s apart, the first one two minutes ago."""
-  for at, number in enumerate(numbers):
-    call.change_person(number, hand=time.time() - 125 + 40 * at)
-  driver.until(lambda: [one.id for one in driver.view.shot.hands] == [*numbers], "the hands")
-  driver.pump(0.1)
+	"""Let them raise their hands one after the other, 40 s apart, the first one two minutes ago."""
+	for at, number in enumerate(numbers):
+		call.change_person(number, hand=time.time() - 125 + 40 * at)
+	driver.until(lambda: [one.id for one in driver.view.shot.hands] == [*numbers], "the hands")
+	driver.pump(0.1)
 
 
 def card(driver: Driver) -> cs.ListView:
-  """The rows of the card of the class, opened by its button."""
-  driver.click(driver.view.side.buttons["host"].canvas)
-  assert driver.view.card is not None
-  return driver.view.card.list
+	"""The rows of the card of the class, opened by its button."""
+	driver.click(driver.view.side.buttons["host"].canvas)
+	assert driver.view.card is not None
+	return driver.view.card.list
 
 
 def words(driver: Driver) -> str:
-  """All that is written on canvases in sight."""
-  return "\n".join(line for one in walk(driver.root) for line in written(one))
+	"""All that is written on canvases in sight."""
+	return "\n".join(line for one in walk(driver.root) for line in written(one))
 
 
 @pytest.mark.parametrize("what", cs.PERMITS)
 def test_a_switch_says_what_is_so_and_turns_it(opened: Open, what: str) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  rows = card(driver)
-  for off in ([], [what]):
-    rules(driver, call, off=off)
-    shown = next(row for row in rows.rows if isinstance(row, cs.SwitchRow) and row.name == what)
-    assert shown.on is (what not in off)
-    driver.spot(rows, what)
-    assert last(call, "permit") == {"do": "permit", "what": what, "on": what in off}
+	driver = opened()
+	call = driver.meet(host=True)
+	rows = card(driver)
+	for off in ([], [what]):
+		rules(driver, call, off=off)
+		shown = next(row for row in rows.rows if isinstance(row, cs.SwitchRow) and row.name == what)
+		assert shown.on is (what not in off)
+		driver.spot(rows, what)
+		assert last(call, "permit") == {"do": "permit", "what": what, "on": what in off}
 
 
 def test_the_card_is_walked_by_keys_and_closed_by_escape(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  card(driver)
-  driver.key("Down", "Down", "Down", "space")
-  assert last(call, "permit") == {"do": "permit", "what": "mic", "on": False}
-  driver.key("Down", "Return")
-  assert last(call, "permit")["what"] == "camera" and not sent(call, "hand")
-  driver.key("Escape")
-  assert driver.view.card is None and not sent(call, "leave")
-  driver.command("h")
-  assert sent(call, "hand"), "the keyboard is free again"
+	driver = opened()
+	call = driver.meet(host=True)
+	card(driver)
+	driver.key("Down", "Down", "Down", "space")
+	assert last(call, "permit") == {"do": "permit", "what": "mic", "on": False}
+	driver.key("Down", "Return")
+	assert last(call, "permit")["what"] == "camera" and not sent(call, "hand")
+	driver.key("Escape")
+	assert driver.view.card is None and not sent(call, "leave")
+	driver.command("h")
+	assert sent(call, "hand"), "the keyboard is free again"
 
 
 @pytest.mark.parametrize(
-  ("name", "command"),
-  [
-    ("still", {"do": "mute", "who": "all", "what": "camera"}),
-    ("lower", {"do": "lower", "who": "all"}),
-    *((f"door:{mode}", {"do": "door", "mode": mode}) for mode in cs.DOORS),
-    ("timer:120", {"do": "timer", "seconds": 120}),
-    ("answers", {"do": "close_question"}),
-    ("collected", {"do": "collect", "open": False}),
-  ],
+	("name", "command"),
+	[
+		("still", {"do": "mute", "who": "all", "what": "camera"}),
+		("lower", {"do": "lower", "who": "all"}),
+		*((f"door:{mode}", {"do": "door", "mode": mode}) for mode in cs.DOORS),
+		("timer:120", {"do": "timer", "seconds": 120}),
+		("answers", {"do": "close_question"}),
+		("collected", {"do": "collect", "open": False}),
+	],
 )
 def test_what_the_card_offers(opened: Open, name: str, command: cs.Json) -> None:
-  driver = opened("1366x768")
-  question = cs.Question("Which?", ["1/3", "2/5"], [3, 1])
-  call = driver.meet(host=True, rules=cs.Rules(collecting="Sheet 3"), question=question)
-  rows = card(driver)
-  driver.pump(0.2)
-  rows.scroll(1_000 if name in ("answers", "collected") else 0)
-  driver.spot(rows, name)
-  assert call.commands[-1] == command
+	driver = opened("1366x768")
+	question = cs.Question("Which?", ["1/3", "2/5"], [3, 1])
+	call = driver.meet(host=True, rules=cs.Rules(collecting="Sheet 3"), question=question)
+	rows = card(driver)
+	driver.pump(0.2)
+	rows.scroll(1_000 if name in ("answers", "collected") else 0)
+	driver.spot(rows, name)
+	assert call.commands[-1] == command
 
 
 def test_the_card_grows_with_what_is_on_it_within_the_window(opened: Open) -> None:
-  driver = opened("1366x768")
-  call = driver.meet(host=True)
-  rows = card(driver)
-  driver.pump(0.2)
-  assert rows._ended and not rows.bar.winfo_ismapped()
-  call.change(question=cs.Question("Which is larger?", ["a", "b", "c", "d", "e"], [1, 2, 3, 0, 5]))
-  driver.until(lambda: any(isinstance(row, cs.BarRow) for row in rows.rows), "the answers")
-  driver.pump(0.2)
-  bars = [(row.words, row.count, row.all_) for row in rows.rows if isinstance(row, cs.BarRow)]
-  assert bars == [("a", 1, 11), ("b", 2, 11), ("c", 3, 11), ("d", 0, 11), ("e", 5, 11)]
-  assert driver.view.card is not None
-  frame = driver.view.card.frame
-  assert frame.winfo_y() + frame.winfo_height() <= driver.view.frame.winfo_height()
-  call.change(role="member")
-  driver.until(lambda: driver.view.card is None, "who leads no longer has no card")
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	rows = card(driver)
+	driver.pump(0.2)
+	assert rows._ended and not rows.bar.winfo_ismapped()
+	call.change(question=cs.Question("Which is larger?", ["a", "b", "c", "d", "e"], [1, 2, 3, 0, 5]))
+	driver.until(lambda: any(isinstance(row, cs.BarRow) for row in rows.rows), "the answers")
+	driver.pump(0.2)
+	bars = [(row.words, row.count, row.all_) for row in rows.rows if isinstance(row, cs.BarRow)]
+	assert bars == [("a", 1, 11), ("b", 2, 11), ("c", 3, 11), ("d", 0, 11), ("e", 5, 11)]
+	assert driver.view.card is not None
+	frame = driver.view.card.frame
+	assert frame.winfo_y() + frame.winfo_height() <= driver.view.frame.winfo_height()
+	call.change(role="member")
+	driver.until(lambda: driver.view.card is None, "who leads no longer has no card")
 
 
 def test_hands_are_numbered_wait_and_get_the_word(opened: Open) -> None:
-  driver = opened("1366x768")
-  call = driver.meet(host=True)
-  call.change_person(2, hand=0.0)
-  raise_hands(driver, call, 5, 3)
-  driver.view.show_panel("attendees")
-  driver.pump(0.2)
-  assert driver.view.side.buttons["users"].unread == 2
-  people = [row for row in driver.view.attendees.list.rows if isinstance(row, cs.PersonRow)]
-  assert [one.person.id for one in people][:2] == [5, 3]
-  assert people[0].facts[0].startswith("1 · 2:0") and people[1].facts[0].startswith("2 · 1:2")
-  assert [driver.view.stage.looks(one.person).hand for one in people[:3]] == [1, 2, 0]
-  before = people[0].facts
-  driver.until(lambda: driver.view.attendees.list.rows[1].facts != before, "time goes on", 3)
-  driver.spot(driver.view.attendees.list, "hand3:0")
-  assert last(call, "word") == {"do": "word", "to": people[1].person.name}
-  driver.spot(driver.view.attendees.list, "hand5:1")
-  assert last(call, "lower") == {"do": "lower", "who": people[0].person.name}
-  driver.spot(driver.view.attendees.list, "lower")
-  assert last(call, "lower") == {"do": "lower", "who": "all"}
-  driver.click(driver.view.stage.canvas)
-  driver.key("n")
-  assert last(call, "word") == {"do": "word", "to": people[0].person.name}
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	call.change_person(2, hand=0.0)
+	raise_hands(driver, call, 5, 3)
+	driver.view.show_panel("attendees")
+	driver.pump(0.2)
+	assert driver.view.side.buttons["users"].unread == 2
+	people = [row for row in driver.view.attendees.list.rows if isinstance(row, cs.PersonRow)]
+	assert [one.person.id for one in people][:2] == [5, 3]
+	assert people[0].facts[0].startswith("1 · 2:0") and people[1].facts[0].startswith("2 · 1:2")
+	assert [driver.view.stage.looks(one.person).hand for one in people[:3]] == [1, 2, 0]
+	before = people[0].facts
+	driver.until(lambda: driver.view.attendees.list.rows[1].facts != before, "time goes on", 3)
+	driver.spot(driver.view.attendees.list, "hand3:0")
+	assert last(call, "word") == {"do": "word", "to": people[1].person.name}
+	driver.spot(driver.view.attendees.list, "hand5:1")
+	assert last(call, "lower") == {"do": "lower", "who": people[0].person.name}
+	driver.spot(driver.view.attendees.list, "lower")
+	assert last(call, "lower") == {"do": "lower", "who": "all"}
+	driver.click(driver.view.stage.canvas)
+	driver.key("n")
+	assert last(call, "word") == {"do": "word", "to": people[0].person.name}
 
 
 def test_a_raised_hand_offers_the_word(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  event = {"event": "state", "id": 3, "name": "Jonas Weber", "raised": True}
-  call.gui_queue.put(event)
-  driver.until(lambda: driver.view.toasts._toasts, "the notice")
-  driver.command("a")
-  assert last(call, "word") == {"do": "word", "to": "Jonas Weber"}
+	driver = opened()
+	call = driver.meet(host=True)
+	event = {"event": "state", "id": 3, "name": "Jonas Weber", "raised": True}
+	call.gui_queue.put(event)
+	driver.until(lambda: driver.view.toasts._toasts, "the notice")
+	driver.command("a")
+	assert last(call, "word") == {"do": "word", "to": "Jonas Weber"}
 
 
 def test_mute_all_answers_and_offers_to_keep_it(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  live = sum(one.mic and one.id != 1 for one in call.snapshot().people)
-  driver.spot(card(driver), "mute_all")
-  toast = driver.view.toasts._toasts[-1]
-  assert toast.words == f"{live} muted" and live
-  driver.key("Escape")
-  driver.command("a")
-  assert last(call, "permit") == {"do": "permit", "what": "mic", "on": False}
-  rules(driver, call, off=["mic"])
-  driver.view.run("mute_all")
-  assert not driver.view.toasts._toasts[-1].action
+	driver = opened()
+	call = driver.meet(host=True)
+	live = sum(one.mic and one.id != 1 for one in call.snapshot().people)
+	driver.spot(card(driver), "mute_all")
+	toast = driver.view.toasts._toasts[-1]
+	assert toast.words == f"{live} muted" and live
+	driver.key("Escape")
+	driver.command("a")
+	assert last(call, "permit") == {"do": "permit", "what": "mic", "on": False}
+	rules(driver, call, off=["mic"])
+	driver.view.run("mute_all")
+	assert not driver.view.toasts._toasts[-1].action
 
 
 def test_what_is_set_stands_in_the_top_bar_and_is_ended_there_by_a_host(opened: Open) -> None:
-  driver = opened("1366x768")
-  call = driver.meet(host=True)
-  pills = driver.view.top.states
-  assert not any(cs.in_place(one) for one in pills.values())
-  call.change(timer=cs.monotonic() + 61)
-  rules(driver, call, off=["mic"], spotlight="Jonas Weber")
-  driver.until(lambda: all(one.canvas.winfo_ismapped() for one in pills.values()), "the pills")
-  assert any(line in ("1:01", "1:00") for line in written(pills["timer"].canvas))
-  for name, (_, command) in cs.TopBar.STATES.items():
-    driver.click(pills[name].canvas)
-    assert call.commands[-1] == command
-  call.change(role="member")
-  driver.pump(0.2)
-  count = len(call.commands)
-  driver.click(pills["quiet"].canvas)
-  assert len(call.commands) == count, "a pupil only reads it"
-  rules(driver, call)
-  call.change(timer=0.0)
-  driver.until(lambda: not any(cs.in_place(one) for one in pills.values()), "nothing is set")
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	pills = driver.view.top.states
+	assert not any(cs.in_place(one) for one in pills.values())
+	call.change(timer=cs.monotonic() + 61)
+	rules(driver, call, off=["mic"], spotlight="Jonas Weber")
+	driver.until(lambda: all(one.canvas.winfo_ismapped() for one in pills.values()), "the pills")
+	assert any(line in ("1:01", "1:00") for line in written(pills["timer"].canvas))
+	for name, (_, command) in cs.TopBar.STATES.items():
+		driver.click(pills[name].canvas)
+		assert call.commands[-1] == command
+	call.change(role="member")
+	driver.pump(0.2)
+	count = len(call.commands)
+	driver.click(pills["quiet"].canvas)
+	assert len(call.commands) == count, "a pupil only reads it"
+	rules(driver, call)
+	call.change(timer=0.0)
+	driver.until(lambda: not any(cs.in_place(one) for one in pills.values()), "nothing is set")
 
 
 def test_a_countdown_sounds_at_its_end_alone(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  for left, sounds in ((60.0, 0), (0.3, 1)):  # ended early, and run out
-    call.change(timer=cs.monotonic() + left)
-    driver.pump(0.3)
-    call.gui_queue.put({"event": "timer", "seconds": 0})
-    driver.pump(0.2)
-    assert driver.backend.calls.count(("test_speaker",)) == sounds
+	driver = opened()
+	call = driver.meet()
+	for left, sounds in ((60.0, 0), (0.3, 1)):  # ended early, and run out
+		call.change(timer=cs.monotonic() + left)
+		driver.pump(0.3)
+		call.gui_queue.put({"event": "timer", "seconds": 0})
+		driver.pump(0.2)
+		assert driver.backend.calls.count(("test_speaker",)) == sounds
 
 
 def test_a_pupil_asks_to_speak_where_microphones_are_off(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  button = driver.view.side.buttons["mic"]
-  rules(driver, call, off=["mic"])
-  assert button.words == "Ask to speak" and button.locked and button.slash
-  for press_it in (lambda: driver.click(button.canvas), lambda: driver.command("m")):
-    call.change_person(6, hand=0.0)
-    driver.pump(0.1)
-    press_it()
-    driver.until(lambda: call.snapshot().person(6).hand, "the hand")  # type: ignore[union-attr]
-    assert not sent(call, "mic")
-  driver.until(lambda: driver.view.toasts._toasts, "the notice")
-  driver.command("m")
-  assert driver.view.toasts._toasts[-1].words == "Your hand is up: number 2", "after Amira's"
-  rules(driver, call, off=["mic"], word=call.snapshot().name)
-  assert not button.locked
-  press(driver, driver.view.notice.frame, "Unmute")
-  assert last(call, "mic") == {"do": "mic", "on": True}
+	driver = opened()
+	call = driver.meet()
+	button = driver.view.side.buttons["mic"]
+	rules(driver, call, off=["mic"])
+	assert button.words == "Ask to speak" and button.locked and button.slash
+	for press_it in (lambda: driver.click(button.canvas), lambda: driver.command("m")):
+		call.change_person(6, hand=0.0)
+		driver.pump(0.1)
+		press_it()
+		driver.until(lambda: call.snapshot().person(6).hand, "the hand")  # type: ignore[union-attr]
+		assert not sent(call, "mic")
+	driver.until(lambda: driver.view.toasts._toasts, "the notice")
+	driver.command("m")
+	assert driver.view.toasts._toasts[-1].words == "Your hand is up: number 2", "after Amira's"
+	rules(driver, call, off=["mic"], word=call.snapshot().name)
+	assert not button.locked
+	press(driver, driver.view.notice.frame, "Unmute")
+	assert last(call, "mic") == {"do": "mic", "on": True}
 
 
 @pytest.mark.parametrize(("what", "key"), [("camera", "v"), ("share", "ctrl+shift+s"), ("react", "r")])
 def test_what_is_locked_says_why(opened: Open, what: str, key: str) -> None:
-  driver = opened()
-  call = driver.meet()
-  button = driver.view.side.buttons[what]
-  usual = button.tip.words  # type: ignore[union-attr]
-  call.change_person(6, camera=False)
-  rules(driver, call, off=[what])
-  why = cs.not_permitted(what).reason
-  assert button.locked and button.tip.words == why  # type: ignore[union-attr]
-  count = len(call.commands)
-  driver.command(key)
-  assert driver.view.toasts._toasts[-1].words == why and len(call.commands) == count
-  assert driver.view.dialog is None
-  rules(driver, call)
-  assert not button.locked and button.tip.words == usual  # type: ignore[union-attr]
+	driver = opened()
+	call = driver.meet()
+	button = driver.view.side.buttons[what]
+	usual = button.tip.words  # type: ignore[union-attr]
+	call.change_person(6, camera=False)
+	rules(driver, call, off=[what])
+	why = cs.not_permitted(what).reason
+	assert button.locked and button.tip.words == why  # type: ignore[union-attr]
+	count = len(call.commands)
+	driver.command(key)
+	assert driver.view.toasts._toasts[-1].words == why and len(call.commands) == count
+	assert driver.view.dialog is None
+	rules(driver, call)
+	assert not button.locked and button.tip.words == usual  # type: ignore[union-attr]
 
 
 def test_where_messages_are_off_one_writes_to_the_host(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  composer = driver.view.chat.composer
-  rules(driver, call, off=["chat", "private"])
-  assert [value for value, _ in composer.target.options] == [composer.target.value] == ["Mr Lewis"]
-  driver.type("I do not understand", "Return")
-  assert last(call, "private") == {"do": "private", "to": "Mr Lewis", "text": "I do not understand"}
-  rules(driver, call, off=["private"])
-  assert composer.target.value == "" and [value for value, _ in composer.target.options] == ["", "Mr Lewis"]
-  rules(driver, call)
-  assert len(composer.target.options) == 9
+	driver = opened()
+	call = driver.meet()
+	composer = driver.view.chat.composer
+	rules(driver, call, off=["chat", "private"])
+	assert [value for value, _ in composer.target.options] == [composer.target.value] == ["Mr Lewis"]
+	driver.type("I do not understand", "Return")
+	assert last(call, "private") == {"do": "private", "to": "Mr Lewis", "text": "I do not understand"}
+	rules(driver, call, off=["private"])
+	assert composer.target.value == "" and [value for value, _ in composer.target.options] == ["", "Mr Lewis"]
+	rules(driver, call)
+	assert len(composer.target.options) == 9
 
 
 def test_a_question_is_answered_by_one_click_and_may_be_changed(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  call.change(question=cs.Question("Which is larger?", ["1/3", "2/5"]))
-  driver.until(lambda: "Which is larger?" in words(driver), "the question")
-  for own, index in ((-1, 1), (1, 0)):
-    call.change(question=cs.Question("Which is larger?", ["1/3", "2/5"], (), own))
-    driver.pump(0.2)
-    press(driver, driver.view.notice.frame, "● 2/5" if index == own else ("1/3", "2/5")[index])
-    assert last(call, "answer") == {"do": "answer", "index": index}
-  driver.view.events._on_question({"question": "Which?", "answers": ["1/3", "2/5"], "counts": [3, 8]})
-  assert driver.view.toasts._toasts[-1].words == "Which? · 1/3: 3 · 2/5: 8"
+	driver = opened()
+	call = driver.meet()
+	call.change(question=cs.Question("Which is larger?", ["1/3", "2/5"]))
+	driver.until(lambda: "Which is larger?" in words(driver), "the question")
+	for own, index in ((-1, 1), (1, 0)):
+		call.change(question=cs.Question("Which is larger?", ["1/3", "2/5"], (), own))
+		driver.pump(0.2)
+		press(driver, driver.view.notice.frame, "● 2/5" if index == own else ("1/3", "2/5")[index])
+		assert last(call, "answer") == {"do": "answer", "index": index}
+	driver.view.events._on_question({"question": "Which?", "answers": ["1/3", "2/5"], "counts": [3, 8]})
+	assert driver.view.toasts._toasts[-1].words == "Which? · 1/3: 3 · 2/5: 8"
 
 
 def test_work_is_handed_in_from_the_bar(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-  driver = opened()
-  call = driver.meet()
-  rules(driver, call, collecting="Fractions, exercise 3")
-  monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "/tmp/work.odt")
-  press(driver, driver.view.notice.frame, "Hand in")
-  assert last(call, "hand_in") == {"do": "hand_in", "path": "/tmp/work.odt"}
+	driver = opened()
+	call = driver.meet()
+	rules(driver, call, collecting="Fractions, exercise 3")
+	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "/tmp/work.odt")
+	press(driver, driver.view.notice.frame, "Hand in")
+	assert last(call, "hand_in") == {"do": "hand_in", "path": "/tmp/work.odt"}
 
 
 @pytest.mark.parametrize("answers", ["", "yes / no / perhaps"])
 def test_a_quick_question_needs_no_answers(opened: Open, answers: str) -> None:
-  driver = opened("1366x768")
-  call = driver.meet(host=True)
-  driver.spot(card(driver), "question")
-  driver.until(lambda: driver.root.grab_current(), "the form")
-  driver.type("Understood?", "Tab")
-  driver.type(answers, "Return")
-  wanted = answers.split(" / ") if answers else ["✓", "✗"]
-  assert last(call, "ask") == {"do": "ask", "question": "Understood?", "answers": wanted}
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	driver.spot(card(driver), "question")
+	driver.until(lambda: driver.root.grab_current(), "the form")
+	driver.type("Understood?", "Tab")
+	driver.type(answers, "Return")
+	wanted = answers.split(" / ") if answers else ["✓", "✗"]
+	assert last(call, "ask") == {"do": "ask", "question": "Understood?", "answers": wanted}
 
 
 def work(sender: str, number: int, title: str = "Sheet 3", **more: Any) -> cs.FileEntry:
-  """What somebody has handed in."""
-  at = time.time()
-  return cs.FileEntry(f"a{number}", "sheet.odt", 9_000, sender, True, kind="work", task=title, at=at, **more)
+	"""What somebody has handed in."""
+	at = time.time()
+	return cs.FileEntry(
+		f"a{number}", "sheet.odt", 9_000, sender, True, kind="work", task=title, at=at, **more
+	)
 
 
 def test_a_host_sees_who_has_handed_in_and_reminds_the_others(opened: Open) -> None:
-  driver = opened("1366x768")
-  call = driver.meet(5, host=True)
-  visited: list[str] = []
-  driver.view.files.view = visited.append  # type: ignore[method-assign, assignment]
-  rules(driver, call, collecting="Sheet 3")
-  path = "ConferenceFiles/Maths 7b/Amira Hassan/sheet.odt"
-  done = work("Amira Hassan", 1, state="saved", path=path)
-  call.change(files=(work("Jonas Weber", 2, "Sheet 2"), done))
-  driver.view.show_panel("files")
-  rows = driver.view.files.list
-  driver.until(lambda: rows.rows[0] == cs.BarRow("Sheet 3", 1, 4), "the bar")
-  assert rows.rows[1].words == "Missing: Jonas Weber, Priya Nair, Tomás García", "of Sheet 2 is none of 3"
-  for name, command in (("remind", {"do": "remind"}), ("collected", {"do": "collect", "open": False})):
-    driver.spot(rows, name)
-    assert call.commands[-1] == command
-  driver.spot(rows, "folder")
-  assert visited == ["ConferenceFiles/Maths 7b/Amira Hassan"]  # whose parent is shown
-  facts = [row._facts() for row in rows.rows if isinstance(row, cs.FileRow) and row.entry == done]
-  assert facts[0].startswith(f"from Amira Hassan · ✓ {cs.clock(done.at)} · 9 kB")
-  call.change(files=tuple(work(one.name, one.id) for one in call.snapshot().people[1:]))
-  driver.until(lambda: rows.rows[1].words == "Everyone has handed in", "all")
+	driver = opened("1366x768")
+	call = driver.meet(5, host=True)
+	visited: list[str] = []
+	driver.view.files.view = visited.append  # type: ignore[method-assign, assignment]
+	rules(driver, call, collecting="Sheet 3")
+	path = "ConferenceFiles/Maths 7b/Amira Hassan/sheet.odt"
+	done = work("Amira Hassan", 1, state="saved", path=path)
+	call.change(files=(work("Jonas Weber", 2, "Sheet 2"), done))
+	driver.view.show_panel("files")
+	rows = driver.view.files.list
+	driver.until(lambda: rows.rows[0] == cs.BarRow("Sheet 3", 1, 4), "the bar")
+	assert rows.rows[1].words == "Missing: Jonas Weber, Priya Nair, Tomás García", "of Sheet 2 is none of 3"
+	for name, command in (("remind", {"do": "remind"}), ("collected", {"do": "collect", "open": False})):
+		driver.spot(rows, name)
+		assert call.commands[-1] == command
+	driver.spot(rows, "folder")
+	assert visited == ["ConferenceFiles/Maths 7b/Amira Hassan"]  # whose parent is shown
+	facts = [row._facts() for row in rows.rows if isinstance(row, cs.FileRow) and row.entry == done]
+	assert facts[0].startswith(f"from Amira Hassan · ✓ {cs.clock(done.at)} · 9 kB")
+	call.change(files=tuple(work(one.name, one.id) for one in call.snapshot().people[1:]))
+	driver.until(lambda: rows.rows[1].words == "Everyone has handed in", "all")
 
 
 def test_a_pupil_hands_in_until_it_is_done_and_may_replace_it(
-  opened: Open, monkeypatch: pytest.MonkeyPatch
+	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  driver = opened()
-  call = driver.meet()
-  monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "/tmp/work.odt")
-  driver.view.show_panel("files")
-  rules(driver, call, collecting="Sheet 3")
-  assert driver.view.notice.frame.winfo_ismapped()
-  driver.spot(driver.view.files.list, "hand_in")
-  assert last(call, "hand_in") == {"do": "hand_in", "path": "/tmp/work.odt"}
-  call.change(files=(work(call.snapshot().name, 1, own=True),))
-  driver.until(lambda: not driver.view.notice.frame.winfo_ismapped(), "it is done")
-  assert driver.view.files.list.rows[0].buttons == (("hand_in", "Replace", False),)
-  call.gui_queue.put({"event": "asked", "to": "work", "by": "Mr Lewis"})
-  driver.until(lambda: driver.view.toasts._toasts, "the reminder")
-  driver.command("a")
-  assert len(sent(call, "hand_in")) == 2
+	driver = opened()
+	call = driver.meet()
+	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "/tmp/work.odt")
+	driver.view.show_panel("files")
+	rules(driver, call, collecting="Sheet 3")
+	assert driver.view.notice.frame.winfo_ismapped()
+	driver.spot(driver.view.files.list, "hand_in")
+	assert last(call, "hand_in") == {"do": "hand_in", "path": "/tmp/work.odt"}
+	call.change(files=(work(call.snapshot().name, 1, own=True),))
+	driver.until(lambda: not driver.view.notice.frame.winfo_ismapped(), "it is done")
+	assert driver.view.files.list.rows[0].buttons == (("hand_in", "Replace", False),)
+	call.gui_queue.put({"event": "asked", "to": "work", "by": "Mr Lewis"})
+	driver.until(lambda: driver.view.toasts._toasts, "the reminder")
+	driver.command("a")
+	assert len(sent(call, "hand_in")) == 2
 
 
 LONG = cs.Question("Which of these fractions is the larger one, and why is it?", ["five eighths"] * 5)
@@ -336,20 +338,20 @@ LONG = cs.Question("Which of these fractions is the larger one, and why is it?",
 @pytest.mark.parametrize("language", ["en", "es", "fr"])
 @pytest.mark.parametrize("size", ["1366x768", "1024x600"])
 def test_nothing_of_a_lesson_overlaps(opened: Open, size: str, language: str) -> None:
-  driver = opened(size, language=language)
-  everything: dict[str, Any] = {
-    "rules": cs.Rules(list(cs.PERMITS), {}, "Bo", "Mr Lewis", "knock", "Fractions, exercise 3, and 4"),
-    "question": LONG,
-    "timer": cs.monotonic() + 3_000,
-  }
-  call = driver.meet(30, host=True, **everything)
-  for host in (True, False):
-    call.change(role="host" if host else "member", me=1 if host else 6)
-    for tab in ("attendees", "messages"):
-      driver.view.show_panel(tab)
-      driver.pump(0.15)
-      assert overlaps(driver.root) == [], (host, tab)
-    if host:
-      driver.view.flip_class()
-      driver.pump(0.15)
-      assert overlaps(driver.root) == [], "the card"
+	driver = opened(size, language=language)
+	everything: dict[str, Any] = {
+		"rules": cs.Rules(list(cs.PERMITS), {}, "Bo", "Mr Lewis", "knock", "Fractions, exercise 3, and 4"),
+		"question": LONG,
+		"timer": cs.monotonic() + 3_000,
+	}
+	call = driver.meet(30, host=True, **everything)
+	for host in (True, False):
+		call.change(role="host" if host else "member", me=1 if host else 6)
+		for tab in ("attendees", "messages"):
+			driver.view.show_panel(tab)
+			driver.pump(0.15)
+			assert overlaps(driver.root) == [], (host, tab)
+		if host:
+			driver.view.flip_class()
+			driver.pump(0.15)
+			assert overlaps(driver.root) == [], "the card"

@@ -24,163 +24,163 @@ from window_driver import PATIENCE, Driver, Open, middle, opened, overlaps, tops
 import connectsphere as cs
 
 if shutil.which("xdotool") is None:
-  pytest.skip("needs xdotool", allow_module_level=True)
+	pytest.skip("needs xdotool", allow_module_level=True)
 
 __all__ = ["opened"]  # a fixture
 
 
 def pick_file(driver: Driver, path: Path) -> None:
-  """Type a path into Tk's own file dialog once it stands.
+	"""Type a path into Tk's own file dialog once it stands.
 
-  It waits in a loop of its own, in which only timers run: they type, and close what was not answered.
-  """
-  words = f"xdotool key ctrl+slash; xdotool type --delay 1 '{path}'; xdotool key Return"
-  tools: list[subprocess.Popen[bytes]] = []
-  end = time.monotonic() + PATIENCE
+	It waits in a loop of its own, in which only timers run: they type, and close what was not answered.
+	"""
+	words = f"xdotool key ctrl+slash; xdotool type --delay 1 '{path}'; xdotool key Return"
+	tools: list[subprocess.Popen[bytes]] = []
+	end = time.monotonic() + PATIENCE
 
-  def step() -> None:
-    if time.monotonic() > end:
-      driver.root.tk.call("set", "::tk::Priv(selectFilePath)", "")
-      return
-    if not tools and "__tk_filedialog" in str(driver.root.tk.call("focus")):
-      tools.append(subprocess.Popen(["sh", "-c", words], env={**os.environ, "DISPLAY": driver.display}))
-    if not tools or tools[0].poll() is None or "__tk_filedialog" in str(driver.root.tk.call("focus")):
-      driver.root.after(50, step)
+	def step() -> None:
+		if time.monotonic() > end:
+			driver.root.tk.call("set", "::tk::Priv(selectFilePath)", "")
+			return
+		if not tools and "__tk_filedialog" in str(driver.root.tk.call("focus")):
+			tools.append(subprocess.Popen(["sh", "-c", words], env={**os.environ, "DISPLAY": driver.display}))
+		if not tools or tools[0].poll() is None or "__tk_filedialog" in str(driver.root.tk.call("focus")):
+			driver.root.after(50, step)
 
-  driver.root.after(50, step)
-  driver.until(lambda: tools and tools[0].poll() is not None, "the path is typed", PATIENCE + 1)
-  driver.pump(0.2)
+	driver.root.after(50, step)
+	driver.until(lambda: tools and tools[0].poll() is not None, "the path is typed", PATIENCE + 1)
+	driver.pump(0.2)
 
 
 def over(driver: Driver, key: int | str) -> tuple[int, int]:
-  """Rest the mouse on a tile; where its middle is on the stage."""
-  stage = driver.view.stage
-  x, y, wide, tall = stage.tiles[key].box
-  canvas = stage.canvas
-  at = canvas.winfo_rootx() + x + wide // 2, canvas.winfo_rooty() + y + tall // 2
-  driver.hand("mousemove", str(at[0]), str(at[1]))
-  driver.until(lambda: stage.hover.under == key, "the mouse is seen over the tile")
-  return x + wide // 2, y + tall // 2
+	"""Rest the mouse on a tile; where its middle is on the stage."""
+	stage = driver.view.stage
+	x, y, wide, tall = stage.tiles[key].box
+	canvas = stage.canvas
+	at = canvas.winfo_rootx() + x + wide // 2, canvas.winfo_rooty() + y + tall // 2
+	driver.hand("mousemove", str(at[0]), str(at[1]))
+	driver.until(lambda: stage.hover.under == key, "the mouse is seen over the tile")
+	return x + wide // 2, y + tall // 2
 
 
 # -- the start window -----------------------------------------------------------------
 
 
 def test_start_previews_and_tests_devices(opened: Open) -> None:
-  driver = opened()
-  start, calls = driver.start, driver.backend.calls
-  for what, on in (("camera", (True, False)), ("mic", (True, True))):
-    driver.spot(start.preview.stage, f"preview:{what}")
-    assert calls[-1] == ("preview", *on)
-  driver.until(lambda: start.meter._lit > 0, "the level")
-  driver.until(lambda: start.preview.own.painted[0] > 0, "a picture")
-  press(driver, start.speaker.frame, "Play a test")
-  assert ("test_speaker",) in calls
-  driver.click(start.mic.choice.canvas)
-  driver.menu("No microphone")
-  assert driver.backend.settings["mic"] == "none"
-  driver.until(lambda: start.list.rows, "the list")
-  driver.spot(start.list, "meeting:192.168.1.33")
-  driver.until(lambda: start.chosen and start.chosen.title == "Chess club", "another meeting is chosen")
-  assert not start.pin_area.winfo_ismapped()
+	driver = opened()
+	start, calls = driver.start, driver.backend.calls
+	for what, on in (("camera", (True, False)), ("mic", (True, True))):
+		driver.spot(start.preview.stage, f"preview:{what}")
+		assert calls[-1] == ("preview", *on)
+	driver.until(lambda: start.meter._lit > 0, "the level")
+	driver.until(lambda: start.preview.own.painted[0] > 0, "a picture")
+	press(driver, start.speaker.frame, "Play a test")
+	assert ("test_speaker",) in calls
+	driver.click(start.mic.choice.canvas)
+	driver.menu("No microphone")
+	assert driver.backend.settings["mic"] == "none"
+	driver.until(lambda: start.list.rows, "the list")
+	driver.spot(start.list, "meeting:192.168.1.33")
+	driver.until(lambda: start.chosen and start.chosen.title == "Chess club", "another meeting is chosen")
+	assert not start.pin_area.winfo_ismapped()
 
 
 def test_start_has_the_settings(opened: Open) -> None:
-  driver = opened()
-  gear = next(w for w in driver.start.frame.winfo_children() if w.grid_info().get("column") == 1)
-  driver.click(gear)
-  driver.until(lambda: driver.root.grab_current(), "the settings")
-  assert driver.backend.calls[-1] == ("preview", False, True)  # the meter of the page that is shown
-  driver.key("Escape")
-  assert driver.backend.calls[-1] == ("preview", False, False)
+	driver = opened()
+	gear = next(w for w in driver.start.frame.winfo_children() if w.grid_info().get("column") == 1)
+	driver.click(gear)
+	driver.until(lambda: driver.root.grab_current(), "the settings")
+	assert driver.backend.calls[-1] == ("preview", False, True)  # the meter of the page that is shown
+	driver.key("Escape")
+	assert driver.backend.calls[-1] == ("preview", False, False)
 
 
 def test_start_asks_for_an_address(opened: Open) -> None:
-  driver = opened()
-  driver.backend.meetings = []
-  press(driver, driver.start.right, "Type an address or code")
-  driver.until(lambda: driver.root.grab_current(), "the dialog")
-  driver.type("192.168.7.7:9100", "Tab")
-  driver.type("482913", "Return")
-  driver.until(lambda: driver.loop.view is not None, "the meeting")
-  assert driver.backend.calls[-2][:5] == ("join", "192.168.7.7", 9100, "Zuri Okafor", "482913")
+	driver = opened()
+	driver.backend.meetings = []
+	press(driver, driver.start.right, "Type an address or code")
+	driver.until(lambda: driver.root.grab_current(), "the dialog")
+	driver.type("192.168.7.7:9100", "Tab")
+	driver.type("482913", "Return")
+	driver.until(lambda: driver.loop.view is not None, "the meeting")
+	assert driver.backend.calls[-2][:5] == ("join", "192.168.7.7", 9100, "Zuri Okafor", "482913")
 
 
 def typed_address(driver: Driver, *keys: str) -> None:
-  """Open the dialog for an address, type into it and press Return."""
-  press(driver, driver.start.right, "Type an address or code")
-  driver.until(lambda: driver.root.grab_current(), "the dialog")
-  driver.pump(0.05)
-  for words in keys[:-1]:
-    driver.type(words, "Tab")
-  driver.type(keys[-1], "Return")
+	"""Open the dialog for an address, type into it and press Return."""
+	press(driver, driver.start.right, "Type an address or code")
+	driver.until(lambda: driver.root.grab_current(), "the dialog")
+	driver.pump(0.05)
+	for words in keys[:-1]:
+		driver.type(words, "Tab")
+	driver.type(keys[-1], "Return")
 
 
 def test_a_changed_host_at_a_typed_address_is_joined_there(opened: Open) -> None:
-  driver = opened()
-  driver.backend.refusal = cs.Refused("host_changed", "The certificate is another one.")
-  typed_address(driver, "192.168.7.7:9100", "482913")
-  driver.until(lambda: isinstance(driver.start.dialog, cs.ConfirmDialog), "the question")
-  driver.until(lambda: driver.root.grab_current(), "the dialog")
-  press(driver, driver.start.dialog.frame, "Join anyway")  # type: ignore[union-attr]
-  driver.until(lambda: driver.loop.view is not None, "the meeting")
-  joins = [one for one in driver.backend.calls if one[0] == "join"]
-  assert joins == [("join", "192.168.7.7", 9100, "Zuri Okafor", "482913", on) for on in (False, True)]
+	driver = opened()
+	driver.backend.refusal = cs.Refused("host_changed", "The certificate is another one.")
+	typed_address(driver, "192.168.7.7:9100", "482913")
+	driver.until(lambda: isinstance(driver.start.dialog, cs.ConfirmDialog), "the question")
+	driver.until(lambda: driver.root.grab_current(), "the dialog")
+	press(driver, driver.start.dialog.frame, "Join anyway")  # type: ignore[union-attr]
+	driver.until(lambda: driver.loop.view is not None, "the meeting")
+	joins = [one for one in driver.backend.calls if one[0] == "join"]
+	assert joins == [("join", "192.168.7.7", 9100, "Zuri Okafor", "482913", on) for on in (False, True)]
 
 
 def test_a_typed_address_and_its_pin_are_kept_for_another_try(opened: Open) -> None:
-  driver = opened()
-  driver.backend.meetings = []
-  driver.backend.refusal = cs.Refused("no_meeting", "The host does not answer.")
-  typed_address(driver, "192.168.7.8", "482913")
-  driver.until(lambda: driver.start.trouble["text"], "the reason")
-  typed_address(driver, "192.168.7.7")  # in place of what stands there
-  driver.until(lambda: len([one for one in driver.backend.calls if one[0] == "join"]) == 2, "another try")
-  assert driver.backend.calls[-1] == ("join", "192.168.7.7", 9000, "Zuri Okafor", "482913", False)
+	driver = opened()
+	driver.backend.meetings = []
+	driver.backend.refusal = cs.Refused("no_meeting", "The host does not answer.")
+	typed_address(driver, "192.168.7.8", "482913")
+	driver.until(lambda: driver.start.trouble["text"], "the reason")
+	typed_address(driver, "192.168.7.7")  # in place of what stands there
+	driver.until(lambda: len([one for one in driver.backend.calls if one[0] == "join"]) == 2, "another try")
+	assert driver.backend.calls[-1] == ("join", "192.168.7.7", 9000, "Zuri Okafor", "482913", False)
 
 
 def test_a_wrong_pin_of_a_typed_address_is_asked_for_again(opened: Open) -> None:
-  driver = opened()
-  driver.backend.refusal = cs.Refused("wrong_pin", "That PIN is not right.")
-  typed_address(driver, "192.168.7.7", "111111")
-  driver.until(lambda: driver.start.trouble["text"], "the reason")
-  driver.until(lambda: driver.root.grab_current(), "the dialog again")
-  assert overlaps(driver.root) == []
-  driver.backend.refusal = None
-  driver.type("482913", "Return")
-  driver.until(lambda: driver.loop.view is not None, "the meeting")
-  joins = [one for one in driver.backend.calls if one[0] == "join"]
-  assert joins[-1] == ("join", "192.168.7.7", 9000, "Zuri Okafor", "482913", False)
+	driver = opened()
+	driver.backend.refusal = cs.Refused("wrong_pin", "That PIN is not right.")
+	typed_address(driver, "192.168.7.7", "111111")
+	driver.until(lambda: driver.start.trouble["text"], "the reason")
+	driver.until(lambda: driver.root.grab_current(), "the dialog again")
+	assert overlaps(driver.root) == []
+	driver.backend.refusal = None
+	driver.type("482913", "Return")
+	driver.until(lambda: driver.loop.view is not None, "the meeting")
+	joins = [one for one in driver.backend.calls if one[0] == "join"]
+	assert joins[-1] == ("join", "192.168.7.7", 9000, "Zuri Okafor", "482913", False)
 
 
 @pytest.mark.parametrize("address", ["", ":9000", "192.168.7.7:", "192.168.7.7:x", "192.168.7.7:99999"])
 def test_what_is_no_address_is_said_at_once(opened: Open, address: str) -> None:
-  driver = opened()
-  driver.start.join_at(address, "")
-  joins = address == "192.168.7.7:"
-  assert bool(driver.start.trouble["text"]) is not joins and bool(driver.start.busy.words) is joins
+	driver = opened()
+	driver.start.join_at(address, "")
+	joins = address == "192.168.7.7:"
+	assert bool(driver.start.trouble["text"]) is not joins and bool(driver.start.busy.words) is joins
 
 
 def test_a_missing_name_loses_nothing_that_was_typed(opened: Open) -> None:
-  driver = opened(name="")
-  for words, written_there in (("Type an address or code", "192.168.7.7"), ("Host a meeting", "Chess")):
-    driver.start.list.canvas.focus_set()
-    press(driver, driver.start.right, words)
-    driver.until(lambda: driver.root.grab_current(), "the dialog")
-    driver.pump(0.05)
-    driver.type(written_there, "Return")
-    driver.until(lambda: driver.root.focus_get() is driver.start.name.entry, "the name is asked for")
-  assert driver.backend.settings["address"] == "192.168.7.7" and driver.backend.settings["title"] == "Chess"
+	driver = opened(name="")
+	for words, written_there in (("Type an address or code", "192.168.7.7"), ("Host a meeting", "Chess")):
+		driver.start.list.canvas.focus_set()
+		press(driver, driver.start.right, words)
+		driver.until(lambda: driver.root.grab_current(), "the dialog")
+		driver.pump(0.05)
+		driver.type(written_there, "Return")
+		driver.until(lambda: driver.root.focus_get() is driver.start.name.entry, "the name is asked for")
+	assert driver.backend.settings["address"] == "192.168.7.7" and driver.backend.settings["title"] == "Chess"
 
 
 def press(driver: Driver, parent: tk.Misc, words: str) -> None:
-  """Click the button that shows these words."""
+	"""Click the button that shows these words."""
 
-  def found() -> list[tk.Misc]:
-    return [one for one in walk(parent) if words in written(one)]
+	def found() -> list[tk.Misc]:
+		return [one for one in walk(parent) if words in written(one)]
 
-  driver.until(found, f"a button {words}")
-  driver.click(found()[0])
+	driver.until(found, f"a button {words}")
+	driver.click(found()[0])
 
 
 # -- a lesson that goes on without its window ------------------------------------------
@@ -189,614 +189,616 @@ STILL = "“Maths” is still running."
 
 
 def offered(driver: Driver) -> None:
-  """Wait for the two ways on."""
+	"""Wait for the two ways on."""
 
-  def words() -> set[str]:
-    shown = [line for widget in walk(driver.root) for line in written(widget)]
-    return {*shown, *(one["text"] for one in walk(driver.root) if isinstance(one, tk.Label))}
+	def words() -> set[str]:
+		shown = [line for widget in walk(driver.root) for line in written(widget)]
+		return {*shown, *(one["text"] for one in walk(driver.root) if isinstance(one, tk.Label))}
 
-  driver.until(lambda: {STILL, "Back to my lesson", "End it and start anew"} <= words(), "the question")
-  driver.pump(0.1)
+	driver.until(lambda: {STILL, "Back to my lesson", "End it and start anew"} <= words(), "the question")
+	driver.pump(0.1)
 
 
 def test_a_start_offers_the_way_back_to_the_own_lesson(opened: Open) -> None:
-  driver = opened()
-  driver.backend.left_behind = STILL
-  driver.loop.show_start("")
-  offered(driver)
-  driver.key("Return")
-  driver.until(lambda: driver.loop.view, "the meeting")
-  assert ("resume", "Zuri Okafor") in driver.backend.calls
+	driver = opened()
+	driver.backend.left_behind = STILL
+	driver.loop.show_start("")
+	offered(driver)
+	driver.key("Return")
+	driver.until(lambda: driver.loop.view, "the meeting")
+	assert ("resume", "Zuri Okafor") in driver.backend.calls
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_hosting_another_lesson_ends_the_first_only_when_told_so(opened: Open, at_once: bool) -> None:
-  driver = opened(title="Chess")
-  driver.backend.left_behind = STILL
-  if at_once:
-    driver.loop.show_start("")
-  else:
-    press(driver, driver.start.right, "Host a meeting")
-    driver.until(lambda: driver.root.grab_current(), "the dialog")
-    driver.pump(0.1)
-    driver.key("Return")
-  offered(driver)
-  press(driver, driver.root, "End it and start anew")
-  driver.pump(0.2)
-  assert not [call for call in driver.backend.calls if call[0] == "host"]
-  driver.key("Return")
-  driver.until(lambda: driver.loop.view, "the meeting")
-  assert [call[:3] for call in driver.backend.calls if call[0] == "host"] == [
-    ("host", "Zuri Okafor", "Chess")
-  ]
+	driver = opened(title="Chess")
+	driver.backend.left_behind = STILL
+	if at_once:
+		driver.loop.show_start("")
+	else:
+		press(driver, driver.start.right, "Host a meeting")
+		driver.until(lambda: driver.root.grab_current(), "the dialog")
+		driver.pump(0.1)
+		driver.key("Return")
+	offered(driver)
+	press(driver, driver.root, "End it and start anew")
+	driver.pump(0.2)
+	assert not [call for call in driver.backend.calls if call[0] == "host"]
+	driver.key("Return")
+	driver.until(lambda: driver.loop.view, "the meeting")
+	assert [call[:3] for call in driver.backend.calls if call[0] == "host"] == [
+		("host", "Zuri Okafor", "Chess")
+	]
 
 
 # -- bars -----------------------------------------------------------------------------
 
 
 def test_that_the_host_is_away_stays_to_be_read(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  everyone = call.snapshot().people
-  call.change(people=everyone[1:])
-  bar = driver.view.notice.frame
-  driver.until(bar.winfo_ismapped, "the bar")
-  assert "Mr Lewis is away" in [line for widget in walk(bar) for line in written(widget)]
-  call.gui_queue.put({"event": "host_away", "seconds": 300})
-  driver.until(lambda: driver.view.toasts._toasts, "the message")
-  call.change(people=everyone)
-  driver.until(lambda: not bar.winfo_ismapped(), "the host is back")
+	driver = opened()
+	call = driver.meet()
+	everyone = call.snapshot().people
+	call.change(people=everyone[1:])
+	bar = driver.view.notice.frame
+	driver.until(bar.winfo_ismapped, "the bar")
+	assert "Mr Lewis is away" in [line for widget in walk(bar) for line in written(widget)]
+	call.gui_queue.put({"event": "host_away", "seconds": 300})
+	driver.until(lambda: driver.view.toasts._toasts, "the message")
+	call.change(people=everyone)
+	driver.until(lambda: not bar.winfo_ismapped(), "the host is back")
 
 
 def test_a_field_is_one_picture_however_long_one_types(opened: Open) -> None:
-  driver = opened()
-  driver.click(driver.start.name.entry)
-  driver.type("abc", "Left", "Right", "BackSpace")
-  assert driver.start.name.value.endswith("ab") and len(driver.start.name.canvas.find_all()) == 1
+	driver = opened()
+	driver.click(driver.start.name.entry)
+	driver.type("abc", "Left", "Right", "BackSpace")
+	assert driver.start.name.value.endswith("ab") and len(driver.start.name.canvas.find_all()) == 1
 
 
 def test_every_button_of_the_left_bar(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  view, buttons = driver.view, driver.view.side.buttons
-  for what, do in (("mic", "mic"), ("camera", "camera"), ("hand", "hand")):
-    driver.click(buttons[what].canvas)
-    assert len(sent(call, do)) == 1, what
-  driver.click(buttons["react"].canvas)
-  driver.key("Return")
-  assert last(call, "react") == {"do": "react", "emoji": cs.REACTIONS[0]}
-  driver.click(buttons["users"].canvas)
-  assert view.attendees.frame.winfo_ismapped()
-  driver.click(buttons["chat"].canvas)
-  assert view.chat.frame.winfo_ismapped()
-  driver.click(buttons["share"].canvas)
-  driver.key("Escape")
-  driver.click(buttons["settings"].canvas)
-  assert isinstance(view.dialog, cs.SettingsDialog) and view.dialog.open
-  driver.key("Escape")
-  driver.click(buttons["leave"].canvas)
-  press(driver, view.dialog.frame, "Stay")
-  assert not sent(call, "leave") and not view.dialog.open
+	driver = opened()
+	call = driver.meet(host=True)
+	view, buttons = driver.view, driver.view.side.buttons
+	for what, do in (("mic", "mic"), ("camera", "camera"), ("hand", "hand")):
+		driver.click(buttons[what].canvas)
+		assert len(sent(call, do)) == 1, what
+	driver.click(buttons["react"].canvas)
+	driver.key("Return")
+	assert last(call, "react") == {"do": "react", "emoji": cs.REACTIONS[0]}
+	driver.click(buttons["users"].canvas)
+	assert view.attendees.frame.winfo_ismapped()
+	driver.click(buttons["chat"].canvas)
+	assert view.chat.frame.winfo_ismapped()
+	driver.click(buttons["share"].canvas)
+	driver.key("Escape")
+	driver.click(buttons["settings"].canvas)
+	assert isinstance(view.dialog, cs.SettingsDialog) and view.dialog.open
+	driver.key("Escape")
+	driver.click(buttons["leave"].canvas)
+	press(driver, view.dialog.frame, "Stay")
+	assert not sent(call, "leave") and not view.dialog.open
 
 
 def test_the_card_of_the_class_does_what_the_host_wants(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  driver.click(driver.view.side.buttons["host"].canvas)
-  assert driver.view.card is not None
-  rows = driver.view.card.list
-  driver.spot(rows, "mute_all")
-  assert last(call, "mute") == {"do": "mute", "who": "all"}
-  call.change(presenter=3)
-  driver.spot(rows, "stop")
-  assert last(call, "take_over")
-  driver.spot(rows, "invite")
-  assert isinstance(driver.view.dialog, cs.InvitationDialog)
-  driver.key("Escape")
-  driver.spot(rows, "end")
-  press(driver, driver.view.dialog.frame, "End for all")  # type: ignore[union-attr]
-  assert last(call, "end")
+	driver = opened()
+	call = driver.meet(host=True)
+	driver.click(driver.view.side.buttons["host"].canvas)
+	assert driver.view.card is not None
+	rows = driver.view.card.list
+	driver.spot(rows, "mute_all")
+	assert last(call, "mute") == {"do": "mute", "who": "all"}
+	call.change(presenter=3)
+	driver.spot(rows, "stop")
+	assert last(call, "take_over")
+	driver.spot(rows, "invite")
+	assert isinstance(driver.view.dialog, cs.InvitationDialog)
+	driver.key("Escape")
+	driver.spot(rows, "end")
+	press(driver, driver.view.dialog.frame, "End for all")  # type: ignore[union-attr]
+	assert last(call, "end")
 
 
 def test_every_button_of_the_top_bar(opened: Open) -> None:
-  driver = opened()
-  driver.meet(host=True)
-  view, top = driver.view, driver.view.top
-  for name in ("speaker", "focus", "grid"):
-    driver.click(top.layouts[name].canvas)
-    assert view.stage.plan.layout == name
-  driver.click(top.people.canvas)
-  assert view.attendees.frame.winfo_ismapped()
-  driver.click(top.pin.canvas)
-  press(driver, view.dialog.frame, "Copy the invitation")  # type: ignore[union-attr]
-  copied = driver.root.clipboard_get()
-  assert all(part in copied for part in ("192.168.1.20", "0T4N", "482913"))
-  asked: list[bool] = []  # without a window manager the wish is all that can be seen
+	driver = opened()
+	driver.meet(host=True)
+	view, top = driver.view, driver.view.top
+	for name in ("speaker", "focus", "grid"):
+		driver.click(top.layouts[name].canvas)
+		assert view.stage.plan.layout == name
+	driver.click(top.people.canvas)
+	assert view.attendees.frame.winfo_ismapped()
+	driver.click(top.pin.canvas)
+	press(driver, view.dialog.frame, "Copy the invitation")  # type: ignore[union-attr]
+	copied = driver.root.clipboard_get()
+	assert all(part in copied for part in ("192.168.1.20", "0T4N", "482913"))
+	asked: list[bool] = []  # without a window manager the wish is all that can be seen
 
-  def attributes(name: str, *value: bool) -> bool:
-    asked.extend(value)
-    return asked[-1] if asked else False
+	def attributes(name: str, *value: bool) -> bool:
+		asked.extend(value)
+		return asked[-1] if asked else False
 
-  driver.root.attributes = attributes  # type: ignore[method-assign, assignment]
-  driver.key("F11")
-  driver.click(top.full.canvas)
-  driver.key("F11", "Escape")
-  assert driver.view.panel_open  # full screen came later
-  assert asked == [True, False, True, False]
+	driver.root.attributes = attributes  # type: ignore[method-assign, assignment]
+	driver.key("F11")
+	driver.click(top.full.canvas)
+	driver.key("F11", "Escape")
+	assert driver.view.panel_open  # full screen came later
+	assert asked == [True, False, True, False]
 
 
 def test_the_notice_stops_sharing(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  driver.key("ctrl+shift+s")
-  driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
-  driver.key("Right", "Return")
-  driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
-  assert int(driver.view.frame["highlightthickness"]) == 3
-  assert overlaps(driver.root) == []
-  press(driver, driver.view.notice.frame, "Stop sharing")
-  assert last(call, "share") == {"do": "share", "on": False}
-  driver.until(lambda: int(driver.view.frame["highlightthickness"]) == 0, "the edge is gone")
+	driver = opened()
+	call = driver.meet()
+	driver.key("ctrl+shift+s")
+	driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
+	driver.key("Right", "Return")
+	driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
+	assert int(driver.view.frame["highlightthickness"]) == 3
+	assert overlaps(driver.root) == []
+	press(driver, driver.view.notice.frame, "Stop sharing")
+	assert last(call, "share") == {"do": "share", "on": False}
+	driver.until(lambda: int(driver.view.frame["highlightthickness"]) == 0, "the edge is gone")
 
 
 def test_a_host_never_seen_before_is_named_for_a_minute(
-  opened: Open, monkeypatch: pytest.MonkeyPatch
+	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  driver = opened()
-  driver.meet(new_host=True)
-  bar = driver.view.notice.frame
-  driver.until(bar.winfo_ismapped, "the bar")
-  words = [line for widget in walk(bar) for line in written(widget)]
-  assert "Hosted by Mr Lewis, new to this computer" in words and "Leave" in words
-  assert cs.MainAppView.NEW_HOST_SECONDS == 60
-  monkeypatch.setattr(cs.MainAppView, "NEW_HOST_SECONDS", 0.0)
-  driver.until(lambda: not bar.winfo_ismapped(), "the minute is over")
+	driver = opened()
+	driver.meet(new_host=True)
+	bar = driver.view.notice.frame
+	driver.until(bar.winfo_ismapped, "the bar")
+	words = [line for widget in walk(bar) for line in written(widget)]
+	assert "Hosted by Mr Lewis, new to this computer" in words and "Leave" in words
+	assert cs.MainAppView.NEW_HOST_SECONDS == 60
+	monkeypatch.setattr(cs.MainAppView, "NEW_HOST_SECONDS", 0.0)
+	driver.until(lambda: not bar.winfo_ismapped(), "the minute is over")
 
 
 def test_a_lost_connection_offers_the_check(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  call.change(link="reconnecting")
-  driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
-  press(driver, driver.view.notice.frame, "Not working? Check this computer")
-  assert isinstance(driver.view.dialog, cs.DoctorDialog)
-  driver.until(lambda: hasattr(driver.view.dialog, "verdict"), "the verdict")
-  driver.key("Escape")
-  driver.view.actions.leave()
-  assert last(call, "leave") and driver.loop.start is not None
+	driver = opened()
+	call = driver.meet()
+	call.change(link="reconnecting")
+	driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
+	press(driver, driver.view.notice.frame, "Not working? Check this computer")
+	assert isinstance(driver.view.dialog, cs.DoctorDialog)
+	driver.until(lambda: hasattr(driver.view.dialog, "verdict"), "the verdict")
+	driver.key("Escape")
+	driver.view.actions.leave()
+	assert last(call, "leave") and driver.loop.start is not None
 
 
 # -- the stage ------------------------------------------------------------------------
 
 
 def test_hovering_shows_quality_and_pins(opened: Open) -> None:
-  driver = opened()
-  driver.meet()
-  stage = driver.view.stage
-  over(driver, 2)
-  said = [stage.canvas.itemcget(item, "text") for item in stage.canvas.find_withtag("hover")
-            if stage.canvas.type(item) == "text"]  # fmt: skip
-  assert said == ["Pin", "Good", "640×360", "15 fps", "3 lost · 42 ms"]
-  driver.spot(stage, "hover:pin")
-  assert stage.plan.layout == "focus" and list(stage.tiles) == [2]
-  over(driver, 2)
-  driver.spot(stage, "hover:pin")
-  assert stage.plan.layout == "grid"
+	driver = opened()
+	driver.meet()
+	stage = driver.view.stage
+	over(driver, 2)
+	said = [stage.canvas.itemcget(item, "text") for item in stage.canvas.find_withtag("hover")
+		if stage.canvas.type(item) == "text"]  # fmt: skip
+	assert said == ["Pin", "Good", "640×360", "15 fps", "3 lost · 42 ms"]
+	driver.spot(stage, "hover:pin")
+	assert stage.plan.layout == "focus" and list(stage.tiles) == [2]
+	over(driver, 2)
+	driver.spot(stage, "hover:pin")
+	assert stage.plan.layout == "grid"
 
 
 def test_menus_of_a_tile(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  stage = driver.view.stage
-  over(driver, 3)
-  driver.spot(stage, "hover:more")
-  driver.menu("Mute")
-  assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
-  call.change(rules=cs.Rules(["share"]))
-  driver.pump(0.1)
-  driver.click(stage.canvas, *over(driver, 3), button=3)
-  driver.menu("Allow to share the screen")
-  assert last(call, "allow_share") == {"do": "allow_share", "who": "Jonas Weber"}
-  driver.click(stage.canvas, *over(driver, 3), button=3)
-  driver.menu("Remove from the meeting…")
-  press(driver, driver.view.dialog.frame, "Remove")  # type: ignore[union-attr]
-  assert last(call, "remove") == {"do": "remove", "who": "Jonas Weber"}
+	driver = opened()
+	call = driver.meet(host=True)
+	stage = driver.view.stage
+	over(driver, 3)
+	driver.spot(stage, "hover:more")
+	driver.menu("Mute")
+	assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
+	call.change(rules=cs.Rules(["share"]))
+	driver.pump(0.1)
+	driver.click(stage.canvas, *over(driver, 3), button=3)
+	driver.menu("Allow to share the screen")
+	assert last(call, "allow_share") == {"do": "allow_share", "who": "Jonas Weber"}
+	driver.click(stage.canvas, *over(driver, 3), button=3)
+	driver.menu("Remove from the meeting…")
+	press(driver, driver.view.dialog.frame, "Remove")  # type: ignore[union-attr]
+	assert last(call, "remove") == {"do": "remove", "who": "Jonas Weber"}
 
 
 def test_how_loud_somebody_is_for_oneself(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  driver.command("u")
-  for words, gains, wanted in (
-    ("Louder for me", {}, 1.5),
-    ("Louder for me", {"Amira Hassan": 2.0}, 2.0),
-    ("Softer for me", {"Amira Hassan": 0.5}, 0.0),
-    ("Mute for me, or hear again", {}, 0.0),
-    ("Mute for me, or hear again", {"Amira Hassan": 0.0}, 1.0),
-  ):
-    call.change(gains=gains)
-    driver.until(lambda gains=gains: driver.view.shot.gains == gains, "the volumes")  # type: ignore[misc]
-    driver.spot(driver.view.attendees.list, "more2")
-    driver.menu(words)
-    assert last(call, "volume") == {"do": "volume", "who": "Amira Hassan", "gain": wanted}
+	driver = opened()
+	call = driver.meet()
+	driver.command("u")
+	for words, gains, wanted in (
+		("Louder for me", {}, 1.5),
+		("Louder for me", {"Amira Hassan": 2.0}, 2.0),
+		("Softer for me", {"Amira Hassan": 0.5}, 0.0),
+		("Mute for me, or hear again", {}, 0.0),
+		("Mute for me, or hear again", {"Amira Hassan": 0.0}, 1.0),
+	):
+		call.change(gains=gains)
+		driver.until(lambda gains=gains: driver.view.shot.gains == gains, "the volumes")  # type: ignore[misc]
+		driver.spot(driver.view.attendees.list, "more2")
+		driver.menu(words)
+		assert last(call, "volume") == {"do": "volume", "who": "Amira Hassan", "gain": wanted}
 
 
 def test_a_tile_is_chosen_pinned_and_asked_by_keyboard(opened: Open) -> None:
-  driver = opened()
-  driver.meet()
-  stage = driver.view.stage
-  driver.click(stage.canvas, 3, 3)
-  driver.key("Right", "Right", "Return")
-  driver.menu("Write in private")
-  assert driver.view.chat.composer.target.value == "Amira Hassan"
-  driver.key("Escape")
-  driver.click(stage.canvas, 3, 3)
-  driver.key("Right", "Right", "p")
-  assert stage.plan.layout == "focus" and list(stage.tiles) == [2]
+	driver = opened()
+	driver.meet()
+	stage = driver.view.stage
+	driver.click(stage.canvas, 3, 3)
+	driver.key("Right", "Right", "Return")
+	driver.menu("Write in private")
+	assert driver.view.chat.composer.target.value == "Amira Hassan"
+	driver.key("Escape")
+	driver.click(stage.canvas, 3, 3)
+	driver.key("Right", "Right", "p")
+	assert stage.plan.layout == "focus" and list(stage.tiles) == [2]
 
 
 def test_a_double_click_pins(opened: Open) -> None:
-  driver = opened()
-  driver.meet()
-  at = over(driver, 4)
-  driver.click(driver.view.stage.canvas, *at)
-  driver.hand("click", "1")
-  driver.until(lambda: driver.view.stage.plan.pinned == 4, "pinned")
+	driver = opened()
+	driver.meet()
+	at = over(driver, 4)
+	driver.click(driver.view.stage.canvas, *at)
+	driver.hand("click", "1")
+	driver.until(lambda: driver.view.stage.plan.pinned == 4, "pinned")
 
 
 def test_the_shared_screen_is_zoomed(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  call.change(presenter=3)
-  stage = driver.view.stage
-  driver.until(lambda: "screen" in stage.tiles, "the screen")
-  at = over(driver, "screen")
-  driver.hand("click", "4")
-  assert stage.zoom.view[0] > 0.6
-  driver.command("0")
-  assert stage.zoom.view[0] == 0.0
-  driver.key("0")
-  assert stage.zoom.view[0] == 1.0
-  driver.key("plus", "minus")
-  assert stage.zoom.view[0] == pytest.approx(1.0)
-  x, y = stage.canvas.winfo_rootx() + at[0], stage.canvas.winfo_rooty() + at[1]
-  driver.hand("mousemove", str(x), str(y), "mousedown", "1", "mousemove", str(x + 90), str(y), "mouseup", "1")
-  driver.until(lambda: stage.zoom.view[1] < 0.5, "moved to the left part")
-  for name, true in (
-        ("plus", lambda: stage.zoom.view[0] > 1.1), ("minus", lambda: stage.zoom.view[0] < 1.1),
-        ("focus", lambda: stage.zoom.view[0] == 0.0),
-    ):  # fmt: skip
-    driver.spot(stage, f"hover:{name}")
-    assert true(), name
-  driver.spot(stage, "hover:pin")
-  assert stage.plan.pinned == "screen"
+	driver = opened()
+	call = driver.meet()
+	call.change(presenter=3)
+	stage = driver.view.stage
+	driver.until(lambda: "screen" in stage.tiles, "the screen")
+	at = over(driver, "screen")
+	driver.hand("click", "4")
+	assert stage.zoom.view[0] > 0.6
+	driver.command("0")
+	assert stage.zoom.view[0] == 0.0
+	driver.key("0")
+	assert stage.zoom.view[0] == 1.0
+	driver.key("plus", "minus")
+	assert stage.zoom.view[0] == pytest.approx(1.0)
+	x, y = stage.canvas.winfo_rootx() + at[0], stage.canvas.winfo_rooty() + at[1]
+	driver.hand(
+		"mousemove", str(x), str(y), "mousedown", "1", "mousemove", str(x + 90), str(y), "mouseup", "1"
+	)
+	driver.until(lambda: stage.zoom.view[1] < 0.5, "moved to the left part")
+	for name, true in (
+		("plus", lambda: stage.zoom.view[0] > 1.1), ("minus", lambda: stage.zoom.view[0] < 1.1),
+		("focus", lambda: stage.zoom.view[0] == 0.0),
+	):  # fmt: skip
+		driver.spot(stage, f"hover:{name}")
+		assert true(), name
+	driver.spot(stage, "hover:pin")
+	assert stage.plan.pinned == "screen"
 
 
 def toasts(driver: Driver) -> list[str]:
-  canvas = driver.view.stage.canvas
-  return [
-    canvas.itemcget(item, "text") for item in canvas.find_withtag("toast") if canvas.type(item) == "text"
-  ]
+	canvas = driver.view.stage.canvas
+	return [
+		canvas.itemcget(item, "text") for item in canvas.find_withtag("toast") if canvas.type(item) == "text"
+	]
 
 
 @pytest.mark.parametrize(("action", "stays", "due"), [("", False, 5), ("", True, 15), ("Look", True, 0)])
 def test_an_error_goes_unless_there_is_something_to_do(
-  opened: Open, action: str, stays: bool, due: int, monkeypatch: pytest.MonkeyPatch
+	opened: Open, action: str, stays: bool, due: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  driver = opened()
-  driver.meet()
-  now = cs.monotonic()
-  monkeypatch.setattr(cs, "monotonic", lambda: now)
-  driver.view.toasts.add("It broke.", "warning", action, stays=stays)
-  for late in (4.9, 5.0, 14.9, 15.0, 3_600.0):
-    monkeypatch.setattr(cs, "monotonic", lambda late=late: now + late)
-    driver.view.toasts.step()
-    assert bool(toasts(driver)) == (not due or late < due), late
+	driver = opened()
+	driver.meet()
+	now = cs.monotonic()
+	monkeypatch.setattr(cs, "monotonic", lambda: now)
+	driver.view.toasts.add("It broke.", "warning", action, stays=stays)
+	for late in (4.9, 5.0, 14.9, 15.0, 3_600.0):
+		monkeypatch.setattr(cs, "monotonic", lambda late=late: now + late)
+		driver.view.toasts.step()
+		assert bool(toasts(driver)) == (not due or late < due), late
 
 
 def test_who_shares_is_named(opened: Open) -> None:
-  driver = opened()
-  driver.meet(host=False, presenter=3)
-  driver.key("ctrl+shift+s")
-  driver.until(lambda: toasts(driver), "the reason")
-  name = next(one.name for one in driver.view.shot.people if one.id == 3)
-  assert toasts(driver) == [f"{name} is sharing already."]
+	driver = opened()
+	driver.meet(host=False, presenter=3)
+	driver.key("ctrl+shift+s")
+	driver.until(lambda: toasts(driver), "the reason")
+	name = next(one.name for one in driver.view.shot.people if one.id == 3)
+	assert toasts(driver) == [f"{name} is sharing already."]
 
 
 def test_two_toasts_at_most_and_errors_stay(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  call.gui_queue.put({"event": "error", "code": "device", "reason": "It broke."})
-  for name in ("Ana", "Bo"):
-    call.gui_queue.put({"event": "screen_start", "id": 77, "name": name})
-  driver.until(lambda: "Bo shares the screen" in toasts(driver), "the newest")
-  assert toasts(driver) == ["It broke.", "Bo shares the screen"]
-  driver.command("a")
-  assert toasts(driver) == ["It broke."]
-  driver.spot(driver.view.stage, "toast:x")
-  assert toasts(driver) == []
+	driver = opened()
+	call = driver.meet()
+	call.gui_queue.put({"event": "error", "code": "device", "reason": "It broke."})
+	for name in ("Ana", "Bo"):
+		call.gui_queue.put({"event": "screen_start", "id": 77, "name": name})
+	driver.until(lambda: "Bo shares the screen" in toasts(driver), "the newest")
+	assert toasts(driver) == ["It broke.", "Bo shares the screen"]
+	driver.command("a")
+	assert toasts(driver) == ["It broke."]
+	driver.spot(driver.view.stage, "toast:x")
+	assert toasts(driver) == []
 
 
 def test_a_toast_is_answered_by_click_and_by_key(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  driver.view.show_panel("attendees")
-  call.gui_queue.put({"event": "private", "from": "Priya Nair", "text": "hi", "n": 90})
-  driver.until(lambda: toasts(driver), "the message")
-  driver.spot(driver.view.stage, "toast:1")
-  assert driver.view.reading() and driver.view.chat.composer.target.value == "Priya Nair"
-  driver.key("Escape")
-  call.gui_queue.put({"event": "file_offer", "from": "Priya Nair", "name": "x.pdf", "size": 9, "file": "f"})
-  driver.until(lambda: toasts(driver), "the offer")
-  driver.key("a")
-  assert driver.view.tab == "files"
+	driver = opened()
+	call = driver.meet()
+	driver.view.show_panel("attendees")
+	call.gui_queue.put({"event": "private", "from": "Priya Nair", "text": "hi", "n": 90})
+	driver.until(lambda: toasts(driver), "the message")
+	driver.spot(driver.view.stage, "toast:1")
+	assert driver.view.reading() and driver.view.chat.composer.target.value == "Priya Nair"
+	driver.key("Escape")
+	call.gui_queue.put({"event": "file_offer", "from": "Priya Nair", "name": "x.pdf", "size": 9, "file": "f"})
+	driver.until(lambda: toasts(driver), "the offer")
+	driver.key("a")
+	assert driver.view.tab == "files"
 
 
 def test_speech_into_a_muted_microphone_is_noticed(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  call.change(muted_speech=True)
-  driver.until(lambda: "You are muted" in toasts(driver), "the notice")
-  driver.command("a")
-  assert last(call, "mic") == {"do": "mic", "on": True}
+	driver = opened()
+	call = driver.meet()
+	call.change(muted_speech=True)
+	driver.until(lambda: "You are muted" in toasts(driver), "the notice")
+	driver.command("a")
+	assert last(call, "mic") == {"do": "mic", "on": True}
 
 
 def test_cues_are_spoken_when_wanted(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
+	driver = opened()
+	call = driver.meet()
 
-  def happen(name: str) -> list[Any]:
-    call.gui_queue.put({"event": "join", "id": 90, "name": name})
-    call.gui_queue.put({"event": "screen_start", "id": 90, "name": name})
-    driver.until(lambda: f"{name} shares the screen" in toasts(driver), "what happened")
-    return [one[1] for one in driver.backend.calls if one[0] == "speak"]
+	def happen(name: str) -> list[Any]:
+		call.gui_queue.put({"event": "join", "id": 90, "name": name})
+		call.gui_queue.put({"event": "screen_start", "id": 90, "name": name})
+		driver.until(lambda: f"{name} shares the screen" in toasts(driver), "what happened")
+		return [one[1] for one in driver.backend.calls if one[0] == "speak"]
 
-  assert happen("Ana") == []
-  driver.view.settings("look")
-  driver.until(lambda: driver.root.grab_current(), "the settings")
-  switches = [one for one in walk(driver.view.dialog.frame) if str(one["height"]) == "28"]  # type: ignore[union-attr]
-  driver.click(switches[-1])
-  assert driver.backend.settings["spoken"] is True
-  driver.key("Escape")
-  assert happen("Bo") == ["Bo joined", "Bo shares the screen"]
+	assert happen("Ana") == []
+	driver.view.settings("look")
+	driver.until(lambda: driver.root.grab_current(), "the settings")
+	switches = [one for one in walk(driver.view.dialog.frame) if str(one["height"]) == "28"]  # type: ignore[union-attr]
+	driver.click(switches[-1])
+	assert driver.backend.settings["spoken"] is True
+	driver.key("Escape")
+	assert happen("Bo") == ["Bo joined", "Bo shares the screen"]
 
 
 # -- the side panel -------------------------------------------------------------------
 
 
 def test_tabs_and_search(opened: Open) -> None:
-  driver = opened()
-  driver.meet(30)
-  for name in ("files", "attendees", "messages"):
-    driver.click(driver.view.panel.buttons[name].canvas)
-    assert driver.view.panel.pages[name].winfo_ismapped()
-  driver.view.show_panel("attendees")
-  driver.click(driver.view.attendees.search.entry)
-  driver.type("pri")
-  assert [row.person.name for row in driver.view.attendees.list.rows] == ["Priya Nair"]
+	driver = opened()
+	driver.meet(30)
+	for name in ("files", "attendees", "messages"):
+		driver.click(driver.view.panel.buttons[name].canvas)
+		assert driver.view.panel.pages[name].winfo_ismapped()
+	driver.view.show_panel("attendees")
+	driver.click(driver.view.attendees.search.entry)
+	driver.type("pri")
+	assert [row.person.name for row in driver.view.attendees.list.rows] == ["Priya Nair"]
 
 
 def test_the_menu_of_an_attendee(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  driver.command("u")
-  driver.spot(driver.view.attendees.list, "more3")
-  driver.menu("Mute")
-  assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
-  driver.spot(driver.view.attendees.list, "more3")
-  driver.menu("Pin")
-  assert driver.view.stage.plan.pinned == 3
+	driver = opened()
+	call = driver.meet(host=True)
+	driver.command("u")
+	driver.spot(driver.view.attendees.list, "more3")
+	driver.menu("Mute")
+	assert last(call, "mute") == {"do": "mute", "who": "Jonas Weber"}
+	driver.spot(driver.view.attendees.list, "more3")
+	driver.menu("Pin")
+	assert driver.view.stage.plan.pinned == 3
 
 
 def test_the_composer(opened: Open, tmp_path: Path) -> None:
-  driver = opened()
-  call = driver.meet()
-  composer = driver.view.chat.composer
-  driver.click(composer.target.canvas)
-  driver.menu("To: Priya Nair")
-  driver.click(composer.smile.canvas)
-  driver.until(lambda: cs.focused(driver.root).winfo_class() == "Canvas", "the emoji")  # type: ignore[union-attr]
-  driver.key("Return")
-  send = next(one for one in walk(composer.frame) if isinstance(one, tk.Canvas) and one.winfo_width() == 44)
-  driver.click(send)
-  assert last(call, "private") == {
-    "do": "private",
-    "to": "Priya Nair",
-    "text": next(iter(cs.emoji_shapes())),
-  }
-  paper = tmp_path / "paper.txt"
-  paper.write_text("x")
-  driver.root.after(50, driver.view.actions.upload)
-  pick_file(driver, paper)
-  assert last(call, "upload") == {"do": "upload", "path": str(paper), "to": "Priya Nair"}
-  driver.root.after(50, driver.view.actions.save_chat)
-  pick_file(driver, tmp_path / "chat.txt")
-  driver.until((tmp_path / "chat.txt").exists, "the saved chat")
+	driver = opened()
+	call = driver.meet()
+	composer = driver.view.chat.composer
+	driver.click(composer.target.canvas)
+	driver.menu("To: Priya Nair")
+	driver.click(composer.smile.canvas)
+	driver.until(lambda: cs.focused(driver.root).winfo_class() == "Canvas", "the emoji")  # type: ignore[union-attr]
+	driver.key("Return")
+	send = next(one for one in walk(composer.frame) if isinstance(one, tk.Canvas) and one.winfo_width() == 44)
+	driver.click(send)
+	assert last(call, "private") == {
+		"do": "private",
+		"to": "Priya Nair",
+		"text": next(iter(cs.emoji_shapes())),
+	}
+	paper = tmp_path / "paper.txt"
+	paper.write_text("x")
+	driver.root.after(50, driver.view.actions.upload)
+	pick_file(driver, paper)
+	assert last(call, "upload") == {"do": "upload", "path": str(paper), "to": "Priya Nair"}
+	driver.root.after(50, driver.view.actions.save_chat)
+	pick_file(driver, tmp_path / "chat.txt")
+	driver.until((tmp_path / "chat.txt").exists, "the saved chat")
 
 
 def standing(driver: Driver) -> dict[str, Any]:
-  """What is open, chosen, marked and written in a meeting."""
-  view, plan = driver.view, driver.view.stage.plan
-  return {
-        "panel": (view.panel_open, bool(view.panel.frame.winfo_ismapped()), view.tab),
-        "stage": (plan.layout, plan.page, plan.pinned, view.stage.zoom.view),
-        "toasts": toasts(driver)[:1], "unread": view.side.buttons["chat"].unread,
-        "draft": (view.chat.composer.text(), view.chat.composer.target.value),
-        "chat": (view.chat.picked, view.chat._whole, view.chat._notes),
-        "search": view.attendees.search.value, "asks": dict(view.attendees.asks),
-        "file goes to": view.files.target.value,
-        "lists": [one._at for one in (view.chat.list, view.attendees.list, view.files.list)],
-        "keyboard": str(driver.root.focus_get()).rpartition(".")[2].rstrip("0123456789"),
-    }  # fmt: skip
+	"""What is open, chosen, marked and written in a meeting."""
+	view, plan = driver.view, driver.view.stage.plan
+	return {
+		"panel": (view.panel_open, bool(view.panel.frame.winfo_ismapped()), view.tab),
+		"stage": (plan.layout, plan.page, plan.pinned, view.stage.zoom.view),
+		"toasts": toasts(driver)[:1], "unread": view.side.buttons["chat"].unread,
+		"draft": (view.chat.composer.text(), view.chat.composer.target.value),
+		"chat": (view.chat.picked, view.chat._whole, view.chat._notes),
+		"search": view.attendees.search.value, "asks": dict(view.attendees.asks),
+		"file goes to": view.files.target.value,
+		"lists": [one._at for one in (view.chat.list, view.attendees.list, view.files.list)],
+		"keyboard": str(driver.root.focus_get()).rpartition(".")[2].rstrip("0123456789"),
+	}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("tab", "what", "value"),
-    [
-        ("", "palette", "light"), ("messages", "language", "fr"), ("attendees", "scale", "125"),
-        ("files", "palette", "contrast"),
-    ],
+	("tab", "what", "value"),
+	[
+		("", "palette", "light"), ("messages", "language", "fr"), ("attendees", "scale", "125"),
+		("files", "palette", "contrast"),
+	],
 )  # fmt: skip
 def test_all_that_stood_stands_in_another_look(opened: Open, tab: str, what: str, value: str) -> None:
-  driver = opened("1366x768")
-  call = driver.meet(50, host=True)
-  view = driver.view
-  long = tuple(cs.ChatLine(n, "Bo", "word " * 400, time.time()) for n in range(20, 40))
-  call.change(chat=(*call.snapshot().chat, *long))
-  view.stage.turn(1)
-  view.actions.write_to("Priya Nair")
-  driver.type("half a thou")
-  driver.until(lambda: len(view.chat.list.rows) > 20, "the lines")
-  view.chat.fold(39)
-  view.chat.list.yview("moveto", 0.5)
-  view.chat._select(range(25, 27))
-  view.show_panel("attendees")
-  call.gui_queue.put({"event": "asks", "ask": 4, "name": "Tim", "address": "192.168.1.9"})
-  driver.click(view.attendees.search.entry)
-  driver.type("p")
-  driver.pump(0.1)
-  view.attendees.list.scroll(150)
-  view.show_panel("files")
-  driver.until(lambda: view.files.target.options, "whom a file may go to")
-  view.files.target.pick("Amira Hassan")
-  view.toasts.add("Bo is here", "info", "Look", lambda: driver.view.show_panel("messages"), stays=True)
-  view.show_panel(tab or "messages")
-  if not tab:
-    view.flip_panel("messages")
-  view.side.buttons["chat"].mark(unread=True)
-  driver.pump(0.2)
-  before = standing(driver)
-  assert before["unread"] and before["toasts"] and before["stage"][1] == 1
-  assert all(before["lists"][:2]) and not view.chat.list._ended
-  driver.backend.settings[what] = value
-  driver.loop.restyle()
-  driver.pump(0.2)
-  assert standing(driver) == before
-  driver.key("a" if tab != "messages" else "Escape", *("a" * (tab == "messages")))
-  assert driver.view.reading(), "what a notice offers is done in the window that is there now"
-  driver.loop.restyle()
-  driver.pump(0.1)
-  assert driver.view.reading() and "Bo is here" not in toasts(driver)
+	driver = opened("1366x768")
+	call = driver.meet(50, host=True)
+	view = driver.view
+	long = tuple(cs.ChatLine(n, "Bo", "word " * 400, time.time()) for n in range(20, 40))
+	call.change(chat=(*call.snapshot().chat, *long))
+	view.stage.turn(1)
+	view.actions.write_to("Priya Nair")
+	driver.type("half a thou")
+	driver.until(lambda: len(view.chat.list.rows) > 20, "the lines")
+	view.chat.fold(39)
+	view.chat.list.yview("moveto", 0.5)
+	view.chat._select(range(25, 27))
+	view.show_panel("attendees")
+	call.gui_queue.put({"event": "asks", "ask": 4, "name": "Tim", "address": "192.168.1.9"})
+	driver.click(view.attendees.search.entry)
+	driver.type("p")
+	driver.pump(0.1)
+	view.attendees.list.scroll(150)
+	view.show_panel("files")
+	driver.until(lambda: view.files.target.options, "whom a file may go to")
+	view.files.target.pick("Amira Hassan")
+	view.toasts.add("Bo is here", "info", "Look", lambda: driver.view.show_panel("messages"), stays=True)
+	view.show_panel(tab or "messages")
+	if not tab:
+		view.flip_panel("messages")
+	view.side.buttons["chat"].mark(unread=True)
+	driver.pump(0.2)
+	before = standing(driver)
+	assert before["unread"] and before["toasts"] and before["stage"][1] == 1
+	assert all(before["lists"][:2]) and not view.chat.list._ended
+	driver.backend.settings[what] = value
+	driver.loop.restyle()
+	driver.pump(0.2)
+	assert standing(driver) == before
+	driver.key("a" if tab != "messages" else "Escape", *("a" * (tab == "messages")))
+	assert driver.view.reading(), "what a notice offers is done in the window that is there now"
+	driver.loop.restyle()
+	driver.pump(0.1)
+	assert driver.view.reading() and "Bo is here" not in toasts(driver)
 
 
 def test_the_zoom_and_the_settings_stay_in_another_look(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(presenter=3)
-  driver.until(lambda: "screen" in driver.view.stage.tiles, "the screen")
-  driver.view.stage.zoom.view = (2.0, 0.3, 0.4)
-  for key, value in (("palette", "light"), ("scale", "125")):
-    driver.view.settings("look")
-    driver.view.dialog._restyled(key, value)  # type: ignore[union-attr]
-    driver.pump(0.1)
-    assert driver.view.stage.zoom.view == (2.0, 0.3, 0.4)
-    dialog = driver.view.dialog
-    assert isinstance(dialog, cs.SettingsDialog) and dialog.open and dialog.name == "look"
-  call.change(presenter=0)
-  driver.until(lambda: "screen" not in driver.view.stage.tiles, "it ends")
+	driver = opened()
+	call = driver.meet(presenter=3)
+	driver.until(lambda: "screen" in driver.view.stage.tiles, "the screen")
+	driver.view.stage.zoom.view = (2.0, 0.3, 0.4)
+	for key, value in (("palette", "light"), ("scale", "125")):
+		driver.view.settings("look")
+		driver.view.dialog._restyled(key, value)  # type: ignore[union-attr]
+		driver.pump(0.1)
+		assert driver.view.stage.zoom.view == (2.0, 0.3, 0.4)
+		dialog = driver.view.dialog
+		assert isinstance(dialog, cs.SettingsDialog) and dialog.open and dialog.name == "look"
+	call.change(presenter=0)
+	driver.until(lambda: "screen" not in driver.view.stage.tiles, "it ends")
 
 
 def test_a_draft_outlives_the_panel_and_another_look(opened: Open) -> None:
-  driver = opened()
-  driver.meet()
-  driver.view.actions.write_to("Priya Nair")
-  driver.type("half a thou")
-  driver.key("Escape")
-  assert not driver.view.panel.frame.winfo_ismapped()
-  driver.key("c")
-  driver.backend.settings["palette"] = "light"
-  driver.view.chat.note("Bo joined", 99)
-  driver.loop.restyle()
-  driver.pump(0.1)
-  composer = driver.view.chat.composer
-  assert (composer.text(), composer.target.value) == ("half a thou", "Priya Nair")
-  assert driver.loop.look.palette is cs.LIGHT and (99, "Bo joined") in driver.view.chat._notes
+	driver = opened()
+	driver.meet()
+	driver.view.actions.write_to("Priya Nair")
+	driver.type("half a thou")
+	driver.key("Escape")
+	assert not driver.view.panel.frame.winfo_ismapped()
+	driver.key("c")
+	driver.backend.settings["palette"] = "light"
+	driver.view.chat.note("Bo joined", 99)
+	driver.loop.restyle()
+	driver.pump(0.1)
+	composer = driver.view.chat.composer
+	assert (composer.text(), composer.target.value) == ("half a thou", "Priya Nair")
+	assert driver.loop.look.palette is cs.LIGHT and (99, "Bo joined") in driver.view.chat._notes
 
 
 def test_links_open_and_private_lines_are_answered(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-  driver = opened()
-  call = driver.meet()
-  visited: list[str] = []
-  monkeypatch.setattr(cs.webbrowser, "open", visited.append)
-  now = call.snapshot().chat[-1].at
-  call.change(chat=(cs.ChatLine(1, "Bo", "see https://example.org/a?b=1.", now),
-                      cs.ChatLine(2, "Ana", "psst", now, to="Zuri Okafor")))  # fmt: skip
-  panel = driver.view.chat
-  driver.spot(panel.list, "link1")
-  assert visited == ["https://example.org/a?b=1"]
-  call.change_person(6, name="Ana")
-  driver.until(lambda: any(value == "Ana" for value, _ in panel.composer.target.options) or True, "Ana")
-  row = next(one for one in panel.list.rows if isinstance(one, cs.ChatRow))
-  driver.click(panel.list.canvas, 80, tops(panel.list)[row] + 40, button=3)
-  driver.menu("Copy")
-  assert driver.root.clipboard_get() == row.line.text
+	driver = opened()
+	call = driver.meet()
+	visited: list[str] = []
+	monkeypatch.setattr(cs.webbrowser, "open", visited.append)
+	now = call.snapshot().chat[-1].at
+	call.change(chat=(cs.ChatLine(1, "Bo", "see https://example.org/a?b=1.", now),
+		cs.ChatLine(2, "Ana", "psst", now, to="Zuri Okafor")))  # fmt: skip
+	panel = driver.view.chat
+	driver.spot(panel.list, "link1")
+	assert visited == ["https://example.org/a?b=1"]
+	call.change_person(6, name="Ana")
+	driver.until(lambda: any(value == "Ana" for value, _ in panel.composer.target.options) or True, "Ana")
+	row = next(one for one in panel.list.rows if isinstance(one, cs.ChatRow))
+	driver.click(panel.list.canvas, 80, tops(panel.list)[row] + 40, button=3)
+	driver.menu("Copy")
+	assert driver.root.clipboard_get() == row.line.text
 
 
 LONG = "http://a.example/" + "way-" * 30 + "end"
 
 
 @pytest.mark.parametrize("links", [
-    ("http://a.example/xy", "http://a.example/x"), ("http://a.example/x", "http://a.example/xy"),
-    (LONG, LONG[:30]), (LONG[:30], LONG), (LONG[:30], LONG, LONG[:30]), (LONG[:40], "x", LONG[:41]),
+	("http://a.example/xy", "http://a.example/x"), ("http://a.example/x", "http://a.example/xy"),
+	(LONG, LONG[:30]), (LONG[:30], LONG), (LONG[:30], LONG, LONG[:30]), (LONG[:40], "x", LONG[:41]),
 ])  # fmt: skip
 def test_each_of_links_that_begin_alike_opens_itself(
-  opened: Open, monkeypatch: pytest.MonkeyPatch, links: tuple[str, ...]
+	opened: Open, monkeypatch: pytest.MonkeyPatch, links: tuple[str, ...]
 ) -> None:
-  driver = opened()
-  call = driver.meet()
-  visited: list[str] = []
-  monkeypatch.setattr(cs.webbrowser, "open", visited.append)
-  line = cs.ChatLine(1, "Bo", "\n".join(links), call.snapshot().chat[-1].at)
-  call.change(chat=(line,))
-  view = driver.view.chat.list
-  driver.until(lambda: [name for name in view.actions if name.startswith("link1")], "the links")
-  for name in [name for name in view.actions if name.startswith("link1")]:
-    driver.spot(view, name)
-  assert visited == [one for one in links if one.startswith("http")]
+	driver = opened()
+	call = driver.meet()
+	visited: list[str] = []
+	monkeypatch.setattr(cs.webbrowser, "open", visited.append)
+	line = cs.ChatLine(1, "Bo", "\n".join(links), call.snapshot().chat[-1].at)
+	call.change(chat=(line,))
+	view = driver.view.chat.list
+	driver.until(lambda: [name for name in view.actions if name.startswith("link1")], "the links")
+	for name in [name for name in view.actions if name.startswith("link1")]:
+		driver.spot(view, name)
+	assert visited == [one for one in links if one.startswith("http")]
 
 
 def test_a_private_line_is_answered_in_one_click(opened: Open) -> None:
-  driver = opened()
-  driver.meet()
-  driver.spot(driver.view.chat.list, "reply")
-  assert driver.view.chat.composer.target.value == "Amira Hassan"
-  assert driver.root.focus_get() is driver.view.chat.composer.entry
+	driver = opened()
+	driver.meet()
+	driver.spot(driver.view.chat.list, "reply")
+	assert driver.view.chat.composer.target.value == "Amira Hassan"
+	assert driver.root.focus_get() is driver.view.chat.composer.entry
 
 
 def test_files_are_declined_cancelled_and_shown(
-  opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+	opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  driver = opened()
-  driver.backend.folder = tmp_path
-  monkeypatch.chdir(tmp_path)
-  call = driver.meet()
-  visited: list[str] = []
-  monkeypatch.setattr(cs.webbrowser, "open", visited.append)
-  driver.view.show_panel("files")
-  driver.spot(driver.view.files.list, "cancelf2")
-  assert last(call, "cancel") == {"do": "cancel", "file": "f2"}
-  driver.spot(driver.view.files.list, "declinef1")
-  assert last(call, "decline") == {"do": "decline", "file": "f1"}
-  driver.pump(0.1)
-  driver.spot(driver.view.files.list, "downloadf1")
-  assert last(call, "download") == {"do": "download", "file": "f1"}
-  press(driver, driver.view.files.frame, "View Downloads")
-  assert visited == [tmp_path.as_uri()]
-  saved = tmp_path / "in" / "a.txt"
-  saved.parent.mkdir()
-  call.change(files=(cs.FileEntry("f9", "a.txt", 3, "Bo", state="saved", path="in/a.txt"),))
-  driver.spot(driver.view.files.list, "openf9")
-  assert visited[-1] == saved.parent.as_uri()
+	driver = opened()
+	driver.backend.folder = tmp_path
+	monkeypatch.chdir(tmp_path)
+	call = driver.meet()
+	visited: list[str] = []
+	monkeypatch.setattr(cs.webbrowser, "open", visited.append)
+	driver.view.show_panel("files")
+	driver.spot(driver.view.files.list, "cancelf2")
+	assert last(call, "cancel") == {"do": "cancel", "file": "f2"}
+	driver.spot(driver.view.files.list, "declinef1")
+	assert last(call, "decline") == {"do": "decline", "file": "f1"}
+	driver.pump(0.1)
+	driver.spot(driver.view.files.list, "downloadf1")
+	assert last(call, "download") == {"do": "download", "file": "f1"}
+	press(driver, driver.view.files.frame, "View Downloads")
+	assert visited == [tmp_path.as_uri()]
+	saved = tmp_path / "in" / "a.txt"
+	saved.parent.mkdir()
+	call.change(files=(cs.FileEntry("f9", "a.txt", 3, "Bo", state="saved", path="in/a.txt"),))
+	driver.spot(driver.view.files.list, "openf9")
+	assert visited[-1] == saved.parent.as_uri()
 
 
 def facts(driver: Driver) -> list[str]:
-  """What the rows of the files say under the names, the oldest first."""
-  driver.pump(0.1)
-  return [row._facts() for row in reversed(driver.view.files.list.rows)]
+	"""What the rows of the files say under the names, the oldest first."""
+	driver.pump(0.1)
+	return [row._facts() for row in reversed(driver.view.files.list.rows)]
 
 
 def actions(driver: Driver) -> list[str]:
-  driver.pump(0.1)
-  return list(driver.view.files.list.actions)
+	driver.pump(0.1)
+	return list(driver.view.files.list.actions)
 
 
 FROM = cs.FileEntry("f1", "a.pdf", 1024, "Amira Hassan", private=True)
@@ -804,405 +806,409 @@ FROM = cs.FileEntry("f1", "a.pdf", 1024, "Amira Hassan", private=True)
 
 @pytest.mark.parametrize("state", ["offered", "downloading", "saved", "declined", "failed", "gone"])
 def test_the_senders_name_stays_in_the_row(opened: Open, state: str) -> None:
-  driver = opened()
-  call = driver.meet(host=True)
-  driver.view.show_panel("files")
-  call.change(files=(replace(FROM, state=state, path="a.pdf"),))
-  driver.until(lambda: len(driver.view.files.list.rows) == 1, "the file")
-  assert facts(driver)[0].startswith("from Amira Hassan · ")
-  assert "declinef1" not in actions(driver)  # handed in: no slip of a host loses it
+	driver = opened()
+	call = driver.meet(host=True)
+	driver.view.show_panel("files")
+	call.change(files=(replace(FROM, state=state, path="a.pdf"),))
+	driver.until(lambda: len(driver.view.files.list.rows) == 1, "the file")
+	assert facts(driver)[0].startswith("from Amira Hassan · ")
+	assert "declinef1" not in actions(driver)  # handed in: no slip of a host loses it
 
 
 @pytest.mark.parametrize("state", ["offered", "uploading", "downloading", "saved", "failed"])
 def test_a_row_can_be_drawn_before_there_is_room(opened: Open, state: str) -> None:
-  driver = opened()
-  driver.meet()
-  row = cs.FileRow(replace(FROM, state=state, done=512), 8, ())
-  files = driver.view.files.list
-  row.draw(files, 0, files.look.px(60))  # what a list has until it is laid out
+	driver = opened()
+	driver.meet()
+	row = cs.FileRow(replace(FROM, state=state, done=512), 8, ())
+	files = driver.view.files.list
+	row.draw(files, 0, files.look.px(60))  # what a list has until it is laid out
 
 
 def test_an_own_offer_says_whom_it_is_for_and_who_has_it(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(people=14, host=True)
-  driver.view.show_panel("files")
-  own = cs.FileEntry("f1", "a.pdf", 1024, call.snapshot().name, own=True, people=11)
-  private = replace(own, file="f2", private=True, to="Amira Hassan", people=0)
-  call.change(files=(own, private))
-  driver.until(lambda: len(driver.view.files.list.rows) == 2, "the files")
-  assert facts(driver) == [
-        "To: Everyone · 1 kB · 11 of 13 have it", "To: Amira Hassan · 1 kB · 0 of 1 have it"
-    ]  # fmt: skip
-  driver.spot(driver.view.files.list, "cancelf1")
-  assert last(call, "cancel") == {"do": "cancel", "file": "f1"}
+	driver = opened()
+	call = driver.meet(people=14, host=True)
+	driver.view.show_panel("files")
+	own = cs.FileEntry("f1", "a.pdf", 1024, call.snapshot().name, own=True, people=11)
+	private = replace(own, file="f2", private=True, to="Amira Hassan", people=0)
+	call.change(files=(own, private))
+	driver.until(lambda: len(driver.view.files.list.rows) == 2, "the files")
+	assert facts(driver) == [
+		"To: Everyone · 1 kB · 11 of 13 have it", "To: Amira Hassan · 1 kB · 0 of 1 have it"
+	]  # fmt: skip
+	driver.spot(driver.view.files.list, "cancelf1")
+	assert last(call, "cancel") == {"do": "cancel", "file": "f1"}
 
 
 def test_what_is_let_go_elsewhere_does_nothing(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  driver.view.show_panel("files")
-  call.change(files=(cs.FileEntry("f1", "a.pdf", 1, "Bo"), cs.FileEntry("f2", "b.pdf", 1, "Bo")))
-  driver.until(lambda: len(driver.view.files.list.rows) == 2, "the files")
-  driver.pump(0.1)
-  files = driver.view.files.list
-  corner = np.array((files.canvas.winfo_rootx(), files.canvas.winfo_rooty()))
-  places = {name: tuple(corner + middle(files, name)) for name in files.actions}
-  before = len(call.commands)
-  for first, then in itertools.permutations(places, 2):
-    driver.hand("mousemove", *map(str, places[first]), "mousedown", "1")
-    driver.hand("mousemove", *map(str, places[then]), "mouseup", "1")
-    driver.pump(0.03)
-  assert len(call.commands) == before and len(places) == 4
-  driver.hand("mousemove", *map(str, places["downloadf2"]), "click", "1")
-  driver.until(lambda: len(call.commands) > before, "a click")
-  assert last(call, "download")["file"] == "f2"
+	driver = opened()
+	call = driver.meet()
+	driver.view.show_panel("files")
+	call.change(files=(cs.FileEntry("f1", "a.pdf", 1, "Bo"), cs.FileEntry("f2", "b.pdf", 1, "Bo")))
+	driver.until(lambda: len(driver.view.files.list.rows) == 2, "the files")
+	driver.pump(0.1)
+	files = driver.view.files.list
+	corner = np.array((files.canvas.winfo_rootx(), files.canvas.winfo_rooty()))
+	places = {name: tuple(corner + middle(files, name)) for name in files.actions}
+	before = len(call.commands)
+	for first, then in itertools.permutations(places, 2):
+		driver.hand("mousemove", *map(str, places[first]), "mousedown", "1")
+		driver.hand("mousemove", *map(str, places[then]), "mouseup", "1")
+		driver.pump(0.03)
+	assert len(call.commands) == before and len(places) == 4
+	driver.hand("mousemove", *map(str, places["downloadf2"]), "click", "1")
+	driver.until(lambda: len(call.commands) > before, "a click")
+	assert last(call, "download")["file"] == "f2"
 
 
 @pytest.mark.parametrize("host", [True, False])
 def test_whom_a_file_goes_to_stands_above_the_button(opened: Open, host: bool, tmp_path: Path) -> None:
-  """A pupil's goes to the host, not to everyone, until others are chosen; never to another by itself."""
-  driver = opened()
-  call = driver.meet(host=host)
-  path = tmp_path / "work.txt"
-  path.write_text("x")
+	"""A pupil's goes to the host, not to everyone, until others are chosen; never to another by itself."""
+	driver = opened()
+	call = driver.meet(host=host)
+	path = tmp_path / "work.txt"
+	path.write_text("x")
 
-  def sent_to() -> object:
-    count = len(sent(call, "upload"))
-    driver.root.after(50, lambda: press(driver, driver.view.files.frame, "Send a file"))
-    pick_file(driver, path)
-    driver.until(lambda: len(sent(call, "upload")) > count, "it is sent")
-    return last(call, "upload").get("to")
+	def sent_to() -> object:
+		count = len(sent(call, "upload"))
+		driver.root.after(50, lambda: press(driver, driver.view.files.frame, "Send a file"))
+		pick_file(driver, path)
+		driver.until(lambda: len(sent(call, "upload")) > count, "it is sent")
+		return last(call, "upload").get("to")
 
-  driver.view.show_panel("files")
-  driver.pump(0.1)
-  usual = None if host else "Mr Lewis"
-  target = driver.view.files.target
-  assert target.options[0] == (usual or "", f"To: {usual or 'Everyone'}")
-  assert sent_to() == usual
-  target.pick("Amira Hassan")
-  call.change(people=tuple(one for one in driver.view.shot.people if one.name != "Amira Hassan"))
-  driver.pump(0.2)
-  assert sent_to() == "Amira Hassan"  # who is not here now: refused in words, not sent to others
-  target.pick("")
-  assert sent_to() is None
+	driver.view.show_panel("files")
+	driver.pump(0.1)
+	usual = None if host else "Mr Lewis"
+	target = driver.view.files.target
+	assert target.options[0] == (usual or "", f"To: {usual or 'Everyone'}")
+	assert sent_to() == usual
+	target.pick("Amira Hassan")
+	call.change(people=tuple(one for one in driver.view.shot.people if one.name != "Amira Hassan"))
+	driver.pump(0.2)
+	assert sent_to() == "Amira Hassan"  # who is not here now: refused in words, not sent to others
+	target.pick("")
+	assert sent_to() is None
 
 
 # -- dialogs --------------------------------------------------------------------------
 
 
 def test_the_share_picker(opened: Open, tmp_path: Path) -> None:
-  driver = opened()
-  call = driver.meet()
+	driver = opened()
+	call = driver.meet()
 
-  def picker() -> cs.ShareDialog:
-    driver.key("ctrl+shift+s")
-    dialog = driver.view.dialog
-    assert isinstance(dialog, cs.ShareDialog)
-    driver.until(lambda: dialog.found, "the screens")
-    return dialog
+	def picker() -> cs.ShareDialog:
+		driver.key("ctrl+shift+s")
+		dialog = driver.view.dialog
+		assert isinstance(dialog, cs.ShareDialog)
+		driver.until(lambda: dialog.found, "the screens")
+		return dialog
 
-  dialog = picker()
-  looks = driver.backend.calls.count(("screens",))
-  driver.until(lambda: driver.backend.calls.count(("screens",)) > looks, "it looks again")
-  driver.key("Return")
-  assert last(call, "share") is None and dialog.open  # nothing was chosen
-  driver.key("Right", "Right", "Return")
-  assert last(call, "share") == {"do": "share", "on": True, "source": "screen:1"}
-  driver.key("ctrl+shift+s")
-  driver.until(lambda: not driver.view.shot.presenter, "stopped")
-  dialog = picker()
-  driver.spot(dialog.cards, "share:screen:1")
-  press(driver, dialog.frame, "Share")
-  assert [c["source"] for c in sent(call, "share") if c["on"]] == ["screen:1", "screen:1"]
-  driver.key("ctrl+shift+s")
-  driver.until(lambda: not driver.view.shot.presenter, "stopped")
-  dialog = picker()
-  video = tmp_path / "film.avi"
-  video.write_bytes(b"x")
-  driver.root.after(50, dialog._choose_file)
-  pick_file(driver, video)
-  assert last(call, "share")["source"] == str(video)
+	dialog = picker()
+	looks = driver.backend.calls.count(("screens",))
+	driver.until(lambda: driver.backend.calls.count(("screens",)) > looks, "it looks again")
+	driver.key("Return")
+	assert last(call, "share") is None and dialog.open  # nothing was chosen
+	driver.key("Right", "Right", "Return")
+	assert last(call, "share") == {"do": "share", "on": True, "source": "screen:1"}
+	driver.key("ctrl+shift+s")
+	driver.until(lambda: not driver.view.shot.presenter, "stopped")
+	dialog = picker()
+	driver.spot(dialog.cards, "share:screen:1")
+	press(driver, dialog.frame, "Share")
+	assert [c["source"] for c in sent(call, "share") if c["on"]] == ["screen:1", "screen:1"]
+	driver.key("ctrl+shift+s")
+	driver.until(lambda: not driver.view.shot.presenter, "stopped")
+	dialog = picker()
+	video = tmp_path / "film.avi"
+	video.write_bytes(b"x")
+	driver.root.after(50, dialog._choose_file)
+	pick_file(driver, video)
+	assert last(call, "share")["source"] == str(video)
 
 
 def test_the_host_takes_the_screen_over(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet(host=True, presenter=3)
-  driver.key("ctrl+shift+s")
-  press(driver, driver.view.dialog.frame, "Take over")  # type: ignore[union-attr]
-  driver.until(lambda: isinstance(driver.view.dialog, cs.ShareDialog) and driver.view.dialog.found, "screens")
-  driver.key("Right", "Return")
-  assert [c["do"] for c in call.commands if c["do"] in ("take_over", "share")] == ["take_over", "share"]
+	driver = opened()
+	call = driver.meet(host=True, presenter=3)
+	driver.key("ctrl+shift+s")
+	press(driver, driver.view.dialog.frame, "Take over")  # type: ignore[union-attr]
+	driver.until(
+		lambda: isinstance(driver.view.dialog, cs.ShareDialog) and driver.view.dialog.found, "screens"
+	)
+	driver.key("Right", "Return")
+	assert [c["do"] for c in call.commands if c["do"] in ("take_over", "share")] == ["take_over", "share"]
 
 
 def test_every_control_of_the_settings(opened: Open) -> None:
-  driver = opened()
-  driver.meet()
-  driver.view.settings()
-  driver.until(lambda: driver.root.grab_current(), "the settings")
-  dialog = driver.view.dialog
-  assert isinstance(dialog, cs.SettingsDialog)
-  driver.until(lambda: dialog.found, "the devices")
-  settings, page = driver.backend.settings, dialog.page
+	driver = opened()
+	driver.meet()
+	driver.view.settings()
+	driver.until(lambda: driver.root.grab_current(), "the settings")
+	dialog = driver.view.dialog
+	assert isinstance(dialog, cs.SettingsDialog)
+	driver.until(lambda: dialog.found, "the devices")
+	settings, page = driver.backend.settings, dialog.page
 
-  def choose(at: int, words: str) -> None:
-    driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
-    driver.menu(words)
+	def choose(at: int, words: str) -> None:
+		driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
+		driver.menu(words)
 
-  def click(at: int) -> None:
-    driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
+	def click(at: int) -> None:
+		driver.click([one for one in walk(page) if isinstance(one, tk.Canvas)][at])
 
-  click(3)
-  assert settings["sound"] == "original", "for music"
-  assert not dialog.clear.value
-  settings.pop("sound")  # another microphone has a sound of its own
-  choose(0, "No microphone")
-  assert dialog.clear.value
-  choose(5, "No speaker")
-  assert (settings["mic"], settings["speaker"]) == ("none", "none")
-  press(driver, page, "Play a test")
-  assert ("test_speaker",) in driver.backend.calls
-  slider = [one for one in walk(page) if isinstance(one, tk.Canvas)][6]
-  driver.click(slider, 20)
-  assert settings["volume"] < 0.1
-  driver.key("Right")
-  assert 0.05 <= settings["volume"] < 0.15
-  click(7)
-  assert settings["space_talk"] is False
-  press(driver, dialog.frame, "Video")
-  choose(0, "Test card")
-  assert settings["camera"] == "pattern" and not cs.mirrored(driver.backend)
-  click(-2)
-  click(-1)
-  assert settings["mirror"] is False and settings["best_picture"] is True
-  press(driver, dialog.frame, "Shortcuts")
-  press(driver, dialog.frame, "Appearance")
-  choose(1, "125 %")
-  assert driver.loop.look.px.scale == 1.25
-  driver.view.settings("look")
-  driver.until(lambda: driver.root.grab_current(), "the settings again")
-  assert isinstance(driver.view.dialog, cs.SettingsDialog)
-  page = driver.view.dialog.page
-  choose(2, "Español")
-  assert driver.loop.view is not None and cs.tr.language == "es"
+	click(3)
+	assert settings["sound"] == "original", "for music"
+	assert not dialog.clear.value
+	settings.pop("sound")  # another microphone has a sound of its own
+	choose(0, "No microphone")
+	assert dialog.clear.value
+	choose(5, "No speaker")
+	assert (settings["mic"], settings["speaker"]) == ("none", "none")
+	press(driver, page, "Play a test")
+	assert ("test_speaker",) in driver.backend.calls
+	slider = [one for one in walk(page) if isinstance(one, tk.Canvas)][6]
+	driver.click(slider, 20)
+	assert settings["volume"] < 0.1
+	driver.key("Right")
+	assert 0.05 <= settings["volume"] < 0.15
+	click(7)
+	assert settings["space_talk"] is False
+	press(driver, dialog.frame, "Video")
+	choose(0, "Test card")
+	assert settings["camera"] == "pattern" and not cs.mirrored(driver.backend)
+	click(-2)
+	click(-1)
+	assert settings["mirror"] is False and settings["best_picture"] is True
+	press(driver, dialog.frame, "Shortcuts")
+	press(driver, dialog.frame, "Appearance")
+	choose(1, "125 %")
+	assert driver.loop.look.px.scale == 1.25
+	driver.view.settings("look")
+	driver.until(lambda: driver.root.grab_current(), "the settings again")
+	assert isinstance(driver.view.dialog, cs.SettingsDialog)
+	page = driver.view.dialog.page
+	choose(2, "Español")
+	assert driver.loop.view is not None and cs.tr.language == "es"
 
 
 def test_the_volume_is_heard_on_the_way_and_remembered_where_it_stays(
-  opened: Open, monkeypatch: pytest.MonkeyPatch
+	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  driver = opened()
-  driver.meet()
-  kept: list[float] = []
-  monkeypatch.setattr(driver.backend, "set_setting", lambda key, value: kept.append(value))
-  driver.view.settings()
-  dialog = driver.view.dialog
-  assert isinstance(dialog, cs.SettingsDialog)
-  driver.until(lambda: dialog.found and driver.root.grab_current(), "the settings")
-  slider = [one for one in walk(dialog.page) if isinstance(one, tk.Canvas)][6]
-  driver.root.update()
-  x, y = slider.winfo_rootx() + 100, slider.winfo_rooty() + 10
-  driver.hand("mousemove", str(x), str(y), "mousedown", "1")
-  for step in range(1, 6):
-    driver.hand("mousemove", str(x + 20 * step), str(y))
-  driver.pump(0.1)
-  tried = [one[1] for one in driver.backend.calls if one[0] == "try_volume"]
-  assert len(tried) >= 2 and tried == sorted(tried) and kept == []
-  driver.hand("mouseup", "1")
-  driver.until(lambda: kept, "it stays")
-  assert kept == tried[-1:]
+	driver = opened()
+	driver.meet()
+	kept: list[float] = []
+	monkeypatch.setattr(driver.backend, "set_setting", lambda key, value: kept.append(value))
+	driver.view.settings()
+	dialog = driver.view.dialog
+	assert isinstance(dialog, cs.SettingsDialog)
+	driver.until(lambda: dialog.found and driver.root.grab_current(), "the settings")
+	slider = [one for one in walk(dialog.page) if isinstance(one, tk.Canvas)][6]
+	driver.root.update()
+	x, y = slider.winfo_rootx() + 100, slider.winfo_rooty() + 10
+	driver.hand("mousemove", str(x), str(y), "mousedown", "1")
+	for step in range(1, 6):
+		driver.hand("mousemove", str(x + 20 * step), str(y))
+	driver.pump(0.1)
+	tried = [one[1] for one in driver.backend.calls if one[0] == "try_volume"]
+	assert len(tried) >= 2 and tried == sorted(tried) and kept == []
+	driver.hand("mouseup", "1")
+	driver.until(lambda: kept, "it stays")
+	assert kept == tried[-1:]
 
 
 def test_tab_reaches_everything_with_a_visible_focus(opened: Open) -> None:
-  driver = opened()
-  driver.meet()
-  driver.click(driver.view.stage.canvas, 3, 3)
-  seen: list[str] = []
-  for _ in range(60):
-    driver.hand("key", "Tab")
-    driver.root.update()
-    focus = driver.root.focus_get()
-    if focus is None or str(focus) in seen:
-      break
-    seen.append(str(focus))
-    assert focus.winfo_ismapped()
-  reached = set(seen)
-  wanted = [b.canvas for b in driver.view.side.buttons.values() if b.canvas.winfo_ismapped()]
-  wanted += [b.canvas for b in driver.view.top.layouts.values()] + [driver.view.top.pin.canvas]
-  wanted += [driver.view.chat.composer.smile.canvas, driver.view.chat.list.canvas]
-  assert {str(one) for one in wanted} <= reached
+	driver = opened()
+	driver.meet()
+	driver.click(driver.view.stage.canvas, 3, 3)
+	seen: list[str] = []
+	for _ in range(60):
+		driver.hand("key", "Tab")
+		driver.root.update()
+		focus = driver.root.focus_get()
+		if focus is None or str(focus) in seen:
+			break
+		seen.append(str(focus))
+		assert focus.winfo_ismapped()
+	reached = set(seen)
+	wanted = [b.canvas for b in driver.view.side.buttons.values() if b.canvas.winfo_ismapped()]
+	wanted += [b.canvas for b in driver.view.top.layouts.values()] + [driver.view.top.pin.canvas]
+	wanted += [driver.view.chat.composer.smile.canvas, driver.view.chat.list.canvas]
+	assert {str(one) for one in wanted} <= reached
 
 
 @pytest.mark.calm
 @pytest.mark.parametrize(
-  ("typed", "pin"), [("soleil2026", "soleil2026"), ("482 913", "482913"), ("dans l'eau", "dans l'eau")]
+	("typed", "pin"), [("soleil2026", "soleil2026"), ("482 913", "482913"), ("dans l'eau", "dans l'eau")]
 )
 def test_any_pin_can_be_typed(opened: Open, typed: str, pin: str) -> None:
-  driver = opened()
-  driver.click(driver.start.pin.canvas)
-  driver.type(typed, "x", "BackSpace", "KP_Enter")
-  driver.until(lambda: driver.loop.view is not None, "in the meeting")
-  assert ("join", "192.168.1.20", 9000, "Zuri Okafor", pin, False) in driver.backend.calls
+	driver = opened()
+	driver.click(driver.start.pin.canvas)
+	driver.type(typed, "x", "BackSpace", "KP_Enter")
+	driver.until(lambda: driver.loop.view is not None, "in the meeting")
+	assert ("join", "192.168.1.20", 9000, "Zuri Okafor", pin, False) in driver.backend.calls
 
 
 def test_any_pin_can_be_pasted(opened: Open) -> None:
-  driver = opened()
-  boxes = driver.start.pin
-  driver.click(boxes.canvas)
-  for text in ("çà et là", "सूरज", "🌞", "W" * cs.MAX_PIN):
-    driver.root.clipboard_clear()
-    driver.root.clipboard_append(f"{text}\n")
-    driver.key("ctrl+v")
-    driver.until(lambda text=text: boxes.value == text, text)  # type: ignore[misc]
-    words = [item for item in boxes.canvas.find_all() if boxes.canvas.type(item) == "text"]
-    assert len(words) == min(len(text), 12)
-    assert overlaps(driver.root) == []
+	driver = opened()
+	boxes = driver.start.pin
+	driver.click(boxes.canvas)
+	for text in ("çà et là", "सूरज", "🌞", "W" * cs.MAX_PIN):
+		driver.root.clipboard_clear()
+		driver.root.clipboard_append(f"{text}\n")
+		driver.key("ctrl+v")
+		driver.until(lambda text=text: boxes.value == text, text)  # type: ignore[misc]
+		words = [item for item in boxes.canvas.find_all() if boxes.canvas.type(item) == "text"]
+		assert len(words) == min(len(text), 12)
+		assert overlaps(driver.root) == []
 
 
 def test_the_enter_key_of_the_number_pad_is_one(opened: Open) -> None:
-  driver = opened()
-  driver.click(driver.start.name.entry)
-  driver.key("KP_Enter")
-  driver.until(lambda: driver.loop.view is not None, "in the meeting")
-  driver.click(driver.view.chat.composer.entry)
-  driver.type("42", "KP_Enter")
-  assert last(driver.backend.controllers[-1], "chat") == {"do": "chat", "text": "42"}
-  assert driver.view.chat.composer.text() == ""
+	driver = opened()
+	driver.click(driver.start.name.entry)
+	driver.key("KP_Enter")
+	driver.until(lambda: driver.loop.view is not None, "in the meeting")
+	driver.click(driver.view.chat.composer.entry)
+	driver.type("42", "KP_Enter")
+	assert last(driver.backend.controllers[-1], "chat") == {"do": "chat", "text": "42"}
+	assert driver.view.chat.composer.text() == ""
 
 
 def test_auto_join_waits_for_a_name(opened: Open) -> None:
-  driver = opened(name="")
-  driver.backend.known = ad(pin=False)
-  driver.pump(0.2)
-  assert driver.loop.view is None
-  driver.click(driver.start.name.entry)
-  driver.type("Zuri", "Return")
-  driver.until(lambda: driver.loop.view is not None, "in the meeting")
+	driver = opened(name="")
+	driver.backend.known = ad(pin=False)
+	driver.pump(0.2)
+	assert driver.loop.view is None
+	driver.click(driver.start.name.entry)
+	driver.type("Zuri", "Return")
+	driver.until(lambda: driver.loop.view is not None, "in the meeting")
 
 
 def test_auto_join_waits_for_what_is_typed(opened: Open) -> None:
-  driver = opened(name="ana")
-  driver.click(driver.start.name.entry)
-  driver.type("Zu")
-  driver.backend.known = ad(pin=False)
-  driver.pump(0.2)
-  assert not driver.start.busy.words and driver.loop.view is None
-  driver.type("ri", "Home", "Delete", "Delete", "Delete", "Return")
-  driver.until(lambda: driver.loop.view is not None, "in the meeting")
-  assert [one[3] for one in driver.backend.calls if one[0] == "join"] == ["Zuri"]
+	driver = opened(name="ana")
+	driver.click(driver.start.name.entry)
+	driver.type("Zu")
+	driver.backend.known = ad(pin=False)
+	driver.pump(0.2)
+	assert not driver.start.busy.words and driver.loop.view is None
+	driver.type("ri", "Home", "Delete", "Delete", "Delete", "Return")
+	driver.until(lambda: driver.loop.view is not None, "in the meeting")
+	assert [one[3] for one in driver.backend.calls if one[0] == "join"] == ["Zuri"]
 
 
 @pytest.mark.parametrize("words", ["Type an address or code", "Host a meeting"])
 def test_auto_join_waits_for_a_dialog(opened: Open, words: str) -> None:
-  driver = opened()
-  press(driver, driver.start.right, words)
-  driver.until(lambda: driver.root.grab_current(), "the dialog")
-  driver.backend.known = ad(pin=False)
-  driver.pump(0.2)
-  assert driver.loop.view is None
-  driver.key("Escape")
-  driver.until(lambda: driver.loop.view is not None, "in the meeting")
+	driver = opened()
+	press(driver, driver.start.right, words)
+	driver.until(lambda: driver.root.grab_current(), "the dialog")
+	driver.backend.known = ad(pin=False)
+	driver.pump(0.2)
+	assert driver.loop.view is None
+	driver.key("Escape")
+	driver.until(lambda: driver.loop.view is not None, "in the meeting")
 
 
 def test_a_dialog_does_not_outlive_the_start_window(opened: Open) -> None:
-  driver = opened()
-  come = threading.Event()
-  driver.loop.begin(lambda _: come.wait() and driver.backend.join("127.0.0.1", 9000, "Ana", ""), "Joining…")
-  driver.start.settings()
-  driver.until(lambda: driver.root.grab_current(), "the settings")
-  come.set()
-  driver.until(lambda: driver.loop.view is not None, "in the meeting")
-  assert driver.root.grab_current() is None
-  driver.command("m")
-  assert last(driver.backend.controllers[-1], "mic") == {"do": "mic", "on": True}
+	driver = opened()
+	come = threading.Event()
+	driver.loop.begin(lambda _: come.wait() and driver.backend.join("127.0.0.1", 9000, "Ana", ""), "Joining…")
+	driver.start.settings()
+	driver.until(lambda: driver.root.grab_current(), "the settings")
+	come.set()
+	driver.until(lambda: driver.loop.view is not None, "in the meeting")
+	assert driver.root.grab_current() is None
+	driver.command("m")
+	assert last(driver.backend.controllers[-1], "mic") == {"do": "mic", "on": True}
 
 
 def test_a_tooltip_names_the_control_and_its_key(opened: Open) -> None:
-  driver = opened()
-  driver.meet()
-  button = driver.view.side.buttons["camera"].canvas
-  driver.hand("mousemove", str(button.winfo_rootx() + 40), str(button.winfo_rooty() + 20))
-  shown = lambda: [written(one) for one in driver.root.winfo_children() if "V, Ctrl+E" in written(one)]  # noqa: E731
-  driver.until(shown, "the tooltip")
-  assert shown() == [["Camera on or off", "V, Ctrl+E"]]
-  driver.hand("mousemove", "600", "300")
-  driver.until(lambda: not shown(), "it is gone")
+	driver = opened()
+	driver.meet()
+	button = driver.view.side.buttons["camera"].canvas
+	driver.hand("mousemove", str(button.winfo_rootx() + 40), str(button.winfo_rooty() + 20))
+	shown = lambda: [written(one) for one in driver.root.winfo_children() if "V, Ctrl+E" in written(one)]  # noqa: E731
+	driver.until(shown, "the tooltip")
+	assert shown() == [["Camera on or off", "V, Ctrl+E"]]
+	driver.hand("mousemove", "600", "300")
+	driver.until(lambda: not shown(), "it is gone")
 
 
 def test_a_thousand_messages_stay_fluid(opened: Open) -> None:
-  driver = opened()
-  call = driver.meet()
-  now = call.snapshot().chat[-1].at
-  lines = [
-    cs.ChatLine(n, f"Pupil {n % 30}", f"Message number {n} with some words 👍 and more of them", now)
-    for n in range(1, 1002)
-  ]
-  call.change(chat=tuple(lines[:-1]))
-  driver.until(lambda: len(driver.view.chat.list.rows) > 1000, "a thousand rows")
-  spent = time.thread_time()
-  call.change(chat=tuple(lines))
-  driver.until(lambda: "Message number 1001" in " ".join(written(driver.view.chat.list.canvas)), "the newest")
-  for _ in range(20):
-    driver.view.chat.list.scroll(-300)
-    driver.root.update()
-  assert time.thread_time() - spent < 1.0  # 50 ms of the Tk thread a step, on a busy machine
+	driver = opened()
+	call = driver.meet()
+	now = call.snapshot().chat[-1].at
+	lines = [
+		cs.ChatLine(n, f"Pupil {n % 30}", f"Message number {n} with some words 👍 and more of them", now)
+		for n in range(1, 1002)
+	]
+	call.change(chat=tuple(lines[:-1]))
+	driver.until(lambda: len(driver.view.chat.list.rows) > 1000, "a thousand rows")
+	spent = time.thread_time()
+	call.change(chat=tuple(lines))
+	driver.until(
+		lambda: "Message number 1001" in " ".join(written(driver.view.chat.list.canvas)), "the newest"
+	)
+	for _ in range(20):
+		driver.view.chat.list.scroll(-300)
+		driver.root.update()
+	assert time.thread_time() - spent < 1.0  # 50 ms of the Tk thread a step, on a busy machine
 
 
 class FakeUser32:
-  """Windows' user32 before or after the version that can leave a window out of pictures."""
+	"""Windows' user32 before or after the version that can leave a window out of pictures."""
 
-  def __init__(self, newest: bool) -> None:
-    self.newest, self.affinity = newest, 0
+	def __init__(self, newest: bool) -> None:
+		self.newest, self.affinity = newest, 0
 
-  def GetParent(self, window: int) -> int:  # noqa: N802
-    return window + 1
+	def GetParent(self, window: int) -> int:  # noqa: N802
+		return window + 1
 
-  def SetWindowDisplayAffinity(self, window: int, how: int) -> bool:  # noqa: N802
-    right = window == 8 and (self.newest or how != 17)
-    self.affinity = how if right else self.affinity
-    return right
+	def SetWindowDisplayAffinity(self, window: int, how: int) -> bool:  # noqa: N802
+		right = window == 8 and (self.newest or how != 17)
+		self.affinity = how if right else self.affinity
+		return right
 
 
 @pytest.mark.parametrize("newest", [True, False])
 def test_windows_keeps_the_window_out_of_pictures(newest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-  user = FakeUser32(newest)
-  monkeypatch.setattr(sys, "platform", "win32")
-  monkeypatch.setattr(ctypes, "windll", SimpleNamespace(user32=user), raising=False)
-  root: Any = SimpleNamespace(winfo_id=lambda: 7)
-  cs.keep_private(root, True)
-  assert user.affinity == (17 if newest else 1)
-  cs.keep_private(root, False)
-  assert user.affinity == 0
+	user = FakeUser32(newest)
+	monkeypatch.setattr(sys, "platform", "win32")
+	monkeypatch.setattr(ctypes, "windll", SimpleNamespace(user32=user), raising=False)
+	root: Any = SimpleNamespace(winfo_id=lambda: 7)
+	cs.keep_private(root, True)
+	assert user.affinity == (17 if newest else 1)
+	cs.keep_private(root, False)
+	assert user.affinity == 0
 
 
 def test_the_window_is_private_from_the_share_dialog_until_the_meeting_is_left(
-  opened: Open, monkeypatch: pytest.MonkeyPatch
+	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  told: list[bool] = []
-  monkeypatch.setattr(cs, "keep_private", lambda root, on: told.append(on))
-  driver = opened()
-  driver.meet()
-  driver.key("ctrl+shift+s")
-  driver.until(lambda: driver.view.dialog, "the dialog")
-  assert told[-1] is True
-  driver.key("Escape")
-  driver.view.left("")
-  assert told[-1] is False
+	told: list[bool] = []
+	monkeypatch.setattr(cs, "keep_private", lambda root, on: told.append(on))
+	driver = opened()
+	driver.meet()
+	driver.key("ctrl+shift+s")
+	driver.until(lambda: driver.view.dialog, "the dialog")
+	assert told[-1] is True
+	driver.key("Escape")
+	driver.view.left("")
+	assert told[-1] is False
 
 
 def test_nothing_on_the_start_window_moves_by_itself(opened: Open) -> None:
-  driver = opened("1366x768")
-  start = driver.start
+	driver = opened("1366x768")
+	start = driver.start
 
-  def places() -> list[tuple[int, int]]:
-    driver.pump(0.1)
-    fixed = (start.name.entry, start.join.canvas, start.check.canvas, start.list.canvas)
-    return [(one.winfo_rootx(), one.winfo_rooty()) for one in fixed]
+	def places() -> list[tuple[int, int]]:
+		driver.pump(0.1)
+		fixed = (start.name.entry, start.join.canvas, start.check.canvas, start.list.canvas)
+		return [(one.winfo_rootx(), one.winfo_rooty()) for one in fixed]
 
-  driver.backend.meetings = []
-  first = places()
-  for meetings in ([ad(pin=False)], [ad(pin=True)], [ad(), ad("m2", "Chess")], []):
-    driver.backend.meetings = meetings
-    driver.until(lambda meetings=meetings: start._listed[:1] == (tuple(meetings),), "the list")
-    assert places() == first, meetings
-  start.trouble.configure(text="The host does not answer.")
-  driver.pump(0.1)
-  assert places()[:2] == first[:2]
+	driver.backend.meetings = []
+	first = places()
+	for meetings in ([ad(pin=False)], [ad(pin=True)], [ad(), ad("m2", "Chess")], []):
+		driver.backend.meetings = meetings
+		driver.until(lambda meetings=meetings: start._listed[:1] == (tuple(meetings),), "the list")
+		assert places() == first, meetings
+	start.trouble.configure(text="The host does not answer.")
+	driver.pump(0.1)
+	assert places()[:2] == first[:2]

@@ -17,296 +17,298 @@ from window_driver import Driver, walk
 import connectsphere as cs
 
 if shutil.which("xdotool") is None:
-  pytest.skip("needs xdotool", allow_module_level=True)
+	pytest.skip("needs xdotool", allow_module_level=True)
 
 Start = Callable[..., Headless]
 LONG = 30.0
 
 
 class Desk:
-  """A window with its real program, in this process."""
+	"""A window with its real program, in this process."""
 
-  def __init__(self, display: str, home: Path, port: int, name: str, look: bool = False) -> None:
-    self.port = port
-    options = cs.ClientOptions(
-            name=name, port=port, bind="127.0.0.1", camera="pattern", mic="tone", speaker="none",
-            downloads=str(home / "downloads"), given={"name", "camera", "mic", "speaker"},
-        )  # fmt: skip
-    server = cs.dataclasses.asdict(
-      cs.ServerOptions(title="Physics", host_name=name, base=port, bind="127.0.0.1")
-    )
-    self.program = cs.Program(options, server, home, look=look)
-    self.driver = Driver(display, self.program)
+	def __init__(self, display: str, home: Path, port: int, name: str, look: bool = False) -> None:
+		self.port = port
+		options = cs.ClientOptions(
+			name=name, port=port, bind="127.0.0.1", camera="pattern", mic="tone", speaker="none",
+			downloads=str(home / "downloads"), given={"name", "camera", "mic", "speaker"},
+		)  # fmt: skip
+		server = cs.dataclasses.asdict(
+			cs.ServerOptions(title="Physics", host_name=name, base=port, bind="127.0.0.1")
+		)
+		self.program = cs.Program(options, server, home, look=look)
+		self.driver = Driver(display, self.program)
 
-  def close(self) -> None:
-    controller = self.driver.loop.controller
-    self.driver.close()
-    self.driver.loop.tasks.finish(10.0)
-    if controller is not None:
-      controller.close()
-    self.program.close()
+	def close(self) -> None:
+		controller = self.driver.loop.controller
+		self.driver.close()
+		self.driver.loop.tasks.finish(10.0)
+		if controller is not None:
+			controller.close()
+		self.program.close()
 
 
 @pytest.fixture
 def desk(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Desk]]:
-  """Makes the one window of a test."""
-  home = tmp_path / "window"
-  home.mkdir()
-  monkeypatch.setenv("CONNECTSPHERE_HOME", str(home))
-  with contextlib.ExitStack() as stack:
+	"""Makes the one window of a test."""
+	home = tmp_path / "window"
+	home.mkdir()
+	monkeypatch.setenv("CONNECTSPHERE_HOME", str(home))
+	with contextlib.ExitStack() as stack:
 
-    def make(name: str, port: int = 0, *, look: bool = False) -> Desk:
-      made = Desk(display, home, port or free_base(), name, look)
-      stack.callback(made.close)
-      return made
+		def make(name: str, port: int = 0, *, look: bool = False) -> Desk:
+			made = Desk(display, home, port or free_base(), name, look)
+			stack.callback(made.close)
+			return made
 
-    yield make
-  gc.collect()  # Tk objects must end in the thread that made them
+		yield make
+	gc.collect()  # Tk objects must end in the thread that made them
 
 
 def hosted(desk: Desk) -> Driver:
-  """The window hosts a meeting, by its own dialog."""
-  driver = desk.driver
-  driver.click(next(w for w in walk(driver.start.right) if is_button(w, "Host a meeting")))
-  driver.until(lambda: driver.root.grab_current(), "the dialog")
-  driver.type("Physics", "Return")
-  driver.until(lambda: driver.loop.view is not None, "the meeting", LONG)
-  return driver
+	"""The window hosts a meeting, by its own dialog."""
+	driver = desk.driver
+	driver.click(next(w for w in walk(driver.start.right) if is_button(w, "Host a meeting")))
+	driver.until(lambda: driver.root.grab_current(), "the dialog")
+	driver.type("Physics", "Return")
+	driver.until(lambda: driver.loop.view is not None, "the meeting", LONG)
+	return driver
 
 
 def is_button(widget: Any, words: str) -> bool:
-  """Whether a canvas shows these words."""
-  if widget.winfo_class() != "Canvas" or not widget.winfo_ismapped():
-    return False
-  return any(widget.itemcget(item, "text") == words for item in widget.find_all() if text(widget, item))
+	"""Whether a canvas shows these words."""
+	if widget.winfo_class() != "Canvas" or not widget.winfo_ismapped():
+		return False
+	return any(widget.itemcget(item, "text") == words for item in widget.find_all() if text(widget, item))
 
 
 def text(widget: Any, item: int) -> bool:
-  return bool(widget.type(item) == "text")
+	return bool(widget.type(item) == "text")
 
 
 def pupil(start: Start, driver: Driver, port: int, name: str = "Pupil") -> Headless:
-  """A participant without a window, in the meeting that the window hosts."""
-  pin = driver.view.controller.snapshot().pin
-  one = start("--join", f"127.0.0.1:{port}", "--name", name, "--pin", pin, "--camera", "pattern",
-                "--mic", "tone", "--speaker", "none")  # fmt: skip
-  until(driver, one, "joined")
-  return one
+	"""A participant without a window, in the meeting that the window hosts."""
+	pin = driver.view.controller.snapshot().pin
+	one = start("--join", f"127.0.0.1:{port}", "--name", name, "--pin", pin, "--camera", "pattern",
+		"--mic", "tone", "--speaker", "none")  # fmt: skip
+	until(driver, one, "joined")
+	return one
 
 
 def until(driver: Driver, one: Headless, event: str, **match: Any) -> None:
-  """Let the window live until `one` has seen an event it has not been asked for before."""
-  before = getattr(one, "told", 0)
+	"""Let the window live until `one` has seen an event it has not been asked for before."""
+	before = getattr(one, "told", 0)
 
-  def seen() -> bool:
-    found = one.seen(event, **match)
-    return any(one.events.index(each) >= before for each in found)
+	def seen() -> bool:
+		found = one.seen(event, **match)
+		return any(one.events.index(each) >= before for each in found)
 
-  driver.until(seen, f"{one.args[-1]} sees {event} {match}", LONG)
+	driver.until(seen, f"{one.args[-1]} sees {event} {match}", LONG)
 
 
 def answered(driver: Driver, one: Headless, act: Callable[[], None], event: str, **match: Any) -> None:
-  """`act` on the window, and `one` sees the event after it."""
-  one.told = len(one.events)  # type: ignore[attr-defined]
-  act()
-  until(driver, one, event, **match)
+	"""`act` on the window, and `one` sees the event after it."""
+	one.told = len(one.events)  # type: ignore[attr-defined]
+	act()
+	until(driver, one, event, **match)
 
 
 def head(start: Start, port: int) -> Headless:
-  """A host without a window."""
-  return start(
-    *("--host", "--port", str(port), "--bind", "127.0.0.1", "--name", "Head", "--title", "Maths"),
-    *("--pin", "482913", "--camera", "pattern", "--mic", "tone", "--speaker", "none"),
-  )
+	"""A host without a window."""
+	return start(
+		*("--host", "--port", str(port), "--bind", "127.0.0.1", "--name", "Head", "--title", "Maths"),
+		*("--pin", "482913", "--camera", "pattern", "--mic", "tone", "--speaker", "none"),
+	)
 
 
 def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: Start) -> None:
-  place = desk("Teacher")
-  driver = hosted(place)
-  one = pupil(meeting, driver, place.port)
-  side, key = driver.view.side.buttons, driver.command
-  me = {"name": "Teacher"}
-  driver.until(lambda: len(driver.view.shot.people) == 2, "the pupil in the window")
+	place = desk("Teacher")
+	driver = hosted(place)
+	one = pupil(meeting, driver, place.port)
+	side, key = driver.view.side.buttons, driver.command
+	me = {"name": "Teacher"}
+	driver.until(lambda: len(driver.view.shot.people) == 2, "the pupil in the window")
 
-  for on in (True, False):
-    answered(driver, one, lambda: key("m"), "state", **me, mic=on)
-    answered(driver, one, lambda: key("v"), "state", **me, camera=on)
-    answered(driver, one, lambda: key("h"), "state", **me, hand=on)
-  for on in (True, False):
-    answered(driver, one, lambda: driver.click(side["mic"].canvas), "state", **me, mic=on)
-    answered(driver, one, lambda: driver.click(side["hand"].canvas), "state", **me, hand=on)
-    answered(driver, one, lambda: key("ctrl+e"), "state", **me, camera=on)
-  answered(driver, one, lambda: driver.hand("keydown", "space"), "state", **me, mic=True)
-  answered(driver, one, lambda: driver.hand("keyup", "space"), "state", **me, mic=False)
+	for on in (True, False):
+		answered(driver, one, lambda: key("m"), "state", **me, mic=on)
+		answered(driver, one, lambda: key("v"), "state", **me, camera=on)
+		answered(driver, one, lambda: key("h"), "state", **me, hand=on)
+	for on in (True, False):
+		answered(driver, one, lambda: driver.click(side["mic"].canvas), "state", **me, mic=on)
+		answered(driver, one, lambda: driver.click(side["hand"].canvas), "state", **me, hand=on)
+		answered(driver, one, lambda: key("ctrl+e"), "state", **me, camera=on)
+	answered(driver, one, lambda: driver.hand("keydown", "space"), "state", **me, mic=True)
+	answered(driver, one, lambda: driver.hand("keyup", "space"), "state", **me, mic=False)
 
-  def react() -> None:
-    before = driver.root.focus_get()
-    key("r")
-    driver.until(lambda: driver.root.focus_get() is not before, "the reactions")
-    key("Return")
+	def react() -> None:
+		before = driver.root.focus_get()
+		key("r")
+		driver.until(lambda: driver.root.focus_get() is not before, "the reactions")
+		key("Return")
 
-  answered(driver, one, react, "reaction", emoji="👍")
-  driver.view.show_panel("messages")
-  answered(driver, one, lambda: driver.type("Good morning", "Return"), "chat", text="Good morning")
-  driver.view.actions.write_to("Pupil")
-  answered(driver, one, lambda: driver.type("only you", "Return"), "private", text="only you")
+	answered(driver, one, react, "reaction", emoji="👍")
+	driver.view.show_panel("messages")
+	answered(driver, one, lambda: driver.type("Good morning", "Return"), "chat", text="Good morning")
+	driver.view.actions.write_to("Pupil")
+	answered(driver, one, lambda: driver.type("only you", "Return"), "private", text="only you")
 
-  def share() -> None:
-    key("ctrl+shift+s")
-    driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
-    key("Right", "Return")
+	def share() -> None:
+		key("ctrl+shift+s")
+		driver.until(lambda: driver.view.dialog and driver.view.dialog.found, "the screens")  # type: ignore[attr-defined]
+		key("Right", "Return")
 
-  answered(driver, one, share, "screen_start", **me)
-  driver.until(lambda: driver.view.shot.presenter == driver.view.shot.me, "the own sharing")
-  answered(driver, one, lambda: key("ctrl+shift+s"), "screen_stop", **me)
+	answered(driver, one, share, "screen_start", **me)
+	driver.until(lambda: driver.view.shot.presenter == driver.view.shot.me, "the own sharing")
+	answered(driver, one, lambda: key("ctrl+shift+s"), "screen_stop", **me)
 
-  one.send(do="mic", on=True)
-  driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "it talks", LONG)
-  key("u")
-  answered(driver, one, lambda: driver.button(driver.view.attendees.tools, 0), "muted", by="Teacher")
-  driver.until(lambda: not any(p.mic for p in driver.view.shot.people), "it is silent", LONG)
-  one.send(do="mic", on=True)
-  driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "again", LONG)
+	one.send(do="mic", on=True)
+	driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "it talks", LONG)
+	key("u")
+	answered(driver, one, lambda: driver.button(driver.view.attendees.tools, 0), "muted", by="Teacher")
+	driver.until(lambda: not any(p.mic for p in driver.view.shot.people), "it is silent", LONG)
+	one.send(do="mic", on=True)
+	driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "again", LONG)
 
-  def mute_one() -> None:
-    driver.spot(driver.view.attendees.list, "more")
-    driver.menu("Mute")
+	def mute_one() -> None:
+		driver.spot(driver.view.attendees.list, "more")
+		driver.menu("Mute")
 
-  answered(driver, one, mute_one, "muted", by="Teacher")
-  key("Escape", "Escape")
-  driver.until(lambda: driver.root.grab_current(), "the question")
-  key("Tab")
-  answered(driver, one, lambda: key("Return"), "ended")
-  driver.until(lambda: driver.loop.start is not None, "the start window", LONG)
+	answered(driver, one, mute_one, "muted", by="Teacher")
+	key("Escape", "Escape")
+	driver.until(lambda: driver.root.grab_current(), "the question")
+	key("Tab")
+	answered(driver, one, lambda: key("Return"), "ended")
+	driver.until(lambda: driver.loop.start is not None, "the start window", LONG)
 
 
 def test_what_others_do_is_seen_by_the_host(
-  desk: Callable[..., Desk], meeting: Start, tmp_path: Path
+	desk: Callable[..., Desk], meeting: Start, tmp_path: Path
 ) -> None:
-  place = desk("Teacher")
-  driver = hosted(place)
-  one = pupil(meeting, driver, place.port)
-  driver.until(lambda: len(driver.view.shot.people) == 2, "the pupil in the window")
-  them = lambda: next(p for p in driver.view.shot.people if p.name == "Pupil")  # noqa: E731
-  one.send(do="camera", on=True)
-  driver.until(lambda: them().camera, "a camera", LONG)
-  driver.until(lambda: driver.view.controller.picture(them().id)[0] > 3, "moving pictures", LONG)
-  one.send(do="hand", up=True)
-  driver.until(lambda: driver.view.stage.canvas.find_withtag("toast"), "the hand's message", LONG)
-  one.send(do="react", emoji="🎉")
-  driver.until(lambda: driver.view.stage.canvas.find_withtag("react"), "a floating reaction", LONG)
-  driver.command("u")
-  one.send(do="chat", text="Which page?")
-  driver.until(lambda: driver.view.side.buttons["chat"].unread, "the unread dot", LONG)
-  driver.key("c")
-  assert not driver.view.side.buttons["chat"].unread
-  paper = tmp_path / "paper.txt"
-  paper.write_text("water cycle")
-  one.send(do="upload", path=str(paper))
-  driver.view.show_panel("files")
-  driver.spot(driver.view.files.list, "download")
-  saved = tmp_path / "window" / "downloads" / "paper.txt"
-  driver.until(saved.exists, "the file", LONG)
-  assert saved.read_text() == "water cycle"
-  one.send(do="share", on=True, source="pattern")
-  driver.until(lambda: "screen" in driver.view.stage.tiles, "the shared screen", LONG)
-  answered(driver, one, lambda: driver.view.act({"do": "take_over"}), "screen_stop", name="Pupil")
-  driver.click(driver.view.panel.buttons["attendees"].canvas)
-  driver.spot(driver.view.attendees.list, "more")
-  driver.menu("Remove from the meeting…")
-  driver.until(lambda: driver.root.grab_current(), "the question")
-  driver.key("Tab")
-  answered(driver, one, lambda: driver.key("Return"), "ended")
-  driver.until(lambda: len(driver.view.shot.people) == 1, "alone again", LONG)
+	place = desk("Teacher")
+	driver = hosted(place)
+	one = pupil(meeting, driver, place.port)
+	driver.until(lambda: len(driver.view.shot.people) == 2, "the pupil in the window")
+	them = lambda: next(p for p in driver.view.shot.people if p.name == "Pupil")  # noqa: E731
+	one.send(do="camera", on=True)
+	driver.until(lambda: them().camera, "a camera", LONG)
+	driver.until(lambda: driver.view.controller.picture(them().id)[0] > 3, "moving pictures", LONG)
+	one.send(do="hand", up=True)
+	driver.until(lambda: driver.view.stage.canvas.find_withtag("toast"), "the hand's message", LONG)
+	one.send(do="react", emoji="🎉")
+	driver.until(lambda: driver.view.stage.canvas.find_withtag("react"), "a floating reaction", LONG)
+	driver.command("u")
+	one.send(do="chat", text="Which page?")
+	driver.until(lambda: driver.view.side.buttons["chat"].unread, "the unread dot", LONG)
+	driver.key("c")
+	assert not driver.view.side.buttons["chat"].unread
+	paper = tmp_path / "paper.txt"
+	paper.write_text("water cycle")
+	one.send(do="upload", path=str(paper))
+	driver.view.show_panel("files")
+	driver.spot(driver.view.files.list, "download")
+	saved = tmp_path / "window" / "downloads" / "paper.txt"
+	driver.until(saved.exists, "the file", LONG)
+	assert saved.read_text() == "water cycle"
+	one.send(do="share", on=True, source="pattern")
+	driver.until(lambda: "screen" in driver.view.stage.tiles, "the shared screen", LONG)
+	answered(driver, one, lambda: driver.view.act({"do": "take_over"}), "screen_stop", name="Pupil")
+	driver.click(driver.view.panel.buttons["attendees"].canvas)
+	driver.spot(driver.view.attendees.list, "more")
+	driver.menu("Remove from the meeting…")
+	driver.until(lambda: driver.root.grab_current(), "the question")
+	driver.key("Tab")
+	answered(driver, one, lambda: driver.key("Return"), "ended")
+	driver.until(lambda: len(driver.view.shot.people) == 1, "alone again", LONG)
 
 
 def test_a_member_joins_by_address_and_leaves(desk: Callable[..., Desk], meeting: Start) -> None:
-  port = free_base()
-  host = head(meeting, port)
-  place = desk("Ana", port)
-  driver = place.driver
-  until(driver, host, "joined")
-  driver.start._ask_address()
-  driver.until(lambda: driver.root.grab_current(), "the dialog")
-  driver.type(f"127.0.0.1:{port}", "Tab")
-  driver.type("482913", "Return")
-  driver.until(lambda: driver.loop.view is not None, "the meeting", LONG)
-  driver.until(lambda: len(driver.view.shot.people) == 2, "both", LONG)
-  assert driver.view.shot.title == "Maths" and driver.view.shot.role == "member"
-  assert not driver.view.side.buttons["host"].canvas.winfo_ismapped()
-  host.send(do="chat", text="Welcome")
-  driver.until(lambda: [line for line in driver.view.shot.chat if line.text == "Welcome"], "chat", LONG)
-  driver.command("Escape")
-  driver.until(lambda: driver.root.grab_current(), "the question")
-  answered(driver, host, lambda: driver.key("Return"), "leave", name="Ana")
-  driver.until(lambda: driver.loop.start is not None, "the start window")
+	port = free_base()
+	host = head(meeting, port)
+	place = desk("Ana", port)
+	driver = place.driver
+	until(driver, host, "joined")
+	driver.start._ask_address()
+	driver.until(lambda: driver.root.grab_current(), "the dialog")
+	driver.type(f"127.0.0.1:{port}", "Tab")
+	driver.type("482913", "Return")
+	driver.until(lambda: driver.loop.view is not None, "the meeting", LONG)
+	driver.until(lambda: len(driver.view.shot.people) == 2, "both", LONG)
+	assert driver.view.shot.title == "Maths" and driver.view.shot.role == "member"
+	assert not driver.view.side.buttons["host"].canvas.winfo_ismapped()
+	host.send(do="chat", text="Welcome")
+	driver.until(lambda: [line for line in driver.view.shot.chat if line.text == "Welcome"], "chat", LONG)
+	driver.command("Escape")
+	driver.until(lambda: driver.root.grab_current(), "the question")
+	answered(driver, host, lambda: driver.key("Return"), "leave", name="Ana")
+	driver.until(lambda: driver.loop.start is not None, "the start window")
 
 
 def test_speech_into_the_muted_microphone_is_noticed(desk: Callable[..., Desk]) -> None:
-  driver = hosted(desk("Teacher"))
-  canvas = driver.view.stage.canvas
+	driver = hosted(desk("Teacher"))
+	canvas = driver.view.stage.canvas
 
-  def told() -> bool:
-    texts = [item for item in canvas.find_withtag("toast") if canvas.type(item) == "text"]
-    return "You are muted" in [canvas.itemcget(item, "text") for item in texts]
+	def told() -> bool:
+		texts = [item for item in canvas.find_withtag("toast") if canvas.type(item) == "text"]
+		return "You are muted" in [canvas.itemcget(item, "text") for item in texts]
 
-  driver.pump(0.3)
-  assert not told()  # never on yet: nobody listens
-  for on in (True, False):
-    driver.command("m")
-    driver.until(lambda on=on: driver.view.actions.me().mic is on, f"the microphone is {on}", LONG)  # type: ignore[misc]
-  driver.until(told, "the notice", LONG)
+	driver.pump(0.3)
+	assert not told()  # never on yet: nobody listens
+	for on in (True, False):
+		driver.command("m")
+		driver.until(lambda on=on: driver.view.actions.me().mic is on, f"the microphone is {on}", LONG)  # type: ignore[misc]
+	driver.until(told, "the notice", LONG)
 
 
 @pytest.mark.parametrize(("scale", "lines"), [("100", 1_724), ("200", 870)])
 def test_messages_of_many_lines_and_long_words_leave_the_window_alive(
-  scale: str, lines: int, desk: Callable[..., Desk], meeting: Start
+	scale: str, lines: int, desk: Callable[..., Desk], meeting: Start
 ) -> None:
-  port, texts = free_base(), ["z\n" * (lines - 1) + "z", "y" * 3_999, "🦄" * 2_000]
-  host = head(meeting, port)
-  place = desk("Ana", port)
-  driver = place.driver
-  place.program.set_setting("scale", scale)
-  driver.loop.restyle()
-  until(driver, host, "joined")
+	port, texts = free_base(), ["z\n" * (lines - 1) + "z", "y" * 3_999, "🦄" * 2_000]
+	host = head(meeting, port)
+	place = desk("Ana", port)
+	driver = place.driver
+	place.program.set_setting("scale", scale)
+	driver.loop.restyle()
+	until(driver, host, "joined")
 
-  def told(count: int) -> None:
-    for said in texts:
-      host.send(do="chat", text=said)
-    driver.until(lambda: len(driver.view.shot.chat) == count, "the messages", LONG)
-    answered(driver, host, lambda: driver.view.act({"do": "hand", "up": count == 6}), "state")
+	def told(count: int) -> None:
+		for said in texts:
+			host.send(do="chat", text=said)
+		driver.until(lambda: len(driver.view.shot.chat) == count, "the messages", LONG)
+		answered(driver, host, lambda: driver.view.act({"do": "hand", "up": count == 6}), "state")
 
-  for said in texts:  # a newcomer is told them as history
-    host.send(do="chat", text=said)
-  until(driver, host, "chat", text=texts[-1])
-  driver.start.join_at(f"127.0.0.1:{port}", "482913")
-  driver.until(lambda: driver.loop.view is not None and driver.view.shot.chat, "the history", LONG)
-  told(6)
-  driver.view.flip_panel("messages")
-  told(9)
-  driver.view.show_panel("messages")
-  driver.spot(driver.view.chat.list, "fold")
-  driver.pump(0.2)
-  assert driver.view.controller.snapshot().link == "live"
+	for said in texts:  # a newcomer is told them as history
+		host.send(do="chat", text=said)
+	until(driver, host, "chat", text=texts[-1])
+	driver.start.join_at(f"127.0.0.1:{port}", "482913")
+	driver.until(lambda: driver.loop.view is not None and driver.view.shot.chat, "the history", LONG)
+	told(6)
+	driver.view.flip_panel("messages")
+	told(9)
+	driver.view.show_panel("messages")
+	driver.spot(driver.view.chat.list, "fold")
+	driver.pump(0.2)
+	assert driver.view.controller.snapshot().link == "live"
 
 
 def test_a_wrong_pin_is_said_in_the_start_window(desk: Callable[..., Desk], meeting: Start) -> None:
-  port = free_base()
-  host = head(meeting, port)
-  driver = desk("Ana", port).driver
-  until(driver, host, "joined")
-  driver.start.join_at(f"127.0.0.1:{port}", "111111")
-  driver.until(lambda: "PIN" in str(driver.start.trouble["text"]), "the reason", LONG)
-  assert driver.loop.view is None
+	port = free_base()
+	host = head(meeting, port)
+	driver = desk("Ana", port).driver
+	until(driver, host, "joined")
+	driver.start.join_at(f"127.0.0.1:{port}", "111111")
+	driver.until(lambda: "PIN" in str(driver.start.trouble["text"]), "the reason", LONG)
+	assert driver.loop.view is None
 
 
 def test_a_meeting_that_cannot_be_joined_is_tried_once(
-  desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+	desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  port = free_base()
-  monkeypatch.setattr(cs.MeetingFinder, "meetings", lambda _: [ad(address="127.0.0.1", port=port, pin=False)])
-  driver = desk("Ana", port, look=True).driver
-  trouble = driver.start.trouble
-  driver.until(lambda: trouble["text"], "why it could not join by itself", LONG)
-  driver.pump(0.5)
-  assert trouble["text"] and not driver.start.busy.words
+	port = free_base()
+	monkeypatch.setattr(
+		cs.MeetingFinder, "meetings", lambda _: [ad(address="127.0.0.1", port=port, pin=False)]
+	)
+	driver = desk("Ana", port, look=True).driver
+	trouble = driver.start.trouble
+	driver.until(lambda: trouble["text"], "why it could not join by itself", LONG)
+	driver.pump(0.5)
+	assert trouble["text"] and not driver.start.busy.words

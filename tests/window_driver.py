@@ -21,255 +21,255 @@ PATIENCE = 15.0
 
 
 class Driver:
-  """The window in this process, and a hand on its display."""
+	"""The window in this process, and a hand on its display."""
 
-  def __init__(self, display: str, backend: Any, size: str = "1280x720") -> None:
-    """`size` "" leaves it where the program puts it."""
-    self.display, self.backend = display, backend
-    self.faults: list[BaseException] = []
-    self.root = tk.Tk(screenName=display)
-    self.root.report_callback_exception = lambda kind, fault, trace: self.faults.append(fault)
-    self.loop = cs.WindowLoop(backend, self.root)
-    if size:
-      self.root.geometry(f"{size}+0+0")
-      self.hand("mousemove", "5", "5")
-      wide = int(size.partition("x")[0])
-      self.until(lambda: self.root.winfo_width() == wide, "the window has its size")
-    self.until(self.root.winfo_viewable, "the window")
-    self.pump(0.05)
+	def __init__(self, display: str, backend: Any, size: str = "1280x720") -> None:
+		"""`size` "" leaves it where the program puts it."""
+		self.display, self.backend = display, backend
+		self.faults: list[BaseException] = []
+		self.root = tk.Tk(screenName=display)
+		self.root.report_callback_exception = lambda kind, fault, trace: self.faults.append(fault)
+		self.loop = cs.WindowLoop(backend, self.root)
+		if size:
+			self.root.geometry(f"{size}+0+0")
+			self.hand("mousemove", "5", "5")
+			wide = int(size.partition("x")[0])
+			self.until(lambda: self.root.winfo_width() == wide, "the window has its size")
+		self.until(self.root.winfo_viewable, "the window")
+		self.pump(0.05)
 
-  def pump(self, seconds: float) -> None:
-    """Let the window live for a while."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-      self.root.update()
-      time.sleep(0.002)
-    assert not self.faults, self.faults
+	def pump(self, seconds: float) -> None:
+		"""Let the window live for a while."""
+		end = time.monotonic() + seconds
+		while time.monotonic() < end:
+			self.root.update()
+			time.sleep(0.002)
+		assert not self.faults, self.faults
 
-  def until(self, true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
-    """Let the window live until something is so."""
-    end = time.monotonic() + seconds
-    while not true():
-      assert time.monotonic() < end, f"not in {seconds} s: {what}"
-      self.pump(0.01)
+	def until(self, true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
+		"""Let the window live until something is so."""
+		end = time.monotonic() + seconds
+		while not true():
+			assert time.monotonic() < end, f"not in {seconds} s: {what}"
+			self.pump(0.01)
 
-  def hand(self, *words: str) -> None:
-    """One xdotool command, while the window goes on living."""
-    tool = subprocess.Popen(["xdotool", *words], env={**os.environ, "DISPLAY": self.display})
-    while tool.poll() is None:
-      self.root.update()
-      time.sleep(0.002)
-    assert tool.returncode == 0
+	def hand(self, *words: str) -> None:
+		"""One xdotool command, while the window goes on living."""
+		tool = subprocess.Popen(["xdotool", *words], env={**os.environ, "DISPLAY": self.display})
+		while tool.poll() is None:
+			self.root.update()
+			time.sleep(0.002)
+		assert tool.returncode == 0
 
-  def key(self, *keys: str) -> None:
-    self.hand("key", *keys)
-    self.pump(0.08)
+	def key(self, *keys: str) -> None:
+		self.hand("key", *keys)
+		self.pump(0.08)
 
-  def command(self, *keys: str) -> None:
-    """Press keys that are commands: not while the messages are open, where letters are text."""
-    if self.view.reading():
-      self.key("Escape")
-    self.key(*keys)
+	def command(self, *keys: str) -> None:
+		"""Press keys that are commands: not while the messages are open, where letters are text."""
+		if self.view.reading():
+			self.key("Escape")
+		self.key(*keys)
 
-  def click(self, widget: tk.Misc, x: int | None = None, y: int | None = None, button: int = 1) -> None:
-    """Click a widget, in its middle or at a place within it."""
-    self.root.update()
-    at = (
-      widget.winfo_rootx() + (widget.winfo_width() // 2 if x is None else x),
-      widget.winfo_rooty() + (widget.winfo_height() // 2 if y is None else y),
-    )
-    self.hand("mousemove", str(at[0]), str(at[1]), "click", str(button))
-    self.pump(0.08)
+	def click(self, widget: tk.Misc, x: int | None = None, y: int | None = None, button: int = 1) -> None:
+		"""Click a widget, in its middle or at a place within it."""
+		self.root.update()
+		at = (
+			widget.winfo_rootx() + (widget.winfo_width() // 2 if x is None else x),
+			widget.winfo_rooty() + (widget.winfo_height() // 2 if y is None else y),
+		)
+		self.hand("mousemove", str(at[0]), str(at[1]), "click", str(button))
+		self.pump(0.08)
 
-  def meet(self, people: int = 9, host: bool = False, **changes: Any) -> FakeController:
-    """Go into a meeting."""
-    controller = FakeController(people, host, **changes)
-    self.loop.enter(controller, mic=False, camera=False)
-    self.until(lambda: self.view.stage.tiles and self.view.stage.canvas.winfo_ismapped(), "the stage")
-    self.pump(0.1)
-    return controller
+	def meet(self, people: int = 9, host: bool = False, **changes: Any) -> FakeController:
+		"""Go into a meeting."""
+		controller = FakeController(people, host, **changes)
+		self.loop.enter(controller, mic=False, camera=False)
+		self.until(lambda: self.view.stage.tiles and self.view.stage.canvas.winfo_ismapped(), "the stage")
+		self.pump(0.1)
+		return controller
 
-  @property
-  def view(self) -> cs.MainAppView:
-    assert self.loop.view is not None
-    return self.loop.view
+	@property
+	def view(self) -> cs.MainAppView:
+		assert self.loop.view is not None
+		return self.loop.view
 
-  @property
-  def start(self) -> cs.StartView:
-    assert self.loop.start is not None
-    return self.loop.start
+	@property
+	def start(self) -> cs.StartView:
+		assert self.loop.start is not None
+		return self.loop.start
 
-  def close(self) -> None:
-    with contextlib.suppress(tk.TclError):  # a test may have closed it
-      self.root.winfo_exists()
-      self.loop.stop()
-    assert not self.faults, self.faults
+	def close(self) -> None:
+		with contextlib.suppress(tk.TclError):  # a test may have closed it
+			self.root.winfo_exists()
+			self.loop.stop()
+		assert not self.faults, self.faults
 
-  def type(self, text: str, *then: str) -> None:
-    """Write into what has the keyboard, then press keys."""
-    self.hand("type", "--delay", "2", text)
-    if then:
-      self.key(*then)
+	def type(self, text: str, *then: str) -> None:
+		"""Write into what has the keyboard, then press keys."""
+		self.hand("type", "--delay", "2", text)
+		if then:
+			self.key(*then)
 
-  def spot(self, view: Any, prefix: str) -> None:
-    """Click a place of a painted list by the beginning of its name."""
-    found = lambda: next((one for one in view.actions if one.startswith(prefix)), "")  # noqa: E731
-    if isinstance(view, cs.ListView):
-      self.pump(0.05)  # it is laid out then
-      self.until(lambda: found() or view._ended or view.scroll(40), f"{prefix} in sight")
-    self.until(found, f"{prefix} in sight")
-    if isinstance(view, cs.ListView) and middle(view, found())[1] > view.canvas.winfo_height() - 20:
-      view.scroll(60)
-    self.click(view.canvas, *middle(view, found()))
+	def spot(self, view: Any, prefix: str) -> None:
+		"""Click a place of a painted list by the beginning of its name."""
+		found = lambda: next((one for one in view.actions if one.startswith(prefix)), "")  # noqa: E731
+		if isinstance(view, cs.ListView):
+			self.pump(0.05)  # it is laid out then
+			self.until(lambda: found() or view._ended or view.scroll(40), f"{prefix} in sight")
+		self.until(found, f"{prefix} in sight")
+		if isinstance(view, cs.ListView) and middle(view, found())[1] > view.canvas.winfo_height() - 20:
+			view.scroll(60)
+		self.click(view.canvas, *middle(view, found()))
 
-  def menu(self, words: str) -> None:
-    """Choose an entry of the menu that is open, by keyboard."""
+	def menu(self, words: str) -> None:
+		"""Choose an entry of the menu that is open, by keyboard."""
 
-    def menus() -> list[str]:
-      grabs = self.root.tk.splitlist(self.root.tk.call("grab", "current"))
-      return [str(one) for one in grabs if "menu" in str(one)]
+		def menus() -> list[str]:
+			grabs = self.root.tk.splitlist(self.root.tk.call("grab", "current"))
+			return [str(one) for one in grabs if "menu" in str(one)]
 
-    self.until(menus, "a menu")
-    shown = self.root.nametowidget(menus()[0])
-    labels = [
-      str(shown.entrycget(at, "label")).strip() if shown.type(at) == "command" else ""
-      for at in range(shown.index("end") + 1)
-    ]
-    assert words in labels, labels
-    while shown.index("active") is None or labels[shown.index("active")] != words:
-      self.key("Down")
-    self.key("Return")
-    self.until(lambda: not menus(), "the menu is closed")
+		self.until(menus, "a menu")
+		shown = self.root.nametowidget(menus()[0])
+		labels = [
+			str(shown.entrycget(at, "label")).strip() if shown.type(at) == "command" else ""
+			for at in range(shown.index("end") + 1)
+		]
+		assert words in labels, labels
+		while shown.index("active") is None or labels[shown.index("active")] != words:
+			self.key("Down")
+		self.key("Return")
+		self.until(lambda: not menus(), "the menu is closed")
 
-  def button(self, parent: tk.Misc, index: int) -> None:
-    """Click one of the canvases packed in `parent`."""
-    self.click([one for one in walk(parent) if isinstance(one, tk.Canvas)][index])
+	def button(self, parent: tk.Misc, index: int) -> None:
+		"""Click one of the canvases packed in `parent`."""
+		self.click([one for one in walk(parent) if isinstance(one, tk.Canvas)][index])
 
 
 Open = Callable[..., Driver]
 
 
 def middle(view: cs.Painted, name: str) -> tuple[int, int]:
-  """Where on its canvas the middle of what is called so lies."""
-  left, top, right, foot = view.canvas.coords(name)
-  return int(left + right) // 2, int(top + foot) // 2
+	"""Where on its canvas the middle of what is called so lies."""
+	left, top, right, foot = view.canvas.coords(name)
+	return int(left + right) // 2, int(top + foot) // 2
 
 
 def tops(view: cs.ListView) -> dict[Any, int]:
-  """The rows in sight and their upper edges."""
-  edges = [view._y, *view._edges]
-  return dict(zip(view.rows[view._at :], edges[:-1], strict=False))
+	"""The rows in sight and their upper edges."""
+	edges = [view._y, *view._edges]
+	return dict(zip(view.rows[view._at :], edges[:-1], strict=False))
 
 
 @pytest.fixture
 def opened(display: str) -> Iterator[Open]:
-  """Opens windows on false meetings: size, settings."""
-  drivers: list[Driver] = []
+	"""Opens windows on false meetings: size, settings."""
+	drivers: list[Driver] = []
 
-  def make(size: str = "1280x720", **settings: Any) -> Driver:
-    drivers.append(Driver(display, FakeBackend(9, settings), size))
-    return drivers[-1]
+	def make(size: str = "1280x720", **settings: Any) -> Driver:
+		drivers.append(Driver(display, FakeBackend(9, settings), size))
+		return drivers[-1]
 
-  yield make
-  while drivers:
-    drivers.pop().close()
-  gc.collect()  # Tk objects must end in the thread that made them
+	yield make
+	while drivers:
+		drivers.pop().close()
+	gc.collect()  # Tk objects must end in the thread that made them
 
 
 def overlaps(root: tk.Misc) -> list[str]:
-  """What overlaps its sibling, leaves its parent or is smaller than it asks to be."""
-  found = []
-  for parent in walk(root):
-    boxes = []
-    for child in parent.winfo_children():
-      over = child.winfo_class() == "Overlay" or (parent is root and child.winfo_manager() == "place")
-      if isinstance(child, tk.Menu) or over or not child.winfo_manager():
-        continue  # menus, dialogs, and tooltips where the mouse happens to rest
-      if not child.winfo_ismapped():
-        if parent.winfo_ismapped():
-          found.append(f"{child} has no room in {parent}")
-        continue
-      x, y, wide, tall = child.winfo_x(), child.winfo_y(), child.winfo_width(), child.winfo_height()
-      if x < 0 or y < 0 or x + wide > parent.winfo_width() or y + tall > parent.winfo_height():
-        found.append(f"{child} leaves {parent}: {x},{y} {wide}x{tall}")
-      small = wide < child.winfo_reqwidth() or tall < child.winfo_reqheight()
-      if small and isinstance(child, tk.Label | tk.Canvas):
-        found.append(f"{child} is smaller than it asks for: {wide}x{tall}, {described(child)}")
-      for name, (left, top, right, foot) in boxes:
-        if isinstance(child, tk.Label) and child.winfo_manager() == "place":
-          continue
-        if x < right and left < x + wide and y < foot and top < y + tall:
-          found.append(f"{child} overlaps {name}")
-      boxes.append((str(child), (x, y, x + wide, y + tall)))
-    if isinstance(parent, tk.Canvas) and parent.winfo_viewable():
-      found += crossing_words(parent)
-  return found
+	"""What overlaps its sibling, leaves its parent or is smaller than it asks to be."""
+	found = []
+	for parent in walk(root):
+		boxes = []
+		for child in parent.winfo_children():
+			over = child.winfo_class() == "Overlay" or (parent is root and child.winfo_manager() == "place")
+			if isinstance(child, tk.Menu) or over or not child.winfo_manager():
+				continue  # menus, dialogs, and tooltips where the mouse happens to rest
+			if not child.winfo_ismapped():
+				if parent.winfo_ismapped():
+					found.append(f"{child} has no room in {parent}")
+				continue
+			x, y, wide, tall = child.winfo_x(), child.winfo_y(), child.winfo_width(), child.winfo_height()
+			if x < 0 or y < 0 or x + wide > parent.winfo_width() or y + tall > parent.winfo_height():
+				found.append(f"{child} leaves {parent}: {x},{y} {wide}x{tall}")
+			small = wide < child.winfo_reqwidth() or tall < child.winfo_reqheight()
+			if small and isinstance(child, tk.Label | tk.Canvas):
+				found.append(f"{child} is smaller than it asks for: {wide}x{tall}, {described(child)}")
+			for name, (left, top, right, foot) in boxes:
+				if isinstance(child, tk.Label) and child.winfo_manager() == "place":
+					continue
+				if x < right and left < x + wide and y < foot and top < y + tall:
+					found.append(f"{child} overlaps {name}")
+			boxes.append((str(child), (x, y, x + wide, y + tall)))
+		if isinstance(parent, tk.Canvas) and parent.winfo_viewable():
+			found += crossing_words(parent)
+	return found
 
 
 def states(driver: Driver) -> Iterator[str]:
-  """Go through the states of the window that show different controls; the name of each."""
-  driver.until(lambda: driver.start.list.rows, "the list")
-  for ask in (lambda: None, driver.start._ask_address, driver.start._ask_host, driver.start.settings):
-    ask()
-    driver.pump(0.12)
-    yield ask.__name__
-    driver.key("Escape")
-  call = driver.meet(50, host=True, fingerprint="5a" * 32)
-  view = driver.view
-  ways: list[tuple[str, Callable[[], object]]] = [
-    *((tab, lambda tab=tab: view.show_panel(tab)) for tab in ("messages", "attendees", "files")),
-    *((name, lambda name=name: view.set_layout(name)) for name in ("speaker", "focus", "grid")),
-    ("pinned", lambda: view.stage.pin(1)),
-    ("shared screen", lambda: call.change(presenter=3, new_host=True)),
-    ("reconnecting", lambda: call.change(link="reconnecting")),
-    ("live again", lambda: call.change(link="live", presenter=0)),
-    ("two toasts", lambda: [view.toasts.add(f"Toast {n}", "info", "Look", stays=True) for n in (1, 2)]),
-    ("leaving", view.actions.ask_leave),
-    (
-      "removing",
-      lambda: view.actions.ask_remove("Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander"),
-    ),
-    ("sharing", view.actions.share),
-    ("the class", view.flip_class),
-    ("giving", view.actions.give_app),
-    ("invitation", view.actions.invite),
-    ("settings", view.settings),
-    *(
-      (page, lambda page=page: view.dialog.choose(page))  # type: ignore[union-attr]
-      for page in ("video", "look", "keys", "audio")
-    ),
-  ]
-  for name, go in ways:
-    go()
-    driver.pump(0.12)
-    yield name
+	"""Go through the states of the window that show different controls; the name of each."""
+	driver.until(lambda: driver.start.list.rows, "the list")
+	for ask in (lambda: None, driver.start._ask_address, driver.start._ask_host, driver.start.settings):
+		ask()
+		driver.pump(0.12)
+		yield ask.__name__
+		driver.key("Escape")
+	call = driver.meet(50, host=True, fingerprint="5a" * 32)
+	view = driver.view
+	ways: list[tuple[str, Callable[[], object]]] = [
+		*((tab, lambda tab=tab: view.show_panel(tab)) for tab in ("messages", "attendees", "files")),
+		*((name, lambda name=name: view.set_layout(name)) for name in ("speaker", "focus", "grid")),
+		("pinned", lambda: view.stage.pin(1)),
+		("shared screen", lambda: call.change(presenter=3, new_host=True)),
+		("reconnecting", lambda: call.change(link="reconnecting")),
+		("live again", lambda: call.change(link="live", presenter=0)),
+		("two toasts", lambda: [view.toasts.add(f"Toast {n}", "info", "Look", stays=True) for n in (1, 2)]),
+		("leaving", view.actions.ask_leave),
+		(
+			"removing",
+			lambda: view.actions.ask_remove("Wolfeschlegelsteinhausenbergerdorff-Maximilian Alexander"),
+		),
+		("sharing", view.actions.share),
+		("the class", view.flip_class),
+		("giving", view.actions.give_app),
+		("invitation", view.actions.invite),
+		("settings", view.settings),
+		*(
+			(page, lambda page=page: view.dialog.choose(page))  # type: ignore[union-attr]
+			for page in ("video", "look", "keys", "audio")
+		),
+	]
+	for name, go in ways:
+		go()
+		driver.pump(0.12)
+		yield name
 
 
 def crossing_words(canvas: tk.Canvas) -> list[str]:
-  """Which words on a canvas lie on others."""
-  items = [item for item in canvas.find_all() if canvas.type(item) == "text" and canvas.bbox(item)]
-  boxes = [(canvas.itemcget(item, "text"), canvas.bbox(item)) for item in items]
-  return [
-    f"“{one}” lies on “{other}” in {canvas}"
-    for (one, a), (other, b) in itertools.combinations(boxes, 2)
-    if min(a[2], b[2]) - max(a[0], b[0]) > 2 and min(a[3], b[3]) - max(a[1], b[1]) > 4
-  ]
+	"""Which words on a canvas lie on others."""
+	items = [item for item in canvas.find_all() if canvas.type(item) == "text" and canvas.bbox(item)]
+	boxes = [(canvas.itemcget(item, "text"), canvas.bbox(item)) for item in items]
+	return [
+		f"“{one}” lies on “{other}” in {canvas}"
+		for (one, a), (other, b) in itertools.combinations(boxes, 2)
+		if min(a[2], b[2]) - max(a[0], b[0]) > 2 and min(a[3], b[3]) - max(a[1], b[1]) > 4
+	]
 
 
 def described(widget: tk.Misc) -> str:
-  """What it asks for, and the words on it."""
-  words = [str(widget["text"])] if isinstance(widget, tk.Label) else written(widget)
-  return f"{widget.winfo_reqwidth()}x{widget.winfo_reqheight()} {' '.join(words)!r}"
+	"""What it asks for, and the words on it."""
+	words = [str(widget["text"])] if isinstance(widget, tk.Label) else written(widget)
+	return f"{widget.winfo_reqwidth()}x{widget.winfo_reqheight()} {' '.join(words)!r}"
 
 
 def written(widget: tk.Misc) -> list[str]:
-  """What a canvas in sight has written on it."""
-  if not isinstance(widget, tk.Canvas) or not widget.winfo_ismapped():
-    return []
-  return [widget.itemcget(item, "text") for item in widget.find_all() if widget.type(item) == "text"]
+	"""What a canvas in sight has written on it."""
+	if not isinstance(widget, tk.Canvas) or not widget.winfo_ismapped():
+		return []
+	return [widget.itemcget(item, "text") for item in widget.find_all() if widget.type(item) == "text"]
 
 
 def walk(widget: tk.Misc) -> Iterator[tk.Misc]:
-  yield widget
-  for child in widget.winfo_children():
-    yield from walk(child)
+	yield widget
+	for child in widget.winfo_children():
+		yield from walk(child)

@@ -15,44 +15,44 @@ KINDS = ("other", "calm", "alone")  # of tests, in the order in which they run
 HERE = Path(__file__).parent
 # what is locked, and nothing else to it
 GATE, ROOMS = (
-  Path(__file__),
-  {kind: HERE / f"{name}.py" for kind, name in zip(KINDS, ("leaks", "waiting", "lan"), strict=True)},
+	Path(__file__),
+	{kind: HERE / f"{name}.py" for kind, name in zip(KINDS, ("leaks", "waiting", "lan"), strict=True)},
 )
 
 
 def apart() -> None:
-  """Give this process a loopback of its own, where the system lets it: meetings of two never meet."""
-  if sys.platform == "linux" and ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0:
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+	"""Give this process a loopback of its own, where the system lets it: meetings of two never meet."""
+	if sys.platform == "linux" and ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0:
+		subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 def outside() -> list[str]:
-  """What to put in front of a command that needs the network that the parent process has."""
-  parent = Path(f"/proc/{os.getppid()}/ns/net")
-  with contextlib.suppress(OSError):
-    if parent.readlink() != Path("/proc/self/ns/net").readlink():
-      return ["nsenter", f"--net={parent}"]
-  return []
+	"""What to put in front of a command that needs the network that the parent process has."""
+	parent = Path(f"/proc/{os.getppid()}/ns/net")
+	with contextlib.suppress(OSError):
+		if parent.readlink() != Path("/proc/self/ns/net").readlink():
+			return ["nsenter", f"--net={parent}"]
+	return []
 
 
 @contextlib.contextmanager
 def turn(kind: str) -> Iterator[None]:
-  """Hold a place among the workers: those of one kind run side by side, an `alone` one by itself.
+	"""Hold a place among the workers: those of one kind run side by side, an `alone` one by itself.
 
-  Who waits until those of another kind have ended is not overtaken.
-  """
-  if sys.platform == "win32":
-    yield
-    return
-  import fcntl
+	Who waits until those of another kind have ended is not overtaken.
+	"""
+	if sys.platform == "win32":
+		yield
+		return
+	import fcntl
 
-  with contextlib.ExitStack() as stack:
-    gate, *opened = (stack.enter_context(path.open()) for path in (GATE, *ROOMS.values()))
-    rooms = dict(zip(ROOMS, opened, strict=True))
-    fcntl.flock(gate, fcntl.LOCK_EX)
-    for other in set(rooms) - {kind}:
-      fcntl.flock(rooms[other], fcntl.LOCK_EX)  # when it is empty
-      fcntl.flock(rooms[other], fcntl.LOCK_UN)
-    fcntl.flock(rooms[kind], fcntl.LOCK_EX if kind == "alone" else fcntl.LOCK_SH)
-    fcntl.flock(gate, fcntl.LOCK_UN)
-    yield
+	with contextlib.ExitStack() as stack:
+		gate, *opened = (stack.enter_context(path.open()) for path in (GATE, *ROOMS.values()))
+		rooms = dict(zip(ROOMS, opened, strict=True))
+		fcntl.flock(gate, fcntl.LOCK_EX)
+		for other in set(rooms) - {kind}:
+			fcntl.flock(rooms[other], fcntl.LOCK_EX)  # when it is empty
+			fcntl.flock(rooms[other], fcntl.LOCK_UN)
+		fcntl.flock(rooms[kind], fcntl.LOCK_EX if kind == "alone" else fcntl.LOCK_SH)
+		fcntl.flock(gate, fcntl.LOCK_UN)
+		yield

@@ -28,324 +28,324 @@ cs.log.disabled = True
 
 
 def unless_refused(call: Callable[..., Result], *arguments: Any) -> Result | None:
-  """What `call` returns; None when it says that the peer is at fault."""
-  try:
-    return call(*arguments)
-  except (cs.PeerFault, cs.Refused):
-    return None
+	"""What `call` returns; None when it says that the peer is at fault."""
+	try:
+		return call(*arguments)
+	except (cs.PeerFault, cs.Refused):
+		return None
 
 
 # -- parsers ---------------------------------------------------------------------------------------------
 
 
 def control(data: bytes) -> None:
-  """Lines of the control plane, in pieces; what is taken comes out the same when it is said again."""
-  lines = cs.LineSplitter(4_096)
-  step = 1 + (data[0] if data else 0)
-  for at in range(1, len(data), step):
-    for line in unless_refused(lines.push, data[at : at + step]) or ():
-      for shapes in (cs.CLIENT_MESSAGES, cs.SERVER_MESSAGES):
-        message = unless_refused(cs.parse_message, line, shapes)
-        if message is not None:
-          assert cs.parse_message(cs.encode_line(message)[:-1], shapes) == message
-      unless_refused(cs.encode_line, {"type": "chat", "text": "x" * 16 * len(line)})
+	"""Lines of the control plane, in pieces; what is taken comes out the same when it is said again."""
+	lines = cs.LineSplitter(4_096)
+	step = 1 + (data[0] if data else 0)
+	for at in range(1, len(data), step):
+		for line in unless_refused(lines.push, data[at : at + step]) or ():
+			for shapes in (cs.CLIENT_MESSAGES, cs.SERVER_MESSAGES):
+				message = unless_refused(cs.parse_message, line, shapes)
+				if message is not None:
+					assert cs.parse_message(cs.encode_line(message)[:-1], shapes) == message
+			unless_refused(cs.encode_line, {"type": "chat", "text": "x" * 16 * len(line)})
 
 
 READERS = (cs.jpeg_size, cs.webp_size)
 
 
 def pictures(data: bytes) -> None:
-  """Headers of pictures: what is found to be of a size is decoded to that size, or not at all."""
-  picture = data[1:]
-  size = unless_refused(READERS[data[0] // 2 % 2 if data else 0], picture)
-  if size is None:
-    return
-  for layer in range(len(cs.LAYERS)):
-    cs.fits_layer(size, layer)
-  if size[0] <= 1_280 and size[1] <= 720:
-    try:
-      decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-      return
-    assert decoded is None or decoded.shape[1::-1] == size
+	"""Headers of pictures: what is found to be of a size is decoded to that size, or not at all."""
+	picture = data[1:]
+	size = unless_refused(READERS[data[0] // 2 % 2 if data else 0], picture)
+	if size is None:
+		return
+	for layer in range(len(cs.LAYERS)):
+		cs.fits_layer(size, layer)
+	if size[0] <= 1_280 and size[1] <= 720:
+		try:
+			decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+		except cv2.error:
+			return
+		assert decoded is None or decoded.shape[1::-1] == size
 
 
 def screen(data: bytes) -> None:
-  """Messages of the screen plane, into a server's table and through it to a viewer's canvas."""
-  messages, table, canvas = cs.MessageSplitter(4_096), cs.TileTable(), cs.TileCanvas()
-  for payload in unless_refused(messages.push, data) or ():
-    message = unless_refused(cs.parse_screen, payload)
-    if message is None:
-      continue
-    said = cs.encode_screen(message)
-    assert cs.parse_screen(said) == message and len(said) == len(payload)
-    if isinstance(message, cs.Rectangle):
-      assert cs._SIZE_READERS[message.codec](message.data) == (message.width, message.height)
-    _present(table, canvas, message)
+	"""Messages of the screen plane, into a server's table and through it to a viewer's canvas."""
+	messages, table, canvas = cs.MessageSplitter(4_096), cs.TileTable(), cs.TileCanvas()
+	for payload in unless_refused(messages.push, data) or ():
+		message = unless_refused(cs.parse_screen, payload)
+		if message is None:
+			continue
+		said = cs.encode_screen(message)
+		assert cs.parse_screen(said) == message and len(said) == len(payload)
+		if isinstance(message, cs.Rectangle):
+			assert cs._SIZE_READERS[message.codec](message.data) == (message.width, message.height)
+		_present(table, canvas, message)
 
 
 def _present(table: cs.TileTable, canvas: cs.TileCanvas, message: cs.ScreenMessage) -> None:
-  match message:
-    case cs.Geometry() if message.width * message.height <= 1 << 20:
-      unless_refused(table.set_geometry, message)
-    case cs.Rectangle():
-      unless_refused(table.put, message)
-    case cs.Commit():
-      table.commit(message)
-      cursor = cs.TileCursor()
-      while (told := table.since(cursor)) is not None:
-        _view(canvas, told)
+	match message:
+		case cs.Geometry() if message.width * message.height <= 1 << 20:
+			unless_refused(table.set_geometry, message)
+		case cs.Rectangle():
+			unless_refused(table.put, message)
+		case cs.Commit():
+			table.commit(message)
+			cursor = cs.TileCursor()
+			while (told := table.since(cursor)) is not None:
+				_view(canvas, told)
 
 
 def _view(canvas: cs.TileCanvas, told: cs.ScreenMessage) -> None:
-  match told:
-    case cs.Geometry():
-      canvas.set_geometry(told)
-    case cs.Rectangle():
-      canvas.place(told, np.zeros((told.height, told.width, 3), np.uint8))
-    case cs.Commit():
-      canvas.commit(told)
+	match told:
+		case cs.Geometry():
+			canvas.set_geometry(told)
+		case cs.Rectangle():
+			canvas.place(told, np.zeros((told.height, told.width, 3), np.uint8))
+		case cs.Commit():
+			canvas.commit(told)
 
 
 def files(data: bytes) -> None:
-  """Lines of the files plane, and the JSON in front of the bytes of screen and files."""
-  for line in data.split(b"\n"):
-    offset = unless_refused(cs.parse_file_answer, line)
-    if offset is not None:
-      assert cs.parse_file_answer(cs.file_ready(offset)[:-1]) == offset
-    unless_refused(cs.parse_file_head, line)
-    unless_refused(cs.parse_message, line, cs.FILE_REQUESTS)
-    for shape in (cs.SCREEN_HELLO, cs.SCREEN_ANSWER):
-      record = unless_refused(cs.parse_record, line, shape)
-      if record is not None:
-        (again,) = cs.MessageSplitter().push(cs.encode_record(record))
-        assert cs.parse_record(again, shape) == record
-  for code, _ in cs.CODES:
-    assert unless_refused(cs.parse_file_answer, cs.file_failed(code)[:-1]) is None
+	"""Lines of the files plane, and the JSON in front of the bytes of screen and files."""
+	for line in data.split(b"\n"):
+		offset = unless_refused(cs.parse_file_answer, line)
+		if offset is not None:
+			assert cs.parse_file_answer(cs.file_ready(offset)[:-1]) == offset
+		unless_refused(cs.parse_file_head, line)
+		unless_refused(cs.parse_message, line, cs.FILE_REQUESTS)
+		for shape in (cs.SCREEN_HELLO, cs.SCREEN_ANSWER):
+			record = unless_refused(cs.parse_record, line, shape)
+			if record is not None:
+				(again,) = cs.MessageSplitter().push(cs.encode_record(record))
+				assert cs.parse_record(again, shape) == record
+	for code, _ in cs.CODES:
+		assert unless_refused(cs.parse_file_answer, cs.file_failed(code)[:-1]) is None
 
 
 def discovery(data: bytes) -> None:
-  """Datagrams of discovery; no answer is longer than its question."""
-  padded = data[1:].ljust(cs.QUESTION_SIZE + (data[0] if data else 0))
-  question = unless_refused(cs.parse_question, padded)
-  if question is not None:
-    again = cs.discovery_question(bytes.fromhex(question[0]), question[1])
-    assert cs.parse_question(again) == question
-  heard = unless_refused(cs.parse_answer, data[1:])
-  if heard is not None and heard[1]["version"] == cs.PROTOCOL:
-    nonce, fields = heard
-    _answer_within(nonce or "", fields, 300 + 2 * len(data))
+	"""Datagrams of discovery; no answer is longer than its question."""
+	padded = data[1:].ljust(cs.QUESTION_SIZE + (data[0] if data else 0))
+	question = unless_refused(cs.parse_question, padded)
+	if question is not None:
+		again = cs.discovery_question(bytes.fromhex(question[0]), question[1])
+		assert cs.parse_question(again) == question
+	heard = unless_refused(cs.parse_answer, data[1:])
+	if heard is not None and heard[1]["version"] == cs.PROTOCOL:
+		nonce, fields = heard
+		_answer_within(nonce or "", fields, 300 + 2 * len(data))
 
 
 def _answer_within(nonce: str, fields: cs.Json, limit: int) -> None:
-  try:
-    said = cs.discovery_answer(nonce, fields, limit)
-  except ValueError:
-    return
-  assert len(said) <= limit
-  unless_refused(cs.parse_answer, said)
+	try:
+		said = cs.discovery_answer(nonce, fields, limit)
+	except ValueError:
+		return
+	assert len(said) <= limit
+	unless_refused(cs.parse_answer, said)
 
 
 # -- sealed datagrams --------------------------------------------------------------------------------------
 
 
 def sealed(data: bytes) -> None:
-  """Sealing, opening, replay, binding and nacks, against what they promise."""
-  dice = atheris.FuzzedDataProvider(data)
-  layered = dice.ConsumeBool()
-  sealer, opener = cs.Sealer(KEY, layered=layered), cs.Opener(KEY, layered=layered)
-  used: set[tuple[int, int, int]] = set()
-  opened: set[tuple[int, int, int]] = set()
-  said: list[tuple[int, int, int, bytes]] = []
-  number = 0
-  for _ in range(48):
-    edge = dice.PickValueInList([-1, 1, cs.REPLAY_WINDOW - 1, cs.REPLAY_WINDOW, cs.REPLAY_WINDOW + 1])
-    number = (number + (edge if dice.ConsumeBool() else dice.ConsumeIntInRange(-1, 600))) % (1 << 33)
-    lane = (dice.ConsumeIntInRange(0, 5), dice.ConsumeIntInRange(0, 2), number)
-    try:
-      said.append((*lane, sealer.seal(*lane, dice.ConsumeBytes(4))))
-      assert lane not in used, "a number was used twice"
-      used.add(lane)
-    except cs.SealError:
-      pass
-    if not said:
-      continue
-    kind, ident, number_, text = said[dice.ConsumeIntInRange(0, len(said) - 1)]
-    if dice.ConsumeBool():
-      _forge(opener, dice, kind, ident, number_, text)
-    if unless_refused(opener.open, kind, ident, number_, text) is not None:
-      assert (kind, ident, number_) not in opened, "a replay was taken"
-      opened.add((kind, ident, number_))
-  _bind(dice)
+	"""Sealing, opening, replay, binding and nacks, against what they promise."""
+	dice = atheris.FuzzedDataProvider(data)
+	layered = dice.ConsumeBool()
+	sealer, opener = cs.Sealer(KEY, layered=layered), cs.Opener(KEY, layered=layered)
+	used: set[tuple[int, int, int]] = set()
+	opened: set[tuple[int, int, int]] = set()
+	said: list[tuple[int, int, int, bytes]] = []
+	number = 0
+	for _ in range(48):
+		edge = dice.PickValueInList([-1, 1, cs.REPLAY_WINDOW - 1, cs.REPLAY_WINDOW, cs.REPLAY_WINDOW + 1])
+		number = (number + (edge if dice.ConsumeBool() else dice.ConsumeIntInRange(-1, 600))) % (1 << 33)
+		lane = (dice.ConsumeIntInRange(0, 5), dice.ConsumeIntInRange(0, 2), number)
+		try:
+			said.append((*lane, sealer.seal(*lane, dice.ConsumeBytes(4))))
+			assert lane not in used, "a number was used twice"
+			used.add(lane)
+		except cs.SealError:
+			pass
+		if not said:
+			continue
+		kind, ident, number_, text = said[dice.ConsumeIntInRange(0, len(said) - 1)]
+		if dice.ConsumeBool():
+			_forge(opener, dice, kind, ident, number_, text)
+		if unless_refused(opener.open, kind, ident, number_, text) is not None:
+			assert (kind, ident, number_) not in opened, "a replay was taken"
+			opened.add((kind, ident, number_))
+	_bind(dice)
 
 
 def _forge(opener: cs.Opener, dice: Any, kind: int, ident: int, number: int, text: bytes) -> None:
-  at = dice.ConsumeIntInRange(0, 8 * len(text) - 1)
-  wrong = bytearray(text)
-  wrong[at // 8] ^= 1 << at % 8
-  assert unless_refused(opener.open, kind, ident, number, bytes(wrong)) is None
+	at = dice.ConsumeIntInRange(0, 8 * len(text) - 1)
+	wrong = bytearray(text)
+	wrong[at // 8] ^= 1 << at % 8
+	assert unless_refused(opener.open, kind, ident, number, bytes(wrong)) is None
 
 
 def _bind(dice: Any) -> None:
-  """Binds and answers in any order, from two addresses: bound is who answered its own challenge."""
-  binding, client = cs.PathValidation(7, KEY, b"\1" * 16, layered=False), cs.Sealer(KEY)
-  challenged: dict[cs.Address, list[bytes]] = {}
-  for number in range(1, 16):
-    source = ("10.0.0.1", dice.ConsumeIntInRange(1, 2))
-    if dice.ConsumeBool():
-      token = struct.pack(">IQI", 1, number, 1)
-      bind = client.seal(cs.Kind.BIND, 7, number, b"")
-      if unless_refused(binding.on_bind, number, bind, source, token):
-        challenged.setdefault(source, []).append(token)
-    else:
-      known = [one for tokens in challenged.values() for one in tokens]
-      token = known[dice.ConsumeIntInRange(0, len(known) - 1)] if known else b"x"
-      before = binding.address
-      unless_refused(binding.on_answer, number, client.seal(cs.Kind.ANSWER, 7, number, token), source)
-      assert binding.address == before or token in challenged.get(source, ())
+	"""Binds and answers in any order, from two addresses: bound is who answered its own challenge."""
+	binding, client = cs.PathValidation(7, KEY, b"\1" * 16, layered=False), cs.Sealer(KEY)
+	challenged: dict[cs.Address, list[bytes]] = {}
+	for number in range(1, 16):
+		source = ("10.0.0.1", dice.ConsumeIntInRange(1, 2))
+		if dice.ConsumeBool():
+			token = struct.pack(">IQI", 1, number, 1)
+			bind = client.seal(cs.Kind.BIND, 7, number, b"")
+			if unless_refused(binding.on_bind, number, bind, source, token):
+				challenged.setdefault(source, []).append(token)
+		else:
+			known = [one for tokens in challenged.values() for one in tokens]
+			token = known[dice.ConsumeIntInRange(0, len(known) - 1)] if known else b"x"
+			before = binding.address
+			unless_refused(binding.on_answer, number, client.seal(cs.Kind.ANSWER, 7, number, token), source)
+			assert binding.address == before or token in challenged.get(source, ())
 
 
 def frames(data: bytes) -> None:
-  """Datagrams as a kernel merges them: taken apart, collected, asked for again; memory stays bounded."""
-  dice = atheris.FuzzedDataProvider(data)
-  counters = cs.Counters()
-  reassembler = cs.Reassembler(layered=dice.ConsumeBool(), counters=counters)
-  now = 0.0
-  for _ in range(24):
-    now += dice.ConsumeIntInRange(0, 40) / 1_000
-    buffer = b"".join(_datagram(dice) for _ in range(dice.ConsumeIntInRange(1, 4)))
-    segment = dice.PickValueInList([1_112, 12, 20, 52, max(1, len(buffer))])
-    runs = cs.runs_of(memoryview(buffer), segment) if buffer else []
-    assert b"".join(runs) == buffer
-    for run in runs:
-      for frame in reassembler.push_batch(run, segment, now):
-        assert 0 < cs.parts_of(len(frame.sealed)) <= cs.MAX_PARTS
-        if dice.ConsumeBool():
-          reassembler.retry(frame)
-    for nack in reassembler.nacks(now):
-      assert cs.parse_nack(cs.encode_nack(nack)) == nack
-    assert all(reassembler.held(ident) <= 1 << 20 for ident in range(3))
-  nack = unless_refused(cs.parse_nack, dice.ConsumeBytes(40))
-  if nack:
-    assert cs.parse_nack(cs.encode_nack(nack)) == nack
+	"""Datagrams as a kernel merges them: taken apart, collected, asked for again; memory stays bounded."""
+	dice = atheris.FuzzedDataProvider(data)
+	counters = cs.Counters()
+	reassembler = cs.Reassembler(layered=dice.ConsumeBool(), counters=counters)
+	now = 0.0
+	for _ in range(24):
+		now += dice.ConsumeIntInRange(0, 40) / 1_000
+		buffer = b"".join(_datagram(dice) for _ in range(dice.ConsumeIntInRange(1, 4)))
+		segment = dice.PickValueInList([1_112, 12, 20, 52, max(1, len(buffer))])
+		runs = cs.runs_of(memoryview(buffer), segment) if buffer else []
+		assert b"".join(runs) == buffer
+		for run in runs:
+			for frame in reassembler.push_batch(run, segment, now):
+				assert 0 < cs.parts_of(len(frame.sealed)) <= cs.MAX_PARTS
+				if dice.ConsumeBool():
+					reassembler.retry(frame)
+		for nack in reassembler.nacks(now):
+			assert cs.parse_nack(cs.encode_nack(nack)) == nack
+		assert all(reassembler.held(ident) <= 1 << 20 for ident in range(3))
+	nack = unless_refused(cs.parse_nack, dice.ConsumeBytes(40))
+	if nack:
+		assert cs.parse_nack(cs.encode_nack(nack)) == nack
 
 
 def _datagram(dice: Any) -> bytes:
-  ident, number = dice.ConsumeIntInRange(0, 2), dice.PickValueInList([1, 2, 3, 9, 1 << 30, 1 << 31])
-  total, index = dice.ConsumeIntInRange(0, 3), dice.ConsumeIntInRange(0, 4)
-  size = dice.PickValueInList([1_100, 0, 1, 40, 1_099])
-  if not total:
-    return cs.small_message(cs.Kind.NACK, ident, number, bytes(size))
-  if dice.ConsumeBool():
-    return cs.audio_datagram(ident, number, bytes(size))
-  return struct.pack(">IIHH", ident, number, total, index) + bytes(size)
+	ident, number = dice.ConsumeIntInRange(0, 2), dice.PickValueInList([1, 2, 3, 9, 1 << 30, 1 << 31])
+	total, index = dice.ConsumeIntInRange(0, 3), dice.ConsumeIntInRange(0, 4)
+	size = dice.PickValueInList([1_100, 0, 1, 40, 1_099])
+	if not total:
+		return cs.small_message(cs.Kind.NACK, ident, number, bytes(size))
+	if dice.ConsumeBool():
+		return cs.audio_datagram(ident, number, bytes(size))
+	return struct.pack(">IIHH", ident, number, total, index) + bytes(size)
 
 
 # -- the server's state machine ------------------------------------------------------------------------------
 
 
 class FakeLink:
-  """A connection that keeps what is said to it, as long as it stands."""
+	"""A connection that keeps what is said to it, as long as it stands."""
 
-  limit = 0
-  closed = False
+	limit = 0
+	closed = False
 
-  def __init__(self) -> None:
-    self.said: list[cs.Json] = []
+	def __init__(self) -> None:
+		self.said: list[cs.Json] = []
 
-  def send(self, data: bytes) -> None:
-    self.said.append(cs.parse_message(data[:-1], cs.SERVER_MESSAGES))
+	def send(self, data: bytes) -> None:
+		self.said.append(cs.parse_message(data[:-1], cs.SERVER_MESSAGES))
 
-  def close(self, reason: str) -> None:
-    self.closed = True
+	def close(self, reason: str) -> None:
+		self.closed = True
 
-  discard = close
+	discard = close
 
-  def evict(self) -> None:
-    pass
+	def evict(self) -> None:
+		pass
 
 
 class Now:
-  """A thread that has done everything at once."""
+	"""A thread that has done everything at once."""
 
-  def post(self, call: Callable[[], None]) -> None:
-    unless_refused(call)
+	def post(self, call: Callable[[], None]) -> None:
+		unless_refused(call)
 
-  put = post
+	put = post
 
 
 class Stage:
-  """A server without sockets and threads, whose room can be emptied."""
+	"""A server without sockets and threads, whose room can be emptied."""
 
-  RIGHT = cs.HostRight("5e" * 32)
+	RIGHT = cs.HostRight("5e" * 32)
 
-  def __init__(self, pin: str) -> None:
-    self._home = tempfile.TemporaryDirectory()
-    identity = cs.load_identity(Path(self._home.name))
-    options = cs.ServerOptions(pin=pin, host_key=self.RIGHT.public, base=20_000, bind="127.0.0.1")
-    self.server = cs.ConferenceServer(options, identity)
-    relay = self.server.media.relay = cs.VideoRelay(("127.0.0.1", 0), self.server.counters)
-    relay.loop = self.server._keeper._disk = Now()  # type: ignore[assignment]
-    self.sessions: list[cs.ControlSession] = []
-    self.tickets: list[str] = []
-    self.tokens: list[str] = []
+	def __init__(self, pin: str) -> None:
+		self._home = tempfile.TemporaryDirectory()
+		identity = cs.load_identity(Path(self._home.name))
+		options = cs.ServerOptions(pin=pin, host_key=self.RIGHT.public, base=20_000, bind="127.0.0.1")
+		self.server = cs.ConferenceServer(options, identity)
+		relay = self.server.media.relay = cs.VideoRelay(("127.0.0.1", 0), self.server.counters)
+		relay.loop = self.server._keeper._disk = Now()  # type: ignore[assignment]
+		self.sessions: list[cs.ControlSession] = []
+		self.tickets: list[str] = []
+		self.tokens: list[str] = []
 
-  def empty(self) -> None:
-    server, numbers = self.server, iter(range(1, 1 << 30))
-    server.room.__init__(  # type: ignore[misc]
-      "Physics", "Ana", "ab" * 16, lambda size: f"{next(numbers):0{2 * size}x}"
-    )
-    server._sessions.clear()
-    server._lobby._waiting.clear()
-    server._lobby._gate = cs.PinGate()
-    server._lobby._arrivals = cs.KeyedBuckets(*cs.ARRIVALS)
-    server._reactor._timers.clear()
-    server._screen.reactor._mail.clear()
-    server.over.clear()
-    self.sessions, self.tickets, self.tokens = [], [], []
+	def empty(self) -> None:
+		server, numbers = self.server, iter(range(1, 1 << 30))
+		server.room.__init__(  # type: ignore[misc]
+			"Physics", "Ana", "ab" * 16, lambda size: f"{next(numbers):0{2 * size}x}"
+		)
+		server._sessions.clear()
+		server._lobby._waiting.clear()
+		server._lobby._gate = cs.PinGate()
+		server._lobby._arrivals = cs.KeyedBuckets(*cs.ARRIVALS)
+		server._reactor._timers.clear()
+		server._screen.reactor._mail.clear()
+		server.over.clear()
+		self.sessions, self.tickets, self.tokens = [], [], []
 
-  def settle(self) -> None:
-    """Let the control thread do what it was told."""
-    mail = self.server._reactor._mail
-    while mail:
-      mail.popleft()()
+	def settle(self) -> None:
+		"""Let the control thread do what it was told."""
+		mail = self.server._reactor._mail
+		while mail:
+			mail.popleft()()
 
-  def come(self, address: str) -> cs.ControlSession:
-    session = cs.ControlSession(FakeLink(), address)  # type: ignore[arg-type]
-    self.sessions.append(session)
-    return session
+	def come(self, address: str) -> cs.ControlSession:
+		session = cs.ControlSession(FakeLink(), address)  # type: ignore[arg-type]
+		self.sessions.append(session)
+		return session
 
-  def hear(self, session: cs.ControlSession, data: bytes) -> None:
-    """Bytes from a connection, as its link would hand them over."""
-    if session.link.closed:
-      return
-    if unless_refused(lambda: self.server._on_bytes(session, data) or 1) is None:
-      self.drop(session)
-    self.settle()
-    for message in session.link.said[-8:]:  # type: ignore[attr-defined]
-      if message["type"] == "ticket":
-        self.tickets.append(message["ticket"])
-      elif message["type"] == "welcome":
-        self.tokens.append(message["resume"])
+	def hear(self, session: cs.ControlSession, data: bytes) -> None:
+		"""Bytes from a connection, as its link would hand them over."""
+		if session.link.closed:
+			return
+		if unless_refused(lambda: self.server._on_bytes(session, data) or 1) is None:
+			self.drop(session)
+		self.settle()
+		for message in session.link.said[-8:]:  # type: ignore[attr-defined]
+			if message["type"] == "ticket":
+				self.tickets.append(message["ticket"])
+			elif message["type"] == "welcome":
+				self.tokens.append(message["resume"])
 
-  def drop(self, session: cs.ControlSession) -> None:
-    session.link.discard("broke")
-    self.server._closed(session, "broke")
+	def drop(self, session: cs.ControlSession) -> None:
+		session.link.discard("broke")
+		self.server._closed(session, "broke")
 
-  def check(self) -> None:
-    room = self.server.room
-    assert set(self.server._sessions) == set(room.members)
-    names = [cs.skeleton(one.name) for one in room.members.values()]
-    assert len(names) == len(set(names)), "two look alike"
-    sharing = [one.id for one in room.members.values() if one.sharing]
-    assert sharing == ([room.presenter] if room.presenter else [])
-    for one in room.members.values():
-      watched = room.allocator.people[one.id].subscriptions
-      assert set(watched) <= set(room.members) - {one.id}
-      session = self.server._sessions[one.id]
-      assert session.stage == "in"
-      assert (one.role == "host") == session.host
-    assert len(self.server._lobby._waiting) <= cs.Lobby.MOST_WAITING
+	def check(self) -> None:
+		room = self.server.room
+		assert set(self.server._sessions) == set(room.members)
+		names = [cs.skeleton(one.name) for one in room.members.values()]
+		assert len(names) == len(set(names)), "two look alike"
+		sharing = [one.id for one in room.members.values() if one.sharing]
+		assert sharing == ([room.presenter] if room.presenter else [])
+		for one in room.members.values():
+			watched = room.allocator.people[one.id].subscriptions
+			assert set(watched) <= set(room.members) - {one.id}
+			session = self.server._sessions[one.id]
+			assert session.stage == "in"
+			assert (one.role == "host") == session.host
+		assert len(self.server._lobby._waiting) <= cs.Lobby.MOST_WAITING
 
 
 _STAGES: dict[str, Stage] = {}
@@ -354,97 +354,98 @@ TEXTS = ["hi", "", "\x1b[31m", "x" * 4_000, "\u200b"]
 
 
 def server(data: bytes) -> None:
-  """People who come, say valid and senseless things in any order, and go; with a PIN and without."""
-  dice = atheris.FuzzedDataProvider(data)
-  pin = "1234" if dice.ConsumeIntInRange(0, 31) == 31 else ""
-  stage = _STAGES.get(pin) or _STAGES.setdefault(pin, Stage(pin))
-  stage.empty()
-  for number in range(64):
-    if not dice.remaining_bytes():
-      break
-    _step(stage, dice)
-    if number % 8 == 7:
-      stage.check()
-  stage.check()
+	"""People who come, say valid and senseless things in any order, and go; with a PIN and without."""
+	dice = atheris.FuzzedDataProvider(data)
+	pin = "1234" if dice.ConsumeIntInRange(0, 31) == 31 else ""
+	stage = _STAGES.get(pin) or _STAGES.setdefault(pin, Stage(pin))
+	stage.empty()
+	for number in range(64):
+		if not dice.remaining_bytes():
+			break
+		_step(stage, dice)
+		if number % 8 == 7:
+			stage.check()
+	stage.check()
 
 
 def _step(stage: Stage, dice: Any) -> None:
-  what = dice.ConsumeIntInRange(0, 15)
-  if what < 3 or not stage.sessions:
-    session = stage.come(f"10.0.0.{dice.ConsumeIntInRange(1, 3)}")
-    if what:
-      stage.hear(session, cs.encode_line(_hello(stage, dice)))
-    return
-  session = stage.sessions[dice.ConsumeIntInRange(0, len(stage.sessions) - 1)]
-  if what < 11:
-    stage.hear(session, cs.encode_line(_message(stage, dice)))
-  elif what == 11:
-    stage.hear(session, dice.ConsumeBytes(40) + b"\n")
-  elif what == 12:
-    stage.drop(session)
-  elif what == 13 and stage.tickets:
-    role = dice.PickValueInList(["presenter", "viewer"])
-    ticket = dice.PickValueInList(stage.tickets)
-    with contextlib.suppress(cs.Refused):
-      stage.server._claim_screen(role, ticket)
-  elif what == 14:
-    for file in list(stage.server.room.shelf.offers):
-      stage.server._apply(stage.server.room.file_whole(file))
-      stage.server._apply(stage.server.room.file_saved(file, session.id))
-  else:
-    stage.server._on_tick()
-    stage.server.media.bring_all()
+	what = dice.ConsumeIntInRange(0, 15)
+	if what < 3 or not stage.sessions:
+		session = stage.come(f"10.0.0.{dice.ConsumeIntInRange(1, 3)}")
+		if what:
+			stage.hear(session, cs.encode_line(_hello(stage, dice)))
+		return
+	session = stage.sessions[dice.ConsumeIntInRange(0, len(stage.sessions) - 1)]
+	if what < 11:
+		stage.hear(session, cs.encode_line(_message(stage, dice)))
+	elif what == 11:
+		stage.hear(session, dice.ConsumeBytes(40) + b"\n")
+	elif what == 12:
+		stage.drop(session)
+	elif what == 13 and stage.tickets:
+		role = dice.PickValueInList(["presenter", "viewer"])
+		ticket = dice.PickValueInList(stage.tickets)
+		with contextlib.suppress(cs.Refused):
+			stage.server._claim_screen(role, ticket)
+	elif what == 14:
+		for file in list(stage.server.room.shelf.offers):
+			stage.server._apply(stage.server.room.file_whole(file))
+			stage.server._apply(stage.server.room.file_saved(file, session.id))
+	else:
+		stage.server._on_tick()
+		stage.server.media.bring_all()
 
 
 def _hello(stage: Stage, dice: Any) -> cs.Json:
-  hello: cs.Json = {"type": "hello", "v": dice.PickValueInList([1, 1, 1, 1, 2])}
-  hello["name"] = dice.PickValueInList(NAMES)
-  extras = dice.ConsumeIntInRange(0, 15)
-  if extras & 1 and stage.tokens:
-    hello["resume"] = dice.PickValueInList(stage.tokens)
-  if extras & 6 == 6:
-    hello["host"] = Stage.RIGHT.public
-  if extras & 8:
-    hello["pin"] = dice.ConsumeBool()
-  return hello
+	hello: cs.Json = {"type": "hello", "v": dice.PickValueInList([1, 1, 1, 1, 2])}
+	hello["name"] = dice.PickValueInList(NAMES)
+	extras = dice.ConsumeIntInRange(0, 15)
+	if extras & 1 and stage.tokens:
+		hello["resume"] = dice.PickValueInList(stage.tokens)
+	if extras & 6 == 6:
+		hello["host"] = Stage.RIGHT.public
+	if extras & 8:
+		hello["pin"] = dice.ConsumeBool()
+	return hello
 
 
 def _message(stage: Stage, dice: Any) -> cs.Json:
-  """A message of the client's table, mostly of the right shape."""
-  kind = dice.PickValueInList(sorted(cs.CLIENT_MESSAGES))
-  message: cs.Json = {"type": kind}
-  for name in cs.CLIENT_MESSAGES[kind]:
-    if not name.endswith("?") or dice.ConsumeBool():
-      message[name.rstrip("?")] = _value(name.rstrip("?"), stage, dice)
-  return message
+	"""A message of the client's table, mostly of the right shape."""
+	kind = dice.PickValueInList(sorted(cs.CLIENT_MESSAGES))
+	message: cs.Json = {"type": kind}
+	for name in cs.CLIENT_MESSAGES[kind]:
+		if not name.endswith("?") or dice.ConsumeBool():
+			message[name.rstrip("?")] = _value(name.rstrip("?"), stage, dice)
+	return message
 
 
 def _value(name: str, stage: Stage, dice: Any) -> Any:
-  ids = [0, *stage.server.room.members]
-  choices: dict[str, list[Any]] = {
-    "name": NAMES,
-    "to_name": NAMES,
-    "text": TEXTS,
-    "emoji": ["\U0001f389", "", "x" * 40],
-    "who": [*ids, "all"],
-    "file": [*stage.server.room.shelf.offers, "00ff"],
-    "plane": ["screen", "files", "control"],
-    "direction": ["presenter", "viewer", "upload", "download"],
-    "sha256": ["0" * 64, "x"],
-    "message": ["42" + "00" * 32, "41" + "01" * 32],
-    "mac": ["00" * 32],
-    "streams": [{}, {str(ids[-1]): {"layer": 2, "fps": 15}, str(ids[0]): {"layer": 0, "fps": 60}}],
-    "size": [0, 5, 1 << 50, -1],
-    "on": [True, False],
-    "up": [True, False, 0],
-  }
-  if name in choices:
-    return dice.PickValueInList(choices[name])
-  return dice.ConsumeIntInRange(-1, 9)
+	ids = [0, *stage.server.room.members]
+	choices: dict[str, list[Any]] = {
+		"name": NAMES,
+		"to_name": NAMES,
+		"text": TEXTS,
+		"emoji": ["\U0001f389", "", "x" * 40],
+		"who": [*ids, "all"],
+		"file": [*stage.server.room.shelf.offers, "00ff"],
+		"plane": ["screen", "files", "control"],
+		"direction": ["presenter", "viewer", "upload", "download"],
+		"sha256": ["0" * 64, "x"],
+		"message": ["42" + "00" * 32, "41" + "01" * 32],
+		"mac": ["00" * 32],
+		"streams": [{}, {str(ids[-1]): {"layer": 2, "fps": 15}, str(ids[0]): {"layer": 0, "fps": 60}}],
+		"size": [0, 5, 1 << 50, -1],
+		"on": [True, False],
+		"up": [True, False, 0],
+	}
+	if name in choices:
+		return dice.PickValueInList(choices[name])
+	return dice.ConsumeIntInRange(-1, 9)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-  target.__name__: target for target in (control, pictures, screen, files, discovery, sealed, frames, server)
+	target.__name__: target
+	for target in (control, pictures, screen, files, discovery, sealed, frames, server)
 }
 
 
@@ -452,18 +453,18 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def plant_rectangle() -> None:
-  """Rectangles whose picture has another size than they say are taken."""
-  cs._checked_rectangle = lambda rectangle: rectangle
+	"""Rectangles whose picture has another size than they say are taken."""
+	cs._checked_rectangle = lambda rectangle: rectangle
 
 
 def plant_window() -> None:
-  """A number that has left the replay window is taken again."""
-  accept = cs.ReplayWindow.accept
+	"""A number that has left the replay window is taken again."""
+	accept = cs.ReplayWindow.accept
 
-  def forgetful(self: cs.ReplayWindow, number: int) -> bool:
-    return accept(self, number) or self._top - number == cs.REPLAY_WINDOW
+	def forgetful(self: cs.ReplayWindow, number: int) -> bool:
+		return accept(self, number) or self._top - number == cs.REPLAY_WINDOW
 
-  cs.ReplayWindow.accept = forgetful  # type: ignore[method-assign]
+	cs.ReplayWindow.accept = forgetful  # type: ignore[method-assign]
 
 
 PLANTS: dict[str, Callable[[], None]] = {"rectangle": plant_rectangle, "window": plant_window}
