@@ -891,7 +891,7 @@ Proof: TypeAlias = Annotated[
 class Record:
 	"""A dataclass that JSON is made of, and checked by: its fields `Annotated[type, check, key]`.
 
-	The key, by default the field's name, ends in "?" where it is left out while empty, in "!" where the server
+	The key, by default the field's name, ends in "?": left out while empty; in "!": the server
 	keeps it and tells nobody. Other fields are in no JSON.
 	"""
 
@@ -4577,7 +4577,7 @@ class NameRegister:
 		return {claim.person for claim in self.people.values() if now < claim.until}
 
 	def give_way(self, now: float, most: int) -> None:
-		"""Keep places for the lost as far as `most` in all go round: the busiest address loses its own first."""
+		"""Keep places for the lost, `most` in all: the busiest address loses its own first."""
 		while len(self.awaited(now)) > most:
 			lost = [claim for claim in self.people.values() if now < claim.until < FOREVER]
 			crowd = Counter(claim.address for claim in lost).most_common(1)[0][0]
@@ -4798,7 +4798,7 @@ class Classroom:
 		return [*[tell][before["groups"] == told["groups"] :], ToMixer(self.grouped)]
 
 	def _group(self) -> Json:
-		"""The mixer's order. What one says of oneself is before the host's switch, and that before finding."""
+		"""The mixer's order. One's own word is before the host's switch, and that before finding."""
 		claims, now = self._room.names.people, self.set
 		here = {one.person: one for one in self._room.members.values()}
 		says = {person: claims[person].room for person in here}
@@ -4840,7 +4840,7 @@ class Classroom:
 		return [*stopped, room.tell_hosts({**told, "yes": message["yes"]})]
 
 	def _asked(self, members: Iterable[Member], *, over: bool = False) -> list[tuple[int, Json]]:
-		"""(id, the question as it is told) of each: hosts are told how many chose what, all once it is over."""
+		"""(id, the question as told) of each: hosts are told how many chose what, all once it is over."""
 		question, people = self.set.question, self._room.names.people
 		votes = Counter(claim.vote for claim in people.values())
 		counts = (
@@ -5429,7 +5429,7 @@ class Room:
 		return [Keep("files", [file]), Tell(to, {"type": "file_offer", **offer.message()})]
 
 	def file_saved(self, file: str, ident: int, *, opened: bool = False) -> list[Effect]:
-		"""The member `ident` has the whole of `file`, or has `opened` it: its owner sees who, and how many."""
+		"""The member `ident` has all of `file`, or has `opened` it: its owner sees who, and how many."""
 		offer, member = self.shelf.offers.get(file), self.members.get(ident)
 		owner = self._present(offer.person) if offer else None
 		if offer is None or owner is None or member is None:
@@ -6852,7 +6852,7 @@ class Timer:
 class Loop:
 	"""A thread that owns what it watches: first what was posted, then what is ready, then what is due.
 
-	Callbacks must not block; a PeerFault is counted. `on_due(now)` returns when the next is due. Other threads
+	Callbacks must not block; a PeerFault is counted. `on_due(now)` returns when it is next due. Other threads
 	may `post`, `ask`, `start` and `close`.
 	"""
 
@@ -6883,7 +6883,7 @@ class Loop:
 		self._wake()
 
 	def ask(self, call: Callable[[], _Answer], patience: float = 5.0) -> _Answer:
-		"""What `call` returns or raises on the loop's thread; TimeoutError if that takes over `patience` s."""
+		"""What `call` returns or raises on the loop's thread; TimeoutError after `patience` s."""
 		answer: Future[_Answer] = Future()
 
 		def run() -> None:
@@ -7207,7 +7207,7 @@ def keep_buffers_small(sock: socket.socket) -> None:
 class TileFeed:
 	"""Sends one peer what is newest in a TileTable, as fast as it paints. Loop's thread only.
 
-	A change is begun when the one before is acknowledged, or one earlier where that is quick: nothing piles up
+	A change begins when the one before is acknowledged, or one earlier where that is quick: nothing piles up
 	in kernel, network or decoder.
 	"""
 
@@ -8109,7 +8109,7 @@ class ChildKeeper:
 	"""Keeps a child in a hidden role running, and starts a new one when it dies.
 
 	It is told lines of JSON: `first` to each new child, with what it needs to use the socket `shared`;
-	`on_message` gets its lines, on the thread that reads them. `ending` is its last line; a child that has one
+	`on_message` gets its lines, on the thread that reads. `ending` is its last line; a child that has one
 	may end by itself. `gave_up` is called when five in a row died within 3 s.
 	"""
 
@@ -9272,7 +9272,7 @@ class Speaker(ABC):
 
 	@abstractmethod
 	def write(self, block: Samples) -> None:
-		"""Play int16 mono samples at 16 kHz; returns when the next ones are needed. DeviceError at the end."""
+		"""Play int16 mono samples at 16 kHz; returns when more are needed. DeviceError at the end."""
 
 	@abstractmethod
 	def close(self) -> None:
@@ -9456,7 +9456,7 @@ _sound_cards: Final = _SoundCards()
 class _SoundCardEnd(_DriverThread):
 	"""What a real microphone and a real speaker share.
 
-	The thread never pauses: left alone for 50 ms a stream can stall, and if it dies then, the next call hangs.
+	The thread never pauses: after 50 ms alone a stream can stall, and if it dies then, the next call hangs.
 	"""
 
 	_PATIENCE = 5.0  # seconds; some need two to start
@@ -9550,7 +9550,7 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 class VoiceProcessor:
 	"""Takes echo and noise out of a microphone's sound, and makes all voices as loud: pywebrtc-audio.
 
-	Each block that is played is paired with one that was captured. An echo before its reference is never found:
+	Each block that is played is paired with a captured one. An echo before its reference is never found:
 	of played blocks that wait for long, as when captured sound was lost, all but one are dropped. Without the
 	package, blocks pass unchanged.
 	"""
@@ -10030,7 +10030,7 @@ class _Grabber:
 class _DesktopScreen(ScreenSource):
 	"""Screen number `screen`, or for None the window now in front, wherever it moves.
 
-	Of a window it shows its place on the desktop, with whatever lies above it; while it is minimised or outside
+	Of a window it shows its place on the desktop, with what lies above it; while it is minimised or outside
 	the last picture stays. Own windows are painted grey; while they move the last picture stays: what they
 	covered is not drawn yet.
 	"""
@@ -10537,7 +10537,7 @@ def voice_pilot_hz(number: int) -> float:
 
 
 def _voice(number: int) -> Samples:
-	"""Sentences of 3 to 8 syllables, each a vowel's harmonics that rise and fall, with pauses between them."""
+	"""Sentences of 3 to 8 syllables, each a vowel's harmonics that rise and fall, and pauses."""
 	random = np.random.default_rng(number)
 	pitch, time = random.uniform(95.0, 230.0), np.arange(int(0.2 * AUDIO_RATE)) / AUDIO_RATE
 	hz = pitch * np.arange(1, int(4_000 / pitch))[:, None]
@@ -11470,7 +11470,7 @@ class FileStore:
 	# -- life; the reactor's thread unless said otherwise
 
 	def start(self) -> None:
-		"""Make the folder: in the home, whose disk is private and no memory, else a temporary one. Any thread."""
+		"""Make the folder: in the home, whose disk is private, else a temporary one. Any thread."""
 		for place in (self._home, None):
 			with suppress(OSError):
 				self._folder = Path(tempfile.mkdtemp(prefix=SHELF, dir=place))
@@ -12258,7 +12258,7 @@ class ConferenceServer:
 		link = TlsLink(self._reactor, sock, self._context, server=True)
 		session = ControlSession(link, address, heard=monotonic())
 		link.on_bytes = partial(self._on_bytes, session)
-		# By post: a departure is told to others, whose dead links are found then; a hundred would nest too deep.
+		# By post: a departure is told to others, whose dead links are found then; a hundred would nest.
 		link.on_close = lambda reason: self._reactor.post(lambda: self._closed(session, reason))
 		link.limit = MAX_LINE
 		self._half_open.begin(link, address)
@@ -14954,7 +14954,7 @@ class Requests:
 	def forget_dropped(self, lost: CommandConnection) -> None:
 		"""What was asked over the `lost` link has no answer; what was said is said again.
 
-		Not what the server heard of DEAD_SECONDS before the loss: it would have confirmed it, so it refused it.
+		Not what the server heard DEAD_SECONDS before the loss: it had confirmed it if it had taken it.
 		"""
 		for number in list(self._waiting):
 			said = self._said.get(number)
@@ -15852,7 +15852,7 @@ def own_program() -> tuple[Path, str]:
 
 
 def give_page(name: str, size: int) -> bytes:
-	"""The page that offers the program; its SHA-256 stands in the host's window alone, which none can forge."""
+	"""The page that offers the program; its SHA-256 stands in the host's window, which none can forge."""
 	run = {".exe": "Then start it.", ".py": f"Then: <code>uv run {name}</code>"}.get(
 		Path(name).suffix, f"Then: <code>chmod +x {name}; ./{name}</code>"
 	)
@@ -16451,7 +16451,7 @@ class Program:
 		return f"sound of {self.setting('mic')}" if key == "sound" else key
 
 	def set_setting(self, key: str, value: Any) -> None:
-		"""Remember, and change the meeting's device, volume or sound; each microphone has a sound of its own."""
+		"""Remember, and change the meeting's device, volume or sound; each microphone has its sound."""
 		self._options.given.discard(key)
 		self._settings.set(self._kept_as(key), value)
 		if key in ("camera", "mic", "speaker", "volume", "sound") and self._controller:
@@ -19689,8 +19689,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
 	),
 	"lower": Hosts("Lower all hands", Told("lower", who="all"), "quiet", when=lambda shot: bool(shot.hands)),
 	"next": Command(
-		"N", "Give the word", "Give the word to the next hand", lambda v: v.actions.give_word(), "", host=True,
-		when=lambda shot: bool(shot.hands),
+		"N", "Give the word", "Give the word to the next hand", lambda v: v.actions.give_word(), "",
+		host=True, when=lambda shot: bool(shot.hands),
 	),
 	"invite": Command(
 		"", "Invite others", "Invite others: address, code and PIN", lambda v: v.actions.invite(), "class"
@@ -22467,8 +22467,10 @@ class MainAppView:
 	STAYS: ClassVar = {  # what of its parts stays in another look
 		"stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("asks",),
 		"files": ("picked",), "chat": ("picked", "_anchor", "_notes", "_sent", "_whole"),
-		**dict.fromkeys(("chat.list", "attendees.list", "files.list"), ("_at", "_y", "_ended", "chosen_action")),
 		"chat.composer": ("_back",),
+		**dict.fromkeys(
+			("chat.list", "attendees.list", "files.list"), ("_at", "_y", "_ended", "chosen_action")
+		),
 	}  # fmt: skip
 
 	def __init__(

@@ -332,7 +332,7 @@ def hold_lesson(
 	"""Everyone watches 9 and the teacher as `asks` says; three talk, one shares a screen.
 
 	Teacher, the one who shares and one more are whole clients; the others open the seals without decoding.
-	`meanwhile` is entered with the base port and the local ports of each of those, {name: [video, audio, ...]}.
+	`meanwhile` is entered with the base port and their local ports, {name: [video, audio, ...]}.
 	"""
 	server, base = serve(meeting, "-v")
 	names = ["Teacher", "Sharer", "Talker", *(f"L{n:02}" for n in range(people - 3))]

@@ -251,7 +251,7 @@ def test_a_host_that_offers_and_names_without_end_is_at_fault(state: StateManage
 
 
 def test_lines_of_two_servers_of_a_meeting_are_all_kept(state: StateManager) -> None:
-	"""Numbers of a later epoch are higher; what the other server said meanwhile comes late and is no repeat."""
+	"""A later epoch has higher numbers; what the other server said meanwhile comes late, and once."""
 	from connectsphere import Room
 
 	rooms = [Room("Maths", "Ms Lee", "00" * 16, lambda n: "a" * n) for _ in range(2)]

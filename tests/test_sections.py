@@ -54,7 +54,7 @@ SIBLINGS = {
 	**dict.fromkeys(("RELAY", "SERVER"), CLIENT | WINDOW),
 	**{name: {"RELAY", "SERVER"} for name in CLIENT},
 }
-MAX_SECTION = 1_300  # lines
+MAX_SECTION = 1_340  # lines
 # Calls that are no work: what a constant may be made with. The file's own classes, and its functions above
 # the waterline, are allowed, too.
 PURE_CALLS = {
