@@ -324,7 +324,7 @@ not_allowed.removed|The host removed you from the meeting.|El anfitrión te quit
 not_allowed.share|The host must allow you to share.|El anfitrión debe permitirte compartir.|L'animateur doit vous autoriser à partager.|साझा करने के लिए होस्ट की अनुमति चाहिए।
 not_allowed.turned_away|The host did not let you in.|El anfitrión no te dejó entrar.|L'animateur ne vous a pas laissé entrer.|होस्ट ने आपको अंदर नहीं आने दिया।
 other_version|Another version of ConnectSphere|Otra versión de ConnectSphere|Autre version de ConnectSphere|ConnectSphere का दूसरा संस्करण
-locked|The host lets nobody else in now.|El anfitrión no deja entrar a nadie más ahora.|L'animateur ne laisse plus entrer personne pour l'instant.|होस्ट अभी किसी और को अंदर नहीं आने दे रहा।
+locked|The host lets nobody else in now.|El anfitrión no deja entrar a nadie más ahora.|L'animateur ne laisse plus entrer personne.|होस्ट अभी किसी और को अंदर नहीं आने दे रहा।
 no_word|Microphones are off: raise your hand to get the word.|Los micrófonos están apagados: levanta la mano para pedir la palabra.|Les micros sont coupés : levez la main pour avoir la parole.|माइक बंद हैं: बोलने के लिए हाथ उठाएँ।
 not_permitted|The host has turned this off.|El anfitrión lo ha desactivado.|L'animateur a désactivé cela.|होस्ट ने इसे बंद कर दिया है।
 not_permitted.work|Nothing is collected now.|Ahora no se recoge nada.|Rien n'est ramassé en ce moment.|अभी कुछ इकट्ठा नहीं किया जा रहा है।
@@ -5338,7 +5338,7 @@ class Room:
 		return [*self.classroom.exempt(former, "share", False), *self.share_stop(former.id)]
 
 	def _on_allow_share(self, member: Member, message: Json) -> list[Effect]:
-		other = self.with_id(message["who"])
+		other, self._taken = self.with_id(message["who"]), -math.inf
 		return [*self.classroom.exempt(other, "share", True), Tell((other.id,), {"type": "share_allowed"})]
 
 	def _on_end(self, member: Member, message: Json) -> list[Effect]:
@@ -16789,14 +16789,14 @@ Allow ConnectSphere in the firewall of {address}, for public networks too.|Permi
 Broadcasts are heard on {place}.|Las difusiones se oyen en {place}.|Les diffusions s'entendent sur {place}.|{place} पर प्रसारण सुने जाते हैं।
 Broadcasts are blocked on {place}.|Las difusiones están bloqueadas en {place}.|Les diffusions sont bloquées sur {place}.|{place} पर प्रसारण रुके हैं।
 The meeting does not hear broadcasts.|La reunión no oye las difusiones.|La réunion n'entend pas les diffusions.|मीटिंग प्रसारण नहीं सुनती।
-Join by the host's address, or allow broadcasts (UDP 9000) in firewall and network.|Entra por la dirección del anfitrión, o permite las difusiones (UDP 9000) en el cortafuegos y la red.|Rejoignez par l'adresse de l'animateur, ou autorisez les diffusions (UDP 9000) dans le pare-feu et le réseau.|होस्ट के पते से जुड़ें, या फ़ायरवॉल और नेटवर्क में प्रसारण (UDP 9000) की अनुमति दें।
+Join by the host's address, or allow broadcasts (UDP 9000) in firewall and network.|Entra por la dirección del anfitrión, o permite difusiones (UDP 9000) en cortafuegos y red.|Rejoignez par l'adresse de l'animateur, ou autorisez les diffusions (UDP 9000) dans pare-feu et réseau.|होस्ट के पते से जुड़ें, या फ़ायरवॉल और नेटवर्क में प्रसारण (UDP 9000) की अनुमति दें।
 Looking for a meeting: {addresses}.|Buscan una reunión: {addresses}.|Cherchent une réunion : {addresses}.|मीटिंग खोज रहे हैं: {addresses}।
 Another program holds {ports}.|Otro programa ocupa {ports}.|Un autre programme occupe {ports}.|दूसरा प्रोग्राम {ports} रखे है।
 End that program, or host with --port 9100.|Cierra ese programa, o crea la reunión con --port 9100.|Fermez ce programme, ou créez la réunion avec --port 9100.|वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
 Tried to join and did not come in: {addresses}.|Intentaron entrar y no lo lograron: {addresses}.|Ont essayé d'entrer sans y parvenir : {addresses}.|जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
 The firewall of this computer blocks its own address {address}.|El cortafuegos de este equipo bloquea su propia dirección {address}.|Le pare-feu de cet ordinateur bloque sa propre adresse {address}.|इस कंप्यूटर का फ़ायरवॉल उसका अपना पता {address} रोकता है।
 Devices that answer: {count}.|Dispositivos que responden: {count}.|Appareils qui répondent : {count}.|उत्तर देने वाले उपकरण: {count}।
-No other computer answers on this network: there is none, or it keeps devices apart.|Ningún otro equipo responde en esta red: no hay otro, o separa los dispositivos.|Aucun autre ordinateur ne répond sur ce réseau : il n'y en a pas, ou il isole les appareils.|इस नेटवर्क पर कोई दूसरा कंप्यूटर उत्तर नहीं देता: कोई है नहीं, या वह उपकरणों को अलग रखता है।
+No other computer answers on this network: there is none, or it keeps devices apart.|Ningún otro equipo responde: no hay otro, o la red separa los dispositivos.|Aucun autre ordinateur ne répond : il n'y en a pas, ou le réseau isole les appareils.|कोई दूसरा कंप्यूटर उत्तर नहीं देता: कोई है नहीं, या नेटवर्क उपकरणों को अलग रखता है।
 You can take part without it; or mend it, or plug in another.|Puedes participar sin él; o arréglalo, o conecta otro.|Vous pouvez participer sans ; ou réparez-le, ou branchez-en un autre.|आप इसके बिना भाग ले सकते हैं; या इसे ठीक करें, या दूसरा लगाएँ।
 {what}: it works.|{what}: funciona.|{what} : tout va bien.|{what}: काम करता है।
 {room} GB are free for files.|Hay {room} GB libres para archivos.|{room} Go sont libres pour les fichiers.|फ़ाइलों के लिए {room} GB खाली हैं।
