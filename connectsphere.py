@@ -16908,6 +16908,9 @@ Remind them|Recordárselo|Leur rappeler|याद दिलाएँ
 Replace|Reemplazar|Remplacer|बदलें
 Missing: {names}|Faltan: {names}|Manquent : {names}|बाकी: {names}
 Everyone has handed in|Todos han entregado|Tous ont rendu|सबने जमा किया
+Left: {names}|Se fueron: {names}|Partis : {names}|चले गए: {names}
+lost the connection|perdió la conexión|a perdu la connexion|कनेक्शन टूटा
+{count} people lost the connection: look at this computer's cable or Wi-Fi|{count} perdieron la conexión: mira el cable o la Wi-Fi de este equipo|{count} ont perdu la connexion : vérifiez le câble ou le Wi-Fi d'ici|{count} का कनेक्शन टूटा: इस कंप्यूटर की केबल या वाई-फ़ाई देखें
 Give the word to the next hand|Dar la palabra a la siguiente mano|Donner la parole à la main suivante|अगले हाथ को मौका दें
 has the word|tiene la palabra|a la parole|बोल रहे हैं
 {count} hands|{count} manos|{count} mains|{count} हाथ
@@ -19075,6 +19078,15 @@ def picture_wishes(
 	}
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+	"""Who is not here since `at` (monotonic seconds)."""
+
+	person: Person
+	at: float
+	lost: bool  # its link
+
+
 class Plan:
 	"""Who stands where on a stage: layout, page, pin and speaker, and the boxes that follow from them."""
 
@@ -19087,6 +19099,8 @@ class Plan:
 		self.large: int | str | None = None  # who or what has the large place
 		self.size = (0, 0)
 		self.shot = Snapshot()
+		self.lost: tuple[Person, ...] = ()  # they keep their places
+		self._places: dict[str, int] = {}  # by name
 		self._speaker = 0
 		self._speaker_since = 0.0
 		self._spoke: dict[int, float] = {}  # when each was last heard
@@ -19115,9 +19129,11 @@ class Plan:
 		self.layout = "grid" if self.pinned is None else "focus"
 
 	def people(self) -> list[Person]:
-		"""Everybody in the order of the tiles: hosts, others by arrival, oneself last."""
-		me = self.shot.me
-		return sorted(self.shot.people, key=lambda one: (one.id == me, one.role != "host", one.id))
+		"""Everybody in the order of the tiles: hosts, others by first arrival, oneself last."""
+		me, places, all_ = self.shot.me, self._places, (*self.shot.people, *self.lost)
+		for one in sorted(all_, key=lambda one: one.id):
+			places.setdefault(one.name, len(places))
+		return sorted(all_, key=lambda one: (one.id == me, one.role != "host", places[one.name]))
 
 	def per_page(self) -> int:
 		"""How many tiles the grid holds at once; small windows hold fewer."""
@@ -19331,13 +19347,14 @@ class Stage(Painted):
 			return
 		self.plan.size = size
 		arranged = self.plan.boxes()
-		keys = {key for key, _ in arranged}
+		keys = dict(arranged)
 		for key in [key for key in self.tiles if key not in keys]:
 			self.tiles.pop(key).remove()
 		for key, box in arranged:
 			if key not in self.tiles:
 				self.tiles[key] = PictureBox(self, partial(self._picture, key))
 			self.tiles[key].place(box)
+		self.tiles = {key: self.tiles[key] for key in keys}
 		if self.hover.under not in keys:
 			self.hover.show(None)
 		self.pages_changed()
@@ -19391,7 +19408,7 @@ class Stage(Painted):
 
 	def render(self) -> None:
 		"""Have painted what changed."""
-		people = {one.id: one for one in self.plan.shot.people}
+		people = {one.id: one for one in self.plan.people()}
 		for key, tile in self.tiles.items():
 			if isinstance(key, str):
 				tile.show(self._screen_looks(people))
@@ -19405,6 +19422,7 @@ class Stage(Painted):
 		asked, lost = self._watched.get(one.name, {}), shot.link == "reconnecting"
 		poor = quality is not None and one.camera and poor_picture(quality, asked)
 		note = tr("Reconnecting…") if lost and next(iter(self.tiles), None) == one.id else ""
+		note = tr("lost the connection") if one in self.plan.lost else note
 		return TileLook(
 			name=one.name, label=tr("You") if own else one.name, muted=not one.mic,
 			speaking=one.id == shot.speaking and one.mic,
@@ -20543,6 +20561,7 @@ class PersonRow:
 	speaking: bool
 	menu: Callable[[], object] = field(compare=False, hash=False)
 	facts: tuple[str, ...] = ()
+	gone: str = ""  # since when
 	choices: tuple[tuple[str, Callable[[], object]], ...] = field(default=(), compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
@@ -20551,6 +20570,10 @@ class PersonRow:
 		middle = y + px(26)
 		view.image(px(4), y + px(8), look.avatar(one.name, 36))
 		words = one.name + (f" ({tr('you')})" if self.own else "")
+		if self.gone:
+			view.text(px(52), middle - px(9), words, 13, bold=True, colour=p.third, room=width - px(60))
+			view.text(px(52), middle + px(10), self.gone, 11, colour=p.warn, room=width - px(60))
+			return px(52)
 		parts = (
 			*([tr("Host")] if one.role == "host" else []),
 			*([tr("sharing the screen")] if one.sharing else []),
@@ -20656,6 +20679,7 @@ class AttendeesPanel:
 	) -> None:  # fmt: skip
 		self.look, self.menu_for, self.act, self.run = look, menu_for, act, run
 		self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
+		self.gone: dict[str, Gone] = {}  # who was here, by name
 		px = look.px
 		self.frame = look.frame(parent, look.palette.panel)
 		self.search = Field(look, self.frame, hint=tr("Find a name"), width=px(200), height=38)
@@ -20681,7 +20705,8 @@ class AttendeesPanel:
 			else:
 				self.tools.pack_forget()
 		wanted = self.search.value.casefold()
-		people = [one for one in shot.people if wanted in one.name.casefold()]
+		lost = [one.person for one in self.gone.values() if one.lost]
+		people = [one for one in (*shot.people, *lost) if wanted in one.name.casefold()]
 		people.sort(
 			key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
 		)
@@ -20691,6 +20716,9 @@ class AttendeesPanel:
 			words = tr("{count} hands", count=len(hands))
 			rows.append(FlowRow(words, (("lower", tr("Lower all hands"), False),), self.run))
 		rows += [self._person(one, hands) for one in people]
+		left = [name for name, one in self.gone.items() if not one.lost and name not in shot.banned]
+		if left and shot.leads:
+			rows.append(FlowRow(tr("Left: {names}", names=", ".join(left))))
 		for name in shot.banned:
 			rows.append(
 				FlowRow(tr("Removed: {name}", name=name), ((name, tr("Let back"), False),), self._let_back)
@@ -20715,7 +20743,11 @@ class AttendeesPanel:
 		facts += [tr("heard through the air")] * (one.id in shot.around and one.id != shot.me)
 		talks = one.id == shot.speaking and one.mic
 		menu = partial(self.menu_for, one.id)
-		return PersonRow(one, one.id == shot.me, talks, menu, tuple(facts), tuple(choices))
+		gone = ""
+		if (lost := self.gone.get(one.name)) and lost.person is one:
+			away = int(monotonic() - lost.at)
+			gone = f"{tr('lost the connection')} · {away // 60}:{away % 60:02}"
+		return PersonRow(one, one.id == shot.me, talks, menu, tuple(facts), gone, tuple(choices))
 
 	def _asking(self, number: int, words: str) -> FlowRow:
 		choices = ((f"ask{number}:1", tr("Let in"), True), (f"ask{number}:0", tr("Decline"), False))
@@ -22029,7 +22061,6 @@ class EventWords:
 	# What others did, by event: a sentence for its fields, and the toast's icon; without one it is a note.
 	NOTICES: ClassVar = {
 		"join": ("{name} joined", ""),
-		"leave": ("{name} left", ""),
 		"state": ("{name} raised a hand", "✋"),
 		"screen_start": ("{name} shares the screen", "share"),
 		"share_allowed": ("You may share your screen again", "share"),
@@ -22061,6 +22092,8 @@ class EventWords:
 			"question": self._on_question,
 			"collecting": self._on_collecting,
 			"timer": self._on_timer,
+			"leave": self._on_leave,
+			"spotlight": self._on_spotlight,
 			"reconnecting": lambda _: self._cue(tr("The connection was lost. Reconnecting…")),
 			"denied": lambda event: view.left(event["reason"]),
 			"left": lambda _: view.left(""),
@@ -22102,6 +22135,19 @@ class EventWords:
 			leave = partial(self.view.act, {"do": "room", "same": None})
 			words = plain(f"{', '.join(new[:3])}: {tr('heard through the air')}")
 			self._tell(words, "person", tr("Not in my room"), leave, stays=True)
+
+	def _on_leave(self, event: Json) -> None:
+		view, name, lost = self.view, event["name"], event["reason"] == "lost"
+		if (one := view.shot.person(event["id"])) and event["reason"] != "replaced":
+			one = dataclasses.replace(one, mic=False, camera=False, hand=0.0, sharing=False)
+			view.attendees.gone[name] = Gone(one, monotonic(), lost)
+		self._note(plain(f"{name}: {tr('lost the connection')}" if lost else tr("{name} left", name=name)))
+
+	def _on_spotlight(self, event: Json) -> None:
+		if name := event["name"]:
+			self._tell(
+				tr("Everyone sees {name}", name=tr("You") if name == self.view.shot.name else name), "star"
+			)
 
 	def _on_asked(self, event: Json) -> None:
 		if event["to"] == "work":
@@ -22404,7 +22450,9 @@ class Actions:
 	def about(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
 		"""What can be done with a person, as menu entries."""
 		one = self.view.shot.person(key)
-		return [] if one is None or key == self.view.shot.me else self._entries("person", one)
+		if one and key == self.view.shot.me:
+			return [(tr("Rename…"), partial(self.ask_name, one.name))]
+		return self._entries("person", one) if one else []
 
 	def _entries(self, where: str, *about: Person) -> list[tuple[str, Callable[[], object]] | None]:
 		entries: list[tuple[str, Callable[[], object]] | None] = []
@@ -22465,7 +22513,7 @@ class MainAppView:
 
 	NEW_HOST_SECONDS: ClassVar = 60.0  # that a host never seen before is named for
 	STAYS: ClassVar = {  # what of its parts stays in another look
-		"stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("asks",),
+		"stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("asks", "gone"),
 		"files": ("picked",), "chat": ("picked", "_anchor", "_notes", "_sent", "_whole"),
 		"chat.composer": ("_back",),
 		**dict.fromkeys(
@@ -22552,8 +22600,9 @@ class MainAppView:
 		if now >= self._readdress:  # the host may move, this computer may get another address
 			self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
 		self.top.show(shot, self.stage.plan.layout, now, self.address)
-		if shot.hands and int(now) != self._second:
+		if (shot.hands or self.attendees.gone) and int(now) != self._second:
 			self._second = int(now)
+			self._forget_gone(now)
 			self.attendees.show(shot)
 		self.stage.veiled = self.dialog is not None and self.dialog.open
 		seen = in_sight(self.stage.canvas)
@@ -22590,6 +22639,19 @@ class MainAppView:
 			self._warned_muted = monotonic()
 			self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
 
+	def _forget_gone(self, now: float) -> None:
+		gone, here = self.attendees.gone, {one.name for one in self.shot.people}
+		for name, one in list(gone.items()):
+			if name in here:
+				del gone[name]
+			elif one.lost and now - one.at > 600:
+				gone[name] = dataclasses.replace(one, lost=False)
+		lost = tuple(one.person for one in gone.values() if one.lost)
+		if lost != self.stage.plan.lost:
+			self.stage.plan.lost = lost
+			self.stage.arrange()
+			self.needs_render = True
+
 	def _border(self, shot: Snapshot) -> None:
 		thick = self.look.px(3) if shot.presenter and shot.presenter == shot.me else 0
 		if int(self.frame["highlightthickness"]) != thick:
@@ -22612,6 +22674,12 @@ class MainAppView:
 			yield tr("Everyone sees your screen"), "link", (tr("Stop sharing"), actions.share)
 		elif all(one.role == "member" for one in shot.people):
 			yield tr("{name} is away", name=shot.host), "link", leave
+		lost = len(self.stage.plan.lost)
+		if shot.leads and lost >= max(3, len(shot.people)):
+			words = tr(
+				"{count} people lost the connection: look at this computer's cable or Wi-Fi", count=lost
+			)
+			yield words, "link", (tr("Not working? Check this computer"), actions.check)
 		if not shot.leads and rules.word == shot.name:
 			words = tr("Mute") if shot.wants("mic") else tr("Unmute")
 			yield tr("You have the word"), "primary", (words, partial(actions.toggle, "mic"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -330,6 +331,53 @@ def test_a_pupil_hands_in_until_it_is_done_and_may_replace_it(
 	driver.until(lambda: driver.view.toasts._toasts, "the reminder")
 	driver.command("a")
 	assert len(sent(call, "hand_in")) == 2
+
+
+def lose(driver: Driver, call: FakeController, numbers: Iterable[int], reason: str = "lost") -> None:
+	"""Let them go."""
+	gone = [one for one in call.snapshot().people if one.id in numbers]
+	call.change(people=tuple(one for one in call.snapshot().people if one not in gone))
+	for one in gone:
+		call.gui_queue.put({"event": "leave", "id": one.id, "name": one.name, "reason": reason})
+	driver.until(lambda: all(one.name in driver.view.attendees.gone for one in gone), "they are gone")
+	driver.pump(1.2)
+
+
+def test_who_lost_the_connection_keeps_the_place_until_back(opened: Open) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(6, host=True)
+	driver.view.show_panel("attendees")
+	tiles, jonas = list(driver.view.stage.tiles), call.snapshot().people[2]
+	lose(driver, call, [3])
+	assert list(driver.view.stage.tiles) == tiles
+	assert driver.view.stage.looks(driver.view.stage.plan.lost[0]).note == "lost the connection"
+	row = next(one for one in driver.view.attendees.list.rows if getattr(one, "gone", ""))
+	assert row.person.name == jonas.name
+	assert row.gone.startswith("lost the connection · 0:0") and not row.choices
+	assert not driver.view.actions.about(3), "nothing can be done with her"
+	call.change(people=(*call.snapshot().people, cs.Person(40, jonas.name)))
+	driver.until(lambda: not driver.view.attendees.gone, "she is back")
+	driver.pump(0.2)
+	assert list(driver.view.stage.tiles) == [40 if key == 3 else key for key in tiles], "in her place"
+	lose(driver, call, [4], "left")
+	assert 4 not in driver.view.stage.tiles
+	assert [row.words for row in driver.view.attendees.list.rows if isinstance(row, cs.FlowRow)][-1] == (
+		"Left: Priya Nair"
+	)
+
+
+def test_a_host_whose_cable_fell_out_reads_so(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet(9, host=True)
+	lose(driver, call, [2, 3])
+	assert not driver.view.notice.frame.winfo_ismapped(), "two of eight are two computers"
+	lose(driver, call, range(2, 10))
+	words = "8 people lost the connection: look at this computer's cable or Wi-Fi"
+	driver.until(
+		lambda: words in "\n".join(map(str, map(written, walk(driver.view.notice.frame)))), "the bar"
+	)
+	press(driver, driver.view.notice.frame, "Not working? Check this computer")
+	assert isinstance(driver.view.dialog, cs.DoctorDialog)
 
 
 LONG = cs.Question("Which of these fractions is the larger one, and why is it?", ["five eighths"] * 5)
