@@ -3927,8 +3927,10 @@ class LayerAllocator:
 			person = self.people.get(ident)
 			report = person.sent.report(*counts, now) if person else None
 			if person and report:
+				before = person.up.rate
 				person.up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
-				changes += self._encode(ident, now)
+				if min(before, person.up.rate) < math.inf:
+					changes += self._encode(ident, now)
 		return changes
 
 	def hear(self, loudest: int, now: float) -> Allocation:
@@ -10365,10 +10367,14 @@ class Acoustics:
 
 	def __init__(self) -> None:
 		self._played: deque[tuple[float, Samples]] = deque(maxlen=128)
+
+	@functools.cached_property
+	def _echo(self) -> NDArray[np.float64]:
 		# direct sound, and reflections 60 dB down after 0.4 s
-		self._echo = np.random.default_rng(1).normal(0.0, 0.009, self._TAPS)
-		self._echo *= 10.0 ** (np.arange(self._TAPS) / -2_133)
-		self._echo[0] = 0.6
+		echo = np.random.default_rng(1).normal(0.0, 0.009, self._TAPS)
+		echo *= 10.0 ** (np.arange(self._TAPS) / -2_133)
+		echo[0] = 0.6
+		return echo
 
 	def play(self, at: float, block: Samples) -> None:
 		"""A loudspeaker sounds `block` from `at` on."""
@@ -10682,9 +10688,8 @@ ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed i
 
 
 RELAY_GATHER: Final = 0.002
-# Small pictures below the full rate wait for others for the same receiver: on a Wi-Fi each transmission costs
-# as much as a kilobyte, and an access point puts together what comes at one stroke.
-TOGETHER: Final = 0.040  # seconds
+# Seconds that small pictures wait for others: a Wi-Fi puts together what leaves for one at one stroke.
+TOGETHER: Final = 0.040
 
 
 class RelayPeer:
@@ -10723,14 +10728,14 @@ class RelayPeer:
 		return range(lowest, min((one for one in alive if one > layer), default=len(LAYERS)))
 
 	def gather(self, sender: int, picture: _Waiting, now: float) -> None:
-		"""Have a picture of `sender` wait; each receiver has its own moment, or all would be busy at once."""
+		"""Have a picture of `sender` wait for this receiver's own moment, or all would be busy at once."""
 		if not self.waiting:
 			self.leave_at = now + TOGETHER - (now - self.binding.id * 0.618 * TOGETHER) % TOGETHER
 		self.waiting[sender] = picture
 
 
 class _Waiting(NamedTuple):
-	"""A picture that is about to be forwarded, and its place among those that may be sent again."""
+	"""A picture to forward, and its place in the cache."""
 
 	layer: int
 	fps: int
@@ -11115,7 +11120,7 @@ class MixerProcess:
 			block = mix.blocks[row] if loudest else None
 			peer.silent = 0 if block is not None else peer.silent + 1
 			if block is None and peer.silent > 3 and peer.silent % 16:
-				continue  # nothing waits any longer: the first silent ticks were told
+				continue
 			self._say_to(peer, loudest, b"" if block is None else block.tobytes())
 
 	def _say_to(self, peer: MixerPeer, loudest: int, block: bytes) -> None:
@@ -12615,7 +12620,7 @@ def renew_port(
 
 
 class Motion:
-	"""Tells a lively picture, where much moves from each to the next, from a calm one."""
+	"""Tells a picture in which much moves from a calm one."""
 
 	CHANGED: ClassVar = 24  # levels: beyond noise and coding
 	LIVELY, CALM = 0.12, 0.06  # shares of the picture that change; in between it stays as it was

@@ -219,7 +219,7 @@ class Mixer:
 		for ident in self.openers:
 			self.mixer._do({"do": "add", "id": ident, "up": "00" * 16, "down": "00" * 16, "pairs": pairs})
 			self.mixer._peers[ident].binding.address = where(ident)
-		self.mixer._mixer = self  # type: ignore[assignment]
+		self.mixer._mixer.tick = self.tick  # type: ignore[method-assign]
 		self.loudest = 0
 
 	def tick(self, now: float) -> cs.Mix:
