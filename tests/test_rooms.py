@@ -265,7 +265,7 @@ def conversation(kind: str, seconds: float, seed: int) -> School:
 
 @pytest.mark.parametrize("kind", ["two leak", "third", "film", "fan"])
 def test_leaks_films_and_fans_make_no_room(kind: str) -> None:
-	school = conversation(kind, 10.0, 1)
+	school = conversation(kind, 7.0, 1)
 	school.run()
 	assert school.groups == [], school.log
 
