@@ -548,20 +548,20 @@ class FairQueue:
 
 
 def as_typed(text: str) -> str:
-	"""What somebody typed or pasted in one form: NFKC, trimmed, 0 to 9 for the digits of any script."""
+	"""What was typed, in one form: NFKC, trimmed, digits of any script as 0 to 9."""
 	kept = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
 	return "".join(str(unicodedata.decimal(char, char)) for char in kept).strip()
 
 
 def clean_pin(text: str) -> str:
-	"""A PIN as it counts: digits without the gaps and dashes between them, anything else trimmed."""
+	"""A PIN as it counts: of digits without gaps and dashes."""
 	pin = as_typed(text)
 	digits = re.sub(r"[\s\-\u2010-\u2015\u2212]", "", pin)
 	return digits if digits.isdecimal() else pin
 
 
 def harmless(text: str) -> str:
-	"""`text` for a terminal, which nothing in it controls. JSON stays the same."""
+	"""`text` without what controls a terminal; the same JSON."""
 	return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
@@ -858,7 +858,7 @@ MOST_EPOCHS: Final = 1 << 12  # servers of one meeting, one after the other
 _EPOCH = _integer(1, MOST_EPOCHS - 1)
 _FPS = _integer(1, MAX_FPS)
 _LAYER = _integer(0, len(LAYERS) - 1)
-_TIME = _number(0, 2**40)
+_TIME = _number(0, 3e10)  # Windows' clocks end in 3000
 _ROLE = _exactly("host", "co-host", "member")
 _VERSION = _integer(1, 1_000_000)
 _MEETING = _text(64, "[!-~]{1,64}")
@@ -1381,7 +1381,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def fits_layer(size: tuple[int, int], layer: int, octets: int = 0) -> bool:
-	"""Whether a picture fills the box of `layer` in one direction, with no more octets than it can use."""
+	"""Whether a picture fills the box of `layer` in one direction, with octets that it can use."""
 	(width, height), box = size, LAYERS[layer]
 	fills = (width == box[0] and 0 < height <= box[1]) or (height == box[1] and 0 < width <= box[0])
 	return fills and octets <= PICTURE_HEAD + 1.5 * width * height
@@ -4284,7 +4284,7 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
 	"leave": (2, 1),
 	"other": (50, 10),
 }
-TEXT_OCTETS: Final = (1 << 20, 1 << 15)  # of chat from one address, likewise: everyone is told them
+TEXT_OCTETS: Final = (1 << 20, 1 << 15)  # of chat from one address, likewise
 MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
 # ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
 ID_SHIFT, LINE_SHIFT = 20, 32
@@ -4292,7 +4292,7 @@ ID_SHIFT, LINE_SHIFT = 20, 32
 RESERVED_NAMES: Final = (
 	"all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 )
-FOREVER: Final = 2.0**40
+FOREVER: Final = 3e10
 LASTING: Final = ("hand",)  # fields of a Person that are still so when it comes back
 MOST_FILES: Final = 1_000
 MOST_FILES_A_PERSON: Final = 200
@@ -4633,10 +4633,7 @@ class FileShelf:
 		return None
 
 	def check_room(self, person: int, size: int, *, leads: bool = False) -> None:
-		"""Refused `too_large` where `person` may not offer `size` more bytes; who `leads` always has room.
-
-		What has not come takes none from others.
-		"""
+		"""Refused `too_large` where `person` has no room; who `leads` has. What never came takes none."""
 		own = [offer.size for offer in self.offers.values() if offer.person == person]
 		whole = [offer.size for offer in self.offers.values() if offer.whole]
 		if size > self.limits.largest_file:
@@ -5385,7 +5382,7 @@ class Room:
 		if not may:
 			off = "share" in self.classroom.set.off
 			raise not_permitted("share") if off else Refused("not_allowed", why="share")
-		self.presenter = ident
+		self.presenter, self._taken = ident, -math.inf
 		told = self.tell_all({"type": "screen_start", "id": ident, "name": member.name})
 		return [told, self.change(member, sharing=True)]
 
@@ -6153,8 +6150,8 @@ def home_directory() -> Path:
 	return home
 
 
-SHELF: Final = "connectsphere-files-"  # what the folders of files on offer are called
-LEFT_OVER: Final = 600.0  # s: what nobody has touched for so long was left by a server that was killed
+SHELF: Final = "connectsphere-files-"
+LEFT_OVER: Final = 600.0  # s untouched: a killed server's
 
 
 def remove_left_over(home: Path) -> None:
@@ -6581,7 +6578,7 @@ class PinHost(_PinProof):
 class PinGate:
 	"""Counts PIN attempts when they start: 5 failures a minute and address, 20 a minute in all.
 
-	Half of these are for addresses without a failure: who guesses must not lock out the class.
+	Half are for addresses without a failure.
 	"""
 
 	PER_ADDRESS = 5
@@ -6601,7 +6598,7 @@ class PinGate:
 		return True
 
 	def give_back(self, address: str) -> None:
-		"""The latest attempt from `address` knew the PIN, or ended without a guess: it does not count."""
+		"""The latest attempt from `address` was no wrong guess."""
 		for entry in reversed(self._started):
 			if entry[1] == address:
 				self._started.remove(entry)
@@ -7601,19 +7598,16 @@ def with_port(place: str, port: int) -> str:
 
 
 def typed_place(text: str, port: int = DEFAULT_PORT) -> tuple[str, int]:
-	"""(host, port) of an address as people type it, with `port` where it has none; ValueError for none."""
+	"""(host, port) of an address as people type it; ValueError for none."""
 	host, _, own = as_typed(text).partition(":")
-	host = re.sub(r"(?<=\d) *, *(?=\d)", ".", host).strip()  # number pads of half of Europe have a comma
+	host = re.sub(r"(?<=\d) *, *(?=\d)", ".", host).strip()  # as number pads have it
 	if not host:
 		raise ValueError("no address")
 	return host, Ports.at(int(own or port)).control
 
 
 def resolve(host: str) -> str:
-	"""The IPv4 address of `host`: an address in decimal, a name or, where nobody is called so, a code.
-
-	Refused when there is none in time.
-	"""
+	"""The IPv4 address of `host`: decimal, a name or, where nobody is called so, a code; else Refused."""
 	numbers, found = host.lower().split("."), code_address(host)
 	if all(re.fullmatch(r"\d+|0x[0-9a-f]*", number) for number in numbers):  # resolvers read octal and worse
 		with suppress(ValueError):
@@ -9139,7 +9133,7 @@ UNPLUGGED: Final = "“{label}” was unplugged, stopped working or was taken by
 
 
 def _open_capture(index: int, fps: float) -> Any:
-	# macOS asks by itself, which OpenCV cannot do from this thread
+	# macOS asks by itself
 	os.environ.setdefault("OPENCV_AVFOUNDATION_SKIP_AUTH", "1")
 	import cv2
 
@@ -9156,7 +9150,7 @@ def _open_capture(index: int, fps: float) -> Any:
 			capture.set(cv2.CAP_PROP_FRAME_WIDTH, LAYERS[-1][0])
 			capture.set(cv2.CAP_PROP_FRAME_HEIGHT, LAYERS[-1][1])
 			capture.set(cv2.CAP_PROP_FPS, fps)
-			if sys.platform == "win32":  # DirectShow forgets it at each other wish
+			if sys.platform == "win32":  # DirectShow forgot it
 				capture.set(*mjpg)
 			return capture
 		capture.release()
@@ -9748,8 +9742,7 @@ class _WindowsDesktop(_WindowSystem):
 		return bool(
 			owner.value != os.getpid()
 			and not cloaked.value
-			and not self._user.GetWindowLongW(window, -20)
-			& 0x080000A0  # drivers' overlays: no window to click on
+			and not self._user.GetWindowLongW(window, -20) & 0x080000A0  # overlays
 			and self._user.IsWindowVisible(window)
 			and not self._user.IsIconic(window)
 			and self._user.GetWindowTextLengthW(window)
@@ -10008,7 +10001,7 @@ class _Grabber:
 		except DeviceError:
 			if sys.platform != "win32" or self._picture.shape[:2] != area[3:1:-1]:
 				raise
-			return self._picture  # while Windows asks for leave, or is locked, nobody may look
+			return self._picture  # while Windows asks for leave or is locked
 		same_size = self._picture.shape[:2] == (shot.height, shot.width)
 		if not same_size or shot.raw != self._raw:
 			pixels = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
@@ -11224,7 +11217,7 @@ class ScreenPeer:
 	id: int = 0
 	feed: TileFeed | None = None
 	painted: tuple[int, int] = (-1, -1)  # epoch, version
-	sizes: TokenBucket = field(default_factory=lambda: TokenBucket(60, 30))  # a dragged window's edge: 20/s
+	sizes: TokenBucket = field(default_factory=lambda: TokenBucket(60, 30))  # a dragged edge: 20/s
 
 
 class ScreenShareManager:
@@ -11435,8 +11428,8 @@ class FileConnection:
 	member: int = 0
 	stored: StoredFile | None = None
 	upload: bool = False
-	idle: float = 0.0  # since when no byte of the file has moved; inf: one has
-	yields: bool = False  # its place is another's
+	idle: float = 0.0  # since when no byte has moved; inf: one has
+	yields: bool = False
 
 
 class FileStore:
@@ -11446,7 +11439,7 @@ class FileStore:
 	its own for the bytes. An upload that broke goes on where it stopped.
 	"""
 
-	MOST = 64  # transfers at once: for one more who has not begun makes way, or the busiest address
+	MOST = 64  # at once: then who has not begun makes way, or the busiest address
 	MOST_A_PERSON = 8
 	HEARTBEAT = 60.0
 
@@ -11475,7 +11468,7 @@ class FileStore:
 	# -- life; the reactor's thread unless said otherwise
 
 	def start(self) -> None:
-		"""Make the folder: in the home, whose disk is private, else a temporary one. Any thread."""
+		"""Make the folder: in the home, else a temporary one. Any thread."""
 		for place in (self._home, None):
 			with suppress(OSError):
 				self._folder = Path(tempfile.mkdtemp(prefix=SHELF, dir=place))
@@ -11601,7 +11594,7 @@ class FileStore:
 		if self._folder is None:
 			raise Refused("too_large")
 		if offer.file not in self._stored:
-			self._folder.mkdir(0o700, exist_ok=True)  # somebody may have swept a temporary one
+			self._folder.mkdir(0o700, exist_ok=True)  # it was swept
 			self._stored[offer.file] = StoredFile(self._folder / offer.file, offer)
 		return self._stored[offer.file]
 
@@ -11736,7 +11729,7 @@ class Lobby:
 	"""
 
 	MOST_WAITING: ClassVar = 32
-	PATIENCE: ClassVar = 70.0  # s, for an attempt: failures count for 60
+	PATIENCE: ClassVar = 70.0  # failures count for 60 s
 
 	_options: ServerOptions
 	_fingerprint: str
@@ -12930,7 +12923,7 @@ class DeviceThread(ABC):
 
 	_FIRST_PAUSE = 0.5
 	_LONGEST_PAUSE = 10.0
-	_STEADY = 30.0  # who fails sooner than that is tried ever more rarely
+	_STEADY = 30.0  # who fails sooner is tried ever more rarely
 
 	def __init__(self, name: str, options: ClientOptions, send: Sends, on_device: OnDevice) -> None:
 		self._what = name
@@ -13016,7 +13009,7 @@ class DeviceThread(ABC):
 		"""What is done with the device while it is off, until it is not `_going` any more."""
 
 
-FIRST_PICTURE: Final = 5.0  # seconds that a camera may take for it
+FIRST_PICTURE: Final = 5.0  # seconds
 
 
 class CameraSender(DeviceThread):
@@ -13055,7 +13048,7 @@ class CameraSender(DeviceThread):
 		camera = open_camera(self._options.camera, self._options.name, fps=CAMERA_FPS)
 		try:
 			self._prefer(camera)
-			picture = camera.read(FIRST_PICTURE)  # many open and give nothing: others are not told of those
+			picture = camera.read(FIRST_PICTURE)  # many open and give nothing
 			self._live()
 			while self._going:
 				self._capture(picture)
@@ -13127,7 +13120,7 @@ class MicrophoneSender(DeviceThread):
 		self._gate = VoiceActivityDetector()
 		self._silent = 0
 		self._mistaken = -math.inf
-		self._offset = 0.0  # constant part of what is heard, which is no voice
+		self._offset = 0.0  # constant part of what is heard
 		self.level = self.captured = 0.0
 
 	@property
@@ -13172,7 +13165,7 @@ class MicrophoneSender(DeviceThread):
 				self._mistaken = monotonic()
 
 	def _without_offset(self, samples: Samples) -> Samples:
-		self._offset += (float(samples.mean()) - self._offset) / 32  # of half a second: less than any voice
+		self._offset += (float(samples.mean()) - self._offset) / 32  # half a second
 		return _to_int16(samples - self._offset)
 
 	def _send_block(self, samples: Samples) -> None:
@@ -14115,7 +14108,7 @@ def _usual_downloads() -> Path:
 
 def mark_as_downloaded(path: Path, platform: str = sys.platform) -> None:
 	"""Have Windows and macOS warn before they open `path`, which came from the network."""
-	if platform == "darwin":  # the others follow Apple's own: flags, time, who fetched it
+	if platform == "darwin":  # flags, time, who fetched it
 		mark = f"0081;{int(time.time()):x};{APP_NAME};".encode()
 		ctypes.CDLL(None).setxattr(os.fsencode(path), b"com.apple.quarantine", mark, len(mark), 0, 0)
 	if platform == "win32":
@@ -14136,7 +14129,7 @@ def give_free_name(temporary: Path, folder: Path, name: str) -> Path:
 				target.open("xb").close()
 				return temporary.replace(target)
 			continue
-		with suppress(OSError):  # who looks into it, a virus scanner, may hold it: it goes later
+		with suppress(OSError):  # a virus scanner may hold it
 			temporary.unlink()
 		return target
 
@@ -15920,9 +15913,7 @@ class _GiveServer(http.server.ThreadingHTTPServer):
 		super().__init__(address, _GiveHandler)
 
 	def server_bind(self) -> None:
-		socketserver.TCPServer.server_bind(
-			self
-		)  # HTTPServer's asks a name server for the own name, 10 s long
+		socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server
 
 	def verify_request(self, request: Any, client_address: Any) -> bool:
 		here = self._open.copy()
@@ -20093,7 +20084,7 @@ def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
 
 
 def link_at(hit: re.Match[str], links: Iterable[str], below: Iterable[str]) -> str:
-	"""What a click on `hit` in a wrapped line opens: what is shown there and, of a cut one, `below`."""
+	"""What a click on `hit` in a wrapped line opens: what is shown there and `below`."""
 	rest = hit[0] + ("".join(below) if hit.end() == len(hit.string) else "")
 	return max([hit[0], *(one for one in links if one.startswith(hit[0]) and rest.startswith(one))], key=len)
 
@@ -22947,7 +22938,7 @@ class Keys:
 
 
 def xft_dpi() -> float:
-	"""What the desktop has set in X's resources; Tk tells it to a program called Xft alone."""
+	"""The desktop's setting, which Tk tells a program called Xft alone."""
 	import tkinter as tk
 
 	probe: Any = tk.Tk(className="xft")
@@ -23042,7 +23033,7 @@ class WindowLoop:
 		backend, root = self.backend, self.root
 		tr.language = backend.setting("language") or system_language()
 		palette = PALETTES.get(backend.setting("palette"), DARK)
-		linux = sys.platform == "linux"  # whose X server says 96 whatever is set
+		linux = sys.platform == "linux"  # X says 96
 		system = max(1.0, (xft_dpi() if linux else root.winfo_fpixels("1i")) / 96)
 		wanted = system * float(backend.setting("scale")) / 100
 		self.look = Look(root, self.painter, palette, min(wanted, *np.divide(self._room, self.LEAST)))
@@ -23249,7 +23240,7 @@ class OneSentenceParser(argparse.ArgumentParser):
 
 
 def first_line(file: str) -> str:
-	"""The first line of `file` or, with "-", of standard input, of which no byte more is read."""
+	"""The first line of `file`, or with "-" of standard input, and no byte more."""
 	try:
 		with open(0 if file == "-" else file, "rb", buffering=0, closefd=file != "-") as source:
 			return source.readline(MAX_LINE).decode("utf-8-sig", "replace")
@@ -23318,8 +23309,8 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 	add("--name", help="your name")
 	add("--title", help="the meeting's title")
 	pin = parser.add_mutually_exclusive_group().add_argument
-	pin("--pin", help="the meeting's PIN; others who use this computer can see it")
-	pin("--pin-file", metavar="FILE", help="the PIN is its first line, or with - that of standard input")
+	pin("--pin", help="the meeting's PIN; others on this computer can see it")
+	pin("--pin-file", metavar="FILE", help="its first line is the PIN; -: of standard input")
 	add("--port", type=int, metavar="BASE", help="the first port of the meeting (9000)")
 	add("--bind", metavar="ADDRESS", help="listen, look and answer only there")
 	add("--camera", metavar="CAMERA", help="none, pattern, 0, 1, … or a video file")
@@ -23347,7 +23338,7 @@ INSIDE: Final = "numpy opencv-python-headless pillow cryptography mss pyaudio py
 
 
 def role_version(options: Namespace) -> int:
-	"""Prints this version and, with -v, of what is inside: holes are published by version."""
+	"""Prints this version and, with -v, those of what is inside."""
 	print(APP_NAME, VERSION)
 	if options.verbose:
 		print("Python", platform.python_version(), TLS_LIBRARY)
@@ -23566,18 +23557,16 @@ def _take_console() -> bool:
 	windll: Any = ctypes.windll  # type: ignore[attr-defined,unused-ignore]
 	if windll.kernel32.AttachConsole(-1):
 		return True
-	facts = (ctypes.c_void_p * 6)()  # PROCESS_BASIC_INFORMATION; the last is who started it
+	facts = (ctypes.c_void_p * 6)()  # PROCESS_BASIC_INFORMATION
 	parent = ctypes.c_void_p(windll.kernel32.OpenProcess(0x1000, False, os.getppid()))
 	windll.ntdll.NtQueryInformationProcess(parent, 0, facts, ctypes.sizeof(facts), None)
-	return bool(
-		facts[5] and windll.kernel32.AttachConsole(facts[5])
-	)  # the parent was a one-file program's start
+	return bool(facts[5] and windll.kernel32.AttachConsole(facts[5]))
 
 
 def prepare_streams() -> None:
 	"""UTF-8 in and out; a windowed Windows program takes the console it was started from.
 
-	Who has no streams, or no home, has empty ones.
+	Who has no streams or no home gets empty ones.
 	"""
 	if os.path.expanduser("~") == "~":  # no account and no HOME
 		os.environ["HOME"] = tempfile.gettempdir()
@@ -23846,7 +23835,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def unheard(error: OSError) -> int:
-	"""The status where who read what we print has gone, or it is written to a full disk; else the error."""
+	"""The status where the reader has gone or the disk is full; else the error."""
 	if error.errno not in (errno.EPIPE, errno.ENOSPC):
 		raise error
 	let_go_of_output(1)

@@ -492,3 +492,19 @@ def test_versions_with_known_holes_are_excluded(package: str, bad: str) -> None:
 	wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 	(one,) = [one for one in map(Requirement, wanted) if one.name == package]
 	assert bad not in one.specifier
+
+
+def test_the_scale_of_the_desktop_counts_on_linux_too(display: str) -> None:
+	"""What a desktop sets at 200 % is a resource of the X server, which itself says 96 dots an inch."""
+	before = subprocess.run(
+		["xprop", "-root", "RESOURCE_MANAGER"], capture_output=True, text=True, check=True
+	).stdout
+
+	def told(resources: str) -> float:
+		words = ["xprop", "-root", "-f", "RESOURCE_MANAGER", "8s", "-set", "RESOURCE_MANAGER", resources]
+		subprocess.run(words, check=True)
+		return cs.xft_dpi()
+
+	assert "not found" in before or "Xft" not in before
+	assert told("Xft.dpi:\t192\n*font: x\n") == 192
+	assert told("*font: x\n") == 96

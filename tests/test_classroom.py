@@ -318,6 +318,7 @@ def test_the_door(lesson_of_three: tuple[Headless, Headless, Headless, int], mee
 	host.wait("knock_gone", n=knock["n"])
 	dan = enter(meeting, base, "Dan")
 	dan.wait("waiting")
+	host.wait("knock", name="Dan")
 	host.send({"do": "admit", "who": "all", "yes": False})
 	assert dan.wait("denied")["code"] == "not_allowed"
 	host.send({"do": "door", "mode": "locked"})

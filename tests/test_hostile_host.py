@@ -134,10 +134,17 @@ def test_a_click_opens_what_is_shown(width: int) -> None:
 			assert target == found[0] or (found.end() == len(line) and target in links)
 
 
+@pytest.mark.parametrize("at", [3.1e10, 2.0**40, -1.0])
+def test_no_line_is_of_a_time_that_no_clock_can_show(at: float) -> None:
+	"""Windows' local time ends with the year 3000."""
+	with pytest.raises(cs.PeerFault):
+		cs.check_message({"type": "chat", **wire_examples.SERVER["chat"], "at": at}, cs.SERVER_MESSAGES)
+
+
 # -- any message in any order
 
 ODD = (
-	*(0, 1, -1, 7, 8, 2**31, 2**32 - 1, 2**53, 0.0, 1e-9, 2.0**40, True, False, None, [], {}, [1]),
+	*(0, 1, -1, 7, 8, 2**31, 2**32 - 1, 2**53, 0.0, 1e-9, 3e10, True, False, None, [], {}, [1]),
 	*("", "x", "Ana", "Ms Lee", "all", "member", "host", "co-host", "open", "locked", "sheet", "work"),
 	*("a" * 256, "🦄" * 64, "{x} %s {0.__class__}", "00ff", "ab" * 16, "ab" * 32),
 	*(["mic"], ["camera", "chat"], {"mic": ["Ana"]}, {"0": 5, "3": 60}),

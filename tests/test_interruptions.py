@@ -242,7 +242,10 @@ def say(room: cs.Room, keeper: cs.Keeper, ident: int, text: str) -> None:
 	keeper.keep(*(effect for effect in effects if isinstance(effect, cs.Keep)))
 
 
-def test_a_journal_is_begun_anew_when_it_has_grown(identity: cs.Identity, keep: Keep) -> None:
+def test_a_journal_is_begun_anew_when_it_has_grown(
+	identity: cs.Identity, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	monkeypatch.setattr(cs, "TEXT_OCTETS", (1 << 30, 0))
 	room = a_room()
 	keeper = keep(room)
 	ben, _, effects = room.join("Ben", "member", "10.0.0.2", None, 0.0)

@@ -208,6 +208,7 @@ def test_the_host_takes_over_and_allows_again(call: Call) -> None:
 	call.host.wait("screen_start", name="Host")
 	call.host.send(do="share", on=False)
 	ana.wait("error", code=("not_allowed", "share_busy").__contains__)  # whoever was quicker
+	call.host.wait("screen_stop", name="Host")
 	ana.send(do="share", on=True, source="pattern", ref=2)
 	assert ana.wait("error", ref=2)["code"] == "not_allowed"
 	call.host.send(do="allow_share", who="Ana")

@@ -51,13 +51,11 @@ class TestHome:
 		assert home == tmp_path / "deep" / "home"
 		assert mode(home) == 0o700
 
-	def test_a_file_in_its_place_is_said_in_words(
-		self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-	) -> None:
-		(tmp_path / "file").write_text("")
+	def test_a_file_in_its_place_is_left_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+		(tmp_path / "file").write_text("x")
 		monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path / "file"))
-		with pytest.raises(cs.ConnectSphereError, match="cannot be used"):
-			cs.home_directory()
+		assert cs.home_directory() != tmp_path / "file"
+		assert (tmp_path / "file").read_text() == "x"
 
 	@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 	def test_usual_place(self, platform: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
