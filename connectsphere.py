@@ -1884,8 +1884,7 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 # A silent block is this very object, so that `is` can tell it.
 SILENCE: Final[Samples] = np.zeros(BLOCK, np.int16)
 
-# A block's slack is the time from its push to the pull that plays it, negative if it came too late.
-# Headroom (slack) = time of the pull - time of arrival, in seconds.
+# A block's slack (headroom) = time of the pull that plays it - time of arrival, in seconds.
 SLACK_LEAST: Final = 0.0005  # 1 % of the last 5 s of blocks had less: 16 ms of delay more
 SLACK_MOST: Final = 0.0215  # 99 % of the last 10 s had more (a block, SLACK_AIMED, hysteresis): 16 ms less
 SLACK_AIMED: Final = 0.005  # at a start, and what shrinking leaves
@@ -1925,10 +1924,6 @@ def _to_int16(wave: NDArray[Any]) -> Samples:
 	return clipped
 
 
-def _is_quiet(samples: Samples) -> bool:
-	return int(samples.max()) < QUIET_PEAK and int(samples.min()) > -QUIET_PEAK
-
-
 def _splice(old: NDArray[Any], new: Samples, at: int) -> Samples:
 	ramp = (np.arange(len(old), dtype=np.float32) + 0.5) / len(old)
 	blend = old * (1.0 - ramp) + new[at : at + len(old)] * ramp
@@ -1953,10 +1948,8 @@ class PacketLossConcealment:
 		self._cycle = np.zeros(1, np.float32)
 		self._step = 0.0  # the jump at the start, worn off slowly so that it is no click
 		self._at = FADE_OUT if history is None else 0
-		if history is not None:
-			self._learn(history)
-
-	def _learn(self, history: Samples) -> None:
+		if history is None:
+			return
 		recent = history[-2 * BLOCK :].astype(np.float32)
 		end = len(recent) - PITCH_WINDOW
 		place = _most_similar(recent[end:], recent, end - PITCH_LAGS[1], end - PITCH_LAGS[0])
@@ -1982,7 +1975,7 @@ class PacketLossConcealment:
 
 
 class PlayoutDelay:
-	"""Watches how much time blocks had to spare, and says when the delay should change."""
+	"""Says when the delay should change: for too little slack at once, for too much at leisure."""
 
 	def __init__(self) -> None:
 		self.wanted = 0  # blocks of delay to add or, negative, to take away at a good moment
@@ -2017,7 +2010,7 @@ class PlayoutDelay:
 			self._want(1, patience=8)
 
 	def moved(self, blocks: int) -> None:
-		"""The delay has become longer by `blocks`: what was seen so far counts as if it always had been."""
+		"""The delay has become longer by `blocks`: what was seen so far is judged as if by that."""
 		self._slack = deque((old + blocks * BLOCK_SECONDS for old in self._slack), SLACK_WINDOW)
 		self._settle()
 
@@ -2061,10 +2054,8 @@ class PlayoutDelay:
 class JitterBuffer:
 	"""Turns blocks that come at odd times into one block at every pull, as soon as is safe.
 
-	Every pull plays one sequence number, so on a steady link the sound passes unchanged. How much time
-	each block had to spare is watched over 5 s: when more than 1 % cut it close, one block of delay is
-	added; when one block's time was never used, it is taken away. While nothing is audible that costs
-	nothing; otherwise sound is repeated or left out where the wave looks alike.
+	Every pull plays one sequence number, so on a steady link the sound passes unchanged. Where PlayoutDelay
+	wants another delay, sound is repeated or left out: in silence, or where the wave looks alike.
 	"""
 
 	def __init__(self) -> None:
@@ -2073,7 +2064,6 @@ class JitterBuffer:
 		self._played = -1  # the newest one played
 		self._idle = True  # nothing is audible: the time line can be moved for free
 		self._paused = True  # the sender said that silence follows: a gap is no loss
-		self._plain = False  # nothing but the next block decides the next pull
 		self._pending = SILENCE[:0]  # samples waiting in front of the next block
 		self._tail = (SILENCE, SILENCE)  # the last two blocks handed out
 		self._concealment: PacketLossConcealment | None = PacketLossConcealment(None)
@@ -2106,28 +2096,15 @@ class JitterBuffer:
 
 	def pull(self, now: float) -> Samples:
 		"""The next 256 samples; SILENCE itself where there is nothing. Not to be written to."""
-		entry = self._blocks.get(self._next) if self._plain and not self._watch.wanted else None
-		if entry is None or entry[0] is None:
+		samples, at = self._blocks.get(self._next, (None, now))
+		if samples is None or self._concealment or len(self._pending) or self._watch.wanted:
 			return self._compose(now)
-		del self._blocks[self._next]
+		del self._blocks[self._next]  # the usual case, which a mixer has 500 times a tick
 		self._played = self._next
 		self._next += 1
-		self._watch.note(now - entry[1])
-		self._tail = (self._tail[1], entry[0])
-		return entry[0]
-
-	def stats(self) -> dict[str, float]:
-		"""Blocks since the start (received, lost, concealed, late); jitter_ms, buffer_ms of the last 5 s."""
-		slack, lateness = self._watch.summary()
-		waiting = len(self._pending) / AUDIO_RATE
-		return {
-			"received": self._received,
-			"lost": self._lost,
-			"concealed": self._concealed,
-			"late": self._late,
-			"jitter_ms": round(1000.0 * lateness, 1),
-			"buffer_ms": round(1000.0 * (slack + waiting), 1),
-		}
+		self._watch.note(now - at)
+		self._tail = (self._tail[1], samples)
+		return samples
 
 	def _compose(self, now: float) -> Samples:
 		if self._idle and not self._wakes(now):
@@ -2142,8 +2119,20 @@ class JitterBuffer:
 		if self._idle:
 			self._pending = SILENCE[:0]
 		self._tail = (self._tail[1], block)
-		self._plain = not (self._idle or self._concealment is not None or len(self._pending))
 		return block
+
+	def stats(self) -> dict[str, float]:
+		"""Blocks since the start (received, lost, concealed, late); jitter_ms, buffer_ms of the last 5 s."""
+		slack, lateness = self._watch.summary()
+		waiting = len(self._pending) / AUDIO_RATE
+		return {
+			"received": self._received,
+			"lost": self._lost,
+			"concealed": self._concealed,
+			"late": self._late,
+			"jitter_ms": round(1000.0 * lateness, 1),
+			"buffer_ms": round(1000.0 * (slack + waiting), 1),
+		}
 
 	def _fresh(self, now: float) -> Samples:
 		seq = self._next
@@ -2205,14 +2194,16 @@ class JitterBuffer:
 			self._next = seq
 
 	def _fit(self) -> None:
-		quiet = _is_quiet(self._pending)
 		wanted = self._watch.wanted
+		if not wanted and len(self._pending) <= BLOCK:
+			return
+		quiet = int(self._pending.max()) < QUIET_PEAK and int(self._pending.min()) > -QUIET_PEAK
 		if wanted and (quiet or self._watch.due):
 			if wanted > 0:
 				self._grow(quiet)
 			else:
 				self._shrink(quiet, -wanted)
-		elif quiet and len(self._pending) > BLOCK:
+		elif quiet and not wanted:
 			self._pending = _splice(self._pending[:JOIN], self._pending, len(self._pending) - BLOCK)
 
 	def _grow(self, quiet: bool) -> None:
@@ -2247,7 +2238,6 @@ class JitterBuffer:
 		self._blocks.clear()
 		self._pending = SILENCE[:0]
 		self._idle = True
-		self._plain = False
 		self._concealment = PacketLossConcealment(None)
 
 	def _wakes(self, now: float) -> bool:
@@ -2636,7 +2626,7 @@ class AudioMixer:
 
 
 class VoiceActivityDetector:
-	"""Tells blocks worth sending from silence; the end of speech hangs over, longer after longer speech."""
+	"""Tells blocks worth sending from silence; the hangover is longer after longer speech."""
 
 	HANGOVER: Final = 20  # blocks, 320 ms
 	SHORTEST: Final = 5
@@ -2741,7 +2731,7 @@ def stamp_clock(
 ) -> None:
 	"""Draw the time as two rows of cells at the bottom of `picture` (BGR, height x width x 3), in place.
 
-	Other colours than black and white do as well, as long as their means lie well on either side of grey.
+	Any colours whose means lie well on either side of grey do.
 	"""
 	data = bytes((CLOCK_MARKER,)) + (round(now_unix * 1000.0) % CLOCK_SPAN).to_bytes(3, "big")
 	bits = np.unpackbits(np.frombuffer(data + bytes((_crc8(data),)), np.uint8)).reshape(2, CLOCK_COLUMNS)
@@ -2778,10 +2768,7 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
 	return (age - CLOCK_SPAN if age >= CLOCK_SPAN // 2 else age) / 1000.0
 
 
-# -- video
-#
-# Frames in, datagrams out, and back. A frame is kept as runs: stretches of its parts that came in order
-# in one buffer, so that a frame which one GRO read brought whole is never touched part by part.
+# A frame is kept as runs: parts that came in order in one buffer. What one GRO read brings is one run.
 
 DATAGRAM: Final = VIDEO_HEADER.size + CHUNK
 _INDEXES: Final = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
@@ -2800,11 +2787,6 @@ NACK_AGAIN: Final = 0.015
 FRAME_LIFE: Final = 0.120
 
 
-def _headers(ident: int, number: int, total: int, first: int, count: int) -> bytes:
-	same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
-	return same + same.join(_INDEXES[first : first + count])
-
-
 class FrameLayout:
 	"""Lays the datagrams of frames of up to `most` parts out back to back, each frame over the one before."""
 
@@ -2812,18 +2794,15 @@ class FrameLayout:
 		self._octets = memoryview(bytearray(most * DATAGRAM))
 		rows = np.frombuffer(self._octets, _ROW)
 		rows["index"] = np.arange(most)
-		self._idents, self._totals, self._chunks = rows["ident"], rows["total"], rows["chunk"]
-		self._numbers = [rows["number"][:total] for total in range(most + 1)]
-		self._before = (0, 0)
+		self._idents, self._numbers, self._totals, self._chunks = (
+			rows[one] for one in ("ident", "number", "total", "chunk")
+		)
 
 	def lay(self, ident: int, number: int, sealed: bytes) -> memoryview:
 		"""All datagrams of a frame, each of DATAGRAM bytes but a shorter last; good until the next call."""
 		full, rest = divmod(len(sealed), CHUNK)
 		total = full + 1 if rest else full
-		if (ident, total) != self._before:  # a frame goes to many
-			self._idents[:total], self._totals[:total] = ident, total
-			self._before = ident, total
-		self._numbers[total].fill(number)
+		self._idents[:total], self._numbers[:total], self._totals[:total] = ident, number, total
 		self._chunks[:full] = np.frombuffer(sealed, _CHUNK_ITEM, full)
 		size = total * VIDEO_HEADER.size + len(sealed)
 		if rest:
@@ -2885,7 +2864,8 @@ def _parse_batch(buffer: memoryview, segment: int) -> _Run | None:
 	grid = np.frombuffer(buffer, np.uint8, full * DATAGRAM).reshape(full, DATAGRAM)
 	tail = buffer[full * DATAGRAM :]
 	headers = grid[:, : VIDEO_HEADER.size].tobytes() + tail[: VIDEO_HEADER.size]
-	if headers != _headers(ident, number, total, first, count):
+	same = VIDEO_HEADER.pack(ident, number, total, 0)[:-2]
+	if headers != same + same.join(_INDEXES[first : first + count]):
 		return None
 	chunks = grid[:, VIDEO_HEADER.size :].tobytes() + tail[VIDEO_HEADER.size :]
 	run = _Run(ident, number, total, first, count, chunks)
@@ -2904,7 +2884,6 @@ class _OpenFrame:
 	total: int = 0
 	have: int = 0
 	held: int = 0
-	gap_at: float = math.inf
 	ask_at: float = math.inf
 	asked: int = 0  # the parts of the first nack, until one of them came
 	asked_at: float = 0.0
@@ -2936,12 +2915,8 @@ class _OpenFrame:
 	def plan_first_ask(self, now: float, overtaken: bool) -> None:
 		if self.rounds:
 			return
-		if overtaken or self.have & (self.have + 1):
-			self.gap_at = min(self.gap_at, now)
-			self.ask_at = self.gap_at + GAP_WAIT
-		else:
-			self.gap_at = math.inf
-			self.ask_at = now + TAIL_WAIT
+		gap = overtaken or self.have & (self.have + 1)
+		self.ask_at = min(self.ask_at, now + GAP_WAIT) if gap else now + TAIL_WAIT
 
 	def ask(self, now: float, again_after: float) -> Nack:
 		if not self.rounds:
@@ -2974,27 +2949,20 @@ class _Stream:
 		self.repaired += repaired
 		self.delivered = number
 		self.given_up.clear()
+		self.open = {later: frame for later, frame in self.open.items() if later > number}
 
 	def give_up(self, number: int) -> None:
+		del self.open[number]
 		self.given_up.append(number)
 		self.lost += 1
 		self.passed += 1
-
-	def take_back(self) -> None:
-		self.delivered, self.lost, self.repaired, self.passed = self.before
-
-
-class _Sender:
-	def __init__(self) -> None:
-		self.streams: dict[int, _Stream] = {}
-		self.held = 0
 
 
 class Reassembler:
 	"""Collects the parts of frames, newest frame first, and says what to ask for again.
 
-	`layered`: numbers carry the layer in their top two bits (upstream). Never raises on what a peer
-	sends: it is dropped and counted. With `only`, parts of others are dropped before they are collected.
+	`layered`: numbers carry the layer in their top two bits (upstream). With `only`, parts of others are
+	dropped. What a peer sends wrongly is dropped and counted.
 	"""
 
 	def __init__(self, layered: bool, counters: Counters, only: Collection[int] | None = None) -> None:
@@ -3002,23 +2970,22 @@ class Reassembler:
 		self._only = only
 		self._layer_shift = LAYER_SHIFT if layered else 32
 		self._counters = counters
-		self._senders: dict[int, _Sender] = {}
+		self._streams: dict[int, dict[int, _Stream]] = {}  # by sender and layer
 		self._due = math.inf
 
 	@property
 	def lost(self) -> int:
 		"""Frames so far. From any thread."""
-		senders = list(self._senders.values())  # at one stroke: it is read from other threads, too
-		return sum(stream.lost for one in senders for stream in list(one.streams.values()))
+		return sum(
+			stream.lost for streams in list(self._streams.values()) for stream in list(streams.values())
+		)
 
 	def collect_only(self, ids: Collection[int]) -> None:
-		"""Parts of others than `ids` are dropped from now on, and nothing of theirs is asked for again."""
+		"""Parts of others than `ids` are dropped from now on, and no longer asked for."""
 		self._only = ids
-		for ident, sender in self._senders.items():
-			if ident not in ids:
-				sender.held = 0
-				for stream in sender.streams.values():
-					stream.open.clear()
+		for ident, streams in self._streams.items():
+			for stream in () if ident in ids else streams.values():
+				stream.open.clear()
 
 	def note_rtt(self, seconds: float) -> None:
 		"""Something went there and its answer came back in `seconds`: a bind or challenge, a nack."""
@@ -3047,11 +3014,10 @@ class Reassembler:
 
 	def retry(self, frame: WholeFrame) -> bool:
 		"""`frame` did not open: its parts are asked for once more. False if that was done before."""
-		sender = self._senders.get(frame.id)
-		stream = sender.streams.get(frame.number >> self._layer_shift) if sender else None
+		stream = self._streams.get(frame.id, {}).get(frame.number >> self._layer_shift)
 		if stream is None or stream.delivered != frame.number:
 			return False
-		stream.take_back()
+		stream.delivered, stream.lost, stream.repaired, stream.passed = stream.before
 		if frame.number in stream.given_up:
 			return False
 		last_ask = _OpenFrame(frame.id, frame.number, frame.first_at, again=True, rounds=NACK_ROUNDS - 1)
@@ -3067,11 +3033,11 @@ class Reassembler:
 		asked: list[Nack] = []
 		self._due = math.inf
 		wait = max(NACK_AGAIN, 1.5 * self.rtt)
-		for sender in self._senders.values():
-			for stream in sender.streams.values():
+		for streams in self._streams.values():
+			for stream in streams.values():
 				for frame in list(stream.open.values()):
 					if now >= frame.first_at + FRAME_LIFE:
-						self._give_up(sender, stream, frame)
+						stream.give_up(frame.number)
 						continue
 					if now >= frame.ask_at:
 						asked.append(frame.ask(now, wait))
@@ -3084,41 +3050,47 @@ class Reassembler:
 
 	def counts(self, ident: int) -> StreamCounts:
 		"""Lost and repaired frames of `ident` so far."""
-		streams = self._senders[ident].streams.values() if ident in self._senders else ()
+		streams = self._streams.get(ident, {}).values()
 		return StreamCounts(sum(s.lost for s in streams), sum(s.repaired for s in streams))
 
 	def held(self, ident: int) -> int:
-		return self._senders[ident].held if ident in self._senders else 0
+		"""Bytes of its unfinished frames."""
+		streams = self._streams.get(ident, {}).values()
+		return sum(frame.held for stream in streams for frame in stream.open.values())
 
 	def forget(self, ident: int) -> None:
-		self._senders.pop(ident, None)
+		self._streams.pop(ident, None)
 
 	def _take(self, run: _Run, now: float) -> WholeFrame | None:
 		if self._only is not None and run.id not in self._only:
 			self._counters.add("video.unasked", run.length)
 			return None
-		sender = self._sender(run.id)
-		stream = sender.streams.setdefault(run.number >> self._layer_shift, _Stream())
+		if run.id not in self._streams and len(self._streams) >= MAX_SENDERS:
+			self.forget(next(iter(self._streams)))
+		streams = self._streams.setdefault(run.id, {})
+		stream = streams.setdefault(run.number >> self._layer_shift, _Stream())
 		if run.number <= stream.delivered or run.number in stream.given_up:
 			self._counters.add("video.late", run.length)
 			return None
 		if run.length == run.total and run.number == stream.delivered + 1 and not stream.open:
 			stream.deliver(run.number)  # whole, and nothing else to think of
 			return WholeFrame(run.id, run.number, run.chunks, now)
-		frame = stream.open.get(run.number) or self._open(sender, stream, run, now)
+		frame = stream.open.get(run.number) or self._open(stream, run, now)
 		if frame.total not in (0, run.total):
 			self._counters.add("video.other_total", run.length)
 			return None
 		if frame.have & run.bits:
 			return self._take_overlap(run, frame, now)
-		self._make_room(sender, frame, len(run.chunks))
+		self._make_room(frame, len(run.chunks))
 		if frame.asked & run.bits:
 			self.note_rtt(now - frame.asked_at)
 			frame.asked = 0
 		frame.add(run)
-		sender.held += len(run.chunks)
 		if frame.whole:
-			return self._deliver(sender, stream, frame)
+			stream.deliver(frame.number, frame.rounds > 0)
+			if frame.again:
+				stream.given_up.append(frame.number)
+			return WholeFrame(frame.id, frame.number, frame.sealed(), frame.first_at)
 		frame.plan_first_ask(now, overtaken=frame.number < stream.newest())
 		self._due = min(self._due, frame.due)
 		return None
@@ -3129,22 +3101,14 @@ class Reassembler:
 		frames = [self._take(part, now) for part in fresh]
 		return frames[-1] if frames else None
 
-	def _sender(self, ident: int) -> _Sender:
-		sender = self._senders.get(ident)
-		if sender is None:
-			if len(self._senders) >= MAX_SENDERS:
-				self.forget(next(iter(self._senders)))
-			sender = self._senders[ident] = _Sender()
-		return sender
-
-	def _open(self, sender: _Sender, stream: _Stream, run: _Run, now: float) -> _OpenFrame:
+	def _open(self, stream: _Stream, run: _Run, now: float) -> _OpenFrame:
 		newest, first = stream.newest(), run.number
 		if 0 <= newest < run.number:
 			free = max(0, MAX_OPEN - 1 - len(stream.open))
 			first = max(newest + 1, run.number - free)
 		if len(stream.open) >= MAX_OPEN:
 			self._counters.add("video.crowded")
-			self._give_up(sender, stream, next(iter(stream.open.values())))
+			stream.give_up(next(iter(stream.open)))
 		for number in range(first, run.number + 1):
 			stream.open[number] = _OpenFrame(run.id, number, now)
 		for frame in stream.open.values():
@@ -3153,38 +3117,24 @@ class Reassembler:
 				self._due = min(self._due, frame.due)
 		return stream.open[run.number]
 
-	def _make_room(self, sender: _Sender, keep: _OpenFrame, size: int) -> None:
-		while sender.held + size > MAX_HELD:
-			frames = [
-				(frame.first_at, frame.number, stream, frame)
-				for stream in sender.streams.values()
-				for frame in stream.open.values()
-				if frame is not keep and frame.held
-			]
-			_, _, stream, oldest = min(frames, key=lambda entry: entry[:2])
+	def _make_room(self, keep: _OpenFrame, size: int) -> None:
+		streams = self._streams[keep.id]
+		while self.held(keep.id) + size > MAX_HELD:
+			frames = [one for stream in streams.values() for one in stream.open.values()]
+			oldest = min(
+				(one for one in frames if one is not keep and one.held),
+				key=lambda one: (one.first_at, one.number),
+			)
 			self._counters.add("video.crowded")
-			self._give_up(sender, stream, oldest)
-
-	def _deliver(self, sender: _Sender, stream: _Stream, frame: _OpenFrame) -> WholeFrame:
-		ended = [number for number in stream.open if number <= frame.number]
-		for number in ended:
-			sender.held -= stream.open.pop(number).held
-		stream.deliver(frame.number, frame.rounds > 0)
-		if frame.again:
-			stream.given_up.append(frame.number)
-		return WholeFrame(frame.id, frame.number, frame.sealed(), frame.first_at)
-
-	def _give_up(self, sender: _Sender, stream: _Stream, frame: _OpenFrame) -> None:
-		sender.held -= stream.open.pop(frame.number).held
-		stream.give_up(frame.number)
+			streams[oldest.number >> self._layer_shift].give_up(oldest.number)
 
 
+@dataclass(slots=True)
 class _Sent:
 	"""What one receiver was sent: {number: place in the cache}, and the bytes that may be sent again."""
 
-	def __init__(self) -> None:
-		self.places: dict[int, int] = {}
-		self.allowance = 0.0
+	places: dict[int, int] = field(default_factory=dict)
+	allowance: float = 0.0
 
 
 class RetransmissionCache:
@@ -3211,9 +3161,7 @@ class RetransmissionCache:
 		place = place or self.place
 		if place not in self._frames:  # it waited for too long
 			return
-		to = self._receivers.get(receiver)
-		if to is None:
-			to = self._receivers[receiver] = _Sent()
+		to = self._receivers.setdefault(receiver, _Sent())
 		earned = self._budget * len(self._frames[place][1])
 		to.allowance = min(to.allowance + earned, self.SAVED * earned)
 		to.places[number] = place
@@ -3224,10 +3172,8 @@ class RetransmissionCache:
 	def resend(
 		self, nack: Nack, now: float, seal: Callable[[int, bytes], bytes] | None = None, receiver: int = 0
 	) -> list[bytes]:
-		"""The datagrams asked for, the very same again; none when older than LIFE or when they would bring
-		the resends over the budget: a share of what that receiver was sent of late.
-
-		`seal(number, frame)` where frames are stored open: AES-GCM gives the same bytes for the same number.
+		"""The datagrams asked for, the very same again; none when older than LIFE or over the budget, a
+		share of what that receiver was sent of late. `seal(number, frame)`: where frames are stored open.
 		"""
 		to = self._receivers.get(receiver, _Sent())
 		sent_at, frame = self._frames.get(to.places.get(nack.number, 0), (-math.inf, b""))
@@ -3569,40 +3515,35 @@ class StillTiles:
 # -- estimator
 #
 # The receiver measures (ReceiverReport), the server concludes (BandwidthEstimator), for it alone sees all
-# that goes there. Sound is the clock: its blocks leave every 16 ms, so that how late they come is how long
-# the queue in front of them is, which is what everyone hears first.
-#
-# Behind each constant: what it is: then what doubling it changes on the 3 Mbit/s paths of
-# tests/test_adaptation.py; nothing where nothing is said. Of a factor like 1.2, its 0.2 is doubled.
-LAG_SAMPLES: Final = 6  # blocks that tell a queue from jitter: in silence 4.8 % are lost, not 3.4
+# that goes there. Sound is the clock: its blocks leave every 16 ms, so how late they come is the queue in
+# front of them. tests/test_adaptation.py says what doubling each constant changes.
+LAG_SAMPLES: Final = 6  # blocks that tell a queue from jitter
 LAG_MEMORY: Final = 15.0  # s after which the least lag is learnt anew, for clocks drift apart
-REPORT_USUAL: Final = 0.5  # s between reports: without a queue 2.3 % are lost, not 1.8
-REPORT_URGENT: Final = (
-	0.25  # s between them after a loss or in a queue: 3.9 % are lost, not 1.8; in silence 6.1 %, not 3.4
-)
+REPORT_USUAL: Final = 0.5  # s between reports
+REPORT_URGENT: Final = 0.25  # s between them after a loss or in a queue
 STIRRING: Final = 0.006  # s of lasting delay from which reports are urgent, and which end a probe
 QUEUED: Final = 0.020  # s of lasting delay that count as a queue: one of 30 ms is left as it is
-MUCH_LOST: Final = 0.05  # share, where there is a limit: without a queue 3.6 % are lost, not 1.8
+MUCH_LOST: Final = 0.05  # share, where there is a limit
 LOST_BY_CHANCE: Final = 0.15  # share, elsewhere: a bad radio loses that, a path that is too short far more
 LOSS_MEMORY: Final = 1.0  # s over which losses are averaged
 LEAST_RATE: Final = 20_000.0  # bytes/s that are tried on any path
 CUT_WAIT: Final = 0.6  # s until a cut shows in what is reported
 CUTS_IN_VAIN: Final = 3  # cuts after which a steady queue is left alone: other traffic makes it
-REST: Final = 0.9  # of the capacity that is used for long: 78 % of the path are used, not 84
-TRIED: Final = 1.2  # times the capacity, a probe: without a queue 4.4 % are lost, not 1.8
+REST: Final = 0.9  # of the capacity that is used for long
+TRIED: Final = 1.2  # times the capacity, a probe
 PROOF: Final = 1.02  # times the capacity shows that there is more
-PROOF_SECONDS: Final = 3.5  # more than the credit that a shaper has saved up: 59 % are used, not 64
+PROOF_SECONDS: Final = 3.5  # more than the credit that a shaper has saved up
 PROOF_LATEST: Final = 11.0  # s, where there is not enough to send for a proof
-CLIMB_AFTER: Final = 4.0  # s without trouble: without a queue 55 % are used, not 64
-CLIMB: Final = 1.1  # times a second, up to TRIED: the full rate is back in 3 s, not 6; 3.1 % lost, not 1.8
-CLIMB_FREELY: Final = 1.8  # times a second after a proof: 4.0 % are lost, not 1.8
+CLIMB_AFTER: Final = 4.0  # s without trouble
+CLIMB: Final = 1.1  # times a second, up to TRIED
+CLIMB_FREELY: Final = 1.8  # times a second after a proof
 STEP: Final = 1.6  # times what comes may be tried next
 LEAP: Final = 2.5  # ... where there was not enough to send: the next layer takes as much
 FORGET_AFTER: Final = 30.0  # s without trouble, then there is no limit any more
 
 
 class ReceiverReport:
-	"""How well things come: the share of pictures lost, how far sound lags, the bits that come through."""
+	"""How well things come: share of pictures lost, lag of sound, bits that come through."""
 
 	def __init__(self) -> None:
 		self._least = [math.inf, math.inf]  # the least lag in this stretch of LAG_MEMORY and the one before
@@ -3650,9 +3591,9 @@ class ReceiverReport:
 class BandwidthEstimator:
 	"""The bytes of video a second that a path may be given, from what its receiver reports.
 
-	No limit until more is lost than by chance, or a queue grows. Then what came through is the path's
-	capacity, and less than that is sent until the queue is gone (back-off). After CLIMB_AFTER more is tried
-	(probe): up to TRIED times the capacity, and beyond that once it came through for PROOF_SECONDS.
+	No limit until more is lost than by chance, or a queue grows. Then what came through is the capacity,
+	and less is sent until the queue is gone (back-off). After CLIMB_AFTER more is tried (probe): TRIED times
+	the capacity, and beyond that once it came through for PROOF_SECONDS.
 	"""
 
 	def __init__(self) -> None:
@@ -3670,8 +3611,7 @@ class BandwidthEstimator:
 		return min(self.rate, REST * self._capacity) if self._probing else self.rate
 
 	def probe(self, used: float) -> float:
-		"""0..1: traffic of `used` bytes a second is this much below the rate under test, so that share of
-		each frame is sent twice to load the path with what it is to be tested with."""
+		"""0..1: `used` bytes a second is that much below the rate under test: the share to send twice."""
 		return max(0.0, min(1.0, self.rate / used - 1.0)) if self._probing and used > 0.0 else 0.0
 
 	def report(self, loss: float, delay: float, received: float, now: float) -> None:
@@ -3708,8 +3648,7 @@ class BandwidthEstimator:
 		self._cuts += 1
 
 	def _at_least(self, capacity: float) -> float:
-		"""A single measurement lowers the capacity by 40 % at most: a receiver that stalled for a moment
-		reports little without its path being slower."""
+		"""One measurement lowers the capacity by 40 % at most: who stalled reports little, too."""
 		known = self._capacity
 		return max(LEAST_RATE, capacity if known == math.inf else max(capacity, 0.6 * known))
 
@@ -3787,8 +3726,8 @@ def allocate(
 	sizes: Sizes,
 	first: int,
 ) -> dict[int, LayerRate]:
-	"""What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less, then as much
-	as is left for the speaker `first`, then for the larger tiles. `held` is what was had so far."""
+	"""What of `asked` fits `path`: everyone's smallest picture at a third of the rate or less; the rest
+	is for the speaker `first`, then for larger tiles. `held` is what was had so far."""
 	if path.rate == math.inf:
 		return dict(asked)
 	order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
@@ -3834,8 +3773,8 @@ def _best_layer(
 def fit_layers(
 	path: BandwidthEstimator, wanted: dict[int, int], held: Mapping[int, int], sizes: Sizes, sender: int
 ) -> dict[int, int]:
-	"""What of the layers wanted of `sender`, {layer: fps}, fits its own way up: the small ones first, for
-	most people see those; a larger one that does not fit becomes a smaller one."""
+	"""What of the layers wanted of `sender`, {layer: fps}, fits its way up: small ones first, for most people
+	see those; a larger one that does not fit becomes smaller."""
 	if path.rate == math.inf:
 		return wanted
 	fits: dict[int, int] = {}
@@ -3864,8 +3803,8 @@ class _Person:
 
 
 class LayerAllocator:
-	"""From estimates, subscriptions and sizes of pictures to layer and fps for each pair of people, and to
-	what each sender must encode for it. Every public step returns what has changed."""
+	"""Layer and fps for each pair of people, and what each sender must encode, from estimates, subscriptions
+	and sizes of pictures. Every public step returns what has changed."""
 
 	def __init__(self) -> None:
 		self.sizes: Sizes = {}
@@ -3889,8 +3828,8 @@ class LayerAllocator:
 		return changes
 
 	def subscribe(self, ident: int, wanted: Mapping[int, LayerRate], now: float) -> Allocation:
-		"""`ident` wants to see these from now on, {sender: (layer, fps)}, and nobody else. What is too much
-		for one comes at the lowest layer: what it wants costs those who send it, too."""
+		"""`ident` wants to see these from now on, {sender: (layer, fps)}, and nobody else. Beyond MOST_PIXELS
+		they come at the lowest layer."""
 		left, kept = MOST_PIXELS, {}
 		for sender, (layer, fps) in wanted.items():
 			if sender not in self.people or sender == ident:
@@ -3919,8 +3858,8 @@ class LayerAllocator:
 	def weigh(
 		self, sizes: dict[tuple[int, int], float], sent: Mapping[int, tuple[int, int, int]], now: float
 	) -> Allocation:
-		"""How big pictures are, by sender and layer, and what has come of each sender so far: octets,
-		pictures, pictures that were lost on the way. Whose way up is short is asked for less."""
+		"""Sizes of pictures by sender and layer, and what has `sent` each so far: octets, pictures, pictures
+		lost on the way. Whose way up is short is asked for less."""
 		self.sizes = sizes
 		changes: Allocation = []
 		for ident, counts in sent.items():
@@ -4050,9 +3989,7 @@ class _Lane:
 
 class SendBudget:
 	"""Bytes that may leave at once, so that at most QUEUE seconds of data wait in the kernel's send queue
-	(SIOCOUTQ): sound that is queued behind them is delayed by no more.
-
-	Where the system does not tell what it holds (0), that is MOST.
+	(SIOCOUTQ) in front of sound; MOST where the system does not tell what it holds (0).
 	"""
 
 	QUEUE: Final = 0.002
@@ -4091,9 +4028,8 @@ class Pacer:
 
 	Usually everything leaves at once, as far as SendBudget allows: lower priorities first, receivers in
 	turn, frames of more than BURST_PARTS parts in pieces BURST_GAP apart. Paced mode, for PACED_SECONDS after
-	a loss, because a small buffer further away overflows in bursts: PACED_RATE in all, or what brings a frame
-	to everyone within its spread. A receiver with an estimate: one frame at a time at that rate, in small
-	pieces, so that sound finds no queue in front of it.
+	a loss (bursts overflow small buffers): PACED_RATE in all, or what brings frames out within their spread.
+	A receiver with an estimate: one frame at a time at that rate, in small pieces, for sound's sake.
 	"""
 
 	def __init__(self, counters: Counters) -> None:
@@ -4109,13 +4045,10 @@ class Pacer:
 	def queue(self, receiver: int, priority: int, layout: bytes, now: float, spread: float) -> None:
 		"""Take a frame's datagrams for `receiver`, to leave within `spread` seconds in paced mode.
 
-		`spread` is 0.9 of the frame interval. While a receiver's oldest frame has waited longer than an
-		interval it is dropped whole, and counted.
+		`spread` is 0.9 of the frame interval. One that waits longer than that is dropped whole.
 		"""
 		self._earn(now)
-		lane = self._lanes.get(receiver)
-		if lane is None:
-			lane = self._lanes[receiver] = _Lane(receiver)
+		lane = self._lanes.setdefault(receiver, _Lane(receiver))
 		frame = _Frame(lane, memoryview(layout), now + spread / 0.9, lane.rate < math.inf)
 		lane.waiting.append(frame)
 		lane.held += len(layout)
@@ -10673,13 +10606,11 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 
 LEFT_MIXER_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS: Final = 10.0
-# (datagrams a tick, seconds): where so many talk, the mixer reads its socket once in so many seconds instead
-# of at each datagram, which saves wake-ups and makes times of arrival wrong by up to that much
+# (datagrams a tick, seconds): where so many talk the mixer reads its socket that often, not at each datagram,
+# for a wake-up costs more than all else; times of arrival are wrong by up to that much
 GATHER: Final = ((40, 0.008), (5, 0.004))
 FEW_LISTENERS: Final = 15  # are sent each block by itself, which comes 16 ms sooner
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
-
-
 RELAY_GATHER: Final = 0.002
 # Seconds that small pictures wait for others: a Wi-Fi puts together what leaves for one at one stroke.
 TOGETHER: Final = 0.040
@@ -10703,18 +10634,10 @@ class RelayPeer:
 		self.owed = 0.0  # bytes of that which are still to come
 		self.octets = self.pictures = 0  # that came
 
-	def dropper(self, sender: int, fps: int) -> FrameDropper:
-		"""The dropper for pictures of `sender` at `fps`."""
-		known = self.droppers.get(sender)
-		if known is None or known.fps != fps:
-			known = self.droppers[sender] = FrameDropper(fps)
-		return known
-
 	def serves(self, layer: int, now: float) -> range:
-		"""The layers asked for that a picture of `layer`, which has just come, is sent to.
+		"""The granted layers that a picture of `layer`, which has just come, is sent for.
 
-		A viewer gets the highest live layer at or below the one that LayerAllocator granted, else the lowest
-		live one. Live: seen within 1.5 s.
+		A viewer gets the highest live layer (seen within 1.5 s) at or below the granted one, else the lowest.
 		"""
 		alive = [one for one in range(len(LAYERS)) if now - self.fresh[one] < 1.5]
 		lowest = 0 if layer == alive[0] else layer
@@ -10879,13 +10802,16 @@ class VideoRelay:
 				continue
 			if self._pacer.limited(receiver) and (layer > asked or not self._pacer.accepts(receiver)):
 				continue  # what fits is on its way
-			if not other.dropper(sender, fps).take(now):
+			dropper = other.droppers.setdefault(sender, FrameDropper(fps))
+			dropper.fps = fps
+			if not dropper.take(now):
 				continue
+			what = _Waiting(layer, fps, picture, peer.sent.place)
 			if layer <= SMALL_LAYER and fps < DEFAULT_FPS and not self._pacer.limited(receiver):
-				other.gather(sender, _Waiting(layer, fps, picture, peer.sent.place), now)
+				other.gather(sender, what, now)
 				self._gathering.add(receiver)
 			else:
-				self._forward(other, sender, _Waiting(layer, fps, picture, peer.sent.place), now)
+				self._forward(other, sender, what, now)
 				self._send_waiting(other, now)
 
 	def _send_waiting(self, peer: RelayPeer, now: float) -> None:
@@ -10958,21 +10884,20 @@ class VideoRelay:
 # -- the mixer: a process of its own
 
 
+@dataclass(slots=True)
 class MixerPeer:
-	"""One client on the audio plane; `pairs`: it takes two blocks in one datagram."""
+	"""One client on the audio plane."""
 
-	def __init__(self, ident: int, up: bytes, down: bytes, pairs: bool) -> None:
-		self.binding = PathValidation(ident, up, down, layered=False)
-		self.silent = 0  # ticks since the last sound that was sent to it
-		self.pairs = pairs
-		self.waiting: tuple[int, int, bytes] | None = None  # the first block of a pair: loudest, tick, octets
+	binding: PathValidation
+	pairs: bool  # it takes two blocks in one datagram
+	silent: int = 0  # ticks since the last sound that was sent to it
+	waiting: tuple[int, int, bytes] | None = None  # the first block of a pair: loudest, tick, octets
 
 
 class MixerProcess:
 	"""The mixer role: owns the audio port, addresses and keys; told what to do on standard input.
 
-	Silence is sent as an empty block: the first three ticks of it, then every 16th, so that a
-	listener can tell it from loss.
+	Silence is an empty block: in the first three ticks, then every 16th, to be told from loss.
 	"""
 
 	def __init__(self, sock: Socket, say: Callable[[Json], None]) -> None:
@@ -11006,7 +10931,9 @@ class MixerProcess:
 				self._receive()
 				continue
 			self._receive()
-			self._note_lateness(now - due)
+			self._late_ticks += now - due > BLOCK_SECONDS
+			self._lateness.append(now - due)
+			self._worst_lateness = max(self._worst_lateness, now - due)
 			self._came = (0, self._came[0])
 			self._mix(now)
 			self._tick += 1
@@ -11015,8 +10942,7 @@ class MixerProcess:
 		self._port.close()
 
 	def _sleep(self, left: float) -> bool:
-		"""Until something comes, or for a share of the tick where many talk, so that what they say is read
-		together: waking up costs more than all else. Whether there may be something."""
+		"""Until something comes, or for a share of the tick (GATHER). Whether there may be something."""
 		pause = next((seconds for many, seconds in GATHER if self._came[1] >= many), 0.0)
 		if not pause:
 			return self._port.wait(left)
@@ -11040,7 +10966,8 @@ class MixerProcess:
 				let_go_of_output(2)
 			case "add":
 				up, down = bytes.fromhex(message["up"]), bytes.fromhex(message["down"])
-				self._peers[ident] = MixerPeer(ident, up, down, message.get("pairs", False))
+				binding = PathValidation(ident, up, down, layered=False)
+				self._peers[ident] = MixerPeer(binding, message.get("pairs", False))
 				self._mixer.add(ident)
 				self._mixer.mute(ident, True)
 			case "remove":
@@ -11088,15 +11015,9 @@ class MixerProcess:
 			raise PeerFault("unknown_kind")
 
 	def _peer(self, ident: int) -> MixerPeer:
-		peer = self._peers.get(ident)
-		if peer is None:
+		if ident not in self._peers:
 			raise PeerFault("unknown_id")
-		return peer
-
-	def _note_lateness(self, late: float) -> None:
-		self._late_ticks += late > BLOCK_SECONDS
-		self._worst_lateness = max(self._worst_lateness, late)
-		self._lateness.append(late)
+		return self._peers[ident]
 
 	def _mix(self, now: float) -> None:
 		before = self._mixer.loudest
@@ -11119,7 +11040,8 @@ class MixerProcess:
 	def _say_to(self, peer: MixerPeer, loudest: int, block: bytes) -> None:
 		"""This tick's block, or with the one before in one datagram: half the transmissions of a Wi-Fi."""
 		first, peer.waiting = peer.waiting, None
-		if block and first is None and self._in_pairs(peer):
+		pairs = peer.pairs and len(self._peers) > FEW_LISTENERS and (self._tick + peer.binding.id) % 2 == 0
+		if block and first is None and pairs:
 			peer.waiting = loudest, self._tick, block
 		elif first and block:
 			self._send(peer, loudest, first[1], first[2] + block)
@@ -11128,15 +11050,11 @@ class MixerProcess:
 				self._send(peer, *first)
 			self._send(peer, loudest, self._tick, block)
 
-	def _in_pairs(self, peer: MixerPeer) -> bool:
-		return peer.pairs and len(self._peers) > FEW_LISTENERS and (self._tick + peer.binding.id) % 2 == 0
-
 	def _send(self, peer: MixerPeer, loudest: int, number: int, payload: bytes) -> None:
 		sealed = peer.binding.sealer.seal(Kind.AUDIO, loudest, number, payload)
 		self._port.send(audio_datagram(loudest, number, sealed), cast(Address, peer.binding.address))
 
 	def _report(self) -> None:
-		bound = [ident for ident, peer in self._peers.items() if peer.binding.address]
 		self._say(
 			{
 				"event": "report",
@@ -11144,7 +11062,7 @@ class MixerProcess:
 				"late_ticks": self._late_ticks,
 				"worst_ms": round(self._worst_lateness * 1e3, 2),
 				"late_p99_ms": round(float(np.percentile(self._lateness, 99)) * 1e3, 2),
-				"bound": bound,
+				"bound": [ident for ident, peer in self._peers.items() if peer.binding.address],
 				"counters": self._counters.snapshot(),
 			}
 		)
@@ -12535,14 +12453,10 @@ class ClientOptions:
 		return self.sound == "clear" or (self.in_room and not self.sound)
 
 
-# -- media: one path a UDP plane
-
-
 class MediaPath:
 	"""The client's end of one UDP plane: dials out, answers challenges, seals and opens.
 
-	The plane's own thread does everything but for what a device's thread seals and sends under `lock`:
-	a thread more to wake for each picture and block would cost more than the sending.
+	Its loop's thread does everything, but a device's thread seals and sends what it captured, under `lock`.
 	"""
 
 	FIRST_BINDS = (0.0, 0.1, 0.3)
@@ -12551,7 +12465,7 @@ class MediaPath:
 
 	def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool) -> None:
 		self.port = port
-		self.lock = threading.RLock()  # sealed and sent are one step: in between the keys would change
+		self.lock = threading.RLock()  # in between sealing and sending the keys must not change
 		self.answered = -math.inf  # when a challenge last came
 		self.rtt = 0.0  # seconds from the bind to it
 		self._layered = layered
@@ -12670,7 +12584,7 @@ class Stream:
 
 
 class VideoPlane:
-	"""The video plane: collects, repairs and opens others' frames on its loop's thread; sends own ones.
+	"""The video plane: sends frames; collects, repairs and opens others' on its loop's thread.
 
 	Pictures of one sender are decoded `glance` seconds apart at least.
 	"""
@@ -12722,8 +12636,7 @@ class VideoPlane:
 			path.port.send_frame(self._layout.lay(path.id, number, sealed), tail=True)
 
 	def watch(self, idents: Collection[int]) -> None:
-		"""Pictures of these are wanted, and no others. Who comes back has another id, so that what is late
-		of an earlier connection is neither collected nor asked for again."""
+		"""Pictures of these are wanted, and no others."""
 		self._watched = idents
 		self.incoming.collect_only(idents)
 		for gone in set(self.streams).difference(idents):
@@ -12761,9 +12674,9 @@ class VideoPlane:
 			raise
 		size = jpeg_size(data)
 		self.pictures += 1
-		stream = self.streams.get(frame.id)
-		if stream is None:
-			stream = self.streams[frame.id] = Stream()
+		if frame.id not in self.streams:
+			self.streams[frame.id] = Stream()
+		stream = self.streams[frame.id]
 		stream.put(data, size, now)
 		if not stream.queued and now - stream.looked >= self._glance:
 			stream.queued = True
@@ -12776,8 +12689,8 @@ JITTER_COUNTS: Final = ("received", "lost", "concealed", "late")
 class AudioPlane:
 	"""The audio plane: what comes goes into the jitter buffer, from which the player pulls.
 
-	Where nobody listens no thread wakes for each block: what would have been played by now is taken when
-	the next one comes or the figures are asked for, each at its own time, so that the figures are the same.
+	Where nobody listens no thread wakes for each block: what would have been played by now is taken when the
+	next one comes or the figures are asked for.
 	"""
 
 	_SLEPT: Final = 10.0  # seconds behind: the machine slept, so do not catch up
@@ -12917,8 +12830,7 @@ class DeviceThread(ABC):
 	"""A thread that opens a device when it is turned on and closes it when it is turned off.
 
 	Each turn ends in one `on_device(what, state, reason)`, from the thread, unless another came on top.
-	One that was live and fails is opened again as soon as it can be, while it is wanted; one that never
-	was is not: nobody expects a camera to go on an hour after it was asked for.
+	One that fails is opened again while it is wanted, if it had been live.
 	"""
 
 	_FIRST_PAUSE = 0.5
@@ -13212,6 +13124,7 @@ class MediaManager:
 		self._coarse: Sequence[int] = ()
 		self._camera: CameraSender | None = None
 		self._microphone: MicrophoneSender | None = None
+		self._devices: dict[str, DeviceThread] = {}
 		self.watched: dict[int, int] = {}
 		self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
 		self.on_picture: Callable[[], Any] = lambda: None  # called by the decoder after each picture
@@ -13240,6 +13153,7 @@ class MediaManager:
 			self._voice,
 			self.air,
 		)
+		self._devices = {"camera": self._camera, "mic": self._microphone}
 		self.video.loop.start()
 		self.audio.loop.start()
 		self._decoder.start()
@@ -13251,22 +13165,20 @@ class MediaManager:
 
 	def go_on(self, welcome: Json) -> None:
 		"""Go on with the keys of another welcome, after an interruption."""
-		video, audio = cast(VideoPlane, self.video), cast(AudioPlane, self.audio)
-		bind, to_video, to_audio = self._ways()
-		video.loop.post(lambda: video.go_on(to_video, bind, welcome))
-		audio.loop.post(lambda: audio.go_on(to_audio, bind, welcome))
+		bind, *addresses = self._ways()
+		for plane, address in zip((self.video, self.audio), addresses, strict=True):
+			assert plane is not None
+			plane.loop.post(partial(plane.go_on, address, bind, welcome))
 
 	def rekey_audio(self, ident: int, up: str, down: str) -> None:
 		"""New audio keys."""
-		audio = self.audio
-		if audio:
-			audio.loop.post(lambda: audio.rekey(ident, up, down))
+		if self.audio:
+			self.audio.loop.post(partial(self.audio.rekey, ident, up, down))
 
 	def close(self) -> None:
 		"""End every device and thread."""
-		for device in (self._camera, self._microphone):
-			if device:
-				device.close()
+		for device in self._devices.values():
+			device.close()
 		self._player.stop()
 		self._decoder.close()
 		self._player.close()
@@ -13282,20 +13194,14 @@ class MediaManager:
 		if self._camera:
 			self._camera.encode(layers, coarse)
 
-	def set_camera(self, on: bool) -> None:
-		"""Open or close the camera; what comes of it is said by `on_device`."""
-		if self._camera:
-			self._camera.turn(on)
-
-	def set_microphone(self, on: bool) -> None:
-		"""Open or close the microphone; what comes of it is said by `on_device`."""
-		if self._microphone:
-			self._microphone.turn(on)
+	def turn(self, what: str, on: bool) -> None:
+		"""Open or close the "camera" or "mic"; what comes of it is said by `on_device`."""
+		if what in self._devices:
+			self._devices[what].turn(on)
 
 	def tries_again(self, what: str) -> bool:
 		"""Whether a device that failed will be opened again by itself."""
-		device = {"camera": self._camera, "mic": self._microphone}.get(what)
-		return device is not None and device.tries_again
+		return what in self._devices and self._devices[what].tries_again
 
 	# -- what is seen and heard
 
@@ -13353,9 +13259,8 @@ class MediaManager:
 		setattr(self._options, what, value)
 		if what == "mic":
 			self._voice.change()
-		device = {"camera": self._camera, "mic": self._microphone}.get(what)
-		if device:
-			device.renew()
+		if what in self._devices:
+			self._devices[what].renew()
 
 	def _run_player(self, worker: Worker) -> None:
 		start = self._started
@@ -13433,11 +13338,10 @@ class MediaManager:
 
 	def video_stats(self, ident: int) -> Json | None:
 		"""The `stats` entry of a sender."""
-		video = self.video
+		video, now = self.video, monotonic()
 		stream = video.streams.get(ident) if video else None
 		if video is None or stream is None:
 			return None
-		now = monotonic()
 		fps, kbps = stream.rates(now)
 		counts = video.counts(ident)
 		return {
@@ -15539,7 +15443,7 @@ class MeetingController:
 		failed = self.state.current.devices.get(what, DeviceState()).state == "failed"
 		if failed or on != self._asked.get(what, False):
 			self._asked[what] = self._wanted[what] = on
-			(self.media.set_microphone if what == "mic" else self.media.set_camera)(on)
+			self.media.turn(what, on)
 
 	def _choose_streams(self, command: Json) -> None:
 		streams = wanted(command, "streams", dict)

@@ -1,4 +1,18 @@
-"""What a short path gets: the measuring, the concluding and the sharing, with a simulated link in between."""
+"""What a short path gets: the measuring, the concluding and the sharing, with a simulated link in between.
+
+What doubling a constant of the estimator changes on the 3 Mbit/s paths here (of a factor like 1.2, its 0.2 is
+doubled; the others change nothing):
+	LAG_SAMPLES: in silence 4.8 % are lost, not 3.4
+	REPORT_USUAL: without a queue 2.3 % are lost, not 1.8
+	REPORT_URGENT: 3.9 % are lost, not 1.8; in silence 6.1 %, not 3.4
+	MUCH_LOST: without a queue 3.6 % are lost, not 1.8
+	REST: 78 % of the path are used, not 84
+	TRIED: without a queue 4.4 % are lost, not 1.8
+	PROOF_SECONDS: 59 % are used, not 64
+	CLIMB_AFTER: without a queue 55 % are used, not 64
+	CLIMB: the full rate is back in 3 s, not 6; 3.1 % are lost, not 1.8
+	CLIMB_FREELY: 4.0 % are lost, not 1.8
+"""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Meeting:
 		media = cs.MediaManager(options, cs.Counters(), lambda *_: None, lambda ident: None)
 		media.start({"id": ident, **keys})
 		cs.power.need("timers", self, True)  # as whoever is in a meeting does
-		media.set_microphone(ident == 1)
+		media.turn("mic", ident == 1)
 		self.world.wait(self.world.now + 0.1)
 		self.world.system = before
 		return media, cards

@@ -199,7 +199,7 @@ def test_what_is_lost_is_counted_while_senders_come_and_go() -> None:
 
 	def come_and_go() -> None:
 		for ident in itertools.cycle(range(64)):
-			reassembler._sender(ident).streams[0] = connectsphere._Stream()
+			reassembler._streams.setdefault(ident, {})[0] = connectsphere._Stream()
 			reassembler.forget(ident - 32)
 			if over.is_set():
 				return
