@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from headless import Headless
 from screens import another_window, grabbed, photographed
-from test_window_controls import pick_file, press
+from test_window_controls import file_rows, pick_file, press
 from test_window_meeting import LONG, Desk, Start, answered, desk, hosted, pupil, until
 from window_driver import Driver
 
@@ -149,8 +149,7 @@ def test_files_both_ways(desk: Callable[..., Desk], meeting: Start, tmp_path: Pa
 	tool.write_bytes(b"MZ")
 	one.send(do="upload", path=str(tool), to="Teacher", ref="tool")
 	driver.until(lambda: entry(driver, "tool.exe.blocked"), "the offer", LONG)
-	row = driver.view.files.list.rows[0]
-	assert "a program: it may do harm" in row._facts()  # type: ignore[attr-defined]
+	assert "a program: it may do harm" in file_rows(driver)[0]._facts()
 	assert not [name for name in driver.view.files.list.actions if name.startswith("decline")]
 	tool_id = entry(driver, "tool.exe.blocked").file
 	for word in ("decline", "cancel"):
