@@ -813,7 +813,7 @@ def test_memory_and_descriptors_are_what_they_were(start: Start) -> None:
 				one.bind("video")
 				ident = one.welcome["id"]
 				ben.say({"type": "watch", "streams": {str(ident): {"layer": 0, "fps": 60}}})
-				wait_until(lambda ident=ident: server.room.allocator.routes(ident))
+				wait_until(lambda ident=ident: relay_of(server)._routes.get(ident))
 				one.send_frame(jpeg(160, 90))
 				wait_until(lambda ident=ident: peer.numbers.get(ident))
 		wait_until(lambda: not peer.numbers)
