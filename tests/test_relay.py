@@ -15,7 +15,7 @@ from pictures import frame_datagrams
 
 import connectsphere as cs
 
-LAYER = 0
+LAYER = 1  # its pictures may have 60 kB
 
 
 class Watcher:
