@@ -16811,6 +16811,7 @@ Everyone has handed in|Todos han entregado|Tous ont rendu|सबने जमा
 Left: {names}|Se fueron: {names}|Partis : {names}|चले गए: {names}
 lost the connection|perdió la conexión|a perdu la connexion|कनेक्शन टूटा
 {count} people lost the connection: look at this computer's cable or Wi-Fi|{count} perdieron la conexión: mira el cable o la Wi-Fi de este equipo|{count} ont perdu la connexion : vérifiez le câble ou le Wi-Fi d'ici|{count} का कनेक्शन टूटा: इस कंप्यूटर की केबल या वाई-फ़ाई देखें
+Not now|Ahora no|Pas maintenant|अभी नहीं
 Give the word to the next hand|Dar la palabra a la siguiente mano|Donner la parole à la main suivante|अगले हाथ को मौका दें
 has the word|tiene la palabra|a la parole|बोल रहे हैं
 {count} hands|{count} manos|{count} mains|{count} हाथ
@@ -22055,8 +22056,8 @@ class EventWords:
 			self._tell(words, "upload", tr("Hand in"), partial(self.view.run, "hand_in"), stays=True)
 			return
 		words = tr("{by} asks you to show your screen to everyone", by=event["by"])
-		agree = partial(self.view.act, {"do": "agree", "to": "share", "yes": True})
-		self._tell(words, "share", tr("Share"), agree, stays=True)
+		self._cue(words)
+		self.view.ask_share(words)
 
 	def _on_question(self, event: Json) -> None:
 		if (counts := event["counts"]) and not self.view.shot.leads:
@@ -22397,6 +22398,9 @@ class Actions:
 			leave = (tr("Leave"), "plain", partial(self.leave, stays=True))
 			end = (tr("End for all"), "danger", partial(view.act, {"do": "end"}))
 			view.confirm(title, words, stay, leave, end, first=tr("Leave"))
+			body = cast(Dialog, view.dialog).body
+			save = Button(view.look, body, self.save_list, tr("Save the list of who was here…"), kind="link")
+			save.canvas.pack(anchor="w", padx=view.look.px(20))
 		else:
 			words = tr("You can come back at any time.")
 			view.confirm(title, words, stay, (tr("Leave"), "danger", self.leave))
@@ -22710,6 +22714,22 @@ class MainAppView:
 
 	def confirm(self, *words: Any, first: str = "") -> None:
 		self.ask(ConfirmDialog(self.look, *words, first=first))
+
+	def ask_share(self, words: str) -> None:
+		"""Ask to show the screen; who does not answer for 20 s does not show it."""
+
+		def answer(yes: bool) -> None:
+			dialog.close()
+			keep_private(self.look.root, yes)
+			self.act({"do": "agree", "to": "share", "yes": yes})
+
+		no, yes = (
+			(tr("Not now"), "plain", partial(answer, False)),
+			(tr("Share"), "primary", partial(answer, True)),
+		)
+		self.confirm(words, tr("All that lies over it is seen, too."), no, yes, first=tr("Not now"))
+		dialog = cast(ConfirmDialog, self.dialog)
+		dialog._later(20_000, partial(answer, False))
 
 	def settings(self, page: str = "audio") -> None:
 		"""Open the settings."""

@@ -380,6 +380,47 @@ def test_a_host_whose_cable_fell_out_reads_so(opened: Open) -> None:
 	assert isinstance(driver.view.dialog, cs.DoctorDialog)
 
 
+@pytest.mark.parametrize("words", ["Share", "Not now", ""])
+def test_a_pupil_is_asked_to_show_the_screen(
+	opened: Open, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+	"""Enter and who does not answer show nothing."""
+	driver = opened()
+	call = driver.meet()
+	monkeypatch.setattr(cs.Dialog, "_later", lambda self, ms, go: after(self, min(ms, 400), go))
+	call.gui_queue.put({"event": "asked", "to": "share", "by": "Mr Lewis"})
+	driver.until(lambda: driver.view.dialog is not None, "the question")
+	assert driver.view.dialog is not None
+	if words:
+		press(driver, driver.view.dialog.frame, words)
+	driver.until(lambda: sent(call, "agree"), "the answer")
+	assert last(call, "agree") == {"do": "agree", "to": "share", "yes": words == "Share"}
+	assert not driver.view.dialog.open
+	driver.pump(0.5)
+	assert len(sent(call, "agree")) == 1
+
+
+after = cs.Dialog._later
+
+
+def test_one_renames_oneself_and_saves_the_list_at_the_end(
+	opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	driver = opened()
+	call = driver.meet(host=True)
+	dict(filter(None, driver.view.actions.about(1)))["Rename…"]()
+	driver.until(lambda: driver.root.grab_current(), "the form")
+	driver.type("Mr Lee", "Return")
+	assert last(call, "rename") == {"do": "rename", "name": "Mr Lee"}
+	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: "/tmp/class.csv")
+	driver.view.actions.ask_leave()
+	driver.pump(0.2)
+	assert driver.view.dialog is not None
+	press(driver, driver.view.dialog.frame, "Save the list of who was here…")
+	assert last(call, "attendance") == {"do": "attendance", "path": "/tmp/class.csv"}
+	assert driver.view.dialog.open and not sent(call, "end")
+
+
 LONG = cs.Question("Which of these fractions is the larger one, and why is it?", ["five eighths"] * 5)
 
 
