@@ -3520,6 +3520,7 @@ class StillTiles:
 LAG_SAMPLES: Final = 6  # blocks that tell a queue from jitter
 LAG_MEMORY: Final = 15.0  # s after which the least lag is learnt anew, for clocks drift apart
 REPORT_USUAL: Final = 0.5  # s between reports
+REPORT_CALM: Final = 2.0  # s between them once all has been well for longer than a limit lasts
 REPORT_URGENT: Final = 0.25  # s between them after a loss or in a queue
 STIRRING: Final = 0.006  # s of lasting delay from which reports are urgent, and which end a probe
 QUEUED: Final = 0.020  # s of lasting delay that count as a queue: one of 30 ms is left as it is
@@ -3550,7 +3551,7 @@ class ReceiverReport:
 		self._turned = -math.inf
 		self._lags: deque[tuple[float, float]] = deque(maxlen=32)
 		self._before = (0, 0, 0)
-		self._at = -math.inf
+		self._at = self._trouble_at = -math.inf
 
 	def note_block(self, seq: int, now: float) -> None:
 		"""Block `seq` of sound came."""
@@ -3568,11 +3569,13 @@ class ReceiverReport:
 			return None
 		counts = (octets, pictures, lost)
 		if took == math.inf:  # from now on
-			self._before, self._at = counts, now
+			self._before, self._at, self._trouble_at = counts, now, now
 			return None
 		came, whole, gone = (max(0, new - old) for new, old in zip(counts, self._before, strict=True))
 		queue = self._queue(now)
-		if took < REPORT_USUAL and not gone and queue < STIRRING:
+		if gone or queue >= STIRRING:
+			self._trouble_at = now
+		elif took < (REPORT_CALM if now - self._trouble_at > FORGET_AFTER + REPORT_CALM else REPORT_USUAL):
 			return None
 		self._before, self._at = counts, now
 		return {

@@ -402,6 +402,21 @@ def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() ->
 	assert room.allocator.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
 
 
+def test_a_report_is_seldom_while_all_is_well_and_soon_where_it_is_not() -> None:
+	watch, said, blocks = connectsphere.ReceiverReport(), [], itertools.count()
+	for tick in range(4 * 120):  # each quarter of a second
+		now, block = 100.0 + tick / 4, next(blocks)
+		while (at := 100.0 + block * connectsphere.BLOCK_SECONDS) <= now:
+			watch.note_block(block, at)
+			block = next(blocks)
+		if watch.report(1000 * tick, tick, tick >= 4 * 80, now):
+			said.append(now - 100.0)
+	gaps = {two: two - one for one, two in itertools.pairwise(said)}
+	assert all(gap == 0.5 for at, gap in gaps.items() if at < 30 or 80 < at < 110)
+	assert all(gap == 2.0 for at, gap in gaps.items() if 40 < at < 79)
+	assert min(at for at in gaps if at >= 80.0) == 80.0, "a loss is told at once"
+
+
 def test_who_speaks_is_served_first_from_then_on() -> None:
 	room, (ana, ben, cleo) = room_of("Ana", "Ben", "Cleo")
 	streams = {str(ident): {"layer": 2, "fps": 15} for ident in (ana, ben)}
