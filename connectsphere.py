@@ -36,20 +36,23 @@ Sections, in order; each uses only those above it that it names:
     [14] DEVICES        camera, microphone, speaker, screen, codecs
     [15] STAND-INS      test card, films, files, tones and voices that stand in for devices; opening by name
     [16] RELAY          the media of the server: pictures forwarded, sound mixed
-    [17] SERVER         the server role: control, screen and files planes
-    [18] CLIENT MEDIA   one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
-    [19] CLIENT PLANES  the shared screen, and files
-    [20] CONTROLLER     control link, commands, events: the whole client without a window
-    [21] DOORS          giving this program to others
-    [22] PROGRAM        the doctor's examination, the start window's preview, one program, a simulated class
-    [23] TEXTS          what the user reads, a sentence a line: English | Español | Français | हिन्दी
-    [24] DRAWING        palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
-    [25] WIDGETS        small controls, lists, dialogs, painted tiles
-    [26] STAGE          video tiles, layouts, the shared screen, reactions, toasts
-    [27] PANELS         side bar, top bar, chat, attendees, files
-    [28] DIALOGS        start window, check, invitation, sharing, settings
-    [29] WINDOW         keys, the meeting's view, the loop that draws
-    [30] COMMAND LINE   options, logging, the role table, main
+    [17] SERVER PLANES  the screen and files planes of the server
+    [18] SERVER         the server role: who comes in, who goes on if it fails, the control plane
+    [19] CLIENT MEDIA   one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
+    [20] CLIENT PLANES  the shared screen, and files
+    [21] CONTROL LINK   joining, and the life of a control connection
+    [22] CONTROLLER     commands, events, who goes on: the whole client without a window
+    [23] HEADLESS       finding, hosting, and the whole client as commands and events
+    [24] DOORS          giving this program to others
+    [25] PROGRAM        the doctor's examination, the start window's preview, one program, a simulated class
+    [26] TEXTS          what the user reads, a sentence a line: English | Español | Français | हिन्दी
+    [27] DRAWING        palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
+    [28] WIDGETS        small controls, lists, dialogs, painted tiles
+    [29] STAGE          video tiles, layouts, the shared screen, reactions, toasts
+    [30] PANELS         side bar, top bar, chat, attendees, files
+    [31] DIALOGS        start window, check, invitation, sharing, settings
+    [32] WINDOW         keys, the meeting's view, the loop that draws
+    [33] COMMAND LINE   options, logging, the role table, main
 
 Threads, each named here; started by, may write, ends when:
 
@@ -62,6 +65,7 @@ Threads, each named here; started by, may write, ends when:
     reader-*             PROCESS: reads what a child says (mixer, server), restarts it; ends with the child
     writer-*             PROCESS: writes what a child is told, waiting for it to read; ends with the child
     mixer-orders         RELAY, mixer's process: standard input to the mixer's mailbox; ends with it
+    succession           SERVER: asks the meeting's other servers how they are, each by one of probe-*
     discovery-responder  DISCOVERY: answers questions; ends by close
     meeting-finder       DISCOVERY: asks and lists; ends by close
     app-giver            DOORS: offers this program by HTTP, and a thread a browser; ends by close
@@ -146,7 +150,7 @@ from argparse import Namespace
 from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -306,8 +310,11 @@ elsewhere|You have joined from another connection.|Has entrado desde otra conexi
 full|The meeting is full.|La reunión está llena.|La réunion est complète.|मीटिंग भर चुकी है।
 host_changed|“{title}” of {host} now comes from another computer than before.|“{title}” de {host} llega ahora desde otro equipo.|« {title} » de {host} vient maintenant d'un autre ordinateur.|{host} की “{title}” अब दूसरे कंप्यूटर से आ रही है।
 host_changed|Another computer answers in the host's place.|Otro equipo responde en lugar del anfitrión.|Un autre ordinateur répond à la place de l'animateur.|होस्ट की जगह दूसरा कंप्यूटर उत्तर दे रहा है।
+host_alive|This computer does not reach the host's; others do.|Este equipo no llega al del anfitrión; otros sí.|Cet ordinateur n'atteint pas celui de l'animateur ; d'autres y arrivent.|यह कंप्यूटर होस्ट के कंप्यूटर तक नहीं पहुँचता; दूसरे पहुँचते हैं।
 host_gone|The host did not come back: the meeting is over.|El anfitrión no volvió: la reunión ha terminado.|L'animateur n'est pas revenu : la réunion est finie.|होस्ट वापस नहीं आए: मीटिंग समाप्त हुई।
 host_unproven|The host did not prove that it knows the PIN.|El anfitrión no demostró que conoce el PIN.|L'animateur n'a pas prouvé qu'il connaît le PIN.|होस्ट ने साबित नहीं किया कि उसे PIN पता है।
+moved|The meeting goes on at another computer.|La reunión sigue en otro equipo.|La réunion continue sur un autre ordinateur.|मीटिंग दूसरे कंप्यूटर पर चल रही है।
+stale|The meeting goes on at another computer.
 no_meeting|No meeting was found on this network.|No se encontró ninguna reunión en esta red.|Aucune réunion trouvée sur ce réseau.|इस नेटवर्क पर कोई मीटिंग नहीं मिली।
 no_mixer|The host's computer cannot mix the sound.|El equipo del anfitrión no puede mezclar el sonido.|L'ordinateur de l'animateur ne peut pas mixer le son.|होस्ट का कंप्यूटर आवाज़ नहीं मिला सकता।
 no_such_file|That file is not on offer.|Ese archivo no se ofrece.|Ce fichier n'est pas proposé.|वह फ़ाइल उपलब्ध नहीं है।
@@ -980,6 +987,16 @@ class Ad(Record):
 	locked: Flag
 	fingerprint: Digest
 	version: Annotated[int, _VERSION] = PROTOCOL
+	stands_for: Annotated[str, _either(_exactly(""), _TOKEN), "stands_for?"] = ""  # which server failed
+
+
+# a server of a meeting, or one that may become it: at whose computer
+_SERVER: Final = {"fingerprint": _TOKEN, "name": _NAME, "address": _text(64), "port": _integer(1, 65_535)}
+# what the host signs: in what order others follow the first of `servers`; until: unix seconds
+RECORD: Final = {
+  "meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "until": _COUNT,
+  "servers": _listing(_record(_SERVER), 4),
+}  # fmt: skip
 
 
 def permitted(what: str, off: Collection[str], exempt: bool, has_word: bool) -> bool:
@@ -1050,6 +1067,16 @@ _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
 }
 _REFUSAL: Shape = {"code": _CODE, **_VALUES}
 
+_ASKED = _exactly("share", "work", "stand_by")
+SIGNED: Final = {"record": _text(4_000), "signature": _hex(64)}
+
+
+def _object(value: Any) -> Json:
+	if not isinstance(value, dict):
+		raise PeerFault("bad_field", "expected an object")
+	return value
+
+
 FEATURES: Final = (
 	"sound_pairs",
 )  # what not every version 1 has and somebody may ask for; each side says its own
@@ -1064,8 +1091,10 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 		"pin?": _flag,
 		"resume?": _TOKEN,
 		"host?": _TOKEN,
+		"epoch?": _EPOCH,
 		"features?": _FEATURES,
 	},
+	"probe": {"v": _COUNT, "meeting": _hex(16)},
 	"proof": {"signature": _hex(64)},
 	"pin": {"message": _hex(33)},
 	"pin_proof": {"mac": _TOKEN},
@@ -1112,7 +1141,14 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"room": {"same": _ID},
 	"early": {},
 	"ask_share": {"who": _ID},
-	"agree": {"to": _exactly("share"), "yes": _flag},
+	"agree": {"to": _ASKED, "yes": _flag},
+	"stand_by": {"who": _ID},
+	"standing_by": {"fingerprint": _TOKEN, "port": _integer(0, 65_535), "rank": _integer(0, 3)},
+	"claims": {"digests": _mapping(_TOKEN, _TOKEN, 8)},
+	"record": SIGNED,
+	"hand_over": {"to": _ID, "rights": _flag},
+	"serving": {},
+	"line": _LINE,
 	"rename": {"name": _TYPED, "who?": _ID},
 	"question": {"question": _text(300), "answers": _listing(_text(100), MOST_ANSWERS)},
 	"answer": {"index": _integer(0, MOST_ANSWERS - 1)},
@@ -1128,11 +1164,11 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"ping": {"t": _number(0, 2**53)},
 }
 
-HOSTS_ALONE: Final = frozenset({"end", "cohost"})
+HOSTS_ALONE: Final = frozenset({"end", "cohost", "hand_over"})
 HOST_ONLY: Final = HOSTS_ALONE | {
 	"mute", "remove", "unban", "take_over", "allow_share", "admit", "permit", "word", "lower", "door",
 	"spotlight", "ask_share", "question", "close_question", "timer", "collect", "attendance",
-	"one_room", "remind",
+	"one_room", "remind", "stand_by",
 }  # fmt: skip
 
 
@@ -1163,6 +1199,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"epoch": _EPOCH,
 		"served_by": _NAME,
 		"host_key?": _TOKEN,
+		"record?": _record(SIGNED),
 		"pin?": _text(MAX_PIN),
 		"features?": _FEATURES,
 	},
@@ -1206,8 +1243,15 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"rooms": {"groups": _listing(_listing(_ID, MAX_PEOPLE), MAX_PEOPLE)},
 	"question": Question.shape(),
 	"timer": {"left": _number(0, DAY_SECONDS)},
-	"asked": {"to": _exactly("share", "work"), "by": _NAME},
-	"agreed": {"to": _exactly("share"), "name": _NAME, "yes": _flag},
+	"asked": {"to": _ASKED, "by": _NAME},
+	"agreed": {"to": _ASKED, "name": _NAME, "yes": _flag},
+	"stand_by": {"name": _NAME, "state": _exactly("asked", "ready", "refused", "unreachable")},
+	"sign": {"servers": _listing(_record(_SERVER), 4)},
+	"record": SIGNED,
+	"copy": {"state": _object},
+	"serve": {"epoch": _EPOCH},
+	"moved": {"server": _record(_SERVER), "epoch": _EPOCH},
+	"alive": {"epoch": _EPOCH, "last": _COUNT, "serving": _flag, "hosted": _flag, "linked": _flag},
 	"attendance": {"rows": _listing(_record(Attended.shape()), MOST_ROWS)},
 	"banned": {"names": _listing(_NAME, MAX_PEOPLE)},
 	"host_away": {"seconds": _COUNT},
@@ -1616,6 +1660,7 @@ AUDIO_HEADER: Final = struct.Struct(">II")
 _NONCE: Final = struct.Struct(">B3xII")
 _ADDITIONAL: Final = struct.Struct(">IIH")
 TAG: Final = 16
+PROBE_SIZE: Final = VIDEO_HEADER.size + 16  # of a probe and of what answers it
 AUDIO_SIZES: Final = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG + 2 * BLOCK])
 AUDIO_PAIR: Final = AUDIO_HEADER.size + TAG + 4 * BLOCK  # two blocks, downstream, numbered by the first
 LAYER_SHIFT: Final = 30
@@ -1633,6 +1678,8 @@ class Kind(enum.IntEnum):
 	ANSWER = 3
 	NACK = 4
 	AUDIO = 5
+	PROBE = 6  # to nobody's id, not sealed: is a server there?
+	PROBED = 7
 
 
 class Sealer:
@@ -4184,8 +4231,6 @@ class Pacer:
 # ==============================
 
 RESUME_SECONDS: Final = 600.0
-EMPTY_SECONDS: Final = 120.0  # an orphan waits that long for anybody
-AWAY_NOTICES: Final = (1e9, 300, 60)  # everyone is told at once, and so many seconds before its end
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are answered by `ok`
@@ -4208,6 +4253,7 @@ ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are 
 	**dict.fromkeys(("cohost", "rename"), "state"),
 	"timer": "timer",
 	"attendance": "attendance",
+	"stand_by": "stand_by",
 }
 RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
 	"chat": (250, 1),
@@ -4218,6 +4264,7 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
 	"watch": (30, 10),
 	"ping": (250, 100),
 	"leave": (2, 1),
+	"line": (HISTORY, 50),
 	"other": (50, 10),
 }
 TEXT_OCTETS: Final = (1 << 20, 1 << 15)  # of chat from one address, likewise
@@ -4237,6 +4284,14 @@ MOST_FILES_A_PERSON: Final = 200
 WELCOMING: Final = ("meeting", "title", "host", "presenter", "epoch", "served_by")
 # The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
 ROOM_FACTS: Final = (*WELCOMING, "counter", "newest_id")
+
+
+HEIRLOOMS: Final[Mapping[str, tuple[str, ...]]] = {  # what a standby holds, by parts of the room
+	"people": ("person", "name", "address", "exempt", "removed", "until"),
+	"members": ("id", "name", "address", "person"),
+	"lines": ("n", "sender", "text", "at", "id", "person", "ref"),
+	"settings": ("off", "word", "door"),
+}
 
 
 class Tell(NamedTuple):
@@ -4291,6 +4346,13 @@ class Keep(NamedTuple):
 	keys: Collection[int | str]
 
 
+class Succeed(NamedTuple):
+	"""Effect: member `id` has said what concerns who goes on when this server fails."""
+
+	id: int
+	message: Json
+
+
 class Promoted(NamedTuple):
 	"""Effect: `id` has become a co-host and is told what hosts know."""
 
@@ -4299,6 +4361,7 @@ class Promoted(NamedTuple):
 
 Effect: TypeAlias = (
 	Promoted
+	| Succeed
 	| Tell
 	| Expel
 	| Admit
@@ -4324,6 +4387,7 @@ class Limits:
 
 _ADDRESS = _text(64)
 _PEOPLE = _listing(_ID, 1 << 16)
+_HEIRS = _mapping(_TOKEN, _TOKEN, 8)
 _LASTING = _record({f"{name}?": Person.shape()[name] for name in LASTING})
 
 
@@ -4399,6 +4463,8 @@ class Claim(Record):
 	stayed: Time = 0.0  # seconds before `since`
 	lost: Count = 0  # links
 	lasting: Annotated[Json, _LASTING] = field(default_factory=dict)
+	heirs: Annotated[dict[str, str], _HEIRS] = field(default_factory=dict)  # hash of its token at a standby
+	last: Id = 0  # its id at the server before, which it keeps
 	buckets: dict[str, TokenBucket] = field(default_factory=dict)  # of its messages
 
 
@@ -4412,6 +4478,7 @@ class Setting(Record):
 	door: Annotated[str, _DOOR] = "open"
 	collecting: Name = ""
 	question: Annotated[Json, _record(Question.shape())] = field(default_factory=Question().message)
+	signed: Annotated[Json, _object] = field(default_factory=dict)  # the succession record
 	ends: Time = 0.0
 	one_room: Flag = False
 	found: Annotated[list[list[int]], _listing(_PEOPLE, 2_000)] = field(default_factory=list)
@@ -4769,10 +4836,19 @@ class Classroom:
 
 	def _on_agree(self, member: Member, message: Json) -> list[Effect]:
 		"""Who was asked answers; with a yes the screen is free for it."""
+		if message["to"] == "stand_by":
+			refused = {"type": "stand_by", "name": member.name, "state": "refused"}
+			return [] if message["yes"] else [self._room.tell_hosts(refused)]
 		room, told = self._room, {"type": "agreed", "name": member.name, "to": message["to"]}
 		freed = message["yes"] and self.may(member, "share") and room.presenter not in (0, member.id)
 		stopped = room.share_stop(room.presenter) if freed else []
 		return [*stopped, room.tell_hosts({**told, "yes": message["yes"]})]
+
+	def _on_stand_by(self, member: Member, message: Json) -> list[Effect]:
+		other = self._room.with_id(message["who"])
+		asked = Tell((other.id,), {"type": "asked", "to": "stand_by", "by": member.name})
+		told = {"type": "stand_by", "name": other.name, "state": "asked"}
+		return [asked, self._room.tell_hosts(told), Succeed(other.id, message)]
 
 	def _asked(self, members: Iterable[Member], *, over: bool = False) -> list[tuple[int, Json]]:
 		"""(id, the question as told) of each: hosts are told how many chose what, all once it is over."""
@@ -4905,18 +4981,18 @@ class Room:
 		The `proof` of the host's right holds the id for which it was made.
 		"""
 		proof = dict(proof or {})
-		ident = proof.pop("id", 0) or self.next_id()
 		name = clean_name(name)
 		claim = self.names.holder(token)
 		if role == "host" and not claim and looks(name) & looks(self.host) and not self._named(self.host):
 			name, claim = self.host, self.names.called(self.host)  # hers, whatever became of her token
 		elif not claim:
 			name = self.names.free(name)
+		ident = proof.pop("id", 0) or (claim and claim.last) or self.next_id()
 		stale = self._present(claim.person) if claim else None
 		effects = self._replace(stale, now) if stale else []
 		forgotten = self.names.forget_the_long_gone(now)
 		fresh, claim = self._token(32), claim or Claim(ident, name, address)
-		claim.address, person = address, claim.person
+		claim.address, claim.last, person = address, 0, claim.person
 		role = "co-host" if claim.cohost and role == "member" else role
 		member = Member(
 			ident, claim.name, role, proof=proof, address=address, person=person, buckets=claim.buckets,
@@ -4958,7 +5034,8 @@ class Room:
 
 	# -- the room as JSON
 
-	def _parts(self) -> Mapping[str, tuple[type[Record], dict[Any, Any]]]:
+	def parts(self) -> Mapping[str, tuple[type[Record], dict[Any, Any]]]:
+		"""Of what it consists: the kind of its records, and those by their keys."""
 		return {
 			"people": (Claim, self.names.people),
 			"members": (Member, self.members),
@@ -4969,13 +5046,13 @@ class Room:
 
 	def form(self) -> list[str]:
 		"""The names of all that `export` holds: a journal of another form is another program version's."""
-		kinds = {part: kind.shape(kept=True) for part, (kind, _) in self._parts().items()}
+		kinds = {part: kind.shape(kept=True) for part, (kind, _) in self.parts().items()}
 		return [*ROOM_FACTS, *(f"{part}.{name}" for part, names in kinds.items() for name in names)]
 
 	def export(self, now: float, clock: float, *changes: Keep) -> Json:
 		"""What `load` needs: all of it or, for a journal, what has changed; null where something is gone."""
 		state: Json = {"now": now, "clock": clock, **{name: getattr(self, name) for name in ROOM_FACTS}}
-		parts = self._parts()
+		parts = self.parts()
 		for part, keys in changes or [(part, records) for part, (_, records) in parts.items()]:
 			records = parts[part][1]
 			entries = {str(key): records[key].message(kept=True) if key in records else None for key in keys}
@@ -4986,7 +5063,7 @@ class Room:
 		"""Be the room that was exported as `state`, on a computer whose clocks say `now` and `clock`."""
 		for name in ROOM_FACTS:
 			setattr(self, name, state[name])
-		for part, (kind, records) in self._parts().items():
+		for part, (kind, records) in self.parts().items():
 			records.clear()
 			for key, entry in state[part].items():
 				if entry is not None:
@@ -5009,6 +5086,36 @@ class Room:
 		for ident in list(self.members):
 			self.leave(ident, "lost", now)
 		self.counter, self.newest_id = self.counter + NUMBER_GAP, self.newest_id + NUMBER_GAP
+
+	def copy(self, heir: str, now: float, clock: float, *changes: Keep) -> Json:
+		"""What a standby of the fingerprint `heir` gets to know of `changes`: nothing private."""
+		state, parts = self.export(now, clock, Keep("lines", ())), self.parts()
+		for part, keys in changes:
+			kind, records = parts[part]
+			for key in keys if part in HEIRLOOMS else ():
+				one, kept = records.get(key), None
+				if one and not getattr(one, "between", ()):
+					kept = kind(**{name: getattr(one, name) for name in HEIRLOOMS[part]}).message(kept=True)
+					if part == "people":
+						kept["tokens"] = [one.heirs[heir]] if heir in one.heirs else []
+				state.setdefault(part, {})[str(key)] = kept
+		return state
+
+	def inherit(self, copy: Json, epoch: int, name: str, now: float, clock: float) -> None:
+		"""Be the server after the one that has made the `copy`, at the computer of `name`."""
+		self.load({**{part: {} for part in self.parts()}, **copy}, now, clock)
+		for member in self.members.values():
+			self.names.people[member.person].last = member.id
+		self.outlive(now)
+		self.begin_epoch(epoch)
+		self.served_by = name
+
+	def unite(self, line: RoomLine) -> list[Effect]:
+		"""Take in a line that another server of the meeting has had."""
+		if line.n in self.lines or line.n >> LINE_SHIFT == self.epoch - 1:
+			return []
+		self.lines[line.n] = line
+		return [Keep("lines", [line.n]), self.tell_all({"type": "chat", **line.message()})]
 
 	def welcome(self, member: Member) -> Json:
 		"""What a newcomer is told of the meeting; keys and tokens are added by the server."""
@@ -5279,6 +5386,15 @@ class Room:
 	def _on_end(self, member: Member, message: Json) -> list[Effect]:
 		return [MeetingOver("over")]
 
+	def _on_claims(self, member: Member, message: Json) -> list[Effect]:
+		self.names.people[member.person].heirs = message["digests"]
+		return [Keep("people", [member.person])]
+
+	def _on_standing_by(self, member: Member, message: Json) -> list[Effect]:
+		return [Succeed(member.id, message)]
+
+	_on_record = _on_hand_over = _on_serving = _on_line = _on_standing_by
+
 	# -- the other planes
 
 	def _on_ticket(self, member: Member, message: Json) -> list[Effect]:
@@ -5404,35 +5520,6 @@ class Room:
 		return [Keep("files", [file]), FileGone(file), Tell(to, told)]
 
 
-class Orphan:
-	"""When a server without its host's program ends: no host for `patience` seconds, nobody for 2 minutes.
-
-	Everyone is told at once, then 5 minutes and a minute before the end.
-	"""
-
-	def __init__(self, patience: float, now: float) -> None:
-		self._patience = patience
-		self._hosted = self._peopled = now  # when a host, when anybody was in last
-		self._told = math.inf  # seconds left
-		self.alone = False  # its host's program may come back to it
-
-	def step(self, members: Mapping[int, Member], now: float) -> list[Effect]:
-		"""Once in a while: what is to be told, or the end."""
-		roles = {member.role for member in members.values()}
-		self.alone = "host" not in roles
-		self._peopled = now if roles else self._peopled
-		if roles - {"member"}:
-			self._hosted, self._told = now, math.inf
-			return []
-		left = self._hosted + self._patience - now
-		if left <= 0 or now - self._peopled >= EMPTY_SECONDS:
-			return [MeetingOver("host_gone")]
-		if not any(left <= notice < self._told for notice in AWAY_NOTICES):
-			return []
-		self._told = left
-		return [Tell(tuple(members), {"type": "host_away", "seconds": math.ceil(left)})]
-
-
 # ==============================
 # [8] CALL - one participant's picture of the meeting
 # Uses: BASICS, WIRE
@@ -5498,6 +5585,7 @@ class Snapshot:
 	host: str = ""
 	epoch: int = 1
 	served_by: str = ""  # at whose computer the meeting is
+	heirs: tuple[str, ...] = ()  # at whose it goes on if that fails, in order
 	pin: str = ""
 	fingerprint: str = ""
 	new_host: bool = False
@@ -5652,6 +5740,9 @@ class StateManager:
 		before, groups = self.current.rooms, message["groups"]
 		self.update(rooms=groups)
 		return [{"event": "rooms", "groups": groups}] if [*before] != groups else []
+
+	def _on_stand_by(self, message: Json) -> list[Json]:
+		return [{"event": "stand_by", "name": message["name"], "state": message["state"]}]
 
 	def _on_question(self, message: Json) -> list[Json]:
 		asked = Question.read(message)
@@ -6055,7 +6146,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 # ==============================
 # [10] TRUST - identity, known hosts, PIN proof, settings on disk
-# Uses: BASICS
+# Uses: BASICS, WIRE
 # ==============================
 
 
@@ -6432,6 +6523,9 @@ def host_statement(meeting: str, fingerprint: str, proof: Json) -> bytes:
 	return b"".join((b"connectsphere/1 host\0", numbers, *named))
 
 
+SUCCESSION: Final = b"connectsphere/1 succession\0"  # signed with each record
+
+
 class HostRight:
 	"""The host's right: an Ed25519 key made from the `secret` of `make_host_key`, which never travels."""
 
@@ -6443,6 +6537,10 @@ class HostRight:
 	def prove(self, challenge: Json, fingerprint: str) -> str:
 		return self._key.sign(host_statement(challenge["meeting"], fingerprint, challenge)).hex()
 
+	def sign(self, record: str) -> Json:
+		"""A succession record, as it is told."""
+		return {"record": record, "signature": self._key.sign(SUCCESSION + record.encode()).hex()}
+
 
 def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 	"""Whether `proof` {id, epoch, nonce, signature} was signed with the private half of `key`."""
@@ -6452,6 +6550,22 @@ def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 	except (ValueError, InvalidSignature):
 		return False
 	return True
+
+
+RECORD_SECONDS: Final = 43_200
+
+
+def read_record(told: Json, key: str, clock: float) -> Json:
+	"""The succession record that the owner of the public `key` has signed; PeerFault if it is over."""
+	try:
+		public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+		public.verify(bytes.fromhex(told["signature"]), SUCCESSION + told["record"].encode())
+	except (KeyError, ValueError, InvalidSignature):
+		raise PeerFault("record", "not the host's") from None
+	record = _shaped(parse_json(told["record"].encode()), RECORD)
+	if record["host_key"] != key or record["until"] < clock or not record["servers"]:
+		raise PeerFault("record", "over")
+	return record
 
 
 class _PinProof:
@@ -6562,6 +6676,9 @@ def lock_file(path: Path) -> IO[bytes] | None:
 	return file
 
 
+ROOT_KEY: Final = '["", "", "root"]'  # what all tokens for standbys are made from
+
+
 class ResumeTokens:
 	"""The client's resume tokens, kept over a crash.
 
@@ -6583,6 +6700,7 @@ class ResumeTokens:
 				self._lock, self._path = lock, directory / f"{slot}.json"
 				break
 		self._tokens = _load_json(self._path) if self._path else {}
+		self.root = bytes.fromhex(self._tokens.setdefault(ROOT_KEY, secrets.token_hex(32)))
 
 	def get(self, fingerprint: str, meeting: str, name: str) -> str | None:
 		"""The token for that host, meeting and name; the host's newest where `meeting` is not known."""
@@ -6595,8 +6713,9 @@ class ResumeTokens:
 		"""Keep `token` in place of its predecessor."""
 		key = self._key(fingerprint, meeting, name)
 		self._tokens.pop(key, None)  # the newest is the last
-		self._tokens[key] = token
-		self._tokens = dict(list(self._tokens.items())[-self._MOST :])
+		self._tokens.pop(ROOT_KEY)
+		kept = list(self._tokens.items())[2 - self._MOST :]
+		self._tokens = {ROOT_KEY: self.root.hex(), **dict(kept), key: token}
 		self._save()
 
 	def drop(self, fingerprint: str, meeting: str, name: str) -> None:
@@ -7426,9 +7545,11 @@ def connect_link(
 	return TlsLink(reactor, sock, context, server=False)
 
 
-def connect_stream(address: Address, context: ssl.SSLContext, source: str | None = None) -> TlsStream:
-	"""A TlsStream to `address`, connected within 5 s and not yet open."""
-	sock = socket.create_connection(address, HANDSHAKE_SECONDS, (source, 0) if source else None)
+def connect_stream(
+	address: Address, context: ssl.SSLContext, source: str | None = None, patience: float = HANDSHAKE_SECONDS
+) -> TlsStream:
+	"""A TlsStream to `address`, connected within `patience` and not yet open."""
+	sock = socket.create_connection(address, patience, (source, 0) if source else None)
 	return TlsStream(sock, context, server=False)
 
 
@@ -7984,6 +8105,15 @@ def voice_command(language: str) -> list[str]:
 	return next((way for way in ways if shutil.which(way[0])), [])
 
 
+def on_mains() -> bool:
+	"""Whether this computer has no need of its battery now; so where the system does not say."""
+	if sys.platform == "win32":
+		status = (ctypes.c_ubyte * 12)()
+		return not ctypes.windll.kernel32.GetSystemPowerStatus(status) or status[0] != 0
+	states = [path.read_text("ascii").strip() for path in Path("/sys/class/power_supply").glob("BAT*/status")]
+	return "Discharging" not in states
+
+
 class Voice:
 	"""Says short lines through the system's voice, one after the other."""
 
@@ -8197,7 +8327,7 @@ class OneWindow:
 
 # ==============================
 # [13] DISCOVERY - asking and answering on every interface
-# Uses: BASICS, WIRE, LINKS
+# Uses: BASICS, WIRE, TRUST, LINKS
 # ==============================
 
 
@@ -8901,6 +9031,45 @@ class MeetingFinder(DiscoveryLoop):
 		with self._changed:
 			self._settled = True
 			self._changed.notify_all()
+
+
+# -- asking the servers of one meeting
+
+PROBE_PATIENCE: Final = 0.5
+
+
+def probe_server(server: Json, meeting: str, bind: str | None) -> Json:
+	"""What a server answers to `probe`, and whether `udp` reaches it; {} if nothing listens. Waits 0.5 s."""
+	until, token, answer = monotonic() + PROBE_PATIENCE, secrets.token_bytes(16), Json()
+	ports = Ports.at(server["port"])
+	with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as udp:
+		udp.bind((bind or "", 0))
+		udp.connect((server["address"], ports.video))
+		udp.send(VIDEO_HEADER.pack(0, 0, 0, Kind.PROBE) + token)
+		place = server["address"], ports.control
+		try:
+			with closing(connect_stream(place, client_context(), bind, PROBE_PATIENCE)) as stream:
+				stream.open(until)
+				if stream.fingerprint == server["fingerprint"]:
+					stream.send(encode_line({"type": "probe", "v": PROTOCOL, "meeting": meeting}))
+					answer = parse_message(stream.read_line(MAX_LINE, until), SERVER_MESSAGES)
+		except ConnectionRefusedError:
+			return {}
+		except (OSError, PeerFault):  # it may be reached by UDP all the same
+			pass
+		udp.settimeout(max(0.01, until - monotonic()))
+		answer["udp"] = udp.recv(PROBE_SIZE)[VIDEO_HEADER.size :] == token
+	return answer
+
+
+Probed: TypeAlias = list[tuple[Json, Json]]  # each server with its answer
+
+
+def probe_servers(servers: Sequence[Json], meeting: str, bind: str | None) -> Probed:
+	"""Ask all at once. Waits 0.5 s."""
+	with ThreadPoolExecutor(4, "probe") as pool:
+		answers = pool.map(partial(probe_server, meeting=meeting, bind=bind), servers)
+		return list(zip(servers, answers, strict=True))
 
 
 # ==============================
@@ -10676,6 +10845,7 @@ class VideoRelay:
 		self._gathering: set[int] = set()  # receivers for whom something waits
 		self._pacer = Pacer(counters)
 		self._budget = SendBudget()
+		self._probes = KeyedBuckets(20, 5)
 		self._layout = FrameLayout(MAX_PARTS)
 		self._first = 0
 		self.sizes: dict[tuple[int, int], float] = {}  # bytes of a picture by sender and layer, of late
@@ -10731,6 +10901,12 @@ class VideoRelay:
 		if len(buffer) < VIDEO_HEADER.size:
 			raise PeerFault("short_datagram")
 		ident, number, total, kind = VIDEO_HEADER.unpack_from(buffer)
+		if (ident, total, kind, segment) == (0, 0, Kind.PROBE, PROBE_SIZE):
+			if self._probes.take(address[0], now):
+				self._port.send(
+					VIDEO_HEADER.pack(0, 0, 0, Kind.PROBED) + buffer[VIDEO_HEADER.size : segment], address
+				)
+			return
 		peer = self._peers.get(ident)
 		if peer is None:
 			raise PeerFault("unknown_id")
@@ -11098,8 +11274,8 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 
 
 # ==============================
-# [17] SERVER - the server role: control, screen and files planes
-# Uses: BASICS, WIRE, TILES, BANDWIDTH, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY
+# [17] SERVER PLANES - the screen and files planes of the server
+# Uses: BASICS, WIRE, TILES, ROOM, TRUST, LINKS
 # ==============================
 
 
@@ -11115,6 +11291,7 @@ class ServerOptions(Limits):
 	host_key: str = ""  # the public one of who is host
 	host_key_file: str = ""  # where its secret is; "": where the program keeps it
 	orphan_seconds: float = 0.0  # how long it waits for its host's program; 0: it ends with that
+	standby: str = ""  # whose program it is ready for; "": it serves at once
 
 
 # -- the screen plane
@@ -11574,6 +11751,11 @@ class FileStore:
 			self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file, connection.member)))
 
 
+# ==============================
+# [18] SERVER - the server role: who comes in, who goes on if it fails, the control plane
+# Uses: BASICS, WIRE, BANDWIDTH, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES
+# ==============================
+
 # -- the control plane
 
 
@@ -11586,7 +11768,7 @@ ARRIVALS: Final = (300, 5)  # who may come from one address, likewise
 
 # What may be said at each stage of a control connection, and where that, the host, or time may lead.
 STAGES: Final[Mapping[str, Mapping[str, str]]] = {
-	"hello": {"hello": "prove waiting pin in over"},
+	"hello": {"hello": "prove waiting pin in over", "probe": "over"},
 	"prove": {"proof": "waiting pin in over"},  # that it is the host
 	"waiting": {"": "pin in over"},  # for a free attempt at the PIN, or for the host to let it in
 	"pin": {"pin": "confirm over"},
@@ -11641,6 +11823,301 @@ class ControlSession:
 		self.link.send(line)
 
 
+EMPTY_SECONDS: Final = 120.0  # an orphan waits that long for anybody
+AWAY_NOTICES: Final = (1e9, 300, 60)  # everyone is told at once, and so many seconds before its end
+
+
+class Orphan:
+	"""When a server without its host's program ends: no host for `patience` seconds, nobody for 2 minutes.
+
+	Everyone is told at once, then 5 minutes and a minute before the end.
+	"""
+
+	def __init__(self, patience: float, now: float) -> None:
+		self._patience = patience
+		self._hosted = self._peopled = now  # when a host, when anybody was in last
+		self._told = math.inf  # seconds left
+		self.alone = False  # its host's program may come back to it
+
+	def step(self, members: Mapping[int, Member], now: float) -> list[Effect]:
+		"""Once in a while: what is to be told, or the end."""
+		roles = {member.role for member in members.values()}
+		self.alone = "host" not in roles
+		self._peopled = now if roles else self._peopled
+		if roles - {"member"}:
+			self._hosted, self._told = now, math.inf
+			return []
+		left = self._hosted + self._patience - now
+		if left <= 0 or now - self._peopled >= EMPTY_SECONDS:
+			return [MeetingOver("host_gone")]
+		if not any(left <= notice < self._told for notice in AWAY_NOTICES):
+			return []
+		self._told = left
+		return [Tell(tuple(members), {"type": "host_away", "seconds": math.ceil(left)})]
+
+
+# -- succession: who goes on with the meeting when this server fails
+
+MOST_STANDBYS: Final = 3
+PROBE_EVERY: Final = 60.0
+LOOK_EVERY: Final = 2.0  # for another server of the same meeting
+RENEW_SECONDS: Final = 3_600  # after so many the record is signed again
+
+
+@dataclass(eq=False, slots=True)
+class Volunteer:
+	"""A member whose program serves if this server fails, once that was reached."""
+
+	member: Member
+	server: Json
+	rank: int  # 0 the best
+	state: str = ""
+	probed: float = -math.inf
+
+
+class Succession:
+	"""Who goes on when this server fails; in a standby, whether it is its turn. Control reactor's thread."""
+
+	def __init__(self, server: ConferenceServer) -> None:
+		self._server, self._room, self._options = server, server.room, server.options
+		self.serving = not self._options.standby
+		self._own = {"fingerprint": server.identity.fingerprint}
+		self.signed: Json = {}
+		self.record: Json = {}
+		self._volunteers: dict[int, Volunteer] = {}  # by member
+		self._chosen: list[int] = []  # the persons whom the host asked
+		self._heir = 0  # the member to whom the meeting is handed over
+		self._asking: dict[ControlSession, Json] = {}
+		self._wanted: tuple[list[int], list[Json]] | None = None  # who was asked to sign what
+		self._copy: Json = {}
+		self._probing = self._linked = False
+		self._looked = self._signed_at = 0.0
+		self._last = 0  # the epoch of the server before
+
+	# -- while it serves
+
+	def recall(self) -> None:
+		"""A server that was started again knows who was to go on."""
+		with suppress(PeerFault):
+			self._take(self._room.classroom.set.signed)
+
+	def _take(self, told: Json) -> None:
+		self.record = read_record(told, self._options.host_key, time.time())
+		self.signed, self._signed_at = {key: told[key] for key in SIGNED}, monotonic()
+
+	def _tell(self, ident: int, kind: str, **more: Any) -> None:
+		self._server.apply([Tell((ident,), {"type": kind, **more})])
+
+	def _hosts(self) -> list[int]:
+		return [one.id for one in self._room.members.values() if one.role == "host"]
+
+	def _standbys(self) -> list[Volunteer]:
+		ready = [one for one in self._volunteers.values() if one.state == "ready"]
+		order = {person: place for place, person in enumerate(self._chosen)}
+		ready.sort(key=lambda one: (order.get(one.member.person, len(order)), one.rank, one.member.id))
+		return ready[:MOST_STANDBYS]
+
+	def on_message(self, member: Member, address: str, message: Json) -> None:
+		"""What a member says of it; its rights are checked. Refused where it cannot be."""
+		volunteer, heir = self._volunteers.get(member.id), self._volunteers.get(message.get("to", 0))
+		match message["type"]:
+			case "stand_by":
+				self._chosen = [*dict.fromkeys([*self._chosen, member.person])]
+				if volunteer:
+					self._became(volunteer, volunteer.state)
+			case "standing_by":
+				self.left(member.id)
+				own = self._server.place()["address"]
+				where = own if address.startswith("127.") else address  # a way that others have, too
+				place = {"name": member.name, "address": where, "port": message["port"]}
+				server = {"fingerprint": message["fingerprint"], **place}
+				if message["port"]:
+					self._volunteers[member.id] = Volunteer(member, server, message["rank"])
+			case "record":
+				self._on_record(message)
+			case "hand_over":
+				if heir not in self._standbys():
+					raise Refused("no_such_person")
+				self._heir = message["to"]
+				self._pass_on()
+			case "serving" if volunteer and member.id == self._heir:
+				self.give_way(volunteer.server, self._room.epoch + self._place_of(volunteer.server))
+			case "line" if volunteer and volunteer.state == "ready":
+				self._server.apply(self._room.unite(RoomLine.read(message)))
+
+	def _pass_on(self) -> None:
+		if heir := self._volunteers.get(self._heir):
+			epoch = self._room.epoch + self._place_of(heir.server)
+			if monotonic() - self._signed_at > 0.5 and epoch > self._room.epoch:
+				self._tell(self._heir, "serve", epoch=epoch)
+			else:
+				self._server.reactor.later(0.25, self._pass_on)
+
+	def left(self, ident: int) -> None:
+		"""A member stands by no longer."""
+		self._volunteers.pop(ident, None)
+		self.have_signed()
+
+	def tick(self, now: float) -> None:
+		"""Once in a while."""
+		due = [one for one in self._volunteers.values() if now - one.probed > PROBE_EVERY]
+		for one in due:
+			one.probed = now
+		if due:
+			self._ask([one.server for one in due], self._reached)
+		if self.record.get("until", math.inf) - time.time() < RECORD_SECONDS - RENEW_SECONDS:
+			self.have_signed(anew=True)
+		others = self._others()
+		if self.serving and others and not self._hosts() and now - self._looked > LOOK_EVERY:
+			self._looked = now
+			self._ask(others, self._compare)
+
+	def _ask(self, servers: list[Json], done: Callable[[Probed], None]) -> None:
+		meeting, bind = self.record.get("meeting", self._room.meeting), self._options.bind
+
+		def run(_: Worker) -> None:
+			found = probe_servers(servers, meeting, bind)
+			self._server.reactor.post(lambda: done(found))
+
+		Worker("succession", run).start()
+
+	def _reached(self, found: Probed) -> None:
+		for server, answer in found:
+			for one in [one for one in self._volunteers.values() if one.server is server]:
+				self._became(one, "ready" if answer.get("udp") and "serving" in answer else "unreachable")
+
+	def _became(self, volunteer: Volunteer, state: str) -> None:
+		fresh, volunteer.state = state == "ready" != volunteer.state, state
+		told = {"type": "stand_by", "name": volunteer.server["name"], "state": state or "asked"}
+		self._server.apply([self._room.tell_hosts(told)])
+		if fresh:
+			for part, (_, records) in self._room.parts().items():
+				for key in records:
+					self.copy([Keep(part, [key])], volunteer)
+		self.have_signed()
+
+	def copy(self, changes: Sequence[Keep], *to: Volunteer) -> None:
+		"""Let the standbys know what has changed."""
+		for one in to or self._standbys():
+			state = self._room.copy(one.server["fingerprint"], monotonic(), time.time(), *changes)
+			self._tell(one.member.id, "copy", state=state)
+
+	def have_signed(self, *, anew: bool = False) -> None:
+		"""Have the host sign who goes on, where that has changed."""
+		place = self._server.place()
+		own = {key: place[key] for key in ("fingerprint", "address", "port")} | {"name": self._room.served_by}
+		servers = [own, *(one.server for one in self._standbys())]
+		hosts, before = self._hosts()[:1], self._wanted
+		if (
+			self.serving
+			and hosts
+			and (servers[1:] or self.record or before)
+			and (anew or (hosts, servers) != before)
+		):
+			self._wanted = hosts, servers
+			self._tell(hosts[0], "sign", servers=servers)
+
+	def _on_record(self, message: Json) -> None:
+		record = read_record(message, self._options.host_key, time.time())
+		if (record["meeting"], record["epoch"]) != (self._room.meeting, self._room.epoch):
+			raise PeerFault("record", "of another server")
+		self._take(message)
+		self._room.classroom.set.signed = self.signed
+		told = self._room.tell_all({"type": "record", **self.signed})
+		self._server.apply([Keep("settings", [1]), told])
+
+	# -- between servers
+
+	def _place_of(self, server: Json) -> int:
+		"""0 is the server that the record was signed for."""
+		places = [one["fingerprint"] for one in self.record.get("servers", ())]
+		return places.index(server["fingerprint"]) if server["fingerprint"] in places else 0
+
+	def _others(self) -> list[Json]:
+		own = self._own["fingerprint"]
+		return [one for one in self.record.get("servers", ()) if one["fingerprint"] != own]
+
+	def alive(self, meeting: str) -> Json:
+		"""What another server of the meeting is told."""
+		serving = self.serving and meeting == self._room.meeting
+		state = {"epoch": self._room.epoch, "last": self._last, "serving": serving, "linked": self._linked}
+		return {"type": "alive", **state, "hosted": bool(self._hosts())}
+
+	def _rank(self, server: Json, answer: Json) -> tuple[bool, int, int]:
+		"""Of several the one with the host goes on, then after the later server, then the earlier."""
+		return answer["hosted"], answer["last"], -self._place_of(server)
+
+	def _compare(self, found: Probed) -> None:
+		serving = [one for one in found if one[1].get("serving")]
+		if self.serving and serving and not self._hosts():
+			best, answer = max(serving, key=lambda one: self._rank(*one))
+			if self._rank(best, answer) > self._rank(self._own, self.alive(self._room.meeting)):
+				self.give_way(best, answer["epoch"])
+
+	def give_way(self, server: Json, epoch: int) -> None:
+		"""Send everyone to another server of the meeting."""
+		own = self._room.epoch - 1
+		lines = [
+			line for line in self._room.lines.values() if line.n >> LINE_SHIFT == own and not line.between
+		]
+		self.serving, self._heir = False, 0
+		self._volunteers.clear()
+		self._server.tell_parent({"event": "gave_way", "lines": [line.message() for line in lines]})
+		self._server.dismiss({"type": "moved", "server": server, "epoch": epoch})
+
+	# -- while it does not
+
+	def obey(self, order: Json) -> None:
+		"""What the program that this standby belongs to tells it."""
+		match order["do"]:
+			case "copy":
+				for key, value in order["state"].items():
+					self._copy[key] = (
+						{**self._copy.get(key, {}), **value} if isinstance(value, dict) else value
+					)
+			case "record":
+				self._take(order)
+			case "linked":
+				self._linked, self._last = order["on"], max(self._last, order["epoch"])
+			case "serve":
+				self._serve(order["epoch"])
+				self._server.tell_parent({"event": "serves"})
+
+	def hold(self, session: ControlSession, hello: Json) -> bool:
+		"""Whether who says hello has to wait until it is known who serves."""
+		if not self.serving:
+			self._asking[session] = hello
+			if not self._probing:
+				self._probing = True
+				self._ask(self._others(), self._decide)
+		return not self.serving
+
+	def _decide(self, found: Probed) -> None:
+		self._probing = False
+		serves, alive, own = None, False, self._place_of(self._own)
+		for server, answer in found:
+			if answer.get("serving") and self._place_of(server):
+				serves = {"server": server, "epoch": answer["epoch"]}
+			alive |= answer.get("linked", False) or answer.get("serving", False)
+			alive |= not self._place_of(server) and answer.keys() == {"udp"}
+		if not alive and own and self._copy and self.record["until"] > time.time():
+			self._serve(self._last + own)
+		asking, self._asking = self._asking, {}
+		for session, hello in [(one, hello) for one, hello in asking.items() if not one.link.closed]:
+			if self.serving:
+				self._server.lobby.welcome(session, hello)
+			elif serves:
+				session.end("moved", {"type": "moved", **serves})
+			else:
+				self._server.lobby.deny(session, "host_alive")
+
+	def _serve(self, epoch: int) -> None:
+		if not self.serving:
+			self._room.inherit(self._copy, epoch, self._options.standby, monotonic(), time.time())
+			self.serving = True
+			self._server.appear()
+
+
 @dataclass(eq=False)
 class Lobby:
 	"""Where a connection waits until it has said who it is and, where there is one, proved the PIN.
@@ -11656,6 +12133,7 @@ class Lobby:
 	_fingerprint: str
 	_room: Room
 	_reactor: Loop
+	_succession: Succession
 	_admit: Callable[[ControlSession], None]
 	_tell_hosts: Callable[[Json], None]
 	_gate: PinGate = field(default_factory=PinGate)
@@ -11671,7 +12149,12 @@ class Lobby:
 			raise PeerFault("unexpected_message", kind)
 		if kind in ("hello", "pin"):
 			session.transcript.append(line + b"\n")
-		handlers = {"hello": self._on_hello, "proof": self._on_proof, "pin": self._on_pin}
+		handlers = {
+			"hello": self._on_hello,
+			"proof": self._on_proof,
+			"pin": self._on_pin,
+			"probe": self._on_probe,
+		}
 		handlers.get(kind, self._on_pin_proof)(session, message)
 
 	def deny(self, session: ControlSession, code: str, **values: Any) -> None:
@@ -11709,11 +12192,20 @@ class Lobby:
 		else:
 			self.deny(session, "not_allowed", why="turned_away")
 
+	def _on_probe(self, session: ControlSession, probe: Json) -> None:
+		session.end("answered", self._succession.alive(probe["meeting"]))
+
 	def _on_hello(self, session: ControlSession, hello: Json) -> None:
-		session.hello = hello
 		if not self._arrivals.take(session.address, monotonic()):
 			self.deny(session, "not_allowed", why="hurry")
-		elif self._options.host_key and hello.get("host") == self._options.host_key:
+		elif not self._succession.hold(session, hello):
+			self.welcome(session, hello)
+
+	def welcome(self, session: ControlSession, hello: Json) -> None:
+		"""Go on with who has said hello."""
+		session.hello = hello
+		hosted = any(member.role == "host" for member in self._room.members.values())
+		if self._options.host_key and hello.get("host") == self._options.host_key:
 			session.become("prove")
 			session.right = {
 				"epoch": self._room.epoch,
@@ -11721,6 +12213,8 @@ class Lobby:
 				"nonce": secrets.token_hex(32),
 			}
 			session.send({"type": "prove", "meeting": self._room.meeting, **session.right})
+		elif hello.get("epoch", 1) > self._room.epoch and not hosted:
+			self.deny(session, "stale")  # it has been in the meeting elsewhere since
 		else:
 			self._enter(session, hello)
 
@@ -12035,7 +12529,8 @@ class ConferenceServer:
 		self.room.shelf.limits = options
 		facts = options.title, options.host_name, options.pin
 		journal = Journal(identity, options.base, options.bind, *facts, *self.room.form())
-		self._keeper = Keeper(self.room, journal, self.counters, lambda call: self._reactor.post(call))
+		keeper = Keeper(self.room, journal, self.counters, lambda call: self.reactor.post(call))
+		self._keeper = None if options.standby else keeper
 		self._pin_mark = journal.mark(options.pin)
 		self._running = RunningMeeting(identity.path.parent)
 		self._alone: bool | None = None  # as kept there
@@ -12044,19 +12539,20 @@ class ConferenceServer:
 		self.why = "over"  # a code of REFUSALS
 		self._context = server_context(identity)
 		self._host = options.bind or "0.0.0.0"
-		self._sessions: dict[int, ControlSession] = {}
+		self.sessions: dict[int, ControlSession] = {}
+		self.tell_parent: Callable[[Json], None] = lambda told: None
 		self._half_open = HalfOpen(self.counters)
 		self._warnings = KeyedBuckets(1, 1 / 60)  # a repeated fault is logged once a minute
-		self._reactor = Loop("control", self.counters)
-		fingerprint = identity.fingerprint
-		self._lobby = Lobby(options, fingerprint, self.room, self._reactor, self._admit, self._tell_hosts)
+		self.reactor = Loop("control", self.counters)
+		fingerprint, self.succession = identity.fingerprint, Succession(self)
+		self.lobby = Lobby(
+			options, fingerprint, self.room, self.reactor, self.succession, self._admit, self._tell_hosts
+		)
 		self._screen = ScreenShareManager(
-			self._reactor, identity, self._half_open, self._claim_screen, self._screen_released
+			self.reactor, identity, self._half_open, self._claim_screen, self._screen_released
 		)
-		self._files = FileStore(
-			self.room, self._reactor, self._half_open, self._apply, identity, self.counters
-		)
-		self.media = ServerMedia(self.room, self._reactor, self._apply, self._fail)
+		self._files = FileStore(self.room, self.reactor, self._half_open, self.apply, identity, self.counters)
+		self.media = ServerMedia(self.room, self.reactor, self.apply, self._fail)
 		self.failure = ""  # the code of why it cannot go on
 		self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
 		self._acceptors: list[Worker] = []
@@ -12077,35 +12573,52 @@ class ConferenceServer:
 			self._close_listeners()
 			self.media.close(0.0)
 			raise
-		self._keeper.start()
+		if self._keeper:
+			self._keeper.start()
+		self.succession.recall()
 		if self.options.pin:
 			importlib.import_module("spake2")  # a missing package is said now
 		self._note_running(alone=False)
 		self._files.start()
 		self.media.start()
-		self._reactor.start()
-		self._reactor.post(lambda: self._reactor.every(0.5, self._on_tick))
+		self.reactor.start()
+		self.reactor.post(lambda: self.reactor.every(0.5, self._on_tick))
 		begin = (self._begin_control, self._screen.accept, self._files.begin)
 		for listener, name, accept in zip(
 			self._listeners, ("control", "screen", "files"), begin, strict=True
 		):
 			run = partial(self._run_acceptor, listener, accept)
 			self._acceptors.append(Worker(f"accept-{name}", run).start())
+		if not self.options.standby:
+			self._responder.start()
+
+	def appear(self) -> None:
+		"""A standby serves from now on, and can be found."""
+		self._responder = DiscoveryResponder(self._describe, self.options.bind, self.counters)
 		self._responder.start()
+
+	def dismiss(self, message: Json) -> None:
+		"""Send everyone away with a last `message`, and be found no more."""
+		self._responder.close(0.5)
+		for session in [*self.sessions.values()]:
+			session.end("moved", message)
+			self.apply(self.room.leave(session.id, "lost", monotonic()))
+			self._forget(session.id)
 
 	def close(self, code: str = "over", deadline: float = 5.0) -> None:
 		"""Tell everyone why, then end everything within `deadline`; may be called twice."""
 		self._responder.close(0.5)
-		self._reactor.post(lambda: self._say_goodbye(code))
+		self.reactor.post(lambda: self._say_goodbye(code))
 		for acceptor in self._acceptors:
 			acceptor.stop()
 		self._close_listeners()
 		self._files.close(1.0)
-		self._reactor.close(deadline / 2)
+		self.reactor.close(deadline / 2)
 		self.media.close(deadline / 2)
 		for acceptor in self._acceptors:
 			acceptor.close(1.0)
-		self._keeper.close()
+		if self._keeper:
+			self._keeper.close()
 		self._running.close()
 		log.info("dropped and counted: %s", self.counters.snapshot())
 		self.over.set()
@@ -12118,7 +12631,7 @@ class ConferenceServer:
 		log.warning("the host's program is gone; the meeting goes on")
 		let_go_of_output(1, 2)
 		self.media.tell_mixer("alone")
-		self._reactor.post(self._begin_orphan)
+		self.reactor.post(self._begin_orphan)
 
 	def _begin_orphan(self) -> None:
 		self._orphan = Orphan(self.options.orphan_seconds, monotonic())
@@ -12135,8 +12648,11 @@ class ConferenceServer:
 			cut_off(listener)
 
 	def _say_goodbye(self, code: str) -> None:
-		for session in [*self._sessions.values()]:
-			session.end("ended", {"type": "ended", "code": code})
+		for session in [*self.sessions.values()]:
+			if self.options.standby and not self.over.is_set():  # the meeting goes on at the next one
+				session.link.discard("over")
+			else:
+				session.end("ended", {"type": "ended", "code": code})
 
 	def place(self) -> Json:
 		"""Where the meeting is, as the event `serving` says it."""
@@ -12151,9 +12667,10 @@ class ConferenceServer:
 	def _describe(self) -> Json:
 		room, people = self.room, min(len(self.room.members), MAX_PEOPLE)
 		mine = (room.meeting, room.title, room.host, self.ports.control, people, bool(self.options.pin))
-		return Ad(
-			*mine, locked=room.classroom.set.door == "locked", fingerprint=self.identity.fingerprint
-		).message()
+		servers = self.succession.record.get("servers", ())
+		first = servers[0]["fingerprint"] if self.options.standby and servers else ""
+		more: Json = {"locked": room.classroom.set.door == "locked", "fingerprint": self.identity.fingerprint}
+		return Ad(*mine, **more, stands_for=first).message()
 
 	# -- accepting
 
@@ -12171,14 +12688,14 @@ class ConferenceServer:
 			begin(sock, address[0])
 
 	def _begin_control(self, sock: Socket, address: str) -> None:
-		self._reactor.post(lambda: self._open_session(sock, address))
+		self.reactor.post(lambda: self._open_session(sock, address))
 
 	def _open_session(self, sock: Socket, address: str) -> None:
-		link = TlsLink(self._reactor, sock, self._context, server=True)
+		link = TlsLink(self.reactor, sock, self._context, server=True)
 		session = ControlSession(link, address, heard=monotonic())
 		link.on_bytes = partial(self._on_bytes, session)
 		# By post: a departure is told to others, whose dead links are found then; a hundred would nest.
-		link.on_close = lambda reason: self._reactor.post(lambda: self._closed(session, reason))
+		link.on_close = lambda reason: self.reactor.post(lambda: self._closed(session, reason))
 		link.limit = MAX_LINE
 		self._half_open.begin(link, address)
 
@@ -12202,9 +12719,9 @@ class ConferenceServer:
 					check_version(said)
 				message = check_message(said, CLIENT_MESSAGES)
 				if session.stage == "in":
-					self._apply(self.room.handle(session.id, message, session.heard, time.time()))
+					self.apply(self.room.handle(session.id, message, session.heard, time.time()))
 				else:
-					self._lobby.on_message(session, message, line)
+					self.lobby.on_message(session, message, line)
 					if session.stage not in ("hello", "prove"):
 						self._half_open.leave(session.link.evict)
 			except PeerFault as fault:
@@ -12225,7 +12742,7 @@ class ConferenceServer:
 		if session.stage == "in":
 			self._answer(session, said, {"type": "error", **refused.told})
 		else:
-			self._lobby.deny(session, **refused.told)
+			self.lobby.deny(session, **refused.told)
 
 	def _answer(self, session: ControlSession, said: Json, answer: Json) -> None:
 		"""The one answer to what was `said`; `ok` only where it has a `ref`."""
@@ -12235,7 +12752,7 @@ class ConferenceServer:
 				session.send({**answer, **ref})
 
 	def _tell_hosts(self, message: Json) -> None:
-		self._apply([self.room.tell_hosts(message)])
+		self.apply([self.room.tell_hosts(message)])
 
 	def _admit(self, session: ControlSession) -> None:
 		hello, now = session.hello, monotonic()
@@ -12255,24 +12772,27 @@ class ConferenceServer:
 		self.tried = tuple(one for one in self.tried if one != session.address)
 		session.link.limit = LINK_QUEUE
 		session.proof, session.transcript = None, []
-		self._apply(effects)  # kept before it is told
-		self._sessions[member.id] = session
+		self.apply(effects)  # kept before it is told
+		self.sessions[member.id] = session
 		keys = self.media.add(member.id)
 		welcome = {**self.room.welcome(member), **keys, "resume": token, "features": FEATURES}
 		if self.options.host_key:
 			welcome["host_key"] = self.options.host_key
+		if self.succession.signed:
+			welcome["record"] = self.succession.signed
 		if role == "host":
 			welcome["pin"] = self.options.pin
 		self._send(session, welcome)
 		for message in self.room.classroom.greeting(member, time.time()):
 			session.send(message)
 		self._tell_leader(member)
+		self.succession.have_signed()
 		log.info("%s (%d, %s) has joined from %s", member.name, member.id, role, session.address)
 
 	def _tell_leader(self, member: Member) -> None:
 		"""What only hosts and co-hosts are told, once they are."""
-		for message in (self.room.banned(), *self._lobby.waiting()) if member.leads else ():
-			self._sessions[member.id].send(message)
+		for message in (self.room.banned(), *self.lobby.waiting()) if member.leads else ():
+			self.sessions[member.id].send(message)
 
 	def _send(self, session: ControlSession, message: Json) -> None:
 		offers: list[Json] = []
@@ -12295,39 +12815,45 @@ class ConferenceServer:
 	def _closed(self, session: ControlSession, reason: str) -> None:
 		if not session.id:
 			self.tried = (*(one for one in self.tried if one != session.address), session.address)[-64:]
-		self._lobby.forget(session)
+		self.lobby.forget(session)
 		if session.stage == "in":
 			session.become("over")
 			log.info("the link to member %d is lost: %s", session.id, reason)
-			self._apply(self.room.leave(session.id, "lost", monotonic()))
+			self.apply(self.room.leave(session.id, "lost", monotonic()))
 			self._forget(session.id)
 
 	def _forget(self, ident: int) -> None:
-		self._sessions.pop(ident, None)
+		self.sessions.pop(ident, None)
+		self.succession.left(ident)
 		self._files.forget(ident)
 		self.media.remove(ident)
 		self._screen.drop(ident)
 
 	def _on_tick(self) -> None:
 		now = monotonic()
-		self._keeper.tick()
-		self._apply(self.room.tick(now))
+		if self._keeper:
+			self._keeper.tick()
+		self.succession.tick(now)
+		self.apply(self.room.tick(now))
 		if self._orphan:
-			self._apply(self._orphan.step(self.room.members, now))
+			self.apply(self._orphan.step(self.room.members, now))
 			if self._alone is None or self._running.path.exists():
 				self._note_running(alone=self._orphan.alone)
 			else:
 				self.over.set()
 		self._files.tick(now)
-		for session in list(self._sessions.values()):
+		for session in list(self.sessions.values()):
 			if now - session.heard > SILENT_SECONDS:
 				session.link.discard("silent")
 
 	# -- effects
 
-	def _apply(self, effects: list[Effect]) -> None:
+	def apply(self, effects: list[Effect]) -> None:
+		"""Do what the room has decided, in order."""
 		if changes := [effect for effect in effects if isinstance(effect, Keep)]:
-			self._keeper.keep(*changes)
+			if self._keeper:
+				self._keeper.keep(*changes)
+			self.succession.copy(changes)
 		for effect in effects:
 			match effect:
 				case Tell():
@@ -12337,14 +12863,17 @@ class ConferenceServer:
 				case Expel():
 					self._expel(effect)
 				case Admit(ask=0):
-					self._lobby.open_door()
+					self.lobby.open_door()
 				case Admit():
-					self._lobby.settle(effect.ask, effect.on)
+					self.lobby.settle(effect.ask, effect.on)
 				case Promoted():
 					self._tell_leader(self.room.members[effect.id])
 				case MeetingOver():
 					self.why = effect.code
 					self.over.set()
+				case Succeed():
+					address = self.sessions[effect.id].address
+					self.succession.on_message(self.room.members[effect.id], address, effect.message)
 				case ShareStopped():
 					self._screen.stop(effect.id)
 				case FileGone():
@@ -12353,12 +12882,12 @@ class ConferenceServer:
 	def _tell(self, effect: Tell) -> None:
 		line = encode_line(effect.message)
 		for ident in effect.to:
-			session = self._sessions.get(ident)
+			session = self.sessions.get(ident)
 			if session and session.stage == "in":
 				session.link.send(line)
 
 	def _expel(self, effect: Expel) -> None:
-		session = self._sessions.get(effect.id)
+		session = self.sessions.get(effect.id)
 		if session:
 			log.info("member %d is out: %s", effect.id, effect.message.get("type", "left"))
 			session.end("removed", effect.message)
@@ -12375,15 +12904,24 @@ class ConferenceServer:
 			self.counters.add(fault.kind)
 			raise fault.refused from None
 		if role == "presenter":
-			self._apply(self.room.share_start(found.member))
+			self.apply(self.room.share_start(found.member))
 		return found.member
 
 	def _screen_released(self, ident: int) -> None:
-		self._apply(self.room.share_stop(ident))
+		self.apply(self.room.share_stop(ident))
 
 	def _fail(self) -> None:
 		self.failure = self.why = "no_mixer"
 		self.over.set()
+
+
+def free_base(host: str, base: int) -> int:
+	"""The next base, from that one on, of ports that a standby can have."""
+	for other in range(base, base + 90, 3):
+		with suppress(Refused):
+			listen_tcp((host, other)).close()
+			return other
+	return base
 
 
 def serve(
@@ -12410,7 +12948,7 @@ def serve(
 
 
 # ==============================
-# [18] CLIENT MEDIA - one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
+# [19] CLIENT MEDIA - one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, CALL, LINKS, DEVICES, STAND-INS
 # ==============================
 RATE_SECONDS: Final = 2.0
@@ -12438,6 +12976,8 @@ class ClientOptions:
 	speaker: str = "default"
 	downloads: str = ""
 	host_key: str = ""
+	teacher: str = ""  # the public key of who is the host, once it is known
+	standby: str = "auto"  # or yes, or no: whether this computer may serve
 	fingerprint: str = ""
 	volume: float = 1.0
 	sound: str = ""  # clear or original; else clear, but for a file or tone that is in no room
@@ -13388,7 +13928,7 @@ class MediaManager:
 
 
 # ==============================
-# [19] CLIENT PLANES - the shared screen, and files
+# [20] CLIENT PLANES - the shared screen, and files
 # Uses: BASICS, WIRE, VIDEO, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
 # ==============================
 
@@ -14516,9 +15056,8 @@ class FileTransfers:
 
 
 # ==============================
-# [20] CONTROLLER - control link, commands, events: the whole client without a window
-# Uses: BASICS, WIRE, BANDWIDTH, CALL, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, CLIENT MEDIA,
-# CLIENT PLANES
+# [21] CONTROL LINK - joining, and the life of a control connection
+# Uses: BASICS, WIRE, TRUST, LINKS, CLIENT MEDIA
 # ==============================
 
 LINK_STATES: Final[Mapping[str, str]] = {  # of a participant's link: where each leads
@@ -14539,21 +15078,24 @@ CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have 
 class CommandConnection:
 	"""One attempt at, and the life of, a control connection. Reactor's thread only.
 
-	`resume(fingerprint)` is the token for a host, asked once its certificate is known;
+	`resume(fingerprint)` is the token for a server, asked once its certificate is known, and whether that is
+	known from before or as the host's standby; `trusts(welcome)` whether it proves to be one;
 	`on_message(message)` for everything from the welcome on; `on_closed(refused)` once, with code
 	"" where it just broke.
 	"""
 
 	_reactor: Loop
 	_options: ClientOptions
-	_resume: Callable[[str], str | None]
+	_resume: Callable[[str], tuple[str, bool]]
+	_trusts: Callable[[Json], bool]
 	_on_message: Callable[[Json], None]
 	_on_closed: Callable[[Refused], None]
+	_epoch: int = 1
 	_lines: LineSplitter = field(default_factory=LineSplitter)
 	_said: list[bytes] = field(default_factory=list)
 	_proof: PinClient | None = None
 	_proved: bool = False
-	_token: str | None = None
+	_known: bool = False
 	_place: tuple[str, str] = ("", "")  # the public key of who is host, the meeting
 	_refused: Refused | None = None
 	_timer: Timer | None = None
@@ -14607,13 +15149,13 @@ class CommandConnection:
 		options = self._options
 		hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
 		hello["features"] = FEATURES
-		self._token = self._resume(link.fingerprint)
-		if self._token:
-			hello["resume"] = self._token
-		elif options.pin:  # a try at the PIN may have to wait for its turn
+		hello["resume"], self._known = self._resume(link.fingerprint)
+		if options.pin and not self._known:  # a try at the PIN may have to wait for its turn
 			self._wait(PIN_QUEUE_SECONDS)
 		if self._right:
 			hello["host"] = self._right.public
+		if self._epoch > 1:
+			hello["epoch"] = self._epoch
 		self.send(hello)
 
 	def _wait(self, seconds: float) -> None:
@@ -14645,7 +15187,7 @@ class CommandConnection:
 		elif kind == "prove" and self._right and self.link:
 			signature = self._right.prove(message, self.fingerprint)
 			self.link.send(encode_line({"type": "proof", "signature": signature}))
-		elif kind == "waiting":
+		elif kind in ("waiting", "moved"):
 			self._wait(WAITING_SECONDS)
 			self._on_message(message)
 		elif kind == "pin" and self._proof is None:  # each proof would let a false host test one PIN
@@ -14661,7 +15203,7 @@ class CommandConnection:
 
 	def _check_hosts(self, message: Json) -> None:
 		if message["type"] == "welcome":
-			self._place = message.get("host_key", ""), message["meeting"]
+			self._place = self._options.teacher or message.get("host_key", ""), message["meeting"]
 		users = message.get("users", [message["user"]] if "user" in message else [])
 		for user in users:
 			proof = user.pop("proof", None)
@@ -14682,7 +15224,8 @@ class CommandConnection:
 		self.send({"type": "pin_proof", "mac": mac.hex()})
 
 	def _on_welcome(self, message: Json) -> None:
-		if self._options.pin and not self._proved and self._token is None:
+		proved = self._proved or self._known or not self._options.pin
+		if not proved and not self._trusts(message):
 			self.refuse(Refused("host_unproven"))
 			return
 		self.welcomed = True
@@ -14697,6 +15240,13 @@ class CommandConnection:
 		self._on_closed(self._refused or broken)
 
 
+# ==============================
+# [22] CONTROLLER - commands, events, who goes on: the whole client without a window
+# Uses: BASICS, WIRE, BANDWIDTH, CALL, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, CLIENT MEDIA,
+# CLIENT PLANES, CONTROL LINK
+# PLANES, CONTROL LINK
+# ==============================
+
 # -- commands
 
 
@@ -14709,13 +15259,16 @@ LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for th
 	"left": ("reason",),
 	"ended": ("reason",),
 }
-PASSING: Final = frozenset({"", "no_meeting", "host_changed"})  # may be over at the next try
+# may be over at the next try
+PASSING: Final = frozenset({"", "no_meeting", "host_changed", "moved", "host_alive", "stale"})
 MOST_SAID: Final = 1_000
 SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
-PASSED_ON: Final = frozenset({"share_allowed", "host_away", "asked", "agreed", "waiting"})  # they are events
+PASSED_ON: Final = frozenset({"share_allowed", "host_away", "agreed", "waiting"})  # they are events
 FILE_COMMANDS: Final = ("upload", "download", "decline", "cancel", "hand_out", "hand_in")
 # What is answered when it has come about; all else that the server is not asked: `ok`.
-LATER: Final = frozenset({"mic", "camera", "share", "end", "admit", "agree", "attendance", *FILE_COMMANDS})
+LATER: Final = frozenset(
+	{"mic", "camera", "share", "end", "admit", "agree", "attendance", "hand_over", *FILE_COMMANDS}
+)
 
 
 @dataclass(slots=True)
@@ -14803,6 +15356,7 @@ PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
 	"one_room": {"on": bool},
 	"room": {"same": _id_or_none},
 	"ask_share": {"who": _id_of},
+	"stand_by": {"who": _id_of},
 	"agree": {"to": str, "yes": bool},
 	"rename": {"name": str, "who?": _id_of},
 	"ask": {"question": str, "answers": list},
@@ -14880,6 +15434,222 @@ class Requests:
 			link.send(said.message)
 
 
+LAST_RECORD: Final = "succession.json"  # signed by this home's host, who finds her meeting by it
+
+
+class Successors:
+	"""Who goes on when the server fails, as the host has signed it, and the own standby. Reactor's thread."""
+
+	PATIENCE = 1.0  # for the server that was lost
+	UNREACHED = 3  # times: others reach the server, this computer does not
+
+	def __init__(self, controller: MeetingController, home: Path) -> None:
+		self._me, self._options, self._home = controller, controller.options, home
+		self._settings = Settings(home)
+		self.record: Json = {}
+		self._signed: Json = {}
+		self._reached: dict[str, Address] = {}  # by fingerprint, where that server was reached
+		self._here = ""  # the fingerprint of the server that was reached last
+		self._goal: Json = {}  # where the server has sent everyone
+		self._turn = self._alive = 0
+		self._child: ChildKeeper | None = None
+		self._serving: Json = {}  # what the child has said
+		self._lines: list[Json] = []  # that another server may not have
+		self.answers: Mapping[str, Callable[[Json], object]] = {
+      "asked": self._on_asked, "sign": self._on_sign, "record": self.take, "copy": self._on_copy,
+      "moved": self._on_moved,
+      "serve": lambda message: self._tell_child("serve", epoch=message["epoch"]),
+    }  # fmt: skip
+
+	@property
+	def _shot(self) -> Snapshot:
+		return self._me.state.current
+
+	def close(self) -> None:
+		"""End the standby. Any thread."""
+		if self._child:
+			self._child.close(2.0)
+
+	# -- the record
+
+	def lists(self, fingerprint: str) -> bool:
+		"""Whether the host has named that server."""
+		servers = self.record.get("servers", ()) if self.record.get("until", 0) > time.time() else ()
+		return any(one["fingerprint"] == fingerprint for one in servers)
+
+	def take(self, told: Json) -> None:
+		"""The host has signed who goes on; PeerFault where not, or where this is an old one."""
+		record = read_record(told, self._options.teacher, time.time())
+		late = self.record and (record["epoch"], record["until"]) < (
+			self.record["epoch"],
+			self.record["until"],
+		)
+		if late or record["meeting"] != self._me.meeting:
+			raise PeerFault("record", "of another meeting or time")
+		self.record, self._signed = record, {key: told[key] for key in SIGNED}
+		names = tuple(one["name"] for one in record["servers"][1:])
+		if names != self._shot.heirs:
+			self._me.state.update(heirs=names)
+			self._me.emit("succession", names=list(names))
+		servers = [one["fingerprint"] for one in record["servers"]]
+		digests = {one: hashlib.sha256(self._me.token_at(one).encode()).hexdigest() for one in servers}
+		self._me.send({"type": "claims", "digests": digests})
+		self._tell_child("record", **self._signed)
+		if self._options.host_key:
+			_save_json(self._home / LAST_RECORD, self._signed)
+		if (
+			self._shot.role == "host" and self._serving.get("fingerprint") in servers[1:]
+		):  # she brings it back
+			self._me.send({"type": "hand_over", "to": self._shot.me, "rights": False})
+
+	def _on_sign(self, message: Json) -> None:
+		"""Sign who goes on. Elsewhere than at home the host names nobody new."""
+		own, home = HostRight(self._options.host_key), load_identity(self._home).fingerprint
+		servers = [one["fingerprint"] for one in message["servers"]]
+		known = {home, *(one["fingerprint"] for one in self.record.get("servers", ()))}
+		if servers[0] != self._here or (self._here != home and not known.issuperset(servers)):
+			raise PeerFault("record", "names others")
+		now, until = self._shot, int(time.time()) + RECORD_SECONDS
+		facts = {"meeting": now.meeting, "title": now.title, "pin": bool(now.pin), "epoch": now.epoch}
+		record = {**facts, "host_key": own.public, "until": until, "servers": message["servers"]}
+		self._me.send({"type": "record", **own.sign(json.dumps(record))})
+
+	# -- where to go
+
+	def aim(self, lost: float) -> None:
+		"""Choose the server to try next, `lost` seconds after the link was."""
+		servers = self.record["servers"] if self.lists(self._here) else []
+		options, goal = self._options, self._goal
+		if not goal and len(servers) > 1 and lost > self.PATIENCE:
+			here = [one["fingerprint"] for one in servers].index(self._here) + 1
+			goal, self._turn = [*servers[here:], *servers[:here]][self._turn % len(servers)], self._turn + 1
+			options.address, options.port = self._reached.get(
+				goal["fingerprint"], (goal["address"], goal["port"])
+			)
+		elif goal:
+			options.address, options.port = goal["address"], goal["port"]
+		if goal:
+			options.fingerprint, self._goal = goal["fingerprint"], {}
+
+	def _on_moved(self, message: Json) -> None:
+		if not self.lists(message["server"]["fingerprint"]):
+			raise PeerFault("record", "not named")
+		self._goal = message["server"]
+		if self._me.link:
+			self._me.link.refuse(Refused("moved"))
+
+	def refused(self, refused: Refused) -> None:
+		"""What was tried says why not: others may reach what this computer does not."""
+		self._alive += refused.code == "host_alive"
+		if self._alive == self.UNREACHED:
+			self._alive = 0
+			self._me.emit("reconnecting", **refused.event)
+
+	def lost(self) -> None:
+		"""The link is lost."""
+		self._tell_child("linked", on=False, epoch=self._shot.epoch)
+
+	def arrived(self, message: Json, fingerprint: str) -> bool:
+		"""In at a server; whether that is another one."""
+		before, self._here, self._turn, self._alive = self._here, fingerprint, 0, 0
+		self._reached[fingerprint] = self._options.address, self._options.port
+		if told := message.get("record", self._signed):
+			self.take(told)
+		self._tell_child("linked", on=True, epoch=message["epoch"])
+		if message["role"] != "host" and self._agreed():
+			self._start()
+		self._offer()
+		return before not in ("", fingerprint)
+
+	# -- the own standby
+
+	def _agreed(self) -> bool:
+		chosen = self._options.standby
+		return chosen == "yes" or (chosen == "auto" and self._settings.get(self._kept, False))
+
+	@property
+	def _kept(self) -> str:
+		return f"stand_by {self._options.teacher}"
+
+	def _on_asked(self, message: Json) -> None:
+		settled = self._agreed() or self._options.standby == "no" or message["by"] == self._shot.name
+		if message["to"] == "stand_by" and settled:
+			self.agree({"to": "stand_by", "yes": self._options.standby != "no"})
+		else:
+			self._me.emit("asked", to=message["to"], by=message["by"])
+
+	def agree(self, command: Json) -> None:
+		"""This computer serves if the server fails, or not; remembered for this host."""
+		yes = wanted(command, "yes", bool)
+		self._me.ask({"type": "agree", "to": "stand_by", "yes": yes}, command)
+		if self._shot.role != "host":
+			self._settings.set(self._kept, yes)
+		if yes:
+			self._start()
+		elif self._child:
+			self._child.stop()
+			self._child, self._serving = None, {}
+			self._offer()
+
+	def _start(self) -> None:
+		if self._child:
+			return
+		now, options = self._shot, self._options
+		pin = options.pin or (now.pin if now.role == "host" else "")
+		first = {
+      "title": now.title, "host_name": now.host, "pin": pin, "standby": now.name, "base": options.port,
+      "bind": options.bind, "host_key": options.teacher,
+    }  # fmt: skip
+
+		def hear(told: Json) -> None:
+			self._me.post(lambda: self._hear(told))
+
+		self._child = ChildKeeper("standby", ["--serve-child"], first, hear, ending="end")
+		self._child.start()
+
+	def _hear(self, told: Json) -> None:
+		if told["event"] == "gave_way":
+			self._lines = told["lines"]
+		elif told["event"] == "serves":
+			self._me.send({"type": "serving"})
+		elif told["event"] == "serving":
+			self._serving = told
+			if self._signed:
+				self._tell_child("record", **self._signed)
+			self._tell_child("linked", on=True, epoch=self._shot.epoch)
+			self._offer()
+
+	def _offer(self) -> None:
+		"""Tell another server that this computer can serve, or no longer."""
+		place = {
+			"fingerprint": self._serving.get("fingerprint", "00" * 32),
+			"port": self._serving.get("port", 0),
+		}
+		if place["fingerprint"] != self._here and bool(self._serving) == bool(self._child):
+			wired = next((one.kind == "wired" for one in plausible_interfaces(self._options.bind)), False)
+			self._me.send({"type": "standing_by", **place, "rank": 2 * (not wired) + (not on_mains())})
+
+	def _tell_child(self, do: str, **more: Any) -> None:
+		if self._child:
+			self._child.tell({"do": do, **more})
+
+	def _on_copy(self, message: Json) -> None:
+		self._tell_child("copy", state=message["state"])
+		lines, self._lines = self._lines, []
+		for line in lines:
+			self._me.send({"type": "line", **line})
+
+	def hand_over(self, command: Json) -> None:
+		"""The meeting goes on at somebody's computer or, once her standby is ready, at the host's own."""
+		to = someone(self._me.state, command, "to")
+		if to.id == self._shot.me:
+			self._me.ask({"type": "stand_by", "who": to.id}, command)
+		else:
+			self._me.ask(
+				{"type": "hand_over", "to": to.id, "rights": wanted(command, "rights", bool)}, command
+			)
+
+
 class MeetingController:
 	"""A participant: takes headless commands, gives events and snapshots.
 
@@ -14900,12 +15670,11 @@ class MeetingController:
 		self._known = KnownHosts(home)
 		self._tokens = ResumeTokens(home)
 		self._reactor = Loop("client", self.counters)
-		self._link: CommandConnection | None = None
+		self.link: CommandConnection | None = None
 		self._tries = 0
 		self._try_until = 0.0  # for the first join, which has to be decided within 12 s
 		self._lost_at = 0.0
-		self._meeting = ""
-		self._token: str | None = None
+		self.meeting = ""
 		self._watch: dict[str, tuple[int, int]] = {}
 		self._watch_sent: Json = {}
 		self._asked: dict[str, bool] = {}  # what each device was last told to be
@@ -14926,11 +15695,13 @@ class MeetingController:
 		self.files = FileTransfers(
 			options, self._reactor, self.state, self.emit, self.ask, self.requests.make
 		)
+		self.successors = Successors(self, home)
 		self._commands: Mapping[str, Callable[[Json], None]] = {
 			**dict.fromkeys(PLAIN_COMMANDS, self._tell_server),
 			**{name: getattr(self.files, name) for name in FILE_COMMANDS},
 			"admit": self._admit,
 			"agree": self._agree,
+			"hand_over": self.successors.hand_over,
 			"attendance": self._save_attendance,
 			"end": self._end,
 			"mic": partial(self._switch, "mic"),
@@ -14948,6 +15719,7 @@ class MeetingController:
 		self._answers: Mapping[str, Callable[[Json], object]] = {  # to the server's messages; else `_apply`
 			**dict.fromkeys(PASSED_ON, self._pass_on),
 			"welcome": self._on_welcome,
+			**self.successors.answers,
 			"pong": self._on_pong,
 			"encode": self._on_encode,
 			"audio_keys": self._on_audio_keys,
@@ -14964,12 +15736,16 @@ class MeetingController:
 
 	def start(self, meeting: str = "") -> None:
 		"""Start joining; `meeting` is its id where discovery has told it."""
-		self._meeting = meeting
+		self.meeting = meeting
 		self._try_until = monotonic() + 1.0
 		self._reactor.start()
 		self._reactor.post(self._connect)
 		self._reactor.post(lambda: self._reactor.every(PING_SECONDS, self._ping))
 		self._reactor.post(lambda: self._reactor.every(REPORT_URGENT, self._report_path))
+
+	def post(self, call: Callable[[], None]) -> None:
+		"""Have `call` made on the reactor's thread."""
+		self._reactor.post(call)
 
 	def do(self, command: Json) -> None:
 		"""Carry out a command of the headless interface; never blocks."""
@@ -15009,6 +15785,7 @@ class MeetingController:
 		for what in ("timers", "system"):
 			power.need(what, self, False)
 		self.media.close()
+		self.successors.close()
 		self._tokens.close()
 
 	def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
@@ -15042,11 +15819,11 @@ class MeetingController:
 		"""Say goodbye and end. Reactor's thread."""
 		if self._is("ended"):
 			return
-		if self._link and self._link.welcomed:
-			self._link.send({"type": "leave"})
+		if self.link and self.link.welcomed:
+			self.link.send({"type": "leave"})
 		self._finish("left", 0, ref=ref, reason=reason)
-		if self._link:
-			self._link.close()
+		if self.link:
+			self.link.close()
 
 	# -- the link
 
@@ -15062,23 +15839,34 @@ class MeetingController:
 			return
 		self._tries += 1
 		self._aim_anew()
-		told = self._resume_token, self._on_message, self._on_closed
-		self._link = CommandConnection(self._reactor, self.options, *told)
+		told = (
+			self._resume_token,
+			self._stands_in,
+			self._on_message,
+			self._on_closed,
+			self.state.current.epoch,
+		)
+		self.link = CommandConnection(self._reactor, self.options, *told)
 		try:
-			self._link.begin(CONNECT_SECONDS if self._is("reconnecting") else HANDSHAKE_SECONDS)
+			self.link.begin(CONNECT_SECONDS if self._is("reconnecting") else HANDSHAKE_SECONDS)
 		except OSError as error:
 			words = "The network cannot be used: {fault}."
 			self._on_closed(Refused("no_meeting", words, fault=system_words(error)))
 
-	def _resume_token(self, fingerprint: str) -> str | None:
-		if self._token:
-			return self._token  # the link has held the certificate to the one before
-		return self._tokens.get(fingerprint, self._meeting, self._asked_name)
+	def token_at(self, fingerprint: str) -> str:
+		"""What proves who one is to that server alone."""
+		return hmac.digest(self._tokens.root, f"{fingerprint} {self._asked_name}".encode(), "sha256").hex()
+
+	def _resume_token(self, fingerprint: str) -> tuple[str, bool]:
+		token = self._tokens.get(fingerprint, self.meeting, self._asked_name)
+		return (token or self.token_at(fingerprint), bool(token) or self.successors.lists(fingerprint))
 
 	def _aim_anew(self) -> None:
+		if self._is("reconnecting"):
+			self.successors.aim(monotonic() - self._lost_at)
 		ads = self._finder.meetings() if self._finder else []
 		ours = [ad for ad in ads if ad.fingerprint == self.options.fingerprint]
-		ours.sort(key=lambda ad: (ad.meeting != self._meeting, ad.address != self.options.address))
+		ours.sort(key=lambda ad: (ad.meeting != self.meeting, ad.address != self.options.address))
 		if ours:
 			self.options.address, self.options.port = ours[0].address, ours[0].port
 
@@ -15115,8 +15903,9 @@ class MeetingController:
 		if self._is("live"):
 			self._lost_at = now
 			self._become("reconnecting", reason=refused.reason)
-			if self._link:
-				self.requests.forget_dropped(self._link)
+			self.successors.lost()
+			if self.link:
+				self.requests.forget_dropped(self.link)
 			self.files.disconnect()
 			self._answer_later("screen_stop")
 			self.emit("reconnecting", reason=refused.reason)
@@ -15127,15 +15916,17 @@ class MeetingController:
 			self._finder.distrust((self.options.address, self.options.port), self.options.fingerprint)
 		if self._tries >= 2:
 			self._look_for_host()
-		self._reactor.later(min(1.0, 0.25 * self._tries), self._connect)
+		self.successors.refused(refused)
+		pause = 0.25 if self.successors.record else min(1.0, 0.25 * self._tries)
+		self._reactor.later(0.0 if refused.code == "moved" else pause, self._connect)
 
 	def _report_path(self) -> None:
-		report = self.media.path_report() if self._link and self._link.welcomed else None
+		report = self.media.path_report() if self.link and self.link.welcomed else None
 		if report:
 			self.send({"type": "report", **report})
 
 	def _ping(self) -> None:
-		link = self._link
+		link = self.link
 		if link is None or not link.welcomed or link.link is None or link.link.closed:
 			return
 		now = monotonic()
@@ -15158,7 +15949,7 @@ class MeetingController:
 			link.send(message)
 
 	def _standing_link(self) -> CommandConnection | None:
-		return self._link if self._is("live") else None
+		return self.link if self._is("live") else None
 
 	def ask(self, message: Json, command: Json) -> None:
 		"""Send `message` for `command`; what answers it carries the command's `ref`.
@@ -15224,10 +16015,12 @@ class MeetingController:
 
 	def _on_ended(self, message: Json) -> None:
 		if message["type"] == "ended":  # who was removed may be let back as who it was
-			self._tokens.drop(self.options.fingerprint, self._meeting, self._asked_name)
+			self._tokens.drop(self.options.fingerprint, self.meeting, self._asked_name)
 		self._finish("ended", 0, ref=self._end_ref, **refusal(message).event)
-		if self._link:
-			self._link.close("ended")
+		if self.options.host_key:
+			(self._home / LAST_RECORD).unlink(missing_ok=True)
+		if self.link:
+			self.link.close("ended")
 
 	def _apply(self, message: Json, ref: Any = None) -> None:
 		if message["type"] == "timer":
@@ -15249,15 +16042,17 @@ class MeetingController:
 			self._send_gains()
 
 	def _on_welcome(self, message: Json) -> None:
-		assert self._link is not None
+		assert self.link is not None
 		if not self._host_is_the_known_one(message):
 			return
-		fingerprint = self._link.fingerprint
+		fingerprint = self.link.fingerprint
 		self.options.fingerprint = fingerprint
 		self.options.name = message["name"]
-		self._token, self._meeting = message["resume"], message["meeting"]
-		self._tokens.put(fingerprint, self._meeting, self._asked_name, self._token)
-		self._link.send({"type": "resumed"})
+		self.meeting = message["meeting"]
+		self.options.teacher = self.options.teacher or message.get("host_key", "")
+		if message["served_by"] == message["host"]:
+			self._tokens.put(fingerprint, self.meeting, self._asked_name, message["resume"])
+			self.link.send({"type": "resumed"})
 		back = self._is("reconnecting")
 		self.state.update(fingerprint=fingerprint)
 		if back:
@@ -15268,7 +16063,7 @@ class MeetingController:
 		else:
 			self._emit_joined(message)
 			self.media.start(message)
-		self._become("live")
+		self._become("live", epoch=message["epoch"])
 		self._tries = 0
 		if back:
 			self.screen.renew()
@@ -15276,6 +16071,9 @@ class MeetingController:
 		self._watch_sent = {}
 		hand = self.state.me is not None and self.state.me.hand > 0
 		self._apply(message)
+		if self.successors.arrived(message, fingerprint):
+			where = {"address": self.options.address, "name": message["served_by"], "epoch": message["epoch"]}
+			self.emit("moved", **where, seconds=round(monotonic() - self._lost_at, 2))
 		for what, device in self.state.current.devices.items():
 			if device.state == "live":
 				self._tell_state(what, True)
@@ -15287,23 +16085,36 @@ class MeetingController:
 		self.requests.say_again([*message["chat"], *message["private"]])
 
 	def _host_is_the_known_one(self, message: Json) -> bool:
-		assert self._link is not None
-		fingerprint = self._link.fingerprint
+		assert self.link is not None
+		fingerprint = self.link.fingerprint
 		title, host = message["title"], message["host"]
 		if self.options.host_key or self._is("reconnecting"):
 			return True
 		known = self._known.get(fingerprint)
+		if known is None and (self._stands_in(message) or message["served_by"] != host):
+			return True
 		if known is None and not self.options.accept_changed:
 			other = self._known.imitated(fingerprint, title, host)
 			if other:
-				self._link.send({"type": "leave"})
+				self.link.send({"type": "leave"})
 				self._finish("denied", 1, **changed_host(other).event)
-				self._link.close()
+				self.link.close()
 				return False
 		at, more = self.options.address, {"port": self.options.port, "host_key": message.get("host_key", "")}
 		self._known.remember(fingerprint, title, host, at, **more)
 		self.state.update(new_host=known is None)
 		return True
+
+	def _stands_in(self, message: Json) -> bool:
+		"""Whether a known host has named the server, for this meeting only."""
+		for known in self._known.all() if "record" in message else ():
+			with suppress(PeerFault):
+				record = read_record(message["record"], known.host_key, time.time())
+				named = {one["fingerprint"] for one in record["servers"]}
+				if record["meeting"] == message["meeting"] and self.link and self.link.fingerprint in named:
+					self.options.teacher = known.host_key
+					return True
+		return False
 
 	def _emit_joined(self, message: Json) -> None:
 		self.state.update(since=monotonic())
@@ -15388,6 +16199,9 @@ class MeetingController:
 		self.ask({"type": "admit", "ask": asks[0], "on": on}, command)
 
 	def _agree(self, command: Json) -> None:
+		if command.get("to") == "stand_by":
+			self.successors.agree(command)
+			return
 		self._tell_server(command)
 		if command["yes"]:
 			self._share({"source": command.get("source", "screen:0"), "on": True})
@@ -15551,6 +16365,11 @@ class MeetingController:
 		self.emit("stats", command.get("ref"), video=video, **told, counters=self.counters.snapshot())
 
 
+# ==============================
+# [23] HEADLESS - finding, hosting, and the whole client as commands and events
+# Uses: BASICS, WIRE, TRUST, LINKS, PROCESS, DISCOVERY, CLIENT MEDIA, CONTROLLER
+# ==============================
+
 # -- finding, hosting, and the headless interface
 
 DECIDE_SECONDS: Final = 0.4
@@ -15559,7 +16378,7 @@ LAST_EVENTS: Final = frozenset({"left", "ended", "denied"})
 
 def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -> MeetingAd:
 	"""The only meeting of a known host or, where none is known, the only one at all; else Refused."""
-	mine = [ad for ad in ads if known.get(ad.fingerprint)]
+	mine = [ad for ad in ads if known.get(ad.fingerprint) or known.get(ad.stands_for)]
 	candidates = mine or ([] if known.all() else list(ads))
 	if len(candidates) > 1:
 		raise Refused("several_meetings", count=len(candidates))
@@ -15665,7 +16484,7 @@ class HostedMeeting:
 
 	def aim(self, options: ClientOptions) -> None:
 		"""Let `options` join this meeting as its host."""
-		options.address = self._options["bind"] or "127.0.0.1"
+		options.address = self._serving.get("at") or self._options["bind"] or "127.0.0.1"
 		options.port = self._serving["port"]
 		options.fingerprint = self._serving["fingerprint"]
 		options.host_key, options.pin = self._secret, ""  # its host need not ask it for the PIN
@@ -15732,7 +16551,7 @@ def run_headless(
 
 
 # ==============================
-# [21] DOORS - giving this program to others
+# [24] DOORS - giving this program to others
 # Uses: BASICS, DOCTOR, LINKS, DISCOVERY, DEVICES
 # ==============================
 
@@ -15920,9 +16739,10 @@ class AppGiver:
 
 
 # ==============================
-# [22] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
+# [25] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
 # Uses: BASICS, AUDIO, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, STAND-INS, CLIENT MEDIA,
-# CLIENT PLANES, CONTROLLER, DOORS
+# CLIENT PLANES, CONTROLLER, HEADLESS, DOORS
+# PLANES, CONTROLLER, HEADLESS, DOORS
 # ==============================
 
 
@@ -16089,6 +16909,17 @@ MOST_IN_CROWD: Final = 60
 CROWD_VOICES: Final = 8  # who talk in a window's demo
 
 
+def lesson_elsewhere(home: Path) -> Json:
+	"""The standby at which the meeting of this home's host goes on, and its title; {} where none does."""
+	with suppress(PeerFault):
+		told, own = _load_json(home / LAST_RECORD), load_identity(home).fingerprint
+		record = read_record(told, HostRight(make_host_key()).public, time.time())
+		for server, answer in probe_servers(record["servers"], record["meeting"], None):
+			if answer.get("serving") and server["fingerprint"] != own:
+				return {**server, "at": server["address"], "title": record["title"], "bind": None}
+	return {}
+
+
 def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port: int = 0) -> Json:
 	"""This home's meeting whose window is gone, for who would host `title` with `pin`, or {}.
 
@@ -16096,9 +16927,12 @@ def own_meeting(home: Path, title: str | None = "", pin: str | None = None, port
 	"""
 	running = RunningMeeting(home).read()
 	if not running.get("alone") or port not in (0, running["port"]):
+		running = lesson_elsewhere(home)
+	if not running:
 		return {}
 	mark = Journal(load_identity(home), running["port"]).mark
-	if title not in (None, running["title"]) or (pin is not None and mark(clean_pin(pin)) != running["pin"]):
+	other = pin is not None and mark(clean_pin(pin)) != running.get("pin", mark(clean_pin(pin)))
+	if other or title not in (None, running["title"]):
 		raise Refused("meeting_running", "“{title}” is still running.", title=running["title"])
 	return running
 
@@ -16275,6 +17109,7 @@ class Program:
 		"""
 		if anew and self.lesson():
 			RunningMeeting(self._home).end()
+			(self._home / LAST_RECORD).unlink(missing_ok=True)
 		own_meeting(self._home)
 		if pin == "auto":
 			pin = f"{secrets.randbelow(1_000_000):06d}"
@@ -16537,7 +17372,7 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 
 
 # ==============================
-# [23] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
+# [26] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
 # Uses: BASICS
 # ==============================
 
@@ -16750,6 +17585,14 @@ Look|Ver|Voir|देखें
 Saved: {name}|Guardado: {name}|Enregistré : {name}|सहेजा गया: {name}
 {name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
 You may share your screen again|Puedes volver a compartir tu pantalla|Vous pouvez de nouveau partager votre écran|आप फिर से स्क्रीन साझा कर सकते हैं
+The lesson goes on at {name}'s computer; messages pass through it.|La clase sigue en el equipo de {name}; los mensajes pasan por él.|Le cours continue sur l'ordinateur de {name} ; les messages y passent.|पाठ {name} के कंप्यूटर पर चल रहा है; संदेश उसी से गुज़रते हैं।
+Nobody has the host's rights until {host} is back.|Nadie tiene los derechos del anfitrión hasta que vuelva {host}.|Personne n'a les droits de l'animateur avant le retour de {host}.|{host} के लौटने तक होस्ट के अधिकार किसी के पास नहीं हैं।
+Bring the lesson back|Traer la clase de vuelta|Ramener le cours ici|पाठ वापस यहाँ लाएँ
+{by} asks: may the lesson go on at your computer if theirs fails? Messages of all then pass through it.|{by} pregunta: ¿puede seguir la clase en tu equipo si el suyo falla? Entonces los mensajes de todos pasan por él.|{by} demande : le cours peut-il continuer sur votre ordinateur si le sien lâche ? Les messages de tous y passent alors.|{by} पूछते हैं: उनका कंप्यूटर रुक जाए तो क्या पाठ आपके कंप्यूटर पर चल सकता है? तब सबके संदेश उसी से गुज़रेंगे।
+It may|Sí, puede|C'est d'accord|हाँ
+If this computer fails: {names}|Si este equipo falla: {names}|Si cet ordinateur lâche : {names}|यह कंप्यूटर रुक जाए तो: {names}
+the lesson stops|la clase se detiene|le cours s'arrête|पाठ रुक जाता है
+Goes on if this computer fails|Sigue si este equipo falla|Continue si cet ordinateur lâche|यह कंप्यूटर रुके तो आगे चलाए
 {name} is away|{name} no está|{name} est absent|{name} अभी यहाँ नहीं हैं
 Without its host the meeting ends in {minutes} min|Sin su anfitrión, la reunión termina en {minutes} min|Sans son animateur, la réunion se termine dans {minutes} min|होस्ट के बिना मीटिंग {minutes} मिनट में समाप्त होगी
 Back to my lesson|Volver a mi clase|Revenir à mon cours|मेरी कक्षा में लौटें
@@ -16947,7 +17790,7 @@ def offered(language: str) -> bool:
 
 
 # ==============================
-# [24] DRAWING - palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
+# [27] DRAWING - palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
 # Uses: BASICS, DEVICES, TEXTS
 # ==============================
 
@@ -17647,7 +18490,7 @@ def tile_marks(job: TileJob) -> TileMarks:
 
 
 # ==============================
-# [25] WIDGETS - small controls, lists, dialogs, painted tiles
+# [28] WIDGETS - small controls, lists, dialogs, painted tiles
 # Uses: BASICS, TEXTS, DRAWING
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
@@ -18836,8 +19679,11 @@ class TilePainter:
 				log.exception("a tile could not be painted")
 
 
+LINK: Final = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
+
+
 # ==============================
-# [26] STAGE - video tiles, layouts, the shared screen, reactions, toasts
+# [29] STAGE - video tiles, layouts, the shared screen, reactions, toasts
 # Uses: BASICS, WIRE, CALL, CONTROLLER, TEXTS, DRAWING, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long is given to `Tasks`, answered through a queue.
@@ -19549,7 +20395,7 @@ class Reactions:
 
 
 # ==============================
-# [27] PANELS - side bar, top bar, chat, attendees, files
+# [30] PANELS - side bar, top bar, chat, attendees, files
 # Uses: BASICS, WIRE, CALL, TEXTS, DRAWING, WIDGETS, STAGE
 # ==============================
 
@@ -19659,6 +20505,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
 		"Co-host, or no longer", lambda v, one: Told("cohost", on=one.role == "member")(v, one),
 		when=lambda shot: shot.role == "host",
 	),
+	"stand_by": Hosts("Goes on if this computer fails", Told("stand_by")),
 	"rename": Hosts("Rename…", lambda v, one: v.actions.ask_name(one.name)),
 	"allow": Hosts(
 		"Allow to share the screen", Told("allow_share"),
@@ -19960,9 +20807,6 @@ class NoticeBar:
 
 
 # -- the side panel
-
-LINK: Final = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
-
 
 FOLD: Final = (20, 2_000)  # lines and characters that are shown of a longer message
 
@@ -20623,6 +21467,9 @@ class AttendeesPanel:
 		left = [name for name, one in self.gone.items() if not one.lost and name not in shot.banned]
 		if left and shot.leads:
 			rows.append(FlowRow(tr("Left: {names}", names=", ".join(left))))
+		if shot.leads and not wanted:
+			heirs = ", ".join(shot.heirs) or tr("the lesson stops")
+			rows.append(NoteRow(tr("If this computer fails: {names}", names=heirs)))
 		for name in shot.banned:
 			rows.append(
 				FlowRow(tr("Removed: {name}", name=name), ((name, tr("Let back"), False),), self._let_back)
@@ -20845,7 +21692,7 @@ class SidePanel:
 
 
 # ==============================
-# [28] DIALOGS - start window, check, invitation, sharing, settings
+# [31] DIALOGS - start window, check, invitation, sharing, settings
 # Uses: BASICS, WIRE, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
 # STAGE, PANELS
 # ==============================
@@ -21917,7 +22764,7 @@ def grabbed(root: tk.Tk) -> bool:
 
 
 # ==============================
-# [29] WINDOW - keys, the meeting's view, the loop that draws
+# [32] WINDOW - keys, the meeting's view, the loop that draws
 # Uses: BASICS, WIRE, CALL, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
 # PANELS, DIALOGS
 # =======================
@@ -22057,6 +22904,14 @@ class EventWords:
 		if event["to"] == "work":
 			words = tr("To be handed in: {title}", title=self.view.shot.rules.collecting)
 			self._tell(words, "upload", tr("Hand in"), partial(self.view.run, "hand_in"), stays=True)
+			return
+		if event["to"] == "stand_by":
+			asked = (
+				"{by} asks: may the lesson go on at your computer if theirs fails? "
+				"Messages of all then pass through it."
+			)
+			yes = partial(self.view.act, {"do": "agree", "to": "stand_by", "yes": True})
+			self._tell(tr(asked, by=event["by"]), "person", tr("It may"), yes, stays=True)
 			return
 		words = tr("{by} asks you to show your screen to everyone", by=event["by"])
 		self._cue(words)
@@ -22579,6 +23434,14 @@ class MainAppView:
 			yield words, "link", (tr("Not working? Check this computer"), actions.check)
 		elif shot.presenter and shot.presenter == shot.me:
 			yield tr("Everyone sees your screen"), "link", (tr("Stop sharing"), actions.share)
+		elif shot.served_by != shot.host:
+			words = tr(
+				"The lesson goes on at {name}'s computer; messages pass through it.", name=shot.served_by
+			)
+			if all(one.role != "host" for one in shot.people):
+				words += " " + tr("Nobody has the host's rights until {host} is back.", host=shot.host)
+			back = partial(self.act, {"do": "hand_over", "to": shot.name, "rights": False})
+			yield words, "link", (tr("Bring the lesson back"), back) if shot.role == "host" else leave
 		elif all(one.role == "member" for one in shot.people):
 			yield tr("{name} is away", name=shot.host), "link", leave
 		lost = len(self.stage.plan.lost)
@@ -23152,9 +24015,9 @@ def run_window(
 
 
 # ==============================
-# [30] COMMAND LINE - options, logging, the role table, main
-# Uses: BASICS, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER, CLIENT MEDIA, CONTROLLER, PROGRAM,
-# TEXTS, WINDOW
+# [33] COMMAND LINE - options, logging, the role table, main
+# Uses: BASICS, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES, SERVER, CLIENT MEDIA,
+# CONTROLLER, HEADLESS, PROGRAM, TEXTS, WINDOW
 # ==============================
 
 
@@ -23252,6 +24115,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 		"--orphan-seconds", type=int, default=900, metavar="N",
 		help="host: the meeting waits so long when this program was killed (900; 0: not)",
 	)  # fmt: skip
+	add("--standby", choices=("auto", "yes", "no"), default="auto", help="if the host fails, go on here")
 	add("--new", action="store_true", help="open a window although one is open")
 	add("--log", metavar="FILE", help="write the log there")
 	add("-v", "--verbose", action="count", default=0, help="log more")
@@ -23445,6 +24309,7 @@ def client_options(options: Namespace) -> ClientOptions:
 		speaker=options.speaker or "default",
 		sound=options.sound or "",
 		downloads=options.downloads or "",
+		standby=options.standby,
 		host_key=load_host_key(Path(options.host_key)) if options.host_key and not options.host else "",
 		given={what for what in ("name", "camera", "mic", "speaker", "sound") if getattr(options, what)},
 	)
@@ -23543,13 +24408,18 @@ def role_serve_child(options: Namespace) -> int:
 			say(event)
 
 	def hear_parent(worker: Worker) -> None:
-		if "end" in map(str.strip, sys.stdin):
-			stop.set()
-		else:
-			server.abandon()
+		for line in map(str.strip, sys.stdin):
+			if line == "end":
+				stop.set()
+				return
+			server.reactor.post(partial(server.succession.obey, json.loads(line)))
+		server.abandon()
 
 	try:
-		server = ConferenceServer(ServerOptions(**first), load_identity(home_directory()))
+		chosen = ServerOptions(**first)
+		chosen.base = free_base(chosen.bind or "", chosen.base) if chosen.standby else chosen.base
+		server = ConferenceServer(chosen, load_identity(home_directory()))
+		server.tell_parent = tell
 		Worker("parent", hear_parent).start()
 		serve(server, stop, tell, tell)
 		return 0  # whoever was in it has heard why

@@ -112,8 +112,17 @@ class Stranger:
 		except BaseException:
 			self.sock.close()
 			raise
+		self.secret, self.record = os.urandom(32), dict[str, Any]()
+		self.host_key = self.welcome["host_key"]
+		self.begin()
+
+	def begin(self) -> None:
+		"""The planes of a welcome."""
 		self.me: int = self.welcome["id"]
-		self.say(type="resumed")
+		if "record" in self.welcome:
+			self.take(self.welcome["record"])
+		if self.welcome["epoch"] == 1:
+			self.say(type="resumed")
 		self.video = self.plane("video", 1000)
 		self.audio = self.plane("audio", 2000)
 		self.sock.setblocking(False)
@@ -155,6 +164,47 @@ class Stranger:
 		welcome: dict[str, Any] = json.loads(self.hear())
 		assert welcome["type"] == "welcome"
 		return welcome
+
+	def take(self, told: dict[str, Any]) -> None:
+		"""Who goes on, as the host has signed it; InvalidSignature for what another has."""
+		key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.host_key))
+		signed = b"connectsphere/1 succession\0" + told["record"].encode()
+		key.verify(bytes.fromhex(told["signature"]), signed)
+		self.record = json.loads(told["record"])
+		assert self.record["meeting"] == self.welcome["meeting"] and self.record["until"] > time.time()
+		prints = [server["fingerprint"] for server in self.record["servers"]]
+		self.say(type="claims", digests={one: hashlib.sha256(self.proof(one)).hexdigest() for one in prints})
+
+	def proof(self, fingerprint: str) -> bytes:
+		"""What is shown to that server alone."""
+		return hmac.digest(self.secret, fingerprint.encode(), "sha256").hex().encode()
+
+	def follow(self, seconds: float = 20.0) -> None:
+		"""The server is lost: go on at one that the host has named."""
+		self.close()
+		end, at = time.monotonic() + seconds, 0
+		servers = [*self.record["servers"][1:], self.record["servers"][0]]
+		goal = servers[0]
+		while time.monotonic() < end:
+			with contextlib.suppress(OSError, AssertionError):
+				self.rest = b""
+				self.sock, self.fingerprint = dial((goal["address"], goal["port"]))
+				assert self.fingerprint == goal["fingerprint"], "another one answers there"
+				known = {"resume": self.proof(self.fingerprint).decode(), "epoch": self.welcome["epoch"]}
+				self.say(type="hello", v=1, name="Stranger", pin=False, features=[], **known)
+				answer = json.loads(self.hear())
+				if answer["type"] == "welcome":
+					self.welcome, self.address, self.base = answer, goal["address"], goal["port"]
+					self.begin()
+					return
+				self.sock.close()
+				if answer["type"] == "moved" and answer["server"] in servers:
+					goal = answer["server"]
+					continue
+			at += 1
+			goal = servers[at % len(servers)]
+			time.sleep(0.25)
+		raise AssertionError("nobody goes on")
 
 	def hosts(self) -> list[str]:
 		"""The names of those who are host by their own signature; InvalidSignature for one who is not."""
@@ -202,6 +252,8 @@ class Stranger:
 		*lines, self.rest = self.rest.split(b"\n")
 		for message in map(json.loads, lines):
 			self.messages.append(message)
+			if message["type"] == "record":
+				self.take(message)
 			if message["type"] == "audio_keys":
 				self.audio.rekey(message["up"], message["down"])
 

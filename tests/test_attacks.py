@@ -121,7 +121,7 @@ def answer(link: ssl.SSLSocket) -> cs.Json:
 
 
 def on_the_thread(server: cs.ConferenceServer, call: Callable[[], Any]) -> Any:
-	return server._reactor.ask(call)
+	return server.reactor.ask(call)
 
 
 # -- every message, by everyone ---------------------------------------------------------------------
@@ -134,7 +134,7 @@ def said(kind: str) -> cs.Json:
 	return {"type": kind, **wire_examples.CLIENT[kind]}
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"hello"}))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"hello", "probe"}))
 def test_a_stranger_may_say_hello_only(server: cs.ConferenceServer, kind: str) -> None:
 	people = len(server.room.members)
 	with tls(server.options.base) as link:
@@ -169,7 +169,7 @@ def test_who_waits_for_a_free_attempt_may_say_nothing(
 			link.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 			assert answer(link)["code"] == "bad_command", kind
 	assert not locked.room.members and not locked.over.is_set()
-	wait_until(lambda: not locked._lobby._waiting)
+	wait_until(lambda: not locked.lobby._waiting)
 
 
 def test_who_says_to_have_no_pin_spends_no_attempt(
@@ -216,7 +216,9 @@ def test_what_a_role_may_say(server: cs.ConferenceServer, role: str, kind: str) 
 		on_the_thread(server, lambda: server.room.settings.update({1: cs.Setting()}))  # for who comes next
 		forbidden = role == "member" and kind in cs.HOST_ONLY
 		assert ("not_allowed" in codes) is forbidden
-		assert ("bad_command" in codes) is (kind in (*TO_JOIN, "answer")), "nothing is asked"
+		assert ("bad_command" in codes) is (kind in (*TO_JOIN, "answer", "probe", "record")), (
+			"nothing is asked"
+		)
 		assert over is (role == "host" and kind == "end")
 		if forbidden or kind in TO_JOIN:
 			assert on_the_thread(server, server.room.roster) == before
@@ -251,7 +253,7 @@ def test_nobody_uses_the_authority_of_another(server: cs.ConferenceServer, ana: 
 		ana.say(offer | {"to_name": ben.welcome["name"]})
 		private = ana.hear("file_ready")["file"]
 		on_the_thread(
-			server, lambda: [server._apply(server.room.file_whole(one)) for one in (public, private)]
+			server, lambda: [server.apply(server.room.file_whole(one)) for one in (public, private)]
 		)
 		for attempt in (
 			{"type": "cancel", "file": public},
@@ -434,7 +436,7 @@ def guess(server: cs.ConferenceServer, source: str, pin: str = "000000") -> ssl.
 def test_guesses_are_5_an_address_and_20_in_all_a_minute(start: Start) -> None:
 	"""Half of them are for addresses that have not failed."""
 	server = start(pin=PIN)
-	gate = server._lobby._gate
+	gate = server.lobby._gate
 	with contextlib.ExitStack() as stack:
 		host = stack.enter_context(member(server, "Ana", host_key=SECRET))
 		for n in (1, 2):
@@ -456,10 +458,10 @@ def test_the_queue_for_a_free_attempt_is_no_ones_alone(start: Start, monkeypatch
 	with contextlib.ExitStack() as stack:
 		for _ in range(40):
 			stack.enter_context(contextlib.closing(guess(server, "127.0.0.9")))
-		wait_until(lambda: len(server._lobby._waiting) == cs.Lobby.MOST_WAITING)
+		wait_until(lambda: len(server.lobby._waiting) == cs.Lobby.MOST_WAITING)
 		ben = stack.enter_context(contextlib.closing(guess(server, "127.0.0.8")))
-		wait_until(lambda: any(one.address == "127.0.0.8" for one in server._lobby._waiting.values()))
-		assert len(server._lobby._waiting) == cs.Lobby.MOST_WAITING
+		wait_until(lambda: any(one.address == "127.0.0.8" for one in server.lobby._waiting.values()))
+		assert len(server.lobby._waiting) == cs.Lobby.MOST_WAITING
 		ben.settimeout(0.3)
 		with pytest.raises(TimeoutError):
 			ben.recv(1)
@@ -837,9 +839,9 @@ def test_a_whole_school_that_vanishes_at_once_leaves_nothing_behind(start: Start
 			held.set()
 			gone.wait(10)
 
-		server._reactor.post(hold)
+		server.reactor.post(hold)
 		assert held.wait(10)
 		links.pop_all().close()
 		gone.set()
 	wait_until(lambda: not server.room.members, 10.0)
-	wait_until(lambda: not server._sessions, 10.0)
+	wait_until(lambda: not server.sessions, 10.0)

@@ -36,7 +36,9 @@ def world() -> World:
 
 
 def lobby(room: cs.Room) -> cs.Lobby:
-	return cs.Lobby(cs.ServerOptions(), "ab" * 32, room, cast(Any, None), lambda _: None, lambda _: None)
+	return cs.Lobby(
+		cs.ServerOptions(), "ab" * 32, room, *[cast(Any, None)] * 2, lambda _: None, lambda _: None
+	)
 
 
 def newcomer(address: str) -> cs.ControlSession:
@@ -110,7 +112,7 @@ def pinned(tmp_path: Path) -> Iterator[Pinned]:
 def test_silence_is_no_attempt(pinned: Pinned, monkeypatch: pytest.MonkeyPatch) -> None:
 	"""Who begins a proof and ends without a guess has used none up, however it ends."""
 	monkeypatch.setattr(cs, "HANDSHAKE_SECONDS", 0.3)
-	gate = pinned.server._lobby._gate
+	gate = pinned.server.lobby._gate
 	for n in range(8):
 		link = pinned.hello(f"127.0.0.{n + 1}")
 		assert b'"pin"' in link.recv(4096)

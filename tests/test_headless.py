@@ -151,6 +151,8 @@ ASKED: dict[str, tuple[Event, ...]] = {
 	"admit": ({"who": "Ghost", "yes": True}, {"who": "all", "yes": "x"}),
 	"permit": ({"what": "chat", "on": True}, {"what": "mic", "on": False, "who": "Ghost"}, {"what": 7}),
 	"word": ({"to": "Ben"}, {"to": None}, {"to": "Ghost"}, {}),
+	"stand_by": ({"who": "Ben"}, {"who": "Ghost"}),
+	"hand_over": ({"to": "Ben", "rights": False}, {"to": "Ghost", "rights": True}, {"to": "Ben"}),
 	"lower": ({"who": "all"}, {"who": "Ben"}, {"who": 7}),
 	"door": ({"mode": "open"}, {"mode": "ajar"}, {}),
 	"cohost": ({"who": "Ben", "on": False}, {"who": "Ghost", "on": True}, {}),

@@ -58,7 +58,7 @@ SHA = "0" * 64
 IN_ROOM = [
 	kind for kind in CLIENT_MESSAGES if hasattr(Room, f"_on_{kind}") or hasattr(Classroom, f"_on_{kind}")
 ]
-BY_SERVER = {"hello", "proof", "pin", "pin_proof"}
+BY_SERVER = {"hello", "probe", "proof", "pin", "pin_proof"}
 
 
 def as_json(state: Json) -> Json:

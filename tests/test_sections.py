@@ -49,10 +49,11 @@ PURE_EXCEPTIONS = {"pathlib.PurePath", "pathlib.PurePosixPath", "pathlib.PureWin
 # The lock of counters that any thread may raise, and the name of the clock that those below read.
 ALLOWED_ABOVE = {("BASICS", "threading"): {"Counters"}, ("BASICS", "time"): {"monotonic"}}
 WINDOW = {"STAGE", "PANELS", "DIALOGS", "WINDOW"}
-CLIENT = {"CLIENT MEDIA", "CLIENT PLANES", "CONTROLLER"}
+CLIENT = {"CLIENT MEDIA", "CLIENT PLANES", "CONTROL LINK", "CONTROLLER"}
+SERVER = {"RELAY", "SERVER PLANES", "SERVER"}
 SIBLINGS = {
-	**dict.fromkeys(("RELAY", "SERVER"), CLIENT | WINDOW),
-	**{name: {"RELAY", "SERVER"} for name in CLIENT},
+	**dict.fromkeys(SERVER, CLIENT | WINDOW),
+	**dict.fromkeys(CLIENT, SERVER),
 }
 MAX_SECTION = 1_340  # lines
 # Calls that are no work: what a constant may be made with. The file's own classes, and its functions above

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,10 @@ import numpy as np
 import pytest
 from cryptography.exceptions import InvalidSignature
 from headless import Headless, free_base
+from meetings import SILENT, join
 from stranger import Stranger, ask
+
+from connectsphere import RunningMeeting
 
 PIN = "482913"
 RATE, BLOCK = 16_000, 256
@@ -58,6 +63,36 @@ def host(meeting: Callable[..., Headless], place: tuple[str, int]) -> Headless:
 def stranger(host: Headless, place: tuple[str, int]) -> Iterator[Stranger]:
 	with contextlib.closing(Stranger(*place, "Stranger", PIN)) as one:
 		yield one
+
+
+def test_it_goes_on_where_the_host_has_said_and_follows_who_moves(
+	meeting: Callable[..., Headless], tmp_path: Path
+) -> None:
+	base, home = free_base(), tmp_path / "teacher"
+	where = ("--bind", "127.0.0.1", "--port", str(base), "--orphan-seconds", "900", *SILENT)
+	lee = meeting("--host", "--name", "Ms Lee", "--pin", PIN, *where, home=home)
+	lee.wait("joined", timeout=40)
+	ana = join(meeting, base, "Ana", "--pin", PIN, "--standby", "yes")
+	lee.wait("stand_by", 20, name="Ana", state="ready")
+	with contextlib.closing(Stranger("127.0.0.1", base, "Stranger", PIN)) as one:
+		one.until(lambda: len(one.record.get("servers", ())) == 2)
+		me, said = one.me, one.until(lambda: one.heard("rules"))
+		for pid in (RunningMeeting(home).read()["pid"], lee.process.pid):
+			os.kill(pid, signal.SIGKILL)
+		one.follow()
+		assert (one.me, one.welcome["served_by"], one.welcome["epoch"]) == (me, "Ana", 2)
+		assert not one.hosts() and said
+		ana.wait("reconnected", 20, epoch=2)
+		ana.send(do="chat", text="here we are")
+		one.until(lambda: one.heard("chat", text="here we are"))
+		lee = meeting("--host", "--name", "Ms Lee", *SILENT, home=home)
+		lee.wait("joined", timeout=40)
+		one.until(lambda: one.heard("join"))
+		lee.send(do="hand_over", to="Ms Lee", rights=False)
+		server = one.until(lambda: one.heard("moved"))[0]["server"]
+		assert server in one.record["servers"]
+		one.follow()
+		assert (one.welcome["served_by"], one.welcome["epoch"]) == ("Ms Lee", 3)
 
 
 def test_it_imports_nothing_of_the_program() -> None:

@@ -103,8 +103,8 @@ class Replaying(cs.ConferenceServer):
 		"""As a server at which the host is in: the same meeting, id and proof; returns that id."""
 		host = next(one for one in other.room.members.values() if one.role == "host")
 		self.room.meeting, self.room.newest_id = other.room.meeting, host.id - 1
-		self._lobby._enter = lambda session, hello: self._admit(session)  # type: ignore[method-assign]
-		self._lobby._on_proof = self.believe  # type: ignore[method-assign]
+		self.lobby._enter = lambda session, hello: self._admit(session)  # type: ignore[method-assign]
+		self.lobby._on_proof = self.believe  # type: ignore[method-assign]
 		self.logged = {**host.proof, "id": host.id}
 		return self.logged
 

@@ -482,7 +482,7 @@ class TestMessages:
 	def test_wrong_types(self, table: Any, examples: dict[str, Json], wrong: Any) -> None:
 		for kind, fields in examples.items():
 			for name, right in fields.items():
-				if wrong in ([], {}) and type(right) is type(wrong):
+				if (wrong in ([], {}) or name == "state") and type(right) is type(wrong):
 					continue
 				with pytest.raises(PeerFault):
 					line = json.dumps({"type": kind, **fields, name: wrong}).encode()
@@ -957,7 +957,7 @@ RECORDS: dict[type[Record], Json] = {
 	Person: wire_examples.HOST,
 	Line: wire_examples.CHAT,
 	FileOffer: wire_examples.OFFER,
-	Ad: AD,
+	Ad: AD | {"stands_for": "5f" * 32},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 KEY = "000102030405060708090a0b0c0d0e0f"
@@ -22,6 +23,12 @@ OFFER = {
 	"at": 1780000000.5,
 }
 
+PLACE = {"fingerprint": TOKEN, "name": "Ana", "address": "10.0.0.7", "port": 9000}
+RECORD = {
+    "meeting": KEY, "title": "Algebra", "pin": True, "epoch": 1, "host_key": TOKEN, "until": 1_800_000_000,
+    "servers": [{**PLACE, "name": "Ms Lee", "address": "10.0.0.1"}, PLACE],
+}  # fmt: skip
+SIGNED = {"record": json.dumps(RECORD), "signature": TOKEN * 2}
 REFUSAL = {
 	"code": "not_allowed",
 	"why": "removed",
@@ -34,7 +41,16 @@ REFUSAL = {
 }
 
 CLIENT: dict[str, dict[str, Any]] = {
-	"hello": {"v": 1, "name": "Ana", "pin": True, "resume": TOKEN, "host": TOKEN, "features": ["webp"]},
+	"hello": {
+		"v": 1,
+		"name": "Ana",
+		"pin": True,
+		"resume": TOKEN,
+		"host": TOKEN,
+		"epoch": 2,
+		"features": ["webp"],
+	},
+	"probe": {"v": 1, "meeting": KEY},
 	"pin": {"message": "41" + TOKEN},
 	"pin_proof": {"mac": TOKEN},
 	"proof": {"signature": TOKEN * 2},
@@ -70,6 +86,13 @@ CLIENT: dict[str, dict[str, Any]] = {
 	"early": {},
 	"ask_share": {"who": 7},
 	"agree": {"to": "share", "yes": True},
+	"stand_by": {"who": 7},
+	"standing_by": {"fingerprint": TOKEN, "port": 9000, "rank": 1},
+	"claims": {"digests": {TOKEN: TOKEN}},
+	"record": SIGNED,
+	"hand_over": {"to": 7, "rights": False},
+	"serving": {},
+	"line": {**CHAT},
 	"rename": {"name": "Zoe", "who": 7},
 	"question": {"question": "Ready?", "answers": ["yes", "no"]},
 	"answer": {"index": 1},
@@ -107,6 +130,7 @@ SERVER: dict[str, dict[str, Any]] = {
 		"epoch": 1,
 		"served_by": "Ms Lee",
 		"host_key": TOKEN,
+		"record": SIGNED,
 		"pin": "123456",
 		"features": ["webp"],
 	},
@@ -153,6 +177,13 @@ SERVER: dict[str, dict[str, Any]] = {
 	"timer": {"left": 12.5},
 	"asked": {"to": "share", "by": "Ms Lee"},
 	"agreed": {"to": "share", "name": "Ana", "yes": True},
+	"stand_by": {"name": "Ana", "state": "ready"},
+	"sign": {"servers": [PLACE]},
+	"record": SIGNED,
+	"copy": {"state": {"lines": {"3": None}}},
+	"serve": {"epoch": 2},
+	"moved": {"server": PLACE, "epoch": 2},
+	"alive": {"epoch": 1, "last": 0, "serving": True, "hosted": True, "linked": False},
 	"attendance": {"rows": [{"name": "Ana", "came": 1e9, "went": 0.0, "seconds": 900.5, "lost": 1}]},
 	"banned": {"names": ["Ben"]},
 	"host_away": {"seconds": 900},

@@ -32,6 +32,7 @@ BENCHES: Final = {
 	"screen": "screen:rows",
 	"slow": "screen:slow_rows",
 	"files": "files:rows",
+	"succession": "succession:rows",
 }
 
 

@@ -1,0 +1,520 @@
+"""The lesson outlives its host: who goes on, in what order, with which rights, and how all are one again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wire_examples
+from headless import Headless
+from hypothesis import given
+from hypothesis import strategies as st
+from lan import Lan, needs_lan
+from meetings import SILENT, Starts, host, join, switch
+from sound import longest_silence
+from waiting import wait_until
+
+import connectsphere as cs
+
+WITHIN = 3.0  # s from the host's death to the first sound of another
+SPARE = 1.5  # a machine on which other tests run, too
+
+
+class Class:
+	"""A lesson on a LAN: the teacher on host 1, pupils on the others; each has a home of its own."""
+
+	def __init__(self, lan: Lan, home: Path, *pin: str) -> None:
+		self.lan, self.home, self.pin = lan, home, pin
+		self.all: list[Headless] = []
+		self.teacher = self.start(1, "Ms Lee", "--host", "--title", "Maths", *pin, "--orphan-seconds", "900")
+
+	def begin(self) -> Class:
+		"""The teacher is in."""
+		self.first = self.teacher.wait("joined", timeout=40)
+		return self
+
+	def start(self, at: int, name: str, *args: str) -> Headless:
+		args = ("--name", name, *SILENT, *args)
+		one = Headless(args, self.home / name.replace(" ", "-"), netns=self.lan.namespace(at))
+		self.all.append(one)
+		return one
+
+	def pupil(self, at: int, name: str, *args: str) -> Headless:
+		"""Someone who has joined."""
+		one = self.start(at, name, "--join", self.lan.address(1), *self.pin, *args)
+		one.wait("joined", timeout=40)
+		return one
+
+	def standby(self, at: int, name: str, *args: str) -> Headless:
+		"""Someone who has joined and is ready to go on with the meeting."""
+		one = self.pupil(at, name, "--standby", "yes", *args)
+		self.teacher.wait("stand_by", 20, name=name, state="ready")
+		return one
+
+	def kill_host(self) -> float:
+		"""The host's window and server are killed at once; when that was."""
+		server = cs.RunningMeeting(self.teacher.home).read()["pid"]
+		died = time.time()
+		for process in (self.teacher.process.pid, server):
+			os.kill(process, signal.SIGKILL)
+		return died
+
+	def close(self) -> None:
+		for one in self.all:
+			one.process.kill()
+			one.close()
+
+
+@pytest.fixture
+def lesson(tmp_path: Path) -> Iterator[Callable[..., Class]]:
+	"""Starts a class on a LAN of so many hosts."""
+	with contextlib.ExitStack() as stack:
+
+		def start(hosts: int, *pin: str) -> Class:
+			one = Class(stack.enter_context(Lan(hosts)), tmp_path, *pin)
+			stack.callback(one.close)
+			return one.begin()
+
+		yield start
+
+
+def people(one: Headless) -> dict[str, int]:
+	"""The ids of who is in, by name, as `one` knows it last."""
+	return {user["name"]: user["id"] for user in one.seen("users")[-1]["users"]}
+
+
+# -- the rules, without a network ------------------------------------------------------------------------
+
+SECRET = "5e" * 32
+MEETING, HERE, THERE = "0a" * 16, "11" * 32, "22" * 32
+
+
+def server(fingerprint: str, name: str = "Ana") -> cs.Json:
+	return {"fingerprint": fingerprint, "name": name, "address": "10.0.0.7", "port": 9000}
+
+
+def signed(secret: str = SECRET, **changes: Any) -> cs.Json:
+	"""A succession record as it is told."""
+	right = cs.HostRight(secret)
+	record = {
+        "meeting": MEETING, "title": "Maths", "pin": True, "epoch": 1, "host_key": right.public,
+        "until": int(time.time()) + 60, "servers": [server(HERE, "Ms Lee"), server(THERE)],
+    }  # fmt: skip
+	return right.sign(json.dumps({**record, **changes}))
+
+
+class Participant:
+	"""What Successors need of a participant."""
+
+	def __init__(self) -> None:
+		self.options = cs.ClientOptions(teacher=cs.HostRight(SECRET).public, address="10.0.0.1")
+		self.state, self.meeting, self.link = cs.StateManager(), MEETING, None
+		self.sent: list[cs.Json] = []
+		self.events: list[tuple[str, cs.Json]] = []
+
+	def send(self, message: cs.Json) -> None:
+		self.sent.append(message)
+
+	def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
+		self.events.append((event, fields))
+
+	def token_at(self, fingerprint: str) -> str:
+		return fingerprint[::-1]
+
+
+@pytest.fixture
+def heirs(tmp_path: Path) -> cs.Successors:
+	return cs.Successors(Participant(), tmp_path)  # type: ignore[arg-type]
+
+
+def late() -> cs.Json:
+	told = signed()
+	return {**told, "record": told["record"].replace("Maths", "Music")}
+
+
+@pytest.mark.parametrize(
+	"told",
+	[
+		signed("66" * 32),
+		signed("66" * 32, host_key=cs.HostRight(SECRET).public),
+		signed(until=int(time.time()) - 1),
+		signed(meeting="0b" * 16),
+		signed(servers=[]),
+		signed(epoch=0),
+		{"record": signed()["record"], "signature": "00" * 64},
+		{"record": "{}", "signature": cs.HostRight(SECRET).sign("{}")["signature"]},
+		late(),
+	],
+)
+def test_a_record_that_the_host_has_not_signed_for_now_and_here_is_refused(
+	heirs: cs.Successors, told: cs.Json
+) -> None:
+	with pytest.raises(cs.PeerFault):
+		heirs.take(told)
+	assert not heirs.record and not heirs.lists(THERE)
+	heirs.take(signed())
+	with pytest.raises(cs.PeerFault):
+		heirs.take(told)
+	assert heirs.lists(THERE)
+
+
+def test_an_older_record_does_not_come_back(heirs: cs.Successors) -> None:
+	old, now = signed(), signed(until=int(time.time()) + 90, servers=[server(HERE, "Ms Lee")])
+	heirs.take(now)
+	for told in (old, {**old}):
+		with pytest.raises(cs.PeerFault):
+			heirs.take(told)
+	assert not heirs.lists(THERE)
+	with pytest.raises(cs.PeerFault):
+		heirs._on_moved({"server": server(THERE), "epoch": 9})
+
+
+def test_the_host_signs_for_another_computer_only_whom_she_has_named(tmp_path: Path) -> None:
+	me = Participant()
+	me.options.host_key = SECRET
+	heirs = cs.Successors(me, tmp_path)  # type: ignore[arg-type]
+	heirs.take(signed())
+	me.sent.clear()
+	for here, named, signs in (
+		(THERE, [THERE], True),
+		(THERE, [THERE, HERE], True),
+		(THERE, [THERE, "33" * 32], False),
+		(THERE, [HERE, THERE], False),
+		(cs.load_identity(tmp_path).fingerprint, [cs.load_identity(tmp_path).fingerprint, "33" * 32], True),
+	):
+		heirs._here = here
+		with contextlib.suppress(cs.PeerFault):
+			heirs._on_sign({"servers": [server(one) for one in named]})
+		assert bool(me.sent) == signs, (here, named)
+		me.sent.clear()
+
+
+def test_each_is_tried_in_the_order_of_the_record(heirs: cs.Successors) -> None:
+	heirs.take(signed(servers=[server(f"{n}{n}" * 32) for n in range(1, 5)]))
+	options = heirs._options
+	options.fingerprint = "22" * 32
+	heirs.arrived({"epoch": 1, "role": "member"}, "22" * 32)
+	heirs.aim(0.9)
+	assert options.fingerprint == "22" * 32, "a second for the one that was lost"
+	tried = []
+	for _ in range(5):
+		heirs.aim(1.1)
+		tried.append(options.fingerprint[0])
+	assert tried == ["3", "4", "1", "2", "3"]
+	heirs._goal = server("44" * 32)
+	heirs.aim(0.0)
+	assert options.fingerprint == "44" * 32, "where the server has sent it"
+
+
+def full_room() -> tuple[cs.Room, dict[str, str]]:
+	"""A room with everything in it that is private, and the tokens of those in it at the standby THERE."""
+	room = cs.Room("Maths", "Ms Lee", MEETING, secrets.token_hex)
+	tokens, ids = {}, {}
+	for name in ("Ms Lee", "Ana", "Ben", "Eve"):
+		member, _, _ = room.join(
+			name, "host" if name == "Ms Lee" else "member", f"10.0.0.{len(ids)}", None, 1.0
+		)
+		ids[name], tokens[name] = member.id, secrets.token_hex(32)
+		digests = {THERE: cs.digest(tokens[name]), HERE: "77" * 32}
+		room.handle(member.id, {"type": "claims", "digests": digests}, 1.0, 1.0)
+	for who, message in (
+		("Ana", {"type": "chat", "text": "for all"}),
+		("Ana", {"type": "private_chat", "to_name": "Ben", "text": "for Ben alone"}),
+		("Ms Lee", {"type": "cohost", "who": ids["Ben"], "on": True}),
+		("Ms Lee", {"type": "permit", "what": "chat", "on": False}),
+		("Ms Lee", {"type": "permit", "what": "chat", "on": True, "who": ids["Ana"]}),
+		("Ms Lee", {"type": "door", "mode": "locked"}),
+		("Ms Lee", {"type": "remove", "who": ids["Eve"]}),
+		(
+			"Ana",
+			{"type": "file_offer", "name": "secret.pdf", "size": 9, "sha256": "88" * 32, "to_name": "Ben"},
+		),
+	):
+		room.handle(ids[who], message, 2.0, 2.0)
+	return room, tokens
+
+
+def copied(room: cs.Room) -> cs.Json:
+	state: cs.Json = {}
+	for part, (_, records) in room.parts().items():
+		for key in records:
+			for name, value in room.copy(THERE, 3.0, 3.0, cs.Keep(part, [key])).items():
+				state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
+	return json.loads(json.dumps(state))
+
+
+def inherited() -> tuple[cs.Room, dict[str, str], dict[str, int]]:
+	"""The room of the standby after it has taken over."""
+	before, tokens = full_room()
+	room = cs.Room("Maths", "Ms Lee", "ff" * 16, secrets.token_hex)
+	room.inherit(copied(before), 2, "Ana", 4.0, 4.0)
+	return room, tokens, {one.name: one.id for one in before.members.values()}
+
+
+def test_a_standby_holds_nothing_private() -> None:
+	room, tokens = full_room()
+	text = json.dumps(copied(room))
+	assert "for all" in text
+	server_tokens = [token for claim in room.names.people.values() for token in claim.tokens]
+	for private in ("for Ben alone", "secret.pdf", "77" * 32, *tokens.values(), *server_tokens):
+		assert private not in text
+	kept = {
+		part: set(next(iter(entries.values()))) for part, entries in copied(room).items() if part == "people"
+	}
+	told = {
+		key
+		for key, value in next(iter(copied(room)["people"].values())).items()
+		if value not in (0, [], {}, False, "")
+	}
+	assert kept and told <= {
+		"person",
+		"name",
+		"address",
+		"exempt",
+		"removed",
+		"until",
+		"tokens",
+		"vote",
+		"room",
+	}
+
+
+def test_who_comes_to_a_standby_is_who_it_was_and_nobody_leads() -> None:
+	room, tokens, ids = inherited()
+	for name in ("Ana", "Ben"):
+		member, _, _ = room.join("anything", "member", "10.0.0.9", tokens[name], 5.0)
+		assert (member.name, member.id, member.role) == (name, ids[name], "member")
+	stranger, _, _ = room.join("Ana", "member", "10.0.0.8", None, 5.0)
+	assert (stranger.name, stranger.id) == ("Ana (2)", (1 << cs.ID_SHIFT) + 1)
+	assert room.names.barred("10.0.0.3", tokens["Eve"]) == "removed"
+	assert room.classroom.set.door == "locked"
+	assert room.classroom.may(next(one for one in room.members.values() if one.name == "Ana"), "chat")
+	assert not room.classroom.may(stranger, "chat")
+
+
+@pytest.mark.parametrize("kind", sorted(cs.CLIENT_MESSAGES))
+def test_no_message_makes_anybody_host_where_the_host_has_not_signed(kind: str) -> None:
+	room, tokens, ids = inherited()
+	for name in ("Ana", "Ben"):
+		room.join(name, "member", "10.0.0.9", tokens[name], 5.0)
+	if kind not in wire_examples.CLIENT:
+		return
+	message = {"type": kind, **wire_examples.CLIENT[kind], "ref": 1}
+	message |= {"who": ids["Ben"]} if "who" in message else {}
+	effects: list[cs.Effect] = []
+	with contextlib.suppress(cs.PeerFault):
+		effects = room.handle(ids["Ana"], message, 6.0, 6.0)
+	assert {one.role for one in room.members.values()} <= {"member"}
+	if kind in cs.HOST_ONLY:
+		told = [effect.message for effect in effects if isinstance(effect, cs.Tell) and effect.to]
+		assert told == [{"type": "error", "code": "not_allowed", "ref": 1}]
+
+
+@given(
+	st.lists(
+		st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=4, unique=True
+	)
+)
+def test_of_several_that_serve_one_remains(found: list[tuple[bool, int, int]]) -> None:
+	"""Each compares itself with all others it reaches, and yields to a better one: one yields to nobody."""
+	places = {f"{n}{n}" * 32: place for n, (_, _, place) in enumerate(found)}
+	one = object.__new__(cs.Succession)
+	one._place_of = lambda server: places[server["fingerprint"]]  # type: ignore[method-assign]
+	ranks = [
+		one._rank({"fingerprint": key}, {"hosted": hosted, "last": last})
+		for key, (hosted, last, _) in zip(places, found, strict=True)
+	]
+	assert sum(rank == max(ranks) for rank in ranks) == 1
+
+
+# -- real lessons ----------------------------------------------------------------------------------------
+
+
+def memory_of(pid: int) -> bytes:
+	"""What a process has written to its memory."""
+	found = bytearray()
+	with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
+		for line in maps:
+			where, kind = line.split()[:2]
+			if kind.startswith("rw"):
+				first, last = (int(part, 16) for part in where.split("-"))
+				with contextlib.suppress(OSError, OverflowError, ValueError):
+					memory.seek(first)
+					found += memory.read(last - first)
+	return bytes(found)
+
+
+def standby_of(one: Headless) -> int:
+	"""The process id of the server that waits, or serves, on somebody's computer."""
+	children = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children")
+	below = [one.process.pid]
+	for task in Path(f"/proc/{one.process.pid}/task").iterdir():
+		below += map(int, (task / "children").read_text().split())
+	assert children.exists()
+	return next(pid for pid in below if b"--serve-child" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def moved(each: Headless, epoch: int, to: str, since: float) -> float:
+	"""Seconds from then until somebody was in the meeting again, at that computer."""
+	back = each.wait("reconnected", 20, epoch=epoch)
+	assert back["served_by"] == to
+	return float(back["time"] - since)
+
+
+@needs_lan
+def test_the_lesson_outlives_its_host_and_its_first_standby_and_comes_back(
+	lesson: Callable[..., Class], tmp_path: Path
+) -> None:
+	one, heard = lesson(5, "--pin", "4711"), tmp_path / "heard.wav"
+	ana, ben = one.standby(2, "Ana"), one.standby(3, "Ben", "--mic", "tone")
+	cem = one.pupil(4, "Cem", "--speaker", str(heard), "--camera", "pattern")
+	dan = one.pupil(5, "Dan")
+	class_ = (ana, ben, cem, dan)
+	for each in class_:
+		each.wait("succession", 20, names=["Ana", "Ben"])
+	switch(ben, "mic", True)
+	dan.send(do="share", on=True, source="pattern")
+	cem.wait("screen_start", name="Dan")
+	one.teacher.send(do="permit", what="react", on=False)
+	cem.send(do="chat", text="said before")
+	dan.send(do="private", to="Cem", text="for Cem alone")
+	cem.wait("private", text="for Cem alone")
+	dan.wait("chat", text="said before")
+	ids, joined = people(cem), cem.seen("joined")[0]["time"]
+	time.sleep(0.5)
+	assert b"for Cem alone" not in memory_of(standby_of(ana))
+	assert b"said before" in memory_of(standby_of(ana))
+
+	died = first = one.kill_host()
+	for each in class_:
+		took = moved(each, 2, "Ana", died)
+		print(f"{each.args[1]} was in again after {took:.2f} s")
+		assert took < WITHIN * SPARE
+		each.wait("moved", name="Ana", epoch=2)
+	cem.wait("screen_start", name="Dan")
+	wait_until(lambda: len(people(cem)) == 4)
+	assert people(cem) == {name: n for name, n in ids.items() if name != "Ms Lee"}
+	cem.send(do="react", emoji="🎉", ref="r")
+	assert cem.wait("error", ref="r")["code"] == "not_permitted", "locks stay as they were set"
+	for n, command in enumerate(
+		({"do": "mute", "who": "all"}, {"do": "end"}, {"do": "door", "mode": "open"})
+	):
+		ana.send(**command, ref=n)
+		assert ana.wait("error", ref=n)["code"] == "not_allowed", "nobody is master"
+	cem.send(do="chat", text="said without her")
+	dan.wait("chat", text="said without her")
+	until = time.time()
+
+	time.sleep(1.0)  # the next standby has its copy
+	wait_until(lambda: ben.seen("succession", names=["Ana", "Ben"]))
+	died = time.time()
+	for pid in (standby_of(ana), ana.process.pid):
+		os.kill(pid, signal.SIGKILL)
+	for each in (ben, cem, dan):
+		took = moved(each, 4, "Ben", died)
+		print(f"{each.args[1]} was in again after {took:.2f} s")
+		assert took < WITHIN * SPARE
+	wait_until(
+		lambda: longest_silence(heard, time.time() - joined - 1.0, time.time() - joined - 0.3) < 0.3, 5
+	)
+	silence = longest_silence(heard, first - joined - 0.5, until - joined)
+	print(f"silence at the first takeover {silence:.2f} s")
+	assert silence < WITHIN * SPARE
+
+	start = time.time()
+	again = one.start(1, "Ms Lee", "--host")
+	back = again.wait("joined", timeout=40)
+	assert (back["role"], back["epoch"], back["served_by"]) == ("host", 4, "Ben")
+	assert back["meeting"] == one.first["meeting"]
+	print(f"the host was back after {back['time'] - start:.1f} s")
+	again.wait("chat", text="said without her", history=True)
+	texts = [event["text"] for event in again.seen("chat")]
+	assert texts == ["said before", "said without her"]
+	again.send(do="hand_over", to="Ms Lee", rights=False)
+	began = time.time()
+	for each in (ben, cem, dan):
+		took = moved(each, 5, "Ms Lee", began)
+		print(f"{each.args[1]} was at hers again after {took:.2f} s")
+	for each in (ben, cem, dan):
+		lines = [event["text"] for event in each.seen("chat")]
+		assert lines == ["said before", "said without her"]
+	again.hang_up()
+	for each in (ben, cem, dan):
+		assert each.wait("ended", 20)["reason"] == "The host ended the meeting."
+
+
+@needs_lan
+def test_a_class_that_was_split_is_one_again_and_no_line_is_lost_or_twice(
+	lesson: Callable[..., Class],
+) -> None:
+	"""Ana's half goes on at her computer; the host's half stays where the host is."""
+	one = lesson(4)
+	ana, ben, cem = one.standby(2, "Ana"), one.pupil(3, "Ben"), one.pupil(4, "Cem")
+	ben.wait("succession", 20, names=["Ana"])
+	ben.send(do="chat", text="all of us")
+	cem.wait("chat", text="all of us")
+	halves = ((2, (1, 4)), (3, (1, 4)))
+	for at, others in halves:
+		far = ", ".join(one.lan.address(other) for other in others)
+		one.lan.rules(at, "split", f"type filter hook input priority 0; ip saddr {{ {far} }} drop;")
+	cut = time.time()
+	for each in (ana, ben):
+		took = moved(each, 2, "Ana", cut)
+		print(f"{each.args[1]} was in again {took:.2f} s after the cable was pulled")
+		assert took < 7 * SPARE
+	ben.send(do="chat", text="here")
+	ana.wait("chat", text="here")
+	cem.send(do="chat", text="there")
+	one.teacher.wait("chat", text="there")
+	for at, _ in halves:
+		one.lan.run(at, "nft", "delete table ip split")
+	mended = time.time()
+	for each in (ana, ben):
+		took = moved(each, 1, "Ms Lee", mended)
+		print(f"{each.args[1]} was one with the others {took:.2f} s after mending")
+		assert took < 5 * SPARE
+	wait_until(lambda: len(people(one.teacher)) == 4)
+	said = {"all of us", "here", "there"}
+	for each in (one.teacher, ana, ben, cem):
+		wait_until(lambda: {event["text"] for event in each.seen("chat")} == said, 10)  # noqa: B023
+		assert len(each.seen("chat")) == 3
+	assert not cem.seen("reconnecting")
+	assert not one.teacher.seen("reconnecting")
+
+
+def standing_by(one: Headless) -> bool:
+	"""Whether a server waits on somebody's computer."""
+	with contextlib.suppress(StopIteration):
+		return bool(standby_of(one))
+	return False
+
+
+def test_nobody_serves_unasked_and_a_yes_is_remembered(meeting: Starts) -> None:
+	ana, base = host(meeting, name="Ms Lee")
+	ben, cem = join(meeting, base, "Ben"), join(meeting, base, "Cem", "--standby", "no")
+	ana.send(do="stand_by", who="Cem", ref=1)
+	assert ana.wait("stand_by", ref=1)["state"] == "asked"
+	ana.wait("stand_by", name="Cem", state="refused")
+	ana.send(do="stand_by", who="Ben")
+	assert ben.wait("asked", to="stand_by")["by"] == "Ms Lee"
+	assert not standing_by(ben) and not standing_by(cem)
+	ben.send(do="agree", to="stand_by", yes=True, ref=2)
+	ben.wait("ok", ref=2)
+	ana.wait("stand_by", 20, name="Ben", state="ready")
+	cem.wait("succession", names=["Ben"])
+	ben.close()
+	cem.wait("succession", names=[])
+	ben = join(meeting, base, "Ben", home=ben.home)
+	ana.wait("stand_by", 20, name="Ben", state="ready")
+	ben.send(do="agree", to="stand_by", yes=False)
+	cem.wait("succession", names=["Ben"])
+	cem.wait("succession", names=[])
+	wait_until(lambda: not standing_by(ben))
