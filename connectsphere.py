@@ -18764,16 +18764,19 @@ class Tooltip:
 	def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
 		self.look, self.widget, self.words, self.key = look, widget, words, key
 		self._due = ""
+		self._pressed = False  # since the mouse came; what opened then is not to be covered
 		self._shown: Painted | None = None
 		widget.bind("<Enter>", self._enter, add="+")
 		for event in ("<Leave>", "<ButtonPress>", "<Destroy>"):
 			widget.bind(event, self._leave, add="+")
 
 	def _enter(self, _: object) -> None:
-		self._leave(None)
-		self._due = self.widget.after(500, self._show)
+		if not self._pressed:
+			self._due = self._due or self.widget.after(500, self._show)
 
-	def _leave(self, _: object) -> None:
+	def _leave(self, event: tk.Event[tk.Misc]) -> None:
+		inside = 0 <= event.x < self.widget.winfo_width() and 0 <= event.y < self.widget.winfo_height()
+		self._pressed = event.type is tk.EventType.ButtonPress or (self._pressed and inside)
 		if self._due:
 			self.widget.after_cancel(self._due)
 			self._due = ""
