@@ -14,7 +14,8 @@ from stranger import AUDIO, Plane, sealed
 
 import connectsphere as cs
 
-VOICE = (np.sin(np.arange(cs.BLOCK) / 5.0) * 8_000).astype(">i2").tobytes()
+# whole waves: a voice has no constant offset, which is taken out
+VOICE = (np.sin(np.arange(cs.BLOCK) * 16 * np.pi / cs.BLOCK) * 8_000).astype(">i2").tobytes()
 WITH_VOICE = max(cs.AUDIO_SIZES)
 KEYS = {1: ("11" * 16, "12" * 16), 2: ("21" * 16, "22" * 16)}
 
