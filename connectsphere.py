@@ -3839,14 +3839,14 @@ def fit_layers(
 
 
 @dataclass(slots=True)
-class _Person:
+class _Participant:
 	"""What one person wants to see, what it gets of that, and what its ways down and up carry."""
 
 	subscriptions: dict[int, LayerRate] = field(default_factory=dict)
 	allocation: dict[int, LayerRate] = field(default_factory=dict)
 	down: BandwidthEstimator = field(default_factory=BandwidthEstimator)
 	up: BandwidthEstimator = field(default_factory=BandwidthEstimator)
-	sent: ReceiverReport = field(default_factory=ReceiverReport)  # the relay's, of the way up
+	uplink: ReceiverReport = field(default_factory=ReceiverReport)  # as the relay sees it
 	reported: float = -math.inf
 	coarse: bool = False  # its pictures may be coded at a lower quality
 	encodes: Encode = field(default_factory=lambda: Encode(0, {}, []))  # what it was told last
@@ -3858,12 +3858,12 @@ class LayerAllocator:
 
 	def __init__(self) -> None:
 		self.sizes: Sizes = {}
-		self.people: dict[int, _Person] = {}
+		self.people: dict[int, _Participant] = {}
 		self._loudest = 0
 		self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
 
 	def join(self, ident: int) -> None:
-		self.people[ident] = _Person()
+		self.people[ident] = _Participant()
 
 	def leave(self, ident: int, now: float) -> Allocation:
 		"""Somebody neither sees nor is seen any longer."""
@@ -3905,7 +3905,7 @@ class LayerAllocator:
 		probe = person.down.probe(self._cost(person.allocation))
 		return [SetRate(ident, person.down.rate * HEADWAY, probe), *changes]
 
-	def weigh(
+	def update_sizes(
 		self, sizes: dict[tuple[int, int], float], sent: Mapping[int, tuple[int, int, int]], now: float
 	) -> Allocation:
 		"""Sizes of pictures by sender and layer, and what has `sent` each so far: octets, pictures, pictures
@@ -3914,7 +3914,7 @@ class LayerAllocator:
 		changes: Allocation = []
 		for ident, counts in sent.items():
 			person = self.people.get(ident)
-			report = person.sent.report(*counts, now) if person else None
+			report = person.uplink.report(*counts, now) if person else None
 			if person and report:
 				before = person.up.rate
 				person.up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
@@ -3922,7 +3922,7 @@ class LayerAllocator:
 					changes += self._encode(ident, now)
 		return changes
 
-	def hear(self, loudest: int, now: float) -> Allocation:
+	def set_active_speaker(self, loudest: int, now: float) -> Allocation:
 		"""Somebody else is the loudest: on short paths this one comes first from now on."""
 		self._loudest = loudest
 		return [
@@ -7044,11 +7044,11 @@ class TlsLink:
 	more, `on_close(reason)` once.
 	"""
 
-	def __init__(self, reactor: Loop, sock: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
+	def __init__(self, loop: Loop, sock: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
 		sock.setblocking(False)
 		with suppress(OSError):
 			sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-		self.reactor = reactor
+		self.loop = loop
 		self.socket = sock
 		self.on_open: Callable[[TlsLink], None] = lambda link: None
 		self.on_bytes: Callable[[bytes], None] = lambda data: None
@@ -7069,12 +7069,12 @@ class TlsLink:
 		self._timer: Timer | None = None
 
 	def _watch(self, events: int) -> None:
-		self.reactor.watch(self.socket, events, self.on_events)
+		self.loop.watch(self.socket, events, self.on_events)
 
 	def begin(self, *, connected: bool = True) -> TlsLink:
 		"""Start the handshake; TCP and TLS together have 5 s."""
-		self.reactor.links.add(self)
-		self._timer = self.reactor.later(HANDSHAKE_SECONDS, lambda: self.discard("timeout"))
+		self.loop.links.add(self)
+		self._timer = self.loop.later(HANDSHAKE_SECONDS, lambda: self.discard("timeout"))
 		self._watch(EVENT_READ if connected else EVENT_WRITE)
 		if connected:
 			self._await_turn()
@@ -7115,7 +7115,7 @@ class TlsLink:
 		if not self._ready:
 			self.discard(reason)
 		else:
-			self._timer = self.reactor.later(CLOSING_SECONDS, lambda: self.discard(reason))
+			self._timer = self.loop.later(CLOSING_SECONDS, lambda: self.discard(reason))
 			self._flush()
 
 	def discard(self, reason: str) -> None:
@@ -7126,15 +7126,15 @@ class TlsLink:
 		self._unsent.clear()
 		if self._timer:
 			self._timer.cancel()
-		self.reactor.links.discard(self)
-		self.reactor.turns.discard(self)
+		self.loop.links.discard(self)
+		self.loop.turns.discard(self)
 		self._watch(0)
 		with suppress(OSError):
 			self.socket.close()
 		self.on_close(self._closing or reason)
 
 	def evict(self) -> None:
-		self.reactor.post(lambda: self.discard("evicted"))
+		self.loop.post(lambda: self.discard("evicted"))
 
 	def on_events(self, events: int) -> None:
 		"""What the selector saw."""
@@ -7146,14 +7146,14 @@ class TlsLink:
 			self._flush()
 
 	def _await_turn(self) -> None:
-		self.reactor.turns.add(self, self.flow)
+		self.loop.turns.add(self, self.flow)
 
 	def take_turn(self) -> None:
 		"""Shake hands or read, within the bounds of one turn."""
 		try:
 			(self._receive if self._ready else self._shake_hands)()
 		except PeerFault as fault:
-			self.reactor.counters.add(fault.kind)
+			self.loop.counters.add(fault.kind)
 			self.discard(fault.kind)
 		except OSError as error:
 			self.discard(type(error).__name__)
@@ -7344,7 +7344,7 @@ class TlsStream:
 	def open(self, deadline: float) -> None:
 		"""Shake hands until `deadline`."""
 		self._handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-		ask_for(LAST, self._handle)
+		set_dscp(DSCP_CS1, self._handle)
 		self._tls = self._context.wrap_socket(
 			self._handle.dup(), server_side=self._server, do_handshake_on_connect=False
 		)
@@ -7486,7 +7486,7 @@ class HalfOpen:
 			self.leave(link.evict)
 			closed(reason)
 
-		timer = link.reactor.later(HANDSHAKE_SECONDS, late)
+		timer = link.loop.later(HANDSHAKE_SECONDS, late)
 		link.flow, link.on_close = (OUTSIDE, address, id(link)), on_close
 		self.enter(link.evict, address)
 		link.begin()
@@ -7528,7 +7528,7 @@ def shared_socket(told: Json) -> Socket:
 
 
 def connect_link(
-	reactor: Loop, address: tuple[str, int], context: ssl.SSLContext, source: str | None = None
+	loop: Loop, address: tuple[str, int], context: ssl.SSLContext, source: str | None = None
 ) -> TlsLink:
 	"""Begin connecting to `address`; set the callbacks right away, on the loop's thread."""
 	sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -7542,7 +7542,7 @@ def connect_link(
 	except OSError:
 		sock.close()
 		raise
-	return TlsLink(reactor, sock, context, server=False)
+	return TlsLink(loop, sock, context, server=False)
 
 
 def connect_stream(
@@ -7561,11 +7561,11 @@ def cut_off(sock: Socket) -> None:
 
 
 # The byte of IP that holds the DSCP: EF (sound) leaves switches and access points first, CS1 (files) last.
-FIRST: Final = 0xB8  # EF
-LAST: Final = 0x20  # CS1
+DSCP_EF: Final = 0xB8
+DSCP_CS1: Final = 0x20
 
 
-def ask_for(service: int, sock: Socket) -> None:
+def set_dscp(service: int, sock: Socket) -> None:
 	"""Mark what `sock` sends, where the system allows it."""
 	with suppress(OSError):
 		sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)
@@ -7749,7 +7749,7 @@ class UdpPort:
 			self._gso = sys.platform == "linux"
 			self._gro = self._gso and self._set_gro(not sound) and not sound
 			if sound:
-				ask_for(FIRST, self._socket)
+				set_dscp(DSCP_EF, self._socket)
 			if bind is not None:
 				self._socket.bind(bind)
 			if connect is not None:
@@ -11322,7 +11322,7 @@ class ScreenShareManager:
 	"""The screen plane: one presenter's newest tiles, given to each viewer as fast as that one can paint.
 
 	`claim(role, ticket)` is the member who may; `released(id)`: the presenter has gone. All of it, but
-	`accept`, on the reactor's thread.
+	`accept`, on the loop's thread.
 	"""
 
 	HELLO_LIMIT = 4_096
@@ -11331,13 +11331,13 @@ class ScreenShareManager:
 
 	def __init__(
 		self,
-		reactor: Loop,
+		loop: Loop,
 		identity: Identity,
 		half_open: HalfOpen,
 		claim: Callable[[str, str], int],
 		released: Callable[[int], None],
 	) -> None:
-		self.reactor = reactor
+		self.loop = loop
 		self._context = server_context(identity)
 		self._half_open = half_open
 		self._claim = claim
@@ -11350,7 +11350,7 @@ class ScreenShareManager:
 		self._moved = self._changed = False  # the pointer, the tiles; since the viewers were last told
 
 	def accept(self, sock: Socket, address: str) -> None:
-		self.reactor.post(lambda: self._open(sock, address))
+		self.loop.post(lambda: self._open(sock, address))
 
 	def stop(self, ident: int) -> None:
 		self._end(ident, ("presenter",))
@@ -11362,12 +11362,12 @@ class ScreenShareManager:
 
 	def _open(self, sock: Socket, address: str) -> None:
 		keep_buffers_small(sock)
-		link = TlsLink(self.reactor, sock, self._context, server=True)
+		link = TlsLink(self.loop, sock, self._context, server=True)
 		peer = ScreenPeer(link, MessageSplitter(self.HELLO_LIMIT))
 
 		def on_bytes(data: bytes) -> None:
 			for payload in peer.messages.push(data):
-				with skipping(self.reactor.counters):
+				with skipping(self.loop.counters):
 					self._on_message(peer, payload)
 			self._pass_on()
 
@@ -11533,7 +11533,7 @@ class FileConnection:
 class FileStore:
 	"""The files on offer, in a private folder that is gone after the meeting.
 
-	Tickets are redeemed, and the room is told, on the reactor's thread; each connection has a thread of
+	Tickets are redeemed, and the room is told, on the loop's thread; each connection has a thread of
 	its own for the bytes. An upload that broke goes on where it stopped.
 	"""
 
@@ -11544,14 +11544,14 @@ class FileStore:
 	def __init__(
 		self,
 		room: Room,
-		reactor: Loop,
+		loop: Loop,
 		half_open: HalfOpen,
 		apply: Callable[[list[Effect]], None],
 		identity: Identity,
 		counters: Counters,
 	) -> None:
 		self._room = room
-		self._reactor = reactor
+		self._loop = loop
 		self._half_open = half_open
 		self._apply = apply
 		self._context = server_context(identity)
@@ -11563,7 +11563,7 @@ class FileStore:
 		self._connections: set[FileConnection] = set()
 		self._stored: dict[str, StoredFile] = {}
 
-	# -- life; the reactor's thread unless said otherwise
+	# -- life; the loop's thread unless said otherwise
 
 	def start(self) -> None:
 		"""Make the folder: in the home, else a temporary one. Any thread."""
@@ -11632,7 +11632,7 @@ class FileStore:
 			said = parse_json(stream.read_line(MAX_FILE_LINE, deadline))
 			check_version(said)
 			request = check_message(said, FILE_REQUESTS)
-			stored = self._reactor.ask(lambda: self._redeem(connection, request))
+			stored = self._loop.ask(lambda: self._redeem(connection, request))
 			self._half_open.leave(stream.abort)
 			if connection.upload:
 				self._take_in(connection, stored)
@@ -11709,12 +11709,12 @@ class FileStore:
 		finally:
 			stored.writing.release()
 		if stored.is_right():
-			self._reactor.ask(lambda: self._apply(self._room.file_whole(stored.file)))
+			self._loop.ask(lambda: self._apply(self._room.file_whole(stored.file)))
 			connection.stream.send(FILE_DONE)
 			return
 		connection.stream.send(file_failed("wrong_hash"))
 		wrong = Refused("wrong_hash")
-		self._reactor.ask(lambda: self._apply(self._room.file_gone(stored.file, wrong)))
+		self._loop.ask(lambda: self._apply(self._room.file_gone(stored.file, wrong)))
 
 	def _receive(self, connection: FileConnection, stored: StoredFile) -> None:
 		block = memoryview(bytearray(FILE_BLOCK))
@@ -11748,7 +11748,7 @@ class FileStore:
 				stream.send(block[:count])
 				offset += count
 		if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" == FILE_DONE:
-			self._reactor.ask(lambda: self._apply(self._room.file_saved(stored.file, connection.member)))
+			self._loop.ask(lambda: self._apply(self._room.file_saved(stored.file, connection.member)))
 
 
 # ==============================
@@ -11876,7 +11876,7 @@ class Volunteer:
 
 
 class Succession:
-	"""Who goes on when this server fails; in a standby, whether it is its turn. Control reactor's thread."""
+	"""Who goes on when this server fails; in a standby, whether it is its turn. Control loop's thread."""
 
 	def __init__(self, server: ConferenceServer) -> None:
 		self._server, self._room, self._options = server, server.room, server.options
@@ -11951,7 +11951,7 @@ class Succession:
 			if monotonic() - self._signed_at > 0.5 and epoch > self._room.epoch:
 				self._tell(self._heir, "serve", epoch=epoch)
 			else:
-				self._server.reactor.later(0.25, self._pass_on)
+				self._server.loop.later(0.25, self._pass_on)
 
 	def left(self, ident: int) -> None:
 		"""A member stands by no longer."""
@@ -11977,7 +11977,7 @@ class Succession:
 
 		def run(_: Worker) -> None:
 			found = probe_servers(servers, meeting, bind)
-			self._server.reactor.post(lambda: done(found))
+			self._server.loop.post(lambda: done(found))
 
 		Worker("succession", run).start()
 
@@ -12122,7 +12122,7 @@ class Succession:
 class Lobby:
 	"""Where a connection waits until it has said who it is and, where there is one, proved the PIN.
 
-	Everything on the control reactor's thread. The arithmetic of SPAKE2 takes 7 ms a step there, which counts
+	Everything on the control loop's thread. The arithmetic of SPAKE2 takes 7 ms a step there, which counts
 	as the time of who wants it; a thread of its own would wait for the interpreter as long.
 	"""
 
@@ -12132,7 +12132,7 @@ class Lobby:
 	_options: ServerOptions
 	_fingerprint: str
 	_room: Room
-	_reactor: Loop
+	_loop: Loop
 	_succession: Succession
 	_admit: Callable[[ControlSession], None]
 	_tell_hosts: Callable[[Json], None]
@@ -12282,12 +12282,12 @@ class Lobby:
 			self.forget(session)
 			self.deny(session, "wrong_pin", why="many")
 			return
-		self._reactor.later(0.2, lambda: self._ask_pin(session))
+		self._loop.later(0.2, lambda: self._ask_pin(session))
 
 	def _begin_proof(self, session: ControlSession) -> None:
 		session.become("pin")
 		session.proof = PinHost(self._options.pin, self._fingerprint)
-		self._reactor.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
+		self._loop.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
 		session.send({"type": "pin", "message": session.proof.message.hex()})
 
 	def _queue(self, session: ControlSession) -> None:
@@ -12333,7 +12333,7 @@ class Lobby:
 			answer = proof.mac() if proof.check(bytes.fromhex(message["mac"])) else None
 		if answer is None:
 			session.tries = False  # it was a guess
-			self._reactor.counters.add("wrong_pin")
+			self._loop.counters.add("wrong_pin")
 			self.deny(session, "wrong_pin")
 			return
 		self._give_back(session)
@@ -12344,13 +12344,13 @@ class Lobby:
 class ServerMedia:
 	"""The media of the server: pictures forwarded by a thread, sound mixed by a process.
 
-	`apply` takes the room's effects; `failed()` where sound cannot be mixed. On the reactor's thread.
+	`apply` takes the room's effects; `failed()` where sound cannot be mixed. On the loop's thread.
 	"""
 
 	def __init__(
-		self, room: Room, reactor: Loop, apply: Callable[[list[Effect]], None], failed: Callable[[], None]
+		self, room: Room, loop: Loop, apply: Callable[[list[Effect]], None], failed: Callable[[], None]
 	) -> None:
-		self._room, self._reactor, self._apply = room, reactor, apply
+		self._room, self._loop, self._apply = room, loop, apply
 		self._port: UdpPort | None = None
 		self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._socket, gave_up=failed)
 		self.relay: VideoRelay | None = None
@@ -12361,15 +12361,15 @@ class ServerMedia:
 
 	def bind(self, host: str, ports: Ports) -> None:
 		"""Take both UDP ports; Refused when one is taken. Any thread."""
-		self.relay = VideoRelay((host, ports.video), self._reactor.counters)
-		self._port = udp_port((host, ports.audio), self._reactor.counters, LEFT_MIXER_SECONDS, sound=True)
+		self.relay = VideoRelay((host, ports.video), self._loop.counters)
+		self._port = udp_port((host, ports.audio), self._loop.counters, LEFT_MIXER_SECONDS, sound=True)
 
 	def start(self) -> None:
 		"""Start the thread and the process. Any thread."""
 		self._mixer.start()
 		cast(VideoRelay, self.relay).loop.start()
-		self._reactor.post(lambda: self._reactor.every(0.5, self._weigh))
-		self._reactor.post(lambda: self._reactor.every(1.0, self._mixer.look))
+		self._loop.post(lambda: self._loop.every(0.5, self._weigh))
+		self._loop.post(lambda: self._loop.every(1.0, self._mixer.look))
 
 	def close(self, deadline: float) -> None:
 		"""End both, and free the ports; may be called twice. Any thread."""
@@ -12415,11 +12415,11 @@ class ServerMedia:
 	def _on_mixer(self, report: Json) -> None:
 		match report["event"]:
 			case "ready":
-				self._reactor.post(self.bring_all)
+				self._loop.post(self.bring_all)
 			case "room" | "listen":
-				self._reactor.post(lambda: self._apply(self._room.classroom.note_found(report)))
+				self._loop.post(lambda: self._apply(self._room.classroom.note_found(report)))
 			case "loudest":
-				self._reactor.post(lambda: self._hear(report["id"]))
+				self._loop.post(lambda: self._hear(report["id"]))
 			case _:
 				if (late := report["late_ticks"]) != self.report.get("late_ticks", 0):
 					log.info("the mixer was late by more than a tick %d times so far", late)
@@ -12427,13 +12427,13 @@ class ServerMedia:
 
 	def _hear(self, loudest: int) -> None:
 		self._to_relay(lambda relay: relay.put_first(loudest))
-		self._apply(self._room.allocated(self._room.allocator.hear(loudest, monotonic())))
+		self._apply(self._room.allocated(self._room.allocator.set_active_speaker(loudest, monotonic())))
 
 	def _weigh(self) -> None:
 		def tell(relay: VideoRelay) -> None:
 			sizes, sent, room = dict(relay.sizes), relay.received(), self._room
-			self._reactor.post(
-				lambda: self._apply(room.allocated(room.allocator.weigh(sizes, sent, monotonic())))
+			self._loop.post(
+				lambda: self._apply(room.allocated(room.allocator.update_sizes(sizes, sent, monotonic())))
 			)
 
 		self._to_relay(tell)
@@ -12517,7 +12517,7 @@ class Keeper:
 class ConferenceServer:
 	"""The meeting's server: acceptors, the control plane and the planes' own parts.
 
-	The room is touched by the reactor's thread alone.
+	The room is touched by the loop's thread alone.
 	"""
 
 	def __init__(self, options: ServerOptions, identity: Identity) -> None:
@@ -12529,7 +12529,7 @@ class ConferenceServer:
 		self.room.shelf.limits = options
 		facts = options.title, options.host_name, options.pin
 		journal = Journal(identity, options.base, options.bind, *facts, *self.room.form())
-		keeper = Keeper(self.room, journal, self.counters, lambda call: self.reactor.post(call))
+		keeper = Keeper(self.room, journal, self.counters, lambda call: self.loop.post(call))
 		self._keeper = None if options.standby else keeper
 		self._pin_mark = journal.mark(options.pin)
 		self._running = RunningMeeting(identity.path.parent)
@@ -12543,16 +12543,16 @@ class ConferenceServer:
 		self.tell_parent: Callable[[Json], None] = lambda told: None
 		self._half_open = HalfOpen(self.counters)
 		self._warnings = KeyedBuckets(1, 1 / 60)  # a repeated fault is logged once a minute
-		self.reactor = Loop("control", self.counters)
+		self.loop = Loop("control", self.counters)
 		fingerprint, self.succession = identity.fingerprint, Succession(self)
 		self.lobby = Lobby(
-			options, fingerprint, self.room, self.reactor, self.succession, self._admit, self._tell_hosts
+			options, fingerprint, self.room, self.loop, self.succession, self._admit, self._tell_hosts
 		)
 		self._screen = ScreenShareManager(
-			self.reactor, identity, self._half_open, self._claim_screen, self._screen_released
+			self.loop, identity, self._half_open, self._claim_screen, self._screen_released
 		)
-		self._files = FileStore(self.room, self.reactor, self._half_open, self.apply, identity, self.counters)
-		self.media = ServerMedia(self.room, self.reactor, self.apply, self._fail)
+		self._files = FileStore(self.room, self.loop, self._half_open, self.apply, identity, self.counters)
+		self.media = ServerMedia(self.room, self.loop, self.apply, self._fail)
 		self.failure = ""  # the code of why it cannot go on
 		self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
 		self._acceptors: list[Worker] = []
@@ -12581,8 +12581,8 @@ class ConferenceServer:
 		self._note_running(alone=False)
 		self._files.start()
 		self.media.start()
-		self.reactor.start()
-		self.reactor.post(lambda: self.reactor.every(0.5, self._on_tick))
+		self.loop.start()
+		self.loop.post(lambda: self.loop.every(0.5, self._on_tick))
 		begin = (self._begin_control, self._screen.accept, self._files.begin)
 		for listener, name, accept in zip(
 			self._listeners, ("control", "screen", "files"), begin, strict=True
@@ -12608,12 +12608,12 @@ class ConferenceServer:
 	def close(self, code: str = "over", deadline: float = 5.0) -> None:
 		"""Tell everyone why, then end everything within `deadline`; may be called twice."""
 		self._responder.close(0.5)
-		self.reactor.post(lambda: self._say_goodbye(code))
+		self.loop.post(lambda: self._say_goodbye(code))
 		for acceptor in self._acceptors:
 			acceptor.stop()
 		self._close_listeners()
 		self._files.close(1.0)
-		self.reactor.close(deadline / 2)
+		self.loop.close(deadline / 2)
 		self.media.close(deadline / 2)
 		for acceptor in self._acceptors:
 			acceptor.close(1.0)
@@ -12631,7 +12631,7 @@ class ConferenceServer:
 		log.warning("the host's program is gone; the meeting goes on")
 		let_go_of_output(1, 2)
 		self.media.tell_mixer("alone")
-		self.reactor.post(self._begin_orphan)
+		self.loop.post(self._begin_orphan)
 
 	def _begin_orphan(self) -> None:
 		self._orphan = Orphan(self.options.orphan_seconds, monotonic())
@@ -12688,14 +12688,14 @@ class ConferenceServer:
 			begin(sock, address[0])
 
 	def _begin_control(self, sock: Socket, address: str) -> None:
-		self.reactor.post(lambda: self._open_session(sock, address))
+		self.loop.post(lambda: self._open_session(sock, address))
 
 	def _open_session(self, sock: Socket, address: str) -> None:
-		link = TlsLink(self.reactor, sock, self._context, server=True)
+		link = TlsLink(self.loop, sock, self._context, server=True)
 		session = ControlSession(link, address, heard=monotonic())
 		link.on_bytes = partial(self._on_bytes, session)
 		# By post: a departure is told to others, whose dead links are found then; a hundred would nest.
-		link.on_close = lambda reason: self.reactor.post(lambda: self._closed(session, reason))
+		link.on_close = lambda reason: self.loop.post(lambda: self._closed(session, reason))
 		link.limit = MAX_LINE
 		self._half_open.begin(link, address)
 
@@ -13252,7 +13252,7 @@ class AudioPlane:
 		self.lock = threading.Lock()
 		self.jitter = JitterBuffer()
 		self._before: dict[str, float] = {}  # what was counted with earlier keys
-		self.watch = ReceiverReport()
+		self.receive_stats = ReceiverReport()
 		self.level_db = -100.0
 		self._counters = counters
 		self._on_speaking = on_speaking
@@ -13273,7 +13273,7 @@ class AudioPlane:
 		with self.lock:
 			self._before = self._figures()
 			self.jitter = JitterBuffer()
-			self.watch = ReceiverReport()
+			self.receive_stats = ReceiverReport()
 
 	def stats(self) -> Json:
 		"""The `stats` entry of what is heard; counts since joining, over interruptions."""
@@ -13312,7 +13312,7 @@ class AudioPlane:
 			self._play_unheard(now)
 			for number, block in enumerate(samples if blocks else [None], seq):
 				self.jitter.push(number, block, now)
-				self.watch.note_block(number, now)
+				self.receive_stats.note_block(number, now)
 		if seq > self._newest:
 			self._newest = seq
 			if loudest != self._speaking:
@@ -13918,7 +13918,7 @@ class MediaManager:
 		if video is None or audio is None or not self.watched:
 			return None
 		with audio.lock:
-			return audio.watch.report(video.octets, video.pictures, video.incoming.lost, monotonic())
+			return audio.receive_stats.report(video.octets, video.pictures, video.incoming.lost, monotonic())
 
 	def udp(self) -> str:
 		"""Whether the media ports answer: ok or silent."""
@@ -13941,13 +13941,13 @@ Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
 
 @dataclass(eq=False)
 class ScreenLink:
-	"""A connection of the screen plane, from asking for its ticket on. Reactor's thread only.
+	"""A connection of the screen plane, from asking for its ticket on. The loop's thread only.
 
 	`on_ready()` once it is accepted, `on_message(message)`, `on_closed(refused)` once unless it was
 	closed from here; its code is empty when it just broke.
 	"""
 
-	_reactor: Loop
+	_loop: Loop
 	_options: ClientOptions
 	_role: str
 	on_ready: Callable[[], None] = lambda: None
@@ -13987,16 +13987,14 @@ class ScreenLink:
 		self._ticket = answer["ticket"]
 		address = (self._options.address, Ports.at(self._options.port).screen)
 		try:
-			link = connect_link(self._reactor, address, client_context(), self._options.bind)
+			link = connect_link(self._loop, address, client_context(), self._options.bind)
 		except OSError as error:
 			self._closed(str(error))
 			return
 		keep_buffers_small(link.socket)
 		self.link = link
 		link.on_open, link.on_bytes, link.on_close = self._opened, self._on_bytes, self._closed
-		self._reactor.later(
-			2 * HANDSHAKE_SECONDS, lambda: None if self._accepted else link.discard("timeout")
-		)
+		self._loop.later(2 * HANDSHAKE_SECONDS, lambda: None if self._accepted else link.discard("timeout"))
 		link.begin(connected=False)
 
 	def _opened(self, link: TlsLink) -> None:
@@ -14009,7 +14007,7 @@ class ScreenLink:
 	def _on_bytes(self, data: bytes) -> None:
 		for payload in self._messages.push(data):
 			if self._accepted:
-				with skipping(self._reactor.counters):
+				with skipping(self._loop.counters):
 					self.on_message(parse_screen(payload))
 				continue
 			answer = parse_record(payload, SCREEN_ANSWER)
@@ -14040,16 +14038,16 @@ def _screen_stats(updates: int, exact: bool, rows: Sequence[tuple[float, int, fl
 class ScreenViewer:
 	"""What someone else shares, decoded on a thread of its own; pictures are shown only when whole.
 
-	`put` and `clear` belong to the reactor's thread; pictures and figures may be asked for from any.
+	`put` and `clear` belong to the loop's thread; pictures and figures may be asked for from any.
 	"""
 
 	MOST_WAITING = 64 << 20  # bytes; each message counts as EACH more
 	EACH = 512
 	LOOK_SECONDS = 0.1  # how often the test card's clock is looked for
 
-	def __init__(self, reactor: Loop, counters: Counters) -> None:
+	def __init__(self, loop: Loop, counters: Counters) -> None:
 		self.updates = 0
-		self._reactor = reactor
+		self._loop = loop
 		self._counters = counters
 		self._jobs = queue.SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]()
 		self._lock = threading.Lock()  # of what follows, up to the serial
@@ -14059,7 +14057,7 @@ class ScreenViewer:
 		self._serial = 0
 		self._shown: tuple[int, Picture | None] = (0, None)
 		self._before: Picture | None = None  # the last whole picture of another size
-		self._put = self._taken = 0  # bytes of rectangles, by the reactor and by the decoder
+		self._put = self._taken = 0  # bytes of rectangles, by the loop and by the decoder
 		self._ends = self._ends_seen = 0  # of shares, likewise
 		# when, bytes of a rectangle, seconds from its capture
 		self._arrivals: deque[tuple[float, int, float | None]] = deque()
@@ -14135,7 +14133,7 @@ class ScreenViewer:
 			case Commit():
 				self._paint(message)
 				if link:
-					self._reactor.post(lambda: link.say(Acknowledge(*message)))
+					self._loop.post(lambda: link.say(Acknowledge(*message)))
 			case Geometry():
 				with self._lock:
 					self._before = self._canvas.picture if self._whole else self._before
@@ -14171,7 +14169,7 @@ class ScreenViewer:
 class ScreenPresenter:
 	"""The presenting thread: grabs the screen, finds and codes what has changed.
 
-	`on_open()` once the source is open, `on_failed(refused)` when it fails; both on the reactor's thread,
+	`on_open()` once the source is open, `on_failed(refused)` when it fails; both on the loop's thread,
 	which alone touches the table and the feed.
 	"""
 
@@ -14181,14 +14179,14 @@ class ScreenPresenter:
 	QUICK, SLOW = 0.15, 0.3  # seconds until most viewers have painted: quality goes up, or down
 	LOSSLESS_SECONDS = 0.03  # spent on exact copies before the next look
 
-	def __init__(self, source: str, reactor: Loop) -> None:
+	def __init__(self, source: str, loop: Loop) -> None:
 		self.on_open: Callable[[], None] = lambda: None
 		self.on_failed: Callable[[Refused], None] = lambda refused: None
 		self.preview: tuple[int, Picture | None] = (0, None)
 		self.opened = False
 		self.feed: TileFeed | None = None
 		self._source = source
-		self._reactor = reactor
+		self._loop = loop
 		self._table = TileTable()
 		self._ready = threading.Event()  # the link has room for something new
 		self._quality = self.BEST_QUALITY
@@ -14252,10 +14250,10 @@ class ScreenPresenter:
 			with contextlib.closing(open_screen(self._source)) as screen:
 				self._look(screen, monotonic())
 				self.opened = True
-				self._reactor.post(self.on_open)
+				self._loop.post(self.on_open)
 				self._watch(worker, screen)
 		except DeviceError as error:
-			self._reactor.post(partial(self.on_failed, error))
+			self._loop.post(partial(self.on_failed, error))
 
 	def _watch(self, worker: Worker, screen: ScreenSource) -> None:
 		while not worker.stopping.is_set():
@@ -14295,7 +14293,7 @@ class ScreenPresenter:
 			messages.append(Commit(geometry.epoch, self._version))
 			self._ready.clear()
 		if messages or pointer:
-			self._reactor.post(lambda: self._offer(messages, pointer))
+			self._loop.post(lambda: self._offer(messages, pointer))
 
 	def _pointed(self, screen: ScreenSource) -> Pointer | None:
 		at = screen.pointer()
@@ -14344,13 +14342,13 @@ class ScreenPresenter:
 class ScreenPlane:
 	"""A participant's part in the screen plane: looks on or shares.
 
-	Reactor's thread, except `picture`, `newest`, `stats` and `close`. `on_error(refused)` when the
+	The loop's thread, except `picture`, `newest`, `stats` and `close`. `on_error(refused)` when the
 	own share could not begin or go on; `on_sharing(on)` when it begins and ends.
 	"""
 
 	RETRIES = 5
 
-	_reactor: Loop
+	_loop: Loop
 	_options: ClientOptions
 	_counters: Counters
 	_request: Request
@@ -14363,7 +14361,7 @@ class ScreenPlane:
 	_tries: int = 0
 
 	def __post_init__(self) -> None:
-		self._viewer = ScreenViewer(self._reactor, self._counters)
+		self._viewer = ScreenViewer(self._loop, self._counters)
 
 	# -- for any thread
 
@@ -14382,7 +14380,7 @@ class ScreenPlane:
 		return (self._presenter or self._viewer).stats()
 
 	def close(self) -> None:
-		"""End the threads; after the reactor."""
+		"""End the threads; after the loop."""
 		if self._presenter:
 			self._presenter.close()
 		self._viewer.close()
@@ -14423,7 +14421,7 @@ class ScreenPlane:
 
 	def _link(self, role: str) -> ScreenLink:
 		self._unlink(role)
-		return self._links.setdefault(role, ScreenLink(self._reactor, self._options, role))
+		return self._links.setdefault(role, ScreenLink(self._loop, self._options, role))
 
 	def _unlink(self, role: str) -> None:
 		if link := self._links.pop(role, None):
@@ -14436,14 +14434,14 @@ class ScreenPlane:
 				self._update()
 
 		self._tries += 1
-		self._reactor.later(min(2.0, SCREEN_RETRY * self._tries), again)
+		self._loop.later(min(2.0, SCREEN_RETRY * self._tries), again)
 
 	# -- sharing
 
 	def share(self, source: str) -> None:
 		"""Share `source`, instead of what is shared now."""
 		self.stop_sharing()
-		presenter = ScreenPresenter(source, self._reactor)
+		presenter = ScreenPresenter(source, self._loop)
 		presenter.on_open = lambda: self._link_presenter(presenter)
 		presenter.on_failed = partial(self._failed, presenter)
 		self._presenter = presenter
@@ -14490,7 +14488,7 @@ class ScreenPlane:
 		elif self._tries > self.RETRIES:
 			self._failed(presenter, Refused("device", "The shared screen got lost."))
 		else:
-			self._reactor.later(SCREEN_RETRY, lambda: self._link_again(presenter))
+			self._loop.later(SCREEN_RETRY, lambda: self._link_again(presenter))
 
 	def _link_again(self, presenter: ScreenPresenter) -> None:
 		if "presenter" not in self._links:
@@ -14683,11 +14681,11 @@ class Transfer:
 class FileTransfers:
 	"""The files plane of a participant: four files move at a time, each in its own thread.
 
-	A file whose connection breaks goes on where it stopped. Commands run on the reactor's thread.
+	A file whose connection breaks goes on where it stopped. Commands run on the loop's thread.
 	"""
 
 	_options: ClientOptions
-	_reactor: Loop
+	_loop: Loop
 	_state: StateManager
 	_emit: Callable[..., None]
 	_ask_for: Callable[[Json, Json], None]
@@ -14827,7 +14825,7 @@ class FileTransfers:
 			failure = refused
 		except OSError as error:
 			failure = Refused("broken", Words(f"{error}."))
-		self._reactor.post(partial(self._ended, transfer, failure))
+		self._loop.post(partial(self._ended, transfer, failure))
 
 	def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
 		with self._lock:
@@ -14872,7 +14870,7 @@ class FileTransfers:
 			with contextlib.suppress(InvalidStateError):  # nobody waits any longer
 				answer.set_result(message)
 
-		self._reactor.post(lambda: self._request(message, on_answer))
+		self._loop.post(lambda: self._request(message, on_answer))
 		return transfer.wait_for(answer)
 
 	def _may_ask(self) -> bool:
@@ -14919,7 +14917,7 @@ class FileTransfers:
 		if now - transfer.told < PROGRESS_SECONDS and transfer.done < transfer.size:
 			return
 		transfer.told = now
-		self._reactor.post(partial(self._tell_progress, transfer, transfer.done, transfer.rate(now)))
+		self._loop.post(partial(self._tell_progress, transfer, transfer.done, transfer.rate(now)))
 
 	def _tell_progress(self, transfer: Transfer, done: int, rate: float) -> None:
 		self._state.change_file(transfer.file, done=done, rate=rate)
@@ -14940,7 +14938,7 @@ class FileTransfers:
 			except Refused:
 				# half a file takes no room from others
 				gone = {"type": "cancel", "file": transfer.file}
-				self._reactor.post(lambda: self._request(gone, lambda answer: None))
+				self._loop.post(lambda: self._request(gone, lambda answer: None))
 				raise
 
 	def _offer(self, transfer: Transfer, source: io.FileIO) -> None:
@@ -14960,7 +14958,7 @@ class FileTransfers:
 		if transfer.command.get("to") is not None:
 			message["to_name"] = transfer.command["to"]
 		file = self._place(transfer, {**message, "kind": transfer.command.get("kind", "")})
-		if not self._reactor.ask(lambda: self._begin_upload(transfer, file)):
+		if not self._loop.ask(lambda: self._begin_upload(transfer, file)):
 			raise Refused("bad_command", ON_ITS_WAY, name=transfer.name)
 
 	def _place(self, transfer: Transfer, message: Json) -> str:
@@ -15076,7 +15074,7 @@ CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have 
 
 @dataclass(eq=False)
 class CommandConnection:
-	"""One attempt at, and the life of, a control connection. Reactor's thread only.
+	"""One attempt at, and the life of, a control connection. The loop's thread only.
 
 	`resume(fingerprint)` is the token for a server, asked once its certificate is known, and whether that is
 	known from before or as the host's standby; `trusts(welcome)` whether it proves to be one;
@@ -15084,7 +15082,7 @@ class CommandConnection:
 	"" where it just broke.
 	"""
 
-	_reactor: Loop
+	_loop: Loop
 	_options: ClientOptions
 	_resume: Callable[[str], tuple[str, bool]]
 	_trusts: Callable[[Json], bool]
@@ -15109,13 +15107,13 @@ class CommandConnection:
 	def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
 		"""Connect, `patience` seconds at most, shake hands, say hello."""
 		address = (self._options.address, self._options.port)
-		link = connect_link(self._reactor, address, client_context(), self._options.bind)
+		link = connect_link(self._loop, address, client_context(), self._options.bind)
 		link.on_open = self._opened
 		link.on_bytes = self._on_bytes
 		link.on_close = self._closed
 		self.link = link
 		self._wait(2 * HANDSHAKE_SECONDS)
-		self._reactor.later(patience, lambda: None if link.connected else link.discard("timeout"))
+		self._loop.later(patience, lambda: None if link.connected else link.discard("timeout"))
 		link.begin(connected=False)
 
 	@property
@@ -15161,14 +15159,14 @@ class CommandConnection:
 	def _wait(self, seconds: float) -> None:
 		if self._timer:
 			self._timer.cancel()
-		self._timer = self._reactor.later(
+		self._timer = self._loop.later(
 			seconds, lambda: None if self.welcomed or not self.link else self.link.discard("timeout")
 		)
 
 	def _on_bytes(self, data: bytes) -> None:
 		for line in self._lines.push(data):
 			self.heard = monotonic()
-			with skipping(self._reactor.counters):
+			with skipping(self._loop.counters):
 				message = parse_message(line, SERVER_MESSAGES)
 				self._check_hosts(message)
 				if self.welcomed and message["type"] not in FIRST_MESSAGES:
@@ -15266,7 +15264,7 @@ SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
 PASSED_ON: Final = frozenset({"share_allowed", "host_away", "agreed", "waiting"})  # they are events
 FILE_COMMANDS: Final = ("upload", "download", "decline", "cancel", "hand_out", "hand_in")
 # What is answered when it has come about; all else that the server is not asked: `ok`.
-LATER: Final = frozenset(
+ANSWERED_BY_EVENT: Final = frozenset(
 	{"mic", "camera", "share", "end", "admit", "agree", "attendance", "hand_over", *FILE_COMMANDS}
 )
 
@@ -15381,7 +15379,7 @@ def changed_host(known: KnownHost) -> Refused:
 class Requests:
 	"""What the server was asked, by number, and what was said until the server confirms it.
 
-	`link()` is the standing link, if any; `later(seconds, call)` calls back. Reactor's thread.
+	`link()` is the standing link, if any; `later(seconds, call)` calls back. The loop's thread.
 	"""
 
 	_link: Callable[[], CommandConnection | None]
@@ -15438,7 +15436,7 @@ LAST_RECORD: Final = "succession.json"  # signed by this home's host, who finds 
 
 
 class Successors:
-	"""Who goes on when the server fails, as the host has signed it, and the own standby. Reactor's thread."""
+	"""Who goes on when the server fails, as the host signed it, and the own standby. The loop's thread."""
 
 	PATIENCE = 1.0  # for the server that was lost
 	UNREACHED = 3  # times: others reach the server, this computer does not
@@ -15654,7 +15652,7 @@ class MeetingController:
 	"""A participant: takes headless commands, gives events and snapshots.
 
 	`gui_queue` holds the events in order; after `left`, `ended` or `denied` nothing more comes.
-	Everything happens on the reactor's thread; `do` may be called from any.
+	Everything happens on the loop's thread; `do` may be called from any.
 	"""
 
 	RETRY_SECONDS = 600.0
@@ -15669,7 +15667,7 @@ class MeetingController:
 		self._home = home
 		self._known = KnownHosts(home)
 		self._tokens = ResumeTokens(home)
-		self._reactor = Loop("client", self.counters)
+		self._loop = Loop("client", self.counters)
 		self.link: CommandConnection | None = None
 		self._tries = 0
 		self._try_until = 0.0  # for the first join, which has to be decided within 12 s
@@ -15687,14 +15685,12 @@ class MeetingController:
 		self._delay = 0.0
 		self._end_ref: Any = None
 		self._camera_back = False  # when the own share ends
-		self.requests = Requests(self._standing_link, self._reactor.later)
+		self.requests = Requests(self._standing_link, self._loop.later)
 		self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
-		self.media.air.on_early = lambda: self._reactor.post(lambda: self.send({"type": "early"}))
+		self.media.air.on_early = lambda: self._loop.post(lambda: self.send({"type": "early"}))
 		told = self._share_failed, self._sharing_changed
-		self.screen = ScreenPlane(self._reactor, options, self.counters, self.requests.make, *told)
-		self.files = FileTransfers(
-			options, self._reactor, self.state, self.emit, self.ask, self.requests.make
-		)
+		self.screen = ScreenPlane(self._loop, options, self.counters, self.requests.make, *told)
+		self.files = FileTransfers(options, self._loop, self.state, self.emit, self.ask, self.requests.make)
 		self.successors = Successors(self, home)
 		self._commands: Mapping[str, Callable[[Json], None]] = {
 			**dict.fromkeys(PLAIN_COMMANDS, self._tell_server),
@@ -15738,24 +15734,24 @@ class MeetingController:
 		"""Start joining; `meeting` is its id where discovery has told it."""
 		self.meeting = meeting
 		self._try_until = monotonic() + 1.0
-		self._reactor.start()
-		self._reactor.post(self._connect)
-		self._reactor.post(lambda: self._reactor.every(PING_SECONDS, self._ping))
-		self._reactor.post(lambda: self._reactor.every(REPORT_URGENT, self._report_path))
+		self._loop.start()
+		self._loop.post(self._connect)
+		self._loop.post(lambda: self._loop.every(PING_SECONDS, self._ping))
+		self._loop.post(lambda: self._loop.every(REPORT_URGENT, self._report_path))
 
 	def post(self, call: Callable[[], None]) -> None:
-		"""Have `call` made on the reactor's thread."""
-		self._reactor.post(call)
+		"""Have `call` made on the loop's thread."""
+		self._loop.post(call)
 
 	def do(self, command: Json) -> None:
 		"""Carry out a command of the headless interface; never blocks."""
 		what, on = command.get("do"), command.get("on", command.get("up"))
 		if what in ("mic", "camera", "hand") and isinstance(on, bool):
 			self._wanted[what] = on
-		self._reactor.post(lambda: self._carry_out(command))
+		self._loop.post(lambda: self._carry_out(command))
 
 	def choose(self, what: str, value: Any) -> None:
-		self._reactor.post(lambda: self.media.choose(what, value))
+		self._loop.post(lambda: self.media.choose(what, value))
 
 	def snapshot(self) -> Snapshot:
 		"""Everything a window shows, now."""
@@ -15777,9 +15773,9 @@ class MeetingController:
 
 	def close(self, deadline: float = 3.0) -> None:
 		"""Leave, if still in, and end every thread; may be called twice."""
-		self._reactor.post(lambda: self.leave("left"))
+		self._loop.post(lambda: self.leave("left"))
 		self.files.close(deadline)
-		self._reactor.close(deadline)
+		self._loop.close(deadline)
 		self._end_looking()
 		self.screen.close()
 		for what in ("timers", "system"):
@@ -15816,7 +15812,7 @@ class MeetingController:
 		self.screen.stop_sharing()
 
 	def leave(self, reason: str, ref: Any = None) -> None:
-		"""Say goodbye and end. Reactor's thread."""
+		"""Say goodbye and end. The loop's thread."""
 		if self._is("ended"):
 			return
 		if self.link and self.link.welcomed:
@@ -15846,7 +15842,7 @@ class MeetingController:
 			self._on_closed,
 			self.state.current.epoch,
 		)
-		self.link = CommandConnection(self._reactor, self.options, *told)
+		self.link = CommandConnection(self._loop, self.options, *told)
 		try:
 			self.link.begin(CONNECT_SECONDS if self._is("reconnecting") else HANDSHAKE_SECONDS)
 		except OSError as error:
@@ -15891,7 +15887,7 @@ class MeetingController:
 			and refused.reason not in ("refused", "timeout")
 			and monotonic() < self._try_until
 		):
-			self._reactor.later(0.2 * self._tries, self._connect)
+			self._loop.later(0.2 * self._tries, self._connect)
 		else:
 			where = f"{self.options.address}:{self.options.port}"
 			words = "No meeting answers at {address} ({fault})."
@@ -15918,7 +15914,7 @@ class MeetingController:
 			self._look_for_host()
 		self.successors.refused(refused)
 		pause = 0.25 if self.successors.record else min(1.0, 0.25 * self._tries)
-		self._reactor.later(0.0 if refused.code == "moved" else pause, self._connect)
+		self._loop.later(0.0 if refused.code == "moved" else pause, self._connect)
 
 	def _report_path(self) -> None:
 		report = self.media.path_report() if self.link and self.link.welcomed else None
@@ -16125,7 +16121,7 @@ class MeetingController:
 	# -- what devices and media say, from their threads
 
 	def _device_changed(self, what: str, state: str, reason: str) -> None:
-		self._reactor.post(lambda: self._on_device(what, state, reason))
+		self._loop.post(lambda: self._on_device(what, state, reason))
 
 	def _on_device(self, what: str, state: str, reason: str) -> None:
 		devices = {**self.state.current.devices, what: DeviceState(state, reason)}
@@ -16146,7 +16142,7 @@ class MeetingController:
 			self.send({"type": "video_start" if on else "video_stop"})
 
 	def _speaking_changed(self, ident: int) -> None:
-		self._reactor.post(lambda: self._emit_all(self.state.speaking(ident)))
+		self._loop.post(lambda: self._emit_all(self.state.speaking(ident)))
 
 	def _emit_all(self, events: list[Json], ref: Any = None) -> None:
 		for event in events:
@@ -16169,7 +16165,7 @@ class MeetingController:
 			if not may_say(self.state.current.role, MESSAGE_TYPES.get(name, name)):
 				raise Refused("not_allowed")
 			handler(command)
-			if name not in LATER and name not in PLAIN_COMMANDS:
+			if name not in ANSWERED_BY_EVENT and name not in PLAIN_COMMANDS:
 				self.emit("ok", ref)
 		except Refused as refused:
 			self.emit("error", ref, **refused.event)
@@ -16217,7 +16213,7 @@ class MeetingController:
 			rest = max(0.0, ends - monotonic()) if ends else 0.0
 			self.emit("timer", ref, seconds=math.ceil(rest - 0.1))
 			if rest:
-				self._reactor.later(rest % 10 or 10.0, tell)
+				self._loop.later(rest % 10 or 10.0, tell)
 
 		tell(ref)
 
@@ -16657,7 +16653,7 @@ class _GiveServer(http.server.ThreadingHTTPServer):
 	def process_request(self, request: Any, client_address: Any) -> None:
 		self._open[request] = client_address[0]
 		self._silent[request] = monotonic()
-		ask_for(LAST, request)
+		set_dscp(DSCP_CS1, request)
 		super().process_request(request, client_address)
 
 	def close_request(self, request: Any) -> None:
@@ -24415,7 +24411,7 @@ def role_serve_child(options: Namespace) -> int:
 			if line == "end":
 				stop.set()
 				return
-			server.reactor.post(partial(server.succession.obey, json.loads(line)))
+			server.loop.post(partial(server.succession.obey, json.loads(line)))
 		server.abandon()
 
 	try:

@@ -391,7 +391,7 @@ def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() ->
 		octets += int(0.5 * min(rate, carries))
 		whole = round(0.5 * sum(asked.values()) * (share if share > 0.9 else 0.1))
 		pictures, lost = pictures + whole, lost + round(0.5 * sum(asked.values())) - whole
-		room.allocator.weigh(sizes, {ana: (octets, pictures, lost)}, now)
+		room.allocator.update_sizes(sizes, {ana: (octets, pictures, lost)}, now)
 		asked = room.allocator.wanted_layers(ana, now)
 		history.append((rate, asked))
 		now += 0.5

@@ -121,7 +121,7 @@ def answer(link: ssl.SSLSocket) -> cs.Json:
 
 
 def on_the_thread(server: cs.ConferenceServer, call: Callable[[], Any]) -> Any:
-	return server.reactor.ask(call)
+	return server.loop.ask(call)
 
 
 # -- every message, by everyone ---------------------------------------------------------------------
@@ -839,7 +839,7 @@ def test_a_whole_school_that_vanishes_at_once_leaves_nothing_behind(start: Start
 			held.set()
 			gone.wait(10)
 
-		server.reactor.post(hold)
+		server.loop.post(hold)
 		assert held.wait(10)
 		links.pop_all().close()
 		gone.set()

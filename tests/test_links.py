@@ -26,6 +26,7 @@ from connectsphere import (
 	DatagramLoop,
 	HalfOpen,
 	Json,
+	Loop,
 	PeerFault,
 	TlsLink,
 	UdpPort,
@@ -35,9 +36,6 @@ from connectsphere import (
 	listen_tcp,
 	load_identity,
 	server_context,
-)
-from connectsphere import (
-	Loop as Reactor,
 )
 
 HERE = "127.0.0.1"
@@ -52,11 +50,11 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
 
 
 class Hub:
-	"""A reactor that listens on loopback; what its links say is put in queues."""
+	"""A loop that listens on loopback; what its links say is put in queues."""
 
 	def __init__(self, context: ssl.SSLContext) -> None:
 		self.counters = Counters()
-		self.reactor = Reactor("test-hub", self.counters).start()
+		self.loop = Loop("test-hub", self.counters).start()
 		self.listener = listen_tcp((HERE, 0))
 		self.address = self.listener.getsockname()
 		self.links: queue.Queue[TlsLink] = queue.Queue()
@@ -66,9 +64,9 @@ class Hub:
 		self._context = context
 
 	def on_thread(self, call: Callable[[], T]) -> T:
-		"""The result of `call`, made on the reactor's thread."""
+		"""The result of `call`, made on the loop's thread."""
 		answers: queue.Queue[T] = queue.Queue()
-		self.reactor.post(lambda: answers.put(call()))
+		self.loop.post(lambda: answers.put(call()))
 		return answers.get(timeout=PATIENCE)
 
 	def accept(self, set_up: Callable[[TlsLink], object] = lambda link: None) -> TlsLink:
@@ -76,7 +74,7 @@ class Hub:
 		sock, _ = self.listener.accept()
 
 		def begin() -> TlsLink:
-			link = TlsLink(self.reactor, sock, self._context, server=True)
+			link = TlsLink(self.loop, sock, self._context, server=True)
 			link.on_open = self.links.put
 			link.on_bytes = lambda data: self.on_bytes(link, data)
 			link.on_close = self.closed.put
@@ -86,7 +84,7 @@ class Hub:
 		return self.on_thread(begin)
 
 	def close(self) -> None:
-		self.reactor.close()
+		self.loop.close()
 		self.listener.close()
 
 
@@ -138,12 +136,12 @@ class TestTlsLink:
 		got: queue.Queue[tuple[str, bytes]] = queue.Queue()
 
 		def call() -> None:
-			link = connect_link(hub.reactor, hub.address, client_context())
+			link = connect_link(hub.loop, hub.address, client_context())
 			link.on_open = lambda link: link.send(b"hello")
 			link.on_bytes = lambda data: got.put((link.fingerprint, data))
 			link.begin(connected=False)
 
-		hub.reactor.post(call)
+		hub.loop.post(call)
 		hub.accept()
 		assert got.get(timeout=PATIENCE) == (contexts[1], b"HELLO")
 
@@ -153,7 +151,7 @@ class TestTlsLink:
 		]
 		with caller(hub) as sock:
 			link = hub.links.get(timeout=PATIENCE)
-			hub.reactor.post(lambda: [link.send(piece) for piece in pieces])
+			hub.loop.post(lambda: [link.send(piece) for piece in pieces])
 			whole = b"".join(pieces)
 			assert hashlib.sha256(received(sock, len(whole))).digest() == hashlib.sha256(whole).digest()
 			assert hub.on_thread(lambda: link.queued) == 0
@@ -161,7 +159,7 @@ class TestTlsLink:
 	def test_what_is_queued_before_close_is_sent(self, hub: Hub) -> None:
 		with caller(hub) as sock:
 			link = hub.links.get(timeout=PATIENCE)
-			hub.reactor.post(lambda: (link.send(b"x" * 2_000_000), link.close("done"), link.send(b"more")))
+			hub.loop.post(lambda: (link.send(b"x" * 2_000_000), link.close("done"), link.send(b"more")))
 			assert received(sock, 2_000_000) == b"x" * 2_000_000
 			with contextlib.suppress(ssl.SSLEOFError):
 				assert sock.recv(1) == b""
@@ -188,7 +186,7 @@ class TestTlsLink:
 		monkeypatch.setattr(connectsphere, "CLOSING_SECONDS", 0.2)
 		with caller(hub, small=True):
 			link = hub.links.get(timeout=PATIENCE)
-			hub.reactor.post(lambda: (link.send(bytes(4_000_000)), link.close("removed")))
+			hub.loop.post(lambda: (link.send(bytes(4_000_000)), link.close("removed")))
 			assert hub.closed.get(timeout=PATIENCE) == "removed"
 
 	@pytest.mark.parametrize(
@@ -226,11 +224,11 @@ class TestTlsLink:
 			address = unused.getsockname()
 
 			def call() -> None:
-				link = connect_link(hub.reactor, address, client_context())
+				link = connect_link(hub.loop, address, client_context())
 				link.on_close = hub.closed.put
 				link.begin(connected=False)
 
-			hub.reactor.post(call)
+			hub.loop.post(call)
 			assert hub.closed.get(timeout=PATIENCE) == "refused"
 
 	def test_a_peers_fault_ends_its_link_and_is_counted(self, hub: Hub) -> None:
@@ -271,7 +269,7 @@ class TestTlsLink:
 		with caller(hub) as sock:
 			link = hub.links.get(timeout=PATIENCE)
 			link.on_room = lambda: fill(link)
-			hub.reactor.post(link.ask_room)
+			hub.loop.post(link.ask_room)
 			whole = received(sock, 3_000_000)
 			assert whole == b"".join(bytes([n % 256]) * 10_000 for n in range(300))
 
@@ -287,13 +285,13 @@ class TestTlsLink:
 
 			reader = threading.Thread(target=read)
 			reader.start()
-			hub.reactor.post(link.ask_room)
+			hub.loop.post(link.ask_room)
 			try:
 				for _ in range(20):
 					hub.on_thread(lambda: None)
 			finally:
-				hub.reactor.post(lambda: setattr(link, "on_room", None))
-				hub.reactor.post(lambda: link.send(bytes(1)))
+				hub.loop.post(lambda: setattr(link, "on_room", None))
+				hub.loop.post(lambda: link.send(bytes(1)))
 				stop.set()
 				reader.join()
 
@@ -308,11 +306,11 @@ class TestTlsLink:
 				"bug": lambda: 1 / 0,
 			}
 			link.on_room = calls[how]
-			hub.reactor.post(link.ask_room)
+			hub.loop.post(link.ask_room)
 			if how == "bug":
 				wait_until(lambda: hub.counters.snapshot().get("bugs"), what="counted")
-				hub.reactor.post(lambda: setattr(link, "on_room", None))
-				hub.reactor.post(lambda: link.send(b"on"))
+				hub.loop.post(lambda: setattr(link, "on_room", None))
+				hub.loop.post(lambda: link.send(b"on"))
 				assert received(sock, 2) == b"on", "the link still works"
 			else:
 				assert hub.closed.get(timeout=PATIENCE) == ("slow" if how == "flood" else "over")
@@ -327,21 +325,21 @@ class TestTlsLink:
 		assert hub.closed.empty()
 
 
-# ---------------------------------------------------------------------------------------- reactor
+# ---------------------------------------------------------------------------------------- the loop
 
 
-class TestReactor:
+class TestLoop:
 	def test_closing_says_goodbye_and_may_be_done_twice(self, hub: Hub) -> None:
 		with caller(hub) as sock:
 			link = hub.links.get(timeout=PATIENCE)
-			hub.reactor.post(lambda: link.send(b"bye"))
+			hub.loop.post(lambda: link.send(b"bye"))
 			started = time.monotonic()
-			hub.reactor.close(3.0)
-			hub.reactor.close(3.0)
+			hub.loop.close(3.0)
+			hub.loop.close(3.0)
 			assert time.monotonic() - started < 3.0
 			assert received(sock, 3) == b"bye"
 		assert hub.closed.get(timeout=PATIENCE) == "closing"
-		hub.reactor.post(lambda: hub.closed.put("never"))
+		hub.loop.post(lambda: hub.closed.put("never"))
 		assert hub.closed.empty()
 
 	def test_closing_does_not_wait_for_one_that_reads_nothing(self, hub: Hub) -> None:
@@ -349,25 +347,25 @@ class TestReactor:
 			link = hub.links.get(timeout=PATIENCE)
 			hub.on_thread(lambda: link.send(bytes(4_000_000)))
 			started = time.monotonic()
-			hub.reactor.close(3.0)
+			hub.loop.close(3.0)
 			assert time.monotonic() - started < 2.5
 		assert hub.closed.get(timeout=PATIENCE) == "closing"
 
 	def test_never_started(self) -> None:
-		reactor = Reactor("test-idle", Counters())
-		reactor.close()
-		reactor.close()
+		loop = Loop("test-idle", Counters())
+		loop.close()
+		loop.close()
 
 	def test_timers(self, hub: Hub) -> None:
 		rang: queue.Queue[str] = queue.Queue()
 
 		def set_timers() -> None:
-			hub.reactor.later(0.06, lambda: rang.put("second"))
-			hub.reactor.later(0.03, lambda: rang.put("first"))
-			hub.reactor.later(0.04, lambda: rang.put("never")).cancel()
-			hub.reactor.later(0.05, lambda: (_ for _ in ()).throw(ValueError("a bug")))
+			hub.loop.later(0.06, lambda: rang.put("second"))
+			hub.loop.later(0.03, lambda: rang.put("first"))
+			hub.loop.later(0.04, lambda: rang.put("never")).cancel()
+			hub.loop.later(0.05, lambda: (_ for _ in ()).throw(ValueError("a bug")))
 
-		hub.reactor.post(set_timers)
+		hub.loop.post(set_timers)
 		assert [rang.get(timeout=PATIENCE) for _ in range(2)] == ["first", "second"]
 		assert rang.empty() and hub.counters.snapshot() == {"bugs": 1}
 
@@ -378,7 +376,7 @@ class TestReactor:
 			calls.append(1)
 			raise RuntimeError
 
-		hub.reactor.post(lambda: hub.reactor.every(0.01, stumble))
+		hub.loop.post(lambda: hub.loop.every(0.01, stumble))
 		wait_until(lambda: len(calls) >= 3, what="three calls")
 
 	def test_a_call_that_posts_itself_starves_nobody(self, hub: Hub) -> None:
@@ -386,11 +384,11 @@ class TestReactor:
 
 		def again() -> None:
 			if going:
-				hub.reactor.post(again)
+				hub.loop.post(again)
 
 		hub.on_bytes = lambda link, data: link.send(data)
 		with caller(hub) as sock:
-			hub.reactor.post(again)
+			hub.loop.post(again)
 			sock.sendall(b"x")
 			assert received(sock, 1) == b"x"
 			going = False
@@ -398,7 +396,7 @@ class TestReactor:
 	def test_mail_comes_in_order_from_any_thread(self, hub: Hub) -> None:
 		got: list[int] = []
 		for number in range(1_000):
-			hub.reactor.post(lambda n=number: got.append(n))  # type: ignore[misc]
+			hub.loop.post(lambda n=number: got.append(n))  # type: ignore[misc]
 		hub.on_thread(lambda: None)
 		assert got == list(range(1_000))
 

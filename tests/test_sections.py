@@ -55,7 +55,7 @@ SIBLINGS = {
 	**dict.fromkeys(SERVER, CLIENT | WINDOW),
 	**dict.fromkeys(CLIENT, SERVER),
 }
-MAX_SECTION = 1_340  # lines
+MAX_SECTION = 1_300  # lines
 # Calls that are no work: what a constant may be made with. The file's own classes, and its functions above
 # the waterline, are allowed, too.
 PURE_CALLS = {

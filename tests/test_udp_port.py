@@ -19,7 +19,7 @@ from pictures import frame_datagrams
 from connectsphere import (
 	CHUNK,
 	DATAGRAM,
-	FIRST,
+	DSCP_EF,
 	MAX_FRAME,
 	Counters,
 	Reassembler,
@@ -136,7 +136,7 @@ def test_sound_that_comes_in_a_bunch_is_taken_apart() -> None:
 @linux_only
 def test_sound_asks_to_go_first() -> None:
 	"""What a switch sees: the DSCP for expedited forwarding on sound, none on pictures."""
-	for sound, wanted in ((True, FIRST), (False, 0)):
+	for sound, wanted in ((True, DSCP_EF), (False, 0)):
 		with (
 			opened() as (there, _),
 			contextlib.closing(
