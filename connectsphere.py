@@ -4717,6 +4717,8 @@ class Classroom:
 		"""Let this one do it or not, whatever is set for all."""
 		claim = self._room.names.people[member.person]
 		claim.exempt = _turned(claim.exempt, what, on == (what in self.set.off))
+		if what == "share" and on:
+			self._room.taken = -math.inf
 		return self.changed(member.person)
 
 	def _on_permit(self, member: Member, message: Json) -> list[Effect]:
@@ -4950,7 +4952,7 @@ class Room:
 		self._token = token
 		self._encodes = 0
 		self.now = self.clock = 0.0  # of the message that is handled
-		self._taken = -math.inf  # when a leader took the screen over
+		self.taken = -math.inf  # when a leader took the screen over
 		self._tickets: dict[str, Ticket] = {}
 		self._texts = KeyedBuckets(*TEXT_OCTETS)
 
@@ -5375,12 +5377,12 @@ class Room:
 		former = self.members.get(self.presenter)
 		if former is None or former.id == member.id:
 			return []
-		self._taken = self.now
+		self.taken = self.now
 		self._tickets = {key: one for key, one in self._tickets.items() if one.direction != "presenter"}
 		return [*self.classroom.exempt(former, "share", False), *self.share_stop(former.id)]
 
 	def _on_allow_share(self, member: Member, message: Json) -> list[Effect]:
-		other, self._taken = self.with_id(message["who"]), -math.inf
+		other = self.with_id(message["who"])
 		return [*self.classroom.exempt(other, "share", True), Tell((other.id,), {"type": "share_allowed"})]
 
 	def _on_end(self, member: Member, message: Json) -> list[Effect]:
@@ -5401,7 +5403,7 @@ class Room:
 		plane, direction, file = message["plane"], message["direction"], message.get("file")
 		if (plane == "screen") != (direction in ("presenter", "viewer")):
 			raise PeerFault("bad_ticket")
-		taken = self.now < self._taken + TICKET_SECONDS and not member.leads
+		taken = self.now < self.taken + TICKET_SECONDS and not member.leads
 		if direction == "presenter" and taken and self.classroom.may(member, "share"):
 			raise Refused("share_busy", name=self.host)
 		if plane == "files":
@@ -5434,7 +5436,7 @@ class Room:
 		if not may:
 			off = "share" in self.classroom.set.off
 			raise not_permitted("share") if off else Refused("not_allowed", why="share")
-		self.presenter, self._taken = ident, -math.inf
+		self.presenter, self.taken = ident, -math.inf
 		told = self.tell_all({"type": "screen_start", "id": ident, "name": member.name})
 		return [told, self.change(member, sharing=True)]
 

@@ -235,6 +235,8 @@ def test_a_lesson_goes_on_without_its_host_and_takes_her_back(
 	ana.wait("screen_start", name="Dan")
 	ana.send(do="take_over", ref=1)
 	dan.wait("screen_stop", name="Dan")
+	ana.send(do="permit", what="share", on=True, who="Ben", ref=2)  # else the screen is hers for 10 s
+	ana.wait("ok", ref=2)
 	ben.send(do="share", on=True, source="pattern")
 	dan.wait("screen_start", name="Ben")
 	offered = tmp_path / "work.bin"
