@@ -18765,16 +18765,24 @@ class Tooltip:
 		self._pressed = False  # since the mouse came; what opened then is not to be covered
 		self._shown: Painted | None = None
 		widget.bind("<Enter>", self._enter, add="+")
-		for event in ("<Leave>", "<ButtonPress>", "<Destroy>"):
-			widget.bind(event, self._leave, add="+")
+		widget.bind("<Leave>", self._leave, add="+")
+		widget.bind("<ButtonPress>", self._press, add="+")
+		widget.bind("<Destroy>", self._hide, add="+")
 
 	def _enter(self, _: object) -> None:
 		if not self._pressed:
 			self._due = self._due or self.widget.after(500, self._show)
 
+	def _press(self, _: object) -> None:
+		self._pressed = True
+		self._hide()
+
 	def _leave(self, event: tk.Event[tk.Misc]) -> None:
 		inside = 0 <= event.x < self.widget.winfo_width() and 0 <= event.y < self.widget.winfo_height()
-		self._pressed = event.type is tk.EventType.ButtonPress or (self._pressed and inside)
+		self._pressed = self._pressed and inside
+		self._hide()
+
+	def _hide(self, _: object = None) -> None:
 		if self._due:
 			self.widget.after_cancel(self._due)
 			self._due = ""
