@@ -13627,9 +13627,9 @@ class MicrophoneSender(DeviceThread):
 
 	def _send_block(self, samples: Samples) -> None:
 		self._seq += 1
-		samples = self._without_offset(samples)
-		self._air.hear(samples)
-		self.captured = loudness(samples)
+		captured, measured = samples, self._without_offset(samples)  # sent is what was captured, bit by bit
+		self._air.hear(measured)
+		self.captured = loudness(measured)
 		if self._options.clear != self._clear:
 			self._clear = not self._clear
 			if self._clear and not self._voice.begin() and not self._advised:
@@ -13640,8 +13640,9 @@ class MicrophoneSender(DeviceThread):
 			if self._unknown > 0 and self._options.in_room:
 				self._unknown -= 1
 				samples = (samples * np.linspace(0.5, 0.5 if self._unknown else 1.0, BLOCK)).astype(np.int16)
-		self.level = loudness(samples)
-		if self._gate.is_voice(samples, self._voice.probability if self._clear else 1.0):
+		measured = measured if samples is captured else samples
+		self.level = loudness(measured)
+		if self._gate.is_voice(measured, self._voice.probability if self._clear else 1.0):
 			self._silent = 0
 			self._send(self._seq, samples.astype(">i2").tobytes())
 			return
@@ -15456,7 +15457,7 @@ class Successors:
 		self._serving: Json = {}  # what the child has said
 		self._lines: list[Json] = []  # that another server may not have
 		self.answers: Mapping[str, Callable[[Json], object]] = {
-      "asked": self._on_asked, "sign": self._on_sign, "record": self.take, "copy": self._on_copy,
+      "asked": self._on_asked, "sign": self._on_sign, "record": self._on_record, "copy": self._on_copy,
       "moved": self._on_moved,
       "serve": lambda message: self._tell_child("serve", epoch=message["epoch"]),
     }  # fmt: skip
@@ -15476,6 +15477,12 @@ class Successors:
 		"""Whether the host has named that server."""
 		servers = self.record.get("servers", ()) if self.record.get("until", 0) > time.time() else ()
 		return any(one["fingerprint"] == fingerprint for one in servers)
+
+	def _on_record(self, told: Json) -> None:
+		try:
+			self.take(told)
+		except PeerFault as fault:  # whoever serves may say what the host has not signed: it is not believed
+			self._me.counters.add(fault.kind)
 
 	def take(self, told: Json) -> None:
 		"""The host has signed who goes on; PeerFault where not, or where this is an old one."""
@@ -15554,7 +15561,7 @@ class Successors:
 		before, self._here, self._turn, self._alive = self._here, fingerprint, 0, 0
 		self._reached[fingerprint] = self._options.address, self._options.port
 		if told := message.get("record", self._signed):
-			self.take(told)
+			self._on_record(told)
 		self._tell_child("linked", on=True, epoch=message["epoch"])
 		if message["role"] != "host" and self._agreed():
 			self._start()
@@ -23443,7 +23450,7 @@ class MainAppView:
 			yield words, "link", (tr("Not working? Check this computer"), actions.check)
 		elif shot.presenter and shot.presenter == shot.me:
 			yield tr("Everyone sees your screen"), "link", (tr("Stop sharing"), actions.share)
-		elif shot.served_by != shot.host:
+		elif shot.served_by not in ("", shot.host):
 			words = tr(
 				"The lesson goes on at {name}'s computer; messages pass through it.", name=shot.served_by
 			)

@@ -62,7 +62,8 @@ def connection() -> tuple[cs.CommandConnection, list[str]]:
 	"""One that was welcomed, and what it passes on."""
 	passed: list[str] = []
 	link = cs.CommandConnection(
-		cast(Any, SimpleNamespace(counters=cs.Counters())), cs.ClientOptions(), lambda _: ("", False), lambda _: True,
+		cast(Any, SimpleNamespace(counters=cs.Counters())), cs.ClientOptions(),
+		lambda _: ("", False), lambda _: True,
 		lambda message: passed.append(message["type"]), lambda _: None,
 	)  # fmt: skip
 	link.link, link.welcomed = cast(Any, SimpleNamespace(closed=False, fingerprint="ab" * 32)), True

@@ -41,7 +41,7 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
 def test_a_fact_is_one_line_whatever_peers_put_into_it() -> None:
 	line = cs.OneLine().format(record("dropped from %s", "Eve\n2026 INFO forged\x1b[31m\u202e\r"))
 	assert "\n" not in line and "\x1b" not in line and "\u202e" not in line and "\r" not in line
-	assert "Eve\\x0a2026 INFO forged\\x1b[31m" in line
+	assert "Eve\\n2026 INFO forged\\u001b[31m" in line
 
 
 def test_an_exception_is_one_line_without_its_words() -> None:

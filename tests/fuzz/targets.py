@@ -295,18 +295,18 @@ class Stage:
 		server.room.__init__(  # type: ignore[misc]
 			"Physics", "Ana", "ab" * 16, lambda size: f"{next(numbers):0{2 * size}x}"
 		)
-		server._sessions.clear()
-		server._lobby._waiting.clear()
-		server._lobby._gate = cs.PinGate()
-		server._lobby._arrivals = cs.KeyedBuckets(*cs.ARRIVALS)
-		server._reactor._timers.clear()
-		server._screen.reactor._mail.clear()
+		server.sessions.clear()
+		server.lobby._waiting.clear()
+		server.lobby._gate = cs.PinGate()
+		server.lobby._arrivals = cs.KeyedBuckets(*cs.ARRIVALS)
+		server.loop._timers.clear()
+		server._screen.loop._mail.clear()
 		server.over.clear()
 		self.sessions, self.tickets, self.tokens = [], [], []
 
 	def settle(self) -> None:
 		"""Let the control thread do what it was told."""
-		mail = self.server._reactor._mail
+		mail = self.server.loop._mail
 		while mail:
 			mail.popleft()()
 
@@ -334,7 +334,7 @@ class Stage:
 
 	def check(self) -> None:
 		room = self.server.room
-		assert set(self.server._sessions) == set(room.members)
+		assert set(self.server.sessions) == set(room.members)
 		names = [cs.skeleton(one.name) for one in room.members.values()]
 		assert len(names) == len(set(names)), "two look alike"
 		sharing = [one.id for one in room.members.values() if one.sharing]
@@ -342,10 +342,10 @@ class Stage:
 		for one in room.members.values():
 			watched = room.allocator.people[one.id].subscriptions
 			assert set(watched) <= set(room.members) - {one.id}
-			session = self.server._sessions[one.id]
+			session = self.server.sessions[one.id]
 			assert session.stage == "in"
 			assert (one.role == "host") == session.host
-		assert len(self.server._lobby._waiting) <= cs.Lobby.MOST_WAITING
+		assert len(self.server.lobby._waiting) <= cs.Lobby.MOST_WAITING
 
 
 _STAGES: dict[str, Stage] = {}
