@@ -12512,7 +12512,7 @@ class Keeper:
 
 	def close(self) -> None:
 		"""The meeting is over: nothing of it stays."""
-		self._disk.close(1.0)
+		self._disk.close(5.0)
 		self._journal.delete()
 
 

@@ -423,7 +423,7 @@ def test_who_speaks_is_served_first_from_then_on() -> None:
 	room.handle(cleo, {"type": "watch", "streams": streams}, 1.0, 0.0)
 	room.handle(cleo, {"type": "report", "loss": 0.5, "delay_ms": 0.0, "kbps": 2000.0}, 2.0, 0.0)
 	for loudest, other in ((ben, ana), (ana, ben)):
-		effects = room.allocator.hear(loudest, 3.0)
+		effects = room.allocator.set_active_speaker(loudest, 3.0)
 		assert room.allocator.routes(loudest)[cleo] > room.allocator.routes(other)[cleo]
 		assert {effect.sender for effect in effects if isinstance(effect, Reroute)} == {ana, ben}
-	assert room.allocator.hear(cleo, 4.0) == []
+	assert room.allocator.set_active_speaker(cleo, 4.0) == []

@@ -197,7 +197,10 @@ def test_twelve_and_an_attacker_behind_one_address(
 			return max(pongs), max(joins)
 
 		def served() -> bool:
-			pongs, joining = slowest(1.5)
+			try:
+				pongs, joining = slowest(1.5)
+			except ConnectionError:  # its place among the half open was taken: it would try again
+				return False
 			return pongs < max(0.5, 4 * quiet[0]) and joining < max(2.0, 4 * quiet[1])
 
 		quiet = slowest(0.2)  # on a machine that others keep busy

@@ -1305,4 +1305,4 @@ class RoomMachine(RuleBasedStateMachine):
 			assert picture == {ident: world.room.members[ident].message() for ident in picture}
 
 
-TestRoomMachine = RoomMachine.TestCase
+TestRoomMachine = pytest.mark.timeout(400)(pytest.mark.long(RoomMachine.TestCase))

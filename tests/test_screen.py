@@ -619,7 +619,7 @@ def test_a_typed_line_is_seen_exactly(
 	ana = call.join("Ana", env={"DISPLAY": display})
 	ana.send(do="share", on=True, source="screen:0")
 	call.host.wait("screen_start", name="Ana")
-	wait_until(lambda: screen_stats(call.host)["exact"], 8)
+	wait_until(lambda: screen_stats(call.host)["exact"], 30)
 	empty = grabbed()
 	subprocess.run(["xdotool", "type", "--delay", "20", "a line of text"], check=True)
 	wait_until(lambda: bool((grabbed() != empty).any()), 5)
@@ -628,7 +628,7 @@ def test_a_typed_line_is_seen_exactly(
 		seen = snapshot(call.host, tmp_path / "seen.png")
 		return seen.shape == empty.shape and bool((seen == grabbed()).all())
 
-	wait_until(same, 8)
+	wait_until(same, 30)
 	assert (snapshot(call.host, tmp_path / "seen.png") != empty).any()
 
 
