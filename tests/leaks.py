@@ -44,7 +44,7 @@ def descriptors() -> dict[int, str]:
 	for link in Path("/proc/self/fd").glob("*"):
 		with contextlib.suppress(OSError):
 			target = os.readlink(link)
-			# A journal is opened anew by a server of several tests; one that nobody closed is a ResourceWarning.
+			# A server of several tests opens its journal anew; one left open is a ResourceWarning.
 			if not target.startswith(HARMLESS) and not target.endswith(".sealed"):
 				found[int(link.name)] = target
 	return found
