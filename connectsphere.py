@@ -450,6 +450,15 @@ class Counters:
 			return dict(self._counts)
 
 
+_Holder = TypeVar("_Holder")
+
+
+def busiest(places: Mapping[_Holder, str]) -> list[_Holder]:
+	"""The holders of `places` at the address that holds most of them, in order: one of these makes way."""
+	crowd = Counter(places.values()).most_common(1)[0][0]
+	return [holder for holder, address in places.items() if address == crowd]
+
+
 class TokenBucket:
 	"""A rate limit: `burst` at once, refilled at `rate` a second."""
 
@@ -994,8 +1003,8 @@ class Ad(Record):
 _SERVER: Final = {"fingerprint": _TOKEN, "name": _NAME, "address": _text(64), "port": _integer(1, 65_535)}
 # what the host signs: in what order others follow the first of `servers`; until: unix seconds
 RECORD: Final = {
-  "meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "until": _COUNT,
-  "servers": _listing(_record(_SERVER), 4),
+	"meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "until": _COUNT,
+	"servers": _listing(_record(_SERVER), 4),
 }  # fmt: skip
 
 
@@ -4584,9 +4593,8 @@ class NameRegister:
 	def give_way(self, now: float, most: int) -> None:
 		"""Keep places for the lost, `most` in all: the busiest address loses its own first."""
 		while len(self.awaited(now)) > most:
-			lost = [claim for claim in self.people.values() if now < claim.until < FOREVER]
-			crowd = Counter(claim.address for claim in lost).most_common(1)[0][0]
-			next(claim for claim in lost if claim.address == crowd).until = now
+			lost = (claim for claim in self.people.values() if now < claim.until < FOREVER)
+			self.people[busiest({claim.person: claim.address for claim in lost})[0]].until = now
 
 	def ban(self, person: int) -> None:
 		"""The claim of `person` holds no longer."""
@@ -7499,8 +7507,7 @@ class HalfOpen:
 		with self._lock:
 			self._open[end] = address
 			if len(self._open) > self.MOST:
-				crowd = Counter(self._open.values()).most_common(1)[0][0]
-				loser = next(other for other, host in self._open.items() if host == crowd)
+				loser = busiest(self._open)[0]
 				del self._open[loser]
 		if loser:
 			self._counters.add("half_open_evicted")
@@ -12294,10 +12301,10 @@ class Lobby:
 
 	def _queue(self, session: ControlSession) -> None:
 		if len(self._waiting) >= self.MOST_WAITING:
-			waiting = Counter(one.address for one in self._waiting.values())
-			crowd, most = waiting.most_common(1)[0]
-			latest = [one for one in self._waiting.values() if one.address == crowd][-1]
-			loser = latest if waiting[session.address] + 1 < most else session
+			waiting = {ask: one.address for ask, one in self._waiting.items()}
+			crowd = busiest(waiting)
+			same = [*waiting.values()].count(session.address)
+			loser = self._waiting[crowd[-1]] if same + 1 < len(crowd) else session
 			self.forget(loser)
 			self.deny(loser, "wrong_pin", why="many")
 			if loser is session:
@@ -15457,10 +15464,10 @@ class Successors:
 		self._serving: Json = {}  # what the child has said
 		self._lines: list[Json] = []  # that another server may not have
 		self.answers: Mapping[str, Callable[[Json], object]] = {
-      "asked": self._on_asked, "sign": self._on_sign, "record": self._on_record, "copy": self._on_copy,
-      "moved": self._on_moved,
-      "serve": lambda message: self._tell_child("serve", epoch=message["epoch"]),
-    }  # fmt: skip
+			"asked": self._on_asked, "sign": self._on_sign, "record": self._on_record, "copy": self._on_copy,
+			"moved": self._on_moved,
+			"serve": lambda message: self._tell_child("serve", epoch=message["epoch"]),
+		}  # fmt: skip
 
 	@property
 	def _shot(self) -> Snapshot:
@@ -15487,11 +15494,8 @@ class Successors:
 	def take(self, told: Json) -> None:
 		"""The host has signed who goes on; PeerFault where not, or where this is an old one."""
 		record = read_record(told, self._options.teacher, time.time())
-		late = self.record and (record["epoch"], record["until"]) < (
-			self.record["epoch"],
-			self.record["until"],
-		)
-		if late or record["meeting"] != self._me.meeting:
+		age = operator.itemgetter("epoch", "until")
+		if (self.record and age(record) < age(self.record)) or record["meeting"] != self._me.meeting:
 			raise PeerFault("record", "of another meeting or time")
 		self.record, self._signed = record, {key: told[key] for key in SIGNED}
 		names = tuple(one["name"] for one in record["servers"][1:])
@@ -15504,9 +15508,7 @@ class Successors:
 		self._tell_child("record", **self._signed)
 		if self._options.host_key:
 			_save_json(self._home / LAST_RECORD, self._signed)
-		if (
-			self._shot.role == "host" and self._serving.get("fingerprint") in servers[1:]
-		):  # she brings it back
+		if self._shot.role == "host" and self._serving.get("fingerprint") in servers[1:]:  # she is back
 			self._me.send({"type": "hand_over", "to": self._shot.me, "rights": False})
 
 	def _on_sign(self, message: Json) -> None:
@@ -15604,9 +15606,9 @@ class Successors:
 		now, options = self._shot, self._options
 		pin = options.pin or (now.pin if now.role == "host" else "")
 		first = {
-      "title": now.title, "host_name": now.host, "pin": pin, "standby": now.name, "base": options.port,
-      "bind": options.bind, "host_key": options.teacher,
-    }  # fmt: skip
+			"title": now.title, "host_name": now.host, "pin": pin, "standby": now.name, "base": options.port,
+			"bind": options.bind, "host_key": options.teacher,
+		}  # fmt: skip
 
 		def hear(told: Json) -> None:
 			self._me.post(lambda: self._hear(told))
@@ -15701,7 +15703,11 @@ class MeetingController:
 		self.screen = ScreenPlane(self._loop, options, self.counters, self.requests.make, *told)
 		self.files = FileTransfers(options, self._loop, self.state, self.emit, self.ask, self.requests.make)
 		self.successors = Successors(self, home)
-		self._commands: Mapping[str, Callable[[Json], None]] = {
+		self._commands = self._all_commands()
+		self._answers = self._all_answers()
+
+	def _all_commands(self) -> Mapping[str, Callable[[Json], None]]:
+		return {
 			**dict.fromkeys(PLAIN_COMMANDS, self._tell_server),
 			**{name: getattr(self.files, name) for name in FILE_COMMANDS},
 			"admit": self._admit,
@@ -15721,7 +15727,10 @@ class MeetingController:
 			"stats": self._tell_stats,
 			"leave": lambda command: self.leave("left", command.get("ref")),
 		}
-		self._answers: Mapping[str, Callable[[Json], object]] = {  # to the server's messages; else `_apply`
+
+	def _all_answers(self) -> Mapping[str, Callable[[Json], object]]:
+		"""What is done at a message of the server; `_apply` at any other."""
+		return {
 			**dict.fromkeys(PASSED_ON, self._pass_on),
 			"welcome": self._on_welcome,
 			**self.successors.answers,
@@ -16648,15 +16657,13 @@ class _GiveServer(http.server.ThreadingHTTPServer):
 
 	def verify_request(self, request: Any, client_address: Any) -> bool:
 		here = self._open.copy()
-		hosts = Counter(here.values())
-		same = hosts[client_address[0]]
-		if same < GIVE_TO_ONE and len(here) >= GIVE_AT_ONCE:  # the busiest address makes way
-			crowd, most = hosts.most_common(1)[0]
-			if same + 1 >= most:
+		same = [*here.values()].count(client_address[0])
+		if same < GIVE_TO_ONE and len(here) >= GIVE_AT_ONCE:
+			crowd = busiest(here)
+			if same + 1 >= len(crowd):
 				return False
-			loser = [one for one in here if here[one] == crowd][-1]
-			self._open.pop(loser, None)
-			cut_off(loser)
+			self._open.pop(crowd[-1], None)
+			cut_off(crowd[-1])
 		return same < GIVE_TO_ONE
 
 	def process_request(self, request: Any, client_address: Any) -> None:
@@ -17593,7 +17600,8 @@ You may share your screen again|Puedes volver a compartir tu pantalla|Vous pouve
 The lesson goes on at {name}'s computer; messages pass through it.|La clase sigue en el equipo de {name}; los mensajes pasan por él.|Le cours continue sur l'ordinateur de {name} ; les messages y passent.|पाठ {name} के कंप्यूटर पर चल रहा है; संदेश उसी से गुज़रते हैं।
 Nobody has the host's rights until {host} is back.|Nadie tiene los derechos del anfitrión hasta que vuelva {host}.|Personne n'a les droits de l'animateur avant le retour de {host}.|{host} के लौटने तक होस्ट के अधिकार किसी के पास नहीं हैं।
 Bring the lesson back|Traer la clase de vuelta|Ramener le cours ici|पाठ वापस यहाँ लाएँ
-{by} asks: may the lesson go on at your computer if theirs fails? Messages of all then pass through it.|{by} pregunta: ¿puede seguir la clase en tu equipo si el suyo falla? Entonces los mensajes de todos pasan por él.|{by} demande : le cours peut-il continuer sur votre ordinateur si le sien lâche ? Les messages de tous y passent alors.|{by} पूछते हैं: उनका कंप्यूटर रुक जाए तो क्या पाठ आपके कंप्यूटर पर चल सकता है? तब सबके संदेश उसी से गुज़रेंगे।
+{by} asks: may the lesson go on at your computer if theirs fails?|{by} pregunta: ¿puede seguir la clase en tu equipo si el suyo falla?|{by} demande : le cours peut-il continuer sur votre ordinateur si le sien lâche ?|{by} पूछते हैं: उनका कंप्यूटर रुक जाए तो क्या पाठ आपके कंप्यूटर पर चल सकता है?
+Messages of all then pass through it.|Entonces los mensajes de todos pasan por él.|Les messages de tous y passent alors.|तब सबके संदेश उसी से गुज़रेंगे।
 It may|Sí, puede|C'est d'accord|हाँ
 If this computer fails: {names}|Si este equipo falla: {names}|Si cet ordinateur lâche : {names}|यह कंप्यूटर रुक जाए तो: {names}
 the lesson stops|la clase se detiene|le cours s'arrête|पाठ रुक जाता है
@@ -22921,17 +22929,16 @@ class EventWords:
 			words = tr("To be handed in: {title}", title=self.view.shot.rules.collecting)
 			self._tell(words, "upload", tr("Hand in"), partial(self.view.run, "hand_in"), stays=True)
 			return
-		if event["to"] == "stand_by":
-			asked = (
-				"{by} asks: may the lesson go on at your computer if theirs fails? "
-				"Messages of all then pass through it."
+		asked, more, yes = (
+			("{by} asks you to show your screen to everyone", "All that lies over it is seen, too.", "Share")
+			if event["to"] == "share"
+			else (
+				"{by} asks: may the lesson go on at your computer if theirs fails?",
+				"Messages of all then pass through it.", "It may",
 			)
-			yes = partial(self.view.act, {"do": "agree", "to": "stand_by", "yes": True})
-			self._tell(tr(asked, by=event["by"]), "person", tr("It may"), yes, stays=True)
-			return
-		words = tr("{by} asks you to show your screen to everyone", by=event["by"])
-		self._cue(words)
-		self.view.ask_share(words)
+		)  # fmt: skip
+		self._cue(words := tr(asked, by=event["by"]))
+		self.view.ask_agree(event["to"], words, tr(more), tr(yes))
 
 	def _on_question(self, event: Json) -> None:
 		if (counts := event["counts"]) and not self.view.shot.leads:
@@ -23597,21 +23604,23 @@ class MainAppView:
 	def confirm(self, *words: Any, first: str = "") -> None:
 		self.ask(ConfirmDialog(self.look, *words, first=first))
 
-	def ask_share(self, words: str) -> None:
-		"""Ask to show the screen; who does not answer for 20 s does not show it."""
+	def ask_agree(self, to: str, words: str, more: str, yes: str) -> None:
+		"""Ask for a consent; who does not answer for 20 s does not share the screen."""
 
-		def answer(yes: bool) -> None:
+		def answer(agreed: bool) -> None:
 			dialog.close()
-			keep_private(self.look.root, yes)
-			self.act({"do": "agree", "to": "share", "yes": yes})
+			if to == "share":
+				keep_private(self.look.root, agreed)
+			self.act({"do": "agree", "to": to, "yes": agreed})
 
-		no, yes = (
+		no, yes_too = (
 			(tr("Not now"), "plain", partial(answer, False)),
-			(tr("Share"), "primary", partial(answer, True)),
+			(yes, "primary", partial(answer, True)),
 		)
-		self.confirm(words, tr("All that lies over it is seen, too."), no, yes, first=tr("Not now"))
+		self.confirm(words, more, no, yes_too, first=tr("Not now"))
 		dialog = cast(ConfirmDialog, self.dialog)
-		dialog._later(20_000, partial(answer, False))
+		if to == "share":
+			dialog._later(20_000, partial(answer, False))
 
 	def settings(self, page: str = "audio") -> None:
 		"""Open the settings."""

@@ -2,7 +2,7 @@
 """Takes the pictures of docs/ from the running program: `python3 build/screenshots.py [NAME ...]`.
 
 Each shot is a `--demo` (the start window: a plain start) on an Xvfb of its own, driven by xdotool.
-Needs Xvfb, xdotool, ImageMagick's import, and Pillow. Takes some minutes for all.
+Needs what the tests need. Takes some minutes for all.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from workers import apart  # noqa: E402 - found by the path above
+from screens import xvfb  # noqa: E402 - found by the path above
+from workers import apart  # noqa: E402
 
 PROGRAM = [sys.executable, str(ROOT / "connectsphere.py")]
 PORT = 9460
@@ -35,20 +36,16 @@ LARGEST = 500_000
 class Desktop:
 	"""A display with one program on it, and whoever else was started for the picture."""
 
-	def __init__(self, directory: Path, size: tuple[int, int], settings: dict[str, Any]) -> None:
+	def __init__(
+		self, directory: Path, display: str, size: tuple[int, int], settings: dict[str, Any]
+	) -> None:
 		self.size, self.directory = size, directory
 		self.started: list[subprocess.Popen[str]] = []
-		width, height = size
-		self.server = subprocess.Popen(
-			["Xvfb", "-displayfd", "1", "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"],
-			stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-		)  # fmt: skip
-		assert self.server.stdout is not None
 		self.home = directory / "home"
 		self.home.mkdir(exist_ok=True)
 		(self.home / "settings.json").write_text(json.dumps(settings))
 		self.environment = {
-			**os.environ, "DISPLAY": f":{self.server.stdout.readline().strip()}", "XCURSOR_SIZE": "1",
+			**os.environ, "DISPLAY": display, "XCURSOR_SIZE": "1",
 			"CONNECTSPHERE_HOME": str(self.home), "LANG": "C.UTF-8",
 		}  # fmt: skip
 
@@ -112,24 +109,23 @@ class Desktop:
 		print(f"{path.name}  {path.stat().st_size} bytes", flush=True)
 
 	def close(self) -> None:
-		"""End everybody, the display last."""
+		"""End everybody."""
 		for process in reversed(self.started):
 			process.terminate()
 		for process in self.started:
 			process.wait(20)
 			if process.stdin:
 				process.stdin.close()
-		self.server.terminate()
-		self.server.wait(10)
-		assert self.server.stdout is not None
-		self.server.stdout.close()
 
 
 @contextlib.contextmanager
 def desktop(size: tuple[int, int] = (1280, 800), **settings: Any) -> Iterator[Desktop]:
 	"""A display of its own, with these settings remembered."""
-	with tempfile.TemporaryDirectory(prefix="screenshots-") as directory:
-		made = Desktop(Path(directory), size, settings)
+	with (
+		tempfile.TemporaryDirectory(prefix="screenshots-") as directory,
+		xvfb("x".join(map(str, size))) as (display, _),
+	):
+		made = Desktop(Path(directory), display, size, settings)
 		try:
 			yield made
 		finally:

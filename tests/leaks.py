@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,8 +43,7 @@ def descriptors() -> dict[int, str]:
 	for link in Path("/proc/self/fd").glob("*"):
 		with contextlib.suppress(OSError):
 			target = os.readlink(link)
-			# A server of several tests opens its journal anew; one left open is a ResourceWarning.
-			if not target.startswith(HARMLESS) and not target.endswith(".sealed"):
+			if not target.startswith(HARMLESS):
 				found[int(link.name)] = target
 	return found
 
@@ -85,9 +83,6 @@ class Watch:
 		}
 
 	def _new_descriptors(self) -> Iterator[str]:
-		"""By what is open: a file that a server of several tests has opened anew has another number."""
-		known = Counter(self._descriptors.values())
 		for number, target in descriptors().items():
-			known[target] -= 1
-			if known[target] < 0:
+			if self._descriptors.get(number) != target:
 				yield f"file descriptor {number}: {target}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import tokenize
 from typing import Any
 
 import pytest
@@ -46,3 +48,27 @@ def test_clean(name: str) -> None:
 )
 def test_the_check_can_fail(command: list[str], source: str, word: str) -> None:
 	assert word in complaints(command, input=source)
+
+
+def spaced(text: str) -> list[int]:
+	"""Lines of code, not of a string, that spaces indent: what a formatter is told to skip can hold some."""
+	lines, tokens = text.splitlines(), tokenize.generate_tokens(io.StringIO(text).readline)
+	starts = {token.start[0]: token.start[1] for token in reversed([*tokens]) if token.string.strip()}
+	return [
+		row
+		for row, at in sorted(starts.items())
+		if " " in lines[row - 1][:at] and not lines[row - 1][:at].strip()
+	]
+
+
+def test_code_is_indented_by_tabs() -> None:
+	files = [
+		ROOT / "connectsphere.py",
+		*sorted((ROOT / "tests").rglob("*.py")),
+		*sorted((ROOT / "build").glob("*.py")),
+	]
+	assert {path.name: found for path in files if (found := spaced(path.read_text("utf-8")))} == {}
+
+
+def test_a_space_at_the_begin_is_found_but_in_a_string() -> None:
+	assert spaced('x = (\n  1,\n\t2,\n)\ny = """\n  1\n"""\nif x:\n\ty = 1; z = 2\n') == [2]

@@ -105,9 +105,9 @@ def signed(secret: str = SECRET, **changes: Any) -> cs.Json:
 	"""A succession record as it is told."""
 	right = cs.HostRight(secret)
 	record = {
-        "meeting": MEETING, "title": "Maths", "pin": True, "epoch": 1, "host_key": right.public,
-        "until": int(time.time()) + 60, "servers": [server(HERE, "Ms Lee"), server(THERE)],
-    }  # fmt: skip
+		"meeting": MEETING, "title": "Maths", "pin": True, "epoch": 1, "host_key": right.public,
+		"until": int(time.time()) + 60, "servers": [server(HERE, "Ms Lee"), server(THERE)],
+	}  # fmt: skip
 	return right.sign(json.dumps({**record, **changes}))
 
 

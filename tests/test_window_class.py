@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tkinter as tk
 from collections.abc import Iterable
 from typing import Any
 
@@ -398,6 +399,20 @@ def test_a_pupil_is_asked_to_show_the_screen(
 	assert not driver.view.dialog.open
 	driver.pump(0.5)
 	assert len(sent(call, "agree")) == 1
+
+
+@pytest.mark.parametrize("words", ["It may", "Not now"])
+def test_a_pupil_is_asked_to_stand_by_and_reads_what_that_means(opened: Open, words: str) -> None:
+	driver = opened()
+	call = driver.meet()
+	call.gui_queue.put({"event": "asked", "to": "stand_by", "by": "Mr Lewis"})
+	driver.until(lambda: driver.view.dialog is not None, "the question")
+	assert driver.view.dialog is not None
+	read = [one.cget("text") for one in walk(driver.view.dialog.frame) if isinstance(one, tk.Label)]
+	assert "Messages of all then pass through it." in read
+	assert not sent(call, "agree"), "nobody serves unasked"
+	press(driver, driver.view.dialog.frame, words)
+	assert last(call, "agree") == {"do": "agree", "to": "stand_by", "yes": words == "It may"}
 
 
 after = cs.Dialog._later
