@@ -389,8 +389,8 @@ def _step(stage: Stage, dice: Any) -> None:
 			stage.server._claim_screen(role, ticket)
 	elif what == 14:
 		for file in list(stage.server.room.shelf.offers):
-			stage.server._apply(stage.server.room.file_whole(file))
-			stage.server._apply(stage.server.room.file_saved(file, session.id))
+			stage.server.apply(stage.server.room.file_whole(file))
+			stage.server.apply(stage.server.room.file_saved(file, session.id))
 	else:
 		stage.server._on_tick()
 		stage.server.media.bring_all()
