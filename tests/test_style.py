@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import subprocess
 import sys
 import tokenize
@@ -16,6 +18,7 @@ CHECKS = {
 	"ruff format": ["ruff", "format", "--check", "."],
 	"mypy": ["mypy", "--strict", "connectsphere.py"],
 }
+TEST_FOLDERS = ("tests", "tests/fuzz", "tests/bench")
 
 
 def complaints(command: list[str], **options: Any) -> str:
@@ -36,6 +39,27 @@ def complaints(command: list[str], **options: Any) -> str:
 @pytest.mark.parametrize("name", CHECKS)
 def test_clean(name: str) -> None:
 	assert complaints(CHECKS[name]) == ""
+
+
+@pytest.mark.long
+def test_what_tests_and_benches_call_exists() -> None:
+	"""A bench or a planted bug that nothing ran would keep a name that the program has no more."""
+	files = [str(path) for folder in TEST_FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
+	files.remove(str(ROOT / "tests" / "bench" / "endurance.py"))  # the name of the module it runs
+	env = {**os.environ, "MYPYPATH": os.pathsep.join(str(ROOT / folder) for folder in (".", *TEST_FOLDERS))}
+	said = complaints(["mypy", "--check-untyped-defs", "--ignore-missing-imports", *files], env=env)
+	assert "checked" in said.splitlines()[-1], said
+	assert [line for line in said.splitlines() if missing(line)] == []
+
+
+def missing(line: str) -> bool:
+	"""Whether a line of mypy's says that a module or a class of ours has no such name."""
+	return bool(re.search(r'(Module|"(?!object|Misc)\w+") has no attribute', line))
+
+
+def test_a_missing_name_is_told() -> None:
+	said = complaints(["mypy", "-c", "import os; os.x; f = lambda: 0; 'a'.b"])
+	assert sum(map(missing, said.splitlines())) == 2, said
 
 
 @pytest.mark.parametrize(

@@ -452,11 +452,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 # -- bugs planted for the purpose ----------------------------------------------------------------------------
 
 
-def plant_rectangle() -> None:
-	"""Rectangles whose picture has another size than they say are taken."""
-	cs._checked_rectangle = lambda rectangle: rectangle
-
-
 def plant_window() -> None:
 	"""A number that has left the replay window is taken again."""
 	accept = cs.ReplayWindow.accept
@@ -467,4 +462,4 @@ def plant_window() -> None:
 	cs.ReplayWindow.accept = forgetful  # type: ignore[method-assign]
 
 
-PLANTS: dict[str, Callable[[], None]] = {"rectangle": plant_rectangle, "window": plant_window}
+PLANTS: dict[str, Callable[[], None]] = {"window": plant_window}
