@@ -2162,6 +2162,15 @@ class JitterBuffer:
 		self._tail = (self._tail[1], samples)
 		return samples
 
+	@property
+	def idle(self) -> bool:
+		"""Whether pulls find nothing until something is pushed; `skip` may stand for them."""
+		return self._idle and not self._blocks
+
+	def skip(self, pulls: int) -> None:
+		"""So many pulls passed, all of them idle."""
+		self._next += pulls
+
 	def _compose(self, now: float) -> Samples:
 		if self._idle and not self._wakes(now):
 			self._next += 1
@@ -2445,6 +2454,12 @@ class RoomFinder:
 			self._work = self._judge(rooms)
 		next(self._work, None)
 
+	def skip(self, blocks: int) -> None:
+		"""So many blocks passed in which nobody said anything."""
+		for sound in self._rows.values():
+			sound.extend([NO_BANDS] * blocks)
+		self._at += blocks
+
 	def _judge(self, rooms: Mapping[int, Collection[int]]) -> Iterator[None]:
 		ids = random.sample([*self._rows], min(len(self._rows), self.AT_ONCE))
 		voices = syllables(self._rows[id] for id in ids)
@@ -2602,6 +2617,17 @@ class AudioMixer:
 		buffer = self._buffers.get(id)
 		if buffer is not None and id not in self._muted:
 			buffer.push(seq, samples, now)
+
+	@property
+	def idle(self) -> bool:
+		"""Whether all is silent until something is pushed; `skip` may stand for ticks."""
+		return not self._level and all(buffer.idle for buffer in self._buffers.values())
+
+	def skip(self, ticks: int) -> None:
+		"""So many ticks passed, all of them idle."""
+		for buffer in self._buffers.values():
+			buffer.skip(ticks)
+		self.finder.skip(ticks)
 
 	def tick(self, now: float) -> Mix:
 		"""The next 16 ms for every listener."""
@@ -3870,6 +3896,8 @@ class LayerAllocator:
 		self.people: dict[int, _Participant] = {}
 		self._loudest = 0
 		self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
+		self._receivers: dict[int, dict[int, LayerRate]] = {}  # everyone's allocation, by sender
+		self._dropped, self._dropped_at = 0, -math.inf
 
 	def join(self, ident: int) -> None:
 		self.people[ident] = _Participant()
@@ -3879,7 +3907,9 @@ class LayerAllocator:
 		person = self.people.pop(ident)
 		self._note_lingering(person.allocation, {}, now)
 		changes: Allocation = [Reroute(ident)]
+		self._receivers.pop(ident, None)
 		for sender in person.allocation:
+			self._receivers[sender].pop(ident)
 			changes += self._encode(sender, now, Reroute(sender))
 		for other in self.people.values():
 			other.subscriptions.pop(ident, None)
@@ -3915,16 +3945,19 @@ class LayerAllocator:
 		return [SetRate(ident, person.down.rate * HEADWAY, probe), *changes]
 
 	def update_sizes(
-		self, sizes: dict[tuple[int, int], float], sent: Mapping[int, tuple[int, int, int]], now: float
+		self, sizes: Sizes, sent: Mapping[int, tuple[int, int, int]], now: float, dropped: int = 0
 	) -> Allocation:
 		"""Sizes of pictures by sender and layer, and what has `sent` each so far: octets, pictures, pictures
-		lost on the way. Whose way up is short is asked for less."""
+		lost on the way. Whose way up is short is asked for less, but while this computer itself `dropped`
+		datagrams that it was too busy to read: so many so far."""
+		if dropped != self._dropped:
+			self._dropped, self._dropped_at = dropped, now
 		self.sizes = sizes
 		changes: Allocation = []
 		for ident, counts in sent.items():
 			person = self.people.get(ident)
 			report = person.uplink.report(*counts, now) if person else None
-			if person and report:
+			if person and report and now - self._dropped_at > LOSS_MEMORY:
 				before = person.up.rate
 				person.up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
 				if min(before, person.up.rate) < math.inf:
@@ -3963,8 +3996,7 @@ class LayerAllocator:
 
 	def routes(self, sender: int) -> dict[int, LayerRate]:
 		"""{receiver: (layer, fps)} of everyone who receives `sender`."""
-		people = self.people.items() if sender in self.people else ()
-		return {ident: one.allocation[sender] for ident, one in people if sender in one.allocation}
+		return dict(self._receivers.get(sender, ()))
 
 	def _cost(self, rates: Mapping[int, LayerRate]) -> float:
 		return sum(picture_size(self.sizes, sender, layer) * fps for sender, (layer, fps) in rates.items())
@@ -3978,6 +4010,10 @@ class LayerAllocator:
 		changes: Allocation = []
 		for sender in {**before, **person.allocation}:
 			if before.get(sender) != person.allocation.get(sender):
+				to = self._receivers.setdefault(sender, {})
+				to.pop(ident, None)
+				if sender in person.allocation:
+					to[ident] = person.allocation[sender]
 				changes += self._encode(sender, now, Reroute(sender))
 			elif person.coarse != was_coarse:
 				changes += self._encode(sender, now)
@@ -7725,6 +7761,7 @@ _UDP_GRO: Final = 104  # Linux: the kernel joins datagrams of one sender
 _HELD: Final = 0x5411  # SIOCOUTQ
 _SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
+_SO_RXQ_OVFL: Final = 40  # with what is read: how much was dropped before it
 _GRO_SIZE: Final = struct.Struct("=i")
 _CUT: Final = ((socket.IPPROTO_UDP, _UDP_SEGMENT, DATAGRAM.to_bytes(2, sys.byteorder)),)
 _MOST_AT_ONCE: Final = GSO_PARTS * DATAGRAM
@@ -7749,6 +7786,7 @@ class UdpPort:
 		sound: bool = False,
 	) -> None:
 		self.sound = sound
+		self.dropped = 0  # datagrams that came while the buffer was full; Linux says
 		self._counters = counters
 		self._socket = adopt or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 		self._buffer = memoryview(bytearray(READ_AT_ONCE + LARGEST_READ))
@@ -7863,11 +7901,14 @@ class UdpPort:
 		if not self._gro:
 			size, address = self._socket.recvfrom_into(slot)
 			return size, size, address
-		size, control, _, address = self._socket.recvmsg_into([slot], socket.CMSG_SPACE(_GRO_SIZE.size))
+		size, control, _, address = self._socket.recvmsg_into([slot], 64)
+		segment = size
 		for level, kind, data in control:
 			if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
-				return size, _GRO_SIZE.unpack_from(data)[0], address
-		return size, size, address
+				segment = _GRO_SIZE.unpack_from(data)[0]
+			elif kind == _SO_RXQ_OVFL:
+				self.dropped = _GRO_SIZE.unpack_from(data)[0]
+		return size, segment, address
 
 	def _send_batch(self, batch: memoryview, address: Address | None) -> bool:
 		if self._gso and len(batch) > DATAGRAM:
@@ -7915,6 +7956,7 @@ class UdpPort:
 
 	def _set_gro(self, on: bool) -> bool:
 		try:
+			self._socket.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
 			self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, on)
 		except OSError:
 			return False
@@ -10790,6 +10832,7 @@ SILENT_SECONDS: Final = 10.0
 # (datagrams a tick, seconds): where so many talk the mixer reads its socket that often, not at each datagram,
 # for a wake-up costs more than all else; times of arrival are wrong by up to that much
 GATHER: Final = ((40, 0.008), (5, 0.004))
+TELL_SILENCE, SILENCE_EVERY = 3, 16  # ticks: the first ones of it are told, and then each so many
 FEW_LISTENERS: Final = 15  # are sent each block by itself, which comes 16 ms sooner
 ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
 RELAY_GATHER: Final = 0.002
@@ -11086,6 +11129,7 @@ class MixerProcess:
 	"""The mixer role: owns the audio port, addresses and keys; told what to do on standard input.
 
 	Silence is an empty block: in the first three ticks, then every 16th, to be told from loss.
+	While nobody speaks it sleeps in between.
 	"""
 
 	def __init__(self, sock: Socket, say: Callable[[Json], None]) -> None:
@@ -11109,7 +11153,8 @@ class MixerProcess:
 		self._say({"event": "ready"})
 		start = monotonic()
 		while self._obey():
-			due = start + self._tick * BLOCK_SECONDS
+			rest = self._idle_ticks()
+			due = start + (self._tick + rest) * BLOCK_SECONDS
 			now = monotonic()
 			if now < due:
 				if not self._sleep(due - now):
@@ -11117,7 +11162,11 @@ class MixerProcess:
 				if not self._obey():  # first: a bind comes with the order to know it
 					break
 				self._receive()
+				if not self._mixer.idle:
+					passed = math.ceil((monotonic() - start) / BLOCK_SECONDS) - self._tick
+					self._skip(max(0, min(rest, passed)))
 				continue
+			self._skip(rest)
 			self._receive()
 			self._late_ticks += now - due > BLOCK_SECONDS
 			self._lateness.append(now - due)
@@ -11128,6 +11177,15 @@ class MixerProcess:
 			if now - due > ASLEEP_SECONDS:
 				self._tick += int((now - due) / BLOCK_SECONDS)
 		self._port.close()
+
+	def _idle_ticks(self) -> int:
+		"""How many ticks there is nothing to do, unless something comes: silence is told once in a while."""
+		told = all(peer.silent > TELL_SILENCE and not peer.waiting for peer in self._peers.values())
+		return -self._tick % SILENCE_EVERY if told and self._mixer.idle else 0
+
+	def _skip(self, ticks: int) -> None:
+		self._tick += ticks
+		self._mixer.skip(ticks)
 
 	def _sleep(self, left: float) -> bool:
 		"""Until something comes, or for a share of the tick (GATHER). Whether there may be something."""
@@ -11221,7 +11279,7 @@ class MixerProcess:
 			loudest = mix.loudest[row]
 			block = mix.blocks[row] if loudest else None
 			peer.silent = 0 if block is not None else peer.silent + 1
-			if block is None and peer.silent > 3 and peer.silent % 16:
+			if block is None and peer.silent > TELL_SILENCE and self._tick % SILENCE_EVERY:
 				continue
 			self._say_to(peer, loudest, b"" if block is None else block.tobytes())
 
@@ -12440,10 +12498,10 @@ class ServerMedia:
 
 	def _weigh(self) -> None:
 		def tell(relay: VideoRelay) -> None:
-			sizes, sent, room = dict(relay.sizes), relay.received(), self._room
-			self._loop.post(
-				lambda: self._apply(room.allocated(room.allocator.update_sizes(sizes, sent, monotonic())))
-			)
+			room, weigh = self._room, self._room.allocator.update_sizes
+			told = dict(relay.sizes), relay.received()
+			dropped = relay.loop.port.dropped
+			self._loop.post(lambda: self._apply(room.allocated(weigh(*told, monotonic(), dropped))))
 
 		self._to_relay(tell)
 

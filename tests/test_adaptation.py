@@ -23,7 +23,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
@@ -400,6 +400,37 @@ def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() ->
 	assert all(rate <= 1.4 * 200e3 for rate, _ in history[6:16]), "what its way carries"
 	assert history[-1][1] == {3: 15}, "and all of it again"
 	assert room.allocator.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
+
+
+def test_what_the_host_itself_was_too_busy_to_read_is_nobodys_way_up() -> None:
+	room, (ana, ben) = room_of("Ana", "Ben")
+	room.handle(ben, {"type": "watch", "streams": {str(ana): {"layer": 3, "fps": 15}}}, 1.0, 0.0)
+	for turn in range(40):
+		sent = {ana: (60_000 * turn, 5 * turn, 5 * turn)}  # half of them are lost
+		room.allocator.update_sizes({(ana, 3): 45e3}, sent, 2.0 + 0.5 * turn, dropped=700 * turn)
+		assert room.allocator.wanted_layers(ana, 2.0 + 0.5 * turn) == {3: 15}
+	for turn in range(40, 50):
+		sent = {ana: (60_000 * turn, 5 * turn, 5 * turn)}
+		room.allocator.update_sizes({(ana, 3): 45e3}, sent, 2.0 + 0.5 * turn, dropped=700 * 39)
+	assert room.allocator.wanted_layers(ana, 27.0) != {3: 15}, "this is"
+
+
+def test_who_receives_whom_is_not_looked_up_in_everyone() -> None:
+	class Unread(dict[int, object]):
+		def items(self) -> NoReturn:  # type: ignore[override]
+			raise AssertionError("a class of N costs N squared")
+
+		values = __iter__ = items  # type: ignore[assignment]
+
+	room, (ana, *others) = room_of("Ana", "Ben", "Cleo", "Dan")
+	for one in others:
+		room.handle(one, {"type": "watch", "streams": {str(ana): {"layer": 1, "fps": 8}}}, 1.0, 0.0)
+	room.allocator.people = Unread(room.allocator.people)  # type: ignore[assignment]
+	assert room.allocator.routes(ana) == dict.fromkeys(others, (1, 8))
+	for turn in range(20):
+		sent = dict.fromkeys([ana, *others], (60_000 * turn, 5 * turn, 5 * turn))
+		room.allocator.update_sizes({(ana, 1): 9e3}, sent, 2.0 + turn)
+	assert room.allocator.wanted_layers(ana, 22.0)
 
 
 def test_a_report_is_seldom_while_all_is_well_and_soon_where_it_is_not() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from unittest import mock
@@ -163,3 +165,20 @@ def test_both_ends_learn_the_round_trip_time_by_validating_the_path() -> None:
 				datagram = cs.small_message(kind, 5, number, sealed)
 				relay._on_datagrams(memoryview(datagram), len(datagram), here, at)
 		assert relay._peers[5].incoming.rtt == pytest.approx(0.03)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what it dropped")
+def test_a_port_knows_what_came_while_its_buffer_was_full() -> None:
+	with contextlib.closing(cs.UdpPort((LOOPBACK, 0), cs.Counters())) as port:
+		port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+		with socket.socket(type=socket.SOCK_DGRAM) as other:
+			for _ in range(2):
+				before = port.dropped
+				for _ in range(50):
+					other.sendto(bytes(1_000), (LOOPBACK, port.port))
+				came = 0
+				while read := port.receive(64):
+					came += len(read)
+				other.sendto(bytes(1_000), (LOOPBACK, port.port))
+				assert port.receive(64)
+				assert port.dropped == before + 50 - came > before

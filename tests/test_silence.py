@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from meetings import wav
 from mixing import mixer
 from stranger import AUDIO, Plane, sealed
@@ -96,3 +102,79 @@ def test_a_microphone_sends_voice_and_says_silence_once_in_a_while(tmp_path: Pat
 	assert 58 <= len(with_voice) <= 60 + cs.VoiceActivityDetector.HANGOVER
 	assert max(with_voice) <= 60 + cs.VoiceActivityDetector.HANGOVER, "silence was sent as sound"
 	assert 3 <= sum(not size for seq, size in sent if seq <= 250) <= 3 + 250 / 16
+
+
+class Quiet:
+	"""A mixer's port and clock: what comes when, what leaves when, how often it is woken."""
+
+	def __init__(self, come: Sequence[tuple[float, bytes]], until: float) -> None:
+		self.now, self.wakes, self.until = 0.0, 0, until
+		self.come = deque(come)
+		self.sent: list[tuple[float, bytes]] = []
+		self.mixer: cs.MixerProcess | None = None
+
+	def pass_time(self, seconds: float) -> bool:
+		self.wakes += 1
+		self.now += seconds
+		if self.now >= self.until and self.mixer:
+			self.mixer.tell(None)
+		return True
+
+	def wait(self, seconds: float) -> bool:
+		left = self.come[0][0] - self.now if self.come else math.inf
+		self.pass_time(max(0.0, min(seconds, left)) + 1e-6)
+		return left <= seconds
+
+	def receive_each(self, most: int) -> list[tuple[bytes, cs.Address]]:
+		found = []
+		while self.come and self.come[0][0] <= self.now:
+			found.append((self.come.popleft()[1], ("10.0.0.1", 1)))
+		return found
+
+	def send(self, data: bytes, address: cs.Address) -> None:
+		if address == ("10.0.0.1", 2):
+			self.sent.append((self.now, data))
+
+	def close(self) -> None:
+		pass
+
+
+def mixed(
+	patch: pytest.MonkeyPatch, come: Sequence[tuple[float, bytes]], until: float, sleeps: bool
+) -> Quiet:
+	"""What Ben is sent of what Ana says, by a mixer that sleeps while nobody speaks or one that does not."""
+	port = Quiet(come, until)
+	patch.setattr(cs, "UdpPort", lambda *_, **__: port)
+	patch.setattr(cs, "monotonic", lambda: port.now)
+	patch.setattr(time, "sleep", port.pass_time)
+	mixer = port.mixer = cs.MixerProcess(None, lambda _: None)  # type: ignore[arg-type]
+	for ident in (1, 2):
+		mixer._do({"do": "add", "id": ident, "up": "00" * 16, "down": "00" * 16})
+		mixer._do({"do": "mute", "id": ident, "on": False})
+		mixer._peers[ident].binding.address = ("10.0.0.1", ident)
+	if not sleeps:
+		mixer._idle_ticks = lambda: 0  # type: ignore[method-assign]
+	mixer.run()
+	return port
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.floats(0.001, 1.5), st.integers(1, 12)), max_size=4))
+def test_a_mixer_that_sleeps_while_nobody_speaks_says_the_same(spoken: list[tuple[float, int]]) -> None:
+	sealer, come, seq, at = cs.Sealer(bytes(16)), [], 0, 0.2
+	for pause, blocks in spoken:
+		at, seq = at + pause, seq + math.ceil(pause / cs.BLOCK_SECONDS)
+		for number in range(blocks + 3):
+			seq += 1
+			sealed_block = sealer.seal(cs.Kind.AUDIO, 1, seq, VOICE if number < blocks else b"")
+			come.append((at + number * cs.BLOCK_SECONDS, cs.audio_datagram(1, seq, sealed_block)))
+		at += (blocks + 3) * cs.BLOCK_SECONDS
+	with pytest.MonkeyPatch.context() as patch:
+		awake, asleep = (mixed(patch, come, at + 3.0, sleeps) for sleeps in (False, True))
+	voices = [[one for one in port.sent if len(one[1]) == WITH_VOICE] for port in (awake, asleep)]
+	assert [data for _, data in voices[0]] == [data for _, data in voices[1]]
+	assert all(abs(one[0] - two[0]) < 1e-3 for one, two in zip(*voices, strict=True))
+	told = [at for at, _ in asleep.sent]
+	assert all(two - one <= 0.257 for one, two in pairwise(told)), "silence is told, too"
+	if not spoken:
+		assert asleep.wakes <= 3.2 / 0.256 + 8 < awake.wakes / 5
