@@ -100,11 +100,9 @@ import argparse
 import atexit
 import base64
 import colorsys
-import contextlib
 import copy
 import csv
 import ctypes
-import dataclasses
 import enum
 import errno
 import functools
@@ -152,7 +150,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network
@@ -5317,7 +5315,7 @@ class Room:
 
 	def change(self, member: Member, **changes: Any) -> Tell:
 		"""Change what the roster says of somebody, and tell it."""
-		member = self.members[member.id] = dataclasses.replace(member, **changes)
+		member = self.members[member.id] = replace(member, **changes)
 		return self.tell_all(self._state(member))
 
 	def _on_hand(self, member: Member, message: Json) -> list[Effect]:
@@ -5521,7 +5519,7 @@ class Room:
 		offer = self.shelf.offers.get(file)
 		if offer is None or offer.whole:
 			return []
-		self.shelf.offers[file] = dataclasses.replace(offer, whole=True)
+		self.shelf.offers[file] = replace(offer, whole=True)
 		to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
 		return [Keep("files", [file]), Tell(to, {"type": "file_offer", **offer.message()})]
 
@@ -5706,7 +5704,7 @@ class StateManager:
 		self._permissions: Json = {}  # as last told
 
 	def update(self, **changes: Any) -> None:
-		self.current = dataclasses.replace(self.current, **changes)
+		self.current = replace(self.current, **changes)
 
 	def named(self, name: str) -> Person | None:
 		return next((one for one in self.current.people if one.name == name), None)
@@ -5909,7 +5907,7 @@ class StateManager:
 		"""Change fields of a file's entry, if it is known."""
 		entry = self.file(file)
 		if entry:
-			self.put_file(dataclasses.replace(entry, **changes))
+			self.put_file(replace(entry, **changes))
 
 	def _offer_event(self, entry: FileEntry) -> Json:
 		keys = ("file", "name", "size", "from", "private")
@@ -5926,7 +5924,7 @@ class StateManager:
 		if entry is None or entry.state in ("saved", "failed", "gone"):
 			return []
 		refused = refusal(message)
-		self.put_file(dataclasses.replace(entry, state="gone", reason=refused.reason))
+		self.put_file(replace(entry, state="gone", reason=refused.reason))
 		if entry.state == "declined":
 			return []
 		return [{"event": "file_failed", "file": entry.file, **refused.told, "reason": refused.reason}]
@@ -10109,7 +10107,7 @@ class _Grabber:
 	"""mss, opened anew every 2 s: it looks at the arrangement of the screens at its start only."""
 
 	_FRESH = 2.0
-	_by_xlib: ClassVar = False
+	_by_xlib = False
 
 	def __init__(self) -> None:
 		self._mss: Any = None
@@ -11321,7 +11319,7 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 		return 0
 
 	def say(message: Json) -> None:
-		with contextlib.suppress(BrokenPipeError):  # the parent died: standard input has ended, too
+		with suppress(BrokenPipeError):  # the parent died: standard input has ended, too
 			stdout.write(json.dumps(message) + "\n")
 			stdout.flush()
 
@@ -12193,8 +12191,8 @@ class Lobby:
 	as the time of who wants it; a thread of its own would wait for the interpreter as long.
 	"""
 
-	MOST_WAITING: ClassVar = 32
-	PATIENCE: ClassVar = 70.0  # failures count for 60 s
+	MOST_WAITING = 32
+	PATIENCE = 70.0  # failures count for 60 s
 
 	_options: ServerOptions
 	_fingerprint: str
@@ -12389,14 +12387,14 @@ class Lobby:
 
 	def _on_pin(self, session: ControlSession, message: Json) -> None:
 		session.become("confirm")
-		with contextlib.suppress(PeerFault):  # an attempt that failed shows at its confirmation
+		with suppress(PeerFault):  # an attempt that failed shows at its confirmation
 			cast(PinHost, session.proof).finish(
 				bytes.fromhex(message["message"]), b"".join(session.transcript)
 			)
 
 	def _on_pin_proof(self, session: ControlSession, message: Json) -> None:
 		proof, answer = cast(PinHost, session.proof), None
-		with contextlib.suppress(PeerFault):
+		with suppress(PeerFault):
 			answer = proof.mac() if proof.check(bytes.fromhex(message["mac"])) else None
 		if answer is None:
 			session.tries = False  # it was a guess
@@ -12813,7 +12811,7 @@ class ConferenceServer:
 
 	def _answer(self, session: ControlSession, said: Json, answer: Json) -> None:
 		"""The one answer to what was `said`; `ok` only where it has a `ref`."""
-		with contextlib.suppress(PeerFault):
+		with suppress(PeerFault):
 			ref = _shaped(said, {"ref?": _REF})
 			if ref or answer["type"] != "ok":
 				session.send({**answer, **ref})
@@ -13139,7 +13137,7 @@ def renew_port(
 class Motion:
 	"""Tells a picture in which much moves from a calm one."""
 
-	CHANGED: ClassVar = 24  # levels: beyond noise and coding
+	CHANGED = 24  # levels: beyond noise and coding
 	LIVELY, CALM = 0.12, 0.06  # shares of the picture that change; in between it stays as it was
 
 	def __init__(self) -> None:
@@ -13673,7 +13671,7 @@ class MicrophoneSender(DeviceThread):
 		if not (self._was_live and self._options.decode_all):
 			return
 		try:
-			with contextlib.closing(open_microphone(self._options.mic)) as microphone:
+			with closing(open_microphone(self._options.mic)) as microphone:
 				self._hear_mistakes(microphone)
 		except DeviceError as error:
 			log.info("the muted microphone is not heard: %s", error)
@@ -14315,7 +14313,7 @@ class ScreenPresenter:
 
 	def _run(self, worker: Worker) -> None:
 		try:
-			with contextlib.closing(open_screen(self._source)) as screen:
+			with closing(open_screen(self._source)) as screen:
 				self._look(screen, monotonic())
 				self.opened = True
 				self._loop.post(self.on_open)
@@ -14607,12 +14605,12 @@ def _usual_downloads() -> Path:
 		import winreg
 
 		key = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
-		with contextlib.suppress(OSError), winreg.OpenKey(winreg.HKEY_CURRENT_USER, key) as folders:
+		with suppress(OSError), winreg.OpenKey(winreg.HKEY_CURRENT_USER, key) as folders:
 			value, _ = winreg.QueryValueEx(folders, "{374DE290-123F-4565-9164-39C4925E467B}")
 			return Path(os.path.expandvars(value))
 		return usual
 	settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "user-dirs.dirs"
-	with contextlib.suppress(OSError, UnicodeError):
+	with suppress(OSError, UnicodeError):
 		found = re.search(r'^XDG_DOWNLOAD_DIR="(.+)"', settings.read_text("utf-8"), re.MULTILINE)
 		if found:
 			return Path(found[1].replace("$HOME", str(Path.home())))
@@ -14625,7 +14623,7 @@ def mark_as_downloaded(path: Path, platform: str = sys.platform) -> None:
 		mark = f"0081;{int(time.time()):x};{APP_NAME};".encode()
 		ctypes.CDLL(None).setxattr(os.fsencode(path), b"com.apple.quarantine", mark, len(mark), 0, 0)
 	if platform == "win32":
-		with contextlib.suppress(OSError), open(f"{path}:Zone.Identifier", "w", encoding="ascii") as stream:
+		with suppress(OSError), open(f"{path}:Zone.Identifier", "w", encoding="ascii") as stream:
 			stream.write("[ZoneTransfer]\nZoneId=3\n")
 
 
@@ -14638,7 +14636,7 @@ def give_free_name(temporary: Path, folder: Path, name: str) -> Path:
 		except FileExistsError:
 			continue
 		except OSError:  # a file system without hard links
-			with contextlib.suppress(FileExistsError):
+			with suppress(FileExistsError):
 				target.open("xb").close()
 				return temporary.replace(target)
 			continue
@@ -14935,7 +14933,7 @@ class FileTransfers:
 		answer: Future[Json] = Future()
 
 		def on_answer(message: Json) -> None:
-			with contextlib.suppress(InvalidStateError):  # nobody waits any longer
+			with suppress(InvalidStateError):  # nobody waits any longer
 				answer.set_result(message)
 
 		self._loop.post(lambda: self._request(message, on_answer))
@@ -14952,7 +14950,7 @@ class FileTransfers:
 		ticket = self._ask(transfer, ask)["ticket"]
 		options = self._options
 		address = (options.address, Ports.at(options.port).files)
-		with contextlib.closing(connect_stream(address, client_context(), options.bind)) as stream:
+		with closing(connect_stream(address, client_context(), options.bind)) as stream:
 			transfer.hold(stream)
 			stream.open(monotonic() + HANDSHAKE_SECONDS)
 			if not hmac.compare_digest(stream.fingerprint, options.fingerprint):
@@ -14997,7 +14995,7 @@ class FileTransfers:
 		path = transfer.path
 		with _locally(*UNREAD, path):
 			if path.exists() and not path.is_file():
-				raise Refused("bad_command", "{path} is no file.", path=path)
+				raise Refused("bad_command", UNPLAYABLE, path=path)
 			source = path.open("rb", buffering=0)
 		with source:
 			self._offer(transfer, source)
@@ -15310,7 +15308,6 @@ class CommandConnection:
 # [22] CONTROLLER - commands, events, who goes on: the whole client without a window
 # Uses: BASICS, WIRE, BANDWIDTH, CALL, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, CLIENT MEDIA,
 # CLIENT PLANES, CONTROL LINK
-# PLANES, CONTROL LINK
 # ==============================
 
 # -- commands
@@ -15831,7 +15828,7 @@ class MeetingController:
 
 	def snapshot(self) -> Snapshot:
 		"""Everything a window shows, now."""
-		return dataclasses.replace(
+		return replace(
 			self.state.current,
 			mic_level=self.media.mic_level,
 			sound=self.media.sound,
@@ -16501,7 +16498,7 @@ def running_here(port: int, bind: str | None) -> str:
 		found = [ad for ad in ads if ad.port == port and ad.address in own]
 		return [Words(words, title=ad.title, host=ad.host) for ad in found]
 
-	with contextlib.closing(MeetingFinder(bind, [("127.0.0.1", port)], port)) as finder:
+	with closing(MeetingFinder(bind, [("127.0.0.1", port)], port)) as finder:
 		finder.start()
 		finder.wait(lambda ads: bool(here(ads)), 1.5)
 		return next(iter(here(finder.meetings())), "")
@@ -16609,7 +16606,7 @@ def run_headless(
 	controller.start(meeting)
 	event: Json = {"event": ""}
 	while event["event"] not in LAST_EVENTS:
-		with contextlib.suppress(queue.Empty):  # a wait without end hears no Ctrl-C on Windows
+		with suppress(queue.Empty):  # a wait without end hears no Ctrl-C on Windows
 			event = controller.gui_queue.get(timeout=0.5)
 			try:
 				say(event)
@@ -16812,7 +16809,6 @@ class AppGiver:
 # [25] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
 # Uses: BASICS, AUDIO, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, STAND-INS, CLIENT MEDIA,
 # CLIENT PLANES, CONTROLLER, HEADLESS, DOORS
-# PLANES, CONTROLLER, HEADLESS, DOORS
 # ==============================
 
 
@@ -17086,7 +17082,7 @@ class Program:
 		"""Join; Refused says why not."""
 		self._look = False
 		ads = [ad for ad in self._finder.meetings() if (ad.address, ad.port) == (address, port)]
-		options = dataclasses.replace(
+		options = replace(
 			self._chosen(name),
 			address=resolve(address),
 			port=port,
@@ -17123,7 +17119,7 @@ class Program:
 		facts = examine(options, devices=not meeting)
 		if self._hosted:
 			own = {each.address for each in interfaces()}
-			facts = dataclasses.replace(facts, tried=self._hosted.tried - own)
+			facts = replace(facts, tried=self._hosted.tried - own)
 		return diagnose(facts)
 
 	def give_app(self) -> GivenApp:
@@ -17213,7 +17209,7 @@ class Program:
 
 	def _chosen(self, name: str) -> ClientOptions:
 		chosen = {key: self.setting(key) for key in ("camera", "mic", "speaker", "volume", "sound")}
-		return dataclasses.replace(self._options, name=clean_name(name), decode_all=True, **chosen)
+		return replace(self._options, name=clean_name(name), decode_all=True, **chosen)
 
 	def _enter(self, options: ClientOptions, meeting: str, joining: Joining | None) -> MeetingController:
 		self.preview.run(False, False)
@@ -17327,9 +17323,7 @@ class Crowd:
 		self._voices = voices
 		self._people = [
 			MeetingController(
-				dataclasses.replace(
-					options, name=crowd_name(n), camera="pattern", mic=f"voice:{n}", speaker="none"
-				),
+				replace(options, name=crowd_name(n), camera="pattern", mic=f"voice:{n}", speaker="none"),
 				home,
 			)
 			for n in range(count)
@@ -17496,7 +17490,6 @@ Grid: everybody|Cuadrícula: todos|Grille : tout le monde|ग्रिड: स�
 Speaker: who talks, large|Orador: quien habla, en grande|Orateur : qui parle, en grand|वक्ता: बोलने वाला बड़ा
 Focus: one picture only|Foco: una sola imagen|Focus : une seule image|फ़ोकस: केवल एक चित्र
 Connection to the host|Conexión con el anfitrión|Connexion à l'animateur|होस्ट से कनेक्शन
-Invite others: address, code and PIN|Invitar: dirección, código y PIN|Inviter : adresse, code et PIN|आमंत्रित करें: पता, कोड और PIN
 Encrypted on this network|Cifrado en esta red|Chiffré sur ce réseau|इस नेटवर्क पर एन्क्रिप्टेड
 Host|Anfitrión|Animateur|होस्ट
 Good|Buena|Bonne|अच्छा
@@ -17636,7 +17629,6 @@ Louder for me|Más alto para mí|Plus fort pour moi|मेरे लिए त�
 Softer for me|Más bajo para mí|Moins fort pour moi|मेरे लिए धीमा
 Mute for me, or hear again|Silenciar para mí, o volver a oír|Couper pour moi, ou entendre à nouveau|मेरे लिए म्यूट, या फिर सुनें
 Hold Space to talk|Mantener Espacio para hablar|Maintenir Espace pour parler|बोलने के लिए Space दबाए रखें
-Talk while you hold it|Hablar mientras la mantienes|Parler tant qu'elle est tenue|दबाए रखने तक बोलें
 Pin the picture under the mouse|Fijar la imagen bajo el ratón|Épingler l'image sous la souris|माउस के नीचे का चित्र पिन करें
 This list|Esta lista|Cette liste|यह सूची
 Colours|Colores|Couleurs|रंग
@@ -17674,7 +17666,6 @@ The meeting has ended.|La reunión ha terminado.|La réunion est terminée.|म�
 You are muted|Estás silenciado|Votre micro est coupé|आप म्यूट हैं
 The connection was lost. Reconnecting…|Se perdió la conexión. Reconectando…|La connexion est perdue. Reconnexion…|कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
 Everyone sees your screen|Todos ven tu pantalla|Tout le monde voit votre écran|सबको आपकी स्क्रीन दिख रही है
-Stop sharing|Dejar de compartir|Arrêter le partage|साझा करना रोकें
 Hosted by {name}, new to this computer|Anfitrión {name}, nuevo para este equipo|Animée par {name}, nouveau pour cet ordinateur|होस्ट {name}, इस कंप्यूटर के लिए नए
 Page {page} of {pages}|Página {page} de {pages}|Page {page} sur {pages}|पृष्ठ {page} / {pages}
 Take over|Tomar|Prendre|लें
@@ -17699,7 +17690,6 @@ write to each other|escribirse entre sí|s'écrire entre eux|आपस में
 share their screen|compartir su pantalla|partager leur écran|स्क्रीन साझा
 send files to each other|enviarse archivos|s'envoyer des fichiers|आपस में फ़ाइलें
 Quick question…|Pregunta rápida…|Question rapide…|त्वरित प्रश्न…
-Ask everyone|Preguntar a todos|Demander à tous|सबसे पूछें
 Question|Pregunta|Question|प्रश्न
 Answers, with / between them|Respuestas, separadas por /|Réponses, séparées par /|उत्तर, बीच में / लगाकर
 Show the answers to all|Mostrar las respuestas a todos|Montrer les réponses à tous|उत्तर सबको दिखाएँ
@@ -17708,8 +17698,6 @@ Time is up|Se acabó el tiempo|Le temps est écoulé|समय समाप्�
 Stop all cameras|Parar todas las cámaras|Arrêter les caméras|सब कैमरे बंद करें
 Hand out a file…|Repartir un archivo…|Distribuer un fichier…|फ़ाइल बाँटें…
 Collect work…|Recoger trabajos…|Ramasser les travaux…|काम इकट्ठा करें…
-Collect|Recoger|Ramasser|इकट्ठा करें
-What is handed in?|¿Qué se entrega?|Que rend-on ?|क्या जमा करना है?
 Stop collecting|Dejar de recoger|Arrêter de ramasser|इकट्ठा करना बंद करें
 To be handed in: {title}|Para entregar: {title}|À rendre : {title}|जमा करना है: {title}
 Hand in|Entregar|Rendre|जमा करें
@@ -17756,7 +17744,6 @@ Stop the shared screen|Parar la pantalla compartida|Arrêter l'écran partagé|�
 End the meeting for all…|Terminar la reunión para todos…|Terminer la réunion pour tous…|सबके लिए मीटिंग समाप्त करें…
 Stay|Quedarse|Rester|रुकें
 End for all|Terminar para todos|Terminer pour tous|सबके लिए समाप्त
-Leave the meeting?|¿Salir de la reunión?|Quitter la réunion ?|मीटिंग छोड़ें?
 Others can go on without you, or the meeting ends for all.|Los demás pueden seguir sin ti, o la reunión termina para todos.|Les autres peuvent continuer sans vous, ou la réunion se termine pour tous.|दूसरे आपके बिना जारी रख सकते हैं, या मीटिंग सबके लिए समाप्त होगी।
 You can come back at any time.|Puedes volver en cualquier momento.|Vous pouvez revenir à tout moment.|आप कभी भी लौट सकते हैं।
 Ask the host to start the meeting, or host one.|Pide al anfitrión que inicie la reunión, o crea una.|Demandez à l'animateur de démarrer la réunion, ou créez-en une.|होस्ट से मीटिंग शुरू करने को कहें, या स्वयं होस्ट करें।
@@ -17779,7 +17766,6 @@ A screen of {depth}-bit colours cannot be shared, only one of 24.|Una pantalla d
 There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
 {path} cannot be read: {fault}.|No se puede leer {path}: {fault}.|{path} est illisible : {fault}.|{path} पढ़ी नहीं जा सकी: {fault}।
-{path} is no file.|{path} no es un archivo.|{path} n'est pas un fichier.|{path} फ़ाइल नहीं है।
 The shared screen got lost.|Se perdió la pantalla compartida.|Le partage d'écran s'est interrompu.|साझा स्क्रीन का कनेक्शन टूट गया।
 No meeting answers at {address} ({fault}).|Ninguna reunión responde en {address} ({fault}).|Aucune réunion ne répond à {address} ({fault}).|{address} पर कोई मीटिंग उत्तर नहीं दे रही ({fault})।
 refused|conexión rechazada|connexion refusée|कनेक्शन अस्वीकृत
@@ -18109,7 +18095,7 @@ def draw_icon(name: str, size: int, colour: str, slash: str = "") -> Image.Image
 class Fonts:
 	"""Font files for what Pillow writes: the interface's, and one for each script that it lacks."""
 
-	SCRIPTS: ClassVar = """
+	SCRIPTS = """
 0590-05FF NotoSansHebrew-Regular.ttf segoeui.ttf ArialHB.ttc DejaVuSans.ttf
 0600-08FF NotoSansArabic-Regular.ttf NotoNaskhArabic-Regular.ttf segoeui.ttf GeezaPro.ttc DejaVuSans.ttf
 0900-097F NotoSansDevanagari-Regular.ttf Nirmala.ttf Kohinoor.ttc Lohit-Devanagari.ttf
@@ -18125,8 +18111,8 @@ AC00-D7AF NotoSansCJK-Regular.ttc malgun.ttf AppleSDGothicNeo.ttc
 FB1D-FB4F NotoSansHebrew-Regular.ttf segoeui.ttf DejaVuSans.ttf
 FB50-FEFC NotoSansArabic-Regular.ttf segoeui.ttf DejaVuSans.ttf
 """
-	PLAIN: ClassVar = "segoeui.ttf Inter-Medium.otf NotoSans-Medium.ttf HelveticaNeue.ttc DejaVuSans.ttf"
-	BOLD: ClassVar = "seguisb.ttf Inter-SemiBold.otf NotoSans-Bold.ttf HelveticaNeue.ttc DejaVuSans-Bold.ttf"
+	PLAIN = "segoeui.ttf Inter-Medium.otf NotoSans-Medium.ttf HelveticaNeue.ttc DejaVuSans.ttf"
+	BOLD = "seguisb.ttf Inter-SemiBold.otf NotoSans-Bold.ttf HelveticaNeue.ttc DejaVuSans-Bold.ttf"
 
 	def __init__(self) -> None:
 		self._files = self._find()
@@ -18583,11 +18569,11 @@ def keyed(widget: AnyWidget) -> AnyWidget:
 class Look:
 	"""What every control draws with: palette, scale, fonts and pictures; makes the Tk objects."""
 
-	FAMILIES: ClassVar = (
+	FAMILIES = (
 		"Segoe UI Variable Text", "Segoe UI", "Inter", "SF Pro Text", "Noto Sans", "DejaVu Sans",
 	)  # fmt: skip
 
-	PIXELS: ClassVar = 4_000_000  # of pictures that are kept although nobody shows them
+	PIXELS = 4_000_000  # of pictures that are kept although nobody shows them
 
 	def __init__(self, root: tk.Tk, painter: TilePainter, palette: Palette, scale: float) -> None:
 		self.root, self.painter = root, painter
@@ -18744,7 +18730,7 @@ def has_focus(widget: tk.Misc) -> bool:
 
 def focused(root: tk.Misc) -> tk.Misc | None:
 	"""Who has the keyboard; None for Tk's file dialog, which tkinter does not know."""
-	with contextlib.suppress(KeyError):
+	with suppress(KeyError):
 		return root.focus_get()
 	return None
 
@@ -19128,7 +19114,7 @@ class Field(Painted):
 class PinBoxes(Painted):
 	"""A box for each character of a PIN, six at least."""
 
-	BOXES: ClassVar = (6, 12)  # at least, and at most: of a longer PIN the end is shown
+	BOXES = (6, 12)  # at least, and at most: of a longer PIN the end is shown
 
 	def __init__(self, look: Look, parent: tk.Misc, enter: Callable[[], object]) -> None:
 		super().__init__(look, parent, look.px(436), look.px(54), focus=True)
@@ -19696,7 +19682,7 @@ class PictureBox:
 		if job is None or self.painted == (serial, job):
 			return None
 		self.painted = serial, job
-		job, same = dataclasses.replace(job, picture=picture), (job, picture is None, tr.language)
+		job, same = replace(job, picture=picture), (job, picture is None, tr.language)
 		if self._marks[0] != same:
 			self._marks = same, tile_marks(job)
 		return paint_tile(job, self._marks[1])
@@ -19922,7 +19908,7 @@ class Gone:
 class Plan:
 	"""Who stands where on a stage: layout, page, pin and speaker, and the boxes that follow from them."""
 
-	HOLD: ClassVar = 1.5  # seconds that a speaker keeps the large place
+	HOLD = 1.5  # seconds that a speaker keeps the large place
 
 	def __init__(self, px: Metrics) -> None:
 		self.px = px
@@ -20357,7 +20343,7 @@ class Toast:
 class ToastStack:
 	"""Messages over the stage: at most two, for 5 s; errors for 15 s, or until dismissed."""
 
-	MOST: ClassVar = 2
+	MOST = 2
 
 	def __init__(self, stage: Painted) -> None:
 		self.stage = stage
@@ -20433,8 +20419,8 @@ class ToastStack:
 class Reactions:
 	"""Emoji that float up over the stage, with the sender's name."""
 
-	SECONDS: ClassVar = 3.0
-	MOST: ClassVar = 24
+	SECONDS = 3.0
+	MOST = 24
 
 	def __init__(self, stage: Painted) -> None:
 		self.stage = stage
@@ -20542,9 +20528,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
 		"N", "Give the word", "Give the word to the next hand", lambda v: v.actions.give_word(), "",
 		host=True, when=lambda shot: bool(shot.hands),
 	),
-	"invite": Command(
-		"", "Invite others", "Invite others: address, code and PIN", lambda v: v.actions.invite(), "class"
-	),
+	"invite": Command("", "Invite others", "Invite others", lambda v: v.actions.invite(), "class"),
 	"give": Command("", "Give this app to others", "", lambda v: v.actions.give_app(), "class"),
 	"question": Hosts("Quick question…", lambda v: v.actions.ask_class(), "class"),
 	"answers": Hosts(
@@ -20594,7 +20578,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
 		when=lambda shot: "share" in (*shot.rules.off, *shot.rules.exceptions),
 	),
 	"remove": Hosts("Remove from the meeting…", lambda v, one: v.actions.ask_remove(one.name)),
-	"talk": Command("Space", "", "Talk while you hold it", lambda v: v.talk.press(), ""),
+	"talk": Command("Space", "", "Hold Space to talk", lambda v: v.talk.press(), ""),
 	"pin": Command("P", "", "Pin the picture under the mouse", lambda v: v.stage.pin_under(), ""),
 	"grid": Command("1", "", "Grid: everybody", lambda v: v.set_layout("grid"), "top"),
 	"speaker": Command("2", "", "Speaker: who talks, large", lambda v: v.set_layout("speaker"), "top"),
@@ -20851,7 +20835,7 @@ Choices: TypeAlias = Sequence[tuple[str, Callable[[], object]]]  # words, and wh
 class NoticeBar:
 	"""Lines between top bar and stage that stay while something is so, each with what can be done."""
 
-	MOST: ClassVar = 2
+	MOST = 2
 
 	def __init__(self, look: Look, parent: tk.Misc) -> None:
 		self.look = look
@@ -21317,7 +21301,7 @@ class ChatPanel:
 		self._whole ^= {number}
 		rows = list(self.list.rows)
 		at = next(n for n, row in enumerate(rows) if isinstance(row, ChatRow) and row.line.n == number)
-		rows[at] = dataclasses.replace(rows[at], whole=number in self._whole)
+		rows[at] = replace(rows[at], whole=number in self._whole)
 		self.list.show(rows, stay=True)
 
 	def note(self, words: str, after: int) -> None:
@@ -21739,7 +21723,7 @@ class FilesPanel:
 class SidePanel:
 	"""The panel at the right with its tabs."""
 
-	TABS: ClassVar = (("messages", "Messages", 84), ("attendees", "Attendees", 104), ("files", "Files", 64))
+	TABS = (("messages", "Messages", 84), ("attendees", "Attendees", 104), ("files", "Files", 64))
 
 	def __init__(self, look: Look, parent: tk.Misc, chosen: Callable[[str], object]) -> None:
 		self.look, self.chosen = look, chosen
@@ -22353,7 +22337,7 @@ class FindingRow:
 class InvitationDialog(Dialog):
 	"""How others come in: address, code, PIN, and the pictures that show the right host."""
 
-	SIZES: ClassVar = (36, 30, 24, 18)  # of the letters, as large as there is room for
+	SIZES = (36, 30, 24, 18)  # of the letters, as large as there is room for
 
 	def __init__(self, look: Look, shot: Snapshot, ways: Sequence[WayIn], copy: Callable[[], object]) -> None:
 		super().__init__(look, tr("Invite others"), 760)
@@ -22475,9 +22459,9 @@ def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) 
 class ShareDialog(Dialog):
 	"""What to share: a screen, the window in front, or a file; with live pictures."""
 
-	THUMB: ClassVar = (248, 140)
-	SECONDS: ClassVar = 1.0  # between two looks at the screens
-	FILES: ClassVar = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
+	THUMB = (248, 140)
+	SECONDS = 1.0  # between two looks at the screens
+	FILES = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks, share: Callable[[str], None]
@@ -22595,7 +22579,7 @@ class ClassCard:
 		"files": "send files to each other",
 	}  # fmt: skip
 	DOORS: ClassVar = {"open": "Open", "knock": "They knock", "locked": "Closed"}
-	MINUTES: ClassVar = (1, 2, 5, 10)
+	MINUTES = (1, 2, 5, 10)
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[[Json], None],
@@ -22655,7 +22639,7 @@ class ClassCard:
 class SettingsDialog(Dialog):
 	"""Devices, look, language, keys; what is chosen holds at once."""
 
-	PAGES: ClassVar = (
+	PAGES = (
 		("audio", "Audio", "mic"),
 		("video", "Video", "camera"),
 		("look", "Appearance", "eye"),
@@ -22907,37 +22891,12 @@ class EventWords:
 		self.view = view
 		self._permissions: Json = {}  # as last told
 		self._around: set[str] = set()
-		self.handlers: Mapping[str, Callable[[Json], object]] = {
-			"reaction": lambda event: view.reactions.add(event["emoji"], event["from"]),
-			"chat": self._on_chat,
-			"private": self._on_private,
-			"file_offer": self._on_file_offer,
-			"file_saved": self._on_file_saved,
-			"file_failed": self._on_file_failed,
-			"device": self._on_device,
-			"error": lambda event: self._tell(tr(event["reason"]), "warning", stays=True),
-			"knock": self._on_knock,
-			"knock_gone": lambda event: self.view.attendees.asks.pop(event["n"], None),
-			"host_away": self._on_host_away,
-			"permissions": self._on_permissions,
-			"rooms": self._on_rooms,
-			"asked": self._on_asked,
-			"question": self._on_question,
-			"collecting": self._on_collecting,
-			"timer": self._on_timer,
-			"leave": self._on_leave,
-			"spotlight": self._on_spotlight,
-			"reconnecting": lambda _: self._cue(tr("The connection was lost. Reconnecting…")),
-			"denied": lambda event: view.left(event["reason"]),
-			"left": lambda _: view.left(""),
-			"ended": self._on_ended,
-		}
 
 	def take(self, event: Json) -> None:
-		"""Handle one event; those without a handler change the snapshot only."""
+		"""Handle one event, by `_on_EVENT` or as NOTICES say; others change the snapshot only."""
 		self.view.chat.answered(event)
 		event = {**event, "event": "stilled"} if event.get("what") == "camera" and "by" in event else event
-		if handler := self.handlers.get(event["event"]):
+		if handler := getattr(self, f"_on_{event['event']}", None):
 			handler(event)
 		elif event.get("id") == self.view.shot.me or not event.get("raised", True):
 			return
@@ -22950,6 +22909,24 @@ class EventWords:
 				self._tell(words, notice[1])
 			else:
 				self._note(words)
+
+	def _on_reaction(self, event: Json) -> None:
+		self.view.reactions.add(event["emoji"], event["from"])
+
+	def _on_error(self, event: Json) -> None:
+		self._tell(tr(event["reason"]), "warning", stays=True)
+
+	def _on_knock_gone(self, event: Json) -> None:
+		self.view.attendees.asks.pop(event["n"], None)
+
+	def _on_reconnecting(self, _: Json) -> None:
+		self._cue(tr("The connection was lost. Reconnecting…"))
+
+	def _on_denied(self, event: Json) -> None:
+		self.view.left(event["reason"])
+
+	def _on_left(self, _: Json) -> None:
+		self.view.left("")
 
 	def _on_permissions(self, event: Json) -> None:
 		shot, old = self.view.shot, self._permissions
@@ -22972,7 +22949,7 @@ class EventWords:
 	def _on_leave(self, event: Json) -> None:
 		view, name, lost = self.view, event["name"], event["reason"] == "lost"
 		if (one := view.shot.person(event["id"])) and event["reason"] != "replaced":
-			one = dataclasses.replace(one, mic=False, camera=False, hand=0.0, sharing=False)
+			one = replace(one, mic=False, camera=False, hand=0.0, sharing=False)
 			view.attendees.gone[name] = Gone(one, monotonic(), lost)
 		self._note(plain(f"{name}: {tr('lost the connection')}" if lost else tr("{name} left", name=name)))
 
@@ -23262,7 +23239,7 @@ class Actions:
 			choices = choices if len(choices) > 1 else ["✓", "✗"]
 			self.view.act({"do": "ask", "question": question or "?", "answers": choices[:MOST_ANSWERS]})
 
-		self._form("Quick question…", "Ask everyone", ask, "Question", "Answers, with / between them")
+		self._form("Quick question…", "Send", ask, "Question", "Answers, with / between them")
 
 	def ask_collect(self) -> None:
 		"""What is to be handed in."""
@@ -23270,7 +23247,7 @@ class Actions:
 		def collect(title: str) -> None:
 			self.view.act({"do": "collect", "open": True, "title": title or self.view.shot.title})
 
-		self._form("Collect work…", "Collect", collect, "What is handed in?")
+		self._form("Collect work…", "Collect work…", collect, "Title")
 
 	def ask_name(self, name: str) -> None:
 		"""Another name for somebody."""
@@ -23329,7 +23306,7 @@ class Actions:
 
 	def ask_leave(self, closes: bool = False) -> None:
 		"""Ask before leaving; a host may end it for all. `closes`: the window with it, unless it goes on."""
-		view, title = self.view, tr("Leave the meeting?")
+		view, title = self.view, tr("Leave the meeting")
 		view.closes = closes
 		stay = (tr("Stay"), "plain", lambda: None)
 		if view.shot.role == "host":
@@ -23354,7 +23331,7 @@ class Actions:
 class MainAppView:
 	"""The meeting window: arranges bars, stage and panel, reads snapshots, sends commands."""
 
-	NEW_HOST_SECONDS: ClassVar = 60.0  # that a host never seen before is named for
+	NEW_HOST_SECONDS = 60.0  # that a host never seen before is named for
 	STAYS: ClassVar = {  # what of its parts stays in another look
 		"stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("asks", "gone"),
 		"files": ("picked",), "chat": ("picked", "_anchor", "_notes", "_sent", "_whole"),
@@ -23488,7 +23465,7 @@ class MainAppView:
 			if name in here:
 				del gone[name]
 			elif one.lost and now - one.at > 600:
-				gone[name] = dataclasses.replace(one, lost=False)
+				gone[name] = replace(one, lost=False)
 		lost = tuple(one.person for one in gone.values() if one.lost)
 		if lost != self.stage.plan.lost:
 			self.stage.plan.lost = lost
@@ -23514,7 +23491,7 @@ class MainAppView:
 			words = tr("The connection was lost. Reconnecting…")
 			yield words, "link", (tr("Not working? Check this computer"), actions.check)
 		elif shot.presenter and shot.presenter == shot.me:
-			yield tr("Everyone sees your screen"), "link", (tr("Stop sharing"), actions.share)
+			yield tr("Everyone sees your screen"), "link", (tr("Stop share"), actions.share)
 		elif shot.served_by not in ("", shot.host):
 			words = tr(
 				"The lesson goes on at {name}'s computer; messages pass through it.", name=shot.served_by
@@ -23729,14 +23706,14 @@ class Keys:
 	"""The keyboard: letters are commands only where no text is meant, a key that is held acts once, and
 	Escape closes the newest of what stands."""
 
-	TEXTS: ClassVar = ("Entry", "Text", "TEntry")
+	TEXTS = ("Entry", "Text", "TEntry")
 	SIGNS: ClassVar = {
 		"plus": "+", "kp_add": "+", "minus": "−", "kp_subtract": "−", "question": "?",
 	}  # fmt: skip
 	EDIT: ClassVar = {
 		"a": "<<SelectAll>>", "c": "<<Copy>>", "v": "<<Paste>>", "x": "<<Cut>>", "z": "<<Undo>>",
 	}  # fmt: skip
-	PAUSE: ClassVar = 1100  # ms without a repetition after which a press is a new one
+	PAUSE = 1100  # ms without a repetition after which a press is a new one
 
 	def __init__(self, root: tk.Tk, loop: WindowLoop, wanted: Callable[[], bool]) -> None:
 		self.root, self.loop, self.space_wanted = keyed(root), loop, wanted
@@ -23841,7 +23818,7 @@ def keep_private(root: tk.Tk, on: bool) -> None:
 def sharp_display() -> None:
 	"""Per-monitor DPI awareness on Windows, which must be set before the first window."""
 	if sys.platform == "win32":
-		with contextlib.suppress(AttributeError, OSError):
+		with suppress(AttributeError, OSError):
 			ctypes.windll.shcore.SetProcessDpiAwareness(2)
 			ctypes.windll.shell32.SetCurrentProcessExplicitAppUserModelID(APP_NAME)
 
@@ -23849,9 +23826,9 @@ def sharp_display() -> None:
 class WindowLoop:
 	"""Owns the root window: start window or meeting window, and the one render loop."""
 
-	FPS: ClassVar = 30
-	PASTE: ClassVar = 12  # ms between two looks at what was painted
-	LEAST: ClassVar = 780, 450  # logical pixels in which everything has room
+	FPS = 30
+	PASTE = 12  # ms between two looks at what was painted
+	LEAST = 780, 450  # logical pixels in which everything has room
 
 	def __init__(self, backend: Program, root: tk.Tk) -> None:
 		self.backend, self.root = backend, root

@@ -334,7 +334,7 @@ def test_the_notice_stops_sharing(opened: Open) -> None:
 	driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
 	assert int(driver.view.frame["highlightthickness"]) == 3
 	assert overlaps(driver.root) == []
-	press(driver, driver.view.notice.frame, "Stop sharing")
+	press(driver, driver.view.notice.frame, "Stop share")
 	assert last(call, "share") == {"do": "share", "on": False}
 	driver.until(lambda: int(driver.view.frame["highlightthickness"]) == 0, "the edge is gone")
 

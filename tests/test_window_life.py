@@ -178,7 +178,7 @@ def test_the_title_bar_asks_what_escape_asks(opened: Open, what: str) -> None:
 	call = driver.meet(host=True)
 	occupied(what, driver)
 	press_x(driver)
-	assert question(driver) == "Leave the meeting?"
+	assert question(driver) == "Leave the meeting"
 	assert driver.loop.view is not None and not call.commands[-1]["do"].startswith(("leave", "end"))
 	press(driver, driver.view.dialog.frame, "Stay")  # type: ignore[union-attr]
 	assert driver.root.grab_current() is None and driver.loop.view is not None

@@ -86,7 +86,7 @@ def test_sharing_from_the_window(
 	driver.root.geometry("+0+0")
 	driver.until(lambda: shown(driver, driver.view.look.palette.good) > 1_000, "the green border", LONG)
 	driver.until(lambda: driver.view.notice.frame.winfo_ismapped(), "the bar")
-	stop = lambda: press(driver, driver.view.notice.frame, "Stop sharing")  # noqa: E731
+	stop = lambda: press(driver, driver.view.notice.frame, "Stop share")  # noqa: E731
 	answered(driver, one, stop, "screen_stop", **me)
 	until(driver, one, "state", **me, sharing=False, camera=True)
 
