@@ -18557,6 +18557,9 @@ def tile_marks(job: TileJob) -> TileMarks:
 
 Anchor: TypeAlias = Literal["nw", "w", "center", "e", "ne", "n"]
 AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
+Event: TypeAlias = "tk.Event[Any]"
+Act: TypeAlias = Callable[[], object]  # what a click, a key or a choice does
+Entry: TypeAlias = tuple[str, Act] | None  # of a menu: words, what it does; None is a line
 KEYBOARD: Final = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
 
 
@@ -18577,8 +18580,9 @@ class Look:
 
 	def __init__(self, root: tk.Tk, painter: TilePainter, palette: Palette, scale: float) -> None:
 		self.root, self.painter = root, painter
-		self.layers: list[Callable[[], object]] = []  # what closes each dialog or picker that stands
+		self.layers: list[Act] = []  # what closes each dialog or picker that stands
 		root.event_add("<<Return>>", "<Return>", "<KP_Enter>")  # a keyboard has two such keys
+		root.event_add("<<Press>>", "<Return>", "<KP_Enter>", "<space>")
 		self.palette = palette
 		self.px = Metrics(scale)
 		installed = set(tkfont.families(root))
@@ -18604,7 +18608,7 @@ class Look:
 		"""A plain area; `kind` "Overlay" marks what may lie over others."""
 		return keyed(tk.Frame(parent, bg=colour or self.palette.window, class_=kind, highlightthickness=0))
 
-	def layer(self, frame: tk.Misc, close: Callable[[], object]) -> None:
+	def layer(self, frame: tk.Misc, close: Act) -> None:
 		"""Escape calls `close` while no newer layer stands over `frame`."""
 		self.layers.append(close)
 		frame.bind("<Destroy>", lambda _: self.layers.remove(close), add="+")
@@ -18704,7 +18708,7 @@ class Look:
 		"""Let a label say `words`, or as much of them as a dialog has room for."""
 		label.configure(text="\n".join(plain(words)[:600].split("\n")[:20]))
 
-	def menu(self, parent: tk.Misc, entries: Sequence[tuple[str, Callable[[], object]] | None]) -> tk.Menu:
+	def menu(self, parent: tk.Misc, entries: Sequence[Entry]) -> tk.Menu:
 		"""A menu in the palette's colours, in place of the one before; None is a separator."""
 		p = self.palette
 		if self._menu is not None:
@@ -18747,21 +18751,28 @@ class Painted:
 		self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
 	) -> None:
 		self.look = look
-		self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
-		self.actions: dict[str, Callable[[], object]] = {}  # by the name of the item that offers it
+		canvas = self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
+		self.bind, self.configure, self.grid = canvas.bind, canvas.configure, canvas.grid
+		self.focus_set = canvas.focus_set
+		self.actions: dict[str, Act] = {}  # by the name of the item that offers it
 		self._listening = False
 		self._pressed = ""
 		self._kept: list[tuple[str, ImageTk.PhotoImage]] = []
-		self.canvas.bind("<Destroy>", lambda _: self._kept.clear())
+		self.bind("<Destroy>", lambda _: self._kept.clear())
 
-	def on_focus(self, paint: Callable[[], object]) -> None:
+	def on_focus(self, paint: Act) -> None:
 		"""Paint anew when the keyboard comes or goes, and in another size."""
 		for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
-			self.canvas.bind(event, lambda _: paint(), add="+")
+			self.bind(event, lambda _: paint(), add="+")
 
 	@property
 	def ring(self) -> str:
 		return self.look.palette.focus if has_focus(self.canvas) else ""
+
+	@property
+	def extent(self) -> tuple[int, int]:
+		"""The real width and height that it has now."""
+		return self.canvas.winfo_width(), self.canvas.winfo_height()
 
 	def pack(self, **options: Any) -> Self:
 		"""As a widget's own, and returns this."""
@@ -18789,30 +18800,30 @@ class Painted:
 			return self.image(x, y, look.written(text, size, colour, room, bold), anchor, name)
 		return look.write(self.canvas, x, y, text, look.font(size, bold), colour, anchor, room, tags(name))
 
-	def spot(self, name: str, box: Box, command: Callable[[], object]) -> None:
+	def spot(self, name: str, box: Box, command: Act) -> None:
 		"""Call `command` when `box` is clicked; the mouse is a hand there."""
 		if not self._listening:
 			self._listening = True
-			self.canvas.bind("<Button-1>", lambda at: setattr(self, "_pressed", self.under(at)), add="+")
-			self.canvas.bind("<ButtonRelease-1>", self._let_go, add="+")
-			self.canvas.bind("<Motion>", self._point, add="+")
+			self.bind("<Button-1>", lambda at: setattr(self, "_pressed", self.under(at)), add="+")
+			self.bind("<ButtonRelease-1>", self._let_go, add="+")
+			self.bind("<Motion>", self._point, add="+")
 		x, y, wide, tall = box
 		self.canvas.create_rectangle(x, y, x + wide, y + tall, width=0, outline="", tags=tags(name))
 		self.actions[name] = command
 
-	def under(self, event: tk.Event[tk.Canvas]) -> str:
+	def under(self, event: Event) -> str:
 		"""The name of the topmost item under the mouse that offers something, or ""."""
 		items = reversed(self.canvas.find_overlapping(event.x, event.y, event.x, event.y))
 		names = (name for item in items for name in self.canvas.gettags(item))
 		return next((name for name in names if name in self.actions), "")
 
-	def _let_go(self, event: tk.Event[tk.Canvas]) -> None:
+	def _let_go(self, event: Event) -> None:
 		name = self.under(event)
 		if name and name == self._pressed:
 			self.actions[name]()
 
-	def _point(self, event: tk.Event[tk.Canvas]) -> None:
-		self.canvas.configure(cursor="hand2" if self.under(event) else "")
+	def _point(self, event: Event) -> None:
+		self.configure(cursor="hand2" if self.under(event) else "")
 
 
 class Tooltip:
@@ -18836,7 +18847,7 @@ class Tooltip:
 		self._pressed = True
 		self._hide()
 
-	def _leave(self, event: tk.Event[tk.Misc]) -> None:
+	def _leave(self, event: Event) -> None:
 		inside = 0 <= event.x < self.widget.winfo_width() and 0 <= event.y < self.widget.winfo_height()
 		self._pressed = self._pressed and inside
 		self._hide()
@@ -18889,11 +18900,11 @@ class Card(Painted):
 		back = str(parent["bg"])
 		super().__init__(look, parent, 10, 10, look.palette.card)
 		self.radius, self.outline, self.back = radius, outline, back
-		self.canvas.bind("<Configure>", lambda _: self.paint())
+		self.bind("<Configure>", lambda _: self.paint())
 
 	def paint(self) -> None:
 		"""Draw the area and its edge."""
-		width, height = self.canvas.winfo_width(), self.canvas.winfo_height()
+		width, height = self.extent
 		if width < 8 or height < 8:
 			return
 		self.wipe()
@@ -18906,7 +18917,7 @@ class Button(Painted):
 	"""A button: text, icon or both; mouse, Return and Space press it."""
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str = "", icon: str = "",
+		self, look: Look, parent: tk.Misc, command: Act, text: str = "", icon: str = "",
 		kind: str = "plain", width: int = 0, height: float = 40, tip: str = "", key: str = "",
 		size: float = 13,
 	) -> None:  # fmt: skip
@@ -18929,16 +18940,15 @@ class Button(Painted):
 		canvas.bind("<Leave>", lambda _: self._set(hot=False, down=False))
 		canvas.bind("<Button-1>", lambda _: self._set(down=True))
 		canvas.bind("<ButtonRelease-1>", self._released)
-		for key in ("<<Return>>", "<space>"):
-			canvas.bind(key, lambda _: self.press())
+		canvas.bind("<<Press>>", lambda _: self.press())
 		self.on_focus(self.paint)
 
 	def _set(self, **states: bool) -> None:
 		vars(self).update(states)
 		self.paint()
 
-	def _released(self, event: tk.Event[tk.Canvas]) -> None:
-		inside = 0 <= event.x < self.canvas.winfo_width() and 0 <= event.y < self.canvas.winfo_height()
+	def _released(self, event: Event) -> None:
+		inside = 0 <= event.x < self.extent[0] and 0 <= event.y < self.extent[1]
 		pressed, self.down = self.down and inside, False
 		if pressed:
 			self.press()
@@ -18977,7 +18987,7 @@ class Button(Painted):
 
 	def size(self) -> tuple[int, int]:
 		"""The real size, or the size asked for while it is not on the screen."""
-		width, height = self.canvas.winfo_width(), self.canvas.winfo_height()
+		width, height = self.extent
 		return (width, height) if width > 1 else (int(self.canvas["width"]), int(self.canvas["height"]))
 
 	def paint(self) -> None:
@@ -19010,7 +19020,7 @@ class BarButton(Button):
 	"""
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, command: Callable[[], object], text: str, icon: str, tip: str,
+		self, look: Look, parent: tk.Misc, command: Act, text: str, icon: str, tip: str,
 		key: str = "",
 	) -> None:  # fmt: skip
 		self.tall, self.unread, self.wordy, self.locked, self._free = 70, 0, False, "", tip
@@ -19020,7 +19030,7 @@ class BarButton(Button):
 		"""Take `height` logical pixels; words only where there is room for them."""
 		if height != self.tall:
 			self.tall = height
-			self.canvas.configure(height=self.look.px(height))
+			self.configure(height=self.look.px(height))
 			self.paint()
 
 	def mark(self, unread: int) -> None:
@@ -19070,7 +19080,7 @@ class Field(Painted):
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", width: int = 300, height:
-		float = 44, enter: Callable[[], object] | None = None,
+		float = 44, enter: Act | None = None,
 	) -> None:  # fmt: skip
 		super().__init__(look, parent, width, look.px(height))
 		p = look.palette
@@ -19087,8 +19097,8 @@ class Field(Painted):
 			self.entry.bind(event, lambda _: self.paint(), add="+")
 		if enter:
 			self.entry.bind("<<Return>>", lambda _: enter())
-		self.canvas.bind("<Configure>", lambda _: self.paint())
-		self.canvas.bind("<Button-1>", lambda _: self.entry.focus_set())
+		self.bind("<Configure>", lambda _: self.paint())
+		self.bind("<Button-1>", lambda _: self.entry.focus_set())
 
 	@property
 	def value(self) -> str:
@@ -19096,7 +19106,7 @@ class Field(Painted):
 
 	def paint(self) -> None:
 		"""Draw the box and the hint."""
-		width, height, px = self.canvas.winfo_width(), self.canvas.winfo_height(), self.look.px
+		(width, height), px = self.extent, self.look.px
 		if width < px(40):
 			return
 		self.wipe()
@@ -19116,20 +19126,20 @@ class PinBoxes(Painted):
 
 	BOXES = (6, 12)  # at least, and at most: of a longer PIN the end is shown
 
-	def __init__(self, look: Look, parent: tk.Misc, enter: Callable[[], object]) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, enter: Act) -> None:
 		super().__init__(look, parent, look.px(436), look.px(54), focus=True)
 		self._typed = ""
-		self.canvas.bind("<Key>", self._key)
-		self.canvas.bind("<<Return>>", lambda _: enter())
-		self.canvas.bind("<<Paste>>", self._paste)
-		self.canvas.bind("<Button-1>", lambda _: self.canvas.focus_set())
+		self.bind("<Key>", self._key)
+		self.bind("<<Return>>", lambda _: enter())
+		self.bind("<<Paste>>", self._paste)
+		self.bind("<Button-1>", lambda _: self.focus_set())
 		self.on_focus(self.paint)
 
 	@property
 	def value(self) -> str:
 		return clean_pin(self._typed)
 
-	def _key(self, event: tk.Event[tk.Canvas]) -> None:
+	def _key(self, event: Event) -> None:
 		self.set(self._typed[:-1] if event.keysym == "BackSpace" else self._typed + event.char)
 
 	def _paste(self, _: object) -> None:
@@ -19147,7 +19157,7 @@ class PinBoxes(Painted):
 		"""Draw the boxes; the next one to fill is ringed while the field has the focus."""
 		self.wipe()
 		look, p, px = self.look, self.look.palette, self.look.px
-		width, height = max(self.canvas.winfo_width(), px(200)), px(54)
+		width, height = max(self.extent[0], px(200)), px(54)
 		least, most = self.BOXES
 		shown = self._typed[-most:]
 		boxes = max(least, len(shown))
@@ -19206,8 +19216,8 @@ class Switch(Painted):
 	def __init__(self, look: Look, parent: tk.Misc, on: bool, changed: Callable[[bool], object]) -> None:
 		super().__init__(look, parent, look.px(46), look.px(28), focus=True)
 		self.value, self.changed = on, changed
-		for event in ("<ButtonRelease-1>", "<<Return>>", "<space>"):
-			self.canvas.bind(event, lambda _: self.flip())
+		for event in ("<ButtonRelease-1>", "<<Press>>"):
+			self.bind(event, lambda _: self.flip())
 		self.on_focus(self.paint)
 		self.paint()
 
@@ -19232,17 +19242,17 @@ class Slider(Painted):
 	) -> None:  # fmt: skip
 		super().__init__(look, parent, width, look.px(26), focus=True)
 		self.value, self.passing, self.chosen = value, passing, chosen
-		self.canvas.bind("<Button-1>", self._drag)
-		self.canvas.bind("<B1-Motion>", self._drag)
-		self.canvas.bind("<ButtonRelease-1>", lambda _: self.chosen(self.value))
-		self.canvas.bind("<Left>", lambda _: self._step(-0.05))
-		self.canvas.bind("<Right>", lambda _: self._step(0.05))
+		self.bind("<Button-1>", self._drag)
+		self.bind("<B1-Motion>", self._drag)
+		self.bind("<ButtonRelease-1>", lambda _: self.chosen(self.value))
+		self.bind("<Left>", lambda _: self._step(-0.05))
+		self.bind("<Right>", lambda _: self._step(0.05))
 		self.on_focus(self.paint)
 
-	def _drag(self, event: tk.Event[tk.Canvas]) -> None:
-		self.canvas.focus_set()
+	def _drag(self, event: Event) -> None:
+		self.focus_set()
 		edge = self.look.px(12)
-		self._move((event.x - edge) / max(1, self.canvas.winfo_width() - 2 * edge))
+		self._move((event.x - edge) / max(1, self.extent[0] - 2 * edge))
 		self.passing(self.value)
 
 	def _step(self, by: float) -> None:
@@ -19257,7 +19267,7 @@ class Slider(Painted):
 		"""Draw rail and knob."""
 		self.wipe()
 		look, p, px = self.look, self.look.palette, self.look.px
-		width = max(self.canvas.winfo_width(), px(60))
+		width = max(self.extent[0], px(60))
 		at = px(12) + round((width - px(24)) * self.value)
 		self.image(px(2), px(11), look.box(width - px(4), px(4), 2, p.line))
 		self.image(px(2), px(11), look.box(max(px(5), at), px(4), 2, p.accent))
@@ -19356,8 +19366,7 @@ class ListView(Painted):
 			canvas.bind(key, partial(self.yview, "scroll", by, what))
 		for key, by in (("<Down>", 1), ("<Up>", -1), ("<FocusIn>", 0)):
 			canvas.bind(key, partial(self._walk, by))
-		for key in ("<<Return>>", "<space>"):
-			canvas.bind(key, lambda _: self.actions.get(self.chosen_action, lambda: None)())
+		canvas.bind("<<Press>>", lambda _: self.actions.get(self.chosen_action, lambda: None)())
 		canvas.bind("<FocusOut>", lambda _: self.redraw())
 
 	def show(self, rows: Sequence[Row], again: bool = False, stay: bool = False) -> None:
@@ -19366,7 +19375,7 @@ class ListView(Painted):
 			return
 		self.rows = list(rows)
 		if self.stick and self._ended and not stay:
-			self._at, self._y = len(rows), self.canvas.winfo_height()
+			self._at, self._y = len(rows), self.extent[1]
 		else:
 			self._at = max(0, min(self._at, len(rows) - 1))
 			self._y = max(self._y, -self._high(self._at)) if rows else 0
@@ -19375,7 +19384,7 @@ class ListView(Painted):
 	def _high(self, at: int) -> int:
 		key = self.rows[at], self.width
 		if key not in self._heights:  # it is drawn where nobody sees it
-			self._heights[key] = key[0].draw(self, self.canvas.winfo_height(), key[1])
+			self._heights[key] = key[0].draw(self, self.extent[1], key[1])
 		return self._heights[key]
 
 	def _settle(self, tall: int) -> None:
@@ -19399,7 +19408,7 @@ class ListView(Painted):
 
 	@property
 	def width(self) -> int:
-		return max(self.look.px(60), self.canvas.winfo_width() - self.gutter)
+		return max(self.look.px(60), self.extent[0] - self.gutter)
 
 	def scroll(self, by: int) -> None:
 		"""Move by `by` real pixels, within the rows."""
@@ -19409,7 +19418,7 @@ class ListView(Painted):
 	def yview(self, how: str, by: float | str, what: str = "units", _: object = None) -> None:
 		"""What a scroll bar asks of a widget; places are parts of the number of rows."""
 		if how == "scroll":
-			self.scroll(int(by) * (self.canvas.winfo_height() if what == "pages" else self.look.px(60)))
+			self.scroll(int(by) * (self.extent[1] if what == "pages" else self.look.px(60)))
 		elif self.rows:
 			place = max(0.0, min(1.0, float(by))) * len(self.rows)
 			self._at = min(int(place), len(self.rows) - 1)
@@ -19418,7 +19427,7 @@ class ListView(Painted):
 
 	def redraw(self) -> None:
 		"""Draw the rows in sight."""
-		tall, width = self.canvas.winfo_height(), self.width
+		tall, width = self.extent[1], self.width
 		if len(self._heights) > 2_000:
 			self._heights.clear()
 		self._settle(tall)
@@ -19467,7 +19476,7 @@ class Dialog:
 		p, px = look.palette, look.px
 		self._before = focused(look.root)
 		self.first: tk.Misc | None = None  # who has the keyboard at the beginning
-		self._timers: dict[Callable[[], object], str] = {}
+		self._timers: dict[Act, str] = {}
 		self.frame = look.frame(look.root, p.line, "Overlay")
 		self.body = look.frame(self.frame, p.panel)
 		self.body.pack(fill="both", expand=True, padx=px(1), pady=px(1))
@@ -19477,7 +19486,7 @@ class Dialog:
 		self.frame.place(relx=0.5, rely=0.5, anchor="center", width=self.width)
 		if height:
 			self.frame.place(height=min(px(height), look.root.winfo_height() - px(24)))
-		self.back: Callable[[], object] = lambda: None  # who has the keyboard afterwards
+		self.back: Act = lambda: None  # who has the keyboard afterwards
 		look.layer(self.frame, self.close)
 		self.frame.bind("<Destroy>", lambda _: self._no_later(), add="+")
 		self._later(1, self._take)
@@ -19506,7 +19515,7 @@ class Dialog:
 		self.frame.grab_set()
 		(self.first or self.frame).focus_set()
 
-	def _later(self, milliseconds: int, command: Callable[[], object]) -> None:
+	def _later(self, milliseconds: int, command: Act) -> None:
 		self._timers[command] = self.frame.after(milliseconds, command)
 
 	def _no_later(self) -> None:
@@ -19527,7 +19536,7 @@ class Dialog:
 			(before if before is not None and before.winfo_exists() else self.look.root).focus_set()
 			self.back()
 
-	def buttons(self, entries: Sequence[tuple[str, str, Callable[[], object]]], first: str = "") -> Button:
+	def buttons(self, entries: Sequence[tuple[str, str, Act]], first: str = "") -> Button:
 		"""A row of (words, kind, command) at the lower right; Return presses `first`, else the last one.
 
 		Returns the last one's button.
@@ -19539,12 +19548,12 @@ class Dialog:
 			for words, kind, command in entries
 		]
 		for words, button in reversed(made):
-			button.canvas.pack(side="right", padx=(self.look.px(10), 0))
+			button.pack(side="right", padx=(self.look.px(10), 0))
 			if self.first is None or words == first:
 				self.first = button.canvas
 		return made[-1][1]
 
-	def _then(self, command: Callable[[], object]) -> None:
+	def _then(self, command: Act) -> None:
 		self.close()
 		command()
 
@@ -19553,7 +19562,7 @@ class ConfirmDialog(Dialog):
 	"""A question with its answers as (words, kind, command); Return gives `first`, else the last."""
 
 	def __init__(
-		self, look: Look, title: str, text: str, *answers: tuple[str, str, Callable[[], object]],
+		self, look: Look, title: str, text: str, *answers: tuple[str, str, Act],
 		first: str = "",
 	) -> None:  # fmt: skip
 		super().__init__(look, title, 460)
@@ -19578,18 +19587,17 @@ class EmojiPicker(Painted):
 		wide, tall = columns * self.step + look.px(16), rows * self.step + look.px(16)
 		super().__init__(look, self.holder, wide, tall, look.palette.card, focus=True)
 		look.layer(self.holder, self.close)
-		self.canvas.pack(padx=1, pady=1)
+		self.pack(padx=1, pady=1)
 		self._place(beside)
-		self.canvas.bind("<Motion>", lambda event: self._move(self._find(event)))
-		self.canvas.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
-		self.canvas.bind("<FocusOut>", lambda _: self.close())
-		self.canvas.bind("<Key>", lambda event: None if event.keysym == "Tab" else "break")  # no commands
-		for key in ("<<Return>>", "<space>"):
-			self.canvas.bind(key, lambda _: self._take(self.at))
+		self.bind("<Motion>", lambda event: self._move(self._find(event)))
+		self.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
+		self.bind("<FocusOut>", lambda _: self.close())
+		self.bind("<Key>", lambda event: None if event.keysym == "Tab" else "break")  # no commands
+		self.bind("<<Press>>", lambda _: self._take(self.at))
 		for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -columns), ("<Down>", columns)):
-			self.canvas.bind(key, lambda _, by=by: self._move(self.at + by))  # type: ignore[misc]
+			self.bind(key, lambda _, by=by: self._move(self.at + by))  # type: ignore[misc]
 		self._draw()
-		self.canvas.focus_set()
+		self.focus_set()
 
 	def _place(self, beside: tk.Widget) -> None:
 		root, gap = self.look.root, self.look.px(8)
@@ -19605,7 +19613,7 @@ class EmojiPicker(Painted):
 		)
 		self.holder.lift()
 
-	def _find(self, event: tk.Event[tk.Canvas]) -> int:
+	def _find(self, event: Event) -> int:
 		edge = self.look.px(8)
 		return (event.y - edge) // self.step * self.columns + min(
 			self.columns - 1, max(0, (event.x - edge) // self.step)
@@ -20127,7 +20135,7 @@ class Stage(Painted):
 		self.veiled = False
 		self.mirror = True  # the own picture, as people know it
 		self.best = False  # as good as a cable carries it
-		self.menu_for: Callable[[int], Sequence[tuple[str, Callable[[], object]] | None]] = lambda _: ()
+		self.menu_for: Callable[[int], Sequence[Entry]] = lambda _: ()
 		self.pages_changed: Callable[[], None] = lambda: None
 		self._last: int | str | None = None
 		self._in_sight = True
@@ -20160,7 +20168,7 @@ class Stage(Painted):
 
 	def arrange(self) -> None:
 		"""Put every tile where it belongs now and say whom we watch."""
-		size = self.canvas.winfo_width(), self.canvas.winfo_height()
+		size = self.extent
 		if min(size) < 64:  # it is not laid out yet
 			return
 		self.plan.size = size
@@ -20284,12 +20292,12 @@ class Stage(Painted):
 			self.plan.page = page
 			self.arrange()
 
-	def _moved(self, event: tk.Event[tk.Canvas]) -> None:
+	def _moved(self, event: Event) -> None:
 		key = self._tile_at(event)
 		if key != self.hover.under:
 			self.hover.show(key)
 
-	def _twice(self, event: tk.Event[tk.Canvas]) -> None:
+	def _twice(self, event: Event) -> None:
 		key = self._tile_at(event)
 		if key is not None and not self.under(event):
 			self.pin(key)
@@ -20300,11 +20308,11 @@ class Stage(Painted):
 		else:
 			self.turn(-way)
 
-	def _drag(self, event: tk.Event[tk.Canvas]) -> None:
+	def _drag(self, event: Event) -> None:
 		if self.hover.under == "screen":
 			self.zoom.drag(event.x, event.y, *self.tiles["screen"].box[2:])
 
-	def _tile_at(self, event: tk.Event[tk.Canvas]) -> int | str | None:
+	def _tile_at(self, event: Event) -> int | str | None:
 		for key, tile in self.tiles.items():
 			x, y, wide, tall = tile.box
 			if x <= event.x < x + wide and y <= event.y < y + tall:
@@ -20336,7 +20344,7 @@ class Toast:
 	words: str
 	icon: str
 	action: str
-	command: Callable[[], object]
+	command: Act
 	ends: float
 
 
@@ -20349,14 +20357,14 @@ class ToastStack:
 		self.stage = stage
 		self._toasts: list[Toast] = []
 		self._count = 0  # the newest one's number
-		stage.canvas.bind("<Configure>", lambda _: self._draw(), add="+")
+		stage.bind("<Configure>", lambda _: self._draw(), add="+")
 
 	def add(
 		self,
 		words: str,
 		icon: str = "info",
 		action: str = "",
-		command: Callable[[], object] = lambda: None,
+		command: Act = lambda: None,
 		stays: bool = False,
 	) -> None:
 		"""Show a message."""
@@ -20393,7 +20401,7 @@ class ToastStack:
 
 	def _one(self, y: int, toast: Toast) -> None:
 		stage, look, icon, action = self.stage, self.stage.look, toast.icon, toast.action
-		px, p, all_ = look.px, look.palette, stage.canvas.winfo_width()
+		px, p, all_ = look.px, look.palette, stage.extent[0]
 		font = look.font(13)
 		action_room = look.font(13, bold=True).measure(action) + px(24) if action else 0
 		words = look.clip(toast.words, font, all_ - action_room - px(130))
@@ -20440,7 +20448,7 @@ class Reactions:
 		left, _, right, _ = stage.canvas.bbox(item)
 		back = look.box(right - left + look.px(16), look.px(20), 8, "#14181F")
 		stage.canvas.tag_lower(stage.image(0, below, back, "center", tag), item)
-		self._floating[tag] = monotonic(), stage.canvas.winfo_width() * (0.2 + 0.6 * random.random())
+		self._floating[tag] = monotonic(), stage.extent[0] * (0.2 + 0.6 * random.random())
 		self.step()
 
 	def step(self) -> None:
@@ -20452,7 +20460,7 @@ class Reactions:
 				stage.wipe(tag)
 				del self._floating[tag]
 				continue
-			y = stage.canvas.winfo_height() * (0.92 - 0.8 * (1 - (1 - part) ** 2))
+			y = stage.extent[1] * (0.92 - 0.8 * (1 - (1 - part) ** 2))
 			sway = stage.look.px(14) * math.sin(part * 7 + x)
 			stage.canvas.moveto(tag, round(x + sway) - half, round(y) - half)
 
@@ -20498,7 +20506,7 @@ class Told:
 		self.do, self.key, self.more = do, key, more
 
 	def __call__(self, view: Any, *about: Person) -> None:
-		view.act({"do": self.do, **({self.key: about[0].name} if about else {}), **self.more})
+		view.act(self.do, **({self.key: about[0].name} if about else {}), **self.more)
 
 
 class Hosts(Command):
@@ -20611,7 +20619,7 @@ class SideBar:
 		self.frame = look.frame(parent, p.panel)
 		logo = Painted(look, self.frame, px(82), px(64))
 		logo.image(px(41), px(32), look.photo(draw_logo, px(38)), "center")
-		logo.canvas.pack()
+		logo.pack()
 		self.logo = logo.canvas
 		self.buttons: dict[str, BarButton] = {}
 		self._offered: list[str] = []
@@ -20639,7 +20647,7 @@ class SideBar:
 				button.canvas.pack_forget()
 			for name in offered:
 				side: Literal["top", "bottom"] = "bottom" if COMMANDS[name].where == "foot" else "top"
-				self.buttons[name].canvas.pack(side=side, pady=(px(1), px(8 if name == "leave" else 1)))
+				self.buttons[name].pack(side=side, pady=(px(1), px(8 if name == "leave" else 1)))
 		me = shot.person(shot.me)
 		if me is None:
 			return
@@ -20667,18 +20675,16 @@ class SideBar:
 class Pill(Painted):
 	"""A small box of the top bar with an icon, words, and perhaps a link."""
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, tip: str, command: Callable[[], object] | None = None
-	) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, tip: str, command: Act | None = None) -> None:
 		super().__init__(look, parent, 10, look.px(36), focus=command is not None)
 		self.command = command
 		self._now: tuple[Any, ...] = ()
 		self._tip = Tooltip(look, self.canvas, tip)
 		if command:
-			for event in ("<ButtonRelease-1>", "<<Return>>", "<space>"):
-				self.canvas.bind(event, lambda _: command())
+			for event in ("<ButtonRelease-1>", "<<Press>>"):
+				self.bind(event, lambda _: command())
 			for event in ("<FocusIn>", "<FocusOut>"):
-				self.canvas.bind(event, lambda _: self._again(), add="+")
+				self.bind(event, lambda _: self._again(), add="+")
 
 	def show(
 		self, words: str, icon: str = "", colour: str = "", link: str = "", lead: str = "", bars: int = 0
@@ -20700,7 +20706,7 @@ class Pill(Painted):
 		link_room = look.font(12, bold=True).measure(link) + px(10) if link else 0
 		width = px(22) + lead_room + image_room + bold.measure(words) + link_room
 		self.wipe()
-		self.canvas.configure(width=width)
+		self.configure(width=width)
 		self.image(0, 0, look.box(width, px(36), 9, p.card, self.ring, 2))
 		x, middle = px(11), px(18)
 		if lead:
@@ -20735,7 +20741,7 @@ class TopBar:
 	}
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[[Json], None]
+		self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[..., None]
 	) -> None:
 		self.look, self.act = look, act
 		px, p = look.px, look.palette
@@ -20748,22 +20754,22 @@ class TopBar:
 			self.layouts[name] = Button(
 				look, place, partial(run, name), "", name, kind, height=height, tip=one.tip, key=one.keys
 			)
-			self.layouts[name].canvas.pack(side="left", padx=px(2), pady=px(2))
+			self.layouts[name].pack(side="left", padx=px(2), pady=px(2))
 		self.full = self.layouts.pop("full")
-		self.full.canvas.pack(side="right", padx=(px(8), px(16)), pady=px(11))
+		self.full.pack(side="right", padx=(px(8), px(16)), pady=px(11))
 		group.pack(side="right", padx=px(4))
 		self.people = Pill(look, self.frame, COMMANDS["users"].tip, partial(run, "users"))
 		self.quality = Pill(look, self.frame, "Connection to the host")
 		self.pin = Pill(look, self.frame, COMMANDS["invite"].tip, partial(run, "invite"))
 		for pill in (self.people, self.quality, self.pin):
-			pill.canvas.pack(side="right", padx=px(4))
+			pill.pack(side="right", padx=px(4))
 		self._leads = False
 		self.states = {
 			name: Pill(look, self.frame, tip, partial(self._end, command))
 			for name, (tip, command) in self.STATES.items()
 		}
-		self.title.canvas.pack(side="left", fill="both", expand=True, padx=(px(22), px(8)))
-		self.title.canvas.bind("<Configure>", lambda _: self._write())
+		self.title.pack(side="left", fill="both", expand=True, padx=(px(22), px(8)))
+		self.title.bind("<Configure>", lambda _: self._write())
 		self.frame.bind("<Configure>", lambda event: self._squeeze(event.width))
 		self._lines = ("", "")
 		self._narrow = False
@@ -20773,7 +20779,7 @@ class TopBar:
 
 	def _end(self, command: Json) -> None:
 		if self._leads:
-			self.act(command)
+			self.act(**command)
 
 	def _states(self, shot: Snapshot, now: float) -> None:
 		self._leads, star = shot.leads, shot.rules.spotlight
@@ -20789,7 +20795,7 @@ class TopBar:
 			pill.show(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
 			if bool(on) != in_place(pill):
 				if on:
-					pill.canvas.pack(side="right", padx=self.look.px(4), before=self.title.canvas)
+					pill.pack(side="right", padx=self.look.px(4), before=self.title.canvas)
 				else:
 					pill.canvas.pack_forget()
 				self._squeeze(self.frame.winfo_width())
@@ -20822,14 +20828,14 @@ class TopBar:
 	def _write(self) -> None:
 		title, facts = self._lines
 		look, px, p = self.look, self.look.px, self.look.palette
-		room = self.title.canvas.winfo_width()
+		room = self.title.extent[0]
 		self.title.wipe()
 		self.title.text(0, px(20), title, 15, bold=True, room=room)
 		self.title.image(0, px(41), look.icon("lock", 14, p.good), "w")
 		self.title.text(px(20), px(41), facts, 12, colour=p.second, room=room - px(20))
 
 
-Choices: TypeAlias = Sequence[tuple[str, Callable[[], object]]]  # words, and what they do
+Choices: TypeAlias = Sequence[tuple[str, Act]]  # words, and what they do
 
 
 class NoticeBar:
@@ -20860,10 +20866,10 @@ class NoticeBar:
 		for said, command in reversed(choices):
 			said = look.clip(said, look.font(13, bold=True), px(200 if len(choices) > 1 else 400))
 			button = Button(look, row, command, said, kind=kind, height=34)
-			button.canvas.pack(side="right", padx=(0, px(12)), pady=px(3))
+			button.pack(side="right", padx=(0, px(12)), pady=px(3))
 		line = Painted(look, row, px(60), px(40))
-		line.canvas.pack(side="left", fill="both", expand=True, padx=(px(16), px(8)))
-		line.canvas.bind("<Configure>", lambda event: self._write(line, words, event.width))
+		line.pack(side="left", fill="both", expand=True, padx=(px(16), px(8)))
+		line.bind("<Configure>", lambda event: self._write(line, words, event.width))
 
 	def _write(self, line: Painted, words: str, room: int) -> None:
 		look, px = self.look, self.look.px
@@ -20955,7 +20961,7 @@ class ChatRow:
 		left, top = left + px(13), top + px(9)
 		self._words(view, lines, left, top, step)
 		top += len(lines) * step
-		if action and top < view.canvas.winfo_height():
+		if action and top < view.extent[1]:
 			colour = p.on_accent if line.own else p.link
 			view.text(left, top + step // 2, action, 13, bold=True, colour=colour)
 			box = left - px(6), top, wide + px(12), step
@@ -20966,12 +20972,12 @@ class ChatRow:
 		self, view: ListView, x: int, y: int, wide: int, tall: int, radius: int, fill: str, ring: str = ""
 	) -> None:
 		cut = max(0, -y // 512 - 1) * 512
-		tall = min(tall - cut, (view.canvas.winfo_height() // 512 + 4) * 512)
+		tall = min(tall - cut, (view.extent[1] // 512 + 4) * 512)
 		view.image(x, y + cut, view.look.box(wide, tall, radius, fill, ring))
 
 	def _words(self, view: ListView, lines: list[str], x: int, y: int, step: int) -> None:
 		first = max(0, -y // step)
-		seen = range(first, min(len(lines), first + view.canvas.winfo_height() // step + 2))
+		seen = range(first, min(len(lines), first + view.extent[1] // step + 2))
 		look, line = view.look, self.line
 		colour = look.palette.on_accent if line.own else look.palette.text
 		if shaped(line.text):
@@ -21042,8 +21048,8 @@ class Composer:
 	PICTURES = 200  # of emoji, further ones are boxes: Tk's time grows with the square of them
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Callable[[], object],
-		save: Callable[[], object],
+		self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Act,
+		save: Act,
 	) -> None:  # fmt: skip
 		self.look, self.send = look, send
 		px, p = look.px, look.palette
@@ -21067,13 +21073,13 @@ class Composer:
 		go = Button(
 			look, row, self.submit, "", "send", "primary", width=px(44), height=32, tip="Send", key="Enter"
 		)
-		go.canvas.pack(side="right")
+		go.pack(side="right")
 		for icon, tip, command in (("download", "Save the chat", save), ("clip", "Send a file", attach)):
 			button = Button(look, row, command, "", icon, "ghost", height=32, tip=tip)
-			button.canvas.pack(side="right", padx=(0, px(2)))
+			button.pack(side="right", padx=(0, px(2)))
 		self.smile = Button(look, row, self._pick, icon="smile", kind="ghost", height=32, tip="Emoji")
-		self.smile.canvas.pack(side="right")
-		self.target.canvas.pack(side="left", fill="x", expand=True, padx=(0, px(4)))
+		self.smile.pack(side="right")
+		self.target.pack(side="left", fill="x", expand=True, padx=(0, px(4)))
 		self.hint = look.label(inner, "", 13, colour=p.third)
 		self.hint.bind("<Button-1>", lambda _: self.entry.focus_set())
 		self._photos: list[ImageTk.PhotoImage] = []
@@ -21235,8 +21241,8 @@ class ChatPanel:
 	"""Messages, grouped by sender, and the composer."""
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, act: Callable[[Json], None], attach: Callable[[], object],
-		save: Callable[[], object],
+		self, look: Look, parent: tk.Misc, act: Callable[..., None], attach: Act,
+		save: Act,
 	) -> None:  # fmt: skip
 		self.look, self.act = look, act
 		self.picked: range = range(0)  # the numbers of the messages selected
@@ -21249,24 +21255,24 @@ class ChatPanel:
 		self.composer = Composer(look, self.frame, self._send, attach, save)
 		self.composer.frame.pack(side="bottom", fill="x", padx=look.px(14), pady=look.px(14))
 		self.list = ListView(look, self.frame, stick=True)
-		self.list.canvas.bind("<Button-3>", self._menu)
-		self.list.canvas.bind("<Button-1>", self._pick, add="+")
-		self.list.canvas.bind("<Shift-Button-1>", self._stretch, add="+")
-		self.list.canvas.bind("<B1-Motion>", self._stretch, add="+")
-		self.list.canvas.bind("<<Copy>>", lambda _: self.copy())
-		self.list.canvas.bind("<<SelectAll>>", lambda _: self._pick_all())
-		self.list.canvas.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
+		self.list.bind("<Button-3>", self._menu)
+		self.list.bind("<Button-1>", self._pick, add="+")
+		self.list.bind("<Shift-Button-1>", self._stretch, add="+")
+		self.list.bind("<B1-Motion>", self._stretch, add="+")
+		self.list.bind("<<Copy>>", lambda _: self.copy())
+		self.list.bind("<<SelectAll>>", lambda _: self._pick_all())
+		self.list.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
 		self._notes: list[tuple[int, str]] = []
 		self._seen: tuple[Any, ...] = ()
 		self._sent: dict[str, tuple[str, str]] = {}  # (text, to) by `ref`, until it is known to be said
 
-	def _pick(self, event: tk.Event[tk.Canvas]) -> None:
-		self.list.canvas.focus_set()
+	def _pick(self, event: Event) -> None:
+		self.list.focus_set()
 		row = self.list.row_at(event.y)
 		self._anchor = row.line.n if isinstance(row, ChatRow) else 0
 		self._select(range(self._anchor, self._anchor + 1) if self._anchor else range(0))
 
-	def _stretch(self, event: tk.Event[tk.Canvas]) -> str:
+	def _stretch(self, event: Event) -> str:
 		row = self.list.row_at(event.y)
 		if isinstance(row, ChatRow) and self._anchor:
 			low, high = sorted((self._anchor, row.line.n))
@@ -21344,8 +21350,7 @@ class ChatPanel:
 	def _send(self, text: str, to: str) -> None:
 		ref = secrets.token_hex(8)
 		self._sent[ref] = text, to
-		command = {"do": "private", "to": to} if to else {"do": "chat"}
-		self.act({**command, "text": text, "ref": ref})
+		self.act("private" if to else "chat", text=text, ref=ref, **({"to": to} if to else {}))
 
 	def answered(self, event: Json) -> None:
 		"""A message that was refused comes back into the field."""
@@ -21353,14 +21358,12 @@ class ChatPanel:
 		if sent is not None and event.get("event") == "error":
 			self.composer.resume(*sent)
 
-	def _menu(self, event: tk.Event[tk.Canvas]) -> None:
+	def _menu(self, event: Event) -> None:
 		row = self.list.row_at(event.y)
 		if not isinstance(row, ChatRow):
 			return
 		line = row.line
-		entries: list[tuple[str, Callable[[], object]] | None] = [
-			(tr("Copy"), partial(copy_text, self.look.root, line.text))
-		]
+		entries: list[Entry] = [(tr("Copy"), partial(copy_text, self.look.root, line.text))]
 		if not line.own:
 			entries.append((tr("Write in private"), partial(self.composer.to, line.sender)))
 		self.look.menu(self.list.canvas, entries).tk_popup(event.x_root, event.y_root)
@@ -21373,10 +21376,10 @@ class PersonRow:
 	person: Person
 	own: bool
 	speaking: bool
-	menu: Callable[[], object] = field(compare=False, hash=False)
+	menu: Act = field(compare=False, hash=False)
 	facts: tuple[str, ...] = ()
 	gone: str = ""  # since when
-	choices: tuple[tuple[str, Callable[[], object]], ...] = field(default=(), compare=False, hash=False)
+	choices: tuple[tuple[str, Act], ...] = field(default=(), compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		"""Draw it."""
@@ -21416,9 +21419,7 @@ class PersonRow:
 		return px(88 if self.choices else 52)
 
 
-def row_button(
-	view: ListView, name: str, x: int, y: int, words: str, command: Callable[[], object], main: bool
-) -> int:
+def row_button(view: ListView, name: str, x: int, y: int, words: str, command: Act, main: bool) -> int:
 	"""Draw a small button, strong if it is the `main` one; returns where the next one goes."""
 	look, px, p = view.look, view.look.px, view.look.palette
 	fill, colour = (p.accent, p.on_accent) if main else (p.raised, p.text)
@@ -21488,7 +21489,7 @@ class AttendeesPanel:
 	"""Who is here: raised hands first in their order, then the host, then by name."""
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[[Json], None],
+		self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[..., None],
 		run: Callable[[str], object],
 	) -> None:  # fmt: skip
 		self.look, self.menu_for, self.act, self.run = look, menu_for, act, run
@@ -21497,15 +21498,15 @@ class AttendeesPanel:
 		px = look.px
 		self.frame = look.frame(parent, look.palette.panel)
 		self.search = Field(look, self.frame, hint=tr("Find a name"), width=px(200), height=38)
-		self.search.canvas.pack(fill="x", padx=px(14), pady=(px(2), px(8)))
+		self.search.pack(fill="x", padx=px(14), pady=(px(2), px(8)))
 		self._shot = Snapshot()
 		self.search.entry.bind("<KeyRelease>", self._search, add="+")
 		self.tools = look.frame(self.frame, look.palette.panel)
 		for name, one in commands_at("attendees").items():
 			button = Button(look, self.tools, partial(run, name), tr(one.words), one.icon or name, height=38)
-			button.canvas.pack(fill="x")
+			button.pack(fill="x")
 		self.list = ListView(look, self.frame)
-		self.list.canvas.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
+		self.list.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
 
 	def _search(self, _: object) -> None:
 		self.show(self._shot)
@@ -21543,18 +21544,17 @@ class AttendeesPanel:
 		self.list.show(rows)
 
 	def _let_back(self, name: str) -> None:
-		self.act({"do": "unban", "who": name})
+		self.act("unban", who=name)
 
 	def _person(self, one: Person, hands: list[Person]) -> PersonRow:
-		shot, facts, choices = self._shot, list[str](), list[tuple[str, Callable[[], object]]]()
+		shot, facts, choices = self._shot, list[str](), list[tuple[str, Act]]()
 		if one.hand:
 			waited = max(0, int(time.time() - one.hand))
 			facts.append(f"{hands.index(one) + 1} · {waited // 60}:{waited % 60:02}")
 			if shot.leads:
-				word, lower = {"do": "word", "to": one.name}, {"do": "lower", "who": one.name}
 				choices = [
-					(tr("Give the word"), partial(self.act, word)),
-					(tr("Lower hand"), partial(self.act, lower)),
+					(tr("Give the word"), partial(self.act, "word", to=one.name)),
+					(tr("Lower hand"), partial(self.act, "lower", who=one.name)),
 				]
 		facts += [tr("has the word")] * (one.name == shot.rules.word)
 		facts += [tr("heard through the air")] * (one.id in shot.around and one.id != shot.me)
@@ -21573,7 +21573,7 @@ class AttendeesPanel:
 	def _answer(self, name: str) -> None:
 		number, on = int(name[3:-2]), name[-1] == "1"
 		self.asks.pop(number, None)
-		self.act({"do": "admit", "n": number, "yes": on})
+		self.act("admit", n=number, yes=on)
 		self.show(self._shot)
 
 
@@ -21583,7 +21583,7 @@ class FileRow:
 
 	entry: FileEntry
 	others: int
-	actions: tuple[tuple[str, str, Callable[[], object]], ...] = field(compare=False, hash=False)
+	actions: tuple[tuple[str, str, Act], ...] = field(compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		"""Draw it."""
@@ -21641,8 +21641,8 @@ class FilesPanel:
 		self,
 		look: Look,
 		parent: tk.Misc,
-		act: Callable[[Json], None],
-		upload: Callable[[], object],
+		act: Callable[..., None],
+		upload: Act,
 		view: Callable[[str], object],
 		run: Callable[[str], object],
 	) -> None:
@@ -21654,13 +21654,13 @@ class FilesPanel:
 		foot.pack(side="bottom", fill="x", padx=px(14), pady=px(12))
 		self.picked = False
 		self.target = Choice(look, foot, [], "", lambda _: setattr(self, "picked", True), px(90), 36)
-		self.target.canvas.pack(fill="x", pady=(0, px(8)))
-		Button(look, foot, upload, tr("Send a file"), "upload", "primary").canvas.pack(fill="x")
-		Button(look, foot, lambda: view(""), tr("View Downloads"), "folder", "card").canvas.pack(
+		self.target.pack(fill="x", pady=(0, px(8)))
+		Button(look, foot, upload, tr("Send a file"), "upload", "primary").pack(fill="x")
+		Button(look, foot, lambda: view(""), tr("View Downloads"), "folder", "card").pack(
 			fill="x", pady=(px(8), 0)
 		)
 		self.list = ListView(look, self.frame)
-		self.list.canvas.pack(fill="both", expand=True, padx=(px(12), px(4)))
+		self.list.pack(fill="both", expand=True, padx=(px(12), px(4)))
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
@@ -21699,9 +21699,9 @@ class FilesPanel:
 		path = next(paths, "")
 		self.view(path and str(Path(path).parent))
 
-	def _actions(self, one: FileEntry, keeps: bool) -> tuple[tuple[str, str, Callable[[], object]], ...]:
-		def order(verb: str) -> Callable[[], object]:
-			return partial(self.act, {"do": verb, "file": one.file})
+	def _actions(self, one: FileEntry, keeps: bool) -> tuple[tuple[str, str, Act], ...]:
+		def order(verb: str) -> Act:
+			return partial(self.act, verb, file=one.file)
 
 		if one.state in ("uploading", "downloading"):
 			return (("cancel", tr("Cancel"), order("cancel")),)
@@ -21738,7 +21738,7 @@ class SidePanel:
 			button = Button(
 				look, self.tabs, partial(chosen, name), tr(words), kind="ghost", height=38, width=px(room)
 			)
-			button.canvas.grid(row=0, column=at, sticky="ew", padx=px(3), pady=px(3))
+			button.grid(row=0, column=at, sticky="ew", padx=px(3), pady=px(3))
 			self.tabs.columnconfigure(at, weight=1)
 			self.buttons[name] = button
 
@@ -21773,7 +21773,7 @@ class MeetingRow:
 
 	ad: MeetingAd
 	chosen: bool
-	choose: Callable[[], object] = field(compare=False, hash=False)
+	choose: Act = field(compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		"""Draw it."""
@@ -21814,8 +21814,7 @@ class PreviewCard:
 		canvas = self.stage.canvas
 		for key, what in (("<Left>", "mic"), ("<Right>", "camera")):
 			canvas.bind(key, partial(self._walk, what))
-		for key in ("<<Return>>", "<space>"):
-			canvas.bind(key, lambda _: self.flip(self.at))
+		canvas.bind("<<Press>>", lambda _: self.flip(self.at))
 
 	def _walk(self, what: str, _: object) -> None:
 		self.at = what
@@ -21837,7 +21836,7 @@ class PreviewCard:
 
 	def _show(self) -> None:
 		stage, px = self.stage, self.look.px
-		width, height = stage.canvas.winfo_width(), stage.canvas.winfo_height()
+		width, height = stage.extent
 		self.own.place((0, 0, width, height))
 		stage.wipe("preview")
 		middle, y = width // 2, height - px(66)
@@ -21877,14 +21876,14 @@ class DeviceRow:
 		self.choice = choice(self.frame)
 		more = Button(look, self.frame, self.choice.press, icon="down", kind="ghost", height=36)
 		more.pack(side="right", padx=px(8))
-		more.canvas.configure(takefocus=False)  # the choice itself is reached by Tab
+		more.configure(takefocus=False)  # the choice itself is reached by Tab
 		self.choice.pack(side="left", fill="x", expand=True, pady=px(5))
 
 
 class BusyCard:
 	"""Says over everything what is going on, if it takes longer than 0.3 s."""
 
-	def __init__(self, look: Look, parent: tk.Misc, cancel: Callable[[], object] | None = None) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, cancel: Act | None = None) -> None:
 		self.look, self.cancel = look, cancel
 		self.frame = look.frame(parent, look.palette.panel, "Overlay")
 		self.frame.bind("<Destroy>", lambda _: self._rest())
@@ -22009,13 +22008,13 @@ class StartView:
 	def _head(self) -> None:
 		look, px = self.look, self.look.px
 		self.head = Painted(look, self.frame, px(300), px(84))
-		self.head.canvas.bind("<Configure>", lambda event: self._write_head(event.height))
-		self.head.canvas.grid(row=0, column=0, sticky="ew")
+		self.head.bind("<Configure>", lambda event: self._write_head(event.height))
+		self.head.grid(row=0, column=0, sticky="ew")
 		gear = Button(look, self.frame, self.settings, icon="gear", kind="ghost", tip="Settings")
-		gear.canvas.grid(row=0, column=1, sticky="e", padx=px(44))
+		gear.grid(row=0, column=1, sticky="e", padx=px(44))
 		words = tr("Not working? Check this computer")
 		self.check = Button(look, self.frame, self._check, words, "shield", "link", height=36)
-		self.check.canvas.grid(row=0, column=1, sticky="w", padx=px(22))
+		self.check.grid(row=0, column=1, sticky="w", padx=px(22))
 
 	def _write_head(self, height: int) -> None:
 		look, px, middle = self.look, self.look.px, height // 2
@@ -22028,7 +22027,7 @@ class StartView:
 		if low == self._low:
 			return
 		self._low = low
-		self.head.canvas.configure(height=px(50 if low else 84))
+		self.head.configure(height=px(50 if low else 84))
 		for label in self._spare:
 			(label.grid_remove if low else label.grid)()
 
@@ -22099,7 +22098,7 @@ class StartView:
 		look.label(head, tr("Meeting PIN"), 12, bold=True, colour=p.second).pack(side="left")
 		look.label(head, tr("The host shows it"), 12, colour=p.third).pack(side="right")
 		self.pin = PinBoxes(look, self.pin_area, self._join).pack(fill="x")
-		self.pin.canvas.configure(width=px(300))  # it fills what there is
+		self.pin.configure(width=px(300))  # it fills what there is
 		self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
 		put(self.join.canvas, above=8, below=8)
 		foot = look.frame(right)
@@ -22156,7 +22155,7 @@ class StartView:
 		self.chosen = one
 		self.look.say(self.trouble, "")
 		if one.pin:
-			self.pin.canvas.focus_set()
+			self.pin.focus_set()
 
 	def _named(self) -> str:
 		name = self.name.value
@@ -22228,7 +22227,7 @@ class StartView:
 			self._ask_address(tr(reason))
 		elif code in ("wrong_pin", "pin_required"):
 			self.pin.set("")
-			self.pin.canvas.focus_set()
+			self.pin.focus_set()
 
 	def _ask_address(self, trouble: str = "") -> None:
 		look, width = self.look, self.look.px(380)
@@ -22239,7 +22238,7 @@ class StartView:
 		form.caption(tr("PIN, if the meeting has one"))
 		pin = form.add(PinBoxes(look, form.body, form.enter))
 		pin.set(self._typed_pin)
-		pin.canvas.configure(width=width)
+		pin.configure(width=width)
 		if trouble:
 			form.words(trouble, 13, look.palette.bad_text, above=14)
 		form.first = pin.canvas if trouble else address.entry
@@ -22339,7 +22338,7 @@ class InvitationDialog(Dialog):
 
 	SIZES = (36, 30, 24, 18)  # of the letters, as large as there is room for
 
-	def __init__(self, look: Look, shot: Snapshot, ways: Sequence[WayIn], copy: Callable[[], object]) -> None:
+	def __init__(self, look: Look, shot: Snapshot, ways: Sequence[WayIn], copy: Act) -> None:
 		super().__init__(look, tr("Invite others"), 760)
 		words = tr("Whoever starts ConnectSphere on this network finds the meeting. Else they type:")
 		self.words(words, 13, below=10)
@@ -22512,7 +22511,7 @@ class ShareDialog(Dialog):
 			sheet.text(px(10), px(20), words, 13, colour=p.second, room=self.width - px(74))
 			return
 		rows = -(-len(self.found) // 2)
-		sheet.canvas.configure(height=self.step[1] * rows)
+		sheet.configure(height=self.step[1] * rows)
 		for at, (source, words, picture) in enumerate(self.found):
 			x, y = at % 2 * self.step[0], at // 2 * self.step[1]
 			self._card(x, y, source, tr(words), picture)
@@ -22559,7 +22558,7 @@ class SwitchRow:
 	name: str
 	words: str
 	on: bool
-	flip: Callable[[], object] = field(compare=False, hash=False)
+	flip: Act = field(compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		"""Draw it."""
@@ -22582,8 +22581,8 @@ class ClassCard:
 	MINUTES = (1, 2, 5, 10)
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[[Json], None],
-		close: Callable[[], object],
+		self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[..., None],
+		close: Act,
 	) -> None:  # fmt: skip
 		self.look, self.act, self.run, self.parent = look, act, run, parent
 		px, p = look.px, look.palette
@@ -22593,11 +22592,11 @@ class ClassCard:
 		head = look.frame(body, p.panel)
 		head.pack(fill="x", padx=(px(14), px(8)), pady=px(6))
 		look.label(head, tr("Class"), 16, bold=True).pack(side="left")
-		Button(look, head, close, icon="close", kind="ghost", height=32).canvas.pack(side="right")
+		Button(look, head, close, icon="close", kind="ghost", height=32).pack(side="right")
 		self.list = ListView(look, body)
-		self.list.canvas.pack(fill="both", expand=True, padx=(px(14), px(4)), pady=(0, px(8)))
+		self.list.pack(fill="both", expand=True, padx=(px(14), px(4)), pady=(0, px(8)))
 		look.layer(self.frame, close)
-		self.list.canvas.bind("<Configure>", lambda _: self._fit(), add="+")
+		self.list.bind("<Configure>", lambda _: self._fit(), add="+")
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show how things are set now."""
@@ -22615,12 +22614,12 @@ class ClassCard:
 		yield offered_row("", "quiet", shot, self.run)
 		yield FlowRow(tr("Pupils may"))
 		for what, words in self.PUPILS.items():
-			flip = partial(self.act, {"do": "permit", "what": what, "on": what in off})
+			flip = partial(self.act, "permit", what=what, on=what in off)
 			yield SwitchRow(what, tr(words), what not in off, flip)
 		door = ((f"door:{mode}", tr(words), mode == shot.rules.door) for mode, words in self.DOORS.items())
 		yield FlowRow(tr("Door"), tuple(door), self._set)
 		here = shot.rules.one_room
-		flip = partial(self.act, {"do": "one_room", "on": not here})
+		flip = partial(self.act, "one_room", on=not here)
 		yield SwitchRow("one_room", tr("We are all in one room"), here, flip)
 		times = ((f"timer:{60 * n}", f"{n} min", False) for n in self.MINUTES)
 		yield FlowRow(tr("Countdown"), tuple(times), self._set)
@@ -22633,7 +22632,7 @@ class ClassCard:
 
 	def _set(self, name: str) -> None:
 		what, _, value = name.partition(":")
-		self.act({"do": "door", "mode": value} if what == "door" else {"do": "timer", "seconds": int(value)})
+		self.act(what, **({"mode": value} if what == "door" else {"seconds": int(value)}))
 
 
 class SettingsDialog(Dialog):
@@ -22795,7 +22794,7 @@ class SettingsDialog(Dialog):
 			sheet.image(0, y - px(12), look.box(room, px(24), 6, look.palette.raised))
 			sheet.text(px(9), y, keys, 12, bold=True)
 			sheet.text(px(130), y, tr(words), 13, colour=look.palette.second)
-		sheet.canvas.pack(anchor="w")
+		sheet.pack(anchor="w")
 
 	def _tick(self) -> None:
 		if not self.open:
@@ -22903,7 +22902,7 @@ class EventWords:
 		elif notice := self.NOTICES.get(event["event"]):
 			words, view = plain(tr(notice[0], **event)), self.view
 			if notice[1] == "✋" and view.shot.leads:
-				give = partial(view.act, {"do": "word", "to": event["name"]})
+				give = partial(view.act, "word", to=event["name"])
 				self._tell(words, notice[1], tr("Give the word"), give)
 			elif notice[1]:
 				self._tell(words, notice[1])
@@ -22942,7 +22941,7 @@ class EventWords:
 		shot, known = self.view.controller.snapshot(), self._around
 		self._around = {one.name for one in shot.people if one.id in shot.around and one.id != shot.me}
 		if new := sorted(self._around - known):
-			leave = partial(self.view.act, {"do": "room", "same": None})
+			leave = partial(self.view.act, "room", same=None)
 			words = plain(f"{', '.join(new[:3])}: {tr('heard through the air')}")
 			self._tell(words, "person", tr("Not in my room"), leave, stays=True)
 
@@ -23007,7 +23006,7 @@ class EventWords:
 			self._tell(words, "chat", tr("Answer"), partial(self.view.actions.write_to, name))
 
 	def _tell(
-		self, words: str, icon: str, action: str = "", command: Callable[[], object] = lambda: None,
+		self, words: str, icon: str, action: str = "", command: Act = lambda: None,
 		stays: bool = False,
 	) -> None:  # fmt: skip
 		self.view.toasts.add(words, icon, action, command, stays)
@@ -23082,7 +23081,7 @@ class Actions:
 		if not on and (asks := system_asks(what)) and not view.backend.setting(told):
 			view.backend.set_setting(told, True)
 			view.toasts.add(asks, what)
-		view.act({"do": what, "on": not on})
+		view.act(what, on=not on)
 
 	def refuse(self, what: str) -> None:
 		"""Say why `what` of PERMITS is locked."""
@@ -23100,8 +23099,8 @@ class Actions:
 		"""Turn all microphones off, and offer to keep them so."""
 		view, shot = self.view, self.view.shot
 		count = sum(one.mic and one.id != shot.me for one in shot.people)
-		view.act({"do": "mute", "who": "all"})
-		keep = partial(view.act, {"do": "permit", "what": "mic", "on": False})
+		view.act("mute", who="all")
+		keep = partial(view.act, "permit", what="mic", on=False)
 		if "mic" in shot.rules.off:
 			view.toasts.add(tr("{count} muted", count=count), "mic")
 		else:
@@ -23109,10 +23108,10 @@ class Actions:
 
 	def give_word(self) -> None:
 		"""Let the next hand speak."""
-		self.view.act({"do": "word", "to": self.view.shot.hands[0].name})
+		self.view.act("word", to=self.view.shot.hands[0].name)
 
 	def hand(self) -> None:
-		self.view.act({"do": "hand", "up": not self.view.controller.snapshot().wants("hand")})
+		self.view.act("hand", up=not self.view.controller.snapshot().wants("hand"))
 
 	def react(self) -> None:
 		"""Offer the reactions."""
@@ -23120,14 +23119,14 @@ class Actions:
 		if not view.shot.may("react"):
 			self.refuse("react")
 			return
-		send = lambda char: view.act({"do": "react", "emoji": char})  # noqa: E731
+		send = lambda char: view.act("react", emoji=char)  # noqa: E731
 		EmojiPicker(view.look, REACTIONS, send, view.side.buttons["react"].canvas, 6)
 
 	def share(self) -> None:
 		"""Start or stop sharing the screen; another's sharing is not interrupted."""
 		view, shot = self.view, self.view.shot
 		if shot.presenter == shot.me != 0:
-			view.act({"do": "share", "on": False})
+			view.act("share", on=False)
 		elif not shot.may("share"):
 			self.refuse("share")
 		elif not shot.presenter:
@@ -23151,8 +23150,8 @@ class Actions:
 	def _share(self, source: str) -> None:
 		view = self.view
 		if view.shot.presenter not in (0, view.shot.me):
-			view.act({"do": "take_over"})
-		view.act({"do": "share", "on": True, "source": source})
+			view.act("take_over")
+		view.act("share", on=True, source=source)
 
 	def full_screen(self) -> None:
 		"""Fill the screen, or go back."""
@@ -23213,7 +23212,7 @@ class Actions:
 				if what == "upload"
 				else ""
 			)
-			view.act({"do": what, "path": path, **({"to": to} if to else {})})
+			view.act(what, path=path, **{"to": to} if to else {})
 			view.show_panel("files")
 
 	def save_list(self) -> None:
@@ -23221,7 +23220,7 @@ class Actions:
 		name = f"{safe_file_name(self.view.shot.title)}.csv"
 		options = {"initialfile": name, "defaultextension": ".csv"}
 		if path := asked_path(self.view.frame, tr("Who was here"), save=True, **options):
-			self.view.act({"do": "attendance", "path": path})
+			self.view.act("attendance", path=path)
 
 	def _form(self, title: str, ok: str, go: Callable[..., object], *captions: str) -> None:
 		look = self.view.look
@@ -23237,7 +23236,7 @@ class Actions:
 		def ask(question: str, answers: str) -> None:
 			choices = [one.strip() for one in answers.split("/") if one.strip()]
 			choices = choices if len(choices) > 1 else ["✓", "✗"]
-			self.view.act({"do": "ask", "question": question or "?", "answers": choices[:MOST_ANSWERS]})
+			self.view.act("ask", question=question or "?", answers=choices[:MOST_ANSWERS])
 
 		self._form("Quick question…", "Send", ask, "Question", "Answers, with / between them")
 
@@ -23245,16 +23244,14 @@ class Actions:
 		"""What is to be handed in."""
 
 		def collect(title: str) -> None:
-			self.view.act({"do": "collect", "open": True, "title": title or self.view.shot.title})
+			self.view.act("collect", open=True, title=title or self.view.shot.title)
 
 		self._form("Collect work…", "Collect work…", collect, "Title")
 
 	def ask_name(self, name: str) -> None:
 		"""Another name for somebody."""
 		who = {} if name == self.view.shot.name else {"who": name}
-		self._form(
-			"Rename…", "Rename…", lambda new: self.view.act({"do": "rename", "name": new, **who}), "New name"
-		)
+		self._form("Rename…", "Rename…", lambda new: self.view.act("rename", name=new, **who), "New name")
 
 	def show_folder(self, path: str) -> None:
 		"""Open the folder of what was received."""
@@ -23264,15 +23261,15 @@ class Actions:
 		else:
 			self.view.toasts.add(tr("No files yet"), "folder")
 
-	def about(self, key: int) -> list[tuple[str, Callable[[], object]] | None]:
+	def about(self, key: int) -> list[Entry]:
 		"""What can be done with a person, as menu entries."""
 		one = self.view.shot.person(key)
 		if one and key == self.view.shot.me:
 			return [(tr("Rename…"), partial(self.ask_name, one.name))]
 		return self._entries("person", one) if one else []
 
-	def _entries(self, where: str, *about: Person) -> list[tuple[str, Callable[[], object]] | None]:
-		entries: list[tuple[str, Callable[[], object]] | None] = []
+	def _entries(self, where: str, *about: Person) -> list[Entry]:
+		entries: list[Entry] = []
 		for one in commands_at(where).values():
 			if one.may(self.view.shot):
 				entries += [None] * one.apart
@@ -23283,11 +23280,11 @@ class Actions:
 		"""Hear a person that much louder; without it, not at all or again."""
 		gain = self.view.shot.gains.get(one.name, 1.0)
 		gain = min(2.0, max(0.0, gain + by)) if by else float(not gain)
-		self.view.act({"do": "volume", "who": one.name, "gain": gain})
+		self.view.act("volume", who=one.name, gain=gain)
 
 	def sit(self, one: Person) -> None:
 		"""Sit with a person, or not."""
-		self.view.act({"do": "room", "same": None if one.id in self.view.shot.around else one.name})
+		self.view.act("room", same=None if one.id in self.view.shot.around else one.name)
 
 	def write_to(self, name: str) -> None:
 		"""Open the messages with `name` as the one who reads them."""
@@ -23300,7 +23297,7 @@ class Actions:
 			tr("Remove {name}?", name=plain(name)),
 			tr("They cannot come back into this meeting."),
 			(tr("Cancel"), "plain", lambda: None),
-			(tr("Remove"), "danger", partial(self.view.act, {"do": "remove", "who": name})),
+			(tr("Remove"), "danger", partial(self.view.act, "remove", who=name)),
 			first=tr("Cancel"),
 		)
 
@@ -23312,11 +23309,11 @@ class Actions:
 		if view.shot.role == "host":
 			words = tr("Others can go on without you, or the meeting ends for all.")
 			leave = (tr("Leave"), "plain", partial(self.leave, stays=True))
-			end = (tr("End for all"), "danger", partial(view.act, {"do": "end"}))
+			end = (tr("End for all"), "danger", partial(view.act, "end"))
 			view.confirm(title, words, stay, leave, end, first=tr("Leave"))
 			body = cast(Dialog, view.dialog).body
 			save = Button(view.look, body, self.save_list, tr("Save the list of who was here…"), kind="link")
-			save.canvas.pack(anchor="w", padx=view.look.px(20))
+			save.pack(anchor="w", padx=view.look.px(20))
 		else:
 			words = tr("You can come back at any time.")
 			view.confirm(title, words, stay, (tr("Leave"), "danger", self.leave))
@@ -23324,7 +23321,7 @@ class Actions:
 	def leave(self, stays: bool = False) -> None:
 		"""Leave at once; the window `stays` for a host, whose meeting goes on."""
 		self.view.closes &= not stays
-		self.view.act({"do": "leave"})
+		self.view.act("leave")
 		self.view.left("")
 
 
@@ -23360,7 +23357,7 @@ class MainAppView:
 		self.dialog: Dialog | None = None
 		self.card: ClassCard | None = None
 		self._second = 0
-		self.talk = Talk(look.root, lambda on: self.act({"do": "mic", "on": on}))
+		self.talk = Talk(look.root, lambda on: self.act("mic", on=on))
 		self.events = EventWords(self)
 		self.actions = Actions(self)
 		self._started = monotonic()
@@ -23396,7 +23393,7 @@ class MainAppView:
 		frame.rowconfigure(2, weight=1)
 		self.side.frame.grid(row=0, column=0, rowspan=4, sticky="ns", padx=(0, 1))
 		self.top.frame.grid(row=0, column=1, columnspan=2, sticky="ew", pady=(0, 1))
-		self.stage.canvas.grid(row=2, column=1, sticky="nsew")
+		self.stage.grid(row=2, column=1, sticky="nsew")
 		frame.bind("<Configure>", lambda event: self._fit(event.width))
 
 	def _fit(self, width: int) -> None:
@@ -23498,7 +23495,7 @@ class MainAppView:
 			)
 			if all(one.role != "host" for one in shot.people):
 				words += " " + tr("Nobody has the host's rights until {host} is back.", host=shot.host)
-			back = partial(self.act, {"do": "hand_over", "to": shot.name, "rights": False})
+			back = partial(self.act, "hand_over", to=shot.name, rights=False)
 			yield words, "link", (tr("Bring the lesson back"), back) if shot.role == "host" else leave
 		elif all(one.role == "member" for one in shot.people):
 			yield tr("{name} is away", name=shot.host), "link", leave
@@ -23513,7 +23510,7 @@ class MainAppView:
 			yield tr("You have the word"), "primary", (words, partial(actions.toggle, "mic"))
 		if not shot.leads and asked.answers:
 			choices = [
-				(f"{'● ' * (asked.own == n)}{plain(answer)}", partial(self.act, {"do": "answer", "index": n}))
+				(f"{'● ' * (asked.own == n)}{plain(answer)}", partial(self.act, "answer", index=n))
 				for n, answer in enumerate(asked.answers)
 			]
 			yield plain(asked.question), "primary", *choices
@@ -23528,10 +23525,10 @@ class MainAppView:
 		if stage.plan.pages <= 1:
 			self.pager.canvas.grid_remove()
 			return
-		self.pager.canvas.grid(row=3, column=1, pady=(0, px(6)))
+		self.pager.grid(row=3, column=1, pady=(0, px(6)))
 		self.pager.wipe()
 		shown = min(stage.plan.pages, 8)
-		self.pager.canvas.configure(width=px(150 + 16 * shown))
+		self.pager.configure(width=px(150 + 16 * shown))
 		self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center")
 		x = px(30)
 		for at in range(shown):
@@ -23566,15 +23563,15 @@ class MainAppView:
 		if not old.panel_open:
 			self.flip_panel(self.tab)
 		elif focus is old.stage.canvas:
-			self.stage.canvas.focus_set()
+			self.stage.focus_set()
 		self.full_last = old.full_last
 		if self.card:
 			self.card = None
 			self.flip_class()
 		self.side.buttons["chat"].mark(old.side.buttons["chat"].unread)
 
-	def act(self, command: Json) -> None:
-		self.controller.do(command)
+	def act(self, do: str, **members: Any) -> None:
+		self.controller.do({"do": do, **members})
 
 	def set_layout(self, name: str) -> None:
 		"""Grid, speaker or focus."""
@@ -23592,11 +23589,11 @@ class MainAppView:
 			card, self.card = self.card, None
 			card.frame.destroy()
 			if not self.write():
-				self.stage.canvas.focus_set()
+				self.stage.focus_set()
 		else:
 			self.card = ClassCard(self.look, self.frame, self.run, self.act, self.flip_class)
 			self.card.show(self.shot)
-			self.card.list.canvas.focus_set()
+			self.card.list.focus_set()
 
 	def show_panel(self, name: str) -> None:
 		"""Bring one page of the side panel to front, opening the panel."""
@@ -23608,7 +23605,7 @@ class MainAppView:
 		self.full_last = False
 		focus = focused(self.look.root)
 		if not self.write() and focus is not None and not focus.winfo_viewable():
-			self.stage.canvas.focus_set()  # a hidden text would take in letters that nobody sees
+			self.stage.focus_set()  # a hidden text would take in letters that nobody sees
 
 	def write(self) -> bool:
 		"""Put the cursor into the message while the messages are in sight; whether they are."""
@@ -23623,7 +23620,7 @@ class MainAppView:
 		if self.panel_open and self.tab == name:
 			self.panel_open = False
 			self.panel.frame.grid_remove()
-			self.stage.canvas.focus_set()
+			self.stage.focus_set()
 		else:
 			self.show_panel(name)
 
@@ -23646,7 +23643,7 @@ class MainAppView:
 			dialog.close()
 			if to == "share":
 				keep_private(self.look.root, agreed)
-			self.act({"do": "agree", "to": to, "yes": agreed})
+			self.act("agree", to=to, yes=agreed)
 
 		no, yes_too = (
 			(tr("Not now"), "plain", partial(answer, False)),
@@ -23686,7 +23683,7 @@ def modifiers(state: int) -> str:
 	return "alt" if state & alt else "control" if state & 4 else "sign" if state & sign else ""
 
 
-def key_names(event: tk.Event[tk.Misc]) -> tuple[str, ...]:
+def key_names(event: Event) -> tuple[str, ...]:
 	"""What a key may mean: its sign, where that is not Latin its place on a US keyboard, and in the top row
 	the digit, with Shift or without."""
 	sign, code, place = event.keysym.lower(), event.keycode, ""
@@ -23727,12 +23724,12 @@ class Keys:
 		root.bind("<KeyRelease-space>", self._release)
 		root.bind("<FocusOut>", self._release)
 
-	def _heard(self, down: bool, event: tk.Event[tk.Misc]) -> bool:
+	def _heard(self, down: bool, event: Event) -> bool:
 		was_down, at = self._last.get(event.keycode, (False, -9))
 		self._last[event.keycode] = down, event.time
 		return event.time - at <= (1 if not was_down else self.PAUSE if sys.platform != "linux" else -1)
 
-	def _first(self, event: tk.Event[tk.Misc]) -> str | None:
+	def _first(self, event: Event) -> str | None:
 		view, key, state, char = self.loop.view, event.keysym, int(event.state), event.char
 		focus, chord, shift = focused(self.root), modifiers(state), bool(state & 1)
 		typing = focus is not None and focus.winfo_class() in self.TEXTS
@@ -23753,7 +23750,7 @@ class Keys:
 		view.chat.composer.type(char)
 		return "break"
 
-	def _chord(self, event: tk.Event[tk.Misc], chord: str, shift: bool) -> str | None:
+	def _chord(self, event: Event, chord: str, shift: bool) -> str | None:
 		view, mac = self.loop.view, sys.platform == "darwin"
 		for name in key_names(event):
 			if name in self.EDIT and not shift and chord == ("alt" if mac else "control"):
@@ -23766,7 +23763,7 @@ class Keys:
 				return "break"
 		return "break" if chord == "alt" and not mac else None
 
-	def _press(self, event: tk.Event[tk.Misc]) -> None:
+	def _press(self, event: Event) -> None:
 		view, focus = self.loop.view, focused(self.root)
 		if view is None or grabbed(self.root) or modifiers(int(event.state)):
 			return
@@ -23890,9 +23887,9 @@ class WindowLoop:
 		root.configure(bg=palette.window)
 		dark_title(root, palette is not LIGHT)
 
-	def _unfocus(self, event: tk.Event[tk.Misc]) -> None:
+	def _unfocus(self, event: Event) -> None:
 		if self.view is not None and event.widget is self.view.stage.canvas:
-			self.view.stage.canvas.focus_set()
+			self.view.stage.focus_set()
 
 	def restyle(self, page: str = "") -> None:
 		"""Build all anew in the colours, size and language now chosen, with that page of the settings."""
@@ -23974,7 +23971,7 @@ class WindowLoop:
 			self.look, self.root, self.backend, self.tasks, controller, self._left, self.restyle
 		)
 		self.view.frame.pack(fill="both", expand=True)
-		self.view.stage.canvas.focus_set()
+		self.view.stage.focus_set()
 
 	def _left(self, reason: str) -> None:
 		if self.view is None or self.controller is None:

@@ -27,7 +27,7 @@ def test_a_short_demo(wanted: int, status: int, tmp_path: Path, monkeypatch: pyt
 	server = cs.ServerOptions(title="Demo", host_name="Ana", base=base, bind=bind)
 	options = cs.ClientOptions(name="Ana", port=base, bind=bind, camera="none", mic="none", speaker="none")
 	options.given = {"camera", "mic", "speaker"}
-	program = cs.Program(options, cs.dataclasses.asdict(server), tmp_path, look=False)
+	program = cs.Program(options, cs.asdict(server), tmp_path, look=False)
 	said: list[str] = []
 	try:
 		assert cs.run_demo(program.demo(2), wanted, said.append) == status

@@ -577,7 +577,7 @@ class Crowd:
 		for name in names:
 			own = home / name
 			own.mkdir(parents=True)
-			self.people.append(cs.MeetingController(cs.dataclasses.replace(options, name=name), own))
+			self.people.append(cs.MeetingController(cs.replace(options, name=name), own))
 		for one in self.people:
 			one.start()
 			self._wait_for(one, "joined", time.monotonic() + 15.0)

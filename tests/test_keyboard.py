@@ -295,9 +295,9 @@ def test_two_quick_presses_end_where_they_began(desk: Callable[..., Desk]) -> No
 			done: list[cs.Json] = []
 			act = view.act
 
-			def noted(command: cs.Json, done: list[cs.Json] = done, act: Any = act) -> None:
-				done.append(command)
-				act(command)
+			def noted(do: str, done: list[cs.Json] = done, act: Any = act, **members: Any) -> None:
+				done.append({"do": do, **members})
+				act(do, **members)
 
 			view.act = noted  # type: ignore[method-assign]
 			driver.hand("key", "--delay", "4", *[key] * presses)

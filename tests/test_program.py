@@ -32,7 +32,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[cs.Prog
 		name="Ana", port=base, bind=HERE, camera="pattern", mic="tone", speaker="none",
 		given={"name", "camera", "mic", "speaker"},
 	)  # fmt: skip
-	server = cs.dataclasses.asdict(cs.ServerOptions(host_name="Ana", base=base, bind=HERE))
+	server = cs.asdict(cs.ServerOptions(host_name="Ana", base=base, bind=HERE))
 	with contextlib.closing(cs.Program(options, server, home, look=False)) as made:
 		yield made
 
@@ -166,7 +166,7 @@ def test_who_announces_anothers_meeting_keeps_nobody_out_for_long(
 ) -> None:
 	"""Heard first, it is believed; once another host answers there, the true one is."""
 	teacher, base = serve(meeting, "--title", "Physics")
-	told = cs.dataclasses.asdict(found(program, "Physics"))
+	told = cs.asdict(found(program, "Physics"))
 	del told["address"]
 	teacher.process.kill()
 	until(lambda: not heard_of(program, "Physics"))

@@ -32,9 +32,7 @@ class Desk:
 			name=name, port=port, bind="127.0.0.1", camera="pattern", mic="tone", speaker="none",
 			downloads=str(home / "downloads"), given={"name", "camera", "mic", "speaker"},
 		)  # fmt: skip
-		server = cs.dataclasses.asdict(
-			cs.ServerOptions(title="Physics", host_name=name, base=port, bind="127.0.0.1")
-		)
+		server = cs.asdict(cs.ServerOptions(title="Physics", host_name=name, base=port, bind="127.0.0.1"))
 		self.program = cs.Program(options, server, home, look=look)
 		self.driver = Driver(display, self.program)
 
@@ -210,7 +208,7 @@ def test_what_others_do_is_seen_by_the_host(
 	assert saved.read_text() == "water cycle"
 	one.send(do="share", on=True, source="pattern")
 	driver.until(lambda: "screen" in driver.view.stage.tiles, "the shared screen", LONG)
-	answered(driver, one, lambda: driver.view.act({"do": "take_over"}), "screen_stop", name="Pupil")
+	answered(driver, one, lambda: driver.view.act("take_over"), "screen_stop", name="Pupil")
 	driver.click(driver.view.panel.buttons["attendees"].canvas)
 	driver.spot(driver.view.attendees.list, "more")
 	driver.menu("Remove from the meeting…")
@@ -274,7 +272,7 @@ def test_messages_of_many_lines_and_long_words_leave_the_window_alive(
 		for said in texts:
 			host.send(do="chat", text=said)
 		driver.until(lambda: len(driver.view.shot.chat) == count, "the messages", LONG)
-		answered(driver, host, lambda: driver.view.act({"do": "hand", "up": count == 6}), "state")
+		answered(driver, host, lambda: driver.view.act("hand", up=count == 6), "state")
 
 	for said in texts:  # a newcomer is told them as history
 		host.send(do="chat", text=said)

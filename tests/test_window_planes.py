@@ -153,7 +153,7 @@ def test_files_both_ways(desk: Callable[..., Desk], meeting: Start, tmp_path: Pa
 	assert not [name for name in driver.view.files.list.actions if name.startswith("decline")]
 	tool_id = entry(driver, "tool.exe.blocked").file
 	for word in ("decline", "cancel"):
-		driver.view.act({"do": word, "file": tool_id})
+		driver.view.act(word, file=tool_id)
 	one.send(do="cancel", file=tool_id)
 	driver.until(lambda: entry(driver, "tool.exe.blocked").state == "gone", "its owner takes it back", LONG)
 	assert "Pupil took" in one.seen("file_failed")[0]["reason"]  # nothing else took it away
