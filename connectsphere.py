@@ -946,6 +946,7 @@ class Person(Record):
 	camera: Flag = False
 	hand: Time = 0.0  # unix seconds when the hand went up; 0: down
 	sharing: Flag = False
+	paused: Annotated[bool, _flag, "paused?"] = False  # what it shares stands still
 	proof: Proof = field(default_factory=dict, hash=False)  # of the host's right, for everyone to check
 
 	@property
@@ -1137,6 +1138,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"remove": {"who": _ID},
 	"unban": {"who": _NAME},
 	"take_over": {},
+	"pause": {"on": _flag},
 	"allow_share": {"who": _ID},
 	"permit": {"what": _WHAT, "on": _flag, "who?": _ID},
 	"word": {"who": _ID},
@@ -4293,7 +4295,7 @@ ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are 
 	**dict.fromkeys(("permit", "word", "door", "spotlight", "collect", "one_room"), "rules"),
 	"room": "rooms",
 	**dict.fromkeys(("question", "answer", "close_question"), "question"),
-	**dict.fromkeys(("cohost", "rename"), "state"),
+	**dict.fromkeys(("cohost", "rename", "pause"), "state"),
 	"timer": "timer",
 	"attendance": "attendance",
 	"stand_by": "stand_by",
@@ -5480,7 +5482,7 @@ class Room:
 			raise not_permitted("share") if off else Refused("not_allowed", why="share")
 		self.presenter, self.taken = ident, -math.inf
 		told = self.tell_all({"type": "screen_start", "id": ident, "name": member.name})
-		return [told, self.change(member, sharing=True)]
+		return [told, self.change(member, sharing=True, paused=False)]
 
 	def share_stop(self, ident: int) -> list[Effect]:
 		"""Free the screen, if `ident` has it."""
@@ -5489,7 +5491,12 @@ class Room:
 		self.presenter = 0
 		member = self.members[ident]
 		told = self.tell_all({"type": "screen_stop", "id": ident, "name": member.name})
-		return [ShareStopped(ident), told, self.change(member, sharing=False)]
+		return [ShareStopped(ident), told, self.change(member, sharing=False, paused=False)]
+
+	def _on_pause(self, member: Member, message: Json) -> list[Effect]:
+		if member.id != self.presenter:
+			raise Refused("not_allowed")
+		return [self.change(member, paused=message["on"])]
 
 	def _on_file_offer(self, member: Member, message: Json) -> list[Effect]:
 		kind = message.get("kind", "")
@@ -9823,6 +9830,10 @@ class _Rectangle(NamedTuple):
 		bottom = min(self.top + self.height, other.top + other.height)
 		return _Rectangle(left, top, right - left, bottom - top)
 
+	@property
+	def empty(self) -> bool:
+		return min(self.width, self.height) <= 0
+
 
 class _WindowSystem:
 	"""Asks the desktop for windows (numbers) and the mouse; this one knows of nothing."""
@@ -9832,6 +9843,15 @@ class _WindowSystem:
 
 	def rectangle(self, window: int) -> _Rectangle | None:
 		return None
+
+	def _above(self, window: int) -> Iterable[int]:
+		"""The windows of other programs over `window`, but for menus and the like."""
+		return ()
+
+	def covered(self, window: int, area: _Rectangle) -> bool:
+		"""Whether another program's window lies over a part of it in `area`."""
+		places = map(self.rectangle, self._above(window))
+		return any(place and not place.within(area).empty for place in places)
 
 	def pointer(self) -> tuple[int, int] | None:
 		return None
@@ -9851,7 +9871,8 @@ class _WindowSystem:
 
 
 class _WindowsDesktop(_WindowSystem):
-	_NEXT, _BOUNDS, _CLOAKED = 2, 9, 14  # GW_HWNDNEXT, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
+	# GW_HWNDNEXT, GW_HWNDPREV, DWMWA_EXTENDED_FRAME_BOUNDS, DWMWA_CLOAKED
+	_NEXT, _BEFORE, _BOUNDS, _CLOAKED = 2, 3, 9, 14
 
 	def __init__(self) -> None:
 		# both calling conventions are the same on 64-bit Windows
@@ -9876,6 +9897,17 @@ class _WindowsDesktop(_WindowSystem):
 		left, top, right, bottom = sides
 		return _Rectangle(left, top, right - left, bottom - top)
 
+	def _above(self, window: int) -> Iterable[int]:
+		above, owner = window, self._owner(window)
+		while above := self._user.GetWindow(above, self._BEFORE):
+			if self._suits(above) and self._owner(above) != owner:
+				yield above
+
+	def _owner(self, window: int) -> int:
+		owner = ctypes.c_ulong()
+		self._user.GetWindowThreadProcessId(window, ctypes.byref(owner))
+		return owner.value
+
 	def pointer(self) -> tuple[int, int] | None:
 		at = (ctypes.c_long * 2)()
 		return (at[0], at[1]) if self._user.GetCursorPos(at) else None
@@ -9889,12 +9921,11 @@ class _WindowsDesktop(_WindowSystem):
 		return _Rectangle(left, top, right - left, bottom - top)
 
 	def _suits(self, window: int) -> bool:
-		owner, cloaked = ctypes.c_ulong(), ctypes.c_ulong()
-		self._user.GetWindowThreadProcessId(window, ctypes.byref(owner))
+		cloaked = ctypes.c_ulong()
 		# sleeping apps and windows on other desktops are "visible", but cloaked
 		self._dwm.DwmGetWindowAttribute(window, self._CLOAKED, ctypes.byref(cloaked), 4)
 		return bool(
-			owner.value != os.getpid()
+			self._owner(window) != os.getpid()
 			and not cloaked.value
 			and not self._user.GetWindowLongW(window, -20) & 0x080000A0  # overlays
 			and self._user.IsWindowVisible(window)
@@ -9956,6 +9987,14 @@ class _XDesktop(_WindowSystem):
 		width, height = struct.unpack_from("=HH", size, 16)
 		west, east, north, south = self._words(window, "_GTK_FRAME_EXTENTS") or (0, 0, 0, 0)  # its shadow
 		return _Rectangle(left + west, top + north, width - west - east, height - north - south)
+
+	def _above(self, window: int) -> Iterable[int]:
+		managed, top = self._words(self._root, "_NET_CLIENT_LIST_STACKING"), self._children(self._root)
+		stack, ours = managed or top, self._ours(managed + top)
+		for one in stack[stack.index(window) + 1 :] if window in stack else ():
+			same = (one ^ window) <= self._low or one in ours  # its own dialog; ours are painted over
+			if not same and self._suits(one) and not self._away(one):
+				yield one
 
 	def pointer(self) -> tuple[int, int] | None:
 		reply = self._ask("query_pointer", self._root)
@@ -10179,9 +10218,9 @@ class _Grabber:
 class _DesktopScreen(ScreenSource):
 	"""Screen number `screen`, or for None the window now in front, wherever it moves.
 
-	Of a window it shows its place on the desktop, with what lies above it; while it is minimised or outside
-	the last picture stays. Own windows are painted grey; while they move the last picture stays: what they
-	covered is not drawn yet.
+	Of a window it shows its place on the desktop; while it is minimised, outside, or another program's window
+	lies over it, the last picture stays. Own windows are painted grey; while they move the last picture
+	stays: what they covered is not drawn yet.
 	"""
 
 	def __init__(self, screen: int | None) -> None:
@@ -10228,7 +10267,7 @@ class _DesktopScreen(ScreenSource):
 		while area is not None:
 			seen, before = self._grabber.grab(area), self._cover
 			self._cover = self._covered(seen, area)
-			if np.array_equal(before, self._cover):
+			if np.array_equal(before, self._cover) and (not self._window or self._find_area() == area):
 				if seen is not self._seen:
 					grey = np.where(before[..., None], np.uint8(128), seen) if before.any() else seen
 					self._picture = within_limit(grey)
@@ -10236,6 +10275,7 @@ class _DesktopScreen(ScreenSource):
 			if self._picture is not None:
 				return self._picture
 			time.sleep(0.05)
+			area = self._find_area()
 		if self._picture is None:
 			raise DeviceError("No other window is open.")
 		return self._picture
@@ -10254,10 +10294,9 @@ class _DesktopScreen(ScreenSource):
 			if self._screen >= len(screens):
 				raise DeviceError("There is no screen {number} here.", number=self._screen + 1)
 			return screens[self._screen]
-		area = self._windows.rectangle(self._window)
-		if area is not None:
-			area = area.within(self._grabber.desktop())
-		return area if area is not None and area.width > 0 and area.height > 0 else None
+		place = self._windows.rectangle(self._window)
+		area = place and place.within(self._grabber.desktop())
+		return None if not area or area.empty or self._windows.covered(self._window, area) else area
 
 
 def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
@@ -14250,6 +14289,7 @@ class ScreenPresenter:
 		self.on_failed: Callable[[Refused], None] = lambda refused: None
 		self.preview: tuple[int, Picture | None] = (0, None)
 		self.opened = False
+		self.paused: Callable[[], bool] = lambda: False  # while it is, nothing is grabbed
 		self.feed: TileFeed | None = None
 		self._source = source
 		self._loop = loop
@@ -14325,7 +14365,7 @@ class ScreenPresenter:
 		while not worker.stopping.is_set():
 			self._ready.wait(1.0)
 			began = monotonic()
-			if not worker.stopping.is_set():
+			if not (worker.stopping.is_set() or self.paused()):
 				self._look(screen, began)
 			busy = monotonic() - began
 			worker.stopping.wait(max(self._pause(began) - busy, busy / 4))
@@ -14425,6 +14465,7 @@ class ScreenPlane:
 	_watching: bool = True
 	_who: int = 0
 	_tries: int = 0
+	paused: bool = False  # viewers keep the last picture of the own share
 
 	def __post_init__(self) -> None:
 		self._viewer = ScreenViewer(self._loop, self._counters)
@@ -14510,8 +14551,9 @@ class ScreenPlane:
 		presenter = ScreenPresenter(source, self._loop)
 		presenter.on_open = lambda: self._link_presenter(presenter)
 		presenter.on_failed = partial(self._failed, presenter)
+		presenter.paused = lambda: self.paused
 		self._presenter = presenter
-		self._tries = 0
+		self._tries, self.paused = 0, False
 		presenter.start()
 
 	def stop_sharing(self) -> None:
@@ -14521,10 +14563,6 @@ class ScreenPlane:
 		if presenter:
 			presenter.stop()
 			self._on_sharing(False)
-
-	@property
-	def sharing(self) -> bool:
-		return self._presenter is not None
 
 	def _link_presenter(self, presenter: ScreenPresenter) -> None:
 		if presenter is not self._presenter:
@@ -15409,6 +15447,7 @@ PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
 	"allow_share": {"who": _id_of},
 	"unban": {"who": str},
 	"take_over": {},
+	"pause": {"on": bool},
 	"end": {},
 	"permit": {"what": str, "on": bool, "who?": _id_of},
 	"word": {"who": _id_or_none},
@@ -15773,6 +15812,7 @@ class MeetingController:
 			"mic": partial(self._switch, "mic"),
 			"camera": partial(self._switch, "camera"),
 			"share": self._share,
+			"pause": self._pause,
 			"watch": self._choose_streams,
 			"sound": self._choose_sound,
 			"volume": self._choose_volume,
@@ -16390,6 +16430,10 @@ class MeetingController:
 		if self._is("reconnecting") or current.presenter != current.me:  # nobody saw it, or can be told
 			self._answer_later(kind, id=current.me, name=current.name)
 
+	def _pause(self, command: Json) -> None:
+		self.screen.paused = wanted(command, "on", bool)
+		self._tell_server(command)
+
 	def _share_failed(self, refused: Refused) -> None:
 		self._answer_later("error", "screen_start", **refused.event)
 
@@ -16401,6 +16445,8 @@ class MeetingController:
 
 	def _sharing_changed(self, on: bool) -> None:
 		if on:
+			if self.screen.paused:  # the server has it anew
+				self.send({"type": "pause", "on": True})
 			self._camera_back |= self._asked.get("camera", False)
 			self._turn("camera", False)
 		elif self._camera_back and not self._is("ended"):
@@ -17665,7 +17711,10 @@ Connected again|Conectado de nuevo|De nouveau connecté|फिर से जु�
 The meeting has ended.|La reunión ha terminado.|La réunion est terminée.|मीटिंग समाप्त हो गई।
 You are muted|Estás silenciado|Votre micro est coupé|आप म्यूट हैं
 The connection was lost. Reconnecting…|Se perdió la conexión. Reconectando…|La connexion est perdue. Reconnexion…|कनेक्शन टूट गया। फिर से जुड़ रहे हैं…
-Everyone sees your screen|Todos ven tu pantalla|Tout le monde voit votre écran|सबको आपकी स्क्रीन दिख रही है
+Pause|Pausar|Suspendre|रोकें
+Resume|Reanudar|Reprendre|जारी रखें
+Paused|En pausa|En pause|रुका हुआ
+While covered, the last picture stays.|Si queda tapada, se ve la última imagen.|Recouverte, la dernière image reste.|ढकी होने पर पिछली तस्वीर रहती है।
 Hosted by {name}, new to this computer|Anfitrión {name}, nuevo para este equipo|Animée par {name}, nouveau pour cet ordinateur|होस्ट {name}, इस कंप्यूटर के लिए नए
 Page {page} of {pages}|Página {page} de {pages}|Page {page} sur {pages}|पृष्ठ {page} / {pages}
 Take over|Tomar|Prendre|लें
@@ -20259,11 +20308,13 @@ class Stage(Painted):
 
 	def _screen_looks(self, people: Mapping[int, Person]) -> TileLook:
 		shot = self.plan.shot
-		name, own = getattr(people.get(shot.presenter), "name", ""), shot.presenter == shot.me
+		one, own = people.get(shot.presenter), shot.presenter == shot.me
+		name, paused = getattr(one, "name", ""), getattr(one, "paused", False)
 		label = tr("Your screen") if own else tr("{name}'s screen", name=name)
 		return TileLook(
 			name=name, label=label, fit=True, dim=shot.link == "reconnecting" or self.veiled,
-			view=self.zoom.view, chosen=self._last == "screen", border=self.look.palette.good if own else "",
+			note=tr("Paused") if paused else "", view=self.zoom.view, chosen=self._last == "screen",
+			border=self.look.palette.good if own else "",
 		)  # fmt: skip
 
 	# what the user does to it
@@ -22525,7 +22576,7 @@ class ShareDialog(Dialog):
 		if picture is not None:
 			job = TileJob(picture, *size, TileLook(fit=True), p, px.scale)
 			sheet.image(x + px(12), y + px(12), ImageTk.PhotoImage(paint_tile(job, []), master=look.root))
-		note, room = tr("All that lies over it is seen, too.") if source == "window" else "", wide - px(28)
+		note, room = tr("While covered, the last picture stays.") if source == "window" else "", wide - px(28)
 		sheet.text(x + px(14), y + tall - px(25 if note else 18), words, 13, bold=here, room=room)
 		sheet.text(x + px(14), y + tall - px(10), note, 11, colour=p.second, room=room)
 		sheet.spot(f"share:{source}", (x, y, wide, tall), partial(self._pick, source))
@@ -22549,6 +22600,31 @@ class ShareDialog(Dialog):
 		kinds = [(tr("Pictures and videos"), self.FILES), (tr("All files"), "*")]
 		if path := asked_path(self.parent, tr("A picture or video…"), filetypes=kinds):
 			self.share(path)
+
+
+class ShareBar:
+	"""A small window over the desktop while that is shared; no text of a message ever stands in it."""
+
+	WIDTH: ClassVar = 760
+
+	def __init__(self, look: Look, over: tk.Misc) -> None:
+		self.look, self._grip = look, (0, 0)
+		self.window = top = tk.Toplevel(look.root)
+		top.overrideredirect(True)
+		top.attributes("-topmost", True)
+		self.notice = NoticeBar(look, top)
+		self.notice.frame.pack(fill="both", expand=True)
+		wide = look.px(self.WIDTH)
+		left = over.winfo_rootx() + (over.winfo_width() - wide) // 2
+		top.geometry(f"{wide}x{look.px(41)}+{left}+0")
+		top.bind("<Button-1>", self._hold)
+		top.bind("<B1-Motion>", self._drag)
+
+	def _hold(self, event: tk.Event[tk.Misc]) -> None:
+		self._grip = event.x_root - self.window.winfo_x(), event.y_root - self.window.winfo_y()
+
+	def _drag(self, event: tk.Event[tk.Misc]) -> None:
+		self.window.geometry(f"+{event.x_root - self._grip[0]}+{event.y_root - self._grip[1]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23063,6 +23139,8 @@ class Actions:
 
 	def __init__(self, view: MainAppView) -> None:
 		self.view = view
+		self.source = ""  # what is shared, as the command says it
+		self.read = 0  # lines of chat, while the desktop was shared
 
 	def me(self) -> Person:
 		"""Oneself as the roster says."""
@@ -23151,7 +23229,50 @@ class Actions:
 		view = self.view
 		if view.shot.presenter not in (0, view.shot.me):
 			view.act("take_over")
+		self.source, self.read = source, len(view.shot.chat)
 		view.act("share", on=True, source=source)
+
+	def present(self) -> None:
+		"""While the desktop is shared, a small bar lies over it in place of the window."""
+		view, shot, bar = self.view, self.view.shot, self.view.bar
+		over = shot.presenter == shot.me != 0 and self.source.partition(":")[0] in ("screen", "window")
+		if bar and not (over and bar.look is view.look):
+			bar.window.destroy()
+			view.bar = None
+		if over and view.bar is None:
+			view.bar = ShareBar(view.look, view.frame)
+			keep_private(view.bar.window, True)
+		if over != bool(bar):
+			view.look.root.iconify() if over else self.come_back()
+		if view.bar:
+			if view.reading() and in_sight(view.frame):
+				self.read = len(shot.chat)
+			words, kind, *choices = self.sharing()
+			news = sum(not line.own for line in shot.chat[self.read :])
+			hands, mic = tr("{count} hands", count=len(shot.hands)), "Mute" if shot.wants("mic") else "Unmute"
+			first = (
+				(hands, partial(self.come_back, "attendees")),
+				(f"{tr('Messages')} {news}", partial(self.come_back, "messages")),
+				(tr(mic), partial(view.run, "mic")),
+			)
+			view.bar.notice.show([(words, kind, [*first, *choices])])
+
+	def sharing(self) -> tuple[Any, ...]:
+		"""What everyone sees; what lets it stand still or go on, and what ends it."""
+		kind, _, number = self.source.partition(":")
+		name = tr("The window in front") if kind == "window" else Path(self.source).name
+		name = tr("Screen {number}", number=int(number) + 1) if kind == "screen" else name
+		paused = self.me().paused
+		pause = partial(self.view.act, "pause", on=not paused)
+		words = tr("Paused") if paused else tr("Everyone sees {name}", name=name)
+		pauses = tr("Resume") if paused else tr("Pause"), pause
+		return words, "plain", pauses, (tr("Stop share"), self.share)
+
+	def come_back(self, page: str = "") -> None:
+		"""Bring the window back, with a page of its panel."""
+		self.view.backend.orders.put("show")
+		if page:
+			self.view.show_panel(page)
 
 	def full_screen(self) -> None:
 		"""Fill the screen, or go back."""
@@ -23356,6 +23477,7 @@ class MainAppView:
 		self.tab = "messages"
 		self.dialog: Dialog | None = None
 		self.card: ClassCard | None = None
+		self.bar: ShareBar | None = None
 		self._second = 0
 		self.talk = Talk(look.root, lambda on: self.act("mic", on=on))
 		self.events = EventWords(self)
@@ -23413,6 +23535,7 @@ class MainAppView:
 			self.needs_render, self._settled = False, settled
 			self.shot = shot
 			self._show(shot)
+		self.actions.present()
 		now = monotonic()
 		if now >= self._readdress:  # the host may move, this computer may get another address
 			self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
@@ -23451,7 +23574,6 @@ class MainAppView:
 		elif self.card:
 			self.flip_class()
 		self._notice(shot)
-		self._border(shot)
 		if shot.muted_speech and monotonic() - self._warned_muted > 30 and not self.talk.on:
 			self._warned_muted = monotonic()
 			self.toasts.add(tr("You are muted"), "mic", tr("Unmute"), partial(self.actions.toggle, "mic"))
@@ -23469,12 +23591,6 @@ class MainAppView:
 			self.stage.arrange()
 			self.needs_render = True
 
-	def _border(self, shot: Snapshot) -> None:
-		thick = self.look.px(3) if shot.presenter and shot.presenter == shot.me else 0
-		if int(self.frame["highlightthickness"]) != thick:
-			colour = self.look.palette.good
-			self.frame.configure(highlightthickness=thick, highlightbackground=colour, highlightcolor=colour)
-
 	def _notice(self, shot: Snapshot) -> None:
 		if self.notice.show([(words, kind, choices) for words, kind, *choices in self._lines(shot)]):
 			self.notice.frame.grid(row=1, column=1, columnspan=2, sticky="ew")
@@ -23488,7 +23604,7 @@ class MainAppView:
 			words = tr("The connection was lost. Reconnecting…")
 			yield words, "link", (tr("Not working? Check this computer"), actions.check)
 		elif shot.presenter and shot.presenter == shot.me:
-			yield tr("Everyone sees your screen"), "link", (tr("Stop share"), actions.share)
+			yield actions.sharing()
 		elif shot.served_by not in ("", shot.host):
 			words = tr(
 				"The lesson goes on at {name}'s computer; messages pass through it.", name=shot.served_by
@@ -23643,6 +23759,7 @@ class MainAppView:
 			dialog.close()
 			if to == "share":
 				keep_private(self.look.root, agreed)
+				self.actions.source = "screen:0"
 			self.act("agree", to=to, yes=agreed)
 
 		no, yes_too = (
@@ -23663,6 +23780,9 @@ class MainAppView:
 		"""Take the window apart."""
 		if self.dialog is not None:
 			self.dialog.close()
+		if self.bar is not None:
+			self.bar.window.destroy()
+			self.backend.orders.put("show")
 		power.need("display", self, False)
 		self.talk.cancel()
 		self.reactions.clear()
@@ -23803,7 +23923,7 @@ def dark_title(root: tk.Tk, dark: bool) -> None:
 		ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
 
 
-def keep_private(root: tk.Tk, on: bool) -> None:
+def keep_private(root: tk.Tk | tk.Toplevel, on: bool) -> None:
 	"""On Windows: keep the window out of pictures of the screen. Elsewhere it is painted over in them."""
 	if sys.platform == "win32":
 		user = ctypes.windll.user32

@@ -144,6 +144,26 @@ def test_who_has_not_handed_in_is_reminded(lesson: Lesson) -> None:
 		assert (offer.task, offer.at) == (title, lesson.world.room.clock)
 
 
+def test_who_shares_may_pause_and_all_read_so(lesson: Lesson) -> None:
+	room, ana = lesson.world.room, lesson.member("Ana").id
+
+	def refused(name: str, on: bool) -> bool:
+		lesson.say(name, "pause", on=on)
+		errors = lesson.world.heard(lesson.member(name), "error")
+		return bool(errors) and errors.pop()["code"] == "not_allowed"
+
+	assert refused("Ana", True)
+	for before in (room.share_start, room.share_stop):
+		lesson.world.note(room.share_start(ana))
+		for on in (True, False, True):
+			lesson.say("Ana", "pause", on=on)
+			assert lesson.world.heard(lesson.member("Cleo"), "state")[-1]["user"].get("paused", False) is on
+		lesson.say("Ms Lee", "pause", on=False)
+		assert lesson.member("Ana").paused, "it is hers"
+		lesson.world.note(before(ana))
+		assert not lesson.member("Ana").paused, "what begins or is over does not stand still"
+
+
 def test_hands_are_lowered(lesson: Lesson) -> None:
 	for name in ("Ana", "Cleo"):
 		lesson.say(name, "hand", up=True)

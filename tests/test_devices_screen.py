@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mss
 import mss.exception
@@ -114,6 +117,96 @@ def test_window_in_front_is_followed_until_it_closes(
 	source.close()
 
 
+BESIDE = """
+other = tkinter.Toplevel(root, background="green")
+other.geometry("80x80+70+80")
+other.withdraw()
+def turn():
+    other.deiconify() if other.state() == "withdrawn" else other.withdraw()
+    root.after(1500, turn)
+root.after(1500, turn)
+"""
+
+
+@needs_x
+@pytest.mark.parametrize("manager", ["none", "openbox"])
+def test_what_lies_over_a_shared_window_is_not_seen(
+	manager: str, display: object, open_window: Callable[..., object]
+) -> None:
+	"""While another program covers a part of it the last picture stays; its own dialogs belong to it."""
+	with contextlib.ExitStack() as stack:
+		if manager == "openbox":
+			if shutil.which(manager) is None:
+				pytest.skip("needs openbox")
+			keeper = stack.enter_context(subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL))
+			stack.callback(keeper.terminate)
+		content = f'root.configure(background="red"); {BESIDE!r} and exec({BESIDE!r}, globals())'
+		shared = stack.enter_context(another_window("200x150+50+60", content))
+		wait_until(lambda: has(grabbed(), RED, 20_000))
+		source = cs.open_screen("window")
+		stack.callback(source.close)
+		if manager == "openbox":
+			wait_until(lambda: has(source.grab(), [0, 128, 0], 3_000), 10.0, "its own dialog")
+			wait_until(lambda: not has(source.grab(), [0, 128, 0], 1), 10.0, "the dialog is gone")
+		wide = source.grab().shape[1]
+		secret = open_window("100x60+120+100", "blue")
+		assert isinstance(secret, subprocess.Popen)
+		wait_until(lambda: has(grabbed(), [255, 0, 0], 5_000))
+		for process, place in ((shared, "220x150+50+60"), (secret, "+400+400")):
+			seen = [source.grab() for _ in range(60)]
+			assert not any(has(one, [255, 0, 0], 1) or one.shape[1] != wide for one in seen)
+			assert process.stdin is not None
+			process.stdin.write(place + "\n")
+			process.stdin.flush()
+			time.sleep(0.3)
+		wait_until(lambda: source.grab().shape[1] == wide + 20, 10.0, "it goes on")
+
+
+def has(picture: cs.Picture, colour: list[int], count: int) -> bool:
+	"""Whether so many pixels have that colour (BGR)."""
+	return int((picture == colour).all(axis=2).sum()) >= count
+
+
+class FakeUser32:
+	"""Windows from the top down: (number, process, left, top, width, height)."""
+
+	def __init__(self, *stack: tuple[int, ...]) -> None:
+		self.stack = {one[0]: one for one in stack}
+
+	def GetWindow(self, window: int, way: int) -> int:  # noqa: N802
+		order = [*self.stack]
+		at = order.index(window) + {2: 1, 3: -1}[way]
+		return order[at] if 0 <= at < len(order) else 0
+
+	def GetWindowThreadProcessId(self, window: int, owner: Any) -> None:  # noqa: N802
+		owner._obj.value = self.stack[window][1]
+
+	def GetWindowRect(self, window: int, sides: Any) -> None:  # noqa: N802
+		left, top, width, height = self.stack[window][2:]
+		sides[:] = [left, top, left + width, top + height]
+
+	def __getattr__(self, name: str) -> Callable[..., int]:
+		return lambda *_: name in ("IsWindow", "IsWindowVisible", "GetWindowTextLengthW")
+
+
+@pytest.mark.parametrize(
+	("over", "covered"),
+	[
+		((9, 70, 0, 0, 50, 50), True),
+		((9, 70, 200, 0, 50, 50), False),
+		((9, 50, 0, 0, 50, 50), False),
+		((9, os.getpid(), 0, 0, 50, 50), False),
+	],
+	ids=["another program's", "beside it", "its own dialog", "ours, which Windows leaves out"],
+)
+def test_windows_is_asked_what_lies_over_a_window(over: tuple[int, ...], covered: bool) -> None:
+	windows = cs._WindowsDesktop.__new__(cs._WindowsDesktop)
+	below = (1, 60, 0, 0, 100, 100)
+	windows._user = FakeUser32(over, (5, 50, 0, 0, 100, 100), below)  # type: ignore[assignment]
+	windows._dwm = SimpleNamespace(DwmGetWindowAttribute=lambda *_: 1)  # type: ignore[assignment]
+	assert windows.covered(5, cs._Rectangle(0, 0, 100, 100)) is covered
+
+
 OWN = """
 import tkinter, connectsphere
 own = tkinter.Tk()
@@ -166,6 +259,10 @@ root.configure(bg=MARK)
 root.geometry("260x200+0+0")
 other = tkinter.Toplevel(root, bg=MARK)
 other.geometry("90x90+500+400")
+bar = tkinter.Toplevel(root, bg=MARK)  # as the one over the desktop while it is shared
+bar.overrideredirect(True)
+bar.attributes("-topmost", True)
+bar.geometry("200x20+300+0")
 menu = tkinter.Menu(root, tearoff=0, bg=MARK, fg=MARK)
 for _ in range(4):
     menu.add_command(label="private words")
@@ -173,7 +270,7 @@ step(0.3)
 done = threading.Event()
 looking = threading.Thread(target=look)
 looking.start()
-for at in range(24):
+for at in range(ROUNDS):
     for part in range(4):  # drawn quickly over the screen, at rest for a moment, and on
         root.geometry(f"+{at * 97 % 500 + part * 9}+{at * 61 % 350 + part * 5}")
         step(0.02)
@@ -182,8 +279,10 @@ for at in range(24):
         menu.post(500, 50)
     if at == 12:
         menu.unpost()
+    bar.geometry(f"+{300 + at * 31 % 300}+{at % 7}")
     if at == 16:
         other.withdraw()
+        bar.withdraw()
 root.geometry("+100+100")
 root.lift()
 step(0.5)
@@ -202,9 +301,9 @@ print(json.dumps({"leaks": max(leaks), "grey": grey}))
 
 
 @needs_x
-@pytest.mark.parametrize("manager", ["none", "openbox"])
+@pytest.mark.parametrize(("manager", "rounds"), [("none", 24), ("openbox", 24)])
 def test_no_shared_picture_shows_a_window_of_ours(
-	manager: str, display: object, open_window: Callable[..., object]
+	manager: str, rounds: int, display: object, open_window: Callable[..., object]
 ) -> None:
 	"""Wherever they go; what lies over them is shown, and nothing is grey where they are not."""
 	with contextlib.ExitStack() as stack:
@@ -213,7 +312,8 @@ def test_no_shared_picture_shows_a_window_of_ours(
 				pytest.skip("needs openbox")
 			keeper = stack.enter_context(subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL))
 			stack.callback(keeper.terminate)
-		command = [sys.executable, "-c", HIDING.replace("ARGUMENT", repr(manager))]
+		script = HIDING.replace("ARGUMENT", repr(manager)).replace("ROUNDS", str(rounds))
+		command = [sys.executable, "-c", script]
 		root = Path(cs.__file__).parent
 		pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 		ours = stack.enter_context(subprocess.Popen(command, cwd=root, text=True, **pipes))  # type: ignore[call-overload]

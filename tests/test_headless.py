@@ -132,6 +132,7 @@ ASKED: dict[str, tuple[Event, ...]] = {
 		{"on": True, "source": "pattern"}, {"on": True, "source": "nothing.png"}, {"on": False},
 		{"on": False}, {"on": True, "source": ""},
 	),
+	"pause": ({"on": True}, {"on": False}, {"on": "x"}),
 	"watch": ({"streams": {"Ana": {"layer": 0, "fps": 5}, "Ghost": {}}}, {"streams": {"Ana": 7}}, {}),
 	"watch_screen": ({"on": True}, {"on": 0}),
 	"sound": ({"mode": "original"}, {"mode": "clear"}, {"mode": "loud"}),

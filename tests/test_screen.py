@@ -241,6 +241,29 @@ def test_the_share_goes_on_after_a_reconnect(call: Call, proxy: Proxy) -> None:
 	wait_until(lambda: screen_stats(ben)["updates"] > count + 5, 5)
 
 
+def test_a_pause_keeps_the_last_picture_and_outlives_a_reconnect(
+	call: Call, proxy: Proxy, tmp_path: Path
+) -> None:
+	ana, ben = call.join("Ana", proxy.address), call.join("Ben")
+	ana.send(do="pause", on=True, ref="early")
+	assert ana.wait("error", ref="early")["code"] == "not_allowed"
+	ana.send(do="share", on=True, source="pattern")
+	ben.wait("screen_start", name="Ana")
+	wait_until(lambda: screen_stats(ben)["updates"] > 5, 10)
+	ana.send(do="pause", on=True, ref="pause")
+	assert ana.wait("state", ref="pause")["paused"]
+	ben.wait("state", name="Ana", paused=True)
+	time.sleep(0.5)  # what was under way has come
+	seen = snapshot(ben, tmp_path / "seen.png")
+	proxy.cut()
+	ana.wait("reconnected", 15)
+	ben.wait("state", 10, name="Ana", paused=True)
+	time.sleep(1)
+	assert (snapshot(ben, tmp_path / "again.png") == seen).all()
+	ana.send(do="pause", on=False)
+	wait_until(lambda: bool((snapshot(ben, tmp_path / "on.png") != seen).any()), 5)
+
+
 def test_a_viewer_comes_back_after_a_reconnect(call: Call, proxy: Proxy, still: Path) -> None:
 	ana = call.join("Ana", proxy.address)
 	call.host.send(do="share", on=True, source="pattern")

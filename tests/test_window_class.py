@@ -415,6 +415,17 @@ def test_a_pupil_is_asked_to_stand_by_and_reads_what_that_means(opened: Open, wo
 	assert last(call, "agree") == {"do": "agree", "to": "stand_by", "yes": words == "It may"}
 
 
+def test_viewers_read_that_a_shared_screen_stands_still(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet(presenter=2)
+	stage = driver.view.stage
+	people = {one.id: one for one in call.snapshot().people}
+	assert stage._screen_looks(people).note == ""
+	call.change_person(2, paused=True)
+	driver.until(lambda: stage._screen_looks({one.id: one for one in driver.view.shot.people}).note, "it")
+	assert stage._screen_looks({one.id: one for one in driver.view.shot.people}).note == "Paused"
+
+
 after = cs.Dialog._later
 
 

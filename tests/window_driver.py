@@ -183,8 +183,8 @@ def overlaps(root: tk.Misc) -> list[str]:
 		boxes = []
 		for child in parent.winfo_children():
 			over = child.winfo_class() == "Overlay" or (parent is root and child.winfo_manager() == "place")
-			if isinstance(child, tk.Menu) or over or not child.winfo_manager():
-				continue  # menus, dialogs, and tooltips where the mouse happens to rest
+			if isinstance(child, tk.Menu | tk.Toplevel) or over or not child.winfo_manager():
+				continue  # menus, dialogs, windows of their own, and tooltips where the mouse happens to rest
 			if not child.winfo_ismapped():
 				if parent.winfo_ismapped():
 					found.append(f"{child} has no room in {parent}")

@@ -74,6 +74,7 @@ CLIENT: dict[str, dict[str, Any]] = {
 	"remove": {"who": 7},
 	"unban": {"who": "Ben"},
 	"take_over": {},
+	"pause": {"on": True},
 	"allow_share": {"who": 7},
 	"permit": {"what": "mic", "on": False, "who": 7},
 	"word": {"who": 7},

@@ -1,0 +1,105 @@
+"""The small bar over the desktop while that is shared, on a desktop with a window manager."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import tkinter as tk
+from collections.abc import Iterator
+
+import pytest
+from fake_call import last
+from screens import desktop
+from test_window_class import words
+from test_window_controls import press
+from window_driver import Driver, Open, opened, walk, written
+
+import connectsphere as cs
+
+__all__ = ["opened"]  # a fixture
+
+LACKING = [tool for tool in ("Xvfb", "openbox", "xdotool", "xprop") if shutil.which(tool) is None]
+pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}")
+
+
+@pytest.fixture(scope="module")
+def display() -> Iterator[str]:
+	"""A teacher's screen with a task bar."""
+	with desktop("1366x768") as name, pytest.MonkeyPatch.context() as patch:
+		patch.setenv("DISPLAY", name)
+		root = tk.Tk()
+		root.update()  # its connection stays
+		root.destroy()
+		yield name
+
+
+def share(driver: Driver, source: str) -> None:
+	"""Share it, by the dialog's word."""
+	driver.view.actions._share(source)
+	driver.until(lambda: driver.view.shot.presenter == driver.view.shot.me, "it is shared")
+	driver.pump(0.3)
+
+
+def said(driver: Driver) -> list[str]:
+	"""What the bar over the desktop says, from left to right."""
+	assert driver.view.bar is not None
+	found = [(one.winfo_rootx(), line) for one in walk(driver.view.bar.window) for line in written(one)]
+	return [line for _, line in sorted(found)]
+
+
+def test_a_bar_over_the_desktop_takes_the_place_of_the_window(opened: Open) -> None:
+	driver = opened("")
+	call = driver.meet(5, host=True)
+	share(driver, "screen:1")
+	driver.until(lambda: driver.root.state() == "iconic", "the window is out of the way")
+	view = driver.view
+	words = ["Everyone sees Screen 2", "1 hands", "Messages 0", "Mute", "Pause", "Stop share"]
+	assert said(driver) == words and view.bar is not None
+	bar = view.bar.window
+	assert bar.winfo_y() == 0 and bar.winfo_viewable()
+	line = cs.ChatLine(90, "Jonas Weber", "PRIVATE WORDS", time.time(), "Mr Lewis")
+	call.change(
+		chat=(*call.snapshot().chat, line, cs.ChatLine(91, "Mr Lewis", "mine", time.time(), own=True))
+	)
+	driver.until(lambda: "Messages 1" in said(driver), "one is new")
+	assert "PRIVATE" not in "".join(said(driver)) and view.shot.pin not in "".join(said(driver))
+	press(driver, bar, "Pause")
+	assert last(call, "pause") == {"do": "pause", "on": True}
+	call.change_person(1, paused=True)
+	driver.until(lambda: said(driver)[0] == "Paused", "it is paused")
+	press(driver, bar, "Resume")
+	assert last(call, "pause") == {"do": "pause", "on": False}
+	x, y = bar.winfo_x(), bar.winfo_y()
+	driver.hand(
+		"mousemove", str(x + 20), str(y + 15), "mousedown", "1", "mousemove", str(x - 40), str(y + 105)
+	)
+	driver.hand("mouseup", "1")
+	driver.until(lambda: (bar.winfo_x(), bar.winfo_y()) == (x - 60, y + 90), "it is dragged away")
+	press(driver, bar, "Messages 1")
+	driver.until(lambda: driver.root.state() != "iconic" and view.reading(), "the window with the messages")
+	driver.until(lambda: "Messages 0" in said(driver), "they are read")
+	assert bar.winfo_viewable(), "it is still shared"
+	driver.root.iconify()
+	driver.pump(0.3)
+	press(driver, bar, "Stop share")
+	assert last(call, "share") == {"do": "share", "on": False}
+	driver.until(lambda: view.bar is None and driver.root.state() != "iconic", "the window is back")
+
+
+def test_a_shared_file_leaves_the_window_where_it_is(opened: Open) -> None:
+	driver = opened("")
+	driver.meet(5, host=True)
+	share(driver, "/home/film.mp4")
+	assert driver.root.state() != "iconic" and driver.view.bar is None
+	assert "Everyone sees film.mp4" in words(driver)
+
+
+def test_the_bar_over_the_desktop_goes_with_the_meeting(opened: Open) -> None:
+	driver = opened("")
+	call = driver.meet(5, host=True)
+	share(driver, "window")
+	assert said(driver)[0] == "Everyone sees The window in front"
+	call.gui_queue.put({"event": "ended", "reason": "The host ended the meeting."})
+	driver.until(lambda: driver.loop.start is not None, "the start window")
+	driver.until(lambda: driver.root.state() != "iconic", "in sight")
+	assert not any(isinstance(one, tk.Toplevel) and one.winfo_viewable() for one in walk(driver.root))
