@@ -4279,26 +4279,19 @@ RESUME_SECONDS: Final = 600.0
 NUMBER_GAP: Final = 1_000
 TICKET_SECONDS: Final = 10.0
 ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are answered by `ok`
+	**{kind: kind for kind in ("user_list", "chat", "private_chat", "reaction", "ticket", "timer")},
+	"attendance": "attendance",
+	"stand_by": "stand_by",
 	"ping": "pong",
-	"user_list": "user_list",
-	"chat": "chat",
-	"private_chat": "private_chat",
-	"reaction": "reaction",
-	"hand": "state",
-	"ticket": "ticket",
 	"file_offer": "file_ready",
 	"cancel": "file_gone",
 	"unban": "banned",
-	"mute": "state",
 	"remove": "leave",
 	"take_over": "screen_stop",
 	**dict.fromkeys(("permit", "word", "door", "spotlight", "collect", "one_room"), "rules"),
 	"room": "rooms",
 	**dict.fromkeys(("question", "answer", "close_question"), "question"),
-	**dict.fromkeys(("cohost", "rename", "pause"), "state"),
-	"timer": "timer",
-	"attendance": "attendance",
-	"stand_by": "stand_by",
+	**dict.fromkeys(("hand", "mute", "cohost", "rename", "pause"), "state"),
 }
 RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
 	"chat": (250, 1),
