@@ -384,6 +384,8 @@ class TestRights:
 	def test_everything_else_is_open_to_all(self, world: World, host: Member, kind: str, role: str) -> None:
 		one = host if role == "host" else world.join("Ben")
 		world.join("Cleo")
+		if kind == "pause":  # of the own share
+			world.note(world.room.share_start(one.id))
 		world.say(one, kind, **wire_examples.CLIENT[kind])
 		refused = any(message["code"] == "not_allowed" for message in world.heard(one, "error"))
 		assert refused == (role == "member" and kind in HOST_ONLY)
