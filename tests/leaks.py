@@ -62,12 +62,16 @@ class Watch:
 
 	def settle(self, grace: float = GRACE) -> list[str]:
 		"""The leaks that remain after at most `grace` seconds; leaked children are then killed."""
-		until = time.monotonic() + grace
+		now = time.monotonic()
+		until, collect = now + grace, now
 		while leaks := self.leaks():
-			gc.collect()  # what only a cycle holds is no leak; its ResourceWarning is an error anyway
-			if time.monotonic() > until:
+			if now >= collect:  # what only a cycle holds is no leak; its ResourceWarning is an error anyway
+				gc.collect()
+				collect = now + 10 * (time.monotonic() - now)  # nobody else runs meanwhile
+			if now > until:
 				break
 			time.sleep(0.02)
+			now = time.monotonic()
 		for pid in self._new_children():
 			with contextlib.suppress(ProcessLookupError):
 				os.kill(pid, signal.SIGKILL)

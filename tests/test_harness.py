@@ -108,7 +108,7 @@ def test_an_error_in_a_tk_callback_is_collected(display: str, tk_errors: list[Ba
 	tkinter = pytest.importorskip("tkinter")
 	root = tkinter.Tk()
 	root.after_idle(lambda: 1 / 0)
-	root.after(20, root.quit)
+	root.after_idle(root.quit)
 	root.mainloop()
 	root.destroy()
 	assert [type(error) for error in tk_errors] == [ZeroDivisionError]

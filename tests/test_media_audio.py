@@ -454,9 +454,9 @@ def test_500_speakers_at_once_are_mixed_in_a_fraction_of_a_tick() -> None:
 	for seq in range(100):
 		for id in ids:
 			mixer.push(id, seq, block, seq * BLOCK_SECONDS)
-		start = time.perf_counter()
+		start = time.thread_time()
 		mix = mixer.tick(seq * BLOCK_SECONDS + 5 * MS)
-		spent.append(time.perf_counter() - start)
+		spent.append(time.thread_time() - start)
 	assert all(other is not None for other in mix.blocks)
 	assert np.median(spent) < 6 * MS  # about 2 ms on a quiet machine; a tick is 16
 
