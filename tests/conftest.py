@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import shutil
 import sys
 from collections import Counter
@@ -39,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 	config.addinivalue_line("markers", "long: takes long, so it begins early")
 	config.addinivalue_line("markers", "calm: its bounds are of time; beside it only its like run")
 	config.addinivalue_line("markers", "alone: its bounds need the whole machine")
+	os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every process of a test would compile the program anew
 	adopt_orphans()
 	if hasattr(config, "workerinput"):
 		apart()
@@ -54,6 +57,12 @@ def kind(item: pytest.Item) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 	"""The longest first, then the others, then those that need a calm machine; workers take them in order."""
 	items.sort(key=lambda item: (KINDS.index(kind(item)), item.get_closest_marker("long") is None))
+
+
+def pytest_collection_finish() -> None:
+	"""To look through what stands now takes half a second, and hundreds of tests collect garbage."""
+	gc.collect()
+	gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

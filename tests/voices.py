@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pystoi import stoi
 
 import connectsphere as cs
 
@@ -134,6 +133,8 @@ def lag(before: Sound, after: Sound, most: int = 1_600) -> int:
 
 def understood(clean: Sound, heard: Sound) -> float:
 	"""STOI of what was `heard` of a clean voice, aligned."""
+	from pystoi import stoi  # which takes 2 s to load
+
 	late = lag(clean, heard)
 	return float(stoi(clean[: len(clean) - late], heard[late:], RATE))
 
