@@ -111,8 +111,7 @@ import getpass
 import hashlib
 import heapq
 import hmac
-import http.server
-import importlib.metadata
+import importlib
 import io
 import itertools
 import json
@@ -132,7 +131,6 @@ import shutil
 import signal
 import socket
 import socketserver
-import ssl
 import struct
 import subprocess
 import sys
@@ -189,7 +187,7 @@ except ImportError as missing:
 
 
 class Lazy:
-	"""A module that is imported where it is first used: a server needs neither Tk nor Pillow."""
+	"""A module that is imported where it is first used: a server needs no Tk, a mixer no TLS."""
 
 	def __init__(self, name: str) -> None:
 		self._name = name
@@ -199,12 +197,16 @@ class Lazy:
 
 
 if TYPE_CHECKING:
+	import ssl
 	import tkinter as tk
+	from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 	from tkinter import filedialog, ttk
 	from tkinter import font as tkfont
 
 	from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageTk
 else:
+	BaseHTTPRequestHandler = ThreadingHTTPServer = object  # see AppGiver.start
+	ssl = Lazy("ssl")
 	tk, tkfont, ttk = Lazy("tkinter"), Lazy("tkinter.font"), Lazy("tkinter.ttk")
 	filedialog = Lazy("tkinter.filedialog")
 	Image, ImageChops, ImageDraw = Lazy("PIL.Image"), Lazy("PIL.ImageChops"), Lazy("PIL.ImageDraw")
@@ -3419,10 +3421,10 @@ class TileTable:
 			return
 		self._serial += 1
 		self._rectangles[self._serial] = rectangle
-		losers = np.unique(self._owners[place][won])
+		losers = set(self._owners[place][won].tolist())
 		self._owners[place][won] = self._serial
 		self._versions[place][won] = rectangle.version
-		for loser in losers.tolist():
+		for loser in losers:
 			if loser and not (self._owners == loser).any():
 				self._size -= len(self._rectangles.pop(loser).data)
 
@@ -6293,9 +6295,6 @@ def _load_json(path: Path) -> Json:
 	return value if isinstance(value, dict) else {}
 
 
-TLS_LIBRARY: Final = ssl.OPENSSL_VERSION
-
-
 @dataclass(frozen=True, slots=True)
 class Identity:
 	"""The host's certificate and private key, in one PEM file, and the SHA-256 of the certificate."""
@@ -6307,6 +6306,11 @@ class Identity:
 def certificate_fingerprint(der: bytes) -> str:
 	"""SHA-256 of a certificate in DER, 64 hex digits."""
 	return hashlib.sha256(der).hexdigest()
+
+
+def tls_library() -> str:
+	"""Which TLS is used, and its version."""
+	return ssl.OPENSSL_VERSION
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
@@ -11337,7 +11341,7 @@ class MixerProcess:
 				"ticks": self._tick,
 				"late_ticks": self._late_ticks,
 				"worst_ms": round(self._worst_lateness * 1e3, 2),
-				"late_p99_ms": round(float(np.percentile(self._lateness, 99)) * 1e3, 2),
+				"late_p99_ms": round(sorted(self._lateness)[len(self._lateness) * 99 // 100] * 1e3, 2),
 				"bound": [ident for ident, peer in self._peers.items() if peer.binding.address],
 				"counters": self._counters.snapshot(),
 			}
@@ -16699,14 +16703,14 @@ a{{display:inline-block;padding:.7em 1.4em;background:#2563eb;color:#fff;border-
 """.encode()
 
 
-class _GiveHandler(http.server.BaseHTTPRequestHandler):
+class _GiveHandler(BaseHTTPRequestHandler):
 	"""Answers one browser: with the page or the program."""
 
 	server: _GiveServer
 	server_version, sys_version = APP_NAME, ""
 	timeout = GIVE_STALLED
 
-	def do_GET(self) -> None:
+	def do_GET(self) -> None:  # noqa: N802
 		self.server.has_asked(self.connection)
 		giver = self.server.giver
 		if self.path == "/":
@@ -16734,17 +16738,17 @@ class _GiveHandler(http.server.BaseHTTPRequestHandler):
 		log.info("given to %s: %s", self.address_string(), format % args)
 
 
-class _GiveServer(http.server.ThreadingHTTPServer):
+class _GiveServer(ThreadingHTTPServer):
 	"""Takes at most GIVE_AT_ONCE at a time."""
 
 	daemon_threads = False  # so that closing waits for them
 	timeout = 0.2  # seconds until it looks whether it is to end
 
-	def __init__(self, address: Address, giver: AppGiver) -> None:
+	def __init__(self, address: Address, giver: AppGiver, handler: type[_GiveHandler]) -> None:
 		self.giver = giver
 		self._open: dict[Socket, str] = {}  # where each comes from
 		self._silent: dict[Socket, float] = {}  # since when one has asked for nothing
-		super().__init__(address, _GiveHandler)
+		super().__init__(address, handler)
 
 	def server_bind(self) -> None:
 		socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server
@@ -16809,9 +16813,12 @@ class AppGiver:
 		with self.path.open("rb") as file:
 			self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
 		own = self._bind or next((each.address for each in plausible_interfaces()), "127.0.0.1")
+		http = importlib.import_module("http.server")  # takes 3 MB
+		handler = type("Handler", (_GiveHandler, http.BaseHTTPRequestHandler), {})
+		server = type("Server", (_GiveServer, http.ThreadingHTTPServer), {})
 		for port in (self._port, 0):
 			with suppress(OSError):
-				self._server = _GiveServer((self._bind or "", port), self)
+				self._server = server((self._bind or "", port), self, handler)
 				break
 		if self._server is None:
 			raise Refused("port", "The app cannot be offered at {address}.", address=own)
@@ -24302,8 +24309,10 @@ def role_version(options: Namespace) -> int:
 	"""Prints this version and, with -v, those of what is inside."""
 	print(APP_NAME, VERSION)
 	if options.verbose:
-		print("Python", platform.python_version(), TLS_LIBRARY)
-		for one in importlib.metadata.distributions():
+		from importlib import metadata
+
+		print("Python", platform.python_version(), tls_library())
+		for one in metadata.distributions():
 			if one.name.lower() in INSIDE:
 				print(one.name, one.version)
 	return 0

@@ -281,6 +281,7 @@ class LessonFigures:
 	late_ticks: float
 	screen_fps: float  # of the slowest viewer
 	busy: float  # cores in use, the clients' and others' included
+	memory: float  # MB, server and mixer, with everyone in
 
 
 class LightPupils:
@@ -384,6 +385,7 @@ def _lesson(
 	began, spent = time.monotonic(), Spent([pid], [mixer])
 	told = [crowd.answer() for crowd in light]
 	after, took = [stats(one) for one in whole], time.monotonic() - began
+	memory = (kbytes(pid) + kbytes(mixer)) / 1024
 	relay_cores, mixer_cores, busy = spent.cores()
 	late = late_ticks(server.errors()) - late
 	rates = [rate for crowd in told for rate in crowd["rates"]]
@@ -417,6 +419,7 @@ def _lesson(
 		round(late * 0.016 / took, 5),
 		round(min(crowd["screen_fps"] for crowd in told), 1),
 		round(busy, 2),
+		round(memory, 1),
 	)
 
 

@@ -566,10 +566,3 @@ def test_close_ends_a_waiting_reader(sound_card: VirtualSound) -> None:
 	microphone.close()
 	reader.join(5)
 	assert "closed" in reasons[0]
-
-
-def test_heavy_libraries_wait_until_they_are_used() -> None:
-	code = "import connectsphere, sys; print({'cv2', 'pyaudio', 'mss', 'tkinter', 'PIL'} & set(sys.modules))"
-	root = Path(cs.__file__).parent
-	done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
-	assert done.stdout == "set()\n", done.stderr

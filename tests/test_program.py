@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 from false_hosts import FalseHost
 from headless import Headless, free_base
-from meetings import serve
+from meetings import join, serve, switch
+from processes import child_in_role, told
 from waiting import wait_until
 
 import connectsphere as cs
@@ -181,3 +184,26 @@ def test_who_announces_anothers_meeting_keeps_nobody_out_for_long(
 			assert not heard_of(program, "Physics")
 			serve(meeting, "--title", "Physics", home=teacher.home, base=base)
 			assert found(program, "Physics").port == base
+
+
+NOT_FOR_A_SERVER = {"PIL", "cv2", "http", "mss", "pyaudio", "pywebrtc_audio", "tkinter"}
+NOT_FOR_A_SERVER |= {"importlib.metadata", "numpy.ma", "numpy.random"}
+
+
+def test_server_and_mixer_load_only_what_they_need(meeting: Callable[..., Headless]) -> None:
+	server, base = serve(meeting, env={"PYTHONPROFILEIMPORTTIME": "1"})
+	people = [join(meeting, base, name, "--camera", "pattern", "--mic", "tone") for name in ("Ana", "Ben")]
+	for one in people:
+		switch(one, "camera", True)
+		switch(one, "mic", True)
+	people[0].send(do="share", on=True, source="pattern")
+	people[1].wait("screen_start")
+	people[1].send(do="chat", text="we are all in")
+	people[0].wait("chat", text="we are all in")
+	if sys.platform == "linux":
+		libraries = told(Path(f"/proc/{child_in_role(server.process.pid, '--mixer')}/maps"))
+		assert "_multiarray_umath" in libraries and "_ssl" not in libraries
+	server.close()
+	loaded = re.findall(r"^import time:.*\| +(\S+)$", server.errors(), re.MULTILINE)
+	assert loaded.count("numpy") == 2, "in both"
+	assert not NOT_FOR_A_SERVER.intersection(loaded)

@@ -141,6 +141,7 @@ def lesson() -> dict[str, float]:
 		"air_both_ways": (airtime(down, SLOW) + airtime(up, SLOW)) * share,
 		"air_host_on_it": (airtime(crossing_twice(down), SLOW) + airtime(crossing_twice(up), SLOW)) * share,
 		"server": held.server_cpu,
+		"memory": held.memory,
 		"worst_rate": held.worst_rate,
 		"sound_lost": held.sound_lost,
 	}
@@ -197,6 +198,7 @@ def rows(rounds: int) -> list[Row]:
 		row("... and the host on the same Wi-Fi", "air_host_on_it", "{:.0%}"),
 		row("sound through 300 Mbit/s, 5 % fail, p99", "quick_sound_p99", "{:.1f} ms", "<= 40 ms"),
 		row("server and mixer, of one core", "server", "{:.3f}"),
+		row("server and mixer, memory with 30 people in", "memory", "{:.0f} MB", "<= 110 MB"),
 	]
 
 

@@ -25,7 +25,7 @@ SECONDS: Final = 4.0
 def hold(people: int) -> dict[str, float]:
 	"""The share of a core that a meeting of so many costs, and the slowest stream as a share of its rate."""
 	names = [f"L{number:02}" for number in range(people)]
-	wanted = {name: {other: 0 for other in names[: WATCHED + 1] if other != name} for name in names}
+	wanted = {name: {other: (0, 15) for other in names[: WATCHED + 1] if other != name} for name in names}
 	with participants() as (meeting, _), contextlib.ExitStack() as stack:
 		server, base = serve(meeting)
 		crowds = [
