@@ -4505,6 +4505,7 @@ class Claim(Record):
 	lasting: Annotated[Json, _LASTING] = field(default_factory=dict)
 	heirs: Annotated[dict[str, str], _HEIRS] = field(default_factory=dict)  # hash of its token at a standby
 	last: Id = 0  # its id at the server before, which it keeps
+	before: Annotated[list[str], _listing(_NAME, 8)] = field(default_factory=list)  # its earlier names
 	buckets: dict[str, TokenBucket] = field(default_factory=dict)  # of its messages
 
 
@@ -4605,7 +4606,8 @@ class NameRegister:
 		forgotten = [claim.person for claim in gone[: MOST_NAMES // 2]]
 		for person in forgotten:
 			del self.people[person]
-		kept = self._reserved.union(*(looks(claim.name) for claim in self.people.values()))
+		names = [name for one in self.people.values() for name in (one.name, *one.before)]
+		kept = self._reserved.union(*map(looks, names))
 		self.owned = {look: number for look, number in self.owned.items() if look in kept}
 		return forgotten
 
@@ -4948,7 +4950,8 @@ class Classroom:
 			raise Refused("not_allowed")
 		claim = room.names.people[other.person]
 		hers = other.role == "host" and looks(name) & looks(room.host)
-		claim.name = name if hers or name == claim.name else room.names.free(name)
+		before, claim.before = claim.before, [*claim.before[-7:], claim.name]
+		claim.name = name if hers or name in (claim.name, *before) else room.names.free(name)
 		room.names.own(claim)
 		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
 		return [*kept, room.change(other, name=claim.name), room.tell_all(self.rules())]
@@ -5395,7 +5398,7 @@ class Room:
 	def _on_remove(self, member: Member, message: Json) -> list[Effect]:
 		other = self.with_id(message["who"])
 		if other.role == "host" or other.id == member.id:
-			raise Refused("no_such_person")
+			raise Refused("no_such_person" if other.id == member.id else "not_allowed")
 		self.names.ban(other.person)
 		gone = Expel(other.id, {"type": "removed", "code": "not_allowed", "why": "removed"})
 		return [gone, *self.leave(other.id, "removed", self.now), self.tell_hosts(self.banned())]
@@ -6537,9 +6540,9 @@ def load_host_key(path: Path) -> str:
 	try:
 		key = path.read_text("ascii").strip()
 	except (OSError, ValueError) as error:
-		raise ConnectSphereError(f"the host key {path} cannot be read: {error}") from error
+		raise ConnectSphereError(Words(UNREADABLE, path=path, fault=system_words(error))) from error
 	if not is_fingerprint(key):
-		raise ConnectSphereError(f"{path} holds no host key")
+		raise ConnectSphereError(f"{path} holds no host key.")
 	return key
 
 
@@ -6560,7 +6563,7 @@ def make_host_key(file: str | Path = "") -> str:
 		if own:
 			log.warning("the host key %s cannot be kept: %s", path, error)
 			return secrets.token_hex(32)
-		raise ConnectSphereError(f"the host key {path} cannot be written: {error.strerror}") from error
+		raise ConnectSphereError(Words(UNWRITABLE, path=path, fault=system_words(error))) from error
 	return load_host_key(path)
 
 
@@ -15029,8 +15032,11 @@ class FileTransfers:
 	def _push(self, transfer: Transfer) -> None:
 		path = transfer.path
 		with _locally(*UNREAD, path):
-			if path.exists() and not path.is_file():
-				raise Refused("bad_command", UNPLAYABLE, path=path)
+			if not path.exists():
+				fault = Words(os.strerror(errno.ENOENT))
+				raise Refused("no_such_file", UNREADABLE, path=str(path), fault=fault)
+			if not path.is_file():
+				raise Refused("bad_command", UNPLAYABLE, path=str(path))
 			source = path.open("rb", buffering=0)
 		with source:
 			self._offer(transfer, source)
@@ -15378,20 +15384,26 @@ class Said:
 	at: float = 0.0
 
 
-def _text_of(_: StateManager, command: Json) -> str:
-	text = wanted(command, "text", str)
-	if len(text) > MAX_CHAT:
-		raise Refused("too_large", count=MAX_CHAT)
-	if not clean_text(text):
-		raise Refused("bad_command", key="text")
+def _filled(key: str, _: StateManager, command: Json) -> str:
+	text = wanted(command, key, str)
+	if not clean_text(text) or (key == "emoji" and len(text) > 32):
+		raise Refused("bad_command", key=key)
 	return text
 
 
-def _emoji_of(_: StateManager, command: Json) -> str:
-	emoji = wanted(command, "emoji", str)
-	if len(emoji) > 32 or not clean_text(emoji):
-		raise Refused("bad_command", key="emoji")
-	return emoji
+def _emoji_of(state: StateManager, command: Json) -> str:
+	return _filled("emoji", state, command)
+
+
+def _new_name_of(state: StateManager, command: Json) -> str:
+	return _filled("name", state, command)
+
+
+def _text_of(state: StateManager, command: Json) -> str:
+	text = _filled("text", state, command)
+	if len(text) > MAX_CHAT:
+		raise Refused("too_large", count=MAX_CHAT)
+	return text
 
 
 def _id_of(state: StateManager, command: Json) -> int:
@@ -15411,8 +15423,8 @@ def _id_or_none(state: StateManager, command: Json) -> int:
 	return 0 if command.get(key, 0) is None else someone(state, command, key).id
 
 
-def _title_of(_: StateManager, command: Json) -> str:
-	return wanted(command, "title", str) if wanted(command, "open", bool) else ""
+def _title_of(state: StateManager, command: Json) -> str:
+	return _filled("title", state, command) if wanted(command, "open", bool) else ""
 
 
 def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
@@ -15457,7 +15469,7 @@ PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
 	"ask_share": {"who": _id_of},
 	"stand_by": {"who": _id_of},
 	"agree": {"to": str, "yes": bool},
-	"rename": {"name": str, "who?": _id_of},
+	"rename": {"name": _new_name_of, "who?": _id_of},
 	"ask": {"question": str, "answers": list},
 	"answer": {"index": int},
 	"close_question": {},
@@ -16285,7 +16297,7 @@ class MeetingController:
 	def _tell_server(self, command: Json) -> None:
 		name = command["do"]
 		message = {
-			key.rstrip("?"): wanted(command, key, read)
+			key.rstrip("?"): wanted(command, key.rstrip("?"), read)
 			if isinstance(read, type)
 			else read(self.state, command)
 			for key, read in PLAIN_COMMANDS[name].items()
@@ -16616,24 +16628,18 @@ def on_stop_signals(call: Callable[[], None]) -> None:
 
 def _parsed_command(line: bytes) -> Json:
 	try:
-		return parse_json(line)
+		return parse_json(line.removeprefix(b"\xef\xbb\xbf"))  # PowerShell begins with this mark
 	except PeerFault:
 		return {}
 
 
 def _read_commands(controller: MeetingController, ending: Json, worker: Worker) -> None:
-	lines = LineSplitter(1 << 20)
-	while data := os.read(0, 1 << 16):
-		try:
-			ready = lines.push(data)
-		except PeerFault:
-			lines = LineSplitter(1 << 20)
-			controller.do({})
-			continue
-		for line in ready:
-			controller.do(_parsed_command(line))
-	for line in lines.push(b"\n"):  # the last one may lack its end
-		controller.do(_parsed_command(line))
+	whole = True
+	with open(0, "rb", closefd=False) as source:
+		while line := source.readline(1 << 20):
+			if whole:  # of a longer line the rest is no command
+				controller.do(_parsed_command(line))
+			whole = line.endswith(b"\n")
 	controller.do(ending)
 
 
@@ -24231,6 +24237,7 @@ def _check_options(options: Namespace) -> None:
 			options.demo is not None and not 1 <= options.demo <= MOST_IN_CROWD,
 			f"A demo has 1 to {MOST_IN_CROWD} participants.",
 		),
+		(options.orphan_seconds < 0, "--orphan-seconds is 0 or more."),
 		(options.json and not (options.list or options.doctor), "--json goes with --list and --doctor."),
 	):
 		if wrong:
@@ -24506,9 +24513,9 @@ def complain(error: object) -> None:
 def say(event: Json) -> None:
 	"""An event as a line on standard output, its sentences in the user's language."""
 	told = {key: tr(value) if isinstance(value, Words) else value for key, value in event.items()}
-	sys.stdout.write(harmless(json.dumps(told, ensure_ascii=False)) + "\n")
+	sys.stdout.write(harmless(json.dumps(told, ensure_ascii=False, default=str)) + "\n")  # a path is no JSON
 	sys.stdout.flush()
-	if event["event"] == "denied":
+	if event["event"] == "denied" or event.get("state") == "failed":  # the device
 		complain(event["reason"])
 
 

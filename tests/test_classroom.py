@@ -222,6 +222,12 @@ def test_a_name_is_changed_for_good(lesson: Lesson) -> None:
 	assert lesson.world.heard(lesson.member("Cleo"), "error")[-1]["code"] == "not_allowed"
 	lesson.say("Cleo", "rename", name="Ms Lee")
 	assert "Ms Lee (2)" in {one.name for one in lesson.world.room.members.values()}
+	lesson.say("Ms Lee (2)", "rename", name="Ana")  # who was called so before is meant by it
+	assert "Ana (2)" in {one.name for one in lesson.world.room.members.values()}
+	ana = lesson.member("Ana María")
+	for name in ("Ana", "Ana María"):
+		lesson.say("Ms Lee", "rename", name=name, who=ana.id)
+		assert lesson.world.room.members[ana.id].name == name
 	lesson.world.leave(lesson.member("Ana María"), "lost")
 	assert lesson.world.join("Ana", token=token).name == "Ana María"
 

@@ -87,6 +87,7 @@ def test_help_names_every_role_and_option(run: Run) -> None:
 		["--demo", "0"],
 		["--demo", "many"],
 		["--host", "--pin", ""],
+		["--host", "--orphan-seconds", "-1"],
 		["--host", "--pin", "9" * 65],
 	],
 	ids=" ".join,
@@ -170,9 +171,10 @@ def test_an_empty_list_is_json(run: Run) -> None:
 
 
 def test_a_host_key_that_is_not_there(run: Run) -> None:
-	done = run("--join", LOOPBACK, "--host-key", "/no/such/file", "--headless")
-	assert_one_sentence(done.stderr, "/no/such/file")
-	assert done.returncode == 1
+	for role in ("--join=127.0.0.1", "--host"):
+		done = run(role, "--host-key", "/no/such/file", "--headless")
+		assert_one_sentence(done.stderr, "/no/such/file", "No such file or directory.")
+		assert (done.returncode, done.stdout, "Errno" in done.stderr) == (1, "", False)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")

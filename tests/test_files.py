@@ -644,9 +644,9 @@ def test_errors(start: Callable[..., Meeting], tmp_path: Path) -> None:
 	big = make(tmp_path, "big", 1001)
 	for number, (command, code) in enumerate(
 		[
-			({"do": "upload", "path": str(tmp_path / "missing")}, "bad_command"),
+			({"do": "upload", "path": str(tmp_path / "missing")}, "no_such_file"),
 			({"do": "upload", "path": str(tmp_path)}, "bad_command"),
-			({"do": "upload", "path": "a\0b"}, "bad_command"),
+			({"do": "upload", "path": "a\0b"}, "no_such_file"),
 			({"do": "upload"}, "bad_command"),
 			({"do": "upload", "path": str(big)}, "too_large"),
 			({"do": "upload", "path": str(big), "to": "Nobody"}, "no_such_person"),

@@ -137,14 +137,17 @@ ASKED: dict[str, tuple[Event, ...]] = {
 	"watch_screen": ({"on": True}, {"on": 0}),
 	"sound": ({"mode": "original"}, {"mode": "clear"}, {"mode": "loud"}),
 	"volume": ({"who": "Ben", "gain": 0.5}, {"who": "Ghost", "gain": 1}, {"who": "Ben", "gain": 9}),
-	"upload": ({"path": __file__}, {"path": "/nowhere/at/all"}, {"path": __file__, "to": "Ghost"}, {}),
+	"upload": (
+		{"path": __file__}, {"path": "/nowhere/at/all"}, {"path": __file__, "to": "Ghost"}, {},
+		{"path": str(ROOT)}, {"path": "a\0b"},
+	),
 	"download": ({"file": "00ff"}, {}),
 	"decline": ({"file": "00ff"}, {}),
 	"cancel": ({"file": "00ff"}, {}),
 	"snapshot": ({"of": "Ghost", "path": "x.png"}, {"of": "screen", "path": ""}, {}),
 	"users": ({},),
 	"stats": ({},),
-	"mute": ({"who": "all"}, {"who": "Ben"}, {"who": "Ghost"}, {}),
+	"mute": ({"who": "all"}, {"who": "Ben"}, {"who": "all", "what": "camera"}, {"who": "Ghost"}, {}),
 	"remove": ({"who": "Ghost"}, {}),
 	"unban": ({"who": "Ghost"}, {}),
 	"allow_share": ({"who": "Ben"}, {"who": "Ghost"}),
@@ -162,12 +165,12 @@ ASKED: dict[str, tuple[Event, ...]] = {
 	"room": ({"same": "Ben"}, {"same": None}, {"same": "Ana"}, {"same": "Ghost"}, {"same": 7}),
 	"ask_share": ({"who": "Ben"}, {"who": "Ghost"}),
 	"agree": ({"to": "share", "yes": False}, {"to": "dance", "yes": True}, {}),
-	"rename": ({"name": "Anna"}, {"name": "Ana"}, {"name": 7}, {"name": "Zoe", "who": "Ghost"}),
+	"rename": ({"name": "Anna"}, {"name": "Ana"}, {"name": " "}, {"name": "Zoe", "who": "Ghost"}),
 	"ask": ({"question": "Ready?", "answers": ["yes", "no"]}, {"question": "", "answers": ["yes"]}, {}),
 	"answer": ({"index": 0}, {"index": 9}, {}),
 	"close_question": ({}, {}),
 	"timer": ({"seconds": 0}, {"seconds": -1}, {}),
-	"collect": ({"open": True, "title": "Sums"}, {"open": False}, {}),
+	"collect": ({"open": True, "title": "Sums"}, {"open": True, "title": " "}, {"open": False}, {}),
 	"remind": ({}, {}),
 	"opened": ({"file": "00ff"}, {}),
 	"attendance": ({"path": "/nowhere/at/all.csv"}, {}),
@@ -437,7 +440,8 @@ BAD_LINES: tuple[bytes, ...] = (
 	b"\xff\xfe\x00",
 	b"[" * 100_000,
 	b'{"a":' * 100_000,
-	b"x" * 2_000_000,
+	b"x" * 3_000_000,
+	b'{"do":"users","ref":"tail"}' * 100_000,
 )
 
 
@@ -448,7 +452,47 @@ def test_a_bad_line_never_ends_the_session(room: Class, line: bytes) -> None:
 	room.cara.send({"do": "users", "ref": repr(line[:40])})
 	room.cara.wait("users", ref=repr(line[:40]))
 	answered = room.cara.seen("error")[before:]
-	assert answered and {event["code"] for event in answered} == {"bad_command"}
+	assert [event["code"] for event in answered] == ["bad_command"]
+	assert not room.cara.seen("users", ref="tail")
+
+
+def test_a_mark_of_byte_order_is_no_command(room: Class) -> None:
+	room.cara.send_raw(b'\xef\xbb\xbf{"do":"users","ref":"marked"}\r\n')
+	room.cara.wait("users", ref="marked")
+
+
+@pytest.mark.parametrize(
+	("command", "code"),
+	[
+		({"do": "upload", "path": "/nowhere/at/all"}, "no_such_file"),
+		({"do": "hand_out", "path": "/nowhere/at/all"}, "no_such_file"),
+		({"do": "upload", "path": str(ROOT)}, "bad_command"),
+		({"do": "collect", "open": True, "title": " "}, "bad_command"),
+		({"do": "rename", "name": "\t"}, "bad_command"),
+	],
+	ids=str,
+)
+def test_what_is_wrong_is_called_by_its_code(room: Class, command: Event, code: str) -> None:
+	room.ana.send({**command, "ref": str(command)})
+	error = room.ana.wait("error", ref=str(command))
+	assert error["code"] == code and error["reason"]
+
+
+def test_a_member_that_may_be_missing_is_taken(tmp_path: Path) -> None:
+	"""Each optional member of a command reaches the server as itself."""
+	controller = cs.MeetingController(cs.ClientOptions(), tmp_path)
+	asked: list[Event] = []
+	controller.ask = lambda message, command: asked.append(message)  # type: ignore[method-assign]
+	ben = cs.Person(id=7, name="Ben")
+	controller.state.update(role="host", people=(ben,))
+	given = {"who": "Ben", "what": "camera", "on": True, "name": "Zoe"}
+	for name, members in cs.PLAIN_COMMANDS.items():
+		optional = [key[:-1] for key in members if key.endswith("?")]
+		if optional:
+			controller._tell_server({**given, "do": name})
+			assert {*optional} <= {*asked[-1]}, asked[-1]
+	controller.close(0.1)
+	assert len(asked) >= 3
 
 
 def test_a_bad_command_carries_its_ref(room: Class) -> None:
@@ -561,6 +605,10 @@ def test_devices_that_are_missing(room: Class, meeting: Callable[..., Headless])
 	assert not room.ana.seen("state", name="Eve", camera=True)
 	assert eve.close() == 0
 	check_events(eve)
+	said = eve.errors().splitlines()
+	assert {line.split()[0] for line in said} == {"connectsphere:"}
+	for name in ("“9”", "missing.wav", "/no/such/directory/x.wav"):
+		assert any(name in line for line in said), (name, said)
 
 
 def test_what_the_speaker_hears(room: Class) -> None:

@@ -669,6 +669,10 @@ class TestRemoving:
 		]
 
 	def test_a_host_cannot_be_removed(self, world: World, host: Member) -> None:
+		ben = world.join("Ben")
+		world.say(host, "cohost", who=ben.id, on=True)
+		world.say(ben, "remove", who=host.id)
+		assert world.told[ben.id][-1] == {"type": "error", "code": "not_allowed"}
 		world.say(host, "remove", who=host.id)
 		assert host.id in world.room.members
 		assert world.told[host.id][-1] == {"type": "error", "code": "no_such_person"}
