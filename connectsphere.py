@@ -817,6 +817,11 @@ def _exactly(*values: str) -> Check:
 _flag = _that(lambda value: type(value) is bool, "true or false")
 
 
+def _shown(limit: int) -> Check:
+	"""Of a server, in sentences: no control or bidi characters, as `clean_text`."""
+	return _text(limit, r"[^\0-\x08" + _CONTROLS)
+
+
 def _hex(octets: int) -> Check:
 	return _text(2 * octets, f"[0-9a-f]{{{2 * octets}}}")
 
@@ -864,7 +869,8 @@ def _shaped(value: Json, shape: Shape) -> Json:
 _ID = _integer(0, 2**32 - 1)
 _COUNT = _integer(0, 2**53)
 _TYPED = _text(256)
-_NAME = _text(256, r"[^\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*")
+_CONTROLS: Final = r"\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*"  # bidi ones, too
+_NAME = _text(256, r"[^\0-\n" + _CONTROLS)
 _CODE = _text(32, "[a-z0-9_]+")
 _KEY = _hex(16)
 _TOKEN = _hex(32)
@@ -1001,7 +1007,7 @@ class Ad(Record):
 
 
 # a server of a meeting, or one that may become it: at whose computer
-_SERVER: Final = {"fingerprint": _TOKEN, "name": _NAME, "address": _text(64), "port": _integer(1, 65_535)}
+_SERVER: Final = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 65_535)}
 # what the host signs: in what order others follow the first of `servers`; until: unix seconds
 RECORD: Final = {
 	"meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "until": _COUNT,
@@ -1044,8 +1050,8 @@ def not_permitted(what: str) -> Refused:
 class Question(Record):
 	"""A quick question to the class, "": none. `counts` are for hosts, and for all once it is over."""
 
-	question: Annotated[str, _text(300)] = ""
-	answers: Annotated[list[str], _listing(_text(100), MOST_ANSWERS)] = field(default_factory=list)
+	question: Annotated[str, _shown(300)] = ""
+	answers: Annotated[list[str], _listing(_shown(100), MOST_ANSWERS)] = field(default_factory=list)
 	counts: Annotated[Sequence[int], _listing(_COUNT, MOST_ANSWERS), "counts?"] = ()
 	own: Vote = -1  # one's own
 
@@ -1226,7 +1232,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"state": {"user": _record(_USER)},
 	"chat": {**_LINE},
 	"private_chat": {**_PRIVATE_LINE},
-	"reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _text(32)},
+	"reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _shown(32)},
 	"video_start": {"id": _ID, "name": _NAME},
 	"video_stop": {"id": _ID, "name": _NAME},
 	"encode": {
@@ -1247,7 +1253,12 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"file_gone": {"file": _FILE_ID, **_REFUSAL},
 	"file_saved": {"file": _FILE_ID, "people": _COUNT, "name": _NAME, "opened": _flag},
 	"audio_keys": {"up": _KEY, "down": _KEY},
-	"asks": {"ask": _COUNT, "name": _NAME, "address": _text(64), "why?": _exactly("pin", "removed", "knock")},
+	"asks": {
+		"ask": _COUNT,
+		"name": _NAME,
+		"address": _shown(64),
+		"why?": _exactly("pin", "removed", "knock"),
+	},
 	"ask_gone": {"ask": _COUNT},
 	"rules": Rules.shape(),
 	"listen": {},
@@ -5702,6 +5713,7 @@ class StateManager:
 
 	MOST_LINES = 5_000
 	MOST_FILES = 2_000  # those that are gone make way
+	MOST_ASKS = 256
 
 	def __init__(self) -> None:
 		self.current = Snapshot()
@@ -5765,7 +5777,8 @@ class StateManager:
 	def _take_people(self, people: Iterable[Person]) -> None:
 		people = tuple(people)
 		hosts = {one.name for one in people if one.role == "host"}
-		self.update(people=people, hosts=self.current.hosts | hosts)
+		kept = self.current.hosts if len(self.current.hosts) < MAX_PEOPLE else ()
+		self.update(people=people, hosts=hosts.union(kept))
 
 	def _on_rules(self, message: Json) -> list[Json]:
 		old, new = self.current.rules, Rules.read(message)
@@ -5800,6 +5813,8 @@ class StateManager:
 		return [{"event": "question", **told, "own": None if asked.own < 0 else asked.own}]
 
 	def _on_asks(self, message: Json) -> list[Json]:
+		if len(self.current.asks) >= self.MOST_ASKS:
+			raise PeerFault("too_many_asks")
 		self.update(asks={**self.current.asks, message["ask"]: message["name"]})
 		told = {"n": message["ask"], "address": message["address"], "why": message.get("why", "pin")}
 		return [{"event": "knock", "name": message["name"], **told}]
@@ -23001,6 +23016,7 @@ class EventWords:
 		self.view.attendees.asks.pop(event["n"], None)
 
 	def _on_reconnecting(self, _: Json) -> None:
+		self.view.attendees.asks.clear()  # who still waits is told again
 		self._cue(tr("The connection was lost. Reconnecting…"))
 
 	def _on_denied(self, event: Json) -> None:

@@ -121,6 +121,37 @@ def test_names_of_a_host_are_as_clean_as_a_servers(char: str) -> None:
 	assert cs.check_message(hello, cs.CLIENT_MESSAGES)["name"] == hello["name"]
 
 
+@pytest.mark.parametrize("char", "\0\x1b\x9b\u202e\u2066")
+@pytest.mark.parametrize(
+	("kind", "path"),
+	[("question", ["question"]), ("question", ["answers", 0]), ("asks", ["address"]),
+	("moved", ["server", "address"]), ("reaction", ["emoji"])],
+)  # fmt: skip
+def test_what_a_sentence_shows_of_a_host_controls_nothing(kind: str, path: list[Any], char: str) -> None:
+	message = {"type": kind, **copy.deepcopy(wire_examples.SERVER[kind])}
+	part: Any = message
+	for key in path[:-1]:
+		part = part[key]
+	part[path[-1]] = f"a{char}b"
+	with pytest.raises(cs.PeerFault):
+		cs.check_message(message, cs.SERVER_MESSAGES)
+	part[path[-1]] = cs.clean_text(f"a{char}\n\tb\u200dc")
+	cs.check_message(message, cs.SERVER_MESSAGES)
+
+
+def test_what_a_host_may_make_one_remember_has_a_bound() -> None:
+	"""Who waits, and who was seen as host."""
+	state = cs.StateManager()
+	state.apply({"type": "welcome", **wire_examples.SERVER["welcome"]})
+	for n in range(state.MOST_ASKS):
+		state.apply({"type": "asks", **wire_examples.SERVER["asks"], "ask": n})
+	with pytest.raises(cs.PeerFault):
+		state.apply({"type": "asks", **wire_examples.SERVER["asks"], "ask": n + 1})
+	for n in range(2 * cs.MAX_PEOPLE):
+		state.apply({"type": "state", "user": {**wire_examples.HOST, "name": f"H{n}"}})
+	assert len(state.current.hosts) <= cs.MAX_PEOPLE and state.current.hosts >= {f"H{n}"}
+
+
 @pytest.mark.parametrize("width", range(6, 60))
 def test_a_click_opens_what_is_shown(width: int) -> None:
 	"""Links that begin alike, wherever a narrow window cuts them."""

@@ -1287,6 +1287,15 @@ class RoomMachine(RuleBasedStateMachine):
 			assert member.id not in wanted and set(wanted) <= set(room.members)
 
 	@invariant()
+	def senders_are_seen_by_those_who_see_them(self) -> None:
+		people = self.world.room.allocator.people
+		for sender in people:
+			seen = {
+				ident: one.allocation[sender] for ident, one in people.items() if sender in one.allocation
+			}
+			assert self.world.room.allocator.routes(sender) == seen
+
+	@invariant()
 	def senders_know_what_is_wanted(self) -> None:
 		world = self.world
 		for member in world.room.members.values():

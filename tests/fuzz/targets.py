@@ -6,6 +6,9 @@ A fault of the peer is no finding; anything else that is raised is.
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
+import re
 import struct
 import sys
 import tempfile
@@ -19,6 +22,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import wire_examples  # noqa: E402 - found by the path above
 
 import connectsphere as cs  # noqa: E402 - found by the path above
 
@@ -443,9 +448,151 @@ def _value(name: str, stage: Stage, dice: Any) -> Any:
 	return dice.ConsumeIntInRange(-1, 9)
 
 
+# -- the client, from a hostile server's lines to the words of its window --------------------------------
+
+
+class StandingLink(FakeLink):
+	"""A client's connection, to a server of that certificate."""
+
+	fingerprint = "ab" * 32
+	local_address = "127.0.0.1"
+	connected = True
+
+	def begin(self, connected: bool) -> None:
+		pass
+
+	def send(self, data: bytes) -> None:
+		"""Nothing is answered that is no message of the wire."""
+		self.said.append(cs.parse_message(data[:-1], cs.CLIENT_MESSAGES))
+
+
+class Heard:
+	"""Stands for all that the words of events are given to; keeps the words."""
+
+	def __init__(self, words: list[str]) -> None:
+		self._words = words
+
+	def __getattr__(self, name: str) -> Heard:
+		return self
+
+	def __call__(self, *arguments: Any, **named: Any) -> Heard:
+		self._words += [one for one in (*arguments, *named.values()) if isinstance(one, str)]
+		return self
+
+	def __setitem__(self, key: object, value: object) -> None:
+		self(value)
+
+
+class Listener(cs.MeetingController):
+	"""A participant without sockets, devices and threads, and the words that a window makes of its events."""
+
+	def __init__(self, home: Path) -> None:
+		super().__init__(cs.ClientOptions(name="Ana", downloads=str(home)), home)
+		self.words: list[str] = []
+		self.media.start = self.media.go_on = lambda _: None  # type: ignore[method-assign]
+		self.successors._start = lambda: None  # type: ignore[method-assign]
+		self.files._add = lambda _: None  # type: ignore[method-assign]
+		self._look_for_host = lambda: None  # type: ignore[method-assign]
+		self._tokens.put = self._known.remember = lambda *_, **__: None  # type: ignore[method-assign]
+		view = Heard(self.words)
+		view.__dict__.update(shot=self.state.current, controller=self)
+		self.view = view
+		self.event_words = cs.EventWords(view)  # type: ignore[arg-type]
+
+	def hear(self, data: bytes) -> None:
+		"""Bytes of the server, as its link would hand them over; what the window makes of them."""
+		link = self.link
+		if link is None or link.link is None or link.link.closed:
+			link = self.connect()
+		if unless_refused(lambda: link._on_bytes(data) or 1) is None and link.link:
+			link.link.discard("peer")
+		self.run()
+		if link.link and link.link.closed:
+			link._closed("peer")
+			self.run()
+
+	def connect(self) -> cs.CommandConnection:
+		"""A connection that is open, where there was none."""
+		if self.state.current.link == "ended":
+			self.state.update(link="reconnecting")
+			self.status = None
+		self._connect()
+		assert self.link is not None
+		self.link._opened(self.link.link)  # type: ignore[arg-type]
+		return self.link
+
+	def run(self) -> None:
+		"""Do what the loop's thread was given, and what the window does then."""
+		while self._loop._mail:
+			self._loop._mail.popleft()()
+		self._loop._timers.clear()
+		self.view.__dict__["shot"] = self.snapshot()
+		while not self.gui_queue.empty():
+			event = self.gui_queue.get()
+			json.dumps(event)
+			self.event_words.take(event)
+
+	def check(self) -> None:
+		shot = self.snapshot()
+		assert len(shot.chat) <= cs.StateManager.MOST_LINES and len(shot.files) <= cs.StateManager.MOST_FILES
+		assert len(shot.people) <= 2 * cs.MAX_PEOPLE + 1 and len(shot.asks) <= cs.StateManager.MOST_ASKS
+		assert len(self._loop._timers) < 100 and len(self.requests._waiting) < 100
+		for words in self.words:
+			assert re.sub("[\n\t\u200c\u200d]", "", words).isprintable(), words
+		self.words.clear()
+
+
+ODD: list[Any] = [
+	*(0, 1, 7, 2**31, 2**53, 0.0, 1e-9, 3e10, True, False, [], {}, "", "x", "Ms Lee", "host", "co-host"),
+	*(
+		"\x1b]0;x\x07",
+		"\x9b2J",
+		"\u202eabc",
+		"a\nb",
+		"{x} %s {0}",
+		"\U0001f984" * 64,
+		"mic",
+		"ab" * 16,
+		"00ff",
+	),
+]
+
+
+def client(data: bytes) -> None:
+	"""A server that says anything of the wire in any order: no bug, no endless size, no control signs."""
+	dice = atheris.FuzzedDataProvider(data)
+	cs.connect_link = lambda *_: StandingLink()
+	with tempfile.TemporaryDirectory() as home:
+		one = Listener(Path(home))
+		one.hear(_said(dice, "welcome", 0))
+		for _ in range(24):
+			if not dice.remaining_bytes():
+				break
+			kind = dice.PickValueInList(sorted(cs.SERVER_MESSAGES))
+			one.hear(_said(dice, kind, dice.ConsumeIntInRange(0, 3)))
+			if one.state.current.link != "live" and dice.ConsumeBool():
+				one.hear(_said(dice, "welcome", 0))
+		one.check()
+		one._tokens.close()
+
+
+def _said(dice: Any, kind: str, changes: int) -> bytes:
+	"""A message with some members, also inner ones, changed."""
+	message: cs.Json = {"type": kind, **copy.deepcopy(wire_examples.SERVER[kind])}
+	for _ in range(changes):
+		part: Any = message
+		while part:
+			key = dice.PickValueInList(sorted(part) if isinstance(part, dict) else list(range(len(part))))
+			if not isinstance(part[key], (dict, list)) or not dice.ConsumeBool():
+				part[key] = copy.deepcopy(dice.PickValueInList(ODD))
+				break
+			part = part[key]
+	return json.dumps(message).encode() + b"\n"
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
 	target.__name__: target
-	for target in (control, pictures, screen, files, discovery, sealed, frames, server)
+	for target in (control, pictures, screen, files, discovery, sealed, frames, server, client)
 }
 
 
