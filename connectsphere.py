@@ -12223,6 +12223,7 @@ class Succession:
 			self._serve(self._last + own)
 		asking, self._asking = self._asking, {}
 		for session, hello in [(one, hello) for one, hello in asking.items() if not one.link.closed]:
+			self._server.half_open.leave(session.link.evict)
 			if self.serving:
 				self._server.lobby.welcome(session, hello)
 			elif serves:
@@ -12660,7 +12661,7 @@ class ConferenceServer:
 		self._host = options.bind or "0.0.0.0"
 		self.sessions: dict[int, ControlSession] = {}
 		self.tell_parent: Callable[[Json], None] = lambda told: None
-		self._half_open = HalfOpen(self.counters)
+		self.half_open = HalfOpen(self.counters)
 		self._warnings = KeyedBuckets(1, 1 / 60)  # a repeated fault is logged once a minute
 		self.loop = Loop("control", self.counters)
 		fingerprint, self.succession = identity.fingerprint, Succession(self)
@@ -12668,9 +12669,9 @@ class ConferenceServer:
 			options, fingerprint, self.room, self.loop, self.succession, self._admit, self._tell_hosts
 		)
 		self._screen = ScreenShareManager(
-			self.loop, identity, self._half_open, self._claim_screen, self._screen_released
+			self.loop, identity, self.half_open, self._claim_screen, self._screen_released
 		)
-		self._files = FileStore(self.room, self.loop, self._half_open, self.apply, identity, self.counters)
+		self._files = FileStore(self.room, self.loop, self.half_open, self.apply, identity, self.counters)
 		self.media = ServerMedia(self.room, self.loop, self.apply, self._fail)
 		self.failure = ""  # the code of why it cannot go on
 		self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
@@ -12816,7 +12817,7 @@ class ConferenceServer:
 		# By post: a departure is told to others, whose dead links are found then; a hundred would nest.
 		link.on_close = lambda reason: self.loop.post(lambda: self._closed(session, reason))
 		link.limit = MAX_LINE
-		self._half_open.begin(link, address)
+		self.half_open.begin(link, address)
 
 	# -- messages
 
@@ -12842,7 +12843,7 @@ class ConferenceServer:
 				else:
 					self.lobby.on_message(session, message, line)
 					if session.stage not in ("hello", "prove"):
-						self._half_open.leave(session.link.evict)
+						self.half_open.leave(session.link.evict)
 			except PeerFault as fault:
 				self._on_fault(session, fault, said)
 			except Refused as refused:

@@ -576,7 +576,7 @@ def test_200_half_open_connections_keep_nobody_out(server: cs.ConferenceServer, 
 		assert max(took) < 1.0
 		assert flood.ended() >= 200 - cs.HalfOpen.MOST
 		assert threading.active_count() - threads <= cs.HalfOpen.MOST
-	wait_until(lambda: threading.active_count() <= threads and not server._half_open._open)
+	wait_until(lambda: threading.active_count() <= threads and not server.half_open._open)
 
 
 @pytest.mark.calm

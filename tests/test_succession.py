@@ -518,3 +518,20 @@ def test_nobody_serves_unasked_and_a_yes_is_remembered(meeting: Starts) -> None:
 	cem.wait("succession", names=["Ben"])
 	cem.wait("succession", names=[])
 	wait_until(lambda: not standing_by(ben))
+
+
+def test_who_comes_to_a_standby_stays(meeting: Starts) -> None:
+	"""Longer than a newcomer has to say who it is: it has been said before it was known who serves."""
+	lee, base = host(meeting, "--orphan-seconds", "900", name="Ms Lee")
+	ben = join(meeting, base, "Ben", "--standby", "yes")
+	lee.wait("stand_by", 20, name="Ben", state="ready")
+	cem = join(meeting, base, "Cem")
+	cem.wait("succession", names=["Ben"])
+	server = cs.RunningMeeting(lee.home).read()["pid"]
+	for pid in (lee.process.pid, server):
+		os.kill(pid, signal.SIGKILL)
+	for each in (ben, cem):
+		assert each.wait("reconnected", 20, epoch=2)["served_by"] == "Ben"
+	time.sleep(cs.HANDSHAKE_SECONDS + 0.5)
+	for each in (ben, cem):
+		assert len(each.seen("reconnecting")) == 1
