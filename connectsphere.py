@@ -18897,6 +18897,20 @@ class Painted:
 		self.configure(cursor="hand2" if self.under(event) else "")
 
 
+def place_beside(look: Look, widget: tk.Misc, what: tk.Widget, width: int, height: int) -> None:
+	"""Put `what`, of that real size, at the right of a control of the left bar, else below or above one."""
+	root, gap = look.root, look.px(6)
+	x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
+	wide, tall = widget.winfo_width(), widget.winfo_height()
+	if x < wide // 2:
+		x, y = x + wide + gap, y + (tall - height) // 2
+	else:
+		x, below = x + (wide - width) // 2, y + tall + gap
+		y = below if below + height < root.winfo_height() else y - height - gap
+	x, y = min(x, root.winfo_width() - width), min(y, root.winfo_height() - height)
+	what.place(x=max(0, x), y=max(0, y))
+
+
 class Tooltip:
 	"""Words and key of a control on which the mouse rests for half a second."""
 
@@ -18946,22 +18960,7 @@ class Tooltip:
 			tip.text(
 				px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
 			)
-		x, y = self._place(width, height)
-		tip.canvas.place(x=x, y=y)
-
-	def _place(self, width: int, height: int) -> tuple[int, int]:
-		root, widget, gap = self.look.root, self.widget, self.look.px(6)
-		x, y = widget.winfo_rootx() - root.winfo_rootx(), widget.winfo_rooty() - root.winfo_rooty()
-		wide, tall = widget.winfo_width(), widget.winfo_height()
-		if x < self.look.px(40):
-			x, y = x + wide + gap, y + (tall - height) // 2
-		else:
-			below = y + tall + gap
-			x, y = (
-				x + (wide - width) // 2,
-				below if below + height < root.winfo_height() else y - height - gap,
-			)
-		return max(0, min(x, root.winfo_width() - width)), max(0, y)
+		place_beside(look, self.widget, tip.canvas, width, height)
 
 
 class Card(Painted):
@@ -19272,25 +19271,21 @@ class Meter(Painted):
 			self.image(look.px(at * self.step), 0, box)
 
 
-def draw_switch(to: Painted, x: int, y: int, on: bool, ring: str = "", name: str = "") -> None:
+def draw_switch(to: Painted, x: int, y: int, on: bool, ring: str = "") -> None:
 	"""A switch: the knob's side says the state, not the colour alone."""
 	look, p, px = to.look, to.look.palette, to.look.px
-	to.image(x, y, look.box(px(46), px(28), 14, p.panel, ring, 2), name=name)
+	to.image(x, y, look.box(px(46), px(28), 14, p.panel, ring, 2))
 	fill, edge, knob = (p.accent, p.accent, p.on_accent) if on else (p.panel, p.third, p.third)
-	to.image(x + px(3), y + px(3), look.box(px(40), px(22), 11, fill, edge, 2), name=name)
-	to.image(x + px(24 if on else 7), y + px(7), look.box(px(14), px(14), 7, knob), name=name)
+	to.image(x + px(3), y + px(3), look.box(px(40), px(22), 11, fill, edge, 2))
+	to.image(x + px(24 if on else 7), y + px(7), look.box(px(14), px(14), 7, knob))
 
 
-class Switch(Painted):
+class Switch(Button):
 	"""A switch that is on or off."""
 
 	def __init__(self, look: Look, parent: tk.Misc, on: bool, changed: Callable[[bool], object]) -> None:
-		super().__init__(look, parent, look.px(46), look.px(28), focus=True)
 		self.value, self.changed = on, changed
-		for event in ("<ButtonRelease-1>", "<<Press>>"):
-			self.bind(event, lambda _: self.flip())
-		self.on_focus(self.paint)
-		self.paint()
+		super().__init__(look, parent, self.flip, width=look.px(46), height=28)
 
 	def flip(self) -> None:
 		"""Turn it to the other side."""
@@ -19659,7 +19654,8 @@ class EmojiPicker(Painted):
 		super().__init__(look, self.holder, wide, tall, look.palette.card, focus=True)
 		look.layer(self.holder, self.close)
 		self.pack(padx=1, pady=1)
-		self._place(beside)
+		place_beside(look, beside, self.holder, wide + 2, tall + 2)
+		self.holder.lift()
 		self.bind("<Motion>", lambda event: self._move(self._find(event)))
 		self.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
 		self.bind("<FocusOut>", lambda _: self.close())
@@ -19669,20 +19665,6 @@ class EmojiPicker(Painted):
 			self.bind(key, lambda _, by=by: self._move(self.at + by))  # type: ignore[misc]
 		self._draw()
 		self.focus_set()
-
-	def _place(self, beside: tk.Widget) -> None:
-		root, gap = self.look.root, self.look.px(8)
-		wide, tall = int(self.canvas["width"]) + 2, int(self.canvas["height"]) + 2
-		x, y = beside.winfo_rootx() - root.winfo_rootx(), beside.winfo_rooty() - root.winfo_rooty()
-		if x < self.look.px(100):
-			x, y = x + beside.winfo_width() + gap, y
-		else:
-			x, y = x + beside.winfo_width() - wide, y - tall - gap
-		self.holder.place(
-			x=max(gap, min(x, root.winfo_width() - wide - gap)),
-			y=max(gap, min(y, root.winfo_height() - tall - gap)),
-		)
-		self.holder.lift()
 
 	def _find(self, event: Event) -> int:
 		edge = self.look.px(8)
@@ -20745,30 +20727,24 @@ class SideBar:
 		)
 
 
-class Pill(Painted):
-	"""A small box of the top bar with an icon, words, and perhaps a link."""
+class Pill(Button):
+	"""A button of the top bar: an icon, words, and perhaps a link."""
 
-	def __init__(self, look: Look, parent: tk.Misc, tip: str, command: Act | None = None) -> None:
-		super().__init__(look, parent, 10, look.px(36), focus=command is not None)
-		self.command = command
+	def __init__(self, look: Look, parent: tk.Misc, tip: str, command: Act) -> None:
 		self._now: tuple[Any, ...] = ()
-		self._tip = Tooltip(look, self.canvas, tip)
-		if command:
-			for event in ("<ButtonRelease-1>", "<<Press>>"):
-				self.bind(event, lambda _: command())
-			for event in ("<FocusIn>", "<FocusOut>"):
-				self.bind(event, lambda _: self._again(), add="+")
+		super().__init__(look, parent, command, kind="card", height=36, tip=tip)
 
-	def show(
+	def say(
 		self, words: str, icon: str = "", colour: str = "", link: str = "", lead: str = "", bars: int = 0
 	) -> None:
 		"""Show these; `bars` of 3 signal bars when above 0."""
 		now = (words, icon, colour, link, lead, bars)
 		if now != self._now:
 			self._now = now
-			self._again()
+			self.paint()
 
-	def _again(self) -> None:
+	def paint(self) -> None:
+		"""Draw it, as wide as what it says."""
 		if not self._now:
 			return
 		words, icon, colour, link, lead, bars = self._now
@@ -20780,7 +20756,7 @@ class Pill(Painted):
 		width = px(22) + lead_room + image_room + bold.measure(words) + link_room
 		self.wipe()
 		self.configure(width=width)
-		self.image(0, 0, look.box(width, px(36), 9, p.card, self.ring, 2))
+		self.image(0, 0, look.box(width, px(36), 9, p.raised if self.hot else p.card, self.ring, 2))
 		x, middle = px(11), px(18)
 		if lead:
 			self.text(x, middle, lead, 11, bold=True, colour=p.third)
@@ -20832,7 +20808,8 @@ class TopBar:
 		self.full.pack(side="right", padx=(px(8), px(16)), pady=px(11))
 		group.pack(side="right", padx=px(4))
 		self.people = Pill(look, self.frame, COMMANDS["users"].tip, partial(run, "users"))
-		self.quality = Pill(look, self.frame, "Connection to the host")
+		self.quality = Pill(look, self.frame, "Connection to the host", lambda: None)
+		self.quality.configure(takefocus=False)
 		self.pin = Pill(look, self.frame, COMMANDS["invite"].tip, partial(run, "invite"))
 		for pill in (self.people, self.quality, self.pin):
 			pill.pack(side="right", padx=px(4))
@@ -20865,7 +20842,7 @@ class TopBar:
 		for name, pill in self.states.items():
 			icon, said, on = words[name]
 			said = "" if self._narrow and name != "timer" else self.look.clip(said, self.look.font(13), 190)
-			pill.show(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
+			pill.say(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
 			if bool(on) != in_place(pill):
 				if on:
 					pill.pack(side="right", padx=self.look.px(4), before=self.title.canvas)
@@ -20885,16 +20862,16 @@ class TopBar:
 			self._lines = lines
 			self._write()
 		self._states(shot, now)
-		self.people.show(str(len(shot.people)), "users")
+		self.people.say(str(len(shot.people)), "users")
 		lost, delay = shot.link == "reconnecting", shot.delay_ms
 		bars = 1 if lost else 1 + (delay < 250) + (delay < 80)
 		words = tr("No link" if lost else ("Poor", "Fair", "Good")[bars - 1])
 		words += "" if lost or self._narrow else f" · {delay:.0f} ms"
-		self.quality.show(words, colour=(p.bad, p.warn, p.good)[bars - 1], bars=bars)
+		self.quality.say(words, colour=(p.bad, p.warn, p.good)[bars - 1], bars=bars)
 		if shot.pin:
-			self.pin.show(spaced_pin(shot.pin), link="" if self._narrow else tr("Invite"), lead="PIN")
+			self.pin.say(spaced_pin(shot.pin), link="" if self._narrow else tr("Invite"), lead="PIN")
 		else:
-			self.pin.show(tr("Invite"), "plus")
+			self.pin.say(tr("Invite"), "plus")
 		for name, button in self.layouts.items():
 			button.show(kind="primary" if name == layout else "ghost")
 
