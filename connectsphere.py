@@ -6420,17 +6420,17 @@ def is_fingerprint(value: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownHost:
+class KnownHost(Record):
 	"""A host that was accepted before; times in unix seconds."""
 
-	fingerprint: str
-	title: str
-	host: str
-	first_seen: float
-	last_seen: float
-	last_address: str = ""
-	port: int = DEFAULT_PORT
-	host_key: str = ""  # the public one of its host's right
+	fingerprint: Digest
+	title: Name
+	host: Name
+	first_seen: Time
+	last_seen: Time
+	last_address: Annotated[str, _text(64), "last_address?"] = ""
+	port: Annotated[int, _integer(1, 65_535), "port?"] = DEFAULT_PORT
+	host_key: Annotated[str, _text(64), "host_key?"] = ""  # the public one of its host's right
 
 	@property
 	def looks(self) -> frozenset[str]:
@@ -6471,7 +6471,7 @@ class KnownHosts:
 				del self._hosts[dropped.fingerprint]
 				with suppress(OSError):
 					self._path(dropped.fingerprint).unlink()
-		_save_json(self._path(fingerprint), asdict(known))
+		_save_json(self._path(fingerprint), known.message())
 		return known
 
 	def places(self) -> list[Address]:
@@ -6494,18 +6494,9 @@ class KnownHosts:
 
 	def _read(self) -> Iterator[KnownHost]:
 		for path in filter(lambda path: is_fingerprint(path.stem), sorted(self._directory.glob("*.json"))):
-			value = _load_json(path)
-			with suppress(KeyError, TypeError, ValueError):
-				yield KnownHost(
-					path.stem,
-					clean_name(str(value["title"]), MAX_TITLE),
-					clean_name(str(value["host"])),
-					float(value["first_seen"]),
-					float(value["last_seen"]),
-					str(value.get("last_address", "")),
-					int(value.get("port", DEFAULT_PORT)),
-					str(value.get("host_key", "")),
-				)
+			with suppress(PeerFault):
+				told = {**_load_json(path), "fingerprint": path.stem}
+				yield KnownHost.read(_shaped(told, KnownHost.shape()))
 
 
 _Setting = TypeVar("_Setting")
@@ -6608,11 +6599,15 @@ class HostRight:
 		return {"record": record, "signature": self._key.sign(SUCCESSION + record.encode()).hex()}
 
 
+def _verify(key: str, signed: Json, text: bytes) -> None:
+	public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+	public.verify(bytes.fromhex(signed["signature"]), text)
+
+
 def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 	"""Whether `proof` {id, epoch, nonce, signature} was signed with the private half of `key`."""
 	try:
-		public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-		public.verify(bytes.fromhex(proof["signature"]), host_statement(meeting, fingerprint, proof))
+		_verify(key, proof, host_statement(meeting, fingerprint, proof))
 	except (ValueError, InvalidSignature):
 		return False
 	return True
@@ -6624,8 +6619,7 @@ RECORD_SECONDS: Final = 43_200
 def read_record(told: Json, key: str, clock: float) -> Json:
 	"""The succession record that the owner of the public `key` has signed; PeerFault if it is over."""
 	try:
-		public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-		public.verify(bytes.fromhex(told["signature"]), SUCCESSION + told["record"].encode())
+		_verify(key, told, SUCCESSION + told["record"].encode())
 	except (KeyError, ValueError, InvalidSignature):
 		raise PeerFault("record", "not the host's") from None
 	record = _shaped(parse_json(told["record"].encode()), RECORD)
@@ -12269,13 +12263,7 @@ class Lobby:
 			raise PeerFault("unexpected_message", kind)
 		if kind in ("hello", "pin"):
 			session.transcript.append(line + b"\n")
-		handlers = {
-			"hello": self._on_hello,
-			"proof": self._on_proof,
-			"pin": self._on_pin,
-			"probe": self._on_probe,
-		}
-		handlers.get(kind, self._on_pin_proof)(session, message)
+		getattr(self, f"_on_{kind}")(session, message)
 
 	def deny(self, session: ControlSession, code: str, **values: Any) -> None:
 		"""Turn someone away."""
@@ -15582,11 +15570,6 @@ class Successors:
 		self._child: ChildKeeper | None = None
 		self._serving: Json = {}  # what the child has said
 		self._lines: list[Json] = []  # that another server may not have
-		self.answers: Mapping[str, Callable[[Json], object]] = {
-			"asked": self._on_asked, "sign": self._on_sign, "record": self._on_record, "copy": self._on_copy,
-			"moved": self._on_moved,
-			"serve": lambda message: self._tell_child("serve", epoch=message["epoch"]),
-		}  # fmt: skip
 
 	@property
 	def _shot(self) -> Snapshot:
@@ -15761,6 +15744,9 @@ class Successors:
 		if self._child:
 			self._child.tell({"do": do, **more})
 
+	def _on_serve(self, message: Json) -> None:
+		self._tell_child("serve", epoch=message["epoch"])
+
 	def _on_copy(self, message: Json) -> None:
 		self._tell_child("copy", state=message["state"])
 		lines, self._lines = self._lines, []
@@ -15822,49 +15808,6 @@ class MeetingController:
 		self.screen = ScreenPlane(self._loop, options, self.counters, self.requests.make, *told)
 		self.files = FileTransfers(options, self._loop, self.state, self.emit, self.ask, self.requests.make)
 		self.successors = Successors(self, home)
-		self._commands = self._all_commands()
-		self._answers = self._all_answers()
-
-	def _all_commands(self) -> Mapping[str, Callable[[Json], None]]:
-		return {
-			**dict.fromkeys(PLAIN_COMMANDS, self._tell_server),
-			**{name: getattr(self.files, name) for name in FILE_COMMANDS},
-			"admit": self._admit,
-			"agree": self._agree,
-			"hand_over": self.successors.hand_over,
-			"attendance": self._save_attendance,
-			"end": self._end,
-			"mic": partial(self._switch, "mic"),
-			"camera": partial(self._switch, "camera"),
-			"share": self._share,
-			"pause": self._pause,
-			"watch": self._choose_streams,
-			"sound": self._choose_sound,
-			"volume": self._choose_volume,
-			"watch_screen": lambda command: self.screen.watch(wanted(command, "on", bool)),
-			"snapshot": self._save_picture,
-			"users": self._tell_users,
-			"stats": self._tell_stats,
-			"leave": lambda command: self.leave("left", command.get("ref")),
-		}
-
-	def _all_answers(self) -> Mapping[str, Callable[[Json], object]]:
-		"""What is done at a message of the server; `_apply` at any other."""
-		return {
-			**dict.fromkeys(PASSED_ON, self._pass_on),
-			"welcome": self._on_welcome,
-			**self.successors.answers,
-			"pong": self._on_pong,
-			"encode": self._on_encode,
-			"audio_keys": self._on_audio_keys,
-			"muted": self._on_muted,
-			"listen": lambda message: self.media.air.begin(),
-			"file_gone": self._on_file_gone,
-			"file_offer": self._on_file_offer,
-			"error": self._on_error,
-			"ended": self._on_ended,
-			"removed": self._on_ended,
-		}
 
 	# -- life
 
@@ -16112,7 +16055,11 @@ class MeetingController:
 			return
 		if kind == "state":  # unasked: the roster knows better
 			self._wanted.pop("hand", None)
-		self._answers.get(kind, self._apply)(message)
+		handlers = (getattr(one, f"_on_{kind}", None) for one in (self, self.successors))
+		(self._pass_on if kind in PASSED_ON else next(filter(None, handlers), self._apply))(message)
+
+	def _on_listen(self, _: Json) -> None:
+		self.media.air.begin()
 
 	def _pass_on(self, message: Json) -> None:
 		fields = {key: message[key] for key in message if key not in ("type", "ref")}
@@ -16155,6 +16102,8 @@ class MeetingController:
 			(self._home / LAST_RECORD).unlink(missing_ok=True)
 		if self.link:
 			self.link.close("ended")
+
+	_on_removed = _on_ended
 
 	def _apply(self, message: Json, ref: Any = None) -> None:
 		if message["type"] == "timer":
@@ -16297,7 +16246,7 @@ class MeetingController:
 			self._refs.append(ref)
 		try:
 			name = str(command.get("do"))
-			handler = self._commands.get(name)
+			handler = self._handler(name)
 			if handler is None:
 				raise Refused("bad_command", key="do")
 			if not may_say(self.state.current.role, MESSAGE_TYPES.get(name, name)):
@@ -16310,6 +16259,11 @@ class MeetingController:
 		except PeerFault as fault:
 			self.emit("error", ref, **fault.refused.event)
 
+	def _handler(self, name: str) -> Callable[[Json], None] | None:
+		if name in FILE_COMMANDS:
+			return cast(Callable[[Json], None], getattr(self.files, name))
+		return getattr(self, f"_do_{name}", self._tell_server if name in PLAIN_COMMANDS else None)
+
 	def _tell_server(self, command: Json) -> None:
 		name = command["do"]
 		message = {
@@ -16321,7 +16275,7 @@ class MeetingController:
 		}
 		self.ask({"type": MESSAGE_TYPES.get(name, name), **message}, command)
 
-	def _admit(self, command: Json) -> None:
+	def _do_admit(self, command: Json) -> None:
 		who, on = command.get("who"), wanted(command, "yes", bool)
 		asks = [
 			n for n, name in self.state.current.asks.items() if n == command.get("n") or who in (name, "all")
@@ -16332,13 +16286,13 @@ class MeetingController:
 			self.send({"type": "admit", "ask": number, "on": on})
 		self.ask({"type": "admit", "ask": asks[0], "on": on}, command)
 
-	def _agree(self, command: Json) -> None:
+	def _do_agree(self, command: Json) -> None:
 		if command.get("to") == "stand_by":
 			self.successors.agree(command)
 			return
 		self._tell_server(command)
 		if command["yes"]:
-			self._share({"source": command.get("source", "screen:0"), "on": True})
+			self._do_share({"source": command.get("source", "screen:0"), "on": True})
 
 	def _count_down(self, left: float, ref: Any = None) -> None:
 		"""Say what is left of the timer: now, every 10 s, and at its end."""
@@ -16355,7 +16309,7 @@ class MeetingController:
 
 		tell(ref)
 
-	def _save_attendance(self, command: Json) -> None:
+	def _do_attendance(self, command: Json) -> None:
 		path, ref = Path(wanted(command, "path", str)), command.get("ref")
 
 		def write(message: Json) -> None:
@@ -16370,14 +16324,14 @@ class MeetingController:
 
 		self.requests.make({"type": "attendance"}, write)
 
-	def _end(self, command: Json) -> None:
+	def _do_end(self, command: Json) -> None:
 		if self._is("reconnecting"):  # there is no server to tell
 			self.leave("left", command.get("ref"))
 		self._end_ref = command.get("ref")
 		self._tell_server({**command, "ref": None})  # `ended` is its answer
 
-	def _switch(self, what: str, command: Json) -> None:
-		on = wanted(command, "on", bool)
+	def _do_mic(self, command: Json) -> None:
+		what, on = command["do"], wanted(command, "on", bool)
 		if on and not self.state.current.may(what):
 			self._wanted[what] = False
 			raise not_permitted(what)
@@ -16390,13 +16344,24 @@ class MeetingController:
 		self._later.setdefault(what, []).append(command.get("ref"))
 		self._turn(what, on)
 
+	_do_camera = _do_mic
+
 	def _turn(self, what: str, on: bool) -> None:
 		failed = self.state.current.devices.get(what, DeviceState()).state == "failed"
 		if failed or on != self._asked.get(what, False):
 			self._asked[what] = self._wanted[what] = on
 			self.media.turn(what, on)
 
-	def _choose_streams(self, command: Json) -> None:
+	def _do_hand_over(self, command: Json) -> None:
+		self.successors.hand_over(command)
+
+	def _do_leave(self, command: Json) -> None:
+		self.leave("left", command.get("ref"))
+
+	def _do_watch_screen(self, command: Json) -> None:
+		self.screen.watch(wanted(command, "on", bool))
+
+	def _do_watch(self, command: Json) -> None:
 		streams = wanted(command, "streams", dict)
 		chosen: dict[str, tuple[int, int]] = {}
 		for name, choice in streams.items():
@@ -16422,12 +16387,12 @@ class MeetingController:
 			self._watch_sent = streams
 			self.send({"type": "watch", "streams": streams})
 
-	def _choose_sound(self, command: Json) -> None:
+	def _do_sound(self, command: Json) -> None:
 		if command.get("mode") not in SOUNDS:
 			raise Refused("bad_command", key="mode")
 		self.media.choose("sound", command["mode"])
 
-	def _choose_volume(self, command: Json) -> None:
+	def _do_volume(self, command: Json) -> None:
 		person, gain = someone(self.state, command, "who"), command.get("gain", -1)
 		if type(gain) not in (int, float) or not 0 <= gain <= 2:
 			raise Refused("bad_command", key="gain")
@@ -16440,7 +16405,7 @@ class MeetingController:
 			chosen = {str(one.id): gains[one.name] for one in people if one.name in gains}
 			self.send({"type": "volume", "gains": chosen})
 
-	def _share(self, command: Json) -> None:
+	def _do_share(self, command: Json) -> None:
 		on, source = wanted(command, "on", bool), command.get("source", "screen:0")
 		if not isinstance(source, str) or not source:
 			raise Refused("bad_command", key="source")
@@ -16455,7 +16420,7 @@ class MeetingController:
 		if self._is("reconnecting") or current.presenter != current.me:  # nobody saw it, or can be told
 			self._answer_later(kind, id=current.me, name=current.name)
 
-	def _pause(self, command: Json) -> None:
+	def _do_pause(self, command: Json) -> None:
 		self.screen.paused = wanted(command, "on", bool)
 		self._tell_server(command)
 
@@ -16478,7 +16443,7 @@ class MeetingController:
 			self._camera_back = False
 			self._turn("camera", True)
 
-	def _save_picture(self, command: Json) -> None:
+	def _do_snapshot(self, command: Json) -> None:
 		of, path = wanted(command, "of", str), wanted(command, "path", str)
 		picture = self._newest(command)
 		if picture is None:
@@ -16495,10 +16460,10 @@ class MeetingController:
 			return self.media.picture("self")[1]
 		return self.media.newest(someone(self.state, command, "of").id)
 
-	def _tell_users(self, command: Json) -> None:
+	def _do_users(self, command: Json) -> None:
 		self._emit_all([self.state.users()], command.get("ref"))
 
-	def _tell_stats(self, command: Json) -> None:
+	def _do_stats(self, command: Json) -> None:
 		people, media = self.state.current.people, self.media
 		video = {one.name: figures for one in people if (figures := media.video_stats(one.id)) is not None}
 		told = {"audio": media.audio_stats(), "screen": self.screen.stats(), "udp": media.udp()}

@@ -180,13 +180,13 @@ ASKED: dict[str, tuple[Event, ...]] = {
 }  # fmt: skip
 
 
-def test_every_command_is_asked(tmp_path: Path) -> None:
-	controller = cs.MeetingController(cs.ClientOptions(), tmp_path)
-	controller.close(0.1)
-	assert set(controller._commands) - {"leave", "end"} == set(ASKED) - {"dance"}
+def test_every_command_is_asked() -> None:
+	own = {name.removeprefix("_do_") for name in dir(cs.MeetingController) if name.startswith("_do_")}
+	commands = own | {*cs.PLAIN_COMMANDS, *cs.FILE_COMMANDS}
+	assert commands - {"leave", "end"} == set(ASKED) - {"dance"}
 	page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 	told = page[page.index("## The headless interface") :]
-	assert [name for name in controller._commands if f"`{name}`" not in told] == []
+	assert [name for name in sorted(commands) if f"`{name}`" not in told] == []
 
 
 def ask_all(one: Headless, mark: str) -> list[Any]:
