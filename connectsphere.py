@@ -9337,7 +9337,7 @@ class _DriverThread(ABC):
 		self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
 	def close(self) -> None:
-		self._end("The device was closed.")
+		self._end("That was cancelled.")
 		self._thread.join(2.0)  # a driver may hang: the thread is a daemon
 
 	@abstractmethod
@@ -10458,7 +10458,7 @@ class _PacedCamera(Camera):
 		number = max(self._next, self._clock.newest())
 		with self._lock:
 			if self._closed:
-				raise DeviceError("The device was closed.")
+				raise DeviceError("That was cancelled.")
 			self._next = number + 1
 			return self._picture(number)
 
@@ -10538,7 +10538,7 @@ def open_camera(spec: str, name: str, fps: float = DEFAULT_FPS) -> Camera:
 	`fps` is a wish to a real camera.
 	"""
 	if spec == "none":
-		raise DeviceError("Nothing is chosen.")
+		raise DeviceError("No camera")
 	load_codecs()
 	if spec == "pattern":
 		return _CardCamera(name, fps)
@@ -10616,7 +10616,7 @@ class _PacedMicrophone(Microphone):
 		if late > self._SLEPT:
 			self._start += late
 		if self._closed:
-			raise DeviceError("The device was closed.")
+			raise DeviceError("That was cancelled.")
 		return self._room.hear(block, until - self._pace) if self._room else block
 
 	def close(self) -> None:
@@ -10703,7 +10703,7 @@ class _PacedSpeaker(Speaker):
 			self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
 		with self._lock:
 			if self._closed:
-				raise DeviceError("The device was closed.")
+				raise DeviceError("That was cancelled.")
 			if self._recorder is not None:
 				self._recorder.write(self._at, block)
 		_acoustics.play(self._start + self._at / AUDIO_RATE, block)
@@ -10766,7 +10766,7 @@ def open_microphone(spec: str) -> Microphone:
 	`room:` adds what stand-in speakers of this process play.
 	"""
 	if spec == "none":
-		raise DeviceError("Nothing is chosen.")
+		raise DeviceError("No microphone")
 	if spec == "default" or spec.isdecimal():
 		return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
 	kind, _, argument = spec.partition(":")
@@ -13974,19 +13974,13 @@ class MediaManager:
 		volume = self._options.volume
 		return block if volume == 1.0 else (block * volume).astype(np.int16)
 
-	@property
-	def muted_speech(self) -> bool:
-		return self._microphone is not None and self._microphone.muted_speech
-
-	@property
-	def mic_level(self) -> float:
-		return self._microphone.level if self._microphone else 0.0
-
-	@property
-	def sound(self) -> tuple[float, float, bool]:
-		"""As `Snapshot.sound`."""
-		captured = self._microphone.captured if self._microphone else 0.0
-		return captured, self.mic_level, self._voice.echo > 0.5
+	def heard(self) -> Json:
+		"""What a `Snapshot` says of the own microphone."""
+		mic, level, captured = self._microphone, 0.0, 0.0
+		if mic:
+			level, captured = mic.level, mic.captured
+		sound = captured, level, self._voice.echo > 0.5
+		return {"mic_level": level, "sound": sound, "muted_speech": mic is not None and mic.muted_speech}
 
 	def video_stats(self, ident: int) -> Json | None:
 		"""The `stats` entry of a sender."""
@@ -15838,9 +15832,7 @@ class MeetingController:
 		"""Everything a window shows, now."""
 		return replace(
 			self.state.current,
-			mic_level=self.media.mic_level,
-			sound=self.media.sound,
-			muted_speech=self.media.muted_speech,
+			**self.media.heard(),
 			delay_ms=self._delay,
 			wanted=dict(self._wanted),
 		)
@@ -16393,7 +16385,7 @@ class MeetingController:
 		self.media.choose("sound", command["mode"])
 
 	def _do_volume(self, command: Json) -> None:
-		person, gain = someone(self.state, command, "who"), command.get("gain", -1)
+		person, gain = someone(self.state, command), command.get("gain", -1)
 		if type(gain) not in (int, float) or not 0 <= gain <= 2:
 			raise Refused("bad_command", key="gain")
 		self.state.update(gains={**self.state.current.gains, person.name: gain})
@@ -17262,7 +17254,7 @@ class Program:
 			found[what].append(("none", none))
 			chosen = self.setting(what)
 			if chosen not in dict(found[what]):
-				words = {"pattern": "Test card", "tone": "Test tone"}.get(chosen, chosen)
+				words = "Test card" if chosen == "pattern" else chosen
 				found[what].insert(-1, (chosen, words))
 		return found
 
@@ -17510,9 +17502,7 @@ Stop share|Parar|Arrêter|रोकें
 Share your screen|Compartir tu pantalla|Partager votre écran|अपनी स्क्रीन साझा करें
 Raise hand|Mano|Main|हाथ उठाएँ
 Lower hand|Bajar mano|Baisser|हाथ नीचे
-Raise or lower your hand|Levantar o bajar la mano|Lever ou baisser la main|हाथ उठाएँ या नीचे करें
 React|Reaccionar|Réagir|प्रतिक्रिया
-Send a reaction|Enviar una reacción|Envoyer une réaction|प्रतिक्रिया भेजें
 Chat|Chat|Chat|चैट
 Messages|Mensajes|Messages|संदेश
 Users|Personas|Personnes|लोग
@@ -17574,9 +17564,7 @@ Play a test|Probar|Tester|जाँच ध्वनि बजाएँ
 Default device|Predeterminado|Par défaut|डिफ़ॉल्ट उपकरण
 No camera|Sin cámara|Aucune caméra|कोई कैमरा नहीं
 No microphone|Sin micrófono|Aucun micro|कोई माइक नहीं
-Nothing is chosen.|No se ha elegido nada.|Rien n'est choisi.|कुछ नहीं चुना गया।
 No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
-Test tone|Tono de prueba|Son d'essai|परीक्षण ध्वनि
 Test card|Carta de ajuste|Mire|परीक्षण चित्र
 Join a meeting|Unirse a una reunión|Rejoindre une réunion|मीटिंग में जुड़ें
 Meetings found on this network|Reuniones en esta red|Réunions sur ce réseau|इस नेटवर्क पर मिली मीटिंग
@@ -17712,7 +17700,6 @@ Write in private|Escribir en privado|Écrire en privé|निजी संदे
 Allow to share the screen|Permitir compartir la pantalla|Autoriser le partage d'écran|स्क्रीन साझा करने दें
 Remove from the meeting…|Quitar de la reunión…|Retirer de la réunion…|मीटिंग से हटाएँ…
 Remove {name}?|¿Quitar a {name}?|Retirer {name} ?|{name} को हटाएँ?
-They cannot come back into this meeting.|No podrá volver a esta reunión.|Cette personne ne pourra pas revenir.|वे इस मीटिंग में वापस नहीं आ सकेंगे।
 Remove|Quitar|Retirer|हटाएँ
 Keep microphones off|Mantener micrófonos apagados|Garder les micros coupés|माइक बंद रखें
 {count} muted|{count} silenciados|{count} micros coupés|{count} म्यूट
@@ -17753,7 +17740,6 @@ Left: {names}|Se fueron: {names}|Partis : {names}|चले गए: {names}
 lost the connection|perdió la conexión|a perdu la connexion|कनेक्शन टूटा
 {count} people lost the connection: look at this computer's cable or Wi-Fi|{count} perdieron la conexión: mira el cable o la Wi-Fi de este equipo|{count} ont perdu la connexion : vérifiez le câble ou le Wi-Fi d'ici|{count} का कनेक्शन टूटा: इस कंप्यूटर की केबल या वाई-फ़ाई देखें
 Not now|Ahora no|Pas maintenant|अभी नहीं
-Give the word to the next hand|Dar la palabra a la siguiente mano|Donner la parole à la main suivante|अगले हाथ को मौका दें
 has the word|tiene la palabra|a la parole|बोल रहे हैं
 {count} hands|{count} manos|{count} mains|{count} हाथ
 Ask to speak|Pedir la palabra|Demander|बोलना चाहूँ
@@ -17797,7 +17783,6 @@ The host's port {port} for files does not answer.|El puerto {port} del anfitrió
 If Windows asks about its firewall, tick both kinds of network: else nobody can join.|Si Windows pregunta por el cortafuegos, marca ambos tipos de red: si no, nadie podrá entrar.|Si Windows pose une question sur le pare-feu, cochez les deux types de réseau : sinon personne ne peut entrer.|यदि Windows फ़ायरवॉल के बारे में पूछे, तो दोनों तरह के नेटवर्क चुनें: वरना कोई जुड़ नहीं सकेगा।
 If macOS asks about camera, microphone, network or incoming connections, allow it.|Si macOS pregunta por cámara, micrófono, red o conexiones entrantes, permítelo.|Si macOS interroge sur caméra, micro, réseau ou connexions entrantes, autorisez-le.|यदि macOS कैमरे, माइक, नेटवर्क या आने वाले कनेक्शन के बारे में पूछे, तो अनुमति दें।
 This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
-The device was closed.|El dispositivo se cerró.|L'appareil a été fermé.|डिवाइस बंद कर दिया गया।
 A screen of {depth}-bit colours cannot be shared, only one of 24.|Una pantalla de {depth} bits no se puede compartir, solo de 24.|Un écran de {depth} bits ne peut être partagé, seulement de 24.|{depth} बिट की स्क्रीन साझा नहीं हो सकती, केवल 24 बिट की।
 There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
@@ -19597,7 +19582,8 @@ class ConfirmDialog(Dialog):
 		first: str = "",
 	) -> None:  # fmt: skip
 		super().__init__(look, title, 460)
-		self.words(text, 13)
+		if text:
+			self.words(text, 13)
 		self.buttons(answers, first)
 
 
@@ -20288,11 +20274,6 @@ class Stage(Painted):
 
 	# what the user does to it
 
-	def set_layout(self, layout: str) -> None:
-		"""Grid, speaker or focus."""
-		self.plan.set_layout(layout)
-		self.arrange()
-
 	def pin(self, key: int | str | None) -> None:
 		"""Give somebody the large place, or take it back."""
 		self.plan.pin(key)
@@ -20540,8 +20521,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
 	"mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
 	"camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
 	"share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
-	"hand": Command("H", "Raise hand", "Raise or lower your hand", lambda v: v.actions.hand()),
-	"react": Command("R", "React", "Send a reaction", lambda v: v.actions.react(), icon="smile"),
+	"hand": Command("H", "Raise hand", "Raise hand", lambda v: v.actions.hand()),
+	"react": Command("R", "React", "React", lambda v: v.actions.react(), icon="smile"),
 	"chat": Command("C", "Chat", "Messages", lambda v: v.flip_panel("messages")),
 	"users": Command("U", "Users", "Who is here", lambda v: v.flip_panel("attendees")),
 	"host": Command("", "Class", "Class", lambda v: v.flip_class(), "side", "shield", True),
@@ -20553,7 +20534,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
 	),
 	"lower": Hosts("Lower all hands", Told("lower", who="all"), "quiet", when=lambda shot: bool(shot.hands)),
 	"next": Command(
-		"N", "Give the word", "Give the word to the next hand", lambda v: v.actions.give_word(), "",
+		"N", "Give the word", "Give the word", lambda v: v.actions.give_word(), "",
 		host=True, when=lambda shot: bool(shot.hands),
 	),
 	"invite": Command("", "Invite others", "Invite others", lambda v: v.actions.invite(), "class"),
@@ -23381,7 +23362,7 @@ class Actions:
 		"""Ask before removing somebody."""
 		self.view.confirm(
 			tr("Remove {name}?", name=plain(name)),
-			tr("They cannot come back into this meeting."),
+			"",
 			(tr("Cancel"), "plain", lambda: None),
 			(tr("Remove"), "danger", partial(self.view.act, "remove", who=name)),
 			first=tr("Cancel"),
@@ -23656,7 +23637,8 @@ class MainAppView:
 
 	def set_layout(self, name: str) -> None:
 		"""Grid, speaker or focus."""
-		self.stage.set_layout(name)
+		self.stage.plan.set_layout(name)
+		self.stage.arrange()
 		self.needs_render = True
 
 	def run(self, name: str) -> None:
@@ -24444,19 +24426,17 @@ def server_options(options: Namespace) -> ServerOptions:
 
 def client_options(options: Namespace) -> ClientOptions:
 	"""What a participant needs, from the command line."""
+	devices = ("camera", "mic", "speaker", "sound", "downloads")
+	chosen = {what: value for what in devices if (value := getattr(options, what))}
 	return ClientOptions(
 		name=clean_name(options.name) if options.name else own_name(),
 		pin=clean_pin(options.pin or ""),
 		port=options.port or DEFAULT_PORT,
 		bind=options.bind,
-		camera=options.camera or "0",
-		mic=options.mic or "default",
-		speaker=options.speaker or "default",
-		sound=options.sound or "",
-		downloads=options.downloads or "",
 		standby=options.standby,
 		host_key=load_host_key(Path(options.host_key)) if options.host_key and not options.host else "",
-		given={what for what in ("name", "camera", "mic", "speaker", "sound") if getattr(options, what)},
+		given={*chosen} | ({"name"} if options.name else set()),
+		**chosen,
 	)
 
 
