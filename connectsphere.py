@@ -18871,7 +18871,7 @@ class Tooltip:
 		self._shown: Painted | None = None
 		widget.bind("<Enter>", self._enter, add="+")
 		widget.bind("<Leave>", self._leave, add="+")
-		widget.bind("<ButtonPress>", self._press, add="+")
+		widget.bind("<Button-1>", self._press, add="+")  # not ButtonPress, before which this goes
 		widget.bind("<Destroy>", self._hide, add="+")
 
 	def _enter(self, _: object) -> None:
