@@ -459,6 +459,12 @@ def busiest(places: Mapping[_Holder, str]) -> list[_Holder]:
 	return [holder for holder, address in places.items() if address == crowd]
 
 
+def makes_way(places: Mapping[_Holder, str], address: str) -> _Holder | None:
+	"""Who makes way for one more at `address`: the last of the busiest address; None: that one itself."""
+	crowd = busiest(places)
+	return crowd[-1] if [*places.values()].count(address) + 1 < len(crowd) else None
+
+
 class TokenBucket:
 	"""A rate limit: `burst` at once, refilled at `rate` a second."""
 
@@ -10438,8 +10444,8 @@ class _FrameClock:
 		return int((monotonic() - self.due(0)) * self.fps + 1e-6)
 
 
-class _PacedCamera(Camera):
-	"""What stands in for a camera: `picture(n)` draws or decodes frame n when it is due."""
+class _Frames(Camera, ScreenSource):
+	"""What stands in for a camera or a screen: `picture(n)` draws or decodes frame n when it is due."""
 
 	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]) -> None:
 		self._clock = _FrameClock(fps)
@@ -10462,6 +10468,9 @@ class _PacedCamera(Camera):
 			self._next = number + 1
 			return self._picture(number)
 
+	def grab(self) -> Picture:
+		return self._picture(self._clock.newest())
+
 	def close(self) -> None:
 		with self._lock:
 			if not self._closed:
@@ -10469,7 +10478,7 @@ class _PacedCamera(Camera):
 				self._close()
 
 
-class _CardCamera(_PacedCamera):
+class _CardCamera(_Frames):
 	"""The test card, drawn as large and as often as is of use."""
 
 	def __init__(self, name: str, fps: float) -> None:
@@ -10545,7 +10554,7 @@ def open_camera(spec: str, name: str, fps: float = DEFAULT_FPS) -> Camera:
 	if spec.isdecimal():
 		return _captures.open(int(spec), fps)
 	video = _VideoFile(spec, fps)
-	return _PacedCamera(video.fps, video.picture, video.close)
+	return _Frames(video.fps, video.picture, video.close)
 
 
 # ---- Sound: files and tones that stand in
@@ -10790,19 +10799,6 @@ def open_speaker(spec: str, start: float) -> Speaker:
 	return _PacedSpeaker(start, None if spec == "none" else _WavRecorder(spec))
 
 
-class _PictureScreen(ScreenSource):
-	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]) -> None:
-		self._clock = _FrameClock(fps)
-		self._picture = picture
-		self._close = close
-
-	def grab(self) -> Picture:
-		return self._picture(self._clock.newest())
-
-	def close(self) -> None:
-		self._close()
-
-
 def _load_picture(path: str) -> Picture:
 	try:
 		with Image.open(path) as file:
@@ -10820,7 +10816,7 @@ def open_screen(source: str) -> ScreenSource:
 	"""The source screen:N, window (the one in front that is not ours), pattern, a video or a picture file."""
 	if source == "pattern":
 		card = TestCard("Shared screen", LAYERS[-1], screen=True)
-		return _PictureScreen(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
+		return _Frames(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
 	if source == "window":
 		return _DesktopScreen(None)
 	kind, _, number = source.partition(":")
@@ -10828,9 +10824,9 @@ def open_screen(source: str) -> ScreenSource:
 		return _DesktopScreen(int(number))
 	if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
 		still = _load_picture(source)
-		return _PictureScreen(1.0, lambda number: still, lambda: None)
+		return _Frames(1.0, lambda number: still, lambda: None)
 	video = _VideoFile(source, DEFAULT_FPS)
-	return _PictureScreen(video.fps, lambda number: within_limit(video.picture(number)), video.close)
+	return _Frames(video.fps, lambda number: within_limit(video.picture(number)), video.close)
 
 
 def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
@@ -12401,9 +12397,7 @@ class Lobby:
 	def _queue(self, session: ControlSession) -> None:
 		if len(self._waiting) >= self.MOST_WAITING:
 			waiting = {ask: one.address for ask, one in self._waiting.items()}
-			crowd = busiest(waiting)
-			same = [*waiting.values()].count(session.address)
-			loser = self._waiting[crowd[-1]] if same + 1 < len(crowd) else session
+			loser = self._waiting.get(makes_way(waiting, session.address) or 0, session)
 			self.forget(loser)
 			self.deny(loser, "wrong_pin", why="many")
 			if loser is session:
@@ -16733,15 +16727,15 @@ class _GiveServer(ThreadingHTTPServer):
 		socketserver.TCPServer.server_bind(self)  # HTTPServer's asks a name server
 
 	def verify_request(self, request: Any, client_address: Any) -> bool:
-		here = self._open.copy()
-		same = [*here.values()].count(client_address[0])
-		if same < GIVE_TO_ONE and len(here) >= GIVE_AT_ONCE:
-			crowd = busiest(here)
-			if same + 1 >= len(crowd):
+		here, address = self._open.copy(), client_address[0]
+		if [*here.values()].count(address) >= GIVE_TO_ONE:
+			return False
+		if len(here) >= GIVE_AT_ONCE:
+			if (loser := makes_way(here, address)) is None:
 				return False
-			self._open.pop(crowd[-1], None)
-			cut_off(crowd[-1])
-		return same < GIVE_TO_ONE
+			self._open.pop(loser, None)
+			cut_off(loser)
+		return True
 
 	def process_request(self, request: Any, client_address: Any) -> None:
 		self._open[request] = client_address[0]
