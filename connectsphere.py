@@ -160,7 +160,6 @@ from typing import (
 	Annotated,
 	Any,
 	ClassVar,
-	Final,
 	Literal,
 	NamedTuple,
 	NoReturn,
@@ -189,7 +188,7 @@ except ImportError as missing:
 class Lazy:
 	"""A module that is imported where it is first used: a server needs no Tk, a mixer no TLS."""
 
-	def __init__(self, name: str) -> None:
+	def __init__(self, name: str):
 		self._name = name
 
 	def __getattr__(self, part: str) -> Any:
@@ -213,38 +212,38 @@ else:
 	ImageFilter, ImageFont = Lazy("PIL.ImageFilter"), Lazy("PIL.ImageFont")
 	ImageOps, ImageTk = Lazy("PIL.ImageOps"), Lazy("PIL.ImageTk")
 
-# ==============================
+# ====================
 # [1] BASICS - limits, ports, settings, the error tree, loggers, names that other people give
 # Uses: nothing
-# ==============================
+# ====================
 
-VERSION: Final = "1.0.0"
-PROTOCOL: Final = 1
-APP_NAME: Final = "ConnectSphere"
-DEFAULT_PORT: Final = 9000
-DISCOVERY_PORT: Final = 9000
+VERSION = "1.0.0"
+PROTOCOL = 1
+APP_NAME = "ConnectSphere"
+DEFAULT_PORT = 9000
+DISCOVERY_PORT = 9000
 
-AUDIO_RATE: Final = 16_000
-BLOCK: Final = 256
-BLOCK_SECONDS: Final = BLOCK / AUDIO_RATE
-DEFAULT_FPS: Final = 15
-MAX_FPS: Final = 60
-SMALL_LAYER: Final = 1  # layers up to this one are small pictures
-SPARING_FPS: Final = 12  # of a large picture that is calm, where many are in
+AUDIO_RATE = 16_000
+BLOCK = 256
+BLOCK_SECONDS = BLOCK / AUDIO_RATE
+DEFAULT_FPS = 15
+MAX_FPS = 60
+SMALL_LAYER = 1  # layers up to this one are small pictures
+SPARING_FPS = 12  # of a large picture that is calm, where many are in
 
-LAYERS: Final = ((160, 90), (320, 180), (640, 360), (1280, 720))
-CHUNK: Final = 1_100
-MAX_PARTS: Final = 256
-MAX_FRAME: Final = CHUNK * MAX_PARTS
-MAX_LINE: Final = 64 * 1024
-MAX_SCREEN: Final = (7680, 4320)
-FILE_BLOCK: Final = 256 << 10  # bytes of a file handled at once
-MAX_NAME: Final = 32
-MAX_TITLE: Final = 64
-MAX_PIN: Final = 64
-MAX_CHAT: Final = 4_000
-HISTORY: Final = 200
-MAX_PEOPLE: Final = 250  # the roster fits one line, whatever the names
+LAYERS = ((160, 90), (320, 180), (640, 360), (1280, 720))
+CHUNK = 1_100
+MAX_PARTS = 256
+MAX_FRAME = CHUNK * MAX_PARTS
+MAX_LINE = 64 * 1024
+MAX_SCREEN = (7680, 4320)
+FILE_BLOCK = 256 << 10  # bytes of a file handled at once
+MAX_NAME = 32
+MAX_TITLE = 64
+MAX_PIN = 64
+MAX_CHAT = 4_000
+HISTORY = 200
+MAX_PEOPLE = 250  # the roster fits one line, whatever the names
 
 Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
@@ -301,7 +300,7 @@ def size_words(size: float) -> str:
 
 # What a refusal says: code or code.why|the sentence as in TEXTS, in English alone where no window shows it or
 # it stands above. A code's first line whose places it has values for counts.
-REFUSALS: Final = """
+REFUSALS = """
 bad_command|“{key}” is missing or of the wrong kind.|“{key}” falta o no es del tipo correcto.|« {key} » manque ou n'est pas du bon type.|“{key}” नहीं है या सही प्रकार का नहीं है।
 bad_command|That was not understood: {fault}.|Eso no se entendió: {fault}.|Cela n'a pas été compris : {fault}.|यह समझ नहीं आया: {fault}।
 busy|The host is busy with other files.|El anfitrión está ocupado con otros archivos.|L'animateur est occupé par d'autres fichiers.|होस्ट दूसरी फ़ाइलों में व्यस्त है।
@@ -352,7 +351,7 @@ wrong_hash|The file changed while it was sent.|El archivo cambió mientras se en
 wrong_pin|That is not the PIN of this meeting.|Ese no es el PIN de esta reunión.|Ce n'est pas le PIN de cette réunion.|यह इस मीटिंग का PIN नहीं है।
 wrong_pin.many|Too many tries: wait a minute.
 """  # noqa: E501
-CODES: Final = tuple(line.split("|")[:2] for line in REFUSALS.split("\n")[1:-1])
+CODES = tuple(line.split("|")[:2] for line in REFUSALS.split("\n")[1:-1])
 
 
 class Refused(ConnectSphereError):
@@ -361,7 +360,7 @@ class Refused(ConnectSphereError):
 	`words` is a sentence of TEXTS with places for the values; "" takes the code's own.
 	"""
 
-	def __init__(self, code: str, words: str = "", **values: Any) -> None:
+	def __init__(self, code: str, words: str = "", **values: Any):
 		self.code, self.values = code, values
 		self.reason = (
 			words if isinstance(words, Words) else Words(words, **values) if words else self._sentence()
@@ -392,7 +391,7 @@ class Refused(ConnectSphereError):
 class PeerFault(ConnectSphereError):
 	"""A peer broke the protocol: what it sent is dropped and counted under `kind`."""
 
-	def __init__(self, kind: str, detail: str = "") -> None:
+	def __init__(self, kind: str, detail: str = ""):
 		super().__init__(f"{kind}: {detail}" if detail else kind)
 		self.kind = kind
 		self.key = ""  # the member of the message in which it is
@@ -412,15 +411,15 @@ def system_words(error: Exception) -> Words:
 	return Words(getattr(error, "strerror", None) or str(error))
 
 
-UNREADABLE: Final = "{path} cannot be read: {fault}."
-UNWRITABLE: Final = "{path} cannot be saved: {fault}."
-UNPLAYABLE: Final = "{path} is of the wrong kind."
+UNREADABLE = "{path} cannot be read: {fault}."
+UNWRITABLE = "{path} cannot be saved: {fault}."
+UNPLAYABLE = "{path} is of the wrong kind."
 
 
 class DeviceError(Refused):
 	"""A camera, microphone, speaker or screen that is missing, busy or unplugged."""
 
-	def __init__(self, words: str, **values: Any) -> None:
+	def __init__(self, words: str, **values: Any):
 		super().__init__("device", words, **values)
 
 
@@ -468,7 +467,7 @@ def makes_way(places: Mapping[_Holder, str], address: str) -> _Holder | None:
 class TokenBucket:
 	"""A rate limit: `burst` at once, refilled at `rate` a second."""
 
-	def __init__(self, burst: float, rate: float) -> None:
+	def __init__(self, burst: float, rate: float):
 		self._burst, self._rate = burst, rate
 		self._level, self._at = burst, 0.0
 
@@ -485,7 +484,7 @@ class TokenBucket:
 class KeyedBuckets:
 	"""A `TokenBucket` a key, of the `most` keys used last."""
 
-	def __init__(self, burst: float, rate: float, most: int = 1_024) -> None:
+	def __init__(self, burst: float, rate: float, most: int = 1_024):
 		self._burst, self._rate, self._most = burst, rate, most
 		self._each: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
@@ -510,7 +509,7 @@ class FairQueue:
 
 	_REMEMBERED = 4_096
 
-	def __init__(self, weights: Mapping[str, float]) -> None:
+	def __init__(self, weights: Mapping[str, float]):
 		self._weights = weights
 		self._flows: dict[Any, Flow] = {}
 		self._below: dict[tuple[Hashable, ...], dict[Any, None]] = {}  # parts that wait; items below a flow
@@ -587,7 +586,7 @@ def harmless(text: str) -> str:
 	return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
-_BLANK: Final = re.compile(  # fillers and selectors that show nothing, though not of a category C
+_BLANK = re.compile(  # fillers and selectors that show nothing, though not of a category C
 	"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2800\ufe00-\ufe0f\U0001d159\U000e0100-\U000e01ef]"
 )
 
@@ -625,7 +624,7 @@ def clean_text(text: str, limit: int = MAX_CHAT) -> str:
 	return trimmed("".join(kept))
 
 
-_LOOKALIKES: Final = """
+_LOOKALIKES = """
 2 ƧƻϨᒿ⨧ꙄꛯꝚ
 3 ƷȜЗҘӠ३૩ⲜⳄⳌꝪꞫ
 4 Ꮞᔯᔰ
@@ -672,10 +671,10 @@ x ×ΧχХхҲᕁᕽ᙭᙮ᚷ╳⤫⤬⨯⨰ⲬⵝꓫꞳ
 y ¥ɣΥγУуҮүҰұყᎩᎽᶌⲨⲩꓬ
 z ΖζᏃꓜꮓ
 """  # from Unicode's confusables.txt, without what NFKD, case and names tell
-_LATIN_NAME: Final = re.compile(
+_LATIN_NAME = re.compile(
 	"LATIN (?:SMALL LETTER|CAPITAL LETTER|LETTER SMALL CAPITAL)(?: DOTLESS| SCRIPT)? ([A-Z])(?: WITH .*)?$"
 )
-_LATIN_TWINS: Final = {"1": "l", "i": "l", "|": "l", "0": "o"}
+_LATIN_TWINS = {"1": "l", "i": "l", "|": "l", "0": "o"}
 
 
 @lru_cache(4_096)
@@ -710,14 +709,12 @@ def looks(text: str) -> frozenset[str]:
 # Names come from other people. What is left here is a name, never a path, that every platform takes,
 # that opens nothing and that no shell acts on when it merely lists the directory.
 
-MAX_FILE_NAME: Final = 180  # bytes of UTF-8: room for " (2)", ".blocked" and ".part" under the usual 255
-BLOCKED: Final = ".blocked"
-_FORBIDDEN: Final = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
-_DEVICE: Final = re.compile(
-	r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE
-)
-_CLASS_ID: Final = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
-_EXECUTABLE: Final = frozenset(
+MAX_FILE_NAME = 180  # bytes of UTF-8: room for " (2)", ".blocked" and ".part" under the usual 255
+BLOCKED = ".blocked"
+_FORBIDDEN = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.IGNORECASE)
+_CLASS_ID = re.compile(r"\{[0-9a-f-]+\}", re.IGNORECASE)
+_EXECUTABLE = frozenset(
 	"""
     accde ade adp ahk appimage app appinstaller application applescript appref-ms au3 bash bat btm bundle
     cdxml chm class cmd com command cpl csh deb dll dmg dylib egg elf exe fish flatpakref flatpakrepo gadget
@@ -728,7 +725,7 @@ _EXECUTABLE: Final = frozenset(
     zsh action appx appxbundle
     """.split()  # noqa: SIM905 - a word a line would hide the list
 )
-_ACTED_ON: Final = frozenset(  # by extension, or by whole name
+_ACTED_ON = frozenset(  # by extension, or by whole name
 	"""
     contact desklink desktop desktopthemepack deskthemepack diagcab directory fileloc inetloc library-ms
     lnk mad maf mag mam maq mar mas mat mau mav maw mda mapimail searchconnector-ms search-ms scf
@@ -780,10 +777,10 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
 	return next(one for one in itertools.chain([name], others) if not exists(one))
 
 
-# ==============================
+# ====================
 # [2] WIRE - every byte that crosses the network, both ways
 # Uses: BASICS
-# ==============================
+# ====================
 
 # -- control: newline-delimited JSON
 
@@ -875,14 +872,14 @@ def _shaped(value: Json, shape: Shape) -> Json:
 _ID = _integer(0, 2**32 - 1)
 _COUNT = _integer(0, 2**53)
 _TYPED = _text(256)
-_CONTROLS: Final = r"\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*"  # bidi ones, too
+_CONTROLS = r"\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*"  # bidi ones, too
 _NAME = _text(256, r"[^\0-\n" + _CONTROLS)
 _CODE = _text(32, "[a-z0-9_]+")
 _KEY = _hex(16)
 _TOKEN = _hex(32)
 _FILE_ID = _text(32, "[0-9a-f]{1,32}")
 _REF = _integer(0, 2**53)
-MOST_EPOCHS: Final = 1 << 12  # servers of one meeting, one after the other
+MOST_EPOCHS = 1 << 12  # servers of one meeting, one after the other
 _EPOCH = _integer(1, MOST_EPOCHS - 1)
 _FPS = _integer(1, MAX_FPS)
 _LAYER = _integer(0, len(LAYERS) - 1)
@@ -891,14 +888,14 @@ _ROLE = _exactly("host", "co-host", "member")
 _VERSION = _integer(1, 1_000_000)
 _MEETING = _text(64, "[!-~]{1,64}")
 _KIND = _exactly("", "sheet", "work")
-PERMITS: Final = ("mic", "camera", "chat", "private", "share", "react", "files")  # what members may do
+PERMITS = ("mic", "camera", "chat", "private", "share", "react", "files")  # what members may do
 _WHAT = _exactly(*PERMITS)
 _PERMITS = _listing(_WHAT, len(PERMITS))
-DOORS: Final = ("open", "knock", "locked")
+DOORS = ("open", "knock", "locked")
 _DOOR = _exactly(*DOORS)
-MOST_ANSWERS: Final = 5
-MOST_ROWS: Final = 250  # of attendance, in one message
-DAY_SECONDS: Final = 86_400
+MOST_ANSWERS = 5
+MOST_ROWS = 250  # of attendance, in one message
+DAY_SECONDS = 86_400
 
 
 # -- records: what is known of a person, a line, a file on offer, a meeting
@@ -1013,9 +1010,9 @@ class Ad(Record):
 
 
 # a server of a meeting, or one that may become it: at whose computer
-_SERVER: Final = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 65_535)}
+_SERVER = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 65_535)}
 # what the host signs: in what order others follow the first of `servers`; until: unix seconds
-RECORD: Final = {
+RECORD = {
 	"meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "until": _COUNT,
 	"servers": _listing(_record(_SERVER), 4),
 }  # fmt: skip
@@ -1073,10 +1070,10 @@ class Attended(Record):
 	lost: Count
 
 
-_USER: Final = Person.shape()
-_LINE: Final = Line.shape()
-_OWN: Final = {"ref?": _REF}  # only its author is told
-_PRIVATE_LINE: Final = {**_LINE, "to_name": _NAME}
+_USER = Person.shape()
+_LINE = Line.shape()
+_OWN = {"ref?": _REF}  # only its author is told
+_PRIVATE_LINE = {**_LINE, "to_name": _NAME}
 
 _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
 	"why?": _CODE,
@@ -1090,7 +1087,7 @@ _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
 _REFUSAL: Shape = {"code": _CODE, **_VALUES}
 
 _ASKED = _exactly("share", "work", "stand_by")
-SIGNED: Final = {"record": _text(4_000), "signature": _hex(64)}
+SIGNED = {"record": _text(4_000), "signature": _hex(64)}
 
 
 def _object(value: Any) -> Json:
@@ -1099,9 +1096,7 @@ def _object(value: Any) -> Json:
 	return value
 
 
-FEATURES: Final = (
-	"sound_pairs",
-)  # what not every version 1 has and somebody may ask for; each side says its own
+FEATURES = ("sound_pairs",)  # what not every version 1 has and somebody may ask for; each side says its own
 _FEATURES = _listing(_text(32, "[a-z0-9_]+"), 32)
 
 
@@ -1187,8 +1182,8 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"ping": {"t": _number(0, 2**53)},
 }
 
-HOSTS_ALONE: Final = frozenset({"end", "cohost", "hand_over"})
-HOST_ONLY: Final = HOSTS_ALONE | {
+HOSTS_ALONE = frozenset({"end", "cohost", "hand_over"})
+HOST_ONLY = HOSTS_ALONE | {
 	"mute", "remove", "unban", "take_over", "allow_share", "admit", "permit", "word", "lower", "door",
 	"spotlight", "ask_share", "question", "close_question", "timer", "collect", "attendance",
 	"one_room", "remind", "stand_by",
@@ -1304,7 +1299,7 @@ def encode_line(message: Json) -> bytes:
 	return data
 
 
-MAX_DEPTH: Final = 8
+MAX_DEPTH = 8
 _LONE = re.compile(rb"\\u[dD][89a-fA-F]")  # only an escape can be half of a surrogate pair
 
 
@@ -1340,7 +1335,7 @@ def parse_json(data: bytes) -> Json:
 	return value
 
 
-UNKNOWN: Final = "unknown_message"
+UNKNOWN = "unknown_message"
 
 
 @contextmanager
@@ -1376,7 +1371,7 @@ def check_message(value: Json, shapes: Mapping[str, Shape]) -> Json:
 class LineSplitter:
 	"""Cuts a byte stream into lines of at most 64 KiB."""
 
-	def __init__(self, limit: int = MAX_LINE) -> None:
+	def __init__(self, limit: int = MAX_LINE):
 		self._limit = limit
 		self._rest = bytearray()
 
@@ -1394,12 +1389,12 @@ class LineSplitter:
 
 # -- pictures: what may be given to a decoder
 
-PICTURE_HEAD: Final = 4_096  # what a coded picture may have beyond its pixels
-_JPEG_SKIPPED: Final = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
-_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-_SEGMENT: Final = struct.Struct(">HH")
-_FRAME_HEADER: Final = struct.Struct(">BHHB")
-_WEBP: Final = struct.Struct("<4sI8sIBI")
+PICTURE_HEAD = 4_096  # what a coded picture may have beyond its pixels
+_JPEG_SKIPPED = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFDD])
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_SEGMENT = struct.Struct(">HH")
+_FRAME_HEADER = struct.Struct(">BHHB")
+_WEBP = struct.Struct("<4sI8sIBI")
 
 
 def _one_scan(data: bytes, start: int) -> bool:
@@ -1466,8 +1461,8 @@ def fits_layer(size: tuple[int, int], layer: int, octets: int = 0) -> bool:
 #   | length | length bytes ... |
 #   +--------+------------------+
 
-MAX_MESSAGE: Final = 1 << 20
-_LENGTH: Final = struct.Struct(">I")
+MAX_MESSAGE = 1 << 20
+_LENGTH = struct.Struct(">I")
 
 
 def encode_message(payload: bytes) -> bytes:
@@ -1478,7 +1473,7 @@ def encode_message(payload: bytes) -> bytes:
 class MessageSplitter:
 	"""Cuts a byte stream into length-prefixed messages of at most `limit` bytes."""
 
-	def __init__(self, limit: int = MAX_MESSAGE) -> None:
+	def __init__(self, limit: int = MAX_MESSAGE):
 		self._limit = limit
 		self._rest = bytearray()
 
@@ -1497,8 +1492,8 @@ class MessageSplitter:
 		return done
 
 
-SCREEN_HELLO: Final[Shape] = {"role": _exactly("presenter", "viewer"), "ticket": _hex(16)}
-SCREEN_ANSWER: Final[Shape] = {"status": _exactly("ok", "denied"), "code?": _CODE, **_VALUES}
+SCREEN_HELLO: Shape = {"role": _exactly("presenter", "viewer"), "ticket": _hex(16)}
+SCREEN_ANSWER: Shape = {"status": _exactly("ok", "denied"), "code?": _CODE, **_VALUES}
 
 
 def encode_record(record: Json) -> bytes:
@@ -1520,15 +1515,15 @@ def parse_record(payload: bytes, shape: Shape) -> Json:
 #
 #   Instead of any of its lines the server may say FAILED code, and close.
 
-MAX_FILE_LINE: Final = 1_024
-FILE_DONE: Final = b"DONE\n"
-FILE_READY: Final = b"READY\n"
-FILE_REQUESTS: Final[Mapping[str, Shape]] = {
+MAX_FILE_LINE = 1_024
+FILE_DONE = b"DONE\n"
+FILE_READY = b"READY\n"
+FILE_REQUESTS: Mapping[str, Shape] = {
 	"file_upload": {"ticket": _hex(16)},
 	"file_download": {"ticket": _hex(16), "offset": _COUNT},
 }
-_FILE_HEAD: Final[Shape] = {"size": _COUNT, "sha256": _TOKEN, "offset": _COUNT}
-_FILE_ANSWER: Final = re.compile(rb"READY (\d{1,16})|(DONE)|FAILED ([a-z_]{1,32})")
+_FILE_HEAD: Shape = {"size": _COUNT, "sha256": _TOKEN, "offset": _COUNT}
+_FILE_ANSWER = re.compile(rb"READY (\d{1,16})|(DONE)|FAILED ([a-z_]{1,32})")
 
 
 def file_ready(offset: int) -> bytes:
@@ -1570,7 +1565,7 @@ class Codec(enum.IntEnum):
 # A message is its kind in one byte and its members; see _SCREEN_LAYOUTS. Each commit is acknowledged,
 # in order: by a viewer when it has painted it, by the server to the presenter when most viewers have.
 
-MAX_RECTANGLE: Final = 256  # pixels each way
+MAX_RECTANGLE = 256  # pixels each way
 
 
 class Geometry(NamedTuple):
@@ -1619,7 +1614,7 @@ class Acknowledge(NamedTuple):
 ScreenMessage: TypeAlias = Geometry | Rectangle | Commit | Pointer | Acknowledge
 
 
-_SCREEN_LAYOUTS: Final[Mapping[int, tuple[type[ScreenMessage], struct.Struct]]] = {
+_SCREEN_LAYOUTS: Mapping[int, tuple[type[ScreenMessage], struct.Struct]] = {
 	1: (Geometry, struct.Struct(">BIHH")),
 	2: (Rectangle, struct.Struct(">BIIHHHHB")),
 	3: (Commit, struct.Struct(">BII")),
@@ -1637,7 +1632,7 @@ def encode_screen(message: ScreenMessage) -> bytes:
 	return layout.pack(kind, *message)
 
 
-_SIZE_READERS: Final = {int(Codec.JPEG): jpeg_size, int(Codec.WEBP): webp_size}
+_SIZE_READERS = {int(Codec.JPEG): jpeg_size, int(Codec.WEBP): webp_size}
 
 
 def _fault_of(message: ScreenMessage) -> str:
@@ -1683,18 +1678,18 @@ def parse_screen(data: bytes) -> ScreenMessage:
 #
 # On the audio plane a datagram of 24 or 536 bytes is a block; small messages never have those sizes.
 
-VIDEO_HEADER: Final = struct.Struct(">IIHH")
-AUDIO_HEADER: Final = struct.Struct(">II")
-_NONCE: Final = struct.Struct(">B3xII")
-_ADDITIONAL: Final = struct.Struct(">IIH")
-TAG: Final = 16
-PROBE_SIZE: Final = VIDEO_HEADER.size + 16  # of a probe and of what answers it
-AUDIO_SIZES: Final = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG + 2 * BLOCK])
-AUDIO_PAIR: Final = AUDIO_HEADER.size + TAG + 4 * BLOCK  # two blocks, downstream, numbered by the first
-LAYER_SHIFT: Final = 30
-COUNTER_MASK: Final = (1 << LAYER_SHIFT) - 1
-REPLAY_WINDOW: Final = 512
-_WINDOW_BITS: Final = (1 << REPLAY_WINDOW) - 1
+VIDEO_HEADER = struct.Struct(">IIHH")
+AUDIO_HEADER = struct.Struct(">II")
+_NONCE = struct.Struct(">B3xII")
+_ADDITIONAL = struct.Struct(">IIH")
+TAG = 16
+PROBE_SIZE = VIDEO_HEADER.size + 16  # of a probe and of what answers it
+AUDIO_SIZES = frozenset([AUDIO_HEADER.size + TAG, AUDIO_HEADER.size + TAG + 2 * BLOCK])
+AUDIO_PAIR = AUDIO_HEADER.size + TAG + 4 * BLOCK  # two blocks, downstream, numbered by the first
+LAYER_SHIFT = 30
+COUNTER_MASK = (1 << LAYER_SHIFT) - 1
+REPLAY_WINDOW = 512
+_WINDOW_BITS = (1 << REPLAY_WINDOW) - 1
 
 
 class Kind(enum.IntEnum):
@@ -1716,7 +1711,7 @@ class Sealer:
 	`layered`: the top two bits of a number are its layer, and each layer counts for itself.
 	"""
 
-	def __init__(self, key: bytes, *, layered: bool = False) -> None:
+	def __init__(self, key: bytes, *, layered: bool = False):
 		self._encrypt = AESGCM(key).encrypt
 		self._mask = COUNTER_MASK if layered else 0xFFFFFFFF
 		self._last: dict[tuple[int, int, int], int] = {}
@@ -1762,7 +1757,7 @@ class ReplayWindow:
 class Opener:
 	"""Opens what a Sealer has sealed, then judges replay."""
 
-	def __init__(self, key: bytes, *, layered: bool = False) -> None:
+	def __init__(self, key: bytes, *, layered: bool = False):
 		self._decrypt = AESGCM(key).decrypt
 		self._mask = COUNTER_MASK if layered else 0xFFFFFFFF
 		self._windows: dict[tuple[int, int, int], ReplayWindow] = {}
@@ -1818,8 +1813,8 @@ def audio_datagram(ident: int, seq: int, sealed: bytes) -> bytes:
 
 #   nack payload   | id u32 | number u32 | bitmap 32 bytes, part 0 in the highest bit |
 
-_NACK: Final = struct.Struct(">II32s")
-ALL_PARTS: Final = (1 << MAX_PARTS) - 1
+_NACK = struct.Struct(">II32s")
+ALL_PARTS = (1 << MAX_PARTS) - 1
 
 
 class Nack(NamedTuple):
@@ -1860,7 +1855,7 @@ class PathValidation:
 
 	MOST_PENDING = 4
 
-	def __init__(self, ident: int, up: bytes, down: bytes, *, layered: bool) -> None:
+	def __init__(self, ident: int, up: bytes, down: bytes, *, layered: bool):
 		self.id = ident
 		self.opener = Opener(up, layered=layered)
 		self.sealer = Sealer(down)
@@ -1898,9 +1893,9 @@ class PathValidation:
 
 # -- discovery: one JSON object a datagram
 
-QUESTION_SIZE: Final = 512
-LONGEST_QUESTION: Final = 1_500
-_ANSWER: Final = {**Ad.shape(), "nonce": _either(_exactly(""), _hex(16))}
+QUESTION_SIZE = 512
+LONGEST_QUESTION = 1_500
+_ANSWER = {**Ad.shape(), "nonce": _either(_exactly(""), _hex(16))}
 
 
 def discovery_question(nonce: bytes, version: int = PROTOCOL) -> bytes:
@@ -1951,36 +1946,36 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 	return fields.pop("nonce") or None, fields
 
 
-# ==============================
+# ====================
 # [3] AUDIO - jitter buffer, concealment, mixer, voice detection, resampling
 # Uses: BASICS
-# ==============================
+# ====================
 
 # A silent block is this very object, so that `is` can tell it.
-SILENCE: Final[Samples] = np.zeros(BLOCK, np.int16)
+SILENCE: Samples = np.zeros(BLOCK, np.int16)
 
 # A block's slack (headroom) = time of the pull that plays it - time of arrival, in seconds.
-SLACK_LEAST: Final = 0.0005  # 1 % of the last 5 s of blocks had less: 16 ms of delay more
-SLACK_MOST: Final = 0.0215  # 99 % of the last 10 s had more (a block, SLACK_AIMED, hysteresis): 16 ms less
-SLACK_AIMED: Final = 0.005  # at a start, and what shrinking leaves
-SLACK_WINDOW: Final = 312  # blocks, 5 s
-OUTLIERS: Final = 4  # the first count that is over 1 % of the window
-DEEPEST: Final = 64  # blocks held at most
-DELAY_MOST: Final = 0.25  # seconds; beyond it the delay does not grow
-SPREAD_MOST: Final = 0.1  # seconds of jitter that a fresh start allows for at most
+SLACK_LEAST = 0.0005  # 1 % of the last 5 s of blocks had less: 16 ms of delay more
+SLACK_MOST = 0.0215  # 99 % of the last 10 s had more (a block, SLACK_AIMED, hysteresis): 16 ms less
+SLACK_AIMED = 0.005  # at a start, and what shrinking leaves
+SLACK_WINDOW = 312  # blocks, 5 s
+OUTLIERS = 4  # the first count that is over 1 % of the window
+DEEPEST = 64  # blocks held at most
+DELAY_MOST = 0.25  # seconds; beyond it the delay does not grow
+SPREAD_MOST = 0.1  # seconds of jitter that a fresh start allows for at most
 
-QUIET_PEAK: Final = 100  # about -50 dBFS: cutting here is not heard
-SPLICE: Final = 96  # samples cross-faded where time is stretched or compressed
-JOIN: Final = 32  # samples cross-faded from concealment into speech
-LAG_RANGE: Final = 200  # samples searched for a similar place: one period at 80 Hz
-FADE_OUT: Final = 960  # samples, 60 ms: the longest that concealment sounds
-PITCH_WINDOW: Final = 160
-PITCH_LAGS: Final = (32, 256)  # samples, 500 to 62.5 Hz
+QUIET_PEAK = 100  # about -50 dBFS: cutting here is not heard
+SPLICE = 96  # samples cross-faded where time is stretched or compressed
+JOIN = 32  # samples cross-faded from concealment into speech
+LAG_RANGE = 200  # samples searched for a similar place: one period at 80 Hz
+FADE_OUT = 960  # samples, 60 ms: the longest that concealment sounds
+PITCH_WINDOW = 160
+PITCH_LAGS = (32, 256)  # samples, 500 to 62.5 Hz
 
-LEVEL_FLOOR: Final = -96.0
-VOICE_DB: Final = -60.0
-KNEE: Final = 24_000.0
-FULL_SCALE: Final = 32_768.0
+LEVEL_FLOOR = -96.0
+VOICE_DB = -60.0
+KNEE = 24_000.0
+FULL_SCALE = 32_768.0
 
 
 def level_db(samples: Samples) -> float:
@@ -2018,7 +2013,7 @@ def _most_similar(old: NDArray[Any], new: NDArray[Any], low: int, high: int) -> 
 class PacketLossConcealment:
 	"""What is heard in place of missing sound: the last pitch period again and again, fading within 60 ms."""
 
-	def __init__(self, history: Samples | None) -> None:
+	def __init__(self, history: Samples | None):
 		"""`history` is the sound up to the hole, 512 samples at least; None is silence."""
 		self._cycle = np.zeros(1, np.float32)
 		self._step = 0.0  # the jump at the start, worn off slowly so that it is no click
@@ -2346,11 +2341,11 @@ class JitterBuffer:
 		self._watch.restart()
 
 
-ENVELOPE_BLOCKS: Final = 156  # 2.5 s
-ENVELOPE_MEAN: Final = 31  # blocks whose mean is taken off
-BAND_EDGES: Final = (4, 5, 6, 7, 8, 10, 12, 15, 17, 21, 25, 30, 36, 44, 53, 63, 76, 92, 110)  # of 62.5 Hz
-NO_BANDS: Final = np.array([-3.0] * 18 + [LEVEL_FLOOR], np.float32)
-VOICED: Final = 20  # blocks with a voice suffice
+ENVELOPE_BLOCKS = 156  # 2.5 s
+ENVELOPE_MEAN = 31  # blocks whose mean is taken off
+BAND_EDGES = (4, 5, 6, 7, 8, 10, 12, 15, 17, 21, 25, 30, 36, 44, 53, 63, 76, 92, 110)  # of 62.5 Hz
+NO_BANDS = np.array([-3.0] * 18 + [LEVEL_FLOOR], np.float32)
+VOICED = 20  # blocks with a voice suffice
 
 
 def bands_of(waves: NDArray[Any]) -> NDArray[np.float32]:
@@ -2389,9 +2384,9 @@ class HeardBefore:
 	Meanwhile nothing is played: the own loudspeaker is louder than a neighbour.
 	"""
 
-	LAGS: Final = 24  # blocks: the longest way over the network
-	BLOCKS: Final = 110  # 1.8 s
-	LIKE: Final = 0.35  # in one room 0.46 to 0.77, in no other over 0.23
+	LAGS = 24  # blocks: the longest way over the network
+	BLOCKS = 110  # 1.8 s
+	LIKE = 0.35  # in one room 0.46 to 0.77, in no other over 0.23
 
 	def __init__(self) -> None:
 		self.on_early: Callable[[], object] = lambda: None  # it was so
@@ -2428,14 +2423,14 @@ class HeardBefore:
 class RoomFinder:
 	"""Finds who shares a room: who hears the same and, asked to listen, what is yet to come."""
 
-	EVERY: Final = 25  # blocks
-	LAGS: Final = 4  # blocks, by which two devices may differ: a loudspeaker that leaks trails by more
-	LIKE: Final = 0.4
-	UNLIKE: Final = 0.2
-	MOST: Final = 40  # talkers
-	AT_ONCE: Final = 12  # are compared with each other
-	AGAINST: Final = 30  # judgements, 12 s of a voice that is not heard
-	PATIENCE: Final = 190  # blocks until two are asked again, twice as many each time
+	EVERY = 25  # blocks
+	LAGS = 4  # blocks, by which two devices may differ: a loudspeaker that leaks trails by more
+	LIKE = 0.4
+	UNLIKE = 0.2
+	MOST = 40  # talkers
+	AT_ONCE = 12  # are compared with each other
+	AGAINST = 30  # judgements, 12 s of a voice that is not heard
+	PATIENCE = 190  # blocks until two are asked again, twice as many each time
 
 	def __init__(self) -> None:
 		self.news: list[Json] = []
@@ -2517,7 +2512,7 @@ class RoomFinder:
 class ActiveSpeaker:
 	"""Who is loudest, changed only for someone who stays loudest for 150 ms; 0 is nobody."""
 
-	SECONDS: Final = 0.15
+	SECONDS = 0.15
 
 	def __init__(self) -> None:
 		self.current = 0
@@ -2557,7 +2552,7 @@ class NearestMicrophone:
 	Another takes over at once where that is silent, else once it has been clearly louder for a while.
 	"""
 
-	CLEARLY_DB: Final = 4.0
+	CLEARLY_DB = 4.0
 
 	def __init__(self) -> None:
 		self.rooms: dict[int, list[int]] = {}  # by member
@@ -2594,7 +2589,7 @@ class AudioMixer:
 	Who wants somebody louder, softer or not at all gets a sum of one's own while that one speaks.
 	"""
 
-	INERTIA: Final = 0.75  # share of what was before in a speaker's level
+	INERTIA = 0.75  # share of what was before in a speaker's level
 
 	def __init__(self) -> None:
 		self.nearest = NearestMicrophone()
@@ -2729,12 +2724,12 @@ class AudioMixer:
 class VoiceActivityDetector:
 	"""Tells blocks worth sending from silence; the hangover is longer after longer speech."""
 
-	HANGOVER: Final = 20  # blocks, 320 ms
-	SHORTEST: Final = 5
-	LIKELY: Final = 0.25  # a fan has 0.2 at most
-	LOUD_DB: Final = -45.0
+	HANGOVER = 20  # blocks, 320 ms
+	SHORTEST = 5
+	LIKELY = 0.25  # a fan has 0.2 at most
+	LOUD_DB = -45.0
 
-	def __init__(self, threshold_db: float = VOICE_DB) -> None:
+	def __init__(self, threshold_db: float = VOICE_DB):
 		self._threshold = threshold_db
 		self._spoken = 0
 		self._left = 0
@@ -2757,10 +2752,10 @@ class VoiceActivityDetector:
 class Resampler:
 	"""Converts a stream of mono samples to another rate: a polyphase low-pass (windowed sinc, 70 dB)."""
 
-	ZEROS: Final = 24  # zero crossings on each side, counted at the lower rate: 1.5 ms at 16 kHz
-	MOST_PHASES: Final = 1024
+	ZEROS = 24  # zero crossings on each side, counted at the lower rate: 1.5 ms at 16 kHz
+	MOST_PHASES = 1024
 
-	def __init__(self, rate_in: int, rate_out: int) -> None:
+	def __init__(self, rate_in: int, rate_out: int):
 		"""ValueError unless both rates, in Hz, are positive."""
 		if rate_in <= 0 or rate_out <= 0:
 			raise ValueError(f"rates must be positive, not {rate_in} and {rate_out}")
@@ -2798,16 +2793,16 @@ class Resampler:
 		return weights
 
 
-# ==============================
+# ====================
 # [4] VIDEO - frames and their datagrams, reassembly, retransmission, the test card's clock
 # Uses: BASICS, WIRE
-# ==============================
+# ====================
 
 
 # The test card's clock: 8 bits marker, 24 bits milliseconds, 8 bits CRC as 2 x 20 cells, black 0, white 1.
-CLOCK_COLUMNS: Final = 20
-CLOCK_MARKER: Final = 0xA5
-CLOCK_SPAN: Final = 1 << 24
+CLOCK_COLUMNS = 20
+CLOCK_MARKER = 0xA5
+CLOCK_SPAN = 1 << 24
 
 
 def _crc8(data: bytes) -> int:
@@ -2871,27 +2866,27 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
 
 # A frame is kept as runs: parts that came in order in one buffer. What one GRO read brings is one run.
 
-DATAGRAM: Final = VIDEO_HEADER.size + CHUNK
-_INDEXES: Final = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
-_CHUNK_ITEM: Final = np.dtype(f"V{CHUNK}")
-_ROW: Final = np.dtype(
+DATAGRAM = VIDEO_HEADER.size + CHUNK
+_INDEXES = tuple(index.to_bytes(2, "big") for index in range(MAX_PARTS))
+_CHUNK_ITEM = np.dtype(f"V{CHUNK}")
+_ROW = np.dtype(
 	[("ident", ">u4"), ("number", ">u4"), ("total", ">u2"), ("index", ">u2"), ("chunk", _CHUNK_ITEM)]
 )
 
-MAX_OPEN: Final = 3  # frames of one sender and layer that are being collected
-MAX_HELD: Final = 1_000_000  # bytes of one sender's unfinished frames
-MAX_SENDERS: Final = 2 * MAX_PEOPLE
-NACK_ROUNDS: Final = 4
-GAP_WAIT: Final = 0.002
-TAIL_WAIT: Final = 0.010
-NACK_AGAIN: Final = 0.015
-FRAME_LIFE: Final = 0.120
+MAX_OPEN = 3  # frames of one sender and layer that are being collected
+MAX_HELD = 1_000_000  # bytes of one sender's unfinished frames
+MAX_SENDERS = 2 * MAX_PEOPLE
+NACK_ROUNDS = 4
+GAP_WAIT = 0.002
+TAIL_WAIT = 0.010
+NACK_AGAIN = 0.015
+FRAME_LIFE = 0.120
 
 
 class FrameLayout:
 	"""Lays the datagrams of frames of up to `most` parts out back to back, each frame over the one before."""
 
-	def __init__(self, most: int) -> None:
+	def __init__(self, most: int):
 		self._octets = memoryview(bytearray(most * DATAGRAM))
 		rows = np.frombuffer(self._octets, _ROW)
 		rows["index"] = np.arange(most)
@@ -3066,7 +3061,7 @@ class Reassembler:
 	dropped. What a peer sends wrongly is dropped and counted.
 	"""
 
-	def __init__(self, layered: bool, counters: Counters, only: Collection[int] | None = None) -> None:
+	def __init__(self, layered: bool, counters: Counters, only: Collection[int] | None = None):
 		self.rtt = 0.0  # smoothed round-trip time in seconds, 0 while it is not known
 		self._only = only
 		self._layer_shift = LAYER_SHIFT if layered else 32
@@ -3241,11 +3236,11 @@ class _Sent:
 class RetransmissionCache:
 	"""The newest frames of one sender, kept once for all who receive them, each under numbers of its own."""
 
-	LIFE: Final = 0.25  # seconds
-	MOST: Final = 4 * 16  # that many are sent in LIFE of four layers at 60 a second
-	SAVED: Final = 30  # frames of which the allowance is kept
+	LIFE = 0.25  # seconds
+	MOST = 4 * 16  # that many are sent in LIFE of four layers at 60 a second
+	SAVED = 30  # frames of which the allowance is kept
 
-	def __init__(self, budget: float = 0.25) -> None:
+	def __init__(self, budget: float = 0.25):
 		self._budget = budget
 		self._frames: dict[int, tuple[float, bytes]] = {}  # place: when it was sent, and what
 		self.place = 0  # of the frame stored last
@@ -3307,7 +3302,7 @@ class RetransmissionCache:
 class FrameDropper:
 	"""Lets at most `fps` frames a second pass, evenly; a frame early by a quarter period still passes."""
 
-	def __init__(self, fps: float) -> None:
+	def __init__(self, fps: float):
 		self.fps = fps
 		self._level = 1.0
 		self._at = -math.inf
@@ -3324,17 +3319,17 @@ class FrameDropper:
 		return True
 
 
-# ==============================
+# ====================
 # [5] TILES - the shared screen as state
 # Uses: BASICS, WIRE
-# ==============================
+# ====================
 
 
 # A grid of 64-pixel tiles, each of which belongs to the newest rectangle that covers it; a rectangle lives
 # while it owns a tile. Newest is by the presenter's `version`, never by the order of arrival.
 
-TILE: Final = 64
-STILL_AFTER: Final = 0.3
+TILE = 64
+STILL_AFTER = 0.3
 
 
 def _tiles_of(size: int) -> int:
@@ -3587,7 +3582,7 @@ def merge_rectangles(mask: NDArray[np.bool_], width: int, height: int) -> list[t
 class StillTiles:
 	"""Which tiles have not changed for 0.3 s and were not sent lossless since."""
 
-	def __init__(self, rows: int, columns: int) -> None:
+	def __init__(self, rows: int, columns: int):
 		self._changed_at = np.full((rows, columns), np.inf)
 
 	def changed(self, mask: NDArray[np.bool_], now: float) -> None:
@@ -3607,10 +3602,10 @@ class StillTiles:
 		return first + STILL_AFTER if first < math.inf else None
 
 
-# ==============================
+# ====================
 # [6] BANDWIDTH - what a path carries, who gets which layer, when bytes leave
 # Uses: BASICS, VIDEO
-# ==============================
+# ====================
 
 
 # -- estimator
@@ -3618,30 +3613,30 @@ class StillTiles:
 # The receiver measures (ReceiverReport), the server concludes (BandwidthEstimator), for it alone sees all
 # that goes there. Sound is the clock: its blocks leave every 16 ms, so how late they come is the queue in
 # front of them. tests/test_adaptation.py says what doubling each constant changes.
-LAG_SAMPLES: Final = 6  # blocks that tell a queue from jitter
-LAG_MEMORY: Final = 15.0  # s after which the least lag is learnt anew, for clocks drift apart
-REPORT_USUAL: Final = 0.5  # s between reports
-REPORT_CALM: Final = 2.0  # s between them once all has been well for longer than a limit lasts
-REPORT_URGENT: Final = 0.25  # s between them after a loss or in a queue
-STIRRING: Final = 0.006  # s of lasting delay from which reports are urgent, and which end a probe
-QUEUED: Final = 0.020  # s of lasting delay that count as a queue: one of 30 ms is left as it is
-MUCH_LOST: Final = 0.05  # share, where there is a limit
-LOST_BY_CHANCE: Final = 0.15  # share, elsewhere: a bad radio loses that, a path that is too short far more
-LOSS_MEMORY: Final = 1.0  # s over which losses are averaged
-LEAST_RATE: Final = 20_000.0  # bytes/s that are tried on any path
-CUT_WAIT: Final = 0.6  # s until a cut shows in what is reported
-CUTS_IN_VAIN: Final = 3  # cuts after which a steady queue is left alone: other traffic makes it
-REST: Final = 0.9  # of the capacity that is used for long
-TRIED: Final = 1.2  # times the capacity, a probe
-PROOF: Final = 1.02  # times the capacity shows that there is more
-PROOF_SECONDS: Final = 3.5  # more than the credit that a shaper has saved up
-PROOF_LATEST: Final = 11.0  # s, where there is not enough to send for a proof
-CLIMB_AFTER: Final = 4.0  # s without trouble
-CLIMB: Final = 1.1  # times a second, up to TRIED
-CLIMB_FREELY: Final = 1.8  # times a second after a proof
-STEP: Final = 1.6  # times what comes may be tried next
-LEAP: Final = 2.5  # ... where there was not enough to send: the next layer takes as much
-FORGET_AFTER: Final = 30.0  # s without trouble, then there is no limit any more
+LAG_SAMPLES = 6  # blocks that tell a queue from jitter
+LAG_MEMORY = 15.0  # s after which the least lag is learnt anew, for clocks drift apart
+REPORT_USUAL = 0.5  # s between reports
+REPORT_CALM = 2.0  # s between them once all has been well for longer than a limit lasts
+REPORT_URGENT = 0.25  # s between them after a loss or in a queue
+STIRRING = 0.006  # s of lasting delay from which reports are urgent, and which end a probe
+QUEUED = 0.020  # s of lasting delay that count as a queue: one of 30 ms is left as it is
+MUCH_LOST = 0.05  # share, where there is a limit
+LOST_BY_CHANCE = 0.15  # share, elsewhere: a bad radio loses that, a path that is too short far more
+LOSS_MEMORY = 1.0  # s over which losses are averaged
+LEAST_RATE = 20_000.0  # bytes/s that are tried on any path
+CUT_WAIT = 0.6  # s until a cut shows in what is reported
+CUTS_IN_VAIN = 3  # cuts after which a steady queue is left alone: other traffic makes it
+REST = 0.9  # of the capacity that is used for long
+TRIED = 1.2  # times the capacity, a probe
+PROOF = 1.02  # times the capacity shows that there is more
+PROOF_SECONDS = 3.5  # more than the credit that a shaper has saved up
+PROOF_LATEST = 11.0  # s, where there is not enough to send for a proof
+CLIMB_AFTER = 4.0  # s without trouble
+CLIMB = 1.1  # times a second, up to TRIED
+CLIMB_FREELY = 1.8  # times a second after a proof
+STEP = 1.6  # times what comes may be tried next
+LEAP = 2.5  # ... where there was not enough to send: the next layer takes as much
+FORGET_AFTER = 30.0  # s without trouble, then there is no limit any more
 
 
 class ReceiverReport:
@@ -3777,12 +3772,12 @@ class BandwidthEstimator:
 Sizes: TypeAlias = Mapping[tuple[int, int], float]  # bytes of a picture, by sender and layer
 LayerRate: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
 
-USUAL_SIZES: Final = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
-FRAME_SECONDS: Final = 0.1  # that one picture may take on a path
-LINGER: Final = 2.0  # seconds that a layer is still encoded after its last use
-HEADWAY: Final = 1.08  # pacing factor: frames leave that much faster than they come, or they would queue
-REPORT_LEAST: Final = 0.2  # seconds between two reports that count
-MOST_PIXELS: Final = 8 * 30 * 1_280 * 720  # a second that one may watch: eight in the largest layer
+USUAL_SIZES = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
+FRAME_SECONDS = 0.1  # that one picture may take on a path
+LINGER = 2.0  # seconds that a layer is still encoded after its last use
+HEADWAY = 1.08  # pacing factor: frames leave that much faster than they come, or they would queue
+REPORT_LEAST = 0.2  # seconds between two reports that count
+MOST_PIXELS = 8 * 30 * 1_280 * 720  # a second that one may watch: eight in the largest layer
 
 
 class Reroute(NamedTuple):
@@ -4067,13 +4062,13 @@ class LayerAllocator:
 
 # -- pacer
 
-BURST_PARTS: Final = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
-LATE_WAIT: Final = 0.036  # two ticks of Windows and a little: what is due meanwhile is made up for
-BURST_GAP: Final = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
-PACED_RATE: Final = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s
-PACED_SECONDS: Final = 30.0
-MAX_SPREAD: Final = 0.060
-MAX_BACKLOG: Final = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
+BURST_PARTS = 29  # half of what one GSO call carries: 32 kB fit the buffers of small switches
+LATE_WAIT = 0.036  # two ticks of Windows and a little: what is due meanwhile is made up for
+BURST_GAP = 0.004  # well under TAIL_WAIT, or receivers would ask for what is still to be sent
+PACED_RATE = BURST_PARTS * DATAGRAM / BURST_GAP  # 8 MB/s
+PACED_SECONDS = 30.0
+MAX_SPREAD = 0.060
+MAX_BACKLOG = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
 
 
 @dataclass(slots=True, eq=False)
@@ -4106,9 +4101,9 @@ class SendBudget:
 	(SIOCOUTQ) in front of sound; MOST where the system does not tell what it holds (0).
 	"""
 
-	QUEUE: Final = 0.002
-	LEAST: Final = 16 * 1024
-	MOST: Final = 256 * 1024  # then the own socket is read again
+	QUEUE = 0.002
+	LEAST = 16 * 1024
+	MOST = 256 * 1024  # then the own socket is read again
 
 	def __init__(self) -> None:
 		self.left = self.MOST
@@ -4146,7 +4141,7 @@ class Pacer:
 	A receiver with an estimate: one frame at a time at that rate, in small pieces, for sound's sake.
 	"""
 
-	def __init__(self, counters: Counters) -> None:
+	def __init__(self, counters: Counters):
 		self._counters = counters
 		self._lanes: dict[int, _Lane] = {}
 		self._ready: list[tuple[int, int, int, _Frame]] = []  # heap by priority, turn, serial
@@ -4289,15 +4284,15 @@ class Pacer:
 		self._at = max(self._at, now)
 
 
-# ==============================
+# ====================
 # [7] ROOM - the server's truth: who is here, who may do what, who must receive what
 # Uses: BASICS, WIRE, BANDWIDTH
-# ==============================
+# ====================
 
-RESUME_SECONDS: Final = 600.0
-NUMBER_GAP: Final = 1_000
-TICKET_SECONDS: Final = 10.0
-ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are answered by `ok`
+RESUME_SECONDS = 600.0
+NUMBER_GAP = 1_000
+TICKET_SECONDS = 10.0
+ANSWERS: Mapping[str, str] = {  # what answers a request; all others are answered by `ok`
 	**{kind: kind for kind in ("user_list", "chat", "private_chat", "reaction", "ticket", "timer")},
 	"attendance": "attendance",
 	"stand_by": "stand_by",
@@ -4312,7 +4307,7 @@ ANSWERS: Final[Mapping[str, str]] = {  # what answers a request; all others are 
 	**dict.fromkeys(("question", "answer", "close_question"), "question"),
 	**dict.fromkeys(("hand", "mute", "cohost", "rename", "pause"), "state"),
 }
-RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run; a script may burst before
+RATES: Mapping[str, tuple[float, float]] = {  # a second on the long run; a script may burst before
 	"chat": (250, 1),
 	"private_chat": (250, 1),
 	"reaction": (30, 3),
@@ -4324,26 +4319,24 @@ RATES: Final[Mapping[str, tuple[float, float]]] = {  # a second on the long run;
 	"line": (HISTORY, 50),
 	"other": (50, 10),
 }
-TEXT_OCTETS: Final = (1 << 20, 1 << 15)  # of chat from one address, likewise
-MOST_NAMES: Final = 2_000  # of those who have gone, half are forgotten then
+TEXT_OCTETS = (1 << 20, 1 << 15)  # of chat from one address, likewise
+MOST_NAMES = 2_000  # of those who have gone, half are forgotten then
 # ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
 ID_SHIFT, LINE_SHIFT = 20, 32
 # words of the interface and of commands: nobody is called so
-RESERVED_NAMES: Final = (
-	"all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
-)
-FOREVER: Final = 3e10
-LASTING: Final = ("hand",)  # fields of a Person that are still so when it comes back
-MOST_FILES: Final = 1_000
-MOST_FILES_A_PERSON: Final = 200
+RESERVED_NAMES = "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
+FOREVER = 3e10
+LASTING = ("hand",)  # fields of a Person that are still so when it comes back
+MOST_FILES = 1_000
+MOST_FILES_A_PERSON = 200
 
 
-WELCOMING: Final = ("meeting", "title", "host", "presenter", "epoch", "served_by")
+WELCOMING = ("meeting", "title", "host", "presenter", "epoch", "served_by")
 # The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
-ROOM_FACTS: Final = (*WELCOMING, "counter", "newest_id")
+ROOM_FACTS = (*WELCOMING, "counter", "newest_id")
 
 
-HEIRLOOMS: Final[Mapping[str, tuple[str, ...]]] = {  # what a standby holds, by parts of the room
+HEIRLOOMS: Mapping[str, tuple[str, ...]] = {  # what a standby holds, by parts of the room
 	"people": ("person", "name", "address", "exempt", "removed", "until"),
 	"members": ("id", "name", "address", "person"),
 	"lines": ("n", "sender", "text", "at", "id", "person", "ref"),
@@ -4563,7 +4556,7 @@ class NameRegister:
 	The name of the `host` is the host's from the start, as are names that look like it.
 	"""
 
-	def __init__(self, host: str = "") -> None:
+	def __init__(self, host: str = ""):
 		self.people: dict[int, Claim] = {}
 		words = RESERVED_NAMES.split()
 		names = [host, *words, *(host + word for word in words), *(word + host for word in words)]
@@ -4726,7 +4719,7 @@ class Classroom:
 	Of people it knows the persons, so that reconnecting changes nothing. Handlers give the room's effects.
 	"""
 
-	def __init__(self, room: Room) -> None:
+	def __init__(self, room: Room):
 		self._room = room
 		self.grouped: Json = {"do": "rooms", "groups": [], "free": []}
 
@@ -4992,7 +4985,7 @@ class Room:
 	n random bytes as hex. Every public step returns effects, in order.
 	"""
 
-	def __init__(self, title: str, host: str, meeting: str, token: Callable[[int], str]) -> None:
+	def __init__(self, title: str, host: str, meeting: str, token: Callable[[int], str]):
 		self.title = title
 		self.host = host
 		self.meeting = meeting
@@ -5586,10 +5579,10 @@ class Room:
 		return [Keep("files", [file]), FileGone(file), Tell(to, told)]
 
 
-# ==============================
+# ====================
 # [8] CALL - one participant's picture of the meeting
 # Uses: BASICS, WIRE
-# ==============================
+# ====================
 
 
 @dataclass(frozen=True, slots=True)
@@ -5966,10 +5959,10 @@ class StateManager:
 		return []
 
 
-# ==============================
+# ====================
 # [9] DOCTOR - from what is known of this machine and network to one verdict and one next step
 # Uses: BASICS
-# ==============================
+# ====================
 
 
 class Place(NamedTuple):
@@ -6055,16 +6048,16 @@ class Diagnosis(NamedTuple):
 	findings: tuple[Finding, ...]
 
 
-GRAVEST_FIRST: Final = (
+GRAVEST_FIRST = (
 	"no_network", "no_address", "other_version", "host_blocked", "port_taken", "broadcast_blocked",
 	"self_blocked", "several_networks", "kept_apart", "vpn", "disk_full", "no_sound", "no_camera",
 )  # fmt: skip
-PLACE_WORDS: Final = {
+PLACE_WORDS = {
 	"wired": "Cable {place}.", "wireless": "Wi-Fi {place}.", "vpn": "VPN {place}.",
 	"virtual": "Virtual adapter {place}.",
 	"unaddressed": "{place}: this network gave no address.",
 }  # fmt: skip
-DISK_LEAST: Final = 200_000_000
+DISK_LEAST = 200_000_000
 
 
 def _find(topic: str, state: str, words: str, cause: str = "", step: str = "", **values: object) -> Finding:
@@ -6214,10 +6207,10 @@ def diagnose(facts: Facts) -> Diagnosis:
 # ------------------------------
 
 
-# ==============================
+# ====================
 # [10] TRUST - identity, known hosts, PIN proof, settings on disk
 # Uses: BASICS, WIRE
-# ==============================
+# ====================
 
 
 def _usual_home() -> Path:
@@ -6247,8 +6240,8 @@ def home_directory() -> Path:
 	return home
 
 
-SHELF: Final = "connectsphere-files-"
-LEFT_OVER: Final = 600.0  # s untouched: a killed server's
+SHELF = "connectsphere-files-"
+LEFT_OVER = 600.0  # s untouched: a killed server's
 
 
 def remove_left_over(home: Path) -> None:
@@ -6448,7 +6441,7 @@ class KnownHosts:
 
 	_MOST = 256
 
-	def __init__(self, home: Path) -> None:
+	def __init__(self, home: Path):
 		self._directory = home / "known_hosts"
 		self._lock = threading.Lock()
 		self._hosts = {host.fingerprint: host for host in self._read()}
@@ -6509,7 +6502,7 @@ _Setting = TypeVar("_Setting")
 
 
 # What a user may set, and what holds until then; None: what the program was started with (ClientOptions).
-SETTINGS: Final[Mapping[str, Any]] = {
+SETTINGS: Mapping[str, Any] = {
 	**dict.fromkeys(("name", "address", "camera", "mic", "speaker", "sound")),
 	"title": "",
 	"ask_pin": True,
@@ -6530,7 +6523,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
 class Settings:
 	"""The user's settings: a JSON object on disk; where it is damaged, the defaults."""
 
-	def __init__(self, home: Path) -> None:
+	def __init__(self, home: Path):
 		self._path = home / "settings.json"
 		self._lock = threading.Lock()
 		self._values = _load_json(self._path)
@@ -6586,13 +6579,13 @@ def host_statement(meeting: str, fingerprint: str, proof: Json) -> bytes:
 	return b"".join((b"connectsphere/1 host\0", numbers, *named))
 
 
-SUCCESSION: Final = b"connectsphere/1 succession\0"  # signed with each record
+SUCCESSION = b"connectsphere/1 succession\0"  # signed with each record
 
 
 class HostRight:
 	"""The host's right: an Ed25519 key made from the `secret` of `make_host_key`, which never travels."""
 
-	def __init__(self, secret: str) -> None:
+	def __init__(self, secret: str):
 		seed = hmac.digest(bytes.fromhex(secret), b"connectsphere/1 host key", "sha256")
 		self._key = Ed25519PrivateKey.from_private_bytes(seed)
 		self.public = self._key.public_key().public_bytes_raw().hex()
@@ -6619,7 +6612,7 @@ def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 	return True
 
 
-RECORD_SECONDS: Final = 43_200
+RECORD_SECONDS = 43_200
 
 
 def read_record(told: Json, key: str, clock: float) -> Json:
@@ -6643,7 +6636,7 @@ class _PinProof:
 	_SIDE: ClassVar[str]
 	_OTHER: ClassVar[bytes]
 
-	def __init__(self, pin: str, fingerprint: str) -> None:
+	def __init__(self, pin: str, fingerprint: str):
 		import spake2  # takes 60 ms
 
 		secret = unicodedata.normalize("NFKC", pin).strip().encode()
@@ -6742,7 +6735,7 @@ def lock_file(path: Path) -> IO[bytes] | None:
 	return file
 
 
-ROOT_KEY: Final = '["", "", "root"]'  # what all tokens for standbys are made from
+ROOT_KEY = '["", "", "root"]'  # what all tokens for standbys are made from
 
 
 class ResumeTokens:
@@ -6755,7 +6748,7 @@ class ResumeTokens:
 	_SLOTS = 64
 	_MOST = 16
 
-	def __init__(self, home: Path) -> None:
+	def __init__(self, home: Path):
 		self._lock: IO[bytes] | None = None
 		self._path: Path | None = None
 		directory = home / "resume"
@@ -6814,7 +6807,7 @@ class Journal:
 
 	_MOST = 4 << 20  # bytes, then it is written anew
 
-	def __init__(self, identity: Identity, port: int, bind: str | None = None, *facts: str) -> None:
+	def __init__(self, identity: Identity, port: int, bind: str | None = None, *facts: str):
 		from cryptography.fernet import Fernet  # only hosting needs it
 
 		place = f"{bind}-{port}" if bind else str(port)
@@ -6887,10 +6880,10 @@ class Journal:
 		self.delete()
 
 
-# ==============================
+# ====================
 # [11] LINKS - loops, TLS links, UDP ports, addresses, closing
 # Uses: BASICS, WIRE, VIDEO, TILES
-# ==============================
+# ====================
 
 Socket: TypeAlias = socket.socket
 
@@ -6944,15 +6937,15 @@ class Worker:
 
 # -- TLS links, many to one thread
 
-LINK_QUEUE: Final = 4 << 20
-HANDSHAKE_SECONDS: Final = 5.0
-CLOSING_SECONDS: Final = 3.0
-TURN_RECORDS: Final = 64  # what one link may send before the others' turn
-TLS_RECORD: Final = 16_384  # bytes: the longest, and what one link may receive before the others' turn
-TURN_READS: Final = 16
-TURNS_SECONDS: Final = 0.004  # seconds before mail and timers have theirs
-OUTSIDE: Final = "outside"  # the group of those who are not in yet
-SHARES: Final = {OUTSIDE: 0.1}
+LINK_QUEUE = 4 << 20
+HANDSHAKE_SECONDS = 5.0
+CLOSING_SECONDS = 3.0
+TURN_RECORDS = 64  # what one link may send before the others' turn
+TLS_RECORD = 16_384  # bytes: the longest, and what one link may receive before the others' turn
+TURN_READS = 16
+TURNS_SECONDS = 0.004  # seconds before mail and timers have theirs
+OUTSIDE = "outside"  # the group of those who are not in yet
+SHARES = {OUTSIDE: 0.1}
 
 
 _Answer = TypeVar("_Answer")
@@ -6978,7 +6971,7 @@ class Loop:
 
 	def __init__(
 		self, name: str, counters: Counters, on_due: Callable[[float], float | None] = lambda now: None
-	) -> None:
+	):
 		self.counters = counters
 		self.links: set[TlsLink] = set()  # are closed with the loop
 		self.turns = FairQueue(SHARES)  # links with something to read
@@ -7110,7 +7103,7 @@ class TlsLink:
 	more, `on_close(reason)` once.
 	"""
 
-	def __init__(self, loop: Loop, sock: socket.socket, context: ssl.SSLContext, *, server: bool) -> None:
+	def __init__(self, loop: Loop, sock: socket.socket, context: ssl.SSLContext, *, server: bool):
 		sock.setblocking(False)
 		with suppress(OSError):
 			sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -7312,8 +7305,8 @@ class TlsLink:
 		self._watch(EVENT_READ)
 
 
-SCREEN_BUFFER: Final = 128 << 10
-SCREEN_UNSENT: Final = 16 << 10
+SCREEN_BUFFER = 128 << 10
+SCREEN_UNSENT = 16 << 10
 
 
 def keep_buffers_small(sock: socket.socket) -> None:
@@ -7333,7 +7326,7 @@ class TileFeed:
 
 	QUICK = 0.15  # seconds from a commit to its acknowledgement
 
-	def __init__(self, link: TlsLink, table: TileTable) -> None:
+	def __init__(self, link: TlsLink, table: TileTable):
 		self._link = link
 		self._table = table
 		self._cursor = TileCursor()
@@ -7401,7 +7394,7 @@ class TlsStream:
 	STALL = 20.0  # seconds without a byte
 	SLOWEST = 60.0  # seconds for one block: who is slower holds up a place for others
 
-	def __init__(self, sock: Socket, context: ssl.SSLContext, *, server: bool) -> None:
+	def __init__(self, sock: Socket, context: ssl.SSLContext, *, server: bool):
 		self._handle = sock  # shutting it down does not touch the TLS object
 		self._context = context
 		self._server = server
@@ -7487,7 +7480,7 @@ class DatagramLoop(Loop):
 	With `gather` it is read that seldom and then until nothing is left: waking up costs more than all else.
 	"""
 
-	_MOST_READS: Final = 16  # then what is due has its turn
+	_MOST_READS = 16  # then what is due has its turn
 
 	def __init__(
 		self,
@@ -7497,7 +7490,7 @@ class DatagramLoop(Loop):
 		on_datagrams: Callable[[memoryview, int, Address, float], None],
 		on_due: Callable[[float], float | None],
 		gather: float = 0.0,
-	) -> None:
+	):
 		super().__init__(name, counters, on_due)
 		self.port = port
 		self._gather, self._read_at = gather, -math.inf  # seconds between two reads at least
@@ -7533,7 +7526,7 @@ class HalfOpen:
 
 	MOST = 128
 
-	def __init__(self, counters: Counters) -> None:
+	def __init__(self, counters: Counters):
 		self._counters = counters
 		self._open: dict[Callable[[], None], str] = {}
 		self._lock = threading.Lock()
@@ -7626,8 +7619,8 @@ def cut_off(sock: Socket) -> None:
 
 
 # The byte of IP that holds the DSCP: EF (sound) leaves switches and access points first, CS1 (files) last.
-DSCP_EF: Final = 0xB8
-DSCP_CS1: Final = 0x20
+DSCP_EF = 0xB8
+DSCP_CS1 = 0x20
 
 
 def set_dscp(service: int, sock: Socket) -> None:
@@ -7676,10 +7669,10 @@ def is_own_address(address: str) -> bool:
 	return True
 
 
-CODE_LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is taken for another
-_CODE_CHECK: Final = 97
+CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is taken for another
+_CODE_CHECK = 97
 # the ranges that a LAN uses come first, so that their codes are short
-_CODED: Final = ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/16", "0.0.0.0/0")
+_CODED = ("192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/16", "0.0.0.0/0")
 
 
 def address_code(address: str) -> str:
@@ -7772,21 +7765,21 @@ def local_address(toward: str) -> str:
 
 # -- UDP
 
-GSO_PARTS: Final = 58  # 64 kB, the most that one call takes on every kernel
-BUFFER: Final = 4 << 20
-LARGEST_READ: Final = 65_536
-READ_AT_ONCE: Final = 16 * 1024  # bytes after which what came is worked on: mostly a frame
-_UDP_SEGMENT: Final = 103  # Linux: the kernel cuts a buffer into datagrams (GSO)
-_UDP_GRO: Final = 104  # Linux: the kernel joins datagrams of one sender
-_HELD: Final = 0x5411  # SIOCOUTQ
-_SO_SNDBUFFORCE: Final = 32
-_SO_RCVBUFFORCE: Final = 33
-_SO_RXQ_OVFL: Final = 40  # with what is read: how much was dropped before it
-_GRO_SIZE: Final = struct.Struct("=i")
-_CUT: Final = ((socket.IPPROTO_UDP, _UDP_SEGMENT, DATAGRAM.to_bytes(2, sys.byteorder)),)
-_MOST_AT_ONCE: Final = GSO_PARTS * DATAGRAM
-_NO_GSO: Final = frozenset([errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE])
-_FULL: Final = frozenset([errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS])
+GSO_PARTS = 58  # 64 kB, the most that one call takes on every kernel
+BUFFER = 4 << 20
+LARGEST_READ = 65_536
+READ_AT_ONCE = 16 * 1024  # bytes after which what came is worked on: mostly a frame
+_UDP_SEGMENT = 103  # Linux: the kernel cuts a buffer into datagrams (GSO)
+_UDP_GRO = 104  # Linux: the kernel joins datagrams of one sender
+_HELD = 0x5411  # SIOCOUTQ
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_SO_RXQ_OVFL = 40  # with what is read: how much was dropped before it
+_GRO_SIZE = struct.Struct("=i")
+_CUT = ((socket.IPPROTO_UDP, _UDP_SEGMENT, DATAGRAM.to_bytes(2, sys.byteorder)),)
+_MOST_AT_ONCE = GSO_PARTS * DATAGRAM
+_NO_GSO = frozenset([errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE])
+_FULL = frozenset([errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS])
 _Octets: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -7804,7 +7797,7 @@ class UdpPort:
 		connect: Address | None = None,
 		adopt: Socket | None = None,
 		sound: bool = False,
-	) -> None:
+	):
 		self.sound = sound
 		self.dropped = 0  # datagrams that came while the buffer was full; Linux says
 		self._counters = counters
@@ -7983,10 +7976,10 @@ class UdpPort:
 		return True
 
 
-# ==============================
+# ====================
 # [12] PROCESS - child processes, one window, spoken cues
 # Uses: BASICS, TRUST, LINKS
-# ==============================
+# ====================
 
 
 def start_child(
@@ -8043,7 +8036,7 @@ class RunningMeeting:
 	It counts while its server holds the lock beside it; whoever deletes it ends an orphan.
 	"""
 
-	def __init__(self, home: Path) -> None:
+	def __init__(self, home: Path):
 		self.path, self._lock_path = home / "running.json", home / "running.lock"
 		self._lock: IO[bytes] | None = None
 
@@ -8094,7 +8087,7 @@ class Power:
 	sleep; "display": the screen stays lit.
 	"""
 
-	def __init__(self, system: str = sys.platform) -> None:
+	def __init__(self, system: str = sys.platform):
 		self._system = system
 		self._lock = threading.Lock()
 		self._owners: dict[str, set[int]] = defaultdict(set)
@@ -8145,7 +8138,7 @@ class Power:
 			child.wait()
 
 
-power: Final = Power()
+power = Power()
 
 
 def end_child(process: subprocess.Popen[str]) -> int:
@@ -8261,7 +8254,7 @@ class ChildKeeper:
 		ending: str = "",
 		outlives: bool = False,
 		gave_up: Callable[[], None] = lambda: None,
-	) -> None:
+	):
 		self._name = name
 		self._first = first
 		self._shared = shared
@@ -8359,7 +8352,7 @@ class ChildKeeper:
 class OneWindow:
 	"""One window for a home and screen: it holds a lock; a later start leaves a note, `knocked` is called."""
 
-	def __init__(self, home: Path, knocked: Callable[[], None]) -> None:
+	def __init__(self, home: Path, knocked: Callable[[], None]):
 		seat = [platform.node(), *map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "SESSIONNAME"))]
 		name = f"window-{hashlib.sha256(str(seat).encode()).hexdigest()[:8]}"
 		self._lock_path, self._note = home / f"{name}.lock", home / f"{name}.again"
@@ -8396,25 +8389,25 @@ class OneWindow:
 			self._lock.close()
 
 
-# ==============================
+# ====================
 # [13] DISCOVERY - asking and answering on every interface
 # Uses: BASICS, WIRE, TRUST, LINKS
-# ==============================
+# ====================
 
 
-ROUNDS: Final = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
-ASK_EVERY: Final = 2.0
-BEACON_EVERY: Final = 2.0
-AD_EXPIRES: Final = 6.0
-MOST_ADS: Final = 32
-FALSE_EXPIRES: Final = 60.0  # seconds; by then its address may be somebody else's
-MOST_ADS_OF_ONE: Final = 8  # of one address, which hides nobody's meeting
-QUIET: Final = 1.5
-SCAN_AGAIN: Final = 30.0
-SCAN_MOST: Final = 1_024
-SCAN_AT_ONCE: Final = 50
-SCAN_PATIENCE: Final = 0.4
-LIMITED_BROADCAST: Final = "255.255.255.255"
+ROUNDS = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
+ASK_EVERY = 2.0
+BEACON_EVERY = 2.0
+AD_EXPIRES = 6.0
+MOST_ADS = 32
+FALSE_EXPIRES = 60.0  # seconds; by then its address may be somebody else's
+MOST_ADS_OF_ONE = 8  # of one address, which hides nobody's meeting
+QUIET = 1.5
+SCAN_AGAIN = 30.0
+SCAN_MOST = 1_024
+SCAN_AT_ONCE = 50
+SCAN_PATIENCE = 0.4
+LIMITED_BROADCAST = "255.255.255.255"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -8430,7 +8423,7 @@ class MeetingAd(Ad):
 		return cls.read({**fields, **shown}, address=address)
 
 
-_KINDS: Final = {  # by name, on Windows by the adapter's description
+_KINDS = {  # by name, on Windows by the adapter's description
 	"vpn": re.compile(
 		r"^(tun|tap|ppp|wg|utun|ipsec|zt|tailscale|nordlynx|proton)|VPN|WireGuard|Wintun|TAP-|Tailscale"
 		r"|ZeroTier|AnyConnect|Fortinet"
@@ -8709,7 +8702,7 @@ class DiscoveryResponder(DiscoveryLoop):
 		counters: Counters | None = None,
 		*,
 		port: int = DISCOVERY_PORT,
-	) -> None:
+	):
 		self._bind = own_address(bind)
 		super().__init__("discovery-responder", counters or Counters(), self._on_turn)
 		self._describe = describe
@@ -8779,7 +8772,7 @@ class BroadcastEar(DiscoveryLoop):
 	bound to the broadcast addresses alone; elsewhere it is on all addresses, unless `shy`.
 	"""
 
-	def __init__(self, own: Sequence[Interface], *, shy: bool) -> None:
+	def __init__(self, own: Sequence[Interface], *, shy: bool):
 		super().__init__("broadcast-ear", Counters())
 		self.asking: set[str] = set()
 		self.heard: set[str] = set()
@@ -8804,7 +8797,7 @@ class MeetingList:
 	Those of hosts at `known` addresses always have a place.
 	"""
 
-	def __init__(self, known: Collection[str] = ()) -> None:
+	def __init__(self, known: Collection[str] = ()):
 		self._known = known
 		self._found: dict[tuple[str, str], tuple[MeetingAd, float]] = {}
 		self._others: dict[str, tuple[int, float]] = {}
@@ -8895,7 +8888,7 @@ class _PortScan:
 
 	def __init__(
 		self, loop: DiscoveryLoop, targets: list[tuple[str, str, int]], opened: Callable[[str], None]
-	) -> None:
+	):
 		self._loop = loop
 		self._targets = targets[::-1]
 		self._opened = opened
@@ -8947,7 +8940,7 @@ class MeetingFinder(DiscoveryLoop):
 		*,
 		counters: Counters | None = None,
 		port: int = DISCOVERY_PORT,
-	) -> None:
+	):
 		self._bind = own_address(bind)
 		super().__init__("meeting-finder", counters or Counters(), self._on_turn)
 		unique = dict.fromkeys((address, own_port) for address, own_port in known if _is_address(address))
@@ -9106,7 +9099,7 @@ class MeetingFinder(DiscoveryLoop):
 
 # -- asking the servers of one meeting
 
-PROBE_PATIENCE: Final = 0.5
+PROBE_PATIENCE = 0.5
 
 
 def probe_server(server: Json, meeting: str, bind: str | None) -> Json:
@@ -9143,13 +9136,13 @@ def probe_servers(servers: Sequence[Json], meeting: str, bind: str | None) -> Pr
 		return list(zip(servers, answers, strict=True))
 
 
-# ==============================
+# ====================
 # [14] DEVICES - camera, microphone, speaker, screen, codecs
 # Uses: BASICS, AUDIO
 #
 # What cannot be had, or is unplugged later, raises DeviceError with one sentence for the user. cv2, pyaudio
 # and mss are loaded at the first use.
-# ==============================
+# ====================
 
 
 def _sleep_until(due: float) -> float:
@@ -9283,7 +9276,7 @@ def qr_picture(text: str) -> Picture:
 # ---- Camera
 
 
-HANDOVER_SECONDS: Final = 2.0  # until the former user of a device lets it go
+HANDOVER_SECONDS = 2.0  # until the former user of a device lets it go
 
 
 class Camera(ABC):
@@ -9304,8 +9297,8 @@ class Camera(ABC):
 		"""Release it; twice is harmless."""
 
 
-UNOPENED: Final = "{what} “{label}”: missing, in use or forbidden by the privacy settings."
-UNPLUGGED: Final = "“{label}” was unplugged, stopped working or was taken by another program."
+UNOPENED = "{what} “{label}”: missing, in use or forbidden by the privacy settings."
+UNPLUGGED = "“{label}” was unplugged, stopped working or was taken by another program."
 
 
 def _open_capture(index: int, fps: float) -> Any:
@@ -9336,7 +9329,7 @@ def _open_capture(index: int, fps: float) -> Any:
 class _DriverThread(ABC):
 	"""A thread that alone uses what a driver gave, and releases it at close() or when it fails."""
 
-	def __init__(self, name: str, label: str) -> None:
+	def __init__(self, name: str, label: str):
 		self._label = label
 		self._news = threading.Condition()
 		self._reason = ""
@@ -9360,7 +9353,7 @@ class _CaptureCamera(_DriverThread, Camera):
 
 	_PATIENCE = 10  # failed reads in a row
 
-	def __init__(self, capture: Any, label: str, released: Callable[[], None] = lambda: None) -> None:
+	def __init__(self, capture: Any, label: str, released: Callable[[], None] = lambda: None):
 		super().__init__("capture", label)
 		self._capture = capture
 		self._released = released
@@ -9421,7 +9414,7 @@ class _Captures:
 		return False
 
 
-_captures: Final = _Captures()
+_captures = _Captures()
 
 
 # ---- Sound: what microphone and speaker are
@@ -9454,7 +9447,7 @@ class Speaker(ABC):
 class _BlockCutter:
 	"""Cuts pieces of any size into blocks of 256 samples."""
 
-	def __init__(self, read: Callable[[], Samples]) -> None:
+	def __init__(self, read: Callable[[], Samples]):
 		self._read = read
 		self._kept: Samples = np.zeros(0, np.int16)
 
@@ -9493,7 +9486,7 @@ class _SoundStream:
 	channels: int
 
 
-_SOUND_MENDS: Final = {
+_SOUND_MENDS = {
 	"win32": "pip install pyaudio, with Python 3.13 or older",
 	"darwin": "brew install portaudio, then pip install pyaudio",
 	"linux": "sudo apt install gcc python3-dev portaudio19-dev, then pip install pyaudio "
@@ -9622,7 +9615,7 @@ class _SoundCards:
 			self._audio = None
 
 
-_sound_cards: Final = _SoundCards()
+_sound_cards = _SoundCards()
 
 
 class _SoundCardEnd(_DriverThread):
@@ -9633,7 +9626,7 @@ class _SoundCardEnd(_DriverThread):
 
 	_PATIENCE = 5.0  # seconds; some need two to start
 
-	def __init__(self, opened: _SoundStream) -> None:
+	def __init__(self, opened: _SoundStream):
 		super().__init__(f"sound-{opened.label}", opened.label)
 		self._opened = opened
 		self._pieces: deque[Samples] = deque(maxlen=12)  # a fifth of a second, then the oldest go
@@ -9658,7 +9651,7 @@ class _SoundCardEnd(_DriverThread):
 
 
 class _SoundCardMicrophone(_SoundCardEnd, Microphone):
-	def __init__(self, opened: _SoundStream) -> None:
+	def __init__(self, opened: _SoundStream):
 		super().__init__(opened)
 		self._cutter = _BlockCutter(self._next_piece)
 		self._resampler = None if opened.rate == AUDIO_RATE else Resampler(opened.rate, AUDIO_RATE)
@@ -9688,7 +9681,7 @@ class _SoundCardMicrophone(_SoundCardEnd, Microphone):
 class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 	"""What is not written in time is silence."""
 
-	def __init__(self, opened: _SoundStream) -> None:
+	def __init__(self, opened: _SoundStream):
 		super().__init__(opened)
 		self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
 		self._heard = False
@@ -10238,7 +10231,7 @@ class _DesktopScreen(ScreenSource):
 	stays: what they covered is not drawn yet.
 	"""
 
-	def __init__(self, screen: int | None) -> None:
+	def __init__(self, screen: int | None):
 		self._screen = screen
 		self._picture: Picture | None = None
 		self._seen: Picture | None = None  # before ours were painted over
@@ -10325,13 +10318,13 @@ def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
 		return None
 
 
-# ==============================
+# ====================
 # [15] STAND-INS - test card, films, files, tones and voices that stand in for devices; opening by name
 # Uses: BASICS, AUDIO, VIDEO, DEVICES
 #
 # Every device is opened by a function that takes its name as in COMMAND LINE: a real device, a file or a
 # pattern. Stand-ins run in real time, too.
-# ==============================
+# ====================
 
 
 # ---- Test card
@@ -10366,7 +10359,7 @@ class TestCard:
 	HAIRS = ((28, 24, 30), (38, 44, 78), (60, 110, 190), (24, 32, 58), (70, 80, 100), (20, 60, 120))
 	INK = (40, 34, 36)
 
-	def __init__(self, name: str, size: tuple[int, int], screen: bool = False) -> None:
+	def __init__(self, name: str, size: tuple[int, int], screen: bool = False):
 		self.size = size
 		dice = random.Random(name)
 		hue = dice.random()
@@ -10417,7 +10410,7 @@ class TestCard:
 
 	def _write(
 		self, picture: Picture, text: str, left: float, base: float, tall: float, colour: Colour
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		"""Places and sizes are shares of the height."""
 		import cv2
 
@@ -10431,7 +10424,7 @@ class TestCard:
 class _FrameClock:
 	"""Frame n is due n/fps seconds after the first question."""
 
-	def __init__(self, fps: float) -> None:
+	def __init__(self, fps: float):
 		self.fps = fps
 		self._start: float | None = None
 
@@ -10447,7 +10440,7 @@ class _FrameClock:
 class _Frames(Camera, ScreenSource):
 	"""What stands in for a camera or a screen: `picture(n)` draws or decodes frame n when it is due."""
 
-	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]) -> None:
+	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]):
 		self._clock = _FrameClock(fps)
 		self._picture = picture
 		self._close = close
@@ -10481,7 +10474,7 @@ class _Frames(Camera, ScreenSource):
 class _CardCamera(_Frames):
 	"""The test card, drawn as large and as often as is of use."""
 
-	def __init__(self, name: str, fps: float) -> None:
+	def __init__(self, name: str, fps: float):
 		super().__init__(fps, lambda number: self._card.draw(time.time()), lambda: None)
 		self._name = name
 		self._card = TestCard(name, LAYERS[-1])
@@ -10498,7 +10491,7 @@ class _VideoFile:
 
 	_SLEPT = 5.0  # seconds behind: the machine slept, so do not catch up
 
-	def __init__(self, path: str, fps: float) -> None:
+	def __init__(self, path: str, fps: float):
 		if not os.path.isfile(path):
 			raise DeviceError(UNREADABLE, path=path, fault=Words(os.strerror(errno.ENOENT)))
 		self._path = path
@@ -10599,7 +10592,7 @@ class Acoustics:
 		return _to_int16(voice + heard[1:])
 
 
-_acoustics: Final = Acoustics()  # the one room of this process
+_acoustics = Acoustics()  # the one room of this process
 
 
 class _PacedMicrophone(Microphone):
@@ -10607,7 +10600,7 @@ class _PacedMicrophone(Microphone):
 
 	_SLEPT = 1.0  # seconds behind: the machine slept, so do not catch up
 
-	def __init__(self, read: Callable[[], Samples], room: Acoustics | None = None) -> None:
+	def __init__(self, read: Callable[[], Samples], room: Acoustics | None = None):
 		self._cutter = _BlockCutter(read)
 		self._room = room
 		self._pace = BLOCK_SECONDS * (1 - 100e-6 if room else 1)  # two sound cards never agree
@@ -10635,7 +10628,7 @@ class _PacedMicrophone(Microphone):
 class _WavFile:
 	"""A WAV file in a loop: any rate and channels, PCM of 8 to 32 bits."""
 
-	def __init__(self, path: str) -> None:
+	def __init__(self, path: str):
 		try:
 			self._file = wave.open(path)  # noqa: SIM115 - closed with this object
 		except OSError as fault:
@@ -10669,7 +10662,7 @@ class _WavFile:
 class _WavRecorder:
 	"""A WAV file, 16 kHz mono 16-bit, valid after each block."""
 
-	def __init__(self, path: str) -> None:
+	def __init__(self, path: str):
 		try:
 			self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
 		except OSError as fault:
@@ -10699,7 +10692,7 @@ class _PacedSpeaker(Speaker):
 
 	_BUFFER = 0.1  # seconds that a writer may be late, as with a real device
 
-	def __init__(self, start: float, recorder: _WavRecorder | None) -> None:
+	def __init__(self, start: float, recorder: _WavRecorder | None):
 		self._start = start
 		self._recorder = recorder
 		self._at = 0
@@ -10737,8 +10730,8 @@ def _tone(hz: float, seconds: float, peak_db: float = -20.0) -> Samples:
 # ---- Sound: voices for the demo
 
 
-_VOICE_SECONDS: Final = 12
-_VOWELS: Final = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
+_VOICE_SECONDS = 12
+_VOWELS = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
 
 
 def voice_pilot_hz(number: int) -> float:
@@ -10864,28 +10857,28 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 	return found
 
 
-# ==============================
+# ====================
 # [16] RELAY - the media of the server: pictures forwarded, sound mixed
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, LINKS, PROCESS
-# ==============================
+# ====================
 
-LEFT_MIXER_SECONDS: Final = 2.0  # the mixer of a server that was killed may hold its port that long
-SILENT_SECONDS: Final = 10.0
+LEFT_MIXER_SECONDS = 2.0  # the mixer of a server that was killed may hold its port that long
+SILENT_SECONDS = 10.0
 # (datagrams a tick, seconds): where so many talk the mixer reads its socket that often, not at each datagram,
 # for a wake-up costs more than all else; times of arrival are wrong by up to that much
-GATHER: Final = ((40, 0.008), (5, 0.004))
+GATHER = ((40, 0.008), (5, 0.004))
 TELL_SILENCE, SILENCE_EVERY = 3, 16  # ticks: the first ones of it are told, and then each so many
-FEW_LISTENERS: Final = 15  # are sent each block by itself, which comes 16 ms sooner
-ASLEEP_SECONDS: Final = 0.5  # a mixer this late was suspended: what it missed is over
-RELAY_GATHER: Final = 0.002
+FEW_LISTENERS = 15  # are sent each block by itself, which comes 16 ms sooner
+ASLEEP_SECONDS = 0.5  # a mixer this late was suspended: what it missed is over
+RELAY_GATHER = 0.002
 # Seconds that small pictures wait for others: a Wi-Fi puts together what leaves for one at one stroke.
-TOGETHER: Final = 0.040
+TOGETHER = 0.040
 
 
 class RelayPeer:
 	"""One client on the video plane: its path, what it sends, what it is sent."""
 
-	def __init__(self, ident: int, up: bytes, down: bytes, counters: Counters) -> None:
+	def __init__(self, ident: int, up: bytes, down: bytes, counters: Counters):
 		self.binding = PathValidation(ident, up, down, layered=True)
 		self.incoming = Reassembler(layered=True, counters=counters, only={ident})
 		self.sent = RetransmissionCache()
@@ -10928,9 +10921,9 @@ class _Waiting(NamedTuple):
 class VideoRelay:
 	"""Collects frames, opens them, and sends each receiver the frame once, sealed for it."""
 
-	LOOK_AGAIN: Final = 0.001  # where the own link is busy
+	LOOK_AGAIN = 0.001  # where the own link is busy
 
-	def __init__(self, address: Address, counters: Counters) -> None:
+	def __init__(self, address: Address, counters: Counters):
 		self._port = udp_port(address, counters)
 		self._counters = counters
 		self._peers: dict[int, RelayPeer] = {}
@@ -11174,7 +11167,7 @@ class MixerProcess:
 	While nobody speaks it sleeps in between.
 	"""
 
-	def __init__(self, sock: Socket, say: Callable[[Json], None]) -> None:
+	def __init__(self, sock: Socket, say: Callable[[Json], None]):
 		self._counters = Counters()
 		self._port = UdpPort(None, self._counters, adopt=sock, sound=True)
 		self._mixer = AudioMixer()
@@ -11382,10 +11375,10 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 	return 0
 
 
-# ==============================
+# ====================
 # [17] SERVER PLANES - the screen and files planes of the server
 # Uses: BASICS, WIRE, TILES, ROOM, TRUST, LINKS
-# ==============================
+# ====================
 
 
 @dataclass(slots=True)
@@ -11407,7 +11400,7 @@ class ServerOptions(Limits):
 
 
 # What each role may say. A hello with a ticket makes a presenter or a viewer of who has connected.
-SCREEN_SAYS: Final[Mapping[str, tuple[type[ScreenMessage], ...]]] = {
+SCREEN_SAYS: Mapping[str, tuple[type[ScreenMessage], ...]] = {
 	"hello": (),
 	"presenter": (Geometry, Rectangle, Commit, Pointer),
 	"viewer": (Acknowledge,),
@@ -11445,7 +11438,7 @@ class ScreenShareManager:
 		half_open: HalfOpen,
 		claim: Callable[[str, str], int],
 		released: Callable[[int], None],
-	) -> None:
+	):
 		self.loop = loop
 		self._context = server_context(identity)
 		self._half_open = half_open
@@ -11599,7 +11592,7 @@ class ScreenShareManager:
 class StoredFile:
 	"""The bytes of one offer, as far as they have come. One thread writes; what is whole, any may read."""
 
-	def __init__(self, path: Path, offer: Offer) -> None:
+	def __init__(self, path: Path, offer: Offer):
 		path.touch()
 		self.path = path
 		self.file = offer.file
@@ -11658,7 +11651,7 @@ class FileStore:
 		apply: Callable[[list[Effect]], None],
 		identity: Identity,
 		counters: Counters,
-	) -> None:
+	):
 		self._room = room
 		self._loop = loop
 		self._half_open = half_open
@@ -11860,23 +11853,23 @@ class FileStore:
 			self._loop.ask(lambda: self._apply(self._room.file_saved(stored.file, connection.member)))
 
 
-# ==============================
+# ====================
 # [18] SERVER - the server role: who comes in, who goes on if it fails, the control plane
 # Uses: BASICS, WIRE, BANDWIDTH, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES
-# ==============================
+# ====================
 
 # -- the control plane
 
 
-LINES: Final = (1_000, 100)  # what one connection may say at once, and a second on the long run
-OCTETS: Final = (1 << 22, 1 << 16)  # and how many octets; a read counts as LEAST_READ of them at least
-LEAST_READ: Final = 256
-MOST_VALUES: Final = 4_200  # of one line; a text of MAX_CHAT commas passes
-ARRIVALS: Final = (300, 5)  # who may come from one address, likewise
+LINES = (1_000, 100)  # what one connection may say at once, and a second on the long run
+OCTETS = (1 << 22, 1 << 16)  # and how many octets; a read counts as LEAST_READ of them at least
+LEAST_READ = 256
+MOST_VALUES = 4_200  # of one line; a text of MAX_CHAT commas passes
+ARRIVALS = (300, 5)  # who may come from one address, likewise
 
 
 # What may be said at each stage of a control connection, and where that, the host, or time may lead.
-STAGES: Final[Mapping[str, Mapping[str, str]]] = {
+STAGES: Mapping[str, Mapping[str, str]] = {
 	"hello": {"hello": "prove waiting pin in over", "probe": "over"},
 	"prove": {"proof": "waiting pin in over"},  # that it is the host
 	"waiting": {"": "pin in over"},  # for a free attempt at the PIN, or for the host to let it in
@@ -11932,8 +11925,8 @@ class ControlSession:
 		self.link.send(line)
 
 
-EMPTY_SECONDS: Final = 120.0  # an orphan waits that long for anybody
-AWAY_NOTICES: Final = (1e9, 300, 60)  # everyone is told at once, and so many seconds before its end
+EMPTY_SECONDS = 120.0  # an orphan waits that long for anybody
+AWAY_NOTICES = (1e9, 300, 60)  # everyone is told at once, and so many seconds before its end
 
 
 class Orphan:
@@ -11942,7 +11935,7 @@ class Orphan:
 	Everyone is told at once, then 5 minutes and a minute before the end.
 	"""
 
-	def __init__(self, patience: float, now: float) -> None:
+	def __init__(self, patience: float, now: float):
 		self._patience = patience
 		self._hosted = self._peopled = now  # when a host, when anybody was in last
 		self._told = math.inf  # seconds left
@@ -11967,10 +11960,10 @@ class Orphan:
 
 # -- succession: who goes on with the meeting when this server fails
 
-MOST_STANDBYS: Final = 3
-PROBE_EVERY: Final = 60.0
-LOOK_EVERY: Final = 2.0  # for another server of the same meeting
-RENEW_SECONDS: Final = 3_600  # after so many the record is signed again
+MOST_STANDBYS = 3
+PROBE_EVERY = 60.0
+LOOK_EVERY = 2.0  # for another server of the same meeting
+RENEW_SECONDS = 3_600  # after so many the record is signed again
 
 
 @dataclass(eq=False, slots=True)
@@ -11987,7 +11980,7 @@ class Volunteer:
 class Succession:
 	"""Who goes on when this server fails; in a standby, whether it is its turn. Control loop's thread."""
 
-	def __init__(self, server: ConferenceServer) -> None:
+	def __init__(self, server: ConferenceServer):
 		self._server, self._room, self._options = server, server.room, server.options
 		self.serving = not self._options.standby
 		self._own = {"fingerprint": server.identity.fingerprint}
@@ -12451,7 +12444,7 @@ class ServerMedia:
 
 	def __init__(
 		self, room: Room, loop: Loop, apply: Callable[[list[Effect]], None], failed: Callable[[], None]
-	) -> None:
+	):
 		self._room, self._loop, self._apply = room, loop, apply
 		self._port: UdpPort | None = None
 		self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._socket, gave_up=failed)
@@ -12566,7 +12559,7 @@ class Keeper:
 
 	def __init__(
 		self, room: Room, journal: Journal, counters: Counters, post: Callable[[Callable[[], None]], object]
-	) -> None:
+	):
 		self._room = room
 		self._journal = journal
 		self._post = post
@@ -12622,7 +12615,7 @@ class ConferenceServer:
 	The room is touched by the loop's thread alone.
 	"""
 
-	def __init__(self, options: ServerOptions, identity: Identity) -> None:
+	def __init__(self, options: ServerOptions, identity: Identity):
 		self.options = options
 		self.identity = identity
 		self.ports = Ports.at(options.base)
@@ -13049,19 +13042,19 @@ def serve(
 	return server.failure
 
 
-# ==============================
+# ====================
 # [19] CLIENT MEDIA - one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, CALL, LINKS, DEVICES, STAND-INS
-# ==============================
-RATE_SECONDS: Final = 2.0
-SOUNDS: Final = ("clear", "original")
-JPEG_QUALITY: Final = 72
-SPARING_QUALITY: Final = 65  # of large pictures, at SPARING_FPS or less: where many share a network
-COARSE_QUALITY: Final = 45  # two thirds of the bytes
-CAMERA_FPS: Final = 30
-PREVIEW_LAYER: Final = 2  # as large as the own preview is shown
-GLANCE_SECONDS: Final = 0.4  # without a window a picture is looked at for its clock alone
-CLOCKS_SHARED: Final = 60.0  # a test card's delay beyond this means that two clocks differ
+# ====================
+RATE_SECONDS = 2.0
+SOUNDS = ("clear", "original")
+JPEG_QUALITY = 72
+SPARING_QUALITY = 65  # of large pictures, at SPARING_FPS or less: where many share a network
+COARSE_QUALITY = 45  # two thirds of the bytes
+CAMERA_FPS = 30
+PREVIEW_LAYER = 2  # as large as the own preview is shown
+GLANCE_SECONDS = 0.4  # without a window a picture is looked at for its clock alone
+CLOCKS_SHARED = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
 @dataclass(slots=True)
@@ -13108,7 +13101,7 @@ class MediaPath:
 	BIND_SECONDS = 5.0
 	UNBOUND_SECONDS = 1.0  # while nothing answers: a mixer that has just begun may have missed the first
 
-	def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool) -> None:
+	def __init__(self, port: UdpPort, ident: int, up: str, down: str, *, layered: bool):
 		self.port = port
 		self.lock = threading.RLock()  # in between sealing and sending the keys must not change
 		self.answered = -math.inf  # when a challenge last came
@@ -13234,9 +13227,7 @@ class VideoPlane:
 	Pictures of one sender are decoded `glance` seconds apart at least.
 	"""
 
-	def __init__(
-		self, address: Address, bind: str | None, welcome: Json, counters: Counters, glance: float
-	) -> None:
+	def __init__(self, address: Address, bind: str | None, welcome: Json, counters: Counters, glance: float):
 		port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
 		self.path = MediaPath(port, welcome["id"], welcome["video_up"], welcome["video_down"], layered=True)
 		self.loop = DatagramLoop("video", port, counters, self._on_datagrams, self._on_due)
@@ -13328,7 +13319,7 @@ class VideoPlane:
 			self.fresh.put(stream)
 
 
-JITTER_COUNTS: Final = ("received", "lost", "concealed", "late")
+JITTER_COUNTS = ("received", "lost", "concealed", "late")
 
 
 class AudioPlane:
@@ -13338,7 +13329,7 @@ class AudioPlane:
 	next one comes or the figures are asked for.
 	"""
 
-	_SLEPT: Final = 10.0  # seconds behind: the machine slept, so do not catch up
+	_SLEPT = 10.0  # seconds behind: the machine slept, so do not catch up
 
 	def __init__(
 		self,
@@ -13347,7 +13338,7 @@ class AudioPlane:
 		welcome: Json,
 		counters: Counters,
 		on_speaking: Callable[[int], None],
-	) -> None:
+	):
 		port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address, sound=True)
 		self.path = MediaPath(port, welcome["id"], welcome["audio_up"], welcome["audio_down"], layered=False)
 		self.loop = DatagramLoop("audio", port, counters, self._on_datagrams, self.path.bind_due)
@@ -13482,7 +13473,7 @@ class DeviceThread(ABC):
 	_LONGEST_PAUSE = 10.0
 	_STEADY = 30.0  # who fails sooner is tried ever more rarely
 
-	def __init__(self, name: str, options: ClientOptions, send: Sends, on_device: OnDevice) -> None:
+	def __init__(self, name: str, options: ClientOptions, send: Sends, on_device: OnDevice):
 		self._what = name
 		self._options = options
 		self._send = send
@@ -13566,7 +13557,7 @@ class DeviceThread(ABC):
 		"""What is done with the device while it is off, until it is not `_going` any more."""
 
 
-FIRST_PICTURE: Final = 5.0  # seconds
+FIRST_PICTURE = 5.0  # seconds
 
 
 class CameraSender(DeviceThread):
@@ -13574,7 +13565,7 @@ class CameraSender(DeviceThread):
 
 	LOOK_SECONDS = 1.0  # that the preview is kept fresh after somebody looked at it
 
-	def __init__(self, options: ClientOptions, send: Sends, on_device: OnDevice) -> None:
+	def __init__(self, options: ClientOptions, send: Sends, on_device: OnDevice):
 		super().__init__("camera", options, send, on_device)
 		self._layers: dict[int, FrameDropper] = {}
 		self._coarse: Sequence[int] = ()
@@ -13665,7 +13656,7 @@ class MicrophoneSender(DeviceThread):
 		newest_number: Callable[[], int],
 		voice: VoiceProcessor,
 		air: HeardBefore | None = None,
-	) -> None:
+	):
 		super().__init__("mic", options, send, on_device)
 		self._voice = voice
 		self._air = air or HeardBefore()
@@ -13760,7 +13751,7 @@ class MediaManager:
 		counters: Counters,
 		on_device: OnDevice,
 		on_speaking: Callable[[int], None],
-	) -> None:
+	):
 		self._options = options
 		self._counters = counters
 		self._on_device = on_device
@@ -14024,15 +14015,15 @@ class MediaManager:
 		return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
 
-# ==============================
+# ====================
 # [20] CLIENT PLANES - the shared screen, and files
 # Uses: BASICS, WIRE, VIDEO, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
-# ==============================
+# ====================
 
 
 # -- the screen plane
 
-SCREEN_RETRY: Final = 0.3
+SCREEN_RETRY = 0.3
 Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
 
 
@@ -14142,7 +14133,7 @@ class ScreenViewer:
 	EACH = 512
 	LOOK_SECONDS = 0.1  # how often the test card's clock is looked for
 
-	def __init__(self, loop: Loop, counters: Counters) -> None:
+	def __init__(self, loop: Loop, counters: Counters):
 		self.updates = 0
 		self._loop = loop
 		self._counters = counters
@@ -14276,7 +14267,7 @@ class ScreenPresenter:
 	QUICK, SLOW = 0.15, 0.3  # seconds until most viewers have painted: quality goes up, or down
 	LOSSLESS_SECONDS = 0.03  # spent on exact copies before the next look
 
-	def __init__(self, source: str, loop: Loop) -> None:
+	def __init__(self, source: str, loop: Loop):
 		self.on_open: Callable[[], None] = lambda: None
 		self.on_failed: Callable[[Refused], None] = lambda refused: None
 		self.preview: tuple[int, Picture | None] = (0, None)
@@ -14617,11 +14608,11 @@ def someone(state: StateManager, command: Json, key: str = "who") -> Person:
 
 # -- files
 
-MOVING_FILES: Final = 4
-PROGRESS_SECONDS: Final = 0.25
-FRUITLESS_TRIES: Final = 6
-_PART: Final = ".connectsphere-"
-_LEFT_OVER: Final = 3_600.0  # seconds: a part untouched for so long was left by a killed program
+MOVING_FILES = 4
+PROGRESS_SECONDS = 0.25
+FRUITLESS_TRIES = 6
+_PART = ".connectsphere-"
+_LEFT_OVER = 3_600.0  # seconds: a part untouched for so long was left by a killed program
 
 
 def downloads_folder(chosen: str) -> Path:
@@ -14695,9 +14686,9 @@ def _sweep(folder: Path) -> None:
 				old.unlink(missing_ok=True)
 
 
-ON_ITS_WAY: Final = "{name} is on its way already."
-UNREAD: Final = "bad_command", UNREADABLE
-UNSAVED: Final = "disk", UNWRITABLE
+ON_ITS_WAY = "{name} is on its way already."
+UNREAD = "bad_command", UNREADABLE
+UNSAVED = "disk", UNWRITABLE
 
 
 @dataclass(eq=False)
@@ -15152,23 +15143,23 @@ class FileTransfers:
 		return self.folder.joinpath(*(safe_file_name(re.sub(r"[/\\]", "-", part)) for part in parts))
 
 
-# ==============================
+# ====================
 # [21] CONTROL LINK - joining, and the life of a control connection
 # Uses: BASICS, WIRE, TRUST, LINKS, CLIENT MEDIA
-# ==============================
+# ====================
 
-LINK_STATES: Final[Mapping[str, str]] = {  # of a participant's link: where each leads
+LINK_STATES: Mapping[str, str] = {  # of a participant's link: where each leads
 	"joining": "live ended",
 	"live": "reconnecting ended",
 	"reconnecting": "live ended",
 	"ended": "",
 }
-FIRST_MESSAGES: Final = frozenset({"welcome", "denied", "prove", "waiting", "pin", "pin_proof"})
-PING_SECONDS: Final = 1.0
-DEAD_SECONDS: Final = 3.5
-PIN_QUEUE_SECONDS: Final = 75.0  # the longest that failures of others count, and a little
-WAITING_SECONDS: Final = 600.0  # for the host to let one in
-CONNECT_SECONDS: Final = 1.5  # for TCP alone, at coming back: the way may have changed
+FIRST_MESSAGES = frozenset({"welcome", "denied", "prove", "waiting", "pin", "pin_proof"})
+PING_SECONDS = 1.0
+DEAD_SECONDS = 3.5
+PIN_QUEUE_SECONDS = 75.0  # the longest that failures of others count, and a little
+WAITING_SECONDS = 600.0  # for the host to let one in
+CONNECT_SECONDS = 1.5  # for TCP alone, at coming back: the way may have changed
 
 
 @dataclass(eq=False)
@@ -15337,16 +15328,16 @@ class CommandConnection:
 		self._on_closed(self._refused or broken)
 
 
-# ==============================
+# ====================
 # [22] CONTROLLER - commands, events, who goes on: the whole client without a window
 # Uses: BASICS, WIRE, BANDWIDTH, CALL, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, CLIENT MEDIA,
 # CLIENT PLANES, CONTROL LINK
-# ==============================
+# ====================
 
 # -- commands
 
 
-LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for the log, and what of them
+LOGGED: Mapping[str, tuple[str, ...]] = {  # events that are facts for the log, and what of them
 	"joined": ("id", "name", "address", "role"),
 	"denied": ("code", "reason"),
 	"reconnecting": ("reason",),
@@ -15356,13 +15347,13 @@ LOGGED: Final[Mapping[str, tuple[str, ...]]] = {  # events that are facts for th
 	"ended": ("reason",),
 }
 # may be over at the next try
-PASSING: Final = frozenset({"", "no_meeting", "host_changed", "moved", "host_alive", "stale"})
-MOST_SAID: Final = 1_000
-SAID: Final = frozenset({"chat", "private_chat", "reaction", "hand"})
-PASSED_ON: Final = frozenset({"share_allowed", "host_away", "agreed", "waiting"})  # they are events
-FILE_COMMANDS: Final = ("upload", "download", "decline", "cancel", "hand_out", "hand_in")
+PASSING = frozenset({"", "no_meeting", "host_changed", "moved", "host_alive", "stale"})
+MOST_SAID = 1_000
+SAID = frozenset({"chat", "private_chat", "reaction", "hand"})
+PASSED_ON = frozenset({"share_allowed", "host_away", "agreed", "waiting"})  # they are events
+FILE_COMMANDS = ("upload", "download", "decline", "cancel", "hand_out", "hand_in")
 # What is answered when it has come about; all else that the server is not asked: `ok`.
-ANSWERED_BY_EVENT: Final = frozenset(
+ANSWERED_BY_EVENT = frozenset(
 	{"mic", "camera", "share", "end", "admit", "agree", "attendance", "hand_over", *FILE_COMMANDS}
 )
 
@@ -15436,9 +15427,9 @@ def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
 
 # What the server carries out, by command: the members of its message, each of a type or read by a function;
 # "?" where it may be missing. The message's type is the command's name, but for these.
-MESSAGE_TYPES: Final = {"private": "private_chat", "react": "reaction", "ask": "question"}
+MESSAGE_TYPES = {"private": "private_chat", "react": "reaction", "ask": "question"}
 Reader: TypeAlias = type | Callable[[StateManager, Json], Any]
-PLAIN_COMMANDS: Final[Mapping[str, Mapping[str, Reader]]] = {
+PLAIN_COMMANDS: Mapping[str, Mapping[str, Reader]] = {
 	"chat": {"text": _text_of},
 	"private": {"text": _text_of, "to_name": _name_of},
 	"react": {"emoji": _emoji_of},
@@ -15537,7 +15528,7 @@ class Requests:
 			link.send(said.message)
 
 
-LAST_RECORD: Final = "succession.json"  # signed by this home's host, who finds her meeting by it
+LAST_RECORD = "succession.json"  # signed by this home's host, who finds her meeting by it
 
 
 class Successors:
@@ -15546,7 +15537,7 @@ class Successors:
 	PATIENCE = 1.0  # for the server that was lost
 	UNREACHED = 3  # times: others reach the server, this computer does not
 
-	def __init__(self, controller: MeetingController, home: Path) -> None:
+	def __init__(self, controller: MeetingController, home: Path):
 		self._me, self._options, self._home = controller, controller.options, home
 		self._settings = Settings(home)
 		self.record: Json = {}
@@ -15761,7 +15752,7 @@ class MeetingController:
 
 	RETRY_SECONDS = 600.0
 
-	def __init__(self, options: ClientOptions, home: Path) -> None:
+	def __init__(self, options: ClientOptions, home: Path):
 		self.options = options
 		self._asked_name = options.name  # under which the token is found again, whatever name was given
 		self.gui_queue: queue.SimpleQueue[Json] = queue.SimpleQueue()
@@ -16456,15 +16447,15 @@ class MeetingController:
 		self.emit("stats", command.get("ref"), video=video, **told, counters=self.counters.snapshot())
 
 
-# ==============================
+# ====================
 # [23] HEADLESS - finding, hosting, and the whole client as commands and events
 # Uses: BASICS, WIRE, TRUST, LINKS, PROCESS, DISCOVERY, CLIENT MEDIA, CONTROLLER
-# ==============================
+# ====================
 
 # -- finding, hosting, and the headless interface
 
-DECIDE_SECONDS: Final = 0.4
-LAST_EVENTS: Final = frozenset({"left", "ended", "denied"})
+DECIDE_SECONDS = 0.4
+LAST_EVENTS = frozenset({"left", "ended", "denied"})
 
 
 def choose_meeting(ads: Sequence[MeetingAd], known: KnownHosts, has_pin: bool) -> MeetingAd:
@@ -16529,7 +16520,7 @@ def running_here(port: int, bind: str | None) -> str:
 class HostedMeeting:
 	"""A server as a child, started again when it dies; or `running`, which outlived its program."""
 
-	def __init__(self, options: Json, running: Json | None = None) -> None:
+	def __init__(self, options: Json, running: Json | None = None):
 		self._options = {**options, "bind": running["bind"]} if running else options
 		self._secret = make_host_key(options["host_key_file"])
 		options = {**options, "host_key": HostRight(self._secret).public}
@@ -16635,17 +16626,17 @@ def run_headless(
 	return controller.status or 0
 
 
-# ==============================
+# ====================
 # [24] DOORS - giving this program to others
 # Uses: BASICS, DOCTOR, LINKS, DISCOVERY, DEVICES
-# ==============================
+# ====================
 
 
-GIVE_RATE: Final = 6_000_000  # bytes a second in all: half of a 100 Mbit/s line stays for the meeting
-GIVE_PIECE: Final = 32 * 1024
-GIVE_AT_ONCE: Final = 64
-GIVE_TO_ONE: Final = 8  # connections of one address at once
-GIVE_STALLED: Final = 10.0
+GIVE_RATE = 6_000_000  # bytes a second in all: half of a 100 Mbit/s line stays for the meeting
+GIVE_PIECE = 32 * 1024
+GIVE_AT_ONCE = 64
+GIVE_TO_ONE = 8  # connections of one address at once
+GIVE_STALLED = 10.0
 
 
 def own_program() -> tuple[Path, str]:
@@ -16717,7 +16708,7 @@ class _GiveServer(ThreadingHTTPServer):
 	daemon_threads = False  # so that closing waits for them
 	timeout = 0.2  # seconds until it looks whether it is to end
 
-	def __init__(self, address: Address, giver: AppGiver, handler: type[_GiveHandler]) -> None:
+	def __init__(self, address: Address, giver: AppGiver, handler: type[_GiveHandler]):
 		self.giver = giver
 		self._open: dict[Socket, str] = {}  # where each comes from
 		self._silent: dict[Socket, float] = {}  # since when one has asked for nothing
@@ -16767,9 +16758,7 @@ class _GiveServer(ThreadingHTTPServer):
 class AppGiver:
 	"""Offers this very program to browsers on the LAN by plain HTTP, slowly enough for the meeting."""
 
-	def __init__(
-		self, bind: str | None = None, *, rate: int = GIVE_RATE, port: int = DEFAULT_PORT + 3
-	) -> None:
+	def __init__(self, bind: str | None = None, *, rate: int = GIVE_RATE, port: int = DEFAULT_PORT + 3):
 		self.path, self.name = own_program()
 		self.size = self.path.stat().st_size
 		self.sha256 = ""
@@ -16824,16 +16813,16 @@ class AppGiver:
 		self._worker.close(deadline)
 
 
-# ==============================
+# ====================
 # [25] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
 # Uses: BASICS, AUDIO, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, STAND-INS, CLIENT MEDIA,
 # CLIENT PLANES, CONTROLLER, HEADLESS, DOORS
-# ==============================
+# ====================
 
 
 # -- the doctor
 
-DOCTOR_SEARCHES: Final = 12.0
+DOCTOR_SEARCHES = 12.0
 
 
 def taken_ports(base: int, bind: str | None) -> tuple[str, ...]:
@@ -16926,7 +16915,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 class Preview:
 	"""Camera and microphone before the meeting, seen and heard by nobody else. Never waits."""
 
-	def __init__(self, settings: Callable[[str], str]) -> None:
+	def __init__(self, settings: Callable[[str], str]):
 		self._settings = settings
 		self._workers: dict[str, Worker] = {}
 		self._turns = {what: threading.Lock() for what in ("camera", "mic")}
@@ -16990,8 +16979,8 @@ def _play_test(spec: str, worker: Worker) -> None:
 		log.warning("the speaker cannot be tested: %s", error)
 
 
-MOST_IN_CROWD: Final = 60
-CROWD_VOICES: Final = 8  # who talk in a window's demo
+MOST_IN_CROWD = 60
+CROWD_VOICES = 8  # who talk in a window's demo
 
 
 def lesson_elsewhere(home: Path) -> Json:
@@ -17057,7 +17046,7 @@ class Program:
 		orders: queue.SimpleQueue[str] | None = None,
 		*,
 		look: bool = True,
-	) -> None:
+	):
 		self.orders = orders or queue.SimpleQueue()
 		self._options = options
 		self._server = server
@@ -17315,17 +17304,17 @@ class Program:
 
 # -- a meeting of simulated participants
 
-CROWD_NAMES: Final = (
+CROWD_NAMES = (
 	"Amira Hassan", "Jonas Weber", "Priya Nair", "Tomás García", "Zuri Okafor", "Mei Lin", "Oskar Lund",
 	"Fatima Zahra", "Noah Becker", "Chloé Martin", "Ravi Patel", "Hana Sato", "Luca Romano", "Sofia Novak",
 )  # fmt: skip
-CROWD_LINES: Final = (
+CROWD_LINES = (
 	"Good morning!", "Can everyone see my picture?", "Yes, and the sound is clear.", "Which page are we on?",
 	"Page 42, the water cycle.", "Thank you!", "I have a question about the clouds.",
 )  # fmt: skip
-DEMO_SECONDS: Final = 20
-SHARE_AFTER: Final = 12.0
-DEMO_PATIENCE: Final = 15.0
+DEMO_SECONDS = 20
+SHARE_AFTER = 12.0
+DEMO_PATIENCE = 15.0
 
 
 def crowd_name(number: int) -> str:
@@ -17338,7 +17327,7 @@ def crowd_name(number: int) -> str:
 class Crowd:
 	"""Simulated participants over real sockets, with test cards and voices."""
 
-	def __init__(self, options: ClientOptions, count: int, voices: int, home: Path) -> None:
+	def __init__(self, options: ClientOptions, count: int, voices: int, home: Path):
 		self._voices = voices
 		self._people = [
 			MeetingController(
@@ -17395,7 +17384,7 @@ def run_crowd(stdin: IO[str], home: Path) -> int:
 class DemoWatch:
 	"""Sees each one's clock in the picture and hears each one's tone in the mix."""
 
-	def __init__(self, controller: MeetingController, names: Sequence[str]) -> None:
+	def __init__(self, controller: MeetingController, names: Sequence[str]):
 		self._controller = controller
 		self._names = names
 		self._sound: deque[Samples] = deque(maxlen=AUDIO_RATE // BLOCK)
@@ -17454,14 +17443,14 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 	return 0
 
 
-# ==============================
+# ====================
 # [26] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
 # Uses: BASICS
-# ==============================
+# ====================
 
 
 # Beside those of REFUSALS.
-TEXTS: Final = """
+TEXTS = """
 Screen {number}|Pantalla {number}|Écran {number}|स्क्रीन {number}
 All that lies over it is seen, too.|También se ve todo lo que está encima.|On voit aussi tout ce qui est devant.|इसके ऊपर जो कुछ है, वह भी दिखता है।
 The window in front|La ventana de delante|La fenêtre au premier plan|सामने की विंडो
@@ -17818,7 +17807,7 @@ Show less|Mostrar menos|Réduire|कम दिखाएँ
 {some} of {all} have it|{some} de {all} lo tienen|{some} sur {all} l'ont|{all} में से {some} के पास है
 Take back|Retirar|Retirer|वापस लें
 """  # noqa: E501
-LANGUAGES: Final = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
+LANGUAGES = (("es", "Español"), ("fr", "Français"), ("hi", "हिन्दी"))
 
 
 class Translator:
@@ -17842,7 +17831,7 @@ class Translator:
 		return found.format(**said) if said else found
 
 
-tr: Final = Translator()
+tr = Translator()
 
 
 def system_language() -> str:
@@ -17861,10 +17850,10 @@ def offered(language: str) -> bool:
 	return ours and (language != "hi" or sys.platform in ("win32", "darwin"))
 
 
-# ==============================
+# ====================
 # [27] DRAWING - palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
 # Uses: BASICS, DEVICES, TEXTS
-# ==============================
+# ====================
 
 
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
@@ -17895,21 +17884,21 @@ class Palette:
 	tile: str = "#1A2029"
 
 
-DARK: Final = Palette()
-LIGHT: Final = Palette(
+DARK = Palette()
+LIGHT = Palette(
 	window="#E9EDF2", panel="#F6F8FA", card="#FFFFFF", raised="#E3E8EE", line="#C9D1DA", text="#161C24",
 	second="#434F5C", third="#5A6673", accent="#2F62CF", accent_high="#2653B4", link="#2456C4",
 	focus="#2F6BF0",
 	chosen="#DCE7FD", good="#0E7A4B", warn="#8F5A00", bad="#CE2F36", bad_text="#B3232B", tile="#D5DCE4",
 )  # fmt: skip
-CONTRAST: Final = Palette(
+CONTRAST = Palette(
 	window="#000000", panel="#000000", card="#0A0A0A", raised="#262626", line="#FFFFFF", text="#FFFFFF",
 	second="#F0F0F0", third="#E0E0E0", accent="#0047C2", accent_high="#0A5CF0", link="#8FC1FF",
 	focus="#FFE600",
 	chosen="#003080", good="#4DFFA6", warn="#FFD24D", bad="#D6002A", bad_text="#FF9EA6", tile="#141414",
 )  # fmt: skip
-PALETTES: Final = {"dark": DARK, "light": LIGHT, "contrast": CONTRAST}
-AVATARS: Final = (
+PALETTES = {"dark": DARK, "light": LIGHT, "contrast": CONTRAST}
+AVATARS = (
 	("#5B8DEF", "#3157C8"), ("#57B894", "#2C7F62"), ("#E0679B", "#A93A6E"), ("#B07CE8", "#7A45BC"),
 	("#E8995B", "#B3652A"), ("#4FB3C9", "#25788C"), ("#D96C6C", "#A13D3D"), ("#8E9B4E", "#616C28"),
 )  # fmt: skip
@@ -17918,7 +17907,7 @@ AVATARS: Final = (
 class Metrics:
 	"""Sizes in logical pixels, multiplied once by the display's and the user's scale."""
 
-	def __init__(self, scale: float = 1.0) -> None:
+	def __init__(self, scale: float = 1.0):
 		self.scale = max(0.75, min(4.0, scale))
 
 	def __call__(self, size: float) -> int:
@@ -17927,7 +17916,7 @@ class Metrics:
 
 # Strokes on a 24 x 24 field: L line points, R rounded box x0 y0 x1 y1 radius, A arc box from to (degrees,
 # clockwise from 3 o'clock), C circle x y r, D filled circle x y r, P filled polygon.
-ICONS: Final = """
+ICONS = """
 mic: R 9 2.5 15 14 3|A 5.5 4.5 18.5 17.5 8 172|L 12 17.5 12 21|L 9 21 15 21
 camera: R 2.5 6 15.5 18 3|L 15.5 10.8 21.5 7.2 21.5 16.8 15.5 13.2
 share: R 2.5 3.5 21.5 16.5 2.5|L 12 13.5 12 7|L 9 9.5 12 6.8 15 9.5|L 8 20.5 16 20.5|L 12 16.5 12 20.5
@@ -17972,8 +17961,8 @@ clock: C 12 12 9|L 12 6.5 12 12 15.5 14
 star: L 12 3 14.6 8.9 21 9.5 16.2 13.7 17.6 20 12 16.7 6.4 20 7.8 13.7 3 9.5 9.4 8.9 12 3
 eye: A 2 4.5 22 24.5 205 335|A 2 -0.5 22 19.5 25 155|C 12 12 3
 """
-STROKE: Final = 1.75
-OVERSAMPLE: Final = 6
+STROKE = 1.75
+OVERSAMPLE = 6
 
 
 def shaped(text: str) -> bool:
@@ -17997,7 +17986,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
 	return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-PAINTED_MAX: Final = 16_000  # pixels: X ends a program that shows it a picture of 32,768
+PAINTED_MAX = 16_000  # pixels: X ends a program that shows it a picture of 32,768
 
 
 def clipped(text: str, room: float, measure: Callable[[str], float]) -> str:
@@ -18236,7 +18225,7 @@ def draw_logo(size: int) -> Image.Image:
 
 # Our own emoji on a field of 100 x 100: the steps of ICONS, each with its colour (see `colours`), lines with
 # their width, too; commas part several of a kind. O filled ellipse box, F face with these parts, U parts.
-FACES: Final = """
+FACES = """
 colours: y FFC93C|r E8334A|n 5B3A12|s D9982B|g F7C52E|b 3F7BE0|k 23262B|e 38B26E|o F5A524|w FFFFFF|p
   F58AB0|a 8492A1|m F5B454|t 4FA8F5|i 4F8CFF|c F28B2A|l 3C9A4E|u 57B894|h E9A91F|v 8D5BD6|f FFCF47|x
   F4F4F4|z E6EBF0
@@ -18261,7 +18250,7 @@ kiss: A n 5 42 58 58 69 270 450, 42 69 58 80 270 450
 tongue: A n 6 26 36 74 78 20 160|O F2657A 46 70 68 94
 wavy: L n 6 30 72 40 66 50 72 60 66 70 72
 """
-EMOJI_SHAPES: Final = """
+EMOJI_SHAPES = """
 👍 thumbs up: P y 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84|D y 54 16 8, 84 50 9, 82 64 9,
   80 80 8|P b 10 44 26 44 26 88 10 88
 ❤ heart: D r 30 34 23, 70 34 23|P r 9 44 50 24 91 44 50 92
@@ -18364,8 +18353,8 @@ def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
 	return {head[0]: (head[2:], [*drawn(steps)]) for head, steps in shape_lines(EMOJI_SHAPES).items()}
 
 
-REACTIONS: Final = ("👍", "❤", "👏", "😂", "😮", "🎉", "😢", "🙂", "🤔", "🔥", "👎", "👋")
-EMOJI_PATTERN: Final = re.compile(
+REACTIONS = ("👍", "❤", "👏", "😂", "😮", "🎉", "😢", "🙂", "🤔", "🔥", "👎", "👋")
+EMOJI_PATTERN = re.compile(
 	"(?:[\U0001f1e6-\U0001f1ff]{2}|[0-9#*]\ufe0f?\u20e3|"
 	"[\u231a-\u23ff\u25fd\u25fe\u2600-\u27bf\u2b05-\u2b55\U0001f000-\U0001faff]"
 	"[\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*"
@@ -18561,13 +18550,13 @@ def tile_marks(job: TileJob) -> TileMarks:
 	return _patches(over, px)
 
 
-# ==============================
+# ====================
 # [28] WIDGETS - small controls, lists, dialogs, painted tiles
 # Uses: BASICS, TEXTS, DRAWING
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
 # are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
-# ==============================
+# ====================
 
 
 Anchor: TypeAlias = Literal["nw", "w", "center", "e", "ne", "n"]
@@ -18575,7 +18564,7 @@ AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
 Event: TypeAlias = "tk.Event[Any]"
 Act: TypeAlias = Callable[[], object]  # what a click, a key or a choice does
 Entry: TypeAlias = tuple[str, Act] | None  # of a menu: words, what it does; None is a line
-KEYBOARD: Final = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
+KEYBOARD = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
 
 
 def keyed(widget: AnyWidget) -> AnyWidget:
@@ -18593,7 +18582,7 @@ class Look:
 
 	PIXELS = 4_000_000  # of pictures that are kept although nobody shows them
 
-	def __init__(self, root: tk.Tk, painter: TilePainter, palette: Palette, scale: float) -> None:
+	def __init__(self, root: tk.Tk, painter: TilePainter, palette: Palette, scale: float):
 		self.root, self.painter = root, painter
 		self.layers: list[Act] = []  # what closes each dialog or picker that stands
 		root.event_add("<<Return>>", "<Return>", "<KP_Enter>")  # a keyboard has two such keys
@@ -18764,7 +18753,7 @@ class Painted:
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
-	) -> None:
+	):
 		self.look = look
 		canvas = self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
 		self.bind, self.configure, self.grid = canvas.bind, canvas.configure, canvas.grid
@@ -18858,7 +18847,7 @@ def place_beside(look: Look, widget: tk.Misc, what: tk.Widget, width: int, heigh
 class Tooltip:
 	"""Words and key of a control on which the mouse rests for half a second."""
 
-	def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = "") -> None:
+	def __init__(self, look: Look, widget: tk.Widget, words: str, key: str = ""):
 		self.look, self.widget, self.words, self.key = look, widget, words, key
 		self._due = ""
 		self._pressed = False  # since the mouse came; what opened then is not to be covered
@@ -18910,7 +18899,7 @@ class Tooltip:
 class Card(Painted):
 	"""An area with round corners; what it holds is packed into its canvas."""
 
-	def __init__(self, look: Look, parent: tk.Misc, radius: float = 12, outline: str = "") -> None:
+	def __init__(self, look: Look, parent: tk.Misc, radius: float = 12, outline: str = ""):
 		back = str(parent["bg"])
 		super().__init__(look, parent, 10, 10, look.palette.card)
 		self.radius, self.outline, self.back = radius, outline, back
@@ -18934,7 +18923,7 @@ class Button(Painted):
 		self, look: Look, parent: tk.Misc, command: Act, text: str = "", icon: str = "",
 		kind: str = "plain", width: int = 0, height: float = 40, tip: str = "", key: str = "",
 		size: float = 13,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.text_size = size
 		self.words, self.icon_name, self.kind = text, icon, kind
 		self.command, self.enabled, self.hot, self.down, self.slash = command, True, False, False, False
@@ -18977,7 +18966,7 @@ class Button(Painted):
 	def show(
 		self, text: str | None = None, icon: str | None = None, kind: str | None = None,
 		slash: bool | None = None, enabled: bool | None = None,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		"""Change what the button shows; drawn only when something changed."""
 		wish = {"words": text, "icon_name": icon, "kind": kind, "slash": slash, "enabled": enabled}
 		new = {name: value for name, value in wish.items() if value not in (None, getattr(self, name))}
@@ -19036,7 +19025,7 @@ class BarButton(Button):
 	def __init__(
 		self, look: Look, parent: tk.Misc, command: Act, text: str, icon: str, tip: str,
 		key: str = "",
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.tall, self.unread, self.wordy, self.locked, self._free = 70, 0, False, "", tip
 		super().__init__(look, parent, command, text, icon, "card", look.px(82), 70, tip, key)
 
@@ -19095,7 +19084,7 @@ class Field(Painted):
 	def __init__(
 		self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", width: int = 300, height:
 		float = 44, enter: Act | None = None,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		super().__init__(look, parent, width, look.px(height))
 		p = look.palette
 		self.hint = hint
@@ -19140,7 +19129,7 @@ class PinBoxes(Painted):
 
 	BOXES = (6, 12)  # at least, and at most: of a longer PIN the end is shown
 
-	def __init__(self, look: Look, parent: tk.Misc, enter: Act) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, enter: Act):
 		super().__init__(look, parent, look.px(436), look.px(54), focus=True)
 		self._typed = ""
 		self.bind("<Key>", self._key)
@@ -19194,9 +19183,7 @@ class PinBoxes(Painted):
 class Meter(Painted):
 	"""A microphone's level in bars; the last ones turn amber."""
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, bars: int = 14, step: float = 9, height: float = 18
-	) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, bars: int = 14, step: float = 9, height: float = 18):
 		super().__init__(look, parent, look.px(step * bars), look.px(height))
 		self.bars, self.step, self._lit = bars, step, -1
 		self.show(0.0)
@@ -19227,7 +19214,7 @@ def draw_switch(to: Painted, x: int, y: int, on: bool, ring: str = "") -> None:
 class Switch(Button):
 	"""A switch that is on or off."""
 
-	def __init__(self, look: Look, parent: tk.Misc, on: bool, changed: Callable[[bool], object]) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, on: bool, changed: Callable[[bool], object]):
 		self.value, self.changed = on, changed
 		super().__init__(look, parent, self.flip, width=look.px(46), height=28)
 
@@ -19249,7 +19236,7 @@ class Slider(Painted):
 	def __init__(
 		self, look: Look, parent: tk.Misc, value: float, passing: Callable[[float], object],
 		chosen: Callable[[float], object], width: int,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		super().__init__(look, parent, width, look.px(26), focus=True)
 		self.value, self.passing, self.chosen = value, passing, chosen
 		self.bind("<Button-1>", self._drag)
@@ -19292,7 +19279,7 @@ class Choice(Button):
 	def __init__(
 		self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str,
 		chosen: Callable[[str], object], width: int, height: float = 42, caption: str = "",
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.options, self.value, self.chosen, self.caption = list(options), value, chosen, caption
 		self.faint = False  # what is chosen is not there now
 		super().__init__(look, parent, self._open, " ", kind="card", width=width, height=height)
@@ -19346,7 +19333,7 @@ class ListView(Painted):
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, colour: str = "", stick: bool = False, gutter: float = 10
-	) -> None:
+	):
 		super().__init__(look, parent, look.px(100), look.px(64), colour, focus=True)
 		self.bar = look.scrollbar(self.canvas, self.yview)
 		self.gutter = look.px(gutter)
@@ -19481,7 +19468,7 @@ class ListView(Painted):
 class Dialog:
 	"""A card in the middle that has the keyboard until it is closed, by Escape too."""
 
-	def __init__(self, look: Look, title: str, width: float, height: float = 0) -> None:
+	def __init__(self, look: Look, title: str, width: float, height: float = 0):
 		self.look = look
 		p, px = look.palette, look.px
 		self._before = focused(look.root)
@@ -19574,7 +19561,7 @@ class ConfirmDialog(Dialog):
 	def __init__(
 		self, look: Look, title: str, text: str, *answers: tuple[str, str, Act],
 		first: str = "",
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		super().__init__(look, title, 460)
 		if text:
 			self.words(text, 13)
@@ -19587,7 +19574,7 @@ class EmojiPicker(Painted):
 	def __init__(
 		self, look: Look, chars: Sequence[str], picked: Callable[[str], object], beside: tk.Widget,
 		columns: int,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
 		self.step = look.px(40)
 		rows = -(-len(chars) // columns)
@@ -19648,7 +19635,7 @@ class PictureBox:
 	The painter asks `source` for (serial, picture) when there may be something new.
 	"""
 
-	def __init__(self, on: Painted, source: Callable[[], tuple[int, Picture | None]]) -> None:
+	def __init__(self, on: Painted, source: Callable[[], tuple[int, Picture | None]]):
 		self.look, self.canvas, self.source = on.look, on.canvas, source
 		self.box: Box = (0, 0, 0, 0)
 		self.busy, self.waits = threading.Lock(), False  # with a painter, or for one
@@ -19708,7 +19695,7 @@ class PictureBox:
 class TilePainter:
 	"""Threads that paint what is new in the boxes of a window; Tk only pastes it."""
 
-	def __init__(self, workers: int = 2) -> None:
+	def __init__(self, workers: int = 2):
 		self.boxes: set[PictureBox] = set()
 		self._fresh: queue.SimpleQueue[PictureBox | None] = queue.SimpleQueue()  # to look at; None is the end
 		self._done: queue.SimpleQueue[tuple[PictureBox, Image.Image]] = queue.SimpleQueue()
@@ -19753,20 +19740,20 @@ class TilePainter:
 				log.exception("a tile could not be painted")
 
 
-LINK: Final = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
+LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
 
 
-# ==============================
+# ====================
 # [29] STAGE - video tiles, layouts, the shared screen, reactions, toasts
 # Uses: BASICS, WIRE, CALL, CONTROLLER, TEXTS, DRAWING, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long is given to `Tasks`, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `Program` and `MeetingController`.
-# ==============================
+# ====================
 
 
 # What the system may ask the user: Windows when a meeting is hosted, macOS whenever something is first used.
-SYSTEM_ASKS: Final = {
+SYSTEM_ASKS = {
 	"win32": "If Windows asks about its firewall, tick both kinds of network: else nobody can join.",
 	"darwin": "If macOS asks about camera, microphone, network or incoming connections, allow it.",
 }
@@ -19790,7 +19777,7 @@ class Tasks:
 		work: Callable[[], Any],
 		done: Callable[[Any, Exception | None], object] = lambda *_: None,
 		of: tk.Misc | None = None,
-	) -> None:
+	):
 		"""Do `work` in a thread, then `done(result, fault)` on the Tk thread if `of` still exists."""
 		thread = threading.Thread(target=self._run, args=(work, done, of), name="window-task", daemon=True)
 		self._threads = [one for one in self._threads if one.is_alive()] + [thread]
@@ -19875,9 +19862,9 @@ def in_sight(widget: tk.Misc) -> bool:
 
 
 # Pictures a second of each small tile, where that many are shown at most.
-SMALL_RATES: Final = ((6, DEFAULT_FPS), (12, 8), (MAX_PEOPLE, 5))
-CROWD: Final = 12  # people; where more are in, a calm large picture comes at SPARING_FPS
-SPOKE_SECONDS: Final = 3.0  # that who has spoken is still shown at the full rate
+SMALL_RATES = ((6, DEFAULT_FPS), (12, 8), (MAX_PEOPLE, 5))
+CROWD = 12  # people; where more are in, a calm large picture comes at SPARING_FPS
+SPOKE_SECONDS = 3.0  # that who has spoken is still shown at the full rate
 
 
 def layer_for(height: int, best: bool = False) -> int:
@@ -19916,7 +19903,7 @@ class Plan:
 
 	HOLD = 1.5  # seconds that a speaker keeps the large place
 
-	def __init__(self, px: Metrics) -> None:
+	def __init__(self, px: Metrics):
 		self.px = px
 		self.layout, self.page, self.pages = "grid", 0, 1
 		self.pinned: int | str | None = None
@@ -20041,7 +20028,7 @@ def poor_picture(quality: StreamQuality, asked: Json) -> bool:
 class HoverButtons:
 	"""The small buttons and facts over the tile under the mouse."""
 
-	def __init__(self, stage: Stage) -> None:
+	def __init__(self, stage: Stage):
 		self.stage = stage
 		self.under: int | str | None = None
 
@@ -20125,7 +20112,7 @@ class HoverButtons:
 class Stage(Painted):
 	"""The canvas of tiles: layouts, pages, pinning, and what lies over them."""
 
-	def __init__(self, look: Look, parent: tk.Misc, controller: MeetingController) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, controller: MeetingController):
 		super().__init__(look, parent, look.px(200), look.px(150), look.palette.window, focus=True)
 		self.controller = controller
 		self.plan, self.zoom, self.hover = Plan(look.px), ScreenZoom(), HoverButtons(self)
@@ -20348,7 +20335,7 @@ class ToastStack:
 
 	MOST = 2
 
-	def __init__(self, stage: Painted) -> None:
+	def __init__(self, stage: Painted):
 		self.stage = stage
 		self._toasts: list[Toast] = []
 		self._count = 0  # the newest one's number
@@ -20425,7 +20412,7 @@ class Reactions:
 	SECONDS = 3.0
 	MOST = 24
 
-	def __init__(self, stage: Painted) -> None:
+	def __init__(self, stage: Painted):
 		self.stage = stage
 		self._count = 0
 		self._floating: dict[str, tuple[float, float]] = {}  # since when and where, by the items' name
@@ -20465,10 +20452,10 @@ class Reactions:
 		self._floating.clear()
 
 
-# ==============================
+# ====================
 # [30] PANELS - side bar, top bar, chat, attendees, files
 # Uses: BASICS, WIRE, CALL, TEXTS, DRAWING, WIDGETS, STAGE
-# ==============================
+# ====================
 
 
 # -- commands
@@ -20497,7 +20484,7 @@ class Command:
 class Told:
 	"""Gives the command `do`, with the name of the person whose menu it is in as its `key`."""
 
-	def __init__(self, do: str, key: str = "who", **more: Any) -> None:
+	def __init__(self, do: str, key: str = "who", **more: Any):
 		self.do, self.key, self.more = do, key, more
 
 	def __call__(self, view: Any, *about: Person) -> None:
@@ -20507,11 +20494,11 @@ class Told:
 class Hosts(Command):
 	"""A command of hosts and co-hosts without a key."""
 
-	def __init__(self, words: str, does: Callable[..., object], where: str = "person", **more: Any) -> None:
+	def __init__(self, words: str, does: Callable[..., object], where: str = "person", **more: Any):
 		super().__init__("", words, "", does, where, host=True, **more)
 
 
-COMMANDS: Final[Mapping[str, Command]] = {
+COMMANDS: Mapping[str, Command] = {
 	"mic": Command("M, Ctrl+D", "Unmute", "Microphone on or off", lambda v: v.actions.toggle("mic")),
 	"camera": Command("V, Ctrl+E", "Start video", "Camera on or off", lambda v: v.actions.toggle("camera")),
 	"share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
@@ -20608,7 +20595,7 @@ def commands_at(where: str) -> dict[str, Command]:
 class SideBar:
 	"""The left bar: what one does all the time."""
 
-	def __init__(self, look: Look, parent: tk.Misc, run: Callable[[str], object]) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, run: Callable[[str], object]):
 		self.look = look
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.panel)
@@ -20670,7 +20657,7 @@ class SideBar:
 class Pill(Button):
 	"""A button of the top bar: an icon, words, and perhaps a link."""
 
-	def __init__(self, look: Look, parent: tk.Misc, tip: str, command: Act) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, tip: str, command: Act):
 		self._now: tuple[Any, ...] = ()
 		super().__init__(look, parent, command, kind="card", height=36, tip=tip)
 
@@ -20729,9 +20716,7 @@ class TopBar:
 		"timer": ("Countdown", {"do": "timer", "seconds": 0}),
 	}
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[..., None]
-	) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[..., None]):
 		self.look, self.act = look, act
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.panel)
@@ -20833,7 +20818,7 @@ class NoticeBar:
 
 	MOST = 2
 
-	def __init__(self, look: Look, parent: tk.Misc) -> None:
+	def __init__(self, look: Look, parent: tk.Misc):
 		self.look = look
 		self.frame = look.frame(parent, look.palette.window)
 		self._now: list[Any] = []
@@ -20870,7 +20855,7 @@ class NoticeBar:
 
 # -- the side panel
 
-FOLD: Final = (20, 2_000)  # lines and characters that are shown of a longer message
+FOLD = (20, 2_000)  # lines and characters that are shown of a longer message
 
 
 def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
@@ -21040,7 +21025,7 @@ class Composer:
 	def __init__(
 		self, look: Look, parent: tk.Misc, send: Callable[[str, str], None], attach: Act,
 		save: Act,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.look, self.send = look, send
 		px, p = look.px, look.palette
 		self.card = Card(look, parent, 12, p.line)
@@ -21233,7 +21218,7 @@ class ChatPanel:
 	def __init__(
 		self, look: Look, parent: tk.Misc, act: Callable[..., None], attach: Act,
 		save: Act,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.look, self.act = look, act
 		self.picked: range = range(0)  # the numbers of the messages selected
 		self._anchor = 0
@@ -21481,7 +21466,7 @@ class AttendeesPanel:
 	def __init__(
 		self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[..., None],
 		run: Callable[[str], object],
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.look, self.menu_for, self.act, self.run = look, menu_for, act, run
 		self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
 		self.gone: dict[str, Gone] = {}  # who was here, by name
@@ -21635,7 +21620,7 @@ class FilesPanel:
 		upload: Act,
 		view: Callable[[str], object],
 		run: Callable[[str], object],
-	) -> None:
+	):
 		self.look, self.act, self.view, self.run = look, act, view, run
 		self._shot = Snapshot()
 		px = look.px
@@ -21715,7 +21700,7 @@ class SidePanel:
 
 	TABS = (("messages", "Messages", 84), ("attendees", "Attendees", 104), ("files", "Files", 64))
 
-	def __init__(self, look: Look, parent: tk.Misc, chosen: Callable[[str], object]) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, chosen: Callable[[str], object]):
 		self.look, self.chosen = look, chosen
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.panel)
@@ -21747,11 +21732,11 @@ class SidePanel:
 		self.buttons["files"].show(text=f"{tr('Files')} {files}" if files else tr("Files"))
 
 
-# ==============================
+# ====================
 # [31] DIALOGS - start window, check, invitation, sharing, settings
 # Uses: BASICS, WIRE, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
 # STAGE, PANELS
-# ==============================
+# ====================
 
 
 # -- the start window
@@ -21792,7 +21777,7 @@ def mirrored(backend: Program) -> bool:
 class PreviewCard:
 	"""One's own camera and microphone before the meeting."""
 
-	def __init__(self, look: Look, parent: tk.Misc, backend: Program, name: Callable[[], str]) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, backend: Program, name: Callable[[], str]):
 		self.look, self.backend, self.name = look, backend, name
 		self.mic = self.camera = False
 		self._tried = (False, False)  # camera and mic that the settings want as well
@@ -21858,7 +21843,7 @@ AnyField = TypeVar("AnyField", bound="Field | PinBoxes")
 class DeviceRow:
 	"""A card with a device's kind and choice; more may be packed at the right."""
 
-	def __init__(self, look: Look, parent: tk.Misc, icon: str, choice: Callable[[tk.Misc], Choice]) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, icon: str, choice: Callable[[tk.Misc], Choice]):
 		px, p = look.px, look.palette
 		self.frame = Card(look, parent).canvas
 		head = Painted(look, self.frame, px(36), px(44)).pack(side="left", padx=(px(10), px(4)), pady=px(5))
@@ -21873,7 +21858,7 @@ class DeviceRow:
 class BusyCard:
 	"""Says over everything what is going on, if it takes longer than 0.3 s."""
 
-	def __init__(self, look: Look, parent: tk.Misc, cancel: Act | None = None) -> None:
+	def __init__(self, look: Look, parent: tk.Misc, cancel: Act | None = None):
 		self.look, self.cancel = look, cancel
 		self.frame = look.frame(parent, look.palette.panel, "Overlay")
 		self.frame.bind("<Destroy>", lambda _: self._rest())
@@ -21923,7 +21908,7 @@ class BusyCard:
 class Form(Dialog):
 	"""Fields one below the other; its button and Return call `go` with what they hold."""
 
-	def __init__(self, look: Look, title: str, ok: str, go: Callable[..., object]) -> None:
+	def __init__(self, look: Look, title: str, ok: str, go: Callable[..., object]):
 		super().__init__(look, title, 440)
 		self.go, self.fields = go, list[Any]()
 		self.buttons([(tr("Cancel"), "plain", lambda *_: None), (ok, "primary", go)])
@@ -21972,7 +21957,7 @@ class StartView:
 		begin: Callable[[Callable[[Joining], MeetingController], str], None],
 		cancel: Callable[[], None],
 		restyle: Callable[[str], None],
-	) -> None:
+	):
 		self.look, self.backend, self.tasks, self.begin, self.restyle = look, backend, tasks, begin, restyle
 		self.frame = look.frame(parent)
 		self.chosen: MeetingAd | None = None
@@ -22267,7 +22252,7 @@ class WorkDialog(Dialog):
 	def __init__(
 		self, look: Look, title: str, width: int, height: int, tasks: Tasks, words: str,
 		work: Callable[[], Any],
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		super().__init__(look, title, width, height)
 		self.busy = BusyCard(look, self.body)
 		self.busy.show(words)
@@ -22291,7 +22276,7 @@ class DoctorDialog(WorkDialog):
 
 	ICONS: ClassVar = {"ok": "check", "warn": "warning", "bad": "close"}
 
-	def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
+	def __init__(self, look: Look, backend: Program, tasks: Tasks):
 		title, words = tr("Check this computer and network"), tr("One moment…")
 		super().__init__(look, title, 620, 540, tasks, words, backend.doctor)
 		self.buttons([(tr("Done"), "primary", lambda: None)])
@@ -22328,7 +22313,7 @@ class InvitationDialog(Dialog):
 
 	SIZES = (36, 30, 24, 18)  # of the letters, as large as there is room for
 
-	def __init__(self, look: Look, shot: Snapshot, ways: Sequence[WayIn], copy: Act) -> None:
+	def __init__(self, look: Look, shot: Snapshot, ways: Sequence[WayIn], copy: Act):
 		super().__init__(look, tr("Invite others"), 760)
 		words = tr("Whoever starts ConnectSphere on this network finds the meeting. Else they type:")
 		self.words(words, 13, below=10)
@@ -22378,7 +22363,7 @@ class InvitationDialog(Dialog):
 class GiveDialog(WorkDialog):
 	"""Where a browser finds this program, and the sum to compare."""
 
-	def __init__(self, look: Look, backend: Program, tasks: Tasks) -> None:
+	def __init__(self, look: Look, backend: Program, tasks: Tasks):
 		title = tr("Give this app to others")
 		super().__init__(look, title, 700, 400, tasks, tr("One moment…"), backend.give_app)
 		stop = partial(tasks.run, backend.keep_app)
@@ -22412,7 +22397,7 @@ class GiveDialog(WorkDialog):
 class CallPreview:
 	"""The meeting's devices for the settings; those that are off there are tried here."""
 
-	def __init__(self, backend: Program, controller: MeetingController) -> None:
+	def __init__(self, backend: Program, controller: MeetingController):
 		self.preview, self.controller = backend.preview, controller
 
 	def _live(self) -> tuple[bool, bool, tuple[float, float, bool]]:
@@ -22454,7 +22439,7 @@ class ShareDialog(Dialog):
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks, share: Callable[[str], None]
-	) -> None:
+	):
 		super().__init__(look, tr("Share your screen"), 620)
 		self.parent, self.backend, self.tasks, self.share = parent, backend, tasks, share
 		self.chosen = ""
@@ -22546,7 +22531,7 @@ class ShareBar:
 
 	WIDTH: ClassVar = 760
 
-	def __init__(self, look: Look, over: tk.Misc) -> None:
+	def __init__(self, look: Look, over: tk.Misc):
 		self.look, self._grip = look, (0, 0)
 		self.window = top = tk.Toplevel(look.root)
 		top.overrideredirect(True)
@@ -22598,7 +22583,7 @@ class ClassCard:
 	def __init__(
 		self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[..., None],
 		close: Act,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.look, self.act, self.run, self.parent = look, act, run, parent
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.third, "Overlay")
@@ -22668,7 +22653,7 @@ class SettingsDialog(Dialog):
 		preview: PreviewCard | CallPreview,
 		restyle: Callable[[str], None],
 		page: str = "audio",
-	) -> None:
+	):
 		super().__init__(look, "", 820, 560)
 		self.backend, self.preview, self.restyle = backend, preview, restyle
 		px, p = look.px, look.palette
@@ -22843,11 +22828,11 @@ def grabbed(root: tk.Tk) -> bool:
 	return bool(root.tk.call("grab", "current"))
 
 
-# ==============================
+# ====================
 # [32] WINDOW - keys, the meeting's view, the loop that draws
 # Uses: BASICS, WIRE, CALL, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
 # PANELS, DIALOGS
-# =======================
+# ====================
 
 # -- the meeting window
 
@@ -22855,7 +22840,7 @@ def grabbed(root: tk.Tk) -> bool:
 class Talk:
 	"""Hold Space to talk: X repeats a held key as release and press, so a release counts after 60 ms."""
 
-	def __init__(self, root: tk.Tk, turn: Callable[[bool], None]) -> None:
+	def __init__(self, root: tk.Tk, turn: Callable[[bool], None]):
 		self.root, self.turn = root, turn
 		self.on = False
 		self._ending = ""
@@ -22901,7 +22886,7 @@ class EventWords:
 		"reconnected": ("Connected again", "check"),
 	}
 
-	def __init__(self, view: MainAppView) -> None:
+	def __init__(self, view: MainAppView):
 		self.view = view
 		self._permissions: Json = {}  # as last told
 		self._around: set[str] = set()
@@ -23024,7 +23009,7 @@ class EventWords:
 	def _tell(
 		self, words: str, icon: str, action: str = "", command: Act = lambda: None,
 		stays: bool = False,
-	) -> None:  # fmt: skip
+	):  # fmt: skip
 		self.view.toasts.add(words, icon, action, command, stays)
 		self._cue(words)
 
@@ -23077,7 +23062,7 @@ class EventWords:
 class Actions:
 	"""What may be done in a meeting, by button, key or menu."""
 
-	def __init__(self, view: MainAppView) -> None:
+	def __init__(self, view: MainAppView):
 		self.view = view
 		self.source = ""  # what is shared, as the command says it
 		self.read = 0  # lines of chat, while the desktop was shared
@@ -23408,7 +23393,7 @@ class MainAppView:
 		controller: MeetingController,
 		left: Callable[[str], None],
 		restyle: Callable[[str], None],
-	) -> None:
+	):
 		self.look, self.backend, self.tasks, self.controller = look, backend, tasks, controller
 		self.left, self.restyle = left, restyle
 		self.frame = look.frame(parent)
@@ -23732,8 +23717,8 @@ class MainAppView:
 
 
 # Letters and digits of a US keyboard by their number in X11 (from 10 on) and in macOS.
-X_KEYS: Final = "1234567890    qwertyuiop    asdfghjkl     zxcvbnm"
-MAC_KEYS: Final = "asdfghzxcv bqweryt123465 97 80 ou ip lj k    nm"
+X_KEYS = "1234567890    qwertyuiop    asdfghjkl     zxcvbnm"
+MAC_KEYS = "asdfghzxcv bqweryt123465 97 80 ou ip lj k    nm"
 
 
 def modifiers(state: int) -> str:
@@ -23773,7 +23758,7 @@ class Keys:
 	}  # fmt: skip
 	PAUSE = 1100  # ms without a repetition after which a press is a new one
 
-	def __init__(self, root: tk.Tk, loop: WindowLoop, wanted: Callable[[], bool]) -> None:
+	def __init__(self, root: tk.Tk, loop: WindowLoop, wanted: Callable[[], bool]):
 		self.root, self.loop, self.space_wanted = keyed(root), loop, wanted
 		self.commands = {key: name for name, one in COMMANDS.items() for key in one.keys.lower().split(", ")}
 		del self.commands[""]  # of those without keys
@@ -23888,7 +23873,7 @@ class WindowLoop:
 	PASTE = 12  # ms between two looks at what was painted
 	LEAST = 780, 450  # logical pixels in which everything has room
 
-	def __init__(self, backend: Program, root: tk.Tk) -> None:
+	def __init__(self, backend: Program, root: tk.Tk):
 		self.backend, self.root = backend, root
 		self.controller: MeetingController | None = None
 		self.view: MainAppView | None = None
@@ -24132,11 +24117,11 @@ def run_window(
 	return 0
 
 
-# ==============================
+# ====================
 # [33] COMMAND LINE - options, logging, the role table, main
 # Uses: BASICS, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES, SERVER, CLIENT MEDIA,
 # CONTROLLER, HEADLESS, PROGRAM, TEXTS, WINDOW
-# ==============================
+# ====================
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -24179,7 +24164,7 @@ def _check_options(options: Namespace) -> None:
 			raise UsageError(words)
 
 
-LIMIT_OPTIONS: Final[Mapping[str, str]] = {
+LIMIT_OPTIONS: Mapping[str, str] = {
 	"--largest-file": "the size of one file (2GB)",
 	"--largest-person": "of all files of one person (8GB)",
 	"--largest-meeting": "of all files together (32GB)",
@@ -24244,7 +24229,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 	return options
 
 
-INSIDE: Final = "numpy opencv-python-headless pillow cryptography mss pyaudio pywebrtc-audio spake2"
+INSIDE = "numpy opencv-python-headless pillow cryptography mss pyaudio pywebrtc-audio spake2"
 
 
 def role_version(options: Namespace) -> int:
@@ -24318,7 +24303,7 @@ class ReportHandler(logging.Handler):
 	MOST_A_RUN = 5
 	MOST_KEPT = 20
 
-	def __init__(self, directory: Callable[[], Path], say: Callable[[str], None]) -> None:
+	def __init__(self, directory: Callable[[], Path], say: Callable[[str], None]):
 		super().__init__(logging.ERROR)
 		self._directory = directory
 		self._say = say
@@ -24370,7 +24355,7 @@ def report_unhandled_errors() -> None:
 	threading.excepthook = lambda told: unhandled(told.exc_value, told.thread.name if told.thread else "")
 
 
-LOG_VARIABLE: Final = "CONNECTSPHERE_LOG"  # a parent's log file, for its children
+LOG_VARIABLE = "CONNECTSPHERE_LOG"  # a parent's log file, for its children
 
 
 def inherited_log(options: Namespace) -> str:
@@ -24720,7 +24705,7 @@ def role_find(options: Namespace) -> int:
 	return run_headless(MeetingController(chosen, home), say, meeting=ad.meeting)
 
 
-ROLES: Final[Mapping[str, Callable[[Namespace], int]]] = {
+ROLES: Mapping[str, Callable[[Namespace], int]] = {
 	"mixer": role_mixer,
 	"crowd": role_crowd,
 	"version": role_version,
