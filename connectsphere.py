@@ -10410,7 +10410,7 @@ class TestCard:
 
 	def _write(
 		self, picture: Picture, text: str, left: float, base: float, tall: float, colour: Colour
-	):  # fmt: skip
+	) -> None:  # fmt: skip
 		"""Places and sizes are shares of the height."""
 		import cv2
 
@@ -18966,7 +18966,7 @@ class Button(Painted):
 	def show(
 		self, text: str | None = None, icon: str | None = None, kind: str | None = None,
 		slash: bool | None = None, enabled: bool | None = None,
-	):  # fmt: skip
+	) -> None:  # fmt: skip
 		"""Change what the button shows; drawn only when something changed."""
 		wish = {"words": text, "icon_name": icon, "kind": kind, "slash": slash, "enabled": enabled}
 		new = {name: value for name, value in wish.items() if value not in (None, getattr(self, name))}
@@ -19777,7 +19777,7 @@ class Tasks:
 		work: Callable[[], Any],
 		done: Callable[[Any, Exception | None], object] = lambda *_: None,
 		of: tk.Misc | None = None,
-	):
+	) -> None:
 		"""Do `work` in a thread, then `done(result, fault)` on the Tk thread if `of` still exists."""
 		thread = threading.Thread(target=self._run, args=(work, done, of), name="window-task", daemon=True)
 		self._threads = [one for one in self._threads if one.is_alive()] + [thread]
@@ -20488,7 +20488,7 @@ class Told:
 		self.do, self.key, self.more = do, key, more
 
 	def __call__(self, view: Any, *about: Person) -> None:
-		view.act(self.do, **({self.key: about[0].name} if about else {}), **self.more)
+		view.act(self.do, **({self.key: about[0].name} if about else {}) | self.more)
 
 
 class Hosts(Command):
@@ -23009,7 +23009,7 @@ class EventWords:
 	def _tell(
 		self, words: str, icon: str, action: str = "", command: Act = lambda: None,
 		stays: bool = False,
-	):  # fmt: skip
+	) -> None:  # fmt: skip
 		self.view.toasts.add(words, icon, action, command, stays)
 		self._cue(words)
 
