@@ -54,43 +54,43 @@ Sections, in order; each uses only those above it that it names:
     [32] WINDOW         keys, the meeting's view, the loop that draws
     [33] COMMAND LINE   options, logging, the role table, main
 
-Threads, each named here; started by, may write, ends when:
+Threads, each named here; started by, may write, ends when, else by close:
 
     main                 the window or the headless loop; Tk is touched by it alone
-    control              SERVER: the room, control links; ends by ConferenceServer.close
+    control              SERVER: the room, control links
     accept-*             SERVER: one a TCP port, hands sockets over; ends when its listener closes
-    journal              SERVER: what a crash must not lose, to the disk; ends by close
-    relay                RELAY: the video port, its peers and routes; ends by close
+    journal              SERVER: what a crash must not lose, to the disk
+    relay                RELAY: the video port, its peers and routes
     file-server          SERVER: one a connection of the files plane, its bytes; ends with it
     reader-*             PROCESS: reads what a child says (mixer, server), restarts it; ends with the child
     writer-*             PROCESS: writes what a child is told, waiting for it to read; ends with the child
     mixer-orders         RELAY, mixer's process: standard input to the mixer's mailbox; ends with it
     succession           SERVER: asks the meeting's other servers how they are, each by one of probe-*
-    discovery-responder  DISCOVERY: answers questions; ends by close
-    meeting-finder       DISCOVERY: asks and lists; ends by close
-    app-giver            DOORS: offers this program by HTTP, and a thread a browser; ends by close
-    broadcast-ear        DISCOVERY: hears who asks, for the doctor; ends by close
+    discovery-responder  DISCOVERY: answers questions
+    meeting-finder       DISCOVERY: asks and lists
+    app-giver            DOORS: offers this program by HTTP, and a thread a browser
+    broadcast-ear        DISCOVERY: hears who asks, for the doctor
     parent               COMMAND LINE: waits for the end of standard input
-    client               CONTROLLER: the control link, StateManager; ends by MeetingController.close
-    video                CLIENT MEDIA: the video plane's port, keys and streams; ends by close
-    audio                CLIENT MEDIA: the audio plane's port, keys and jitter buffer; ends by close
-    decoder              CLIENT MEDIA: newest pictures to pixels; ends by close
-    player               CLIENT MEDIA: jitter buffer to speaker; ends by close
-    screen-decoder       CLIENT PLANES: from the first share on; paints tiles, owns the canvas; ends by close
-    presenter            CLIENT PLANES: while sharing; owns the screen source, codes its tiles; ends by close
+    client               CONTROLLER: the control link, StateManager
+    video                CLIENT MEDIA: the video plane's port, keys and streams
+    audio                CLIENT MEDIA: the audio plane's port, keys and jitter buffer
+    decoder              CLIENT MEDIA: newest pictures to pixels
+    player               CLIENT MEDIA: jitter buffer to speaker
+    screen-decoder       CLIENT PLANES: from the first share on; paints tiles, owns the canvas
+    presenter            CLIENT PLANES: while sharing; owns the screen source, codes its tiles
     camera               CLIENT MEDIA: while the camera is on, which it owns; encodes, seals, sends its layers
     mic                  CLIENT MEDIA: while the microphone is on, which it owns; seals and sends its blocks
     file-transfer        CLIENT PLANES: one a moving file, which it reads or writes; ends with it
     commands             CONTROLLER: standard input to commands; a daemon that the process's end ends
     preview-*            PROGRAM: the start window's own picture and level; ends when the preview does
     speaker-test         PROGRAM: plays three tones, then ends
-    crowd                PROGRAM: what simulated participants do, in the demo's child; ends by close
-    sound-*              DEVICES: one an open sound card, owns its stream; ends by close
-    capture              DEVICES: reads a real camera as it comes; ends by close
-    tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste; ends by TilePainter.close
+    crowd                PROGRAM: what simulated participants do, in the demo's child
+    sound-*              DEVICES: one an open sound card, owns its stream
+    capture              DEVICES: reads a real camera as it comes
+    tile-painter-*       WIDGETS: paints tiles for the Tk thread to paste
     resolver             LINKS: asks for the address of a name; ends with the answer
-    voice                PROCESS: says cues aloud, from the first one on; ends by Voice.close
-    second-start         PROCESS: hears that the program was started again; ends by OneWindow.close
+    voice                PROCESS: says cues aloud, from the first one on
+    second-start         PROCESS: hears that the program was started again
     window-task          STAGE: one piece of work that may take long; ends with it
 """
 
@@ -946,7 +946,7 @@ class Record:
 		return {key.rstrip("?!"): value for key, value in said.items() if value or key[-1] != "?"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Person(Record):
 	"""One participant, as in the roster."""
 
@@ -977,7 +977,7 @@ class Line(Record):
 	id: Id = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FileOffer(Record):
 	"""A file on offer, to everyone or to one person alone (`private`)."""
 
@@ -993,7 +993,7 @@ class FileOffer(Record):
 	at: Annotated[float, _TIME, "at?"] = 0.0  # unix seconds at which work was handed in
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ad(Record):
 	"""A meeting, as discovery says it."""
 
@@ -1023,7 +1023,7 @@ def permitted(what: str, off: Collection[str], exempt: bool, has_word: bool) -> 
 	return (what == "mic" and has_word) or (what not in off) != exempt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rules(Record):
 	"""What hosts have set for the class; for those in `exceptions` it is the other way round.
 
@@ -1049,7 +1049,7 @@ def not_permitted(what: str) -> Refused:
 	return Refused("no_word") if what == "mic" else Refused("not_permitted", why=what)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question(Record):
 	"""A quick question to the class, "": none. `counts` are for hosts, and for all once it is over."""
 
@@ -1059,7 +1059,7 @@ class Question(Record):
 	own: Vote = -1  # one's own
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attended(Record):
 	"""How long somebody was here: came and went in unix seconds (0: is here), seconds in all, links lost."""
 
@@ -1454,12 +1454,7 @@ def fits_layer(size: tuple[int, int], layer: int, octets: int = 0) -> bool:
 	return fills and octets <= PICTURE_HEAD + 1.5 * width * height
 
 
-# -- screen and files: length-prefixed messages
-#
-#   0        4
-#   +--------+------------------+
-#   | length | length bytes ... |
-#   +--------+------------------+
+# -- screen and files: messages with their length in front; docs/protocol.md draws the bytes of each plane
 
 MAX_MESSAGE = 1 << 20
 _LENGTH = struct.Struct(">I")
@@ -1507,13 +1502,6 @@ def parse_record(payload: bytes, shape: Shape) -> Json:
 
 
 # -- files: one TLS connection a transfer
-#
-#   upload      client {"type":"file_upload","ticket":T}   server READY offset   client bytes from there on
-#               server DONE: whole, and of the SHA-256 that was declared
-#   download    client {"type":"file_download","ticket":T,"offset":N}
-#               server {"size":S,"sha256":H,"offset":N}   client READY   server bytes   client DONE: saved
-#
-#   Instead of any of its lines the server may say FAILED code, and close.
 
 MAX_FILE_LINE = 1_024
 FILE_DONE = b"DONE\n"
@@ -1670,12 +1658,6 @@ def parse_screen(data: bytes) -> ScreenMessage:
 
 # -- UDP: sealed frames, blocks and small messages
 #
-#   video    | id u32 | frame_id u32 | total u16 | index u16 | chunk, <= 1,100 bytes |
-#   small    | id u32 | number u32   | 0 u16     | kind u16  | sealed, one datagram  |   (both UDP planes)
-#   audio    | id u32 | seq u32 | sealed block of 512 bytes, or of none: silence from here |
-#
-#   nonce    | kind u8 | 0 0 0 | id u32 | number u32 |        additional data  | id | number | total |
-#
 # On the audio plane a datagram of 24 or 536 bytes is a block; small messages never have those sizes.
 
 VIDEO_HEADER = struct.Struct(">IIHH")
@@ -1810,8 +1792,6 @@ def audio_datagram(ident: int, seq: int, sealed: bytes) -> bytes:
 	"""A sealed block as a datagram."""
 	return AUDIO_HEADER.pack(ident, seq) + sealed
 
-
-#   nack payload   | id u32 | number u32 | bitmap 32 bytes, part 0 in the highest bit |
 
 _NACK = struct.Struct(">II32s")
 ALL_PARTS = (1 << MAX_PARTS) - 1
@@ -2968,7 +2948,7 @@ def _parse_batch(buffer: memoryview, segment: int) -> _Run | None:
 	return run if run.well_formed() else None
 
 
-@dataclass(slots=True)
+@dataclass
 class _OpenFrame:
 	"""A frame being collected; total 0 while no part of it was seen. Bit i of `have`: part i is here."""
 
@@ -3225,7 +3205,7 @@ class Reassembler:
 			streams[oldest.number >> self._layer_shift].give_up(oldest.number)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Sent:
 	"""What one receiver was sent: {number: place in the cache}, and the bytes that may be sent again."""
 
@@ -3336,7 +3316,7 @@ def _tiles_of(size: int) -> int:
 	return -(-size // TILE)
 
 
-@dataclass(slots=True)
+@dataclass
 class TileCursor:
 	"""How far a viewer has got; `waiting` is what it still has to be sent up to one commit."""
 
@@ -3887,7 +3867,7 @@ def fit_layers(
 	return fits
 
 
-@dataclass(slots=True)
+@dataclass
 class _Participant:
 	"""What one person wants to see, what it gets of that, and what its ways down and up carry."""
 
@@ -4071,7 +4051,7 @@ MAX_SPREAD = 0.060
 MAX_BACKLOG = 0.1  # seconds that frames wait for a slow path at most; others are not sent at all
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class _Frame:
 	lane: _Lane
 	view: memoryview  # what is still to leave
@@ -4079,7 +4059,7 @@ class _Frame:
 	slow: bool  # queued for a receiver with a limit
 
 
-@dataclass(slots=True)
+@dataclass
 class _Lane:
 	"""What waits for one receiver: with a limit one frame after the other, at `rate` bytes a second."""
 
@@ -4441,7 +4421,7 @@ _HEIRS = _mapping(_TOKEN, _TOKEN, 8)
 _LASTING = _record({f"{name}?": Person.shape()[name] for name in LASTING})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Member(Person):
 	"""One person in the meeting, as the server knows it now."""
 
@@ -4468,7 +4448,7 @@ class RoomLine(Line):
 		return {**self.message(), **({"ref": self.ref} if self.person == person and self.ref >= 0 else {})}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Offer(FileOffer):
 	"""A file on offer by a `person` to the person `to` or, with 0, to all; they survive reconnecting."""
 
@@ -4490,7 +4470,7 @@ class Offer(FileOffer):
 		return self.whole and self.concerns(person)
 
 
-@dataclass(slots=True)
+@dataclass
 class Claim(Record):
 	"""A person: known by its resume tokens, called `name`, and spared the PIN `until` then.
 
@@ -4519,7 +4499,7 @@ class Claim(Record):
 	buckets: dict[str, TokenBucket] = field(default_factory=dict)  # of its messages
 
 
-@dataclass(slots=True)
+@dataclass
 class Setting(Record):
 	"""What hosts have set for the class; `word`, `spotlight`, `found` are persons, `ends` is the timer's."""
 
@@ -5594,7 +5574,7 @@ class ChatLine(Line):
 	history: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FileEntry(FileOffer):
 	"""A file, as it is shown. state: offered, uploading, downloading, saved, declined, failed, gone."""
 
@@ -5608,7 +5588,7 @@ class FileEntry(FileOffer):
 	to: str = ""  # whom alone an own file is for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DeviceState:
 	"""What a device does now. state: off, live, failed."""
 
@@ -5616,7 +5596,7 @@ class DeviceState:
 	reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StreamQuality:
 	"""One received video stream over the last 2 s; `lively`: much of it moves."""
 
@@ -5630,7 +5610,7 @@ class StreamQuality:
 	lively: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
 	"""Everything a window shows, immutable. `link`: joining, live, reconnecting, ended."""
 
@@ -6005,7 +5985,7 @@ class Sighting(NamedTuple):
 	answers: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
 	"""What the doctor found out. Devices: "" works, None was not asked, else what is wrong."""
 
@@ -6312,7 +6292,7 @@ def _load_json(path: Path) -> Json:
 	return value if isinstance(value, dict) else {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Identity:
 	"""The host's certificate and private key, in one PEM file, and the SHA-256 of the certificate."""
 
@@ -6418,7 +6398,7 @@ def is_fingerprint(value: object) -> bool:
 	return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KnownHost(Record):
 	"""A host that was accepted before; times in unix seconds."""
 
@@ -8410,7 +8390,7 @@ SCAN_PATIENCE = 0.4
 LIMITED_BROADCAST = "255.255.255.255"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MeetingAd(Ad):
 	"""A meeting on the network, and the address that answered."""
 
@@ -8435,7 +8415,7 @@ _KINDS = {  # by name, on Windows by the adapter's description
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Interface:
 	"""An IPv4 address of this machine."""
 
@@ -9478,7 +9458,7 @@ def _silent_stderr() -> Iterator[None]:
 		os.close(nowhere)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _SoundStream:
 	stream: Any
 	label: str
@@ -11150,7 +11130,7 @@ class VideoRelay:
 # -- the mixer: a process of its own
 
 
-@dataclass(slots=True)
+@dataclass
 class MixerPeer:
 	"""One client on the audio plane."""
 
@@ -11381,7 +11361,7 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 # ====================
 
 
-@dataclass(slots=True)
+@dataclass
 class ServerOptions(Limits):
 	"""What the server role needs to know."""
 
@@ -11966,7 +11946,7 @@ LOOK_EVERY = 2.0  # for another server of the same meeting
 RENEW_SECONDS = 3_600  # after so many the record is signed again
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Volunteer:
 	"""A member whose program serves if this server fails, once that was reached."""
 
@@ -13057,7 +13037,7 @@ GLANCE_SECONDS = 0.4  # without a window a picture is looked at for its clock al
 CLOCKS_SHARED = 60.0  # a test card's delay beyond this means that two clocks differ
 
 
-@dataclass(slots=True)
+@dataclass
 class ClientOptions:
 	"""What a participant chose: who to be, where to go, which devices."""
 
@@ -15358,7 +15338,7 @@ ANSWERED_BY_EVENT = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass
 class Said:
 	"""What was said, until the server confirms it: neither lost nor said twice."""
 
@@ -17859,7 +17839,7 @@ def offered(language: str) -> bool:
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Palette:
 	"""The colours, as #rrggbb; text on card is at least 7:1 in each palette."""
 
@@ -18385,7 +18365,7 @@ def draw_emoji(char: str, size: int) -> Image.Image:
 	return draw_shapes(emoji_shapes()[char][1], 100, size)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TileLook:
 	"""What stands on a tile; `poor` is the network mark, `name` is for the avatar."""
 
@@ -18406,7 +18386,7 @@ class TileLook:
 	view: tuple[float, float, float] = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle, for a screen
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TileJob:
 	"""A tile to paint, in real pixels: its picture (BGR, any size) or None for the avatar."""
 
@@ -18562,6 +18542,7 @@ def tile_marks(job: TileJob) -> TileMarks:
 Anchor: TypeAlias = Literal["nw", "w", "center", "e", "ne", "n"]
 AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
 Event: TypeAlias = "tk.Event[Any]"
+Run: TypeAlias = Callable[[str], object]  # does what has that name, or takes it
 Act: TypeAlias = Callable[[], object]  # what a click, a key or a choice does
 Entry: TypeAlias = tuple[str, Act] | None  # of a menu: words, what it does; None is a line
 KEYBOARD = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
@@ -19278,7 +19259,7 @@ class Choice(Button):
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str,
-		chosen: Callable[[str], object], width: int, height: float = 42, caption: str = "",
+		chosen: Run, width: int, height: float = 42, caption: str = "",
 	):  # fmt: skip
 		self.options, self.value, self.chosen, self.caption = list(options), value, chosen, caption
 		self.faint = False  # what is chosen is not there now
@@ -19572,7 +19553,7 @@ class EmojiPicker(Painted):
 	"""A card of our emoji beside a button; a click or Return picks one, Escape none."""
 
 	def __init__(
-		self, look: Look, chars: Sequence[str], picked: Callable[[str], object], beside: tk.Widget,
+		self, look: Look, chars: Sequence[str], picked: Run, beside: tk.Widget,
 		columns: int,
 	):  # fmt: skip
 		self.chars, self.picked, self.columns, self.at = chars, picked, columns, 0
@@ -19889,7 +19870,7 @@ def picture_wishes(
 	}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gone:
 	"""Who is not here since `at` (monotonic seconds)."""
 
@@ -20318,7 +20299,7 @@ class Stage(Painted):
 		self.tiles.clear()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Toast:
 	"""A message over the stage; `icon` is an icon's name or one of our emoji, `ends` is by `monotonic()`."""
 
@@ -20595,7 +20576,7 @@ def commands_at(where: str) -> dict[str, Command]:
 class SideBar:
 	"""The left bar: what one does all the time."""
 
-	def __init__(self, look: Look, parent: tk.Misc, run: Callable[[str], object]):
+	def __init__(self, look: Look, parent: tk.Misc, run: Run):
 		self.look = look
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.panel)
@@ -20716,7 +20697,7 @@ class TopBar:
 		"timer": ("Countdown", {"do": "timer", "seconds": 0}),
 	}
 
-	def __init__(self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[..., None]):
+	def __init__(self, look: Look, parent: tk.Misc, run: Run, act: Callable[..., None]):
 		self.look, self.act = look, act
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.panel)
@@ -20888,7 +20869,7 @@ def link_at(hit: re.Match[str], links: Iterable[str], below: Iterable[str]) -> s
 	return max([hit[0], *(one for one in links if one.startswith(hit[0]) and rest.startswith(one))], key=len)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NoteRow:
 	"""A line of small print in the middle of the list."""
 
@@ -21405,7 +21386,7 @@ def row_button(view: ListView, name: str, x: int, y: int, words: str, command: A
 	return x + room + px(8)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlowRow:
 	"""Words, and below them buttons in as many lines as they need: `run` is told the name of one pressed.
 
@@ -21414,7 +21395,7 @@ class FlowRow:
 
 	words: str
 	buttons: tuple[tuple[str, str, bool], ...] = ()  # name, words, strong
-	run: Callable[[str], object] = field(default=str, compare=False, hash=False)
+	run: Run = field(default=str, compare=False, hash=False)
 	waits: bool = False
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
@@ -21436,7 +21417,7 @@ class FlowRow:
 		return y + px(38) * bool(self.buttons) - top
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BarRow:
 	"""How many of all have given an answer."""
 
@@ -21454,7 +21435,7 @@ class BarRow:
 		return px(40)
 
 
-def offered_row(words: str, where: str, shot: Snapshot, run: Callable[[str], object]) -> FlowRow:
+def offered_row(words: str, where: str, shot: Snapshot, run: Run) -> FlowRow:
 	"""The commands that are offered at `where` and can be done now, below these words."""
 	may = {name: one for name, one in commands_at(where).items() if one.may(shot)}
 	return FlowRow(words, tuple((name, tr(one.words), False) for name, one in may.items()), run)
@@ -21465,7 +21446,7 @@ class AttendeesPanel:
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[..., None],
-		run: Callable[[str], object],
+		run: Run,
 	):  # fmt: skip
 		self.look, self.menu_for, self.act, self.run = look, menu_for, act, run
 		self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
@@ -21618,8 +21599,8 @@ class FilesPanel:
 		parent: tk.Misc,
 		act: Callable[..., None],
 		upload: Act,
-		view: Callable[[str], object],
-		run: Callable[[str], object],
+		view: Run,
+		run: Run,
 	):
 		self.look, self.act, self.view, self.run = look, act, view, run
 		self._shot = Snapshot()
@@ -21700,7 +21681,7 @@ class SidePanel:
 
 	TABS = (("messages", "Messages", 84), ("attendees", "Attendees", 104), ("files", "Files", 64))
 
-	def __init__(self, look: Look, parent: tk.Misc, chosen: Callable[[str], object]):
+	def __init__(self, look: Look, parent: tk.Misc, chosen: Run):
 		self.look, self.chosen = look, chosen
 		px, p = look.px, look.palette
 		self.frame = look.frame(parent, p.panel)
@@ -22290,7 +22271,7 @@ class DoctorDialog(WorkDialog):
 		self.list.show([FindingRow(one) for one in result.findings])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FindingRow:
 	"""One thing that the doctor looked at."""
 
@@ -22551,7 +22532,7 @@ class ShareBar:
 		self.window.geometry(f"+{event.x_root - self._grip[0]}+{event.y_root - self._grip[1]}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SwitchRow:
 	"""What is on or off for the class."""
 
@@ -22581,7 +22562,7 @@ class ClassCard:
 	MINUTES = (1, 2, 5, 10)
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, run: Callable[[str], object], act: Callable[..., None],
+		self, look: Look, parent: tk.Misc, run: Run, act: Callable[..., None],
 		close: Act,
 	):  # fmt: skip
 		self.look, self.act, self.run, self.parent = look, act, run, parent
