@@ -249,6 +249,9 @@ Samples: TypeAlias = NDArray[np.int16]
 Picture: TypeAlias = NDArray[np.uint8]
 Json: TypeAlias = dict[str, Any]
 Address: TypeAlias = tuple[str, int]
+Act: TypeAlias = Callable[[], object]  # something to be done
+Say: TypeAlias = Callable[[Json], None]  # takes a message, an event or a command
+Shown: TypeAlias = tuple[int, Picture | None]  # serial and picture, which is none before the first
 
 # The one clock, in seconds: time.monotonic steps by 15.6 ms on Windows before Python 3.13.
 monotonic = time.perf_counter
@@ -2369,7 +2372,7 @@ class HeardBefore:
 	LIKE = 0.35  # in one room 0.46 to 0.77, in no other over 0.23
 
 	def __init__(self) -> None:
-		self.on_early: Callable[[], object] = lambda: None  # it was so
+		self.on_early: Act = lambda: None  # it was so
 		self._left = self._mute = 0
 		self._heard, self._mixed = (deque([NO_BANDS], ENVELOPE_BLOCKS) for _ in range(2))
 
@@ -4403,6 +4406,7 @@ Effect: TypeAlias = (
 	| MeetingOver
 	| Keep
 )
+Effects: TypeAlias = list[Effect]
 
 
 @dataclass(kw_only=True)
@@ -4708,7 +4712,7 @@ class Classroom:
 		"""What is set now."""
 		return self._room.settings[1]
 
-	def handler(self, kind: str) -> Callable[[Member, Json], list[Effect]] | None:
+	def handler(self, kind: str) -> Callable[[Member, Json], Effects] | None:
 		"""What carries out a message of this kind, if it is the class's."""
 		return getattr(self, f"_on_{kind}", None)
 
@@ -4733,7 +4737,7 @@ class Classroom:
 		rules = Rules(now.off, exceptions, *shown, now.door, now.collecting, now.one_room)
 		return {"type": "rules", **rules.message()}
 
-	def changed(self, *persons: int) -> list[Effect]:
+	def changed(self, *persons: int) -> Effects:
 		"""It is kept, with what is changed of these persons, and told."""
 		return [Keep("settings", [1]), Keep("people", persons), self._room.tell_all(self.rules())]
 
@@ -4744,7 +4748,7 @@ class Classroom:
 		rooms = [{"type": "rooms", "groups": groups}] if (groups := self.grouped["groups"]) else []
 		return [self.rules(), *asked, *rooms, *([{"type": "timer", "left": left}] if left > 0 else [])]
 
-	def exempt(self, member: Member, what: str, on: bool) -> list[Effect]:
+	def exempt(self, member: Member, what: str, on: bool) -> Effects:
 		"""Let this one do it or not, whatever is set for all."""
 		claim = self._room.names.people[member.person]
 		claim.exempt = _turned(claim.exempt, what, on == (what in self.set.off))
@@ -4752,7 +4756,7 @@ class Classroom:
 			self._room.taken = -math.inf
 		return self.changed(member.person)
 
-	def _on_permit(self, member: Member, message: Json) -> list[Effect]:
+	def _on_permit(self, member: Member, message: Json) -> Effects:
 		what, on = message["what"], message["on"]
 		if "who" in message:
 			changed = self.exempt(self._room.with_id(message["who"]), what, on)
@@ -4764,31 +4768,31 @@ class Classroom:
 			changed = self.changed(*(claim.person for claim in exempt))
 		return [*self._hushed(member), *changed]
 
-	def _hushed(self, by: Member) -> list[Effect]:
+	def _hushed(self, by: Member) -> Effects:
 		on = [one for one in self._room.members.values() if one.mic and not self.may(one, "mic")]
 		return [effect for one in on for effect in self._room.mute(one, by)]
 
 	def _person(self, ident: int) -> int:
 		return self._room.with_id(ident).person if ident else 0
 
-	def _on_word(self, member: Member, message: Json) -> list[Effect]:
+	def _on_word(self, member: Member, message: Json) -> Effects:
 		self.set.word = self._person(message["who"])
 		lowered = self._on_lower(member, message) if message["who"] else []
 		return [*lowered, *self._hushed(member), *self.changed()]
 
-	def _on_lower(self, member: Member, message: Json) -> list[Effect]:
+	def _on_lower(self, member: Member, message: Json) -> Effects:
 		up = [one for one in self._room.whom(message["who"]) if one.hand]
 		return [Keep("members", [one.id for one in up]), *(self._room.change(one, hand=0.0) for one in up)]
 
-	def _on_door(self, member: Member, message: Json) -> list[Effect]:
+	def _on_door(self, member: Member, message: Json) -> Effects:
 		self.set.door = message["mode"]
 		return [*self.changed(), *([Admit(0, True)] if message["mode"] == "open" else [])]
 
-	def _on_collect(self, member: Member, message: Json) -> list[Effect]:
+	def _on_collect(self, member: Member, message: Json) -> Effects:
 		self.set.collecting = clean_name(message["title"], MAX_TITLE) if message["title"] else ""
 		return self.changed()
 
-	def _on_remind(self, member: Member, message: Json) -> list[Effect]:
+	def _on_remind(self, member: Member, message: Json) -> Effects:
 		"""Who has not handed in what is collected is asked again."""
 		title, offers = self.set.collecting, self._room.shelf.offers.values()
 		done = {offer.person for offer in offers if offer.kind == "work" and offer.task == title}
@@ -4796,24 +4800,24 @@ class Classroom:
 		asked = {"type": "asked", "to": "work", "by": member.name}
 		return [Tell(tuple(one.id for one in late), asked)] if title else []
 
-	def _on_spotlight(self, member: Member, message: Json) -> list[Effect]:
+	def _on_spotlight(self, member: Member, message: Json) -> Effects:
 		self.set.spotlight = self._person(message["who"])
 		return self.changed()
 
-	def _on_one_room(self, member: Member, message: Json) -> list[Effect]:
+	def _on_one_room(self, member: Member, message: Json) -> Effects:
 		self.set.one_room = message["on"]
 		return self.changed()
 
-	def _on_room(self, member: Member, message: Json) -> list[Effect]:
+	def _on_room(self, member: Member, message: Json) -> Effects:
 		"""In whose room one is; in one's own: as others say or find."""
 		person = self._person(message["same"])
 		self._room.names.people[member.person].room = -1 if person == member.person else person
 		return [Keep("people", [member.person])]
 
-	def _on_early(self, member: Member, message: Json) -> list[Effect]:
+	def _on_early(self, member: Member, message: Json) -> Effects:
 		return [ToMixer({"do": "early", "id": member.id})]
 
-	def note_found(self, report: Json) -> list[Effect]:
+	def note_found(self, report: Json) -> Effects:
 		"""The mixer asks some to listen, or found that one is in the room of another, or is not."""
 		if report["event"] == "listen":
 			return [Tell(tuple(report["ids"]), {"type": "listen"})]
@@ -4823,7 +4827,7 @@ class Classroom:
 			self.set.found = [*found, *[pair][: report["same"]]][-2_000:]
 		return [Keep("settings", [1]), *self.regroup()]
 
-	def regroup(self, to: tuple[int, ...] = ()) -> list[Effect]:
+	def regroup(self, to: tuple[int, ...] = ()) -> Effects:
 		"""What follows where rooms have changed, or who is free; told to these, or all."""
 		before, self.grouped = self.grouped, self._group()
 		if before == self.grouped:
@@ -4853,7 +4857,7 @@ class Classroom:
 			"free": [] if now.one_room or not groups else free,
 		}
 
-	def _on_cohost(self, member: Member, message: Json) -> list[Effect]:
+	def _on_cohost(self, member: Member, message: Json) -> Effects:
 		other, on = self._room.with_id(message["who"]), message["on"]
 		if other.role == "host":
 			raise Refused("no_such_person")
@@ -4862,12 +4866,12 @@ class Classroom:
 		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
 		return [*kept, told, *([Promoted(other.id)] if on else self._hushed(member))]
 
-	def _on_ask_share(self, member: Member, message: Json) -> list[Effect]:
+	def _on_ask_share(self, member: Member, message: Json) -> Effects:
 		other = self._room.with_id(message["who"])
 		asked = Tell((other.id,), {"type": "asked", "to": "share", "by": member.name})
 		return [*self.exempt(other, "share", True), asked]
 
-	def _on_agree(self, member: Member, message: Json) -> list[Effect]:
+	def _on_agree(self, member: Member, message: Json) -> Effects:
 		"""Who was asked answers; with a yes the screen is free for it."""
 		if message["to"] == "stand_by":
 			refused = {"type": "stand_by", "name": member.name, "state": "refused"}
@@ -4877,7 +4881,7 @@ class Classroom:
 		stopped = room.share_stop(room.presenter) if freed else []
 		return [*stopped, room.tell_hosts({**told, "yes": message["yes"]})]
 
-	def _on_stand_by(self, member: Member, message: Json) -> list[Effect]:
+	def _on_stand_by(self, member: Member, message: Json) -> Effects:
 		other = self._room.with_id(message["who"])
 		asked = Tell((other.id,), {"type": "asked", "to": "stand_by", "by": member.name})
 		told = {"type": "stand_by", "name": other.name, "state": "asked"}
@@ -4896,10 +4900,10 @@ class Classroom:
 			for one in members
 		]
 
-	def _tell_question(self, members: Iterable[Member], *, over: bool = False) -> list[Effect]:
+	def _tell_question(self, members: Iterable[Member], *, over: bool = False) -> Effects:
 		return [Tell((ident,), told) for ident, told in self._asked(members, over=over)]
 
-	def _ask(self, question: Question) -> list[Effect]:
+	def _ask(self, question: Question) -> Effects:
 		voted = [claim for claim in self._room.names.people.values() if claim.vote >= 0]
 		for claim in voted:
 			claim.vote = -1
@@ -4907,32 +4911,32 @@ class Classroom:
 		kept = [Keep("settings", [1]), Keep("people", [claim.person for claim in voted])]
 		return [*kept, *self._tell_question(self._room.members.values())]
 
-	def _on_question(self, member: Member, message: Json) -> list[Effect]:
+	def _on_question(self, member: Member, message: Json) -> Effects:
 		answers = [clean_text(answer, 100) for answer in message["answers"]]
 		question = clean_text(message["question"], 300)
 		if len(answers) < 2 or not all(answers) or not question:
 			raise Refused("bad_command", key="answers")
 		return self._ask(Question(question, answers))
 
-	def _on_answer(self, member: Member, message: Json) -> list[Effect]:
+	def _on_answer(self, member: Member, message: Json) -> Effects:
 		if message["index"] >= len(self.set.question["answers"]):
 			raise Refused("bad_command", key="index")
 		self._room.names.people[member.person].vote = message["index"]
 		told = [one for one in self._room.members.values() if one.leads or one.id == member.id]
 		return [Keep("people", [member.person]), *self._tell_question(told)]
 
-	def _on_close_question(self, member: Member, message: Json) -> list[Effect]:
+	def _on_close_question(self, member: Member, message: Json) -> Effects:
 		if not self.set.question["answers"]:
 			return []
 		results = self._tell_question(self._room.members.values(), over=True)
 		return [*results, *self._ask(Question())]
 
-	def _on_timer(self, member: Member, message: Json) -> list[Effect]:
+	def _on_timer(self, member: Member, message: Json) -> Effects:
 		seconds = message["seconds"]
 		self.set.ends = self._room.clock + seconds if seconds else 0.0
 		return [Keep("settings", [1]), self._room.tell_all({"type": "timer", "left": seconds})]
 
-	def _on_rename(self, member: Member, message: Json) -> list[Effect]:
+	def _on_rename(self, member: Member, message: Json) -> Effects:
 		"""Oneself or, for hosts, somebody else."""
 		room, name = self._room, clean_name(message["name"])
 		other = room.with_id(message.get("who", member.id))
@@ -4946,7 +4950,7 @@ class Classroom:
 		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
 		return [*kept, room.change(other, name=claim.name), room.tell_all(self.rules())]
 
-	def _on_attendance(self, member: Member, message: Json) -> list[Effect]:
+	def _on_attendance(self, member: Member, message: Json) -> Effects:
 		now, clock = self._room.now, self._room.clock
 		rows = [
 			Attended(
@@ -5009,7 +5013,7 @@ class Room:
 		now: float,
 		proof: Json | None = None,
 		features: Iterable[str] = (),
-	) -> tuple[Member, str, list[Effect]]:
+	) -> tuple[Member, str, Effects]:
 		"""Let someone in: (member, its new resume token, effects). Names are made unique.
 
 		The `proof` of the host's right holds the id for which it was made.
@@ -5042,11 +5046,11 @@ class Room:
 		kept = [Keep("people", [person, *forgotten]), Keep("members", [ident])]
 		return member, fresh, [*effects, *kept, told, *self.classroom.regroup(everyone)]
 
-	def _replace(self, stale: Member, now: float) -> list[Effect]:
+	def _replace(self, stale: Member, now: float) -> Effects:
 		gone = {"type": "ended", "code": "elsewhere"}
 		return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
 
-	def leave(self, ident: int, reason: str, now: float) -> list[Effect]:
+	def leave(self, ident: int, reason: str, now: float) -> Effects:
 		"""Take a member out. `reason`: left, lost, removed, replaced."""
 		if ident not in self.members:
 			return []
@@ -5061,7 +5065,7 @@ class Room:
 		gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
 		return [*effects, self.tell_all(gone), *self.classroom.regroup()]
 
-	def _on_resumed(self, member: Member, message: Json) -> list[Effect]:
+	def _on_resumed(self, member: Member, message: Json) -> Effects:
 		claim = self.names.people[member.person]
 		claim.tokens = claim.tokens[-1:]
 		return [Keep("people", [member.person])]
@@ -5144,7 +5148,7 @@ class Room:
 		self.begin_epoch(epoch)
 		self.served_by = name
 
-	def unite(self, line: RoomLine) -> list[Effect]:
+	def unite(self, line: RoomLine) -> Effects:
 		"""Take in a line that another server of the meeting has had."""
 		if line.n in self.lines or line.n >> LINE_SHIFT == self.epoch - 1:
 			return []
@@ -5186,7 +5190,7 @@ class Room:
 
 	# -- messages
 
-	def handle(self, ident: int, message: Json, now: float, clock: float) -> list[Effect]:
+	def handle(self, ident: int, message: Json, now: float, clock: float) -> Effects:
 		"""The effects of a checked `message` from member `ident`, by `_on_TYPE` here or in Classroom.
 
 		Rate and rights are looked at before.
@@ -5221,7 +5225,7 @@ class Room:
 			member.buckets[lane] = TokenBucket(*RATES[lane])
 		return member.buckets[lane].take(now)
 
-	def _answered(self, effects: list[Effect], member: Member, message: Json) -> list[Effect]:
+	def _answered(self, effects: Effects, member: Member, message: Json) -> Effects:
 		"""`effects` with exactly one answer to the request's `ref`: what it asks for, an error, or `ok`."""
 		if "ref" not in message:
 			return effects
@@ -5253,13 +5257,13 @@ class Room:
 			raise Refused("no_such_person")
 		return self.members[ident]
 
-	def _on_ping(self, member: Member, message: Json) -> list[Effect]:
+	def _on_ping(self, member: Member, message: Json) -> Effects:
 		return [Tell((member.id,), {"type": "pong", "t": message["t"]})]
 
-	def _on_leave(self, member: Member, message: Json) -> list[Effect]:
+	def _on_leave(self, member: Member, message: Json) -> Effects:
 		return [Expel(member.id, {}), *self.leave(member.id, "left", self.now)]
 
-	def _on_user_list(self, member: Member, message: Json) -> list[Effect]:
+	def _on_user_list(self, member: Member, message: Json) -> Effects:
 		return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
 
 	def _readable(self, message: Json, key: str, limit: int) -> str:
@@ -5281,19 +5285,19 @@ class Room:
 		self.lines[line.n] = line
 		return Keep("lines", [line.n, *alike[:1]]), line.message()
 
-	def _on_chat(self, member: Member, message: Json) -> list[Effect]:
+	def _on_chat(self, member: Member, message: Json) -> Effects:
 		self.classroom.require(member, "chat")
 		kept, line = self._line(member, message)
 		return [kept, self.tell_all({"type": "chat", **line})]
 
-	def _on_private_chat(self, member: Member, message: Json) -> list[Effect]:
+	def _on_private_chat(self, member: Member, message: Json) -> Effects:
 		other = self._reach(message["to_name"])
 		if not other.leads:
 			self.classroom.require(member, "private")
 		kept, line = self._line(member, message, other)
 		return [kept, Tell(tuple({member.id, other.id}), {"type": "private_chat", **line})]
 
-	def _on_reaction(self, member: Member, message: Json) -> list[Effect]:
+	def _on_reaction(self, member: Member, message: Json) -> Effects:
 		emoji = self._readable(message, "emoji", 32)
 		self.classroom.require(member, "react")
 		self.counter += 1
@@ -5308,23 +5312,23 @@ class Room:
 		member = self.members[member.id] = replace(member, **changes)
 		return self.tell_all(self._state(member))
 
-	def _on_hand(self, member: Member, message: Json) -> list[Effect]:
+	def _on_hand(self, member: Member, message: Json) -> Effects:
 		if message["up"] == bool(member.hand):
 			return [Tell((member.id,), self._state(member))]
 		told = self.change(member, hand=self.clock if message["up"] else 0.0)
 		return [Keep("members", [member.id]), told]
 
-	def _on_mic(self, member: Member, message: Json) -> list[Effect]:
+	def _on_mic(self, member: Member, message: Json) -> Effects:
 		if message["on"]:
 			self.classroom.require(member, "mic")
 		return self._set_mic(member, message["on"])
 
-	def _set_mic(self, member: Member, on: bool) -> list[Effect]:
+	def _set_mic(self, member: Member, on: bool) -> Effects:
 		if member.mic == on:
 			return []
 		return [ToMixer({"do": "mute", "id": member.id, "on": not on}), self.change(member, mic=on)]
 
-	def _on_video_start(self, member: Member, message: Json) -> list[Effect]:
+	def _on_video_start(self, member: Member, message: Json) -> Effects:
 		kind = message["type"]
 		if member.camera == (kind == "video_start"):
 			return []
@@ -5335,21 +5339,21 @@ class Room:
 
 	_on_video_stop = _on_video_start
 
-	def _on_watch(self, member: Member, message: Json) -> list[Effect]:
+	def _on_watch(self, member: Member, message: Json) -> Effects:
 		wanted = {
 			int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()
 		}
 		return self.allocated(self.allocator.subscribe(member.id, wanted, self.now))
 
-	def _on_volume(self, member: Member, message: Json) -> list[Effect]:
+	def _on_volume(self, member: Member, message: Json) -> Effects:
 		return [ToMixer({"do": "gains", "id": member.id, "gains": message["gains"]})]
 
-	def _on_report(self, member: Member, message: Json) -> list[Effect]:
+	def _on_report(self, member: Member, message: Json) -> Effects:
 		return self.allocated(self.allocator.report(member.id, message, self.now))
 
-	def allocated(self, changes: Allocation) -> list[Effect]:
+	def allocated(self, changes: Allocation) -> Effects:
 		"""What the allocator has changed, as effects."""
-		effects: list[Effect] = []
+		effects: Effects = []
 		for change in changes:
 			if isinstance(change, Encode):
 				self._encodes += 1
@@ -5361,7 +5365,7 @@ class Room:
 				effects.append(change)
 		return effects
 
-	def tick(self, now: float) -> list[Effect]:
+	def tick(self, now: float) -> Effects:
 		"""Once in a while: layers whose time is over, tickets that have run out, files nobody will send."""
 		effects = self.allocated(self.allocator.tick(now))
 		self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
@@ -5371,21 +5375,21 @@ class Room:
 
 	# -- the host's tools
 
-	def _on_mute(self, member: Member, message: Json) -> list[Effect]:
+	def _on_mute(self, member: Member, message: Json) -> Effects:
 		whom = [one for one in self.whom(message["who"]) if message["who"] != "all" or one.id != member.id]
 		stop = self._stop_camera if message.get("what") == "camera" else self.mute
 		return [effect for one in whom for effect in stop(one, member)]
 
-	def _stop_camera(self, one: Member, by: Member) -> list[Effect]:
+	def _stop_camera(self, one: Member, by: Member) -> Effects:
 		stopped = self._on_video_stop(one, {"type": "video_stop"})
 		told = {"type": "muted", "by": by.name, "what": "camera"}
 		return [*stopped, Tell((one.id,), told)] if stopped else []
 
-	def mute(self, one: Member, by: Member) -> list[Effect]:
+	def mute(self, one: Member, by: Member) -> Effects:
 		"""Turn somebody's microphone off."""
 		return [*self._set_mic(one, False), Tell((one.id,), {"type": "muted", "by": by.name})]
 
-	def _on_remove(self, member: Member, message: Json) -> list[Effect]:
+	def _on_remove(self, member: Member, message: Json) -> Effects:
 		other = self.with_id(message["who"])
 		if other.role == "host" or other.id == member.id:
 			raise Refused("no_such_person" if other.id == member.id else "not_allowed")
@@ -5396,16 +5400,16 @@ class Room:
 	def banned(self) -> Json:
 		return {"type": "banned", "names": self.names.removed()}
 
-	def _on_unban(self, member: Member, message: Json) -> list[Effect]:
+	def _on_unban(self, member: Member, message: Json) -> Effects:
 		people = self.names.unban(message["who"])
 		if not people:
 			raise Refused("no_such_person", name=message["who"])
 		return [Keep("people", people), self.tell_hosts(self.banned())]
 
-	def _on_admit(self, member: Member, message: Json) -> list[Effect]:
+	def _on_admit(self, member: Member, message: Json) -> Effects:
 		return [Admit(message["ask"], message["on"])]
 
-	def _on_take_over(self, member: Member, message: Json) -> list[Effect]:
+	def _on_take_over(self, member: Member, message: Json) -> Effects:
 		former = self.members.get(self.presenter)
 		if former is None or former.id == member.id:
 			return []
@@ -5413,25 +5417,25 @@ class Room:
 		self._tickets = {key: one for key, one in self._tickets.items() if one.direction != "presenter"}
 		return [*self.classroom.exempt(former, "share", False), *self.share_stop(former.id)]
 
-	def _on_allow_share(self, member: Member, message: Json) -> list[Effect]:
+	def _on_allow_share(self, member: Member, message: Json) -> Effects:
 		other = self.with_id(message["who"])
 		return [*self.classroom.exempt(other, "share", True), Tell((other.id,), {"type": "share_allowed"})]
 
-	def _on_end(self, member: Member, message: Json) -> list[Effect]:
+	def _on_end(self, member: Member, message: Json) -> Effects:
 		return [MeetingOver("over")]
 
-	def _on_claims(self, member: Member, message: Json) -> list[Effect]:
+	def _on_claims(self, member: Member, message: Json) -> Effects:
 		self.names.people[member.person].heirs = message["digests"]
 		return [Keep("people", [member.person])]
 
-	def _on_standing_by(self, member: Member, message: Json) -> list[Effect]:
+	def _on_standing_by(self, member: Member, message: Json) -> Effects:
 		return [Succeed(member.id, message)]
 
 	_on_record = _on_hand_over = _on_serving = _on_line = _on_standing_by
 
 	# -- the other planes
 
-	def _on_ticket(self, member: Member, message: Json) -> list[Effect]:
+	def _on_ticket(self, member: Member, message: Json) -> Effects:
 		plane, direction, file = message["plane"], message["direction"], message.get("file")
 		if (plane == "screen") != (direction in ("presenter", "viewer")):
 			raise PeerFault("bad_ticket")
@@ -5456,7 +5460,7 @@ class Room:
 			raise PeerFault("bad_ticket")
 		return found
 
-	def share_start(self, ident: int) -> list[Effect]:
+	def share_start(self, ident: int) -> Effects:
 		"""Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
 		member = self.members.get(ident)
 		if member is None:
@@ -5472,7 +5476,7 @@ class Room:
 		told = self.tell_all({"type": "screen_start", "id": ident, "name": member.name})
 		return [told, self.change(member, sharing=True, paused=False)]
 
-	def share_stop(self, ident: int) -> list[Effect]:
+	def share_stop(self, ident: int) -> Effects:
 		"""Free the screen, if `ident` has it."""
 		if not ident or self.presenter != ident:
 			return []
@@ -5481,12 +5485,12 @@ class Room:
 		told = self.tell_all({"type": "screen_stop", "id": ident, "name": member.name})
 		return [ShareStopped(ident), told, self.change(member, sharing=False, paused=False)]
 
-	def _on_pause(self, member: Member, message: Json) -> list[Effect]:
+	def _on_pause(self, member: Member, message: Json) -> Effects:
 		if member.id != self.presenter:
 			raise Refused("not_allowed")
 		return [self.change(member, paused=message["on"])]
 
-	def _on_file_offer(self, member: Member, message: Json) -> list[Effect]:
+	def _on_file_offer(self, member: Member, message: Json) -> Effects:
 		kind = message.get("kind", "")
 		if kind and not (self.classroom.set.collecting if kind == "work" else member.leads):
 			raise Refused("not_permitted", why=kind)
@@ -5509,7 +5513,7 @@ class Room:
 			)  # fmt: skip
 		return [Keep("files", [file]), Tell((member.id,), {"type": "file_ready", "file": file})]
 
-	def file_whole(self, file: str) -> list[Effect]:
+	def file_whole(self, file: str) -> Effects:
 		"""The upload of `file` is complete and verified: offer it."""
 		offer = self.shelf.offers.get(file)
 		if offer is None or offer.whole:
@@ -5518,7 +5522,7 @@ class Room:
 		to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
 		return [Keep("files", [file]), Tell(to, {"type": "file_offer", **offer.message()})]
 
-	def file_saved(self, file: str, ident: int, *, opened: bool = False) -> list[Effect]:
+	def file_saved(self, file: str, ident: int, *, opened: bool = False) -> Effects:
 		"""The member `ident` has all of `file`, or has `opened` it: its owner sees who, and how many."""
 		offer, member = self.shelf.offers.get(file), self.members.get(ident)
 		owner = self._present(offer.person) if offer else None
@@ -5528,12 +5532,12 @@ class Room:
 		told = {"type": "file_saved", "file": file, "people": len(offer.saved), "name": member.name}
 		return [Keep("files", [file]), Tell((owner.id,), {**told, "opened": opened})]
 
-	def _on_opened(self, member: Member, message: Json) -> list[Effect]:
+	def _on_opened(self, member: Member, message: Json) -> Effects:
 		offer = self.shelf.offers.get(message["file"])
 		saved = offer is not None and member.person in offer.saved
 		return self.file_saved(message["file"], member.id, opened=True) if saved else []
 
-	def _on_decline(self, member: Member, message: Json) -> list[Effect]:
+	def _on_decline(self, member: Member, message: Json) -> Effects:
 		offer = self.shelf.offers.get(message["file"])
 		if offer is None or offer.to != member.person or offer.person == member.person:
 			return []
@@ -5541,14 +5545,14 @@ class Room:
 			raise Refused("not_allowed", why="handed_in")
 		return self.file_gone(offer.file, Refused("no_such_file", why="declined", name=member.name))
 
-	def _on_cancel(self, member: Member, message: Json) -> list[Effect]:
+	def _on_cancel(self, member: Member, message: Json) -> Effects:
 		offer = self.shelf.offers.get(message["file"])
 		hosts = member.leads and offer and offer.to != member.person
 		if offer is None or not (hosts or offer.person == member.person):
 			raise Refused("no_such_file")
 		return self.file_gone(offer.file, Refused("no_such_file", why="taken_back", name=member.name))
 
-	def file_gone(self, file: str, why: Refused) -> list[Effect]:
+	def file_gone(self, file: str, why: Refused) -> Effects:
 		"""Withdraw `file`."""
 		offer = self.shelf.offers.pop(file, None)
 		if offer is None:
@@ -6876,7 +6880,7 @@ class Worker:
 	`run(worker)` returns soon after `stopping` is set; `wake` ends a wait.
 	"""
 
-	def __init__(self, name: str, run: Callable[[Worker], None], wake: Callable[[], None] = lambda: None):
+	def __init__(self, name: str, run: Callable[[Worker], None], wake: Act = lambda: None):
 		self.stopping = threading.Event()
 		self._run, self._wake = run, wake
 		self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
@@ -6936,7 +6940,7 @@ class Timer:
 	"""A call that a Loop makes later."""
 
 	at: float
-	call: Callable[[], None] | None = field(compare=False)
+	call: Act | None = field(compare=False)
 
 	def cancel(self) -> None:
 		self.call = None
@@ -6957,7 +6961,7 @@ class Loop:
 		self.turns = FairQueue(SHARES)  # links with something to read
 		self._on_due = on_due
 		self._selector = DefaultSelector()
-		self._mail: deque[Callable[[], None]] = deque()
+		self._mail: deque[Act] = deque()
 		self._timers: list[Timer] = []
 		self._bell, self._button = socket.socketpair()  # ends a select from another thread
 		for end in (self._bell, self._button):
@@ -6970,7 +6974,7 @@ class Loop:
 		self._worker.start()
 		return self
 
-	def post(self, call: Callable[[], None]) -> None:
+	def post(self, call: Act) -> None:
 		"""Have `call` made on the loop's thread; never blocks."""
 		self._mail.append(call)
 		self._wake()
@@ -6988,13 +6992,13 @@ class Loop:
 		self.post(run)
 		return answer.result(patience)
 
-	def later(self, delay: float, call: Callable[[], None]) -> Timer:
+	def later(self, delay: float, call: Act) -> Timer:
 		"""Have `call` made after `delay` seconds."""
 		timer = Timer(monotonic() + delay, call)
 		heapq.heappush(self._timers, timer)
 		return timer
 
-	def every(self, interval: float, call: Callable[[], None]) -> None:
+	def every(self, interval: float, call: Act) -> None:
 		"""Have `call` made each `interval` seconds."""
 
 		def again() -> None:
@@ -7091,7 +7095,7 @@ class TlsLink:
 		self.socket = sock
 		self.on_open: Callable[[TlsLink], None] = lambda link: None
 		self.on_bytes: Callable[[bytes], None] = lambda data: None
-		self.on_room: Callable[[], None] | None = None
+		self.on_room: Act | None = None
 		self.on_close: Callable[[str], None] = lambda reason: None
 		self.flow: Flow = ("in", "", 0)  # whose time on the loop's thread it takes
 		self.limit = LINK_QUEUE
@@ -7508,7 +7512,7 @@ class HalfOpen:
 
 	def __init__(self, counters: Counters):
 		self._counters = counters
-		self._open: dict[Callable[[], None], str] = {}
+		self._open: dict[Act, str] = {}
 		self._lock = threading.Lock()
 
 	def begin(self, link: TlsLink, address: str) -> None:
@@ -7530,7 +7534,7 @@ class HalfOpen:
 		self.enter(link.evict, address)
 		link.begin()
 
-	def enter(self, end: Callable[[], None], address: str) -> None:
+	def enter(self, end: Act, address: str) -> None:
 		"""Note a connection, and end the one that must go for it."""
 		loser = None
 		with self._lock:
@@ -7542,7 +7546,7 @@ class HalfOpen:
 			self._counters.add("half_open_evicted")
 			loser()
 
-	def leave(self, end: Callable[[], None]) -> None:
+	def leave(self, end: Act) -> None:
 		"""It has said who it is, or is gone."""
 		with self._lock:
 			self._open.pop(end, None)
@@ -8228,12 +8232,12 @@ class ChildKeeper:
 		name: str,
 		arguments: Sequence[str],
 		first: Json,
-		on_message: Callable[[Json], None],
+		on_message: Say,
 		shared: Callable[[], Socket] | None = None,
 		*,
 		ending: str = "",
 		outlives: bool = False,
-		gave_up: Callable[[], None] = lambda: None,
+		gave_up: Act = lambda: None,
 	):
 		self._name = name
 		self._first = first
@@ -8332,7 +8336,7 @@ class ChildKeeper:
 class OneWindow:
 	"""One window for a home and screen: it holds a lock; a later start leaves a note, `knocked` is called."""
 
-	def __init__(self, home: Path, knocked: Callable[[], None]):
+	def __init__(self, home: Path, knocked: Act):
 		seat = [platform.node(), *map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "SESSIONNAME"))]
 		name = f"window-{hashlib.sha256(str(seat).encode()).hexdigest()[:8]}"
 		self._lock_path, self._note = home / f"{name}.lock", home / f"{name}.again"
@@ -9333,7 +9337,7 @@ class _CaptureCamera(_DriverThread, Camera):
 
 	_PATIENCE = 10  # failed reads in a row
 
-	def __init__(self, capture: Any, label: str, released: Callable[[], None] = lambda: None):
+	def __init__(self, capture: Any, label: str, released: Act = lambda: None):
 		super().__init__("capture", label)
 		self._capture = capture
 		self._released = released
@@ -9749,7 +9753,7 @@ class VoiceProcessor:
 		block, self._clean = self._clean[:BLOCK], self._clean[BLOCK:]
 		return block
 
-	def _try(self, work: Callable[[], None]) -> None:
+	def _try(self, work: Act) -> None:
 		try:
 			work()
 		except Exception as fault:  # noqa: BLE001 - whatever is wrong with the package, one is heard
@@ -10420,7 +10424,7 @@ class _FrameClock:
 class _Frames(Camera, ScreenSource):
 	"""What stands in for a camera or a screen: `picture(n)` draws or decodes frame n when it is due."""
 
-	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Callable[[], None]):
+	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Act):
 		self._clock = _FrameClock(fps)
 		self._picture = picture
 		self._close = close
@@ -11147,7 +11151,7 @@ class MixerProcess:
 	While nobody speaks it sleeps in between.
 	"""
 
-	def __init__(self, sock: Socket, say: Callable[[Json], None]):
+	def __init__(self, sock: Socket, say: Say):
 		self._counters = Counters()
 		self._port = UdpPort(None, self._counters, adopt=sock, sound=True)
 		self._mixer = AudioMixer()
@@ -11628,7 +11632,7 @@ class FileStore:
 		room: Room,
 		loop: Loop,
 		half_open: HalfOpen,
-		apply: Callable[[list[Effect]], None],
+		apply: Callable[[Effects], None],
 		identity: Identity,
 		counters: Counters,
 	):
@@ -11921,7 +11925,7 @@ class Orphan:
 		self._told = math.inf  # seconds left
 		self.alone = False  # its host's program may come back to it
 
-	def step(self, members: Mapping[int, Member], now: float) -> list[Effect]:
+	def step(self, members: Mapping[int, Member], now: float) -> Effects:
 		"""Once in a while: what is to be told, or the end."""
 		roles = {member.role for member in members.values()}
 		self.alone = "host" not in roles
@@ -12218,7 +12222,7 @@ class Lobby:
 	_loop: Loop
 	_succession: Succession
 	_admit: Callable[[ControlSession], None]
-	_tell_hosts: Callable[[Json], None]
+	_tell_hosts: Say
 	_gate: PinGate = field(default_factory=PinGate)
 	_waiting: dict[int, ControlSession] = field(default_factory=dict)
 	_asks: int = 0
@@ -12422,9 +12426,7 @@ class ServerMedia:
 	`apply` takes the room's effects; `failed()` where sound cannot be mixed. On the loop's thread.
 	"""
 
-	def __init__(
-		self, room: Room, loop: Loop, apply: Callable[[list[Effect]], None], failed: Callable[[], None]
-	):
+	def __init__(self, room: Room, loop: Loop, apply: Callable[[Effects], None], failed: Act):
 		self._room, self._loop, self._apply = room, loop, apply
 		self._port: UdpPort | None = None
 		self._mixer = ChildKeeper("mixer", ["--mixer"], {}, self._on_mixer, self._socket, gave_up=failed)
@@ -12537,9 +12539,7 @@ class Keeper:
 	PATIENCE = 0.25  # s that control waits for the disk, which is quicker even on a busy machine
 	ALIVE_SECONDS = 20.0  # at least so often it says that it is
 
-	def __init__(
-		self, room: Room, journal: Journal, counters: Counters, post: Callable[[Callable[[], None]], object]
-	):
+	def __init__(self, room: Room, journal: Journal, counters: Counters, post: Callable[[Act], object]):
 		self._room = room
 		self._journal = journal
 		self._post = post
@@ -12615,7 +12615,7 @@ class ConferenceServer:
 		self._context = server_context(identity)
 		self._host = options.bind or "0.0.0.0"
 		self.sessions: dict[int, ControlSession] = {}
-		self.tell_parent: Callable[[Json], None] = lambda told: None
+		self.tell_parent: Say = lambda told: None
 		self.half_open = HalfOpen(self.counters)
 		self._warnings = KeyedBuckets(1, 1 / 60)  # a repeated fault is logged once a minute
 		self.loop = Loop("control", self.counters)
@@ -12923,7 +12923,7 @@ class ConferenceServer:
 
 	# -- effects
 
-	def apply(self, effects: list[Effect]) -> None:
+	def apply(self, effects: Effects) -> None:
 		"""Do what the room has decided, in order."""
 		if changes := [effect for effect in effects if isinstance(effect, Keep)]:
 			if self._keeper:
@@ -13002,8 +13002,8 @@ def free_base(host: str, base: int) -> int:
 def serve(
 	server: ConferenceServer,
 	stop: threading.Event,
-	say: Callable[[Json], None],
-	tell: Callable[[Json], None] = lambda message: None,
+	say: Say,
+	tell: Say = lambda message: None,
 ) -> str:
 	"""Run `server` until `stop` or its end; says `serving` once all ports listen. Returns a failure's code.
 
@@ -13549,10 +13549,10 @@ class CameraSender(DeviceThread):
 		super().__init__("camera", options, send, on_device)
 		self._layers: dict[int, FrameDropper] = {}
 		self._coarse: Sequence[int] = ()
-		self._preview: tuple[int, Picture | None] = (0, None)
+		self._preview: Shown = (0, None)
 		self._looked = -math.inf
 
-	def look(self) -> tuple[int, Picture | None]:
+	def look(self) -> Shown:
 		"""(serial, newest own picture); from any thread."""
 		before, self._looked = self._looked, monotonic()
 		if self._looked - before > self.LOOK_SECONDS:
@@ -13828,7 +13828,7 @@ class MediaManager:
 		if self.video:
 			self.video.loop.post(partial(self.video.watch, frozenset(streams)))
 
-	def picture(self, key: int | str) -> tuple[int, Picture | None]:
+	def picture(self, key: int | str) -> Shown:
 		"""(serial, newest picture) of a sender, or of the own camera for "self"."""
 		if key == "self":
 			return self._camera.look() if self._camera else (0, None)
@@ -14004,7 +14004,7 @@ class MediaManager:
 # -- the screen plane
 
 SCREEN_RETRY = 0.3
-Request: TypeAlias = Callable[[Json, Callable[[Json], None]], None]
+Request: TypeAlias = Callable[[Json, Say], None]
 
 
 @dataclass(eq=False)
@@ -14018,7 +14018,7 @@ class ScreenLink:
 	_loop: Loop
 	_options: ClientOptions
 	_role: str
-	on_ready: Callable[[], None] = lambda: None
+	on_ready: Act = lambda: None
 	on_message: Callable[[ScreenMessage], None] = lambda message: None
 	on_closed: Callable[[Refused], None] = lambda refused: None
 	link: TlsLink | None = None
@@ -14123,7 +14123,7 @@ class ScreenViewer:
 		self._whole = False
 		self._pointer: Pointer | None = None
 		self._serial = 0
-		self._shown: tuple[int, Picture | None] = (0, None)
+		self._shown: Shown = (0, None)
 		self._before: Picture | None = None  # the last whole picture of another size
 		self._put = self._taken = 0  # bytes of rectangles, by the loop and by the decoder
 		self._ends = self._ends_seen = 0  # of shares, likewise
@@ -14157,7 +14157,7 @@ class ScreenViewer:
 	def close(self) -> None:
 		self._worker.close()
 
-	def picture(self) -> tuple[int, Picture | None]:
+	def picture(self) -> Shown:
 		"""(serial, newest whole picture with the mouse pointer in it)."""
 		with self._lock:
 			if self._ends != self._ends_seen:
@@ -14248,9 +14248,9 @@ class ScreenPresenter:
 	LOSSLESS_SECONDS = 0.03  # spent on exact copies before the next look
 
 	def __init__(self, source: str, loop: Loop):
-		self.on_open: Callable[[], None] = lambda: None
+		self.on_open: Act = lambda: None
 		self.on_failed: Callable[[Refused], None] = lambda refused: None
-		self.preview: tuple[int, Picture | None] = (0, None)
+		self.preview: Shown = (0, None)
 		self.opened = False
 		self.paused: Callable[[], bool] = lambda: False  # while it is, nothing is grabbed
 		self.feed: TileFeed | None = None
@@ -14435,7 +14435,7 @@ class ScreenPlane:
 
 	# -- for any thread
 
-	def picture(self) -> tuple[int, Picture | None]:
+	def picture(self) -> Shown:
 		"""(serial, newest picture) of what is shared, the own share included."""
 		presenter = self._presenter
 		return presenter.preview if presenter else self._viewer.picture()
@@ -14959,7 +14959,7 @@ class FileTransfers:
 			stream.send(encode_line({"type": f"file_{direction}", "ticket": ticket, **request}))
 			yield stream
 
-	def _persist(self, transfer: Transfer, attempt: Callable[[], None]) -> None:
+	def _persist(self, transfer: Transfer, attempt: Act) -> None:
 		fruitless = 0
 		while True:
 			before = transfer.done
@@ -15156,7 +15156,7 @@ class CommandConnection:
 	_options: ClientOptions
 	_resume: Callable[[str], tuple[str, bool]]
 	_trusts: Callable[[Json], bool]
-	_on_message: Callable[[Json], None]
+	_on_message: Say
 	_on_closed: Callable[[Refused], None]
 	_epoch: int = 1
 	_lines: LineSplitter = field(default_factory=LineSplitter)
@@ -15459,13 +15459,13 @@ class Requests:
 	"""
 
 	_link: Callable[[], CommandConnection | None]
-	_later: Callable[[float, Callable[[], None]], object]
+	_later: Callable[[float, Act], object]
 	# not from 0: a server takes a known number for a repetition
 	_number: int = field(default_factory=lambda: secrets.randbelow(1 << 52))
-	_waiting: dict[int, Callable[[Json], None]] = field(default_factory=dict)
+	_waiting: dict[int, Say] = field(default_factory=dict)
 	_said: dict[int, Said] = field(default_factory=dict)
 
-	def make(self, message: Json, on_answer: Callable[[Json], None]) -> None:
+	def make(self, message: Json, on_answer: Say) -> None:
 		"""Send `message` with a number; the answer or error with that number comes back."""
 		self._number += 1
 		self._waiting[self._number] = on_answer
@@ -15779,7 +15779,7 @@ class MeetingController:
 		self._loop.post(lambda: self._loop.every(PING_SECONDS, self._ping))
 		self._loop.post(lambda: self._loop.every(REPORT_URGENT, self._report_path))
 
-	def post(self, call: Callable[[], None]) -> None:
+	def post(self, call: Act) -> None:
 		"""Have `call` made on the loop's thread."""
 		self._loop.post(call)
 
@@ -15802,11 +15802,11 @@ class MeetingController:
 			wanted=dict(self._wanted),
 		)
 
-	def on_picture(self, call: Callable[[], object]) -> None:
+	def on_picture(self, call: Act) -> None:
 		"""Have the decoder's thread `call` whenever `picture` has something new."""
 		self.media.on_picture = call
 
-	def picture(self, key: int | str) -> tuple[int, Picture | None]:
+	def picture(self, key: int | str) -> Shown:
 		return self.screen.picture() if key == "screen" else self.media.picture(key)
 
 	def close(self, deadline: float = 3.0) -> None:
@@ -16216,9 +16216,9 @@ class MeetingController:
 		except PeerFault as fault:
 			self.emit("error", ref, **fault.refused.event)
 
-	def _handler(self, name: str) -> Callable[[Json], None] | None:
+	def _handler(self, name: str) -> Say | None:
 		if name in FILE_COMMANDS:
-			return cast(Callable[[Json], None], getattr(self.files, name))
+			return cast(Say, getattr(self.files, name))
 		return getattr(self, f"_do_{name}", self._tell_server if name in PLAIN_COMMANDS else None)
 
 	def _tell_server(self, command: Json) -> None:
@@ -16558,7 +16558,7 @@ class HostedMeeting:
 		self._child.close(6.0)
 
 
-def on_stop_signals(call: Callable[[], None]) -> None:
+def on_stop_signals(call: Act) -> None:
 	"""Have `call` made at SIGTERM and SIGINT."""
 	for number in (signal.SIGTERM, signal.SIGINT):
 		signal.signal(number, lambda *_: call())
@@ -16581,9 +16581,7 @@ def _read_commands(controller: MeetingController, ending: Json, worker: Worker) 
 	controller.do(ending)
 
 
-def run_headless(
-	controller: MeetingController, say: Callable[[Json], None], *, meeting: str = "", ending: str = "leave"
-) -> int:
+def run_headless(controller: MeetingController, say: Say, *, meeting: str = "", ending: str = "leave") -> int:
 	"""The client without a window: events out; once joined, commands from standard input.
 
 	`ending` is the command that the end of the input and SIGTERM mean.
@@ -16899,7 +16897,7 @@ class Preview:
 		self._settings = settings
 		self._workers: dict[str, Worker] = {}
 		self._turns = {what: threading.Lock() for what in ("camera", "mic")}
-		self.picture: tuple[int, Picture | None] = (0, None)
+		self.picture: Shown = (0, None)
 		self.level = 0.0
 
 	def run(self, camera: bool, mic: bool) -> None:
@@ -18543,7 +18541,6 @@ Anchor: TypeAlias = Literal["nw", "w", "center", "e", "ne", "n"]
 AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
 Event: TypeAlias = "tk.Event[Any]"
 Run: TypeAlias = Callable[[str], object]  # does what has that name, or takes it
-Act: TypeAlias = Callable[[], object]  # what a click, a key or a choice does
 Entry: TypeAlias = tuple[str, Act] | None  # of a menu: words, what it does; None is a line
 KEYBOARD = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
 
@@ -19616,7 +19613,7 @@ class PictureBox:
 	The painter asks `source` for (serial, picture) when there may be something new.
 	"""
 
-	def __init__(self, on: Painted, source: Callable[[], tuple[int, Picture | None]]):
+	def __init__(self, on: Painted, source: Callable[[], Shown]):
 		self.look, self.canvas, self.source = on.look, on.canvas, source
 		self.box: Box = (0, 0, 0, 0)
 		self.busy, self.waits = threading.Lock(), False  # with a painter, or for one
@@ -19646,7 +19643,7 @@ class PictureBox:
 			if self.painted != (self._newest()[0], self._job):
 				look.painter.want(self)
 
-	def _newest(self) -> tuple[int, Picture | None]:
+	def _newest(self) -> Shown:
 		serial, picture = self.source() if self._live else (-1, None)
 		return (-1 if picture is None else serial), picture  # without one it is the avatar
 
@@ -20102,7 +20099,7 @@ class Stage(Painted):
 		self.mirror = True  # the own picture, as people know it
 		self.best = False  # as good as a cable carries it
 		self.menu_for: Callable[[int], Sequence[Entry]] = lambda _: ()
-		self.pages_changed: Callable[[], None] = lambda: None
+		self.pages_changed: Act = lambda: None
 		self._last: int | str | None = None
 		self._in_sight = True
 		self._watched: Json = {}
@@ -20195,7 +20192,7 @@ class Stage(Painted):
 		if self.hover.under in self.tiles and old.quality != shot.quality:
 			self.hover.show(self.hover.under)
 
-	def _picture(self, key: int | str) -> tuple[int, Picture | None]:
+	def _picture(self, key: int | str) -> Shown:
 		return self.controller.picture("self" if key == self.plan.shot.me else key)
 
 	def render(self) -> None:
@@ -21936,7 +21933,7 @@ class StartView:
 		backend: Program,
 		tasks: Tasks,
 		begin: Callable[[Callable[[Joining], MeetingController], str], None],
-		cancel: Callable[[], None],
+		cancel: Act,
 		restyle: Callable[[str], None],
 	):
 		self.look, self.backend, self.tasks, self.begin, self.restyle = look, backend, tasks, begin, restyle
