@@ -14,9 +14,7 @@ build/work/venv/bin/pyinstaller --noconfirm --log-level ERROR \
     --distpath build/dist --workpath build/work/linux build/pyinstaller.spec
 (cd build/dist && ls -l connectsphere && sha256sum connectsphere && du -sm connectsphere-folder)
 if [[ " $* " != *" --no-smoke "* ]]; then
-    for program in "${programs[@]}"; do
-        build/work/venv/bin/python build/smoke.py "$program"
-    done
+    build/work/venv/bin/python build/smoke.py "${programs[@]}"
 fi
 if [[ " $* " != *" --no-archive "* ]]; then
     archive=build/dist/connectsphere-$(${programs[1]} --version | awk '{print $NF}')-linux.tar.gz

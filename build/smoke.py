@@ -1,11 +1,11 @@
-"""Proves that a built program works: a meeting across three network namespaces, and the window.
+"""Proves that built programs work: window, a killed host, a meeting across three network namespaces.
 
-usage: smoke.py PROGRAM   (as root; an .exe runs under Wine, with the environment that windows.sh sets)
+usage: smoke.py PROGRAM...   (as root; an .exe runs under Wine, with the environment that windows.sh sets)
 
-The window is opened, looked at and closed. Then, on a LAN of three hosts, the built program hosts a meeting;
-ConnectSphere from source and another of it find that by broadcast and join. Films and voices cross between
-them all and are compared with what was sent, the voices one after another. A host's program is killed, then
-its mixer: the meeting goes on, and is heard again within 2 s. At the end no process may be left.
+Each program's window is opened, looked at and closed. Its host is killed, then the mixer: the meeting goes
+on, and is heard again within 2 s. Then, on a LAN of three hosts, the first program hosts a meeting;
+ConnectSphere from source and the last program find that by broadcast and join. Films and voices cross between
+them all and are compared with what was sent, the voices one after another. At the end no process may be left.
 """
 
 from __future__ import annotations
@@ -300,40 +300,49 @@ def outlive(program: Program, folder: Path) -> None:
 			one.wait("ended", PATIENCE)
 
 
-def check(program: Program) -> None:
-	"""All checks of one program."""
+def check(program: Program, folder: Path) -> None:
+	"""What one program does by itself."""
 	print(f"{program.path.name}: {program.path.stat().st_size / 1e6:.1f} MB", flush=True)
 	began = time.monotonic()
 	said = subprocess.run(
 		[*program.command, "--version"], capture_output=True, text=True, check=True, stdin=subprocess.PIPE
 	)
 	say(f"{said.stdout.strip()} said after {time.monotonic() - began:.1f} s")
-	with tempfile.TemporaryDirectory() as folder:
-		program.settle()
-		shot = ROOT / "build" / "work" / f"window-{program.path.parent.name}.png"
-		say(f"window after {show(program, Path(folder) / 'window', shot):.1f} s, seen in {shot}")
-		program.settle()
-		source = Source()
+	program.settle()
+	shot = ROOT / "build" / "work" / f"window-{program.path.parent.name}.png"
+	say(f"window after {show(program, folder / 'window', shot):.1f} s, seen in {shot}")
+	program.settle()
+	outlive(program, folder / "outlive")
+	program.settle()
+
+
+def check_all(programs: Sequence[Program]) -> None:
+	"""Each by itself, then all in a meeting."""
+	with tempfile.TemporaryDirectory() as name:
+		folder = Path(name)
+		for at, program in enumerate(programs):
+			check(program, folder / str(at))
+		first, source, last = programs[0], Source(), programs[-1]
 		# all programs under Wine are in one network namespace, so there it hosts and joins in turn
-		casts = [(program, source), (source, program)] if program.wine else [(program, source, program)]
+		casts = [(first, source), (source, first)] if first.wine else [(first, source, last)]
 		for at, cast in enumerate(casts):
-			meet(cast, Path(folder) / f"meeting-{at}")
-			program.settle()
-		outlive(program, Path(folder) / "outlive")
-		program.settle()
+			meet(cast, folder / f"meeting-{at}")
+			first.settle()
 	time.sleep(1)
-	left = program.processes()
-	assert not left, f"left running: {left}"
-	print(f"{program.path.name} works", flush=True)
+	for program in programs:
+		left = program.processes()
+		assert not left, f"left running: {left}"
+		print(f"{program.path.name} works", flush=True)
 
 
 def main() -> int:
-	"""Check the program that the command line names."""
-	program = Program(sys.argv[1])
+	"""Check the programs that the command line names."""
+	programs = [Program(path) for path in sys.argv[1:]]
 	try:
-		check(program)
+		check_all(programs)
 	finally:
-		program.end()
+		for program in programs:
+			program.end()
 	return 0
 
 

@@ -19,7 +19,7 @@ LONG = 1_800
 @pytest.mark.timeout(LONG)
 @pytest.mark.skipif(not os.environ.get("CONNECTSPHERE_BUILD"), reason="CONNECTSPHERE_BUILD is not set")
 def test_the_linux_executables_work() -> None:
-	"""build/linux.sh ends with a meeting of each executable, a window, and no process left."""
+	"""build/linux.sh ends with a window of each executable, a meeting of both, and no process left."""
 	built = subprocess.run(
 		[*outside(), ROOT / "build" / "linux.sh", "--no-archive"],
 		env={**os.environ, "PYTHON": sys.executable, "PYINSTALLER_ZLIB_COMPRESSION_LEVEL": "1"},
