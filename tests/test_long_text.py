@@ -16,6 +16,7 @@ import pytest
 from fake_call import FakeController
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from waiting import best_of, slowness
 from window_driver import Driver, Open, opened, walk
 
 import connectsphere as cs
@@ -153,7 +154,8 @@ def test_any_text_costs_little_and_is_painted_small(scale: str, opened: Open, ca
 		"""Whether such a message costs little CPU time, and each callback."""
 		called.clear()
 		spent = [cost(driver, partial(family, driver, call, f"{n}{joined(pieces)}")) for n in range(3)]
-		return statistics.median(spent) < 0.05 and max(called, default=0.0) < 0.1
+		slower = slowness()
+		return statistics.median(spent) < 0.05 * slower and max(called, default=0.0) < 0.1 * slower
 
 	@settings(max_examples=4, report_multiple_bugs=False, suppress_health_check=list(HealthCheck))
 	@given(PIECES)
@@ -176,7 +178,6 @@ def history(text: str) -> tuple[cs.ChatLine, ...]:
 	)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("scale", ["100", "200"])
 def test_a_history_costs_what_is_seen_of_it(scale: str, opened: Open, called: list[float]) -> None:
 	driver = opened("1600x1000", scale=scale)
@@ -190,8 +191,8 @@ def test_a_history_costs_what_is_seen_of_it(scale: str, opened: Open, called: li
 	@example([("مرحبا", 800)])
 	@given(PIECES)
 	def any_history(pieces: Pieces) -> None:
-		first = whole_history(pieces)  # of which a script seen for the first time loads its fonts
-		assert first < 0.1 or whole_history(pieces) < 0.1
+		# a script seen for the first time loads its fonts
+		assert best_of(3, lambda: whole_history(pieces) < 0.1 * slowness())
 
 	def whole_history(pieces: Pieces) -> float:
 		"""The costliest moment of being told it, scrolled through it and seen it change its width."""

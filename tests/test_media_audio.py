@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import slowness
 
 import connectsphere as cs
 from connectsphere import BLOCK, BLOCK_SECONDS, SILENCE, AudioMixer, JitterBuffer, Samples
@@ -445,7 +446,6 @@ def test_microphone_to_speaker_takes_at_most_60_ms() -> None:
 	assert max(medians) <= 60 * MS
 
 
-@pytest.mark.alone
 def test_500_speakers_at_once_are_mixed_in_a_fraction_of_a_tick() -> None:
 	ids = range(1, 501)
 	mixer = mixer_of(*ids)
@@ -458,7 +458,7 @@ def test_500_speakers_at_once_are_mixed_in_a_fraction_of_a_tick() -> None:
 		mix = mixer.tick(seq * BLOCK_SECONDS + 5 * MS)
 		spent.append(time.thread_time() - start)
 	assert all(other is not None for other in mix.blocks)
-	assert np.median(spent) < 6 * MS  # about 2 ms on a quiet machine; a tick is 16
+	assert np.median(spent) < 6 * MS * slowness()  # about 2 ms on a quiet machine; a tick is 16
 
 
 # -- voice gate, level

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+_FASTEST = [float("inf")]  # CPU seconds of a piece of work, ever seen in this process
+
 
 def wait_until(true: Callable[[], object], seconds: float = 10.0, what: str = "it") -> float:
 	"""Seconds until `true()`; AssertionError if it is not so within `seconds`."""
@@ -18,3 +20,14 @@ def wait_until(true: Callable[[], object], seconds: float = 10.0, what: str = "i
 def best_of(times: int, well: Callable[[], bool]) -> bool:
 	"""Whether it goes well once: what else runs on the machine can only make it worse."""
 	return any(well() for _ in range(times))
+
+
+def slowness() -> float:
+	"""How many times the CPU seconds of a quiet moment a piece of work takes now: others share the caches."""
+	took = []
+	for _ in range(15):
+		began = time.thread_time()
+		sorted(str(n) for n in range(4_000))
+		took.append(time.thread_time() - began)
+	_FASTEST[0] = min(_FASTEST[0], *took)
+	return sorted(took)[len(took) // 2] / _FASTEST[0]
