@@ -6494,6 +6494,7 @@ SETTINGS: Mapping[str, Any] = {
 	"space_talk": True,
 	"mirror": True,
 	"best_picture": False,
+	"many_tiles": False,
 	"spoken": False,
 	"palette": "dark",
 	"scale": "100",  # %
@@ -9981,8 +9982,8 @@ class _XDesktop(_WindowSystem):
 		return _Rectangle(left + west, top + north, width - west - east, height - north - south)
 
 	def _above(self, window: int) -> Iterable[int]:
-		managed, top = self._words(self._root, "_NET_CLIENT_LIST_STACKING"), self._children(self._root)
-		stack, ours = managed or top, self._ours(managed + top)
+		managed, top, ours = self._stack()
+		stack = managed or top
 		for one in stack[stack.index(window) + 1 :] if window in stack else ():
 			same = (one ^ window) <= self._low or one in ours  # its own dialog; ours are painted over
 			if not same and self._suits(one) and not self._away(one):
@@ -9993,8 +9994,7 @@ class _XDesktop(_WindowSystem):
 		return struct.unpack_from("=hh", reply, 16) if reply and reply[1] else None
 
 	def own(self) -> list[tuple[_Rectangle, bool]]:
-		managed, top = self._words(self._root, "_NET_CLIENT_LIST_STACKING"), self._children(self._root)
-		ours = self._ours(managed + top)  # at the top: menus, and without a window manager all
+		managed, top, ours = self._stack()
 		found: list[tuple[_Rectangle, bool]] = []
 		for window in managed + top if ours else ():
 			mine = window in ours
@@ -10025,6 +10025,10 @@ class _XDesktop(_WindowSystem):
 				"A screen of {depth}-bit colours cannot be shared, only one of 24.", depth=root[38]
 			)
 		return self._word(root, 0), self._word(head, 16)
+
+	def _stack(self) -> tuple[tuple[int, ...], tuple[int, ...], set[int]]:
+		managed, top = self._words(self._root, "_NET_CLIENT_LIST_STACKING"), self._children(self._root)
+		return managed, top, self._ours(managed + top)  # at the top: menus, and without a manager all
 
 	def _ours(self, windows: tuple[int, ...]) -> set[int]:
 		if windows != self._known[0]:
@@ -17437,6 +17441,7 @@ Pictures and videos|Imágenes y vídeos|Images et vidéos|चित्र और
 All files|Todos los archivos|Tous les fichiers|सभी फ़ाइलें
 The host shows it|Lo muestra el anfitrión|L'animateur l'affiche|होस्ट इसे दिखाता है
 Say aloud what happens|Decir en voz alta lo que pasa|Dire à voix haute ce qui se passe|जो हो रहा है उसे बोलकर बताएँ
+Up to 49 people on a page|Hasta 49 personas por página|Jusqu'à 49 personnes par page|एक पृष्ठ पर 49 लोगों तक
 Best picture (by cable, not by Wi-Fi)|Mejor imagen (por cable, no por wifi)|Meilleure image (par câble, pas en Wi-Fi)|सबसे अच्छा चित्र (केबल से, Wi-Fi से नहीं)
 Show me as in a mirror|Verme como en un espejo|Me voir comme dans un miroir|मुझे दर्पण की तरह दिखाएँ
 Zoom the shared screen|Ampliar la pantalla compartida|Agrandir l'écran partagé|साझा स्क्रीन को बड़ा-छोटा करें
@@ -19880,6 +19885,7 @@ class Plan:
 	"""Who stands where on a stage: layout, page, pin and speaker, and the boxes that follow from them."""
 
 	HOLD = 1.5  # seconds that a speaker keeps the large place
+	PROMINENT = 20.0  # and a place on the first page
 
 	def __init__(self, px: Metrics):
 		self.px = px
@@ -19888,15 +19894,16 @@ class Plan:
 		self.large: int | str | None = None  # who or what has the large place
 		self.size = (0, 0)
 		self.shot = Snapshot()
+		self.many = False  # small tiles, for a whole class
 		self.lost: tuple[Person, ...] = ()  # they keep their places
 		self._places: dict[str, int] = {}  # by name
 		self._speaker = 0
 		self._speaker_since = 0.0
 		self._spoke: dict[int, float] = {}  # when each was last heard
 
-	def spoke(self, now: float) -> list[int]:
+	def spoke(self, now: float, seconds: float = SPOKE_SECONDS) -> list[int]:
 		"""Who has spoken of late."""
-		return [one for one, at in self._spoke.items() if now - at < SPOKE_SECONDS]
+		return [one for one, at in self._spoke.items() if now - at < seconds]
 
 	def hear(self, speaking: int, now: float) -> bool:
 		"""Follow who speaks, not too fast; whether the large place may change."""
@@ -19927,7 +19934,8 @@ class Plan:
 	def per_page(self) -> int:
 		"""How many tiles the grid holds at once; small windows hold fewer."""
 		width, height = (size / self.px.scale for size in self.size)
-		return max(1, min(5, int(width // 230))) * max(1, min(3, int(height // 150)))
+		columns, rows, wide, tall = (7, 7, 110, 75) if self.many else (5, 3, 230, 150)
+		return max(1, min(columns, int(width // wide))) * max(1, min(rows, int(height // tall)))
 
 	def _strip_room(self) -> int:
 		return max(1, min(8, self.size[0] // self.px(172)))
@@ -19967,6 +19975,11 @@ class Plan:
 		if me in order and len(order) > room > 1:
 			order.remove(me)
 			order.insert(room - 1, me)
+		up = {me, *(one.id for one in self.shot.hands), *self.spoke(monotonic(), self.PROMINENT)}
+		calm = [at for at, key in enumerate(order[:room]) if key not in up]
+		for at in range(room, len(order)):  # to page 1, in place of the last ones there
+			if order[at] in up and calm:
+				order[at], order[calm[-1]] = order[calm.pop()], order[at]
 		self.pages = max(1, -(-len(order) // room)) if room else 1
 		self.page = min(self.page, self.pages - 1)
 		return order[self.page * room : (self.page + 1) * room]
@@ -20185,6 +20198,7 @@ class Stage(Painted):
 		if old.presenter != shot.presenter:
 			self.zoom.reset()
 			plan.pinned = None if plan.pinned == "screen" else plan.pinned
+		moved |= plan.pages > 1 and shot.speaking not in (0, shot.me, *self.tiles)
 		if moved or (old.people, old.presenter, old.me) != (shot.people, shot.presenter, shot.me):
 			self.arrange()
 		else:
@@ -22510,7 +22524,7 @@ class ShareBar:
 	WIDTH: ClassVar = 760
 
 	def __init__(self, look: Look, over: tk.Misc):
-		self.look, self._grip = look, (0, 0)
+		self.look = look
 		self.window = top = tk.Toplevel(look.root)
 		top.overrideredirect(True)
 		top.attributes("-topmost", True)
@@ -22520,13 +22534,10 @@ class ShareBar:
 		left = over.winfo_rootx() + (over.winfo_width() - wide) // 2
 		top.geometry(f"{wide}x{look.px(41)}+{left}+0")
 		top.bind("<Button-1>", self._hold)
-		top.bind("<B1-Motion>", self._drag)
+		top.bind("<B1-Motion>", lambda at: top.geometry(f"+{at.x_root - self._x}+{at.y_root - self._y}"))
 
 	def _hold(self, event: tk.Event[tk.Misc]) -> None:
-		self._grip = event.x_root - self.window.winfo_x(), event.y_root - self.window.winfo_y()
-
-	def _drag(self, event: tk.Event[tk.Misc]) -> None:
-		self.window.geometry(f"+{event.x_root - self._grip[0]}+{event.y_root - self._grip[1]}")
+		self._x, self._y = event.x_root - self.window.winfo_x(), event.y_root - self.window.winfo_y()
 
 
 @dataclass(frozen=True)
@@ -22750,6 +22761,7 @@ class SettingsDialog(Dialog):
 		tongues = [("en", "English"), *((code, words) for code, words in LANGUAGES if offered(code))]
 		self._style("Language", "language", tongues, tr.language)
 		self._switch("Say aloud what happens", "spoken")
+		self._switch("Up to 49 people on a page", "many_tiles")
 
 	def _restyled(self, key: str, value: str) -> None:
 		self.backend.set_setting(key, value)
@@ -23152,11 +23164,11 @@ class Actions:
 				self.read = len(shot.chat)
 			words, kind, *choices = self.sharing()
 			news = sum(not line.own for line in shot.chat[self.read :])
-			hands, mic = tr("{count} hands", count=len(shot.hands)), "Mute" if shot.wants("mic") else "Unmute"
+			hands, mic = tr("{count} hands", count=len(shot.hands)), view.side.buttons["mic"]
 			first = (
 				(hands, partial(self.come_back, "attendees")),
 				(f"{tr('Messages')} {news}", partial(self.come_back, "messages")),
-				(tr(mic), partial(view.run, "mic")),
+				(mic.words, mic.command),
 			)
 			view.bar.notice.show([(words, kind, [*first, *choices])])
 
@@ -23178,20 +23190,19 @@ class Actions:
 			self.view.show_panel(page)
 
 	def full_screen(self) -> None:
-		"""Fill the screen, or go back."""
+		"""Fill the screen with the pictures alone, or go back to bars and panel."""
 		root = self.view.look.root
-		self.view.full_last = not root.attributes("-fullscreen")
-		root.attributes("-fullscreen", self.view.full_last)
+		root.attributes("-fullscreen", not root.attributes("-fullscreen"))
 
 	def escape(self) -> None:
-		"""Close the panel or leave full screen, the later one first, then the meeting, after asking."""
-		view, full = self.view, self.view.look.root.attributes("-fullscreen")
-		if full and (view.full_last or not view.panel_open):
-			self.full_screen()
-		elif view.panel_open:
+		"""Close the panel, then leave full screen, then the meeting, after asking."""
+		view = self.view
+		if view.panel_open:
 			view.flip_panel(view.tab)
+		elif view.look.root.attributes("-fullscreen"):
+			self.full_screen()
 		else:
-			view.actions.ask_leave()
+			self.ask_leave()
 
 	def invite(self) -> None:
 		"""Show how others come in."""
@@ -23390,7 +23401,7 @@ class MainAppView:
 		self._warned_muted = -math.inf
 		self._settled = False  # the first minute is over
 		self.closes = False  # the window, too, when the meeting is left
-		self.panel_open, self.full_last = True, False  # which of the two came later
+		self.panel_open, self.away, self.folded = True, False, False
 		self._build()
 		self.show_panel("messages")
 
@@ -23433,6 +23444,7 @@ class MainAppView:
 		if not self.frame.winfo_exists():
 			return  # an event ended the meeting
 		shot = self.controller.snapshot()
+		self._make_room(shot)
 		settled = monotonic() - self._started >= self.NEW_HOST_SECONDS
 		if shot != self.shot or self.needs_render or settled != self._settled:
 			self.needs_render, self._settled = False, settled
@@ -23468,7 +23480,10 @@ class MainAppView:
 	def _show(self, shot: Snapshot) -> None:
 		self.side.show(shot, self.talk.on)
 		self.stage.mirror = mirrored(self.backend)
-		self.stage.best = self.backend.setting("best_picture")
+		self.stage.best, many = map(self.backend.setting, ("best_picture", "many_tiles"))
+		if many != self.stage.plan.many:
+			self.stage.plan.many = many
+			self.stage.arrange()
 		for view in (self.stage, self.chat, self.attendees, self.files):
 			view.show(shot)
 		self.panel.count(len(shot.people), len(shot.files))
@@ -23583,7 +23598,6 @@ class MainAppView:
 			self.flip_panel(self.tab)
 		elif focus is old.stage.canvas:
 			self.stage.focus_set()
-		self.full_last = old.full_last
 		if self.card:
 			self.card = None
 			self.flip_class()
@@ -23622,7 +23636,6 @@ class MainAppView:
 		self.panel.choose(name)
 		if name == "messages":
 			self.side.buttons["chat"].mark(unread=False)
-		self.full_last = False
 		focus = focused(self.look.root)
 		if not self.write() and focus is not None and not focus.winfo_viewable():
 			self.stage.focus_set()  # a hidden text would take in letters that nobody sees
@@ -23643,6 +23656,18 @@ class MainAppView:
 			self.stage.focus_set()
 		else:
 			self.show_panel(name)
+
+	def _make_room(self, shot: Snapshot) -> None:
+		"""Full screen is the pictures alone; beside what others share the panel folds, unless one writes."""
+		full = bool(self.look.root.attributes("-fullscreen"))
+		for bar in (self.side.frame, self.top.frame):
+			if full == bool(bar.winfo_manager()):
+				bar.grid_remove() if full else bar.grid()
+		away, was = full or shot.presenter not in (0, shot.me), self.panel_open
+		if away != self.away and (full or not away or not self.chat.composer.text()):
+			if was if away else self.folded > was:
+				self.flip_panel(self.tab)
+			self.away, self.folded = away, was
 
 	def reading(self) -> bool:
 		return self.panel_open and self.tab == "messages"

@@ -22,7 +22,7 @@ LACKING = [tool for tool in ("Xvfb", "openbox", "xdotool", "xprop") if shutil.wh
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # Tk keeps its connection: it may not end before
 def display() -> Iterator[str]:
 	"""A teacher's screen with a task bar."""
 	with desktop("1366x768") as name, pytest.MonkeyPatch.context() as patch:

@@ -415,6 +415,75 @@ def test_a_pupil_is_asked_to_stand_by_and_reads_what_that_means(opened: Open, wo
 	assert last(call, "agree") == {"do": "agree", "to": "stand_by", "yes": words == "It may"}
 
 
+def test_the_panel_makes_room_for_a_shared_screen(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet()
+	view = driver.view
+	driver.until(view.panel.frame.winfo_ismapped, "the panel")
+	for presenter, seen in ((2, False), (0, True)):
+		call.change(presenter=presenter)
+		driver.until(lambda: view.panel.frame.winfo_ismapped() == seen, "folded, and back")  # noqa: B023
+	view.show_panel("messages")
+	driver.type("I do not underst")
+	call.change(presenter=2)
+	driver.pump(0.2)
+	driver.type("and")
+	assert view.panel_open and view.chat.composer.text() == "I do not understand", "nobody is interrupted"
+	assert not sent(call, "hand") and not sent(call, "mic")
+
+
+def placed(driver: Driver) -> list[str]:
+	"""The names on the tiles in sight, in their order."""
+	people = {one.id: one.name for one in driver.view.shot.people}
+	return [people[key] for key in driver.view.stage.tiles if isinstance(key, int)]
+
+
+def test_a_whole_class_is_on_one_page_for_who_wants_it(opened: Open) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(49, host=True)
+	stage = driver.view.stage
+	assert len(stage.tiles) == stage.plan.per_page() < 16 and stage.plan.pages > 1
+	driver.view.settings("look")
+	driver.until(lambda: driver.view.dialog, "the settings")
+	assert driver.view.dialog is not None
+	switches = [one for one in walk(driver.view.dialog.frame) if isinstance(one, tk.Canvas)]
+	assert switches
+	driver.key("Escape")
+	driver.backend.settings["many_tiles"] = True
+	driver.view.flip_panel("messages")
+	driver.view.needs_render = True
+	driver.until(lambda: len(stage.tiles) == 49, "all of them")
+	boxes = [tile.box for tile in stage.tiles.values()]
+	assert stage.plan.pages == 1 and min(box[2] for box in boxes) >= 110
+	assert all(watched["layer"] == 0 for watched in last(call, "watch")["streams"].values())
+	before = placed(driver)
+	call.change_person(30, hand=time.time())
+	driver.pump(0.2)
+	assert placed(driver) == before, "on one page nobody moves"
+
+
+def test_raised_hands_and_speakers_are_on_the_first_page(
+	opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(40, host=True)
+	call.change_person(2, hand=0.0)
+	driver.pump(0.2)
+	stage, first = driver.view.stage, placed(driver)
+	names = {one.id: one.name for one in driver.view.shot.people}
+	call.change_person(30, hand=time.time())
+	driver.until(lambda: names[30] in placed(driver), "the raised hand")
+	call.change(speaking=35)
+	driver.until(lambda: names[35] in placed(driver), "who speaks")
+	now = placed(driver)
+	assert len(now) == len(first) and sum(a == b for a, b in zip(first, now, strict=True)) == len(first) - 2
+	call.change_person(30, hand=0.0)
+	monkeypatch.setattr(cs.Plan, "PROMINENT", 0.0)
+	call.change(speaking=1)
+	driver.until(lambda: placed(driver) == first, "everybody is in place again")
+	assert stage.plan.page == 0
+
+
 def test_viewers_read_that_a_shared_screen_stands_still(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet(presenter=2)

@@ -318,10 +318,17 @@ def test_every_button_of_the_top_bar(opened: Open) -> None:
 		return asked[-1] if asked else False
 
 	driver.root.attributes = attributes  # type: ignore[method-assign, assignment]
-	driver.key("F11")
+	bars = view.side.frame, top.frame, view.panel.frame
 	driver.click(top.full.canvas)
-	driver.key("F11", "Escape")
-	assert driver.view.panel_open  # full screen came later
+	driver.pump(0.1)
+	assert not any(bar.winfo_ismapped() for bar in bars), "the picture alone"
+	assert driver.root.focus_get() is view.stage.canvas
+	driver.key("F11")
+	driver.pump(0.1)
+	assert all(bar.winfo_ismapped() for bar in bars)
+	driver.key("F11", "c", "Escape")
+	assert not view.panel_open and asked == [True, False, True], "the newest first"
+	driver.key("Escape")
 	assert asked == [True, False, True, False]
 
 
