@@ -18385,7 +18385,6 @@ class TileLook:
 	dim: bool = False
 	chosen: bool = False
 	note: str = ""
-	border: str = ""
 	view: tuple[float, float, float] = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle, for a screen
 
 
@@ -18492,7 +18491,7 @@ def _frame(over: Image.Image, job: TileJob, px: Metrics) -> None:
 	look, p = job.look, job.palette
 	outside = ImageChops.invert(round_mask(job.width, job.height, px(12)))
 	over.paste(Image.new("RGBA", over.size, (*rgb(p.window), 255)), (0, 0), outside)
-	ring = look.border or (p.focus if look.chosen else p.good if look.speaking else "")
+	ring = p.focus if look.chosen else p.good if look.speaking else ""
 	if ring:
 		inner = rounded(job.width - 2 * px(3), job.height - 2 * px(3), px(10), "", p.window, px(2))
 		over.alpha_composite(inner, (px(3), px(3)))
@@ -20242,7 +20241,7 @@ class Stage(Painted):
 		return TileLook(
 			name=name, label=label, fit=True, dim=shot.link == "reconnecting" or self.veiled,
 			note=tr("Paused") if paused else "", view=self.zoom.view, chosen=self._last == "screen",
-			border=self.look.palette.good if own else "",
+			speaking=own,
 		)  # fmt: skip
 
 	# what the user does to it
