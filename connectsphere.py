@@ -22517,6 +22517,15 @@ class ShareDialog(Dialog):
 			self.share(path)
 
 
+def keep_private(root: tk.Tk | tk.Toplevel, on: bool) -> None:
+	"""On Windows: keep the window out of pictures of the screen. Elsewhere it is painted over in them."""
+	if sys.platform == "win32":
+		user = ctypes.windll.user32
+		window = user.GetParent(root.winfo_id())
+		if not user.SetWindowDisplayAffinity(window, 17 * on):  # WDA_EXCLUDEFROMCAPTURE
+			user.SetWindowDisplayAffinity(window, int(on))  # before Windows 10 2004: black
+
+
 class ShareBar:
 	"""A small window over the desktop while that is shared; no text of a message ever stands in it."""
 
@@ -23849,15 +23858,6 @@ def dark_title(root: tk.Tk, dark: bool) -> None:
 		value = ctypes.c_int(int(dark))
 		window = ctypes.windll.user32.GetParent(root.winfo_id())
 		ctypes.windll.dwmapi.DwmSetWindowAttribute(window, 20, ctypes.byref(value), ctypes.sizeof(value))
-
-
-def keep_private(root: tk.Tk | tk.Toplevel, on: bool) -> None:
-	"""On Windows: keep the window out of pictures of the screen. Elsewhere it is painted over in them."""
-	if sys.platform == "win32":
-		user = ctypes.windll.user32
-		window = user.GetParent(root.winfo_id())
-		if not user.SetWindowDisplayAffinity(window, 17 * on):  # WDA_EXCLUDEFROMCAPTURE
-			user.SetWindowDisplayAffinity(window, int(on))  # before Windows 10 2004: black
 
 
 def sharp_display() -> None:
