@@ -3227,7 +3227,7 @@ class RetransmissionCache:
 		self._budget = budget
 		self._frames: dict[int, tuple[float, bytes]] = {}  # place: when it was sent, and what
 		self.place = 0  # of the frame stored last
-		self._receivers: dict[int, _Sent] = {}
+		self._receivers: dict[int, _Sent] = defaultdict(_Sent)
 
 	def store(self, frame: bytes, now: float) -> None:
 		"""Keep a frame as it is sent."""
@@ -3240,7 +3240,7 @@ class RetransmissionCache:
 		place = place or self.place
 		if place not in self._frames:  # it waited for too long
 			return
-		to = self._receivers.setdefault(receiver, _Sent())
+		to = self._receivers[receiver]
 		earned = self._budget * len(self._frames[place][1])
 		to.allowance = min(to.allowance + earned, self.SAVED * earned)
 		to.places[number] = place
@@ -7833,10 +7833,10 @@ class UdpPort:
 		last = (len(view) - 1) // DATAGRAM * DATAGRAM
 		if tail and last > 0:
 			return self.send_frame(view[:last], address) and self._send_batch(view[last:], address)
-		return all(
-			self._send_batch(view[start : start + _MOST_AT_ONCE], address)
-			for start in range(0, len(view), _MOST_AT_ONCE)
-		)
+		for start in range(0, len(view), _MOST_AT_ONCE):
+			if not self._send_batch(view[start : start + _MOST_AT_ONCE], address):
+				return False
+		return True
 
 	def held(self) -> int:
 		"""Bytes that were sent and have not left this machine; 0 where the system does not say."""
@@ -10872,7 +10872,7 @@ class RelayPeer:
 		self.sent = RetransmissionCache()
 		self.challenged = 0.0  # when
 		self.numbers: dict[int, int] = {}  # the last of this receiver's own contiguous ones for each sender
-		self.droppers: dict[int, FrameDropper] = {}
+		self.droppers: dict[int, FrameDropper] = defaultdict(partial(FrameDropper, 0))
 		self.waiting: dict[int, _Waiting] = {}  # small pictures that leave together, by sender
 		self.leave_at = math.inf
 		self.pace = TokenBucket(MAX_FPS * len(LAYERS), MAX_FPS * len(LAYERS))
@@ -11056,7 +11056,7 @@ class VideoRelay:
 				continue
 			if self._pacer.limited(receiver) and (layer > asked or not self._pacer.accepts(receiver)):
 				continue  # what fits is on its way
-			dropper = other.droppers.setdefault(sender, FrameDropper(fps))
+			dropper = other.droppers[sender]
 			dropper.fps = fps
 			if not dropper.take(now):
 				continue
@@ -11066,7 +11066,8 @@ class VideoRelay:
 				self._gathering.add(receiver)
 			else:
 				self._forward(other, sender, what, now)
-				self._send_waiting(other, now)
+				if other.waiting:
+					self._send_waiting(other, now)
 
 	def _send_waiting(self, peer: RelayPeer, now: float) -> None:
 		waiting, peer.waiting, peer.leave_at = peer.waiting, {}, math.inf

@@ -4,8 +4,9 @@
 
 The first SENDERS have pictures of SIZE bytes, 15 a second, which everyone watches, and smaller ones of the
 lower layers; they send what the server asks them for. The first one speaks, too.
-Says {"ready": true} once all are in. A line "idle SECONDS" or "busy SECONDS" on standard input is answered by
-a line of figures of that time: without pictures, or with. A lag is on a clock of its own.
+Says {"ready": true} once all are in. A line "idle SECONDS" on standard input is answered by a line of figures
+of that time without pictures, "busy SECONDS" with, "quiet SECONDS" with and nobody speaks. A lag is on a
+clock of its own.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ class Crowd:
 		self.next_due = self.started
 		self.next_picture = [self.started + n / FPS / senders for n in range(senders)]
 
-	def run(self, seconds: float, pictures: bool) -> None:
+	def run(self, seconds: float, pictures: bool, sound: bool = True) -> None:
 		until = time.monotonic() + seconds
 		while (now := time.monotonic()) < until:
 			for key, _ in self.selector.select(0.002):
@@ -203,21 +204,22 @@ class Crowd:
 					one.due(now)
 			while now >= self.started + self.blocks * cs.BLOCK_SECONDS:
 				self.blocks += 1
-				self.senders[0].send_block(self.blocks, self.voice)
+				if sound:
+					self.senders[0].send_block(self.blocks, self.voice)
 			for number, sender in enumerate(self.senders if pictures else ()):
 				if now >= self.next_picture[number]:
 					self.next_picture[number] = max(self.next_picture[number] + 1 / FPS, now - 1 / FPS)
 					sender.send_pictures(self.data)
 
-	def figures(self, seconds: float, pictures: bool) -> dict[str, float]:
+	def figures(self, seconds: float, pictures: bool, sound: bool) -> dict[str, float]:
 		"""What comes in the next seconds; the first one of them is to get going."""
-		self.run(1.0, pictures)
+		self.run(1.0, pictures, sound)
 		before = [(one.pictures, one.incoming.lost, one.octets) for one in self.everyone]
 		for one in self.everyone:
 			one.lags.clear()
 			one.blocks.clear()
 		began = time.monotonic()
-		self.run(seconds, pictures)
+		self.run(seconds, pictures, sound)
 		took = time.monotonic() - began
 		deltas = [
 			(one.pictures - old[0], one.incoming.lost - old[1], one.octets - old[2])
@@ -252,7 +254,7 @@ def main(address: str, base: int, people: int, senders: int, size: int) -> None:
 	print(json.dumps({"ready": True}), flush=True)
 	for line in sys.stdin:
 		what, seconds = line.split()
-		print(json.dumps(crowd.figures(float(seconds), what == "busy")), flush=True)
+		print(json.dumps(crowd.figures(float(seconds), what != "idle", what != "quiet")), flush=True)
 	crowd.leave()
 
 

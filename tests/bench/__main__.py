@@ -21,6 +21,7 @@ BENCHES: Final = {
 	"voice": "voice:rows",
 	"rooms": "rooms:rows",
 	"growth": "growth:rows",
+	"small": "small:rows",
 	"join": "latency:join_rows",
 	"audio": "latency:audio_rows",
 	"video": "latency:video_rows",
