@@ -3607,6 +3607,7 @@ MUCH_LOST = 0.05  # share, where there is a limit
 LOST_BY_CHANCE = 0.15  # share, elsewhere: a bad radio loses that, a path that is too short far more
 LOSS_MEMORY = 1.0  # s over which losses are averaged
 LEAST_RATE = 20_000.0  # bytes/s that are tried on any path
+AT_ONCE, MANY = 2.0, 3  # s in which so many paths are cut that they share a bottleneck, as one Wi-Fi
 CUT_WAIT = 0.6  # s until a cut shows in what is reported
 CUTS_IN_VAIN = 3  # cuts after which a steady queue is left alone: other traffic makes it
 REST = 0.9  # of the capacity that is used for long
@@ -3680,17 +3681,17 @@ class BandwidthEstimator:
 
 	def __init__(self) -> None:
 		self.rate = math.inf
-		self._capacity = math.inf  # bytes a second that came through when it was too much
+		self.capacity = math.inf  # bytes a second that came through when it was too much
 		self._delay = self._loss = self._received = 0.0
 		self._lost = 0.0  # the share lost, over LOSS_MEMORY
-		self._cut_at = self._at = -math.inf
+		self.cut_at = self._at = -math.inf
 		self._cuts = 0
 		self._probing = self._probed = False  # and whether the probe succeeded
 		self._more_since = math.inf
 
 	@property
 	def sure(self) -> float:
-		return min(self.rate, REST * self._capacity) if self._probing else self.rate
+		return min(self.rate, REST * self.capacity) if self._probing else self.rate
 
 	def probe(self, used: float) -> float:
 		"""0..1: `used` bytes a second is that much below the rate under test: the share to send twice."""
@@ -3701,12 +3702,12 @@ class BandwidthEstimator:
 		grows = delay > self._delay + 0.005
 		lasts = min(delay, self._delay)
 		queued = lasts > (STIRRING if self._probing or self._probed else QUEUED) or delay > 5 * QUEUED
-		fresh = now - self._cut_at < CUT_WAIT
+		fresh = now - self.cut_at < CUT_WAIT
 		loses = self._loses(loss, received, now)
 		self._loss, self._delay, self._received = loss, delay, received
 		if loses or queued:
 			if fresh and received > 0.7 * self.rate:
-				self._capacity = self._at_least(min(received, self._capacity))  # a queue shows it exactly
+				self.capacity = self._at_least(min(received, self.capacity))  # a queue shows it exactly
 			elif loses or grows or self._cuts < CUTS_IN_VAIN:
 				self._back_off(received, delay, now)
 		elif self.rate < math.inf:
@@ -3724,28 +3725,28 @@ class BandwidthEstimator:
 	def _back_off(self, received: float, delay: float, now: float) -> None:
 		self._probing = self._probed = False
 		self._more_since = math.inf
-		self._capacity = self._at_least(min(received, max(self.rate, self._capacity)))
-		self.rate = max(LEAST_RATE, self._capacity * max(0.4, REST - 2.0 * delay))
-		self._cut_at = now
+		self.capacity = self._at_least(min(received, max(self.rate, self.capacity)))
+		self.rate = max(LEAST_RATE, self.capacity * max(0.4, REST - 2.0 * delay))
+		self.cut_at = now
 		self._cuts += 1
 
 	def _at_least(self, capacity: float) -> float:
 		"""One measurement lowers the capacity by 40 % at most: who stalled reports little, too."""
-		known = self._capacity
+		known = self.capacity
 		return max(LEAST_RATE, capacity if known == math.inf else max(capacity, 0.6 * known))
 
 	def _increase(self, received: float, now: float) -> None:
 		self._cuts = 0
-		self.rate = max(self.rate, REST * self._capacity)
-		since, elapsed = now - self._cut_at, min(1.0, now - self._at)
+		self.rate = max(self.rate, REST * self.capacity)
+		since, elapsed = now - self.cut_at, min(1.0, now - self._at)
 		if since > FORGET_AFTER:
 			self.rate, self._probing, self._probed = math.inf, False, False
 		elif self._probed:
 			most = STEP if self._more_since < math.inf else LEAP
 			self.rate = max(self.rate, min(self.rate * CLIMB_FREELY**elapsed, most * received))
 		elif since > CLIMB_AFTER:
-			self.rate = max(self.rate, min(self.rate * CLIMB**elapsed, TRIED * self._capacity))
-			self._more_since = min(self._more_since, now) if received > PROOF * self._capacity else math.inf
+			self.rate = max(self.rate, min(self.rate * CLIMB**elapsed, TRIED * self.capacity))
+			self._more_since = min(self._more_since, now) if received > PROOF * self.capacity else math.inf
 			self._probed = now - self._more_since > PROOF_SECONDS or since > PROOF_LATEST
 			self._probing = not self._probed
 
@@ -3895,6 +3896,7 @@ class LayerAllocator:
 		self._lingering: dict[tuple[int, int], tuple[int, float]] = {}
 		self._receivers: dict[int, dict[int, LayerRate]] = {}  # everyone's allocation, by sender
 		self._dropped, self._dropped_at = 0, -math.inf
+		self._evened_at = -math.inf
 
 	def join(self, ident: int) -> None:
 		self.people[ident] = _Participant()
@@ -3937,9 +3939,24 @@ class LayerAllocator:
 		person.down.report(message["loss"], message["delay_ms"] / 1e3, message["kbps"] * 125.0, now)
 		if person.down.rate == before == math.inf:
 			return [SetRate(ident, math.inf, lossy=True)] if message["loss"] else []
-		changes = self._allocate(ident, now)  # also at the same rate: the pictures' sizes change
+		return self._set_rate(ident, now)  # also at the same rate: the pictures' sizes change
+
+	def _set_rate(self, ident: int, now: float) -> Allocation:
+		changes, person = self._allocate(ident, now), self.people[ident]
 		probe = person.down.probe(self._cost(person.allocation))
 		return [SetRate(ident, person.down.rate * HEADWAY, probe), *changes]
+
+	def _even_out(self, short: Mapping[int, BandwidthEstimator], now: float) -> Allocation:
+		"""Of paths that are cut at once each is given the median: who lost first lost by chance."""
+		cut = [path.cut_at for path in short.values() if now - path.cut_at < AT_ONCE]
+		if len(cut) < MANY or max(cut) <= self._evened_at:
+			return []
+		self._evened_at = now
+		fair = sorted(path.capacity for path in short.values())[len(short) // 2]
+		for path in short.values():
+			share = min(fair, TRIED * path.capacity)  # a bad path of its own is not overrun
+			path.rate, path.capacity = path.rate * share / path.capacity, share
+		return [change for ident in short for change in self._set_rate(ident, now)]
 
 	def update_sizes(
 		self, sizes: Sizes, sent: Mapping[int, tuple[int, int, int]], now: float, dropped: int = 0
@@ -3951,15 +3968,18 @@ class LayerAllocator:
 			self._dropped, self._dropped_at = dropped, now
 		self.sizes = sizes
 		changes: Allocation = []
+		short: dict[int, BandwidthEstimator] = {}
 		for ident, counts in sent.items():
 			person = self.people.get(ident)
+			if person and person.down.rate < math.inf:
+				short[ident] = person.down
 			report = person.uplink.report(*counts, now) if person else None
 			if person and report and now - self._dropped_at > LOSS_MEMORY:
 				before = person.up.rate
 				person.up.report(report["loss"], 0.0, report["kbps"] * 125.0, now)
 				if min(before, person.up.rate) < math.inf:
 					changes += self._encode(ident, now)
-		return changes
+		return changes + self._even_out(short, now)
 
 	def set_active_speaker(self, loudest: int, now: float) -> Allocation:
 		"""Somebody else is the loudest: on short paths this one comes first from now on."""

@@ -108,10 +108,11 @@ class Receiver:
 		jitter: float = 0.0,
 		silent: bool = False,
 		windows: Windows | None = None,
+		room: Room | None = None,
 	) -> None:
 		self.now, self.jitter, self.silent = 100.0, jitter, silent
 		self.windows, self.wakes = windows, 0.0  # with waits as there; when the relay's wait ends
-		self.room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
+		self.room = room or Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
 		self.me = self.room.join("Cleo", "member", "10.0.0.9", None, self.now)[0].id
 		self.ids = {n: self.room.join(f"P{n}", "member", "10.0.0.8", None, self.now)[0].id for n in asked}
 		self.link = Link(rate)

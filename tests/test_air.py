@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, ClassVar, cast
 
@@ -13,6 +14,7 @@ import wifi
 from hypothesis import given
 from hypothesis import strategies as st
 from light import picture
+from test_adaptation import Receiver, Second
 from wifi import AccessPoint, Packet
 
 import connectsphere as cs
@@ -321,3 +323,110 @@ def test_a_class_takes_half_the_air_and_sound_comes_in_time(pictures: dict[int, 
 	carried = AccessPoint(300.0, fails=0.1).carry(now)
 	sound = sorted(delay for packet, delay in carried.delays if packet.sound)
 	assert not carried.lost and sound[int(0.99 * len(sound))] <= 0.040
+
+
+# -- a class whose Wi-Fi becomes slower
+
+
+class Air:
+	"""The access point on the receivers' clock: sound goes first, so that no queue of pictures shows."""
+
+	def __init__(self, mbit: float) -> None:
+		self.point, self.free_at, self.now = AccessPoint(mbit), 100.0, 100.0
+		self.mbit = mbit
+		self.held: dict[tuple[bool, int], deque[Any]] = {}
+
+	def put(self, station: int, size: int, what: Any) -> None:
+		"""A packet for somebody; one too many is lost."""
+		sound = isinstance(what, int)
+		if not self.point._accept(Packet(self.now, station, size, sound)):
+			self.held.setdefault((sound, station), deque()).append(what)
+
+	def pass_time(self, people: Sequence[Pupil]) -> None:
+		self.point._mbit = self.mbit
+		while self.free_at <= self.now and self.point._waiting:
+			took, sent, arrived = self.point._serve()
+			self.free_at = max(self.free_at, self.now - 0.001) + took
+			for packet in sent:
+				what = self.held[packet.sound, packet.station].popleft()
+				if arrived:
+					people[packet.station].come.append((self.free_at, what))
+
+
+class Pupil(Receiver):
+	"""One of a class in one room; its link is the air, and so are the others'."""
+
+	def __init__(self, air: Air, people: list[Pupil], seed: int) -> None:
+		self.air, self.people, self.come = air, people, deque[tuple[float, Any]]()
+		self.number, self.texts = len(people), list[float]()
+		super().__init__(
+			{1: (2, 12), **dict.fromkeys(range(2, 10), (0, 5))}, room=people[0].room if people else None
+		)
+		people.append(self)
+		self.link = cast(Any, self)
+		self.due = {ident: 100.0 + Random(64 * seed + ident).random() / 15 for ident in self.due}
+
+	def obey(self, effects: list[Any]) -> None:
+		for effect in effects:
+			mine = isinstance(effect, cs.SetRate) and [one for one in self.people if one.me == effect.id]
+			super(Pupil, mine[0] if mine else self).obey([effect])
+
+	def put(self, size: int, what: Any) -> None:
+		self.air.put(self.number, size, what)
+
+	def take(self, now: float) -> Iterator[Any]:
+		while self.come and self.come[0][0] <= now:
+			at, what = self.come.popleft()
+			if isinstance(what, float):
+				self.texts.append(at - what)
+			else:
+				yield what
+
+
+def a_second(people: Sequence[Pupil]) -> list[Second]:
+	"""What each of them has of the next second; the server looks at the sizes of pictures twice in it."""
+	found, before = [Second() for _ in people], [(one.octets, one.incoming.lost) for one in people]
+	first = people[0]
+	for tick in range(1000):
+		if tick % 500 == 0:
+			sent = dict.fromkeys([one.me for one in people], (0, 0, 0))
+			sizes = dict(first.room.allocator.sizes)
+			first.obey(first.room.allocated(first.room.allocator.update_sizes(sizes, sent, first.now)))
+			for one in people:
+				one.put(20_000, one.now)  # of the shared screen
+		for one in people:
+			one.now += 0.001
+			first.air.now = one.now
+			one.send()
+		first.air.pass_time(people)
+		for one, second in zip(people, found, strict=True):
+			one.receive(second)
+	for one, second, (octets, lost) in zip(people, found, before, strict=True):
+		second.octets, second.lost = one.octets - octets, one.incoming.lost - lost
+	return found
+
+
+def test_those_who_share_a_wifi_are_brought_down_together_and_fairly() -> None:
+	people: list[Pupil] = []
+	air = Air(300.0)
+	for _ in range(6):
+		Pupil(air, people, seed=1)
+	full = [a_second(people) for _ in range(2)][-1]
+	assert min(one.octets for one in full) > 500e3 and not any(one.lost for one in full)
+	air.mbit = 18.0
+	for _ in range(5):
+		a_second(people)
+	for one in people:
+		one.texts.clear()
+	settled = [a_second(people) for _ in range(16)]
+	each = [sum(second[number].octets for second in settled) for number in range(len(people))]
+	assert min(each) > 0.6 * max(each), "who lost first lost by chance"
+	together = [sum(one.octets for one in second) for second in settled]
+	assert min(together) > 0.5 * max(together), "it does not go up and down"
+	sound = sorted(delay for second in settled for one in second for delay in one.audio)
+	assert len(sound) > 0.99 * 16 * 62.5 * len(people) and sound[int(0.99 * len(sound))] < 0.04
+	texts = [delay for one in people for delay in one.texts]
+	assert len(texts) >= 30 * len(people) and max(texts) < 1.0, "the shared screen before faces"
+	air.mbit = 300.0
+	free = [a_second(people) for _ in range(15)][-1]
+	assert min(one.octets for one in free) > 500e3, "all is back"
