@@ -18843,7 +18843,7 @@ def place_beside(look: Look, widget: tk.Misc, what: tk.Widget, width: int, heigh
 	else:
 		x, below = x + (wide - width) // 2, y + tall + gap
 		y = below if below + height < root.winfo_height() else y - height - gap
-	x, y = min(x, root.winfo_width() - width), min(y, root.winfo_height() - height)
+	x, y = min(x, root.winfo_width() - width - gap), min(y, root.winfo_height() - height - gap)
 	what.place(x=max(0, x), y=max(0, y))
 
 
