@@ -202,10 +202,11 @@ if TYPE_CHECKING:
 	from tkinter import filedialog, ttk
 	from tkinter import font as tkfont
 
+	import cv2
 	from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageTk
 else:
 	BaseHTTPRequestHandler = ThreadingHTTPServer = object  # see AppGiver.start
-	ssl = Lazy("ssl")
+	ssl, cv2 = Lazy("ssl"), Lazy("cv2")
 	tk, tkfont, ttk = Lazy("tkinter"), Lazy("tkinter.font"), Lazy("tkinter.ttk")
 	filedialog = Lazy("tkinter.filedialog")
 	Image, ImageChops, ImageDraw = Lazy("PIL.Image"), Lazy("PIL.ImageChops"), Lazy("PIL.ImageDraw")
@@ -9176,15 +9177,11 @@ def load_codecs() -> None:
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
 	"""A BGR picture as baseline JPEG; `quality` 1..100."""
-	import cv2
-
 	return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def encode_png(picture: Picture) -> bytes:
 	"""A BGR picture as PNG, made for speed rather than size."""
-	import cv2
-
 	return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
@@ -9197,8 +9194,6 @@ def encode_lossless(picture: Picture) -> bytes:
 
 def draw_pointer(picture: Picture, at: tuple[int, int]) -> None:
 	"""Draw a mouse pointer into a BGR picture, its tip `at` (x, y)."""
-	import cv2
-
 	size = max(1.0, picture.shape[0] / 1080)
 	outline = np.array([(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]) * size + at
 	points = outline.round().astype(np.int32)[None]
@@ -9211,8 +9206,6 @@ def decode_picture(data: bytes | memoryview) -> Picture:
 
 	Kind and size were checked before (WIRE): a small file can unpack to gigabytes.
 	"""
-	import cv2
-
 	try:
 		# a turned picture would not have the size that was checked
 		mode = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -9226,8 +9219,6 @@ def decode_picture(data: bytes | memoryview) -> Picture:
 
 def fit_picture(picture: Picture, box: tuple[int, int]) -> Picture:
 	"""`picture` scaled until it fills `box` (width, height) in one direction."""
-	import cv2
-
 	height, width = picture.shape[:2]
 	factor = min(box[0] / width, box[1] / height)
 	size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -9245,8 +9236,6 @@ def within_limit(picture: Picture) -> Picture:
 
 def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
 	"""`picture` stretched to `size` (width, height), averaged over whole pixels first."""
-	import cv2
-
 	high, wide = picture.shape[:2]
 	step = min(wide // size[0], high // size[1])
 	if step > 1:
@@ -9270,8 +9259,6 @@ def scale(picture: Picture, size: tuple[int, int]) -> Picture:
 def qr_picture(text: str) -> Picture:
 	"""The QR code of `text`, about 320 pixels square, its white border included."""
 	load_codecs()
-	import cv2
-
 	code = cv2.QRCodeEncoder.create().encode(text)
 	framed = cv2.copyMakeBorder(code, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=255)
 	times = max(1, 320 // framed.shape[0])
@@ -9309,8 +9296,6 @@ UNPLUGGED = "“{label}” was unplugged, stopped working or was taken by anothe
 def _open_capture(index: int, fps: float) -> Any:
 	# macOS asks by itself
 	os.environ.setdefault("OPENCV_AVFOUNDATION_SKIP_AUTH", "1")
-	import cv2
-
 	# it tells about missing cameras on standard error
 	cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 	# DirectShow opens at once, Media Foundation takes seconds
@@ -10202,8 +10187,6 @@ class _Grabber:
 		return self._areas[0]
 
 	def grab(self, area: _Rectangle) -> Picture:
-		import cv2
-
 		try:
 			with _seeing():
 				shot = self._mss.grab(area._asdict())
@@ -10346,8 +10329,6 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 def _oval(picture: Picture, middle: tuple[float, float], radii: tuple[float, float], colour: Colour) -> None:
-	import cv2
-
 	height, width = picture.shape[:2]
 	place = round(width / 2 + middle[0] * height), round(middle[1] * height)
 	axes = round(radii[0] * height), round(radii[1] * height)
@@ -10420,8 +10401,6 @@ class TestCard:
 		self, picture: Picture, text: str, left: float, base: float, tall: float, colour: Colour
 	) -> None:  # fmt: skip
 		"""Places and sizes are shares of the height."""
-		import cv2
-
 		height, line = self.size[1], max(1, self.size[1] // 300)
 		at = round(left * height), round(base * height)
 		cv2.putText(
@@ -10533,8 +10512,6 @@ class _VideoFile:
 			raise DeviceError(UNPLAYABLE, path=self._path)
 
 	def _open(self) -> Any:
-		import cv2
-
 		cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 		capture = cv2.VideoCapture(self._path)
 		if not capture.isOpened():
@@ -17491,9 +17468,7 @@ Raise hand|Mano|Main|हाथ उठाएँ
 Lower hand|Bajar mano|Baisser|हाथ नीचे
 React|Reaccionar|Réagir|प्रतिक्रिया
 Chat|Chat|Chat|चैट
-Messages|Mensajes|Messages|संदेश
 Users|Personas|Personnes|लोग
-Who is here|Quién está aquí|Qui est là|यहाँ कौन है
 Class|Clase|Classe|कक्षा
 Full screen|Pantalla completa|Plein écran|पूरी स्क्रीन
 Grid: everybody|Cuadrícula: todos|Grille : tout le monde|ग्रिड: सब लोग
@@ -17539,7 +17514,6 @@ Show in folder|Ver en la carpeta|Voir le dossier|फ़ोल्डर में
 Accept|Aceptar|Accepter|स्वीकारें
 Decline|Rechazar|Refuser|मना करें
 Download|Descargar|Télécharger|डाउनलोड
-Attendees|Asistentes|Présents|प्रतिभागी
 Files|Archivos|Fichiers|फ़ाइलें
 1 person|1 persona|1 personne|1 व्यक्ति
 {count} people|{count} personas|{count} personnes|{count} लोग
@@ -20516,8 +20490,8 @@ COMMANDS: Mapping[str, Command] = {
 	"share": Command("Ctrl+Shift+S", "Share", "Share your screen", lambda v: v.actions.share()),
 	"hand": Command("H", "Raise hand", "Raise hand", lambda v: v.actions.hand()),
 	"react": Command("R", "React", "React", lambda v: v.actions.react(), icon="smile"),
-	"chat": Command("C", "Chat", "Messages", lambda v: v.flip_panel("messages")),
-	"users": Command("U", "Users", "Who is here", lambda v: v.flip_panel("attendees")),
+	"chat": Command("C", "Chat", "Chat", lambda v: v.flip_panel("messages")),
+	"users": Command("U", "Users", "Users", lambda v: v.flip_panel("attendees")),
 	"host": Command("", "Class", "Class", lambda v: v.flip_class(), "side", "shield", True),
 	"mute_all": Command("", "Mute all", "", lambda v: v.actions.mute_all(), "quiet attendees", "mic", True),
 	"still": Hosts("Stop all cameras", Told("mute", who="all", what="camera"), "quiet"),
@@ -21710,7 +21684,7 @@ class FilesPanel:
 class SidePanel:
 	"""The panel at the right with its tabs."""
 
-	TABS = (("messages", "Messages", 84), ("attendees", "Attendees", 104), ("files", "Files", 64))
+	TABS = (("messages", "Chat", 84), ("attendees", "Users", 104), ("files", "Files", 64))
 
 	def __init__(self, look: Look, parent: tk.Misc, chosen: Run):
 		self.look, self.chosen = look, chosen
@@ -21740,7 +21714,7 @@ class SidePanel:
 
 	def count(self, people: int, files: int) -> None:
 		"""Numbers behind the words of the tabs."""
-		self.buttons["attendees"].show(text=f"{tr('Attendees')} {people}")
+		self.buttons["attendees"].show(text=f"{tr('Users')} {people}")
 		self.buttons["files"].show(text=f"{tr('Files')} {files}" if files else tr("Files"))
 
 
@@ -23196,7 +23170,7 @@ class Actions:
 			hands, mic = tr("{count} hands", count=len(shot.hands)), view.side.buttons["mic"]
 			first = (
 				(hands, partial(self.come_back, "attendees")),
-				(f"{tr('Messages')} {news}", partial(self.come_back, "messages")),
+				(f"{tr('Chat')} {news}", partial(self.come_back, "messages")),
 				(mic.words, mic.command),
 			)
 			view.bar.notice.show([(words, kind, [*first, *choices])])
