@@ -9326,7 +9326,7 @@ class _DriverThread(ABC):
 		self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
 	def close(self) -> None:
-		self._end("That was cancelled.")
+		self._end("The device was closed.")
 		self._thread.join(2.0)  # a driver may hang: the thread is a daemon
 
 	@abstractmethod
@@ -10444,7 +10444,7 @@ class _Frames(Camera, ScreenSource):
 		number = max(self._next, self._clock.newest())
 		with self._lock:
 			if self._closed:
-				raise DeviceError("That was cancelled.")
+				raise DeviceError("The device was closed.")
 			self._next = number + 1
 			return self._picture(number)
 
@@ -10525,7 +10525,7 @@ def open_camera(spec: str, name: str, fps: float = DEFAULT_FPS) -> Camera:
 	`fps` is a wish to a real camera.
 	"""
 	if spec == "none":
-		raise DeviceError("No camera")
+		raise DeviceError("Nothing is chosen.")
 	load_codecs()
 	if spec == "pattern":
 		return _CardCamera(name, fps)
@@ -10603,7 +10603,7 @@ class _PacedMicrophone(Microphone):
 		if late > self._SLEPT:
 			self._start += late
 		if self._closed:
-			raise DeviceError("That was cancelled.")
+			raise DeviceError("The device was closed.")
 		return self._room.hear(block, until - self._pace) if self._room else block
 
 	def close(self) -> None:
@@ -10690,7 +10690,7 @@ class _PacedSpeaker(Speaker):
 			self._at += int(late * AUDIO_RATE)  # what nobody wrote was silence
 		with self._lock:
 			if self._closed:
-				raise DeviceError("That was cancelled.")
+				raise DeviceError("The device was closed.")
 			if self._recorder is not None:
 				self._recorder.write(self._at, block)
 		_acoustics.play(self._start + self._at / AUDIO_RATE, block)
@@ -10753,7 +10753,7 @@ def open_microphone(spec: str) -> Microphone:
 	`room:` adds what stand-in speakers of this process play.
 	"""
 	if spec == "none":
-		raise DeviceError("No microphone")
+		raise DeviceError("Nothing is chosen.")
 	if spec == "default" or spec.isdecimal():
 		return _SoundCardMicrophone(_sound_cards.open(spec, "input"))
 	kind, _, argument = spec.partition(":")
@@ -17525,6 +17525,7 @@ Play a test|Probar|Tester|जाँच ध्वनि बजाएँ
 Default device|Predeterminado|Par défaut|डिफ़ॉल्ट उपकरण
 No camera|Sin cámara|Aucune caméra|कोई कैमरा नहीं
 No microphone|Sin micrófono|Aucun micro|कोई माइक नहीं
+Nothing is chosen.|No se ha elegido nada.|Rien n'est choisi.|कुछ नहीं चुना गया।
 No speaker|Sin altavoz|Aucun haut-parleur|कोई स्पीकर नहीं
 Test card|Carta de ajuste|Mire|परीक्षण चित्र
 Join a meeting|Unirse a una reunión|Rejoindre une réunion|मीटिंग में जुड़ें

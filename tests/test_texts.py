@@ -31,6 +31,7 @@ UNSEEN = {
 	"In 7 of 7 seconds somebody was not seen or not heard.", "All 7 were seen and heard throughout.",
 	"Yes, and the sound is clear.", "I have a question about the clouds.", "Page 42, the water cycle.",
 	"Then start it.",
+	"The device was closed.",  # and who reads on is told, which the program does not
 }  # fmt: skip
 MODULE = Module(SOURCE.read_text("utf-8"))
 

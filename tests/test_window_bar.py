@@ -53,7 +53,7 @@ def test_a_bar_over_the_desktop_takes_the_place_of_the_window(opened: Open) -> N
 	share(driver, "screen:1")
 	driver.until(lambda: driver.root.state() == "iconic", "the window is out of the way")
 	view = driver.view
-	words = ["Everyone sees Screen 2", "1 hands", "Messages 0", "Mute", "Pause", "Stop share"]
+	words = ["Everyone sees Screen 2", "1 hands", "Chat 0", "Mute", "Pause", "Stop share"]
 	assert said(driver) == words and view.bar is not None
 	bar = view.bar.window
 	assert bar.winfo_y() == 0 and bar.winfo_viewable()
@@ -61,7 +61,7 @@ def test_a_bar_over_the_desktop_takes_the_place_of_the_window(opened: Open) -> N
 	call.change(
 		chat=(*call.snapshot().chat, line, cs.ChatLine(91, "Mr Lewis", "mine", time.time(), own=True))
 	)
-	driver.until(lambda: "Messages 1" in said(driver), "one is new")
+	driver.until(lambda: "Chat 1" in said(driver), "one is new")
 	assert "PRIVATE" not in "".join(said(driver)) and view.shot.pin not in "".join(said(driver))
 	press(driver, bar, "Pause")
 	assert last(call, "pause") == {"do": "pause", "on": True}
@@ -75,9 +75,9 @@ def test_a_bar_over_the_desktop_takes_the_place_of_the_window(opened: Open) -> N
 	)
 	driver.hand("mouseup", "1")
 	driver.until(lambda: (bar.winfo_x(), bar.winfo_y()) == (x - 60, y + 90), "it is dragged away")
-	press(driver, bar, "Messages 1")
+	press(driver, bar, "Chat 1")
 	driver.until(lambda: driver.root.state() != "iconic" and view.reading(), "the window with the messages")
-	driver.until(lambda: "Messages 0" in said(driver), "they are read")
+	driver.until(lambda: "Chat 0" in said(driver), "they are read")
 	assert bar.winfo_viewable(), "it is still shared"
 	driver.root.iconify()
 	driver.pump(0.3)
