@@ -6017,10 +6017,11 @@ class Facts:
 	protocol: int = PROTOCOL
 	places: tuple[Place, ...] = ()
 	used: str = ""  # the own address toward the meeting
-	heard: frozenset[str] = frozenset()  # own addresses whose broadcast came back
+	heard: frozenset[str] | None = frozenset()  # own addresses whose broadcast came back
 	taken: tuple[str, ...] = ()  # ports that another program holds, "TCP 9000"
 	hosting: bool = False  # a meeting of this computer answers
 	reachable: bool = True  # the own LAN address accepts a connection
+	firewall: str = ""  # Windows', as `firewall_state`; "": not known
 	meetings: tuple[Sighting, ...] = ()
 	by_search: bool = False  # found by trying addresses, not by broadcast
 	other_versions: tuple[tuple[str, int], ...] = ()
@@ -6063,6 +6064,27 @@ PLACE_WORDS = {
 	"unaddressed": "{place}: this network gave no address.",
 }  # fmt: skip
 DISK_LEAST = 200_000_000
+KEPT_OUT = "The firewall of this computer keeps others out."
+
+
+def firewall_state(rules: Iterable[str], program: str, on: Collection[str]) -> str:
+	"""Of Windows: "open" to those who come to `program`, "partly", "blocked", or "unset": it asks.
+
+	`rules` are v2.31|Action=Allow|Active=TRUE|Dir=In|Protocol=6|Profile=Public|App=…|; `on` where it is on.
+	"""
+	said: dict[str, set[tuple[str, str]]] = {"Allow": set(), "Block": set()}
+	for rule in rules:
+		facts = [part.partition("=") for part in rule.split("|")]
+		one = {key: value for key, _, value in facts}
+		about = one.get("App", "").casefold(), one.get("Active"), one.get("Dir")
+		if about == (program.casefold(), "TRUE", "In") and one.get("Action") in said:
+			kinds = [value for key, _, value in facts if key == "Profile"] or on
+			protocols = [one["Protocol"]] if one.get("Protocol", "256") != "256" else ["6", "17"]
+			said[one["Action"]].update(itertools.product(kinds, protocols))
+	needed = set(itertools.product(on, ("6", "17")))
+	if needed & said["Block"]:
+		return "blocked"
+	return "open" if needed <= said["Allow"] else "partly" if needed & said["Allow"] else "unset"
 
 
 def _find(topic: str, state: str, words: str, cause: str = "", step: str = "", **values: object) -> Finding:
@@ -6130,7 +6152,7 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
 def _on_broadcast(facts: Facts) -> Iterator[Finding]:
 	step = "Join by the host's address, or allow broadcasts (UDP 9000) in firewall and network."
 	for place in facts.places:
-		if place.kind in ("wired", "wireless"):
+		if place.kind in ("wired", "wireless") and facts.heard is not None:
 			if place.address in facts.heard:
 				yield _find("broadcast", "ok", "Broadcasts are heard on {place}.", place=place.words)
 			else:
@@ -6156,8 +6178,9 @@ def _on_ports(facts: Facts) -> Iterator[Finding]:
 	if facts.tried:
 		words = "Tried to join and did not come in: {addresses}."
 		yield _find("ports", "warn", words, addresses=", ".join(sorted(facts.tried)[:5]))
-	if not facts.reachable:
-		words = "The firewall of this computer blocks its own address {address}."
+	hosts = facts.hosting or not facts.meetings  # others let nobody in
+	if not facts.reachable or (hosts and facts.firewall in ("blocked", "partly")):
+		words = KEPT_OUT
 		step = "Allow ConnectSphere in the firewall of {address}, for public networks too."
 		yield _find("ports", "bad", words, "self_blocked", step, address=facts.used)
 
@@ -7984,7 +8007,7 @@ class UdpPort:
 
 # ====================
 # [12] PROCESS - child processes, one window, spoken cues
-# Uses: BASICS, TRUST, LINKS
+# Uses: BASICS, DOCTOR, TRUST, LINKS
 # ====================
 
 
@@ -8182,6 +8205,23 @@ def on_mains() -> bool:
 		return not ctypes.windll.kernel32.GetSystemPowerStatus(status) or status[0] != 0
 	states = [path.read_text("ascii").strip() for path in Path("/sys/class/power_supply").glob("BAT*/status")]
 	return "Discharging" not in states
+
+
+def windows_firewall() -> str:
+	"""`firewall_state` of this program; "" elsewhere."""
+	if sys.platform == "win32":
+		import winreg
+
+		def values(key: str) -> list[tuple[str, Any, int]]:
+			place = rf"SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\{key}"
+			with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as found:
+				return [winreg.EnumValue(found, n) for n in range(winreg.QueryInfoKey(found)[1])]
+
+		with suppress(OSError):
+			kinds, off = {"Private": "StandardProfile", "Public": "PublicProfile"}, ("EnableFirewall", 0, 4)
+			on = [kind for kind, key in kinds.items() if off not in values(key)]
+			return firewall_state([str(one[1]) for one in values("FirewallRules")], sys.executable, on)
+	return ""
 
 
 class Voice:
@@ -16853,7 +16893,9 @@ def device_troubles(options: ClientOptions) -> Json:
 def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 	"""Look at this machine and its network for 2 to 12 s; camera and sound only where `devices`."""
 	own = plausible_interfaces(options.bind)
-	ear = BroadcastEar(own, shy=bool(taken := taken_ports(options.port, options.bind)))
+	asks = (firewall := windows_firewall()) not in ("", "open")  # whoever listens
+	taken = taken_ports(options.port, "127.0.0.1" if asks else options.bind)
+	ear = BroadcastEar(own, shy=(shy := asks or bool(taken)))
 	finder = MeetingFinder(options.bind, (), options.port)
 	with closing(ear), closing(finder):
 		ear.start()
@@ -16872,11 +16914,12 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 	return Facts(
 		places=tuple(Place(each.name, each.address, each.kind) for each in own),
 		used=used,
-		heard=frozenset(ear.heard),
+		heard=None if shy and sys.platform != "linux" else frozenset(ear.heard),
 		asked_by=frozenset(ear.asking - here),
 		taken=(*taken, f"UDP {DISCOVERY_PORT}") if ear.deaf else taken,
 		hosting=hosting,
-		reachable=not used or own_address_answers((used, options.port)),
+		reachable=not used or asks or own_address_answers((used, options.port)),
+		firewall=firewall,
 		meetings=tuple(
 			Sighting(ad.title, ad.host, ad.address, ad.port, tcp_answers((ad.address, ad.port))) for ad in ads
 		),
@@ -17578,7 +17621,7 @@ Looking for a meeting: {addresses}.|Buscan una reunión: {addresses}.|Cherchent 
 Another program holds {ports}.|Otro programa ocupa {ports}.|Un autre programme occupe {ports}.|दूसरा प्रोग्राम {ports} रखे है।
 End that program, or host with --port 9100.|Cierra ese programa, o crea la reunión con --port 9100.|Fermez ce programme, ou créez la réunion avec --port 9100.|वह प्रोग्राम बंद करें, या --port 9100 से होस्ट करें।
 Tried to join and did not come in: {addresses}.|Intentaron entrar y no lo lograron: {addresses}.|Ont essayé d'entrer sans y parvenir : {addresses}.|जुड़ने की कोशिश की पर आ नहीं सके: {addresses}।
-The firewall of this computer blocks its own address {address}.|El cortafuegos de este equipo bloquea su propia dirección {address}.|Le pare-feu de cet ordinateur bloque sa propre adresse {address}.|इस कंप्यूटर का फ़ायरवॉल उसका अपना पता {address} रोकता है।
+The firewall of this computer keeps others out.|El cortafuegos de este equipo no deja entrar a otros.|Le pare-feu de cet ordinateur ne laisse entrer personne.|इस कंप्यूटर का फ़ायरवॉल दूसरों को रोकता है।
 Devices that answer: {count}.|Dispositivos que responden: {count}.|Appareils qui répondent : {count}.|उत्तर देने वाले उपकरण: {count}।
 No other computer answers on this network: there is none, or it keeps devices apart.|Ningún otro equipo responde: no hay otro, o la red separa los dispositivos.|Aucun autre ordinateur ne répond : il n'y en a pas, ou le réseau isole les appareils.|कोई दूसरा कंप्यूटर उत्तर नहीं देता: कोई है नहीं, या नेटवर्क उपकरणों को अलग रखता है।
 You can take part without it; or mend it, or plug in another.|Puedes participar sin él; o arréglalo, o conecta otro.|Vous pouvez participer sans ; ou réparez-le, ou branchez-en un autre.|आप इसके बिना भाग ले सकते हैं; या इसे ठीक करें, या दूसरा लगाएँ।
@@ -19723,7 +19766,7 @@ LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
 
 # ====================
 # [29] STAGE - video tiles, layouts, the shared screen, reactions, toasts
-# Uses: BASICS, WIRE, CALL, CONTROLLER, TEXTS, DRAWING, WIDGETS
+# Uses: BASICS, WIRE, CALL, DOCTOR, PROCESS, CONTROLLER, TEXTS, DRAWING, WIDGETS
 #
 # Promises: one thread, which never waits; what takes long is given to `Tasks`, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `Program` and `MeetingController`.
@@ -19739,8 +19782,10 @@ SYSTEM_ASKS = {
 
 def system_asks(moment: str) -> str:
 	"""The sentence for the moment host, find, camera or mic; "" where this system asks nothing then."""
-	asks = sys.platform == "darwin" or moment == "host"
-	return tr(SYSTEM_ASKS.get(sys.platform, "")) if asks else ""
+	if sys.platform != "darwin" and moment != "host":
+		return ""
+	known = {"open": "", "blocked": KEPT_OUT, "partly": KEPT_OUT}
+	return tr(known.get(windows_firewall(), SYSTEM_ASKS.get(sys.platform, "")))
 
 
 class Tasks:

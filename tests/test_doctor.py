@@ -10,6 +10,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,6 +93,8 @@ CAUSES: list[tuple[str, cs.Facts, dict[str, Any], str]] = [
 	("other_version", ALONE, {"other_versions": (("10.77.0.9", 7),)}, "protocol 7"),
 	("port_taken", ALONE, {"taken": ("TCP 9000", "UDP 11000")}, "TCP 9000, UDP 11000"),
 	("self_blocked", ALONE, {"reachable": False}, "firewall of this computer"),
+	("self_blocked", ALONE, {"firewall": "blocked"}, "keeps others out"),
+	("self_blocked", GOOD, {"hosting": True, "firewall": "partly"}, "keeps others out"),
 	("vpn", ALONE, {"places": (HERE, cs.Place("tun0", "10.8.0.2", "vpn"))}, "tun0"),
 	("no_camera", GOOD, {"camera": "Camera 0 is not there."}, "No camera"),
 	("no_sound", GOOD, {"mic": "This computer has no microphone."}, "No microphone"),
@@ -353,6 +356,111 @@ class TestOnRealNetworks:
 		assert answer["causes"] == ["no_sound"]
 		topics = {finding["topic"] for finding in answer["findings"] if finding["cause"]}
 		assert topics == {"microphone", "speaker"}
+
+
+# -- Windows' firewall, imitated by its documented registry
+
+EXE = r"C:\Users\Ana\Desktop\connectsphere.exe"
+POLICY = r"SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
+
+
+def rule(action: str = "Allow", protocol: int | None = 6, *kinds: str, app: str = EXE, **others: str) -> str:
+	"""A rule as the registry keeps it; no `kinds` are all."""
+	facts = {"Action": action, "Active": "TRUE", "Dir": "In", **others}
+	parts = [f"{key}={value}" for key, value in facts.items()]
+	parts += [f"Protocol={protocol}"] if protocol else []
+	parts += [f"Profile={kind}" for kind in kinds]
+	return "|".join(["v2.31", *parts, f"App={app}", "Name=connectsphere.exe", "Defer=User", ""])
+
+
+BOTH = [rule("Allow", protocol, "Private", "Public") for protocol in (6, 17)]
+
+
+@pytest.mark.parametrize(
+	("rules", "state"),
+	[
+		([], "unset"),
+		(BOTH, "open"),
+		([rule("Allow", None)], "open"),
+		([rule("Allow", 256, "Private", "Public", "Domain", app=EXE.lower())], "open"),
+		(BOTH[:1], "partly"),
+		([rule("Bypass", None)], "unset"),
+		([rule("Allow", 6, "Private"), rule("Allow", 17, "Private")], "partly"),
+		([*BOTH, rule("Block", 6, "Public")], "blocked"),
+		([*BOTH, rule("Block", 6, "Public", Active="FALSE")], "open"),
+		([*BOTH, rule("Block", 6, "Public", Dir="Out")], "open"),
+		([rule("Allow", 6, app=EXE + "2"), "rubbish", "v2.31|Action|App", ""], "unset"),
+	],
+)
+def test_what_the_firewall_of_windows_does(rules: list[str], state: str) -> None:
+	assert cs.firewall_state(rules, EXE, ["Private", "Public"]) == state
+	assert cs.firewall_state([one for one in rules if "Block" not in one], EXE, []) == "open", "it is off"
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+	"""A registry with these rules, and the firewall on or off."""
+
+	def install(*rules: str, on: int = 1) -> None:
+		keys = {f"{POLICY}\\{kind}Profile": {"EnableFirewall": on} for kind in ("Standard", "Public")}
+		keys[f"{POLICY}\\FirewallRules"] = dict(zip("abcdef", rules, strict=False))
+
+		def open_key(root: str, path: str) -> contextlib.nullcontext[list[tuple[str, object, int]]]:
+			return contextlib.nullcontext([(name, value, 4) for name, value in keys[path].items()])
+
+		registry = SimpleNamespace(
+			HKEY_LOCAL_MACHINE="HKLM", OpenKey=open_key, QueryInfoKey=lambda key: (0, len(key), 0),
+			EnumValue=lambda key, at: key[at],
+		)  # fmt: skip
+		monkeypatch.setitem(sys.modules, "winreg", registry)
+		monkeypatch.setattr(sys, "platform", "win32")
+		monkeypatch.setattr(sys, "executable", EXE)
+
+	return install
+
+
+def test_hosting_is_told_what_the_firewall_does(windows: Callable[..., None]) -> None:
+	windows(*BOTH)
+	assert cs.windows_firewall() == "open" and cs.system_asks("host") == ""
+	windows(*BOTH, rule("Block"))
+	assert cs.windows_firewall() == "blocked" and "others out" in cs.system_asks("host")
+	windows()
+	assert cs.windows_firewall() == "unset" and "Windows asks" in cs.system_asks("host")
+	windows(rule("Block"), on=0)
+	assert cs.windows_firewall() == "open"
+
+
+@pytest.mark.parametrize("rules", [[], [rule("Block")], BOTH])
+def test_a_check_raises_no_question_on_a_pupils_computer(
+	rules: list[str], windows: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""Nothing listens but at the loopback address, where Windows never asks, unless all may come in."""
+	listened: list[str] = []
+
+	def note(address: tuple[str, int], *_: object, **__: object) -> contextlib.closing[Any]:
+		listened.append(address[0])
+		raise cs.Refused("port", plane="TCP", port=address[1], fault="")
+
+	monkeypatch.setattr(cs, "plausible_interfaces", lambda _: [])
+	monkeypatch.setattr(cs, "interfaces", list)
+	finder = SimpleNamespace(
+		start=int,
+		wait_settled=lambda _: None,
+		wait=lambda *_: None,
+		meetings=list,
+		other_versions=list,
+		close=int,
+	)
+	monkeypatch.setattr(cs, "MeetingFinder", lambda *_: finder)
+	monkeypatch.setattr(cs.BroadcastEar, "start", lambda self: None)
+	monkeypatch.setattr(cs.BroadcastEar, "listen", lambda self, where, *_, **__: listened.append(where))
+	monkeypatch.setattr(cs, "neighbours", lambda _: None)
+	monkeypatch.setattr(cs, "listen_tcp", note)
+	monkeypatch.setattr(cs, "udp_port", note)
+	windows(*rules)
+	facts = cs.examine(cs.ClientOptions(), devices=False)
+	assert (set(listened) == {"127.0.0.1"}) == (rules is not BOTH)
+	assert facts.heard is None
 
 
 def test_taken_ports() -> None:
