@@ -5610,6 +5610,7 @@ class FileEntry(FileOffer):
 	path: str | None = None
 	reason: str = ""
 	people: int = 0  # how many have saved an own file
+	has: tuple[str, ...] = ()  # and who
 	to: str = ""  # whom alone an own file is for
 
 
@@ -5955,7 +5956,8 @@ class StateManager:
 
 	def _on_file_saved(self, message: Json) -> list[Json]:
 		entry = self.file(message["file"])
-		self.change_file(message["file"], people=message["people"])
+		has = (*entry.has, message["name"]) if entry else ()
+		self.change_file(message["file"], people=message["people"], has=has)
 		if entry and entry.kind == "work":
 			return [{"event": "handed_in", "file": entry.file}]
 		if entry and entry.kind == "sheet":
@@ -15435,7 +15437,9 @@ def _title_of(state: StateManager, command: Json) -> str:
 def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
 	"""A table for spreadsheets in UTF-8 with the mark that Excel wants; times are local."""
 	began = min((row.came for row in rows), default=0.0)
-	with path.open("w", encoding="utf-8-sig", newline="") as out:
+	path.parent.mkdir(exist_ok=True)
+	part = path.with_suffix(".part")
+	with part.open("w", encoding="utf-8-sig", newline="") as out:
 		table = csv.writer(out)
 		table.writerow(["name", "came", "went", "minutes", "late", "lost"])
 		for row in rows:
@@ -15445,6 +15449,7 @@ def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
 			name = f"'{row.name}" if row.name[:1] in "=+-@" else row.name  # no formula of somebody's making
 			minutes, late = round(row.seconds / 60, 1), round((row.came - began) / 60, 1)
 			table.writerow([name, *times, minutes, late, row.lost])
+	part.replace(path)
 
 
 # What the server carries out, by command: the members of its message, each of a type or read by a function;
@@ -21681,7 +21686,11 @@ class FilesPanel:
 			self.target.fill(options, value)
 		others = len(shot.people) - 1
 		self._shot, rows = shot, list(self._work(shot))
-		rows += [FileRow(one, others, self._actions(one, keeps)) for one in reversed(shot.files)]
+		for one in reversed(shot.files):
+			rows.append(FileRow(one, others, self._actions(one, keeps)))
+			late = [p.name for p in shot.people if not p.leads and p.name not in one.has]
+			if one.own and one.kind == "sheet" and one.state == "offered" and late:
+				rows.append(NoteRow(tr("Missing: {names}", names=", ".join(late))))
 		self.list.show(rows if shot.files else [*rows, NoteRow(tr("No files yet"))])
 
 	def _work(self, shot: Snapshot) -> Iterator[Row]:
@@ -22952,7 +22961,8 @@ class EventWords:
 		self.view.reactions.add(event["emoji"], event["from"])
 
 	def _on_error(self, event: Json) -> None:
-		self._tell(tr(event["reason"]), "warning", stays=True)
+		if event.get("ref") != "list":
+			self._tell(tr(event["reason"]), "warning", stays=True)
 
 	def _on_knock_gone(self, event: Json) -> None:
 		self.view.attendees.asks.pop(event["n"], None)
@@ -23503,6 +23513,10 @@ class MainAppView:
 		now = monotonic()
 		if now >= self._readdress:  # the host may move, this computer may get another address
 			self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
+			if shot.role == "host":
+				begun = time.localtime(time.time() - now + self._started)
+				name = f"{time.strftime('%Y-%m-%d %H.%M', begun)} {safe_file_name(shot.title)}.csv"
+				self.act("attendance", path=str(self.backend.downloads() / name), ref="list")
 		self.top.show(shot, self.stage.plan.layout, now, self.address)
 		if (shot.hands or self.attendees.gone) and int(now) != self._second:
 			self._second = int(now)

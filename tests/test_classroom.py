@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wire_examples
 from headless import Headless
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from meetings import Starts, enter, join
 from meetings import host as hosted
-from test_room import SHA, World
+from test_room import IN_ROOM, SHA, World
 from waiting import wait_until
 
 import connectsphere as cs
@@ -283,6 +284,71 @@ def test_rights_are_what_the_rules_say_and_outlive_a_crash(
 	again.room.load(kept, now + 50, 1e9 + now + 50)
 	assert again.room.classroom.rules() == lesson.world.room.classroom.rules()
 	assert again.room.export(now + 50, 1e9 + now + 50)["settings"] == kept["settings"]
+
+
+def refusal(lesson: Lesson, name: str, kind: str, fields: dict[str, Any]) -> str:
+	"""The code with which it is refused; "" when it is done."""
+	told = [one.message for one in lesson.say(name, kind, **fields) if isinstance(one, cs.Tell)]
+	return next((one["code"] for one in told if one["type"] == "error"), "")
+
+
+NEEDS = {"chat": "chat", "reaction": "react", "video_start": "camera"}  # a permission, whatever their members
+RIGHTS = {"not_allowed", "not_permitted", "no_word"}  # all other codes are about what was asked for
+
+
+def expected(lesson: Lesson, name: str, kind: str, fields: dict[str, Any]) -> str:
+	"""With which of RIGHTS it is to be refused now; "" when it is not."""
+	room, one = lesson.world.room, lesson.member(name)
+	off, rules = room.classroom.set.off, cs.Rules.read(room.classroom.rules())
+	member = one.role == "member"
+	may = lambda what: not member or (what in off) == (name in rules.exceptions.get(what, ()))  # noqa: E731
+	if not cs.may_say(one.role, kind):
+		return "not_allowed"
+	if kind == "pause":
+		return "" if room.presenter == one.id else "not_allowed"
+	if kind == "mic" and fields["on"]:
+		return "" if may("mic") or rules.word == name else "no_word"
+	if kind == "private_chat":
+		return "" if may("private") or lesson.member(fields["to_name"]).leads else "not_permitted"
+	if kind == "rename" and fields.get("who", one.id) != one.id:
+		return "not_allowed" if member else ""
+	if kind == "file_offer" and fields["kind"]:
+		allowed = bool(rules.collecting) if fields["kind"] == "work" else not member
+		return "" if allowed else "not_permitted"
+	if kind == "file_offer":
+		return "" if may("files") or lesson.member(fields["to_name"]).leads else "not_permitted"
+	return "" if kind not in NEEDS or may(NEEDS[kind]) else "not_permitted"
+
+
+SHARED = st.sampled_from(["", "Ms Lee", "Ana", "Cleo"])
+STATE = st.tuples(st.lists(class_message, max_size=6), SHARED, st.sampled_from(["", "Fractions"]))
+
+
+@pytest.mark.parametrize("name", ["Ms Lee", "Bea", "Ana"])
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(sorted({*IN_ROOM} - {"leave", "end", "hand_over"})), STATE)
+def test_every_message_is_refused_or_done_as_its_role_and_the_class_say(
+	name: str, kind: str, state: tuple[list[tuple[str, dict[str, Any]]], str, str]
+) -> None:
+	"""Every message of a host, a co-host and a member, each in the same state of the class."""
+	messages, shared, collecting = state
+	lesson = Lesson()
+	for done, fields in messages:
+		lesson.say("Ms Lee", done, **fields)
+	lesson.say("Ms Lee", "collect", title=collecting)
+	if shared and lesson.world.room.classroom.may(lesson.member(shared), "share"):
+		lesson.world.note(lesson.world.room.share_start(lesson.member(shared).id))
+	examples = [dict(wire_examples.CLIENT[kind])]
+	if kind in ("private_chat", "file_offer"):
+		examples = [{**examples[0], "to_name": to} for to in ("Cleo", "Ms Lee") if to != name]
+	if kind == "file_offer":
+		examples = [{**one, "kind": what, "ref": 1} for one in examples for what in ("", "work", "sheet")]
+	if kind in ("mic", "pause"):
+		examples = [{"on": True}, {"on": False}]
+	for fields in examples:
+		wanted = expected(lesson, name, kind, fields)
+		code = refusal(lesson, name, kind, fields)
+		assert (code if code in RIGHTS else "") == wanted, (kind, fields, code)
 
 
 # ------------------------------------------------------------------- the same through programs

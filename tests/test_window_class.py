@@ -314,6 +314,22 @@ def test_a_host_sees_who_has_handed_in_and_reminds_the_others(opened: Open) -> N
 	driver.until(lambda: rows.rows[1].words == "Everyone has handed in", "all")
 
 
+def test_a_host_sees_who_has_not_a_sheet_yet(opened: Open) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(5, host=True)
+	driver.view.show_panel("files")
+	everybody = tuple(one.name for one in call.snapshot().people[1:])
+	for has, late in ((everybody[:1], ", ".join(everybody[1:])), (everybody, "")):
+		sheet = cs.FileEntry(
+			"s1", "sheet.pdf", 9, "Mr Lewis", own=True, kind="sheet", people=len(has), has=has
+		)
+		call.change(files=(sheet,))
+		driver.until(lambda: driver.view.shot.files == call.snapshot().files, "the sheet")
+		driver.pump(0.1)
+		notes = [row.words for row in driver.view.files.list.rows if isinstance(row, cs.NoteRow)]
+		assert notes == ([f"Missing: {late}"] if late else [])
+
+
 def test_a_pupil_hands_in_until_it_is_done_and_may_replace_it(
 	opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,6 +178,24 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
 	driver.until(lambda: driver.loop.start is not None, "the start window", LONG)
 
 
+def test_the_list_of_who_was_here_is_written_on(
+	desk: Callable[..., Desk], meeting: Start, tmp_path: Path
+) -> None:
+	"""So that a crash costs seconds of it; a list that cannot be written disturbs nobody."""
+	place = desk("Teacher")
+	folder = place.program.downloads()
+	driver = hosted(place)
+	found = lambda: [*folder.glob("*Physics.csv")]  # noqa: E731
+	driver.until(found, "the list", LONG)
+	pupil(meeting, driver, place.port, "Zoë Núñez")
+	driver.until(lambda: "Zoë Núñez" in found()[0].read_text("utf-8-sig"), "who came is in it", LONG)
+	assert len(found()) == 1 and found()[0].read_bytes().startswith(b"\xef\xbb\xbfname,")
+	shutil.rmtree(folder)
+	folder.write_text("a file in its place")
+	driver.pump(6)
+	assert not driver.view.toasts._toasts or "be saved" not in driver.view.toasts._toasts[-1].words
+
+
 def test_what_others_do_is_seen_by_the_host(
 	desk: Callable[..., Desk], meeting: Start, tmp_path: Path
 ) -> None:

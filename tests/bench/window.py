@@ -92,14 +92,14 @@ class Movie(FakeController):
 		self._thread.join()
 
 
-def timed(call: Movie) -> dict[str, float]:
+def timed(call: Movie, **settings: bool) -> dict[str, float]:
 	"""Show `call` for a while: how busy the Tk thread is, how late its ticks and its answers to clicks."""
 	import tkinter
 
 	root = tkinter.Tk()
 	faults: list[BaseException] = []
 	root.report_callback_exception = lambda kind, fault, trace: faults.append(fault)
-	loop = cs.WindowLoop(FakeBackend(), root)
+	loop = cs.WindowLoop(FakeBackend(settings=settings), root)
 	root.geometry(f"{SIZE}+0+0")
 	ticks, answers, busy = list[float](), list[float](), list[float]()
 	tick = loop._tick
@@ -154,6 +154,11 @@ def nine() -> dict[str, float]:
 def fifty() -> dict[str, float]:
 	"""50 participants on pages, 25 pictures a second."""
 	return timed(Movie(50, 25.0))
+
+
+def whole_class() -> dict[str, float]:
+	"""49 tiles on one page, each at the 5 pictures a second that are asked for then."""
+	return timed(Movie(49, 5.0), many_tiles=True)
 
 
 def screen() -> dict[str, float]:
@@ -234,6 +239,7 @@ def start() -> dict[str, float]:
 FIGURES: dict[str, tuple[Callable[[], dict[str, float]], dict[str, float]]] = {
 	"nine": (nine, {"busy_percent": 40, "tick_late_p99_ms": 50, "click_p99_ms": 100}),
 	"fifty": (fifty, {"busy_percent": 40, "tick_late_p99_ms": 50, "click_p99_ms": 100}),
+	"class": (whole_class, {"busy_percent": 40, "tick_late_p99_ms": 50, "click_p99_ms": 100}),
 	"screen": (screen, {"busy_percent": 50, "tick_late_p99_ms": 50, "click_p99_ms": 100}),
 	"cycles": (cycles, {"second_thousand_kB": 5000, "more_images": 0, "more_after": 0, "more_threads": 0}),
 	"start": (start, {"seconds_to_window": 1.5}),
