@@ -26,7 +26,9 @@ LONG = 30.0
 class Desk:
 	"""A window with its real program, in this process."""
 
-	def __init__(self, display: str, home: Path, port: int, name: str, look: bool = False) -> None:
+	def __init__(
+		self, display: str, home: Path, port: int, name: str, look: bool = False, size: str = "1280x720"
+	) -> None:
 		self.port = port
 		options = cs.ClientOptions(
 			name=name, port=port, bind="127.0.0.1", camera="pattern", mic="tone", speaker="none",
@@ -34,7 +36,7 @@ class Desk:
 		)  # fmt: skip
 		server = cs.asdict(cs.ServerOptions(title="Physics", host_name=name, base=port, bind="127.0.0.1"))
 		self.program = cs.Program(options, server, home, look=look)
-		self.driver = Driver(display, self.program)
+		self.driver = Driver(display, self.program, size)
 
 	def close(self) -> None:
 		controller = self.driver.loop.controller
@@ -53,8 +55,8 @@ def desk(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 	monkeypatch.setenv("CONNECTSPHERE_HOME", str(home))
 	with contextlib.ExitStack() as stack:
 
-		def make(name: str, port: int = 0, *, look: bool = False) -> Desk:
-			made = Desk(display, home, port or free_base(), name, look)
+		def make(name: str, port: int = 0, **more: Any) -> Desk:
+			made = Desk(display, home, port or free_base(), name, **more)
 			stack.callback(made.close)
 			return made
 
