@@ -20024,7 +20024,8 @@ class Plan:
 		calm = [at for at, key in enumerate(order[:room]) if key not in up]
 		for at in range(room, len(order)):  # to page 1, in place of the last ones there
 			if order[at] in up and calm:
-				order[at], order[calm[-1]] = order[calm.pop()], order[at]
+				to = calm.pop()
+				order[at], order[to] = order[to], order[at]
 		self.pages = max(1, -(-len(order) // room)) if room else 1
 		self.page = min(self.page, self.pages - 1)
 		return order[self.page * room : (self.page + 1) * room]

@@ -492,12 +492,18 @@ def test_raised_hands_and_speakers_are_on_the_first_page(
 	call.change(speaking=35)
 	driver.until(lambda: names[35] in placed(driver), "who speaks")
 	now = placed(driver)
+	assert (now[:-3], now[-1]) == (first[:-3], first[-1]) and {*now[-3:-1]} == {names[30], names[35]}
 	assert len(now) == len(first) and sum(a == b for a, b in zip(first, now, strict=True)) == len(first) - 2
 	call.change_person(30, hand=0.0)
 	monkeypatch.setattr(cs.Plan, "PROMINENT", 0.0)
 	call.change(speaking=1)
 	driver.until(lambda: placed(driver) == first, "everybody is in place again")
 	assert stage.plan.page == 0
+	for number in range(2, 41):
+		call.change_person(number, hand=time.time())
+		driver.pump(0.01)
+	driver.pump(0.2)
+	assert sorted(placed(driver)) == sorted(first), "where all hands are up nobody changes places"
 
 
 def test_viewers_read_that_a_shared_screen_stands_still(opened: Open) -> None:
