@@ -34,6 +34,7 @@ BENCHES: Final = {
 	"screen": "screen:rows",
 	"slow": "screen:slow_rows",
 	"files": "files:rows",
+	"collect": "collect:rows",
 	"succession": "succession:rows",
 }
 
