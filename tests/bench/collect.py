@@ -1,6 +1,6 @@
 """A class that hands in at once, and how whole it arrives: python tests/bench collect [ROUNDS]
 
-By hand: python tests/bench/collect.py [PUPILS [BYTES]]. Each pupil hands in a file of 5 MB at the same moment;
+By hand: python tests/bench/collect.py [PUPILS [BYTES]]. Each pupil hands in a file of 5 MB at once;
 it goes to the server and from there to the host's folder. The reference is the bare loop of the bench `files`
 over the same bytes, once for each of these two ways. Meanwhile one pupil talks and another listens.
 """
