@@ -16629,7 +16629,7 @@ def _read_commands(controller: MeetingController, ending: Json, worker: Worker) 
 
 
 def run_headless(controller: MeetingController, say: Say, *, meeting: str = "", ending: str = "leave") -> int:
-	"""The client without a window: events out; once joined, commands from standard input.
+	"""The client without a window: events out; once joined, or at the door, commands from standard input.
 
 	`ending` is the command that the end of the input and SIGTERM mean.
 	"""
@@ -16645,7 +16645,7 @@ def run_headless(controller: MeetingController, say: Say, *, meeting: str = "", 
 			except OSError:  # nobody reads any more: `| head -1`
 				let_go_of_output(1)
 				controller.do({"do": ending})
-			if event["event"] == "joined":
+			if event["event"] in ("joined", "waiting") and not worker.started:
 				worker.start()
 	controller.close()
 	return controller.status or 0

@@ -697,9 +697,15 @@ def test_removed_means_out(meeting: Callable[..., Headless]) -> None:
 	assert ana.wait("error", ref="self")["code"] in ("not_allowed", "no_such_person")
 
 
-def test_end_of_input_and_leave(meeting: Callable[..., Headless]) -> None:
+@pytest.mark.parametrize("place", ["in", "at the door"])
+def test_end_of_input_and_leave(meeting: Callable[..., Headless], place: str) -> None:
 	ana, base = host(meeting)
-	ben, cara, dan = (join(meeting, base, name) for name in ("Ben", "Cara", "Dan"))
+	come, gone = ("joined", "leave") if place == "in" else ("waiting", "knock_gone")
+	ana.send({"do": "door", "mode": "open" if place == "in" else "knock", "ref": 1})
+	ana.wait("door" if place != "in" else "ok", ref=1)
+	ben, cara, dan = (enter(meeting, base, name) for name in ("Ben", "Cara", "Dan"))
+	for one in (ben, cara, dan):
+		one.wait(come, timeout=40)
 	ben.hang_up()
 	cara.process.send_signal(signal.SIGTERM)
 	dan.send({"do": "leave", "ref": "bye"})
@@ -707,7 +713,7 @@ def test_end_of_input_and_leave(meeting: Callable[..., Headless]) -> None:
 		assert one.wait("left")["reason"]
 		assert one.process.wait(5) == 0
 		assert one.events[-1]["event"] == "left"
-		ana.wait("leave", name=one.seen("joined")[0]["name"])
+		ana.wait(gone)
 	assert dan.events[-1]["ref"] == "bye"
 
 
