@@ -24477,9 +24477,9 @@ def client_options(options: Namespace) -> ClientOptions:
 	)
 
 
-def complain(error: object) -> None:
+def complain(error: str | Exception) -> None:
 	"""One sentence on standard error, or in a box where a windowed Windows program has none."""
-	error = tr(error.reason if isinstance(error, Refused) else str(error))
+	error = tr(error if isinstance(error, str) else error.args[0])
 	if sys.platform == "win32" and sys.stderr is None:
 		ctypes.windll.user32.MessageBoxW(None, str(error), APP_NAME, 0x10)
 	else:
@@ -24783,6 +24783,7 @@ def run(arguments: Sequence[str]) -> int:
 	options = parse_options(arguments)
 	if options.headless:
 		on_stop_signals(leave_early)
+		tr.language = Settings(home_directory()).get("language", "") or system_language()
 	set_up_logging(options)
 	sys.setswitchinterval(0.0005)
 	os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for children, too

@@ -3,11 +3,12 @@
 # which, and how to have them fetched.
 # usage: [PYTHON=python3] build/zipapp.sh [OUTPUT]
 set -euo pipefail
-out=$(realpath "${1:-$(dirname "$0")/dist/connectsphere.pyz}")
+out=${1:-$(dirname "$0")/dist/connectsphere.pyz}
+mkdir -p "$(dirname "$out")"
+out=$(cd "$(dirname "$out")" && pwd)/$(basename "$out")
 cd "$(dirname "$0")/.."
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cp connectsphere.py LICENSE "$folder"
 printf 'import sys\n\nfrom connectsphere import main\n\nsys.exit(main())\n' > "$folder/__main__.py"
-mkdir -p "$(dirname "$out")"
 "${PYTHON:-python3}" -m zipapp "$folder" --compress --python "/usr/bin/env python3" --output "$out"

@@ -121,6 +121,18 @@ def test_an_address_where_nothing_listens(run: Run) -> None:
 	assert denied_codes(done.stdout) == ["no_meeting"]
 
 
+@pytest.mark.parametrize("chosen", ["", "fr"])
+def test_a_refusal_is_in_the_users_language(run: Run, tmp_path: Path, chosen: str) -> None:
+	connectsphere.Settings(tmp_path / "home").set("language", chosen)
+	done = run("--join", f"{LOOPBACK}:1", "--headless", LC_ALL="es_ES.UTF-8")
+	denied = json.loads(done.stdout)
+	assert denied["code"] == "no_meeting" and denied["address"] == f"{LOOPBACK}:1"
+	words = "No meeting answers at {address} ({fault})."
+	own = connectsphere.tr.table[words][chosen or "es"]
+	assert denied["reason"] == own.format(address=f"{LOOPBACK}:1", fault=denied["fault"])
+	assert_one_sentence(done.stderr, denied["reason"])
+
+
 def test_a_name_that_nobody_has(run: Run) -> None:
 	done = run("--join", "no-such-host.invalid", "--headless", timeout=12)
 	assert_one_sentence(done.stderr, "no-such-host.invalid")
