@@ -1,15 +1,14 @@
 """A lesson of 30 on one Wi-Fi, before and after, by a model of its access point: python tests/bench air
 
 Everyone watches nine small pictures and the teacher at 640x360, three talk, one shares a screen; both the
-program of BEFORE, in a worktree of its own, and this one are asked for what their window asks for. What the
-server sends is captured as it leaves (Linux, root), and the model of tests/wifi.py says what that takes.
+program of BEFORE, in a worktree of its own, and this one are asked for what their window asks for, by
+the same light participants. What the server sends is captured as it leaves (Linux, root), and the model of
+tests/wifi.py says what that takes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import socket
 import struct
 import subprocess
@@ -29,7 +28,8 @@ from wifi import AccessPoint, Packet, airtime, crossing_twice, strokes
 
 import connectsphere as cs
 
-BEFORE: Final = "8df10fd"
+BEFORE: Final = "8df10fd"  # its window asked for everything at the full rate
+RUN: Final = "import sys; sys.path[0] = {!r}; import connectsphere; sys.exit(connectsphere.main())"
 PEOPLE: Final = 30
 SECONDS: Final = 6.0
 SLOW, QUICK, FAILS = 65.0, 300.0, 0.05
@@ -91,8 +91,6 @@ class Capture:
 
 def as_the_window_asks(thumbnails: Sequence[str], teacher: str) -> Asked:
 	"""What the window of the program asks for: tiles of 112 pixels, the teacher large, one of them talks."""
-	if not hasattr(cs, "picture_wishes"):
-		return at_full_rate(thumbnails, teacher)
 	names = [*thumbnails, teacher] if teacher else list(thumbnails)
 	tall = {number: 500 if name == teacher else 112 for number, name in enumerate(names)}
 	spoke = [number for number, name in enumerate(names) if name == "Talker"]
@@ -112,8 +110,8 @@ def teacher(path: Path) -> Path:
 	return path
 
 
-def lesson() -> dict[str, float]:
-	"""One lesson of the program that is beside this file: what each viewer takes, and the air."""
+def lesson(tree: Path) -> dict[str, float]:
+	"""One lesson of the program in `tree`: what each viewer takes, and the air."""
 	captured: list[Capture] = []
 
 	def meanwhile(base: int, ports: dict[str, list[int]]) -> Capture:
@@ -122,7 +120,9 @@ def lesson() -> dict[str, float]:
 
 	with participants() as (meeting, directory):
 		film = str(teacher(directory / "teacher.avi"))
-		held = hold_lesson(meeting, PEOPLE, SECONDS, as_the_window_asks, film, meanwhile)
+		start = partial(meeting, program=(sys.executable, "-c", RUN.format(str(tree))))
+		asks = as_the_window_asks if tree == ROOT else at_full_rate
+		held = hold_lesson(start, PEOPLE, SECONDS, asks, film, meanwhile)
 	took = captured[0]
 	begin = max(one[0].at for one in (took.down, took.up)) + 0.5
 	end = begin + SECONDS - 1.0
@@ -160,30 +160,20 @@ def lesson() -> dict[str, float]:
 
 @contextlib.contextmanager
 def program_before() -> Iterator[Path]:
-	"""A worktree of BEFORE with the tests of today."""
+	"""A worktree of BEFORE."""
 	with tempfile.TemporaryDirectory() as name:
 		tree = Path(name) / "before"
 		subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, BEFORE], cwd=ROOT, check=True)
 		try:
-			shutil.rmtree(tree / "tests")
-			shutil.copytree(ROOT / "tests", tree / "tests", ignore=shutil.ignore_patterns("__pycache__"))
 			yield tree
 		finally:
 			subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
 
 
-def run(tree: Path) -> dict[str, float]:
-	"""A lesson of the program in `tree`."""
-	words = [sys.executable, str(tree / "tests" / "bench" / "air.py"), "lesson"]
-	said = subprocess.run(words, cwd=tree, stdout=subprocess.PIPE, text=True, check=True).stdout
-	found: dict[str, float] = json.loads(said.splitlines()[-1])
-	return found
-
-
 def rows(rounds: int) -> list[Row]:
 	"""The table."""
 	with program_before() as tree:
-		medians = in_turn({"before": partial(run, tree), "now": partial(run, ROOT)}, rounds)
+		medians = in_turn({"before": partial(lesson, tree), "now": partial(lesson, ROOT)}, rounds)
 	now, old = medians["now"], medians["before"]
 
 	def row(what: str, key: str, words: str, bound: str = "") -> Row:
@@ -200,12 +190,3 @@ def rows(rounds: int) -> list[Row]:
 		row("server and mixer, of one core", "server", "{:.3f}"),
 		row("server and mixer, memory with 30 people in", "memory", "{:.0f} MB", "<= 110 MB"),
 	]
-
-
-def main() -> None:
-	"""A lesson in this tree, for a parent that compares."""
-	print(json.dumps(lesson()), flush=True)
-
-
-if __name__ == "__main__":
-	main()

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from air import BEFORE, program_before
+from air import BEFORE, RUN, program_before
 from figures import ROOT, Row, in_turn, participants
 from meetings import LOOPBACK, serve
 from processes import children_of, measured
@@ -23,7 +23,6 @@ from processes import children_of, measured
 LOADS: Final = ((1, 10), (1, 50), (5, 10))  # who shows, who watches besides
 SIZE: Final = 20_000
 SETTLE, SECONDS = 3.0, 6.0
-RUN: Final = "import sys; sys.path[0] = {!r}; import connectsphere; sys.exit(connectsphere.main())"
 
 
 def hold(tree: Path, senders: int, watchers: int) -> dict[str, float]:
