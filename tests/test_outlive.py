@@ -442,6 +442,7 @@ def test_a_killed_window_comes_back_to_its_lesson(
 				find = ["xdotool", "search", "--onlyvisible", "--class", "connectsphere", "windowfocus"]
 				subprocess.run(find, env=env, check=False)
 				subprocess.run(["xdotool", "key", "Return"], env=env, check=True)
+				time.sleep(0.2)  # two programs each time, which keep the window's from starting
 			return bool(ben.seen("join", name="Ms Lee", time=lambda at: at > begun))
 
 		wait_until(back, 40)
