@@ -114,7 +114,7 @@ def desktop(size: str, bar: int = 48, screens: Sequence[str] = ()) -> Iterator[s
 				tool("xprop", "-id", window, "-f", name, "32c", "-set", name, strut)
 			return area in tool("xprop", "-root", "_NET_WORKAREA")
 
-		wait_until(has_room, 30.0, "the task bar's room")
+		wait_until(has_room, 60.0, "the task bar's room")
 		yield display
 
 

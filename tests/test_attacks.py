@@ -593,7 +593,7 @@ def test_handshakes_without_end_keep_nobody_out(server: cs.ConferenceServer) -> 
 	for thread in threads:
 		thread.start()
 	took = []
-	for _ in range(5):
+	while len(took) < 5 or shaken.total() <= 50:
 		begun = time.monotonic()
 		with member(server, "Ben"):
 			took.append(time.monotonic() - begun)
@@ -602,7 +602,6 @@ def test_handshakes_without_end_keep_nobody_out(server: cs.ConferenceServer) -> 
 	for thread in threads:
 		thread.join()
 	print(f"{shaken.total()} handshakes; who wanted to join was in within {max(took):.2f} s")
-	assert shaken.total() > 50
 	assert max(took) < 1.0
 
 

@@ -27,7 +27,7 @@ def complaints(command: list[str], **options: Any) -> str:
 		cwd=ROOT,
 		capture_output=True,
 		text=True,
-		timeout=110,
+		timeout=300,
 		check=False,
 		**options,
 	)
@@ -40,6 +40,7 @@ def test_clean(name: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(320)
 def test_types_are_right_and_what_tests_and_benches_call_exists() -> None:
 	"""A bench or a planted bug that nothing ran would keep a name that the program has no more.
 
