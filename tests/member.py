@@ -62,13 +62,26 @@ class Member:
 	def hear(self, kind: str) -> dict[str, Any]:
 		"""The next message of a kind; others are passed over."""
 		while True:
-			message = json.loads(self.lines.readline())
+			message = json.loads(self._line())
 			if message["type"] == kind:
 				return dict(message)
+
+	def _line(self) -> bytes:
+		line: bytes = self.lines.readline()
+		if not line:
+			raise ConnectionError("the server has ended the connection")
+		return line
 
 	def enter(self, host_key: str = "", pin: str = "", **more: Any) -> None:
 		"""Say hello, with more or other members, prove the host's right or the PIN, and be welcomed."""
 		self.lines = self.link.makefile("rb")
+		try:
+			self._enter(host_key, pin, **more)
+		except BaseException:
+			self.lines.close()  # else the socket stays open with it
+			raise
+
+	def _enter(self, host_key: str, pin: str, **more: Any) -> None:
 		if pin:
 			self._prove(pin, HELLO | more | {"pin": True})
 		elif host_key:
@@ -89,7 +102,7 @@ class Member:
 	def _prove(self, pin: str, hello: dict[str, Any]) -> None:
 		said = [json.dumps(hello).encode() + b"\n"]
 		self.say(said[0])
-		while json.loads(question := self.lines.readline())["type"] == "waiting":
+		while json.loads(question := self._line())["type"] == "waiting":
 			pass  # for a free attempt
 		proof = cs.PinClient(pin, self.fingerprint)
 		said += [question, json.dumps({"type": "pin", "message": proof.message.hex()}).encode() + b"\n"]
