@@ -9333,6 +9333,7 @@ class Camera(ABC):
 
 UNOPENED = "{what} “{label}”: missing, in use or forbidden by the privacy settings."
 UNPLUGGED = "“{label}” was unplugged, stopped working or was taken by another program."
+MOVED = "moved"  # opened anew
 
 
 def _open_capture(index: int, fps: float) -> Any:
@@ -9534,22 +9535,35 @@ def _utf8(name: Any) -> str:
 		return str(name)
 
 
+def _sound_devices() -> int:
+	"""How many there are now."""
+	if sys.platform == "win32":
+		system = ctypes.WinDLL("winmm")
+		return system.waveInGetNumDevs() + system.waveOutGetNumDevs()
+	return 0  # the sound server moves what is open
+
+
 class _SoundCards:
 	"""PortAudio, started for the first user and ended with the last: it lists devices only then.
 
-	It may not be entered twice at a time, hence the lock.
+	When that is `stale`, all open theirs anew. It may not be entered twice at a time, hence the lock.
 	"""
 
 	def __init__(self) -> None:
 		self._lock = threading.Condition()
 		self._users = 0
 		self._audio: Any = None
+		self.devices = 0  # when it started
+		self._labels: dict[tuple[str, str], Any] = {}  # by number: they change
+		self.stale = False
 
 	@contextmanager
 	def using(self) -> Iterator[Any]:
 		if not self._lock.acquire(timeout=5.0):  # a dead driver hangs in closing
 			raise DeviceError("“{label}” does not answer.", label=Words("Audio"))
 		try:
+			if not self._lock.wait_for(lambda: not (self.stale and self._users), HANDOVER_SECONDS):
+				self.stale = False  # a dead driver keeps it
 			self._acquire()
 			try:
 				yield self._audio
@@ -9567,16 +9581,14 @@ class _SoundCards:
 				for info, channels in [(i, n) for i in candidates for n in self._channels(audio, i, kind)]:
 					with suppress(OSError, ValueError):
 						opened = self._start(audio, info, kind, channels)
+						self._labels.setdefault((spec, kind), (info["name"], info["hostApi"]))
 						self._users += 1
 						return opened
 				again = self._users > 1 and self._lock.wait(until - monotonic())  # for who closes another
-		if not candidates:
-			none = (
-				"This computer has no {what}." if spec == "default" else "There is no {what} number {number}."
-			)
-			raise DeviceError(Words(none, what=what, number=spec))
-		label = candidates[0]["name"]
-		raise DeviceError(UNOPENED, what=what, label=label)
+		if candidates:
+			raise DeviceError(UNOPENED, what=what, label=candidates[0]["name"])
+		none = "This computer has no {what}." if spec == "default" else "There is no {what} number {number}."
+		raise DeviceError(none, what=what, number=spec)
 
 	def close(self, opened: _SoundStream) -> None:
 		with self._lock:
@@ -9587,6 +9599,7 @@ class _SoundCards:
 
 	def names(self, kind: str) -> list[tuple[str, str]]:
 		with self.using() as audio:
+			self._labels.clear()
 			default = self._find(audio, "default", kind)
 			if not default:
 				return []
@@ -9603,7 +9616,10 @@ class _SoundCards:
 	def _find(self, audio: Any, spec: str, kind: str) -> list[dict[str, Any]]:
 		infos = self._infos(audio, kind)
 		if spec != "default":
-			return [info for info in infos if info["index"] == int(spec)]
+			label = self._labels.get((spec, kind))
+			same = [i for i in infos if (i["name"], i["hostApi"]) == label]
+			if same or not label:
+				return same or [i for i in infos if i["index"] == int(spec)]
 		apis = [audio.get_host_api_info_by_index(index) for index in range(audio.get_host_api_count())]
 		# on Windows the default interface, MME, cuts names and is 100 ms late: WASAPI first
 		apis.sort(key=lambda api: "WASAPI" not in api["name"])
@@ -9637,6 +9653,7 @@ class _SoundCards:
 				mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
 				raise DeviceError("Sound needs the Python package PyAudio: {mend}.", mend=mend) from fault
 			with _silent_stderr():
+				self.devices, self.stale = _sound_devices(), False
 				self._audio = pyaudio.PyAudio()
 		self._users += 1
 
@@ -9668,10 +9685,12 @@ class _SoundCardEnd(_DriverThread):
 
 	def _run(self) -> None:
 		try:
-			while not self._reason:
+			while not self._reason and not _sound_cards.stale:
 				self._turn()
+			self._end(MOVED)
 		except OSError as fault:
 			log.info("%s: %s", self._label, fault)
+			_sound_cards.stale = True
 			self._end(Words(UNPLUGGED, label=self._label))
 		_sound_cards.close(self._opened)
 
@@ -13100,6 +13119,7 @@ class ClientOptions:
 	fingerprint: str = ""
 	volume: float = 1.0
 	sound: str = ""  # clear or original; else clear, but for a file or tone that is in no room
+	talks_held: bool = False  # by holding a key
 	given: set[str] = field(default_factory=set)  # what the command line said, which settings do not change
 	decode_all: bool = False  # a window looks at every picture; without one, only what is asked for
 	accept_changed: bool = False
@@ -13493,7 +13513,7 @@ class DeviceThread(ABC):
 	One that fails is opened again while it is wanted, if it had been live.
 	"""
 
-	_FIRST_PAUSE = 0.5
+	_FIRST_PAUSE = 0.1
 	_LONGEST_PAUSE = 10.0
 	_STEADY = 30.0  # who fails sooner is tried ever more rarely
 
@@ -13542,12 +13562,15 @@ class DeviceThread(ABC):
 				if self._going:
 					self._news.wait(1.0)
 					continue
-				self._done, on = self._turns, self._on
-			if on:
+			if self._next():
 				self._use_while_wanted()
-			else:
-				self._on_device(self._what, "off", "")
-				self._while_off()
+
+	def _next(self) -> bool:
+		with self._news:
+			self._done, on = self._turns, self._on
+		if not on:
+			self._on_device(self._what, "off", "")
+		return on
 
 	def _use_while_wanted(self) -> None:
 		pause = 0.0
@@ -13558,6 +13581,9 @@ class DeviceThread(ABC):
 				self._use()
 				return
 			except DeviceError as error:
+				if error.reason == MOVED:
+					pause = self._FIRST_PAUSE
+					continue
 				steady = self._was_live and (not pause or monotonic() - self._live_at > self._STEADY)
 				pause = self._FIRST_PAUSE if steady else min(2 * pause, self._LONGEST_PAUSE)
 				told, self.tries_again = self.tries_again and not self._was_live, pause > 0
@@ -13576,9 +13602,6 @@ class DeviceThread(ABC):
 	@abstractmethod
 	def _use(self) -> None:
 		"""Open the device, say that it is live, and use it while `_going`."""
-
-	def _while_off(self) -> None:  # noqa: B027 - most devices rest
-		"""What is done with the device while it is off, until it is not `_going` any more."""
 
 
 FIRST_PICTURE = 5.0  # seconds
@@ -13671,6 +13694,7 @@ class MicrophoneSender(DeviceThread):
 	MISTAKEN_DB = -40.0
 	MISTAKEN_BLOCKS = 60  # a second, of which more than half must be loud: no cough, no click
 	MISTAKEN_SECONDS = 2.0
+	LET_GO = 60.0  # seconds: no headset stays a telephone
 
 	def __init__(
 		self,
@@ -13690,7 +13714,7 @@ class MicrophoneSender(DeviceThread):
 		self._newest_number = newest_number
 		self._seq = 0
 		self._gate = VoiceActivityDetector()
-		self._silent = 0
+		self.silent = 1  # blocks since the last voice
 		self._mistaken = -math.inf
 		self._offset = 0.0  # constant part of what is heard
 		self.level = self.captured = 0.0
@@ -13700,7 +13724,17 @@ class MicrophoneSender(DeviceThread):
 		return monotonic() - self._mistaken < self.MISTAKEN_SECONDS
 
 	def _use(self) -> None:
-		microphone = open_microphone(self._options.mic)
+		options, spec = self._options, self._options.mic
+		with closing(open_microphone(spec)) as microphone:
+			self._speak(microphone)
+			while options.decode_all and not self._on and self._turns > self._done and spec == options.mic:
+				self._next()
+				self._hear_mistakes(microphone)
+				if self._on and spec == options.mic:  # it is open still
+					self._was_live = not self._next()
+					self._speak(microphone)
+
+	def _speak(self, microphone: Microphone) -> None:
 		self._seq = max(self._seq, self._newest_number())
 		self._clear = False
 		try:
@@ -13713,28 +13747,20 @@ class MicrophoneSender(DeviceThread):
 			self._voice.change()  # what is there afterwards may be another
 			raise
 		finally:
-			microphone.close()
 			self.level = self.captured = 0.0
-			for _ in range(3):
+			for self.silent in (1, 2, 3):
 				self._seq += 1
 				self._send(self._seq, b"")
 
-	def _while_off(self) -> None:
-		if not (self._was_live and self._options.decode_all):
-			return
-		try:
-			with closing(open_microphone(self._options.mic)) as microphone:
-				self._hear_mistakes(microphone)
-		except DeviceError as error:
-			log.info("the muted microphone is not heard: %s", error)
-
 	def _hear_mistakes(self, microphone: Microphone) -> None:
 		heard: deque[bool] = deque([False] * self.MISTAKEN_BLOCKS, self.MISTAKEN_BLOCKS)
-		while self._going:
-			samples = self._without_offset(microphone.read())
-			heard.append(level_db(samples) >= self.MISTAKEN_DB)
-			if 2 * sum(heard) > self.MISTAKEN_BLOCKS:
-				self._mistaken = monotonic()
+		until = monotonic() + self.LET_GO * (10 if self._options.talks_held else 1)
+		with suppress(DeviceError):
+			while self._going and monotonic() < until:
+				samples = self._without_offset(microphone.read())
+				heard.append(level_db(samples) >= self.MISTAKEN_DB)
+				if 2 * sum(heard) > self.MISTAKEN_BLOCKS:
+					self._mistaken = monotonic()
 
 	def _without_offset(self, samples: Samples) -> Samples:
 		self._offset += (float(samples.mean()) - self._offset) / 32  # half a second
@@ -13758,11 +13784,11 @@ class MicrophoneSender(DeviceThread):
 		measured = measured if samples is captured else samples
 		self.level = loudness(measured)
 		if self._gate.is_voice(measured, self._voice.probability if self._clear else 1.0):
-			self._silent = 0
+			self.silent = 0
 			self._send(self._seq, samples.astype(">i2").tobytes())
 			return
-		self._silent += 1
-		if self._silent <= 3 or self._silent % 16 == 0:
+		self.silent += 1
+		if self.silent <= 3 or self.silent % 16 == 0:
 			self._send(self._seq, b"")
 
 
@@ -13787,6 +13813,7 @@ class MediaManager:
 		self._microphone: MicrophoneSender | None = None
 		self._devices: dict[str, DeviceThread] = {}
 		self.watched: dict[int, int] = {}
+		self._moving = 0  # seconds
 		self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
 		self.on_picture: Callable[[], Any] = lambda: None  # called by the decoder after each picture
 		self.air = HeardBefore()
@@ -13915,6 +13942,13 @@ class MediaManager:
 		stream.picture, stream.decoded = picture, serial
 		self.on_picture()
 
+	def follow_devices(self) -> None:
+		"""Take a headset that comes, in a pause; once a second."""
+		self._moving = self._moving + 1 if _sound_cards.devices != _sound_devices() else 0
+		mic, audio = self._microphone, self.audio
+		talks = not (mic and mic.silent and audio and audio.level_db < VOICE_DB)
+		_sound_cards.stale |= self._moving > 1 + 20 * talks
+
 	def choose(self, what: str, value: Any) -> None:
 		"""Go on with another camera, microphone, speaker, `sound`, or at another volume."""
 		setattr(self._options, what, value)
@@ -13953,10 +13987,11 @@ class MediaManager:
 			try:
 				speaker.write(block)
 			except DeviceError as error:
-				self._on_device("speaker", "failed", error.reason)
+				if error.reason != MOVED:
+					self._on_device("speaker", "failed", error.reason)
 				speaker.close()
 				now = monotonic()
-				opened, speaker, pause, due = None, open_speaker("none", now), 1.0, now + 1.0
+				opened, speaker, pause, due = None, open_speaker("none", now), 0.1, now
 			if opened is None and is_sound_card(spec) and monotonic() >= due:
 				opened = self._open_speaker(spec, monotonic(), again=True)
 				speaker, pause = opened or speaker, min(2 * pause, 10.0)
@@ -16014,6 +16049,7 @@ class MeetingController:
 		if now - self._pinged > 2 * PING_SECONDS:  # asleep: what the host said meanwhile is yet to be read
 			link.heard = max(link.heard, now - DEAD_SECONDS + 2 * PING_SECONDS)
 		self._pinged = now
+		self.media.follow_devices()
 		if self.options.decode_all:
 			self.state.update(quality={ident: self.media.quality(ident) for ident in self.media.watched})
 		if now - link.heard > DEAD_SECONDS:
@@ -16345,6 +16381,7 @@ class MeetingController:
 		if settled:
 			self.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
 			return
+		self.options.talks_held = "held" in command
 		self._later.setdefault(what, []).append(command.get("ref"))
 		self._turn(what, on)
 
@@ -23453,7 +23490,7 @@ class MainAppView:
 		self.card: ClassCard | None = None
 		self.bar: ShareBar | None = None
 		self._second = 0
-		self.talk = Talk(look.root, lambda on: self.act("mic", on=on))
+		self.talk = Talk(look.root, lambda on: self.act("mic", on=on, held=True))
 		self.events = EventWords(self)
 		self.actions = Actions(self)
 		self._started = monotonic()

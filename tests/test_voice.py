@@ -170,6 +170,79 @@ def test_original_sound_is_untouched_from_capture_to_seal(said: tuple[Path, list
 	assert cs.ClientOptions(mic="a.wav", sound="clear").clear
 
 
+class Counted(cs.Microphone):
+	"""A microphone that tells whether it is open; opening takes as long as a real one does."""
+
+	open_ones, opened = 0, 0
+
+	def __init__(self) -> None:
+		time.sleep(0.2)
+		Counted.open_ones += 1
+		Counted.opened += 1
+		self._mine = True
+
+	def read(self) -> cs.Samples:
+		"""Loud, every 16 ms."""
+		time.sleep(cs.BLOCK_SECONDS)
+		return np.full(BLOCK, 8_000, np.int16)
+
+	def close(self) -> None:
+		"""Once."""
+		Counted.open_ones -= self._mine
+		self._mine = False
+
+
+def test_a_muted_microphone_is_let_go_after_a_while_and_held_for_who_holds_a_key_to_talk(
+	monkeypatch: pytest.MonkeyPatch,
+) -> None:
+	monkeypatch.setattr(cs, "open_microphone", lambda spec: Counted())
+	monkeypatch.setattr(cs.MicrophoneSender, "LET_GO", 0.3)
+	Counted.open_ones = Counted.opened = 0
+	one = Microphone(Path("default"), "original")
+	one.options.decode_all = True
+	waits = []
+
+	def turn(on: bool) -> None:
+		before, sent, began = len(one.said), len(one.sent), time.monotonic()
+		one.sender.turn(on)
+		while len(one.said) == before or (on and not any(block for _, block in one.sent[sent:])):
+			assert time.monotonic() < began + 10
+			time.sleep(0.001)
+		waits.append(time.monotonic() - began)
+
+	try:
+		turn(True)
+		turn(False)
+		assert Counted.open_ones == 1, "held, for who is about to speak"
+		turn(True)
+		assert Counted.opened == 1
+		turn(False)
+		until = time.monotonic() + 10
+		while Counted.open_ones and time.monotonic() < until:
+			time.sleep(0.01)
+		assert not Counted.open_ones, "let go"
+		one.options.talks_held = True
+		turn(True)
+		turn(False)
+		waits.clear()
+		for _ in range(9):
+			time.sleep(0.35 if not waits else 0.05)  # longer than it is held else
+			turn(True)
+			turn(False)
+		assert Counted.opened == 2
+		assert sorted(waits[::2])[4] <= 0.06, waits
+		one.options.mic = "another"
+		one.sender.renew()
+		until = time.monotonic() + 10
+		while Counted.open_ones and time.monotonic() < until:
+			time.sleep(0.01)
+		assert not Counted.open_ones, "another was chosen"
+		assert [state for _, state, _ in one.said][:6] == ["live", "off"] * 3
+	finally:
+		one.sender.close()
+	assert not Counted.open_ones
+
+
 def broken(where: str) -> Any:
 	"""A package that fails in one of the ways in which packages fail."""
 	if where == "missing":

@@ -53,11 +53,11 @@ def test_space_talks_only_while_held(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet()
 	driver.hand("keydown", "space")
-	driver.until(lambda: last(call, "mic") == {"do": "mic", "on": True}, "talking")
+	driver.until(lambda: last(call, "mic") == {"do": "mic", "on": True, "held": True}, "talking")
 	driver.pump(0.8)  # long enough for X to repeat the key as release and press
-	assert [c for c in call.commands if c["do"] == "mic"] == [{"do": "mic", "on": True}]
+	assert [c for c in call.commands if c["do"] == "mic"] == [{"do": "mic", "on": True, "held": True}]
 	driver.hand("keyup", "space")
-	driver.until(lambda: last(call, "mic") == {"do": "mic", "on": False}, "silent again")
+	driver.until(lambda: last(call, "mic") == {"do": "mic", "on": False, "held": True}, "silent again")
 
 
 def test_letters_are_text_in_the_composer(opened: Open) -> None:
