@@ -47,6 +47,8 @@ class Laptop:
 class School:
 	"""All of them, `seconds` long; steps of a block."""
 
+	SOFTER = 188  # blocks, from the moment that all microphones open
+
 	def __init__(self, laptops: Sequence[Laptop], seconds: float, seed: int = 0, hiss: float = -65.0) -> None:
 		self.laptops, self.blocks = laptops, int(seconds * RATE) // BLOCK
 		count, size = len(laptops), self.blocks * BLOCK
@@ -123,6 +125,8 @@ class School:
 			self.ears[i].hear(captured[i])
 			self.voices[i].play(pulled[i])
 			block = self.voices[i].process(captured[i]) if one.clear else captured[i]
+			if one.clear and k < self.SOFTER:  # as MicrophoneSender has it
+				block = (block / 2).astype(np.int16)
 			voice = self.gates[i].is_voice(block, self.voices[i].probability if one.clear else 1.0)
 			self.waiting.append((now + one.up, i + 1, k, block if voice else None))
 		due = [item for item in self.waiting if item[0] <= now + cs.BLOCK_SECONDS]

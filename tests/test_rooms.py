@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acoustics import Laptop, School, turns
+from acoustics import Laptop, School, impulse, turns
 from conftest import Meeting
 from headless import Headless
 from meetings import host, join, wav
@@ -211,6 +211,19 @@ def test_who_is_free_goes_through_beside_the_nearest() -> None:
 	both = level(steady(-36, 1).astype(np.int16) + steady(-20, 2))
 	assert out[5] == (pytest.approx(both, abs=0.2), 2)
 	assert out[1][1] == out[2][1] == 0
+
+
+def test_of_microphones_as_loud_as_each_other_the_near_one_goes_through() -> None:
+	"""Gain makes all as loud; reflections stay."""
+	said = np.fft.rfft(speech(1, 6, 0, -26), 8 * RATE)
+	near, far = (np.fft.irfft(said * np.fft.rfft(impulse(at, 5), 8 * RATE))[: 6 * RATE] for at in (0.5, 2.0))
+	far *= 10 ** ((level(near) + 2 - level(far)) / 20)
+	hall, right = Hall([[1, 2]]), []
+	for k in range(len(near) // BLOCK):
+		piece = slice(k * BLOCK, (k + 1) * BLOCK)
+		hall.tick({1: samples(far[piece]), 2: samples(near[piece])})
+		right.append(hall.mixer.nearest.shut == {1})
+	assert np.mean(right[60:]) > 0.9
 
 
 # ------------------------------------------------------------------- finding
