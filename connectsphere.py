@@ -1015,10 +1015,13 @@ class Ad(Record):
 
 # a server of a meeting, or one that may become it: at whose computer
 _SERVER = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 65_535)}
-# what the host signs: in what order others follow the first of `servers`; until: unix seconds
+# ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
+ID_SHIFT, LINE_SHIFT = 20, 32
+# what the host signs: in what order others follow the first of `servers`; until: unix seconds; by
+# server, who has her rights there
 RECORD = {
 	"meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "until": _COUNT,
-	"servers": _listing(_record(_SERVER), 4),
+	"servers": _listing(_record(_SERVER), 4), "rights?": _mapping(_TOKEN, _NAME, 1),
 }  # fmt: skip
 
 
@@ -1278,7 +1281,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"copy": {"state": _object},
 	"serve": {"epoch": _EPOCH},
 	"moved": {"server": _record(_SERVER), "epoch": _EPOCH},
-	"alive": {"epoch": _EPOCH, "last": _COUNT, "serving": _flag, "hosted": _flag, "linked": _flag},
+	"alive": {"epoch": _EPOCH, "serving": _flag, "hosted": _flag, "linked": _flag},
 	"attendance": {"rows": _listing(_record(Attended.shape()), MOST_ROWS)},
 	"banned": {"names": _listing(_NAME, MAX_PEOPLE)},
 	"host_away": {"seconds": _COUNT},
@@ -4333,8 +4336,6 @@ RATES: Mapping[str, tuple[float, float]] = {  # a second on the long run; a scri
 }
 TEXT_OCTETS = (1 << 20, 1 << 15)  # of chat from one address, likewise
 MOST_NAMES = 2_000  # of those who have gone, half are forgotten then
-# ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
-ID_SHIFT, LINE_SHIFT = 20, 32
 # words of the interface and of commands: nobody is called so
 RESERVED_NAMES = "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 FOREVER = 3e10
@@ -4352,6 +4353,7 @@ HEIRLOOMS: Mapping[str, tuple[str, ...]] = {  # what a standby holds, by parts o
 	"people": ("person", "name", "address", "exempt", "removed", "until"),
 	"members": ("id", "name", "address", "person"),
 	"lines": ("n", "sender", "text", "at", "id", "person", "ref"),
+	"files": ("file", "name", "size", "sender", "sha256", "id", "kind", "person", "to"),
 	"settings": ("off", "word", "door"),
 }
 
@@ -5057,6 +5059,9 @@ class Room:
 		ident = proof.pop("id", 0) or (claim and claim.last) or self.next_id()
 		stale = self._present(claim.person) if claim else None
 		effects = self._replace(stale, now) if stale else []
+		for one in self.members.values() if proof else ():
+			if one.role == "host" and not one.proof:  # in her stead
+				effects.append(self.change(one, role="member"))
 		forgotten = self.names.forget_the_long_gone(now)
 		fresh, claim = self._token(32), claim or Claim(ident, name, address)
 		claim.address, claim.last, person = address, 0, claim.person
@@ -5161,7 +5166,7 @@ class Room:
 			kind, records = parts[part]
 			for key in keys if part in HEIRLOOMS else ():
 				one, kept = records.get(key), None
-				if one and not getattr(one, "between", ()):
+				if one and not getattr(one, "to", ""):
 					kept = kind(**{name: getattr(one, name) for name in HEIRLOOMS[part]}).message(kept=True)
 					if part == "people":
 						kept["tokens"] = [one.heirs[heir]] if heir in one.heirs else []
@@ -5173,7 +5178,9 @@ class Room:
 		self.load({**{part: {} for part in self.parts()}, **copy}, now, clock)
 		for member in self.members.values():
 			self.names.people[member.person].last = member.id
+		offers = {**self.shelf.offers}
 		self.outlive(now)
+		self.shelf.offers |= offers  # sent anew
 		self.begin_epoch(epoch)
 		self.served_by = name
 
@@ -5586,8 +5593,7 @@ class Room:
 		offer = self.shelf.offers.pop(file, None)
 		if offer is None:
 			return []
-		knows = offer.concerns if offer.whole else offer.person.__eq__
-		to = tuple(one.id for one in self.members.values() if knows(one.person))
+		to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
 		told = {"type": "file_gone", "file": file, **why.told}
 		return [Keep("files", [file]), FileGone(file), Tell(to, told)]
 
@@ -5691,6 +5697,12 @@ class Snapshot:
 		"""Whether this is a host or co-host."""
 		return self.role != "member"
 
+	@property
+	def missed(self) -> str:
+		"""The host's name, where the meeting goes on and nobody has her rights; or ""."""
+		there = self.served_by in ("", self.host) or any(one.role == "host" for one in self.people)
+		return "" if there else self.host
+
 	def may(self, what: str) -> bool:
 		"""Whether one may do `what` of PERMITS oneself."""
 		return self.leads or self.rules.permits(what, self.name)
@@ -5761,7 +5773,7 @@ class StateManager:
 		self.update(
 			link="live",
 			me=message["id"],
-			files=self._merged_files(message["files"]),
+			files=self._merged_files(message),
 			pin=message.get("pin", self.current.pin),
 			**{key: message[key] for key in same},
 		)
@@ -5909,15 +5921,16 @@ class StateManager:
 
 	def _entry(self, offer: Json) -> FileEntry:
 		known = self.file(offer["file"])
-		if known:
+		if known and known.state not in ("gone", "failed"):
 			return known
 		own = offer["from"] == self.current.name
 		return FileEntry.read({**offer, "name": safe_file_name(offer["name"])}, own=own)
 
-	def _merged_files(self, offers: list[Json]) -> tuple[FileEntry, ...]:
-		offered = [self._entry(offer) for offer in offers]
-		ids = {entry.file for entry in offered}
+	def _merged_files(self, welcome: Json) -> tuple[FileEntry, ...]:
+		offered = [self._entry(offer) for offer in welcome["files"]]
+		ids, later = {entry.file for entry in offered}, welcome["epoch"] > self.current.epoch
 		kept = [one for one in self.current.files if one.state in ("uploading", "downloading", "saved")]
+		kept += [one for one in self.current.files if later and one.state == "offered" and not one.private]
 		return (*(one for one in kept if one.file not in ids), *offered)
 
 	def file(self, file: str) -> FileEntry | None:
@@ -12071,7 +12084,12 @@ class Succession:
 		self._server.apply([Tell((ident,), {"type": kind, **more})])
 
 	def _hosts(self) -> list[int]:
-		return [one.id for one in self._room.members.values() if one.role == "host"]
+		return [one.id for one in self._room.members.values() if one.proof]
+
+	def delegates(self, token: str | None) -> bool:
+		"""Whether who has that token has the host's rights in her stead."""
+		name = self.record.get("rights", {}).get(self._own["fingerprint"], "")
+		return name == self._room.names.claim(token, 0.0)[0] and not self._hosts()
 
 	def _standbys(self) -> list[Volunteer]:
 		ready = [one for one in self._volunteers.values() if one.state == "ready"]
@@ -12091,8 +12109,8 @@ class Succession:
 				self.left(member.id)
 				own = self._server.place()["address"]
 				where = own if address.startswith("127.") else address  # a way that others have, too
-				place = {"name": member.name, "address": where, "port": message["port"]}
-				server = {"fingerprint": message["fingerprint"], **place}
+				server = {key: message[key] for key in ("fingerprint", "port")}
+				server |= {"name": member.name, "address": where}
 				if message["port"]:
 					self._volunteers[member.id] = Volunteer(member, server, message["rank"])
 			case "record":
@@ -12100,7 +12118,8 @@ class Succession:
 			case "hand_over":
 				if heir not in self._standbys():
 					raise Refused("no_such_person")
-				self._heir = message["to"]
+				self._heir, self._signed_at = message["to"], monotonic()
+				self.have_signed(anew=True)
 				self._pass_on()
 			case "serving" if volunteer and member.id == self._heir:
 				self.give_way(volunteer.server, self._room.epoch + self._place_of(volunteer.server))
@@ -12168,7 +12187,8 @@ class Succession:
 		"""Have the host sign who goes on, where that has changed."""
 		place = self._server.place()
 		own = {key: place[key] for key in ("fingerprint", "address", "port")} | {"name": self._room.served_by}
-		servers = [own, *(one.server for one in self._standbys())]
+		name_of = self._room.names.name_of
+		servers = [own, *({**one.server, "name": name_of(one.member.person)} for one in self._standbys())]
 		hosts, before = self._hosts()[:1], self._wanted
 		if (
 			self.serving
@@ -12202,12 +12222,12 @@ class Succession:
 	def alive(self, meeting: str) -> Json:
 		"""What another server of the meeting is told."""
 		serving = self.serving and meeting == self._room.meeting
-		state = {"epoch": self._room.epoch, "last": self._last, "serving": serving, "linked": self._linked}
+		state = {"epoch": self._room.epoch, "serving": serving, "linked": self._linked}
 		return {"type": "alive", **state, "hosted": bool(self._hosts())}
 
 	def _rank(self, server: Json, answer: Json) -> tuple[bool, int, int]:
-		"""Of several the one with the host goes on, then after the later server, then the earlier."""
-		return answer["hosted"], answer["last"], -self._place_of(server)
+		"""Of several the one with the host goes on, then that of the higher epoch, then the earlier."""
+		return answer["hosted"], answer["epoch"], -self._place_of(server)
 
 	def _compare(self, found: Probed) -> None:
 		serving = [one for one in found if one[1].get("serving")]
@@ -12222,7 +12242,7 @@ class Succession:
 		lines = [
 			line for line in self._room.lines.values() if line.n >> LINE_SHIFT == own and not line.between
 		]
-		self.serving, self._heir = False, 0
+		self.serving, self._heir, self._last = False, 0, self._room.epoch
 		self._volunteers.clear()
 		self._server.tell_parent({"event": "gave_way", "lines": [line.message() for line in lines]})
 		self._server.dismiss({"type": "moved", "server": server, "epoch": epoch})
@@ -12906,17 +12926,11 @@ class ConferenceServer:
 		self.apply([self.room.tell_hosts(message)])
 
 	def _admit(self, session: ControlSession) -> None:
-		hello, now = session.hello, monotonic()
-		role = "host" if session.host else "member"
-		member, token, effects = self.room.join(
-			hello["name"],
-			role,
-			session.address,
-			hello.get("resume"),
-			now,
-			session.right,
-			hello.get("features", ()),
-		)
+		hello = session.hello
+		resume, features = hello.get("resume"), hello.get("features", ())
+		role = "host" if session.host or self.succession.delegates(resume) else "member"
+		who = hello["name"], role, session.address, resume
+		member, token, effects = self.room.join(*who, monotonic(), session.right, features)
 		session.become("in")
 		session.id = member.id
 		session.link.flow = ("in", session.address, member.id)
@@ -13128,6 +13142,7 @@ class ClientOptions:
 	downloads: str = ""
 	host_key: str = ""
 	teacher: str = ""  # the public key of who is the host, once it is known
+	rights: Mapping[str, str] = field(default_factory=dict)  # by server, who has the host's
 	standby: str = "auto"  # or yes, or no: whether this computer may serve
 	fingerprint: str = ""
 	volume: float = 1.0
@@ -14918,6 +14933,15 @@ class FileTransfers:
 
 	# -- what happens to the meeting
 
+	def offer_again(self, before: Sequence[FileEntry], known: Collection[str]) -> None:
+		"""Give another server, which has only the `known` ones, what is needed."""
+		for one in [one for one in before if one.own and one.state == "offered" and one.file not in known]:
+			needed = not one.to or (not one.people and self._state.named(one.to))
+			if needed and Path(one.path or "").is_file():
+				self.upload({"path": one.path, "to": one.to or None, "kind": one.kind})
+			else:
+				self._request({"type": "cancel", "file": one.file}, lambda _: None)
+
 	def withdrawn(self, message: Json) -> bool:
 		"""Whether a file that is gone was on its way; if so, its transfer tells."""
 		transfer = self._find(message["file"])
@@ -15111,12 +15135,8 @@ class FileTransfers:
 			if largest and transfer.size > largest:
 				raise Refused("too_large", size=largest)
 			transfer.sha256 = transfer.hash(source)
-		message = {
-			"type": "file_offer",
-			"name": transfer.name,
-			"size": transfer.size,
-			"sha256": transfer.sha256,
-		}
+		facts = {"name": transfer.name, "size": transfer.size, "sha256": transfer.sha256}
+		message = {"type": "file_offer", **facts}
 		if transfer.command.get("to") is not None:
 			message["to_name"] = transfer.command["to"]
 		file = self._place(transfer, {**message, "kind": transfer.command.get("kind", "")})
@@ -15135,7 +15155,7 @@ class FileTransfers:
 		transfer.file = file
 		name, to = safe_file_name(transfer.name), transfer.command.get("to") or ""
 		kind = transfer.command.get("kind", "")
-		facts = {"sha256": transfer.sha256, "kind": kind, "state": "uploading"}
+		facts = {"sha256": transfer.sha256, "kind": kind, "state": "uploading", "path": str(transfer.path)}
 		if kind == "work":
 			facts |= {"task": self._state.current.rules.collecting, "at": time.time()}
 		sender = self._state.current.name
@@ -15264,7 +15284,8 @@ class CommandConnection:
 	link: TlsLink | None = None
 
 	def __post_init__(self) -> None:
-		self._right = HostRight(self._options.host_key) if self._options.host_key else None
+		key = "" if self._options.fingerprint in self._options.rights else self._options.host_key
+		self._right = HostRight(key) if key else None
 
 	def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
 		"""Connect, `patience` seconds at most, shake hands, say hello."""
@@ -15368,7 +15389,8 @@ class CommandConnection:
 		for user in users:
 			proof = user.pop("proof", None)
 			signed = proof and is_host(*self._place, self.fingerprint, {**proof, "id": user["id"]})
-			if user["role"] == "host" and not signed:
+			given = self._options.rights.get(self.fingerprint) == user["name"]
+			if user["role"] == "host" and not (signed or given):
 				user["role"] = "member"
 		if message["type"] == "welcome":
 			message["role"] = {user["id"]: user["role"] for user in users}.get(message["id"], "member")
@@ -15470,7 +15492,8 @@ def _id_or_all(state: StateManager, command: Json) -> int | str:
 
 
 def _name_of(state: StateManager, command: Json) -> str:
-	return someone(state, command, "to").name
+	missed = state.current.missed
+	return missed if missed and command.get("to") == missed else someone(state, command, "to").name
 
 
 def _id_or_none(state: StateManager, command: Json) -> int:
@@ -15550,11 +15573,13 @@ def changed_host(known: KnownHost) -> Refused:
 class Requests:
 	"""What the server was asked, by number, and what was said until the server confirms it.
 
-	`link()` is the standing link, if any; `later(seconds, call)` calls back. The loop's thread.
+	`link()` is the standing link, if any; `later(seconds, call)` calls back; what `holds(message)` is not
+	sent yet. The loop's thread.
 	"""
 
 	_link: Callable[[], CommandConnection | None]
 	_later: Callable[[float, Act], object]
+	_holds: Callable[[Json], bool]
 	# not from 0: a server takes a known number for a repetition
 	_number: int = field(default_factory=lambda: secrets.randbelow(1 << 52))
 	_waiting: dict[int, Say] = field(default_factory=dict)
@@ -15598,7 +15623,7 @@ class Requests:
 
 	def _say(self, number: int) -> None:
 		said, link = self._said.get(number), self._link()
-		if said and link and said.link is not link:
+		if said and link and said.link is not link and not self._holds(said.message):
 			said.link, said.at = link, monotonic()
 			link.send(said.message)
 
@@ -15624,6 +15649,7 @@ class Successors:
 		self._child: ChildKeeper | None = None
 		self._serving: Json = {}  # what the child has said
 		self._lines: list[Json] = []  # that another server may not have
+		self._given = ""  # who is to have her rights, by name
 
 	@property
 	def _shot(self) -> Snapshot:
@@ -15654,6 +15680,7 @@ class Successors:
 		if (self.record and age(record) < age(self.record)) or record["meeting"] != self._me.meeting:
 			raise PeerFault("record", "of another meeting or time")
 		self.record, self._signed = record, {key: told[key] for key in SIGNED}
+		self._options.rights = record.get("rights", {})
 		names = tuple(one["name"] for one in record["servers"][1:])
 		if names != self._shot.heirs:
 			self._me.state.update(heirs=names)
@@ -15664,8 +15691,8 @@ class Successors:
 		self._tell_child("record", **self._signed)
 		if self._options.host_key:
 			_save_json(self._home / LAST_RECORD, self._signed)
-		if self._shot.role == "host" and self._serving.get("fingerprint") in servers[1:]:  # she is back
-			self._me.send({"type": "hand_over", "to": self._shot.me, "rights": False})
+			if self._shot.role == "host" and self._serving.get("fingerprint") in servers[1:]:  # she is back
+				self._me.send({"type": "hand_over", "to": self._shot.me, "rights": False})
 
 	def _on_sign(self, message: Json) -> None:
 		"""Sign who goes on. Elsewhere than at home the host names nobody new."""
@@ -15676,6 +15703,9 @@ class Successors:
 			raise PeerFault("record", "names others")
 		now, until = self._shot, int(time.time()) + RECORD_SECONDS
 		facts = {"meeting": now.meeting, "title": now.title, "pin": bool(now.pin), "epoch": now.epoch}
+		facts["rights"] = {
+			one["fingerprint"]: self._given for one in message["servers"] if one["name"] == self._given
+		}
 		record = {**facts, "host_key": own.public, "until": until, "servers": message["servers"]}
 		self._me.send({"type": "record", **own.sign(json.dumps(record))})
 
@@ -15786,13 +15816,11 @@ class Successors:
 
 	def _offer(self) -> None:
 		"""Tell another server that this computer can serve, or no longer."""
-		place = {
-			"fingerprint": self._serving.get("fingerprint", "00" * 32),
-			"port": self._serving.get("port", 0),
-		}
-		if place["fingerprint"] != self._here and bool(self._serving) == bool(self._child):
+		own, port = self._serving.get("fingerprint", "00" * 32), self._serving.get("port", 0)
+		if own != self._here and bool(self._serving) == bool(self._child):
 			wired = next((one.kind == "wired" for one in plausible_interfaces(self._options.bind)), False)
-			self._me.send({"type": "standing_by", **place, "rank": 2 * (not wired) + (not on_mains())})
+			place = {"fingerprint": own, "port": port, "rank": 2 * (not wired) + (not on_mains())}
+			self._me.send({"type": "standing_by", **place})
 
 	def _tell_child(self, do: str, **more: Any) -> None:
 		if self._child:
@@ -15809,13 +15837,20 @@ class Successors:
 
 	def hand_over(self, command: Json) -> None:
 		"""The meeting goes on at somebody's computer or, once her standby is ready, at the host's own."""
-		to = someone(self._me.state, command, "to")
-		if to.id == self._shot.me:
+		to, rights = someone(self._me.state, command, "to"), wanted(command, "rights", bool)
+		own = to.id == self._shot.me
+		self._given = to.name if rights and not own else ""
+		if own:
 			self._me.ask({"type": "stand_by", "who": to.id}, command)
 		else:
-			self._me.ask(
-				{"type": "hand_over", "to": to.id, "rights": wanted(command, "rights", bool)}, command
-			)
+			self._me.ask({"type": "hand_over", "to": to.id, "rights": rights}, command)
+
+	def holds(self, message: Json) -> bool:
+		"""Whether a text to the host waits here for her."""
+		waits = message.get("to_name") == self._shot.missed
+		if waits:
+			self._me.emit("private_waits", host=message["to_name"], text=message["text"])
+		return waits
 
 
 class MeetingController:
@@ -15855,13 +15890,13 @@ class MeetingController:
 		self._delay = 0.0
 		self._end_ref: Any = None
 		self._camera_back = False  # when the own share ends
-		self.requests = Requests(self._standing_link, self._loop.later)
+		self.successors = Successors(self, home)
+		self.requests = Requests(self._standing_link, self._loop.later, self.successors.holds)
 		self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
 		self.media.air.on_early = lambda: self._loop.post(lambda: self.send({"type": "early"}))
 		told = self._share_failed, self._sharing_changed
 		self.screen = ScreenPlane(self._loop, options, self.counters, self.requests.make, *told)
 		self.files = FileTransfers(options, self._loop, self.state, self.emit, self.ask, self.requests.make)
-		self.successors = Successors(self, home)
 
 	# -- life
 
@@ -15968,14 +16003,8 @@ class MeetingController:
 			return
 		self._tries += 1
 		self._aim_anew()
-		told = (
-			self._resume_token,
-			self._stands_in,
-			self._on_message,
-			self._on_closed,
-			self.state.current.epoch,
-		)
-		self.link = CommandConnection(self._loop, self.options, *told)
+		told = self._resume_token, self._stands_in, self._on_message, self._on_closed
+		self.link = CommandConnection(self._loop, self.options, *told, self.state.current.epoch)
 		try:
 			self.link.begin(CONNECT_SECONDS if self._is("reconnecting") else HANDSHAKE_SECONDS)
 		except OSError as error:
@@ -15987,8 +16016,10 @@ class MeetingController:
 		return hmac.digest(self._tokens.root, f"{fingerprint} {self._asked_name}".encode(), "sha256").hex()
 
 	def _resume_token(self, fingerprint: str) -> tuple[str, bool]:
-		token = self._tokens.get(fingerprint, self.meeting, self._asked_name)
-		return (token or self.token_at(fingerprint), bool(token) or self.successors.lists(fingerprint))
+		listed, token = self.successors.lists(fingerprint), None
+		if not listed or self.successors.record["servers"][0]["fingerprint"] == fingerprint:
+			token = self._tokens.get(fingerprint, self.meeting, self._asked_name)
+		return (token or self.token_at(fingerprint), bool(token) or listed)
 
 	def _aim_anew(self) -> None:
 		if self._is("reconnecting"):
@@ -16176,6 +16207,8 @@ class MeetingController:
 			power.need("system", self, len(self.state.current.people) > 1)
 			self._send_watch()
 			self._send_gains()
+			if not self.state.current.missed:
+				self.requests.say_again([])
 
 	def _on_welcome(self, message: Json) -> None:
 		assert self.link is not None
@@ -16199,15 +16232,17 @@ class MeetingController:
 		else:
 			self._emit_joined(message)
 			self.media.start(message)
-		self._become("live", epoch=message["epoch"])
+		self._become("live")
 		self._tries = 0
 		if back:
 			self.screen.renew()
 		self._end_looking()
 		self._watch_sent = {}
-		hand = self.state.me is not None and self.state.me.hand > 0
+		hand, files = self.state.me is not None and self.state.me.hand > 0, self.state.current.files
 		self._apply(message)
 		if self.successors.arrived(message, fingerprint):
+			again = partial(self.files.offer_again, files, [one["file"] for one in message["files"]])
+			self._loop.later(2.0, again)  # all are in
 			where = {"address": self.options.address, "name": message["served_by"], "epoch": message["epoch"]}
 			self.emit("moved", **where, seconds=round(monotonic() - self._lost_at, 2))
 		for what, device in self.state.current.devices.items():
@@ -17729,6 +17764,7 @@ Saved: {name}|Guardado: {name}|Enregistré : {name}|सहेजा गया: {
 {name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
 You may share your screen again|Puedes volver a compartir tu pantalla|Vous pouvez de nouveau partager votre écran|आप फिर से स्क्रीन साझा कर सकते हैं
 The lesson goes on at {name}'s computer; messages pass through it.|La clase sigue en el equipo de {name}; los mensajes pasan por él.|Le cours continue sur l'ordinateur de {name} ; les messages y passent.|पाठ {name} के कंप्यूटर पर चल रहा है; संदेश उसी से गुज़रते हैं।
+Waits for {host}: {text}|Espera a {host}: {text}|Attend {host} : {text}|{host} की प्रतीक्षा में: {text}
 Nobody has the host's rights until {host} is back.|Nadie tiene los derechos del anfitrión hasta que vuelva {host}.|Personne n'a les droits de l'animateur avant le retour de {host}.|{host} के लौटने तक होस्ट के अधिकार किसी के पास नहीं हैं।
 Bring the lesson back|Traer la clase de vuelta|Ramener le cours ici|पाठ वापस यहाँ लाएँ
 {by} asks: may the lesson go on at your computer if theirs fails?|{by} pregunta: ¿puede seguir la clase en tu equipo si el suyo falla?|{by} demande : le cours peut-il continuer sur votre ordinateur si le sien lâche ?|{by} पूछते हैं: उनका कंप्यूटर रुक जाए तो क्या पाठ आपके कंप्यूटर पर चल सकता है?
@@ -21382,7 +21418,8 @@ class ChatPanel:
 		"""Show the messages of the snapshot."""
 		others = [one for one in shot.people if one.id != shot.me and (one.leads or shot.may("private"))]
 		others.sort(key=lambda one: (one.role != "host", one.name.casefold()))
-		self.composer.people([one.name for one in others], shot.may("chat"))
+		names = [shot.missed] * bool(shot.missed) + [one.name for one in others]
+		self.composer.people(names, shot.may("chat"))
 		seen = (len(shot.chat), shot.chat[-1:] and shot.chat[-1].n, shot.hosts)
 		if seen == self._seen:
 			return
@@ -22983,6 +23020,7 @@ class EventWords:
 		"stilled": ("{by} turned your camera off", "camera"),
 		"handed_in": ("Your work was handed in", "check"),
 		"reconnected": ("Connected again", "check"),
+		"private_waits": ("Waits for {host}: {text}", ""),
 	}
 
 	def __init__(self, view: MainAppView):
@@ -22998,6 +23036,8 @@ class EventWords:
 			handler(event)
 		elif event.get("id") == self.view.shot.me or not event.get("raised", True):
 			return
+		elif event["event"] == "join" and event["id"] >> ID_SHIFT < self.view.controller.snapshot().epoch - 1:
+			return  # was in before the lesson moved here
 		elif notice := self.NOTICES.get(event["event"]):
 			words, view = plain(tr(notice[0], **event)), self.view
 			if notice[1] == "✋" and view.shot.leads:
@@ -23638,10 +23678,9 @@ class MainAppView:
 		elif shot.presenter and shot.presenter == shot.me:
 			yield actions.sharing()
 		elif shot.served_by not in ("", shot.host):
-			words = tr(
-				"The lesson goes on at {name}'s computer; messages pass through it.", name=shot.served_by
-			)
-			if all(one.role != "host" for one in shot.people):
+			at = shot.served_by
+			words = tr("The lesson goes on at {name}'s computer; messages pass through it.", name=at)
+			if shot.missed:
 				words += " " + tr("Nobody has the host's rights until {host} is back.", host=shot.host)
 			back = partial(self.act, "hand_over", to=shot.name, rights=False)
 			yield words, "link", (tr("Bring the lesson back"), back) if shot.role == "host" else leave

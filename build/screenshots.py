@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,8 +25,12 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from headless import Headless  # noqa: E402
 from screens import xvfb  # noqa: E402 - found by the path above
 from workers import apart  # noqa: E402
+
+sys.path.insert(0, str(ROOT))
+from connectsphere import RunningMeeting  # noqa: E402
 
 PROGRAM = [sys.executable, str(ROOT / "connectsphere.py")]
 PORT = 9460
@@ -257,7 +262,57 @@ def names(out: Path) -> None:
 		screen.picture(out / "names.png")
 
 
+def takeover(out: Path) -> None:
+	"""A pupil sees the host fail: before, lost, at another computer, the host back, the lesson back."""
+	silent = ("--camera", "pattern", "--mic", "none", "--speaker", "none")
+	with desktop((960, 600)) as screen, contextlib.ExitStack() as stack:
+
+		def start(name: str, *words: str) -> Headless:
+			one = Headless(("--name", name, *words, *silent), screen.directory / name.replace(" ", "-"))
+			stack.callback(one.close)
+			stack.callback(one.process.kill)
+			return one
+
+		teacher = start(
+			"Ms Brandt", "--host", "--title", "Year 7 Science", "--port", str(PORT), "--orphan-seconds", "900"
+		)
+		teacher.wait("joined", 40)
+		where = ("--join", f"127.0.0.1:{PORT}")
+		ana = start("Ana", *where, "--standby", "yes")
+		teacher.wait("stand_by", 30, name="Ana", state="ready")
+		for one in (teacher, ana):
+			one.send(do="camera", on=True)
+		screen.window(*where, "--name", "Ben", "--camera", "none", "--mic", "none", "--speaker", "none")
+		ana.wait("join", 30, name="Ben")
+		time.sleep(4.0)
+		strip: list[Image.Image] = []
+
+		def take(wait: float) -> None:
+			time.sleep(wait)
+			screen.picture(out / "takeover.png")
+			strip.append(Image.open(out / "takeover.png").convert("RGB").resize((480, 300)))
+
+		take(0.0)
+		for pid in (RunningMeeting(teacher.home).read()["pid"], teacher.process.pid):
+			os.kill(pid, signal.SIGKILL)
+		take(0.3)
+		ana.wait("reconnected", 20)
+		take(2.5)
+		again = start("Ms Brandt", "--host")
+		again.wait("joined", 40)
+		again.send(do="camera", on=True)
+		take(3.0)
+		again.send(do="hand_over", to="Ms Brandt", rights=False)
+		ana.wait("moved", 30, name="Ms Brandt")
+		take(2.5)
+		film = Image.new("RGB", (480 * 5 + 8 * 4, 300), "white")
+		for place, picture in enumerate(strip):
+			film.paste(picture, (488 * place, 0))
+		film.quantize(128).save(out / "takeover.png", optimize=True)
+
+
 SHOTS: dict[str, Callable[[Path], None]] = {
+	"takeover": takeover,
 	"start": started,
 	"meeting": meeting,
 	"light": variants("light", (1280, 800), palette="light"),

@@ -198,7 +198,8 @@ class Stranger:
 					self.begin()
 					return
 				self.sock.close()
-				if answer["type"] == "moved" and answer["server"] in servers:
+				prints = [server["fingerprint"] for server in servers]
+				if answer["type"] == "moved" and answer["server"]["fingerprint"] in prints:
 					goal = answer["server"]
 					continue
 			at += 1
@@ -207,9 +208,16 @@ class Stranger:
 		raise AssertionError("nobody goes on")
 
 	def hosts(self) -> list[str]:
-		"""The names of those who are host by their own signature; InvalidSignature for one who is not."""
+		"""The names of those who are host by their own signature; InvalidSignature for one who is not.
+
+		Whom the host has given her rights at this server needs none.
+		"""
+		given = self.record.get("rights", {}).get(self.fingerprint)
 		found = []
 		for user in (user for user in self.welcome["users"] if user["role"] == "host"):
+			if user["name"] == given:
+				found.append(user["name"])
+				continue
 			proof = user["proof"]
 			named = (self.welcome["meeting"], self.fingerprint, proof["nonce"])
 			signed = b"connectsphere/1 host\0" + struct.pack(">QI", proof["epoch"], user["id"])

@@ -824,7 +824,7 @@ def test_a_cut_connection_comes_back(
 def test_what_is_asked_while_the_link_is_lost_is_answered() -> None:
 	"""Each numbered command that was under way is, when its link is lost."""
 	link: list[Any] = []
-	made = cs.Requests(lambda: link[-1] if link else None, lambda seconds, call: None)
+	made = cs.Requests(lambda: link[-1] if link else None, lambda seconds, call: None, lambda _: False)
 	told: list[tuple[str, str]] = []
 
 	def ask(name: str) -> None:

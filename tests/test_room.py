@@ -1058,10 +1058,12 @@ class TestFiles:
 		second = world.offer(ana)
 		assert FileGone(second) in world.say(host, "cancel", file=second), "the host may, too"
 
-	def test_an_unfinished_one_is_nobodys_business(self, world: World) -> None:
-		ana, ben = world.join("Ana"), world.join("Ben")
+	def test_an_unfinished_one_was_known_where_another_server_had_it(self, world: World) -> None:
+		ana, ben, cem = (world.join(name) for name in ("Ana", "Ben", "Cem"))
 		world.say(ana, "cancel", file=world.offer(ana))
-		assert world.heard(ana, "file_gone") and not world.heard(ben, "file_gone")
+		assert world.heard(ana, "file_gone") and world.heard(ben, "file_gone")
+		world.say(ana, "cancel", file=world.offer(ana, to_name="Ben"))
+		assert len(world.heard(ben, "file_gone")) == 2 and len(world.heard(cem, "file_gone")) == 1
 
 	def test_who_saved_it_is_counted_for_the_owner(self, world: World) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")

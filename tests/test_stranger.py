@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def test_it_goes_on_where_the_host_has_said_and_follows_who_moves(
 	lee.wait("stand_by", 20, name="Ana", state="ready")
 	with contextlib.closing(Stranger("127.0.0.1", base, "Stranger", PIN)) as one:
 		one.until(lambda: len(one.record.get("servers", ())) == 2)
-		me, said = one.me, one.until(lambda: one.heard("rules"))
+		me, said = one.me, one.until(lambda: one.heard("rules") and one.heard("pong"))
+		time.sleep(0.3)  # its claims were heard before the ping, and are told to the standby
 		for pid in (RunningMeeting(home).read()["pid"], lee.process.pid):
 			os.kill(pid, signal.SIGKILL)
 		one.follow()

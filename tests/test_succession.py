@@ -329,8 +329,8 @@ def test_of_several_that_serve_one_remains(found: list[tuple[bool, int, int]]) -
 	one = object.__new__(cs.Succession)
 	one._place_of = lambda server: places[server["fingerprint"]]  # type: ignore[method-assign]
 	ranks = [
-		one._rank({"fingerprint": key}, {"hosted": hosted, "last": last})
-		for key, (hosted, last, _) in zip(places, found, strict=True)
+		one._rank({"fingerprint": key}, {"hosted": hosted, "epoch": epoch})
+		for key, (hosted, epoch, _) in zip(places, found, strict=True)
 	]
 	assert sum(rank == max(ranks) for rank in ranks) == 1
 
@@ -391,7 +391,14 @@ def test_the_lesson_outlives_its_host_and_its_first_standby_and_comes_back(
 	ids, joined = people(cem), cem.seen("joined")[0]["time"]
 	time.sleep(0.5)
 	assert b"for Cem alone" not in memory_of(standby_of(ana))
-	assert b"said before" in memory_of(standby_of(ana))
+	memory = memory_of(standby_of(ana))
+	assert b"said before" in memory
+	kept = [path for each in (one.teacher, *class_) for path in each.home.glob("resume/*.json")]
+	roots = [json.loads(path.read_text())[cs.ROOT_KEY] for path in kept]
+	seed = cs.load_host_key(one.teacher.home / "host.key")
+	assert len(roots) == 5 and cs.HostRight(seed).public.encode() in memory
+	for secret in (*roots, seed):
+		assert secret.encode() not in memory and bytes.fromhex(secret) not in memory
 
 	died = first = one.kill_host()
 	for each in class_:
@@ -443,6 +450,8 @@ def test_the_lesson_outlives_its_host_and_its_first_standby_and_comes_back(
 	for each in (ben, cem, dan):
 		took = moved(each, 5, "Ms Lee", began)
 		print(f"{each.args[1]} was at hers again after {took:.2f} s")
+	for each in (ben, cem, dan):
+		wait_until(lambda: people(each).keys() == {"Ben", "Cem", "Dan", "Ms Lee"})  # noqa: B023
 	for each in (ben, cem, dan):
 		lines = [event["text"] for event in each.seen("chat")]
 		assert lines == ["said before", "said without her"]
@@ -520,18 +529,88 @@ def test_nobody_serves_unasked_and_a_yes_is_remembered(meeting: Starts) -> None:
 	wait_until(lambda: not standing_by(ben))
 
 
-def test_who_comes_to_a_standby_stays(meeting: Starts) -> None:
-	"""Longer than a newcomer has to say who it is: it has been said before it was known who serves."""
+def taken_over(one: Headless, epoch: int, by: str) -> None:
+	"""Wait until somebody is in at that server."""
+	assert one.wait("reconnected", 20, epoch=epoch)["served_by"] == by
+
+
+def roles(one: Headless) -> dict[str, str]:
+	"""Who is what, as `one` knows it."""
+	one.send(do="users", ref=(ref := secrets.token_hex(4)))
+	return {user["name"]: user["role"] for user in one.wait("users", ref=ref)["users"]}
+
+
+def test_rights_are_given_away_and_end_when_the_host_comes(meeting: Starts) -> None:
+	lee, base = host(meeting, name="Ms Lee")
+	ben = join(meeting, base, "Ben", "--standby", "yes")
+	lee.wait("stand_by", 20, name="Ben", state="ready")
+	cem, class_ = join(meeting, base, "Cem"), (lee, ben)
+	cem.wait("succession", names=["Ben"])
+	cem.send(do="hand_over", to="Ben", rights=True, ref=1)
+	assert cem.wait("error", ref=1)["code"] == "not_allowed"
+	ben.send(do="rename", name="Benjamin")
+	lee.wait("state", name="Benjamin")
+	lee.send(do="hand_over", to="Benjamin", rights=True, ref=2)
+	lee.wait("ok", ref=2)
+	for each in (*class_, cem):
+		taken_over(each, 2, "Ben")
+	for each in (*class_, cem):
+		wait_until(lambda: roles(each) == {"Ms Lee": "member", "Benjamin": "host", "Cem": "member"})  # noqa: B023
+	for n, who in enumerate((lee, cem)):
+		who.send(do="door", mode="locked", ref=n)
+		assert who.wait("error", ref=n)["code"] == "not_allowed"
+	ben.send(do="hand_over", to="Cem", rights=True, ref=3)
+	assert ben.wait("error", ref=3)["code"] in ("not_allowed", "no_such_person")
+	ben.send(do="permit", what="react", on=False, ref=4)
+	ben.wait("permissions", ref=4)
+
+	lee.process.kill()
+	again = meeting("--host", "--name", "Ms Lee", *SILENT, home=lee.home)
+	assert again.wait("joined", timeout=40)["role"] == "host"
+	for each in (again, ben, cem):
+		wait_until(lambda: roles(each) == {"Ms Lee": "host", "Benjamin": "member", "Cem": "member"})  # noqa: B023
+	ben.send(do="door", mode="open", ref=5)
+	assert ben.wait("error", ref=5)["code"] == "not_allowed"
+	again.send(do="door", mode="knock", ref=6)
+	again.wait("door", mode="knock", ref=6)
+
+
+def test_files_and_words_to_the_host_outlive_her_server(meeting: Starts, tmp_path: Path) -> None:
 	lee, base = host(meeting, "--orphan-seconds", "900", name="Ms Lee")
 	ben = join(meeting, base, "Ben", "--standby", "yes")
 	lee.wait("stand_by", 20, name="Ben", state="ready")
-	cem = join(meeting, base, "Cem")
-	cem.wait("succession", names=["Ben"])
+	cem, dan = join(meeting, base, "Cem"), join(meeting, base, "Dan", "--downloads", str(tmp_path / "got"))
+	kept, lost, alone = (tmp_path / name for name in ("kept.txt", "lost.txt", "alone.txt"))
+	for path in (kept, lost, alone):
+		path.write_text(path.name)
+		cem.send(do="upload", path=str(path), **({"to": "Dan"} if path is alone else {}))
+	files = {one.name: dan.wait("file_offer", name=one.name)["file"] for one in (kept, lost, alone)}
+	dan.wait("succession", names=["Ben"])
+	time.sleep(0.5)
+	lost.unlink()
 	server = cs.RunningMeeting(lee.home).read()["pid"]
 	for pid in (lee.process.pid, server):
 		os.kill(pid, signal.SIGKILL)
-	for each in (ben, cem):
-		assert each.wait("reconnected", 20, epoch=2)["served_by"] == "Ben"
-	time.sleep(cs.HANDSHAKE_SECONDS + 0.5)
-	for each in (ben, cem):
-		assert len(each.seen("reconnecting")) == 1
+	for each in (ben, cem, dan):
+		taken_over(each, 2, "Ben")
+	cem.wait("uploaded", name="kept.txt")
+	cem.wait("uploaded", name="kept.txt")
+	assert dan.wait("file_failed", file=files["lost.txt"])["code"] == "no_such_file"
+	dan.send(do="download", file=files["kept.txt"])
+	assert Path(dan.wait("file_saved", file=files["kept.txt"])["path"]).read_text() == "kept.txt"
+	anew = dan.wait("file_offer", name="alone.txt")["file"]
+	assert anew != files["alone.txt"] and not ben.seen("file_offer", name="alone.txt")
+
+	cem.send(do="private", to="Ms Lee", text="I am at home", ref=1)
+	assert cem.wait("private_waits", host="Ms Lee")["text"] == "I am at home"
+	cem.send(do="private", to="Nobody", text="who?", ref=2)
+	assert cem.wait("error", ref=2)["code"] == "no_such_person"
+	assert b"I am at home" not in memory_of(standby_of(ben))
+	# longer than a newcomer has to say who it is: all had said so before it was known who serves
+	time.sleep(max(0.0, dan.seen("reconnected")[0]["time"] + cs.HANDSHAKE_SECONDS + 0.5 - time.time()))
+	assert all(len(each.seen("reconnecting")) == 1 for each in (ben, cem, dan))
+	again = meeting("--host", "--name", "Ms Lee", *SILENT, home=lee.home)
+	assert again.wait("joined", timeout=40)["role"] == "host"
+	assert again.wait("private", text="I am at home")["from"] == "Cem"
+	cem.wait("private", text="I am at home", ref=1)
+	assert not dan.seen("private") and not ben.seen("private")

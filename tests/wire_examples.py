@@ -184,7 +184,7 @@ SERVER: dict[str, dict[str, Any]] = {
 	"copy": {"state": {"lines": {"3": None}}},
 	"serve": {"epoch": 2},
 	"moved": {"server": PLACE, "epoch": 2},
-	"alive": {"epoch": 1, "last": 0, "serving": True, "hosted": True, "linked": False},
+	"alive": {"epoch": 1, "serving": True, "hosted": True, "linked": False},
 	"attendance": {"rows": [{"name": "Ana", "came": 1e9, "went": 0.0, "seconds": 900.5, "lost": 1}]},
 	"banned": {"names": ["Ben"]},
 	"host_away": {"seconds": 900},
