@@ -954,7 +954,7 @@ RECORDS: dict[type[Record], Json] = {
 	Rules: wire_examples.SERVER["rules"],
 	Question: wire_examples.SERVER["question"],
 	Attended: wire_examples.SERVER["attendance"]["rows"][0],
-	Person: wire_examples.HOST,
+	Person: wire_examples.HOST | {"paused": True},
 	Line: wire_examples.CHAT,
 	FileOffer: wire_examples.OFFER,
 	Ad: AD | {"stands_for": "5f" * 32},
