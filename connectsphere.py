@@ -4970,9 +4970,9 @@ class Classroom:
 	def _on_rename(self, member: Member, message: Json) -> Effects:
 		"""Oneself or, for hosts, somebody else."""
 		room, name = self._room, clean_name(message["name"])
-		other = room.with_id(message.get("who", member.id))
-		if other.id != member.id and not member.leads:
+		if message.get("who", member.id) != member.id and not member.leads:
 			raise Refused("not_allowed")
+		other = room.with_id(message.get("who", member.id))
 		claim = room.names.people[other.person]
 		hers = other.role == "host" and looks(name) & looks(room.host)
 		before, claim.before = claim.before, [*claim.before[-7:], claim.name]

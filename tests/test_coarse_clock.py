@@ -61,6 +61,8 @@ class Ear:
 class Cards:
 	"""The sound cards of one participant."""
 
+	stale, devices = False, 0
+
 	def __init__(self, world: World, held: int) -> None:
 		self.mouth, self.ear = Mouth(world), Ear(world, held)
 

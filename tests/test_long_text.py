@@ -123,7 +123,7 @@ FAMILIES: dict[str, Family] = {
 	"file": lambda _, call, text: call.change(files=(cs.FileEntry("f1", text, 1, text),)),
 	"reason": lambda _, call, text: call.gui_queue.put({"event": "error", "reason": text}),
 	"reaction": lambda _, call, text: call.gui_queue.put({"event": "reaction", "emoji": "👍", "from": text}),
-	"joined": lambda _, call, text: call.gui_queue.put({"event": "join", "name": text}),
+	"joined": lambda _, call, text: call.gui_queue.put({"event": "join", "id": 90, "name": text}),
 	"toast": lambda driver, _, text: driver.view.toasts.add(text, action=text[:40]),
 	"menu": lambda driver, _, text: driver.loop.look.menu(driver.root, [(text, lambda: None)]),
 	"tooltip": lambda driver, _, text: cs.Tooltip(driver.loop.look, driver.view.side.frame, text)._show(),

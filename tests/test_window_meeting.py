@@ -229,7 +229,9 @@ def test_what_others_do_is_seen_by_the_host(
 	one.send(do="share", on=True, source="pattern")
 	driver.until(lambda: "screen" in driver.view.stage.tiles, "the shared screen", LONG)
 	answered(driver, one, lambda: driver.view.act("take_over"), "screen_stop", name="Pupil")
-	driver.click(driver.view.panel.buttons["attendees"].canvas)
+	tab = driver.view.panel.buttons["attendees"].canvas
+	driver.until(tab.winfo_viewable, "the panel, which made way for the screen")
+	driver.click(tab)
 	driver.spot(driver.view.attendees.list, "more")
 	driver.menu("Remove from the meeting…")
 	driver.until(lambda: driver.root.grab_current(), "the question")

@@ -171,4 +171,4 @@ def test_files_both_ways(desk: Callable[..., Desk], meeting: Start, tmp_path: Pa
 		driver.spot(driver.view.files.list, "download")
 		driver.until((downloads / name).exists, f"{name} is saved", LONG)
 		assert (downloads / name).read_bytes() == paper.read_bytes()
-	assert sorted(path.name for path in downloads.iterdir()) == ["paper (2).txt", "paper.txt"]
+	assert sorted(path.name for path in downloads.glob("*.txt")) == ["paper (2).txt", "paper.txt"]
