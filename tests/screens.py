@@ -99,6 +99,8 @@ def desktop(size: str, bar: int = 48, screens: Sequence[str] = ()) -> Iterator[s
 		manager = subprocess.Popen(["openbox", "--sm-disable"], env=env, stderr=subprocess.DEVNULL)
 		ends.callback(manager.wait)
 		ends.callback(manager.terminate)
+		managed = lambda: "# 0x" in tool("xprop", "-root", "_NET_SUPPORTING_WM_CHECK")  # noqa: E731
+		wait_until(managed, 60.0, "the window manager")  # which may miss what is mapped while it starts
 		wide, tall = map(int, size.split("x"))
 		with pytest.MonkeyPatch.context() as patch:
 			patch.setenv("DISPLAY", display)
