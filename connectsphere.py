@@ -4970,9 +4970,9 @@ class Classroom:
 	def _on_rename(self, member: Member, message: Json) -> Effects:
 		"""Oneself or, for hosts, somebody else."""
 		room, name = self._room, clean_name(message["name"])
-		if message.get("who", member.id) != member.id and not member.leads:
-			raise Refused("not_allowed")
 		other = room.with_id(message.get("who", member.id))
+		if other.id != member.id and not member.leads:
+			raise Refused("not_allowed")
 		claim = room.names.people[other.person]
 		hers = other.role == "host" and looks(name) & looks(room.host)
 		before, claim.before = claim.before, [*claim.before[-7:], claim.name]
@@ -7180,7 +7180,8 @@ class TlsLink:
 		self._timer: Timer | None = None
 
 	def _watch(self, events: int) -> None:
-		self.loop.watch(self.socket, events, self.on_events)
+		if self.socket.fileno() >= 0:  # TLS takes it and gives none back where the peer is gone
+			self.loop.watch(self.socket, events, self.on_events)
 
 	def begin(self, *, connected: bool = True) -> TlsLink:
 		"""Start the handshake; TCP and TLS together have 5 s."""

@@ -49,8 +49,6 @@ class Servers:
 	def __call__(self, **options: Any) -> cs.ConferenceServer:
 		facts = {"base": free_base(), "bind": LOOPBACK, "host_key": HOST_KEY} | options
 		self._started.append(cs.ConferenceServer(cs.ServerOptions(**facts), self._identity))
-		# Many tests share a server: what a busy disk missed, and a file opened for it, came in another test.
-		self._started[-1]._keeper.PATIENCE = 30.0  # type: ignore[misc]
 		self._started[-1].start()
 		return self._started[-1]
 

@@ -343,6 +343,8 @@ def test_every_message_is_refused_or_done_as_its_role_and_the_class_say(
 		examples = [{**examples[0], "to_name": to} for to in ("Cleo", "Ms Lee") if to != name]
 	if kind == "file_offer":
 		examples = [{**one, "kind": what, "ref": 1} for one in examples for what in ("", "work", "sheet")]
+	if kind == "rename":
+		examples = [{"name": "Zoe", "who": lesson.member("Ms Lee").id}]
 	if kind in ("mic", "pause"):
 		examples = [{"on": True}, {"on": False}]
 	for fields in examples:

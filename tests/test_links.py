@@ -210,6 +210,20 @@ class TestTlsLink:
 				old.wrap_socket(sock)
 		assert hub.closed.get(timeout=PATIENCE) == "no_tls"
 
+	def test_one_that_is_gone_before_it_can_be_wrapped(
+		self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+	) -> None:
+		"""The library has taken the socket then, and closed it."""
+
+		def wrap_socket(sock: socket.socket, **options: object) -> ssl.SSLSocket:
+			sock.close()
+			raise ConnectionResetError(104, "gone")
+
+		with socket.create_connection(hub.address):
+			hub.accept(lambda link: monkeypatch.setattr(hub._context, "wrap_socket", wrap_socket))
+			assert hub.closed.get(timeout=PATIENCE) == "unreachable"
+		assert hub.on_thread(lambda: not hub.loop.links and "bugs" not in hub.counters.snapshot())
+
 	def test_a_silent_one_is_dropped(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 		monkeypatch.setattr(connectsphere, "HANDSHAKE_SECONDS", 0.2)
 		with socket.create_connection(hub.address) as sock:

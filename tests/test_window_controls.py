@@ -327,7 +327,8 @@ def test_every_button_of_the_top_bar(opened: Open) -> None:
 	driver.pump(0.1)
 	assert all(bar.winfo_ismapped() for bar in bars)
 	driver.key("F11", "c", "Escape")
-	assert not view.panel_open and asked == [True, False, True], "the newest first"
+	driver.until(lambda: not view.panel_open, "the newest first")
+	assert asked == [True, False, True]
 	driver.key("Escape")
 	assert asked == [True, False, True, False]
 
