@@ -6,9 +6,10 @@ import contextlib
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import mss
 import numpy as np
@@ -80,6 +81,22 @@ def photographed() -> cs.Picture:
 
 
 @contextlib.contextmanager
+def window_manager(env: Mapping[str, str] = os.environ) -> Iterator[None]:
+	"""One that is ready: it may miss what is mapped while it starts. Skips the test where there is none."""
+	if lacking := [name for name in ("openbox", "xprop") if shutil.which(name) is None]:
+		pytest.skip(f"needs {lacking}")
+	asking = ["xprop", "-root", "_NET_SUPPORTING_WM_CHECK"]
+	with subprocess.Popen(["openbox", "--sm-disable"], env=env, stderr=subprocess.DEVNULL) as manager:
+		try:
+			wait_until(
+				lambda: b"# 0x" in subprocess.check_output(asking, env=env), 60.0, "the window manager"
+			)
+			yield
+		finally:
+			manager.terminate()
+
+
+@contextlib.contextmanager
 def desktop(size: str, bar: int = 48, screens: Sequence[str] = ()) -> Iterator[str]:
 	"""A screen of WIDTHxHEIGHT with a window manager, a task bar of `bar` pixels at its foot; for DISPLAY.
 
@@ -96,11 +113,7 @@ def desktop(size: str, bar: int = 48, screens: Sequence[str] = ()) -> Iterator[s
 			wide, tall, left, top = re.split(r"[x+]", place)
 			output = "none" if number else "screen"
 			tool("xrandr", "--setmonitor", f"m{number}", f"{wide}/300x{tall}/200+{left}+{top}", output)
-		manager = subprocess.Popen(["openbox", "--sm-disable"], env=env, stderr=subprocess.DEVNULL)
-		ends.callback(manager.wait)
-		ends.callback(manager.terminate)
-		managed = lambda: "# 0x" in tool("xprop", "-root", "_NET_SUPPORTING_WM_CHECK")  # noqa: E731
-		wait_until(managed, 60.0, "the window manager")  # which may miss what is mapped while it starts
+		ends.enter_context(window_manager(env))
 		wide, tall = map(int, size.split("x"))
 		with pytest.MonkeyPatch.context() as patch:
 			patch.setenv("DISPLAY", display)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from pictures import counting
 from PIL import Image
-from screens import another_window, grabbed, xvfb
+from screens import another_window, grabbed, window_manager, xvfb
 from waiting import wait_until
 
 import connectsphere as cs
@@ -136,10 +136,7 @@ def test_what_lies_over_a_shared_window_is_not_seen(
 	"""While another program covers a part of it the last picture stays; its own dialogs belong to it."""
 	with contextlib.ExitStack() as stack:
 		if manager == "openbox":
-			if shutil.which(manager) is None:
-				pytest.skip("needs openbox")
-			keeper = stack.enter_context(subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL))
-			stack.callback(keeper.terminate)
+			stack.enter_context(window_manager())
 		content = f'root.configure(background="red"); {BESIDE!r} and exec({BESIDE!r}, globals())'
 		shared = stack.enter_context(another_window("200x150+50+60", content))
 		wait_until(lambda: has(grabbed(), RED, 20_000))
@@ -308,10 +305,7 @@ def test_no_shared_picture_shows_a_window_of_ours(
 	"""Wherever they go; what lies over them is shown, and nothing is grey where they are not."""
 	with contextlib.ExitStack() as stack:
 		if manager == "openbox":
-			if shutil.which(manager) is None:
-				pytest.skip("needs openbox")
-			keeper = stack.enter_context(subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL))
-			stack.callback(keeper.terminate)
+			stack.enter_context(window_manager())
 		script = HIDING.replace("ARGUMENT", repr(manager)).replace("ROUNDS", str(rounds))
 		command = [sys.executable, "-c", script]
 		root = Path(cs.__file__).parent

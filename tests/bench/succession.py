@@ -9,6 +9,7 @@ smaller half; the home on a stick; and 100 who are light.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from figures import ROOT, Row
@@ -180,15 +181,17 @@ def apart(one: Class, halves: Iterable[Iterable[int]]) -> Callable[[], None]:
 	return mend
 
 
-def class_of(lan: Lan, home: Path, standbys: int = 2) -> tuple[Class, dict[str, Headless]]:
+@contextlib.contextmanager
+def class_of(lan: Lan, home: Path, standbys: int = 2) -> Iterator[tuple[Class, dict[str, Headless]]]:
 	"""Five people on as many hosts."""
-	one = Class(lan, home, "--pin", PIN).begin()
-	by_name = {}
-	for at, name in enumerate(("Ana", "Ben", "Cem", "Dan"), 2):
-		by_name[name] = one.standby(at, name) if at < 2 + standbys else one.pupil(at, name)
-	for each in by_name.values() if standbys else ():
-		each.wait("succession", 20, names=["Ana", "Ben"][:standbys])
-	return one, by_name
+	with contextlib.closing(Class(lan, home, "--pin", PIN)) as one:
+		one.begin()
+		by_name = {}
+		for at, name in enumerate(("Ana", "Ben", "Cem", "Dan"), 2):
+			by_name[name] = one.standby(at, name) if at < 2 + standbys else one.pupil(at, name)
+		for each in by_name.values() if standbys else ():
+			each.wait("succession", 20, names=["Ana", "Ben"][:standbys])
+		yield one, by_name
 
 
 def slowest(ones: Iterable[Headless], epoch: int, at: str, since: float) -> float:
@@ -204,19 +207,15 @@ def once_and_whole(one: Iterable[Headless], said: Iterable[str]) -> None:
 
 def cable(lan: Lan, home: Path) -> Found:
 	"""The host's cable is pulled."""
-	one, by_name = class_of(lan, home)
-	try:
+	with class_of(lan, home) as (_, by_name):
 		lan.cut(1)
 		cut = time.time()
 		return {"cable pulled: all are in again": slowest(by_name.values(), 2, "Ana", cut)}
-	finally:
-		one.close()
 
 
 def half(lan: Lan, home: Path) -> Found:
 	"""Half of the class reaches the second standby alone."""
-	one, by_name = class_of(lan, home)
-	try:
+	with class_of(lan, home) as (one, by_name):
 		far, near = [by_name[name] for name in ("Ben", "Cem")], [by_name[name] for name in ("Ana", "Dan")]
 		mend, cut = apart(one, ((1, 2, 5), (3, 4))), time.time()
 		words = "half at the second standby: "
@@ -229,14 +228,11 @@ def half(lan: Lan, home: Path) -> Found:
 		once_and_whole([one.teacher, *by_name.values()], ("there", "here"))
 		assert not near[0].seen("reconnecting")
 		return found
-	finally:
-		one.close()
 
 
 def both(lan: Lan, home: Path) -> Found:
 	"""The host dies while the class is in halves: both standbys serve, until they meet."""
-	one, by_name = class_of(lan, home)
-	try:
+	with class_of(lan, home) as (one, by_name):
 		far, near = [by_name[name] for name in ("Ben", "Cem")], [by_name[name] for name in ("Ana", "Dan")]
 		mend, died = apart(one, ((2, 5), (3, 4))), one.kill_host()
 		slowest(near, 2, "Ana", died)
@@ -248,14 +244,11 @@ def both(lan: Lan, home: Path) -> Found:
 		took = slowest(near, 3, "Ben", time.time())  # the higher epoch stays
 		once_and_whole(by_name.values(), ("there", "here"))
 		return {"two that serve: one after mending": took}
-	finally:
-		one.close()
 
 
 def nobody(lan: Lan, home: Path) -> Found:
 	"""Without a standby all wait, and are told so, until the host's program is there again."""
-	one, by_name = class_of(lan, home, 0)
-	try:
+	with class_of(lan, home, 0) as (one, by_name):
 		one.kill_host()
 		for each in by_name.values():
 			each.wait("reconnecting", 20)
@@ -268,14 +261,11 @@ def nobody(lan: Lan, home: Path) -> Found:
 				each.wait("reconnected", 30)["time"] - start for each in by_name.values()
 			)
 		}
-	finally:
-		one.close()
 
 
 def split(lan: Lan, home: Path, larger: bool) -> Found:
 	"""30 s apart, with the host in the larger half or the smaller one."""
-	one, by_name = class_of(lan, home)
-	try:
+	with class_of(lan, home) as (one, by_name):
 		away = ("Ana", "Dan") if larger else ("Ana", "Ben", "Cem")
 		there = [by_name[name] for name in away]
 		here = [one.teacher, *(each for name, each in by_name.items() if name not in away)]
@@ -293,14 +283,11 @@ def split(lan: Lan, home: Path, larger: bool) -> Found:
 		once_and_whole([*here, *there], [f"{where} {n}" for where in ("there", "here") for n in range(3)])
 		wait_until(lambda: len(people(one.teacher)) == 5)
 		return {f"split, host in the {'larger' if larger else 'smaller'} half: one after mending": took}
-	finally:
-		one.close()
 
 
 def stick(lan: Lan, home: Path) -> Found:
 	"""The host goes on at another computer, with her home on a stick."""
-	one, by_name = class_of(lan, home)
-	try:
+	with class_of(lan, home) as (one, by_name):
 		died = one.kill_host()
 		slowest(by_name.values(), 2, "Ana", died)
 		elsewhere = home / "Elsewhere"
@@ -312,8 +299,6 @@ def stick(lan: Lan, home: Path) -> Found:
 		back = again.wait("joined", 40)
 		assert (back["role"], back["served_by"]) == ("host", "Ana")
 		return {"home on a stick: the host is back": back["time"] - start}
-	finally:
-		one.close()
 
 
 def hundred(lan: Lan, home: Path) -> Found:
