@@ -36,6 +36,12 @@ class VirtualSound:
 			["paplay", f"--device={self.feed}", str(wav)], env=self.environment, check=True, timeout=30
 		)
 
+	def loop(self, milliseconds: int) -> None:
+		"""From now on the virtual microphone hears the virtual speaker, so much later."""
+		module = ["module-loopback", f"source={self.speaker}", f"sink={self.feed}"]
+		command = ["pactl", "load-module", *module, f"latency_msec={milliseconds}"]
+		subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=10)
+
 	@contextlib.contextmanager
 	def listen(self) -> Iterator[list[NDArray[np.int16]]]:
 		"""Record the virtual speaker inside the block (16 kHz mono); the one entry is there after it."""

@@ -15,6 +15,7 @@ import pytest
 from conftest import Meeting
 from headless import Headless
 from meetings import QUIET_MACHINE, Passage, host, join, switch, wav
+from sound import missing, virtual_sound
 from voices import (
 	BLOCK,
 	LAG,
@@ -323,6 +324,27 @@ def test_far_hears_its_own_echo_until_the_voice_is_clear(meeting: Meeting, tmp_p
 	wait_level(back, lambda db: db <= loud - 25, 1.0, 2.5 if QUIET_MACHINE else 20.0)
 	ben.send(do="sound", mode="muffled", ref=99)
 	assert ben.wait("error", ref=99)["code"] == "bad_command"
+
+
+@pytest.mark.skipif(bool(missing), reason="needs the packages pulseaudio and pulseaudio-utils")
+def test_far_hears_no_echo_of_a_sound_card_whose_output_comes_back_into_its_input(
+	meeting: Meeting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	far = wav(tmp_path / "far.wav", samples(speech(0, 8, 1, -22)))
+	back = tmp_path / "back.wav"
+	with virtual_sound() as virtual:
+		virtual.loop(45)
+		for name, value in virtual.environment.items():
+			monkeypatch.setenv(name, value)
+		cards = ("--mic", "default", "--speaker", "default")
+		near, base = host(meeting, *cards, "--sound", "original")
+		ben = join(meeting, base, "Ben", "--mic", str(far), "--speaker", str(back))
+		switch(near, "mic", True)
+		switch(ben, "mic", True)
+		loud = wait_level(back, lambda db: db > -40, 2.0)
+		asked(near, do="sound", mode="clear")
+		wait_level(back, lambda db: db <= loud - 25, 1.0, 2.5 if QUIET_MACHINE else 20.0)
+		near.close()
 
 
 def test_a_listener_sets_how_loud_each_other_is_and_it_stays_over_reconnects(
