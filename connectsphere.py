@@ -2425,7 +2425,8 @@ class RoomFinder:
 		self._at = self._busy = 0  # now, and until when they listen, in blocks
 		self._work: Iterator[None] = iter(())
 		self._asked: dict[frozenset[int], tuple[int, int]] = {}  # when next, and how long then
-		self._suspected: list[tuple[int, int]] = []  # of those who listen
+		self._listen = set[int]()  # who was asked to: the loudspeaker of one drowns what the others hear
+		self._suspected = set[frozenset[int]]()  # pairs of them
 		self._early: set[int] = set()
 		self._against: Counter[tuple[int, int]] = Counter()  # by (who is heard, who does not hear)
 
@@ -2434,7 +2435,7 @@ class RoomFinder:
 		self._early.add(id)
 		for pair in self._suspected:
 			if id in pair and self._early.issuperset(pair):
-				self.news.append({"event": "room", "ids": pair, "same": True})
+				self.news.append({"event": "room", "ids": sorted(pair), "same": True})
 
 	def push(
 		self,
@@ -2470,7 +2471,7 @@ class RoomFinder:
 			like = alike(voices, lag)
 			best = np.maximum(best, np.maximum(like, like.T))
 			yield  # a lag a tick: nobody's sound waits for it
-		suspects, likes = set[int](), list[tuple[int, int]]()
+		suspects, likes = set[int](), set[frozenset[int]]()
 		for a, b in itertools.combinations(np.argsort(-voiced), 2):
 			pair = ids[a], ids[b]
 			if voiced[a] < VOICED:
@@ -2481,18 +2482,22 @@ class RoomFinder:
 					del self._against[pair]
 					self.news.append({"event": "room", "ids": pair[::-1], "same": False})
 			elif best[a, b] > self.LIKE:
-				likes.append(pair)
-				suspects.update(pair if self._may_ask(pair) else ())
+				likes.add(both := frozenset(pair))
+				suspects.update(both if self._may_ask(both) else ())
 		if suspects:
 			self._busy, self._early = self._at + HeardBefore.BLOCKS + 40, set()
-			self._suspected = [pair for pair in likes if suspects.intersection(pair)]
-			self.news.append({"event": "listen", "ids": sorted(set().union(*self._suspected))})
+			self._suspected = {pair for pair in likes if suspects.intersection(pair)}
+			near = best[[ids.index(id) for id in set().union(*self._suspected)]].max(axis=0)
+			self._listen = {id for id, like in zip(ids, near, strict=True) if like > self.UNLIKE}
+			self.news.append({"event": "listen", "ids": sorted(self._listen)})
+		elif self._at < self._busy:
+			self._suspected.update(pair for pair in likes if self._listen.issuperset(pair))
 
-	def _may_ask(self, pair: tuple[int, int]) -> bool:
-		when, wait = self._asked.get(frozenset(pair), (0, self.PATIENCE))
+	def _may_ask(self, pair: frozenset[int]) -> bool:
+		when, wait = self._asked.get(pair, (0, self.PATIENCE))
 		if self._at < max(when, self._busy):
 			return False
-		self._asked[frozenset(pair)] = self._at + wait, min(2 * wait, 6_000)
+		self._asked[pair] = self._at + wait, min(2 * wait, 6_000)
 		return True
 
 

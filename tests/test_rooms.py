@@ -283,6 +283,28 @@ def test_leaks_films_and_fans_make_no_room(kind: str) -> None:
 	assert school.groups == [], school.log
 
 
+def test_who_has_hardly_spoken_yet_listens_with_those_it_resembles_and_is_found_with_them() -> None:
+	finder = cs.RoomFinder()
+	voice, hiss = samples(speech(0, 4, 1, -26)), samples(noise(4 * RATE, -70, 9))
+	asked: list[int] = []
+	for k in range(len(voice) // BLOCK):
+		piece = slice(k * BLOCK, (k + 1) * BLOCK)
+		# the third one's gate opens late: its own loudspeaker had drowned what it heard
+		talkers = [1, 2, 3] if k > 20 else [1, 2]
+		other = hiss[piece].astype(np.float32)
+		waves = [voice[piece].astype(np.float32)] * len(talkers)
+		finder.push([*talkers, 4], np.stack([*waves, other]), [1, 2, 3, 4], {})
+		asked += [id for news in finder.news if news["event"] == "listen" for id in news["ids"]]
+		finder.news.clear()
+		if asked and k == 150:
+			for id in (1, 2, 3):
+				finder.note_early(id)
+			break
+	assert asked[:3] == [1, 2, 3] and 4 not in asked
+	pairs = [news["ids"] for news in finder.news]
+	assert sorted(pairs) == [[1, 2], [1, 3], [2, 3]]
+
+
 def test_a_leak_is_asked_about_seldom() -> None:
 	finder = cs.RoomFinder()
 	voice = samples(speech(0, 30, 1, -26))

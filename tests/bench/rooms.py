@@ -135,18 +135,13 @@ def rows(seeds: int, minutes: float = 10.0) -> list[Row]:
 			values = [one[what] for one in found]
 			figure = f"worst {worst(values):.2f}, mean {np.mean(values):.2f}"
 			made.append(Row("rooms", f"{what}, gain {db:+d} dB", figure, bound=bound))
-	school = apart(minutes, 1)
-	school.run()
-	asks = sum("listen" in words for _, words in school.log)
-	false = sum(" with " in words for _, words in school.log)
-	made.append(
-		Row(
-			"rooms",
-			f"false groups in {minutes:g} min of six",
-			f"{false} ({asks} times asked to listen)",
-			bound="0",
-		)
-	)
+	apart_ones = [apart(minutes, seed) for seed in range(seeds)]
+	for school in apart_ones:
+		school.run()
+	words = [words for school in apart_ones for _, words in school.log]
+	false, asks = sum(" with " in one for one in words), sum("listen" in one for one in words)
+	what = f"false groups in {minutes:g} min of six, {seeds} seeds"
+	made.append(Row("rooms", what, f"{false} ({asks} times asked to listen)", bound="0"))
 	for count in (8, 30):
 		whole, plain = cost(count)
 		share = f"{whole - plain:.3f} ms a tick, {(whole - plain) / 0.16:.2f} % of a core"
