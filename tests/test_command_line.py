@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,35 +67,46 @@ def test_help_names_every_role_and_option(run: Run) -> None:
 	assert sorted({*ROLES, *OPTIONS} - named) == []
 
 
-@pytest.mark.parametrize(
-	"args",
-	[
-		["--nonsense"],
-		["surplus"],
-		["--port", "abc"],
-		["--port", "0"],
-		["--port", "64000"],
-		["--port"],
-		["--bind", "not an address"],
-		["--join"],
-		["--join", ""],
-		["--join", "127.0.0.1:99999"],
-		["--join", "127.0.0.1:port"],
-		["--host", "--serve"],
-		["--host", "--join", LOOPBACK],
-		["--serve", "--list"],
-		["--demo", "0"],
-		["--demo", "many"],
-		["--host", "--pin", ""],
-		["--host", "--orphan-seconds", "-1"],
-		["--host", "--pin", "9" * 65],
-	],
-	ids=" ".join,
+WRONG = (
+	["--nonsense"],
+	["surplus"],
+	["--port", "abc"],
+	["--port", "0"],
+	["--port", "64000"],
+	["--port"],
+	["--bind", "not an address"],
+	["--join"],
+	["--join", ""],
+	["--join", "127.0.0.1:99999"],
+	["--join", "127.0.0.1:port"],
+	["--host", "--serve"],
+	["--host", "--join", LOOPBACK],
+	["--serve", "--list"],
+	["--demo", "0"],
+	["--demo", "many"],
+	["--host", "--pin", ""],
+	["--host", "--orphan-seconds", "-1"],
+	["--host", "--pin", "9" * 65],
 )
-def test_wrong_options(run: Run, args: Sequence[str]) -> None:
-	done = run(*args)
-	assert_one_sentence(done.stderr)
-	assert (done.returncode, done.stdout) == (2, "")
+# All of them in one process, each as if it were the only one.
+EACH = """
+import contextlib, io, json, sys, connectsphere
+for sys.argv[1:] in json.loads(sys.argv[1]):
+	with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as told:
+		status = connectsphere.main()
+	print(json.dumps([status, said.getvalue(), told.getvalue()]))
+"""
+
+
+def test_wrong_options(run: Run) -> None:
+	command = [sys.executable, "-c", EACH, json.dumps(WRONG)]
+	done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+	for args, answer in zip(WRONG, map(json.loads, done.stdout.splitlines()), strict=True):
+		assert_one_sentence(answer[2])
+		assert answer[:2] == [2, ""], args
+	one = run(*WRONG[0])
+	assert_one_sentence(one.stderr)
+	assert (one.returncode, one.stdout) == (2, "")
 
 
 @pytest.mark.parametrize(

@@ -320,15 +320,15 @@ class Hop:
 def test_pictures_over_two_bad_links(loss: float, least: float, size: int) -> None:
 	"""Two minutes: what is lost by chance is repaired in time, and nobody takes it for a short path."""
 	up, down = Hop(Faults(loss), 1), Hop(Faults(loss), 3)
-	pictures, steps, in_time, held = 1_800, 121_000, 0, 0
+	pictures, steps, in_time, held = 1_800, 60_500, 0, 0
 	for step in range(steps):
-		now = step / 1e3
-		number, phase = divmod(step * 15, 1_000)
+		now = step / 500
+		number, phase = divmod(step * 15, 500)
 		if phase < 15 and number < pictures:
 			up.send(number, bytes(size), now)
-		if step % 16 == 0:
-			up.say(step // 16, now)
-			down.say(step // 16, now)
+		if step % 8 == 0:
+			up.say(step // 8, now)
+			down.say(step // 8, now)
 		for frame in up.arrived(now):
 			down.send(frame.number, frame.sealed, now)
 		in_time += sum(now - frame.number / 15 <= IN_TIME for frame in down.arrived(now))

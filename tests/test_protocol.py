@@ -11,11 +11,11 @@ import spake2
 import wire_examples
 from headless import ROOT
 from spake2.parameters.ed25519 import ParamsEd25519
+from test_sections import product
 
 import connectsphere as cs
 
 PAGE = (ROOT / "docs" / "protocol.md").read_text("utf-8")
-TREE = ast.parse((ROOT / "connectsphere.py").read_text("utf-8"))
 
 
 def section(title: str) -> str:
@@ -49,7 +49,7 @@ def is_code(key: ast.expr | None) -> bool:
 
 def test_every_code_is_told_and_none_besides() -> None:
 	wire, ours = first_cells(section("Refusals")), first_cells(section("The headless interface"))
-	codes = codes_of(TREE)
+	codes = codes_of(product().tree)
 	assert {"no_such_person", "elsewhere", "unreachable", "disk"} <= codes
 	assert codes - wire - ours == set()
 	commands = set(re.findall(r"`([a-z_]+)`", section("The headless interface").split("Codes that")[0]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from headless import ROOT
-from test_sections import SOURCE, Module
+from test_sections import product
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -22,7 +22,7 @@ def line_behind(marker: str) -> str:
 
 @pytest.mark.parametrize(
 	("marker", "end"),
-	[("demo-line", "connectsphere.py --demo"), ("test-line", "-m pytest -n 4 --dist worksteal")],
+	[("demo-line", "connectsphere.py --demo"), ("test-line", "-m pytest -n 6 --dist worksteal")],
 )
 def test_each_line_sets_up_all_it_needs(marker: str, end: str) -> None:
 	line = line_behind(marker)
@@ -72,7 +72,7 @@ def test_the_front_door_is_short() -> None:
 
 
 def test_each_name_stands_in_the_section_that_is_said() -> None:
-	module = Module(SOURCE.read_text(encoding="utf-8"))
+	module = product()
 	rows = re.findall(r"^\| [^|]+ \| ([A-Z][A-Z, -]+) \| (`.+) \|$", README, re.MULTILINE)
 	assert len(rows) > 15
 	for sections, names in rows:

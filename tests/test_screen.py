@@ -417,15 +417,15 @@ def test_any_record_is_judged(payload: bytes) -> None:
 			cs.parse_record(payload, shape)
 
 
-@pytest.mark.parametrize(
-	"hello",
-	[b"", b"{}", b"\xff" * 20, b"[1]", b'{"role":"king","ticket":"' + b"0" * 32 + b'"}', b"x" * 5_000],
-)
-def test_a_bad_hello_ends_the_connection(raw: Raw, hello: bytes) -> None:
-	link = Screen(raw._connect(raw.base + 1))
-	link.say(hello)
-	assert link.hear() == b""
-	link.link.close()
+BAD_HELLOS = (b"", b"{}", b"\xff" * 20, b"[1]", b'{"role":"king","ticket":"%032d"}' % 0, b"x" * 5_000)
+
+
+def test_a_bad_hello_ends_the_connection(raw: Raw) -> None:
+	for hello in BAD_HELLOS:
+		link = Screen(raw._connect(raw.base + 1))
+		link.say(hello)
+		assert link.hear() == b"", hello
+		link.link.close()
 
 
 def test_silence_ends_after_five_seconds(raw: Raw) -> None:

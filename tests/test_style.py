@@ -79,7 +79,10 @@ def test_the_check_can_fail(command: list[str], source: str, word: str) -> None:
 
 def spaced(text: str) -> list[int]:
 	"""Lines of code, not of a string, that spaces indent: what a formatter is told to skip can hold some."""
-	lines, tokens = text.splitlines(), tokenize.generate_tokens(io.StringIO(text).readline)
+	lines = text.splitlines()
+	if not any(re.match(r"\t* \s*\S", line) for line in lines):  # to read a token takes long
+		return []
+	tokens = tokenize.generate_tokens(io.StringIO(text).readline)
 	starts = {token.start[0]: token.start[1] for token in reversed([*tokens]) if token.string.strip()}
 	return [
 		row

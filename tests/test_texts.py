@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from test_sections import SOURCE, Module
+from test_sections import product
 
 import connectsphere as cs
 
@@ -33,12 +33,11 @@ UNSEEN = {
 	"Then start it.",
 	"The device was closed.",  # and who reads on is told, which the program does not
 }  # fmt: skip
-MODULE = Module(SOURCE.read_text("utf-8"))
 
 
 def window_nodes() -> Iterator[ast.AST]:
 	"""The functions and classes of the window's sections, and the table of commands; no other table."""
-	for section in MODULE.sections:
+	for section in product().sections:
 		if section.name in ("DRAWING", "WIDGETS", "STAGE", "PANELS", "DIALOGS", "WINDOW"):
 			for statement in section.body:
 				words = isinstance(statement, ast.FunctionDef | ast.ClassDef)
@@ -135,7 +134,7 @@ def test_spanish_says_tu_and_french_knows_one_word_for_the_host() -> None:
 
 
 def test_what_is_translated_is_in_the_table() -> None:
-	assert sorted(set(translated(MODULE.tree)) - set(cs.tr.table)) == []
+	assert sorted(set(translated(product().tree)) - set(cs.tr.table)) == []
 
 
 def test_no_sentence_of_the_window_bypasses_the_table() -> None:
@@ -187,7 +186,7 @@ def english_left(tree: ast.AST) -> set[str]:
 
 
 def test_every_sentence_from_below_is_translated() -> None:
-	below = [section.body for section in MODULE.sections if section.name not in SHOWN_OR_TOLD]
+	below = [section.body for section in product().sections if section.name not in SHOWN_OR_TOLD]
 	assert english_left(ast.Module([statement for body in below for statement in body], [])) == UNSEEN
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 KINDS = ("other", "calm", "alone")  # of tests, in the order in which they run
+AT_ONCE = 3  # calm ones, however many workers there are
 HERE = Path(__file__).parent
 # what is locked, and nothing else to it
 GATE, ROOMS = (
@@ -35,6 +36,12 @@ def outside() -> list[str]:
 	return []
 
 
+def place() -> Path:
+	"""What those of the workers lock that share a place among the calm ones."""
+	worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+	return HERE / ("meetings.py", "headless.py", "screens.py")[worker % AT_ONCE]
+
+
 @contextlib.contextmanager
 def turn(kind: str) -> Iterator[None]:
 	"""Hold a place among the workers: those of one kind run side by side, an `alone` one by itself.
@@ -55,4 +62,6 @@ def turn(kind: str) -> Iterator[None]:
 			fcntl.flock(rooms[other], fcntl.LOCK_UN)
 		fcntl.flock(rooms[kind], fcntl.LOCK_EX if kind == "alone" else fcntl.LOCK_SH)
 		fcntl.flock(gate, fcntl.LOCK_UN)
+		if kind == "calm":
+			fcntl.flock(stack.enter_context(place().open()), fcntl.LOCK_EX)
 		yield
