@@ -68,11 +68,12 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 	"""Each worker takes the next of the list when it has ended one, whatever `--dist` says: so none waits for
-	a calm machine while there are others left."""
-	from xdist.scheduler import LoadScheduling
+	a calm machine while there are others left. What is marked with one `xdist_group` shares a worker, as it
+	shares a meeting that costs more than most of its tests."""
+	from xdist.scheduler import LoadGroupScheduling
 
-	config.option.maxschedchunk = 1
-	return LoadScheduling(config, log)
+	config.option.loadscopereorder = False
+	return LoadGroupScheduling(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)

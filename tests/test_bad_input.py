@@ -28,6 +28,8 @@ from member import HELLO, SEED, Member, bombs, jpeg, noise, read_to_end, tls
 import connectsphere as cs
 from connectsphere import Json
 
+pytestmark = pytest.mark.xdist_group("lesson")
+
 
 @dataclass
 class Lesson:

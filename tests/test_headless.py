@@ -22,6 +22,7 @@ from sound import speech_like
 
 import connectsphere as cs
 
+pytestmark = pytest.mark.xdist_group("room")
 EVENT_FIELDS = {
 	"serving": {"address", "port", "title", "fingerprint"},
 	"joined": {"id", "name", "meeting", "title", "address", "host", "encrypted", "role"},

@@ -22,7 +22,7 @@ def line_behind(marker: str) -> str:
 
 @pytest.mark.parametrize(
 	("marker", "end"),
-	[("demo-line", "connectsphere.py --demo"), ("test-line", "-m pytest -n 6 --dist worksteal")],
+	[("demo-line", "connectsphere.py --demo"), ("test-line", "-m pytest -n 6 --dist loadgroup")],
 )
 def test_each_line_sets_up_all_it_needs(marker: str, end: str) -> None:
 	line = line_behind(marker)

@@ -19,7 +19,10 @@ import connectsphere as cs
 __all__ = ["opened"]  # a fixture
 
 LACKING = [tool for tool in ("Xvfb", "openbox", "xdotool", "xprop") if shutil.which(tool) is None]
-pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}")
+pytestmark = [
+	pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}"),
+	pytest.mark.xdist_group("desktop"),
+]
 
 
 @pytest.fixture(scope="session")  # Tk keeps its connection: it may not end before
