@@ -898,6 +898,7 @@ _PERMITS = _listing(_WHAT, len(PERMITS))
 DOORS = ("open", "knock", "locked")
 _DOOR = _exactly(*DOORS)
 MOST_ANSWERS = 5
+MOST_FILES = 1_000
 MOST_ROWS = 250  # of attendance, in one message
 DAY_SECONDS = 86_400
 
@@ -1166,7 +1167,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"room": {"same": _ID},
 	"early": {},
 	"ask_share": {"who": _ID},
-	"agree": {"to": _ASKED, "yes": _flag},
+	"agree": {"to": _exactly("share", "stand_by"), "yes": _flag},
 	"stand_by": {"who": _ID},
 	"standing_by": {"fingerprint": _TOKEN, "port": _integer(0, 65_535), "rank": _integer(0, 3)},
 	"claims": {"digests": _mapping(_TOKEN, _TOKEN, 8)},
@@ -1218,7 +1219,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"users": _listing(_record(_USER), MAX_PEOPLE),
 		"chat": _listing(_record({**_LINE, **_OWN}), HISTORY),
 		"private": _listing(_record({**_PRIVATE_LINE, **_OWN}), HISTORY),
-		"files": _listing(_record(FileOffer.shape()), 1_000),
+		"files": _listing(_record(FileOffer.shape()), MOST_FILES),
 		"presenter": _ID,
 		"largest_file": _COUNT,
 		"epoch": _EPOCH,
@@ -1233,13 +1234,13 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"pin": {"message": _hex(33)},
 	"pin_proof": {"mac": _TOKEN},
 	"denied": _REFUSAL,
-	"error": {**_REFUSAL},
+	"error": _REFUSAL,
 	"user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
 	"join": {"user": _record(_USER)},
 	"leave": {"id": _ID, "name": _NAME, "reason": _text(500)},
 	"state": {"user": _record(_USER)},
-	"chat": {**_LINE},
-	"private_chat": {**_PRIVATE_LINE},
+	"chat": _LINE,
+	"private_chat": _PRIVATE_LINE,
 	"reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _shown(32)},
 	"video_start": {"id": _ID, "name": _NAME},
 	"video_stop": {"id": _ID, "name": _NAME},
@@ -4314,8 +4315,7 @@ NUMBER_GAP = 1_000
 TICKET_SECONDS = 10.0
 ANSWERS: Mapping[str, str] = {  # what answers a request; all others are answered by `ok`
 	**{kind: kind for kind in ("user_list", "chat", "private_chat", "reaction", "ticket", "timer")},
-	"attendance": "attendance",
-	"stand_by": "stand_by",
+	**{kind: kind for kind in ("attendance", "stand_by")},
 	"ping": "pong",
 	"file_offer": "file_ready",
 	"cancel": "file_gone",
@@ -4345,15 +4345,10 @@ MOST_NAMES = 2_000  # of those who have gone, half are forgotten then
 RESERVED_NAMES = "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 FOREVER = 3e10
 LASTING = ("hand",)  # fields of a Person that are still so when it comes back
-MOST_FILES = 1_000
 MOST_FILES_A_PERSON = 200
-
-
 WELCOMING = ("meeting", "title", "host", "presenter", "epoch", "served_by")
 # The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
 ROOM_FACTS = (*WELCOMING, "counter", "newest_id")
-
-
 HEIRLOOMS: Mapping[str, tuple[str, ...]] = {  # what a standby holds, by parts of the room
 	"people": ("person", "name", "address", "exempt", "removed", "until"),
 	"members": ("id", "name", "address", "person"),
@@ -4455,6 +4450,8 @@ class Limits:
 	free_disk: int = 1 << 30
 
 
+# Monotonic seconds; negative: before this computer was started.
+Moment: TypeAlias = Annotated[float, _number(-FOREVER, FOREVER)]
 _ADDRESS = _text(64)
 _PEOPLE = _listing(_ID, 1 << 16)
 _HEIRS = _mapping(_TOKEN, _TOKEN, 8)
@@ -4521,15 +4518,15 @@ class Claim(Record):
 	name: Name
 	address: Annotated[str, _ADDRESS]
 	tokens: Annotated[list[str], _listing(_TOKEN, 2)] = field(default_factory=list)  # SHA-256, newest last
-	until: Time = FOREVER
+	until: Moment = FOREVER
 	removed: Flag = False
 	exempt: Annotated[list[str], _PERMITS] = field(default_factory=list)  # of what is set for all
 	cohost: Flag = False
 	room: Annotated[int, _integer(-1, 2**32)] = -1  # in whose it says it is; 0: nobody's, -1: says nothing
 	vote: Vote = -1
-	came: Time = 0.0  # at first; monotonic, as the next two
-	since: Time = 0.0  # in without a break; 0: is not here
-	went: Time = 0.0
+	came: Moment = 0.0  # at first
+	since: Moment = 0.0  # in without a break; 0: is not here
+	went: Moment = 0.0
 	stayed: Time = 0.0  # seconds before `since`
 	lost: Count = 0  # links
 	lasting: Annotated[Json, _LASTING] = field(default_factory=dict)
@@ -4720,7 +4717,7 @@ class FileShelf:
 			raise Refused("too_large")
 
 	def shown_to(self, person: int) -> list[Json]:
-		return [o.message() for o in self.offers.values() if o.whole and o.concerns(person)]
+		return [o.message() for o in self.offers.values() if o.whole and o.concerns(person)][-MOST_FILES:]
 
 	def abandoned(self, awaited: Callable[[], set[int]]) -> list[Offer]:
 		"""What was not sent to its end by people who cannot come back to it."""
@@ -4742,6 +4739,7 @@ class Classroom:
 	def __init__(self, room: Room):
 		self._room = room
 		self.grouped: Json = {"do": "rooms", "groups": [], "free": []}
+		self._may_take: set[int] = set()  # persons asked to share, until they answer
 
 	@property
 	def set(self) -> Setting:
@@ -4904,16 +4902,19 @@ class Classroom:
 
 	def _on_ask_share(self, member: Member, message: Json) -> Effects:
 		other = self._room.with_id(message["who"])
+		self._may_take.add(other.person)
 		asked = Tell((other.id,), {"type": "asked", "to": "share", "by": member.name})
 		return [*self.exempt(other, "share", True), asked]
 
 	def _on_agree(self, member: Member, message: Json) -> Effects:
-		"""Who was asked answers; with a yes the screen is free for it."""
+		"""Who was asked answers, once; with a yes the screen is free for it."""
 		if message["to"] == "stand_by":
 			refused = {"type": "stand_by", "name": member.name, "state": "refused"}
 			return [] if message["yes"] else [self._room.tell_hosts(refused)]
 		room, told = self._room, {"type": "agreed", "name": member.name, "to": message["to"]}
 		freed = message["yes"] and self.may(member, "share") and room.presenter not in (0, member.id)
+		freed &= member.person in self._may_take  # or anyone could end another's sharing
+		self._may_take.discard(member.person)
 		stopped = room.share_stop(room.presenter) if freed else []
 		return [*stopped, room.tell_hosts({**told, "yes": message["yes"]})]
 
@@ -4927,9 +4928,7 @@ class Classroom:
 		"""(id, the question as told) of each: hosts are told how many chose what, all once it is over."""
 		question, people = self.set.question, self._room.names.people
 		votes = Counter(claim.vote for claim in people.values())
-		counts = (
-			{"counts": [votes[n] for n in range(len(question["answers"]))]} if question["answers"] else {}
-		)
+		counts = {"counts": [votes[n] for n in range(len(question["answers"]))]}
 		told = {"type": "question", **question}
 		return [
 			(one.id, told | {"own": people[one.person].vote} | (counts if over or one.leads else {}))
@@ -4980,8 +4979,10 @@ class Classroom:
 			raise Refused("not_allowed")
 		claim = room.names.people[other.person]
 		hers = other.role == "host" and looks(name) & looks(room.host)
-		before, claim.before = claim.before, [*claim.before[-7:], claim.name]
-		claim.name = name if hers or name in (claim.name, *before) else room.names.free(name)
+		own = frozenset().union(*map(looks, (claim.name, *claim.before)))
+		claim.before = [*claim.before[-7:], claim.name]
+		taken = room.names.owned.keys() & looks(name) - own
+		claim.name = room.names.free(name) if taken and not hers else name
 		room.names.own(claim)
 		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
 		return [*kept, room.change(other, name=claim.name), room.tell_all(self.rules())]
@@ -5148,7 +5149,7 @@ class Room:
 					records[key if part == "files" else int(key)] = one
 		for claim in self.names.people.values():
 			for name in ("until", "came", "since", "went"):
-				if 0 < (at := getattr(claim, name)) < FOREVER:
+				if (at := getattr(claim, name)) and at < FOREVER:
 					setattr(claim, name, round(at + (now - state["now"]) - (clock - state["clock"]), 3))
 			self.names.own(claim)
 		for member in self.members.values():
@@ -5193,8 +5194,7 @@ class Room:
 		"""Take in a line that another server of the meeting has had."""
 		if line.n in self.lines or line.n >> LINE_SHIFT == self.epoch - 1:
 			return []
-		self.lines[line.n] = line
-		return [Keep("lines", [line.n]), self.tell_all({"type": "chat", **line.message()})]
+		return [self._keep_line(line), self.tell_all({"type": "chat", **line.message()})]
 
 	def welcome(self, member: Member) -> Json:
 		"""What a newcomer is told of the meeting; keys and tokens are added by the server."""
@@ -5320,11 +5320,14 @@ class Room:
 		line = RoomLine(
 			self.counter, member.name, text, self.clock, member.id, person=member.person, ref=ref, **private
 		)
-		alike = [one.n for one in self.lines.values() if bool(one.between) is bool(other)]
-		if len(alike) == HISTORY:
-			del self.lines[alike[0]]
+		return self._keep_line(line), line.message()
+
+	def _keep_line(self, line: RoomLine) -> Keep:
 		self.lines[line.n] = line
-		return Keep("lines", [line.n, *alike[:1]]), line.message()
+		alike = sorted(one.n for one in self.lines.values() if bool(one.between) is bool(line.between))
+		for old in alike[:-HISTORY]:  # a welcome holds no more
+			del self.lines[old]
+		return Keep("lines", [line.n, *alike[:-HISTORY]])
 
 	def _on_chat(self, member: Member, message: Json) -> Effects:
 		self.classroom.require(member, "chat")
@@ -5381,9 +5384,7 @@ class Room:
 	_on_video_stop = _on_video_start
 
 	def _on_watch(self, member: Member, message: Json) -> Effects:
-		wanted = {
-			int(ident): (choice["layer"], choice["fps"]) for ident, choice in message["streams"].items()
-		}
+		wanted = {int(ident): (one["layer"], one["fps"]) for ident, one in message["streams"].items()}
 		return self.allocated(self.allocator.subscribe(member.id, wanted, self.now))
 
 	def _on_volume(self, member: Member, message: Json) -> Effects:
@@ -5535,7 +5536,8 @@ class Room:
 		kind = message.get("kind", "")
 		if kind and not (self.classroom.set.collecting if kind == "work" else member.leads):
 			raise Refused("not_permitted", why=kind)
-		to_name = self.host if kind == "work" else message.get("to_name")
+		hosts = self.host, *(one.name for one in self.members.values() if one.role == "host")  # renamed
+		to_name = next(filter(self._named, hosts), self.host) if kind == "work" else message.get("to_name")
 		other = None if to_name is None else self._reach(to_name)
 		if other is None or not other.leads:
 			self.classroom.require(member, "files")
@@ -5629,7 +5631,7 @@ class FileEntry(FileOffer):
 	path: str | None = None
 	reason: str = ""
 	people: int = 0  # how many have saved an own file
-	has: tuple[str, ...] = ()  # and who
+	has: frozenset[str] = frozenset()  # and who
 	to: str = ""  # whom alone an own file is for
 
 
@@ -5708,6 +5710,11 @@ class Snapshot:
 		there = self.served_by in ("", self.host) or any(one.role == "host" for one in self.people)
 		return "" if there else self.host
 
+	@property
+	def teacher(self) -> str:
+		"""What the host is called now."""
+		return next((one.name for one in self.people if one.role == "host"), self.host)
+
 	def may(self, what: str) -> bool:
 		"""Whether one may do `what` of PERMITS oneself."""
 		return self.leads or self.rules.permits(what, self.name)
@@ -5733,6 +5740,10 @@ class Snapshot:
 
 	def wants(self, what: str) -> bool:
 		return self.wanted.get(what, any(one.id == self.me and getattr(one, what) for one in self.people))
+
+
+# Messages that are events as they come.
+EVENTS = frozenset({"share_allowed", "host_away", "agreed", "waiting", "muted", "stand_by"})
 
 
 class StateManager:
@@ -5762,6 +5773,9 @@ class StateManager:
 
 	def apply(self, message: Json) -> list[Json]:
 		"""Take in a checked message of the server; returns its events."""
+		if message["type"] in EVENTS:
+			fields = {key: value for key, value in message.items() if key not in ("type", "ref")}
+			return [{"event": message["type"], **fields}]
 		handler = getattr(self, f"_on_{message['type']}", None)
 		events: list[Json] = handler(message) if handler else []
 		return events
@@ -5832,9 +5846,6 @@ class StateManager:
 		before, groups = self.current.rooms, message["groups"]
 		self.update(rooms=groups)
 		return [{"event": "rooms", "groups": groups}] if [*before] != groups else []
-
-	def _on_stand_by(self, message: Json) -> list[Json]:
-		return [{"event": "stand_by", "name": message["name"], "state": message["state"]}]
 
 	def _on_question(self, message: Json) -> list[Json]:
 		asked = Question.read(message)
@@ -5982,7 +5993,7 @@ class StateManager:
 
 	def _on_file_saved(self, message: Json) -> list[Json]:
 		entry = self.file(message["file"])
-		has = (*entry.has, message["name"]) if entry else ()
+		has = entry.has | {message["name"]} if entry else ()
 		self.change_file(message["file"], people=message["people"], has=has)
 		if entry and entry.kind == "work":
 			return [{"event": "handed_in", "file": entry.file}]
@@ -11043,6 +11054,7 @@ class VideoRelay:
 		power.need("system", self, len(self._peers) > 1)
 
 	def route(self, sender: int, receivers: dict[int, tuple[int, int]]) -> None:
+		"""Who is granted which (layer, fps) of `sender`."""
 		self._routes[sender] = receivers
 
 	def received(self) -> dict[int, tuple[int, int, int]]:
@@ -11140,11 +11152,11 @@ class VideoRelay:
 		self.sizes[sender, layer] = size + (len(picture) - size) / 8
 		peer.sent.store(picture, now)
 		serves = peer.serves(layer, now)
-		for receiver, (asked, fps) in self._routes.get(sender, {}).items():
+		for receiver, (granted, fps) in self._routes.get(sender, {}).items():
 			other = self._peers.get(receiver)
-			if other is None or other.binding.address is None or asked not in serves:
+			if other is None or other.binding.address is None or granted not in serves:
 				continue
-			if self._pacer.limited(receiver) and (layer > asked or not self._pacer.accepts(receiver)):
+			if self._pacer.limited(receiver) and (layer > granted or not self._pacer.accepts(receiver)):
 				continue  # what fits is on its way
 			dropper = other.droppers[sender]
 			dropper.fps = fps
@@ -13846,7 +13858,7 @@ class MediaManager:
 		self._camera: CameraSender | None = None
 		self._microphone: MicrophoneSender | None = None
 		self._devices: dict[str, DeviceThread] = {}
-		self.watched: dict[int, int] = {}
+		self.watched: Collection[int] = ()  # whose pictures are wanted
 		self._moving = 0  # seconds
 		self.ear: Callable[[Samples], Any] | None = None  # is given each block that is heard
 		self.on_picture: Callable[[], Any] = lambda: None  # called by the decoder after each picture
@@ -13863,7 +13875,7 @@ class MediaManager:
 		bind, video, audio = self._ways()
 		glance = 0.0 if self._options.decode_all else GLANCE_SECONDS
 		self.video = VideoPlane(video, bind, welcome, self._counters, glance)
-		self.video.watch(frozenset(self.watched))
+		self.video.watch(self.watched)
 		self.audio = AudioPlane(audio, bind, welcome, self._counters, self._on_speaking)
 		self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
 		self._camera.encode(self._layers, self._coarse)
@@ -13927,11 +13939,11 @@ class MediaManager:
 
 	# -- what is seen and heard
 
-	def watch(self, streams: dict[int, int]) -> None:
-		"""Whose pictures are wanted: {sender: layer}."""
-		self.watched = streams
+	def watch(self, idents: Collection[int]) -> None:
+		"""Pictures of these are wanted; which layer comes is the server's choice."""
+		self.watched = idents
 		if self.video:
-			self.video.loop.post(partial(self.video.watch, frozenset(streams)))
+			self.video.loop.post(partial(self.video.watch, idents))
 
 	def picture(self, key: int | str) -> Shown:
 		"""(serial, newest picture) of a sender, or of the own camera for "self"."""
@@ -14898,7 +14910,7 @@ class FileTransfers:
 		"""Give work to the host, who collects it."""
 		if not self._state.current.rules.collecting:
 			raise Refused("not_permitted", why="work")
-		self.upload({**command, "kind": "work", "to": self._state.current.host})
+		self.upload({**command, "kind": "work", "to": self._state.current.teacher})
 
 	def take_by_itself(self, file: str) -> None:
 		"""Fetch a sheet or handed-in work that has come: nobody is asked."""
@@ -15450,7 +15462,6 @@ LOGGED: Mapping[str, tuple[str, ...]] = {  # events that are facts for the log, 
 PASSING = frozenset({"", "no_meeting", "host_changed", "moved", "host_alive", "stale"})
 MOST_SAID = 1_000
 SAID = frozenset({"chat", "private_chat", "reaction", "hand"})
-PASSED_ON = frozenset({"share_allowed", "host_away", "agreed", "waiting"})  # they are events
 FILE_COMMANDS = ("upload", "download", "decline", "cancel", "hand_out", "hand_in")
 # What is answered when it has come about; all else that the server is not asked: `ok`.
 ANSWERED_BY_EVENT = frozenset(
@@ -15467,23 +15478,15 @@ class Said:
 	at: float = 0.0
 
 
-def _filled(key: str, _: StateManager, command: Json) -> str:
+def _filled(key: str, command: Json) -> str:
 	text = wanted(command, key, str)
 	if not clean_text(text) or (key == "emoji" and len(text) > 32):
 		raise Refused("bad_command", key=key)
 	return text
 
 
-def _emoji_of(state: StateManager, command: Json) -> str:
-	return _filled("emoji", state, command)
-
-
-def _new_name_of(state: StateManager, command: Json) -> str:
-	return _filled("name", state, command)
-
-
 def _text_of(state: StateManager, command: Json) -> str:
-	text = _filled("text", state, command)
+	text = _filled("text", command)
 	if len(text) > MAX_CHAT:
 		raise Refused("too_large", count=MAX_CHAT)
 	return text
@@ -15508,7 +15511,7 @@ def _id_or_none(state: StateManager, command: Json) -> int:
 
 
 def _title_of(state: StateManager, command: Json) -> str:
-	return _filled("title", state, command) if wanted(command, "open", bool) else ""
+	return _filled("title", command) if wanted(command, "open", bool) else ""
 
 
 def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
@@ -15536,7 +15539,7 @@ Reader: TypeAlias = type | Callable[[StateManager, Json], Any]
 PLAIN_COMMANDS: Mapping[str, Mapping[str, Reader]] = {
 	"chat": {"text": _text_of},
 	"private": {"text": _text_of, "to_name": _name_of},
-	"react": {"emoji": _emoji_of},
+	"react": {"emoji": lambda _, told: _filled("emoji", told)},
 	"hand": {"up": bool},
 	"mute": {"who": _id_or_all, "what?": str},
 	"remove": {"who": _id_of},
@@ -15556,7 +15559,7 @@ PLAIN_COMMANDS: Mapping[str, Mapping[str, Reader]] = {
 	"ask_share": {"who": _id_of},
 	"stand_by": {"who": _id_of},
 	"agree": {"to": str, "yes": bool},
-	"rename": {"name": _new_name_of, "who?": _id_of},
+	"rename": {"name": lambda _, told: _filled("name", told), "who?": _id_of},
 	"ask": {"question": str, "answers": list},
 	"answer": {"index": int},
 	"close_question": {},
@@ -16146,14 +16149,10 @@ class MeetingController:
 		if kind == "state":  # unasked: the roster knows better
 			self._wanted.pop("hand", None)
 		handlers = (getattr(one, f"_on_{kind}", None) for one in (self, self.successors))
-		(self._pass_on if kind in PASSED_ON else next(filter(None, handlers), self._apply))(message)
+		next(filter(None, handlers), self._apply)(message)
 
 	def _on_listen(self, _: Json) -> None:
 		self.media.air.begin()
-
-	def _pass_on(self, message: Json) -> None:
-		fields = {key: message[key] for key in message if key not in ("type", "ref")}
-		self.emit(message["type"], **fields)
 
 	def _on_error(self, message: Json) -> None:
 		what = "mic" if message["code"] == "no_word" else message.get("why")
@@ -16174,7 +16173,7 @@ class MeetingController:
 
 	def _on_muted(self, message: Json) -> None:
 		self._turn(message.get("what", "mic"), False)
-		self._pass_on(message)
+		self._apply(message)
 
 	def _on_file_gone(self, message: Json) -> None:
 		if not self.files.withdrawn(message):
@@ -16236,7 +16235,10 @@ class MeetingController:
 			self.media.encode({})
 			self.media.go_on(message)
 		else:
-			self._emit_joined(message)
+			self.state.update(since=monotonic())
+			keys = ("id", "name", "meeting", "title", "host", "role", "epoch", "served_by")
+			told = {key: message[key] for key in keys}
+			self.emit("joined", **told, address=self.options.address, encrypted=True)
 			self.media.start(message)
 		self._become("live")
 		self._tries = 0
@@ -16292,12 +16294,6 @@ class MeetingController:
 					self.options.teacher = known.host_key
 					return True
 		return False
-
-	def _emit_joined(self, message: Json) -> None:
-		self.state.update(since=monotonic())
-		keys = ("id", "name", "meeting", "title", "host", "role", "epoch", "served_by")
-		told = {key: message[key] for key in keys}
-		self.emit("joined", **told, address=self.options.address, encrypted=True)
 
 	# -- what devices and media say, from their threads
 
@@ -16405,6 +16401,8 @@ class MeetingController:
 
 	def _do_attendance(self, command: Json) -> None:
 		path, ref = Path(wanted(command, "path", str)), command.get("ref")
+		if not self._standing_link():
+			raise Refused("unreachable")
 
 		def write(message: Json) -> None:
 			refused = refusal(message) if message["type"] == "error" else None
@@ -16421,6 +16419,7 @@ class MeetingController:
 	def _do_end(self, command: Json) -> None:
 		if self._is("reconnecting"):  # there is no server to tell
 			self.leave("left", command.get("ref"))
+			return
 		self._end_ref = command.get("ref")
 		self._tell_server({**command, "ref": None})  # `ended` is its answer
 
@@ -16476,7 +16475,7 @@ class MeetingController:
 		people = self.state.current.people
 		ids = {one.id: self._watch[one.name] for one in people if one.name in self._watch}
 		ids.pop(self.state.current.me, None)
-		self.media.watch({ident: layer for ident, (layer, _) in ids.items()})
+		self.media.watch(frozenset(ids))
 		streams = {str(ident): {"layer": layer, "fps": fps} for ident, (layer, fps) in ids.items()}
 		if streams != self._watch_sent:
 			self._watch_sent = streams
@@ -20599,7 +20598,7 @@ class Command:
 	words: str  # on its button and in its menus
 	tip: str  # of its button, and among the shortcuts, where one without is listed with the one above
 	does: Callable[..., object]  # with the MainAppView, and in the menu of a person with the Person
-	where: str = "side"  # or foot, top; quiet, class: on the card of the class; the menu person; attendees
+	where: str = "side"  # foot, top, bar; quiet, class: of the class's card; person: its menu; or a panel's
 	icon: str = ""  # where it is not called as the command is
 	host: bool = False  # only hosts and co-hosts may
 	when: Callable[[Snapshot], bool] = lambda _: True
@@ -20611,7 +20610,7 @@ class Command:
 		return self.when(shot) and (shot.leads or not self.host)
 
 
-class Told:
+class Do:
 	"""Gives the command `do`, with the name of the person whose menu it is in as its `key`."""
 
 	def __init__(self, do: str, key: str = "who", **more: Any):
@@ -20638,12 +20637,14 @@ COMMANDS: Mapping[str, Command] = {
 	"users": Command("U", "Users", "Users", lambda v: v.flip_panel("attendees")),
 	"host": Command("", "Class", "Class", lambda v: v.flip_class(), "side", "shield", True),
 	"mute_all": Command("", "Mute all", "", lambda v: v.actions.mute_all(), "quiet attendees", "mic", True),
-	"still": Hosts("Stop all cameras", Told("mute", who="all", what="camera"), "quiet"),
+	"still": Hosts("Stop all cameras", Do("mute", who="all", what="camera"), "quiet"),
 	"stop": Hosts(
-		"Stop the shared screen", Told("take_over"), "quiet",
+		"Stop the shared screen", Do("take_over"), "quiet",
 		when=lambda shot: shot.presenter not in (0, shot.me),
 	),
-	"lower": Hosts("Lower all hands", Told("lower", who="all"), "quiet", when=lambda shot: bool(shot.hands)),
+	"lower": Hosts(
+		"Lower all hands", Do("lower", who="all"), "quiet hands", when=lambda shot: bool(shot.hands)
+	),
 	"next": Command(
 		"N", "Give the word", "Give the word", lambda v: v.actions.give_word(), "",
 		host=True, when=lambda shot: bool(shot.hands),
@@ -20652,7 +20653,7 @@ COMMANDS: Mapping[str, Command] = {
 	"give": Command("", "Give this app to others", "", lambda v: v.actions.give_app(), "class"),
 	"question": Hosts("Quick question…", lambda v: v.actions.ask_class(), "class"),
 	"answers": Hosts(
-		"Show the answers to all", Told("close_question"), "class",
+		"Show the answers to all", Do("close_question"), "class",
 		when=lambda shot: bool(shot.question.answers),
 	),
 	"hand_out": Hosts("Hand out a file…", lambda v: v.actions.upload("hand_out"), "class files"),
@@ -20661,10 +20662,10 @@ COMMANDS: Mapping[str, Command] = {
 		when=lambda shot: not shot.rules.collecting,
 	),
 	"collected": Hosts(
-		"Stop collecting", Told("collect", open=False), "class work",
+		"Stop collecting", Do("collect", open=False), "class work",
 		when=lambda shot: bool(shot.rules.collecting),
 	),
-	"remind": Hosts("Remind them", Told("remind"), "work"),
+	"remind": Hosts("Remind them", Do("remind"), "work"),
 	"folder": Hosts("Show in folder", lambda v: v.files.open_work(), "work"),
 	"list": Hosts("Save the list of who was here…", lambda v: v.actions.save_list(), "class"),
 	"end": Hosts(
@@ -20677,24 +20678,24 @@ COMMANDS: Mapping[str, Command] = {
 	"softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
 	"unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
 	"near": Command("", "In my room, or not", "", lambda v, one: v.actions.sit(one), "person"),
-	"mute": Hosts("Mute", Told("mute"), apart=True),
-	"word": Hosts("Give the word", Told("word", "to")),
+	"mute": Hosts("Mute", Do("mute"), apart=True),
+	"word": Hosts("Give the word", Do("word", "to")),
 	"unword": Hosts(
-		"Take the word back", Told("word", "to", to=None), when=lambda shot: bool(shot.rules.word)
+		"Take the word back", Do("word", "to", to=None), when=lambda shot: bool(shot.rules.word)
 	),
-	"show": Hosts("Show to everyone", Told("spotlight")),
+	"show": Hosts("Show to everyone", Do("spotlight")),
 	"unshow": Hosts(
-		"Stop showing to everyone", Told("spotlight", who=None), when=lambda shot: bool(shot.rules.spotlight)
+		"Stop showing to everyone", Do("spotlight", who=None), when=lambda shot: bool(shot.rules.spotlight)
 	),
-	"ask_share": Hosts("Ask to show the screen", Told("ask_share")),
+	"ask_share": Hosts("Ask to show the screen", Do("ask_share")),
 	"cohost": Hosts(
-		"Co-host, or no longer", lambda v, one: Told("cohost", on=one.role == "member")(v, one),
+		"Co-host, or no longer", lambda v, one: Do("cohost", on=one.role == "member")(v, one),
 		when=lambda shot: shot.role == "host",
 	),
-	"stand_by": Hosts("Goes on if this computer fails", Told("stand_by")),
+	"stand_by": Hosts("Goes on if this computer fails", Do("stand_by")),
 	"rename": Hosts("Rename…", lambda v, one: v.actions.ask_name(one.name)),
 	"allow": Hosts(
-		"Allow to share the screen", Told("allow_share"),
+		"Allow to share the screen", Do("allow_share"),
 		when=lambda shot: "share" in (*shot.rules.off, *shot.rules.exceptions),
 	),
 	"remove": Hosts("Remove from the meeting…", lambda v, one: v.actions.ask_remove(one.name)),
@@ -21635,7 +21636,7 @@ class AttendeesPanel:
 		hands = shot.hands
 		if hands and shot.leads:
 			words = tr("{count} hands", count=len(hands))
-			rows.append(FlowRow(words, (("lower", tr("Lower all hands"), False),), self.run))
+			rows.append(offered_row(words, "hands", shot, self.run))
 		rows += [self._person(one, hands) for one in people]
 		left = [name for name, one in self.gone.items() if not one.lost and name not in shot.banned]
 		if left and shot.leads:
@@ -21771,7 +21772,7 @@ class FilesPanel:
 	def show(self, shot: Snapshot) -> None:
 		"""Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
 		keeps = shot.leads
-		usual = "" if keeps else next((one.name for one in shot.people if one.role == "host"), shot.host)
+		usual = "" if keeps else shot.teacher
 		names = sorted({usual, *(one.name for one in shot.people if one.id != shot.me)} - {""}, key=str.lower)
 		options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
 		options.sort(key=lambda one: one[0] != usual)

@@ -240,6 +240,19 @@ def test_files_that_come_and_go_are_remembered_up_to_a_bound(state: StateManager
 	assert sum(one.state == "offered" for one in files) == (state.MOST_FILES + 500) // 10
 
 
+def test_who_has_a_file_is_one_however_often_it_is_said(state: StateManager) -> None:
+	state.put_file(FileEntry("f", "a.pdf", 5, "Ana", own=True))
+	for opened in (False, True, True):
+		state.apply({"type": "file_saved", "file": "f", "people": 1, "name": "Ben", "opened": opened})
+	assert [*state.current.files[0].has] == ["Ben"]
+
+
+def test_the_teacher_is_called_as_the_host_is_now(state: StateManager) -> None:
+	assert state.current.teacher == state.current.host, "while she is away"
+	state.update(people=(Person(7, "Ana"), Person(1, "Lena", "host")))
+	assert state.current.teacher == "Lena"
+
+
 def test_a_host_that_offers_and_names_without_end_is_at_fault(state: StateManager) -> None:
 	state.apply(welcome())
 	with pytest.raises(PeerFault, match="too_many_files"):

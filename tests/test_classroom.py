@@ -233,6 +233,46 @@ def test_a_name_is_changed_for_good(lesson: Lesson) -> None:
 	assert lesson.world.join("Ana", token=token).name == "Ana María"
 
 
+@pytest.mark.parametrize("name", ["ana", "ANA", "Ána", "A n a", "Anna", "ana (2)"])
+def test_a_name_like_ones_own_needs_no_number(lesson: Lesson, name: str) -> None:
+	lesson.say("Ana", "rename", name=name)
+	assert lesson.member(name)
+	assert lesson.world.join("ana").name.startswith("ana ("), "it is nobody else's for that"
+	cleo = lesson.member("Cleo")
+	lesson.say("Cleo", "rename", name=name)
+	assert lesson.world.room.members[cleo.id].name != name
+
+
+def test_only_who_was_asked_frees_the_screen_and_once(lesson: Lesson) -> None:
+	"""Or any pupil could end what somebody else shows."""
+	world, room, host = lesson.world, lesson.world.room, lesson.host.id
+
+	def ends_it(name: str, *, yes: bool = True) -> bool:
+		world.note(room.share_start(host))
+		lesson.say(name, "agree", to="share", yes=yes)
+		return room.presenter != host
+
+	assert not any(ends_it(name) for name in ("Ana", "Bea", "Cleo"))
+	lesson.say("Bea", "ask_share", who=lesson.member("Ana").id)
+	assert not ends_it("Cleo")
+	world.leave(lesson.member("Ana"), "lost")
+	world.join("Ana", token=world.tokens[lesson.people["Ana"].id])
+	assert ends_it("Ana"), "the person is asked, not the link"
+	assert not ends_it("Ana")
+	lesson.say("Bea", "ask_share", who=lesson.member("Ana").id)
+	assert not ends_it("Ana", yes=False) and not ends_it("Ana")
+	with pytest.raises(cs.PeerFault):
+		lesson.say("Ana", "agree", to="work", yes=True)
+
+
+def test_work_goes_to_the_host_whatever_her_name_is_now(lesson: Lesson) -> None:
+	lesson.say("Ms Lee", "collect", title="Sums")
+	lesson.say("Ms Lee", "rename", name="Lena")
+	lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
+	file = lesson.world.heard(lesson.member("Ana"), "file_ready")[-1]["file"]
+	assert lesson.world.room.shelf.offers[file].to == lesson.host.person
+
+
 def test_who_was_here(lesson: Lesson) -> None:
 	world, token = lesson.world, lesson.world.tokens[lesson.member("Ana").id]
 	world.now += 600
@@ -438,6 +478,8 @@ def test_a_sheet_goes_out_and_work_comes_in(meeting: Starts, tmp_path: Path) -> 
 	host.wait("handed_out", name="Ana", opened=True)
 	host.send({"do": "collect", "open": True, "title": "Fractions"})
 	assert ana.wait("collecting")["title"] == "Fractions"
+	host.send({"do": "rename", "name": "Lena"})
+	ana.wait("state", name="Lena")
 
 	def handed(times: int) -> bool:
 		return len(host.seen("hand_in")) == times == len(ana.seen("handed_in"))

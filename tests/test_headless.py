@@ -496,6 +496,22 @@ def test_a_member_that_may_be_missing_is_taken(tmp_path: Path) -> None:
 	assert len(asked) >= 3
 
 
+@pytest.mark.parametrize("role", ["host", "co-host", "member"])
+def test_what_the_server_is_asked_is_refused_without_a_link(tmp_path: Path, role: str) -> None:
+	"""At once, and for each role: whoever asks waits for the answer. What is said waits for the link."""
+	controller = cs.MeetingController(cs.ClientOptions(), tmp_path)
+	ben = cs.Person(id=7, name="Ben")
+	controller.state.update(link="reconnecting", role=role, people=(ben,))
+	controller._early = None
+	later = ("chat", "private", "react", "hand", "end")
+	for name in {*cs.PLAIN_COMMANDS, "attendance"}.difference(later):
+		command = next(iter(ASKED[name]))
+		controller._carry_out({"do": name, "ref": name, **command})
+		answers = [controller.gui_queue.get_nowait() for _ in range(controller.gui_queue.qsize())]
+		assert [one["event"] for one in answers if one.get("ref") == name] == ["error"], name
+	controller.close(0.1)
+
+
 def test_a_bad_command_carries_its_ref(room: Class) -> None:
 	room.cara.send({"do": "dance", "ref": "tango"})
 	assert room.cara.wait("error", ref="tango")["code"] == "bad_command"

@@ -21,6 +21,7 @@ from connectsphere import (
 	HISTORY,
 	HOST_ONLY,
 	HOSTS_ALONE,
+	LINE_SHIFT,
 	LINGER,
 	MAX_LINE,
 	MAX_NAME,
@@ -42,6 +43,7 @@ from connectsphere import (
 	Refused,
 	Reroute,
 	Room,
+	RoomLine,
 	SetRate,
 	ShareStopped,
 	Tell,
@@ -362,6 +364,30 @@ def test_a_room_moves_to_another_clock(world: World, host: Member) -> None:
 	)
 
 
+@pytest.mark.parametrize("uptimes", [*itertools.product([0.5, 1e4, 1e7], repeat=2)])
+def test_a_room_moves_from_computer_to_computer(
+	world: World, host: Member, uptimes: tuple[float, float]
+) -> None:
+	"""However long each has been up: who came and went before that was still here, or is still gone."""
+	world.now += 1e5
+	gone, lost = world.join("Ana"), world.join("Ben")
+	world.leave(gone)
+	world.leave(lost, "lost")
+	world.say(host, "attendance", ref=1)
+	rows, token = world.told[host.id][-1]["rows"], world.tokens[lost.id]
+	room, state = world.room, world.exported()
+	for uptime in uptimes:
+		room = loaded(world, state, uptime)
+		state = room.export(uptime, 1e9 + world.now)
+	assert room.names.claim(token, uptime) == ("Ben", True)
+	world.room, world.now, room.clock = room, uptime, 1e9 + world.now
+	seen = room.handle(host.id, {"type": "attendance"}, uptime, room.clock)[0]
+	assert isinstance(seen, Tell) and seen.message["rows"] == [
+		{key: pytest.approx(value, abs=0.01) if key != "name" else value for key, value in row.items()}
+		for row in rows
+	]
+
+
 # ----------------------------------------------------------------------------------------- rights
 
 
@@ -497,6 +523,21 @@ class TestChat:
 			world.say(ana, "chat", text=str(number))
 		late = world.room.welcome(world.join("Ben"))["chat"]
 		assert [line["text"] for line in late] == [str(number) for number in range(5, HISTORY + 5)]
+
+	@pytest.mark.parametrize("many", [0, HISTORY - 3, HISTORY])
+	def test_a_welcome_holds_200_lines_wherever_they_came_from(self, world: World, many: int) -> None:
+		"""Or nobody else comes in: with those of another server of the meeting there may be more."""
+		world.room.begin_epoch(3)
+		ana = world.join("Ana")
+		for number in range(many):
+			world.say(ana, "chat", text=str(number))
+		for number in range(5):
+			line = RoomLine((1 << LINE_SHIFT) + number, "Bob", f"there {number}", 1e9)
+			world.note(world.room.unite(line))
+		world.say(ana, "chat", text="last")
+		assert len(world.room.welcome(ana)["chat"]) == min(many + 6, HISTORY)
+		assert loaded(world, world.kept).lines == world.room.lines
+		assert max(world.room.lines.values(), key=lambda one: one.n).text == "last"
 
 	@pytest.mark.parametrize("text", ["", "   ", "\u202e\u0000"])
 	def test_what_is_empty_is_not_said(self, world: World, text: str) -> None:
@@ -949,6 +990,16 @@ class TestSharing:
 
 
 class TestFiles:
+	def test_a_welcome_holds_no_more_than_its_reader_takes(
+		self, world: World, host: Member, monkeypatch: pytest.MonkeyPatch
+	) -> None:
+		"""Hosts may offer files beyond that; or nobody else comes in."""
+		monkeypatch.setattr(connectsphere, "MOST_FILES", 3)
+		files = [world.offer(host, size=size) for size in range(5)]
+		for file in files:
+			world.room.file_whole(file)
+		assert [one["file"] for one in world.room.welcome(host)["files"]] == files[2:]
+
 	def test_offered_once_whole(self, world: World) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		file = world.offer(ana)
