@@ -216,7 +216,6 @@ else:
 # ====================
 # [1] BASICS - limits, ports, settings, the error tree, loggers, names that other people give
 # Uses: nothing
-# ====================
 
 VERSION = "1.0.0"
 PROTOCOL = 1
@@ -784,7 +783,6 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
 # ====================
 # [2] WIRE - every byte that crosses the network, both ways
 # Uses: BASICS
-# ====================
 
 # -- control: newline-delimited JSON
 
@@ -1937,7 +1935,6 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 # ====================
 # [3] AUDIO - jitter buffer, concealment, mixer, voice detection, resampling
 # Uses: BASICS
-# ====================
 
 # A silent block is this very object, so that `is` can tell it.
 SILENCE: Samples = np.zeros(BLOCK, np.int16)
@@ -2797,7 +2794,6 @@ class Resampler:
 # ====================
 # [4] VIDEO - frames and their datagrams, reassembly, retransmission, the test card's clock
 # Uses: BASICS, WIRE
-# ====================
 
 
 # The test card's clock: 8 bits marker, 24 bits milliseconds, 8 bits CRC as 2 x 20 cells, black 0, white 1.
@@ -3323,7 +3319,6 @@ class FrameDropper:
 # ====================
 # [5] TILES - the shared screen as state
 # Uses: BASICS, WIRE
-# ====================
 
 
 # A grid of 64-pixel tiles, each of which belongs to the newest rectangle that covers it; a rectangle lives
@@ -3606,7 +3601,6 @@ class StillTiles:
 # ====================
 # [6] BANDWIDTH - what a path carries, who gets which layer, when bytes leave
 # Uses: BASICS, VIDEO
-# ====================
 
 
 # -- estimator
@@ -4308,7 +4302,6 @@ class Pacer:
 # ====================
 # [7] ROOM - the server's truth: who is here, who may do what, who must receive what
 # Uses: BASICS, WIRE, BANDWIDTH
-# ====================
 
 RESUME_SECONDS = 600.0
 NUMBER_GAP = 1_000
@@ -5608,7 +5601,6 @@ class Room:
 # ====================
 # [8] CALL - one participant's picture of the meeting
 # Uses: BASICS, WIRE
-# ====================
 
 
 @dataclass(frozen=True, slots=True)
@@ -6006,7 +5998,6 @@ class StateManager:
 # ====================
 # [9] DOCTOR - from what is known of this machine and network to one verdict and one next step
 # Uses: BASICS
-# ====================
 
 
 class Place(NamedTuple):
@@ -6277,7 +6268,6 @@ def diagnose(facts: Facts) -> Diagnosis:
 # ====================
 # [10] TRUST - identity, known hosts, PIN proof, settings on disk
 # Uses: BASICS, WIRE
-# ====================
 
 
 def _usual_home() -> Path:
@@ -6951,7 +6941,6 @@ class Journal:
 # ====================
 # [11] LINKS - loops, TLS links, UDP ports, addresses, closing
 # Uses: BASICS, WIRE, VIDEO, TILES
-# ====================
 
 Socket: TypeAlias = socket.socket
 
@@ -8048,7 +8037,6 @@ class UdpPort:
 # ====================
 # [12] PROCESS - child processes, one window, spoken cues
 # Uses: BASICS, DOCTOR, TRUST, LINKS
-# ====================
 
 
 def start_child(
@@ -8478,7 +8466,6 @@ class OneWindow:
 # ====================
 # [13] DISCOVERY - asking and answering on every interface
 # Uses: BASICS, WIRE, TRUST, LINKS
-# ====================
 
 
 ROUNDS = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
@@ -9228,7 +9215,6 @@ def probe_servers(servers: Sequence[Json], meeting: str, bind: str | None) -> Pr
 #
 # What cannot be had, or is unplugged later, raises DeviceError with one sentence for the user. cv2, pyaudio
 # and mss are loaded at the first use.
-# ====================
 
 
 def _sleep_until(due: float) -> float:
@@ -10419,7 +10405,6 @@ def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
 #
 # Every device is opened by a function that takes its name as in COMMAND LINE: a real device, a file or a
 # pattern. Stand-ins run in real time, too.
-# ====================
 
 
 # ---- Test card
@@ -10949,7 +10934,6 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 # ====================
 # [16] RELAY - the media of the server: pictures forwarded, sound mixed
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, LINKS, PROCESS
-# ====================
 
 LEFT_MIXER_SECONDS = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS = 10.0
@@ -11469,7 +11453,6 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 # ====================
 # [17] SERVER PLANES - the screen and files planes of the server
 # Uses: BASICS, WIRE, TILES, ROOM, TRUST, LINKS
-# ====================
 
 
 @dataclass
@@ -11947,7 +11930,6 @@ class FileStore:
 # ====================
 # [18] SERVER - the server role: who comes in, who goes on if it fails, the control plane
 # Uses: BASICS, WIRE, BANDWIDTH, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES
-# ====================
 
 # -- the control plane
 
@@ -13133,7 +13115,6 @@ def serve(
 # ====================
 # [19] CLIENT MEDIA - one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, CALL, LINKS, DEVICES, STAND-INS
-# ====================
 RATE_SECONDS = 2.0
 SOUNDS = ("clear", "original")
 JPEG_QUALITY = 72
@@ -14123,7 +14104,6 @@ class MediaManager:
 # ====================
 # [20] CLIENT PLANES - the shared screen, and files
 # Uses: BASICS, WIRE, VIDEO, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
-# ====================
 
 
 # -- the screen plane
@@ -15256,7 +15236,6 @@ class FileTransfers:
 # ====================
 # [21] CONTROL LINK - joining, and the life of a control connection
 # Uses: BASICS, WIRE, TRUST, LINKS, CLIENT MEDIA
-# ====================
 
 LINK_STATES: Mapping[str, str] = {  # of a participant's link: where each leads
 	"joining": "live ended",
@@ -15444,7 +15423,6 @@ class CommandConnection:
 # [22] CONTROLLER - commands, events, who goes on: the whole client without a window
 # Uses: BASICS, WIRE, BANDWIDTH, CALL, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, CLIENT MEDIA,
 # CLIENT PLANES, CONTROL LINK
-# ====================
 
 # -- commands
 
@@ -16567,7 +16545,6 @@ class MeetingController:
 # ====================
 # [23] HEADLESS - finding, hosting, and the whole client as commands and events
 # Uses: BASICS, WIRE, TRUST, LINKS, PROCESS, DISCOVERY, CLIENT MEDIA, CONTROLLER
-# ====================
 
 # -- finding, hosting, and the headless interface
 
@@ -16744,7 +16721,6 @@ def run_headless(controller: MeetingController, say: Say, *, meeting: str = "", 
 # ====================
 # [24] DOORS - giving this program to others
 # Uses: BASICS, DOCTOR, LINKS, DISCOVERY, DEVICES
-# ====================
 
 
 GIVE_RATE = 6_000_000  # bytes a second in all: half of a 100 Mbit/s line stays for the meeting
@@ -16932,7 +16908,6 @@ class AppGiver:
 # [25] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
 # Uses: BASICS, AUDIO, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, STAND-INS, CLIENT MEDIA,
 # CLIENT PLANES, CONTROLLER, HEADLESS, DOORS
-# ====================
 
 
 # -- the doctor
@@ -17564,7 +17539,6 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 # ====================
 # [26] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
 # Uses: BASICS
-# ====================
 
 
 # Beside those of REFUSALS.
@@ -17971,7 +17945,6 @@ def offered(language: str) -> bool:
 # ====================
 # [27] DRAWING - palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
 # Uses: BASICS, DEVICES, TEXTS
-# ====================
 
 
 Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
@@ -18673,7 +18646,6 @@ def tile_marks(job: TileJob) -> TileMarks:
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
 # are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
-# ====================
 
 
 Anchor: TypeAlias = Literal["nw", "w", "center", "e", "ne", "n"]
@@ -19866,7 +19838,6 @@ LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
 #
 # Promises: one thread, which never waits; what takes long is given to `Tasks`, answered through a queue.
 # Leaves out: sockets and devices, which stand behind `Program` and `MeetingController`.
-# ====================
 
 
 # What the system may ask the user: Windows when a meeting is hosted, macOS whenever something is first used.
@@ -20584,7 +20555,6 @@ class Reactions:
 # ====================
 # [30] PANELS - side bar, top bar, chat, attendees, files
 # Uses: BASICS, WIRE, CALL, TEXTS, DRAWING, WIDGETS, STAGE
-# ====================
 
 
 # -- commands
@@ -21872,7 +21842,6 @@ class SidePanel:
 # [31] DIALOGS - start window, check, invitation, sharing, settings
 # Uses: BASICS, WIRE, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
 # STAGE, PANELS
-# ====================
 
 
 # -- the start window
@@ -22975,7 +22944,6 @@ def grabbed(root: tk.Tk) -> bool:
 # [32] WINDOW - keys, the meeting's view, the loop that draws
 # Uses: BASICS, WIRE, CALL, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
 # PANELS, DIALOGS
-# ====================
 
 # -- the meeting window
 
@@ -24275,7 +24243,6 @@ def run_window(
 # [33] COMMAND LINE - options, logging, the role table, main
 # Uses: BASICS, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES, SERVER, CLIENT MEDIA,
 # CONTROLLER, HEADLESS, PROGRAM, TEXTS, WINDOW
-# ====================
 
 
 class OneSentenceParser(argparse.ArgumentParser):
