@@ -302,7 +302,8 @@ def size_words(size: float) -> str:
 
 
 # What a refusal says: code or code.why|the sentence as in TEXTS, in English alone where no window shows it or
-# it stands above. A code's first line whose places it has values for counts.
+# it stands above. Of a code's lines the first counts that has a value for each {place}; over the network go
+# those of _VALUES (WIRE) alone.
 REFUSALS = """
 bad_command|“{key}” is missing or of the wrong kind.|“{key}” falta o no es del tipo correcto.|« {key} » manque ou n'est pas du bon type.|“{key}” नहीं है या सही प्रकार का नहीं है।
 bad_command|That was not understood: {fault}.|Eso no se entendió: {fault}.|Cela n'a pas été compris : {fault}.|यह समझ नहीं आया: {fault}।
@@ -4337,7 +4338,7 @@ MOST_NAMES = 2_000  # of those who have gone, half are forgotten then
 # words of the interface and of commands: nobody is called so
 RESERVED_NAMES = "all everyone screen host todos pantalla anfitrión tous écran animateur सभी स्क्रीन होस्ट"
 FOREVER = 3e10
-LASTING = ("hand",)  # fields of a Person that are still so when it comes back
+LASTING = ("hand",)  # fields of a Person that outlast a break or crash; all others begin anew
 MOST_FILES_A_PERSON = 200
 WELCOMING = ("meeting", "title", "host", "presenter", "epoch", "served_by")
 # The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
@@ -5734,8 +5735,12 @@ class Snapshot:
 		return self.wanted.get(what, any(one.id == self.me and getattr(one, what) for one in self.people))
 
 
-# Messages that are events as they come.
-EVENTS = frozenset({"share_allowed", "host_away", "agreed", "waiting", "muted", "stand_by"})
+EVENTS = frozenset(  # messages that are events as they come, whatever follows from them
+	{
+		"share_allowed", "host_away", "agreed", "waiting", "muted", "stand_by", "leave", "banned",
+		"video_start", "video_stop", "screen_start", "screen_stop",
+	}
+)  # fmt: skip
 
 
 class StateManager:
@@ -5765,12 +5770,11 @@ class StateManager:
 
 	def apply(self, message: Json) -> list[Json]:
 		"""Take in a checked message of the server; returns its events."""
-		if message["type"] in EVENTS:
-			fields = {key: value for key, value in message.items() if key not in ("type", "ref")}
-			return [{"event": message["type"], **fields}]
-		handler = getattr(self, f"_on_{message['type']}", None)
-		events: list[Json] = handler(message) if handler else []
-		return events
+		kind = message["type"]
+		fields = {key: value for key, value in message.items() if key not in ("type", "ref")}
+		events = [{"event": kind, **fields}] if kind in EVENTS else []
+		handler = getattr(self, f"_on_{kind}", lambda _: ())
+		return [*events, *handler(message)]
 
 	def _on_welcome(self, message: Json) -> list[Json]:
 		if message["meeting"] != self.current.meeting:
@@ -5858,7 +5862,7 @@ class StateManager:
 
 	def _on_banned(self, message: Json) -> list[Json]:
 		self.update(banned=tuple(message["names"]))
-		return [{"event": "banned", "names": message["names"]}]
+		return []
 
 	def _on_join(self, message: Json) -> list[Json]:
 		person = Person.read(message["user"])
@@ -5870,8 +5874,7 @@ class StateManager:
 
 	def _on_leave(self, message: Json) -> list[Json]:
 		self.update(people=tuple(one for one in self.current.people if one.id != message["id"]))
-		gone = {"event": "leave", "id": message["id"], "name": message["name"], "reason": message["reason"]}
-		return [gone, self.users()]
+		return [self.users()]
 
 	def _on_state(self, message: Json) -> list[Json]:
 		person = Person.read(message["user"])
@@ -5904,18 +5907,11 @@ class StateManager:
 		keys = ("from", "emoji", "n", "id")
 		return [{"event": "reaction", **{key: message[key] for key in keys}, "to": None}]
 
-	def _on_video_start(self, message: Json) -> list[Json]:
-		return [{"event": message["type"], "id": message["id"], "name": message["name"]}]
-
-	_on_video_stop = _on_video_start
-
 	def _on_screen_start(self, message: Json) -> list[Json]:
-		self.update(presenter=message["id"])
-		return self._on_video_start(message)
+		self.update(presenter=message["id"] if message["type"] == "screen_start" else 0)
+		return []
 
-	def _on_screen_stop(self, message: Json) -> list[Json]:
-		self.update(presenter=0)
-		return self._on_video_start(message)
+	_on_screen_stop = _on_screen_start
 
 	def speaking(self, ident: int) -> list[Json]:
 		"""The loudest speaker is now `ident`, 0 for nobody."""
@@ -12688,7 +12684,7 @@ class Keeper:
 class ConferenceServer:
 	"""The meeting's server: acceptors, the control plane and the planes' own parts.
 
-	The room is touched by the loop's thread alone.
+	The room is changed by the loop's thread alone.
 	"""
 
 	def __init__(self, options: ServerOptions, identity: Identity):
@@ -16402,7 +16398,7 @@ class MeetingController:
 		self._tell_server({**command, "ref": None})  # `ended` is its answer
 
 	def _do_mic(self, command: Json) -> None:
-		what, on = command["do"], wanted(command, "on", bool)
+		what, on = command["do"], wanted(command, "on", bool)  # or camera
 		if on and not self.state.current.may(what):
 			self._wanted[what] = False
 			raise not_permitted(what)
