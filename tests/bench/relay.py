@@ -260,9 +260,14 @@ def run(server_role: str, senders: int, receivers: int, seconds: float = SECONDS
 
 
 class Traffic:
-	"""A server, its senders and its receivers, all running until it is left."""
+	"""A server, its senders and its receivers, all running until it is left.
 
-	def __init__(self, server_role: str, senders: int, receivers: int) -> None:
+	The server is `server_role` of `script`, which is told `more`.
+	"""
+
+	def __init__(
+		self, server_role: str, senders: int, receivers: int, script: str = __file__, **more: object
+	) -> None:
 		keys: Keys = {
 			ident: (secrets.token_hex(16), secrets.token_hex(16))
 			for ident in range(1, senders + receivers + 1)
@@ -271,7 +276,7 @@ class Traffic:
 		self.watching = len(watching)
 		sealed = server_role == "relay"
 		told = {"senders": self.talking, "receivers": watching, "sealed": sealed}
-		self.server = Child(__file__, server_role, keys=keys, **told)
+		self.server = Child(script, server_role, keys=keys, **told, **more)
 		told["port"] = self.server.ready["port"]
 		self.sinks = [
 			Child(__file__, "receivers", keys={n: keys[n] for n in watching[half::2]}, **told)
