@@ -2891,12 +2891,15 @@ class FrameLayout:
 		self._idents, self._numbers, self._totals, self._chunks = (
 			rows[one] for one in ("ident", "number", "total", "chunk")
 		)
+		self._before = 0, 0
 
 	def lay(self, ident: int, number: int, sealed: bytes) -> memoryview:
 		"""All datagrams of a frame, each of DATAGRAM bytes but a shorter last; good until the next call."""
 		full, rest = divmod(len(sealed), CHUNK)
 		total = full + 1 if rest else full
-		self._idents[:total], self._numbers[:total], self._totals[:total] = ident, number, total
+		if (ident, total) != self._before:  # a frame goes to many
+			self._idents[:total], self._totals[:total] = self._before = ident, total
+		self._numbers[:total] = number
 		self._chunks[:full] = np.frombuffer(sealed, _CHUNK_ITEM, full)
 		size = total * VIDEO_HEADER.size + len(sealed)
 		if rest:
@@ -4449,7 +4452,7 @@ Moment: TypeAlias = Annotated[float, _number(-FOREVER, FOREVER)]
 _ADDRESS = _text(64)
 _PEOPLE = _listing(_ID, 1 << 16)
 _HEIRS = _mapping(_TOKEN, _TOKEN, 8)
-_LASTING = _record({f"{name}?": Person.shape()[name] for name in LASTING})
+_LASTING = _record({f"{name}?": Person.shape()[name] for name in (*LASTING, "camera")})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -5030,8 +5033,12 @@ class Room:
 		self.epoch = epoch
 		self.newest_id, self.counter = (epoch - 1) << ID_SHIFT, (epoch - 1) << LINE_SHIFT
 
-	def next_id(self) -> int:
-		"""An id that nobody has had."""
+	def next_id(self, token: str | None = None) -> int:
+		"""An id that nobody has had, or what the holder of `token` had at the server before."""
+		claim = self.names.holder(token)
+		if claim and claim.last:
+			last, claim.last = claim.last, 0  # once: a connection's generation is its id
+			return last
 		self.newest_id += 1
 		return self.newest_id
 
@@ -5056,7 +5063,7 @@ class Room:
 			name, claim = self.host, self.names.called(self.host)  # hers, whatever became of her token
 		elif not claim:
 			name = self.names.free(name)
-		ident = proof.pop("id", 0) or (claim and claim.last) or self.next_id()
+		ident = proof.pop("id", 0) or self.next_id(token)
 		stale = self._present(claim.person) if claim else None
 		effects = self._replace(stale, now) if stale else []
 		for one in self.members.values() if proof else ():
@@ -5064,13 +5071,15 @@ class Room:
 				effects.append(self.change(one, role="member"))
 		forgotten = self.names.forget_the_long_gone(now)
 		fresh, claim = self._token(32), claim or Claim(ident, name, address)
-		claim.address, claim.last, person = address, 0, claim.person
+		claim.address, person = address, claim.person
 		role = "co-host" if claim.cohost and role == "member" else role
 		member = Member(
 			ident, claim.name, role, proof=proof, address=address, person=person, buckets=claim.buckets,
 			features=list(features), **claim.lasting,
 		)  # fmt: skip
 		self.names.take(claim, token, fresh)
+		if member.camera and not self.classroom.may(member, "camera"):
+			member = replace(member, camera=False)
 		claim.since = round(now, 3)
 		claim.came = claim.came or claim.since
 		everyone = tuple(self.members)
@@ -5155,8 +5164,10 @@ class Room:
 		Numbers jump, for the last ones may not be kept. Who was in has 10 minutes to come back without PIN.
 		"""
 		self.shelf.offers.clear()
-		for ident in list(self.members):
+		for ident, member in list(self.members.items()):
+			claim = self.names.people[member.person]
 			self.leave(ident, "lost", now)
+			claim.last, claim.lasting["camera"] = ident, member.camera
 		self.counter, self.newest_id = self.counter + NUMBER_GAP, self.newest_id + NUMBER_GAP
 
 	def copy(self, heir: str, now: float, clock: float, *changes: Keep) -> Json:
@@ -5176,8 +5187,6 @@ class Room:
 	def inherit(self, copy: Json, epoch: int, name: str, now: float, clock: float) -> None:
 		"""Be the server after the one that has made the `copy`, at the computer of `name`."""
 		self.load({**{part: {} for part in self.parts()}, **copy}, now, clock)
-		for member in self.members.values():
-			self.names.people[member.person].last = member.id
 		offers = {**self.shelf.offers}
 		self.outlive(now)
 		self.shelf.offers |= offers  # sent anew
@@ -5373,7 +5382,7 @@ class Room:
 		if not member.camera:
 			self.classroom.require(member, "camera")
 		told = self.tell_all({"type": kind, "id": member.id, "name": member.name})
-		return [told, self.change(member, camera=not member.camera)]
+		return [told, self.change(member, camera=not member.camera), Keep("members", [member.id])]
 
 	_on_video_stop = _on_video_start
 
@@ -7979,13 +7988,12 @@ class UdpPort:
 
 	def _send_batch(self, batch: memoryview, address: Address | None) -> bool:
 		if self._gso and len(batch) > DATAGRAM:
-			send = partial(self._socket.sendmsg, (batch,), _CUT, 0, address)
 			try:
-				send()
+				self._socket.sendmsg((batch,), _CUT, 0, address)
 				return True
 			except OSError as error:
 				if error.errno not in _NO_GSO:
-					return self._again(error, send)
+					return self._again(error, partial(self._socket.sendmsg, (batch,), _CUT, 0, address))
 				log.info("the system cannot cut datagrams here (%s): sent one by one from now on", error)
 				self._counters.add("udp.no_gso")
 				self._gso = False
@@ -12382,7 +12390,7 @@ class Lobby:
 			session.become("prove")
 			session.right = {
 				"epoch": self._room.epoch,
-				"id": self._room.next_id(),
+				"id": self._room.next_id(hello.get("resume")),
 				"nonce": secrets.token_hex(32),
 			}
 			session.send({"type": "prove", "meeting": self._room.meeting, **session.right})
@@ -16227,9 +16235,10 @@ class MeetingController:
 			self._loop.later(2.0, again)  # all are in
 			where = {"address": self.options.address, "name": message["served_by"], "epoch": message["epoch"]}
 			self.emit("moved", **where, seconds=round(monotonic() - self._lost_at, 2))
-		for what, device in self.state.current.devices.items():
-			if device.state == "live":
-				self._tell_state(what, True)
+		for what in ("mic", "camera"):
+			live = self.state.current.devices.get(what, DeviceState()).state == "live"
+			if live != getattr(self.state.me, what):  # after a crash the server shows the camera as it was
+				self._tell_state(what, live)
 		early, self._early = self._early or [], None
 		for command in early:
 			self._carry_out(command)

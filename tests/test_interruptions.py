@@ -454,7 +454,7 @@ def test_a_server_that_was_killed_and_started_again(meeting: Starts) -> None:
 	server, base = serve(meeting, *facts)
 	people = [join(meeting, base, name, "--pin", "314159") for name in ("Ana", "Ben", "Cara")]
 	ana, ben, cara = people
-	ids = {one.seen("joined")[0]["id"] for one in people}
+	ids = {one.seen("joined")[0]["name"]: one.seen("joined")[0]["id"] for one in people}
 	ben.send(do="chat", text="before")
 	ana.send(do="private", to="Ben", text="for Ben")
 	for one in people:
@@ -480,7 +480,8 @@ def test_a_server_that_was_killed_and_started_again(meeting: Starts) -> None:
 		assert names(one) == ["Ana", "Ben", "Cara", "Dan"]
 		assert texts(one) == ["before", "typed while it was away", "after"]
 	assert [event["text"] for event in ben.seen("private")] == ["for Ben"]
-	assert not {user["id"] for user in dan.seen("users")[-1]["users"]} & ids
+	users = {user["name"]: user["id"] for user in dan.seen("users")[-1]["users"]}
+	assert users.items() > ids.items() and users["Dan"] > max(ids.values())
 
 
 def test_the_journal_ends_with_the_meeting(meeting: Starts) -> None:
@@ -494,14 +495,22 @@ def test_the_journal_ends_with_the_meeting(meeting: Starts) -> None:
 	assert not path.exists()
 
 
+def kill_server_of(host: Headless) -> None:
+	os.kill(child_in_role(host.process.pid, "--serve-child"), signal.SIGKILL)
+
+
 @needs_proc
 def test_a_hosted_meeting_whose_server_dies_goes_on(meeting: Starts) -> None:
-	ana, base = host(meeting, "--mic", "tone", "--title", "Physics")
-	ben = join(meeting, base, "Ben")
+	ana, base = host(meeting, "--mic", "tone", "--title", "Physics", "--camera", "pattern")
+	ben = join(meeting, base, "Ben", "--camera", "pattern")
 	switch(ana, "mic", True)
+	ids = {one: one.seen("joined")[0]["id"] for one in (ana, ben)}
+	for one in (ana, ben):
+		switch(one, "camera", True)
+		ben.wait("video_start", id=ids[one])
 	ana.send(do="chat", text="before")
 	ben.wait("chat", text="before")
-	os.kill(child_in_role(ana.process.pid, "--serve-child"), signal.SIGKILL)
+	kill_server_of(ana)
 	died = time.monotonic()
 	for one in (ana, ben):
 		one.wait("reconnecting", timeout=NOTICED)
@@ -520,6 +529,16 @@ def test_a_hosted_meeting_whose_server_dies_goes_on(meeting: Starts) -> None:
 	for one in (ana, ben):
 		one.wait("chat", text="after")
 	assert texts(ben) == texts(ana) == ["before", "after"]
+	users = ben.seen("users")[-1]["users"]
+	assert {user["id"]: user["camera"] for user in users} == dict.fromkeys(ids.values(), True)
+	for one in (ana, ben):
+		assert [event["id"] for event in one.seen("video_start")] == [*ids.values()], "once, not again"
+	ben.process.kill()  # who comes back without a camera is not shown with one
+	kill_server_of(ana)
+	ana.wait("reconnected", timeout=BACK)
+	again = join(meeting, base, "Ben", home=ben.home)
+	assert again.seen("joined")[0]["id"] == ids[ben]
+	ana.wait("video_stop", id=ids[ben])
 
 
 def time_of_a_start() -> float:

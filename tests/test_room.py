@@ -324,6 +324,26 @@ def after_a_crash(world: World, state: Json) -> Room:
 	return room
 
 
+@pytest.mark.parametrize("locked", [False, True])
+def test_over_a_crash_everyone_keeps_the_id_and_a_camera_that_is_allowed(
+	world: World, host: Member, locked: bool
+) -> None:
+	people = [world.join(name) for name in ("Ana", "Ben", "Cleo")]
+	tokens = [world.tokens[one.id] for one in people]
+	world.say(people[0], "video_start")
+	world.room = after_a_crash(world, world.kept)
+	world.room = after_a_crash(world, world.exported())  # nobody was back yet
+	eve = world.join("Eve")
+	world.say(world.join("Ms Lee", "host", "10.0.0.1"), "permit", what="camera", on=not locked)
+	back = [world.join(token=token) for token in reversed(tokens)][::-1]
+	assert [one.id for one in back] == [one.id for one in people]
+	assert [one.camera for one in back] == [not locked, False, False]
+	assert eve.id > max(one.id for one in people)
+	world.leave(back[0], "lost")
+	again = world.join(token=world.tokens[back[0].id])
+	assert (again.id > eve.id, again.camera) == (True, False), "no two connections of one server have one id"
+
+
 def test_who_may_not_share_may_not_after_a_crash(world: World, host: Member) -> None:
 	ana = world.join("Ana")
 	world.room.share_start(ana.id)
@@ -1160,7 +1180,7 @@ class RoomMachine(RuleBasedStateMachine):
 		self.enter(self.world.join("Ms Lee", "host", "10.0.0.1"))
 
 	def enter(self, member: Member) -> None:
-		assert member.id not in self.ids, "an id is never given twice"
+		assert member.id not in self.ids, "a server gives no id twice"
 		assert self.owners.get(member.name, member.name) == member.name
 		self.ids.add(member.id)
 		self.owners[member.name] = member.name
@@ -1246,6 +1266,9 @@ class RoomMachine(RuleBasedStateMachine):
 		world = self.world
 		world.room = after_a_crash(world, world.kept)
 		self.world.room._token = self.world.token  # which counts all that is given
+		for claim in world.room.names.people.values():
+			assert not claim.last or claim.last in self.ids, "it is one's own again"
+			self.ids.discard(claim.last)
 		world.kept = world.exported()
 		world.told.clear()
 
