@@ -5035,12 +5035,10 @@ class Room:
 
 	def next_id(self, token: str | None = None) -> int:
 		"""An id that nobody has had, or what the holder of `token` had at the server before."""
-		claim = self.names.holder(token)
-		if claim and claim.last:
-			last, claim.last = claim.last, 0  # once: a connection's generation is its id
-			return last
-		self.newest_id += 1
-		return self.newest_id
+		claim = self.names.holder(token) or Claim(0, "", "")
+		ident, claim.last = claim.last or self.newest_id + 1, 0  # a connection's generation is its id
+		self.newest_id = max(self.newest_id, ident)
+		return ident
 
 	def join(
 		self,
@@ -5056,8 +5054,7 @@ class Room:
 
 		The `proof` of the host's right holds the id for which it was made.
 		"""
-		proof = dict(proof or {})
-		name = clean_name(name)
+		proof, name = dict(proof or {}), clean_name(name)
 		claim = self.names.holder(token)
 		if role == "host" and not claim and looks(name) & looks(self.host) and not self._named(self.host):
 			name, claim = self.host, self.names.called(self.host)  # hers, whatever became of her token
@@ -5078,10 +5075,8 @@ class Room:
 			features=list(features), **claim.lasting,
 		)  # fmt: skip
 		self.names.take(claim, token, fresh)
-		if member.camera and not self.classroom.may(member, "camera"):
-			member = replace(member, camera=False)
-		claim.since = round(now, 3)
-		claim.came = claim.came or claim.since
+		member = replace(member, camera=member.camera and self.classroom.may(member, "camera"))
+		claim.came, claim.since = claim.came or round(now, 3), round(now, 3)
 		everyone = tuple(self.members)
 		self.members[member.id] = member
 		self.allocator.join(member.id)
@@ -5090,8 +5085,10 @@ class Room:
 		return member, fresh, [*effects, *kept, told, *self.classroom.regroup(everyone)]
 
 	def _replace(self, stale: Member, now: float) -> Effects:
-		gone = {"type": "ended", "code": "elsewhere"}
-		return [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)]
+		return [
+			Expel(stale.id, {"type": "ended", "code": "elsewhere"}),
+			*self.leave(stale.id, "replaced", now),
+		]
 
 	def leave(self, ident: int, reason: str, now: float) -> Effects:
 		"""Take a member out. `reason`: left, lost, removed, replaced."""
@@ -5109,8 +5106,7 @@ class Room:
 		return [*effects, self.tell_all(gone), *self.classroom.regroup()]
 
 	def _on_resumed(self, member: Member, message: Json) -> Effects:
-		claim = self.names.people[member.person]
-		claim.tokens = claim.tokens[-1:]
+		del self.names.people[member.person].tokens[:-1]
 		return [Keep("people", [member.person])]
 
 	# -- the room as JSON
@@ -5362,8 +5358,7 @@ class Room:
 	def _on_hand(self, member: Member, message: Json) -> Effects:
 		if message["up"] == bool(member.hand):
 			return [Tell((member.id,), self._state(member))]
-		told = self.change(member, hand=self.clock if message["up"] else 0.0)
-		return [Keep("members", [member.id]), told]
+		return [Keep("members", [member.id]), self.change(member, hand=self.clock * message["up"])]
 
 	def _on_mic(self, member: Member, message: Json) -> Effects:
 		if message["on"]:

@@ -1195,7 +1195,10 @@ class RoomMachine(RuleBasedStateMachine):
 		tokens = list(self.world.tokens.values())
 		token = data.draw(st.none() | st.sampled_from(tokens) | st.just("f" * 64))
 		owned, _ = self.world.room.names.claim(token, self.world.now)
+		holder = self.world.room.names.holder(token)
+		last = holder.last if holder else 0
 		member = self.world.join(name, token=token)
+		assert not last or member.id == last, "what one had before the crash"
 		if owned:
 			assert member.name == owned
 		else:
@@ -1266,9 +1269,7 @@ class RoomMachine(RuleBasedStateMachine):
 		world = self.world
 		world.room = after_a_crash(world, world.kept)
 		self.world.room._token = self.world.token  # which counts all that is given
-		for claim in world.room.names.people.values():
-			assert not claim.last or claim.last in self.ids, "it is one's own again"
-			self.ids.discard(claim.last)
+		self.ids -= {claim.last for claim in world.room.names.people.values()}
 		world.kept = world.exported()
 		world.told.clear()
 
