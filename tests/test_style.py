@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import ast
 import os
 import re
 import subprocess
 import sys
-import tokenize
 from typing import Any
 
 import pytest
@@ -79,16 +78,16 @@ def test_the_check_can_fail(command: list[str], source: str, word: str) -> None:
 
 def spaced(text: str) -> list[int]:
 	"""Lines of code, not of a string, that spaces indent: what a formatter is told to skip can hold some."""
-	lines = text.splitlines()
-	if not any(re.match(r"\t* \s*\S", line) for line in lines):  # to read a token takes long
+	found = [row for row, line in enumerate(text.splitlines(), 1) if re.match(r"\t* \s*\S", line)]
+	if not found:
 		return []
-	tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-	starts = {token.start[0]: token.start[1] for token in reversed([*tokens]) if token.string.strip()}
-	return [
+	inside = {
 		row
-		for row, at in sorted(starts.items())
-		if " " in lines[row - 1][:at] and not lines[row - 1][:at].strip()
-	]
+		for node in ast.walk(ast.parse(text))
+		if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno
+		for row in range(node.lineno + 1, node.end_lineno + 1)
+	}
+	return [row for row in found if row not in inside]
 
 
 def test_code_is_indented_by_tabs() -> None:

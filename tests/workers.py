@@ -12,7 +12,7 @@ from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 KINDS = ("other", "calm", "alone")  # of tests, in the order in which they run
-AT_ONCE = 3  # calm ones, however many workers there are
+AT_ONCE = 4  # calm ones, however many workers there are
 HERE = Path(__file__).parent
 # what is locked, and nothing else to it
 GATE, ROOMS = (
@@ -39,7 +39,7 @@ def outside() -> list[str]:
 def place() -> Path:
 	"""What those of the workers lock that share a place among the calm ones."""
 	worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-	return HERE / ("meetings.py", "headless.py", "screens.py")[worker % AT_ONCE]
+	return HERE / ("meetings.py", "headless.py", "screens.py", "sound.py")[worker % AT_ONCE]
 
 
 @contextlib.contextmanager
