@@ -224,8 +224,10 @@ def table(known: Mapping[str, Any]) -> str:
 	"""All figures in Markdown, and where and when."""
 	head = "| figure | before | now | now / before | 90 % interval | |\n|---|---|---|---|---|---|"
 	names = [name for name in FIGURES if name in known]
+	loads = [known[name]["load"] for name in names] or [0.0]
+	load = f"load {min(loads):.1f} to {max(loads):.1f}"
 	lines = [line(name, key, runs) for name in names for key, runs in known[name]["runs"].items()]
-	wheres = dict.fromkeys(f"- {known[name]['before']}: {known[name]['where']}" for name in names)
+	wheres = dict.fromkeys(f"- {known[name]['before']}: {known[name]['where']}, {load}" for name in names)
 	return "\n".join([head, *lines, "\nBefore, where and when:\n", *wheres]) + "\n"
 
 
