@@ -1329,14 +1329,14 @@ def _shallow(value: Json) -> bool:
 	return False
 
 
-def parse_json(data: bytes) -> Json:
-	"""An object of strict JSON: finite numbers, no lone surrogates, at most 8 deep; else PeerFault."""
+def parse_json(data: bytes, lone: str = "strict") -> Json:
+	"""An object of strict JSON: finite numbers, no `lone` surrogates, at most 8 deep; else PeerFault."""
 	try:
 		value = json.loads(data.decode("utf-8"), parse_float=_finite, parse_constant=_no_constant)
 		if not isinstance(value, dict) or not _shallow(value):
 			raise PeerFault("bad_json", "not an object, or too deep")
 		if _LONE.search(data):
-			json.dumps(value, ensure_ascii=False).encode("utf-8")
+			json.dumps(value, ensure_ascii=False).encode("utf-8", lone)
 	except (ValueError, RecursionError) as error:
 		raise PeerFault("bad_json", type(error).__name__) from None
 	return value
@@ -7863,11 +7863,11 @@ class UdpPort:
 		self._buffer = memoryview(bytearray(READ_AT_ONCE + LARGEST_READ))
 		try:
 			self._socket.setblocking(False)
+			if sound:
+				set_dscp(DSCP_EF, self._socket)
 			self._enlarge_buffers()
 			self._gso = sys.platform == "linux"
 			self._gro = self._gso and self._set_gro(not sound) and not sound
-			if sound:
-				set_dscp(DSCP_EF, self._socket)
 			if bind is not None:
 				self._socket.bind(bind)
 			if connect is not None:
@@ -12627,11 +12627,12 @@ class Keeper:
 	"""Brings a room over the death of its server, by a journal on a thread of its own.
 
 	A meeting goes on that was alive within the last 10 minutes. The control thread waits for a disk that is
-	quick, so that what anyone was told is kept, and not for one that is slow: what that missed is kept once
-	it is free. `post` has something called on the control thread.
+	quick, for a tenth of its time at most, so that what anyone was told is kept. What a slow one missed is
+	kept once it is free. `post` has something called on the control thread.
 	"""
 
-	PATIENCE = 0.25  # s that control waits for the disk, which is quicker even on a busy machine
+	PATIENCE = 0.1  # s that control waits for the disk, which is quicker even on a busy machine
+	MOST = 8  # records that wait for it
 	ALIVE_SECONDS = 20.0  # at least so often it says that it is
 
 	def __init__(self, room: Room, journal: Journal, counters: Counters, post: Callable[[Act], object]):
@@ -12640,9 +12641,9 @@ class Keeper:
 		self._post = post
 		self._disk = Loop("journal", counters)
 		self._written = threading.Event()  # what was kept last
-		self._written.set()
-		self._missed = False  # something since then
-		self._kept = 0.0
+		self._places = threading.Semaphore(self.MOST)
+		self._missed = False  # something while there was none
+		self._kept = self._waits_at = 0.0
 
 	def start(self) -> None:
 		"""Go on with the meeting that the journal holds, if there is one, or begin one."""
@@ -12657,25 +12658,28 @@ class Keeper:
 
 	def keep(self, *changes: Keep) -> None:
 		"""Keep what has changed or, without that, that the meeting is alive."""
-		if not self._written.is_set():  # all of it, once the disk has done what it was given
+		if not self._places.acquire(blocking=False):  # all of it, once the disk has done what it was given
 			self._missed = True
 			return
-		whole, self._missed, self._kept = self._missed or self._journal.full, False, monotonic()
+		whole = self._missed or (self._journal.full and not changes)
+		self._missed, self._kept, self._written = False, monotonic(), threading.Event()
 		state = self._room.export(self._kept, time.time(), *() if whole else changes or [Keep("lines", ())])
-		self._written.clear()
-		self._disk.post(partial(self._journal.write if whole else self._journal.append, state))
-		self._disk.post(self._done)
-		self._written.wait(self.PATIENCE)
+		write = self._journal.write if whole else self._journal.append
+		self._disk.post(partial(self._keep, write, state, self._written))
+		if changes and (began := monotonic()) >= self._waits_at:
+			self._written.wait(self.PATIENCE)
+			self._waits_at = 10 * monotonic() - 9 * began
 
-	def _done(self) -> None:
-		"""The disk has what it was given. The journal's thread."""
-		self._written.set()
+	def _keep(self, write: Callable[[Json], None], state: Json, written: threading.Event) -> None:
+		write(state)
+		written.set()
+		self._places.release()
 		if self._missed:
 			self._post(self.tick)
 
 	def tick(self) -> None:
 		"""Once in a while."""
-		if self._missed or monotonic() - self._kept > self.ALIVE_SECONDS:
+		if self._missed or self._journal.full or monotonic() - self._kept > self.ALIVE_SECONDS:
 			self.keep()
 
 	def close(self) -> None:
@@ -16680,7 +16684,8 @@ def on_stop_signals(call: Act) -> None:
 
 def _parsed_command(line: bytes) -> Json:
 	try:
-		return parse_json(line.removeprefix(b"\xef\xbb\xbf"))  # PowerShell begins with this mark
+		# PowerShell begins with this mark
+		return parse_json(line.removeprefix(b"\xef\xbb\xbf"), "surrogateescape")
 	except PeerFault:
 		return {}
 
@@ -19751,7 +19756,8 @@ class PictureBox:
 		look, (*_, wide, tall) = self.look, self.box
 		if wide >= 8 and tall >= 8:
 			self._job, self._live = TileJob(None, wide, tall, looks, look.palette, look.px.scale), live
-			if self.painted != (self._newest()[0], self._job):
+			# a whole screen takes long to get: not here, on the Tk thread
+			if (live and looks.fit) or self.painted != (self._newest()[0], self._job):
 				look.painter.want(self)
 
 	def _newest(self) -> Shown:

@@ -57,7 +57,7 @@ root="Z:${PWD//\//\\}"
     --workpath "$root\\build\\work\\windows\\made" "$root\\build\\pyinstaller.spec" 2>&1 | cat > "$work/build.log"
 wineserver -w
 [ -e build/dist/windows/connectsphere.exe ] || { tail -20 "$work/build.log" >&2; exit 1; }
-version=$(sed -n 's/^VERSION: Final = "\(.*\)"/\1/p' connectsphere.py)
+version=$(sed -n 's/^VERSION = "\(.*\)"/\1/p' connectsphere.py)
 rm -f "build/dist/connectsphere-$version-windows.zip"
 find build/dist/windows/connectsphere-folder -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 (cd build/dist/windows && find connectsphere-folder -type f | sort | TZ=UTC zip -q -X -@ "../connectsphere-$version-windows.zip")

@@ -356,6 +356,18 @@ def test_devices_are_called_what_they_are_called(
 	assert cs._utf8(seen) == name
 
 
+@pytest.mark.parametrize(
+	("path", "taken"), [("caf\\udce9.txt", True), ("caf\\ud800.txt", False), ("caf\u00e9.txt", True)]
+)
+def test_a_file_may_have_a_name_that_is_no_utf8(path: str, taken: bool) -> None:
+	"""Of the own commands alone, as the system escapes it; what goes over the network has none."""
+	line = f'{{"do": "upload", "path": "{path}"}}'.encode()
+	assert bool(cs._parsed_command(line)) == taken
+	if "udc" in path:
+		with pytest.raises(cs.PeerFault):
+			cs.parse_json(line)
+
+
 # -- Windows and macOS, imitated
 
 

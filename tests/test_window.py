@@ -313,6 +313,21 @@ def test_a_new_picture_waits_for_no_tick(opened: Open) -> None:
 	assert {pasted[driver.view.stage.tiles[key]] for key in seen} == {3} and len(seen) < len(pasted)
 
 
+def test_a_shared_screen_is_asked_for_by_painters_alone(opened: Open) -> None:
+	"""One of 7680x4320 takes 50 ms to get: in those the window would do nothing else."""
+	driver = opened()
+	driver.meet()
+	asked: set[str] = set()
+	stage = driver.view.stage
+	box = cs.PictureBox(stage, lambda: (asked.add(threading.current_thread().name), (len(asked), None))[1])
+	box.place((0, 0, 300, 200))
+	for n in range(3):
+		box.show(cs.TileLook(name=str(n), fit=True))
+		driver.pump(0.1)
+	box.remove()
+	assert asked and all(name.startswith("tile-painter") for name in asked)
+
+
 def test_a_tile_of_any_past_size_or_person_is_painted(opened: Open) -> None:
 	"""Pictures are made for a place that may be another when they come; whoever has left is not painted."""
 	driver = opened("1280x720")
