@@ -245,13 +245,13 @@ MAX_CHAT = 4_000
 HISTORY = 200
 MAX_PEOPLE = 250  # the roster fits one line, whatever the names
 
-Samples: TypeAlias = NDArray[np.int16]
-Picture: TypeAlias = NDArray[np.uint8]
-Json: TypeAlias = dict[str, Any]
-Address: TypeAlias = tuple[str, int]
-Act: TypeAlias = Callable[[], object]  # something to be done
-Say: TypeAlias = Callable[[Json], None]  # takes a message, an event or a command
-Shown: TypeAlias = tuple[int, Picture | None]  # serial and picture, which is none before the first
+Samples = NDArray[np.int16]
+Picture = NDArray[np.uint8]
+Json = dict[str, Any]
+Address = tuple[str, int]
+Act = Callable[[], object]  # something to be done
+Say = Callable[[Json], None]  # takes a message, an event or a command
+Shown = tuple[int, Picture | None]  # serial and picture, which is none before the first
 
 # The one clock, in seconds: time.monotonic steps by 15.6 ms on Windows before Python 3.13.
 monotonic = time.perf_counter
@@ -501,7 +501,7 @@ class KeyedBuckets:
 		return bucket.take(now, amount)
 
 
-Flow: TypeAlias = tuple[Hashable, Hashable, Hashable]  # group, address, person
+Flow = tuple[Hashable, Hashable, Hashable]  # group, address, person
 
 
 class FairQueue:
@@ -787,8 +787,8 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
 
 # -- control: newline-delimited JSON
 
-Check: TypeAlias = Callable[[Any], Any]
-Shape: TypeAlias = Mapping[str, Check]
+Check = Callable[[Any], Any]
+Shape = Mapping[str, Check]
 
 
 def _that(holds: Callable[[Any], bool], expected: str) -> Check:
@@ -904,17 +904,15 @@ DAY_SECONDS = 86_400
 
 # -- records: what is known of a person, a line, a file on offer, a meeting
 
-Id: TypeAlias = Annotated[int, _ID]
-Count: TypeAlias = Annotated[int, _COUNT]
-Name: TypeAlias = Annotated[str, _NAME]
-Sender: TypeAlias = Annotated[str, _NAME, "from"]
-Flag: TypeAlias = Annotated[bool, _flag]
-Time: TypeAlias = Annotated[float, _TIME]
-Digest: TypeAlias = Annotated[str, _TOKEN]
-Vote: TypeAlias = Annotated[int, _integer(-1, MOST_ANSWERS - 1)]  # the place of an answer; -1: none
-Proof: TypeAlias = Annotated[
-	Json, _record({"epoch": _COUNT, "nonce": _TOKEN, "signature": _hex(64)}), "proof?"
-]
+Id = Annotated[int, _ID]
+Count = Annotated[int, _COUNT]
+Name = Annotated[str, _NAME]
+Sender = Annotated[str, _NAME, "from"]
+Flag = Annotated[bool, _flag]
+Time = Annotated[float, _TIME]
+Digest = Annotated[str, _TOKEN]
+Vote = Annotated[int, _integer(-1, MOST_ANSWERS - 1)]  # the place of an answer; -1: none
+Proof = Annotated[Json, _record({"epoch": _COUNT, "nonce": _TOKEN, "signature": _hex(64)}), "proof?"]
 
 
 class Record:
@@ -1606,7 +1604,7 @@ class Acknowledge(NamedTuple):
 	version: int
 
 
-ScreenMessage: TypeAlias = Geometry | Rectangle | Commit | Pointer | Acknowledge
+ScreenMessage = Geometry | Rectangle | Commit | Pointer | Acknowledge
 
 
 _SCREEN_LAYOUTS: Mapping[int, tuple[type[ScreenMessage], struct.Struct]] = {
@@ -3769,8 +3767,8 @@ class BandwidthEstimator:
 
 # -- allocator
 
-Sizes: TypeAlias = Mapping[tuple[int, int], float]  # bytes of a picture, by sender and layer
-LayerRate: TypeAlias = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
+Sizes = Mapping[tuple[int, int], float]  # bytes of a picture, by sender and layer
+LayerRate = tuple[int, int]  # of somebody's pictures: (layer, pictures a second)
 
 USUAL_SIZES = (3_000, 7_000, 18_000, 45_000)  # bytes of a picture of each layer, to begin with
 FRAME_SECONDS = 0.1  # that one picture may take on a path
@@ -3806,7 +3804,7 @@ class Encode(NamedTuple):
 	coarse: list[int]
 
 
-Allocation: TypeAlias = list[Reroute | SetRate | Encode]  # what has changed
+Allocation = list[Reroute | SetRate | Encode]  # what has changed
 
 
 def picture_size(seen: Sizes, sender: int, layer: int) -> float:
@@ -4420,7 +4418,7 @@ class Promoted(NamedTuple):
 	id: int
 
 
-Effect: TypeAlias = (
+Effect = (
 	Promoted
 	| Succeed
 	| Tell
@@ -4434,7 +4432,7 @@ Effect: TypeAlias = (
 	| MeetingOver
 	| Keep
 )
-Effects: TypeAlias = list[Effect]
+Effects = list[Effect]
 
 
 @dataclass(kw_only=True)
@@ -4448,7 +4446,7 @@ class Limits:
 
 
 # Monotonic seconds; negative: before this computer was started.
-Moment: TypeAlias = Annotated[float, _number(-FOREVER, FOREVER)]
+Moment = Annotated[float, _number(-FOREVER, FOREVER)]
 _ADDRESS = _text(64)
 _PEOPLE = _listing(_ID, 1 << 16)
 _HEIRS = _mapping(_TOKEN, _TOKEN, 8)
@@ -6942,7 +6940,7 @@ class Journal:
 # [11] LINKS - loops, TLS links, UDP ports, addresses, closing
 # Uses: BASICS, WIRE, VIDEO, TILES
 
-Socket: TypeAlias = socket.socket
+Socket = socket.socket
 
 # -- threads and their end
 
@@ -7838,7 +7836,7 @@ _CUT = ((socket.IPPROTO_UDP, _UDP_SEGMENT, DATAGRAM.to_bytes(2, sys.byteorder)),
 _MOST_AT_ONCE = GSO_PARTS * DATAGRAM
 _NO_GSO = frozenset([errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EMSGSIZE])
 _FULL = frozenset([errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS])
-_Octets: TypeAlias = bytes | bytearray | memoryview
+_Octets = bytes | bytearray | memoryview
 
 
 class UdpPort:
@@ -9198,7 +9196,7 @@ def probe_server(server: Json, meeting: str, bind: str | None) -> Json:
 	return answer
 
 
-Probed: TypeAlias = list[tuple[Json, Json]]  # each server with its answer
+Probed = list[tuple[Json, Json]]  # each server with its answer
 
 
 def probe_servers(servers: Sequence[Json], meeting: str, bind: str | None) -> Probed:
@@ -10408,7 +10406,7 @@ def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
 
 # ---- Test card
 
-Colour: TypeAlias = tuple[int, int, int]  # blue, green, red
+Colour = tuple[int, int, int]  # blue, green, red
 
 
 def _colour(hue: float, saturation: float, value: float) -> Colour:
@@ -14112,7 +14110,7 @@ class MediaManager:
 # -- the screen plane
 
 SCREEN_RETRY = 0.3
-Request: TypeAlias = Callable[[Json, Say], None]
+Request = Callable[[Json, Say], None]
 
 
 @dataclass(eq=False)
@@ -15516,7 +15514,7 @@ def write_attendance(path: Path, rows: Sequence[Attended]) -> None:
 # What the server carries out, by command: the members of its message, each of a type or read by a function;
 # "?" where it may be missing. The message's type is the command's name, but for these.
 MESSAGE_TYPES = {"private": "private_chat", "react": "reaction", "ask": "question"}
-Reader: TypeAlias = type | Callable[[StateManager, Json], Any]
+Reader = type | Callable[[StateManager, Json], Any]
 PLAIN_COMMANDS: Mapping[str, Mapping[str, Reader]] = {
 	"chat": {"text": _text_of},
 	"private": {"text": _text_of, "to_name": _name_of},
@@ -17952,7 +17950,7 @@ def offered(language: str) -> bool:
 # Uses: BASICS, DEVICES, TEXTS
 
 
-Box: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
+Box = tuple[int, int, int, int]  # x, y, width, height
 
 
 @dataclass(frozen=True)
@@ -18146,7 +18144,7 @@ def shape_lines(text: str) -> dict[str, list[list[str]]]:
 	return {name: [step.split() for step in steps.split("|")] for name, steps in entries}
 
 
-Step: TypeAlias = tuple[str, str, float, tuple[float, ...]]  # kind, colour, width of the line, numbers
+Step = tuple[str, str, float, tuple[float, ...]]  # kind, colour, width of the line, numbers
 
 
 def _arc(x0: float, y0: float, x1: float, y1: float, start: float, end: float) -> list[float]:
@@ -18653,11 +18651,11 @@ def tile_marks(job: TileJob) -> TileMarks:
 # are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
 
 
-Anchor: TypeAlias = Literal["nw", "w", "center", "e", "ne", "n"]
+Anchor = Literal["nw", "w", "center", "e", "ne", "n"]
 AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
 Event: TypeAlias = "tk.Event[Any]"
-Run: TypeAlias = Callable[[str], object]  # does what has that name, or takes it
-Entry: TypeAlias = tuple[str, Act] | None  # of a menu: words, what it does; None is a line
+Run = Callable[[str], object]  # does what has that name, or takes it
+Entry = tuple[str, Act] | None  # of a menu: words, what it does; None is a line
 KEYBOARD = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
 
 
@@ -20917,7 +20915,7 @@ class TopBar:
 		self.title.text(px(20), px(41), facts, 12, colour=p.second, room=room - px(20))
 
 
-Choices: TypeAlias = Sequence[tuple[str, Act]]  # words, and what they do
+Choices = Sequence[tuple[str, Act]]  # words, and what they do
 
 
 class NoticeBar:
