@@ -22,6 +22,14 @@ def best_of(times: int, well: Callable[[], bool]) -> bool:
 	return any(well() for _ in range(times))
 
 
+def crowding(seconds: float = 0.01) -> float:
+	"""How many times its CPU seconds a piece of work takes now: others want the same processors."""
+	began, used = time.monotonic(), time.thread_time()
+	while time.thread_time() - used < seconds:
+		pass
+	return (time.monotonic() - began) / seconds
+
+
 def slowness() -> float:
 	"""How many times the CPU seconds of a quiet moment a piece of work takes now: others share the caches."""
 	took = []
