@@ -1153,11 +1153,11 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"unban": {"who": _NAME},
 	"take_over": {},
 	"pause": {"on": _flag},
-	"allow_share": {"who": _ID},
 	"permit": {"what": _WHAT, "on": _flag, "who?": _ID},
 	"word": {"who": _ID},
 	"lower": {"who": _either(_ID, _exactly("all"))},
 	"door": {"mode": _DOOR},
+	"new_pin": {},
 	"cohost": {"who": _ID, "on": _flag},
 	"spotlight": {"who": _ID},
 	"one_room": {"on": _flag},
@@ -1184,14 +1184,14 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"end": {},
 	"leave": {},
 	"resumed": {},
-	"ping": {"t": _number(0, 2**53)},
+	"ping": {"t": _number(0, 2**53), "took_ms?": _number(0, 1e8)},
 }
 
 HOSTS_ALONE = frozenset({"end", "cohost", "hand_over"})
 HOST_ONLY = HOSTS_ALONE | {
-	"mute", "remove", "unban", "take_over", "allow_share", "admit", "permit", "word", "lower", "door",
+	"mute", "remove", "unban", "take_over", "admit", "permit", "word", "lower", "door",
 	"spotlight", "ask_share", "question", "close_question", "timer", "collect", "attendance",
-	"one_room", "remind", "stand_by",
+	"one_room", "remind", "stand_by", "new_pin",
 }  # fmt: skip
 
 
@@ -1253,7 +1253,6 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	},
 	"screen_start": {"id": _ID, "name": _NAME},
 	"screen_stop": {"id": _ID, "name": _NAME},
-	"share_allowed": {},
 	"file_offer": FileOffer.shape(),
 	"file_ready": {"file": _FILE_ID},
 	"file_gone": {"file": _FILE_ID, **_REFUSAL},
@@ -1266,6 +1265,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"why?": _exactly("pin", "removed", "knock"),
 	},
 	"ask_gone": {"ask": _COUNT},
+	"new_pin": {"pin": _text(MAX_PIN)},
 	"rules": Rules.shape(),
 	"listen": {},
 	"rooms": {"groups": _listing(_listing(_ID, MAX_PEOPLE), MAX_PEOPLE)},
@@ -1285,7 +1285,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"host_away": {"seconds": _COUNT},
 	"ended": _REFUSAL,
 	"removed": _REFUSAL,
-	"pong": {"t": _number(0, 2**53)},
+	"pong": {"t": _number(0, 2**53), "class_ms?": _number(0, 1e8)},
 	"ok": {},
 }
 
@@ -4316,6 +4316,7 @@ ANSWERS: Mapping[str, str] = {  # what answers a request; all others are answere
 	"cancel": "file_gone",
 	"unban": "banned",
 	"remove": "leave",
+	"new_pin": "new_pin",
 	"take_over": "screen_stop",
 	**dict.fromkeys(("permit", "word", "door", "spotlight", "collect", "one_room"), "rules"),
 	"room": "rooms",
@@ -4529,6 +4530,7 @@ class Claim(Record):
 	last: Id = 0  # its id at the server before, which it keeps
 	before: Annotated[list[str], _listing(_NAME, 8)] = field(default_factory=list)  # its earlier names
 	buckets: dict[str, TokenBucket] = field(default_factory=dict)  # of its messages
+	took: float = 0.0  # ms, its last round trip
 
 
 @dataclass
@@ -4539,6 +4541,7 @@ class Setting(Record):
 	word: Id = 0
 	spotlight: Id = 0
 	door: Annotated[str, _DOOR] = "open"
+	pin: Annotated[str, _text(MAX_PIN)] = ""  # in place of the first one
 	collecting: Name = ""
 	question: Annotated[Json, _record(Question.shape())] = field(default_factory=Question().message)
 	signed: Annotated[Json, _object] = field(default_factory=dict)  # the succession record
@@ -4817,6 +4820,11 @@ class Classroom:
 		self.set.door = message["mode"]
 		return [*self.changed(), *([Admit(0, True)] if message["mode"] == "open" else [])]
 
+	def _on_new_pin(self, member: Member, message: Json) -> Effects:
+		"""For newcomers; who is in comes back."""
+		self.set.pin = f"{int(self._room.token(4), 16) % 1_000_000:06}"
+		return [Keep("settings", [1]), self._room.tell_hosts({"type": "new_pin", "pin": self.set.pin})]
+
 	def _on_collect(self, member: Member, message: Json) -> Effects:
 		self.set.collecting = clean_name(message["title"], MAX_TITLE) if message["title"] else ""
 		return self.changed()
@@ -4880,11 +4888,8 @@ class Classroom:
 			{tuple(sorted(here[one].id for one in room)) for room in rooms.values() if len(room) > 1}
 		)
 		free = [one.id for one in here.values() if one.leads or one.person in (now.word, now.spotlight)]
-		return {
-			"do": "rooms",
-			"groups": [*map(list, groups)],
-			"free": [] if now.one_room or not groups else free,
-		}
+		free = [] if now.one_room or not groups else free
+		return {"do": "rooms", "groups": [*map(list, groups)], "free": free}
 
 	def _on_cohost(self, member: Member, message: Json) -> Effects:
 		other, on = self._room.with_id(message["who"]), message["on"]
@@ -5017,7 +5022,7 @@ class Room:
 		self.lines: dict[int, RoomLine] = {}
 		self.settings = {1: Setting()}
 		self.classroom = Classroom(self)
-		self._token = token
+		self.token = token
 		self._encodes = 0
 		self.now = self.clock = 0.0  # of the message that is handled
 		self.taken = -math.inf  # when a leader took the screen over
@@ -5039,15 +5044,9 @@ class Room:
 		return ident
 
 	def join(
-		self,
-		name: str,
-		role: str,
-		address: str,
-		token: str | None,
-		now: float,
-		proof: Json | None = None,
-		features: Iterable[str] = (),
-	) -> tuple[Member, str, Effects]:
+		self, name: str, role: str, address: str, token: str | None, now: float,
+		proof: Json | None = None, features: Iterable[str] = (),
+	) -> tuple[Member, str, Effects]:  # fmt: skip
 		"""Let someone in: (member, its new resume token, effects). Names are made unique.
 
 		The `proof` of the host's right holds the id for which it was made.
@@ -5065,7 +5064,7 @@ class Room:
 			if one.role == "host" and not one.proof:  # in her stead
 				effects.append(self.change(one, role="member"))
 		forgotten = self.names.forget_the_long_gone(now)
-		fresh, claim = self._token(32), claim or Claim(ident, name, address)
+		fresh, claim = self.token(32), claim or Claim(ident, name, address)
 		claim.address, person = address, claim.person
 		role = "co-host" if claim.cohost and role == "member" else role
 		member = Member(
@@ -5095,11 +5094,8 @@ class Room:
 		effects = self.share_stop(ident)
 		member = self.members.pop(ident)
 		self.names.settle(member, reason, now)
-		effects += [
-			Keep("people", [member.person]),
-			Keep("members", [ident]),
-			*self.allocated(self.allocator.leave(ident, now)),
-		]
+		effects += [Keep("people", [member.person]), Keep("members", [ident])]
+		effects += self.allocated(self.allocator.leave(ident, now))
 		gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
 		return [*effects, self.tell_all(gone), *self.classroom.regroup()]
 
@@ -5296,7 +5292,11 @@ class Room:
 		return self.members[ident]
 
 	def _on_ping(self, member: Member, message: Json) -> Effects:
-		return [Tell((member.id,), {"type": "pong", "t": message["t"]})]
+		people = self.names.people
+		people[member.person].took = message.get("took_ms", 0.0)
+		took = sorted(people[one.person].took for one in self.members.values() if not one.leads)
+		more = {"class_ms": took[len(took) * 2 // 3]} if took and member.leads else {}
+		return [Tell((member.id,), {"type": "pong", "t": message["t"], **more})]
 
 	def _on_leave(self, member: Member, message: Json) -> Effects:
 		return [Expel(member.id, {}), *self.leave(member.id, "left", self.now)]
@@ -5455,10 +5455,6 @@ class Room:
 		self._tickets = {key: one for key, one in self._tickets.items() if one.direction != "presenter"}
 		return [*self.classroom.exempt(former, "share", False), *self.share_stop(former.id)]
 
-	def _on_allow_share(self, member: Member, message: Json) -> Effects:
-		other = self.with_id(message["who"])
-		return [*self.classroom.exempt(other, "share", True), Tell((other.id,), {"type": "share_allowed"})]
-
 	def _on_end(self, member: Member, message: Json) -> Effects:
 		return [MeetingOver("over")]
 
@@ -5484,7 +5480,7 @@ class Room:
 			offer = self.shelf.offers.get(file or "")
 			if offer is None or not offer.open_for(member.person, direction):
 				raise Refused("no_such_file")
-		ticket = self._token(16)
+		ticket = self.token(16)
 		self._tickets[ticket] = Ticket(member.id, plane, direction, file, self.now + TICKET_SECONDS)
 		answer: Json = {"type": "ticket", "ticket": ticket}
 		if file:
@@ -5543,7 +5539,7 @@ class Room:
 		file = self.shelf.unfinished(*facts, task, *between)
 		if file is None:
 			self.shelf.check_room(member.person, message["size"], leads=member.leads)
-			file = self._token(8)
+			file = self.token(8)
 			name, size, sha256 = facts
 			self.shelf.offers[file] = Offer(
 				file, name, size, member.name, other is not None, sha256, member.id, kind,
@@ -5692,7 +5688,7 @@ class Snapshot:
 	rooms: Sequence[Sequence[int]] = ()  # ids, room by room
 	question: Question = field(default_factory=Question)
 	timer: float = 0.0  # monotonic seconds at its end
-	asks: Mapping[int, str] = field(default_factory=dict)  # the names of who waits, by number
+	asks: Mapping[int, Json] = field(default_factory=dict)  # who waits, by number, as the event says it
 
 	@property
 	def leads(self) -> bool:
@@ -5739,7 +5735,7 @@ class Snapshot:
 
 EVENTS = frozenset(  # messages that are events as they come, whatever follows from them
 	{
-		"share_allowed", "host_away", "agreed", "waiting", "muted", "stand_by", "leave", "banned",
+		"host_away", "agreed", "waiting", "muted", "stand_by", "leave", "banned",
 		"video_start", "video_stop", "screen_start", "screen_stop",
 	}
 )  # fmt: skip
@@ -5840,6 +5836,10 @@ class StateManager:
 			events.append({"event": "spotlight", "id": ident, "name": new.spotlight or None})
 		return events
 
+	def _on_new_pin(self, message: Json) -> list[Json]:
+		self.update(pin=message["pin"])
+		return [{"event": "door", "mode": self.current.rules.door, "pin": message["pin"]}]
+
 	def _on_rooms(self, message: Json) -> list[Json]:
 		before, groups = self.current.rooms, message["groups"]
 		self.update(rooms=groups)
@@ -5854,12 +5854,13 @@ class StateManager:
 	def _on_asks(self, message: Json) -> list[Json]:
 		if len(self.current.asks) >= self.MOST_ASKS:
 			raise PeerFault("too_many_asks")
-		self.update(asks={**self.current.asks, message["ask"]: message["name"]})
-		told = {"n": message["ask"], "address": message["address"], "why": message.get("why", "pin")}
-		return [{"event": "knock", "name": message["name"], **told}]
+		told = {key: message[key] for key in ("name", "address")} | {"why": message.get("why", "pin")}
+		event = {"event": "knock", **told, "n": message["ask"]}
+		self.update(asks={**self.current.asks, message["ask"]: event})
+		return [event]
 
 	def _on_ask_gone(self, message: Json) -> list[Json]:
-		self.update(asks={n: name for n, name in self.current.asks.items() if n != message["ask"]})
+		self.update(asks={n: one for n, one in self.current.asks.items() if n != message["ask"]})
 		return [{"event": "knock_gone", "n": message["ask"]}]
 
 	def _on_banned(self, message: Json) -> list[Json]:
@@ -12322,6 +12323,11 @@ class Lobby:
 	_asking: TokenBucket = field(default_factory=lambda: TokenBucket(Lobby.MOST_WAITING, 8))
 	_arrivals: KeyedBuckets = field(default_factory=lambda: KeyedBuckets(*ARRIVALS))
 
+	@property
+	def pin(self) -> str:
+		"""The one that holds now, or ""."""
+		return self._room.classroom.set.pin or self._options.pin
+
 	def on_message(self, session: ControlSession, message: Json, line: bytes) -> None:
 		"""A message of someone who is not in yet; PeerFault when it is out of order."""
 		kind = message["type"]
@@ -12359,7 +12365,7 @@ class Lobby:
 			raise Refused("no_such_person")
 		self.forget(session)
 		session.let_in = welcome
-		if welcome and session.why != "knock" and session.hello.get("pin") and self._options.pin:
+		if welcome and session.why != "knock" and session.hello.get("pin") and self.pin:
 			self._begin_proof(session)  # it takes no host that does not prove the PIN
 		elif welcome:
 			self._admit(session)
@@ -12411,7 +12417,7 @@ class Lobby:
 		elif barred:
 			session.why = "removed"
 			self._queue(session)
-		elif spared or not self._options.pin:
+		elif spared or not self.pin:
 			self._at_door(session)
 		elif hello.get("pin") is False:  # no try at it
 			self.deny(session, "pin_required")
@@ -12460,7 +12466,7 @@ class Lobby:
 
 	def _begin_proof(self, session: ControlSession) -> None:
 		session.become("pin")
-		session.proof = PinHost(self._options.pin, self._fingerprint)
+		session.proof = PinHost(self.pin, self._fingerprint)
 		self._loop.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
 		session.send({"type": "pin", "message": session.proof.message.hex()})
 
@@ -12838,7 +12844,7 @@ class ConferenceServer:
 
 	def _describe(self) -> Json:
 		room, people = self.room, min(len(self.room.members), MAX_PEOPLE)
-		mine = (room.meeting, room.title, room.host, self.ports.control, people, bool(self.options.pin))
+		mine = (room.meeting, room.title, room.host, self.ports.control, people, bool(self.lobby.pin))
 		servers = self.succession.record.get("servers", ())
 		first = servers[0]["fingerprint"] if self.options.standby and servers else ""
 		more: Json = {"locked": room.classroom.set.door == "locked", "fingerprint": self.identity.fingerprint}
@@ -12947,7 +12953,7 @@ class ConferenceServer:
 		if self.succession.signed:
 			welcome["record"] = self.succession.signed
 		if role == "host":
-			welcome["pin"] = self.options.pin
+			welcome["pin"] = self.lobby.pin
 		self._send(session, welcome)
 		for message in self.room.classroom.greeting(member, time.time()):
 			session.send(message)
@@ -15522,7 +15528,6 @@ PLAIN_COMMANDS: Mapping[str, Mapping[str, Reader]] = {
 	"hand": {"up": bool},
 	"mute": {"who": _id_or_all, "what?": str},
 	"remove": {"who": _id_of},
-	"allow_share": {"who": _id_of},
 	"unban": {"who": str},
 	"take_over": {},
 	"pause": {"on": bool},
@@ -15531,6 +15536,7 @@ PLAIN_COMMANDS: Mapping[str, Mapping[str, Reader]] = {
 	"word": {"who": _id_or_none},
 	"lower": {"who": _id_or_all},
 	"door": {"mode": str},
+	"new_pin": {},
 	"cohost": {"who": _id_of, "on": bool},
 	"spotlight": {"who": _id_or_none},
 	"one_room": {"on": bool},
@@ -15875,7 +15881,7 @@ class MeetingController:
 		self._early: list[Json] | None = []
 		self._finder: MeetingFinder | None = None
 		self._pinged = 0.0
-		self._delay = 0.0
+		self._delay = 0.0  # ms; a host's is at least the class's
 		self._end_ref: Any = None
 		self._camera_back = False  # when the own share ends
 		self.successors = Successors(self, home)
@@ -16089,7 +16095,7 @@ class MeetingController:
 		elif not is_own_address(link.link.local_address):
 			link.link.discard("moved")
 		else:
-			link.send({"type": "ping", "t": now})
+			link.send({"type": "ping", "t": now, "took_ms": self._delay})
 
 	def send(self, message: Json) -> None:
 		"""Send to the server, if the link stands."""
@@ -16140,7 +16146,7 @@ class MeetingController:
 		self.emit("error", **refusal(message).event)
 
 	def _on_pong(self, message: Json) -> None:
-		self._delay = (monotonic() - message["t"]) * 1e3
+		self._delay = max((monotonic() - message["t"]) * 1e3, message.get("class_ms", 0.0))
 
 	def _on_encode(self, message: Json) -> None:
 		layers = {int(layer): fps for layer, fps in message["layers"].items()}
@@ -16348,7 +16354,9 @@ class MeetingController:
 	def _do_admit(self, command: Json) -> None:
 		who, on = command.get("who"), wanted(command, "yes", bool)
 		asks = [
-			n for n, name in self.state.current.asks.items() if n == command.get("n") or who in (name, "all")
+			n
+			for n, one in self.state.current.asks.items()
+			if n == command.get("n") or who in (one["name"], "all")
 		]
 		if not asks:
 			raise Refused("no_such_person")
@@ -17608,7 +17616,7 @@ Today|Hoy|Aujourd'hui|आज
 Copy|Copiar|Copier|कॉपी करें
 sharing the screen|comparte la pantalla|partage l'écran|स्क्रीन साझा कर रहे हैं
 talking|habla|parle|बोल रहे हैं
-{name} waits: somebody there was removed|{name} espera: alguien de allí fue quitado|{name} attend : quelqu'un a été retiré de là|{name} प्रतीक्षा में: वहाँ से किसी को हटाया गया था
+Somebody there was removed.|Alguien de allí fue expulsado.|Quelqu'un de là-bas a été exclu.|वहाँ से किसी को हटाया गया था।
 Removed: {name}|Quitado: {name}|Retiré : {name}|हटाया गया: {name}
 Let back|Dejar volver|Laisser revenir|वापस आने दें
 {name} waits to be let in|{name} espera para entrar|{name} attend d'entrer|{name} अंदर आने की प्रतीक्षा में हैं
@@ -17744,7 +17752,6 @@ Answer|Responder|Répondre|उत्तर दें
 Look|Ver|Voir|देखें
 Saved: {name}|Guardado: {name}|Enregistré : {name}|सहेजा गया: {name}
 {name} shares the screen|{name} comparte la pantalla|{name} partage l'écran|{name} स्क्रीन साझा कर रहे हैं
-You may share your screen again|Puedes volver a compartir tu pantalla|Vous pouvez de nouveau partager votre écran|आप फिर से स्क्रीन साझा कर सकते हैं
 The lesson goes on at {name}'s computer; messages pass through it.|La clase sigue en el equipo de {name}; los mensajes pasan por él.|Le cours continue sur l'ordinateur de {name} ; les messages y passent.|पाठ {name} के कंप्यूटर पर चल रहा है; संदेश उसी से गुज़रते हैं।
 Waits for {host}: {text}|Espera a {host}: {text}|Attend {host} : {text}|{host} की प्रतीक्षा में: {text}
 Nobody has the host's rights until {host} is back.|Nadie tiene los derechos del anfitrión hasta que vuelva {host}.|Personne n'a les droits de l'animateur avant le retour de {host}.|{host} के लौटने तक होस्ट के अधिकार किसी के पास नहीं हैं।
@@ -17803,6 +17810,7 @@ Stop collecting|Dejar de recoger|Arrêter de ramasser|इकट्ठा कर�
 To be handed in: {title}|Para entregar: {title}|À rendre : {title}|जमा करना है: {title}
 Hand in|Entregar|Rendre|जमा करें
 Your work was handed in|Tu trabajo se ha entregado|Votre travail a été rendu|आपका काम जमा हो गया
+New PIN|PIN nuevo|Nouveau PIN|नया PIN
 Save the list of who was here…|Guardar la lista de asistencia…|Enregistrer la liste des présents…|उपस्थिति सूची सहेजें…
 Who was here|Quién estuvo|Qui était là|कौन उपस्थित था
 They knock|Llaman|Ils frappent|दस्तक दें
@@ -17819,7 +17827,7 @@ lost the connection|perdió la conexión|a perdu la connexion|कनेक्श
 {count} people lost the connection: look at this computer's cable or Wi-Fi|{count} perdieron la conexión: mira el cable o la Wi-Fi de este equipo|{count} ont perdu la connexion : vérifiez le câble ou le Wi-Fi d'ici|{count} का कनेक्शन टूटा: इस कंप्यूटर की केबल या वाई-फ़ाई देखें
 Not now|Ahora no|Pas maintenant|अभी नहीं
 has the word|tiene la palabra|a la parole|बोल रहे हैं
-{count} hands|{count} manos|{count} mains|{count} हाथ
+Hands: {count}|Manos: {count}|Mains : {count}|हाथ: {count}
 Ask to speak|Pedir la palabra|Demander|बोलना चाहूँ
 Your hand is up: number {number}|Tu mano está levantada: número {number}|Votre main est levée : numéro {number}|आपका हाथ उठा है: क्रमांक {number}
 Only with the word|Solo con la palabra|Parole sur demande|केवल मौका मिलने पर
@@ -20617,7 +20625,7 @@ COMMANDS: Mapping[str, Command] = {
 		when=lambda shot: shot.presenter not in (0, shot.me),
 	),
 	"lower": Hosts(
-		"Lower all hands", Do("lower", who="all"), "quiet hands", when=lambda shot: bool(shot.hands)
+		"Lower all hands", Do("lower", who="all"), "quiet attendees", when=lambda shot: bool(shot.hands)
 	),
 	"next": Command(
 		"N", "Give the word", "Give the word", lambda v: v.actions.give_word(), "",
@@ -20669,7 +20677,7 @@ COMMANDS: Mapping[str, Command] = {
 	"stand_by": Hosts("Goes on if this computer fails", Do("stand_by")),
 	"rename": Hosts("Rename…", lambda v, one: v.actions.ask_name(one.name)),
 	"allow": Hosts(
-		"Allow to share the screen", Do("allow_share"),
+		"Allow to share the screen", Do("permit", what="share", on=True),
 		when=lambda shot: "share" in (*shot.rules.off, *shot.rules.exceptions),
 	),
 	"remove": Hosts("Remove from the meeting…", lambda v, one: v.actions.ask_remove(one.name)),
@@ -21566,15 +21574,21 @@ def offered_row(words: str, where: str, shot: Snapshot, run: Run) -> FlowRow:
 	return FlowRow(words, tuple((name, tr(one.words), False) for name, one in may.items()), run)
 
 
+def knock_words(event: Json) -> str:
+	"""Who waits to be let in."""
+	return tr("{name} waits to be let in", name=f"{event['name']} ({event['address']})")
+
+
 class AttendeesPanel:
 	"""Who is here: raised hands first in their order, then the host, then by name."""
+
+	WHY: ClassVar = {"removed": "Somebody there was removed.", "pin": "That is not the PIN of this meeting."}
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, menu_for: Callable[[int], None], act: Callable[..., None],
 		run: Run,
 	):  # fmt: skip
 		self.look, self.menu_for, self.act, self.run = look, menu_for, act, run
-		self.asks: dict[int, str] = {}  # who waits to be let in, by the number of the question
 		self.gone: dict[str, Gone] = {}  # who was here, by name
 		px = look.px
 		self.frame = look.frame(parent, look.palette.panel)
@@ -21582,10 +21596,6 @@ class AttendeesPanel:
 		self.search.pack(fill="x", padx=px(14), pady=(px(2), px(8)))
 		self._shot = Snapshot()
 		self.search.entry.bind("<KeyRelease>", self._search, add="+")
-		self.tools = look.frame(self.frame, look.palette.panel)
-		for name, one in commands_at("attendees").items():
-			button = Button(look, self.tools, partial(run, name), tr(one.words), one.icon or name, height=38)
-			button.pack(fill="x")
 		self.list = ListView(look, self.frame)
 		self.list.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
 
@@ -21595,22 +21605,16 @@ class AttendeesPanel:
 	def show(self, shot: Snapshot) -> None:
 		"""Show the people of the snapshot."""
 		self._shot = shot
-		if shot.leads != bool(self.tools.winfo_manager()):
-			if shot.leads:
-				self.tools.pack(side="bottom", fill="x", padx=self.look.px(14), pady=self.look.px(12))
-			else:
-				self.tools.pack_forget()
 		wanted = self.search.value.casefold()
 		lost = [one.person for one in self.gone.values() if one.lost]
 		people = [one for one in (*shot.people, *lost) if wanted in one.name.casefold()]
 		people.sort(
 			key=lambda one: (one.hand or math.inf, one.role != "host", one.id != shot.me, one.name.casefold())
 		)
-		rows: list[Row] = [self._asking(number, words) for number, words in self.asks.items()]
 		hands = shot.hands
-		if hands and shot.leads:
-			words = tr("{count} hands", count=len(hands))
-			rows.append(offered_row(words, "hands", shot, self.run))
+		count = tr("Hands: {count}", count=len(hands)) if hands else ""
+		rows: list[Row] = [offered_row(count, "attendees", shot, self.run)] * shot.leads
+		rows += [row for event in shot.asks.values() for row in self._asking(event)]
 		rows += [self._person(one, hands) for one in people]
 		left = [name for name, one in self.gone.items() if not one.lost and name not in shot.banned]
 		if left and shot.leads:
@@ -21618,14 +21622,16 @@ class AttendeesPanel:
 		if shot.leads and not wanted:
 			heirs = ", ".join(shot.heirs) or tr("the lesson stops")
 			rows.append(NoteRow(tr("If this computer fails: {names}", names=heirs)))
+		back = tr("Let back")
 		for name in shot.banned:
 			rows.append(
-				FlowRow(tr("Removed: {name}", name=name), ((name, tr("Let back"), False),), self._let_back)
+				FlowRow(
+					tr("Removed: {name}", name=name),
+					((name, back, False),),
+					lambda who: self.act("unban", who=who),
+				)
 			)
 		self.list.show(rows)
-
-	def _let_back(self, name: str) -> None:
-		self.act("unban", who=name)
 
 	def _person(self, one: Person, hands: list[Person]) -> PersonRow:
 		shot, facts, choices = self._shot, list[str](), list[tuple[str, Act]]()
@@ -21647,15 +21653,16 @@ class AttendeesPanel:
 			gone = f"{tr('lost the connection')} · {away // 60}:{away % 60:02}"
 		return PersonRow(one, one.id == shot.me, talks, menu, tuple(facts), gone, tuple(choices))
 
-	def _asking(self, number: int, words: str) -> FlowRow:
-		choices = ((f"ask{number}:1", tr("Let in"), True), (f"ask{number}:0", tr("Decline"), False))
-		return FlowRow(words, choices, self._answer, waits=True)
+	def _asking(self, event: Json) -> Iterator[Row]:
+		ask = f"ask{event['n']}"
+		choices = ((f"{ask}:1", tr("Let in"), True), (f"{ask}:0", tr("Decline"), False))
+		yield FlowRow(knock_words(event), choices, self._answer, waits=True)
+		if why := self.WHY.get(event["why"]):
+			yield NoteRow(tr(why))
 
 	def _answer(self, name: str) -> None:
 		number, on = int(name[3:-2]), name[-1] == "1"
-		self.asks.pop(number, None)
 		self.act("admit", n=number, yes=on)
-		self.show(self._shot)
 
 
 @dataclass(frozen=True)
@@ -22547,9 +22554,11 @@ class ShareDialog(Dialog):
 	FILES = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks, share: Callable[[str], None]
+		self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks, share: Run, over: str = ""
 	):
 		super().__init__(look, tr("Share your screen"), 620)
+		if over:  # whom this interrupts
+			self.words(over, 13)
 		self.parent, self.backend, self.tasks, self.share = parent, backend, tasks, share
 		self.chosen = ""
 		self.found: Sequence[tuple[str, str, Picture | None]] | None = None  # not yet looked
@@ -22561,7 +22570,7 @@ class ShareDialog(Dialog):
 		self.go = self.buttons([
 			(tr("A picture or video…"), "plain", self._choose_file),
 			(tr("Cancel"), "plain", lambda: None),
-			(tr("Share"), "primary", lambda: self.share(self.chosen)),
+			(tr("Take over" if over else "Share"), "primary", lambda: self.share(self.chosen)),
 		])  # fmt: skip
 		self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
 		self.first = self.cards.canvas
@@ -22732,7 +22741,8 @@ class ClassCard:
 			flip = partial(self.act, "permit", what=what, on=what in off)
 			yield SwitchRow(what, tr(words), what not in off, flip)
 		door = ((f"door:{mode}", tr(words), mode == shot.rules.door) for mode, words in self.DOORS.items())
-		yield FlowRow(tr("Door"), tuple(door), self._set)
+		pin = f" · PIN {spaced_pin(shot.pin)}" if shot.pin else ""
+		yield FlowRow(tr("Door") + pin, (*door, ("new_pin", tr("New PIN"), False)), self._set)
 		here = shot.rules.one_room
 		flip = partial(self.act, "one_room", on=not here)
 		yield SwitchRow("one_room", tr("We are all in one room"), here, flip)
@@ -22747,7 +22757,7 @@ class ClassCard:
 
 	def _set(self, name: str) -> None:
 		what, _, value = name.partition(":")
-		self.act(what, **({"mode": value} if what == "door" else {"seconds": int(value)}))
+		self.act(what, **({"mode": value} if what == "door" else {"seconds": int(value)} if value else {}))
 
 
 class SettingsDialog(Dialog):
@@ -22994,7 +23004,6 @@ class EventWords:
 		"join": ("{name} joined", ""),
 		"state": ("{name} raised a hand", "✋"),
 		"screen_start": ("{name} shares the screen", "share"),
-		"share_allowed": ("You may share your screen again", "share"),
 		"muted": ("{by} muted you", "mic"),
 		"stilled": ("{by} turned your camera off", "camera"),
 		"handed_in": ("Your work was handed in", "check"),
@@ -23034,11 +23043,7 @@ class EventWords:
 		if event.get("ref") != "list":
 			self._tell(tr(event["reason"]), "warning", stays=True)
 
-	def _on_knock_gone(self, event: Json) -> None:
-		self.view.attendees.asks.pop(event["n"], None)
-
 	def _on_reconnecting(self, _: Json) -> None:
-		self.view.attendees.asks.clear()  # who still waits is told again
 		self._cue(tr("The connection was lost. Reconnecting…"))
 
 	def _on_denied(self, event: Json) -> None:
@@ -23159,12 +23164,9 @@ class EventWords:
 			self._tell(tr(event["reason"]), "warning", tr("Settings"), self.view.settings, stays=True)
 
 	def _on_knock(self, event: Json) -> None:
-		view = self.view
-		removed = event.get("why") == "removed"
-		why = "{name} waits: somebody there was removed" if removed else "{name} waits to be let in"
-		name = event.get("name", "") if removed else f"{event.get('name', '')} ({event.get('address', '')})"
-		view.attendees.asks[int(event["n"])] = words = tr(why, name=name)
-		self._tell(words, "person", tr("Look"), partial(view.show_panel, "attendees"), stays=True)
+		self._tell(
+			knock_words(event), "person", tr("Look"), partial(self.view.show_panel, "attendees"), stays=True
+		)
 
 	def _on_host_away(self, event: Json) -> None:
 		minutes = math.ceil(event["seconds"] / 60)
@@ -23209,12 +23211,9 @@ class Actions:
 		"""Say why `what` of PERMITS is locked."""
 		shot = self.view.controller.snapshot()
 		number = next((n for n, one in enumerate(shot.hands, 1) if one.id == shot.me), 0)
-		queued = what == "mic" and number
-		words = (
-			tr("Your hand is up: number {number}", number=number)
-			if queued
-			else tr(not_permitted(what).reason)
-		)
+		words = tr(not_permitted(what).reason)
+		if what == "mic" and number:
+			words = tr("Your hand is up: number {number}", number=number)
 		self.view.toasts.add(words, "lock")
 
 	def mute_all(self) -> None:
@@ -23222,11 +23221,8 @@ class Actions:
 		view, shot = self.view, self.view.shot
 		count = sum(one.mic and one.id != shot.me for one in shot.people)
 		view.act("mute", who="all")
-		keep = partial(view.act, "permit", what="mic", on=False)
-		if "mic" in shot.rules.off:
-			view.toasts.add(tr("{count} muted", count=count), "mic")
-		else:
-			view.toasts.add(tr("{count} muted", count=count), "mic", tr("Keep microphones off"), keep)
+		keep = tr("Keep microphones off"), partial(view.act, "permit", what="mic", on=False)
+		view.toasts.add(tr("{count} muted", count=count), "mic", *(() if "mic" in shot.rules.off else keep))
 
 	def give_word(self) -> None:
 		"""Let the next hand speak."""
@@ -23251,23 +23247,17 @@ class Actions:
 			view.act("share", on=False)
 		elif not shot.may("share"):
 			self.refuse("share")
-		elif not shot.presenter:
-			self._choose_share()
-		elif shot.role == "host":
-			take = (tr("Take over"), "primary", self._choose_share)
-			view.confirm(tr("Take over"), self._who_shares(), (tr("Cancel"), "plain", lambda: None), take)
-		else:
+		elif shot.presenter and not shot.leads:
 			view.toasts.add(self._who_shares(), "share")
+		else:
+			over = self._who_shares() if shot.presenter else ""
+			keep_private(view.look.root, True)
+			view.ask(ShareDialog(view.look, view.frame, view.backend, view.tasks, self._share, over))
 
 	def _who_shares(self) -> str:
 		shot = self.view.shot
 		names = (one.name for one in shot.people if one.id == shot.presenter)
 		return tr("{name} is sharing already.", name=plain(next(names, "?")))
-
-	def _choose_share(self) -> None:
-		view = self.view
-		keep_private(view.look.root, True)
-		view.ask(ShareDialog(view.look, view.frame, view.backend, view.tasks, self._share))
 
 	def _share(self, source: str) -> None:
 		view = self.view
@@ -23293,7 +23283,7 @@ class Actions:
 				self.read = len(shot.chat)
 			words, kind, *choices = self.sharing()
 			news = sum(not line.own for line in shot.chat[self.read :])
-			hands, mic = tr("{count} hands", count=len(shot.hands)), view.side.buttons["mic"]
+			hands, mic = tr("Hands: {count}", count=len(shot.hands)), view.side.buttons["mic"]
 			first = (
 				(hands, partial(self.come_back, "attendees")),
 				(f"{tr('Chat')} {news}", partial(self.come_back, "messages")),
@@ -23353,10 +23343,12 @@ class Actions:
 
 	def save_chat(self) -> None:
 		"""Choose a file and write the messages to it."""
-		name = f"{safe_file_name(self.view.shot.title)}.txt"
-		options = {"initialfile": name, "defaultextension": ".txt"}
-		if path := asked_path(self.view.frame, tr("Save the chat"), save=True, **options):
+		if path := self._new_path("Save the chat", ".txt"):
 			self._write_chat(Path(path))
+
+	def _new_path(self, title: str, kind: str) -> str:
+		name = safe_file_name(self.view.shot.title) + kind
+		return asked_path(self.view.frame, tr(title), save=True, initialfile=name, defaultextension=kind)
 
 	def _write_chat(self, path: Path) -> None:
 		shot, toasts = self.view.shot, self.view.toasts
@@ -23381,9 +23373,7 @@ class Actions:
 
 	def save_list(self) -> None:
 		"""Choose a file and have the list of who was here written to it."""
-		name = f"{safe_file_name(self.view.shot.title)}.csv"
-		options = {"initialfile": name, "defaultextension": ".csv"}
-		if path := asked_path(self.view.frame, tr("Who was here"), save=True, **options):
+		if path := self._new_path("Who was here", ".csv"):
 			self.view.act("attendance", path=path)
 
 	def _form(self, title: str, ok: str, go: Callable[..., object], *captions: str) -> None:
@@ -23494,7 +23484,7 @@ class MainAppView:
 
 	NEW_HOST_SECONDS = 60.0  # that a host never seen before is named for
 	STAYS: ClassVar = {  # what of its parts stays in another look
-		"stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("asks", "gone"),
+		"stage": ("plan", "zoom", "_last"), "toasts": ("_toasts", "_count"), "attendees": ("gone",),
 		"files": ("picked",), "chat": ("picked", "_anchor", "_notes", "_sent", "_whole"),
 		"chat.composer": ("_back",),
 		**dict.fromkeys(
@@ -23823,11 +23813,9 @@ class MainAppView:
 				self.actions.source = "screen:0"
 			self.act("agree", to=to, yes=agreed)
 
-		no, yes_too = (
-			(tr("Not now"), "plain", partial(answer, False)),
-			(yes, "primary", partial(answer, True)),
-		)
-		self.confirm(words, more, no, yes_too, first=tr("Not now"))
+		no = tr("Not now")
+		choices = (no, "plain", partial(answer, False)), (yes, "primary", partial(answer, True))
+		self.confirm(words, more, *choices, first=no)
 		dialog = cast(ConfirmDialog, self.dialog)
 		if to == "share":
 			dialog._later(20_000, partial(answer, False))

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from headless import Headless  # noqa: E402
-from screens import xvfb  # noqa: E402 - found by the path above
+from screens import window_manager, xvfb  # noqa: E402 - found by the path above
 from workers import apart  # noqa: E402
 
 sys.path.insert(0, str(ROOT))
@@ -36,6 +36,7 @@ PROGRAM = [sys.executable, str(ROOT / "connectsphere.py")]
 PORT = 9460
 PIN = "482913"
 LARGEST = 500_000
+CLASS = (40, 595)  # its button at 1280x800
 
 
 class Desktop:
@@ -45,6 +46,7 @@ class Desktop:
 		self, directory: Path, display: str, size: tuple[int, int], settings: dict[str, Any]
 	) -> None:
 		self.size, self.directory = size, directory
+		self.id = "root"  # the window
 		self.started: list[subprocess.Popen[str]] = []
 		self.home = directory / "home"
 		self.home.mkdir(exist_ok=True)
@@ -64,9 +66,13 @@ class Desktop:
 		"""Start the program and wait until its window fills the display."""
 		self.run(*words)
 		end = time.monotonic() + deadline
-		while not self.hand("search", "--onlyvisible", "--class", "connectsphere").strip():
+		while not (found := self.hand("search", "--onlyvisible", "--class", "connectsphere").split()):
 			assert time.monotonic() < end, "no window"
 			time.sleep(0.2)
+		self.id = found[-1]
+		time.sleep(1.0)
+		size = f"Geometry: {self.size[0]}x{self.size[1]}\n"
+		assert size in self.hand("getwindowgeometry", self.id), f"not {size}"
 
 	def hand(self, *words: str) -> str:
 		"""One xdotool command; returns what it printed."""
@@ -75,12 +81,23 @@ class Desktop:
 		).stdout
 
 	def click(self, x: int, y: int) -> None:
-		"""Click at a place of the display; negative values count from the right and the lower edge."""
-		width, height = self.size
-		self.hand("mousemove", str(x % width), str(y % height))
+		"""Click at a place of the window; negative values count from the right and the lower edge."""
+		self.point(x, y)
 		time.sleep(0.3)
 		self.hand("click", "1")
 		time.sleep(0.5)
+
+	def point(self, x: int, y: int) -> None:
+		"""Move the mouse, likewise."""
+		width, height = self.size
+		self.hand("mousemove", "--window", self.id, str(x % width), str(y % height))
+
+	def press(self, *keys: str) -> None:
+		"""Give commands by keys. The panel is open and closed first: a chat takes letters."""
+		self.hand("key", "Escape")
+		time.sleep(0.4)
+		self.hand("key", *keys)
+		time.sleep(0.4)
 
 	def member(self, name: str, *commands: dict[str, Any], port: int = PORT) -> None:
 		"""One more participant without a window, who does `commands` and stays."""
@@ -100,11 +117,11 @@ class Desktop:
 		other.stdin.flush()
 
 	def picture(self, path: Path) -> None:
-		"""The display as a PNG of few colours; the pointer is not on it."""
-		self.hand("mousemove", str(self.size[0]), str(self.size[1] // 2))
+		"""The window without its frame as a PNG of few colours; the pointer is not on it."""
+		self.hand("mousemove", "0", "0")
 		time.sleep(0.7)
 		shot = self.directory / "shot.png"
-		subprocess.run(["import", "-window", "root", str(shot)], env=self.environment, check=True)
+		subprocess.run(["import", "-window", self.id, str(shot)], env=self.environment, check=True)
 		with Image.open(shot) as image:
 			whole = image.convert("RGB")
 		whole.save(path, optimize=True)
@@ -128,9 +145,11 @@ def desktop(size: tuple[int, int] = (1280, 800), **settings: Any) -> Iterator[De
 	"""A display of its own, with these settings remembered."""
 	with (
 		tempfile.TemporaryDirectory(prefix="screenshots-") as directory,
-		xvfb("x".join(map(str, size))) as (display, _),
+		xvfb(f"{size[0] + 40}x{size[1] + 80}") as (display, _),
+		window_manager({**os.environ, "DISPLAY": display}),
 	):
-		made = Desktop(Path(directory), display, size, settings)
+		place = f"{size[0]}x{size[1]}+10+30"  # with room for a frame
+		made = Desktop(Path(directory), display, size, {"window": place, **settings})
 		try:
 			yield made
 		finally:
@@ -145,14 +164,15 @@ def demo(screen: Desktop, people: int, wait: float, *more: str) -> None:
 		"--new", *more,
 	)  # fmt: skip
 	time.sleep(wait)
-	screen.hand("mousemove", str(screen.size[0] // 2), str(screen.size[1] // 2))
-	screen.hand("key", "v")
+	screen.hand("key", "ctrl+e")
 
 
 def stop_share(screen: Desktop) -> None:
 	"""The host ends the share of the crowd, so that the grid is to be seen."""
-	screen.click(40, 608)
-	screen.hand("key", "Down", "Down", "Down", "Down", "Down", "Return")
+	screen.click(*CLASS)
+	screen.hand("key", "Up", "Up", "Down", "Down", "space")  # the third button: Stop the shared screen
+	time.sleep(0.5)
+	screen.hand("key", "Escape")
 	time.sleep(2.5)
 
 
@@ -199,18 +219,17 @@ def meeting(out: Path) -> None:
 		screen.picture(out / "meeting.png")
 		screen.click(-58, 95)
 		screen.picture(out / "files.png")
-		screen.hand("key", "u")
+		screen.press("u")
 		screen.picture(out / "attendees.png")
-		screen.hand("key", "c")
-		screen.click(500, 400)
+		screen.press("c")
 		time.sleep(8)
 		screen.picture(out / "chat.png")
-		screen.hand("key", "2")
+		screen.press("2")
 		time.sleep(2)
 		screen.picture(out / "speaker.png")
 		screen.hand("key", "1")
 		time.sleep(1)
-		screen.hand("mousemove", "250", "200")
+		screen.point(250, 200)
 		time.sleep(0.5)
 		screen.hand("key", "p")
 		time.sleep(2)
@@ -220,7 +239,7 @@ def meeting(out: Path) -> None:
 		screen.picture(out / "settings.png")
 		screen.hand("key", "Escape")
 		time.sleep(0.5)
-		screen.hand("key", "s")
+		screen.hand("key", "ctrl+shift+s")
 		time.sleep(2)
 		screen.picture(out / "share.png")
 
@@ -241,8 +260,8 @@ def fifty(out: Path) -> None:
 	"""A meeting of fifty, on pages."""
 	with desktop() as screen:
 		demo(screen, 49, 40)
-		screen.hand("key", "u")
 		stop_share(screen)
+		screen.press("u")
 		time.sleep(12)
 		screen.picture(out / "fifty.png")
 
@@ -256,8 +275,8 @@ def names(out: Path) -> None:
 		):  # fmt: skip
 			screen.member(name, {"do": "chat", "text": f"👋 {name}"}, {"do": "camera", "on": name.isascii()})
 		time.sleep(9)
-		screen.hand("key", "u")
 		stop_share(screen)
+		screen.press("u")
 		time.sleep(7)
 		screen.picture(out / "names.png")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from meetings import Starts, enter, join
 from meetings import host as hosted
+from processes import children_of
 from test_room import IN_ROOM, SHA, World
 from waiting import wait_until
 
@@ -458,6 +462,38 @@ def test_the_door(lesson_of_three: tuple[Headless, Headless, Headless, int], mee
 	host.send({"do": "door", "mode": "locked"})
 	host.wait("door", mode="locked")
 	assert enter(meeting, base, "Eve").wait("denied")["code"] == "locked"
+
+
+def test_a_new_pin_is_asked_of_newcomers_and_outlives_a_crash(meeting: Starts) -> None:
+	host, base = hosted(meeting, "--pin", "111111", name="Ms Lee")
+	ana = join(meeting, base, "Ana", "--pin", "111111")
+	ana.send({"do": "new_pin", "ref": 1})
+	assert ana.wait("error", ref=1)["code"] == "not_allowed"
+	host.send({"do": "new_pin", "ref": 1})
+	told = host.wait("door", ref=1)
+	assert re.fullmatch("[0-9]{6}", told["pin"]) and told["mode"] == "open"
+	assert enter(meeting, base, "Bo", "--pin", "111111").wait("denied")["code"] == "wrong_pin"
+	join(meeting, base, "Cleo", "--pin", told["pin"])
+	(server,) = children_of(host.process.pid)
+	os.kill(server, signal.SIGKILL)
+	for one in (host, ana):
+		one.wait("reconnected", timeout=40)
+	assert enter(meeting, base, "Bo", "--pin", "111111").wait("denied")["code"] == "wrong_pin"
+	join(meeting, base, "Dan", "--pin", told["pin"])
+	assert not ana.seen("door")
+
+
+def test_a_host_is_told_how_far_the_worst_third_is(lesson: Lesson) -> None:
+	"""Of the members, by their own last round trips; members are not told."""
+	for name, took in (("Ana", 300.0), ("Cleo", 12.5)):
+		lesson.say(name, "ping", t=1, took_ms=took)
+	lesson.say("Bea", "ping", t=1, took_ms=2_000.0)
+	lesson.say("Ms Lee", "ping", t=1)
+	heard = {name: lesson.world.heard(lesson.member(name), "pong")[-1] for name in ("Ms Lee", "Bea", "Ana")}
+	assert [one.get("class_ms") for one in heard.values()] == [300.0, 300.0, None]
+	lesson.world.leave(lesson.member("Ana"))
+	lesson.say("Ms Lee", "ping", t=2)
+	assert lesson.world.heard(lesson.member("Ms Lee"), "pong")[-1]["class_ms"] == 12.5
 
 
 def test_a_sheet_goes_out_and_work_comes_in(meeting: Starts, tmp_path: Path) -> None:

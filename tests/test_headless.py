@@ -151,7 +151,7 @@ ASKED: dict[str, tuple[Event, ...]] = {
 	"mute": ({"who": "all"}, {"who": "Ben"}, {"who": "all", "what": "camera"}, {"who": "Ghost"}, {}),
 	"remove": ({"who": "Ghost"}, {}),
 	"unban": ({"who": "Ghost"}, {}),
-	"allow_share": ({"who": "Ben"}, {"who": "Ghost"}),
+	"new_pin": ({},),
 	"take_over": ({}, {}),
 	"admit": ({"who": "Ghost", "yes": True}, {"who": "all", "yes": "x"}),
 	"permit": ({"what": "chat", "on": True}, {"what": "mic", "on": False, "who": "Ghost"}, {"what": 7}),

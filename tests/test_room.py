@@ -236,7 +236,7 @@ class TestTheHostsName:
 	@pytest.fixture
 	def world(self) -> World:
 		world = World()
-		world.room = Room("Physics", "Frau Meier", "ab" * 16, world.room._token)
+		world.room = Room("Physics", "Frau Meier", "ab" * 16, world.room.token)
 		return world
 
 	@pytest.mark.parametrize("name", ["Frau Meier", *IMITATIONS])
@@ -976,8 +976,8 @@ class TestSharing:
 		with pytest.raises(Refused) as refused:
 			world.room.share_start(again.id)
 		assert refused.value.code == "not_allowed"
-		world.say(host, "allow_share", who=again.id)
-		assert world.heard(again, "share_allowed") and world.room.share_start(again.id)
+		world.say(host, "permit", what="share", on=True, who=again.id)
+		assert world.room.share_start(again.id)
 
 	def test_who_took_over_is_named(self, world: World, host: Member) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
@@ -1268,7 +1268,7 @@ class RoomMachine(RuleBasedStateMachine):
 	def the_server_dies(self) -> None:
 		world = self.world
 		world.room = after_a_crash(world, world.kept)
-		self.world.room._token = self.world.token  # which counts all that is given
+		self.world.room.token = self.world.token  # which counts all that is given
 		self.ids -= {claim.last for claim in world.room.names.people.values()}
 		world.kept = world.exported()
 		world.told.clear()

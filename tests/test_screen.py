@@ -211,7 +211,7 @@ def test_the_host_takes_over_and_allows_again(call: Call) -> None:
 	call.host.wait("screen_stop", name="Host")
 	ana.send(do="share", on=True, source="pattern", ref=2)
 	assert ana.wait("error", ref=2)["code"] == "not_allowed"
-	call.host.send(do="allow_share", who="Ana")
+	call.host.send(do="permit", what="share", on=True, who="Ana")
 	ana.send(do="share", on=True, source="pattern", ref=3)
 	ana.wait("screen_start", ref=3, name="Ana")
 

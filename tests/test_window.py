@@ -12,7 +12,6 @@ import resource
 import shutil
 import threading
 import time
-import tkinter as tk
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 from fake_call import FakeBackend, FakeController, ad, card, last
 from hypothesis import example, given
 from hypothesis import strategies as st
-from window_driver import Open, opened, overlaps, states, tops, walk, written
+from window_driver import Driver, Open, opened, overlaps, states, tops, written
 
 import connectsphere as cs
 
@@ -411,8 +410,10 @@ def test_member_is_not_offered_host_tools(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet()
 	assert not driver.view.side.buttons["host"].canvas.winfo_ismapped()
-	assert not driver.view.attendees.tools.winfo_manager()
-	driver.command("Escape")
+	driver.command("u")
+	driver.pump(0.2)
+	assert "mute_all" not in driver.view.attendees.list.actions
+	driver.command("u", "Escape")
 	driver.pump(0.2)
 	driver.key("Return")
 	assert last(call, "leave") == {"do": "leave"}
@@ -433,8 +434,7 @@ def test_mute_all_and_toast(opened: Open) -> None:
 	call = driver.meet(host=True)
 	driver.command("u")
 	driver.pump(0.2)
-	button = next(w for w in walk(driver.view.attendees.tools) if isinstance(w, tk.Canvas))
-	driver.click(button)
+	driver.spot(driver.view.attendees.list, "mute_all")
 	assert last(call, "mute") == {"do": "mute", "who": "all"}
 	call.gui_queue.put(
 		{"event": "device", "what": "camera", "state": "failed", "reason": "The camera was pulled out."}
@@ -630,15 +630,25 @@ def test_a_window_opened_for_an_address_joins_there(display: str, monkeypatch: p
 	assert backend.closed
 
 
+def knock(driver: Driver, call: FakeController, number: int, name: str, why: str) -> None:
+	"""Let somebody wait, in the list too."""
+	event = {"event": "knock", "n": number, "name": name, "address": "192.168.1.9", "why": why}
+	call.change(asks={number: event})
+	call.gui_queue.put(event)
+	driver.view.show_panel("attendees")
+	driver.until(lambda: f"ask{number}:1" in driver.view.attendees.list.actions, "the question")
+	assert driver.view.toasts._toasts[-1].words == f"{name} (192.168.1.9) waits to be let in"
+
+
 def test_who_waits_is_let_in(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet(host=True)
-	call.gui_queue.put({"event": "knock", "n": 4, "name": "Tim", "address": "192.168.1.9"})
-	driver.until(lambda: driver.view.attendees.asks, "the question")
-	driver.view.show_panel("attendees")
+	knock(driver, call, 4, "Tim", "pin")
+	assert "That is not the PIN of this meeting." in "\n".join(written(driver.view.attendees.list.canvas))
 	driver.spot(driver.view.attendees.list, "ask4:1")
 	assert last(call, "admit") == {"do": "admit", "n": 4, "yes": True}
-	assert not driver.view.attendees.asks
+	call.change(asks={})
+	driver.until(lambda: "ask4:1" not in driver.view.attendees.list.actions, "nobody waits")
 
 
 def test_the_host_is_marked_in_the_chat_and_lets_the_removed_back(opened: Open) -> None:
@@ -655,11 +665,8 @@ def test_the_host_is_marked_in_the_chat_and_lets_the_removed_back(opened: Open) 
 	canvas = driver.view.chat.list.canvas
 	marked = [canvas.itemcget(item, "text") for item in canvas.find_all() if canvas.type(item) == "text"]
 	assert [words.startswith("Host · ") for words in marked if " · " in words] == [True]
-	driver.view.show_panel("attendees")
-	call.gui_queue.put({"event": "knock", "n": 7, "name": "Tom", "address": "10.0.0.9", "why": "removed"})
-	driver.until(lambda: driver.view.attendees.asks, "the question")
-	driver.pump(0.3)
-	assert "removed" in driver.view.attendees.asks[7]
+	knock(driver, call, 7, "Tom", "removed")
+	assert "Somebody there was removed." in "\n".join(written(driver.view.attendees.list.canvas))
 	driver.spot(driver.view.attendees.list, "Zoe")
 	assert last(call, "unban") == {"do": "unban", "who": "Zoe"}
 

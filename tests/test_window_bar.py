@@ -56,7 +56,7 @@ def test_a_bar_over_the_desktop_takes_the_place_of_the_window(opened: Open) -> N
 	share(driver, "screen:1")
 	driver.until(lambda: driver.root.state() == "iconic", "the window is out of the way")
 	view = driver.view
-	words = ["Everyone sees Screen 2", "1 hands", "Chat 0", "Mute", "Pause", "Stop share"]
+	words = ["Everyone sees Screen 2", "Hands: 1", "Chat 0", "Mute", "Pause", "Stop share"]
 	assert said(driver) == words and view.bar is not None
 	bar = view.bar.window
 	assert bar.winfo_y() == 0 and bar.winfo_viewable()

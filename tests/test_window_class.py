@@ -71,6 +71,18 @@ def test_the_card_is_walked_by_keys_and_closed_by_escape(opened: Open) -> None:
 	assert sent(call, "hand"), "the keyboard is free again"
 
 
+def test_the_card_shows_the_pin_and_makes_another(opened: Open) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	driver.view.flip_class()
+	for pin, said in (("482913", "Door · PIN 482 913"), ("", "Door")):
+		call.change(pin=pin)
+		driver.until(lambda: said in words(driver).splitlines(), "the door")  # noqa: B023
+	assert driver.view.card is not None
+	driver.spot(driver.view.card.list, "new_pin")
+	assert last(call, "new_pin") == {"do": "new_pin"}
+
+
 @pytest.mark.parametrize(
 	("name", "command"),
 	[

@@ -163,7 +163,7 @@ def occupied(what: str, driver: Driver) -> None:
 	doing: dict[str, Callable[[], object]] = {
 		"nothing": lambda: None,
 		"settings": view.settings,
-		"sharing": view.actions._choose_share,
+		"sharing": view.actions.share,
 		"inviting": view.actions.invite,
 		"leaving": view.actions.ask_leave,
 		"writing": view.chat.composer.entry.focus_set,

@@ -163,7 +163,7 @@ def test_what_a_host_does_is_seen_by_others(desk: Callable[..., Desk], meeting: 
 	one.send(do="mic", on=True)
 	driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "it talks", LONG)
 	key("u")
-	answered(driver, one, lambda: driver.button(driver.view.attendees.tools, 0), "muted", by="Teacher")
+	answered(driver, one, lambda: driver.spot(driver.view.attendees.list, "mute_all"), "muted", by="Teacher")
 	driver.until(lambda: not any(p.mic for p in driver.view.shot.people), "it is silent", LONG)
 	one.send(do="mic", on=True)
 	driver.until(lambda: any(p.mic for p in driver.view.shot.people if p.name == "Pupil"), "again", LONG)

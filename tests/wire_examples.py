@@ -75,11 +75,11 @@ CLIENT: dict[str, dict[str, Any]] = {
 	"unban": {"who": "Ben"},
 	"take_over": {},
 	"pause": {"on": True},
-	"allow_share": {"who": 7},
 	"permit": {"what": "mic", "on": False, "who": 7},
 	"word": {"who": 7},
 	"lower": {"who": "all"},
 	"door": {"mode": "knock"},
+	"new_pin": {},
 	"cohost": {"who": 7, "on": True},
 	"spotlight": {"who": 7},
 	"one_room": {"on": True},
@@ -106,7 +106,7 @@ CLIENT: dict[str, dict[str, Any]] = {
 	"end": {},
 	"leave": {},
 	"resumed": {},
-	"ping": {"t": 1_795_822_645_484},
+	"ping": {"t": 1_795_822_645_484, "took_ms": 12.5},
 }
 
 SERVER: dict[str, dict[str, Any]] = {
@@ -155,7 +155,6 @@ SERVER: dict[str, dict[str, Any]] = {
 	"ticket": {"ticket": KEY, "file": "00ff"},
 	"screen_start": {"id": 7, "name": "Ana"},
 	"screen_stop": {"id": 7, "name": "Ana"},
-	"share_allowed": {},
 	"file_offer": OFFER,
 	"file_ready": {"file": "00ff"},
 	"file_gone": {"file": "00ff", **REFUSAL},
@@ -163,6 +162,7 @@ SERVER: dict[str, dict[str, Any]] = {
 	"audio_keys": {"up": KEY, "down": KEY},
 	"asks": {"ask": 1, "name": "Ben", "address": "10.0.0.7", "why": "removed"},
 	"ask_gone": {"ask": 1},
+	"new_pin": {"pin": "482913"},
 	"rules": {
 		"off": ["mic", "private"],
 		"exceptions": {"mic": ["Ana"]},
@@ -190,6 +190,6 @@ SERVER: dict[str, dict[str, Any]] = {
 	"host_away": {"seconds": 900},
 	"ended": REFUSAL,
 	"removed": REFUSAL,
-	"pong": {"t": 12},
+	"pong": {"t": 12, "class_ms": 40.5},
 	"ok": {},
 }
