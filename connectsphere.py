@@ -10561,7 +10561,7 @@ class _CardCamera(_Frames):
 
 
 class _VideoFile:
-	"""A video file read forward in a loop; frames are numbered on over the loops."""
+	"""A video file read forward in a loop; frames are shown when the file says, be that uneven."""
 
 	_SLEPT = 5.0  # seconds behind: the machine slept, so do not catch up
 
@@ -10569,34 +10569,37 @@ class _VideoFile:
 		if not os.path.isfile(path):
 			raise DeviceError(UNREADABLE, path=path, fault=Words(os.strerror(errno.ENOENT)))
 		self._path = path
-		self._number = -1
-		self._skipped = 0
+		self._picture: Any = None
 		self._capture = self._open()
 		own = self._capture.get(5)  # cv2.CAP_PROP_FPS
 		self.fps = own if 0 < own <= 240 else fps
+		self._at, self._shift = -1 / self.fps, 0.0  # of the frame read last and of this loop, in seconds
+		self._grab()
 
 	def picture(self, number: int) -> Picture:
-		if number - self._skipped - self._number > self._SLEPT * self.fps:
-			self._skipped = number - self._number - 1
-		while self._number < number - self._skipped:
+		due = (number + 0.5) / self.fps
+		if due - self._at > self._SLEPT:
+			self._shift += due - self._at
+			self._at = due
+		while self._picture is None or self._at <= due:
+			done, self._picture = self._capture.retrieve()
+			if not done:
+				raise DeviceError(UNPLAYABLE, path=self._path)
 			self._grab()
-			self._number += 1
-		done, picture = self._capture.retrieve()
-		if not done:
-			raise DeviceError(UNPLAYABLE, path=self._path)
-		return cast(Picture, picture)
+		return cast(Picture, self._picture)
 
 	def close(self) -> None:
 		self._capture.release()
 
 	def _grab(self) -> None:
-		if self._capture.grab():
-			return
-		# not every container can seek
-		self._capture.release()
-		self._capture = self._open()
+		next_at = self._at + 1 / self.fps
 		if not self._capture.grab():
-			raise DeviceError(UNPLAYABLE, path=self._path)
+			self._capture.release()  # not every container can seek
+			self._capture, self._shift = self._open(), next_at
+			if not self._capture.grab():
+				raise DeviceError(UNPLAYABLE, path=self._path)
+		said = self._shift + self._capture.get(0) / 1000  # cv2.CAP_PROP_POS_MSEC
+		self._at = said if said > self._at else next_at
 
 	def _open(self) -> Any:
 		cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -211,6 +211,48 @@ def test_video_file_goes_on_after_the_machine_slept(video: str) -> None:
 	file.close()
 
 
+class Film:
+	"""What cv2.VideoCapture is for a film: picture n at `times[n]`, where the file has times at all."""
+
+	def __init__(self, times: list[float], says: bool = True) -> None:
+		self.times, self.says, self.at = times, says, -1
+
+	def isOpened(self) -> bool:  # noqa: N802
+		return True
+
+	def get(self, what: int) -> float:
+		return 20.0 if what == 5 else 1000 * self.times[self.at] * self.says
+
+	def grab(self) -> bool:
+		self.at += 1
+		return self.at < len(self.times)
+
+	def retrieve(self) -> tuple[bool, cs.Picture]:
+		return True, np.full((9, 16, 3), self.at, np.uint8)
+
+	def release(self) -> None:
+		pass
+
+
+UNEVEN = [n / 50 for n in range(20)] + [3 + n / 10 for n in range(20)]  # a burst, nothing for 2.6 s, slow
+
+
+@pytest.mark.parametrize(("times", "says"), [(UNEVEN, True), ([n / 20 for n in range(40)], False)])
+def test_a_film_of_uneven_rate_is_shown_by_its_own_times(
+	times: list[float], says: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""At each moment the newest picture whose time has come, in each loop; by the mean rate without times."""
+	import cv2
+
+	monkeypatch.setattr(cv2, "VideoCapture", lambda path: Film(times, says))
+	(tmp_path / "film.mp4").touch()
+	film = cs._VideoFile(str(tmp_path / "film.mp4"), 30)
+	length = times[-1] + 1 / 20
+	for number in range(int(2.5 * length * film.fps)):
+		now = (number + 0.5) / film.fps % length
+		assert round(float(film.picture(number).mean())) == sum(time <= now for time in times) - 1, now
+
+
 class FakeCapture:
 	"""What cv2.VideoCapture is to the program: pictures 0, 1, 2... at the test's word, then none."""
 
