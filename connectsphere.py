@@ -24215,9 +24215,10 @@ def run_window(
 	sharp_display()
 	try:
 		root = tk.Tk(className=APP_NAME)
+		root.tk.call("font", "metrics", "TkFixedFont")
 	except tk.TclError:
 		app.close()
-		raise Refused("device", "There is no display for a window: use --headless.") from None
+		raise Refused("device", "There is no display, or no font, for a window: use --headless.") from None
 	root.report_callback_exception = lambda *told: log.error("a callback of the window failed", exc_info=told)
 	loop = WindowLoop(app, root)
 	if begin is not None:
@@ -24662,7 +24663,7 @@ def show_window(
 ) -> int:
 	"""The window, unless one is open; `begin` brings its meeting, or that is at `address`."""
 	if not has_display():
-		raise Refused("device", "There is no display for a window: use --headless.")
+		raise Refused("device", "There is no display, or no font, for a window: use --headless.")
 	chosen, server = client_options(options), asdict(server_options(options))
 	orders: queue.SimpleQueue[str] = queue.SimpleQueue()
 	with ExitStack() as stack:
