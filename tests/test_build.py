@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,19 @@ from headless import ROOT
 from lan import needs_lan
 from workers import outside
 
+import connectsphere as cs
+
 LONG = 1_800
+
+
+def test_the_scripts_find_the_version() -> None:
+	"""They read it out of the source, and name what they build by it."""
+	for script in (ROOT / "build").glob("*.sh"):
+		for command in re.findall(r"^version=\$\((.+)\)$", script.read_text(), re.MULTILINE):
+			said = subprocess.run(
+				["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+			)
+			assert said.stdout.strip() == cs.VERSION, script
 
 
 @needs_lan
