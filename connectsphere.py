@@ -6094,6 +6094,8 @@ PLACE_WORDS = {
 }  # fmt: skip
 DISK_LEAST = 200_000_000
 KEPT_OUT = "The firewall of this computer keeps others out."
+ROUTER = "Connect all computers to the same router or hotspot."
+ALLOW = "Allow ConnectSphere in the firewall of {address}, for public networks too."
 
 
 def firewall_state(rules: Iterable[str], program: str, on: Collection[str]) -> str:
@@ -6128,13 +6130,11 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
 			yield _find("network", "ok", PLACE_WORDS[kind], place=place)
 	if len(facts.places) > 1:
 		yield _find("network", "ok", "The address that is used: {address}.", address=facts.used)
-	step = "Connect all computers to the same router or hotspot."
 	for place in by_kind["unaddressed"]:
 		cause = "" if physical else "no_address"
-		yield _find("network", "warn", PLACE_WORDS["unaddressed"], cause, step, place=place)
+		yield _find("network", "warn", PLACE_WORDS["unaddressed"], cause, ROUTER, place=place)
 	if not facts.places:
-		step = "Connect all computers to the same router or hotspot."
-		yield _find("network", "bad", "This computer is in no network.", "no_network", step)
+		yield _find("network", "bad", "This computer is in no network.", "no_network", ROUTER)
 	if len(physical) > 1:
 		words = "This computer is in {count} networks: {names}."
 		step = "The host must be in one of them."
@@ -6166,14 +6166,8 @@ def _on_meetings(facts: Facts) -> Iterator[Finding]:
 			words = "“{title}” by {host} at {address} answers."
 			yield _find("meeting", "ok", words, title=seen.title, host=seen.host, address=at)
 			continue
-		yield _find(
-			"meeting",
-			"bad",
-			"The firewall of the host {address} blocks port {port} of “{title}”.",
-			"" if works else "host_blocked",
-			"Allow ConnectSphere in the firewall of {address}, for public networks too.",
-			**seen._asdict(),
-		)
+		words = "The firewall of the host {address} blocks port {port} of “{title}”."
+		yield _find("meeting", "bad", words, "" if works else "host_blocked", ALLOW, **seen._asdict())
 	if not facts.meetings and not facts.other_versions:
 		yield _find("meeting", "warn", "No meeting was found on this network.")
 
@@ -6209,9 +6203,7 @@ def _on_ports(facts: Facts) -> Iterator[Finding]:
 		yield _find("ports", "warn", words, addresses=", ".join(sorted(facts.tried)[:5]))
 	hosts = facts.hosting or not facts.meetings  # others let nobody in
 	if not facts.reachable or (hosts and facts.firewall in ("blocked", "partly")):
-		words = KEPT_OUT
-		step = "Allow ConnectSphere in the firewall of {address}, for public networks too."
-		yield _find("ports", "bad", words, "self_blocked", step, address=facts.used)
+		yield _find("ports", "bad", KEPT_OUT, "self_blocked", ALLOW, address=facts.used)
 
 
 def _on_neighbours(facts: Facts) -> Iterator[Finding]:
@@ -6222,8 +6214,7 @@ def _on_neighbours(facts: Facts) -> Iterator[Finding]:
 		yield _find("neighbours", "ok", words, count=len(facts.neighbours))
 		return
 	words = "No other computer answers on this network: there is none, or it keeps devices apart."
-	step = "Connect all computers to the same router or hotspot."
-	yield _find("neighbours", "bad", words, "kept_apart", step)
+	yield _find("neighbours", "bad", words, "kept_apart", ROUTER)
 
 
 def _on_devices(facts: Facts) -> Iterator[Finding]:
@@ -6250,13 +6241,12 @@ def diagnose(facts: Facts) -> Diagnosis:
 	findings = tuple(finding for check in checks for finding in check(facts))
 	grave = sorted((f for f in findings if f.cause), key=lambda f: GRAVEST_FIRST.index(f.cause))
 	causes = tuple(dict.fromkeys(finding.cause for finding in grave))
+	verdict, step = "Ready, but no meeting was found.", "Ask the host to start the meeting, or host one."
 	if grave:
-		return Diagnosis(grave[0].words, grave[0].next_step, causes, findings)
-	if facts.hosting or facts.meetings:
-		verdict = "Everything works."
-		return Diagnosis(verdict, "Start ConnectSphere and join it.", causes, findings)
-	verdict = "Ready, but no meeting was found."
-	return Diagnosis(verdict, "Ask the host to start the meeting, or host one.", causes, findings)
+		_, _, verdict, _, step = grave[0]
+	elif facts.hosting or facts.meetings:
+		verdict, step = "Everything works.", "Start ConnectSphere and join it."
+	return Diagnosis(verdict, step, causes, findings)
 
 
 # ------------------------------
@@ -12158,8 +12148,7 @@ class Succession:
 		meeting, bind = self.record.get("meeting", self._room.meeting), self._options.bind
 
 		def run(_: Worker) -> None:
-			found = probe_servers(servers, meeting, bind)
-			self._server.loop.post(lambda: done(found))
+			self._server.loop.post(partial(done, probe_servers(servers, meeting, bind)))
 
 		Worker("succession", run).start()
 
@@ -12190,12 +12179,12 @@ class Succession:
 		own = {key: place[key] for key in ("fingerprint", "address", "port")} | {"name": self._room.served_by}
 		name_of = self._room.names.name_of
 		servers = [own, *({**one.server, "name": name_of(one.member.person)} for one in self._standbys())]
-		hosts, before = self._hosts()[:1], self._wanted
+		hosts, old = self._hosts()[:1], self._wanted
 		if (
 			self.serving
 			and hosts
-			and (servers[1:] or self.record or before)
-			and (anew or (hosts, servers) != before)
+			and (servers[1:] or self.record or old)
+			and (anew or (hosts, servers) != old)
 		):
 			self._wanted = hosts, servers
 			self._tell(hosts[0], "sign", servers=servers)
@@ -13153,6 +13142,7 @@ class ClientOptions:
 	teacher: str = ""  # the public key of who is the host, once it is known
 	rights: Mapping[str, str] = field(default_factory=dict)  # by server, who has the host's
 	standby: str = "auto"  # or yes, or no: whether this computer may serve
+	stands_for: str = ""
 	fingerprint: str = ""
 	volume: float = 1.0
 	sound: str = ""  # clear or original; else clear, but for a file or tone that is in no room
@@ -15835,12 +15825,9 @@ class Successors:
 	def hand_over(self, command: Json) -> None:
 		"""The meeting goes on at somebody's computer or, once her standby is ready, at the host's own."""
 		to, rights = someone(self._me.state, command, "to"), wanted(command, "rights", bool)
-		own = to.id == self._shot.me
+		own, give = to.id == self._shot.me, {"type": "hand_over", "to": to.id, "rights": rights}
 		self._given = to.name if rights and not own else ""
-		if own:
-			self._me.ask({"type": "stand_by", "who": to.id}, command)
-		else:
-			self._me.ask({"type": "hand_over", "to": to.id, "rights": rights}, command)
+		self._me.ask({"type": "stand_by", "who": to.id} if own else give, command)
 
 	def holds(self, message: Json) -> bool:
 		"""Whether a text to the host waits here for her."""
@@ -16259,17 +16246,19 @@ class MeetingController:
 		if self.options.host_key or self._is("reconnecting"):
 			return True
 		known = self._known.get(fingerprint)
-		if known is None and (self._stands_in(message) or message["served_by"] != host):
-			return True
-		if known is None and not self.options.accept_changed:
-			other = self._known.imitated(fingerprint, title, host)
-			if other:
+		if known is None:
+			if self._stands_in(message):
+				return True
+			other = self._known.get(self.options.stands_for) or self._known.imitated(fingerprint, title, host)
+			if other and not self.options.accept_changed:
 				self.link.send({"type": "leave"})
 				self._finish("denied", 1, **changed_host(other).event)
 				self.link.close()
 				return False
-		at, more = self.options.address, {"port": self.options.port, "host_key": message.get("host_key", "")}
-		self._known.remember(fingerprint, title, host, at, **more)
+			if message["served_by"] != host:
+				return True
+		more = {"port": self.options.port, "host_key": message.get("host_key", "")}
+		self._known.remember(fingerprint, title, host, self.options.address, **more)
 		self.state.update(new_host=known is None)
 		return True
 
@@ -17203,6 +17192,7 @@ class Program:
 			port=port,
 			pin=pin or self._options.pin,
 			fingerprint=ads[0].fingerprint if ads and not accept_changed_host else "",
+			stands_for=ads[0].stands_for if ads else "",
 			accept_changed=accept_changed_host,
 		)
 		if self._hosted and ads and self._hosted.is_at(ads[0]):
@@ -22419,7 +22409,7 @@ class FindingRow:
 		"""Draw it."""
 		look, px, p = view.look, view.look.px, view.look.palette
 		colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
-		icon = DoctorDialog.ICONS.get(self.found.state, "info")
+		icon = DoctorDialog.ICONS[self.found.state]
 		view.image(px(10), y + px(18), look.icon(icon, 16, colour), "center")
 		lines = wrapped(tr(self.found.words), look.font(13), width - px(40), " ")
 		for at, line in enumerate(lines):
@@ -23114,9 +23104,8 @@ class EventWords:
 			self._cue(tr("To be handed in: {title}", title=event["title"]))
 
 	def _on_timer(self, event: Json) -> None:
-		if (
-			not event["seconds"] and abs(self.view.shot.timer - monotonic()) < 2
-		):  # at its end, not ended before
+		ends = abs(self.view.shot.timer - monotonic()) < 2  # not ended before
+		if not event["seconds"] and ends:
 			self._tell(tr("Time is up"), "clock")
 			self.view.backend.test_speaker()
 
@@ -23259,8 +23248,8 @@ class Actions:
 
 	def _who_shares(self) -> str:
 		shot = self.view.shot
-		names = (one.name for one in shot.people if one.id == shot.presenter)
-		return tr("{name} is sharing already.", name=plain(next(names, "?")))
+		one = shot.person(shot.presenter)
+		return tr("{name} is sharing already.", name=plain(one.name if one else "?"))
 
 	def _share(self, source: str) -> None:
 		view = self.view
@@ -23366,12 +23355,8 @@ class Actions:
 		"""Choose a file to offer, or to `hand_out` or to `hand_in`."""
 		view = self.view
 		if path := asked_path(view.frame, tr("Send a file")):
-			to = (
-				(view.chat.composer if view.reading() else view.files).target.value
-				if what == "upload"
-				else ""
-			)
-			view.act(what, path=path, **{"to": to} if to else {})
+			to = (view.chat.composer if view.reading() else view.files).target.value
+			view.act(what, path=path, **{"to": to} if to and what == "upload" else {})
 			view.show_panel("files")
 
 	def save_list(self) -> None:
@@ -23420,17 +23405,13 @@ class Actions:
 
 	def about(self, key: int) -> list[Entry]:
 		"""What can be done with a person, as menu entries."""
-		one = self.view.shot.person(key)
-		if one and key == self.view.shot.me:
+		shot, entries = self.view.shot, list[Entry]()
+		one = shot.person(key)
+		if one and key == shot.me:
 			return [(tr("Rename…"), partial(self.ask_name, one.name))]
-		return self._entries("person", one) if one else []
-
-	def _entries(self, where: str, *about: Person) -> list[Entry]:
-		entries: list[Entry] = []
-		for one in commands_at(where).values():
-			if one.may(self.view.shot):
-				entries += [None] * one.apart
-				entries.append((tr(one.words), partial(one.does, self.view, *about)))
+		for does in commands_at("person").values():
+			if one and does.may(shot):
+				entries += [*[None] * does.apart, (tr(does.words), partial(does.does, self.view, one))]
 		return entries
 
 	def hear(self, one: Person, by: float = 0.0) -> None:
@@ -23643,10 +23624,10 @@ class MainAppView:
 
 	def _lines(self, shot: Snapshot) -> Iterator[tuple[Any, ...]]:
 		asked, rules, actions = shot.question, shot.rules, self.actions
-		leave = tr("Leave"), actions.leave
+		leave, check = (tr("Leave"), actions.leave), (tr("Not working? Check this computer"), actions.check)
 		if shot.link == "reconnecting":
 			words = tr("The connection was lost. Reconnecting…")
-			yield words, "link", (tr("Not working? Check this computer"), actions.check)
+			yield words, "link", check
 		elif shot.presenter and shot.presenter == shot.me:
 			yield actions.sharing()
 		elif shot.served_by not in ("", shot.host):
@@ -23663,7 +23644,7 @@ class MainAppView:
 			words = tr(
 				"{count} people lost the connection: look at this computer's cable or Wi-Fi", count=lost
 			)
-			yield words, "link", (tr("Not working? Check this computer"), actions.check)
+			yield words, "link", check
 		if not shot.leads and rules.word == shot.name:
 			words = tr("Mute") if shot.wants("mic") else tr("Unmute")
 			yield tr("You have the word"), "primary", (words, partial(actions.toggle, "mic"))
@@ -24818,7 +24799,8 @@ def role_find(options: Namespace) -> int:
 		return deny(refused)
 	finally:
 		finder.close()
-	chosen.address, chosen.port, chosen.fingerprint = ad.address, ad.port, ad.fingerprint
+	chosen.address, chosen.port = ad.address, ad.port
+	chosen.fingerprint, chosen.stands_for = ad.fingerprint, ad.stands_for
 	return run_headless(MeetingController(chosen, home), say, meeting=ad.meeting)
 
 

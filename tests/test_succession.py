@@ -7,18 +7,21 @@ import json
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wire_examples
 from headless import Headless
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lan import Lan, needs_lan
-from meetings import SILENT, Starts, host, join, switch
+from meetings import SILENT, Starts, enter, host, join, switch
+from member import Member, tls
 from sound import longest_silence
 from waiting import wait_until
 
@@ -300,22 +303,60 @@ def test_who_comes_to_a_standby_is_who_it_was_and_nobody_leads() -> None:
 	assert not room.classroom.may(stranger, "chat")
 
 
-@pytest.mark.parametrize("kind", sorted(cs.CLIENT_MESSAGES))
-def test_no_message_makes_anybody_host_where_the_host_has_not_signed(kind: str) -> None:
-	room, tokens, ids = inherited()
-	for name in ("Ana", "Ben"):
-		room.join(name, "member", "10.0.0.9", tokens[name], 5.0)
-	if kind not in wire_examples.CLIENT:
-		return
+STEPS: list[tuple[str, cs.Json]] = [
+	*(("permit", {"what": what, "on": False}) for what in cs.PERMITS),
+	("door", {"mode": "knock"}), ("door", {"mode": "open"}), ("word", {"who": 2}), ("spotlight", {"who": 3}),
+	("question", {"question": "Which?", "answers": ["a", "b"]}), ("collect", {"title": "Sheet 3"}),
+	("one_room", {"on": True}), ("timer", {"seconds": 60}), ("cohost", {"who": 2, "on": True}),
+]  # fmt: skip
+
+
+def contents(room: cs.Room) -> str:
+	"""All that a room would keep."""
+	parts = {
+		part: {str(key): one.message(kept=True) for key, one in records.items() if one}
+		for part, (_, records) in room.parts().items()
+	}
+	return json.dumps(parts, sort_keys=True, default=str)
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+	st.sampled_from(sorted({*cs.CLIENT_MESSAGES} & {*wire_examples.CLIENT})),
+	st.sampled_from(["Ana", "Ben", "Zoe"]),
+	st.sampled_from(["Ana", "Ben", "Zoe"]),
+	st.lists(st.sampled_from(STEPS), max_size=6),
+	st.booleans(),
+)
+def test_no_message_of_anybody_leads_where_the_host_has_not_signed(
+	kind: str, name: str, about: str, steps: list[tuple[str, cs.Json]], shares: bool
+) -> None:
+	"""Who was a member, a co-host or a stranger, in any state in which the class was left."""
+	before, tokens = full_room()
+	lee = next(one.id for one in before.members.values() if one.name == "Ms Lee")
+	for do, fields in steps:
+		before.handle(lee, {"type": do, **fields}, 2.5, 2.5)
+	room = cs.Room("Maths", "Ms Lee", "ff" * 16, secrets.token_hex)
+	room.inherit(copied(before), 2, "Ana", 4.0, 4.0)
+	here = {
+		who: room.join(who, "member", "10.0.0.9", tokens.get(who), 5.0)[0] for who in ("Ana", "Ben", "Zoe")
+	}
+	assert {one.role for one in room.members.values()} == {"member"}
+	with contextlib.suppress(cs.Refused):
+		room.share_start(here["Ana"].id if shares else 0)
 	message = {"type": kind, **wire_examples.CLIENT[kind], "ref": 1}
-	message |= {"who": ids["Ben"]} if "who" in message else {}
-	effects: list[cs.Effect] = []
+	message |= {key: here[about].id for key in ("who", "to") if type(message.get(key)) is int}
+	message |= {"to_name": about} if "to_name" in message else {}
+	effects, kept = list[cs.Effect](), contents(room)
 	with contextlib.suppress(cs.PeerFault):
-		effects = room.handle(ids["Ana"], message, 6.0, 6.0)
+		effects = room.handle(here[name].id, message, 6.0, 6.0)
 	assert {one.role for one in room.members.values()} <= {"member"}
+	told = [effect for effect in effects if isinstance(effect, cs.Tell) and effect.to]
 	if kind in cs.HOST_ONLY:
-		told = [effect.message for effect in effects if isinstance(effect, cs.Tell) and effect.to]
-		assert told == [{"type": "error", "code": "not_allowed", "ref": 1}]
+		assert [one.message for one in told] == [{"type": "error", "code": "not_allowed", "ref": 1}]
+		assert contents(room) == kept and {*room.members} == {one.id for one in here.values()}
+	if kind == "private_chat":
+		assert {who for one in told for who in one.to} <= {here[name].id, here[about].id}
 
 
 @given(
@@ -614,3 +655,170 @@ def test_files_and_words_to_the_host_outlive_her_server(meeting: Starts, tmp_pat
 	assert again.wait("private", text="I am at home")["from"] == "Cem"
 	cem.wait("private", text="I am at home", ref=1)
 	assert not dan.seen("private") and not ben.seen("private")
+
+
+# -- a standby that is not what it says --------------------------------------------------------------------
+
+PIN = "4711"
+FALSE = (sys.executable, str(Path(__file__).with_name("false_standby.py")))
+
+
+def false_standby(meeting: Starts, base: int, lies: str, seen: Path) -> Headless:
+	"""Ana, who has joined, and whose standby keeps all it is told in `seen`, and lies."""
+	env = {"FALSE_STANDBY": f"{seen} {lies}"}
+	return join(meeting, base, "Ana", "--pin", PIN, "--standby", "yes", program=FALSE, env=env)
+
+
+def noted(seen: Path) -> list[cs.Json]:
+	return [json.loads(line) for line in seen.read_text(encoding="utf-8").splitlines()]
+
+
+def server_named(seen: Path, name: str) -> cs.Json:
+	"""Where the newest record that Ana was told says that somebody serves."""
+	told = [one.get("order", one.get("heard", {})) for one in noted(seen)]
+	record = json.loads([one["record"] for one in told if isinstance(one.get("record"), str)][-1])
+	return dict(next(one for one in record["servers"] if one["name"] == name))
+
+
+def taught(meeting: Starts) -> tuple[Headless, int]:
+	"""A teacher whose lesson has a PIN and outlives her window, and the base port."""
+	return host(meeting, "--pin", PIN, "--orphan-seconds", "900", name="Ms Lee")
+
+
+def kill_host(lee: Headless) -> None:
+	"""Her window and her server are gone at once."""
+	for pid in (lee.process.pid, cs.RunningMeeting(lee.home).read()["pid"]):
+		os.kill(pid, signal.SIGKILL)
+
+
+def known(one: Headless) -> dict[str, cs.Json]:
+	"""The hosts that somebody's computer remembers, but for when it saw them."""
+	kept = {path.name: json.loads(path.read_text()) for path in (one.home / "known_hosts").glob("*.json")}
+	return {name: {**fields, "last_seen": 0} for name, fields in kept.items()}
+
+
+def test_a_false_standby_that_serves_gets_nobodys_right_claim_or_private_line(
+	meeting: Starts, tmp_path: Path
+) -> None:
+	"""It says that it is the host, and shows another's record; what it learned opens nothing elsewhere."""
+	lee, base = taught(meeting)
+	seen = tmp_path / "seen.txt"
+	ana = false_standby(meeting, base, "host record", seen)
+	lee.wait("stand_by", 20, name="Ana", state="ready")
+	cem, dan, gus = (join(meeting, base, name, "--pin", PIN) for name in ("Cem", "Dan", "Gus"))
+	for each in (ana, cem, dan, gus):
+		each.wait("succession", names=["Ana"])
+	gus.hang_up()
+	cem.send(do="chat", text="said before")
+	cem.send(do="private", to="Dan", text="for Dan alone")
+	dan.wait("private", text="for Dan alone")
+	ids = people(cem)
+	time.sleep(0.5)
+	kept = [path for each in (lee, cem, dan) for path in each.home.glob("resume/*.json")]
+	roots = [json.loads(path.read_text())[cs.ROOT_KEY] for path in kept]
+	memory, logged = memory_of(standby_of(ana)), seen.read_text(encoding="utf-8")
+	assert len(roots) == 3 and "said before" in logged and b"said before" in memory
+	for secret in (*roots, cs.load_host_key(lee.home / "host.key"), "for Dan alone"):
+		assert secret not in logged and secret.encode() not in memory
+
+	kill_host(lee)
+	for each in (cem, dan):
+		taken_over(each, 2, "Ana")
+		wait_until(lambda: set(roles(each)) >= {"Ana", "Cem", "Dan"})  # noqa: B023
+		assert {*roles(each).values()} == {"member"}, "who is host has signed"
+	before, there = known(gus), server_named(seen, "Ana")
+	back = enter(meeting, there["port"], "Gus", "--pin", PIN, home=gus.home)
+	assert back.wait("denied", 30)["code"] == "host_changed", "another's record is refused"
+	assert known(gus) == before
+	heard = [one["heard"] for one in noted(seen) if one.get("by") == "server"]
+	stolen = {one["name"]: one["resume"] for one in heard if one["type"] == "hello"}
+	assert {"Cem", "Dan"} <= {*stolen} and f'"{PIN}"' not in json.dumps(heard)
+
+	again = meeting("--host", "--name", "Ms Lee", *SILENT, home=lee.home)
+	assert again.wait("joined", timeout=40)["role"] == "host"
+	again.send(do="hand_over", to="Ms Lee", rights=False)
+	for each in (cem, dan):
+		taken_over(each, 3, "Ms Lee")
+	port = server_named(seen, "Ms Lee")["port"]
+	for name in ("Cem", "Dan"):
+		with tls(port) as link, contextlib.closing(Member(link, port)) as thief:
+			try_in = partial(thief.enter, resume=stolen[name], name=name)
+			with pytest.raises(ConnectionError):
+				try_in()
+		with tls(port) as link, contextlib.closing(Member(link, port)) as thief:
+			thief.enter(pin=PIN, resume=stolen[name], name=name)
+			assert thief.welcome["id"] not in ids.values() and thief.welcome["name"] == f"{name} (2)"
+			assert not thief.welcome["private"]
+
+
+def test_a_false_standby_draws_nobody_from_the_host(meeting: Starts, tmp_path: Path) -> None:
+	"""It says that it serves, has the host and a high epoch, and that the host may send all to it."""
+	lee, base = taught(meeting)
+	ana = false_standby(meeting, base, "epoch host", tmp_path / "seen.txt")
+	cem = join(meeting, base, "Cem", "--pin", PIN)
+	cem.wait("succession", 20, names=["Ana"])
+	time.sleep(2 * cs.LOOK_EVERY + 0.5)
+	for each in (lee, ana, cem):
+		assert not each.seen("reconnecting") and not each.seen("moved")
+		assert roles(each) == {"Ms Lee": "host", "Ana": "member", "Cem": "member"}
+
+
+def test_a_standby_that_sees_the_host_for_ever_keeps_all_waiting_for_her(
+	meeting: Starts, tmp_path: Path
+) -> None:
+	lee, base = taught(meeting)
+	ana = false_standby(meeting, base, "alive", tmp_path / "seen.txt")
+	lee.wait("stand_by", 20, name="Ana", state="ready")
+	cem = join(meeting, base, "Cem", "--pin", PIN)
+	cem.wait("succession", names=["Ana"])
+	cem.send(do="chat", text="said before", ref=1)
+	cem.wait("chat", ref=1)
+	kill_host(lee)
+	assert cem.wait("reconnecting", 20, code="host_alive"), "others reach her, it is told"
+	assert not cem.seen("reconnected") and not ana.seen("reconnected")
+	again, _ = host(meeting, "--pin", PIN, name="Ms Lee", base=base, home=lee.home)
+	for each in (ana, cem):
+		assert each.wait("reconnected", 20)["served_by"] == "Ms Lee"
+	again.wait("chat", text="said before", history=True)
+	assert roles(cem) == {"Ms Lee": "host", "Ana": "member", "Cem": "member"}
+
+
+# -- who comes while a standby serves ------------------------------------------------------------------------
+
+
+@needs_lan
+def test_who_comes_while_a_standby_serves_is_in_and_remembers_no_standby(
+	lesson: Callable[..., Class],
+) -> None:
+	"""A restarted pupil, one who was here before, and a newcomer: found by looking, without a warning."""
+	one = lesson(5, "--pin", PIN)
+	one.standby(2, "Ana")
+	ben, dan = one.pupil(3, "Ben"), one.pupil(4, "Dan")
+	for each in (ben, dan):
+		each.wait("succession", 20, names=["Ana"])
+	kept = {"Ben": known(ben), "Dan": known(dan), "Eva": {}, "Fay": {}}
+	assert all(len(kept[name]) == 1 for name in ("Ben", "Dan"))
+	dan.hang_up()
+	ben.send(do="chat", text="said before", ref=1)
+	ben.wait("chat", ref=1)
+	moved(ben, 2, "Ana", one.kill_host())
+	ben.process.kill()
+	here = [one.start(at, name, *one.pin) for at, name in ((3, "Ben"), (4, "Dan"), (5, "Eva"))]
+	here.append(one.start(5, "Fay", "--join", one.lan.address(2), *one.pin))
+	for each in here:
+		came = each.wait("joined", 40)
+		assert (came["host"], came["served_by"], came["role"]) == ("Ms Lee", "Ana", "member")
+		assert came["name"] == each.args[1]
+		each.wait("chat", text="said before")
+	assert one.start(5, "Gil").wait("denied", 40)["code"] == "pin_required"
+	again = one.start(1, "Ms Lee", "--host")
+	assert again.wait("joined", 40)["role"] == "host"
+	for each in here:
+		wait_until(lambda: roles(each).get("Ms Lee") == "host")  # noqa: B023
+	again.send(do="hand_over", to="Ms Lee", rights=False)
+	for each in here:
+		moved(each, 3, "Ms Lee", time.time())
+		assert known(each) == kept[each.args[1]], "no standby is a host"
+		assert not each.seen("denied") and not each.seen("error")
+		told = (each.home / "stderr.txt").read_text()
+		assert not told, told
