@@ -1101,7 +1101,7 @@ def _object(value: Any) -> Json:
 	return value
 
 
-FEATURES = ("sound_pairs",)  # what not every version 1 has and somebody may ask for; each side says its own
+FEATURES = ("sound_pairs", "webp")  # what not every version 1 has; each side says its own
 _FEATURES = _listing(_text(32, "[a-z0-9_]+"), 32)
 
 
@@ -1245,6 +1245,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"n": _COUNT,
 		"layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS)),
 		"coarse?": _listing(_LAYER, len(LAYERS)),
+		"webp?": _flag,
 	},
 	"muted": {"by": _NAME, "what?": _exactly("camera")},
 	"ticket": {
@@ -1399,7 +1400,6 @@ _JPEG_SKIPPED = frozenset([*range(0xFFE0, 0xFFF0), 0xFFFE, 0xFFDB, 0xFFC4, 0xFFD
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _SEGMENT = struct.Struct(">HH")
 _FRAME_HEADER = struct.Struct(">BHHB")
-_WEBP = struct.Struct("<4sI8sIBI")
 
 
 def _one_scan(data: bytes, start: int) -> bool:
@@ -1441,15 +1441,33 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 	raise PeerFault("bad_picture", "not a baseline JPEG")
 
 
+def _is_webp(data: bytes, kind: bytes) -> bool:
+	chunk, size = int.from_bytes(data[16:20], "little"), len(data) - 8
+	head = b"RIFF", size, b"WEBP" + kind
+	return chunk + chunk % 2 == size - 12 and data[:16] == struct.pack("<4sI8s", *head)
+
+
 def webp_size(data: bytes) -> tuple[int, int]:
 	"""(width, height) of a lossless WebP of the one chunk VP8L; else PeerFault."""
-	if len(data) < _WEBP.size:
+	bits = int.from_bytes(data[20:25], "little")
+	if not _is_webp(data, b"VP8L") or bits & 0xFF != 0x2F or bits >> 37:
 		raise PeerFault("bad_picture", "no lossless WebP")
-	riff, size, kind, chunk, mark, bits = _WEBP.unpack_from(data)
-	whole = size + 8 == len(data) == 20 + chunk + chunk % 2
-	if not whole or (riff, kind, mark, bits >> 29) != (b"RIFF", b"WEBPVP8L", 0x2F, 0):
-		raise PeerFault("bad_picture", "no lossless WebP")
-	return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+	return (bits >> 8 & 0x3FFF) + 1, (bits >> 22 & 0x3FFF) + 1
+
+
+def coded_size(data: bytes) -> tuple[int, int]:
+	"""(width, height) of a picture of the video plane: a JPEG or, in layer 0, a lossy WebP; else PeerFault.
+
+	Such a WebP has the one chunk `VP8 `: a key frame that is shown, its first partition within it.
+	"""
+	if data[:1] != b"R":
+		return jpeg_size(data)
+	bits = int.from_bytes(data[20:30], "little")
+	width, height, first = bits >> 48 & 0xFFFF, bits >> 64, bits >> 5 & 0x7FFFF
+	fits = 0 < width <= LAYERS[0][0] and 0 < height <= LAYERS[0][1] and 0 < first <= len(data) - 30
+	if not fits or not _is_webp(data, b"VP8 ") or bits & 0xFFFFFF00001F != 0x2A019D000010:
+		raise PeerFault("bad_picture", "WebP")
+	return width, height
 
 
 def fits_layer(size: tuple[int, int], layer: int, octets: int = 0) -> bool:
@@ -3797,11 +3815,12 @@ class SetRate(NamedTuple):
 
 
 class Encode(NamedTuple):
-	"""What `sender` must encode from now on: {layer: fps}, and which layers may be coded more coarsely."""
+	"""What `sender` must encode from now on: {layer: fps}, which layers more coarsely, whether 0 as WebP."""
 
 	sender: int
 	layers: dict[int, int]
 	coarse: list[int]
+	webp: bool
 
 
 Allocation = list[Reroute | SetRate | Encode]  # what has changed
@@ -3896,7 +3915,8 @@ class _Participant:
 	uplink: ReceiverReport = field(default_factory=ReceiverReport)  # as the relay sees it
 	reported: float = -math.inf
 	coarse: bool = False  # its pictures may be coded at a lower quality
-	encodes: Encode = field(default_factory=lambda: Encode(0, {}, []))  # what it was told last
+	webp: bool = False  # it knows that
+	encodes: Encode = field(default_factory=lambda: Encode(0, {}, [], False))  # what it was told last
 
 
 class LayerAllocator:
@@ -3912,8 +3932,8 @@ class LayerAllocator:
 		self._dropped, self._dropped_at = 0, -math.inf
 		self._evened_at = -math.inf
 
-	def join(self, ident: int) -> None:
-		self.people[ident] = _Participant()
+	def join(self, ident: int, features: Collection[str] = ()) -> None:
+		self.people[ident] = _Participant(webp="webp" in features)
 
 	def leave(self, ident: int, now: float) -> Allocation:
 		"""Somebody neither sees nor is seen any longer."""
@@ -4062,7 +4082,8 @@ class LayerAllocator:
 		if person is None:
 			return list(first)
 		wanted = self.wanted_layers(sender, now)
-		told = Encode(sender, wanted, [one for one in self._coarse_layers(sender) if one in wanted])
+		webp = 0 in wanted and all(self.people[one].webp for one in (sender, *self.routes(sender)))
+		told = Encode(sender, wanted, [one for one in self._coarse_layers(sender) if one in wanted], webp)
 		if told[1:] == person.encodes[1:]:
 			return list(first)
 		person.encodes = told
@@ -5076,7 +5097,7 @@ class Room:
 		claim.came, claim.since = claim.came or round(now, 3), round(now, 3)
 		everyone = tuple(self.members)
 		self.members[member.id] = member
-		self.allocator.join(member.id)
+		self.allocator.join(member.id, member.features)
 		told = Tell(everyone, {"type": "join", "user": member.message()})
 		kept = [Keep("people", [person, *forgotten]), Keep("members", [ident])]
 		return member, fresh, [*effects, *kept, told, *self.classroom.regroup(everyone)]
@@ -5146,7 +5167,7 @@ class Room:
 					setattr(claim, name, round(at + (now - state["now"]) - (clock - state["clock"]), 3))
 			self.names.own(claim)
 		for member in self.members.values():
-			self.allocator.join(member.id)
+			self.allocator.join(member.id, member.features)
 
 	def outlive(self, now: float) -> None:
 		"""Go on after the death of the server, with which every link and file is gone.
@@ -5396,9 +5417,8 @@ class Room:
 			if isinstance(change, Encode):
 				self._encodes += 1
 				layers = {str(layer): fps for layer, fps in sorted(change.layers.items())}
-				message: Json = {"type": "encode", "n": self._encodes, "layers": layers}
-				coarse = {"coarse": change.coarse} if change.coarse else {}
-				effects.append(Tell((change.sender,), message | coarse))
+				how = {"layers": layers, "coarse": change.coarse, "webp": change.webp}
+				effects.append(Tell((change.sender,), {"type": "encode", "n": self._encodes, **how}))
 			else:
 				effects.append(change)
 		return effects
@@ -7194,16 +7214,12 @@ class TlsLink:
 	def local_address(self) -> str:
 		return str(self.socket.getsockname()[0])
 
-	@property
-	def queued(self) -> int:
-		return len(self._unsent)
-
 	def send(self, data: bytes) -> None:
 		"""Queue `data`; a peer that leaves more than `limit` bytes unread is dropped."""
 		if self.closed or self._closing:
 			return
 		self._unsent += data
-		if self.queued > self.limit:
+		if len(self._unsent) > self.limit:
 			self.discard("slow")
 		elif self._ready and not self._filling:
 			self._flush()
@@ -7990,28 +8006,25 @@ class UdpPort:
 		datagram.
 		"""
 		self._count(error)
-		if not isinstance(error, ConnectionError):
-			return False
 		try:
-			send()
-			return True
+			if isinstance(error, ConnectionError):
+				send()
+				return True
 		except OSError as another:
 			self._count(another)
-			return False
+		return False
 
 	def _count(self, error: OSError) -> None:
-		if isinstance(error, ConnectionError):
-			self._counters.add("udp.reset")
-		else:
-			self._counters.add("udp.full" if error.errno in _FULL else "udp.error")
+		what = "reset" if isinstance(error, ConnectionError) else "full" if error.errno in _FULL else "error"
+		self._counters.add(f"udp.{what}")
 
 	def _enlarge_buffers(self) -> None:
-		for option, force in ((socket.SO_RCVBUF, _SO_RCVBUFFORCE), (socket.SO_SNDBUF, _SO_SNDBUFFORCE)):
+		options = [socket.SO_RCVBUF, socket.SO_SNDBUF]
+		if sys.platform == "linux":  # beyond the system's limit, where it is allowed
+			options += [_SO_RCVBUFFORCE, _SO_SNDBUFFORCE]
+		for option in options:
 			with suppress(OSError):
 				self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
-			if sys.platform == "linux":
-				with suppress(OSError):  # beyond the system's limit, where it is allowed
-					self._socket.setsockopt(socket.SOL_SOCKET, force, BUFFER)
 
 	def _set_gro(self, on: bool) -> bool:
 		try:
@@ -9230,13 +9243,19 @@ def load_codecs() -> None:
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
-	"""A BGR picture as baseline JPEG; `quality` 1..100."""
-	return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+	"""A BGR picture as baseline JPEG; `quality` 1..100. Its own Huffman tables save a tenth."""
+	how = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+	return cv2.imencode(".jpg", picture, how)[1].tobytes()
+
+
+def encode_webp(picture: Picture, quality: int) -> bytes:
+	"""A BGR picture as lossy WebP: three quarters of the bytes of JPEG at that `quality`."""
+	return cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
 
 
 def encode_png(picture: Picture) -> bytes:
-	"""A BGR picture as PNG, made for speed rather than size."""
-	return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+	"""A BGR picture as PNG."""
+	return cv2.imencode(".png", picture)[1].tobytes()
 
 
 def encode_lossless(picture: Picture) -> bytes:
@@ -10928,15 +10947,13 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 
 LEFT_MIXER_SECONDS = 2.0  # the mixer of a server that was killed may hold its port that long
 SILENT_SECONDS = 10.0
-# (datagrams a tick, seconds): where so many talk the mixer reads its socket that often, not at each datagram,
-# for a wake-up costs more than all else; times of arrival are wrong by up to that much
+# (datagrams a tick, seconds): where so many talk the mixer reads that often, for wake-ups cost most
 GATHER = ((40, 0.008), (5, 0.004))
 TELL_SILENCE, SILENCE_EVERY = 3, 16  # ticks: the first ones of it are told, and then each so many
 FEW_LISTENERS = 15  # are sent each block by itself, which comes 16 ms sooner
 ASLEEP_SECONDS = 0.5  # a mixer this late was suspended: what it missed is over
 RELAY_GATHER = 0.002
-# Seconds that small pictures wait for others: a Wi-Fi puts together what leaves for one at one stroke.
-TOGETHER = 0.040
+TOGETHER = 0.040  # seconds that small pictures wait: a Wi-Fi joins what leaves for one at one stroke
 
 
 class RelayPeer:
@@ -10984,8 +11001,6 @@ class _Waiting(NamedTuple):
 
 class VideoRelay:
 	"""Collects frames, opens them, and sends each receiver the frame once, sealed for it."""
-
-	LOOK_AGAIN = 0.001  # where the own link is busy
 
 	def __init__(self, address: Address, counters: Counters):
 		self._port = udp_port(address, counters)
@@ -11119,7 +11134,7 @@ class VideoRelay:
 			if peer.incoming.retry(frame):
 				self._mending.add(sender)
 			raise
-		if not fits_layer(jpeg_size(picture), layer, len(picture)):
+		if not fits_layer(coded_size(picture), layer, len(picture)):
 			raise PeerFault("bad_picture", "not its layer's size")
 		peer.fresh[layer] = now
 		peer.pictures += 1
@@ -11199,7 +11214,7 @@ class VideoRelay:
 				self._budget.give(len(piece), now)
 				self._port.send_frame(piece, address, tail=paced)
 		due = self._pacer.next_due()
-		return max(due, now + self.LOOK_AGAIN) if busy and due is not None else due
+		return max(due, now + 0.001) if busy and due is not None else due
 
 	def _ask_again(self, ident: int, now: float) -> float | None:
 		peer = self._peers[ident]
@@ -11242,7 +11257,6 @@ class MixerProcess:
 		self._say = say
 		self._tick = 0
 		self._late_ticks = 0
-		self._worst_lateness = 0.0
 		self._lateness: deque[float] = deque([0.0], maxlen=250)
 		self._came = (0, 0)  # datagrams in this tick and in the last
 
@@ -11271,7 +11285,6 @@ class MixerProcess:
 			self._receive()
 			self._late_ticks += now - due > BLOCK_SECONDS
 			self._lateness.append(now - due)
-			self._worst_lateness = max(self._worst_lateness, now - due)
 			self._came = (0, self._came[0])
 			self._mix(now)
 			self._tick += 1
@@ -11407,9 +11420,7 @@ class MixerProcess:
 				"event": "report",
 				"ticks": self._tick,
 				"late_ticks": self._late_ticks,
-				"worst_ms": round(self._worst_lateness * 1e3, 2),
 				"late_p99_ms": round(sorted(self._lateness)[len(self._lateness) * 99 // 100] * 1e3, 2),
-				"bound": [ident for ident, peer in self._peers.items() if peer.binding.address],
 				"counters": self._counters.snapshot(),
 			}
 		)
@@ -11581,7 +11592,7 @@ class ScreenShareManager:
 		self._table = TileTable()
 		self._unsaid.clear()
 		self._pointer = Pointer(0, 0, False)
-		for viewer in self._viewers:
+		for viewer in list(self._viewers):
 			viewer.painted = (-1, -1)
 			if viewer.feed:
 				viewer.feed.restart(self._table)
@@ -12615,7 +12626,6 @@ class ServerMedia:
 				routes = self._room.allocator.routes(effect.sender)
 				self._to_relay(lambda relay: relay.route(effect.sender, routes))
 			case SetRate():
-				log.debug("to member %d at %.0f kbit/s", effect.id, effect.rate / 125)
 				self._to_relay(lambda relay: relay.limit(effect))
 
 
@@ -13119,6 +13129,7 @@ SOUNDS = ("clear", "original")
 JPEG_QUALITY = 72
 SPARING_QUALITY = 65  # of large pictures, at SPARING_FPS or less: where many share a network
 COARSE_QUALITY = 45  # two thirds of the bytes
+WEBP_SECONDS, WEBP_SLOW = 0.003, 0.05  # to code a small picture, and the share that may take longer
 CAMERA_FPS = 30
 PREVIEW_LAYER = 2  # as large as the own preview is shown
 GLANCE_SECONDS = 0.4  # without a window a picture is looked at for its clock alone
@@ -13331,9 +13342,6 @@ class VideoPlane:
 	def send_picture(self, layer: int, data: bytes) -> None:
 		"""Send an own picture, coded, of `layer`. From the camera's thread."""
 		total = parts_of(len(data) + TAG)
-		if total > MAX_PARTS:
-			self._counters.add("frame_too_large")
-			return
 		self._numbers[layer] += 1
 		number, path = layer << LAYER_SHIFT | self._numbers[layer], self.path
 		with path.lock:
@@ -13379,7 +13387,7 @@ class VideoPlane:
 		except PeerFault:
 			self.incoming.retry(frame)
 			raise
-		size = jpeg_size(data)
+		size = coded_size(data)
 		self.pictures += 1
 		if frame.id not in self.streams:
 			self.streams[frame.id] = Stream()
@@ -13522,11 +13530,9 @@ def loudness(samples: Samples) -> float:
 
 def encode_to_fit(picture: Picture, quality: int) -> bytes:
 	"""A JPEG of `picture` that fits a frame's 256 parts, at a lower quality if need be."""
-	while True:
-		data = encode_jpeg(picture, quality)
-		if len(data) + TAG <= MAX_FRAME or quality <= 10:
-			return data
+	while len(data := encode_jpeg(picture, quality)) + TAG > MAX_FRAME and quality > 10:
 		quality -= 15
+	return data
 
 
 OnDevice = Callable[[str, str, str], None]  # what, state, reason
@@ -13643,6 +13649,8 @@ class CameraSender(DeviceThread):
 		super().__init__("camera", options, send, on_device)
 		self._layers: dict[int, FrameDropper] = {}
 		self._coarse: Sequence[int] = ()
+		self._webp = False
+		self._slow = 0.0  # the share of WebPs that are
 		self._preview: Shown = (0, None)
 		self._looked = -math.inf
 
@@ -13657,9 +13665,9 @@ class CameraSender(DeviceThread):
 	def _looked_at(self) -> bool:
 		return monotonic() - self._looked < self.LOOK_SECONDS
 
-	def encode(self, layers: dict[int, int], coarse: Sequence[int]) -> None:
-		"""What is wanted from now on: {layer: fps}, and which layers only short paths carry."""
-		kept, self._coarse = self._layers, coarse
+	def encode(self, layers: dict[int, int], coarse: Sequence[int] = (), webp: bool = False) -> None:
+		"""From now on: {layer: fps}, which layers only short paths carry, whether layer 0 may be WebP."""
+		kept, self._coarse, self._webp = self._layers, coarse, webp
 		self._layers = {
 			layer: kept[layer] if layer in kept and kept[layer].fps == fps else FrameDropper(fps)
 			for layer, fps in layers.items()
@@ -13697,7 +13705,16 @@ class CameraSender(DeviceThread):
 		due = [layer for layer, dropper in self._layers.items() if dropper.take(now)]
 		for layer in sorted({self._filled(picture, layer) for layer in due}, reverse=True):
 			picture = fit_picture(picture, LAYERS[layer])  # the next is made of this: a tenth of the work
-			self._send(layer, encode_to_fit(picture, self._quality(layer)))
+			self._send(layer, self._coded(picture, layer))
+
+	def _coded(self, picture: Picture, layer: int) -> bytes:
+		quality, began = self._quality(layer), monotonic()
+		if layer or not self._webp or self._slow > WEBP_SLOW:
+			self._slow -= self._slow / 64
+			return encode_to_fit(picture, quality)
+		data = encode_webp(picture, quality)
+		self._slow += ((monotonic() - began > WEBP_SECONDS) - self._slow) / 64
+		return data
 
 	def _quality(self, layer: int) -> int:
 		if layer in self._coarse:
@@ -13834,8 +13851,7 @@ class MediaManager:
 		self._on_device = on_device
 		self._on_speaking = on_speaking
 		self._started = monotonic()
-		self._layers: dict[int, int] = {}
-		self._coarse: Sequence[int] = ()
+		self._asked: tuple[Any, ...] = ({},)
 		self._camera: CameraSender | None = None
 		self._microphone: MicrophoneSender | None = None
 		self._devices: dict[str, DeviceThread] = {}
@@ -13859,7 +13875,7 @@ class MediaManager:
 		self.video.watch(self.watched)
 		self.audio = AudioPlane(audio, bind, welcome, self._counters, self._on_speaking)
 		self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
-		self._camera.encode(self._layers, self._coarse)
+		self._camera.encode(*self._asked)
 		self._microphone = MicrophoneSender(
 			self._options,
 			self.audio.send_block,
@@ -13903,11 +13919,11 @@ class MediaManager:
 
 	# -- what is sent
 
-	def encode(self, layers: dict[int, int], coarse: Sequence[int] = ()) -> None:
-		"""The layers that anyone wants of the own camera: {layer: fps}; `coarse` ones at a lower quality."""
-		self._layers, self._coarse = layers, coarse
+	def encode(self, *asked: Any) -> None:
+		"""What is wanted of the own camera, see `CameraSender.encode`."""
+		self._asked = asked
 		if self._camera:
-			self._camera.encode(layers, coarse)
+			self._camera.encode(*asked)
 
 	def turn(self, what: str, on: bool) -> None:
 		"""Open or close the "camera" or "mic"; what comes of it is said by `on_device`."""
@@ -14581,6 +14597,7 @@ class ScreenPlane:
 		self._who = -1  # nobody: so that whoever the welcome names is linked to anew
 		if self._presenter and self._presenter.opened:
 			self._tries = 0
+			self._unlink("presenter")
 			self._link_presenter(self._presenter)
 
 	def _update(self) -> None:
@@ -14633,7 +14650,7 @@ class ScreenPlane:
 			self._on_sharing(False)
 
 	def _link_presenter(self, presenter: ScreenPresenter) -> None:
-		if presenter is not self._presenter:
+		if presenter is not self._presenter or "presenter" in self._links:
 			return
 		presenter.detach()
 		link = self._link("presenter")
@@ -14660,11 +14677,7 @@ class ScreenPlane:
 		elif self._tries > self.RETRIES:
 			self._failed(presenter, Refused("device", "The shared screen got lost."))
 		else:
-			self._loop.later(SCREEN_RETRY, lambda: self._link_again(presenter))
-
-	def _link_again(self, presenter: ScreenPresenter) -> None:
-		if "presenter" not in self._links:
-			self._link_presenter(presenter)
+			self._loop.later(SCREEN_RETRY, lambda: self._link_presenter(presenter))
 
 	def _failed(self, presenter: ScreenPresenter, refused: Refused) -> None:
 		if presenter is self._presenter:
@@ -16140,7 +16153,7 @@ class MeetingController:
 
 	def _on_encode(self, message: Json) -> None:
 		layers = {int(layer): fps for layer, fps in message["layers"].items()}
-		self.media.encode(layers, message.get("coarse", []))
+		self.media.encode(layers, message.get("coarse", []), message.get("webp", False))
 
 	def _on_audio_keys(self, message: Json) -> None:
 		self.media.rekey_audio(self.state.current.me, message["up"], message["down"])

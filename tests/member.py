@@ -181,6 +181,14 @@ def jpeg(width: int, height: int, *flags: int) -> bytes:
 	return bytes(data)
 
 
+def webp(width: int, height: int, *flags: int) -> bytes:
+	"""A WebP that OpenCV wrote; lossy unless `flags` say otherwise."""
+	import cv2
+
+	picture = np.full((height, width, 3), 90, np.uint8)
+	return bytes(cv2.imencode(".webp", picture, list(flags or (cv2.IMWRITE_WEBP_QUALITY, 72)))[1])
+
+
 def bombs() -> dict[str, bytes]:
 	"""Pictures that must not reach anyone's decoder."""
 	import cv2
@@ -191,6 +199,10 @@ def bombs() -> dict[str, bytes]:
 	sos = good.index(b"\xff\xda")
 	progressive = jpeg(160, 90, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 	scan = progressive.index(b"\xff\xda")
+	still = webp(160, 90)
+	moving = (
+		b"RIFF" + struct.pack("<I", len(still) + 6) + b"WEBPANIM" + struct.pack("<IIH", 6, 0, 0) + still[12:]
+	)
 	return {
 		"huge": huge,
 		"progressive": progressive,
@@ -199,6 +211,9 @@ def bombs() -> dict[str, bytes]:
 		"PNG": bytes(cv2.imencode(".png", np.zeros((90, 160, 3), np.uint8))[1]),
 		"grey": bytes(cv2.imencode(".jpg", np.zeros((90, 160), np.uint8))[1]),
 		"of another layer": jpeg(320, 180),
+		"WebP of another layer": webp(320, 180),
+		"a moving WebP": moving,
+		"WebP without loss": webp(160, 90, cv2.IMWRITE_WEBP_QUALITY, 101),
 		"cut short": good[: sos + 4],
 		"nothing": b"",
 		"noise": noise(2_000),

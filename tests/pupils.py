@@ -39,7 +39,12 @@ class Pupil(Light):
 		super().__init__(address, base, name)
 		self.name = name
 		card = cs.TestCard(name, cs.LAYERS[0])
-		self.cards = [cs.encode_jpeg(as_filmed(card.draw(time.time() + n / 4), n), 72) for n in range(CARDS)]
+		drawn = [as_filmed(card.draw(time.time() + n / 4), n) for n in range(CARDS)]
+		self.cards = {  # by whether they are WebP
+			webp: [code(one, cs.JPEG_QUALITY) for one in drawn]
+			for webp, code in ((False, cs.encode_jpeg), (True, cs.encode_webp))
+		}
+		self.webp = False
 		self.ids: dict[str, int] = {}
 		self.asked: dict[int, int] = {}  # pictures a second, by sender
 		self.fps = 0  # of layer 0, as far as anyone wants it
@@ -58,7 +63,7 @@ class Pupil(Light):
 			case "join":
 				self.ids[message["user"]["name"]] = message["user"]["id"]
 			case "encode":
-				self.fps = message["layers"].get("0", 0)
+				self.fps, self.webp = message["layers"].get("0", 0), message.get("webp", False)
 			case "ticket":
 				self.view(message["ticket"])
 			case _:
@@ -84,7 +89,7 @@ class Pupil(Light):
 		if self.fps and now >= self.next_picture:
 			self.next_picture = max(self.next_picture + 1 / self.fps, now - 1 / self.fps)
 			self.turn = (self.turn + 1) % CARDS
-			self.send_picture(self.cards[self.turn], layer=0)
+			self.send_picture(self.cards[self.webp][self.turn], layer=0)
 
 
 class Pupils:

@@ -145,7 +145,7 @@ class Stranger:
 		return line + b"\n"
 
 	def join(self, name: str, pin: str) -> dict[str, Any]:
-		said = self.say(type="hello", v=1, name=name, pin=True, features=["sound_pairs"])
+		said = self.say(type="hello", v=1, name=name, pin=True, features=["sound_pairs", "webp"])
 		heard = self.hear()
 		question = json.loads(heard)
 		assert question["type"] == "pin", question
@@ -291,11 +291,11 @@ class Stranger:
 	def heard(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
 		return [m for m in self.messages if m["type"] == kind and fields.items() <= m.items()]
 
-	def send_picture(self, layer: int, jpeg: bytes) -> None:
+	def send_picture(self, layer: int, coded: bytes) -> None:
 		self.sent[layer] += 1
 		number = layer << 30 | self.sent[layer]
-		total = -(-(len(jpeg) + 16) // 1100)
-		whole = sealed(self.video.up, VIDEO, self.me, number, jpeg, total)
+		total = -(-(len(coded) + 16) // 1100)
+		whole = sealed(self.video.up, VIDEO, self.me, number, coded, total)
 		for index in range(total):
 			head = struct.pack(">IIHH", self.me, number, total, index)
 			self.video.sock.send(head + whole[1100 * index : 1100 * (index + 1)])

@@ -376,6 +376,54 @@ def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
 	assert room.allocator.routes(ana)[ben] < before == room.allocator.routes(ana)[cleo] == (2, 15)
 
 
+MOVES = st.tuples(
+	st.sampled_from(["join", "leave", "watch", "watch"]),
+	st.integers(0, 4),
+	st.dictionaries(st.integers(0, 4), st.tuples(st.integers(0, 2), st.sampled_from([5, 15])), max_size=4),
+)
+
+
+@given(st.lists(st.booleans(), min_size=5, max_size=5), st.lists(MOVES, max_size=30))
+def test_small_pictures_are_webp_while_all_who_may_get_them_know_it(
+	knows: list[bool], moves: list[tuple[str, int, dict[int, tuple[int, int]]]]
+) -> None:
+	"""Whoever comes, goes or looks elsewhere: what each sender was told last is right."""
+	room = Room("Algebra", "Ms Lee", "00" * 16, lambda n: "ab" * n)
+	ids: dict[int, int] = {}
+	told: dict[int, dict[str, Any]] = {}
+
+	def join(place: int) -> list[Any]:
+		features = ["webp"] if knows[place] else []
+		member, _, effects = room.join(f"P{place}", "member", "10.0.0.9", None, 1.0, None, features)
+		ids[place] = member.id
+		return effects
+
+	for place in range(3):
+		join(place)
+	for now, (what, place, streams) in enumerate(moves, 2):
+		effects: list[Any] = []
+		if what == "join" and place not in ids:
+			effects = join(place)
+		elif what == "leave" and place in ids:
+			effects = room.leave(ids.pop(place), "left", float(now))
+		elif what == "watch" and place in ids:
+			wanted = {
+				str(ids[one]): {"layer": layer, "fps": fps}
+				for one, (layer, fps) in streams.items()
+				if one in ids
+			}
+			effects = room.handle(ids[place], {"type": "watch", "streams": wanted}, float(now), 0.0)
+		effects += room.tick(float(now))
+		for effect in effects:
+			if isinstance(effect, Tell) and effect.message["type"] == "encode":
+				told[effect.to[0]] = effect.message
+		for sender, ident in ids.items():
+			viewers = [one for one, mine in ids.items() if mine in room.allocator.routes(ident)]
+			all_know = all(knows[one] for one in (sender, *viewers))
+			message = told.get(ident, {"layers": {}})
+			assert message.get("webp", False) == ("0" in message["layers"] and all_know)
+
+
 def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() -> None:
 	room, (ana, ben) = room_of("Ana", "Ben")
 	watch = {"type": "watch", "streams": {str(ana): {"layer": 3, "fps": 15}}}

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -823,10 +823,19 @@ def test_memory_and_descriptors_are_what_they_were(start: Start) -> None:
 
 
 def test_a_whole_school_that_vanishes_at_once_leaves_nothing_behind(
-	start: Start, monkeypatch: pytest.MonkeyPatch
+	start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
 	"""Each goodbye meets the other dead links: no goodbye may be said from inside another."""
 	monkeypatch.setattr(cs, "SILENT_SECONDS", 60.0)  # the first do not go before the last has come
+	removed: set[int] = set()
+	tell = cs.ChildKeeper.tell
+
+	def listening(keeper: cs.ChildKeeper, order: dict[str, Any]) -> None:
+		if order["do"] == "remove":
+			removed.add(order["id"])
+		tell(keeper, order)
+
+	monkeypatch.setattr(cs.ChildKeeper, "tell", listening)
 	server = start()
 	with contextlib.ExitStack() as links:
 		for _ in range(150):
@@ -834,7 +843,9 @@ def test_a_whole_school_that_vanishes_at_once_leaves_nothing_behind(
 			member.enter()
 			links.callback(member.close)
 			member.link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-		assert len(server.room.members) == 150
+		everyone = set(server.room.members)
+		assert len(everyone) == 150
+		wait_until(lambda: set(relay_of(server)._peers) == everyone)
 		gone, held = threading.Event(), threading.Event()
 
 		def hold() -> None:
@@ -847,3 +858,49 @@ def test_a_whole_school_that_vanishes_at_once_leaves_nothing_behind(
 		gone.set()
 	wait_until(lambda: not server.room.members, 10.0)
 	wait_until(lambda: not server.sessions, 10.0)
+	wait_until(lambda: not relay_of(server)._peers, 10.0)
+	assert removed == everyone, "the mixer is told of each"
+	assert not [record for record in caplog.records if record.exc_info], "nothing of it is a bug"
+
+
+def test_viewers_who_vanish_with_who_shares_leave_nothing_behind(start: Start) -> None:
+	"""As the share begins anew each of them is told, and found dead then."""
+	server = start()
+	screen, done = server._screen, threading.Event()
+
+	class Dead:
+		"""A link of which the first word tells that the other end is gone."""
+
+		def __init__(self) -> None:
+			self.closed = True  # while the feed begins
+
+		def ask_room(self) -> None:
+			if not self.closed:
+				self.closed = True
+				self.on_close("gone")
+
+		def send(self, data: bytes) -> None:
+			self.ask_room()
+
+		def on_close(self, reason: str) -> None:
+			screen._closed(peers[self])
+
+	peers: dict[Dead, cs.ScreenPeer] = {}
+
+	def vanish() -> None:
+		for number in range(1, 201):
+			link = Dead()
+			as_link = cast(cs.TlsLink, link)
+			peers[link] = cs.ScreenPeer(as_link, cs.MessageSplitter(), "viewer", number)
+			peers[link].feed = cs.TileFeed(as_link, screen._table)
+			link.closed = False
+		presenter, *viewers = peers.values()
+		screen._presenter, presenter.role = presenter, "presenter"
+		screen._viewers.update(viewers)
+		screen._unsaid.append(cs.Commit(0, 1))
+		with contextlib.suppress(RuntimeError):
+			screen._closed(presenter)
+			done.set()
+
+	server.loop.post(vanish)
+	assert done.wait(10) and not screen._viewers and screen._presenter is None

@@ -311,7 +311,10 @@ def test_any_picture_of_a_camera_fits(quality: int) -> None:
 	noise = np.random.default_rng(1).integers(0, 256, (360, 640, 3), np.uint8)
 	for layer in range(3):
 		picture = cs.encode_jpeg(noise[: cs.LAYERS[layer][1], : cs.LAYERS[layer][0]], quality)
-		assert cs.fits_layer(cs.jpeg_size(picture), layer, len(picture))
+		assert cs.fits_layer(cs.coded_size(picture), layer, len(picture))
+		if layer == 0:
+			small = cs.encode_webp(noise[:90, :160], quality)
+			assert cs.fits_layer(cs.coded_size(small), layer, len(small))
 
 
 def test_a_table_of_tiles_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

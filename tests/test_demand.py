@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from headless import Headless
 from meetings import Passage, enter, serve, stats, switch
+from pictures import as_filmed
 
 import connectsphere as cs
 
@@ -183,10 +184,83 @@ def test_a_lively_picture_is_told_from_a_calm_one() -> None:
 )
 def test_large_pictures_at_a_sparing_rate_have_fewer_bytes(layer: int, fps: int, quality: int) -> None:
 	camera = cs.CameraSender(cs.ClientOptions(), lambda *_: None, lambda *_: None)
-	camera.encode({layer: fps}, ())
+	camera.encode({layer: fps}, (), False)
 	assert camera._quality(layer) == quality
-	camera.encode({layer: fps}, [layer])
+	camera.encode({layer: fps}, [layer], False)
 	assert camera._quality(layer) == cs.COARSE_QUALITY
+
+
+class TestSmallWebp:
+	@pytest.fixture
+	def sent(self) -> list[tuple[int, bytes]]:
+		return []
+
+	@pytest.fixture
+	def camera(self, sent: list[tuple[int, bytes]]) -> cs.CameraSender:
+		cs.load_codecs()
+		return cs.CameraSender(
+			cs.ClientOptions(), lambda layer, data: sent.append((layer, data)), lambda *_: None
+		)
+
+	@staticmethod
+	def show(camera: cs.CameraSender, layers: dict[int, int], webp: bool) -> None:
+		camera.encode(layers, (), webp)
+		camera._layers = {layer: cs.FrameDropper(1e9) for layer in layers}
+		picture = as_filmed(cs.TestCard("Ana", cs.LAYERS[2]).draw(1e9), 1, noise=2.0, room=0.2)
+		camera._capture(picture)
+
+	@pytest.mark.parametrize("webp", [False, True])
+	def test_only_the_smallest_and_only_where_asked(
+		self, camera: cs.CameraSender, sent: list[tuple[int, bytes]], webp: bool
+	) -> None:
+		self.show(camera, {0: 8, 1: 8, 2: 8}, webp)
+		assert [layer for layer, data in sent if data[:4] == b"RIFF"] == [0] * webp
+		for layer, data in sent:
+			assert cs.fits_layer(cs.coded_size(data), layer, len(data))
+			assert cs.decode_picture(data).shape[1::-1] == cs.LAYERS[layer]
+
+	@pytest.mark.parametrize("layer_is_coarse", [False, True])
+	def test_it_has_fewer_bytes_and_is_no_worse(
+		self, camera: cs.CameraSender, sent: list[tuple[int, bytes]], layer_is_coarse: bool
+	) -> None:
+		coarse = [0] * layer_is_coarse
+		large = as_filmed(cs.TestCard("Ana", cs.LAYERS[2]).draw(1e9), 1, noise=2.0, room=0.2)
+		picture = cs.fit_picture(large, cs.LAYERS[0])
+		for webp in (False, True):
+			camera.encode({0: 8}, coarse, webp)
+			camera._layers = {0: cs.FrameDropper(1e9)}
+			camera._capture(picture)
+		jpeg, small = (data for _, data in sent)
+		assert len(small) < 0.9 * len(jpeg)
+		signal = [cs.cv2.PSNR(picture, cs.decode_picture(data)) for data in (jpeg, small)]
+		assert signal[1] >= signal[0]
+
+	def test_a_computer_that_takes_long_for_it_sends_jpeg(
+		self, camera: cs.CameraSender, sent: list[tuple[int, bytes]], monkeypatch: pytest.MonkeyPatch
+	) -> None:
+		clock, took = [0.0], [0.002]
+
+		def encode(picture: cs.Picture, quality: int) -> bytes:
+			clock[0] += took[0]
+			return b"RIFF"
+
+		monkeypatch.setattr(cs, "encode_webp", encode)
+		monkeypatch.setattr(cs, "monotonic", lambda: clock[0])
+
+		def share(pictures: int) -> float:
+			sent.clear()
+			for _ in range(pictures):
+				clock[0] += 1.0
+				self.show(camera, {0: 8}, True)
+			return sum(data == b"RIFF" for _, data in sent) / pictures
+
+		assert share(50) == 1.0
+		took[0] = 0.010
+		share(10)
+		assert share(200) <= 1.2 * cs.WEBP_SLOW, "it is tried once in a while"
+		took[0] = 0.002
+		share(10)
+		assert share(50) == 1.0, "other work was in its way"
 
 
 def test_a_window_is_told_how_good_pictures_are() -> None:

@@ -154,7 +154,7 @@ class TestTlsLink:
 			hub.loop.post(lambda: [link.send(piece) for piece in pieces])
 			whole = b"".join(pieces)
 			assert hashlib.sha256(received(sock, len(whole))).digest() == hashlib.sha256(whole).digest()
-			assert hub.on_thread(lambda: link.queued) == 0
+			assert hub.on_thread(lambda: len(link._unsent)) == 0
 
 	def test_what_is_queued_before_close_is_sent(self, hub: Hub) -> None:
 		with caller(hub) as sock:
@@ -173,7 +173,7 @@ class TestTlsLink:
 			def flood() -> bool:
 				nonlocal most
 				link.send(bytes(100_000))
-				most = max(most, link.queued)
+				most = max(most, len(link._unsent))
 				return link.closed
 
 			wait_until(lambda: hub.on_thread(flood), what="dropped")

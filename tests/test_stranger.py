@@ -187,6 +187,34 @@ def test_being_seen_and_heard(host: Headless, stranger: Stranger, tmp_path: Path
 	assert seen[90, 240] == pytest.approx([0, 0, 255], abs=20)
 
 
+def test_small_pictures_are_webp_both_ways(host: Headless, stranger: Stranger, tmp_path: Path) -> None:
+	stranger.until(lambda: stranger.video.challenges)
+	host.send(do="camera", on=True)
+	teacher = stranger.welcome["users"][0]["id"]
+	stranger.say(type="watch", streams={str(teacher): {"layer": 0, "fps": 15}})
+	stranger.until(lambda: any(data[:4] == b"RIFF" for _, _, data in stranger.pictures))
+	assert decoded(stranger.pictures[-1][2]).shape == (90, 160, 3)
+	stranger.say(type="video_start")
+	host.wait("video_start")
+	host.send(do="watch", streams={"Stranger": {"layer": 0, "fps": 10}})
+	(encode,) = stranger.until(lambda: stranger.heard("encode"))
+	assert encode["layers"] == {"0": 10} and encode["webp"] is True
+	blue = cv2.imencode(
+		".webp", np.full((90, 160, 3), (255, 0, 0), np.uint8), [cv2.IMWRITE_WEBP_QUALITY, 72]
+	)[1]
+	path = tmp_path / "seen.png"
+
+	def seen() -> bool:
+		stranger.send_picture(0, blue.tobytes())
+		with contextlib.suppress(AssertionError):
+			stranger.until(lambda: False, seconds=0.1)
+		host.send(do="snapshot", of="Stranger", path=str(path))
+		return bool(host.seen("snapshot"))
+
+	stranger.until(seen)
+	assert cv2.imread(str(path)).astype(int)[45, 80] == pytest.approx([255, 0, 0], abs=20)
+
+
 def test_seeing_the_screen(host: Headless, stranger: Stranger) -> None:
 	host.send(do="share", on=True, source="pattern")
 	stranger.until(lambda: stranger.heard("screen_start"))

@@ -67,6 +67,7 @@ from connectsphere import (
 	Sealer,
 	SealError,
 	audio_datagram,
+	coded_size,
 	discovery_answer,
 	discovery_question,
 	encode_line,
@@ -836,6 +837,75 @@ class TestWebp:
 		for hostile in (data, self.GOOD[:at] + data):
 			with contextlib.suppress(PeerFault):
 				webp_size(hostile)
+
+
+class TestSmallWebp:
+	GOOD = encoded(".webp", 160, 90, cv2.IMWRITE_WEBP_QUALITY, 72)
+
+	@pytest.mark.parametrize("size", [(160, 90), (120, 90), (160, 1), (1, 1), (17, 3)])
+	@pytest.mark.parametrize("quality", [1, 45, 72, 100])
+	def test_what_is_sent_is_taken(self, size: tuple[int, int], quality: int) -> None:
+		assert coded_size(encoded(".webp", *size, cv2.IMWRITE_WEBP_QUALITY, quality)) == size
+
+	def test_a_jpeg_is_taken_as_ever(self) -> None:
+		assert coded_size(encoded(".jpg", *LAYERS[3])) == LAYERS[3]
+
+	@staticmethod
+	def riff(*chunks: bytes) -> bytes:
+		body = b"WEBP" + b"".join(chunks)
+		return b"RIFF" + struct.pack("<I", len(body)) + body
+
+	@classmethod
+	def chunk(cls, kind: bytes, data: bytes) -> bytes:
+		return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+
+	@classmethod
+	def other(cls, at: int, value: int) -> bytes:
+		"""The good one with another octet at `at`."""
+		return cls.GOOD[:at] + bytes([value]) + cls.GOOD[at + 1 :]
+
+	def test_no_other_kind_and_no_other_chunk(self) -> None:
+		vp8 = self.GOOD[12:]
+		extended = self.chunk(b"VP8X", bytes([0x10, 0, 0, 0, 159, 0, 0, 89, 0, 0]))
+		bad = {
+			"extended": self.riff(extended, vp8),
+			"with alpha": self.riff(extended, self.chunk(b"ALPH", b"\0" * 20), vp8),
+			"animated": self.riff(extended, self.chunk(b"ANIM", bytes(6)), vp8),
+			"with a place": self.riff(vp8, self.chunk(b"EXIF", b"Here")),
+			"with a profile": self.riff(self.chunk(b"ICCP", b"Here"), vp8),
+			"two": self.riff(vp8, vp8),
+			"lossless": encoded(".webp", 160, 90, *WEBP),
+			"too wide": encoded(".webp", 161, 90, cv2.IMWRITE_WEBP_QUALITY, 72),
+			"too high": encoded(".webp", 160, 91, cv2.IMWRITE_WEBP_QUALITY, 72),
+			"more behind": self.GOOD + b"\0",
+			"no picture": self.riff(self.chunk(b"VP8 ", b"")),
+			"a header alone": self.riff(self.chunk(b"VP8 ", self.GOOD[20:30])),
+			"no key frame": self.other(20, self.GOOD[20] | 1),
+			"not shown": self.other(20, self.GOOD[20] & ~16),
+			"another version": self.other(20, self.GOOD[20] | 8),
+			"a partition beyond the end": self.other(22, 0xFF),
+			"another start": self.other(23, 0),
+			"scaled": self.other(27, self.GOOD[27] | 0x40),
+			"no width": self.other(26, 0),
+			"no height": self.other(28, 0),
+		}
+		for why, data in bad.items():
+			with pytest.raises(PeerFault, match="bad_picture"):
+				print(why, coded_size(data))
+
+	@given(st.integers(0, len(GOOD) - 1))
+	def test_truncated(self, size: int) -> None:
+		with pytest.raises(PeerFault, match="bad_picture"):
+			coded_size(self.GOOD[:size])
+
+	@given(st.binary(max_size=60), st.integers(0, 60), st.integers(0, 40))
+	def test_hostile_bytes(self, data: bytes, at: int, removed: int) -> None:
+		for hostile in (data, b"RIFF" + data, self.GOOD[:at] + data + self.GOOD[at + removed :]):
+			with contextlib.suppress(PeerFault):
+				width, height = coded_size(hostile)
+				assert 0 < width <= 160 and 0 < height <= 90
+				decoded = cv2.imdecode(np.frombuffer(hostile, np.uint8), cv2.IMREAD_COLOR)
+				assert decoded is None or decoded.shape == (height, width, 3)
 
 
 class TestLayers:

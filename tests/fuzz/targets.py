@@ -56,7 +56,7 @@ def control(data: bytes) -> None:
 			unless_refused(cs.encode_line, {"type": "chat", "text": "x" * 16 * len(line)})
 
 
-READERS = (cs.jpeg_size, cs.webp_size)
+READERS = (cs.coded_size, cs.webp_size)
 
 
 def pictures(data: bytes) -> None:
