@@ -71,7 +71,7 @@ Threads, each named here; started by, may write, ends when, else by close:
     app-giver            DOORS: offers this program by HTTP, and a thread a browser
     broadcast-ear        DISCOVERY: hears who asks, for the doctor
     parent               COMMAND LINE: waits for the end of standard input
-    client               CONTROLLER: the control link, StateManager
+    client               CONTROLLER: the control link, StateManager; files are moved by file-transfer-*
     video                CLIENT MEDIA: the video plane's port, keys and streams
     audio                CLIENT MEDIA: the audio plane's port, keys and jitter buffer
     decoder              CLIENT MEDIA: newest pictures to pixels
@@ -80,7 +80,6 @@ Threads, each named here; started by, may write, ends when, else by close:
     presenter            CLIENT PLANES: while sharing; owns the screen source, codes its tiles
     camera               CLIENT MEDIA: while the camera is on, which it owns; encodes, seals, sends its layers
     mic                  CLIENT MEDIA: while the microphone is on, which it owns; seals and sends its blocks
-    file-transfer        CLIENT PLANES: one a moving file, which it reads or writes; ends with it
     commands             CONTROLLER: standard input to commands; a daemon that the process's end ends
     preview-*            PROGRAM: the start window's own picture and level; ends when the preview does
     speaker-test         PROGRAM: plays three tones, then ends
@@ -146,7 +145,7 @@ from argparse import Namespace
 from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -4345,17 +4344,10 @@ ANSWERS: Mapping[str, str] = {  # what answers a request; all others are answere
 	**dict.fromkeys(("hand", "mute", "cohost", "rename", "pause"), "state"),
 }
 RATES: Mapping[str, tuple[float, float]] = {  # a second on the long run; a script may burst before
-	"chat": (250, 1),
-	"private_chat": (250, 1),
-	"reaction": (30, 3),
-	"file_offer": (64, 16),
-	"ticket": (64, 16),
-	"watch": (30, 10),
-	"ping": (250, 100),
-	"leave": (2, 1),
-	"line": (HISTORY, 50),
+	"chat": (250, 1), "private_chat": (250, 1), "reaction": (30, 3), "file_offer": (64, 16),
+	"ticket": (64, 16), "watch": (30, 10), "ping": (250, 100), "leave": (2, 1), "line": (HISTORY, 50),
 	"other": (50, 10),
-}
+}  # fmt: skip
 TEXT_OCTETS = (1 << 20, 1 << 15)  # of chat from one address, likewise
 MOST_NAMES = 2_000  # of those who have gone, half are forgotten then
 # words of the interface and of commands: nobody is called so
@@ -4363,7 +4355,7 @@ RESERVED_NAMES = "all everyone screen host todos pantalla anfitrión tous écran
 FOREVER = 3e10
 LASTING = ("hand",)  # fields of a Person that outlast a break or crash; all others begin anew
 MOST_FILES_A_PERSON = 200
-WELCOMING = ("meeting", "title", "host", "presenter", "epoch", "served_by")
+WELCOMING = ("meeting", "title", "host", "epoch", "served_by")
 # The attributes of Room that a journal or a standby keeps; the first are in the welcome, too.
 ROOM_FACTS = (*WELCOMING, "counter", "newest_id")
 HEIRLOOMS: Mapping[str, tuple[str, ...]] = {  # what a standby holds, by parts of the room
@@ -4441,19 +4433,9 @@ class Promoted(NamedTuple):
 
 
 Effect = (
-	Promoted
-	| Succeed
-	| Tell
-	| Expel
-	| Admit
-	| ToMixer
-	| Reroute
-	| SetRate
-	| ShareStopped
-	| FileGone
-	| MeetingOver
-	| Keep
-)
+	Promoted | Succeed | Tell | Expel | Admit | ToMixer | Reroute | SetRate | ShareStopped | FileGone
+	| MeetingOver | Keep
+)  # fmt: skip
 Effects = list[Effect]
 
 
@@ -4483,6 +4465,10 @@ class Member(Person):
 	person: Annotated[int, _ID, "person!"] = 0  # of its claim: what is private is bound to that
 	features: Annotated[list[str], _FEATURES, "features!"] = field(default_factory=list)
 	buckets: dict[str, TokenBucket] = field(default_factory=dict)
+
+	def told(self, type: str, **members: Any) -> Tell:
+		"""To this one: a message of that type."""
+		return Tell((self.id,), {"type": type, **members})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -4675,10 +4661,6 @@ class NameRegister:
 			lost = (claim for claim in self.people.values() if now < claim.until < FOREVER)
 			self.people[busiest({claim.person: claim.address for claim in lost})[0]].until = now
 
-	def ban(self, person: int) -> None:
-		"""The claim of `person` holds no longer."""
-		self.people[person].removed = True
-
 	def name_of(self, person: int) -> str:
 		"""What `person` is called; "" for the long gone."""
 		claim = self.people.get(person)
@@ -4710,7 +4692,8 @@ class NameRegister:
 class FileShelf:
 	"""The files on offer and what the host allows of them."""
 
-	def __init__(self) -> None:
+	def __init__(self, room: Room):
+		self.room = room
 		self.limits = Limits()
 		self.offers: dict[str, Offer] = {}
 
@@ -4735,14 +4718,91 @@ class FileShelf:
 		if not leads and (sum(whole) + size > self.limits.largest_meeting or len(whole) >= MOST_FILES):
 			raise Refused("too_large")
 
-	def shown_to(self, person: int) -> list[Json]:
-		return [o.message() for o in self.offers.values() if o.whole and o.concerns(person)][-MOST_FILES:]
-
-	def abandoned(self, awaited: Callable[[], set[int]]) -> list[Offer]:
-		"""What was not sent to its end by people who cannot come back to it."""
+	def tick(self, now: float) -> Effects:
+		"""Once in a while: what was not sent to its end by people who cannot come back to it goes."""
 		unfinished = [offer for offer in self.offers.values() if not offer.whole]
-		people = awaited() if unfinished else ()
-		return [offer for offer in unfinished if offer.person not in people]
+		people = self.room.names.awaited(now) if unfinished else ()
+		return [
+			effect
+			for offer in unfinished
+			if offer.person not in people
+			for effect in self.file_gone(offer.file, Refused("no_such_file", why="left", name=offer.sender))
+		]
+
+	def _on_file_offer(self, member: Member, message: Json) -> Effects:
+		kind = message.get("kind", "")
+		if kind and not (self.room.classroom.set.collecting if kind == "work" else member.leads):
+			raise Refused("not_permitted", why=kind)
+		room, to_name = self.room, message.get("to_name")
+		if kind == "work":
+			hosts = room.host, *(one.name for one in room.members.values() if one.role == "host")  # renamed
+			to_name = next(filter(room.named, hosts), room.host)
+		other = None if to_name is None else self.room.reach(to_name)
+		if other is None or not other.leads:
+			self.room.classroom.require(member, "files")
+		task = self.room.classroom.set.collecting * (kind == "work")
+		facts = (message["name"], message["size"], message["sha256"])
+		between = (member.person, other.person if other else 0)
+		file = self.unfinished(*facts, task, *between)
+		if file is None:
+			self.check_room(member.person, message["size"], leads=member.leads)
+			file = self.room.token(8)
+			name, size, sha256 = facts
+			self.offers[file] = Offer(
+				file, name, size, member.name, other is not None, sha256, member.id, kind,
+				task, self.room.clock * bool(task),
+				person=between[0], to=between[1],
+			)  # fmt: skip
+		return [Keep("files", [file]), member.told("file_ready", file=file)]
+
+	def file_whole(self, file: str) -> Effects:
+		"""The upload of `file` is complete and verified: offer it."""
+		offer = self.offers.get(file)
+		if offer is None or offer.whole:
+			return []
+		self.offers[file] = replace(offer, whole=True)
+		return [Keep("files", [file]), self._tell(offer, "file_offer", **offer.message())]
+
+	def file_saved(self, file: str, ident: int, *, opened: bool = False) -> Effects:
+		"""The member `ident` has all of `file`, or has `opened` it: its owner sees who, and how many."""
+		offer, member = self.offers.get(file), self.room.members.get(ident)
+		owner = self.room.present(offer.person) if offer else None
+		if offer is None or owner is None or member is None:
+			return []
+		offer.saved[:] = {*offer.saved, member.person}
+		told = {"file": file, "people": len(offer.saved), "name": member.name, "opened": opened}
+		return [Keep("files", [file]), owner.told("file_saved", **told)]
+
+	def _on_opened(self, member: Member, message: Json) -> Effects:
+		offer = self.offers.get(message["file"])
+		saved = offer is not None and member.person in offer.saved
+		return self.file_saved(message["file"], member.id, opened=True) if saved else []
+
+	def _on_decline(self, member: Member, message: Json) -> Effects:
+		offer = self.offers.get(message["file"])
+		if offer is None or offer.to != member.person or offer.person == member.person:
+			return []
+		if member.leads:  # no slip of hers loses what was handed in
+			raise Refused("not_allowed", why="handed_in")
+		return self.file_gone(offer.file, Refused("no_such_file", why="declined", name=member.name))
+
+	def _on_cancel(self, member: Member, message: Json) -> Effects:
+		offer = self.offers.get(message["file"])
+		hosts = member.leads and offer and offer.to != member.person
+		if offer is None or not (hosts or offer.person == member.person):
+			raise Refused("no_such_file")
+		return self.file_gone(offer.file, Refused("no_such_file", why="taken_back", name=member.name))
+
+	def file_gone(self, file: str, why: Refused) -> Effects:
+		"""Withdraw `file`."""
+		offer = self.offers.pop(file, None)
+		if offer is None:
+			return []
+		return [Keep("files", [file]), FileGone(file), self._tell(offer, "file_gone", file=file, **why.told)]
+
+	def _tell(self, offer: Offer, type: str, **members: Any) -> Tell:
+		to = tuple(one.id for one in self.room.members.values() if offer.concerns(one.person))
+		return Tell(to, {"type": type, **members})
 
 
 def _turned(values: Iterable[str], value: str, on: bool) -> list[str]:
@@ -4756,22 +4816,18 @@ class Classroom:
 	"""
 
 	def __init__(self, room: Room):
-		self._room = room
+		self.room = room
 		self.grouped: Json = {"do": "rooms", "groups": [], "free": []}
 		self._may_take: set[int] = set()  # persons asked to share, until they answer
 
 	@property
 	def set(self) -> Setting:
 		"""What is set now."""
-		return self._room.settings[1]
-
-	def handler(self, kind: str) -> Callable[[Member, Json], Effects] | None:
-		"""What carries out a message of this kind, if it is the class's."""
-		return getattr(self, f"_on_{kind}", None)
+		return self.room.settings[1]
 
 	def may(self, member: Member, what: str) -> bool:
 		"""Whether `member` may do `what` of PERMITS."""
-		exempt, has_word = self._room.names.people[member.person].exempt, self.set.word == member.person
+		exempt, has_word = self.room.names.people[member.person].exempt, self.set.word == member.person
 		return member.leads or permitted(what, self.set.off, what in exempt, has_word)
 
 	def require(self, member: Member, what: str) -> None:
@@ -4781,7 +4837,7 @@ class Classroom:
 
 	def rules(self) -> Json:
 		"""What everyone is told, people by name."""
-		names, now = self._room.names, self.set
+		names, now = self.room.names, self.set
 		exceptions: dict[str, list[str]] = {}
 		for claim in names.people.values():
 			for what in claim.exempt:
@@ -4792,7 +4848,7 @@ class Classroom:
 
 	def changed(self, *persons: int) -> Effects:
 		"""It is kept, with what is changed of these persons, and told."""
-		return [Keep("settings", [1]), Keep("people", persons), self._room.tell_all(self.rules())]
+		return [Keep("settings", [1]), Keep("people", persons), self.room.tell_all(**self.rules())]
 
 	def greeting(self, member: Member, clock: float) -> list[Json]:
 		"""What a newcomer is told beside the welcome."""
@@ -4803,30 +4859,30 @@ class Classroom:
 
 	def exempt(self, member: Member, what: str, on: bool) -> Effects:
 		"""Let this one do it or not, whatever is set for all."""
-		claim = self._room.names.people[member.person]
+		claim = self.room.names.people[member.person]
 		claim.exempt = _turned(claim.exempt, what, on == (what in self.set.off))
 		if what == "share" and on:
-			self._room.taken = -math.inf
+			self.room.planes.taken = -math.inf
 		return self.changed(member.person)
 
 	def _on_permit(self, member: Member, message: Json) -> Effects:
 		what, on = message["what"], message["on"]
 		if "who" in message:
-			changed = self.exempt(self._room.with_id(message["who"]), what, on)
+			changed = self.exempt(self.room.with_id(message["who"]), what, on)
 		else:
 			self.set.off = _turned(self.set.off, what, not on)
-			exempt = [claim for claim in self._room.names.people.values() if what in claim.exempt]
+			exempt = [claim for claim in self.room.names.people.values() if what in claim.exempt]
 			for claim in exempt:
 				claim.exempt.remove(what)
 			changed = self.changed(*(claim.person for claim in exempt))
 		return [*self._hushed(member), *changed]
 
 	def _hushed(self, by: Member) -> Effects:
-		on = [one for one in self._room.members.values() if one.mic and not self.may(one, "mic")]
-		return [effect for one in on for effect in self._room.mute(one, by)]
+		on = [one for one in self.room.members.values() if one.mic and not self.may(one, "mic")]
+		return [effect for one in on for effect in self.room.streams.mute(one, by)]
 
 	def _person(self, ident: int) -> int:
-		return self._room.with_id(ident).person if ident else 0
+		return self.room.with_id(ident).person if ident else 0
 
 	def _on_word(self, member: Member, message: Json) -> Effects:
 		self.set.word = self._person(message["who"])
@@ -4834,8 +4890,8 @@ class Classroom:
 		return [*lowered, *self._hushed(member), *self.changed()]
 
 	def _on_lower(self, member: Member, message: Json) -> Effects:
-		up = [one for one in self._room.whom(message["who"]) if one.hand]
-		return [Keep("members", [one.id for one in up]), *(self._room.change(one, hand=0.0) for one in up)]
+		up = [one for one in self.room.whom(message["who"]) if one.hand]
+		return [Keep("members", [one.id for one in up]), *(self.room.change(one, hand=0.0) for one in up)]
 
 	def _on_door(self, member: Member, message: Json) -> Effects:
 		self.set.door = message["mode"]
@@ -4843,8 +4899,8 @@ class Classroom:
 
 	def _on_new_pin(self, member: Member, message: Json) -> Effects:
 		"""For newcomers; who is in comes back."""
-		self.set.pin = f"{int(self._room.token(4), 16) % 1_000_000:06}"
-		return [Keep("settings", [1]), self._room.tell_hosts({"type": "new_pin", "pin": self.set.pin})]
+		self.set.pin = f"{int(self.room.token(4), 16) % 1_000_000:06}"
+		return [Keep("settings", [1]), self.room.tell_hosts("new_pin", pin=self.set.pin)]
 
 	def _on_collect(self, member: Member, message: Json) -> Effects:
 		self.set.collecting = clean_name(message["title"], MAX_TITLE) if message["title"] else ""
@@ -4852,9 +4908,9 @@ class Classroom:
 
 	def _on_remind(self, member: Member, message: Json) -> Effects:
 		"""Who has not handed in what is collected is asked again."""
-		title, offers = self.set.collecting, self._room.shelf.offers.values()
+		title, offers = self.set.collecting, self.room.shelf.offers.values()
 		done = {offer.person for offer in offers if offer.kind == "work" and offer.task == title}
-		late = [one for one in self._room.members.values() if not one.leads and one.person not in done]
+		late = [one for one in self.room.members.values() if not one.leads and one.person not in done]
 		asked = {"type": "asked", "to": "work", "by": member.name}
 		return [Tell(tuple(one.id for one in late), asked)] if title else []
 
@@ -4869,7 +4925,7 @@ class Classroom:
 	def _on_room(self, member: Member, message: Json) -> Effects:
 		"""In whose room one is; in one's own: as others say or find."""
 		person = self._person(message["same"])
-		self._room.names.people[member.person].room = -1 if person == member.person else person
+		self.room.names.people[member.person].room = -1 if person == member.person else person
 		return [Keep("people", [member.person])]
 
 	def _on_early(self, member: Member, message: Json) -> Effects:
@@ -4879,7 +4935,7 @@ class Classroom:
 		"""The mixer asks some to listen, or found that one is in the room of another, or is not."""
 		if report["event"] == "listen":
 			return [Tell(tuple(report["ids"]), {"type": "listen"})]
-		pair = [self._room.members[id].person for id in report["ids"] if id in self._room.members]
+		pair = [self.room.members[id].person for id in report["ids"] if id in self.room.members]
 		if len(pair) == 2:
 			found = [two for two in self.set.found if report["same"] or pair[0] not in two]
 			self.set.found = [*found, *[pair][: report["same"]]][-2_000:]
@@ -4891,13 +4947,13 @@ class Classroom:
 		if before == self.grouped:
 			return []
 		told = {"type": "rooms", "groups": self.grouped["groups"]}
-		tell = Tell(to or tuple(self._room.members), told)
+		tell = Tell(to or tuple(self.room.members), told)
 		return [*[tell][before["groups"] == told["groups"] :], ToMixer(self.grouped)]
 
 	def _group(self) -> Json:
 		"""The mixer's order. One's own word is before the host's switch, and that before finding."""
-		claims, now = self._room.names.people, self.set
-		here = {one.person: one for one in self._room.members.values()}
+		claims, now = self.room.names.people, self.set
+		here = {one.person: one for one in self.room.members.values()}
 		says = {person: claims[person].room for person in here}
 		rooms = {person: {person} for person in here}
 		rest = {person for person, word in says.items() if word < 0}
@@ -4913,41 +4969,41 @@ class Classroom:
 		return {"do": "rooms", "groups": [*map(list, groups)], "free": free}
 
 	def _on_cohost(self, member: Member, message: Json) -> Effects:
-		other, on = self._room.with_id(message["who"]), message["on"]
+		other, on = self.room.with_id(message["who"]), message["on"]
 		if other.role == "host":
 			raise Refused("no_such_person")
-		self._room.names.people[other.person].cohost = on
-		told = self._room.change(other, role="co-host" if on else "member")
+		self.room.names.people[other.person].cohost = on
+		told = self.room.change(other, role="co-host" if on else "member")
 		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
 		return [*kept, told, *([Promoted(other.id)] if on else self._hushed(member))]
 
 	def _on_ask_share(self, member: Member, message: Json) -> Effects:
-		other = self._room.with_id(message["who"])
+		other = self.room.with_id(message["who"])
 		self._may_take.add(other.person)
-		asked = Tell((other.id,), {"type": "asked", "to": "share", "by": member.name})
+		asked = other.told("asked", to="share", by=member.name)
 		return [*self.exempt(other, "share", True), asked]
 
 	def _on_agree(self, member: Member, message: Json) -> Effects:
 		"""Who was asked answers, once; with a yes the screen is free for it."""
 		if message["to"] == "stand_by":
-			refused = {"type": "stand_by", "name": member.name, "state": "refused"}
-			return [] if message["yes"] else [self._room.tell_hosts(refused)]
-		room, told = self._room, {"type": "agreed", "name": member.name, "to": message["to"]}
-		freed = message["yes"] and self.may(member, "share") and room.presenter not in (0, member.id)
+			refused = self.room.tell_hosts("stand_by", name=member.name, state="refused")
+			return [] if message["yes"] else [refused]
+		room = self.room
+		freed = message["yes"] and self.may(member, "share") and room.planes.presenter not in (0, member.id)
 		freed &= member.person in self._may_take  # or anyone could end another's sharing
 		self._may_take.discard(member.person)
-		stopped = room.share_stop(room.presenter) if freed else []
-		return [*stopped, room.tell_hosts({**told, "yes": message["yes"]})]
+		stopped = room.planes.share_stop(room.planes.presenter) if freed else []
+		return [*stopped, room.tell_hosts(**{**message, "type": "agreed", "name": member.name})]
 
 	def _on_stand_by(self, member: Member, message: Json) -> Effects:
-		other = self._room.with_id(message["who"])
-		asked = Tell((other.id,), {"type": "asked", "to": "stand_by", "by": member.name})
-		told = {"type": "stand_by", "name": other.name, "state": "asked"}
-		return [asked, self._room.tell_hosts(told), Succeed(other.id, message)]
+		other = self.room.with_id(message["who"])
+		asked = other.told("asked", to="stand_by", by=member.name)
+		told = self.room.tell_hosts("stand_by", name=other.name, state="asked")
+		return [asked, told, Succeed(other.id, message)]
 
 	def _asked(self, members: Iterable[Member], *, over: bool = False) -> list[tuple[int, Json]]:
 		"""(id, the question as told) of each: hosts are told how many chose what, all once it is over."""
-		question, people = self.set.question, self._room.names.people
+		question, people = self.set.question, self.room.names.people
 		votes = Counter(claim.vote for claim in people.values())
 		counts = {"counts": [votes[n] for n in range(len(question["answers"]))]}
 		told = {"type": "question", **question}
@@ -4960,12 +5016,12 @@ class Classroom:
 		return [Tell((ident,), told) for ident, told in self._asked(members, over=over)]
 
 	def _ask(self, question: Question) -> Effects:
-		voted = [claim for claim in self._room.names.people.values() if claim.vote >= 0]
+		voted = [claim for claim in self.room.names.people.values() if claim.vote >= 0]
 		for claim in voted:
 			claim.vote = -1
 		self.set.question = question.message()
 		kept = [Keep("settings", [1]), Keep("people", [claim.person for claim in voted])]
-		return [*kept, *self._tell_question(self._room.members.values())]
+		return [*kept, *self._tell_question(self.room.members.values())]
 
 	def _on_question(self, member: Member, message: Json) -> Effects:
 		answers = [clean_text(answer, 100) for answer in message["answers"]]
@@ -4977,24 +5033,24 @@ class Classroom:
 	def _on_answer(self, member: Member, message: Json) -> Effects:
 		if message["index"] >= len(self.set.question["answers"]):
 			raise Refused("bad_command", key="index")
-		self._room.names.people[member.person].vote = message["index"]
-		told = [one for one in self._room.members.values() if one.leads or one.id == member.id]
+		self.room.names.people[member.person].vote = message["index"]
+		told = [one for one in self.room.members.values() if one.leads or one.id == member.id]
 		return [Keep("people", [member.person]), *self._tell_question(told)]
 
 	def _on_close_question(self, member: Member, message: Json) -> Effects:
 		if not self.set.question["answers"]:
 			return []
-		results = self._tell_question(self._room.members.values(), over=True)
+		results = self._tell_question(self.room.members.values(), over=True)
 		return [*results, *self._ask(Question())]
 
 	def _on_timer(self, member: Member, message: Json) -> Effects:
 		seconds = message["seconds"]
-		self.set.ends = self._room.clock + seconds if seconds else 0.0
-		return [Keep("settings", [1]), self._room.tell_all({"type": "timer", "left": seconds})]
+		self.set.ends = self.room.clock + seconds if seconds else 0.0
+		return [Keep("settings", [1]), self.room.tell_all("timer", left=seconds)]
 
 	def _on_rename(self, member: Member, message: Json) -> Effects:
 		"""Oneself or, for hosts, somebody else."""
-		room, name = self._room, clean_name(message["name"])
+		room, name = self.room, clean_name(message["name"])
 		other = room.with_id(message.get("who", member.id))
 		if other.id != member.id and not member.leads:
 			raise Refused("not_allowed")
@@ -5006,18 +5062,227 @@ class Classroom:
 		claim.name = room.names.free(name) if taken and not hers else name
 		room.names.own(claim)
 		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
-		return [*kept, room.change(other, name=claim.name), room.tell_all(self.rules())]
+		return [*kept, room.change(other, name=claim.name), room.tell_all(**self.rules())]
 
 	def _on_attendance(self, member: Member, message: Json) -> Effects:
-		now, clock = self._room.now, self._room.clock
+		now, clock = self.room.now, self.room.clock
 		rows = [
 			Attended(
 				claim.name, clock - now + claim.came, 0.0 if claim.since else clock - now + claim.went,
 				claim.stayed + (now - claim.since if claim.since else 0.0), claim.lost,
 			).message()
-			for claim in sorted(self._room.names.people.values(), key=lambda claim: claim.came)
+			for claim in sorted(self.room.names.people.values(), key=lambda claim: claim.came)
 		]  # fmt: skip
-		return [Tell((member.id,), {"type": "attendance", "rows": rows[:MOST_ROWS]})]
+		return [member.told("attendance", rows=rows[:MOST_ROWS])]
+
+
+class Planes:
+	"""Whose the screen is, and the tickets that open connections of the other planes: a part of the room."""
+
+	def __init__(self, room: Room):
+		self.room = room
+		self.taken = -math.inf  # when a leader took the screen over
+		self._tickets: dict[str, Ticket] = {}
+
+	@property
+	def presenter(self) -> int:
+		"""Who shares the screen; 0: nobody."""
+		return next((one.id for one in self.room.members.values() if one.sharing), 0)
+
+	def tick(self, now: float) -> None:
+		"""Once in a while: forget tickets that have run out."""
+		self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
+
+	def _on_ticket(self, member: Member, message: Json) -> Effects:
+		plane, direction, file = message["plane"], message["direction"], message.get("file")
+		if (plane == "screen") != (direction in ("presenter", "viewer")):
+			raise PeerFault("bad_ticket")
+		taken = self.room.now < self.taken + TICKET_SECONDS and not member.leads
+		if direction == "presenter" and taken and self.room.classroom.may(member, "share"):
+			raise Refused("share_busy", name=self.room.host)
+		if plane == "files":
+			offer = self.room.shelf.offers.get(file or "")
+			if offer is None or not offer.open_for(member.person, direction):
+				raise Refused("no_such_file")
+		ticket = self.room.token(16)
+		self._tickets[ticket] = Ticket(member.id, plane, direction, file, self.room.now + TICKET_SECONDS)
+		of = {"file": file} if file else {}
+		return [member.told("ticket", ticket=ticket, **of)]
+
+	def redeem(self, ticket: str, plane: str, now: float) -> Ticket:
+		"""The ticket's meaning, once; PeerFault when unknown, late, of another plane or orphaned."""
+		found = self._tickets.pop(ticket, None)
+		here = found and found.member in self.room.members
+		if not found or not here or found.plane != plane or found.until < now:
+			raise PeerFault("bad_ticket")
+		return found
+
+	def share_start(self, ident: int) -> Effects:
+		"""Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
+		member = self.room.members.get(ident)
+		if member is None:
+			raise Refused("bad_ticket")
+		may = self.room.classroom.may(member, "share")
+		if self.presenter and self.presenter != ident:
+			taken = {} if may else {"why": "taken"}
+			raise Refused("share_busy", name=self.room.members[self.presenter].name, **taken)
+		if not may:
+			off = "share" in self.room.classroom.set.off
+			raise not_permitted("share") if off else Refused("not_allowed", why="share")
+		self.taken = -math.inf
+		told = self.room.tell_all("screen_start", id=ident, name=member.name)
+		return [told, self.room.change(member, sharing=True, paused=False)]
+
+	def share_stop(self, ident: int) -> Effects:
+		"""Free the screen, if `ident` has it."""
+		member = self.room.members.get(ident)
+		if not member or not member.sharing:
+			return []
+		told = self.room.tell_all("screen_stop", id=ident, name=member.name)
+		return [ShareStopped(ident), told, self.room.change(member, sharing=False, paused=False)]
+
+	def _on_pause(self, member: Member, message: Json) -> Effects:
+		if member.id != self.presenter:
+			raise Refused("not_allowed")
+		return [self.room.change(member, paused=message["on"])]
+
+	def _on_take_over(self, member: Member, message: Json) -> Effects:
+		former = self.room.members.get(self.presenter)
+		if former is None or former.id == member.id:
+			return []
+		self.taken = self.room.now
+		self._tickets = {key: one for key, one in self._tickets.items() if one.direction != "presenter"}
+		return [*self.room.classroom.exempt(former, "share", False), *self.share_stop(former.id)]
+
+
+class Streams:
+	"""Who sends sound and pictures, and who gets which of them: a part of the room."""
+
+	def __init__(self, room: Room):
+		self.room = room
+		self.allocator = LayerAllocator()
+		self._encodes = 0
+
+	def _on_mic(self, member: Member, message: Json) -> Effects:
+		if message["on"]:
+			self.room.classroom.require(member, "mic")
+		return self._set_mic(member, message["on"])
+
+	def _set_mic(self, member: Member, on: bool) -> Effects:
+		if member.mic == on:
+			return []
+		return [ToMixer({"do": "mute", "id": member.id, "on": not on}), self.room.change(member, mic=on)]
+
+	def _on_video_start(self, member: Member, message: Json) -> Effects:
+		kind = message["type"]
+		if member.camera == (kind == "video_start"):
+			return []
+		if not member.camera:
+			self.room.classroom.require(member, "camera")
+		told = self.room.tell_all(kind, id=member.id, name=member.name)
+		return [told, self.room.change(member, camera=not member.camera), Keep("members", [member.id])]
+
+	_on_video_stop = _on_video_start
+
+	def _on_watch(self, member: Member, message: Json) -> Effects:
+		wanted = {int(ident): (one["layer"], one["fps"]) for ident, one in message["streams"].items()}
+		return self.allocated(self.allocator.subscribe(member.id, wanted, self.room.now))
+
+	def _on_volume(self, member: Member, message: Json) -> Effects:
+		return [ToMixer({"do": "gains", "id": member.id, "gains": message["gains"]})]
+
+	def _on_report(self, member: Member, message: Json) -> Effects:
+		return self.allocated(self.allocator.report(member.id, message, self.room.now))
+
+	def allocated(self, changes: Allocation) -> Effects:
+		"""What the allocator has changed, as effects."""
+		effects: Effects = []
+		for change in changes:
+			if isinstance(change, Encode):
+				self._encodes += 1
+				layers = {str(layer): fps for layer, fps in sorted(change.layers.items())}
+				how = {"layers": layers, "coarse": change.coarse, "webp": change.webp}
+				effects.append(Tell((change.sender,), {"type": "encode", "n": self._encodes, **how}))
+			else:
+				effects.append(change)
+		return effects
+
+	def _on_mute(self, member: Member, message: Json) -> Effects:
+		whom = [
+			one for one in self.room.whom(message["who"]) if message["who"] != "all" or one.id != member.id
+		]
+		stop = self._stop_camera if message.get("what") == "camera" else self.mute
+		return [effect for one in whom for effect in stop(one, member)]
+
+	def _stop_camera(self, one: Member, by: Member) -> Effects:
+		stopped = self._on_video_stop(one, {"type": "video_stop"})
+		return [*stopped, one.told("muted", by=by.name, what="camera")] if stopped else []
+
+	def mute(self, one: Member, by: Member) -> Effects:
+		"""Turn somebody's microphone off."""
+		return [*self._set_mic(one, False), one.told("muted", by=by.name)]
+
+
+class Chat:
+	"""What was said, to all and in private: a part of the room."""
+
+	def __init__(self, room: Room):
+		self.room = room
+		self.lines: dict[int, RoomLine] = {}
+		self._octets = KeyedBuckets(*TEXT_OCTETS)  # by address
+
+	def check(self, member: Member, message: Json) -> bool:
+		"""Whether this was said already; PeerFault where one says too much."""
+		if not self._octets.take(member.address, self.room.now, len(message.get("text", "").encode())):
+			raise PeerFault("flood", "octets of chat")
+		mark = member.person, message.get("ref")
+		return "text" in message and any(mark == (line.person, line.ref) for line in self.lines.values())
+
+	def unite(self, line: RoomLine) -> Effects:
+		"""Take in a line that another server of the meeting has had."""
+		if line.n in self.lines or line.n >> LINE_SHIFT == self.room.epoch - 1:
+			return []
+		return [self._keep(line), self.room.tell_all("chat", **line.message())]
+
+	def _readable(self, message: Json, key: str, limit: int) -> str:
+		text = clean_text(message[key], limit)
+		if not text:
+			raise Refused("bad_command", key=key)
+		return text
+
+	def _line(self, member: Member, message: Json, other: Member | None = None) -> tuple[Keep, Json]:
+		text, ref = self._readable(message, "text", MAX_CHAT), message.get("ref", -1)
+		self.room.counter += 1
+		private: Json = {"to": other.name, "between": [member.person, other.person]} if other else {}
+		private |= {"person": member.person, "ref": ref}
+		line = RoomLine(self.room.counter, member.name, text, self.room.clock, member.id, **private)
+		return self._keep(line), line.message()
+
+	def _keep(self, line: RoomLine) -> Keep:
+		self.lines[line.n] = line
+		alike = sorted(one.n for one in self.lines.values() if bool(one.between) is bool(line.between))
+		for old in alike[:-HISTORY]:  # a welcome holds no more
+			del self.lines[old]
+		return Keep("lines", [line.n, *alike[:-HISTORY]])
+
+	def _on_chat(self, member: Member, message: Json) -> Effects:
+		self.room.classroom.require(member, "chat")
+		kept, line = self._line(member, message)
+		return [kept, self.room.tell_all("chat", **line)]
+
+	def _on_private_chat(self, member: Member, message: Json) -> Effects:
+		other = self.room.reach(message["to_name"])
+		if not other.leads:
+			self.room.classroom.require(member, "private")
+		kept, line = self._line(member, message, other)
+		return [kept, Tell(tuple({member.id, other.id}), {"type": "private_chat", **line})]
+
+	def _on_reaction(self, member: Member, message: Json) -> Effects:
+		emoji = self._readable(message, "emoji", 32)
+		self.room.classroom.require(member, "react")
+		self.room.counter += 1
+		fields = {"n": self.room.counter, "id": member.id, "from": member.name, "emoji": emoji}
+		return [self.room.tell_all("reaction", **fields)]
 
 
 class Room:
@@ -5033,22 +5298,18 @@ class Room:
 		self.meeting = meeting
 		self.members: dict[int, Member] = {}
 		self.names = NameRegister(host)
-		self.shelf = FileShelf()
-		self.allocator = LayerAllocator()
-		self.presenter = 0
+		self.shelf = FileShelf(self)
+		self.planes = Planes(self)
+		self.streams = Streams(self)
 		self.counter = 0
 		self.newest_id = 0
 		self.epoch = 1  # which server of the meeting this is
 		self.served_by = host  # at whose computer
-		self.lines: dict[int, RoomLine] = {}
+		self.chat = Chat(self)
 		self.settings = {1: Setting()}
 		self.classroom = Classroom(self)
 		self.token = token
-		self._encodes = 0
 		self.now = self.clock = 0.0  # of the message that is handled
-		self.taken = -math.inf  # when a leader took the screen over
-		self._tickets: dict[str, Ticket] = {}
-		self._texts = KeyedBuckets(*TEXT_OCTETS)
 
 	# -- coming and going
 
@@ -5065,8 +5326,8 @@ class Room:
 		return ident
 
 	def join(
-		self, name: str, role: str, address: str, token: str | None, now: float,
-		proof: Json | None = None, features: Iterable[str] = (),
+		self, name: str, role: str, address: str, token: str | None, now: float, proof: Json | None = None,
+		features: Iterable[str] = (),
 	) -> tuple[Member, str, Effects]:  # fmt: skip
 		"""Let someone in: (member, its new resume token, effects). Names are made unique.
 
@@ -5074,13 +5335,16 @@ class Room:
 		"""
 		proof, name = dict(proof or {}), clean_name(name)
 		claim = self.names.holder(token)
-		if role == "host" and not claim and looks(name) & looks(self.host) and not self._named(self.host):
+		if role == "host" and not claim and looks(name) & looks(self.host) and not self.named(self.host):
 			name, claim = self.host, self.names.called(self.host)  # hers, whatever became of her token
 		elif not claim:
 			name = self.names.free(name)
 		ident = proof.pop("id", 0) or self.next_id(token)
-		stale = self._present(claim.person) if claim else None
-		effects = self._replace(stale, now) if stale else []
+		stale = self.present(claim.person) if claim else None
+		effects: Effects = []
+		if stale:
+			gone = Expel(stale.id, {"type": "ended", "code": "elsewhere"})
+			effects = [gone, *self.leave(stale.id, "replaced", now)]
 		for one in self.members.values() if proof else ():
 			if one.role == "host" and not one.proof:  # in her stead
 				effects.append(self.change(one, role="member"))
@@ -5097,28 +5361,22 @@ class Room:
 		claim.came, claim.since = claim.came or round(now, 3), round(now, 3)
 		everyone = tuple(self.members)
 		self.members[member.id] = member
-		self.allocator.join(member.id, member.features)
+		self.streams.allocator.join(member.id, member.features)
 		told = Tell(everyone, {"type": "join", "user": member.message()})
 		kept = [Keep("people", [person, *forgotten]), Keep("members", [ident])]
 		return member, fresh, [*effects, *kept, told, *self.classroom.regroup(everyone)]
-
-	def _replace(self, stale: Member, now: float) -> Effects:
-		return [
-			Expel(stale.id, {"type": "ended", "code": "elsewhere"}),
-			*self.leave(stale.id, "replaced", now),
-		]
 
 	def leave(self, ident: int, reason: str, now: float) -> Effects:
 		"""Take a member out. `reason`: left, lost, removed, replaced."""
 		if ident not in self.members:
 			return []
-		effects = self.share_stop(ident)
+		effects = self.planes.share_stop(ident)
 		member = self.members.pop(ident)
 		self.names.settle(member, reason, now)
 		effects += [Keep("people", [member.person]), Keep("members", [ident])]
-		effects += self.allocated(self.allocator.leave(ident, now))
-		gone = {"type": "leave", "id": ident, "name": member.name, "reason": reason}
-		return [*effects, self.tell_all(gone), *self.classroom.regroup()]
+		effects += self.streams.allocated(self.streams.allocator.leave(ident, now))
+		gone = self.tell_all("leave", id=ident, name=member.name, reason=reason)
+		return [*effects, gone, *self.classroom.regroup()]
 
 	def _on_resumed(self, member: Member, message: Json) -> Effects:
 		del self.names.people[member.person].tokens[:-1]
@@ -5131,7 +5389,7 @@ class Room:
 		return {
 			"people": (Claim, self.names.people),
 			"members": (Member, self.members),
-			"lines": (RoomLine, self.lines),
+			"lines": (RoomLine, self.chat.lines),
 			"files": (Offer, self.shelf.offers),
 			"settings": (Setting, self.settings),
 		}
@@ -5167,7 +5425,7 @@ class Room:
 					setattr(claim, name, round(at + (now - state["now"]) - (clock - state["clock"]), 3))
 			self.names.own(claim)
 		for member in self.members.values():
-			self.allocator.join(member.id, member.features)
+			self.streams.allocator.join(member.id, member.features)
 
 	def outlive(self, now: float) -> None:
 		"""Go on after the death of the server, with which every link and file is gone.
@@ -5204,81 +5462,67 @@ class Room:
 		self.begin_epoch(epoch)
 		self.served_by = name
 
-	def unite(self, line: RoomLine) -> Effects:
-		"""Take in a line that another server of the meeting has had."""
-		if line.n in self.lines or line.n >> LINE_SHIFT == self.epoch - 1:
-			return []
-		return [self._keep_line(line), self.tell_all({"type": "chat", **line.message()})]
-
 	def welcome(self, member: Member) -> Json:
 		"""What a newcomer is told of the meeting; keys and tokens are added by the server."""
-		mine = [line for line in self.lines.values() if line.concerns(member.person)]
+		mine = [line for line in self.chat.lines.values() if line.concerns(member.person)]
+		files = [one for one in self.shelf.offers.values() if one.whole and one.concerns(member.person)]
 		return {
-			"type": "welcome",
-			"id": member.id,
-			"name": member.name,
-			"role": member.role,
-			**{key: getattr(self, key) for key in WELCOMING},
-			"users": self.roster(),
+			"type": "welcome", "id": member.id, "name": member.name, "role": member.role,
+			**{key: getattr(self, key) for key in WELCOMING}, "users": self.roster(),
 			"chat": [line.told(member.person) for line in mine if not line.between],
 			"private": [line.told(member.person) for line in mine if line.between],
-			"files": self.shelf.shown_to(member.person),
+			"files": [one.message() for one in files[-MOST_FILES:]], "presenter": self.planes.presenter,
 			"largest_file": self.shelf.limits.largest_file,
-		}
+		}  # fmt: skip
 
 	def roster(self) -> list[Json]:
 		return [member.message() for member in self.members.values()]
 
-	def tell_all(self, message: Json) -> Tell:
-		"""To everyone who is in."""
-		return Tell(tuple(self.members), message)
+	def tell_all(self, type: str, **members: Any) -> Tell:
+		"""To everyone who is in: a message of that type."""
+		return Tell(tuple(self.members), {"type": type, **members})
 
-	def _named(self, name: str) -> Member | None:
+	def named(self, name: str) -> Member | None:
+		"""Who is here by that name."""
 		return next((one for one in self.members.values() if one.name == name), None)
 
-	def _present(self, person: int) -> Member | None:
+	def present(self, person: int) -> Member | None:
+		"""The member that this person is now."""
 		return next((one for one in self.members.values() if one.person == person), None)
 
-	def tell_hosts(self, message: Json) -> Tell:
-		"""To hosts and co-hosts."""
-		return Tell(tuple(one.id for one in self.members.values() if one.leads), message)
+	def tell_hosts(self, type: str, **members: Any) -> Tell:
+		"""To hosts and co-hosts: a message of that type."""
+		return Tell(tuple(one.id for one in self.members.values() if one.leads), {"type": type, **members})
 
 	# -- messages
 
 	def handle(self, ident: int, message: Json, now: float, clock: float) -> Effects:
-		"""The effects of a checked `message` from member `ident`, by `_on_TYPE` here or in Classroom.
+		"""The effects of a checked `message` from member `ident`, by `_on_TYPE` here or in one of its parts.
 
 		Rate and rights are looked at before.
 		"""
 		member = self.members.get(ident)
 		if member is None:
 			return []
+		self.now, self.clock = now, clock
 		kind = message["type"]
-		if not self._within_rate(member, kind, now):
+		lane = kind if kind in RATES else "other"
+		if not member.buckets.setdefault(lane, TokenBucket(*RATES[lane])).take(now):
 			raise PeerFault("flood", kind)
-		if not self._texts.take(member.address, now, len(message.get("text", "").encode())):
-			raise PeerFault("flood", "octets of chat")
+		said = self.chat.check(member, message)
 		if not may_say(member.role, kind):
-			return self._answered([self._error(member, Refused("not_allowed"))], member, message)
-		handler = getattr(self, f"_on_{kind}", self.classroom.handler(kind))
+			return self._answered([member.told("error", code="not_allowed")], member, message)
+		parts = (self, self.classroom, self.chat, self.shelf, self.planes, self.streams)
+		handler = next(filter(None, (getattr(part, f"_on_{kind}", None) for part in parts)), None)
 		if handler is None:
 			raise PeerFault("unexpected_message", kind)
-		self.now, self.clock = now, clock
-		mark = member.person, message.get("ref")
 		try:
-			said = "text" in message and any(mark == (line.person, line.ref) for line in self.lines.values())
 			effects = [] if said else handler(member, message)  # nothing is said twice: `ok`
 			if kind in ("room", "one_room", "word", "spotlight", "cohost"):
 				effects += self.classroom.regroup()
 		except Refused as refused:
-			effects = [self._error(member, refused)]
+			effects = [member.told("error", **refused.told)]
 		return self._answered(effects, member, message)
-
-	def _within_rate(self, member: Member, kind: str, now: float) -> bool:
-		lane = kind if kind in RATES else "other"
-		if lane not in member.buckets:
-			member.buckets[lane] = TokenBucket(*RATES[lane])
-		return member.buckets[lane].take(now)
 
 	def _answered(self, effects: Effects, member: Member, message: Json) -> Effects:
 		"""`effects` with exactly one answer to the request's `ref`: what it asks for, an error, or `ok`."""
@@ -5288,16 +5532,14 @@ class Room:
 		for at, effect in enumerate(effects):
 			if isinstance(effect, Tell) and member.id in effect.to and effect.message["type"] in answers:
 				others = tuple(ident for ident in effect.to if ident != member.id)
-				answer = [Tell((member.id,), {**effect.message, **ref}), Tell(others, effect.message)]
+				answer = [member.told(**{**effect.message, **ref}), Tell(others, effect.message)]
 				return [*effects[:at], *answer, *effects[at + 1 :]]
-		ok = [Tell((member.id,), {"type": "ok", **ref})]
+		ok = [member.told("ok", **ref)]
 		return [*ok, *effects] if message["type"] == "leave" else [*effects, *ok]
 
-	def _error(self, member: Member, refused: Refused) -> Tell:
-		return Tell((member.id,), {"type": "error", **refused.told})
-
-	def _reach(self, name: str) -> Member:
-		member = self._named(name)
+	def reach(self, name: str) -> Member:
+		"""Who has that name; Refused where nobody does."""
+		member = self.named(name)
 		if member is None:
 			raise Refused("no_such_person", name=name)
 		return member
@@ -5317,143 +5559,38 @@ class Room:
 		people[member.person].took = message.get("took_ms", 0.0)
 		took = sorted(people[one.person].took for one in self.members.values() if not one.leads)
 		more = {"class_ms": took[len(took) * 2 // 3]} if took and member.leads else {}
-		return [Tell((member.id,), {"type": "pong", "t": message["t"], **more})]
+		return [member.told("pong", t=message["t"], **more)]
 
 	def _on_leave(self, member: Member, message: Json) -> Effects:
 		return [Expel(member.id, {}), *self.leave(member.id, "left", self.now)]
 
 	def _on_user_list(self, member: Member, message: Json) -> Effects:
-		return [Tell((member.id,), {"type": "user_list", "users": self.roster()})]
-
-	def _readable(self, message: Json, key: str, limit: int) -> str:
-		text = clean_text(message[key], limit)
-		if not text:
-			raise Refused("bad_command", key=key)
-		return text
-
-	def _line(self, member: Member, message: Json, other: Member | None = None) -> tuple[Keep, Json]:
-		text, ref = self._readable(message, "text", MAX_CHAT), message.get("ref", -1)
-		self.counter += 1
-		private: Json = {"to": other.name, "between": [member.person, other.person]} if other else {}
-		line = RoomLine(
-			self.counter, member.name, text, self.clock, member.id, person=member.person, ref=ref, **private
-		)
-		return self._keep_line(line), line.message()
-
-	def _keep_line(self, line: RoomLine) -> Keep:
-		self.lines[line.n] = line
-		alike = sorted(one.n for one in self.lines.values() if bool(one.between) is bool(line.between))
-		for old in alike[:-HISTORY]:  # a welcome holds no more
-			del self.lines[old]
-		return Keep("lines", [line.n, *alike[:-HISTORY]])
-
-	def _on_chat(self, member: Member, message: Json) -> Effects:
-		self.classroom.require(member, "chat")
-		kept, line = self._line(member, message)
-		return [kept, self.tell_all({"type": "chat", **line})]
-
-	def _on_private_chat(self, member: Member, message: Json) -> Effects:
-		other = self._reach(message["to_name"])
-		if not other.leads:
-			self.classroom.require(member, "private")
-		kept, line = self._line(member, message, other)
-		return [kept, Tell(tuple({member.id, other.id}), {"type": "private_chat", **line})]
-
-	def _on_reaction(self, member: Member, message: Json) -> Effects:
-		emoji = self._readable(message, "emoji", 32)
-		self.classroom.require(member, "react")
-		self.counter += 1
-		fields = {"n": self.counter, "id": member.id, "from": member.name, "emoji": emoji}
-		return [self.tell_all({"type": "reaction", **fields})]
-
-	def _state(self, member: Member) -> Json:
-		return {"type": "state", "user": member.message()}
+		return [member.told("user_list", users=self.roster())]
 
 	def change(self, member: Member, **changes: Any) -> Tell:
 		"""Change what the roster says of somebody, and tell it."""
 		member = self.members[member.id] = replace(member, **changes)
-		return self.tell_all(self._state(member))
+		return self.tell_all("state", user=member.message())
 
 	def _on_hand(self, member: Member, message: Json) -> Effects:
 		if message["up"] == bool(member.hand):
-			return [Tell((member.id,), self._state(member))]
+			return [member.told("state", user=member.message())]
 		return [Keep("members", [member.id]), self.change(member, hand=self.clock * message["up"])]
-
-	def _on_mic(self, member: Member, message: Json) -> Effects:
-		if message["on"]:
-			self.classroom.require(member, "mic")
-		return self._set_mic(member, message["on"])
-
-	def _set_mic(self, member: Member, on: bool) -> Effects:
-		if member.mic == on:
-			return []
-		return [ToMixer({"do": "mute", "id": member.id, "on": not on}), self.change(member, mic=on)]
-
-	def _on_video_start(self, member: Member, message: Json) -> Effects:
-		kind = message["type"]
-		if member.camera == (kind == "video_start"):
-			return []
-		if not member.camera:
-			self.classroom.require(member, "camera")
-		told = self.tell_all({"type": kind, "id": member.id, "name": member.name})
-		return [told, self.change(member, camera=not member.camera), Keep("members", [member.id])]
-
-	_on_video_stop = _on_video_start
-
-	def _on_watch(self, member: Member, message: Json) -> Effects:
-		wanted = {int(ident): (one["layer"], one["fps"]) for ident, one in message["streams"].items()}
-		return self.allocated(self.allocator.subscribe(member.id, wanted, self.now))
-
-	def _on_volume(self, member: Member, message: Json) -> Effects:
-		return [ToMixer({"do": "gains", "id": member.id, "gains": message["gains"]})]
-
-	def _on_report(self, member: Member, message: Json) -> Effects:
-		return self.allocated(self.allocator.report(member.id, message, self.now))
-
-	def allocated(self, changes: Allocation) -> Effects:
-		"""What the allocator has changed, as effects."""
-		effects: Effects = []
-		for change in changes:
-			if isinstance(change, Encode):
-				self._encodes += 1
-				layers = {str(layer): fps for layer, fps in sorted(change.layers.items())}
-				how = {"layers": layers, "coarse": change.coarse, "webp": change.webp}
-				effects.append(Tell((change.sender,), {"type": "encode", "n": self._encodes, **how}))
-			else:
-				effects.append(change)
-		return effects
 
 	def tick(self, now: float) -> Effects:
 		"""Once in a while: layers whose time is over, tickets that have run out, files nobody will send."""
-		effects = self.allocated(self.allocator.tick(now))
-		self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
-		for offer in self.shelf.abandoned(partial(self.names.awaited, now)):
-			effects += self.file_gone(offer.file, Refused("no_such_file", why="left", name=offer.sender))
-		return effects
+		self.planes.tick(now)
+		return [*self.streams.allocated(self.streams.allocator.tick(now)), *self.shelf.tick(now)]
 
 	# -- the host's tools
-
-	def _on_mute(self, member: Member, message: Json) -> Effects:
-		whom = [one for one in self.whom(message["who"]) if message["who"] != "all" or one.id != member.id]
-		stop = self._stop_camera if message.get("what") == "camera" else self.mute
-		return [effect for one in whom for effect in stop(one, member)]
-
-	def _stop_camera(self, one: Member, by: Member) -> Effects:
-		stopped = self._on_video_stop(one, {"type": "video_stop"})
-		told = {"type": "muted", "by": by.name, "what": "camera"}
-		return [*stopped, Tell((one.id,), told)] if stopped else []
-
-	def mute(self, one: Member, by: Member) -> Effects:
-		"""Turn somebody's microphone off."""
-		return [*self._set_mic(one, False), Tell((one.id,), {"type": "muted", "by": by.name})]
 
 	def _on_remove(self, member: Member, message: Json) -> Effects:
 		other = self.with_id(message["who"])
 		if other.role == "host" or other.id == member.id:
 			raise Refused("no_such_person" if other.id == member.id else "not_allowed")
-		self.names.ban(other.person)
+		self.names.people[other.person].removed = True
 		gone = Expel(other.id, {"type": "removed", "code": "not_allowed", "why": "removed"})
-		return [gone, *self.leave(other.id, "removed", self.now), self.tell_hosts(self.banned())]
+		return [gone, *self.leave(other.id, "removed", self.now), self.tell_hosts(**self.banned())]
 
 	def banned(self) -> Json:
 		return {"type": "banned", "names": self.names.removed()}
@@ -5462,18 +5599,10 @@ class Room:
 		people = self.names.unban(message["who"])
 		if not people:
 			raise Refused("no_such_person", name=message["who"])
-		return [Keep("people", people), self.tell_hosts(self.banned())]
+		return [Keep("people", people), self.tell_hosts(**self.banned())]
 
 	def _on_admit(self, member: Member, message: Json) -> Effects:
 		return [Admit(message["ask"], message["on"])]
-
-	def _on_take_over(self, member: Member, message: Json) -> Effects:
-		former = self.members.get(self.presenter)
-		if former is None or former.id == member.id:
-			return []
-		self.taken = self.now
-		self._tickets = {key: one for key, one in self._tickets.items() if one.direction != "presenter"}
-		return [*self.classroom.exempt(former, "share", False), *self.share_stop(former.id)]
 
 	def _on_end(self, member: Member, message: Json) -> Effects:
 		return [MeetingOver("over")]
@@ -5488,133 +5617,6 @@ class Room:
 	_on_record = _on_hand_over = _on_serving = _on_line = _on_standing_by
 
 	# -- the other planes
-
-	def _on_ticket(self, member: Member, message: Json) -> Effects:
-		plane, direction, file = message["plane"], message["direction"], message.get("file")
-		if (plane == "screen") != (direction in ("presenter", "viewer")):
-			raise PeerFault("bad_ticket")
-		taken = self.now < self.taken + TICKET_SECONDS and not member.leads
-		if direction == "presenter" and taken and self.classroom.may(member, "share"):
-			raise Refused("share_busy", name=self.host)
-		if plane == "files":
-			offer = self.shelf.offers.get(file or "")
-			if offer is None or not offer.open_for(member.person, direction):
-				raise Refused("no_such_file")
-		ticket = self.token(16)
-		self._tickets[ticket] = Ticket(member.id, plane, direction, file, self.now + TICKET_SECONDS)
-		answer: Json = {"type": "ticket", "ticket": ticket}
-		if file:
-			answer["file"] = file
-		return [Tell((member.id,), answer)]
-
-	def redeem(self, ticket: str, plane: str, now: float) -> Ticket:
-		"""The ticket's meaning, once; PeerFault when unknown, late, of another plane or orphaned."""
-		found = self._tickets.pop(ticket, None)
-		if found is None or found.plane != plane or found.until < now or found.member not in self.members:
-			raise PeerFault("bad_ticket")
-		return found
-
-	def share_start(self, ident: int) -> Effects:
-		"""Give the screen to `ident`; Refused `share_busy` or `not_allowed`."""
-		member = self.members.get(ident)
-		if member is None:
-			raise Refused("bad_ticket")
-		may = self.classroom.may(member, "share")
-		if self.presenter and self.presenter != ident:
-			taken = {} if may else {"why": "taken"}
-			raise Refused("share_busy", name=self.members[self.presenter].name, **taken)
-		if not may:
-			off = "share" in self.classroom.set.off
-			raise not_permitted("share") if off else Refused("not_allowed", why="share")
-		self.presenter, self.taken = ident, -math.inf
-		told = self.tell_all({"type": "screen_start", "id": ident, "name": member.name})
-		return [told, self.change(member, sharing=True, paused=False)]
-
-	def share_stop(self, ident: int) -> Effects:
-		"""Free the screen, if `ident` has it."""
-		if not ident or self.presenter != ident:
-			return []
-		self.presenter = 0
-		member = self.members[ident]
-		told = self.tell_all({"type": "screen_stop", "id": ident, "name": member.name})
-		return [ShareStopped(ident), told, self.change(member, sharing=False, paused=False)]
-
-	def _on_pause(self, member: Member, message: Json) -> Effects:
-		if member.id != self.presenter:
-			raise Refused("not_allowed")
-		return [self.change(member, paused=message["on"])]
-
-	def _on_file_offer(self, member: Member, message: Json) -> Effects:
-		kind = message.get("kind", "")
-		if kind and not (self.classroom.set.collecting if kind == "work" else member.leads):
-			raise Refused("not_permitted", why=kind)
-		hosts = self.host, *(one.name for one in self.members.values() if one.role == "host")  # renamed
-		to_name = next(filter(self._named, hosts), self.host) if kind == "work" else message.get("to_name")
-		other = None if to_name is None else self._reach(to_name)
-		if other is None or not other.leads:
-			self.classroom.require(member, "files")
-		task = self.classroom.set.collecting * (kind == "work")
-		facts = (message["name"], message["size"], message["sha256"])
-		between = (member.person, other.person if other else 0)
-		file = self.shelf.unfinished(*facts, task, *between)
-		if file is None:
-			self.shelf.check_room(member.person, message["size"], leads=member.leads)
-			file = self.token(8)
-			name, size, sha256 = facts
-			self.shelf.offers[file] = Offer(
-				file, name, size, member.name, other is not None, sha256, member.id, kind,
-				task, self.clock * bool(task),
-				person=between[0], to=between[1],
-			)  # fmt: skip
-		return [Keep("files", [file]), Tell((member.id,), {"type": "file_ready", "file": file})]
-
-	def file_whole(self, file: str) -> Effects:
-		"""The upload of `file` is complete and verified: offer it."""
-		offer = self.shelf.offers.get(file)
-		if offer is None or offer.whole:
-			return []
-		self.shelf.offers[file] = replace(offer, whole=True)
-		to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
-		return [Keep("files", [file]), Tell(to, {"type": "file_offer", **offer.message()})]
-
-	def file_saved(self, file: str, ident: int, *, opened: bool = False) -> Effects:
-		"""The member `ident` has all of `file`, or has `opened` it: its owner sees who, and how many."""
-		offer, member = self.shelf.offers.get(file), self.members.get(ident)
-		owner = self._present(offer.person) if offer else None
-		if offer is None or owner is None or member is None:
-			return []
-		offer.saved[:] = {*offer.saved, member.person}
-		told = {"type": "file_saved", "file": file, "people": len(offer.saved), "name": member.name}
-		return [Keep("files", [file]), Tell((owner.id,), {**told, "opened": opened})]
-
-	def _on_opened(self, member: Member, message: Json) -> Effects:
-		offer = self.shelf.offers.get(message["file"])
-		saved = offer is not None and member.person in offer.saved
-		return self.file_saved(message["file"], member.id, opened=True) if saved else []
-
-	def _on_decline(self, member: Member, message: Json) -> Effects:
-		offer = self.shelf.offers.get(message["file"])
-		if offer is None or offer.to != member.person or offer.person == member.person:
-			return []
-		if member.leads:  # no slip of hers loses what was handed in
-			raise Refused("not_allowed", why="handed_in")
-		return self.file_gone(offer.file, Refused("no_such_file", why="declined", name=member.name))
-
-	def _on_cancel(self, member: Member, message: Json) -> Effects:
-		offer = self.shelf.offers.get(message["file"])
-		hosts = member.leads and offer and offer.to != member.person
-		if offer is None or not (hosts or offer.person == member.person):
-			raise Refused("no_such_file")
-		return self.file_gone(offer.file, Refused("no_such_file", why="taken_back", name=member.name))
-
-	def file_gone(self, file: str, why: Refused) -> Effects:
-		"""Withdraw `file`."""
-		offer = self.shelf.offers.pop(file, None)
-		if offer is None:
-			return []
-		to = tuple(one.id for one in self.members.values() if offer.concerns(one.person))
-		told = {"type": "file_gone", "file": file, **why.told}
-		return [Keep("files", [file]), FileGone(file), Tell(to, told)]
 
 
 # ====================
@@ -5753,6 +5755,14 @@ class Snapshot:
 		return self.wanted.get(what, any(one.id == self.me and getattr(one, what) for one in self.people))
 
 
+LINK_STATES: Mapping[str, str] = {  # of a participant's link: where each leads
+	"joining": "live ended",
+	"live": "reconnecting ended",
+	"reconnecting": "live ended",
+	"ended": "",
+}
+
+
 EVENTS = frozenset(  # messages that are events as they come, whatever follows from them
 	{
 		"host_away", "agreed", "waiting", "muted", "stand_by", "leave", "banned",
@@ -5775,9 +5785,19 @@ class StateManager:
 		self.current = Snapshot()
 		self._seen: set[int] = set()  # the numbers of lines, so that a reconnect doubles nothing
 		self._permissions: Json = {}  # as last told
+		self._events: list[Json] = []
 
 	def update(self, **changes: Any) -> None:
 		self.current = replace(self.current, **changes)
+
+	def stands(self, link: str) -> bool:
+		"""Whether the link is that now: joining, live, reconnecting or ended."""
+		return self.current.link == link
+
+	def become(self, link: str, **facts: Any) -> None:
+		"""The link is that from now on."""
+		assert link in LINK_STATES[self.current.link].split(), (self.current.link, link)
+		self.update(link=link, **facts)
 
 	def named(self, name: str) -> Person | None:
 		return next((one for one in self.current.people if one.name == name), None)
@@ -5788,13 +5808,17 @@ class StateManager:
 
 	def apply(self, message: Json) -> list[Json]:
 		"""Take in a checked message of the server; returns its events."""
-		kind = message["type"]
-		fields = {key: value for key, value in message.items() if key not in ("type", "ref")}
-		events = [{"event": kind, **fields}] if kind in EVENTS else []
-		handler = getattr(self, f"_on_{kind}", lambda _: ())
-		return [*events, *handler(message)]
+		self._events, kind = [], message["type"]
+		if kind in EVENTS:
+			self._say(kind, **{key: message[key] for key in message if key not in ("type", "ref")})
+		if handler := getattr(self, f"_on_{kind}", None):
+			handler(message)
+		return self._events
 
-	def _on_welcome(self, message: Json) -> list[Json]:
+	def _say(self, event: str, **fields: Any) -> None:
+		self._events.append({"event": event, **fields})
+
+	def _on_welcome(self, message: Json) -> None:
 		if message["meeting"] != self.current.meeting:
 			self._seen.clear()
 			self.update(chat=(), files=(), hosts=frozenset())
@@ -5810,27 +5834,32 @@ class StateManager:
 			pin=message.get("pin", self.current.pin),
 			**{key: message[key] for key in same},
 		)
-		events = [self.users(), *self._on_rooms({"groups": []})]
+		self._say_users()
+		self._on_rooms({"groups": []})
 		lines = [*message["chat"], *message["private"]]
 		for line in sorted(lines, key=lambda line: int(line["n"])):
-			events += self._line(line, line.get("to_name"), history=True)
-		events += [self._offer_event(entry) for entry in self.current.files if entry.file not in known]
+			self._line(line, line.get("to_name"), history=True)
+		for entry in self.current.files:
+			if entry.file not in known:
+				self._say_offer(entry)
 		if before and before.id != message["presenter"]:
-			events.append({"event": "screen_stop", "id": before.id, "name": before.name})
+			self._say("screen_stop", id=before.id, name=before.name)
 		if message["presenter"]:
 			name = getattr(self.current.person(message["presenter"]), "name", "")
-			events.append({"event": "screen_start", "id": message["presenter"], "name": name})
-		return events
+			self._say("screen_start", id=message["presenter"], name=name)
 
 	def users(self) -> Json:
 		return {"event": "users", "users": [self._user(one) for one in self.current.people]}
 
+	def _say_users(self) -> None:
+		self._events.append(self.users())
+
 	def _user(self, person: Person) -> Json:
 		return {**person.message(), "hand": bool(person.hand)}
 
-	def _on_user_list(self, message: Json) -> list[Json]:
+	def _on_user_list(self, message: Json) -> None:
 		self._take_people(map(Person.read, message["users"]))
-		return [self.users()]
+		self._say_users()
 
 	def _take_people(self, people: Iterable[Person]) -> None:
 		people = tuple(people)
@@ -5838,101 +5867,97 @@ class StateManager:
 		kept = self.current.hosts if len(self.current.hosts) < MAX_PEOPLE else ()
 		self.update(people=people, hosts=hosts.union(kept))
 
-	def _on_rules(self, message: Json) -> list[Json]:
+	def _on_rules(self, message: Json) -> None:
 		old, new = self.current.rules, Rules.read(message)
 		self.update(rules=new)
 		what = {what: what not in new.off for what in PERMITS}
 		permissions = {"what": what, "exceptions": new.exceptions, "word": new.word or None}
-		events: list[Json] = []
 		if permissions != self._permissions:
-			events.append({"event": "permissions", **permissions})
+			self._say("permissions", **permissions)
 		self._permissions = permissions
 		if new.door != old.door:
-			events.append({"event": "door", "mode": new.door})
+			self._say("door", mode=new.door)
 		if new.collecting != old.collecting:
-			events.append({"event": "collecting", "title": new.collecting or None})
+			self._say("collecting", title=new.collecting or None)
 		if new.spotlight != old.spotlight:
 			ident = getattr(self.named(new.spotlight), "id", None)
-			events.append({"event": "spotlight", "id": ident, "name": new.spotlight or None})
-		return events
+			self._say("spotlight", id=ident, name=new.spotlight or None)
 
-	def _on_new_pin(self, message: Json) -> list[Json]:
+	def _on_new_pin(self, message: Json) -> None:
 		self.update(pin=message["pin"])
-		return [{"event": "door", "mode": self.current.rules.door, "pin": message["pin"]}]
+		self._say("door", mode=self.current.rules.door, pin=message["pin"])
 
-	def _on_rooms(self, message: Json) -> list[Json]:
+	def _on_rooms(self, message: Json) -> None:
 		before, groups = self.current.rooms, message["groups"]
 		self.update(rooms=groups)
-		return [{"event": "rooms", "groups": groups}] if [*before] != groups else []
+		if [*before] != groups:
+			self._say("rooms", groups=groups)
 
-	def _on_question(self, message: Json) -> list[Json]:
+	def _on_question(self, message: Json) -> None:
 		asked = Question.read(message)
 		self.update(question=asked)
 		told = {"question": asked.question or None, "answers": asked.answers, "counts": asked.counts or None}
-		return [{"event": "question", **told, "own": None if asked.own < 0 else asked.own}]
+		self._say("question", **told, own=None if asked.own < 0 else asked.own)
 
-	def _on_asks(self, message: Json) -> list[Json]:
+	def _on_asks(self, message: Json) -> None:
 		if len(self.current.asks) >= self.MOST_ASKS:
 			raise PeerFault("too_many_asks")
 		told = {key: message[key] for key in ("name", "address")} | {"why": message.get("why", "pin")}
 		event = {"event": "knock", **told, "n": message["ask"]}
 		self.update(asks={**self.current.asks, message["ask"]: event})
-		return [event]
+		self._say(**event)
 
-	def _on_ask_gone(self, message: Json) -> list[Json]:
+	def _on_ask_gone(self, message: Json) -> None:
 		self.update(asks={n: one for n, one in self.current.asks.items() if n != message["ask"]})
-		return [{"event": "knock_gone", "n": message["ask"]}]
+		self._say("knock_gone", n=message["ask"])
 
-	def _on_banned(self, message: Json) -> list[Json]:
+	def _on_banned(self, message: Json) -> None:
 		self.update(banned=tuple(message["names"]))
-		return []
 
-	def _on_join(self, message: Json) -> list[Json]:
+	def _on_join(self, message: Json) -> None:
 		person = Person.read(message["user"])
 		others = tuple(one for one in self.current.people if one.id != person.id)
 		if len(others) >= 2 * MAX_PEOPLE:
 			raise PeerFault("too_many_people")
 		self._take_people((*others, person))
-		return [{"event": "join", "id": person.id, "name": person.name}, self.users()]
+		self._say("join", id=person.id, name=person.name)
+		self._say_users()
 
-	def _on_leave(self, message: Json) -> list[Json]:
+	def _on_leave(self, message: Json) -> None:
 		self.update(people=tuple(one for one in self.current.people if one.id != message["id"]))
-		return [self.users()]
+		self._say_users()
 
-	def _on_state(self, message: Json) -> list[Json]:
+	def _on_state(self, message: Json) -> None:
 		person = Person.read(message["user"])
 		before = self.current.person(person.id)
 		self._take_people(person if one.id == person.id else one for one in self.current.people)
 		if person.id == self.current.me:
 			self.update(name=person.name, role=person.role)
 		raised = bool(before and person.hand > before.hand)
-		return [{"event": "state", **self._user(person), "raised": raised}]
+		self._say("state", **self._user(person), raised=raised)
 
-	def _line(self, line: Json, to: str | None, *, history: bool = False) -> list[Json]:
+	def _line(self, line: Json, to: str | None, *, history: bool = False) -> None:
 		if line["n"] in self._seen:
-			return []
+			return
 		if len(self._seen) > 4 * self.MOST_LINES:
 			self._seen = {one.n for one in self.current.chat}
 		self._seen.add(line["n"])
 		entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name, history=history)
 		self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
-		event: Json = {"event": "private" if to else "chat", "from": line["from"], "text": line["text"]}
-		event |= {"n": line["n"], "to": to}
-		return [{**event, "history": True} if history else event]
+		told = {"from": line["from"], "text": line["text"], "n": line["n"], "to": to}
+		self._say("private" if to else "chat", **told, **({"history": True} if history else {}))
 
-	def _on_chat(self, message: Json) -> list[Json]:
-		return self._line(message, None)
+	def _on_chat(self, message: Json) -> None:
+		self._line(message, None)
 
-	def _on_private_chat(self, message: Json) -> list[Json]:
-		return self._line(message, message["to_name"])
+	def _on_private_chat(self, message: Json) -> None:
+		self._line(message, message["to_name"])
 
-	def _on_reaction(self, message: Json) -> list[Json]:
-		keys = ("from", "emoji", "n", "id")
-		return [{"event": "reaction", **{key: message[key] for key in keys}, "to": None}]
+	def _on_reaction(self, message: Json) -> None:
+		self._say("reaction", **{key: message[key] for key in ("from", "emoji", "n", "id")}, to=None)
 
-	def _on_screen_start(self, message: Json) -> list[Json]:
+	def _on_screen_start(self, message: Json) -> None:
 		self.update(presenter=message["id"] if message["type"] == "screen_start" else 0)
-		return []
 
 	_on_screen_stop = _on_screen_start
 
@@ -5982,36 +6007,33 @@ class StateManager:
 		if entry:
 			self.put_file(replace(entry, **changes))
 
-	def _offer_event(self, entry: FileEntry) -> Json:
-		keys = ("file", "name", "size", "from", "private")
+	def _say_offer(self, entry: FileEntry) -> None:
 		offer = entry.message()
-		return {"event": "file_offer", **{key: offer[key] for key in keys}}
+		self._say("file_offer", **{key: offer[key] for key in ("file", "name", "size", "from", "private")})
 
-	def _on_file_offer(self, message: Json) -> list[Json]:
+	def _on_file_offer(self, message: Json) -> None:
 		entry = self._entry(message)
 		self.put_file(entry)
-		return [self._offer_event(entry)]
+		self._say_offer(entry)
 
-	def _on_file_gone(self, message: Json) -> list[Json]:
+	def _on_file_gone(self, message: Json) -> None:
 		entry = self.file(message["file"])
 		if entry is None or entry.state in ("saved", "failed", "gone"):
-			return []
+			return
 		refused = refusal(message)
 		self.put_file(replace(entry, state="gone", reason=refused.reason))
-		if entry.state == "declined":
-			return []
-		return [{"event": "file_failed", "file": entry.file, **refused.told, "reason": refused.reason}]
+		if entry.state != "declined":
+			self._say("file_failed", file=entry.file, **refused.event)
 
-	def _on_file_saved(self, message: Json) -> list[Json]:
+	def _on_file_saved(self, message: Json) -> None:
 		entry = self.file(message["file"])
 		has = entry.has | {message["name"]} if entry else ()
 		self.change_file(message["file"], people=message["people"], has=has)
 		if entry and entry.kind == "work":
-			return [{"event": "handed_in", "file": entry.file}]
+			self._say("handed_in", file=entry.file)
 		if entry and entry.kind == "sheet":
 			state = {"name": message["name"], "has": True, "opened": message["opened"]}
-			return [{"event": "handed_out", "file": entry.file, **state}]
-		return []
+			self._say("handed_out", file=entry.file, **state)
 
 
 # ====================
@@ -9024,7 +9046,7 @@ class MeetingFinder(DiscoveryLoop):
 		self._mouths: dict[str, socket.socket] = {}
 		self._interfaces: list[Interface] = []
 		self._nonces: OrderedDict[str, bool] = OrderedDict()  # of the questions; true: to everybody
-		self._reached: set[str] = set()
+		self.reached: set[str] = set()  # by a broadcast
 		self._list = MeetingList({address for address, _ in self._known})
 		self._changed = threading.Condition()
 		self._settled = False
@@ -9054,9 +9076,6 @@ class MeetingFinder(DiscoveryLoop):
 		"""For a minute believe nothing from `place` about that host: another one answered there."""
 		with self._changed:
 			self._list.distrust(place, fingerprint, monotonic())
-
-	def hears_broadcasts(self, ad: MeetingAd) -> bool:
-		return ad.address in self._reached
 
 	def wait(self, predicate: Callable[[list[MeetingAd]], bool], timeout: float) -> bool:
 		"""Wait at most `timeout` seconds until `predicate(meetings())`; whether it is true."""
@@ -9102,7 +9121,8 @@ class MeetingFinder(DiscoveryLoop):
 			self.drop(self._mouths.pop(gone))
 		for address in wanted - self._mouths.keys():
 			with suppress(OSError):
-				self._mouths[address] = self.listen(address, 0, self._hear_answer)
+				hear = partial(self._take, self._nonces.__contains__)
+				self._mouths[address] = self.listen(address, 0, hear)
 
 	def _ask(self, mouth: str, addresses: Sequence[str], *, everybody: bool = False) -> None:
 		nonce = secrets.token_bytes(16)
@@ -9132,19 +9152,16 @@ class MeetingFinder(DiscoveryLoop):
 	def _hear_beacon(self, only: Interface | None, data: bytes, source: Address) -> None:
 		is_question = len(data) >= QUESTION_SIZE
 		if not is_question and (only is None or only.near(source[0])):
-			self._take(data, source[0], lambda nonce: nonce is None)
+			self._take(lambda nonce: nonce is None, data, source)
 
-	def _hear_answer(self, data: bytes, source: Address) -> None:
-		self._take(data, source[0], self._nonces.__contains__)
-
-	def _take(self, data: bytes, address: str, expected: Callable[[str | None], bool]) -> None:
+	def _take(self, expected: Callable[[str | None], bool], data: bytes, source: Address) -> None:
 		nonce, fields = parse_answer(data)
 		if not expected(nonce):
 			raise PeerFault("discovery_unasked")
 		with self._changed:
-			self._list.note(fields, address, monotonic())
-			if (nonce is None or self._nonces.get(nonce)) and len(self._reached) < SCAN_MOST:
-				self._reached.add(address)
+			self._list.note(fields, source[0], monotonic())
+			if (nonce is None or self._nonces.get(nonce)) and len(self.reached) < SCAN_MOST:
+				self.reached.add(source[0])
 			self._changed.notify_all()
 
 	def _go_on_scanning(self, now: float) -> float:
@@ -11840,7 +11857,7 @@ class FileStore:
 			self._delete_if_unused(stored)
 
 	def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
-		ticket = self._room.redeem(request["ticket"], "files", monotonic())
+		ticket = self._room.planes.redeem(request["ticket"], "files", monotonic())
 		offer = self._room.shelf.offers.get(ticket.file or "")
 		if request["type"] != f"file_{ticket.direction}":
 			raise PeerFault("bad_ticket")
@@ -11887,12 +11904,12 @@ class FileStore:
 		finally:
 			stored.writing.release()
 		if stored.is_right():
-			self._loop.ask(lambda: self._apply(self._room.file_whole(stored.file)))
+			self._loop.ask(lambda: self._apply(self._room.shelf.file_whole(stored.file)))
 			connection.stream.send(FILE_DONE)
 			return
 		connection.stream.send(file_failed("wrong_hash"))
 		wrong = Refused("wrong_hash")
-		self._loop.ask(lambda: self._apply(self._room.file_gone(stored.file, wrong)))
+		self._loop.ask(lambda: self._apply(self._room.shelf.file_gone(stored.file, wrong)))
 
 	def _receive(self, connection: FileConnection, stored: StoredFile) -> None:
 		block = memoryview(bytearray(FILE_BLOCK))
@@ -11926,7 +11943,7 @@ class FileStore:
 				stream.send(block[:count])
 				offset += count
 		if stream.read_line(MAX_FILE_LINE, monotonic() + stream.STALL) + b"\n" == FILE_DONE:
-			self._loop.ask(lambda: self._apply(self._room.file_saved(stored.file, connection.member)))
+			self._loop.ask(lambda: self._apply(self._room.shelf.file_saved(stored.file, connection.member)))
 
 
 # ====================
@@ -11985,19 +12002,36 @@ class ControlSession:
 		assert stage in " ".join(STAGES[self.stage].values()).split(), (self.stage, stage)
 		self.stage = stage
 
-	def end(self, reason: str, message: Json | None = None) -> None:
+	def end(self, reason: str, **message: Any) -> None:
 		"""Say a last `message`, if any, and close."""
 		if message:
-			self.send(message)
+			self.send(**message)
 		self.become("over")
 		self.link.close(reason)
 
-	def send(self, message: Json) -> None:
+	def send(self, type: str, **members: Any) -> None:
 		"""Queue a message for this connection."""
-		line = encode_line(message)
+		line = encode_line({"type": type, **members})
 		if self.stage == "pin":
 			self.transcript.append(line)
 		self.link.send(line)
+
+	def welcome(self, message: Json) -> None:
+		"""Send the welcome: older lines are left out that do not fit, and offers follow."""
+		offers: list[Json] = []
+		while True:
+			try:
+				self.send(**message)
+				break
+			except PeerFault:
+				history = max((message.get("chat", []), message.get("private", [])), key=len)
+				if not history and not message.get("files"):
+					raise
+				if not history:
+					offers, message["files"] = message["files"], []
+				del history[: max(1, len(history) // 8)]
+		for offer in offers:
+			self.send("file_offer", **offer)
 
 
 EMPTY_SECONDS = 120.0  # an orphan waits that long for anybody
@@ -12126,7 +12160,7 @@ class Succession:
 			case "serving" if volunteer and member.id == self._heir:
 				self.give_way(volunteer.server, self._room.epoch + self._place_of(volunteer.server))
 			case "line" if volunteer and volunteer.state == "ready":
-				self._server.apply(self._room.unite(RoomLine.read(message)))
+				self._server.apply(self._room.chat.unite(RoomLine.read(message)))
 
 	def _pass_on(self) -> None:
 		if heir := self._volunteers.get(self._heir):
@@ -12170,8 +12204,8 @@ class Succession:
 
 	def _became(self, volunteer: Volunteer, state: str) -> None:
 		fresh, volunteer.state = state == "ready" != volunteer.state, state
-		told = {"type": "stand_by", "name": volunteer.server["name"], "state": state or "asked"}
-		self._server.apply([self._room.tell_hosts(told)])
+		name = volunteer.server["name"]
+		self._server.apply([self._room.tell_hosts("stand_by", name=name, state=state or "asked")])
 		if fresh:
 			for part, (_, records) in self._room.parts().items():
 				for key in records:
@@ -12206,7 +12240,7 @@ class Succession:
 			raise PeerFault("record", "of another server")
 		self._take(message)
 		self._room.classroom.set.signed = self.signed
-		told = self._room.tell_all({"type": "record", **self.signed})
+		told = self._room.tell_all("record", **self.signed)
 		self._server.apply([Keep("settings", [1]), told])
 
 	# -- between servers
@@ -12241,7 +12275,9 @@ class Succession:
 		"""Send everyone to another server of the meeting."""
 		own = self._room.epoch - 1
 		lines = [
-			line for line in self._room.lines.values() if line.n >> LINE_SHIFT == own and not line.between
+			line
+			for line in self._room.chat.lines.values()
+			if line.n >> LINE_SHIFT == own and not line.between
 		]
 		self.serving, self._heir, self._last = False, 0, self._room.epoch
 		self._volunteers.clear()
@@ -12291,7 +12327,7 @@ class Succession:
 			if self.serving:
 				self._server.lobby.welcome(session, hello)
 			elif serves:
-				session.end("moved", {"type": "moved", **serves})
+				session.end("moved", type="moved", **serves)
 			else:
 				self._server.lobby.deny(session, "host_alive")
 
@@ -12319,7 +12355,7 @@ class Lobby:
 	_loop: Loop
 	_succession: Succession
 	_admit: Callable[[ControlSession], None]
-	_tell_hosts: Say
+	_tell_hosts: Callable[..., None]
 	_gate: PinGate = field(default_factory=PinGate)
 	_waiting: dict[int, ControlSession] = field(default_factory=dict)
 	_asks: int = 0
@@ -12343,13 +12379,13 @@ class Lobby:
 	def deny(self, session: ControlSession, code: str, **values: Any) -> None:
 		"""Turn someone away."""
 		self._give_back(session)
-		session.end("denied", {"type": "denied", "code": code, **values})
+		session.end("denied", type="denied", code=code, **values)
 
 	def forget(self, session: ControlSession) -> None:
 		"""It waits no longer."""
 		self._give_back(session)
 		if self._waiting.pop(session.ask, None):
-			self._tell_hosts({"type": "ask_gone", "ask": session.ask})
+			self._tell_hosts("ask_gone", ask=session.ask)
 
 	def _give_back(self, session: ControlSession) -> None:
 		if session.tries:
@@ -12376,7 +12412,7 @@ class Lobby:
 			self.deny(session, "not_allowed", why="turned_away")
 
 	def _on_probe(self, session: ControlSession, probe: Json) -> None:
-		session.end("answered", self._succession.alive(probe["meeting"]))
+		session.end("answered", **self._succession.alive(probe["meeting"]))
 
 	def _on_hello(self, session: ControlSession, hello: Json) -> None:
 		if not self._arrivals.take(session.address, monotonic()):
@@ -12395,7 +12431,7 @@ class Lobby:
 				"id": self._room.next_id(hello.get("resume")),
 				"nonce": secrets.token_hex(32),
 			}
-			session.send({"type": "prove", "meeting": self._room.meeting, **session.right})
+			session.send("prove", meeting=self._room.meeting, **session.right)
 		elif hello.get("epoch", 1) > self._room.epoch and not hosted:
 			self.deny(session, "stale")  # it has been in the meeting elsewhere since
 		else:
@@ -12471,7 +12507,7 @@ class Lobby:
 		session.become("pin")
 		session.proof = PinHost(self.pin, self._fingerprint)
 		self._loop.later(HANDSHAKE_SECONDS, lambda: self._too_late(session))
-		session.send({"type": "pin", "message": session.proof.message.hex()})
+		session.send("pin", message=session.proof.message.hex())
 
 	def _queue(self, session: ControlSession) -> None:
 		if len(self._waiting) >= self.MOST_WAITING:
@@ -12486,9 +12522,9 @@ class Lobby:
 		session.ask = self._asks
 		self._waiting[session.ask] = session
 		if session.why != "pin":
-			session.send({"type": "waiting"})
+			session.send("waiting")
 		if self._asking.take(monotonic()):
-			self._tell_hosts(self._asks_of(session))
+			self._tell_hosts(**self._asks_of(session))
 
 	def waiting(self) -> list[Json]:
 		return [self._asks_of(session) for session in self._waiting.values()]
@@ -12518,7 +12554,7 @@ class Lobby:
 			self.deny(session, "wrong_pin")
 			return
 		self._give_back(session)
-		session.send({"type": "pin_proof", "mac": answer.hex()})
+		session.send("pin_proof", mac=answer.hex())
 		self._at_door(session)
 
 
@@ -12587,7 +12623,7 @@ class ServerMedia:
 	def bring_all(self) -> None:
 		"""There is a new mixer: it needs everyone, under new keys."""
 		for member in list(self._room.members.values()):
-			self._apply([Tell((member.id,), {"type": "audio_keys", **self._add_sound(member.id)})])
+			self._apply([member.told("audio_keys", **self._add_sound(member.id))])
 			self.tell_mixer("mute", id=member.id, on=not member.mic)
 		self._mixer.tell(self._room.classroom.grouped)
 
@@ -12606,14 +12642,15 @@ class ServerMedia:
 
 	def _hear(self, loudest: int) -> None:
 		self._to_relay(lambda relay: relay.put_first(loudest))
-		self._apply(self._room.allocated(self._room.allocator.set_active_speaker(loudest, monotonic())))
+		streams = self._room.streams
+		self._apply(streams.allocated(streams.allocator.set_active_speaker(loudest, monotonic())))
 
 	def _weigh(self) -> None:
 		def tell(relay: VideoRelay) -> None:
-			room, weigh = self._room, self._room.allocator.update_sizes
+			streams, weigh = self._room.streams, self._room.streams.allocator.update_sizes
 			told = dict(relay.sizes), relay.received()
 			dropped = relay.loop.port.dropped
-			self._loop.post(lambda: self._apply(room.allocated(weigh(*told, monotonic(), dropped))))
+			self._loop.post(lambda: self._apply(streams.allocated(weigh(*told, monotonic(), dropped))))
 
 		self._to_relay(tell)
 
@@ -12623,7 +12660,7 @@ class ServerMedia:
 			case ToMixer():
 				self._mixer.tell(effect.order)
 			case Reroute():
-				routes = self._room.allocator.routes(effect.sender)
+				routes = self._room.streams.allocator.routes(effect.sender)
 				self._to_relay(lambda relay: relay.route(effect.sender, routes))
 			case SetRate():
 				self._to_relay(lambda relay: relay.limit(effect))
@@ -12694,6 +12731,52 @@ class Keeper:
 		self._journal.delete()
 
 
+class Acceptors:
+	"""The server's TCP ports: a thread each, which hands every connection over with its address."""
+
+	def __init__(self) -> None:
+		self._listeners: dict[str, Socket] = {}  # by plane
+		self._workers: list[Worker] = []
+		self._warnings = TokenBucket(1, 1 / 60)
+
+	def bind(self, host: str, ports: Ports) -> None:
+		"""Take the ports; Refused when one is taken."""
+		self._listeners["control"] = listen_tcp((host, ports.control), MAX_LINE)
+		for plane, port in (("screen", ports.screen), ("files", ports.files)):
+			self._listeners[plane] = listen_tcp((host, port))
+
+	def start(self, **begin: Callable[[Socket, str], None]) -> None:
+		"""Start a thread for each plane."""
+		for plane, listener in self._listeners.items():
+			run = partial(self._run, listener, begin[plane])
+			self._workers.append(Worker(f"accept-{plane}", run).start())
+
+	def stop(self) -> None:
+		"""Take no more, and free the ports; may be called twice."""
+		for worker in self._workers:
+			worker.stop()
+		for listener in self._listeners.values():
+			cut_off(listener)
+
+	def close(self) -> None:
+		"""Wait for the end of the threads."""
+		for worker in self._workers:
+			worker.close(1.0)
+
+	def _run(self, listener: Socket, begin: Callable[[Socket, str], None], worker: Worker) -> None:
+		while not worker.stopping.is_set():
+			try:
+				sock, address = listener.accept()
+			except OSError as error:
+				if worker.stopping.is_set() or listener.fileno() < 0:
+					return
+				if self._warnings.take(monotonic()):
+					log.warning("a connection could not be accepted: %s", error.strerror)
+				worker.stopping.wait(0.1)
+				continue
+			begin(sock, address[0])
+
+
 class ConferenceServer:
 	"""The meeting's server: acceptors, the control plane and the planes' own parts.
 
@@ -12729,28 +12812,28 @@ class ConferenceServer:
 			options, fingerprint, self.room, self.loop, self.succession, self._admit, self._tell_hosts
 		)
 		self._screen = ScreenShareManager(
-			self.loop, identity, self.half_open, self._claim_screen, self._screen_released
+			self.loop,
+			identity,
+			self.half_open,
+			self._claim_screen,
+			lambda ident: self.apply(self.room.planes.share_stop(ident)),
 		)
 		self._files = FileStore(self.room, self.loop, self.half_open, self.apply, identity, self.counters)
 		self.media = ServerMedia(self.room, self.loop, self.apply, self._fail)
 		self.failure = ""  # the code of why it cannot go on
 		self.tried: tuple[str, ...] = ()  # who connected and did not come in, the newest last
-		self._acceptors: list[Worker] = []
-		self._listeners: list[Socket] = []
+		self._acceptors = Acceptors()
 		self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
 
 	# -- life
 
 	def start(self) -> None:
 		"""Bind every port, then start every thread; Refused when a port is taken."""
-		ports = (self.ports.control, self.ports.screen, self.ports.files)
 		try:
-			control, *others = ports
-			self._listeners = [listen_tcp((self._host, control), MAX_LINE)]
-			self._listeners += [listen_tcp((self._host, port)) for port in others]
+			self._acceptors.bind(self._host, self.ports)
 			self.media.bind(self._host, self.ports)
 		except Refused:
-			self._close_listeners()
+			self._acceptors.stop()
 			self.media.close(0.0)
 			raise
 		if self._keeper:
@@ -12763,12 +12846,8 @@ class ConferenceServer:
 		self.media.start()
 		self.loop.start()
 		self.loop.post(lambda: self.loop.every(0.5, self._on_tick))
-		begin = (self._begin_control, self._screen.accept, self._files.begin)
-		for listener, name, accept in zip(
-			self._listeners, ("control", "screen", "files"), begin, strict=True
-		):
-			run = partial(self._run_acceptor, listener, accept)
-			self._acceptors.append(Worker(f"accept-{name}", run).start())
+		planes = {"screen": self._screen.accept, "files": self._files.begin}
+		self._acceptors.start(control=lambda *at: self.loop.post(partial(self._open_session, *at)), **planes)
 		if not self.options.standby:
 			self._responder.start()
 
@@ -12781,7 +12860,7 @@ class ConferenceServer:
 		"""Send everyone away with a last `message`, and be found no more."""
 		self._responder.close(0.5)
 		for session in [*self.sessions.values()]:
-			session.end("moved", message)
+			session.end("moved", **message)
 			self.apply(self.room.leave(session.id, "lost", monotonic()))
 			self._forget(session.id)
 
@@ -12789,14 +12868,11 @@ class ConferenceServer:
 		"""Tell everyone why, then end everything within `deadline`; may be called twice."""
 		self._responder.close(0.5)
 		self.loop.post(lambda: self._say_goodbye(code))
-		for acceptor in self._acceptors:
-			acceptor.stop()
-		self._close_listeners()
+		self._acceptors.stop()
 		self._files.close(1.0)
 		self.loop.close(deadline / 2)
 		self.media.close(deadline / 2)
-		for acceptor in self._acceptors:
-			acceptor.close(1.0)
+		self._acceptors.close()
 		if self._keeper:
 			self._keeper.close()
 		self._running.close()
@@ -12823,16 +12899,12 @@ class ConferenceServer:
 		if self._running.keep({**self.place(), **facts, "alone": alone}):
 			self._alone = alone
 
-	def _close_listeners(self) -> None:
-		for listener in self._listeners:
-			cut_off(listener)
-
 	def _say_goodbye(self, code: str) -> None:
 		for session in [*self.sessions.values()]:
 			if self.options.standby and not self.over.is_set():  # the meeting goes on at the next one
 				session.link.discard("over")
 			else:
-				session.end("ended", {"type": "ended", "code": code})
+				session.end("ended", type="ended", code=code)
 
 	def place(self) -> Json:
 		"""Where the meeting is, as the event `serving` says it."""
@@ -12853,22 +12925,6 @@ class ConferenceServer:
 		return Ad(*mine, **more, stands_for=first).message()
 
 	# -- accepting
-
-	def _run_acceptor(self, listener: Socket, begin: Callable[[Socket, str], None], worker: Worker) -> None:
-		while not worker.stopping.is_set():
-			try:
-				sock, address = listener.accept()
-			except OSError as error:
-				if worker.stopping.is_set() or listener.fileno() < 0:
-					return
-				if self._warnings.take("accept", monotonic()):
-					log.warning("a connection could not be accepted: %s", error.strerror)
-				worker.stopping.wait(0.1)
-				continue
-			begin(sock, address[0])
-
-	def _begin_control(self, sock: Socket, address: str) -> None:
-		self.loop.post(lambda: self._open_session(sock, address))
 
 	def _open_session(self, sock: Socket, address: str) -> None:
 		link = TlsLink(self.loop, sock, self._context, server=True)
@@ -12929,10 +12985,10 @@ class ConferenceServer:
 		with suppress(PeerFault):
 			ref = _shaped(said, {"ref?": _REF})
 			if ref or answer["type"] != "ok":
-				session.send({**answer, **ref})
+				session.send(**answer, **ref)
 
-	def _tell_hosts(self, message: Json) -> None:
-		self.apply([self.room.tell_hosts(message)])
+	def _tell_hosts(self, type: str, **members: Any) -> None:
+		self.apply([self.room.tell_hosts(type, **members)])
 
 	def _admit(self, session: ControlSession) -> None:
 		hello = session.hello
@@ -12956,9 +13012,9 @@ class ConferenceServer:
 			welcome["record"] = self.succession.signed
 		if role == "host":
 			welcome["pin"] = self.lobby.pin
-		self._send(session, welcome)
+		session.welcome(welcome)
 		for message in self.room.classroom.greeting(member, time.time()):
-			session.send(message)
+			session.send(**message)
 		self._tell_leader(member)
 		self.succession.have_signed()
 		log.info("%s (%d, %s) has joined from %s", member.name, member.id, role, session.address)
@@ -12966,23 +13022,7 @@ class ConferenceServer:
 	def _tell_leader(self, member: Member) -> None:
 		"""What only hosts and co-hosts are told, once they are."""
 		for message in (self.room.banned(), *self.lobby.waiting()) if member.leads else ():
-			self.sessions[member.id].send(message)
-
-	def _send(self, session: ControlSession, message: Json) -> None:
-		offers: list[Json] = []
-		while True:
-			try:
-				session.send(message)
-				break
-			except PeerFault:
-				history = max((message.get("chat", []), message.get("private", [])), key=len)
-				if not history and not message.get("files"):
-					raise
-				if not history:
-					offers, message["files"] = message["files"], []
-				del history[: max(1, len(history) // 8)]
-		for offer in offers:
-			session.send({"type": "file_offer", **offer})
+			self.sessions[member.id].send(**message)
 
 	# -- members
 
@@ -13064,25 +13104,22 @@ class ConferenceServer:
 		session = self.sessions.get(effect.id)
 		if session:
 			log.info("member %d is out: %s", effect.id, effect.message.get("type", "left"))
-			session.end("removed", effect.message)
+			session.end("removed", **effect.message)
 			self._forget(effect.id)
 
 	# -- the screen plane
 
 	def _claim_screen(self, role: str, ticket: str) -> int:
 		try:
-			found = self.room.redeem(ticket, "screen", monotonic())
+			found = self.room.planes.redeem(ticket, "screen", monotonic())
 			if found.direction != role:
 				raise PeerFault("bad_ticket", role)
 		except PeerFault as fault:
 			self.counters.add(fault.kind)
 			raise fault.refused from None
 		if role == "presenter":
-			self.apply(self.room.share_start(found.member))
+			self.apply(self.room.planes.share_start(found.member))
 		return found.member
-
-	def _screen_released(self, ident: int) -> None:
-		self.apply(self.room.share_stop(ident))
 
 	def _fail(self) -> None:
 		self.failure = self.why = "no_mixer"
@@ -13901,11 +13938,6 @@ class MediaManager:
 			assert plane is not None
 			plane.loop.post(partial(plane.go_on, address, bind, welcome))
 
-	def rekey_audio(self, ident: int, up: str, down: str) -> None:
-		"""New audio keys."""
-		if self.audio:
-			self.audio.loop.post(partial(self.audio.rekey, ident, up, down))
-
 	def close(self) -> None:
 		"""End every device and thread."""
 		for device in self._devices.values():
@@ -14098,9 +14130,6 @@ class MediaManager:
 		since, stream.told_lost = lost - stream.told_lost, lost
 		told |= {"lost_frames": since, "lively": stream.motion.lively}
 		return StreamQuality(**{key: told[key] for key in StreamQuality.__match_args__})
-
-	def audio_stats(self) -> Json:
-		return self.audio.stats() if self.audio else {}
 
 	def path_report(self) -> Json | None:
 		"""How well things come, for the server; None while nothing is watched."""
@@ -14873,15 +14902,13 @@ class FileTransfers:
 	_loop: Loop
 	_state: StateManager
 	_emit: Callable[..., None]
-	_ask_for: Callable[[Json, Json], None]
+	_ask_for: Callable[..., None]
 	_request: Request
 	_pace: TokenBucket = field(default_factory=lambda: TokenBucket(32, 8))  # what the server takes, and less
-	_lock: threading.Lock = field(default_factory=threading.Lock)
-	_waiting: deque[Transfer] = field(default_factory=deque)
-	_moving: dict[Transfer, Worker] = field(default_factory=dict)
-	_closed: bool = False
 
 	def __post_init__(self) -> None:
+		self._threads = ThreadPoolExecutor(MOVING_FILES, "file-transfer")
+		self._moves: dict[Transfer, Future[None]] = {}  # under way, or waiting for a thread
 		self.folder = downloads_folder(self._options.downloads)
 
 	# -- commands
@@ -14905,12 +14932,6 @@ class FileTransfers:
 			raise Refused("not_permitted", why="work")
 		self.upload({**command, "kind": "work", "to": self._state.current.teacher})
 
-	def take_by_itself(self, file: str) -> None:
-		"""Fetch a sheet or handed-in work that has come: nobody is asked."""
-		entry = self._state.file(file)
-		if entry and entry.kind and not entry.own and entry.state == "offered":
-			self.download({"file": file})
-
 	def download(self, command: Json) -> None:
 		"""Fetch a file that is on offer."""
 		entry = self._entry(command)
@@ -14927,7 +14948,7 @@ class FileTransfers:
 		kept = entry.private and self._state.current.leads
 		if kept or entry.state not in ("offered", "failed"):
 			raise Refused("not_allowed" if kept else "bad_command", why="handed_in")
-		self._ask_for({"type": "decline", "file": entry.file}, command)
+		self._ask_for(command, "decline", file=entry.file)
 		self._state.change_file(entry.file, state="declined")
 
 	def cancel(self, command: Json) -> None:
@@ -14940,7 +14961,7 @@ class FileTransfers:
 			self._stop(transfer, Refused("cancelled"))
 			self._emit("ok", command.get("ref"))
 		else:
-			self._ask_for({"type": "cancel", "file": entry.file}, command)
+			self._ask_for(command, "cancel", file=entry.file)
 
 	# -- what happens to the meeting
 
@@ -14955,30 +14976,22 @@ class FileTransfers:
 
 	def withdrawn(self, message: Json) -> bool:
 		"""Whether a file that is gone was on its way; if so, its transfer tells."""
-		transfer = self._find(message["file"])
-		if transfer:
+		if transfer := self._find(message["file"]):
 			self._stop(transfer, refusal(message))
 		return transfer is not None
 
 	def disconnect(self) -> None:
 		"""The meeting's link is lost, and with it the session of these connections."""
-		with self._lock:
-			moving = list(self._moving)
-		for transfer in moving:
+		for transfer in self._moves:
 			transfer.disconnect()
 
 	def close(self, deadline: float = 3.0) -> None:
 		"""Stop every transfer, remove what is not whole; any thread may, twice too."""
-		with self._lock:
-			self._closed = True
-			self._waiting.clear()
-			moving = dict(self._moving)
-		for transfer in moving:
+		self._threads.shutdown(wait=False, cancel_futures=True)
+		moves = self._moves.copy()
+		for transfer in moves:
 			transfer.stop(Refused("cancelled", "The meeting has ended."))
-		for worker in moving.values():
-			worker.close(deadline)
-
-	# -- which file moves when
+		wait([move for move in moves.values() if not move.cancelled()], deadline)
 
 	def _entry(self, command: Json) -> FileEntry:
 		entry = self._state.file(wanted(command, "file", str))
@@ -14987,43 +15000,31 @@ class FileTransfers:
 		return entry
 
 	def _find(self, file: str) -> Transfer | None:
-		with self._lock:
-			return next((one for one in (*self._moving, *self._waiting) if one.file == file), None)
+		return next((one for one in self._moves if one.file == file), None)
 
 	def _add(self, transfer: Transfer) -> None:
-		with self._lock:
-			self._waiting.append(transfer)
-		self._start_next()
-
-	def _start_next(self) -> None:
-		with self._lock:
-			while self._waiting and len(self._moving) < MOVING_FILES and not self._closed:
-				transfer = self._waiting.popleft()
-				worker = Worker("file-transfer", partial(self._run, transfer))
-				self._moving[transfer] = worker.start()
+		with suppress(RuntimeError):  # all is over
+			self._moves[transfer] = self._threads.submit(self._run, transfer)
 
 	def _stop(self, transfer: Transfer, why: Refused) -> None:
 		transfer.stop(why)
-		with self._lock:
-			waits = transfer in self._waiting
-			if waits:
-				self._waiting.remove(transfer)
-		if waits:
-			self._failed(transfer, why)
+		if self._moves[transfer].cancel():
+			self._ended(transfer, why)
 
-	def _run(self, transfer: Transfer, worker: Worker) -> None:
+	def _run(self, transfer: Transfer) -> None:
 		failure: Refused | None = None
 		try:
 			(self._push if transfer.upload else self._fetch)(transfer)
 		except Refused as refused:
 			failure = refused
-		except OSError as error:
+		except Exception as error:
+			if not isinstance(error, OSError):
+				log.exception("a transfer ended by a bug")
 			failure = Refused("broken", Words(f"{error}."))
 		self._loop.post(partial(self._ended, transfer, failure))
 
 	def _ended(self, transfer: Transfer, failure: Refused | None) -> None:
-		with self._lock:
-			self._moving.pop(transfer, None)
+		self._moves.pop(transfer, None)
 		if failure:
 			self._failed(transfer, failure)
 		elif transfer.upload:
@@ -15037,7 +15038,6 @@ class FileTransfers:
 			if entry and entry.kind == "work":
 				facts = {"from": entry.sender, "path": path, "sha256": transfer.sha256}
 				self._emit("hand_in", file=entry.file, **facts)
-		self._start_next()
 
 	def _failed(self, transfer: Transfer, failure: Refused) -> None:
 		if not transfer.file:
@@ -15055,7 +15055,7 @@ class FileTransfers:
 	# -- the way there; the transfer's own thread
 
 	def _ask(self, transfer: Transfer, message: Json) -> Json:
-		while self._state.current.link != "live" or not self._may_ask():
+		while self._state.current.link != "live" or not self._loop.ask(lambda: self._pace.take(monotonic())):
 			transfer.stopping.wait(0.1)
 			transfer.check()
 		answer: Future[Json] = Future()
@@ -15066,10 +15066,6 @@ class FileTransfers:
 
 		self._loop.post(lambda: self._request(message, on_answer))
 		return transfer.wait_for(answer)
-
-	def _may_ask(self) -> bool:
-		with self._lock:
-			return self._pace.take(monotonic())
 
 	@contextmanager
 	def _connection(self, transfer: Transfer, **request: Any) -> Iterator[TlsStream]:
@@ -15111,11 +15107,13 @@ class FileTransfers:
 		if now - transfer.told < PROGRESS_SECONDS and transfer.done < transfer.size:
 			return
 		transfer.told = now
-		self._loop.post(partial(self._tell_progress, transfer, transfer.done, transfer.rate(now)))
+		done, rate = transfer.done, transfer.rate(now)
 
-	def _tell_progress(self, transfer: Transfer, done: int, rate: float) -> None:
-		self._state.change_file(transfer.file, done=done, rate=rate)
-		self._tell(transfer, "file_progress", bytes=done, size=transfer.size)
+		def tell() -> None:
+			self._state.change_file(transfer.file, done=done, rate=rate)
+			self._tell(transfer, "file_progress", bytes=done, size=transfer.size)
+
+		self._loop.post(tell)
 
 	# -- sending
 
@@ -15133,8 +15131,7 @@ class FileTransfers:
 			try:
 				self._persist(transfer, lambda: self._send_bytes(transfer, source))
 			except Refused:
-				# half a file takes no room from others
-				gone = {"type": "cancel", "file": transfer.file}
+				gone = {"type": "cancel", "file": transfer.file}  # half a file takes no room from others
 				self._loop.post(lambda: self._request(gone, lambda answer: None))
 				raise
 
@@ -15146,11 +15143,10 @@ class FileTransfers:
 			if largest and transfer.size > largest:
 				raise Refused("too_large", size=largest)
 			transfer.sha256 = transfer.hash(source)
+		to, kind = transfer.command.get("to"), transfer.command.get("kind", "")
+		message = {"type": "file_offer", "kind": kind, **({} if to is None else {"to_name": to})}
 		facts = {"name": transfer.name, "size": transfer.size, "sha256": transfer.sha256}
-		message = {"type": "file_offer", **facts}
-		if transfer.command.get("to") is not None:
-			message["to_name"] = transfer.command["to"]
-		file = self._place(transfer, {**message, "kind": transfer.command.get("kind", "")})
+		file = self._place(transfer, message | facts)
 		if not self._loop.ask(lambda: self._begin_upload(transfer, file)):
 			raise Refused("bad_command", ON_ITS_WAY, name=transfer.name)
 
@@ -15250,12 +15246,6 @@ class FileTransfers:
 # [21] CONTROL LINK - joining, and the life of a control connection
 # Uses: BASICS, WIRE, TRUST, LINKS, CLIENT MEDIA
 
-LINK_STATES: Mapping[str, str] = {  # of a participant's link: where each leads
-	"joining": "live ended",
-	"live": "reconnecting ended",
-	"reconnecting": "live ended",
-	"ended": "",
-}
 FIRST_MESSAGES = frozenset({"welcome", "denied", "prove", "waiting", "pin", "pin_proof"})
 PING_SECONDS = 1.0
 DEAD_SECONDS = 3.5
@@ -15313,9 +15303,9 @@ class CommandConnection:
 	def fingerprint(self) -> str:
 		return self.link.fingerprint if self.link else ""
 
-	def send(self, message: Json) -> None:
+	def send(self, type: str, **members: Any) -> None:
 		"""Queue a message."""
-		line = encode_line(message)
+		line = encode_line({"type": type, **members})
 		if not self.welcomed:
 			self._said.append(line)
 		if self.link:
@@ -15338,8 +15328,7 @@ class CommandConnection:
 			self.refuse(Refused("host_changed"))
 			return
 		options = self._options
-		hello: Json = {"type": "hello", "v": PROTOCOL, "name": options.name, "pin": bool(options.pin)}
-		hello["features"] = FEATURES
+		hello: Json = {"v": PROTOCOL, "name": options.name, "pin": bool(options.pin), "features": FEATURES}
 		hello["resume"], self._known = self._resume(link.fingerprint)
 		if options.pin and not self._known:  # a try at the PIN may have to wait for its turn
 			self._wait(PIN_QUEUE_SECONDS)
@@ -15347,7 +15336,7 @@ class CommandConnection:
 			hello["host"] = self._right.public
 		if self._epoch > 1:
 			hello["epoch"] = self._epoch
-		self.send(hello)
+		self.send("hello", **hello)
 
 	def _wait(self, seconds: float) -> None:
 		if self._timer:
@@ -15411,9 +15400,9 @@ class CommandConnection:
 			return
 		self._said.append(line)
 		self._proof = PinClient(self._options.pin, self.fingerprint)
-		self.send({"type": "pin", "message": self._proof.message.hex()})
+		self.send("pin", message=self._proof.message.hex())
 		mac = self._proof.finish(peer_message, b"".join(self._said))
-		self.send({"type": "pin_proof", "mac": mac.hex()})
+		self.send("pin_proof", mac=mac.hex())
 
 	def _on_welcome(self, message: Json) -> None:
 		proved = self._proved or self._known or not self._options.pin
@@ -15569,21 +15558,191 @@ def changed_host(known: KnownHost) -> Refused:
 	return Refused("host_changed", title=known.title, host=known.host)
 
 
-@dataclass(eq=False)
-class Requests:
-	"""What the server was asked, by number, and what was said until the server confirms it.
+class Part:
+	"""A part of a participant: acts for her on the loop's thread."""
 
-	`link()` is the standing link, if any; `later(seconds, call)` calls back; what `holds(message)` is not
-	sent yet. The loop's thread.
-	"""
+	def __init__(self, controller: MeetingController):
+		self.me, self.options, self.state = controller, controller.options, controller.state
 
-	_link: Callable[[], CommandConnection | None]
-	_later: Callable[[float, Act], object]
-	_holds: Callable[[Json], bool]
-	# not from 0: a server takes a known number for a repetition
-	_number: int = field(default_factory=lambda: secrets.randbelow(1 << 52))
-	_waiting: dict[int, Say] = field(default_factory=dict)
-	_said: dict[int, Said] = field(default_factory=dict)
+	@property
+	def shot(self) -> Snapshot:
+		"""The meeting as it is known now."""
+		return self.state.current
+
+
+class ServerLink(Part):
+	"""The way to the meeting's server: made, proven, watched, and made anew when it is lost."""
+
+	RETRY_SECONDS = 600.0
+
+	def __init__(self, controller: MeetingController, home: Path):
+		super().__init__(controller)
+		self.asked_name = self.options.name  # under which the token is found again, whatever name was given
+		self.meeting = ""
+		self.tokens = ResumeTokens(home)
+		self._known = KnownHosts(home)
+		self.link: CommandConnection | None = None
+		self.tries = 0
+		self.try_until = 0.0  # for the first join, which has to be decided within 12 s
+		self.lost_at = 0.0
+		self._finder: MeetingFinder | None = None
+		self._pinged = 0.0
+
+	def connect(self) -> None:
+		"""Try once to come in, or back."""
+		if self.state.stands("ended"):
+			return
+		self.tries += 1
+		self._aim_anew()
+		told = self._resume_token, self._stands_in, self.me.on_message, self._on_closed
+		self.link = CommandConnection(self.me.loop, self.options, *told, self.shot.epoch)
+		try:
+			self.link.begin(CONNECT_SECONDS if self.state.stands("reconnecting") else HANDSHAKE_SECONDS)
+		except OSError as error:
+			words = "The network cannot be used: {fault}."
+			self._on_closed(Refused("no_meeting", words, fault=system_words(error)))
+
+	def token_at(self, fingerprint: str) -> str:
+		"""What proves who one is to that server alone."""
+		return hmac.digest(self.tokens.root, f"{fingerprint} {self.asked_name}".encode(), "sha256").hex()
+
+	def _resume_token(self, fingerprint: str) -> tuple[str, bool]:
+		listed, token = self.me.successors.lists(fingerprint), None
+		if not listed or self.me.successors.record["servers"][0]["fingerprint"] == fingerprint:
+			token = self.tokens.get(fingerprint, self.meeting, self.asked_name)
+		return (token or self.token_at(fingerprint), bool(token) or listed)
+
+	def _aim_anew(self) -> None:
+		if self.state.stands("reconnecting"):
+			self.me.successors.aim(monotonic() - self.lost_at)
+		ads = self._finder.meetings() if self._finder else []
+		ours = [ad for ad in ads if ad.fingerprint == self.options.fingerprint]
+		ours.sort(key=lambda ad: (ad.meeting != self.meeting, ad.address != self.options.address))
+		if ours:
+			self.options.address, self.options.port = ours[0].address, ours[0].port
+
+	def _look_for_host(self) -> None:
+		if self._finder is None:
+			known = [(self.options.address, self.options.port)]
+			self._finder = MeetingFinder(
+				self.options.bind, known, self.options.port, counters=self.me.counters
+			)
+			self._finder.start()
+
+	def end_looking(self) -> None:
+		"""The server is found, or given up."""
+		if self._finder:
+			self._finder.close()
+			self._finder = None
+
+	def _on_closed(self, refused: Refused) -> None:
+		if self.state.stands("ended"):
+			return
+		if not self.state.stands("joining"):
+			self._on_lost(refused)
+		elif (
+			not refused.code and refused.reason not in ("refused", "timeout") and monotonic() < self.try_until
+		):
+			self.me.loop.later(0.2 * self.tries, self.connect)
+		else:
+			where = f"{self.options.address}:{self.options.port}"
+			words = "No meeting answers at {address} ({fault})."
+			silent = Refused("no_meeting", words, address=where, fault=refused.reason)
+			self.me.finish("denied", 1, **(refused if refused.code else silent).event)
+
+	def _on_lost(self, refused: Refused) -> None:
+		now = monotonic()
+		if self.state.stands("live"):
+			self.lost_at = now
+			self.state.become("reconnecting", reason=refused.reason)
+			self.me.successors.lost()
+			if self.link:
+				self.me.requests.forget_dropped(self.link)
+			self.me.files.disconnect()
+			self.me.commands.answer_later("screen_stop")
+			self.me.emit("reconnecting", reason=refused.reason)
+		if refused.code not in PASSING or now - self.lost_at > self.RETRY_SECONDS:
+			self.me.finish("ended", 0, **{**refused.event, "code": refused.code or "unreachable"})
+			return
+		if self._finder and refused.code == "host_changed":
+			self._finder.distrust((self.options.address, self.options.port), self.options.fingerprint)
+		if self.tries >= 2:
+			self._look_for_host()
+		self.me.successors.refused(refused)
+		pause = 0.25 if self.me.successors.record else min(1.0, 0.25 * self.tries)
+		self.me.loop.later(0.0 if refused.code == "moved" else pause, self.connect)
+
+	def ping(self) -> None:
+		"""Give up a link on which nothing is heard."""
+		link = self.link
+		if link is None or not link.welcomed or link.link is None or link.link.closed:
+			return
+		now = monotonic()
+		if now - self._pinged > 2 * PING_SECONDS:  # asleep: what the host said meanwhile is yet to be read
+			link.heard = max(link.heard, now - DEAD_SECONDS + 2 * PING_SECONDS)
+		self._pinged = now
+		self.me.media.follow_devices()
+		if self.options.decode_all:
+			self.state.update(
+				quality={ident: self.me.media.quality(ident) for ident in self.me.media.watched}
+			)
+		if now - link.heard > DEAD_SECONDS:
+			link.link.discard("silent")
+		elif not is_own_address(link.link.local_address):
+			link.link.discard("moved")
+		else:
+			link.send("ping", t=now, took_ms=self.me.delay)
+
+	def is_the_known_one(self, message: Json) -> bool:
+		"""Whether the host is the one it says, as far as is known; if not, all is over."""
+		assert self.link is not None
+		fingerprint = self.link.fingerprint
+		title, host = message["title"], message["host"]
+		if self.options.host_key or self.state.stands("reconnecting"):
+			return True
+		known = self._known.get(fingerprint)
+		if known is None:
+			if self._stands_in(message):
+				return True
+			other = self._known.get(self.options.stands_for) or self._known.imitated(fingerprint, title, host)
+			if other and not self.options.accept_changed:
+				self.link.send("leave")
+				self.me.finish("denied", 1, **changed_host(other).event)
+				self.link.close()
+				return False
+			if message["served_by"] != host:
+				return True
+		more = {"port": self.options.port, "host_key": message.get("host_key", "")}
+		self._known.remember(fingerprint, title, host, self.options.address, **more)
+		self.state.update(new_host=known is None)
+		return True
+
+	def _stands_in(self, message: Json) -> bool:
+		"""Whether a known host has named the server, for this meeting only."""
+		for known in self._known.all() if "record" in message else ():
+			with suppress(PeerFault):
+				record = read_record(message["record"], known.host_key, time.time())
+				named = {one["fingerprint"] for one in record["servers"]}
+				if record["meeting"] == message["meeting"] and self.link and self.link.fingerprint in named:
+					self.options.teacher = known.host_key
+					return True
+		return False
+
+	@property
+	def standing(self) -> CommandConnection | None:
+		"""The link, unless it is lost."""
+		return self.link if self.state.stands("live") else None
+
+
+class Requests(Part):
+	"""What the server was asked, by number, and what was said until the server confirms it."""
+
+	def __init__(self, controller: MeetingController):
+		super().__init__(controller)
+		# not from 0: a server takes a known number for a repetition
+		self._number = secrets.randbelow(1 << 52)
+		self._waiting: dict[int, Say] = {}
+		self._said: dict[int, Said] = {}
 
 	def make(self, message: Json, on_answer: Say) -> None:
 		"""Send `message` with a number; the answer or error with that number comes back."""
@@ -15593,8 +15752,8 @@ class Requests:
 		if message["type"] in SAID and len(self._said) < MOST_SAID:
 			self._said[self._number] = Said(numbered)
 			self._say(self._number)
-		elif link := self._link():
-			link.send(numbered)
+		elif link := self.me.server.standing:
+			link.send(**numbered)
 
 	def answer(self, message: Json) -> bool:
 		"""Hand `message` to whoever asked for it; False if nobody did."""
@@ -15619,26 +15778,27 @@ class Requests:
 		for line in lines:
 			self.answer({"type": "ok", "ref": line.get("ref", -1)})
 		for place, number in enumerate(self._said):
-			self._later(max(0.0, 0.1 * (place - 20)), partial(self._say, number))
+			self.me.loop.later(max(0.0, 0.1 * (place - 20)), partial(self._say, number))
 
 	def _say(self, number: int) -> None:
-		said, link = self._said.get(number), self._link()
-		if said and link and said.link is not link and not self._holds(said.message):
+		said, link = self._said.get(number), self.me.server.standing
+		if said and link and said.link is not link and not self.me.successors.holds(said.message):
 			said.link, said.at = link, monotonic()
-			link.send(said.message)
+			link.send(**said.message)
 
 
 LAST_RECORD = "succession.json"  # signed by this home's host, who finds her meeting by it
 
 
-class Successors:
-	"""Who goes on when the server fails, as the host signed it, and the own standby. The loop's thread."""
+class Successors(Part):
+	"""Who goes on when the server fails, as the host signed it, and the own standby."""
 
 	PATIENCE = 1.0  # for the server that was lost
 	UNREACHED = 3  # times: others reach the server, this computer does not
 
 	def __init__(self, controller: MeetingController, home: Path):
-		self._me, self._options, self._home = controller, controller.options, home
+		super().__init__(controller)
+		self._home = home
 		self._settings = Settings(home)
 		self.record: Json = {}
 		self._signed: Json = {}
@@ -15650,10 +15810,6 @@ class Successors:
 		self._serving: Json = {}  # what the child has said
 		self._lines: list[Json] = []  # that another server may not have
 		self._given = ""  # who is to have her rights, by name
-
-	@property
-	def _shot(self) -> Snapshot:
-		return self._me.state.current
 
 	def close(self) -> None:
 		"""End the standby. Any thread."""
@@ -15671,50 +15827,50 @@ class Successors:
 		try:
 			self.take(told)
 		except PeerFault as fault:  # whoever serves may say what the host has not signed: it is not believed
-			self._me.counters.add(fault.kind)
+			self.me.counters.add(fault.kind)
 
 	def take(self, told: Json) -> None:
 		"""The host has signed who goes on; PeerFault where not, or where this is an old one."""
-		record = read_record(told, self._options.teacher, time.time())
+		record = read_record(told, self.options.teacher, time.time())
 		age = operator.itemgetter("epoch", "until")
-		if (self.record and age(record) < age(self.record)) or record["meeting"] != self._me.meeting:
+		if (self.record and age(record) < age(self.record)) or record["meeting"] != self.me.server.meeting:
 			raise PeerFault("record", "of another meeting or time")
 		self.record, self._signed = record, {key: told[key] for key in SIGNED}
-		self._options.rights = record.get("rights", {})
+		self.options.rights = record.get("rights", {})
 		names = tuple(one["name"] for one in record["servers"][1:])
-		if names != self._shot.heirs:
-			self._me.state.update(heirs=names)
-			self._me.emit("succession", names=list(names))
+		if names != self.shot.heirs:
+			self.state.update(heirs=names)
+			self.me.emit("succession", names=list(names))
 		servers = [one["fingerprint"] for one in record["servers"]]
-		digests = {one: hashlib.sha256(self._me.token_at(one).encode()).hexdigest() for one in servers}
-		self._me.send({"type": "claims", "digests": digests})
+		digests = {one: hashlib.sha256(self.me.server.token_at(one).encode()).hexdigest() for one in servers}
+		self.me.send("claims", digests=digests)
 		self._tell_child("record", **self._signed)
-		if self._options.host_key:
+		if self.options.host_key:
 			_save_json(self._home / LAST_RECORD, self._signed)
-			if self._shot.role == "host" and self._serving.get("fingerprint") in servers[1:]:  # she is back
-				self._me.send({"type": "hand_over", "to": self._shot.me, "rights": False})
+			if self.shot.role == "host" and self._serving.get("fingerprint") in servers[1:]:  # she is back
+				self.me.send("hand_over", to=self.shot.me, rights=False)
 
 	def _on_sign(self, message: Json) -> None:
 		"""Sign who goes on. Elsewhere than at home the host names nobody new."""
-		own, home = HostRight(self._options.host_key), load_identity(self._home).fingerprint
+		own, home = HostRight(self.options.host_key), load_identity(self._home).fingerprint
 		servers = [one["fingerprint"] for one in message["servers"]]
 		known = {home, *(one["fingerprint"] for one in self.record.get("servers", ()))}
 		if servers[0] != self._here or (self._here != home and not known.issuperset(servers)):
 			raise PeerFault("record", "names others")
-		now, until = self._shot, int(time.time()) + RECORD_SECONDS
+		now, until = self.shot, int(time.time()) + RECORD_SECONDS
 		facts = {"meeting": now.meeting, "title": now.title, "pin": bool(now.pin), "epoch": now.epoch}
 		facts["rights"] = {
 			one["fingerprint"]: self._given for one in message["servers"] if one["name"] == self._given
 		}
 		record = {**facts, "host_key": own.public, "until": until, "servers": message["servers"]}
-		self._me.send({"type": "record", **own.sign(json.dumps(record))})
+		self.me.send("record", **own.sign(json.dumps(record)))
 
 	# -- where to go
 
 	def aim(self, lost: float) -> None:
 		"""Choose the server to try next, `lost` seconds after the link was."""
 		servers = self.record["servers"] if self.lists(self._here) else []
-		options, goal = self._options, self._goal
+		options, goal = self.options, self._goal
 		if not goal and len(servers) > 1 and lost > self.PATIENCE:
 			here = [one["fingerprint"] for one in servers].index(self._here) + 1
 			goal, self._turn = [*servers[here:], *servers[:here]][self._turn % len(servers)], self._turn + 1
@@ -15730,24 +15886,24 @@ class Successors:
 		if not self.lists(message["server"]["fingerprint"]):
 			raise PeerFault("record", "not named")
 		self._goal = message["server"]
-		if self._me.link:
-			self._me.link.refuse(Refused("moved"))
+		if self.me.server.link:
+			self.me.server.link.refuse(Refused("moved"))
 
 	def refused(self, refused: Refused) -> None:
 		"""What was tried says why not: others may reach what this computer does not."""
 		self._alive += refused.code == "host_alive"
 		if self._alive == self.UNREACHED:
 			self._alive = 0
-			self._me.emit("reconnecting", **refused.event)
+			self.me.emit("reconnecting", **refused.event)
 
 	def lost(self) -> None:
 		"""The link is lost."""
-		self._tell_child("linked", on=False, epoch=self._shot.epoch)
+		self._tell_child("linked", on=False, epoch=self.shot.epoch)
 
 	def arrived(self, message: Json, fingerprint: str) -> bool:
 		"""In at a server; whether that is another one."""
 		before, self._here, self._turn, self._alive = self._here, fingerprint, 0, 0
-		self._reached[fingerprint] = self._options.address, self._options.port
+		self._reached[fingerprint] = self.options.address, self.options.port
 		if told := message.get("record", self._signed):
 			self._on_record(told)
 		self._tell_child("linked", on=True, epoch=message["epoch"])
@@ -15759,25 +15915,25 @@ class Successors:
 	# -- the own standby
 
 	def _agreed(self) -> bool:
-		chosen = self._options.standby
+		chosen = self.options.standby
 		return chosen == "yes" or (chosen == "auto" and self._settings.get(self._kept, False))
 
 	@property
 	def _kept(self) -> str:
-		return f"stand_by {self._options.teacher}"
+		return f"stand_by {self.options.teacher}"
 
 	def _on_asked(self, message: Json) -> None:
-		settled = self._agreed() or self._options.standby == "no" or message["by"] == self._shot.name
+		settled = self._agreed() or self.options.standby == "no" or message["by"] == self.shot.name
 		if message["to"] == "stand_by" and settled:
-			self.agree({"to": "stand_by", "yes": self._options.standby != "no"})
+			self.agree({"to": "stand_by", "yes": self.options.standby != "no"})
 		else:
-			self._me.emit("asked", to=message["to"], by=message["by"])
+			self.me.emit("asked", to=message["to"], by=message["by"])
 
 	def agree(self, command: Json) -> None:
 		"""This computer serves if the server fails, or not; remembered for this host."""
 		yes = wanted(command, "yes", bool)
-		self._me.ask({"type": "agree", "to": "stand_by", "yes": yes}, command)
-		if self._shot.role != "host":
+		self.me.ask(command, "agree", to="stand_by", yes=yes)
+		if self.shot.role != "host":
 			self._settings.set(self._kept, yes)
 		if yes:
 			self._start()
@@ -15789,7 +15945,7 @@ class Successors:
 	def _start(self) -> None:
 		if self._child:
 			return
-		now, options = self._shot, self._options
+		now, options = self.shot, self.options
 		pin = options.pin or (now.pin if now.role == "host" else "")
 		first = {
 			"title": now.title, "host_name": now.host, "pin": pin, "standby": now.name, "base": options.port,
@@ -15797,7 +15953,7 @@ class Successors:
 		}  # fmt: skip
 
 		def hear(told: Json) -> None:
-			self._me.post(lambda: self._hear(told))
+			self.me.post(lambda: self._hear(told))
 
 		self._child = ChildKeeper("standby", ["--serve-child"], first, hear, ending="end")
 		self._child.start()
@@ -15806,21 +15962,21 @@ class Successors:
 		if told["event"] == "gave_way":
 			self._lines = told["lines"]
 		elif told["event"] == "serves":
-			self._me.send({"type": "serving"})
+			self.me.send("serving")
 		elif told["event"] == "serving":
 			self._serving = told
 			if self._signed:
 				self._tell_child("record", **self._signed)
-			self._tell_child("linked", on=True, epoch=self._shot.epoch)
+			self._tell_child("linked", on=True, epoch=self.shot.epoch)
 			self._offer()
 
 	def _offer(self) -> None:
 		"""Tell another server that this computer can serve, or no longer."""
 		own, port = self._serving.get("fingerprint", "00" * 32), self._serving.get("port", 0)
 		if own != self._here and bool(self._serving) == bool(self._child):
-			wired = next((one.kind == "wired" for one in plausible_interfaces(self._options.bind)), False)
+			wired = next((one.kind == "wired" for one in plausible_interfaces(self.options.bind)), False)
 			place = {"fingerprint": own, "port": port, "rank": 2 * (not wired) + (not on_mains())}
-			self._me.send({"type": "standing_by", **place})
+			self.me.send("standing_by", **place)
 
 	def _tell_child(self, do: str, **more: Any) -> None:
 		if self._child:
@@ -15833,516 +15989,90 @@ class Successors:
 		self._tell_child("copy", state=message["state"])
 		lines, self._lines = self._lines, []
 		for line in lines:
-			self._me.send({"type": "line", **line})
+			self.me.send("line", **line)
 
 	def hand_over(self, command: Json) -> None:
 		"""The meeting goes on at somebody's computer or, once her standby is ready, at the host's own."""
-		to, rights = someone(self._me.state, command, "to"), wanted(command, "rights", bool)
-		own, give = to.id == self._shot.me, {"type": "hand_over", "to": to.id, "rights": rights}
+		to, rights = someone(self.state, command, "to"), wanted(command, "rights", bool)
+		own = to.id == self.shot.me
 		self._given = to.name if rights and not own else ""
-		self._me.ask({"type": "stand_by", "who": to.id} if own else give, command)
+		if own:
+			self.me.ask(command, "stand_by", who=to.id)
+		else:
+			self.me.ask(command, "hand_over", to=to.id, rights=rights)
 
 	def holds(self, message: Json) -> bool:
 		"""Whether a text to the host waits here for her."""
-		waits = message.get("to_name") == self._shot.missed
+		waits = message.get("to_name") == self.shot.missed
 		if waits:
-			self._me.emit("private_waits", host=message["to_name"], text=message["text"])
+			self.me.emit("private_waits", host=message["to_name"], text=message["text"])
 		return waits
 
 
-class MeetingController:
-	"""A participant: takes headless commands, gives events and snapshots.
+class Commands(Part):
+	"""What a participant is told to do; each command is answered once, some when it has come about."""
 
-	`gui_queue` holds the events in order; after `left`, `ended` or `denied` nothing more comes.
-	Everything happens on the loop's thread; `do` may be called from any.
-	"""
-
-	RETRY_SECONDS = 600.0
-
-	def __init__(self, options: ClientOptions, home: Path):
-		self.options = options
-		self._asked_name = options.name  # under which the token is found again, whatever name was given
-		self.gui_queue: queue.SimpleQueue[Json] = queue.SimpleQueue()
-		self.counters = Counters()
-		self.state = StateManager()
-		self.status: int | None = None  # of the process, once it has ended
-		self._home = home
-		self._known = KnownHosts(home)
-		self._tokens = ResumeTokens(home)
-		self._loop = Loop("client", self.counters)
-		self.link: CommandConnection | None = None
-		self._tries = 0
-		self._try_until = 0.0  # for the first join, which has to be decided within 12 s
-		self._lost_at = 0.0
-		self.meeting = ""
-		self._watch: dict[str, tuple[int, int]] = {}
-		self._watch_sent: Json = {}
+	def __init__(self, controller: MeetingController):
+		super().__init__(controller)
+		self.early: list[Json] | None = []  # until one is in
+		self.wanted: dict[str, bool] = {}  # `_asked` from the press on, and the hand until it is answered
+		self.end_ref: Any = None
+		self.watch_sent: Json = {}
 		self._asked: dict[str, bool] = {}  # what each device was last told to be
-		self._wanted: dict[str, bool] = {}  # the same from the press on, and the hand until it is answered
-		self._refs: list[Any] = []  # of the commands that have had no final answer
-		self._later: dict[str, list[Any]] = {}  # those that an event of a device or the own share answers
-		self._early: list[Json] | None = []
-		self._finder: MeetingFinder | None = None
-		self._pinged = 0.0
-		self._delay = 0.0  # ms; a host's is at least the class's
-		self._end_ref: Any = None
+		self._later: dict[str, list[Any]] = {}  # what an event of a device or the own share answers
+		self._watch: dict[str, tuple[int, int]] = {}
 		self._camera_back = False  # when the own share ends
-		self.successors = Successors(self, home)
-		self.requests = Requests(self._standing_link, self._loop.later, self.successors.holds)
-		self.media = MediaManager(options, self.counters, self._device_changed, self._speaking_changed)
-		self.media.air.on_early = lambda: self._loop.post(lambda: self.send({"type": "early"}))
-		told = self._share_failed, self._sharing_changed
-		self.screen = ScreenPlane(self._loop, options, self.counters, self.requests.make, *told)
-		self.files = FileTransfers(options, self._loop, self.state, self.emit, self.ask, self.requests.make)
 
-	# -- life
+	def renamed(self, before: str, name: str) -> None:
+		"""Who is called otherwise now is watched on."""
+		self._watch = {name if one == before else one: what for one, what in self._watch.items()}
 
-	def start(self, meeting: str = "") -> None:
-		"""Start joining; `meeting` is its id where discovery has told it."""
-		self.meeting = meeting
-		self._try_until = monotonic() + 1.0
-		self._loop.start()
-		self._loop.post(self._connect)
-		self._loop.post(lambda: self._loop.every(PING_SECONDS, self._ping))
-		self._loop.post(lambda: self._loop.every(REPORT_URGENT, self._report_path))
-
-	def post(self, call: Act) -> None:
-		"""Have `call` made on the loop's thread."""
-		self._loop.post(call)
-
-	def do(self, command: Json) -> None:
-		"""Carry out a command of the headless interface; never blocks."""
-		what, on = command.get("do"), command.get("on", command.get("up"))
-		if what in ("mic", "camera", "hand") and isinstance(on, bool):
-			self._wanted[what] = on
-		self._loop.post(lambda: self._carry_out(command))
-
-	def choose(self, what: str, value: Any) -> None:
-		self._loop.post(lambda: self.media.choose(what, value))
-
-	def snapshot(self) -> Snapshot:
-		"""Everything a window shows, now."""
-		return replace(
-			self.state.current,
-			**self.media.heard(),
-			delay_ms=self._delay,
-			wanted=dict(self._wanted),
-		)
-
-	def on_picture(self, call: Act) -> None:
-		"""Have the decoder's thread `call` whenever `picture` has something new."""
-		self.media.on_picture = call
-
-	def picture(self, key: int | str) -> Shown:
-		return self.screen.picture() if key == "screen" else self.media.picture(key)
-
-	def close(self, deadline: float = 3.0) -> None:
-		"""Leave, if still in, and end every thread; may be called twice."""
-		self._loop.post(lambda: self.leave("left"))
-		self.files.close(deadline)
-		self._loop.close(deadline)
-		self._end_looking()
-		self.screen.close()
-		for what in ("timers", "system"):
-			power.need(what, self, False)
-		self.media.close()
-		self.successors.close()
-		self._tokens.close()
-
-	def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
-		"""Put an event on the queue; only the final answer to a command carries its `ref`."""
-		if self._is("ended") or (event == "ok" and ref not in self._refs):
-			return
-		entry: Json = {"event": event, "time": time.time(), **fields}
-		if ref in self._refs:
-			entry["ref"] = ref
-			if event != "file_progress":
-				self._refs.remove(ref)
-		self.gui_queue.put(entry)
-		if event in LOGGED:
-			log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
-
-	def _finish(self, event: str, status: int, **fields: Any) -> None:
-		if self._is("ended"):
-			return
-		counters = self.counters.snapshot()
-		if counters:
-			log.info("dropped and counted: %s", counters)
-		self._end_looking()
-		for ref in [one for one in self._refs if one != fields.get("ref")]:
-			self.emit("error", ref, **Refused("no_meeting", "The meeting has ended.").event)
-		self.emit(event, **fields)
-		self.status = status
-		self._become("ended", reason=fields.get("reason", ""))
-		self.screen.stop_sharing()
-
-	def leave(self, reason: str, ref: Any = None) -> None:
-		"""Say goodbye and end. The loop's thread."""
-		if self._is("ended"):
-			return
-		if self.link and self.link.welcomed:
-			self.link.send({"type": "leave"})
-		self._finish("left", 0, ref=ref, reason=reason)
-		if self.link:
-			self.link.close()
-
-	# -- the link
-
-	def _is(self, link: str) -> bool:
-		return self.state.current.link == link
-
-	def _become(self, link: str, **facts: Any) -> None:
-		assert link in LINK_STATES[self.state.current.link].split(), (self.state.current.link, link)
-		self.state.update(link=link, **facts)
-
-	def _connect(self) -> None:
-		if self._is("ended"):
-			return
-		self._tries += 1
-		self._aim_anew()
-		told = self._resume_token, self._stands_in, self._on_message, self._on_closed
-		self.link = CommandConnection(self._loop, self.options, *told, self.state.current.epoch)
-		try:
-			self.link.begin(CONNECT_SECONDS if self._is("reconnecting") else HANDSHAKE_SECONDS)
-		except OSError as error:
-			words = "The network cannot be used: {fault}."
-			self._on_closed(Refused("no_meeting", words, fault=system_words(error)))
-
-	def token_at(self, fingerprint: str) -> str:
-		"""What proves who one is to that server alone."""
-		return hmac.digest(self._tokens.root, f"{fingerprint} {self._asked_name}".encode(), "sha256").hex()
-
-	def _resume_token(self, fingerprint: str) -> tuple[str, bool]:
-		listed, token = self.successors.lists(fingerprint), None
-		if not listed or self.successors.record["servers"][0]["fingerprint"] == fingerprint:
-			token = self._tokens.get(fingerprint, self.meeting, self._asked_name)
-		return (token or self.token_at(fingerprint), bool(token) or listed)
-
-	def _aim_anew(self) -> None:
-		if self._is("reconnecting"):
-			self.successors.aim(monotonic() - self._lost_at)
-		ads = self._finder.meetings() if self._finder else []
-		ours = [ad for ad in ads if ad.fingerprint == self.options.fingerprint]
-		ours.sort(key=lambda ad: (ad.meeting != self.meeting, ad.address != self.options.address))
-		if ours:
-			self.options.address, self.options.port = ours[0].address, ours[0].port
-
-	def _look_for_host(self) -> None:
-		if self._finder is None:
-			known = [(self.options.address, self.options.port)]
-			self._finder = MeetingFinder(self.options.bind, known, self.options.port, counters=self.counters)
-			self._finder.start()
-
-	def _end_looking(self) -> None:
-		if self._finder:
-			self._finder.close()
-			self._finder = None
-
-	def _on_closed(self, refused: Refused) -> None:
-		if self._is("ended"):
-			return
-		if not self._is("joining"):
-			self._on_lost(refused)
-		elif (
-			not refused.code
-			and refused.reason not in ("refused", "timeout")
-			and monotonic() < self._try_until
-		):
-			self._loop.later(0.2 * self._tries, self._connect)
-		else:
-			where = f"{self.options.address}:{self.options.port}"
-			words = "No meeting answers at {address} ({fault})."
-			silent = Refused("no_meeting", words, address=where, fault=refused.reason)
-			self._finish("denied", 1, **(refused if refused.code else silent).event)
-
-	def _on_lost(self, refused: Refused) -> None:
-		now = monotonic()
-		if self._is("live"):
-			self._lost_at = now
-			self._become("reconnecting", reason=refused.reason)
-			self.successors.lost()
-			if self.link:
-				self.requests.forget_dropped(self.link)
-			self.files.disconnect()
-			self._answer_later("screen_stop")
-			self.emit("reconnecting", reason=refused.reason)
-		if refused.code not in PASSING or now - self._lost_at > self.RETRY_SECONDS:
-			self._finish("ended", 0, **{**refused.event, "code": refused.code or "unreachable"})
-			return
-		if self._finder and refused.code == "host_changed":
-			self._finder.distrust((self.options.address, self.options.port), self.options.fingerprint)
-		if self._tries >= 2:
-			self._look_for_host()
-		self.successors.refused(refused)
-		pause = 0.25 if self.successors.record else min(1.0, 0.25 * self._tries)
-		self._loop.later(0.0 if refused.code == "moved" else pause, self._connect)
-
-	def _report_path(self) -> None:
-		report = self.media.path_report() if self.link and self.link.welcomed else None
-		if report:
-			self.send({"type": "report", **report})
-
-	def _ping(self) -> None:
-		link = self.link
-		if link is None or not link.welcomed or link.link is None or link.link.closed:
-			return
-		now = monotonic()
-		if now - self._pinged > 2 * PING_SECONDS:  # asleep: what the host said meanwhile is yet to be read
-			link.heard = max(link.heard, now - DEAD_SECONDS + 2 * PING_SECONDS)
-		self._pinged = now
-		self.media.follow_devices()
-		if self.options.decode_all:
-			self.state.update(quality={ident: self.media.quality(ident) for ident in self.media.watched})
-		if now - link.heard > DEAD_SECONDS:
-			link.link.discard("silent")
-		elif not is_own_address(link.link.local_address):
-			link.link.discard("moved")
-		else:
-			link.send({"type": "ping", "t": now, "took_ms": self._delay})
-
-	def send(self, message: Json) -> None:
-		"""Send to the server, if the link stands."""
-		link = self._standing_link()
-		if link:
-			link.send(message)
-
-	def _standing_link(self) -> CommandConnection | None:
-		return self.link if self._is("live") else None
-
-	def ask(self, message: Json, command: Json) -> None:
-		"""Send `message` for `command`; what answers it carries the command's `ref`.
-
-		Refused while there is no link, but what is said waits for one.
-		"""
-		if message["type"] not in SAID and not self._standing_link():
-			raise Refused("unreachable")
-		if "ref" in command or message["type"] in SAID:
-			self.requests.make(message, partial(self._on_answer, command.get("ref")))
-		else:
-			self.send(message)
-
-	def _on_answer(self, ref: Any, message: Json) -> None:
-		if message["type"] == "error":
-			self.emit("error", ref, **refusal(message).event)
-		else:
-			self._apply(message, ref)
-			self.emit("ok", ref)
-
-	# -- what the server says
-
-	def _on_message(self, message: Json) -> None:
-		kind = message["type"]
-		if self.requests.answer(message):
-			return
-		if kind == "state":  # unasked: the roster knows better
-			self._wanted.pop("hand", None)
-		handlers = (getattr(one, f"_on_{kind}", None) for one in (self, self.successors))
-		next(filter(None, handlers), self._apply)(message)
-
-	def _on_listen(self, _: Json) -> None:
-		self.media.air.begin()
-
-	def _on_error(self, message: Json) -> None:
-		what = "mic" if message["code"] == "no_word" else message.get("why")
-		if what in ("mic", "camera"):  # it was opened while the right to it was taken
-			self._turn(what, False)
-		self.emit("error", **refusal(message).event)
-
-	def _on_pong(self, message: Json) -> None:
-		self._delay = max((monotonic() - message["t"]) * 1e3, message.get("class_ms", 0.0))
-
-	def _on_encode(self, message: Json) -> None:
-		layers = {int(layer): fps for layer, fps in message["layers"].items()}
-		self.media.encode(layers, message.get("coarse", []), message.get("webp", False))
-
-	def _on_audio_keys(self, message: Json) -> None:
-		self.media.rekey_audio(self.state.current.me, message["up"], message["down"])
-		self._send_gains()
-
-	def _on_muted(self, message: Json) -> None:
-		self._turn(message.get("what", "mic"), False)
-		self._apply(message)
-
-	def _on_file_gone(self, message: Json) -> None:
-		if not self.files.withdrawn(message):
-			self._apply(message)
-
-	def _on_file_offer(self, message: Json) -> None:
-		self._apply(message)
-		self.files.take_by_itself(message["file"])
-
-	def _on_ended(self, message: Json) -> None:
-		if message["type"] == "ended":  # who was removed may be let back as who it was
-			self._tokens.drop(self.options.fingerprint, self.meeting, self._asked_name)
-		self._finish("ended", 0, ref=self._end_ref, **refusal(message).event)
-		if self.options.host_key:
-			(self._home / LAST_RECORD).unlink(missing_ok=True)
-		if self.link:
-			self.link.close("ended")
-
-	_on_removed = _on_ended
-
-	def _apply(self, message: Json, ref: Any = None) -> None:
-		if message["type"] == "timer":
-			self._count_down(message["left"], ref)
-		if message["type"] == "state" and (known := self.state.current.person(message["user"]["id"])):
-			name = message["user"]["name"]  # who is called otherwise now is watched on
-			self._watch = {name if one == known.name else one: what for one, what in self._watch.items()}
-		for event in self.state.apply(message):
-			kind = event.pop("event")
-			if kind in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
-				self._answer_later(kind, **event)
-			else:
-				self.emit(kind, ref, **event)
-		self.screen.follow(self.state.current.presenter, self.state.current.me)
-		if message["type"] in ("join", "leave", "user_list", "welcome"):
-			power.need("timers", self, True)
-			power.need("system", self, len(self.state.current.people) > 1)
-			self._send_watch()
-			self._send_gains()
-			if not self.state.current.missed:
-				self.requests.say_again([])
-
-	def _on_welcome(self, message: Json) -> None:
-		assert self.link is not None
-		if not self._host_is_the_known_one(message):
-			return
-		fingerprint = self.link.fingerprint
-		self.options.fingerprint = fingerprint
-		self.options.name = message["name"]
-		self.meeting = message["meeting"]
-		self.options.teacher = self.options.teacher or message.get("host_key", "")
-		if message["served_by"] == message["host"]:
-			self._tokens.put(fingerprint, self.meeting, self._asked_name, message["resume"])
-			self.link.send({"type": "resumed"})
-		back = self._is("reconnecting")
-		self.state.update(fingerprint=fingerprint)
-		if back:
-			where = {key: message[key] for key in ("epoch", "served_by")}
-			self.emit("reconnected", seconds=round(monotonic() - self._lost_at, 2), **where)
-			self.media.encode({})
-			self.media.go_on(message)
-		else:
-			self.state.update(since=monotonic())
-			keys = ("id", "name", "meeting", "title", "host", "role", "epoch", "served_by")
-			told = {key: message[key] for key in keys}
-			self.emit("joined", **told, address=self.options.address, encrypted=True)
-			self.media.start(message)
-		self._become("live")
-		self._tries = 0
-		if back:
-			self.screen.renew()
-		self._end_looking()
-		self._watch_sent = {}
-		hand, files = self.state.me is not None and self.state.me.hand > 0, self.state.current.files
-		self._apply(message)
-		if self.successors.arrived(message, fingerprint):
-			again = partial(self.files.offer_again, files, [one["file"] for one in message["files"]])
-			self._loop.later(2.0, again)  # all are in
-			where = {"address": self.options.address, "name": message["served_by"], "epoch": message["epoch"]}
-			self.emit("moved", **where, seconds=round(monotonic() - self._lost_at, 2))
-		for what in ("mic", "camera"):
-			live = self.state.current.devices.get(what, DeviceState()).state == "live"
-			if live != getattr(self.state.me, what):  # after a crash the server shows the camera as it was
-				self._tell_state(what, live)
-		early, self._early = self._early or [], None
-		for command in early:
-			self._carry_out(command)
-		if hand:
-			self.send({"type": "hand", "up": True})
-		self.requests.say_again([*message["chat"], *message["private"]])
-
-	def _host_is_the_known_one(self, message: Json) -> bool:
-		assert self.link is not None
-		fingerprint = self.link.fingerprint
-		title, host = message["title"], message["host"]
-		if self.options.host_key or self._is("reconnecting"):
-			return True
-		known = self._known.get(fingerprint)
-		if known is None:
-			if self._stands_in(message):
-				return True
-			other = self._known.get(self.options.stands_for) or self._known.imitated(fingerprint, title, host)
-			if other and not self.options.accept_changed:
-				self.link.send({"type": "leave"})
-				self._finish("denied", 1, **changed_host(other).event)
-				self.link.close()
-				return False
-			if message["served_by"] != host:
-				return True
-		more = {"port": self.options.port, "host_key": message.get("host_key", "")}
-		self._known.remember(fingerprint, title, host, self.options.address, **more)
-		self.state.update(new_host=known is None)
-		return True
-
-	def _stands_in(self, message: Json) -> bool:
-		"""Whether a known host has named the server, for this meeting only."""
-		for known in self._known.all() if "record" in message else ():
-			with suppress(PeerFault):
-				record = read_record(message["record"], known.host_key, time.time())
-				named = {one["fingerprint"] for one in record["servers"]}
-				if record["meeting"] == message["meeting"] and self.link and self.link.fingerprint in named:
-					self.options.teacher = known.host_key
-					return True
-		return False
-
-	# -- what devices and media say, from their threads
-
-	def _device_changed(self, what: str, state: str, reason: str) -> None:
-		self._loop.post(lambda: self._on_device(what, state, reason))
-
-	def _on_device(self, what: str, state: str, reason: str) -> None:
-		devices = {**self.state.current.devices, what: DeviceState(state, reason)}
+	def device_changed(self, what: str, state: str, reason: str) -> None:
+		"""A device is off, live or failed now."""
+		devices = {**self.shot.devices, what: DeviceState(state, reason)}
 		self.state.update(devices=devices)
 		on = state == "live"
-		if state == "failed" and not self.media.tries_again(what):
-			self._asked[what] = self._wanted[what] = False
+		if state == "failed" and not self.me.media.tries_again(what):
+			self._asked[what] = self.wanted[what] = False
 		if on == self._asked.get(what) or state == "failed":
-			self._answer_later("device", what, what=what, state=state, reason=reason)
+			self.answer_later("device", what, what=what, state=state, reason=reason)
 		else:
-			self.emit("device", what=what, state=state, reason=reason)
-		self._tell_state(what, on)
+			self.me.emit("device", what=what, state=state, reason=reason)
+		self.tell_state(what, on)
 
-	def _tell_state(self, what: str, on: bool) -> None:
+	def tell_state(self, what: str, on: bool) -> None:
+		"""Tell the server that a device is on or off."""
 		if what == "mic":
-			self.send({"type": "mic", "on": on})
+			self.me.send("mic", on=on)
 		elif what == "camera":
-			self.send({"type": "video_start" if on else "video_stop"})
+			self.me.send("video_start" if on else "video_stop")
 
-	def _speaking_changed(self, ident: int) -> None:
-		self._loop.post(lambda: self._emit_all(self.state.speaking(ident)))
-
-	def _emit_all(self, events: list[Json], ref: Any = None) -> None:
-		for event in events:
-			self.emit(event.pop("event"), ref, **event)
-
-	# -- commands
-
-	def _carry_out(self, command: Json) -> None:
+	def carry_out(self, command: Json) -> None:
+		"""Do what a command says; errors are its answer."""
 		ref = command.get("ref")
-		if self._early is not None and command.get("do") != "leave":
-			self._early.append(command)
+		if self.early is not None and command.get("do") != "leave":
+			self.early.append(command)
 			return
 		if ref is not None:
-			self._refs.append(ref)
+			self.me.refs.append(ref)
 		try:
 			name = str(command.get("do"))
 			handler = self._handler(name)
 			if handler is None:
 				raise Refused("bad_command", key="do")
-			if not may_say(self.state.current.role, MESSAGE_TYPES.get(name, name)):
+			if not may_say(self.shot.role, MESSAGE_TYPES.get(name, name)):
 				raise Refused("not_allowed")
 			handler(command)
 			if name not in ANSWERED_BY_EVENT and name not in PLAIN_COMMANDS:
-				self.emit("ok", ref)
+				self.me.emit("ok", ref)
 		except Refused as refused:
-			self.emit("error", ref, **refused.event)
+			self.me.emit("error", ref, **refused.event)
 		except PeerFault as fault:
-			self.emit("error", ref, **fault.refused.event)
+			self.me.emit("error", ref, **fault.refused.event)
 
 	def _handler(self, name: str) -> Say | None:
 		if name in FILE_COMMANDS:
-			return cast(Say, getattr(self.files, name))
+			return cast(Say, getattr(self.me.files, name))
 		return getattr(self, f"_do_{name}", self._tell_server if name in PLAIN_COMMANDS else None)
 
 	def _tell_server(self, command: Json) -> None:
@@ -16354,47 +16084,45 @@ class MeetingController:
 			for key, read in PLAIN_COMMANDS[name].items()
 			if key[-1] != "?" or key[:-1] in command
 		}
-		self.ask({"type": MESSAGE_TYPES.get(name, name), **message}, command)
+		self.me.ask(command, MESSAGE_TYPES.get(name) or name, **message)
 
 	def _do_admit(self, command: Json) -> None:
 		who, on = command.get("who"), wanted(command, "yes", bool)
 		asks = [
-			n
-			for n, one in self.state.current.asks.items()
-			if n == command.get("n") or who in (one["name"], "all")
+			n for n, one in self.shot.asks.items() if n == command.get("n") or who in (one["name"], "all")
 		]
 		if not asks:
 			raise Refused("no_such_person")
 		for number in asks[1:] if who == "all" else ():
-			self.send({"type": "admit", "ask": number, "on": on})
-		self.ask({"type": "admit", "ask": asks[0], "on": on}, command)
+			self.me.send("admit", ask=number, on=on)
+		self.me.ask(command, "admit", ask=asks[0], on=on)
 
 	def _do_agree(self, command: Json) -> None:
 		if command.get("to") == "stand_by":
-			self.successors.agree(command)
+			self.me.successors.agree(command)
 			return
 		self._tell_server(command)
 		if command["yes"]:
 			self._do_share({"source": command.get("source", "screen:0"), "on": True})
 
-	def _count_down(self, left: float, ref: Any = None) -> None:
+	def count_down(self, left: float, ref: Any = None) -> None:
 		"""Say what is left of the timer: now, every 10 s, and at its end."""
 		ends = monotonic() + left if left else 0.0
 		self.state.update(timer=ends)
 
 		def tell(ref: Any = None) -> None:
-			if self.state.current.timer != ends or self.status is not None:
+			if self.shot.timer != ends or self.me.status is not None:
 				return
 			rest = max(0.0, ends - monotonic()) if ends else 0.0
-			self.emit("timer", ref, seconds=math.ceil(rest - 0.1))
+			self.me.emit("timer", ref, seconds=math.ceil(rest - 0.1))
 			if rest:
-				self._loop.later(rest % 10 or 10.0, tell)
+				self.me.loop.later(rest % 10 or 10.0, tell)
 
 		tell(ref)
 
 	def _do_attendance(self, command: Json) -> None:
 		path, ref = Path(wanted(command, "path", str)), command.get("ref")
-		if not self._standing_link():
+		if not self.me.server.standing:
 			raise Refused("unreachable")
 
 		def write(message: Json) -> None:
@@ -16405,48 +16133,49 @@ class MeetingController:
 			except (OSError, ValueError) as error:
 				words = Words(UNWRITABLE, path=path, fault=system_words(error))
 				refused = Refused("bad_command", words)
-			self.emit("error", ref, **refused.event) if refused else self.emit("ok", ref)
+			self.me.emit("error", ref, **refused.event) if refused else self.me.emit("ok", ref)
 
-		self.requests.make({"type": "attendance"}, write)
+		self.me.requests.make({"type": "attendance"}, write)
 
 	def _do_end(self, command: Json) -> None:
-		if self._is("reconnecting"):  # there is no server to tell
-			self.leave("left", command.get("ref"))
+		if self.state.stands("reconnecting"):  # there is no server to tell
+			self.me.leave("left", command.get("ref"))
 			return
-		self._end_ref = command.get("ref")
+		self.end_ref = command.get("ref")
 		self._tell_server({**command, "ref": None})  # `ended` is its answer
 
 	def _do_mic(self, command: Json) -> None:
 		what, on = command["do"], wanted(command, "on", bool)  # or camera
-		if on and not self.state.current.may(what):
-			self._wanted[what] = False
+		if on and not self.shot.may(what):
+			self.wanted[what] = False
 			raise not_permitted(what)
 		self._camera_back &= what != "camera"
-		state = self.state.current.devices.get(what, DeviceState()).state
+		state = self.shot.devices.get(what, DeviceState()).state
 		settled = on == self._asked.get(what, False) and on == (state == "live")
 		if settled:
-			self.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
+			self.me.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
 			return
 		self.options.talks_held = "held" in command
 		self._later.setdefault(what, []).append(command.get("ref"))
-		self._turn(what, on)
+		self.turn(what, on)
 
 	_do_camera = _do_mic
 
-	def _turn(self, what: str, on: bool) -> None:
-		failed = self.state.current.devices.get(what, DeviceState()).state == "failed"
+	def turn(self, what: str, on: bool) -> None:
+		"""Turn a device on or off."""
+		failed = self.shot.devices.get(what, DeviceState()).state == "failed"
 		if failed or on != self._asked.get(what, False):
-			self._asked[what] = self._wanted[what] = on
-			self.media.turn(what, on)
+			self._asked[what] = self.wanted[what] = on
+			self.me.media.turn(what, on)
 
 	def _do_hand_over(self, command: Json) -> None:
-		self.successors.hand_over(command)
+		self.me.successors.hand_over(command)
 
 	def _do_leave(self, command: Json) -> None:
-		self.leave("left", command.get("ref"))
+		self.me.leave("left", command.get("ref"))
 
 	def _do_watch_screen(self, command: Json) -> None:
-		self.screen.watch(wanted(command, "on", bool))
+		self.me.screen.watch(wanted(command, "on", bool))
 
 	def _do_watch(self, command: Json) -> None:
 		streams = wanted(command, "streams", dict)
@@ -16460,75 +16189,81 @@ class MeetingController:
 				raise Refused("bad_command", key="fps")
 			chosen[name] = (layer, round(fps))
 		self._watch = chosen
-		self._send_watch()
+		self.send_watch()
 		if absent := [name for name in chosen if not self.state.named(name)]:
-			self.emit("ok", command.get("ref"), absent=absent)
+			self.me.emit("ok", command.get("ref"), absent=absent)
 
-	def _send_watch(self) -> None:
-		people = self.state.current.people
+	def send_watch(self) -> None:
+		"""Tell the server whose pictures are wanted."""
+		people = self.shot.people
 		ids = {one.id: self._watch[one.name] for one in people if one.name in self._watch}
-		ids.pop(self.state.current.me, None)
-		self.media.watch(frozenset(ids))
+		ids.pop(self.shot.me, None)
+		self.me.media.watch(frozenset(ids))
 		streams = {str(ident): {"layer": layer, "fps": fps} for ident, (layer, fps) in ids.items()}
-		if streams != self._watch_sent:
-			self._watch_sent = streams
-			self.send({"type": "watch", "streams": streams})
+		if streams != self.watch_sent:
+			self.watch_sent = streams
+			self.me.send("watch", streams=streams)
 
 	def _do_sound(self, command: Json) -> None:
 		if command.get("mode") not in SOUNDS:
 			raise Refused("bad_command", key="mode")
-		self.media.choose("sound", command["mode"])
+		self.me.media.choose("sound", command["mode"])
 
 	def _do_volume(self, command: Json) -> None:
 		person, gain = someone(self.state, command), command.get("gain", -1)
 		if type(gain) not in (int, float) or not 0 <= gain <= 2:
 			raise Refused("bad_command", key="gain")
-		self.state.update(gains={**self.state.current.gains, person.name: gain})
-		self._send_gains()
+		self.state.update(gains={**self.shot.gains, person.name: gain})
+		self.send_gains()
 
-	def _send_gains(self) -> None:
-		people, gains = self.state.current.people, self.state.current.gains
+	def send_gains(self) -> None:
+		"""Tell the server how loud others are to be."""
+		people, gains = self.shot.people, self.shot.gains
 		if gains:
 			chosen = {str(one.id): gains[one.name] for one in people if one.name in gains}
-			self.send({"type": "volume", "gains": chosen})
+			self.me.send("volume", gains=chosen)
 
 	def _do_share(self, command: Json) -> None:
 		on, source = wanted(command, "on", bool), command.get("source", "screen:0")
 		if not isinstance(source, str) or not source:
 			raise Refused("bad_command", key="source")
-		kind, current = "screen_start" if on else "screen_stop", self.state.current
+		kind, current = "screen_start" if on else "screen_stop", self.shot
 		self._later.setdefault(kind, []).append(command.get("ref"))
 		if on:
-			self.screen.share(source)
+			self.me.screen.share(source)
 			return
-		self.screen.stop_sharing()
+		self.me.screen.stop_sharing()
 		if self._later.get("screen_start"):
-			self._share_failed(Refused("cancelled"))
-		if self._is("reconnecting") or current.presenter != current.me:  # nobody saw it, or can be told
-			self._answer_later(kind, id=current.me, name=current.name)
+			self.share_failed(Refused("cancelled"))
+		if (
+			self.state.stands("reconnecting") or current.presenter != current.me
+		):  # nobody saw it, or can be told
+			self.answer_later(kind, id=current.me, name=current.name)
 
 	def _do_pause(self, command: Json) -> None:
-		self.screen.paused = wanted(command, "on", bool)
+		self.me.screen.paused = wanted(command, "on", bool)
 		self._tell_server(command)
 
-	def _share_failed(self, refused: Refused) -> None:
-		self._answer_later("error", "screen_start", **refused.event)
+	def share_failed(self, refused: Refused) -> None:
+		"""The own share did not come about."""
+		self.answer_later("error", "screen_start", **refused.event)
 
-	def _answer_later(self, event: str, waiting: str = "", **fields: Any) -> None:
+	def answer_later(self, event: str, waiting: str = "", **fields: Any) -> None:
 		"""Answer each command that was `waiting` with `event`, or `ok` where there are no fields."""
 		refs = [ref for ref in self._later.pop(waiting or event, []) if ref is not None]
 		for ref in refs or [None]:
-			self.emit(event if fields else "ok", ref, **fields)
+			self.me.emit(event if fields else "ok", ref, **fields)
 
-	def _sharing_changed(self, on: bool) -> None:
+	def sharing_changed(self, on: bool) -> None:
+		"""While one shares, the own camera is off."""
 		if on:
-			if self.screen.paused:  # the server has it anew
-				self.send({"type": "pause", "on": True})
+			if self.me.screen.paused:  # the server has it anew
+				self.me.send("pause", on=True)
 			self._camera_back |= self._asked.get("camera", False)
-			self._turn("camera", False)
-		elif self._camera_back and not self._is("ended"):
+			self.turn("camera", False)
+		elif self._camera_back and not self.state.stands("ended"):
 			self._camera_back = False
-			self._turn("camera", True)
+			self.turn("camera", True)
 
 	def _do_snapshot(self, command: Json) -> None:
 		of, path = wanted(command, "of", str), wanted(command, "path", str)
@@ -16538,23 +16273,314 @@ class MeetingController:
 		with _locally("bad_command", UNSAVED[1], path):
 			Path(path).write_bytes(encode_png(picture))
 		height, width = picture.shape[:2]
-		self.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
+		self.me.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
 
 	def _newest(self, command: Json) -> Picture | None:
 		if command["of"] == "screen":
-			return self.screen.newest()
-		if command["of"] == self.state.current.name:
-			return self.media.picture("self")[1]
-		return self.media.newest(someone(self.state, command, "of").id)
+			return self.me.screen.newest()
+		if command["of"] == self.shot.name:
+			return self.me.media.picture("self")[1]
+		return self.me.media.newest(someone(self.state, command, "of").id)
 
 	def _do_users(self, command: Json) -> None:
-		self._emit_all([self.state.users()], command.get("ref"))
+		self.me.emit_all([self.state.users()], command.get("ref"))
 
 	def _do_stats(self, command: Json) -> None:
-		people, media = self.state.current.people, self.media
+		people, media = self.shot.people, self.me.media
 		video = {one.name: figures for one in people if (figures := media.video_stats(one.id)) is not None}
-		told = {"audio": media.audio_stats(), "screen": self.screen.stats(), "udp": media.udp()}
-		self.emit("stats", command.get("ref"), video=video, **told, counters=self.counters.snapshot())
+		told = {
+			"audio": media.audio.stats() if media.audio else {},
+			"screen": self.me.screen.stats(),
+			"udp": media.udp(),
+		}
+		self.me.emit("stats", command.get("ref"), video=video, **told, counters=self.me.counters.snapshot())
+
+
+class MeetingController:
+	"""A participant: takes headless commands, gives events and snapshots.
+
+	`gui_queue` holds the events in order; after `left`, `ended` or `denied` nothing more comes.
+	Everything happens on the loop's thread; `do` may be called from any.
+	"""
+
+	def __init__(self, options: ClientOptions, home: Path):
+		self.options = options
+		self.gui_queue: queue.SimpleQueue[Json] = queue.SimpleQueue()
+		self.counters = Counters()
+		self.state = StateManager()
+		self.status: int | None = None  # of the process, once it has ended
+		self._home = home
+		self.loop = Loop("client", self.counters)
+		self.refs: list[Any] = []  # of the commands that have had no final answer
+		self.delay = 0.0  # ms; a host's is at least the class's
+		self.server = ServerLink(self, home)
+		self.successors = Successors(self, home)
+		self.requests = Requests(self)
+		self.commands = Commands(self)
+		self.media = MediaManager(
+			options, self.counters,
+			lambda *told: self.post(partial(self.commands.device_changed, *told)),
+			lambda ident: self.post(lambda: self.emit_all(self.state.speaking(ident))),
+		)  # fmt: skip
+		self.media.air.on_early = lambda: self.post(lambda: self.send("early"))
+		told = self.commands.share_failed, self.commands.sharing_changed
+		self.screen = ScreenPlane(self.loop, options, self.counters, self.requests.make, *told)
+		self.files = FileTransfers(options, self.loop, self.state, self.emit, self.ask, self.requests.make)
+
+	# -- life
+
+	def start(self, meeting: str = "") -> None:
+		"""Start joining; `meeting` is its id where discovery has told it."""
+		self.server.meeting = meeting
+		self.server.try_until = monotonic() + 1.0
+		self.loop.start()
+		self.post(self.server.connect)
+		self.post(lambda: self.loop.every(PING_SECONDS, self.server.ping))
+		self.post(lambda: self.loop.every(REPORT_URGENT, self._report_path))
+
+	def post(self, call: Act) -> None:
+		"""Have `call` made on the loop's thread."""
+		self.loop.post(call)
+
+	def do(self, command: Json) -> None:
+		"""Carry out a command of the headless interface; never blocks."""
+		what, on = command.get("do"), command.get("on", command.get("up"))
+		if what in ("mic", "camera", "hand") and isinstance(on, bool):
+			self.commands.wanted[what] = on
+		self.post(lambda: self.commands.carry_out(command))
+
+	def choose(self, what: str, value: Any) -> None:
+		self.post(lambda: self.media.choose(what, value))
+
+	def snapshot(self) -> Snapshot:
+		"""Everything a window shows, now."""
+		own: Json = {"delay_ms": self.delay, "wanted": dict(self.commands.wanted)}
+		return replace(self.state.current, **self.media.heard(), **own)
+
+	def on_picture(self, call: Act) -> None:
+		"""Have the decoder's thread `call` whenever `picture` has something new."""
+		self.media.on_picture = call
+
+	def picture(self, key: int | str) -> Shown:
+		return self.screen.picture() if key == "screen" else self.media.picture(key)
+
+	def close(self, deadline: float = 3.0) -> None:
+		"""Leave, if still in, and end every thread; may be called twice."""
+		self.post(lambda: self.leave("left"))
+		self.files.close(deadline)
+		self.loop.close(deadline)
+		self.server.end_looking()
+		self.screen.close()
+		for what in ("timers", "system"):
+			power.need(what, self, False)
+		self.media.close()
+		self.successors.close()
+		self.server.tokens.close()
+
+	def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
+		"""Put an event on the queue; only the final answer to a command carries its `ref`."""
+		if self.state.stands("ended") or (event == "ok" and ref not in self.refs):
+			return
+		entry: Json = {"event": event, "time": time.time(), **fields}
+		if ref in self.refs:
+			entry["ref"] = ref
+			if event != "file_progress":
+				self.refs.remove(ref)
+		self.gui_queue.put(entry)
+		if event in LOGGED:
+			log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
+
+	def finish(self, event: str, status: int, **fields: Any) -> None:
+		"""Emit the last event, with the status of the process."""
+		if self.state.stands("ended"):
+			return
+		counters = self.counters.snapshot()
+		if counters:
+			log.info("dropped and counted: %s", counters)
+		self.server.end_looking()
+		for ref in [one for one in self.refs if one != fields.get("ref")]:
+			self.emit("error", ref, **Refused("no_meeting", "The meeting has ended.").event)
+		self.emit(event, **fields)
+		self.status = status
+		self.state.become("ended", reason=fields.get("reason", ""))
+		self.screen.stop_sharing()
+
+	def leave(self, reason: str, ref: Any = None) -> None:
+		"""Say goodbye and end. The loop's thread."""
+		if self.state.stands("ended"):
+			return
+		link = self.server.link
+		if link and link.welcomed:
+			link.send("leave")
+		self.finish("left", 0, ref=ref, reason=reason)
+		if link:
+			link.close()
+
+	def _report_path(self) -> None:
+		link = self.server.link
+		report = self.media.path_report() if link and link.welcomed else None
+		if report:
+			self.send("report", **report)
+
+	def send(self, type: str, **members: Any) -> None:
+		"""Send a message of that type to the server, if the link stands."""
+		if link := self.server.standing:
+			link.send(type, **members)
+
+	def ask(self, command: Json, type: str, **members: Any) -> None:
+		"""Send a message of that type for `command`; what answers it carries the command's `ref`.
+
+		Refused while there is no link, but what is said waits for one.
+		"""
+		if type not in SAID and not self.server.standing:
+			raise Refused("unreachable")
+		if "ref" in command or type in SAID:
+			answered = partial(self._on_answer, command.get("ref"))
+			self.requests.make({"type": type, **members}, answered)
+		else:
+			self.send(type, **members)
+
+	def _on_answer(self, ref: Any, message: Json) -> None:
+		if message["type"] == "error":
+			self.emit("error", ref, **refusal(message).event)
+		else:
+			self._apply(message, ref)
+			self.emit("ok", ref)
+
+	# -- what the server says
+
+	def on_message(self, message: Json) -> None:
+		"""Take a message of the server, by `_on_TYPE` here or in Successors."""
+		kind = message["type"]
+		if self.requests.answer(message):
+			return
+		if kind == "state":  # unasked: the roster knows better
+			self.commands.wanted.pop("hand", None)
+		handlers = (getattr(one, f"_on_{kind}", None) for one in (self, self.successors))
+		next(filter(None, handlers), self._apply)(message)
+
+	def _on_listen(self, _: Json) -> None:
+		self.media.air.begin()
+
+	def _on_error(self, message: Json) -> None:
+		what = "mic" if message["code"] == "no_word" else message.get("why")
+		if what in ("mic", "camera"):  # it was opened while the right to it was taken
+			self.commands.turn(what, False)
+		self.emit("error", **refusal(message).event)
+
+	def _on_pong(self, message: Json) -> None:
+		self.delay = max((monotonic() - message["t"]) * 1e3, message.get("class_ms", 0.0))
+
+	def _on_encode(self, message: Json) -> None:
+		layers = {int(layer): fps for layer, fps in message["layers"].items()}
+		self.media.encode(layers, message.get("coarse", []), message.get("webp", False))
+
+	def _on_audio_keys(self, message: Json) -> None:
+		if audio := self.media.audio:
+			audio.loop.post(partial(audio.rekey, self.state.current.me, message["up"], message["down"]))
+		self.commands.send_gains()
+
+	def _on_muted(self, message: Json) -> None:
+		self.commands.turn(message.get("what", "mic"), False)
+		self._apply(message)
+
+	def _on_file_gone(self, message: Json) -> None:
+		if not self.files.withdrawn(message):
+			self._apply(message)
+
+	def _on_file_offer(self, message: Json) -> None:
+		self._apply(message)
+		entry = self.state.file(message["file"])
+		if entry and entry.kind and not entry.own and entry.state == "offered":
+			self.files.download({"file": entry.file})  # a sheet or handed-in work: nobody is asked
+
+	def _on_ended(self, message: Json) -> None:
+		if message["type"] == "ended":  # who was removed may be let back as who it was
+			at = self.server
+			at.tokens.drop(self.options.fingerprint, at.meeting, at.asked_name)
+		self.finish("ended", 0, ref=self.commands.end_ref, **refusal(message).event)
+		if self.options.host_key:
+			(self._home / LAST_RECORD).unlink(missing_ok=True)
+		if self.server.link:
+			self.server.link.close("ended")
+
+	_on_removed = _on_ended
+
+	def _apply(self, message: Json, ref: Any = None) -> None:
+		if message["type"] == "timer":
+			self.commands.count_down(message["left"], ref)
+		if message["type"] == "state" and (known := self.state.current.person(message["user"]["id"])):
+			self.commands.renamed(known.name, message["user"]["name"])
+		for event in self.state.apply(message):
+			kind = event.pop("event")
+			if kind in ("screen_start", "screen_stop") and event["id"] == self.state.current.me:
+				self.commands.answer_later(kind, **event)
+			else:
+				self.emit(kind, ref, **event)
+		self.screen.follow(self.state.current.presenter, self.state.current.me)
+		if message["type"] in ("join", "leave", "user_list", "welcome"):
+			power.need("timers", self, True)
+			power.need("system", self, len(self.state.current.people) > 1)
+			self.commands.send_watch()
+			self.commands.send_gains()
+			if not self.state.current.missed:
+				self.requests.say_again([])
+
+	def _on_welcome(self, message: Json) -> None:
+		server, link = self.server, self.server.link
+		if not link or not server.is_the_known_one(message):
+			return
+		fingerprint = link.fingerprint
+		self.options.fingerprint = fingerprint
+		self.options.name = message["name"]
+		server.meeting = message["meeting"]
+		self.options.teacher = self.options.teacher or message.get("host_key", "")
+		if message["served_by"] == message["host"]:
+			server.tokens.put(fingerprint, server.meeting, server.asked_name, message["resume"])
+			link.send("resumed")
+		back = self.state.stands("reconnecting")
+		self.state.update(fingerprint=fingerprint)
+		if back:
+			where = {key: message[key] for key in ("epoch", "served_by")}
+			self.emit("reconnected", seconds=round(monotonic() - server.lost_at, 2), **where)
+			self.media.encode({})
+			self.media.go_on(message)
+		else:
+			self.state.update(since=monotonic())
+			keys = ("id", "name", "meeting", "title", "host", "role", "epoch", "served_by")
+			told = {key: message[key] for key in keys}
+			self.emit("joined", **told, address=self.options.address, encrypted=True)
+			self.media.start(message)
+		self.state.become("live")
+		server.tries = 0
+		if back:
+			self.screen.renew()
+		server.end_looking()
+		self.commands.watch_sent = {}
+		hand, files = self.state.me is not None and self.state.me.hand > 0, self.state.current.files
+		self._apply(message)
+		if self.successors.arrived(message, fingerprint):
+			again = partial(self.files.offer_again, files, [one["file"] for one in message["files"]])
+			self.loop.later(2.0, again)  # all are in
+			where = {"address": self.options.address, "name": message["served_by"], "epoch": message["epoch"]}
+			self.emit("moved", **where, seconds=round(monotonic() - server.lost_at, 2))
+		for what in ("mic", "camera"):
+			live = self.state.current.devices.get(what, DeviceState()).state == "live"
+			if live != getattr(self.state.me, what):  # after a crash the server shows the camera as it was
+				self.commands.tell_state(what, live)
+		early, self.commands.early = self.commands.early or [], None
+		for command in early:
+			self.commands.carry_out(command)
+		if hand:
+			self.send("hand", up=True)
+		self.requests.say_again([*message["chat"], *message["private"]])
+
+	def emit_all(self, events: list[Json], ref: Any = None) -> None:
+		"""Emit what `state` says."""
+		for event in events:
+			self.emit(event.pop("event"), ref, **event)
+
+	# -- commands
 
 
 # ====================
@@ -17009,7 +17035,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 		meetings=tuple(
 			Sighting(ad.title, ad.host, ad.address, ad.port, tcp_answers((ad.address, ad.port))) for ad in ads
 		),
-		by_search=bool(away) and not any(map(finder.hears_broadcasts, away)),
+		by_search=bool(away) and finder.reached.isdisjoint(ad.address for ad in away),
 		other_versions=tuple(others),
 		neighbours=neighbours(physical),
 		gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
@@ -18084,11 +18110,6 @@ def initials(name: str) -> str:
 	return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper() or "?"
 
 
-def avatar_colours(name: str) -> tuple[str, str]:
-	"""The two colours of a name, the same on every computer."""
-	return AVATARS[sum(ord(char) * (3 + at % 5) for at, char in enumerate(name)) % len(AVATARS)]
-
-
 def rgb(colour: str) -> tuple[int, int, int]:
 	"""The three values of a #rrggbb colour."""
 	return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
@@ -18304,7 +18325,8 @@ def fonts() -> Fonts:
 @lru_cache(maxsize=256)
 def draw_avatar(name: str, size: int) -> Image.Image:
 	"""A round picture of `size` pixels with the initials of `name`."""
-	top, bottom = (rgb(colour) for colour in avatar_colours(name))
+	colours = AVATARS[sum(ord(char) * (3 + at % 5) for at, char in enumerate(name)) % len(AVATARS)]
+	top, bottom = map(rgb, colours)
 	ramp = np.linspace(0, 1, size)[:, None, None]
 	rows = np.broadcast_to(np.array(top) * (1 - ramp) + np.array(bottom) * ramp, (size, size, 3))
 	picture = Image.fromarray(np.ascontiguousarray(rows.astype(np.uint8)), "RGB").convert("RGBA")
@@ -18900,6 +18922,14 @@ class Painted:
 		self._kept.append((name, photo))
 		return self.canvas.create_image(x, y, image=photo, anchor=anchor, tags=tags(name))
 
+	def box(self, x: int, y: int, *shape: Any, anchor: Anchor = "nw", name: str = "") -> None:
+		"""Show a box, as `Look.box` draws it."""
+		self.image(x, y, self.look.box(*shape), anchor, name)
+
+	def icon(self, x: int, y: int, *icon: Any, anchor: Anchor = "center", name: str = "") -> None:
+		"""Show an icon, as `Look.icon` draws it."""
+		self.image(x, y, self.look.icon(*icon), anchor, name)
+
 	def text(
 		self, x: int, y: int, text: str, size: float = 13, bold: bool = False, colour: str = "",
 		room: int = PAINTED_MAX, anchor: Anchor = "w", name: str = "",
@@ -18995,7 +19025,7 @@ class Tooltip:
 		tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
 		tip.text(px(10), height // 2, words, 12, bold=True, colour="#161C24")
 		if self.key:
-			tip.image(px(18) + room, px(6), look.box(key_room, px(20), 5, "#D9E0E8"))
+			tip.box(px(18) + room, px(6), key_room, px(20), 5, "#D9E0E8")
 			tip.text(
 				px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
 			)
@@ -19018,8 +19048,7 @@ class Card(Painted):
 			return
 		self.wipe()
 		self.canvas.create_rectangle(-1, -1, width, height, fill=self.back, width=0)
-		box = self.look.box(width, height, self.radius, self.look.palette.card, self.outline, 1)
-		self.image(0, 0, box)
+		self.box(0, 0, width, height, self.radius, self.look.palette.card, self.outline)
 
 
 class Button(Painted):
@@ -19104,7 +19133,7 @@ class Button(Painted):
 		self.wipe()
 		width, height = self.size()
 		fill, high, colour = self.colours()
-		self.image(0, 0, self.look.box(width, height, 10, high if self.hot else fill, self.ring, 2))
+		self.box(0, 0, width, height, 10, high if self.hot else fill, self.ring, 2)
 		self._content(width, height, colour if self.enabled else self.look.palette.third)
 
 	def _content(self, width: int, height: int, colour: str) -> None:
@@ -19116,7 +19145,7 @@ class Button(Painted):
 		x = look.px(12) if self.left else max(look.px(4), (width - room - icon - gap) // 2)
 		if icon:
 			slash = look.palette.bad if self.slash else ""
-			self.image(x, height // 2, look.icon(self.icon_name, 20, colour, slash), "w")
+			self.icon(x, height // 2, self.icon_name, 20, colour, slash, anchor="w")
 		if room:
 			at = x + icon + gap
 			self.text(at, height // 2, self.words, self.text_size, bold, colour, width - at)
@@ -19160,23 +19189,18 @@ class BarButton(Button):
 		look, p = self.look, self.look.palette
 		fill, high, colour = self.colours()
 		wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
-		box = look.box(wide, tall, 12, high if self.hot else fill, self.ring, 2)
-		self.image(middle - wide // 2, look.px(2), box)
+		self.box(middle - wide // 2, look.px(2), wide, tall, 12, high if self.hot else fill, self.ring, 2)
 		if self.wordy and self.tall < 70:
 			self.text(middle, look.px(2) + tall // 2, self.words, 12, True, colour, wide, "center")
 		else:
-			icon = look.icon(
-				self.icon_name, 21, p.third if self.locked else colour, p.bad if self.slash else ""
-			)
-			self.image(middle, look.px(2) + tall // 2, icon, "center")
+			colour, slash = p.third if self.locked else colour, p.bad if self.slash else ""
+			self.icon(middle, look.px(2) + tall // 2, self.icon_name, 21, colour, slash)
 		if self.locked:
-			self.image(middle + look.px(10), tall - look.px(14), look.icon("lock", 15, p.warn))
+			self.icon(middle + look.px(10), tall - look.px(14), "lock", 15, p.warn, anchor="nw")
 		if self.unread is True:
-			self.image(
-				middle + look.px(14), look.px(6), look.box(look.px(12), look.px(12), 6, p.bad, p.panel, 2)
-			)
+			self.box(middle + look.px(14), look.px(6), look.px(12), look.px(12), 6, p.bad, p.panel, 2)
 		elif self.unread:
-			self.image(middle + look.px(8), look.px(3), look.box(look.px(20), look.px(18), 9, p.warn))
+			self.box(middle + look.px(8), look.px(3), look.px(20), look.px(18), 9, p.warn)
 			at = middle + look.px(18), look.px(12)
 			self.text(*at, str(self.unread), 11, True, p.window, look.px(18), "center")
 		if self.tall == 70:
@@ -19220,8 +19244,7 @@ class Field(Painted):
 			return
 		self.wipe()
 		p, focused = self.look.palette, has_focus(self.entry)
-		box = self.look.box(width, height, 11, p.card, p.focus if focused else p.line, 2 if focused else 1)
-		self.image(0, 0, box)
+		self.box(0, 0, width, height, 11, p.card, p.focus if focused else p.line, 2 if focused else 1)
 		self.entry.place(x=px(16), y=height // 2, anchor="w", width=width - px(32))
 		if self.hint and not self.entry.get() and not focused:
 			self._hint.place(x=px(16), y=height // 2, anchor="w")
@@ -19265,7 +19288,7 @@ class PinBoxes(Painted):
 	def paint(self) -> None:
 		"""Draw the boxes; the next one to fill is ringed while the field has the focus."""
 		self.wipe()
-		look, p, px = self.look, self.look.palette, self.look.px
+		p, px = self.look.palette, self.look.px
 		width, height = max(self.extent[0], px(200)), px(54)
 		least, most = self.BOXES
 		shown = self._typed[-most:]
@@ -19276,9 +19299,7 @@ class PinBoxes(Painted):
 		for at in range(boxes):
 			x = at * (wide + gap)
 			here = focused and at == min(len(shown), boxes - 1)
-			self.image(
-				x, 0, look.box(wide, height, 11, p.card, p.focus if here else p.line, 2 if here else 1)
-			)
+			self.box(x, 0, wide, height, 11, p.card, p.focus if here else p.line, 2 if here else 1)
 			if at < len(shown):
 				self.text(x + wide // 2, height // 2, shown[at], size, bold=True, anchor="center", room=wide)
 			elif here:
@@ -19304,17 +19325,17 @@ class Meter(Painted):
 		look, p = self.look, self.look.palette
 		for at in range(self.bars):
 			colour = p.raised if at >= lit else (p.warn if at >= self.bars * 0.72 else p.good)
-			box = look.box(look.px(self.step * 0.55), int(self.canvas["height"]), 3, colour)
-			self.image(look.px(at * self.step), 0, box)
+			wide, tall = look.px(self.step * 0.55), int(self.canvas["height"])
+			self.box(look.px(at * self.step), 0, wide, tall, 3, colour)
 
 
 def draw_switch(to: Painted, x: int, y: int, on: bool, ring: str = "") -> None:
 	"""A switch: the knob's side says the state, not the colour alone."""
-	look, p, px = to.look, to.look.palette, to.look.px
-	to.image(x, y, look.box(px(46), px(28), 14, p.panel, ring, 2))
+	p, px = to.look.palette, to.look.px
+	to.box(x, y, px(46), px(28), 14, p.panel, ring, 2)
 	fill, edge, knob = (p.accent, p.accent, p.on_accent) if on else (p.panel, p.third, p.third)
-	to.image(x + px(3), y + px(3), look.box(px(40), px(22), 11, fill, edge, 2))
-	to.image(x + px(24 if on else 7), y + px(7), look.box(px(14), px(14), 7, knob))
+	to.box(x + px(3), y + px(3), px(40), px(22), 11, fill, edge, 2)
+	to.box(x + px(24 if on else 7), y + px(7), px(14), px(14), 7, knob)
 
 
 class Switch(Button):
@@ -19369,14 +19390,14 @@ class Slider(Painted):
 	def paint(self) -> None:
 		"""Draw rail and knob."""
 		self.wipe()
-		look, p, px = self.look, self.look.palette, self.look.px
+		p, px = self.look.palette, self.look.px
 		width = max(self.extent[0], px(60))
 		at = px(12) + round((width - px(24)) * self.value)
-		self.image(px(2), px(11), look.box(width - px(4), px(4), 2, p.line))
-		self.image(px(2), px(11), look.box(max(px(5), at), px(4), 2, p.accent))
+		self.box(px(2), px(11), width - px(4), px(4), 2, p.line)
+		self.box(px(2), px(11), max(px(5), at), px(4), 2, p.accent)
 		ring = p.text if self.ring else p.focus
-		self.image(at, px(13), look.box(px(20), px(20), 10, ring), "center")
-		self.image(at, px(13), look.box(px(12), px(12), 6, p.on_accent), "center")
+		self.box(at, px(13), px(20), px(20), 10, ring, anchor="center")
+		self.box(at, px(13), px(12), px(12), 6, p.on_accent, anchor="center")
 
 
 class Choice(Button):
@@ -19420,7 +19441,7 @@ class Choice(Button):
 			self.text(px(6), height * 7 // 10, words, size, colour=colour, room=width - px(10))
 			return
 		self.text(px(14), height // 2, words, size, colour=colour, room=width - px(44))
-		self.image(width - px(12), height // 2, self.look.icon("down", 16, p.second), "e")
+		self.icon(width - px(12), height // 2, "down", 16, p.second, anchor="e")
 
 
 class Row(Protocol):
@@ -19568,7 +19589,7 @@ class ListView(Painted):
 	def _ring(self) -> None:
 		if has_focus(self.canvas) and self.chosen_action in self.actions:
 			x, y, right, foot = map(int, self.canvas.coords(self.chosen_action))
-			self.image(x, y, self.look.box(right - x, foot - y, 9, "", self.look.palette.focus, 2))
+			self.box(x, y, right - x, foot - y, 9, "", self.look.palette.focus, 2)
 
 
 class Dialog:
@@ -19639,16 +19660,16 @@ class Dialog:
 			(before if before is not None and before.winfo_exists() else self.look.root).focus_set()
 			self.back()
 
-	def buttons(self, entries: Sequence[tuple[str, str, Act]], first: str = "") -> Button:
-		"""A row of (words, kind, command) at the lower right; Return presses `first`, else the last one.
+	def buttons(self, entries: Sequence[tuple[Any, ...]], first: str = "") -> Button:
+		"""A row of (words, kind, command if any) at the lower right; Return presses `first`, else the last.
 
 		Returns the last one's button.
 		"""
 		row = self.look.frame(self.body, self.look.palette.panel)
 		row.pack(side="bottom", fill="x", padx=self.look.px(24), pady=(self.look.px(16), self.look.px(20)))
 		made = [
-			(words, Button(self.look, row, partial(self._then, command), words, kind=kind))
-			for words, kind, command in entries
+			(words, Button(self.look, row, partial(self._then, *command), words, kind=kind))
+			for words, kind, *command in entries
 		]
 		for words, button in reversed(made):
 			button.pack(side="right", padx=(self.look.px(10), 0))
@@ -19656,16 +19677,17 @@ class Dialog:
 				self.first = button.canvas
 		return made[-1][1]
 
-	def _then(self, command: Act) -> None:
+	def _then(self, *commands: Act) -> None:
 		self.close()
-		command()
+		for command in commands:
+			command()
 
 
 class ConfirmDialog(Dialog):
 	"""A question with its answers as (words, kind, command); Return gives `first`, else the last."""
 
 	def __init__(
-		self, look: Look, title: str, text: str, *answers: tuple[str, str, Act],
+		self, look: Look, title: str, text: str, *answers: tuple[Any, ...],
 		first: str = "",
 	):  # fmt: skip
 		super().__init__(look, title, 460)
@@ -19726,7 +19748,7 @@ class EmojiPicker(Painted):
 		for at, char in enumerate(self.chars):
 			x, y = edge + at % self.columns * self.step, edge + at // self.columns * self.step
 			if at == self.at:
-				self.image(x, y, self.look.box(self.step, self.step, 9, palette.raised, palette.focus, 2))
+				self.box(x, y, self.step, self.step, 9, palette.raised, palette.focus, 2)
 			self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
 
 	def close(self) -> None:
@@ -20062,9 +20084,6 @@ class Plan:
 		columns, rows, wide, tall = (7, 7, 110, 75) if self.many else (5, 3, 230, 150)
 		return max(1, min(columns, int(width // wide))) * max(1, min(rows, int(height // tall)))
 
-	def _strip_room(self) -> int:
-		return max(1, min(8, self.size[0] // self.px(172)))
-
 	def boxes(self) -> list[tuple[int | str, Box]]:
 		"""Key and box of every tile in sight."""
 		px, gap = self.px, self.px(12)
@@ -20073,7 +20092,11 @@ class Plan:
 		main = self.large = self._main(order)
 		if main is not None and main in order:
 			order.remove(main)
-		room = self.per_page() if main is None else (0 if self.layout == "focus" else self._strip_room())
+		room = (
+			self.per_page()
+			if main is None
+			else (self.layout != "focus") * max(1, min(8, self.size[0] // self.px(172)))
+		)
 		order = self._paged(order, room)
 		keys = order if main is None else [main, *order]
 		if main is not None:
@@ -20137,11 +20160,6 @@ class ScreenZoom:
 			self.view = (zoom, max(0.0, min(1.0, cx)), max(0.0, min(1.0, cy)))
 
 
-def poor_picture(quality: StreamQuality, asked: Json) -> bool:
-	"""Whether somebody's picture, `asked` for so, suffers from the network."""
-	return 0 < quality.fps < 0.4 * asked.get("fps", DEFAULT_FPS) or quality.lost_frames > 8
-
-
 class HoverButtons:
 	"""The small buttons and facts over the tile under the mouse."""
 
@@ -20167,10 +20185,10 @@ class HoverButtons:
 		if wide > px(230):
 			rooms["pin"] += look.font(12).measure(words) + px(4)
 		left = right - sum(rooms.values())
-		stage.image(left, y + px(10), look.box(right - left, px(32), 9, "#14181F"), name="hover")
+		stage.box(left, y + px(10), right - left, px(32), 9, "#14181F", name="hover")
 		for icon, command in icons:
 			colour = "#7FAAFF" if icon == "pin" and pinned else "#FFFFFF"
-			stage.image(left + px(9), y + px(17), look.icon(icon, 18, colour), name="hover")
+			stage.icon(left + px(9), y + px(17), icon, 18, colour, name="hover", anchor="nw")
 			if rooms[icon] > px(36):
 				stage.text(left + px(31), y + px(26), words, 12, colour=colour, name="hover")
 			stage.spot(f"hover:{icon}", (left, y + px(10), rooms[icon], px(32)), command)
@@ -20349,7 +20367,8 @@ class Stage(Painted):
 		shot, quality = self.plan.shot, self.plan.shot.quality.get(one.id)
 		own = one.id == shot.me
 		asked, lost = self._watched.get(one.name, {}), shot.link == "reconnecting"
-		poor = quality is not None and one.camera and poor_picture(quality, asked)
+		few = 0.4 * asked.get("fps", DEFAULT_FPS)  # pictures a second: the network takes others away
+		poor = one.camera and bool(quality and (0 < quality.fps < few or quality.lost_frames > 8))
 		note = tr("Reconnecting…") if lost and next(iter(self.tiles), None) == one.id else ""
 		note = tr("lost the connection") if one in self.plan.lost else note
 		return TileLook(
@@ -20518,7 +20537,7 @@ class ToastStack:
 			stage.text(at, middle, action, bold=True, colour=p.link, anchor="e", name="toast")
 			area = at - action_room, y, action_room + px(6), height
 			stage.spot(f"toast:{toast.number}", area, partial(self._act, toast))
-		stage.image(x + width - px(30), y + px(15), look.icon("close", 14, p.third), name="toast")
+		stage.icon(x + width - px(30), y + px(15), "close", 14, p.third, name="toast", anchor="nw")
 		stage.spot(
 			f"toast:x{toast.number}", (x + width - px(34), y, px(34), height), partial(self._drop, toast)
 		)
@@ -20634,7 +20653,7 @@ COMMANDS: Mapping[str, Command] = {
 		"Lower all hands", Do("lower", who="all"), "quiet attendees", when=lambda shot: bool(shot.hands)
 	),
 	"next": Command(
-		"N", "Give the word", "Give the word", lambda v: v.actions.give_word(), "",
+		"N", "Give the word", "Give the word", lambda v: v.act("word", to=v.shot.hands[0].name), "",
 		host=True, when=lambda shot: bool(shot.hands),
 	),
 	"invite": Command("", "Invite others", "Invite others", lambda v: v.actions.invite(), "class"),
@@ -20665,7 +20684,10 @@ COMMANDS: Mapping[str, Command] = {
 	"louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
 	"softer": Command("", "Softer for me", "", lambda v, one: v.actions.hear(one, -0.5), "person"),
 	"unheard": Command("", "Mute for me, or hear again", "", lambda v, one: v.actions.hear(one), "person"),
-	"near": Command("", "In my room, or not", "", lambda v, one: v.actions.sit(one), "person"),
+	"near": Command(
+		"", "In my room, or not", "",
+		lambda v, one: v.act("room", same=None if one.id in v.shot.around else one.name), "person",
+	),
 	"mute": Hosts("Mute", Do("mute"), apart=True),
 	"word": Hosts("Give the word", Do("word", "to")),
 	"unword": Hosts(
@@ -20802,13 +20824,13 @@ class Pill(Button):
 		width = px(22) + lead_room + image_room + bold.measure(words) + link_room
 		self.wipe()
 		self.configure(width=width)
-		self.image(0, 0, look.box(width, px(36), 9, p.raised if self.hot else p.card, self.ring, 2))
+		self.box(0, 0, width, px(36), 9, p.raised if self.hot else p.card, self.ring, 2)
 		x, middle = px(11), px(18)
 		if lead:
 			self.text(x, middle, lead, 11, bold=True, colour=p.third)
 			x += lead_room
 		if icon:
-			self.image(x, middle, look.icon(icon, 17, colour or p.second), "w")
+			self.icon(x, middle, icon, 17, colour or p.second, anchor="w")
 		for at in range(3 if bars else 0):
 			high = px(6 + 4 * at)
 			fill = colour if at < bars else p.line
@@ -20921,11 +20943,11 @@ class TopBar:
 
 	def _write(self) -> None:
 		title, facts = self._lines
-		look, px, p = self.look, self.look.px, self.look.palette
+		px, p = self.look.px, self.look.palette
 		room = self.title.extent[0]
 		self.title.wipe()
 		self.title.text(0, px(20), title, 15, bold=True, room=room)
-		self.title.image(0, px(41), look.icon("lock", 14, p.good), "w")
+		self.title.icon(0, px(41), "lock", 14, p.good, anchor="w")
 		self.title.text(px(20), px(41), facts, 12, colour=p.second, room=room - px(20))
 
 
@@ -20968,7 +20990,7 @@ class NoticeBar:
 	def _write(self, line: Painted, words: str, room: int) -> None:
 		look, px = self.look, self.look.px
 		line.wipe()
-		line.image(0, px(20), look.icon("info", 18, look.palette.link), "w")
+		line.icon(0, px(20), "info", 18, look.palette.link, anchor="w")
 		line.text(px(28), px(20), words, 13, room=room - px(28))
 
 
@@ -21067,7 +21089,7 @@ class ChatRow:
 	) -> None:
 		cut = max(0, -y // 512 - 1) * 512
 		tall = min(tall - cut, (view.extent[1] // 512 + 4) * 512)
-		view.image(x, y + cut, view.look.box(wide, tall, radius, fill, ring))
+		view.box(x, y + cut, wide, tall, radius, fill, ring)
 
 	def _words(self, view: ListView, lines: list[str], x: int, y: int, step: int) -> None:
 		first = max(0, -y // step)
@@ -21354,7 +21376,7 @@ class ChatPanel:
 		self.list.bind("<Shift-Button-1>", self._stretch, add="+")
 		self.list.bind("<B1-Motion>", self._stretch, add="+")
 		self.list.bind("<<Copy>>", lambda _: self.copy())
-		self.list.bind("<<SelectAll>>", lambda _: self._pick_all())
+		self.list.bind("<<SelectAll>>", lambda _: self._select(range(1, 1 << 53)))
 		self.list.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
 		self._notes: list[tuple[int, str]] = []
 		self._seen: tuple[Any, ...] = ()
@@ -21372,9 +21394,6 @@ class ChatPanel:
 			low, high = sorted((self._anchor, row.line.n))
 			self._select(range(low, high + 1))
 		return "break"
-
-	def _pick_all(self) -> None:
-		self._select(range(1, 1 << 53))
 
 	def _select(self, picked: range) -> None:
 		if picked != self.picked:
@@ -21499,10 +21518,10 @@ class PersonRow:
 		x = width - px(6)
 		if not self.own:
 			view.spot(f"more{one.id}", (x - px(28), y + px(12), px(28), px(28)), self.menu)
-			view.image(x - px(14), middle, look.icon("more", 18, p.second), "center")
+			view.icon(x - px(14), middle, "more", 18, p.second)
 		x -= px(34)
 		off = "" if one.camera else p.bad
-		view.image(x, middle, look.icon("camera", 17, p.third if off else p.second, off), "e")
+		view.icon(x, middle, "camera", 17, p.third if off else p.second, off, anchor="e")
 		icon, colour = ("bars", p.good) if self.speaking else ("mic", p.second)
 		mic = look.icon(icon, 17, colour, "" if one.mic else p.bad)
 		view.image(x - px(26), middle, mic, "e")
@@ -21520,7 +21539,7 @@ def row_button(view: ListView, name: str, x: int, y: int, words: str, command: A
 	fill, colour = (p.accent, p.on_accent) if main else (p.raised, p.text)
 	room = look.font(12, bold=True).measure(words) + px(24)
 	view.spot(name, (x, y, room, px(30)), command)
-	view.image(x, y, look.box(room, px(30), 8, fill))
+	view.box(x, y, room, px(30), 8, fill)
 	view.text(x + room // 2, y + px(15), words, 12, bold=True, colour=colour, anchor="center")
 	return x + room + px(8)
 
@@ -21601,12 +21620,9 @@ class AttendeesPanel:
 		self.search = Field(look, self.frame, hint=tr("Find a name"), width=px(200), height=38)
 		self.search.pack(fill="x", padx=px(14), pady=(px(2), px(8)))
 		self._shot = Snapshot()
-		self.search.entry.bind("<KeyRelease>", self._search, add="+")
+		self.search.entry.bind("<KeyRelease>", lambda _: self.show(self._shot), add="+")
 		self.list = ListView(look, self.frame)
 		self.list.pack(fill="both", expand=True, padx=(px(12), px(4)), pady=(0, px(8)))
-
-	def _search(self, _: object) -> None:
-		self.show(self._shot)
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the people of the snapshot."""
@@ -21628,12 +21644,11 @@ class AttendeesPanel:
 		if shot.leads and not wanted:
 			heirs = ", ".join(shot.heirs) or tr("the lesson stops")
 			rows.append(NoteRow(tr("If this computer fails: {names}", names=heirs)))
-		back = tr("Let back")
 		for name in shot.banned:
 			rows.append(
 				FlowRow(
 					tr("Removed: {name}", name=name),
-					((name, back, False),),
+					((name, tr("Let back"), False),),
 					lambda who: self.act("unban", who=who),
 				)
 			)
@@ -21681,18 +21696,18 @@ class FileRow:
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
 		"""Draw it."""
-		look, px, p, one = view.look, view.look.px, view.look.palette, self.entry
+		px, p, one = view.look.px, view.look.palette, self.entry
 		tall = px(104 if self.actions else 70)
-		view.image(px(2), y, look.box(width - px(4), tall, 12, p.card))
-		view.image(px(14), y + px(14), look.box(px(40), px(40), 9, p.chosen))
-		view.image(px(34), y + px(34), look.icon("file", 20, p.link), "center")
+		view.box(px(2), y, width - px(4), tall, 12, p.card)
+		view.box(px(14), y + px(14), px(40), px(40), 9, p.chosen)
+		view.icon(px(34), y + px(34), "file", 20, p.link)
 		room, bad = max(px(5), width - px(80)), one.state == "failed" or self._is_foreign_program()
 		view.text(px(66), y + px(24), one.name, 13, bold=True, room=room)
 		view.text(px(66), y + px(45), self._facts(), 11, colour=p.bad_text if bad else p.second, room=room)
 		if one.state in ("uploading", "downloading"):
 			done = round(room * min(1.0, one.done / max(1, one.size))) // 3 * 3
 			for wide, colour in ((room, p.line), (max(px(5), done), p.accent)):
-				view.image(px(66), y + px(57), look.box(wide, px(5), 3, colour))
+				view.box(px(66), y + px(57), wide, px(5), 3, colour)
 		x = px(66)
 		for name, words, command in self.actions:
 			main = name in ("download", "open")
@@ -21877,7 +21892,7 @@ class MeetingRow:
 		look, px, p, ad = view.look, view.look.px, view.look.palette, self.ad
 		view.spot(f"meeting:{ad.address}", (0, y, width, px(66)), self.choose)
 		fill, ring = (p.chosen, p.focus) if self.chosen else (p.card, "")
-		view.image(0, y, look.box(width, px(66), 12, fill, ring, 2))
+		view.box(0, y, width, px(66), 12, fill, ring, 2)
 		view.image(px(14), y + px(13), look.avatar(ad.host, 40))
 		room = width - px(68) - px(50)
 		view.text(px(68), y + px(24), ad.title, 14, bold=True, room=room)
@@ -21887,7 +21902,7 @@ class MeetingRow:
 			words = tr("Another version of ConnectSphere")
 		view.text(px(68), y + px(46), words, 12, colour=p.second, room=room)
 		if ad.pin:
-			view.image(width - px(26), y + px(33), look.icon("lock", 18, p.good), "center")
+			view.icon(width - px(26), y + px(33), "lock", 18, p.good)
 		return px(76)
 
 
@@ -21940,10 +21955,9 @@ class PreviewCard:
 		for what, x in (("mic", middle - px(60)), ("camera", middle + px(8))):
 			on, here = bool(getattr(self, what)), what == self.at and has_focus(stage.canvas)
 			fill, ring = "#14181F" if on else "#C93A42", self.look.palette.focus if here else "#3A4452"
-			disc = self.look.box(px(52), px(52), 26, fill, ring, 3 if here else 1)
-			stage.image(x, y, disc, name="preview")
-			icon = self.look.icon(what, 22, "#FFFFFF", "" if on else "#FFFFFF")
-			stage.image(x + px(26), y + px(26), icon, "center", "preview")
+			stage.box(x, y, px(52), px(52), 26, fill, ring, 3 if here else 1, name="preview")
+			slash = "" if on else "#FFFFFF"
+			stage.icon(x + px(26), y + px(26), what, 22, "#FFFFFF", slash, name="preview")
 			stage.spot(f"preview:{what}", (x, y, px(52), px(52)), partial(self.flip, what))
 
 	def tick(self) -> None:
@@ -21969,7 +21983,7 @@ class DeviceRow:
 		px, p = look.px, look.palette
 		self.frame = Card(look, parent).canvas
 		head = Painted(look, self.frame, px(36), px(44)).pack(side="left", padx=(px(10), px(4)), pady=px(5))
-		head.image(px(20), px(22), look.icon(icon, 19, p.second), "center")
+		head.icon(px(20), px(22), icon, 19, p.second)
 		self.choice = choice(self.frame)
 		more = Button(look, self.frame, self.choice.press, icon="down", kind="ghost", height=36)
 		more.pack(side="right", padx=px(8))
@@ -22033,7 +22047,7 @@ class Form(Dialog):
 	def __init__(self, look: Look, title: str, ok: str, go: Callable[..., object]):
 		super().__init__(look, title, 440)
 		self.go, self.fields = go, list[Any]()
-		self.buttons([(tr("Cancel"), "plain", lambda *_: None), (ok, "primary", go)])
+		self.buttons([(tr("Cancel"), "plain"), (ok, "primary", go)])
 
 	def caption(self, words: str) -> None:
 		"""Name the next field."""
@@ -22048,8 +22062,8 @@ class Form(Dialog):
 	def enter(self) -> None:
 		self._then(self.go)
 
-	def _then(self, command: Callable[..., object]) -> None:
-		super()._then(partial(command, *[one.value for one in self.fields]))
+	def _then(self, *commands: Callable[..., object]) -> None:
+		super()._then(*[partial(command, *[one.value for one in self.fields]) for command in commands])
 
 
 def switch_row(
@@ -22313,7 +22327,7 @@ class StartView:
 				self.look, tr("This is not the computer you know"),
 				f"{tr(reason)}\n\n{tr('Ask the teacher before you go on.')}",
 				(tr("Join anyway"), "plain", partial(self._go, *self._tried, accept=True)),
-				(tr("Do not join"), "primary", lambda: None),
+				(tr("Do not join"), "primary"),
 			)  # fmt: skip
 			return
 		self.look.say(self.trouble, tr(reason))
@@ -22401,7 +22415,7 @@ class DoctorDialog(WorkDialog):
 	def __init__(self, look: Look, backend: Program, tasks: Tasks):
 		title, words = tr("Check this computer and network"), tr("One moment…")
 		super().__init__(look, title, 620, 540, tasks, words, backend.doctor)
-		self.buttons([(tr("Done"), "primary", lambda: None)])
+		self.buttons([(tr("Done"), "primary")])
 
 	def show(self, result: Diagnosis) -> None:
 		"""Show what was found."""
@@ -22423,7 +22437,7 @@ class FindingRow:
 		look, px, p = view.look, view.look.px, view.look.palette
 		colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
 		icon = DoctorDialog.ICONS[self.found.state]
-		view.image(px(10), y + px(18), look.icon(icon, 16, colour), "center")
+		view.icon(px(10), y + px(18), icon, 16, colour)
 		lines = wrapped(tr(self.found.words), look.font(13), width - px(40), " ")
 		for at, line in enumerate(lines):
 			view.text(px(30), y + px(18) + px(20) * at, line, 13)
@@ -22445,7 +22459,7 @@ class InvitationDialog(Dialog):
 			self._others(ways[1:])
 		if shot.fingerprint:
 			self._pictures(fingerprint_pictures(shot.fingerprint))
-		self.buttons([(tr("Done"), "plain", lambda: None), (tr("Copy the invitation"), "primary", copy)])
+		self.buttons([(tr("Done"), "plain"), (tr("Copy the invitation"), "primary", copy)])
 
 	def _large(self, facts: Sequence[tuple[str, str]]) -> None:
 		look, px = self.look, self.look.px
@@ -22489,7 +22503,7 @@ class GiveDialog(WorkDialog):
 		title = tr("Give this app to others")
 		super().__init__(look, title, 700, 400, tasks, tr("One moment…"), backend.give_app)
 		stop = partial(tasks.run, backend.keep_app)
-		self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary", lambda: None)])
+		self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary")])
 
 	def show(self, result: GivenApp) -> None:
 		"""Show where it is found."""
@@ -22575,7 +22589,7 @@ class ShareDialog(Dialog):
 		self._bind()
 		self.go = self.buttons([
 			(tr("A picture or video…"), "plain", self._choose_file),
-			(tr("Cancel"), "plain", lambda: None),
+			(tr("Cancel"), "plain"),
 			(tr("Take over" if over else "Share"), "primary", lambda: self.share(self.chosen)),
 		])  # fmt: skip
 		self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
@@ -22619,7 +22633,7 @@ class ShareDialog(Dialog):
 		sheet, look, px, p = self.cards, self.look, self.look.px, self.look.palette
 		wide, tall, here = self.step[0] - px(10), self.step[1] - px(10), source == self.chosen
 		ring = p.focus if here else ""
-		sheet.image(x, y, look.box(wide, tall, 12, p.chosen if here else p.card, ring, 3 if here else 1))
+		sheet.box(x, y, wide, tall, 12, p.chosen if here else p.card, ring, 3 if here else 1)
 		size = px(self.THUMB[0]), px(self.THUMB[1])
 		if picture is not None:
 			job = TileJob(picture, *size, TileLook(fit=True), p, px.scale)
@@ -22835,14 +22849,8 @@ class SettingsDialog(Dialog):
 	def _device(self, what: str, parent: tk.Misc) -> Choice:
 		found = self.found.get(what) or [("default", "Default device")]
 		options = [(spec, tr(words)) for spec, words in found]
-		return Choice(
-			self.look,
-			parent,
-			options,
-			self.backend.setting(what),
-			partial(self._set, what),
-			self.look.px(300),
-		)
+		value, chosen = self.backend.setting(what), partial(self._set, what)
+		return Choice(self.look, parent, options, value, chosen, self.look.px(300))
 
 	def _audio(self) -> None:
 		look, px = self.look, self.look.px
@@ -22923,7 +22931,7 @@ class SettingsDialog(Dialog):
 		for at, (keys, words) in enumerate(rows):
 			y = step * at + step // 2
 			room = look.font(12, bold=True).measure(keys) + px(18)
-			sheet.image(0, y - px(12), look.box(room, px(24), 6, look.palette.raised))
+			sheet.box(0, y - px(12), room, px(24), 6, look.palette.raised)
 			sheet.text(px(9), y, keys, 12, bold=True)
 			sheet.text(px(130), y, tr(words), 13, colour=look.palette.second)
 		sheet.pack(anchor="w")
@@ -23229,10 +23237,6 @@ class Actions:
 		keep = tr("Keep microphones off"), partial(view.act, "permit", what="mic", on=False)
 		view.toasts.add(tr("{count} muted", count=count), "mic", *(() if "mic" in shot.rules.off else keep))
 
-	def give_word(self) -> None:
-		"""Let the next hand speak."""
-		self.view.act("word", to=self.view.shot.hands[0].name)
-
 	def hand(self) -> None:
 		self.view.act("hand", up=not self.view.controller.snapshot().wants("hand"))
 
@@ -23433,10 +23437,6 @@ class Actions:
 		gain = min(2.0, max(0.0, gain + by)) if by else float(not gain)
 		self.view.act("volume", who=one.name, gain=gain)
 
-	def sit(self, one: Person) -> None:
-		"""Sit with a person, or not."""
-		self.view.act("room", same=None if one.id in self.view.shot.around else one.name)
-
 	def write_to(self, name: str) -> None:
 		"""Open the messages with `name` as the one who reads them."""
 		self.view.show_panel("messages")
@@ -23447,7 +23447,7 @@ class Actions:
 		self.view.confirm(
 			tr("Remove {name}?", name=plain(name)),
 			"",
-			(tr("Cancel"), "plain", lambda: None),
+			(tr("Cancel"), "plain"),
 			(tr("Remove"), "danger", partial(self.view.act, "remove", who=name)),
 			first=tr("Cancel"),
 		)
@@ -23456,7 +23456,7 @@ class Actions:
 		"""Ask before leaving; a host may end it for all. `closes`: the window with it, unless it goes on."""
 		view, title = self.view, tr("Leave the meeting")
 		view.closes = closes
-		stay = (tr("Stay"), "plain", lambda: None)
+		stay = (tr("Stay"), "plain")
 		if view.shot.role == "host":
 			words = tr("Others can go on without you, or the meeting ends for all.")
 			leave = (tr("Leave"), "plain", partial(self.leave, stays=True))
@@ -23474,6 +23474,36 @@ class Actions:
 		self.view.closes &= not stays
 		self.view.act("leave")
 		self.view.left("")
+
+
+class Pager(Painted):
+	"""Below the stage: which of its pages is shown, and the ways to the others."""
+
+	def __init__(self, look: Look, parent: tk.Misc, stage: Stage):
+		super().__init__(look, parent, look.px(200), look.px(34))
+		self._stage = stage
+
+	def show(self) -> None:
+		"""Show the page of the stage, if it has several."""
+		stage, px, p = self._stage, self.look.px, self.look.palette
+		if stage.plan.pages <= 1:
+			self.canvas.grid_remove()
+			return
+		self.grid(row=3, column=1, pady=(0, px(6)))
+		self.wipe()
+		shown = min(stage.plan.pages, 8)
+		self.configure(width=px(150 + 16 * shown))
+		self.icon(px(12), px(17), "left", 18, p.second)
+		x = px(30)
+		for at in range(shown):
+			here = at == min(stage.plan.page, shown - 1)
+			self.box(x, px(14), px(14 if here else 7), px(7), 4, p.focus if here else p.line)
+			x += px(22 if here else 15)
+		self.icon(x + px(8), px(17), "right", 18, p.second)
+		words = tr("Page {page} of {pages}", page=stage.plan.page + 1, pages=stage.plan.pages)
+		self.text(x + px(28), px(17), words, 12, colour=p.second)
+		self.spot("back", (0, 0, px(26), px(34)), partial(stage.turn, -1))
+		self.spot("on", (x, 0, px(200), px(34)), partial(stage.turn, 1))
 
 
 class MainAppView:
@@ -23522,14 +23552,14 @@ class MainAppView:
 		self.show_panel("messages")
 
 	def _build(self) -> None:
-		look, px, frame = self.look, self.look.px, self.frame
+		look, frame = self.look, self.frame
 		self.side = SideBar(look, frame, self.run)
 		self.top = TopBar(look, frame, self.run, self.act)
 		self.notice = NoticeBar(look, frame)
 		self.stage = Stage(look, frame, self.controller)
 		self.stage.menu_for = self.actions.about
-		self.stage.pages_changed = self._pages
-		self.pager = Painted(look, frame, px(200), px(34))
+		self.pager = Pager(look, frame, self.stage)
+		self.stage.pages_changed = self.pager.show
 		self.toasts, self.reactions = ToastStack(self.stage), Reactions(self.stage)
 		self.panel = SidePanel(look, frame, self.show_panel)
 		self.chat = ChatPanel(look, self.panel.frame, self.act, self.actions.upload, self.actions.save_chat)
@@ -23673,28 +23703,6 @@ class MainAppView:
 		if shot.new_host and not self._settled and shot.role != "host":
 			yield tr("Hosted by {name}, new to this computer", name=shot.host), "link", leave
 
-	def _pages(self) -> None:
-		stage, px, p = self.stage, self.look.px, self.look.palette
-		if stage.plan.pages <= 1:
-			self.pager.canvas.grid_remove()
-			return
-		self.pager.grid(row=3, column=1, pady=(0, px(6)))
-		self.pager.wipe()
-		shown = min(stage.plan.pages, 8)
-		self.pager.configure(width=px(150 + 16 * shown))
-		self.pager.image(px(12), px(17), self.look.icon("left", 18, p.second), "center")
-		x = px(30)
-		for at in range(shown):
-			here = at == min(stage.plan.page, shown - 1)
-			dot = self.look.box(px(14 if here else 7), px(7), 4, p.focus if here else p.line)
-			self.pager.image(x, px(14), dot)
-			x += px(22 if here else 15)
-		self.pager.image(x + px(8), px(17), self.look.icon("right", 18, p.second), "center")
-		words = tr("Page {page} of {pages}", page=stage.plan.page + 1, pages=stage.plan.pages)
-		self.pager.text(x + px(28), px(17), words, 12, colour=p.second)
-		self.pager.spot("back", (0, 0, px(26), px(34)), partial(stage.turn, -1))
-		self.pager.spot("on", (x, 0, px(200), px(34)), partial(stage.turn, 1))
-
 	# what the user does
 
 	def rebuild(self, look: Look) -> None:
@@ -23810,9 +23818,8 @@ class MainAppView:
 				self.actions.source = "screen:0"
 			self.act("agree", to=to, yes=agreed)
 
-		no = tr("Not now")
-		choices = (no, "plain", partial(answer, False)), (yes, "primary", partial(answer, True))
-		self.confirm(words, more, *choices, first=no)
+		no, agreed = (tr("Not now"), "plain", partial(answer, False)), (yes, "primary", partial(answer, True))
+		self.confirm(words, more, no, agreed, first=no[0])
 		dialog = cast(ConfirmDialog, self.dialog)
 		if to == "share":
 			dialog._later(20_000, partial(answer, False))

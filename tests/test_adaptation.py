@@ -157,14 +157,14 @@ class Receiver:
 		return found
 
 	def send(self) -> None:
-		allocation = self.room.allocator.people[self.me].allocation
+		allocation = self.room.streams.allocator.people[self.me].allocation
 		for ident, due in self.due.items():
 			if ident not in allocation or self.now < due:
 				continue
 			layer, fps = allocation[ident]
 			self.due[ident] = max(due + 1 / fps, self.now)
 			size = int(SIZES[layer] * (COARSE if layer in self.coarse.get(ident, []) else 1.0))
-			seen = self.room.allocator.sizes
+			seen = self.room.streams.allocator.sizes
 			seen[ident, layer] = (7 * seen.get((ident, layer), size) + size) / 8
 			self.wakes = self.now  # what comes ends a wait
 			if self.pacer.accepts(self.me):
@@ -216,7 +216,7 @@ class Receiver:
 		report = self.watch.report(self.octets, self.pictures, self.incoming.lost, self.clock())
 		if report:
 			self.say(type="report", **report)
-			found.shares.append(dict(self.room.allocator.people[self.me].allocation))
+			found.shares.append(dict(self.room.streams.allocator.people[self.me].allocation))
 
 
 HD = {1: (3, 15), 2: (2, 15)}
@@ -265,7 +265,7 @@ def test_a_path_that_shrinks_and_grows_again(
 	free = one.run(15)
 	assert one.warnings == warnings, "that a limit is gone is no loss"
 	assert free[-1].frames >= 29 and not any(second.lost for second in free[1:])
-	assert free[-1].shares[-1] == one.room.allocator.people[one.me].subscriptions
+	assert free[-1].shares[-1] == one.room.streams.allocator.people[one.me].subscriptions
 
 
 def test_a_path_that_drops_what_is_too_much_without_a_queue() -> None:
@@ -283,7 +283,7 @@ def test_jitter_is_no_queue_and_loss_that_is_repaired_no_reason() -> None:
 	for spoken in (0.03, 0.0):
 		one = Receiver({1: (2, 15)}, jitter=spoken)
 		one.run(30)
-		assert one.room.allocator.people[one.me].down.rate == math.inf
+		assert one.room.streams.allocator.people[one.me].down.rate == math.inf
 
 
 def test_what_a_path_carries_is_found_from_any_reports() -> None:
@@ -371,9 +371,14 @@ def test_a_layer_is_coarse_only_while_nobody_with_a_good_path_has_it() -> None:
 	report = {"type": "report", "loss": 0.5, "delay_ms": 100.0, "kbps": 2500.0}
 	assert coarse(room.handle(ben, report, 2.0, 0.0)) == [[2]]
 	assert coarse(room.handle(cleo, watch, 3.0, 0.0)) == [[]]
-	before = room.allocator.routes(ana)[cleo]
+	before = room.streams.allocator.routes(ana)[cleo]
 	room.handle(ben, report | {"kbps": 100.0}, 4.0, 0.0)
-	assert room.allocator.routes(ana)[ben] < before == room.allocator.routes(ana)[cleo] == (2, 15)
+	assert (
+		room.streams.allocator.routes(ana)[ben]
+		< before
+		== room.streams.allocator.routes(ana)[cleo]
+		== (2, 15)
+	)
 
 
 MOVES = st.tuples(
@@ -440,15 +445,15 @@ def test_a_sender_whose_way_up_is_short_is_asked_for_less_and_later_for_all() ->
 		octets += int(0.5 * min(rate, carries))
 		whole = round(0.5 * sum(asked.values()) * (share if share > 0.9 else 0.1))
 		pictures, lost = pictures + whole, lost + round(0.5 * sum(asked.values())) - whole
-		room.allocator.update_sizes(sizes, {ana: (octets, pictures, lost)}, now)
-		asked = room.allocator.wanted_layers(ana, now)
+		room.streams.allocator.update_sizes(sizes, {ana: (octets, pictures, lost)}, now)
+		asked = room.streams.allocator.wanted_layers(ana, now)
 		history.append((rate, asked))
 		now += 0.5
 	assert history[0][1] == {3: 15}
 	assert max(rate for rate, _ in history[6:16]) <= carries * 1.3 and history[6][1] != {3: 15}
 	assert all(rate <= 1.4 * 200e3 for rate, _ in history[6:16]), "what its way carries"
 	assert history[-1][1] == {3: 15}, "and all of it again"
-	assert room.allocator.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
+	assert room.streams.allocator.routes(ana) == {ben: (3, 15)}, "each receiver gets the best that comes"
 
 
 def test_what_the_host_itself_was_too_busy_to_read_is_nobodys_way_up() -> None:
@@ -456,12 +461,12 @@ def test_what_the_host_itself_was_too_busy_to_read_is_nobodys_way_up() -> None:
 	room.handle(ben, {"type": "watch", "streams": {str(ana): {"layer": 3, "fps": 15}}}, 1.0, 0.0)
 	for turn in range(40):
 		sent = {ana: (60_000 * turn, 5 * turn, 5 * turn)}  # half of them are lost
-		room.allocator.update_sizes({(ana, 3): 45e3}, sent, 2.0 + 0.5 * turn, dropped=700 * turn)
-		assert room.allocator.wanted_layers(ana, 2.0 + 0.5 * turn) == {3: 15}
+		room.streams.allocator.update_sizes({(ana, 3): 45e3}, sent, 2.0 + 0.5 * turn, dropped=700 * turn)
+		assert room.streams.allocator.wanted_layers(ana, 2.0 + 0.5 * turn) == {3: 15}
 	for turn in range(40, 50):
 		sent = {ana: (60_000 * turn, 5 * turn, 5 * turn)}
-		room.allocator.update_sizes({(ana, 3): 45e3}, sent, 2.0 + 0.5 * turn, dropped=700 * 39)
-	assert room.allocator.wanted_layers(ana, 27.0) != {3: 15}, "this is"
+		room.streams.allocator.update_sizes({(ana, 3): 45e3}, sent, 2.0 + 0.5 * turn, dropped=700 * 39)
+	assert room.streams.allocator.wanted_layers(ana, 27.0) != {3: 15}, "this is"
 
 
 def test_who_receives_whom_is_not_looked_up_in_everyone() -> None:
@@ -474,12 +479,12 @@ def test_who_receives_whom_is_not_looked_up_in_everyone() -> None:
 	room, (ana, *others) = room_of("Ana", "Ben", "Cleo", "Dan")
 	for one in others:
 		room.handle(one, {"type": "watch", "streams": {str(ana): {"layer": 1, "fps": 8}}}, 1.0, 0.0)
-	room.allocator.people = Unread(room.allocator.people)  # type: ignore[assignment]
-	assert room.allocator.routes(ana) == dict.fromkeys(others, (1, 8))
+	room.streams.allocator.people = Unread(room.streams.allocator.people)  # type: ignore[assignment]
+	assert room.streams.allocator.routes(ana) == dict.fromkeys(others, (1, 8))
 	for turn in range(20):
 		sent = dict.fromkeys([ana, *others], (60_000 * turn, 5 * turn, 5 * turn))
-		room.allocator.update_sizes({(ana, 1): 9e3}, sent, 2.0 + turn)
-	assert room.allocator.wanted_layers(ana, 22.0)
+		room.streams.allocator.update_sizes({(ana, 1): 9e3}, sent, 2.0 + turn)
+	assert room.streams.allocator.wanted_layers(ana, 22.0)
 
 
 def test_a_report_is_seldom_while_all_is_well_and_soon_where_it_is_not() -> None:
@@ -503,7 +508,7 @@ def test_who_speaks_is_served_first_from_then_on() -> None:
 	room.handle(cleo, {"type": "watch", "streams": streams}, 1.0, 0.0)
 	room.handle(cleo, {"type": "report", "loss": 0.5, "delay_ms": 0.0, "kbps": 2000.0}, 2.0, 0.0)
 	for loudest, other in ((ben, ana), (ana, ben)):
-		effects = room.allocator.set_active_speaker(loudest, 3.0)
-		assert room.allocator.routes(loudest)[cleo] > room.allocator.routes(other)[cleo]
+		effects = room.streams.allocator.set_active_speaker(loudest, 3.0)
+		assert room.streams.allocator.routes(loudest)[cleo] > room.streams.allocator.routes(other)[cleo]
 		assert {effect.sender for effect in effects if isinstance(effect, Reroute)} == {ana, ben}
-	assert room.allocator.set_active_speaker(cleo, 4.0) == []
+	assert room.streams.allocator.set_active_speaker(cleo, 4.0) == []

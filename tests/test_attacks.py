@@ -253,7 +253,7 @@ def test_nobody_uses_the_authority_of_another(server: cs.ConferenceServer, ana: 
 		ana.say(offer | {"to_name": ben.welcome["name"]})
 		private = ana.hear("file_ready")["file"]
 		on_the_thread(
-			server, lambda: [server.apply(server.room.file_whole(one)) for one in (public, private)]
+			server, lambda: [server.apply(server.room.shelf.file_whole(one)) for one in (public, private)]
 		)
 		for attempt in (
 			{"type": "cancel", "file": public},
@@ -281,7 +281,7 @@ def test_a_ticket_is_for_one_direction(
 			link.sendall(hello)
 			assert b'"denied"' in read_to_end(link)
 		used = asked  # wrongly used is used up
-	assert server.room.presenter == 0
+	assert server.room.planes.presenter == 0
 
 
 # -- posing as another, and old datagrams -----------------------------------------------------------
@@ -342,7 +342,7 @@ def test_an_insider_cannot_send_anothers_picture(
 			one.bind("video")
 		hers, own, relay = ana.welcome["id"], eve.welcome["id"], relay_of(server)
 		ben.say({"type": "watch", "streams": {str(i): {"layer": 0, "fps": 60} for i in (hers, own)}})
-		wait_until(lambda: server.room.allocator.routes(hers))
+		wait_until(lambda: server.room.streams.allocator.routes(hers))
 		forged = jpeg(160, 90)
 		unbound = counted(server, "unbound")
 		for number in range(5_001, 5_011):
@@ -383,7 +383,7 @@ def test_fragments_that_lie(server: cs.ConferenceServer, eve: Member) -> None:
 			one.bind("video")
 		ident = eve.welcome["id"]
 		ben.say({"type": "watch", "streams": {str(ident): {"layer": 0, "fps": 60}}})
-		wait_until(lambda: server.room.allocator.routes(ident))
+		wait_until(lambda: server.room.streams.allocator.routes(ident))
 		for n in range(3_000):
 			total, index = dice.choice([(256, 255), (256, 1), (2, 1), (3, 0), (65_535, 9), (1, 0), (5, 7)])
 			head = struct.pack(">IIHH", ident, dice.randrange(1_500), total, index)
@@ -728,7 +728,7 @@ def test_no_descriptors_left_is_said_once_and_waited_out(
 	server: cs.ConferenceServer, caplog: pytest.LogCaptureFixture
 ) -> None:
 	with Exhausted() as listener:
-		accepting = cs.Worker("accept", partial(server._run_acceptor, listener, lambda sock, address: None))
+		accepting = cs.Worker("accept", partial(server._acceptors._run, listener, lambda sock, address: None))
 		accepting.start()
 		time.sleep(0.5)
 		accepting.close()
@@ -762,13 +762,13 @@ def test_a_presenter_that_never_waits_is_stopped(
 	with contextlib.ExitStack() as stack:
 		screen(server, ana, "viewer", stack)
 		link = screen(server, eve, "presenter", stack)
-		wait_until(lambda: server.room.presenter == eve.welcome["id"])
+		wait_until(lambda: server.room.planes.presenter == eve.welcome["id"])
 		link.sendall(cs.encode_message(cs.encode_screen(cs.Geometry(1, 640, 480))))
 		commit = b"".join(cs.encode_message(cs.encode_screen(cs.Commit(1, n))) for n in range(1_000))
 		link.settimeout(4)  # before the two are missed for their silence
 		pour(link, commit)
 		assert read_to_end(link) == b""
-		wait_until(lambda: server.room.presenter == 0)
+		wait_until(lambda: server.room.planes.presenter == 0)
 
 
 @pytest.mark.calm

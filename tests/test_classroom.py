@@ -52,10 +52,10 @@ class Lesson:
 		"""The code with which it is refused; "" when it is done."""
 		if what == "share":
 			try:
-				self.world.note(self.world.room.share_start(self.member(name).id))
+				self.world.note(self.world.room.planes.share_start(self.member(name).id))
 			except cs.Refused as refused:
 				return refused.code
-			self.world.note(self.world.room.share_stop(self.member(name).id))
+			self.world.note(self.world.room.planes.share_stop(self.member(name).id))
 			return ""
 		kind, fields = ACTS[what]
 		effects = self.say(name, kind, **fields)
@@ -158,8 +158,8 @@ def test_who_shares_may_pause_and_all_read_so(lesson: Lesson) -> None:
 		return bool(errors) and errors.pop()["code"] == "not_allowed"
 
 	assert refused("Ana", True)
-	for before in (room.share_start, room.share_stop):
-		lesson.world.note(room.share_start(ana))
+	for before in (room.planes.share_start, room.planes.share_stop):
+		lesson.world.note(room.planes.share_start(ana))
 		for on in (True, False, True):
 			lesson.say("Ana", "pause", on=on)
 			assert lesson.world.heard(lesson.member("Cleo"), "state")[-1]["user"].get("paused", False) is on
@@ -252,9 +252,9 @@ def test_only_who_was_asked_frees_the_screen_and_once(lesson: Lesson) -> None:
 	world, room, host = lesson.world, lesson.world.room, lesson.host.id
 
 	def ends_it(name: str, *, yes: bool = True) -> bool:
-		world.note(room.share_start(host))
+		world.note(room.planes.share_start(host))
 		lesson.say(name, "agree", to="share", yes=yes)
-		return room.presenter != host
+		return room.planes.presenter != host
 
 	assert not any(ends_it(name) for name in ("Ana", "Bea", "Cleo"))
 	lesson.say("Bea", "ask_share", who=lesson.member("Ana").id)
@@ -349,7 +349,7 @@ def expected(lesson: Lesson, name: str, kind: str, fields: dict[str, Any]) -> st
 	if not cs.may_say(one.role, kind):
 		return "not_allowed"
 	if kind == "pause":
-		return "" if room.presenter == one.id else "not_allowed"
+		return "" if room.planes.presenter == one.id else "not_allowed"
 	if kind == "mic" and fields["on"]:
 		return "" if may("mic") or rules.word == name else "no_word"
 	if kind == "private_chat":
@@ -381,7 +381,7 @@ def test_every_message_is_refused_or_done_as_its_role_and_the_class_say(
 		lesson.say("Ms Lee", done, **fields)
 	lesson.say("Ms Lee", "collect", title=collecting)
 	if shared and lesson.world.room.classroom.may(lesson.member(shared), "share"):
-		lesson.world.note(lesson.world.room.share_start(lesson.member(shared).id))
+		lesson.world.note(lesson.world.room.planes.share_start(lesson.member(shared).id))
 	examples = [dict(wire_examples.CLIENT[kind])]
 	if kind in ("private_chat", "file_offer"):
 		examples = [{**examples[0], "to_name": to} for to in ("Cleo", "Ms Lee") if to != name]

@@ -154,7 +154,7 @@ def test_leaders_always_have_room(world: World) -> None:
 	ana, host = world.join("Ana"), world.join("Ms Lee", "host")
 	for who in (ana, ana, host):
 		world.say(who, "file_offer", name=f"{len(world.room.shelf.offers)}", size=8, sha256=SHA, ref=1)
-		world.room.file_whole(next(reversed(world.room.shelf.offers)))
+		world.room.shelf.file_whole(next(reversed(world.room.shelf.offers)))
 	assert world.heard(ana, "error")[-1]["code"] == "too_large"
 	assert world.heard(host, "file_ready")
 
@@ -275,15 +275,15 @@ def test_the_screen_is_the_hosts_when_the_host_takes_it(world: World) -> None:
 	"""Others may be quicker, and have asked before: the host gets it at the first try."""
 	host, ana, eve = world.join("Ms Lee", "host"), world.join("Ana"), world.join("Eve", address=CROWD)
 	early = world.ticket(eve, "screen", "presenter")
-	world.note(world.room.share_start(ana.id))
+	world.note(world.room.planes.share_start(ana.id))
 	world.say(host, "take_over")
 	with pytest.raises(cs.PeerFault):
-		world.room.redeem(early, "screen", world.now)
+		world.room.planes.redeem(early, "screen", world.now)
 	for who in (eve, world.join("Eve again", address=CROWD), ana):
 		world.say(who, "ticket", plane="screen", direction="presenter", ref=2)
 	assert world.heard(eve, "error")[-1]["code"] == "share_busy"
 	mine = world.ticket(host, "screen", "presenter")
-	assert world.room.redeem(mine, "screen", world.now).member == host.id
+	assert world.room.planes.redeem(mine, "screen", world.now).member == host.id
 	world.now += cs.TICKET_SECONDS + 1
 	assert world.ticket(eve, "screen", "presenter")
 

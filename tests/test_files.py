@@ -412,7 +412,7 @@ def test_the_same_unfinished_offer_is_the_same_file() -> None:
 	file = registry.offer(registry.ana)
 	assert registry.offer(registry.ana) == file
 	others = {registry.offer(registry.bob), registry.offer(registry.ana, to_name="Bob")}
-	registry.room.file_whole(file)
+	registry.room.shelf.file_whole(file)
 	assert len({file, registry.offer(registry.ana), *others}) == 4
 
 
@@ -423,7 +423,7 @@ def test_limits_hold_for_file_person_and_meeting() -> None:
 	for who, name, size in ((registry.ana, "2", 100), (registry.bob, "3", 100)):
 		file = registry.offer(who, name, size)
 		assert file != "too_large"
-		registry.room.file_whole(file)  # what never comes takes no room
+		registry.room.shelf.file_whole(file)  # what never comes takes no room
 	assert registry.offer(registry.ana, "4", 51) == "too_large"
 	assert registry.offer(registry.ana, "5", 21) == "too_large"
 	assert registry.offer(registry.ana, "6", 20) != "too_large"
@@ -434,7 +434,7 @@ def test_a_declined_private_offer_is_gone_and_its_owner_told() -> None:
 	private, public = registry.offer(registry.ana, to_name="Bob"), registry.offer(registry.ana, "b.pdf")
 	assert registry.say(registry.bob, type="decline", file=public) == []
 	assert registry.say(registry.ana, type="decline", file=private) == []
-	registry.room.file_whole(private)
+	registry.room.shelf.file_whole(private)
 	effects = registry.say(registry.bob, type="decline", file=private)
 	assert cs.FileGone(private) in effects
 	assert told(effects, "file_gone") == [(registry.ana.id, registry.bob.id)]
@@ -444,7 +444,7 @@ def test_a_declined_private_offer_is_gone_and_its_owner_told() -> None:
 def test_what_someone_who_left_did_not_finish_goes(reason: str, patience: float) -> None:
 	registry = Registry()
 	whole, half = registry.offer(registry.ana, "whole"), registry.offer(registry.ana, "half")
-	registry.room.file_whole(whole)
+	registry.room.shelf.file_whole(whole)
 	registry.room.leave(registry.ana.id, reason, 100.0)
 	assert registry.room.tick(99.0 + patience) == []
 	assert cs.FileGone(half) in registry.room.tick(101.0 + patience)

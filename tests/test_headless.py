@@ -182,7 +182,7 @@ ASKED: dict[str, tuple[Event, ...]] = {
 
 
 def test_every_command_is_asked() -> None:
-	own = {name.removeprefix("_do_") for name in dir(cs.MeetingController) if name.startswith("_do_")}
+	own = {name.removeprefix("_do_") for name in dir(cs.Commands) if name.startswith("_do_")}
 	commands = own | {*cs.PLAIN_COMMANDS, *cs.FILE_COMMANDS}
 	assert commands - {"leave", "end"} == set(ASKED) - {"dance"}
 	page = (ROOT / "docs" / "protocol.md").read_text("utf-8")
@@ -483,14 +483,14 @@ def test_a_member_that_may_be_missing_is_taken(tmp_path: Path) -> None:
 	"""Each optional member of a command reaches the server as itself."""
 	controller = cs.MeetingController(cs.ClientOptions(), tmp_path)
 	asked: list[Event] = []
-	controller.ask = lambda message, command: asked.append(message)  # type: ignore[method-assign]
+	controller.ask = lambda command, type, **members: asked.append(members)  # type: ignore[method-assign]
 	ben = cs.Person(id=7, name="Ben")
 	controller.state.update(role="host", people=(ben,))
 	given = {"who": "Ben", "what": "camera", "on": True, "name": "Zoe"}
 	for name, members in cs.PLAIN_COMMANDS.items():
 		optional = [key[:-1] for key in members if key.endswith("?")]
 		if optional:
-			controller._tell_server({**given, "do": name})
+			controller.commands._tell_server({**given, "do": name})
 			assert {*optional} <= {*asked[-1]}, asked[-1]
 	controller.close(0.1)
 	assert len(asked) >= 3
@@ -502,11 +502,11 @@ def test_what_the_server_is_asked_is_refused_without_a_link(tmp_path: Path, role
 	controller = cs.MeetingController(cs.ClientOptions(), tmp_path)
 	ben = cs.Person(id=7, name="Ben")
 	controller.state.update(link="reconnecting", role=role, people=(ben,))
-	controller._early = None
+	controller.commands.early = None
 	later = ("chat", "private", "react", "hand", "end")
 	for name in {*cs.PLAIN_COMMANDS, "attendance"}.difference(later):
 		command = next(iter(ASKED[name]))
-		controller._carry_out({"do": name, "ref": name, **command})
+		controller.commands.carry_out({"do": name, "ref": name, **command})
 		answers = [controller.gui_queue.get_nowait() for _ in range(controller.gui_queue.qsize())]
 		assert [one["event"] for one in answers if one.get("ref") == name] == ["error"], name
 	controller.close(0.1)
@@ -840,18 +840,20 @@ def test_a_cut_connection_comes_back(
 
 def test_what_is_asked_while_the_link_is_lost_is_answered() -> None:
 	"""Each numbered command that was under way is, when its link is lost."""
-	link: list[Any] = []
-	made = cs.Requests(lambda: link[-1] if link else None, lambda seconds, call: None, lambda _: False)
+	me = SimpleNamespace(options=None, state=None, server=SimpleNamespace(standing=None))
+	me.successors = SimpleNamespace(holds=lambda _: False)
+	made = cs.Requests(me)  # type: ignore[arg-type]
 	told: list[tuple[str, str]] = []
 
 	def ask(name: str) -> None:
 		made.make({"type": name}, lambda message: told.append((name, message["code"])))
 
-	link.append(SimpleNamespace(send=lambda message: None, heard=0.0))
+	link = me.server.standing = SimpleNamespace(send=lambda **message: None, heard=0.0)
 	ask("remove")
 	ask("hand")
 	assert not told
-	made.forget_dropped(link.pop())
+	me.server.standing = None
+	made.forget_dropped(link)  # type: ignore[arg-type]
 	assert told == [("remove", "unreachable")], "what was said waits for the next link"
 
 

@@ -119,7 +119,7 @@ def test_a_new_server_knows_names_tokens_bans_and_chat() -> None:
 	assert [line["text"] for line in welcome["chat"]] == ["one"]
 	assert [line["text"] for line in welcome["private"]] == ["two"]
 	effects = again.handle(back.id, {"type": "chat", "text": "three"}, 5_002.0, 60.0)
-	assert again.lines[max(again.lines)].text == "three" and max(again.lines) > 2
+	assert again.chat.lines[max(again.chat.lines)].text == "three" and max(again.chat.lines) > 2
 	assert isinstance(effects[0], cs.Keep)
 
 
@@ -259,7 +259,7 @@ def test_a_journal_is_begun_anew_when_it_has_grown(
 	assert journal_file(identity).stat().st_size < 6 << 20
 	again = a_room()
 	keep(again)
-	assert again.lines == room.lines
+	assert again.chat.lines == room.chat.lines
 
 
 def test_a_disk_that_is_slow_does_not_stop_the_meeting(
@@ -283,7 +283,7 @@ def test_a_disk_that_is_slow_does_not_stop_the_meeting(
 	keeper._written.wait(10.0)
 	again = a_room()
 	keep(again)
-	assert again.lines == room.lines, "it is late, and all there"
+	assert again.chat.lines == room.chat.lines, "it is late, and all there"
 
 
 def test_a_busy_disk_takes_a_tenth_of_the_servers_time(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +319,7 @@ def test_the_server_goes_on_while_its_journal_is_begun_anew(
 	keeper._written.wait(10.0)
 	again = a_room()
 	keep(again)
-	assert again.lines == room.lines
+	assert again.chat.lines == room.chat.lines
 
 
 @pytest.mark.parametrize(

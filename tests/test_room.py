@@ -31,21 +31,25 @@ from connectsphere import (
 	RESUME_SECONDS,
 	SERVER_MESSAGES,
 	TICKET_SECONDS,
+	Chat,
 	Classroom,
 	Effect,
 	Expel,
 	FileGone,
+	FileShelf,
 	Json,
 	Keep,
 	MeetingOver,
 	Member,
 	PeerFault,
+	Planes,
 	Refused,
 	Reroute,
 	Room,
 	RoomLine,
 	SetRate,
 	ShareStopped,
+	Streams,
 	Tell,
 	ToMixer,
 	clean_name,
@@ -57,9 +61,8 @@ from connectsphere import (
 )
 
 SHA = "0" * 64
-IN_ROOM = [
-	kind for kind in CLIENT_MESSAGES if hasattr(Room, f"_on_{kind}") or hasattr(Classroom, f"_on_{kind}")
-]
+PARTS = (Room, Classroom, Chat, FileShelf, Planes, Streams)
+IN_ROOM = [kind for kind in CLIENT_MESSAGES for part in PARTS if hasattr(part, f"_on_{kind}")]
 BY_SERVER = {"hello", "probe", "proof", "pin", "pin_proof"}
 
 
@@ -115,7 +118,7 @@ class World:
 
 	def subscriptions(self, member: Member) -> dict[int, tuple[int, int]]:
 		"""{sender: (layer, fps)} that a member wants to see."""
-		return self.room.allocator.people[member.id].subscriptions
+		return self.room.streams.allocator.people[member.id].subscriptions
 
 	def say(self, member: Member, kind: str, /, **fields: Any) -> list[Effect]:
 		"""What happens when `member` says it; rates are another matter."""
@@ -294,7 +297,7 @@ def test_private_things_are_never_another_persons(
 	ana = world.join("Ana", address="10.0.0.5")
 	world.say(host, "private_chat", to_name="Ana", text="your mark")
 	file = world.offer(host, to_name="Ana")
-	world.room.file_whole(file)
+	world.room.shelf.file_whole(file)
 	world.leave(ana)
 	for n in range(100):
 		world.leave(world.join(f"Guest {n}", address="10.0.0.66"))
@@ -346,12 +349,12 @@ def test_over_a_crash_everyone_keeps_the_id_and_a_camera_that_is_allowed(
 
 def test_who_may_not_share_may_not_after_a_crash(world: World, host: Member) -> None:
 	ana = world.join("Ana")
-	world.room.share_start(ana.id)
+	world.room.planes.share_start(ana.id)
 	assert isinstance(world.say(host, "take_over")[0], Keep)
 	world.room = after_a_crash(world, world.kept)
 	back = world.join("Ana", token=world.tokens[ana.id])
 	with pytest.raises(Refused, match="allow"):
-		world.room.share_start(back.id)
+		world.room.planes.share_start(back.id)
 
 
 def test_hands_keep_their_order_over_breaks_and_crashes(world: World, host: Member) -> None:
@@ -413,8 +416,7 @@ def test_a_room_moves_from_computer_to_computer(
 
 class TestRights:
 	def test_every_message_has_one_place(self) -> None:
-		assert set(IN_ROOM).isdisjoint(BY_SERVER)
-		assert set(IN_ROOM) | BY_SERVER == set(CLIENT_MESSAGES)
+		assert sorted([*IN_ROOM, *BY_SERVER]) == sorted(CLIENT_MESSAGES)
 
 	@pytest.mark.parametrize("kind", sorted(HOST_ONLY))
 	def test_members_may_not(self, world: World, host: Member, kind: str) -> None:
@@ -431,7 +433,7 @@ class TestRights:
 		one = host if role == "host" else world.join("Ben")
 		world.join("Cleo")
 		if kind == "pause":  # of the own share
-			world.note(world.room.share_start(one.id))
+			world.note(world.room.planes.share_start(one.id))
 		world.say(one, kind, **wire_examples.CLIENT[kind])
 		refused = any(message["code"] == "not_allowed" for message in world.heard(one, "error"))
 		assert refused == (role == "member" and kind in HOST_ONLY)
@@ -553,11 +555,11 @@ class TestChat:
 			world.say(ana, "chat", text=str(number))
 		for number in range(5):
 			line = RoomLine((1 << LINE_SHIFT) + number, "Bob", f"there {number}", 1e9)
-			world.note(world.room.unite(line))
+			world.note(world.room.chat.unite(line))
 		world.say(ana, "chat", text="last")
 		assert len(world.room.welcome(ana)["chat"]) == min(many + 6, HISTORY)
-		assert loaded(world, world.kept).lines == world.room.lines
-		assert max(world.room.lines.values(), key=lambda one: one.n).text == "last"
+		assert loaded(world, world.kept).chat.lines == world.room.chat.lines
+		assert max(world.room.chat.lines.values(), key=lambda one: one.n).text == "last"
 
 	@pytest.mark.parametrize("text", ["", "   ", "\u202e\u0000"])
 	def test_what_is_empty_is_not_said(self, world: World, text: str) -> None:
@@ -617,7 +619,7 @@ class TestChat:
 		for number in range(MAX_PEOPLE):
 			member = world.join("\U0001f600" * 24 + f"{number:08}")
 			world.say(member, "hand", up=True)
-		world.room.lines.clear()
+		world.room.chat.lines.clear()
 		extra = dict.fromkeys(("video_up", "video_down", "audio_up", "audio_down"), "0" * 32)
 		welcome = {**world.room.welcome(member), **extra, "resume": SHA, "title": "\U0001f600" * 64}
 		assert len(encode_line(welcome)) <= MAX_LINE
@@ -758,7 +760,7 @@ class TestWatching:
 		assert self.encoding(world, ana) == {"2": 30}
 		watch(world, ben, (ana, 0, 5))
 		assert self.encoding(world, ana) == {"0": 5, "2": 30}
-		assert world.room.allocator.routes(ana.id) == {ben.id: (0, 5), cleo.id: (2, 30)}
+		assert world.room.streams.allocator.routes(ana.id) == {ben.id: (0, 5), cleo.id: (2, 30)}
 
 	def test_numbers_grow(self, world: World) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
@@ -777,7 +779,7 @@ class TestWatching:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		watch(world, ben, (ana, 1, 5))
 		effects = watch(world, ben) if how == "watch" else world.leave(ben, how)
-		assert Reroute(ana.id) in effects and world.room.allocator.routes(ana.id) == {}
+		assert Reroute(ana.id) in effects and world.room.streams.allocator.routes(ana.id) == {}
 		world.now += LINGER - 0.01
 		assert world.note(world.room.tick(world.now)) == []
 		assert self.encoding(world, ana) == {"1": 5}
@@ -818,7 +820,7 @@ class TestWatching:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		watch(world, ben, (ana, 1, 5))
 		assert Reroute(ana.id) in world.leave(ana)
-		assert world.subscriptions(ben) == {} and world.room.allocator.routes(ana.id) == {}
+		assert world.subscriptions(ben) == {} and world.room.streams.allocator.routes(ana.id) == {}
 		world.now += 5
 		assert world.room.tick(world.now) == []
 
@@ -831,10 +833,10 @@ class TestTickets:
 		ana = world.join("Ana")
 		ticket = world.ticket(ana, "screen", "viewer")
 		assert len(ticket) == 32
-		redeemed = world.room.redeem(ticket, "screen", world.now)
+		redeemed = world.room.planes.redeem(ticket, "screen", world.now)
 		assert redeemed[:4] == (ana.id, "screen", "viewer", None)
 		with pytest.raises(PeerFault, match="bad_ticket"):
-			world.room.redeem(ticket, "screen", world.now)
+			world.room.planes.redeem(ticket, "screen", world.now)
 
 	@pytest.mark.parametrize(("after", "good"), [(TICKET_SECONDS - 0.1, True), (TICKET_SECONDS + 0.1, False)])
 	def test_ten_seconds(self, world: World, after: float, good: bool) -> None:
@@ -842,15 +844,15 @@ class TestTickets:
 		world.now += after
 		world.room.tick(world.now)
 		if good:
-			assert world.room.redeem(ticket, "screen", world.now)
+			assert world.room.planes.redeem(ticket, "screen", world.now)
 		else:
 			with pytest.raises(PeerFault, match="bad_ticket"):
-				world.room.redeem(ticket, "screen", world.now)
+				world.room.planes.redeem(ticket, "screen", world.now)
 
 	def test_one_plane(self, world: World) -> None:
 		ticket = world.ticket(world.join("Ana"), "screen", "viewer")
 		with pytest.raises(PeerFault, match="bad_ticket"):
-			world.room.redeem(ticket, "files", world.now)
+			world.room.planes.redeem(ticket, "files", world.now)
 
 	@pytest.mark.parametrize("reason", ["left", "lost", "removed", "replaced"])
 	def test_it_dies_with_the_session(self, world: World, reason: str) -> None:
@@ -859,7 +861,7 @@ class TestTickets:
 		world.leave(ana, reason)
 		world.join("Ana", token=world.tokens[ana.id])
 		with pytest.raises(PeerFault, match="bad_ticket"):
-			world.room.redeem(ticket, "screen", world.now)
+			world.room.planes.redeem(ticket, "screen", world.now)
 
 	@pytest.mark.parametrize(("plane", "direction"), [("screen", "upload"), ("files", "viewer")])
 	def test_directions_belong_to_planes(self, world: World, plane: str, direction: str) -> None:
@@ -868,7 +870,7 @@ class TestTickets:
 
 	def test_guessing(self, world: World) -> None:
 		with pytest.raises(PeerFault, match="bad_ticket"):
-			world.room.redeem("0" * 32, "screen", world.now)
+			world.room.planes.redeem("0" * 32, "screen", world.now)
 
 
 class TestResuming:
@@ -949,60 +951,60 @@ class TestResuming:
 class TestSharing:
 	def test_one_at_a_time(self, world: World) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
-		world.note(world.room.share_start(ana.id))
+		world.note(world.room.planes.share_start(ana.id))
 		assert world.heard(ben, "screen_start")[-1]["id"] == ana.id and world.room.members[ana.id].sharing
 		with pytest.raises(Refused) as refused:
-			world.room.share_start(ben.id)
+			world.room.planes.share_start(ben.id)
 		assert refused.value.code == "share_busy"
-		assert world.room.share_stop(ben.id) == [], "not ben's to stop"
-		effects = world.note(world.room.share_stop(ana.id))
+		assert world.room.planes.share_stop(ben.id) == [], "not ben's to stop"
+		effects = world.note(world.room.planes.share_stop(ana.id))
 		assert effects[0] == ShareStopped(ana.id) and not world.room.members[ana.id].sharing
-		assert world.room.share_start(ben.id)
+		assert world.room.planes.share_start(ben.id)
 
 	@pytest.mark.parametrize("reason", ["left", "lost", "removed", "replaced"])
 	def test_leaving_frees_it(self, world: World, reason: str) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
-		world.room.share_start(ana.id)
+		world.room.planes.share_start(ana.id)
 		world.leave(ana, reason)
-		assert world.room.presenter == 0
+		assert world.room.planes.presenter == 0
 		assert world.heard(ben, "screen_stop") == [{"type": "screen_stop", "id": ana.id, "name": "Ana"}]
-		assert world.room.share_start(ben.id)
+		assert world.room.planes.share_start(ben.id)
 
 	def test_taken_over_stays_so_until_allowed(self, world: World, host: Member) -> None:
 		ana = world.join("Ana")
-		world.room.share_start(ana.id)
+		world.room.planes.share_start(ana.id)
 		assert ShareStopped(ana.id) in world.say(host, "take_over")
 		again = world.join("Ana", token=world.tokens[ana.id])
 		with pytest.raises(Refused) as refused:
-			world.room.share_start(again.id)
+			world.room.planes.share_start(again.id)
 		assert refused.value.code == "not_allowed"
 		world.say(host, "permit", what="share", on=True, who=again.id)
-		assert world.room.share_start(again.id)
+		assert world.room.planes.share_start(again.id)
 
 	def test_who_took_over_is_named(self, world: World, host: Member) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
-		world.room.share_start(ana.id)
+		world.room.planes.share_start(ana.id)
 		world.say(host, "take_over")
-		world.room.share_start(host.id)
+		world.room.planes.share_start(host.id)
 		for one, words in ((ana, "took over the screen."), (ben, "is sharing already.")):
 			with pytest.raises(Refused) as refused:
-				world.room.share_start(one.id)
+				world.room.planes.share_start(one.id)
 			assert (refused.value.code, refused.value.reason) == ("share_busy", f"{host.name} {words}")
 
 	def test_taking_over_nothing(self, world: World, host: Member) -> None:
 		assert world.say(host, "take_over") == []
-		world.room.share_start(host.id)
+		world.room.planes.share_start(host.id)
 		assert world.say(host, "take_over") == []
 
 	def test_who_is_gone_cannot_start(self, world: World) -> None:
 		ana = world.join("Ana")
 		world.leave(ana)
 		with pytest.raises(Refused):
-			world.room.share_start(ana.id)
+			world.room.planes.share_start(ana.id)
 
 	def test_late_ones_learn_of_it(self, world: World) -> None:
 		ana = world.join("Ana")
-		world.room.share_start(ana.id)
+		world.room.planes.share_start(ana.id)
 		assert world.room.welcome(world.join("Ben"))["presenter"] == ana.id
 
 
@@ -1017,21 +1019,21 @@ class TestFiles:
 		monkeypatch.setattr(connectsphere, "MOST_FILES", 3)
 		files = [world.offer(host, size=size) for size in range(5)]
 		for file in files:
-			world.room.file_whole(file)
+			world.room.shelf.file_whole(file)
 		assert [one["file"] for one in world.room.welcome(host)["files"]] == files[2:]
 
 	def test_offered_once_whole(self, world: World) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		file = world.offer(ana)
 		assert not world.heard(ben, "file_offer") and world.room.welcome(ben)["files"] == []
-		world.note(world.room.file_whole(file))
+		world.note(world.room.shelf.file_whole(file))
 		assert world.heard(ben, "file_offer")[-1]["file"] == file
 		assert len(world.room.welcome(world.join("Cleo"))["files"]) == 1
 
 	def test_a_private_one_is_between_the_two(self, world: World, host: Member) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		file = world.offer(ana, to_name="Ben")
-		world.note(world.room.file_whole(file))
+		world.note(world.room.shelf.file_whole(file))
 		assert world.heard(ana, "file_offer") and world.heard(ben, "file_offer")
 		assert not world.heard(host, "file_offer") and world.room.welcome(host)["files"] == []
 		world.say(host, "ticket", plane="files", direction="download", file=file, ref=3)
@@ -1043,7 +1045,7 @@ class TestFiles:
 		allowed = []
 		for whole, who, direction in itertools.product((False, True), (ana, ben), ("upload", "download")):
 			if whole:
-				world.room.file_whole(file)
+				world.room.shelf.file_whole(file)
 			world.say(who, "ticket", plane="files", direction=direction, file=file, ref=3)
 			if world.told[who.id][-1]["type"] == "ticket":
 				allowed.append((whole, who.name, direction))
@@ -1069,7 +1071,7 @@ class TestFiles:
 			effects = world.say(who, "file_offer", name=f"{len(refused)}", size=size, sha256=SHA, ref=1)
 			refused.append(effects[-1].message.get("code") == "too_large")
 			if not refused[-1]:
-				world.room.file_whole(effects[-1].message["file"])
+				world.room.shelf.file_whole(effects[-1].message["file"])
 		assert refused == [True, False, False, True, False, True, True]
 
 	def test_nobody_fills_the_shelf_alone(self, world: World) -> None:
@@ -1097,11 +1099,11 @@ class TestFiles:
 	def test_declined_by_the_only_one_it_was_for(self, world: World, host: Member) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		file = world.offer(ana, to_name="Ben")
-		world.room.file_whole(file)
+		world.room.shelf.file_whole(file)
 		assert world.say(ana, "decline", file=file) == world.say(host, "decline", file=file) == []
 		assert FileGone(file) in world.say(ben, "decline", file=file)
 		public = world.offer(ana)
-		world.room.file_whole(public)
+		world.room.shelf.file_whole(public)
 		assert world.say(ben, "decline", file=public) == []
 
 	@pytest.mark.parametrize("word", ["decline", "cancel"])
@@ -1111,7 +1113,7 @@ class TestFiles:
 		work = world.offer(ana, to_name=host.name)
 		own, public = world.offer(host, to_name="Ana"), world.offer(ana)
 		for file in (work, own, public):
-			world.room.file_whole(file)
+			world.room.shelf.file_whole(file)
 		assert not any(isinstance(effect, FileGone) for effect in world.say(host, word, file=work))
 		assert world.heard(host, "error") and work in world.room.shelf.offers
 		gone = [file for file in (own, public) if FileGone(file) in world.say(host, word, file=file)]
@@ -1121,7 +1123,7 @@ class TestFiles:
 	def test_cancel(self, world: World, host: Member) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		file = world.offer(ana)
-		world.room.file_whole(file)
+		world.room.shelf.file_whole(file)
 		world.say(ben, "cancel", file=file)
 		assert world.told[ben.id][-1]["code"] == "no_such_file"
 		effects = world.say(ana, "cancel", file=file)
@@ -1139,13 +1141,13 @@ class TestFiles:
 	def test_who_saved_it_is_counted_for_the_owner(self, world: World) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")
 		file = world.offer(ana)
-		world.room.file_whole(file)
+		world.room.shelf.file_whole(file)
 		for who in (ben, ben, world.join("Cleo")):  # who takes it twice has it once
-			world.note(world.room.file_saved(file, who.id))
+			world.note(world.room.shelf.file_saved(file, who.id))
 		assert [m["people"] for m in world.heard(ana, "file_saved")] == [1, 1, 2]
 		assert not world.heard(ben, "file_saved")
 		world.leave(ana)
-		assert world.room.file_saved(file, ben.id) == [] == world.room.file_saved("ffff", ben.id)
+		assert world.room.shelf.file_saved(file, ben.id) == [] == world.room.shelf.file_saved("ffff", ben.id)
 
 
 # -------------------------------------------------------------------------------- anything at all
@@ -1310,12 +1312,12 @@ class RoomMachine(RuleBasedStateMachine):
 	@rule(data=st.data(), start=st.booleans())
 	def shares(self, data: st.DataObject, start: bool) -> None:
 		room, member = self.world.room, self.pick(data)
-		busy = room.presenter not in (0, member.id)
+		busy = room.planes.presenter not in (0, member.id)
 		if not start:
-			self.world.note(room.share_stop(member.id))
+			self.world.note(room.planes.share_stop(member.id))
 			return
 		try:
-			self.world.note(room.share_start(member.id))
+			self.world.note(room.planes.share_start(member.id))
 			assert not busy
 		except Refused:
 			assert busy or not room.classroom.may(member, "share")
@@ -1326,12 +1328,12 @@ class RoomMachine(RuleBasedStateMachine):
 			return
 		ticket, _ = data.draw(st.sampled_from(self.seen_tickets))
 		try:
-			found = self.world.room.redeem(ticket, plane, self.world.now)
+			found = self.world.room.planes.redeem(ticket, plane, self.world.now)
 		except PeerFault:
 			return
 		assert found.member in self.world.room.members and found.plane == plane
 		with pytest.raises(PeerFault):
-			self.world.room.redeem(ticket, plane, self.world.now)
+			self.world.room.planes.redeem(ticket, plane, self.world.now)
 
 	@rule(seconds=st.sampled_from([0.01, 1.0, 2.5, 11.0, 700.0]))
 	def time_passes(self, seconds: float) -> None:
@@ -1343,7 +1345,7 @@ class RoomMachine(RuleBasedStateMachine):
 	def uploads(self, data: st.DataObject) -> None:
 		if self.world.room.shelf.offers:
 			file = data.draw(st.sampled_from(list(self.world.room.shelf.offers)))
-			self.world.note(self.world.room.file_whole(file))
+			self.world.note(self.world.room.shelf.file_whole(file))
 
 	@invariant()
 	def names_are_unique_by_look(self) -> None:
@@ -1354,23 +1356,23 @@ class RoomMachine(RuleBasedStateMachine):
 	@invariant()
 	def the_presenter_is_here_and_alone(self) -> None:
 		sharing = [one.id for one in self.world.room.members.values() if one.sharing]
-		assert sharing == ([self.world.room.presenter] if self.world.room.presenter else [])
+		assert sharing == ([self.world.room.planes.presenter] if self.world.room.planes.presenter else [])
 
 	@invariant()
 	def only_those_present_are_watched(self) -> None:
 		room = self.world.room
 		for member in room.members.values():
-			wanted = room.allocator.people[member.id].subscriptions
+			wanted = room.streams.allocator.people[member.id].subscriptions
 			assert member.id not in wanted and set(wanted) <= set(room.members)
 
 	@invariant()
 	def senders_are_seen_by_those_who_see_them(self) -> None:
-		people = self.world.room.allocator.people
+		people = self.world.room.streams.allocator.people
 		for sender in people:
 			seen = {
 				ident: one.allocation[sender] for ident, one in people.items() if sender in one.allocation
 			}
-			assert self.world.room.allocator.routes(sender) == seen
+			assert self.world.room.streams.allocator.routes(sender) == seen
 
 	@invariant()
 	def senders_know_what_is_wanted(self) -> None:
@@ -1378,8 +1380,8 @@ class RoomMachine(RuleBasedStateMachine):
 		for member in world.room.members.values():
 			said = world.heard(member, "encode")
 			known = {int(layer): fps for layer, fps in said[-1]["layers"].items()} if said else {}
-			wanted = {layer: 0 for layer, _ in world.room.allocator.routes(member.id).values()}
-			for layer, fps in world.room.allocator.routes(member.id).values():
+			wanted = {layer: 0 for layer, _ in world.room.streams.allocator.routes(member.id).values()}
+			for layer, fps in world.room.streams.allocator.routes(member.id).values():
 				wanted[layer] = max(wanted[layer], fps)
 			assert {layer: known.get(layer) for layer in wanted} == wanted
 

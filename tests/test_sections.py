@@ -58,6 +58,7 @@ SIBLINGS = {
 	**dict.fromkeys(CLIENT, SERVER),
 }
 MAX_SECTION = 1_300  # lines
+MAX_CLASS = 350
 # Calls that are no work: what a constant may be made with. The file's own classes, and its functions above
 # the waterline, are allowed, too.
 PURE_CALLS = {
@@ -260,6 +261,15 @@ def banners(module: Module) -> list[str]:
 			wrong.append(f"{section.name} has {end - section.first} lines, more than {MAX_SECTION}")
 	wrong += [f"{s.name} has no line '# Uses: ...'" for s in module.sections if s.uses == [""]]
 	return wrong + [f"{section.name} is empty" for section in module.sections if not section.body]
+
+
+def short_classes(module: Module) -> list[str]:
+	"""A class has one duty, which can be read at once."""
+	classes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+	lines = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in classes}
+	return [
+		f"{name} has {many} lines, more than {MAX_CLASS}" for name, many in lines.items() if many > MAX_CLASS
+	]
 
 
 def waterline(module: Module) -> list[str]:
@@ -606,6 +616,7 @@ def literal(node: ast.expr) -> str | None:
 
 RULES: list[Callable[[Module], list[str]]] = [
 	banners,
+	short_classes,
 	waterline,
 	uses_lists,
 	before_it_stands,
@@ -760,6 +771,7 @@ BROKEN: list[tuple[Callable[[Module], list[str]], str, str]] = [
 	(siblings, "CONTROLLER names SERVER", small(uses={"CONTROLLER": "SERVER"}, CONTROLLER="X = S_5")),
 	(siblings, "SERVER names CONTROLLER", small(SERVER="def f() -> C_6: ...")),
 	(one_clock, "line 41: time.monotonic", small(SERVER="def f() -> float:\n    return time.monotonic()")),
+	(short_classes, "X has 351 lines", small(WIRE="class X:\n" + "    x = 1\n" * 350)),
 	(short_main, "main has 16 lines", small(COMMAND_LINE="def main():\n" + "    x = 1\n" * 15)),
 	(short_main, "no main", small(COMMAND_LINE="X = 1")),
 	(thread_names, "without a literal name", small(LINKS="def f(): threading.Thread(target=f)")),

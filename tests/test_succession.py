@@ -120,11 +120,12 @@ class Participant:
 	def __init__(self) -> None:
 		self.options = cs.ClientOptions(teacher=cs.HostRight(SECRET).public, address="10.0.0.1")
 		self.state, self.meeting, self.link = cs.StateManager(), MEETING, None
+		self.server = self
 		self.sent: list[cs.Json] = []
 		self.events: list[tuple[str, cs.Json]] = []
 
-	def send(self, message: cs.Json) -> None:
-		self.sent.append(message)
+	def send(self, type: str, **members: Any) -> None:
+		self.sent.append({"type": type, **members})
 
 	def emit(self, event: str, ref: Any = None, **fields: Any) -> None:
 		self.events.append((event, fields))
@@ -202,7 +203,7 @@ def test_the_host_signs_for_another_computer_only_whom_she_has_named(tmp_path: P
 
 def test_each_is_tried_in_the_order_of_the_record(heirs: cs.Successors) -> None:
 	heirs.take(signed(servers=[server(f"{n}{n}" * 32) for n in range(1, 5)]))
-	options = heirs._options
+	options = heirs.options
 	options.fingerprint = "22" * 32
 	heirs.arrived({"epoch": 1, "role": "member"}, "22" * 32)
 	heirs.aim(0.9)

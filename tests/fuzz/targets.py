@@ -343,9 +343,9 @@ class Stage:
 		names = [cs.skeleton(one.name) for one in room.members.values()]
 		assert len(names) == len(set(names)), "two look alike"
 		sharing = [one.id for one in room.members.values() if one.sharing]
-		assert sharing == ([room.presenter] if room.presenter else [])
+		assert sharing == ([room.planes.presenter] if room.planes.presenter else [])
 		for one in room.members.values():
-			watched = room.allocator.people[one.id].subscriptions
+			watched = room.streams.allocator.people[one.id].subscriptions
 			assert set(watched) <= set(room.members) - {one.id}
 			session = self.server.sessions[one.id]
 			assert session.stage == "in"
@@ -394,8 +394,8 @@ def _step(stage: Stage, dice: Any) -> None:
 			stage.server._claim_screen(role, ticket)
 	elif what == 14:
 		for file in list(stage.server.room.shelf.offers):
-			stage.server.apply(stage.server.room.file_whole(file))
-			stage.server.apply(stage.server.room.file_saved(file, session.id))
+			stage.server.apply(stage.server.room.shelf.file_whole(file))
+			stage.server.apply(stage.server.room.shelf.file_saved(file, session.id))
 	else:
 		stage.server._on_tick()
 		stage.server.media.bring_all()
@@ -492,8 +492,8 @@ class Listener(cs.MeetingController):
 		self.media.start = self.media.go_on = lambda _: None  # type: ignore[method-assign]
 		self.successors._start = lambda: None  # type: ignore[method-assign]
 		self.files._add = lambda _: None  # type: ignore[method-assign]
-		self._look_for_host = lambda: None  # type: ignore[method-assign]
-		self._tokens.put = self._known.remember = lambda *_, **__: None  # type: ignore[method-assign]
+		self.server._look_for_host = lambda: None  # type: ignore[method-assign]
+		self.server.tokens.put = self.server._known.remember = lambda *_, **__: None  # type: ignore[method-assign]
 		view = Heard(self.words)
 		view.__dict__.update(shot=self.state.current, controller=self)
 		self.view = view
@@ -501,7 +501,7 @@ class Listener(cs.MeetingController):
 
 	def hear(self, data: bytes) -> None:
 		"""Bytes of the server, as its link would hand them over; what the window makes of them."""
-		link = self.link
+		link = self.server.link
 		if link is None or link.link is None or link.link.closed:
 			link = self.connect()
 		if unless_refused(lambda: link._on_bytes(data) or 1) is None and link.link:
@@ -516,16 +516,17 @@ class Listener(cs.MeetingController):
 		if self.state.current.link == "ended":
 			self.state.update(link="reconnecting")
 			self.status = None
-		self._connect()
-		assert self.link is not None
-		self.link._opened(self.link.link)  # type: ignore[arg-type]
-		return self.link
+		self.server.connect()
+		link = self.server.link
+		assert link is not None
+		link._opened(link.link)  # type: ignore[arg-type]
+		return link
 
 	def run(self) -> None:
 		"""Do what the loop's thread was given, and what the window does then."""
-		while self._loop._mail:
-			self._loop._mail.popleft()()
-		self._loop._timers.clear()
+		while self.loop._mail:
+			self.loop._mail.popleft()()
+		self.loop._timers.clear()
 		self.view.__dict__["shot"] = self.snapshot()
 		while not self.gui_queue.empty():
 			event = self.gui_queue.get()
@@ -536,7 +537,7 @@ class Listener(cs.MeetingController):
 		shot = self.snapshot()
 		assert len(shot.chat) <= cs.StateManager.MOST_LINES and len(shot.files) <= cs.StateManager.MOST_FILES
 		assert len(shot.people) <= 2 * cs.MAX_PEOPLE + 1 and len(shot.asks) <= cs.StateManager.MOST_ASKS
-		assert len(self._loop._timers) < 100 and len(self.requests._waiting) < 100
+		assert len(self.loop._timers) < 100 and len(self.requests._waiting) < 100
 		for words in self.words:
 			assert re.sub("[\n\t\u200c\u200d]", "", words).isprintable(), words
 		self.words.clear()
@@ -573,7 +574,7 @@ def client(data: bytes) -> None:
 			if one.state.current.link != "live" and dice.ConsumeBool():
 				one.hear(_said(dice, "welcome", 0))
 		one.check()
-		one._tokens.close()
+		one.server.tokens.close()
 
 
 def _said(dice: Any, kind: str, changes: int) -> bytes:
