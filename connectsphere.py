@@ -212,7 +212,7 @@ else:
 	ImageFilter, ImageFont = Lazy("PIL.ImageFilter"), Lazy("PIL.ImageFont")
 	ImageOps, ImageTk = Lazy("PIL.ImageOps"), Lazy("PIL.ImageTk")
 
-# ====================
+# ====
 # [1] BASICS - limits, ports, settings, the error tree, loggers, names that other people give
 # Uses: nothing
 
@@ -780,7 +780,7 @@ def unique_name(name: str, exists: Callable[[str], bool]) -> str:
 	return next(one for one in itertools.chain([name], others) if not exists(one))
 
 
-# ====================
+# ====
 # [2] WIRE - every byte that crosses the network, both ways
 # Uses: BASICS
 
@@ -1948,7 +1948,7 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 	return fields.pop("nonce") or None, fields
 
 
-# ====================
+# ====
 # [3] AUDIO - jitter buffer, concealment, mixer, voice detection, resampling
 # Uses: BASICS
 
@@ -2807,7 +2807,7 @@ class Resampler:
 		return weights
 
 
-# ====================
+# ====
 # [4] VIDEO - frames and their datagrams, reassembly, retransmission, the test card's clock
 # Uses: BASICS, WIRE
 
@@ -3335,7 +3335,7 @@ class FrameDropper:
 		return True
 
 
-# ====================
+# ====
 # [5] TILES - the shared screen as state
 # Uses: BASICS, WIRE
 
@@ -3617,7 +3617,7 @@ class StillTiles:
 		return first + STILL_AFTER if first < math.inf else None
 
 
-# ====================
+# ====
 # [6] BANDWIDTH - what a path carries, who gets which layer, when bytes leave
 # Uses: BASICS, VIDEO
 
@@ -4321,7 +4321,7 @@ class Pacer:
 		self._at = max(self._at, now)
 
 
-# ====================
+# ====
 # [7] ROOM - the server's truth: who is here, who may do what, who must receive what
 # Uses: BASICS, WIRE, BANDWIDTH
 
@@ -5619,7 +5619,7 @@ class Room:
 	# -- the other planes
 
 
-# ====================
+# ====
 # [8] CALL - one participant's picture of the meeting
 # Uses: BASICS, WIRE
 
@@ -6036,7 +6036,7 @@ class StateManager:
 			self._say("handed_out", file=entry.file, **state)
 
 
-# ====================
+# ====
 # [9] DOCTOR - from what is known of this machine and network to one verdict and one next step
 # Uses: BASICS
 
@@ -6296,7 +6296,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 # ------------------------------
 
 
-# ====================
+# ====
 # [10] TRUST - identity, known hosts, PIN proof, settings on disk
 # Uses: BASICS, WIRE
 
@@ -6969,7 +6969,7 @@ class Journal:
 		self.delete()
 
 
-# ====================
+# ====
 # [11] LINKS - loops, TLS links, UDP ports, addresses, closing
 # Uses: BASICS, WIRE, VIDEO, TILES
 
@@ -8057,7 +8057,7 @@ class UdpPort:
 		return True
 
 
-# ====================
+# ====
 # [12] PROCESS - child processes, one window, spoken cues
 # Uses: BASICS, DOCTOR, TRUST, LINKS
 
@@ -8486,7 +8486,7 @@ class OneWindow:
 			self._lock.close()
 
 
-# ====================
+# ====
 # [13] DISCOVERY - asking and answering on every interface
 # Uses: BASICS, WIRE, TRUST, LINKS
 
@@ -9227,7 +9227,7 @@ def probe_servers(servers: Sequence[Json], meeting: str, bind: str | None) -> Pr
 		return list(zip(servers, answers, strict=True))
 
 
-# ====================
+# ====
 # [14] DEVICES - camera, microphone, speaker, screen, codecs
 # Uses: BASICS, AUDIO
 #
@@ -10423,7 +10423,7 @@ def work_area(x: int, y: int) -> tuple[int, int, int, int] | None:
 		return None
 
 
-# ====================
+# ====
 # [15] STAND-INS - test card, films, files, tones and voices that stand in for devices; opening by name
 # Uses: BASICS, AUDIO, VIDEO, DEVICES
 #
@@ -10958,7 +10958,7 @@ def list_devices() -> dict[str, list[tuple[str, str]]]:
 	return found
 
 
-# ====================
+# ====
 # [16] RELAY - the media of the server: pictures forwarded, sound mixed
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, LINKS, PROCESS
 
@@ -11469,7 +11469,7 @@ def run_mixer(stdin: IO[str], stdout: IO[str]) -> int:
 	return 0
 
 
-# ====================
+# ====
 # [17] SERVER PLANES - the screen and files planes of the server
 # Uses: BASICS, WIRE, TILES, ROOM, TRUST, LINKS
 
@@ -11946,7 +11946,7 @@ class FileStore:
 			self._loop.ask(lambda: self._apply(self._room.shelf.file_saved(stored.file, connection.member)))
 
 
-# ====================
+# ====
 # [18] SERVER - the server role: who comes in, who goes on if it fails, the control plane
 # Uses: BASICS, WIRE, BANDWIDTH, ROOM, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES
 
@@ -13158,7 +13158,7 @@ def serve(
 	return server.failure
 
 
-# ====================
+# ====
 # [19] CLIENT MEDIA - one path a UDP plane: capturing, encoding, sending, receiving, decoding, playing
 # Uses: BASICS, WIRE, AUDIO, VIDEO, BANDWIDTH, CALL, LINKS, DEVICES, STAND-INS
 RATE_SECONDS = 2.0
@@ -14146,7 +14146,7 @@ class MediaManager:
 		return "ok" if all(plane and plane.path.answered > recent for plane in planes) else "silent"
 
 
-# ====================
+# ====
 # [20] CLIENT PLANES - the shared screen, and files
 # Uses: BASICS, WIRE, VIDEO, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
 
@@ -15242,7 +15242,7 @@ class FileTransfers:
 		return self.folder.joinpath(*(safe_file_name(re.sub(r"[/\\]", "-", part)) for part in parts))
 
 
-# ====================
+# ====
 # [21] CONTROL LINK - joining, and the life of a control connection
 # Uses: BASICS, WIRE, TRUST, LINKS, CLIENT MEDIA
 
@@ -15421,7 +15421,7 @@ class CommandConnection:
 		self._on_closed(self._refused or broken)
 
 
-# ====================
+# ====
 # [22] CONTROLLER - commands, events, who goes on: the whole client without a window
 # Uses: BASICS, WIRE, BANDWIDTH, CALL, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, CLIENT MEDIA,
 # CLIENT PLANES, CONTROL LINK
@@ -16583,7 +16583,7 @@ class MeetingController:
 	# -- commands
 
 
-# ====================
+# ====
 # [23] HEADLESS - finding, hosting, and the whole client as commands and events
 # Uses: BASICS, WIRE, TRUST, LINKS, PROCESS, DISCOVERY, CLIENT MEDIA, CONTROLLER
 
@@ -16760,7 +16760,7 @@ def run_headless(controller: MeetingController, say: Say, *, meeting: str = "", 
 	return controller.status or 0
 
 
-# ====================
+# ====
 # [24] DOORS - giving this program to others
 # Uses: BASICS, DOCTOR, LINKS, DISCOVERY, DEVICES
 
@@ -16946,7 +16946,7 @@ class AppGiver:
 		self._worker.close(deadline)
 
 
-# ====================
+# ====
 # [25] PROGRAM - the doctor's examination, the start window's preview, one program, a simulated class
 # Uses: BASICS, AUDIO, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, DEVICES, STAND-INS, CLIENT MEDIA,
 # CLIENT PLANES, CONTROLLER, HEADLESS, DOORS
@@ -17579,7 +17579,7 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 	return 0
 
 
-# ====================
+# ====
 # [26] TEXTS - what the user reads, a sentence a line: English | Español | Français | हिन्दी
 # Uses: BASICS
 
@@ -17985,7 +17985,7 @@ def offered(language: str) -> bool:
 	return ours and (language != "hi" or sys.platform in ("win32", "darwin"))
 
 
-# ====================
+# ====
 # [27] DRAWING - palette, icons, emoji, fonts, avatars, tiles: pictures made with Pillow
 # Uses: BASICS, DEVICES, TEXTS
 
@@ -18679,7 +18679,7 @@ def tile_marks(job: TileJob) -> TileMarks:
 	return _patches(over, px)
 
 
-# ====================
+# ====
 # [28] WIDGETS - small controls, lists, dialogs, painted tiles
 # Uses: BASICS, TEXTS, DRAWING
 #
@@ -19872,7 +19872,7 @@ class TilePainter:
 LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
 
 
-# ====================
+# ====
 # [29] STAGE - video tiles, layouts, the shared screen, reactions, toasts
 # Uses: BASICS, WIRE, CALL, DOCTOR, PROCESS, CONTROLLER, TEXTS, DRAWING, WIDGETS
 #
@@ -20589,7 +20589,7 @@ class Reactions:
 		self._floating.clear()
 
 
-# ====================
+# ====
 # [30] PANELS - side bar, top bar, chat, attendees, files
 # Uses: BASICS, WIRE, CALL, TEXTS, DRAWING, WIDGETS, STAGE
 
@@ -21870,7 +21870,7 @@ class SidePanel:
 		self.buttons["files"].show(text=f"{tr('Files')} {files}" if files else tr("Files"))
 
 
-# ====================
+# ====
 # [31] DIALOGS - start window, check, invitation, sharing, settings
 # Uses: BASICS, WIRE, CALL, DOCTOR, TRUST, LINKS, DISCOVERY, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS,
 # STAGE, PANELS
@@ -22968,7 +22968,7 @@ def grabbed(root: tk.Tk) -> bool:
 	return bool(root.tk.call("grab", "current"))
 
 
-# ====================
+# ====
 # [32] WINDOW - keys, the meeting's view, the loop that draws
 # Uses: BASICS, WIRE, CALL, PROCESS, DEVICES, CONTROLLER, PROGRAM, TEXTS, DRAWING, WIDGETS, STAGE,
 # PANELS, DIALOGS
@@ -24236,7 +24236,7 @@ def run_window(
 	return 0
 
 
-# ====================
+# ====
 # [33] COMMAND LINE - options, logging, the role table, main
 # Uses: BASICS, DOCTOR, TRUST, LINKS, PROCESS, DISCOVERY, RELAY, SERVER PLANES, SERVER, CLIENT MEDIA,
 # CONTROLLER, HEADLESS, PROGRAM, TEXTS, WINDOW

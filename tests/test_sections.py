@@ -77,7 +77,7 @@ MOST_FORWARD = 0.02  # the share of top-level names that a function body may use
 BANNER = re.compile(r"^# \[(\d+)\] +([A-Z][A-Z -]*?) - (\S.*)$")
 MAP_LINE = re.compile(r"^ +\[(\d+)\] +([A-Z][A-Z -]*?)  +(\S.*)$")
 USES = re.compile(r"^# Uses: (.*)$")
-RULER = re.compile(r"^# ={20,}$")
+RULER = re.compile(r"^# ={4,}$")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
