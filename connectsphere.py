@@ -6291,9 +6291,9 @@ def diagnose(facts: Facts) -> Diagnosis:
 	return Diagnosis(verdict, step, causes, findings)
 
 
-# ------------------------------
+# ----
 # The waterline. Above it: bytes and `now` come in, bytes and effects go out.
-# ------------------------------
+# ----
 
 
 # ====
@@ -10454,7 +10454,6 @@ class TestCard:
 	For a screen it is a page with a moving cloud instead.
 	"""
 
-	__test__ = False  # pytest takes classes named Test... for tests
 	TURN = 4.0  # seconds after which the movement repeats
 	PHASES = 16
 	SKINS = ((189, 213, 243), (140, 180, 226), (104, 150, 205), (72, 107, 158), (56, 80, 122))
@@ -17793,6 +17792,9 @@ Messages of all then pass through it.|Entonces los mensajes de todos pasan por �
 It may|Sí, puede|C'est d'accord|हाँ
 If this computer fails: {names}|Si este equipo falla: {names}|Si cet ordinateur lâche : {names}|यह कंप्यूटर रुक जाए तो: {names}
 the lesson stops|la clase se detiene|le cours s'arrête|पाठ रुक जाता है
+Hand the lesson over…|Ceder la clase…|Confier le cours…|पाठ सौंपें…
+Keep my rights|Conservar mis derechos|Garder mes droits|अपने अधिकार रखें
+Give my rights|Ceder mis derechos|Céder mes droits|अपने अधिकार दें
 Goes on if this computer fails|Sigue si este equipo falla|Continue si cet ordinateur lâche|यह कंप्यूटर रुके तो आगे चलाए
 {name} is away|{name} no está|{name} est absent|{name} अभी यहाँ नहीं हैं
 Without its host the meeting ends in {minutes} min|Sin su anfitrión, la reunión termina en {minutes} min|Sans son animateur, la réunion se termine dans {minutes} min|होस्ट के बिना मीटिंग {minutes} मिनट में समाप्त होगी
@@ -18354,7 +18356,7 @@ def draw_logo(size: int) -> Image.Image:
 
 
 # Our own emoji on a field of 100 x 100: the steps of ICONS, each with its colour (see `colours`), lines with
-# their width, too; commas part several of a kind. O filled ellipse box, F face with these parts, U parts.
+# their width; commas part several of a kind. O filled ellipse box, H heart, F face with these parts, U parts.
 FACES = """
 colours: y FFC93C|r E8334A|n 5B3A12|s D9982B|g F7C52E|b 3F7BE0|k 23262B|e 38B26E|o F5A524|w FFFFFF|p
   F58AB0|a 8492A1|m F5B454|t 4FA8F5|i 4F8CFF|c F28B2A|l 3C9A4E|u 57B894|h E9A91F|v 8D5BD6|f FFCF47|x
@@ -18383,7 +18385,7 @@ wavy: L n 6 30 72 40 66 50 72 60 66 70 72
 EMOJI_SHAPES = """
 👍 thumbs up: P y 30 46 48 14 60 12 62 24 57 42 86 42 92 50 84 88 36 88 30 84|D y 54 16 8, 84 50 9, 82 64 9,
   80 80 8|P b 10 44 26 44 26 88 10 88
-❤ heart: D r 30 34 23, 70 34 23|P r 9 44 50 24 91 44 50 92
+❤ heart: H r
 👏 clapping hands: L s 11 77 22 74 48, 66 15 65 48, 54 18 57 48, 43 27 48 48, 91 45 74 61|D s 60 58 20|L y 11
   19 36 22 62, 30 29 31 62, 42 32 39 62, 53 41 48 62, 5 59 22 75|D y 36 72 20|L m 4 12 10 18 20, 30 2 33 12,
   4 26 12 31
@@ -18414,11 +18416,11 @@ EMOJI_SHAPES = """
 😳 flushed: F wide flat|D F58A7A 20 62 8, 80 62 8
 😱 screaming: F wide oh
 😕 confused: F dots wavy
-🧡 orange heart: D c 30 34 23, 70 34 23|P c 9 44 50 24 91 44 50 92
-💛 yellow heart: D g 30 34 23, 70 34 23|P g 9 44 50 24 91 44 50 92
-💚 green heart: D e 30 34 23, 70 34 23|P e 9 44 50 24 91 44 50 92
-💙 blue heart: D b 30 34 23, 70 34 23|P b 9 44 50 24 91 44 50 92
-💜 purple heart: D v 30 34 23, 70 34 23|P v 9 44 50 24 91 44 50 92
+🧡 orange heart: H c
+💛 yellow heart: H g
+💚 green heart: H e
+💙 blue heart: H b
+💜 purple heart: H v
 ⭐ star: P g 50 5 61.8 36.8 95.7 38.2 69 59.2 78.2 91.8 50 73 21.8 91.8 31 59.2 4.3 38.2 38.2 36.8
 ✅ check mark: P e 10 10 90 10 90 90 10 90|L w 11 28 52 44 68 74 32
 ❌ cross mark: L r 15 18 18 82 82, 82 18 18 82
@@ -18480,7 +18482,8 @@ def emoji_shapes() -> dict[str, tuple[str, list[Step]]]:
 			for one in " ".join(numbers).split(","):
 				yield kind, "#" + colours.get(colour, colour), stroke, tuple(map(float, one.split()))
 
-	return {head[0]: (head[2:], [*drawn(steps)]) for head, steps in shape_lines(EMOJI_SHAPES).items()}
+	shapes = re.sub("H (.)", r"D \1 30 34 23, 70 34 23|P \1 9 44 50 24 91 44 50 92", EMOJI_SHAPES)
+	return {head[0]: (head[2:], [*drawn(steps)]) for head, steps in shape_lines(shapes).items()}
 
 
 REACTIONS = ("👍", "❤", "👏", "😂", "😮", "🎉", "😢", "🙂", "🤔", "🔥", "👎", "👋")
@@ -20703,6 +20706,7 @@ COMMANDS: Mapping[str, Command] = {
 		when=lambda shot: shot.role == "host",
 	),
 	"stand_by": Hosts("Goes on if this computer fails", Do("stand_by")),
+	"hand_over": Hosts("Hand the lesson over…", lambda v, one: v.actions.ask_hand_over(one.name)),
 	"rename": Hosts("Rename…", lambda v, one: v.actions.ask_name(one.name)),
 	"allow": Hosts(
 		"Allow to share the screen", Do("permit", what="share", on=True),
@@ -23426,10 +23430,20 @@ class Actions:
 		one = shot.person(key)
 		if one and key == shot.me:
 			return [(tr("Rename…"), partial(self.ask_name, one.name))]
-		for does in commands_at("person").values():
-			if one and does.may(shot):
+		heirs = shot.heirs if shot.role == "host" else ()
+		for name, does in commands_at("person").items():
+			if one and does.may(shot) and (name != "hand_over" or one.name in heirs):
 				entries += [*[None] * does.apart, (tr(does.words), partial(does.does, self.view, one))]
 		return entries
+
+	def ask_hand_over(self, to: str) -> None:
+		"""Ask whether the lesson goes on at the computer of `to`."""
+		words = tr("The lesson goes on at {name}'s computer; messages pass through it.", name=plain(to))
+		go = partial(self.view.act, "hand_over", to=to)
+		give = tr("Give my rights"), "plain", partial(go, rights=True)
+		keep = tr("Keep my rights"), "primary", partial(go, rights=False)
+		no = tr("Cancel"), "plain", lambda: None
+		self.view.confirm(tr("Hand the lesson over…").rstrip("…"), words, no, give, keep)
 
 	def hear(self, one: Person, by: float = 0.0) -> None:
 		"""Hear a person that much louder; without it, not at all or again."""

@@ -443,6 +443,44 @@ def test_a_pupil_is_asked_to_stand_by_and_reads_what_that_means(opened: Open, wo
 	assert last(call, "agree") == {"do": "agree", "to": "stand_by", "yes": words == "It may"}
 
 
+def menu_of(driver: Driver, number: int) -> list[str]:
+	"""What the menu of a person offers."""
+	return [entry[0] for entry in driver.view.actions.about(number) if entry]
+
+
+@pytest.mark.parametrize(
+	("words", "rights"), [("Keep my rights", False), ("Give my rights", True), ("Cancel", None)]
+)
+def test_the_lesson_is_handed_over_after_a_question(opened: Open, words: str, rights: bool | None) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(host=True, heirs=("Jonas Weber", "Priya Nair"))
+	driver.view.show_panel("attendees")
+	driver.spot(driver.view.attendees.list, "more3")
+	driver.menu("Hand the lesson over…")
+	assert driver.view.dialog is not None
+	read = [one.cget("text") for one in walk(driver.view.dialog.frame) if isinstance(one, tk.Label)]
+	assert "The lesson goes on at Jonas Weber's computer; messages pass through it." in read
+	assert not sent(call, "hand_over"), "it asks first"
+	press(driver, driver.view.dialog.frame, words)
+	given = {"do": "hand_over", "to": "Jonas Weber", "rights": rights}
+	assert last(call, "hand_over") == (None if rights is None else given)
+
+
+def test_it_is_handed_over_by_the_host_alone_to_who_stands_by(opened: Open) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	for role, heirs, offers in (
+		("host", (), 0),
+		("host", ("Jonas Weber",), 1),
+		("co-host", ("Jonas Weber",), 0),
+		("member", ("Jonas Weber",), 0),
+	):
+		call.change(role=role, heirs=heirs)
+		driver.until(lambda: (driver.view.shot.role, driver.view.shot.heirs) == (role, heirs), "it")  # noqa: B023
+		assert menu_of(driver, 3).count("Hand the lesson over…") == offers
+		assert "Hand the lesson over…" not in menu_of(driver, 4)
+
+
 def test_the_panel_makes_room_for_a_shared_screen(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet()
