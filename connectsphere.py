@@ -11530,11 +11530,11 @@ class ScreenShareManager:
 	def accept(self, sock: Socket, address: str) -> None:
 		self.loop.post(lambda: self._open(sock, address))
 
-	def stop(self, ident: int) -> None:
-		self._end(ident, ("presenter",))
-
-	def drop(self, ident: int) -> None:
-		self._end(ident, ("presenter", "viewer"))
+	def drop(self, ident: int, *roles: str) -> None:
+		"""End the links of a member in these roles."""
+		for peer in [*self._viewers, *filter(None, [self._presenter])]:
+			if peer.id == ident and peer.role in roles:
+				peer.link.discard("over")
 
 	# -- coming and going
 
@@ -11567,6 +11567,8 @@ class ScreenShareManager:
 			self._on_presenter(message)
 
 	def _on_hello(self, peer: ScreenPeer, said: Json) -> None:
+		if peer.link.closed:
+			self._closed(peer)
 		try:
 			check_version(said)
 			hello = _shaped(said, SCREEN_HELLO)
@@ -11604,11 +11606,6 @@ class ScreenShareManager:
 		self._viewers.add(peer)
 		peer.feed = TileFeed(peer.link, self._table)
 		peer.feed.point(self._pointer)
-
-	def _end(self, ident: int, roles: tuple[str, ...]) -> None:
-		for peer in [*self._viewers, *filter(None, [self._presenter])]:
-			if peer.id == ident and peer.role in roles:
-				peer.link.discard("over")
 
 	def _closed(self, peer: ScreenPeer) -> None:
 		self._viewers.discard(peer)
@@ -13001,7 +12998,7 @@ class ConferenceServer:
 		self.succession.left(ident)
 		self._files.forget(ident)
 		self.media.remove(ident)
-		self._screen.drop(ident)
+		self._screen.drop(ident, "presenter", "viewer")
 
 	def _on_tick(self) -> None:
 		now = monotonic()
@@ -13049,7 +13046,7 @@ class ConferenceServer:
 					address = self.sessions[effect.id].address
 					self.succession.on_message(self.room.members[effect.id], address, effect.message)
 				case ShareStopped():
-					self._screen.stop(effect.id)
+					self._screen.drop(effect.id, "presenter")
 				case FileGone():
 					self._files.remove(effect.file)
 
