@@ -11946,7 +11946,7 @@ STAGES: Mapping[str, Mapping[str, str]] = {
 	"prove": {"proof": "waiting pin in over"},  # that it is the host
 	"waiting": {"": "pin in over"},  # for a free attempt at the PIN, or for the host to let it in
 	"pin": {"pin": "confirm over"},
-	"confirm": {"pin_proof": "in over"},
+	"confirm": {"pin_proof": "waiting in over"},
 	"in": dict.fromkeys(CLIENT_MESSAGES, "over"),
 	"over": {"": "over"},
 }
@@ -12368,7 +12368,7 @@ class Lobby:
 		if welcome and session.why != "knock" and session.hello.get("pin") and self.pin:
 			self._begin_proof(session)  # it takes no host that does not prove the PIN
 		elif welcome:
-			self._admit(session)
+			self._at_door(session)
 		else:
 			self.deny(session, "not_allowed", why="turned_away")
 
@@ -12430,7 +12430,9 @@ class Lobby:
 		"""In, if the door is open; who comes back or was let in does not knock."""
 		door = self._room.classroom.set.door
 		known = self._room.names.holder(session.hello.get("resume"))
-		if door == "open" or session.host or session.let_in or known:
+		if not self._has_room(session):  # others came meanwhile
+			self.deny(session, "full")
+		elif door == "open" or session.host or session.let_in or known:
 			self._admit(session)
 		elif door == "locked":
 			self.deny(session, "locked")
@@ -12984,7 +12986,7 @@ class ConferenceServer:
 	# -- members
 
 	def _closed(self, session: ControlSession, reason: str) -> None:
-		if not session.id:
+		if not session.id and reason != "answered":
 			self.tried = (*(one for one in self.tried if one != session.address), session.address)[-64:]
 		self.lobby.forget(session)
 		if session.stage == "in":
