@@ -1002,7 +1002,7 @@ class Ad(Record):
 	meeting: Annotated[str, _MEETING]
 	title: Name
 	host: Name
-	port: Annotated[int, _integer(1, 65_535)]
+	port: Annotated[int, _integer(1, 63_535)]
 	people: Count
 	pin: Flag
 	locked: Flag
@@ -1012,7 +1012,7 @@ class Ad(Record):
 
 
 # a server of a meeting, or one that may become it: at whose computer
-_SERVER = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 65_535)}
+_SERVER = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 63_535)}
 # ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
 ID_SHIFT, LINE_SHIFT = 20, 32
 # what the host signs: in what order others follow the first of `servers`; until: unix seconds; by
@@ -1166,7 +1166,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"ask_share": {"who": _ID},
 	"agree": {"to": _exactly("share", "stand_by"), "yes": _flag},
 	"stand_by": {"who": _ID},
-	"standing_by": {"fingerprint": _TOKEN, "port": _integer(0, 65_535), "rank": _integer(0, 3)},
+	"standing_by": {"fingerprint": _TOKEN, "port": _integer(0, 63_535), "rank": _integer(0, 3)},
 	"claims": {"digests": _mapping(_TOKEN, _TOKEN, 8)},
 	"record": SIGNED,
 	"hand_over": {"to": _ID, "rights": _flag},
@@ -5181,19 +5181,15 @@ class Room:
 			claim.last, claim.lasting["camera"] = ident, member.camera
 		self.counter, self.newest_id = self.counter + NUMBER_GAP, self.newest_id + NUMBER_GAP
 
-	def copy(self, heir: str, now: float, clock: float, *changes: Keep) -> Json:
-		"""What a standby of the fingerprint `heir` gets to know of `changes`: nothing private."""
-		state, parts = self.export(now, clock, Keep("lines", ())), self.parts()
-		for part, keys in changes:
-			kind, records = parts[part]
-			for key in keys if part in HEIRLOOMS else ():
-				one, kept = records.get(key), None
-				if one and not getattr(one, "to", ""):
-					kept = kind(**{name: getattr(one, name) for name in HEIRLOOMS[part]}).message(kept=True)
-					if part == "people":
-						kept["tokens"] = [one.heirs[heir]] if heir in one.heirs else []
-				state.setdefault(part, {})[str(key)] = kept
-		return state
+	def copy(self, heir: str, now: float, clock: float, part: str, key: int | str) -> Json:
+		"""What a standby of the fingerprint `heir` gets to know of one record: nothing private."""
+		kind, records = self.parts()[part]
+		one, kept = records.get(key), None
+		if one and not getattr(one, "to", ""):
+			kept = kind(**{name: getattr(one, name) for name in HEIRLOOMS[part]}).message(kept=True)
+			if part == "people":
+				kept["tokens"] = [one.heirs[heir]] if heir in one.heirs else []
+		return {**self.export(now, clock, Keep("lines", ())), part: {str(key): kept}}
 
 	def inherit(self, copy: Json, epoch: int, name: str, now: float, clock: float) -> None:
 		"""Be the server after the one that has made the `copy`, at the computer of `name`."""
@@ -5342,7 +5338,8 @@ class Room:
 
 	def _keep_line(self, line: RoomLine) -> Keep:
 		self.lines[line.n] = line
-		alike = sorted(one.n for one in self.lines.values() if bool(one.between) is bool(line.between))
+		alike = [one.n for one in self.lines.values() if bool(one.between) is bool(line.between)]
+		alike.sort(key=lambda n: (n >> LINE_SHIFT == self.epoch - 1, n))  # own lines go last
 		for old in alike[:-HISTORY]:  # a welcome holds no more
 			del self.lines[old]
 		return Keep("lines", [line.n, *alike[:-HISTORY]])
@@ -12106,8 +12103,8 @@ class Succession:
 					self._became(volunteer, volunteer.state)
 			case "standing_by":
 				self.left(member.id)
-				own = self._server.place()["address"]
-				where = own if address.startswith("127.") else address  # a way that others have, too
+				if address.startswith("127."):  # others need another way
+					address = self._server.place()["address"]
 				server = {key: message[key] for key in ("fingerprint", "port")}
 				server |= {"name": member.name, "address": where}
 				if message["port"]:
@@ -12167,19 +12164,20 @@ class Succession:
 
 	def _became(self, volunteer: Volunteer, state: str) -> None:
 		fresh, volunteer.state = state == "ready" != volunteer.state, state
-		told = {"type": "stand_by", "name": volunteer.server["name"], "state": state or "asked"}
+		name = self._room.names.name_of(volunteer.member.person)
+		told = {"type": "stand_by", "name": name, "state": state or "asked"}
 		self._server.apply([self._room.tell_hosts(told)])
 		if fresh:
-			for part, (_, records) in self._room.parts().items():
-				for key in records:
-					self.copy([Keep(part, [key])], volunteer)
+			self.copy([Keep(part, records) for part, (_, records) in self._room.parts().items()], volunteer)
 		self.have_signed()
 
 	def copy(self, changes: Sequence[Keep], *to: Volunteer) -> None:
 		"""Let the standbys know what has changed."""
 		for one in to or self._standbys():
-			state = self._room.copy(one.server["fingerprint"], monotonic(), time.time(), *changes)
-			self._tell(one.member.id, "copy", state=state)
+			for part, keys in changes:
+				for key in keys:
+					state = self._room.copy(one.server["fingerprint"], monotonic(), time.time(), part, key)
+					self._tell(one.member.id, "copy", state=state)
 
 	def have_signed(self, *, anew: bool = False) -> None:
 		"""Have the host sign who goes on, where that has changed."""
