@@ -4675,10 +4675,6 @@ class NameRegister:
 			lost = (claim for claim in self.people.values() if now < claim.until < FOREVER)
 			self.people[busiest({claim.person: claim.address for claim in lost})[0]].until = now
 
-	def ban(self, person: int) -> None:
-		"""The claim of `person` holds no longer."""
-		self.people[person].removed = True
-
 	def name_of(self, person: int) -> str:
 		"""What `person` is called; "" for the long gone."""
 		claim = self.people.get(person)
@@ -4735,15 +4731,6 @@ class FileShelf:
 		if not leads and (sum(whole) + size > self.limits.largest_meeting or len(whole) >= MOST_FILES):
 			raise Refused("too_large")
 
-	def shown_to(self, person: int) -> list[Json]:
-		return [o.message() for o in self.offers.values() if o.whole and o.concerns(person)][-MOST_FILES:]
-
-	def abandoned(self, awaited: Callable[[], set[int]]) -> list[Offer]:
-		"""What was not sent to its end by people who cannot come back to it."""
-		unfinished = [offer for offer in self.offers.values() if not offer.whole]
-		people = awaited() if unfinished else ()
-		return [offer for offer in unfinished if offer.person not in people]
-
 
 def _turned(values: Iterable[str], value: str, on: bool) -> list[str]:
 	return sorted({*values} - {value} | ({value} if on else set()))
@@ -4782,10 +4769,12 @@ class Classroom:
 	def rules(self) -> Json:
 		"""What everyone is told, people by name."""
 		names, now = self._room.names, self.set
-		exceptions: dict[str, list[str]] = {}
-		for claim in names.people.values():
-			for what in claim.exempt:
-				exceptions.setdefault(what, []).append(claim.name)
+		people = sorted(names.people.values(), key=lambda one: not one.since)  # who is here first
+		exceptions = {
+			what: found[:MAX_PEOPLE]
+			for what in PERMITS
+			if (found := [one.name for one in people if what in one.exempt])
+		}
 		shown = names.name_of(now.word), names.name_of(now.spotlight)
 		rules = Rules(now.off, exceptions, *shown, now.door, now.collecting, now.one_room)
 		return {"type": "rules", **rules.message()}
@@ -4853,7 +4842,7 @@ class Classroom:
 	def _on_remind(self, member: Member, message: Json) -> Effects:
 		"""Who has not handed in what is collected is asked again."""
 		title, offers = self.set.collecting, self._room.shelf.offers.values()
-		done = {offer.person for offer in offers if offer.kind == "work" and offer.task == title}
+		done = {one.person for one in offers if one.whole and (one.kind, one.task) == ("work", title)}
 		late = [one for one in self._room.members.values() if not one.leads and one.person not in done]
 		asked = {"type": "asked", "to": "work", "by": member.name}
 		return [Tell(tuple(one.id for one in late), asked)] if title else []
@@ -5005,7 +4994,10 @@ class Classroom:
 		taken = room.names.owned.keys() & looks(name) - own
 		claim.name = room.names.free(name) if taken and not hers else name
 		room.names.own(claim)
-		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
+		offers = [one for one in room.shelf.offers.values() if one.person == other.person]
+		files = {one.file: replace(one, sender=claim.name) for one in offers}
+		room.shelf.offers |= files
+		kept = [Keep("people", [other.person]), Keep("members", [other.id]), Keep("files", files)]
 		return [*kept, room.change(other, name=claim.name), room.tell_all(self.rules())]
 
 	def _on_attendance(self, member: Member, message: Json) -> Effects:
@@ -5015,9 +5007,11 @@ class Classroom:
 				claim.name, clock - now + claim.came, 0.0 if claim.since else clock - now + claim.went,
 				claim.stayed + (now - claim.since if claim.since else 0.0), claim.lost,
 			).message()
-			for claim in sorted(self._room.names.people.values(), key=lambda claim: claim.came)
+			for claim in self._room.names.people.values()
 		]  # fmt: skip
-		return [Tell((member.id,), {"type": "attendance", "rows": rows[:MOST_ROWS]})]
+		rows = sorted(rows, key=operator.itemgetter("seconds"))[-MOST_ROWS:]
+		rows.sort(key=operator.itemgetter("came"))
+		return [Tell((member.id,), {"type": "attendance", "rows": rows})]
 
 
 class Room:
@@ -5080,10 +5074,11 @@ class Room:
 			name = self.names.free(name)
 		ident = proof.pop("id", 0) or self.next_id(token)
 		stale = self._present(claim.person) if claim else None
-		effects = self._replace(stale, now) if stale else []
+		gone = {"type": "ended", "code": "elsewhere"}
+		effects = [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)] if stale else []
 		for one in self.members.values() if proof else ():
 			if one.role == "host" and not one.proof:  # in her stead
-				effects.append(self.change(one, role="member"))
+				effects += [self.change(one, role="member")]
 		forgotten = self.names.forget_the_long_gone(now)
 		fresh, claim = self.token(32), claim or Claim(ident, name, address)
 		claim.address, person = address, claim.person
@@ -5101,12 +5096,6 @@ class Room:
 		told = Tell(everyone, {"type": "join", "user": member.message()})
 		kept = [Keep("people", [person, *forgotten]), Keep("members", [ident])]
 		return member, fresh, [*effects, *kept, told, *self.classroom.regroup(everyone)]
-
-	def _replace(self, stale: Member, now: float) -> Effects:
-		return [
-			Expel(stale.id, {"type": "ended", "code": "elsewhere"}),
-			*self.leave(stale.id, "replaced", now),
-		]
 
 	def leave(self, ident: int, reason: str, now: float) -> Effects:
 		"""Take a member out. `reason`: left, lost, removed, replaced."""
@@ -5209,6 +5198,7 @@ class Room:
 	def welcome(self, member: Member) -> Json:
 		"""What a newcomer is told of the meeting; keys and tokens are added by the server."""
 		mine = [line for line in self.lines.values() if line.concerns(member.person)]
+		files = [one for one in self.shelf.offers.values() if one.whole and one.concerns(member.person)]
 		return {
 			"type": "welcome",
 			"id": member.id,
@@ -5218,7 +5208,7 @@ class Room:
 			"users": self.roster(),
 			"chat": [line.told(member.person) for line in mine if not line.between],
 			"private": [line.told(member.person) for line in mine if line.between],
-			"files": self.shelf.shown_to(member.person),
+			"files": [one.message() for one in files[-MOST_FILES:]],
 			"largest_file": self.shelf.limits.largest_file,
 		}
 
@@ -5250,7 +5240,8 @@ class Room:
 		if member is None:
 			return []
 		kind = message["type"]
-		if not self._within_rate(member, kind, now):
+		lane = kind if kind in RATES else "other"
+		if not member.buckets.setdefault(lane, TokenBucket(*RATES[lane])).take(now):
 			raise PeerFault("flood", kind)
 		if not self._texts.take(member.address, now, len(message.get("text", "").encode())):
 			raise PeerFault("flood", "octets of chat")
@@ -5269,12 +5260,6 @@ class Room:
 		except Refused as refused:
 			effects = [self._error(member, refused)]
 		return self._answered(effects, member, message)
-
-	def _within_rate(self, member: Member, kind: str, now: float) -> bool:
-		lane = kind if kind in RATES else "other"
-		if lane not in member.buckets:
-			member.buckets[lane] = TokenBucket(*RATES[lane])
-		return member.buckets[lane].take(now)
 
 	def _answered(self, effects: Effects, member: Member, message: Json) -> Effects:
 		"""`effects` with exactly one answer to the request's `ref`: what it asks for, an error, or `ok`."""
@@ -5424,8 +5409,10 @@ class Room:
 		"""Once in a while: layers whose time is over, tickets that have run out, files nobody will send."""
 		effects = self.allocated(self.allocator.tick(now))
 		self._tickets = {token: one for token, one in self._tickets.items() if one.until > now}
-		for offer in self.shelf.abandoned(partial(self.names.awaited, now)):
-			effects += self.file_gone(offer.file, Refused("no_such_file", why="left", name=offer.sender))
+		awaited = self.names.awaited(now)
+		for offer in [*self.shelf.offers.values()]:
+			if not offer.whole and offer.person not in awaited:
+				effects += self.file_gone(offer.file, Refused("no_such_file", why="left", name=offer.sender))
 		return effects
 
 	# -- the host's tools
@@ -5448,7 +5435,7 @@ class Room:
 		other = self.with_id(message["who"])
 		if other.role == "host" or other.id == member.id:
 			raise Refused("no_such_person" if other.id == member.id else "not_allowed")
-		self.names.ban(other.person)
+		self.names.people[other.person].removed = True
 		gone = Expel(other.id, {"type": "removed", "code": "not_allowed", "why": "removed"})
 		return [gone, *self.leave(other.id, "removed", self.now), self.tell_hosts(self.banned())]
 
@@ -5499,10 +5486,7 @@ class Room:
 				raise Refused("no_such_file")
 		ticket = self.token(16)
 		self._tickets[ticket] = Ticket(member.id, plane, direction, file, self.now + TICKET_SECONDS)
-		answer: Json = {"type": "ticket", "ticket": ticket}
-		if file:
-			answer["file"] = file
-		return [Tell((member.id,), answer)]
+		return [Tell((member.id,), {"type": "ticket", "ticket": ticket, **({"file": file} if file else {})})]
 
 	def redeem(self, ticket: str, plane: str, now: float) -> Ticket:
 		"""The ticket's meaning, once; PeerFault when unknown, late, of another plane or orphaned."""
@@ -5902,6 +5886,13 @@ class StateManager:
 		self._take_people(person if one.id == person.id else one for one in self.current.people)
 		if person.id == self.current.me:
 			self.update(name=person.name, role=person.role)
+		if before and before.name != person.name:
+			new = {before.name: person.name}.get
+			files = (
+				replace(one, sender=new(one.sender, one.sender), has=frozenset(new(n, n) for n in one.has))
+				for one in self.current.files
+			)
+			self.update(files=tuple(files))
 		raised = bool(before and person.hand > before.hand)
 		return [{"event": "state", **self._user(person), "raised": raised}]
 
@@ -5946,7 +5937,7 @@ class StateManager:
 	def _entry(self, offer: Json) -> FileEntry:
 		known = self.file(offer["file"])
 		if known and known.state not in ("gone", "failed"):
-			return known
+			return replace(known, sender=offer["from"])
 		own = offer["from"] == self.current.name
 		return FileEntry.read({**offer, "name": safe_file_name(offer["name"])}, own=own)
 
@@ -8626,9 +8617,8 @@ def _windows_interfaces() -> list[Interface]:
 	if sys.platform != "win32":
 		return []
 	names = ctypes.create_string_buffer(64 * 1024)
-	if ctypes.WinDLL("iphlpapi").GetAdaptersInfo(names, ctypes.byref(ctypes.c_ulong(len(names)))):
-		return parse_address_table(_windows_table("GetIpAddrTable"))
-	known = parse_adapters(names.raw, ctypes.addressof(names))
+	failed = ctypes.WinDLL("iphlpapi").GetAdaptersInfo(names, ctypes.byref(ctypes.c_ulong(len(names))))
+	known = None if failed else parse_adapters(names.raw, ctypes.addressof(names))
 	return parse_address_table(_windows_table("GetIpAddrTable"), known)
 
 
@@ -8808,12 +8798,10 @@ class DiscoveryResponder(DiscoveryLoop):
 					error.strerror,
 				)
 			return
-		own = interfaces_for(self._bind)[0] if self._bind else None
-		for broadcast in own.broadcasts if own else ():
-			if own and broadcast != own.address:
-				near = partial(self._answer, only=own)
+		for own in interfaces_for(self._bind) if self._bind else ():
+			for broadcast in {*own.broadcasts} - {own.address}:
 				with suppress(OSError):
-					self.listen(broadcast, self._port, near, shared=True)
+					self.listen(broadcast, self._port, partial(self._answer, only=own), shared=True)
 
 	def _answer(self, data: bytes, source: Address, only: Interface | None = None) -> None:
 		if len(data) < QUESTION_SIZE or self._ear is None or (only and not only.near(source[0])):
@@ -11564,8 +11552,6 @@ class ScreenShareManager:
 			self._on_presenter(message)
 
 	def _on_hello(self, peer: ScreenPeer, said: Json) -> None:
-		if peer.link.closed:
-			self._closed(peer)
 		try:
 			check_version(said)
 			hello = _shaped(said, SCREEN_HELLO)
@@ -11579,6 +11565,8 @@ class ScreenShareManager:
 		self._half_open.leave(peer.link.evict)
 		peer.link.send(encode_record({"status": "ok"}))
 		(self._begin_presenting if peer.role == "presenter" else self._begin_viewing)(peer)
+		if peer.link.closed:
+			self._closed(peer)
 
 	def _begin_presenting(self, peer: ScreenPeer) -> None:
 		before, self._presenter = self._presenter, peer
@@ -11825,12 +11813,11 @@ class FileStore:
 			self._release(connection)
 
 	def _release(self, connection: FileConnection) -> None:
-		stored = connection.stored
 		with self._lock:
 			self._connections.discard(connection)
-			if stored:
+		if stored := connection.stored:
+			with self._lock:
 				stored.users -= 1
-		if stored:
 			self._delete_if_unused(stored)
 
 	def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
@@ -12106,7 +12093,7 @@ class Succession:
 				if address.startswith("127."):  # others need another way
 					address = self._server.place()["address"]
 				server = {key: message[key] for key in ("fingerprint", "port")}
-				server |= {"name": member.name, "address": where}
+				server |= {"name": member.name, "address": address}
 				if message["port"]:
 					self._volunteers[member.id] = Volunteer(member, server, message["rank"])
 			case "record":
@@ -12172,7 +12159,7 @@ class Succession:
 		self.have_signed()
 
 	def copy(self, changes: Sequence[Keep], *to: Volunteer) -> None:
-		"""Let the standbys know what has changed."""
+		"""Let the standbys know what has changed, a record a line: all may be too long for one."""
 		for one in to or self._standbys():
 			for part, keys in changes:
 				for key in keys:
@@ -12846,8 +12833,8 @@ class ConferenceServer:
 		mine = (room.meeting, room.title, room.host, self.ports.control, people, bool(self.lobby.pin))
 		servers = self.succession.record.get("servers", ())
 		first = servers[0]["fingerprint"] if self.options.standby and servers else ""
-		more: Json = {"locked": room.classroom.set.door == "locked", "fingerprint": self.identity.fingerprint}
-		return Ad(*mine, **more, stands_for=first).message()
+		locked = room.classroom.set.door == "locked"
+		return Ad(*mine, locked, self.identity.fingerprint, stands_for=first).message()
 
 	# -- accepting
 
