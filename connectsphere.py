@@ -1001,7 +1001,7 @@ class Ad(Record):
 	meeting: Annotated[str, _MEETING]
 	title: Name
 	host: Name
-	port: Annotated[int, _integer(1, 65_535)]
+	port: Annotated[int, _integer(1, 63_535)]
 	people: Count
 	pin: Flag
 	locked: Flag
@@ -1011,7 +1011,7 @@ class Ad(Record):
 
 
 # a server of a meeting, or one that may become it: at whose computer
-_SERVER = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 65_535)}
+_SERVER = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 63_535)}
 # ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
 ID_SHIFT, LINE_SHIFT = 20, 32
 # what the host signs: in what order others follow the first of `servers`; until: unix seconds; by
@@ -1165,7 +1165,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"ask_share": {"who": _ID},
 	"agree": {"to": _exactly("share", "stand_by"), "yes": _flag},
 	"stand_by": {"who": _ID},
-	"standing_by": {"fingerprint": _TOKEN, "port": _integer(0, 65_535), "rank": _integer(0, 3)},
+	"standing_by": {"fingerprint": _TOKEN, "port": _integer(0, 63_535), "rank": _integer(0, 3)},
 	"claims": {"digests": _mapping(_TOKEN, _TOKEN, 8)},
 	"record": SIGNED,
 	"hand_over": {"to": _ID, "rights": _flag},
@@ -4838,10 +4838,12 @@ class Classroom:
 	def rules(self) -> Json:
 		"""What everyone is told, people by name."""
 		names, now = self.room.names, self.set
-		exceptions: dict[str, list[str]] = {}
-		for claim in names.people.values():
-			for what in claim.exempt:
-				exceptions.setdefault(what, []).append(claim.name)
+		people = sorted(names.people.values(), key=lambda one: not one.since)  # who is here first
+		exceptions = {
+			what: found[:MAX_PEOPLE]
+			for what in PERMITS
+			if (found := [one.name for one in people if what in one.exempt])
+		}
 		shown = names.name_of(now.word), names.name_of(now.spotlight)
 		rules = Rules(now.off, exceptions, *shown, now.door, now.collecting, now.one_room)
 		return {"type": "rules", **rules.message()}
@@ -4909,7 +4911,7 @@ class Classroom:
 	def _on_remind(self, member: Member, message: Json) -> Effects:
 		"""Who has not handed in what is collected is asked again."""
 		title, offers = self.set.collecting, self.room.shelf.offers.values()
-		done = {offer.person for offer in offers if offer.kind == "work" and offer.task == title}
+		done = {one.person for one in offers if one.whole and (one.kind, one.task) == ("work", title)}
 		late = [one for one in self.room.members.values() if not one.leads and one.person not in done]
 		asked = {"type": "asked", "to": "work", "by": member.name}
 		return [Tell(tuple(one.id for one in late), asked)] if title else []
@@ -5061,7 +5063,10 @@ class Classroom:
 		taken = room.names.owned.keys() & looks(name) - own
 		claim.name = room.names.free(name) if taken and not hers else name
 		room.names.own(claim)
-		kept = [Keep("people", [other.person]), Keep("members", [other.id])]
+		offers = [one for one in room.shelf.offers.values() if one.person == other.person]
+		files = {one.file: replace(one, sender=claim.name) for one in offers}
+		room.shelf.offers |= files
+		kept = [Keep("people", [other.person]), Keep("members", [other.id]), Keep("files", files)]
 		return [*kept, room.change(other, name=claim.name), room.tell_all(**self.rules())]
 
 	def _on_attendance(self, member: Member, message: Json) -> Effects:
@@ -5071,9 +5076,11 @@ class Classroom:
 				claim.name, clock - now + claim.came, 0.0 if claim.since else clock - now + claim.went,
 				claim.stayed + (now - claim.since if claim.since else 0.0), claim.lost,
 			).message()
-			for claim in sorted(self.room.names.people.values(), key=lambda claim: claim.came)
+			for claim in self.room.names.people.values()
 		]  # fmt: skip
-		return [member.told("attendance", rows=rows[:MOST_ROWS])]
+		rows = sorted(rows, key=operator.itemgetter("seconds"))[-MOST_ROWS:]
+		rows.sort(key=operator.itemgetter("came"))
+		return [member.told("attendance", rows=rows)]
 
 
 class Planes:
@@ -5260,7 +5267,8 @@ class Chat:
 
 	def _keep(self, line: RoomLine) -> Keep:
 		self.lines[line.n] = line
-		alike = sorted(one.n for one in self.lines.values() if bool(one.between) is bool(line.between))
+		alike = [one.n for one in self.lines.values() if bool(one.between) is bool(line.between)]
+		alike.sort(key=lambda n: (n >> LINE_SHIFT == self.room.epoch - 1, n))  # own lines go last
 		for old in alike[:-HISTORY]:  # a welcome holds no more
 			del self.lines[old]
 		return Keep("lines", [line.n, *alike[:-HISTORY]])
@@ -5311,8 +5319,6 @@ class Room:
 		self.token = token
 		self.now = self.clock = 0.0  # of the message that is handled
 
-	# -- coming and going
-
 	def begin_epoch(self, epoch: int) -> None:
 		"""Be the server of that number: its ids and line numbers are nobody else's."""
 		self.epoch = epoch
@@ -5341,13 +5347,11 @@ class Room:
 			name = self.names.free(name)
 		ident = proof.pop("id", 0) or self.next_id(token)
 		stale = self.present(claim.person) if claim else None
-		effects: Effects = []
-		if stale:
-			gone = Expel(stale.id, {"type": "ended", "code": "elsewhere"})
-			effects = [gone, *self.leave(stale.id, "replaced", now)]
+		gone = {"type": "ended", "code": "elsewhere"}
+		effects = [Expel(stale.id, gone), *self.leave(stale.id, "replaced", now)] if stale else []
 		for one in self.members.values() if proof else ():
 			if one.role == "host" and not one.proof:  # in her stead
-				effects.append(self.change(one, role="member"))
+				effects += [self.change(one, role="member")]
 		forgotten = self.names.forget_the_long_gone(now)
 		fresh, claim = self.token(32), claim or Claim(ident, name, address)
 		claim.address, person = address, claim.person
@@ -5381,8 +5385,6 @@ class Room:
 	def _on_resumed(self, member: Member, message: Json) -> Effects:
 		del self.names.people[member.person].tokens[:-1]
 		return [Keep("people", [member.person])]
-
-	# -- the room as JSON
 
 	def parts(self) -> Mapping[str, tuple[type[Record], dict[Any, Any]]]:
 		"""Of what it consists: the kind of its records, and those by their keys."""
@@ -5439,19 +5441,15 @@ class Room:
 			claim.last, claim.lasting["camera"] = ident, member.camera
 		self.counter, self.newest_id = self.counter + NUMBER_GAP, self.newest_id + NUMBER_GAP
 
-	def copy(self, heir: str, now: float, clock: float, *changes: Keep) -> Json:
-		"""What a standby of the fingerprint `heir` gets to know of `changes`: nothing private."""
-		state, parts = self.export(now, clock, Keep("lines", ())), self.parts()
-		for part, keys in changes:
-			kind, records = parts[part]
-			for key in keys if part in HEIRLOOMS else ():
-				one, kept = records.get(key), None
-				if one and not getattr(one, "to", ""):
-					kept = kind(**{name: getattr(one, name) for name in HEIRLOOMS[part]}).message(kept=True)
-					if part == "people":
-						kept["tokens"] = [one.heirs[heir]] if heir in one.heirs else []
-				state.setdefault(part, {})[str(key)] = kept
-		return state
+	def copy(self, heir: str, now: float, clock: float, part: str, key: int | str) -> Json:
+		"""What a standby of the fingerprint `heir` gets to know of one record: nothing private."""
+		kind, records = self.parts()[part]
+		one, kept = records.get(key), None
+		if one and not getattr(one, "to", ""):
+			kept = kind(**{name: getattr(one, name) for name in HEIRLOOMS[part]}).message(kept=True)
+			if part == "people":
+				kept["tokens"] = [one.heirs[heir]] if heir in one.heirs else []
+		return {**self.export(now, clock, Keep("lines", ())), part: {str(key): kept}}
 
 	def inherit(self, copy: Json, epoch: int, name: str, now: float, clock: float) -> None:
 		"""Be the server after the one that has made the `copy`, at the computer of `name`."""
@@ -5493,8 +5491,6 @@ class Room:
 	def tell_hosts(self, type: str, **members: Any) -> Tell:
 		"""To hosts and co-hosts: a message of that type."""
 		return Tell(tuple(one.id for one in self.members.values() if one.leads), {"type": type, **members})
-
-	# -- messages
 
 	def handle(self, ident: int, message: Json, now: float, clock: float) -> Effects:
 		"""The effects of a checked `message` from member `ident`, by `_on_TYPE` here or in one of its parts.
@@ -5582,8 +5578,6 @@ class Room:
 		self.planes.tick(now)
 		return [*self.streams.allocated(self.streams.allocator.tick(now)), *self.shelf.tick(now)]
 
-	# -- the host's tools
-
 	def _on_remove(self, member: Member, message: Json) -> Effects:
 		other = self.with_id(message["who"])
 		if other.role == "host" or other.id == member.id:
@@ -5615,8 +5609,6 @@ class Room:
 		return [Succeed(member.id, message)]
 
 	_on_record = _on_hand_over = _on_serving = _on_line = _on_standing_by
-
-	# -- the other planes
 
 
 # ====
@@ -5933,6 +5925,13 @@ class StateManager:
 		self._take_people(person if one.id == person.id else one for one in self.current.people)
 		if person.id == self.current.me:
 			self.update(name=person.name, role=person.role)
+		if before and before.name != person.name:
+			new = {before.name: person.name}.get
+			files = (
+				replace(one, sender=new(one.sender, one.sender), has=frozenset(new(n, n) for n in one.has))
+				for one in self.current.files
+			)
+			self.update(files=tuple(files))
 		raised = bool(before and person.hand > before.hand)
 		self._say("state", **self._user(person), raised=raised)
 
@@ -5969,12 +5968,10 @@ class StateManager:
 		person = self.current.person(ident)
 		return [{"event": "speaking", "id": ident or None, "name": person.name if person else None}]
 
-	# -- files
-
 	def _entry(self, offer: Json) -> FileEntry:
 		known = self.file(offer["file"])
 		if known and known.state not in ("gone", "failed"):
-			return known
+			return replace(known, sender=offer["from"])
 		own = offer["from"] == self.current.name
 		return FileEntry.read({**offer, "name": safe_file_name(offer["name"])}, own=own)
 
@@ -6411,11 +6408,6 @@ class Identity:
 def certificate_fingerprint(der: bytes) -> str:
 	"""SHA-256 of a certificate in DER, 64 hex digits."""
 	return hashlib.sha256(der).hexdigest()
-
-
-def tls_library() -> str:
-	"""Which TLS is used, and its version."""
-	return ssl.OPENSSL_VERSION
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
@@ -8651,9 +8643,8 @@ def _windows_interfaces() -> list[Interface]:
 	if sys.platform != "win32":
 		return []
 	names = ctypes.create_string_buffer(64 * 1024)
-	if ctypes.WinDLL("iphlpapi").GetAdaptersInfo(names, ctypes.byref(ctypes.c_ulong(len(names)))):
-		return parse_address_table(_windows_table("GetIpAddrTable"))
-	known = parse_adapters(names.raw, ctypes.addressof(names))
+	failed = ctypes.WinDLL("iphlpapi").GetAdaptersInfo(names, ctypes.byref(ctypes.c_ulong(len(names))))
+	known = None if failed else parse_adapters(names.raw, ctypes.addressof(names))
 	return parse_address_table(_windows_table("GetIpAddrTable"), known)
 
 
@@ -8833,12 +8824,10 @@ class DiscoveryResponder(DiscoveryLoop):
 					error.strerror,
 				)
 			return
-		own = interfaces_for(self._bind)[0] if self._bind else None
-		for broadcast in own.broadcasts if own else ():
-			if own and broadcast != own.address:
-				near = partial(self._answer, only=own)
+		for own in interfaces_for(self._bind) if self._bind else ():
+			for broadcast in {*own.broadcasts} - {own.address}:
 				with suppress(OSError):
-					self.listen(broadcast, self._port, near, shared=True)
+					self.listen(broadcast, self._port, partial(self._answer, only=own), shared=True)
 
 	def _answer(self, data: bytes, source: Address, only: Interface | None = None) -> None:
 		if len(data) < QUESTION_SIZE or self._ear is None or (only and not only.near(source[0])):
@@ -11546,13 +11535,11 @@ class ScreenShareManager:
 	def accept(self, sock: Socket, address: str) -> None:
 		self.loop.post(lambda: self._open(sock, address))
 
-	def stop(self, ident: int) -> None:
-		self._end(ident, ("presenter",))
-
-	def drop(self, ident: int) -> None:
-		self._end(ident, ("presenter", "viewer"))
-
-	# -- coming and going
+	def drop(self, ident: int, *roles: str) -> None:
+		"""End the links of a member in these roles."""
+		for peer in [*self._viewers, *filter(None, [self._presenter])]:
+			if peer.id == ident and peer.role in roles:
+				peer.link.discard("over")
 
 	def _open(self, sock: Socket, address: str) -> None:
 		keep_buffers_small(sock)
@@ -11596,6 +11583,8 @@ class ScreenShareManager:
 		self._half_open.leave(peer.link.evict)
 		peer.link.send(encode_record({"status": "ok"}))
 		(self._begin_presenting if peer.role == "presenter" else self._begin_viewing)(peer)
+		if peer.link.closed:
+			self._closed(peer)
 
 	def _begin_presenting(self, peer: ScreenPeer) -> None:
 		before, self._presenter = self._presenter, peer
@@ -11621,11 +11610,6 @@ class ScreenShareManager:
 		peer.feed = TileFeed(peer.link, self._table)
 		peer.feed.point(self._pointer)
 
-	def _end(self, ident: int, roles: tuple[str, ...]) -> None:
-		for peer in [*self._viewers, *filter(None, [self._presenter])]:
-			if peer.id == ident and peer.role in roles:
-				peer.link.discard("over")
-
 	def _closed(self, peer: ScreenPeer) -> None:
 		self._viewers.discard(peer)
 		if peer is self._presenter:
@@ -11634,8 +11618,6 @@ class ScreenShareManager:
 			self._released(peer.id)
 		else:
 			self._acknowledge()
-
-	# -- what they say
 
 	def _on_presenter(self, message: ScreenMessage) -> None:
 		match message:
@@ -11847,12 +11829,11 @@ class FileStore:
 			self._release(connection)
 
 	def _release(self, connection: FileConnection) -> None:
-		stored = connection.stored
 		with self._lock:
 			self._connections.discard(connection)
-			if stored:
+		if stored := connection.stored:
+			with self._lock:
 				stored.users -= 1
-		if stored:
 			self._delete_if_unused(stored)
 
 	def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
@@ -11965,7 +11946,7 @@ STAGES: Mapping[str, Mapping[str, str]] = {
 	"prove": {"proof": "waiting pin in over"},  # that it is the host
 	"waiting": {"": "pin in over"},  # for a free attempt at the PIN, or for the host to let it in
 	"pin": {"pin": "confirm over"},
-	"confirm": {"pin_proof": "in over"},
+	"confirm": {"pin_proof": "waiting in over"},
 	"in": dict.fromkeys(CLIENT_MESSAGES, "over"),
 	"over": {"": "over"},
 }
@@ -12142,10 +12123,10 @@ class Succession:
 					self._became(volunteer, volunteer.state)
 			case "standing_by":
 				self.left(member.id)
-				own = self._server.place()["address"]
-				where = own if address.startswith("127.") else address  # a way that others have, too
+				if address.startswith("127."):  # others need another way
+					address = self._server.place()["address"]
 				server = {key: message[key] for key in ("fingerprint", "port")}
-				server |= {"name": member.name, "address": where}
+				server |= {"name": member.name, "address": address}
 				if message["port"]:
 					self._volunteers[member.id] = Volunteer(member, server, message["rank"])
 			case "record":
@@ -12203,19 +12184,19 @@ class Succession:
 
 	def _became(self, volunteer: Volunteer, state: str) -> None:
 		fresh, volunteer.state = state == "ready" != volunteer.state, state
-		name = volunteer.server["name"]
+		name = self._room.names.name_of(volunteer.member.person)
 		self._server.apply([self._room.tell_hosts("stand_by", name=name, state=state or "asked")])
 		if fresh:
-			for part, (_, records) in self._room.parts().items():
-				for key in records:
-					self.copy([Keep(part, [key])], volunteer)
+			self.copy([Keep(part, records) for part, (_, records) in self._room.parts().items()], volunteer)
 		self.have_signed()
 
 	def copy(self, changes: Sequence[Keep], *to: Volunteer) -> None:
-		"""Let the standbys know what has changed."""
+		"""Let the standbys know what has changed, a record a line: all may be too long for one."""
 		for one in to or self._standbys():
-			state = self._room.copy(one.server["fingerprint"], monotonic(), time.time(), *changes)
-			self._tell(one.member.id, "copy", state=state)
+			for part, keys in changes:
+				for key in keys:
+					state = self._room.copy(one.server["fingerprint"], monotonic(), time.time(), part, key)
+					self._tell(one.member.id, "copy", state=state)
 
 	def have_signed(self, *, anew: bool = False) -> None:
 		"""Have the host sign who goes on, where that has changed."""
@@ -12406,7 +12387,7 @@ class Lobby:
 		if welcome and session.why != "knock" and session.hello.get("pin") and self.pin:
 			self._begin_proof(session)  # it takes no host that does not prove the PIN
 		elif welcome:
-			self._admit(session)
+			self._at_door(session)
 		else:
 			self.deny(session, "not_allowed", why="turned_away")
 
@@ -12468,7 +12449,9 @@ class Lobby:
 		"""In, if the door is open; who comes back or was let in does not knock."""
 		door = self._room.classroom.set.door
 		known = self._room.names.holder(session.hello.get("resume"))
-		if door == "open" or session.host or session.let_in or known:
+		if not self._has_room(session):  # others came meanwhile
+			self.deny(session, "full")
+		elif door == "open" or session.host or session.let_in or known:
 			self._admit(session)
 		elif door == "locked":
 			self.deny(session, "locked")
@@ -12824,8 +12807,6 @@ class ConferenceServer:
 		self._acceptors = Acceptors()
 		self._responder = DiscoveryResponder(self._describe, options.bind, self.counters)
 
-	# -- life
-
 	def start(self) -> None:
 		"""Bind every port, then start every thread; Refused when a port is taken."""
 		try:
@@ -12920,10 +12901,8 @@ class ConferenceServer:
 		mine = (room.meeting, room.title, room.host, self.ports.control, people, bool(self.lobby.pin))
 		servers = self.succession.record.get("servers", ())
 		first = servers[0]["fingerprint"] if self.options.standby and servers else ""
-		more: Json = {"locked": room.classroom.set.door == "locked", "fingerprint": self.identity.fingerprint}
-		return Ad(*mine, **more, stands_for=first).message()
-
-	# -- accepting
+		locked = room.classroom.set.door == "locked"
+		return Ad(*mine, locked, self.identity.fingerprint, stands_for=first).message()
 
 	def _open_session(self, sock: Socket, address: str) -> None:
 		link = TlsLink(self.loop, sock, self._context, server=True)
@@ -12933,8 +12912,6 @@ class ConferenceServer:
 		link.on_close = lambda reason: self.loop.post(lambda: self._closed(session, reason))
 		link.limit = MAX_LINE
 		self.half_open.begin(link, address)
-
-	# -- messages
 
 	def _on_bytes(self, session: ControlSession, data: bytes) -> None:
 		if not session.octets.take(monotonic(), max(len(data), LEAST_READ)):
@@ -13023,10 +13000,8 @@ class ConferenceServer:
 		for message in (self.room.banned(), *self.lobby.waiting()) if member.leads else ():
 			self.sessions[member.id].send(**message)
 
-	# -- members
-
 	def _closed(self, session: ControlSession, reason: str) -> None:
-		if not session.id:
+		if not session.id and reason != "answered":
 			self.tried = (*(one for one in self.tried if one != session.address), session.address)[-64:]
 		self.lobby.forget(session)
 		if session.stage == "in":
@@ -13040,7 +13015,7 @@ class ConferenceServer:
 		self.succession.left(ident)
 		self._files.forget(ident)
 		self.media.remove(ident)
-		self._screen.drop(ident)
+		self._screen.drop(ident, "presenter", "viewer")
 
 	def _on_tick(self) -> None:
 		now = monotonic()
@@ -13058,8 +13033,6 @@ class ConferenceServer:
 		for session in list(self.sessions.values()):
 			if now - session.heard > SILENT_SECONDS:
 				session.link.discard("silent")
-
-	# -- effects
 
 	def apply(self, effects: Effects) -> None:
 		"""Do what the room has decided, in order."""
@@ -13088,7 +13061,7 @@ class ConferenceServer:
 					address = self.sessions[effect.id].address
 					self.succession.on_message(self.room.members[effect.id], address, effect.message)
 				case ShareStopped():
-					self._screen.stop(effect.id)
+					self._screen.drop(effect.id, "presenter")
 				case FileGone():
 					self._files.remove(effect.file)
 
@@ -13105,8 +13078,6 @@ class ConferenceServer:
 			log.info("member %d is out: %s", effect.id, effect.message.get("type", "left"))
 			session.end("removed", **effect.message)
 			self._forget(effect.id)
-
-	# -- the screen plane
 
 	def _claim_screen(self, role: str, ticket: str) -> int:
 		try:
@@ -13948,8 +13919,6 @@ class MediaManager:
 			if plane:
 				plane.loop.close()
 
-	# -- what is sent
-
 	def encode(self, *asked: Any) -> None:
 		"""What is wanted of the own camera, see `CameraSender.encode`."""
 		self._asked = asked
@@ -13964,8 +13933,6 @@ class MediaManager:
 	def tries_again(self, what: str) -> bool:
 		"""Whether a device that failed will be opened again by itself."""
 		return what in self._devices and self._devices[what].tries_again
-
-	# -- what is seen and heard
 
 	def watch(self, idents: Collection[int]) -> None:
 		"""Pictures of these are wanted; which layer comes is the server's choice."""
@@ -14910,8 +14877,6 @@ class FileTransfers:
 		self._moves: dict[Transfer, Future[None]] = {}  # under way, or waiting for a thread
 		self.folder = downloads_folder(self._options.downloads)
 
-	# -- commands
-
 	def upload(self, command: Json) -> None:
 		"""Offer a file to everyone, or to one person."""
 		path = wanted(command, "path", str)
@@ -14961,8 +14926,6 @@ class FileTransfers:
 			self._emit("ok", command.get("ref"))
 		else:
 			self._ask_for(command, "cancel", file=entry.file)
-
-	# -- what happens to the meeting
 
 	def offer_again(self, before: Sequence[FileEntry], known: Collection[str]) -> None:
 		"""Give another server, which has only the `known` ones, what is needed."""
@@ -15114,8 +15077,6 @@ class FileTransfers:
 
 		self._loop.post(tell)
 
-	# -- sending
-
 	def _push(self, transfer: Transfer) -> None:
 		path = transfer.path
 		with _locally(*UNREAD, path):
@@ -15186,8 +15147,6 @@ class FileTransfers:
 				self._progress(transfer)
 			if parse_file_answer(_line(stream)) is not None:
 				raise PeerFault("bad_answer")
-
-	# -- fetching
 
 	def _fetch(self, transfer: Transfer) -> None:
 		_sweep(self.folder)
@@ -16326,8 +16285,6 @@ class MeetingController:
 		self.screen = ScreenPlane(self.loop, options, self.counters, self.requests.make, *told)
 		self.files = FileTransfers(options, self.loop, self.state, self.emit, self.ask, self.requests.make)
 
-	# -- life
-
 	def start(self, meeting: str = "") -> None:
 		"""Start joining; `meeting` is its id where discovery has told it."""
 		self.server.meeting = meeting
@@ -16445,8 +16402,6 @@ class MeetingController:
 		else:
 			self._apply(message, ref)
 			self.emit("ok", ref)
-
-	# -- what the server says
 
 	def on_message(self, message: Json) -> None:
 		"""Take a message of the server, by `_on_TYPE` here or in Successors."""
@@ -16578,8 +16533,6 @@ class MeetingController:
 		"""Emit what `state` says."""
 		for event in events:
 			self.emit(event.pop("event"), ref, **event)
-
-	# -- commands
 
 
 # ====
@@ -24370,7 +24323,7 @@ def role_version(options: Namespace) -> int:
 	if options.verbose:
 		from importlib import metadata
 
-		print("Python", platform.python_version(), tls_library())
+		print("Python", platform.python_version(), ssl.OPENSSL_VERSION)
 		for one in metadata.distributions():
 			if one.name.lower() in INSIDE:
 				print(one.name, one.version)

@@ -144,9 +144,20 @@ def test_who_has_not_handed_in_is_reminded(lesson: Lesson) -> None:
 		lesson.say("Ms Lee", "collect", title=title)
 		assert reminded() == {"Ana", "Cleo"}
 		lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
+		lesson.world.note(lesson.world.room.file_whole([*lesson.world.room.shelf.offers][-1]))
 		assert reminded() == {"Cleo"}
 		offer = [*lesson.world.room.shelf.offers.values()][-1]
 		assert (offer.task, offer.at) == (title, lesson.world.room.clock)
+
+
+def test_work_that_did_not_arrive_is_not_handed_in(lesson: Lesson) -> None:
+	lesson.say("Ms Lee", "collect", title="Sums")
+	lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
+	for whole in (False, True):
+		if whole:
+			lesson.world.note(lesson.world.room.file_whole(next(iter(lesson.world.room.shelf.offers))))
+		lesson.say("Ms Lee", "remind")
+		assert len(lesson.world.heard(lesson.member("Ana"), "asked")) == 1
 
 
 def test_who_shares_may_pause_and_all_read_so(lesson: Lesson) -> None:
@@ -275,6 +286,55 @@ def test_work_goes_to_the_host_whatever_her_name_is_now(lesson: Lesson) -> None:
 	lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
 	file = lesson.world.heard(lesson.member("Ana"), "file_ready")[-1]["file"]
 	assert lesson.world.room.shelf.offers[file].to == lesson.host.person
+
+
+def test_work_bears_the_name_that_its_owner_has_now(lesson: Lesson) -> None:
+	"""Or the host reads that it is missing."""
+	lesson.say("Ms Lee", "collect", title="Sums")
+	lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
+	room, state = lesson.world.room, cs.StateManager()
+	file = next(iter(room.shelf.offers))
+	lesson.world.note(room.file_whole(file))
+	state.apply(room.welcome(lesson.member("Ms Lee")))
+	state.apply(room.classroom.rules())
+	state.change_file(file, has=frozenset({"Ana", "Cleo"}))
+	lesson.say("Ana", "rename", name="Zoe")
+	for message in lesson.world.told[lesson.host.id][-2:]:
+		state.apply(message)
+	assert state.current.handed_in == {"Zoe"} and state.file(file).has == {"Zoe", "Cleo"}
+	late = cs.StateManager()
+	late.apply(room.welcome(lesson.member("Ms Lee")))
+	late.apply(room.classroom.rules())
+	assert late.current.handed_in == {"Zoe"}
+	assert any(entry["from"] == "Zoe" for entry in lesson.world.kept["files"].values())
+
+
+def test_rules_are_told_whomever_they_name(lesson: Lesson) -> None:
+	"""Of a meeting's people more than the roster holds may have come and gone, each with own rights."""
+	world = lesson.world
+	for what in cs.PERMITS:
+		lesson.say("Ms Lee", "permit", what=what, on=False)
+	for n in range(cs.MAX_PEOPLE + 20):
+		member = world.join(f"Guest {n}")
+		for what in cs.PERMITS:
+			world.room.classroom.exempt(member, what, True)
+		if n < 200:
+			world.leave(member)
+	rules = cs.parse_message(cs.encode_line(world.room.classroom.rules()).rstrip(), cs.SERVER_MESSAGES)
+	assert member.name in rules["exceptions"]["mic"]
+
+
+def test_a_list_of_attendance_leaves_out_whoever_stayed_shortest(lesson: Lesson) -> None:
+	world = lesson.world
+	for n in range(cs.MOST_ROWS):
+		world.leave(world.join(f"Guest {n}"))
+	world.join("Late")
+	world.now += 60
+	lesson.say("Ms Lee", "attendance", ref=3)
+	rows = world.heard(lesson.host, "attendance")[-1]["rows"]
+	names = [row["name"] for row in rows]
+	assert len(rows) == cs.MOST_ROWS and {"Ms Lee", "Ana", "Bea", "Cleo", "Late"} <= {*names}
+	assert [row["came"] for row in rows] == sorted(row["came"] for row in rows)
 
 
 def test_who_was_here(lesson: Lesson) -> None:

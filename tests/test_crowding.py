@@ -71,6 +71,63 @@ def test_places_kept_for_the_lost_give_way_to_newcomers(
 	assert host is None or host.id in world.room.members
 
 
+def at_the_door(room: cs.Room, **options: Any) -> tuple[cs.Lobby, Callable[..., Any], list[str]]:
+	"""A lobby that lets in; (it, what makes a newcomer at a stage, what newcomers are told)."""
+	told: list[str] = []
+
+	def admit(session: cs.ControlSession) -> None:
+		session.become("in")
+		room.join(session.hello["name"], "member", session.address, None, cs.monotonic())
+
+	def come(address: str, stage: str = "hello") -> cs.ControlSession:
+		link = SimpleNamespace(closed=False, close=lambda _: None)
+		link.send = lambda line: told.append(cs.parse_json(line)["type"])
+		return cs.ControlSession(cast(Any, link), address, stage, hello=HELLO)
+
+	loop = SimpleNamespace(later=lambda *_: None, counters=cs.Counters())
+	facts = cs.ServerOptions(**options), "ab" * 32, room, cast(Any, loop), cast(Any, None)
+	return cs.Lobby(*facts, admit, lambda _: None), come, told
+
+
+def test_who_has_proved_the_pin_knocks_all_the_same(world: World) -> None:
+	world.room.classroom.set.door = "knock"
+	lobby, come, told = at_the_door(world.room, pin="482913")
+	session = come(ALONE, "confirm")
+	session.proof = cast(Any, SimpleNamespace(check=lambda _: True, mac=lambda: b"mac"))
+	lobby._on_pin_proof(session, {"mac": "00"})
+	assert (told, session.stage) == (["pin_proof", "waiting"], "waiting")
+	lobby.settle(session.ask, True)
+	assert session.stage == "in"
+
+
+@pytest.mark.parametrize("way", ["knock", "pin"])
+def test_nobody_comes_in_beyond_the_last_place(way: str, world: World) -> None:
+	"""Who waited or proved the PIN while others came finds it full, or the roster fits no welcome."""
+	lobby, come, told = at_the_door(world.room, pin="482913" * (way == "pin"))
+	world.room.classroom.set.door = "knock" if way == "knock" else "open"
+	sessions = [come(f"10.0.1.{n}", "confirm" if way == "pin" else "hello") for n in range(3)]
+	for session in sessions if way == "knock" else ():
+		lobby._enter(session, HELLO)
+	for n in range(cs.MAX_PEOPLE - 2):
+		world.join(f"Ann {n}", "host" if not n else "member", address=f"10.0.2.{n}")
+	for session in sessions:
+		if way == "knock":
+			lobby.settle(session.ask, True)
+		else:
+			session.proof = cast(Any, SimpleNamespace(check=lambda _: True, mac=lambda: b"mac"))
+			lobby._on_pin_proof(session, {"mac": "00"})
+	assert [session.stage for session in sessions] == ["in", "in", "over"]
+	assert told[-1] == "denied" and len(world.room.members) == cs.MAX_PEOPLE
+
+
+@pytest.mark.parametrize("reason", ["answered", "denied", "gone"])
+def test_a_server_that_asks_how_this_one_is_has_not_tried_to_come_in(reason: str) -> None:
+	server = object.__new__(cs.ConferenceServer)
+	server.tried, server.lobby = (), cast(Any, SimpleNamespace(forget=lambda session: None))
+	server._closed(cs.ControlSession(cast(Any, None), ALONE, "over"), reason)
+	assert server.tried == (() if reason == "answered" else (ALONE,))
+
+
 # -- attempts at the PIN
 
 

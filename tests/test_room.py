@@ -561,6 +561,19 @@ class TestChat:
 		assert loaded(world, world.kept).chat.lines == world.room.chat.lines
 		assert max(world.room.chat.lines.values(), key=lambda one: one.n).text == "last"
 
+	@pytest.mark.parametrize("at", [1e9, 3e10])
+	def test_what_is_said_here_outlasts_what_another_server_had(self, world: World, at: float) -> None:
+		"""Its numbers may be higher, its clock fast, or a peer's: new lines are kept all the same."""
+		ana = world.join("Ana")
+		world.say(ana, "chat", text="first")
+		for number in range(HISTORY):
+			world.note(world.room.unite(RoomLine((1 << LINE_SHIFT) + number, "Bob", "there", at)))
+		for number in range(5):
+			world.now += 1
+			world.say(ana, "chat", text=f"here {number}")
+		texts = [line["text"] for line in world.room.welcome(ana)["chat"]]
+		assert len(texts) == HISTORY and texts[-5:] == [f"here {number}" for number in range(5)]
+
 	@pytest.mark.parametrize("text", ["", "   ", "\u202e\u0000"])
 	def test_what_is_empty_is_not_said(self, world: World, text: str) -> None:
 		ana, ben = world.join("Ana"), world.join("Ben")

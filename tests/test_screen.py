@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -60,6 +61,92 @@ def call(meeting: Callable[..., Headless]) -> Call:
 def proxy(call: Call) -> Iterator[Proxy]:
 	with Proxy(call.base) as between:
 		yield between
+
+
+class BrokenLink:
+	"""A link that is found broken at its `after`th writing, as a TlsLink finds it."""
+
+	def __init__(self, after: int) -> None:
+		self.left, self.closed, self.flow = after, False, ("in", "", 0)
+		self.sent = bytearray()
+		self.on_room: Callable[[], None] | None = None
+		self.on_close: Callable[[str], None] = lambda reason: None
+
+	def send(self, data: bytes) -> None:
+		self.left -= 1
+		if self.left < 0:
+			self.discard("reset")
+		elif not self.closed:
+			self.sent += data
+
+	def ask_room(self) -> None:
+		self.left -= not self.closed
+		if self.left < 0:
+			self.discard("reset")
+		elif self.on_room and not self.closed:
+			self.on_room()
+
+	def evict(self) -> None: ...
+
+	def discard(self, reason: str) -> None:
+		if not self.closed:
+			self.closed = True
+			self.on_close(reason)
+
+
+class Plane:
+	"""The server's screen plane with links that break when a test wants them to."""
+
+	def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+		monkeypatch.setattr(cs, "server_context", lambda identity: None)
+		self.presenter = self.peers = 0
+		loop: Any = SimpleNamespace(counters=cs.Counters())
+		half_open: Any = SimpleNamespace(leave=lambda end: None)
+		self.manager = cs.ScreenShareManager(loop, loop, half_open, self._claim, self._released)
+
+	def _claim(self, role: str, ticket: str) -> int:
+		self.peers += 1
+		if role == "presenter":
+			self.presenter = self.peers
+		return self.peers
+
+	def _released(self, ident: int) -> None:
+		self.presenter = 0
+
+	def come(self, role: str, after: int = 9**9) -> tuple[cs.ScreenPeer, BrokenLink]:
+		link: Any = BrokenLink(after)
+		peer = cs.ScreenPeer(link, cs.MessageSplitter())
+		link.on_close = lambda reason: self.manager._closed(peer)
+		hello = {"v": 1, "role": role, "ticket": "ab" * 16}
+		self.manager._on_message(peer, json.dumps(hello).encode())
+		return peer, link
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_presenter_whose_link_breaks_at_once_frees_the_screen(
+	after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	plane = Plane(monkeypatch)
+	_, link = plane.come("presenter", after)
+	link.discard("reset")
+	assert plane.presenter == 0 and plane.manager._presenter is None
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_viewer_whose_link_breaks_is_gone_and_the_others_go_on(
+	after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	plane = Plane(monkeypatch)
+	viewers = [plane.come("viewer", after if n % 2 else 9**9)[0] for n in range(8)]
+	presenter, _ = plane.come("presenter")
+	for epoch in range(3):
+		plane.manager._on_presenter(cs.Geometry(epoch, 64, 64))
+		plane.manager._on_presenter(cs.Commit(epoch, 0))
+		plane.manager._pass_on()
+		plane.manager._start_anew()
+	assert plane.manager._viewers == {one for one in viewers if not one.link.closed}
+	assert all(one.feed and one.feed._table is plane.manager._table for one in viewers[::2])
+	assert plane.manager._presenter is presenter
 
 
 def screen_stats(one: Headless) -> dict[str, Any]:

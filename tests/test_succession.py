@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import wire_examples
@@ -250,7 +251,7 @@ def copied(room: cs.Room) -> cs.Json:
 	state: cs.Json = {}
 	for part, (_, records) in room.parts().items():
 		for key in records:
-			for name, value in room.copy(THERE, 3.0, 3.0, cs.Keep(part, [key])).items():
+			for name, value in room.copy(THERE, 3.0, 3.0, part, key).items():
 				state[name] = {**state.get(name, {}), **value} if isinstance(value, dict) else value
 	return json.loads(json.dumps(state))
 
@@ -375,6 +376,56 @@ def test_of_several_that_serve_one_remains(found: list[tuple[bool, int, int]]) -
 		for key, (hosted, epoch, _) in zip(places, found, strict=True)
 	]
 	assert sum(rank == max(ranks) for rank in ranks) == 1
+
+
+def test_a_port_without_its_planes_is_no_server() -> None:
+	"""One volunteer whose ports leave the range would end the asking of all others."""
+	for port in (0, 1, 63_535, 63_536, 65_535):
+		fits = not port or port + 2_000 <= 65_535
+		told = {"type": "standing_by", "fingerprint": HERE, "port": port, "rank": 0}
+		with contextlib.nullcontext() if fits else pytest.raises(cs.PeerFault):
+			cs.check_message(told, cs.CLIENT_MESSAGES)
+
+
+def successor(room: cs.Room) -> tuple[cs.Succession, list[tuple[str, cs.Json]]]:
+	"""What a server has of it, and what it tells each member by name."""
+	one, told = object.__new__(cs.Succession), []
+
+	def apply(effects: cs.Effects) -> None:
+		for effect in effects:
+			if isinstance(effect, cs.Tell):
+				cs.encode_line(effect.message)
+				told.extend((room.members[ident].name, effect.message) for ident in effect.to)
+
+	place = {"fingerprint": HERE, "address": "10.0.0.1", "port": 9000}
+	one._server = cast(Any, SimpleNamespace(apply=apply, place=lambda: place))
+	one._room, one.serving, one._wanted = room, True, None
+	one.record, one._volunteers, one._chosen = {}, {}, []
+	return one, told
+
+
+def test_a_change_of_many_is_copied_however_long_it_is() -> None:
+	"""Or the standby's copy, too long for one line, keeps everyone else from hearing of the change."""
+	room = cs.Room("Maths", "Ms Lee", MEETING, secrets.token_hex)
+	members = [room.join(f"Ann {n}", "member", f"10.0.0.{n}", None, 1.0)[0] for n in range(cs.MAX_PEOPLE)]
+	for member in members:
+		room.handle(member.id, {"type": "claims", "digests": {THERE: "77" * 32}}, 1.0, 1.0)
+	one, told = successor(room)
+	one._volunteers[1] = cs.Volunteer(members[0], server(THERE), 0, "ready")
+	one.copy([cs.Keep("people", [member.person for member in members])])
+	copied = [key for _, message in told for key in message["state"].get("people", ())]
+	assert sorted(map(int, copied)) == sorted(member.person for member in members)
+
+
+def test_a_volunteer_is_told_by_the_name_that_it_has_now() -> None:
+	room = full_room()[0]
+	ids = {one.name: one.id for one in room.members.values()}
+	one, told = successor(room)
+	standing = {"type": "standing_by", "fingerprint": THERE, "port": 9000, "rank": 0}
+	one.on_message(room.members[ids["Ana"]], "10.0.0.7", standing)
+	room.handle(ids["Ms Lee"], {"type": "rename", "who": ids["Ana"], "name": "Zoe"}, 9.0, 9.0)
+	one._became(one._volunteers[ids["Ana"]], "unreachable")
+	assert [message["name"] for _, message in told if message["type"] == "stand_by"] == ["Zoe", "Zoe"]
 
 
 # -- real lessons ----------------------------------------------------------------------------------------
