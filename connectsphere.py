@@ -6410,6 +6410,11 @@ def certificate_fingerprint(der: bytes) -> str:
 	return hashlib.sha256(der).hexdigest()
 
 
+def tls_library() -> str:
+	"""Which TLS is used, and its version."""
+	return ssl.OPENSSL_VERSION
+
+
 def server_context(identity: Identity) -> ssl.SSLContext:
 	"""TLS 1.3 with the host's own certificate, without session tickets."""
 	context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -17746,8 +17751,6 @@ It may|Sí, puede|C'est d'accord|हाँ
 If this computer fails: {names}|Si este equipo falla: {names}|Si cet ordinateur lâche : {names}|यह कंप्यूटर रुक जाए तो: {names}
 the lesson stops|la clase se detiene|le cours s'arrête|पाठ रुक जाता है
 Hand the lesson over…|Ceder la clase…|Confier le cours…|पाठ सौंपें…
-Keep my rights|Conservar mis derechos|Garder mes droits|अपने अधिकार रखें
-Give my rights|Ceder mis derechos|Céder mes droits|अपने अधिकार दें
 Goes on if this computer fails|Sigue si este equipo falla|Continue si cet ordinateur lâche|यह कंप्यूटर रुके तो आगे चलाए
 {name} is away|{name} no está|{name} est absent|{name} अभी यहाँ नहीं हैं
 Without its host the meeting ends in {minutes} min|Sin su anfitrión, la reunión termina en {minutes} min|Sans son animateur, la réunion se termine dans {minutes} min|होस्ट के बिना मीटिंग {minutes} मिनट में समाप्त होगी
@@ -23392,11 +23395,9 @@ class Actions:
 	def ask_hand_over(self, to: str) -> None:
 		"""Ask whether the lesson goes on at the computer of `to`."""
 		words = tr("The lesson goes on at {name}'s computer; messages pass through it.", name=plain(to))
-		go = partial(self.view.act, "hand_over", to=to)
-		give = tr("Give my rights"), "plain", partial(go, rights=True)
-		keep = tr("Keep my rights"), "primary", partial(go, rights=False)
-		no = tr("Cancel"), "plain", lambda: None
-		self.view.confirm(tr("Hand the lesson over…").rstrip("…"), words, no, give, keep)
+		no, over = (tr("Cancel"), "plain", lambda: None), tr("Hand the lesson over…").rstrip("…")
+		go = over, "primary", partial(self.view.act, "hand_over", to=to, rights=False)
+		self.view.confirm(over, words, no, go)
 
 	def hear(self, one: Person, by: float = 0.0) -> None:
 		"""Hear a person that much louder; without it, not at all or again."""
@@ -24323,7 +24324,7 @@ def role_version(options: Namespace) -> int:
 	if options.verbose:
 		from importlib import metadata
 
-		print("Python", platform.python_version(), ssl.OPENSSL_VERSION)
+		print("Python", platform.python_version(), tls_library())
 		for one in metadata.distributions():
 			if one.name.lower() in INSIDE:
 				print(one.name, one.version)
