@@ -114,7 +114,7 @@ def test_a_new_server_knows_names_tokens_bans_and_chat() -> None:
 	back, _, _ = again.join("Ben", "member", "10.0.0.2", token, 5_001.0)
 	stranger, _, _ = again.join("Ben", "member", "10.0.0.4", None, 5_001.0)
 	assert (back.name, stranger.name) == ("Ben", "Ben (2)")
-	assert back.id > cara.id, "no id is given twice in a meeting"
+	assert back.id == ben.id and stranger.id > cara.id, "no id is given to two people of a meeting"
 	welcome = again.welcome(back)
 	assert [line["text"] for line in welcome["chat"]] == ["one"]
 	assert [line["text"] for line in welcome["private"]] == ["two"]
