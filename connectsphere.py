@@ -5798,11 +5798,12 @@ class StateManager:
 		if message["meeting"] != self.current.meeting:
 			self._seen.clear()
 			self.update(chat=(), files=(), hosts=frozenset())
-		self.update(asks={})
-		same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file", "epoch", "served_by")
+		# what goes on of these is told after the welcome
+		self.update(name=message["name"], asks={}, question=Question(), timer=0.0)
+		same = ("role", "meeting", "title", "host", "presenter", "largest_file", "epoch", "served_by")
 		known = {entry.file for entry in self.current.files}
 		before = self.current.person(self.current.presenter)
-		self._take_people(map(Person.read, message["users"]))
+		events = self._on_user_list(message)
 		self.update(
 			link="live",
 			me=message["id"],
@@ -5810,7 +5811,7 @@ class StateManager:
 			pin=message.get("pin", self.current.pin),
 			**{key: message[key] for key in same},
 		)
-		events = [self.users(), *self._on_rooms({"groups": []})]
+		events += self._on_rooms({"groups": []})
 		lines = [*message["chat"], *message["private"]]
 		for line in sorted(lines, key=lambda line: int(line["n"])):
 			events += self._line(line, line.get("to_name"), history=True)
@@ -5903,6 +5904,10 @@ class StateManager:
 		person = Person.read(message["user"])
 		before = self.current.person(person.id)
 		self._take_people(person if one.id == person.id else one for one in self.current.people)
+		if before and before.name in self.current.gains:  # no name makes anyone louder
+			gains = dict(self.current.gains)
+			gains[person.name] = gains.pop(before.name)
+			self.update(gains=gains)
 		if person.id == self.current.me:
 			self.update(name=person.name, role=person.role)
 		raised = bool(before and person.hand > before.hand)
