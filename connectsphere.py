@@ -13212,13 +13212,10 @@ class MediaPath:
 			self._binds += 1
 			self._bound = now
 			self.send_small(Kind.BIND, b"")
-			self._next_bind = self._bind_after(now)
+			pause = self.BIND_SECONDS if self.answered >= self._started else self.UNBOUND_SECONDS
+			first = self.FIRST_BINDS[self._binds :]
+			self._next_bind = self._started + first[0] if first else now + pause
 		return self._next_bind
-
-	def _bind_after(self, now: float) -> float:
-		if self._binds < len(self.FIRST_BINDS):
-			return self._started + self.FIRST_BINDS[self._binds]
-		return now + (self.BIND_SECONDS if self.answered >= self._started else self.UNBOUND_SECONDS)
 
 	def send_small(self, kind: Kind, payload: bytes) -> None:
 		"""Send a small message, sealed."""
@@ -13724,7 +13721,8 @@ class CameraSender(DeviceThread):
 	def _quality(self, layer: int) -> int:
 		if layer in self._coarse:
 			return COARSE_QUALITY
-		sparing = layer >= PREVIEW_LAYER and layer in self._layers and self._layers[layer].fps <= SPARING_FPS
+		dropper = self._layers.get(layer)
+		sparing = layer >= PREVIEW_LAYER and dropper and dropper.fps <= SPARING_FPS
 		return SPARING_QUALITY if sparing else JPEG_QUALITY
 
 	def _filled(self, picture: Picture, layer: int) -> int:
@@ -13856,7 +13854,6 @@ class MediaManager:
 		self._on_device = on_device
 		self._on_speaking = on_speaking
 		self._started = monotonic()
-		self._asked: tuple[Any, ...] = ({},)
 		self._camera: CameraSender | None = None
 		self._microphone: MicrophoneSender | None = None
 		self._devices: dict[str, DeviceThread] = {}
@@ -13877,10 +13874,8 @@ class MediaManager:
 		bind, video, audio = self._ways()
 		glance = 0.0 if self._options.decode_all else GLANCE_SECONDS
 		self.video = VideoPlane(video, bind, welcome, self._counters, glance)
-		self.video.watch(self.watched)
 		self.audio = AudioPlane(audio, bind, welcome, self._counters, self._on_speaking)
 		self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
-		self._camera.encode(*self._asked)
 		self._microphone = MicrophoneSender(
 			self._options,
 			self.audio.send_block,
@@ -13926,7 +13921,6 @@ class MediaManager:
 
 	def encode(self, *asked: Any) -> None:
 		"""What is wanted of the own camera, see `CameraSender.encode`."""
-		self._asked = asked
 		if self._camera:
 			self._camera.encode(*asked)
 
@@ -13947,16 +13941,19 @@ class MediaManager:
 		if self.video:
 			self.video.loop.post(partial(self.video.watch, idents))
 
+	def _stream(self, ident: int) -> Stream | None:
+		return self.video.streams.get(ident) if self.video else None  # another thread changes them
+
 	def picture(self, key: int | str) -> Shown:
 		"""(serial, newest picture) of a sender, or of the own camera for "self"."""
 		if key == "self":
 			return self._camera.look() if self._camera else (0, None)
-		stream = self.video.streams.get(cast(int, key)) if self.video else None
+		stream = self._stream(cast(int, key))
 		return (stream.decoded, stream.picture) if stream else (0, None)
 
 	def newest(self, ident: int) -> Picture | None:
 		"""The newest picture of a sender, decoded now at its own size."""
-		stream = self.video.streams.get(ident) if self.video else None
+		stream = self._stream(ident)
 		return decode_picture(stream.newest[1]) if stream and stream.frames else None
 
 	def _wake_decoder(self) -> None:
@@ -14076,8 +14073,7 @@ class MediaManager:
 
 	def video_stats(self, ident: int) -> Json | None:
 		"""The `stats` entry of a sender."""
-		video, now = self.video, monotonic()
-		stream = video.streams.get(ident) if video else None
+		video, stream, now = self.video, self._stream(ident), monotonic()
 		if video is None or stream is None:
 			return None
 		fps, kbps = stream.rates(now)
@@ -14096,10 +14092,10 @@ class MediaManager:
 
 	def quality(self, ident: int) -> StreamQuality:
 		"""What a window says of a sender's pictures; those lost are since the last call."""
-		told, video = self.video_stats(ident), self.video
-		if not told or not video or ident not in video.streams:
+		told, stream = self.video_stats(ident), self._stream(ident)
+		if not told or not stream:
 			return StreamQuality()
-		stream, lost = video.streams[ident], told["lost_frames"]
+		lost = told["lost_frames"]
 		since, stream.told_lost = lost - stream.told_lost, lost
 		told |= {"lost_frames": since, "lively": stream.motion.lively}
 		return StreamQuality(**{key: told[key] for key in StreamQuality.__match_args__})
