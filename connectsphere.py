@@ -14254,7 +14254,6 @@ class ScreenViewer:
 		self._latency: deque[tuple[float, int, float | None]] = deque(maxlen=200)
 		self._looked = -math.inf
 		self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
-		self._started = False
 
 	def put(self, link: ScreenLink, message: ScreenMessage) -> None:
 		"""Take a message; PeerFault when far more comes than was acknowledged."""
@@ -14266,8 +14265,7 @@ class ScreenViewer:
 		self._arrivals.append((now, size, None))
 		while self._arrivals[0][0] < now - RATE_SECONDS:
 			self._arrivals.popleft()
-		if not self._started:
-			self._started = True
+		if not self._worker.started:
 			self._worker.start()
 		self._jobs.put((link, message))
 
@@ -14663,6 +14661,7 @@ class ScreenPlane:
 		def on_message(message: ScreenMessage) -> None:
 			if not isinstance(message, Acknowledge):
 				raise PeerFault("unexpected_message", type(message).__name__)
+			self._tries = 0
 			presenter.acknowledge()
 
 		link.on_ready, link.on_message = on_ready, on_message
@@ -14781,8 +14780,9 @@ def _sweep(folder: Path) -> None:
 	with _locally(*UNSAVED, folder):
 		folder.mkdir(parents=True, exist_ok=True)
 		for old in folder.glob(f"{_PART}*.part"):
-			if time.time() - old.stat().st_mtime > _LEFT_OVER:
-				old.unlink(missing_ok=True)
+			with suppress(OSError):  # swept by another transfer, or held
+				if time.time() - old.stat().st_mtime > _LEFT_OVER:
+					old.unlink()
 
 
 ON_ITS_WAY = "{name} is on its way already."
