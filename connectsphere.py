@@ -21153,6 +21153,7 @@ class Composer:
 		self.mark = look.label(inner, "", 12, bold=True, width=px(250))
 		self._names: Sequence[str] = ()
 		self._all = True  # everyone can be written to
+		self._stead: str | None = None  # who was chosen in place of everyone, not by the user
 		self._back: list[tuple[str, str]] = []  # refused, and the field was not free
 		self.entry = keyed(tk.Text(
 			inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
@@ -21197,11 +21198,14 @@ class Composer:
 	def people(self, names: Sequence[str], to_all: bool = True) -> None:
 		"""Who can be written to in private; who was chosen stays chosen, here or not.
 
-		Not `to_all`: everyone cannot be written to, and who was not chosen is the first.
+		Not `to_all`: everyone cannot be written to, and the first is in their place; what was begun stays so.
 		"""
-		changed, self._names, self._all = to_all != self._all, names, to_all
-		if changed:
-			self._aim("" if to_all else next(iter(names), ""))
+		self._names, self._all, to = names, to_all, self.target.value
+		if to_all and to == self._stead and not self.text():
+			self._aim("")
+		elif names and not (to_all or to):
+			self._stead = names[0]
+			self._aim(names[0])
 		to = self.target.value
 		all_names = names if self.here else [*names, to]
 		options = [("", tr("To: Everyone"))] if to_all else []
@@ -21213,6 +21217,7 @@ class Composer:
 
 	def to(self, name: str) -> None:
 		"""Write to `name` alone, though not here now, or to everyone where that is ""."""
+		self._stead = None
 		self._aim(name)
 		self.entry.focus_set()
 
