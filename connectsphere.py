@@ -20901,7 +20901,7 @@ class TopBar:
 		seconds = max(0, int(now - shot.since)) if shot.since else 0
 		spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 		facts = [tr("Encrypted on this network"), address]
-		facts += [f"{tr('Host')}: {shot.host}"] if shot.host and not self._narrow else []
+		facts += [f"{tr('Host')}: {shot.teacher}"] if shot.host and not self._narrow else []
 		lines = (shot.title, "  ·  ".join([*facts, spent]))
 		if lines != self._lines:
 			self._lines = lines
@@ -21764,8 +21764,7 @@ class FilesPanel:
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
-		keeps = shot.leads
-		usual = "" if keeps else shot.teacher
+		usual = "" if shot.leads else shot.teacher
 		names = sorted({usual, *(one.name for one in shot.people if one.id != shot.me)} - {""}, key=str.lower)
 		options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
 		options.sort(key=lambda one: one[0] != usual)
@@ -21775,7 +21774,7 @@ class FilesPanel:
 		others = len(shot.people) - 1
 		self._shot, rows = shot, list(self._work(shot))
 		for one in reversed(shot.files):
-			rows.append(FileRow(one, others, self._actions(one, keeps)))
+			rows.append(FileRow(one, others, self._actions(one)))
 			late = [p.name for p in shot.people if not p.leads and p.name not in one.has]
 			if one.own and one.kind == "sheet" and one.state == "offered" and late:
 				rows.append(NoteRow(tr("Missing: {names}", names=", ".join(late))))
@@ -21803,7 +21802,7 @@ class FilesPanel:
 		path = next(paths, "")
 		self.view(path and str(Path(path).parent))
 
-	def _actions(self, one: FileEntry, keeps: bool) -> tuple[tuple[str, str, Act], ...]:
+	def _actions(self, one: FileEntry) -> tuple[tuple[str, str, Act], ...]:
 		def order(verb: str) -> Act:
 			return partial(self.act, verb, file=one.file)
 
@@ -21815,13 +21814,11 @@ class FilesPanel:
 			return (("cancel", tr("Take back"), order("cancel")),)
 		if one.own or one.state == "gone":
 			return ()
-		if one.state == "offered":
-			decline = ("decline", tr("Decline"), order("decline"))
-			return (
-				("download", tr("Accept"), order("download")),
-				*(() if keeps and one.private else [decline]),
-			)
-		return (("download", tr("Download"), order("download")),)
+		words = tr("Accept") if one.state == "offered" else tr("Download")
+		fetch = ("download", words, order("download"))
+		if one.state != "offered" or (one.private and self._shot.leads):
+			return (fetch,)
+		return fetch, ("decline", tr("Decline"), order("decline"))
 
 
 class SidePanel:
@@ -22304,7 +22301,8 @@ class StartView:
 	def resume(self, before: StartView) -> None:
 		"""Go on where a window in another look stood."""
 		self.chosen = before.chosen
-		self._tried, self._typed_pin = before._tried, before._typed_pin
+		for name in ("_tried", "_typed_pin", "_offered"):
+			setattr(self, name, getattr(before, name))
 		self.name.entry.delete(0, "end")
 		self.name.entry.insert(0, before.name.value)
 		self.pin.set(before.pin.value)
@@ -23461,25 +23459,25 @@ class Actions:
 	def ask_leave(self, closes: bool = False) -> None:
 		"""Ask before leaving; a host may end it for all. `closes`: the window with it, unless it goes on."""
 		view, title = self.view, tr("Leave the meeting")
-		view.closes = closes
 		stay = (tr("Stay"), "plain", lambda: None)
 		if view.shot.role == "host":
 			words = tr("Others can go on without you, or the meeting ends for all.")
-			leave = (tr("Leave"), "plain", partial(self.leave, stays=True))
-			end = (tr("End for all"), "danger", partial(view.act, "end"))
+			leave = (tr("Leave"), "plain", self.leave)
+			end = (tr("End for all"), "danger", partial(self.leave, closes, "end"))
 			view.confirm(title, words, stay, leave, end, first=tr("Leave"))
 			body = cast(Dialog, view.dialog).body
 			save = Button(view.look, body, self.save_list, tr("Save the list of who was here…"), kind="link")
 			save.pack(anchor="w", padx=view.look.px(20))
 		else:
 			words = tr("You can come back at any time.")
-			view.confirm(title, words, stay, (tr("Leave"), "danger", self.leave))
+			view.confirm(title, words, stay, (tr("Leave"), "danger", partial(self.leave, closes)))
 
-	def leave(self, stays: bool = False) -> None:
-		"""Leave at once; the window `stays` for a host, whose meeting goes on."""
-		self.view.closes &= not stays
-		self.view.act("leave")
-		self.view.left("")
+	def leave(self, closes: bool = False, do: str = "leave") -> None:
+		"""Leave at once, or `end` the meeting for all; `closes`: the window goes with it."""
+		self.view.closes = closes
+		self.view.act(do)
+		if do == "leave":
+			self.view.left("")
 
 
 class MainAppView:
@@ -24075,9 +24073,6 @@ class WindowLoop:
 	def show_start(self, trouble: str) -> None:
 		"""Show the start window, with a reason why one is back."""
 		keep_private(self.root, False)
-		if self.start is not None:
-			self.start.close()
-			self.start.frame.destroy()
 		self._new_start().trouble.configure(text=tr(trouble))
 
 	def _new_start(self) -> StartView:

@@ -59,3 +59,54 @@ def test_the_host_reads_in_place_of_everyone_and_what_was_written_then_stays_her
 		one.words = words
 		one.composer.people(NAMES, True)
 		assert one.to == then
+
+
+@pytest.mark.parametrize("role", ["host", "member"])
+def test_who_stays_after_all_reads_why_the_meeting_ended(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+	"""The button of the title bar was pressed and taken back: the window does not go with the meeting."""
+	monkeypatch.setattr(cs, "Button", lambda *_, **__: SimpleNamespace(pack=lambda **__: None))
+	asked: list[tuple[str, str, Any]] = []
+	told: list[Any] = []
+	view: Any = SimpleNamespace(
+		shot=cs.Snapshot(role=role), closes=False, act=told.append, left=told.append,
+		confirm=lambda title, words, *answers, **_: asked.extend(answers),
+		look=SimpleNamespace(px=int), dialog=SimpleNamespace(body=None),
+	)  # fmt: skip
+	actions = cs.Actions(view)
+	actions.ask_leave(closes=True)
+	assert not view.closes, "Escape answers nothing"
+	answers = {words: command for words, _, command in asked}
+	answers["Stay"]()
+	assert not view.closes and not told
+	answers["End for all" if role == "host" else "Leave"]()
+	assert view.closes and told == (["end"] if role == "host" else ["leave", ""])
+	actions.leave()
+	assert not view.closes
+
+
+def test_a_lesson_is_offered_once_whatever_the_look() -> None:
+	def start(offered: bool) -> Any:
+		made: Any = object.__new__(cs.StartView)
+		entry = SimpleNamespace(delete=lambda *_: None, insert=lambda *_: None)
+		made.name = SimpleNamespace(entry=entry, value="Ana")
+		made.pin = SimpleNamespace(value="", set=lambda value: None)
+		made.trouble = type("Label", (dict,), {"configure": dict.update})(text="")
+		made.preview = SimpleNamespace(mic=False, camera=False, run=lambda **_: None)
+		made.chosen, made._tried, made._typed_pin, made._offered = None, ("", 0, "", False), "", offered
+		return made
+
+	after = start(False)
+	after.resume(start(True))
+	assert after._offered
+
+
+def test_the_top_bar_names_the_host_as_she_is_called_now() -> None:
+	bar: Any = object.__new__(cs.TopBar)
+	pill = SimpleNamespace(say=lambda *_, **__: None)
+	vars(bar).update(
+		look=SimpleNamespace(palette=cs.DARK), _narrow=False, _lines=("", ""), _write=lambda: None,
+		_states=lambda *_: None, people=pill, quality=pill, pin=pill, layouts={},
+	)  # fmt: skip
+	shot = cs.Snapshot(host="Lena", people=(cs.Person(1, "Ms Lee", "host"),))
+	bar.show(shot, "grid", 0.0, "192.168.1.20")
+	assert "Host: Ms Lee" in bar._lines[1]
