@@ -5798,7 +5798,7 @@ class StateManager:
 		if message["meeting"] != self.current.meeting:
 			self._seen.clear()
 			self.update(chat=(), files=(), hosts=frozenset())
-		# what goes on of these is told after the welcome
+		# what goes on is told
 		self.update(name=message["name"], asks={}, question=Question(), timer=0.0)
 		same = ("role", "meeting", "title", "host", "presenter", "largest_file", "epoch", "served_by")
 		known = {entry.file for entry in self.current.files}
@@ -5905,7 +5905,7 @@ class StateManager:
 		before = self.current.person(person.id)
 		self._take_people(person if one.id == person.id else one for one in self.current.people)
 		if before and before.name in self.current.gains:  # no name makes anyone louder
-			gains = dict(self.current.gains)
+			gains = {**self.current.gains}
 			gains[person.name] = gains.pop(before.name)
 			self.update(gains=gains)
 		if person.id == self.current.me:
@@ -13942,7 +13942,7 @@ class MediaManager:
 			self.video.loop.post(partial(self.video.watch, idents))
 
 	def _stream(self, ident: int) -> Stream | None:
-		return self.video.streams.get(ident) if self.video else None  # another thread changes them
+		return self.video.streams.get(ident) if self.video else None  # others change them
 
 	def picture(self, key: int | str) -> Shown:
 		"""(serial, newest picture) of a sender, or of the own camera for "self"."""
@@ -14065,9 +14065,8 @@ class MediaManager:
 
 	def heard(self) -> Json:
 		"""What a `Snapshot` says of the own microphone."""
-		mic, level, captured = self._microphone, 0.0, 0.0
-		if mic:
-			level, captured = mic.level, mic.captured
+		mic = self._microphone
+		level, captured = (mic.level, mic.captured) if mic else (0.0, 0.0)
 		sound = captured, level, self._voice.echo > 0.5
 		return {"mic_level": level, "sound": sound, "muted_speech": mic is not None and mic.muted_speech}
 
@@ -21153,7 +21152,7 @@ class Composer:
 		self.mark = look.label(inner, "", 12, bold=True, width=px(250))
 		self._names: Sequence[str] = ()
 		self._all = True  # everyone can be written to
-		self._stead: str | None = None  # who was chosen in place of everyone, not by the user
+		self._stead: str | None = None  # who stands in for everyone
 		self._back: list[tuple[str, str]] = []  # refused, and the field was not free
 		self.entry = keyed(tk.Text(
 			inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
@@ -21360,7 +21359,7 @@ class ChatPanel:
 		self.list.bind("<Shift-Button-1>", self._stretch, add="+")
 		self.list.bind("<B1-Motion>", self._stretch, add="+")
 		self.list.bind("<<Copy>>", lambda _: self.copy())
-		self.list.bind("<<SelectAll>>", lambda _: self._pick_all())
+		self.list.bind("<<SelectAll>>", lambda _: self._select(range(1, 1 << 53)))
 		self.list.pack(fill="both", expand=True, padx=(look.px(12), look.px(4)))
 		self._notes: list[tuple[int, str]] = []
 		self._seen: tuple[Any, ...] = ()
@@ -21370,7 +21369,7 @@ class ChatPanel:
 		self.list.focus_set()
 		row = self.list.row_at(event.y)
 		self._anchor = row.line.n if isinstance(row, ChatRow) else 0
-		self._select(range(self._anchor, self._anchor + 1) if self._anchor else range(0))
+		self._select(range(self._anchor, self._anchor + bool(self._anchor)))
 
 	def _stretch(self, event: Event) -> str:
 		row = self.list.row_at(event.y)
@@ -21378,9 +21377,6 @@ class ChatPanel:
 			low, high = sorted((self._anchor, row.line.n))
 			self._select(range(low, high + 1))
 		return "break"
-
-	def _pick_all(self) -> None:
-		self._select(range(1, 1 << 53))
 
 	def _select(self, picked: range) -> None:
 		if picked != self.picked:
@@ -21738,13 +21734,7 @@ class FilesPanel:
 	"""Files offered to this meeting, and sending one's own."""
 
 	def __init__(
-		self,
-		look: Look,
-		parent: tk.Misc,
-		act: Callable[..., None],
-		upload: Act,
-		view: Run,
-		run: Run,
+		self, look: Look, parent: tk.Misc, act: Callable[..., None], upload: Act, view: Run, run: Run
 	):
 		self.look, self.act, self.view, self.run = look, act, view, run
 		self._shot = Snapshot()
@@ -21771,10 +21761,9 @@ class FilesPanel:
 		value = self.target.value if self.picked else usual
 		if (options, value) != (self.target.options, self.target.value):
 			self.target.fill(options, value)
-		others = len(shot.people) - 1
 		self._shot, rows = shot, list(self._work(shot))
 		for one in reversed(shot.files):
-			rows.append(FileRow(one, others, self._actions(one)))
+			rows.append(FileRow(one, len(shot.people) - 1, self._actions(one)))
 			late = [p.name for p in shot.people if not p.leads and p.name not in one.has]
 			if one.own and one.kind == "sheet" and one.state == "offered" and late:
 				rows.append(NoteRow(tr("Missing: {names}", names=", ".join(late))))
@@ -22839,14 +22828,8 @@ class SettingsDialog(Dialog):
 	def _device(self, what: str, parent: tk.Misc) -> Choice:
 		found = self.found.get(what) or [("default", "Default device")]
 		options = [(spec, tr(words)) for spec, words in found]
-		return Choice(
-			self.look,
-			parent,
-			options,
-			self.backend.setting(what),
-			partial(self._set, what),
-			self.look.px(300),
-		)
+		value, chosen = self.backend.setting(what), partial(self._set, what)
+		return Choice(self.look, parent, options, value, chosen, self.look.px(300))
 
 	def _audio(self) -> None:
 		look, px = self.look, self.look.px
@@ -23055,9 +23038,6 @@ class EventWords:
 
 	def _on_reconnecting(self, _: Json) -> None:
 		self._cue(tr("The connection was lost. Reconnecting…"))
-
-	def _on_denied(self, event: Json) -> None:
-		self.view.left(event["reason"])
 
 	def _on_left(self, _: Json) -> None:
 		self.view.left("")
@@ -23473,7 +23453,7 @@ class Actions:
 			view.confirm(title, words, stay, (tr("Leave"), "danger", partial(self.leave, closes)))
 
 	def leave(self, closes: bool = False, do: str = "leave") -> None:
-		"""Leave at once, or `end` the meeting for all; `closes`: the window goes with it."""
+		"""Leave at once, or `end` the meeting for all; `closes`: the window, too."""
 		self.view.closes = closes
 		self.view.act(do)
 		if do == "leave":
