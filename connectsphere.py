@@ -5814,11 +5814,12 @@ class StateManager:
 		if message["meeting"] != self.current.meeting:
 			self._seen.clear()
 			self.update(chat=(), files=(), hosts=frozenset())
-		self.update(asks={})
-		same = ("name", "role", "meeting", "title", "host", "presenter", "largest_file", "epoch", "served_by")
+		# what goes on is told
+		self.update(name=message["name"], asks={}, question=Question(), timer=0.0)
+		same = ("role", "meeting", "title", "host", "presenter", "largest_file", "epoch", "served_by")
 		known = {entry.file for entry in self.current.files}
 		before = self.current.person(self.current.presenter)
-		self._take_people(map(Person.read, message["users"]))
+		self._on_user_list(message)
 		self.update(
 			link="live",
 			me=message["id"],
@@ -5826,7 +5827,6 @@ class StateManager:
 			pin=message.get("pin", self.current.pin),
 			**{key: message[key] for key in same},
 		)
-		self._say_users()
 		self._on_rooms({"groups": []})
 		lines = [*message["chat"], *message["private"]]
 		for line in sorted(lines, key=lambda line: int(line["n"])):
@@ -5923,6 +5923,10 @@ class StateManager:
 		person = Person.read(message["user"])
 		before = self.current.person(person.id)
 		self._take_people(person if one.id == person.id else one for one in self.current.people)
+		if before and before.name in self.current.gains:  # no name makes anyone louder
+			gains = {**self.current.gains}
+			gains[person.name] = gains.pop(before.name)
+			self.update(gains=gains)
 		if person.id == self.current.me:
 			self.update(name=person.name, role=person.role)
 		if before and before.name != person.name:
@@ -13219,13 +13223,10 @@ class MediaPath:
 			self._binds += 1
 			self._bound = now
 			self.send_small(Kind.BIND, b"")
-			self._next_bind = self._bind_after(now)
+			pause = self.BIND_SECONDS if self.answered >= self._started else self.UNBOUND_SECONDS
+			first = self.FIRST_BINDS[self._binds :]
+			self._next_bind = self._started + first[0] if first else now + pause
 		return self._next_bind
-
-	def _bind_after(self, now: float) -> float:
-		if self._binds < len(self.FIRST_BINDS):
-			return self._started + self.FIRST_BINDS[self._binds]
-		return now + (self.BIND_SECONDS if self.answered >= self._started else self.UNBOUND_SECONDS)
 
 	def send_small(self, kind: Kind, payload: bytes) -> None:
 		"""Send a small message, sealed."""
@@ -13731,7 +13732,8 @@ class CameraSender(DeviceThread):
 	def _quality(self, layer: int) -> int:
 		if layer in self._coarse:
 			return COARSE_QUALITY
-		sparing = layer >= PREVIEW_LAYER and layer in self._layers and self._layers[layer].fps <= SPARING_FPS
+		dropper = self._layers.get(layer)
+		sparing = layer >= PREVIEW_LAYER and dropper and dropper.fps <= SPARING_FPS
 		return SPARING_QUALITY if sparing else JPEG_QUALITY
 
 	def _filled(self, picture: Picture, layer: int) -> int:
@@ -13863,7 +13865,6 @@ class MediaManager:
 		self._on_device = on_device
 		self._on_speaking = on_speaking
 		self._started = monotonic()
-		self._asked: tuple[Any, ...] = ({},)
 		self._camera: CameraSender | None = None
 		self._microphone: MicrophoneSender | None = None
 		self._devices: dict[str, DeviceThread] = {}
@@ -13884,10 +13885,8 @@ class MediaManager:
 		bind, video, audio = self._ways()
 		glance = 0.0 if self._options.decode_all else GLANCE_SECONDS
 		self.video = VideoPlane(video, bind, welcome, self._counters, glance)
-		self.video.watch(self.watched)
 		self.audio = AudioPlane(audio, bind, welcome, self._counters, self._on_speaking)
 		self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
-		self._camera.encode(*self._asked)
 		self._microphone = MicrophoneSender(
 			self._options,
 			self.audio.send_block,
@@ -13926,7 +13925,6 @@ class MediaManager:
 
 	def encode(self, *asked: Any) -> None:
 		"""What is wanted of the own camera, see `CameraSender.encode`."""
-		self._asked = asked
 		if self._camera:
 			self._camera.encode(*asked)
 
@@ -13945,16 +13943,19 @@ class MediaManager:
 		if self.video:
 			self.video.loop.post(partial(self.video.watch, idents))
 
+	def _stream(self, ident: int) -> Stream | None:
+		return self.video.streams.get(ident) if self.video else None  # others change them
+
 	def picture(self, key: int | str) -> Shown:
 		"""(serial, newest picture) of a sender, or of the own camera for "self"."""
 		if key == "self":
 			return self._camera.look() if self._camera else (0, None)
-		stream = self.video.streams.get(cast(int, key)) if self.video else None
+		stream = self._stream(cast(int, key))
 		return (stream.decoded, stream.picture) if stream else (0, None)
 
 	def newest(self, ident: int) -> Picture | None:
 		"""The newest picture of a sender, decoded now at its own size."""
-		stream = self.video.streams.get(ident) if self.video else None
+		stream = self._stream(ident)
 		return decode_picture(stream.newest[1]) if stream and stream.frames else None
 
 	def _wake_decoder(self) -> None:
@@ -14066,16 +14067,14 @@ class MediaManager:
 
 	def heard(self) -> Json:
 		"""What a `Snapshot` says of the own microphone."""
-		mic, level, captured = self._microphone, 0.0, 0.0
-		if mic:
-			level, captured = mic.level, mic.captured
+		mic = self._microphone
+		level, captured = (mic.level, mic.captured) if mic else (0.0, 0.0)
 		sound = captured, level, self._voice.echo > 0.5
 		return {"mic_level": level, "sound": sound, "muted_speech": mic is not None and mic.muted_speech}
 
 	def video_stats(self, ident: int) -> Json | None:
 		"""The `stats` entry of a sender."""
-		video, now = self.video, monotonic()
-		stream = video.streams.get(ident) if video else None
+		video, stream, now = self.video, self._stream(ident), monotonic()
 		if video is None or stream is None:
 			return None
 		fps, kbps = stream.rates(now)
@@ -14094,10 +14093,10 @@ class MediaManager:
 
 	def quality(self, ident: int) -> StreamQuality:
 		"""What a window says of a sender's pictures; those lost are since the last call."""
-		told, video = self.video_stats(ident), self.video
-		if not told or not video or ident not in video.streams:
+		told, stream = self.video_stats(ident), self._stream(ident)
+		if not told or not stream:
 			return StreamQuality()
-		stream, lost = video.streams[ident], told["lost_frames"]
+		lost = told["lost_frames"]
 		since, stream.told_lost = lost - stream.told_lost, lost
 		told |= {"lost_frames": since, "lively": stream.motion.lively}
 		return StreamQuality(**{key: told[key] for key in StreamQuality.__match_args__})
@@ -14253,7 +14252,6 @@ class ScreenViewer:
 		self._latency: deque[tuple[float, int, float | None]] = deque(maxlen=200)
 		self._looked = -math.inf
 		self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
-		self._started = False
 
 	def put(self, link: ScreenLink, message: ScreenMessage) -> None:
 		"""Take a message; PeerFault when far more comes than was acknowledged."""
@@ -14265,8 +14263,7 @@ class ScreenViewer:
 		self._arrivals.append((now, size, None))
 		while self._arrivals[0][0] < now - RATE_SECONDS:
 			self._arrivals.popleft()
-		if not self._started:
-			self._started = True
+		if not self._worker.started:
 			self._worker.start()
 		self._jobs.put((link, message))
 
@@ -14662,6 +14659,7 @@ class ScreenPlane:
 		def on_message(message: ScreenMessage) -> None:
 			if not isinstance(message, Acknowledge):
 				raise PeerFault("unexpected_message", type(message).__name__)
+			self._tries = 0
 			presenter.acknowledge()
 
 		link.on_ready, link.on_message = on_ready, on_message
@@ -14780,8 +14778,9 @@ def _sweep(folder: Path) -> None:
 	with _locally(*UNSAVED, folder):
 		folder.mkdir(parents=True, exist_ok=True)
 		for old in folder.glob(f"{_PART}*.part"):
-			if time.time() - old.stat().st_mtime > _LEFT_OVER:
-				old.unlink(missing_ok=True)
+			with suppress(OSError):  # swept by another transfer, or held
+				if time.time() - old.stat().st_mtime > _LEFT_OVER:
+					old.unlink()
 
 
 ON_ITS_WAY = "{name} is on its way already."
@@ -20882,7 +20881,7 @@ class TopBar:
 		seconds = max(0, int(now - shot.since)) if shot.since else 0
 		spent = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 		facts = [tr("Encrypted on this network"), address]
-		facts += [f"{tr('Host')}: {shot.host}"] if shot.host and not self._narrow else []
+		facts += [f"{tr('Host')}: {shot.teacher}"] if shot.host and not self._narrow else []
 		lines = (shot.title, "  ·  ".join([*facts, spent]))
 		if lines != self._lines:
 			self._lines = lines
@@ -21134,6 +21133,7 @@ class Composer:
 		self.mark = look.label(inner, "", 12, bold=True, width=px(250))
 		self._names: Sequence[str] = ()
 		self._all = True  # everyone can be written to
+		self._stead: str | None = None  # who stands in for everyone
 		self._back: list[tuple[str, str]] = []  # refused, and the field was not free
 		self.entry = keyed(tk.Text(
 			inner, height=3, width=10, wrap="word", bg=p.card, fg=p.text, insertbackground=p.focus, bd=0,
@@ -21178,11 +21178,14 @@ class Composer:
 	def people(self, names: Sequence[str], to_all: bool = True) -> None:
 		"""Who can be written to in private; who was chosen stays chosen, here or not.
 
-		Not `to_all`: everyone cannot be written to, and who was not chosen is the first.
+		Not `to_all`: everyone cannot be written to, and the first is in their place; what was begun stays so.
 		"""
-		changed, self._names, self._all = to_all != self._all, names, to_all
-		if changed:
-			self._aim("" if to_all else next(iter(names), ""))
+		self._names, self._all, to = names, to_all, self.target.value
+		if to_all and to == self._stead and not self.text():
+			self._aim("")
+		elif names and not (to_all or to):
+			self._stead = names[0]
+			self._aim(names[0])
 		to = self.target.value
 		all_names = names if self.here else [*names, to]
 		options = [("", tr("To: Everyone"))] if to_all else []
@@ -21194,6 +21197,7 @@ class Composer:
 
 	def to(self, name: str) -> None:
 		"""Write to `name` alone, though not here now, or to everyone where that is ""."""
+		self._stead = None
 		self._aim(name)
 		self.entry.focus_set()
 
@@ -21346,7 +21350,7 @@ class ChatPanel:
 		self.list.focus_set()
 		row = self.list.row_at(event.y)
 		self._anchor = row.line.n if isinstance(row, ChatRow) else 0
-		self._select(range(self._anchor, self._anchor + 1) if self._anchor else range(0))
+		self._select(range(self._anchor, self._anchor + bool(self._anchor)))
 
 	def _stretch(self, event: Event) -> str:
 		row = self.list.row_at(event.y)
@@ -21707,13 +21711,7 @@ class FilesPanel:
 	"""Files offered to this meeting, and sending one's own."""
 
 	def __init__(
-		self,
-		look: Look,
-		parent: tk.Misc,
-		act: Callable[..., None],
-		upload: Act,
-		view: Run,
-		run: Run,
+		self, look: Look, parent: tk.Misc, act: Callable[..., None], upload: Act, view: Run, run: Run
 	):
 		self.look, self.act, self.view, self.run = look, act, view, run
 		self._shot = Snapshot()
@@ -21733,18 +21731,16 @@ class FilesPanel:
 
 	def show(self, shot: Snapshot) -> None:
 		"""Show the files of the snapshot, newest first, and whom one's own goes to: a pupil's to the host."""
-		keeps = shot.leads
-		usual = "" if keeps else shot.teacher
+		usual = "" if shot.leads else shot.teacher
 		names = sorted({usual, *(one.name for one in shot.people if one.id != shot.me)} - {""}, key=str.lower)
 		options = [("", tr("To: Everyone")), *((name, tr("To: {name}", name=name)) for name in names)]
 		options.sort(key=lambda one: one[0] != usual)
 		value = self.target.value if self.picked else usual
 		if (options, value) != (self.target.options, self.target.value):
 			self.target.fill(options, value)
-		others = len(shot.people) - 1
 		self._shot, rows = shot, list(self._work(shot))
 		for one in reversed(shot.files):
-			rows.append(FileRow(one, others, self._actions(one, keeps)))
+			rows.append(FileRow(one, len(shot.people) - 1, self._actions(one)))
 			late = [p.name for p in shot.people if not p.leads and p.name not in one.has]
 			if one.own and one.kind == "sheet" and one.state == "offered" and late:
 				rows.append(NoteRow(tr("Missing: {names}", names=", ".join(late))))
@@ -21772,7 +21768,7 @@ class FilesPanel:
 		path = next(paths, "")
 		self.view(path and str(Path(path).parent))
 
-	def _actions(self, one: FileEntry, keeps: bool) -> tuple[tuple[str, str, Act], ...]:
+	def _actions(self, one: FileEntry) -> tuple[tuple[str, str, Act], ...]:
 		def order(verb: str) -> Act:
 			return partial(self.act, verb, file=one.file)
 
@@ -21784,13 +21780,11 @@ class FilesPanel:
 			return (("cancel", tr("Take back"), order("cancel")),)
 		if one.own or one.state == "gone":
 			return ()
-		if one.state == "offered":
-			decline = ("decline", tr("Decline"), order("decline"))
-			return (
-				("download", tr("Accept"), order("download")),
-				*(() if keeps and one.private else [decline]),
-			)
-		return (("download", tr("Download"), order("download")),)
+		words = tr("Accept") if one.state == "offered" else tr("Download")
+		fetch = ("download", words, order("download"))
+		if one.state != "offered" or (one.private and self._shot.leads):
+			return (fetch,)
+		return fetch, ("decline", tr("Decline"), order("decline"))
 
 
 class SidePanel:
@@ -22272,7 +22266,8 @@ class StartView:
 	def resume(self, before: StartView) -> None:
 		"""Go on where a window in another look stood."""
 		self.chosen = before.chosen
-		self._tried, self._typed_pin = before._tried, before._typed_pin
+		for name in ("_tried", "_typed_pin", "_offered"):
+			setattr(self, name, getattr(before, name))
 		self.name.entry.delete(0, "end")
 		self.name.entry.insert(0, before.name.value)
 		self.pin.set(before.pin.value)
@@ -23020,9 +23015,6 @@ class EventWords:
 	def _on_reconnecting(self, _: Json) -> None:
 		self._cue(tr("The connection was lost. Reconnecting…"))
 
-	def _on_denied(self, event: Json) -> None:
-		self.view.left(event["reason"])
-
 	def _on_left(self, _: Json) -> None:
 		self.view.left("")
 
@@ -23423,25 +23415,25 @@ class Actions:
 	def ask_leave(self, closes: bool = False) -> None:
 		"""Ask before leaving; a host may end it for all. `closes`: the window with it, unless it goes on."""
 		view, title = self.view, tr("Leave the meeting")
-		view.closes = closes
 		stay = (tr("Stay"), "plain")
 		if view.shot.role == "host":
 			words = tr("Others can go on without you, or the meeting ends for all.")
-			leave = (tr("Leave"), "plain", partial(self.leave, stays=True))
-			end = (tr("End for all"), "danger", partial(view.act, "end"))
+			leave = (tr("Leave"), "plain", self.leave)
+			end = (tr("End for all"), "danger", partial(self.leave, closes, "end"))
 			view.confirm(title, words, stay, leave, end, first=tr("Leave"))
 			body = cast(Dialog, view.dialog).body
 			save = Button(view.look, body, self.save_list, tr("Save the list of who was here…"), kind="link")
 			save.pack(anchor="w", padx=view.look.px(20))
 		else:
 			words = tr("You can come back at any time.")
-			view.confirm(title, words, stay, (tr("Leave"), "danger", self.leave))
+			view.confirm(title, words, stay, (tr("Leave"), "danger", partial(self.leave, closes)))
 
-	def leave(self, stays: bool = False) -> None:
-		"""Leave at once; the window `stays` for a host, whose meeting goes on."""
-		self.view.closes &= not stays
-		self.view.act("leave")
-		self.view.left("")
+	def leave(self, closes: bool = False, do: str = "leave") -> None:
+		"""Leave at once, or `end` the meeting for all; `closes`: the window, too."""
+		self.view.closes = closes
+		self.view.act(do)
+		if do == "leave":
+			self.view.left("")
 
 
 class Pager(Painted):
@@ -23781,8 +23773,8 @@ class MainAppView:
 
 		def answer(agreed: bool) -> None:
 			dialog.close()
-			if to == "share":
-				keep_private(self.look.root, agreed)
+			if agreed and to == "share":
+				keep_private(self.look.root, True)
 				self.actions.source = "screen:0"
 			self.act("agree", to=to, yes=agreed)
 
@@ -24044,9 +24036,6 @@ class WindowLoop:
 	def show_start(self, trouble: str) -> None:
 		"""Show the start window, with a reason why one is back."""
 		keep_private(self.root, False)
-		if self.start is not None:
-			self.start.close()
-			self.start.frame.destroy()
 		self._new_start().trouble.configure(text=tr(trouble))
 
 	def _new_start(self) -> StartView:

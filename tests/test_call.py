@@ -113,6 +113,20 @@ class TestReconnecting:
 		assert [event["file"] for event in events if event["event"] == "file_offer"] == ["0b"]
 		assert [entry.state for entry in state.current.files] == ["saved", "offered"]
 
+	def test_own_files_are_own_after_another_start_of_the_program(self) -> None:
+		state = StateManager()
+		senders = {"0a": "Ana", "0b": "Ben"}
+		state.apply(welcome(files=[{**wire_examples.OFFER, "file": n, "from": senders[n]} for n in senders]))
+		assert [entry.own for entry in state.current.files] == [True, False]
+
+	def test_a_question_and_a_countdown_that_ended_meanwhile(self, state: StateManager) -> None:
+		"""The server tells those that go on, after the welcome, and says nothing of others."""
+		state.apply({"type": "question", **wire_examples.SERVER["question"]})
+		state.update(timer=99.0)
+		assert state.current.question.answers
+		state.apply(welcome())
+		assert not state.current.question.answers and not state.current.timer
+
 	def test_a_screen_that_ended_meanwhile(self, state: StateManager) -> None:
 		state.apply({"type": "screen_start", "id": 8, "name": "Ben"})
 		events = state.apply(welcome(users=[ANA]))
@@ -159,6 +173,12 @@ class TestMessages:
 		assert told == [False, True, False, False, True], "what changed stands in the event itself"
 		state.apply({"type": "state", "user": {**BEN, "id": 99}})
 		assert len(state.current.people) == 2, "a stranger's state adds nobody"
+
+	def test_who_was_muted_for_oneself_is_so_under_another_name(self, state: StateManager) -> None:
+		state.update(gains={"Ben": 0.0, "Cleo": 2.0})
+		for name in ("Ben", "Benjamin"):
+			state.apply({"type": "state", "user": {**BEN, "name": name}})
+			assert state.current.gains == {name: 0.0, "Cleo": 2.0}
 
 	def test_chat(self, state: StateManager) -> None:
 		assert state.apply({"type": "chat", **line(1)}) == [

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -261,6 +262,24 @@ class TestSmallWebp:
 		took[0] = 0.002
 		share(10)
 		assert share(50) == 1.0, "other work was in its way"
+
+
+class Vanishing(dict[int, Any]):
+	"""What another thread takes away as soon as somebody has seen that it is there."""
+
+	def __contains__(self, key: object) -> bool:
+		return self.pop(cast(int, key), None) is not None
+
+
+def test_what_another_thread_takes_away_in_between_ends_no_thread() -> None:
+	camera = cs.CameraSender(cs.ClientOptions(), lambda *_: None, lambda *_: None)
+	camera._layers = Vanishing({2: cs.FrameDropper(12)})
+	assert camera._quality(2) in (cs.SPARING_QUALITY, cs.JPEG_QUALITY)
+	media = cs.MediaManager(cs.ClientOptions(decode_all=True), cs.Counters(), lambda *_: None, lambda _: None)
+	media.video = video = cs.VideoPlane(("127.0.0.1", 9), None, WELCOME, cs.Counters(), 0.0)
+	with contextlib.closing(video.loop):
+		video.streams = Vanishing({4: cs.Stream()})
+		assert isinstance(media.quality(4), cs.StreamQuality)
 
 
 def test_a_window_is_told_how_good_pictures_are() -> None:

@@ -482,6 +482,18 @@ def test_many_take_the_same_name_at_once(
 	assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == contents
 
 
+def test_a_part_that_cannot_be_swept_keeps_nobody_from_fetching(tmp_path: Path) -> None:
+	"""Another transfer may sweep at the same time, a virus scanner may hold what is there."""
+	gone, held, old = (tmp_path / f".connectsphere-{n}.part" for n in range(3))
+	gone.symlink_to(tmp_path / "swept already")
+	held.mkdir()
+	old.write_text("half")
+	for path in (held, old):
+		os.utime(path, (0, 0))
+	cs._sweep(tmp_path)
+	assert not old.exists()
+
+
 def test_windows_learns_where_a_file_came_from(tmp_path: Path) -> None:
 	path = make(tmp_path, "a.docx", 1)
 	cs.mark_as_downloaded(path, "linux")

@@ -385,18 +385,18 @@ def test_a_new_command_is_one_row(
 	"""Its button or entry, its key, its tip and its line on the page of shortcuts; for the host alone."""
 	done: list[tuple[Any, ...]] = []
 	row = cs.Command("X", NEW, NEW, lambda view, *about: done.append(about), where, "eye", host=True)
-	monkeypatch.setattr(cs, "COMMANDS", {**cs.COMMANDS, "new": row})
+	monkeypatch.setattr(cs, "COMMANDS", {**cs.COMMANDS, "another": row})
 	driver = opened()
 	driver.meet(host=host)
 	view = driver.view
 	if where in ("side", "foot"):
-		button = view.side.buttons["new"]
+		button = view.side.buttons["another"]
 		assert (button.words, bool(button.canvas.winfo_ismapped())) == (NEW, host)
 	elif where == "class" and host:
 		view.flip_class()
 		assert view.card is not None
 		view.card.list.scroll(1_000)
-		driver.spot(view.card.list, "new")
+		driver.spot(view.card.list, "another")
 		assert done.pop() == ()
 		driver.key("Escape")
 	elif where == "person":
@@ -408,7 +408,7 @@ def test_a_new_command_is_one_row(
 	elif where == "attendees" and host:
 		view.show_panel("attendees")
 		driver.pump(0.1)
-		driver.spot(view.attendees.list, "new")
+		driver.spot(view.attendees.list, "another")
 		assert done.pop() == ()
 	driver.command("x")
 	assert done == ([()] if host and where != "person" else []) or where == "person"

@@ -782,3 +782,25 @@ def test_a_link_that_is_lost_while_something_is_offered_is_no_bug() -> None:
 		presenter._ready.clear()
 		presenter._offer([], pointer)
 		assert presenter._ready.is_set()
+
+
+@pytest.mark.parametrize("painted", [True, False])
+def test_a_share_outlives_any_number_of_broken_links_if_pictures_come_through(painted: bool) -> None:
+	"""In a lesson of an hour; a link that breaks again and again before anything was seen is given up."""
+	failed: list[cs.Refused] = []
+	presenter: Any = SimpleNamespace(
+		detach=lambda: None, attach=lambda link: None, acknowledge=lambda: None, stop=lambda: None
+	)
+	loop: Any = SimpleNamespace(later=lambda seconds, call: call())
+	plane = cs.ScreenPlane(
+		loop, cs.ClientOptions(), cs.Counters(), lambda *_: None, failed.append, lambda on: None
+	)
+	plane._presenter = presenter
+	plane._link_presenter(presenter)
+	for _ in range(3 * plane.RETRIES):
+		if link := plane._links.get("presenter"):
+			link.on_ready()
+			if painted:
+				link.on_message(cs.Acknowledge(1, 1))
+			link.on_closed(cs.Refused("", "broken"))
+	assert bool(failed) != painted

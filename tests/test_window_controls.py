@@ -202,7 +202,7 @@ def offered(driver: Driver) -> None:
 def test_a_start_offers_the_way_back_to_the_own_lesson(opened: Open) -> None:
 	driver = opened()
 	driver.backend.left_behind = STILL
-	driver.loop.show_start("")
+	driver.start._offered = False
 	offered(driver)
 	driver.key("Return")
 	driver.until(lambda: driver.loop.view, "the meeting")
@@ -214,7 +214,7 @@ def test_hosting_another_lesson_ends_the_first_only_when_told_so(opened: Open, a
 	driver = opened(title="Chess")
 	driver.backend.left_behind = STILL
 	if at_once:
-		driver.loop.show_start("")
+		driver.start._offered = False
 	else:
 		press(driver, driver.start.right, "Host a meeting")
 		driver.until(lambda: driver.root.grab_current(), "the dialog")

@@ -1,0 +1,112 @@
+"""Parts of the window without a window: whom a draft goes to, what closes it, what stays of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import connectsphere as cs
+
+NAMES = ["Ms Lee", "Ana", "Ben"]  # the host is first
+
+
+class Draft:
+	"""The composer with what was written in it, as Tk would hold it."""
+
+	def __init__(self) -> None:
+		self.words = ""
+		self.composer: Any = object.__new__(cs.Composer)
+		target = SimpleNamespace(value="", options=[], faint=False)
+		target.fill = lambda options, value: vars(target).update(options=options, value=value)
+		parts = {"target": target, "_names": [], "_all": True, "_stead": None, "_hint": lambda: None}
+		entry = SimpleNamespace(focus_set=lambda: None)
+		vars(self.composer).update(parts, text=lambda: self.words, entry=entry)
+
+	@property
+	def to(self) -> str:
+		return str(self.composer.target.value)
+
+
+@pytest.mark.parametrize("to_all", [True, False])
+@pytest.mark.parametrize("words", ["", "between us"])
+@pytest.mark.parametrize("reader", ["Ms Lee", "Ben"])
+def test_who_was_chosen_reads_it_whatever_is_allowed_meanwhile(reader: str, words: str, to_all: bool) -> None:
+	one = Draft()
+	one.composer.people(NAMES, to_all)
+	one.composer.to(reader)
+	one.words = words
+	for allowed in (not to_all, to_all, not to_all):
+		one.composer.people(NAMES, allowed)
+		assert one.to == reader
+
+
+def test_a_draft_goes_to_its_reader_in_another_look_while_nobody_writes_to_everyone() -> None:
+	one = Draft()
+	one.composer._aim("Ben")  # as it is given to the new composer
+	one.composer.people(NAMES, False)
+	assert one.to == "Ben"
+
+
+def test_the_host_reads_in_place_of_everyone_and_what_was_written_then_stays_hers() -> None:
+	one = Draft()
+	for words, then in (("", ""), ("between us", "Ms Lee")):
+		one.composer.people([], False)
+		assert one.to == "", "nobody is there"
+		one.composer.people(NAMES, False)
+		assert one.to == "Ms Lee"
+		one.words = words
+		one.composer.people(NAMES, True)
+		assert one.to == then
+
+
+@pytest.mark.parametrize("role", ["host", "member"])
+def test_who_stays_after_all_reads_why_the_meeting_ended(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+	"""The button of the title bar was pressed and taken back: the window does not go with the meeting."""
+	monkeypatch.setattr(cs, "Button", lambda *_, **__: SimpleNamespace(pack=lambda **__: None))
+	asked: list[tuple[str, str, Any]] = []
+	told: list[Any] = []
+	view: Any = SimpleNamespace(
+		shot=cs.Snapshot(role=role), closes=False, act=told.append, left=told.append,
+		confirm=lambda title, words, *answers, **_: asked.extend(answers),
+		look=SimpleNamespace(px=int), dialog=SimpleNamespace(body=None),
+	)  # fmt: skip
+	actions = cs.Actions(view)
+	actions.ask_leave(closes=True)
+	assert not view.closes, "Escape answers nothing"
+	answers = {words: command for words, _, command in asked}
+	answers["Stay"]()
+	assert not view.closes and not told
+	answers["End for all" if role == "host" else "Leave"]()
+	assert view.closes and told == (["end"] if role == "host" else ["leave", ""])
+	actions.leave()
+	assert not view.closes
+
+
+def test_a_lesson_is_offered_once_whatever_the_look() -> None:
+	def start(offered: bool) -> Any:
+		made: Any = object.__new__(cs.StartView)
+		entry = SimpleNamespace(delete=lambda *_: None, insert=lambda *_: None)
+		made.name = SimpleNamespace(entry=entry, value="Ana")
+		made.pin = SimpleNamespace(value="", set=lambda value: None)
+		made.trouble = type("Label", (dict,), {"configure": dict.update})(text="")
+		made.preview = SimpleNamespace(mic=False, camera=False, run=lambda **_: None)
+		made.chosen, made._tried, made._typed_pin, made._offered = None, ("", 0, "", False), "", offered
+		return made
+
+	after = start(False)
+	after.resume(start(True))
+	assert after._offered
+
+
+def test_the_top_bar_names_the_host_as_she_is_called_now() -> None:
+	bar: Any = object.__new__(cs.TopBar)
+	pill = SimpleNamespace(say=lambda *_, **__: None)
+	vars(bar).update(
+		look=SimpleNamespace(palette=cs.DARK), _narrow=False, _lines=("", ""), _write=lambda: None,
+		_states=lambda *_: None, people=pill, quality=pill, pin=pill, layouts={},
+	)  # fmt: skip
+	shot = cs.Snapshot(host="Lena", people=(cs.Person(1, "Ms Lee", "host"),))
+	bar.show(shot, "grid", 0.0, "192.168.1.20")
+	assert "Host: Ms Lee" in bar._lines[1]
