@@ -23387,7 +23387,7 @@ class Actions:
 	def ask_hand_over(self, to: str) -> None:
 		"""Ask whether the lesson goes on at the computer of `to`."""
 		words = tr("The lesson goes on at {name}'s computer; messages pass through it.", name=plain(to))
-		no, over = (tr("Cancel"), "plain", lambda: None), tr("Hand the lesson over…").rstrip("…")
+		no, over = (tr("Cancel"), "plain"), tr("Hand the lesson over…").rstrip("…")
 		go = over, "primary", partial(self.view.act, "hand_over", to=to, rights=False)
 		self.view.confirm(over, words, no, go)
 

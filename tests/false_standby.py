@@ -21,6 +21,7 @@ import connectsphere as cs
 SEEN, _, _LIES = os.environ["FALSE_STANDBY"].partition(" ")
 LIES = _LIES.split()
 FOREIGN = "66" * 32  # the host key of somebody else
+OWN: list[str] = []  # the fingerprint of this standby, each time that it was told something
 
 
 def note(told: Any) -> None:
@@ -40,6 +41,7 @@ def listening() -> None:
 
 	def ordered(self: cs.Succession, order: cs.Json) -> None:
 		note({"order": order})
+		OWN.append(self._own["fingerprint"])
 		obey(self, order)
 		if order["do"] == "record" and "epoch" in LIES:
 			self._server.tell_parent({"event": "serves"})  # nobody has asked it to
@@ -58,15 +60,15 @@ def forged(told: cs.Json, own: str) -> cs.Json:
 
 def lying() -> None:
 	"""Lie to who asks and who comes in."""
-	send, alive, decide = cs.ConferenceServer._send, cs.Succession.alive, cs.Succession._decide
+	send, alive, decide = cs.ControlSession.welcome, cs.Succession.alive, cs.Succession._decide
 
-	def welcome(self: cs.ConferenceServer, session: Any, message: cs.Json) -> None:
-		if message["type"] == "welcome" and "host" in LIES:
+	def welcome(self: cs.ControlSession, message: cs.Json) -> None:
+		if "host" in LIES:
 			for user in [one for one in message["users"] if one["name"] == "Ana"]:
 				user |= {"role": "host", "proof": {"epoch": 2, "nonce": "00" * 32, "signature": "00" * 64}}
-		if message["type"] == "welcome" and message["role"] != "host" and "record" in LIES:
-			message["record"] = forged(message["record"], self.identity.fingerprint)
-		send(self, session, message)
+		if message["role"] != "host" and "record" in LIES:
+			message["record"] = forged(message["record"], OWN[-1])
+		send(self, message)
 
 	def answer(self: cs.Succession, meeting: str) -> cs.Json:
 		lie = {"epoch": 99, "serving": True, "hosted": True} if "epoch" in LIES else {}
@@ -75,7 +77,7 @@ def lying() -> None:
 	def refuse(self: cs.Succession, found: cs.Probed) -> None:
 		decide(self, [(server, {**told, "linked": True}) for server, told in found])
 
-	cs.ConferenceServer._send = welcome  # type: ignore[method-assign]
+	cs.ControlSession.welcome = welcome  # type: ignore[method-assign]
 	cs.Succession.alive = answer  # type: ignore[method-assign]
 	if "alive" in LIES:
 		cs.Succession._decide = refuse  # type: ignore[method-assign]

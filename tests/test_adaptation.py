@@ -423,7 +423,7 @@ def test_small_pictures_are_webp_while_all_who_may_get_them_know_it(
 			if isinstance(effect, Tell) and effect.message["type"] == "encode":
 				told[effect.to[0]] = effect.message
 		for sender, ident in ids.items():
-			viewers = [one for one, mine in ids.items() if mine in room.allocator.routes(ident)]
+			viewers = [one for one, mine in ids.items() if mine in room.streams.allocator.routes(ident)]
 			all_know = all(knows[one] for one in (sender, *viewers))
 			message = told.get(ident, {"layers": {}})
 			assert message.get("webp", False) == ("0" in message["layers"] and all_know)

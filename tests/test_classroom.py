@@ -144,7 +144,7 @@ def test_who_has_not_handed_in_is_reminded(lesson: Lesson) -> None:
 		lesson.say("Ms Lee", "collect", title=title)
 		assert reminded() == {"Ana", "Cleo"}
 		lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
-		lesson.world.note(lesson.world.room.file_whole([*lesson.world.room.shelf.offers][-1]))
+		lesson.world.note(lesson.world.room.shelf.file_whole([*lesson.world.room.shelf.offers][-1]))
 		assert reminded() == {"Cleo"}
 		offer = [*lesson.world.room.shelf.offers.values()][-1]
 		assert (offer.task, offer.at) == (title, lesson.world.room.clock)
@@ -155,7 +155,7 @@ def test_work_that_did_not_arrive_is_not_handed_in(lesson: Lesson) -> None:
 	lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
 	for whole in (False, True):
 		if whole:
-			lesson.world.note(lesson.world.room.file_whole(next(iter(lesson.world.room.shelf.offers))))
+			lesson.world.note(lesson.world.room.shelf.file_whole(next(iter(lesson.world.room.shelf.offers))))
 		lesson.say("Ms Lee", "remind")
 		assert len(lesson.world.heard(lesson.member("Ana"), "asked")) == 1
 
@@ -294,7 +294,7 @@ def test_work_bears_the_name_that_its_owner_has_now(lesson: Lesson) -> None:
 	lesson.say("Ana", "file_offer", name="a.txt", size=1, sha256=SHA, kind="work", ref=1)
 	room, state = lesson.world.room, cs.StateManager()
 	file = next(iter(room.shelf.offers))
-	lesson.world.note(room.file_whole(file))
+	lesson.world.note(room.shelf.file_whole(file))
 	state.apply(room.welcome(lesson.member("Ms Lee")))
 	state.apply(room.classroom.rules())
 	state.change_file(file, has=frozenset({"Ana", "Cleo"}))

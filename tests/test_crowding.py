@@ -86,7 +86,7 @@ def at_the_door(room: cs.Room, **options: Any) -> tuple[cs.Lobby, Callable[..., 
 
 	loop = SimpleNamespace(later=lambda *_: None, counters=cs.Counters())
 	facts = cs.ServerOptions(**options), "ab" * 32, room, cast(Any, loop), cast(Any, None)
-	return cs.Lobby(*facts, admit, lambda _: None), come, told
+	return cs.Lobby(*facts, admit, lambda *_, **__: None), come, told
 
 
 def test_who_has_proved_the_pin_knocks_all_the_same(world: World) -> None:

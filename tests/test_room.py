@@ -567,7 +567,7 @@ class TestChat:
 		ana = world.join("Ana")
 		world.say(ana, "chat", text="first")
 		for number in range(HISTORY):
-			world.note(world.room.unite(RoomLine((1 << LINE_SHIFT) + number, "Bob", "there", at)))
+			world.note(world.room.chat.unite(RoomLine((1 << LINE_SHIFT) + number, "Bob", "there", at)))
 		for number in range(5):
 			world.now += 1
 			world.say(ana, "chat", text=f"here {number}")

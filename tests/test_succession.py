@@ -345,7 +345,7 @@ def test_no_message_of_anybody_leads_where_the_host_has_not_signed(
 	}
 	assert {one.role for one in room.members.values()} == {"member"}
 	with contextlib.suppress(cs.Refused):
-		room.share_start(here["Ana"].id if shares else 0)
+		room.planes.share_start(here["Ana"].id if shares else 0)
 	message = {"type": kind, **wire_examples.CLIENT[kind], "ref": 1}
 	message |= {key: here[about].id for key in ("who", "to") if type(message.get(key)) is int}
 	message |= {"to_name": about} if "to_name" in message else {}
