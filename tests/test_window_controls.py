@@ -326,7 +326,11 @@ def test_every_button_of_the_top_bar(opened: Open) -> None:
 	driver.key("F11")
 	driver.pump(0.1)
 	assert all(bar.winfo_ismapped() for bar in bars)
-	driver.key("F11", "c", "Escape")
+	driver.key("F11")
+	driver.until(lambda: view.away, "the pictures alone")
+	driver.key("c")
+	driver.until(lambda: view.panel_open, "the messages")
+	driver.key("Escape")
 	driver.until(lambda: not view.panel_open, "the newest first")
 	assert asked == [True, False, True]
 	driver.key("Escape")
