@@ -5215,9 +5215,8 @@ class Streams:
 		return effects
 
 	def _on_mute(self, member: Member, message: Json) -> Effects:
-		whom = [
-			one for one in self.room.whom(message["who"]) if message["who"] != "all" or one.id != member.id
-		]
+		who = message["who"]
+		whom = [one for one in self.room.whom(who) if who != "all" or one.id != member.id]
 		stop = self._stop_camera if message.get("what") == "camera" else self.mute
 		return [effect for one in whom for effect in stop(one, member)]
 
@@ -20570,6 +20569,7 @@ class Command:
 	icon: str = ""  # where it is not called as the command is
 	host: bool = False  # only hosts and co-hosts may
 	when: Callable[[Snapshot], bool] = lambda _: True
+	whom: Callable[[Snapshot, Person], bool] = lambda *_: True  # in whose menu
 	apart: bool = False  # below a line in its menu
 	again: bool = False  # and again while its key is held
 
@@ -20664,7 +20664,10 @@ COMMANDS: Mapping[str, Command] = {
 		when=lambda shot: shot.role == "host",
 	),
 	"stand_by": Hosts("Goes on if this computer fails", Do("stand_by")),
-	"hand_over": Hosts("Hand the lesson over…", lambda v, one: v.actions.ask_hand_over(one.name)),
+	"hand_over": Hosts(
+		"Hand the lesson over…", lambda v, one: v.actions.ask_hand_over(one.name),
+		whom=lambda shot, one: shot.role == "host" and one.name in shot.heirs,
+	),
 	"rename": Hosts("Rename…", lambda v, one: v.actions.ask_name(one.name)),
 	"allow": Hosts(
 		"Allow to share the screen", Do("permit", what="share", on=True),
@@ -23381,14 +23384,13 @@ class Actions:
 		one = shot.person(key)
 		if one and key == shot.me:
 			return [(tr("Rename…"), partial(self.ask_name, one.name))]
-		heirs = shot.heirs if shot.role == "host" else ()
-		for name, does in commands_at("person").items():
-			if one and does.may(shot) and (name != "hand_over" or one.name in heirs):
+		for does in commands_at("person").values():
+			if one and does.may(shot) and does.whom(shot, one):
 				entries += [*[None] * does.apart, (tr(does.words), partial(does.does, self.view, one))]
 		return entries
 
 	def ask_hand_over(self, to: str) -> None:
-		"""Ask whether the lesson goes on at the computer of `to`."""
+		"""Ask before it goes to `to`."""
 		words = tr("The lesson goes on at {name}'s computer; messages pass through it.", name=plain(to))
 		no, over = (tr("Cancel"), "plain"), tr("Hand the lesson over…").rstrip("…")
 		go = over, "primary", partial(self.view.act, "hand_over", to=to, rights=False)

@@ -311,17 +311,22 @@ def asked(one: Headless, **command: Any) -> None:
 	one.wait("ok", ref=ref)
 
 
-def test_far_hears_its_own_echo_until_the_voice_is_clear(meeting: Meeting, tmp_path: Path) -> None:
-	far = wav(tmp_path / "far.wav", samples(speech(0, 8, 1, -22)))
-	hush = wav(tmp_path / "hush.wav", samples(noise(4 * RATE, -66)))
-	back = tmp_path / "back.wav"
-	near, base = host(meeting, "--mic", f"room:{hush}", "--sound", "original")
+def hear_own_echo_until_clear(meeting: Meeting, tmp_path: Path, *devices: str) -> tuple[Headless, Headless]:
+	"""Ben talks to the host, whose `devices` send him his own voice until hers is clear: (host, Ben)."""
+	far, back = wav(tmp_path / "far.wav", samples(speech(0, 8, 1, -22))), tmp_path / "back.wav"
+	near, base = host(meeting, *devices, "--sound", "original")
 	ben = join(meeting, base, "Ben", "--mic", str(far), "--speaker", str(back))
 	switch(near, "mic", True)
 	switch(ben, "mic", True)
 	loud = wait_level(back, lambda db: db > -40, 2.0)
 	asked(near, do="sound", mode="clear")
 	wait_level(back, lambda db: db <= loud - 25, 1.0, 2.5 if QUIET_MACHINE else 20.0)
+	return near, ben
+
+
+def test_far_hears_its_own_echo_until_the_voice_is_clear(meeting: Meeting, tmp_path: Path) -> None:
+	hush = wav(tmp_path / "hush.wav", samples(noise(4 * RATE, -66)))
+	_, ben = hear_own_echo_until_clear(meeting, tmp_path, "--mic", f"room:{hush}")
 	ben.send(do="sound", mode="muffled", ref=99)
 	assert ben.wait("error", ref=99)["code"] == "bad_command"
 
@@ -330,20 +335,11 @@ def test_far_hears_its_own_echo_until_the_voice_is_clear(meeting: Meeting, tmp_p
 def test_far_hears_no_echo_of_a_sound_card_whose_output_comes_back_into_its_input(
 	meeting: Meeting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	far = wav(tmp_path / "far.wav", samples(speech(0, 8, 1, -22)))
-	back = tmp_path / "back.wav"
 	with virtual_sound() as virtual:
 		virtual.loop(45)
 		for name, value in virtual.environment.items():
 			monkeypatch.setenv(name, value)
-		cards = ("--mic", "default", "--speaker", "default")
-		near, base = host(meeting, *cards, "--sound", "original")
-		ben = join(meeting, base, "Ben", "--mic", str(far), "--speaker", str(back))
-		switch(near, "mic", True)
-		switch(ben, "mic", True)
-		loud = wait_level(back, lambda db: db > -40, 2.0)
-		asked(near, do="sound", mode="clear")
-		wait_level(back, lambda db: db <= loud - 25, 1.0, 2.5 if QUIET_MACHINE else 20.0)
+		near, _ = hear_own_echo_until_clear(meeting, tmp_path, "--mic", "default", "--speaker", "default")
 		near.close()
 
 

@@ -11,17 +11,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from figures import ROOT, Row, in_turn, participants
+from figures import ROOT, Row, in_turn, participants, worktree
 from measure import Asked, at_full_rate, hold_lesson
 from pictures import as_filmed
 from wifi import AccessPoint, Packet, airtime, crossing_twice, strokes
@@ -158,21 +156,9 @@ def lesson(tree: Path) -> dict[str, float]:
 	return figures
 
 
-@contextlib.contextmanager
-def program_before() -> Iterator[Path]:
-	"""A worktree of BEFORE."""
-	with tempfile.TemporaryDirectory() as name:
-		tree = Path(name) / "before"
-		subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, BEFORE], cwd=ROOT, check=True)
-		try:
-			yield tree
-		finally:
-			subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
-
-
 def rows(rounds: int) -> list[Row]:
 	"""The table."""
-	with program_before() as tree:
+	with worktree(BEFORE) as tree:
 		medians = in_turn({"before": partial(lesson, tree), "now": partial(lesson, ROOT)}, rounds)
 	now, old = medians["now"], medians["before"]
 

@@ -44,6 +44,18 @@ def cpu_lines() -> list[str]:
 	return path.read_text().splitlines() if path.exists() else []
 
 
+@contextlib.contextmanager
+def worktree(commit: str) -> Iterator[Path]:
+	"""The program as it was."""
+	with tempfile.TemporaryDirectory() as name:
+		tree = Path(name) / "before"
+		subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, commit], cwd=ROOT, check=True)
+		try:
+			yield tree
+		finally:
+			subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
+
+
 @dataclass(frozen=True)
 class Row:
 	"""One line of the table. `ratio`: to the reference, measured in turn in the same run."""

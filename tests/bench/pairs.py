@@ -19,14 +19,13 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from figures import ROOT, Child, answer, heard, machine
+from figures import ROOT, Child, answer, heard, machine, worktree
 
 PAIRS: Final = 7
 SECONDS: Final = 3.0
@@ -239,18 +238,6 @@ def publish(found: Mapping[str, Any]) -> None:
 	begin, end = "<!-- pairs -->\n", "<!-- end of pairs -->"
 	head, _, rest = page.read_text().partition(begin)
 	page.write_text(f"{head}{begin}{table(known)}{end}{rest.partition(end)[2]}")
-
-
-@contextlib.contextmanager
-def worktree(commit: str) -> Iterator[Path]:
-	"""The program as it was."""
-	with tempfile.TemporaryDirectory() as name:
-		tree = Path(name) / "before"
-		subprocess.run(["git", "worktree", "add", "-q", "--detach", tree, commit], cwd=ROOT, check=True)
-		try:
-			yield tree
-		finally:
-			subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
 
 
 def main(commit: str, names: Sequence[str]) -> None:

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from air import BEFORE, RUN, program_before
-from figures import ROOT, Row, in_turn, participants
+from air import BEFORE, RUN
+from figures import ROOT, Row, in_turn, participants, worktree
 from meetings import LOOPBACK, serve
 from processes import children_of, measured
 
@@ -52,7 +52,7 @@ def hold(tree: Path, senders: int, watchers: int) -> dict[str, float]:
 
 def rows(rounds: int) -> list[Row]:
 	"""A row for each load."""
-	with program_before() as tree:
+	with worktree(BEFORE) as tree:
 		runs = {
 			(load, name): partial(hold, where, *load)
 			for load in LOADS
