@@ -5427,6 +5427,7 @@ class Room:
 			self.names.own(claim)
 		for member in self.members.values():
 			self.streams.allocator.join(member.id, member.features)
+		self.classroom.regroup()
 
 	def outlive(self, now: float) -> None:
 		"""Go on after the death of the server, with which every link and file is gone.
@@ -6414,7 +6415,7 @@ def certificate_fingerprint(der: bytes) -> str:
 
 
 def tls_library() -> str:
-	"""Which TLS is used, and its version."""
+	"""The TLS in use."""
 	return ssl.OPENSSL_VERSION
 
 
@@ -20574,7 +20575,7 @@ class Command:
 	again: bool = False  # and again while its key is held
 
 	def may(self, shot: Snapshot) -> bool:
-		"""Whether it can be done now, by whom this is."""
+		"""Whether it can be done now."""
 		return self.when(shot) and (shot.leads or not self.host)
 
 

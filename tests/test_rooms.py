@@ -15,7 +15,7 @@ from conftest import Meeting
 from headless import Headless
 from meetings import host, join, wav
 from test_classroom import Lesson
-from test_room import World
+from test_room import World, loaded
 from voices import BLOCK, RATE, Sound, echo_of, level, noise, samples, speech
 from window_driver import Open, opened
 
@@ -94,6 +94,12 @@ def test_found_rooms_merge_and_who_is_found_elsewhere_leaves_them(seats: Seats) 
 		)
 	)
 	assert seats.groups() == ["BM"]
+
+
+def test_who_goes_on_with_a_meeting_knows_who_shares_a_room(seats: Seats) -> None:
+	seats.find("Ana", "Cleo")
+	grouped = seats.world.room.classroom.grouped
+	assert grouped["groups"] and loaded(seats.world, seats.world.exported()).classroom.grouped == grouped
 
 
 def test_rooms_outlive_reconnecting_and_a_crash_and_newcomers_are_told(seats: Seats) -> None:
