@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from lan import Lan
 from meetings import LOOPBACK, SILENT, enter, join, serve, stats, switch, wav
 from numpy.typing import NDArray
 from processes import children_of, cpu_seconds, kbytes
+from sound import heard_in
 
 RATE = 16_000
 Starts = Callable[..., Headless]
@@ -120,8 +120,7 @@ def sound_delays(pair: Pair, directory: Path, seconds: float) -> list[float]:
 
 def heard_delays(heard: Path, joined: float, live: float) -> list[tuple[float, float]]:
 	"""(when, delay) in seconds of each chirp in what a speaker wrote; `live`: the event of the microphone."""
-	with wave.open(str(heard)) as file:
-		found = joined + click_times(np.frombuffer(file.readframes(file.getnframes()), "<i2"))
+	found = joined + click_times(heard_in(heard))
 	offsets = found - (live - 0.016) - 0.25
 	return [
 		(float(at), float(off % CLICK_EVERY)) for at, off in zip(found, offsets, strict=True) if off > 0.5

@@ -128,11 +128,17 @@ def speech_like(seconds: int, rate: int, seed: int = 1) -> NDArray[np.int16]:
 	return (sound / np.abs(sound).max() * 12_000).astype(np.int16)
 
 
+def heard_in(path: Path) -> NDArray[np.int16]:
+	"""What a client's speaker has recorded so far, 16 kHz; nothing before the header is in the file."""
+	if not path.exists() or not path.stat().st_size:
+		return np.zeros(0, np.int16)
+	with wave.open(str(path)) as file:
+		return np.frombuffer(file.readframes(file.getnframes()), "<i2")
+
+
 def longest_silence(path: Path, start: float, end: float) -> float:
 	"""Seconds of the longest silence in a WAV file of 16 kHz, mono, between two of its moments."""
-	with wave.open(str(path)) as file:
-		samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-	part = samples[int(start * 16_000) : int(end * 16_000)]
+	part = heard_in(path)[int(start * 16_000) : int(end * 16_000)]
 	blocks = np.abs(part[: len(part) // 160 * 160].astype(int)).reshape(-1, 160).max(axis=1)
 	return float(np.diff([-1, *np.flatnonzero(blocks > 500), len(blocks)]).max() - 1) * 0.01
 

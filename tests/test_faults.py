@@ -33,7 +33,7 @@ from lan import Lan
 from meetings import SILENT, Passage, serve, stats, switch, wav
 from numpy.typing import NDArray
 from pictures import frame_datagrams
-from sound import best_match
+from sound import best_match, heard_in
 from waiting import best_of
 from weather import BadWeather, Faults
 
@@ -429,8 +429,7 @@ def test_speech_through_real_sockets(meeting: Starts, tmp_path: Path) -> None:
 			# the file is said in a loop: twice its length holds all of it once
 			time.sleep(12.0 if not since else 2 * len(clean) / 16_000)
 			figures = stats_of(ben)["audio"]
-			with wave.open(str(tmp_path / "Ben.wav")) as file:
-				heard = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
+			heard = heard_in(tmp_path / "Ben.wav")
 			scores.append(intelligible(clean[16_000:-16_000], heard[since:]))
 			print(f"{faults}, real sockets: STOI {scores[-1]:.3f}, {figures}")
 			assert steepest(heard[since:]) <= 1.1 * steepest(np.tile(clean, 2)), "a click"

@@ -22,7 +22,7 @@ from lan import Lan, needs_lan
 from meetings import QUIET_MACHINE, stats, switch, wav
 from numpy.typing import NDArray
 from pictures import best_frame, film, frame_rate, frames_of, grey, read_picture
-from sound import speech_like
+from sound import heard_in, speech_like
 
 import connectsphere as cs
 
@@ -56,11 +56,6 @@ def speech(path: Path, seconds: int = 16) -> NDArray[np.int16]:
 	samples = np.interp(at, np.arange(len(found)), found).astype(np.int16)
 	wav(path, samples)
 	return samples
-
-
-def heard_in(path: Path) -> NDArray[np.int16]:
-	with wave.open(str(path)) as file:
-		return np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
 def correlations(window: NDArray[Any], voice: NDArray[Any]) -> NDArray[np.float64]:

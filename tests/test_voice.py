@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 import types
-import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from conftest import Meeting
 from headless import Headless
 from meetings import QUIET_MACHINE, Passage, host, join, switch, wav
-from sound import missing, virtual_sound
+from sound import heard_in, missing, virtual_sound
 from voices import (
 	BLOCK,
 	LAG,
@@ -280,17 +279,10 @@ def test_without_the_package_all_is_as_before_and_headphones_are_advised_once(
 		microphone.sender.close()
 
 
-def heard(path: Path) -> cs.Samples:
-	"""What a client's speaker has recorded so far."""
-	if not path.exists():
-		return np.zeros(1, np.int16)
-	with wave.open(str(path)) as file:
-		return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.int16)
-
-
 def loud_for(path: Path, seconds: float) -> float:
 	"""The level of the newest seconds."""
-	return level(heard(path)[-int(seconds * RATE) :])
+	recorded = heard_in(path)[-int(seconds * RATE) :]
+	return level(recorded) if len(recorded) else -120.0
 
 
 def wait_level(
