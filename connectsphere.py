@@ -9,6 +9,7 @@
 #   "Pillow>=10.3,!=11.2.*",
 #   "cryptography>=44.0.1",
 #   "spake2==0.9",
+#   "ifaddr>=0.2",
 #   "pywebrtc-audio>=0.2; platform_machine in 'x86_64 AMD64 aarch64 arm64' and python_version < '3.15'",
 # ]
 # ///
@@ -171,6 +172,7 @@ from typing import (
 )
 
 try:
+	import ifaddr
 	import numpy as np
 	from cryptography.exceptions import InvalidSignature, InvalidTag
 	from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -180,7 +182,7 @@ except ImportError as missing:
 	raise SystemExit(
 		f"connectsphere: {missing}. This Python lacks packages that are needed; have uv fetch them with "
 		'"uv run connectsphere.py", or: python3 -m pip install numpy opencv-python mss Pillow cryptography '
-		"spake2==0.9, and for sound pyaudio."
+		"spake2==0.9 ifaddr, and for sound pyaudio."
 	) from None
 
 
@@ -8540,11 +8542,6 @@ class Interface:
 	address: str
 	prefix: int
 
-	@classmethod
-	def of(cls, name: str, address: bytes, mask: bytes) -> Interface:
-		"""From address and netmask, 4 bytes each."""
-		return cls(name, str(IPv4Address(address)), int.from_bytes(mask, "big").bit_count())
-
 	@property
 	def network(self) -> IPv4Network:
 		return IPv4Network((self.address, self.prefix), strict=False)
@@ -8578,93 +8575,31 @@ class Interface:
 		return [everybody, *filter(None, [self.broadcast])]
 
 
-class _IfAddrs(ctypes.Structure):
-	"""`struct ifaddrs` of Linux and macOS."""
+def _is_up(interface: Interface) -> bool:
+	"""Whether it is on: ifaddr lists those that are not, too."""
+	if sys.platform == "win32":
+		return is_own_address(interface.address)  # one without a cable keeps an address that is of no use
+	import fcntl
 
-	_fields_ = (
-		("next", ctypes.c_void_p),
-		("name", ctypes.c_char_p),
-		("flags", ctypes.c_uint),
-		("address", ctypes.c_void_p),
-		("mask", ctypes.c_void_p),
-	)
-
-
-def _inet_bytes(pointer: int | None) -> bytes | None:
-	if not pointer:
-		return None
-	raw = ctypes.string_at(pointer, 2)
-	family = raw[1] if sys.platform == "darwin" else int.from_bytes(raw, sys.byteorder)
-	return ctypes.string_at(pointer + 4, 4) if family == socket.AF_INET else None
-
-
-def _posix_interfaces() -> list[Interface]:
-	library = ctypes.CDLL(None, use_errno=True)
-	head = ctypes.c_void_p()
-	if library.getifaddrs(ctypes.byref(head)):
-		raise OSError(ctypes.get_errno(), "getifaddrs")
-	found, at = [], head.value
-	while at:
-		entry = _IfAddrs.from_address(at)
-		address, mask = _inet_bytes(entry.address), _inet_bytes(entry.mask)
-		if address and mask and entry.flags & 1:  # IFF_UP
-			found.append(Interface.of(entry.name.decode("utf-8", "replace"), address, mask))
-		at = entry.next
-	library.freeifaddrs(head)
-	return found
-
-
-def _rows(table: bytes, layout: str) -> Iterator[tuple[Any, ...]]:
-	"""The rows of 24 bytes in a table of Windows, whose count is in front."""
-	count = min(int.from_bytes(table[:4], "little"), (len(table) - 4) // 24)
-	return struct.iter_unpack(layout, table[4 : 4 + 24 * count])
-
-
-def parse_address_table(table: bytes, names: Mapping[int, str] | None = None) -> list[Interface]:
-	"""The interfaces in a Windows MIB_IPADDRTABLE, rows of 24 bytes; `names` by their index."""
-	rows = _rows(table, "<4sI4s12x")
-	return [Interface.of((names or {}).get(n, str(n)), at, mask) for at, n, mask in rows if any(at)]
-
-
-def parse_adapters(table: bytes, base: int) -> dict[int, str]:
-	"""Index and description in a 64-bit Windows chain of IP_ADAPTER_INFO at the address `base`."""
-	names, at = {}, 0
-	while 0 <= at <= len(table) - 424:
-		after, name, index = struct.unpack_from("<Q264x132s12xI", table, at)
-		names[index] = name.split(b"\0")[0].decode("mbcs" if os.name == "nt" else "ascii", "replace")
-		if after <= base + at:  # the end, or a chain that goes back
-			break
-		at = after - base
-	return names
-
-
-def _windows_table(call: str) -> bytes:
-	if sys.platform != "win32":
-		return b""
-	table = ctypes.create_string_buffer(256 * 1024)
-	error = getattr(ctypes.WinDLL("iphlpapi"), call)(table, ctypes.byref(ctypes.c_ulong(len(table))), 0)
-	if error:
-		raise OSError(error, call)
-	return table.raw
-
-
-def _windows_interfaces() -> list[Interface]:
-	if sys.platform != "win32":
-		return []
-	names = ctypes.create_string_buffer(64 * 1024)
-	failed = ctypes.WinDLL("iphlpapi").GetAdaptersInfo(names, ctypes.byref(ctypes.c_ulong(len(names))))
-	known = None if failed else parse_adapters(names.raw, ctypes.addressof(names))
-	return parse_address_table(_windows_table("GetIpAddrTable"), known)
+	ask = 0xC0206911 if sys.platform == "darwin" else 0x8913  # SIOCGIFFLAGS
+	with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):  # it is gone
+		return bool(fcntl.ioctl(probe, ask, struct.pack("40s", interface.name.encode()))[16] & 1)  # IFF_UP
+	return False
 
 
 def interfaces() -> list[Interface]:
 	"""The IPv4 addresses of this machine that are up, loopback first."""
 	try:
-		found = _windows_interfaces() if sys.platform == "win32" else _posix_interfaces()
-	except (OSError, AttributeError) as error:
+		found = [
+			Interface(adapter.nice_name, str(own.ip), own.network_prefix)
+			for adapter in ifaddr.get_adapters()
+			for own in adapter.ips
+			if own.is_IPv4
+		]
+	except OSError as error:
 		log.warning("the network interfaces cannot be listed: %s", error)
 		return []
-	return sorted(found, key=lambda each: not each.loopback)
+	return sorted(filter(_is_up, found), key=lambda each: not each.loopback)
 
 
 def parse_arp(text: str) -> set[str]:
@@ -8675,7 +8610,8 @@ def parse_arp(text: str) -> set[str]:
 
 def parse_neighbour_table(table: bytes) -> set[str]:
 	"""The addresses that answered, in a Windows MIB_IPNETTABLE: count, then rows of 24 bytes."""
-	rows = _rows(table, "<4xI8x4sI")
+	count = min(int.from_bytes(table[:4], "little"), (len(table) - 4) // 24)
+	rows = struct.iter_unpack("<4xI8x4sI", table[4 : 4 + 24 * count])
 	return {str(IPv4Address(at)) for length, at, kind in rows if length and kind == 3}  # dynamic
 
 
@@ -8683,7 +8619,11 @@ def neighbours(own: Sequence[Interface]) -> frozenset[str] | None:
 	"""Who has answered this machine lately in the subnets of `own`; None where nobody can tell."""
 	try:
 		if sys.platform == "win32":
-			found = parse_neighbour_table(_windows_table("GetIpNetTable"))
+			table = ctypes.create_string_buffer(256 * 1024)
+			size = ctypes.c_ulong(len(table))
+			if ctypes.WinDLL("iphlpapi").GetIpNetTable(table, ctypes.byref(size), 0):
+				return None
+			found = parse_neighbour_table(table.raw)
 		else:
 			found = parse_arp(Path("/proc/net/arp").read_text(encoding="ascii"))
 	except OSError:
@@ -24310,7 +24250,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 	return options
 
 
-INSIDE = "numpy opencv-python-headless pillow cryptography mss pyaudio pywebrtc-audio spake2"
+INSIDE = "numpy opencv-python-headless pillow cryptography mss pyaudio pywebrtc-audio spake2 ifaddr"
 
 
 def role_version(options: Namespace) -> int:

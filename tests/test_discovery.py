@@ -6,15 +6,15 @@ import json
 import logging
 import selectors
 import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
+import ifaddr
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -200,20 +200,39 @@ class TestMeetingList:
 		assert len(heard.other_versions(0.0)) == 32
 
 
+def raises(error: Exception) -> NoReturn:
+	raise error
+
+
 class TestInterfaces:
 	def test_own_are_listed(self) -> None:
 		loopback = next(each for each in cs.interfaces() if each.loopback)
 		assert (loopback.address, loopback.prefix, loopback.broadcast) == ("127.0.0.1", 8, "127.255.255.255")
 
-	def test_windows_table(self) -> None:
-		rows = [("127.0.0.1", "255.0.0.0"), ("10.9.8.7", "255.255.240.0"), ("0.0.0.0", "0.0.0.0")]
-		table = struct.pack("<I", len(rows))
-		for index, (address, mask) in enumerate(rows):
-			table += socket.inet_aton(address) + struct.pack("<I", index) + socket.inet_aton(mask) + bytes(12)
-		assert cs.parse_address_table(table.ljust(65_536, b"\0")) == [
-			cs.Interface("0", "127.0.0.1", 8),
-			cs.Interface("1", "10.9.8.7", 20),
+	def test_of_windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+		"""By the adapter's description; without a cable it keeps an address that cannot be used."""
+		ip = ifaddr.IP
+		adapters = [
+			ifaddr.Adapter(
+				"{1}", "Wi-Fi 6 AX200", [ip(("fe80::1", 0, 4), 64, "WLAN"), ip("10.9.8.7", 20, "WLAN")]
+			),
+			ifaddr.Adapter("{2}", "Bluetooth Device", [ip("169.254.7.7", 16, "Bluetooth")]),
+			ifaddr.Adapter("{3}", "Software Loopback Interface 1", [ip("127.0.0.1", 8, "Loopback")]),
 		]
+		monkeypatch.setattr(sys, "platform", "win32")
+		monkeypatch.setattr(cs, "is_own_address", lambda address: not address.startswith("169."))
+		monkeypatch.setattr(ifaddr, "get_adapters", lambda: adapters)
+		assert cs.interfaces() == [
+			cs.Interface("Software Loopback Interface 1", "127.0.0.1", 8),
+			cs.Interface("Wi-Fi 6 AX200", "10.9.8.7", 20),
+		]
+
+	def test_one_that_is_gone_meanwhile_or_cannot_be_listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+		gone = ifaddr.Adapter("d2gone", "d2gone", [ifaddr.IP("10.9.8.7", 20, "d2gone")])
+		monkeypatch.setattr(ifaddr, "get_adapters", lambda: [gone])
+		assert cs.interfaces() == []
+		monkeypatch.setattr(ifaddr, "get_adapters", partial(raises, OSError(24, "too many")))
+		assert cs.interfaces() == []
 
 	def test_only_the_bound_one(self) -> None:
 		assert [each.address for each in cs.interfaces_for("127.0.0.1")] == ["127.0.0.1"]
@@ -226,7 +245,7 @@ class TestInterfaces:
 			cs.MeetingFinder("nowhere")
 
 	def test_point_to_point_has_no_broadcast(self) -> None:
-		each = cs.Interface.of("tun0", socket.inet_aton("10.8.0.2"), socket.inet_aton("255.255.255.255"))
+		each = cs.Interface("tun0", "10.8.0.2", 32)
 		assert each.broadcasts == ["255.255.255.255"]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from lan import Lan, needs_lan
+from lan import ROOT, Lan, needs_lan
 
 import connectsphere as cs
 
@@ -100,6 +101,18 @@ def test_every_meeting_is_listed(lan: Lan) -> None:
 	seen = look(lan, 2, wanted=4)
 	assert seen["found"].keys() == {"One", "Two", "Three", "Four"}
 	assert seen["took"] < 0.4
+
+
+def test_an_interface_that_is_down_is_not_listed(lan: Lan) -> None:
+	lan.run(3, "ip", "address", "add", "10.79.0.3/24", "dev", "eth0", "label", "eth0:1")
+	ask = "import connectsphere as cs; print(*[one.address for one in cs.interfaces()])"
+
+	def listed() -> set[str]:
+		return set(lan.run(3, sys.executable, "-c", ask, cwd=ROOT).stdout.split())
+
+	assert listed() >= {"10.77.0.3", "10.78.0.3", "10.79.0.3"}
+	lan.run(3, "ip", "link", "set", "eth1", "down")
+	assert listed() & {"10.77.0.3", "10.78.0.3", "10.79.0.3"} == {"10.77.0.3", "10.79.0.3"}
 
 
 def test_found_on_both_interfaces(lan: Lan) -> None:

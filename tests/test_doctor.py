@@ -206,25 +206,6 @@ def test_neighbours_of_windows() -> None:
 	assert cs.parse_neighbour_table(struct.pack("<I", 99) + rows[0]) == {"10.77.0.1"}
 
 
-def test_names_of_windows_adapters() -> None:
-	base = 1 << 32
-	size = 704  # of IP_ADAPTER_INFO
-
-	def adapter(index: int, name: bytes, after: int) -> bytes:
-		raw = struct.pack("<QI260s132sI8sI", after, 0, b"{guid}", name, 6, b"", index)
-		return raw.ljust(size, b"\0")
-
-	table = adapter(4, b"Wi-Fi 6", base + size) + adapter(9, b"Hyper-V", 0)
-	assert cs.parse_adapters(table, base) == {4: "Wi-Fi 6", 9: "Hyper-V"}
-	assert cs.parse_adapters(adapter(4, b"x", base), base) == {4: "x"}  # a chain that goes back ends
-	addresses = struct.pack(
-		"<I4sI4s12x", 1, socket.inet_aton("10.0.0.5"), 4, socket.inet_aton("255.255.255.0")
-	)
-	assert [each.name for each in cs.parse_address_table(addresses, cs.parse_adapters(table, base))] == [
-		"Wi-Fi 6"
-	]
-
-
 # ---------------------------------------------------------------------------------- on real networks
 
 EXAMINE = """

@@ -26,6 +26,7 @@ OWNERS: dict[str, set[str]] = {
 	"selectors": {"LINKS", "DISCOVERY"},
 	"ssl": {"TRUST", "LINKS"},
 	"spake2": {"TRUST"},
+	"ifaddr": {"DISCOVERY"},
 	"cryptography": {"TRUST"},
 	"cryptography.hazmat.primitives.ciphers.aead": {"WIRE", "TRUST"},
 	"cryptography.exceptions": {"WIRE", "TRUST"},
@@ -44,7 +45,7 @@ WATERLINE = "DOCTOR"  # the last section above it
 BELOW_THE_WATERLINE = {
 	"time", "datetime", "threading", "queue", "asyncio", "concurrent", "multiprocessing", "socket", "select",
 	"selectors", "ssl", "os", "pathlib", "io", "tempfile", "shutil", "glob", "subprocess", "signal", "ctypes",
-	"fcntl", "cv2", "pyaudio", "pywebrtc_audio", "mss", "wave", "PIL", "tkinter",
+	"fcntl", "ifaddr", "cv2", "pyaudio", "pywebrtc_audio", "mss", "wave", "PIL", "tkinter",
 	"builtins.open", "builtins.print", "builtins.input",
 }  # fmt: skip
 PURE_EXCEPTIONS = {"pathlib.PurePath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath"}
