@@ -10428,7 +10428,7 @@ class TestCard:
 			self._phases[phase] = moved[self._where].copy()
 		picture[self._where] = self._phases[phase]
 		clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
-		self._write(picture, f"{self._name}  {clock}", 0.09, 0.11, 0.044, self.INK)
+		self._write(picture, f"{self._name}  {clock}", 0.25, 0.11, 0.044, self.INK)
 		stamp_clock(picture, now_unix, *self._band)
 		return picture
 
@@ -18537,8 +18537,9 @@ def _poor(over: Image.Image, px: Metrics, warn: str) -> None:
 
 def _frame(over: Image.Image, job: TileJob, px: Metrics) -> None:
 	look, p = job.look, job.palette
-	outside = ImageChops.invert(round_mask(job.width, job.height, px(12)))
-	over.paste(Image.new("RGBA", over.size, (*rgb(p.window), 255)), (0, 0), outside)
+	corners = Image.new("RGBA", over.size, p.window)
+	corners.putalpha(ImageChops.invert(round_mask(job.width, job.height, px(12))))
+	over.alpha_composite(corners)
 	ring = p.focus if look.chosen else p.good if look.speaking else ""
 	if ring:
 		inner = rounded(job.width - 2 * px(3), job.height - 2 * px(3), px(10), "", p.window, px(2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import connectsphere as cs
@@ -109,3 +110,12 @@ def test_the_top_bar_names_the_host_as_she_is_called_now() -> None:
 	shot = cs.Snapshot(host="Lena", people=(cs.Person(1, "Ms Lee", "host"),))
 	bar.show(shot, "grid", 0.0, "192.168.1.20")
 	assert "Host: Ms Lee" in bar._lines[1]
+
+
+@pytest.mark.parametrize("palette", cs.PALETTES.values())
+def test_the_corners_of_a_tile_leave_no_seam_on_the_window(palette: cs.Palette) -> None:
+	window = cs.rgb(palette.window)
+	picture = np.full((90, 160, 3), window[::-1], np.uint8)
+	job = cs.TileJob(picture, 160, 90, cs.TileLook(fit=True), palette, 1.0)
+	painted = np.asarray(cs.paint_tile(job, cs.tile_marks(job)))
+	assert np.all(painted == window)
