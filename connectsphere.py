@@ -3355,18 +3355,11 @@ def _tiles_of(size: int) -> int:
 
 @dataclass
 class TileCursor:
-	"""How far a viewer has got; `waiting` is what it still has to be sent up to one commit."""
+	"""How far a viewer has got; `waiting` is what it still has to be sent of a change, its commit last."""
 
 	epoch: int = -1
 	serial: int = 0
-	version: int = 0
-	commit_owed: bool = False
-	waiting: deque[Rectangle] = field(default_factory=deque)
-
-	@property
-	def within(self) -> bool:
-		"""Whether a change was begun and not sent to its end."""
-		return bool(self.waiting) or self.commit_owed
+	waiting: deque[Rectangle | Commit] = field(default_factory=deque)
 
 
 def _check_on_grid(rectangle: Rectangle, geometry: Geometry) -> None:
@@ -3396,7 +3389,7 @@ class TileTable:
 	MOST = 96 << 20  # bytes in all: a photograph of MAX_SCREEN
 
 	def __init__(self) -> None:
-		self._serial = self._version = 0
+		self._version = 0
 		self._begin(Geometry(-1, 0, 0))
 
 	def set_geometry(self, geometry: Geometry) -> None:
@@ -3412,7 +3405,7 @@ class TileTable:
 		self._versions = np.full((rows, columns), -1, np.int64)
 		self._rectangles: dict[int, Rectangle] = {}  # by serial number, in order of arrival
 		self._pending: list[Rectangle] = []
-		self._size = self._pending_tiles = 0
+		self._serial = self._size = self._pending_tiles = 0
 
 	def put(self, rectangle: Rectangle) -> None:
 		"""Take a rectangle for the next commit; one of an earlier epoch is ignored.
@@ -3464,28 +3457,13 @@ class TileTable:
 		"""
 		if cursor.epoch != self.geometry.epoch:
 			cursor.epoch, cursor.serial = self.geometry.epoch, 0
-			cursor.commit_owed = False
 			cursor.waiting.clear()
 			return self.geometry
-		if not cursor.waiting and cursor.commit_owed:
-			cursor.commit_owed = False
-			return Commit(cursor.epoch, cursor.version)
-		if not cursor.waiting and not self._begin_change(cursor):
-			return None
-		return cursor.waiting.popleft()
-
-	def size(self) -> int:
-		return self._size
-
-	def _begin_change(self, cursor: TileCursor) -> bool:
-		for serial, rectangle in reversed(self._rectangles.items()):
-			if serial <= cursor.serial:
-				break
-			cursor.waiting.appendleft(rectangle)
-		if not cursor.waiting:
-			return False
-		cursor.serial, cursor.version, cursor.commit_owed = self._serial, self._version, True
-		return True
+		if not cursor.waiting and cursor.serial < self._serial:
+			cursor.waiting.extend(one for serial, one in self._rectangles.items() if serial > cursor.serial)
+			cursor.waiting.append(Commit(cursor.epoch, self._version))
+			cursor.serial = self._serial
+		return cursor.waiting.popleft() if cursor.waiting else None
 
 
 class TileCanvas:
@@ -7428,7 +7406,7 @@ class TileFeed:
 	@property
 	def ready(self) -> bool:
 		"""Whether a change could be begun now."""
-		return not self._cursor.within and len(self._under_way) < (2 if self._took < self.QUICK else 1)
+		return not self._cursor.waiting and len(self._under_way) < (2 if self._took < self.QUICK else 1)
 
 	def update(self) -> None:
 		self._link.ask_room()
@@ -7470,7 +7448,7 @@ class TileFeed:
 			pointer, self._pointer = self._pointer, None
 			return pointer
 		fresh = self._table.geometry.epoch != self._cursor.epoch
-		return self._table.since(self._cursor) if fresh or self._cursor.within or self.ready else None
+		return self._table.since(self._cursor) if fresh or self._cursor.waiting or self.ready else None
 
 
 class TlsStream:

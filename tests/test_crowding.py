@@ -385,12 +385,12 @@ def test_a_table_of_tiles_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -
 				table.put(cs.Rectangle(1, version, x, 0, 64, 64, cs.Codec.JPEG, bytes(4_000)))
 			except cs.PeerFault:
 				refused += 1
-			assert table.size() <= 100_000
+			assert table._size <= 100_000
 		if version % 3:
 			table.commit(cs.Commit(1, version))
 	assert refused
 	table.commit(cs.Commit(1, 40))
-	assert table.size() == sum(map(len, (one.data for one in table._rectangles.values())))
+	assert table._size == sum(map(len, (one.data for one in table._rectangles.values())))
 
 
 def test_geometries_have_a_pace() -> None:

@@ -191,7 +191,7 @@ def test_every_viewer_ends_with_the_presenters_picture(seed: int) -> None:
 	relay.take(presenter.table)
 	viewers[0].take(relay.table)
 	assert viewers[0].canvas.exact
-	assert relay.table.size() <= 2 * 30 * MAX_RECTANGLE**2 * 3
+	assert relay.table._size <= 2 * 30 * MAX_RECTANGLE**2 * 3
 
 
 def test_slow_viewer_never_sees_half_a_change() -> None:
@@ -307,7 +307,7 @@ def test_a_whole_screen_of_the_largest_bytes_is_bounded() -> None:
 			padded = rectangle(1, column * TILE, row * TILE)._replace(data=bytes(PICTURE_HEAD + 4 * TILE**2))
 			table.put(padded)
 	table.commit(Commit(1, 1))
-	assert table.size() <= 20 * (PICTURE_HEAD + 4 * TILE**2)
+	assert table._size <= 20 * (PICTURE_HEAD + 4 * TILE**2)
 
 
 @pytest.mark.parametrize("size", [1, 7, TILE, MAX_RECTANGLE])
