@@ -487,18 +487,19 @@ class TokenBucket:
 
 
 class KeyedBuckets:
-	"""A `TokenBucket` a key, of the `most` keys used last."""
+	"""A `TokenBucket` a key, of the MOST keys used last."""
 
-	def __init__(self, burst: float, rate: float, most: int = 1_024):
-		self._burst, self._rate, self._most = burst, rate, most
-		self._each: OrderedDict[Hashable, TokenBucket] = OrderedDict()
+	MOST = 1_024
+
+	def __init__(self, burst: float, rate: float):
+		self._burst, self._rate = burst, rate
+		self._each: dict[Hashable, TokenBucket] = {}
 
 	def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
 		"""`TokenBucket.take` of that key."""
-		bucket = self._each.setdefault(key, TokenBucket(self._burst, self._rate))
-		self._each.move_to_end(key)
-		if len(self._each) > self._most:
-			self._each.popitem(last=False)
+		bucket = self._each[key] = self._each.pop(key, None) or TokenBucket(self._burst, self._rate)
+		if len(self._each) > self.MOST:
+			del self._each[next(iter(self._each))]
 		return bucket.take(now, amount)
 
 
@@ -818,10 +819,11 @@ def _number(low: float, high: float) -> Check:  # as it came: 0 is not 0.0 for e
 
 
 def _exactly(*values: str) -> Check:
-	return _that(lambda value: isinstance(value, str) and value in values, "one of the known values")
+	return _that(lambda value: value in values, "one of the known values")
 
 
 _flag = _that(lambda value: type(value) is bool, "true or false")
+_object = _that(lambda value: isinstance(value, dict), "an object")
 
 
 def _shown(limit: int) -> Check:
@@ -854,8 +856,7 @@ def _mapping(key: Check, of: Check, most: int) -> Check:
 
 
 def _record(shape: Shape) -> Check:
-	mapped = _that(lambda value: isinstance(value, dict), "an object")
-	return lambda value: _shaped(mapped(value), shape)
+	return lambda value: _shaped(_object(value), shape)
 
 
 def _shaped(value: Json, shape: Shape) -> Json:
@@ -882,7 +883,6 @@ _CODE = _text(32, "[a-z0-9_]+")
 _KEY = _hex(16)
 _TOKEN = _hex(32)
 _FILE_ID = _text(32, "[0-9a-f]{1,32}")
-_REF = _integer(0, 2**53)
 MOST_EPOCHS = 1 << 12  # servers of one meeting, one after the other
 _EPOCH = _integer(1, MOST_EPOCHS - 1)
 _FPS = _integer(1, MAX_FPS)
@@ -1013,14 +1013,14 @@ class Ad(Record):
 
 
 # a server of a meeting, or one that may become it: at whose computer
-_SERVER = {"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 63_535)}
+_SERVER = _record({"fingerprint": _TOKEN, "name": _NAME, "address": _shown(64), "port": _integer(1, 63_535)})
 # ids and line numbers of each epoch begin there, so that no two servers of a meeting give the same
 ID_SHIFT, LINE_SHIFT = 20, 32
 # what the host signs: in what order others follow the first of `servers`; until: unix seconds; by
 # server, who has her rights there
 RECORD = {
 	"meeting": _hex(16), "title": _NAME, "pin": _flag, "epoch": _EPOCH, "host_key": _TOKEN, "until": _COUNT,
-	"servers": _listing(_record(_SERVER), 4), "rights?": _mapping(_TOKEN, _NAME, 1),
+	"servers": _listing(_SERVER, 4), "rights?": _mapping(_TOKEN, _NAME, 1),
 }  # fmt: skip
 
 
@@ -1076,9 +1076,9 @@ class Attended(Record):
 	lost: Count
 
 
-_USER = Person.shape()
+_USER = _record(Person.shape())
 _LINE = Line.shape()
-_OWN = {"ref?": _REF}  # only its author is told
+_OWN = {"ref?": _COUNT}  # only its author is told
 _PRIVATE_LINE = {**_LINE, "to_name": _NAME}
 
 _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
@@ -1096,14 +1096,8 @@ _ASKED = _exactly("share", "work", "stand_by")
 SIGNED = {"record": _text(4_000), "signature": _hex(64)}
 
 
-def _object(value: Any) -> Json:
-	if not isinstance(value, dict):
-		raise PeerFault("bad_field", "expected an object")
-	return value
-
-
 FEATURES = ("sound_pairs", "webp")  # what not every version 1 has; each side says its own
-_FEATURES = _listing(_text(32, "[a-z0-9_]+"), 32)
+_FEATURES = _listing(_CODE, 32)
 
 
 # Each may carry `ref` too, either way.
@@ -1214,7 +1208,7 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"audio_up": _KEY,
 		"audio_down": _KEY,
 		"resume": _TOKEN,
-		"users": _listing(_record(_USER), MAX_PEOPLE),
+		"users": _listing(_USER, MAX_PEOPLE),
 		"chat": _listing(_record({**_LINE, **_OWN}), HISTORY),
 		"private": _listing(_record({**_PRIVATE_LINE, **_OWN}), HISTORY),
 		"files": _listing(_record(FileOffer.shape()), MOST_FILES),
@@ -1233,10 +1227,10 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"pin_proof": {"mac": _TOKEN},
 	"denied": _REFUSAL,
 	"error": _REFUSAL,
-	"user_list": {"users": _listing(_record(_USER), MAX_PEOPLE)},
-	"join": {"user": _record(_USER)},
+	"user_list": {"users": _listing(_USER, MAX_PEOPLE)},
+	"join": {"user": _USER},
 	"leave": {"id": _ID, "name": _NAME, "reason": _text(500)},
-	"state": {"user": _record(_USER)},
+	"state": {"user": _USER},
 	"chat": _LINE,
 	"private_chat": _PRIVATE_LINE,
 	"reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _shown(32)},
@@ -1276,11 +1270,11 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"asked": {"to": _ASKED, "by": _NAME},
 	"agreed": {"to": _ASKED, "name": _NAME, "yes": _flag},
 	"stand_by": {"name": _NAME, "state": _exactly("asked", "ready", "refused", "unreachable")},
-	"sign": {"servers": _listing(_record(_SERVER), 4)},
+	"sign": {"servers": _listing(_SERVER, 4)},
 	"record": SIGNED,
 	"copy": {"state": _object},
 	"serve": {"epoch": _EPOCH},
-	"moved": {"server": _record(_SERVER), "epoch": _EPOCH},
+	"moved": {"server": _SERVER, "epoch": _EPOCH},
 	"alive": {"epoch": _EPOCH, "serving": _flag, "hosted": _flag, "linked": _flag},
 	"attendance": {"rows": _listing(_record(Attended.shape()), MOST_ROWS)},
 	"banned": {"names": _listing(_NAME, MAX_PEOPLE)},
@@ -1372,7 +1366,7 @@ def check_message(value: Json, shapes: Mapping[str, Shape]) -> Json:
 	kind = value.get("type")
 	if not isinstance(kind, str) or kind not in shapes:
 		raise PeerFault(UNKNOWN)
-	return {"type": kind, **_shaped(value, {**shapes[kind], "ref?": _REF})}
+	return {"type": kind, **_shaped(value, {**shapes[kind], "ref?": _COUNT})}
 
 
 class LineSplitter:
@@ -1404,10 +1398,8 @@ _FRAME_HEADER = struct.Struct(">BHHB")
 
 
 def _one_scan(data: bytes, start: int) -> bool:
-	if data[-2:] != b"\xff\xd9":
-		return False
 	end = _JPEG_MARKER.search(data, start)
-	return end is not None and end.end() == len(data)
+	return end is not None and data[end.start() :] == b"\xff\xd9"
 
 
 def _frame_size(data: bytes, at: int) -> tuple[int, int]:
@@ -1422,7 +1414,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 	Else PeerFault.
 	"""
 	if data[:2] != b"\xff\xd8":
-		raise PeerFault("bad_picture", "no JPEG")
+		raise PeerFault("bad_picture")
 	at, size = 2, (0, 0)
 	while at + 4 <= len(data):
 		marker, length = _SEGMENT.unpack_from(data, at)
@@ -1439,7 +1431,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 			return size
 		else:
 			break
-	raise PeerFault("bad_picture", "not a baseline JPEG")
+	raise PeerFault("bad_picture")
 
 
 def _is_webp(data: bytes, kind: bytes) -> bool:
@@ -1452,7 +1444,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 	"""(width, height) of a lossless WebP of the one chunk VP8L; else PeerFault."""
 	bits = int.from_bytes(data[20:25], "little")
 	if not _is_webp(data, b"VP8L") or bits & 0xFF != 0x2F or bits >> 37:
-		raise PeerFault("bad_picture", "no lossless WebP")
+		raise PeerFault("bad_picture")
 	return (bits >> 8 & 0x3FFF) + 1, (bits >> 22 & 0x3FFF) + 1
 
 
@@ -1467,7 +1459,7 @@ def coded_size(data: bytes) -> tuple[int, int]:
 	width, height, first = bits >> 48 & 0xFFFF, bits >> 64, bits >> 5 & 0x7FFFF
 	fits = 0 < width <= LAYERS[0][0] and 0 < height <= LAYERS[0][1] and 0 < first <= len(data) - 30
 	if not fits or not _is_webp(data, b"VP8 ") or bits & 0xFFFFFF00001F != 0x2A019D000010:
-		raise PeerFault("bad_picture", "WebP")
+		raise PeerFault("bad_picture")
 	return width, height
 
 
@@ -1503,7 +1495,7 @@ class MessageSplitter:
 		while len(self._rest) >= 4:
 			(size,) = _LENGTH.unpack_from(self._rest)
 			if size > self._limit:
-				raise PeerFault("long_message", str(size))
+				raise PeerFault("long_message")
 			if len(self._rest) < 4 + size:
 				break
 			done.append(bytes(self._rest[4 : 4 + size]))
@@ -1647,19 +1639,16 @@ def encode_screen(message: ScreenMessage) -> bytes:
 _SIZE_READERS = {int(Codec.JPEG): jpeg_size, int(Codec.WEBP): webp_size}
 
 
-def _fault_of(message: ScreenMessage) -> str:
+def _is_possible(message: ScreenMessage) -> bool:
 	match message:
-		case Geometry(_, width, height) if not (0 < width <= MAX_SCREEN[0] and 0 < height <= MAX_SCREEN[1]):
-			return "size"
-		case Rectangle(_, _, x, y, width, height):
-			if not (0 < width <= MAX_RECTANGLE and 0 < height <= MAX_RECTANGLE):
-				return "rectangle"
-			if x + width > MAX_SCREEN[0] or y + height > MAX_SCREEN[1]:
-				return "place"
-			reader = _SIZE_READERS.get(message.codec)
-			if reader is None or reader(message.data) != (width, height):
-				raise PeerFault("bad_picture", "size")
-	return ""
+		case Geometry(_, width, height):
+			return 0 < width <= MAX_SCREEN[0] and 0 < height <= MAX_SCREEN[1]
+		case Rectangle(_, _, x, y, width, height, codec, data):
+			small = 0 < width <= MAX_RECTANGLE and 0 < height <= MAX_RECTANGLE
+			within = x + width <= MAX_SCREEN[0] and y + height <= MAX_SCREEN[1]
+			read = _SIZE_READERS.get(codec)
+			return small and within and read is not None and read(data) == (width, height)
+	return True
 
 
 def parse_screen(data: bytes) -> ScreenMessage:
@@ -1668,15 +1657,15 @@ def parse_screen(data: bytes) -> ScreenMessage:
 	Of a rectangle the place and the picture's own header are checked: it is safe to decode.
 	"""
 	if not data or data[0] not in _SCREEN_LAYOUTS:
-		raise PeerFault(UNKNOWN if data[:1] > b"\0" else "bad_screen", "kind")
+		raise PeerFault(UNKNOWN if data[:1] > b"\0" else "bad_screen")
 	made, layout = _SCREEN_LAYOUTS[data[0]]
 	rest = [data[layout.size :]] if made is Rectangle else []
 	try:
 		message = made(*layout.unpack(data[: layout.size] if rest else data)[1:], *rest)
 	except struct.error:
-		raise PeerFault("bad_screen", "length") from None
-	if fault := _fault_of(message):
-		raise PeerFault("bad_screen", fault)
+		raise PeerFault("bad_screen") from None
+	if not _is_possible(message):
+		raise PeerFault("bad_screen")
 	return message
 
 
@@ -1766,7 +1755,7 @@ class Opener:
 	def __init__(self, key: bytes, *, layered: bool = False):
 		self._decrypt = AESGCM(key).decrypt
 		self._mask = COUNTER_MASK if layered else 0xFFFFFFFF
-		self._windows: dict[tuple[int, int, int], ReplayWindow] = {}
+		self._windows: dict[tuple[int, int, int], ReplayWindow] = defaultdict(ReplayWindow)
 
 	def open(self, kind: int, ident: int, number: int, sealed: bytes, total: int = 0) -> bytes:
 		"""The payload; PeerFault `unsealed` when forged or damaged, `replayed` when seen before."""
@@ -1776,11 +1765,7 @@ class Opener:
 			)
 		except InvalidTag:
 			raise PeerFault("unsealed") from None
-		lane = (kind, ident, number & ~self._mask)
-		window = self._windows.get(lane)
-		if window is None:
-			window = self._windows[lane] = ReplayWindow()
-		if not window.accept(number & self._mask):
+		if not self._windows[kind, ident, number & ~self._mask].accept(number & self._mask):
 			raise PeerFault("replayed")
 		return payload
 
@@ -1863,10 +1848,10 @@ class PathValidation:
 		self.id = ident
 		self.opener = Opener(up, layered=layered)
 		self.sealer = Sealer(down)
-		self.address: tuple[str, int] | None = None
+		self.address: Address | None = None
 		self._number = -1
 		self._down_number = 0
-		self._pending: dict[tuple[str, int], tuple[bytes, int]] = {}
+		self._pending: dict[Address, tuple[bytes, int]] = {}
 
 	def small(self, kind: Kind, payload: bytes) -> bytes:
 		"""A small message to this client."""
@@ -1874,7 +1859,7 @@ class PathValidation:
 		sealed = self.sealer.seal(kind, self.id, self._down_number, payload)
 		return small_message(kind, self.id, self._down_number, sealed)
 
-	def on_bind(self, number: int, sealed: bytes, source: tuple[str, int], token: bytes) -> bytes:
+	def on_bind(self, number: int, sealed: bytes, source: Address, token: bytes) -> bytes:
 		"""The challenge for `source`; PeerFault when forged or old."""
 		self.opener.open(Kind.BIND, self.id, number, sealed)
 		if number <= self._number:
@@ -1884,11 +1869,11 @@ class PathValidation:
 		self._pending[source] = (token, number)
 		return self.small(Kind.CHALLENGE, token)
 
-	def on_answer(self, number: int, sealed: bytes, source: tuple[str, int]) -> None:
+	def on_answer(self, number: int, sealed: bytes, source: Address) -> None:
 		"""Bind `source` if this is its challenge come back; else PeerFault."""
 		payload = self.opener.open(Kind.ANSWER, self.id, number, sealed)
 		token, bind_number = self._pending.get(source, (b"", -1))
-		if not token or not hmac.compare_digest(token, payload) or bind_number <= self._number:
+		if not hmac.compare_digest(token, payload) or bind_number <= self._number:
 			raise PeerFault("bad_answer")
 		del self._pending[source]
 		self._number = bind_number
@@ -1908,13 +1893,16 @@ def discovery_question(nonce: bytes, version: int = PROTOCOL) -> bytes:
 	return text.encode().ljust(QUESTION_SIZE)
 
 
+def _discovered(kind: str, data: bytes, least: int = 0) -> Json:
+	value = parse_json(data) if least <= len(data) <= LONGEST_QUESTION else {}
+	if value.get("connectsphere") != kind:
+		raise PeerFault(f"bad_{kind}")
+	return value
+
+
 def parse_question(data: bytes) -> tuple[str, int]:
 	"""(nonce, version) of a question; PeerFault for anything else."""
-	if not QUESTION_SIZE <= len(data) <= LONGEST_QUESTION:
-		raise PeerFault("bad_question", "size")
-	value = parse_json(data)
-	if value.get("connectsphere") != "question":
-		raise PeerFault("bad_question")
+	value = _discovered("question", data, QUESTION_SIZE)
 	checked = _shaped(value, {"version": _VERSION, "nonce": _hex(16)})
 	return checked["nonce"], checked["version"]
 
@@ -1940,11 +1928,7 @@ def parse_answer(data: bytes) -> tuple[str | None, Json]:
 
 	Of another protocol version only the version is checked.
 	"""
-	if len(data) > LONGEST_QUESTION:
-		raise PeerFault("bad_answer", "size")
-	value = parse_json(data)
-	if value.get("connectsphere") != "answer":
-		raise PeerFault("bad_answer")
+	value = _discovered("answer", data)
 	version = _shaped(value, {"version": _VERSION})["version"]
 	fields = _shaped(value, _ANSWER if version == PROTOCOL else {"version": _VERSION, "nonce": _text(32)})
 	return fields.pop("nonce") or None, fields
@@ -12886,7 +12870,7 @@ class ConferenceServer:
 	def _answer(self, session: ControlSession, said: Json, answer: Json) -> None:
 		"""The one answer to what was `said`; `ok` only where it has a `ref`."""
 		with suppress(PeerFault):
-			ref = _shaped(said, {"ref?": _REF})
+			ref = _shaped(said, {"ref?": _COUNT})
 			if ref or answer["type"] != "ok":
 				session.send(**answer, **ref)
 

@@ -668,7 +668,7 @@ class TestScreen:
 				parse_screen(encode_screen(rectangle))
 
 	def test_a_rectangle_is_at_most_256_wide(self) -> None:
-		with pytest.raises(PeerFault, match="rectangle"):
+		with pytest.raises(PeerFault, match="bad_screen"):
 			parse_screen(
 				encode_screen(Rectangle(1, 1, 0, 0, 257, 48, Codec.WEBP, encoded(".webp", 257, 48, *WEBP)))
 			)
