@@ -497,7 +497,7 @@ class KeyedBuckets:
 
 	def take(self, key: Hashable, now: float, amount: float = 1.0) -> bool:
 		"""`TokenBucket.take` of that key."""
-		bucket = self._each[key] = self._each.pop(key, None) or TokenBucket(self._burst, self._rate)
+		bucket = self._each[key] = self._each.pop(key, TokenBucket(self._burst, self._rate))
 		if len(self._each) > self.MOST:
 			del self._each[next(iter(self._each))]
 		return bucket.take(now, amount)
@@ -2127,7 +2127,6 @@ class JitterBuffer:
 		self._watch = PlayoutDelay()
 		self._missed: deque[int] = deque(maxlen=DEEPEST)  # sequence numbers counted as lost
 		self._received = self._lost = self._concealed = self._late = 0
-		self.slips = 0  # how often the delay was changed
 
 	def push(self, seq: int, samples: Samples | None, now: float) -> None:
 		"""Take block number `seq` (int16, shape (256,)), or None: silence from here to the next block.
@@ -2256,7 +2255,7 @@ class JitterBuffer:
 	def _catch_late(self, seq: int) -> None:
 		self._watch.note_tight()
 		if self._watch.wanted > 0:
-			self._slipped(self._next - seq)
+			self._watch.moved(self._next - seq)
 			self._next = seq
 
 	def _fit(self) -> None:
@@ -2278,7 +2277,7 @@ class JitterBuffer:
 		latest = len(self._pending)
 		at = latest if quiet else _most_similar(pattern, source, latest - LAG_RANGE, latest)
 		self._pending = _splice(pattern, source, at)
-		self._slipped(1)
+		self._watch.moved(1)
 
 	def _shrink(self, quiet: bool, blocks: int) -> None:
 		last = self._next + blocks - 1
@@ -2294,11 +2293,7 @@ class JitterBuffer:
 			self._blocks.pop(seq, None)
 		self._played = last
 		self._next = last + 1
-		self._slipped(-blocks)
-
-	def _slipped(self, blocks: int) -> None:
-		self.slips += 1
-		self._watch.moved(blocks)
+		self._watch.moved(-blocks)
 
 	def _restart(self) -> None:
 		self._blocks.clear()
@@ -2729,10 +2724,8 @@ class VoiceActivityDetector:
 	LIKELY = 0.25  # a fan has 0.2 at most
 	LOUD_DB = -45.0
 
-	def __init__(self, threshold_db: float = VOICE_DB):
-		self._threshold = threshold_db
-		self._spoken = 0
-		self._left = 0
+	def __init__(self) -> None:
+		self._spoken = self._left = 0
 
 	def is_voice(self, samples: Samples, probability: float = 1.0) -> bool:
 		"""Whether the next block of a stream is to be sent, which is speech by that `probability`.
@@ -2740,7 +2733,7 @@ class VoiceActivityDetector:
 		A probability lags behind: what is loud is sent at once, for its first syllable's sake.
 		"""
 		level = level_db(samples)
-		if level >= (self._threshold if probability >= self.LIKELY else self.LOUD_DB):
+		if level >= (VOICE_DB if probability >= self.LIKELY else self.LOUD_DB):
 			self._spoken += 1
 			self._left = max(self._left, min(self.HANGOVER, self.SHORTEST + self._spoken))
 			return True
@@ -2819,10 +2812,7 @@ def _clock_grid(height: int, width: int) -> tuple[float, float]:
 
 
 def stamp_clock(
-	picture: Picture,
-	now_unix: float,
-	dark: tuple[int, int, int] = (0, 0, 0),
-	light: tuple[int, int, int] = (255, 255, 255),
+	picture: Picture, now_unix: float, dark: tuple[int, int, int], light: tuple[int, int, int]
 ) -> None:
 	"""Draw the time as two rows of cells at the bottom of `picture` (BGR, height x width x 3), in place.
 
@@ -2859,8 +2849,8 @@ def read_clock(picture: Picture, now_unix: float) -> float | None:
 	data = np.packbits(light > 127.5).tobytes()
 	if data[0] != CLOCK_MARKER or data[4] != _crc8(data[:4]):
 		return None
-	age = (round(now_unix * 1000.0) - int.from_bytes(data[1:4], "big")) % CLOCK_SPAN
-	return (age - CLOCK_SPAN if age >= CLOCK_SPAN // 2 else age) / 1000.0
+	age = round(now_unix * 1000.0) - int.from_bytes(data[1:4], "big")
+	return ((age + CLOCK_SPAN // 2) % CLOCK_SPAN - CLOCK_SPAN // 2) / 1000.0
 
 
 # A frame is kept as runs: parts that came in order in one buffer. What one GRO read brings is one run.
@@ -2994,10 +2984,6 @@ class _OpenFrame:
 		self.runs[run.first] = run.chunks
 
 	@property
-	def whole(self) -> bool:
-		return self.total > 0 and self.have == (1 << self.total) - 1
-
-	@property
 	def missing(self) -> int:
 		return ((1 << self.total) - 1) & ~self.have if self.total else ALL_PARTS
 
@@ -3006,8 +2992,6 @@ class _OpenFrame:
 		return min(self.ask_at, self.first_at + FRAME_LIFE)
 
 	def sealed(self) -> bytes:
-		if len(self.runs) == 1:
-			return next(iter(self.runs.values()))
 		return b"".join(self.runs[first] for first in sorted(self.runs))
 
 	def plan_first_ask(self, now: float, overtaken: bool) -> None:
@@ -3184,7 +3168,7 @@ class Reassembler:
 			self.note_rtt(now - frame.asked_at)
 			frame.asked = 0
 		frame.add(run)
-		if frame.whole:
+		if not frame.missing:
 			stream.deliver(frame.number, frame.rounds > 0)
 			if frame.again:
 				stream.given_up.append(frame.number)
@@ -3241,9 +3225,9 @@ class RetransmissionCache:
 	LIFE = 0.25  # seconds
 	MOST = 4 * 16  # that many are sent in LIFE of four layers at 60 a second
 	SAVED = 30  # frames of which the allowance is kept
+	BUDGET = 0.25  # of what is sent
 
-	def __init__(self, budget: float = 0.25):
-		self._budget = budget
+	def __init__(self) -> None:
 		self._frames: dict[int, tuple[float, bytes]] = {}  # place: when it was sent, and what
 		self.place = 0  # of the frame stored last
 		self._receivers: dict[int, _Sent] = defaultdict(_Sent)
@@ -3260,7 +3244,7 @@ class RetransmissionCache:
 		if place not in self._frames:  # it waited for too long
 			return
 		to = self._receivers[receiver]
-		earned = self._budget * len(self._frames[place][1])
+		earned = self.BUDGET * len(self._frames[place][1])
 		to.allowance = min(to.allowance + earned, self.SAVED * earned)
 		to.places[number] = place
 		oldest = next(iter(self._frames))
@@ -3812,17 +3796,16 @@ def allocate(
 	order = sorted(asked, key=lambda sender: (sender != first, -asked[sender][0], sender))
 	allocation: dict[int, LayerRate] = {}
 	left = path.rate
+	small = {sender: picture_size(sizes, sender, 0) for sender in asked}
 	thirds = {sender: -(-fps // 3) for sender, (_, fps) in asked.items()}
-	thin = min(
-		1.0, path.rate / max(1.0, sum(picture_size(sizes, sender, 0) * fps for sender, fps in thirds.items()))
-	)
+	thin = min(1.0, path.rate / max(1.0, sum(small[sender] * fps for sender, fps in thirds.items())))
 	for sender in order:
-		least = (0, max(1, int(thirds[sender] * thin)))
-		if picture_size(sizes, sender, 0) * least[1] <= left:
-			allocation[sender] = least
-			left -= picture_size(sizes, sender, 0) * least[1]
+		fps = max(1, int(thirds[sender] * thin))
+		if small[sender] * fps <= left:
+			allocation[sender] = 0, fps
+			left -= small[sender] * fps
 	for sender, least in list(allocation.items()):
-		left += picture_size(sizes, sender, 0) * least[1]
+		left += small[sender] * least[1]
 		best = _best_layer(sender, left, path, asked[sender], held.get(sender, (-1, 0)), sizes)
 		allocation[sender] = layer, fps = best or least
 		left -= picture_size(sizes, sender, layer) * fps
@@ -4055,10 +4038,9 @@ class LayerAllocator:
 	def _coarse_layers(self, sender: int) -> list[int]:
 		if self.people[sender].up.rate < math.inf:
 			return list(range(len(LAYERS)))
-		fine: dict[int, bool] = {}
-		for receiver, (layer, _) in self.routes(sender).items():
-			fine[layer] = fine.get(layer, False) or not self.people[receiver].coarse
-		return sorted(layer for layer, is_fine in fine.items() if not is_fine)
+		routes = self.routes(sender)
+		fine = {layer for receiver, (layer, _) in routes.items() if not self.people[receiver].coarse}
+		return sorted({layer for layer, _ in routes.values()} - fine)
 
 
 # -- pacer

@@ -467,7 +467,7 @@ def test_nacks_bring_frames_home_over_a_link_that_loses_five_percent(seed: int, 
 
 def test_without_nacks_the_same_link_loses_half_of_the_frames() -> None:
 	link = LossyLink(loss=0.05, delay=0.001, seed=1)
-	link.sent = RetransmissionCache(budget=0.0)
+	link.sent.BUDGET = 0.0
 	link.run(frames=300, interval=1 / 15)
 	assert len(link.home) < 0.6 * 300
 
@@ -517,7 +517,8 @@ def test_resend_gives_the_very_bytes_asked_for() -> None:
 
 def test_each_receiver_gets_its_own_numbers_sealed_with_its_own_key_again() -> None:
 	"""One frame is thinned out for one of the two, whose numbers have no gap for it."""
-	sent, sealers = RetransmissionCache(budget=1.0), {1: Sealer(b"1" * 16), 2: Sealer(b"2" * 16)}
+	sent, sealers = RetransmissionCache(), {1: Sealer(b"1" * 16), 2: Sealer(b"2" * 16)}
+	sent.BUDGET = 1.0
 	frames = [sealed_of(3 * CHUNK, seed) for seed in range(3)]
 	first: dict[tuple[int, int], list[bytes]] = {}
 	for place, frame in enumerate(frames):
