@@ -18840,7 +18840,7 @@ class Tooltip:
 		widget.bind("<Destroy>", self._hide, add="+")
 
 	def _enter(self, _: object) -> None:
-		if not self._pressed:
+		if self.words and not self._pressed:
 			self._due = self._due or self.widget.after(500, self._show)
 
 	def _press(self, _: object) -> None:
@@ -18900,59 +18900,51 @@ class Card(Painted):
 class Button(Painted):
 	"""A button: text, icon or both; mouse, Return and Space press it."""
 
+	enabled = True
+	hot = down = slash = False
+	left = False  # words at the left edge instead of the middle
+
 	def __init__(
 		self, look: Look, parent: tk.Misc, command: Act, text: str = "", icon: str = "",
 		kind: str = "plain", width: int = 0, height: float = 40, tip: str = "", key: str = "",
 		size: float = 13,
 	):  # fmt: skip
-		self.text_size = size
-		self.words, self.icon_name, self.kind = text, icon, kind
-		self.command, self.enabled, self.hot, self.down, self.slash = command, True, False, False, False
+		self.words, self.icon_name, self.kind, self.text_size = text, icon, kind, size
+		self.command = command
 		edges = look.px(8 if kind == "link" else 28)
 		need = edges + look.font(size, bold=True).measure(text) + (look.px(24) if icon else 0)
 		super().__init__(
 			look, parent, width or (need if text else look.px(height)), look.px(height), focus=True
 		)
-		self.left = False  # words at the left edge instead of the middle
 		self._listen()
-		self.tip = Tooltip(look, self.canvas, tip, key) if tip else None
+		self.tip = Tooltip(look, self.canvas, tip, key)
 		self.paint()
 
 	def _listen(self) -> None:
 		canvas = self.canvas
-		canvas.bind("<Enter>", lambda _: self._set(hot=True))
-		canvas.bind("<Leave>", lambda _: self._set(hot=False, down=False))
-		canvas.bind("<Button-1>", lambda _: self._set(down=True))
+		canvas.bind("<Enter>", lambda _: self.show(hot=True))
+		canvas.bind("<Leave>", lambda _: self.show(hot=False, down=False))
+		canvas.bind("<Button-1>", lambda _: self.show(down=True))
 		canvas.bind("<ButtonRelease-1>", self._released)
 		canvas.bind("<<Press>>", lambda _: self.press())
 		self.on_focus(self.paint)
 
-	def _set(self, **states: bool) -> None:
-		vars(self).update(states)
-		self.paint()
-
 	def _released(self, event: Event) -> None:
 		inside = 0 <= event.x < self.extent[0] and 0 <= event.y < self.extent[1]
-		pressed, self.down = self.down and inside, False
+		pressed = self.down and inside
+		self.show(down=False)
 		if pressed:
 			self.press()
-		if self.canvas.winfo_exists():
-			self.paint()
 
 	def press(self) -> None:
 		"""Do what the button does."""
 		if self.enabled:
 			self.command()
 
-	def show(
-		self, text: str | None = None, icon: str | None = None, kind: str | None = None,
-		slash: bool | None = None, enabled: bool | None = None,
-	) -> None:  # fmt: skip
-		"""Change what the button shows; drawn only when something changed."""
-		wish = {"words": text, "icon_name": icon, "kind": kind, "slash": slash, "enabled": enabled}
-		new = {name: value for name, value in wish.items() if value not in (None, getattr(self, name))}
-		if new:
-			vars(self).update(new)
+	def show(self, **looks: Any) -> None:
+		"""Give it these attributes; drawn only when one of them changes."""
+		if any(value != getattr(self, name) for name, value in looks.items()):
+			vars(self).update(looks)
 			self.paint()
 
 	def colours(self) -> tuple[str, str, str]:
@@ -19003,35 +18995,15 @@ class BarButton(Button):
 	A `wordy` one has words in its box where there is no room below.
 	"""
 
-	def __init__(
-		self, look: Look, parent: tk.Misc, command: Act, text: str, icon: str, tip: str,
-		key: str = "",
-	):  # fmt: skip
-		self.tall, self.unread, self.wordy, self.locked, self._free = 70, 0, False, "", tip
-		super().__init__(look, parent, command, text, icon, "card", look.px(82), 70, tip, key)
-
-	def squeeze(self, height: int) -> None:
-		"""Take `height` logical pixels; words only where there is room for them."""
-		if height != self.tall:
-			self.tall = height
-			self.configure(height=self.look.px(height))
-			self.paint()
-
-	def mark(self, unread: int) -> None:
-		"""Show or hide the dot of something unread, or how many there are if that is more than True."""
-		if unread != self.unread:
-			self.unread = unread
-			self.paint()
-
-	def lock(self, why: str) -> None:
-		"""Show that it may not be used, and in the tooltip why; or with "" that it may."""
-		if self.tip and why != self.locked:
-			self.locked, self.tip.words = why, why or self._free
-			self.paint()
+	tall = 70  # logical pixels; words below only where it has all of them
+	unread = 0  # news: True for a dot, else how many
+	wordy = False
+	locked = ""  # why it may not be used
 
 	def paint(self) -> None:
 		"""Draw icon box, words and dot."""
 		self.wipe()
+		self.configure(height=self.look.px(self.tall))
 		look, p = self.look, self.look.palette
 		fill, high, colour = self.colours()
 		wide, tall, middle = look.px(52), look.px(min(44, self.tall - 4)), look.px(41)
@@ -20599,8 +20571,9 @@ class SideBar:
 		self._offered: list[str] = []
 		for name, one in {**commands_at("side"), **commands_at("foot")}.items():
 			self.buttons[name] = BarButton(
-				look, self.frame, partial(run, name), tr(one.words), one.icon or name, one.tip, one.keys
-			)
+				look, self.frame, partial(run, name), tr(one.words), one.icon or name, "card", px(82), 70,
+				one.tip, one.keys,
+			)  # fmt: skip
 		self.buttons["leave"].show(kind="danger")
 		self.buttons["host"].wordy = True
 		self.frame.bind("<Configure>", lambda event: self._squeeze(event.height))
@@ -20609,7 +20582,7 @@ class SideBar:
 		px, count = self.look.px, len(self.buttons)
 		tall = next((tall for tall in (70, 48) if px(72 + (tall + 2) * count) <= height), 42)
 		for button in self.buttons.values():
-			button.squeeze(tall)
+			button.show(tall=tall)
 		self.logo.configure(height=px(1 if tall == 42 else 64))
 
 	def show(self, shot: Snapshot, talking: bool) -> None:
@@ -20629,44 +20602,40 @@ class SideBar:
 		mic, camera, hand = map(shot.wants, ("mic", "camera", "hand"))  # what does not run yet is faint
 		kind = "live" if talking else "warn" if not mic else "card" if me.mic else "ghost"
 		for what in ("mic", "camera", "share", "react"):
-			self.buttons[what].lock("" if shot.may(what) else not_permitted(what).reason)
+			why, button = "" if shot.may(what) else not_permitted(what).reason, self.buttons[what]
+			button.show(locked=why)
+			button.tip.words = why or COMMANDS[what].tip
 		words = tr("Mute") if mic else tr("Unmute") if shot.may("mic") else tr("Ask to speak")
-		self.buttons["mic"].show(words, kind=kind, slash=not mic or mic_failed)
-		self.buttons["users"].mark(len(shot.hands))
+		self.buttons["mic"].show(words=words, kind=kind, slash=not mic or mic_failed)
+		self.buttons["users"].show(unread=len(shot.hands))
 		kind = "warn" if not camera else "card" if me.camera else "ghost"
-		self.buttons["camera"].show(
-			tr("Stop video") if camera else tr("Start video"), kind=kind, slash=not camera
-		)
+		words = tr("Stop video") if camera else tr("Start video")
+		self.buttons["camera"].show(words=words, kind=kind, slash=not camera)
 		sharing = shot.presenter == shot.me and shot.me > 0
-		self.buttons["share"].show(
-			text=tr("Stop share") if sharing else tr("Share"), kind="live" if sharing else "card"
-		)
-		self.buttons["hand"].show(
-			text=tr("Lower hand") if hand else tr("Raise hand"), kind="primary" if hand else "card"
-		)
+		words = tr("Stop share") if sharing else tr("Share")
+		self.buttons["share"].show(words=words, kind="live" if sharing else "card")
+		words = tr("Lower hand") if hand else tr("Raise hand")
+		self.buttons["hand"].show(words=words, kind="primary" if hand else "card")
 
 
 class Pill(Button):
 	"""A button of the top bar: an icon, words, and perhaps a link."""
 
 	def __init__(self, look: Look, parent: tk.Misc, tip: str, command: Act):
-		self._now: tuple[Any, ...] = ()
+		self.now: tuple[Any, ...] = ()
 		super().__init__(look, parent, command, kind="card", height=36, tip=tip)
 
 	def say(
 		self, words: str, icon: str = "", colour: str = "", link: str = "", lead: str = "", bars: int = 0
 	) -> None:
 		"""Show these; `bars` of 3 signal bars when above 0."""
-		now = (words, icon, colour, link, lead, bars)
-		if now != self._now:
-			self._now = now
-			self.paint()
+		self.show(now=(words, icon, colour, link, lead, bars))
 
 	def paint(self) -> None:
 		"""Draw it, as wide as what it says."""
-		if not self._now:
+		if not self.now:
 			return
-		words, icon, colour, link, lead, bars = self._now
+		words, icon, colour, link, lead, bars = self.now
 		look, px, p = self.look, self.look.px, self.look.palette
 		bold, small = look.font(13, bold=True), look.font(11, bold=True)
 		lead_room = small.measure(lead) + px(8) if lead else 0
@@ -21712,8 +21681,8 @@ class SidePanel:
 
 	def count(self, people: int, files: int) -> None:
 		"""Numbers behind the words of the tabs."""
-		self.buttons["attendees"].show(text=f"{tr('Users')} {people}")
-		self.buttons["files"].show(text=f"{tr('Files')} {files}" if files else tr("Files"))
+		self.buttons["attendees"].show(words=f"{tr('Users')} {people}")
+		self.buttons["files"].show(words=f"{tr('Files')} {files}" if files else tr("Files"))
 
 
 # ====
@@ -22148,7 +22117,7 @@ class StartView:
 
 	def wait(self, words: str) -> None:
 		"""Say that it is being joined or hosted; "" when that is over."""
-		self.join.show(text=words or tr("Join"), enabled=not words)
+		self.join.show(words=words or tr("Join"), enabled=not words)
 		if words:
 			self.look.say(self.trouble, "")
 			self.busy.show(words)
@@ -22978,7 +22947,7 @@ class EventWords:
 		view = self.view
 		own = event.get("from") == view.shot.name
 		if not (view.reading() or own or event.get("history")):
-			view.side.buttons["chat"].mark(unread=True)
+			view.side.buttons["chat"].show(unread=True)
 
 	def _on_private(self, event: Json) -> None:
 		self._on_chat(event)
@@ -23579,7 +23548,7 @@ class MainAppView:
 		if self.card:
 			self.card = None
 			self.flip_class()
-		self.side.buttons["chat"].mark(old.side.buttons["chat"].unread)
+		self.side.buttons["chat"].show(unread=old.side.buttons["chat"].unread)
 
 	def act(self, do: str, **members: Any) -> None:
 		self.controller.do({"do": do, **members})
@@ -23613,7 +23582,7 @@ class MainAppView:
 		self.panel.frame.grid(row=2, column=2, rowspan=2, sticky="ns", padx=(1, 0))
 		self.panel.choose(name)
 		if name == "messages":
-			self.side.buttons["chat"].mark(unread=False)
+			self.side.buttons["chat"].show(unread=False)
 		focus = focused(self.look.root)
 		if not self.write() and focus is not None and not focus.winfo_viewable():
 			self.stage.focus_set()  # a hidden text would take in letters that nobody sees

@@ -232,17 +232,17 @@ def test_what_is_locked_says_why(opened: Open, what: str, key: str) -> None:
 	driver = opened()
 	call = driver.meet()
 	button = driver.view.side.buttons[what]
-	usual = button.tip.words  # type: ignore[union-attr]
+	usual = button.tip.words
 	call.change_person(6, camera=False)
 	rules(driver, call, off=[what])
 	why = cs.not_permitted(what).reason
-	assert button.locked and button.tip.words == why  # type: ignore[union-attr]
+	assert button.locked and button.tip.words == why
 	count = len(call.commands)
 	driver.command(key)
 	assert driver.view.toasts._toasts[-1].words == why and len(call.commands) == count
 	assert driver.view.dialog is None
 	rules(driver, call)
-	assert not button.locked and button.tip.words == usual  # type: ignore[union-attr]
+	assert not button.locked and button.tip.words == usual
 
 
 def test_where_messages_are_off_one_writes_to_the_host(opened: Open) -> None:

@@ -676,7 +676,7 @@ def test_all_that_stood_stands_in_another_look(opened: Open, tab: str, what: str
 	view.show_panel(tab or "messages")
 	if not tab:
 		view.flip_panel("messages")
-	view.side.buttons["chat"].mark(unread=True)
+	view.side.buttons["chat"].show(unread=True)
 	driver.pump(0.2)
 	before = standing(driver)
 	assert before["unread"] and before["toasts"] and before["stage"][1] == 1
