@@ -19030,10 +19030,10 @@ class Field(Painted):
 	"""A text field in a round box; `hint` stands in it while it is empty."""
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", width: int = 300, height:
-		float = 44, enter: Act | None = None,
+		self, look: Look, parent: tk.Misc, text: str = "", hint: str = "", height: float = 44,
+		enter: Act | None = None,
 	):  # fmt: skip
-		super().__init__(look, parent, width, look.px(height))
+		super().__init__(look, parent, look.px(200), look.px(height))  # it fills what there is
 		p = look.palette
 		self.hint = hint
 		self.entry = keyed(tk.Entry(
@@ -19077,7 +19077,7 @@ class PinBoxes(Painted):
 	BOXES = (6, 12)  # at least, and at most: of a longer PIN the end is shown
 
 	def __init__(self, look: Look, parent: tk.Misc, enter: Act):
-		super().__init__(look, parent, look.px(436), look.px(54), focus=True)
+		super().__init__(look, parent, look.px(200), look.px(54), focus=True)  # it fills what there is
 		self._typed = ""
 		self.bind("<Key>", self._key)
 		self.bind("<<Return>>", lambda _: enter())
@@ -19180,9 +19180,9 @@ class Slider(Painted):
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, value: float, passing: Callable[[float], object],
-		chosen: Callable[[float], object], width: int,
+		chosen: Callable[[float], object],
 	):  # fmt: skip
-		super().__init__(look, parent, width, look.px(26), focus=True)
+		super().__init__(look, parent, look.px(60), look.px(26), focus=True)  # it fills what there is
 		self.value, self.passing, self.chosen = value, passing, chosen
 		self.bind("<Button-1>", self._drag)
 		self.bind("<B1-Motion>", self._drag)
@@ -19223,11 +19223,11 @@ class Choice(Button):
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, options: Sequence[tuple[str, str]], value: str,
-		chosen: Run, width: int, height: float = 42, caption: str = "",
+		chosen: Run, height: float = 42, caption: str = "",
 	):  # fmt: skip
 		self.options, self.value, self.chosen, self.caption = list(options), value, chosen, caption
 		self.faint = False  # what is chosen is not there now
-		super().__init__(look, parent, self._open, " ", kind="card", width=width, height=height)
+		super().__init__(look, parent, self._open, " ", kind="card", width=look.px(60), height=height)
 
 	def fill(self, options: Sequence[tuple[str, str]], value: str) -> None:
 		"""Offer these (value, words) pairs."""
@@ -21005,7 +21005,7 @@ class Composer:
 		self.entry.pack(fill="x", padx=px(4), pady=(px(4), 0))
 		row = look.frame(inner, p.card)
 		row.pack(fill="x", padx=px(8), pady=(0, px(8)))
-		self.target = Choice(look, row, [("", tr("To: Everyone"))], "", self.to, px(90), 32)
+		self.target = Choice(look, row, [("", tr("To: Everyone"))], "", self.to, 32)
 		self.target.text_size = 12
 		go = Button(
 			look, row, self.submit, "", "send", "primary", width=px(44), height=32, tip="Send", key="Enter"
@@ -21442,7 +21442,7 @@ class AttendeesPanel:
 		self.gone: dict[str, Gone] = {}  # who was here, by name
 		px = look.px
 		self.frame = look.frame(parent, look.palette.panel)
-		self.search = Field(look, self.frame, hint=tr("Find a name"), width=px(200), height=38)
+		self.search = Field(look, self.frame, hint=tr("Find a name"), height=38)
 		self.search.pack(fill="x", padx=px(14), pady=(px(2), px(8)))
 		self._shot = Snapshot()
 		self.search.entry.bind("<KeyRelease>", lambda _: self.show(self._shot), add="+")
@@ -21581,7 +21581,7 @@ class FilesPanel:
 		foot = look.frame(self.frame, look.palette.panel)
 		foot.pack(side="bottom", fill="x", padx=px(14), pady=px(12))
 		self.picked = False
-		self.target = Choice(look, foot, [], "", lambda _: setattr(self, "picked", True), px(90), 36)
+		self.target = Choice(look, foot, [], "", lambda _: setattr(self, "picked", True), 36)
 		self.target.pack(fill="x", pady=(0, px(8)))
 		Button(look, foot, upload, tr("Send a file"), "upload", "primary").pack(fill="x")
 		Button(look, foot, lambda: view(""), tr("View Downloads"), "folder", "card").pack(
@@ -21902,7 +21902,6 @@ class StartView:
 	def __init__(
 		self,
 		look: Look,
-		parent: tk.Misc,
 		backend: Program,
 		tasks: Tasks,
 		begin: Callable[[Callable[[Joining], MeetingController], str], None],
@@ -21910,7 +21909,7 @@ class StartView:
 		restyle: Callable[[str], None],
 	):
 		self.look, self.backend, self.tasks, self.begin, self.restyle = look, backend, tasks, begin, restyle
-		self.frame = look.frame(parent)
+		self.frame = look.frame(look.root)
 		self.chosen: MeetingAd | None = None
 		self.dialog: Dialog | None = None
 		self._tried = ("", 0, "", False)  # address, port, PIN; whether the address was typed
@@ -21982,7 +21981,7 @@ class StartView:
 	def _choice(self, what: str, caption: str, parent: tk.Misc) -> Choice:
 		value = self.backend.setting(what)
 		options, chosen = [(value, tr("Default device"))], partial(self.backend.set_setting, what)
-		return Choice(self.look, parent, options, value, chosen, self.look.px(60), 44, tr(caption))
+		return Choice(self.look, parent, options, value, chosen, 44, tr(caption))
 
 	def _devices(self, found: Any, fault: Exception | None) -> None:
 		for what, row in (("mic", self.mic), ("speaker", self.speaker)):
@@ -22011,7 +22010,7 @@ class StartView:
 		yours = look.label(right, tr("Your name"), 12, bold=True, colour=p.second)
 		put(yours, "w", 14, 6)
 		name, hint = self.backend.setting("name"), tr("How others will see you")
-		self.name = Field(look, right, name, hint, px(200), enter=self._join)
+		self.name = Field(look, right, name, hint, enter=self._join)
 		put(self.name.canvas)
 		self._spare = found, yours  # where the window is low
 		place = look.frame(right)  # it is kept where no PIN is asked for: nothing moves by itself
@@ -22024,7 +22023,6 @@ class StartView:
 		look.label(head, tr("Meeting PIN"), 12, bold=True, colour=p.second).pack(side="left")
 		look.label(head, tr("The host shows it"), 12, colour=p.third).pack(side="right")
 		self.pin = PinBoxes(look, self.pin_area, self._join).pack(fill="x")
-		self.pin.configure(width=px(300))  # it fills what there is
 		self.join = Button(look, right, self._join, tr("Join"), kind="primary", height=52, size=15)
 		put(self.join.canvas, above=8, below=8)
 		foot = look.frame(right)
@@ -22157,15 +22155,14 @@ class StartView:
 			self.pin.focus_set()
 
 	def _ask_address(self, trouble: str = "") -> None:
-		look, width = self.look, self.look.px(380)
+		look = self.look
 		form = self.dialog = Form(look, tr("Type an address or code"), tr("Join"), self.join_at)
 		known = self.backend.setting("address")
-		address = form.add(Field(look, form.body, known, "192.168.1.20", width, enter=form.enter))
+		address = form.add(Field(look, form.body, known, "192.168.1.20", enter=form.enter))
 		address.entry.select_range(0, "end")
 		form.caption(tr("PIN, if the meeting has one"))
 		pin = form.add(PinBoxes(look, form.body, form.enter))
 		pin.set(self._typed_pin)
-		pin.configure(width=width)
 		if trouble:
 			form.words(trouble, 13, look.palette.bad_text, above=14)
 		form.first = pin.canvas if trouble else address.entry
@@ -22176,7 +22173,7 @@ class StartView:
 		form = self.dialog = Form(look, tr("Host a meeting"), tr("Start the meeting"), go)
 		form.caption(tr("Title"))
 		known, hint = backend.setting("title"), tr("What is it about?")
-		title = form.add(Field(look, form.body, known, hint, look.px(380), enter=form.enter))
+		title = form.add(Field(look, form.body, known, hint, enter=form.enter))
 		row, pin = switch_row(look, form.body, tr("Ask for a PIN"), backend, "ask_pin")
 		row.pack(fill="x", padx=look.px(24), pady=(look.px(16), 0))
 		form.fields.append(pin)
@@ -22666,7 +22663,7 @@ class SettingsDialog(Dialog):
 		found = self.found.get(what) or [("default", "Default device")]
 		options = [(spec, tr(words)) for spec, words in found]
 		value, chosen = self.backend.setting(what), partial(self._set, what)
-		return Choice(self.look, parent, options, value, chosen, self.look.px(300))
+		return Choice(self.look, parent, options, value, chosen)
 
 	def _audio(self) -> None:
 		look, px = self.look, self.look.px
@@ -22688,7 +22685,7 @@ class SettingsDialog(Dialog):
 		self._device("speaker", row).pack(side="left", fill="x", expand=True)
 		self._words("Speaker volume")
 		volume, chosen = self.backend.setting("volume"), partial(self.backend.set_setting, "volume")
-		Slider(look, self.page, volume, self.backend.try_volume, chosen, px(400)).pack(fill="x")
+		Slider(look, self.page, volume, self.backend.try_volume, chosen).pack(fill="x")
 		self._switch("Hold Space to talk", "space_talk")
 
 	def _switch(self, words: str, key: str, *values: tuple[str, str]) -> Switch:
@@ -22716,7 +22713,7 @@ class SettingsDialog(Dialog):
 	def _style(self, words: str, key: str, options: Sequence[tuple[str, str]], value: str) -> None:
 		self._words(words)
 		chosen = partial(self._restyled, key)
-		Choice(self.look, self.page, options, value, chosen, self.look.px(300)).pack(fill="x")
+		Choice(self.look, self.page, options, value, chosen).pack(fill="x")
 
 	def _appearance(self) -> None:
 		backend = self.backend
@@ -23339,19 +23336,11 @@ class MainAppView:
 		),
 	}  # fmt: skip
 
-	def __init__(
-		self,
-		look: Look,
-		parent: tk.Misc,
-		backend: Program,
-		tasks: Tasks,
-		controller: MeetingController,
-		left: Callable[[str], None],
-		restyle: Callable[[str], None],
-	):
-		self.look, self.backend, self.tasks, self.controller = look, backend, tasks, controller
-		self.left, self.restyle = left, restyle
-		self.frame = look.frame(parent)
+	def __init__(self, loop: WindowLoop, controller: MeetingController):
+		look = self.look = loop.look
+		self.backend, self.tasks, self.controller = loop.backend, loop.tasks, controller
+		self.left, self.restyle = loop.left, loop.restyle
+		self.frame = look.frame(look.root)
 		self.shot = controller.snapshot()
 		self.needs_render = True
 		self.tab = "messages"
@@ -23899,9 +23888,7 @@ class WindowLoop:
 		self._new_start().trouble.configure(text=tr(trouble))
 
 	def _new_start(self) -> StartView:
-		self.start = StartView(
-			self.look, self.root, self.backend, self.tasks, self.begin, self.cancel, self.restyle
-		)
+		self.start = StartView(self.look, self.backend, self.tasks, self.begin, self.cancel, self.restyle)
 		self.start.frame.pack(fill="both", expand=True)
 		return self.start
 
@@ -23940,21 +23927,17 @@ class WindowLoop:
 			self.start.close()
 			self.start.frame.destroy()
 			self.start = None
-		self._enter(controller)
+		self.controller = controller
+		controller.on_picture(self.painter.check)
+		self.view = MainAppView(self, controller)
+		self.view.frame.pack(fill="both", expand=True)
+		self.view.stage.focus_set()
 		for what, on in (("mic", mic), ("camera", camera)):
 			if on:
 				controller.do({"do": what, "on": True})
 
-	def _enter(self, controller: MeetingController) -> None:
-		self.controller = controller
-		controller.on_picture(self.painter.check)
-		self.view = MainAppView(
-			self.look, self.root, self.backend, self.tasks, controller, self._left, self.restyle
-		)
-		self.view.frame.pack(fill="both", expand=True)
-		self.view.stage.focus_set()
-
-	def _left(self, reason: str) -> None:
+	def left(self, reason: str) -> None:
+		"""The meeting is over, for that reason if the user has to know it."""
 		if self.view is None or self.controller is None:
 			return
 		view, controller, self.view, self.controller = self.view, self.controller, None, None

@@ -779,5 +779,5 @@ def test_the_screen_stays_lit_while_others_are_in_sight(
 	driver.until(lambda: lit, "another's screen")
 	driver.view.stage.see(False)
 	assert not driver.view.stage.shows_others, "not for a minimised window"
-	driver.loop._left("left")
+	driver.loop.left("left")
 	assert not lit
