@@ -13131,16 +13131,45 @@ class MediaPath:
 		return Kind(kind), payload
 
 
-def renew_port(
-	loop: DatagramLoop, path: MediaPath, address: Address, bind: str | None, counters: Counters
-) -> None:
-	"""Give a plane a new socket: the old one is tied to the address that this machine had. Loop's thread."""
-	try:
-		path.port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address, sound=path.port.sound)
-	except OSError as error:
-		log.warning("the old UDP socket is kept: %s", error)
-		return
-	loop.use(path.port)
+class MediaPlane(ABC):
+	"""A participant's end of one UDP plane; its `loop`'s thread does everything."""
+
+	PLANE = "video"  # or audio
+	loop: DatagramLoop
+
+	def __init__(self, options: ClientOptions, welcome: Json, counters: Counters):
+		self._options = options
+		self._counters = counters
+		self.path = MediaPath(self._connected(), *self._keys(welcome), layered=self.PLANE == "video")
+
+	def _connected(self) -> UdpPort:
+		options, plane = self._options, self.PLANE
+		address = (options.address, getattr(Ports.at(options.port), plane))
+		bind = (options.bind or "0.0.0.0", 0)
+		return UdpPort(bind, self._counters, connect=address, sound=plane == "audio")
+
+	def _keys(self, welcome: Json) -> tuple[int, str, str]:
+		return welcome["id"], welcome[f"{self.PLANE}_up"], welcome[f"{self.PLANE}_down"]
+
+	def go_on(self, welcome: Json) -> None:
+		"""After an interruption: the keys of another welcome, from where this machine is now. Own thread."""
+		with self.path.lock:
+			try:
+				self.path.port = self._connected()  # the old one is tied to the address that this machine had
+				self.loop.use(self.path.port)
+			except OSError as error:
+				log.warning("the old UDP socket is kept: %s", error)
+			self.rekey(*self._keys(welcome))
+
+	def rekey(self, ident: int, up: str, down: str) -> None:
+		"""Keys of a reconnect or a new mixer: counts go on, numbers start anew. Own thread."""
+		with self.path.lock:
+			self.path.rekey(ident, up, down)
+			self._start_anew()
+
+	@abstractmethod
+	def _start_anew(self) -> None:
+		"""Forget what came with the keys before, but for its counts."""
 
 
 class Motion:
@@ -13164,72 +13193,87 @@ class Motion:
 		self._before = seen
 
 
-class Stream:
-	"""What is received of one sender: newest picture, rates over 2 s, counts since joining."""
+class Rates:
+	"""What came over the last 2 s, and how long it was under way; any thread."""
 
 	def __init__(self) -> None:
-		self.arrivals: deque[tuple[float, int]] = deque()
+		self._rows: deque[tuple[float, int, float | None]] = deque()  # when, bytes, seconds
+		self._lock = threading.Lock()
+
+	def note(self, size: int, delay: float | None = None) -> None:
+		"""So many bytes came, and were `delay` seconds under way where that is known."""
+		with self._lock:
+			self._rows.append((monotonic(), size, delay))
+			self._forget()
+
+	def look(self, picture: Picture) -> None:
+		"""Note how old `picture` is, if it is a test card's."""
+		delay = read_clock(picture, time.time())
+		if delay is not None and 0.0 <= delay < CLOCKS_SHARED:
+			self.note(0, delay)
+
+	def told(self) -> tuple[float, Json]:
+		"""How often a second something came, and members of `stats`; the delay is the median."""
+		with self._lock:
+			self._forget()
+			rows = list(self._rows)
+		known = sorted(delay for *_, delay in rows if delay is not None)
+		return sum(size > 0 for _, size, _ in rows) / RATE_SECONDS, {
+			"kbps": round(sum(size for _, size, _ in rows) * 8 / 1000 / RATE_SECONDS),
+			"latency_ms": round(known[len(known) // 2] * 1e3, 1) if known else None,
+		}
+
+	def _forget(self) -> None:
+		while self._rows and self._rows[0][0] < monotonic() - RATE_SECONDS:
+			self._rows.popleft()
+
+
+class Stream:
+	"""What is received of one sender: newest picture, rates, counts since joining."""
+
+	def __init__(self) -> None:
+		self.rates = Rates()
 		self.frames = 0
 		self.newest = (0, b"")  # its serial, and the coded picture
 		self.size = (0, 0)
 		self.decoded = 0  # serial of the newest decoded picture
 		self.picture: Picture | None = None
 		self.motion = Motion()
-		self.latency: deque[tuple[float, float]] = deque(maxlen=200)
 		self.looked = -math.inf
 		self.told_lost = 0  # pictures that a window was told of
 		self.queued = False  # for the decoder, which takes what is newest when its turn comes
 
-	def put(self, data: bytes, size: tuple[int, int], now: float) -> None:
+	def put(self, data: bytes, size: tuple[int, int]) -> None:
 		"""A new picture, still coded."""
 		self.size = size
 		self.frames += 1
 		self.newest = (self.frames, data)
-		self.arrivals.append((now, len(data)))
-		while self.arrivals[0][0] < now - RATE_SECONDS:
-			self.arrivals.popleft()
-
-	def rates(self, now: float) -> tuple[float, float]:
-		"""(frames, kilobits) a second over the last 2 s."""
-		recent = [size for at, size in list(self.arrivals) if at >= now - RATE_SECONDS]
-		return len(recent) / RATE_SECONDS, sum(recent) * 8 / 1000 / RATE_SECONDS
-
-	def delay_ms(self, now: float) -> float | None:
-		"""The median delay by the test card's clock over the last 2 s."""
-		recent = sorted(value for at, value in list(self.latency) if at >= now - RATE_SECONDS)
-		return round(recent[len(recent) // 2] * 1e3, 1) if recent else None
+		self.rates.note(len(data))
 
 
-class VideoPlane:
-	"""The video plane: sends frames; collects, repairs and opens others' on its loop's thread.
+class VideoPlane(MediaPlane):
+	"""The video plane: sends frames; collects, repairs and opens others'."""
 
-	Pictures of one sender are decoded `glance` seconds apart at least.
-	"""
-
-	def __init__(self, address: Address, bind: str | None, welcome: Json, counters: Counters, glance: float):
-		port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address)
-		self.path = MediaPath(port, welcome["id"], welcome["video_up"], welcome["video_down"], layered=True)
-		self.loop = DatagramLoop("video", port, counters, self._on_datagrams, self._on_due)
+	def __init__(self, options: ClientOptions, welcome: Json, counters: Counters):
+		super().__init__(options, welcome, counters)
+		self.loop = DatagramLoop("video", self.path.port, counters, self._on_datagrams, self._on_due)
 		self.streams: dict[int, Stream] = {}
 		self._watched: Collection[int] = ()
 		self.incoming = Reassembler(layered=False, counters=counters, only=())
 		self.fresh: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()  # what to decode; None is the end
-		self._glance = glance
-		self._counters = counters
+		self.glance = (
+			0.0 if options.decode_all else GLANCE_SECONDS
+		)  # between two of a sender that are decoded
 		self._sent = RetransmissionCache()
 		self._layout = FrameLayout(MAX_PARTS)
 		self._before: dict[int, StreamCounts] = {}  # what was counted with earlier keys
 		self.octets = self.pictures = 0  # that came
 		self._numbers = [secrets.randbelow(1 << 29) for _ in LAYERS]
 
-	def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
-		"""After an interruption: the keys of another welcome, from where this machine is now. Own thread."""
+	def _start_anew(self) -> None:
 		self._before = {ident: self.counts(ident) for ident in list(self.streams)}
 		self.incoming = Reassembler(layered=False, counters=self._counters, only=self._watched)
-		with self.path.lock:
-			renew_port(self.loop, self.path, address, bind, self._counters)
-			self.path.rekey(welcome["id"], welcome["video_up"], welcome["video_down"])
-			self._sent = RetransmissionCache()
+		self._sent = RetransmissionCache()
 
 	def counts(self, ident: int) -> StreamCounts:
 		"""Lost and repaired frames of a sender since joining, over interruptions; from any thread."""
@@ -13254,7 +13298,7 @@ class VideoPlane:
 		for gone in set(self.streams).difference(idents):
 			del self.streams[gone]
 
-	def _on_due(self, now: float) -> float | None:
+	def _on_due(self, now: float) -> float:
 		for nack in self.incoming.nacks(now):
 			self.path.send_small(Kind.NACK, encode_nack(nack))
 		due = self.path.bind_due(now)
@@ -13289,8 +13333,8 @@ class VideoPlane:
 		if frame.id not in self.streams:
 			self.streams[frame.id] = Stream()
 		stream = self.streams[frame.id]
-		stream.put(data, size, now)
-		if not stream.queued and now - stream.looked >= self._glance:
+		stream.put(data, size)
+		if not stream.queued and now - stream.looked >= self.glance:
 			stream.queued = True
 			self.fresh.put(stream)
 
@@ -13298,7 +13342,7 @@ class VideoPlane:
 JITTER_COUNTS = ("received", "lost", "concealed", "late")
 
 
-class AudioPlane:
+class AudioPlane(MediaPlane):
 	"""The audio plane: what comes goes into the jitter buffer, from which the player pulls.
 
 	Where nobody listens no thread wakes for each block: what would have been played by now is taken when the
@@ -13307,37 +13351,24 @@ class AudioPlane:
 
 	_SLEPT = 10.0  # seconds behind: the machine slept, so do not catch up
 
+	PLANE = "audio"
+
 	def __init__(
-		self,
-		address: Address,
-		bind: str | None,
-		welcome: Json,
-		counters: Counters,
-		on_speaking: Callable[[int], None],
+		self, options: ClientOptions, welcome: Json, counters: Counters, on_speaking: Callable[[int], None]
 	):
-		port = UdpPort((bind or "0.0.0.0", 0), counters, connect=address, sound=True)
-		self.path = MediaPath(port, welcome["id"], welcome["audio_up"], welcome["audio_down"], layered=False)
-		self.loop = DatagramLoop("audio", port, counters, self._on_datagrams, self.path.bind_due)
+		super().__init__(options, welcome, counters)
+		self.loop = DatagramLoop("audio", self.path.port, counters, self._on_datagrams, self.path.bind_due)
 		self.lock = threading.Lock()
 		self.jitter = JitterBuffer()
 		self._before: dict[str, float] = {}  # what was counted with earlier keys
 		self.receive_stats = ReceiverReport()
 		self.level_db = -100.0
-		self._counters = counters
 		self._on_speaking = on_speaking
 		self._speaking = 0
 		self._newest = -1
 		self._unheard_from = math.inf  # when the next block would be played to nobody
 
-	def go_on(self, address: Address, bind: str | None, welcome: Json) -> None:
-		"""After an interruption, like the video plane's. Own thread."""
-		with self.path.lock:
-			renew_port(self.loop, self.path, address, bind, self._counters)
-			self.rekey(welcome["id"], welcome["audio_up"], welcome["audio_down"])
-
-	def rekey(self, ident: int, up: str, down: str) -> None:
-		"""Keys of a new mixer or a reconnect: its sequence starts anew. Own thread."""
-		self.path.rekey(ident, up, down)
+	def _start_anew(self) -> None:
 		self._newest = -1
 		with self.lock:
 			self._before = self._figures()
@@ -13766,10 +13797,8 @@ class MediaManager:
 	def start(self, welcome: Json) -> None:
 		"""Open both planes with the keys of `welcome`; from its moment on what is heard is played."""
 		self._started = monotonic()
-		bind, video, audio = self._ways()
-		glance = 0.0 if self._options.decode_all else GLANCE_SECONDS
-		self.video = VideoPlane(video, bind, welcome, self._counters, glance)
-		self.audio = AudioPlane(audio, bind, welcome, self._counters, self._on_speaking)
+		self.video = VideoPlane(self._options, welcome, self._counters)
+		self.audio = AudioPlane(self._options, welcome, self._counters, self._on_speaking)
 		self._camera = CameraSender(self._options, self.video.send_picture, self._on_device)
 		self._microphone = MicrophoneSender(
 			self._options,
@@ -13785,16 +13814,11 @@ class MediaManager:
 		self._decoder.start()
 		self._player.start()
 
-	def _ways(self) -> tuple[str | None, Address, Address]:
-		host, ports = self._options.address, Ports.at(self._options.port)
-		return self._options.bind, (host, ports.video), (host, ports.audio)
-
 	def go_on(self, welcome: Json) -> None:
 		"""Go on with the keys of another welcome, after an interruption."""
-		bind, *addresses = self._ways()
-		for plane, address in zip((self.video, self.audio), addresses, strict=True):
-			assert plane is not None
-			plane.loop.post(partial(plane.go_on, address, bind, welcome))
+		for plane in (self.video, self.audio):
+			if plane:
+				plane.loop.post(partial(plane.go_on, welcome))
 
 	def close(self) -> None:
 		"""End every device and thread."""
@@ -13865,9 +13889,7 @@ class MediaManager:
 		except PeerFault as fault:
 			self._counters.add(fault.kind)
 			return
-		latency = read_clock(picture, time.time())
-		if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
-			stream.latency.append((monotonic(), latency))
+		stream.rates.look(picture)
 		if self._options.decode_all:
 			stream.motion.look(picture)
 		stream.picture, stream.decoded = picture, serial
@@ -13958,21 +13980,20 @@ class MediaManager:
 
 	def video_stats(self, ident: int) -> Json | None:
 		"""The `stats` entry of a sender."""
-		video, stream, now = self.video, self._stream(ident), monotonic()
+		video, stream = self.video, self._stream(ident)
 		if video is None or stream is None:
 			return None
-		fps, kbps = stream.rates(now)
+		fps, figures = stream.rates.told()
 		counts = video.counts(ident)
 		return {
 			"layer": next((i for i in range(len(LAYERS)) if fits_layer(stream.size, i)), 0),
 			"fps": round(fps, 1),
 			"width": stream.size[0],
 			"height": stream.size[1],
-			"kbps": round(kbps),
 			"frames": stream.frames,
 			"lost_frames": counts.lost,
 			"repaired": counts.repaired,
-			"latency_ms": stream.delay_ms(now),
+			**figures,
 		}
 
 	def quality(self, ident: int) -> StreamQuality:
@@ -14002,7 +14023,7 @@ class MediaManager:
 
 # ====
 # [20] CLIENT PLANES - the shared screen, and files
-# Uses: BASICS, WIRE, VIDEO, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
+# Uses: BASICS, WIRE, TILES, CALL, TRUST, LINKS, DEVICES, STAND-INS, CLIENT MEDIA
 
 
 # -- the screen plane
@@ -14096,17 +14117,6 @@ class ScreenLink:
 			self.on_closed(self._refused or Refused("", reason))
 
 
-def _screen_stats(updates: int, exact: bool, rows: Sequence[tuple[float, int, float | None]]) -> Json:
-	recent = [row for row in rows if row[0] >= monotonic() - RATE_SECONDS]
-	delays = sorted(delay for *_, delay in recent if delay is not None)
-	return {
-		"updates": updates,
-		"kbps": round(sum(size for _, size, _ in recent) * 8 / 1000 / RATE_SECONDS),
-		"latency_ms": round(delays[len(delays) // 2] * 1e3, 1) if delays else None,
-		"exact": exact,
-	}
-
-
 class ScreenViewer:
 	"""What someone else shares, decoded on a thread of its own; pictures are shown only when whole.
 
@@ -14131,9 +14141,7 @@ class ScreenViewer:
 		self._before: Picture | None = None  # the last whole picture of another size
 		self._put = self._taken = 0  # bytes of rectangles, by the loop and by the decoder
 		self._ends = self._ends_seen = 0  # of shares, likewise
-		# when, bytes of a rectangle, seconds from its capture
-		self._arrivals: deque[tuple[float, int, float | None]] = deque()
-		self._latency: deque[tuple[float, int, float | None]] = deque(maxlen=200)
+		self._rates = Rates()
 		self._looked = -math.inf
 		self._worker = Worker("screen-decoder", self._run, lambda: self._jobs.put(None))
 
@@ -14143,10 +14151,7 @@ class ScreenViewer:
 		if self._put + size - self._taken > self.MOST_WAITING:
 			raise PeerFault("screen_flood")
 		self._put += size + self.EACH
-		now = monotonic()
-		self._arrivals.append((now, size, None))
-		while self._arrivals[0][0] < now - RATE_SECONDS:
-			self._arrivals.popleft()
+		self._rates.note(size)
 		if not self._worker.started:
 			self._worker.start()
 		self._jobs.put((link, message))
@@ -14176,7 +14181,7 @@ class ScreenViewer:
 	def stats(self) -> Json:
 		"""The `stats` entry: rates over 2 s, `updates` since joining."""
 		exact = self._ends == self._ends_seen and self._canvas.exact
-		return _screen_stats(self.updates, exact, [*self._arrivals, *self._latency])
+		return {"updates": self.updates, "exact": exact, **self._rates.told()[1]}
 
 	def _copy(self, *, pointed: bool) -> Picture | None:
 		if not self._whole:
@@ -14231,9 +14236,7 @@ class ScreenViewer:
 		self.updates += 1
 		if now - self._looked >= self.LOOK_SECONDS:
 			self._looked = now
-			latency = read_clock(self._canvas.picture, time.time())
-			if latency is not None and 0.0 <= latency < CLOCKS_SHARED:
-				self._latency.append((now, 0, latency))
+			self._rates.look(self._canvas.picture)
 
 
 class ScreenPresenter:
@@ -14267,7 +14270,7 @@ class ScreenPresenter:
 		self._version = 0
 		self._pointer = Pointer(0, 0, False)
 		self._changed_at = 0.0
-		self._sent: deque[tuple[float, int, float | None]] = deque()
+		self._rates = Rates()
 		self._updates = 0
 		self._exact = False
 		self._worker = Worker("presenter", self._run, self._ready.set)
@@ -14294,19 +14297,16 @@ class ScreenPresenter:
 		"""Most viewers have painted the oldest change under way."""
 		if self.feed is None:
 			return
-		now = monotonic()
-		size, seconds = self.feed.acknowledge(now)
+		size, seconds = self.feed.acknowledge(monotonic())
 		self._updates += 1
-		self._sent.append((now, size, seconds))
-		while self._sent[0][0] < now - RATE_SECONDS:
-			self._sent.popleft()
+		self._rates.note(size, seconds)
 		self._follow(size, seconds)
 		if self.feed.ready:
 			self._ready.set()
 
 	def stats(self) -> Json:
 		"""The `stats` entry of who shares; latency until most viewers have painted."""
-		return _screen_stats(self._updates, self._exact, [*self._sent])
+		return {"updates": self._updates, "exact": self._exact, **self._rates.told()[1]}
 
 	def _follow(self, size: int, seconds: float) -> None:
 		if size < 1 << 15:

@@ -273,7 +273,7 @@ class TestSoundInPairs:
 	def test_a_listener_is_hardly_later_for_it(self, pairs: bool) -> None:
 		mixer = Mixer(cs.FEW_LISTENERS + 1, pairs)
 		mixer.run([True] * 600)
-		plane = cs.AudioPlane(("10.0.0.1", 1), None, WELCOME, cs.Counters(), lambda _: None)
+		plane = cs.AudioPlane(cs.ClientOptions(address="10.0.0.1"), WELCOME, cs.Counters(), lambda _: None)
 		played: dict[int, float] = {}
 		come = [one for one in cast(Wire, mixer.mixer._port).sent if one[1] == where(1)]
 		for number in range(600):

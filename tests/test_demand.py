@@ -264,6 +264,9 @@ class TestSmallWebp:
 		assert share(50) == 1.0, "other work was in its way"
 
 
+LOOKING = cs.ClientOptions(address="127.0.0.1", decode_all=True)
+
+
 class Vanishing(dict[int, Any]):
 	"""What another thread takes away as soon as somebody has seen that it is there."""
 
@@ -275,21 +278,21 @@ def test_what_another_thread_takes_away_in_between_ends_no_thread() -> None:
 	camera = cs.CameraSender(cs.ClientOptions(), lambda *_: None, lambda *_: None)
 	camera._layers = Vanishing({2: cs.FrameDropper(12)})
 	assert camera._quality(2) in (cs.SPARING_QUALITY, cs.JPEG_QUALITY)
-	media = cs.MediaManager(cs.ClientOptions(decode_all=True), cs.Counters(), lambda *_: None, lambda _: None)
-	media.video = video = cs.VideoPlane(("127.0.0.1", 9), None, WELCOME, cs.Counters(), 0.0)
+	media = cs.MediaManager(LOOKING, cs.Counters(), lambda *_: None, lambda _: None)
+	media.video = video = cs.VideoPlane(LOOKING, WELCOME, cs.Counters())
 	with contextlib.closing(video.loop):
 		video.streams = Vanishing({4: cs.Stream()})
 		assert isinstance(media.quality(4), cs.StreamQuality)
 
 
 def test_a_window_is_told_how_good_pictures_are() -> None:
-	media = cs.MediaManager(cs.ClientOptions(decode_all=True), cs.Counters(), lambda *_: None, lambda _: None)
-	media.video = video = cs.VideoPlane(("127.0.0.1", 9), None, WELCOME, cs.Counters(), 0.0)
+	media = cs.MediaManager(LOOKING, cs.Counters(), lambda *_: None, lambda _: None)
+	media.video = video = cs.VideoPlane(LOOKING, WELCOME, cs.Counters())
 	with contextlib.closing(video.loop):
 		stream = video.streams[4] = cs.Stream()
 		for lost in (3, 5):
 			for _ in range(20):
-				stream.put(b"x" * 500, (640, 360), cs.monotonic())
+				stream.put(b"x" * 500, (640, 360))
 			video._before[4] = cs.StreamCounts(lost, 0)
 			quality = media.quality(4)
 		assert quality == cs.StreamQuality(2, quality.fps, 640, 360, quality.kbps, 2) and quality.fps >= 10

@@ -86,9 +86,10 @@ class Client:
 		self.meeting, self.name, self.id, self.seq = meeting, name, 0, 0
 		self.token: str | None = None
 		welcome = self.admit()
-		address = ("10.0.0.1", 0)
-		self.video = cs.VideoPlane(address, None, welcome, cs.Counters(), 1e9)
-		self.audio = cs.AudioPlane(address, None, welcome, cs.Counters(), lambda ident: None)
+		options = cs.ClientOptions(address="10.0.0.1")
+		self.video = cs.VideoPlane(options, welcome, cs.Counters())
+		self.video.glance = 1e9
+		self.audio = cs.AudioPlane(options, welcome, cs.Counters(), lambda ident: None)
 		self.listen()
 
 	def admit(self) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class Client:
 		self.seq = max(0, self.seq - lower)
 		for plane in (self.video, self.audio):
 			self.meeting.network.listens.pop(plane.path.port.address, None)  # type: ignore[attr-defined]
-			plane.go_on(("10.0.0.1", 0), None, welcome)
+			plane.go_on(welcome)
 		self.listen()
 
 	def listen(self) -> None:
@@ -249,7 +250,7 @@ class RealMeeting:
 		stack.callback(self.mixer.tell, None)
 		way = Passage(self.base, at="127.0.0.9", carry=self.carry)
 		stack.callback(way.close)
-		self.addresses = (way.at, ports.video), (way.at, ports.audio)
+		self.at = way.at
 		self.idents = itertools.count(1)
 		self.frame = picture(0, 2_500)
 		self.voice = (np.random.default_rng(2).normal(size=cs.BLOCK) * 3_000).astype(">i2").tobytes()
@@ -280,9 +281,10 @@ class Person:
 
 	def __init__(self, meeting: RealMeeting, stack: contextlib.ExitStack) -> None:
 		self.meeting, self.seq, welcome = meeting, 5_000, meeting.admit(0)
-		(video, audio), self.id = meeting.addresses, welcome["id"]
-		self.video = cs.VideoPlane(video, None, welcome, cs.Counters(), 1e9)
-		self.audio = cs.AudioPlane(audio, None, welcome, cs.Counters(), lambda ident: None)
+		self.id, options = welcome["id"], cs.ClientOptions(address=meeting.at, port=meeting.base)
+		self.video = cs.VideoPlane(options, welcome, cs.Counters())
+		self.video.glance = 1e9
+		self.audio = cs.AudioPlane(options, welcome, cs.Counters(), lambda ident: None)
 		for plane in (self.video, self.audio):
 			plane.loop.start()
 			stack.callback(plane.loop.close)
@@ -293,8 +295,8 @@ class Person:
 		self.id, lower = welcome["id"], self.meeting.random.randrange(1, 200)
 		self.video._numbers = [max(0, number - lower) for number in self.video._numbers]
 		self.seq -= lower
-		for plane, address in zip((self.video, self.audio), self.meeting.addresses, strict=True):
-			plane.loop.ask(partial(plane.go_on, address, None, welcome))
+		for plane in (self.video, self.audio):
+			plane.loop.ask(partial(plane.go_on, welcome))
 
 
 def test_twenty_times_over_sockets(monkeypatch: pytest.MonkeyPatch) -> None:

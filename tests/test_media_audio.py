@@ -601,7 +601,7 @@ def test_no_card_no_time() -> None:
 def test_what_nobody_hears_is_counted_as_if_it_were_played_in_time(lags: list[float], lost: set[int]) -> None:
 	key = bytes(16)
 	welcome = {"id": 3, "audio_up": key.hex(), "audio_down": key.hex()}
-	audio = cs.AudioPlane(("127.0.0.1", 9), None, welcome, cs.Counters(), lambda ident: None)
+	audio = cs.AudioPlane(cs.ClientOptions(address="127.0.0.1"), welcome, cs.Counters(), lambda ident: None)
 	sealer, start = cs.Sealer(key), time.monotonic() - 9.0
 	arrivals = sorted((start + n * cs.BLOCK_SECONDS + lag, n) for n, lag in enumerate(lags) if n not in lost)
 	sealed = {
