@@ -146,7 +146,7 @@ from argparse import Namespace
 from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -11582,7 +11582,7 @@ class StoredFile:
 		self.have += len(block)
 
 	def is_right(self) -> bool:
-		return hmac.compare_digest(self._hash.hexdigest(), self.sha256)
+		return self._hash.hexdigest() == self.sha256
 
 
 @dataclass(eq=False)
@@ -14091,7 +14091,7 @@ class ScreenLink:
 		link.begin(connected=False)
 
 	def _opened(self, link: TlsLink) -> None:
-		if not hmac.compare_digest(self._options.fingerprint, link.fingerprint):
+		if link.fingerprint != self._options.fingerprint:
 			self._refused = Refused("host_changed")
 			link.discard("host_changed")
 			return
@@ -14670,6 +14670,7 @@ def _sweep(folder: Path) -> None:
 ON_ITS_WAY = "{name} is on its way already."
 UNREAD = "bad_command", UNREADABLE
 UNSAVED = "disk", UNWRITABLE
+UNANSWERED: Json = {"type": "error", "code": "unreachable"}
 
 
 @dataclass(eq=False)
@@ -14689,7 +14690,7 @@ class Transfer:
 	stopping: threading.Event = field(default_factory=threading.Event)
 	ending: Refused | None = None
 	_stream: TlsStream | None = None
-	_answer: Future[Json] | None = None
+	_answers: queue.SimpleQueue[Json] = field(default_factory=queue.SimpleQueue)
 
 	def stop(self, why: Refused) -> None:
 		"""End it for this reason, unless it is ending for another."""
@@ -14699,11 +14700,9 @@ class Transfer:
 
 	def disconnect(self) -> None:
 		"""Break the connection; unless it was stopped, the transfer goes on over another."""
-		stream, answer = self._stream, self._answer
-		if stream:
+		self._answers.put(UNANSWERED)
+		if stream := self._stream:
 			stream.abort()
-		if answer:
-			answer.cancel()
 
 	def check(self) -> None:
 		"""Raise what `stop` said."""
@@ -14715,15 +14714,15 @@ class Transfer:
 		self._stream = stream
 		self.check()
 
-	def wait_for(self, answer: Future[Json]) -> Json:
-		"""The server's answer within 5 s; OSError where none comes, Refused when it is an error."""
-		self._answer = answer
+	def ask(self, request: Callable[[Say], None]) -> Json:
+		"""What `request` is answered within 5 s; OSError where nothing comes, Refused when it is an error."""
+		self._answers = answers = queue.SimpleQueue[Json]()
+		request(answers.put)
 		self.check()
-		try:
-			message = answer.result(5.0)
-		except CancelledError:
-			self.check()
-			raise ConnectionAbortedError(errno.ECONNABORTED, "the link was lost") from None
+		message = UNANSWERED
+		with suppress(queue.Empty):
+			message = answers.get(timeout=5.0)
+		self.check()
 		if message["type"] != "error":
 			return message
 		if message["code"] == "unreachable":
@@ -14911,14 +14910,7 @@ class FileTransfers:
 		while self._state.current.link != "live" or not self._loop.ask(lambda: self._pace.take(monotonic())):
 			transfer.stopping.wait(0.1)
 			transfer.check()
-		answer: Future[Json] = Future()
-
-		def on_answer(message: Json) -> None:
-			with suppress(InvalidStateError):  # nobody waits any longer
-				answer.set_result(message)
-
-		self._loop.post(lambda: self._request(message, on_answer))
-		return transfer.wait_for(answer)
+		return transfer.ask(lambda answer: self._loop.post(lambda: self._request(message, answer)))
 
 	@contextmanager
 	def _connection(self, transfer: Transfer, **request: Any) -> Iterator[TlsStream]:
@@ -14930,7 +14922,7 @@ class FileTransfers:
 		with closing(connect_stream(address, client_context(), options.bind)) as stream:
 			transfer.hold(stream)
 			stream.open(monotonic() + HANDSHAKE_SECONDS)
-			if not hmac.compare_digest(stream.fingerprint, options.fingerprint):
+			if stream.fingerprint != options.fingerprint:
 				raise Refused("host_changed")
 			stream.send(encode_line({"type": f"file_{direction}", "ticket": ticket, **request}))
 			yield stream
@@ -15067,7 +15059,7 @@ class FileTransfers:
 				whole.update(piece)
 				transfer.done += len(piece)
 				self._progress(transfer)
-			if not hmac.compare_digest(whole.hexdigest(), transfer.sha256):
+			if whole.hexdigest() != transfer.sha256:
 				raise Refused("wrong_hash")
 			transfer.check()
 			self._keep(transfer, out)
@@ -15173,7 +15165,7 @@ class CommandConnection:
 
 	def _opened(self, link: TlsLink) -> None:
 		expected = self._options.fingerprint
-		if expected and not hmac.compare_digest(expected, link.fingerprint):
+		if expected not in ("", link.fingerprint):
 			self.refuse(Refused("host_changed"))
 			return
 		options = self._options
@@ -15278,15 +15270,8 @@ class CommandConnection:
 # -- commands
 
 
-LOGGED: Mapping[str, tuple[str, ...]] = {  # events that are facts for the log, and what of them
-	"joined": ("id", "name", "address", "role"),
-	"denied": ("code", "reason"),
-	"reconnecting": ("reason",),
-	"reconnected": ("seconds",),
-	"device": ("what", "state", "reason"),
-	"left": ("reason",),
-	"ended": ("reason",),
-}
+# events that are facts for the log
+LOGGED = frozenset({"joined", "denied", "reconnecting", "reconnected", "device", "left", "ended"})
 # may be over at the next try
 PASSING = frozenset({"", "no_meeting", "host_changed", "moved", "host_alive", "stale"})
 MOST_SAID = 1_000
@@ -15975,14 +15960,14 @@ class Commands(Part):
 			raise Refused("unreachable")
 
 		def write(message: Json) -> None:
-			refused = refusal(message) if message["type"] == "error" else None
 			try:
-				if not refused:
+				if message["type"] == "error":
+					raise refusal(message)
+				with _locally("bad_command", UNWRITABLE, path):
 					write_attendance(path, [Attended.read(row) for row in message["rows"]])
-			except (OSError, ValueError) as error:
-				words = Words(UNWRITABLE, path=path, fault=system_words(error))
-				refused = Refused("bad_command", words)
-			self.me.emit("error", ref, **refused.event) if refused else self.me.emit("ok", ref)
+				self.me.emit("ok", ref)
+			except Refused as refused:
+				self.me.emit("error", ref, **refused.event)
 
 		self.me.requests.make({"type": "attendance"}, write)
 
@@ -16119,7 +16104,7 @@ class Commands(Part):
 		picture = self._newest(command)
 		if picture is None:
 			raise Refused("nothing_yet", name=of)
-		with _locally("bad_command", UNSAVED[1], path):
+		with _locally("bad_command", UNWRITABLE, path):
 			Path(path).write_bytes(encode_png(picture))
 		height, width = picture.shape[:2]
 		self.me.emit("snapshot", command.get("ref"), of=of, path=path, width=width, height=height)
@@ -16235,7 +16220,7 @@ class MeetingController:
 				self.refs.remove(ref)
 		self.gui_queue.put(entry)
 		if event in LOGGED:
-			log.info("%s: %s", event, {key: fields[key] for key in LOGGED[event] if key in fields})
+			log.info("%s: %s", event, fields)
 
 	def finish(self, event: str, status: int, **fields: Any) -> None:
 		"""Emit the last event, with the status of the process."""
