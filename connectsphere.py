@@ -82,7 +82,6 @@ Threads, each named here; started by, may write, ends when, else by close:
     camera               CLIENT MEDIA: while the camera is on, which it owns; encodes, seals, sends its layers
     mic                  CLIENT MEDIA: while the microphone is on, which it owns; seals and sends its blocks
     commands             CONTROLLER: standard input to commands; a daemon that the process's end ends
-    preview-*            PROGRAM: the start window's own picture and level; ends when the preview does
     speaker-test         PROGRAM: plays three tones, then ends
     crowd                PROGRAM: what simulated participants do, in the demo's child
     sound-*              DEVICES: one an open sound card, owns its stream
@@ -13488,14 +13487,14 @@ class DeviceThread(ABC):
 		self._live_at = -math.inf
 		self._turns = 0
 		self._done = 0
-		self._on = False
+		self.on = False  # whether it is wanted, and may yet be had
 		self._news = threading.Condition()
 		self._worker = Worker(name, self._run, self._wake)
 
 	def turn(self, on: bool) -> None:
 		"""Ask for the device on or off; returns at once."""
 		with self._news:
-			self._on = on
+			self.on = on
 			self._turns += 1
 			self._news.notify_all()
 		if not self._worker.started:
@@ -13504,7 +13503,7 @@ class DeviceThread(ABC):
 	def renew(self) -> None:
 		"""Another device was chosen: use that one, if one is on."""
 		if self._turns:
-			self.turn(self._on)
+			self.turn(self.on)
 
 	def close(self) -> None:
 		self._worker.close()
@@ -13528,7 +13527,7 @@ class DeviceThread(ABC):
 
 	def _next(self) -> bool:
 		with self._news:
-			self._done, on = self._turns, self._on
+			self._done, on = self._turns, self.on
 		if not on:
 			self._on_device(self._what, "off", "")
 		return on
@@ -13549,7 +13548,7 @@ class DeviceThread(ABC):
 				pause = self._FIRST_PAUSE if steady else min(2 * pause, self._LONGEST_PAUSE)
 				told, self.tries_again = self.tries_again and not self._was_live, pause > 0
 				with self._news:
-					self._on = self._on and not (self._going and not pause)  # nobody waits for it any longer
+					self.on = self.on and not (self._going and not pause)  # nobody waits for it any longer
 				if not told:
 					self._on_device(self._what, "failed", error.reason)
 			with self._news:
@@ -13700,10 +13699,10 @@ class MicrophoneSender(DeviceThread):
 		options, spec = self._options, self._options.mic
 		with closing(open_microphone(spec)) as microphone:
 			self._speak(microphone)
-			while options.decode_all and not self._on and self._turns > self._done and spec == options.mic:
+			while options.decode_all and not self.on and self._turns > self._done and spec == options.mic:
 				self._next()
 				self._hear_mistakes(microphone)
-				if self._on and spec == options.mic:  # it is open still
+				if self.on and spec == options.mic:  # it is open still
 					self._was_live = not self._next()
 					self._speak(microphone)
 
@@ -14990,8 +14989,7 @@ class FileTransfers:
 		message = {"type": "file_offer", "kind": kind, **({} if to is None else {"to_name": to})}
 		facts = {"name": transfer.name, "size": transfer.size, "sha256": transfer.sha256}
 		file = self._place(transfer, message | facts)
-		if not self._loop.ask(lambda: self._begin_upload(transfer, file)):
-			raise Refused("bad_command", ON_ITS_WAY, name=transfer.name)
+		self._loop.ask(lambda: self._begin_upload(transfer, file))
 
 	def _place(self, transfer: Transfer, message: Json) -> str:
 		for _ in range(FRUITLESS_TRIES):
@@ -14999,9 +14997,9 @@ class FileTransfers:
 				return str(self._ask(transfer, message)["file"])
 		raise Refused("unreachable")
 
-	def _begin_upload(self, transfer: Transfer, file: str) -> bool:
+	def _begin_upload(self, transfer: Transfer, file: str) -> None:
 		if self._find(file):
-			return False
+			raise Refused("bad_command", ON_ITS_WAY, name=transfer.name)
 		transfer.file = file
 		name, to = safe_file_name(transfer.name), transfer.command.get("to") or ""
 		kind = transfer.command.get("kind", "")
@@ -15010,7 +15008,6 @@ class FileTransfers:
 			facts |= {"task": self._state.current.rules.collecting, "at": time.time()}
 		sender = self._state.current.name
 		self._state.put_file(FileEntry(file, name, transfer.size, sender, bool(to), own=True, to=to, **facts))
-		return True
 
 	def _send_bytes(self, transfer: Transfer, source: io.FileIO) -> None:
 		block = memoryview(bytearray(FILE_BLOCK))
@@ -16876,57 +16873,54 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 
 
 class Preview:
-	"""Camera and microphone before the meeting, seen and heard by nobody else. Never waits."""
+	"""Camera and microphone before the meeting, seen and heard by nobody else. Only closing waits."""
 
 	def __init__(self, settings: Callable[[str], str]):
 		self._settings = settings
-		self._workers: dict[str, Worker] = {}
-		self._turns = {what: threading.Lock() for what in ("camera", "mic")}
-		self.picture: Shown = (0, None)
-		self.level = 0.0
+		self._options = ClientOptions(sound="original")
+		self._camera = CameraSender(self._options, lambda *_: None, self._tell)
+		self._mic = MicrophoneSender(self._options, lambda *_: None, self._tell, lambda: 0, VoiceProcessor())
+		self._devices: dict[str, DeviceThread] = {"camera": self._camera, "mic": self._mic}
+		self._wanted = {"camera": False, "mic": False}
+
+	@property
+	def picture(self) -> Shown:
+		"""(serial, newest picture)."""
+		serial, picture = self._camera.look()
+		return serial, picture if self._wanted["camera"] else None
+
+	@property
+	def level(self) -> float:
+		return self._mic.level
 
 	def run(self, camera: bool, mic: bool) -> None:
 		"""Run what is wanted, end what is not."""
-		for what, wanted, use in (("camera", camera, self._watch), ("mic", mic, self._listen)):
-			if wanted and what not in self._workers:
-				self._workers[what] = Worker(f"preview-{what}", partial(self._use, what, use)).start()
-			elif not wanted and what in self._workers:
-				self._workers.pop(what).stop()
-				self.picture = (self.picture[0] + 1, self.picture[1] if camera else None)
-				self.level = self.level if mic else 0.0
+		for what, on in (("camera", camera), ("mic", mic)):
+			if on != self._wanted[what]:
+				self._turn(what, on)
 
 	def using(self) -> list[str]:
 		"""Which of camera and mic it has open."""
-		return [what for what, worker in self._workers.items() if worker.running]
+		return [what for what, device in self._devices.items() if device.on]
 
 	def again(self, what: str) -> None:
 		"""Go on with the camera or mic that is chosen now, if it runs."""
-		camera, mic = "camera" in self._workers, "mic" in self._workers
-		self.run(camera and what != "camera", mic and what != "mic")
-		self.run(camera, mic)
+		if self._wanted.get(what):
+			self._turn(what, True)
 
-	def _use(self, what: str, use: Callable[[Worker], None], worker: Worker) -> None:
-		# one that is wanted no longer does not keep the next waiting
-		mine = self._turns[what].acquire(timeout=HANDOVER_SECONDS)
-		try:
-			if not worker.stopping.is_set():
-				use(worker)
-		except DeviceError as error:
-			log.info("no preview: %s", error)
-		finally:
-			if mine:
-				self._turns[what].release()
+	def _turn(self, what: str, on: bool) -> None:
+		self._wanted[what] = on
+		self._options.name = self._settings("name") or APP_NAME
+		setattr(self._options, what, self._settings(what))
+		self._devices[what].turn(on)
 
-	def _watch(self, worker: Worker) -> None:
-		name = self._settings("name") or APP_NAME
-		with closing(open_camera(self._settings("camera"), name)) as camera:
-			while not worker.stopping.is_set():
-				self.picture = (self.picture[0] + 1, camera.read(2.0))
+	def _tell(self, what: str, state: str, reason: str) -> None:
+		log.info("preview of the %s: %s %s", what, state, reason)
 
-	def _listen(self, worker: Worker) -> None:
-		with closing(open_microphone(self._settings("mic"))) as microphone:
-			while not worker.stopping.is_set():
-				self.level = loudness(microphone.read())
+	def close(self) -> None:
+		"""Let both go."""
+		for device in self._devices.values():
+			device.close()
 
 
 def _play_test(spec: str, worker: Worker) -> None:
@@ -17255,7 +17249,7 @@ class Program:
 
 	def close(self) -> None:
 		"""End everything that was started."""
-		self.preview.run(False, False)
+		self.preview.close()
 		self.voice.close()
 		self._finder.close()
 		self.keep_app()

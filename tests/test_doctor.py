@@ -63,7 +63,7 @@ def test_devices_are_tried_unless_they_are_in_use(tmp_path: Path, monkeypatch: p
 		options.camera = "/no/such/video.avi"
 		program.preview.run(camera=False, mic=False)
 		program.preview.run(camera=True, mic=False)
-		program.preview._workers["camera"].close()
+		wait_until(lambda: not program.preview.using(), what="that it cannot be had")
 		assert tried() == {"camera", "microphone"}, "a preview that failed uses nothing"
 		controller = program._controller = cs.MeetingController(options, tmp_path)
 		assert tried() == set()

@@ -129,11 +129,12 @@ def test_from_the_start_window_to_the_meeting_and_back(
 	at_once(lambda: preview.run(False, False))
 	at_once(lambda: meeting.sender.turn(True))
 	wait_until(meeting.live, what="the meeting's")
-	meeting.sender.turn(False)
+	leaving = threading.Thread(target=meeting.sender.close)
+	leaving.start()
 	at_once(lambda: run(preview, what))
 	wait_until(lambda: seen(preview, what), what="the preview again")
-	preview.run(False, False)
-	meeting.sender.close()
+	preview.close()
+	leaving.join()
 
 
 def test_who_changes_the_mind_several_times_has_it_in_the_end(device: Callable[[float], str]) -> None:
@@ -146,6 +147,7 @@ def test_who_changes_the_mind_several_times_has_it_in_the_end(device: Callable[[
 	at_once(lambda: meeting.sender.turn(True))
 	wait_until(meeting.live, what="the meeting's")
 	meeting.sender.close()
+	preview.close()
 
 
 @pytest.mark.parametrize("device", ["camera"], indirect=True)  # the sound system is one for all devices
@@ -158,3 +160,4 @@ def test_one_that_is_not_let_go_is_not_waited_for(device: Callable[[float], str]
 	wait_until(lambda: meeting.states == ["failed"], what="that it cannot be had")
 	assert time.monotonic() - began < 3.5
 	meeting.sender.close()
+	preview.close()
