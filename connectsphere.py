@@ -8209,15 +8209,25 @@ def windows_firewall() -> str:
 	if sys.platform == "win32":
 		import winreg
 
-		def values(key: str) -> list[tuple[str, Any, int]]:
-			place = rf"SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\{key}"
-			with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as found:
-				return [winreg.EnumValue(found, n) for n in range(winreg.QueryInfoKey(found)[1])]
+		def values(key: str, *places: str) -> dict[str, Any]:
+			found: dict[str, Any] = {}
+			for place in places:
+				with suppress(OSError), winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, rf"{place}\{key}") as at:
+					found.update(winreg.EnumValue(at, n)[:2] for n in range(winreg.QueryInfoKey(at)[1]))
+			return found
 
-		with suppress(OSError):
-			kinds, off = {"Private": "StandardProfile", "Public": "PublicProfile"}, ("EnableFirewall", 0, 4)
-			on = [kind for kind, key in kinds.items() if off not in values(key)]
-			return firewall_state([str(one[1]) for one in values("FirewallRules")], sys.executable, on)
+		places = (
+			r"SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy",
+			r"SOFTWARE\Policies\Microsoft\WindowsFirewall",  # the school's, which goes before
+		)
+		kinds = {"Private": "StandardProfile", "Public": "PublicProfile"}
+		said = {kind: values(key, *places) for kind, key in kinds.items()}
+		on = {kind: facts for kind, facts in said.items() if facts.get("EnableFirewall", 1)}
+		alone = any(facts.get("AllowLocalPolicyMerge") == 0 for facts in on.values())
+		rules = map(str, values("FirewallRules", *places[alone:]).values())
+		state = firewall_state(rules, sys.executable, on)
+		asks = not (alone or any(facts.get("DisableNotifications") for facts in on.values()))
+		return state if asks or state != "unset" else "blocked"
 	return ""
 
 

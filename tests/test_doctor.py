@@ -343,6 +343,7 @@ class TestOnRealNetworks:
 
 EXE = r"C:\Users\Ana\Desktop\connectsphere.exe"
 POLICY = r"SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy"
+SCHOOL = r"SOFTWARE\Policies\Microsoft\WindowsFirewall"
 
 
 def rule(action: str = "Allow", protocol: int | None = 6, *kinds: str, app: str = EXE, **others: str) -> str:
@@ -380,13 +381,18 @@ def test_what_the_firewall_of_windows_does(rules: list[str], state: str) -> None
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-	"""A registry with these rules, and the firewall on or off."""
+	"""A registry with these rules, and the firewall on or off; `school` is what the group policy says."""
 
-	def install(*rules: str, on: int = 1) -> None:
-		keys = {f"{POLICY}\\{kind}Profile": {"EnableFirewall": on} for kind in ("Standard", "Public")}
+	def install(*rules: str, on: int = 1, **school: dict[str, object]) -> None:
+		keys: dict[str, dict[str, object]] = {
+			f"{POLICY}\\{kind}Profile": {"EnableFirewall": on} for kind in ("Standard", "Public")
+		}
 		keys[f"{POLICY}\\FirewallRules"] = dict(zip("abcdef", rules, strict=False))
+		keys.update({f"{SCHOOL}\\{key}": facts for key, facts in school.items()})
 
 		def open_key(root: str, path: str) -> contextlib.nullcontext[list[tuple[str, object, int]]]:
+			if path not in keys:
+				raise FileNotFoundError(2, path)
 			return contextlib.nullcontext([(name, value, 4) for name, value in keys[path].items()])
 
 		registry = SimpleNamespace(
@@ -409,6 +415,30 @@ def test_hosting_is_told_what_the_firewall_does(windows: Callable[..., None]) ->
 	assert cs.windows_firewall() == "unset" and "Windows asks" in cs.system_asks("host")
 	windows(rule("Block"), on=0)
 	assert cs.windows_firewall() == "open"
+
+
+ALLOWED = dict(zip("gh", BOTH, strict=False))
+
+
+@pytest.mark.parametrize(
+	("rules", "school", "state"),
+	[
+		([], {"FirewallRules": ALLOWED}, "open"),
+		(BOTH, {"FirewallRules": {"g": rule("Block")}}, "blocked"),
+		([], {"PublicProfile": {"DisableNotifications": 1}}, "blocked"),  # nobody is asked
+		([], {"PublicProfile": {"DisableNotifications": 1}, "FirewallRules": ALLOWED}, "open"),
+		(BOTH, {"StandardProfile": {"AllowLocalPolicyMerge": 0}}, "blocked"),  # own rules do not count
+		(BOTH, {"StandardProfile": {"AllowLocalPolicyMerge": 0}, "FirewallRules": ALLOWED}, "open"),
+		([], {"StandardProfile": {"EnableFirewall": 0}, "PublicProfile": {"EnableFirewall": 0}}, "open"),
+		(BOTH, {"PublicProfile": {"EnableFirewall": 1}}, "open"),
+	],
+)
+def test_the_policy_of_the_school_goes_before_the_own_rules(
+	rules: list[str], school: dict[str, Any], state: str, windows: Callable[..., None]
+) -> None:
+	"""Of a domain's computers, by the documented values of the second key."""
+	windows(*rules, **school)
+	assert cs.windows_firewall() == state
 
 
 @pytest.mark.parametrize("rules", [[], [rule("Block")], BOTH])
