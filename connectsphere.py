@@ -7654,10 +7654,22 @@ DSCP_EF = 0xB8
 DSCP_CS1 = 0x20
 
 
-def set_dscp(service: int, sock: Socket) -> None:
-	"""Mark what `sock` sends, where the system allows it."""
+@functools.cache
+def _qwave() -> Callable[..., Any]:
+	system, handle = cast(Any, ctypes).WinDLL("qwave"), ctypes.c_void_p()
+	system.QOSCreateHandle(b"\1\0\0\0", ctypes.byref(handle))  # version 1.0
+	return partial(system.QOSAddSocketToFlow, handle)
+
+
+def set_dscp(service: int, sock: Socket, peer: Address | None = None) -> None:
+	"""Mark what `sock` sends (to `peer`, if it is not connected), where the system allows it."""
 	with suppress(OSError):
 		sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)
+		if sys.platform == "win32":  # which ignores that
+			host, port = peer or sock.getpeername()
+			where = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_aton(host))
+			kind = 4 if service == DSCP_EF else 1  # voice, background; 2: no probes
+			_qwave()(ctypes.c_void_p(sock.fileno()), where, kind, 2, bytes(4))
 
 
 def listen_tcp(address: Address, buffer: int | None = None) -> Socket:
@@ -7836,8 +7848,6 @@ class UdpPort:
 		self._buffer = memoryview(bytearray(READ_AT_ONCE + LARGEST_READ))
 		try:
 			self._socket.setblocking(False)
-			if sound:
-				set_dscp(DSCP_EF, self._socket)
 			self._enlarge_buffers()
 			self._gso = sys.platform == "linux"
 			self._gro = self._gso and self._set_gro(not sound) and not sound
@@ -7845,6 +7855,8 @@ class UdpPort:
 				self._socket.bind(bind)
 			if connect is not None:
 				self._socket.connect(connect)
+			if sound:
+				set_dscp(DSCP_EF, self._socket)
 		except OSError:
 			self._socket.close()
 			raise
@@ -11278,6 +11290,7 @@ class MixerProcess:
 			self._port.send(challenge, address)
 		elif total == 0 and kind == Kind.ANSWER:
 			binding.on_answer(number, sealed, address)
+			set_dscp(DSCP_EF, self._port.socket, address)
 		else:
 			raise PeerFault("unknown_kind")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import random
 import select
@@ -10,12 +11,14 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lan import Lan, needs_lan
 from pictures import frame_datagrams
 
+import connectsphere as cs
 from connectsphere import (
 	CHUNK,
 	DATAGRAM,
@@ -323,3 +326,31 @@ def test_closed_port_sends_and_reads_nothing() -> None:
 		assert not port.send(b"x", (HERE, 9))
 		assert port.receive(1) == []
 		assert counters.snapshot() == {"udp.error": 2}
+
+
+@pytest.mark.parametrize(("service", "kind"), [(DSCP_EF, 4), (cs.DSCP_CS1, 1)])
+def test_windows_is_asked_by_qwave(service: int, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+	"""It ignores IP_TOS. By its documented call: voice is 4, background 1, a flow without probes 2.
+
+	A socket that is not connected says for whom: the mixer's, once a listener.
+	"""
+	flows: list[tuple[bytes, int, int]] = []
+
+	def add(handle: object, number: object, where: bytes, kind: int, flags: int, flow: bytes) -> int:
+		flows.append((where, kind, flags))
+		return 1
+
+	system = SimpleNamespace(QOSCreateHandle=lambda version, handle: 1, QOSAddSocketToFlow=add)
+	monkeypatch.setattr(ctypes, "WinDLL", lambda name: system, raising=False)
+	monkeypatch.setattr(sys, "platform", "win32")
+	cs._qwave.cache_clear()
+	with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+		cs.set_dscp(service, sock, ("10.1.2.3", 0x1234))
+		sock.connect((HERE, 9))
+		cs.set_dscp(service, sock)
+	cs._qwave.cache_clear()
+	family = socket.AF_INET.to_bytes(2, sys.byteorder)
+	addresses = bytes((0x12, 0x34, 10, 1, 2, 3)), bytes((0, 9, 127, 0, 0, 1))
+	assert [(where, *rest) for where, *rest in flows] == [
+		(family + address + bytes(8), kind, 2) for address in addresses
+	]
