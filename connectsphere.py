@@ -10240,6 +10240,10 @@ class _DesktopScreen(ScreenSource):
 	"""
 
 	def __init__(self, screen: int | None):
+		if sys.platform == "darwin":
+			system = ctypes.CDLL("/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics")
+			if not (system.CGPreflightScreenCaptureAccess() & 1 or system.CGRequestScreenCaptureAccess() & 1):
+				raise DeviceError("Let ConnectSphere record the screen in macOS Settings.")  # else: wallpaper
 		self._screen = screen
 		self._picture: Picture | None = None
 		self._seen: Picture | None = None  # before ours were painted over
@@ -17749,6 +17753,7 @@ If macOS asks about camera, microphone, network or incoming connections, allow i
 This computer has no {what}.|Este equipo no tiene {what}.|Cet ordinateur n'a pas de {what}.|इस कंप्यूटर में {what} नहीं है।
 A screen of {depth}-bit colours cannot be shared, only one of 24.|Una pantalla de {depth} bits no se puede compartir, solo de 24.|Un écran de {depth} bits ne peut être partagé, seulement de 24.|{depth} बिट की स्क्रीन साझा नहीं हो सकती, केवल 24 बिट की।
 There is no screen here that can be shared.|Aquí no hay pantalla que se pueda compartir.|Il n'y a pas d'écran à partager ici.|यहाँ साझा करने योग्य स्क्रीन नहीं है।
+Let ConnectSphere record the screen in macOS Settings.|Permite a ConnectSphere grabar la pantalla en Ajustes de macOS.|Laissez ConnectSphere enregistrer l'écran dans les réglages de macOS.|macOS सेटिंग्स में ConnectSphere को स्क्रीन रिकॉर्ड करने दें।
 Wayland hides the screen from programs; sign in with Xorg to share it.|Wayland oculta la pantalla a los programas; entra con Xorg para compartirla.|Wayland cache l'écran aux programmes ; connectez-vous avec Xorg pour le partager.|Wayland स्क्रीन छिपाता है; साझा करने के लिए Xorg से साइन इन करें।
 {path} cannot be read: {fault}.|No se puede leer {path}: {fault}.|{path} est illisible : {fault}.|{path} पढ़ी नहीं जा सकी: {fault}।
 The shared screen got lost.|Se perdió la pantalla compartida.|Le partage d'écran s'est interrompu.|साझा स्क्रीन का कनेक्शन टूट गया।

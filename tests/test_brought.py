@@ -428,6 +428,23 @@ def test_macos_is_told_what_came_from_the_network(tmp_path: Path, monkeypatch: p
 	assert value.split(b";")[0] == b"0081" and abs(int(value.split(b";")[1], 16) - time.time()) < 10
 
 
+@pytest.mark.parametrize(("has", "gets"), [(1, 0), (0, 1), (0, 0), (0xFF00, 0xFF00)])
+def test_macos_is_asked_before_a_screen_is_shared(
+	has: int, gets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""Without the permission macOS gives its wallpaper alone. A bool is the lowest byte of what comes."""
+	system = SimpleNamespace(
+		CGPreflightScreenCaptureAccess=lambda: has, CGRequestScreenCaptureAccess=lambda: gets
+	)
+	monkeypatch.setattr(ctypes, "CDLL", lambda _: system)
+	monkeypatch.setattr(sys, "platform", "darwin")
+	opened: list[str] = []
+	monkeypatch.setattr(cs, "_open_window_system", lambda: opened.append("the screen") or 1 / 0)
+	with pytest.raises((cs.DeviceError, ZeroDivisionError)) as told:
+		cs._DesktopScreen(0)
+	assert bool(opened) == (1 in (has, gets)) != ("macOS Settings" in str(told.value))
+
+
 class Console:
 	"""Windows' consoles: which process has one, and who started whom."""
 
