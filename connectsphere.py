@@ -7666,8 +7666,7 @@ def set_dscp(service: int, sock: Socket, peer: Address | None = None) -> None:
 	with suppress(OSError):
 		sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, service)
 		if sys.platform == "win32":  # which ignores that
-			host, port = peer or sock.getpeername()
-			where = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_aton(host))
+			where = peer and struct.pack("<H2s4s8x", 2, peer[1].to_bytes(2), socket.inet_aton(peer[0]))
 			kind = 4 if service == DSCP_EF else 1  # voice, background; 2: no probes
 			_qwave()(ctypes.c_void_p(sock.fileno()), where, kind, 2, bytes(4))
 
@@ -24171,7 +24170,11 @@ def role_version(options: Namespace) -> int:
 
 
 def own_name() -> str:
-	"""The name of this machine's user, or of the machine."""
+	"""The name of this machine's user: as Windows shows it, or of the account."""
+	if sys.platform == "win32":  # where many have the account "Student"
+		full, size = ctypes.create_unicode_buffer(99), ctypes.c_ulong(99)
+		if ctypes.windll.secur32.GetUserNameExW(3, full, ctypes.byref(size)) and full.value.strip():
+			return clean_name(full.value)
 	try:
 		name = getpass.getuser()
 	except (OSError, KeyError, ImportError):

@@ -428,6 +428,26 @@ def test_macos_is_told_what_came_from_the_network(tmp_path: Path, monkeypatch: p
 	assert value.split(b";")[0] == b"0081" and abs(int(value.split(b";")[1], 16) - time.time()) < 10
 
 
+@pytest.mark.parametrize(
+	("known", "full", "name"), [(1, "Ana Müller", "Ana Müller"), (1, " ", "Student"), (0, "Ana", "Student")]
+)
+def test_who_uses_windows_is_called_as_it_shows_her(
+	known: int, full: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""A class that shares one account is not "Student" thirty times where Windows knows better."""
+
+	def ask(what: int, answer: Any, size: object) -> int:
+		assert what == 3  # NameDisplay
+		answer.value = full
+		return known
+
+	system = SimpleNamespace(secur32=SimpleNamespace(GetUserNameExW=ask))
+	monkeypatch.setattr(ctypes, "windll", system, raising=False)
+	monkeypatch.setattr(sys, "platform", "win32")
+	monkeypatch.setattr("getpass.getuser", lambda: "student")
+	assert cs.own_name() == name
+
+
 @pytest.mark.parametrize(("has", "gets"), [(1, 0), (0, 1), (0, 0), (0xFF00, 0xFF00)])
 def test_macos_is_asked_before_a_screen_is_shared(
 	has: int, gets: int, monkeypatch: pytest.MonkeyPatch
