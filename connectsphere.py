@@ -4409,7 +4409,6 @@ class Member(Person):
 	address: Annotated[str, _ADDRESS, "address!"]
 	person: Annotated[int, _ID, "person!"] = 0  # of its claim: what is private is bound to that
 	features: Annotated[list[str], _FEATURES, "features!"] = field(default_factory=list)
-	buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
 	def told(self, type: str, **members: Any) -> Tell:
 		"""To this one: a message of that type."""
@@ -4682,21 +4681,20 @@ class FileShelf:
 		if kind == "work":
 			hosts = room.host, *(one.name for one in room.members.values() if one.role == "host")  # renamed
 			to_name = next(filter(room.named, hosts), room.host)
-		other = None if to_name is None else self.room.reach(to_name)
+		other = None if to_name is None else room.reach(to_name)
 		if other is None or not other.leads:
-			self.room.classroom.require(member, "files")
-		task = self.room.classroom.set.collecting * (kind == "work")
+			room.classroom.require(member, "files")
+		task = room.classroom.set.collecting * (kind == "work")
 		facts = (message["name"], message["size"], message["sha256"])
 		between = (member.person, other.person if other else 0)
 		file = self.unfinished(*facts, task, *between)
 		if file is None:
 			self.check_room(member.person, message["size"], leads=member.leads)
-			file = self.room.token(8)
+			file = room.token(8)
 			name, size, sha256 = facts
 			self.offers[file] = Offer(
 				file, name, size, member.name, other is not None, sha256, member.id, kind,
-				task, self.room.clock * bool(task),
-				person=between[0], to=between[1],
+				task, room.clock * bool(task), person=between[0], to=between[1],
 			)  # fmt: skip
 		return [Keep("files", [file]), member.told("file_ready", file=file)]
 
@@ -4800,7 +4798,7 @@ class Classroom:
 	def greeting(self, member: Member, clock: float) -> list[Json]:
 		"""What a newcomer is told beside the welcome."""
 		left = self.set.ends - clock
-		asked = [told for _, told in self._asked([member])] if self.set.question["answers"] else []
+		asked = [one.message for one in self._tell_question([member])] if self.set.question["answers"] else []
 		rooms = [{"type": "rooms", "groups": groups}] if (groups := self.grouped["groups"]) else []
 		return [self.rules(), *asked, *rooms, *([{"type": "timer", "left": left}] if left > 0 else [])]
 
@@ -4948,19 +4946,16 @@ class Classroom:
 		told = self.room.tell_hosts("stand_by", name=other.name, state="asked")
 		return [asked, told, Succeed(other.id, message)]
 
-	def _asked(self, members: Iterable[Member], *, over: bool = False) -> list[tuple[int, Json]]:
-		"""(id, the question as told) of each: hosts are told how many chose what, all once it is over."""
+	def _tell_question(self, members: Iterable[Member], *, over: bool = False) -> list[Tell]:
+		"""To each: hosts are told how many chose what, all once it is over."""
 		question, people = self.set.question, self.room.names.people
 		votes = Counter(claim.vote for claim in people.values())
 		counts = {"counts": [votes[n] for n in range(len(question["answers"]))]}
 		told = {"type": "question", **question}
 		return [
-			(one.id, told | {"own": people[one.person].vote} | (counts if over or one.leads else {}))
+			one.told(**told | {"own": people[one.person].vote} | (counts if over or one.leads else {}))
 			for one in members
 		]
-
-	def _tell_question(self, members: Iterable[Member], *, over: bool = False) -> Effects:
-		return [Tell((ident,), told) for ident, told in self._asked(members, over=over)]
 
 	def _ask(self, question: Question) -> Effects:
 		voted = [claim for claim in self.room.names.people.values() if claim.vote >= 0]
@@ -5301,8 +5296,8 @@ class Room:
 		claim.address, person = address, claim.person
 		role = "co-host" if claim.cohost and role == "member" else role
 		member = Member(
-			ident, claim.name, role, proof=proof, address=address, person=person, buckets=claim.buckets,
-			features=list(features), **claim.lasting,
+			ident, claim.name, role, proof=proof, address=address, person=person, features=list(features),
+			**claim.lasting,
 		)  # fmt: skip
 		self.names.take(claim, token, fresh)
 		member = replace(member, camera=member.camera and self.classroom.may(member, "camera"))
@@ -5448,16 +5443,17 @@ class Room:
 		self.now, self.clock = now, clock
 		kind = message["type"]
 		lane = kind if kind in RATES else "other"
-		if not member.buckets.setdefault(lane, TokenBucket(*RATES[lane])).take(now):
+		buckets = self.names.people[member.person].buckets
+		if not buckets.setdefault(lane, TokenBucket(*RATES[lane])).take(now):
 			raise PeerFault("flood", kind)
 		said = self.chat.check(member, message)
-		if not may_say(member.role, kind):
-			return self._answered([member.told("error", code="not_allowed")], member, message)
 		parts = (self, self.classroom, self.chat, self.shelf, self.planes, self.streams)
 		handler = next(filter(None, (getattr(part, f"_on_{kind}", None) for part in parts)), None)
 		if handler is None:
 			raise PeerFault("unexpected_message", kind)
 		try:
+			if not may_say(member.role, kind):
+				raise Refused("not_allowed")
 			effects = [] if said else handler(member, message)  # nothing is said twice: `ok`
 			if kind in ("room", "one_room", "word", "spotlight", "cohost"):
 				effects += self.classroom.regroup()
@@ -5567,7 +5563,6 @@ class ChatLine(Line):
 
 	to: str | None = None
 	own: bool = False
-	history: bool = False
 
 
 @dataclass(frozen=True)
@@ -5775,7 +5770,7 @@ class StateManager:
 		self._on_rooms({"groups": []})
 		lines = [*message["chat"], *message["private"]]
 		for line in sorted(lines, key=lambda line: int(line["n"])):
-			self._line(line, line.get("to_name"), history=True)
+			self._on_chat(line, history=True)
 		for entry in self.current.files:
 			if entry.file not in known:
 				self._say_offer(entry)
@@ -5884,22 +5879,19 @@ class StateManager:
 		raised = bool(before and person.hand > before.hand)
 		self._say("state", **self._user(person), raised=raised)
 
-	def _line(self, line: Json, to: str | None, *, history: bool = False) -> None:
+	def _on_chat(self, line: Json, *, history: bool = False) -> None:
 		if line["n"] in self._seen:
 			return
+		to = line.get("to_name")
 		if len(self._seen) > 4 * self.MOST_LINES:
 			self._seen = {one.n for one in self.current.chat}
 		self._seen.add(line["n"])
-		entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name, history=history)
+		entry = ChatLine.read(line, to=to, own=line["from"] == self.current.name)
 		self.update(chat=(*self.current.chat, entry)[-self.MOST_LINES :])
 		told = {"from": line["from"], "text": line["text"], "n": line["n"], "to": to}
 		self._say("private" if to else "chat", **told, **({"history": True} if history else {}))
 
-	def _on_chat(self, message: Json) -> None:
-		self._line(message, None)
-
-	def _on_private_chat(self, message: Json) -> None:
-		self._line(message, message["to_name"])
+	_on_private_chat = _on_chat
 
 	def _on_reaction(self, message: Json) -> None:
 		self._say("reaction", **{key: message[key] for key in ("from", "emoji", "n", "id")}, to=None)
@@ -6031,7 +6023,6 @@ class Sighting(NamedTuple):
 class Facts:
 	"""What the doctor found out. Devices: "" works, None was not asked, else what is wrong."""
 
-	protocol: int = PROTOCOL
 	places: tuple[Place, ...] = ()
 	used: str = ""  # the own address toward the meeting
 	heard: frozenset[str] | None = frozenset()  # own addresses whose broadcast came back
@@ -6138,16 +6129,9 @@ def _on_network(facts: Facts) -> Iterator[Finding]:
 def _on_meetings(facts: Facts) -> Iterator[Finding]:
 	works = any(seen.answers for seen in facts.meetings)  # then another that does not is no cause
 	for address, version in facts.other_versions:
-		yield _find(
-			"meeting",
-			"bad",
-			"The host at {address} has another version (protocol {theirs}, here {here}).",
-			"" if works else "other_version",
-			"The host can give its version to others.",
-			address=address,
-			theirs=version,
-			here=facts.protocol,
-		)
+		words = "The host at {address} has another version (protocol {theirs}, here {here})."
+		wrong = "" if works else "other_version", "The host can give its version to others."
+		yield _find("meeting", "bad", words, *wrong, address=address, theirs=version, here=PROTOCOL)
 	for seen in facts.meetings:
 		if seen.answers:
 			at = f"{seen.address}:{seen.port}"

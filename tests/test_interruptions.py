@@ -251,7 +251,7 @@ def test_a_journal_is_begun_anew_when_it_has_grown(
 	ben, _, effects = room.join("Ben", "member", "10.0.0.2", None, 0.0)
 	keeper.keep(*(effect for effect in effects if isinstance(effect, cs.Keep)))
 	for n in range(3_000):
-		ben.buckets.clear()
+		room.names.people[ben.person].buckets.clear()
 		say(room, keeper, ben.id, f"{n} {'x' * 3_000}")
 	keeper._written.wait(10.0)
 	keeper.tick()
@@ -295,7 +295,7 @@ def test_a_busy_disk_takes_a_tenth_of_the_servers_time(keep: Keep, monkeypatch: 
 	monkeypatch.setattr(keeper._journal, "append", lambda changes: (time.sleep(0.02), append(changes)))
 	waited, until = 0.0, time.monotonic() + 1.0
 	while (began := time.monotonic()) < until:
-		ben.buckets.clear()
+		room.names.people[ben.person].buckets.clear()
 		say(room, keeper, ben.id, "x")
 		waited += time.monotonic() - began
 		time.sleep(0.005)

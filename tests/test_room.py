@@ -122,7 +122,7 @@ class World:
 
 	def say(self, member: Member, kind: str, /, **fields: Any) -> list[Effect]:
 		"""What happens when `member` says it; rates are another matter."""
-		member.buckets.clear()
+		self.room.names.people[member.person].buckets.clear()
 		line = encode_line({"type": kind, **fields})[:-1]
 		message = parse_message(line, CLIENT_MESSAGES)
 		return self.note(self.room.handle(member.id, message, self.now, 1e9 + self.now))
