@@ -3831,24 +3831,6 @@ def _best_layer(
 	return None
 
 
-def fit_layers(
-	path: BandwidthEstimator, wanted: dict[int, int], held: Mapping[int, int], sizes: Sizes, sender: int
-) -> dict[int, int]:
-	"""What of the layers wanted of `sender`, {layer: fps}, fits its way up: small ones first, for most people
-	see those; a larger one that does not fit becomes smaller."""
-	if path.rate == math.inf:
-		return wanted
-	fits: dict[int, int] = {}
-	left = path.rate
-	for layer, fps in sorted(wanted.items()):
-		before = max((one for one in held if one <= layer), default=-1)
-		had = (before, held.get(before, 0))
-		layer, fps = _best_layer(sender, left, path, (layer, fps), had, sizes) or (0, -(-fps // 3))
-		left -= picture_size(sizes, sender, layer) * max(0, fps - fits.get(layer, 0))
-		fits[layer] = max(fps, fits.get(layer, 0))
-	return fits
-
-
 @dataclass
 class _Participant:
 	"""What one person wants to see, what it gets of that, and what its ways down and up carry."""
@@ -3987,8 +3969,22 @@ class LayerAllocator:
 			fps, until = self._lingering.get((sender, layer), (0, 0.0))
 			if layer not in wanted and now < until:
 				wanted[layer] = fps
-		person = self.people[sender]
-		return fit_layers(person.up, wanted, person.encodes.layers, self.sizes, sender)
+		return self._fit_way_up(sender, wanted)
+
+	def _fit_way_up(self, sender: int, wanted: dict[int, int]) -> dict[int, int]:
+		"""Small ones first, for most people see those; a larger one that does not fit becomes smaller."""
+		path, held = self.people[sender].up, self.people[sender].encodes.layers
+		if path.rate == math.inf:
+			return wanted
+		fits: dict[int, int] = {}
+		left = path.rate
+		for layer, fps in sorted(wanted.items()):
+			before = max((one for one in held if one <= layer), default=-1)
+			had = (before, held.get(before, 0))
+			layer, fps = _best_layer(sender, left, path, (layer, fps), had, self.sizes) or (0, -(-fps // 3))
+			left -= picture_size(self.sizes, sender, layer) * max(0, fps - fits.get(layer, 0))
+			fits[layer] = max(fps, fits.get(layer, 0))
+		return fits
 
 	def routes(self, sender: int) -> dict[int, LayerRate]:
 		"""{receiver: (layer, fps)} of everyone who receives `sender`."""
@@ -4641,14 +4637,6 @@ class FileShelf:
 		self.limits = Limits()
 		self.offers: dict[str, Offer] = {}
 
-	def unfinished(self, *facts: object) -> str | None:
-		"""The same offer, made before and not sent to its end: it goes on where it stopped."""
-		for offer in self.offers.values():
-			same = (offer.name, offer.size, offer.sha256, offer.task, offer.person, offer.to) == facts
-			if same and not offer.whole:
-				return offer.file
-		return None
-
 	def check_room(self, person: int, size: int, *, leads: bool = False) -> None:
 		"""Refused `too_large` where `person` has no room; who `leads` has. What never came takes none."""
 		own = [offer.size for offer in self.offers.values() if offer.person == person]
@@ -4685,17 +4673,17 @@ class FileShelf:
 		if other is None or not other.leads:
 			room.classroom.require(member, "files")
 		task = room.classroom.set.collecting * (kind == "work")
-		facts = (message["name"], message["size"], message["sha256"])
-		between = (member.person, other.person if other else 0)
-		file = self.unfinished(*facts, task, *between)
-		if file is None:
-			self.check_room(member.person, message["size"], leads=member.leads)
-			file = room.token(8)
-			name, size, sha256 = facts
-			self.offers[file] = Offer(
-				file, name, size, member.name, other is not None, sha256, member.id, kind,
-				task, room.clock * bool(task), person=between[0], to=between[1],
-			)  # fmt: skip
+		new = Offer(
+			room.token(8), message["name"], message["size"], member.name, other is not None,
+			message["sha256"], member.id, kind, task, room.clock * bool(task),
+			person=member.person, to=other.person if other else 0,
+		)  # fmt: skip
+		facts = operator.attrgetter("name", "size", "sha256", "task", "person", "to", "whole")
+		same = (file for file, one in self.offers.items() if facts(one) == facts(new))
+		file = next(same, new.file)  # one not sent to its end goes on where it stopped
+		if file not in self.offers:
+			self.check_room(member.person, new.size, leads=member.leads)
+			self.offers[file] = new
 		return [Keep("files", [file]), member.told("file_ready", file=file)]
 
 	def file_whole(self, file: str) -> Effects:
@@ -5863,19 +5851,16 @@ class StateManager:
 		person = Person.read(message["user"])
 		before = self.current.person(person.id)
 		self._take_people(person if one.id == person.id else one for one in self.current.people)
-		if before and before.name in self.current.gains:  # no name makes anyone louder
-			gains = {**self.current.gains}
-			gains[person.name] = gains.pop(before.name)
-			self.update(gains=gains)
 		if person.id == self.current.me:
 			self.update(name=person.name, role=person.role)
 		if before and before.name != person.name:
 			new = {before.name: person.name}.get
+			gains = {new(name, name): times for name, times in self.current.gains.items()}
 			files = (
 				replace(one, sender=new(one.sender, one.sender), has=frozenset(new(n, n) for n in one.has))
 				for one in self.current.files
 			)
-			self.update(files=tuple(files))
+			self.update(files=tuple(files), gains=gains)
 		raised = bool(before and person.hand > before.hand)
 		self._say("state", **self._user(person), raised=raised)
 
