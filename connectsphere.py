@@ -1091,7 +1091,7 @@ _VALUES: Shape = {  # of the sentence of a code, see REFUSALS
 }
 _REFUSAL: Shape = {"code": _CODE, **_VALUES}
 
-_ASKED = _exactly("share", "work", "stand_by")
+_ASKED = _exactly("share", "camera", "work", "stand_by")
 SIGNED = {"record": _text(4_000), "signature": _hex(64)}
 
 
@@ -1157,7 +1157,7 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 	"one_room": {"on": _flag},
 	"room": {"same": _ID},
 	"early": {},
-	"ask_share": {"who": _ID},
+	"ask_share": {"who": _ID, "what?": _exactly("camera")},
 	"agree": {"to": _exactly("share", "stand_by"), "yes": _flag},
 	"stand_by": {"who": _ID},
 	"standing_by": {"fingerprint": _TOKEN, "port": _integer(0, 63_535), "rank": _integer(0, 3)},
@@ -4911,10 +4911,10 @@ class Classroom:
 		return [*kept, told, *([Promoted(other.id)] if on else self._hushed(member))]
 
 	def _on_ask_share(self, member: Member, message: Json) -> Effects:
-		other = self.room.with_id(message["who"])
-		self._may_take.add(other.person)
-		asked = other.told("asked", to="share", by=member.name)
-		return [*self.exempt(other, "share", True), asked]
+		other, what = self.room.with_id(message["who"]), message.get("what", "share")
+		if what == "share":
+			self._may_take.add(other.person)
+		return [*self.exempt(other, what, True), other.told("asked", to=what, by=member.name)]
 
 	def _on_agree(self, member: Member, message: Json) -> Effects:
 		"""Who was asked answers, once; with a yes the screen is free for it."""
@@ -6519,6 +6519,7 @@ SETTINGS: Mapping[str, Any] = {
 	"scale": "100",  # %
 	"language": "",  # the system's
 	"window": "",  # its geometry, as Tk writes it
+	"names": {},  # of the class, by title
 	"told_mic": False,  # that the system will ask
 	"told_camera": False,
 }
@@ -9821,8 +9822,20 @@ class _Rectangle(NamedTuple):
 class _WindowSystem:
 	"""Asks the desktop for windows (numbers) and the mouse; this one knows of nothing."""
 
+	def windows(self) -> Iterator[int]:
+		"""Those of other programs that can be shared, the one in front first."""
+		return iter(())  # macOS names them to who may record the screen
+
 	def front(self) -> int:
-		raise DeviceError("Here a whole screen can be shared, not a window.")
+		for window in self.windows():
+			return window
+		raise DeviceError("No other window is open.")
+
+	def title(self, window: int) -> str:
+		return ""
+
+	def bring(self, window: int) -> None:
+		"""Lay it over all others."""
 
 	def rectangle(self, window: int) -> _Rectangle | None:
 		return None
@@ -9861,13 +9874,24 @@ class _WindowsDesktop(_WindowSystem):
 		# both calling conventions are the same on 64-bit Windows
 		self._user, self._dwm = ctypes.CDLL("user32"), ctypes.CDLL("dwmapi")
 
-	def front(self) -> int:
-		window = self._user.GetForegroundWindow() or self._user.GetTopWindow(None)
-		while window and not self._suits(window):
+	def windows(self) -> Iterator[int]:
+		front, window = self._user.GetForegroundWindow(), self._user.GetTopWindow(None)
+		if front and self._suits(front):
+			yield front
+		for _ in range(10_000):  # while it is walked, the order may change
+			if not window:
+				break
+			if window != front and self._suits(window):
+				yield window
 			window = self._user.GetWindow(window, self._NEXT)
-		if not window:
-			raise DeviceError("No other window is open.")
-		return int(window)
+
+	def title(self, window: int) -> str:
+		words = ctypes.create_unicode_buffer(256)
+		self._user.GetWindowTextW(window, words, 256)
+		return words.value
+
+	def bring(self, window: int) -> None:
+		self._user.SetForegroundWindow(window)
 
 	def rectangle(self, window: int) -> _Rectangle | None:
 		if not self._user.IsWindow(window):
@@ -9944,7 +9968,7 @@ class _XDesktop(_WindowSystem):
 		self._known: tuple[tuple[int, ...], set[int]] = ((), set())
 		self._root, self._low = self._read_setup()
 
-	def front(self) -> int:
+	def windows(self) -> Iterator[int]:
 		stacking = self._words(self._root, "_NET_CLIENT_LIST_STACKING")
 		if stacking:
 			windows = [*self._words(self._root, "_NET_ACTIVE_WINDOW"), *reversed(stacking)]
@@ -9952,10 +9976,22 @@ class _XDesktop(_WindowSystem):
 			focus = self._outermost(self._word(self._ask("get_input_focus"), 8))
 			windows = [focus, *reversed(self._children(self._root))]
 		ours = self._ours(tuple(windows))
-		for window in windows:
+		for window in dict.fromkeys(windows):
 			if window not in ours and self._suits(window):
-				return window
-		raise DeviceError("No other window is open.")
+				yield window
+
+	def title(self, window: int) -> str:
+		for name in ("_NET_WM_NAME", "WM_NAME"):
+			reply = self._ask("get_property", 0, window, self._atom(name), 0, 0, 256)
+			if text := reply[32 : 32 + self._word(reply, 16)]:
+				return text.decode("utf-8", "replace")
+		return ""
+
+	def bring(self, window: int) -> None:
+		# as a pager does, to SubstructureNotify and SubstructureRedirect
+		event = struct.pack("=BBH7I", 33, 32, 0, window, self._atom("_NET_ACTIVE_WINDOW"), 2, 0, 0, 0, 0)
+		self._xcb.xcb_send_event(self._connection, 0, self._root, 0x180000, event)
+		self._xcb.xcb_flush(self._connection)
 
 	def rectangle(self, window: int) -> _Rectangle | None:
 		about = self._ask("get_window_attributes", window)
@@ -10199,19 +10235,23 @@ class _Grabber:
 			self.reopen()
 
 
+def _be_allowed() -> None:
+	if sys.platform == "darwin":
+		system = ctypes.CDLL("/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics")
+		if not (system.CGPreflightScreenCaptureAccess() & 1 or system.CGRequestScreenCaptureAccess() & 1):
+			raise DeviceError("Let ConnectSphere record the screen in macOS Settings.")  # else: wallpaper
+
+
 class _DesktopScreen(ScreenSource):
-	"""Screen number `screen`, or for None the window now in front, wherever it moves.
+	"""Screen number `screen`, or for None a window, which comes to the front, or the one there, as it moves.
 
 	Of a window it shows its place on the desktop; while it is minimised, outside, or another program's window
 	lies over it, the last picture stays. Own windows are painted grey; while they move the last picture
 	stays: what they covered is not drawn yet.
 	"""
 
-	def __init__(self, screen: int | None):
-		if sys.platform == "darwin":
-			system = ctypes.CDLL("/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics")
-			if not (system.CGPreflightScreenCaptureAccess() & 1 or system.CGRequestScreenCaptureAccess() & 1):
-				raise DeviceError("Let ConnectSphere record the screen in macOS Settings.")  # else: wallpaper
+	def __init__(self, screen: int | None, window: int = 0):
+		_be_allowed()
 		self._screen = screen
 		self._picture: Picture | None = None
 		self._seen: Picture | None = None  # before ours were painted over
@@ -10222,7 +10262,12 @@ class _DesktopScreen(ScreenSource):
 			undo.callback(self._windows.close)
 			self._grabber = _Grabber()
 			undo.callback(self._grabber.close)
-			self._window = self._windows.front() if screen is None else 0
+			self._window = window or (0 if screen is not None else self._windows.front())
+			if window:
+				self._windows.bring(window)
+			until = monotonic() + 2.0 * bool(window)
+			while monotonic() < until and not self._find_area():
+				time.sleep(0.05)
 			first = self.grab()
 			# XWayland shows other programs nothing but black
 			if os.environ.get("XDG_SESSION_TYPE") == "wayland" and not first.any():
@@ -10781,15 +10826,15 @@ def _load_picture(path: str) -> Picture:
 
 
 def open_screen(source: str) -> ScreenSource:
-	"""The source screen:N, window (the one in front that is not ours), pattern, a video or a picture file."""
+	"""The source screen:N, window:N, window (in front, not ours), pattern, a video or a picture file."""
 	if source == "pattern":
 		card = TestCard("Shared screen", LAYERS[-1], screen=True)
 		return _Frames(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
 	if source == "window":
 		return _DesktopScreen(None)
 	kind, _, number = source.partition(":")
-	if kind == "screen" and number.isdecimal():
-		return _DesktopScreen(int(number))
+	if kind in ("screen", "window") and number.isdecimal():
+		return _DesktopScreen(int(number)) if kind == "screen" else _DesktopScreen(None, int(number))
 	if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
 		still = _load_picture(source)
 		return _Frames(1.0, lambda number: still, lambda: None)
@@ -10797,15 +10842,20 @@ def open_screen(source: str) -> ScreenSource:
 	return _Frames(video.fps, lambda number: within_limit(video.picture(number)), video.close)
 
 
-def list_screens() -> list[tuple[str, str, tuple[int, int]]]:
-	"""(source, label, (width, height)) to choose from; (0, 0) for a window."""
-	with closing(_open_window_system()), closing(_Grabber()) as grabber:
-		areas = grabber.screens()
-	found: list[tuple[str, str, tuple[int, int]]] = [
-		(f"screen:{n}", Words("Screen {number}", number=n + 1), (area.width, area.height))
-		for n, area in enumerate(areas)
-	]
-	return found if sys.platform == "darwin" else [*found, ("window", "The window in front", (0, 0))]
+def list_screens() -> Iterator[tuple[str, str, Picture | None]]:
+	"""(source, label, what it shows now) to choose from; None where another window lies over it."""
+	_be_allowed()
+	with closing(_open_window_system()) as system, closing(_Grabber()) as grabber:
+		for n, area in enumerate(grabber.screens()):
+			yield f"screen:{n}", Words("Screen {number}", number=n + 1), grabber.grab(area)
+		ours = [place for place, mine in system.own() if mine]
+		for window in itertools.islice(system.windows(), 24):
+			place = system.rectangle(window)
+			area = (place or _Rectangle(0, 0, 0, 0)).within(grabber.desktop())
+			over = area.empty or system.covered(window, area)
+			hidden = over or any(not one.within(area).empty for one in ours)
+			title = clean_name(system.title(window))
+			yield f"window:{window}", title, None if hidden else grabber.grab(area)
 
 
 # ---- What there is to choose from
@@ -15362,7 +15412,7 @@ PLAIN_COMMANDS: Mapping[str, Mapping[str, Reader]] = {
 	"spotlight": {"who": _id_or_none},
 	"one_room": {"on": bool},
 	"room": {"same": _id_or_none},
-	"ask_share": {"who": _id_of},
+	"ask_share": {"who": _id_of, "what?": str},
 	"stand_by": {"who": _id_of},
 	"agree": {"to": str, "yes": bool},
 	"rename": {"name": lambda _, told: _filled("name", told), "who?": _id_of},
@@ -17196,14 +17246,10 @@ class Program:
 
 	def screens(self) -> Sequence[tuple[str, str, Picture | None]]:
 		"""(source, words, small picture) of what can be shared now."""
-		found: list[tuple[str, str, Picture | None]] = []
-		for source, words, _ in list_screens():
-			try:
-				with closing(open_screen(source)) as screen:
-					found.append((source, words, fit_picture(screen.grab(), LAYERS[1])))
-			except DeviceError as error:
-				log.info("%s cannot be shared: %s", source, error)
-		return found
+		return [
+			(source, words, None if picture is None else fit_picture(picture, LAYERS[1]))
+			for source, words, picture in list_screens()
+		]
 
 	def setting(self, key: str) -> Any:
 		"""What holds for `key` of SETTINGS: the command line's, else the user's choice, else the default."""
@@ -17405,7 +17451,6 @@ def run_demo(controller: MeetingController, count: int, say: Callable[[str], Non
 TEXTS = """
 Screen {number}|Pantalla {number}|Écran {number}|स्क्रीन {number}
 All that lies over it is seen, too.|También se ve todo lo que está encima.|On voit aussi tout ce qui est devant.|इसके ऊपर जो कुछ है, वह भी दिखता है।
-The window in front|La ventana de delante|La fenêtre au premier plan|सामने की विंडो
 A picture or video…|Una imagen o un vídeo…|Une image ou une vidéo…|कोई चित्र या वीडियो…
 Pictures and videos|Imágenes y vídeos|Images et vidéos|चित्र और वीडियो
 All files|Todos los archivos|Tous les fichiers|सभी फ़ाइलें
@@ -17660,7 +17705,10 @@ Stop collecting|Dejar de recoger|Arrêter de ramasser|इकट्ठा कर�
 To be handed in: {title}|Para entregar: {title}|À rendre : {title}|जमा करना है: {title}
 Hand in|Entregar|Rendre|जमा करें
 Your work was handed in|Tu trabajo se ha entregado|Votre travail a été rendu|आपका काम जमा हो गया
+Class list…|Lista de la clase…|Liste de la classe…|कक्षा सूची…
 New PIN|PIN nuevo|Nouveau PIN|नया PIN
+Ask|Pedir|Demander|कहें
+{by} asks for your camera|{by} te pide la cámara|{by} demande votre caméra|{by} आपका कैमरा चाहते हैं
 Save the list of who was here…|Guardar la lista de asistencia…|Enregistrer la liste des présents…|उपस्थिति सूची सहेजें…
 Who was here|Quién estuvo|Qui était là|कौन उपस्थित था
 They knock|Llaman|Ils frappent|दस्तक दें
@@ -17751,7 +17799,6 @@ OpenCV cannot be loaded ({fault}): {mend}.|No se puede cargar OpenCV ({fault}): 
 on Windows N, install the Media Feature Pack|en Windows N, instala el Media Feature Pack|sous Windows N, installez le Media Feature Pack|Windows N पर Media Feature Pack इंस्टॉल करें
 Sound needs the Python package PyAudio: {mend}.|El sonido necesita el paquete de Python PyAudio: {mend}.|Le son a besoin du paquet Python PyAudio : {mend}.|ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
 {path} is of the wrong kind.|{path} es de un tipo equivocado.|{path} est d'un mauvais type.|{path} सही प्रकार की नहीं है।
-Here a whole screen can be shared, not a window.|Aquí se puede compartir una pantalla, no una ventana.|Ici, on peut partager un écran, pas une fenêtre.|यहाँ पूरी स्क्रीन साझा हो सकती है, विंडो नहीं।
 No other window is open.|No hay ninguna otra ventana abierta.|Aucune autre fenêtre n'est ouverte.|कोई दूसरी विंडो खुली नहीं है।
 There is no screen {number} here.|Aquí no hay ninguna pantalla {number}.|Il n'y a pas d'écran {number} ici.|यहाँ स्क्रीन {number} नहीं है।
 Sharing needs {what}, which is missing here.|Para compartir hace falta {what}, que aquí no está.|Le partage a besoin de {what}, qui manque ici.|साझा करने के लिए {what} चाहिए, जो यहाँ नहीं है।
@@ -19419,10 +19466,10 @@ class Dialog:
 		label.pack(anchor="w", padx=px(24), pady=(px(above), px(below)))
 		return label
 
-	def sheet(self, height: int, below: float = 0, focus: bool = False) -> Painted:
+	def sheet(self, height: int, below: float = 0) -> Painted:
 		"""A place to draw on below what is there, `height` real pixels high."""
 		px, wide = self.look.px, self.width - self.look.px(54)
-		made = Painted(self.look, self.body, wide, height, focus=focus)
+		made = Painted(self.look, self.body, wide, height)
 		return made.pack(anchor="w", padx=px(24), pady=(0, px(below)))
 
 	def _take(self) -> None:
@@ -20468,6 +20515,7 @@ COMMANDS: Mapping[str, Command] = {
 	),
 	"remind": Hosts("Remind them", Do("remind"), "work"),
 	"folder": Hosts("Show in folder", lambda v: v.files.open_work(), "work"),
+	"names": Hosts("Class list…", lambda v: v.actions.choose_names(), "class"),
 	"list": Hosts("Save the list of who was here…", lambda v: v.actions.save_list(), "class"),
 	"end": Hosts(
 		"End the meeting for all…", lambda v: v.actions.ask_leave(), "class",
@@ -21345,6 +21393,13 @@ def row_button(view: ListView, name: str, x: int, y: int, words: str, command: A
 
 
 @dataclass(frozen=True)
+class DrawnRow:
+	"""What somebody else draws."""
+
+	draw: Callable[[ListView, int, int], int]
+
+
+@dataclass(frozen=True)
 class FlowRow:
 	"""Words, and below them buttons in as many lines as they need: `run` is told the name of one pressed.
 
@@ -21404,6 +21459,11 @@ def knock_words(event: Json) -> str:
 	return tr("{name} waits to be let in", name=f"{event['name']} ({event['address']})")
 
 
+def name_words(name: str) -> set[str]:
+	"""The words of a name as they count when names are compared."""
+	return {*re.findall(r"\w+", name.casefold())}
+
+
 class AttendeesPanel:
 	"""Who is here: raised hands first in their order, then the host, then by name."""
 
@@ -21415,6 +21475,7 @@ class AttendeesPanel:
 	):  # fmt: skip
 		self.look, self.menu_for, self.act, self.run = look, menu_for, act, run
 		self.gone: dict[str, Gone] = {}  # who was here, by name
+		self.names: Sequence[str] = ()  # the class
 		px = look.px
 		self.frame = look.frame(parent, look.palette.panel)
 		self.search = Field(look, self.frame, hint=tr("Find a name"), height=38)
@@ -21437,6 +21498,9 @@ class AttendeesPanel:
 		count = tr("Hands: {count}", count=len(hands)) if hands else ""
 		rows: list[Row] = [offered_row(count, "attendees", shot, self.run)] * shot.leads
 		rows += [row for event in shot.asks.values() for row in self._asking(event)]
+		if shot.leads and (missing := self._missing()):
+			rows.append(FlowRow(tr("Missing: {names}", names=len(missing))))
+			rows += [NoteRow(", ".join(missing[at : at + 2])) for at in range(0, len(missing), 2)]
 		rows += [self._person(one, hands) for one in people]
 		left = [name for name, one in self.gone.items() if not one.lost and name not in shot.banned]
 		if left and shot.leads:
@@ -21453,6 +21517,11 @@ class AttendeesPanel:
 				)
 			)
 		self.list.show(rows)
+
+	def _missing(self) -> list[str]:
+		"""Who of the class was not here; the order of the words of a name does not count."""
+		seen = [name_words(name) for name in (*(one.name for one in self._shot.people), *self.gone)]
+		return [name for name in self.names if not any(name_words(name) <= one for one in seen)]
 
 	def _person(self, one: Person, hands: list[Person]) -> PersonRow:
 		shot, facts, choices = self._shot, list[str](), list[tuple[str, Act]]()
@@ -22355,15 +22424,16 @@ def asked_path(parent: tk.Misc, title: str, save: bool = False, **options: Any) 
 
 
 class ShareDialog(Dialog):
-	"""What to share: a screen, the window in front, or a file; with live pictures."""
+	"""What to share: a screen, a window by its title, or a file; with live pictures."""
 
 	THUMB = (248, 140)
 	SECONDS = 1.0  # between two looks at the screens
 	FILES = "*.png *.jpg *.jpeg *.bmp *.webp *.avi *.mp4 *.mkv *.mov"
 
 	def __init__(
-		self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks, share: Run, over: str = ""
-	):
+		self, look: Look, parent: tk.Misc, backend: Program, tasks: Tasks,
+		share: Callable[[str, str], None], over: str = "",
+	):  # fmt: skip
 		super().__init__(look, tr("Share your screen"), 620)
 		if over:  # whom this interrupts
 			self.words(over, 13)
@@ -22373,13 +22443,14 @@ class ShareDialog(Dialog):
 		self.trouble = "There is no screen here that can be shared."
 		px = look.px
 		self.step = (px(self.THUMB[0] + 34), px(self.THUMB[1] + 58))
-		self.cards = self.sheet(self.step[1], focus=True)
-		self._bind()
 		self.go = self.buttons([
 			(tr("A picture or video…"), "plain", self._choose_file),
 			(tr("Cancel"), "plain"),
-			(tr("Take over" if over else "Share"), "primary", lambda: self.share(self.chosen)),
+			(tr("Take over" if over else "Share"), "primary", self._share),
 		])  # fmt: skip
+		self.cards = ListView(look, self.body)
+		self.cards.pack(fill="both", padx=(px(24), px(14)))
+		self._bind()
 		self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
 		self.first = self.cards.canvas
 		self._look_again()
@@ -22390,7 +22461,7 @@ class ShareDialog(Dialog):
 		canvas.bind("<Double-Button-1>", lambda _: self._go())
 		for key, by in (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1)):
 			canvas.bind(key, partial(self._walk, by))
-		self.cards.on_focus(self._draw)
+		canvas.bind("<FocusIn>", lambda _: self._draw())  # unlike other lists: nothing is chosen by itself
 
 	def _look_again(self) -> None:
 		self.tasks.run(self.backend.screens, self._looked, self.frame)
@@ -22404,18 +22475,21 @@ class ShareDialog(Dialog):
 		self._pick(self.chosen if self.chosen in sources else "")
 
 	def _draw(self) -> None:
-		sheet, px, p = self.cards, self.look.px, self.look.palette
-		sheet.wipe()
-		if not self.found:
-			looking = tr("One moment…")
-			words = looking if self.found is None else tr(self.trouble)
-			sheet.text(px(10), px(20), words, 13, colour=p.second, room=self.width - px(74))
-			return
-		rows = -(-len(self.found) // 2)
-		sheet.configure(height=self.step[1] * rows)
-		for at, (source, words, picture) in enumerate(self.found):
-			x, y = at % 2 * self.step[0], at // 2 * self.step[1]
-			self._card(x, y, source, tr(words), picture)
+		found, room = self.found or (), self.look.root.winfo_height() - self.look.px(170)
+		note = tr("One moment…") if self.found is None else tr(self.trouble)
+		if found:
+			note = tr("While covered, the last picture stays.") if found[-1][0][0] == "w" else ""
+		rows: list[Row] = [
+			DrawnRow(partial(self._pair, found[at : at + 2])) for at in range(0, len(found), 2)
+		]
+		self.cards.configure(height=min(room, self.step[1] * len(rows) + self.look.px(34)))
+		rows += [NoteRow(note)] if note else []
+		self.cards.show(rows, again=True)
+
+	def _pair(self, pair: Sequence[tuple[str, str, Picture | None]], _: ListView, y: int, __: int) -> int:
+		for at, one in enumerate(pair):
+			self._card(at * self.step[0], y, *one)
+		return self.step[1]
 
 	def _card(self, x: int, y: int, source: str, words: str, picture: Picture | None) -> None:
 		sheet, look, px, p = self.cards, self.look, self.look.px, self.look.palette
@@ -22426,9 +22500,7 @@ class ShareDialog(Dialog):
 		if picture is not None:
 			job = TileJob(picture, *size, TileLook(fit=True), p, px.scale)
 			sheet.image(x + px(12), y + px(12), ImageTk.PhotoImage(paint_tile(job, []), master=look.root))
-		note, room = tr("While covered, the last picture stays.") if source == "window" else "", wide - px(28)
-		sheet.text(x + px(14), y + tall - px(25 if note else 18), words, 13, bold=here, room=room)
-		sheet.text(x + px(14), y + tall - px(10), note, 11, colour=p.second, room=room)
+		sheet.text(x + px(14), y + tall - px(18), plain(tr(words)), 13, bold=here, room=wide - px(28))
 		sheet.spot(f"share:{source}", (x, y, wide, tall), partial(self._pick, source))
 
 	def _pick(self, source: str) -> None:
@@ -22440,16 +22512,21 @@ class ShareDialog(Dialog):
 		sources = [source for source, _, _ in self.found or ()]
 		if sources:
 			at = sources.index(self.chosen) + by if self.chosen else 0
-			self._pick(sources[max(0, min(len(sources) - 1, at))])
+			at = max(0, min(len(sources) - 1, at))
+			self.cards.yview("moveto", at // 2 / len(self.cards.rows))
+			self._pick(sources[at])
+
+	def _share(self) -> None:
+		self.share(self.chosen, {source: words for source, words, _ in self.found or ()}[self.chosen])
 
 	def _go(self) -> None:
 		if self.chosen:
-			self._then(partial(self.share, self.chosen))
+			self._then(self._share)
 
 	def _choose_file(self) -> None:
 		kinds = [(tr("Pictures and videos"), self.FILES), (tr("All files"), "*")]
 		if path := asked_path(self.parent, tr("A picture or video…"), filetypes=kinds):
-			self.share(path)
+			self.share(path, Path(path).name)
 
 
 def keep_private(root: tk.Tk | tk.Toplevel, on: bool) -> None:
@@ -22887,6 +22964,11 @@ class EventWords:
 			words = tr("To be handed in: {title}", title=self.view.shot.rules.collecting)
 			self._tell(words, "upload", tr("Hand in"), partial(self.view.run, "hand_in"), stays=True)
 			return
+		if event["to"] == "camera":
+			words = tr("{by} asks for your camera", by=event["by"])
+			turn = partial(self.view.act, "camera", on=True)
+			self._tell(words, "camera", tr("Start video"), turn, stays=True)
+			return
 		asked, more, yes = (
 			("{by} asks you to show your screen to everyone", "All that lies over it is seen, too.", "Share")
 			if event["to"] == "share"
@@ -22983,7 +23065,7 @@ class Actions:
 
 	def __init__(self, view: MainAppView):
 		self.view = view
-		self.source = ""  # what is shared, as the command says it
+		self.source = self.shown = ""  # what is shared, as the command says it, and as people do
 		self.read = 0  # lines of chat, while the desktop was shared
 
 	def me(self) -> Person:
@@ -23053,11 +23135,11 @@ class Actions:
 		one = shot.person(shot.presenter)
 		return tr("{name} is sharing already.", name=plain(one.name if one else "?"))
 
-	def _share(self, source: str) -> None:
+	def _share(self, source: str, words: str) -> None:
 		view = self.view
 		if view.shot.presenter not in (0, view.shot.me):
 			view.act("take_over")
-		self.source, self.read = source, len(view.shot.chat)
+		self.source, self.shown, self.read = source, words, len(view.shot.chat)
 		view.act("share", on=True, source=source)
 
 	def present(self) -> None:
@@ -23087,12 +23169,9 @@ class Actions:
 
 	def sharing(self) -> tuple[Any, ...]:
 		"""What everyone sees; what lets it stand still or go on, and what ends it."""
-		kind, _, number = self.source.partition(":")
-		name = tr("The window in front") if kind == "window" else Path(self.source).name
-		name = tr("Screen {number}", number=int(number) + 1) if kind == "screen" else name
 		paused = self.me().paused
 		pause = partial(self.view.act, "pause", on=not paused)
-		words = tr("Paused") if paused else tr("Everyone sees {name}", name=name)
+		words = tr("Paused") if paused else tr("Everyone sees {name}", name=plain(tr(self.shown)))
 		pauses = tr("Resume") if paused else tr("Pause"), pause
 		return words, "plain", pauses, (tr("Stop share"), self.share)
 
@@ -23165,6 +23244,23 @@ class Actions:
 		"""Choose a file and have the list of who was here written to it."""
 		if path := self._new_path("Who was here", ".csv"):
 			self.view.act("attendance", path=path)
+
+	def choose_names(self) -> None:
+		"""Choose a text with the class's names, a line each, for lessons of this title."""
+		view, known = self.view, self.view.backend.setting("names")
+		if path := asked_path(view.frame, tr("Class list…")):
+			try:
+				data = Path(path).read_bytes()[: 1 << 16]
+				text = data.decode("utf-8-sig")
+			except UnicodeDecodeError:
+				text = data.decode("cp1252", "replace")
+			except OSError as error:
+				view.toasts.add(tr(UNREADABLE, path=path, fault=system_words(error)), "warning")
+				return
+			names = [clean_name(line) for line in text.splitlines() if line.strip()][:MAX_PEOPLE]
+			view.backend.set_setting("names", {**known, view.shot.title: names})
+			view.needs_render = True
+			view.show_panel("attendees")
 
 	def _form(self, title: str, ok: str, go: Callable[..., object], *captions: str) -> None:
 		look = self.view.look
@@ -23414,7 +23510,8 @@ class MainAppView:
 	def _show(self, shot: Snapshot) -> None:
 		self.side.show(shot, self.talk.on)
 		self.stage.mirror = mirrored(self.backend)
-		self.stage.best, many = map(self.backend.setting, ("best_picture", "many_tiles"))
+		self.stage.best, many, names = map(self.backend.setting, ("best_picture", "many_tiles", "names"))
+		self.attendees.names = names.get(shot.title, ())
 		if many != self.stage.plan.many:
 			self.stage.plan.many = many
 			self.stage.arrange()
@@ -23467,6 +23564,10 @@ class MainAppView:
 		elif all(one.role == "member" for one in shot.people):
 			yield tr("{name} is away", name=shot.host), "link", leave
 		lost = len(self.stage.plan.lost)
+		for one in shot.people * shot.leads:
+			if one.name == rules.spotlight and not one.camera and one.id != shot.me:
+				ask = partial(self.act, "ask_share", who=one.name, what="camera")
+				yield plain(f"{one.name}: {tr('The camera is off')}"), "link", (tr("Ask"), ask)
 		if shot.leads and lost >= max(3, len(shot.people)):
 			words = tr(
 				"{count} people lost the connection: look at this computer's cable or Wi-Fi", count=lost
@@ -23599,7 +23700,7 @@ class MainAppView:
 			dialog.close()
 			if agreed and to == "share":
 				keep_private(self.look.root, True)
-				self.actions.source = "screen:0"
+				self.actions.source, self.actions.shown = "screen:0", Words("Screen {number}", number=1)
 			self.act("agree", to=to, yes=agreed)
 
 		no, agreed = (tr("Not now"), "plain", partial(answer, False)), (yes, "primary", partial(answer, True))

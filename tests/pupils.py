@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import selectors
 import ssl
@@ -29,7 +30,7 @@ from stranger import dial  # noqa: E402 - found by the path above
 
 import connectsphere as cs  # noqa: E402 - found by the path above
 
-CARDS = 16  # pictures that a camera sends in turn
+CARDS = int(os.environ.get("PUPIL_CARDS", "16"))  # pictures that a camera sends in turn
 
 
 class Pupil(Light):
@@ -96,7 +97,11 @@ class Pupils:
 	"""All of them on one thread."""
 
 	def __init__(self, address: str, base: int, names: list[str]) -> None:
-		self.everyone = [Pupil(address, base, name) for name in names]
+		self.everyone: list[Pupil] = []
+		for name in names:
+			self.everyone.append(Pupil(address, base, name))
+			for one in self.everyone:  # who says nothing for 10 s is out, however long the others take
+				one.due(time.monotonic())
 		self.selector = selectors.DefaultSelector()
 		for number, one in enumerate(self.everyone):
 			self.selector.register(one.link, selectors.EVENT_READ, one.on_control)

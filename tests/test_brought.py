@@ -448,9 +448,10 @@ def test_who_uses_windows_is_called_as_it_shows_her(
 	assert cs.own_name() == name
 
 
+@pytest.mark.parametrize("way", ["share", "choose"])
 @pytest.mark.parametrize(("has", "gets"), [(1, 0), (0, 1), (0, 0), (0xFF00, 0xFF00)])
 def test_macos_is_asked_before_a_screen_is_shared(
-	has: int, gets: int, monkeypatch: pytest.MonkeyPatch
+	has: int, gets: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 	"""Without the permission macOS gives its wallpaper alone. A bool is the lowest byte of what comes."""
 	system = SimpleNamespace(
@@ -460,7 +461,7 @@ def test_macos_is_asked_before_a_screen_is_shared(
 	monkeypatch.setattr(sys, "platform", "darwin")
 	monkeypatch.setattr(cs, "_open_window_system", lambda: 1 / 0)  # it would be opened
 	with pytest.raises((cs.DeviceError, ZeroDivisionError)) as told:
-		cs._DesktopScreen(0)
+		cs._DesktopScreen(0) if way == "share" else list(cs.list_screens())
 	assert isinstance(told.value, ZeroDivisionError) == (1 in (has, gets))
 	assert ("macOS Settings" in str(told.value)) == (1 not in (has, gets))
 

@@ -65,9 +65,8 @@ def all_red(picture: cs.Picture) -> bool:
 
 @needs_x
 def test_whole_screen_and_pointer(display: object, open_window: Callable[..., object]) -> None:
-	assert cs.list_screens() == [
-		("screen:0", "Screen 1", (800, 600)),
-		("window", "The window in front", (0, 0)),
+	assert [(*one, seen.shape) for *one, seen in cs.list_screens() if seen is not None] == [
+		("screen:0", "Screen 1", (600, 800, 3))
 	]
 	open_window("200x100+50+60", "red")
 	screen = cs.open_screen("screen:0")
@@ -115,6 +114,28 @@ def test_window_in_front_is_followed_until_it_closes(
 
 	wait_until(closed)
 	source.close()
+
+
+@needs_x
+@pytest.mark.parametrize("manager", ["none", "openbox"])
+def test_a_window_is_chosen_by_its_title_and_comes_to_the_front(
+	manager: str, display: object, open_window: Callable[..., object]
+) -> None:
+	"""Those of other programs, the foremost first; of one that is covered the picture is missing."""
+	with contextlib.ExitStack() as stack:
+		if manager == "openbox":
+			stack.enter_context(window_manager())
+		open_window("300x200+10+10", "green")
+		wait_until(lambda: has(grabbed(), [0, 128, 0], 40_000), 10.0, "the first")
+		open_window("300x200+60+60", "red")
+		wait_until(lambda: has(grabbed(), RED, 50_000), 10.0, "the second, over it")
+		found = {words: (source, picture) for source, words, picture in cs.list_screens()}
+		assert [*found] == ["Screen 1", "red", "green"]
+		assert found["green"][1] is None and has(found["red"][1], RED, 50_000)  # type: ignore[arg-type]
+		if manager == "openbox":
+			with contextlib.closing(cs.open_screen(found["green"][0])) as source:
+				assert has(source.grab(), [0, 128, 0], 59_000), "it is not covered any more"
+			assert [words for _, words, _ in cs.list_screens()] == ["Screen 1", "green", "red"]
 
 
 BESIDE = """
@@ -167,8 +188,22 @@ def has(picture: cs.Picture, colour: list[int], count: int) -> bool:
 class FakeUser32:
 	"""Windows from the top down: (number, process, left, top, width, height)."""
 
-	def __init__(self, *stack: tuple[int, ...]) -> None:
+	def __init__(self, *stack: tuple[int, ...], front: int = 0) -> None:
 		self.stack = {one[0]: one for one in stack}
+		self.front, self.calls = front, list[tuple[str, int]]()
+
+	def GetForegroundWindow(self) -> int:  # noqa: N802
+		return self.front
+
+	def GetTopWindow(self, _: None) -> int:  # noqa: N802
+		return next(iter(self.stack))
+
+	def GetWindowTextW(self, window: int, words: Any, size: int) -> None:  # noqa: N802
+		assert len(words) == size
+		words.value = f"Añadir {window} 😀"
+
+	def SetForegroundWindow(self, window: int) -> None:  # noqa: N802
+		self.calls.append(("SetForegroundWindow", window))
 
 	def GetWindow(self, window: int, way: int) -> int:  # noqa: N802
 		order = [*self.stack]
@@ -202,6 +237,18 @@ def test_windows_is_asked_what_lies_over_a_window(over: tuple[int, ...], covered
 	windows._user = FakeUser32(over, (5, 50, 0, 0, 100, 100), below)  # type: ignore[assignment]
 	windows._dwm = SimpleNamespace(DwmGetWindowAttribute=lambda *_: 1)  # type: ignore[assignment]
 	assert windows.covered(5, cs._Rectangle(0, 0, 100, 100)) is covered
+
+
+def test_windows_names_the_windows_of_others_the_one_in_front_first() -> None:
+	windows = cs._WindowsDesktop.__new__(cs._WindowsDesktop)
+	place = (0, 0, 9, 9)
+	stack = [(9, 70, *place), (7, os.getpid(), *place), (5, 50, *place), (1, 60, *place)]
+	windows._user = user = FakeUser32(*stack, front=5)  # type: ignore[assignment]
+	windows._dwm = SimpleNamespace(DwmGetWindowAttribute=lambda *_: 1)  # type: ignore[assignment]
+	assert [*windows.windows()] == [5, 9, 1] and windows.front() == 5
+	assert windows.title(9) == "Añadir 9 😀"
+	windows.bring(9)
+	assert user.calls == [("SetForegroundWindow", 9)]
 
 
 OWN = """
@@ -333,7 +380,7 @@ def test_screen_that_goes_away_is_one_sentence(display: subprocess.Popen[str]) -
 		screen.grab()
 	screen.close()
 	with pytest.raises(cs.DeviceError):
-		cs.list_screens()
+		list(cs.list_screens())
 
 
 @pytest.mark.parametrize("source", ["screen:0", "window"])
@@ -344,7 +391,7 @@ def test_no_display_is_one_sentence(source: str, monkeypatch: pytest.MonkeyPatch
 	with pytest.raises(cs.DeviceError, match=r"\.$"):
 		cs.open_screen(source)
 	with pytest.raises(cs.DeviceError, match=r"\.$"):
-		cs.list_screens()
+		list(cs.list_screens())
 
 
 def test_pattern_and_picture_and_video_stand_in(tmp_path: Path) -> None:
@@ -460,7 +507,7 @@ def test_depth_of_a_screen_that_cannot_be_shared_is_named(
 ) -> None:
 	with xvfb("320x200", depth) as (name, _):
 		monkeypatch.setenv("DISPLAY", name)
-		for look in (cs.list_screens, lambda: cs.open_screen("screen:0")):
+		for look in (lambda: list(cs.list_screens()), lambda: cs.open_screen("screen:0")):
 			with pytest.raises(cs.DeviceError, match=f"{depth}-bit"):
 				look()
 

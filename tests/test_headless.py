@@ -164,7 +164,7 @@ ASKED: dict[str, tuple[Event, ...]] = {
 	"spotlight": ({"who": "Ben"}, {"who": None}, {"who": 7}),
 	"one_room": ({"on": True}, {"on": False}, {"on": "yes"}),
 	"room": ({"same": "Ben"}, {"same": None}, {"same": "Ana"}, {"same": "Ghost"}, {"same": 7}),
-	"ask_share": ({"who": "Ben"}, {"who": "Ghost"}),
+	"ask_share": ({"who": "Ben"}, {"who": "Ghost"}, {"who": "Ben", "what": "camera"}),
 	"agree": ({"to": "share", "yes": False}, {"to": "dance", "yes": True}, {}),
 	"rename": ({"name": "Anna"}, {"name": "Ana"}, {"name": " "}, {"name": "Zoe", "who": "Ghost"}),
 	"ask": ({"question": "Ready?", "answers": ["yes", "no"]}, {"question": "", "answers": ["yes"]}, {}),

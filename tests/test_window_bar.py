@@ -6,6 +6,7 @@ import shutil
 import time
 import tkinter as tk
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fake_call import last
@@ -38,7 +39,8 @@ def display() -> Iterator[str]:
 
 def share(driver: Driver, source: str) -> None:
 	"""Share it, by the dialog's word."""
-	driver.view.actions._share(source)
+	names = {"screen:1": cs.Words("Screen {number}", number=2)}
+	driver.view.actions._share(source, names.get(source, Path(source).name))
 	driver.until(lambda: driver.view.shot.presenter == driver.view.shot.me, "it is shared")
 	driver.pump(0.3)
 
@@ -100,8 +102,8 @@ def test_a_shared_file_leaves_the_window_where_it_is(opened: Open) -> None:
 def test_the_bar_over_the_desktop_goes_with_the_meeting(opened: Open) -> None:
 	driver = opened("")
 	call = driver.meet(5, host=True)
-	share(driver, "window")
-	assert said(driver)[0] == "Everyone sees The window in front"
+	share(driver, "window:77")
+	assert said(driver)[0] == "Everyone sees window:77"
 	call.gui_queue.put({"event": "ended", "reason": "The host ended the meeting."})
 	driver.until(lambda: driver.loop.start is not None, "the start window")
 	driver.until(lambda: driver.root.state() != "iconic", "in sight")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import tkinter as tk
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +82,71 @@ def test_the_card_shows_the_pin_and_makes_another(opened: Open) -> None:
 	assert driver.view.card is not None
 	driver.spot(driver.view.card.list, "new_pin")
 	assert last(call, "new_pin") == {"do": "new_pin"}
+
+
+LISTS = {  # as files
+	"utf-8": "Zoë Martin\n\nWEBER, Jonas\r\nLiam O'Brien\n".encode(),
+	"with a mark": "\ufeffZoë Martin\nWeber Jonas\nLiam O'Brien".encode(),
+	"of an old Windows": "Zoë Martin\r\nJonas Weber\r\nLiam O'Brien\r\n".encode("cp1252"),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_who_of_the_class_is_missing(
+	opened: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+	"""A list that is chosen once holds for lessons of its title; who lost the connection is not missing."""
+	driver = opened("1366x768")
+	call = driver.meet(5, host=True)
+	path = tmp_path / "7b.txt"
+	monkeypatch.setattr(cs, "asked_path", lambda *_, **__: str(path))
+	rows = driver.view.attendees.list
+
+	def missing() -> list[str]:
+		driver.pump(0.1)
+		said = [getattr(row, "words", "") for row in rows.rows]
+		at = next((at for at, line in enumerate(said) if line.startswith("Missing: ")), len(said))
+		return said[at : at + 2]
+
+	driver.view.run("names")
+	driver.until(lambda: driver.view.toasts._toasts, "it cannot be read")
+	assert driver.view.toasts._toasts[-1].words.startswith(f"{path} cannot be read: ")
+	path.write_bytes(LISTS[kind])
+	driver.view.run("names")
+	assert missing() == ["Missing: 2", "Zoë Martin, Liam O'Brien"]
+	lose(driver, call, [3])
+	assert missing()[0] == "Missing: 2", "Jonas Weber is lost, which his row says"
+	zoe = cs.Person(40, "zoë martin")
+	call.change(people=(*call.snapshot().people, zoe))
+	driver.until(lambda: missing() == ["Missing: 1", "Liam O'Brien"], "she has come")
+	call.change(title="Another class")
+	driver.until(lambda: missing() == [], "whose list is not known")
+	call.change(title="Maths", role="member")
+	driver.until(lambda: missing() == [], "for a host alone")
+
+
+def test_a_host_asks_for_the_camera_of_who_is_shown_to_everyone(opened: Open) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	call.change_person(3, camera=True)
+	rules(driver, call, spotlight="Jonas Weber")
+	assert not driver.view.notice.frame.winfo_ismapped()
+	call.change_person(3, camera=False)
+	driver.until(driver.view.notice.frame.winfo_ismapped, "the line")
+	assert "Jonas Weber: The camera is off" in words(driver)
+	press(driver, driver.view.notice.frame, "Ask")
+	assert last(call, "ask_share") == {"do": "ask_share", "who": "Jonas Weber", "what": "camera"}
+
+
+def test_a_pupil_is_asked_for_the_camera(opened: Open) -> None:
+	driver = opened()
+	call = driver.meet()
+	call.gui_queue.put({"event": "asked", "to": "camera", "by": "Mr Lewis"})
+	driver.until(lambda: driver.view.toasts._toasts, "the notice")
+	assert driver.view.toasts._toasts[-1].words == "Mr Lewis asks for your camera"
+	assert not sent(call, "camera"), "nobody is seen unasked"
+	driver.command("a")
+	assert last(call, "camera") == {"do": "camera", "on": True}
 
 
 @pytest.mark.parametrize(

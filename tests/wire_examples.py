@@ -85,7 +85,7 @@ CLIENT: dict[str, dict[str, Any]] = {
 	"one_room": {"on": True},
 	"room": {"same": 7},
 	"early": {},
-	"ask_share": {"who": 7},
+	"ask_share": {"who": 7, "what": "camera"},
 	"agree": {"to": "share", "yes": True},
 	"stand_by": {"who": 7},
 	"standing_by": {"fingerprint": TOKEN, "port": 9000, "rank": 1},
