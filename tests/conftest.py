@@ -113,17 +113,23 @@ def nothing_is_left(tk_errors: TkErrors, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture(scope="session")
-def display() -> Iterator[str]:
-	"""A virtual screen of 1600x1000, also in DISPLAY; Tk keeps one connection to it until the end."""
+def screen() -> Iterator[str]:
+	"""The name of a virtual screen of 1600x1000; Tk keeps one connection to it until the end."""
 	tkinter = pytest.importorskip("tkinter")
 	if shutil.which("Xvfb") is None:
 		pytest.skip("Xvfb is not installed")
-	with xvfb("1600x1000") as (name, _), pytest.MonkeyPatch.context() as patch:
-		patch.setenv("DISPLAY", name)
-		root = tkinter.Tk()
+	with xvfb("1600x1000") as (name, _):
+		root = tkinter.Tk(screenName=name)
 		root.update()  # Tcl's notifier and the connection stand before the first test counts
 		root.destroy()
 		yield name
+
+
+@pytest.fixture
+def display(screen: str, monkeypatch: pytest.MonkeyPatch) -> str:
+	"""`screen`, in DISPLAY for this test alone: other tests have another."""
+	monkeypatch.setenv("DISPLAY", screen)
+	return screen
 
 
 class Meeting:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -156,3 +158,16 @@ def test_a_free_base_has_five_free_ports() -> None:
 	with socket.socket() as control, socket.socket(type=socket.SOCK_DGRAM) as audio:
 		control.bind(("127.0.0.1", base))
 		audio.bind(("127.0.0.1", base + 2_000))
+
+
+def test_no_fixture_of_a_whole_run_changes_the_environment() -> None:
+	"""DISPLAY was so: two screens in one run, and whose tests came later looked at the other's."""
+	found = []
+	for path in sorted(Path(__file__).parent.glob("*.py")):
+		for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+			if isinstance(node, ast.FunctionDef) and re.search(
+				r"scope='(?!function)", " ".join(map(ast.unparse, node.decorator_list))
+			):
+				lasts = re.search(r"\.setenv\(|environ\[[^]]*\] = |environ\.update", ast.unparse(node))
+				found += [f"{path.name}: {node.name}"] * bool(lasts)
+	assert found == []

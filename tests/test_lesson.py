@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from headless import PROGRAM, ROOT, Headless, environment
 from screens import window_manager, xvfb
-from test_window_bar import LACKING, display
+from test_window_bar import LACKING, screen
 from test_window_class import card, words
 from test_window_controls import press
 from test_window_meeting import LONG, Desk, Start, answered, desk, hosted, pupil, until
 
 import connectsphere as cs
 
-__all__ = ["desk", "display"]  # fixtures
+__all__ = ["desk", "screen"]  # fixtures
 
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"needs {', '.join(LACKING)}")
 

@@ -27,11 +27,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="session")  # Tk keeps its connection: it may not end before
-def display() -> Iterator[str]:
+def screen() -> Iterator[str]:
 	"""A teacher's screen with a task bar."""
-	with desktop("1366x768") as name, pytest.MonkeyPatch.context() as patch:
-		patch.setenv("DISPLAY", name)
-		root = tk.Tk()
+	with desktop("1366x768") as name:
+		root = tk.Tk(screenName=name)
 		root.update()  # its connection stays
 		root.destroy()
 		yield name
