@@ -6428,7 +6428,6 @@ class KnownHost(Record):
 	fingerprint: Digest
 	title: Name
 	host: Name
-	first_seen: Time
 	last_seen: Time
 	last_address: Annotated[str, _text(64), "last_address?"] = ""
 	port: Annotated[int, _integer(1, 65_535), "port?"] = DEFAULT_PORT
@@ -6464,9 +6463,9 @@ class KnownHosts:
 		now = time.time()
 		with self._lock:
 			old = self._hosts.get(fingerprint)
-			first, was_at = (old.first_seen, old.last_address) if old else (now, "")
+			was_at = old.last_address if old else ""
 			names = clean_name(title, MAX_TITLE), clean_name(host)
-			known = KnownHost(fingerprint, *names, first, now, address or was_at, **more)
+			known = KnownHost(fingerprint, *names, now, address or was_at, **more)
 			self._hosts[fingerprint] = known
 			dropped = min(self._hosts.values(), key=lambda each: each.last_seen)
 			if len(self._hosts) > self._MOST:
@@ -6485,7 +6484,7 @@ class KnownHosts:
 
 		What this fingerprint was called when it was accepted imitates nobody.
 		"""
-		asked = KnownHost(fingerprint, title, host, 0.0, 0.0).looks
+		asked = KnownHost(fingerprint, title, host, 0.0).looks
 		own = self.get(fingerprint)
 		new = asked - own.looks if own else asked
 		others = (known for known in self.all() if known.fingerprint != fingerprint)
@@ -6620,14 +6619,14 @@ def is_host(key: str, meeting: str, fingerprint: str, proof: Json) -> bool:
 RECORD_SECONDS = 43_200
 
 
-def read_record(told: Json, key: str, clock: float) -> Json:
+def read_record(told: Json, key: str) -> Json:
 	"""The succession record that the owner of the public `key` has signed; PeerFault if it is over."""
 	try:
 		_verify(key, told, SUCCESSION + told["record"].encode())
 	except (KeyError, ValueError, InvalidSignature):
 		raise PeerFault("record", "not the host's") from None
 	record = _shaped(parse_json(told["record"].encode()), RECORD)
-	if record["host_key"] != key or record["until"] < clock or not record["servers"]:
+	if record["host_key"] != key or record["until"] < time.time() or not record["servers"]:
 		raise PeerFault("record", "over")
 	return record
 
@@ -6650,7 +6649,6 @@ class _PinProof:
 		client, host = b"connectsphere/1 client", b"connectsphere/1 host" + fingerprint.encode()
 		self._spake = getattr(spake2, self._SIDE)(secret, idA=client, idB=host)
 		self._macs: dict[bytes, bytes] = {}
-		self._proved = False
 		self.message: bytes = self._spake.start()
 
 	def finish(self, peer_message: bytes, transcript: bytes) -> bytes:
@@ -6667,8 +6665,7 @@ class _PinProof:
 	def check(self, mac: bytes) -> bool:
 		if not self._macs:
 			raise PeerFault("pin", "out of order")
-		self._proved = hmac.compare_digest(self._macs[self._OTHER], mac)
-		return self._proved
+		return hmac.compare_digest(self._macs[self._OTHER], mac)
 
 
 class PinClient(_PinProof):
@@ -6678,15 +6675,13 @@ class PinClient(_PinProof):
 
 
 class PinHost(_PinProof):
-	"""The host's side: says nothing that depends on the PIN before `check` agreed."""
+	"""The host's side: says nothing that depends on the PIN before the client has proved it."""
 
 	_SIDE, _OTHER = "SPAKE2_B", b"client"
 
-	def mac(self) -> bytes:
-		"""The host's confirmation (32 bytes); PeerFault("pin") before the client's was right."""
-		if not self._proved:
-			raise PeerFault("pin", "out of order")
-		return self._macs[b"host"]
+	def confirm(self, mac: bytes) -> bytes | None:
+		"""The host's confirmation (32 bytes), where the client's, `mac`, is right."""
+		return self._macs[b"host"] if self.check(mac) else None
 
 
 class PinGate:
@@ -6802,6 +6797,12 @@ class ResumeTokens:
 		return json.dumps([fingerprint, meeting, name])
 
 
+def fold(state: Json, changes: Json) -> None:
+	"""Take into a kept `state` what has changed of it."""
+	for key, value in changes.items():
+		state[key] = {**state.get(key, {}), **value} if isinstance(value, dict) else value
+
+
 class Journal:
 	"""What a server keeps over its own death: its state, then what changes of it, a sealed line a record.
 
@@ -6833,8 +6834,7 @@ class Journal:
 		state: Json = {}
 		with suppress(OSError, InvalidToken):
 			for line in self._path.read_bytes().splitlines():
-				for key, value in json.loads(self._seal.decrypt(line)).items():
-					state[key] = {**state.get(key, {}), **value} if isinstance(value, dict) else value
+				fold(state, json.loads(self._seal.decrypt(line)))
 		return state
 
 	@property
@@ -8810,13 +8810,13 @@ class MeetingList:
 
 	def meetings(self, now: float) -> list[MeetingAd]:
 		"""Those of this protocol version, the longest known first."""
-		return [ad for ad, at in self._found.values() if at >= now - AD_EXPIRES]
+		self.forget(now)
+		return [ad for ad, _ in self._found.values()]
 
 	def other_versions(self, now: float) -> list[tuple[str, int]]:
 		"""Address and version of other hosts."""
-		return [
-			(address, version) for address, (version, at) in self._others.items() if at >= now - AD_EXPIRES
-		]
+		self.forget(now)
+		return [(address, version) for address, (version, _) in self._others.items()]
 
 
 def _is_address(text: str) -> bool:
@@ -8911,7 +8911,7 @@ class MeetingFinder(DiscoveryLoop):
 	):
 		self._bind = own_address(bind)
 		super().__init__("meeting-finder", counters or Counters(), self._on_turn)
-		unique = dict.fromkeys((address, own_port) for address, own_port in known if _is_address(address))
+		unique = dict.fromkeys(place for place in known if _is_address(place[0]))
 		self._known = list(unique)[:MOST_ADS]
 		self._base_port = base_port
 		self._port = port
@@ -9204,18 +9204,6 @@ def resampled(picture: Picture, size: tuple[int, int]) -> Picture:
 		whole = picture[: high // step * step, : wide // step * step]
 		picture = cast(Picture, cv2.resize(whole, (wide // step, high // step), interpolation=cv2.INTER_AREA))
 	return cast(Picture, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
-
-
-def scale(picture: Picture, size: tuple[int, int]) -> Picture:
-	"""`picture` at `size` (width, height), with black bars; itself if it fits already."""
-	fitted = fit_picture(picture, size)
-	height, width = fitted.shape[:2]
-	if (width, height) == size:
-		return fitted
-	boxed = np.zeros((size[1], size[0], 3), np.uint8)
-	left, top = (size[0] - width) // 2, (size[1] - height) // 2
-	boxed[top : top + height, left : left + width] = fitted
-	return boxed
 
 
 def qr_picture(text: str) -> Picture:
@@ -9630,7 +9618,7 @@ class _SoundCardMicrophone(_SoundCardEnd, Microphone):
 	def __init__(self, opened: _SoundStream):
 		super().__init__(opened)
 		self._cutter = _BlockCutter(self._next_piece)
-		self._resampler = None if opened.rate == AUDIO_RATE else Resampler(opened.rate, AUDIO_RATE)
+		self._resampler = Resampler(opened.rate, AUDIO_RATE)
 		self._thread.start()
 
 	def read(self) -> Samples:
@@ -9647,10 +9635,8 @@ class _SoundCardMicrophone(_SoundCardEnd, Microphone):
 		samples: Samples = np.frombuffer(data, np.int16)
 		if channels > 1:
 			samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
-		if self._resampler is not None:
-			samples = self._resampler.push(samples)
 		with self._news:
-			self._pieces.append(samples)
+			self._pieces.append(self._resampler.push(samples))
 			self._news.notify_all()
 
 
@@ -9659,7 +9645,7 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 
 	def __init__(self, opened: _SoundStream):
 		super().__init__(opened)
-		self._resampler = None if opened.rate == AUDIO_RATE else Resampler(AUDIO_RATE, opened.rate)
+		self._resampler = Resampler(AUDIO_RATE, opened.rate)
 		self._heard = False
 		self._has_room = False
 		self._thread.start()
@@ -9680,8 +9666,7 @@ class _SoundCardSpeaker(_SoundCardEnd, Speaker):
 			self._news.wait_for(lambda: bool(self._pieces), 1.5 * BLOCK_SECONDS if self._heard else 0.0)
 			self._heard = bool(self._pieces)
 			samples = self._pieces.popleft() if self._heard else np.zeros(BLOCK, np.int16)
-		if self._resampler is not None:
-			samples = self._resampler.push(samples)
+		samples = self._resampler.push(samples)
 		self._opened.stream.write(samples.repeat(self._opened.channels).tobytes())
 
 
@@ -10392,7 +10377,7 @@ class TestCard:
 		self._room[size[1] * 4 // 5 :] = self._band[0]
 		if screen:
 			for words, x, y, tall in (("The water cycle", 0.09, 0.22, 0.075), ("Cloud", 0.6, 0.54, 0.04)):
-				self._write(self._room, words, x, y, tall, self.INK)
+				self._write(self._room, words, x, y, tall)
 		# cv2 draws ASCII only
 		plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().strip()
 		self._name = plain[:24] or "?"
@@ -10410,7 +10395,7 @@ class TestCard:
 			self._phases[phase] = moved[self._where].copy()
 		picture[self._where] = self._phases[phase]
 		clock = time.strftime("%H:%M:%S", time.gmtime(now_unix)) + f".{int(now_unix * 10) % 10} UTC"
-		self._write(picture, f"{self._name}  {clock}", 0.25, 0.11, 0.044, self.INK)
+		self._write(picture, f"{self._name}  {clock}", 0.25, 0.11, 0.044)
 		stamp_clock(picture, now_unix, *self._band)
 		return picture
 
@@ -10429,38 +10414,24 @@ class TestCard:
 		for right, down, wide in ((0.0, 0.34, 0.12), (-0.11, 0.37, 0.09), (0.12, 0.37, 0.1)):
 			_oval(picture, (x + right, down), (wide, 0.6 * wide), (214, 196, 184))
 
-	def _write(
-		self, picture: Picture, text: str, left: float, base: float, tall: float, colour: Colour
-	) -> None:  # fmt: skip
+	def _write(self, picture: Picture, text: str, left: float, base: float, tall: float) -> None:
 		"""Places and sizes are shares of the height."""
 		height, line = self.size[1], max(1, self.size[1] // 300)
 		at = round(left * height), round(base * height)
 		cv2.putText(
-			picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, tall * height / 22, colour, line, cv2.LINE_AA
+			picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, tall * height / 22, self.INK, line, cv2.LINE_AA
 		)
 
 
-class _FrameClock:
-	"""Frame n is due n/fps seconds after the first question."""
-
-	def __init__(self, fps: float):
-		self.fps = fps
-		self._start: float | None = None
-
-	def due(self, number: int) -> float:
-		if self._start is None:
-			self._start = monotonic()
-		return self._start + number / self.fps
-
-	def newest(self) -> int:
-		return int((monotonic() - self.due(0)) * self.fps + 1e-6)
-
-
 class _Frames(Camera, ScreenSource):
-	"""What stands in for a camera or a screen: `picture(n)` draws or decodes frame n when it is due."""
+	"""What stands in for a camera or a screen: `picture(n)` draws or decodes frame n when it is due.
 
-	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Act):
-		self._clock = _FrameClock(fps)
+	That is n / `fps` seconds after the first question.
+	"""
+
+	def __init__(self, fps: float, picture: Callable[[int], Picture], close: Act = lambda: None):
+		self._fps = fps
+		self._start: float | None = None
 		self._picture = picture
 		self._close = close
 		self._next = 0
@@ -10468,12 +10439,12 @@ class _Frames(Camera, ScreenSource):
 		self._lock = threading.Lock()
 
 	def read(self, timeout: float) -> Picture:
-		due = self._clock.due(self._next)
+		due = self._due(self._next)
 		if due > monotonic() + timeout:
 			_sleep_until(monotonic() + timeout)
 			raise DeviceError("“{label}” does not answer.", label=Words("Camera"))
 		_sleep_until(due)
-		number = max(self._next, self._clock.newest())
+		number = max(self._next, self._newest())
 		with self._lock:
 			if self._closed:
 				raise DeviceError("The device was closed.")
@@ -10481,7 +10452,7 @@ class _Frames(Camera, ScreenSource):
 			return self._picture(number)
 
 	def grab(self) -> Picture:
-		return self._picture(self._clock.newest())
+		return self._picture(self._newest())
 
 	def close(self) -> None:
 		with self._lock:
@@ -10489,20 +10460,28 @@ class _Frames(Camera, ScreenSource):
 				self._closed = True
 				self._close()
 
+	def _due(self, number: int) -> float:
+		if self._start is None:
+			self._start = monotonic()
+		return self._start + number / self._fps
+
+	def _newest(self) -> int:
+		return int((monotonic() - self._due(0)) * self._fps + 1e-6)
+
 
 class _CardCamera(_Frames):
 	"""The test card, drawn as large and as often as is of use."""
 
 	def __init__(self, name: str, fps: float):
-		super().__init__(fps, lambda number: self._card.draw(time.time()), lambda: None)
+		super().__init__(fps, lambda number: self._card.draw(time.time()))
 		self._name = name
 		self._card = TestCard(name, LAYERS[-1])
 
 	def prefer(self, size: tuple[int, int], fps: float) -> None:
 		if size != self._card.size:
 			self._card = TestCard(self._name, size)
-		if fps != self._clock.fps:
-			self._clock, self._next = _FrameClock(fps), 0
+		if fps != self._fps:
+			self._fps, self._start, self._next = fps, None, 0
 
 
 class _VideoFile:
@@ -10662,7 +10641,7 @@ class _WavFile:
 			self._file.close()
 			raise DeviceError(UNPLAYABLE, path=path)
 		self._file.rewind()
-		self._resampler = None if self._rate == AUDIO_RATE else Resampler(self._rate, AUDIO_RATE)
+		self._resampler = Resampler(self._rate, AUDIO_RATE)
 
 	def read(self) -> Samples:
 		data = self._file.readframes(max(1, round(self._rate * BLOCK_SECONDS)))
@@ -10675,8 +10654,7 @@ class _WavFile:
 			values = (frames[:, :, 0].astype(np.int16) - 128) * 256
 		else:  # the two highest bytes
 			values = np.ascontiguousarray(frames[:, :, -2:]).view("<i2")[:, :, 0]
-		mono: Samples = np.rint(values.mean(axis=1)).astype(np.int16)
-		return mono if self._resampler is None else self._resampler.push(mono)
+		return self._resampler.push(np.rint(values.mean(axis=1)).astype(np.int16))
 
 
 class _WavRecorder:
@@ -10829,7 +10807,7 @@ def open_screen(source: str) -> ScreenSource:
 	"""The source screen:N, window:N, window (in front, not ours), pattern, a video or a picture file."""
 	if source == "pattern":
 		card = TestCard("Shared screen", LAYERS[-1], screen=True)
-		return _Frames(DEFAULT_FPS, lambda number: card.draw(time.time()), lambda: None)
+		return _Frames(DEFAULT_FPS, lambda number: card.draw(time.time()))
 	if source == "window":
 		return _DesktopScreen(None)
 	kind, _, number = source.partition(":")
@@ -10837,7 +10815,7 @@ def open_screen(source: str) -> ScreenSource:
 		return _DesktopScreen(int(number)) if kind == "screen" else _DesktopScreen(None, int(number))
 	if Path(source).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
 		still = _load_picture(source)
-		return _Frames(1.0, lambda number: still, lambda: None)
+		return _Frames(1.0, lambda number: still)
 	video = _VideoFile(source, DEFAULT_FPS)
 	return _Frames(video.fps, lambda number: within_limit(video.picture(number)), video.close)
 
@@ -12030,7 +12008,7 @@ class Succession:
 			self._take(self._room.classroom.set.signed)
 
 	def _take(self, told: Json) -> None:
-		self.record = read_record(told, self._options.host_key, time.time())
+		self.record = read_record(told, self._options.host_key)
 		self.signed, self._signed_at = {key: told[key] for key in SIGNED}, monotonic()
 
 	def _tell(self, ident: int, kind: str, **more: Any) -> None:
@@ -12152,7 +12130,7 @@ class Succession:
 			self._tell(hosts[0], "sign", servers=servers)
 
 	def _on_record(self, message: Json) -> None:
-		record = read_record(message, self._options.host_key, time.time())
+		record = read_record(message, self._options.host_key)
 		if (record["meeting"], record["epoch"]) != (self._room.meeting, self._room.epoch):
 			raise PeerFault("record", "of another server")
 		self._take(message)
@@ -12207,10 +12185,7 @@ class Succession:
 		"""What the program that this standby belongs to tells it."""
 		match order["do"]:
 			case "copy":
-				for key, value in order["state"].items():
-					self._copy[key] = (
-						{**self._copy.get(key, {}), **value} if isinstance(value, dict) else value
-					)
+				fold(self._copy, order["state"])
 			case "record":
 				self._take(order)
 			case "linked":
@@ -12464,9 +12439,9 @@ class Lobby:
 			)
 
 	def _on_pin_proof(self, session: ControlSession, message: Json) -> None:
-		proof, answer = cast(PinHost, session.proof), None
+		answer = None
 		with suppress(PeerFault):
-			answer = proof.mac() if proof.check(bytes.fromhex(message["mac"])) else None
+			answer = cast(PinHost, session.proof).confirm(bytes.fromhex(message["mac"]))
 		if answer is None:
 			session.tries = False  # it was a guess
 			self._loop.counters.add("wrong_pin")
@@ -15597,7 +15572,7 @@ class ServerLink(Part):
 		"""Whether a known host has named the server, for this meeting only."""
 		for known in self._known.all() if "record" in message else ():
 			with suppress(PeerFault):
-				record = read_record(message["record"], known.host_key, time.time())
+				record = read_record(message["record"], known.host_key)
 				named = {one["fingerprint"] for one in record["servers"]}
 				if record["meeting"] == message["meeting"] and self.link and self.link.fingerprint in named:
 					self.options.teacher = known.host_key
@@ -15707,7 +15682,7 @@ class Successors(Part):
 
 	def take(self, told: Json) -> None:
 		"""The host has signed who goes on; PeerFault where not, or where this is an old one."""
-		record = read_record(told, self.options.teacher, time.time())
+		record = read_record(told, self.options.teacher)
 		age = operator.itemgetter("epoch", "until")
 		if (self.record and age(record) < age(self.record)) or record["meeting"] != self.me.server.meeting:
 			raise PeerFault("record", "of another meeting or time")
@@ -16989,7 +16964,7 @@ def lesson_elsewhere(home: Path) -> Json:
 	"""The standby at which the meeting of this home's host goes on, and its title; {} where none does."""
 	with suppress(PeerFault):
 		told, own = _load_json(home / LAST_RECORD), load_identity(home).fingerprint
-		record = read_record(told, HostRight(make_host_key()).public, time.time())
+		record = read_record(told, HostRight(make_host_key()).public)
 		for server, answer in probe_servers(record["servers"], record["meeting"], None):
 			if answer.get("serving") and server["fingerprint"] != own:
 				return {**server, "at": server["address"], "title": record["title"], "bind": None}

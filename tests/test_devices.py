@@ -98,20 +98,6 @@ def test_a_turned_jpeg_keeps_the_size_that_was_checked() -> None:
 	assert cs.decode_picture(turned).shape == (32, 64, 3)
 
 
-@pytest.mark.parametrize("size", [(160, 90), (100, 300), (301, 77), (640, 360)])
-def test_scale_keeps_aspect_between_black_bars(size: tuple[int, int]) -> None:
-	white = np.full((360, 640, 3), 255, np.uint8)
-	scaled = cs.scale(white, size)
-	assert scaled.shape == (size[1], size[0], 3)
-	rows, columns = scaled[:, :, 0].any(axis=1).sum(), scaled[:, :, 0].any(axis=0).sum()
-	assert columns == size[0] or rows == size[1]
-	assert abs(columns / rows - 16 / 9) < 0.05
-	assert (
-		abs(int(scaled[: size[1] // 2].sum()) - int(scaled[size[1] - size[1] // 2 :].sum()))
-		<= 3 * 255 * size[0]
-	)
-
-
 # ---- test card and cameras -----------------------------------------------------------
 
 
@@ -134,7 +120,7 @@ def test_card_takes_any_name() -> None:
 
 @pytest.mark.skipif(not hasattr(cs, "read_clock"), reason="MEDIA has no read_clock here")
 def test_card_s_clock_can_be_read() -> None:
-	picture = cs.scale(cs.TestCard("Ana", (1280, 720)).draw(1_000.0), (160, 90))
+	picture = cs.fit_picture(cs.TestCard("Ana", (1280, 720)).draw(1_000.0), (160, 90))
 	latency = cs.read_clock(cs.decode_picture(cs.encode_jpeg(picture, 60)), 1_000.25)
 	assert latency == pytest.approx(0.25, abs=0.002)
 

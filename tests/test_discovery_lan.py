@@ -30,6 +30,7 @@ FINDER = """
 import json, sys, time
 import connectsphere as cs
 options, wanted, timeout = json.loads(sys.argv[1])
+options["known"] = [tuple(place) for place in options.get("known", ())]
 finder = cs.MeetingFinder(**options)
 began = time.monotonic()
 finder.start()
