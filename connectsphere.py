@@ -20725,8 +20725,10 @@ class TopBar:
 		}
 		for name, pill in self.states.items():
 			icon, said, on = words[name]
-			said = "" if self._narrow and name != "timer" else self.look.clip(said, self.look.font(13), 190)
-			pill.say(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
+			if on:
+				short = self._narrow and name != "timer"
+				said = "" if short else self.look.clip(said, self.look.font(13), 190)
+				pill.say(said, icon, self.look.palette.warn, link="×" if shot.leads else "")
 			if bool(on) != in_place(pill):
 				if on:
 					pill.pack(side="right", padx=self.look.px(4), before=self.title.canvas)
