@@ -16962,8 +16962,10 @@ CROWD_VOICES = 8  # who talk in a window's demo
 
 def lesson_elsewhere(home: Path) -> Json:
 	"""The standby at which the meeting of this home's host goes on, and its title; {} where none does."""
+	if not (told := _load_json(home / LAST_RECORD)):
+		return {}  # a pupil's start makes no keys
 	with suppress(PeerFault):
-		told, own = _load_json(home / LAST_RECORD), load_identity(home).fingerprint
+		own = load_identity(home).fingerprint
 		record = read_record(told, HostRight(make_host_key()).public)
 		for server, answer in probe_servers(record["servers"], record["meeting"], None):
 			if answer.get("serving") and server["fingerprint"] != own:
@@ -18180,18 +18182,17 @@ def draw_avatar(name: str, size: int) -> Image.Image:
 @lru_cache(maxsize=8)
 def draw_logo(size: int) -> Image.Image:
 	"""An open ring around a dot on a blue and violet field."""
-	big = size * OVERSAMPLE
-	ramp = np.add.outer(np.linspace(0, 0.5, big), np.linspace(0, 0.5, big))[..., None]
+	ramp = np.add.outer(np.linspace(0, 0.5, size), np.linspace(0, 0.5, size))[..., None]
 	field_ = np.array(rgb("#4F8CFF")) * (1 - ramp) + np.array(rgb("#6A3DE8")) * ramp
 	picture = Image.fromarray(field_.astype(np.uint8), "RGB")
-	draw = ImageDraw.Draw(picture)
-	draw.arc(
-		(big * 0.24, big * 0.24, big * 0.76, big * 0.76), 50, 310, fill="#FFFFFF", width=round(big * 0.1)
-	)
-	draw.ellipse((big * 0.42, big * 0.42, big * 0.58, big * 0.58), fill="#FFFFFF")
-	small = picture.resize((size, size), Image.Resampling.LANCZOS).convert("RGBA")
-	small.putalpha(round_mask(size, size, round(size * 0.24)))
-	return small
+	big = size * OVERSAMPLE
+	sign = Image.new("L", (big, big))
+	draw = ImageDraw.Draw(sign)
+	draw.arc((big * 0.24, big * 0.24, big * 0.76, big * 0.76), 50, 310, fill=255, width=round(big * 0.1))
+	draw.ellipse((big * 0.42, big * 0.42, big * 0.58, big * 0.58), fill=255)
+	picture.paste("#FFFFFF", mask=sign.resize((size, size), Image.Resampling.LANCZOS))
+	picture.putalpha(round_mask(size, size, round(size * 0.24)))
+	return picture
 
 
 # Our own emoji on a field of 100 x 100: the steps of ICONS, each with its colour (see `colours`), lines with

@@ -63,6 +63,11 @@ def found(program: cs.Program, title: str) -> cs.MeetingAd:
 	return heard_of(program, title)[0]
 
 
+def test_who_never_hosted_has_no_keys_made(program: cs.Program, tmp_path: Path) -> None:
+	assert program.lesson() == "" and not program.find()
+	assert not {"identity.pem", "host.key"} & {file.name for file in (tmp_path / "ana").iterdir()}
+
+
 def test_a_meeting_that_its_host_ended_is_over(program: cs.Program) -> None:
 	controller = program.host("Ana", "Physics", "")
 	assert program._hosted is not None
