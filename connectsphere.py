@@ -18528,7 +18528,7 @@ def tile_marks(job: TileJob) -> TileMarks:
 # Uses: BASICS, TEXTS, DRAWING
 #
 # Promises: every control draws itself from one palette and one scale and reports by calling back; pictures
-# are composed off the Tk thread. Leaves out: what a meeting is. Only `Look` creates Tk objects.
+# are composed off the Tk thread. Leaves out: what a meeting is.
 
 
 Anchor = Literal["nw", "w", "center", "e", "ne", "n"]
@@ -18588,15 +18588,6 @@ class Look:
 		"""Escape calls `close` while no newer layer stands over `frame`."""
 		self.layers.append(close)
 		frame.bind("<Destroy>", lambda _: self.layers.remove(close), add="+")
-
-	def canvas(
-		self, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
-	) -> tk.Canvas:
-		"""A canvas of `width` by `height` real pixels without borders."""
-		return keyed(tk.Canvas(
-			parent, width=min(width, PAINTED_MAX), height=min(height, PAINTED_MAX), highlightthickness=0,
-			bd=0, bg=colour or self.palette.window, takefocus=focus,
-		))  # fmt: skip
 
 	def label(
 		self,
@@ -18721,20 +18712,25 @@ def tags(name: str) -> tuple[str, str]:
 
 
 class Painted:
-	"""A canvas that keeps alive the pictures that it shows."""
+	"""A canvas of real pixels without borders, which keeps alive the pictures that it shows."""
 
 	def __init__(
 		self, look: Look, parent: tk.Misc, width: int, height: int, colour: str = "", focus: bool = False
 	):
 		self.look = look
-		canvas = self.canvas = look.canvas(parent, width, height, colour or str(parent["bg"]), focus)
+		canvas = self.canvas = keyed(tk.Canvas(
+			parent, width=min(width, PAINTED_MAX), height=min(height, PAINTED_MAX), highlightthickness=0,
+			bd=0, bg=colour or str(parent["bg"]), takefocus=focus,
+		))  # fmt: skip
 		self.bind, self.configure, self.grid = canvas.bind, canvas.configure, canvas.grid
 		self.focus_set = canvas.focus_set
 		self.actions: dict[str, Act] = {}  # by the name of the item that offers it
-		self._listening = False
 		self._pressed = ""
 		self._kept: list[tuple[str, ImageTk.PhotoImage]] = []
 		self.bind("<Destroy>", lambda _: self._kept.clear())
+		self.bind("<Button-1>", lambda at: setattr(self, "_pressed", self.under(at)))
+		self.bind("<ButtonRelease-1>", self._let_go)
+		self.bind("<Motion>", self._point)
 
 	def on_focus(self, paint: Act) -> None:
 		"""Paint anew when the keyboard comes or goes, and in another size."""
@@ -18786,11 +18782,6 @@ class Painted:
 
 	def spot(self, name: str, box: Box, command: Act) -> None:
 		"""Call `command` when `box` is clicked; the mouse is a hand there."""
-		if not self._listening:
-			self._listening = True
-			self.bind("<Button-1>", lambda at: setattr(self, "_pressed", self.under(at)), add="+")
-			self.bind("<ButtonRelease-1>", self._let_go, add="+")
-			self.bind("<Motion>", self._point, add="+")
 		x, y, wide, tall = box
 		self.canvas.create_rectangle(x, y, x + wide, y + tall, width=0, outline="", tags=tags(name))
 		self.actions[name] = command
@@ -19038,16 +19029,17 @@ class Field(Painted):
 			self.canvas, bg=p.card, fg=p.text, insertbackground=p.focus, selectbackground=p.accent, bd=0,
 			selectforeground=p.on_accent, highlightthickness=0, font=look.font(14), relief="flat", width=4,
 		))  # fmt: skip
+		self.focus_set = self.entry.focus_set
 		self.entry.insert(0, text)
 		self._hint = look.label(self.canvas, hint, 14, colour=p.third)
 		self._hint.configure(bg=p.card)
-		self._hint.bind("<Button-1>", lambda _: self.entry.focus_set())
+		self._hint.bind("<Button-1>", lambda _: self.focus_set())
 		for event in ("<FocusIn>", "<FocusOut>", "<KeyRelease>"):
 			self.entry.bind(event, lambda _: self.paint(), add="+")
 		if enter:
 			self.entry.bind("<<Return>>", lambda _: enter())
 		self.bind("<Configure>", lambda _: self.paint())
-		self.bind("<Button-1>", lambda _: self.entry.focus_set())
+		self.bind("<Button-1>", lambda _: self.focus_set())
 
 	@property
 	def value(self) -> str:
@@ -19091,10 +19083,8 @@ class PinBoxes(Painted):
 		self.set(self._typed[:-1] if event.keysym == "BackSpace" else self._typed + event.char)
 
 	def _paste(self, _: object) -> None:
-		try:
+		with suppress(tk.TclError):  # there is no text
 			self.set(self.canvas.clipboard_get())
-		except tk.TclError:
-			return
 
 	def set(self, value: str) -> None:
 		"""Put `value` into the boxes."""
@@ -19284,7 +19274,7 @@ class ListView(Painted):
 		self.stick = stick  # stay at the newest row while it is in sight
 		self.chosen_action = ""
 		self._at = self._y = 0  # the first row in sight, and its upper edge
-		self._edges: list[int] = []  # the lower edges of the rows in sight
+		self._edges = [0]  # of the rows in sight: the upper one of the first, and all lower ones
 		self._ended = True  # the last row is in sight
 		self._heights: dict[tuple[Any, int], int] = {}  # by row and width
 		self._bind()
@@ -19327,24 +19317,23 @@ class ListView(Painted):
 			self._heights[key] = key[0].draw(self, self.extent[1], key[1])
 		return self._heights[key]
 
-	def _settle(self, tall: int) -> None:
-		at, y, last, reach = self._at, self._y, len(self.rows) - 1, -1
-		while reach < tall:
-			while y > 0 and at > 0:
-				at -= 1
-				y -= self._high(at)
-			y = min(y, 0)
-			while at < last and y + self._high(at) <= 0:
-				y += self._high(at)
-				at += 1
-			reach, n = y, at
-			while n <= last and reach < tall:
-				reach += self._high(n)
-				n += 1
-			if at == 0 and y == 0:
-				break
-			y += max(0, tall - reach)
-		self._at, self._y = at, y
+	def _settle(self, tall: int) -> list[int]:
+		rows, at, y = self.rows, self._at, self._y
+		while y > 0 and at > 0:
+			at -= 1
+			y -= self._high(at)
+		y = min(y, 0)
+		while at < len(rows) - 1 and y + self._high(at) <= 0:
+			y += self._high(at)
+			at += 1
+		self._at, self._y, edges = at, y, [y]
+		while edges[-1] < tall and at < len(rows):
+			edges.append(edges[-1] + self._high(at))
+			at += 1
+		if edges[-1] < tall and (self._at or y):  # what is above fills the rest
+			self._y += tall - edges[-1]
+			return self._settle(tall)
+		return edges
 
 	@property
 	def width(self) -> int:
@@ -19370,18 +19359,14 @@ class ListView(Painted):
 		tall, width = self.extent[1], self.width
 		if len(self._heights) > 2_000:
 			self._heights.clear()
-		self._settle(tall)
+		edges = self._edges = self._settle(tall)
 		self.wipe()
-		y, self._edges = self._y, []
-		for row in itertools.islice(self.rows, self._at, None):
-			if y >= tall:
-				break
-			y += row.draw(self, y, width)
-			self._edges.append(y)
-		count, end = len(self.rows), self._at + len(self._edges)
-		self._ended = end == count and y <= tall + self.look.px(30)
-		if self._edges and (end < count or y > tall or self._at or self._y):
-			over = max(0, y - tall) / self._high(end - 1)
+		for at, y in enumerate(edges[:-1], self._at):
+			self.rows[at].draw(self, y, width)
+		count, end, foot = len(self.rows), self._at + len(edges) - 1, edges[-1]
+		self._ended = end == count and foot <= tall + self.look.px(30)
+		if end < count or foot > tall or self._at or self._y:
+			over = max(0, foot - tall) / self._high(end - 1)
 			self.bar.set((self._at - self._y / self._high(self._at)) / count, (end - over) / count)
 			self.bar.place(relx=1, relheight=1, anchor="ne")
 		else:
@@ -19390,7 +19375,7 @@ class ListView(Painted):
 
 	def row_at(self, y: int) -> Any:
 		"""The row at `y` on the screen, or None."""
-		at = self._at + bisect_right(self._edges, y)
+		at = self._at + bisect_right(self._edges, y) - 1
 		return self.rows[at] if at < len(self.rows) else None
 
 	def _walk(self, by: int, _: object) -> None:
@@ -19415,7 +19400,7 @@ class Dialog:
 		self.look = look
 		p, px = look.palette, look.px
 		self._before = focused(look.root)
-		self.first: tk.Misc | None = None  # who has the keyboard at the beginning
+		self.first: Act | None = None  # gives it the keyboard at the beginning
 		self._timers: dict[Act, str] = {}
 		self.frame = look.frame(look.root, p.line, "Overlay")
 		self.body = look.frame(self.frame, p.panel)
@@ -19453,7 +19438,7 @@ class Dialog:
 			return
 		self.frame.lift()
 		self.frame.grab_set()
-		(self.first or self.frame).focus_set()
+		(self.first or self.frame.focus_set)()
 
 	def _later(self, milliseconds: int, command: Act) -> None:
 		self._timers[command] = self.frame.after(milliseconds, command)
@@ -19490,7 +19475,7 @@ class Dialog:
 		for words, button in reversed(made):
 			button.pack(side="right", padx=(self.look.px(10), 0))
 			if self.first is None or words == first:
-				self.first = button.canvas
+				self.first = button.focus_set
 		return made[-1][1]
 
 	def _then(self, *commands: Act) -> None:
@@ -19528,13 +19513,13 @@ class EmojiPicker(Painted):
 		self.holder = look.frame(page, look.palette.line, "Overlay")  # it ends with the page
 		wide, tall = columns * self.step + look.px(16), rows * self.step + look.px(16)
 		super().__init__(look, self.holder, wide, tall, look.palette.card, focus=True)
-		look.layer(self.holder, self.close)
+		look.layer(self.holder, self.holder.destroy)
 		self.pack(padx=1, pady=1)
 		place_beside(look, beside, self.holder, wide + 2, tall + 2)
 		self.holder.lift()
 		self.bind("<Motion>", lambda event: self._move(self._find(event)))
 		self.bind("<ButtonRelease-1>", lambda event: self._take(self._find(event)))
-		self.bind("<FocusOut>", lambda _: self.close())
+		self.bind("<FocusOut>", lambda _: self.holder.destroy())
 		self.bind("<Key>", lambda event: None if event.keysym == "Tab" else "break")  # no commands
 		self.bind("<<Press>>", lambda _: self._take(self.at))
 		for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -columns), ("<Down>", columns)):
@@ -19555,7 +19540,7 @@ class EmojiPicker(Painted):
 
 	def _take(self, at: int) -> None:
 		if 0 <= at < len(self.chars):
-			self.close()
+			self.holder.destroy()
 			self.picked(self.chars[at])
 
 	def _draw(self) -> None:
@@ -19566,11 +19551,6 @@ class EmojiPicker(Painted):
 			if at == self.at:
 				self.box(x, y, self.step, self.step, 9, palette.raised, palette.focus, 2)
 			self.image(x + self.step // 2, y + self.step // 2, self.look.emoji(char, 26), "center")
-
-	def close(self) -> None:
-		"""Take it away."""
-		if self.holder.winfo_exists():
-			self.holder.destroy()
 
 
 class PictureBox:
@@ -19751,16 +19731,15 @@ class Tasks:
 			thread.join(max(0.0, until - monotonic()))
 
 
-def clock(at: float) -> str:
-	"""Unix seconds as the local 14:05."""
-	return time.strftime("%H:%M", time.localtime(at))
+def clock(at: float, form: str = "%H:%M") -> str:
+	"""Unix seconds as the local 14:05, or in another form."""
+	return time.strftime(form, time.localtime(at))
 
 
 def chat_words(line: ChatLine) -> str:
 	"""A message as a line of plain text."""
-	day = time.strftime("%Y-%m-%d", time.localtime(line.at))
 	to = f" → {line.to}" if line.to else ""
-	return f"[{day} {clock(line.at)}] {line.sender}{to}: {line.text}"
+	return f"[{clock(line.at, '%Y-%m-%d %H:%M')}] {line.sender}{to}: {line.text}"
 
 
 def spaced_pin(pin: str) -> str:
@@ -19954,11 +19933,11 @@ class ScreenZoom:
 	"""Which part of the shared screen is seen: fitting, 1:1, or any zoom around a point."""
 
 	def __init__(self) -> None:
-		self.view = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle
+		self.reset()
 		self._from = (0, 0, 0.0, 0.5, 0.5)
 
 	def reset(self) -> None:
-		self.view = (0.0, 0.5, 0.5)
+		self.view = (0.0, 0.5, 0.5)  # zoom (0 = fit) and middle
 
 	def by(self, factor: float) -> None:
 		"""Zoom by a factor; 0 switches between fitting and 1:1."""
@@ -20028,8 +20007,7 @@ class HoverButtons:
 			y += px(40)
 		if width + px(20) > wide or y + px(20 + 17 * len(lines)) > top + tall - px(44):
 			return
-		back = look.box(width, px(10 + 17 * len(lines)), 8, "#14181F")
-		stage.image(x + px(10), y + px(10), back, name="hover")
+		stage.box(x + px(10), y + px(10), width, px(10 + 17 * len(lines)), 8, "#14181F", name="hover")
 		for at, line in enumerate(lines):
 			colour = "#C4CDD8" if at else "#FFFFFF"
 			stage.text(x + px(19), y + px(23 + 17 * at), line, 11, colour=colour, name="hover")
@@ -20039,13 +20017,10 @@ class HoverButtons:
 		quality = self.stage.plan.shot.quality.get(key) if isinstance(key, int) else None
 		if key is None or quality is None or not quality.fps:
 			return []
-		lines = [tr("Poor") if self._poor(key) else tr("Good")]
-		lines.append(f"{quality.width}×{quality.height}")
-		lines.append(f"{quality.fps:.0f} fps")
-		more = [tr("{count} lost", count=quality.lost_frames)]
-		if quality.latency_ms is not None:
-			more.append(f"{quality.latency_ms:.0f} ms")
-		return [*lines, " · ".join(more)]
+		good = tr("Poor") if self._poor(key) else tr("Good")
+		age = "" if quality.latency_ms is None else f" · {quality.latency_ms:.0f} ms"
+		lost = tr("{count} lost", count=quality.lost_frames) + age
+		return [good, f"{quality.width}×{quality.height}", f"{quality.fps:.0f} fps", lost]
 
 	def menu(self, key: int | str | None, by_key: bool = False) -> None:
 		"""What can be done with this person, where the mouse is or `by_key` on the tile."""
@@ -20083,14 +20058,14 @@ class Stage(Painted):
 		canvas = self.canvas
 		canvas.bind("<Configure>", lambda _: self.arrange())
 		canvas.bind("<Leave>", lambda _: self.hover.show(None))
-		canvas.bind("<Motion>", self._moved)
+		canvas.bind("<Motion>", self._moved, add="+")
 		canvas.bind("<Double-Button-1>", self._twice)
 		canvas.bind("<Button-3>", lambda event: self.hover.menu(self._tile_at(event)))
 		canvas.bind("<MouseWheel>", lambda event: self._wheel(1 if event.delta > 0 else -1))
 		canvas.bind("<Button-4>", lambda _: self._wheel(1))
 		canvas.bind("<Button-5>", lambda _: self._wheel(-1))
 		canvas.bind("<B1-Motion>", self._drag)
-		canvas.bind("<Button-1>", lambda event: self.zoom.grab(event.x, event.y))
+		canvas.bind("<Button-1>", lambda event: self.zoom.grab(event.x, event.y), add="+")
 		for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -1), ("<Down>", 1)):
 			canvas.bind(key, partial(self._walk, by))
 		canvas.bind("<Prior>", lambda _: self.turn(-1))
@@ -20599,22 +20574,28 @@ class SideBar:
 			return
 		mic_failed = shot.devices.get("mic", DeviceState()).state == "failed"
 		mic, camera, hand = map(shot.wants, ("mic", "camera", "hand"))  # what does not run yet is faint
-		kind = "live" if talking else "warn" if not mic else "card" if me.mic else "ghost"
 		for what in ("mic", "camera", "share", "react"):
 			why, button = "" if shot.may(what) else not_permitted(what).reason, self.buttons[what]
 			button.show(locked=why)
 			button.tip.words = why or COMMANDS[what].tip
-		words = tr("Mute") if mic else tr("Unmute") if shot.may("mic") else tr("Ask to speak")
-		self.buttons["mic"].show(words=words, kind=kind, slash=not mic or mic_failed)
 		self.buttons["users"].show(unread=len(shot.hands))
-		kind = "warn" if not camera else "card" if me.camera else "ghost"
-		words = tr("Stop video") if camera else tr("Start video")
-		self.buttons["camera"].show(words=words, kind=kind, slash=not camera)
 		sharing = shot.presenter == shot.me and shot.me > 0
-		words = tr("Stop share") if sharing else tr("Share")
-		self.buttons["share"].show(words=words, kind="live" if sharing else "card")
-		words = tr("Lower hand") if hand else tr("Raise hand")
-		self.buttons["hand"].show(words=words, kind="primary" if hand else "card")
+		looks = {
+			"mic": (
+				"Mute" if mic else "Unmute" if shot.may("mic") else "Ask to speak",
+				"live" if talking else "warn" if not mic else "card" if me.mic else "ghost",
+			),
+			"camera": (
+				"Stop video" if camera else "Start video",
+				"warn" if not camera else "card" if me.camera else "ghost",
+			),
+			"share": ("Stop share", "live") if sharing else ("Share", "card"),
+			"hand": ("Lower hand", "primary") if hand else ("Raise hand", "card"),
+		}
+		for name, (words, kind) in looks.items():
+			self.buttons[name].show(words=tr(words), kind=kind)
+		self.buttons["mic"].show(slash=not mic or mic_failed)
+		self.buttons["camera"].show(slash=not camera)
 
 
 class Pill(Button):
@@ -20636,18 +20617,11 @@ class Pill(Button):
 			return
 		words, icon, colour, link, lead, bars = self.now
 		look, px, p = self.look, self.look.px, self.look.palette
-		bold, small = look.font(13, bold=True), look.font(11, bold=True)
-		lead_room = small.measure(lead) + px(8) if lead else 0
-		image_room = px(24) if icon or bars else 0
-		link_room = look.font(12, bold=True).measure(link) + px(10) if link else 0
-		width = px(22) + lead_room + image_room + bold.measure(words) + link_room
 		self.wipe()
-		self.configure(width=width)
-		self.box(0, 0, width, px(36), 9, p.raised if self.hot else p.card, self.ring, 2)
 		x, middle = px(11), px(18)
 		if lead:
 			self.text(x, middle, lead, 11, bold=True, colour=p.third)
-			x += lead_room
+			x += look.font(11, bold=True).measure(lead) + px(8)
 		if icon:
 			self.icon(x, middle, icon, 17, colour or p.second, anchor="w")
 		for at in range(3 if bars else 0):
@@ -20656,10 +20630,15 @@ class Pill(Button):
 			self.canvas.create_rectangle(
 				x + px(6 * at), px(25) - high, x + px(6 * at + 4), px(25), fill=fill, width=0
 			)
-		x += image_room
+		x += px(24) if icon or bars else 0
 		self.text(x, middle, words, 13, bold=True)
+		x += look.font(13, bold=True).measure(words) + px(11)
 		if link:
-			self.text(x + bold.measure(words) + px(10), middle, link, 12, bold=True, colour=p.link)
+			self.text(x - px(1), middle, link, 12, bold=True, colour=p.link)
+			x += look.font(12, bold=True).measure(link) + px(10)
+		self.configure(width=x)
+		self.box(0, 0, x, px(36), 9, p.raised if self.hot else p.card, self.ring, 2, name="back")
+		self.canvas.tag_lower("back")
 
 
 def in_place(one: Painted) -> bool:
@@ -20946,8 +20925,8 @@ class ChatRow:
 		rest = small.measure(words) + 2 * gap
 		if line.to:
 			rest += small.measure(private) + reply + 2 * gap
-		name = look.clip(plain(line.sender), look.font(13, bold=True), max(px(48), width - px(46) - rest))
-		item = view.text(px(46), middle, name, 13, bold=True)
+		room = max(px(48), width - px(46) - rest)
+		item = view.text(px(46), middle, line.sender, 13, bold=True, room=room)
 		x = view.canvas.bbox(item)[2] + gap
 		view.text(x, middle, words, 12, colour=p.link if self.host else p.third)
 		if line.to:
@@ -21272,7 +21251,7 @@ class ChatPanel:
 			while notes and notes[0][0] < line.n:
 				rows.append(NoteRow(notes.popleft()[1]))
 				before = None
-			today = time.strftime("%Y-%m-%d", time.localtime(line.at))
+			today = clock(line.at, "%Y-%m-%d")
 			if today != day:
 				now = today == time.strftime("%Y-%m-%d")
 				rows.append(NoteRow(f"{tr('Today')} {clock(line.at)}" if now else today))
@@ -21814,14 +21793,16 @@ AnyField = TypeVar("AnyField", bound="Field | PinBoxes")
 
 
 class DeviceRow:
-	"""A card with a device's kind and choice; more may be packed at the right."""
+	"""A card with the icon and choice of device `what`; more may be packed at the right."""
 
-	def __init__(self, look: Look, parent: tk.Misc, icon: str, choice: Callable[[tk.Misc], Choice]):
+	def __init__(self, look: Look, parent: tk.Misc, backend: Program, what: str, icon: str, caption: str):
 		px, p = look.px, look.palette
 		self.frame = Card(look, parent).canvas
 		head = Painted(look, self.frame, px(36), px(44)).pack(side="left", padx=(px(10), px(4)), pady=px(5))
 		head.icon(px(20), px(22), icon, 19, p.second)
-		self.choice = choice(self.frame)
+		value, chosen = backend.setting(what), partial(backend.set_setting, what)
+		options = [(value, tr("Default device"))]
+		self.choice = Choice(look, self.frame, options, value, chosen, 44, tr(caption))
 		more = Button(look, self.frame, self.choice.press, icon="down", kind="ghost", height=36)
 		more.pack(side="right", padx=px(8))
 		more.configure(takefocus=False)  # the choice itself is reached by Tab
@@ -21883,21 +21864,20 @@ class Form(Dialog):
 
 	def __init__(self, look: Look, title: str, ok: str, go: Callable[..., object]):
 		super().__init__(look, title, 440)
-		self.go, self.fields = go, list[Any]()
-		self.buttons([(tr("Cancel"), "plain"), (ok, "primary", go)])
+		self.fields: list[Any] = []
+		self.enter = self.buttons([(tr("Cancel"), "plain"), (ok, "primary", go)]).press
 
 	def caption(self, words: str) -> None:
 		"""Name the next field."""
 		self.words(words, above=14 * bool(self.fields), below=6, bold=True)
 
 	def add(self, made: AnyField) -> AnyField:
-		"""`made` as the next field."""
+		"""`made` as the next field; the first one has the keyboard at the beginning."""
+		if not self.fields:
+			self.first = made.focus_set
 		made.pack(padx=self.look.px(24), fill="x")
 		self.fields.append(made)
 		return made
-
-	def enter(self) -> None:
-		self._then(self.go)
 
 	def _then(self, *commands: Callable[..., object]) -> None:
 		super()._then(*[partial(command, *[one.value for one in self.fields]) for command in commands])
@@ -21954,20 +21934,18 @@ class StartView:
 
 	def _head(self) -> None:
 		look, px = self.look, self.look.px
-		self.head = Painted(look, self.frame, px(300), px(84))
-		self.head.bind("<Configure>", lambda event: self._write_head(event.height))
+		self.head = look.frame(self.frame)
+		self.head.configure(height=px(84))
+		self.head.pack_propagate(False)
 		self.head.grid(row=0, column=0, sticky="ew")
+		logo = Painted(look, self.head, px(36), px(36)).pack(side="left", padx=(px(44), px(12)))
+		logo.image(0, 0, look.photo(draw_logo, px(36)))
+		look.label(self.head, APP_NAME, 17, bold=True).pack(side="left")
 		gear = Button(look, self.frame, self.settings, icon="gear", kind="ghost", tip="Settings")
 		gear.grid(row=0, column=1, sticky="e", padx=px(44))
 		words = tr("Not working? Check this computer")
 		self.check = Button(look, self.frame, self._check, words, "shield", "link", height=36)
 		self.check.grid(row=0, column=1, sticky="w", padx=px(22))
-
-	def _write_head(self, height: int) -> None:
-		look, px, middle = self.look, self.look.px, height // 2
-		self.head.wipe()
-		self.head.image(px(44), middle, look.photo(draw_logo, px(36)), "w")
-		self.head.text(px(92), middle, APP_NAME, 17, bold=True)
 
 	def _squeeze(self, height: int) -> None:
 		px, low = self.look.px, height < self.look.px(600)
@@ -21990,20 +21968,15 @@ class StartView:
 		hint = look.label(left, words, 12, colour=look.palette.third, width=px(480))
 		hint.pack(side="bottom", anchor="w", pady=(px(8), 0))
 		left.bind("<Configure>", lambda event: hint.configure(wraplength=event.width))
-		self.speaker = DeviceRow(look, left, "volume", partial(self._choice, "speaker", "Speaker"))
+		self.speaker = DeviceRow(look, left, self.backend, "speaker", "volume", "Speaker")
 		test = Button(look, self.speaker.frame, self.backend.test_speaker, tr("Play a test"), height=36)
 		test.pack(side="right", padx=px(4))
 		self.speaker.frame.pack(side="bottom", fill="x", pady=(px(10), 0))
-		self.mic = DeviceRow(look, left, "mic", partial(self._choice, "mic", "Microphone"))
+		self.mic = DeviceRow(look, left, self.backend, "mic", "mic", "Microphone")
 		self.meter = Meter(look, self.mic.frame).pack(side="right", padx=px(10))
 		self.mic.frame.pack(side="bottom", fill="x", pady=(px(14), 0))
 		self.preview = PreviewCard(look, left, self.backend, lambda: self.name.value or tr("You"))
 		self.preview.stage.pack(fill="both", expand=True)
-
-	def _choice(self, what: str, caption: str, parent: tk.Misc) -> Choice:
-		value = self.backend.setting(what)
-		options, chosen = [(value, tr("Default device"))], partial(self.backend.set_setting, what)
-		return Choice(self.look, parent, options, value, chosen, 44, tr(caption))
 
 	def _devices(self, found: Any, fault: Exception | None) -> None:
 		for what, row in (("mic", self.mic), ("speaker", self.speaker)):
@@ -22109,7 +22082,7 @@ class StartView:
 			self.backend.set_setting("name", name)
 		else:
 			self.look.say(self.trouble, tr("Type your name first."))
-			self.name.entry.focus_set()
+			self.name.focus_set()
 		return name
 
 	def _join(self) -> None:
@@ -22187,7 +22160,7 @@ class StartView:
 		pin.set(self._typed_pin)
 		if trouble:
 			form.words(trouble, 13, look.palette.bad_text, above=14)
-		form.first = pin.canvas if trouble else address.entry
+			form.first = pin.focus_set
 
 	def _ask_host(self, anew: bool = False) -> None:
 		look, backend = self.look, self.backend
@@ -22195,13 +22168,12 @@ class StartView:
 		form = self.dialog = Form(look, tr("Host a meeting"), tr("Start the meeting"), go)
 		form.caption(tr("Title"))
 		known, hint = backend.setting("title"), tr("What is it about?")
-		title = form.add(Field(look, form.body, known, hint, enter=form.enter))
+		form.add(Field(look, form.body, known, hint, enter=form.enter))
 		row, pin = switch_row(look, form.body, tr("Ask for a PIN"), backend, "ask_pin")
 		row.pack(fill="x", padx=look.px(24), pady=(look.px(16), 0))
 		form.fields.append(pin)
 		if asks := system_asks("host"):
 			form.words(asks, above=16)
-		form.first = title.entry
 
 	def _host(self, anew: bool, title: str, pin: bool) -> None:
 		self.backend.set_setting("title", title)
@@ -22430,7 +22402,7 @@ class ShareDialog(Dialog):
 		self.cards.pack(fill="both", padx=(px(24), px(14)))
 		self._bind()
 		self.go.show(enabled=False)  # nothing is chosen: whoever opened this by mistake shares nothing
-		self.first = self.cards.canvas
+		self.first = self.cards.focus_set
 		self._look_again()
 
 	def _bind(self) -> None:
@@ -22678,8 +22650,9 @@ class SettingsDialog(Dialog):
 		self._no_tile()
 		for child in self.page.winfo_children():
 			child.destroy()
-		words = next(words for key, words, _ in self.PAGES if key == name)
-		self.look.label(self.page, tr(words), 18, bold=True).pack(anchor="w", pady=(0, self.look.px(14)))
+		self.look.label(self.page, self.tabs[name].words, 18, bold=True).pack(
+			anchor="w", pady=(0, self.look.px(14))
+		)
 		for key, tab in self.tabs.items():
 			tab.show(kind="plain" if key == name else "ghost")
 		self.preview.run(camera=name == "video", mic=name == "audio")
@@ -23246,7 +23219,6 @@ class Actions:
 		for words in captions:
 			form.caption(tr(words))
 			form.add(Field(look, form.body, enter=form.enter))
-		form.first = form.fields[0].entry
 
 	def ask_class(self) -> None:
 		"""A quick question to everyone."""
@@ -23459,8 +23431,8 @@ class MainAppView:
 		if now >= self._readdress:  # the host may move, this computer may get another address
 			self._readdress, self.address = now + 5, self.backend.ways_in()[0].address
 			if shot.role == "host":
-				begun = time.localtime(time.time() - now + self._started)
-				name = f"{time.strftime('%Y-%m-%d %H.%M', begun)} {safe_file_name(shot.title)}.csv"
+				begun = clock(time.time() - now + self._started, "%Y-%m-%d %H.%M")
+				name = f"{begun} {safe_file_name(shot.title)}.csv"
 				self.act("attendance", path=str(self.backend.downloads() / name), ref="list")
 		self.top.show(shot, self.stage.plan.layout, now, self.address)
 		if (shot.hands or self.attendees.gone) and int(now) != self._second:

@@ -158,8 +158,7 @@ def middle(view: cs.Painted, name: str) -> tuple[int, int]:
 
 def tops(view: cs.ListView) -> dict[Any, int]:
 	"""The rows in sight and their upper edges."""
-	edges = [view._y, *view._edges]
-	return dict(zip(view.rows[view._at :], edges[:-1], strict=False))
+	return dict(zip(view.rows[view._at :], view._edges[:-1], strict=False))
 
 
 asked_dpi = cs.xft_dpi
