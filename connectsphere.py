@@ -19668,6 +19668,36 @@ class TilePainter:
 LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)]")
 
 
+def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
+	"""`text` in lines of at most `room` pixels; each of our emoji is `blank`, other emoji their :name:.
+
+	The time it takes grows as the text does: each character is measured once, no line is.
+	"""
+	name, width = functools.cache(plain), functools.cache(font.measure)
+	text = EMOJI_PATTERN.sub(lambda found: blank if emoji_key(found[0]) else name(found[0]), text)
+	lines: list[str] = []
+	for part in text.expandtabs(4).split("\n"):
+		part = part.rstrip(" ")
+		# a line may break before and after an emoji, whose blank does not break itself
+		words = list(re.finditer(f"({blank}|(?:(?!{blank})[^ ])+| ) *", part))
+		bare, ends = [word.end(1) for word in words], [0, *(word.end() for word in words)]
+		at, edges = 0, [0, *itertools.accumulate(map(width, part))]
+		while edges[-1] - edges[at] > room:
+			fits = bisect_right(edges, edges[at] + room) - 1
+			end = ends[bisect_right(bare, fits)]
+			end = end if end > at else max(fits, at + 1)
+			lines += filter(None, [part[at:end].rstrip(" ")])
+			at = end
+		lines.append(part[at:])
+	return lines
+
+
+def link_at(hit: re.Match[str], links: Iterable[str], below: Iterable[str]) -> str:
+	"""What a click on `hit` in a wrapped line opens: what is shown there and `below`."""
+	rest = hit[0] + ("".join(below) if hit.end() == len(hit.string) else "")
+	return max([hit[0], *(one for one in links if one.startswith(hit[0]) and rest.startswith(one))], key=len)
+
+
 # ====
 # [29] STAGE - video tiles, layouts, the shared screen, reactions, toasts
 # Uses: BASICS, WIRE, CALL, DOCTOR, PROCESS, CONTROLLER, TEXTS, DRAWING, WIDGETS
@@ -20797,36 +20827,6 @@ class NoticeBar:
 # -- the side panel
 
 FOLD = (20, 2_000)  # lines and characters that are shown of a longer message
-
-
-def wrapped(text: str, font: tkfont.Font, room: int, blank: str) -> list[str]:
-	"""`text` in lines of at most `room` pixels; each of our emoji is `blank`, other emoji their :name:.
-
-	The time it takes grows as the text does: each character is measured once, no line is.
-	"""
-	name, width = functools.cache(plain), functools.cache(font.measure)
-	text = EMOJI_PATTERN.sub(lambda found: blank if emoji_key(found[0]) else name(found[0]), text)
-	lines: list[str] = []
-	for part in text.expandtabs(4).split("\n"):
-		part = part.rstrip(" ")
-		# a line may break before and after an emoji, whose blank does not break itself
-		words = list(re.finditer(f"({blank}|(?:(?!{blank})[^ ])+| ) *", part))
-		bare, ends = [word.end(1) for word in words], [0, *(word.end() for word in words)]
-		at, edges = 0, [0, *itertools.accumulate(map(width, part))]
-		while edges[-1] - edges[at] > room:
-			fits = bisect_right(edges, edges[at] + room) - 1
-			end = ends[bisect_right(bare, fits)]
-			end = end if end > at else max(fits, at + 1)
-			lines += filter(None, [part[at:end].rstrip(" ")])
-			at = end
-		lines.append(part[at:])
-	return lines
-
-
-def link_at(hit: re.Match[str], links: Iterable[str], below: Iterable[str]) -> str:
-	"""What a click on `hit` in a wrapped line opens: what is shown there and `below`."""
-	rest = hit[0] + ("".join(below) if hit.end() == len(hit.string) else "")
-	return max([hit[0], *(one for one in links if one.startswith(hit[0]) and rest.startswith(one))], key=len)
 
 
 @dataclass(frozen=True)
