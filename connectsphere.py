@@ -417,7 +417,8 @@ def system_words(error: Exception) -> Words:
 
 UNREADABLE = "{path} cannot be read: {fault}."
 UNWRITABLE = "{path} cannot be saved: {fault}."
-UNPLAYABLE = "{path} is of the wrong kind."
+UNPLAYABLE = "“{key}” is missing or of the wrong kind."
+UNLOADED = "{what} cannot be loaded: {mend}."
 
 
 class DeviceError(Refused):
@@ -2111,10 +2112,11 @@ class JitterBuffer:
 	"""Turns blocks that come at odd times into one block at every pull, as soon as is safe.
 
 	Every pull plays one sequence number, so on a steady link the sound passes unchanged. Where PlayoutDelay
-	wants another delay, sound is repeated or left out: in silence, or where the wave looks alike.
+	wants another delay, sound is repeated or left out: in silence, or where the wave looks alike. Counts go
+	on from one `before`, of another sequence.
 	"""
 
-	def __init__(self) -> None:
+	def __init__(self, before: JitterBuffer | None = None) -> None:
 		self._blocks: dict[int, tuple[Samples | None, float]] = {}  # by sequence number, with time of arrival
 		self._next = 0  # the sequence number that the next pull plays
 		self._played = -1  # the newest one played
@@ -2125,7 +2127,7 @@ class JitterBuffer:
 		self._concealment: PacketLossConcealment | None = PacketLossConcealment(None)
 		self._watch = PlayoutDelay()
 		self._missed: deque[int] = deque(maxlen=DEEPEST)  # sequence numbers counted as lost
-		self._received = self._lost = self._concealed = self._late = 0
+		self._received, self._lost, self._concealed, self._late = before.counts if before else (0, 0, 0, 0)
 
 	def push(self, seq: int, samples: Samples | None, now: float) -> None:
 		"""Take block number `seq` (int16, shape (256,)), or None: silence from here to the next block.
@@ -2162,6 +2164,10 @@ class JitterBuffer:
 		return samples
 
 	@property
+	def counts(self) -> tuple[int, int, int, int]:
+		return self._received, self._lost, self._concealed, self._late
+
+	@property
 	def idle(self) -> bool:
 		"""Whether pulls find nothing until something is pushed; `skip` may stand for them."""
 		return self._idle and not self._blocks
@@ -2190,10 +2196,7 @@ class JitterBuffer:
 		slack, lateness = self._watch.summary()
 		waiting = len(self._pending) / AUDIO_RATE
 		return {
-			"received": self._received,
-			"lost": self._lost,
-			"concealed": self._concealed,
-			"late": self._late,
+			**dict(zip(("received", "lost", "concealed", "late"), self.counts, strict=True)),
 			"jitter_ms": round(1000.0 * lateness, 1),
 			"buffer_ms": round(1000.0 * (slack + waiting), 1),
 		}
@@ -3010,11 +3013,11 @@ class _OpenFrame:
 class _Stream:
 	"""The frames of one sender and layer: what is open, and up to where it was delivered."""
 
-	def __init__(self) -> None:
+	def __init__(self, lost: int = 0, repaired: int = 0) -> None:
 		self.delivered = -1
-		self.lost = 0  # given up, or passed over by a later one that was delivered
+		self.lost = lost  # given up, or passed over by a later one that was delivered
 		self.passed = 0  # those of them that were given up since the last delivery
-		self.repaired = 0
+		self.repaired = repaired
 		self.before = (-1, 0, 0, 0)
 		self.open: dict[int, _OpenFrame] = {}
 		self.given_up: deque[int] = deque(maxlen=16)
@@ -3067,6 +3070,13 @@ class Reassembler:
 		for ident, streams in self._streams.items():
 			for stream in () if ident in ids else streams.values():
 				stream.open.clear()
+
+	def start_anew(self) -> None:
+		"""Numbers begin anew, counts go on."""
+		self.rtt, self._due = 0.0, math.inf
+		for streams in self._streams.values():
+			for layer, stream in streams.items():
+				streams[layer] = _Stream(stream.lost, stream.repaired)
 
 	def note_rtt(self, seconds: float) -> None:
 		"""Something went there and its answer came back in `seconds`: a bind or challenge, a nack."""
@@ -6887,7 +6897,7 @@ class Journal:
 
 # ====
 # [11] LINKS - loops, TLS links, UDP ports, addresses, closing
-# Uses: BASICS, WIRE, VIDEO, TILES
+# Uses: BASICS, WIRE, VIDEO, TILES, TRUST
 
 Socket = socket.socket
 
@@ -7135,12 +7145,12 @@ class TlsLink:
 		if self.socket.fileno() >= 0:  # TLS takes it and gives none back where the peer is gone
 			self.loop.watch(self.socket, events, self.on_events)
 
-	def begin(self, *, connected: bool = True) -> TlsLink:
+	def begin(self) -> TlsLink:
 		"""Start the handshake; TCP and TLS together have 5 s."""
 		self.loop.links.add(self)
 		self._timer = self.loop.later(HANDSHAKE_SECONDS, lambda: self.discard("timeout"))
-		self._watch(EVENT_READ if connected else EVENT_WRITE)
-		if connected:
+		self._watch(EVENT_READ if self._server else EVENT_WRITE)
+		if self._server:  # a client is yet to be connected
 			self._await_turn()
 		return self
 
@@ -7586,9 +7596,7 @@ def shared_socket(told: Json) -> Socket:
 # -- addresses and connections
 
 
-def connect_link(
-	loop: Loop, address: tuple[str, int], context: ssl.SSLContext, source: str | None = None
-) -> TlsLink:
+def connect_link(loop: Loop, address: Address, source: str | None = None) -> TlsLink:
 	"""Begin connecting to `address`; set the callbacks right away, on the loop's thread."""
 	sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 	sock.setblocking(False)
@@ -7601,15 +7609,15 @@ def connect_link(
 	except OSError:
 		sock.close()
 		raise
-	return TlsLink(loop, sock, context, server=False)
+	return TlsLink(loop, sock, client_context(), server=False)
 
 
 def connect_stream(
-	address: Address, context: ssl.SSLContext, source: str | None = None, patience: float = HANDSHAKE_SECONDS
+	address: Address, source: str | None = None, patience: float = HANDSHAKE_SECONDS
 ) -> TlsStream:
 	"""A TlsStream to `address`, connected within `patience` and not yet open."""
 	sock = socket.create_connection(address, patience, (source, 0) if source else None)
-	return TlsStream(sock, context, server=False)
+	return TlsStream(sock, client_context(), server=False)
 
 
 def cut_off(sock: Socket) -> None:
@@ -8425,7 +8433,7 @@ class OneWindow:
 
 # ====
 # [13] DISCOVERY - asking and answering on every interface
-# Uses: BASICS, WIRE, TRUST, LINKS
+# Uses: BASICS, WIRE, LINKS
 
 
 ROUNDS = (0.0, 0.25, 0.75)  # seconds after the start at which is asked; then every ASK_EVERY
@@ -9075,7 +9083,7 @@ def probe_server(server: Json, meeting: str, bind: str | None) -> Json:
 		udp.send(VIDEO_HEADER.pack(0, 0, 0, Kind.PROBE) + token)
 		place = server["address"], ports.control
 		try:
-			with closing(connect_stream(place, client_context(), bind, PROBE_PATIENCE)) as stream:
+			with closing(connect_stream(place, bind, PROBE_PATIENCE)) as stream:
 				stream.open(until)
 				if stream.fingerprint == server["fingerprint"]:
 					stream.send(encode_line({"type": "probe", "v": PROTOCOL, "meeting": meeting}))
@@ -9126,7 +9134,7 @@ def load_codecs() -> None:
 		mend = "sudo apt install libgl1 libglib2.0-0" if "lib" in str(fault) else "pip install opencv-python"
 		if sys.platform == "win32":
 			mend = Words("on Windows N, install the Media Feature Pack")
-		raise DeviceError("OpenCV cannot be loaded ({fault}): {mend}.", fault=fault, mend=mend) from fault
+		raise DeviceError(UNLOADED, what=f"OpenCV ({fault})", mend=mend) from fault
 	cv2.setNumThreads(1)  # pictures are small, and its own threads spin while they wait for work
 	log.debug("pictures are coded by OpenCV %s", cv2.__version__)
 
@@ -9564,7 +9572,7 @@ class _SoundCards:
 				import pyaudio
 			except ImportError as fault:
 				mend = _SOUND_MENDS.get(sys.platform, "pip install pyaudio")
-				raise DeviceError("Sound needs the Python package PyAudio: {mend}.", mend=mend) from fault
+				raise DeviceError(UNLOADED, what="PyAudio", mend=mend) from fault
 			with _silent_stderr():
 				self.devices, self.stale = _sound_devices(), False
 				self._audio = pyaudio.PyAudio()
@@ -9942,7 +9950,7 @@ class _XDesktop(_WindowSystem):
 		try:
 			self._xcb, libc = ctypes.CDLL("libxcb.so.1"), ctypes.CDLL(None)
 		except OSError as fault:
-			raise DeviceError("Sharing needs {what}, which is missing here.", what="libxcb") from fault
+			raise DeviceError(UNLOADED, what="libxcb", mend="sudo apt install libxcb1") from fault
 		self._free = libc.free
 		self._xcb.xcb_connect.restype = ctypes.c_void_p
 		self._connection = ctypes.c_void_p(self._xcb.xcb_connect(None, None))
@@ -10137,7 +10145,7 @@ def _seeing() -> Iterator[Any]:
 	try:
 		import mss
 	except ImportError as fault:
-		raise DeviceError("Sharing needs {what}, which is missing here.", what="mss") from fault
+		raise DeviceError(UNLOADED, what="mss", mend="pip install mss") from fault
 	try:
 		yield mss
 	except (
@@ -10508,7 +10516,7 @@ class _VideoFile:
 		while self._picture is None or self._at <= due:
 			done, self._picture = self._capture.retrieve()
 			if not done:
-				raise DeviceError(UNPLAYABLE, path=self._path)
+				raise DeviceError(UNPLAYABLE, key=self._path)
 			self._grab()
 		return cast(Picture, self._picture)
 
@@ -10521,7 +10529,7 @@ class _VideoFile:
 			self._capture.release()  # not every container can seek
 			self._capture, self._shift = self._open(), next_at
 			if not self._capture.grab():
-				raise DeviceError(UNPLAYABLE, path=self._path)
+				raise DeviceError(UNPLAYABLE, key=self._path)
 		said = self._shift + self._capture.get(0) / 1000  # cv2.CAP_PROP_POS_MSEC
 		self._at = said if said > self._at else next_at
 
@@ -10529,7 +10537,7 @@ class _VideoFile:
 		cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 		capture = cv2.VideoCapture(self._path)
 		if not capture.isOpened():
-			raise DeviceError(UNPLAYABLE, path=self._path)
+			raise DeviceError(UNPLAYABLE, key=self._path)
 		return capture
 
 
@@ -10633,13 +10641,13 @@ class _WavFile:
 		except OSError as fault:
 			raise DeviceError(UNREADABLE, path=path, fault=system_words(fault)) from fault
 		except (wave.Error, EOFError, RuntimeError, struct.error) as fault:
-			raise DeviceError(UNPLAYABLE, path=path) from fault
+			raise DeviceError(UNPLAYABLE, key=path) from fault
 		self._rate = self._file.getframerate()
 		self._frame = self._file.getnchannels() * self._file.getsampwidth()
 		# beyond, resampling would take all memory
 		if not 4_000 <= self._rate <= 384_000 or len(self._file.readframes(1)) < self._frame:
 			self._file.close()
-			raise DeviceError(UNPLAYABLE, path=path)
+			raise DeviceError(UNPLAYABLE, key=path)
 		self._file.rewind()
 		self._resampler = Resampler(self._rate, AUDIO_RATE)
 
@@ -10799,7 +10807,7 @@ def _load_picture(path: str) -> Picture:
 		picture = picture.convert("RGBA")
 		picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 	except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:
-		raise DeviceError(UNPLAYABLE, path=path) from fault
+		raise DeviceError(UNPLAYABLE, key=path) from fault
 	return within_limit(np.ascontiguousarray(np.asarray(picture)[..., 2::-1]))
 
 
@@ -13277,7 +13285,6 @@ class VideoPlane(MediaPlane):
 		super().__init__(options, welcome, counters)
 		self.loop = DatagramLoop("video", self.path.port, counters, self._on_datagrams, self._on_due)
 		self.streams: dict[int, Stream] = {}
-		self._watched: Collection[int] = ()
 		self.incoming = Reassembler(layered=False, counters=counters, only=())
 		self.fresh: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()  # what to decode; None is the end
 		self.glance = (
@@ -13285,19 +13292,12 @@ class VideoPlane(MediaPlane):
 		)  # between two of a sender that are decoded
 		self._sent = RetransmissionCache()
 		self._layout = FrameLayout(MAX_PARTS)
-		self._before: dict[int, StreamCounts] = {}  # what was counted with earlier keys
 		self.octets = self.pictures = 0  # that came
 		self._numbers = [secrets.randbelow(1 << 29) for _ in LAYERS]
 
 	def _start_anew(self) -> None:
-		self._before = {ident: self.counts(ident) for ident in list(self.streams)}
-		self.incoming = Reassembler(layered=False, counters=self._counters, only=self._watched)
+		self.incoming.start_anew()
 		self._sent = RetransmissionCache()
-
-	def counts(self, ident: int) -> StreamCounts:
-		"""Lost and repaired frames of a sender since joining, over interruptions; from any thread."""
-		before, now = self._before.get(ident, StreamCounts(0, 0)), self.incoming.counts(ident)
-		return StreamCounts(before.lost + now.lost, before.repaired + now.repaired)
 
 	def send_picture(self, layer: int, data: bytes) -> None:
 		"""Send an own picture, coded, of `layer`. From the camera's thread."""
@@ -13312,7 +13312,6 @@ class VideoPlane(MediaPlane):
 
 	def watch(self, idents: Collection[int]) -> None:
 		"""Pictures of these are wanted, and no others."""
-		self._watched = idents
 		self.incoming.collect_only(idents)
 		for gone in set(self.streams).difference(idents):
 			del self.streams[gone]
@@ -13358,9 +13357,6 @@ class VideoPlane(MediaPlane):
 			self.fresh.put(stream)
 
 
-JITTER_COUNTS = ("received", "lost", "concealed", "late")
-
-
 class AudioPlane(MediaPlane):
 	"""The audio plane: what comes goes into the jitter buffer, from which the player pulls.
 
@@ -13379,7 +13375,6 @@ class AudioPlane(MediaPlane):
 		self.loop = DatagramLoop("audio", self.path.port, counters, self._on_datagrams, self.path.bind_due)
 		self.lock = threading.Lock()
 		self.jitter = JitterBuffer()
-		self._before: dict[str, float] = {}  # what was counted with earlier keys
 		self.receive_stats = ReceiverReport()
 		self.level_db = -100.0
 		self._on_speaking = on_speaking
@@ -13390,19 +13385,14 @@ class AudioPlane(MediaPlane):
 	def _start_anew(self) -> None:
 		self._newest = -1
 		with self.lock:
-			self._before = self._figures()
-			self.jitter = JitterBuffer()
+			self.jitter = JitterBuffer(self.jitter)
 			self.receive_stats = ReceiverReport()
 
 	def stats(self) -> Json:
 		"""The `stats` entry of what is heard; counts since joining, over interruptions."""
 		with self.lock:
 			self._play_unheard(monotonic())
-			return {"level_db": round(self.level_db, 1), **self._figures()}
-
-	def _figures(self) -> dict[str, float]:
-		figures = self.jitter.stats()
-		return {**figures, **{key: figures[key] + self._before.get(key, 0) for key in JITTER_COUNTS}}
+			return {"level_db": round(self.level_db, 1), **self.jitter.stats()}
 
 	def send_block(self, seq: int, block: bytes) -> None:
 		"""Send 256 samples, big-endian, or nothing: silence from here. From the microphone's thread."""
@@ -14003,7 +13993,7 @@ class MediaManager:
 		if video is None or stream is None:
 			return None
 		fps, figures = stream.rates.told()
-		counts = video.counts(ident)
+		counts = video.incoming.counts(ident)
 		return {
 			"layer": next((i for i in range(len(LAYERS)) if fits_layer(stream.size, i)), 0),
 			"fps": round(fps, 1),
@@ -14099,7 +14089,7 @@ class ScreenLink:
 		self._ticket = answer["ticket"]
 		address = (self._options.address, Ports.at(self._options.port).screen)
 		try:
-			link = connect_link(self._loop, address, client_context(), self._options.bind)
+			link = connect_link(self._loop, address, self._options.bind)
 		except OSError as error:
 			self._closed(str(error))
 			return
@@ -14107,7 +14097,7 @@ class ScreenLink:
 		self.link = link
 		link.on_open, link.on_bytes, link.on_close = self._opened, self._on_bytes, self._closed
 		self._loop.later(2 * HANDSHAKE_SECONDS, lambda: None if self._accepted else link.discard("timeout"))
-		link.begin(connected=False)
+		link.begin()
 
 	def _opened(self, link: TlsLink) -> None:
 		if link.fingerprint != self._options.fingerprint:
@@ -14938,7 +14928,7 @@ class FileTransfers:
 		ticket = self._ask(transfer, ask)["ticket"]
 		options = self._options
 		address = (options.address, Ports.at(options.port).files)
-		with closing(connect_stream(address, client_context(), options.bind)) as stream:
+		with closing(connect_stream(address, options.bind)) as stream:
 			transfer.hold(stream)
 			stream.open(monotonic() + HANDSHAKE_SECONDS)
 			if stream.fingerprint != options.fingerprint:
@@ -14986,7 +14976,7 @@ class FileTransfers:
 				fault = Words(os.strerror(errno.ENOENT))
 				raise Refused("no_such_file", UNREADABLE, path=str(path), fault=fault)
 			if not path.is_file():
-				raise Refused("bad_command", UNPLAYABLE, path=str(path))
+				raise Refused("bad_command", Words(UNPLAYABLE, key=path), path=str(path))
 			source = path.open("rb", buffering=0)
 		with source:
 			self._offer(transfer, source)
@@ -15148,14 +15138,14 @@ class CommandConnection:
 	def begin(self, patience: float = HANDSHAKE_SECONDS) -> None:
 		"""Connect, `patience` seconds at most, shake hands, say hello."""
 		address = (self._options.address, self._options.port)
-		link = connect_link(self._loop, address, client_context(), self._options.bind)
+		link = connect_link(self._loop, address, self._options.bind)
 		link.on_open = self._opened
 		link.on_bytes = self._on_bytes
 		link.on_close = self._closed
 		self.link = link
 		self._wait(2 * HANDSHAKE_SECONDS)
 		self._loop.later(patience, lambda: None if link.connected else link.discard("timeout"))
-		link.begin(connected=False)
+		link.begin()
 
 	@property
 	def fingerprint(self) -> str:
@@ -15450,8 +15440,7 @@ class ServerLink(Part):
 		try:
 			self.link.begin(CONNECT_SECONDS if self.state.stands("reconnecting") else HANDSHAKE_SECONDS)
 		except OSError as error:
-			words = "The network cannot be used: {fault}."
-			self._on_closed(Refused("no_meeting", words, fault=system_words(error)))
+			self._on_closed(Refused("", system_words(error)))
 
 	def token_at(self, fingerprint: str) -> str:
 		"""What proves who one is to that server alone."""
@@ -17756,7 +17745,6 @@ timeout|sin respuesta|pas de réponse|कोई उत्तर नहीं
 unreachable|inaccesible|inaccessible|पहुँच से बाहर
 no_tls|no es ConnectSphere|ce n'est pas ConnectSphere|यह ConnectSphere नहीं है
 gone|conexión cortada|connexion coupée|कनेक्शन टूट गया
-The network cannot be used: {fault}.|No se puede usar la red: {fault}.|Le réseau est inutilisable : {fault}.|नेटवर्क उपयोग नहीं हो सकता: {fault}।
 The host refused it: {code}.|El anfitrión lo rechazó: {code}.|L'animateur l'a refusé : {code}.|होस्ट ने मना किया: {code}।
 {name} is on its way already.|{name} ya está en camino.|{name} est déjà en route.|{name} पहले से भेजी जा रही है।
 {path} cannot be saved: {fault}.|No se puede guardar {path}: {fault}.|{path} ne peut pas être enregistré : {fault}.|{path} सहेजी नहीं जा सकी: {fault}।
@@ -17772,13 +17760,10 @@ Default ({name})|Predeterminado ({name})|Par défaut ({name})|डिफ़ॉल
 There is no {what} number {number}.|No hay ningún {what} con el número {number}.|Il n'y a pas de {what} numéro {number}.|{number} क्रमांक का {what} नहीं है।
 “{label}” was unplugged, stopped working or was taken by another program.|“{label}” se desconectó, dejó de funcionar o la usa otro programa.|« {label} » a été débranché, ne marche plus ou est pris par un autre programme.|“{label}” निकाल दिया गया, बंद हो गया या दूसरा प्रोग्राम उसे उपयोग कर रहा है।
 “{label}” does not answer.|“{label}” no responde.|« {label} » ne répond pas.|“{label}” उत्तर नहीं दे रहा।
-OpenCV cannot be loaded ({fault}): {mend}.|No se puede cargar OpenCV ({fault}): {mend}.|OpenCV ne peut pas être chargé ({fault}) : {mend}.|OpenCV लोड नहीं हो सका ({fault}): {mend}।
+{what} cannot be loaded: {mend}.|No se puede cargar {what}: {mend}.|{what} ne peut pas être chargé : {mend}.|{what} लोड नहीं हो सका: {mend}।
 on Windows N, install the Media Feature Pack|en Windows N, instala el Media Feature Pack|sous Windows N, installez le Media Feature Pack|Windows N पर Media Feature Pack इंस्टॉल करें
-Sound needs the Python package PyAudio: {mend}.|El sonido necesita el paquete de Python PyAudio: {mend}.|Le son a besoin du paquet Python PyAudio : {mend}.|ध्वनि के लिए Python पैकेज PyAudio चाहिए: {mend}।
-{path} is of the wrong kind.|{path} es de un tipo equivocado.|{path} est d'un mauvais type.|{path} सही प्रकार की नहीं है।
 No other window is open.|No hay ninguna otra ventana abierta.|Aucune autre fenêtre n'est ouverte.|कोई दूसरी विंडो खुली नहीं है।
 There is no screen {number} here.|Aquí no hay ninguna pantalla {number}.|Il n'y a pas d'écran {number} ici.|यहाँ स्क्रीन {number} नहीं है।
-Sharing needs {what}, which is missing here.|Para compartir hace falta {what}, que aquí no está.|Le partage a besoin de {what}, qui manque ici.|साझा करने के लिए {what} चाहिए, जो यहाँ नहीं है।
 Show all|Mostrar todo|Tout afficher|सब दिखाएँ
 Show less|Mostrar menos|Réduire|कम दिखाएँ
 {name} is not here now: nothing is sent.|{name} no está ahora: no se envía nada.|{name} est absent : rien n'est envoyé.|{name} अभी यहाँ नहीं: कुछ नहीं भेजा गया।

@@ -293,7 +293,7 @@ def test_a_window_is_told_how_good_pictures_are() -> None:
 		for lost in (3, 5):
 			for _ in range(20):
 				stream.put(b"x" * 500, (640, 360))
-			video._before[4] = cs.StreamCounts(lost, 0)
+			video.incoming._streams[4] = {0: cs._Stream(lost)}
 			quality = media.quality(4)
 		assert quality == cs.StreamQuality(2, quality.fps, 640, 360, quality.kbps, 2) and quality.fps >= 10
 		assert media.quality(5) == cs.StreamQuality()

@@ -136,10 +136,10 @@ class TestTlsLink:
 		got: queue.Queue[tuple[str, bytes]] = queue.Queue()
 
 		def call() -> None:
-			link = connect_link(hub.loop, hub.address, client_context())
+			link = connect_link(hub.loop, hub.address)
 			link.on_open = lambda link: link.send(b"hello")
 			link.on_bytes = lambda data: got.put((link.fingerprint, data))
-			link.begin(connected=False)
+			link.begin()
 
 		hub.loop.post(call)
 		hub.accept()
@@ -238,9 +238,9 @@ class TestTlsLink:
 			address = unused.getsockname()
 
 			def call() -> None:
-				link = connect_link(hub.loop, address, client_context())
+				link = connect_link(hub.loop, address)
 				link.on_close = hub.closed.put
-				link.begin(connected=False)
+				link.begin()
 
 			hub.loop.post(call)
 			assert hub.closed.get(timeout=PATIENCE) == "refused"
