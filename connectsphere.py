@@ -6769,7 +6769,7 @@ class ResumeTokens:
 				self._lock, self._path = lock, directory / f"{slot}.json"
 				break
 		self._tokens = _load_json(self._path) if self._path else {}
-		self.root = bytes.fromhex(self._tokens.setdefault(ROOT_KEY, secrets.token_hex(32)))
+		self.root = bytes.fromhex(self._tokens.pop(ROOT_KEY, "") or secrets.token_hex(32))
 
 	def get(self, fingerprint: str, meeting: str, name: str) -> str | None:
 		"""The token for that host, meeting and name; the host's newest where `meeting` is not known."""
@@ -6782,9 +6782,8 @@ class ResumeTokens:
 		"""Keep `token` in place of its predecessor."""
 		key = self._key(fingerprint, meeting, name)
 		self._tokens.pop(key, None)  # the newest is the last
-		self._tokens.pop(ROOT_KEY)
 		kept = list(self._tokens.items())[2 - self._MOST :]
-		self._tokens = {ROOT_KEY: self.root.hex(), **dict(kept), key: token}
+		self._tokens = {**dict(kept), key: token}
 		self._save()
 
 	def drop(self, fingerprint: str, meeting: str, name: str) -> None:
@@ -6800,7 +6799,7 @@ class ResumeTokens:
 
 	def _save(self) -> None:
 		if self._path is not None:
-			_save_json(self._path, self._tokens)
+			_save_json(self._path, {ROOT_KEY: self.root.hex(), **self._tokens})
 
 	@staticmethod
 	def _key(fingerprint: str, meeting: str, name: str) -> str:
@@ -7440,13 +7439,12 @@ class TlsStream:
 
 	def fill(self, block: memoryview) -> None:
 		"""Receive until `block` is full."""
-		tls, filled = self._open_tls(), 0
-		until = self._start_block()
-		while filled < len(block):
-			count = tls.recv_into(block[filled:])
+		tls, until = self._open_tls(), self._start_block()
+		while block:
+			count = tls.recv_into(block)
 			if not count:
 				raise ConnectionResetError(errno.ECONNRESET, "closed before the end")
-			filled += count
+			block = block[count:]
 			self._judge_pace(until)
 
 	def send(self, block: bytes | memoryview) -> None:
@@ -7821,42 +7819,34 @@ class UdpPort:
 		self.sound = sound
 		self.dropped = 0  # datagrams that came while the buffer was full; Linux says
 		self._counters = counters
-		self._socket = adopt or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+		self.socket = adopt or socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 		self._buffer = memoryview(bytearray(READ_AT_ONCE + LARGEST_READ))
 		try:
-			self._socket.setblocking(False)
+			self.socket.setblocking(False)
 			self._enlarge_buffers()
 			self._gso = sys.platform == "linux"
 			self._gro = self._gso and self._set_gro(not sound) and not sound
 			if bind is not None:
-				self._socket.bind(bind)
+				self.socket.bind(bind)
 			if connect is not None:
-				self._socket.connect(connect)
+				self.socket.connect(connect)
 			if sound:
-				set_dscp(DSCP_EF, self._socket)
+				set_dscp(DSCP_EF, self.socket)
 		except OSError:
-			self._socket.close()
+			self.socket.close()
 			raise
 
 	@property
 	def port(self) -> int:
-		return int(self._socket.getsockname()[1])
+		return int(self.socket.getsockname()[1])
 
 	def fileno(self) -> int:
-		return self._socket.fileno()
+		return self.socket.fileno()
 
 	def send(self, datagram: _Octets, address: Address | None = None) -> bool:
 		"""Send a datagram, to the connected peer if `address` is None; whether the system took it."""
-		send = (
-			partial(self._socket.sendto, datagram, address)
-			if address
-			else partial(self._socket.send, datagram)
-		)
-		try:
-			send()
-			return True
-		except OSError as error:
-			return self._again(error, send)
+		send, to = (self.socket.sendto, (address,)) if address else (self.socket.send, ())
+		return self._try(partial(send, datagram, *to))
 
 	def send_frame(self, layout: _Octets, address: Address | None = None, tail: bool = False) -> bool:
 		"""Send datagrams that lie back to back, all of DATAGRAM bytes but the last; False when the buffer
@@ -7880,7 +7870,7 @@ class UdpPort:
 		import fcntl
 
 		try:
-			return int.from_bytes(fcntl.ioctl(self._socket, _HELD, bytes(4)), sys.byteorder)
+			return int.from_bytes(fcntl.ioctl(self.socket, _HELD, bytes(4)), sys.byteorder)
 		except (OSError, ValueError):  # closed
 			return 0
 
@@ -7908,33 +7898,17 @@ class UdpPort:
 				self._counters.add("short_datagram")
 		return received
 
-	def receive_each(self, most: int) -> list[tuple[bytes, Address]]:
-		"""Up to `most` datagrams, and from whom; for a port where none are joined."""
-		received: list[tuple[bytes, Address]] = []
-		for _ in range(most):
-			try:
-				received.append(self._socket.recvfrom(2_048))
-			except OSError as error:
-				if error.errno in _FULL:
-					break
-				self._count(error)
-		return received
-
-	@property
-	def socket(self) -> Socket:
-		return self._socket
-
 	def wait(self, timeout: float) -> bool:
-		return bool(select.select([self._socket], [], [], timeout)[0])
+		return bool(select.select([self.socket], [], [], timeout)[0])
 
 	def close(self) -> None:
-		self._socket.close()
+		self.socket.close()
 
 	def _read(self, slot: memoryview) -> tuple[int, int, Address]:
 		if not self._gro:
-			size, address = self._socket.recvfrom_into(slot)
+			size, address = self.socket.recvfrom_into(slot)
 			return size, size, address
-		size, control, _, address = self._socket.recvmsg_into([slot], 64)
+		size, control, _, address = self.socket.recvmsg_into([slot], 64)
 		segment = size
 		for level, kind, data in control:
 			if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
@@ -7946,11 +7920,8 @@ class UdpPort:
 	def _send_batch(self, batch: memoryview, address: Address | None) -> bool:
 		if self._gso and len(batch) > DATAGRAM:
 			try:
-				self._socket.sendmsg((batch,), _CUT, 0, address)
-				return True
+				return self._try(partial(self.socket.sendmsg, (batch,), _CUT, 0, address), _NO_GSO)
 			except OSError as error:
-				if error.errno not in _NO_GSO:
-					return self._again(error, partial(self._socket.sendmsg, (batch,), _CUT, 0, address))
 				log.info("the system cannot cut datagrams here (%s): sent one by one from now on", error)
 				self._counters.add("udp.no_gso")
 				self._gso = False
@@ -7958,17 +7929,21 @@ class UdpPort:
 			self.send(batch[start : start + DATAGRAM], address) for start in range(0, len(batch), DATAGRAM)
 		)
 
-	def _again(self, error: OSError, send: Callable[[], int]) -> bool:
-		"""Whether `send` works at a second try: a connected socket first reports what became of an earlier
-		datagram.
+	def _try(self, send: Callable[[], int], unknown: Collection[int] = ()) -> bool:
+		"""Whether `send` works; OSError for an error in `unknown`.
+
+		It is tried twice, for a connected socket first reports what became of an earlier datagram.
 		"""
-		self._count(error)
-		try:
-			if isinstance(error, ConnectionError):
+		for _ in range(2):
+			try:
 				send()
 				return True
-		except OSError as another:
-			self._count(another)
+			except OSError as error:
+				if error.errno in unknown:
+					raise
+				self._count(error)
+				if not isinstance(error, ConnectionError):
+					break
 		return False
 
 	def _count(self, error: OSError) -> None:
@@ -7981,12 +7956,12 @@ class UdpPort:
 			options += [_SO_RCVBUFFORCE, _SO_SNDBUFFORCE]
 		for option in options:
 			with suppress(OSError):
-				self._socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+				self.socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
 
 	def _set_gro(self, on: bool) -> bool:
 		try:
-			self._socket.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
-			self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, on)
+			self.socket.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+			self.socket.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, on)
 		except OSError:
 			return False
 		return True
@@ -11271,14 +11246,15 @@ class MixerProcess:
 		power.need("timers", self, bool(self._peers))
 
 	def _receive(self) -> None:
-		came = self._port.receive_each(256)
-		self._came = (self._came[0] + len(came), self._came[1])
-		now = monotonic()
-		for data, address in came:
-			try:
-				self._on_datagram(data, address, now)
-			except PeerFault as fault:
-				self._counters.add(fault.kind)
+		now, came = monotonic(), 0
+		while came < 256 and (more := self._port.receive(64)):
+			came += len(more)
+			for data, _, address in more:
+				try:
+					self._on_datagram(bytes(data), address, now)
+				except PeerFault as fault:
+					self._counters.add(fault.kind)
+		self._came = (self._came[0] + came, self._came[1])
 
 	def _on_datagram(self, data: bytes, address: Address, now: float) -> None:
 		if len(data) in AUDIO_SIZES:
@@ -11596,8 +11572,6 @@ class StoredFile:
 		self.size = offer.size
 		self.sha256 = offer.sha256
 		self.have = 0
-		self.users = 0
-		self.gone = False
 		self.writing = threading.Lock()
 		self._hash = hashlib.sha256()
 
@@ -11693,13 +11667,9 @@ class FileStore:
 
 	def remove(self, file: str) -> None:
 		"""Delete the bytes of an offer that is gone, as soon as nobody uses them."""
-		stored = self._stored.pop(file, None)
-		if stored is None:
-			return
-		self._cut(lambda connection: connection.stored is stored)
-		with self._lock:
-			stored.gone = True
-		self._delete_if_unused(stored)
+		if stored := self._stored.pop(file, None):
+			self._cut(lambda connection: connection.stored is stored)
+			self._delete_if_unused(stored)
 
 	def _cut(self, concerned: Callable[[FileConnection], bool]) -> None:
 		with self._lock:
@@ -11709,7 +11679,8 @@ class FileStore:
 
 	def _delete_if_unused(self, stored: StoredFile) -> None:
 		with self._lock:
-			if stored.gone and not stored.users:
+			used = any(connection.stored is stored for connection in self._connections)
+			if stored.file not in self._stored and not used:
 				stored.path.unlink(missing_ok=True)
 
 	# -- connections
@@ -11754,10 +11725,8 @@ class FileStore:
 	def _release(self, connection: FileConnection) -> None:
 		with self._lock:
 			self._connections.discard(connection)
-		if stored := connection.stored:
-			with self._lock:
-				stored.users -= 1
-			self._delete_if_unused(stored)
+		if connection.stored:
+			self._delete_if_unused(connection.stored)
 
 	def _redeem(self, connection: FileConnection, request: Json) -> StoredFile:
 		ticket = self._room.planes.redeem(request["ticket"], "files", monotonic())
@@ -11775,7 +11744,6 @@ class FileStore:
 				self._make_way(moving, connection.address, self._room.members[ticket.member].leads)
 			connection.member, connection.upload, connection.idle = ticket.member, upload, monotonic()
 			connection.stored = self._stored_file(offer)
-			connection.stored.users += 1
 		return connection.stored
 
 	def _make_way(self, moving: list[FileConnection], address: str, leads: bool) -> None:
@@ -12004,7 +11972,7 @@ class Succession:
 		self._asking: dict[ControlSession, Json] = {}
 		self._wanted: tuple[list[int], list[Json]] | None = None  # who was asked to sign what
 		self._copy: Json = {}
-		self._probing = self._linked = False
+		self._linked = False
 		self._looked = self._signed_at = 0.0
 		self._last = 0  # the epoch of the server before
 
@@ -12205,14 +12173,13 @@ class Succession:
 	def hold(self, session: ControlSession, hello: Json) -> bool:
 		"""Whether who says hello has to wait until it is known who serves."""
 		if not self.serving:
-			self._asking[session] = hello
-			if not self._probing:
-				self._probing = True
+			if not self._asking:
 				self._ask(self._others(), self._decide)
+			self._asking[session] = hello
 		return not self.serving
 
 	def _decide(self, found: Probed) -> None:
-		self._probing = False
+		asking, self._asking = self._asking, {}
 		serves, alive, own = None, False, self._place_of(self._own)
 		for server, answer in found:
 			if answer.get("serving") and self._place_of(server):
@@ -12221,7 +12188,6 @@ class Succession:
 			alive |= not self._place_of(server) and answer.keys() == {"udp"}
 		if not alive and own and self._copy and self.record["until"] > time.time():
 			self._serve(self._last + own)
-		asking, self._asking = self._asking, {}
 		for session, hello in [(one, hello) for one, hello in asking.items() if not one.link.closed]:
 			self._server.half_open.leave(session.link.evict)
 			if self.serving:

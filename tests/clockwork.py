@@ -346,6 +346,7 @@ class Port:
 		**_: Any,
 	) -> None:
 		self.sound, self._peer = sound, connect
+		self.socket = SimpleNamespace(setsockopt=lambda *_: None)
 		self.address = adopt or (bind if bind and bind[1] else ("10.0.0.1", next(self._numbers)))
 		self.held_back: collections.deque[tuple[bytes, cs.Address]] = collections.deque()
 		self.world.ports[self.address] = self
@@ -370,11 +371,9 @@ class Port:
 	def wait(self, seconds: float) -> bool:
 		return self.world.timed(seconds, lambda: bool(self.held_back))
 
-	def receive_each(self, most: int) -> list[tuple[bytes, cs.Address]]:
-		return [self.held_back.popleft() for _ in range(min(most, len(self.held_back)))]
-
 	def receive(self, most: int) -> list[tuple[memoryview, int, cs.Address]]:
-		return [(memoryview(data), len(data), source) for data, source in self.receive_each(most)]
+		came = [self.held_back.popleft() for _ in range(min(most, len(self.held_back)))]
+		return [(memoryview(data), len(data), source) for data, source in came]
 
 	def close(self) -> None:
 		self.world.ports.pop(self.address, None)

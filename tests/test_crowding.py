@@ -93,7 +93,7 @@ def test_who_has_proved_the_pin_knocks_all_the_same(world: World) -> None:
 	world.room.classroom.set.door = "knock"
 	lobby, come, told = at_the_door(world.room, pin="482913")
 	session = come(ALONE, "confirm")
-	session.proof = cast(Any, SimpleNamespace(check=lambda _: True, mac=lambda: b"mac"))
+	session.proof = cast(Any, SimpleNamespace(confirm=lambda _: b"mac"))
 	lobby._on_pin_proof(session, {"mac": "00"})
 	assert (told, session.stage) == (["pin_proof", "waiting"], "waiting")
 	lobby.settle(session.ask, True)
@@ -114,7 +114,7 @@ def test_nobody_comes_in_beyond_the_last_place(way: str, world: World) -> None:
 		if way == "knock":
 			lobby.settle(session.ask, True)
 		else:
-			session.proof = cast(Any, SimpleNamespace(check=lambda _: True, mac=lambda: b"mac"))
+			session.proof = cast(Any, SimpleNamespace(confirm=lambda _: b"mac"))
 			lobby._on_pin_proof(session, {"mac": "00"})
 	assert [session.stage for session in sessions] == ["in", "in", "over"]
 	assert told[-1] == "denied" and len(world.room.members) == cs.MAX_PEOPLE

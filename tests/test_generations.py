@@ -41,6 +41,7 @@ class Port:
 	def __init__(self, *_: Any, sound: bool = False, **__: Any) -> None:
 		self.sound, self.address = sound, ("10.0.0.1", next(self.counter))
 		self.server: Port | None = None
+		self.socket = SimpleNamespace(setsockopt=lambda *_: None)
 
 	def send(self, datagram: Any, address: cs.Address | None = None) -> bool:
 		self.network.carry(self.address, address or self.server_of().address, bytes(datagram))
@@ -356,7 +357,7 @@ def test_the_first_bind_on_the_audio_plane_finds_its_owner() -> None:
 			mixer.tell({"do": "add", "id": 7, "up": key, "down": key})
 			return True
 
-		def receive_each(self, most: int) -> list[Any]:
+		def receive(self, most: int) -> list[Any]:
 			if not known and mixer._tick:
 				known.append(7 in mixer._peers)
 				mixer.tell(None)

@@ -61,7 +61,7 @@ class Port:
 			self.mixer.tell(None)
 		return False
 
-	def receive_each(self, most: int) -> list[Any]:
+	def receive(self, most: int) -> list[Any]:
 		"""Nothing."""
 		return []
 

@@ -125,10 +125,11 @@ class Quiet:
 		self.pass_time(max(0.0, min(seconds, left)) + 1e-6)
 		return left <= seconds
 
-	def receive_each(self, most: int) -> list[tuple[bytes, cs.Address]]:
+	def receive(self, most: int) -> list[tuple[bytes, int, cs.Address]]:
 		found = []
 		while self.come and self.come[0][0] <= self.now:
-			found.append((self.come.popleft()[1], ("10.0.0.1", 1)))
+			data = self.come.popleft()[1]
+			found.append((data, len(data), ("10.0.0.1", 1)))
 		return found
 
 	def send(self, data: bytes, address: cs.Address) -> None:

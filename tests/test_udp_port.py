@@ -119,7 +119,7 @@ def test_a_port_for_sound_hands_out_each_datagram() -> None:
 		came: list[tuple[bytes, tuple[str, int]]] = []
 		end = time.monotonic() + 5
 		while len(came) < 21 and time.monotonic() < end:
-			came += here.receive_each(4)
+			came += [(bytes(data), address) for data, _, address in here.receive(4)]
 		assert [len(data) for data, _ in came] == [DATAGRAM] * 20 + [15]
 		assert b"".join(data for data, _ in came) == bytes(layout)
 		assert {address for _, address in came} == {(HERE, there.port)}
@@ -133,7 +133,7 @@ def test_sound_that_comes_in_a_bunch_is_taken_apart() -> None:
 		with contextlib.closing(UdpPort(None, counters, adopt=taken.socket, sound=True)) as here:
 			assert there.send_frame(layout, (HERE, here.port))
 			assert here.wait(5.0)
-			assert [len(data) for data, _ in here.receive_each(8)] == [DATAGRAM, DATAGRAM, 512]
+			assert [len(data) for data, *_ in here.receive(8)] == [DATAGRAM, DATAGRAM, 512]
 
 
 @linux_only
@@ -199,8 +199,8 @@ def test_datagrams_and_answers_keep_their_borders() -> None:
 @linux_only
 def test_frame_of_twenty_kilobytes_is_one_call_each_way() -> None:
 	with opened() as (here, _), opened() as (there, _):
-		fussy = FussySocket(there._socket, 0, after=10**9)
-		there._socket = fussy  # type: ignore[assignment]
+		fussy = FussySocket(there.socket, 0, after=10**9)
+		there.socket = fussy  # type: ignore[assignment]
 		layout = frame_datagrams(7, 1, bytes(20_000))
 		assert there.send_frame(layout, (HERE, here.port))
 		assert fussy.calls == 1
@@ -223,8 +223,8 @@ def test_last_datagram_goes_by_itself_where_it_is_to_tell_of_the_others() -> Non
 def test_batch_that_the_kernel_refuses_is_sent_plainly_and_not_tried_again(code: int, after: int) -> None:
 	sealed = random.Random(1).randbytes(100 * CHUNK)
 	with opened() as (here, _), opened() as (there, counters):
-		fussy = FussySocket(there._socket, code, after)
-		there._socket = fussy  # type: ignore[assignment]
+		fussy = FussySocket(there.socket, code, after)
+		there.socket = fussy  # type: ignore[assignment]
 		frames: list[WholeFrame] = []
 		reassembler = Reassembler(False, Counters())
 		for number in (1, 2):
@@ -240,7 +240,7 @@ def test_batch_that_the_kernel_refuses_is_sent_plainly_and_not_tried_again(code:
 @pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOBUFS])
 def test_full_buffer_drops_the_rest_of_the_frame_and_is_counted_once(code: int) -> None:
 	with opened() as (port, counters):
-		port._socket = refusing = RefusingSocket(port._socket, code)  # type: ignore[assignment]
+		port.socket = refusing = RefusingSocket(port.socket, code)  # type: ignore[assignment]
 		assert not port.send_frame(frame_datagrams(1, 1, bytes(100 * CHUNK)), (HERE, 9))
 		assert refusing.calls == 1
 		assert counters.snapshot() == {"udp.full": 1}
@@ -251,16 +251,14 @@ def test_full_buffer_drops_the_rest_of_the_frame_and_is_counted_once(code: int) 
 
 def test_vanished_peer_never_ends_sending_or_receiving() -> None:
 	with opened() as (port, counters):
-		real = port._socket
-		port._socket = RefusingSocket(real, errno.ECONNRESET)  # type: ignore[assignment]
+		real = port.socket
+		port.socket = RefusingSocket(real, errno.ECONNRESET)  # type: ignore[assignment]
 		assert not port.send(b"x", (HERE, 9))
 		assert port.receive(3) == []
 		assert counters.snapshot() == {"udp.reset": 5}
-		assert port.receive_each(3) == []
-		assert counters.snapshot() == {"udp.reset": 8}
-		port._socket.times = 1  # type: ignore[attr-defined]
+		port.socket.times = 1  # type: ignore[attr-defined]
 		assert port.send(b"x", (HERE, port.port))
-		port._socket = real
+		port.socket = real
 		assert [data for data, _, _ in received(port, 1)] == [b"x"]
 
 
@@ -283,7 +281,7 @@ def test_peer_that_closed_is_counted_and_a_new_one_on_its_port_is_heard() -> Non
 
 def test_no_route_is_counted() -> None:
 	with opened() as (port, counters):
-		port._socket = RefusingSocket(port._socket, errno.ENETUNREACH)  # type: ignore[assignment]
+		port.socket = RefusingSocket(port.socket, errno.ENETUNREACH)  # type: ignore[assignment]
 		assert not port.send(b"x", (HERE, 9))
 		assert counters.snapshot() == {"udp.error": 1}
 
