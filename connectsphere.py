@@ -20795,10 +20795,8 @@ class NoteRow:
 
 @dataclass(frozen=True)
 class ChatRow:
-	"""A message in its bubble; `first` of its sender's group has picture, name and time above.
-
-	A long one is folded until it is shown `whole`.
-	"""
+	"""A message in its bubble, folded if long until it is shown `whole`; the `first` of its sender's group
+	has picture, name and time above."""
 
 	line: ChatLine
 	first: bool
