@@ -883,14 +883,12 @@ _CODE = _text(32, "[a-z0-9_]+")
 _KEY = _hex(16)
 _TOKEN = _hex(32)
 _FILE_ID = _text(32, "[0-9a-f]{1,32}")
-MOST_EPOCHS = 1 << 12  # servers of one meeting, one after the other
-_EPOCH = _integer(1, MOST_EPOCHS - 1)
+_EPOCH = _integer(1, 4_095)  # which of the servers of one meeting, one after the other
 _FPS = _integer(1, MAX_FPS)
 _LAYER = _integer(0, len(LAYERS) - 1)
 _TIME = _number(0, 3e10)  # Windows' clocks end in 3000
 _ROLE = _exactly("host", "co-host", "member")
 _VERSION = _integer(1, 1_000_000)
-_MEETING = _text(64, "[!-~]{1,64}")
 _KIND = _exactly("", "sheet", "work")
 PERMITS = ("mic", "camera", "chat", "private", "share", "react", "files")  # what members may do
 _WHAT = _exactly(*PERMITS)
@@ -1000,7 +998,7 @@ class FileOffer(Record):
 class Ad(Record):
 	"""A meeting, as discovery says it."""
 
-	meeting: Annotated[str, _MEETING]
+	meeting: Annotated[str, _text(64, "[!-~]{1,64}")]
 	title: Name
 	host: Name
 	port: Annotated[int, _integer(1, 63_535)]
@@ -1313,21 +1311,16 @@ def _finite(text: str) -> float:
 	return value if math.isfinite(value) else _no_constant(text)
 
 
-def _shallow(value: Json) -> bool:
-	level: list[Any] = [value]
-	for _ in range(MAX_DEPTH):
-		inner = [one.values() if isinstance(one, dict) else one for one in level]
-		level = [one for many in inner for one in many if isinstance(one, (dict, list))]
-		if not level:
-			return True
-	return False
+def _depth(value: Any) -> int:
+	members = value.values() if isinstance(value, dict) else value
+	return 1 + max((_depth(one) for one in members if isinstance(one, (dict, list))), default=0)
 
 
 def parse_json(data: bytes, lone: str = "strict") -> Json:
 	"""An object of strict JSON: finite numbers, no `lone` surrogates, at most 8 deep; else PeerFault."""
 	try:
 		value = json.loads(data.decode("utf-8"), parse_float=_finite, parse_constant=_no_constant)
-		if not isinstance(value, dict) or not _shallow(value):
+		if not isinstance(value, dict) or _depth(value) > MAX_DEPTH:
 			raise PeerFault("bad_json", "not an object, or too deep")
 		if _LONE.search(data):
 			json.dumps(value, ensure_ascii=False).encode("utf-8", lone)
@@ -2828,24 +2821,15 @@ def stamp_clock(
 		picture[max(0, round(top + row * cell)) : round(top + (row + 1) * cell)] = line
 
 
-@lru_cache(maxsize=8)
-def _clock_samples(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-	"""Rows and columns of the nine pixels that are looked at in each cell; None where no clock has room."""
-	cell, top = _clock_grid(height, width) if width >= CLOCK_COLUMNS * 4 else (0.0, -1.0)
-	if top < 0.0:
-		return None
-	inside = np.array((0.35, 0.5, 0.65))
-	rows = (top + (np.arange(2)[:, None] + inside) * cell).astype(np.intp).ravel()
-	columns = ((np.arange(CLOCK_COLUMNS)[:, None] + inside) * cell).astype(np.intp).ravel()
-	return rows[:, None], columns
-
-
 def read_clock(picture: Picture, now_unix: float) -> float | None:
 	"""How old the time on `picture` (BGR) is in seconds, negative if it lies ahead; None without a clock."""
-	samples = _clock_samples(*picture.shape[:2])
-	if samples is None:
+	cell, top = _clock_grid(*picture.shape[:2])
+	if cell < 4.0 or top < 0.0:
 		return None
-	light = picture[samples].reshape(2, 3, CLOCK_COLUMNS, 9).mean(axis=(1, 3))
+	inside = np.array((0.35, 0.5, 0.65))  # nine pixels of each cell are looked at
+	rows = (top + (np.arange(2)[:, None] + inside) * cell).astype(np.intp).reshape(-1, 1)
+	columns = ((np.arange(CLOCK_COLUMNS)[:, None] + inside) * cell).astype(np.intp).ravel()
+	light = picture[rows, columns].reshape(2, 3, CLOCK_COLUMNS, 9).mean(axis=(1, 3))
 	if np.any(np.abs(light - 127.5) < 32.0):
 		return None
 	data = np.packbits(light > 127.5).tobytes()
@@ -3273,15 +3257,13 @@ class RetransmissionCache:
 		sealed = seal(nack.number, frame) if seal else frame
 		total = parts_of(len(sealed))
 		asked = [index for index in range(total) if nack.bitmap >> index & 1]
-		chunks = [sealed[index * CHUNK : (index + 1) * CHUNK] for index in asked]
-		size = sum(map(len, chunks))
+		chunks = {index: sealed[index * CHUNK : (index + 1) * CHUNK] for index in asked}
+		size = sum(map(len, chunks.values()))
 		if size > to.allowance:
 			return []
 		to.allowance -= size
-		return [
-			VIDEO_HEADER.pack(nack.id, nack.number, total, index) + chunk
-			for index, chunk in zip(asked, chunks, strict=True)
-		]
+		head = nack.id, nack.number, total
+		return [VIDEO_HEADER.pack(*head, index) + chunk for index, chunk in chunks.items()]
 
 	def expire(self, now: float) -> None:
 		"""Let go of what is too old to be sent again."""
@@ -3893,7 +3875,7 @@ class LayerAllocator:
 		for sender, (layer, fps) in wanted.items():
 			if sender not in self.people or sender == ident:
 				continue
-			pixels = LAYERS[layer][0] * LAYERS[layer][1] * fps
+			pixels = math.prod(LAYERS[layer]) * fps
 			if pixels > left:
 				layer, fps, pixels = 0, min(fps, DEFAULT_FPS), 0
 			left -= pixels
@@ -5057,8 +5039,7 @@ class Planes:
 	def redeem(self, ticket: str, plane: str, now: float) -> Ticket:
 		"""The ticket's meaning, once; PeerFault when unknown, late, of another plane or orphaned."""
 		found = self._tickets.pop(ticket, None)
-		here = found and found.member in self.room.members
-		if not found or not here or found.plane != plane or found.until < now:
+		if not found or found.member not in self.room.members or found.plane != plane or found.until < now:
 			raise PeerFault("bad_ticket")
 		return found
 
@@ -5628,8 +5609,7 @@ class Snapshot:
 	presenter: int = 0
 	devices: Mapping[str, DeviceState] = field(default_factory=dict)  # camera, mic, speaker
 	quality: Mapping[int, StreamQuality] = field(default_factory=dict)  # by person id
-	mic_level: float = field(default=0.0, compare=False)  # 0..1, live meter
-	# the level as heard, as sent, and whether an echo is left
+	# the level as heard and as sent, 0..1, and whether an echo is left
 	sound: tuple[float, float, bool] = field(default=(0.0, 0.0, False), compare=False)
 	muted_speech: bool = False  # speaking while muted
 	delay_ms: float = 0.0  # control round trip
@@ -13951,7 +13931,7 @@ class MediaManager:
 		mic = self._microphone
 		level, captured = (mic.level, mic.captured) if mic else (0.0, 0.0)
 		sound = captured, level, self._voice.echo > 0.5
-		return {"mic_level": level, "sound": sound, "muted_speech": mic is not None and mic.muted_speech}
+		return {"sound": sound, "muted_speech": mic is not None and mic.muted_speech}
 
 	def video_stats(self, ident: int) -> Json | None:
 		"""The `stats` entry of a sender."""

@@ -355,7 +355,7 @@ def test_a_voice_that_moves_the_meter_renews_no_panel(opened: Open, monkeypatch:
 	shown: list[object] = []
 	monkeypatch.setattr(driver.view, "_show", shown.append)
 	for level in (0.1, 0.5, 0.9):
-		call.change(mic_level=level)
+		call.change(sound=(level, level, False))
 		driver.view.tick()
 	assert not shown
 	call.change(speaking=2)
