@@ -889,6 +889,7 @@ _LAYER = _integer(0, len(LAYERS) - 1)
 _TIME = _number(0, 3e10)  # Windows' clocks end in 3000
 _ROLE = _exactly("host", "co-host", "member")
 _VERSION = _integer(1, 1_000_000)
+_MEETING = _text(64, "[!-~]{1,64}")
 _KIND = _exactly("", "sheet", "work")
 PERMITS = ("mic", "camera", "chat", "private", "share", "react", "files")  # what members may do
 _WHAT = _exactly(*PERMITS)
@@ -998,7 +999,7 @@ class FileOffer(Record):
 class Ad(Record):
 	"""A meeting, as discovery says it."""
 
-	meeting: Annotated[str, _text(64, "[!-~]{1,64}")]
+	meeting: Annotated[str, _MEETING]
 	title: Name
 	host: Name
 	port: Annotated[int, _integer(1, 63_535)]
@@ -1818,11 +1819,9 @@ def encode_nack(nack: Nack) -> bytes:
 
 def parse_nack(data: bytes) -> Nack:
 	"""The nack in `data`; else PeerFault."""
-	if len(data) != _NACK.size:
+	if len(data) != _NACK.size or not any(data[8:]):
 		raise PeerFault("bad_nack")
 	ident, number, bitmap = _NACK.unpack(data)
-	if not any(bitmap):
-		raise PeerFault("bad_nack")
 	return Nack(ident, number, _mirrored(int.from_bytes(bitmap, "big")))
 
 
