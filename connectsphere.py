@@ -17873,8 +17873,9 @@ OVERSAMPLE = 6
 
 
 def shaped(text: str) -> bool:
-	"""Whether `text` needs right-to-left order or joining, which not every Tk does."""
-	return any(0x590 <= ord(char) <= 0x109F or 0xFB1D <= ord(char) <= 0xFEFC for char in text)
+	"""Whether `text` needs right-to-left order or joining that Tk does not do here: on X11 alone."""
+	joined = any(0x590 <= ord(char) <= 0x109F or 0xFB1D <= ord(char) <= 0xFEFC for char in text)
+	return joined and sys.platform not in ("win32", "darwin")
 
 
 def initials(name: str) -> str:

@@ -251,3 +251,11 @@ def test_hindi_is_offered_where_it_is_shaped(monkeypatch: pytest.MonkeyPatch) ->
 	for platform, there in (("linux", False), ("win32", True), ("darwin", True)):
 		monkeypatch.setattr("sys.platform", platform)
 		assert cs.offered("hi") is there and cs.offered("es")
+
+
+@pytest.mark.parametrize("text", ["مرحبا", "שלום", "नमस्ते", "ﷺ"])
+def test_what_tk_shapes_itself_is_left_to_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+	"""Pillow for Windows cannot: it lacks FriBiDi."""
+	for platform, drawn in (("linux", True), ("win32", False), ("darwin", False)):
+		monkeypatch.setattr("sys.platform", platform)
+		assert cs.shaped(text) is drawn and not cs.shaped("Zoë")
