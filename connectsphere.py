@@ -18662,9 +18662,13 @@ class Painted:
 		self.bind("<Button-1>", lambda at: setattr(self, "_pressed", self.under(at)))
 		self.bind("<ButtonRelease-1>", self._let_go)
 		self.bind("<Motion>", self._point)
+		self.on_focus(self.paint)
+
+	def paint(self) -> None:
+		"""Draw what it shows, if it does so itself: it has another size, or the keyboard comes or goes."""
 
 	def on_focus(self, paint: Act) -> None:
-		"""Paint anew when the keyboard comes or goes, and in another size."""
+		"""Have it painted then by somebody else."""
 		for event in ("<FocusIn>", "<FocusOut>", "<Configure>"):
 			self.bind(event, lambda _: paint(), add="+")
 
@@ -18782,20 +18786,20 @@ class Tooltip:
 
 	def _show(self) -> None:
 		self._due = ""
-		look, px = self.look, self.look.px
+		look, px, middle = self.look, self.look.px, self.look.px(16)
+		tip = self._shown = Painted(look, look.root, 1, 2 * middle, "#F2F5F8")
 		font = look.font(12, bold=True)
 		words = look.clip(tr(self.words), font, look.root.winfo_width() // 2)
-		room = font.measure(words)
-		key_room = look.font(11).measure(self.key) + px(14) if self.key else 0
-		width, height = room + px(20) + (key_room + px(8) if key_room else 0), px(32)
-		tip = self._shown = Painted(look, look.root, width, height, "#F2F5F8")
-		tip.text(px(10), height // 2, words, 12, bold=True, colour="#161C24")
+		tip.text(px(10), middle, words, 12, bold=True, colour="#161C24")
+		x = px(10) + font.measure(words)
 		if self.key:
-			tip.box(px(18) + room, px(6), key_room, px(20), 5, "#D9E0E8")
-			tip.text(
-				px(18) + room + key_room // 2, height // 2, self.key, 11, colour="#2A323D", anchor="center"
-			)
-		place_beside(look, self.widget, tip.canvas, width, height)
+			room = look.font(11).measure(self.key) + px(14)
+			tip.box(x + px(8), px(6), room, px(20), 5, "#D9E0E8")
+			at = x + px(8) + room // 2
+			tip.text(at, middle, self.key, 11, colour="#2A323D", anchor="center")
+			x += px(8) + room
+		tip.configure(width=x + px(10))
+		place_beside(look, self.widget, tip.canvas, x + px(10), 2 * middle)
 
 
 class Card(Painted):
@@ -18805,10 +18809,8 @@ class Card(Painted):
 		back = str(parent["bg"])
 		super().__init__(look, parent, 10, 10, look.palette.card)
 		self.radius, self.outline, self.back = radius, outline, back
-		self.bind("<Configure>", lambda _: self.paint())
 
 	def paint(self) -> None:
-		"""Draw the area and its edge."""
 		width, height = self.extent
 		if width < 8 or height < 8:
 			return
@@ -18847,7 +18849,6 @@ class Button(Painted):
 		canvas.bind("<Button-1>", lambda _: self.show(down=True))
 		canvas.bind("<ButtonRelease-1>", self._released)
 		canvas.bind("<<Press>>", lambda _: self.press())
-		self.on_focus(self.paint)
 
 	def _released(self, event: Event) -> None:
 		inside = 0 <= event.x < self.extent[0] and 0 <= event.y < self.extent[1]
@@ -18887,7 +18888,6 @@ class Button(Painted):
 		return (width, height) if width > 1 else (int(self.canvas["width"]), int(self.canvas["height"]))
 
 	def paint(self) -> None:
-		"""Draw the button as it is now."""
 		self.wipe()
 		width, height = self.size()
 		fill, high, colour = self.colours()
@@ -18921,7 +18921,6 @@ class BarButton(Button):
 	locked = ""  # why it may not be used
 
 	def paint(self) -> None:
-		"""Draw icon box, words and dot."""
 		self.wipe()
 		self.configure(height=self.look.px(self.tall))
 		look, p = self.look, self.look.palette
@@ -18969,7 +18968,6 @@ class Field(Painted):
 			self.entry.bind(event, lambda _: self.paint(), add="+")
 		if enter:
 			self.entry.bind("<<Return>>", lambda _: enter())
-		self.bind("<Configure>", lambda _: self.paint())
 		self.bind("<Button-1>", lambda _: self.focus_set())
 
 	@property
@@ -18977,7 +18975,6 @@ class Field(Painted):
 		return self.entry.get().strip()
 
 	def paint(self) -> None:
-		"""Draw the box and the hint."""
 		(width, height), px = self.extent, self.look.px
 		if width < px(40):
 			return
@@ -19004,7 +19001,6 @@ class PinBoxes(Painted):
 		self.bind("<<Return>>", lambda _: enter())
 		self.bind("<<Paste>>", self._paste)
 		self.bind("<Button-1>", lambda _: self.focus_set())
-		self.on_focus(self.paint)
 
 	@property
 	def value(self) -> str:
@@ -19089,7 +19085,6 @@ class Switch(Button):
 		self.changed(self.value)
 
 	def paint(self) -> None:
-		"""Draw it."""
 		self.wipe()
 		draw_switch(self, 0, 0, self.value, self.ring)
 
@@ -19108,7 +19103,6 @@ class Slider(Painted):
 		self.bind("<ButtonRelease-1>", lambda _: self.chosen(self.value))
 		self.bind("<Left>", lambda _: self._step(-0.05))
 		self.bind("<Right>", lambda _: self._step(0.05))
-		self.on_focus(self.paint)
 
 	def _drag(self, event: Event) -> None:
 		self.focus_set()
@@ -19125,7 +19119,6 @@ class Slider(Painted):
 		self.paint()
 
 	def paint(self) -> None:
-		"""Draw rail and knob."""
 		self.wipe()
 		p, px = self.look.palette, self.look.px
 		width = max(self.extent[0], px(60))
@@ -19228,7 +19221,6 @@ class ListView(Painted):
 		for key, by in (("<Down>", 1), ("<Up>", -1), ("<FocusIn>", 0)):
 			canvas.bind(key, partial(self._walk, by))
 		canvas.bind("<<Press>>", lambda _: self.actions.get(self.chosen_action, lambda: None)())
-		canvas.bind("<FocusOut>", lambda _: self.redraw())
 
 	def show(self, rows: Sequence[Row], again: bool = False, stay: bool = False) -> None:
 		"""Show these rows from now on, or `again`; `stay` where one has only changed its height."""
@@ -19240,7 +19232,7 @@ class ListView(Painted):
 		else:
 			self._at = max(0, min(self._at, len(rows) - 1))
 			self._y = max(self._y, -self._high(self._at)) if rows else 0
-		self.redraw()
+		self.paint()
 
 	def _high(self, at: int) -> int:
 		key = self.rows[at], self.width
@@ -19273,7 +19265,7 @@ class ListView(Painted):
 	def scroll(self, by: int) -> None:
 		"""Move by `by` real pixels, within the rows."""
 		self._y -= by
-		self.redraw()
+		self.paint()
 
 	def yview(self, how: str, by: float | str, what: str = "units", _: object = None) -> None:
 		"""What a scroll bar asks of a widget; places are parts of the number of rows."""
@@ -19283,10 +19275,9 @@ class ListView(Painted):
 			place = max(0.0, min(1.0, float(by))) * len(self.rows)
 			self._at = min(int(place), len(self.rows) - 1)
 			self._y = -round((place - self._at) * self._high(self._at))
-			self.redraw()
+			self.paint()
 
-	def redraw(self) -> None:
-		"""Draw the rows in sight."""
+	def paint(self) -> None:
 		tall, width = self.extent[1], self.width
 		if len(self._heights) > 2_000:
 			self._heights.clear()
@@ -19314,7 +19305,7 @@ class ListView(Painted):
 		at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
 		if 0 <= at < len(names):
 			self.chosen_action = names[at]
-			self.redraw()
+			self.paint()
 		else:
 			self.yview("scroll", by)
 
@@ -20573,7 +20564,6 @@ class Pill(Button):
 		self.show(now=(words, icon, colour, link, lead, bars))
 
 	def paint(self) -> None:
-		"""Draw it, as wide as what it says."""
 		if not self.now:
 			return
 		words, icon, colour, link, lead, bars = self.now
@@ -20712,9 +20702,6 @@ class TopBar:
 		self.title.text(px(20), px(41), facts, 12, colour=p.second, room=room - px(20))
 
 
-Choices = Sequence[tuple[str, Act]]  # words, and what they do
-
-
 class NoticeBar:
 	"""Lines between top bar and stage that stay while something is so, each with what can be done."""
 
@@ -20725,9 +20712,9 @@ class NoticeBar:
 		self.frame = look.frame(parent, look.palette.window)
 		self._now: list[Any] = []
 
-	def show(self, lines: Sequence[tuple[str, str, Choices]]) -> bool:
-		"""Show the first lines of (words, kind of its buttons, choices); whether there is any."""
-		now = [(words, kind, [one for one, _ in choices]) for words, kind, choices in lines]
+	def show(self, *lines: tuple[Any, ...]) -> bool:
+		"""Show the first lines of (words, kind of its buttons, (words, command) of each); whether any is."""
+		now = [(words, kind, [one for one, _ in choices]) for words, kind, *choices in lines]
 		if self._now != now:
 			self._now = now
 			for child in self.frame.winfo_children():
@@ -20736,7 +20723,7 @@ class NoticeBar:
 				self._line(*line)
 		return bool(lines)
 
-	def _line(self, words: str, kind: str, choices: Choices) -> None:
+	def _line(self, words: str, kind: str, *choices: tuple[str, Act]) -> None:
 		look, px = self.look, self.look.px
 		row = look.frame(self.frame, look.palette.chosen)
 		row.pack(fill="x", pady=(0, 1))
@@ -20761,20 +20748,19 @@ FOLD = (20, 2_000)  # lines and characters that are shown of a longer message
 
 
 @dataclass(frozen=True)
-class NoteRow:
+class NoteRow(Row):
 	"""A line of small print in the middle of the list."""
 
 	words: str
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw it."""
 		px, tone = view.look.px, view.look.palette.third
 		view.text(width // 2, y + px(19), self.words, 12, False, tone, width - px(30), "center")
 		return px(34)
 
 
 @dataclass(frozen=True)
-class ChatRow:
+class ChatRow(Row):
 	"""A message in its bubble, folded if long until it is shown `whole`; the `first` of its sender's group
 	has picture, name and time above."""
 
@@ -20785,7 +20771,6 @@ class ChatRow:
 	panel: ChatPanel = field(compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw head, bubble and words."""
 		look, px, p, line = view.look, view.look.px, view.look.palette, self.line
 		lines, wide, more = self.panel.lines(
 			line.text, max(px(80), width - px(76 if line.own else 100)), self.whole
@@ -20932,9 +20917,8 @@ class Composer:
 		self._boxes: dict[str, str] = {}  # what stands for an emoji, which is no letter of any language
 		self.entry.bind("<<Return>>", lambda _: self._enter())
 		self.entry.bind("<Shift-Return>", lambda _: None)
-		self.entry.bind("<Tab>", lambda event: self._move_on(event.widget.tk_focusNext()))
-		for key in ("<Shift-Tab>", "<<PrevWindow>>"):
-			self.entry.bind(key, lambda event: self._move_on(event.widget.tk_focusPrev()))
+		for key in ("<Tab>", "<Shift-Tab>"):
+			self.entry.unbind_class("Text", key)  # it moves on, as everywhere
 		self.entry.bind("<KeyRelease>", lambda _: self._changed())
 		for event in ("<FocusIn>", "<FocusOut>", "<<Paste>>"):
 			self.entry.bind(event, lambda _: self.entry.after_idle(self._changed))
@@ -21049,11 +21033,6 @@ class Composer:
 		self.submit()
 		return "break"
 
-	def _move_on(self, widget: tk.Misc | None) -> str:
-		if widget is not None:
-			widget.focus_set()
-		return "break"
-
 	def submit(self) -> None:
 		"""Send what was written."""
 		text = trimmed(self.text())
@@ -21132,7 +21111,7 @@ class ChatPanel:
 	def _select(self, picked: range) -> None:
 		if picked != self.picked:
 			self.picked = picked
-			self.list.redraw()
+			self.list.paint()
 
 	def copy(self) -> None:
 		"""Put the selected messages on the clipboard: one as its words, more with names and times."""
@@ -21218,7 +21197,7 @@ class ChatPanel:
 
 
 @dataclass(frozen=True)
-class PersonRow:
+class PersonRow(Row):
 	"""One attendee: picture, name, what is live, and a menu."""
 
 	person: Person
@@ -21230,7 +21209,6 @@ class PersonRow:
 	choices: tuple[tuple[str, Act], ...] = field(default=(), compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw it."""
 		look, px, p, one = view.look, view.look.px, view.look.palette, self.person
 		middle = y + px(26)
 		view.image(px(4), y + px(8), look.avatar(one.name, 36))
@@ -21286,7 +21264,7 @@ class DrawnRow:
 
 
 @dataclass(frozen=True)
-class FlowRow:
+class FlowRow(Row):
 	"""Words, and below them buttons in as many lines as they need: `run` is told the name of one pressed.
 
 	What `waits` to be decided has a bar at its left.
@@ -21298,7 +21276,6 @@ class FlowRow:
 	waits: bool = False
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw it."""
 		px, top = view.look.px, y
 		left = x = px(12) * self.waits
 		if self.waits:
@@ -21317,7 +21294,7 @@ class FlowRow:
 
 
 @dataclass(frozen=True)
-class BarRow:
+class BarRow(Row):
 	"""How many of all have given an answer."""
 
 	words: str
@@ -21325,7 +21302,6 @@ class BarRow:
 	all_: int
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw it."""
 		px, p = view.look.px, view.look.palette
 		view.text(0, y + px(11), self.words, 13, room=width - px(70))
 		view.text(width, y + px(11), f"{self.count} / {self.all_}", 13, bold=True, anchor="e")
@@ -21442,7 +21418,7 @@ class AttendeesPanel:
 
 
 @dataclass(frozen=True)
-class FileRow:
+class FileRow(Row):
 	"""One file: name, from whom or to whom, size, how far, and what can be done."""
 
 	entry: FileEntry
@@ -21450,7 +21426,6 @@ class FileRow:
 	actions: tuple[tuple[str, str, Act], ...] = field(compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw it."""
 		px, p, one = view.look.px, view.look.palette, self.entry
 		tall = px(104 if self.actions else 70)
 		view.box(px(2), y, width - px(4), tall, 12, p.card)
@@ -21625,7 +21600,7 @@ class SidePanel:
 
 
 @dataclass(frozen=True)
-class MeetingRow:
+class MeetingRow(Row):
 	"""A meeting found on the network."""
 
 	ad: MeetingAd
@@ -21633,7 +21608,6 @@ class MeetingRow:
 	choose: Act = field(compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw it."""
 		look, px, p, ad = view.look, view.look.px, view.look.palette, self.ad
 		view.spot(f"meeting:{ad.address}", (0, y, width, px(66)), self.choose)
 		fill, ring = (p.chosen, p.focus) if self.chosen else (p.card, "")
@@ -22163,13 +22137,12 @@ class DoctorDialog(WorkDialog):
 
 
 @dataclass(frozen=True)
-class FindingRow:
+class FindingRow(Row):
 	"""One thing that the doctor looked at."""
 
 	found: Finding
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw it."""
 		look, px, p = view.look, view.look.px, view.look.palette
 		colour = {"ok": p.good, "warn": p.warn}.get(self.found.state, p.bad)
 		icon = DoctorDialog.ICONS[self.found.state]
@@ -22440,7 +22413,7 @@ class ShareBar:
 
 
 @dataclass(frozen=True)
-class SwitchRow:
+class SwitchRow(Row):
 	"""What is on or off for the class."""
 
 	name: str
@@ -22449,7 +22422,6 @@ class SwitchRow:
 	flip: Act = field(compare=False, hash=False)
 
 	def draw(self, view: ListView, y: int, width: int) -> int:
-		"""Draw it."""
 		px = view.look.px
 		view.text(px(8), y + px(15), self.words, 13, room=width - px(64))
 		draw_switch(view, width - px(48), y + px(1), self.on)
@@ -23045,7 +23017,7 @@ class Actions:
 				(f"{tr('Chat')} {news}", partial(self.come_back, "messages")),
 				(mic.words, mic.command),
 			)
-			view.bar.notice.show([(words, kind, [*first, *choices])])
+			view.bar.notice.show((words, kind, *first, *choices))
 
 	def sharing(self) -> tuple[Any, ...]:
 		"""What everyone sees; what lets it stand still or go on, and what ends it."""
@@ -23420,7 +23392,7 @@ class MainAppView:
 			self.needs_render = True
 
 	def _notice(self, shot: Snapshot) -> None:
-		if self.notice.show([(words, kind, choices) for words, kind, *choices in self._lines(shot)]):
+		if self.notice.show(*self._lines(shot)):
 			self.notice.frame.grid(row=1, column=1, columnspan=2, sticky="ew")
 		else:
 			self.notice.frame.grid_remove()

@@ -127,7 +127,7 @@ FAMILIES: dict[str, Family] = {
 	"toast": lambda driver, _, text: driver.view.toasts.add(text, action=text[:40]),
 	"menu": lambda driver, _, text: driver.loop.look.menu(driver.root, [(text, lambda: None)]),
 	"tooltip": lambda driver, _, text: cs.Tooltip(driver.loop.look, driver.view.side.frame, text)._show(),
-	"notice": lambda driver, _, text: driver.view.notice.show([(text, "link", [(text, lambda: None)])]),
+	"notice": lambda driver, _, text: driver.view.notice.show((text, "link", (text, lambda: None))),
 	"dialog": lambda driver, _, text: cs.ConfirmDialog(
 		driver.loop.look, text, text, (text[:100], "plain", lambda: None)
 	).close(),

@@ -10,7 +10,7 @@ import ast
 import gc
 import re
 import symtable
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -463,16 +463,25 @@ def one_clock(module: Module) -> list[str]:
 
 
 def docstrings(module: Module) -> list[str]:
-	"""Public classes, functions and methods say what they do, but for methods of one line, which show it."""
+	"""Public classes, functions and methods say what they do.
 
-	def missing(body: list[ast.stmt], prefix: str) -> Iterator[str]:
+	But for methods of one line, which show it, and those of which a base class of the file says it.
+	"""
+	told: dict[str, set[str]] = {}  # the methods that a class and its bases describe
+
+	def missing(body: list[ast.stmt], prefix: str, inherited: Collection[str] = ()) -> Iterator[str]:
 		for node in body:
+			if isinstance(node, FUNCTIONS) and node.name in inherited:
+				continue
 			if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.name.startswith("_"):
 				plain = prefix and len(node.body) == 1 and node.body[0].lineno == node.body[0].end_lineno
 				if not (ast.get_docstring(node) or plain or is_overload_or_setter(node)):
 					yield f"line {node.lineno}: {prefix}{node.name} has no docstring"
 				if isinstance(node, ast.ClassDef):
-					yield from missing(node.body, f"{node.name}.")
+					above = set().union(*(told.get(dotted(base), set()) for base in node.bases))
+					methods = [one for one in node.body if isinstance(one, FUNCTIONS)]
+					told[node.name] = above | {one.name for one in methods if ast.get_docstring(one)}
+					yield from missing(node.body, f"{node.name}.", above)
 
 	return ([] if module.docstring else ["the file has no docstring"]) + list(missing(module.tree.body, ""))
 
@@ -768,6 +777,24 @@ BROKEN: list[tuple[Callable[[Module], list[str]], str, str]] = [
 		docstrings,
 		"X.f has no docstring",
 		small(WIRE='class X:\n    """X."""\n    def f(self):\n        x = 1\n        return x'),
+	),
+	(
+		docstrings,
+		"Y.g has no docstring",
+		small(
+			WIRE='''class X:
+    """X."""
+    def f(self):
+        """F."""
+class Y(X):
+    """Y."""
+    def f(self):
+        x = 1
+        return x
+    def g(self):
+        x = 1
+        return x'''
+		),
 	),
 	(siblings, "CONTROLLER names SERVER", small(uses={"CONTROLLER": "SERVER"}, CONTROLLER="X = S_5")),
 	(siblings, "SERVER names CONTROLLER", small(SERVER="def f() -> C_6: ...")),
