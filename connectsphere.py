@@ -6015,6 +6015,7 @@ class Facts:
 	mic: str | None = None
 	speaker: str | None = None
 	disk_free: int | None = None  # bytes
+	standby: bool = False  # a lesson may go on here
 
 
 class Finding(NamedTuple):
@@ -6147,8 +6148,12 @@ def _on_ports(facts: Facts) -> Iterator[Finding]:
 	if facts.tried:
 		words = "Tried to join and did not come in: {addresses}."
 		yield _find("ports", "warn", words, addresses=", ".join(sorted(facts.tried)[:5]))
-	hosts = facts.hosting or not facts.meetings  # others let nobody in
-	if not facts.reachable or (hosts and facts.firewall in ("blocked", "partly")):
+	hosts = facts.hosting or facts.standby or not facts.meetings  # others let nobody in
+	shut = not facts.reachable or (hosts and facts.firewall in ("blocked", "partly"))
+	if facts.standby:
+		words = "If the host's computer fails, the lesson goes on here."
+		yield _find("standby", "warn" if shut else "ok", words)
+	if shut:
 		yield _find("ports", "bad", KEPT_OUT, "self_blocked", ALLOW, address=facts.used)
 
 
@@ -12010,7 +12015,10 @@ class Succession:
 			case "serving" if volunteer and member.id == self._heir:
 				self.give_way(volunteer.server, self._room.epoch + self._place_of(volunteer.server))
 			case "line" if volunteer and volunteer.state == "ready":
-				self._server.apply(self._room.chat.unite(RoomLine.read(message)))
+				line, here = RoomLine.read(message), self._room.members.values()
+				said = [self._server.sessions[one.id] for one in here if looks(one.name) & looks(line.sender)]
+				if all(one.hello.get("epoch", 1) == (line.n >> LINE_SHIFT) + 1 for one in said):  # was there
+					self._server.apply(self._room.chat.unite(line))
 
 	def _pass_on(self) -> None:
 		if heir := self._volunteers.get(self._heir):
@@ -12075,12 +12083,8 @@ class Succession:
 		name_of = self._room.names.name_of
 		servers = [own, *({**one.server, "name": name_of(one.member.person)} for one in self._standbys())]
 		hosts, old = self._hosts()[:1], self._wanted
-		if (
-			self.serving
-			and hosts
-			and (servers[1:] or self.record or old)
-			and (anew or (hosts, servers) != old)
-		):
+		wanted = servers[1:] or self.record or old
+		if self.serving and hosts and wanted and (anew or (hosts, servers) != old):
 			self._wanted = hosts, servers
 			self._tell(hosts[0], "sign", servers=servers)
 
@@ -15360,6 +15364,7 @@ class ServerLink(Part):
 	"""The way to the meeting's server: made, proven, watched, and made anew when it is lost."""
 
 	RETRY_SECONDS = 600.0
+	STEADY = 5.0  # seconds: who stays less has come in vain
 
 	def __init__(self, controller: MeetingController, home: Path):
 		super().__init__(controller)
@@ -15370,7 +15375,8 @@ class ServerLink(Part):
 		self.link: CommandConnection | None = None
 		self.tries = 0
 		self.try_until = 0.0  # for the first join, which has to be decided within 12 s
-		self.lost_at = 0.0
+		self.lost_at = self.came = 0.0
+		self._vain = 0  # times in a row that one came in vain or was sent on
 		self._finder: MeetingFinder | None = None
 		self._pinged = 0.0
 
@@ -15436,8 +15442,10 @@ class ServerLink(Part):
 			self.me.finish("denied", 1, **(refused if refused.code else silent).event)
 
 	def _on_lost(self, refused: Refused) -> None:
-		now = monotonic()
-		if self.state.stands("live"):
+		now, live = monotonic(), self.state.stands("live")
+		self._vain *= not live or now - self.came < self.STEADY
+		self._vain += live or refused.code == "moved"
+		if live:
 			self.lost_at = now
 			self.state.become("reconnecting", reason=refused.reason)
 			self.me.successors.lost()
@@ -15455,7 +15463,9 @@ class ServerLink(Part):
 			self._look_for_host()
 		self.me.successors.refused(refused)
 		pause = 0.25 if self.me.successors.record else min(1.0, 0.25 * self.tries)
-		self.me.loop.later(0.0 if refused.code == "moved" else pause, self.connect)
+		# a server may lie: then 1, 2, 4, 8 s
+		pause = 2.0 ** min(3, self._vain - 5) if self._vain > 4 else pause * (refused.code != "moved")
+		self.me.loop.later(pause, self.connect)
 
 	def ping(self) -> None:
 		"""Give up a link on which nothing is heard."""
@@ -15592,7 +15602,7 @@ class Successors(Part):
 		self._goal: Json = {}  # where the server has sent everyone
 		self._turn = self._alive = 0
 		self._child: ChildKeeper | None = None
-		self._serving: Json = {}  # what the child has said
+		self.serving: Json = {}  # what the child has said
 		self._lines: list[Json] = []  # that another server may not have
 		self._given = ""  # who is to have her rights, by name
 
@@ -15632,7 +15642,7 @@ class Successors(Part):
 		self._tell_child("record", **self._signed)
 		if self.options.host_key:
 			_save_json(self._home / LAST_RECORD, self._signed)
-			if self.shot.role == "host" and self._serving.get("fingerprint") in servers[1:]:  # she is back
+			if self.shot.role == "host" and self.serving.get("fingerprint") in servers[1:]:  # she is back
 				self.me.send("hand_over", to=self.shot.me, rights=False)
 
 	def _on_sign(self, message: Json) -> None:
@@ -15642,12 +15652,13 @@ class Successors(Part):
 		known = {home, *(one["fingerprint"] for one in self.record.get("servers", ()))}
 		if servers[0] != self._here or (self._here != home and not known.issuperset(servers)):
 			raise PeerFault("record", "names others")
-		now, until = self.shot, int(time.time()) + RECORD_SECONDS
-		facts = {"meeting": now.meeting, "title": now.title, "pin": bool(now.pin), "epoch": now.epoch}
-		facts["rights"] = {
-			one["fingerprint"]: self._given for one in message["servers"] if one["name"] == self._given
-		}
-		record = {**facts, "host_key": own.public, "until": until, "servers": message["servers"]}
+		now, given = self.shot, self._given
+		record = {
+			"meeting": now.meeting, "title": now.title, "pin": bool(now.pin), "epoch": now.epoch,
+			"servers": message["servers"],
+			"rights": {one["fingerprint"]: given for one in message["servers"] if one["name"] == given},
+			"host_key": own.public, "until": int(time.time()) + RECORD_SECONDS,
+		}  # fmt: skip
 		self.me.send("record", **own.sign(json.dumps(record)))
 
 	# -- where to go
@@ -15691,6 +15702,8 @@ class Successors(Part):
 		self._reached[fingerprint] = self.options.address, self.options.port
 		if told := message.get("record", self._signed):
 			self._on_record(told)
+			if self.options.host_key and not self.record:  # shown another's, she has her own
+				self._on_record(_load_json(self._home / LAST_RECORD))
 		self._tell_child("linked", on=True, epoch=message["epoch"])
 		if message["role"] != "host" and self._agreed():
 			self._start()
@@ -15724,7 +15737,7 @@ class Successors(Part):
 			self._start()
 		elif self._child:
 			self._child.stop()
-			self._child, self._serving = None, {}
+			self._child, self.serving = None, {}
 			self._offer()
 
 	def _start(self) -> None:
@@ -15749,7 +15762,7 @@ class Successors(Part):
 		elif told["event"] == "serves":
 			self.me.send("serving")
 		elif told["event"] == "serving":
-			self._serving = told
+			self.serving = told
 			if self._signed:
 				self._tell_child("record", **self._signed)
 			self._tell_child("linked", on=True, epoch=self.shot.epoch)
@@ -15757,8 +15770,8 @@ class Successors(Part):
 
 	def _offer(self) -> None:
 		"""Tell another server that this computer can serve, or no longer."""
-		own, port = self._serving.get("fingerprint", "00" * 32), self._serving.get("port", 0)
-		if own != self._here and bool(self._serving) == bool(self._child):
+		own, port = self.serving.get("fingerprint", "00" * 32), self.serving.get("port", 0)
+		if own != self._here and bool(self.serving) == bool(self._child):
 			wired = next((one.kind == "wired" for one in plausible_interfaces(self.options.bind)), False)
 			place = {"fingerprint": own, "port": port, "rank": 2 * (not wired) + (not on_mains())}
 			self.me.send("standing_by", **place)
@@ -16333,7 +16346,7 @@ class MeetingController:
 			self.emit("joined", **told, address=self.options.address, encrypted=True)
 			self.media.start(message)
 		self.state.become("live")
-		server.tries = 0
+		server.tries, server.came = 0, monotonic()
 		if back:
 			self.screen.renew()
 		server.end_looking()
@@ -16798,6 +16811,7 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 	away = [ad for ad in ads if ad.address not in here]
 	used = local_address(away[0].address) if away else next((each.address for each in own), "")
 	hosting = len(away) < len(ads)
+	kept = _load_json(home_directory() / "settings.json").items()
 	physical = [each for each in own if each.kind in ("wired", "wireless")]
 	free = None
 	with suppress(OSError):
@@ -16819,6 +16833,9 @@ def examine(options: ClientOptions, *, devices: bool = True) -> Facts:
 		neighbours=neighbours(physical),
 		gateways=frozenset(str(each.network[at]) for each in physical for at in (1, -2) if each.prefix < 31),
 		disk_free=free,
+		standby={"yes": True, "no": False}.get(
+			options.standby, any(on and key.startswith("stand_by ") for key, on in kept)
+		),
 		**(device_troubles(options) if devices else {}),
 	)
 
@@ -17039,6 +17056,9 @@ class Program:
 		for what in self.preview.using():
 			setattr(options, what, "none")
 		facts = examine(options, devices=not meeting)
+		if meeting and self._controller and self._controller.successors.serving:
+			shot = self._controller.snapshot()
+			facts = replace(facts, standby=True, reachable=facts.reachable and shot.name in shot.heirs)
 		if self._hosted:
 			own = {each.address for each in interfaces()}
 			facts = replace(facts, tried=self._hosted.tried - own)
@@ -17566,6 +17586,8 @@ Messages of all then pass through it.|Entonces los mensajes de todos pasan por �
 It may|Sí, puede|C'est d'accord|हाँ
 If this computer fails: {names}|Si este equipo falla: {names}|Si cet ordinateur lâche : {names}|यह कंप्यूटर रुक जाए तो: {names}
 the lesson stops|la clase se detiene|le cours s'arrête|पाठ रुक जाता है
+Choose a computer|Elegir un equipo|Choisir un ordinateur|कंप्यूटर चुनें
+If the host's computer fails, the lesson goes on here.|Si falla el equipo del anfitrión, la clase sigue aquí.|Si l'ordinateur de l'animateur lâche, le cours continue ici.|होस्ट का कंप्यूटर रुक जाए तो पाठ यहाँ चलेगा।
 Hand the lesson over…|Ceder la clase…|Confier le cours…|पाठ सौंपें…
 Goes on if this computer fails|Sigue si este equipo falla|Continue si cet ordinateur lâche|यह कंप्यूटर रुके तो आगे चलाए
 {name} is away|{name} no está|{name} est absent|{name} अभी यहाँ नहीं हैं
@@ -20448,6 +20470,7 @@ COMMANDS: Mapping[str, Command] = {
 		when=lambda shot: shot.role == "host",
 	),
 	"stand_by": Hosts("Goes on if this computer fails", Do("stand_by")),
+	"heirs": Hosts("Choose a computer", lambda v: v.show_panel("attendees"), "heirs"),
 	"hand_over": Hosts(
 		"Hand the lesson over…", lambda v, one: v.actions.ask_hand_over(one.name),
 		whom=lambda shot, one: shot.role == "host" and one.name in shot.heirs,
@@ -21367,9 +21390,6 @@ class AttendeesPanel:
 		left = [name for name, one in self.gone.items() if not one.lost and name not in shot.banned]
 		if left and shot.leads:
 			rows.append(FlowRow(tr("Left: {names}", names=", ".join(left))))
-		if shot.leads and not wanted:
-			heirs = ", ".join(shot.heirs) or tr("the lesson stops")
-			rows.append(NoteRow(tr("If this computer fails: {names}", names=heirs)))
 		for name in shot.banned:
 			rows.append(
 				FlowRow(
@@ -22426,7 +22446,7 @@ class SwitchRow(Row):
 		view.text(px(8), y + px(15), self.words, 13, room=width - px(64))
 		draw_switch(view, width - px(48), y + px(1), self.on)
 		view.spot(self.name, (0, y, width, px(30)), self.flip)
-		return px(32)
+		return px(30)
 
 
 class ClassCard:
@@ -22490,6 +22510,9 @@ class ClassCard:
 			for words, count in zip(asked.answers, asked.counts, strict=False):
 				yield BarRow(plain(words), count, answered)
 		yield offered_row(tr("Lesson"), "class", shot, self.run)
+		if shot.role == "host":
+			heirs = ", ".join(map(plain, shot.heirs)) or tr("the lesson stops")
+			yield offered_row(tr("If this computer fails: {names}", names=heirs), "heirs", shot, self.run)
 
 	def _set(self, name: str) -> None:
 		what, _, value = name.partition(":")

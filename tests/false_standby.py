@@ -66,7 +66,7 @@ def lying() -> None:
 		if "host" in LIES:
 			for user in [one for one in message["users"] if one["name"] == "Ana"]:
 				user |= {"role": "host", "proof": {"epoch": 2, "nonce": "00" * 32, "signature": "00" * 64}}
-		if message["role"] != "host" and "record" in LIES:
+		if "record" in LIES:
 			message["record"] = forged(message["record"], OWN[-1])
 		send(self, message)
 

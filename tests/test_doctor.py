@@ -95,6 +95,7 @@ CAUSES: list[tuple[str, cs.Facts, dict[str, Any], str]] = [
 	("self_blocked", ALONE, {"reachable": False}, "firewall of this computer"),
 	("self_blocked", ALONE, {"firewall": "blocked"}, "keeps others out"),
 	("self_blocked", GOOD, {"hosting": True, "firewall": "partly"}, "keeps others out"),
+	("self_blocked", GOOD, {"standby": True, "firewall": "blocked"}, "keeps others out"),
 	("vpn", ALONE, {"places": (HERE, cs.Place("tun0", "10.8.0.2", "vpn"))}, "tun0"),
 	("no_camera", GOOD, {"camera": "Camera 0 is not there."}, "No camera"),
 	("no_sound", GOOD, {"mic": "This computer has no microphone."}, "No microphone"),
@@ -125,11 +126,44 @@ def test_all_that_it_says_is_translated(monkeypatch: pytest.MonkeyPatch) -> None
 		"asked_by": frozenset({"10.77.0.3"}),
 		"tried": frozenset({"10.77.0.4"}),
 		"hosting": True,
+		"standby": True,
 	}
 	all_facts = [GOOD, ALONE, dataclasses.replace(GOOD, **more)]
 	all_facts += [dataclasses.replace(base, **change) for _, base, change, _ in CAUSES]
 	monkeypatch.setattr(cs.tr, "language", "hi")
 	assert {words for facts in all_facts for words in said(facts) if cs.tr(words) == words} == set()
+
+
+@pytest.mark.parametrize(
+	("reachable", "firewall", "state"),
+	[(True, "", "ok"), (True, "open", "ok"), (True, "partly", "warn"), (False, "", "warn")],
+)
+def test_who_stands_by_reads_whether_others_reach_it(reachable: bool, firewall: str, state: str) -> None:
+	found = cs.diagnose(dataclasses.replace(GOOD, standby=True, reachable=reachable, firewall=firewall))
+	rows = [(one.state, one.words) for one in found.findings if one.topic == "standby"]
+	assert rows == [(state, "If the host's computer fails, the lesson goes on here.")]
+	assert found.causes == (() if state == "ok" else ("self_blocked",))
+	assert not [one for one in cs.diagnose(GOOD).findings if one.topic == "standby"]
+
+
+def test_in_a_meeting_the_host_knows_whether_the_standby_is_reached(
+	tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""A firewall that lets the own computer through keeps hers out: she has tried."""
+	monkeypatch.setattr(cs, "examine", lambda *_, **__: GOOD)
+	options = cs.ClientOptions("Ana", bind="127.0.0.1", camera="none", mic="none", speaker="none")
+	with contextlib.closing(cs.Program(options, {}, tmp_path, look=False)) as program:
+		one = program._controller = cs.MeetingController(options, tmp_path)
+
+		def state() -> list[str]:
+			return [each.state for each in program.doctor().findings if each.topic == "standby"]
+
+		one.state.update(name="Ana", heirs=("Ben",))
+		assert state() == []
+		one.successors.serving = {"fingerprint": "aa" * 32, "port": 9003}
+		assert state() == ["warn"] and program.doctor().causes == ("self_blocked",)
+		one.state.update(heirs=("Ben", "Ana"))
+		assert state() == ["ok"]
 
 
 def test_the_gravest_cause_is_the_verdict() -> None:
@@ -441,11 +475,9 @@ def test_the_policy_of_the_school_goes_before_the_own_rules(
 	assert cs.windows_firewall() == state
 
 
-@pytest.mark.parametrize("rules", [[], [rule("Block")], BOTH])
-def test_a_check_raises_no_question_on_a_pupils_computer(
-	rules: list[str], windows: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-	"""Nothing listens but at the loopback address, where Windows never asks, unless all may come in."""
+@pytest.fixture
+def listened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+	"""Where the doctor listens on a network on which nothing else is."""
 	listened: list[str] = []
 
 	def note(address: tuple[str, int], *_: object, **__: object) -> contextlib.closing[Any]:
@@ -468,10 +500,38 @@ def test_a_check_raises_no_question_on_a_pupils_computer(
 	monkeypatch.setattr(cs, "neighbours", lambda _: None)
 	monkeypatch.setattr(cs, "listen_tcp", note)
 	monkeypatch.setattr(cs, "udp_port", note)
+	return listened
+
+
+@pytest.mark.parametrize("rules", [[], [rule("Block")], BOTH])
+def test_a_check_raises_no_question_on_a_pupils_computer(
+	rules: list[str], windows: Callable[..., None], listened: list[str]
+) -> None:
+	"""Nothing listens but at the loopback address, where Windows never asks, unless all may come in."""
 	windows(*rules)
 	facts = cs.examine(cs.ClientOptions(), devices=False)
 	assert (set(listened) == {"127.0.0.1"}) == (rules is not BOTH)
 	assert facts.heard is None
+
+
+@pytest.mark.usefixtures("listened")
+@pytest.mark.parametrize(
+	("standby", "kept", "stands"),
+	[
+		("auto", {}, False),
+		("auto", {"stand_by aa": True}, True),
+		("auto", {"stand_by aa": False, "language": "hi"}, False),
+		("yes", {}, True),
+		("no", {"stand_by aa": True}, False),
+	],
+)
+def test_the_doctor_knows_whether_this_computer_stands_by(
+	standby: str, kept: dict[str, Any], stands: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""By what its user has agreed to, or what the command line says."""
+	monkeypatch.setenv("CONNECTSPHERE_HOME", str(tmp_path))
+	(tmp_path / "settings.json").write_text(json.dumps(kept))
+	assert cs.examine(cs.ClientOptions(standby=standby), devices=False).standby is stands
 
 
 def test_taken_ports() -> None:

@@ -428,6 +428,70 @@ def test_a_volunteer_is_told_by_the_name_that_it_has_now() -> None:
 	assert [message["name"] for _, message in told if message["type"] == "stand_by"] == ["Zoe", "Zoe"]
 
 
+@pytest.mark.parametrize(
+	("where", "fault"), [("live", "record"), ("live", "closed"), ("live", "moved"), ("reconnecting", "moved")]
+)
+def test_who_comes_in_vain_again_and_again_waits(
+	where: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+	"""Whatever a server does once one is in, or says in place of a welcome: for a few times, then hardly."""
+	now, pauses = 1_000.0, list[float]()
+	monkeypatch.setattr(cs, "monotonic", lambda: now)
+	me = cs.MeetingController(cs.ClientOptions(), tmp_path)
+	monkeypatch.setattr(me.loop, "later", lambda pause, _: pauses.append(pause))
+	me.successors.record = {"servers": []}
+
+	def lose(stayed: float = 0.01) -> float:
+		nonlocal now
+		if where == "live":
+			me.state.become("live")
+			me.server.came, me.server.tries = now, 0
+		now += stayed
+		me.server._on_closed(cs.Refused("moved") if fault == "moved" else cs.Refused("", cs.Words(fault)))
+		now += pauses[-1]
+		return pauses[-1]
+
+	with contextlib.closing(me):
+		me.state.become("live")
+		me.state.become("reconnecting")
+		me.server.lost_at = now
+		assert max(lose() for _ in range(3)) <= 0.25, "who serves meanwhile is found at once"
+		while now < 1_000.0 + cs.ServerLink.RETRY_SECONDS - 10.0:
+			lose()
+		assert len(pauses) < 90 and pauses[-1] == 8.0
+		assert sum(pause < 1.0 for pause in pauses) <= 4
+		if where == "live":
+			assert lose(2 * cs.ServerLink.STEADY) <= 0.25, "who has stayed has not come in vain"
+
+
+def test_a_line_of_another_server_is_of_who_was_there_alone() -> None:
+	"""Who may stand by, and does not serve, says what others have said: not of those who know better."""
+	room = full_room()[0]
+	one, told = successor(room)
+	by_name = {member.name: member for member in room.members.values()}
+	one._server.sessions = {
+		member.id: cast(Any, SimpleNamespace(hello={"epoch": 2} if name in ("Ana", "Ben") else {}))
+		for name, member in by_name.items()
+	}
+	ana = by_name["Ana"]
+	one._volunteers[ana.id] = cs.Volunteer(ana, server(THERE), 0, "ready")
+	senders = {"Ana": 2, "Ben": 2, "Zoe": 2, "Ms Lee": 0, "MS LÉE": 0, "Мs Lee": 0}
+	for n, sender in enumerate(senders):
+		for epoch in (2, 3):
+			number = ((epoch - 1) << cs.LINE_SHIFT) + n
+			line = {
+				"type": "line",
+				"n": number,
+				"id": 9,
+				"from": sender,
+				"text": f"{sender} {epoch}",
+				"at": 1.0,
+			}
+			one.on_message(ana, "10.0.0.7", line)
+	said = {message["text"] for _, message in told if message["type"] == "chat"}
+	assert said == {"Ana 2", "Ben 2", "Zoe 2", "Zoe 3"}
+
+
 # -- real lessons ----------------------------------------------------------------------------------------
 
 
@@ -791,6 +855,7 @@ def test_a_false_standby_that_serves_gets_nobodys_right_claim_or_private_line(
 	again.send(do="hand_over", to="Ms Lee", rights=False)
 	for each in (cem, dan):
 		taken_over(each, 3, "Ms Lee")
+	assert len(again.seen("reconnecting")) <= 1, "she has her own record, whatever she is shown"
 	port = server_named(seen, "Ms Lee")["port"]
 	for name in ("Cem", "Dan"):
 		with tls(port) as link, contextlib.closing(Member(link, port)) as thief:

@@ -545,6 +545,25 @@ def test_it_is_handed_over_by_the_host_alone_to_who_stands_by(opened: Open) -> N
 		assert "Hand the lesson over…" not in menu_of(driver, 4)
 
 
+def test_the_card_says_who_goes_on_and_leads_to_whom_one_may_choose(opened: Open) -> None:
+	driver = opened("1366x768")
+	call = driver.meet(host=True)
+	rows = card(driver)
+
+	def said() -> list[str]:
+		return [one.words for one in rows.rows if isinstance(one, cs.FlowRow) and "fails" in one.words]
+
+	assert said() == ["If this computer fails: the lesson stops"]
+	call.change(heirs=("Jonas Weber", "Priya Nair"))
+	driver.until(lambda: said() == ["If this computer fails: Jonas Weber, Priya Nair"], "them")
+	for _ in "12":
+		driver.spot(rows, "heirs")
+		assert driver.view.panel_open and driver.view.tab == "attendees"
+	assert "Goes on if this computer fails" in menu_of(driver, 4)
+	call.change(role="co-host")
+	driver.until(lambda: not said(), "nothing: it is not a co-host's computer")
+
+
 def test_the_panel_makes_room_for_a_shared_screen(opened: Open) -> None:
 	driver = opened()
 	call = driver.meet()
