@@ -8186,24 +8186,21 @@ class Voice:
 	LONGEST = 20.0
 
 	def __init__(self) -> None:
-		self._lines: deque[tuple[str, str]] = deque(maxlen=self.MOST_WAITING)
-		self._news = threading.Event()
+		self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
 		self._process: subprocess.Popen[str] | None = None
-		self._worker = Worker("voice", self._run, self._news.set)
+		self._worker = Worker("voice", self._run, lambda: self._lines.put(("", "")))
 
 	def say(self, words: str, language: str) -> None:
 		"""Say `words`, which are of `language` ("en"). Does not wait."""
-		self._lines.append((words, language))
-		self._news.set()
+		self._lines.put((words, language))
 		if not self._worker.started:
 			self._worker.start()
 
 	def _run(self, worker: Worker) -> None:
 		while not worker.stopping.is_set():
-			self._news.wait()
-			self._news.clear()
-			while self._lines and not worker.stopping.is_set():
-				self._speak(*self._lines.popleft())
+			line = self._lines.get()
+			if self._lines.qsize() < self.MOST_WAITING and not worker.stopping.is_set():
+				self._speak(*line)
 
 	def _speak(self, words: str, language: str) -> None:
 		command = voice_command(language)

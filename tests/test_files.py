@@ -737,6 +737,28 @@ def test_an_offer_is_taken_back_while_someone_fetches_it(server: Meeting, tmp_pa
 	assert bob.wait("error", ref=1)["code"] == "no_such_file"
 
 
+def test_a_ticket_redeemed_when_its_connection_has_ended_keeps_no_file(
+	server: Meeting, tmp_path: Path
+) -> None:
+	ana, bob = server.guest("Ana"), server.guest("Bob")
+	file = ana.offer(make(tmp_path, "a.pdf", 1_000))
+	bob.wait("file_offer")
+	loop, redeemed = server.server.loop, threading.Event()
+
+	def ask(call: Callable[[], Any], patience: float = 0.0) -> Any:
+		"""The loop is too busy to answer in time."""
+		del loop.ask  # type: ignore[method-assign]
+		loop.post(lambda: loop.later(0.3, lambda: (call(), redeemed.set())))  # type: ignore[func-returns-value]
+		raise TimeoutError
+
+	loop.ask = ask  # type: ignore[method-assign,assignment]
+	bob.send(do="download", file=file)
+	assert redeemed.wait(PATIENCE)
+	bob.wait("file_saved")
+	ana.send(do="cancel", file=file)
+	wait_until(lambda: server.stored() == [])
+
+
 @pytest.mark.parametrize("direction", ["upload", "download"])
 @pytest.mark.parametrize("what", ["one connection", "the whole cable"])
 def test_it_goes_on_where_it_broke(server: Meeting, tmp_path: Path, direction: str, what: str) -> None:
