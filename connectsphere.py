@@ -17942,7 +17942,7 @@ def rounded(width: int, height: int, radius: int, fill: str, outline: str = "", 
 	"""An RGBA box with round corners; `fill` may be "" for a bare outline."""
 	width, height = min(width, PAINTED_MAX), min(height, PAINTED_MAX)
 	outer = round_mask(width, height, radius)
-	picture = Image.new("RGBA", (width, height), (*rgb(outline or fill), 0))
+	picture = Image.new("RGBA", (width, height), outline or fill)
 	if not (outline and line):
 		picture.putalpha(outer)
 		return picture

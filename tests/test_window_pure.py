@@ -119,3 +119,10 @@ def test_the_corners_of_a_tile_leave_no_seam_on_the_window(palette: cs.Palette) 
 	job = cs.TileJob(picture, 160, 90, cs.TileLook(fit=True), palette, 1.0)
 	painted = np.asarray(cs.paint_tile(job, cs.tile_marks(job)))
 	assert np.all(painted == window)
+
+
+def test_the_edge_between_fill_and_outline_is_smooth() -> None:
+	"""Pillow 12 gives a transparent pixel the whole colour however little of it is pasted."""
+	box = np.asarray(cs.rounded(40, 40, 20, "#FF0000", "#0000FF", 4)).astype(int)
+	assert np.all(box[..., 0] + box[..., 2] > 250) and len(np.unique(box[..., 0])) > 20
+	assert tuple(box[20, 20]) == (255, 0, 0, 255) and tuple(box[20, 1]) == (0, 0, 255, 255)
