@@ -20443,6 +20443,10 @@ COMMANDS: Mapping[str, Command] = {
 		"End the meeting for all…", lambda v: v.actions.ask_leave(), "class",
 		when=lambda shot: shot.role == "host",
 	),
+	"heirs": Hosts(
+		"Choose a computer", lambda v: v.show_panel("attendees"), "class",
+		when=lambda shot: shot.role == "host",
+	),
 	"hand_in": Command("", "Hand in", "", lambda v: v.actions.upload("hand_in"), "bar"),
 	"write": Command("", "Write in private", "", lambda v, one: v.actions.write_to(one.name), "person"),
 	"louder": Command("", "Louder for me", "", lambda v, one: v.actions.hear(one, 0.5), "person"),
@@ -20467,7 +20471,6 @@ COMMANDS: Mapping[str, Command] = {
 		when=lambda shot: shot.role == "host",
 	),
 	"stand_by": Hosts("Goes on if this computer fails", Do("stand_by")),
-	"heirs": Hosts("Choose a computer", lambda v: v.show_panel("attendees"), "heirs"),
 	"hand_over": Hosts(
 		"Hand the lesson over…", lambda v, one: v.actions.ask_hand_over(one.name),
 		whom=lambda shot, one: shot.role == "host" and one.name in shot.heirs,
@@ -22509,7 +22512,7 @@ class ClassCard:
 		yield offered_row(tr("Lesson"), "class", shot, self.run)
 		if shot.role == "host":
 			heirs = ", ".join(map(plain, shot.heirs)) or tr("the lesson stops")
-			yield offered_row(tr("If this computer fails: {names}", names=heirs), "heirs", shot, self.run)
+			yield FlowRow(tr("If this computer fails: {names}", names=heirs))
 
 	def _set(self, name: str) -> None:
 		what, _, value = name.partition(":")
