@@ -18486,6 +18486,7 @@ AnyWidget = TypeVar("AnyWidget", bound="tk.Misc")
 Event: TypeAlias = "tk.Event[Any]"
 Run = Callable[[str], object]  # does what has that name, or takes it
 Entry = tuple[str, Act] | None  # of a menu: words, what it does; None is a line
+ARROWS = (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1))
 KEYBOARD = "Keyboard"  # the tag by which `Keys` hears each key before the control that has the focus
 
 
@@ -18675,6 +18676,7 @@ class Painted:
 		self.bind, self.configure, self.grid = canvas.bind, canvas.configure, canvas.grid
 		self.focus_set = canvas.focus_set
 		self.actions: dict[str, Act] = {}  # by the name of the item that offers it
+		self.chosen_action = ""  # the one that the keyboard works on
 		self._pressed = ""
 		self._kept: list[tuple[str, ImageTk.PhotoImage]] = []
 		self.bind("<Destroy>", lambda _: self._kept.clear())
@@ -18739,6 +18741,19 @@ class Painted:
 		x, y, wide, tall = box
 		self.canvas.create_rectangle(x, y, x + wide, y + tall, width=0, outline="", tags=tags(name))
 		self.actions[name] = command
+
+	def walkable(self) -> None:
+		"""Let arrows walk through what is offered, in the order it was drawn in, and Return press the one."""
+		for key, by in ARROWS:
+			self.bind(key, partial(self._walk, by))
+		self.bind("<<Press>>", lambda _: self.actions.get(self.chosen_action, lambda: None)())
+
+	def _walk(self, by: int, _: object) -> None:
+		names = list(self.actions)
+		at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
+		if 0 <= at < len(names):
+			self.chosen_action = names[at]
+		self.paint()
 
 	def under(self, event: Event) -> str:
 		"""The name of the topmost item under the mouse that offers something, or ""."""
@@ -19215,7 +19230,6 @@ class ListView(Painted):
 		self.gutter = look.px(gutter)
 		self.rows: list[Any] = []
 		self.stick = stick  # stay at the newest row while it is in sight
-		self.chosen_action = ""
 		self._at = self._y = 0  # the first row in sight, and its upper edge
 		self._edges = [0]  # of the rows in sight: the upper one of the first, and all lower ones
 		self._ended = True  # the last row is in sight
@@ -19237,9 +19251,8 @@ class ListView(Painted):
 		)
 		for key, by, what in moves:
 			canvas.bind(key, partial(self.yview, "scroll", by, what))
-		for key, by in (("<Down>", 1), ("<Up>", -1), ("<FocusIn>", 0)):
-			canvas.bind(key, partial(self._walk, by))
-		canvas.bind("<<Press>>", lambda _: self.actions.get(self.chosen_action, lambda: None)())
+		self.walkable()
+		canvas.bind("<FocusIn>", partial(self._walk, 0))
 
 	def show(self, rows: Sequence[Row], again: bool = False, stay: bool = False) -> None:
 		"""Show these rows from now on, or `again`; `stay` where one has only changed its height."""
@@ -19319,13 +19332,10 @@ class ListView(Painted):
 		at = self._at + bisect_right(self._edges, y) - 1
 		return self.rows[at] if at < len(self.rows) else None
 
-	def _walk(self, by: int, _: object) -> None:
-		names = list(self.actions)
-		at = names.index(self.chosen_action) + by if self.chosen_action in names else 0
-		if 0 <= at < len(names):
-			self.chosen_action = names[at]
-			self.paint()
-		else:
+	def _walk(self, by: int, event: object) -> None:
+		before = self.chosen_action
+		super()._walk(by, event)
+		if self.chosen_action == before:
 			self.yview("scroll", by)
 
 	def _ring(self) -> None:
@@ -20037,7 +20047,7 @@ class Stage(Painted):
 		canvas.bind("<Button-5>", lambda _: self._wheel(-1))
 		canvas.bind("<B1-Motion>", self._drag)
 		canvas.bind("<Button-1>", lambda event: self.zoom.grab(event.x, event.y), add="+")
-		for key, by in (("<Left>", -1), ("<Right>", 1), ("<Up>", -1), ("<Down>", 1)):
+		for key, by in ARROWS:
 			canvas.bind(key, partial(self._walk, by))
 		canvas.bind("<Prior>", lambda _: self.turn(-1))
 		canvas.bind("<Next>", lambda _: self.turn(1))
@@ -21650,32 +21660,23 @@ def mirrored(backend: Program) -> bool:
 	return bool(backend.setting("mirror")) and backend.setting("camera") != "pattern"
 
 
-class PreviewCard:
+class PreviewCard(Painted):
 	"""One's own camera and microphone before the meeting."""
 
 	def __init__(self, look: Look, parent: tk.Misc, backend: Program, name: Callable[[], str]):
-		self.look, self.backend, self.name = look, backend, name
+		super().__init__(look, parent, look.px(200), look.px(120), focus=True)  # it fills what there is
+		self.backend, self.name = backend, name
 		self.mic = self.camera = False
 		self._tried = (False, False)  # camera and mic that the settings want as well
-		px = look.px
-		self.stage = Painted(look, parent, px(200), px(120), focus=True)  # it fills what there is
-		self.at = "mic"  # the control that the keyboard works on
-		self.own = PictureBox(self.stage, lambda: self.backend.preview.picture)
-		self.stage.on_focus(self._show)
-		canvas = self.stage.canvas
-		for key, what in (("<Left>", "mic"), ("<Right>", "camera")):
-			canvas.bind(key, partial(self._walk, what))
-		canvas.bind("<<Press>>", lambda _: self.flip(self.at))
-
-	def _walk(self, what: str, _: object) -> None:
-		self.at = what
-		self._show()
+		self.own = PictureBox(self, lambda: self.backend.preview.picture)
+		self.chosen_action = "preview:mic"
+		self.walkable()
 
 	def flip(self, what: str) -> None:
 		"""Switch camera or microphone for joining."""
 		setattr(self, what, not getattr(self, what))
 		self.run(*self._tried)
-		self._show()
+		self.paint()
 
 	def run(self, camera: bool, mic: bool) -> None:
 		"""Let these be on for the settings, beside what is to be on at joining."""
@@ -21685,23 +21686,23 @@ class PreviewCard:
 	def now(self) -> tuple[tuple[float, float, bool], int, Picture | None]:
 		return ((self.backend.preview.level, 0.0, False), *self.backend.preview.picture)
 
-	def _show(self) -> None:
-		stage, px = self.stage, self.look.px
-		width, height = stage.extent
+	def paint(self) -> None:
+		px, (width, height) = self.look.px, self.extent
 		self.own.place((0, 0, width, height))
-		stage.wipe("preview")
+		self.wipe("preview")
 		middle, y = width // 2, height - px(66)
 		for what, x in (("mic", middle - px(60)), ("camera", middle + px(8))):
-			on, here = bool(getattr(self, what)), what == self.at and has_focus(stage.canvas)
-			fill, ring = "#14181F" if on else "#C93A42", self.look.palette.focus if here else "#3A4452"
-			stage.box(x, y, px(52), px(52), 26, fill, ring, 3 if here else 1, name="preview")
+			name, on = f"preview:{what}", bool(getattr(self, what))
+			ring = self.ring if name == self.chosen_action else ""
+			fill = "#14181F" if on else "#C93A42"
+			self.box(x, y, px(52), px(52), 26, fill, ring or "#3A4452", 3 if ring else 1, name="preview")
 			slash = "" if on else "#FFFFFF"
-			stage.icon(x + px(26), y + px(26), what, 22, "#FFFFFF", slash, name="preview")
-			stage.spot(f"preview:{what}", (x, y, px(52), px(52)), partial(self.flip, what))
+			self.icon(x + px(26), y + px(26), what, 22, "#FFFFFF", slash, name="preview")
+			self.spot(name, (x, y, px(52), px(52)), partial(self.flip, what))
 
 	def tick(self) -> None:
 		"""Show the newest picture."""
-		if in_sight(self.stage.canvas):
+		if in_sight(self.canvas):
 			name, mirror = self.name(), mirrored(self.backend)
 			looks = TileLook(name=name, label=plain(name), muted=not self.mic, mirror=mirror)
 			self.own.show(looks, self.camera)
@@ -21899,7 +21900,7 @@ class StartView:
 		self.meter = Meter(look, self.mic.frame).pack(side="right", padx=px(10))
 		self.mic.frame.pack(side="bottom", fill="x", pady=(px(14), 0))
 		self.preview = PreviewCard(look, left, self.backend, lambda: self.name.value or tr("You"))
-		self.preview.stage.pack(fill="both", expand=True)
+		self.preview.pack(fill="both", expand=True)
 
 	def _devices(self, found: Any, fault: Exception | None) -> None:
 		for what, row in (("mic", self.mic), ("speaker", self.speaker)):
@@ -22148,7 +22149,6 @@ class DoctorDialog(WorkDialog):
 		self.buttons([(tr("Done"), "primary")])
 
 	def show(self, result: Diagnosis) -> None:
-		"""Show what was found."""
 		px = self.look.px
 		self.verdict = self.words(tr(result.verdict), 15, self.look.palette.text, bold=True)
 		self.words(tr(result.next_step), 13, above=6, below=12)
@@ -22235,7 +22235,6 @@ class GiveDialog(WorkDialog):
 		self.buttons([(tr("Stop offering it"), "plain", stop), (tr("Done"), "primary")])
 
 	def show(self, result: GivenApp) -> None:
-		"""Show where it is found."""
 		look, px, p = self.look, self.look.px, self.look.palette
 		words = tr("Who has no ConnectSphere yet opens this address in a browser, or photographs the code:")
 		self.words(words, 13, below=10)
@@ -22331,7 +22330,7 @@ class ShareDialog(Dialog):
 		canvas = self.cards.canvas
 		canvas.bind("<<Return>>", lambda _: self._go())
 		canvas.bind("<Double-Button-1>", lambda _: self._go())
-		for key, by in (("<Left>", -1), ("<Up>", -1), ("<Right>", 1), ("<Down>", 1)):
+		for key, by in ARROWS:
 			canvas.bind(key, partial(self._walk, by))
 		canvas.bind("<FocusIn>", lambda _: self._draw())  # unlike other lists: nothing is chosen by itself
 

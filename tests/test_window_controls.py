@@ -70,7 +70,7 @@ def test_start_previews_and_tests_devices(opened: Open) -> None:
 	driver = opened()
 	start, calls = driver.start, driver.backend.calls
 	for what, on in (("camera", (True, False)), ("mic", (True, True))):
-		driver.spot(start.preview.stage, f"preview:{what}")
+		driver.spot(start.preview, f"preview:{what}")
 		assert calls[-1] == ("preview", *on)
 	driver.until(lambda: start.meter._lit > 0, "the level")
 	driver.until(lambda: start.preview.own.painted[0] > 0, "a picture")
