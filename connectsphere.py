@@ -1077,6 +1077,8 @@ class Attended(Record):
 
 _USER = _record(Person.shape())
 _LINE = Line.shape()
+_FILE = {"file": _FILE_ID}
+_PERSON = {"id": _ID, "name": _NAME}
 _OWN = {"ref?": _COUNT}  # only its author is told
 _PRIVATE_LINE = {**_LINE, "to_name": _NAME}
 
@@ -1139,9 +1141,9 @@ CLIENT_MESSAGES: Mapping[str, Shape] = {
 		"to_name?": _NAME,
 		"kind?": _KIND,
 	},
-	"opened": {"file": _FILE_ID},
-	"decline": {"file": _FILE_ID},
-	"cancel": {"file": _FILE_ID},
+	"opened": _FILE,
+	"decline": _FILE,
+	"cancel": _FILE,
 	"mute": {"who": _either(_ID, _exactly("all")), "what?": _exactly("mic", "camera")},
 	"remove": {"who": _ID},
 	"unban": {"who": _NAME},
@@ -1233,8 +1235,8 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 	"chat": _LINE,
 	"private_chat": _PRIVATE_LINE,
 	"reaction": {"n": _COUNT, "id": _ID, "from": _NAME, "emoji": _shown(32)},
-	"video_start": {"id": _ID, "name": _NAME},
-	"video_stop": {"id": _ID, "name": _NAME},
+	"video_start": _PERSON,
+	"video_stop": _PERSON,
 	"encode": {
 		"n": _COUNT,
 		"layers": _mapping(_text(1, "[0-3]"), _FPS, len(LAYERS)),
@@ -1246,10 +1248,10 @@ SERVER_MESSAGES: Mapping[str, Shape] = {
 		"ticket": _hex(16),
 		"file?": _FILE_ID,
 	},
-	"screen_start": {"id": _ID, "name": _NAME},
-	"screen_stop": {"id": _ID, "name": _NAME},
+	"screen_start": _PERSON,
+	"screen_stop": _PERSON,
 	"file_offer": FileOffer.shape(),
-	"file_ready": {"file": _FILE_ID},
+	"file_ready": _FILE,
 	"file_gone": {"file": _FILE_ID, **_REFUSAL},
 	"file_saved": {"file": _FILE_ID, "people": _COUNT, "name": _NAME, "opened": _flag},
 	"audio_keys": {"up": _KEY, "down": _KEY},
@@ -2976,9 +2978,6 @@ class _OpenFrame:
 	def due(self) -> float:
 		return min(self.ask_at, self.first_at + FRAME_LIFE)
 
-	def sealed(self) -> bytes:
-		return b"".join(self.runs[first] for first in sorted(self.runs))
-
 	def plan_first_ask(self, now: float, overtaken: bool) -> None:
 		if self.rounds:
 			return
@@ -3164,7 +3163,8 @@ class Reassembler:
 			stream.deliver(frame.number, frame.rounds > 0)
 			if frame.again:
 				stream.given_up.append(frame.number)
-			return WholeFrame(frame.id, frame.number, frame.sealed(), frame.first_at)
+			sealed = b"".join(frame.runs[first] for first in sorted(frame.runs))
+			return WholeFrame(frame.id, frame.number, sealed, frame.first_at)
 		frame.plan_first_ask(now, overtaken=frame.number < stream.newest())
 		self._due = min(self._due, frame.due)
 		return None
@@ -4013,20 +4013,17 @@ class LayerAllocator:
 		person = self.people.get(sender)
 		if person is None:
 			return list(first)
-		wanted = self.wanted_layers(sender, now)
-		webp = 0 in wanted and all(self.people[one].webp for one in (sender, *self.routes(sender)))
-		told = Encode(sender, wanted, [one for one in self._coarse_layers(sender) if one in wanted], webp)
+		wanted, routes = self.wanted_layers(sender, now), self.routes(sender)
+		webp = 0 in wanted and all(self.people[one].webp for one in (sender, *routes))
+		fine = {layer for receiver, (layer, _) in routes.items() if not self.people[receiver].coarse}
+		coarse = {layer for layer, _ in routes.values()} - fine
+		if person.up.rate < math.inf:
+			coarse = set(wanted)
+		told = Encode(sender, wanted, sorted(coarse & wanted.keys()), webp)
 		if told[1:] == person.encodes[1:]:
 			return list(first)
 		person.encodes = told
 		return [*first, told]
-
-	def _coarse_layers(self, sender: int) -> list[int]:
-		if self.people[sender].up.rate < math.inf:
-			return list(range(len(LAYERS)))
-		routes = self.routes(sender)
-		fine = {layer for receiver, (layer, _) in routes.items() if not self.people[receiver].coarse}
-		return sorted({layer for layer, _ in routes.values()} - fine)
 
 
 # -- pacer
@@ -4059,10 +4056,6 @@ class _Lane:
 	held: int = 0  # bytes of frames that are still to leave
 	owed: int = 0  # bytes that went by another way and are still to be waited for
 	free_at: float = -math.inf
-
-	@property
-	def piece(self) -> int:
-		return max(1, int(min(BURST_PARTS, self.rate * BURST_GAP / DATAGRAM))) * DATAGRAM
 
 
 class SendBudget:
@@ -4220,7 +4213,8 @@ class Pacer:
 	def _take(self, frame: _Frame, now: float) -> memoryview:
 		"""The next piece of `frame`; the rest of it, or the next on a slow path, is due a little later."""
 		lane = frame.lane
-		piece = self._count_out(frame, lane.piece)
+		parts = max(1, int(min(BURST_PARTS, lane.rate * BURST_GAP / DATAGRAM)))
+		piece = self._count_out(frame, parts * DATAGRAM)
 		self._credit -= len(piece)
 		lane.free_at = max(lane.free_at, now - LATE_WAIT) + len(piece) / lane.rate
 		if frame.view:  # not so late that it seems lost
@@ -4531,9 +4525,6 @@ class NameRegister:
 		claim = self.holder(token)
 		return (claim.name, now < claim.until) if claim else (None, False)
 
-	def called(self, name: str) -> Claim | None:
-		return next((claim for claim in self.people.values() if claim.name == name), None)
-
 	def free(self, name: str) -> str:
 		"""`name`, with a number behind it where it, or what looks like it, is somebody's."""
 		wanted, look = name, skeleton(name)
@@ -4597,15 +4588,8 @@ class NameRegister:
 		claim = self.people.get(person)
 		return claim.name if claim else ""
 
-	def unban(self, name: str) -> list[int]:
-		"""Let who is called `name` come back; whoever was removed."""
-		found = [claim for claim in self.people.values() if claim.removed and claim.name == name]
-		for claim in found:
-			claim.removed = False
-		return [claim.person for claim in found]
-
-	def removed(self) -> list[str]:
-		return sorted({claim.name for claim in self.people.values() if claim.removed})[:MAX_PEOPLE]
+	def removed(self) -> list[Claim]:
+		return [claim for claim in self.people.values() if claim.removed]
 
 	def barred(self, address: str, token: str | None) -> str:
 		"""What keeps a newcomer out: "" nothing, "removed", or "knock" where others share the address.
@@ -5259,7 +5243,8 @@ class Room:
 		proof, name = dict(proof or {}), clean_name(name)
 		claim = self.names.holder(token)
 		if role == "host" and not claim and looks(name) & looks(self.host) and not self.named(self.host):
-			name, claim = self.host, self.names.called(self.host)  # hers, whatever became of her token
+			name = self.host  # hers, whatever became of her token
+			claim = next((one for one in self.names.people.values() if one.name == name), None)
 		elif not claim:
 			name = self.names.free(name)
 		ident = proof.pop("id", 0) or self.next_id(token)
@@ -5506,13 +5491,16 @@ class Room:
 		return [gone, *self.leave(other.id, "removed", self.now), self.tell_hosts(**self.banned())]
 
 	def banned(self) -> Json:
-		return {"type": "banned", "names": self.names.removed()}
+		names = {claim.name for claim in self.names.removed()}
+		return {"type": "banned", "names": sorted(names)[:MAX_PEOPLE]}
 
 	def _on_unban(self, member: Member, message: Json) -> Effects:
-		people = self.names.unban(message["who"])
-		if not people:
+		found = [claim for claim in self.names.removed() if claim.name == message["who"]]
+		if not found:
 			raise Refused("no_such_person", name=message["who"])
-		return [Keep("people", people), self.tell_hosts(**self.banned())]
+		for claim in found:
+			claim.removed = False
+		return [Keep("people", [claim.person for claim in found]), self.tell_hosts(**self.banned())]
 
 	def _on_admit(self, member: Member, message: Json) -> Effects:
 		return [Admit(message["ask"], message["on"])]
