@@ -5491,8 +5491,7 @@ class Room:
 		return [gone, *self.leave(other.id, "removed", self.now), self.tell_hosts(**self.banned())]
 
 	def banned(self) -> Json:
-		names = {claim.name for claim in self.names.removed()}
-		return {"type": "banned", "names": sorted(names)[:MAX_PEOPLE]}
+		return {"type": "banned", "names": sorted({one.name for one in self.names.removed()})[:MAX_PEOPLE]}
 
 	def _on_unban(self, member: Member, message: Json) -> Effects:
 		found = [claim for claim in self.names.removed() if claim.name == message["who"]]
