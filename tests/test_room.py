@@ -1242,7 +1242,7 @@ class RoomMachine(RuleBasedStateMachine):
 		)
 		choices = {
 			"who": names if kind == "unban" else ids | st.just("all") if kind in ("mute", "lower") else ids,
-			"what": st.sampled_from(("mic", "camera") if kind == "mute" else PERMITS),
+			"what": st.sampled_from({"mute": ("mic", "camera"), "ask_share": ("camera",)}.get(kind, PERMITS)),
 			"mode": st.sampled_from(DOORS),
 			"file": files,
 			"to_name": names,
