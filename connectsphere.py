@@ -5557,11 +5557,9 @@ class DeviceState:
 class StreamQuality:
 	"""One received video stream over the last 2 s; `lively`: much of it moves."""
 
-	layer: int = 0
 	fps: float = 0.0
 	width: int = 0
 	height: int = 0
-	kbps: float = 0.0
 	lost_frames: int = 0
 	latency_ms: float | None = None
 	lively: bool = False
@@ -13425,7 +13423,6 @@ class DeviceThread(ABC):
 		self._options = options
 		self._send = send
 		self._on_device = on_device
-		self.tries_again = False
 		self._was_live = False
 		self._live_at = -math.inf
 		self._turns = 0
@@ -13476,8 +13473,7 @@ class DeviceThread(ABC):
 		return on
 
 	def _use_while_wanted(self) -> None:
-		pause = 0.0
-		self.tries_again = False
+		pause, again = 0.0, False
 		while True:
 			self._was_live = False
 			try:
@@ -13489,7 +13485,7 @@ class DeviceThread(ABC):
 					continue
 				steady = self._was_live and (not pause or monotonic() - self._live_at > self._STEADY)
 				pause = self._FIRST_PAUSE if steady else min(2 * pause, self._LONGEST_PAUSE)
-				told, self.tries_again = self.tries_again and not self._was_live, pause > 0
+				told, again = again and not self._was_live, pause > 0
 				with self._news:
 					self.on = self.on and not (self._going and not pause)  # nobody waits for it any longer
 				if not told:
@@ -13783,9 +13779,9 @@ class MediaManager:
 		if what in self._devices:
 			self._devices[what].turn(on)
 
-	def tries_again(self, what: str) -> bool:
-		"""Whether a device that failed will be opened again by itself."""
-		return what in self._devices and self._devices[what].tries_again
+	def on(self, what: str) -> bool:
+		"""Whether a device was last told to be on, and has not failed for good."""
+		return what in self._devices and self._devices[what].on
 
 	def watch(self, idents: Collection[int]) -> None:
 		"""Pictures of these are wanted; which layer comes is the server's choice."""
@@ -14069,10 +14065,9 @@ class ScreenViewer:
 	EACH = 512
 	LOOK_SECONDS = 0.1  # how often the test card's clock is looked for
 
-	def __init__(self, loop: Loop, counters: Counters):
+	def __init__(self, loop: Loop):
 		self.updates = 0
 		self._loop = loop
-		self._counters = counters
 		self._jobs = queue.SimpleQueue[tuple[ScreenLink | None, ScreenMessage | None] | None]()
 		self._lock = threading.Lock()  # of what follows, up to the serial
 		self._canvas = TileCanvas()
@@ -14139,7 +14134,7 @@ class ScreenViewer:
 			try:
 				self._take(*job)
 			except PeerFault as fault:
-				self._counters.add(fault.kind)
+				self._loop.counters.add(fault.kind)
 
 	def _take(self, link: ScreenLink | None, message: ScreenMessage | None) -> None:
 		self._taken += self.EACH if message else 0
@@ -14363,7 +14358,6 @@ class ScreenPlane:
 
 	_loop: Loop
 	_options: ClientOptions
-	_counters: Counters
 	_request: Request
 	_on_error: Callable[[Refused], None]
 	_on_sharing: Callable[[bool], None]
@@ -14375,7 +14369,7 @@ class ScreenPlane:
 	paused: bool = False  # viewers keep the last picture of the own share
 
 	def __post_init__(self) -> None:
-		self._viewer = ScreenViewer(self._loop, self._counters)
+		self._viewer = ScreenViewer(self._loop)
 
 	# -- for any thread
 
@@ -15797,10 +15791,9 @@ class Commands(Part):
 	def __init__(self, controller: MeetingController):
 		super().__init__(controller)
 		self.early: list[Json] | None = []  # until one is in
-		self.wanted: dict[str, bool] = {}  # `_asked` from the press on, and the hand until it is answered
+		self.wanted: dict[str, bool] = {}  # devices from the press on, and the hand until it is answered
 		self.end_ref: Any = None
 		self.watch_sent: Json = {}
-		self._asked: dict[str, bool] = {}  # what each device was last told to be
 		self._later: dict[str, list[Any]] = {}  # what an event of a device or the own share answers
 		self._watch: dict[str, tuple[int, int]] = {}
 		self._camera_back = False  # when the own share ends
@@ -15814,9 +15807,9 @@ class Commands(Part):
 		devices = {**self.shot.devices, what: DeviceState(state, reason)}
 		self.state.update(devices=devices)
 		on = state == "live"
-		if state == "failed" and not self.me.media.tries_again(what):
-			self._asked[what] = self.wanted[what] = False
-		if on == self._asked.get(what) or state == "failed":
+		if state == "failed" and not self.me.media.on(what):
+			self.wanted[what] = False
+		if on == self.me.media.on(what) or state == "failed":
 			self.answer_later("device", what, what=what, state=state, reason=reason)
 		else:
 			self.me.emit("device", what=what, state=state, reason=reason)
@@ -15933,7 +15926,7 @@ class Commands(Part):
 			raise not_permitted(what)
 		self._camera_back &= what != "camera"
 		state = self.shot.devices.get(what, DeviceState()).state
-		settled = on == self._asked.get(what, False) and on == (state == "live")
+		settled = on == self.me.media.on(what) == (state == "live")
 		if settled:
 			self.me.emit("device", command.get("ref"), what=what, state="live" if on else "off", reason="")
 			return
@@ -15946,8 +15939,8 @@ class Commands(Part):
 	def turn(self, what: str, on: bool) -> None:
 		"""Turn a device on or off."""
 		failed = self.shot.devices.get(what, DeviceState()).state == "failed"
-		if failed or on != self._asked.get(what, False):
-			self._asked[what] = self.wanted[what] = on
+		if failed or on != self.me.media.on(what):
+			self.wanted[what] = on
 			self.me.media.turn(what, on)
 
 	def _do_hand_over(self, command: Json) -> None:
@@ -16041,7 +16034,7 @@ class Commands(Part):
 		if on:
 			if self.me.screen.paused:  # the server has it anew
 				self.me.send("pause", on=True)
-			self._camera_back |= self._asked.get("camera", False)
+			self._camera_back |= self.me.media.on("camera")
 			self.turn("camera", False)
 		elif self._camera_back and not self.state.stands("ended"):
 			self._camera_back = False
@@ -16106,7 +16099,7 @@ class MeetingController:
 		)  # fmt: skip
 		self.media.air.on_early = lambda: self.post(lambda: self.send("early"))
 		told = self.commands.share_failed, self.commands.sharing_changed
-		self.screen = ScreenPlane(self.loop, options, self.counters, self.requests.make, *told)
+		self.screen = ScreenPlane(self.loop, options, self.requests.make, *told)
 		self.files = FileTransfers(options, self.loop, self.state, self.emit, self.ask, self.requests.make)
 
 	def start(self, meeting: str = "") -> None:
@@ -16584,7 +16577,7 @@ class _GiveHandler(BaseHTTPRequestHandler):
 	timeout = GIVE_STALLED
 
 	def do_GET(self) -> None:  # noqa: N802
-		self.server.has_asked(self.connection)
+		self.server.silent.pop(self.connection, None)  # it asks
 		giver = self.server.giver
 		if self.path == "/":
 			page = give_page(giver.name, giver.size)
@@ -16620,7 +16613,7 @@ class _GiveServer(ThreadingHTTPServer):
 	def __init__(self, address: Address, giver: AppGiver, handler: type[_GiveHandler]):
 		self.giver = giver
 		self._open: dict[Socket, str] = {}  # where each comes from
-		self._silent: dict[Socket, float] = {}  # since when one has asked for nothing
+		self.silent: dict[Socket, float] = {}  # since when one has asked for nothing
 		super().__init__(address, handler)
 
 	def server_bind(self) -> None:
@@ -16639,20 +16632,17 @@ class _GiveServer(ThreadingHTTPServer):
 
 	def process_request(self, request: Any, client_address: Any) -> None:
 		self._open[request] = client_address[0]
-		self._silent[request] = monotonic()
+		self.silent[request] = monotonic()
 		set_dscp(DSCP_CS1, request)
 		super().process_request(request, client_address)
 
 	def close_request(self, request: Any) -> None:
 		self._open.pop(request, None)
-		self._silent.pop(request, None)
+		self.silent.pop(request, None)
 		super().close_request(request)
 
-	def has_asked(self, request: Socket) -> None:
-		self._silent.pop(request, None)
-
 	def cut_silent(self, now: float) -> None:
-		for request, since in tuple(self._silent.items()):
+		for request, since in tuple(self.silent.items()):
 			if now - since > GIVE_STALLED:
 				cut_off(request)
 
@@ -18102,14 +18092,18 @@ def fonts() -> Fonts:
 	return Fonts()
 
 
+def _gradient(start: str, end: str, ramp: NDArray[np.float64]) -> Image.Image:
+	ramp = ramp[..., None]
+	pixels = np.array(rgb(start)) * (1 - ramp) + np.array(rgb(end)) * ramp
+	return Image.fromarray(pixels.astype(np.uint8), "RGB")
+
+
 @lru_cache(maxsize=256)
 def draw_avatar(name: str, size: int) -> Image.Image:
 	"""A round picture of `size` pixels with the initials of `name`."""
 	colours = AVATARS[sum(ord(char) * (3 + at % 5) for at, char in enumerate(name)) % len(AVATARS)]
-	top, bottom = map(rgb, colours)
-	ramp = np.linspace(0, 1, size)[:, None, None]
-	rows = np.broadcast_to(np.array(top) * (1 - ramp) + np.array(bottom) * ramp, (size, size, 3))
-	picture = Image.fromarray(np.ascontiguousarray(rows.astype(np.uint8)), "RGB").convert("RGBA")
+	ramp = np.linspace(0, 1, size)[:, None].repeat(size, 1)
+	picture = _gradient(*colours, ramp).convert("RGBA")
 	text = fonts().line(initials(name), round(size * 0.38), "#FFFFFF", size, bold=True)
 	picture.alpha_composite(text, ((size - text.width) // 2, (size - text.height) // 2))
 	picture.putalpha(round_mask(size, size, size // 2))
@@ -18119,9 +18113,8 @@ def draw_avatar(name: str, size: int) -> Image.Image:
 @lru_cache(maxsize=8)
 def draw_logo(size: int) -> Image.Image:
 	"""An open ring around a dot on a blue and violet field."""
-	ramp = np.add.outer(np.linspace(0, 0.5, size), np.linspace(0, 0.5, size))[..., None]
-	field_ = np.array(rgb("#4F8CFF")) * (1 - ramp) + np.array(rgb("#6A3DE8")) * ramp
-	picture = Image.fromarray(field_.astype(np.uint8), "RGB")
+	half = np.linspace(0, 0.5, size)
+	picture = _gradient("#4F8CFF", "#6A3DE8", np.add.outer(half, half))
 	big = size * OVERSAMPLE
 	sign = Image.new("L", (big, big))
 	draw = ImageDraw.Draw(sign)
@@ -24039,18 +24032,19 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 	parser = OneSentenceParser(prog="connectsphere", description=__doc__.splitlines()[0], allow_abbrev=False)
 	roles = parser.add_argument_group("roles (without one: find the meeting and join it)")
 	only = roles.add_mutually_exclusive_group()
-	only.add_argument("--host", action="store_true", help="host a meeting and join it")
-	only.add_argument("--serve", action="store_true", help="the server alone, until SIGTERM or SIGINT")
 	only.add_argument("--join", metavar="ADDRESS[:PORT]", help="join the meeting at an address")
-	only.add_argument("--list", action="store_true", help="print the meetings on this network")
-	only.add_argument("--doctor", action="store_true", help="what stands in the way here, and the next step")
+	for name, words in (
+		("--host", "host a meeting and join it"),
+		("--serve", "the server alone, until SIGTERM or SIGINT"),
+		("--list", "print the meetings on this network"),
+		("--doctor", "what stands in the way here, and the next step"),
+		("--end", "end your running meeting whose window is gone"),
+		*((hidden, argparse.SUPPRESS) for hidden in ("--crowd", "--mixer", "--serve-child")),
+	):
+		only.add_argument(name, action="store_true", help=words)
 	only.add_argument(
 		"--demo", nargs="?", type=int, const=6, metavar="N", help="a meeting of N (6) simulated participants"
 	)
-	only.add_argument("--end", action="store_true", help="end your running meeting whose window is gone")
-	only.add_argument("--crowd", action="store_true", help=argparse.SUPPRESS)
-	only.add_argument("--mixer", action="store_true", help=argparse.SUPPRESS)
-	only.add_argument("--serve-child", action="store_true", help=argparse.SUPPRESS)
 	add = parser.add_argument
 	add("--json", action="store_true", help="with --list, --doctor: as JSON")
 	add("--headless", action="store_true", help="no window: commands in, events out, as JSON")

@@ -99,8 +99,8 @@ class FakeController:
 			),
 			cs.FileEntry("f3", "homework.odt", 24_000, names[me - 1], own=True, state="offered"),
 		)  # fmt: skip
-		quality = {n: cs.StreamQuality(2, 15.0, 640, 360, 900.0, 3, 42.0) for n in range(1, people + 1)}
-		quality[5] = cs.StreamQuality(0, 3.0, 160, 90, 20.0, 30, 400.0)
+		quality = {n: cs.StreamQuality(15.0, 640, 360, 3, 42.0) for n in range(1, people + 1)}
+		quality[5] = cs.StreamQuality(3.0, 160, 90, 30, 400.0)
 		self._shot = replace(
 			cs.Snapshot(
 				link="live", me=me, name=names[me - 1], role="host" if host else "member", meeting="m1",

@@ -415,7 +415,7 @@ def test_geometries_have_a_pace() -> None:
 def test_what_waits_for_a_viewers_decoder_is_bounded_in_messages_too(
 	message: cs.ScreenMessage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-	viewer = cs.ScreenViewer(cast(Any, SimpleNamespace(post=lambda call: None)), cs.Counters())
+	viewer = cs.ScreenViewer(cast(Any, SimpleNamespace(post=lambda call: None, counters=cs.Counters())))
 	gate = threading.Event()
 	take: Callable[..., None] = viewer._take
 	monkeypatch.setattr(viewer, "_take", lambda *job: (gate.wait(20), take(*job)))

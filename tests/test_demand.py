@@ -295,5 +295,5 @@ def test_a_window_is_told_how_good_pictures_are() -> None:
 				stream.put(b"x" * 500, (640, 360))
 			video.incoming._streams[4] = {0: cs._Stream(lost)}
 			quality = media.quality(4)
-		assert quality == cs.StreamQuality(2, quality.fps, 640, 360, quality.kbps, 2) and quality.fps >= 10
+		assert quality == cs.StreamQuality(quality.fps, 640, 360, 2) and quality.fps >= 10
 		assert media.quality(5) == cs.StreamQuality()

@@ -791,10 +791,8 @@ def test_a_share_outlives_any_number_of_broken_links_if_pictures_come_through(pa
 	presenter: Any = SimpleNamespace(
 		detach=lambda: None, attach=lambda link: None, acknowledge=lambda: None, stop=lambda: None
 	)
-	loop: Any = SimpleNamespace(later=lambda seconds, call: call())
-	plane = cs.ScreenPlane(
-		loop, cs.ClientOptions(), cs.Counters(), lambda *_: None, failed.append, lambda on: None
-	)
+	loop: Any = SimpleNamespace(later=lambda seconds, call: call(), counters=cs.Counters())
+	plane = cs.ScreenPlane(loop, cs.ClientOptions(), lambda *_: None, failed.append, lambda on: None)
 	plane._presenter = presenter
 	plane._link_presenter(presenter)
 	for _ in range(3 * plane.RETRIES):
