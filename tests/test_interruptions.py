@@ -407,7 +407,7 @@ def test_a_device_that_is_turned_off_is_not_tried_again(gadget: Callable[..., Ga
 	one = gadget("pulled out", *["missing"] * 1_000)
 	one.turn(True)
 	one.wait("live", "failed")
-	assert one.tries_again
+	assert one.on
 	one.turn(False)
 	one.wait("live", "failed", "off")
 	uses = one.uses
@@ -420,7 +420,7 @@ def test_a_device_that_never_was_live_is_not_tried_again(gadget: Callable[..., G
 	one = gadget("missing", "stays")
 	one.turn(True)
 	one.wait("failed")
-	assert not one.tries_again
+	assert not one.on
 	one.turn(False)
 	one.wait("failed", "off")
 	assert one.uses == 1
