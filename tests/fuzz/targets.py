@@ -458,7 +458,7 @@ class StandingLink(FakeLink):
 	local_address = "127.0.0.1"
 	connected = True
 
-	def begin(self, connected: bool) -> None:
+	def begin(self) -> None:
 		pass
 
 	def send(self, data: bytes) -> None:
