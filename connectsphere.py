@@ -18483,7 +18483,7 @@ class Look:
 		"Segoe UI Variable Text", "Segoe UI", "Inter", "SF Pro Text", "Noto Sans", "DejaVu Sans",
 	)  # fmt: skip
 
-	PIXELS = 4_000_000  # of pictures that are kept although nobody shows them
+	PIXELS = 2_000_000  # of pictures that are kept although nobody shows them
 
 	def __init__(self, root: tk.Tk, painter: TilePainter, palette: Palette, scale: float):
 		self.root, self.painter = root, painter
